@@ -1,0 +1,1 @@
+"""hfmem: how much memory a Hugging Face model needs, and where every byte comes from."""

@@ -1,0 +1,140 @@
+"""Everything that can go wrong, as facts. The sentence for a person is made at the edge (`hfmem.report.errors`).
+
+    HfmemError
+    ├── ModelNotFoundError         no such repository, folder, file or catalog entry (or it is private)
+    ├── RevisionNotFoundError      the repository exists, the branch, tag or commit does not
+    ├── GatedModelError            the files need an accepted licence
+    ├── DisabledModelError         the Hub has switched the repository off
+    ├── InvalidTokenError          the Hub does not know the token
+    ├── AccessDeniedError          the Hub knows the token and refuses all the same
+    ├── RateLimitedError           too many requests, and waiting would take too long
+    ├── HubUnreachableError        no answer: no network, a dropped or stalled connection, a server error
+    ├── UnexpectedAnswerError      an answer that is not what the Hub's protocol says
+    ├── OfflineError               off-line mode, and the model is in neither cache nor catalog
+    ├── InvalidFileError           a file that cannot be what its name says
+    │   ├── InvalidHeaderError     a safetensors header that cannot be right
+    │   └── InvalidConfigError     a config.json that cannot be read, or a key of the wrong type in it
+    ├── NoWeightsError             nothing in the repository says how large the model is
+    └── InvalidScenarioError       options that contradict each other or are not built yet
+"""
+
+from __future__ import annotations
+
+import re
+
+__all__ = [
+    "AccessDeniedError",
+    "DisabledModelError",
+    "GatedModelError",
+    "HfmemError",
+    "HubUnreachableError",
+    "InvalidConfigError",
+    "InvalidFileError",
+    "InvalidHeaderError",
+    "InvalidScenarioError",
+    "InvalidTokenError",
+    "ModelNotFoundError",
+    "NoWeightsError",
+    "OfflineError",
+    "RateLimitedError",
+    "RevisionNotFoundError",
+    "UnexpectedAnswerError",
+]
+
+
+class HfmemError(Exception):
+    """Base of all errors of the package.
+
+    Attributes:
+        model: the model asked for, as the user wrote it ("" where no model is concerned).
+        reason: what was seen, in a few words, with the place it was seen at; no advice.
+    """
+
+    def __init__(self, model: str, reason: str = "") -> None:
+        self.model = model
+        self.reason = reason
+        super().__init__(model, reason)
+
+    def __str__(self) -> str:
+        return ": ".join(part for part in (self.model, self.reason) if part) or self.code()
+
+    @classmethod
+    def code(cls) -> str:
+        """The class name in snake case, as `errors[].error` in JSON has it: `model_not_found_error`."""
+        return re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
+
+
+class ModelNotFoundError(HfmemError):
+    """No repository, folder, file or catalog entry of that name; a private one looks the same without access."""
+
+
+class RevisionNotFoundError(HfmemError):
+    """The repository exists, the asked branch, tag or commit does not."""
+
+
+class GatedModelError(HfmemError):
+    """The files need an accepted licence, and nothing public tells the size.
+
+    Attributes:
+        authenticated: whether a token was sent (then the account lacks access, else a login may be enough).
+    """
+
+    def __init__(self, model: str, reason: str = "", *, authenticated: bool = False) -> None:
+        super().__init__(model, reason)
+        self.authenticated = authenticated
+
+
+class DisabledModelError(HfmemError):
+    """The Hub has switched the repository off."""
+
+
+class InvalidTokenError(HfmemError):
+    """The Hub does not know the token that was sent."""
+
+
+class AccessDeniedError(HfmemError):
+    """The Hub refuses (403) for another reason than a licence."""
+
+
+class RateLimitedError(HfmemError):
+    """The Hub's request quota is used up.
+
+    Attributes:
+        seconds: how long until the quota is renewed, where the answer said so.
+    """
+
+    def __init__(self, model: str, reason: str = "", *, seconds: int | None = None) -> None:
+        super().__init__(model, reason)
+        self.seconds = seconds
+
+
+class HubUnreachableError(HfmemError):
+    """No usable answer after retries: no network, a dropped or stalled connection, a server error."""
+
+
+class UnexpectedAnswerError(HfmemError):
+    """The server answered, but not as a Hub does (a captive portal, a proxy's page, a wrong endpoint)."""
+
+
+class OfflineError(HfmemError):
+    """Off-line mode is on, and the model is in neither the cache nor the catalog."""
+
+
+class InvalidFileError(HfmemError):
+    """A file whose content cannot be what its name says."""
+
+
+class InvalidHeaderError(InvalidFileError):
+    """A safetensors header that is cut, too long, not JSON, or contradicts itself."""
+
+
+class InvalidConfigError(InvalidFileError):
+    """A config.json that is not a JSON object, or a key in it that has an impossible value."""
+
+
+class NoWeightsError(HfmemError):
+    """Neither the files nor the configuration tell how large the model is."""
+
+
+class InvalidScenarioError(HfmemError):
+    """Options that contradict each other, or that are not available with the asked method."""

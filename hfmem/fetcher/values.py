@@ -1,0 +1,94 @@
+"""What the fetcher returns: what a repository, folder, cache or catalog entry holds, before any interpretation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+__all__ = ["Checkpoint", "FileInfo", "ModelRef", "Names", "Source", "TensorInfo"]
+
+Source = Literal["hub", "cache", "local", "catalog"]
+Names = Literal["recorded", "derived", "class"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelRef:
+    """What was asked for.
+
+    Attributes:
+        model_id: a Hub id, or a local path as the user wrote it.
+        revision: branch, tag, commit or `refs/pr/N`.
+    """
+
+    model_id: str
+    revision: str = "main"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorInfo:
+    """One tensor of a checkpoint.
+
+    Attributes:
+        name: the name in the file.
+        dtype: the safetensors name of its format (`BF16`).
+        shape: elements a dimension.
+        nbytes: stored bytes, from the header's `data_offsets`.
+        file: the file it lies in ("" where only the catalog knows it).
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    nbytes: int
+    file: str
+
+    @property
+    def elements(self) -> int:
+        """Product of the shape; 1 for a scalar."""
+        count = 1
+        for size in self.shape:
+            count *= size
+        return count
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileInfo:
+    """One file of a repository. `size` is in bytes, None where the listing does not tell."""
+
+    name: str
+    size: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """What is there.
+
+    Attributes:
+        ref: what was asked.
+        commit: the commit the facts belong to; None for local folders and catalog entries without one.
+        source: where the facts come from.
+        provenance: the same in words a person can follow ("huggingface.co", a path, a catalog's source).
+        config: the parsed config.json; None where there is none.
+        tensors: every tensor of the files that a run would load; empty where no header could be read.
+        names: for a catalog entry, whether the tensor names were recorded from the files, derived from the class by
+            reversing its renames, or are the class's own; `recorded` for all other sources.
+        files: the repository's files.
+        weight_files: those of `files` that a run would load.
+        totals: elements by safetensors dtype as the Hub publishes them; None where unknown.
+        gated: whether the files need an accepted licence that this user lacks.
+        notes: remarks for the reader, one sentence each.
+    """
+
+    ref: ModelRef
+    commit: str | None
+    source: Source
+    provenance: str
+    config: Mapping[str, Any] | None
+    tensors: tuple[TensorInfo, ...] = ()
+    names: Names = "recorded"
+    files: tuple[FileInfo, ...] = ()
+    weight_files: tuple[FileInfo, ...] = ()
+    totals: Mapping[str, int] | None = None
+    gated: bool = False
+    notes: tuple[str, ...] = ()

@@ -1,0 +1,265 @@
+"""What the mapper returns: an architecture as layers, and the parameters as groups of equal tensors."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal, Protocol, TypeVar
+
+__all__ = [
+    "COMPONENTS",
+    "KV",
+    "Architecture",
+    "Cache",
+    "Component",
+    "Dense",
+    "Experts",
+    "Ffn",
+    "Layer",
+    "Nothing",
+    "ParameterTable",
+    "TensorGroup",
+]
+
+_K = TypeVar("_K")
+
+Component = Literal[
+    "embedding",
+    "attention",
+    "mlp",
+    "router",
+    "experts",
+    "shared_experts",
+    "norm",
+    "state",
+    "lm_head",
+    "vision",
+    "audio",
+    "projector",
+    "mtp",
+    "other",
+]
+
+COMPONENTS: tuple[Component, ...] = (
+    "embedding",
+    "attention",
+    "mlp",
+    "router",
+    "experts",
+    "shared_experts",
+    "norm",
+    "state",
+    "lm_head",
+    "vision",
+    "audio",
+    "projector",
+    "mtp",
+    "other",
+)
+"""Every component, in the order reports show them."""
+
+
+class Cache(Protocol):
+    """What one layer keeps of the tokens it has seen, for one sequence."""
+
+    def elements(self, tokens: int) -> int:
+        """Elements kept after so many tokens."""
+
+    def describe(self, tokens: int) -> str:
+        """The arithmetic of `elements`, as a person would write it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KV:
+    """Keys and values of full or sliding-window attention.
+
+    Attributes:
+        heads: key/value heads (1 for multi-query attention).
+        key_dim: elements of one key.
+        value_dim: elements of one value.
+        window: tokens kept at most; None keeps all.
+    """
+
+    heads: int
+    key_dim: int
+    value_dim: int
+    window: int | None = None
+
+    def kept(self, tokens: int) -> int:
+        """Tokens whose keys and values are kept after `tokens` of them."""
+        return tokens if self.window is None else min(tokens, self.window)
+
+    def elements(self, tokens: int) -> int:
+        return self.kept(tokens) * self.heads * (self.key_dim + self.value_dim)
+
+    def describe(self, tokens: int) -> str:
+        if self.key_dim == self.value_dim:
+            return f"2 × {self.kept(tokens)} tokens × {self.heads} heads × {self.key_dim}"
+        return f"{self.kept(tokens)} tokens × {self.heads} heads × ({self.key_dim} + {self.value_dim})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Nothing:
+    """A layer that keeps nothing: an encoder's, or a feed-forward layer of a hybrid."""
+
+    def elements(self, tokens: int) -> int:  # noqa: ARG002 - the protocol's signature
+        return 0
+
+    def describe(self, tokens: int) -> str:  # noqa: ARG002 - the protocol's signature
+        return "0"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dense:
+    """A feed-forward network of `intermediate` units; `gated` ones have a second input projection."""
+
+    intermediate: int
+    gated: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Experts:
+    """A mixture of experts: `per_token` of `count` are used a token, each of `intermediate` units, besides `shared`
+    units that every token uses."""
+
+    count: int
+    per_token: int
+    intermediate: int
+    shared: int = 0
+
+
+Ffn = Dense | Experts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layer:
+    """One layer of the decoder (or of the encoder, for a model that has no decoder).
+
+    Attributes:
+        kind: transformers' word for it in `layer_types`: `full_attention`, `sliding_attention`, …, or `none`.
+        cache: what it keeps.
+        heads: query heads; 0 where there is no attention.
+        ffn: its feed-forward network; None where there is none.
+    """
+
+    kind: str
+    cache: Cache
+    heads: int
+    ffn: Ffn | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Architecture:
+    """The facts of a model that memory depends on. None means that the configuration does not tell.
+
+    Attributes:
+        model_type: the `model_type` of config.json.
+        architectures: the class names of config.json.
+        hidden_size: width of the residual stream.
+        vocab_size: rows of the output embedding (logits a token).
+        max_positions: longest context the model is made for, in tokens.
+        tied_embeddings: whether the head shares the embedding's weights.
+        attention_heads, kv_heads, head_dim, intermediate_size: of the first layer that has them.
+        experts, experts_per_token: of the first layer that has experts.
+        layers: one value a layer; None where no reader knows the model type.
+        head: `lm_head` for a language model, `none` for an encoder or embedding model without logits over a vocabulary.
+        dtype: the configuration's own run dtype (`torch_dtype` or `dtype`), as `hfmem.dtypes` names it.
+        unknown: why `layers` is None: one sentence, "" otherwise.
+        notes: remarks for the reader.
+    """
+
+    model_type: str | None
+    architectures: tuple[str, ...] = ()
+    hidden_size: int | None = None
+    vocab_size: int | None = None
+    max_positions: int | None = None
+    tied_embeddings: bool | None = None
+    attention_heads: int | None = None
+    kv_heads: int | None = None
+    head_dim: int | None = None
+    intermediate_size: int | None = None
+    experts: int | None = None
+    experts_per_token: int | None = None
+    layers: tuple[Layer, ...] | None = None
+    head: Literal["lm_head", "none"] | None = None
+    dtype: str | None = None
+    unknown: str = ""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def layer_kinds(self) -> dict[str, int]:
+        """Layers by kind, in order of first appearance."""
+        return dict(Counter(layer.kind for layer in self.layers or ()))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorGroup:
+    """Tensors of one role, shape and dtype.
+
+    Attributes:
+        component: the part of the model they belong to.
+        role: the last telling word of the name (`q_proj`, `up_proj`, `weight`), the same in every layer.
+        shape: of each.
+        count: how many tensors.
+        dtype: safetensors name of the stored format; None where only the configuration is known.
+        stored_bytes: bytes of all of them in the files; None where only the configuration is known.
+        parameters: logical parameters of all of them: packed elements unfolded; 0 for scales, zero points and buffers.
+        active: parameters that one token uses.
+        loaded: whether a run keeps them in memory (buffers that the class computes itself are not).
+        linear: whether they are the weight matrix of a linear layer of a block or expert, which quantisers replace.
+    """
+
+    component: Component
+    role: str
+    shape: tuple[int, ...]
+    count: int
+    dtype: str | None
+    stored_bytes: int | None
+    parameters: int
+    active: int
+    loaded: bool = True
+    linear: bool = False
+
+    @property
+    def elements(self) -> int:
+        """Stored elements of all tensors of the group."""
+        elements = self.count
+        for size in self.shape:
+            elements *= size
+        return elements
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParameterTable:
+    """All parameters. Totals are sums over the groups, never stored."""
+
+    groups: tuple[TensorGroup, ...]
+
+    @property
+    def total(self) -> int:
+        """Logical parameters, tied weights once."""
+        return sum(group.parameters for group in self.groups)
+
+    @property
+    def active(self) -> int:
+        """Logical parameters that one token uses."""
+        return sum(group.active for group in self.groups)
+
+    @property
+    def by_component(self) -> dict[Component, int]:
+        """Logical parameters by component; components without any are left out. The values sum to `total`."""
+        sums = _sums((group.component, group.parameters) for group in self.groups)
+        return {component: sums[component] for component in COMPONENTS if sums.get(component)}
+
+    @property
+    def stored(self) -> dict[str, int]:
+        """Stored elements by safetensors dtype, buffers and scales included; empty without headers."""
+        return _sums((group.dtype, group.elements) for group in self.groups if group.dtype is not None)
+
+
+def _sums(pairs: Iterable[tuple[_K, int]]) -> dict[_K, int]:
+    sums: dict[_K, int] = {}
+    for key, value in pairs:
+        sums[key] = sums.get(key, 0) + value
+    return sums
