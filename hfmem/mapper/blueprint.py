@@ -1,0 +1,82 @@
+"""What a family's reader returns, and the words to write one with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from hfmem.mapper.values import Architecture, Component, ParameterTable, TensorGroup
+
+__all__ = ["Blueprint", "embedding", "experts", "linear", "norm", "weight"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Blueprint:
+    """A model as its configuration describes it.
+
+    Attributes:
+        architecture: layers and sizes.
+        groups: every parameter of the class named in `architectures`, tied weights once; None where the reader knows
+            the layers but not every weight.
+    """
+
+    architecture: Architecture
+    groups: tuple[TensorGroup, ...] | None
+
+    @property
+    def parameters(self) -> ParameterTable | None:
+        """The groups as a table."""
+        return None if self.groups is None else ParameterTable(groups=self.groups)
+
+
+def weight(component: Component, role: str, *shape: int, count: int = 1) -> list[TensorGroup]:
+    """`count` tensors of one shape that are not a linear layer's matrix (`norm.weight`, `A_log`, a bias)."""
+    return _group(component, role, shape, count, linear=False)
+
+
+def linear(  # noqa: PLR0913 - a weight's facts
+    component: Component, role: str, outputs: int, inputs: int, *, count: int = 1, bias: bool = False
+) -> list[TensorGroup]:
+    """`count` linear layers: matrices of (outputs, inputs), and their biases."""
+    groups = _group(component, role, (outputs, inputs), count, linear=True)
+    return groups + weight(component, f"{role}.bias", outputs, count=count) if bias else groups
+
+
+def norm(size: int, *, count: int = 1, bias: bool = False, role: str = "norm") -> list[TensorGroup]:
+    """`count` normalisations of `size`: RMSNorm, or LayerNorm where there is a bias."""
+    groups = weight("norm", role, size, count=count)
+    return groups + weight("norm", f"{role}.bias", size, count=count) if bias else groups
+
+
+def embedding(rows: int, size: int, *, role: str = "embed_tokens") -> list[TensorGroup]:
+    """A table of `rows` vectors."""
+    return weight("embedding", role, rows, size)
+
+
+def experts(role: str, count: int, per_token: int, *shape: int, layers: int = 1) -> list[TensorGroup]:
+    """One matrix of `shape` for each of `count` experts in each of `layers` layers; a token uses `per_token` of them."""
+    return [
+        replace(group, active=group.parameters * min(per_token, count) // count)
+        for group in _group("experts", role, shape, count * layers, linear=True)
+    ]
+
+
+def _group(component: Component, role: str, shape: tuple[int, ...], count: int, *, linear: bool) -> list[TensorGroup]:
+    if not count:
+        return []
+    elements = count
+    for size in shape:
+        elements *= size
+    return [
+        TensorGroup(
+            component=component,
+            role=role,
+            shape=shape,
+            count=count,
+            dtype=None,
+            stored_bytes=None,
+            parameters=elements,
+            active=elements,
+            linear=linear,
+        )
+    ]
+

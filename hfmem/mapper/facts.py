@@ -1,0 +1,143 @@
+"""Typed reading of config.json: a key in the file, else the class default, else absent. Never a guess."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from hfmem.errors import InvalidConfigError
+from hfmem.mapper.defaults import ConfigClass, config_class
+
+__all__ = ["Facts", "MissingFactError"]
+
+
+class MissingFactError(Exception):
+    """A fact that neither the file nor the configuration class has. The mapper turns it into `unknown`.
+
+    Attributes:
+        key: the key that would be needed, with its path in the file.
+    """
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        super().__init__(key)
+
+
+class Facts:
+    """Read-only view of one configuration object (the file's root, or a nested one such as `text_config`).
+
+    Every reader takes several spellings of one key and returns the first that the file has; then the first that the
+    configuration class has a default for. A key that is present and null counts as absent *without* falling back to
+    the class: `"sliding_window": null` means no window, whatever the class would say.
+    """
+
+    def __init__(self, config: Mapping[str, Any], model_type: str | None = None, path: str = "") -> None:
+        self._config = config
+        self._path = path
+        self._class: ConfigClass | None = None
+        own = config.get("model_type")
+        self.model_type: str = own if isinstance(own, str) and own else (model_type or "")
+
+    def has(self, key: str) -> bool:
+        """Whether the file itself has the key with a value."""
+        return self._config.get(key) is not None
+
+    def integer(self, *keys: str, default: int | None = None) -> int:
+        """A whole number; `default` is for facts that the class derives from others when they are absent.
+
+        Raises:
+            MissingFactError: absent, and no default.
+            InvalidConfigError: present, but not a whole number of at least 0.
+        """
+        value = self.optional_integer(*keys)
+        if value is not None:
+            return value
+        if default is not None:
+            return default
+        raise MissingFactError(self._path + keys[0])
+
+    def optional_integer(self, *keys: str) -> int | None:
+        """A whole number of at least 0, or None."""
+        key, value = self._find(keys)
+        if value is None:
+            return None
+        number = _whole(value)
+        if number is None or number < 0:
+            raise InvalidConfigError("", f"{self._path}{key} is {value!r}, expected a whole number")
+        return number
+
+    def number(self, *keys: str, default: float | None = None) -> float:
+        """A number, whole or not."""
+        key, value = self._find(keys)
+        if value is None:
+            if default is None:
+                raise MissingFactError(self._path + keys[0])
+            return default
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise InvalidConfigError("", f"{self._path}{key} is {value!r}, expected a number")
+        return value
+
+    def flag(self, *keys: str, default: bool = False) -> bool:
+        """True or false."""
+        key, value = self._find(keys)
+        if value is None:
+            return default
+        if not isinstance(value, bool):
+            raise InvalidConfigError("", f"{self._path}{key} is {value!r}, expected true or false")
+        return value
+
+    def text(self, *keys: str) -> str | None:
+        """A string, or None."""
+        key, value = self._find(keys)
+        if value is not None and not isinstance(value, str):
+            raise InvalidConfigError("", f"{self._path}{key} is {value!r}, expected a string")
+        return value
+
+    def items(self, *keys: str) -> tuple[Any, ...] | None:
+        """A list as it stands, or None; the reader checks what is in it."""
+        key, value = self._find(keys)
+        if value is not None and not isinstance(value, list | tuple):
+            raise InvalidConfigError("", f"{self._path}{key} is {value!r}, expected a list")
+        return None if value is None else tuple(value)
+
+    def part(self, *keys: str) -> Facts | None:
+        """A nested configuration such as `text_config`, or None where the file has none."""
+        for key in keys:
+            value = self._config.get(key)
+            if isinstance(value, Mapping):
+                found = self._lookup()
+                return Facts(value, found.parts.get(key) if found else None, f"{self._path}{key}.")
+        return None
+
+    def _find(self, keys: tuple[str, ...]) -> tuple[str, Any]:
+        for key in keys:
+            if key in self._config:
+                return key, self._config[key]
+        found = self._lookup()
+        if found is None:
+            return keys[0], None
+        for key in keys:
+            alias = found.aliases.get(key, key)
+            if alias in self._config:
+                return alias, self._config[alias]
+            if alias in found.defaults:
+                return alias, found.defaults[alias]
+        return keys[0], None
+
+    def _lookup(self) -> ConfigClass | None:
+        """The configuration class, looked up only when the file leaves something out."""
+        if self._class is None and self.model_type:
+            self._class = config_class(self.model_type)
+        return self._class
+
+
+def _whole(value: Any) -> int | None:
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int):
+        return value
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, str) and value.strip().isdigit():
+        return int(value)
+    return None
