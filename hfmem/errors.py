@@ -1,21 +1,21 @@
 """Everything that can go wrong, as facts. The sentence for a person is made at the edge (`hfmem.report.errors`).
 
-    HfmemError
-    ├── ModelNotFoundError         no such repository, folder, file or catalog entry (or it is private)
-    ├── RevisionNotFoundError      the repository exists, the branch, tag or commit does not
-    ├── GatedModelError            the files need an accepted licence
-    ├── DisabledModelError         the Hub has switched the repository off
-    ├── InvalidTokenError          the Hub does not know the token
-    ├── AccessDeniedError          the Hub knows the token and refuses all the same
-    ├── RateLimitedError           too many requests, and waiting would take too long
-    ├── HubUnreachableError        no answer: no network, a dropped or stalled connection, a server error
-    ├── UnexpectedAnswerError      an answer that is not what the Hub's protocol says
-    ├── OfflineError               off-line mode, and the model is in neither cache nor catalog
-    ├── InvalidFileError           a file that cannot be what its name says
-    │   ├── InvalidHeaderError     a safetensors header that cannot be right
-    │   └── InvalidConfigError     a config.json that cannot be read, or a key of the wrong type in it
-    ├── NoWeightsError             nothing in the repository says how large the model is
-    └── InvalidScenarioError       options that contradict each other or are not built yet
+HfmemError
+├── ModelNotFoundError         no such repository, folder, file or catalog entry (or it is private)
+├── RevisionNotFoundError      the repository exists, the branch, tag or commit does not
+├── GatedModelError            the files need an accepted licence
+├── DisabledModelError         the Hub has switched the repository off
+├── InvalidTokenError          the Hub does not know the token
+├── AccessDeniedError          the Hub knows the token and refuses all the same
+├── RateLimitedError           too many requests, and waiting would take too long
+├── HubUnreachableError        no answer: no network, a dropped or stalled connection, a server error
+├── UnexpectedAnswerError      an answer that is not what the Hub's protocol says
+├── OfflineError               off-line mode, and the model is in neither cache nor catalog
+├── InvalidFileError           a file that cannot be what its name says
+│   ├── InvalidHeaderError     a safetensors header that cannot be right
+│   └── InvalidConfigError     a config.json that cannot be read, or a key of the wrong type in it
+├── NoWeightsError             nothing in the repository says how large the model is
+└── InvalidScenarioError       options that contradict each other or are not built yet
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Generated tables, each with the versions and sources it was made from. `CONTRIBUTING.md` says how to make them again."""
+"""Generated tables, each with the versions it was made from; `CONTRIBUTING.md` says how to make them again."""

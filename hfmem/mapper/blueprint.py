@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from hfmem.mapper.values import Architecture, Component, ParameterTable, TensorGroup
 
-__all__ = ["Blueprint", "embedding", "experts", "linear", "norm", "weight"]
+__all__ = ["Blueprint", "embedding", "experts", "head", "linear", "norm", "router", "weight"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,8 +52,20 @@ def embedding(rows: int, size: int, *, role: str = "embed_tokens") -> list[Tenso
     return weight("embedding", role, rows, size)
 
 
+def head(vocab: int, hidden: int, *, tied: bool, bias: bool = False, role: str = "lm_head") -> list[TensorGroup]:
+    """The output projection; a tied one shares the embedding's weights and adds only its bias."""
+    matrix = [] if tied else weight("lm_head", role, vocab, hidden)
+    return matrix + (weight("lm_head", f"{role}.bias", vocab) if bias else [])
+
+
+def router(experts_: int, hidden: int, *, count: int = 1, bias: bool = False, role: str = "gate") -> list[TensorGroup]:
+    """`count` routers that score `experts_` experts; quantisers leave them alone."""
+    groups = weight("router", role, experts_, hidden, count=count)
+    return groups + weight("router", f"{role}.bias", experts_, count=count) if bias else groups
+
+
 def experts(role: str, count: int, per_token: int, *shape: int, layers: int = 1) -> list[TensorGroup]:
-    """One matrix of `shape` for each of `count` experts in each of `layers` layers; a token uses `per_token` of them."""
+    """One matrix of `shape` an expert, `count` experts in each of `layers` layers; a token uses `per_token` of them."""
     return [
         replace(group, active=group.parameters * min(per_token, count) // count)
         for group in _group("experts", role, shape, count * layers, linear=True)
@@ -79,4 +91,3 @@ def _group(component: Component, role: str, shape: tuple[int, ...], count: int, 
             linear=linear,
         )
     ]
-

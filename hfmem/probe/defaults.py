@@ -58,11 +58,7 @@ def _is_plain(value: Any) -> bool:
 
 def _parts(config_class: Any) -> dict[str, str]:
     """Model type of each part (`text_config`, `vision_config`) that the class fixes."""
-    return {
-        name: part.model_type
-        for name, part in config_class.sub_configs.items()
-        if getattr(part, "model_type", "")
-    }
+    return {name: part.model_type for name, part in config_class.sub_configs.items() if getattr(part, "model_type", "")}
 
 
 if __name__ == "__main__":

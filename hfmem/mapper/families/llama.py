@@ -5,7 +5,7 @@ Differences between them are flags of the configuration, so one reader serves al
 
 from __future__ import annotations
 
-from hfmem.mapper.blueprint import Blueprint, embedding, linear, norm
+from hfmem.mapper.blueprint import Blueprint, embedding, head, linear, norm
 from hfmem.mapper.facts import Facts
 from hfmem.mapper.values import KV, Architecture, Dense, Layer, TensorGroup
 
@@ -34,7 +34,7 @@ def read(facts: Facts) -> Blueprint:
         *linear("mlp", "up_proj", intermediate, hidden, count=layers, bias=mlp_bias),
         *linear("mlp", "down_proj", hidden, intermediate, count=layers, bias=mlp_bias),
         *norm(hidden, count=2 * layers + 1),
-        *([] if tied else linear("lm_head", "lm_head", vocab, hidden)),
+        *head(vocab, hidden, tied=tied),
     ]
     layer = Layer(
         kind="full_attention",
