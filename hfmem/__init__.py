@@ -1,1 +1,79 @@
-"""hfmem: how much memory a Hugging Face model needs, and where every byte comes from."""
+"""hfmem: how much memory a Hugging Face model needs to run or to train, before anything is downloaded.
+
+    >>> import hfmem
+    >>> report = hfmem.estimate("meta-llama/Llama-2-7b-hf", batch=4, seq=4096)  # doctest: +SKIP
+    >>> report.estimate.group("kv_cache")  # doctest: +SKIP
+    8589934592
+
+Names are imported when they are first used, so that `import hfmem` costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from hfmem.api import compare, estimate, inspect
+    from hfmem.errors import HfmemError
+    from hfmem.estimator.values import Estimate, Options, Scenario, Term
+    from hfmem.fetcher.values import Checkpoint, FileInfo, ModelRef, TensorInfo
+    from hfmem.mapper.interpret import Model
+    from hfmem.mapper.values import Architecture, Layer, ParameterTable, TensorGroup
+    from hfmem.report.values import Report
+
+__version__: Final = "0.1.0"
+
+_HOMES: Final[dict[str, str]] = {
+    "Architecture": "hfmem.mapper.values",
+    "Checkpoint": "hfmem.fetcher.values",
+    "Estimate": "hfmem.estimator.values",
+    "FileInfo": "hfmem.fetcher.values",
+    "HfmemError": "hfmem.errors",
+    "Layer": "hfmem.mapper.values",
+    "Model": "hfmem.mapper.interpret",
+    "ModelRef": "hfmem.fetcher.values",
+    "Options": "hfmem.estimator.values",
+    "ParameterTable": "hfmem.mapper.values",
+    "Report": "hfmem.report.values",
+    "Scenario": "hfmem.estimator.values",
+    "TensorGroup": "hfmem.mapper.values",
+    "TensorInfo": "hfmem.fetcher.values",
+    "Term": "hfmem.estimator.values",
+    "compare": "hfmem.api",
+    "estimate": "hfmem.api",
+    "inspect": "hfmem.api",
+}
+
+__all__ = [
+    "Architecture",
+    "Checkpoint",
+    "Estimate",
+    "FileInfo",
+    "HfmemError",
+    "Layer",
+    "Model",
+    "ModelRef",
+    "Options",
+    "ParameterTable",
+    "Report",
+    "Scenario",
+    "TensorGroup",
+    "TensorInfo",
+    "Term",
+    "__version__",
+    "compare",
+    "estimate",
+    "inspect",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'hfmem' has no attribute {name!r}")
+    return getattr(import_module(home), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -100,6 +100,23 @@ class Facts:
             raise InvalidConfigError("", f"{self._path}{key} is {value!r}, expected a list")
         return None if value is None else tuple(value)
 
+    def words(self, *keys: str) -> tuple[str, ...]:
+        """A list of words, written as a list or as one string with `|` between them; () where there is none."""
+        key, value = self._find(keys)
+        if isinstance(value, str):
+            return tuple(word.strip().lower() for word in value.split("|"))
+        if value is not None and not (isinstance(value, list | tuple) and all(isinstance(word, str) for word in value)):
+            raise InvalidConfigError("", f"{self._path}{key} is {value!r}, expected words")
+        return tuple(value or ())
+
+    def entries(self, *keys: str) -> int | None:
+        """How many entries a nested object has (`id2label`: the labels of a classifier), or None."""
+        for key in keys:
+            value = self._config.get(key)
+            if isinstance(value, Mapping):
+                return len(value)
+        return None
+
     def part(self, *keys: str) -> Facts | None:
         """A nested configuration such as `text_config`, or None where the file has none."""
         for key in keys:
@@ -118,8 +135,9 @@ class Facts:
             return keys[0], None
         for key in keys:
             alias = found.aliases.get(key, key)
-            if alias in self._config:
-                return alias, self._config[alias]
+            for spelling in (alias, *(other for other, name in found.aliases.items() if name == alias)):
+                if spelling in self._config:
+                    return spelling, self._config[spelling]
             if alias in found.defaults:
                 return alias, found.defaults[alias]
         return keys[0], None

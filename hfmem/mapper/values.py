@@ -163,6 +163,7 @@ class Architecture:
         attention_heads, kv_heads, head_dim, intermediate_size: of the first layer that has them.
         experts, experts_per_token: of the first layer that has experts.
         layers: one value a layer; None where no reader knows the model type.
+        layer_count: how many layers the configuration names, for when `layers` is None.
         head: `lm_head` for a language model, `none` for an encoder or embedding model without logits over a vocabulary.
         dtype: the configuration's own run dtype (`torch_dtype` or `dtype`), as `hfmem.dtypes` names it.
         unknown: why `layers` is None: one sentence, "" otherwise.
@@ -182,10 +183,16 @@ class Architecture:
     experts: int | None = None
     experts_per_token: int | None = None
     layers: tuple[Layer, ...] | None = None
+    layer_count: int | None = None
     head: Literal["lm_head", "none"] | None = None
     dtype: str | None = None
     unknown: str = ""
     notes: tuple[str, ...] = ()
+
+    @property
+    def depth(self) -> int | None:
+        """The number of layers; None where it is not known."""
+        return self.layer_count if self.layers is None else len(self.layers)
 
     @property
     def layer_kinds(self) -> dict[str, int]:
@@ -208,6 +215,7 @@ class TensorGroup:
         active: parameters that one token uses.
         loaded: whether a run keeps them in memory (buffers that the class computes itself are not).
         linear: whether they are the weight matrix of a linear layer of a block or expert, which quantisers replace.
+        scale: whether they are scales, zero points or indices of quantised tensors.
     """
 
     component: Component
@@ -220,6 +228,7 @@ class TensorGroup:
     active: int
     loaded: bool = True
     linear: bool = False
+    scale: bool = False
 
     @property
     def elements(self) -> int:

@@ -1,0 +1,143 @@
+"""The public functions: inspect a model, estimate its memory, compare several."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Literal, TypedDict, Unpack
+
+from hfmem.errors import HfmemError
+from hfmem.estimator import Options, check, resolve
+from hfmem.estimator import estimate as estimate_memory
+from hfmem.estimator.values import Attention, Method
+from hfmem.fetcher import Access, ModelRef, fetch
+from hfmem.mapper import Model, interpret
+from hfmem.report.values import Report
+
+__all__ = ["compare", "each", "estimate", "inspect", "report_on"]
+
+
+class _Access(TypedDict, total=False):
+    token: str | None
+    offline: bool
+    use_cache: bool
+
+
+class _Asked(_Access, total=False):
+    batch: int
+    seq: int | None
+    dtype: str | None
+    kv_dtype: str | None
+    runtime: Literal["transformers"]
+    attention: Attention
+    method: Method
+    train: Literal["full"] | None
+    optimizer: str | None
+
+
+def inspect(model: str, *, revision: str = "main", **access: Unpack[_Access]) -> Model:
+    """What a model is: its checkpoint, architecture and parameters.
+
+    Args:
+        model: a Hub id, a local folder, or a .safetensors file.
+        revision: branch, tag, commit or `refs/pr/N`.
+        access: `token`, `offline`, `use_cache`, as `hfmem.fetcher.Access` explains them.
+
+    Raises:
+        HfmemError: the model was not found, or cannot be read.
+
+    Example:
+        >>> from hfmem import inspect
+        >>> inspect("meta-llama/Llama-2-7b-hf", offline=True).parameters.total
+        6738415616
+    """
+    return interpret(fetch(ModelRef(model_id=model, revision=revision), Access(**access)))
+
+
+def estimate(model: str | Model, *, revision: str = "main", **asked: Unpack[_Asked]) -> Report:
+    """What a model needs under a scenario.
+
+    Args:
+        model: a Hub id or path, or what `inspect` returned (nothing is fetched then).
+        revision: branch, tag, commit or `refs/pr/N`.
+        asked: the fields of `hfmem.Options` (`batch`, `seq`, `dtype`, …), and those of `inspect` for access.
+
+    Raises:
+        HfmemError: the model was not found or cannot be read, or the options contradict each other.
+
+    Example:
+        >>> from hfmem import estimate
+        >>> report = estimate("meta-llama/Llama-2-7b-hf", batch=4, seq=4096, offline=True)
+        >>> report.estimate.group("weights"), report.estimate.group("kv_cache")
+        (13476831232, 8589934592)
+    """
+    access, options = _split(asked)
+    check(options)
+    found = model if isinstance(model, Model) else interpret(fetch(ModelRef(model_id=model, revision=revision), access))
+    return report_on(found, options)
+
+
+def compare(models: Iterable[str], *, jobs: int = 8, **asked: Unpack[_Asked]) -> tuple[Report | HfmemError, ...]:
+    """Several models under one scenario, fetched concurrently, in the order given; a failure is its error.
+
+    Args:
+        models: Hub ids or paths.
+        jobs: how many are fetched at once.
+        asked: as for `estimate`.
+
+    Raises:
+        InvalidScenarioError: the options contradict each other.
+
+    Example:
+        >>> from hfmem import compare
+        >>> ids = ["meta-llama/Llama-2-7b-hf", "openai-community/gpt2"]
+        >>> [report.parameters.total for report in compare(ids, offline=True)]
+        [6738415616, 124439808]
+    """
+    access, options = _split(asked)
+    check(options)
+    return tuple(each(models, lambda model: _report(ModelRef(model_id=model), access, options), jobs))
+
+
+def report_on(model: Model, options: Options) -> Report:
+    """The report of a model that is already understood."""
+    scenario = resolve(options, model)
+    return Report(model=model, scenario=scenario, estimate=estimate_memory(model, scenario))
+
+
+def _report(ref: ModelRef, access: Access, options: Options) -> Report:
+    return report_on(interpret(fetch(ref, access)), options)
+
+
+def _split(asked: _Asked) -> tuple[Access, Options]:
+    """The keywords of access, and those of the scenario.
+
+    Raises:
+        TypeError: a keyword that is neither.
+    """
+    names = _Access.__annotations__
+    access = {name: value for name, value in asked.items() if name in names}
+    options = {name: value for name, value in asked.items() if name not in names}
+    return Access(**access), Options(**options)  # type: ignore[arg-type] # the TypedDicts have checked them
+
+
+def each(
+    models: Iterable[str], work: Callable[[str], Report], jobs: int, done: Callable[[], object] = lambda: None
+) -> Iterator[Report | HfmemError]:
+    """`work` for every model, `jobs` at once; results in the order given, `done` called as each is ready."""
+
+    def one(model: str) -> Report | HfmemError:
+        try:
+            return work(model)
+        except HfmemError as error:
+            error.model = error.model or model
+            return error
+        finally:
+            done()
+
+    names = list(models)
+    if len(names) == 1:
+        yield one(names[0])
+        return
+    with ThreadPoolExecutor(max_workers=max(1, jobs), thread_name_prefix="hfmem-model") as pool:
+        yield from pool.map(one, names)

@@ -1,0 +1,292 @@
+"""The command line: parse, call, print, exit. The only print and the only exit of the package.
+
+Everything but `typer` is imported when a run needs it: `--help` and `--version` are asked often and must be instant.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Iterable, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from hfmem import __version__
+
+if TYPE_CHECKING:
+    from hfmem.errors import HfmemError
+    from hfmem.estimator.values import Options
+    from hfmem.fetcher import Access
+    from hfmem.report.errors import Problem
+    from hfmem.report.formats import Style
+    from hfmem.report.values import Report
+
+__all__ = ["app"]
+
+FAILED, USAGE, INTERRUPTED = 1, 2, 130
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+class Format(StrEnum):
+    """The words of `--format`; `hfmem.report.formats.FORMATS` has a function for each."""
+
+    TABLE = "table"
+    JSON = "json"
+    JSONL = "jsonl"
+    CSV = "csv"
+    MARKDOWN = "markdown"
+    QUIET = "quiet"
+
+
+class Unit(StrEnum):
+    """The words of `--unit`."""
+
+    GIB = "GiB"
+    GB = "GB"
+
+
+class Attention(StrEnum):
+    """The words of `--attention`."""
+
+    SDPA = "sdpa"
+    FLASH = "flash"
+    EAGER = "eager"
+
+
+class Method(StrEnum):
+    """The words of `--method`."""
+
+    EXACT = "exact"
+    TEXTBOOK = "textbook"
+
+
+class Runtime(StrEnum):
+    """The words of `--runtime`."""
+
+    TRANSFORMERS = "transformers"
+
+
+class Train(StrEnum):
+    """The words of `--train`."""
+
+    FULL = "full"
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"hfmem {__version__}")
+        raise typer.Exit
+
+
+@app.command(context_settings={"help_option_names": ["-h", "--help"]})
+def hfmem(
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="MODEL", help="Hub ids, local folders, or .safetensors files.", show_default=False),
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Sequences at once.")] = 1,
+    seq: Annotated[
+        int | None,
+        typer.Option(min=1, help="Tokens a sequence. [default: 4096, or the model's maximum]", show_default=False),
+    ] = None,
+    dtype: Annotated[
+        str | None,
+        typer.Option(
+            help="Run dtype (float32, bfloat16, float16), or a quantisation to try (int8, fp8, int4, nf4, mxfp4, "
+            "nvfp4). [default: the model's own]",
+            show_default=False,
+        ),
+    ] = None,
+    kv_dtype: Annotated[
+        str | None,
+        typer.Option(help="Dtype of the KV cache. [default: the run dtype]", show_default=False),
+    ] = None,
+    runtime: Annotated[Runtime, typer.Option(help="The software that runs the model.")] = Runtime.TRANSFORMERS,
+    attention: Annotated[Attention, typer.Option(help="Attention implementation.")] = Attention.SDPA,
+    method: Annotated[
+        Method, typer.Option(help="exact: as the implementation behaves. textbook: the founding article's formulas.")
+    ] = Method.EXACT,
+    train: Annotated[
+        Train | None, typer.Option(help="Train instead of run (with --method textbook so far).", show_default=False)
+    ] = None,
+    optimizer: Annotated[
+        str | None, typer.Option(help="adam or sgd, with --train. [default: adam]", show_default=False)
+    ] = None,
+    from_file: Annotated[
+        str | None,
+        typer.Option(
+            "--from", metavar="FILE", help="Read models from a file, one a line; '-' is stdin.", show_default=False
+        ),
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, max=64, help="Models fetched at once.")] = 8,
+    sort: Annotated[str | None, typer.Option(metavar="KEY", help="Order by a column.", show_default=False)] = None,
+    output: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.TABLE,
+    unit: Annotated[Unit, typer.Option(help="Unit of tables: GiB = 2^30 bytes, GB = 10^9.")] = Unit.GIB,
+    explain: Annotated[bool, typer.Option("--explain", help="Show where every byte comes from.")] = False,
+    revision: Annotated[str, typer.Option(help="Branch, tag, commit or refs/pr/N.")] = "main",
+    token: Annotated[
+        str | None, typer.Option(help="Hub token. [default: HF_TOKEN or the stored login]", show_default=False)
+    ] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Ask nothing of the network.")] = False,
+    no_cache: Annotated[bool, typer.Option("--no-cache", help="Neither read nor write the cache.")] = False,
+    version: Annotated[  # noqa: ARG001 - handled by its callback
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Tell how much memory Hugging Face models need, before anything is downloaded.
+
+    Example: hfmem meta-llama/Llama-2-7b-hf --batch 4 --seq 4096
+    """
+    from hfmem.estimator.values import Options
+    from hfmem.fetcher import Access
+
+    names = _names(models or [], from_file)
+    options = Options(
+        batch=batch,
+        seq=seq,
+        dtype=dtype,
+        kv_dtype=kv_dtype,
+        runtime=runtime.value,
+        attention=attention.value,
+        method=method.value,
+        train=train.value if train else None,
+        optimizer=optimizer,
+    )
+    _check(options, sort)
+    results, interrupted = _collect(
+        names, revision, options, Access(token=token, offline=offline, use_cache=not no_cache), jobs
+    )
+    reports, problems = _split(results)
+    if sort:
+        from hfmem.report.columns import sorted_reports
+
+        reports = sorted_reports(reports, sort)
+    from hfmem.report.formats import Style
+
+    style = Style(unit=unit.value, explain=explain, width=_width(), several=len(names) > 1)
+    _show(output.value, reports, problems, style)
+    if interrupted:
+        raise typer.Exit(INTERRUPTED)
+    if problems or any(report.estimate.group("weights") is None for report in reports):
+        raise typer.Exit(FAILED)
+
+
+def _names(given: Sequence[str], from_file: str | None) -> list[str]:
+    """The models asked for, each once, in order."""
+    names = [*given, *(_lines(from_file) if from_file else ())]
+    if not names:
+        _usage("No model is given: hfmem MODEL, or --from FILE with one a line.")
+    return list(dict.fromkeys(names))
+
+
+def _lines(source: str) -> Iterable[str]:
+    """One model a line; blank lines and what follows a # are skipped."""
+    try:
+        text = sys.stdin.read() if source == "-" else Path(source).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        _usage(f"--from {source} cannot be read: {getattr(error, 'strerror', None) or 'it is not text'}.")
+    return [name for line in text.splitlines() if (name := line.partition("#")[0].strip())]
+
+
+def _check(options: Options, sort: str | None) -> None:
+    """Refuse wrong usage before anything is fetched."""
+    from hfmem.errors import InvalidScenarioError
+    from hfmem.estimator import check
+
+    try:
+        check(options)
+    except InvalidScenarioError as error:
+        _usage(f"{error.reason}.")
+    if sort is not None:
+        from hfmem.report.columns import SORT_KEYS
+
+        if sort not in SORT_KEYS:
+            _usage(f"--sort '{sort}' is not one of {', '.join(SORT_KEYS)}.")
+
+
+def _usage(sentence: str) -> NoReturn:
+    print(f"{sentence}\n`hfmem --help` lists the options.", file=sys.stderr)
+    raise typer.Exit(USAGE)
+
+
+def _collect(
+    names: Sequence[str], revision: str, options: Options, access: Access, jobs: int
+) -> tuple[list[Report | HfmemError], bool]:
+    """Every model's report or error, and whether a person interrupted: what is there by then is kept."""
+    from hfmem.api import each, report_on
+    from hfmem.fetcher import ModelRef, fetch
+    from hfmem.mapper import interpret
+
+    def work(name: str) -> Report:
+        return report_on(interpret(fetch(ModelRef(model_id=name, revision=revision), access)), options)
+
+    results: list[Report | HfmemError] = []
+    progress = _progress(len(names))
+    try:
+        for result in each(names, work, jobs, done=progress.update if progress else lambda: None):
+            results.append(result)
+    except KeyboardInterrupt:
+        return results, True
+    finally:
+        if progress:
+            progress.close()
+    return results, False
+
+
+def _progress(total: int) -> Any:  # tqdm has no types
+    """A bar on stderr for several models, after a second, where a person is watching."""
+    if total < 2 or not sys.stderr.isatty():
+        return None
+    from tqdm import tqdm
+
+    return tqdm(total=total, unit="model", delay=1.0, leave=False, file=sys.stderr)
+
+
+def _split(results: Iterable[Report | HfmemError]) -> tuple[list[Report], list[Problem]]:
+    from hfmem.errors import HfmemError
+    from hfmem.report.errors import explain
+
+    reports, problems = [], []
+    for result in results:
+        if isinstance(result, HfmemError):
+            problems.append(explain(result))
+        else:
+            reports.append(result)
+    return reports, problems
+
+
+def _show(output: str, reports: list[Report], problems: list[Problem], style: Style) -> None:
+    """The reports on stdout; warnings and failures on stderr."""
+    from hfmem.report.formats import render
+
+    if (reports or style.several or output in ("json", "jsonl", "csv")) and (
+        text := render(output, reports, problems, style)
+    ):
+        print(text)
+    for report in reports:
+        _warn_about_disk(report, style.unit)
+    for problem in problems:
+        print(f"{problem.message} {problem.hint}", file=sys.stderr)
+
+
+def _warn_about_disk(report: Report, unit: str) -> None:
+    nbytes = report.download.nbytes
+    if not nbytes or report.checkpoint.source == "local":
+        return
+    from hfmem.fetcher.disk import cache_room
+    from hfmem.units import format_bytes
+
+    room = cache_room()
+    if room is not None and room[1] < nbytes:
+        need, free = format_bytes(nbytes, unit), format_bytes(room[1], unit)
+        name = report.checkpoint.ref.model_id
+        print(f"Warning: downloading {name} takes {need}, and the disk of {room[0]} has {free} free.", file=sys.stderr)
+
+
+def _width() -> int | None:
+    """Columns of the terminal; None where stdout is none, so that files and pipes get whole lines."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None

@@ -1,0 +1,148 @@
+"""What the estimator takes and returns: a scenario, and an estimate that is a sum of named terms."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from hfmem.mapper.interpret import Certainty
+
+__all__ = ["GROUPS", "Attention", "Estimate", "Group", "Method", "Mode", "Options", "Scenario", "Term"]
+
+Mode = Literal["inference", "training"]
+Method = Literal["exact", "textbook"]
+Attention = Literal["sdpa", "flash", "eager"]
+Group = Literal[
+    "weights", "kv_cache", "activations", "overhead", "master_weights", "gradients", "optimizer", "temporary"
+]
+
+GROUPS: Final[tuple[Group, ...]] = (
+    "weights",
+    "kv_cache",
+    "activations",
+    "overhead",
+    "master_weights",
+    "gradients",
+    "optimizer",
+    "temporary",
+)
+"""Every group of memory, in the order reports show them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What a person asks for; None leaves the choice to the model.
+
+    Attributes:
+        batch: sequences at once.
+        seq: tokens a sequence, prompt and answer together.
+        dtype: run dtype, or a quantisation to try (`int8`, `nf4`, …).
+        kv_dtype: dtype of the cache.
+        runtime: the software that runs the model.
+        attention: the attention implementation.
+        method: `exact`, or the founding article's formulas (`textbook`).
+        train: training method; None for inference.
+        optimizer: name of the optimizer.
+    """
+
+    batch: int = 1
+    seq: int | None = None
+    dtype: str | None = None
+    kv_dtype: str | None = None
+    runtime: Literal["transformers"] = "transformers"
+    attention: Attention = "sdpa"
+    method: Method = "exact"
+    train: Literal["full"] | None = None
+    optimizer: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scenario:
+    """What is assumed, with every choice made.
+
+    Attributes:
+        dtype: the asked run dtype or quantisation, else the model's own; None where nothing tells.
+        compute_dtype: the floating dtype that activations (and by default the cache) have.
+        kv_dtype: dtype of the cache.
+        chosen: a sentence for each choice that the model made, not the person.
+        The rest as in `Options`.
+    """
+
+    mode: Mode
+    batch: int
+    seq: int
+    dtype: str | None
+    compute_dtype: str | None
+    kv_dtype: str | None
+    runtime: str
+    attention: Attention
+    method: Method
+    train: str | None = None
+    optimizer: str | None = None
+    chosen: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Term:
+    """One named part of an estimate.
+
+    Attributes:
+        name: what it is.
+        group: the group it belongs to.
+        nbytes: bytes.
+        how: the arithmetic a person can redo.
+        source: where the formula or the number is from.
+        certainty: exact (counted from the files), derived (follows from the architecture), measured (a coefficient
+            measured on the implementation), typical (varies with the machine), unknown.
+        phase: the phase of a training step it belongs to; None for inference.
+    """
+
+    name: str
+    group: Group
+    nbytes: int
+    how: str
+    source: str
+    certainty: Certainty
+    phase: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """The terms, and what is not known.
+
+    Attributes:
+        terms: every known part.
+        unknown: groups of which a part is not known, with the reason; such a group's sum is None where it has no term.
+        kv_cache_per_token: marginal bytes of token seq+1 at batch 1; None where unknown.
+        kv_cache_fixed: bytes of the cache at batch 1 that do not grow with the length; None where unknown.
+        notes: remarks for the reader.
+    """
+
+    terms: tuple[Term, ...]
+    unknown: tuple[tuple[Group, str], ...] = ()
+    kv_cache_per_token: int | None = None
+    kv_cache_fixed: int | None = None
+    notes: tuple[str, ...] = ()
+
+    def group(self, group: Group) -> int | None:
+        """Bytes of a group: the sum of its terms; None where nothing of it is known, 0 where there is nothing."""
+        terms = [term.nbytes for term in self.terms if term.group == group]
+        if not terms and any(name == group for name, _ in self.unknown):
+            return None
+        return sum(terms)
+
+    @property
+    def total(self) -> int:
+        """Bytes of all known groups."""
+        return sum(term.nbytes for term in self.terms)
+
+    @property
+    def is_lower_bound(self) -> bool:
+        """Whether a part is unknown, so that the true total is larger."""
+        return bool(self.unknown)
+
+
+def total_of(terms: Iterable[Term]) -> int:
+    """Bytes of some terms."""
+    return sum(term.nbytes for term in terms)

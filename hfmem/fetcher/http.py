@@ -1,0 +1,206 @@
+"""One request to the Hub: through `huggingface_hub`'s session, bounded in bytes and time, retried where it may help.
+
+`huggingface_hub.utils.http_backoff` is not used: it waits as long as the server says, without bound, closes the shared
+client on a connection error while other threads use it, and reads a body whole however long it is.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import httpx2
+from huggingface_hub.errors import (
+    DisabledRepoError,
+    GatedRepoError,
+    HfHubHTTPError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+)
+from huggingface_hub.errors import RevisionNotFoundError as HubRevisionNotFoundError
+from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status, parse_ratelimit_headers
+
+from hfmem.errors import (
+    AccessDeniedError,
+    DisabledModelError,
+    GatedModelError,
+    HfmemError,
+    HubUnreachableError,
+    InvalidTokenError,
+    ModelNotFoundError,
+    OfflineError,
+    RateLimitedError,
+    RevisionNotFoundError,
+    UnexpectedAnswerError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+__all__ = ["Answer", "Client", "FileMissingError", "client_for"]
+
+TRIES: Final = 3
+TIMEOUT: Final = 10.0  # seconds without a byte, as huggingface_hub's HF_HUB_DOWNLOAD_TIMEOUT
+DEADLINE: Final = 60.0  # seconds for one answer, however it trickles
+LONGEST_WAIT: Final = 60  # seconds a person is made to wait for a quota before being told
+_RETRIED: Final = frozenset({408, 429, 500, 502, 503, 504})
+
+
+class FileMissingError(Exception):
+    """The repository has no such file (404); the caller decides what that means."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """A successful answer.
+
+    Attributes:
+        content: the body, never longer than was asked.
+        status: 200, or 206 for a range.
+        commit: the commit the file was read at (`X-Repo-Commit`), where the answer says.
+    """
+
+    content: bytes
+    status: int
+    commit: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Client:
+    """Requests on behalf of one model.
+
+    Attributes:
+        model: the model asked for, for errors.
+        headers: as `build_hf_headers` makes them; the session drops `Authorization` when a redirect leaves the Hub.
+        patient: asked when the Hub cannot be connected to: whether to try again (no, where a local answer is at hand).
+    """
+
+    model: str
+    headers: Mapping[str, str]
+    patient: Callable[[], bool] = lambda: True
+
+    def get(self, url: str, *, limit: int, span: tuple[int, int] | None = None) -> Answer:
+        """The body of `url`, or of its bytes `span` (first, last); never more than `limit` bytes are read.
+
+        Raises:
+            FileMissingError: 404 for a file.
+            HfmemError: anything else that is not the asked body.
+        """
+        headers = dict(self.headers)
+        if span is not None:
+            headers["Range"] = f"bytes={span[0]}-{span[1]}"
+        waits = 0
+        while True:
+            waits += 1
+            try:
+                return self._once(url, headers, limit)
+            except OfflineModeIsEnabled as error:
+                raise OfflineError(self.model, "offline mode is on") from error
+            except HfHubHTTPError as error:
+                wait = self._wait_for(error, waits)
+                if wait is None:
+                    raise self._translated(error) from error
+            except (httpx2.TransportError, _StalledError) as error:
+                wait = self._wait_after(error, waits)
+                if wait is None:
+                    raise HubUnreachableError(self.model, _words(error)) from error
+            except httpx2.HTTPError as error:
+                raise UnexpectedAnswerError(self.model, _words(error)) from error
+            time.sleep(wait)
+
+    def _once(self, url: str, headers: Mapping[str, str], limit: int) -> Answer:
+        end = time.monotonic() + DEADLINE
+        body = bytearray()
+        with get_session().stream("GET", url, headers=headers, timeout=TIMEOUT) as response:
+            hf_raise_for_status(response)
+            for chunk in response.iter_bytes():
+                body += chunk
+                if len(body) >= limit:
+                    break
+                if time.monotonic() > end:
+                    raise _StalledError
+            return Answer(
+                content=bytes(body[:limit]),
+                status=response.status_code,
+                commit=response.headers.get("X-Repo-Commit"),
+            )
+
+    def _wait_for(self, error: HfHubHTTPError, tries: int) -> float | None:
+        """Seconds to wait before trying again after a refusal; None to give up."""
+        status = error.response.status_code
+        if status not in _RETRIED or tries >= TRIES:
+            return None
+        told = _told_wait(error)
+        if told is None:
+            return float(2 ** (tries - 2))
+        return told + 1.0 if told <= LONGEST_WAIT else None
+
+    def _wait_after(self, error: Exception, tries: int) -> float | None:
+        """Seconds to wait before trying again after a broken connection; None to give up."""
+        unreachable = isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.ProxyError)
+        if tries >= TRIES or (unreachable and not self.patient()):
+            return None
+        return float(2 ** (tries - 2))
+
+    def _translated(self, error: HfHubHTTPError) -> Exception:
+        """The error as one of ours."""
+        response = error.response
+        message = response.headers.get("X-Error-Message", "")
+        for kind, ours in _KINDS:
+            if isinstance(error, kind):
+                return ours(self.model, message)
+        if isinstance(error, GatedRepoError):
+            return GatedModelError(self.model, message, authenticated="authorization" in response.request.headers)
+        return _by_status(self.model, error)
+
+
+def client_for(model: str, token: str | None, patient: Callable[[], bool]) -> Client:
+    """A client with the headers of a user: the token given, else `HF_TOKEN` or the stored login."""
+    headers = build_hf_headers(token=token, library_name="hfmem")
+    return Client(model=model, headers=headers, patient=patient)
+
+
+class _StalledError(Exception):
+    """An answer that trickles for longer than the deadline."""
+
+
+_KINDS: Final[tuple[tuple[type[HfHubHTTPError], type[HfmemError]], ...]] = (
+    (HubRevisionNotFoundError, RevisionNotFoundError),
+    (DisabledRepoError, DisabledModelError),
+)
+
+
+def _by_status(model: str, error: HfHubHTTPError) -> Exception:
+    """Refusals that the client tells apart by their status only (it knows them by URL for https alone)."""
+    response = error.response
+    status, message = response.status_code, response.headers.get("X-Error-Message", "")
+    if status == 404 and not isinstance(error, RepositoryNotFoundError):
+        return FileMissingError(str(response.url.path))
+    if status == 429:
+        return RateLimitedError(model, message, seconds=_told_wait(error))
+    if status == 401 and "credentials" in message.lower():
+        return InvalidTokenError(model, message)
+    if status in (401, 404):
+        return ModelNotFoundError(model, message)
+    if status in (403, 451):
+        return AccessDeniedError(model, message)
+    answered = f"the server answered {status}"
+    return HubUnreachableError(model, answered) if status >= 500 else UnexpectedAnswerError(model, answered)
+
+
+def _told_wait(error: HfHubHTTPError) -> int | None:
+    """How long the answer says to wait, in seconds: `RateLimit` where its quota is used up, else `Retry-After`."""
+    headers = error.response.headers
+    limit = parse_ratelimit_headers(headers)
+    if error.response.status_code == 429 and limit is not None and limit.remaining == 0:
+        return limit.reset_in_seconds
+    after = headers.get("Retry-After", "").strip()
+    return int(after) if after.isdigit() else None
+
+
+def _words(error: Exception) -> str:
+    """What happened to the connection, in a few words."""
+    if isinstance(error, httpx2.TimeoutException | _StalledError):
+        return "the connection stalled"
+    return str(error) or type(error).__name__

@@ -1,0 +1,250 @@
+"""What the Hub says of a repository: its listing, config.json and safetensors headers; never a weight.
+
+Requests that do not depend on each other go out together. A single-file model takes three (listing, configuration,
+header), a sharded one four with the Hub's one-request endpoint for all headers (`safetensors-metadata`, of `main` only)
+and one more a shard without it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache as memoised
+from typing import Any, Final
+from urllib.parse import quote
+
+from huggingface_hub import constants
+
+from hfmem.errors import (
+    DisabledModelError,
+    GatedModelError,
+    HfmemError,
+    InvalidFileError,
+    InvalidHeaderError,
+    ModelNotFoundError,
+    UnexpectedAnswerError,
+)
+from hfmem.fetcher.configs import CONFIG, parse_object, shard_names
+from hfmem.fetcher.http import Answer, Client, FileMissingError
+from hfmem.fetcher.identity import is_model_id
+from hfmem.fetcher.safetensors import LENGTH_BYTES, PREFETCH, header_length, parse_header, parse_tensors
+from hfmem.fetcher.selection import INDEX, SINGLE, Selection, select
+from hfmem.fetcher.values import Checkpoint, FileInfo, ModelRef, TensorInfo
+
+__all__ = ["Info", "read", "read_info"]
+
+_LONGEST_JSON: Final = 64 * 2**20
+_LONGEST_HEADERS: Final = 512 * 2**20  # all headers of the largest repositories are some tens of MB
+_WORKERS: Final = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Info:
+    """The public answer about a repository.
+
+    Attributes:
+        model_id: the canonical id (differs from the asked one after a rename).
+        commit: the commit the revision points to.
+        files: the listing.
+        totals: elements by safetensors dtype as the Hub counts them; None where it does not tell.
+        gated: whether the files need an accepted licence.
+        config: the part of config.json that the Hub repeats (`model_type`, `architectures`).
+    """
+
+    model_id: str
+    commit: str | None
+    files: tuple[FileInfo, ...]
+    totals: Mapping[str, int] | None
+    gated: bool
+    config: Mapping[str, Any] | None
+
+
+def read_info(client: Client, ref: ModelRef) -> Info:
+    """The listing, commit and totals of a revision."""
+    url = f"{constants.ENDPOINT}/api/models/{ref.model_id}"
+    if ref.revision != constants.DEFAULT_REVISION:
+        url += f"/revision/{quote(ref.revision, safe='')}"
+    try:
+        answer = client.get(f"{url}?blobs=true", limit=_LONGEST_JSON)
+        parsed = parse_object(answer.content, "the answer about the repository")
+    except FileMissingError as error:
+        raise ModelNotFoundError(ref.model_id, "the Hub has no such model") from error
+    except InvalidFileError as error:
+        raise UnexpectedAnswerError(ref.model_id, "the answer about the repository is not JSON") from error
+    if parsed.get("disabled") is True:
+        raise DisabledModelError(ref.model_id, "the repository is switched off")
+    return _info(ref, parsed)
+
+
+def read(client: Client, ref: ModelRef, info: Info | None = None) -> Checkpoint:
+    """The checkpoint of a revision. For a gated repository without access, what is public: `gated` is then set and
+    there are no tensors.
+
+    Args:
+        info: the answer about the repository, where it was asked before.
+    """
+    pool = _pool()
+    early_config = pool.submit(client.get, _file_url(ref, CONFIG), limit=_LONGEST_JSON)
+    early_header = pool.submit(_read_header, client, ref, SINGLE) if info is None else None
+    if info is None:
+        info = read_info(client, ref)
+    notes = [f"{ref.model_id} is now {info.model_id}."] if info.model_id != ref.model_id else []
+    pinned = ModelRef(model_id=info.model_id, revision=info.commit or ref.revision)
+    selection = select(info.files)
+    try:
+        config = _config(client, pinned, early_config)
+        tensors, weights = _tensors(client, ref, pinned, selection, early_header)
+    except GatedModelError:
+        if not info.totals and not info.config:
+            raise
+        return _public_part(ref, info, notes)
+    return Checkpoint(
+        ref=ref,
+        commit=info.commit,
+        source="hub",
+        provenance=constants.ENDPOINT.partition("://")[2],
+        config=config,
+        tensors=tensors,
+        files=info.files,
+        weight_files=weights or tuple(file for file in info.files if file.name in {t.file for t in tensors}),
+        totals=info.totals,
+        notes=tuple(notes),
+    )
+
+
+def _public_part(ref: ModelRef, info: Info, notes: list[str]) -> Checkpoint:
+    return Checkpoint(
+        ref=ref,
+        commit=info.commit,
+        source="hub",
+        provenance=f"{constants.ENDPOINT.partition('://')[2]}, what is public of a gated model",
+        config=info.config,
+        files=info.files,
+        weight_files=select(info.files).weights,
+        totals=info.totals,
+        gated=True,
+        notes=tuple(notes),
+    )
+
+
+def _config(client: Client, pinned: ModelRef, early: Future[Answer]) -> Mapping[str, Any] | None:
+    """config.json of the listed commit; asked again if the branch moved between the two answers."""
+    try:
+        answer = early.result()
+        if answer.commit not in (None, pinned.revision):
+            answer = client.get(_file_url(pinned, CONFIG), limit=_LONGEST_JSON)
+    except FileMissingError:
+        return None
+    return parse_object(answer.content, CONFIG)
+
+
+def _tensors(
+    client: Client,
+    ref: ModelRef,
+    pinned: ModelRef,
+    selection: Selection,
+    early: Future[tuple[TensorInfo, ...]] | None,
+) -> tuple[tuple[TensorInfo, ...], tuple[FileInfo, ...]]:
+    """The tensors of the chosen files, and those files."""
+    if selection.layout == "sharded":
+        return _sharded(client, ref, pinned, selection), selection.weights
+    if selection.layout in ("bin", "gguf", "none"):
+        return (), selection.weights
+    futures = [
+        early if early is not None and file.name == SINGLE else _pool().submit(_read_header, client, pinned, file.name)
+        for file in selection.weights
+    ]
+    return tuple(tensor for future in futures for tensor in future.result()), selection.weights
+
+
+def _sharded(client: Client, ref: ModelRef, pinned: ModelRef, selection: Selection) -> tuple[TensorInfo, ...]:
+    if ref.revision == constants.DEFAULT_REVISION:
+        found = _one_request(client, pinned)
+        if found:
+            return found
+    names = [file.name for file in selection.weights] or sorted(_indexed(client, pinned))
+    futures = [_pool().submit(_read_header, client, pinned, name) for name in names]
+    return tuple(tensor for future in futures for tensor in future.result())
+
+
+def _one_request(client: Client, pinned: ModelRef) -> tuple[TensorInfo, ...]:
+    """Every shard's header through the Hub's endpoint for it; nothing where the endpoint is missing or refuses, as on
+    mirrors and older servers, and the headers are to be read one by one."""
+    url = f"{constants.ENDPOINT}/api/models/{pinned.model_id}/safetensors-metadata/{INDEX}"
+    try:
+        answer = parse_object(client.get(url, limit=_LONGEST_HEADERS).content, "the answer with all headers")
+        headers = answer.get("headers")
+        if not isinstance(headers, dict):
+            return ()
+        return tuple(tensor for shard, header in headers.items() for tensor in parse_tensors(header, shard))
+    except GatedModelError:
+        raise
+    except (FileMissingError, HfmemError):
+        return ()
+
+
+def _indexed(client: Client, pinned: ModelRef) -> set[str]:
+    """Names of the shards, from the index."""
+    try:
+        answer = client.get(_file_url(pinned, INDEX), limit=_LONGEST_JSON)
+    except FileMissingError as error:
+        raise InvalidFileError(client.model, f"{INDEX} is listed and cannot be read") from error
+    return shard_names(parse_object(answer.content, INDEX))
+
+
+def _read_header(client: Client, ref: ModelRef, file: str) -> tuple[TensorInfo, ...]:
+    """The tensors of one file, from a range that holds most headers whole and a second one for the longer ones."""
+    url = _file_url(ref, file)
+    content = client.get(url, limit=PREFETCH, span=(0, PREFETCH - 1)).content
+    end = LENGTH_BYTES + header_length(content[:LENGTH_BYTES], file)
+    if len(content) < end and len(content) == PREFETCH:
+        rest = client.get(url, limit=end - len(content), span=(len(content), end - 1))
+        # a server that ignores ranges sends the file from its beginning
+        content = client.get(url, limit=end).content if rest.status == 200 else content + rest.content
+    if len(content) < end:
+        raise InvalidHeaderError(client.model, f"{file} ends inside its header: {len(content):,} of {end:,} bytes")
+    return parse_header(content[LENGTH_BYTES:end], file)
+
+
+def _file_url(ref: ModelRef, file: str) -> str:
+    return f"{constants.ENDPOINT}/{ref.model_id}/resolve/{quote(ref.revision, safe='')}/{quote(file)}"
+
+
+@memoised
+def _pool() -> ThreadPoolExecutor:
+    """One pool for all requests of the process: tasks in it never wait for other tasks of it."""
+    return ThreadPoolExecutor(max_workers=_WORKERS, thread_name_prefix="hfmem-request")
+
+
+def _info(ref: ModelRef, parsed: dict[str, Any]) -> Info:
+    model_id, commit, siblings = parsed.get("id"), parsed.get("sha"), parsed.get("siblings")
+    if not isinstance(siblings, list):
+        raise UnexpectedAnswerError(ref.model_id, "the answer about the repository lists no files")
+    config = parsed.get("config")
+    return Info(
+        model_id=model_id if isinstance(model_id, str) and is_model_id(model_id) else ref.model_id,
+        commit=commit if isinstance(commit, str) and re.fullmatch(r"[0-9a-f]{40}", commit) else None,
+        files=tuple(_file(item) for item in siblings if isinstance(item, dict) and _safe(item.get("rfilename"))),
+        totals=_totals(parsed.get("safetensors")),
+        gated=parsed.get("gated") not in (None, False),
+        config=config if isinstance(config, dict) and config else None,
+    )
+
+
+def _safe(name: object) -> bool:
+    return isinstance(name, str) and ".." not in name.split("/") and not name.startswith("/")
+
+
+def _file(item: dict[str, Any]) -> FileInfo:
+    size = item.get("size")
+    return FileInfo(name=item["rfilename"], size=size if type(size) is int and size >= 0 else None)
+
+
+def _totals(safetensors: object) -> dict[str, int] | None:
+    parameters = safetensors.get("parameters") if isinstance(safetensors, dict) else None
+    if not isinstance(parameters, dict) or not parameters:
+        return None
+    counts = {dtype: count for dtype, count in parameters.items() if type(count) is int and count >= 0}
+    return counts if len(counts) == len(parameters) else None

@@ -1,0 +1,148 @@
+"""Models on this machine: a folder with config.json, a .safetensors file, a snapshot in the Hugging Face cache."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import constants
+
+from hfmem.errors import InvalidConfigError, InvalidHeaderError, ModelNotFoundError
+from hfmem.fetcher.configs import CONFIG, parse_object, shard_names
+from hfmem.fetcher.safetensors import LENGTH_BYTES, header_length, parse_header
+from hfmem.fetcher.selection import INDEX, Selection, select
+from hfmem.fetcher.values import Checkpoint, FileInfo, ModelRef, TensorInfo
+
+__all__ = ["is_local", "read", "snapshot"]
+
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+def is_local(model: str) -> bool:
+    """Whether the word names something on this machine that can be read: a .safetensors file, or a folder that holds
+    config.json or safetensors. It then wins over a Hub id of the same spelling, as in `transformers`."""
+    path = Path(model).expanduser()
+    try:
+        if path.is_dir():
+            return (path / CONFIG).is_file() or any(path.glob("*.safetensors"))
+        return path.is_file() and path.suffix == ".safetensors"
+    except OSError:
+        return False
+
+
+def read(ref: ModelRef) -> Checkpoint:
+    """The checkpoint of a folder or of one file.
+
+    Raises:
+        ModelNotFoundError: the path holds nothing that can be read.
+        InvalidFileError: a file that is not what its name says.
+    """
+    path = Path(ref.model_id).expanduser()
+    try:
+        return _read_file(ref, path) if path.is_file() else _read_folder(ref, path)
+    except OSError as error:
+        raise ModelNotFoundError(ref.model_id, f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def snapshot(ref: ModelRef) -> Checkpoint | None:
+    """The model's snapshot in the Hugging Face cache, if its configuration and weights were downloaded before."""
+    repository = Path(constants.HF_HUB_CACHE) / f"models--{ref.model_id.replace('/', '--')}"
+    try:
+        commit = ref.revision
+        if not _COMMIT.fullmatch(commit):
+            commit = (repository / "refs" / ref.revision).read_text(encoding="ascii").strip()
+        folder = repository / "snapshots" / commit
+        if not _COMMIT.fullmatch(commit) or not (folder / CONFIG).is_file():
+            return None
+        found = _read_folder(ref, folder)
+    except (OSError, ValueError, InvalidConfigError):
+        return None
+    return None if not found.tensors else _as_cached(found, commit)
+
+
+def _as_cached(found: Checkpoint, commit: str) -> Checkpoint:
+    return Checkpoint(
+        ref=found.ref,
+        commit=commit,
+        source="cache",
+        provenance="the Hugging Face cache on this machine",
+        config=found.config,
+        tensors=found.tensors,
+        files=found.files,
+        weight_files=found.weight_files,
+        notes=found.notes,
+    )
+
+
+def _read_file(ref: ModelRef, path: Path) -> Checkpoint:
+    config = path.parent / CONFIG
+    file = FileInfo(name=path.name, size=path.stat().st_size)
+    beside = _read_config(config) if config.is_file() else None
+    note = f"config.json beside {path.name} is taken to be its configuration." if beside is not None else ""
+    return Checkpoint(
+        ref=ref,
+        commit=None,
+        source="local",
+        provenance=str(path),
+        config=beside,
+        tensors=_read_header(path, path.name),
+        files=(file,),
+        weight_files=(file,),
+        notes=(note,) if note else (),
+    )
+
+
+def _read_folder(ref: ModelRef, path: Path) -> Checkpoint:
+    files = tuple(_listing(path))
+    names = {file.name for file in files}
+    selection = select(files)
+    weights, notes = _weights(path, selection, files)
+    return Checkpoint(
+        ref=ref,
+        commit=None,
+        source="local",
+        provenance=str(path),
+        config=_read_config(path / CONFIG) if CONFIG in names else None,
+        tensors=tuple(
+            tensor
+            for file in weights
+            if file.name.endswith(".safetensors")
+            for tensor in _read_header(path / file.name, file.name)
+        ),
+        files=files,
+        weight_files=weights,
+        notes=notes,
+    )
+
+
+def _listing(path: Path) -> list[FileInfo]:
+    """Files of the folder and of its direct subfolders (where diffusers and sentence-transformers keep parts)."""
+    found = [item for pattern in ("*", "*/*") for item in path.glob(pattern) if item.is_file()]
+    return [FileInfo(name=item.relative_to(path).as_posix(), size=item.stat().st_size) for item in sorted(found)]
+
+
+def _weights(
+    path: Path, selection: Selection, files: tuple[FileInfo, ...]
+) -> tuple[tuple[FileInfo, ...], tuple[str, ...]]:
+    """The chosen files that are here, and a note naming shards that are not."""
+    if selection.layout != "sharded" or not any(file.name == INDEX for file in files):
+        return selection.weights, ()
+    shards = shard_names(parse_object((path / INDEX).read_bytes(), INDEX))
+    here = tuple(file for file in files if file.name in shards)
+    missing = len(shards) - len(here)
+    note = f"{missing} of {len(shards)} shards that {INDEX} names are not in the folder; their weights are not counted."
+    return here, (note,) if missing else ()
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    return parse_object(path.read_bytes(), path.name)
+
+
+def _read_header(path: Path, name: str) -> tuple[TensorInfo, ...]:
+    with path.open("rb") as file:
+        length = header_length(file.read(LENGTH_BYTES), name)
+        header = file.read(length)
+    if len(header) < length:
+        raise InvalidHeaderError("", f"{name} ends inside its header: {len(header):,} of {length:,} bytes are there")
+    return parse_header(header, name)

@@ -1,0 +1,97 @@
+"""The safetensors header: 8 bytes little-endian length, then that much JSON. Pure functions; nothing is trusted.
+
+Format: https://huggingface.co/docs/safetensors/index#format
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+from hfmem.dtypes import find_dtype
+from hfmem.errors import InvalidHeaderError
+from hfmem.fetcher.values import TensorInfo
+
+__all__ = [
+    "LENGTH_BYTES",
+    "MAX_HEADER",
+    "PREFETCH",
+    "header_length",
+    "parse_header",
+    "parse_tensors",
+    "size_mismatches",
+]
+
+LENGTH_BYTES: Final = 8
+MAX_HEADER: Final = 25_000_000
+"""Longest header read, in bytes; the same limit as `huggingface_hub.constants.SAFETENSORS_MAX_HEADER_LENGTH`."""
+
+PREFETCH: Final = 100_001
+"""Bytes asked for first: `huggingface_hub` found 97 % of the headers of the 1,000 top models to be shorter
+(https://github.com/huggingface/huggingface_hub/pull/1855), and asks for `bytes=0-100000` too."""
+
+_MIN_HEADER: Final = len(b"{}")
+
+
+def header_length(prefix: bytes, file: str) -> int:
+    """Length of the JSON that follows the first eight bytes.
+
+    Raises:
+        InvalidHeaderError: fewer than eight bytes, or a length no header has.
+    """
+    if len(prefix) < LENGTH_BYTES:
+        raise InvalidHeaderError("", f"{file} is {len(prefix)} bytes long, too short for a safetensors file")
+    length = int.from_bytes(prefix[:LENGTH_BYTES], "little")
+    if length < _MIN_HEADER:
+        raise InvalidHeaderError("", f"{file} says that its header is {length} bytes long, too short for one")
+    if length > MAX_HEADER:
+        raise InvalidHeaderError("", f"{file} says that its header is {length:,} bytes long, more than {MAX_HEADER:,}")
+    return length
+
+
+def parse_header(header: bytes, file: str) -> tuple[TensorInfo, ...]:
+    """The tensors that the JSON of a header lists.
+
+    Raises:
+        InvalidHeaderError: not JSON, or an entry that cannot be a tensor.
+    """
+    try:
+        parsed = json.loads(header)
+    except (ValueError, RecursionError) as error:
+        raise InvalidHeaderError("", f"the header of {file} is not JSON") from error
+    return parse_tensors(parsed, file)
+
+
+def parse_tensors(parsed: Any, file: str) -> tuple[TensorInfo, ...]:
+    """The tensors of a header that is already parsed from JSON.
+
+    Raises:
+        InvalidHeaderError: an entry that cannot be a tensor.
+    """
+    if not isinstance(parsed, dict):
+        raise InvalidHeaderError("", f"the header of {file} is not a JSON object")
+    return tuple(_tensor(name, entry, file) for name, entry in parsed.items() if name != "__metadata__")
+
+
+def size_mismatches(tensors: tuple[TensorInfo, ...]) -> tuple[TensorInfo, ...]:
+    """Tensors whose stored bytes are not shape × dtype; those of an unknown dtype are not judged."""
+    return tuple(tensor for tensor in tensors if _expected_bytes(tensor) not in (None, tensor.nbytes))
+
+
+def _expected_bytes(tensor: TensorInfo) -> int | None:
+    dtype = find_dtype(tensor.dtype)
+    return None if dtype is None else dtype.nbytes(tensor.elements)
+
+
+def _tensor(name: str, entry: Any, file: str) -> TensorInfo:
+    try:
+        dtype, shape, (start, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
+    except (TypeError, KeyError, ValueError) as error:
+        raise InvalidHeaderError("", f"'{name}' in the header of {file} has no dtype, shape or data_offsets") from error
+    if type(dtype) is not str:
+        raise InvalidHeaderError("", f"'{name}.dtype' in the header of {file} is {dtype!r}, expected a string")
+    if type(shape) is not list or not all(type(size) is int and size >= 0 for size in shape):
+        raise InvalidHeaderError("", f"'{name}.shape' in the header of {file} is not a list of whole numbers")
+    if type(start) is not int or type(end) is not int or not 0 <= start <= end:
+        raise InvalidHeaderError("", f"'{name}.data_offsets' in the header of {file} are not a range of bytes")
+    return TensorInfo(name=name, dtype=dtype, shape=tuple(shape), nbytes=end - start, file=file)

@@ -1,0 +1,167 @@
+"""Where a checkpoint can come from, and in which order: this machine, the Hub, the cache, the catalog."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+from huggingface_hub import constants
+
+from hfmem.errors import (
+    AccessDeniedError,
+    DisabledModelError,
+    GatedModelError,
+    HfmemError,
+    HubUnreachableError,
+    InvalidTokenError,
+    ModelNotFoundError,
+    OfflineError,
+    RateLimitedError,
+    RevisionNotFoundError,
+    UnexpectedAnswerError,
+)
+from hfmem.fetcher import cache, catalog, local
+from hfmem.fetcher.identity import is_model_id
+from hfmem.fetcher.selection import select
+from hfmem.fetcher.values import Checkpoint, ModelRef, TensorInfo
+
+__all__ = ["Access", "fetch"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """How to get at a model.
+
+    Attributes:
+        token: a Hub token; None uses the stored login or `HF_TOKEN`, as `huggingface_hub` does.
+        offline: ask nothing of the network (`HF_HUB_OFFLINE` does the same).
+        use_cache: read and write the cache of earlier answers.
+    """
+
+    token: str | None = None
+    offline: bool = False
+    use_cache: bool = True
+
+
+# Why the Hub gave no answer, as the note on an answer from elsewhere begins. All other errors are raised.
+_REFUSALS: Final[tuple[tuple[type[HfmemError], str], ...]] = (
+    (OfflineError, "Offline mode is on"),
+    (HubUnreachableError, "The Hub cannot be reached"),
+    (UnexpectedAnswerError, "The server at the Hub's address does not answer as the Hub does"),
+    (RateLimitedError, "The Hub's request quota is used up"),
+    (InvalidTokenError, "The Hub does not know the token"),
+    (AccessDeniedError, "The Hub refuses access"),
+    (DisabledModelError, "The Hub has switched the repository off"),
+    (ModelNotFoundError, "The Hub shows no such model to this user"),
+    (GatedModelError, "The model is gated"),
+)
+
+
+def fetch(ref: ModelRef, access: Access) -> Checkpoint:
+    """The checkpoint of a Hub id or a local path.
+
+    Raises:
+        HfmemError: found nowhere, or found and unreadable.
+    """
+    if local.is_local(ref.model_id):
+        return _local(ref)
+    if not is_model_id(ref.model_id):
+        raise ModelNotFoundError(ref.model_id, "neither a model id (owner/name) nor a folder or file that can be read")
+    if access.offline or constants.is_offline_mode():
+        return _elsewhere(ref, access, OfflineError(ref.model_id, "offline mode is on"))
+    try:
+        return _from_hub(ref, access)
+    except RevisionNotFoundError:
+        raise
+    except HfmemError as error:
+        error.model = error.model or ref.model_id
+        return _elsewhere(ref, access, error)
+
+
+def _local(ref: ModelRef) -> Checkpoint:
+    found = local.read(ref)
+    if not is_model_id(ref.model_id):
+        return found
+    note = f"'{ref.model_id}' is a path on this machine; it is read, not the Hub's model of the same name."
+    return replace(found, notes=(*found.notes, note))
+
+
+def _from_hub(ref: ModelRef, access: Access) -> Checkpoint:
+    """From the Hub, or from the cache if the Hub says that the commit is the one kept there."""
+    known = cache.load(ref) if access.use_cache else None
+    if known is not None and known.commit == ref.revision:
+        return known  # a commit never changes
+    # The client costs a tenth of a second to import, and runs without a network do not need it.
+    from hfmem.fetcher import hub
+    from hfmem.fetcher.http import client_for
+
+    client = client_for(ref.model_id, access.token, patient=lambda: _stored(ref, access) is None)
+    info = hub.read_info(client, ref) if known is not None else None
+    if info is not None and info.commit is not None:
+        kept = known if known is not None and known.commit == info.commit else cache.load(ref, info.commit)
+        if kept is not None:
+            cache.point(ref, info.commit)
+            return kept
+    found = hub.read(client, ref, info)
+    if found.gated:
+        return _gated(found, access)
+    if access.use_cache:
+        cache.save(found)
+    return found
+
+
+def _stored(ref: ModelRef, access: Access) -> Checkpoint | None:
+    """What this machine knows of a model without asking: the cache, a downloaded snapshot, the catalog."""
+    kept = cache.load(ref) if access.use_cache else None
+    return kept or local.snapshot(ref) or catalog.find(ref)
+
+
+def _elsewhere(ref: ModelRef, access: Access, error: HfmemError) -> Checkpoint:
+    """The stored answer, with a note why; the error itself where there is none, or where it is no refusal."""
+    why = next((words for kind, words in _REFUSALS if isinstance(error, kind)), None)
+    found = _stored(ref, access) if why else None
+    if found is None:
+        raise error
+    place = {"cache": "the cache", "catalog": "the bundled catalog"}[found.source]
+    note = f"{why}; this answer is from {place}."
+    if found.source == "catalog" and ref.revision != constants.DEFAULT_REVISION:
+        note += f" The catalog knows only {constants.DEFAULT_REVISION}, not {ref.revision}."
+    return replace(found, notes=(note, *found.notes))
+
+
+def _gated(public: Checkpoint, access: Access) -> Checkpoint:
+    """What is public of a gated model, completed by what this machine knows of it."""
+    known = _stored(public.ref, access)
+    if known is None:
+        if not public.totals:
+            raise GatedModelError(public.ref.model_id, "its files need an accepted licence")
+        note = "The model is gated: this answer is from the parameter totals that the Hub makes public."
+        return replace(public, notes=(note, *public.notes))
+    place = "the cache" if known.source == "cache" else "the bundled catalog"
+    notes = [f"The model is gated: this answer is from {place}, not from its files.", *known.notes]
+    if public.totals and (difference := _difference(known.tensors, public.totals)):
+        notes.append(difference)
+    files = public.files or known.files
+    return replace(
+        known,
+        commit=known.commit if known.source == "cache" else public.commit,
+        files=files,
+        weight_files=select(files).weights or known.weight_files,
+        totals=public.totals,
+        gated=True,
+        notes=tuple(notes),
+    )
+
+
+def _difference(tensors: tuple[TensorInfo, ...], totals: object) -> str:
+    """A sentence where the stored table and the Hub's public totals disagree, by dtype."""
+    if not isinstance(totals, dict):
+        return ""
+    counted: dict[str, int] = {}
+    for tensor in tensors:
+        counted[tensor.dtype] = counted.get(tensor.dtype, 0) + tensor.elements
+    if counted == totals:
+        return ""
+    ours = ", ".join(f"{dtype} {count:,}" for dtype, count in counted.items())
+    theirs = ", ".join(f"{dtype} {count:,}" for dtype, count in totals.items())
+    return f"The Hub's public totals ({theirs}) differ from what is counted here ({ours})."

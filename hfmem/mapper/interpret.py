@@ -1,0 +1,237 @@
+"""From a checkpoint to an architecture and its parameters, by two roads: the configuration, and the tensor headers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from hfmem.dtypes import find_dtype
+from hfmem.errors import InvalidConfigError
+from hfmem.fetcher.selection import select
+from hfmem.fetcher.values import Checkpoint
+from hfmem.mapper.blueprint import Blueprint
+from hfmem.mapper.facts import Facts, MissingFactError
+from hfmem.mapper.families import reader
+from hfmem.mapper.tables import from_tensors, from_totals
+from hfmem.mapper.values import Architecture, ParameterTable
+
+__all__ = ["Certainty", "Model", "interpret"]
+
+Certainty = Literal["exact", "derived", "measured", "typical", "unknown"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """A checkpoint, understood.
+
+    Attributes:
+        checkpoint: what was fetched.
+        architecture: layers and sizes.
+        parameters: None where neither files nor configuration tell.
+        certainty: of the parameters: `exact` from headers, `derived` from the configuration or published totals.
+        source: where the parameters are from.
+        stored_dtype: the dominant stored floating dtype (PyTorch's name), None without headers or totals.
+        file_bytes: bytes of the weight files, for when nothing else tells how large the weights are.
+        notes: remarks for the reader.
+    """
+
+    checkpoint: Checkpoint
+    architecture: Architecture
+    parameters: ParameterTable | None
+    certainty: Certainty
+    source: str
+    stored_dtype: str | None
+    file_bytes: int | None
+    notes: tuple[str, ...]
+
+
+def interpret(checkpoint: Checkpoint) -> Model:
+    """The model of a checkpoint. Never raises for what a file says: what cannot be read is unknown, with the reason."""
+    config = checkpoint.config or {}
+    blueprint = _blueprint(checkpoint)
+    architecture = _finish(blueprint.architecture, config)
+    described = blueprint.parameters
+    parameters, certainty, source, notes = _parameters(checkpoint, architecture, described)
+    return Model(
+        checkpoint=checkpoint,
+        architecture=architecture,
+        parameters=parameters,
+        certainty=certainty,
+        source=source,
+        stored_dtype=_dominant(parameters),
+        file_bytes=_file_bytes(checkpoint),
+        notes=(*checkpoint.notes, *architecture.notes, *notes, *_layout_notes(checkpoint)),
+    )
+
+
+def _blueprint(checkpoint: Checkpoint) -> Blueprint:
+    if checkpoint.config is None:
+        return Blueprint(architecture=Architecture(model_type=None, unknown="there is no config.json"), groups=None)
+    if checkpoint.gated and not checkpoint.tensors:
+        # only the part of config.json that is public is here: class defaults must not fill in for the rest
+        model_type = checkpoint.config.get("model_type")
+        architecture = Architecture(
+            model_type=model_type if isinstance(model_type, str) else None,
+            unknown="config.json of a gated model cannot be read without access",
+        )
+        return Blueprint(architecture=architecture, groups=None)
+    return _read(checkpoint.config)
+
+
+def _read(config: Mapping[str, Any]) -> Blueprint:
+    """The blueprint by the reader of the model type; where there is none, or a fact is missing, an architecture whose
+    layers are unknown, with the reason."""
+    facts = Facts(config)
+    if not facts.model_type:
+        return _unknown(facts, "config.json does not say its model_type")
+    read = reader(facts.model_type)
+    if read is None:
+        return _unknown(facts, f"no reader knows the model type '{facts.model_type}' yet")
+    try:
+        return read(facts)
+    except MissingFactError as error:
+        return _unknown(facts, f"config.json lacks '{error.key}', which '{facts.model_type}' needs")
+    except InvalidConfigError as error:
+        return _unknown(facts, f"in config.json, {error.reason}")
+    except (ZeroDivisionError, OverflowError, IndexError, TypeError, ValueError) as error:
+        return _unknown(facts, f"config.json holds values that cannot be a '{facts.model_type}' ({error})")
+
+
+def _unknown(facts: Facts, reason: str) -> Blueprint:
+    """The sizes that can be read without knowing the type; layers and weights stay unknown."""
+    text = facts.part("text_config", "llm_config", "language_config") or facts
+    architecture = Architecture(
+        model_type=facts.model_type or None,
+        hidden_size=_size(text, "hidden_size", "n_embd", "d_model"),
+        vocab_size=_size(text, "vocab_size"),
+        max_positions=_size(text, "max_position_embeddings", "n_positions"),
+        attention_heads=_size(text, "num_attention_heads", "n_head"),
+        intermediate_size=_size(text, "intermediate_size"),
+        experts=_size(text, "num_experts", "n_routed_experts", "num_local_experts"),
+        experts_per_token=_size(text, "num_experts_per_tok", "moe_topk"),
+        layer_count=_size(text, "num_hidden_layers", "n_layer", "num_layers"),
+        unknown=reason,
+    )
+    return Blueprint(architecture=architecture, groups=None)
+
+
+def _size(facts: Facts, *keys: str) -> int | None:
+    try:
+        return facts.optional_integer(*keys)
+    except InvalidConfigError:
+        return None
+
+
+def _finish(architecture: Architecture, config: Mapping[str, Any]) -> Architecture:
+    """What every architecture takes from the configuration in the same way: class names and run dtype."""
+    classes = config.get("architectures")
+    names = classes if isinstance(classes, list) else []
+    return replace(
+        architecture,
+        architectures=tuple(name for name in names if isinstance(name, str)),
+        dtype=_run_dtype(config),
+    )
+
+
+def _run_dtype(config: Mapping[str, Any]) -> str | None:
+    """The floating dtype a configuration names, at its root or in its text part."""
+    parts = [config, *(part for key in ("text_config", "llm_config") if isinstance(part := config.get(key), Mapping))]
+    for part in parts:
+        for key in ("dtype", "torch_dtype"):
+            name = part.get(key)
+            found = find_dtype(name) if isinstance(name, str) else None
+            if found is not None and found.kind == "float":
+                return found.name
+    return None
+
+
+def _parameters(
+    checkpoint: Checkpoint, architecture: Architecture, described: ParameterTable | None
+) -> tuple[ParameterTable | None, Certainty, str, list[str]]:
+    if checkpoint.tensors:
+        table = from_tensors(checkpoint.tensors, architecture, checkpoint.config or {})
+        source, certainty = _header_source(checkpoint)
+        return table, certainty, source, [*_unloaded(table), *_disagreement(table, described)]
+    if described is not None:
+        return described, "derived", f"config.json, as the class of '{architecture.model_type}' builds it", []
+    if checkpoint.totals:
+        return from_totals(checkpoint.totals), "derived", "the Hub's public totals", []
+    return None, "unknown", "", []
+
+
+def _header_source(checkpoint: Checkpoint) -> tuple[str, Certainty]:
+    if checkpoint.source != "catalog":
+        return "safetensors headers", "exact"
+    certainty: Certainty = "exact" if checkpoint.names == "recorded" else "derived"
+    return f"bundled catalog ({checkpoint.names} names; {checkpoint.provenance.rstrip('.')})", certainty
+
+
+def _unloaded(table: ParameterTable) -> list[str]:
+    """A sentence for what the files hold and a run does not load."""
+    notes = []
+    mtp = sum(group.parameters for group in table.groups if group.component == "mtp")
+    if mtp:
+        notes.append(
+            f"{mtp:,} of the parameters are extra prediction layers (mtp), which transformers does not load; the "
+            f"weights are without them."
+        )
+    rest = [group for group in table.groups if not group.loaded and group.component != "mtp"]
+    if rest:
+        names = sorted({group.role for group in rest})
+        elements, nbytes = sum(g.elements for g in rest), sum(g.stored_bytes or 0 for g in rest)
+        notes.append(
+            f"Not parameters, and not loaded: {sum(g.count for g in rest)} stored tensors ({', '.join(names[:4])}), "
+            f"{elements:,} elements, {nbytes:,} bytes."
+        )
+    return notes
+
+
+def _disagreement(table: ParameterTable, described: ParameterTable | None) -> list[str]:
+    """A sentence where the files and the configuration count differently, naming the components that do."""
+    if described is None:
+        return []
+    stored: dict[str, int] = {name: count for name, count in table.by_component.items() if name != "mtp"}
+    expected: dict[str, int] = {str(name): count for name, count in described.by_component.items()}
+    if sum(stored.values()) == sum(expected.values()):
+        return []
+    parts = [
+        f"{component} {stored.get(component, 0) - expected.get(component, 0):+,}"
+        for component in dict.fromkeys((*stored, *expected))
+        if stored.get(component, 0) != expected.get(component, 0)
+    ]
+    return [
+        f"The files hold {sum(stored.values()):,} parameters, the configuration describes {sum(expected.values()):,}: "
+        f"{', '.join(parts)}."
+    ]
+
+
+def _dominant(parameters: ParameterTable | None) -> str | None:
+    """The floating dtype of at least 16 bits that most stored elements have."""
+    counts: dict[str, int] = {}
+    for name, elements in (parameters.stored if parameters else {}).items():
+        dtype = find_dtype(name)
+        if dtype is not None and dtype.kind == "float" and dtype.bits >= 16:
+            counts[dtype.name] = counts.get(dtype.name, 0) + elements
+    return max(counts, key=lambda name: counts[name]) if counts else None
+
+
+def _file_bytes(checkpoint: Checkpoint) -> int | None:
+    sizes = [file.size for file in checkpoint.weight_files]
+    return sum(size for size in sizes if size is not None) if sizes and None not in sizes else None
+
+
+_LAYOUT_NOTES = {
+    "bin": "The weights are PyTorch pickles (.bin), which are not opened: the figures are from the configuration, or "
+    "from the size of the files.",
+    "gguf": "GGUF files are not read yet: a single one is taken by its size, several are quantisations to choose from.",
+    "adapter": "This is an adapter: its base model is needed besides.",
+    "diffusers": "This is a diffusers pipeline: the weights of all its components are counted, its activations are not "
+    "known yet.",
+}
+
+
+def _layout_notes(checkpoint: Checkpoint) -> list[str]:
+    layout = select(checkpoint.files).layout
+    note = _LAYOUT_NOTES.get(layout)
+    return [note] if note else []

@@ -1,0 +1,101 @@
+"""What a tensor is, from its name: component, role, and whether it is a buffer. The only place that reads names."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+from hfmem.mapper.values import Component
+
+__all__ = ["Meaning", "layer_index", "meaning"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Meaning:
+    """What a name tells.
+
+    Attributes:
+        component: the part of the model.
+        role: the module's own name (`q_proj`; `q_proj.bias` for what is not its weight).
+        buffer: a constant that the class computes itself and does not load.
+        matrix: the weight of a linear layer in a block or expert, if it has the shape of one.
+    """
+
+    component: Component
+    role: str
+    buffer: bool
+    matrix: bool
+
+
+_INDEX: Final = re.compile(r"(?:^|\.)(?:layers|h|layer|blocks|block)\.(\d+)(?:\.|$)")
+_NUMBER: Final = re.compile(r"(?<![^.])\d+(?![^.])")
+
+# Constants that the class makes itself: rotary frequencies and tables, position counters, causal masks (`attn.bias` and
+# `attn.masked_bias` of GPT-2, GPT-J, GPT-Neo and GPT-NeoX, told from real biases by their four dimensions).
+_BUFFER: Final = re.compile(
+    r"(\binv_freq|\brotary_emb\.(cos|sin)_cached|position_ids|token_type_ids|masked_bias|num_batches_tracked|"
+    r"_float_tensor|relative_position_index|\bfreqs_cis)$"
+)
+_MASK: Final = re.compile(r"(attn|attention)\.bias$")
+
+# In this order: the first that is found names the component. What lies inside a tower belongs to the tower.
+_COMPONENTS: Final[tuple[tuple[str, Component], ...]] = (
+    (r"(^|\.)mtp(\.|_|$)|(^|\.)nextn", "mtp"),
+    (
+        r"projector|(^|\.|_)merger|connector|embed_vision|embed_audio|modality_projection|mm_input_projection",
+        "projector",
+    ),
+    (r"(^|\.)(vision_\w+|visual|vit|image_encoder|image_tower|img_processor|vpm)(\.|$)", "vision"),
+    (r"(^|\.)(audio_\w+|speech_encoder)(\.|$)", "audio"),
+    (r"(norm|norm\d|ln_\w+|ln\d|layernorm|layer_norm\w*|_norm\d?)(\.\w+)?$|(^|\.)norm_f?\.", "norm"),
+    (r"(^|\.)(mamba|mixer|ssm|linear_attn|rglru|recurrent_block|time_mix\w*|short_conv)(\.|$)|\.conv\.", "state"),
+    (r"router|(mlp|moe|ffn|feed_forward)\.gate\.|shared_expert_gate|e_score_correction_bias", "router"),
+    (r"shared_expert|shared_mlp", "shared_experts"),
+    (r"(^|\.|_)experts?(\.|_|$)", "experts"),
+    (r"(^|\.)(lm_head|embed_out|output_layer|score|classifier|cls|predictions|qa_outputs)(\.|$)|^output\.", "lm_head"),
+    (r"attn|attention|query_key_value|(^|\.)[qkv]_proj", "attention"),
+    (r"mlp|ffn|feed_forward|(^|\.)fc\d|intermediate|layer\.#\.output|h_to_4h|4h_to_h|DenseReluDense|\.wi|\.wo", "mlp"),
+    (r"embed|(^|\.)w[tp]e(\.|$)|embd|^shared\.", "embedding"),
+)
+_SEARCHES: Final[tuple[tuple[re.Pattern[str], Component], ...]] = tuple(
+    (re.compile(pattern, re.IGNORECASE), component) for pattern, component in _COMPONENTS
+)
+
+_MATRIX_COMPONENTS: Final = frozenset({"attention", "mlp", "experts", "shared_experts", "state", "vision", "audio"})
+
+
+def layer_index(name: str) -> int | None:
+    """The number of the layer a tensor belongs to; None outside layers."""
+    match = _INDEX.search(name)
+    return int(match.group(1)) if match else None
+
+
+def meaning(name: str, dimensions: int) -> Meaning:
+    """What a tensor of so many dimensions is."""
+    return _meaning(_NUMBER.sub("#", name), dimensions)
+
+
+@lru_cache(maxsize=4096)
+def _meaning(name: str, dimensions: int) -> Meaning:
+    component: Component = next((component for search, component in _SEARCHES if search.search(name)), "other")
+    role, kind = _role(name)
+    return Meaning(
+        component=component,
+        role=role,
+        buffer=bool(_BUFFER.search(name)) or (dimensions == 4 and bool(_MASK.search(name))),
+        matrix=kind == "weight" and dimensions in (2, 3) and component in _MATRIX_COMPONENTS,
+    )
+
+
+def _role(name: str) -> tuple[str, str]:
+    """The module's own name with what of it this is, and the latter alone."""
+    parts = [part for part in name.split(".") if part != "#"]
+    if len(parts) == 1:
+        return parts[0], "weight"
+    module, kind = parts[-2], parts[-1]
+    if kind == "weight":
+        return module, "weight"
+    # fused experts are parameters of the module itself: `experts.gate_up_proj`
+    return (kind, "weight") if module == "experts" else (f"{module}.{kind}", kind)

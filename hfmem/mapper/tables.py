@@ -1,0 +1,111 @@
+"""The parameters of a checkpoint's files, as groups of equal tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from hfmem.dtypes import find_dtype
+from hfmem.fetcher.values import TensorInfo
+from hfmem.mapper.names import layer_index, meaning
+from hfmem.mapper.packing import is_scale, parameters_per_element
+from hfmem.mapper.values import Architecture, Component, ParameterTable, TensorGroup
+
+__all__ = ["from_tensors", "from_totals"]
+
+
+def from_tensors(
+    tensors: Iterable[TensorInfo], architecture: Architecture, config: Mapping[str, Any]
+) -> ParameterTable:
+    """The table of a checkpoint's tensors.
+
+    Layers beyond the architecture's own are extra prediction layers (`mtp`), which a run does not load; so are a
+    stored copy of a tied head, and buffers.
+    """
+    quantisation = config.get("quantization_config")
+    reader = _Reader(architecture, quantisation if isinstance(quantisation, Mapping) else {})
+    counted: dict[_Key, list[int]] = {}
+    for tensor in tensors:
+        key, parameters = reader.read(tensor)
+        sums = counted.setdefault(key, [0, 0, 0])
+        sums[0] += 1
+        sums[1] += tensor.nbytes
+        sums[2] += parameters
+    return ParameterTable(groups=tuple(reader.group(key, *sums) for key, sums in counted.items()))
+
+
+def from_totals(totals: Mapping[str, int]) -> ParameterTable:
+    """The table where only elements by dtype are known. Packed dtypes are taken as they are counted."""
+    groups = []
+    for name, count in totals.items():
+        dtype = find_dtype(name)
+        groups.append(
+            TensorGroup(
+                component="other",
+                role="all",
+                shape=(count,),
+                count=1,
+                dtype=name,
+                stored_bytes=None if dtype is None else dtype.nbytes(count),
+                parameters=count,
+                active=count,
+            )
+        )
+    return ParameterTable(groups=tuple(groups))
+
+
+_Key = tuple[Component, str, tuple[int, ...], str, bool, bool, bool]
+
+
+class _Reader:
+    """Reads tensors of one checkpoint: what each is, and what of it counts."""
+
+    def __init__(self, architecture: Architecture, quantisation: Mapping[str, Any]) -> None:
+        self._depth = len(architecture.layers) if architecture.layers else None
+        self._tied = architecture.tied_embeddings is True
+        self._vocabulary = architecture.vocab_size
+        self._quantisation = quantisation
+        experts, per_token = architecture.experts, architecture.experts_per_token
+        self._share = (min(per_token, experts), experts) if experts and per_token else (1, 1)
+
+    def read(self, tensor: TensorInfo) -> tuple[_Key, int]:
+        """The group a tensor belongs to, and its logical parameters."""
+        found = meaning(tensor.name, len(tensor.shape))
+        component = self._component(tensor.name, found.component)
+        scale = is_scale(tensor.name, quantised=bool(self._quantisation))
+        duplicate = (
+            self._tied
+            and component == "lm_head"
+            and tensor.shape[:1] == (self._vocabulary,)
+            and found.role == "lm_head"
+        )
+        loaded = not found.buffer and component != "mtp" and not duplicate
+        parameters = 0
+        if not (scale or found.buffer or duplicate):
+            parameters = tensor.elements * parameters_per_element(tensor, self._quantisation)
+        key = (component, found.role, tensor.shape, tensor.dtype, loaded, found.matrix and not scale, scale)
+        return key, parameters
+
+    def group(self, key: _Key, count: int, nbytes: int, parameters: int) -> TensorGroup:
+        """The group of so many tensors."""
+        component, role, shape, dtype, loaded, linear, scale = key
+        used, of = self._share if component == "experts" else (1, 1)
+        return TensorGroup(
+            component=component,
+            role=role,
+            shape=shape,
+            count=count,
+            dtype=dtype,
+            stored_bytes=nbytes,
+            parameters=parameters,
+            active=parameters * used // of if loaded else 0,
+            loaded=loaded,
+            linear=linear,
+            scale=scale,
+        )
+
+    def _component(self, name: str, component: Component) -> Component:
+        if self._depth is None or component in ("mtp", "vision", "audio", "projector"):
+            return component
+        index = layer_index(name)
+        return "mtp" if index is not None and index >= self._depth else component

@@ -1,0 +1,151 @@
+"""One model on one card: what it is, where the facts are from, the parts and their sum, and what to know."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+
+from tabulate import tabulate
+
+from hfmem.estimator import textbook
+from hfmem.estimator.textbook import PRECISIONS
+from hfmem.estimator.values import GROUPS, Estimate, Group, Term
+from hfmem.mapper.values import Architecture
+from hfmem.report.values import Report
+from hfmem.units import format_bytes, format_count
+
+__all__ = ["to_card", "to_explanation"]
+
+_NAMES: dict[Group, str] = {
+    "weights": "weights",
+    "kv_cache": "KV cache",
+    "activations": "activations",
+    "overhead": "overhead",
+    "master_weights": "master weights",
+    "gradients": "gradients",
+    "optimizer": "optimizer states",
+    "temporary": "temporary",
+}
+_CERTAINTIES = ("exact", "derived", "measured", "typical", "unknown")
+_WIDEST = 100
+
+
+def to_card(report: Report, unit: str, width: int | None) -> str:
+    """The card; long lines are folded at `width`."""
+    folded = min(width or _WIDEST, _WIDEST)
+    lines = [*_heading(report), "", *_parts(report, unit), "", *_beside(report, unit)]
+    notes = [_fold(f"- {note}", folded) for note in report.notes]
+    return "\n".join([_fold(line, folded) if line.startswith("facts") else line for line in lines] + notes).rstrip()
+
+
+def to_explanation(report: Report, unit: str, width: int | None) -> str:
+    """Every term with its arithmetic and source, and the textbook's values beside ours."""
+    folded = min(width or _WIDEST, _WIDEST)
+    sources = list(dict.fromkeys(term.source for term in report.estimate.terms))
+    lines = ["Terms"]
+    for group in GROUPS:
+        terms = [term for term in report.estimate.terms if term.group == group]
+        if terms:
+            lines.append(f"  {_NAMES[group]}: {sum(term.nbytes for term in terms):,} B")
+            lines += [line for term in terms for line in _explain(term, sources.index(term.source) + 1, unit, folded)]
+    lines += ["", "Sources", *(_fold(f"  [{number}] {source}", folded) for number, source in enumerate(sources, 1))]
+    return "\n".join([*lines, *_textbook(report, unit, folded)])
+
+
+def _heading(report: Report) -> Iterator[str]:
+    architecture, checkpoint = report.architecture, report.checkpoint
+    count = report.parameters.total if report.parameters else None
+    active = report.parameters.active if report.parameters else None
+    words = [architecture.model_type or "unknown architecture"]
+    if count is not None and active is not None:
+        mixture = architecture.experts and active < count
+        words.append(f"{format_count(count)} parameters" + (f", {format_count(active)} active" if mixture else ""))
+    words.append(report.scenario.dtype or "unknown dtype")
+    yield f"{checkpoint.ref.model_id}  ({' · '.join(words)})"
+    if shape := _shape(architecture):
+        yield shape
+    commit = f" at {checkpoint.commit[:12]}" if checkpoint.commit else ""
+    origin = {"hub": "the Hub", "cache": "the cache", "local": "this machine", "catalog": "the bundled catalog"}
+    yield f"facts: {origin[checkpoint.source]}{commit} ({checkpoint.provenance.rstrip('.')})"
+    scenario = report.scenario
+    action = f"full training with {scenario.optimizer}" if scenario.train else "inference"
+    method = "the textbook formulas" if scenario.method == "textbook" else f"{scenario.runtime}, {scenario.attention}"
+    yield f"{action}: batch {scenario.batch} × {scenario.seq:,} tokens, {method}"
+
+
+def _shape(architecture: Architecture) -> str:
+    kinds = ", ".join(f"{count} {kind.replace('_', ' ')}" for kind, count in architecture.layer_kinds.items())
+    parts = [
+        f"{architecture.depth} layers" + (f" ({kinds})" if kinds not in ("", f"{architecture.depth} none") else ""),
+        f"hidden {architecture.hidden_size}",
+    ]
+    if architecture.attention_heads and architecture.kv_heads and architecture.head_dim:
+        parts.append(f"{architecture.attention_heads} heads, {architecture.kv_heads} KV × {architecture.head_dim}")
+    if architecture.experts:
+        parts.append(f"{architecture.experts_per_token} of {architecture.experts} experts")
+    return ", ".join(part for part in parts if "None" not in part)
+
+
+def _parts(report: Report, unit: str) -> list[str]:
+    estimate = report.estimate
+    rows = [
+        [_NAMES[group], _size(estimate.group(group), unit), _certainty(estimate, group)]
+        for group in GROUPS
+        if estimate.group(group) != 0
+    ]
+    sign = "≥ " if estimate.is_lower_bound else ""
+    rows.append(["total", sign + format_bytes(estimate.total, unit), "a part is unknown" if sign else ""])
+    lines = tabulate(rows, tablefmt="plain", disable_numparse=True, colalign=("left", "right", "left")).splitlines()
+    rule = "-" * max(len(line.rstrip()) for line in lines)
+    return [line.rstrip() for line in (*lines[:-1], rule, lines[-1])]
+
+
+def _beside(report: Report, unit: str) -> Iterator[str]:
+    estimate, download = report.estimate, report.download
+    if estimate.kv_cache_per_token:
+        fixed = (
+            f", besides {format_bytes(estimate.kv_cache_fixed, unit)} that does not grow"
+            if estimate.kv_cache_fixed
+            else ""
+        )
+        yield f"each further token of a sequence: {estimate.kv_cache_per_token:,} B of cache{fixed}"
+    if report.checkpoint.source != "local" and download.nbytes is not None:
+        files = f" in {download.files} files" if download.files else ""
+        yield f"download: {format_bytes(download.nbytes, unit)}{files}"
+
+
+def _size(nbytes: int | None, unit: str) -> str:
+    return "unknown" if nbytes is None else format_bytes(nbytes, unit)
+
+
+def _certainty(estimate: Estimate, group: Group) -> str:
+    """The weakest certainty among a group's terms."""
+    found = [term.certainty for term in estimate.terms if term.group == group]
+    if any(name == group for name, _ in estimate.unknown):
+        return "unknown" if not found else "a part is unknown"
+    return max(found, key=_CERTAINTIES.index) if found else ""
+
+
+def _explain(term: Term, source: int, unit: str, width: int) -> Iterator[str]:
+    yield f"    {term.name}: {format_bytes(term.nbytes, unit)}, {term.certainty} [{source}]"
+    yield textwrap.fill(f"= {term.how}", width, initial_indent=" " * 6, subsequent_indent=" " * 8)
+
+
+def _textbook(report: Report, unit: str, width: int) -> list[str]:
+    """What the founding article's formulas give for the same scenario."""
+    if report.scenario.method == "textbook":
+        return []
+    if report.scenario.dtype not in PRECISIONS:
+        return ["", _fold(f"The textbook has no precision for {report.scenario.dtype}.", width)]
+    book = textbook.estimate(report.model, report.scenario)
+    groups: tuple[Group, ...] = ("weights", "kv_cache", "activations")
+    rows = [[_NAMES[g], _size(report.estimate.group(g), unit), _size(book.group(g), unit)] for g in groups]
+    table = tabulate(rows, headers=["", "here", "textbook"], disable_numparse=True, colalign=("left", "right", "right"))
+    return ["", "Beside the textbook (alpha 34, beta 5 for eager attention; 2 and 0 for sdpa and flash)", table] + [
+        _fold(f"- {note}", width) for note in book.notes
+    ]
+
+
+def _fold(text: str, width: int) -> str:
+    indent = " " * (2 + len(text) - len(text.lstrip()))
+    return textwrap.fill(text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)

@@ -1,0 +1,131 @@
+"""Errors as sentences for a person, each with the next step. One row an error class; the first that fits is used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from hfmem import errors
+from hfmem.errors import HfmemError
+
+__all__ = ["Problem", "explain"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """A failure as reports show it.
+
+    Attributes:
+        model: what was asked.
+        code: the error class in snake case.
+        message: what happened.
+        hint: what to do next.
+    """
+
+    model: str
+    code: str
+    message: str
+    hint: str
+
+    def as_dict(self) -> dict[str, str]:
+        """The form of `errors[]` in JSON."""
+        return {"model": self.model, "error": self.code, "message": self.message, "hint": self.hint}
+
+
+def explain(error: HfmemError) -> Problem:
+    """The sentence and the next step."""
+    _, message, hint = next(row for row in _ROWS if isinstance(error, row[0]))
+    return Problem(model=error.model, code=error.code(), message=message(error), hint=hint(error))
+
+
+_Words = Callable[[HfmemError], str]
+
+
+def _because(text: str) -> _Words:
+    """`text` with the model put in, and what was seen behind it."""
+
+    def words(error: HfmemError) -> str:
+        reason = f" ({error.reason})" if error.reason else ""
+        return text.format(model=error.model or "the model") + reason + "."
+
+    return words
+
+
+def _said(text: str) -> _Words:
+    return lambda error: text.format(model=error.model or "the model")
+
+
+def _gated_hint(error: HfmemError) -> str:
+    page = f"accept its licence on its page (https://huggingface.co/{error.model})"
+    known = isinstance(error, errors.GatedModelError) and error.authenticated
+    return f"With this account, {page}." if known else f"{page[0].upper()}{page[1:]}, then `hf auth login`."
+
+
+def _rate_hint(error: HfmemError) -> str:
+    seconds = error.seconds if isinstance(error, errors.RateLimitedError) else None
+    when = f"in {seconds} seconds" if seconds is not None else "in some minutes"
+    return f"Try again {when}; logging in with `hf auth login` raises the quota."
+
+
+_ROWS: Final[tuple[tuple[type[HfmemError], _Words, _Words], ...]] = (
+    (errors.GatedModelError, _said("{model} is gated."), _gated_hint),
+    (
+        errors.ModelNotFoundError,
+        _because("{model} was not found"),
+        _said("Check the spelling; if the repository is private, `hf auth login` with an account that may read it."),
+    ),
+    (
+        errors.RevisionNotFoundError,
+        _because("{model} has no such revision"),
+        _said("The branches, tags and pull requests are on its page: https://huggingface.co/{model}/tree/main"),
+    ),
+    (
+        errors.DisabledModelError,
+        _because("The Hub has switched {model} off"),
+        _said("Its page may tell why: https://huggingface.co/{model}"),
+    ),
+    (
+        errors.InvalidTokenError,
+        _because("The Hub does not know the token that was sent"),
+        _said("`hf auth login` with a new one, or unset HF_TOKEN."),
+    ),
+    (
+        errors.AccessDeniedError,
+        _because("The Hub refuses access to {model}"),
+        _said("Check the token's permissions: https://huggingface.co/settings/tokens"),
+    ),
+    (errors.RateLimitedError, _said("The Hub's request quota is used up."), _rate_hint),
+    (
+        errors.OfflineError,
+        _said("Offline mode is on, and {model} is in neither the cache nor the bundled catalog."),
+        _said("Run once without --offline (and without HF_HUB_OFFLINE) to fill the cache."),
+    ),
+    (
+        errors.HubUnreachableError,
+        _because("The Hub cannot be reached, and {model} is in neither the cache nor the bundled catalog"),
+        _said("Check the network, a proxy (HTTPS_PROXY), or HF_ENDPOINT if a mirror is used."),
+    ),
+    (
+        errors.UnexpectedAnswerError,
+        _because("The server does not answer as the Hub does"),
+        _said("Check HF_ENDPOINT, and whether a proxy or a log-in page of the network is in between."),
+    ),
+    (
+        errors.InvalidConfigError,
+        _because("The configuration of {model} cannot be read"),
+        _said("The file is broken at its source; try another --revision."),
+    ),
+    (
+        errors.InvalidFileError,
+        _because("A file of {model} cannot be what its name says"),
+        _said("The file is broken at its source or cut on its way; try again, or another --revision."),
+    ),
+    (
+        errors.NoWeightsError,
+        _because("Nothing tells how large {model} is"),
+        _said("Its page lists the files: https://huggingface.co/{model}/tree/main"),
+    ),
+    (errors.InvalidScenarioError, lambda error: f"{error.reason}.", _said("`hfmem --help` lists the options.")),
+    (HfmemError, _because("{model} failed"), _said("Try again.")),
+)

@@ -1,0 +1,66 @@
+"""Several models side by side: a table that fits the terminal, Markdown, CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+
+from tabulate import tabulate
+
+from hfmem.report.columns import COLUMNS, Column
+from hfmem.report.errors import Problem
+from hfmem.report.values import Report
+
+__all__ = ["to_csv", "to_markdown", "to_table"]
+
+
+def to_table(reports: Sequence[Report], problems: Sequence[Problem], unit: str, width: int | None) -> str:
+    """One row a model, failures last; columns that do not fit `width` are left out, the least telling first."""
+    columns = list(_columns(reports))
+    while True:
+        text = _render(reports, problems, columns, unit, "simple")
+        if width is None or len(columns) <= 2 or max(map(len, text.splitlines())) <= width:
+            return text
+        columns.remove(max(columns, key=lambda column: column.rank))
+
+
+def to_markdown(reports: Sequence[Report], problems: Sequence[Problem], unit: str) -> str:
+    """A GitHub table of every column."""
+    return _render(reports, problems, _columns(reports), unit, "github")
+
+
+def to_csv(reports: Sequence[Report], problems: Sequence[Problem]) -> str:
+    """One line a model; sizes in bytes, unknown ones empty; failures with their class in the last column."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow([*(column.key for column in COLUMNS), "batch", "source", "total_is_lower_bound", "error"])
+    for report in reports:
+        figures = [column.value(report) for column in COLUMNS]
+        extra = [report.scenario.batch, report.checkpoint.source, str(report.estimate.is_lower_bound).lower(), ""]
+        writer.writerow(["" if figure is None else figure for figure in figures] + extra)
+    for problem in problems:
+        writer.writerow([problem.model, *[""] * (len(COLUMNS) + 2), problem.code])
+    return stream.getvalue().rstrip("\n")
+
+
+def _columns(reports: Sequence[Report]) -> list[Column]:
+    """The columns that say something: gradients and optimizer states only where there are any."""
+    training = any(report.scenario.train for report in reports)
+    return [column for column in COLUMNS if training or column.key not in ("gradients", "optimizer")]
+
+
+def _render(
+    reports: Sequence[Report], problems: Sequence[Problem], columns: Sequence[Column], unit: str, style: str
+) -> str:
+    headers = [f"{column.title} ({unit})" if column.kind == "bytes" else column.title for column in columns]
+    if style == "simple":
+        headers = [header.replace(" (", "\n(") for header in headers]
+    rows = [[column.text(report, unit) for column in columns] for report in reports]
+    rows += [
+        [problem.model, f"failed: {problem.code.removesuffix('_error').replace('_', ' ')}"] for problem in problems
+    ]
+    alignment = ["left" if column.kind == "word" else "right" for column in columns]
+    return tabulate(
+        rows, headers=headers, tablefmt=style, disable_numparse=True, colalign=alignment if reports else None
+    )

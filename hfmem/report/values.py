@@ -1,0 +1,68 @@
+"""What every report is made from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hfmem.estimator.values import Estimate, Scenario
+from hfmem.fetcher.selection import download_files
+from hfmem.fetcher.values import Checkpoint
+from hfmem.mapper.interpret import Model
+from hfmem.mapper.values import Architecture, ParameterTable
+
+__all__ = ["Download", "Report"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Download:
+    """What a download to run the model would fetch. `nbytes` and `files` are None where they are not known."""
+
+    nbytes: int | None
+    files: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """A model under a scenario: everything that a format shows."""
+
+    model: Model
+    scenario: Scenario
+    estimate: Estimate
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """What was fetched."""
+        return self.model.checkpoint
+
+    @property
+    def architecture(self) -> Architecture:
+        """Layers and sizes."""
+        return self.model.architecture
+
+    @property
+    def parameters(self) -> ParameterTable | None:
+        """The parameters; None where unknown."""
+        return self.model.parameters
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Every remark, once."""
+        lines = (*self.model.notes, *self.scenario.chosen, *self.estimate.notes)
+        reasons = (f"{group.replace('_', ' ')}: unknown, {reason}." for group, reason in self.estimate.unknown)
+        return tuple(dict.fromkeys((*lines, *reasons)))
+
+    @property
+    def download(self) -> Download:
+        """The chosen weights with the configuration and tokenizer files; nothing for what is on this machine already.
+
+        Where no listing is at hand (the catalog), the bytes of the tensors, without a count of files.
+        """
+        if self.checkpoint.source == "local":
+            return Download(nbytes=0, files=0)
+        if not self.checkpoint.weight_files:
+            nbytes = sum(tensor.nbytes for tensor in self.checkpoint.tensors)
+            return Download(nbytes=nbytes or None, files=None)
+        files = download_files(self.checkpoint.files, self.checkpoint.weight_files)
+        sizes = [file.size for file in files]
+        known = [size for size in sizes if size is not None]
+        return Download(nbytes=sum(known) if len(known) == len(sizes) else None, files=len(files))
