@@ -61,7 +61,7 @@ class _Reader:
     """Reads tensors of one checkpoint: what each is, and what of it counts."""
 
     def __init__(self, architecture: Architecture, quantisation: Mapping[str, Any]) -> None:
-        self._depth = len(architecture.layers) if architecture.layers else None
+        self._depth = architecture.depth
         self._tied = architecture.tied_embeddings is True
         self._vocabulary = architecture.vocab_size
         self._quantisation = quantisation

@@ -1,0 +1,75 @@
+"""Repositories hold the same weights in several forms; one is counted."""
+
+from __future__ import annotations
+
+import pytest
+
+from hfmem.fetcher.selection import download_files, select
+from hfmem.fetcher.values import FileInfo
+
+SHARDS = [f"model-{i:05d}-of-00003.safetensors" for i in (1, 2, 3)]
+
+
+def files(*names: str) -> tuple[FileInfo, ...]:
+    return tuple(FileInfo(name=name, size=10) for name in names)
+
+
+CASES = [
+    (["config.json", "model.safetensors"], "single", ["model.safetensors"]),
+    (["model.safetensors", "model.fp16.safetensors", "pytorch_model.bin"], "single", ["model.safetensors"]),
+    ([*SHARDS, "model.safetensors.index.json", "consolidated.safetensors"], "sharded", SHARDS),
+    (SHARDS[:2] + ["model.safetensors.index.json"], "sharded", []),
+    (["odd-1.safetensors", "model.safetensors.index.json"], "sharded", []),
+    (["adapter_config.json", "adapter_model.safetensors"], "adapter", ["adapter_model.safetensors"]),
+    (["consolidated.safetensors", "params.json"], "several", ["consolidated.safetensors"]),
+    (["weights.safetensors"], "several", ["weights.safetensors"]),
+    (["a.safetensors", "b.safetensors"], "none", []),
+    (["pytorch_model-00001-of-00002.bin", "pytorch_model-00002-of-00002.bin"], "bin", None),
+    (["m-Q4_K_M.gguf"], "gguf", ["m-Q4_K_M.gguf"]),
+    (["m-Q4_K_M.gguf", "m-Q8_0.gguf"], "gguf", []),
+    (["README.md"], "none", []),
+    (
+        ["modules.json", "model.safetensors", "2_Dense/model.safetensors", "1_Pooling/config.json"],
+        "single",
+        ["model.safetensors", "2_Dense/model.safetensors"],
+    ),
+    (
+        [
+            "model_index.json",
+            "unet/diffusion_pytorch_model.safetensors",
+            "unet/diffusion_pytorch_model.fp16.safetensors",
+            "vae/diffusion_pytorch_model.fp16.safetensors",
+            "text_encoder/model-00001-of-00002.safetensors",
+            "text_encoder/model-00002-of-00002.safetensors",
+            "sd_xl_base_1.0.safetensors",
+        ],
+        "diffusers",
+        [
+            "unet/diffusion_pytorch_model.safetensors",
+            "vae/diffusion_pytorch_model.fp16.safetensors",
+            "text_encoder/model-00001-of-00002.safetensors",
+            "text_encoder/model-00002-of-00002.safetensors",
+        ],
+    ),
+]
+
+
+@pytest.mark.parametrize(("names", "layout", "weights"), CASES)
+def test_select(names: list[str], layout: str, weights: list[str] | None) -> None:
+    selection = select(files(*names))
+    assert selection.layout == layout
+    assert [file.name for file in selection.weights] == (names if weights is None else weights)
+
+
+def test_a_download_takes_configuration_and_tokenizer_but_no_other_format() -> None:
+    listing = files(
+        "config.json",
+        "tokenizer.model",
+        "model.safetensors",
+        "pytorch_model.bin",
+        "README.md",
+        "onnx/model.onnx",
+        "a.png",
+    )
+    names = {file.name for file in download_files(listing, select(listing).weights)}
+    assert names == {"config.json", "tokenizer.model", "model.safetensors"}

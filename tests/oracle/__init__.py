@@ -1,0 +1,1 @@
+"""Tests that measure the real implementation; they need PyTorch."""
