@@ -26,7 +26,8 @@ def weight_terms(model: Model, scenario: Scenario) -> tuple[list[Term], _Unknown
     for component, how, parts in _by_storage(groups, scenario, quantiser):
         sizes = [_nbytes(group, scenario, quantiser) for group in parts]
         missing = missing or None in sizes
-        terms.append(_term(model, component, how, parts, sum(size or 0 for size in sizes)))
+        if any(size is not None for size in sizes):
+            terms.append(_term(model, component, how, parts, sum(size or 0 for size in sizes)))
     reason = "the run dtype is not known: config.json names none, and no header tells; give --dtype"
     return terms, [("weights", reason)] if missing else []
 

@@ -6,8 +6,9 @@ client on a connection error while other threads use it, and reads a body whole 
 
 from __future__ import annotations
 
+import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 import httpx2
@@ -73,12 +74,14 @@ class Client:
     Attributes:
         model: the model asked for, for errors.
         headers: as `build_hf_headers` makes them; the session drops `Authorization` when a redirect leaves the Hub.
+        abandoned: set when nobody needs the answers any more, so that waiting requests end.
         patient: asked when the Hub cannot be connected to: whether to try again (no, where a local answer is at hand).
     """
 
     model: str
     headers: Mapping[str, str]
     patient: Callable[[], bool] = lambda: True
+    abandoned: threading.Event = field(default_factory=threading.Event)
 
     def get(self, url: str, *, limit: int, span: tuple[int, int] | None = None) -> Answer:
         """The body of `url`, or of its bytes `span` (first, last); never more than `limit` bytes are read.
@@ -107,7 +110,8 @@ class Client:
                     raise HubUnreachableError(self.model, _words(error)) from error
             except httpx2.HTTPError as error:
                 raise UnexpectedAnswerError(self.model, _words(error)) from error
-            time.sleep(wait)
+            if pause(self.abandoned, wait):
+                raise HubUnreachableError(self.model, "given up")
 
     def _once(self, url: str, headers: Mapping[str, str], limit: int) -> Answer:
         end = time.monotonic() + DEADLINE
@@ -159,6 +163,11 @@ def client_for(model: str, token: str | None, patient: Callable[[], bool]) -> Cl
     """A client with the headers of a user: the token given, else `HF_TOKEN` or the stored login."""
     headers = build_hf_headers(token=token, library_name="hfmem")
     return Client(model=model, headers=headers, patient=patient)
+
+
+def pause(abandoned: threading.Event, seconds: float) -> bool:
+    """Wait before another try; True at once where nobody needs it any more."""
+    return abandoned.wait(seconds)
 
 
 class _StalledError(Exception):

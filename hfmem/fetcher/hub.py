@@ -83,8 +83,17 @@ def read(client: Client, ref: ModelRef, info: Info | None = None) -> Checkpoint:
     there are no tensors.
 
     Args:
+        client: makes the requests.
+        ref: what is asked.
         info: the answer about the repository, where it was asked before.
     """
+    try:
+        return _read(client, ref, info)
+    finally:
+        client.abandoned.set()
+
+
+def _read(client: Client, ref: ModelRef, info: Info | None) -> Checkpoint:
     pool = _pool()
     early_config = pool.submit(client.get, _file_url(ref, CONFIG), limit=_LONGEST_JSON)
     early_header = pool.submit(_read_header, client, ref, SINGLE) if info is None else None

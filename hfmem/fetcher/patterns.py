@@ -15,9 +15,8 @@ __all__ = ["Row", "compress", "expand", "expand_name"]
 Row = tuple[str, str, tuple[int, ...]]
 
 _BRACES = re.compile(r"\{([0-9,\-]+)\}")
-_NUMBER = re.compile(
-    r"(?<![^.])(\d+)(?![^.])"
-)  # a whole name part that is a number: the 7 of `layers.7.mlp`, not of `fc1`
+# a whole name part that is a number: the 7 of `layers.7.mlp`, not of `fc1`, nor one with leading zeros
+_NUMBER = re.compile(r"(?<![^.])(?:0|[1-9]\d*)(?![^.])")
 
 
 def expand_name(pattern: str) -> Iterator[str]:

@@ -135,11 +135,11 @@ class Facts:
             return keys[0], None
         for key in keys:
             alias = found.aliases.get(key, key)
-            for spelling in (alias, *(other for other, name in found.aliases.items() if name == alias)):
-                if spelling in self._config:
-                    return spelling, self._config[spelling]
-            if alias in found.defaults:
-                return alias, found.defaults[alias]
+            spellings = (alias, *(other for other, name in found.aliases.items() if name == alias))
+            for values in (self._config, found.defaults):
+                for spelling in spellings:
+                    if spelling in values:
+                        return spelling, values[spelling]
         return keys[0], None
 
     def _lookup(self) -> ConfigClass | None:

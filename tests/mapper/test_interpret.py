@@ -1,0 +1,158 @@
+"""Checkpoints understood: two roads to the parameters, what is not loaded, what is unknown and why."""
+
+from __future__ import annotations
+
+import pytest
+
+from hfmem.fetcher import Checkpoint, ModelRef, TensorInfo
+from hfmem.fetcher.patterns import expand
+from hfmem.fetcher.records import table_bytes
+from hfmem.mapper import Model, interpret
+
+LLAMA = {
+    "model_type": "llama",
+    "architectures": ["LlamaForCausalLM"],
+    "hidden_size": 8,
+    "intermediate_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "vocab_size": 10,
+    "tie_word_embeddings": False,
+    "torch_dtype": "bfloat16",
+}
+ROWS = [
+    ("model.embed_tokens.weight", "BF16", (10, 8)),
+    ("model.layers.{0-1}.self_attn.q_proj.weight", "BF16", (8, 8)),
+    ("model.layers.{0-1}.self_attn.k_proj.weight", "BF16", (4, 8)),
+    ("model.layers.{0-1}.self_attn.v_proj.weight", "BF16", (4, 8)),
+    ("model.layers.{0-1}.self_attn.o_proj.weight", "BF16", (8, 8)),
+    ("model.layers.{0-1}.mlp.gate_proj.weight", "BF16", (16, 8)),
+    ("model.layers.{0-1}.mlp.up_proj.weight", "BF16", (16, 8)),
+    ("model.layers.{0-1}.mlp.down_proj.weight", "BF16", (8, 16)),
+    ("model.layers.{0-1}.input_layernorm.weight", "BF16", (8,)),
+    ("model.layers.{0-1}.post_attention_layernorm.weight", "BF16", (8,)),
+    ("model.norm.weight", "BF16", (8,)),
+    ("lm_head.weight", "BF16", (10, 8)),
+]
+TOTAL = 2 * 80 + 2 * (64 + 32 + 32 + 64 + 3 * 128 + 2 * 8) + 8
+
+
+def model(config: dict[str, object] | None, rows: list[tuple[str, str, tuple[int, ...]]], **more: object) -> Model:
+    tensors = tuple(
+        TensorInfo(name=name, dtype=dtype, shape=shape, nbytes=table_bytes(dtype, shape), file="model.safetensors")
+        for name, dtype, shape in expand(rows)
+    )
+    ref = ModelRef(model_id="org/m")
+    return interpret(
+        Checkpoint(ref=ref, commit=None, source="hub", provenance="", config=config, tensors=tensors, **more)  # type: ignore[arg-type]
+    )
+
+
+def test_both_roads_agree() -> None:
+    by_headers, by_config = model(LLAMA, ROWS), model(LLAMA, [])
+    assert by_headers.parameters is not None
+    assert by_config.parameters is not None
+    assert by_headers.parameters.total == by_config.parameters.total == TOTAL
+    assert by_headers.parameters.by_component == by_config.parameters.by_component
+    assert (by_headers.certainty, by_config.certainty) == ("exact", "derived")
+    assert by_headers.notes == ()
+
+
+def test_a_difference_between_the_roads_is_named() -> None:
+    found = model(LLAMA, [*ROWS, ("model.layers.{0-1}.self_attn.q_proj.bias", "BF16", (8,))])
+    assert any("attention +16" in note for note in found.notes)
+
+
+def test_buffers_are_stored_and_no_parameters() -> None:
+    found = model(LLAMA, [*ROWS, ("model.layers.{0-1}.self_attn.rotary_emb.inv_freq", "F32", (2,))])
+    assert found.parameters is not None
+    assert found.parameters.total == TOTAL
+    assert found.parameters.stored == {"BF16": TOTAL, "F32": 4}
+    assert any("rotary_emb.inv_freq" in note for note in found.notes)
+
+
+def test_extra_prediction_layers_are_parameters_and_not_loaded() -> None:
+    found = model(LLAMA, [*ROWS, ("model.layers.2.mlp.up_proj.weight", "BF16", (16, 8))])
+    assert found.parameters is not None
+    assert found.parameters.by_component["mtp"] == 128
+    assert found.parameters.active == TOTAL
+    assert any("extra prediction layers" in note for note in found.notes)
+
+
+def test_a_stored_copy_of_a_tied_head_is_counted_once() -> None:
+    found = model(LLAMA | {"tie_word_embeddings": True}, ROWS)
+    assert found.parameters is not None
+    assert found.parameters.total == TOTAL - 80
+    assert found.parameters.stored == {"BF16": TOTAL}
+
+
+@pytest.mark.parametrize(
+    ("rows", "quantisation", "parameters"),
+    [
+        (
+            [("m.q_proj.qweight", "I32", (4, 8)), ("m.q_proj.scales", "F16", (1, 8)), ("m.q_proj.g_idx", "I32", (32,))],
+            {"bits": 4},
+            256,
+        ),
+        ([("m.q_proj.qweight", "I32", (4, 8)), ("m.q_proj.qzeros", "I32", (1, 1))], {"bits": 8}, 128),
+        (
+            [("m.mlp.experts.up_proj_blocks", "U8", (2, 4, 16)), ("m.mlp.experts.up_proj_scales", "U8", (2, 4))],
+            {"quant_method": "mxfp4"},
+            256,
+        ),
+        (
+            [("m.q_proj.weight", "U8", (32, 1)), ("m.q_proj.weight.absmax", "F32", (1,))],
+            {"load_in_4bit": True},
+            64,
+        ),
+        (
+            [("m.q_proj.weight", "F8_E4M3", (8, 8)), ("m.q_proj.weight_scale_inv", "F32", (1, 1))],
+            {"quant_method": "fp8"},
+            64,
+        ),
+        (
+            [("m.q_proj.weight_packed", "I32", (8, 1)), ("m.q_proj.weight_scale", "BF16", (8, 1))],
+            {"config_groups": {"g": {"weights": {"num_bits": 4}}}},
+            64,
+        ),
+    ],
+)
+def test_packed_weights_are_unfolded(
+    rows: list[tuple[str, str, tuple[int, ...]]], quantisation: dict[str, object], parameters: int
+) -> None:
+    found = model({"model_type": "llama", "quantization_config": quantisation}, rows)
+    assert found.parameters is not None
+    assert found.parameters.total == parameters
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        (None, "no config.json"),
+        ({}, "does not say its model_type"),
+        ({"model_type": "a_type_nobody_knows"}, "a_type_nobody_knows"),
+        (LLAMA | {"hidden_size": "wide"}, "hidden_size is 'wide'"),
+        (LLAMA | {"num_attention_heads": 0}, "cannot be a 'llama'"),
+        (LLAMA | {"vocab_size": None}, "lacks 'vocab_size'"),
+    ],
+)
+def test_what_is_unknown_says_why_and_keeps_exact_weights(config: dict[str, object] | None, words: str) -> None:
+    found = model(config, ROWS)
+    assert found.architecture.layers is None
+    assert words in found.architecture.unknown
+    assert found.parameters is not None
+    assert found.parameters.total == TOTAL
+    assert found.certainty == "exact"
+
+
+def test_a_gated_config_is_not_filled_with_defaults() -> None:
+    found = model({"model_type": "llama"}, [], gated=True, totals={"BF16": 7})
+    assert found.architecture.layers is None
+    assert found.parameters is not None
+    assert (found.parameters.total, found.parameters.stored) == (7, {"BF16": 7})
+
+
+def test_nothing_known_at_all() -> None:
+    found = model(None, [])
+    assert (found.parameters, found.certainty) == (None, "unknown")
