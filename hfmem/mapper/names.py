@@ -49,15 +49,16 @@ _COMPONENTS: Final[tuple[tuple[str, Component], ...]] = (
     ),
     (r"(^|\.)(vision_\w+|visual|vit|image_encoder|image_tower|img_processor|vpm)(\.|$)", "vision"),
     (r"(^|\.)(audio_\w+|speech_encoder)(\.|$)", "audio"),
-    (r"(norm|norm\d|ln_\w+|ln\d|layernorm|layer_norm\w*|_norm\d?)(\.\w+)?$|(^|\.)norm_f?\.", "norm"),
+    (r"(norm|norm_?\d|ln_\w+|ln\d|layer_?norm\w*|_norm\d?)(\.\w+)?$|(^|\.)norm_f\.", "norm"),
     (r"(^|\.)(mamba|mixer|ssm|linear_attn|rglru|recurrent_block|time_mix\w*|short_conv)(\.|$)|\.conv\.", "state"),
     (r"router|(mlp|moe|ffn|feed_forward)\.gate\.|shared_expert_gate|e_score_correction_bias", "router"),
     (r"shared_expert|shared_mlp", "shared_experts"),
-    (r"(^|\.|_)experts?(\.|_|$)", "experts"),
-    (r"(^|\.)(lm_head|embed_out|output_layer|score|classifier|cls|predictions|qa_outputs)(\.|$)|^output\.", "lm_head"),
+    (r"(^|\.|_)experts?(\.|_|$)|moe\.(in|out)put_linear", "experts"),
+    (r"(^|\.)(lm_head|embed_out|output_layer|score|classifier|cls|predictions|qa_outputs)(\.|$)", "lm_head"),
+    (r"(^|\.)(output|head)\.(weight|bias)$", "lm_head"),
     (r"attn|attention|query_key_value|(^|\.)[qkv]_proj", "attention"),
-    (r"mlp|ffn|feed_forward|(^|\.)fc\d|intermediate|layer\.#\.output|h_to_4h|4h_to_h|DenseReluDense|\.wi|\.wo", "mlp"),
-    (r"embed|(^|\.)w[tp]e(\.|$)|embd|^shared\.", "embedding"),
+    (r"mlp|ffn|feed_forward|(^|\.)fc\d|intermediate|layer\.#\.output|h_to_4h|4h_to_h|DenseReluDense", "mlp"),
+    (r"embed|(^|\.)w[tp]e(\.|$)|embd|(^|\.)shared\.", "embedding"),
 )
 _SEARCHES: Final[tuple[tuple[re.Pattern[str], Component], ...]] = tuple(
     (re.compile(pattern, re.IGNORECASE), component) for pattern, component in _COMPONENTS

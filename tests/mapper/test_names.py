@@ -46,6 +46,13 @@ CASES = [
     ("visual.merger.mlp.0.weight", 2, "projector"),
     ("multi_modal_projector.mm_input_projection_weight", 2, "projector"),
     ("audio_tower.layers.0.fc1.weight", 2, "audio"),
+    ("bert.embeddings.word_embeddings.weight", 2, "embedding"),
+    ("decoder.block.0.layer.2.DenseReluDense.wi_0.weight", 2, "mlp"),
+    ("shared.weight", 2, "embedding"),
+    ("transformer.blocks.0.norm_1.weight", 1, "norm"),
+    ("encoder.layer.0.layernorm_before.weight", 1, "norm"),
+    ("model.layers.0.block_sparse_moe.input_linear.weight", 3, "experts"),
+    ("language_model.output.weight", 2, "lm_head"),
     ("something.else", 1, "other"),
 ]
 

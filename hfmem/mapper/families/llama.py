@@ -1,60 +1,144 @@
-"""Llama and its close relatives: pre-norm RMSNorm, rotary positions, grouped-query attention, gated feed-forward.
-
-Differences between them are flags of the configuration, so one reader serves all.
-"""
+"""Llama and its dense relatives: one reader, and for each type the ways it differs (`modeling_<type>.py`)."""
 
 from __future__ import annotations
 
-from hfmem.mapper.blueprint import Blueprint, embedding, head, linear, norm
-from hfmem.mapper.facts import Facts
-from hfmem.mapper.values import KV, Architecture, Dense, Layer, TensorGroup
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
 
-__all__ = ["read"]
+from hfmem.mapper.blueprint import Blueprint, weight
+from hfmem.mapper.facts import Facts
+from hfmem.mapper.families._decoder import Schedule, Sizes, decoder, every, feed_forward, layers_of
+from hfmem.mapper.families._dialect import Dialect, attention, flag, norms, output_of, sizes_of
+from hfmem.mapper.values import Dense, TensorGroup
+
+__all__ = ["DIALECTS", "read"]
+
+
+def _last_layers_slide(facts: Facts, layers: int) -> Sequence[bool]:
+    """Layers from `max_window_layers` on keep a window, if windows are on (configuration_qwen2.py)."""
+    window = facts.flag("use_sliding_window", default=True) and facts.optional_integer("sliding_window") is not None
+    first = facts.integer("max_window_layers", default=0) if window else layers
+    return [index >= first for index in range(layers)]
+
+
+def _unrotated_slide(facts: Facts, layers: int) -> Sequence[bool]:
+    """Layers without rotary positions keep a window, if windows are on (configuration_smollm3.py)."""
+    window = facts.flag("use_sliding_window") and facts.optional_integer("sliding_window") is not None
+    interval = facts.integer("no_rope_layer_interval")
+    rotated = facts.items("no_rope_layers") or [(index + 1) % interval for index in range(layers)]
+    return [window and not has_rope for has_rope in rotated]
+
+
+def _all_but_each_fourth(_: Facts, layers: int) -> Sequence[bool]:
+    """Full attention in the first of each four layers (configuration_cwm.py)."""
+    return [index % 4 != 0 for index in range(layers)]
+
+
+def _if_windowed(schedule: Schedule) -> Schedule:
+    """`schedule` where the configuration has a window, else full attention (configuration_exaone4.py)."""
+
+    def windowed(facts: Facts, layers: int) -> Sequence[bool]:
+        return [False] * layers if facts.optional_integer("sliding_window") is None else schedule(facts, layers)
+
+    return windowed
+
+
+def _one_norm_if_parallel(facts: Facts) -> int:
+    return 1 if facts.flag("use_parallel_residual") else 2
+
+
+def _xielu(facts: Facts, s: Sizes) -> list[TensorGroup]:
+    """The two parameters of the activation (activations.py, XIELUActivation), which is the class's default."""
+    if facts.text("hidden_act") not in (None, "xielu"):
+        return []
+    return weight("mlp", "act_fn.alpha", 1, count=2 * s.layers)
+
+
+_FUSED_MLP = ("gate_up_proj", "down_proj")
+_PLAIN = ("up_proj", "down_proj")
+_LLAMA = Dialect(qkv_bias="attention_bias", out_bias="attention_bias", mlp_bias="mlp_bias")
+_ATTENTION_BIAS = replace(_LLAMA, mlp_bias=False)
+_GLM = Dialect(qkv_bias="attention_bias", mlp=_FUSED_MLP)
+_PHI = Dialect(
+    qkv_bias=True,
+    out_bias=True,
+    mlp_bias=True,
+    head_bias=True,
+    names=("q_proj", "k_proj", "v_proj", "dense"),
+    mlp=("fc1", "fc2"),
+    qk_norm="head",
+    qk_flag="qk_layernorm",
+    qk_bias=True,
+    norms=1,
+    norm_bias=True,
+)
+
+DIALECTS: Final[dict[str, Dialect]] = {
+    "apertus": replace(_ATTENTION_BIAS, mlp=_PLAIN, qk_norm="head", more=_xielu),
+    "arcee": replace(_LLAMA, mlp=_PLAIN),
+    "cohere": replace(_ATTENTION_BIAS, norms=1, qk_norm="each head", qk_flag="use_qk_norm"),
+    "cohere2": replace(_ATTENTION_BIAS, norms=1, head_dim=False, schedule=every(4, "sliding_window_pattern")),
+    "cwm": Dialect(mlp_bias="mlp_bias", schedule=_all_but_each_fourth),
+    "ernie4_5": Dialect(qkv_bias="use_bias", out_bias="use_bias", mlp_bias="use_bias"),
+    "exaone4": Dialect(qk_norm="head", schedule=_if_windowed(every(4, "sliding_window_pattern"))),
+    "gemma": _ATTENTION_BIAS,
+    "gemma2": replace(_ATTENTION_BIAS, norms=4, schedule=every(2)),
+    "glm": _GLM,
+    "glm4": replace(_GLM, norms=4),
+    "granite": _LLAMA,
+    "helium": replace(_LLAMA, out_bias=False),
+    "hunyuan_v1_dense": replace(_ATTENTION_BIAS, qk_norm="head"),
+    "hyperclovax": replace(_LLAMA, norms=lambda facts: 4 if facts.flag("use_post_norm") else 2),
+    "jais2": replace(_LLAMA, mlp=_PLAIN, norm_bias=True),
+    "llama": _LLAMA,
+    "ministral": Dialect(),
+    "ministral3": Dialect(),
+    "mistral": Dialect(),
+    "nemotron": replace(_LLAMA, mlp=_PLAIN, norm_bias=True),
+    "olmo": replace(_ATTENTION_BIAS, norm_weight=False),
+    "olmo2": replace(_ATTENTION_BIAS, qk_norm="whole"),
+    "olmo3": replace(_ATTENTION_BIAS, qk_norm="whole", schedule=every(4)),
+    "persimmon": replace(
+        _PHI,
+        head_bias=False,
+        fused=True,
+        names=("query_key_value", "dense"),
+        mlp=("dense_h_to_4h", "dense_4h_to_h"),
+        norms=2,
+        head_dim=False,
+    ),
+    "phi": _PHI,
+    "phi3": Dialect(fused=True, names=("qkv_proj", "o_proj"), mlp=_FUSED_MLP),
+    "qwen2": Dialect(qkv_bias=True, schedule=_last_layers_slide),
+    "qwen3": replace(_ATTENTION_BIAS, qk_norm="head", schedule=_last_layers_slide),
+    "seed_oss": replace(_LLAMA, out_bias="attention_out_bias"),
+    "smollm3": replace(_LLAMA, schedule=_unrotated_slide),
+    "stablelm": Dialect(
+        qkv_bias="use_qkv_bias",
+        qk_norm="each head",
+        qk_flag="qk_layernorm",
+        norms=_one_norm_if_parallel,
+        norm_bias=True,
+        head_dim=False,
+    ),
+    "starcoder2": Dialect(
+        qkv_bias="use_bias", out_bias="use_bias", mlp_bias="use_bias", mlp=("c_fc", "c_proj"), norm_bias=True
+    ),
+    "vaultgemma": replace(_ATTENTION_BIAS, schedule=every(2)),
+}
 
 
 def read(facts: Facts) -> Blueprint:
-    """Layers and weights of a Llama-like decoder."""
-    hidden = facts.integer("hidden_size")
-    layers = facts.integer("num_hidden_layers")
-    heads = facts.integer("num_attention_heads")
-    kv_heads = facts.integer("num_key_value_heads", default=heads)
-    head_dim = facts.integer("head_dim", default=hidden // heads)
+    """Layers and weights of a dense decoder."""
+    dialect = DIALECTS[facts.model_type]
+    s = sizes_of(facts, dialect)
     intermediate = facts.integer("intermediate_size")
-    vocab = facts.integer("vocab_size")
-    tied = facts.flag("tie_word_embeddings")
-    bias = facts.flag("attention_bias")
-    mlp_bias = facts.flag("mlp_bias")
-    groups: list[TensorGroup] = [
-        *embedding(vocab, hidden),
-        *linear("attention", "q_proj", heads * head_dim, hidden, count=layers, bias=bias),
-        *linear("attention", "k_proj", kv_heads * head_dim, hidden, count=layers, bias=bias),
-        *linear("attention", "v_proj", kv_heads * head_dim, hidden, count=layers, bias=bias),
-        *linear("attention", "o_proj", hidden, heads * head_dim, count=layers, bias=bias),
-        *linear("mlp", "gate_proj", intermediate, hidden, count=layers, bias=mlp_bias),
-        *linear("mlp", "up_proj", intermediate, hidden, count=layers, bias=mlp_bias),
-        *linear("mlp", "down_proj", hidden, intermediate, count=layers, bias=mlp_bias),
-        *norm(hidden, count=2 * layers + 1),
-        *head(vocab, hidden, tied=tied),
+    weights = [
+        *attention(facts, s, dialect),
+        *feed_forward((s.hidden, intermediate), dialect.mlp, count=s.layers, bias=flag(facts, dialect.mlp_bias)),
+        *norms(facts, s, dialect),
     ]
-    layer = Layer(
-        kind="full_attention",
-        cache=KV(heads=kv_heads, key_dim=head_dim, value_dim=head_dim),
-        heads=heads,
-        ffn=Dense(intermediate=intermediate, gated=True),
-    )
-    return Blueprint(
-        architecture=Architecture(
-            model_type=facts.model_type,
-            hidden_size=hidden,
-            vocab_size=vocab,
-            max_positions=facts.optional_integer("max_position_embeddings"),
-            tied_embeddings=tied,
-            attention_heads=heads,
-            kv_heads=kv_heads,
-            head_dim=head_dim,
-            intermediate_size=intermediate,
-            layers=(layer,) * layers,
-            head="lm_head",
-        ),
-        groups=tuple(groups),
-    )
+    gated = len(dialect.mlp) == 3 or dialect.mlp[0].startswith("gate_up")
+    layers = layers_of(facts, s, Dense(intermediate=intermediate, gated=gated), dialect.schedule)
+    return decoder(facts, s, weights, layers, output_of(facts, s, dialect))

@@ -1,0 +1,77 @@
+"""BERT and the encoders of its shape: RoBERTa, XLM-RoBERTa, CamemBERT, DistilBERT, ALBERT, ELECTRA, MPNet."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from hfmem.mapper.blueprint import Blueprint, embedding, norm, weight
+from hfmem.mapper.facts import Facts
+from hfmem.mapper.families._encoder import Heads, Widths, blocks, encoder, widths
+from hfmem.mapper.families._heads import task
+from hfmem.mapper.values import TensorGroup
+
+__all__ = ["read"]
+
+_CLASSIFIES = frozenset({"sequence_classification"})
+_ROBERTA = Heads(pooled=frozenset({"base", "multiple_choice"}), dense=_CLASSIFIES)
+_HEADS: Final[dict[str, Heads]] = {
+    "albert": Heads(
+        pooled=frozenset({"base", "pre_training", "sequence_classification", "multiple_choice"}),
+        pairs=0,
+    ),
+    "bert": Heads(
+        pooled=frozenset(
+            {"base", "pre_training", "next_sentence_prediction", "sequence_classification", "multiple_choice"}
+        )
+    ),
+    "camembert": _ROBERTA,
+    "distilbert": Heads(dense=frozenset({"sequence_classification", "multiple_choice"}), untied_biases=1),
+    "electra": Heads(dense=_CLASSIFIES, untied_biases=1, unknown=frozenset({"multiple_choice"})),
+    "mpnet": _ROBERTA,
+    "roberta": _ROBERTA,
+    "xlm-roberta": _ROBERTA,
+}
+
+
+def read(facts: Facts) -> Blueprint:
+    """Layers and weights (`modeling_<type>.py`)."""
+    w = widths(facts, "hidden_dim" if facts.model_type == "distilbert" else "intermediate_size")
+    weights = [*_embeddings(facts, w), *blocks(w, _block_count(facts, w))]
+    if facts.model_type == "mpnet":
+        buckets = facts.integer("relative_attention_num_buckets")
+        weights += weight("attention", "relative_attention_bias", buckets, w.heads)
+    if facts.model_type == "electra" and task(facts, "base") == "pre_training":
+        return encoder(facts, w, weights, _discriminator(w))
+    return encoder(facts, w, weights, _HEADS[facts.model_type])
+
+
+def _embeddings(facts: Facts, w: Widths) -> list[TensorGroup]:
+    """Words, positions and token types; where they are narrower than the hidden size, the projection to it."""
+    groups = [
+        *embedding(w.vocab, w.embedding, role="word_embeddings"),
+        *embedding(facts.integer("max_position_embeddings"), w.embedding, role="position_embeddings"),
+        *norm(w.embedding, bias=True),
+    ]
+    if facts.model_type not in ("distilbert", "mpnet"):
+        groups += embedding(facts.integer("type_vocab_size"), w.embedding, role="token_type_embeddings")
+    if w.embedding != w.hidden or facts.model_type == "albert":
+        groups += weight("embedding", "embeddings_project", w.hidden, w.embedding)
+        groups += weight("embedding", "embeddings_project.bias", w.hidden)
+    return groups
+
+
+def _block_count(facts: Facts, w: Widths) -> int:
+    """Blocks that have weights of their own: ALBERT runs a few of them again and again."""
+    if facts.model_type != "albert":
+        return w.layers
+    return facts.integer("num_hidden_groups") * facts.integer("inner_group_num")
+
+
+def _discriminator(w: Widths) -> list[TensorGroup]:
+    """ElectraForPreTraining's head: was this token replaced?"""
+    return [
+        *weight("lm_head", "dense", w.hidden, w.hidden),
+        *weight("lm_head", "dense.bias", w.hidden),
+        *weight("lm_head", "dense_prediction", 1, w.hidden),
+        *weight("lm_head", "dense_prediction.bias", 1),
+    ]

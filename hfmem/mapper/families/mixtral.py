@@ -1,0 +1,108 @@
+"""Mixtral and its relatives: decoders whose feed-forward networks are mixtures of experts, in some or all layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+from hfmem.mapper.blueprint import Blueprint, weight
+from hfmem.mapper.facts import Facts
+from hfmem.mapper.families._decoder import Sizes, decoder, every, layers_of
+from hfmem.mapper.families._dialect import Dialect, attention, norms, output_of, sizes_of
+from hfmem.mapper.families._mixture import DEEPSEEK, Mixture, mixture, product
+from hfmem.mapper.values import TensorGroup
+
+__all__ = ["DIALECTS", "read"]
+
+
+def _each_step(facts: Facts, layers: int) -> Sequence[bool]:
+    """Every `decoder_sparse_step`-th layer, but none of `mlp_only_layers` (modeling_qwen2_moe.py)."""
+    step = facts.integer("decoder_sparse_step")
+    dense = facts.items("mlp_only_layers") or ()
+    return [index not in dense and (index + 1) % step == 0 for index in range(layers)]
+
+
+def _between(facts: Facts, layers: int) -> Sequence[bool]:
+    """Every `moe_layer_interval`-th layer from the start index to the end index (modeling_ernie4_5_moe.py)."""
+    start, interval = facts.integer("moe_layer_start_index"), facts.integer("moe_layer_interval")
+    end = int(facts.number("moe_layer_end_index"))
+    end = layers - 1 if end == -1 else end
+    return [start <= index <= end and (index + 1) % interval == 0 for index in range(layers)]
+
+
+def _every_other(facts: Facts, layers: int) -> Sequence[bool]:
+    """Sparse attention of Qwen2-MoE: every other layer below `max_window_layers` (configuration_qwen2_moe.py)."""
+    last = facts.integer("max_window_layers") if facts.flag("use_sliding_window") else 0
+    return [index % 2 == 0 and index < last for index in range(layers)]
+
+
+def _all_if_used(facts: Facts, layers: int) -> Sequence[bool]:
+    """All layers, if windows are on (configuration_qwen3_moe.py)."""
+    used = facts.flag("use_sliding_window") and facts.optional_integer("sliding_window") is not None
+    return (used,) * layers
+
+
+def _last_layers(facts: Facts, layers: int) -> Sequence[bool]:
+    """Layers from `max_window_layers` on (configuration_dots1.py)."""
+    first = layers if facts.optional_integer("sliding_window") is None else facts.integer("max_window_layers")
+    return [index >= first for index in range(layers)]
+
+
+def _sinks(_: Facts, s: Sizes) -> list[TensorGroup]:
+    """A learned logit a head that takes part of the attention (modeling_gpt_oss.py)."""
+    return weight("attention", "sinks", s.heads, count=s.layers)
+
+
+_PLAIN = Dialect()
+_BIAS = Dialect(qkv_bias="attention_bias", out_bias="attention_bias")
+DIALECTS: Final[dict[str, tuple[Dialect, Mixture]]] = {
+    "dots1": (replace(_BIAS, qk_norm="head", schedule=_last_layers), DEEPSEEK),
+    "ernie4_5_moe": (
+        Dialect(qkv_bias="use_bias", out_bias="use_bias", head_bias="use_bias"),
+        Mixture(
+            intermediate="moe_intermediate_size",
+            count="moe_num_experts",
+            used="moe_k",
+            sparse=_between,
+            shared=product("moe_intermediate_size", "moe_num_shared_experts"),
+            fixed=1,
+            mlp_bias="use_bias",
+        ),
+    ),
+    "flex_olmo": (replace(_BIAS, qk_norm="whole"), Mixture(count="num_experts")),
+    "glm4_moe": (
+        Dialect(qkv_bias="attention_bias", qk_norm="head", qk_flag="use_qk_norm"),
+        DEEPSEEK,
+    ),
+    "gpt_oss": (replace(_BIAS, schedule=every(2), more=_sinks), Mixture(expert_bias=True)),
+    "granitemoe": (_BIAS, Mixture()),
+    "granitemoeshared": (_BIAS, Mixture(shared=lambda facts: facts.integer("shared_intermediate_size"))),
+    "minimax_m2": (replace(_PLAIN, qk_norm="whole"), Mixture()),
+    "mixtral": (_PLAIN, Mixture()),
+    "olmoe": (replace(_BIAS, qk_norm="whole"), Mixture(count="num_experts")),
+    "phimoe": (replace(_BIAS, norm_bias=True, head_bias="lm_head_bias"), Mixture()),
+    "qwen2_moe": (
+        Dialect(qkv_bias="qkv_bias", schedule=_every_other),
+        Mixture(
+            intermediate="moe_intermediate_size",
+            count="num_experts",
+            sparse=_each_step,
+            shared=lambda facts: facts.integer("shared_expert_intermediate_size"),
+            shared_gate=True,
+        ),
+    ),
+    "qwen3_moe": (
+        replace(_BIAS, qk_norm="head", schedule=_all_if_used),
+        Mixture(intermediate="moe_intermediate_size", count="num_experts", sparse=_each_step),
+    ),
+}
+
+
+def read(facts: Facts) -> Blueprint:
+    """Layers and weights of a decoder with experts."""
+    dialect, mixed = DIALECTS[facts.model_type]
+    s = sizes_of(facts, dialect)
+    ffns, networks = mixture(facts, mixed, s.hidden, s.layers)
+    weights = [*attention(facts, s, dialect), *networks, *norms(facts, s, dialect)]
+    return decoder(facts, s, weights, layers_of(facts, s, ffns, dialect.schedule), output_of(facts, s, dialect))

@@ -1,0 +1,182 @@
+"""Readers against the classes they describe: every class of every type, each flag of its configuration both ways."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch")
+
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+from hfmem.mapper.blueprint import Blueprint
+from hfmem.mapper.facts import Facts
+from hfmem.mapper.families import KNOWN_TYPES, reader
+from hfmem.mapper.values import KV, Nothing
+from tests.oracle.reference import cached_elements, classes, configuration, parameters, small_config
+
+pytestmark = [pytest.mark.oracle, pytest.mark.filterwarnings("ignore")]
+
+TYPES = sorted(KNOWN_TYPES)
+TOKENS = 20
+
+# Classes whose heads are not described; their weights are unknown, not wrong.
+UNDESCRIBED = {"GPT2DoubleHeadsModel", "ElectraForMultipleChoice"}
+
+# Flags that change nothing in memory, or not the model itself.
+IGNORED = {"is_encoder_decoder", "use_cache", "is_decoder", "add_cross_attention", "return_dict", "torchscript"}
+
+# Changes beyond flags, each with what of the type it reaches.
+VARIANTS: dict[str, list[dict[str, Any]]] = {
+    "albert": [{"num_hidden_groups": 2, "inner_group_num": 2}, {"embedding_size": 64}],
+    "apertus": [{"hidden_act": "silu"}],
+    "bloom": [{"n_embed": 32}],
+    "cohere2": [{"sliding_window_pattern": 3}, {"layer_types": ["full_attention"] * 6}],
+    "deberta-v2": [
+        {"relative_attention": True, "pos_att_type": ["c2p", "p2c"], "position_buckets": 5, "type_vocab_size": 0},
+        {"relative_attention": True, "pos_att_type": "p2c|c2p", "norm_rel_ebd": "layer_norm", "share_att_key": True},
+        {"relative_attention": True, "max_relative_positions": 9, "pos_att_type": "c2p", "embedding_size": 40},
+        {"conv_kernel_size": 3, "conv_groups": 2, "position_biased_input": False},
+    ],
+    "deepseek_v2": [{"q_lora_rank": None}],
+    "deepseek_v3": [{"q_lora_rank": None}],
+    "electra": [{"embedding_size": 64}],
+    "ernie4_5_moe": [{"moe_layer_interval": 2, "moe_layer_start_index": 1, "moe_layer_end_index": 3}],
+    "exaone4": [{"sliding_window_pattern": 2}, {"sliding_window": None, "layer_types": ["full_attention"] * 6}],
+    "falcon": [
+        {"new_decoder_architecture": True, "num_ln_in_parallel_attn": 1},
+        {"new_decoder_architecture": True, "num_kv_heads": 4, "bias": True},
+        {
+            "multi_query": False,
+            "num_kv_heads": 4,
+            "alibi": True,
+            "parallel_attn": False,
+            "bias": True,
+            "ffn_hidden_size": 96,
+        },
+    ],
+    "gemma3_text": [{"sliding_window_pattern": 4}, {"layer_types": ["full_attention"] * 6, "head_dim": 24}],
+    "gpt2": [{"n_inner": None}],
+    "granitemoeshared": [{"shared_intermediate_size": 40}],
+    "llama": [{"head_dim": 24}, {"num_key_value_heads": 1, "id2label": {"0": "a", "1": "b", "2": "c"}}],
+    "mistral": [{"sliding_window": None}, {"head_dim": 24}],
+    "modernbert": [{"num_labels": 5}],
+    "opt": [{"word_embed_proj_dim": 40, "do_layer_norm_before": False}, {"_remove_final_layer_norm": True}],
+    "qwen2": [{"use_sliding_window": True}, {"use_sliding_window": True, "sliding_window": None}],
+    "qwen2_moe": [
+        {"use_sliding_window": True},
+        {"decoder_sparse_step": 2},
+        {"mlp_only_layers": [0, 3]},
+        {"num_experts": 0},
+    ],
+    "qwen3": [{"use_sliding_window": True, "head_dim": 24}],
+    "qwen3_moe": [{"use_sliding_window": True}, {"decoder_sparse_step": 2, "mlp_only_layers": [1]}, {"head_dim": 24}],
+    "smollm3": [{"use_sliding_window": True, "no_rope_layer_interval": 3}],
+    "stablelm": [{"qk_layernorm": True, "use_parallel_residual": True}],
+}
+
+
+# Keys without which the class of the type cannot be built, or not so small.
+NEEDED: dict[str, dict[str, Any]] = {
+    "codegen": {"rotary_dim": 8},
+    "gpt_neo": {"attention_types": [[["global", "local"], 3]]},
+    "gptj": {"rotary_dim": 8},
+    "helium": {"head_dim": 16},
+    "hunyuan_v1_dense": {"head_dim": 24},
+    "ministral": {"head_dim": 24},
+}
+
+
+def blueprint(config: dict[str, Any]) -> Blueprint:
+    read = reader(config["model_type"])
+    assert read is not None
+    return read(Facts(config))
+
+
+def whole(model_type: str, **changes: Any) -> dict[str, Any]:
+    """A small config.json; of multimodal types, with small parts."""
+    if model_type != "gemma3":
+        return small_config(model_type, **{**NEEDED.get(model_type, {}), **changes})
+    vision = small_config("siglip_vision_model", image_size=28, patch_size=7, hidden_size=48)
+    text = small_config("gemma3_text")
+    return {"model_type": "gemma3", "mm_tokens_per_image": 4, "text_config": text, "vision_config": vision, **changes}
+
+
+def flipped(model_type: str) -> Iterator[dict[str, Any]]:
+    """Each flag of the configuration class, the other way round."""
+    for field in dataclasses.fields(CONFIG_MAPPING[model_type]):
+        if isinstance(field.default, bool) and field.name not in IGNORED and not field.name.startswith("output_"):
+            yield {field.name: not field.default}
+
+
+@pytest.mark.parametrize("model_type", TYPES)
+def test_every_class_of_the_type_has_as_many_parameters(model_type: str) -> None:
+    names = classes(model_type)
+    assert names
+    for name in names:
+        labels = 2 if name == "DistilBertForQuestionAnswering" else 3  # whose class takes no other number
+        config = whole(model_type, architectures=[name], num_labels=labels)
+        found = blueprint(config).parameters
+        assert (found is None) == (name in UNDESCRIBED), name
+        if found is not None:
+            assert found.total == parameters(config), name
+
+
+@pytest.mark.parametrize("model_type", TYPES)
+def test_every_flag_and_variant_has_as_many_parameters(model_type: str) -> None:
+    names = [name for name in classes(model_type) if name.endswith(("ForCausalLM", "LMHeadModel", "ForMaskedLM"))]
+    names += [name for name in classes(model_type) if name.endswith("ForConditionalGeneration")]
+    for changes in [{}, *flipped(model_type), *VARIANTS.get(model_type, [])]:
+        for name in names:
+            config = whole(model_type, architectures=[name], **changes)
+            if blueprint(config).parameters is None:
+                assert model_type == "deberta-v2", (name, changes)
+                continue
+            assert blueprint(config).parameters.total == parameters(config), (name, changes)
+
+
+@pytest.mark.parametrize("model_type", TYPES)
+def test_a_file_that_says_everything_and_one_that_leaves_out_defaults_agree(model_type: str) -> None:
+    config = whole(model_type, architectures=[classes(model_type)[0]])
+    full = configuration(config).to_dict()
+    assert blueprint(full).groups == blueprint(config).groups
+    assert blueprint(full).architecture.layers == blueprint(config).architecture.layers
+
+
+@pytest.mark.parametrize("model_type", TYPES)
+def test_the_cache_holds_as_much(model_type: str) -> None:
+    """The implementation keeps one token less than the window: the next one takes its place."""
+    names = [name for name in classes(model_type) if name.endswith(("ForCausalLM", "LMHeadModel"))]
+    if "base" in model_type or not names:
+        names = [name for name in classes(model_type) if name.endswith("ForConditionalGeneration")]
+    for changes in [{}, *VARIANTS.get(model_type, [])]:
+        for name in names:
+            config = whole(model_type, architectures=[name], **changes)
+            layers = blueprint(copy.deepcopy(config)).architecture.layers
+            if layers is None or isinstance(layers[0].cache, Nothing):
+                continue
+            expected = []
+            for layer in layers:
+                assert isinstance(layer.cache, KV)
+                window = layer.cache.window
+                kept = TOKENS if window is None else min(TOKENS, window - 1)
+                expected.append(kept * layer.cache.elements(1))
+            assert cached_elements(config, TOKENS) == expected, (name, changes)
+            assert sum(layer.cache.elements(TOKENS) for layer in layers) == sum(
+                layer.cache.elements(1) * min(TOKENS, layer.cache.window or TOKENS) for layer in layers
+            )
+
+
+@pytest.mark.parametrize("model_type", ["bert", "roberta", "xlm-roberta", "camembert", "electra"])
+def test_an_encoder_that_is_made_a_decoder_has_a_cache(model_type: str) -> None:
+    name = next(name for name in classes(model_type) if name.endswith(("ForCausalLM", "LMHeadModel")))
+    config = whole(model_type, architectures=[name], is_decoder=True)
+    found = blueprint(config)
+    assert found.architecture.layers is not None
+    assert cached_elements(config, TOKENS) == [layer.cache.elements(TOKENS) for layer in found.architecture.layers]
+    assert found.parameters is not None
+    assert found.parameters.total == parameters(config)
