@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 import httpx2
+import huggingface_hub
+from huggingface_hub import constants, get_token
 from huggingface_hub.errors import (
     DisabledRepoError,
     GatedRepoError,
@@ -20,8 +22,9 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
 )
 from huggingface_hub.errors import RevisionNotFoundError as HubRevisionNotFoundError
-from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status, parse_ratelimit_headers
+from huggingface_hub.utils import get_session, hf_raise_for_status, parse_ratelimit_headers
 
+from hfmem import __version__
 from hfmem.errors import (
     AccessDeniedError,
     DisabledModelError,
@@ -160,8 +163,15 @@ class Client:
 
 
 def client_for(model: str, token: str | None, patient: Callable[[], bool]) -> Client:
-    """A client with the headers of a user: the token given, else `HF_TOKEN` or the stored login."""
-    headers = build_hf_headers(token=token, library_name="hfmem")
+    """A client with the headers of a user: the token given, else `HF_TOKEN` or the stored login.
+
+    The client's `build_hf_headers` is not used: it asks the Hub for a list of telemetry labels before anything else,
+    which costs a round trip.
+    """
+    found = token or (None if constants.HF_HUB_DISABLE_IMPLICIT_TOKEN else get_token())
+    headers = {"user-agent": f"hfmem/{__version__}; hf_hub/{huggingface_hub.__version__}"}
+    if found:
+        headers["authorization"] = f"Bearer {found}"
     return Client(model=model, headers=headers, patient=patient)
 
 

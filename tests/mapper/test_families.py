@@ -90,7 +90,7 @@ def test_parameters_are_as_published(model: str, parameters: int, _source: str) 
 ACTIVE = [
     ("mistralai/Mixtral-8x7B-v0.1", 46_702_792_704 - 32 * 6 * 3 * 4096 * 14336, "all but 6 of 8 experts a layer"),
     ("Qwen/Qwen3-30B-A3B", 30_532_122_624 - 48 * 120 * 3 * 2048 * 768, "all but 120 of 128 experts a layer"),
-    ("Qwen/Qwen1.5-MoE-A2.7B", 14_315_784_192 - 24 * 56 * 3 * 2048 * 1408, "all but 56 of 60 experts a layer"),
+    ("sizes/qwen2_moe-9", 14_315_784_192 - 24 * 56 * 3 * 2048 * 1408, "all but 56 of 60 experts a layer"),
     (
         "openai/gpt-oss-20b",
         20_914_757_184 - 24 * 28 * (3 * 2880 * 2880 + 3 * 2880),
@@ -109,12 +109,12 @@ def test_a_token_uses_its_experts_and_everything_else(model: str, active: int, _
 KEPT = [
     ("meta-llama/Llama-2-7b-hf", 32, 32 * 2 * 32 * 128, "multi-head"),
     ("meta-llama/Meta-Llama-3-8B-Instruct", 8, 32 * 2 * 8 * 128, "grouped-query"),
-    ("tiiuae/falcon-7b", 1, 32 * 2 * 1 * 64, "multi-query"),
+    ("sizes/falcon-10", 1, 32 * 2 * 1 * 64, "multi-query"),
     ("WizardLMTeam/WizardCoder-15B-V1.0", 1, 40 * 2 * 1 * 128, "multi-query"),
     ("tiiuae/falcon-40b", 8, 60 * 2 * 128 * 64, "grouped-query, repeated for each query head before it is kept"),
     ("google/gemma-2b-it", 1, 18 * 2 * 1 * 256, "head_dim is not hidden size / heads"),
     ("Qwen/Qwen3-30B-A3B", 4, 48 * 2 * 4 * 128, "head_dim is not hidden size / heads"),
-    ("google-bert/bert-base-uncased", 12, 0, "an encoder keeps nothing"),
+    ("sizes/bert-7", 12, 0, "an encoder keeps nothing"),
     ("BAAI/bge-m3", 16, 0, "an encoder keeps nothing"),
 ]
 
@@ -140,8 +140,8 @@ KINDS = [
         {"full_attention": 20, "sliding_attention": 8},
     ),
     ("meta-llama/Llama-2-7b-hf", {"layer_types": ["full_attention"] * 32}, {"full_attention": 32}),
-    ("google-bert/bert-base-uncased", {}, {"none": 12}),
-    ("google-bert/bert-base-uncased", {"is_decoder": True}, {"full_attention": 12}),
+    ("sizes/bert-7", {}, {"none": 12}),
+    ("sizes/bert-7", {"is_decoder": True}, {"full_attention": 12}),
 ]
 
 
@@ -175,8 +175,8 @@ def test_a_tied_head_adds_nothing() -> None:
 
 def test_without_architectures_a_decoder_is_a_language_model_and_an_encoder_a_base_model() -> None:
     assert table("meta-llama/Llama-2-7b-hf", architectures=None).total == 6_738_415_616
-    assert blueprint("google-bert/bert-base-uncased", architectures=None).architecture.head == "none"
-    assert table("google-bert/bert-base-uncased", architectures=None).by_component["other"] == 768 * 768 + 768  # pooler
+    assert blueprint("sizes/bert-7", architectures=None).architecture.head == "none"
+    assert table("sizes/bert-7", architectures=None).by_component["other"] == 768 * 768 + 768  # pooler
 
 
 @pytest.mark.parametrize("name", ["LlamaForRewardModel", "SomethingElse"])
@@ -188,7 +188,7 @@ def test_an_unknown_class_leaves_the_weights_unknown_and_the_layers_known(name: 
 
 
 def test_quantisers_replace_matrices_of_blocks_and_experts_only() -> None:
-    components = {group.component for group in table("Qwen/Qwen1.5-MoE-A2.7B").groups if group.linear}
+    components = {group.component for group in table("sizes/qwen2_moe-9").groups if group.linear}
     assert components == {"attention", "experts", "shared_experts"}
 
 
