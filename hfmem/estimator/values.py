@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from hfmem.mapper.interpret import Certainty
+from hfmem.mapper.values import Certainty
 
 __all__ = ["GROUPS", "Attention", "Estimate", "Group", "Method", "Mode", "Options", "Scenario", "Term"]
 
@@ -36,7 +36,8 @@ class Options:
 
     Attributes:
         batch: sequences at once.
-        seq: tokens a sequence, prompt and answer together.
+        seq: tokens a sequence, prompt and answer together (of the decoder, where there is an encoder beside it).
+        source_seq: tokens of the encoder; None takes what the model fixes, else `seq`.
         dtype: run dtype, or a quantisation to try (`int8`, `nf4`, …).
         kv_dtype: dtype of the cache.
         runtime: the software that runs the model.
@@ -48,6 +49,7 @@ class Options:
 
     batch: int = 1
     seq: int | None = None
+    source_seq: int | None = None
     dtype: str | None = None
     kv_dtype: str | None = None
     runtime: Literal["transformers"] = "transformers"
@@ -62,6 +64,7 @@ class Scenario:
     """What is assumed, with every choice made.
 
     Attributes:
+        source_seq: tokens of the encoder; None where there is none.
         dtype: the asked run dtype or quantisation, else the model's own; None where nothing tells.
         compute_dtype: the floating dtype that activations (and by default the cache) have.
         kv_dtype: dtype of the cache.
@@ -80,6 +83,7 @@ class Scenario:
     method: Method
     train: str | None = None
     optimizer: str | None = None
+    source_seq: int | None = None
     chosen: tuple[str, ...] = ()
 
 

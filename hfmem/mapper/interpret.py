@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 from hfmem.dtypes import find_dtype
 from hfmem.errors import InvalidConfigError
@@ -14,11 +14,9 @@ from hfmem.mapper.blueprint import Blueprint
 from hfmem.mapper.facts import Facts, MissingFactError
 from hfmem.mapper.families import reader
 from hfmem.mapper.tables import from_tensors, from_totals
-from hfmem.mapper.values import Architecture, ParameterTable
+from hfmem.mapper.values import Architecture, Certainty, ParameterTable
 
-__all__ = ["Certainty", "Model", "interpret"]
-
-Certainty = Literal["exact", "derived", "measured", "typical", "unknown"]
+__all__ = ["Model", "interpret"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,24 +5,26 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeVar
+from typing import Literal, TypeVar
+
+from hfmem.mapper.caches import Cache, Seen
 
 __all__ = [
     "COMPONENTS",
-    "KV",
     "Architecture",
-    "Cache",
+    "Certainty",
     "Component",
     "Dense",
     "Experts",
     "Ffn",
     "Layer",
-    "Nothing",
     "ParameterTable",
     "TensorGroup",
 ]
 
 _K = TypeVar("_K")
+
+Certainty = Literal["exact", "derived", "measured", "typical", "unknown"]
 
 Component = Literal[
     "embedding",
@@ -60,56 +62,6 @@ COMPONENTS: tuple[Component, ...] = (
 """Every component, in the order reports show them."""
 
 
-class Cache(Protocol):
-    """What one layer keeps of the tokens it has seen, for one sequence."""
-
-    def elements(self, tokens: int) -> int:
-        """Elements kept after so many tokens."""
-
-    def describe(self, tokens: int) -> str:
-        """The arithmetic of `elements`, as a person would write it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KV:
-    """Keys and values of full or sliding-window attention.
-
-    Attributes:
-        heads: key/value heads (1 for multi-query attention).
-        key_dim: elements of one key.
-        value_dim: elements of one value.
-        window: tokens kept at most; None keeps all.
-    """
-
-    heads: int
-    key_dim: int
-    value_dim: int
-    window: int | None = None
-
-    def kept(self, tokens: int) -> int:
-        """Tokens whose keys and values are kept after `tokens` of them."""
-        return tokens if self.window is None else min(tokens, self.window)
-
-    def elements(self, tokens: int) -> int:
-        return self.kept(tokens) * self.heads * (self.key_dim + self.value_dim)
-
-    def describe(self, tokens: int) -> str:
-        if self.key_dim == self.value_dim:
-            return f"2 × {self.kept(tokens)} tokens × {self.heads} heads × {self.key_dim}"
-        return f"{self.kept(tokens)} tokens × {self.heads} heads × ({self.key_dim} + {self.value_dim})"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Nothing:
-    """A layer that keeps nothing: an encoder's, or a feed-forward layer of a hybrid."""
-
-    def elements(self, tokens: int) -> int:  # noqa: ARG002 - the protocol's signature
-        return 0
-
-    def describe(self, tokens: int) -> str:  # noqa: ARG002 - the protocol's signature
-        return "0"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dense:
     """A feed-forward network of `intermediate` units; `gated` ones have a second input projection."""
@@ -137,7 +89,8 @@ class Layer:
     """One layer of the decoder (or of the encoder, for a model that has no decoder).
 
     Attributes:
-        kind: transformers' word for it in `layer_types`: `full_attention`, `sliding_attention`, …, or `none`.
+        kind: transformers' word for it in `layer_types`: `full_attention`, `sliding_attention`, …; `none` where nothing
+            is kept, `shared` where another layer's cache is read.
         cache: what it keeps.
         heads: query heads; 0 where there is no attention.
         ffn: its feed-forward network; None where there is none.
@@ -147,6 +100,10 @@ class Layer:
     cache: Cache
     heads: int
     ffn: Ffn | None
+
+    def elements(self, tokens: int, source: int = 0) -> int:
+        """Elements kept of one sequence, of whatever dtype."""
+        return sum(part.elements for part in self.cache.parts(Seen(tokens=tokens, source=source)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

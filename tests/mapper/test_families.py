@@ -13,9 +13,10 @@ import pytest
 
 from hfmem.errors import InvalidConfigError
 from hfmem.mapper.blueprint import Blueprint
+from hfmem.mapper.caches import KV
 from hfmem.mapper.facts import Facts, MissingFactError
 from hfmem.mapper.families import KNOWN_TYPES, llama, mixtral, reader
-from hfmem.mapper.values import KV, ParameterTable
+from hfmem.mapper.values import ParameterTable
 
 RECORDED = json.loads((Path(__file__).parents[2] / "fixtures" / "oracle" / "parameters.json").read_text())
 ROWS = {row["model"]: row for row in RECORDED["models"]}
@@ -123,7 +124,7 @@ KEPT = [
 def test_a_token_is_kept_once_a_layer_and_key_value_head(model: str, kv_heads: int, elements: int, _how: str) -> None:
     architecture = blueprint(model).architecture
     assert architecture.kv_heads == kv_heads
-    assert sum(layer.cache.elements(1) for layer in architecture.layers or ()) == elements
+    assert sum(layer.elements(1) for layer in architecture.layers or ()) == elements
 
 
 # (model, changed keys, layers by kind)

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from hfmem.errors import InvalidConfigError
 from hfmem.mapper.blueprint import Blueprint, linear
+from hfmem.mapper.caches import KV
 from hfmem.mapper.facts import Facts, MissingFactError
 from hfmem.mapper.families._heads import Output, output
-from hfmem.mapper.values import KV, Architecture, Component, Dense, Experts, Ffn, Layer, TensorGroup
+from hfmem.mapper.values import Architecture, Component, Dense, Experts, Ffn, Layer, TensorGroup
 
 __all__ = [
     "Schedule",

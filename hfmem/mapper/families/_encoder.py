@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hfmem.mapper.blueprint import Blueprint, head, linear, norm, weight
+from hfmem.mapper.caches import KV, Cache, Nothing
 from hfmem.mapper.facts import Facts
 from hfmem.mapper.families._decoder import feed_forward, layer_count
 from hfmem.mapper.families._heads import labels, task
-from hfmem.mapper.values import KV, Architecture, Cache, Dense, Layer, Nothing, TensorGroup
+from hfmem.mapper.values import Architecture, Dense, Layer, TensorGroup
 
 __all__ = ["Heads", "Widths", "blocks", "encoder", "widths"]
 

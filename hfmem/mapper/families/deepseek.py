@@ -5,16 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 
 from hfmem.mapper.blueprint import Blueprint, embedding, linear, norm
+from hfmem.mapper.caches import Latent
 from hfmem.mapper.facts import Facts
 from hfmem.mapper.families._decoder import Sizes, decoder, sizes
 from hfmem.mapper.families._mixture import DEEPSEEK, mixture
-from hfmem.mapper.values import Layer, Nothing, TensorGroup
+from hfmem.mapper.values import Layer, TensorGroup
 
 __all__ = ["read"]
 
 
 def read(facts: Facts) -> Blueprint:
-    """Weights (modeling_deepseek_v2.py, modeling_deepseek_v3.py). What the cache keeps is left unknown."""
+    """Weights (modeling_deepseek_v2.py, modeling_deepseek_v3.py). The cache of transformers 5.23 keeps the latent."""
     head_dim = facts.integer("qk_nope_head_dim") + facts.integer("qk_rope_head_dim")
     s = sizes(facts, head_dim=head_dim)
     mixed = replace(DEEPSEEK, mlp_bias="mlp_bias" if facts.model_type == "deepseek_v2" else False)
@@ -25,17 +26,15 @@ def read(facts: Facts) -> Blueprint:
         *networks,
         *norm(s.hidden, count=2 * s.layers + 1),
     ]
-    layers = tuple(Layer(kind="full_attention", cache=Nothing(), heads=s.heads, ffn=ffn) for ffn in ffns)
-    blueprint = decoder(facts, s, weights, layers)
-    return replace(
-        blueprint,
-        architecture=replace(
-            blueprint.architecture,
-            layers=None,
-            layer_count=s.layers,
-            unknown=f"the latent attention cache of {facts.model_type} is not supported yet",
-        ),
+    cache = Latent(
+        rank=facts.integer("kv_lora_rank"),
+        rope_dim=facts.integer("qk_rope_head_dim"),
+        heads=s.heads,
+        key_dim=s.head_dim,
+        value_dim=facts.integer("v_head_dim"),
     )
+    layers = tuple(Layer(kind="full_attention", cache=cache, heads=s.heads, ffn=ffn) for ffn in ffns)
+    return decoder(facts, s, weights, layers)
 
 
 def _attention(facts: Facts, s: Sizes) -> list[TensorGroup]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from hfmem.mapper.blueprint import Blueprint, embedding, norm
+from hfmem.mapper.caches import KV
 from hfmem.mapper.facts import Facts
 from hfmem.mapper.families._decoder import Sizes, decoder, feed_forward, fused_attention, layers_of, sizes
-from hfmem.mapper.values import KV, Dense, TensorGroup
+from hfmem.mapper.values import Dense, TensorGroup
 
 __all__ = ["read"]
 

@@ -1,0 +1,200 @@
+"""Cache kinds: what one layer keeps of the tokens it has seen. One frozen value a kind.
+
+A kind answers with parts, because what a layer keeps may differ in dtype: keys and values have the cache's dtype, the
+states of state-space and linear layers one of their own. To add a kind: a class with `parts`, and its row in
+`tests/mapper/test_caches.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+__all__ = [
+    "COMPUTE",
+    "KV",
+    "KV_DTYPE",
+    "Cache",
+    "Combined",
+    "CrossKV",
+    "Indexed",
+    "Latent",
+    "Nothing",
+    "Part",
+    "Seen",
+    "State",
+]
+
+KV_DTYPE = "kv"
+"""The dtype of the cache, as `--kv-dtype` chooses it."""
+
+COMPUTE = "compute"
+"""The dtype that the model computes in."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """How much one sequence has fed into the layers: `tokens` of the decoder, `source` of an encoder beside it."""
+
+    tokens: int
+    source: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """Something that a layer keeps.
+
+    Attributes:
+        name: what it is, where it is not the keys and values ("recurrent state"); "" for those.
+        elements: how many, for one sequence.
+        how: the arithmetic of `elements`, as a person would write it.
+        dtype: `KV_DTYPE`, `COMPUTE`, or the name of a dtype that is fixed.
+    """
+
+    elements: int
+    how: str
+    name: str = ""
+    dtype: str = KV_DTYPE
+
+
+class Cache(Protocol):
+    """What one layer keeps of the tokens it has seen, for one sequence."""
+
+    def parts(self, seen: Seen) -> tuple[Part, ...]:
+        """What is kept after so many tokens."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KV:
+    """Keys and values of full, sliding-window or chunked attention.
+
+    Attributes:
+        heads: key/value heads (1 for multi-query attention).
+        key_dim: elements of one key.
+        value_dim: elements of one value; 0 where the values are the keys.
+        window: tokens kept at most; None keeps all.
+    """
+
+    heads: int
+    key_dim: int
+    value_dim: int
+    window: int | None = None
+
+    def parts(self, seen: Seen) -> tuple[Part, ...]:
+        kept = seen.tokens if self.window is None else min(seen.tokens, self.window)
+        return (Part(elements=kept * self.heads * (self.key_dim + self.value_dim), how=self._how(kept)),)
+
+    def _how(self, kept: int) -> str:
+        if self.key_dim == self.value_dim:
+            return f"2 × {kept} tokens × {self.heads} heads × {self.key_dim}"
+        return f"{kept} tokens × {self.heads} heads × ({self.key_dim} + {self.value_dim})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Latent:
+    """Multi-head latent attention (arXiv 2405.04434): a latent and a rotary part a token, from which runtimes make the
+    keys and values of all heads, or keep those instead.
+
+    Attributes:
+        rank: elements of the latent (`kv_lora_rank`).
+        rope_dim: elements of the rotary part, shared by all heads.
+        heads, key_dim, value_dim: the keys and values made from it, rotary part included.
+        expanded: whether the implementation keeps those instead of the latent.
+    """
+
+    rank: int
+    rope_dim: int
+    heads: int
+    key_dim: int
+    value_dim: int
+    expanded: bool = False
+
+    def parts(self, seen: Seen) -> tuple[Part, ...]:
+        if self.expanded:
+            return KV(heads=self.heads, key_dim=self.key_dim, value_dim=self.value_dim).parts(seen)
+        how = f"{seen.tokens} tokens × (latent {self.rank} + rotary {self.rope_dim})"
+        return (Part(elements=seen.tokens * (self.rank + self.rope_dim), how=how),)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Indexed:
+    """Attention over the tokens that an indexer picks, which keeps a key of its own a token.
+
+    Attributes:
+        attention: what the attention itself keeps.
+        index_dim: elements of the indexer's key.
+    """
+
+    attention: Cache
+    index_dim: int
+
+    def parts(self, seen: Seen) -> tuple[Part, ...]:
+        keys = Part(
+            name="indexer keys",
+            elements=seen.tokens * self.index_dim,
+            how=f"{seen.tokens} tokens × {self.index_dim}",
+        )
+        return (*self.attention.parts(seen), keys)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """The state of a state-space, linear-attention, recurrent or convolution layer; it does not grow with the length.
+
+    Attributes:
+        conv: elements of the convolution's window.
+        recurrent: elements of the recurrent state.
+        conv_dtype, recurrent_dtype: their dtypes.
+    """
+
+    conv: int = 0
+    recurrent: int = 0
+    conv_dtype: str = COMPUTE
+    recurrent_dtype: str = COMPUTE
+
+    def parts(self, seen: Seen) -> tuple[Part, ...]:  # noqa: ARG002 - the protocol's signature
+        found = (
+            Part(name="convolution state", elements=self.conv, how=f"{self.conv:,}", dtype=self.conv_dtype),
+            Part(
+                name="recurrent state", elements=self.recurrent, how=f"{self.recurrent:,}", dtype=self.recurrent_dtype
+            ),
+        )
+        return tuple(part for part in found if part.elements)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CrossKV:
+    """Keys and values of an encoder's tokens (or an image's), which every decoder token attends to.
+
+    Attributes:
+        heads, key_dim, value_dim: as in `KV`.
+        tokens: how many there are, where the architecture fixes it; None where the scenario tells (`--source-seq`).
+    """
+
+    heads: int
+    key_dim: int
+    value_dim: int
+    tokens: int | None = None
+
+    def parts(self, seen: Seen) -> tuple[Part, ...]:
+        count = seen.source if self.tokens is None else self.tokens
+        (kept,) = KV(heads=self.heads, key_dim=self.key_dim, value_dim=self.value_dim).parts(Seen(tokens=count))
+        return (Part(name="cross attention", elements=kept.elements, how=kept.how.replace("tokens", "source tokens")),)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Combined:
+    """A layer that keeps several things: self- and cross-attention, or attention beside a state."""
+
+    caches: tuple[Cache, ...]
+
+    def parts(self, seen: Seen) -> tuple[Part, ...]:
+        return tuple(part for cache in self.caches for part in cache.parts(seen))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Nothing:
+    """A layer that keeps nothing: an encoder's, a feed-forward layer of a hybrid, or one that reads another's cache."""
+
+    def parts(self, seen: Seen) -> tuple[Part, ...]:  # noqa: ARG002 - the protocol's signature
+        return ()
