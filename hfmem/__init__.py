@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from hfmem.api import compare, estimate, inspect
     from hfmem.errors import HfmemError
-    from hfmem.estimator.values import Estimate, Options, Scenario, Term
+    from hfmem.estimator.options import Options
+    from hfmem.estimator.values import Estimate, Scenario, Term
     from hfmem.fetcher.values import Checkpoint, FileInfo, ModelRef, TensorInfo
     from hfmem.mapper.interpret import Model
     from hfmem.mapper.values import Architecture, Layer, ParameterTable, TensorGroup
@@ -33,7 +34,7 @@ _HOMES: Final[dict[str, str]] = {
     "Layer": "hfmem.mapper.values",
     "Model": "hfmem.mapper.interpret",
     "ModelRef": "hfmem.fetcher.values",
-    "Options": "hfmem.estimator.values",
+    "Options": "hfmem.estimator.options",
     "ParameterTable": "hfmem.mapper.values",
     "Report": "hfmem.report.values",
     "Scenario": "hfmem.estimator.values",

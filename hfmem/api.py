@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
 from typing import Literal, TypedDict, Unpack
 
 from hfmem.errors import HfmemError
-from hfmem.estimator import Options, check, resolve
-from hfmem.estimator import estimate as estimate_memory
-from hfmem.estimator.values import Attention, Method
-from hfmem.fetcher import Access, ModelRef, fetch
-from hfmem.mapper import Model, interpret
+from hfmem.estimator.inference import estimate as estimate_memory
+from hfmem.estimator.options import Attention, Method, Options, check
+from hfmem.estimator.scenario import resolve
+from hfmem.fetcher.concurrent import Fetched, fetch_all
+from hfmem.fetcher.sources import fetch
+from hfmem.fetcher.values import Access, ModelRef
+from hfmem.mapper.interpret import Model, interpret
 from hfmem.report.values import Report
 
-__all__ = ["compare", "each", "estimate", "inspect", "report_on"]
+__all__ = ["compare", "estimate", "inspect", "report_all", "report_on"]
 
 
 class _Access(TypedDict, total=False):
@@ -96,17 +97,14 @@ def compare(models: Iterable[str], *, jobs: int = 8, **asked: Unpack[_Asked]) ->
     """
     access, options = _split(asked)
     check(options)
-    return tuple(each(models, lambda model: _report(ModelRef(model_id=model), access, options), jobs))
+    refs = [ModelRef(model_id=model) for model in models]
+    return tuple(report_all(fetch_all(refs, access, jobs), options))
 
 
 def report_on(model: Model, options: Options) -> Report:
     """The report of a model that is already understood."""
     scenario = resolve(options, model)
     return Report(model=model, scenario=scenario, estimate=estimate_memory(model, scenario))
-
-
-def _report(ref: ModelRef, access: Access, options: Options) -> Report:
-    return report_on(interpret(fetch(ref, access)), options)
 
 
 def _split(asked: _Asked) -> tuple[Access, Options]:
@@ -121,23 +119,7 @@ def _split(asked: _Asked) -> tuple[Access, Options]:
     return Access(**access), Options(**options)  # type: ignore[arg-type] # the TypedDicts have checked them
 
 
-def each(
-    models: Iterable[str], work: Callable[[str], Report], jobs: int, done: Callable[[], object] = lambda: None
-) -> Iterator[Report | HfmemError]:
-    """`work` for every model, `jobs` at once; results in the order given, `done` called as each is ready."""
-
-    def one(model: str) -> Report | HfmemError:
-        try:
-            return work(model)
-        except HfmemError as error:
-            error.model = error.model or model
-            return error
-        finally:
-            done()
-
-    names = list(models)
-    if len(names) == 1:
-        yield one(names[0])
-        return
-    with ThreadPoolExecutor(max_workers=max(1, jobs), thread_name_prefix="hfmem-model") as pool:
-        yield from pool.map(one, names)
+def report_all(found: Iterable[Fetched], options: Options) -> Iterator[Report | HfmemError]:
+    """The report of each fetched checkpoint; errors pass through."""
+    for _, result in found:
+        yield result if isinstance(result, HfmemError) else report_on(interpret(result), options)

@@ -18,8 +18,8 @@ from hfmem import __version__
 
 if TYPE_CHECKING:
     from hfmem.errors import HfmemError
-    from hfmem.estimator.values import Options
-    from hfmem.fetcher import Access
+    from hfmem.estimator.options import Options
+    from hfmem.fetcher.values import Access
     from hfmem.report.errors import Problem
     from hfmem.report.formats import Style
     from hfmem.report.values import Report
@@ -141,8 +141,8 @@ def hfmem(
 
     Example: hfmem meta-llama/Llama-2-7b-hf --batch 4 --seq 4096
     """
-    from hfmem.estimator.values import Options
-    from hfmem.fetcher import Access
+    from hfmem.estimator.options import Options
+    from hfmem.fetcher.values import Access
 
     names = _names(models or [], from_file)
     options = Options(
@@ -195,7 +195,7 @@ def _lines(source: str) -> Iterable[str]:
 def _check(options: Options, sort: str | None) -> None:
     """Refuse wrong usage before anything is fetched."""
     from hfmem.errors import InvalidScenarioError
-    from hfmem.estimator import check
+    from hfmem.estimator.options import check
 
     try:
         check(options)
@@ -217,17 +217,18 @@ def _collect(
     names: Sequence[str], revision: str, options: Options, access: Access, jobs: int
 ) -> tuple[list[Report | HfmemError], bool]:
     """Every model's report or error, and whether a person interrupted: what is there by then is kept."""
-    from hfmem.api import each, report_on
-    from hfmem.fetcher import ModelRef, fetch
-    from hfmem.mapper import interpret
+    from hfmem.fetcher.concurrent import fetch_all
+    from hfmem.fetcher.values import ModelRef
 
-    def work(name: str) -> Report:
-        return report_on(interpret(fetch(ModelRef(model_id=name, revision=revision), access)), options)
+    progress = _progress(len(names))
+    refs = [ModelRef(model_id=name, revision=revision) for name in names]
+    found = fetch_all(refs, access, jobs, done=progress.update if progress else lambda: None)
+    # What follows is imported while the first requests are under way.
+    from hfmem.api import report_all
 
     results: list[Report | HfmemError] = []
-    progress = _progress(len(names))
     try:
-        for result in each(names, work, jobs, done=progress.update if progress else lambda: None):
+        for result in report_all(found, options):
             results.append(result)
     except KeyboardInterrupt:
         return results, True

@@ -6,13 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from hfmem.estimator.options import Attention, Method, Mode
 from hfmem.mapper.values import Certainty
 
-__all__ = ["GROUPS", "Attention", "Estimate", "Group", "Method", "Mode", "Options", "Scenario", "Term"]
+__all__ = ["GROUPS", "Estimate", "Group", "Scenario", "Term"]
 
-Mode = Literal["inference", "training"]
-Method = Literal["exact", "textbook"]
-Attention = Literal["sdpa", "flash", "eager"]
 Group = Literal[
     "weights", "kv_cache", "activations", "overhead", "master_weights", "gradients", "optimizer", "temporary"
 ]
@@ -28,35 +26,6 @@ GROUPS: Final[tuple[Group, ...]] = (
     "temporary",
 )
 """Every group of memory, in the order reports show them."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """What a person asks for; None leaves the choice to the model.
-
-    Attributes:
-        batch: sequences at once.
-        seq: tokens a sequence, prompt and answer together (of the decoder, where there is an encoder beside it).
-        source_seq: tokens of the encoder; None takes what the model fixes, else `seq`.
-        dtype: run dtype, or a quantisation to try (`int8`, `nf4`, …).
-        kv_dtype: dtype of the cache.
-        runtime: the software that runs the model.
-        attention: the attention implementation.
-        method: `exact`, or the founding article's formulas (`textbook`).
-        train: training method; None for inference.
-        optimizer: name of the optimizer.
-    """
-
-    batch: int = 1
-    seq: int | None = None
-    source_seq: int | None = None
-    dtype: str | None = None
-    kv_dtype: str | None = None
-    runtime: Literal["transformers"] = "transformers"
-    attention: Attention = "sdpa"
-    method: Method = "exact"
-    train: Literal["full"] | None = None
-    optimizer: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

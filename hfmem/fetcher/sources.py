@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import Final
 
 from huggingface_hub import constants
@@ -23,24 +24,9 @@ from hfmem.errors import (
 from hfmem.fetcher import cache, catalog, local
 from hfmem.fetcher.identity import is_model_id
 from hfmem.fetcher.selection import select
-from hfmem.fetcher.values import Checkpoint, ModelRef, TensorInfo
+from hfmem.fetcher.values import Access, Checkpoint, ModelRef, TensorInfo
 
-__all__ = ["Access", "fetch"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Access:
-    """How to get at a model.
-
-    Attributes:
-        token: a Hub token; None uses the stored login or `HF_TOKEN`, as `huggingface_hub` does.
-        offline: ask nothing of the network (`HF_HUB_OFFLINE` does the same).
-        use_cache: read and write the cache of earlier answers.
-    """
-
-    token: str | None = None
-    offline: bool = False
-    use_cache: bool = True
+__all__ = ["fetch", "prepare"]
 
 
 # Why the Hub gave no answer, as the note on an answer from elsewhere begins. All other errors are raised.
@@ -76,6 +62,14 @@ def fetch(ref: ModelRef, access: Access) -> Checkpoint:
     except HfmemError as error:
         error.model = error.model or ref.model_id
         return _elsewhere(ref, access, error)
+
+
+def prepare(refs: Iterable[ModelRef], access: Access) -> None:
+    """Import the HTTP client now, if one of the models may need it: several threads that import it at once, beside
+    everything else that is imported, would send their first request later."""
+    if access.offline or constants.is_offline_mode() or all(local.is_local(ref.model_id) for ref in refs):
+        return
+    from hfmem.fetcher import hub  # noqa: F401 - imported for its effect
 
 
 def _local(ref: ModelRef) -> Checkpoint:

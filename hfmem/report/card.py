@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from tabulate import tabulate
 
 from hfmem.estimator import textbook
-from hfmem.estimator.textbook import PRECISIONS
+from hfmem.estimator.options import PRECISIONS
 from hfmem.estimator.values import GROUPS, Estimate, Group, Term
 from hfmem.mapper.values import Architecture
 from hfmem.report.values import Report

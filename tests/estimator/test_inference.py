@@ -5,10 +5,13 @@ from __future__ import annotations
 import pytest
 
 from hfmem.errors import InvalidScenarioError
-from hfmem.estimator import GROUPS, Estimate, Options, check, estimate, resolve
+from hfmem.estimator.inference import estimate
+from hfmem.estimator.options import Options, check
 from hfmem.estimator.quantisers import QUANTISERS
-from hfmem.fetcher import Checkpoint, ModelRef
-from hfmem.mapper import Model, interpret
+from hfmem.estimator.scenario import resolve
+from hfmem.estimator.values import GROUPS, Estimate
+from hfmem.fetcher.values import Checkpoint, ModelRef
+from hfmem.mapper.interpret import Model, interpret
 
 LLAMA_2_7B = {
     "model_type": "llama",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hfmem.estimator import Estimate
+from hfmem.estimator.values import Estimate
 from tests.estimator.test_inference import PARAMETERS, described, run
 
 

@@ -28,7 +28,9 @@ from hfmem.errors import (
     RevisionNotFoundError,
     UnexpectedAnswerError,
 )
-from hfmem.fetcher import Access, Checkpoint, ModelRef, fetch, http
+from hfmem.fetcher import http
+from hfmem.fetcher.sources import fetch
+from hfmem.fetcher.values import Access, Checkpoint, ModelRef
 from tests.hub import (
     Hub,
     Repo,

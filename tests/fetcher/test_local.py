@@ -10,7 +10,8 @@ import pytest
 from safetensors.numpy import save_file
 
 from hfmem.errors import InvalidConfigError, InvalidHeaderError, ModelNotFoundError
-from hfmem.fetcher import Access, Checkpoint, ModelRef, fetch
+from hfmem.fetcher.sources import fetch
+from hfmem.fetcher.values import Access, Checkpoint, ModelRef
 
 CONFIG = {"model_type": "llama", "hidden_size": 4}
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from hfmem.fetcher import Checkpoint, ModelRef, TensorInfo
 from hfmem.fetcher.patterns import expand
 from hfmem.fetcher.records import table_bytes
-from hfmem.mapper import Model, interpret
+from hfmem.fetcher.values import Checkpoint, ModelRef, TensorInfo
+from hfmem.mapper.interpret import Model, interpret
 
 LLAMA = {
     "model_type": "llama",

@@ -15,9 +15,10 @@ import pytest
 
 from hfmem.api import report_on
 from hfmem.errors import GatedModelError
-from hfmem.estimator import GROUPS, Options
-from hfmem.fetcher import Checkpoint, FileInfo, ModelRef
-from hfmem.mapper import interpret
+from hfmem.estimator.options import Options
+from hfmem.estimator.values import GROUPS
+from hfmem.fetcher.values import Checkpoint, FileInfo, ModelRef
+from hfmem.mapper.interpret import interpret
 from hfmem.report.columns import SORT_KEYS, sorted_reports
 from hfmem.report.errors import explain
 from hfmem.report.formats import FORMATS, Style, render

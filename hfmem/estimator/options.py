@@ -1,0 +1,110 @@
+"""What a person can ask for, and what of it makes no sense. Light to import: it is checked before anything else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Final, Literal
+
+from hfmem.dtypes import find_dtype
+from hfmem.errors import InvalidScenarioError
+from hfmem.estimator.quantisers import QUANTISERS, find_quantiser
+
+__all__ = ["OPTIMIZERS", "PRECISIONS", "RUN_DTYPES", "Attention", "Method", "Mode", "Options", "canonical", "check"]
+
+Mode = Literal["inference", "training"]
+Method = Literal["exact", "textbook"]
+Attention = Literal["sdpa", "flash", "eager"]
+
+RUN_DTYPES: Final = ("float64", "float32", "bfloat16", "float16")
+KV_DTYPES: Final = (*RUN_DTYPES, "float8_e4m3fn", "float8_e5m2", "int8")
+
+
+PRECISIONS: Final[dict[str, Fraction]] = {
+    "float32": Fraction(4),
+    "float16": Fraction(2),
+    "bfloat16": Fraction(2),
+    "int8": Fraction(1),
+    "int4": Fraction(1, 2),
+}
+"""Bytes a parameter."""
+
+OPTIMIZERS: Final[dict[str, int]] = {"adam": 8, "sgd": 4}
+"""Bytes of optimizer state a parameter."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What a person asks for; None leaves the choice to the model.
+
+    Attributes:
+        batch: sequences at once.
+        seq: tokens a sequence, prompt and answer together (of the decoder, where there is an encoder beside it).
+        source_seq: tokens of the encoder; None takes what the model fixes, else `seq`.
+        dtype: run dtype, or a quantisation to try (`int8`, `nf4`, …).
+        kv_dtype: dtype of the cache.
+        runtime: the software that runs the model.
+        attention: the attention implementation.
+        method: `exact`, or the founding article's formulas (`textbook`).
+        train: training method; None for inference.
+        optimizer: name of the optimizer.
+    """
+
+    batch: int = 1
+    seq: int | None = None
+    source_seq: int | None = None
+    dtype: str | None = None
+    kv_dtype: str | None = None
+    runtime: Literal["transformers"] = "transformers"
+    attention: Attention = "sdpa"
+    method: Method = "exact"
+    train: Literal["full"] | None = None
+    optimizer: str | None = None
+
+
+def check(options: Options) -> None:
+    """Refuse what no model could answer, before anything is fetched.
+
+    Raises:
+        InvalidScenarioError: a number out of range, an unknown dtype, options that do not go together.
+    """
+    if options.batch < 1:
+        raise InvalidScenarioError("", f"--batch is {options.batch}, expected at least 1")
+    if options.seq is not None and options.seq < 1:
+        raise InvalidScenarioError("", f"--seq is {options.seq}, expected at least 1")
+    if options.kv_dtype is not None and _known(options.kv_dtype, KV_DTYPES) is None:
+        raise InvalidScenarioError("", f"--kv-dtype '{options.kv_dtype}' is not one of {', '.join(KV_DTYPES)}")
+    if options.method == "textbook":
+        _check_textbook(options)
+    else:
+        _check_exact(options)
+
+
+def _check_exact(options: Options) -> None:
+    if options.train or options.optimizer:
+        raise InvalidScenarioError("", "--train and --optimizer are for --method textbook so far")
+    if options.dtype is None or find_quantiser(options.dtype) or _known(options.dtype, RUN_DTYPES):
+        return
+    names = ", ".join((*RUN_DTYPES, *(row.name for row in QUANTISERS)))
+    raise InvalidScenarioError("", f"--dtype '{options.dtype}' is not one of {names}")
+
+
+def _check_textbook(options: Options) -> None:
+    if options.kv_dtype is not None:
+        raise InvalidScenarioError("", "--kv-dtype does not go with --method textbook, which takes it from --dtype")
+    if options.dtype is not None and _known(options.dtype, tuple(PRECISIONS)) is None:
+        raise InvalidScenarioError("", f"--method textbook knows the dtypes {', '.join(PRECISIONS)}")
+    if options.optimizer is not None and options.optimizer not in OPTIMIZERS:
+        raise InvalidScenarioError("", f"--method textbook knows the optimizers {', '.join(OPTIMIZERS)}")
+    if options.optimizer is not None and options.train is None:
+        raise InvalidScenarioError("", "--optimizer needs --train full")
+
+
+def _known(name: str, names: tuple[str, ...]) -> str | None:
+    found = canonical(name)
+    return found if found in names else None
+
+
+def canonical(name: str) -> str:
+    found = find_dtype(name)
+    return found.name if found else name.lower()

@@ -1,0 +1,46 @@
+"""Several models at once, in the order given, each as its checkpoint or its error."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from hfmem.errors import HfmemError
+from hfmem.fetcher.sources import fetch, prepare
+from hfmem.fetcher.values import Access, Checkpoint, ModelRef
+
+__all__ = ["Fetched", "fetch_all"]
+
+Fetched = tuple[ModelRef, Checkpoint | HfmemError]
+
+
+def fetch_all(
+    refs: Sequence[ModelRef], access: Access, jobs: int, done: Callable[[], object] = lambda: None
+) -> Iterator[Fetched]:
+    """Start fetching, `jobs` models at once, and give the results in order as they come.
+
+    The requests are under way when this returns; `done` is called, from another thread, as each model is ready.
+    """
+
+    def one(ref: ModelRef) -> Checkpoint | HfmemError:
+        try:
+            return fetch(ref, access)
+        except HfmemError as error:
+            error.model = error.model or ref.model_id
+            return error
+        finally:
+            done()
+
+    prepare(refs, access)
+    pool = ThreadPoolExecutor(max_workers=max(1, min(jobs, len(refs))), thread_name_prefix="hfmem-model")
+    return _results(pool, refs, [pool.submit(one, ref) for ref in refs])
+
+
+def _results(
+    pool: ThreadPoolExecutor, refs: Sequence[ModelRef], futures: Sequence[Future[Checkpoint | HfmemError]]
+) -> Iterator[Fetched]:
+    try:
+        for ref, future in zip(refs, futures, strict=True):
+            yield ref, future.result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)

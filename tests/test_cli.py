@@ -1,0 +1,251 @@
+"""The command line as a person uses it: whole processes, against a local Hub or with none."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from hfmem import __version__
+from tests.fetcher.test_hub import CONFIG, ROWS
+from tests.hub import Hub, adapter, binary, diffusers, gguf, html_page, sharded, single, stalled
+
+LLAMA = "meta-llama/Llama-2-7b-hf"
+NOWHERE = {"HF_ENDPOINT": "http://127.0.0.1:9"}
+
+
+def run(*arguments: str, env: dict[str, str] | None = None, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    process = subprocess.run(
+        [sys.executable, "-m", "hfmem", *arguments],
+        env=env or {**os.environ, **NOWHERE},
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert "Traceback" not in process.stderr
+    return process
+
+
+@pytest.fixture
+def alone(tmp_path: Path) -> dict[str, str]:
+    """An environment without a Hub and with an empty cache."""
+    return {**os.environ, **NOWHERE, "HF_HOME": str(tmp_path)}
+
+
+def on_terminal(*arguments: str, env: dict[str, str], columns: int) -> str:
+    """What a terminal of so many columns shows."""
+    env = {name: value for name, value in env.items() if name not in ("COLUMNS", "LINES")}
+    parent, child = pty.openpty()
+    fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
+    with subprocess.Popen(
+        [sys.executable, "-m", "hfmem", *arguments], env=env, stdout=child, stderr=child, stdin=subprocess.DEVNULL
+    ) as process:
+        os.close(child)
+        shown = b""
+        while True:
+            try:
+                piece = os.read(parent, 65536)
+            except OSError:  # the terminal is closed when the process ends
+                break
+            if not piece:
+                break
+            shown += piece
+        process.wait(60)
+    os.close(parent)
+    return shown.decode().replace("\r\n", "\n")
+
+
+def test_the_main_job_without_a_network(alone: dict[str, str]) -> None:
+    process = run(LLAMA, "--batch", "4", "--seq", "4096", "--format", "json", env=alone)
+    assert process.returncode == 0
+    (result,) = json.loads(process.stdout)["results"]
+    assert result["parameters"]["total"] == 6_738_415_616
+    assert result["memory"]["weights"] == 13_476_831_232
+    assert result["memory"]["kv_cache"] == 8_589_934_592
+    assert result["source"] == "catalog"
+
+
+def test_the_card_without_a_network(alone: dict[str, str]) -> None:
+    process = run(LLAMA, "--batch", "4", "--seq", "4096", env=alone)
+    assert re.search(r"weights +12\.55 GiB", process.stdout)
+    assert re.search(r"KV cache +8\.00 GiB", process.stdout)
+    assert "the bundled catalog" in process.stdout
+
+
+@pytest.mark.parametrize("option", ["--version", "--help", "-h"])
+def test_quick_answers(option: str) -> None:
+    process = run(option)
+    assert process.returncode == 0
+    assert (__version__ if option == "--version" else "--kv-dtype") in process.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "No model is given"),
+        ([LLAMA, "--batch", "0"], "--batch"),
+        ([LLAMA, "--seq", "x"], "--seq"),
+        ([LLAMA, "--dtype", "float99"], "float99"),
+        ([LLAMA, "--train", "full"], "textbook"),
+        ([LLAMA, "--sort", "beauty"], "--sort 'beauty'"),
+        ([LLAMA, "--format", "xml"], "xml"),
+        ([LLAMA, "--nonsense"], "--nonsense"),
+        (["--from", "/nowhere/list.txt"], "cannot be read"),
+    ],
+)
+def test_wrong_usage_is_two_and_a_sentence(arguments: list[str], words: str) -> None:
+    process = run(*arguments)
+    assert process.returncode == 2
+    assert words in process.stderr
+    assert process.stdout == ""
+
+
+def test_textbook_training_is_allowed(alone: dict[str, str]) -> None:
+    process = run(
+        LLAMA,
+        "--method",
+        "textbook",
+        "--train",
+        "full",
+        "--optimizer",
+        "sgd",
+        "--format",
+        "json",
+        "--offline",
+        env=alone,
+    )
+    (result,) = json.loads(process.stdout)["results"]
+    assert result["memory"]["optimizer"] == result["memory"]["gradients"] == 4 * 6_738_415_616
+    assert result["scenario"]["mode"] == "training"
+
+
+def test_the_hub_then_the_cache(hub: Hub, hub_env: dict[str, str]) -> None:
+    hub.put(single("org/small", CONFIG, ROWS))
+    sources = [
+        json.loads(run("org/small", "--format", "json", *more, env=hub_env).stdout)["results"][0]["source"]
+        for more in ([], [], ["--offline"], ["--no-cache"])
+    ]
+    assert sources == ["hub", "cache", "cache", "hub"]
+
+
+def test_failures_are_rows_and_sentences_and_the_others_are_shown(hub: Hub, hub_env: dict[str, str]) -> None:
+    hub.put(
+        single("org/a", CONFIG, ROWS),
+        replace(binary("org/g", CONFIG, [5]), gated="manual"),
+        single("org/b", CONFIG, ROWS),
+    )
+    process = run("org/a", "org/missing", "org/g", "org/b", env=hub_env)
+    assert process.returncode == 1
+    rows = [line.split()[0] for line in process.stdout.splitlines() if line.startswith("org/")]
+    assert rows == ["org/a", "org/b", "org/missing", "org/g"]
+    assert "org/missing was not found" in process.stderr
+    assert "accept its licence" in process.stderr.lower()
+    assert "hf auth login" in process.stderr
+
+
+def test_models_from_a_file_and_from_stdin(hub: Hub, hub_env: dict[str, str], tmp_path: Path) -> None:
+    hub.put(single("org/a", CONFIG, ROWS), single("org/b", CONFIG, ROWS))
+    listing = "org/a  # the first\n\n# a comment\norg/b\norg/a\n"
+    (tmp_path / "list.txt").write_text(listing)
+    for source, stdin in ((str(tmp_path / "list.txt"), ""), ("-", listing)):
+        process = run("--from", source, "--format", "quiet", env=hub_env, stdin=stdin)
+        assert [line.split("\t")[0] for line in process.stdout.splitlines()] == ["org/a", "org/b"]
+
+
+def test_a_table_is_sorted_and_every_line_of_jsonl_is_json(hub: Hub, hub_env: dict[str, str]) -> None:
+    hub.put(single("org/large", CONFIG | {"vocab_size": 10}, [*ROWS, ("more.weight", "BF16", (99, 9))]))
+    hub.put(single("org/small", CONFIG, ROWS))
+    process = run("org/large", "org/small", "org/none", "--sort", "weights", "--format", "jsonl", env=hub_env)
+    lines = [json.loads(line) for line in process.stdout.splitlines()]
+    assert [line["model"] for line in lines] == ["org/small", "org/large", "org/none"]
+    assert lines[2]["error"] == "model_not_found_error"
+
+
+def test_layouts_that_are_not_read_yet(hub: Hub, hub_env: dict[str, str]) -> None:
+    hub.put(
+        binary("org/bin", CONFIG, [1000]),
+        binary("org/odd", {"model_type": "a_type_nobody_knows"}, [1000]),
+        gguf("org/gguf", {"a-Q4.gguf": [("a", "F16", (4,))], "a-Q8.gguf": [("a", "F16", (4,))]}),
+        adapter("org/lora", {"base_model_name_or_path": "org/base"}, [("lora_A.weight", "F32", (8, 4))]),
+        diffusers("org/pipe", {"unet": [("w.weight", "F16", (4, 4))], "vae": [("v.weight", "F16", (2, 2))]}),
+    )
+    results = {}
+    for name in ("bin", "odd", "gguf", "lora", "pipe"):
+        process = run(f"org/{name}", "--format", "json", env=hub_env)
+        (results[name],) = json.loads(process.stdout)["results"]
+        assert process.returncode == (1 if name == "gguf" else 0)
+    weights = {name: result["memory"]["weights"] for name, result in results.items()}
+    assert weights == {"bin": weights["bin"], "odd": 1000, "gguf": None, "lora": 128, "pipe": 40}
+    assert "pickles" in " ".join(results["bin"]["notes"])
+    assert "adapter" in " ".join(results["lora"]["notes"])
+    assert "GGUF" in " ".join(results["gguf"]["notes"])
+
+
+def test_a_page_of_a_captive_portal(hub: Hub, hub_env: dict[str, str]) -> None:
+    hub.fail("*", html_page(), times=None)
+    process = run("org/any", env=hub_env)
+    assert process.returncode == 1
+    assert "does not answer as the Hub does" in process.stderr
+
+
+def test_a_failure_does_not_wait_for_requests_that_stall(hub: Hub, hub_env: dict[str, str]) -> None:
+    import time
+
+    hub.fail("*/resolve/*", stalled(), times=None)
+    started = time.monotonic()
+    assert run("org/missing", env=hub_env).returncode == 1
+    assert time.monotonic() - started < 20
+
+
+@pytest.mark.parametrize("columns", [40, 60, 80, 120])
+def test_narrow_terminals(hub: Hub, hub_env: dict[str, str], columns: int) -> None:
+    hub.put(sharded("org/a", CONFIG, ROWS, 2), single("org/b", CONFIG, ROWS))
+    shown = on_terminal("org/a", "org/b", env=hub_env, columns=columns)
+    assert max(map(len, shown.splitlines())) <= columns
+    assert "\x1b[" not in on_terminal("org/a", env={**hub_env, "NO_COLOR": "1"}, columns=columns)
+
+
+def test_a_terminal_without_unicode(alone: dict[str, str]) -> None:
+    process = run(LLAMA, "--explain", env={**alone, "PYTHONIOENCODING": "ascii"})
+    assert process.returncode == 0
+
+
+def test_a_reader_that_goes_away(alone: dict[str, str]) -> None:
+    command = f"{sys.executable} -m hfmem {LLAMA} --format json --offline | head -c 1"
+    process = subprocess.run(command, shell=True, env=alone, capture_output=True, text=True, check=False, timeout=60)
+    assert (process.stdout, process.stderr) == ("{", "")
+
+
+def test_a_disk_that_is_too_small_is_told(alone: dict[str, str]) -> None:
+    process = run("deepseek-ai/DeepSeek-V3", "--offline", env=alone)
+    import shutil
+
+    too_small = shutil.disk_usage(alone["HF_HOME"]).free < 680 * 2**30
+    assert ("Warning: downloading" in process.stderr) == too_small
+
+
+def test_nothing_heavy_is_imported_for_a_plain_run(alone: dict[str, str]) -> None:
+    program = (
+        "import sys; sys.argv = ['hfmem', sys.argv[1], '--offline']\n"
+        "from hfmem.__main__ import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "heavy = {'transformers', 'torch', 'httpx2', 'huggingface_hub.hf_api', 'numpy'} & set(sys.modules)\n"
+        "print('heavy:', heavy)"
+    )
+    process = subprocess.run(
+        [sys.executable, "-c", program, LLAMA], env=alone, capture_output=True, text=True, check=True
+    )
+    assert "heavy: set()" in process.stdout
