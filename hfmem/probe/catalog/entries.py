@@ -1,0 +1,82 @@
+"""The lines of `data/catalog.jsonl`: one of provenance, then one a model, sorted by id."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from hfmem.fetcher.patterns import Row
+from hfmem.fetcher.values import Names
+
+__all__ = ["CATALOG", "Entry", "read", "write"]
+
+CATALOG: Final = Path(__file__).parent.parent.parent / "data" / "catalog.jsonl"
+SCHEMA: Final = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One model of the catalog.
+
+    Attributes:
+        model: its id on the Hub.
+        aliases: older ids that the Hub redirects to it.
+        commit: the Hub commit the facts belong to, where known.
+        names: whether the tensor names were recorded from an index, derived from the class, or are the class's own.
+        source: where the config's facts come from and how the table was made, one sentence.
+        config: the facts of config.json.
+        tensors: rows, compressed by `hfmem.fetcher.patterns`.
+        published: what others published about the stored elements, and the named differences to the rows.
+    """
+
+    model: str
+    names: Names
+    source: str
+    config: dict[str, Any]
+    tensors: tuple[Row, ...]
+    aliases: tuple[str, ...] = ()
+    commit: str | None = None
+    published: dict[str, Any] = field(default_factory=dict)
+
+    def line(self) -> str:
+        """The entry as a line; `model` comes first so that a reader can find it without parsing the others."""
+        values: dict[str, Any] = {"model": self.model}
+        if self.aliases:
+            values["aliases"] = list(self.aliases)
+        if self.commit:
+            values["commit"] = self.commit
+        values |= {
+            "names": self.names,
+            "source": self.source,
+            "config": self.config,
+            "tensors": [[name, dtype, list(shape)] for name, dtype, shape in self.tensors],
+        }
+        if self.published:
+            values["published"] = self.published
+        return json.dumps(values, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def read(path: Path = CATALOG) -> dict[str, Entry]:
+    """The catalog by model id; empty where the file does not exist yet."""
+    if not path.exists():
+        return {}
+    lines = path.read_text(encoding="utf-8").splitlines()[1:]
+    return {entry.model: entry for entry in map(_parse, lines)}
+
+
+def _parse(line: str) -> Entry:
+    values = json.loads(line)
+    values["tensors"] = tuple((name, dtype, tuple(shape)) for name, dtype, shape in values["tensors"])
+    values["aliases"] = tuple(values.get("aliases", ()))
+    return Entry(**values)
+
+
+def write(entries: Iterable[Entry], versions: dict[str, str], path: Path = CATALOG) -> None:
+    """Write the catalog; `versions` are those of the libraries whose classes made the tables."""
+    provenance = {"schema": SCHEMA, **versions, "tool": "python -m hfmem.probe.catalog"}
+    lines = [json.dumps(provenance, separators=(",", ":"))]
+    lines += [entry.line() for entry in sorted(entries, key=lambda entry: entry.model)]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")

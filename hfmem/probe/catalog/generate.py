@@ -1,0 +1,100 @@
+"""From a config to an entry: the one place where the roads meet (class or explicit table, repository, quantisation)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+from hfmem.fetcher.values import Names
+from hfmem.probe.catalog import classes, explicit, families, prediction, quantized, repositories
+from hfmem.probe.catalog.entries import Entry
+from hfmem.probe.catalog.facts import facts, read_config
+from hfmem.probe.catalog.tables import Table, rows, table
+
+__all__ = ["LeftOutError", "from_folder", "regenerate"]
+
+
+class LeftOutError(Exception):
+    """A config from which the table of its repository's files does not follow; the reason is the message."""
+
+
+_INDEX: Final = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+
+
+def regenerate(entry: Entry) -> Entry:
+    """The entry with its table made anew from its own config.
+
+    Raises:
+        ValueError: the entry's names were recorded from an index, and the new ones are not those.
+    """
+    contents = make_table(entry.model, entry.config)
+    if entry.names == "recorded" and contents.keys() != table(entry.tensors).keys():
+        raise ValueError(f"{entry.model}: the names differ from the recorded ones")
+    return replace(entry, tensors=rows(contents))
+
+
+def make_table(model: str, config: dict[str, Any]) -> Table:
+    """The tensors of the model's files."""
+    written = explicit.EXPLICIT.get(config["model_type"])
+    contents = written(config) if written else families.adapt(classes.class_table(config), config)
+    contents = prediction.with_prediction_layers(contents, config)
+    contents = repositories.adapt(model, contents, config)
+    return repositories.finish(model, quantized.stored(contents, config))
+
+
+def from_folder(folder: Path, sources: dict[str, dict[str, Any]]) -> Entry:
+    """An entry from a repository's folder (`<org>--<name>`) and the provenance of its config.
+
+    Raises:
+        LeftOutError: the table does not follow from the config.
+        ValueError: the folder's index lists other names.
+    """
+    model = folder.name.replace("--", "/", 1)
+    if model in repositories.LEFT_OUT:
+        raise LeftOutError(repositories.LEFT_OUT[model])
+    config = facts(read_config(folder))
+    if not config.get("model_type") or not config.get("architectures"):
+        raise LeftOutError("the config names no architecture")
+    contents = make_table(model, config)
+    names: Names = repositories.names(model, config)
+    recorded = _recorded(folder)
+    if recorded is not None:
+        if recorded != contents.keys():
+            raise ValueError(f"{model}: {sorted(recorded ^ contents.keys())[:6]}")
+        names = "recorded"
+    return Entry(
+        model=model,
+        aliases=repositories.ALIASES.get(model, ()),
+        commit=repositories.COMMITS.get(model),
+        names=names,
+        source=_source(sources[f"{folder.name}/config.json"], names, config),
+        config=config,
+        tensors=rows(contents),
+    )
+
+
+def _recorded(folder: Path) -> set[str] | None:
+    """The names that the repository's own index lists; None where the folder has none."""
+    for name in _INDEX:
+        if (folder / name).exists():
+            # An index can hold two documents, one after the other; the first is the one that loaders read.
+            document, _ = json.JSONDecoder().raw_decode((folder / name).read_text(encoding="utf-8"))
+            return set(document["weight_map"])
+    return None
+
+
+def _source(row: dict[str, Any], names: Names, config: dict[str, Any]) -> str:
+    """One sentence: where the config's facts come from and how the table was made."""
+    where = f"{row['public_repository']} @ {row['public_path']}" if "public_repository" in row else row["public_path"]
+    identity = f" ({row['identity']})" if str(row.get("identity", "")).startswith("inferred") else ""
+    made = (
+        "modules of its own code written out"
+        if config["model_type"] in explicit.EXPLICIT
+        else "class on the meta device"
+    )
+    how = {"recorded": "names equal to its index", "derived": "renames reversed", "class": "the class's own names"}[
+        names
+    ]
+    return f"config: {where}{identity}; tensors: {made}, {how}."
