@@ -86,7 +86,7 @@ def _version(asked: bool) -> None:
 def hfmem(
     models: Annotated[
         list[str] | None,
-        typer.Argument(metavar="MODEL", help="Hub ids, local folders, or .safetensors files.", show_default=False),
+        typer.Argument(metavar="MODEL...", help="Hub ids, local folders, or .safetensors files.", show_default=False),
     ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Sequences at once.")] = 1,
     seq: Annotated[

@@ -31,7 +31,7 @@ def find(ref: ModelRef) -> Checkpoint | None:
         provenance=entry["source"],
         config=entry["config"],
         tensors=tuple(
-            TensorInfo(name=name, dtype=dtype, shape=tuple(shape), nbytes=table_bytes(dtype, shape), file="")
+            TensorInfo(name=name, dtype=dtype, shape=shape, nbytes=table_bytes(dtype, shape), file="")
             for name, dtype, shape in expand(
                 (pattern, dtype, tuple(shape)) for pattern, dtype, shape in entry["tensors"]
             )

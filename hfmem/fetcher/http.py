@@ -6,14 +6,17 @@ client on a connection error while other threads use it, and reads a body whole 
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import httpx2
 import huggingface_hub
-from huggingface_hub import constants, get_token
+from huggingface_hub import constants
 from huggingface_hub.errors import (
     DisabledRepoError,
     GatedRepoError,
@@ -168,11 +171,23 @@ def client_for(model: str, token: str | None, patient: Callable[[], bool]) -> Cl
     The client's `build_hf_headers` is not used: it asks the Hub for a list of telemetry labels before anything else,
     which costs a round trip.
     """
-    found = token or (None if constants.HF_HUB_DISABLE_IMPLICIT_TOKEN else get_token())
+    found = token or _stored_token()
     headers = {"user-agent": f"hfmem/{__version__}; hf_hub/{huggingface_hub.__version__}"}
     if found:
         headers["authorization"] = f"Bearer {found}"
     return Client(model=model, headers=headers, patient=patient)
+
+
+def _stored_token() -> str | None:
+    """The user's token, from wherever the client finds one; its finder is loaded only where there can be one, as that
+    takes as long as a request."""
+    named = any(os.environ.get(name) for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_OIDC_RESOURCE"))
+    notebook = "IPython" in sys.modules  # Colab keeps tokens of its own
+    if constants.HF_HUB_DISABLE_IMPLICIT_TOKEN or not (named or notebook or Path(constants.HF_TOKEN_PATH).exists()):
+        return None
+    from huggingface_hub import get_token
+
+    return get_token()
 
 
 def pause(abandoned: threading.Event, seconds: float) -> bool:

@@ -16,6 +16,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from huggingface_hub import constants
+from huggingface_hub.utils import get_session
 
 from hfmem.errors import (
     DisabledModelError,
@@ -33,7 +34,7 @@ from hfmem.fetcher.safetensors import LENGTH_BYTES, PREFETCH, header_length, par
 from hfmem.fetcher.selection import INDEX, SINGLE, Selection, select
 from hfmem.fetcher.values import Checkpoint, FileInfo, ModelRef, TensorInfo
 
-__all__ = ["Info", "read", "read_info"]
+__all__ = ["Info", "connect", "read", "read_info"]
 
 _LONGEST_JSON: Final = 64 * 2**20
 _LONGEST_HEADERS: Final = 512 * 2**20  # all headers of the largest repositories are some tens of MB
@@ -59,6 +60,11 @@ class Info:
     totals: Mapping[str, int] | None
     gated: bool
     config: Mapping[str, Any] | None
+
+
+def connect() -> None:
+    """Make the session that all requests share, so that the first ones need not wait for each other to make it."""
+    get_session()
 
 
 def read_info(client: Client, ref: ModelRef) -> Info:

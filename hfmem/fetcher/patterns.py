@@ -16,7 +16,7 @@ Row = tuple[str, str, tuple[int, ...]]
 
 _BRACES = re.compile(r"\{([0-9,\-]+)\}")
 # a whole name part that is a number: the 7 of `layers.7.mlp`, not of `fc1`, nor one with leading zeros
-_NUMBER = re.compile(r"(?<![^.])(?:0|[1-9]\d*)(?![^.])")
+_NUMBER = re.compile(r"(?<![^.])(0|[1-9]\d*)(?![^.])")
 
 
 def expand_name(pattern: str) -> Iterator[str]:
@@ -42,35 +42,40 @@ def compress(rows: Iterable[Row]) -> list[Row]:
     Raises:
         ValueError: a name holds a brace, so it would be read back as a pattern.
     """
-    current = list(rows)
-    if any("{" in name or "}" in name for name, _, _ in current):
-        raise ValueError("a tensor name holds a brace")
-    depth = max((len(_NUMBER.findall(name)) for name, _, _ in current), default=0)
-    for position in range(depth - 1, -1, -1):
-        current = _fold(current, position)
-    return current
-
-
-def _fold(rows: Sequence[Row], position: int) -> list[Row]:
-    """Join rows that differ only in their number at `position` (counted over the numbers not yet in braces)."""
-    groups: dict[tuple[str, str, str, tuple[int, ...]], list[int]] = {}
+    groups: dict[tuple[tuple[str, ...], str, tuple[int, ...]], list[tuple[str, ...]]] = {}
     for name, dtype, shape in rows:
-        numbers = list(_NUMBER.finditer(name))
-        if position < len(numbers):
-            match = numbers[position]
-            key = (name[: match.start()], name[match.end() :], dtype, shape)
-            groups.setdefault(key, []).append(int(match.group()))
-        else:
-            groups.setdefault((name, "", dtype, shape), [])
+        if "{" in name or "}" in name:
+            raise ValueError("a tensor name holds a brace")
+        pieces = _NUMBER.split(name)
+        groups.setdefault((tuple(pieces[::2]), dtype, shape), []).append(tuple(pieces[1::2]))
     return [
-        (before + (_braces(indices) if indices else "") + after, dtype, shape)
-        for (before, after, dtype, shape), indices in groups.items()
+        (_join(texts, numbers), dtype, shape)
+        for (texts, dtype, shape), indices in groups.items()
+        for numbers in _fold([tuple((int(index),) for index in each) for each in indices])
     ]
 
 
-def _braces(indices: list[int]) -> str:
+_Numbers = tuple[tuple[int, ...], ...]  # for each place in a name, the numbers that stand there
+
+
+def _fold(rows: list[_Numbers]) -> list[_Numbers]:
+    """Join rows that differ in one place only, the last place first."""
+    for place in range(len(rows[0]) - 1, -1, -1):
+        joined: dict[tuple[_Numbers, _Numbers], list[int]] = {}
+        for row in rows:
+            joined.setdefault((row[:place], row[place + 1 :]), []).extend(row[place])
+        rows = [(*before, tuple(sorted(numbers)), *after) for (before, after), numbers in joined.items()]
+    return rows
+
+
+def _join(texts: Sequence[str], numbers: _Numbers) -> str:
+    return texts[0] + "".join(_braces(each) + text for each, text in zip(numbers, texts[1:], strict=True))
+
+
+def _braces(indices: Sequence[int]) -> str:
+    """Ascending numbers as a pattern writes them; one alone as itself."""
     runs: list[list[int]] = []
-    for index in sorted(indices):
+    for index in indices:
         if runs and index == runs[-1][1] + 1:
             runs[-1][1] = index
         else:

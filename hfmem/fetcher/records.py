@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from itertools import groupby
 from typing import Any, Final
 
@@ -58,7 +59,8 @@ def from_record(record: dict[str, Any], ref: ModelRef) -> Checkpoint:
     )
 
 
-def table_bytes(dtype: str, shape: Iterable[int]) -> int:
+@lru_cache(maxsize=4096)
+def table_bytes(dtype: str, shape: tuple[int, ...]) -> int:
     """Stored bytes of a tensor of a table.
 
     Raises:

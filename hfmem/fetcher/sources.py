@@ -69,7 +69,9 @@ def prepare(refs: Iterable[ModelRef], access: Access) -> None:
     everything else that is imported, would send their first request later."""
     if access.offline or constants.is_offline_mode() or all(local.is_local(ref.model_id) for ref in refs):
         return
-    from hfmem.fetcher import hub  # noqa: F401 - imported for its effect
+    from hfmem.fetcher import hub
+
+    hub.connect()
 
 
 def _local(ref: ModelRef) -> Checkpoint:

@@ -9,7 +9,7 @@ from typing import Final
 
 from hfmem.mapper.values import Component
 
-__all__ = ["Meaning", "layer_index", "meaning"]
+__all__ = ["Meaning", "layer_index", "meaning", "without_numbers"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,9 +73,14 @@ def layer_index(name: str) -> int | None:
     return int(match.group(1)) if match else None
 
 
+def without_numbers(name: str) -> str:
+    """The name with # for each of its parts that is a number: the same for every layer and expert."""
+    return _NUMBER.sub("#", name)
+
+
 def meaning(name: str, dimensions: int) -> Meaning:
     """What a tensor of so many dimensions is."""
-    return _meaning(_NUMBER.sub("#", name), dimensions)
+    return _meaning(without_numbers(name), dimensions)
 
 
 @lru_cache(maxsize=4096)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from hfmem.dtypes import find_dtype
 from hfmem.fetcher.values import TensorInfo
-from hfmem.mapper.names import layer_index, meaning
+from hfmem.mapper.names import layer_index, meaning, without_numbers
 from hfmem.mapper.packing import is_scale, parameters_per_element
 from hfmem.mapper.values import Architecture, Component, ParameterTable, TensorGroup
 
@@ -25,13 +25,28 @@ def from_tensors(
     quantisation = config.get("quantization_config")
     reader = _Reader(architecture, quantisation if isinstance(quantisation, Mapping) else {})
     counted: dict[_Key, list[int]] = {}
-    for tensor in tensors:
-        key, parameters = reader.read(tensor)
+    for tensor, beyond, count, nbytes in _alike(tensors, architecture.depth):
+        key, parameters = reader.read(tensor, beyond)
         sums = counted.setdefault(key, [0, 0, 0])
-        sums[0] += 1
-        sums[1] += tensor.nbytes
-        sums[2] += parameters
+        sums[0] += count
+        sums[1] += nbytes
+        sums[2] += parameters * count
     return ParameterTable(groups=tuple(reader.group(key, *sums) for key, sums in counted.items()))
+
+
+def _alike(tensors: Iterable[TensorInfo], depth: int | None) -> Iterator[tuple[TensorInfo, bool, int, int]]:
+    """Tensors that differ in nothing but the numbers in their names: one of them, whether they are in layers beyond
+    `depth`, how many there are, and their bytes. Large mixtures have a hundred thousand tensors of some hundred sorts.
+    """
+    sorts: dict[tuple[str, str, tuple[int, ...], bool], list[Any]] = {}
+    for tensor in tensors:
+        name = tensor.name
+        beyond = depth is not None and (layer_index(name) or 0) >= depth
+        sort = sorts.setdefault((without_numbers(name), tensor.dtype, tensor.shape, beyond), [tensor, 0, 0])
+        sort[1] += 1
+        sort[2] += tensor.nbytes
+    for (_, _, _, beyond), (tensor, count, nbytes) in sorts.items():
+        yield tensor, beyond, count, nbytes
 
 
 def from_totals(totals: Mapping[str, int]) -> ParameterTable:
@@ -61,17 +76,17 @@ class _Reader:
     """Reads tensors of one checkpoint: what each is, and what of it counts."""
 
     def __init__(self, architecture: Architecture, quantisation: Mapping[str, Any]) -> None:
-        self._depth = architecture.depth
         self._tied = architecture.tied_embeddings is True
         self._vocabulary = architecture.vocab_size
         self._quantisation = quantisation
         experts, per_token = architecture.experts, architecture.experts_per_token
         self._share = (min(per_token, experts), experts) if experts and per_token else (1, 1)
 
-    def read(self, tensor: TensorInfo) -> tuple[_Key, int]:
-        """The group a tensor belongs to, and its logical parameters."""
+    def read(self, tensor: TensorInfo, beyond: bool) -> tuple[_Key, int]:
+        """The group a tensor belongs to, and its logical parameters; `beyond` the architecture's layers it is `mtp`."""
         found = meaning(tensor.name, len(tensor.shape))
-        component = self._component(tensor.name, found.component)
+        tower = found.component in ("vision", "audio", "projector") or "encoder" in tensor.name
+        component: Component = "mtp" if beyond and not tower else found.component
         scale = is_scale(tensor.name, quantised=bool(self._quantisation))
         duplicate = (
             self._tied
@@ -103,9 +118,3 @@ class _Reader:
             linear=linear,
             scale=scale,
         )
-
-    def _component(self, name: str, component: Component) -> Component:
-        if self._depth is None or component in ("mtp", "vision", "audio", "projector"):
-            return component
-        index = layer_index(name)
-        return "mtp" if index is not None and index >= self._depth else component
