@@ -1,0 +1,35 @@
+"""The README says what the program does: its commands, and the output it shows."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from tests.test_cli import alone, run
+
+__all__ = ["alone"]
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+INSTALLING = re.findall(r"^pip install .* && (.*)$", README, re.MULTILINE)
+
+
+def test_there_are_two_commands() -> None:
+    assert [command.split()[0] for command in INSTALLING] == ["hfmem", "pytest"]
+
+
+def test_the_card_is_what_the_first_command_prints(alone: dict[str, str]) -> None:
+    process = run(*shlex.split(INSTALLING[0])[1:], env=alone)
+    assert process.stdout in README
+
+
+def test_the_table_is_what_its_command_prints(alone: dict[str, str]) -> None:
+    ((command, table),) = re.findall(r"^\$ (hfmem .*)\n((?:.+\n)+?)```", README, re.MULTILINE)
+    assert run(*shlex.split(command)[1:], env=alone).stdout == table
+
+
+@pytest.mark.parametrize("option", sorted(set(re.findall(r"(--[a-z-]+)", README))))
+def test_every_option_it_names_exists(option: str) -> None:
+    assert option in run("--help").stdout
