@@ -69,7 +69,8 @@ def _heading(report: Report) -> Iterator[str]:
     yield f"facts: {origin[checkpoint.source]}{commit} ({checkpoint.provenance.rstrip('.')})"
     scenario = report.scenario
     action = f"full training with {scenario.optimizer}" if scenario.train else "inference"
-    method = "the textbook formulas" if scenario.method == "textbook" else f"{scenario.runtime} with {scenario.attention} attention"
+    exact = f"{scenario.runtime} with {scenario.attention} attention"
+    method = "the textbook formulas" if scenario.method == "textbook" else exact
     yield f"{action}: batch {scenario.batch} × {scenario.seq:,} tokens, {method}"
 
 
