@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from hfmem.errors import InvalidConfigError
 
-__all__ = ["CONFIG", "parse_object", "shard_names"]
+__all__ = ["CONFIG", "QUANTISATION_FILES", "parse_object", "quantisation_file", "shard_names"]
 
 CONFIG: Final = "config.json"
+
+QUANTISATION_FILES: Final = ("hf_quant_config.json", "quantize_config.json")
+"""Where ModelOpt and older GPTQ tools write what others put into config.json."""
 
 
 def parse_object(content: bytes, file: str) -> dict[str, Any]:
@@ -29,6 +33,14 @@ def parse_object(content: bytes, file: str) -> dict[str, Any]:
     if not isinstance(parsed, dict):
         raise InvalidConfigError("", f"{file} is not a JSON object")
     return parsed
+
+
+def quantisation_file(config: Mapping[str, Any] | None, files: Iterable[str]) -> str | None:
+    """The file that describes the quantisation, where config.json does not."""
+    if config is None or config.get("quantization_config") is not None:
+        return None
+    names = set(files)
+    return next((name for name in QUANTISATION_FILES if name in names), None)
 
 
 def shard_names(index: dict[str, Any]) -> set[str]:

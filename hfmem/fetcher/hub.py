@@ -27,7 +27,7 @@ from hfmem.errors import (
     ModelNotFoundError,
     UnexpectedAnswerError,
 )
-from hfmem.fetcher.configs import CONFIG, parse_object, shard_names
+from hfmem.fetcher.configs import CONFIG, parse_object, quantisation_file, shard_names
 from hfmem.fetcher.http import Answer, Client, FileMissingError
 from hfmem.fetcher.identity import is_model_id
 from hfmem.fetcher.safetensors import LENGTH_BYTES, PREFETCH, header_length, parse_header, parse_tensors
@@ -110,7 +110,9 @@ def _read(client: Client, ref: ModelRef, info: Info | None) -> Checkpoint:
     selection = select(info.files)
     try:
         config = _config(client, pinned, early_config)
+        side = _pool().submit(_quantisation, client, pinned, quantisation_file(config, (f.name for f in info.files)))
         tensors, weights = _tensors(client, ref, pinned, selection, early_header)
+        quantisation = side.result()
     except GatedModelError:
         if not info.totals and not info.config:
             raise
@@ -121,6 +123,7 @@ def _read(client: Client, ref: ModelRef, info: Info | None) -> Checkpoint:
         source="hub",
         provenance=constants.ENDPOINT.partition("://")[2],
         config=config,
+        quantisation=quantisation,
         tensors=tensors,
         files=info.files,
         weight_files=weights or tuple(file for file in info.files if file.name in {t.file for t in tensors}),
@@ -153,6 +156,16 @@ def _config(client: Client, pinned: ModelRef, early: Future[Answer]) -> Mapping[
     except FileMissingError:
         return None
     return parse_object(answer.content, CONFIG)
+
+
+def _quantisation(client: Client, pinned: ModelRef, file: str | None) -> Mapping[str, Any] | None:
+    """What the file says; None where there is none. A broken one costs nothing but what it would have told."""
+    if file is None:
+        return None
+    try:
+        return parse_object(client.get(_file_url(pinned, file), limit=_LONGEST_JSON).content, file)
+    except (FileMissingError, InvalidFileError):
+        return None
 
 
 def _tensors(

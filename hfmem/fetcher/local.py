@@ -9,7 +9,7 @@ from typing import Any
 from huggingface_hub import constants
 
 from hfmem.errors import InvalidConfigError, InvalidHeaderError, ModelNotFoundError
-from hfmem.fetcher.configs import CONFIG, parse_object, shard_names
+from hfmem.fetcher.configs import CONFIG, parse_object, quantisation_file, shard_names
 from hfmem.fetcher.safetensors import LENGTH_BYTES, header_length, parse_header
 from hfmem.fetcher.selection import INDEX, Selection, select
 from hfmem.fetcher.values import Checkpoint, FileInfo, ModelRef, TensorInfo
@@ -68,6 +68,7 @@ def _as_cached(found: Checkpoint, commit: str) -> Checkpoint:
         source="cache",
         provenance="the Hugging Face cache on this machine",
         config=found.config,
+        quantisation=found.quantisation,
         tensors=found.tensors,
         files=found.files,
         weight_files=found.weight_files,
@@ -98,12 +99,15 @@ def _read_folder(ref: ModelRef, path: Path) -> Checkpoint:
     names = {file.name for file in files}
     selection = select(files)
     weights, notes = _weights(path, selection, files)
+    config = _read_config(path / CONFIG) if CONFIG in names else None
+    side = quantisation_file(config, names)
     return Checkpoint(
         ref=ref,
         commit=None,
         source="local",
         provenance=str(path),
-        config=_read_config(path / CONFIG) if CONFIG in names else None,
+        config=config,
+        quantisation=_read_config(path / side) if side is not None else None,
         tensors=tuple(
             tensor
             for file in weights

@@ -13,7 +13,7 @@ from hfmem.fetcher.values import Checkpoint, FileInfo, ModelRef, TensorInfo
 
 __all__ = ["SCHEMA", "from_record", "table_bytes", "to_record"]
 
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 
 
 def to_record(checkpoint: Checkpoint) -> dict[str, Any]:
@@ -27,6 +27,7 @@ def to_record(checkpoint: Checkpoint) -> dict[str, Any]:
         "commit": checkpoint.commit,
         "provenance": checkpoint.provenance,
         "config": checkpoint.config,
+        "quantisation": checkpoint.quantisation,
         "tensors": _by_file(checkpoint.tensors),
         "files": [[file.name, file.size] for file in checkpoint.files],
         "weight_files": [file.name for file in checkpoint.weight_files],
@@ -51,6 +52,7 @@ def from_record(record: dict[str, Any], ref: ModelRef) -> Checkpoint:
         source="cache",
         provenance=record["provenance"],
         config=record["config"],
+        quantisation=record["quantisation"],
         tensors=tuple(_tensors(record["tensors"])),
         files=files,
         weight_files=tuple(file for file in files if file.name in chosen),

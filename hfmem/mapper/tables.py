@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
 from hfmem.dtypes import find_dtype
 from hfmem.fetcher.values import TensorInfo
 from hfmem.mapper.names import layer_index, meaning, without_numbers
-from hfmem.mapper.packing import is_scale, parameters_per_element
+from hfmem.mapper.packing import Packing, packing
 from hfmem.mapper.values import Architecture, Component, ParameterTable, TensorGroup
 
 __all__ = ["from_tensors", "from_totals"]
@@ -22,10 +22,10 @@ def from_tensors(
     Layers beyond the architecture's own are extra prediction layers (`mtp`), which a run does not load; so are a
     stored copy of a tied head, and buffers.
     """
-    quantisation = config.get("quantization_config")
-    reader = _Reader(architecture, quantisation if isinstance(quantisation, Mapping) else {})
+    sorts = list(_alike(tensors, architecture.depth))
+    reader = _Reader(architecture, packing(config, (sort[0] for sort in sorts)))
     counted: dict[_Key, list[int]] = {}
-    for tensor, beyond, count, nbytes in _alike(tensors, architecture.depth):
+    for tensor, beyond, count, nbytes in sorts:
         key, parameters = reader.read(tensor, beyond)
         sums = counted.setdefault(key, [0, 0, 0])
         sums[0] += count
@@ -69,16 +69,19 @@ def from_totals(totals: Mapping[str, int]) -> ParameterTable:
     return ParameterTable(groups=tuple(groups))
 
 
+# Indices, masks and counters that a checkpoint stores: nothing that is learned has these formats.
+_COUNTERS: Final = frozenset({"I64", "U64", "BOOL"})
+
 _Key = tuple[Component, str, tuple[int, ...], str, bool, bool, bool]
 
 
 class _Reader:
     """Reads tensors of one checkpoint: what each is, and what of it counts."""
 
-    def __init__(self, architecture: Architecture, quantisation: Mapping[str, Any]) -> None:
+    def __init__(self, architecture: Architecture, packed: Packing) -> None:
         self._tied = architecture.tied_embeddings is True
         self._vocabulary = architecture.vocab_size
-        self._quantisation = quantisation
+        self._packed = packed
         experts, per_token = architecture.experts, architecture.experts_per_token
         self._share = (min(per_token, experts), experts) if experts and per_token else (1, 1)
 
@@ -87,7 +90,7 @@ class _Reader:
         found = meaning(tensor.name, len(tensor.shape))
         tower = found.component in ("vision", "audio", "projector") or "encoder" in tensor.name
         component: Component = "mtp" if beyond and not tower else found.component
-        scale = is_scale(tensor.name, quantised=bool(self._quantisation))
+        scale = self._packed.is_scale(tensor.name)
         duplicate = (
             self._tied
             and component == "lm_head"
@@ -96,8 +99,8 @@ class _Reader:
         )
         loaded = not found.buffer and component != "mtp" and not duplicate
         parameters = 0
-        if not (scale or found.buffer or duplicate):
-            parameters = tensor.elements * parameters_per_element(tensor, self._quantisation)
+        if not (scale or found.buffer or duplicate or tensor.dtype in _COUNTERS):
+            parameters = tensor.elements * self._packed.parameters_per_element(tensor)
         key = (component, found.role, tensor.shape, tensor.dtype, loaded, found.matrix and not scale, scale)
         return key, parameters
 

@@ -19,10 +19,13 @@ __all__ = [
     "Ffn",
     "Layer",
     "ParameterTable",
+    "Source",
     "TensorGroup",
 ]
 
 _K = TypeVar("_K")
+
+Source = Literal["encoder", "fixed", "images"]
 
 Certainty = Literal["exact", "derived", "measured", "typical", "unknown"]
 
@@ -122,7 +125,11 @@ class Architecture:
         layers: one value a layer; None where no reader knows the model type.
         layer_count: how many layers the configuration names, for when `layers` is None.
         head: `lm_head` for a language model, `none` for an encoder or embedding model without logits over a vocabulary.
+        source: what else the decoder attends to: an `encoder`'s tokens, as many as the scenario says; as many as the
+            architecture fixes (`fixed`); those of `images`, none unless the scenario says so. None for nothing.
+        max_source_positions: longest sequence of the encoder's tokens; None where nothing limits it.
         dtype: the configuration's own run dtype (`torch_dtype` or `dtype`), as `hfmem.dtypes` names it.
+        kv_dtype: the dtype of the cache that a quantised checkpoint brings scales for; None where it brings none.
         unknown: why `layers` is None: one sentence, "" otherwise.
         notes: remarks for the reader.
     """
@@ -142,7 +149,10 @@ class Architecture:
     layers: tuple[Layer, ...] | None = None
     layer_count: int | None = None
     head: Literal["lm_head", "none"] | None = None
+    source: Source | None = None
+    max_source_positions: int | None = None
     dtype: str | None = None
+    kv_dtype: str | None = None
     unknown: str = ""
     notes: tuple[str, ...] = ()
 

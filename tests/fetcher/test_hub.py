@@ -413,3 +413,13 @@ def test_a_text_that_is_no_config(hub: Hub) -> None:
     hub.put(small().put(text_file("config.json", "nonsense")))
     with pytest.raises(InvalidConfigError):
         read("org/small")
+
+
+@pytest.mark.parametrize("file", ["hf_quant_config.json", "quantize_config.json"])
+def test_a_quantisation_in_a_file_of_its_own(hub: Hub, file: str) -> None:
+    content = {"quantization": {"quant_algo": "NVFP4"}}
+    hub.put(small().put(json_file(file, content)))
+    assert read("org/small").quantisation == content
+    assert read("org/small", offline=True).quantisation == content
+    hub.put(small("org/own").put(json_file("config.json", CONFIG | {"quantization_config": {"bits": 4}})))
+    assert read("org/own").quantisation is None

@@ -116,3 +116,9 @@ def test_a_path_wins_over_a_hub_id_and_says_so(tmp_path: Path, monkeypatch: pyte
     found = fetch(ModelRef(model_id="openai-community/gpt2"), Access(offline=True))
     assert found.source == "local"
     assert any("path on this machine" in note for note in found.notes)
+
+
+def test_a_quantisation_in_a_file_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
+    (tmp_path / "hf_quant_config.json").write_text('{"quantization": {"quant_algo": "FP8"}}')
+    assert read(tmp_path).quantisation == {"quantization": {"quant_algo": "FP8"}}

@@ -116,14 +116,57 @@ def test_a_stored_copy_of_a_tied_head_is_counted_once() -> None:
             {"config_groups": {"g": {"weights": {"num_bits": 4}}}},
             64,
         ),
+        (
+            [("m.q_proj.weight", "U8", (8, 32)), ("m.q_proj.weight_scale", "F8_E4M3", (8, 4))],
+            {"quant_method": "modelopt"},
+            512,
+        ),
+        ([("m.q_proj.weight", "I8", (8, 8)), ("m.q_proj.SCB", "F32", (8,))], {"load_in_8bit": True}, 64),
+        ([("m.q_proj.weight", "I8", (8, 4)), ("m.q_proj.scale", "F8_E8M0", (8, 1))], {"quant_method": "fp8"}, 64),
+        ([("m.q_proj.weight", "F8_E4M3", (8, 8)), ("m.q_proj.weight_scale", "F32", (8, 1))], {}, 64),
+        (
+            [
+                ("m.q_proj.weight", "U32", (8, 8)),
+                ("m.q_proj.scales", "BF16", (8, 1)),
+                ("m.q_proj.biases", "BF16", (8, 1)),
+            ],
+            {"bits": 4, "group_size": 64},
+            512,
+        ),
+        ([("m.q_proj.W_q", "U8", (8, 8)), ("m.q_proj.scale", "F16", (8, 1))], {"quant_method": "hqq", "nbits": 4}, 128),
+        (
+            [("m.q_proj.weight._data", "I8", (8, 8)), ("m.q_proj.weight._scale", "F16", (8, 1))],
+            {"quant_method": "quanto"},
+            64,
+        ),
+        ([("m.tid2eid", "I64", (9,)), ("m.mask", "BOOL", (9, 9)), ("m.q_proj.weight", "BF16", (8, 8))], {}, 64),
     ],
 )
 def test_packed_weights_are_unfolded(
     rows: list[tuple[str, str, tuple[int, ...]]], quantisation: dict[str, object], parameters: int
 ) -> None:
-    found = model({"model_type": "llama", "quantization_config": quantisation}, rows)
-    assert found.parameters is not None
-    assert found.parameters.total == parameters
+    for config in ({"quantization_config": quantisation}, {"text_config": {"quantization_config": quantisation}}):
+        found = model({"model_type": "a_type_nobody_knows", **config}, rows)
+        assert found.parameters is not None
+        assert found.parameters.total == parameters
+
+
+@pytest.mark.parametrize(
+    ("quantisation", "dtype"),
+    [
+        ({}, None),
+        ({"quant_method": "fp8"}, None),
+        ({"kv_cache_scheme": {"num_bits": 8, "type": "float"}}, "float8_e4m3fn"),
+        ({"kv_cache_scheme": {"num_bits": 8, "type": "int"}}, "int8"),
+        ({"kv_cache_scheme": None}, None),
+        ({"quantization": {"quant_algo": "NVFP4", "kv_cache_quant_algo": "FP8"}}, "float8_e4m3fn"),
+        ({"quantization": {"quant_algo": "NVFP4", "kv_cache_quant_algo": None}}, None),
+    ],
+)
+def test_the_cache_has_the_compute_dtype_unless_the_checkpoint_brings_scales(
+    quantisation: dict[str, object], dtype: str | None
+) -> None:
+    assert model(LLAMA | {"quantization_config": quantisation}, ROWS).architecture.kv_dtype == dtype
 
 
 @pytest.mark.parametrize(
