@@ -7,8 +7,9 @@ from hfmem.estimator.activations import activation_terms
 from hfmem.estimator.caches import cache_size
 from hfmem.estimator.overheads import overhead_terms
 from hfmem.estimator.values import Estimate, Group, Scenario
-from hfmem.estimator.weights import weight_terms
+from hfmem.estimator.weights import experts_left_alone, weight_terms
 from hfmem.mapper.interpret import Model
+from hfmem.units import format_bytes
 
 __all__ = ["estimate"]
 
@@ -43,6 +44,12 @@ def _inference(model: Model, scenario: Scenario) -> Estimate:
 def _notes(model: Model, scenario: Scenario) -> tuple[str, ...]:
     longest = model.architecture.max_positions
     notes = []
+    alone = experts_left_alone(model, scenario)
+    if alone is not None:
+        notes.append(
+            "bitsandbytes replaces linear modules only, and transformers 5 fuses experts into plain parameters: as it "
+            f"is today, {scenario.dtype} leaves them, and the weights are {format_bytes(alone)}."
+        )
     if longest is not None and scenario.seq > longest:
         notes.append(f"{scenario.seq:,} tokens are more than the {longest:,} the model is made for.")
     return tuple(notes)

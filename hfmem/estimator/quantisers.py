@@ -23,6 +23,8 @@ class Quantiser:
         scale_bytes: bytes of one scale.
         zero_bits: bits of one zero point (0 for symmetric formats).
         tensor_bytes: bytes kept once a tensor (a global scale).
+        leaves_experts: whether the quantiser of today replaces linear modules only, which the fused experts of
+            transformers 5 are not.
         aliases: other names.
         source: whose layout this is.
     """
@@ -33,6 +35,7 @@ class Quantiser:
     scale_bytes: int
     zero_bits: int = 0
     tensor_bytes: int = 0
+    leaves_experts: bool = False
     aliases: tuple[str, ...] = ()
     source: str
 
@@ -61,6 +64,7 @@ QUANTISERS: Final[tuple[Quantiser, ...]] = (
         bits=8,
         group=None,
         scale_bytes=4,
+        leaves_experts=True,
         aliases=("llm.int8", "w8a16"),
         source="bitsandbytes LLM.int8(): int8 matrix, one float32 SCB an output channel (arXiv 2208.07339)",
     ),
@@ -86,6 +90,7 @@ QUANTISERS: Final[tuple[Quantiser, ...]] = (
         bits=4,
         group=64,
         scale_bytes=4,
+        leaves_experts=True,
         aliases=("fp4", "bnb4"),
         source="bitsandbytes NF4, block 64, float32 absmax, without double quantisation (arXiv 2305.14314)",
     ),

@@ -10,7 +10,7 @@ from hfmem.estimator.values import Group, Scenario, Term
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import COMPONENTS, Component, TensorGroup
 
-__all__ = ["weight_terms"]
+__all__ = ["experts_left_alone", "weight_terms"]
 
 _Unknown = list[tuple[Group, str]]
 
@@ -30,6 +30,19 @@ def weight_terms(model: Model, scenario: Scenario) -> tuple[list[Term], _Unknown
             terms.append(_term(model, component, how, parts, sum(size or 0 for size in sizes)))
     reason = "the run dtype is not known: config.json names none, and no header tells; give --dtype"
     return terms, [("weights", reason)] if missing else []
+
+
+def experts_left_alone(model: Model, scenario: Scenario) -> int | None:
+    """Bytes of the weights if the asked quantiser leaves the experts as they are, as bitsandbytes does today; None
+    where that makes no difference."""
+    quantiser = find_quantiser(scenario.dtype or "")
+    groups = [group for group in model.parameters.groups if group.loaded] if model.parameters else []
+    touched = [group for group in groups if group.component == "experts" and _is_quantised(group, quantiser)]
+    if quantiser is None or not quantiser.leaves_experts or not touched:
+        return None
+    alone = {id(group) for group in touched}
+    sizes = [_nbytes(group, scenario, None if id(group) in alone else quantiser) for group in groups]
+    return None if None in sizes else sum(size for size in sizes if size is not None)
 
 
 def _from_files(model: Model) -> tuple[list[Term], _Unknown]:

@@ -85,8 +85,8 @@ class Checkpoint:
         source: where the facts come from.
         provenance: the same in words a person can follow ("huggingface.co", a path, a catalog's source).
         config: the parsed config.json; None where there is none.
-        quantisation: the parsed hf_quant_config.json or quantize_config.json, where the quantisation stands in a file of
-            its own and not in config.json; None otherwise.
+        quantisation: the parsed hf_quant_config.json or quantize_config.json, where the quantisation stands there and
+            not in config.json; None otherwise.
         tensors: every tensor of the files that a run would load; empty where no header could be read.
         names: for a catalog entry, whether the tensor names were recorded from the files, derived from the class by
             reversing its renames, or are the class's own; `recorded` for all other sources.

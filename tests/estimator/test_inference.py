@@ -152,3 +152,15 @@ def test_memory_grows_with_batch_and_length(size: int) -> None:
 def test_what_makes_no_sense_is_refused(asked: dict[str, object], words: str) -> None:
     with pytest.raises(InvalidScenarioError, match=words):
         check(Options(**asked))  # type: ignore[arg-type]
+
+
+def test_both_figures_where_the_quantiser_leaves_experts_alone() -> None:
+    mixture = described(model_type="mixtral", num_local_experts=4, num_experts_per_tok=2)
+    experts = 32 * 4 * 3 * 4096 * 11008
+    found = run(mixture, dtype="nf4")
+    quantised = found.group("weights")
+    assert quantised is not None
+    alone = quantised + 2 * experts - (experts // 2 + experts // 64 * 4)
+    assert any(f"{alone / 2**30:,.2f} GiB" in note for note in found.notes)
+    assert not any("bitsandbytes" in note for note in run(mixture, dtype="awq").notes)
+    assert not any("bitsandbytes" in note for note in run(dtype="nf4").notes)
