@@ -11,24 +11,36 @@ from huggingface_hub import constants
 from hfmem.errors import InvalidConfigError, InvalidHeaderError, ModelNotFoundError
 from hfmem.fetcher.configs import CONFIG, parse_object, quantisation_file, shard_names
 from hfmem.fetcher.safetensors import LENGTH_BYTES, header_length, parse_header
-from hfmem.fetcher.selection import INDEX, Selection, select
+from hfmem.fetcher.selection import INDEX, PIPELINE, Selection, select
 from hfmem.fetcher.values import Checkpoint, FileInfo, ModelRef, TensorInfo
 
-__all__ = ["is_local", "read", "snapshot"]
+__all__ = ["is_local", "read", "snapshot", "why_not"]
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 def is_local(model: str) -> bool:
     """Whether the word names something on this machine that can be read: a .safetensors file, or a folder that holds
-    config.json or safetensors. It then wins over a Hub id of the same spelling, as in `transformers`."""
+    config.json, model_index.json or safetensors. It then wins over a Hub id of the same spelling, as in `transformers`."""
     path = Path(model).expanduser()
     try:
         if path.is_dir():
-            return (path / CONFIG).is_file() or any(path.glob("*.safetensors"))
+            return any((path / name).is_file() for name in (CONFIG, PIPELINE)) or any(path.glob("*.safetensors"))
         return path.is_file() and path.suffix == ".safetensors"
     except OSError:
         return False
+
+
+def why_not(model: str) -> str:
+    """Why a word that cannot be a Hub id is no local model either."""
+    try:
+        if Path(model).expanduser().is_dir():
+            return "the folder holds neither config.json nor safetensors"
+        if Path(model).expanduser().is_file():
+            return "the file is no .safetensors"
+    except OSError:
+        pass
+    return "neither a model id (owner/name) nor a folder or file that can be read"
 
 
 def read(ref: ModelRef) -> Checkpoint:

@@ -10,12 +10,23 @@ from typing import Final, Literal
 
 from hfmem.fetcher.values import FileInfo
 
-__all__ = ["INDEX", "SINGLE", "Layout", "Selection", "complete_shards", "download_files", "is_weight", "select"]
+__all__ = [
+    "INDEX",
+    "PIPELINE",
+    "SINGLE",
+    "Layout",
+    "Selection",
+    "complete_shards",
+    "download_files",
+    "is_weight",
+    "select",
+]
 
 Layout = Literal["single", "sharded", "several", "adapter", "diffusers", "bin", "gguf", "none"]
 
 SINGLE: Final = "model.safetensors"
 INDEX: Final = "model.safetensors.index.json"
+PIPELINE: Final = "model_index.json"
 
 _SHARD: Final = re.compile(r"model-(\d+)-of-(\d+)\.safetensors")
 _DENSE: Final = re.compile(r"\d+_Dense/model\.safetensors")
@@ -48,7 +59,7 @@ def select(files: Sequence[FileInfo]) -> Selection:
         return Selection(layout="sharded", weights=complete_shards(files))
     if "adapter_config.json" in names:
         return Selection(layout="adapter", weights=_named(files, "adapter_model.safetensors"))
-    if "model_index.json" in names:
+    if PIPELINE in names:
         return Selection(layout="diffusers", weights=_components(files))
     if consolidated := _consolidated(files):
         return Selection(layout="several", weights=consolidated)

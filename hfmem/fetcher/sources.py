@@ -52,7 +52,7 @@ def fetch(ref: ModelRef, access: Access) -> Checkpoint:
     if local.is_local(ref.model_id):
         return _local(ref)
     if not is_model_id(ref.model_id):
-        raise ModelNotFoundError(ref.model_id, "neither a model id (owner/name) nor a folder or file that can be read")
+        raise ModelNotFoundError(ref.model_id, local.why_not(ref.model_id))
     if access.offline or constants.is_offline_mode():
         return _elsewhere(ref, access, OfflineError(ref.model_id, "offline mode is on"))
     try:

@@ -102,7 +102,13 @@ def test_odd_configs_that_are_read(tmp_path: Path) -> None:
         assert "a" in read(tmp_path).config
 
 
-@pytest.mark.parametrize("name", ["./nowhere", "/etc/hostname", "a/b/c", "../up", "org/na me", "", "a" * 300])
+@pytest.mark.parametrize(("name", "words"), [("/etc/hostname", "no .safetensors"), ("/etc", "neither config.json")])
+def test_paths_that_hold_no_model(name: str, words: str) -> None:
+    with pytest.raises(ModelNotFoundError, match=words):
+        fetch(ModelRef(model_id=name), Access(offline=True))
+
+
+@pytest.mark.parametrize("name", ["./nowhere", "a/b/c", "../up", "org/na me", "", "a" * 300])
 def test_words_that_are_neither_path_nor_id(name: str) -> None:
     with pytest.raises(ModelNotFoundError, match="neither"):
         fetch(ModelRef(model_id=name), Access(offline=True))
