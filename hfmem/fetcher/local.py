@@ -21,7 +21,8 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 def is_local(model: str) -> bool:
     """Whether the word names something on this machine that can be read: a .safetensors file, or a folder that holds
-    config.json, model_index.json or safetensors. It then wins over a Hub id of the same spelling, as in `transformers`."""
+    config.json, model_index.json or safetensors. It then wins over a Hub id of the same spelling, as `transformers` has
+    it."""
     path = Path(model).expanduser()
     try:
         if path.is_dir():
