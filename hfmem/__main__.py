@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import io
 import os
@@ -14,19 +13,37 @@ __all__ = ["main"]
 
 
 def main() -> None:
-    """Run the command line; a reader that went away (`| head`) is no error."""
+    """Run the command line and end the process; a reader that went away (`| head`) is no error."""
     # A run is over before a collection would pay: the headers of a large mixture are a million objects that all stay.
     gc.disable()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that has no × or ≥ shows a question mark
+    code = _run()
+    # Requests that nobody waits for any more may still hang, and would hold the process at its end.
+    os._exit(code)
+
+
+def _run() -> int:
     try:
         app(prog_name="hfmem")
-    except BrokenPipeError:
-        # Python would write to the closed pipe again at exit
-        with contextlib.suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+        sys.stdout.flush()
+    except SystemExit as leaving:
+        code = leaving.code if isinstance(leaving.code, int) else 1 if leaving.code else 0
+        return code if _flushed() else 1
+    except (BrokenPipeError, KeyboardInterrupt) as error:
+        return 1 if isinstance(error, BrokenPipeError) else 130
+    return 0
+
+
+def _flushed() -> bool:
+    """Whether everything printed has arrived."""
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except OSError:
+        return False
+    return True
 
 
 if __name__ == "__main__":

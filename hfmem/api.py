@@ -9,7 +9,7 @@ from hfmem.errors import HfmemError
 from hfmem.estimator.inference import estimate as estimate_memory
 from hfmem.estimator.options import Attention, Method, Options, check
 from hfmem.estimator.scenario import resolve
-from hfmem.fetcher.concurrent import Fetched, fetch_all
+from hfmem.fetcher.concurrent import Fetched, fetch_all, unforeseen
 from hfmem.fetcher.sources import fetch
 from hfmem.fetcher.values import Access, ModelRef
 from hfmem.mapper.interpret import Model, interpret
@@ -27,6 +27,7 @@ class _Access(TypedDict, total=False):
 class _Asked(_Access, total=False):
     batch: int
     seq: int | None
+    source_seq: int | None
     dtype: str | None
     kv_dtype: str | None
     runtime: Literal["transformers"]
@@ -120,6 +121,15 @@ def _split(asked: _Asked) -> tuple[Access, Options]:
 
 
 def report_all(found: Iterable[Fetched], options: Options) -> Iterator[Report | HfmemError]:
-    """The report of each fetched checkpoint; errors pass through."""
-    for _, result in found:
-        yield result if isinstance(result, HfmemError) else report_on(interpret(result), options)
+    """The report of each fetched checkpoint; errors pass through, and one model's trouble costs the others nothing."""
+    for ref, result in found:
+        if isinstance(result, HfmemError):
+            yield result
+            continue
+        try:
+            yield report_on(interpret(result), options)
+        except HfmemError as error:
+            error.model = error.model or ref.model_id
+            yield error
+        except Exception as error:
+            yield unforeseen(ref, error)

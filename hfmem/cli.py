@@ -93,6 +93,10 @@ def hfmem(
         int | None,
         typer.Option(min=1, help="Tokens a sequence. [default: 4096, or the model's maximum]", show_default=False),
     ] = None,
+    source_seq: Annotated[
+        int | None,
+        typer.Option(min=1, help="Tokens of an encoder. [default: as --seq, or its maximum]", show_default=False),
+    ] = None,
     dtype: Annotated[
         str | None,
         typer.Option(
@@ -148,6 +152,7 @@ def hfmem(
     options = Options(
         batch=batch,
         seq=seq,
+        source_seq=source_seq,
         dtype=dtype,
         kv_dtype=kv_dtype,
         runtime=runtime.value,
@@ -168,10 +173,18 @@ def hfmem(
     from hfmem.report.formats import Style
 
     style = Style(unit=unit.value, explain=explain, width=_width(), several=len(names) > 1)
-    _show(output.value, reports, problems, style)
+    weightless = [report for report in reports if report.estimate.group("weights") is None]
+    _show(
+        output.value,
+        [r for r in reports if r not in weightless] if output == Format.QUIET else reports,
+        problems,
+        style,
+    )
+    for report in weightless:
+        _tell(_no_weights(report))
     if interrupted:
         raise typer.Exit(INTERRUPTED)
-    if problems or any(report.estimate.group("weights") is None for report in reports):
+    if problems or weightless:
         raise typer.Exit(FAILED)
 
 
@@ -186,7 +199,7 @@ def _names(given: Sequence[str], from_file: str | None) -> list[str]:
 def _lines(source: str) -> Iterable[str]:
     """One model a line; blank lines and what follows a # are skipped."""
     try:
-        text = sys.stdin.read() if source == "-" else Path(source).read_text(encoding="utf-8")
+        text = sys.stdin.read() if source == "-" else Path(source).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         _usage(f"--from {source} cannot be read: {getattr(error, 'strerror', None) or 'it is not text'}.")
     return [name for line in text.splitlines() if (name := line.partition("#")[0].strip())]
@@ -209,7 +222,7 @@ def _check(options: Options, sort: str | None) -> None:
 
 
 def _usage(sentence: str) -> NoReturn:
-    print(f"{sentence}\n`hfmem --help` lists the options.", file=sys.stderr)
+    _tell(f"{sentence}\n`hfmem --help` lists the options.")
     raise typer.Exit(USAGE)
 
 
@@ -267,11 +280,29 @@ def _show(output: str, reports: list[Report], problems: list[Problem], style: St
     if (reports or style.several or output in ("json", "jsonl", "csv")) and (
         text := render(output, reports, problems, style)
     ):
-        print(text)
+        print(_plain(text))
     for report in reports:
         _warn_about_disk(report, style.unit)
     for problem in problems:
-        print(f"{problem.message} {problem.hint}", file=sys.stderr)
+        _tell(f"{problem.message} {problem.hint}")
+
+
+def _tell(sentence: str) -> None:
+    print(_plain(sentence), file=sys.stderr)
+
+
+def _plain(text: str) -> str:
+    """The text without control characters, which names from files may bring: a terminal would obey them."""
+    return "".join(c if c.isprintable() or c in "\n\t" else f"\\x{ord(c):02x}" for c in text)
+
+
+def _no_weights(report: Report) -> str:
+    from hfmem.errors import NoWeightsError
+    from hfmem.report.errors import explain
+
+    reason = next((reason for group, reason in report.estimate.unknown if group == "weights"), "")
+    problem = explain(NoWeightsError(report.checkpoint.ref.model_id, reason))
+    return f"{problem.message} {problem.hint}"
 
 
 def _warn_about_disk(report: Report, unit: str) -> None:
@@ -285,7 +316,7 @@ def _warn_about_disk(report: Report, unit: str) -> None:
     if room is not None and room[1] < nbytes:
         need, free = format_bytes(nbytes, unit), format_bytes(room[1], unit)
         name = report.checkpoint.ref.model_id
-        print(f"Warning: downloading {name} takes {need}, and the disk of {room[0]} has {free} free.", file=sys.stderr)
+        _tell(f"Warning: downloading {name} takes {need}, and the disk of {room[0]} has {free} free.")
 
 
 def _width() -> int | None:

@@ -16,6 +16,7 @@ HfmemError
 │   └── InvalidConfigError     a config.json that cannot be read, or a key of the wrong type in it
 ├── NoWeightsError             nothing in the repository says how large the model is
 └── InvalidScenarioError       options that contradict each other or are not built yet
+    └── UnforeseenError            something that this version does not expect
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ __all__ = [
     "RateLimitedError",
     "RevisionNotFoundError",
     "UnexpectedAnswerError",
+    "UnforeseenError",
 ]
 
 
@@ -138,3 +140,7 @@ class NoWeightsError(HfmemError):
 
 class InvalidScenarioError(HfmemError):
     """Options that contradict each other, or that are not available with the asked method."""
+
+
+class UnforeseenError(HfmemError):
+    """Something that this version does not expect; one model's trouble must not cost the answers of the others."""

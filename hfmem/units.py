@@ -18,7 +18,7 @@ UNITS: Final[dict[str, int]] = {"GiB": GIB, "GB": GB}
 def format_bytes(nbytes: int, unit: str = "GiB", *, label: bool = True) -> str:
     """`nbytes` in `unit` with two decimals; amounts under 0.01 keep three significant digits, so that nothing
     that exists is shown as 0.00."""
-    value = nbytes / UNITS[unit]
+    value = nbytes / UNITS[unit] if nbytes < 10**30 else float("inf")
     text = f"{value:,.2f}" if nbytes == 0 or abs(value) >= 0.01 else f"{value:.2g}"
     return f"{text} {unit}" if label else text
 

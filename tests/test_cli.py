@@ -239,8 +239,8 @@ def test_a_disk_that_is_too_small_is_told(alone: dict[str, str]) -> None:
 def test_nothing_heavy_is_imported_for_a_plain_run(alone: dict[str, str]) -> None:
     program = (
         "import sys; sys.argv = ['hfmem', sys.argv[1], '--offline']\n"
-        "from hfmem.__main__ import main\n"
-        "try: main()\n"
+        "from hfmem.cli import app\n"
+        "try: app()\n"
         "except SystemExit: pass\n"
         "heavy = {'transformers', 'torch', 'httpx2', 'huggingface_hub.hf_api', 'numpy'} & set(sys.modules)\n"
         "print('heavy:', heavy)"

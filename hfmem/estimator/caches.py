@@ -35,17 +35,30 @@ def cache_size(architecture: Architecture, scenario: Scenario) -> CacheSize | st
     if architecture.layers is None:
         return architecture.unknown or "the layers of the architecture are not known"
     now, later = _seen(scenario, scenario.seq), _seen(scenario, scenario.seq + 1)
-    terms, per_token, fixed = [], 0, 0
+    terms: list[Term] = []
+    per_token, fixed = 0, 0
     for layer, count in Counter(architecture.layers).items():
-        for part, next_part in zip(layer.cache.parts(now), layer.cache.parts(later), strict=True):
-            dtype = _dtype(part, scenario)
-            if dtype is None:
-                return "the dtype of the cache is not known: give --dtype or --kv-dtype"
-            terms.append(_term(layer, part, count, dtype, scenario.batch))
-            growth = next_part.elements - part.elements
-            per_token += dtype.nbytes(count * growth)
-            fixed += 0 if growth else dtype.nbytes(count * part.elements)
+        dtypes = [_dtype(part, scenario) for part in layer.cache.parts(now)]
+        if None in dtypes:
+            return "the dtype of the cache is not known: give --dtype or --kv-dtype"
+        terms += [
+            _term(layer, part, count, dtype, scenario.batch)
+            for part, dtype in zip(layer.cache.parts(now), dtypes, strict=True)
+            if dtype is not None
+        ]
+        sizes, grown = _sizes(layer, now, scenario), _sizes(layer, later, scenario)
+        per_token += count * (sum(grown.values()) - sum(sizes.values()))
+        fixed += count * sum(nbytes for name, nbytes in sizes.items() if grown.get(name) == nbytes)
     return CacheSize(terms=tuple(terms), per_token=per_token, fixed=fixed)
+
+
+def _sizes(layer: Layer, seen: Seen, scenario: Scenario) -> dict[str, int]:
+    """Bytes of each part of one layer's cache for one sequence, by name."""
+    sizes: dict[str, int] = {}
+    for part in layer.cache.parts(seen):
+        dtype = _dtype(part, scenario)
+        sizes[part.name] = sizes.get(part.name, 0) + (dtype.nbytes(part.elements) if dtype else 0)
+    return sizes
 
 
 def _seen(scenario: Scenario, tokens: int) -> Seen:
@@ -60,7 +73,7 @@ def _dtype(part: Part, scenario: Scenario) -> Dtype | None:
 def _term(layer: Layer, part: Part, count: int, dtype: Dtype, batch: int) -> Term:
     kind = layer.kind.replace("_", " ")
     return Term(
-        name=f"{kind}: {part.name}" if part.name else kind,
+        name=kind if part.name in ("", kind) else f"{kind}: {part.name}",
         group="kv_cache",
         nbytes=dtype.nbytes(count * part.elements * batch),
         how=f"{count} layers × {part.how} × {dtype.bits / 8:g} B × batch {batch}",

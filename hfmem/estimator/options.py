@@ -16,6 +16,7 @@ Mode = Literal["inference", "training"]
 Method = Literal["exact", "textbook"]
 Attention = Literal["sdpa", "flash", "eager"]
 
+_MOST: Final = 10**9  # tokens, or sequences: beyond it a figure means nothing
 RUN_DTYPES: Final = ("float64", "float32", "bfloat16", "float16")
 KV_DTYPES: Final = (*RUN_DTYPES, "float8_e4m3fn", "float8_e5m2", "int8")
 
@@ -40,7 +41,8 @@ class Options:
     Attributes:
         batch: sequences at once.
         seq: tokens a sequence, prompt and answer together (of the decoder, where there is an encoder beside it).
-        source_seq: tokens of the encoder; None takes what the model fixes, else `seq`.
+        source_seq: tokens of the encoder, or of images that a decoder attends to; None takes what the model fixes, else
+            as many as `seq` up to the encoder's maximum, and no images.
         dtype: run dtype, or a quantisation to try (`int8`, `nf4`, …).
         kv_dtype: dtype of the cache.
         runtime: the software that runs the model.
@@ -68,16 +70,21 @@ def check(options: Options) -> None:
     Raises:
         InvalidScenarioError: a number out of range, an unknown dtype, options that do not go together.
     """
-    if options.batch < 1:
-        raise InvalidScenarioError("", f"--batch is {options.batch}, expected at least 1")
-    if options.seq is not None and options.seq < 1:
-        raise InvalidScenarioError("", f"--seq is {options.seq}, expected at least 1")
+    _check_count("--batch", options.batch)
+    _check_count("--seq", options.seq)
+    _check_count("--source-seq", options.source_seq)
     if options.kv_dtype is not None and _known(options.kv_dtype, KV_DTYPES) is None:
         raise InvalidScenarioError("", f"--kv-dtype '{options.kv_dtype}' is not one of {', '.join(KV_DTYPES)}")
     if options.method == "textbook":
         _check_textbook(options)
     else:
         _check_exact(options)
+
+
+def _check_count(option: str, value: int | None) -> None:
+    if value is not None and not 1 <= value <= _MOST:
+        shown = str(value) if abs(value) <= _MOST else "enormous"
+        raise InvalidScenarioError("", f"{option} is {shown}, expected 1 to {_MOST:,}")
 
 
 def _check_exact(options: Options) -> None:

@@ -33,7 +33,7 @@ class Scenario:
     """What is assumed, with every choice made.
 
     Attributes:
-        source_seq: tokens of the encoder; None where there is none.
+        source_seq: tokens of the encoder (or of images that the decoder attends to); None where there is none.
         dtype: the asked run dtype or quantisation, else the model's own; None where nothing tells.
         compute_dtype: the floating dtype that activations (and by default the cache) have.
         kv_dtype: dtype of the cache.

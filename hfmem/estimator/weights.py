@@ -28,8 +28,12 @@ def weight_terms(model: Model, scenario: Scenario) -> tuple[list[Term], _Unknown
         missing = missing or None in sizes
         if any(size is not None for size in sizes):
             terms.append(_term(model, component, how, parts, sum(size or 0 for size in sizes)))
-    reason = "the run dtype is not known: config.json names none, and no header tells; give --dtype"
-    return terms, [("weights", reason)] if missing else []
+    unknown: _Unknown = []
+    if missing:
+        unknown.append(("weights", "the run dtype is not known: neither config.json nor a header tells; give --dtype"))
+    if model.checkpoint.missing:
+        unknown.append(("weights", f"{model.checkpoint.missing} weight files are not there"))
+    return terms, unknown
 
 
 def experts_left_alone(model: Model, scenario: Scenario) -> int | None:

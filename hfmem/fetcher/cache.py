@@ -3,12 +3,15 @@
     $HF_HOME/hfmem/v1/<org>--<name>/refs/<revision>     the commit a revision pointed to when it was last asked
     $HF_HOME/hfmem/v1/<org>--<name>/<commit>.json       a record (`hfmem.fetcher.records`)
 
+A mirror's answers (`HF_ENDPOINT`) have `@<its address>` behind the name.
+
 Files are written to a temporary name and renamed, so a reader in another process sees a whole file or none. A cache
 that cannot be written or read is no cache, and never an error.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -23,6 +26,8 @@ from hfmem.fetcher.values import Checkpoint, ModelRef
 
 __all__ = ["COMMIT", "load", "save"]
 
+_HUB = "https://huggingface.co"
+
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -34,9 +39,10 @@ def load(ref: ModelRef, commit: str | None = None) -> Checkpoint | None:
         if not COMMIT.fullmatch(found):
             return None
         record = json.loads((folder / f"{found}.json").read_text(encoding="utf-8"))
-        return from_record(record, ref)
-    except (OSError, KeyError, TypeError, ValueError):
-        return None
+        kept = from_record(record, ref)
+    except (OSError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError, MemoryError):
+        return None  # whatever is wrong with the file: it is asked again, and written anew
+    return kept if kept.commit == found else None
 
 
 def save(checkpoint: Checkpoint) -> None:
@@ -56,12 +62,16 @@ def save(checkpoint: Checkpoint) -> None:
 def point(ref: ModelRef, commit: str) -> None:
     """Remember which commit a revision points to."""
     folder = _folder(ref.model_id)
-    if not COMMIT.fullmatch(ref.revision) and _known_commit(folder, ref.revision) != commit:
+    if COMMIT.fullmatch(ref.revision) or _known_commit(folder, ref.revision) == commit:
+        return
+    with contextlib.suppress(OSError):
         _write(folder / "refs" / quote(ref.revision, safe=""), commit)
 
 
 def _folder(model_id: str) -> Path:
-    return Path(constants.HF_HOME) / "hfmem" / "v1" / quote(model_id.replace("/", "--"), safe="")
+    """The folder of a model at the address in use, whatever letter case it was asked in."""
+    place = "" if constants.ENDPOINT == _HUB else f"@{quote(constants.ENDPOINT.partition('://')[2], safe='')}"
+    return Path(constants.HF_HOME) / "hfmem" / "v1" / (quote(model_id.lower().replace("/", "--"), safe="") + place)
 
 
 def _known_commit(folder: Path, revision: str) -> str:

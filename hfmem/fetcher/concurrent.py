@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from hfmem.errors import HfmemError
+from hfmem.errors import HfmemError, UnforeseenError
 from hfmem.fetcher.sources import fetch, prepare
 from hfmem.fetcher.values import Access, Checkpoint, ModelRef
 
-__all__ = ["Fetched", "fetch_all"]
+__all__ = ["Fetched", "fetch_all", "unforeseen"]
 
 Fetched = tuple[ModelRef, Checkpoint | HfmemError]
 
@@ -28,12 +28,21 @@ def fetch_all(
         except HfmemError as error:
             error.model = error.model or ref.model_id
             return error
+        except Exception as error:
+            return unforeseen(ref, error)
         finally:
             done()
 
     prepare(refs, access)
     pool = ThreadPoolExecutor(max_workers=max(1, min(jobs, len(refs))), thread_name_prefix="hfmem-model")
     return _results(pool, refs, [pool.submit(one, ref) for ref in refs])
+
+
+def unforeseen(ref: ModelRef, error: Exception) -> UnforeseenError:
+    """An error that is not one of ours, as one of ours; its own words stay out, they may quote what was sent."""
+    found = UnforeseenError(ref.model_id, type(error).__name__)
+    found.__cause__ = error
+    return found
 
 
 def _results(

@@ -52,7 +52,8 @@ def shard_names(index: dict[str, Any]) -> set[str]:
     weight_map = index.get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise InvalidConfigError("", "the index of the shards has no weight_map")
-    names = set(weight_map.values())
-    if not all(isinstance(name, str) and re.fullmatch(r"[\w.\-]+\.safetensors", name) for name in names):
+    named = list(weight_map.values())
+    names = {name for name in named if isinstance(name, str)}
+    if not all(isinstance(name, str) and re.fullmatch(r"[\w.\-]+\.safetensors", name) for name in named):
         raise InvalidConfigError("", "the index of the shards names files that are not safetensors of the same folder")
     return names

@@ -6,6 +6,7 @@ client on a connection error while other threads use it, and reads a body whole 
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import threading
@@ -34,6 +35,7 @@ from hfmem.errors import (
     GatedModelError,
     HfmemError,
     HubUnreachableError,
+    InvalidFileError,
     InvalidTokenError,
     ModelNotFoundError,
     OfflineError,
@@ -51,6 +53,10 @@ TRIES: Final = 3
 TIMEOUT: Final = 10.0  # seconds without a byte, as huggingface_hub's HF_HUB_DOWNLOAD_TIMEOUT
 DEADLINE: Final = 60.0  # seconds for one answer, however it trickles
 LONGEST_WAIT: Final = 60  # seconds a person is made to wait for a quota before being told
+_UNNOTICED: Final = 2  # seconds that need no word
+_MOST_REDIRECTS: Final = 10
+_LONGEST_REFUSAL: Final = 65_536  # bytes of an error's body that are read for its words
+_log = logging.getLogger("hfmem")
 _RETRIED: Final = frozenset({408, 429, 500, 502, 503, 504})
 
 
@@ -114,27 +120,33 @@ class Client:
                 wait = self._wait_after(error, waits)
                 if wait is None:
                     raise HubUnreachableError(self.model, _words(error)) from error
-            except httpx2.HTTPError as error:
-                raise UnexpectedAnswerError(self.model, _words(error)) from error
+            except (httpx2.HTTPError, httpx2.InvalidURL, UnicodeError) as error:
+                raise UnexpectedAnswerError(self.model, type(error).__name__) from error
             if pause(self.abandoned, wait):
                 raise HubUnreachableError(self.model, "given up")
 
     def _once(self, url: str, headers: Mapping[str, str], limit: int) -> Answer:
+        """One answer, redirects followed: at most `limit` bytes of it, at most a moment of it, and no token to another
+        host. The session would read the bodies of redirects and refusals whole, however long they are."""
         end = time.monotonic() + DEADLINE
-        body = bytearray()
-        with get_session().stream("GET", url, headers=headers, timeout=TIMEOUT) as response:
-            hf_raise_for_status(response)
-            for chunk in response.iter_bytes():
-                body += chunk
-                if len(body) >= limit:
-                    break
-                if time.monotonic() > end:
-                    raise _StalledError
-            return Answer(
-                content=bytes(body[:limit]),
-                status=response.status_code,
-                commit=response.headers.get("X-Repo-Commit"),
-            )
+        commit: str | None = None
+        for _ in range(_MOST_REDIRECTS):
+            with get_session().stream("GET", url, headers=headers, timeout=TIMEOUT, follow_redirects=False) as response:
+                commit = commit or response.headers.get("X-Repo-Commit")
+                if response.status_code >= 400:
+                    _raise_for_status(response, _body(response, _LONGEST_REFUSAL, end))
+                target = response.headers.get("Location") if 300 <= response.status_code < 400 else None
+                if target is None:
+                    return Answer(content=_body(response, limit, end), status=response.status_code, commit=commit)
+                there = response.url.join(target)
+                if (there.scheme, there.host, there.port) != (
+                    response.url.scheme,
+                    response.url.host,
+                    response.url.port,
+                ):
+                    headers = {name: value for name, value in headers.items() if name.lower() != "authorization"}
+                url = str(there)
+        raise UnexpectedAnswerError(self.model, "the server redirects in a circle")
 
     def _wait_for(self, error: HfHubHTTPError, tries: int) -> float | None:
         """Seconds to wait before trying again after a refusal; None to give up."""
@@ -144,12 +156,16 @@ class Client:
         told = _told_wait(error)
         if told is None:
             return float(2 ** (tries - 2))
-        return told + 1.0 if told <= LONGEST_WAIT else None
+        if told > LONGEST_WAIT or (told > _UNNOTICED and not self.patient()):
+            return None
+        if told > _UNNOTICED:
+            _log.warning("Waiting %d s for the Hub: it allows no more requests until then.", told + 1)
+        return told + 1.0
 
     def _wait_after(self, error: Exception, tries: int) -> float | None:
         """Seconds to wait before trying again after a broken connection; None to give up."""
-        unreachable = isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.ProxyError)
-        if tries >= TRIES or (unreachable and not self.patient()):
+        slow = isinstance(error, httpx2.ConnectError | httpx2.TimeoutException | httpx2.ProxyError | _StalledError)
+        if tries >= TRIES or (slow and not self.patient()):
             return None
         return float(2 ** (tries - 2))
 
@@ -171,7 +187,9 @@ def client_for(model: str, token: str | None, patient: Callable[[], bool]) -> Cl
     The client's `build_hf_headers` is not used: it asks the Hub for a list of telemetry labels before anything else,
     which costs a round trip.
     """
-    found = token or _stored_token()
+    found = (token or _stored_token() or "").strip()
+    if not (found.isascii() and found.isprintable()):
+        raise InvalidTokenError(model, "it holds characters that no token has")
     headers = {"user-agent": f"hfmem/{__version__}; hf_hub/{huggingface_hub.__version__}"}
     if found:
         headers["authorization"] = f"Bearer {found}"
@@ -195,6 +213,28 @@ def pause(abandoned: threading.Event, seconds: float) -> bool:
     return abandoned.wait(seconds)
 
 
+def _body(response: httpx2.Response, limit: int, end: float) -> bytes:
+    """At most `limit` bytes of an answer, as long as the clock stands before `end`."""
+    body = bytearray()
+    for chunk in response.iter_bytes():
+        body += chunk
+        if len(body) >= limit:
+            break
+        if time.monotonic() > end:
+            raise _StalledError
+    return bytes(body[:limit])
+
+
+def _raise_for_status(response: httpx2.Response, body: bytes) -> None:
+    """The client's error for a refusal, from the part of its body that was read."""
+    headers = {
+        name: value
+        for name, value in response.headers.items()
+        if name.lower() not in ("content-encoding", "content-length", "transfer-encoding")
+    }
+    hf_raise_for_status(httpx2.Response(response.status_code, headers=headers, content=body, request=response.request))
+
+
 class _StalledError(Exception):
     """An answer that trickles for longer than the deadline."""
 
@@ -203,6 +243,14 @@ _KINDS: Final[tuple[tuple[type[HfHubHTTPError], type[HfmemError]], ...]] = (
     (HubRevisionNotFoundError, RevisionNotFoundError),
     (DisabledRepoError, DisabledModelError),
 )
+
+
+# Refusals whose status says all, with words where the server's are of no use
+_PLAIN: Final[dict[int, tuple[type[HfmemError], str]]] = {
+    403: (AccessDeniedError, ""),
+    416: (InvalidFileError, "a file is empty"),
+    451: (AccessDeniedError, ""),
+}
 
 
 def _by_status(model: str, error: HfHubHTTPError) -> Exception:
@@ -217,8 +265,9 @@ def _by_status(model: str, error: HfHubHTTPError) -> Exception:
         return InvalidTokenError(model, message)
     if status in (401, 404):
         return ModelNotFoundError(model, message)
-    if status in (403, 451):
-        return AccessDeniedError(model, message)
+    if status in _PLAIN:
+        kind, words = _PLAIN[status]
+        return kind(model, words or message)
     answered = f"the server answered {status}"
     return HubUnreachableError(model, answered) if status >= 500 else UnexpectedAnswerError(model, answered)
 
@@ -230,11 +279,12 @@ def _told_wait(error: HfHubHTTPError) -> int | None:
     if error.response.status_code == 429 and limit is not None and limit.remaining == 0:
         return limit.reset_in_seconds
     after = headers.get("Retry-After", "").strip()
-    return int(after) if after.isdigit() else None
+    return int(after) if after.isascii() and after.isdecimal() and len(after) < 10 else None
 
 
 def _words(error: Exception) -> str:
     """What happened to the connection, in a few words."""
     if isinstance(error, httpx2.TimeoutException | _StalledError):
         return "the connection stalled"
-    return str(error) or type(error).__name__
+    # other errors may quote headers, and with them the token
+    return str(error) if isinstance(error, httpx2.ConnectError) and str(error) else type(error).__name__

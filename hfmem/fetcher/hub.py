@@ -8,10 +8,11 @@ and one more a shard without it.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache as memoised
+from itertools import chain
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -22,6 +23,7 @@ from hfmem.errors import (
     DisabledModelError,
     GatedModelError,
     HfmemError,
+    InvalidConfigError,
     InvalidFileError,
     InvalidHeaderError,
     ModelNotFoundError,
@@ -30,7 +32,7 @@ from hfmem.errors import (
 from hfmem.fetcher.configs import CONFIG, parse_object, quantisation_file, shard_names
 from hfmem.fetcher.http import Answer, Client, FileMissingError
 from hfmem.fetcher.identity import is_model_id
-from hfmem.fetcher.safetensors import LENGTH_BYTES, PREFETCH, header_length, parse_header, parse_tensors
+from hfmem.fetcher.safetensors import LENGTH_BYTES, MAX_HEADER, PREFETCH, header_length, parse_header, parse_tensors
 from hfmem.fetcher.selection import INDEX, SINGLE, Selection, select
 from hfmem.fetcher.values import Checkpoint, FileInfo, ModelRef, TensorInfo
 
@@ -39,6 +41,8 @@ __all__ = ["Info", "connect", "read", "read_info"]
 _LONGEST_JSON: Final = 64 * 2**20
 _LONGEST_HEADERS: Final = 512 * 2**20  # all headers of the largest repositories are some tens of MB
 _WORKERS: Final = 32
+
+_Read = tuple[tuple[TensorInfo, ...], str | None]  # the tensors of a file, and the commit they are of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +54,6 @@ class Info:
         commit: the commit the revision points to.
         files: the listing.
         totals: elements by safetensors dtype as the Hub counts them; None where it does not tell.
-        gated: whether the files need an accepted licence.
         config: the part of config.json that the Hub repeats (`model_type`, `architectures`).
     """
 
@@ -58,7 +61,6 @@ class Info:
     commit: str | None
     files: tuple[FileInfo, ...]
     totals: Mapping[str, int] | None
-    gated: bool
     config: Mapping[str, Any] | None
 
 
@@ -100,17 +102,18 @@ def read(client: Client, ref: ModelRef, info: Info | None = None) -> Checkpoint:
 
 
 def _read(client: Client, ref: ModelRef, info: Info | None) -> Checkpoint:
-    pool = _pool()
-    early_config = pool.submit(client.get, _file_url(ref, CONFIG), limit=_LONGEST_JSON)
-    early_header = pool.submit(_read_header, client, ref, SINGLE) if info is None else None
+    requests = pool()
+    early_config = requests.submit(client.get, _file_url(ref, CONFIG), limit=_LONGEST_JSON)
+    early_header = requests.submit(read_file, client, ref, SINGLE) if info is None else None
     if info is None:
         info = read_info(client, ref)
-    notes = [f"{ref.model_id} is now {info.model_id}."] if info.model_id != ref.model_id else []
+    renamed = info.model_id.lower() != ref.model_id.lower()
+    notes = [f"{ref.model_id} is now {info.model_id}."] if renamed else []
     pinned = ModelRef(model_id=info.model_id, revision=info.commit or ref.revision)
     selection = select(info.files)
     try:
-        config = _config(client, pinned, early_config)
-        side = _pool().submit(_quantisation, client, pinned, quantisation_file(config, (f.name for f in info.files)))
+        config = _config(client, pinned, early_config, notes)
+        side = pool().submit(_quantisation, client, pinned, quantisation_file(config, (f.name for f in info.files)))
         tensors, weights = _tensors(client, ref, pinned, selection, early_header)
         quantisation = side.result()
     except GatedModelError:
@@ -127,6 +130,7 @@ def _read(client: Client, ref: ModelRef, info: Info | None) -> Checkpoint:
         tensors=tensors,
         files=info.files,
         weight_files=weights or tuple(file for file in info.files if file.name in {t.file for t in tensors}),
+        missing=selection.missing,
         totals=info.totals,
         notes=tuple(notes),
     )
@@ -147,15 +151,19 @@ def _public_part(ref: ModelRef, info: Info, notes: list[str]) -> Checkpoint:
     )
 
 
-def _config(client: Client, pinned: ModelRef, early: Future[Answer]) -> Mapping[str, Any] | None:
-    """config.json of the listed commit; asked again if the branch moved between the two answers."""
+def _config(client: Client, pinned: ModelRef, early: Future[Answer], notes: list[str]) -> Mapping[str, Any] | None:
+    """config.json of the listed commit, asked again if the branch moved between the two answers. One that cannot be
+    read leaves the weights as they are; a note says so."""
     try:
         answer = early.result()
         if answer.commit not in (None, pinned.revision):
             answer = client.get(_file_url(pinned, CONFIG), limit=_LONGEST_JSON)
+        return parse_object(answer.content, CONFIG)
     except FileMissingError:
         return None
-    return parse_object(answer.content, CONFIG)
+    except InvalidConfigError as error:
+        notes.append(f"{error.reason}; the weights are counted without it.")
+        return None
 
 
 def _quantisation(client: Client, pinned: ModelRef, file: str | None) -> Mapping[str, Any] | None:
@@ -173,44 +181,69 @@ def _tensors(
     ref: ModelRef,
     pinned: ModelRef,
     selection: Selection,
-    early: Future[tuple[TensorInfo, ...]] | None,
+    early: Future[_Read] | None,
 ) -> tuple[tuple[TensorInfo, ...], tuple[FileInfo, ...]]:
     """The tensors of the chosen files, and those files."""
     if selection.layout == "sharded":
         return _sharded(client, ref, pinned, selection), selection.weights
     if selection.layout in ("bin", "gguf", "none"):
         return (), selection.weights
-    futures = [
-        early if early is not None and file.name == SINGLE else _pool().submit(_read_header, client, pinned, file.name)
-        for file in selection.weights
-    ]
-    return tuple(tensor for future in futures for tensor in future.result()), selection.weights
+    names = [file.name for file in selection.weights]
+    rest = {name: pool().submit(_read_header, client, pinned, name) for name in names if name != SINGLE or not early}
+    found = {name: future.result() for name, future in rest.items()}
+    if early is not None and SINGLE in names:
+        found[SINGLE] = checked(client, pinned, early)
+    return tuple(tensor for name in names for tensor in found[name]), selection.weights
+
+
+def checked(client: Client, pinned: ModelRef, early: Future[_Read]) -> tuple[TensorInfo, ...]:
+    """The header that was asked for before the listing was there; asked again if the branch moved between the two."""
+    try:
+        tensors, commit = early.result()
+    except FileMissingError:
+        return _read_header(client, pinned, SINGLE)
+    return tensors if commit in (None, pinned.revision) else _read_header(client, pinned, SINGLE)
 
 
 def _sharded(client: Client, ref: ModelRef, pinned: ModelRef, selection: Selection) -> tuple[TensorInfo, ...]:
     if ref.revision == constants.DEFAULT_REVISION:
-        found = _one_request(client, pinned)
+        found = _one_request(client, pinned, selection.weights)
         if found:
             return found
     names = [file.name for file in selection.weights] or sorted(_indexed(client, pinned))
-    futures = [_pool().submit(_read_header, client, pinned, name) for name in names]
+    futures = [pool().submit(_read_header, client, pinned, name) for name in names]
     return tuple(tensor for future in futures for tensor in future.result())
 
 
-def _one_request(client: Client, pinned: ModelRef) -> tuple[TensorInfo, ...]:
+def _one_request(client: Client, pinned: ModelRef, shards: Sequence[FileInfo]) -> tuple[TensorInfo, ...]:
     """Every shard's header through the Hub's endpoint for it; nothing where the endpoint is missing or refuses, as on
-    mirrors and older servers, and the headers are to be read one by one."""
+    mirrors and older servers, or answers of other files than the listed ones: then the headers are read one by one."""
     url = f"{constants.ENDPOINT}/api/models/{pinned.model_id}/safetensors-metadata/{INDEX}"
     try:
         answer = parse_object(client.get(url, limit=_LONGEST_HEADERS).content, "the answer with all headers")
         headers = answer.get("headers")
         if not isinstance(headers, dict):
             return ()
-        return tuple(tensor for shard, header in headers.items() for tensor in parse_tensors(header, shard))
+        found = {shard: parse_tensors(header, shard) for shard, header in headers.items()}
+        return tuple(chain.from_iterable(found.values())) if fits(headers, shards) else ()
     except GatedModelError:
         raise
     except (FileMissingError, HfmemError):
         return ()
+
+
+def fits(headers: Mapping[str, Any], shards: Sequence[FileInfo]) -> bool:
+    """Whether headers are those of the listed shards: the endpoint answers of the newest commit, whatever was listed.
+    The data of each must leave room for a header in its file, and for no more."""
+    if not shards:
+        return True
+    if set(headers) != {file.name for file in shards}:
+        return False
+    for file in shards:
+        ends = [entry["data_offsets"][1] for name, entry in headers[file.name].items() if name != "__metadata__"]
+        if file.size is not None and not 0 <= file.size - LENGTH_BYTES - max(ends, default=0) <= MAX_HEADER:
+            return False
+    return True
 
 
 def _indexed(client: Client, pinned: ModelRef) -> set[str]:
@@ -223,9 +256,23 @@ def _indexed(client: Client, pinned: ModelRef) -> set[str]:
 
 
 def _read_header(client: Client, ref: ModelRef, file: str) -> tuple[TensorInfo, ...]:
-    """The tensors of one file, from a range that holds most headers whole and a second one for the longer ones."""
+    """The tensors of a file that is listed.
+
+    Raises:
+        InvalidFileError: it is not there all the same, or no safetensors file.
+    """
+    try:
+        return read_file(client, ref, file)[0]
+    except FileMissingError as error:
+        raise InvalidFileError(client.model, f"{file} is named and is not there") from error
+
+
+def read_file(client: Client, ref: ModelRef, file: str) -> _Read:
+    """The tensors of one file and the commit they are of, from a range that holds most headers whole and a second one
+    for the longer ones."""
     url = _file_url(ref, file)
-    content = client.get(url, limit=PREFETCH, span=(0, PREFETCH - 1)).content
+    answer = client.get(url, limit=PREFETCH, span=(0, PREFETCH - 1))
+    content = answer.content
     end = LENGTH_BYTES + header_length(content[:LENGTH_BYTES], file)
     if len(content) < end and len(content) == PREFETCH:
         rest = client.get(url, limit=end - len(content), span=(len(content), end - 1))
@@ -233,7 +280,7 @@ def _read_header(client: Client, ref: ModelRef, file: str) -> tuple[TensorInfo, 
         content = client.get(url, limit=end).content if rest.status == 200 else content + rest.content
     if len(content) < end:
         raise InvalidHeaderError(client.model, f"{file} ends inside its header: {len(content):,} of {end:,} bytes")
-    return parse_header(content[LENGTH_BYTES:end], file)
+    return parse_header(content[LENGTH_BYTES:end], file), answer.commit
 
 
 def _file_url(ref: ModelRef, file: str) -> str:
@@ -241,7 +288,7 @@ def _file_url(ref: ModelRef, file: str) -> str:
 
 
 @memoised
-def _pool() -> ThreadPoolExecutor:
+def pool() -> ThreadPoolExecutor:
     """One pool for all requests of the process: tasks in it never wait for other tasks of it."""
     return ThreadPoolExecutor(max_workers=_WORKERS, thread_name_prefix="hfmem-request")
 
@@ -256,7 +303,6 @@ def _info(ref: ModelRef, parsed: dict[str, Any]) -> Info:
         commit=commit if isinstance(commit, str) and re.fullmatch(r"[0-9a-f]{40}", commit) else None,
         files=tuple(_file(item) for item in siblings if isinstance(item, dict) and _safe(item.get("rfilename"))),
         totals=_totals(parsed.get("safetensors")),
-        gated=parsed.get("gated") not in (None, False),
         config=config if isinstance(config, dict) and config else None,
     )
 

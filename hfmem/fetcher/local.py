@@ -23,12 +23,12 @@ def is_local(model: str) -> bool:
     """Whether the word names something on this machine that can be read: a .safetensors file, or a folder that holds
     config.json, model_index.json or safetensors. It then wins over a Hub id of the same spelling, as `transformers` has
     it."""
-    path = Path(model).expanduser()
     try:
+        path = Path(model).expanduser()
         if path.is_dir():
             return any((path / name).is_file() for name in (CONFIG, PIPELINE)) or any(path.glob("*.safetensors"))
         return path.is_file() and path.suffix == ".safetensors"
-    except OSError:
+    except (OSError, RuntimeError, ValueError):  # RuntimeError: the home of a user who is not there
         return False
 
 
@@ -39,7 +39,7 @@ def why_not(model: str) -> str:
             return "the folder holds neither config.json nor safetensors"
         if Path(model).expanduser().is_file():
             return "the file is no .safetensors"
-    except OSError:
+    except (OSError, RuntimeError, ValueError):
         pass
     return "neither a model id (owner/name) nor a folder or file that can be read"
 
@@ -85,6 +85,7 @@ def _as_cached(found: Checkpoint, commit: str) -> Checkpoint:
         tensors=found.tensors,
         files=found.files,
         weight_files=found.weight_files,
+        missing=found.missing,
         notes=found.notes,
     )
 
@@ -110,9 +111,21 @@ def _read_file(ref: ModelRef, path: Path) -> Checkpoint:
 def _read_folder(ref: ModelRef, path: Path) -> Checkpoint:
     files = tuple(_listing(path))
     names = {file.name for file in files}
-    selection = select(files)
-    weights, notes = _weights(path, selection, files)
-    config = _read_config(path / CONFIG) if CONFIG in names else None
+    weights, missing, notes = _weights(path, select(files), files)
+    tensors = tuple(
+        tensor
+        for file in weights
+        if file.name.endswith(".safetensors")
+        for tensor in _read_header(path / file.name, file.name)
+    )
+    config = None
+    if CONFIG in names:
+        try:
+            config = _read_config(path / CONFIG)
+        except InvalidConfigError as error:
+            if not tensors:
+                raise
+            notes.append(f"{error.reason}; the weights are counted without it.")
     side = quantisation_file(config, names)
     return Checkpoint(
         ref=ref,
@@ -121,15 +134,11 @@ def _read_folder(ref: ModelRef, path: Path) -> Checkpoint:
         provenance=str(path),
         config=config,
         quantisation=_read_config(path / side) if side is not None else None,
-        tensors=tuple(
-            tensor
-            for file in weights
-            if file.name.endswith(".safetensors")
-            for tensor in _read_header(path / file.name, file.name)
-        ),
+        tensors=tensors,
         files=files,
         weight_files=weights,
-        notes=notes,
+        missing=missing,
+        notes=tuple(notes),
     )
 
 
@@ -141,15 +150,20 @@ def _listing(path: Path) -> list[FileInfo]:
 
 def _weights(
     path: Path, selection: Selection, files: tuple[FileInfo, ...]
-) -> tuple[tuple[FileInfo, ...], tuple[str, ...]]:
-    """The chosen files that are here, and a note naming shards that are not."""
-    if selection.layout != "sharded" or not any(file.name == INDEX for file in files):
-        return selection.weights, ()
-    shards = shard_names(parse_object((path / INDEX).read_bytes(), INDEX))
-    here = tuple(file for file in files if file.name in shards)
-    missing = len(shards) - len(here)
-    note = f"{missing} of {len(shards)} shards that {INDEX} names are not in the folder; their weights are not counted."
-    return here, (note,) if missing else ()
+) -> tuple[tuple[FileInfo, ...], int, list[str]]:
+    """The chosen files that are here, how many are not, and a note on them."""
+    here, missing = selection.weights, selection.missing
+    if selection.layout == "sharded" and any(file.name == INDEX for file in files):
+        try:
+            shards = shard_names(parse_object((path / INDEX).read_bytes(), INDEX))
+        except InvalidConfigError:
+            if not here:
+                raise
+        else:
+            here = tuple(file for file in files if file.name in shards)
+            missing = len(shards) - len(here)
+    words = f"{missing} of {missing + len(here)} shards are not in the folder; their weights are not counted."
+    return here, missing, [words] if missing else []
 
 
 def _read_config(path: Path) -> dict[str, Any]:

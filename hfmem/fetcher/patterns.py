@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import product
 
-__all__ = ["Row", "compress", "expand", "expand_name"]
+__all__ = ["Row", "compress", "count_names", "expand", "expand_name"]
 
 Row = tuple[str, str, tuple[int, ...]]
 
@@ -25,6 +25,14 @@ def expand_name(pattern: str) -> Iterator[str]:
     texts, ranges = pieces[::2], [list(_numbers(piece)) for piece in pieces[1::2]]
     for indices in product(*ranges):
         yield texts[0] + "".join(f"{index}{text}" for index, text in zip(indices, texts[1:], strict=True))
+
+
+def count_names(pattern: str) -> int:
+    """How many names a pattern stands for, without making them."""
+    count = 1
+    for braces in _BRACES.findall(pattern):
+        count *= sum(last - first + 1 for first, last in _runs(braces))
+    return count
 
 
 def expand(rows: Iterable[Row]) -> Iterator[Row]:
@@ -86,6 +94,12 @@ def _braces(indices: Sequence[int]) -> str:
 
 
 def _numbers(text: str) -> Iterator[int]:
+    for first, last in _runs(text):
+        yield from range(first, last + 1)
+
+
+def _runs(text: str) -> Iterator[tuple[int, int]]:
+    """The inclusive ranges in braces."""
     for part in text.split(","):
         first, _, last = part.partition("-")
-        yield from range(int(first), int(last or first) + 1)
+        yield int(first), int(last or first)

@@ -8,20 +8,18 @@ from itertools import groupby
 from typing import Any, Final
 
 from hfmem.dtypes import find_dtype
-from hfmem.fetcher.patterns import compress, expand
+from hfmem.fetcher.patterns import compress, count_names, expand
 from hfmem.fetcher.values import Checkpoint, FileInfo, ModelRef, TensorInfo
 
 __all__ = ["SCHEMA", "from_record", "table_bytes", "to_record"]
 
-SCHEMA: Final = 2
+SCHEMA: Final = 3
+
+_MOST_TENSORS: Final = 5_000_000
 
 
 def to_record(checkpoint: Checkpoint) -> dict[str, Any]:
-    """A record of what the Hub said of one commit.
-
-    Raises:
-        ValueError: a tensor cannot be written compactly (its bytes are not shape × dtype, or its name holds a brace).
-    """
+    """A record of what the Hub said of one commit."""
     return {
         "schema": SCHEMA,
         "commit": checkpoint.commit,
@@ -31,6 +29,7 @@ def to_record(checkpoint: Checkpoint) -> dict[str, Any]:
         "tensors": _by_file(checkpoint.tensors),
         "files": [[file.name, file.size] for file in checkpoint.files],
         "weight_files": [file.name for file in checkpoint.weight_files],
+        "missing": checkpoint.missing,
         "totals": checkpoint.totals,
         "notes": list(checkpoint.notes),
     }
@@ -44,18 +43,22 @@ def from_record(record: dict[str, Any], ref: ModelRef) -> Checkpoint:
     """
     if record["schema"] != SCHEMA:
         raise ValueError(f"schema {record['schema']}")
-    files = tuple(FileInfo(name=name, size=size) for name, size in record["files"])
+    config, quantisation = record["config"], record["quantisation"]
+    if not isinstance(config, dict | None) or not isinstance(quantisation, dict | None):
+        raise TypeError("no configuration")
+    files = tuple(FileInfo(name=str(name), size=size) for name, size in record["files"])
     chosen = set(record["weight_files"])
     return Checkpoint(
         ref=ref,
         commit=record["commit"],
         source="cache",
         provenance=record["provenance"],
-        config=record["config"],
-        quantisation=record["quantisation"],
+        config=config,
+        quantisation=quantisation,
         tensors=tuple(_tensors(record["tensors"])),
         files=files,
         weight_files=tuple(file for file in files if file.name in chosen),
+        missing=record["missing"],
         totals=record["totals"],
         notes=tuple(record["notes"]),
     )
@@ -78,19 +81,41 @@ def table_bytes(dtype: str, shape: tuple[int, ...]) -> int:
 
 
 def _by_file(tensors: tuple[TensorInfo, ...]) -> list[list[Any]]:
-    for tensor in tensors:
-        if table_bytes(tensor.dtype, tensor.shape) != tensor.nbytes:
-            raise ValueError(f"{tensor.name} is not shape × dtype bytes long")
-    return [
-        [file, compress((tensor.name, tensor.dtype, tensor.shape) for tensor in group)]
-        for file, group in groupby(tensors, key=lambda tensor: tensor.file)
-    ]
+    """For each file the patterns of its tensors, and those that no pattern can hold, one by one."""
+    found = []
+    for file, group in groupby(tensors, key=lambda tensor: tensor.file):
+        regular: list[TensorInfo] = []
+        odd: list[TensorInfo] = []
+        for tensor in group:
+            (regular if _is_regular(tensor) else odd).append(tensor)
+        rows = compress((tensor.name, tensor.dtype, tensor.shape) for tensor in regular)
+        found.append([file, rows, [[tensor.name, tensor.dtype, tensor.shape, tensor.nbytes] for tensor in odd]])
+    return found
+
+
+def _is_regular(tensor: TensorInfo) -> bool:
+    """Whether name, dtype and shape say all: a known dtype, as many bytes as it takes, no brace in the name."""
+    if "{" in tensor.name or "}" in tensor.name or find_dtype(tensor.dtype) is None:
+        return False
+    return table_bytes(tensor.dtype, tensor.shape) == tensor.nbytes
 
 
 def _tensors(by_file: list[list[Any]]) -> Iterable[TensorInfo]:
-    for file, rows in by_file:
+    left = _MOST_TENSORS
+    for file, rows, odd in by_file:
         for pattern, dtype, sizes in rows:
-            shape = tuple(sizes)
+            shape = _shape(sizes)
             nbytes = table_bytes(dtype, shape)
+            left -= count_names(pattern)
+            if left < 0:
+                raise ValueError("more tensors than any model has")
             for name, _, _ in expand([(pattern, dtype, shape)]):
                 yield TensorInfo(name=name, dtype=dtype, shape=shape, nbytes=nbytes, file=file)
+        for name, dtype, sizes, nbytes in odd:
+            yield TensorInfo(name=str(name), dtype=str(dtype), shape=_shape(sizes), nbytes=int(nbytes), file=file)
+
+
+def _shape(sizes: list[Any]) -> tuple[int, ...]:
+    if not all(type(size) is int and size >= 0 for size in sizes):
+        raise ValueError(f"no shape: {sizes}")
+    return tuple(sizes)

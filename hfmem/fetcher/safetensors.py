@@ -30,6 +30,8 @@ PREFETCH: Final = 100_001
 """Bytes asked for first: `huggingface_hub` found 97 % of the headers of the 1,000 top models to be shorter
 (https://github.com/huggingface/huggingface_hub/pull/1855), and asks for `bytes=0-100000` too."""
 
+_MOST_ELEMENTS: Final = 2**56  # of one tensor: a hundred thousand times the largest model
+
 _MIN_HEADER: Final = len(b"{}")
 
 
@@ -94,4 +96,7 @@ def _tensor(name: str, entry: Any, file: str) -> TensorInfo:
         raise InvalidHeaderError("", f"'{name}.shape' in the header of {file} is not a list of whole numbers")
     if type(start) is not int or type(end) is not int or not 0 <= start <= end:
         raise InvalidHeaderError("", f"'{name}.data_offsets' in the header of {file} are not a range of bytes")
-    return TensorInfo(name=name, dtype=dtype, shape=tuple(shape), nbytes=end - start, file=file)
+    tensor = TensorInfo(name=name, dtype=dtype, shape=tuple(shape), nbytes=end - start, file=file)
+    if end > 8 * _MOST_ELEMENTS or len(shape) > 16 or tensor.elements > _MOST_ELEMENTS:
+        raise InvalidHeaderError("", f"'{name}' in the header of {file} is larger than any tensor")
+    return tensor

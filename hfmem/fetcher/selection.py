@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Final, Literal
@@ -16,9 +16,7 @@ __all__ = [
     "SINGLE",
     "Layout",
     "Selection",
-    "complete_shards",
     "download_files",
-    "is_weight",
     "select",
 ]
 
@@ -30,7 +28,6 @@ PIPELINE: Final = "model_index.json"
 
 _SHARD: Final = re.compile(r"model-(\d+)-of-(\d+)\.safetensors")
 _DENSE: Final = re.compile(r"\d+_Dense/model\.safetensors")
-_WEIGHT_SUFFIXES: Final = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".onnx", ".ot", ".ckpt")
 _SMALL_SUFFIXES: Final = (".json", ".txt", ".model", ".jinja", ".tiktoken")
 
 
@@ -42,42 +39,47 @@ class Selection:
         layout: what kind of repository this is.
         weights: the files a run loads, where the listing alone tells them; for `sharded` the shards as far as their
             names are regular, else empty (the index tells).
+        missing: how many shards the names of the others promise and the listing has not.
     """
 
     layout: Layout
     weights: tuple[FileInfo, ...] = ()
+    missing: int = 0
 
 
 def select(files: Sequence[FileInfo]) -> Selection:
     """The form that `transformers` (or `diffusers`, `peft`) would load: safetensors before anything else, shards and
     single files before variants, one variant only."""
     names = {file.name: file for file in files}
-    extra = tuple(file for file in files if _DENSE.fullmatch(file.name)) if "modules.json" in names else ()
     if SINGLE in names:
-        return Selection(layout="single", weights=(names[SINGLE], *extra))
-    if INDEX in names or complete_shards(files):
-        return Selection(layout="sharded", weights=complete_shards(files))
+        dense = (file for file in files if "modules.json" in names and _DENSE.fullmatch(file.name))
+        return Selection(layout="single", weights=(names[SINGLE], *dense))
+    shards, missing = _shards(files)
+    if INDEX in names:
+        return Selection(layout="sharded", weights=() if missing else shards)
+    if shards:
+        return Selection(layout="sharded", weights=shards, missing=missing)
+    return _other_layouts(names, files)
+
+
+def _other_layouts(names: Collection[str], files: Sequence[FileInfo]) -> Selection:
+    """An adapter, a pipeline, or safetensors with names of their own; else another format."""
     if "adapter_config.json" in names:
         return Selection(layout="adapter", weights=_named(files, "adapter_model.safetensors"))
     if PIPELINE in names:
         return Selection(layout="diffusers", weights=_components(files))
-    if consolidated := _consolidated(files):
-        return Selection(layout="several", weights=consolidated)
-    return _other_formats(files)
+    odd = _oddly_named(files)
+    return Selection(layout="several", weights=odd) if odd else _other_formats(files)
 
 
-def complete_shards(files: Sequence[FileInfo]) -> tuple[FileInfo, ...]:
-    """`model-00001-of-000NN.safetensors` and its brothers if the listing has exactly all of them, else nothing."""
+def _shards(files: Sequence[FileInfo]) -> tuple[tuple[FileInfo, ...], int]:
+    """`model-00001-of-000NN.safetensors` and its brothers, and how many of the NN are not there."""
     matches = [(match, file) for file in files if (match := _SHARD.fullmatch(file.name))]
-    totals = {int(match.group(2)) for match, _ in matches}
-    if len(totals) != 1 or {int(match.group(1)) for match, _ in matches} != set(range(1, totals.pop() + 1)):
-        return ()
-    return tuple(file for _, file in sorted(matches, key=lambda pair: pair[1].name))
-
-
-def is_weight(name: str) -> bool:
-    """Whether a file holds weights in any format (else it is configuration, tokenizer, documentation …)."""
-    return name.endswith(_WEIGHT_SUFFIXES)
+    if not matches:
+        return (), 0
+    total = max(int(match.group(2)) for match, _ in matches)
+    found = {int(match.group(1)): file for match, file in matches if int(match.group(2)) == total}
+    return tuple(found[number] for number in sorted(found)), max(0, total - len(found))
 
 
 def download_files(files: Iterable[FileInfo], weights: Sequence[FileInfo]) -> tuple[FileInfo, ...]:
@@ -96,11 +98,15 @@ def _named(files: Sequence[FileInfo], name: str) -> tuple[FileInfo, ...]:
     return tuple(file for file in files if file.name == name)
 
 
-def _consolidated(files: Sequence[FileInfo]) -> tuple[FileInfo, ...]:
-    """Root-level safetensors with names of their own: Mistral's `consolidated…`, else a single odd one."""
+def _oddly_named(files: Sequence[FileInfo]) -> tuple[FileInfo, ...]:
+    """Root-level safetensors with names of their own: Mistral's `consolidated…`, variants of `model` without a plain
+    one, else a single file. Of several variants one is taken."""
     root = [file for file in files if file.name.endswith(".safetensors") and "/" not in file.name]
-    consolidated = tuple(file for file in root if file.name.startswith("consolidated"))
-    return consolidated or (tuple(root) if len(root) == 1 else ())
+    for stem in ("consolidated", "model", ""):
+        family = [file for file in root if file.name.startswith(stem)]
+        if family and (stem or len(root) == 1):
+            return tuple(_one_variant(family))
+    return ()
 
 
 def _components(files: Sequence[FileInfo]) -> tuple[FileInfo, ...]:
@@ -117,7 +123,7 @@ def _one_variant(files: list[FileInfo]) -> list[FileInfo]:
     variants: dict[str, list[FileInfo]] = {}
     for file in files:
         stem = file.name.rpartition("/")[2].removesuffix(".safetensors")
-        stem = re.sub(r"-\d+-of-\d+", "", stem)
+        stem = re.sub(r"-\d+-of-\d+|(?<=consolidated)[.-]\d+", "", stem)
         variants.setdefault(stem, []).append(file)
     plain = [stem for stem in variants if "." not in stem]
     chosen = min(plain or variants, key=lambda stem: (stem not in ("diffusion_pytorch_model", "model"), stem))
@@ -126,8 +132,9 @@ def _one_variant(files: list[FileInfo]) -> list[FileInfo]:
 
 def _other_formats(files: Sequence[FileInfo]) -> Selection:
     gguf = tuple(file for file in files if file.name.endswith(".gguf"))
-    binaries = tuple(file for file in files if re.fullmatch(r"pytorch_model.*\.bin", file.name))
-    if binaries:
+    single = tuple(file for file in files if file.name == "pytorch_model.bin")
+    shards = tuple(file for file in files if re.fullmatch(r"pytorch_model-\d+-of-\d+\.bin", file.name))
+    if binaries := single or shards:
         return Selection(layout="bin", weights=binaries)
     if gguf:
         return Selection(layout="gguf", weights=gguf if len(gguf) == 1 else ())

@@ -100,7 +100,7 @@ def _from_hub(ref: ModelRef, access: Access) -> Checkpoint:
             return kept
     found = hub.read(client, ref, info)
     if found.gated:
-        return _gated(found, access)
+        return _gated(found, access, authenticated="authorization" in client.headers)
     if access.use_cache:
         cache.save(found)
     return found
@@ -125,28 +125,34 @@ def _elsewhere(ref: ModelRef, access: Access, error: HfmemError) -> Checkpoint:
     return replace(found, notes=(note, *found.notes))
 
 
-def _gated(public: Checkpoint, access: Access) -> Checkpoint:
+def _gated(public: Checkpoint, access: Access, *, authenticated: bool) -> Checkpoint:
     """What is public of a gated model, completed by what this machine knows of it."""
     known = _stored(public.ref, access)
     if known is None:
         if not public.totals:
-            raise GatedModelError(public.ref.model_id, "its files need an accepted licence")
+            raise GatedModelError(public.ref.model_id, "its files need a licence", authenticated=authenticated)
         note = "The model is gated: this answer is from the parameter totals that the Hub makes public."
-        return replace(public, notes=(note, *public.notes))
+        return replace(public, notes=(f"{note} {_way_in(public, authenticated)}", *public.notes))
     place = "the cache" if known.source == "cache" else "the bundled catalog"
-    notes = [f"The model is gated: this answer is from {place}, not from its files.", *known.notes]
+    note = f"The model is gated: this answer is from {place}, not from its files."
+    notes = [f"{note} {_way_in(public, authenticated)}", *known.notes]
     if public.totals and (difference := _difference(known.tensors, public.totals)):
         notes.append(difference)
     files = public.files or known.files
     return replace(
         known,
-        commit=known.commit if known.source == "cache" else public.commit,
         files=files,
         weight_files=select(files).weights or known.weight_files,
         totals=public.totals,
         gated=True,
         notes=tuple(notes),
     )
+
+
+def _way_in(public: Checkpoint, authenticated: bool) -> str:
+    """How to get access to the files."""
+    page = f"accept its licence at {constants.ENDPOINT}/{public.ref.model_id}"
+    return f"For the files, {page}" + (" with this account." if authenticated else ", then `hf auth login`.")
 
 
 def _difference(tensors: tuple[TensorInfo, ...], totals: object) -> str:

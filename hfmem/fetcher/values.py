@@ -92,6 +92,7 @@ class Checkpoint:
             reversing its renames, or are the class's own; `recorded` for all other sources.
         files: the repository's files.
         weight_files: those of `files` that a run would load.
+        missing: how many weight files are promised and not there: the weights are then a lower bound.
         totals: elements by safetensors dtype as the Hub publishes them; None where unknown.
         gated: whether the files need an accepted licence that this user lacks.
         notes: remarks for the reader, one sentence each.
@@ -107,6 +108,7 @@ class Checkpoint:
     names: Names = "recorded"
     files: tuple[FileInfo, ...] = ()
     weight_files: tuple[FileInfo, ...] = ()
+    missing: int = 0
     totals: Mapping[str, int] | None = None
     gated: bool = False
     notes: tuple[str, ...] = ()

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from hfmem.errors import InvalidConfigError
 from hfmem.mapper.defaults import ConfigClass, config_class
 
 __all__ = ["Facts", "MissingFactError"]
+
+
+_LARGEST: Final = 10**15
+_DIGITS: Final = 20
 
 
 class MissingFactError(Exception):
@@ -66,6 +70,21 @@ class Facts:
             raise InvalidConfigError("", f"{self._path}{key} is {value!r}, expected a whole number")
         return number
 
+    def integers(self, *keys: str) -> tuple[int, ...]:
+        """A list of whole numbers, or one of them alone; they may be negative (layers counted from the last).
+
+        Raises:
+            MissingFactError: absent.
+            InvalidConfigError: something else.
+        """
+        key, value = self._find(keys)
+        if value is None:
+            raise MissingFactError(self._path + keys[0])
+        values = tuple(value) if isinstance(value, list | tuple) else (value,)
+        if not all(isinstance(item, int) and not isinstance(item, bool) for item in values):
+            raise InvalidConfigError("", f"{self._path}{key} is {value!r}, expected whole numbers")
+        return values
+
     def number(self, *keys: str, default: float | None = None) -> float:
         """A number, whole or not."""
         key, value = self._find(keys)
@@ -117,6 +136,10 @@ class Facts:
                 return len(value)
         return None
 
+    def names(self) -> tuple[str, ...]:
+        """The keys that the file itself has."""
+        return tuple(self._config)
+
     def part(self, *keys: str) -> Facts | None:
         """A nested configuration such as `text_config`, or None where the file has none."""
         for key in keys:
@@ -125,6 +148,29 @@ class Facts:
                 found = self._lookup()
                 return Facts(value, found.parts.get(key) if found else None, f"{self._path}{key}.")
         return None
+
+    def nested(self, key: str, model_type: str = "", *, merged: bool = False) -> Facts:
+        """A nested configuration as the class makes it: of the type that the class fixes, else the file's own, else the
+        class's choice, else `model_type`; where the file has none (with `merged`: also for keys that it leaves out), of
+        the class's assumptions."""
+        found = self._lookup() or ConfigClass()
+        value = self._config.get(key)
+        assumed = found.assumed.get(key, {})
+        values = ({**assumed, **value} if merged else value) if isinstance(value, Mapping) else assumed
+        default = found.choices.get(key, model_type)
+        fixed = found.parts.get(key)
+        return Facts({**values, "model_type": fixed} if fixed else values, default, f"{self._path}{key}.")
+
+    def changed(self, **changes: Any) -> Facts:
+        """The same configuration with some keys changed."""
+        return Facts({**self._config, **changes}, self.model_type, self._path)
+
+    def alone(self, **changes: Any) -> Facts:
+        """The same configuration with some keys changed, of a type without a class: what the file leaves out is absent,
+        and nothing is looked up."""
+        found = self.changed(**changes)
+        found._class = ConfigClass()
+        return found
 
     def _find(self, keys: tuple[str, ...]) -> tuple[str, Any]:
         for key in keys:
@@ -150,12 +196,10 @@ class Facts:
 
 
 def _whole(value: Any) -> int | None:
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, int):
-        return value
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    if isinstance(value, str) and value.strip().isdigit():
-        return int(value)
-    return None
+    """A whole number in any of its spellings; None for what is none, or larger than any size."""
+    number = None
+    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST:
+        number = int(value) if value == int(value) else None
+    elif isinstance(value, str) and value.isascii() and value.strip().isdecimal() and len(value) < _DIGITS:
+        number = int(value)
+    return number if number is None or number <= _LARGEST else None

@@ -8,11 +8,15 @@ from typing import Any
 
 from hfmem.dtypes import find_dtype
 from hfmem.errors import InvalidConfigError
+from hfmem.fetcher.records import table_bytes
+from hfmem.fetcher.safetensors import size_mismatches
 from hfmem.fetcher.selection import select
 from hfmem.fetcher.values import Checkpoint
+from hfmem.mapper import generic
 from hfmem.mapper.blueprint import Blueprint
 from hfmem.mapper.facts import Facts, MissingFactError
 from hfmem.mapper.families import reader
+from hfmem.mapper.packing import declared_cache_dtype
 from hfmem.mapper.tables import from_tensors, from_totals
 from hfmem.mapper.values import Architecture, Certainty, ParameterTable
 
@@ -46,11 +50,11 @@ class Model:
 
 def interpret(checkpoint: Checkpoint) -> Model:
     """The model of a checkpoint. Never raises for what a file says: what cannot be read is unknown, with the reason."""
-    config = checkpoint.config or {}
+    config = _config(checkpoint)
     blueprint = _blueprint(checkpoint)
     architecture = _finish(blueprint.architecture, config)
     described = blueprint.parameters
-    parameters, certainty, source, notes = _parameters(checkpoint, architecture, described)
+    parameters, certainty, source, notes = _parameters(checkpoint, config, architecture, described)
     return Model(
         checkpoint=checkpoint,
         architecture=architecture,
@@ -61,6 +65,12 @@ def interpret(checkpoint: Checkpoint) -> Model:
         file_bytes=_file_bytes(checkpoint),
         notes=(*checkpoint.notes, *architecture.notes, *notes, *_layout_notes(checkpoint)),
     )
+
+
+def _config(checkpoint: Checkpoint) -> Mapping[str, Any]:
+    """config.json, with the quantisation that stands in a file of its own."""
+    config = checkpoint.config or {}
+    return {**config, "quantization_config": checkpoint.quantisation} if checkpoint.quantisation else config
 
 
 def _blueprint(checkpoint: Checkpoint) -> Blueprint:
@@ -84,10 +94,9 @@ def _read(config: Mapping[str, Any]) -> Blueprint:
     if not facts.model_type:
         return _unknown(facts, "config.json does not say its model_type")
     read = reader(facts.model_type)
-    if read is None:
-        return _unknown(facts, f"no reader knows the model type '{facts.model_type}' yet")
     try:
-        return read(facts)
+        blueprint = generic.read(config) if read is None else read(facts)
+        return blueprint or _unknown(facts, f"no reader knows the model type '{facts.model_type}' yet")
     except MissingFactError as error:
         return _unknown(facts, f"config.json lacks '{error.key}', which '{facts.model_type}' needs")
     except InvalidConfigError as error:
@@ -129,6 +138,7 @@ def _finish(architecture: Architecture, config: Mapping[str, Any]) -> Architectu
         architecture,
         architectures=tuple(name for name in names if isinstance(name, str)),
         dtype=_run_dtype(config),
+        kv_dtype=declared_cache_dtype(config),
     )
 
 
@@ -139,18 +149,21 @@ def _run_dtype(config: Mapping[str, Any]) -> str | None:
         for key in ("dtype", "torch_dtype"):
             name = part.get(key)
             found = find_dtype(name) if isinstance(name, str) else None
-            if found is not None and found.kind == "float":
+            if found is not None and found.kind == "float" and found.bits >= 16:
                 return found.name
     return None
 
 
 def _parameters(
-    checkpoint: Checkpoint, architecture: Architecture, described: ParameterTable | None
+    checkpoint: Checkpoint,
+    config: Mapping[str, Any],
+    architecture: Architecture,
+    described: ParameterTable | None,
 ) -> tuple[ParameterTable | None, Certainty, str, list[str]]:
     if checkpoint.tensors:
-        table = from_tensors(checkpoint.tensors, architecture, checkpoint.config or {})
+        table = from_tensors(checkpoint.tensors, architecture, config)
         source, certainty = _header_source(checkpoint)
-        return table, certainty, source, [*_unloaded(table), *_disagreement(table, described)]
+        return table, certainty, source, [*_unloaded(table), *_disagreement(table, described), *_odd_sizes(checkpoint)]
     if described is not None:
         return described, "derived", f"config.json, as the class of '{architecture.model_type}' builds it", []
     if checkpoint.totals:
@@ -163,6 +176,24 @@ def _header_source(checkpoint: Checkpoint) -> tuple[str, Certainty]:
         return "safetensors headers", "exact"
     certainty: Certainty = "exact" if checkpoint.names == "recorded" else "derived"
     return f"bundled catalog ({checkpoint.names} names; {checkpoint.provenance.rstrip('.')})", certainty
+
+
+def _odd_sizes(checkpoint: Checkpoint) -> list[str]:
+    """A sentence for tensors whose bytes are not what shape and dtype say, and one for dtypes that are not known."""
+    if checkpoint.source == "catalog":
+        return []
+    notes = []
+    odd = size_mismatches(checkpoint.tensors)
+    if odd:
+        stored, expected = sum(t.nbytes for t in odd), sum(table_bytes(t.dtype, t.shape) for t in odd)
+        notes.append(
+            f"{len(odd)} tensors ('{odd[0].name}', …) hold {stored:,} bytes where shape × dtype is {expected:,}; the "
+            "stored bytes are counted for packed dtypes, shape × dtype for the others."
+        )
+    unknown = sorted({tensor.dtype for tensor in checkpoint.tensors if find_dtype(tensor.dtype) is None})
+    if unknown:
+        notes.append(f"Unknown dtypes, counted by their stored bytes: {', '.join(unknown[:8])}.")
+    return notes
 
 
 def _unloaded(table: ParameterTable) -> list[str]:
@@ -219,6 +250,8 @@ def _file_bytes(checkpoint: Checkpoint) -> int | None:
     return sum(size for size in sizes if size is not None) if sizes and None not in sizes else None
 
 
+_UNREAD = (".safetensors", ".bin", ".pt", ".pth", ".h5", ".msgpack", ".onnx", ".ckpt", ".nemo", ".npz")
+
 _LAYOUT_NOTES = {
     "bin": "The weights are PyTorch pickles (.bin), which are not opened: the figures are from the configuration, or "
     "from the size of the files.",
@@ -232,4 +265,7 @@ _LAYOUT_NOTES = {
 def _layout_notes(checkpoint: Checkpoint) -> list[str]:
     layout = select(checkpoint.files).layout
     note = _LAYOUT_NOTES.get(layout)
+    if layout == "none" and not checkpoint.tensors:
+        weights = [file.name for file in checkpoint.files if file.name.endswith(_UNREAD)]
+        note = f"Its weights are in files that are not read: {', '.join(weights[:3])}." if weights else None
     return [note] if note else []

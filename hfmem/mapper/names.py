@@ -29,7 +29,7 @@ class Meaning:
     matrix: bool
 
 
-_INDEX: Final = re.compile(r"(?:^|\.)(?:layers|h|layer|blocks|block)\.(\d+)(?:\.|$)")
+_INDEX: Final = re.compile(r"(?:^|\.)(?:layers|h|layer|blocks|block)\.(\d{1,9})(?:\.|$)")
 _NUMBER: Final = re.compile(r"(?<![^.])\d+(?![^.])")
 
 # Constants that the class makes itself: rotary frequencies and tables, position counters, causal masks (`attn.bias` and

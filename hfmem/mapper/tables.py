@@ -22,7 +22,8 @@ def from_tensors(
     Layers beyond the architecture's own are extra prediction layers (`mtp`), which a run does not load; so are a
     stored copy of a tied head, and buffers.
     """
-    sorts = list(_alike(tensors, architecture.depth))
+    depth = len(architecture.layers) if architecture.layers else None  # a guessed depth would drop layers that run
+    sorts = list(_alike(tensors, depth))
     reader = _Reader(architecture, packing(config, (sort[0] for sort in sorts)))
     counted: dict[_Key, list[int]] = {}
     for tensor, beyond, count, nbytes in sorts:
@@ -41,7 +42,8 @@ def _alike(tensors: Iterable[TensorInfo], depth: int | None) -> Iterator[tuple[T
     sorts: dict[tuple[str, str, tuple[int, ...], bool], list[Any]] = {}
     for tensor in tensors:
         name = tensor.name
-        beyond = depth is not None and (layer_index(name) or 0) >= depth
+        index = None if depth is None else layer_index(name)
+        beyond = depth is not None and index is not None and index >= depth
         sort = sorts.setdefault((without_numbers(name), tensor.dtype, tensor.shape, beyond), [tensor, 0, 0])
         sort[1] += 1
         sort[2] += tensor.nbytes

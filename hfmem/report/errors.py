@@ -127,5 +127,10 @@ _ROWS: Final[tuple[tuple[type[HfmemError], _Words, _Words], ...]] = (
         _said("Its page lists the files: https://huggingface.co/{model}/tree/main"),
     ),
     (errors.InvalidScenarioError, lambda error: f"{error.reason}.", _said("`hfmem --help` lists the options.")),
+    (
+        errors.UnforeseenError,
+        _because("{model} holds something this version does not expect"),
+        _said("Please report it with the model's id; the other models are not affected."),
+    ),
     (HfmemError, _because("{model} failed"), _said("Try again.")),
 )

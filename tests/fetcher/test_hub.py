@@ -19,7 +19,7 @@ from hfmem.errors import (
     GatedModelError,
     HfmemError,
     HubUnreachableError,
-    InvalidConfigError,
+    InvalidFileError,
     InvalidHeaderError,
     InvalidTokenError,
     ModelNotFoundError,
@@ -29,8 +29,9 @@ from hfmem.errors import (
     UnexpectedAnswerError,
 )
 from hfmem.fetcher import http
+from hfmem.fetcher import hub as module
 from hfmem.fetcher.sources import fetch
-from hfmem.fetcher.values import Access, Checkpoint, ModelRef
+from hfmem.fetcher.values import Access, Checkpoint, FileInfo, ModelRef
 from tests.hub import (
     Hub,
     Repo,
@@ -254,13 +255,10 @@ def test_a_server_that_ignores_ranges_is_cut_off(hub: Hub) -> None:
 
 
 def test_an_endless_answer_is_cut_off(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-    from hfmem.fetcher import hub as module
-
     monkeypatch.setattr(module, "_LONGEST_JSON", 100_000)
     hub.put(small())
     hub.fail("*/config.json", endless(), times=None)
-    with pytest.raises(InvalidConfigError):
-        read("org/small")
+    assert read("org/small").config is None
 
 
 @pytest.mark.parametrize("fault", [status(500), status(502), status(503), dropped(), stalled(), cut(), rate_limited(1)])
@@ -409,10 +407,11 @@ def test_nothing_of_the_weights_is_downloaded(hub: Hub) -> None:
     assert sum(request.sent for request in hub.requests) < 150_000
 
 
-def test_a_text_that_is_no_config(hub: Hub) -> None:
+def test_a_text_that_is_no_config_leaves_the_weights(hub: Hub) -> None:
     hub.put(small().put(text_file("config.json", "nonsense")))
-    with pytest.raises(InvalidConfigError):
-        read("org/small")
+    found = read("org/small")
+    assert (found.config, len(found.tensors)) == (None, 6)
+    assert any("config.json is not JSON" in note for note in found.notes)
 
 
 @pytest.mark.parametrize("file", ["hf_quant_config.json", "quantize_config.json"])
@@ -423,3 +422,100 @@ def test_a_quantisation_in_a_file_of_its_own(hub: Hub, file: str) -> None:
     assert read("org/small", offline=True).quantisation == content
     hub.put(small("org/own").put(json_file("config.json", CONFIG | {"quantization_config": {"bits": 4}})))
     assert read("org/own").quantisation is None
+
+
+def test_a_push_between_two_answers_does_not_mix_commits(hub: Hub) -> None:
+    """The header that was asked for before the listing is of the old commit: it is asked again."""
+    old, new = small(), single("org/small", CONFIG, [("only.weight", "BF16", (3, 3))])
+    hub.put(old)
+    ref = ModelRef(model_id="org/small")
+    client = http.client_for("org/small", None, patient=lambda: True)
+    early = module.pool().submit(module.read_file, client, ref, "model.safetensors")
+    early.result()
+    hub.put(new)
+    pinned = ModelRef(model_id="org/small", revision=new.sha)
+    assert [tensor.name for tensor in module.checked(client, pinned, early)] == ["only.weight"]
+
+
+@pytest.mark.parametrize("spoil", ["fewer shards", "other sizes"])
+def test_an_answer_with_all_headers_of_another_commit_is_not_taken(hub: Hub, spoil: str) -> None:
+    repo = large()
+    hub.put(repo)
+    listed = {file.name: file for file in repo.files if file.name.endswith(".safetensors")}
+    headers = {
+        name: json.loads(file.head[8 : 8 + int.from_bytes(file.head[:8], "little")]) for name, file in listed.items()
+    }
+    shards = [FileInfo(name=name, size=file.size) for name, file in listed.items()]
+    assert module.fits(headers, shards)
+    if spoil == "fewer shards":
+        headers.popitem()
+    else:
+        next(iter(headers.values()))["late.weight"] = {"dtype": "F32", "shape": [9**9], "data_offsets": [0, 4 * 9**9]}
+    assert not module.fits(headers, shards)
+
+
+def test_tensors_of_odd_sizes_and_dtypes_are_cached_too(hub: Hub) -> None:
+    header = {
+        "odd": {"dtype": "BF16", "shape": [4], "data_offsets": [0, 3]},
+        "new": {"dtype": "F3_NEW", "shape": [4], "data_offsets": [3, 7]},
+        "brace{0-9}": {"dtype": "BF16", "shape": [2], "data_offsets": [7, 11]},
+    }
+    text = json.dumps(header).encode()
+    weights = next(file for file in small().files if file.name == "model.safetensors")
+    head = len(text).to_bytes(8, "little") + text
+    hub.put(small().put(replace(weights, head=head, size=len(head) + 11)))
+    first = read("org/small")
+    assert [tensor.nbytes for tensor in first.tensors] == [3, 4, 4]
+    assert set(read("org/small", offline=True).tensors) == set(first.tensors)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"tensors": [["f", [["a.{0-9999999999}.{0-99999999}", "F32", [1]]], []]]},
+        {"tensors": [["f", [["a", "F32", [-5]]], []]]},
+        {"tensors": [["f", [["a", 5, [1]]], []]]},
+        {"config": [1]},
+        {"files": [[1]]},
+        {"commit": "0" * 40},
+        {"schema": 1},
+    ],
+)
+def test_a_damaged_cache_is_asked_again(hub: Hub, tmp_path: Path, damage: dict[str, object]) -> None:
+    hub.put(small())
+    read("org/small")
+    (kept,) = tmp_path.rglob("*" + small().sha + ".json")
+    kept.write_text(json.dumps(json.loads(kept.read_text()) | damage))
+    assert read("org/small").source == "hub"
+
+
+@pytest.mark.parametrize("token", ["hf_secret\x00", "hf_secrét", "hf_se\ncret"])
+def test_a_token_that_cannot_be_one_is_not_repeated(hub: Hub, token: str) -> None:
+    hub.put(small())
+    with pytest.raises(InvalidTokenError) as caught:
+        read("org/small", token=token)
+    assert "secr" not in str(caught.value)
+    assert read("org/small", token=f"{SECRET}\r\n", use_cache=False) if SECRET in hub.site.tokens else True
+
+
+def test_an_endless_refusal_is_cut_off(hub: Hub) -> None:
+    hub.put(small())
+    hub.fail("/api/models/*", replace(endless(), response=replace(endless().response, status=500)), times=None)
+    started = time.monotonic()
+    with pytest.raises(HubUnreachableError):
+        read("org/small")
+    assert time.monotonic() - started < 20
+
+
+def test_a_listed_file_that_is_not_there(hub: Hub) -> None:
+    hub.put(small())
+    hub.fail("*model.safetensors", status(404), times=None)
+    with pytest.raises(InvalidFileError, match="is not there"):
+        read("org/small")
+
+
+def test_a_gated_answer_tells_the_way_in(hub: Hub) -> None:
+    hub.put(replace(small(), gated="manual"))
+    assert any("accept its licence" in note and "hf auth login" in note for note in read("org/small").notes)
+    hub.site.tokens[SECRET] = set()
+    assert any("with this account" in note for note in read("org/small", token=SECRET).notes)

@@ -19,6 +19,11 @@ CASES = [
     (["model.safetensors", "model.fp16.safetensors", "pytorch_model.bin"], "single", ["model.safetensors"]),
     ([*SHARDS, "model.safetensors.index.json", "consolidated.safetensors"], "sharded", SHARDS),
     (SHARDS[:2] + ["model.safetensors.index.json"], "sharded", []),
+    (SHARDS[:2], "sharded", SHARDS[:2]),
+    (SHARDS[:1], "sharded", SHARDS[:1]),
+    (["model.fp16.safetensors", "model.bf16.safetensors"], "several", ["model.bf16.safetensors"]),
+    (["consolidated.safetensors", "consolidated.fp8.safetensors"], "several", ["consolidated.safetensors"]),
+    (["pytorch_model.bin", "pytorch_model.fp16.bin"], "bin", ["pytorch_model.bin"]),
     (["odd-1.safetensors", "model.safetensors.index.json"], "sharded", []),
     (["adapter_config.json", "adapter_model.safetensors"], "adapter", ["adapter_model.safetensors"]),
     (["consolidated.safetensors", "params.json"], "several", ["consolidated.safetensors"]),
@@ -73,3 +78,8 @@ def test_a_download_takes_configuration_and_tokenizer_but_no_other_format() -> N
     )
     names = {file.name for file in download_files(listing, select(listing).weights)}
     assert names == {"config.json", "tokenizer.model", "model.safetensors"}
+
+
+def test_shards_that_are_promised_and_not_there_are_counted() -> None:
+    assert select(files(*SHARDS)).missing == 0
+    assert select(files(*SHARDS[:1])).missing == 2

@@ -1,0 +1,288 @@
+"""The road for types without a reader of their own: the layers that the installed `transformers` gives them.
+
+The configuration class of the type is built from config.json, and its answers (`get_text_config`, `layer_types`,
+`per_layer_config`, `kv_sharing_modes`) are turned into caches in the way of `get_layer_types_and_kwargs` in
+cache_utils.py, which itself needs PyTorch. Weights are not told by a configuration alone: they come from the headers.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from hfmem.errors import InvalidConfigError
+from hfmem.mapper.blueprint import Blueprint
+from hfmem.mapper.caches import KV, Cache, Combined, CrossKV, Nothing
+from hfmem.mapper.facts import Facts, MissingFactError
+from hfmem.mapper.families import reader
+from hfmem.mapper.values import Architecture, Layer
+
+__all__ = ["read"]
+
+_MOST_LAYERS: Final = 100_000
+
+_NOTE: Final = "The layers are those of transformers' configuration class; hfmem has no reader of its own for the type."
+
+_DROPPED: Final = ("model_type", "auto_map", "quantization_config", "architectures")
+
+# What an attribute is called in configuration classes, the one that wins first.
+_LAYERS: Final = (
+    "num_decoder_layers",
+    "decoder_num_hidden_layers",
+    "decoder_layers",
+    "num_hidden_layers",
+    "num_layers",
+)
+_HEADS: Final = (
+    "num_decoder_attention_heads",
+    "decoder_num_attention_heads",
+    "decoder_attention_heads",
+    "num_attention_heads",
+    "num_heads",
+)
+_KV_HEADS: Final = ("decoder_num_key_value_heads", "num_key_value_heads", "num_kv_heads", "multi_query_group_num")
+_HEAD_DIMS: Final = ("head_dim", "d_kv", "kv_channels", "dim_head")
+
+# Layer kinds that keep keys and values, with the attribute that bounds them.
+_WINDOWS: Final[dict[str, str | None]] = {
+    "full_attention": None,
+    "sliding_attention": "sliding_window",
+    "chunked_attention": "attention_chunk_size",
+    # keeps all tokens of the prompt, and a window of those that are generated (modeling_unlimited_ocr.py)
+    "reference_sliding_attention": None,
+}
+
+# Attributes of classes that keep something else than keys and values of these heads and tokens.
+_OTHERWISE: Final = ("kv_lora_rank", "global_head_dim", "swa_head_dim", "prompt_length", "attn_layers", "mem_len")
+
+# Sliding layers with so many times the key/value heads, where the class has no attribute for it
+# (`MiMoV2FlashAttention` of modeling_mimo_v2_flash.py).
+_MORE_HEADS: Final[dict[str, int]] = {"mimo_v2_flash": 2}
+
+# Encoders, unless `is_decoder` is set, that have no class for filling masks.
+_ENCODERS: Final = ("bert-generation",)
+
+_NOTHING: Final = ("moe", "mlp")
+
+
+def read(config: Mapping[str, Any]) -> Blueprint | None:
+    """Layers of a type that `transformers` knows; None where it does not.
+
+    Raises:
+        MissingFactError: the class lacks an attribute that the caches need.
+        InvalidConfigError: the class refuses the file, or a kind of layer is not understood.
+    """
+    built = _build(config)
+    if built is None:
+        return None
+    try:
+        return Blueprint(architecture=_describe(built, config), groups=None)
+    except (AttributeError, KeyError, RuntimeError) as error:  # of a class that its own properties do not fit
+        raise InvalidConfigError("", f"it does not tell the layers of a '{config['model_type']}' ({error})") from None
+
+
+def _describe(built: Any, config: Mapping[str, Any]) -> Architecture:
+    text = _decoder(built)
+    read_text = None if text is built or built.is_encoder_decoder else reader(text.model_type)
+    if read_text is not None:  # the text model of a whole that is not known itself
+        told = read_text(Facts(text.to_dict())).architecture
+        return replace(told, model_type=str(config["model_type"]), head="lm_head", notes=(*told.notes, _NOTE))
+    depth = _integer(text, *_LAYERS)
+    if depth > _MOST_LAYERS:
+        raise InvalidConfigError("", f"num_hidden_layers is {depth}, expected at most {_MOST_LAYERS}")
+    return _architecture(str(config["model_type"]), built, text, _layers(built, text, depth, config))
+
+
+def _build(config: Mapping[str, Any]) -> Any:
+    """The configuration object. Only classes of `transformers` itself; whatever one raises is the file's fault."""
+    with _quiet():
+        from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+        model_type = config.get("model_type")
+        if model_type not in CONFIG_MAPPING:
+            return None
+        rest = {key: value for key, value in copy.deepcopy(dict(config)).items() if key not in _DROPPED}
+        try:
+            return CONFIG_MAPPING[model_type](**rest)
+        except Exception as error:
+            words = " ".join(str(error).split())
+            raise InvalidConfigError("", f"transformers' class of '{model_type}' refuses it ({words})") from None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what `transformers` says of a file's oddities, or of PyTorch not being there."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+def _decoder(built: Any) -> Any:
+    """The configuration of the decoder: a part, or the whole where `get_text_config` would rename keys of a copy."""
+    parts = [_attribute(built, key) for key in built.sub_configs]
+    text = built.get_text_config(decoder=True)
+    return text if any(text is part for part in parts) else built
+
+
+def _layers(built: Any, text: Any, depth: int, config: Mapping[str, Any]) -> tuple[Layer, ...]:
+    _understood(text)
+    if _encodes(built, text) or not _caches(text):
+        heads = _integer(text, *_HEADS)
+        return tuple(Layer(kind="none", cache=Nothing(), heads=heads, ffn=None) for _ in range(depth))
+    crossed = _crossed(built, config)
+    kinds, parts = _kinds(text, depth), _per_layer(text, depth)
+    return tuple(_layer(kind, part, crossed) for kind, part in zip(kinds, parts, strict=True))
+
+
+def _understood(text: Any) -> None:
+    """Raises for classes with an attribute that tells of a cache of another sort."""
+    for key in _OTHERWISE:
+        if any(_attribute(part, key) for part in (text, *text.per_layer_config)):
+            raise InvalidConfigError("", f"it has {key}, whose cache is not known for this type")
+
+
+def _caches(text: Any) -> bool:
+    """Whether the class can keep anything: classes from before caches have neither switch nor kinds of layers."""
+    return any(_attribute(text, key) is not None for key in ("use_cache", "layer_types"))
+
+
+def _encodes(built: Any, text: Any) -> bool:
+    """Whether it is an encoder that could be made a decoder and is not."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+    encodes = built.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES or built.model_type in _ENCODERS
+    return encodes and not built.is_encoder_decoder and getattr(text, "is_decoder", None) is False
+
+
+def _crossed(built: Any, config: Mapping[str, Any]) -> bool:
+    """Whether the decoder keeps an encoder's keys and values: a causal class is the decoder alone."""
+    named = config.get("architectures")
+    alone = isinstance(named, list) and any(str(name).endswith("ForCausalLM") for name in named)
+    return bool(built.is_encoder_decoder) and not alone
+
+
+def _kinds(text: Any, depth: int) -> Sequence[str]:
+    """The kind of each layer, in transformers' words."""
+    listed = getattr(text, "layer_types", None)
+    kinds = [_own_kind(part) for part in _per_layer(text, depth)] if listed is None else [str(kind) for kind in listed]
+    modes = getattr(text, "kv_sharing_modes", None)
+    if modes is not None:
+        kinds = ["shared" if mode == "reuse" else kind for kind, mode in zip(kinds, modes, strict=True)]
+    if len(kinds) != depth:
+        raise InvalidConfigError("", f"layer_types has {len(kinds)} entries for {depth} layers")
+    return kinds
+
+
+def _own_kind(part: Any) -> str:
+    """The kind of a layer whose configuration class has no `layer_types`."""
+    if getattr(part, "sliding_window", None) is not None:
+        return "sliding_attention"
+    if getattr(part, "attention_chunk_size", None) is not None:
+        return "chunked_attention"
+    return "full_attention"
+
+
+def _per_layer(text: Any, depth: int) -> Sequence[Any]:
+    """The configuration of each layer, which may differ in its sizes."""
+    parts = list(text.per_layer_config)
+    return parts if len(parts) == depth else [text] * depth
+
+
+def _layer(kind: str, part: Any, crossed: bool) -> Layer:
+    heads = _integer(part, *_HEADS)
+    if kind == "shared":
+        return Layer(kind="shared", cache=Nothing(), heads=heads, ffn=None)
+    if kind in _NOTHING:
+        return Layer(kind="none", cache=Nothing(), heads=0, ffn=None)
+    if kind not in _WINDOWS:
+        raise InvalidConfigError("", f"layer_types has {kind!r}, whose cache is not known for this type")
+    own: Cache = _keys_and_values(kind, part)
+    if crossed:
+        own = Combined(caches=(own, _cross(part)))
+    return Layer(kind=kind, cache=own, heads=heads, ffn=None)
+
+
+def _keys_and_values(kind: str, part: Any) -> KV:
+    sizes = _sizes(part)
+    times = _MORE_HEADS.get(part.model_type, 1) if kind == "sliding_attention" else 1
+    bound = _WINDOWS[kind]
+    window = None if bound is None else _integer(part, bound)
+    value_dim = _optional(part, "v_head_dim") or sizes.dim
+    return KV(heads=times * sizes.heads, key_dim=sizes.dim, value_dim=value_dim, window=window)
+
+
+def _cross(part: Any) -> CrossKV:
+    sizes = _sizes(part)
+    return CrossKV(heads=sizes.heads, key_dim=sizes.dim, value_dim=sizes.dim)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Sizes:
+    heads: int
+    dim: int
+
+
+def _sizes(part: Any) -> _Sizes:
+    """Heads of keys and values, and the elements of one."""
+    heads = _integer(part, *_HEADS)
+    dim = _optional(part, *_HEAD_DIMS)
+    return _Sizes(
+        heads=_optional(part, *_KV_HEADS) or heads,
+        dim=_integer(part, "hidden_size") // heads if dim is None else dim,
+    )
+
+
+def _integer(part: Any, *names: str) -> int:
+    value = _optional(part, *names)
+    if value is None:
+        raise MissingFactError(names[0])
+    return value
+
+
+def _optional(part: Any, *names: str) -> int | None:
+    """The first of several attributes that is a number above 0."""
+    for name in names:
+        value = _attribute(part, name)
+        if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+            return value
+    return None
+
+
+def _attribute(part: Any, name: str) -> Any:
+    """An attribute, or None; a class may refuse one that differs between layers."""
+    try:
+        return getattr(part, name, None)
+    except RuntimeError:
+        return None
+
+
+def _architecture(model_type: str, built: Any, text: Any, layers: tuple[Layer, ...]) -> Architecture:
+    caches = [layer.cache for layer in layers]
+    first = next((cache for cache in caches if isinstance(cache, KV)), None)
+    return Architecture(
+        model_type=model_type,
+        hidden_size=_optional(text, "hidden_size"),
+        vocab_size=_optional(text, "vocab_size"),
+        max_positions=_optional(text, "max_position_embeddings", "n_positions"),
+        tied_embeddings=bool(getattr(built, "tie_word_embeddings", False)),
+        attention_heads=_optional(text, *_HEADS),
+        kv_heads=None if first is None else first.heads,
+        head_dim=None if first is None else first.key_dim,
+        intermediate_size=_optional(text, "intermediate_size", "ffn_dim", "d_ff"),
+        experts=_optional(text, "num_experts", "n_routed_experts", "num_local_experts"),
+        experts_per_token=_optional(text, "num_experts_per_tok", "moe_topk", "top_k_experts"),
+        layers=layers,
+        layer_count=len(layers),
+        head="lm_head",
+        notes=(_NOTE,),
+    )
