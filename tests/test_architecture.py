@@ -68,7 +68,7 @@ def test_imports_run_one_way(name: str, path: Path) -> None:
     [
         ("httpx2", {"fetcher.http"}),
         ("torch", set()),
-        ("transformers", {"mapper.defaults"}),
+        ("transformers", {"mapper.defaults", "mapper.generic"}),
         ("click", set()),
         ("typer", {"cli"}),
         ("tabulate", {"report.card", "report.tables"}),

@@ -16,6 +16,7 @@ __all__ = [
     "KV_DTYPE",
     "Cache",
     "Combined",
+    "Compressed",
     "CrossKV",
     "Indexed",
     "Latent",
@@ -123,10 +124,12 @@ class Indexed:
     Attributes:
         attention: what the attention itself keeps.
         index_dim: elements of the indexer's key.
+        position_dims: numbers a token that tell its position, where this layer keeps them for all (Qwen4-Exp).
     """
 
     attention: Cache
     index_dim: int
+    position_dims: int = 0
 
     def parts(self, seen: Seen) -> tuple[Part, ...]:
         keys = Part(
@@ -134,7 +137,45 @@ class Indexed:
             elements=seen.tokens * self.index_dim,
             how=f"{seen.tokens} tokens × {self.index_dim}",
         )
-        return (*self.attention.parts(seen), keys)
+        positions = Part(
+            name="indexer positions",
+            elements=seen.tokens * self.position_dims,
+            how=f"{seen.tokens} tokens × {self.position_dims}",
+            dtype="int64",
+        )
+        return (*self.attention.parts(seen), keys, *((positions,) if self.position_dims else ()))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compressed:
+    """Entries that stand for `rate` tokens each, and the tokens that wait for their entry (DeepSeek-V4's report, 2.3).
+
+    A waiting token is kept as what the entry is made of: its projection and its gate. Where windows overlap, both are
+    twice as wide, and half of the last full window is kept for the next.
+
+    Attributes:
+        dim: elements of one entry.
+        rate: tokens to an entry.
+        overlapping: whether an entry is made of its own window and the one before.
+        name: what the entries are, for reports.
+    """
+
+    dim: int
+    rate: int
+    overlapping: bool = False
+    name: str = "compressed entries"
+
+    def parts(self, seen: Seen) -> tuple[Part, ...]:
+        entries, waiting = divmod(seen.tokens, self.rate)
+        width = 2 * self.dim if self.overlapping else self.dim
+        kept = waiting * 2 * width
+        how = f"{waiting} tokens × 2 × {width}"
+        if self.overlapping and entries:
+            kept += self.rate * 2 * self.dim
+            how += f" + {self.rate} tokens × 2 × {self.dim}"
+        buffer = Part(name=f"{self.name}, not yet full", elements=kept, how=how, dtype=COMPUTE)
+        found = (Part(name=self.name, elements=entries * self.dim, how=f"{entries} × {self.dim}"), buffer)
+        return tuple(part for part in found if part.elements)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

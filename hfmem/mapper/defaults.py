@@ -20,12 +20,17 @@ class ConfigClass:
         defaults: value a key; keys whose default is null or computed are absent.
         aliases: a key's other spelling, as the class maps it (`hidden_size` to `n_embd`).
         parts: model type of each nested configuration that the class fixes (`text_config`).
+        choices: model type of each nested configuration that the file may choose, where it does not.
+        assumed: keys of a nested configuration that the file leaves out altogether, where they are not the defaults of
+            the nested class itself.
         source: where this is from, with the version.
     """
 
     defaults: Mapping[str, Any] = field(default_factory=dict)
     aliases: Mapping[str, str] = field(default_factory=dict)
     parts: Mapping[str, str] = field(default_factory=dict)
+    choices: Mapping[str, str] = field(default_factory=dict)
+    assumed: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     source: str = ""
 
 
@@ -49,6 +54,8 @@ def _from_table(model_type: str) -> ConfigClass | None:
         defaults=row.get("defaults", {}),
         aliases=row.get("aliases", {}),
         parts=row.get("parts", {}),
+        choices=row.get("choices", {}),
+        assumed=row.get("assumed", {}),
         source=f"transformers {version} configuration class",
     )
 
@@ -67,5 +74,7 @@ def _from_transformers(model_type: str) -> ConfigClass | None:
         defaults={item.name: item.default for item in dataclasses.fields(found) if isinstance(item.default, plain)},
         aliases=dict(found.attribute_map),
         parts={name: part.model_type for name, part in found.sub_configs.items() if getattr(part, "model_type", "")},
+        choices={name: spec.model_type for name, spec in found.sub_configs_defaults.items() if spec.model_type},
+        assumed={name: dict(spec.init_kwargs) for name, spec in found.sub_configs_defaults.items()},
         source=f"transformers {transformers.__version__} configuration class",
     )

@@ -22,9 +22,12 @@ TARGET = Path(__file__).parent.parent / "data" / "config_defaults.jsonl"
 # Keys that no memory figure depends on: numerics of training and decoding, token ids, labels, bookkeeping.
 _IRRELEVANT = re.compile(
     r"(_eps(ilon)?$|^eps$|dropout|drop_path|layerdrop|pdrop|_token_ids?$|_token_index$|_coef$|_loss|loss_|^init|init_std|"
-    r"initializer|^output_|^return_|label|problem_type|transformers_version|architectures|chunk_size_feed_forward|"
-    r"_act$|activation|^use_cache$|softcapping|rope_theta|scaling_factor|^mask_|^apply_spec|temperature|threshold)"
+    r"initializer|^output_(attentions|hidden|router|scores)|^return_|label|problem_type|transformers_version|"
+    r"architectures|chunk_size_feed_forward|_act$|activation|^use_cache$|softcapping|rope_theta|scaling_factor|^mask_|"
+    r"^apply_spec|temperature|threshold)"
 )
+
+_MOST_ITEMS = 64
 
 
 def main() -> None:
@@ -37,6 +40,8 @@ def main() -> None:
             "defaults": _defaults(config_class),
             "aliases": dict(config_class.attribute_map),
             "parts": _parts(config_class),
+            "choices": _choices(config_class),
+            "assumed": _assumed(config_class),
         }
         lines.append(json.dumps({key: value for key, value in entry.items() if value}, separators=(",", ":")))
     TARGET.write_text("\n".join(lines) + "\n")
@@ -53,12 +58,37 @@ def _defaults(config_class: Any) -> dict[str, Any]:
 
 
 def _is_plain(value: Any) -> bool:
+    if isinstance(value, tuple):
+        return 0 < len(value) <= _MOST_ITEMS and all(_is_plain(item) for item in value)
     return isinstance(value, bool | int | float | str)
 
 
 def _parts(config_class: Any) -> dict[str, str]:
     """Model type of each part (`text_config`, `vision_config`) that the class fixes."""
     return {name: part.model_type for name, part in config_class.sub_configs.items() if getattr(part, "model_type", "")}
+
+
+def _choices(config_class: Any) -> dict[str, str]:
+    """Model type of each part that the file may choose, where it does not."""
+    fixed = _parts(config_class)
+    return {
+        name: spec.model_type
+        for name, spec in config_class.sub_configs_defaults.items()
+        if name not in fixed and spec.model_type
+    }
+
+
+def _assumed(config_class: Any) -> dict[str, dict[str, Any]]:
+    """Keys of each part that the file does not have at all, where they are not those of the part's own class."""
+    found = {
+        name: {
+            key: value
+            for key, value in spec.init_kwargs.items()
+            if _is_plain(value) and not _IRRELEVANT.search(key) and key != "model_type"
+        }
+        for name, spec in config_class.sub_configs_defaults.items()
+    }
+    return {name: values for name, values in found.items() if values}
 
 
 if __name__ == "__main__":

@@ -77,6 +77,7 @@ def _scenario(scenario: Scenario) -> dict[str, Any]:
         "mode": scenario.mode,
         "batch": scenario.batch,
         "seq": scenario.seq,
+        "source_seq": scenario.source_seq,
         "dtype": scenario.dtype,
         "compute_dtype": scenario.compute_dtype,
         "kv_dtype": scenario.kv_dtype,

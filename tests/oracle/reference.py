@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 import torch
 import transformers
 from transformers import DynamicCache, PreTrainedConfig, PreTrainedModel
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 transformers.logging.set_verbosity_error()
 
@@ -46,6 +48,10 @@ SMALL: dict[str, Any] = {
     "v_head_dim": 14,
     "n_group": 1,
     "topk_group": 1,
+    "index_n_heads": 3,
+    "index_head_dim": 16,
+    "index_topk": 6,
+    "num_shared_experts": 2,
 }
 
 
@@ -59,6 +65,8 @@ def small_config(model_type: str, **changes: Any) -> dict[str, Any]:
         name = config_class.attribute_map.get(key, key)
         if name in known:
             config[name] = value
+    if "kv_lora_rank" in known and "num_key_value_heads" in config:  # latents are expanded to one key a query head
+        config["num_key_value_heads"] = config["num_attention_heads"]
     return config | changes
 
 
@@ -71,7 +79,10 @@ def configuration(config: Mapping[str, Any]) -> PreTrainedConfig:
 def classes(model_type: str) -> list[str]:
     """Every model class whose configuration is that of the type, base model first."""
     config_class = CONFIG_MAPPING[model_type]
-    module = import_module(config_class.__module__.replace(".configuration_", ".modeling_"))
+    name = config_class.__module__.replace(".configuration_", ".modeling_")
+    if find_spec(name) is None:  # a type that borrows another's class
+        return [MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[model_type]]
+    module = import_module(name)
     return [
         name
         for name in module.__all__
@@ -95,7 +106,16 @@ def cached_elements(config: Mapping[str, Any], tokens: int) -> list[int]:
     model = getattr(transformers, config["architectures"][0])(configuration(config)).eval()
     with torch.no_grad():
         cache = model(torch.ones(1, tokens, dtype=torch.long), use_cache=True).past_key_values
-    return [layer.keys.numel() + layer.values.numel() for layer in cache.layers]
+    return [sum({id(tensor): tensor.numel() for tensor in _kept(vars(layer))}.values()) for layer in cache.layers]
+
+
+def _kept(value: Any) -> Iterator[torch.Tensor]:
+    """Every floating-point tensor in it; a tensor that stands under two names comes twice."""
+    if isinstance(value, torch.Tensor) and value.is_floating_point():
+        yield value
+    elif isinstance(value, dict | list | tuple):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _kept(item)
 
 
 def windows(config: Mapping[str, Any]) -> list[int | None]:

@@ -77,15 +77,15 @@ def sizes(
     )
 
 
-def layer_count(facts: Facts) -> int:
+def layer_count(facts: Facts, key: str = "num_hidden_layers") -> int:
     """How many layers there are.
 
     Raises:
         InvalidConfigError: more than a file can mean; each layer becomes a value of its own.
     """
-    layers = facts.integer("num_hidden_layers")
+    layers = facts.integer(key)
     if layers > _MOST_LAYERS:
-        raise InvalidConfigError("", f"num_hidden_layers is {layers}, expected at most {_MOST_LAYERS}")
+        raise InvalidConfigError("", f"{key} is {layers}, expected at most {_MOST_LAYERS}")
     return layers
 
 

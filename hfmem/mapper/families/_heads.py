@@ -63,10 +63,10 @@ def task(facts: Facts, default: str) -> str:
     return _TASKS[found.group()]
 
 
-def labels(facts: Facts) -> int:
-    """Labels of a classifier: `id2label` tells, else `num_labels`, else two (configuration_utils.py)."""
+def labels(facts: Facts, default: int = 2) -> int:
+    """Labels of a classifier: `id2label` tells, else `num_labels`, else two (configuration_utils.py) for most types."""
     named = facts.entries("id2label")
-    return facts.integer("num_labels", default=2) if named is None else named
+    return facts.integer("num_labels", default=default) if named is None else named
 
 
 def output(facts: Facts, spec: Output) -> tuple[list[TensorGroup] | None, Literal["lm_head", "none"] | None]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from hfmem.errors import InvalidConfigError
 from hfmem.mapper.blueprint import experts, router, weight
 from hfmem.mapper.facts import Facts
 from hfmem.mapper.families._decoder import feed_forward
 from hfmem.mapper.families._dialect import GATED, Flag, flag
 from hfmem.mapper.values import Dense, Experts, Ffn, TensorGroup
 
-__all__ = ["DEEPSEEK", "Mixture", "after_the_first", "mixture", "product"]
+__all__ = ["DEEPSEEK", "Mixture", "after_the_first", "by_type", "mixture", "product"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +28,7 @@ class Mixture:
         expert_bias: experts have biases, and the router too (gpt-oss).
         fixed: parameters of a router besides its matrix, as a count an expert (`e_score_correction_bias`).
         mlp_bias: bias of dense and shared networks.
+        dense: key of a dense network's units.
     """
 
     intermediate: str = "intermediate_size"
@@ -38,11 +40,26 @@ class Mixture:
     expert_bias: bool = False
     fixed: int = 0
     mlp_bias: Flag = False
+    dense: str = "intermediate_size"
 
 
 def product(size: str, count: str) -> Callable[[Facts], int]:
     """Units of `count` shared experts of `size` each."""
     return lambda facts: facts.integer(size) * facts.integer(count, default=0)
+
+
+def by_type(default: Callable[[Facts, int], Sequence[bool]]) -> Callable[[Facts, int], Sequence[bool]]:
+    """The layers that `mlp_layer_types` calls sparse; `default` where the file has no such list."""
+
+    def sparse(facts: Facts, layers: int) -> Sequence[bool]:
+        kinds = facts.items("mlp_layer_types")
+        if kinds is None:
+            return default(facts, layers)
+        if len(kinds) != layers:
+            raise InvalidConfigError("", f"mlp_layer_types has {len(kinds)} entries for {layers} layers")
+        return [kind != "dense" for kind in kinds]
+
+    return sparse
 
 
 def after_the_first(facts: Facts, layers: int) -> Sequence[bool]:
@@ -78,7 +95,7 @@ def _ffns(facts: Facts, mixed: Mixture, sparse: Sequence[bool]) -> list[Ffn]:
             shared=mixed.shared(facts),
         )
         if has_experts
-        else Dense(intermediate=facts.integer("intermediate_size"), gated=True)
+        else Dense(intermediate=facts.integer(mixed.dense), gated=True)
         for has_experts in sparse
     ]
 
@@ -87,7 +104,7 @@ def _dense(facts: Facts, hidden: int, mixed: Mixture, layers: int) -> list[Tenso
     if not layers:
         return []
     bias = flag(facts, mixed.mlp_bias)
-    return feed_forward((hidden, facts.integer("intermediate_size")), GATED, count=layers, bias=bias)
+    return feed_forward((hidden, facts.integer(mixed.dense)), GATED, count=layers, bias=bias)
 
 
 def _experts(facts: Facts, hidden: int, mixed: Mixture, layers: int) -> list[TensorGroup]:

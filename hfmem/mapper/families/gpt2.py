@@ -28,6 +28,7 @@ def read(facts: Facts) -> Blueprint:
     """Layers and weights, by the type's own reader."""
     return {
         "codegen": _gptj,
+        "gpt-sw3": _gpt2,
         "gpt2": _gpt2,
         "gpt_bigcode": _gpt2,
         "gpt_neo": _gpt_neo,
@@ -45,7 +46,7 @@ def _gpt2(facts: Facts) -> Blueprint:
         *feed_forward((s.hidden, inner), ("c_fc", "c_proj"), count=s.layers, bias=True),
         *norm(s.hidden, count=2 * s.layers + 1, bias=True),
     ]
-    if facts.model_type == "gpt2":
+    if facts.model_type in ("gpt2", "gpt-sw3"):
         weights = [replace(group, shape=group.shape[::-1]) if group.linear else group for group in weights]
     blueprint = decoder(facts, s, weights, layers_of(facts, s, Dense(intermediate=inner, gated=False)))
     return replace(blueprint, groups=None) if facts.flag("add_cross_attention") else blueprint

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from math import isqrt
 from typing import Final
 
-from hfmem.mapper.blueprint import Blueprint, weight
+from hfmem.mapper.blueprint import Blueprint, experts, linear, norm, router, weight
 from hfmem.mapper.facts import Facts
-from hfmem.mapper.families._decoder import Schedule, Sizes, decoder, every, feed_forward, layers_of
+from hfmem.mapper.families._decoder import Schedule, Sizes, decoder, every, feed_forward, layers_of, never
 from hfmem.mapper.families._dialect import Dialect, attention, flag, norms, output_of, sizes_of
 from hfmem.mapper.values import Dense, TensorGroup
 
@@ -55,11 +56,48 @@ def _xielu(facts: Facts, s: Sizes) -> list[TensorGroup]:
     return weight("mlp", "act_fn.alpha", 1, count=2 * s.layers)
 
 
+def _sub_norms(facts: Facts, s: Sizes) -> list[TensorGroup]:
+    """Norms before the projections back to the hidden size (modeling_bitnet.py)."""
+    inner = facts.integer("intermediate_size")
+    return norm(s.hidden, count=s.layers, role="attn_sub_norm") + norm(inner, count=s.layers, role="ffn_sub_norm")
+
+
+def _lambdas(_: Facts, s: Sizes) -> list[TensorGroup]:
+    """How much of one half of the heads is taken from the other (modeling_diffllama.py)."""
+    return weight("attention", "lambda", s.head_dim, count=4 * s.layers)
+
+
+def _sinks(_: Facts, s: Sizes) -> list[TensorGroup]:
+    """A learned logit a head that takes part of the attention (modeling_granite_swa.py)."""
+    return weight("attention", "sinks", s.heads, count=s.layers)
+
+
+def _dynamic_mask(facts: Facts, s: Sizes) -> list[TensorGroup]:
+    """The mask that attention makes of its values, scales of the residuals, and beside the feed-forward network experts
+    of one unit where `is_moe` is set (modeling_doge.py)."""
+    bias = facts.flag("attention_bias")
+    groups = [
+        *weight("attention", "A", s.kv_heads, count=s.layers),
+        *linear("attention", "dt_proj", s.kv_heads, s.kv, count=s.layers, bias=bias),
+        *weight("other", "residual", s.hidden, count=2 * s.layers),
+    ]
+    if not facts.flag("is_moe"):
+        return groups
+    count, used = facts.integer("num_experts"), facts.integer("num_experts_per_tok")
+    return [
+        *groups,
+        *router(2 * isqrt(count), s.hidden, count=s.layers, role="router_gate"),
+        *experts("embed", count, used, 2, s.hidden, layers=s.layers),
+    ]
+
+
 _FUSED_MLP = ("gate_up_proj", "down_proj")
 _PLAIN = ("up_proj", "down_proj")
 _LLAMA = Dialect(qkv_bias="attention_bias", out_bias="attention_bias", mlp_bias="mlp_bias")
 _ATTENTION_BIAS = replace(_LLAMA, mlp_bias=False)
 _GLM = Dialect(qkv_bias="attention_bias", mlp=_FUSED_MLP)
+_GLM_VISION = Dialect(qkv_bias=True, mlp=_FUSED_MLP, norms=4, schedule=never)
+_QWEN_VISION = Dialect(qkv_bias=True, head_dim=False, schedule=_last_layers_slide)
 _PHI = Dialect(
     qkv_bias=True,
     out_bias=True,
@@ -77,28 +115,40 @@ _PHI = Dialect(
 DIALECTS: Final[dict[str, Dialect]] = {
     "apertus": replace(_ATTENTION_BIAS, mlp=_PLAIN, qk_norm="head", more=_xielu),
     "arcee": replace(_LLAMA, mlp=_PLAIN),
+    "bitnet": replace(_ATTENTION_BIAS, more=_sub_norms),
     "cohere": replace(_ATTENTION_BIAS, norms=1, qk_norm="each head", qk_flag="use_qk_norm"),
     "cohere2": replace(_ATTENTION_BIAS, norms=1, head_dim=False, schedule=every(4, "sliding_window_pattern")),
     "cwm": Dialect(mlp_bias="mlp_bias", schedule=_all_but_each_fourth),
+    "diffllama": replace(_ATTENTION_BIAS, more=_lambdas),
+    "doge": replace(_LLAMA, qk_norm="head", more=_dynamic_mask),
+    "emu3_text_model": replace(_LLAMA, schedule=never),
     "ernie4_5": Dialect(qkv_bias="use_bias", out_bias="use_bias", mlp_bias="use_bias"),
     "exaone4": Dialect(qk_norm="head", schedule=_if_windowed(every(4, "sliding_window_pattern"))),
     "gemma": _ATTENTION_BIAS,
     "gemma2": replace(_ATTENTION_BIAS, norms=4, schedule=every(2)),
     "glm": _GLM,
     "glm4": replace(_GLM, norms=4),
+    "glm4v_text": _GLM_VISION,
+    "glm_ocr_text": replace(_GLM_VISION, qkv_bias=False),
     "granite": _LLAMA,
+    "granite_docling_text": _LLAMA,
+    "granite_swa": replace(_LLAMA, schedule=_all_but_each_fourth, more=_sinks),
     "helium": replace(_LLAMA, out_bias=False),
     "hunyuan_v1_dense": replace(_ATTENTION_BIAS, qk_norm="head"),
     "hyperclovax": replace(_LLAMA, norms=lambda facts: 4 if facts.flag("use_post_norm") else 2),
+    "internlm3": _LLAMA,  # transformers builds Llama for it
+    "iquestcoder": _LLAMA,
     "jais2": replace(_LLAMA, mlp=_PLAIN, norm_bias=True),
     "llama": _LLAMA,
     "ministral": Dialect(),
     "ministral3": Dialect(),
     "mistral": Dialect(),
+    "nanochat": replace(_ATTENTION_BIAS, mlp=("fc1", "fc2"), norm_weight=False),
     "nemotron": replace(_LLAMA, mlp=_PLAIN, norm_bias=True),
     "olmo": replace(_ATTENTION_BIAS, norm_weight=False),
     "olmo2": replace(_ATTENTION_BIAS, qk_norm="whole"),
     "olmo3": replace(_ATTENTION_BIAS, qk_norm="whole", schedule=every(4)),
+    "paddleocr_vl_text": Dialect(qkv_bias="use_bias", out_bias="use_bias", mlp_bias="use_bias", schedule=never),
     "persimmon": replace(
         _PHI,
         head_bias=False,
@@ -111,7 +161,11 @@ DIALECTS: Final[dict[str, Dialect]] = {
     "phi": _PHI,
     "phi3": Dialect(fused=True, names=("qkv_proj", "o_proj"), mlp=_FUSED_MLP),
     "qwen2": Dialect(qkv_bias=True, schedule=_last_layers_slide),
+    "qwen2_5_omni_text": _QWEN_VISION,
+    "qwen2_5_vl_text": _QWEN_VISION,
+    "qwen2_vl_text": _QWEN_VISION,
     "qwen3": replace(_ATTENTION_BIAS, qk_norm="head", schedule=_last_layers_slide),
+    "qwen3_vl_text": replace(_ATTENTION_BIAS, qk_norm="head", schedule=never),
     "seed_oss": replace(_LLAMA, out_bias="attention_out_bias"),
     "smollm3": replace(_LLAMA, schedule=_unrotated_slide),
     "stablelm": Dialect(
@@ -130,7 +184,11 @@ DIALECTS: Final[dict[str, Dialect]] = {
 
 
 def read(facts: Facts) -> Blueprint:
-    """Layers and weights of a dense decoder."""
+    """Layers and weights of a dense decoder; of the whole where the file is that of a model around it (Ministral 3)."""
+    if facts.part("text_config") is not None and not facts.has("hidden_size"):
+        from hfmem.mapper.families.multimodal import read_nested
+
+        return read_nested(facts)
     dialect = DIALECTS[facts.model_type]
     s = sizes_of(facts, dialect)
     intermediate = facts.integer("intermediate_size")

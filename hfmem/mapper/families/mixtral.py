@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from hfmem.mapper.blueprint import Blueprint, weight
+from hfmem.mapper.blueprint import Blueprint, linear, weight
 from hfmem.mapper.facts import Facts
-from hfmem.mapper.families._decoder import Sizes, decoder, every, layers_of
+from hfmem.mapper.families._decoder import Sizes, decoder, every, layers_of, never
 from hfmem.mapper.families._dialect import Dialect, attention, norms, output_of, sizes_of
-from hfmem.mapper.families._mixture import DEEPSEEK, Mixture, mixture, product
+from hfmem.mapper.families._mixture import DEEPSEEK, Mixture, after_the_first, by_type, mixture, product
 from hfmem.mapper.values import TensorGroup
 
 __all__ = ["DIALECTS", "read"]
@@ -54,9 +54,73 @@ def _sinks(_: Facts, s: Sizes) -> list[TensorGroup]:
     return weight("attention", "sinks", s.heads, count=s.layers)
 
 
+def _gates(_: Facts, s: Sizes) -> list[TensorGroup]:
+    """The gate of the attention's output (modeling_afmoe.py)."""
+    return linear("attention", "gate_proj", s.query, s.hidden, count=s.layers)
+
+
+def _after_the_dense(facts: Facts, layers: int) -> Sequence[bool]:
+    """All layers but the first `num_dense_layers` (modeling_afmoe.py)."""
+    return [index >= facts.integer("num_dense_layers") for index in range(layers)]
+
+
+def _all(_: Facts, layers: int) -> Sequence[bool]:
+    return (True,) * layers
+
+
+def _after_the_first_one(_: Facts, layers: int) -> Sequence[bool]:
+    """All layers but the first (configuration_hy_v3.py)."""
+    return [index > 0 for index in range(layers)]
+
+
+def _all_but_each_fourth(_: Facts, layers: int) -> Sequence[bool]:
+    """Full attention in the first of each four layers (configuration_granitemoe_swa.py)."""
+    return [index % 4 != 0 for index in range(layers)]
+
+
+def _between_full_ones(_: Facts, layers: int) -> Sequence[bool]:
+    """Full attention in the first two layers, each fourth and the last (configuration_flint.py)."""
+    return [index >= 2 and index % 4 != 1 and index != layers - 1 for index in range(layers)]
+
+
+def _after_two(facts: Facts, layers: int) -> Sequence[bool]:
+    """Every `decoder_sparse_step`-th layer, but none of `mlp_only_layers`, by default the first two
+    (configuration_flint.py)."""
+    step, dense = facts.integer("decoder_sparse_step"), facts.items("mlp_only_layers")
+    dense = (0, 1) if dense is None else dense
+    return [index not in dense and (index + 1) % step == 0 for index in range(layers)]
+
+
+def _every_if_windowed(facts: Facts, layers: int) -> Sequence[bool]:
+    """`every(4)` where the configuration has a window (configuration_exaone_moe.py)."""
+    if facts.optional_integer("sliding_window") is None:
+        return (False,) * layers
+    return every(4, "sliding_window_pattern")(facts, layers)
+
+
 _PLAIN = Dialect()
 _BIAS = Dialect(qkv_bias="attention_bias", out_bias="attention_bias")
+_QWEN3 = Mixture(intermediate="moe_intermediate_size", count="num_experts", sparse=_each_step)
+_SHARED = Mixture(
+    intermediate="moe_intermediate_size",
+    count="num_experts",
+    shared=product("moe_intermediate_size", "num_shared_experts"),
+)
+_ONE_SHARED = replace(_SHARED, shared=lambda facts: facts.integer("shared_expert_intermediate_size"))
 DIALECTS: Final[dict[str, tuple[Dialect, Mixture]]] = {
+    "afmoe": (
+        replace(_BIAS, qk_norm="head", norms=4, more=_gates, schedule=every(4, "global_attn_every_n_layers")),
+        replace(_SHARED, sparse=_after_the_dense, fixed=1),
+    ),
+    "aria_text": (
+        _BIAS,
+        Mixture(
+            count="moe_num_experts",
+            used="moe_topk",
+            shared=product("intermediate_size", "moe_num_shared_experts"),
+            mlp_bias="mlp_bias",
+        ),
+    ),
     "dots1": (replace(_BIAS, qk_norm="head", schedule=_last_layers), DEEPSEEK),
     "ernie4_5_moe": (
         Dialect(qkv_bias="use_bias", out_bias="use_bias", head_bias="use_bias"),
@@ -70,14 +134,43 @@ DIALECTS: Final[dict[str, tuple[Dialect, Mixture]]] = {
             mlp_bias="use_bias",
         ),
     ),
+    "exaone_moe": (
+        Dialect(qk_norm="head", schedule=_every_if_windowed),
+        replace(_SHARED, sparse=by_type(after_the_first)),
+    ),
+    "flint": (
+        replace(_BIAS, qk_norm="head", more=_sinks, schedule=_between_full_ones),
+        replace(_ONE_SHARED, sparse=_after_two),
+    ),
     "flex_olmo": (replace(_BIAS, qk_norm="whole"), Mixture(count="num_experts")),
     "glm4_moe": (
         Dialect(qkv_bias="attention_bias", qk_norm="head", qk_flag="use_qk_norm"),
         DEEPSEEK,
     ),
+    "glm4v_moe_text": (Dialect(qkv_bias="attention_bias", schedule=never), DEEPSEEK),
     "gpt_oss": (replace(_BIAS, schedule=every(2), more=_sinks), Mixture(expert_bias=True)),
     "granitemoe": (_BIAS, Mixture()),
     "granitemoeshared": (_BIAS, Mixture(shared=lambda facts: facts.integer("shared_intermediate_size"))),
+    "granitemoe_swa": (
+        replace(_BIAS, schedule=_all_but_each_fourth, more=_sinks),
+        Mixture(shared=lambda facts: facts.integer("shared_intermediate_size")),
+    ),
+    "hunyuan_v1_moe": (
+        replace(_BIAS, qk_norm="head"),
+        Mixture(count="num_experts", used="moe_topk", shared=lambda facts: facts.integer("intermediate_size")),
+    ),
+    "hy_v3": (
+        replace(_BIAS, qk_norm="head", schedule=never),
+        replace(_SHARED, sparse=by_type(_after_the_first_one), mlp_bias="mlp_bias"),
+    ),
+    "kolibri1": (
+        Dialect(qk_norm="head", norms=4, schedule=every(5)),
+        replace(_ONE_SHARED, count="num_local_experts"),
+    ),
+    "mellum": (
+        replace(_BIAS, qk_norm="head", schedule=never),
+        Mixture(intermediate="moe_intermediate_size", count="num_local_experts", sparse=by_type(_all)),
+    ),
     "minimax_m2": (replace(_PLAIN, qk_norm="whole"), Mixture()),
     "mixtral": (_PLAIN, Mixture()),
     "olmoe": (replace(_BIAS, qk_norm="whole"), Mixture(count="num_experts")),
@@ -92,9 +185,12 @@ DIALECTS: Final[dict[str, tuple[Dialect, Mixture]]] = {
             shared_gate=True,
         ),
     ),
-    "qwen3_moe": (
-        replace(_BIAS, qk_norm="head", schedule=_all_if_used),
-        Mixture(intermediate="moe_intermediate_size", count="num_experts", sparse=_each_step),
+    "qwen3_moe": (replace(_BIAS, qk_norm="head", schedule=_all_if_used), _QWEN3),
+    "qwen3_omni_moe_text": (replace(_BIAS, qk_norm="head"), _QWEN3),
+    "qwen3_vl_moe_text": (replace(_BIAS, qk_norm="head", schedule=never), _QWEN3),
+    "solar_open": (
+        Dialect(qkv_bias="attention_bias", schedule=never),
+        replace(DEEPSEEK, sparse=_all),
     ),
 }
 

@@ -1,0 +1,151 @@
+"""Parts that encoder-decoders share: sizes of both stacks, their blocks, and the decoder's layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from hfmem.mapper.blueprint import Blueprint, head, linear
+from hfmem.mapper.caches import KV, Cache, Combined, CrossKV, Nothing
+from hfmem.mapper.facts import Facts
+from hfmem.mapper.families._decoder import feed_forward, layer_count
+from hfmem.mapper.families._heads import task
+from hfmem.mapper.values import Architecture, Dense, Layer, TensorGroup
+
+__all__ = ["Form", "Stack", "Stacks", "added", "attentions", "form", "networks", "seq2seq", "stack"]
+
+Form = Literal["both", "encoder", "decoder"]
+"""What a class has of the two stacks."""
+
+_ENCODERS = ("EncoderModel", "ForTokenClassification", "ForAudioClassification", "Encoder")
+_DECODERS = ("ForCausalLM", "DecoderWrapper", "Decoder")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stack:
+    """One of the two: how many layers, heads and units of feed-forward networks it has."""
+
+    layers: int
+    heads: int
+    intermediate: int
+    gated: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stacks:
+    """Encoder and decoder.
+
+    Attributes:
+        hidden: width of both.
+        head_dim: of keys and values, in both.
+        vocab: rows of the output embedding.
+        tied: whether encoder, decoder and head share one embedding.
+        positions: longest sequence of the decoder; None where nothing limits it.
+        source_positions: longest of the encoder's output.
+        fixed: whether the encoder always makes as many (Whisper).
+    """
+
+    hidden: int
+    head_dim: int
+    vocab: int
+    tied: bool
+    encoder: Stack
+    decoder: Stack
+    positions: int | None = None
+    source_positions: int | None = None
+    fixed: bool = False
+
+
+def form(facts: Facts) -> Form:
+    """Which stacks the first class of `architectures` has."""
+    named = facts.items("architectures")
+    name = named[0] if named and isinstance(named[0], str) else ""
+    if name.endswith(_ENCODERS):
+        return "encoder"
+    return "decoder" if name.endswith(_DECODERS) else "both"
+
+
+def stack(facts: Facts, layers: str, heads: str, intermediate: str, *, gated: bool = False) -> Stack:
+    """One stack, its facts at these keys."""
+    return Stack(
+        layers=layer_count(facts, layers),
+        heads=facts.integer(heads),
+        intermediate=facts.integer(intermediate),
+        gated=gated,
+    )
+
+
+def attentions(
+    s: Stacks, names: Sequence[str], *, count: int, bias: bool = False, key_bias: bool = True
+) -> list[TensorGroup]:
+    """`count` attentions of queries, keys, values and output, as wide in both stacks."""
+    query, key, value, out = names
+    width = s.decoder.heads * s.head_dim
+    return [
+        *linear("attention", query, width, s.hidden, count=count, bias=bias),
+        *linear("attention", key, width, s.hidden, count=count, bias=bias and key_bias),
+        *linear("attention", value, width, s.hidden, count=count, bias=bias),
+        *linear("attention", out, s.hidden, width, count=count, bias=bias),
+    ]
+
+
+def networks(s: Stacks, one: Stack, names: Sequence[str], *, bias: bool = False) -> list[TensorGroup]:
+    """The feed-forward networks of one stack."""
+    return feed_forward((s.hidden, one.intermediate), names, count=one.layers, bias=bias)
+
+
+def added(kind: str, s: Stacks, outputs: int) -> list[TensorGroup] | None:
+    """What a class of this task adds; None where it is not described. Sequences are classified behind a dense layer."""
+    classifier = head(outputs, s.hidden, tied=False, bias=True, role="classifier")
+    return {
+        "base": [],
+        "conditional_generation": head(s.vocab, s.hidden, tied=s.tied),
+        "question_answering": classifier,
+        "token_classification": classifier,
+        "sequence_classification": [*head(s.hidden, s.hidden, tied=False, bias=True, role="dense"), *classifier],
+    }.get(kind)
+
+
+def seq2seq(facts: Facts, s: Stacks, groups: Sequence[TensorGroup] | None) -> Blueprint:
+    """The architecture of the class, with its weights."""
+    return Blueprint(architecture=_architecture(facts, s), groups=None if groups is None else tuple(groups))
+
+
+def _architecture(facts: Facts, s: Stacks) -> Architecture:
+    """Layers and sizes: the decoder's, or those of the encoder where the class has nothing else."""
+    which = form(facts)
+    one = s.encoder if which == "encoder" else s.decoder
+    layer = Layer(
+        kind="none" if which == "encoder" else "full_attention",
+        cache=_cache(s, one, which),
+        heads=one.heads,
+        ffn=Dense(intermediate=one.intermediate, gated=one.gated),
+    )
+    speaks = which != "encoder" and task(facts, "conditional_generation") in ("causal_lm", "conditional_generation")
+    return Architecture(
+        model_type=facts.model_type,
+        hidden_size=s.hidden,
+        vocab_size=s.vocab,
+        max_positions=s.source_positions if which == "encoder" else s.positions,
+        tied_embeddings=s.tied,
+        attention_heads=one.heads,
+        kv_heads=one.heads,
+        head_dim=s.head_dim,
+        intermediate_size=one.intermediate,
+        layers=(layer,) * one.layers,
+        head="lm_head" if speaks else "none",
+        source=None if which != "both" else "fixed" if s.fixed else "encoder",
+        max_source_positions=s.source_positions if which == "both" else None,
+    )
+
+
+def _cache(s: Stacks, one: Stack, which: Form) -> Cache:
+    """Keys and values of the decoder's own tokens, and of the encoder's."""
+    if which == "encoder":
+        return Nothing()
+    own = KV(heads=one.heads, key_dim=s.head_dim, value_dim=s.head_dim)
+    if which == "decoder":
+        return own
+    tokens = s.source_positions if s.fixed else None
+    return Combined(caches=(own, CrossKV(heads=one.heads, key_dim=s.head_dim, value_dim=s.head_dim, tokens=tokens)))

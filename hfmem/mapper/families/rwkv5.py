@@ -1,0 +1,36 @@
+"""RWKV-5: a recurrence with a matrix a head (modeling_rwkv5.py of its repositories, which is never run; the state is
+also that of mlc-llm's rwkv5_model.py)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hfmem.mapper.blueprint import Blueprint
+from hfmem.mapper.caches import State
+from hfmem.mapper.facts import Facts
+from hfmem.mapper.families._decoder import decoder
+from hfmem.mapper.families._states import Keeps, layers_with, unattended, without_attention
+from hfmem.mapper.values import Dense
+
+__all__ = ["read"]
+
+
+def read(facts: Facts) -> Blueprint:
+    """Layers: each keeps the last token's input of either half, and in float32 a square matrix a head.
+
+    `intermediate_size` is null in the files: 3.5 × the hidden size, in steps of 32. The weights are not described: the
+    files say that the head is tied, and no published total tells whether it is.
+    """
+    facts = facts.alone()
+    hidden = facts.integer("hidden_size")
+    s = unattended(facts, hidden)
+    width = facts.integer("attention_hidden_size", default=hidden)
+    units = facts.integer("intermediate_size", default=int(hidden * 3.5) // 32 * 32)
+    state = State(conv=2 * hidden, recurrent=width * facts.integer("head_size"), recurrent_dtype="float32")
+    layers = layers_with(
+        facts,
+        ("linear_attention",) * s.layers,
+        {"linear_attention": Keeps(cache=state)},
+        Dense(intermediate=units, gated=False),
+    )
+    return replace(without_attention(decoder(facts, s, (), layers)), groups=None)

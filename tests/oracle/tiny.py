@@ -1,0 +1,433 @@
+"""Small configurations of every text-generating type: a config.json of few keys that keeps the mixture of layers.
+
+`shrunk(model_type)` is made from the class default: sizes are replaced by small ones where the class has the key, and
+there are as few layers as still hold every kind of layer that the default has. What cannot be told by rules stands in
+`OVERRIDES`. `perturbed` changes one thing at a time.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping
+from itertools import product
+from typing import Any, Final
+
+import torch
+import transformers
+from transformers import PreTrainedConfig
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
+    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES,
+)
+
+__all__ = ["GROUPS", "build", "perturbed", "shrunk", "text_path", "types"]
+
+GROUPS: Final[dict[str, Mapping[str, str]]] = {
+    "image-text": MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
+    "causal": MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    "encoder-decoder": MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
+    "speech": MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES,
+}
+"""Text-generating types by what they are for; a type belongs to the first group that has it."""
+
+# Sizes of a text model. No two are equal where a reader could confuse them.
+_SIZES: Final[dict[str, int]] = {
+    "hidden_size": 64,
+    "d_model": 64,
+    "n_embd": 64,
+    "emb_dim": 64,
+    "num_attention_heads": 4,
+    "num_heads": 4,
+    "n_head": 4,
+    "n_heads": 4,
+    "encoder_attention_heads": 4,
+    "decoder_attention_heads": 4,
+    "num_encoder_attention_heads": 4,
+    "num_decoder_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "num_kv_heads": 2,
+    "multi_query_group_num": 2,
+    "kv_n_heads": 2,
+    "head_dim": 16,
+    "d_kv": 16,
+    "kv_channels": 16,
+    "dim_head": 16,
+    "vocab_size": 96,
+    "src_vocab_size": 96,
+    "tgt_vocab_size": 96,
+    "unpadded_vocab_size": 96,
+    "vocab_size_per_layer_input": 96,
+    "embedding_size": 40,
+    "hidden_size_per_layer_input": 12,
+    "intermediate_size": 80,
+    "intermediate_size_mlp": 88,
+    "dense_intermediate_size": 88,
+    "hidden_dim": 80,
+    "ffn_dim": 80,
+    "ffn_hidden_size": 80,
+    "expert_ffn_hidden_size": 24,
+    "encoder_ffn_dim": 80,
+    "decoder_ffn_dim": 80,
+    "d_ff": 80,
+    "dff": 80,
+    "dim_ff": 80,
+    "d_inner": 80,
+    "n_inner": 72,
+    "max_position_embeddings": 128,
+    "n_positions": 128,
+    "n_ctx": 128,
+    "max_seq_len": 128,
+    "sliding_window": 8,
+    "sliding_window_size": 8,
+    "attention_window_size": 8,
+    "attention_chunk_size": 8,
+    "window_size": 8,
+    "num_local_experts": 6,
+    "num_experts": 6,
+    "n_routed_experts": 6,
+    "moe_num_experts": 6,
+    "num_experts_per_tok": 2,
+    "top_k_experts": 2,
+    "moe_topk": 2,
+    "moe_k": 2,
+    "zero_expert_num": 4,
+    "moe_intermediate_size": 24,
+    "shared_expert_intermediate_size": 56,
+    "moe_shared_expert_intermediate_size": 56,
+    "shared_experts_intermediate_size": 56,
+    "n_group": 1,
+    "topk_group": 1,
+    "type_vocab_size": 3,
+    "kv_lora_rank": 20,
+    "q_lora_rank": 28,
+    "qk_rope_head_dim": 8,
+    "qk_nope_head_dim": 12,
+    "v_head_dim": 14,
+    "index_head_dim": 18,
+    "index_n_heads": 4,
+    "index_topk": 4,
+    "mamba_n_heads": 8,
+    "mamba_num_heads": 8,
+    "mamba_d_head": 16,
+    "mamba_head_dim": 16,
+    "mamba_d_state": 10,
+    "ssm_state_size": 10,
+    "state_size": 10,
+    "mamba_n_groups": 2,
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 4,
+    "linear_key_head_dim": 10,
+    "linear_value_head_dim": 14,
+    "pad_token_id": 0,
+}
+
+_LAYER_KEYS: Final = (
+    "num_hidden_layers",
+    "n_layer",
+    "n_layers",
+    "num_layers",
+    "encoder_layers",
+    "decoder_layers",
+    "num_encoder_layers",
+    "num_decoder_layers",
+)
+
+# Keys of a part that is not the text model: as few layers as there can be, the sizes as they are.
+_DEPTHS: Final = ("num_hidden_layers", "depth", "num_layers", "layers", "encoder_layers", "decoder_layers", "n_layer")
+
+_WIDTHS: Final = (
+    "hidden_size",
+    "d_model",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "num_heads",
+    "encoder_attention_heads",
+    "decoder_attention_heads",
+    "intermediate_size",
+    "ffn_dim",
+    "encoder_ffn_dim",
+    "decoder_ffn_dim",
+    "vocab_size",
+)
+
+_COUNTS: Final = (2, 4, 5, 6, 8, 10, 12, 16, 18, 20, 24, 32, 40, 48)
+
+# What a type needs beyond the rules; keys of its text model.
+_ROTARY: Final = {"rope_type": "default", "rope_theta": 10000.0}
+
+# Text models whose code takes rotary sections for larger heads, where the file has none.
+_SECTIONED: Final = (
+    "glm4v_text",
+    "glm_ocr_text",
+    "paddleocr_vl_text",
+    "qwen2_vl_text",
+    "qwen2_5_vl_text",
+    "qwen2_5_omni_text",
+)
+
+OVERRIDES: Final[dict[str, dict[str, Any]]] = {
+    "bamba": {"attn_layer_indices": [1]},
+    "chameleon": {"vocabulary_map": {"<image>": 5}},
+    "codegen": {"rotary_dim": 8},
+    "cohere_compass_text": {"rope_parameters": {"full_attention": _ROTARY}},
+    "dbrx": {"attn_config": {"rope_theta": 10000.0, "kv_n_heads": 2, "clip_qkv": 8}, "rope_parameters": _ROTARY},
+    "deepseek_ocr2_text": {"num_hidden_layers": 2, "mlp_layer_types": ["dense", "sparse"]},
+    "dots1": {"n_shared_experts": 1},
+    "dots3_note_vision_encoder": {"num_hidden_layers": 42, "adapter_in_dim": 64, "adapter_out_dim": 64},
+    "dots3_note_audio_encoder": {"adapter_input_size": 64, "adapter_out_dim": 64},
+    "dots3_note_text": {"num_key_value_heads": 4},
+    **{
+        name: {"decoder": {"is_decoder": True, "add_cross_attention": True}}
+        for name in ("encoder-decoder", "speech-encoder-decoder", "vision-encoder-decoder")
+    },
+    "emu3": {"vocabulary_map": {"<image>": 5}},
+    "ernie4_5_vl_moe_text": {
+        "hidden_size": 128,
+        "moe_intermediate_size": [24, 20],
+        "rope_parameters": {**_ROTARY, "mrope_section": [6, 6, 4]},
+    },
+    "gemma3n_text": {"num_hidden_layers": 10, "num_kv_shared_layers": 3, "intermediate_size": [80] * 10},
+    **{name: {"rope_parameters": {**_ROTARY, "mrope_section": [2, 3, 3]}} for name in _SECTIONED},
+    "gemma4_assistant": {"text_config": {"hidden_size_per_layer_input": 0}},
+    "glm4v_moe_text": {"rope_parameters": {**_ROTARY, "partial_rotary_factor": 0.5, "mrope_section": [1, 1, 2]}},
+    "glm5_next_text": {"num_key_value_heads": 4, "index_kpool": 2, "qk_rope_head_dim": 0},
+    "gptj": {"rotary_dim": 8},
+    "granite4_vision": {"deepstack_layer_map": [[-1, 0]], "downsample_rate": "4/8"},
+    "granite_docling_vision": {"out_hidden_size": 64},
+    "granitemoehybrid": {"layer_types": ["linear_attention", "full_attention"]},
+    "lfm2_moe": {"layer_types": ["conv", "full_attention"]},
+    "inkling2": {"vision_config": {"text_hidden_size": 64}, "audio_config": {"text_hidden_size": 64}},
+    "hunyuan_vl_text": {"rope_parameters": {**_ROTARY, "mrope_section": [2, 2, 2, 2]}},
+    "longcat_flash": {"head_dim": 8},
+    "mamba2": {"num_heads": 8},
+    "molmo2_vision": {"num_hidden_layers": 25},
+    "muse_spark_audio": {"num_hidden_layers": 4, "out_hidden_size": 64},
+    "nemotron_h_omni": {"vision_config": {"video_temporal_patch_size": 2}},
+    "qwen4_exp_text": {
+        "indexer_n_heads": 4,
+        "indexer_kv_heads": 1,
+        "indexer_head_dim": 18,
+        "indexer_budget": 8,
+        "indexer_compress_ratio": 2,
+    },
+    "reformer": {"is_decoder": True, "axial_pos_shape": [8, 16], "axial_pos_embds_dim": [24, 40]},
+    "zamba2": {"num_hidden_layers": 4, "layers_block_type": ["linear_attention", "hybrid"] * 2},
+    "xlstm": {"hidden_size": 512},
+    "zaya": {"num_experts_per_tok": 1},
+    "xmod": {"default_language": "en_XX"},
+}
+
+
+def types() -> dict[str, tuple[str, str]]:
+    """Group and class name of every row: a type, or `type:class` for a type's class of a further group."""
+    found: dict[str, tuple[str, str]] = {}
+    for group, names in GROUPS.items():
+        for model_type, named in names.items():
+            name = named if isinstance(named, str) else named[0]
+            if model_type not in found:
+                found[model_type] = (group, name)
+            elif found[model_type][1] != name and config_type(model_type, name) == model_type:
+                found[f"{model_type}:{name}"] = (group, name)
+    return found
+
+
+def config_type(model_type: str, name: str) -> str:
+    """The type whose configuration a class takes: that of a part, for the text model of a whole."""
+    wanted = getattr(transformers, name).config_class
+    if wanted is None or isinstance(wanted, str) or CONFIG_MAPPING[model_type] is wanted:
+        return model_type
+    return str(wanted.model_type)
+
+
+def build(config: Mapping[str, Any]) -> PreTrainedConfig:
+    """The configuration object of a config.json."""
+    rest = {key: value for key, value in copy.deepcopy(dict(config)).items() if key != "model_type"}
+    return CONFIG_MAPPING[config["model_type"]](**rest)
+
+
+def shrunk(model_type: str, name: str) -> dict[str, Any]:
+    """A small config.json of a type for the class `name`."""
+    model_type = config_type(model_type, name)
+    default = CONFIG_MAPPING[model_type]()
+    path = text_path(default)
+    wanted = _kinds(_at(default, path))
+    last: Exception | None = None
+    for count, tiny in product(_COUNTS, (True, False)):
+        config = {"model_type": model_type, "architectures": [name], "pad_token_id": 0}
+        config |= _small(default, path, count, tiny)
+        try:
+            built = build(config)
+            if _kinds(_at(built, path)) < wanted:
+                continue
+            with torch.device("meta"):
+                getattr(transformers, name)(built)
+        except Exception as error:  # a class refuses sizes in whatever way it likes
+            last = last or error
+            continue
+        return config
+    raise last or ValueError(f"no small number of layers keeps {wanted}")
+
+
+def text_path(config: PreTrainedConfig) -> tuple[str, ...]:
+    """The keys that lead from a configuration to that of its decoder; () where it is its own."""
+    text = config.get_text_config(decoder=True)
+    return _find(config, text) or ()
+
+
+def _find(config: PreTrainedConfig, wanted: PreTrainedConfig) -> tuple[str, ...] | None:
+    if config is wanted:
+        return ()
+    for key in config.sub_configs:
+        part = getattr(config, key, None)
+        below = _find(part, wanted) if isinstance(part, PreTrainedConfig) else None
+        if below is not None:
+            return (key, *below)
+    return None
+
+
+def _at(config: Any, path: tuple[str, ...]) -> Any:
+    for key in path:
+        config = getattr(config, key)
+    return config
+
+
+def _kinds(text: PreTrainedConfig) -> set[str]:
+    """Every word that a list with one entry a layer holds."""
+    return {
+        f"{key}={word}"
+        for key in ("layer_types", "layers_block_type", "mlp_layer_types", "attention_types", "block_types")
+        for word in (getattr(text, key, None) or ())
+        if isinstance(word, str)
+    }
+
+
+def _small(config: PreTrainedConfig, path: tuple[str, ...], count: int, tiny: bool) -> dict[str, Any]:
+    """The keys of a configuration that lead to a small one; at the end of `path` is its text model. Other parts get
+    the same sizes where they are to be `tiny`, and are only less deep otherwise."""
+    keys = _text(config, count) if not path else {}
+    for key in config.sub_configs:
+        part = getattr(config, key, None)
+        if not isinstance(part, PreTrainedConfig):
+            continue
+        leads = bool(path) and path[0] == key
+        small = _small(part, path[1:], count, tiny) if leads else _other(part, tiny)
+        keys[key] = {**({"model_type": part.model_type} if part.model_type else {}), **small}
+    for key, value in OVERRIDES.get(config.model_type, {}).items():
+        keys[key] = {**keys.get(key, {}), **value} if isinstance(value, dict) else value
+    return keys
+
+
+def _text(config: PreTrainedConfig, count: int) -> dict[str, Any]:
+    fields = _fields(config)
+    names = {key: config.attribute_map.get(key, key) for key in (*_SIZES, *_LAYER_KEYS)}
+    keys: dict[str, Any] = {
+        names[key]: size for key, size in _SIZES.items() if names[key] in fields and _counts(fields[names[key]])
+    }
+    keys |= {names[key]: count for key in _LAYER_KEYS if names[key] in fields}
+    if fields.get("kv_lora_rank") and fields["kv_lora_rank"].default:  # keys of all heads are made from one latent
+        keys.pop("head_dim", None)
+        keys |= {"num_key_value_heads": keys["num_attention_heads"]} if "num_key_value_heads" in keys else {}
+    keys |= _cut_lists(config, fields, count) | _sections(config)
+    return keys | OVERRIDES.get(config.model_type, {})
+
+
+def _sections(config: PreTrainedConfig) -> dict[str, Any]:
+    """Rotary sections of time, height and width, for heads of 32."""
+    rope = getattr(config, "rope_parameters", None) or {}
+    sections = rope.get("mrope_section")
+    if not sections:
+        return {}
+    dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    keys: dict[str, Any] = {"head_dim": 32} if "head_dim" in _fields(config) else {}
+    return keys | {"hidden_size": 128, "rope_parameters": {**rope, "mrope_section": [s * 32 // dim for s in sections]}}
+
+
+def _counts(field: Any) -> bool:
+    """Whether a key is a number in the default, or left for the class to compute."""
+    return field.default is None or (isinstance(field.default, int) and not isinstance(field.default, bool))
+
+
+def _cut_lists(config: PreTrainedConfig, fields: Mapping[str, Any], count: int) -> dict[str, Any]:
+    """Lists with an entry a layer that the class has as a constant, cut."""
+    depth = getattr(config, "num_hidden_layers", None)
+    return {
+        key: list(field.default)[:count]
+        for key, field in fields.items()
+        if isinstance(field.default, list | tuple) and len(field.default) == depth
+    }
+
+
+def _other(config: PreTrainedConfig, tiny: bool) -> dict[str, Any]:
+    """A vision or audio part of two layers, or of its own where its keys count layers."""
+    fields = _fields(config)
+    keys: dict[str, Any] = {}
+    if not any("index" in key for key in fields):
+        keys = {key: 2 for key in _DEPTHS if key in fields and _counts(fields[key])}
+    if tiny:
+        keys |= {key: _SIZES[key] for key in _WIDTHS if key in fields and _counts(fields[key])}
+    for key in config.sub_configs:
+        part = getattr(config, key, None)
+        if isinstance(part, PreTrainedConfig):
+            keys[key] = {**({"model_type": part.model_type} if part.model_type else {}), **_other(part, tiny)}
+    return keys | OVERRIDES.get(config.model_type, {})
+
+
+def _fields(config: PreTrainedConfig) -> dict[str, Any]:
+    return {field.name: field for field in dataclasses.fields(config)}
+
+
+def perturbed(config: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each change of one thing in the text model: what was changed, and the whole config.json."""
+    built = build(config)
+    path = text_path(built)
+    text = _at(built, path)
+    for name, changes in _changes(text):
+        changed = copy.deepcopy(dict(config))
+        part = changed
+        for key in path:
+            part = part[key]
+        part |= changes
+        yield name, changed
+
+
+def _changes(text: PreTrainedConfig) -> Iterator[tuple[str, dict[str, Any]]]:
+    fields = _fields(text)
+
+    def named(*keys: str) -> list[str]:
+        return [text.attribute_map.get(key, key) for key in keys if text.attribute_map.get(key, key) in fields]
+
+    for key in named("num_key_value_heads", "num_kv_heads"):
+        yield f"{key}=1", {key: 1}
+    for key in named("num_attention_heads", "n_heads", "num_heads"):
+        yield f"{key}=2", {key: 2}
+    for key in (key for key in ("kv_lora_rank", "qk_rope_head_dim") if key in fields and fields[key].default):
+        yield f"{key}=16", {key: 16}
+    if "is_decoder" in fields and not text.is_decoder:
+        yield "is_decoder", {"is_decoder": True}
+    for key in named("head_dim"):
+        yield f"{key}=24", {key: 24}
+    yield from _window_changes(text, named)
+    kinds = getattr(text, "layer_types", None)
+    if kinds and "layer_types" in fields and len(set(kinds)) > 1:
+        yield "layer_types reversed", {"layer_types": list(kinds)[::-1]}
+    for key in named("num_hidden_layers"):
+        if not kinds or "layer_types" not in fields:
+            yield f"{key}+1", {key: text.num_hidden_layers + 1}
+
+
+def _window_changes(text: PreTrainedConfig, named: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    for key in named("sliding_window"):
+        yield f"{key}=5", {key: 5}
+        yield f"{key}=null", {key: None}
+    if named("use_sliding_window"):
+        yield "use_sliding_window", {"use_sliding_window": True}
+
+
+def jsonable(config: PreTrainedConfig) -> dict[str, Any]:
+    """The config.json that `save_pretrained` would write, with every key."""
+    return json.loads(config.to_json_string(use_diff=False))
