@@ -13,7 +13,7 @@ __all__ = ["ALIASES", "COMMITS", "LEFT_OUT", "adapt", "finish", "names"]
 
 Step = Callable[[Table, dict[str, Any]], Table]
 
-# Older ids that the Hub redirects (307) to the one of the catalog.
+# Other ids of the same repository: the Hub redirects (307) one to the other.
 ALIASES: Final[dict[str, tuple[str, ...]]] = {
     "FacebookAI/roberta-base": ("roberta-base",),
     "albert/albert-base-v1": ("albert-base-v1",),
@@ -22,6 +22,9 @@ ALIASES: Final[dict[str, tuple[str, ...]]] = {
     "google-t5/t5-base": ("t5-base",),
     "google-t5/t5-large": ("t5-large",),
     "google-t5/t5-small": ("t5-small",),
+    "meta-llama/Llama-3.1-70B-Instruct": ("meta-llama/Meta-Llama-3.1-70B-Instruct",),
+    "meta-llama/Llama-3.1-8B-Instruct": ("meta-llama/Meta-Llama-3.1-8B-Instruct",),
+    "meta-llama/Meta-Llama-3.1-8B": ("meta-llama/Llama-3.1-8B",),
     "openai-community/gpt2": ("gpt2",),
     "openai-community/gpt2-medium": ("gpt2-medium",),
     "openai-community/openai-gpt": ("openai-gpt",),
