@@ -7,7 +7,6 @@ cache_utils.py, which itself needs PyTorch. Weights are not told by a configurat
 
 from __future__ import annotations
 
-import copy
 import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -106,12 +105,22 @@ def _build(config: Mapping[str, Any]) -> Any:
         model_type = config.get("model_type")
         if model_type not in CONFIG_MAPPING:
             return None
-        rest = {key: value for key, value in copy.deepcopy(dict(config)).items() if key not in _DROPPED}
+        rest = {key: _decoded(value) for key, value in config.items() if key not in _DROPPED}
         try:
             return CONFIG_MAPPING[model_type](**rest)
         except Exception as error:
             words = " ".join(str(error).split())
             raise InvalidConfigError("", f"transformers' class of '{model_type}' refuses it ({words})") from None
+
+
+def _decoded(value: Any) -> Any:
+    """A value of its own for the class to change, with infinities back that `save_pretrained` writes as objects."""
+    if isinstance(value, Mapping):
+        tagged = value.get("__float__")
+        if len(value) == 1 and tagged in ("Infinity", "-Infinity", "NaN"):
+            return float(tagged)
+        return {key: _decoded(item) for key, item in value.items()}
+    return [_decoded(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 @contextmanager

@@ -52,7 +52,7 @@ def test_most_towers_are_described() -> None:
     types = {row["config"]["model_type"] for row in SMALL}
     unknown = {row["config"]["model_type"] for row in SMALL if total(row["config"]) is None}
     assert len(types) >= 70
-    assert len(unknown) <= 8
+    assert len(unknown) <= 12
 
 
 @pytest.mark.parametrize("model", MODELS)

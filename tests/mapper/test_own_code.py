@@ -166,6 +166,29 @@ def internvl(text: Config) -> Config:
     }
 
 
+_LARGE_VISION: Config = _SMALL_VISION | {
+    "hidden_size": 3200,
+    "intermediate_size": 12800,
+    "num_hidden_layers": 45,
+    "qkv_bias": False,
+    "qk_normalization": True,
+    "norm_type": "rms_norm",
+}
+
+
+def qwen2(*, hidden: int, layers: int, heads: int, inner: int, kv_heads: int) -> Config:
+    more = {"num_key_value_heads": kv_heads, "tie_word_embeddings": False, "use_sliding_window": False}
+    return sizes("qwen2", hidden=hidden, layers=layers, heads=heads, vocab=151674, inner=inner, **more)
+
+
+INTERNVL_1B = internvl(qwen2(hidden=896, layers=24, heads=14, inner=4864, kv_heads=2))
+INTERNVL_4B = internvl(qwen2(hidden=2048, layers=36, heads=16, inner=11008, kv_heads=2))
+INTERNVL_26B = internvl(
+    sizes("internlm2", hidden=6144, layers=48, heads=48, vocab=92553, inner=16384, num_key_value_heads=8, bias=False)
+) | {"vision_config": _LARGE_VISION}
+INTERNVL_78B = internvl(qwen2(hidden=8192, layers=80, heads=64, inner=29568, kv_heads=8)) | {
+    "vision_config": _LARGE_VISION
+}
 INTERNVL_2B = internvl(
     sizes("internlm2", hidden=2048, layers=24, heads=16, vocab=92553, inner=8192, num_key_value_heads=8, bias=False)
 )
@@ -190,7 +213,7 @@ MODELS = [
     ("phi-1_5", PHI, 1_418_270_720, 24 * 2 * 2048, "as users print it, and the Hub's safetensors.total"),
     ("Phi-3-small-8k", PHI3_SMALL, 7_392_272_384, 32 * 2 * 8 * 128, "the sum of the modules"),
     ("Phi-3.5-vision", PHI3_VISION, 4_146_621_440, 32 * 2 * 3072, "the Hub's safetensors.total"),
-    ("MiMo-7B", MIMO, 7_833_409_536 - 210_790_400, 36 * 2 * 8 * 128, "the stored total less one prediction layer"),
+    ("MiMo-7B", MIMO, 7_622_619_136, 36 * 2 * 8 * 128, "the sum of the modules, without prediction layers"),
     ("MiniCPM-MoE-8x2B", MINICPM_MOE, 13_873_291_776, 40 * 2 * 2304, "the sum of the modules"),
     (
         "Kimi-K2",
@@ -199,6 +222,10 @@ MODELS = [
         61 * 64 * (192 + 128),
         "the Hub's safetensors.total of Kimi-K2.5, less router biases, tower and projector",
     ),
+    ("InternVL2.5-1B", INTERNVL_1B, 938_193_024, 24 * 2 * 2 * 64, "get_safetensors_metadata"),
+    ("InternVL2.5-4B", INTERNVL_4B, 3_712_637_952, 36 * 2 * 2 * 128, "get_safetensors_metadata"),
+    ("InternVL2.5-26B", INTERNVL_26B, 25_514_186_112, 48 * 2 * 8 * 128, "get_safetensors_metadata"),
+    ("InternVL2.5-78B", INTERNVL_78B, 78_408_318_336, 80 * 2 * 8 * 128, "get_safetensors_metadata"),
     ("InternVL2.5-2B", INTERNVL_2B, 2_205_754_368, 24 * 2 * 8 * 128, "get_safetensors_metadata"),
     ("InternVL2.5-8B", INTERNVL_8B, 8_075_365_376, 32 * 2 * 8 * 128, "get_safetensors_metadata"),
 ]

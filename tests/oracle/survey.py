@@ -25,7 +25,7 @@ from hfmem.dtypes import find_dtype
 from hfmem.fetcher.values import Checkpoint, ModelRef
 from hfmem.mapper.caches import COMPUTE, KV_DTYPE, Cache, Seen
 from hfmem.mapper.families import reader
-from hfmem.mapper.interpret import interpret
+from hfmem.mapper.interpret import Model, interpret
 from hfmem.probe.parameters import count
 from tests.oracle import measure, tiny
 
@@ -74,7 +74,17 @@ def compare(config: Mapping[str, Any]) -> Row:
         row["stated"] = stated
     if count(config) != total:
         row["probe"] = count(config)
+    if not _written_out(config, model):
+        row["written out"] = False
     return row
+
+
+def _written_out(config: Mapping[str, Any], model: Model) -> bool:
+    """Whether the file with every key, as `save_pretrained` writes it, means the same as the one of few keys."""
+    full = tiny.jsonable(tiny.build(config)) | {key: config[key] for key in ("model_type", "architectures")}
+    other = interpret(_checkpoint(full))
+    pairs = [(item.architecture.layers, item.parameters and item.parameters.total) for item in (model, other)]
+    return pairs[0] == pairs[1]
 
 
 def _checkpoint(config: Mapping[str, Any]) -> Checkpoint:

@@ -30,6 +30,7 @@ def test_cache_and_parameters_are_those_of_the_class(name: str) -> None:
     for item in (row, *row["perturbed"]):
         assert item["weights"] is not False, item
         assert "probe" not in item, item
+        assert "written out" not in item, item
         assert item["cache"] is not False, item
 
 

@@ -30,7 +30,7 @@ TYPES = sorted((KNOWN_TYPES & set(CONFIG_MAPPING)) - ELSEWHERE)
 TOKENS = 20
 
 # Classes whose heads are not described; their weights are unknown, not wrong.
-UNDESCRIBED = {"GPT2DoubleHeadsModel", "ElectraForMultipleChoice"}
+UNDESCRIBED = {"OpenAIGPTDoubleHeadsModel", "GPT2DoubleHeadsModel", "ElectraForMultipleChoice"}
 
 # Flags that change nothing in memory, or not the model itself.
 IGNORED = {"is_encoder_decoder", "use_cache", "is_decoder", "add_cross_attention", "return_dict", "torchscript"}
@@ -131,6 +131,7 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
 
 # Keys without which the class of the type cannot be built, or not so small.
 NEEDED: dict[str, dict[str, Any]] = {
+    "longcat_flash": {"num_layers": 3, "num_key_value_heads": 4, "head_dim": 8},
     "minimax_m3_vl_text": {"index_n_heads": 2},
     "hunyuan_v1_moe": {"head_dim": 24, "num_experts": 6, "moe_topk": 2},
     "codegen": {"rotary_dim": 8},

@@ -15,6 +15,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from hfmem.mapper.blueprint import Blueprint
 from hfmem.mapper.facts import Facts
 from hfmem.mapper.families import reader, types_of
+from hfmem.mapper.families.multimodal import WHOLES
 from tests.mapper.windows import elements
 from tests.oracle.reference import classes, configuration, parameters
 from tests.oracle.wholes import TOKENS, changed, kept, speaker, variants, whole
@@ -39,19 +40,7 @@ TYPES = sorted((types_of(*MODULES) & set(CONFIG_MAPPING)) - set(NOT_RUN))
 SILENT = {"vit", "yolos", "blip-2", "instructblip", "instructblipvideo"}
 
 # Types whose towers are not described: their weights are unknown, not wrong.
-UNDESCRIBED = {
-    "blip-2",
-    "deepseek_vl_hybrid",
-    "gemma4_unified",
-    "got_ocr2",
-    "granite_docling",
-    "granite_speech",
-    "granite_speech_plus",
-    "instructblip",
-    "instructblipvideo",
-    "janus",
-    "vibevoice_asr",
-}
+UNDESCRIBED = {name for name, spec in WHOLES.items() if spec.others is None}
 
 # Classes whose heads are not described.
 HEADS = ("ForCausalLM", "ForAudioClassification", "ForMaskedImageModeling")

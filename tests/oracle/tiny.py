@@ -25,7 +25,7 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES,
 )
 
-__all__ = ["GROUPS", "build", "perturbed", "shrunk", "text_path", "types"]
+__all__ = ["GROUPS", "build", "config_type", "jsonable", "perturbed", "shrunk", "text_path", "types"]
 
 GROUPS: Final[dict[str, Mapping[str, str]]] = {
     "image-text": MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,

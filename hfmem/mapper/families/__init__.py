@@ -152,6 +152,8 @@ _MODULES: Final[dict[str, str]] = {
     **dict.fromkeys(("deepseek_vl_v2", "internvl_chat", "locateanything", "multi_modality", "phi3_v"), "own_parts"),
     **dict.fromkeys(("laguna", "step3p5", "step3p7"), "laguna"),
     **dict.fromkeys(("minimax_m3", "minimax_m3_vl_text"), "minimax_m3"),
+    **dict.fromkeys(("biogpt", "ctrl", "gpt_neox_japanese", "openai-gpt", "xglm"), "older"),
+    "longcat_flash": "longcat",
     "mimo_v2_flash": "mimo_v2",
     "nemotron-nas": "nemotron_nas",
     "rwkv5": "rwkv5",

@@ -210,7 +210,7 @@ def latent_attention(facts: Facts, s: Sizes, *, gated: bool = False) -> list[Ten
 
 
 def _value_dim(facts: Facts, s: Sizes) -> int:
-    """The size of a value; MiniCPM3 takes hidden size / heads where the file does not say (configuration_minicpm3.py)."""
+    """Elements of a value; MiniCPM3 takes hidden size / heads where the file is silent (configuration_minicpm3.py)."""
     if facts.model_type == "minicpm3":
         return facts.integer("v_head_dim", default=s.hidden // s.heads)
     return facts.integer("v_head_dim")

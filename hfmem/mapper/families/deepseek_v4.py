@@ -42,7 +42,7 @@ def read(facts: Facts) -> Blueprint:
     weights = [
         *embedding(s.vocab, s.hidden),
         *_attention(known, s),
-        *_compressors(known, s, kinds, rates),
+        *_compressors(s, kinds, rates),
         *_indexers(known, s, kinds.count(_SPARSE), rates[_SPARSE]),
         *_experts(s, ffn, bias=known.flag("mlp_bias")),
         *norm(s.hidden, count=2 * s.layers + 1),
@@ -110,7 +110,7 @@ def _attention(facts: Facts, s: Sizes) -> list[TensorGroup]:
     ]
 
 
-def _compressors(facts: Facts, s: Sizes, kinds: Sequence[str], rates: dict[str, int]) -> list[TensorGroup]:
+def _compressors(s: Sizes, kinds: Sequence[str], rates: dict[str, int]) -> list[TensorGroup]:
     """Those of attention; the overlapping ones are twice as wide."""
     groups = []
     for kind, width in ((_HEAVY, s.head_dim), (_SPARSE, 2 * s.head_dim)):

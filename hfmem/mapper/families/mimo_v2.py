@@ -37,7 +37,7 @@ _MIXTURE: Final = replace(DEEPSEEK, sparse=by_type(_sparse), shared=lambda _: 0)
 
 
 def read(facts: Facts) -> Blueprint:
-    """Layers and weights. `sliding_window_size` counts the tokens before the one that attends, `sliding_window` it too."""
+    """Layers and weights. `sliding_window_size` counts the tokens before the one that attends, `sliding_window` all."""
     s = sizes(facts)
     before = facts.optional_integer("sliding_window_size")
     window = facts.integer("sliding_window") if before is None else before + 1

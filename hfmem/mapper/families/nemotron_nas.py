@@ -40,7 +40,7 @@ class _Block:
 
 
 def read(facts: Facts) -> Blueprint:
-    """Layers and weights: 49,867,145,216 parameters for the 49B."""
+    """Layers and weights: the sum of the modules is 49,867,145,216 parameters for the 49B."""
     facts = facts.alone()
     hidden, heads = facts.integer("hidden_size"), facts.integer("num_attention_heads")
     head_dim = facts.integer("head_dim", default=hidden // heads)

@@ -15,8 +15,8 @@ from hfmem.mapper.caches import Latent
 from hfmem.mapper.facts import Facts, MissingFactError
 from hfmem.mapper.families import reader
 from hfmem.mapper.families._blocks import Block, UndescribedError, blocks, norms, patches, projection
-from hfmem.mapper.families._dialect import Dialect
 from hfmem.mapper.families._decoder import never
+from hfmem.mapper.families._dialect import Dialect
 from hfmem.mapper.families._towers import tower
 from hfmem.mapper.families.own_code import Own, read_own
 from hfmem.mapper.values import Architecture, TensorGroup

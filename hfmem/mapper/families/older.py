@@ -1,0 +1,112 @@
+"""Older decoders that keep plain keys and values: CTRL, XGLM, BioGPT, the Japanese GPT-NeoX; and the first GPT, whose
+class keeps nothing (`modeling_<type>.py`)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hfmem.mapper.blueprint import Blueprint, embedding, norm, weight
+from hfmem.mapper.caches import Nothing
+from hfmem.mapper.facts import Facts
+from hfmem.mapper.families._decoder import (
+    Sizes,
+    decoder,
+    feed_forward,
+    fused_attention,
+    layers_of,
+    never,
+    separate_attention,
+    sizes,
+)
+from hfmem.mapper.families._heads import Output
+from hfmem.mapper.values import Dense, TensorGroup
+
+__all__ = ["read"]
+
+_NAMES = ("q_proj", "k_proj", "v_proj", "out_proj")
+
+
+def read(facts: Facts) -> Blueprint:
+    """Layers and weights, by the type's own reader."""
+    return {
+        "biogpt": _biogpt,
+        "ctrl": _ctrl,
+        "gpt_neox_japanese": _gpt_neox_japanese,
+        "openai-gpt": _openai_gpt,
+        "xglm": _xglm,
+    }[facts.model_type](facts)
+
+
+def _biogpt(facts: Facts) -> Blueprint:
+    """Learned positions, of which there are two more than the configuration says."""
+    s = _sizes(facts)
+    positions = embedding(facts.integer("max_position_embeddings") + 2, s.hidden, role="embed_positions")
+    return _like_opt(facts, s, facts.integer("intermediate_size"), positions)
+
+
+def _xglm(facts: Facts) -> Blueprint:
+    """Sinusoidal positions, which are no parameters."""
+    return _like_opt(facts, _sizes(facts), facts.integer("ffn_dim"), [])
+
+
+def _like_opt(facts: Facts, s: Sizes, inner: int, positions: list[TensorGroup]) -> Blueprint:
+    weights = [
+        *embedding(s.vocab, s.hidden),
+        *positions,
+        *separate_attention(s, _NAMES, bias=True, out_bias=True),
+        *feed_forward((s.hidden, inner), ("fc1", "fc2"), count=s.layers, bias=True),
+        *norm(s.hidden, count=2 * s.layers + 1, bias=True),
+    ]
+    return _decoder(facts, s, inner, weights)
+
+
+def _ctrl(facts: Facts) -> Blueprint:
+    """The head has a bias of its own."""
+    s, inner = _sizes(facts), facts.integer("dff")
+    weights = [
+        *embedding(s.vocab, s.hidden, role="w"),
+        *separate_attention(s, ("Wq", "Wk", "Wv", "dense"), bias=True, out_bias=True),
+        *feed_forward((s.hidden, inner), ("ffn.0", "ffn.2"), count=s.layers, bias=True),
+        *norm(s.hidden, count=2 * s.layers + 1, bias=True),
+    ]
+    return _decoder(facts, s, inner, weights, Output(width=s.hidden, vocab=s.vocab, tied=s.tied, bias=True))
+
+
+def _gpt_neox_japanese(facts: Facts) -> Blueprint:
+    """Only the last layer's attention has a bias."""
+    s = _sizes(facts)
+    inner = facts.integer("intermediate_multiple_size") * s.hidden
+    weights = [
+        *embedding(s.vocab, s.hidden, role="embed_in"),
+        *fused_attention(s, ("query_key_value", "dense"), bias=False, out_bias=False),
+        *weight("attention", "dense_bias", s.hidden, count=min(1, s.layers)),
+        *feed_forward((s.hidden, inner), ("dense_h_to_4h", "dense_4h_to_h"), count=s.layers),
+        *norm(s.hidden, count=2 * s.layers + 1, bias=True),
+    ]
+    return _decoder(facts, s, inner, weights)
+
+
+def _openai_gpt(facts: Facts) -> Blueprint:
+    """Norms after each half of a layer and none at the end; Conv1D stores (inputs, outputs)."""
+    s = _sizes(facts)
+    inner = 4 * s.hidden
+    weights = [
+        *embedding(s.vocab, s.hidden, role="tokens_embed"),
+        *embedding(facts.integer("max_position_embeddings"), s.hidden, role="positions_embed"),
+        *fused_attention(s, ("c_attn", "c_proj"), bias=True, out_bias=True),
+        *feed_forward((s.hidden, inner), ("c_fc", "c_proj"), count=s.layers, bias=True),
+        *norm(s.hidden, count=2 * s.layers, bias=True),
+    ]
+    turned = [replace(group, shape=group.shape[::-1]) if group.linear else group for group in weights]
+    blueprint = _decoder(facts, s, inner, turned)
+    layers = tuple(replace(layer, kind="none", cache=Nothing()) for layer in blueprint.architecture.layers or ())
+    return replace(blueprint, architecture=replace(blueprint.architecture, layers=layers))
+
+
+def _sizes(facts: Facts) -> Sizes:
+    heads = facts.integer("num_attention_heads")
+    return sizes(facts, kv_heads=heads, head_dim=facts.integer("hidden_size") // heads)
+
+
+def _decoder(facts: Facts, s: Sizes, inner: int, weights: list[TensorGroup], out: Output | None = None) -> Blueprint:
+    return decoder(facts, s, weights, layers_of(facts, s, Dense(intermediate=inner, gated=False), never), out)
