@@ -7,10 +7,12 @@ import json
 import os
 import pty
 import re
+import signal
 import struct
 import subprocess
 import sys
 import termios
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -201,8 +203,6 @@ def test_a_page_of_a_captive_portal(hub: Hub, hub_env: dict[str, str]) -> None:
 
 
 def test_a_failure_does_not_wait_for_requests_that_stall(hub: Hub, hub_env: dict[str, str]) -> None:
-    import time
-
     hub.fail("*/resolve/*", stalled(), times=None)
     started = time.monotonic()
     assert run("org/missing", env=hub_env).returncode == 1
@@ -249,3 +249,39 @@ def test_nothing_heavy_is_imported_for_a_plain_run(alone: dict[str, str]) -> Non
         [sys.executable, "-c", program, LLAMA], env=alone, capture_output=True, text=True, check=True
     )
     assert "heavy: set()" in process.stdout
+
+
+def test_an_interruption_keeps_what_is_there(hub: Hub, hub_env: dict[str, str]) -> None:
+    hub.put(single("org/a", CONFIG, ROWS), single("org/b", CONFIG, ROWS))
+    hub.fail("/api/models/org/b", stalled(), times=None)
+    command = [sys.executable, "-m", "hfmem", "org/a", "org/b", "--format", "quiet"]
+    with subprocess.Popen(command, env=hub_env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        while not any("org/b" in asked for asked in hub.asked()):
+            time.sleep(0.05)
+        time.sleep(1.0)  # the first model is read by then
+        process.send_signal(signal.SIGINT)
+        stdout, stderr = process.communicate(timeout=5)
+    assert process.returncode == 130
+    assert stdout.startswith("org/a\t")
+    assert "Traceback" not in stderr
+
+
+def test_one_strange_model_costs_the_others_nothing(hub: Hub, hub_env: dict[str, str]) -> None:
+    hub.put(single("org/a", CONFIG, ROWS), single("org/b", CONFIG | {"hidden_size": "9" * 5000}, ROWS))
+    process = run("~nobody/x", "org/b", "org/a", "--format", "jsonl", env=hub_env)
+    assert process.returncode == 1
+    models = {json.loads(line)["model"] for line in process.stdout.splitlines()}
+    assert models == {"org/a", "org/b", "~nobody/x"}
+
+
+def test_control_characters_from_files_do_not_reach_the_terminal(hub: Hub, hub_env: dict[str, str]) -> None:
+    hub.put(single("org/a", CONFIG | {"model_type": "\x1b[31mred"}, ROWS))
+    process = run("org/a", "--explain", env=hub_env)
+    assert "\x1b" not in process.stdout + process.stderr
+
+
+def test_weights_that_nothing_tells_are_an_error_in_words(hub: Hub, hub_env: dict[str, str]) -> None:
+    hub.put(gguf("org/g", {"a-Q4.gguf": [("a", "F16", (4,))], "a-Q8.gguf": [("a", "F16", (4,))]}))
+    process = run("org/g", "--format", "quiet", env=hub_env)
+    assert (process.returncode, process.stdout) == (1, "")
+    assert "Nothing tells how large org/g is" in process.stderr
