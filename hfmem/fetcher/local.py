@@ -19,6 +19,9 @@ __all__ = ["is_local", "read", "snapshot", "why_not"]
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
+_FILES = (".safetensors", ".gguf")
+
+
 def is_local(model: str) -> bool:
     """Whether the word names something on this machine that can be read: a .safetensors file, or a folder that holds
     config.json, model_index.json or safetensors. It then wins over a Hub id of the same spelling, as `transformers` has
@@ -27,7 +30,7 @@ def is_local(model: str) -> bool:
         path = Path(model).expanduser()
         if path.is_dir():
             return any((path / name).is_file() for name in (CONFIG, PIPELINE)) or any(path.glob("*.safetensors"))
-        return path.is_file() and path.suffix == ".safetensors"
+        return path.is_file() and path.suffix in _FILES
     except (OSError, RuntimeError, ValueError):  # RuntimeError: the home of a user who is not there
         return False
 
@@ -38,7 +41,7 @@ def why_not(model: str) -> str:
         if Path(model).expanduser().is_dir():
             return "the folder holds neither config.json nor safetensors"
         if Path(model).expanduser().is_file():
-            return "the file is no .safetensors"
+            return "the file is neither .safetensors nor .gguf"
     except (OSError, RuntimeError, ValueError):
         pass
     return "neither a model id (owner/name) nor a folder or file that can be read"
@@ -101,7 +104,7 @@ def _read_file(ref: ModelRef, path: Path) -> Checkpoint:
         source="local",
         provenance=str(path),
         config=beside,
-        tensors=_read_header(path, path.name),
+        tensors=_read_header(path, path.name) if path.suffix == ".safetensors" else (),
         files=(file,),
         weight_files=(file,),
         notes=(note,) if note else (),
