@@ -48,12 +48,14 @@ _COMPONENTS: Final[tuple[tuple[str, Component], ...]] = (
         "projector",
     ),
     (r"(^|\.)(vision_\w+|visual|vit|image_encoder|image_tower|img_processor|vpm)(\.|$)", "vision"),
-    (r"(^|\.)(audio_\w+|speech_encoder)(\.|$)", "audio"),
+    (r"(^|\.)(audio_\w+|speech_encoder)(\.|$)|(^|\.)encoder\.conv\d\.", "audio"),
     (r"(norm|norm_?\d|ln_\w+|ln\d|layer_?norm\w*|_norm\d?)(\.\w+)?$|(^|\.)norm_f\.", "norm"),
-    (r"(^|\.)(mamba|mixer|ssm|linear_attn|rglru|recurrent_block|time_mix\w*|short_conv)(\.|$)|\.conv\.", "state"),
-    (r"router|(mlp|moe|ffn|feed_forward)\.gate\.|shared_expert_gate|e_score_correction_bias", "router"),
+    (r"router|(mlp|moe|ffn|feed_forward|mixer)\.gate\.|shared_expert_gate|e_score_correction_bias", "router"),
     (r"shared_expert|shared_mlp", "shared_experts"),
     (r"(^|\.|_)experts?(\.|_|$)|moe\.(in|out)put_linear", "experts"),
+    (r"(^|\.)mixer\.[qkvo]_proj\.", "attention"),
+    (r"(^|\.)mixer\.(up|gate|down)_proj\.", "mlp"),
+    (r"(^|\.)(mamba|mixer|ssm|linear_attn|rglru|recurrent_block|time_mix\w*|short_conv)(\.|$)|\.conv\.", "state"),
     (r"(^|\.)(lm_head|embed_out|output_layer|score|classifier|cls|predictions|qa_outputs)(\.|$)", "lm_head"),
     (r"(^|\.)(output|head)\.(weight|bias)$", "lm_head"),
     (r"attn|attention|query_key_value|(^|\.)[qkv]_proj", "attention"),
@@ -91,8 +93,13 @@ def _meaning(name: str, dimensions: int) -> Meaning:
         component=component,
         role=role,
         buffer=bool(_BUFFER.search(name)) or (dimensions == 4 and bool(_MASK.search(name))),
-        matrix=kind == "weight" and dimensions in (2, 3) and component in _MATRIX_COMPONENTS,
+        matrix=_is_matrix(kind, role, dimensions) and component in _MATRIX_COMPONENTS,
     )
+
+
+def _is_matrix(kind: str, role: str, dimensions: int) -> bool:
+    """Whether this is the weight of a linear layer by its shape; a convolution's is not, however many dimensions."""
+    return kind == "weight" and dimensions in (2, 3) and "conv" not in role
 
 
 def _role(name: str) -> tuple[str, str]:

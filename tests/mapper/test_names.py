@@ -53,6 +53,13 @@ CASES = [
     ("encoder.layer.0.layernorm_before.weight", 1, "norm"),
     ("model.layers.0.block_sparse_moe.input_linear.weight", 3, "experts"),
     ("language_model.output.weight", 2, "lm_head"),
+    ("backbone.layers.1.mixer.experts.0.up_proj.weight", 2, "experts"),
+    ("backbone.layers.1.mixer.shared_experts.up_proj.weight", 2, "shared_experts"),
+    ("backbone.layers.1.mixer.gate.weight", 2, "router"),
+    ("backbone.layers.5.mixer.q_proj.weight", 2, "attention"),
+    ("backbone.layers.6.mixer.up_proj.weight", 2, "mlp"),
+    ("backbone.layers.0.mixer.in_proj.weight", 2, "state"),
+    ("model.encoder.conv1.weight", 3, "audio"),
     ("something.else", 1, "other"),
 ]
 
@@ -89,6 +96,7 @@ def test_matrices_that_quantisers_replace() -> None:
     for name in ("model.embed_tokens.weight", "lm_head.weight", "model.layers.0.mlp.gate.weight"):
         assert not meaning(name, 2).matrix
     assert not meaning("model.layers.0.self_attn.q_proj.bias", 1).matrix
+    assert not meaning("backbone.layers.0.mixer.conv1d.weight", 3).matrix
 
 
 def test_layers() -> None:
