@@ -18,6 +18,7 @@ __all__ = [
     "Combined",
     "Compressed",
     "CrossKV",
+    "Hidden",
     "Indexed",
     "Latent",
     "Nothing",
@@ -74,15 +75,18 @@ class KV:
         key_dim: elements of one key.
         value_dim: elements of one value; 0 where the values are the keys.
         window: tokens kept at most; None keeps all.
+        prompt: tokens that the model itself puts before the text, and keeps with it.
     """
 
     heads: int
     key_dim: int
     value_dim: int
     window: int | None = None
+    prompt: int = 0
 
     def parts(self, seen: Seen) -> tuple[Part, ...]:
-        kept = seen.tokens if self.window is None else min(seen.tokens, self.window)
+        tokens = seen.tokens + self.prompt
+        kept = tokens if self.window is None else min(tokens, self.window)
         return (Part(elements=kept * self.heads * (self.key_dim + self.value_dim), how=self._how(kept)),)
 
     def _how(self, kept: int) -> str:
@@ -101,6 +105,7 @@ class Latent:
         rope_dim: elements of the rotary part, shared by all heads.
         heads, key_dim, value_dim: the keys and values made from it, rotary part included.
         expanded: whether the implementation keeps those instead of the latent.
+        window: tokens kept at most; None keeps all.
     """
 
     rank: int
@@ -109,12 +114,14 @@ class Latent:
     key_dim: int
     value_dim: int
     expanded: bool = False
+    window: int | None = None
 
     def parts(self, seen: Seen) -> tuple[Part, ...]:
         if self.expanded:
-            return KV(heads=self.heads, key_dim=self.key_dim, value_dim=self.value_dim).parts(seen)
-        how = f"{seen.tokens} tokens × (latent {self.rank} + rotary {self.rope_dim})"
-        return (Part(elements=seen.tokens * (self.rank + self.rope_dim), how=how),)
+            return KV(heads=self.heads, key_dim=self.key_dim, value_dim=self.value_dim, window=self.window).parts(seen)
+        kept = seen.tokens if self.window is None else min(seen.tokens, self.window)
+        how = f"{kept} tokens × (latent {self.rank} + rotary {self.rope_dim})"
+        return (Part(elements=kept * (self.rank + self.rope_dim), how=how),)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,11 +131,13 @@ class Indexed:
     Attributes:
         attention: what the attention itself keeps.
         index_dim: elements of the indexer's key.
+        index_dtype: their dtype.
         position_dims: numbers a token that tell its position, where this layer keeps them for all (Qwen4-Exp).
     """
 
     attention: Cache
     index_dim: int
+    index_dtype: str = KV_DTYPE
     position_dims: int = 0
 
     def parts(self, seen: Seen) -> tuple[Part, ...]:
@@ -136,6 +145,7 @@ class Indexed:
             name="indexer keys",
             elements=seen.tokens * self.index_dim,
             how=f"{seen.tokens} tokens × {self.index_dim}",
+            dtype=self.index_dtype,
         )
         positions = Part(
             name="indexer positions",
@@ -221,6 +231,40 @@ class CrossKV:
         count = seen.source if self.tokens is None else self.tokens
         (kept,) = KV(heads=self.heads, key_dim=self.key_dim, value_dim=self.value_dim).parts(Seen(tokens=count))
         return (Part(name="cross attention", elements=kept.elements, how=kept.how.replace("tokens", "source tokens")),)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hidden:
+    """The states that lead into a layer, from which it makes keys and values anew for each token (XLNet, Reformer).
+
+    Attributes:
+        width: elements a token.
+        window: tokens kept at most; None keeps all.
+        buckets: numbers of hash buckets a token, where the layer sorts its tokens into them.
+        hashed_beyond: tokens up to which there are no buckets yet.
+    """
+
+    width: int
+    window: int | None = None
+    buckets: int = 0
+    hashed_beyond: int = 0
+
+    def parts(self, seen: Seen) -> tuple[Part, ...]:
+        kept = seen.tokens if self.window is None else min(seen.tokens, self.window)
+        hashed = seen.tokens if seen.tokens > self.hashed_beyond else 0
+        states = Part(
+            name="hidden states",
+            elements=kept * self.width,
+            how=f"{kept} tokens × {self.width}",
+            dtype=COMPUTE,
+        )
+        buckets = Part(
+            name="hash buckets",
+            elements=hashed * self.buckets,
+            how=f"{hashed} tokens × {self.buckets}",
+            dtype="int64",
+        )
+        return (states, buckets) if buckets.elements else (states,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

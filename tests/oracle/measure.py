@@ -15,6 +15,7 @@ import transformers
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import DynamicCache, PreTrainedConfig, PreTrainedModel
 
+from tests.oracle.reference import as_loaded
 from tests.oracle.tiny import build
 
 transformers.logging.set_verbosity_error()
@@ -72,7 +73,7 @@ def cache(config: Mapping[str, Any]) -> Kept:
         Exception: that of the first way, when none works.
     """
     first: Exception | None = None
-    ways = [("real", torch.bfloat16), ("fake", torch.bfloat16), ("real", torch.float32)]
+    ways = [(how, torch.bfloat16) for how in ("real", "loaded", "fake")] + [("real", torch.float32)]
     if parameters(config) > _LARGE:
         ways = [("fake", torch.bfloat16), ("real", torch.bfloat16)]
     for how, dtype in ways:
@@ -94,6 +95,8 @@ def _measure(config: Mapping[str, Any], how: str, dtype: torch.dtype) -> Kept:
         if how == "fake":
             stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
         model = model_class(config)._from_config(built, dtype=dtype).eval()
+        if how == "loaded":
+            model = as_loaded(model, dtype)
         found, way = _run(model, built)
         return Kept(layers=_layers(found), how=f"{how}{way}", dtype=str(dtype).removeprefix("torch."))
 

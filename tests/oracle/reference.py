@@ -100,6 +100,14 @@ def parameters(config: Mapping[str, Any]) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
+def as_loaded(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
+    """The model with every parameter in `dtype`, but those that its class keeps in float32 when it loads a file."""
+    keys = tuple(model._keep_in_fp32_modules_strict or ())
+    for name, parameter in model.named_parameters():
+        parameter.data = parameter.data.to(torch.float32 if any(key in name for key in keys) else dtype)
+    return model
+
+
 def cached_elements(config: Mapping[str, Any], tokens: int) -> list[int]:
     """Elements that each layer's cache holds after a forward pass over `tokens` tokens."""
     torch.manual_seed(0)

@@ -20,7 +20,7 @@ import transformers
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import DynamicCache, PreTrainedModel
 
-from tests.oracle.reference import configuration, parameters
+from tests.oracle.reference import as_loaded, configuration, parameters
 
 TARGET = Path(__file__).parents[2] / "fixtures" / "oracle" / "states.json"
 TOKENS = 20
@@ -104,6 +104,10 @@ CONFIGS: dict[str, dict[str, Any]] = {
     | {"head_dim": 24, "swa_num_attention_heads": 2, "swa_num_key_value_heads": 1, "swa_head_dim": 20}
     | {"sliding_window_size": 8, "d_rel": 6, "rel_extent": 12, "conv_kernel_size": 5, "dense_mlp_idx": 2}
     | {"n_routed_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 24},
+    "inkling2_text": _TEXT
+    | {"head_dim": 24, "swa_num_attention_heads": 2, "swa_num_key_value_heads": 1, "swa_head_dim": 20}
+    | {"sliding_window_size": 8, "d_rel": 6, "rel_extent": 12, "conv_kernel_size": 5, "moe_intermediate_size": 24}
+    | {"n_routed_experts": 6, "num_experts_per_tok": 2},
     "zaya": _TEXT
     | _EXPERTS
     | {"num_experts_per_tok": 1, "head_dim": 24, "router_hidden_size": 20, "cca_time0": 4, "sliding_window": 8}
@@ -187,6 +191,7 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
         {"dense_intermediate_size": 56, "n_shared_experts": 1},
         {"mlp_layer_types": ["dense", "sparse"] * 3, "layer_types": ["hybrid"] * 2 + ["hybrid_sliding"] * 4},
     ],
+    "inkling2_text": [{"layer_types": ["hybrid"] * 2 + ["hybrid_sliding"] * 4}, {"num_hidden_layers": 7}],
     "zaya": [{"layer_types": ABSENT, "cca_time1": 5}, {"num_key_value_heads": 4, "num_hidden_layers": 6}],
 }
 
@@ -199,6 +204,10 @@ BUILT_ONLY: dict[str, list[dict[str, Any]]] = {
     "zamba": [{"attention_hidden_size": 96}],
     "rwkv": [{"attention_hidden_size": 72}],
 }
+
+
+# Types whose class does not run without the weights in float32 that it loads as such.
+KEPT_APART = {"inkling2_text"}
 
 
 def small(model_type: str, **changes: Any) -> dict[str, Any]:
@@ -219,6 +228,8 @@ def kept(config: Mapping[str, Any], tokens: int = TOKENS, *, fake: bool = False)
 def _kept(config: Mapping[str, Any], tokens: int) -> list[dict[str, int]]:
     built = configuration(config)
     model = getattr(transformers, config["architectures"][0])._from_config(built, dtype=torch.bfloat16).eval()
+    if built.model_type in KEPT_APART:
+        model = as_loaded(model, torch.bfloat16)
     own = {"past_key_values": DynamicCache(config=built)} if built.model_type == "recurrent_gemma" else {}
     with torch.no_grad():
         output = model(torch.ones(1, tokens, dtype=torch.long), use_cache=True, **own)

@@ -23,9 +23,9 @@ from tests.oracle.test_multimodal import MODULES
 
 pytestmark = [pytest.mark.oracle, pytest.mark.filterwarnings("ignore")]
 
-# Types with tests of their own: test_states.py, test_multimodal.py.
+# Types with tests of their own: test_states.py, test_multimodal.py, test_hidden.py.
 # Step-3.7 is only known by its text model, step3p5; deepseek_ref is deepseek_v4.
-ELSEWHERE = set(CONFIGS) | types_of(*MODULES) | {"shieldgemma2", "step3p7"}
+ELSEWHERE = set(CONFIGS) | types_of(*MODULES, "moonshine", "reformer", "xlnet") | {"shieldgemma2", "step3p7"}
 TYPES = sorted((KNOWN_TYPES & set(CONFIG_MAPPING)) - ELSEWHERE)
 TOKENS = 20
 
@@ -78,6 +78,15 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
     "deepseek_v2": [{"q_lora_rank": None}],
     "deepseek_v3": [{"q_lora_rank": None}],
     "deepseek_v32": [{"first_k_dense_replace": 4}, {"mlp_layer_types": ["dense", "sparse"] * 3}],
+    "dots3_note_text": [
+        {"use_dsa": False, "moe_layer_freq": [1, 0, 1, 0, 1, 1]},
+        {"swa_kv_lora_rank": 30, "swa_num_attention_heads": 8, "swa_num_key_value_heads": 8, "swa_v_head_dim": 10},
+        {"layer_types": ["full_attention", "sliding_attention"] * 3, "moe_shared_expert_intermediate_size": 40},
+        {
+            "layer_types": ["full_attention", "sliding_attention"] * 3,
+            "per_layer_config": {str(index): {"kv_lora_rank": 30, "head_dim": 20} for index in (1, 3, 5)},
+        },
+    ],
     "axk1": [{"first_k_dense_replace": 3, "moe_layer_freq": 2}],
     "axk2": [{"first_k_dense_replace": 2}],
     "deepseek_v4": [
@@ -131,10 +140,12 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
 
 # Keys without which the class of the type cannot be built, or not so small.
 NEEDED: dict[str, dict[str, Any]] = {
+    "glm5_next_text": {"qk_rope_head_dim": 0, "index_kpool": 2},
     "longcat_flash": {"num_layers": 3, "num_key_value_heads": 4, "head_dim": 8},
     "minimax_m3_vl_text": {"index_n_heads": 2},
     "hunyuan_v1_moe": {"head_dim": 24, "num_experts": 6, "moe_topk": 2},
     "codegen": {"rotary_dim": 8},
+    "cpmant": {"prompt_types": 3, "prompt_length": 5, "segment_types": 7, "dim_head": 24, "dim_ff": 88},
     "deepseek_v4": {"head_dim": 32},
     "gpt_neo": {"attention_types": [[["global", "local"], 3]]},
     "gptj": {"rotary_dim": 8},

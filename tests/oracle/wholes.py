@@ -55,6 +55,7 @@ SIZES: dict[str, Any] = {
 
 _ROTARY = {"rope_type": "default", "rope_theta": 10000.0}
 _SECTIONS = {"rope_parameters": {**_ROTARY, "mrope_section": [2, 3, 3]}}
+_ALL_ROTARY = {"no_rope_layers": [1] * 6}
 _SHARED = {"num_kv_shared_layers": 2, "layer_types": ["sliding_attention", "full_attention"] * 3}
 
 # Keys of a part without which the class cannot be built or run so small.
@@ -64,10 +65,16 @@ PARTS: dict[str, dict[str, Any]] = {
     "gemma4_audio": {"subsampling_conv_channels": [16, 8]},
     "gemma4_text": {**_SHARED, "global_head_dim": 24, "head_dim": 16},
     "gemma4_unified_text": {**_SHARED, "global_head_dim": 24, "head_dim": 16},
+    "dots3_note_audio_encoder": {"adapter_input_size": 64, "adapter_out_dim": 64},
+    "dots3_note_text": {"num_key_value_heads": 4},
+    "dots3_note_vision_encoder": {"num_hidden_layers": 42, "adapter_in_dim": 64, "adapter_out_dim": 64},
+    "glm5_next_text": {"num_key_value_heads": 4, "qk_rope_head_dim": 0, "index_kpool": 2},
+    "mistral_large4_text": {"num_key_value_heads": 4},
     "glm4v_moe_text": {"rope_parameters": {**_ROTARY, "partial_rotary_factor": 0.5, "mrope_section": [2, 1, 1]}},
     "glm4v_text": _SECTIONS,
     "glm_ocr_text": _SECTIONS,
     "granite_docling_vision": {"out_hidden_size": 64},
+    "inkling2_vision": {"text_hidden_size": 64},
     "internvl_vision": {"image_size": [28, 28], "patch_size": [7, 7]},
     "llama4_text": {"attention_chunk_size": 8, "head_dim": 24, "intermediate_size_mlp": 72},
     "llama4_vision_model": {"intermediate_size": 256, "projector_output_dim": 92, "vision_output_dim": 92},
@@ -105,6 +112,18 @@ VARIANTS: dict[str, list[tuple[str, dict[str, Any]]]] = {
         ("text_config", {"enable_moe_block": True, "num_experts": 6, "top_k_experts": 2, "moe_intermediate_size": 24}),
         ("text_config", {"sliding_window": 12, "layer_types": ["sliding_attention"] * 3 + ["full_attention"] * 3}),
     ],
+    "glm5_next": [
+        (
+            "text_config",
+            {
+                "layer_types": ["full_attention", "linear_attention", *["full_attention"] * 2]
+                + ["linear_attention"] * 2,
+                "indexer_types": ["full", "shared", "full", "shared", "shared", "full"],
+                "hc_mult": 3,
+            },
+        ),
+        ("text_config", {"linear_attn_config": {"head_dim": 12, "num_heads": 5}, "mlp_layer_types": ["dense"] * 6}),
+    ],
     "idefics3": [("", {"scale_factor": 4})],
     "internvl": [("vision_config", {"norm_type": "rms_norm", "image_size": [14, 14]})],
     "llama4": [
@@ -121,6 +140,11 @@ VARIANTS: dict[str, list[tuple[str, dict[str, Any]]]] = {
     ],
     "longt5": [("", {"encoder_attention_type": "transient-global"})],
     "mistral3": [("text_config", {"model_type": "ministral3", "head_dim": 24}), ("", {"spatial_merge_size": 3})],
+    "mistral_large4": [
+        ("text_config", {"no_rope_layer_interval": 2, "index_topk_freq": 2}),
+        ("text_config", {"kv_source_layers": [0, 1, 0, 3, 1, 0], "no_rope_layers": [1, 0, 1, 1, 0, 1]}),
+        ("text_config", {"kv_source_layers": [0, 0, 0, 0, 0, 0], "index_topk_pattern": "FFSFFS"} | _ALL_ROTARY),
+    ],
     "mllama": [("text_config", {"cross_attention_layers": [0, 2, 4], "num_key_value_heads": 4})],
     "marian": [("", {"share_encoder_decoder_embeddings": False, "tie_word_embeddings": False})],
     "mt5": [("", {"feed_forward_proj": "relu"})],

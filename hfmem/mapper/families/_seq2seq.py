@@ -24,12 +24,19 @@ _DECODERS = ("ForCausalLM", "DecoderWrapper", "Decoder")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stack:
-    """One of the two: how many layers, heads and units of feed-forward networks it has."""
+    """One of the two: how many layers, heads and units of feed-forward networks it has; `kv_heads` where keys and
+    values have fewer."""
 
     layers: int
     heads: int
     intermediate: int
     gated: bool = False
+    kv_heads: int | None = None
+
+    @property
+    def kept_heads(self) -> int:
+        """Heads of keys and values."""
+        return self.heads if self.kv_heads is None else self.kv_heads
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +137,7 @@ def _architecture(facts: Facts, s: Stacks) -> Architecture:
         max_positions=s.source_positions if which == "encoder" else s.positions,
         tied_embeddings=s.tied,
         attention_heads=one.heads,
-        kv_heads=one.heads,
+        kv_heads=one.kept_heads,
         head_dim=s.head_dim,
         intermediate_size=one.intermediate,
         layers=(layer,) * one.layers,
@@ -144,8 +151,9 @@ def _cache(s: Stacks, one: Stack, which: Form) -> Cache:
     """Keys and values of the decoder's own tokens, and of the encoder's."""
     if which == "encoder":
         return Nothing()
-    own = KV(heads=one.heads, key_dim=s.head_dim, value_dim=s.head_dim)
+    heads = one.kept_heads
+    own = KV(heads=heads, key_dim=s.head_dim, value_dim=s.head_dim)
     if which == "decoder":
         return own
     tokens = s.source_positions if s.fixed else None
-    return Combined(caches=(own, CrossKV(heads=one.heads, key_dim=s.head_dim, value_dim=s.head_dim, tokens=tokens)))
+    return Combined(caches=(own, CrossKV(heads=heads, key_dim=s.head_dim, value_dim=s.head_dim, tokens=tokens)))

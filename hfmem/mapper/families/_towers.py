@@ -205,7 +205,17 @@ def _gated_merger(width: int, inner: int) -> list[TensorGroup]:
 
 
 def _glm_ocr(facts: Facts) -> list[TensorGroup]:
-    """modeling_glm_ocr.py: rotary positions, norms of queries and keys, one norm at the end."""
+    """modeling_glm_ocr.py: the merger is as wide as the output, for each colour."""
+    return _glm_rotary(facts, facts.integer("out_hidden_size") * facts.integer("in_channels"))
+
+
+def _glm5_next(facts: Facts) -> list[TensorGroup]:
+    """modeling_glm5_next.py: the merger has a width of its own."""
+    return _glm_rotary(facts, facts.integer("projection_intermediate_size"))
+
+
+def _glm_rotary(facts: Facts, merger: int) -> list[TensorGroup]:
+    """Rotary positions, norms of queries and keys, one norm at the end, a merger of so many units."""
     hidden, width = facts.integer("hidden_size"), facts.integer("out_hidden_size")
     biased, layers, merge = facts.flag("attention_bias"), facts.integer("depth"), side(facts, "spatial_merge_size")
     b = _block(facts, qkv_bias=biased, out_bias=biased, mlp_bias=biased, gated=True, norm_bias=False)
@@ -216,7 +226,7 @@ def _glm_ocr(facts: Facts) -> list[TensorGroup]:
         *norms("vision", hidden, bias=False),
         *weight("projector", "downsample", width, hidden, merge, merge),
         *weight("projector", "downsample.bias", width),
-        *_gated_merger(width, width * facts.integer("in_channels")),
+        *_gated_merger(width, merger),
     ]
 
 
@@ -308,6 +318,7 @@ TOWERS: Final[dict[str, Callable[[Facts], list[TensorGroup]]]] = {
     "git_vision_model": _clip,
     "glm4v_moe_vision": _glm,
     "glm4v_vision": _glm,
+    "glm5_next_vision": _glm5_next,
     "glm_ocr_vision": _glm_ocr,
     "idefics2_vision": _idefics,
     "idefics3_vision": _idefics,

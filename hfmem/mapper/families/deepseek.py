@@ -20,7 +20,17 @@ from hfmem.mapper.families._dialect import GATED, Flag, flag
 from hfmem.mapper.families._mixture import DEEPSEEK, Mixture, after_the_first, by_type, mixture
 from hfmem.mapper.values import Dense, Ffn, Layer, TensorGroup
 
-__all__ = ["LATENTS", "LatentDialect", "latent_attention", "latent_cache", "latent_sizes", "read", "read_latent"]
+__all__ = [
+    "LATENTS",
+    "LatentDialect",
+    "indexers",
+    "latent_attention",
+    "latent_cache",
+    "latent_sizes",
+    "read",
+    "read_latent",
+    "shared_indexers",
+]
 
 More = Callable[[Facts, Sizes, int], list[TensorGroup]]
 
@@ -73,7 +83,7 @@ def _listed(facts: Facts, layers: int) -> Sequence[bool] | None:
     return None if kinds is None else [kind == "full" for kind in kinds]
 
 
-def _shared_indexers(facts: Facts, layers: int) -> Sequence[bool]:
+def shared_indexers(facts: Facts, layers: int) -> Sequence[bool]:
     """`indexer_types`, else a pattern of F and S, else a frequency and an offset (configuration_glm_moe_dsa.py)."""
     listed = _listed(facts, layers)
     if listed is not None:
@@ -136,13 +146,14 @@ LATENTS: Final[dict[str, LatentDialect]] = {
     "deepseek_v3": LatentDialect(),
     "deepseek_v32": replace(_DSA, indexer=_all),
     "glm4_moe_lite": LatentDialect(mixed=replace(DEEPSEEK, sparse=by_type(_first_dense))),
-    "glm_moe_dsa": replace(_DSA, indexer=_shared_indexers),
+    "glm_moe_dsa": replace(_DSA, indexer=shared_indexers),
     "hy_v4": LatentDialect(
         mixed=replace(DEEPSEEK, sparse=by_type(_first_dense)), indexer=_each_fourth_indexer, more=_gates_and_streams
     ),
     # modeling_deepseek.py of Kimi-K2, its own code: the cache holds the keys and values of all heads
     "kimi_k2": LatentDialect(expanded=True),
     "minicpm3": LatentDialect(mixed=None, mlp_bias="mlp_bias"),
+    "mistral4": LatentDialect(),
     "youtu": LatentDialect(mixed=None),
 }
 
@@ -161,7 +172,7 @@ def read_latent(facts: Facts, dialect: LatentDialect) -> Blueprint:
     weights = [
         *embedding(s.vocab, s.hidden),
         *latent_attention(facts, s, gated=dialect.gated_queries),
-        *(_indexers(facts, s, sum(indexed)) if any(indexed) else ()),
+        *(indexers(facts, s, sum(indexed)) if any(indexed) else ()),
         *networks,
         *norm(s.hidden, count=2 * s.layers + 1),
         *dialect.more(facts, s, sparse),
@@ -237,7 +248,7 @@ def _gated_queries(facts: Facts, s: Sizes, bias: bool) -> list[TensorGroup]:
     ]
 
 
-def _indexers(facts: Facts, s: Sizes, count: int) -> list[TensorGroup]:
+def indexers(facts: Facts, s: Sizes, count: int) -> list[TensorGroup]:
     """`count` indexers (DeepseekV32Indexer); they read the low rank of the queries and the hidden state."""
     size, heads = facts.integer("index_head_dim"), facts.integer("index_n_heads")
     return [

@@ -15,13 +15,13 @@ from hfmem.mapper.families._mixture import Mixture, mixture, product
 from hfmem.mapper.families._states import Keeps, attention_of, kinds_of, layers_with
 from hfmem.mapper.values import TensorGroup
 
-__all__ = ["read"]
+__all__ = ["Delta", "delta_attention", "delta_of", "read"]
 
 _KINDS: Final = ("linear_attention", "full_attention")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Delta:
+class Delta:
     """Kimi Delta Attention: heads, the size of their keys and values, and what the convolution sees.
 
     `low_rank` is whether forget gate and output gate go through a projection of one head's size.
@@ -34,10 +34,12 @@ class _Delta:
 
     @property
     def width(self) -> int:
+        """Width of all keys, and of all values."""
         return self.heads * self.head_dim
 
     @property
     def cache(self) -> State:
+        """What a layer keeps."""
         return State(
             conv=3 * self.width * self.kernel,
             recurrent=self.heads * self.head_dim * self.head_dim,
@@ -50,12 +52,12 @@ def read(facts: Facts) -> Blueprint:
     head_dim = facts.integer("qk_nope_head_dim") + facts.integer("qk_rope_head_dim")
     s = replace(sizes(facts, head_dim=head_dim), tied=False)  # the classes tie nothing, whatever the file says
     kinds = kinds_of(facts, _default(facts, s.layers), _KINDS)
-    delta = _delta(facts, s.heads)
+    delta = delta_of(facts, s.heads)
     ffns, networks = mixture(facts, _MIXED, s.hidden, s.layers)
     weights = [
         *embedding(s.vocab, s.hidden),
         *_attention(facts, attention_of(s, kinds)),
-        *_delta_attention(delta, s.hidden, kinds.count("linear_attention")),
+        *delta_attention(delta, s.hidden, kinds.count("linear_attention")),
         *networks,
         *norm(s.hidden, count=2 * s.layers + 1),
     ]
@@ -78,13 +80,13 @@ def _default(facts: Facts, layers: int) -> Sequence[str]:
     return [_KINDS[index + 1 in full] for index in range(layers)]
 
 
-def _delta(facts: Facts, heads: int) -> _Delta:
+def delta_of(facts: Facts, heads: int) -> Delta:
     """The sizes of the delta attention, of Kimi in a configuration of its own, of Ling those of the attention."""
     if facts.model_type == "bailing_hybrid":
         head_dim = facts.integer("linear_head_dim", default=facts.integer("head_dim"))
-        return _Delta(heads=heads, head_dim=head_dim, kernel=facts.integer("short_conv_kernel_size"), low_rank=False)
+        return Delta(heads=heads, head_dim=head_dim, kernel=facts.integer("short_conv_kernel_size"), low_rank=False)
     listed = facts.part("linear_attn_config") or Facts({})
-    return _Delta(
+    return Delta(
         heads=_of(listed, "num_heads", facts, "linear_num_heads"),
         head_dim=_of(listed, "head_dim", facts, "linear_head_dim"),
         kernel=_of(listed, "short_conv_kernel_size", facts, "linear_conv_kernel_dim"),
@@ -134,7 +136,8 @@ def _queries(facts: Facts, s: Sizes, *, bias: bool) -> list[TensorGroup]:
     ]
 
 
-def _delta_attention(delta: _Delta, hidden: int, count: int) -> list[TensorGroup]:
+def delta_attention(delta: Delta, hidden: int, count: int) -> list[TensorGroup]:
+    """Every weight of `count` layers of delta attention."""
     inner = {"f_b_proj": "f_a_proj", "g_b_proj": "g_a_proj"} if delta.low_rank else {"f_proj": "", "g_proj": ""}
     gates = [group for role, before in inner.items() for group in _gate(delta, hidden, role, before, count)]
     return [
@@ -151,7 +154,7 @@ def _delta_attention(delta: _Delta, hidden: int, count: int) -> list[TensorGroup
     ]
 
 
-def _gate(delta: _Delta, hidden: int, role: str, before: str, count: int) -> list[TensorGroup]:
+def _gate(delta: Delta, hidden: int, role: str, before: str, count: int) -> list[TensorGroup]:
     if not before:
         return linear("state", role, delta.width, hidden, count=count)
     return [

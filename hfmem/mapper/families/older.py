@@ -1,12 +1,12 @@
-"""Older decoders that keep plain keys and values: CTRL, XGLM, BioGPT, the Japanese GPT-NeoX; and the first GPT, whose
-class keeps nothing (`modeling_<type>.py`)."""
+"""Older decoders that keep plain keys and values: CTRL, XGLM, BioGPT, the Japanese GPT-NeoX; CPM-Ant, which keeps those
+of its prompt too; and the first GPT, whose class keeps nothing (`modeling_<type>.py`)."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 from hfmem.mapper.blueprint import Blueprint, embedding, norm, weight
-from hfmem.mapper.caches import Nothing
+from hfmem.mapper.caches import KV, Nothing
 from hfmem.mapper.facts import Facts
 from hfmem.mapper.families._decoder import (
     Sizes,
@@ -30,6 +30,7 @@ def read(facts: Facts) -> Blueprint:
     """Layers and weights, by the type's own reader."""
     return {
         "biogpt": _biogpt,
+        "cpmant": _cpmant,
         "ctrl": _ctrl,
         "gpt_neox_japanese": _gpt_neox_japanese,
         "openai-gpt": _openai_gpt,
@@ -101,6 +102,24 @@ def _openai_gpt(facts: Facts) -> Blueprint:
     blueprint = _decoder(facts, s, inner, turned)
     layers = tuple(replace(layer, kind="none", cache=Nothing()) for layer in blueprint.architecture.layers or ())
     return replace(blueprint, architecture=replace(blueprint.architecture, layers=layers))
+
+
+def _cpmant(facts: Facts) -> Blueprint:
+    """Learned prompts, one of which stands before every text, and biases of distances and of pairs of segments; the
+    head is never tied."""
+    s = replace(sizes(facts, head_dim=facts.integer("dim_head")), tied=False)
+    inner, prompt, segments = facts.integer("dim_ff"), facts.integer("prompt_length"), facts.integer("segment_types")
+    weights = [
+        *embedding(s.vocab + facts.integer("prompt_types") * prompt, s.hidden, role="input_embedding"),
+        *embedding(segments, s.hidden, role="segment_embedding"),
+        *weight("attention", "position_bias", segments**2 + facts.integer("position_bias_num_buckets"), s.heads),
+        *separate_attention(s, ("project_q", "project_k", "project_v", "attention_out"), bias=False, out_bias=False),
+        *feed_forward((s.hidden, inner), ("w_0", "w_1", "w_out"), count=s.layers),
+        *norm(s.hidden, count=2 * s.layers + 1),
+    ]
+    cache = KV(heads=s.kv_heads, key_dim=s.head_dim, value_dim=s.head_dim, prompt=prompt)
+    layers = layers_of(facts, s, Dense(intermediate=inner, gated=True), never)
+    return decoder(facts, s, weights, tuple(replace(layer, cache=cache) for layer in layers))
 
 
 def _sizes(facts: Facts) -> Sizes:
