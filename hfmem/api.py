@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from importlib.util import find_spec
 from typing import Literal, TypedDict, Unpack
 
 from hfmem.errors import HfmemError
@@ -53,7 +55,7 @@ def inspect(model: str, *, revision: str = "main", **access: Unpack[_Access]) ->
         >>> inspect("meta-llama/Llama-2-7b-hf", offline=True).parameters.total
         6738415616
     """
-    return interpret(fetch(ModelRef(model_id=model, revision=revision), Access(**access)))
+    return _complete(interpret(fetch(ModelRef(model_id=model, revision=revision), Access(**access))))
 
 
 def estimate(model: str | Model, *, revision: str = "main", **asked: Unpack[_Asked]) -> Report:
@@ -75,8 +77,9 @@ def estimate(model: str | Model, *, revision: str = "main", **asked: Unpack[_Ask
     """
     access, options = _split(asked)
     check(options)
-    found = model if isinstance(model, Model) else interpret(fetch(ModelRef(model_id=model, revision=revision), access))
-    return report_on(found, options)
+    if isinstance(model, Model):
+        return report_on(model, options)
+    return report_on(_complete(interpret(fetch(ModelRef(model_id=model, revision=revision), access))), options)
 
 
 def compare(models: Iterable[str], *, jobs: int = 8, **asked: Unpack[_Asked]) -> tuple[Report | HfmemError, ...]:
@@ -108,6 +111,23 @@ def report_on(model: Model, options: Options) -> Report:
     return Report(model=model, scenario=scenario, estimate=estimate_memory(model, scenario))
 
 
+def _complete(model: Model) -> Model:
+    """The model with its parameters counted on the class itself, where only the configuration is there, no reader knows
+    the weights, and PyTorch is installed (the `[probe]` extra). That takes seconds, so nothing else is asked of it."""
+    config = model.checkpoint.config
+    if model.parameters is not None or model.checkpoint.gated or config is None or find_spec("torch") is None:
+        return model
+    from hfmem.probe.parameters import table
+
+    try:
+        parameters = table(config, model.architecture)
+    except Exception as error:  # the class refuses a configuration in as many ways as there are classes
+        note = f"transformers cannot build the class to count its weights ({type(error).__name__})."
+        return replace(model, notes=(*model.notes, note))
+    source = "the class of transformers, built on PyTorch's meta device"
+    return replace(model, parameters=parameters, certainty="derived", source=source)
+
+
 def _split(asked: _Asked) -> tuple[Access, Options]:
     """The keywords of access, and those of the scenario.
 
@@ -127,7 +147,7 @@ def report_all(found: Iterable[Fetched], options: Options) -> Iterator[Report | 
             yield result
             continue
         try:
-            yield report_on(interpret(result), options)
+            yield report_on(_complete(interpret(result)), options)
         except HfmemError as error:
             error.model = error.model or ref.model_id
             yield error

@@ -56,9 +56,9 @@ def test_imports_run_one_way(name: str, path: Path) -> None:
         if not imported.startswith("hfmem."):
             continue
         theirs = layer(imported.removeprefix("hfmem."))
-        if theirs not in LAYERS:  # a name of the package's root, such as __version__
+        assert theirs != "probe" or mine == "api", f"{name} imports the probe"
+        if theirs not in LAYERS:  # the probe, or a name of the package's root, such as __version__
             continue
-        assert theirs != "probe", f"{name} imports the probe"
         assert theirs == mine or LAYERS.index(theirs) < LAYERS.index(mine), f"{name} imports {imported}"
         assert mine not in BASE or theirs in BASE, f"{name} imports {imported}"
 
@@ -77,6 +77,14 @@ def test_imports_run_one_way(name: str, path: Path) -> None:
 def test_only_the_named_modules_import(module: str, allowed: set[str]) -> None:
     users = {name for name, path in modules() if any(layer(item) == module for item in imports(path))}
     assert users == allowed
+
+
+def test_the_probe_is_imported_only_when_it_is_needed() -> None:
+    """At the top of no module: PyTorch takes seconds, and most people do not have it."""
+    for name, path in modules():
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        tops = {node.module or "" for node in tree.body if isinstance(node, ast.ImportFrom)}
+        assert not any(module.startswith("hfmem.probe") for module in tops), name
 
 
 def test_only_the_command_line_prints_or_exits() -> None:

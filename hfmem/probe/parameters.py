@@ -5,13 +5,18 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
 import transformers
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-__all__ = ["count"]
+from hfmem.fetcher.values import TensorInfo
+from hfmem.mapper.tables import from_tensors
+from hfmem.mapper.values import Architecture, ParameterTable
+
+__all__ = ["count", "table"]
 
 _CLASSES = (
     "MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES",
@@ -27,13 +32,33 @@ def count(config: Mapping[str, Any]) -> int:
     Raises:
         LookupError: `transformers` has no class for it.
     """
+    return sum(parameter.numel() for parameter in _build(config).parameters())
+
+
+def table(config: Mapping[str, Any], architecture: Architecture) -> ParameterTable:
+    """The same as groups, by the names that the class gives its parameters.
+
+    Raises:
+        LookupError: `transformers` has no class for it.
+    """
+    tensors = [
+        TensorInfo(name=name, dtype="F32", shape=tuple(parameter.shape), nbytes=4 * parameter.numel(), file="")
+        for name, parameter in _build(config).named_parameters()
+    ]
+    unquantised = {key: value for key, value in config.items() if key != "quantization_config"}
+    # every parameter of the class is one that runs: no layer of it is beyond the architecture's
+    groups = from_tensors(tensors, replace(architecture, layers=None), unquantised).groups
+    return ParameterTable(groups=tuple(replace(group, dtype=None, stored_bytes=None) for group in groups))
+
+
+def _build(config: Mapping[str, Any]) -> Any:
+    """The class that a config.json names, on the meta device."""
     found = _model_class(config)
     dropped = ("model_type", "auto_map", "quantization_config")
     rest = {key: value for key, value in copy.deepcopy(dict(config)).items() if key not in dropped}
     with torch.device("meta"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        model = found(CONFIG_MAPPING[config["model_type"]](**rest))
-    return sum(parameter.numel() for parameter in model.parameters())
+        return found(CONFIG_MAPPING[config["model_type"]](**rest))
 
 
 def _model_class(config: Mapping[str, Any]) -> Any:
