@@ -111,11 +111,16 @@ def report_on(model: Model, options: Options) -> Report:
     return Report(model=model, scenario=scenario, estimate=estimate_memory(model, scenario))
 
 
+_DEEPEST = 1000  # layers that are built to be counted; no model has as many
+
+
 def _complete(model: Model) -> Model:
     """The model with its parameters counted on the class itself, where only the configuration is there, no reader knows
     the weights, and PyTorch is installed (the `[probe]` extra). That takes seconds, so nothing else is asked of it."""
     config = model.checkpoint.config
-    if model.parameters is not None or model.checkpoint.gated or config is None or find_spec("torch") is None:
+    if config is None or model.parameters is not None or model.checkpoint.gated:
+        return model
+    if (model.architecture.depth or 0) > _DEEPEST or find_spec("torch") is None:
         return model
     from hfmem.probe.parameters import table
 

@@ -56,9 +56,14 @@ def _build(config: Mapping[str, Any]) -> Any:
     found = _model_class(config)
     dropped = ("model_type", "auto_map", "quantization_config")
     rest = {key: value for key, value in copy.deepcopy(dict(config)).items() if key not in dropped}
-    with torch.device("meta"), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return found(CONFIG_MAPPING[config["model_type"]](**rest))
+    level = transformers.logging.get_verbosity()
+    transformers.logging.set_verbosity_error()
+    try:
+        with torch.device("meta"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return found(CONFIG_MAPPING[config["model_type"]](**rest))
+    finally:
+        transformers.logging.set_verbosity(level)
 
 
 def _model_class(config: Mapping[str, Any]) -> Any:
