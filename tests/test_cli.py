@@ -255,12 +255,20 @@ def test_an_interruption_keeps_what_is_there(hub: Hub, hub_env: dict[str, str]) 
     hub.put(single("org/a", CONFIG, ROWS), single("org/b", CONFIG, ROWS))
     hub.fail("/api/models/org/b", stalled(), times=None)
     command = [sys.executable, "-m", "hfmem", "org/a", "org/b", "--format", "quiet"]
-    with subprocess.Popen(command, env=hub_env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command,
+        env=hub_env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # the background of a shell ignores the signal, and so would its children
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:
         while not any("org/b" in asked for asked in hub.asked()):
             time.sleep(0.05)
-        time.sleep(1.0)  # the first model is read by then
+        time.sleep(2.0)  # the first model is read by then
         process.send_signal(signal.SIGINT)
-        stdout, stderr = process.communicate(timeout=5)
+        stdout, stderr = process.communicate(timeout=8)
     assert process.returncode == 130
     assert stdout.startswith("org/a\t")
     assert "Traceback" not in stderr
