@@ -254,16 +254,13 @@ def test_nothing_heavy_is_imported_for_a_plain_run(alone: dict[str, str]) -> Non
 def test_an_interruption_keeps_what_is_there(hub: Hub, hub_env: dict[str, str]) -> None:
     hub.put(single("org/a", CONFIG, ROWS), single("org/b", CONFIG, ROWS))
     hub.fail("/api/models/org/b", stalled(), times=None)
-    command = [sys.executable, "-m", "hfmem", "org/a", "org/b", "--format", "quiet"]
-    with subprocess.Popen(
-        command,
-        env=hub_env,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        # the background of a shell ignores the signal, and so would its children
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    ) as process:
+    # the background of a shell ignores the signal, and so would its children
+    listening = (
+        "import runpy, signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "sys.argv[0] = 'hfmem'; runpy.run_module('hfmem', run_name='__main__')"
+    )
+    command = [sys.executable, "-c", listening, "org/a", "org/b", "--format", "quiet"]
+    with subprocess.Popen(command, env=hub_env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         while not any("org/b" in asked for asked in hub.asked()):
             time.sleep(0.05)
         time.sleep(2.0)  # the first model is read by then
