@@ -10,6 +10,7 @@ from hfmem.mapper.blueprint import Blueprint
 from hfmem.mapper.caches import Latent, State
 from hfmem.mapper.facts import Facts, MissingFactError
 from hfmem.mapper.families import reader
+from hfmem.mapper.values import Layer
 
 Config = dict[str, Any]
 
@@ -332,6 +333,10 @@ LAYERS_ONLY = [
         36 * 2 * 2 * 128,
     ),
     (sizes("molmo", hidden=3584, layers=28, heads=28, vocab=152064, inner=37888, num_key_value_heads=4), 28 * 8 * 128),
+    (
+        sizes("minicpmv", hidden=3584, layers=28, heads=28, vocab=151666, inner=18944, num_key_value_heads=4),
+        28 * 8 * 128,
+    ),
 ]
 
 
@@ -345,3 +350,43 @@ def test_layers_are_known_where_weights_are_not(config: Config, elements: int) -
 def test_a_file_of_own_code_that_lacks_facts_is_a_reason_and_no_guess(model_type: str) -> None:
     with pytest.raises(MissingFactError):
         read({"model_type": model_type})
+
+
+def test_a_whole_around_kimi_linear_keeps_states_and_latents() -> None:
+    text = {
+        "model_type": "kimi_linear",
+        "vocab_size": 100,
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "kv_lora_rank": 16,
+        "qk_rope_head_dim": 8,
+        "qk_nope_head_dim": 16,
+        "v_head_dim": 16,
+        "num_experts": 4,
+        "num_experts_per_token": 2,
+        "num_shared_experts": 1,
+        "moe_intermediate_size": 32,
+        "linear_attn_config": {
+            "num_heads": 2,
+            "head_dim": 16,
+            "short_conv_kernel_size": 4,
+            "full_attn_layers": [4],
+            "kda_layers": [1, 2, 3],
+        },
+    }
+    layers = interpret_config({"model_type": "kimi_k3", "text_config": text})
+    assert [layer.kind for layer in layers] == ["linear_attention"] * 3 + ["full_attention"]
+    assert layers[3].elements(10) == 10 * (16 + 8)
+    assert layers[0].elements(10) == layers[0].elements(1000)
+
+
+def interpret_config(config: dict[str, object]) -> tuple[Layer, ...]:
+    """The layers that the reader of a configuration gives."""
+    read = reader(str(config["model_type"]))
+    assert read is not None
+    layers = read(Facts(config)).architecture.layers
+    assert layers is not None
+    return layers

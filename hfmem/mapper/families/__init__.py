@@ -141,6 +141,7 @@ _MODULES: Final[dict[str, str]] = {
             "internlm2",
             "mimo",
             "minicpm",
+            "minicpmv",
             "molmo",
             "orion",
             "phi-msft",
@@ -150,7 +151,9 @@ _MODULES: Final[dict[str, str]] = {
         ),
         "own_code",
     ),
-    **dict.fromkeys(("deepseek_vl_v2", "internvl_chat", "locateanything", "multi_modality", "phi3_v"), "own_parts"),
+    **dict.fromkeys(
+        ("deepseek_vl_v2", "internvl_chat", "kimi_k3", "locateanything", "multi_modality", "phi3_v"), "own_parts"
+    ),
     **dict.fromkeys(("laguna", "step3p5", "step3p7"), "laguna"),
     **dict.fromkeys(("minimax_m3", "minimax_m3_vl_text"), "minimax_m3"),
     **dict.fromkeys(("biogpt", "cpmant", "ctrl", "gpt_neox_japanese", "openai-gpt", "xglm"), "older"),

@@ -160,6 +160,8 @@ OWN: Final[dict[str, Own]] = {
     ),
     # the decoder of modeling_molmo.py; its vision tower is not described
     "molmo": Own(dialect=_LLAMA, weights=False),
+    # modeling_minicpmv.py: the sizes of its language model stand at the root; its tower and resampler are not described
+    "minicpmv": Own(dialect=_LLAMA, weights=False),
     # modeling_orion.py: LayerNorm
     "orion": Own(dialect=replace(_LLAMA, norm_bias=True), defaults=_UNTIED),
     # modeling_phi.py of October 2023: parallel branches after one norm

@@ -104,6 +104,8 @@ _PARTS: Final[dict[str, _Parts]] = {
     # its own modeling_deepseek.py keeps the keys and values of all heads
     "deepseek_vl_v2": _Parts(text=("language_config",), expanded=True),
     "internvl_chat": _Parts(text=("llm_config",), others=_internvl),
+    # its text model is a Kimi Linear with gates and a latent mixture that are not described
+    "kimi_k3": _Parts(text=("text_config",)),
     "locateanything": _Parts(text=("text_config",)),
     "multi_modality": _Parts(text=("language_config",)),
     "phi3_v": _Parts(text=(), others=_phi3_v),
