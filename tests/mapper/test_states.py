@@ -102,11 +102,6 @@ PUBLISHED = [
     ("ibm-granite/granite-4.0-h-small", 32_207_337_984, _HUB),
     ("MiniMaxAI/MiniMax-M1-80k", 456_089_655_296, _HUB),
     ("Qwen/Qwen3.5-35B-A3B", 35_951_822_704 - _MTP_35B, f"{_HUB}, less the layer that predicts a second token"),
-    (
-        "moonshotai/Kimi-Linear-48B-A3B-Instruct",
-        49_122_681_728 - 26 * 256,
-        f"{_HUB}, less 26 router buffers of 256",
-    ),
 ]
 
 
