@@ -140,6 +140,20 @@ class Facts:
         """The keys that the file itself has."""
         return tuple(self._config)
 
+    def whole_numbers(self) -> dict[str, int]:
+        """Every whole number, by its key: of the file, else of the configuration class. Keys that the class knows by
+        two names are under the one of its own."""
+        found = self._lookup() or ConfigClass()
+        values = {**found.defaults, **{found.aliases.get(key, key): value for key, value in self._config.items()}}
+        return {
+            key: value for key, value in values.items() if isinstance(value, int) and not isinstance(value, bool)
+        }
+
+    def fixes(self, key: str) -> bool:
+        """Whether the configuration class has a nested configuration at the key that the file leaves out."""
+        found = self._lookup() or ConfigClass()
+        return key not in self._config and (key in found.parts or key in found.choices)
+
     def part(self, *keys: str) -> Facts | None:
         """A nested configuration such as `text_config`, or None where the file has none."""
         for key in keys:

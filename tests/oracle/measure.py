@@ -16,7 +16,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import DynamicCache, PreTrainedConfig, PreTrainedModel
 
 from tests.oracle.reference import as_loaded
-from tests.oracle.tiny import build
+from hfmem.probe.tiny import build
 
 transformers.logging.set_verbosity_error()
 logging.getLogger("torch._subclasses.fake_tensor").setLevel(logging.CRITICAL)

@@ -27,7 +27,8 @@ from hfmem.mapper.caches import COMPUTE, KV_DTYPE, Cache, Seen
 from hfmem.mapper.families import reader
 from hfmem.mapper.interpret import Model, interpret
 from hfmem.probe.parameters import count
-from tests.oracle import measure, tiny
+from hfmem.probe import tiny
+from tests.oracle import measure
 
 TARGET = Path(__file__).parents[2] / "fixtures" / "oracle" / "types.json"
 

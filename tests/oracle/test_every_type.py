@@ -12,7 +12,8 @@ import pytest
 
 pytest.importorskip("torch")
 
-from tests.oracle import survey, tiny
+from hfmem.probe import tiny
+from tests.oracle import survey
 
 pytestmark = [pytest.mark.oracle, pytest.mark.filterwarnings("ignore")]
 

@@ -25,7 +25,7 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES,
 )
 
-__all__ = ["GROUPS", "build", "config_type", "jsonable", "perturbed", "shrunk", "text_path", "types"]
+__all__ = ["GROUPS", "at", "build", "config_type", "fields_of", "jsonable", "perturbed", "shrunk", "text_path", "types"]
 
 GROUPS: Final[dict[str, Mapping[str, str]]] = {
     "image-text": MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
@@ -255,14 +255,14 @@ def shrunk(model_type: str, name: str) -> dict[str, Any]:
     model_type = config_type(model_type, name)
     default = CONFIG_MAPPING[model_type]()
     path = text_path(default)
-    wanted = _kinds(_at(default, path))
+    wanted = _kinds(at(default, path))
     last: Exception | None = None
     for count, tiny in product(_COUNTS, (True, False)):
         config = {"model_type": model_type, "architectures": [name], "pad_token_id": 0}
         config |= _small(default, path, count, tiny)
         try:
             built = build(config)
-            if _kinds(_at(built, path)) < wanted:
+            if _kinds(at(built, path)) < wanted:
                 continue
             with torch.device("meta"):
                 getattr(transformers, name)(built)
@@ -290,7 +290,7 @@ def _find(config: PreTrainedConfig, wanted: PreTrainedConfig) -> tuple[str, ...]
     return None
 
 
-def _at(config: Any, path: tuple[str, ...]) -> Any:
+def at(config: Any, path: tuple[str, ...]) -> Any:
     for key in path:
         config = getattr(config, key)
     return config
@@ -323,7 +323,7 @@ def _small(config: PreTrainedConfig, path: tuple[str, ...], count: int, tiny: bo
 
 
 def _text(config: PreTrainedConfig, count: int) -> dict[str, Any]:
-    fields = _fields(config)
+    fields = fields_of(config)
     names = {key: config.attribute_map.get(key, key) for key in (*_SIZES, *_LAYER_KEYS)}
     keys: dict[str, Any] = {
         names[key]: size for key, size in _SIZES.items() if names[key] in fields and _counts(fields[names[key]])
@@ -343,7 +343,7 @@ def _sections(config: PreTrainedConfig) -> dict[str, Any]:
     if not sections:
         return {}
     dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    keys: dict[str, Any] = {"head_dim": 32} if "head_dim" in _fields(config) else {}
+    keys: dict[str, Any] = {"head_dim": 32} if "head_dim" in fields_of(config) else {}
     return keys | {"hidden_size": 128, "rope_parameters": {**rope, "mrope_section": [s * 32 // dim for s in sections]}}
 
 
@@ -364,7 +364,7 @@ def _cut_lists(config: PreTrainedConfig, fields: Mapping[str, Any], count: int) 
 
 def _other(config: PreTrainedConfig, tiny: bool) -> dict[str, Any]:
     """A vision or audio part of two layers, or of its own where its keys count layers."""
-    fields = _fields(config)
+    fields = fields_of(config)
     keys: dict[str, Any] = {}
     if not any("index" in key for key in fields):
         keys = {key: 2 for key in _DEPTHS if key in fields and _counts(fields[key])}
@@ -377,7 +377,7 @@ def _other(config: PreTrainedConfig, tiny: bool) -> dict[str, Any]:
     return keys | OVERRIDES.get(config.model_type, {})
 
 
-def _fields(config: PreTrainedConfig) -> dict[str, Any]:
+def fields_of(config: PreTrainedConfig) -> dict[str, Any]:
     return {field.name: field for field in dataclasses.fields(config)}
 
 
@@ -385,7 +385,7 @@ def perturbed(config: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]
     """Each change of one thing in the text model: what was changed, and the whole config.json."""
     built = build(config)
     path = text_path(built)
-    text = _at(built, path)
+    text = at(built, path)
     for name, changes in _changes(text):
         changed = copy.deepcopy(dict(config))
         part = changed
@@ -396,7 +396,7 @@ def perturbed(config: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]
 
 
 def _changes(text: PreTrainedConfig) -> Iterator[tuple[str, dict[str, Any]]]:
-    fields = _fields(text)
+    fields = fields_of(text)
 
     def named(*keys: str) -> list[str]:
         return [text.attribute_map.get(key, key) for key in keys if text.attribute_map.get(key, key) in fields]

@@ -1,0 +1,144 @@
+"""Coefficients measured on the real implementations (`hfmem.probe`): what a part of a model keeps and allocates.
+
+`data/activations.jsonl` has a line a model type, read only when the type is asked for. A mode is an attention
+implementation, a precision and a method (`sdpa/bf16/full`); `within` are the same where windows are longer than the
+tokens.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from base64 import b64decode
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from hfmem.estimator.polynomials import Polynomial
+
+__all__ = ["Coefficients", "LinearUse", "Moment", "Part", "find", "versions"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moment:
+    """Bytes alive at one moment of a part: activations and temporaries, and gradients of the part's own parameters."""
+
+    activations: Polynomial
+    gradients: Polynomial
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinearUse:
+    """A linear module of a layer, as a forward pass uses it.
+
+    Attributes:
+        name: its name within the layer.
+        inputs, outputs: its sizes.
+        source: a number that modules reading the same tensor share.
+        kept: whether the layer keeps that tensor when its weights are frozen.
+    """
+
+    name: str
+    inputs: Polynomial
+    outputs: Polynomial
+    source: int
+    kept: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """What one layer keeps, and its highest moments beyond what earlier parts keep: of its backward pass in training,
+    of its forward pass in a prefill."""
+
+    kept: Polynomial
+    moments: tuple[Moment, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coefficients:
+    """The coefficients of a type in one mode.
+
+    Attributes:
+        model_type, mode: what they belong to.
+        before: bytes kept beyond the layers and the head (masks, positions, embedding).
+        head: the head and the loss: what they keep, and their highest moments, which include it.
+        layers: a layer's part, by its signature (`hfmem.mapper.sizes.signature`).
+        linears: linear modules of a layer, by its signature.
+        fixed: sizes that the probe could not change; the coefficients hold for these values.
+    """
+
+    model_type: str
+    mode: str
+    before: Polynomial
+    head: Part
+    layers: Mapping[str, Part]
+    linears: Mapping[str, tuple[LinearUse, ...]]
+    fixed: Mapping[str, int]
+
+
+def find(model_type: str, mode: str, *, within: bool = False) -> Coefficients | None:
+    """The coefficients of a type; None where it was not measured in that mode."""
+    row = _row(model_type)
+    if row is None:
+        return None
+    number = row["within"].get(mode) if within else None
+    if number is None:
+        number = row["modes"].get(mode)
+    return None if number is None else _coefficients(row, mode, row["blocks"][number])
+
+
+def versions() -> str:
+    """What the coefficients were measured with."""
+    head = json.loads(_text().partition("\n")[0])
+    return f"transformers {head['transformers']}, PyTorch {head['torch']}"
+
+
+@cache
+def _text() -> str:
+    return files("hfmem.data").joinpath("activations.jsonl").read_text(encoding="ascii")
+
+
+@cache
+def _row(model_type: str) -> dict[str, Any] | None:
+    text = _text()
+    start = text.find(f'\n{{"type": {json.dumps(model_type)}, ')
+    if start < 0:
+        return None
+    line = json.loads(text[start + 1 : text.index("\n", start + 1)])
+    found: dict[str, Any] = json.loads(zlib.decompress(b64decode(line["data"])))
+    return found
+
+
+def _coefficients(row: Mapping[str, Any], mode: str, block: Mapping[str, Any]) -> Coefficients:
+    def polynomial(number: int) -> Polynomial:
+        return Polynomial.parse(row["polynomials"][number])
+
+    def part(record: Mapping[str, Any]) -> Part:
+        return Part(
+            kept=polynomial(record["kept"]),
+            moments=tuple(
+                Moment(activations=polynomial(first), gradients=polynomial(second))
+                for first, second in record["moments"]
+            ),
+        )
+
+    linears = row["linears"] if "/frozen" in mode else {}
+    return Coefficients(
+        model_type=row["type"],
+        mode=mode,
+        before=polynomial(block["before"]),
+        head=part(block["head"]),
+        layers={name: part(record) for name, record in block["layers"].items()},
+        linears={
+            name: tuple(
+                LinearUse(
+                    name=item[0], inputs=polynomial(item[1]), outputs=polynomial(item[2]), source=item[3], kept=item[4]
+                )
+                for item in items
+            )
+            for name, items in linears.items()
+        },
+        fixed=row["fixed"],
+    )

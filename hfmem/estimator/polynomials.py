@@ -1,0 +1,85 @@
+"""Polynomials in named sizes: what measured coefficients are written in.
+
+As text, `16·b·s·hidden + 8·b·s·intermediate` is `16*b*s*hidden+8*b*s*intermediate`. `b` stands for the sequences of a
+batch, `s` for the tokens of each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+
+__all__ = ["Monomial", "Polynomial"]
+
+Monomial = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Polynomial:
+    """A sum of multiples of products of sizes.
+
+    Attributes:
+        terms: the factor of each product; a product is the sorted names of its sizes, () the constant.
+    """
+
+    terms: Mapping[Monomial, Fraction]
+
+    @classmethod
+    def constant(cls, value: int) -> Polynomial:
+        """A number."""
+        return cls({(): Fraction(value)} if value else {})
+
+    @classmethod
+    def parse(cls, text: str) -> Polynomial:
+        """The polynomial that `str` wrote."""
+        terms: dict[Monomial, Fraction] = {}
+        for part in text.replace("-", "+-").split("+"):
+            if part:
+                factor, *names = part.split("*")
+                terms[tuple(names)] = Fraction(factor)
+        return cls(terms)
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self.terms.items()))
+
+    def __str__(self) -> str:
+        parts = ("*".join((str(factor), *names)) for names, factor in sorted(self.terms.items()))
+        return "+".join(parts).replace("+-", "-")
+
+    def __add__(self, other: Polynomial) -> Polynomial:
+        terms = dict(self.terms)
+        for names, factor in other.terms.items():
+            terms[names] = terms.get(names, Fraction(0)) + factor
+        return Polynomial({names: factor for names, factor in terms.items() if factor})
+
+    def __sub__(self, other: Polynomial) -> Polynomial:
+        return self + other * -1
+
+    def __mul__(self, other: Polynomial | int) -> Polynomial:
+        if isinstance(other, int):
+            return Polynomial({names: factor * other for names, factor in self.terms.items() if other})
+        found = Polynomial({})
+        for mine, factor in self.terms.items():
+            for theirs, times in other.terms.items():
+                found += Polynomial({tuple(sorted((*mine, *theirs))): factor * times})
+        return found
+
+    def at(self, sizes: Mapping[str, int]) -> int:
+        """The value, rounded up to a whole byte.
+
+        Raises:
+            KeyError: a size is not there.
+        """
+        total = Fraction(0)
+        for names, factor in self.terms.items():
+            value = 1
+            for name in names:
+                value *= sizes[name]
+            total += factor * value
+        return -int(-total // 1)
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The sizes it depends on."""
+        return frozenset(name for names in self.terms for name in names)

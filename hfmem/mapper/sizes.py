@@ -1,0 +1,110 @@
+"""The named sizes of a model that measured coefficients are written in.
+
+Those that every decoder has, in the words of `Layer`; besides them, every whole number of the text model's
+configuration under its own name, for what only some architectures have (a state's size, the rank of a projection).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from hfmem.mapper.caches import KV, Cache, Combined, Indexed, Latent
+from hfmem.mapper.facts import Facts
+from hfmem.mapper.values import Architecture, Dense, Experts, Layer
+
+__all__ = ["configured_sizes", "layer_sizes", "model_sizes", "signature"]
+
+_TEXT_PARTS: Final = (
+    "thinker_config",
+    "text_config",
+    "llm_config",
+    "language_config",
+    "language_model",
+    "text_model",
+    "decoder",
+)
+
+
+def configured_sizes(config: Mapping[str, Any]) -> dict[str, int]:
+    """Every positive whole number of the text model's configuration: of the file, else of its class."""
+    facts, found = Facts(config), {}
+    for _ in range(3):
+        found |= {name: value for name, value in facts.whole_numbers().items() if value > 0}
+        key = next((key for key in _TEXT_PARTS if facts.part(key) is not None or facts.fixes(key)), None)
+        if key is None:
+            break
+        facts = facts.nested(key)
+    return found
+
+
+def model_sizes(config: Mapping[str, Any], architecture: Architecture, index: int) -> dict[str, int]:
+    """The sizes for one layer (the head, beyond the last): its own, then those of the first layer that has such a
+    size, then those of the configuration."""
+    layers = architecture.layers or ()
+    found = configured_sizes(config)
+    others: dict[str, int] = {}
+    for layer in dict.fromkeys(layers):
+        others = {**layer_sizes(architecture, layer), **others}
+    own = layer_sizes(architecture, layers[index]) if index < len(layers) else {}
+    return {**found, **others, **own}
+
+
+def layer_sizes(architecture: Architecture, layer: Layer) -> dict[str, int]:
+    """The sizes of one layer in standard words; those that it does not have are absent."""
+    found = {
+        "hidden": architecture.hidden_size,
+        "vocab": architecture.vocab_size,
+        "heads": layer.heads,
+        **_cache_sizes(layer.cache),
+        **_ffn_sizes(layer),
+    }
+    return {name: value for name, value in found.items() if value}
+
+
+def signature(layer: Layer) -> str:
+    """Layers of one signature differ in their sizes only."""
+    ffn = "none" if layer.ffn is None else type(layer.ffn).__name__.lower()
+    if isinstance(layer.ffn, Experts) and layer.ffn.shared:
+        ffn = "experts beside shared ones"
+    return f"{layer.kind}, {ffn}"
+
+
+def _cache_sizes(cache: Cache) -> dict[str, int | None]:
+    if isinstance(cache, Combined):
+        found: dict[str, int | None] = {}
+        for part in reversed(cache.caches):
+            found |= _cache_sizes(part)
+        return found
+    if isinstance(cache, Indexed):
+        return {**_cache_sizes(cache.attention), "index_dim": cache.index_dim}
+    if isinstance(cache, KV):
+        return {
+            "kv_heads": cache.heads,
+            "key_dim": cache.key_dim,
+            "value_dim": cache.value_dim or cache.key_dim,
+            "window": cache.window,
+        }
+    if isinstance(cache, Latent):
+        return {
+            "rank": cache.rank,
+            "rope_dim": cache.rope_dim,
+            "key_dim": cache.key_dim,
+            "value_dim": cache.value_dim,
+            "kv_heads": cache.heads,
+            "window": cache.window,
+        }
+    return {}
+
+
+def _ffn_sizes(layer: Layer) -> dict[str, int]:
+    if isinstance(layer.ffn, Dense):
+        return {"intermediate": layer.ffn.intermediate}
+    if isinstance(layer.ffn, Experts):
+        return {
+            "expert_intermediate": layer.ffn.intermediate,
+            "per_token": layer.ffn.per_token,
+            "experts": layer.ffn.count,
+            "shared": layer.ffn.shared,
+        }
+    return {}

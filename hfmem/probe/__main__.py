@@ -1,0 +1,100 @@
+"""Measures activations of the real implementations, and writes `data/activations.jsonl`.
+
+    python -m hfmem.probe                 every text-generating and encoder type of the installed `transformers`
+    python -m hfmem.probe qwen3 gemma3    these types only; the others stay as they are (seconds a type)
+
+What could not be measured, and why, goes to `data/activations_report.jsonl`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import time
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+import transformers
+
+from hfmem.probe import tiny
+from hfmem.probe.activations.table import derive, line
+
+DATA: Final = Path(__file__).parent.parent / "data"
+TARGET: Final = DATA / "activations.jsonl"
+REPORT: Final = DATA / "activations_report.jsonl"
+
+
+def main() -> None:
+    """Measure, print a line a type, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("types", nargs="*")
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--dry", action="store_true", help="do not write")
+    arguments = parser.parse_args()
+    started = time.monotonic()
+    for row in rows(arguments.types or names(), arguments.jobs):
+        print(describe(row), flush=True)
+        if not arguments.dry:
+            write(row)
+    print(f"{time.monotonic() - started:.0f} s")
+
+
+def names() -> list[str]:
+    """Every type that is measured."""
+    return sorted(name for name in tiny.types() if ":" not in name)
+
+
+def rows(types: Sequence[str], jobs: int) -> Iterator[Mapping[str, Any]]:
+    """The rows of several types, in processes of their own."""
+    if jobs == 1 or len(types) == 1:
+        yield from map(measure, types)
+        return
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), max_tasks_per_child=12) as pool:
+        yield from pool.map(measure, types)
+
+
+def measure(model_type: str) -> Mapping[str, Any]:
+    """The row of one type, quietly."""
+    torch.set_num_threads(1)
+    transformers.logging.set_verbosity_error()
+    logging.disable(logging.WARNING)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return derive(model_type)
+
+
+def describe(row: Mapping[str, Any]) -> str:
+    """A row as a line for people."""
+    counts = f"{len(row['modes']):2} modes, {len(row['within'])} within windows"
+    reason = next(iter(row["missing"].items()), None)
+    why = f"  {reason[0]}: {reason[1]}" if reason else ""
+    return f"{row['type']:28} {counts}, residual {row.get('residual', 0):.5f}, {row['seconds']:5.1f} s{why}"
+
+
+def write(row: Mapping[str, Any]) -> None:
+    """Puts a row into both files, in place of the type's old one."""
+    head = {"transformers": transformers.__version__, "torch": torch.__version__.partition("+")[0]}
+    head["tool"] = "python -m hfmem.probe"
+    _replace(TARGET, head, row["type"], line(row) if row["modes"] else None)
+    report = {key: row[key] for key in ("type", "class", "seconds", "fixed", "missing")}
+    report |= {"modes": len(row["modes"]), "residual": row.get("residual")}
+    _replace(REPORT, head, row["type"], json.dumps(report))
+
+
+def _replace(path: Path, head: Mapping[str, str], name: str, text: str | None) -> None:
+    lines = path.read_text(encoding="ascii").splitlines()[1:] if path.exists() else []
+    kept = {json.loads(item)["type"]: item for item in lines}
+    kept.pop(name, None)
+    if text is not None:
+        kept[name] = text
+    path.write_text("\n".join([json.dumps(head), *(kept[key] for key in sorted(kept))]) + "\n", encoding="ascii")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,183 @@
+"""From bytes measured at several sizes to the polynomial in the sizes that they are.
+
+Each tensor is solved for on its own: its bytes (or each of its dimensions) at every probe are held against products of
+sizes. With sizes that are drawn independently, a match at all probes is the tensor's shape and no coincidence; probes
+that took no part in it check the whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from itertools import combinations_with_replacement
+from math import gcd, prod
+
+import numpy as np
+
+from hfmem.estimator.polynomials import Monomial, Polynomial
+
+__all__ = ["Solver", "TensorRecord"]
+
+Vector = tuple[int, ...]
+
+_TOKENS: tuple[Monomial, ...] = (("b", "s"), ("b",), ("s",), (), ("b", "s", "s"), ("s", "s"))
+_MULTIPLES = (1, 2, 3, 4)
+_LARGEST_DENOMINATOR = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorRecord:
+    """One storage at every probe.
+
+    Attributes:
+        nbytes: bytes of the storage, a value a probe.
+        shapes: shape of the tensor that it was allocated for, one a probe.
+        itemsize: bytes of an element.
+    """
+
+    nbytes: Vector
+    shapes: tuple[tuple[int, ...], ...]
+    itemsize: int
+
+
+@dataclass(slots=True)
+class Solver:
+    """Recognises vectors of bytes as polynomials of named sizes.
+
+    Attributes:
+        sizes: value of each size at each probe; `b` and `s` are the sequences and their tokens.
+    """
+
+    sizes: Mapping[str, Vector]
+    _names: tuple[str, ...] = field(init=False)
+    _products: dict[Vector, Monomial] = field(init=False, default_factory=dict)
+    _degree: int = field(init=False, default=-1)
+    _known: dict[object, Polynomial | None] = field(init=False, default_factory=dict)
+    _atoms: tuple[list[tuple[Monomial, int]], np.ndarray] | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        seen: set[Vector] = set()
+        names = []
+        for name, vector in self.sizes.items():
+            if name in ("b", "s") or len(set(vector)) == 1 or vector in seen or 0 in vector:
+                continue
+            seen.add(vector)
+            names.append(name)
+        self._names = tuple(names)
+
+    @property
+    def probes(self) -> int:
+        """How many probes there are."""
+        return len(self.sizes["b"])
+
+    def tensor(self, record: TensorRecord) -> Polynomial | None:
+        """The bytes of a storage as a polynomial; None where no product or sum of sizes fits all probes."""
+        if record not in self._known:
+            self._known[record] = self._tensor(record)
+        return self._known[record]
+
+    def _tensor(self, record: TensorRecord) -> Polynomial | None:
+        elements = tuple(n // record.itemsize for n in record.nbytes)
+        found = self._product(elements) or self._by_dimensions(elements, record.shapes) or self._by_width(elements)
+        return None if found is None else found * record.itemsize
+
+    def _by_dimensions(self, elements: Vector, shapes: Sequence[tuple[int, ...]]) -> Polynomial | None:
+        if len({len(shape) for shape in shapes}) != 1 or any(
+            prod(shape) != n for shape, n in zip(shapes, elements, strict=True)
+        ):
+            return None
+        found = Polynomial.constant(1)
+        for dimension in zip(*shapes, strict=True):
+            factor = self.dimension(dimension)
+            if factor is None:
+                return None
+            found = found * factor
+        return found
+
+    def dimension(self, vector: Vector) -> Polynomial | None:
+        """One dimension of a tensor."""
+        if vector not in self._known:
+            self._known[vector] = self._product(vector) or self._sum(vector)
+        return self._known[vector]
+
+    def _by_width(self, elements: Vector) -> Polynomial | None:
+        """A sum of sizes, times tokens."""
+        for tokens in _TOKENS:
+            factor = self._values(tokens)
+            if all(n % f == 0 for n, f in zip(elements, factor, strict=True)):
+                width = self.dimension(tuple(n // f for n, f in zip(elements, factor, strict=True)))
+                if width is not None:
+                    return width * Polynomial({tokens: Fraction(1)})
+        return None
+
+    def _product(self, vector: Vector) -> Polynomial | None:
+        """A multiple of one product of sizes."""
+        if len(set(vector)) == 1:
+            return Polynomial.constant(vector[0])
+        direction = _direction(vector)
+        for degree in range(4):
+            self._extend(degree)
+            monomial = self._products.get(direction)
+            if monomial is not None:
+                factor = Fraction(vector[0], self._values(monomial)[0])
+                if factor.denominator <= _LARGEST_DENOMINATOR:
+                    return Polynomial({monomial: factor})
+        return None
+
+    def _extend(self, degree: int) -> None:
+        """All products of `degree` sizes, and the tokens."""
+        if degree <= self._degree:
+            return
+        self._degree = degree
+        for sizes in combinations_with_replacement(self._names, degree):
+            for tokens in _TOKENS:
+                monomial = tuple(sorted((*tokens, *sizes)))
+                self._products.setdefault(_direction(self._values(monomial)), monomial)
+
+    def _values(self, monomial: Monomial) -> Vector:
+        return tuple(prod(self.sizes[name][probe] for name in monomial) for probe in range(self.probes))
+
+    def _sum(self, vector: Vector) -> Polynomial | None:
+        """A sum of two or three multiples of products."""
+        atoms, matrix = self._atom_table()
+        weights = np.array([(1_000_003 * (k + 1)) ** 2 + k for k in range(self.probes)], dtype=np.int64)
+        hashes = matrix @ weights
+        target = np.int64(np.dot(np.array(vector, dtype=np.int64), weights))
+        order = np.argsort(hashes)
+        ranked = hashes[order]
+        for picked in (_pairs(target, hashes, ranked, order), _triples(target, hashes, ranked, order)):
+            for indices in picked:
+                if tuple(int(x) for x in matrix[list(indices)].sum(axis=0)) == vector:
+                    return sum((Polynomial({atoms[i][0]: Fraction(atoms[i][1])}) for i in indices), Polynomial({}))
+        return None
+
+    def _atom_table(self) -> tuple[list[tuple[Monomial, int]], np.ndarray]:
+        if self._atoms is None:
+            monomials: list[Monomial] = [(), ("s",), ("b",), ("b", "s")]
+            monomials += [(name,) for name in self._names]
+            monomials += [tuple(sorted(pair)) for pair in combinations_with_replacement(self._names, 2)]
+            atoms = [(m, c) for m in monomials for c in ((-1, 1, 2, 3) if not m else _MULTIPLES)]
+            rows = [[c * value for value in self._values(m)] for m, c in atoms]
+            self._atoms = atoms, np.array(rows, dtype=np.int64)
+        return self._atoms
+
+
+def _pairs(target: np.int64, hashes: np.ndarray, ranked: np.ndarray, order: np.ndarray) -> Iterable[tuple[int, ...]]:
+    wanted = target - hashes
+    at = np.minimum(np.searchsorted(ranked, wanted), len(ranked) - 1)
+    for first in np.nonzero(ranked[at] == wanted)[0]:
+        yield int(first), int(order[at[first]])
+
+
+def _triples(target: np.int64, hashes: np.ndarray, ranked: np.ndarray, order: np.ndarray) -> Iterable[tuple[int, ...]]:
+    for first in range(len(hashes)):
+        wanted = target - hashes[first] - hashes
+        at = np.minimum(np.searchsorted(ranked, wanted), len(ranked) - 1)
+        for second in np.nonzero(ranked[at] == wanted)[0]:
+            yield first, int(second), int(order[at[second]])
+
+
+def _direction(vector: Vector) -> Vector:
+    divisor = gcd(*vector)
+    return tuple(value // divisor for value in vector)

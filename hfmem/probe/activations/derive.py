@@ -1,0 +1,361 @@
+"""The coefficients of a type, from timelines at several sizes."""
+
+from __future__ import annotations
+
+import gc
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Final
+
+import torch
+import transformers
+
+from hfmem.estimator.coefficients import LinearUse, Moment, Part
+from hfmem.estimator.polynomials import Polynomial
+from hfmem.fetcher.values import Checkpoint, ModelRef
+from hfmem.mapper.interpret import interpret
+from hfmem.mapper.sizes import model_sizes, signature
+from hfmem.mapper.values import Architecture
+from hfmem.probe import tiny
+from hfmem.probe.activations.algebra import Solver, TensorRecord
+from hfmem.probe.activations.moments import highest
+from hfmem.probe.activations.reading import Reading
+from hfmem.probe.activations.step import Mode, Timeline, find_layers, run
+from hfmem.probe.activations.tracer import Segment
+from hfmem.probe.activations.variants import Variant
+
+__all__ = ["HELD_BACK", "Probe", "ProbeError", "Solution", "probes", "solve"]
+
+HELD_BACK: Final = 2
+"""Probes at the end that take no part in the fit."""
+
+FEWEST: Final = 5
+"""Probes that a fit needs, those that are held back included."""
+
+_RESIDUAL: Final = 0.001
+
+_TINY: Final = 4096  # bytes of a storage that need no polynomial: counters, positions, a table of chunks
+
+Selection = tuple[frozenset[int], ...]
+"""Storages at each probe."""
+
+
+class ProbeError(Exception):
+    """Coefficients that cannot be told, and why."""
+
+
+@dataclass(slots=True)
+class Probe:
+    """A variant, built, and how the mapper reads it."""
+
+    variant: Variant
+    device: str = "cpu"
+    model: Any = field(init=False)
+    layers: list[Any] = field(init=False)
+    architecture: Architecture = field(init=False)
+    inputs: dict[str, Any] = field(init=False)
+
+    def __post_init__(self) -> None:
+        config, batch, tokens = self.variant
+        torch.manual_seed(0)
+        built = tiny.build(config)
+        with torch.device(self.device):
+            self.model = getattr(transformers, config["architectures"][0])._from_config(built, dtype=torch.bfloat16)
+        ref = ModelRef(model_id="probe")
+        checkpoint = Checkpoint(
+            ref=ref, commit=None, source="local", provenance="", config=config, tensors=(), files=()
+        )
+        self.architecture = interpret(checkpoint).architecture
+        if self.architecture.layers is None:
+            raise ProbeError(f"its layers are unknown: {self.architecture.unknown}")
+        self.layers = find_layers(self.model, len(self.architecture.layers))
+        self.inputs = {"input_ids": torch.randint(3, 90, (batch, tokens)).to(self.device)}
+        if built.is_encoder_decoder:
+            self.inputs = {"decoder_input_ids": self.inputs["input_ids"], **self.inputs}
+
+    def run(self, mode: Mode) -> Timeline:
+        """The timeline of a step."""
+        dtype = torch.bfloat16 if mode.precision == "bf16" else torch.float32
+        self.model.to(dtype)
+        self.model.set_attn_implementation(mode.attention)
+        torch.manual_seed(0)
+        return run(self.model, self.layers, self.inputs, mode)
+
+    def sizes(self, index: int) -> dict[str, int]:
+        """The named sizes for a layer, sequences and tokens included."""
+        config, batch, tokens = self.variant
+        return {"b": batch, "s": tokens, **model_sizes(config, self.architecture, index)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Solution:
+    """The coefficients of one mode.
+
+    Attributes:
+        before, head, layers: as in `hfmem.estimator.coefficients.Coefficients`.
+        linears: linear modules of a layer by its signature; of a frozen base only.
+        inputs: a layer's input by its signature, and whether the layer keeps it without checkpointing.
+        residual: the largest relative error at the probes that were held back.
+    """
+
+    before: Polynomial
+    head: Part
+    layers: Mapping[str, Part]
+    linears: Mapping[str, tuple[LinearUse, ...]]
+    inputs: Mapping[str, tuple[Polynomial, bool]]
+    residual: float
+
+
+def probes(variants: Sequence[Variant], device: str = "cpu") -> list[Probe]:
+    """The variants, built."""
+    found = [Probe(variant, device) for variant in variants]
+    gc.collect()
+    gc.freeze()  # what is there now stays: collections before each step need not look at it again
+    return found
+
+
+def solve(probes: Sequence[Probe], mode: Mode) -> Solution:
+    """The coefficients of a mode.
+
+    Raises:
+        ProbeError: they cannot be told.
+    """
+    readings = [Reading(probe.run(mode), mode) for probe in probes]
+    return _Solver(probes=probes, readings=readings).solution()
+
+
+@dataclass(kw_only=True)
+class _Solver:
+    """Solves for one mode.
+
+    Attributes:
+        probes, readings: the probes, and what a step of each says.
+        aligned: whether all ran the same operations one by one. Else (a loop over tokens runs as often as there are
+            tokens) storages are taken together that one operation returned with one shape.
+    """
+
+    probes: Sequence[Probe]
+    readings: Sequence[Reading]
+    aligned: bool = True
+    _solvers: dict[int, Solver] = field(default_factory=dict)
+    _totals: dict[tuple[int, Selection], Polynomial] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._align()
+        depth, calls = len(self.probes[0].layers), self.readings[0].timeline.depth
+        if calls != depth:
+            raise ProbeError(f"{calls} calls of {depth} layers")
+
+    def _align(self) -> None:
+        """Keeps the probes that ran the same operations, where a few sizes lead elsewhere (heads that are a power of
+        two, in ALiBi)."""
+        ops = [tuple(a.op for a in reading.timeline.allocations) for reading in self.readings]
+        common = max(ops, key=ops.count)
+        alike = [index for index, seen in enumerate(ops) if seen == common]
+        self.aligned = len(alike) >= FEWEST
+        if self.aligned:
+            self.probes = [self.probes[index] for index in alike]
+            self.readings = [self.readings[index] for index in alike]
+
+    @property
+    def first(self) -> Timeline:
+        return self.readings[0].timeline
+
+    @cached_property
+    def signatures(self) -> list[str]:
+        layers = self.probes[0].architecture.layers
+        assert layers is not None
+        return [signature(layer) for layer in layers]
+
+    @cached_property
+    def representatives(self) -> dict[str, int]:
+        """The last layer of each signature."""
+        return {name: index for index, name in enumerate(self.signatures)}
+
+    def solution(self) -> Solution:
+        kept = {name: self.total(self.kept(("forward", index)), index) for name, index in self.representatives.items()}
+        end, phase = len(self.signatures), self.readings[0].layer_phase
+        found = Solution(
+            before=self.before(kept),
+            head=Part(kept=self.total(self.kept(("head", 0)), end), moments=self.moments(("head", 0), end)),
+            layers={
+                name: Part(kept=kept[name], moments=self.moments((phase, index), index))
+                for name, index in self.representatives.items()
+            },
+            linears={name: self.linears(index) for name, index in self.representatives.items()},
+            inputs={name: self.input(index) for name, index in self.representatives.items()},
+            residual=self.residual(),
+        )
+        if found.residual > _RESIDUAL:
+            raise ProbeError(f"the sizes that were held back are {found.residual:.2%} off")
+        return found
+
+    def residual(self) -> float:
+        """The largest relative error of what is kept, and of each moment, at the probes that were held back."""
+        worst = 0.0
+        for (index, selection), polynomial in self._totals.items():
+            for probe in range(len(self.probes) - HELD_BACK, len(self.probes)):
+                measured = self.readings[probe].bytes(selection[probe])
+                told = polynomial.at(self.probes[probe].sizes(index))
+                worst = max(worst, abs(told - measured) / max(measured, 1))
+        return worst
+
+    def kept(self, segment: Segment) -> Selection:
+        """What a part keeps, at each probe."""
+        if self.aligned:
+            return (self.readings[0].kept_in(segment),) * len(self.readings)
+        return tuple(reading.kept_in(segment) for reading in self.readings)
+
+    def before(self, kept: Mapping[str, Polynomial]) -> Polynomial:
+        """What is kept beyond the layers and the head; where the first layer keeps otherwise than its kind does, with
+        the difference.
+
+        Raises:
+            ProbeError: a later layer keeps otherwise than its kind.
+        """
+        found = self.total(self.kept(("before", 0)), 0)
+        for index, name in enumerate(self.signatures):
+            here, there = self.kept(("forward", index)), self.kept(("forward", self.representatives[name]))
+            if self.bytes(here) == self.bytes(there):
+                continue
+            if index:
+                raise ProbeError(f"layers {index} and {self.representatives[name]} ({name}) keep different amounts")
+            found = found + self.total(here, index) - kept[name]
+        return found
+
+    def input(self, index: int) -> tuple[Polynomial, bool]:
+        """What leads into a layer, and whether it is kept."""
+        numbers = [reading.timeline.inputs[index] for reading in self.readings]
+        kept = numbers[0] in self.readings[0].kept_in(("forward", index))
+        return self.total(tuple(frozenset({number}) for number in numbers), index), kept
+
+    def linears(self, index: int) -> tuple[LinearUse, ...]:
+        """The linear modules of a layer."""
+        uses = [reading.timeline.linears.get(index, []) for reading in self.readings[:-HELD_BACK]]
+        sources: dict[int | None, int] = {}
+        found = []
+        for rows in zip(*uses, strict=True):
+            first = rows[0]
+            inputs = self.solver(index).dimension(tuple(row.inputs for row in rows))
+            outputs = self.solver(index).dimension(tuple(row.outputs for row in rows))
+            if inputs is None or outputs is None:
+                raise ProbeError(f"no polynomial for the sizes of {first.name}")
+            found.append(
+                LinearUse(
+                    name=first.name,
+                    inputs=inputs,
+                    outputs=outputs,
+                    source=sources.setdefault(first.source, len(sources)),
+                    kept=first.source in self.readings[0].kept,
+                )
+            )
+        return tuple(found)
+
+    def moments(self, segment: Segment, index: int) -> tuple[Moment, ...]:
+        """The highest moments of a part, beyond what earlier parts keep."""
+        if self.aligned:
+            selections = [(peak,) * len(self.readings) for peak in self.readings[0].peaks(segment)]
+        else:
+            selections = [tuple(reading.peak(segment) for reading in self.readings)]
+        return highest([self._moment(selection, index) for selection in selections])
+
+    def _moment(self, selection: Selection, index: int) -> Moment:
+        gradients = tuple(
+            numbers & reading.timeline.gradients for numbers, reading in zip(selection, self.readings, strict=True)
+        )
+        rest = tuple(numbers - own for numbers, own in zip(selection, gradients, strict=True))
+        return Moment(activations=self.total(rest, index), gradients=self.total(gradients, index))
+
+    def total(self, selection: Selection, index: int) -> Polynomial:
+        """The bytes of some storages, in the sizes of a layer."""
+        key = (index, selection)
+        if key not in self._totals:
+            records = self._one_by_one(selection[0]) if self.aligned else self._together(selection)
+            found = Polynomial({})
+            for record, times in Counter(records).items():
+                found = found + self.polynomial(record, index) * times
+            self._totals[key] = found
+        return self._totals[key]
+
+    def polynomial(self, record: TensorRecord, index: int) -> Polynomial:
+        found = self.solver(index).tensor(record)
+        if found is None and max(record.nbytes) <= _TINY:
+            return Polynomial.constant(max(record.nbytes))
+        if found is None:
+            raise ProbeError(f"no polynomial for {record.nbytes} bytes of shapes {record.shapes}")
+        return found
+
+    def solver(self, index: int) -> Solver:
+        if index not in self._solvers:
+            rows = [probe.sizes(index) for probe in self.probes]
+            names = [*_CANONICAL, *(name for name in rows[0] if name not in _CANONICAL)]
+            shared = [name for name in names if all(name in row for row in rows)]
+            fitted = rows[:-HELD_BACK]
+            self._solvers[index] = Solver({name: tuple(row[name] for row in fitted) for name in shared})
+        return self._solvers[index]
+
+    def _one_by_one(self, numbers: frozenset[int]) -> list[TensorRecord]:
+        rows = [reading.timeline.allocations for reading in self.readings[:-HELD_BACK]]
+        return [
+            TensorRecord(
+                nbytes=tuple(row[number].nbytes for row in rows),
+                shapes=tuple(row[number].shape for row in rows),
+                itemsize=rows[0][number].itemsize,
+            )
+            for number in numbers
+        ]
+
+    def _together(self, selection: Selection) -> list[TensorRecord]:
+        """Storages that one operation returned with one shape, as one."""
+        groups = [
+            _grouped(reading, numbers)
+            for reading, numbers in zip(self.readings[:-HELD_BACK], selection[:-HELD_BACK], strict=True)
+        ]
+        if len({tuple((op, size) for op, size, _ in rows) for rows in groups}) != 1:
+            raise ProbeError(f"what runs depends on the sizes ({[len(rows) for rows in groups]} kinds of storages)")
+        return [
+            TensorRecord(
+                nbytes=tuple(nbytes for _, _, nbytes in rows), shapes=((),) * len(rows), itemsize=rows[0][1]
+            )
+            for rows in zip(*groups, strict=True)
+        ]
+
+    def bytes(self, selection: Selection) -> tuple[int, ...]:
+        """Bytes of some storages at every probe."""
+        return tuple(
+            reading.bytes(numbers) for reading, numbers in zip(self.readings, selection, strict=True)
+        )
+
+
+def _grouped(reading: Reading, numbers: frozenset[int]) -> list[tuple[str, int, int]]:
+    """(operation, bytes of an element, bytes) of each group, in the order of first appearance: what one line of the
+    implementation made, else (in a backward pass) what has one shape."""
+    sums: dict[tuple[str, int, object], int] = {}
+    for number in sorted(numbers):
+        allocation = reading.timeline.allocations[number]
+        key = (allocation.op, allocation.itemsize, allocation.site or allocation.shape)
+        sums[key] = sums.get(key, 0) + allocation.nbytes
+    return [(f"{op} {where if isinstance(where, str) else ''}", size, n) for (op, size, where), n in sums.items()]
+
+
+_CANONICAL: Final = (
+    "b",
+    "s",
+    "hidden",
+    "heads",
+    "kv_heads",
+    "key_dim",
+    "value_dim",
+    "intermediate",
+    "per_token",
+    "expert_intermediate",
+    "experts",
+    "shared",
+    "rank",
+    "rope_dim",
+    "index_dim",
+    "window",
+    "vocab",
+)

@@ -1,0 +1,70 @@
+"""Which moments of a part can be its highest, for sizes that models have."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from hfmem.estimator.coefficients import Moment
+from hfmem.estimator.polynomials import Polynomial
+
+__all__ = ["highest"]
+
+_SAMPLES = 160
+_CLOSE = 0.9995  # of the highest: no moment is kept for less
+
+
+def highest(moments: Sequence[Moment]) -> tuple[Moment, ...]:
+    """The moments that are the highest one for some sizes that models have."""
+    totals = [moment.activations + moment.gradients for moment in moments]
+    if not totals:
+        return ()
+    values = _values(totals)
+    best = values.max(axis=0)
+    order = sorted(range(len(moments)), key=lambda i: -int((values[i] >= best).sum()))
+    chosen: list[int] = []
+    covered = np.zeros(values.shape[1], dtype=bool)
+    for index in order:
+        wins = values[index] >= best * _CLOSE
+        if (wins & ~covered).any():
+            chosen.append(index)
+            covered |= wins
+    return tuple(moments[index] for index in chosen)
+
+
+def _values(totals: Sequence[Polynomial]) -> np.ndarray:
+    """Each polynomial at sizes as models have them: a row each."""
+    names = sorted(frozenset().union(*(total.names for total in totals)))
+    samples = list(_samples(names))
+    columns = {name: np.array([sample[name] for sample in samples], dtype=float) for name in names}
+    monomials = sorted(frozenset().union(*(total.terms for total in totals)))
+    products = np.array([np.prod([columns[name] for name in m], axis=0) * np.ones(len(samples)) for m in monomials])
+    factors = np.array([[float(total.terms.get(m, 0)) for m in monomials] for total in totals])
+    return factors @ products
+
+
+def _samples(names: Sequence[str]) -> Iterator[dict[str, int]]:
+    """Sizes as models have them."""
+    rng = random.Random(0)
+    for _ in range(_SAMPLES):
+        hidden = 128 * round(4 * 32 ** rng.random())
+        key = rng.choice((64, 128, 256))
+        heads = max(1, round(hidden / key * rng.choice((0.5, 1, 1, 2))))
+        known = {
+            "hidden": hidden,
+            "key_dim": key,
+            "value_dim": key,
+            "heads": heads,
+            "kv_heads": max(1, heads // rng.choice((1, 4, 8))),
+            "intermediate": round(hidden * rng.choice((1, 2.7, 3.5, 4, 8))),
+            "vocab": rng.choice((32000, 128256, 256000)),
+            "b": rng.choice((1, 2, 4, 16)),
+            "s": rng.choice((512, 2048, 8192, 32768)),
+            "experts": rng.choice((8, 64, 128)),
+            "per_token": rng.choice((2, 4, 8)),
+            "expert_intermediate": round(hidden * rng.choice((0.25, 0.5, 2))),
+            "shared": round(hidden * rng.choice((0.25, 0.5, 2))),
+        }
+        yield {name: known.get(name) or round(4 * 64 ** rng.random()) for name in names}

@@ -1,0 +1,98 @@
+"""What a timeline says: which storages a part of the model keeps, and which are alive at its highest moments."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cached_property
+
+from hfmem.probe.activations.step import Mode, Timeline
+from hfmem.probe.activations.tracer import Phase, Segment
+
+__all__ = ["Reading"]
+
+
+class Reading:
+    """One timeline, by parts."""
+
+    def __init__(self, timeline: Timeline, mode: Mode) -> None:
+        self.timeline, self.mode = timeline, mode
+
+    @property
+    def layer_phase(self) -> Phase:
+        """Where a layer's moments are looked for."""
+        return "backward" if self.mode.trains else "forward"
+
+    @cached_property
+    def kept(self) -> frozenset[int]:
+        """Alive once the layers (in training, the loss too) are done; without the cache."""
+        if self.mode.trains:
+            return self.timeline.kept
+        live: set[int] = set()
+        for allocated, number, segment in self.timeline.events:
+            if segment[0] == "head" and allocated:
+                break
+            (live.add if allocated else live.discard)(number)
+        return frozenset(live) - self.timeline.given - self.timeline.cache
+
+    @cached_property
+    def _by_owner(self) -> dict[Segment, set[int]]:
+        """What is kept, by the part it belongs to: where it was allocated; a layer's input belongs to that layer."""
+        depth = self.timeline.depth
+        inputs: dict[int, Segment] = {
+            number: ("head", 0) if index == depth else ("forward", index)
+            for index, number in self.timeline.inputs.items()
+        }
+        found: dict[Segment, set[int]] = {}
+        for number in self.kept:
+            owner = inputs.get(number, self.timeline.allocations[number].segment)
+            found.setdefault(owner, set()).add(number)
+        return found
+
+    def kept_in(self, segment: Segment) -> frozenset[int]:
+        """What a part keeps."""
+        return frozenset(self._by_owner.get(segment, ()))
+
+    def bytes(self, numbers: Iterable[int]) -> int:
+        """Bytes of some storages."""
+        return sum(self.timeline.allocations[number].nbytes for number in numbers)
+
+    def peaks(self, segment: Segment) -> list[frozenset[int]]:
+        """What is alive whenever a part frees something after it allocated, but for what other parts answer for."""
+        elsewhere = self._elsewhere(segment)
+        live: set[int] = set()
+        found: dict[frozenset[int], None] = {}
+        rising = False
+        for allocated, number, where in self.timeline.events:
+            if where == segment and not allocated and rising:
+                found[frozenset(live)] = None
+            rising = allocated and where == segment
+            if number not in elsewhere:
+                (live.add if allocated else live.discard)(number)
+        return list(found)
+
+    def peak(self, segment: Segment) -> frozenset[int]:
+        """The highest of them in bytes."""
+        elsewhere = self._elsewhere(segment)
+        size, highest, at = 0, -1, 0
+        for position, (allocated, number, where) in enumerate(self.timeline.events):
+            if number in elsewhere:
+                continue
+            size += self.timeline.allocations[number].nbytes * (1 if allocated else -1)
+            if where == segment and size > highest:
+                highest, at = size, position
+        live: set[int] = set()
+        for allocated, number, _ in self.timeline.events[: at + 1]:
+            if number not in elsewhere:
+                (live.add if allocated else live.discard)(number)
+        return frozenset(live)
+
+    def _elsewhere(self, segment: Segment) -> frozenset[int]:
+        """Storages that other parts answer for: weights, the cache, what earlier parts keep, others' gradients."""
+        phase, index = segment
+        last = self.timeline.depth if phase == "head" else index
+        earlier: list[Segment] = [("before", 0)] if self.mode.trains else []
+        earlier += [("forward", number) for number in range(last)]
+        kept = frozenset().union(*(self.kept_in(part) for part in earlier))
+        allocations = self.timeline.allocations
+        others = {number for number in self.timeline.gradients if allocations[number].segment != segment}
+        return kept | others | self.timeline.given | self.timeline.cache

@@ -1,0 +1,300 @@
+"""One step of a model under the tracer: a training step up to its gradients, or a prefill."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch.utils._pytree import tree_iter
+
+from hfmem.probe.activations.flash import fused_attention
+from hfmem.probe.activations.tracer import Allocation, Segment, Tracer
+
+__all__ = ["LinearUse", "Mode", "Timeline", "find_layers", "run"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mode:
+    """How a step is run.
+
+    Attributes:
+        attention: `sdpa` or `eager`.
+        precision: `bf16` or `fp32` for weights and arithmetic, `autocast` for bfloat16 arithmetic on float32 weights.
+        method: `full` training, a `frozen` base whose input needs a gradient (LoRA), or `prefill`: the forward pass of a
+            prompt with a cache, with the logits of the last position only; `forward` with those of all.
+        checkpointing: whether layers are recomputed in the backward pass.
+    """
+
+    attention: Literal["sdpa", "eager"] = "sdpa"
+    precision: Literal["bf16", "fp32", "autocast"] = "bf16"
+    method: Literal["full", "frozen", "prefill", "forward"] = "full"
+    checkpointing: bool = False
+
+    @property
+    def trains(self) -> bool:
+        """Whether there is a backward pass."""
+        return self.method in ("full", "frozen")
+
+    def __str__(self) -> str:
+        return f"{self.attention}/{self.precision}/{self.method}{'+gc' if self.checkpointing else ''}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinearUse:
+    """A linear module of a layer in a forward pass.
+
+    Attributes:
+        name: its name within the layer.
+        inputs, outputs: its sizes.
+        source: number of the storage that it reads.
+    """
+
+    name: str
+    inputs: int
+    outputs: int
+    source: int | None
+
+
+@dataclass(slots=True, kw_only=True)
+class Timeline:
+    """What a step allocated and freed.
+
+    Attributes:
+        allocations, events: as the tracer has them.
+        given: weights, buffers and inputs.
+        kept: alive once the forward pass is done, without the logits that nobody holds.
+        cache: storages of the cache that a prefill returns.
+        gradients: storages of the parameters' gradients.
+        depth: how many times a layer was called.
+        inputs: the storage that leads into each layer (and, at `depth`, into the head).
+        linears: linear modules by the number of the layer.
+    """
+
+    allocations: Sequence[Allocation]
+    events: Sequence[tuple[bool, int, Segment]]
+    given: frozenset[int] = frozenset()
+    kept: frozenset[int] = frozenset()
+    cache: frozenset[int] = frozenset()
+    gradients: frozenset[int] = frozenset()
+    depth: int = 0
+    inputs: dict[int, int] = field(default_factory=dict)
+    linears: dict[int, list[LinearUse]] = field(default_factory=dict)
+
+
+def find_layers(model: Any, depth: int) -> list[Any]:
+    """The modules that are the decoder's layers, in order.
+
+    Raises:
+        LookupError: there is no list of so many modules.
+    """
+    lists = [
+        (name, module)
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.ModuleList) and len(module) == depth
+    ]
+    decoder = model.get_decoder() if hasattr(model, "get_decoder") else None
+    inside = {id(module) for module in decoder.modules()} if isinstance(decoder, torch.nn.Module) else set()
+    lists.sort(key=lambda item: (id(item[1]) not in inside, item[0].count("."), "encoder" in item[0]))
+    if not lists:
+        raise LookupError(f"no list of {depth} layers")
+    return list(lists[0][1])
+
+
+def run(model: Any, layers: Sequence[Any], inputs: dict[str, Any], mode: Mode) -> Timeline:
+    """The timeline of one step. The model must be in the precision and with the attention of `mode`."""
+    tracer = Tracer()
+    hooks = _Hooks(tracer, layers, mode)
+    with ExitStack() as stack:
+        stack.enter_context(warnings.catch_warnings())
+        warnings.simplefilter("ignore")
+        stack.enter_context(fused_attention())
+        stack.enter_context(_prepared(model, mode))
+        stack.enter_context(hooks)
+        stack.enter_context(tracer)
+        given = tracer.give([*model.parameters(), *model.buffers(), *_tensors(inputs)])
+        tracer.segment = ("before", 0)
+        return _train(model, inputs, mode, tracer, hooks, given) if mode.trains else _infer(
+            model, inputs, mode, tracer, hooks, given
+        )
+
+
+def _train(  # noqa: PLR0913 - the parts of a step
+    model: Any, inputs: dict[str, Any], mode: Mode, tracer: Tracer, hooks: _Hooks, given: frozenset[int]
+) -> Timeline:
+    labels = next(iter(inputs.values()))
+    with torch.autocast("cpu", torch.bfloat16, enabled=mode.precision == "autocast"):
+        loss = model(**inputs, **_labels(model, labels), **_no_cache(model)).loss
+    kept = frozenset(tracer.live()) - given
+    hooks.backward = True
+    loss.backward()
+    gradients = frozenset(
+        number
+        for parameter in model.parameters()
+        if parameter.grad is not None and (number := tracer.number(parameter.grad)) is not None
+    )
+    model.zero_grad(set_to_none=True)
+    return Timeline(
+        allocations=tracer.allocations,
+        events=tracer.events,
+        given=given,
+        kept=kept,
+        gradients=gradients,
+        depth=hooks.calls,
+        inputs=hooks.inputs,
+        linears=hooks.linears,
+    )
+
+
+def _infer(  # noqa: PLR0913 - the parts of a step
+    model: Any, inputs: dict[str, Any], mode: Mode, tracer: Tracer, hooks: _Hooks, given: frozenset[int]
+) -> Timeline:
+    parameters = inspect.signature(model.forward).parameters
+    more = {"use_cache": True} if "use_cache" in parameters or "kwargs" in parameters else {}
+    if mode.method == "prefill" and "logits_to_keep" in parameters:
+        more["logits_to_keep"] = 1
+    with torch.no_grad():
+        output = model(**inputs, **more)
+    held = output.get("past_key_values", None) or output.get("cache_params", None) or output.get("state", None)
+    cache = frozenset(
+        number for tensor in _reachable(held, set()) if (number := tracer.number(tensor)) is not None
+    )
+    return Timeline(
+        allocations=tracer.allocations,
+        events=list(tracer.events),
+        given=given,
+        cache=cache - given,
+        depth=hooks.calls,
+        inputs=hooks.inputs,
+    )
+
+
+def _labels(model: Any, labels: Any) -> dict[str, Any]:
+    return {"labels": labels} if "labels" in inspect.signature(model.forward).parameters else {}
+
+
+def _no_cache(model: Any) -> dict[str, Any]:
+    parameters = inspect.signature(model.forward).parameters
+    return {"use_cache": False} if "use_cache" in parameters else {}
+
+
+@contextmanager
+def _prepared(model: Any, mode: Mode) -> Iterator[None]:
+    """Train or eval, frozen or not, checkpointing or not; as it was, afterwards."""
+    model.train(mode.trains)
+    hook = None
+    if mode.method == "frozen":
+        model.requires_grad_(False)
+        hook = model.get_input_embeddings().register_forward_hook(lambda _m, _a, out: out.requires_grad_(True))
+    if mode.checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    try:
+        yield
+    finally:
+        if mode.checkpointing:
+            model.gradient_checkpointing_disable()
+        if hook is not None:
+            hook.remove()
+            model.requires_grad_(True)
+
+
+class _Hooks:
+    """Tells the tracer which layer is running, forwards and backwards.
+
+    Attributes:
+        backward: whether the backward pass has begun (layers that run in it are recomputed).
+        calls: how many times a layer was called in the forward pass.
+        inputs: the storage that leads into each call, and into the head.
+        linears: linear modules by the number of the call.
+    """
+
+    def __init__(self, tracer: Tracer, layers: Sequence[Any], mode: Mode) -> None:
+        self._tracer, self._layers, self._mode = tracer, layers, mode
+        self._handles: list[Any] = []
+        self.backward = False
+        self.calls = 0
+        self.inputs: dict[int, int] = {}
+        self.linears: dict[int, list[LinearUse]] = {}
+
+    def __enter__(self) -> _Hooks:
+        for layer in dict.fromkeys(self._layers):
+            self._handles.append(layer.register_forward_pre_hook(self._before, with_kwargs=True))
+            self._handles.append(layer.register_forward_hook(self._after))
+            if self._mode.method == "frozen" and not self._mode.checkpointing:
+                for name, module in layer.named_modules():
+                    if isinstance(module, torch.nn.Linear) or type(module).__name__ == "Conv1D":
+                        self._handles.append(module.register_forward_pre_hook(self._linear(name)))
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+    def _before(self, _module: Any, args: Any, kwargs: Any) -> None:
+        if self.backward:
+            return
+        if self.calls == 0:
+            hidden = next((tensor for tensor in _tensors((args, kwargs)) if tensor.is_floating_point()), None)
+            self._lead(hidden)
+            if hidden is not None and hidden.requires_grad:
+                hidden.register_hook(self._entering(("after", 0)))
+        self._tracer.segment = ("forward", self.calls)
+
+    def _after(self, _module: Any, _args: Any, output: Any) -> None:
+        if self.backward:
+            return
+        number = self.calls
+        self.calls += 1
+        if self.calls == len(self._layers):
+            self._tracer.segment = ("head", 0)
+        hidden = next((tensor for tensor in _tensors(output) if tensor.is_floating_point()), None)
+        self._lead(hidden)
+        if hidden is not None and hidden.requires_grad:
+            hidden.register_hook(self._entering(("backward", number)))
+
+    def _lead(self, hidden: Any) -> None:
+        """Remembers what leads into the next layer."""
+        number = None if hidden is None else self._tracer.number(hidden)
+        if number is not None:
+            self.inputs[self.calls] = number
+
+    def _entering(self, segment: Segment) -> Any:
+        def enter(_gradient: Any) -> None:
+            self._tracer.segment = segment
+
+        return enter
+
+    def _linear(self, name: str) -> Any:
+        def before(module: Any, args: Any) -> None:
+            if self.backward or not args:
+                return
+            outputs, inputs = tuple(module.weight.shape)
+            if type(module).__name__ == "Conv1D":
+                outputs, inputs = inputs, outputs
+            use = LinearUse(name=name, inputs=inputs, outputs=outputs, source=self._tracer.number(args[0]))
+            self.linears.setdefault(self.calls, []).append(use)
+
+        return before
+
+
+def _tensors(value: Any) -> Iterator[torch.Tensor]:
+    return (tensor for tensor in tree_iter(value) if isinstance(tensor, torch.Tensor))
+
+
+def _reachable(value: Any, seen: set[int]) -> Iterator[torch.Tensor]:
+    """Every tensor that hangs from a cache object."""
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from _reachable(item, seen)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _reachable(item, seen)
+    elif hasattr(value, "__dict__") and not isinstance(value, torch.nn.Module | type) and id(value) not in seen:
+        seen.add(id(value))
+        yield from _reachable(vars(value), seen)

@@ -1,0 +1,135 @@
+"""The rows of `data/activations.jsonl`: every mode of a type, and why one is missing."""
+
+from __future__ import annotations
+
+import json
+import time
+import zlib
+from base64 import b64encode
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from hfmem.estimator.coefficients import LinearUse, Part
+from hfmem.estimator.polynomials import Polynomial
+from hfmem.probe import tiny
+from hfmem.probe.activations.derive import Probe, ProbeError, Solution, probes, solve
+from hfmem.probe.activations.step import Mode
+from hfmem.probe.activations.variants import fixed_sizes, has_windows, variants
+
+__all__ = ["MODES", "derive", "line"]
+
+Row = dict[str, Any]
+
+MODES: Final[tuple[Mode, ...]] = (
+    Mode(),
+    Mode(method="prefill"),
+    Mode(method="frozen"),
+    Mode(attention="eager"),
+    Mode(attention="eager", method="prefill"),
+    Mode(attention="eager", method="frozen"),
+    Mode(precision="autocast"),
+    Mode(precision="fp32"),
+    Mode(precision="fp32", method="prefill"),
+    Mode(precision="autocast", method="frozen"),
+    Mode(precision="fp32", method="frozen"),
+    Mode(method="forward"),
+    Mode(attention="eager", precision="autocast"),
+    Mode(attention="eager", precision="fp32"),
+    Mode(attention="eager", precision="fp32", method="prefill"),
+)
+"""Every mode that is measured, the most asked for first. Checkpointing follows from them: a layer keeps its input, and
+its backward pass has the same moments, beside that input (the oracle tests measure it)."""
+
+_MOST_SECONDS: Final = 60
+
+def derive(model_type: str, modes: Sequence[Mode] = MODES) -> Row:
+    """Everything about a type: its coefficients a mode, the reasons for missing ones, and how it went."""
+    started = time.monotonic()
+    until = time.process_time() + _MOST_SECONDS
+    _, name = tiny.types()[model_type]
+    plain = model_type.partition(":")[0]
+    table = _Table()
+    row: Row = {"type": model_type, "class": name, "modes": {}, "within": {}, "missing": {}, "fixed": {}}
+    for regime in ("modes", "within"):
+        try:
+            drawn = variants(plain, name, within=regime == "within")
+            built = probes(drawn)
+        except Exception as error:  # whatever a class raises
+            row["missing"][regime] = _sentence(error)
+            break
+        row["fixed"] |= fixed_sizes(drawn)
+        asked = modes if regime == "modes" else [mode for mode in modes if mode.attention == "sdpa"]
+        for mode, found in _solved(built, asked, until):
+            if isinstance(found, Solution):
+                row[regime][str(mode)] = table.block(found)
+                row["residual"] = max(row.get("residual", 0.0), found.residual)
+                if mode.method == "frozen" and regime == "modes" and "linears" not in row:
+                    row["linears"] = {kind: table.linears(items) for kind, items in found.linears.items()}
+            elif regime == "modes":
+                row["missing"][str(mode)] = found
+        if not has_windows(drawn):
+            break
+    row |= {"blocks": table.blocks, "polynomials": list(table.polynomials), "linears": row.get("linears", {})}
+    return row | {"seconds": round(time.monotonic() - started, 1)}
+
+
+def line(row: Mapping[str, Any]) -> str:
+    """A row as it stands in the file."""
+    kept = {key: row[key] for key in ("type", "modes", "within", "fixed", "linears", "blocks", "polynomials")}
+    packed = zlib.compress(json.dumps(kept, separators=(",", ":")).encode(), 9)
+    return json.dumps({"type": row["type"], "data": b64encode(packed).decode()})
+
+
+def _solved(built: Sequence[Probe], modes: Sequence[Mode], until: float) -> Iterator[tuple[Mode, Solution | str]]:
+    for mode in modes:
+        if time.process_time() > until:
+            yield mode, f"not measured within {_MOST_SECONDS} s"
+            continue
+        try:
+            yield mode, solve(built, mode)
+        except ProbeError as error:
+            yield mode, str(error)
+        except Exception as error:  # whatever a class raises
+            yield mode, _sentence(error)
+
+
+def _sentence(error: Exception) -> str:
+    words = " ".join(str(error).split())
+    return f"{type(error).__name__}: {words}"[:300]
+
+
+@dataclass(slots=True)
+class _Table:
+    """Polynomials and blocks, each once."""
+
+    polynomials: dict[str, int] = field(default_factory=dict)
+    blocks: list[Row] = field(default_factory=list)
+
+    def block(self, solution: Solution) -> int:
+        found = {
+            "before": self._number(solution.before),
+            "head": self._part(solution.head),
+            "layers": {
+                name: self._part(part) | self._input(solution.inputs[name]) for name, part in solution.layers.items()
+            },
+        }
+        if found not in self.blocks:
+            self.blocks.append(found)
+        return self.blocks.index(found)
+
+    def linears(self, items: Sequence[LinearUse]) -> list[list[Any]]:
+        return [
+            [item.name, self._number(item.inputs), self._number(item.outputs), item.source, item.kept]
+            for item in items
+        ]
+
+    def _part(self, part: Part) -> Row:
+        moments = [[self._number(m.activations), self._number(m.gradients)] for m in part.moments]
+        return {"kept": self._number(part.kept), "moments": moments}
+
+    def _input(self, found: tuple[Polynomial, bool]) -> Row:
+        return {"input": self._number(found[0]), "input_kept": found[1]}
+
+    def _number(self, polynomial: Polynomial) -> int:
+        return self.polynomials.setdefault(str(polynomial), len(self.polynomials))

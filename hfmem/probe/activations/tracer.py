@@ -1,0 +1,143 @@
+"""Every storage that a step allocates and frees, in order, with the part of the model that was running.
+
+What PyTorch's dispatcher does not see is not there: workspaces inside kernels, the rounding and caching of an allocator.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+import weakref
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_iter
+
+__all__ = ["Allocation", "Phase", "Segment", "Tracer"]
+
+Phase = Literal["given", "before", "forward", "head", "backward", "after"]
+Segment = tuple[Phase, int]
+"""What was running: before the layers, the forward pass of a layer, the head and the loss, the backward pass of a
+layer, what comes after. `given` is what was there before the step."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Allocation:
+    """One storage.
+
+    Attributes:
+        nbytes: its bytes.
+        itemsize: bytes of an element of the tensor it was allocated for.
+        shape: shape of that tensor.
+        op: the operation that returned it.
+        segment: what was running.
+        site: the line of the implementation that called it; "" in a backward pass.
+    """
+
+    nbytes: int
+    itemsize: int
+    shape: tuple[int, ...]
+    op: str
+    segment: Segment
+    site: str
+
+
+@dataclass(slots=True)
+class _Log:
+    allocations: list[Allocation] = field(default_factory=list)
+    events: list[tuple[bool, int, Segment]] = field(default_factory=list)
+    numbers: dict[int, int] = field(default_factory=dict)
+
+
+def _site() -> str:
+    """The innermost line of a model's own code."""
+    frame = sys._getframe(2)
+    while frame is not None:
+        name = frame.f_code.co_filename
+        if "/models/" in name and "modeling" in name:
+            return f"{name[name.rindex('/') + 1 :]}:{frame.f_lineno}"
+        frame = frame.f_back  # type: ignore[assignment]
+    return ""
+
+
+class Tracer(TorchDispatchMode):
+    """Records allocations while it is entered.
+
+    Attributes:
+        segment: what is running; hooks of the step set it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.segment: Segment = ("given", 0)
+        self._log = _Log()
+
+    @property
+    def allocations(self) -> list[Allocation]:
+        """Every storage, in the order of allocation."""
+        return self._log.allocations
+
+    @property
+    def events(self) -> list[tuple[bool, int, Segment]]:
+        """(allocated or freed, number of the storage, what was running), in order."""
+        return self._log.events
+
+    def give(self, tensors: Iterable[torch.Tensor]) -> frozenset[int]:
+        """Tells of tensors that are there already (weights, inputs); their numbers."""
+        return frozenset(number for tensor in tensors if (number := self._see(tensor, "given")) is not None)
+
+    def number(self, tensor: torch.Tensor) -> int | None:
+        """The number of a tensor's storage, if it is alive and was seen."""
+        return self._log.numbers.get(tensor.untyped_storage()._cdata)
+
+    def live(self) -> set[int]:
+        """The numbers of all storages that are alive now."""
+        return set(self._log.numbers.values())
+
+    def __enter__(self) -> Tracer:
+        gc.collect()
+        gc.disable()  # a collection in the middle of a step would move frees to where it happens
+        return super().__enter__()  # type: ignore[no-any-return]
+
+    def __exit__(self, *exception: Any) -> None:
+        gc.enable()
+        super().__exit__(*exception)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ARG002
+        out = func(*args, **(kwargs or {}))
+        for tensor in tree_iter(out):
+            if isinstance(tensor, torch.Tensor):
+                self._see(tensor, str(func))
+        return out
+
+    def _see(self, tensor: torch.Tensor, op: str) -> int | None:
+        storage = tensor.untyped_storage()
+        nbytes = storage.nbytes()
+        if not nbytes:
+            return None
+        key, log = storage._cdata, self._log
+        if key in log.numbers:
+            return log.numbers[key]
+        number = len(log.allocations)
+        log.numbers[key] = number
+        log.allocations.append(
+            Allocation(
+                nbytes=nbytes,
+                itemsize=tensor.element_size(),
+                shape=tuple(tensor.shape),
+                op=op,
+                segment=self.segment,
+                site=_site(),
+            )
+        )
+        log.events.append((True, number, self.segment))
+        weakref.finalize(storage, self._freed, key, number)
+        return number
+
+    def _freed(self, key: int, number: int) -> None:
+        if self._log.numbers.get(key) == number:
+            del self._log.numbers[key]
+        self._log.events.append((False, number, self.segment))

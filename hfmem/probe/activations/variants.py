@@ -1,0 +1,295 @@
+"""Small configurations of a type whose sizes are all different, so that each size can be told from its tensors.
+
+A variant starts from the type's small configuration (`hfmem.probe.tiny`) and draws every size anew. Sizes that a class
+ties to each other are drawn together where the tie is known; a size that the class refuses to change stays as it is.
+"""
+
+from __future__ import annotations
+
+import copy
+import random
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import torch
+import transformers
+
+from hfmem.probe import tiny
+
+__all__ = ["SHAPES", "Variant", "fixed_sizes", "has_windows", "variants"]
+
+SHAPES: Final = ((2, 32), (3, 48), (2, 72), (4, 40), (3, 64), (5, 56), (2, 80))
+"""Sequences and their tokens at each probe, all longer than the windows that are drawn."""
+
+CHUNKED_SHAPES: Final = ((2, 64), (3, 128), (2, 192), (4, 64), (3, 64), (2, 128), (3, 192))
+"""The same for classes that work in chunks of tokens and pad to them."""
+
+Config = dict[str, Any]
+Variant = tuple[Config, int, int]
+
+_POSITIONS: Final = re.compile(r"(max_position|^n_positions$|^n_ctx$|max_seq_len|max_sequence_length|seq_length)")
+
+# Numbers that are no sizes of a tensor, or that decide on the kinds of layers and not on their sizes.
+_FIXED: Final = re.compile(
+    r"(_id$|_ids$|token|_index$|layer|depth|interval|pattern|period|every|step|_group$|^topk_group$|seed|pretraining_tp|"
+    r"first_k|version|^rope|rotary|_size_per|num_labels|hidden_act|num_nextn|mtp|experts_implementation|position|"
+    r"offset|expand_ratio|temporal|label|scale|^dt_|time_step|^n_hashes|buckets|^axial|block_length|num_hash)"
+)
+
+_WINDOWS: Final = re.compile(r"(window|attention_chunk_size$|chunk_length|index_topk|indexer_budget|^local_attention)")
+
+_EXPERTS: Final = re.compile(r"(num|routed|local)_experts$|^n_routed_experts$|_num_experts$")
+
+# Chunks of tokens that a scan works through; tokens of the shapes are multiples of them.
+_CHUNK: Final = re.compile(r"^(mamba_|ssm_|linear_)?chunk_size$")
+
+_HEADS: Final = ("num_attention_heads", "n_head", "n_heads", "num_heads", "decoder_attention_heads")
+_KV: Final = ("num_key_value_heads", "num_kv_heads", "multi_query_group_num", "kv_n_heads")
+_HIDDEN: Final = ("hidden_size", "d_model", "n_embd")
+_HEAD_DIM: Final = ("head_dim", "d_kv", "kv_channels", "dim_head")
+
+
+def variants(model_type: str, name: str, *, within: bool = False) -> list[Variant]:
+    """A configuration for each of `SHAPES`, with the sequences and tokens to run it with.
+
+    Args:
+        model_type, name: the type and its class.
+        within: whether windows are longer than the tokens (else they are shorter).
+
+    Raises:
+        Exception: what the class raises for its small configuration.
+    """
+    base = _lengthened(tiny.shrunk(model_type, name), within)
+    deck = _Deck(f"{model_type} {within}")
+    path = tiny.text_path(tiny.build(base))
+    fields = _sizes(base, path)
+    kept = [key for key in fields if _tied(key) or _works(base, path, {key: deck.size(key, fields[key])})]
+    found = []
+    for batch, tokens in CHUNKED_SHAPES if _is_chunked(base, path) else SHAPES:
+        changes = _joint(base, path, {key: fields[key] for key in kept}, deck)
+        found.append((_changed(base, path, changes), batch, tokens))
+    return found
+
+
+_CHUNKS: Final = re.compile(r"(chunk|mamba|conv|linear_|ssm|lightning|block_size|delta|state_size)")
+
+
+def _is_chunked(config: Config, path: tuple[str, ...]) -> bool:
+    text = tiny.at(tiny.build(config), path)
+    kinds = getattr(text, "layer_types", None) or ()
+    names = (key for key in (*dict(_integers(text)), *map(str, kinds)) if key != "chunk_size_feed_forward")
+    return any(_CHUNKS.search(name) for name in names)
+
+
+def has_windows(drawn: Sequence[Variant]) -> bool:
+    """Whether a type has attention that sees a window of the tokens."""
+    config = drawn[0][0]
+    built = tiny.build(config)
+    text = tiny.at(built, tiny.text_path(built))
+    return any(_WINDOWS.search(key) and not _CHUNK.search(key) and value > 1 for key, value in _integers(text))
+
+
+def fixed_sizes(drawn: Sequence[Variant]) -> dict[str, int]:
+    """Sizes that are the same in all variants, since the class would not have them changed."""
+    path = tiny.text_path(tiny.build(drawn[0][0]))
+    texts = [tiny.at(tiny.build(config), path) for config, _, _ in drawn]
+    names = _sizes(drawn[0][0], path)
+    return {name: names[name] for name in names if len({getattr(text, name, None) for text in texts}) == 1}
+
+
+def _lengthened(config: Config, within: bool) -> Config:
+    """The configuration with room for the tokens of every shape, and windows around or below them."""
+    built = tiny.build(config)
+    path = tiny.text_path(built)
+    text = tiny.at(built, path)
+    changes: dict[str, Any] = {}
+    for key, value in _integers(text):
+        if _POSITIONS.search(key) and "rope" not in key:
+            changes[key] = 4096
+        elif _WINDOWS.search(key) and value > 1:
+            changes[key] = 2048 if within else value
+    changed = _changed(config, path, changes)
+    return changed if _builds(changed) else config
+
+
+def _sizes(config: Config, path: tuple[str, ...]) -> dict[str, int]:
+    text = tiny.at(tiny.build(config), path)
+    return {
+        key: value
+        for key, value in _integers(text)
+        if (value > 1 or "shared_experts" in key or "n_groups" in key) and not _POSITIONS.search(key) and (not _FIXED.search(key) or key in _ALWAYS)
+    }
+
+
+_ALWAYS: Final = ("num_experts_per_tok", "vocab_size_per_layer_input", "hidden_size_per_layer_input", "moe_topk")
+
+
+def _integers(text: Any) -> Iterator[tuple[str, int]]:
+    for key in tiny.fields_of(text):
+        value = getattr(text, key, None)
+        if isinstance(value, int) and not isinstance(value, bool):
+            yield key, value
+
+
+def _tied(key: str) -> bool:
+    states = [name for names in _STATE_HEADS for name in names]
+    return key in (*_HEADS, *_KV, *_HIDDEN, *_HEAD_DIM, *states, "linear_num_key_heads", "linear_num_value_heads")
+
+
+class _Deck:
+    """Draws sizes: each of a key's values once before any of them comes again, so that no two keys go together."""
+
+    def __init__(self, seed: str) -> None:
+        self._random = random.Random(seed)
+        self._left: dict[str, list[Any]] = {}
+
+    def pick(self, key: str, values: Sequence[Any]) -> Any:
+        """One of the values."""
+        left = [value for value in self._left.get(key, []) if value in values]
+        if not left:
+            left = self._random.sample(list(values), len(values))
+        value, *self._left[key] = left
+        return value
+
+    def size(self, key: str, value: int) -> int:
+        """A size like `value`: counts are small, widths multiples of eight."""
+        return int(self.pick(key, _values(key, value)))
+
+
+def _values(key: str, value: int) -> Sequence[int]:
+    if _CHUNK.search(key):
+        return (16, 32, 64)
+    if _WINDOWS.search(key):
+        return (value,) if value >= 1024 else (8, 16, 24)
+    if "vocab" in key:
+        return range(104, 320, 8)
+    if _EXPERTS.search(key):
+        return (8, 10, 12, 14, 16, 18)
+    if value < 8:
+        return range(max(2, value), value + 6)
+    if "dim" in key and value <= 64:
+        return range(8, 56, 8)
+    return range(8 * max(2, value // 16), 8 * (value // 4 + 4), 8)
+
+
+def _joint(base: Config, path: tuple[str, ...], fields: Mapping[str, int], deck: _Deck) -> dict[str, Any]:
+    """All sizes drawn at once; those that cannot go together stay as they are."""
+    for _ in range(6):
+        changes = _tied_sizes(base, path, fields, deck)
+        changes |= {key: deck.size(key, value) for key, value in fields.items() if key not in changes}
+        changes |= _tied_states(base, path, changes, deck)
+        if _works(base, path, changes):
+            return changes
+    for dropped in [*fields]:
+        fewer = {key: value for key, value in changes.items() if key != dropped}
+        if _works(base, path, fewer):
+            return fewer
+    tied = _tied_sizes(base, path, fields, deck)
+    changes = tied if _works(base, path, tied) else {}
+    for key, value in fields.items():
+        if key not in changes:
+            more = {**changes, key: deck.size(key, value)}
+            changes = more if _works(base, path, more) else changes
+    return changes
+
+
+def _tied_sizes(base: Config, path: tuple[str, ...], fields: Mapping[str, int], deck: _Deck) -> dict[str, Any]:
+    """Heads that key/value heads divide, and a hidden size that heads divide."""
+    text = tiny.at(tiny.build(base), path)
+    names = {group: next((key for key in group if key in fields), None) for group in (_HEADS, _KV, _HIDDEN, _HEAD_DIM)}
+    heads, kv, hidden, dim = (names[group] for group in (_HEADS, _KV, _HIDDEN, _HEAD_DIM))
+    changes: dict[str, Any] = {}
+    if heads is None or hidden is None:
+        return changes
+    groups, pairs = deck.pick("heads", ((2, 2), (3, 2), (2, 3), (3, 3), (2, 4), (4, 2), (5, 2)))
+    count = groups * pairs
+    same = kv is not None and getattr(text, kv) == getattr(text, heads)
+    changes[heads] = count
+    if kv is not None:
+        changes[kv] = count if same else pairs
+    step = 16 if _sections(text) is None else 32
+    changes[hidden] = count * step * deck.pick("hidden", (1, 2, 3) if count < 8 else (1, 2))
+    if dim is not None:
+        changes[dim] = step * deck.pick("head_dim", (1, 2, 3, 4))
+    sections = _sections(text)
+    if sections is not None:
+        width = changes.get(dim, changes[hidden] // count) if dim else changes[hidden] // count
+        old = getattr(text, dim) if dim else getattr(text, hidden) // getattr(text, heads)
+        rope = dict(text.rope_parameters)
+        changes["rope_parameters"] = {**rope, "mrope_section": [size * width // old for size in sections]}
+    return changes
+
+
+# (heads of a state, the size of each, groups that share a projection, the factor from the hidden size)
+_STATE_HEADS: Final = (
+    ("mamba_n_heads", "mamba_d_head", "mamba_n_groups", "mamba_expand"),
+    ("mamba_num_heads", "mamba_head_dim", "n_groups", "expand"),
+    ("num_heads", "head_dim", "n_groups", "expand"),
+    ("n_mamba_heads", "mamba_headdim", "mamba_ngroups", "mamba_expand"),
+)
+
+
+def _tied_states(base: Config, path: tuple[str, ...], changes: Mapping[str, Any], deck: _Deck) -> dict[str, Any]:
+    """Heads of a state that fill the widened hidden size, which groups divide; value heads that key heads divide."""
+    text = tiny.at(tiny.build(base), path)
+    found: dict[str, Any] = {}
+    hidden = next((key for key in _HIDDEN if hasattr(text, key)), None)
+    for heads, size, groups, expand in _STATE_HEADS:
+        if all(isinstance(getattr(text, key, None), int) for key in (heads, size, groups, expand)) and hidden:
+            factor = deck.pick("expand", (2, 3))
+            width = factor * changes.get(hidden, getattr(text, hidden))
+            sizes = [d for d in (8, 16, 24, 32, 48) if width % d == 0 and width // d > 3]
+            found[expand], found[size] = factor, deck.pick("state heads", sizes)
+            found[heads] = width // found[size]
+            found[groups] = deck.pick("groups", [n for n in (1, 2, 3, 4) if found[heads] % n == 0])
+            break
+    if hasattr(text, "linear_num_key_heads"):
+        found["linear_num_key_heads"] = deck.pick("key heads", (2, 3, 4, 5))
+        found["linear_num_value_heads"] = found["linear_num_key_heads"] * deck.pick("value heads", (2, 3, 1))
+    return found
+
+
+def _sections(text: Any) -> list[int] | None:
+    rope = getattr(text, "rope_parameters", None)
+    found = rope.get("mrope_section") if isinstance(rope, dict) else None
+    return list(found) if found else None
+
+
+def _works(base: Config, path: tuple[str, ...], changes: Mapping[str, Any]) -> bool:
+    """Whether the class takes a configuration, and runs a few tokens."""
+    config = _changed(base, path, changes)
+    return _builds(config) and _runs(config)
+
+
+def _builds(config: Config) -> bool:
+    return _attempt(lambda: tiny.build(config))
+
+
+def _runs(config: Config) -> bool:
+    def forward() -> None:
+        built = tiny.build(config)
+        with torch.no_grad():
+            model = getattr(transformers, config["architectures"][0])._from_config(built, dtype=torch.bfloat16)
+            model.eval()
+            ids = torch.randint(3, 90, (1, 64))
+            model(input_ids=ids, **({"decoder_input_ids": ids} if built.is_encoder_decoder else {}))
+
+    return _attempt(forward)
+
+
+def _attempt(action: Callable[[], Any]) -> bool:
+    try:
+        action()
+    except Exception:  # a class refuses sizes in whatever way it likes
+        return False
+    return True
+
+
+def _changed(base: Config, path: tuple[str, ...], changes: Mapping[str, Any]) -> Config:
+    changed = copy.deepcopy(base)
+    part = changed
+    for key in path:
+        part = part.setdefault(key, {})
+    part |= changes
+    return changed
