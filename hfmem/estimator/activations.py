@@ -1,57 +1,90 @@
-"""What inference holds besides weights and cache: a working set, and the logits.
+"""What inference holds besides weights and cache: the highest moment of a prefill, as it was measured on the class.
 
-The working set comes from the textbook's coefficients until measured ones take their place, and is marked `typical`.
+The prompt runs through the layers one by one. Each adds its cache, and on top of what is there needs its own working
+set, so the peak is the highest of them and of the head; what of it is above weights and the whole cache is told here.
 """
 
 from __future__ import annotations
 
-from hfmem.dtypes import find_dtype
-from hfmem.estimator.textbook import ALPHA_BETA, activation_bytes
+from dataclasses import dataclass
+
+from hfmem.estimator.caches import layer_bytes
+from hfmem.estimator.coefficients import Moment
+from hfmem.estimator.measured import Measured, measured
+from hfmem.estimator.textbook import ALPHA_BETA
 from hfmem.estimator.values import Group, Scenario, Term
 from hfmem.mapper.interpret import Model
+from hfmem.mapper.values import Layer
 
 __all__ = ["activation_terms"]
 
-_LOGITS_SOURCE = "transformers 5 generation/utils.py: logits of the last position, copied to float32"
-_FLOAT32 = 4
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Peak:
+    """The highest moment of a prefill.
+
+    Attributes:
+        nbytes: above weights and cache.
+        layer: the layer it is in; None for the head.
+        carried: bytes that earlier layers keep beside their cache.
+        missing: bytes of the cache that later layers have not made yet.
+    """
+
+    nbytes: int
+    layer: Layer | None
+    carried: int
+    missing: int
 
 
 def activation_terms(model: Model, scenario: Scenario) -> tuple[list[Term], list[tuple[Group, str]]]:
     """The terms, and what is unknown."""
-    architecture = model.architecture
-    working = activation_bytes(scenario, architecture)
-    if working is None:
-        return [], [("activations", architecture.unknown or "the hidden size is not known")]
-    alpha, beta = ALPHA_BETA[scenario.attention]
-    how = f"{alpha} × {scenario.batch} × {scenario.seq} tokens × {architecture.hidden_size}"
-    if beta:
-        how += f" + {beta} × {scenario.batch} × {architecture.attention_heads} heads × {scenario.seq}²"
-    terms = [
-        Term(
-            name="working set",
-            group="activations",
-            nbytes=working,
-            how=how,
-            source=f"textbook coefficients for {scenario.attention} attention: alpha {alpha}, beta {beta}",
-            certainty="typical",
-        )
-    ]
-    return terms + _logits(model, scenario), []
-
-
-def _logits(model: Model, scenario: Scenario) -> list[Term]:
-    architecture = model.architecture
-    compute = find_dtype(scenario.compute_dtype) if scenario.compute_dtype else None
-    if architecture.head != "lm_head" or architecture.vocab_size is None or compute is None:
-        return []
-    width = compute.bits // 8
+    found = measured(model, scenario, "prefill")
+    if isinstance(found, str):
+        return [], [("activations", found)]
+    peak = _peak(found, scenario)
     return [
         Term(
-            name="logits",
+            name=f"prefill: {_place(peak.layer)}",
             group="activations",
-            nbytes=scenario.batch * architecture.vocab_size * (width + _FLOAT32),
-            how=f"batch {scenario.batch} × 1 position × {architecture.vocab_size:,} × ({width} + {_FLOAT32}) B",
-            source=_LOGITS_SOURCE,
-            certainty="typical",
+            nbytes=peak.nbytes,
+            how=_how(found, peak, scenario),
+            source=found.source,
+            certainty=found.certainty,
         )
-    ]
+    ], []
+
+
+def _peak(found: Measured, scenario: Scenario) -> _Peak:
+    caches = {layer: layer_bytes(layer, scenario) for layer in dict.fromkeys(found.layers)}
+    working = {layer: found.value(found.highest(layer).activations, layer) for layer in (*caches, None)}
+    kept = {layer: found.value(found.part(layer).kept, layer) for layer in caches}
+    missing = sum(caches[layer] for layer in found.layers)
+    carried = 0
+    peak = _Peak(nbytes=0, layer=None, carried=0, missing=0)
+    for layer in (*found.layers, None):
+        missing -= caches.get(layer, 0) if layer is not None else 0
+        nbytes = carried + working[layer] - missing
+        if nbytes >= peak.nbytes:
+            peak = _Peak(nbytes=nbytes, layer=layer, carried=carried, missing=missing)
+        carried += kept[layer] if layer is not None else 0
+    return peak
+
+
+def _place(layer: Layer | None) -> str:
+    return "the head" if layer is None else f"a layer of {layer.kind.replace('_', ' ')}"
+
+
+def _how(found: Measured, peak: _Peak, scenario: Scenario) -> str:
+    moment: Moment = found.highest(peak.layer)
+    sizes = found.sizes(peak.layer)
+    named = ", ".join(
+        f"{name} {sizes[name]:,}" for name in sorted(moment.activations.names, key=lambda n: (n not in "bs", n))
+    )
+    how = f"{moment.activations.describe()} bytes with {named}"
+    if peak.carried:
+        how += f"; + {peak.carried:,} B kept of earlier layers"
+    if peak.missing:
+        how += f"; - {peak.missing:,} B of cache that later layers have not made yet"
+    alpha, beta = found.alpha_beta(moment.activations, peak.layer)
+    book = ALPHA_BETA[scenario.attention]
+    return f"{how}. That is alpha {alpha:.1f} and beta {beta:.1f}; the article has {book[0]} and {book[1]}"

@@ -10,7 +10,7 @@ from hfmem.estimator.values import Scenario, Term
 from hfmem.mapper.caches import COMPUTE, KV_DTYPE, Part, Seen
 from hfmem.mapper.values import Architecture, Layer
 
-__all__ = ["CacheSize", "cache_size"]
+__all__ = ["CacheSize", "cache_size", "layer_bytes"]
 
 _SOURCE = "layers of the architecture; what transformers' cache objects hold after so many tokens"
 
@@ -50,6 +50,11 @@ def cache_size(architecture: Architecture, scenario: Scenario) -> CacheSize | st
         per_token += count * (sum(grown.values()) - sum(sizes.values()))
         fixed += count * sum(nbytes for name, nbytes in sizes.items() if grown.get(name) == nbytes)
     return CacheSize(terms=tuple(terms), per_token=per_token, fixed=fixed)
+
+
+def layer_bytes(layer: Layer, scenario: Scenario) -> int:
+    """What one layer's cache takes for the whole batch; parts of an unknown dtype count as nothing."""
+    return scenario.batch * sum(_sizes(layer, _seen(scenario, scenario.seq), scenario).values())
 
 
 def _sizes(layer: Layer, seen: Seen, scenario: Scenario) -> dict[str, int]:

@@ -49,11 +49,20 @@ class LinearUse:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """What one layer keeps, and its highest moments beyond what earlier parts keep: of its backward pass in training,
-    of its forward pass in a prefill."""
+    """One layer, or the head.
+
+    Attributes:
+        kept: what it keeps until its backward pass.
+        moments: its highest moments beyond what earlier parts keep: of its backward pass in training, of its forward
+            pass in a prefill.
+        input: what leads into a layer: all that it keeps with gradient checkpointing.
+        input_kept: whether `kept` holds that too.
+    """
 
     kept: Polynomial
     moments: tuple[Moment, ...]
+    input: Polynomial | None = None
+    input_kept: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +116,8 @@ def _row(model_type: str) -> dict[str, Any] | None:
     if start < 0:
         return None
     line = json.loads(text[start + 1 : text.index("\n", start + 1)])
+    if "same_as" in line:  # a whole that runs as its text model does
+        return _row(line["same_as"])
     found: dict[str, Any] = json.loads(zlib.decompress(b64decode(line["data"])))
     return found
 
@@ -122,6 +133,8 @@ def _coefficients(row: Mapping[str, Any], mode: str, block: Mapping[str, Any]) -
                 Moment(activations=polynomial(first), gradients=polynomial(second))
                 for first, second in record["moments"]
             ),
+            input=polynomial(record["input"]) if "input" in record else None,
+            input_kept=record.get("input_kept", False),
         )
 
     linears = row["linears"] if "/frozen" in mode else {}

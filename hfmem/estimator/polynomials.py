@@ -79,6 +79,22 @@ class Polynomial:
             total += factor * value
         return -int(-total // 1)
 
+    def describe(self) -> str:
+        """The polynomial as a person would write it: `b × s × (16 hidden + 8 intermediate) + 4 key_dim × s`."""
+        groups: dict[Monomial, list[str]] = {}
+        for names, factor in sorted(self.terms.items(), key=lambda item: -item[1]):
+            tokens = tuple(name for name in names if name in ("b", "s"))
+            rest = " × ".join(name for name in names if name not in ("b", "s"))
+            groups.setdefault(tokens, []).append(f"{factor} {rest}".rstrip())
+        ordered = sorted(groups.items(), key=lambda item: -len(item[0]))
+        return " + ".join(
+            f"{' × '.join(tokens)} × ({' + '.join(parts)})" if tokens else " + ".join(parts) for tokens, parts in ordered
+        )
+
+    def quadratic(self) -> Polynomial:
+        """The terms that grow with the square of the tokens."""
+        return Polynomial({names: factor for names, factor in self.terms.items() if names.count("s") > 1})
+
     @property
     def names(self) -> frozenset[str]:
         """The sizes it depends on."""

@@ -13,7 +13,7 @@ from hfmem.mapper.caches import KV, Cache, Combined, Indexed, Latent
 from hfmem.mapper.facts import Facts
 from hfmem.mapper.values import Architecture, Dense, Experts, Layer
 
-__all__ = ["configured_sizes", "layer_sizes", "model_sizes", "signature"]
+__all__ = ["configured_sizes", "layer_sizes", "model_sizes", "model_types", "signature"]
 
 _TEXT_PARTS: Final = (
     "thinker_config",
@@ -28,13 +28,26 @@ _TEXT_PARTS: Final = (
 
 def configured_sizes(config: Mapping[str, Any]) -> dict[str, int]:
     """Every positive whole number of the text model's configuration: of the file, else of its class."""
-    facts, found = Facts(config), {}
-    for _ in range(3):
+    found: dict[str, int] = {}
+    for facts in _parts(config):
         found |= {name: value for name, value in facts.whole_numbers().items() if value > 0}
+    return found
+
+
+def model_types(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """The type of the whole, then that of its text model, where they are two."""
+    return tuple(dict.fromkeys(facts.model_type for facts in _parts(config) if facts.model_type))
+
+
+def _parts(config: Mapping[str, Any]) -> list[Facts]:
+    """The configuration, and the nested ones that lead to its text model."""
+    found = [Facts(config)]
+    for _ in range(2):
+        facts = found[-1]
         key = next((key for key in _TEXT_PARTS if facts.part(key) is not None or facts.fixes(key)), None)
         if key is None:
             break
-        facts = facts.nested(key)
+        found.append(facts.nested(key))
     return found
 
 

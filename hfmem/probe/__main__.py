@@ -14,7 +14,7 @@ import logging
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Final
@@ -27,6 +27,8 @@ from hfmem.probe.activations.table import derive, line
 
 DATA: Final = Path(__file__).parent.parent / "data"
 TARGET: Final = DATA / "activations.jsonl"
+_ORDER: Final = ("causal", "image-text", "encoder-decoder", "speech")
+_PATIENCE: Final = 300  # seconds for one type, on a machine that is busy
 REPORT: Final = DATA / "activations_report.jsonl"
 
 
@@ -47,16 +49,37 @@ def main() -> None:
 
 def names() -> list[str]:
     """Every type that is measured."""
-    return sorted(name for name in tiny.types() if ":" not in name)
+    types = tiny.types()
+    return sorted((name for name in types if ":" not in name), key=lambda name: (_ORDER.index(types[name][0]), name))
 
 
 def rows(types: Sequence[str], jobs: int) -> Iterator[Mapping[str, Any]]:
-    """The rows of several types, in processes of their own."""
-    if jobs == 1 or len(types) == 1:
-        yield from map(measure, types)
-        return
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), max_tasks_per_child=12) as pool:
-        yield from pool.map(measure, types)
+    """The rows of several types, each in a process of its own: a class may bring PyTorch down, or never end."""
+    torch.set_num_threads(1)
+    with ThreadPoolExecutor(jobs) as pool:
+        yield from pool.map(_apart, types)
+
+
+def _apart(model_type: str) -> Mapping[str, Any]:
+    context = get_context("fork")  # what was imported is there already
+    theirs, mine = context.Pipe(duplex=False)
+    process = context.Process(target=lambda: mine.send(measure(model_type)))
+    process.start()
+    mine.close()
+    try:
+        if theirs.poll(_PATIENCE):
+            found: Mapping[str, Any] = theirs.recv()
+            return found
+        why = f"it did not end within {_PATIENCE} s"
+    except EOFError:
+        process.join()
+        why = f"its process ended with {process.exitcode}"
+    finally:
+        process.kill()
+        process.join()
+        theirs.close()
+    empty: Mapping[str, Any] = {"modes": {}, "within": {}, "fixed": {}, "missing": {"modes": why}, "seconds": 0.0}
+    return {"type": model_type, "class": tiny.types()[model_type][1], **empty}
 
 
 def measure(model_type: str) -> Mapping[str, Any]:

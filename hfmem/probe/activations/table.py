@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from hfmem.estimator.coefficients import LinearUse, Part
 from hfmem.estimator.polynomials import Polynomial
+from hfmem.mapper.sizes import model_types
 from hfmem.probe import tiny
 from hfmem.probe.activations.derive import Probe, ProbeError, Solution, probes, solve
 from hfmem.probe.activations.step import Mode
@@ -23,9 +24,9 @@ Row = dict[str, Any]
 
 MODES: Final[tuple[Mode, ...]] = (
     Mode(),
+    Mode(attention="eager"),
     Mode(method="prefill"),
     Mode(method="frozen"),
-    Mode(attention="eager"),
     Mode(attention="eager", method="prefill"),
     Mode(attention="eager", method="frozen"),
     Mode(precision="autocast"),
@@ -41,10 +42,16 @@ MODES: Final[tuple[Mode, ...]] = (
 """Every mode that is measured, the most asked for first. Checkpointing follows from them: a layer keeps its input, and
 its backward pass has the same moments, beside that input (the oracle tests measure it)."""
 
+_ALIKE: Final = MODES[:2]
+"""Modes in which a type and its text model are compared."""
+
 _MOST_SECONDS: Final = 60
+_HOPELESS: Final = 3  # modes that fail at the start: the rest would too
 
 def derive(model_type: str, modes: Sequence[Mode] = MODES) -> Row:
     """Everything about a type: its coefficients a mode, the reasons for missing ones, and how it went."""
+    if modes is MODES and (text := _text_type(model_type)) and (row := _alias(model_type, text)):
+        return row
     started = time.monotonic()
     until = time.process_time() + _MOST_SECONDS
     _, name = tiny.types()[model_type]
@@ -74,24 +81,57 @@ def derive(model_type: str, modes: Sequence[Mode] = MODES) -> Row:
     return row | {"seconds": round(time.monotonic() - started, 1)}
 
 
+def _text_type(model_type: str) -> str | None:
+    """The type of the text model within a type, where that is measured on its own."""
+    try:
+        base = tiny.shrunk(model_type.partition(":")[0], tiny.types()[model_type][1])
+    except Exception:  # whatever a class raises
+        return None
+    found = model_types(base)[-1]
+    return found if found != model_type and found in tiny.types() else None
+
+
+def _alias(model_type: str, text: str) -> Row | None:
+    """The row of a type that runs just as its text model does: one that points there; None where it does not."""
+    started = time.monotonic()
+    pair = [derive(name, _ALIKE) for name in (model_type, text)]
+    kept = [{key: row[key] for key in ("modes", "blocks", "polynomials")} for row in pair]
+    if not pair[0]["modes"] or kept[0] != kept[1]:
+        return None
+    same = {"same_as": text, "modes": kept[0]["modes"], "seconds": round(time.monotonic() - started, 1)}
+    return {**pair[0], **same}
+
+
 def line(row: Mapping[str, Any]) -> str:
     """A row as it stands in the file."""
+    if "same_as" in row:
+        return json.dumps({"type": row["type"], "same_as": row["same_as"]})
     kept = {key: row[key] for key in ("type", "modes", "within", "fixed", "linears", "blocks", "polynomials")}
     packed = zlib.compress(json.dumps(kept, separators=(",", ":")).encode(), 9)
     return json.dumps({"type": row["type"], "data": b64encode(packed).decode()})
 
 
 def _solved(built: Sequence[Probe], modes: Sequence[Mode], until: float) -> Iterator[tuple[Mode, Solution | str]]:
+    failed = 0
     for mode in modes:
+        if failed == _HOPELESS:
+            yield mode, "the modes before it failed"
+            continue
         if time.process_time() > until:
             yield mode, f"not measured within {_MOST_SECONDS} s"
             continue
-        try:
-            yield mode, solve(built, mode)
-        except ProbeError as error:
-            yield mode, str(error)
-        except Exception as error:  # whatever a class raises
-            yield mode, _sentence(error)
+        found = _attempt(built, mode)
+        failed = failed + 1 if isinstance(found, str) else -len(modes)
+        yield mode, found
+
+
+def _attempt(built: Sequence[Probe], mode: Mode) -> Solution | str:
+    try:
+        return solve(built, mode)
+    except ProbeError as error:
+        return str(error)
+    except Exception as error:  # whatever a class raises
+        return _sentence(error)
 
 
 def _sentence(error: Exception) -> str:

@@ -19,7 +19,7 @@ from hfmem.probe import tiny
 
 __all__ = ["SHAPES", "Variant", "fixed_sizes", "has_windows", "variants"]
 
-SHAPES: Final = ((2, 32), (3, 48), (2, 72), (4, 40), (3, 64), (5, 56), (2, 80))
+SHAPES: Final = ((2, 16), (3, 24), (2, 36), (4, 20), (3, 32), (5, 28), (2, 40))
 """Sequences and their tokens at each probe, all longer than the windows that are drawn."""
 
 CHUNKED_SHAPES: Final = ((2, 64), (3, 128), (2, 192), (4, 64), (3, 64), (2, 128), (3, 192))
@@ -161,7 +161,7 @@ def _values(key: str, value: int) -> Sequence[int]:
     if _CHUNK.search(key):
         return (16, 32, 64)
     if _WINDOWS.search(key):
-        return (value,) if value >= 1024 else (8, 16, 24)
+        return (value,) if value >= 1024 else (6, 8, 10, 12)
     if "vocab" in key:
         return range(104, 320, 8)
     if _EXPERTS.search(key):
@@ -170,7 +170,7 @@ def _values(key: str, value: int) -> Sequence[int]:
         return range(max(2, value), value + 6)
     if "dim" in key and value <= 64:
         return range(8, 56, 8)
-    return range(8 * max(2, value // 16), 8 * (value // 4 + 4), 8)
+    return range(8 * max(2, value // 16), 8 * (value // 8 + 6), 8)
 
 
 def _joint(base: Config, path: tuple[str, ...], fields: Mapping[str, int], deck: _Deck) -> dict[str, Any]:
@@ -208,7 +208,7 @@ def _tied_sizes(base: Config, path: tuple[str, ...], fields: Mapping[str, int], 
     changes[heads] = count
     if kv is not None:
         changes[kv] = count if same else pairs
-    step = 16 if _sections(text) is None else 32
+    step = 8 if _sections(text) is None else 32
     changes[hidden] = count * step * deck.pick("hidden", (1, 2, 3) if count < 8 else (1, 2))
     if dim is not None:
         changes[dim] = step * deck.pick("head_dim", (1, 2, 3, 4))
