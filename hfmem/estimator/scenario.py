@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import Final
 
 from hfmem.estimator.options import Options, canonical, check
+from hfmem.estimator.parallel import Parallel, plan
 from hfmem.estimator.quantisers import find_quantiser
 from hfmem.estimator.values import Scenario
+from hfmem.estimator.vllm.settings import settings
+from hfmem.hardware.table import Machine
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Architecture
 
@@ -15,8 +18,8 @@ __all__ = ["DEFAULT_SEQ", "resolve"]
 DEFAULT_SEQ: Final = 4096
 
 
-def resolve(options: Options, model: Model) -> Scenario:
-    """The scenario for a model.
+def resolve(options: Options, model: Model, machine: Machine | None = None) -> Scenario:
+    """The scenario for a model, on an accelerator where one is named.
 
     `seq` is 4096, or the model's own maximum where that is lower. The run dtype is the configuration's own, else the
     dominant stored floating dtype, else unknown. The cache has the compute dtype unless asked otherwise.
@@ -38,6 +41,19 @@ def resolve(options: Options, model: Model) -> Scenario:
     if options.kv_dtype is None and model.architecture.kv_dtype is not None and options.method == "exact":
         kv_dtype = model.architecture.kv_dtype
         chosen.append(f"--kv-dtype {kv_dtype}: the checkpoint brings scales for it.")
+    gpu = machine.accelerator if machine else None
+    server = None
+    if options.runtime == "vllm":
+        server = settings(
+            version=options.vllm_version,
+            gpu=gpu,
+            max_num_seqs=options.max_num_seqs,
+            max_num_batched_tokens=options.max_num_batched_tokens,
+            gpu_memory_utilization=options.gpu_memory_utilization,
+            block_size=options.block_size,
+            enforce_eager=options.enforce_eager,
+        )
+        chosen += server.chosen
     return Scenario(
         mode="training" if options.train else "inference",
         batch=options.batch,
@@ -52,6 +68,20 @@ def resolve(options: Options, model: Model) -> Scenario:
         train=options.train,
         optimizer=(options.optimizer or "adam") if options.train else None,
         chosen=tuple(chosen),
+        parallel=_parallel(options, machine),
+        gpu=gpu,
+        serving=server,
+    )
+
+
+def _parallel(options: Options, machine: Machine | None) -> Parallel:
+    """The plan; a machine that is named with its number of accelerators uses them all, where nothing else is asked."""
+    asked = (options.gpus, options.tp, options.pp, options.dp, options.ep)
+    gpus = machine.count if machine is not None and machine.count and not any(asked) else options.gpus
+    if options.method == "textbook":
+        gpus = None
+    return plan(
+        gpus=gpus, tp=options.tp, pp=options.pp, dp=options.dp, ep=options.ep, training=options.train is not None
     )
 
 
