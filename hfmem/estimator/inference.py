@@ -13,7 +13,8 @@ from hfmem.estimator.caches import CacheSize, cache_size
 from hfmem.estimator.overheads import overhead_terms
 from hfmem.estimator.ranks import Stage, check_split, rank_model, stages
 from hfmem.estimator.values import Estimate, Group, Rank, Scenario, Serving, Term, total_of
-from hfmem.estimator.vllm.memory import RankCache, cache_of, fixed_terms, rotary_terms, serving
+from hfmem.estimator.vllm.loaded import loaded_terms
+from hfmem.estimator.vllm.memory import RankCache, cache_of, fixed_terms, serving
 from hfmem.estimator.weights import experts_left_alone, weight_terms
 from hfmem.mapper.interpret import Model
 from hfmem.units import format_bytes
@@ -79,7 +80,7 @@ class Prepared:
             terms, unknown = weight_terms(part, scenario)
             if scenario.runtime == "vllm":
                 fixed, reason = fixed_terms(part, scenario, stage)
-                terms += rotary_terms(part, scenario) + fixed
+                terms += loaded_terms(part, scenario) + fixed
                 unknown += [("activations", reason)] if reason else []
             held.append(_Held(stage=stage, model=part, terms=tuple(terms), unknown=tuple(unknown)))
         return cls(model=model, held=tuple(held))

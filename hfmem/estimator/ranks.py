@@ -23,7 +23,7 @@ __all__ = ["Stage", "check_split", "rank_model", "stages"]
 
 VOCABULARY_PADDING: Final = 64
 _WHOLE: Final = Fraction(1)
-_LATENT: Final = ("kv_a_proj", "q_a_proj", "kv_a_proj_with_mqa", "fused_qkv_a_proj", "wk", "weights_proj", "wq_a", "wkv")
+_LATENT: Final = ("kv_a_proj", "q_a_proj", "kv_a_proj_with_mqa", "fused_qkv_a_proj", "wk", "wq_b", "weights_proj", "wq_a", "wkv")
 _KEYS_VALUES: Final = ("k_proj", "v_proj", "kv_proj", "wk_proj")
 _FUSED: Final = ("qkv_proj", "query_key_value", "c_attn", "wqkv", "qkv", "w_pack")
 _OUTPUTS: Final = ("o_proj", "out_proj", "dense", "c_proj", "down_proj", "wo", "w2", "fc2", "dense_4h_to_h")

@@ -127,6 +127,8 @@ def _options(row: Row) -> Options:
     plain = {"half": "float16"}.get(row.get("dtype") or "", row.get("dtype"))
     if dtype is None and online:
         dtype = _QUANTISED[row["quantization"]]
+    if kv == "auto" and "stands_for" in row and plain not in (None, "auto"):
+        kv = plain  # the checkpoint that stands for it may bring scales of its own
     own = dtype is None and plain not in (None, "auto") and not row.get("quantization")
     return Options(
         runtime="vllm",
@@ -146,9 +148,19 @@ def _options(row: Row) -> Options:
 @cache
 def _estimated(key: str) -> tuple[Model, Scenario, Estimate]:
     row = json.loads(key)
-    model = _model(row.get("stands_for") or row["model"])
+    model = _as_loaded(_model(row.get("stands_for") or row["model"]), row)
     scenario = resolve(_options(row), model, _machine(row))
     return model, scenario, Prepared.of(model, scenario).estimate(scenario)
+
+
+def _as_loaded(model: Model, row: Row) -> Model:
+    """Without a head where the reading is of an embedding model; without quantising what the checkpoint leaves."""
+    left = set((row.get("unquantised") or "").split())
+    if model.parameters is None or not (left or row.get("without")):
+        return model
+    groups = (g for g in model.parameters.groups if g.component != row.get("without"))
+    kept = tuple(replace(g, linear=False) if g.component in left else g for g in groups)
+    return replace(model, parameters=replace(model.parameters, groups=kept))
 
 
 def _facts(row: Row) -> str:
@@ -230,7 +242,7 @@ def _self_size(row: Row) -> float:
     for windowed in (False, True):
         mine = [cache for cache in caches if (cache.window is not None) == windowed]
         if len(mine) == row["layers"] and (windowed == (row["cells"] < 2048) or len(mine) == len(caches)):
-            return sum(2 * row["cells"] * c.heads * (c.key_dim + c.value_dim) for c in mine) / GIB
+            return row["streams"] * sum(2 * row["cells"] * c.heads * (c.key_dim + c.value_dim) for c in mine) / GIB
     raise LookupError("no such set of layers")
 
 

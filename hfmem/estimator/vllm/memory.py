@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from hfmem.dtypes import find_dtype
 from hfmem.estimator.overheads import context_terms
 from hfmem.estimator.quantisers import find_quantiser
 from hfmem.estimator.ranks import Stage
@@ -16,11 +15,10 @@ from hfmem.estimator.values import Scenario, Serving, Term, total_of
 from hfmem.estimator.vllm.cachespec import Layout, layout
 from hfmem.estimator.vllm.peak import peak_terms
 from hfmem.estimator.vllm.settings import Settings
-from hfmem.mapper.caches import KV, Combined, Indexed, Latent
 from hfmem.mapper.interpret import Model
 from hfmem.units import MIB
 
-__all__ = ["RankCache", "budgeted", "cache_of", "fixed_terms", "rotary_terms", "serving"]
+__all__ = ["RankCache", "budgeted", "cache_of", "fixed_terms", "serving"]
 
 _CACHE_SOURCE = "vLLM 0.19.0, v1/kv_cache_interface.py and v1/core/kv_cache_utils.py"
 _GRAPH_NAME = "CUDA graphs"
@@ -95,41 +93,6 @@ def _conv_kernel(model: Model) -> int | None:
     groups = model.parameters.groups if model.parameters else ()
     widths = [g.shape[-1] for g in groups if g.component == "state" and "conv" in g.role and len(g.shape) == 3]
     return widths[0] if widths else None
-
-
-def rotary_terms(model: Model, scenario: Scenario) -> list[Term]:
-    """The table of sines and cosines that all layers share, where positions are rotary."""
-    architecture = model.architecture
-    dtype = find_dtype(scenario.compute_dtype) if scenario.compute_dtype else None
-    learned = any(
-        group.component == "embedding" and group.shape[0] == architecture.max_positions
-        for group in (model.parameters.groups if model.parameters else ())
-    )
-    width = max((_rotary_width(layer.cache) for layer in set(architecture.layers or ())), default=0)
-    if learned or dtype is None or not width or not architecture.max_positions:
-        return []
-    return [
-        Term(
-            name="rotary table",
-            group="weights",
-            nbytes=dtype.nbytes(architecture.max_positions * width),
-            how=f"{architecture.max_positions:,} positions × {width} × {dtype.bits / 8:g} B",
-            source="vLLM 0.19.0, model_executor/layers/rotary_embedding: cos_sin_cache, counted with the model",
-            certainty="typical",
-        )
-    ]
-
-
-def _rotary_width(cache: object) -> int:
-    if isinstance(cache, KV):
-        return cache.key_dim
-    if isinstance(cache, Latent):
-        return cache.rope_dim
-    if isinstance(cache, Indexed):
-        return _rotary_width(cache.attention)
-    if isinstance(cache, Combined):
-        return max(map(_rotary_width, cache.caches), default=0)
-    return 0
 
 
 def fixed_terms(model: Model, scenario: Scenario, stage: Stage) -> tuple[list[Term], str]:

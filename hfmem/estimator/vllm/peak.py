@@ -87,7 +87,7 @@ def _forward(run: _Run) -> list[Term]:
     layers = dict.fromkeys(run.model.architecture.layers or ())
     inner = max((_inner(layer, run.parallel) for layer in layers), default=0)
     scratch = max((_scratch(layer, run) for layer in layers), default=0)
-    streams = 4 + (2 if run.parallel.pp > 1 else 0)
+    streams = 4 + (2 if run.parallel.pp > 1 and run.stage.first else 0)
     per_token = inner + streams * run.hidden
     how = f"{run.tokens} tokens × ({inner} + {streams} × {run.hidden}) × {run.width} B"
     terms = [_term("forward pass", run.tokens * per_token * run.width, how)]
@@ -167,6 +167,10 @@ def _lasting(run: _Run) -> list[Term]:
     scratch = max((_scratch(layer, run) for layer in layers), default=0)
     if scratch and run.settings.rules.keeps_workspaces:
         terms.append(_term("experts' scratch", scratch, _scratch_how(run)))
+    if run.parallel.pp > 1 and not run.stage.first:
+        nbytes = 2 * run.tokens * run.hidden * run.width
+        how = f"2 × {run.tokens} tokens × {run.hidden} × {run.width} B received from the stage before"
+        terms.append(_term("intermediate tensors", nbytes, how))
     components = {group.component for group in run.model.parameters.groups} if run.model.parameters else set()
     if run.stage.first and components & {"vision", "audio"}:
         nbytes = run.tokens * run.hidden * run.width

@@ -34,6 +34,7 @@ class Rules:
         latent_alignment: elements that a row of a latent is padded to a multiple of.
         forward: non-PyTorch bytes (MiB) that appear during the profile run on one rank alone, and with tensor
             parallelism.
+        mxfp4_multiples: what the inner and the hidden size of MXFP4 experts are rounded up to.
         large_defaults: whether cards of 70 GiB and more (no A100) default to 1,024 sequences and 8,192 tokens.
         tokens_from_concurrency: whether the log's token count is concurrency × length.
     """
@@ -47,6 +48,7 @@ class Rules:
     graphs: int
     latent_alignment: int
     forward: tuple[int, int]
+    mxfp4_multiples: tuple[int, int]
     large_defaults: bool
     tokens_from_concurrency: bool
 
@@ -66,6 +68,7 @@ RULES: Final[tuple[Rules, ...]] = (
         graphs=12,
         latent_alignment=128,
         forward=(92, 1572),
+        mxfp4_multiples=(64, 256),
         large_defaults=False,
         **_OLD,
     ),
@@ -76,6 +79,7 @@ RULES: Final[tuple[Rules, ...]] = (
         graphs=12,
         latent_alignment=1,
         forward=(133, 563),
+        mxfp4_multiples=(64, 256),
         large_defaults=True,
         **_OLD,
     ),
@@ -86,6 +90,7 @@ RULES: Final[tuple[Rules, ...]] = (
         graphs=12,
         latent_alignment=1,
         forward=(133, 563),
+        mxfp4_multiples=(64, 256),
         large_defaults=True,
         **_OLD,
     ),
@@ -96,6 +101,7 @@ RULES: Final[tuple[Rules, ...]] = (
         graphs=18,
         latent_alignment=1,
         forward=(133, 563),
+        mxfp4_multiples=(64, 256),
         large_defaults=True,
         **(_OLD | {"keeps_workspaces": True}),
     ),
@@ -106,6 +112,7 @@ RULES: Final[tuple[Rules, ...]] = (
         graphs=18,
         latent_alignment=1,
         forward=(256, 2150),
+        mxfp4_multiples=(128, 256),
         large_defaults=True,
         **(_OLD | {"keeps_workspaces": True}),
     ),
@@ -116,6 +123,7 @@ RULES: Final[tuple[Rules, ...]] = (
         graphs=18,
         latent_alignment=1,
         forward=(256, 2150),
+        mxfp4_multiples=(128, 256),
         large_defaults=True,
         keeps_workspaces=True,
         state_blocks=2,
