@@ -13,8 +13,9 @@ from hfmem.estimator.caches import CacheSize, cache_size
 from hfmem.estimator.overheads import overhead_terms
 from hfmem.estimator.ranks import Stage, check_split, rank_model, stages
 from hfmem.estimator.values import Estimate, Group, Rank, Scenario, Serving, Term, total_of
+from hfmem.estimator.vllm.cachespec import Layout
 from hfmem.estimator.vllm.loaded import loaded_terms
-from hfmem.estimator.vllm.memory import RankCache, cache_of, fixed_terms, serving
+from hfmem.estimator.vllm.memory import RankCache, cache_of, fixed_terms, layout_of, serving
 from hfmem.estimator.weights import experts_left_alone, weight_terms
 from hfmem.mapper.interpret import Model
 from hfmem.units import format_bytes
@@ -43,6 +44,7 @@ class _Held:
     model: Model
     terms: tuple[Term, ...]
     unknown: _Unknown
+    layout: Layout | str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +84,8 @@ class Prepared:
                 fixed, reason = fixed_terms(part, scenario, stage)
                 terms += loaded_terms(part, scenario) + fixed
                 unknown += [("activations", reason)] if reason else []
-            held.append(_Held(stage=stage, model=part, terms=tuple(terms), unknown=tuple(unknown)))
+            pages = layout_of(part, scenario) if scenario.runtime == "vllm" else ""
+            held.append(_Held(stage=stage, model=part, terms=tuple(terms), unknown=tuple(unknown), layout=pages))
         return cls(model=model, held=tuple(held))
 
     def estimate(self, scenario: Scenario) -> Estimate:
@@ -109,7 +112,7 @@ class Prepared:
 
 def _fill(held: _Held, scenario: Scenario) -> _Filled:
     vllm = scenario.runtime == "vllm"
-    cache = cache_of(held.model, scenario) if vllm else cache_size(held.model.architecture, scenario)
+    cache = cache_of(held.layout, scenario) if vllm else cache_size(held.model.architecture, scenario)
     unknown = list(held.unknown)
     terms = list(held.terms)
     if isinstance(cache, str):

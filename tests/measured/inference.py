@@ -20,10 +20,10 @@ from typing import Any, Final
 from hfmem import Model, inspect
 from hfmem.estimator.inference import Prepared
 from hfmem.estimator.options import Options
+from hfmem.estimator.ranks import rank_model, stages
 from hfmem.estimator.scenario import resolve
 from hfmem.estimator.values import Estimate, Scenario
-from hfmem.estimator.vllm.memory import cache_of
-from hfmem.estimator.vllm.rules import rules_of
+from hfmem.estimator.vllm.memory import cache_of, layout_of
 from hfmem.fetcher.values import Checkpoint, ModelRef
 from hfmem.hardware.table import Accelerator, Machine, find
 from hfmem.mapper.caches import KV
@@ -212,10 +212,8 @@ def _graphs(row: Row) -> float:
 
 def _cache(row: Row) -> Any:
     model, scenario, _ = _estimated(_facts(row))
-    from hfmem.estimator.ranks import rank_model, stages
-
     stage = stages(len(model.architecture.layers or ()), scenario.parallel.pp)[0]
-    return cache_of(rank_model(model, scenario.parallel, stage, "vllm"), scenario), scenario
+    return cache_of(layout_of(rank_model(model, scenario.parallel, stage, "vllm"), scenario), scenario), scenario
 
 
 def _per_request(row: Row) -> float:

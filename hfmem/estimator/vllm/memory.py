@@ -18,7 +18,7 @@ from hfmem.estimator.vllm.settings import Settings
 from hfmem.mapper.interpret import Model
 from hfmem.units import MIB
 
-__all__ = ["RankCache", "budgeted", "cache_of", "fixed_terms", "serving"]
+__all__ = ["RankCache", "budgeted", "cache_of", "fixed_terms", "layout_of", "serving"]
 
 _CACHE_SOURCE = "vLLM 0.19.0, v1/kv_cache_interface.py and v1/core/kv_cache_utils.py"
 _GRAPH_NAME = "CUDA graphs"
@@ -42,16 +42,21 @@ class RankCache:
     fixed: int
 
 
-def cache_of(model: Model, scenario: Scenario) -> RankCache | str:
-    """The cache that the asked batch needs on one rank; or why it is not known."""
+def layout_of(model: Model, scenario: Scenario) -> Layout | str:
+    """How one rank's cache is laid out, which neither batch nor length changes; or why it is not known."""
     architecture, settings = model.architecture, scenario.serving
     if architecture.layers is None or settings is None:
         return architecture.unknown or "the layers of the architecture are not known"
     if scenario.kv_dtype is None or scenario.compute_dtype is None:
         return "the dtype of the cache is not known: give --dtype or --kv-dtype"
-    found = layout(architecture.layers, settings, scenario.kv_dtype, scenario.compute_dtype, _conv_kernel(model))
-    if isinstance(found, str):
-        return found
+    return layout(architecture.layers, settings, scenario.kv_dtype, scenario.compute_dtype, _conv_kernel(model))
+
+
+def cache_of(found: Layout | str, scenario: Scenario) -> RankCache | str:
+    """The cache that the asked batch needs on one rank; or why it is not known."""
+    settings = scenario.serving
+    if isinstance(found, str) or settings is None:
+        return found if isinstance(found, str) else "no settings"
     terms = tuple(
         Term(
             name=_group_name(found, index),
