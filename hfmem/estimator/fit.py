@@ -13,15 +13,17 @@ from typing import Final
 
 from hfmem.errors import InvalidScenarioError
 from hfmem.estimator.inference import Prepared
+from hfmem.estimator.inference import estimate as estimate_memory
 from hfmem.estimator.options import Options
 from hfmem.estimator.parallel import Parallel
 from hfmem.estimator.scenario import resolve
 from hfmem.estimator.values import Estimate, Scenario, Term, total_of
 from hfmem.estimator.vllm.memory import budgeted
-from hfmem.hardware.table import Accelerator, Machine
+from hfmem.hardware.detect import cpu, detect
+from hfmem.hardware.table import Accelerator, Machine, find
 from hfmem.mapper.interpret import Model
 
-__all__ = ["Case", "Fit", "fit_all", "largest", "usable"]
+__all__ = ["Case", "Fit", "fit_all", "largest", "machines", "usable"]
 
 MOST: Final = 10**9
 _NODE: Final = 8
@@ -64,6 +66,21 @@ class Fit:
     def headroom(self) -> int | None:
         """Bytes that stay free on the most loaded one; negative where it does not fit."""
         return None if self.estimate is None else self.usable - self.estimate.total
+
+
+def machines(options: Options) -> tuple[Machine, ...]:
+    """What is asked for with `--gpu`; nothing for `auto` where this machine has no accelerator.
+
+    Raises:
+        InvalidScenarioError: a name that is not in the table.
+    """
+    found: list[Machine] = []
+    for name in options.gpu:
+        if name.lower() == "auto":
+            found += detect()
+        else:
+            found.append(cpu() if name.lower() == "cpu" else find(name))
+    return tuple(dict.fromkeys(found))
 
 
 def usable(terms: Iterable[Term], scenario: Scenario) -> int:
@@ -113,10 +130,16 @@ class Case:
             return replace(self.scenario, batch=batch, seq=seq)
         return resolve(replace(self.options, batch=batch, seq=seq), self.model, self.machine)
 
+    def estimate(self, scenario: Scenario) -> Estimate:
+        """The estimate of one of the case's scenarios."""
+        if scenario.method == "textbook" or scenario.train:
+            return estimate_memory(self.model, scenario)
+        return self.prepared.estimate(scenario)
+
     def fits(self, batch: int, seq: int) -> bool:
         """Whether what is known fits."""
         scenario = self.at(batch, seq)
-        estimate = self.prepared.estimate(scenario)
+        estimate = self.estimate(scenario)
         return estimate.total <= usable(estimate.terms, scenario)
 
     def max_batch(self) -> int | None:
@@ -161,7 +184,7 @@ def _fit(model: Model, options: Options, machine: Machine) -> Fit:
             refused=error.reason,
             gpus_needed=_gpus_needed(model, options, machine),
         )
-    estimate = case.prepared.estimate(case.scenario)
+    estimate = case.estimate(case.scenario)
     room = usable(estimate.terms, case.scenario)
     if estimate.is_lower_bound:
         fits = None if estimate.total <= room else False

@@ -17,7 +17,7 @@ from typing import Final, Literal, cast
 from hfmem.errors import InvalidScenarioError
 from hfmem.units import MIB
 
-__all__ = ["Accelerator", "Machine", "accelerators", "find", "instances"]
+__all__ = ["Accelerator", "Instance", "Machine", "accelerators", "find", "instances"]
 
 Kind = Literal["discrete", "unified", "cpu"]
 
