@@ -136,19 +136,22 @@ def hfmem(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="Accelerator to hold it against (repeatable): 'H100', 'RTX 4090', '4x L40S', a cloud's instance, 'cpu', "
-            "or 'auto' for this machine's.",
+            help="Accelerator to hold it against (repeatable): 'H100', 'RTX 4090', '4x L40S', a cloud's instance, "
+            "'cpu', or 'auto' for this machine's.",
             show_default=False,
         ),
     ] = None,
     list_gpus: Annotated[bool, typer.Option("--list-gpus", help="List the accelerators and instances known.")] = False,
     require_fit: Annotated[bool, typer.Option("--require-fit", help="Exit with 3 if it does not fit.")] = False,
     gpus: Annotated[
-        int | None, typer.Option(help="Accelerators to share it: --tp of them, unless more is said.", show_default=False)
+        int | None,
+        typer.Option(help="Accelerators to share it: --tp of them, unless more is said.", show_default=False),
     ] = None,
     tp: Annotated[int | None, typer.Option(help="Tensor-parallel ranks.", show_default=False)] = None,
     pp: Annotated[int | None, typer.Option(help="Pipeline stages.", show_default=False)] = None,
-    dp: Annotated[int | None, typer.Option(help="Data-parallel replicas, each with --batch.", show_default=False)] = None,
+    dp: Annotated[
+        int | None, typer.Option(help="Data-parallel replicas, each with --batch.", show_default=False)
+    ] = None,
     ep: Annotated[int | None, typer.Option(help="Ranks that share the experts (tp × dp).", show_default=False)] = None,
     max_num_seqs: Annotated[
         int | None, typer.Option(help="vLLM: sequences of one step at most.", show_default=False)
@@ -261,7 +264,11 @@ def _list_gpus(output: Format, unit: Unit) -> None:
         import json
         from dataclasses import asdict
 
-        print(json.dumps({"gpus": [asdict(row) for row in accelerators()], "instances": [asdict(row) for row in instances()]}))
+        print(
+            json.dumps(
+                {"gpus": [asdict(row) for row in accelerators()], "instances": [asdict(row) for row in instances()]}
+            )
+        )
         return
     from hfmem.report.fit import list_gpus
 

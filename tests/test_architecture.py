@@ -11,7 +11,20 @@ import pytest
 import hfmem
 
 PACKAGE = Path(hfmem.__file__).parent
-LAYERS = ("errors", "units", "dtypes", "data", "hardware", "fetcher", "mapper", "estimator", "report", "api", "cli", "__main__")
+LAYERS = (
+    "errors",
+    "units",
+    "dtypes",
+    "data",
+    "hardware",
+    "fetcher",
+    "mapper",
+    "estimator",
+    "report",
+    "api",
+    "cli",
+    "__main__",
+)
 BASE = {"errors", "units", "dtypes", "data"}
 
 

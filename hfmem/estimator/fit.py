@@ -84,8 +84,8 @@ def machines(options: Options) -> tuple[Machine, ...]:
 
 
 def usable(terms: Iterable[Term], scenario: Scenario) -> int:
-    """Bytes of the scenario's accelerator that an estimate may take. vLLM plans with a share of it, outside of which stand
-    the context and, up to 0.20, the CUDA graphs; together they cannot be more than there is."""
+    """Bytes of the scenario's accelerator that an estimate may take. vLLM plans with a share of it, outside of which
+    stand the context and, up to 0.20, the CUDA graphs; together they cannot be more than there is."""
     gpu = scenario.gpu
     if gpu is None:
         return 0

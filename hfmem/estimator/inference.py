@@ -154,5 +154,7 @@ def _notes(model: Model, scenario: Scenario) -> tuple[str, ...]:
     if longest is not None and scenario.seq > longest:
         notes.append(f"{scenario.seq:,} tokens are more than the {longest:,} the model is made for.")
     if scenario.serving is not None and scenario.batch > scenario.serving.max_num_seqs:
-        notes.append(f"Of {scenario.batch:,} sequences, --max-num-seqs lets {scenario.serving.max_num_seqs:,} run at once.")
+        notes.append(
+            f"Of {scenario.batch:,} sequences, --max-num-seqs lets {scenario.serving.max_num_seqs:,} run at once."
+        )
     return tuple(notes)

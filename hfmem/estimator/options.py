@@ -63,8 +63,8 @@ class Options:
         method: `exact`, or the founding article's formulas (`textbook`).
         train: training method; None for inference.
         optimizer: name of the optimizer.
-        gpu: accelerators to hold the answer against: names, cloud instances, `auto`, or `cpu`; the first is the one that
-            the estimate is made for.
+        gpu: accelerators to hold the answer against: names, cloud instances, `auto`, or `cpu`; the first is the one
+            that the estimate is made for.
         gpus, tp, pp, dp, ep: how the model is spread, as `hfmem.estimator.parallel.plan` explains.
         max_num_seqs, max_num_batched_tokens, gpu_memory_utilization, block_size, enforce_eager: vLLM's own options.
         vllm_version: the release whose rules hold.

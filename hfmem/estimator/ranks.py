@@ -23,7 +23,17 @@ __all__ = ["Stage", "check_split", "rank_model", "stages"]
 
 VOCABULARY_PADDING: Final = 64
 _WHOLE: Final = Fraction(1)
-_LATENT: Final = ("kv_a_proj", "q_a_proj", "kv_a_proj_with_mqa", "fused_qkv_a_proj", "wk", "wq_b", "weights_proj", "wq_a", "wkv")
+_LATENT: Final = (
+    "kv_a_proj",
+    "q_a_proj",
+    "kv_a_proj_with_mqa",
+    "fused_qkv_a_proj",
+    "wk",
+    "wq_b",
+    "weights_proj",
+    "wq_a",
+    "wkv",
+)
 _KEYS_VALUES: Final = ("k_proj", "v_proj", "kv_proj", "wk_proj")
 _FUSED: Final = ("qkv_proj", "query_key_value", "c_attn", "wqkv", "qkv", "w_pack")
 _OUTPUTS: Final = ("o_proj", "out_proj", "dense", "c_proj", "down_proj", "wo", "w2", "fc2", "dense_4h_to_h")
@@ -80,7 +90,9 @@ def _check_heads(layer: Layer, tp: int, runtime: str) -> None:
 
 def _check_ffn(layer: Layer, parallel: Parallel) -> None:
     if isinstance(layer.ffn, Dense) and layer.ffn.intermediate % parallel.tp:
-        raise InvalidScenarioError("", f"--tp {parallel.tp} does not divide the {layer.ffn.intermediate} units of the MLP")
+        raise InvalidScenarioError(
+            "", f"--tp {parallel.tp} does not divide the {layer.ffn.intermediate} units of the MLP"
+        )
     if not isinstance(layer.ffn, Experts):
         return
     if parallel.ep > layer.ffn.count:
@@ -154,7 +166,9 @@ class _Share:
             group,
             count=count,
             shape=shape,
-            stored_bytes=None if group.stored_bytes is None else -(-group.stored_bytes * whole.numerator // whole.denominator),
+            stored_bytes=None
+            if group.stored_bytes is None
+            else -(-group.stored_bytes * whole.numerator // whole.denominator),
             parameters=int(group.parameters * whole),
             active=int(group.active * whole),
         )
@@ -192,9 +206,9 @@ class _Share:
         base = _base(group.role)
         if base in _OUTPUTS and group.role.endswith("bias"):
             return _WHOLE  # added once, after the sum over ranks
-        return self._attention(group, base) if component == "attention" else Fraction(1, tp)
+        return self._attention(base) if component == "attention" else Fraction(1, tp)
 
-    def _attention(self, group: TensorGroup, base: str) -> Fraction:
+    def _attention(self, base: str) -> Fraction:
         tp, kv = self.parallel.tp, self.architecture.kv_heads or 1
         if base in _LATENT:
             return _WHOLE

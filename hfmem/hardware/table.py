@@ -117,16 +117,16 @@ def find(name: str) -> Machine:
         return Machine(accelerator=by_name[key], count=count)
     for row in instances():
         if _key(row.name) == key:
-            return Machine(
-                accelerator=by_name[_key(row.gpu)], count=(count or 1) * row.count, instance=row.name
-            )
+            return Machine(accelerator=by_name[_key(row.gpu)], count=(count or 1) * row.count, instance=row.name)
     close = get_close_matches(key, [*by_name, *(_key(row.name) for row in instances())], n=4, cutoff=0.6)
     shown = list(dict.fromkeys(by_name[near].name if near in by_name else near for near in close))
     near = f"; did you mean {' or '.join(shown)}?" if shown else ""
     raise InvalidScenarioError("", f"--gpu '{name}' is not in the table{near} --list-gpus shows all")
 
 
-_COUNTED: Final = re.compile(r"^(?P<before>\d{1,4})\s*[x×]\s*(?P<rest>.+)$|^(?P<name>.+?)\s*:\s*(?P<after>\d{1,4})$", re.I)
+_COUNTED: Final = re.compile(
+    r"^(?P<before>\d{1,4})\s*[x×]\s*(?P<rest>.+)$|^(?P<name>.+?)\s*:\s*(?P<after>\d{1,4})$", re.I
+)
 
 
 def _counted(name: str) -> tuple[str, int | None]:

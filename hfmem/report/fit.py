@@ -110,7 +110,8 @@ def advice_lines(advice: Sequence[Advice], unit: str) -> Iterator[str]:
     yield "what would help"
     width = max(len(row.option) for row in advice)
     for row in advice:
-        yield f"  {row.option:{width}}  {format_bytes(row.total, unit):>12}  {'fits' if row.fits else 'not enough alone'}"
+        verdict = "fits" if row.fits else "not enough alone"
+        yield f"  {row.option:{width}}  {format_bytes(row.total, unit):>12}  {verdict}"
 
 
 def serving_lines(report: Report, unit: str) -> Iterator[str]:
@@ -210,7 +211,14 @@ def _cell(fit: Fit | None, unit: str) -> str:
 def list_gpus(rows: Sequence[Accelerator], instances: Sequence[Instance], unit: str) -> str:
     """The table of accelerators, and the instances of clouds with what they hold."""
     cards = [
-        [row.name, format_bytes(row.memory, unit, label=False), row.kind, row.vendor, row.basis, ", ".join(row.aliases[:2])]
+        [
+            row.name,
+            format_bytes(row.memory, unit, label=False),
+            row.kind,
+            row.vendor,
+            row.basis,
+            ", ".join(row.aliases[:2]),
+        ]
         for row in rows
     ]
     clouds = [[row.name, f"{row.count} × {row.gpu}"] for row in instances]

@@ -116,7 +116,7 @@ def _machine(scenario: Scenario) -> dict[str, Any]:
 
 
 def _rank(estimate: Estimate, rank: Rank) -> dict[str, Any]:
-    groups = {group: estimate.group(group, rank) for group in GROUPS}
+    groups: dict[str, int | None] = {group: estimate.group(group, rank) for group in GROUPS}
     return {"ranks": list(rank.ranks), "count": len(rank.ranks), **groups, "total": rank.total}
 
 
@@ -127,7 +127,9 @@ def _all_gpus(estimate: Estimate) -> dict[str, int | None] | None:
     sums: dict[str, int | None] = {}
     for group in GROUPS:
         parts = [(estimate.group(group, rank), len(rank.ranks)) for rank in estimate.ranks]
-        sums[group] = None if any(size is None for size, _ in parts) else sum((size or 0) * count for size, count in parts)
+        sums[group] = (
+            None if any(size is None for size, _ in parts) else sum((size or 0) * count for size, count in parts)
+        )
     return {**sums, "total": sum(rank.total * len(rank.ranks) for rank in estimate.ranks)}
 
 

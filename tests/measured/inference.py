@@ -1,8 +1,8 @@
 """Estimates against what servers on real GPUs printed: `python -m tests.measured.inference` prints the table.
 
 `fixtures/measured/inference.jsonl` has every reading with its source; a reading that cannot be compared says why
-(`skipped`). `stands_for` names the model of the bundled catalog (or of `configs.jsonl`, with its origin) whose sizes are
-the same, `assumed_dtype` the quantisation of the checkpoint.
+(`skipped`). `stands_for` names the model of the bundled catalog (or of `configs.jsonl`, with its origin) whose sizes
+are the same, `assumed_dtype` the quantisation of the checkpoint.
 """
 
 from __future__ import annotations
@@ -334,6 +334,6 @@ if __name__ == "__main__":
             sub = found.row.get("subkind", "")
             print(
                 f"{found.kind:15s} {found.family:7s} {found.measured:12.4f} {found.estimated:12.4f} {found.error:7.1%} "
-                f"{found.row['model']} v{found.row.get('engine_version')} tp{found.row['tp']} pp{found.row['pp']} {sub} "
-                f"[{found.row['id']}]"
+                f"{found.row['model']} v{found.row.get('engine_version')} tp{found.row['tp']} pp{found.row['pp']} "
+                f"{sub} [{found.row['id']}]"
             )

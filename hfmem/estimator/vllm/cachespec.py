@@ -113,7 +113,7 @@ def layout(
             return found
         for spec in found:
             specs[spec] += count
-    return _grouped(_paged_states(specs, settings), settings) if specs else Layout(groups=(), width=0, page=0)
+    return _grouped(_paged_states(specs, settings)) if specs else Layout(groups=(), width=0, page=0)
 
 
 def _bytes(dtype: str) -> float:
@@ -197,8 +197,8 @@ class _Widths:
 
 
 def _paged_states(specs: Counter[Spec], settings: Settings) -> Counter[Spec]:
-    """With states beside attention, the attention's block grows (in steps of 16 tokens) until its page holds the largest
-    state, and each state takes a page of that size."""
+    """With states beside attention, the attention's block grows (in steps of 16 tokens) until its page holds the
+    largest state, and each state takes a page of that size."""
     largest = max((spec.page for spec in specs if spec.kind == "state"), default=0)
     attention = [spec for spec in specs if spec.kind != "state"]
     if not largest or not attention:
@@ -212,7 +212,7 @@ def _paged_states(specs: Counter[Spec], settings: Settings) -> Counter[Spec]:
     return grown
 
 
-def _grouped(specs: Counter[Spec], settings: Settings) -> Layout:
+def _grouped(specs: Counter[Spec]) -> Layout:
     """One group for one type of layer, else groups of equal width and page."""
     same_blocks = len({spec.block for spec in specs}) == 1
     if same_blocks and len({(spec.kind, spec.window) for spec in specs}) == 1:
@@ -224,9 +224,7 @@ def _grouped(specs: Counter[Spec], settings: Settings) -> Layout:
     unified = _one_page(specs)
     counts = list(unified.values())
     width = max(counts) if max(counts) < 1.5 * min(counts) else min(counts)
-    groups = [
-        Group(spec=spec, layers=width) for spec, count in unified.items() for _ in range(-(-count // width))
-    ]
+    groups = [Group(spec=spec, layers=width) for spec, count in unified.items() for _ in range(-(-count // width))]
     return Layout(groups=tuple(groups), width=width, page=max(spec.page for spec in unified))
 
 

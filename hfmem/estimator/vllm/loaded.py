@@ -1,5 +1,5 @@
-"""What vLLM's "Model loading took" counts beyond the checkpoint's tensors: the rotary table, latents' projections in the
-compute dtype, padding of MXFP4 experts, and what PyTorch's allocator adds to large tensors.
+"""What vLLM's "Model loading took" counts beyond the checkpoint's tensors: the rotary table, latents' projections in
+the compute dtype, padding of MXFP4 experts, and what PyTorch's allocator adds to large tensors.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from hfmem.units import MIB
 __all__ = ["loaded_terms"]
 
 _ROTARY_SOURCE: Final = "vLLM 0.19.0, model_executor/layers/rotary_embedding: cos_sin_cache, counted with the model"
-_LATENT_SOURCE: Final = "vLLM 0.19.0, model_executor/layers/attention/mla_attention.py: W_UK_T and W_UV beside kv_b_proj"
+_LATENT_SOURCE: Final = (
+    "vLLM 0.19.0, model_executor/layers/attention/mla_attention.py: W_UK_T and W_UV beside kv_b_proj"
+)
 _MXFP4_SOURCE: Final = "vLLM 0.19.0, fused_moe/oracle/mxfp4.py: sizes rounded up for the kernel"
 _ALLOCATOR_SOURCE: Final = "PyTorch c10/cuda/CUDACachingAllocator: segments of 2 MiB, not split below 1 MiB"
 

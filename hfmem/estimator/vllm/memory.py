@@ -71,9 +71,7 @@ def cache_of(found: Layout | str, scenario: Scenario) -> RankCache | str:
     )
     per_token = found.per_token(scenario.seq, settings) if found.groups else 0
     needed = found.blocks(scenario.seq, settings) * found.block_bytes
-    return RankCache(
-        layout=found, terms=terms, per_token=per_token, fixed=max(0, needed - per_token * scenario.seq)
-    )
+    return RankCache(layout=found, terms=terms, per_token=per_token, fixed=max(0, needed - per_token * scenario.seq))
 
 
 _GROUP_NAMES = {
@@ -105,7 +103,7 @@ def fixed_terms(model: Model, scenario: Scenario, stage: Stage) -> tuple[list[Te
     settings = scenario.serving
     if settings is None:
         return [], "no settings"
-    found = peak_terms(model, settings, scenario.parallel, stage, scenario.gpu, scenario.compute_dtype)
+    found = peak_terms(model, settings, scenario, stage)
     peak, reason = ([], found) if isinstance(found, str) else (found, "")
     experts = bool(model.architecture.experts)
     terms = [*peak, *context_terms(scenario.gpu, scenario.parallel, experts=experts)]
@@ -122,8 +120,8 @@ def _forward_term(scenario: Scenario, settings: Settings) -> Term:
         name=_FORWARD_NAME,
         group="overhead",
         nbytes=mebibytes * MIB,
-        how="non-torch forward increase: 0.07 to 0.46 GiB alone or in a pipeline; with tensor parallelism 0.5 GiB up to "
-        "0.16, 2.1 GiB since 0.17",
+        how="non-torch forward increase: 0.07 to 0.46 GiB alone or in a pipeline; with tensor parallelism 0.5 GiB "
+        "up to 0.16, 2.1 GiB since 0.17",
         source="start-up logs: github.com/jgchn/llm-d-planner/tree/d3121e059da88662db39a926a3ead964be97359b",
         certainty="typical",
     )
@@ -142,8 +140,8 @@ def _graph_terms(settings: Settings) -> list[Term]:
             group="overhead",
             nbytes=len(sizes) * each * MIB,
             how=f"{len(sizes)} captured sizes × {each} MiB; 0.1 to 2.9 GiB seen",
-            source="vLLM 0.19.0, config/compilation.py (sizes); start-up logs (about 12 MiB a piecewise and 6 MiB a full "
-            "graph)",
+            source="vLLM 0.19.0, config/compilation.py (sizes); start-up logs (about 12 MiB a piecewise and 6 MiB a "
+            "full graph)",
             certainty="typical",
         )
     ]
@@ -156,9 +154,7 @@ def budgeted(terms: Sequence[Term], settings: Settings) -> int:
     return total_of(inside) + total_of(term for term in terms if term.name in names)
 
 
-def serving(
-    ranks: Sequence[tuple[RankCache, Sequence[Term]]], scenario: Scenario, model: Model
-) -> Serving | None:
+def serving(ranks: Sequence[tuple[RankCache, Sequence[Term]]], scenario: Scenario, model: Model) -> Serving | None:
     """What a server on this card has: the smallest pool of its ranks; None where no card is given."""
     settings = scenario.serving
     if settings is None or scenario.gpu is None or not ranks:

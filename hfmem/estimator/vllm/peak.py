@@ -15,7 +15,7 @@ from typing import Final
 from hfmem.dtypes import find_dtype
 from hfmem.estimator.parallel import Parallel
 from hfmem.estimator.ranks import Stage
-from hfmem.estimator.values import Term
+from hfmem.estimator.values import Scenario, Term
 from hfmem.estimator.vllm.settings import Settings
 from hfmem.hardware.table import Accelerator
 from hfmem.mapper.interpret import Model
@@ -24,7 +24,14 @@ from hfmem.mapper.values import Dense, Experts, Layer
 __all__ = ["peak_terms"]
 
 _SOURCE: Final = "vLLM 0.19.0, profile run: v1/worker/gpu_model_runner.py, v1/sample/ops"
-_MULTIPROCESSORS: Final = {"hopper": 132, "blackwell": 148, "blackwell-rtx": 188, "ampere": 108, "ada": 142, "turing": 40}
+_MULTIPROCESSORS: Final = {
+    "hopper": 132,
+    "blackwell": 148,
+    "blackwell-rtx": 188,
+    "ampere": 108,
+    "ada": 142,
+    "turing": 40,
+}
 _WORKSPACE: Final = {"hopper": 32 * 2**20, "blackwell": 32 * 2**20, "blackwell-rtx": 32 * 2**20}
 _SMALL_WORKSPACE: Final = 8_519_680
 _FEW_ROWS: Final = 128
@@ -55,21 +62,19 @@ class _Run:
         return self.model.architecture.hidden_size or 0
 
 
-def peak_terms(  # noqa: PLR0913 - a rank's facts
-    model: Model,
-    settings: Settings,
-    parallel: Parallel,
-    stage: Stage,
-    gpu: Accelerator | None,
-    compute_dtype: str | None,
-) -> list[Term] | str:
+def peak_terms(model: Model, settings: Settings, scenario: Scenario, stage: Stage) -> list[Term] | str:
     """The terms of the peak on one rank (`model` as that rank holds it); or why it is not known."""
-    dtype = find_dtype(compute_dtype) if compute_dtype else None
+    dtype = find_dtype(scenario.compute_dtype) if scenario.compute_dtype else None
     architecture = model.architecture
     if dtype is None or architecture.hidden_size is None or architecture.layers is None:
         return architecture.unknown or "the hidden size or the dtype is not known"
     run = _Run(
-        model=model, settings=settings, parallel=parallel, stage=stage, gpu=gpu, width=dtype.bits // 8
+        model=model,
+        settings=settings,
+        parallel=scenario.parallel,
+        stage=stage,
+        gpu=scenario.gpu,
+        width=dtype.bits // 8,
     )
     forward = _forward(run)
     sampler = _sampler(run) if stage.last and architecture.head == "lm_head" else []

@@ -7,7 +7,7 @@ The rules were read in the source of 0.19.0 (`SOURCE`); a row stands where start
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from hfmem.errors import InvalidScenarioError
@@ -58,79 +58,28 @@ class Rules:
         return ".".join(map(str, self.since))
 
 
-_OLD: Final = {"keeps_workspaces": False, "state_blocks": 1, "graphs_budgeted": False, "tokens_from_concurrency": False}
-
-RULES: Final[tuple[Rules, ...]] = (
-    Rules(
-        since=(0, 6),
-        sampler="sort",
-        hybrid=False,
-        graphs=12,
-        latent_alignment=128,
-        forward=(92, 1572),
-        mxfp4_multiples=(64, 256),
-        large_defaults=False,
-        **_OLD,
-    ),
-    Rules(
-        since=(0, 9),
-        sampler="sort",
-        hybrid=False,
-        graphs=12,
-        latent_alignment=1,
-        forward=(133, 563),
-        mxfp4_multiples=(64, 256),
-        large_defaults=True,
-        **_OLD,
-    ),
-    Rules(
-        since=(0, 10),
-        sampler="sort",
-        hybrid=True,
-        graphs=12,
-        latent_alignment=1,
-        forward=(133, 563),
-        mxfp4_multiples=(64, 256),
-        large_defaults=True,
-        **_OLD,
-    ),
-    Rules(
-        since=(0, 13),
-        sampler="sort",
-        hybrid=True,
-        graphs=18,
-        latent_alignment=1,
-        forward=(133, 563),
-        mxfp4_multiples=(64, 256),
-        large_defaults=True,
-        **(_OLD | {"keeps_workspaces": True}),
-    ),
-    Rules(
-        since=(0, 17),
-        sampler="triton",
-        hybrid=True,
-        graphs=18,
-        latent_alignment=1,
-        forward=(256, 2150),
-        mxfp4_multiples=(128, 256),
-        large_defaults=True,
-        **(_OLD | {"keeps_workspaces": True}),
-    ),
-    Rules(
-        since=(0, 21),
-        sampler="triton",
-        hybrid=True,
-        graphs=18,
-        latent_alignment=1,
-        forward=(256, 2150),
-        mxfp4_multiples=(128, 256),
-        large_defaults=True,
-        keeps_workspaces=True,
-        state_blocks=2,
-        graphs_budgeted=True,
-        tokens_from_concurrency=True,
-    ),
+_V06: Final = Rules(
+    since=(0, 6),
+    sampler="sort",
+    keeps_workspaces=False,
+    hybrid=False,
+    state_blocks=1,
+    graphs_budgeted=False,
+    graphs=12,
+    latent_alignment=128,
+    forward=(92, 1572),
+    mxfp4_multiples=(64, 256),
+    large_defaults=False,
+    tokens_from_concurrency=False,
 )
+_V09: Final = replace(_V06, since=(0, 9), latent_alignment=1, forward=(133, 563), large_defaults=True)
+_V10: Final = replace(_V09, since=(0, 10), hybrid=True)
+_V13: Final = replace(_V10, since=(0, 13), keeps_workspaces=True, graphs=18)
+_V17: Final = replace(_V13, since=(0, 17), sampler="triton", forward=(256, 2150), mxfp4_multiples=(128, 256))
+_V21: Final = replace(_V17, since=(0, 21), state_blocks=2, graphs_budgeted=True, tokens_from_concurrency=True)
+
+RULES: Final = (_V06, _V09, _V10, _V13, _V17, _V21)
+"""Oldest first."""
 
 
 def rules_of(version: str | None) -> Rules:

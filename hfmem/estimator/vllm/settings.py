@@ -69,7 +69,9 @@ def settings(  # noqa: PLR0913 - the engine's options
         "--gpu-memory-utilization": gpu_memory_utilization,
         "--block-size": block_size,
     }
-    given = [f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in asked.items() if value]
+    given = [
+        f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in asked.items() if value
+    ]
     found = max_num_seqs or min(seqs, batched)
     default = f"--max-num-seqs {found:,}, --max-num-batched-tokens {batched:,}: vLLM's defaults"
     where = f"for {gpu.name}" if gpu else "where the card is not known (--gpu)"
