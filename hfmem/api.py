@@ -8,8 +8,6 @@ from importlib.util import find_spec
 from typing import Literal, TypedDict, Unpack
 
 from hfmem.errors import HfmemError
-from hfmem.estimator.advice import advise
-from hfmem.estimator.fit import fit_all, machines
 from hfmem.estimator.inference import estimate as estimate_memory
 from hfmem.estimator.options import Attention, Method, Options, Runtime, check
 from hfmem.estimator.scenario import resolve
@@ -121,11 +119,15 @@ def compare(models: Iterable[str], *, jobs: int = 8, **asked: Unpack[_Asked]) ->
 
 def report_on(model: Model, options: Options) -> Report:
     """The report of a model that is already understood."""
+    if not options.gpu:
+        scenario = resolve(options, model)
+        return Report(model=model, scenario=scenario, estimate=estimate_memory(model, scenario))
+    from hfmem.estimator.advice import advise  # for runs that name an accelerator only
+    from hfmem.estimator.fit import fit_all, machines
+
     found = machines(options)
     scenario = resolve(options, model, found[0] if found else None)
     estimate = estimate_memory(model, scenario)
-    if not options.gpu:
-        return Report(model=model, scenario=scenario, estimate=estimate)
     if not found:
         note = "--gpu auto: no accelerator was found in this machine."
         estimate = replace(estimate, notes=(*estimate.notes, note))

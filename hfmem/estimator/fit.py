@@ -19,7 +19,6 @@ from hfmem.estimator.parallel import Parallel
 from hfmem.estimator.scenario import resolve
 from hfmem.estimator.values import Estimate, Scenario, Term, total_of
 from hfmem.estimator.vllm.memory import budgeted
-from hfmem.hardware.detect import cpu, detect
 from hfmem.hardware.table import Accelerator, Machine, find
 from hfmem.mapper.interpret import Model
 
@@ -74,6 +73,8 @@ def machines(options: Options) -> tuple[Machine, ...]:
     Raises:
         InvalidScenarioError: a name that is not in the table.
     """
+    from hfmem.hardware.detect import cpu, detect  # asks the system, for runs that want it only
+
     found: list[Machine] = []
     for name in options.gpu:
         if name.lower() == "auto":

@@ -6,6 +6,7 @@ Weights do not depend on batch and length, so that `Prepared` counts them once f
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from hfmem.estimator import textbook
 from hfmem.estimator.activations import activation_terms
@@ -13,12 +14,13 @@ from hfmem.estimator.caches import CacheSize, cache_size
 from hfmem.estimator.overheads import overhead_terms
 from hfmem.estimator.ranks import Stage, check_split, rank_model, stages
 from hfmem.estimator.values import Estimate, Group, Rank, Scenario, Serving, Term, total_of
-from hfmem.estimator.vllm.cachespec import Layout
-from hfmem.estimator.vllm.loaded import loaded_terms
-from hfmem.estimator.vllm.memory import RankCache, cache_of, fixed_terms, layout_of, serving
 from hfmem.estimator.weights import experts_left_alone, weight_terms
 from hfmem.mapper.interpret import Model
 from hfmem.units import format_bytes
+
+if TYPE_CHECKING:  # the engine is loaded for its own runs only
+    from hfmem.estimator.vllm.cachespec import Layout
+    from hfmem.estimator.vllm.memory import RankCache
 
 __all__ = ["Prepared", "estimate"]
 
@@ -80,11 +82,15 @@ class Prepared:
         for stage in stages(len(architecture.layers or ()), parallel.pp):
             part = rank_model(model, parallel, stage, scenario.runtime)
             terms, unknown = weight_terms(part, scenario)
+            pages: Layout | str = ""
             if scenario.runtime == "vllm":
-                fixed, reason = fixed_terms(part, scenario, stage)
+                from hfmem.estimator.vllm import memory
+                from hfmem.estimator.vllm.loaded import loaded_terms
+
+                fixed, reason = memory.fixed_terms(part, scenario, stage)
                 terms += loaded_terms(part, scenario) + fixed
                 unknown += [("activations", reason)] if reason else []
-            pages = layout_of(part, scenario) if scenario.runtime == "vllm" else ""
+                pages = memory.layout_of(part, scenario)
             held.append(_Held(stage=stage, model=part, terms=tuple(terms), unknown=tuple(unknown), layout=pages))
         return cls(model=model, held=tuple(held))
 
@@ -112,7 +118,7 @@ class Prepared:
 
 def _fill(held: _Held, scenario: Scenario) -> _Filled:
     vllm = scenario.runtime == "vllm"
-    cache = cache_of(held.layout, scenario) if vllm else cache_size(held.model.architecture, scenario)
+    cache = _paged(held, scenario) if vllm else cache_size(held.model.architecture, scenario)
     unknown = list(held.unknown)
     terms = list(held.terms)
     if isinstance(cache, str):
@@ -124,6 +130,12 @@ def _fill(held: _Held, scenario: Scenario) -> _Filled:
         terms += [*activations, *overhead_terms(scenario.runtime, scenario.gpu, scenario.parallel)]
         unknown += missing
     return _Filled(terms=tuple(terms), unknown=tuple(unknown), cache=cache)
+
+
+def _paged(held: _Held, scenario: Scenario) -> RankCache | str:
+    from hfmem.estimator.vllm.memory import cache_of
+
+    return cache_of(held.layout, scenario)
 
 
 def _ranks(filled: list[_Filled], scenario: Scenario) -> tuple[Rank, ...]:
@@ -138,6 +150,11 @@ def _ranks(filled: list[_Filled], scenario: Scenario) -> tuple[Rank, ...]:
 
 
 def _serving(filled: list[_Filled], scenario: Scenario, model: Model) -> Serving | None:
+    """What a serving engine has left; None for a runtime that is none, and where a cache is not known."""
+    if scenario.serving is None:
+        return None
+    from hfmem.estimator.vllm.memory import RankCache, serving
+
     pairs = [(rank.cache, rank.terms) for rank in filled if isinstance(rank.cache, RankCache)]
     return serving(pairs, scenario, model) if len(pairs) == len(filled) else None
 

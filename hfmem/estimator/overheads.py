@@ -6,12 +6,14 @@ These figures vary with the driver, the card and the libraries, so they are `typ
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from hfmem.estimator.parallel import SINGLE, Parallel
 from hfmem.estimator.values import Term
-from hfmem.hardware.table import Accelerator
 from hfmem.units import MIB
+
+if TYPE_CHECKING:
+    from hfmem.hardware.table import Accelerator
 
 __all__ = ["OVERHEADS", "Overhead", "context_terms", "overhead_terms"]
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from hfmem.estimator.options import Options, canonical, check
 from hfmem.estimator.parallel import Parallel, plan
 from hfmem.estimator.quantisers import find_quantiser
 from hfmem.estimator.values import Scenario
-from hfmem.estimator.vllm.settings import settings
-from hfmem.hardware.table import Machine
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Architecture
+
+if TYPE_CHECKING:
+    from hfmem.estimator.vllm.settings import Settings
+    from hfmem.hardware.table import Machine
 
 __all__ = ["DEFAULT_SEQ", "resolve"]
 
@@ -42,18 +44,8 @@ def resolve(options: Options, model: Model, machine: Machine | None = None) -> S
         kv_dtype = model.architecture.kv_dtype
         chosen.append(f"--kv-dtype {kv_dtype}: the checkpoint brings scales for it.")
     gpu = machine.accelerator if machine else None
-    server = None
-    if options.runtime == "vllm":
-        server = settings(
-            version=options.vllm_version,
-            gpu=gpu,
-            max_num_seqs=options.max_num_seqs,
-            max_num_batched_tokens=options.max_num_batched_tokens,
-            gpu_memory_utilization=options.gpu_memory_utilization,
-            block_size=options.block_size,
-            enforce_eager=options.enforce_eager,
-        )
-        chosen += server.chosen
+    server = _engine(options, machine) if options.runtime == "vllm" else None
+    chosen += server.chosen if server else ()
     return Scenario(
         mode="training" if options.train else "inference",
         batch=options.batch,
@@ -71,6 +63,21 @@ def resolve(options: Options, model: Model, machine: Machine | None = None) -> S
         parallel=_parallel(options, machine),
         gpu=gpu,
         serving=server,
+    )
+
+
+def _engine(options: Options, machine: Machine | None) -> Settings:
+    """The settings of a serving engine on a machine."""
+    from hfmem.estimator.vllm.settings import settings  # for runs with the engine only
+
+    return settings(
+        version=options.vllm_version,
+        gpu=machine.accelerator if machine else None,
+        max_num_seqs=options.max_num_seqs,
+        max_num_batched_tokens=options.max_num_batched_tokens,
+        gpu_memory_utilization=options.gpu_memory_utilization,
+        block_size=options.block_size,
+        enforce_eager=options.enforce_eager,
     )
 
 

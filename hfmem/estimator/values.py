@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from hfmem.estimator.options import Attention, Method, Mode
 from hfmem.estimator.parallel import SINGLE, Parallel
-from hfmem.estimator.vllm.settings import Settings
-from hfmem.hardware.table import Accelerator
 from hfmem.mapper.values import Certainty
+
+if TYPE_CHECKING:  # most runs name no accelerator and no engine
+    from hfmem.estimator.vllm.settings import Settings
+    from hfmem.hardware.table import Accelerator
 
 __all__ = ["GROUPS", "Estimate", "Group", "Rank", "Scenario", "Serving", "Term", "total_of"]
 

@@ -6,16 +6,18 @@ A bar's letters say what its colours would, so that it reads without any.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from tabulate import tabulate
 
-from hfmem.estimator.advice import Advice
-from hfmem.estimator.fit import Fit
 from hfmem.estimator.values import GROUPS, Estimate, Group, Rank
-from hfmem.hardware.table import Accelerator, Instance
 from hfmem.report.values import Report
 from hfmem.units import format_bytes
+
+if TYPE_CHECKING:
+    from hfmem.estimator.advice import Advice
+    from hfmem.estimator.fit import Fit
+    from hfmem.hardware.table import Accelerator, Instance
 
 __all__ = ["advice_lines", "fit_dict", "fit_lines", "list_gpus", "rank_lines", "serving_lines", "to_matrix"]
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from hfmem.estimator.advice import Advice
-from hfmem.estimator.fit import Fit
 from hfmem.estimator.values import Estimate, Scenario
 from hfmem.fetcher.selection import download_files
 from hfmem.fetcher.values import Checkpoint
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Architecture, ParameterTable
+
+if TYPE_CHECKING:
+    from hfmem.estimator.advice import Advice
+    from hfmem.estimator.fit import Fit
 
 __all__ = ["Download", "Report"]
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from hfmem.estimator.vllm.rules import Rules, rules_of
-from hfmem.hardware.table import Accelerator
 from hfmem.units import GIB
+
+if TYPE_CHECKING:
+    from hfmem.hardware.table import Accelerator
 
 __all__ = ["Settings", "settings"]
 
