@@ -88,7 +88,8 @@ def _more(options: Options, fit: Fit) -> Iterator[tuple[str, Options, Machine]]:
 def _larger(model: Model, options: Options, fit: Fit) -> Machine | None:
     """The smallest accelerator of the same maker and kind (NVIDIA's, from a processor) that fits."""
     vendor, kind = (fit.gpu.vendor, fit.gpu.kind) if fit.gpu.vendor else ("nvidia", "discrete")
-    rows = [row for row in accelerators() if (row.vendor, row.kind) == (vendor, kind) and row.memory > fit.usable]
+    least = max(fit.usable, (fit.estimate.group("weights") or 0) if fit.estimate else 0)
+    rows = [row for row in accelerators() if (row.vendor, row.kind) == (vendor, kind) and row.memory > least]
     for row in sorted(rows, key=lambda row: row.memory):
         machine = Machine(accelerator=row)
         try:

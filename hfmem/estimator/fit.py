@@ -19,6 +19,7 @@ from hfmem.estimator.parallel import Parallel
 from hfmem.estimator.scenario import resolve
 from hfmem.estimator.values import Estimate, Scenario, Term, total_of
 from hfmem.estimator.vllm.memory import budgeted
+from hfmem.estimator.weights import weight_terms
 from hfmem.hardware.table import Accelerator, Machine, find
 from hfmem.mapper.interpret import Model
 
@@ -178,12 +179,10 @@ def _fit(model: Model, options: Options, machine: Machine) -> Fit:
         case = Case.of(model, options, machine)
     except InvalidScenarioError as error:
         scenario = resolve(options, model, machine)
+        needed = _gpus_needed(model, options, machine)
+        room = usable((), scenario)
         return Fit(
-            machine=machine,
-            parallel=scenario.parallel,
-            usable=usable((), scenario),
-            refused=error.reason,
-            gpus_needed=_gpus_needed(model, options, machine),
+            machine=machine, parallel=scenario.parallel, usable=room, refused=error.reason, gpus_needed=needed
         )
     estimate = case.estimate(case.scenario)
     room = usable(estimate.terms, case.scenario)
@@ -205,8 +204,11 @@ def _fit(model: Model, options: Options, machine: Machine) -> Fit:
 def _gpus_needed(model: Model, options: Options, machine: Machine) -> int | None:
     """The fewest accelerators whose most loaded one fits."""
     single = replace(options, gpus=None, tp=1, pp=None, dp=None, ep=None)
+    weights = _weights(model, single, machine)
     sizes = [(tp, 1) for tp in range(1, _NODE + 1)] + [(_NODE, pp) for pp in range(2, _MOST_NODES + 1)]
     for tp, pp in sizes:
+        if weights > tp * pp * machine.accelerator.memory:
+            continue  # no split holds less than its share of the weights
         try:
             case = Case.of(model, replace(single, tp=tp, pp=pp), machine)
         except InvalidScenarioError:
@@ -214,3 +216,9 @@ def _gpus_needed(model: Model, options: Options, machine: Machine) -> int | None
         if case.fits(case.scenario.batch, case.scenario.seq):
             return tp * pp
     return None
+
+
+def _weights(model: Model, options: Options, machine: Machine) -> int:
+    """Bytes of the weights on one accelerator, without what engines add."""
+    terms, _ = weight_terms(model, resolve(options, model, machine))
+    return total_of(terms)

@@ -5,6 +5,7 @@ Weights do not depend on batch and length, so that `Prepared` counts them once f
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -78,8 +79,14 @@ class Prepared:
         """
         architecture, parallel = model.architecture, scenario.parallel
         check_split(architecture, parallel, scenario.runtime)
-        held = []
+        held: list[_Held] = []
+        alike: dict[object, _Held] = {}
         for stage in stages(len(architecture.layers or ()), parallel.pp):
+            layers = frozenset(Counter((architecture.layers or ())[stage.start : stage.end]).items())
+            key = (layers, stage.first, stage.last)
+            if key in alike:  # the same layers, of which the order does not matter
+                held.append(alike[key])
+                continue
             part = rank_model(model, parallel, stage, scenario.runtime)
             terms, unknown = weight_terms(part, scenario)
             pages: Layout | str = ""
@@ -91,12 +98,14 @@ class Prepared:
                 terms += loaded_terms(part, scenario) + fixed
                 unknown += [("activations", reason)] if reason else []
                 pages = memory.layout_of(part, scenario)
-            held.append(_Held(stage=stage, model=part, terms=tuple(terms), unknown=tuple(unknown), layout=pages))
+            alike[key] = _Held(stage=stage, model=part, terms=tuple(terms), unknown=tuple(unknown), layout=pages)
+            held.append(alike[key])
         return cls(model=model, held=tuple(held))
 
     def estimate(self, scenario: Scenario) -> Estimate:
         """The estimate under the batch and length of a scenario (the rest as it was prepared for)."""
-        filled = [_fill(held, scenario) for held in self.held]
+        once = {id(held): _fill(held, scenario) for held in self.held}
+        filled = [once[id(held)] for held in self.held]
         top = max(filled, key=lambda rank: rank.total)
         whole = [rank.cache for rank in filled]
         caches = [cache for cache in whole if not isinstance(cache, str)]
@@ -110,10 +119,6 @@ class Prepared:
             ranks=_ranks(filled, scenario) if scenario.parallel.gpus > 1 else (),
             serving=_serving(filled, scenario, self.model),
         )
-
-    def total(self, scenario: Scenario) -> int:
-        """Bytes of the most loaded rank."""
-        return max(_fill(held, scenario).total for held in self.held)
 
 
 def _fill(held: _Held, scenario: Scenario) -> _Filled:
