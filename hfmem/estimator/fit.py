@@ -202,20 +202,26 @@ def _fit(model: Model, options: Options, machine: Machine) -> Fit:
 
 
 def _gpus_needed(model: Model, options: Options, machine: Machine) -> int | None:
-    """The fewest accelerators whose most loaded one fits."""
+    """The fewest accelerators whose most loaded one fits: tensor-parallel up to 8, then 8 of them a stage."""
+    if options.method == "textbook" or options.train:
+        return None  # the article knows one accelerator, and training splits otherwise
     single = replace(options, gpus=None, tp=1, pp=None, dp=None, ep=None)
     weights = _weights(model, single, machine)
-    sizes = [(tp, 1) for tp in range(1, _NODE + 1)] + [(_NODE, pp) for pp in range(2, _MOST_NODES + 1)]
-    for tp, pp in sizes:
+
+    def holds(tp: int, pp: int) -> bool:
         if weights > tp * pp * machine.accelerator.memory:
-            continue  # no split holds less than its share of the weights
+            return False  # no split holds less than its share of the weights
         try:
             case = Case.of(model, replace(single, tp=tp, pp=pp), machine)
         except InvalidScenarioError:
-            continue
-        if case.fits(case.scenario.batch, case.scenario.seq):
-            return tp * pp
-    return None
+            return False
+        return case.fits(case.scenario.batch, case.scenario.seq)
+
+    for tp in range(1, _NODE + 1):
+        if holds(tp, 1):
+            return tp
+    short = largest(lambda pp: not holds(_NODE, pp), _MOST_NODES)  # a stage more has no more layers than before
+    return None if short == _MOST_NODES else _NODE * (short + 1)
 
 
 def _weights(model: Model, options: Options, machine: Machine) -> int:
