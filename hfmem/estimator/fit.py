@@ -181,9 +181,7 @@ def _fit(model: Model, options: Options, machine: Machine) -> Fit:
         scenario = resolve(options, model, machine)
         needed = _gpus_needed(model, options, machine)
         room = usable((), scenario)
-        return Fit(
-            machine=machine, parallel=scenario.parallel, usable=room, refused=error.reason, gpus_needed=needed
-        )
+        return Fit(machine=machine, parallel=scenario.parallel, usable=room, refused=error.reason, gpus_needed=needed)
     estimate = case.estimate(case.scenario)
     room = usable(estimate.terms, case.scenario)
     if estimate.is_lower_bound:

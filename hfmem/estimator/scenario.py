@@ -34,11 +34,11 @@ def resolve(options: Options, model: Model, machine: Machine | None = None) -> S
         chosen.append(f"--seq {seq:,}: the {'default' if seq == DEFAULT_SEQ else 'longest context of the model'}.")
     source, sentence = _source(options, model.architecture, seq)
     chosen += [sentence] if sentence else []
-    own = model.architecture.dtype or model.stored_dtype
+    own, halved = _own_dtype(options, model, machine)
     dtype, compute = _dtypes(options, own)
     if options.dtype is None and own is not None:
         where = "of config.json" if model.architecture.dtype else "most weights are stored in"
-        chosen.append(f"--dtype {own}: the dtype {where}.")
+        chosen.append(f"--dtype {own}: {halved or f'the dtype {where}'}.")
     kv_dtype = canonical(options.kv_dtype) if options.kv_dtype else compute
     if options.kv_dtype is None and model.architecture.kv_dtype is not None and options.method == "exact":
         kv_dtype = model.architecture.kv_dtype
@@ -64,6 +64,25 @@ def resolve(options: Options, model: Model, machine: Machine | None = None) -> S
         gpu=gpu,
         serving=server,
     )
+
+
+_WITHOUT_BFLOAT16: Final = ("pascal", "volta", "turing")
+
+
+def _own_dtype(options: Options, model: Model, machine: Machine | None) -> tuple[str | None, str]:
+    """The run dtype that nothing else chooses, and why it is not the model's. vLLM runs float32 checkpoints in 16 bits,
+    and bfloat16 ones in float16 where the card has no bfloat16 (0.19.0, `config/model.py::_resolve_auto_dtype`)."""
+    own = model.architecture.dtype or model.stored_dtype
+    if options.runtime != "vllm" or own not in ("float32", "bfloat16"):
+        return own, ""
+    old = machine is not None and machine.accelerator.generation in _WITHOUT_BFLOAT16
+    if old or model.architecture.head != "lm_head":
+        preferred = "float16"
+    else:
+        preferred = "bfloat16"
+    if own == preferred or (own == "bfloat16" and not old):
+        return own, ""
+    return preferred, f"vLLM's choice for {own}" + (f" on {machine.accelerator.name}" if old and machine else "")
 
 
 def _engine(options: Options, machine: Machine | None) -> Settings:

@@ -115,9 +115,10 @@ def find(name: str) -> Machine:
     by_name = _by_name()
     if key in by_name:
         return Machine(accelerator=by_name[key], count=count)
-    for row in instances():
-        if _key(row.name) == key:
-            return Machine(accelerator=by_name[_key(row.gpu)], count=(count or 1) * row.count, instance=row.name)
+    named = [row for row in instances() if _key(row.name) == key]
+    if named:
+        row = next((row for row in named if row.name.lower() == spelled.strip().lower()), named[0])
+        return Machine(accelerator=by_name[_key(row.gpu)], count=(count or 1) * row.count, instance=row.name)
     close = get_close_matches(key, [*by_name, *(_key(row.name) for row in instances())], n=4, cutoff=0.6)
     shown = list(dict.fromkeys(by_name[near].name if near in by_name else near for near in close))
     near = f"; did you mean {' or '.join(shown)}?" if shown else ""

@@ -88,7 +88,7 @@ def rules_of(version: str | None) -> Rules:
     Raises:
         InvalidScenarioError: it is no release, or older than the oldest rules.
     """
-    match = re.match(r"^v?(\d{1,4})\.(\d{1,4})", (version or DEFAULT).strip())
+    match = re.match(r"^v?(\d{1,4})\.(\d{1,4})", (DEFAULT if version is None else version).strip())
     if match is None:
         raise InvalidScenarioError("", f"--vllm-version '{version}' is no release such as {DEFAULT}")
     asked = (int(match[1]), int(match[2]))
