@@ -76,10 +76,7 @@ def _own_dtype(options: Options, model: Model, machine: Machine | None) -> tuple
     if options.runtime != "vllm" or own not in ("float32", "bfloat16"):
         return own, ""
     old = machine is not None and machine.accelerator.generation in _WITHOUT_BFLOAT16
-    if old or model.architecture.head != "lm_head":
-        preferred = "float16"
-    else:
-        preferred = "bfloat16"
+    preferred = "float16" if old or model.architecture.head != "lm_head" else "bfloat16"
     if own == preferred or (own == "bfloat16" and not old):
         return own, ""
     return preferred, f"vLLM's choice for {own}" + (f" on {machine.accelerator.name}" if old and machine else "")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from hfmem.estimator.vllm.rules import Rules, rules_of
+from hfmem.estimator.vllm.rules import SOURCE, Rules, rules_of
 from hfmem.units import GIB
 
 if TYPE_CHECKING:
@@ -77,6 +77,10 @@ def settings(  # noqa: PLR0913 - the engine's options
     found = max_num_seqs or min(seqs, batched)
     default = f"--max-num-seqs {found:,}, --max-num-batched-tokens {batched:,}: vLLM's defaults"
     where = f"for {gpu.name}" if gpu else "where the card is not known (--gpu)"
+    asked_rules = "" if version else " --vllm-version takes those of another release."
+    sentence = (
+        f"vLLM's rules are those of {SOURCE.removeprefix('vLLM ')}'s source, with what logs show for {rules.name}."
+    )
     return Settings(
         rules=rules,
         max_num_seqs=found,
@@ -84,6 +88,9 @@ def settings(  # noqa: PLR0913 - the engine's options
         gpu_memory_utilization=gpu_memory_utilization or UTILIZATION,
         block_size=block_size or BLOCK,
         enforce_eager=enforce_eager,
-        chosen=() if max_num_seqs and max_num_batched_tokens else (f"{default} {where}.",),
+        chosen=(
+            sentence + asked_rules,
+            *(() if max_num_seqs and max_num_batched_tokens else (f"{default} {where}.",)),
+        ),
         given=(*given, *(("--enforce-eager",) if enforce_eager else ())),
     )
