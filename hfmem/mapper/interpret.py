@@ -139,7 +139,20 @@ def _finish(architecture: Architecture, config: Mapping[str, Any]) -> Architectu
         architectures=tuple(name for name in names if isinstance(name, str)),
         dtype=_run_dtype(config),
         kv_dtype=declared_cache_dtype(config),
+        state_dtype=architecture.state_dtype or _state_dtype(config),
     )
+
+
+def _state_dtype(config: Mapping[str, Any]) -> str | None:
+    """The dtype of recurrent states that a configuration names, at its root or in its text part."""
+    text = config.get("text_config")
+    for part in (config, text if isinstance(text, Mapping) else {}):
+        for key in ("mamba_ssm_cache_dtype", "mamba_ssm_dtype"):
+            name = part.get(key)
+            found = find_dtype(name) if isinstance(name, str) else None
+            if found is not None:
+                return found.name
+    return None
 
 
 def _run_dtype(config: Mapping[str, Any]) -> str | None:

@@ -130,7 +130,8 @@ def _beside(report: Report, unit: str) -> Iterator[str]:
             if estimate.kv_cache_fixed
             else ""
         )
-        yield f"each further token of a sequence: {estimate.kv_cache_per_token:,} B of cache{fixed}"
+        each = " on each GPU" if estimate.ranks else ""
+        yield f"each further token of a sequence: {estimate.kv_cache_per_token:,} B of cache{each}{fixed}"
     if report.checkpoint.source != "local" and download.nbytes is not None:
         files = f" in {download.files} files" if download.files else ""
         yield f"download: {format_bytes(download.nbytes, unit)}{files}"

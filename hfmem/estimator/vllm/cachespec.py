@@ -17,7 +17,7 @@ from hfmem.estimator.vllm.settings import Settings
 from hfmem.mapper.caches import COMPUTE, KV, Cache, Combined, CrossKV, Indexed, Latent, Nothing, State
 from hfmem.mapper.values import Layer
 
-__all__ = ["Group", "Layout", "Spec", "layout"]
+__all__ = ["Dtypes", "Group", "Layout", "Spec", "layout"]
 
 Kind = Literal["full", "sliding", "chunked", "state", "cross"]
 
@@ -101,11 +101,25 @@ class Layout:
         return grown * self.block_bytes // step
 
 
-def layout(
-    layers: tuple[Layer, ...], settings: Settings, kv_dtype: str, compute_dtype: str, conv_kernel: int | None
-) -> Layout | str:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dtypes:
+    """Of keys and values, of what is computed, and of recurrent states (None for the compute dtype: the engine does not
+    keep them wider by itself, `mamba_utils.py::MambaStateDtypeCalculator`)."""
+
+    kv: str
+    compute: str
+    state: str | None = None
+
+
+def layout(layers: tuple[Layer, ...], settings: Settings, dtypes: Dtypes, conv_kernel: int | None) -> Layout | str:
     """The groups of some layers; or why they are not known."""
-    widths = _Widths(settings=settings, kv=_bytes(kv_dtype), compute=_bytes(compute_dtype), kernel=conv_kernel)
+    widths = _Widths(
+        settings=settings,
+        kv=_bytes(dtypes.kv),
+        compute=_bytes(dtypes.compute),
+        state=_bytes(dtypes.state or dtypes.compute),
+        kernel=conv_kernel,
+    )
     specs: Counter[Spec] = Counter()
     for layer, count in Counter(layers).items():
         found = widths.specs(layer.cache, layer.kind)
@@ -128,6 +142,7 @@ class _Widths:
     settings: Settings
     kv: float
     compute: float
+    state: float
     kernel: int | None
 
     def specs(self, cache: Cache, kind: str, *, sparse: bool = False) -> list[Spec] | str:
@@ -172,7 +187,7 @@ class _Widths:
         """A convolution's window without the token that is being made, and a recurrent state."""
         kernel = self.kernel
         conv = cache.conv * (kernel - 1) // kernel if kernel else cache.conv
-        nbytes = conv * self._dtype(cache.conv_dtype) + cache.recurrent * self._dtype(cache.recurrent_dtype)
+        nbytes = conv * self._dtype(cache.conv_dtype) + cache.recurrent * self.state
         return Spec(kind="state", block=0, page=ceil(nbytes))
 
     def _dtype(self, name: str) -> float:

@@ -12,7 +12,7 @@ from hfmem.estimator.overheads import context_terms
 from hfmem.estimator.quantisers import find_quantiser
 from hfmem.estimator.ranks import Stage
 from hfmem.estimator.values import Scenario, Serving, Term, total_of
-from hfmem.estimator.vllm.cachespec import Layout, layout
+from hfmem.estimator.vllm.cachespec import Dtypes, Layout, layout
 from hfmem.estimator.vllm.peak import peak_terms
 from hfmem.estimator.vllm.settings import Settings
 from hfmem.mapper.interpret import Model
@@ -49,7 +49,8 @@ def layout_of(model: Model, scenario: Scenario) -> Layout | str:
         return architecture.unknown or "the layers of the architecture are not known"
     if scenario.kv_dtype is None or scenario.compute_dtype is None:
         return "the dtype of the cache is not known: give --dtype or --kv-dtype"
-    return layout(architecture.layers, settings, scenario.kv_dtype, scenario.compute_dtype, _conv_kernel(model))
+    dtypes = Dtypes(kv=scenario.kv_dtype, compute=scenario.compute_dtype, state=architecture.state_dtype)
+    return layout(architecture.layers, settings, dtypes, _conv_kernel(model))
 
 
 def cache_of(found: Layout | str, scenario: Scenario) -> RankCache | str:

@@ -1,7 +1,9 @@
 """What changed between releases of vLLM, as one table: the newest row not above the asked release holds.
 
 The rules were read in the source of 0.19.0 (`SOURCE`); a row stands where start-up logs of public servers show a change
-(github.com/jgchn/llm-d-planner, accuracy/results: 0.15 to 0.19; github.com/unslothai/notebooks: 0.6 to 0.11).
+(github.com/jgchn/llm-d-planner, accuracy/results: 0.15 to 0.19; github.com/unslothai/notebooks: 0.6 to 0.11), or a
+merged change says so (CUDA graphs in the budget: github.com/gpustack/runner/pull/251; the token count:
+github.com/vllm-project/vllm/issues/40691; prefix caching of states: github.com/vllm-project/vllm/pull/50991).
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from hfmem.errors import InvalidScenarioError
 __all__ = ["DEFAULT", "RULES", "SOURCE", "Rules", "rules_of"]
 
 SOURCE: Final = "vLLM 0.19.0"
-DEFAULT: Final = "0.21"
+DEFAULT: Final = "0.27"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,9 +78,10 @@ _V09: Final = replace(_V06, since=(0, 9), latent_alignment=1, forward=(133, 563)
 _V10: Final = replace(_V09, since=(0, 10), hybrid=True)
 _V13: Final = replace(_V10, since=(0, 13), keeps_workspaces=True, graphs=18)
 _V17: Final = replace(_V13, since=(0, 17), sampler="triton", forward=(256, 2150), mxfp4_multiples=(128, 256))
-_V21: Final = replace(_V17, since=(0, 21), state_blocks=2, graphs_budgeted=True, tokens_from_concurrency=True)
+_V21: Final = replace(_V17, since=(0, 21), graphs_budgeted=True, tokens_from_concurrency=True)
+_V27: Final = replace(_V21, since=(0, 27), state_blocks=2)
 
-RULES: Final = (_V06, _V09, _V10, _V13, _V17, _V21)
+RULES: Final = (_V06, _V09, _V10, _V13, _V17, _V21, _V27)
 """Oldest first."""
 
 

@@ -10,6 +10,8 @@ import pytest
 from hfmem import estimate, inspect
 from hfmem.errors import InvalidScenarioError
 from hfmem.estimator.options import Options
+from hfmem.estimator.scenario import resolve
+from hfmem.estimator.vllm.memory import layout_of
 from hfmem.estimator.vllm.rules import DEFAULT, RULES, rules_of
 from hfmem.units import GIB
 
@@ -69,6 +71,32 @@ def test_states_take_pages_of_the_attention() -> None:
     assert found.estimate.group("kv_cache") / GIB == pytest.approx(0.80255, rel=0.01)
 
 
+def test_a_block_holds_a_state() -> None:
+    """Qwen3.5-27B at 32,768 tokens: 290,864 tokens and 33.04 requests (github.com/vllm-project/vllm/issues/40691),
+    which are 1,487 blocks of 784 tokens in four groups, of which a request takes 42 for attention and one for each state."""
+    model_ = model("Qwen/Qwen3.5-27B")
+    asked = Options(runtime="vllm", vllm_version="0.19", seq=32_768)
+    scenario = resolve(asked, model_)
+    found = layout_of(model_, scenario)
+    assert not isinstance(found, str)
+    assert (found.block, len(found.groups)) == (784, 4)
+    assert scenario.serving is not None
+    assert found.blocks(32_768, scenario.serving) == 45
+    assert round(1_487 / 45, 2) == 33.04
+    assert 290_864 == 1_487 // 4 * 784
+
+
+def test_prefix_caching_keeps_a_second_state() -> None:
+    """On by default for hybrids since github.com/vllm-project/vllm/pull/50991."""
+    one, two = (server("Qwen/Qwen3.5-27B", vllm_version=v).estimate for v in ("0.26", "0.27"))
+    assert two.group("kv_cache") - one.group("kv_cache") == 48 * 784 * 4096
+
+
+@pytest.mark.parametrize(("name", "bytes_"), [("Qwen/Qwen3.5-27B", 4), ("Qwen/Qwen3-Next-80B-A3B-Instruct", 2)])
+def test_a_state_is_wide_where_the_configuration_says_so(name: str, bytes_: int) -> None:
+    assert (model(name).architecture.state_dtype == "float32") == (bytes_ == 4)
+
+
 def test_an_encoder_is_charged_with_a_whole_step() -> None:
     """whisper-large-v3, 448 tokens: 0.38092 GiB a request (public log of vLLM 0.15.1, 2,048 tokens a step)."""
     found = server("openai/whisper-large-v3", seq=448, max_num_batched_tokens=2048, vllm_version="0.15")
@@ -121,7 +149,7 @@ def test_a_float32_checkpoint_runs_in_16_bits() -> None:
 @pytest.mark.parametrize(
     ("version", "rules"),
     [("0.6.4.post1", "0.6"), ("0.8.5", "0.6"), ("v0.9.2", "0.9"), ("0.11.1rc3", "0.10"), ("0.19.0", "0.17")]
-    + [("0.21.0", "0.21"), ("0.99", "0.21"), ("1.2", "0.21"), (None, DEFAULT)],
+    + [("0.21.0", "0.21"), ("0.99", "0.27"), ("1.2", "0.27"), (None, DEFAULT)],
 )
 def test_the_rules_of_a_release(version: str | None, rules: str) -> None:
     assert rules_of(version).name == rules
