@@ -16,7 +16,7 @@ from hfmem.estimator.inference import Prepared
 from hfmem.estimator.inference import estimate as estimate_memory
 from hfmem.estimator.options import Options
 from hfmem.estimator.parallel import Parallel
-from hfmem.estimator.scenario import resolve
+from hfmem.estimator.scenario import engine, resolve
 from hfmem.estimator.values import Estimate, Scenario, Term, total_of
 from hfmem.estimator.vllm.memory import budgeted
 from hfmem.estimator.weights import weight_terms
@@ -79,7 +79,7 @@ def machines(options: Options) -> tuple[Machine, ...]:
     found: list[Machine] = []
     for name in options.gpu:
         if name.lower() == "auto":
-            found += detect()
+            found += [replace(machine, count=None) for machine in detect()]  # how many it takes is a part of the answer
         else:
             found.append(cpu() if name.lower() == "cpu" else find(name))
     return tuple(dict.fromkeys(found))
@@ -129,13 +129,14 @@ class Case:
     def at(self, batch: int, seq: int) -> Scenario:
         """The scenario with another batch and length; an encoder's length may follow."""
         if self.model.architecture.source is None:
-            return replace(self.scenario, batch=batch, seq=seq)
+            server = engine(self.options, self.machine, seq) if self.scenario.serving else None
+            return replace(self.scenario, batch=batch, seq=seq, serving=server)
         return resolve(replace(self.options, batch=batch, seq=seq), self.model, self.machine)
 
     def estimate(self, scenario: Scenario) -> Estimate:
         """The estimate of one of the case's scenarios."""
-        if scenario.method == "textbook" or scenario.train:
-            return estimate_memory(self.model, scenario)
+        if scenario.method == "textbook" or scenario.train or scenario.serving != self.scenario.serving:
+            return estimate_memory(self.model, scenario)  # a step of the engine may be shorter for short requests
         return self.prepared.estimate(scenario)
 
     def fits(self, batch: int, seq: int) -> bool:

@@ -67,7 +67,7 @@ def check_split(architecture: Architecture, parallel: Parallel, runtime: str) ->
     Raises:
         InvalidScenarioError: with the sizes that do not go together.
     """
-    if parallel.gpus == 1 or (parallel.tp == 1 and parallel.pp == 1):
+    if parallel.gpus == 1:
         return
     if architecture.layers is None:
         raise InvalidScenarioError("", "the layers of this model are not known, so it cannot be split over GPUs")
@@ -75,7 +75,7 @@ def check_split(architecture: Architecture, parallel: Parallel, runtime: str) ->
         raise InvalidScenarioError("", f"--pp {parallel.pp} is more than the model's {len(architecture.layers)} layers")
     for layer in dict.fromkeys(architecture.layers):
         _check_heads(layer, parallel.tp, runtime)
-        _check_ffn(layer, parallel)
+        _check_ffn(layer, parallel, runtime)
 
 
 def _check_heads(layer: Layer, tp: int, runtime: str) -> None:
@@ -88,7 +88,7 @@ def _check_heads(layer: Layer, tp: int, runtime: str) -> None:
             raise InvalidScenarioError("", f"--tp {tp} does not divide the model's {heads} key/value heads{rest}")
 
 
-def _check_ffn(layer: Layer, parallel: Parallel) -> None:
+def _check_ffn(layer: Layer, parallel: Parallel, runtime: str) -> None:
     if isinstance(layer.ffn, Dense) and layer.ffn.intermediate % parallel.tp:
         raise InvalidScenarioError(
             "", f"--tp {parallel.tp} does not divide the {layer.ffn.intermediate} units of the MLP"
@@ -97,9 +97,10 @@ def _check_ffn(layer: Layer, parallel: Parallel) -> None:
         return
     if parallel.ep > layer.ffn.count:
         raise InvalidScenarioError("", f"--ep {parallel.ep} is more than the model's {layer.ffn.count} experts")
-    if parallel.ep == 1 and layer.ffn.intermediate % parallel.tp:
+    parts = parallel.tp * (parallel.dp if runtime == "vllm" else 1)
+    if parallel.ep == 1 and layer.ffn.intermediate % parts:
         raise InvalidScenarioError(
-            "", f"--tp {parallel.tp} does not divide the {layer.ffn.intermediate} units of an expert; try --ep"
+            "", f"{parts} ranks do not divide the {layer.ffn.intermediate} units of an expert; try --ep"
         )
 
 
@@ -196,8 +197,8 @@ class _Share:
         tp, component = self.parallel.tp, group.component
         if component in ("embedding", "lm_head"):
             return self._vocabulary(group)
-        if component == "experts" and self.parallel.ep > 1:
-            return Fraction(1, self.parallel.ep)
+        if component == "experts" and (self.parallel.ep > 1 or self.runtime == "vllm"):
+            return Fraction(1, tp * self.parallel.dp)  # whole experts, or a part of each: vLLM's replicas share them
         if component in ("vision", "audio"):
             split = self.runtime == "vllm" and group.linear and len(group.shape) == 2
             return Fraction(1, tp) if split else _WHOLE

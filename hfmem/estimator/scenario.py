@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from hfmem.errors import InvalidScenarioError
 from hfmem.estimator.options import Options, canonical, check
 from hfmem.estimator.parallel import Parallel, plan
 from hfmem.estimator.quantisers import find_quantiser
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from hfmem.estimator.vllm.settings import Settings
     from hfmem.hardware.table import Machine
 
-__all__ = ["DEFAULT_SEQ", "resolve"]
+__all__ = ["DEFAULT_SEQ", "engine", "resolve"]
 
 DEFAULT_SEQ: Final = 4096
 
@@ -44,8 +45,10 @@ def resolve(options: Options, model: Model, machine: Machine | None = None) -> S
         kv_dtype = model.architecture.kv_dtype
         chosen.append(f"--kv-dtype {kv_dtype}: the checkpoint brings scales for it.")
     gpu = machine.accelerator if machine else None
-    server = _engine(options, machine) if options.runtime == "vllm" else None
+    server = engine(options, machine, seq) if options.runtime == "vllm" else None
     chosen += server.chosen if server else ()
+    parallel, sentence = _parallel(options, machine, model.architecture)
+    chosen += [sentence] if sentence else []
     return Scenario(
         mode="training" if options.train else "inference",
         batch=options.batch,
@@ -60,7 +63,7 @@ def resolve(options: Options, model: Model, machine: Machine | None = None) -> S
         train=options.train,
         optimizer=(options.optimizer or "adam") if options.train else None,
         chosen=tuple(chosen),
-        parallel=_parallel(options, machine),
+        parallel=parallel,
         gpu=gpu,
         serving=server,
     )
@@ -82,13 +85,14 @@ def _own_dtype(options: Options, model: Model, machine: Machine | None) -> tuple
     return preferred, f"vLLM's choice for {own}" + (f" on {machine.accelerator.name}" if old and machine else "")
 
 
-def _engine(options: Options, machine: Machine | None) -> Settings:
-    """The settings of a serving engine on a machine."""
+def engine(options: Options, machine: Machine | None, seq: int) -> Settings:
+    """The settings of a serving engine on a machine, for requests of up to `seq` tokens."""
     from hfmem.estimator.vllm.settings import settings  # for runs with the engine only
 
     return settings(
         version=options.vllm_version,
         gpu=machine.accelerator if machine else None,
+        length=seq,
         max_num_seqs=options.max_num_seqs,
         max_num_batched_tokens=options.max_num_batched_tokens,
         gpu_memory_utilization=options.gpu_memory_utilization,
@@ -97,15 +101,28 @@ def _engine(options: Options, machine: Machine | None) -> Settings:
     )
 
 
-def _parallel(options: Options, machine: Machine | None) -> Parallel:
-    """The plan; a machine that is named with its number of accelerators uses them all, where nothing else is asked."""
+def _parallel(options: Options, machine: Machine | None, architecture: Architecture) -> tuple[Parallel, str]:
+    """The plan, and a sentence where the person did not choose it: of a machine that is named with its number of
+    accelerators, as many as divide that number and as the engine accepts."""
     asked = (options.gpus, options.tp, options.pp, options.dp, options.ep)
-    gpus = machine.count if machine is not None and machine.count and not any(asked) else options.gpus
-    if options.method == "textbook":
-        gpus = None
-    return plan(
-        gpus=gpus, tp=options.tp, pp=options.pp, dp=options.dp, ep=options.ep, training=options.train is not None
-    )
+    if machine is None or not machine.count or any(asked) or options.method == "textbook" or options.train:
+        training = options.train is not None
+        sizes = {"gpus": options.gpus, "tp": options.tp, "pp": options.pp, "dp": options.dp, "ep": options.ep}
+        return plan(**sizes, training=training), ""
+    from hfmem.estimator.ranks import check_split  # needs what most runs do not
+
+    for count in range(machine.count, 0, -1):
+        if machine.count % count:
+            continue
+        try:
+            check_split(architecture, Parallel(tp=count), options.runtime)
+        except InvalidScenarioError as error:
+            reason = error.reason
+            continue
+        if count == machine.count:
+            return Parallel(tp=count), ""
+        return Parallel(tp=count), f"{count} of the {machine.count} {machine.accelerator.name} are used: {reason}."
+    return Parallel(), ""
 
 
 def _source(options: Options, architecture: Architecture, seq: int) -> tuple[int | None, str]:

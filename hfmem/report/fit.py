@@ -62,8 +62,10 @@ def fit_lines(fits: Sequence[Fit], unit: str) -> Iterator[str]:
 
 
 def _name(fit: Fit) -> str:
-    count = f"{fit.parallel.gpus} × " if fit.parallel.gpus > 1 else ""
-    return f"{count}{fit.gpu.name}"
+    there, used = fit.machine.count or 0, fit.parallel.gpus
+    if there > used:
+        return f"{used} of {there} × {fit.gpu.name}"
+    return f"{used} × {fit.gpu.name}" if used > 1 else fit.gpu.name
 
 
 def _bar(estimate: Estimate, usable: int) -> str:

@@ -117,7 +117,7 @@ def test_unknown_parts_are_neither_yes_nor_no() -> None:
 
 
 def test_a_refused_split_says_why() -> None:
-    (fit,) = fit_all(model("meta-llama/Llama-3.1-8B-Instruct"), Options(runtime="vllm"), [find("3x H100")])
+    (fit,) = fit_all(model("meta-llama/Llama-3.1-8B-Instruct"), Options(runtime="vllm", tp=3), [find("H100")])
     assert "32 attention heads" in fit.refused
     assert fit.estimate is None
 

@@ -1,4 +1,5 @@
-"""Estimates against what servers on real GPUs printed: `python -m tests.measured.inference` prints the table.
+"""Estimates against what servers on real GPUs printed: `python -m tests.measured.inference` prints the table, with
+`--rows` every comparison; `--write` keeps them in `fixtures/measured/inference.md`.
 
 `fixtures/measured/inference.jsonl` has every reading with its source; a reading that cannot be compared says why
 (`skipped`). `stands_for` names the model of the bundled catalog (or of `configs.jsonl`, with its origin) whose sizes
@@ -317,6 +318,29 @@ def table() -> str:
     return "\n".join(lines)
 
 
+def listing() -> str:
+    """Every comparison, the largest error of a kind first."""
+    lines = ["| reading | family | model | release | tp | pp | log | estimate | error | row |", "|---" * 10 + "|"]
+    for found in sorted([*comparisons(), *end_to_end()], key=lambda c: (c.kind, -c.error, c.row["id"])):
+        row, digits = found.row, 0 if found.kind == "end_to_end" else 2
+        kind = f"{found.kind} {row['subkind']}" if "subkind" in row else found.kind
+        lines.append(
+            f"| {kind} | {found.family} | {row['model']} | {row.get('engine_version', '')} | {row['tp']} | {row['pp']} "
+            f"| {found.measured:.{digits}f} | {found.estimated:.{digits}f} | {found.error:.1%} | {row['id']} |"
+        )
+    return "\n".join(lines)
+
+
+def document() -> str:
+    """The kept document: the table, what is not compared and why, and every comparison."""
+    return (
+        "# Readings of public servers, and the estimates of them\n\n"
+        "Made by `python -m tests.measured.inference --write`. GiB; tokens for `end_to_end`. Rows and sources are in "
+        f"`inference.jsonl`.\n\n{table()}\n\n## Not compared\n\n| reading | rows | why |\n|---|---|---|\n{skipped()}\n\n"
+        f"## Every comparison\n\n{listing()}\n"
+    )
+
+
 def skipped() -> str:
     """Readings that are not compared, by kind and reason."""
     counts: dict[tuple[str, str], int] = {}
@@ -327,13 +351,9 @@ def skipped() -> str:
 
 
 if __name__ == "__main__":
+    if "--write" in sys.argv:
+        (FIXTURES / "inference.md").write_text(document(), encoding="utf-8")
     print(table())
     print(f"\n| reading | not compared | why |\n|---|---|---|\n{skipped()}")
     if "--rows" in sys.argv:
-        for found in sorted([*comparisons(), *end_to_end()], key=lambda c: (c.kind, -c.error)):
-            sub = found.row.get("subkind", "")
-            print(
-                f"{found.kind:15s} {found.family:7s} {found.measured:12.4f} {found.estimated:12.4f} {found.error:7.1%} "
-                f"{found.row['model']} v{found.row.get('engine_version')} tp{found.row['tp']} pp{found.row['pp']} "
-                f"{sub} [{found.row['id']}]"
-            )
+        print(f"\n{listing()}")

@@ -9,7 +9,7 @@ from statistics import median
 
 import pytest
 
-from tests.measured.inference import Comparison, comparisons, end_to_end, rows, table
+from tests.measured.inference import FIXTURES, Comparison, comparisons, document, end_to_end, rows, table
 
 EVERY = comparisons()
 
@@ -73,3 +73,7 @@ def test_tokens_of_a_server_from_its_command_line() -> None:
 def test_the_readme_has_the_table_of_the_command() -> None:
     readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
     assert table() in readme
+
+
+def test_the_kept_document_is_current() -> None:
+    assert (FIXTURES / "inference.md").read_text(encoding="utf-8") == document()

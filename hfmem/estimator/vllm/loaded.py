@@ -105,7 +105,7 @@ def _padding(model: Model, groups: Iterable[TensorGroup], settings: Settings, pa
     hidden = model.architecture.hidden_size
     if layer is None or not isinstance(layer.ffn, Experts) or not stored or not hidden:
         return []
-    inner = layer.ffn.intermediate // (1 if parallel.ep > 1 else parallel.tp)
+    inner = layer.ffn.intermediate // (1 if parallel.ep > 1 else parallel.tp * parallel.dp)
     by_inner, by_hidden = settings.rules.mxfp4_multiples
     padded = _up(inner, by_inner) * _up(hidden, by_hidden)
     nbytes = stored * padded // (inner * hidden) - stored

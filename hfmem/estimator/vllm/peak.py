@@ -54,6 +54,11 @@ class _Run:
         return self.settings.max_num_batched_tokens
 
     @property
+    def gathered(self) -> int:
+        """Tokens of all replicas, which the experts see together."""
+        return self.tokens * self.parallel.dp
+
+    @property
     def rows(self) -> int:
         return min(self.settings.max_num_seqs, self.tokens)
 
@@ -114,13 +119,13 @@ def _scratch(layer: Layer, run: _Run) -> int:
     """Bytes of the two workspaces of the fused experts' kernel; none for MXFP4, whose kernel has none."""
     if not isinstance(layer.ffn, Experts) or _packed_experts(run.model):
         return 0
-    inner = layer.ffn.intermediate // (1 if run.parallel.ep > 1 else run.parallel.tp)
+    inner = layer.ffn.intermediate // (1 if run.parallel.ep > 1 else run.parallel.tp * run.parallel.dp)
     widest = max(inner, run.hidden) + max(2 * inner, run.hidden)
-    return run.tokens * layer.ffn.per_token * widest * run.width
+    return run.gathered * layer.ffn.per_token * widest * run.width
 
 
 def _scratch_how(run: _Run) -> str:
-    return f"{run.tokens} tokens × experts a token × (max(inner, hidden) + max(2 × inner, hidden)) × {run.width} B"
+    return f"{run.gathered} tokens × experts a token × (max(inner, hidden) + max(2 × inner, hidden)) × {run.width} B"
 
 
 def _packed_experts(model: Model) -> bool:

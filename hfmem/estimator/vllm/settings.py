@@ -47,14 +47,15 @@ def settings(  # noqa: PLR0913 - the engine's options
     *,
     version: str | None,
     gpu: Accelerator | None,
+    length: int,
     max_num_seqs: int | None,
     max_num_batched_tokens: int | None,
     gpu_memory_utilization: float | None,
     block_size: int | None,
     enforce_eager: bool,
 ) -> Settings:
-    """The settings of a server on a card: cards of 70 GiB and more that are no A100 get larger defaults
-    (vLLM `engine/arg_utils.py::get_batch_defaults`)."""
+    """The settings of a server on a card, for requests of up to `length` tokens: cards of 70 GiB and more that are no
+    A100 get larger defaults, and a step is no longer than all sequences together (vLLM `engine/arg_utils.py`)."""
     rules = rules_of(version)
     large = (
         rules.large_defaults
@@ -64,7 +65,7 @@ def settings(  # noqa: PLR0913 - the engine's options
         and not gpu.name.startswith("A100")
     )
     seqs, tokens = (1024, 8192) if large else (256, 2048)
-    batched = max_num_batched_tokens or tokens
+    batched = max_num_batched_tokens or min(tokens, (max_num_seqs or seqs) * length)
     asked = {
         "--max-num-seqs": max_num_seqs,
         "--max-num-batched-tokens": max_num_batched_tokens,
@@ -90,6 +91,11 @@ def settings(  # noqa: PLR0913 - the engine's options
         enforce_eager=enforce_eager,
         chosen=(
             sentence + asked_rules,
+            *(
+                ("The rules and overheads are those of NVIDIA's accelerators.",)
+                if gpu and gpu.vendor != "nvidia"
+                else ()
+            ),
             *(() if max_num_seqs and max_num_batched_tokens else (f"{default} {where}.",)),
         ),
         given=(*given, *(("--enforce-eager",) if enforce_eager else ())),

@@ -73,7 +73,7 @@ def test_states_take_pages_of_the_attention() -> None:
 
 def test_a_block_holds_a_state() -> None:
     """Qwen3.5-27B at 32,768 tokens: 290,864 tokens and 33.04 requests (github.com/vllm-project/vllm/issues/40691),
-    which are 1,487 blocks of 784 tokens in four groups, of which a request takes 42 for attention and one for each state."""
+    which are 1,487 blocks of 784 tokens in four groups; a request takes 42 for attention and one for each state."""
     model_ = model("Qwen/Qwen3.5-27B")
     asked = Options(runtime="vllm", vllm_version="0.19", seq=32_768)
     scenario = resolve(asked, model_)
@@ -139,6 +139,11 @@ def test_the_sampler_needs_less_for_fewer_sequences() -> None:
 def test_defaults_follow_the_card(card: str, seqs: int, tokens: int) -> None:
     found = server(LLAMA, gpu=(card,)).scenario.serving
     assert (found.max_num_seqs, found.max_num_batched_tokens) == (seqs, tokens)
+
+
+def test_a_step_is_no_longer_than_all_sequences() -> None:
+    found = server(LLAMA, seq=512, max_num_seqs=2).scenario.serving
+    assert found.max_num_batched_tokens == 1024
 
 
 def test_a_float32_checkpoint_runs_in_16_bits() -> None:
