@@ -336,7 +336,8 @@ def document() -> str:
     return (
         "# Readings of public servers, and the estimates of them\n\n"
         "Made by `python -m tests.measured.inference --write`. GiB; tokens for `end_to_end`. Rows and sources are in "
-        f"`inference.jsonl`.\n\n{table()}\n\n## Not compared\n\n| reading | rows | why |\n|---|---|---|\n{skipped()}\n\n"
+        f"`inference.jsonl`.\n\n{table()}\n\n"
+        f"## Not compared\n\n| reading | rows | why |\n|---|---|---|\n{skipped()}\n\n"
         f"## Every comparison\n\n{listing()}\n"
     )
 
