@@ -17,6 +17,7 @@ from hfmem.mapper.blueprint import Blueprint
 from hfmem.mapper.facts import Facts, MissingFactError
 from hfmem.mapper.families import reader
 from hfmem.mapper.packing import declared_cache_dtype
+from hfmem.mapper.rotary import rotary_rows
 from hfmem.mapper.tables import from_tensors, from_totals
 from hfmem.mapper.values import Architecture, Certainty, ParameterTable
 
@@ -140,6 +141,7 @@ def _finish(architecture: Architecture, config: Mapping[str, Any]) -> Architectu
         dtype=_run_dtype(config),
         kv_dtype=declared_cache_dtype(config),
         state_dtype=architecture.state_dtype or _state_dtype(config),
+        rotary_rows=rotary_rows(config, architecture.max_positions),
     )
 
 

@@ -132,6 +132,7 @@ class Architecture:
         kv_dtype: the dtype of the cache that a quantised checkpoint brings scales for; None where it brings none.
         state_dtype: the dtype of recurrent states that the configuration asks of serving engines; None where it does
             not, and they take the compute dtype.
+        rotary_rows: rows of the tables of sines and cosines that engines build, where positions are rotary.
         unknown: why `layers` is None: one sentence, "" otherwise.
         notes: remarks for the reader.
     """
@@ -156,6 +157,7 @@ class Architecture:
     dtype: str | None = None
     kv_dtype: str | None = None
     state_dtype: str | None = None
+    rotary_rows: int | None = None
     unknown: str = ""
     notes: tuple[str, ...] = ()
 

@@ -53,15 +53,16 @@ def _term(name: str, nbytes: int, how: str, source: str) -> Term:
 
 
 def _rotary(model: Model, groups: Iterable[TensorGroup], width: int) -> list[Term]:
-    """One table for all layers, where positions are rotary."""
+    """The tables that all layers share, where positions are rotary."""
     architecture = model.architecture
     positions = architecture.max_positions
     learned = any(group.component == "embedding" and group.shape[0] == positions for group in groups)
     size = max((_rotary_width(layer.cache) for layer in set(architecture.layers or ())), default=0)
-    if learned or not size or not positions:
+    rows = architecture.rotary_rows
+    if learned or not size or not rows:
         return []
-    how = f"{positions:,} positions × {size} × {width} B"
-    return [_term("rotary table", positions * size * width, how, _ROTARY_SOURCE)]
+    how = f"{rows:,} rows × {size} × {width} B"
+    return [_term("rotary table", rows * size * width, how, _ROTARY_SOURCE)]
 
 
 def _rotary_width(cache: Cache) -> int:
