@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,11 @@ def test_there_are_enough_of_every_maker() -> None:
     assert len(rows) >= 80
     assert {row.vendor for row in rows} >= {"nvidia", "amd", "intel", "apple", "google", "aws"}
     assert {row.kind for row in rows} == {"discrete", "unified"}
+
+
+def test_the_readme_counts_them() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    assert f"{len(accelerators())} accelerators" in readme
 
 
 @pytest.mark.parametrize("row", accelerators(), ids=lambda row: row.name)
@@ -96,3 +102,65 @@ def test_this_machine_has_memory() -> None:
     machine = detection.cpu()
     assert machine.accelerator.kind == "cpu"
     assert machine.accelerator.memory > 0
+
+
+class FakeNvml:
+    """NVIDIA's management library on a machine with two cards, as far as it is asked."""
+
+    def __init__(self, *cards: tuple[str, int]) -> None:
+        self.cards = cards
+        self.closed = False
+
+    def nvmlInit_v2(self) -> int:  # noqa: N802 - the library's names
+        return 0
+
+    def nvmlShutdown(self) -> int:  # noqa: N802
+        self.closed = True
+        return 0
+
+    def nvmlDeviceGetCount_v2(self, count: Any) -> int:  # noqa: N802
+        count._obj.value = len(self.cards)
+        return 0
+
+    def nvmlDeviceGetHandleByIndex_v2(self, index: Any, handle: Any) -> int:  # noqa: N802
+        handle._obj.value = index.value + 1
+        return 0
+
+    def nvmlDeviceGetName(self, handle: Any, name: Any, _: Any) -> int:  # noqa: N802
+        name.value = self.cards[handle.value - 1][0].encode()
+        return 0
+
+    def nvmlDeviceGetMemoryInfo(self, handle: Any, memory: Any) -> int:  # noqa: N802
+        memory._obj.total = self.cards[handle.value - 1][1]
+        return 0 if memory._obj.total else 1
+
+
+def test_nvidia_cards_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Known cards have what the driver leaves of NVML's total; GB10 tells no memory; unknown ones are taken as told."""
+    library = FakeNvml(
+        ("NVIDIA GeForce RTX 4090", 24_564 * 2**20),
+        ("NVIDIA GeForce RTX 4090", 24_564 * 2**20),
+        ("NVIDIA GB10", 0),
+        ("NVIDIA Something New", 48 * GIB),
+    )
+    monkeypatch.setattr(detection, "_load", lambda *_: library)
+    found = {machine.accelerator.name: machine for machine in detection.detect()}
+    assert found["RTX 4090"].count == 2
+    assert found["RTX 4090"].accelerator.memory == find("RTX 4090").accelerator.memory
+    assert found["DGX Spark"].accelerator.kind == "unified"
+    assert found["NVIDIA Something New"].accelerator.memory == 48 * GIB
+    assert library.closed
+
+
+@pytest.mark.parametrize(
+    ("limit", "memory", "expected"),
+    [("0", 64 * GIB, 48 * GIB), ("57344", 64 * GIB, 56 * GIB), ("", 16 * GIB, 10_922 * 2**20)],
+)
+def test_apple_silicon_of_this_machine(limit: str, memory: int, expected: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    chip = "Apple M1 Max" if memory > 32 * GIB else "Apple M1"
+    answers = {"machdep.cpu.brand_string": chip, "hw.memsize": str(memory), "iogpu.wired_limit_mb": limit}
+    monkeypatch.setattr(detection, "_sysctl", answers.__getitem__)
+    monkeypatch.setattr("platform.system", lambda: "Darwin")
+    monkeypatch.setattr("platform.machine", lambda: "arm64")
+    (found,) = detection._apple()
+    assert (found.vendor, found.memory) == ("apple", expected)
