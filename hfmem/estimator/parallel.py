@@ -1,4 +1,4 @@
-"""How a model is spread over several GPUs: the four numbers, and what a bare `--gpus N` means."""
+"""How a model is spread over several GPUs: the numbers, and what a bare `--gpus N` means."""
 
 from __future__ import annotations
 
@@ -18,21 +18,23 @@ class Parallel:
         pp: pipeline stages, which share the layers.
         dp: data-parallel replicas; the batch is that of one of them.
         ep: ranks that share the experts; 1 where every tensor-parallel group splits each expert instead.
+        cp: context-parallel ranks, which share the tokens of a sequence (training).
     """
 
     tp: int = 1
     pp: int = 1
     dp: int = 1
     ep: int = 1
+    cp: int = 1
 
     @property
     def gpus(self) -> int:
         """GPUs altogether."""
-        return self.tp * self.pp * self.dp
+        return self.tp * self.pp * self.dp * self.cp
 
     def describe(self) -> str:
         """The sizes above one, as `tp 4, pp 2`."""
-        parts = [f"{name} {size}" for name in ("tp", "pp", "dp", "ep") if (size := getattr(self, name)) > 1]
+        parts = [f"{name} {size}" for name in ("tp", "pp", "dp", "ep", "cp") if (size := getattr(self, name)) > 1]
         return ", ".join(parts) or "one GPU"
 
 
@@ -46,6 +48,7 @@ def plan(  # noqa: PLR0913 - the numbers of the command line
     pp: int | None = None,
     dp: int | None = None,
     ep: int | None = None,
+    cp: int | None = None,
     training: bool = False,
 ) -> Parallel:
     """The split that was asked for. What `gpus` leaves open is tensor parallelism for inference, and data parallelism
@@ -54,7 +57,7 @@ def plan(  # noqa: PLR0913 - the numbers of the command line
     Raises:
         InvalidScenarioError: the sizes contradict each other.
     """
-    given = {"tp": tp, "pp": pp, "dp": dp}
+    given = {"tp": tp, "pp": pp, "dp": dp, "cp": cp}
     known = 1
     for size in given.values():
         known *= size or 1
@@ -64,9 +67,8 @@ def plan(  # noqa: PLR0913 - the numbers of the command line
             shown = " × ".join(f"--{name} {size}" for name, size in given.items() if size is not None)
             raise InvalidScenarioError("", f"{shown} do not make --gpus {gpus}")
         given[open_name] = gpus // known
-    found = Parallel(tp=given["tp"] or 1, pp=given["pp"] or 1, dp=given["dp"] or 1, ep=ep or 1)
-    if ep is not None and not training and ep not in (1, found.tp * found.dp):
-        raise InvalidScenarioError(
-            "", f"--ep {ep} is not tp × dp = {found.tp * found.dp}: experts are shared by all ranks of a stage or none"
-        )
+    found = Parallel(tp=given["tp"] or 1, pp=given["pp"] or 1, dp=given["dp"] or 1, ep=ep or 1, cp=given["cp"] or 1)
+    shared = found.gpus // found.pp
+    if training and shared % found.ep:
+        raise InvalidScenarioError("", f"--ep {ep} does not divide the {shared} GPUs of a pipeline stage")
     return found

@@ -69,6 +69,11 @@ def check_split(architecture: Architecture, parallel: Parallel, runtime: str) ->
     """
     if parallel.gpus == 1:
         return
+    shared = parallel.tp * parallel.dp
+    if parallel.ep not in (1, shared):
+        raise InvalidScenarioError(
+            "", f"--ep {parallel.ep} is not tp × dp = {shared}: experts are shared by all ranks of a stage or by none"
+        )
     if architecture.layers is None:
         raise InvalidScenarioError("", "the layers of this model are not known, so it cannot be split over GPUs")
     if parallel.pp > len(architecture.layers):

@@ -33,9 +33,7 @@ def test_what_the_numbers_mean(given: dict[str, Any], expected: Parallel) -> Non
     assert plan(**given) == expected
 
 
-@pytest.mark.parametrize(
-    "given", [{"gpus": 4, "tp": 2}, {"gpus": 4, "pp": 3}, {"gpus": 2, "tp": 4}, {"tp": 2, "ep": 3}]
-)
+@pytest.mark.parametrize("given", [{"gpus": 4, "tp": 2}, {"gpus": 4, "pp": 3}, {"gpus": 2, "tp": 4}])
 def test_contradictions_are_refused(given: dict[str, Any]) -> None:
     with pytest.raises(InvalidScenarioError):
         plan(**given)
@@ -57,6 +55,7 @@ def test_a_remainder_goes_before_the_last_stage(layers: int, pp: int, sizes: lis
         (LLAMA, {"tp": 16}, "8 key/value heads"),
         (LLAMA, {"pp": 64, "runtime": "vllm"}, "32 layers"),
         (MIXTURE, {"tp": 2, "dp": 128, "ep": 256, "runtime": "vllm"}, "128 experts"),
+        (MIXTURE, {"tp": 4, "ep": 2, "runtime": "vllm"}, "tp × dp"),
     ],
 )
 def test_what_an_engine_refuses(name: str, asked: dict[str, Any], reason: str) -> None:
