@@ -37,6 +37,8 @@ class Rules:
         forward: non-PyTorch bytes (MiB) that appear during the profile run on one rank alone, and with tensor
             parallelism.
         mxfp4_multiples: what the inner and the hidden size of MXFP4 experts are rounded up to.
+        chunked: whether a long prompt is fed in steps; up to 0.7 that was so beyond 32,768 tokens only, and a step was
+            as long as the longest prompt.
         large_defaults: whether cards of 70 GiB and more (no A100) default to 1,024 sequences and 8,192 tokens.
         tokens_from_concurrency: whether the log's token count is concurrency × length.
     """
@@ -51,6 +53,7 @@ class Rules:
     latent_alignment: int
     forward: tuple[int, int]
     mxfp4_multiples: tuple[int, int]
+    chunked: bool
     large_defaults: bool
     tokens_from_concurrency: bool
 
@@ -71,17 +74,19 @@ _V06: Final = Rules(
     latent_alignment=128,
     forward=(92, 1572),
     mxfp4_multiples=(64, 256),
+    chunked=False,
     large_defaults=False,
     tokens_from_concurrency=False,
 )
-_V09: Final = replace(_V06, since=(0, 9), latent_alignment=1, forward=(133, 563), large_defaults=True)
+_V08: Final = replace(_V06, since=(0, 8), chunked=True)
+_V09: Final = replace(_V08, since=(0, 9), latent_alignment=1, forward=(133, 563), large_defaults=True)
 _V10: Final = replace(_V09, since=(0, 10), hybrid=True)
 _V13: Final = replace(_V10, since=(0, 13), keeps_workspaces=True, graphs=18)
 _V17: Final = replace(_V13, since=(0, 17), sampler="triton", forward=(256, 2150), mxfp4_multiples=(128, 256))
 _V21: Final = replace(_V17, since=(0, 21), graphs_budgeted=True, tokens_from_concurrency=True)
 _V27: Final = replace(_V21, since=(0, 27), state_blocks=2)
 
-RULES: Final = (_V06, _V09, _V10, _V13, _V17, _V21, _V27)
+RULES: Final = (_V06, _V08, _V09, _V10, _V13, _V17, _V21, _V27)
 """Oldest first."""
 
 

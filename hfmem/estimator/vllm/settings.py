@@ -15,6 +15,7 @@ __all__ = ["Settings", "settings"]
 
 UTILIZATION: Final = 0.9
 _LARGE: Final = 70 * GIB
+_CHUNKED_BEYOND: Final = 32_768
 BLOCK: Final = 16
 
 
@@ -65,6 +66,8 @@ def settings(  # noqa: PLR0913 - the engine's options
         and not gpu.name.startswith("A100")
     )
     seqs, tokens = (1024, 8192) if large else (256, 2048)
+    if not rules.chunked and length <= _CHUNKED_BEYOND:
+        tokens = max(tokens, length)
     batched = max_num_batched_tokens or min(tokens, (max_num_seqs or seqs) * length)
     asked = {
         "--max-num-seqs": max_num_seqs,
