@@ -9,7 +9,7 @@ from typing import Literal, TypedDict, Unpack
 
 from hfmem.errors import HfmemError
 from hfmem.estimator.inference import estimate as estimate_memory
-from hfmem.estimator.options import Attention, Method, Options, check
+from hfmem.estimator.options import Attention, Method, Options, Runtime, check
 from hfmem.estimator.scenario import resolve
 from hfmem.fetcher.concurrent import Fetched, fetch_all, unforeseen
 from hfmem.fetcher.sources import fetch
@@ -32,11 +32,23 @@ class _Asked(_Access, total=False):
     source_seq: int | None
     dtype: str | None
     kv_dtype: str | None
-    runtime: Literal["transformers"]
+    runtime: Runtime
     attention: Attention
     method: Method
     train: Literal["full"] | None
     optimizer: str | None
+    gpu: tuple[str, ...]
+    gpus: int | None
+    tp: int | None
+    pp: int | None
+    dp: int | None
+    ep: int | None
+    max_num_seqs: int | None
+    max_num_batched_tokens: int | None
+    gpu_memory_utilization: float | None
+    block_size: int | None
+    enforce_eager: bool
+    vllm_version: str | None
 
 
 def inspect(model: str, *, revision: str = "main", **access: Unpack[_Access]) -> Model:
@@ -107,8 +119,21 @@ def compare(models: Iterable[str], *, jobs: int = 8, **asked: Unpack[_Asked]) ->
 
 def report_on(model: Model, options: Options) -> Report:
     """The report of a model that is already understood."""
-    scenario = resolve(options, model)
-    return Report(model=model, scenario=scenario, estimate=estimate_memory(model, scenario))
+    if not options.gpu:
+        scenario = resolve(options, model)
+        return Report(model=model, scenario=scenario, estimate=estimate_memory(model, scenario))
+    from hfmem.estimator.advice import advise  # for runs that name an accelerator only
+    from hfmem.estimator.fit import fit_all, machines
+
+    found = machines(options)
+    scenario = resolve(options, model, found[0] if found else None)
+    estimate = estimate_memory(model, scenario)
+    if not found:
+        note = "--gpu auto: no accelerator was found in this machine."
+        estimate = replace(estimate, notes=(*estimate.notes, note))
+    fits = fit_all(model, options, found)
+    advice = advise(model, options, fits[0]) if fits else ()
+    return Report(model=model, scenario=scenario, estimate=estimate, fits=fits, advice=advice)
 
 
 _DEEPEST = 1000  # layers that are built to be counted; no model has as many

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-FAILED, USAGE, INTERRUPTED = 1, 2, 130
+FAILED, USAGE, UNFIT, INTERRUPTED = 1, 2, 3, 130
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -68,6 +68,7 @@ class Runtime(StrEnum):
     """The words of `--runtime`."""
 
     TRANSFORMERS = "transformers"
+    VLLM = "vllm"
 
 
 class Train(StrEnum):
@@ -91,7 +92,13 @@ def hfmem(
     batch: Annotated[int, typer.Option(min=1, help="Sequences at once.")] = 1,
     seq: Annotated[
         int | None,
-        typer.Option(min=1, help="Tokens a sequence. [default: 4096, or the model's maximum]", show_default=False),
+        typer.Option(
+            "--seq",
+            "--max-model-len",
+            min=1,
+            help="Tokens a sequence. [default: 4096, or the model's maximum]",
+            show_default=False,
+        ),
     ] = None,
     source_seq: Annotated[
         int | None,
@@ -107,7 +114,12 @@ def hfmem(
     ] = None,
     kv_dtype: Annotated[
         str | None,
-        typer.Option(help="Dtype of the KV cache. [default: the run dtype]", show_default=False),
+        typer.Option(
+            "--kv-dtype",
+            "--kv-cache-dtype",
+            help="Dtype of the KV cache. [default: the run dtype]",
+            show_default=False,
+        ),
     ] = None,
     runtime: Annotated[Runtime, typer.Option(help="The software that runs the model.")] = Runtime.TRANSFORMERS,
     attention: Annotated[Attention, typer.Option(help="Attention implementation.")] = Attention.SDPA,
@@ -119,6 +131,43 @@ def hfmem(
     ] = None,
     optimizer: Annotated[
         str | None, typer.Option(help="adam or sgd, with --train. [default: adam]", show_default=False)
+    ] = None,
+    gpu: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Accelerator to hold it against (repeatable): 'H100', 'RTX 4090', '4x L40S', a cloud's instance, "
+            "'cpu', or 'auto' for this machine's.",
+            show_default=False,
+        ),
+    ] = None,
+    list_gpus: Annotated[bool, typer.Option("--list-gpus", help="List the accelerators and instances known.")] = False,
+    require_fit: Annotated[bool, typer.Option("--require-fit", help="Exit with 3 if it does not fit.")] = False,
+    gpus: Annotated[
+        int | None,
+        typer.Option(help="Accelerators to share it: --tp of them, unless more is said.", show_default=False),
+    ] = None,
+    tp: Annotated[int | None, typer.Option(help="Tensor-parallel ranks.", show_default=False)] = None,
+    pp: Annotated[int | None, typer.Option(help="Pipeline stages.", show_default=False)] = None,
+    dp: Annotated[
+        int | None, typer.Option(help="Data-parallel replicas, each with --batch.", show_default=False)
+    ] = None,
+    ep: Annotated[int | None, typer.Option(help="Ranks that share the experts (tp × dp).", show_default=False)] = None,
+    max_num_seqs: Annotated[
+        int | None, typer.Option(help="vLLM: sequences of one step at most.", show_default=False)
+    ] = None,
+    max_num_batched_tokens: Annotated[
+        int | None, typer.Option(help="vLLM: tokens of one step at most.", show_default=False)
+    ] = None,
+    gpu_memory_utilization: Annotated[
+        float | None, typer.Option(help="vLLM: share of the memory to plan with. [default: 0.9]", show_default=False)
+    ] = None,
+    block_size: Annotated[
+        int | None, typer.Option(help="vLLM: tokens of a page of the cache. [default: 16]", show_default=False)
+    ] = None,
+    enforce_eager: Annotated[bool, typer.Option("--enforce-eager", help="vLLM: no CUDA graphs.")] = False,
+    vllm_version: Annotated[
+        str | None, typer.Option(help="vLLM: the release whose rules hold.", show_default=False)
     ] = None,
     from_file: Annotated[
         str | None,
@@ -148,6 +197,9 @@ def hfmem(
     from hfmem.estimator.options import Options
     from hfmem.fetcher.values import Access
 
+    if list_gpus:
+        _list_gpus(output, unit)
+        return
     names = _names(models or [], from_file)
     options = Options(
         batch=batch,
@@ -160,8 +212,22 @@ def hfmem(
         method=method.value,
         train=train.value if train else None,
         optimizer=optimizer,
+        gpu=tuple(gpu or ()),
+        gpus=gpus,
+        tp=tp,
+        pp=pp,
+        dp=dp,
+        ep=ep,
+        max_num_seqs=max_num_seqs,
+        max_num_batched_tokens=max_num_batched_tokens,
+        gpu_memory_utilization=gpu_memory_utilization,
+        block_size=block_size,
+        enforce_eager=enforce_eager,
+        vllm_version=vllm_version,
     )
     _check(options, sort)
+    if require_fit and not options.gpu:
+        _usage("--require-fit needs --gpu NAME, or --gpu auto.")
     results, interrupted = _collect(
         names, revision, options, Access(token=token, offline=offline, use_cache=not no_cache), jobs
     )
@@ -186,6 +252,27 @@ def hfmem(
         raise typer.Exit(INTERRUPTED)
     if problems or weightless:
         raise typer.Exit(FAILED)
+    if require_fit and not all(report.fits and all(fit.fits for fit in report.fits) for report in reports):
+        raise typer.Exit(UNFIT)
+
+
+def _list_gpus(output: Format, unit: Unit) -> None:
+    """The table of accelerators on stdout."""
+    from hfmem.hardware.table import accelerators, instances
+
+    if output in (Format.JSON, Format.JSONL):
+        import json
+        from dataclasses import asdict
+
+        print(
+            json.dumps(
+                {"gpus": [asdict(row) for row in accelerators()], "instances": [asdict(row) for row in instances()]}
+            )
+        )
+        return
+    from hfmem.report.fit import list_gpus
+
+    print(list_gpus(accelerators(), instances(), unit.value))
 
 
 def _names(given: Sequence[str], from_file: str | None) -> list[str]:

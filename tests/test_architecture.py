@@ -11,7 +11,20 @@ import pytest
 import hfmem
 
 PACKAGE = Path(hfmem.__file__).parent
-LAYERS = ("errors", "units", "dtypes", "data", "fetcher", "mapper", "estimator", "report", "api", "cli", "__main__")
+LAYERS = (
+    "errors",
+    "units",
+    "dtypes",
+    "data",
+    "hardware",
+    "fetcher",
+    "mapper",
+    "estimator",
+    "report",
+    "api",
+    "cli",
+    "__main__",
+)
 BASE = {"errors", "units", "dtypes", "data"}
 
 
@@ -71,7 +84,7 @@ def test_imports_run_one_way(name: str, path: Path) -> None:
         ("transformers", {"mapper.defaults", "mapper.generic"}),
         ("click", set()),
         ("typer", {"cli"}),
-        ("tabulate", {"report.card", "report.tables"}),
+        ("tabulate", {"report.card", "report.fit", "report.tables"}),
     ],
 )
 def test_only_the_named_modules_import(module: str, allowed: set[str]) -> None:

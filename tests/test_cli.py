@@ -290,3 +290,80 @@ def test_weights_that_nothing_tells_are_an_error_in_words(hub: Hub, hub_env: dic
     process = run("org/g", "--format", "quiet", env=hub_env)
     assert (process.returncode, process.stdout) == (1, "")
     assert "Nothing tells how large org/g is" in process.stderr
+
+
+FITS = ("openai-community/gpt2", "--gpu", "H100", "--offline")
+TOO_LARGE = ("meta-llama/Llama-3.1-70B-Instruct", "--gpu", "RTX 4090", "--offline")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (FITS, 0),
+        ((*FITS, "--require-fit"), 0),
+        (TOO_LARGE, 0),
+        ((*TOO_LARGE, "--require-fit"), 3),
+        ((*FITS[:1], *TOO_LARGE, "--require-fit"), 3),
+        (("no/such", *TOO_LARGE, "--require-fit"), 1),
+        ((LLAMA, "--require-fit"), 2),
+        ((LLAMA, "--gpu", "no such card"), 2),
+        ((LLAMA, "--gpus", "4", "--tp", "2"), 2),
+        ((LLAMA, "--max-num-seqs", "4"), 2),
+        ((LLAMA, "--runtime", "vllm", "--vllm-version", "zero"), 2),
+        (("--list-gpus",), 0),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else str(value),
+)
+def test_exit_codes_of_accelerators(arguments: tuple[str, ...], code: int, alone: dict[str, str]) -> None:
+    process = run(*arguments, env=alone)
+    assert process.returncode == code, process.stderr
+    assert (process.returncode != 2) == bool(process.stdout)
+
+
+def test_several_models_and_accelerators_are_a_matrix(alone: dict[str, str]) -> None:
+    models = ("Qwen/Qwen3-8B", "google/gemma-3-27b-it", "meta-llama/Llama-3.3-70B-Instruct")
+    shown = run(*models, "--gpu", "RTX 4090", "--gpu", "H100", env=alone).stdout
+    assert max(map(len, shown.splitlines())) <= 100
+    assert len(shown.splitlines()) <= 24
+    assert all(name in shown for name in models)
+
+
+def test_a_matrix_of_many_accelerators_is_folded(alone: dict[str, str]) -> None:
+    cards = ("RTX 3090", "RTX 4090", "RTX 5090", "L4", "L40S", "A100", "H100", "H200", "B200", "MI300X", "M2 Ultra")
+    shown = run(
+        "Qwen/Qwen3-8B", "google/gemma-3-27b-it", *(word for card in cards for word in ("--gpu", card)), env=alone
+    ).stdout
+    assert max(map(len, shown.splitlines())) <= 100
+    assert all(f"{card.split()[0]}" in shown for card in cards)
+
+
+def test_vllm_names_its_options_as_vllm_does(alone: dict[str, str]) -> None:
+    shown = run(
+        *(LLAMA, "--runtime", "vllm", "--gpu", "H100", "--max-model-len", "2048", "--kv-cache-dtype", "fp8"),
+        *("--max-num-seqs", "8", "--max-num-batched-tokens", "2048", "--gpu-memory-utilization", "0.8"),
+        *("--block-size", "32", "--enforce-eager", "--format", "json"),
+        env=alone,
+    ).stdout
+    (result,) = json.loads(shown)["results"]
+    scenario = result["scenario"]
+    assert (scenario["seq"], scenario["kv_dtype"], scenario["block_size"]) == (2048, "float8_e4m3fn", 32)
+    assert scenario["enforce_eager"] is True
+    assert result["memory"]["kv_cache"] == 2048 * 524_288 // 2
+    assert result["serving"]["kv_tokens"] > 2048
+    assert result["serving"]["command"].startswith(f"vllm serve {LLAMA} --max-model-len 2048")
+    (fit,) = result["fit"]
+    assert fit["fits"] is True
+    assert fit["headroom"] == fit["usable"] - result["memory"]["total"]
+
+
+def test_this_machine_may_have_none(alone: dict[str, str]) -> None:
+    process = run("openai-community/gpt2", "--gpu", "auto", "--offline", "--format", "json", env=alone)
+    (result,) = json.loads(process.stdout)["results"]
+    assert isinstance(result["fit"], list)
+    assert run("openai-community/gpt2", "--gpu", "cpu", "--offline", env=alone).returncode == 0
+
+
+def test_accelerators_are_listed_for_programs(alone: dict[str, str]) -> None:
+    listed = json.loads(run("--list-gpus", "--format", "json", env=alone).stdout)
+    assert len(listed["gpus"]) >= 80
+    assert all(row["source"] for row in listed["gpus"] + listed["instances"])

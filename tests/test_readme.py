@@ -25,9 +25,12 @@ def test_the_card_is_what_the_first_command_prints(alone: dict[str, str]) -> Non
     assert process.stdout in README
 
 
-def test_the_table_is_what_its_command_prints(alone: dict[str, str]) -> None:
-    ((command, table),) = re.findall(r"^\$ (hfmem .*)\n((?:.+\n)+?)```", README, re.MULTILINE)
-    assert run(*shlex.split(command)[1:], env=alone).stdout == table
+SHOWN = re.findall(r"^\$ (hfmem .*)\n((?:.*\n)+?)```", README, re.MULTILINE)
+
+
+@pytest.mark.parametrize(("command", "output"), SHOWN, ids=[command for command, _ in SHOWN])
+def test_the_output_is_what_its_command_prints(command: str, output: str, alone: dict[str, str]) -> None:
+    assert run(*shlex.split(command)[1:], env=alone).stdout == output
 
 
 @pytest.mark.parametrize("option", sorted(set(re.findall(r"(?<!-)(--[a-z][a-z-]*)", README))))

@@ -8,13 +8,26 @@ from typing import Final, Literal
 
 from hfmem.dtypes import find_dtype
 from hfmem.errors import InvalidScenarioError
+from hfmem.estimator.parallel import plan
 from hfmem.estimator.quantisers import QUANTISERS, find_quantiser
 
-__all__ = ["OPTIMIZERS", "PRECISIONS", "RUN_DTYPES", "Attention", "Method", "Mode", "Options", "canonical", "check"]
+__all__ = [
+    "OPTIMIZERS",
+    "PRECISIONS",
+    "RUN_DTYPES",
+    "Attention",
+    "Method",
+    "Mode",
+    "Options",
+    "Runtime",
+    "canonical",
+    "check",
+]
 
 Mode = Literal["inference", "training"]
 Method = Literal["exact", "textbook"]
 Attention = Literal["sdpa", "flash", "eager"]
+Runtime = Literal["transformers", "vllm"]
 
 _MOST: Final = 10**9  # tokens, or sequences: beyond it a figure means nothing
 RUN_DTYPES: Final = ("float64", "float32", "bfloat16", "float16")
@@ -50,6 +63,11 @@ class Options:
         method: `exact`, or the founding article's formulas (`textbook`).
         train: training method; None for inference.
         optimizer: name of the optimizer.
+        gpu: accelerators to hold the answer against: names, cloud instances, `auto`, or `cpu`; the first is the one
+            that the estimate is made for.
+        gpus, tp, pp, dp, ep: how the model is spread, as `hfmem.estimator.parallel.plan` explains.
+        max_num_seqs, max_num_batched_tokens, gpu_memory_utilization, block_size, enforce_eager: vLLM's own options.
+        vllm_version: the release whose rules hold.
     """
 
     batch: int = 1
@@ -57,11 +75,23 @@ class Options:
     source_seq: int | None = None
     dtype: str | None = None
     kv_dtype: str | None = None
-    runtime: Literal["transformers"] = "transformers"
+    runtime: Runtime = "transformers"
     attention: Attention = "sdpa"
     method: Method = "exact"
     train: Literal["full"] | None = None
     optimizer: str | None = None
+    gpu: tuple[str, ...] = ()
+    gpus: int | None = None
+    tp: int | None = None
+    pp: int | None = None
+    dp: int | None = None
+    ep: int | None = None
+    max_num_seqs: int | None = None
+    max_num_batched_tokens: int | None = None
+    gpu_memory_utilization: float | None = None
+    block_size: int | None = None
+    enforce_eager: bool = False
+    vllm_version: str | None = None
 
 
 def check(options: Options) -> None:
@@ -79,6 +109,52 @@ def check(options: Options) -> None:
         _check_textbook(options)
     else:
         _check_exact(options)
+    _check_spread(options)
+    _check_engine(options)
+
+
+_MOST_GPUS: Final = 100_000
+
+
+def _check_spread(options: Options) -> None:
+    """The parallel plan: counts in range that make the number of GPUs, and names that the table has."""
+    sizes = {"--gpus": options.gpus, "--tp": options.tp, "--pp": options.pp, "--dp": options.dp, "--ep": options.ep}
+    for name, size in sizes.items():
+        if size is not None and not 1 <= size <= _MOST_GPUS:
+            raise InvalidScenarioError("", f"{name} is {size}, expected 1 to {_MOST_GPUS:,}")
+    given = any(size is not None for size in sizes.values())
+    if given and options.method == "textbook":
+        raise InvalidScenarioError("", "--method textbook knows one GPU")
+    training = options.train is not None
+    plan(gpus=options.gpus, tp=options.tp, pp=options.pp, dp=options.dp, ep=options.ep, training=training)
+    if options.gpu:
+        from hfmem.hardware.table import find  # reads the table; most runs name no accelerator
+
+        for name in options.gpu:
+            if name.lower() not in ("auto", "cpu"):
+                find(name)
+
+
+def _check_engine(options: Options) -> None:
+    """The serving engine's options: in range, and only with the engine."""
+    names = ("max_num_seqs", "max_num_batched_tokens", "gpu_memory_utilization", "block_size", "vllm_version")
+    asked = [name for name in names if getattr(options, name) is not None]
+    asked += ["enforce_eager"] if options.enforce_eager else []
+    if asked and options.runtime != "vllm":
+        shown = asked[0].replace("_", "-")
+        raise InvalidScenarioError("", f"--{shown} is an option of vLLM: add --runtime vllm")
+    if options.runtime == "vllm" and (options.method == "textbook" or options.train):
+        raise InvalidScenarioError("", "--runtime vllm goes with neither --train nor --method textbook")
+    _check_count("--max-num-seqs", options.max_num_seqs)
+    _check_count("--max-num-batched-tokens", options.max_num_batched_tokens)
+    _check_count("--block-size", options.block_size)
+    share = options.gpu_memory_utilization
+    if share is not None and not 0 < share <= 1:
+        raise InvalidScenarioError("", f"--gpu-memory-utilization is {share:g}, expected more than 0 and at most 1")
+    if options.vllm_version is not None:
+        from hfmem.estimator.vllm.rules import rules_of
+
+        rules_of(options.vllm_version)
 
 
 def _check_count(option: str, value: int | None) -> None:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from hfmem.estimator.options import Attention, Method, Mode
+from hfmem.estimator.parallel import SINGLE, Parallel
 from hfmem.mapper.values import Certainty
 
-__all__ = ["GROUPS", "Estimate", "Group", "Scenario", "Term"]
+if TYPE_CHECKING:  # most runs name no accelerator and no engine
+    from hfmem.estimator.vllm.settings import Settings
+    from hfmem.hardware.table import Accelerator
+
+__all__ = ["GROUPS", "Estimate", "Group", "Rank", "Scenario", "Serving", "Term", "total_of"]
 
 Group = Literal[
     "weights", "kv_cache", "activations", "overhead", "master_weights", "gradients", "optimizer", "temporary"
@@ -38,6 +43,9 @@ class Scenario:
         compute_dtype: the floating dtype that activations (and by default the cache) have.
         kv_dtype: dtype of the cache.
         chosen: a sentence for each choice that the model made, not the person.
+        parallel: how the model is spread over GPUs.
+        gpu: the accelerator it runs on; None where none is named.
+        serving: the settings of a serving engine; None for a runtime that is none.
         The rest as in `Options`.
     """
 
@@ -54,6 +62,9 @@ class Scenario:
     optimizer: str | None = None
     source_seq: int | None = None
     chosen: tuple[str, ...] = ()
+    parallel: Parallel = SINGLE
+    gpu: Accelerator | None = None
+    serving: Settings | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +92,41 @@ class Term:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Rank:
+    """What some ranks of a parallel plan hold, each the same.
+
+    Attributes:
+        ranks: their numbers.
+        terms: every known part of one of them.
+    """
+
+    ranks: tuple[int, ...]
+    terms: tuple[Term, ...]
+
+    @property
+    def total(self) -> int:
+        """Bytes of one of them."""
+        return total_of(self.terms)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Serving:
+    """What a serving engine has left for its KV cache.
+
+    Attributes:
+        kv_pool: bytes of the pool on the tightest rank; negative where the rest already does not fit.
+        kv_tokens: tokens it holds, as the engine's log counts them; None for a model without a cache.
+        max_concurrency: requests of the asked length that it holds; None for a model without a cache.
+        command: the launch line.
+    """
+
+    kv_pool: int
+    kv_tokens: int | None
+    max_concurrency: float | None
+    command: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
     """The terms, and what is not known.
 
@@ -90,6 +136,8 @@ class Estimate:
         kv_cache_per_token: marginal bytes of token seq+1 at batch 1; None where unknown.
         kv_cache_fixed: bytes of the cache at batch 1 that do not grow with the length; None where unknown.
         notes: remarks for the reader.
+        ranks: what each distinct rank holds, where there are several GPUs; `terms` are then those of the most loaded.
+        serving: what a serving engine has left; None where it is not asked, or no accelerator is named.
     """
 
     terms: tuple[Term, ...]
@@ -97,10 +145,13 @@ class Estimate:
     kv_cache_per_token: int | None = None
     kv_cache_fixed: int | None = None
     notes: tuple[str, ...] = ()
+    ranks: tuple[Rank, ...] = ()
+    serving: Serving | None = None
 
-    def group(self, group: Group) -> int | None:
-        """Bytes of a group: the sum of its terms; None where nothing of it is known, 0 where there is nothing."""
-        terms = [term.nbytes for term in self.terms if term.group == group]
+    def group(self, group: Group, rank: Rank | None = None) -> int | None:
+        """Bytes of a group (of one rank, else of the most loaded): the sum of its terms; None where nothing of it is
+        known, 0 where there is nothing."""
+        terms = [term.nbytes for term in (rank.terms if rank else self.terms) if term.group == group]
         if not terms and any(name == group for name, _ in self.unknown):
             return None
         return sum(terms)

@@ -17,6 +17,7 @@ from hfmem.mapper.blueprint import Blueprint
 from hfmem.mapper.facts import Facts, MissingFactError
 from hfmem.mapper.families import reader
 from hfmem.mapper.packing import declared_cache_dtype
+from hfmem.mapper.rotary import rotary_rows
 from hfmem.mapper.tables import from_tensors, from_totals
 from hfmem.mapper.values import Architecture, Certainty, ParameterTable
 
@@ -139,7 +140,21 @@ def _finish(architecture: Architecture, config: Mapping[str, Any]) -> Architectu
         architectures=tuple(name for name in names if isinstance(name, str)),
         dtype=_run_dtype(config),
         kv_dtype=declared_cache_dtype(config),
+        state_dtype=architecture.state_dtype or _state_dtype(config),
+        rotary_rows=rotary_rows(config, architecture.max_positions),
     )
+
+
+def _state_dtype(config: Mapping[str, Any]) -> str | None:
+    """The dtype of recurrent states that a configuration names, at its root or in its text part."""
+    text = config.get("text_config")
+    for part in (config, text if isinstance(text, Mapping) else {}):
+        for key in ("mamba_ssm_cache_dtype", "mamba_ssm_dtype"):
+            name = part.get(key)
+            found = find_dtype(name) if isinstance(name, str) else None
+            if found is not None:
+                return found.name
+    return None
 
 
 def _run_dtype(config: Mapping[str, Any]) -> str | None:

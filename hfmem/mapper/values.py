@@ -130,6 +130,9 @@ class Architecture:
         max_source_positions: longest sequence of the encoder's tokens; None where nothing limits it.
         dtype: the configuration's own run dtype (`torch_dtype` or `dtype`), as `hfmem.dtypes` names it.
         kv_dtype: the dtype of the cache that a quantised checkpoint brings scales for; None where it brings none.
+        state_dtype: the dtype of recurrent states that the configuration asks of serving engines; None where it does
+            not, and they take the compute dtype.
+        rotary_rows: rows of the tables of sines and cosines that engines build, where positions are rotary.
         unknown: why `layers` is None: one sentence, "" otherwise.
         notes: remarks for the reader.
     """
@@ -153,6 +156,8 @@ class Architecture:
     max_source_positions: int | None = None
     dtype: str | None = None
     kv_dtype: str | None = None
+    state_dtype: str | None = None
+    rotary_rows: int | None = None
     unknown: str = ""
     notes: tuple[str, ...] = ()
 

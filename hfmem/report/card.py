@@ -11,6 +11,7 @@ from hfmem.estimator import textbook
 from hfmem.estimator.options import PRECISIONS
 from hfmem.estimator.values import GROUPS, Estimate, Group, Term
 from hfmem.mapper.values import Architecture
+from hfmem.report.fit import advice_lines, fit_lines, rank_lines, serving_lines
 from hfmem.report.values import Report
 from hfmem.units import format_bytes, format_count
 
@@ -33,7 +34,7 @@ _WIDEST = 100
 def to_card(report: Report, unit: str, width: int | None) -> str:
     """The card; long lines are folded at `width`."""
     folded = min(width or _WIDEST, _WIDEST)
-    lines = [*_heading(report), "", *_parts(report, unit), "", *_beside(report, unit)]
+    lines = [*_heading(report), "", *_parts(report, unit), "", *_machine(report, unit), *_beside(report, unit)]
     notes = [_fold(f"- {note}", folded) for note in report.notes]
     return "\n".join([_fold(line, folded) if line.startswith("facts") else line for line in lines] + notes).rstrip()
 
@@ -50,6 +51,19 @@ def to_explanation(report: Report, unit: str, width: int | None) -> str:
             lines += [line for term in terms for line in _explain(term, sources.index(term.source) + 1, unit, folded)]
     lines += ["", "Sources", *(_fold(f"  [{number}] {source}", folded) for number, source in enumerate(sources, 1))]
     return "\n".join([*lines, *_textbook(report, unit, folded)])
+
+
+def _machine(report: Report, unit: str) -> Iterator[str]:
+    """Ranks, accelerators, a server's pool and what would help: each a block, where there is any."""
+    blocks = (
+        rank_lines(report, unit),
+        list(fit_lines(report.fits or (), unit)),
+        list(advice_lines(report.advice, unit)),
+        list(serving_lines(report, unit)),
+    )
+    for block in blocks:
+        if block:
+            yield from (*block, "")
 
 
 def _heading(report: Report) -> Iterator[str]:
@@ -70,6 +84,13 @@ def _heading(report: Report) -> Iterator[str]:
     scenario = report.scenario
     action = f"full training with {scenario.optimizer}" if scenario.train else "inference"
     exact = f"{scenario.runtime} with {scenario.attention} attention"
+    if scenario.serving is not None:
+        exact = f"vLLM by the rules of {scenario.serving.rules.name}"
+    if scenario.gpu is not None or scenario.parallel.gpus > 1:
+        name = scenario.gpu.name if scenario.gpu else "GPUs"
+        exact += f", {scenario.parallel.gpus} × {name}" + (
+            f" ({scenario.parallel.describe()})" if scenario.parallel.gpus > 1 else ""
+        )
     method = "the textbook formulas" if scenario.method == "textbook" else exact
     yield f"{action}: batch {scenario.batch} × {scenario.seq:,} tokens, {method}"
 
@@ -109,7 +130,8 @@ def _beside(report: Report, unit: str) -> Iterator[str]:
             if estimate.kv_cache_fixed
             else ""
         )
-        yield f"each further token of a sequence: {estimate.kv_cache_per_token:,} B of cache{fixed}"
+        each = " on each GPU" if estimate.ranks else ""
+        yield f"each further token of a sequence: {estimate.kv_cache_per_token:,} B of cache{each}{fixed}"
     if report.checkpoint.source != "local" and download.nbytes is not None:
         files = f" in {download.files} files" if download.files else ""
         yield f"download: {format_bytes(download.nbytes, unit)}{files}"

@@ -13,6 +13,7 @@ from typing import Final
 from hfmem import __version__
 from hfmem.report.card import to_card, to_explanation
 from hfmem.report.errors import Problem
+from hfmem.report.fit import to_matrix
 from hfmem.report.result import SCHEMA, to_result
 from hfmem.report.tables import to_csv, to_markdown, to_table
 from hfmem.report.values import Report
@@ -47,7 +48,9 @@ def render(name: str, reports: Sequence[Report], problems: Sequence[Problem], st
 
 def _table(reports: Sequence[Report], problems: Sequence[Problem], style: Style) -> str:
     parts = []
-    if style.several:
+    if style.several and any(report.fits for report in reports):
+        parts.append(to_matrix(reports, style.unit, style.width))
+    elif style.several:
         parts.append(to_table(reports, problems, style.unit, style.width))
     else:
         parts += [to_card(report, style.unit, style.width) for report in reports]

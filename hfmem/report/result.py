@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from hfmem.estimator.values import GROUPS, Estimate, Scenario, Term
+from hfmem.estimator.values import GROUPS, Estimate, Rank, Scenario, Serving, Term
 from hfmem.mapper.values import Architecture
+from hfmem.report.fit import fit_dict
 from hfmem.report.values import Report
 
 __all__ = ["SCHEMA", "to_result"]
@@ -29,14 +30,15 @@ def to_result(report: Report) -> dict[str, Any]:
         "total_is_lower_bound": estimate.is_lower_bound,
         "phases": None,
         "peak_phase": None,
-        "per_gpu": None,
-        "memory_all_gpus": None,
+        "per_gpu": [_rank(estimate, rank) for rank in estimate.ranks] or None,
+        "memory_all_gpus": _all_gpus(estimate),
         "kv_cache_per_token": estimate.kv_cache_per_token,
         "kv_cache_fixed": estimate.kv_cache_fixed,
         "download": {"bytes": report.download.nbytes, "files": report.download.files},
-        "serving": None,
+        "serving": _serving(estimate.serving),
         "terms": [_term(term) for term in estimate.terms],
-        "fit": None,
+        "fit": None if report.fits is None else [fit_dict(fit) for fit in report.fits],
+        "help": [{"option": row.option, "total": row.total, "fits": row.fits} for row in report.advice] or None,
         "notes": list(report.notes),
     }
 
@@ -86,6 +88,59 @@ def _scenario(scenario: Scenario) -> dict[str, Any]:
         "method": scenario.method,
         "train": scenario.train,
         "optimizer": scenario.optimizer,
+        **_machine(scenario),
+    }
+
+
+def _machine(scenario: Scenario) -> dict[str, Any]:
+    """What the model runs on, and the settings of a serving engine."""
+    parallel, server = scenario.parallel, scenario.serving
+    facts: dict[str, Any] = {
+        "gpu": scenario.gpu.name if scenario.gpu else None,
+        "gpus": parallel.gpus,
+        "tp": parallel.tp,
+        "pp": parallel.pp,
+        "dp": parallel.dp,
+        "ep": parallel.ep,
+    }
+    if server is not None:
+        facts |= {
+            "vllm_rules": server.rules.name,
+            "max_num_seqs": server.max_num_seqs,
+            "max_num_batched_tokens": server.max_num_batched_tokens,
+            "gpu_memory_utilization": server.gpu_memory_utilization,
+            "block_size": server.block_size,
+            "enforce_eager": server.enforce_eager,
+        }
+    return facts
+
+
+def _rank(estimate: Estimate, rank: Rank) -> dict[str, Any]:
+    groups: dict[str, int | None] = {group: estimate.group(group, rank) for group in GROUPS}
+    return {"ranks": list(rank.ranks), "count": len(rank.ranks), **groups, "total": rank.total}
+
+
+def _all_gpus(estimate: Estimate) -> dict[str, int | None] | None:
+    """The sum over every rank."""
+    if not estimate.ranks:
+        return None
+    sums: dict[str, int | None] = {}
+    for group in GROUPS:
+        parts = [(estimate.group(group, rank), len(rank.ranks)) for rank in estimate.ranks]
+        sums[group] = (
+            None if any(size is None for size, _ in parts) else sum((size or 0) * count for size, count in parts)
+        )
+    return {**sums, "total": sum(rank.total * len(rank.ranks) for rank in estimate.ranks)}
+
+
+def _serving(serving: Serving | None) -> dict[str, Any] | None:
+    if serving is None:
+        return None
+    return {
+        "kv_pool": serving.kv_pool,
+        "kv_tokens": serving.kv_tokens,
+        "max_concurrency": serving.max_concurrency,
+        "command": serving.command,
     }
 
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from hfmem.estimator.values import Estimate, Scenario
 from hfmem.fetcher.selection import download_files
 from hfmem.fetcher.values import Checkpoint
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Architecture, ParameterTable
+
+if TYPE_CHECKING:
+    from hfmem.estimator.advice import Advice
+    from hfmem.estimator.fit import Fit
 
 __all__ = ["Download", "Report"]
 
@@ -23,11 +28,18 @@ class Download:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """A model under a scenario: everything that a format shows."""
+    """A model under a scenario: everything that a format shows.
+
+    Attributes:
+        fits: the model held against each accelerator that was named; None where none was.
+        advice: what would help, where it does not fit on the first.
+    """
 
     model: Model
     scenario: Scenario
     estimate: Estimate
+    fits: tuple[Fit, ...] | None = None
+    advice: tuple[Advice, ...] = ()
 
     @property
     def checkpoint(self) -> Checkpoint:

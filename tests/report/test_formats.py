@@ -136,3 +136,30 @@ def test_sorting_puts_unknown_figures_last(key: str) -> None:
 
 def test_a_gigabyte_is_no_gibibyte() -> None:
     assert "13.48 GB" in render("table", REPORTS[:1], [], Style(unit="GB", width=100))
+
+
+@pytest.mark.parametrize(
+    ("name", "asked"),
+    [
+        ("fit", Options(batch=4, seq=4096, gpu=("H100", "RTX 4090", "M2 Max", "3x L4"))),
+        ("misfit", Options(batch=4, seq=4096, gpu=("RTX 3060",))),
+        ("ranks", Options(batch=4, seq=4096, tp=2, pp=2)),
+        ("server", Options(seq=4096, runtime="vllm", tp=2, gpu=("L40S",))),
+        ("crowded-server", Options(seq=4096, runtime="vllm", gpu=("T4",))),
+    ],
+)
+def test_cards_of_accelerators(name: str, asked: Options) -> None:
+    hold(f"card-{name}", render("table", [report(asked=asked)], [], Style(width=100)))
+
+
+def test_the_matrix() -> None:
+    asked = Options(batch=4, seq=4096, gpu=("H100", "RTX 4090", "T4"))
+    found = [report(asked=asked), report("org/unknown", asked, model_type="nobody_knows")]
+    hold("matrix", render("table", found, [PROBLEM], Style(several=True, width=100)))
+
+
+@pytest.mark.parametrize("card", ["H100", "RTX 4090", "T4", "RTX 2060", "B200"])
+def test_a_bar_is_as_long_whatever_it_holds(card: str) -> None:
+    text = render("table", [report(asked=Options(gpu=(card,)))], [], Style(width=100))
+    (bar,) = [line for line in text.splitlines() if line.startswith(card)]
+    assert bar.index("]") - bar.index("[") == 41

@@ -51,7 +51,9 @@ def read(facts: Facts) -> Blueprint:
         _SHARED: Keeps(cache=latent, heads=s.heads),
     }
     layers = layers_with(facts, kinds, keeps, ffns)
-    return decoder(facts, s, weights, tuple(replace(one, kind=_INDEXED) if one.heads else one for one in layers))
+    named = tuple(replace(one, kind=_INDEXED) if one.heads else one for one in layers)
+    found = decoder(facts, s, weights, named)
+    return replace(found, architecture=replace(found.architecture, state_dtype="float32"))  # engines keep KDA's so
 
 
 def _kinds(facts: Facts, layers: int) -> Sequence[str]:

@@ -65,7 +65,8 @@ def read(facts: Facts) -> Blueprint:
         "full_attention": Keeps(cache=_latent(facts, s), heads=s.heads),
         "linear_attention": Keeps(cache=delta.cache),
     }
-    return decoder(facts, s, weights, layers_with(facts, kinds, keeps, ffns))
+    found = decoder(facts, s, weights, layers_with(facts, kinds, keeps, ffns))
+    return replace(found, architecture=replace(found.architecture, state_dtype="float32"))  # engines keep KDA's so
 
 
 def _default(facts: Facts, layers: int) -> Sequence[str]:

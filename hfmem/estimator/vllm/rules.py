@@ -1,0 +1,106 @@
+"""What changed between releases of vLLM, as one table: the newest row not above the asked release holds.
+
+The rules were read in the source of 0.19.0 (`SOURCE`); a row stands where start-up logs of public servers show a change
+(github.com/jgchn/llm-d-planner, accuracy/results: 0.15 to 0.19; github.com/unslothai/notebooks: 0.6 to 0.11), or a
+merged change says so (CUDA graphs in the budget: github.com/gpustack/runner/pull/251; the token count:
+github.com/vllm-project/vllm/issues/40691; prefix caching of states: github.com/vllm-project/vllm/pull/50991).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import Final, Literal
+
+from hfmem.errors import InvalidScenarioError
+
+__all__ = ["DEFAULT", "RULES", "SOURCE", "Rules", "rules_of"]
+
+SOURCE: Final = "vLLM 0.19.0"
+DEFAULT: Final = "0.27"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """How a release does what differs between releases.
+
+    Attributes:
+        since: the first release they hold for.
+        sampler: how top-k and top-p are applied in the profile run: `sort` of all logits, or a `triton` kernel with one
+            row of scratch a multiprocessor.
+        keeps_workspaces: whether the experts' scratch stays allocated after the forward pass.
+        hybrid: whether layers that keep a window or a state get groups of their own in the KV cache.
+        state_blocks: blocks of state that a sequence holds (2 where prefix caching of states is on by default).
+        graphs_budgeted: whether CUDA graphs are taken from `gpu_memory_utilization`'s budget.
+        graphs: MiB a captured size: piecewise graphs take about 12, full ones about 6.
+        latent_alignment: elements that a row of a latent is padded to a multiple of.
+        forward: non-PyTorch bytes (MiB) that appear during the profile run on one rank alone, and with tensor
+            parallelism.
+        mxfp4_multiples: what the inner and the hidden size of MXFP4 experts are rounded up to.
+        chunked: whether a long prompt is fed in steps; up to 0.7 that was so beyond 32,768 tokens only, and a step was
+            as long as the longest prompt.
+        large_defaults: whether cards of 70 GiB and more (no A100) default to 1,024 sequences and 8,192 tokens.
+        tokens_from_concurrency: whether the log's token count is concurrency × length.
+    """
+
+    since: tuple[int, int]
+    sampler: Literal["sort", "triton"]
+    keeps_workspaces: bool
+    hybrid: bool
+    state_blocks: int
+    graphs_budgeted: bool
+    graphs: int
+    latent_alignment: int
+    forward: tuple[int, int]
+    mxfp4_multiples: tuple[int, int]
+    chunked: bool
+    large_defaults: bool
+    tokens_from_concurrency: bool
+
+    @property
+    def name(self) -> str:
+        """The first release, as `0.17`."""
+        return ".".join(map(str, self.since))
+
+
+_V06: Final = Rules(
+    since=(0, 6),
+    sampler="sort",
+    keeps_workspaces=False,
+    hybrid=False,
+    state_blocks=1,
+    graphs_budgeted=False,
+    graphs=12,
+    latent_alignment=128,
+    forward=(92, 1572),
+    mxfp4_multiples=(64, 256),
+    chunked=False,
+    large_defaults=False,
+    tokens_from_concurrency=False,
+)
+_V08: Final = replace(_V06, since=(0, 8), chunked=True)
+_V09: Final = replace(_V08, since=(0, 9), latent_alignment=1, forward=(133, 563), large_defaults=True)
+_V10: Final = replace(_V09, since=(0, 10), hybrid=True)
+_V13: Final = replace(_V10, since=(0, 13), keeps_workspaces=True, graphs=18)
+_V17: Final = replace(_V13, since=(0, 17), sampler="triton", forward=(256, 2150), mxfp4_multiples=(128, 256))
+_V21: Final = replace(_V17, since=(0, 21), graphs_budgeted=True, tokens_from_concurrency=True)
+_V27: Final = replace(_V21, since=(0, 27), state_blocks=2)
+
+RULES: Final = (_V06, _V08, _V09, _V10, _V13, _V17, _V21, _V27)
+"""Oldest first."""
+
+
+def rules_of(version: str | None) -> Rules:
+    """The rules of a release (`0.19`, `v0.19.0`, `0.11.1rc3`); the newest where none is given.
+
+    Raises:
+        InvalidScenarioError: it is no release, or older than the oldest rules.
+    """
+    match = re.match(r"^v?(\d{1,4})\.(\d{1,4})", (DEFAULT if version is None else version).strip())
+    if match is None:
+        raise InvalidScenarioError("", f"--vllm-version '{version}' is no release such as {DEFAULT}")
+    asked = (int(match[1]), int(match[2]))
+    found = [rules for rules in RULES if rules.since <= asked]
+    if not found:
+        raise InvalidScenarioError("", f"--vllm-version {version} is older than {RULES[0].name}, the oldest known here")
+    return found[-1]

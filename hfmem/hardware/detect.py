@@ -1,0 +1,159 @@
+"""What is in this machine: NVIDIA through its management library, AMD through sysfs, Apple through sysctl.
+
+Nothing here imports a package that is not there, and every way may fail: an empty answer is an answer.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import subprocess
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from hfmem.errors import InvalidScenarioError
+from hfmem.hardware.table import Accelerator, Machine, find
+from hfmem.units import GIB, MIB
+
+__all__ = ["cpu", "detect"]
+
+_SYSFS: Final = Path("/sys/class/drm")
+
+
+def detect() -> tuple[Machine, ...]:
+    """The accelerators of this machine, equal ones together; empty where there is none that can be seen."""
+    found = [*_nvidia(), *_amd(_SYSFS), *_apple()]
+    counts: dict[Accelerator, int] = {}
+    for accelerator in found:
+        counts[accelerator] = counts.get(accelerator, 0) + 1
+    return tuple(Machine(accelerator=accelerator, count=count) for accelerator, count in counts.items())
+
+
+def cpu() -> Machine:
+    """This machine's processor and memory."""
+    return Machine(
+        accelerator=Accelerator(
+            name="CPU",
+            vendor="",
+            generation="cpu",
+            kind="cpu",
+            memory=_physical_memory(),
+            basis="detected",
+            source="physical memory of this machine",
+        ),
+        count=1,
+    )
+
+
+def _physical_memory() -> int:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # Windows has no sysconf
+        return _windows_memory()
+
+
+def _windows_memory() -> int:
+    kilobytes = ctypes.c_ulonglong()
+    kernel = getattr(ctypes, "windll", None)
+    if kernel is not None and kernel.kernel32.GetPhysicallyInstalledSystemMemory(ctypes.byref(kilobytes)):
+        return kilobytes.value * 1024
+    return 0
+
+
+class _Memory(ctypes.Structure):
+    """`nvmlMemory_t`: bytes."""
+
+    _fields_ = (("total", ctypes.c_ulonglong), ("free", ctypes.c_ulonglong), ("used", ctypes.c_ulonglong))
+
+
+def _nvidia() -> list[Accelerator]:
+    library = _load("libnvidia-ml.so.1", "nvml.dll")
+    if library is None or library.nvmlInit_v2() != 0:
+        return []
+    try:
+        count = ctypes.c_uint()
+        if library.nvmlDeviceGetCount_v2(ctypes.byref(count)) != 0:
+            return []
+        cards = (_nvidia_card(library, index) for index in range(count.value))
+        return [card for card in cards if card is not None]
+    finally:
+        library.nvmlShutdown()
+
+
+def _nvidia_card(library: ctypes.CDLL, index: int) -> Accelerator | None:
+    handle, name, memory = ctypes.c_void_p(), ctypes.create_string_buffer(96), _Memory()
+    if library.nvmlDeviceGetHandleByIndex_v2(ctypes.c_uint(index), ctypes.byref(handle)) != 0:
+        return None
+    if library.nvmlDeviceGetName(handle, name, ctypes.c_uint(len(name))) != 0:
+        return None
+    known = library.nvmlDeviceGetMemoryInfo(handle, ctypes.byref(memory)) == 0 and memory.total > 0
+    text = name.value.decode("utf-8", "replace")
+    return _described(text, "nvidia", memory.total if known else None, "NVIDIA management library of this machine")
+
+
+def _load(*names: str) -> ctypes.CDLL | None:
+    for name in names:
+        with suppress(OSError):
+            return ctypes.CDLL(name)
+    return None
+
+
+def _amd(root: Path) -> list[Accelerator]:
+    found = []
+    for path in sorted(root.glob("card[0-9]*/device/mem_info_vram_total")):
+        with suppress(OSError, ValueError):
+            memory = int(path.read_text(encoding="ascii"))
+            product = path.parent / "product_name"
+            name = product.read_text(encoding="utf-8").strip() if product.is_file() else ""
+            found.append(_described(name or f"AMD GPU {memory // GIB} GiB", "amd", memory, f"{path.name} in sysfs"))
+    return [card for card in found if card is not None and card.memory >= GIB]  # less is a display adapter
+
+
+def _apple() -> list[Accelerator]:
+    if platform.system() != "Darwin" or platform.machine() != "arm64":
+        return []
+    chip = _sysctl("machdep.cpu.brand_string").removeprefix("Apple ")
+    memory = _sysctl("hw.memsize")
+    if not memory.isdigit():
+        return []
+    limit = _sysctl("iogpu.wired_limit_mb")
+    if limit.isdigit() and int(limit):
+        card = _described(chip, "apple", int(limit) * MIB, "iogpu.wired_limit_mb of this machine")
+    else:
+        card = _described(f"{chip} {int(memory) // GIB}GB", "apple", None, "")
+    return [card] if card else []
+
+
+def _sysctl(name: str) -> str:
+    try:
+        run = subprocess.run(  # noqa: S603 - a fixed command
+            ["/usr/sbin/sysctl", "-n", name], capture_output=True, text=True, timeout=5, check=False
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return run.stdout.strip()
+
+
+def _described(name: str, vendor: str, memory: int | None, source: str) -> Accelerator | None:
+    """The table's row with this machine's figures, or a row of its own; None where nothing tells the memory."""
+    try:
+        row = find(name).accelerator
+    except InvalidScenarioError:
+        if memory is None:
+            return None
+        return Accelerator(
+            name=name, vendor=vendor, generation="", kind="discrete", memory=memory, basis="detected", source=source
+        )
+    if memory is None:
+        return row
+    return Accelerator(
+        name=row.name,
+        vendor=row.vendor,
+        generation=row.generation,
+        kind=row.kind,
+        memory=min(memory, row.memory) if row.basis == "reading" else memory,
+        basis="detected",
+        source=source,
+    )

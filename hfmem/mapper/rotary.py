@@ -1,0 +1,65 @@
+"""How long the tables of sines and cosines are that engines build for rotary positions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+__all__ = ["rotary_rows"]
+
+_LONGEST: Final = 2**40
+_MULTIMODAL: Final = 4  # vLLM's MRotaryEmbedding allows for four times the positions: videos have larger ones
+
+
+def rotary_rows(config: Mapping[str, Any], positions: int | None) -> int | None:
+    """Rows of all tables together, each counted by the share of a head it rotates; None without positions.
+
+    A linear or dynamic scaling stretches the table by its factor, YaRN has its original length times the factor, long
+    RoPE two tables; layers with a window may have one of their own (vLLM 0.19.0,
+    `model_executor/layers/rotary_embedding`).
+    """
+    if positions is None:
+        return None
+    text = next((part for key in ("text_config", "llm_config") if isinstance(part := config.get(key), Mapping)), config)
+    return min(_LONGEST, round(sum(_rows(table, text, positions) for table in _tables(text))))
+
+
+def _tables(text: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
+    """The scaling of each table."""
+    for key in ("rope_parameters", "rope_scaling"):
+        found = text.get(key)
+        if not isinstance(found, Mapping):
+            continue
+        nested = [part for part in found.values() if isinstance(part, Mapping)]
+        yield from nested or [found]
+        if not nested and text.get("rope_local_base_freq"):
+            yield {}
+        return
+    yield {}
+    if text.get("rope_local_base_freq"):
+        yield {}
+
+
+def _rows(table: Mapping[str, Any], text: Mapping[str, Any], positions: int) -> float:
+    kind = table.get("rope_type") or table.get("type") or "default"
+    factor = _number(table.get("factor"), 1.0)
+    original = _number(table.get("original_max_position_embeddings"), 0.0)
+    if kind == "proportional":
+        return positions  # rotates a whole head, part of it by nothing
+    share = _number(table.get("partial_rotary_factor", text.get("partial_rotary_factor", text.get("rotary_pct"))), 1.0)
+    if kind in ("linear", "dynamic"):
+        rows = positions * factor
+    elif kind in ("yarn", "deepseek_yarn") and original:
+        rows = original * factor
+    elif kind == "longrope":
+        rows = positions + original
+    else:
+        rows = positions * (_MULTIMODAL if table.get("mrope_section") else 1)
+    return rows * min(1.0, share)
+
+
+def _number(value: object, default: float) -> float:
+    """A sensible number of a configuration, else the default."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < _LONGEST:
+        return default
+    return float(value)

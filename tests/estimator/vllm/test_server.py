@@ -1,0 +1,207 @@
+"""vLLM's rules one by one, each against what a public log or the engine's source says."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import pytest
+
+from hfmem import estimate, inspect
+from hfmem.errors import InvalidScenarioError
+from hfmem.estimator.options import Options
+from hfmem.estimator.scenario import resolve
+from hfmem.estimator.vllm.memory import layout_of
+from hfmem.estimator.vllm.rules import DEFAULT, RULES, rules_of
+from hfmem.units import GIB
+
+model = cache(lambda name: inspect(name, offline=True))
+LLAMA = "meta-llama/Llama-3.1-8B-Instruct"
+LOGS = "github.com/jgchn/llm-d-planner/tree/d3121e059da88662db39a926a3ead964be97359b/accuracy/results"
+
+
+def server(name: str, **asked: Any) -> Any:
+    asked = {"gpu": ("H100",), "seq": 8192, "vllm_version": "0.19", "gpu_memory_utilization": 0.95} | asked
+    return estimate(model(name), runtime="vllm", **asked)
+
+
+@pytest.mark.parametrize(
+    ("name", "asked", "tokens", "concurrency"),
+    [
+        (LLAMA, {}, 476_016, 58.11),
+        (LLAMA, {"dtype": "float32"}, 175_296, 21.4),
+        (LLAMA, {"dtype": "fp8"}, 529_248, 64.61),
+        ("Qwen/Qwen2.5-7B-Instruct", {}, 1_096_000, 133.79),
+        ("Qwen/Qwen2.5-7B-Instruct", {"kv_dtype": "fp8"}, 2_192_000, 267.58),
+        ("Qwen/Qwen2.5-7B-Instruct", {"tp": 4}, 5_043_280, 615.63),
+        ("codellama/CodeLlama-7b-hf", {}, 126_256, 15.41),
+        ("google/gemma-3-27b-it", {}, 36_560, 4.46),
+    ],
+    ids=str,
+)
+def test_the_pool_is_what_the_server_logs(name: str, asked: dict[str, Any], tokens: int, concurrency: float) -> None:
+    """LOGS: vLLM 0.19.0 on one H100, `--gpu-memory-utilization 0.95`."""
+    found = server(name, **asked).estimate.serving
+    assert found.kv_tokens == pytest.approx(tokens, rel=0.025)
+    assert found.max_concurrency == pytest.approx(concurrency, rel=0.025)
+
+
+def test_the_cache_of_a_report_is_what_the_batch_needs() -> None:
+    one, four = (server(LLAMA, batch=batch).estimate for batch in (1, 4))
+    assert one.group("kv_cache") == 2**30
+    assert four.group("kv_cache") == 4 * 2**30
+    assert one.serving.kv_pool == four.serving.kv_pool
+
+
+def test_a_block_is_never_shared_by_requests() -> None:
+    exact, over = (server(LLAMA, seq=seq).estimate.group("kv_cache") for seq in (8192, 8193))
+    assert over - exact == 16 * 131_072
+
+
+@pytest.mark.parametrize(("batched", "gib"), [(8192, 0.3754), (2048, 0.2377)])
+def test_a_window_is_charged_with_the_step_that_may_come(batched: int, gib: float) -> None:
+    """gpt-oss-20b at 8,192 tokens: a window of 128 saves nothing where 8,192 tokens may come at once."""
+    found = server("openai/gpt-oss-20b", max_num_batched_tokens=batched)
+    assert found.estimate.group("kv_cache") / GIB == pytest.approx(gib, rel=0.01)
+
+
+def test_states_take_pages_of_the_attention() -> None:
+    """Qwen3.5-27B, tp 4, 50,000 tokens: 0.80255 GiB a request (public log of vLLM 0.19.0)."""
+    found = server("Qwen/Qwen3.5-27B", tp=4, seq=50_000, max_num_seqs=1, max_num_batched_tokens=2048)
+    assert found.estimate.group("kv_cache") / GIB == pytest.approx(0.80255, rel=0.01)
+
+
+def test_a_block_holds_a_state() -> None:
+    """Qwen3.5-27B at 32,768 tokens: 290,864 tokens and 33.04 requests (github.com/vllm-project/vllm/issues/40691),
+    which are 1,487 blocks of 784 tokens in four groups; a request takes 42 for attention and one for each state."""
+    model_ = model("Qwen/Qwen3.5-27B")
+    asked = Options(runtime="vllm", vllm_version="0.19", seq=32_768)
+    scenario = resolve(asked, model_)
+    found = layout_of(model_, scenario)
+    assert not isinstance(found, str)
+    assert (found.block, len(found.groups)) == (784, 4)
+    assert scenario.serving is not None
+    assert found.blocks(32_768, scenario.serving) == 45
+    assert round(1_487 / 45, 2) == 33.04
+    assert 290_864 == 1_487 // 4 * 784
+
+
+def test_prefix_caching_keeps_a_second_state() -> None:
+    """On by default for hybrids since github.com/vllm-project/vllm/pull/50991."""
+    one, two = (server("Qwen/Qwen3.5-27B", vllm_version=v).estimate for v in ("0.26", "0.27"))
+    assert two.group("kv_cache") - one.group("kv_cache") == 48 * 784 * 4096
+
+
+@pytest.mark.parametrize(("name", "bytes_"), [("Qwen/Qwen3.5-27B", 4), ("Qwen/Qwen3-Next-80B-A3B-Instruct", 2)])
+def test_a_state_is_wide_where_the_configuration_says_so(name: str, bytes_: int) -> None:
+    assert (model(name).architecture.state_dtype == "float32") == (bytes_ == 4)
+
+
+def test_an_encoder_is_charged_with_a_whole_step() -> None:
+    """whisper-large-v3, 448 tokens: 0.38092 GiB a request (public log of vLLM 0.15.1, 2,048 tokens a step)."""
+    found = server("openai/whisper-large-v3", seq=448, max_num_batched_tokens=2048, vllm_version="0.15")
+    assert found.estimate.group("kv_cache") / GIB == pytest.approx(0.38092, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("name", "asked", "gib"),
+    [
+        ("Qwen/Qwen3-14B", {"vllm_version": "0.16"}, 5.64),
+        ("Qwen/Qwen3-14B", {"vllm_version": "0.17"}, 2.23),
+        (LLAMA, {}, 1.89),
+        (LLAMA, {"tp": 4}, 1.89),
+        (LLAMA, {"dtype": "float32"}, 2.21),
+        (LLAMA, {"pp": 4}, 2.01),
+        ("microsoft/phi-4", {}, 1.52),
+        ("google/gemma-2-2b", {}, 3.62),
+        ("google/gemma-2-27b-it", {}, 3.66),
+        ("Qwen/Qwen3-30B-A3B", {}, 2.68),
+        ("deepseek-ai/DeepSeek-V2-Lite", {}, 1.93),
+        ("mistralai/Mixtral-8x7B-Instruct-v0.1", {"tp": 2}, 1.21),
+        ("openai/gpt-oss-20b", {}, 2.87),
+    ],
+    ids=str,
+)
+def test_the_peak_of_the_profile_run(name: str, asked: dict[str, Any], gib: float) -> None:
+    """LOGS: "torch peak memory increase" on an H100."""
+    found = server(name, **asked).estimate.group("activations") / GIB
+    assert found == pytest.approx(gib, abs=0.03)
+
+
+def test_the_sampler_needs_less_for_fewer_sequences() -> None:
+    peaks = [server(LLAMA, max_num_seqs=rows).estimate.group("activations") for rows in (1, 64, 256, 1024)]
+    assert peaks == sorted(peaks)
+
+
+@pytest.mark.parametrize(
+    ("card", "seqs", "tokens"), [("H100", 1024, 8192), ("A100", 256, 2048), ("L4", 256, 2048), ("M2 Ultra", 256, 2048)]
+)
+def test_defaults_follow_the_card(card: str, seqs: int, tokens: int) -> None:
+    found = server(LLAMA, gpu=(card,)).scenario.serving
+    assert (found.max_num_seqs, found.max_num_batched_tokens) == (seqs, tokens)
+
+
+def test_a_step_is_no_longer_than_all_sequences() -> None:
+    found = server(LLAMA, seq=512, max_num_seqs=2).scenario.serving
+    assert found.max_num_batched_tokens == 1024
+
+
+def test_a_float32_checkpoint_runs_in_16_bits() -> None:
+    assert server("openai-community/gpt2", seq=1024).scenario.dtype == "bfloat16"
+    assert server(LLAMA, gpu=("T4",)).scenario.dtype == "float16"
+
+
+@pytest.mark.parametrize(
+    ("version", "rules"),
+    [("0.6.4.post1", "0.6"), ("0.8.5", "0.8"), ("v0.9.2", "0.9"), ("0.11.1rc3", "0.10"), ("0.19.0", "0.17")]
+    + [("0.21.0", "0.21"), ("0.99", "0.27"), ("1.2", "0.27"), (None, DEFAULT)],
+)
+def test_the_rules_of_a_release(version: str | None, rules: str) -> None:
+    assert rules_of(version).name == rules
+
+
+@pytest.mark.parametrize("version", ["0.5.5", "latest", "", "0"])
+def test_no_rules(version: str) -> None:
+    with pytest.raises(InvalidScenarioError, match="--vllm-version"):
+        rules_of(version)
+
+
+def test_rules_are_in_order() -> None:
+    assert [rules.since for rules in RULES] == sorted(rules.since for rules in RULES)
+
+
+def test_graphs_are_in_the_budget_since_0_21() -> None:
+    old, new = (server(LLAMA, vllm_version=version).estimate.serving.kv_pool for version in ("0.20", "0.21"))
+    assert old - new == 51 * 18 * 2**20
+    eager = server(LLAMA, vllm_version="0.21", enforce_eager=True).estimate.serving.kv_pool
+    assert eager == old
+
+
+def test_the_launch_line() -> None:
+    found = server(LLAMA, tp=2, dtype="fp8", kv_dtype="fp8", max_num_seqs=64, enforce_eager=True).estimate.serving
+    assert found.command == (
+        "vllm serve meta-llama/Llama-3.1-8B-Instruct --max-model-len 8192 --tensor-parallel-size 2 --max-num-seqs 64 "
+        "--gpu-memory-utilization 0.95 --enforce-eager --quantization fp8 --kv-cache-dtype fp8"
+    )
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"max_num_seqs": 4},
+        {"runtime": "vllm", "method": "textbook"},
+        {"runtime": "vllm", "gpu_memory_utilization": 1.5},
+        {"runtime": "vllm", "gpu_memory_utilization": float("nan")},
+        {"runtime": "vllm", "max_num_seqs": 0},
+        {"tp": 0},
+        {"gpus": 10**9},
+        {"tp": 2, "method": "textbook"},
+        {"gpu": ("no such card",)},
+    ],
+    ids=str,
+)
+def test_what_makes_no_sense_is_refused(asked: dict[str, Any]) -> None:
+    from hfmem.estimator.options import check
+
+    with pytest.raises(InvalidScenarioError):
+        check(Options(**asked))

@@ -1,0 +1,58 @@
+"""Rows of rotary tables, each rule with a configuration that has it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hfmem.mapper.rotary import rotary_rows
+
+LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "original_max_position_embeddings": 8192}
+
+
+@pytest.mark.parametrize(
+    ("config", "positions", "rows"),
+    [
+        ({}, 4096, 4096),
+        ({"rope_scaling": None}, 4096, 4096),
+        ({"rope_scaling": LLAMA3}, 131_072, 131_072),
+        ({"rope_scaling": {"type": "linear", "factor": 8.0}}, 131_072, 8 * 131_072),
+        ({"rope_scaling": {"type": "linear", "factor": 8.0}, "rope_local_base_freq": 1e4}, 131_072, 9 * 131_072),
+        ({"text_config": {"rope_scaling": {"rope_type": "linear", "factor": 2}}}, 1000, 2000),
+        ({"rope_scaling": {"type": "dynamic", "factor": 2.0}}, 4096, 8192),
+        ({"rope_scaling": {"type": "yarn", "factor": 40, "original_max_position_embeddings": 4096}}, 9, 163_840),
+        ({"rope_scaling": {"type": "longrope", "original_max_position_embeddings": 4096}}, 131_072, 135_168),
+        ({"rope_scaling": {"type": "mrope", "mrope_section": [16, 24, 24]}}, 32_768, 131_072),
+        ({"partial_rotary_factor": 0.5}, 2048, 1024),
+        ({"rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.25}}, 2048, 512),
+        (
+            {
+                "rope_parameters": {
+                    "full_attention": {"rope_type": "linear", "factor": 8.0},
+                    "sliding_attention": {"rope_type": "default"},
+                }
+            },
+            131_072,
+            9 * 131_072,
+        ),
+        ({}, None, None),
+    ],
+    ids=str,
+)
+def test_rows(config: dict[str, Any], positions: int | None, rows: int | None) -> None:
+    assert rotary_rows(config, positions) == rows
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(st.sampled_from(["rope_scaling", "rope_parameters", "text_config", "rotary_pct"]), values))
+def test_any_configuration_has_an_answer(config: dict[str, Any]) -> None:
+    assert rotary_rows(config, 4096) is not None

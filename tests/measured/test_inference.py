@@ -1,0 +1,79 @@
+"""The figures that estimates of vLLM are held to, over the readings of `fixtures/measured/inference.jsonl`."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+from statistics import median
+
+import pytest
+
+from tests.measured.inference import FIXTURES, Comparison, comparisons, document, end_to_end, rows, table
+
+EVERY = comparisons()
+
+
+def of(*kinds: str) -> list[Comparison]:
+    found = [comparison for comparison in EVERY if comparison.kind in kinds]
+    assert found
+    return found
+
+
+def share(found: list[Comparison], within: float = 0.0, gib: float = 0.0) -> float:
+    """How many are within a relative error, or within so many GiB."""
+    return sum(c.error <= within or abs(c.difference) <= gib for c in found) / len(found)
+
+
+def newer(comparison: Comparison, minor: int) -> bool:
+    version = re.match(r"0\.(\d+)", comparison.row.get("engine_version") or "")
+    return version is not None and int(version[1]) >= minor
+
+
+@pytest.mark.parametrize("kind", sorted({row["kind"] for row in rows()}))
+def test_most_readings_of_a_kind_are_compared(kind: str) -> None:
+    count = Counter("skipped" in row for row in rows() if row["kind"] == kind)
+    assert count[False] >= 0.7 * count.total()
+
+
+def test_every_reading_has_its_source() -> None:
+    assert all(row["source_url"] for row in rows())
+
+
+def test_weights() -> None:
+    assert share(of("weights"), 0.01, 0.1) >= 0.95
+
+
+def test_cache_of_full_attention_and_latents() -> None:
+    found = [c for c in of("kv_per_tokens", "gpu_blocks", "kv_needed") if c.family != "hybrid"]
+    assert share(found, 0.01) >= 0.95
+
+
+def test_cache_of_hybrids() -> None:
+    found = [c for c in of("kv_per_tokens", "kv_needed") if c.family == "hybrid"]
+    assert share(found, 0.05) >= 0.9
+
+
+def test_activation_peak() -> None:
+    found = [c for c in of("activation_peak") if newer(c, 11)]
+    assert median(c.error for c in found) <= 0.1
+    assert share(found, gib=0.5) >= 0.9
+
+
+def test_non_torch() -> None:
+    assert share(of("non_torch"), gib=0.5) >= 0.9
+
+
+def test_tokens_of_a_server_from_its_command_line() -> None:
+    found = list(end_to_end())
+    assert len(found) >= 30
+    assert median(c.error for c in found) <= 0.03
+
+
+def test_the_readme_has_the_table_of_the_command() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    assert table() in readme
+
+
+def test_the_kept_document_is_current() -> None:
+    assert (FIXTURES / "inference.md").read_text(encoding="utf-8") == document()
