@@ -22,8 +22,8 @@ __all__ = ["SHAPES", "Variant", "fixed_sizes", "has_windows", "variants"]
 SHAPES: Final = ((2, 16), (3, 24), (2, 36), (4, 20), (3, 32), (5, 28), (2, 40))
 """Sequences and their tokens at each probe, all longer than the windows that are drawn."""
 
-CHUNKED_SHAPES: Final = ((2, 64), (3, 128), (2, 192), (4, 64), (3, 64), (2, 128), (3, 192))
-"""The same for classes that work in chunks of tokens and pad to them."""
+CHUNKED_SHAPES: Final = ((2, 128), (3, 192), (2, 256), (4, 128), (2, 192), (3, 128), (2, 320))
+"""The same for classes that work in chunks of tokens and pad to them: two chunks at least, of 64 or fewer."""
 
 Config = dict[str, Any]
 Variant = tuple[Config, int, int]
