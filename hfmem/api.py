@@ -35,8 +35,35 @@ class _Asked(_Access, total=False):
     runtime: Literal["transformers"]
     attention: Attention
     method: Method
-    train: Literal["full"] | None
+    train: Literal["full", "lora", "qlora"] | None
     optimizer: str | None
+    precision: str | None
+    stack: str | None
+    gradient_checkpointing: bool
+    selective_checkpointing: bool
+    gradient_accumulation: int | None
+    fused_loss: bool
+    freeze: tuple[str, ...]
+    optimizer_rank: int | None
+    lora_rank: int | None
+    lora_targets: tuple[str, ...]
+    lora_dropout: float | None
+    lora_dtype: str | None
+    dora: bool
+    modules_to_save: tuple[str, ...]
+    double_quant: bool
+    zero: int | None
+    fsdp: bool
+    shard: int | None
+    offload: Literal["none", "optimizer", "parameters"]
+    gpus: int | None
+    tp: int | None
+    pp: int | None
+    dp: int | None
+    cp: int | None
+    ep: int | None
+    sequence_parallel: bool
+    virtual_stages: int | None
 
 
 def inspect(model: str, *, revision: str = "main", **access: Unpack[_Access]) -> Model:

@@ -18,6 +18,10 @@ def estimate(model: Model, scenario: Scenario) -> Estimate:
     """The estimate of a scenario: by the textbook where it is asked, else as the implementation behaves."""
     if scenario.method == "textbook":
         return textbook.estimate(model, scenario)
+    if scenario.training is not None:
+        from hfmem.estimator.training import estimate as estimate_training  # its tables are for training only
+
+        return estimate_training(model, scenario)
     return _inference(model, scenario)
 
 

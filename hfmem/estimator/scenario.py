@@ -38,6 +38,15 @@ def resolve(options: Options, model: Model) -> Scenario:
     if options.kv_dtype is None and model.architecture.kv_dtype is not None and options.method == "exact":
         kv_dtype = model.architecture.kv_dtype
         chosen.append(f"--kv-dtype {kv_dtype}: the checkpoint brings scales for it.")
+    training, parallel = None, None
+    if options.train and options.method == "exact":
+        from hfmem.estimator.training_options import resolve_training  # its tables are for training only
+
+        training, parallel, sentences = resolve_training(options, model, compute)
+        chosen = [line for line in chosen if not line.startswith("--dtype")] + sentences
+        compute = training.precision.weights
+        dtype = dtype if find_quantiser(dtype or "") else compute
+        kv_dtype = None
     return Scenario(
         mode="training" if options.train else "inference",
         batch=options.batch,
@@ -50,8 +59,10 @@ def resolve(options: Options, model: Model) -> Scenario:
         attention=options.attention,
         method=options.method,
         train=options.train,
-        optimizer=(options.optimizer or "adam") if options.train else None,
-        chosen=tuple(chosen),
+        optimizer=(training.optimizer.name if training else options.optimizer or "adam") if options.train else None,
+        chosen=(*chosen, *options.remarks),
+        training=training,
+        parallel=parallel,
     )
 
 

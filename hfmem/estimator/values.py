@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from hfmem.estimator.options import Attention, Method, Mode
 from hfmem.mapper.values import Certainty
 
-__all__ = ["GROUPS", "Estimate", "Group", "Scenario", "Term"]
+if TYPE_CHECKING:
+    from hfmem.estimator.parallel import Parallel
+    from hfmem.estimator.training_values import Training
+
+__all__ = ["GROUPS", "Advice", "Estimate", "Group", "Phase", "Rank", "Scenario", "Term", "TrainingFacts"]
 
 Group = Literal[
     "weights", "kv_cache", "activations", "overhead", "master_weights", "gradients", "optimizer", "temporary"
@@ -38,6 +42,8 @@ class Scenario:
         compute_dtype: the floating dtype that activations (and by default the cache) have.
         kv_dtype: dtype of the cache.
         chosen: a sentence for each choice that the model made, not the person.
+        training: how the model is trained; None for inference and for the textbook's formulas.
+        parallel: how the work is spread over GPUs; None for one.
         The rest as in `Options`.
     """
 
@@ -54,6 +60,8 @@ class Scenario:
     optimizer: str | None = None
     source_seq: int | None = None
     chosen: tuple[str, ...] = ()
+    training: Training | None = None
+    parallel: Parallel | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +89,79 @@ class Term:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Phase:
+    """A moment of a training step: what stays, and what this moment needs besides."""
+
+    name: str
+    terms: tuple[Term, ...]
+
+    def group(self, group: Group) -> int:
+        """Bytes of a group."""
+        return total_of(term for term in self.terms if term.group == group)
+
+    @property
+    def total(self) -> int:
+        """Bytes of all groups."""
+        return total_of(self.terms)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rank:
+    """What one GPU holds, and how many are like it.
+
+    Attributes:
+        ranks: which they are, in words.
+        count: how many.
+        terms: what each of them holds.
+    """
+
+    ranks: str
+    count: int
+    terms: tuple[Term, ...]
+
+    def group(self, group: Group) -> int:
+        """Bytes of a group on one GPU."""
+        return total_of(term for term in self.terms if term.group == group)
+
+    @property
+    def total(self) -> int:
+        """Bytes on one GPU."""
+        return total_of(self.terms)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Advice:
+    """A way to need less: the option that does it, and the total it leads to."""
+
+    option: str
+    what: str
+    total: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingFacts:
+    """What a training run shows besides its phases.
+
+    Attributes:
+        trainable: parameters that are trained.
+        allocated: the peak of PyTorch's allocator: the total without the CUDA context and communication buffers.
+        steady: what is left between steps, of the same.
+        reserved: the least and the most that `nvidia-smi` shows at such a peak, context included.
+        reserved_source: where that range is from.
+        host: bytes in the host's memory, of all GPUs of one copy of the model together.
+        advice: ways to need less, the largest saving first.
+    """
+
+    trainable: int
+    allocated: int
+    steady: int
+    reserved: tuple[int, int]
+    reserved_source: str
+    host: int
+    advice: tuple[Advice, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
     """The terms, and what is not known.
 
@@ -90,6 +171,10 @@ class Estimate:
         kv_cache_per_token: marginal bytes of token seq+1 at batch 1; None where unknown.
         kv_cache_fixed: bytes of the cache at batch 1 that do not grow with the length; None where unknown.
         notes: remarks for the reader.
+        phases: of a training step, in their order; `terms` are those of the largest.
+        peak_phase: its name.
+        ranks: one a distinct GPU; `terms` are those of the most loaded.
+        training: what a training run shows besides.
     """
 
     terms: tuple[Term, ...]
@@ -97,6 +182,10 @@ class Estimate:
     kv_cache_per_token: int | None = None
     kv_cache_fixed: int | None = None
     notes: tuple[str, ...] = ()
+    phases: tuple[Phase, ...] = ()
+    peak_phase: str | None = None
+    ranks: tuple[Rank, ...] = ()
+    training: TrainingFacts | None = None
 
     def group(self, group: Group) -> int | None:
         """Bytes of a group: the sum of its terms; None where nothing of it is known, 0 where there is nothing."""

@@ -10,7 +10,7 @@ from hfmem.estimator.values import Group, Scenario, Term
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import COMPONENTS, Component, TensorGroup
 
-__all__ = ["experts_left_alone", "weight_terms"]
+__all__ = ["experts_left_alone", "group_bytes", "weight_terms"]
 
 _Unknown = list[tuple[Group, str]]
 
@@ -47,6 +47,11 @@ def experts_left_alone(model: Model, scenario: Scenario) -> int | None:
     alone = {id(group) for group in touched}
     sizes = [_nbytes(group, scenario, None if id(group) in alone else quantiser) for group in groups]
     return None if None in sizes else sum(size for size in sizes if size is not None)
+
+
+def group_bytes(group: TensorGroup, scenario: Scenario) -> int | None:
+    """Bytes of all tensors of a group under the scenario; None where the dtype is not known."""
+    return _nbytes(group, scenario, find_quantiser(scenario.dtype or ""))
 
 
 def _from_files(model: Model) -> tuple[list[Term], _Unknown]:

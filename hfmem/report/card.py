@@ -11,6 +11,7 @@ from hfmem.estimator import textbook
 from hfmem.estimator.options import PRECISIONS
 from hfmem.estimator.values import GROUPS, Estimate, Group, Term
 from hfmem.mapper.values import Architecture
+from hfmem.report.training import describe, to_lines
 from hfmem.report.values import Report
 from hfmem.units import format_bytes, format_count
 
@@ -34,6 +35,7 @@ def to_card(report: Report, unit: str, width: int | None) -> str:
     """The card; long lines are folded at `width`."""
     folded = min(width or _WIDEST, _WIDEST)
     lines = [*_heading(report), "", *_parts(report, unit), "", *_beside(report, unit)]
+    lines += to_lines(report.estimate, unit)
     notes = [_fold(f"- {note}", folded) for note in report.notes]
     return "\n".join([_fold(line, folded) if line.startswith("facts") else line for line in lines] + notes).rstrip()
 
@@ -68,8 +70,9 @@ def _heading(report: Report) -> Iterator[str]:
     origin = {"hub": "the Hub", "cache": "the cache", "local": "this machine", "catalog": "the bundled catalog"}
     yield f"facts: {origin[checkpoint.source]}{commit} ({checkpoint.provenance.rstrip('.')})"
     scenario = report.scenario
-    action = f"full training with {scenario.optimizer}" if scenario.train else "inference"
-    exact = f"{scenario.runtime} with {scenario.attention} attention"
+    action = describe(scenario) if scenario.train else "inference"
+    software = scenario.training.stack.name if scenario.training else scenario.runtime
+    exact = f"{software} with {scenario.attention} attention"
     method = "the textbook formulas" if scenario.method == "textbook" else exact
     yield f"{action}: batch {scenario.batch} × {scenario.seq:,} tokens, {method}"
 

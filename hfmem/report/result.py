@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from hfmem.estimator.values import GROUPS, Estimate, Scenario, Term
 from hfmem.mapper.values import Architecture
+from hfmem.report import training
 from hfmem.report.values import Report
 
 __all__ = ["SCHEMA", "to_result"]
@@ -27,14 +28,15 @@ def to_result(report: Report) -> dict[str, Any]:
         "scenario": _scenario(report.scenario),
         "memory": _memory(estimate),
         "total_is_lower_bound": estimate.is_lower_bound,
-        "phases": None,
-        "peak_phase": None,
-        "per_gpu": None,
-        "memory_all_gpus": None,
+        "phases": training.phase_rows(estimate),
+        "peak_phase": estimate.peak_phase,
+        "per_gpu": training.gpu_rows(estimate),
+        "memory_all_gpus": training.all_gpus(estimate),
         "kv_cache_per_token": estimate.kv_cache_per_token,
         "kv_cache_fixed": estimate.kv_cache_fixed,
         "download": {"bytes": report.download.nbytes, "files": report.download.files},
         "serving": None,
+        "training": training.training_fields(estimate),
         "terms": [_term(term) for term in estimate.terms],
         "fit": None,
         "notes": list(report.notes),
@@ -86,6 +88,7 @@ def _scenario(scenario: Scenario) -> dict[str, Any]:
         "method": scenario.method,
         "train": scenario.train,
         "optimizer": scenario.optimizer,
+        **training.scenario_fields(scenario),
     }
 
 

@@ -1,0 +1,120 @@
+"""What sharding and the optimizer's step make for a moment: gathered weights, buckets, roots of moments."""
+
+from __future__ import annotations
+
+from math import ceil
+
+from hfmem.dtypes import find_dtype
+from hfmem.estimator.base import base_bytes, replaced
+from hfmem.estimator.slices import Slice
+from hfmem.estimator.states import gradient_bytes, sharded
+from hfmem.estimator.trained import Piece, place_of
+from hfmem.estimator.training_values import Training
+from hfmem.estimator.values import Scenario, Term
+from hfmem.mapper.interpret import Model
+
+__all__ = ["gathered", "optimizer_terms"]
+
+_BUCKET = 500_000_000
+_FSDP = (
+    "docs.pytorch.org, FullyShardedDataParallel: BACKWARD_PRE gathers the next unit before the current one is freed; "
+    "the root unit (embeddings, head) stays gathered"
+)
+_DDP = "docs.pytorch.org, DistributedDataParallel: buckets hold a copy of the gradients unless gradient_as_bucket_view"
+_DEEPSPEED = "deepspeed runtime/zero/config.py: reduce_bucket_size 5e8"
+_LIVE = "deepspeed docs, memory.rst: estimate_zero3_model_states_mem_needs counts 4 B a parameter of the largest layer"
+
+
+def optimizer_terms(model: Model, training: Training, part: Slice, pieces: tuple[Piece, ...]) -> list[Term]:
+    """What the step makes besides gradients and states."""
+    terms = []
+    if training.precision.master and training.precision.gradient < 4 and training.zero and training.offload == "none":
+        total = sum(
+            4 * piece.elements * float(_share(model, part, piece)) / sharded(training, 1, piece.component, part)
+            for piece in pieces
+        )
+        terms.append(
+            _term("float32 gradients", ceil(total), "4 B of each of this rank's parameters", "deepspeed docs, memory.rst")
+        )
+    row = training.optimizer
+    if row.temporary == "none" or training.precision.master or training.offload != "none":
+        return terms
+    if row.temporary == "list":
+        total = sum(
+            piece.kept.width * piece.elements * float(_share(model, part, piece))
+            / sharded(training, 1, piece.component, part)
+            for piece in pieces
+        )
+        terms.append(_term("optimizer's list", ceil(total), "a tensor like each parameter (foreach)", row.source))
+        return terms
+    largest = max((piece.kept.elements * _width(row.tensor_bytes, piece) for piece in pieces), default=0)
+    nbytes = ceil(largest / part.plan.tp / (training.shard if training.zero >= 1 else 1))
+    terms.append(_term("optimizer's update", nbytes, "of the largest tensor, one at a time", row.source))
+    return terms
+
+
+def _width(tensor_bytes: int, piece: Piece) -> int:
+    """Bytes an element: those of half-precision rows double with the states' dtype."""
+    return tensor_bytes * piece.kept.width // 2 if tensor_bytes < 8 else tensor_bytes
+
+
+def gathered(  # noqa: PLR0913 - the parts of one step
+    model: Model,
+    scenario: Scenario,
+    training: Training,
+    part: Slice,
+    pieces: tuple[Piece, ...],
+    *,
+    backward: bool,
+) -> list[Term]:
+    """Buffers of data parallelism while layers run."""
+    if part.plan.dp * part.plan.cp == 1:
+        return []
+    if training.zero == 0:
+        nbytes = 0 if training.precision.name.startswith("megatron") else gradient_bytes(model, training, part, pieces)
+        return [_term("buckets", nbytes, "a copy of every gradient", _DDP)]
+    if training.zero < 3:
+        elements = min(_BUCKET, sum(piece.elements for piece in pieces))
+        return [_term("bucket", elements * training.precision.gradient, f"{elements:,} elements", _DEEPSPEED)]
+    layer, root = _units(model, scenario, training, part)
+    if not training.fsdp:
+        return [_term("gathered layer", 2 * layer, "weights and gradients of the largest layer", _LIVE)]
+    terms = [
+        _term("gathered units", 2 * layer, "this layer's weights and the next one's", _FSDP),
+        _term("gathered root", root, "embeddings and head", _FSDP),
+    ]
+    if backward:
+        inside = [piece for piece in pieces if piece.place == "layers"]
+        depth = max(1, part.stop - part.start)
+        nbytes = gradient_bytes(model, training, part, inside, shard=False) // depth
+        terms.append(_term("gradients to be shared", nbytes, "of one layer, before they are sharded", _FSDP))
+    return terms
+
+
+def _units(model: Model, scenario: Scenario, training: Training, part: Slice) -> tuple[int, int]:
+    """Bytes of one layer's weights, and of what lies outside the layers, as layers compute with them."""
+    nf4 = replaced(model, training)
+    compute, weights = find_dtype(training.precision.compute), find_dtype(training.precision.weights)
+    inside, outside = 0.0, 0.0
+    for group in model.parameters.groups if model.parameters else ():
+        if not group.loaded:
+            continue
+        nbytes = float(base_bytes(group, scenario, nf4) or 0)
+        if id(group) not in nf4 and compute and weights:
+            nbytes *= compute.bits / weights.bits
+        place = place_of(group.component)
+        split = group.linear or group.component in ("embedding", "lm_head")
+        nbytes *= float(part.part(model.architecture, group.component, place, split=split))
+        if place == "layers":
+            inside += nbytes
+        else:
+            outside += nbytes
+    return ceil(inside / max(1, part.stop - part.start)), ceil(outside)
+
+
+def _share(model: Model, part: Slice, piece: Piece) -> float:
+    return float(part.part(model.architecture, piece.component, piece.place, split=piece.split))
+
+
+def _term(name: str, nbytes: int, how: str, source: str) -> Term:
+    return Term(name=name, group="temporary", nbytes=nbytes, how=how, source=source, certainty="typical")
