@@ -130,7 +130,9 @@ def hfmem(
     ] = None,
     optimizer: Annotated[
         str | None,
-        typer.Option(help="adamw, adamw-fused, adamw-8bit, adafactor, lion, muon, … [default: adamw]", show_default=False),
+        typer.Option(
+            help="adamw, adamw-fused, adamw-8bit, adafactor, lion, muon, … [default: adamw]", show_default=False
+        ),
     ] = None,
     precision: Annotated[
         str | None,
@@ -162,18 +164,23 @@ def hfmem(
     optimizer_rank: Annotated[
         int | None, typer.Option(min=1, help="Rank of GaLore or APOLLO. [default: 128]", show_default=False)
     ] = None,
-    lora_rank: Annotated[int | None, typer.Option(min=1, help="Rank of adapters. [default: 8]", show_default=False)] = None,
+    lora_rank: Annotated[
+        int | None, typer.Option(min=1, help="Rank of adapters. [default: 8]", show_default=False)
+    ] = None,
     lora_targets: Annotated[
         str | None,
         typer.Option(
-            metavar="NAMES", help="Modules with adapters: q_proj,v_proj or all-linear. [default: PEFT's]", show_default=False
+            metavar="NAMES",
+            help="Modules with adapters: q_proj,v_proj or all-linear. [default: PEFT's]",
+            show_default=False,
         ),
     ] = None,
     lora_dropout: Annotated[
         float | None, typer.Option(min=0, help="Dropout of adapters. [default: 0]", show_default=False)
     ] = None,
     lora_dtype: Annotated[
-        str | None, typer.Option(help="float32 (as PEFT casts them) or bfloat16. [default: float32]", show_default=False)
+        str | None,
+        typer.Option(help="float32 (as PEFT casts them) or bfloat16. [default: float32]", show_default=False),
     ] = None,
     dora: Annotated[bool, typer.Option("--dora", help="Adapters with magnitudes (DoRA).")] = False,
     modules_to_save: Annotated[
@@ -203,9 +210,7 @@ def hfmem(
     virtual_stages: Annotated[
         int | None, typer.Option(min=1, help="Pieces of the model a pipeline rank.", show_default=False)
     ] = None,
-    zero: Annotated[
-        int | None, typer.Option(min=0, max=3, help="ZeRO stage (DeepSpeed).", show_default=False)
-    ] = None,
+    zero: Annotated[int | None, typer.Option(min=0, max=3, help="ZeRO stage (DeepSpeed).", show_default=False)] = None,
     fsdp: Annotated[bool, typer.Option("--fsdp", help="Shard with FSDP.")] = False,
     shard: Annotated[
         int | None,

@@ -113,7 +113,9 @@ def _logits(
     if training.fused_loss or stack.fused_loss:
         chunk = min(tokens, _chunk(tokens, vocabulary, hidden))
         how = f"{chunk:,} tokens × {vocabulary:,} × 2 B at a time + {tokens:,} × {hidden} × 2 B of gradient"
-        source = "liger-kernel ops/fused_linear_cross_entropy.py: pieces of next_power_of_2(tokens / ceil(vocab/hidden))"
+        source = (
+            "liger-kernel ops/fused_linear_cross_entropy.py: pieces of next_power_of_2(tokens / ceil(vocab/hidden))"
+        )
         return chunk * vocabulary * 2 + tokens * hidden * 2, how, source
     if stack.logits_vocabulary is None:
         return found.logits, found.how, found.source

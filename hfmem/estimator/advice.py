@@ -44,7 +44,11 @@ def _alternatives(
         if row is not None and row is not training.optimizer and training.optimizer.name.startswith(("adamw", "paged")):
             yield f"--optimizer {name}", what, with_(optimizer=row)
     if training.method == "full":
-        yield "--train lora", "adapters instead of all weights", with_(method="lora", lora=_lora(model), precision=training.precision)
+        yield (
+            "--train lora",
+            "adapters instead of all weights",
+            with_(method="lora", lora=_lora(model), precision=training.precision),
+        )
     if training.method != "qlora":
         yield "--train qlora", "adapters on a 4-bit base", with_(method="qlora", lora=training.lora or _lora(model))
     for stage in range(training.zero + 1, 4) if replicas > 1 and not training.fsdp else ():

@@ -89,6 +89,16 @@ PRECISIONS: Final[tuple[Precision, ...]] = (
         source=_AMP,
     ),
     Precision(
+        name="bf16-autocast",
+        weights="bfloat16",
+        compute="bfloat16",
+        gradient=2,
+        state="bfloat16",
+        autocast=True,
+        aliases=("autocast-on-bf16",),
+        source="autocast on weights that are bfloat16 already (Trainer's bf16=True with dtype bfloat16): nothing is cast",
+    ),
+    Precision(
         name="bf16-master",
         weights="bfloat16",
         compute="bfloat16",

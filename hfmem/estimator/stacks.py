@@ -63,9 +63,7 @@ STACKS: Final[tuple[Stack, ...]] = (
         fused_experts=True,
         source="transformers 5: float32 logits for the loss (loss/loss_utils.py), labels shifted instead of logits",
     ),
-    Stack(
-        name="transformers-4.48", logits_vocabulary=14, logits_hidden=6, source=f"{_V48}; {_FMS}/a100_80gb.csv"
-    ),
+    Stack(name="transformers-4.48", logits_vocabulary=14, logits_hidden=6, source=f"{_V48}; {_FMS}/a100_80gb.csv"),
     Stack(
         name="transformers-4.48-kbit",
         logits_vocabulary=14,

@@ -155,9 +155,7 @@ def _optimizer(model: Model, training: Training, part: Slice, pieces: tuple[Piec
     ]
 
 
-def _elements(
-    model: Model, training: Training, part: Slice, pieces: Iterable[Piece], stage: int
-) -> Fraction:
+def _elements(model: Model, training: Training, part: Slice, pieces: Iterable[Piece], stage: int) -> Fraction:
     total = Fraction(0)
     for piece in pieces:
         share = part.part(model.architecture, piece.component, piece.place, split=piece.split)

@@ -132,7 +132,9 @@ class _Step:
     def optimizer(self) -> Phase:
         """The optimizer's step, with every gradient there."""
         terms = [*self._stays.terms, *self._gradients(0, "of all trained parameters")]
-        return self._phase("optimizer", [*terms, *optimizer_terms(self._model, self._training, self._part, self._pieces)])
+        return self._phase(
+            "optimizer", [*terms, *optimizer_terms(self._model, self._training, self._part, self._pieces)]
+        )
 
     @property
     def _part_layers(self) -> range:
@@ -254,6 +256,11 @@ def _notes(model: Model, scenario: Scenario) -> tuple[str, ...]:
         notes.append("Pure float16 training is unstable and GradScaler refuses it: --precision autocast-fp16 is usual.")
     if training is not None and training.optimizer.paged:
         notes.append("Paged optimizer states may move to the host's memory under pressure; they are counted here.")
-    if training is not None and training.method == "qlora" and training.stack.fused_experts and model.architecture.experts:
+    if (
+        training is not None
+        and training.method == "qlora"
+        and training.stack.fused_experts
+        and model.architecture.experts
+    ):
         notes.append("bitsandbytes leaves the fused experts of transformers 5 in the compute dtype.")
     return tuple(notes)

@@ -111,9 +111,7 @@ def _linear(group: TensorGroup, hidden: int) -> Linear:
     # what reads the residual stream shares the output of a norm; what writes into it has an input of its own
     back = outputs == hidden and not group.role.startswith(("q", "k", "v", "query", "key", "value", "up", "gate"))
     number = {"attention": 0, "mlp": 2, "shared_experts": 4, "state": 6}.get(group.component, 8) + (1 if back else 0)
-    return Linear(
-        role=group.role, inputs=inputs, outputs=outputs, shares_input_with=number, input_saved=number == 1
-    )
+    return Linear(role=group.role, inputs=inputs, outputs=outputs, shares_input_with=number, input_saved=number == 1)
 
 
 def _width(training: Training) -> int:

@@ -147,7 +147,9 @@ def _check_names(options: Options) -> None:
         if component not in COMPONENTS:
             raise InvalidScenarioError("", f"--freeze '{component}' is not one of {', '.join(COMPONENTS)}")
     if options.lora_dtype is not None and options.lora_dtype.lower() not in _ADAPTER_DTYPES:
-        raise InvalidScenarioError("", f"--lora-dtype '{options.lora_dtype}' is not one of {', '.join(_ADAPTER_DTYPES)}")
+        raise InvalidScenarioError(
+            "", f"--lora-dtype '{options.lora_dtype}' is not one of {', '.join(_ADAPTER_DTYPES)}"
+        )
 
 
 def _check_numbers(options: Options) -> None:
@@ -187,7 +189,9 @@ def _check_base(options: Options) -> None:
     if quantiser is None:
         return
     if options.train == "full":
-        raise InvalidScenarioError("", f"--dtype {options.dtype} cannot be trained in full; --train qlora adds adapters")
+        raise InvalidScenarioError(
+            "", f"--dtype {options.dtype} cannot be trained in full; --train qlora adds adapters"
+        )
     if options.train == "qlora" and quantiser.name != "nf4":
         raise InvalidScenarioError("", f"--train qlora is NF4; for adapters on {quantiser.name} give --train lora")
 
@@ -201,7 +205,9 @@ def _precision(options: Options, own: str | None, stack: Stack) -> tuple[Precisi
         row = find_precision(options.precision) or PRECISIONS[0]
         quantised = find_quantiser(options.dtype or "")
         if options.dtype is not None and not quantised and own != row.weights:
-            raise InvalidScenarioError("", f"--dtype {options.dtype} contradicts --precision {row.name} ({row.weights})")
+            raise InvalidScenarioError(
+                "", f"--dtype {options.dtype} contradicts --precision {row.name} ({row.weights})"
+            )
         return row, []
     name = stack.precision or _BY_DTYPE.get(own or "", "bf16")
     why = "what the stack does" if stack.precision else f"as the weights are {own or 'of unknown dtype'}"

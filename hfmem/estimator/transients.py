@@ -34,14 +34,18 @@ def optimizer_terms(model: Model, training: Training, part: Slice, pieces: tuple
             for piece in pieces
         )
         terms.append(
-            _term("float32 gradients", ceil(total), "4 B of each of this rank's parameters", "deepspeed docs, memory.rst")
+            _term(
+                "float32 gradients", ceil(total), "4 B of each of this rank's parameters", "deepspeed docs, memory.rst"
+            )
         )
     row = training.optimizer
     if row.temporary == "none" or training.precision.master or training.offload != "none":
         return terms
     if row.temporary == "list":
         total = sum(
-            piece.kept.width * piece.elements * float(_share(model, part, piece))
+            piece.kept.width
+            * piece.elements
+            * float(_share(model, part, piece))
             / sharded(training, 1, piece.component, part)
             for piece in pieces
         )
