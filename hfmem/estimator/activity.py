@@ -7,6 +7,7 @@ from fractions import Fraction
 from math import ceil
 
 from hfmem.estimator.adapter_activations import adapter_activations
+from hfmem.estimator.megatron import megatron_activations
 from hfmem.estimator.slices import Slice
 from hfmem.estimator.training_activations import TrainingActivations, training_activations
 from hfmem.estimator.training_values import Training
@@ -47,12 +48,13 @@ def activity(model: Model, scenario: Scenario, part: Slice) -> Activity | str:
     if training is None:
         return "nothing is trained"
     mine = replace(scenario, seq=-(-scenario.seq // part.plan.cp))
-    found = training_activations(model, mine)
+    own = training.stack.layers == "megatron"
+    found = megatron_activations(model, mine, part.plan) if own else training_activations(model, mine)
     if isinstance(found, str):
         return found
     found = _with_adapters(model, mine, training, found)
     hidden = model.architecture.hidden_size or 0
-    share = _Share(training, part, mine.batch * mine.seq * hidden)
+    share = _Share(training, 1 if own else part.plan.tp, mine.batch * mine.seq * hidden)
     layers = tuple(share.of(size) for size in found.layers[part.start : part.stop])
     backward = tuple(share.of(size) for size in found.backward[part.start : part.stop])
     logits, how, source = _logits(model, mine, training, found, part)
@@ -76,8 +78,8 @@ class _Share:
     """What of a layer's activations lies on one tensor-parallel rank: what the norms make lies on each, unless the
     sequence is shared too (Korthikanti et al., arXiv 2205.05198, 4)."""
 
-    def __init__(self, training: Training, part: Slice, units: int) -> None:
-        self._ranks = part.plan.tp
+    def __init__(self, training: Training, ranks: int, units: int) -> None:
+        self._ranks = ranks
         bytes_each = 8 if training.method != "full" else 16
         self._replicated = 0 if training.sequence_parallel else bytes_each * units
 
@@ -120,8 +122,9 @@ def _logits(
     if stack.logits_vocabulary is None:
         return found.logits, found.how, found.source
     ranks = part.plan.tp if stack.vocabulary_parallel else 1
-    each = stack.logits_vocabulary * vocabulary // ranks + stack.logits_hidden * hidden
-    how = f"{tokens:,} tokens × ({stack.logits_vocabulary} × {vocabulary:,} + {stack.logits_hidden} × {hidden}) B"
+    entry = stack.logits_vocabulary + (stack.sharded_logits if training.fsdp else 0)
+    each = entry * vocabulary // ranks + stack.logits_hidden * hidden
+    how = f"{tokens:,} tokens × ({entry} × {vocabulary:,} + {stack.logits_hidden} × {hidden}) B"
     return tokens * each, how, stack.source
 
 

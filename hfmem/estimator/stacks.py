@@ -22,6 +22,7 @@ class Stack:
         logits_vocabulary: bytes a token and vocabulary entry at the peak of the logits phase; None takes what is
             measured on transformers.
         logits_hidden: bytes a token and unit of the hidden size at the same time.
+        sharded_logits: bytes an entry that FSDP adds: accelerate turns its outputs into float32.
         vocabulary_parallel: whether tensor-parallel ranks share the logits.
         fused_loss: whether head and loss are taken piece by piece (Liger).
         residual: bytes an element of the residual stream, where the software makes it wider than the compute dtype.
@@ -29,6 +30,8 @@ class Stack:
         fused_experts: whether experts are one parameter a layer, which quantisers of linear modules leave alone.
         workspaces: cuBLAS workspaces: one a thread that multiplies matrices.
         layers: whose formulas the layers' activations follow.
+        dropout: whether layers drop, with masks that stay (Megatron's formulas only).
+        persistent_gradients: whether gradients have buffers that are there in every phase.
         optimizer: the optimizer of people who name none.
         precision: the precision of people who name none; None follows the model's dtype.
         source: the evidence.
@@ -37,6 +40,7 @@ class Stack:
     name: str
     logits_vocabulary: int | None = None
     logits_hidden: int = 0
+    sharded_logits: int = 0
     vocabulary_parallel: bool = False
     fused_loss: bool = False
     residual: int | None = None
@@ -44,6 +48,8 @@ class Stack:
     fused_experts: bool = False
     workspaces: int = 2
     layers: str = "transformers"
+    dropout: bool = False
+    persistent_gradients: bool = False
     optimizer: str = "adamw"
     precision: str | None = None
     source: str
@@ -63,11 +69,25 @@ STACKS: Final[tuple[Stack, ...]] = (
         fused_experts=True,
         source="transformers 5: float32 logits for the loss (loss/loss_utils.py), labels shifted instead of logits",
     ),
-    Stack(name="transformers-4.48", logits_vocabulary=14, logits_hidden=6, source=f"{_V48}; {_FMS}/a100_80gb.csv"),
+    Stack(
+        name="transformers-4.48",
+        logits_vocabulary=14,
+        logits_hidden=6,
+        sharded_logits=2,
+        source=f"{_V48}; {_FMS}/a100_80gb.csv",
+    ),
+    Stack(
+        name="transformers-4-own-loss",
+        logits_vocabulary=8,
+        logits_hidden=6,
+        source="transformers 4: classes that compute their loss themselves (GPT-2, GPTBigCode, …) keep the logits' dtype: "
+        "logits, shifted copy, log-softmax and its gradient, 2 B each",
+    ),
     Stack(
         name="transformers-4.48-kbit",
         logits_vocabulary=14,
         logits_hidden=6,
+        sharded_logits=2,
         residual=4,
         autocast=True,
         source=f"{_V48}; {_KBIT}; {_FMS}/a100_80gb.csv",
@@ -76,6 +96,7 @@ STACKS: Final[tuple[Stack, ...]] = (
         name="transformers-4.48-foak",
         logits_vocabulary=10,
         logits_hidden=4,
+        sharded_logits=2,
         source=f"{_V48}; {_FOAK}; {_FMS}/a100_80gb.csv",
     ),
     Stack(
@@ -102,6 +123,28 @@ STACKS: Final[tuple[Stack, ...]] = (
         name="transformers-4.45-liger",
         fused_loss=True,
         source=f"{_FMS}/a100_80gb_liger.csv (foak-liger plugins): liger-kernel's fused linear cross-entropy",
+    ),
+    Stack(
+        name="megatron",
+        logits_vocabulary=6,
+        vocabulary_parallel=True,
+        layers="megatron",
+        dropout=True,
+        persistent_gradients=True,
+        optimizer="adamw-fused",
+        precision="megatron-bf16",
+        source="Megatron Core: bf16 logits and their float32 copy, shared by tensor-parallel ranks, 2 + 4 B an entry; "
+        "golden values of its functional tests (github.com/NVIDIA/Megatron-LM, tests/functional_tests)",
+    ),
+    Stack(
+        name="megatron-no-dropout",
+        logits_vocabulary=6,
+        vocabulary_parallel=True,
+        layers="megatron",
+        persistent_gradients=True,
+        optimizer="adamw-fused",
+        precision="megatron-bf16",
+        source="as megatron, with --hidden-dropout 0",
     ),
 )
 

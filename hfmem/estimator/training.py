@@ -102,7 +102,8 @@ class _Step:
     ) -> None:
         self._model, self._scenario, self._training = model, scenario, training
         self._part, self._pieces, self._stays, self._active = part, pieces, stays, active
-        self._carried = training.accumulation > 1 or part.plan.pp > 1
+        kept = training.stack.persistent_gradients
+        self._carried = kept or training.accumulation > 1 or part.plan.pp > 1
 
     def logits(self) -> Phase:
         """Head and loss, while all layers still hold what they saved."""
@@ -206,7 +207,8 @@ class _Step:
     def _casts(self, layers: int) -> list[Term]:
         """Copies of trained float32 weights in the compute dtype, which the graph keeps until their layer is done."""
         training = self._training
-        if not training.precision.autocast or training.precision.weights != "float32" or training.lora is not None:
+        cast = training.precision.autocast and training.precision.weights == "float32"
+        if not cast or training.lora is not None or training.fsdp:  # FSDP gathers its units in the compute dtype
             return []
         architecture, part = self._model.architecture, self._part
         if training.checkpointing == "full" and layers < len(self._part_layers):

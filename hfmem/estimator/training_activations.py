@@ -15,7 +15,7 @@ from hfmem.mapper.caches import KV, Combined, Latent, State
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Architecture, Certainty, Dense, Experts, Layer, TensorGroup
 
-__all__ = ["Linear", "TrainingActivations", "adapted_linears", "training_activations"]
+__all__ = ["Linear", "TrainingActivations", "adapted_linears", "training_activations", "widths"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +120,7 @@ def _width(training: Training) -> int:
 
 def _saved(layer: Layer, hidden: int, training: Training) -> int:
     """Bytes a token, attention scores apart."""
-    query, keys = _widths(layer)
+    query, keys = widths(layer)
     frozen = training.method != "full"
     units, router = _units(layer, hidden)
     gate = 3 if isinstance(layer.ffn, Dense) and not layer.ffn.gated else 4
@@ -128,7 +128,8 @@ def _saved(layer: Layer, hidden: int, training: Training) -> int:
     elements = (0 if frozen else 8) * hidden + 4 * query + 4 * keys + per_unit * units
     if training.precision.compute == "float32":
         return 8 * hidden + 2 * elements + 4 * layer.heads + router + 8
-    cast = 10 * hidden if training.precision.autocast and training.precision.weights == "float32" else 0
+    casts = training.precision.autocast and training.precision.weights == "float32" and not training.fsdp
+    cast = 10 * hidden if casts else 0
     return 8 * hidden + elements + cast + 4 * layer.heads + router + 8
 
 
@@ -158,7 +159,7 @@ def _units(layer: Layer, hidden: int) -> tuple[int, int]:
     return 0, 0
 
 
-def _widths(layer: Layer) -> tuple[int, int]:
+def widths(layer: Layer) -> tuple[int, int]:
     """Elements a token of the queries, and half of those of keys and values together."""
     cache = layer.cache
     if isinstance(cache, Combined):

@@ -84,7 +84,9 @@ def gathered(  # noqa: PLR0913 - the parts of one step
     if not training.fsdp:
         return [_term("gathered layer", 2 * layer, "weights and gradients of the largest layer", _LIVE)]
     terms = [
-        _term("gathered units", 2 * layer, "this layer's weights and the next one's", _FSDP),
+        _term("gathered units", 2 * layer, "this layer's weights and the next one's", _FSDP)
+        if backward
+        else _term("gathered unit", layer, "the last layer's weights", _FSDP),
         _term("gathered root", root, "embeddings and head", _FSDP),
     ]
     if backward:

@@ -18,6 +18,7 @@ from hfmem import Model, Options
 from hfmem.api import inspect, report_on
 from hfmem.fetcher.values import Checkpoint, ModelRef
 from hfmem.mapper.interpret import interpret
+from tests.measured import megatron
 
 FIXTURES: Final = Path(__file__).parents[2] / "fixtures" / "training"
 GIB: Final = 2**30
@@ -34,6 +35,7 @@ class Rule:
         stack: the row of `hfmem.estimator.stacks`.
         evidence: what the source states.
         framework: words of the row's framework that the rule needs besides.
+        model: words of the row's model that it needs.
         without: words that it must not have.
     """
 
@@ -41,12 +43,14 @@ class Rule:
     stack: str
     evidence: str
     framework: str = ""
+    model: str = ""
     without: str = "\0"
 
     def fits(self, row: Row) -> bool:
         """Whether the row is one of these."""
         words = str(row["framework"])
-        return row["id"].startswith(self.prefix) and self.framework in words and self.without not in words
+        named = row["id"].startswith(self.prefix) and self.model in row["model"]
+        return named and self.framework in words and self.without not in words
 
 
 _A100 = "a100_80gb.csv; requirements_update_cross_entropy_and_deps.txt beside it: transformers 4.48.1, trl 0.13.0"
@@ -61,6 +65,12 @@ RULES: Final = (
     Rule(prefix="fms-a100_80gb_granite", stack="transformers-4.45", evidence=_GRANITE),
     Rule(prefix="fms-a100_80gb_liger", framework="-liger", stack="transformers-4.45-liger", evidence=_LIGER),
     Rule(prefix="fms-a100_80gb_liger", framework="foak", stack="transformers-4.45-foak", evidence=_LIGER),
+    Rule(
+        prefix="fms-a100_80gb-",
+        model="santacoder",
+        stack="transformers-4-own-loss",
+        evidence=f"{_A100}; GPTBigCodeForCausalLM.forward computes the loss on the bf16 logits",
+    ),
     Rule(prefix="fms-a100_80gb-", framework="baseline-peft-bnb", stack="transformers-4.48-kbit", evidence=_A100),
     Rule(prefix="fms-a100_80gb-", framework="foak", stack="transformers-4.48-foak", evidence=_A100),
     Rule(prefix="fms-a100_80gb-", stack="transformers-4.48", evidence=_A100),
@@ -131,9 +141,7 @@ def compare_row(row: Row) -> Comparison:
         reason = "no stack of the table is this software"
     if reason is not None or rule is None:
         return Comparison(row=row, reason=reason or "")
-    if rule.stack in ("megatron",) or rule.prefix == "peft-":
-        return Comparison(row=row, reason="todo")
-    subject, options = _transformers(row, rule)
+    subject, options = megatron.scenario(row, rule.stack) if rule.stack == "megatron" else _transformers(row, rule)
     facts = report_on(subject, options).estimate.training
     assert facts is not None
     steady = str(row["metric"]).startswith("memory_allocated")
@@ -145,6 +153,14 @@ def compare_row(row: Row) -> Comparison:
 def _unfit(row: Row) -> str | None:
     if "kernel" in str(row["metric"]):
         return "a kernel alone"
+    if "FLUX" in row["model"] or "vit_" in row["model"]:
+        return "not a language model"
+    if row["method"] not in ("full", "lora", "qlora", "gptq-lora") and not row["id"].startswith("megatron-"):
+        return f"a method that is not modelled: {row['method']}"
+    if row.get("seq") is None and "allocated after" not in row["metric"]:
+        return "the length of the sequences is not stated"
+    if row["id"].startswith("megatron-"):
+        return megatron.unfit(row)
     if "allocated" not in str(row["metric"]) and "active_bytes" not in str(row["metric"]):
         return f"not allocated memory: {row['metric']}"
     return None
@@ -160,7 +176,7 @@ def _transformers(row: Row, rule: Rule) -> tuple[Model, Options]:
         train=method,  # type: ignore[arg-type]
         stack=rule.stack,
         batch=row["batch"],
-        seq=row["seq"],
+        seq=row.get("seq"),
         attention="flash",
         dtype="int4" if quantised else None,
         precision=_precision(row),
@@ -177,6 +193,7 @@ def _transformers(row: Row, rule: Rule) -> tuple[Model, Options]:
 
 
 _BASES: Final = {
+    "meta-llama/Llama-3.2-3B": "meta-llama/Llama-3.2-3B-Instruct",  # the same architecture
     "TheBloke/Mistral-7B-v0.1-GPTQ": "mistralai/Mistral-7B-v0.1",
     "TheBloke/Mixtral-8x7B-Instruct-v0.1-GPTQ": "mistralai/Mixtral-8x7B-Instruct-v0.1",
 }
@@ -190,10 +207,6 @@ def _precision(row: Row) -> str:
     if row["method"] == "full" and row.get("parallel"):
         return "autocast-bf16"
     return "fp16" if "fp16" in str(row["compute_dtype"]) else "bf16-autocast"
-
-
-def _megatron(row: Row) -> tuple[Model, Options]:
-    raise NotImplementedError
 
 
 def table(found: Iterable[Comparison]) -> str:
