@@ -5,12 +5,11 @@ from __future__ import annotations
 from hfmem.estimator.slices import Slice
 from hfmem.estimator.states import Held, gradient_bytes
 from hfmem.estimator.trained import Piece
-from hfmem.estimator.values import Phase, Scenario, Term, TrainingFacts, total_of
+from hfmem.estimator.values import NOT_ALLOCATED, Phase, Scenario, Term, TrainingFacts, total_of
 from hfmem.mapper.interpret import Model
 
 __all__ = ["facts_of"]
 
-_NOT_ALLOCATED = ("CUDA context", "NCCL buffers")  # what PyTorch's allocator does not see
 _RATIOS = {"fused": (101, 114), "one": (112, 149), "sharded": (121, 154)}
 _RATIO_SOURCE = (
     "nvidia-smi peak over torch peak of 244 A100 runs (github.com/foundation-model-stack/fms-acceleration, "
@@ -34,20 +33,19 @@ def facts_of(  # noqa: PLR0913 - the parts of one answer
     training = scenario.training
     peak = max(phases, key=lambda phase: phase.total)
     allocated = _allocated(peak.terms)
-    steady = _allocated(tuple(stays.terms))
-    if training is not None and training.fsdp:
-        steady += gradient_bytes(model, training, part, pieces)
+    gradients = gradient_bytes(model, training, part, pieces) if training is not None else 0
     kind = "one"
     if training is not None and training.zero:
         kind = "sharded"
     elif training is not None and (training.fused_loss or training.stack.fused_loss):
         kind = "fused"
     low, high = _RATIOS[kind]
-    outside = total_of(term for term in peak.terms if term.name in _NOT_ALLOCATED)
+    outside = total_of(term for term in peak.terms if term.name in NOT_ALLOCATED)
     return TrainingFacts(
         trainable=sum(piece.elements for piece in pieces),
         allocated=allocated,
-        steady=steady,
+        steady=_allocated(tuple(stays.terms)),
+        gradients=gradients,
         reserved=(max(allocated + outside, allocated * low // 100), max(allocated + outside, allocated * high // 100)),
         reserved_source=_RATIO_SOURCE,
         host=stays.host,
@@ -56,4 +54,4 @@ def facts_of(  # noqa: PLR0913 - the parts of one answer
 
 
 def _allocated(terms: tuple[Term, ...]) -> int:
-    return total_of(term for term in terms if term.name not in _NOT_ALLOCATED)
+    return total_of(term for term in terms if term.name not in NOT_ALLOCATED)

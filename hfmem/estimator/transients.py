@@ -72,10 +72,10 @@ def gathered(  # noqa: PLR0913 - the parts of one step
     backward: bool,
 ) -> list[Term]:
     """Buffers of data parallelism while layers run."""
-    if part.plan.dp * part.plan.cp == 1:
-        return []
+    if part.plan.dp * part.plan.cp == 1 or training.stack.persistent_gradients:
+        return []  # Megatron reduces in the gradients' own buffers
     if training.zero == 0:
-        nbytes = 0 if training.precision.name.startswith("megatron") else gradient_bytes(model, training, part, pieces)
+        nbytes = gradient_bytes(model, training, part, pieces)
         return [_term("buckets", nbytes, "a copy of every gradient", _DDP)]
     if training.zero < 3:
         elements = min(_BUCKET, sum(piece.elements for piece in pieces))

@@ -105,6 +105,10 @@ class Phase:
         return total_of(self.terms)
 
 
+NOT_ALLOCATED: Final = ("CUDA context", "NCCL buffers")
+"""Overheads that PyTorch's allocator does not see."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rank:
     """What one GPU holds, and how many are like it.
@@ -128,6 +132,11 @@ class Rank:
         """Bytes on one GPU."""
         return total_of(self.terms)
 
+    @property
+    def allocated(self) -> int:
+        """Bytes on one GPU that PyTorch's allocator sees."""
+        return total_of(term for term in self.terms if term.name not in NOT_ALLOCATED)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Advice:
@@ -145,7 +154,8 @@ class TrainingFacts:
     Attributes:
         trainable: parameters that are trained.
         allocated: the peak of PyTorch's allocator: the total without the CUDA context and communication buffers.
-        steady: what is left between steps, of the same.
+        steady: what is left between steps, of the same, once the gradients are freed.
+        gradients: all gradients of this GPU, which stay until the next step frees them.
         reserved: the least and the most that `nvidia-smi` shows at such a peak, context included.
         reserved_source: where that range is from.
         host: bytes in the host's memory, of all GPUs of one copy of the model together.
@@ -155,6 +165,7 @@ class TrainingFacts:
     trainable: int
     allocated: int
     steady: int
+    gradients: int
     reserved: tuple[int, int]
     reserved_source: str
     host: int

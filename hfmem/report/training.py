@@ -85,6 +85,7 @@ def training_fields(estimate: Estimate) -> dict[str, Any] | None:
         "trainable_parameters": facts.trainable,
         "allocated": facts.allocated,
         "steady": facts.steady,
+        "gradients": facts.gradients,
         "reserved": {"low": low, "high": high, "source": facts.reserved_source},
         "host": facts.host,
         "advice": [{"option": item.option, "what": item.what, "total": item.total} for item in facts.advice],

@@ -33,6 +33,7 @@ def scenario(row: Mapping[str, Any], stack: str) -> tuple[Model, Options]:
     virtual = arguments.get("num-layers-per-virtual-pipeline-stage")
     dp = _NODE // (tp * pp)
     micro = int(arguments["micro-batch-size"])
+    shared = "use-distributed-optimizer" in arguments
     options = Options(
         train="full",
         stack=stack,
@@ -46,7 +47,8 @@ def scenario(row: Mapping[str, Any], stack: str) -> tuple[Model, Options]:
         dp=dp,
         ep=int(arguments.get("expert-model-parallel-size", 1)),
         sequence_parallel="sequence-parallel" in arguments,
-        zero=1 if "use-distributed-optimizer" in arguments else None,
+        zero=1 if shared else None,
+        shard=dp // int(arguments.get("num-distributed-optimizer-instances", 1)) if shared else None,
         virtual_stages=int(arguments["num-layers"]) // pp // int(virtual) if virtual else None,
     )
     return _model(row["id"], arguments, tp), options

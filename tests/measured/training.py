@@ -142,12 +142,14 @@ def compare_row(row: Row) -> Comparison:
     if reason is not None or rule is None:
         return Comparison(row=row, reason=reason or "")
     subject, options = megatron.scenario(row, rule.stack) if rule.stack == "megatron" else _transformers(row, rule)
-    facts = report_on(subject, options).estimate.training
-    assert facts is not None
-    steady = str(row["metric"]).startswith("memory_allocated")
-    return Comparison(
-        row=row, stack=rule.stack, measured=round(row["value_gib"] * GIB), ours=facts.steady if steady else facts.allocated
-    )
+    estimate = report_on(subject, options).estimate
+    assert estimate.training is not None
+    facts = estimate.training
+    after_step = str(row["metric"]).startswith("memory_allocated")  # sampled before the gradients are freed
+    ours = facts.steady + facts.gradients if after_step else facts.allocated
+    if rule.stack == "megatron":
+        ours = estimate.ranks[-1].allocated  # the last stage prints
+    return Comparison(row=row, stack=rule.stack, measured=round(row["value_gib"] * GIB), ours=ours)
 
 
 def _unfit(row: Row) -> str | None:
