@@ -2,7 +2,7 @@
 
 Bytes a token, H hidden, Q query width, K key/value width, F feed-forward units, t tensor-parallel ranks. Everywhere:
 
-    inputs of two norms 4H, of attention and feed-forward 4H, two dropout masks 2H      (shared over t with sequence parallel)
+    inputs of two norms 4H, of attention and feed-forward 4H, two dropout masks 2H   (over t with sequence parallel)
 
 and shared over t in any case:
 

@@ -1,44 +1,29 @@
-"""Optimizers: one row each. What it keeps of a tensor is a function of the tensor's shape; `tests/oracle` measures every
-row that a package implements on real tensors.
-
-Counters of steps (one number a tensor, on the host unless the optimizer is fused) are not counted.
+"""Optimizers: one row each. What it keeps of a tensor is a function of the tensor's shape (`optimizer_states`);
+`tests/oracle` measures every row that a package implements on real tensors.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from math import prod
 from typing import Final, Literal
 
+from hfmem.estimator.optimizer_states import (
+    Kept,
+    States,
+    blockwise,
+    confidence,
+    copies,
+    factored,
+    float32,
+    galore,
+    low_rank,
+    low_rank_8bit,
+    mini,
+    muon,
+    torchao,
+)
+
 __all__ = ["OPTIMIZERS", "Kept", "Optimizer", "find_optimizer"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Kept:
-    """A tensor that is trained, as an optimizer sees it.
-
-    Attributes:
-        shape: of the tensor.
-        width: bytes an element of the copy that the optimizer steps on.
-        embedding: whether it is an embedding's, which transformers' Trainer keeps out of 8-bit states.
-        matrix: whether it is the matrix of a linear layer inside the blocks.
-        rank: of low-rank optimizers.
-    """
-
-    shape: tuple[int, ...]
-    width: int
-    embedding: bool = False
-    matrix: bool = False
-    rank: int = 0
-
-    @property
-    def elements(self) -> int:
-        """How many there are."""
-        return prod(self.shape)
-
-
-States = Callable[[Kept], int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,84 +58,6 @@ class Optimizer:
     source: str
 
 
-def _copies(count: int) -> States:
-    """`count` tensors like the parameter."""
-    return lambda t: count * t.elements * t.width
-
-
-def _float32(count: int) -> States:
-    """`count` float32 tensors, whatever dtype the parameter has."""
-    return lambda t: 4 * count * t.elements
-
-
-def _blockwise(count: int) -> States:
-    """bitsandbytes: `count` 8-bit tensors with a float32 maximum a block of 256; small ones and embeddings 32-bit."""
-
-    def states(t: Kept) -> int:
-        if t.elements < 4096 or t.embedding:
-            return 4 * count * t.elements
-        return count * (t.elements + 4 * -(-t.elements // 256))
-
-    return states
-
-
-def _torchao(bits: int, block: int, table: int) -> States:
-    """torchao: two tensors of so many bits with a float32 scale a block, and a table of values each; tensors that are
-    small, or no multiple of the block, stay as they are."""
-
-    def states(t: Kept) -> int:
-        if t.elements < 4096 or t.elements % block:
-            return 2 * t.elements * t.width
-        return 2 * (t.elements * bits // 8 + 4 * t.elements // block + 4 * table)
-
-    return states
-
-
-def _factored(t: Kept, width: int, copies: int = 0) -> int:
-    """Row and column means of squares instead of the squares, and `copies` full tensors besides."""
-    if len(t.shape) < 2:
-        return (1 + copies) * t.elements * width
-    *outer, rows, columns = t.shape
-    return width * (prod(outer) * (rows + columns) + copies * t.elements)
-
-
-def _confidence(t: Kept) -> int:
-    """CAME: a momentum, and two factored statistics."""
-    if len(t.shape) < 2:
-        return 2 * t.elements * t.width
-    return _factored(t, t.width, copies=1) + _factored(t, t.width)
-
-
-def _low_rank(t: Kept) -> int:
-    """A projection of the smaller side to the rank, and two moments in the projected space; the rest as AdamW."""
-    if not t.matrix or len(t.shape) != 2:
-        return 2 * t.elements * t.width
-    small, large = sorted(t.shape)
-    rank = min(t.rank, small)
-    return t.width * rank * (small + 2 * large)
-
-
-def _low_rank_8bit(t: Kept) -> int:
-    """As above with both moments in 8 bits, by blocks of 256."""
-    if not t.matrix or len(t.shape) != 2:
-        return _blockwise(2)(t)
-    small, large = sorted(t.shape)
-    rank = min(t.rank, small)
-    moments = _blockwise(2)(Kept(shape=(rank, large), width=t.width))
-    return t.width * rank * small + moments
-
-
-def _muon(t: Kept) -> int:
-    """One momentum for the matrices of the blocks, AdamW's two for the rest."""
-    return (1 if t.matrix else 2) * t.elements * t.width
-
-
-def _mini(t: Kept) -> int:
-    """A momentum, and one second moment a row of a matrix (a block of the Hessian)."""
-    blocks = t.shape[0] if len(t.shape) > 1 else t.elements if not t.matrix else 1
-    return t.width * (t.elements + blocks)
-
-
 _TORCH = "torch.optim (PyTorch 2.13)"
 _BNB = "bitsandbytes.optim 0.50: blocks of 256, tensors under 4096 elements and embeddings 32-bit"
 _AO = "torchao.optim 0.18"
@@ -159,7 +66,7 @@ _MAPS = 2 * 256 * 4
 OPTIMIZERS: Final[tuple[Optimizer, ...]] = (
     Optimizer(
         name="adamw",
-        states=_copies(2),
+        states=copies(2),
         describe="two moments in the parameter's dtype",
         temporary="list",
         aliases=("adam", "adamw_torch", "adamw_hf", "adamw-foreach", "nadam", "adamax"),
@@ -167,14 +74,14 @@ OPTIMIZERS: Final[tuple[Optimizer, ...]] = (
     ),
     Optimizer(
         name="adamw-fused",
-        states=_copies(2),
+        states=copies(2),
         describe="two moments in the parameter's dtype",
         aliases=("adamw_torch_fused", "adam-fused", "fusedadam", "adamw_apex_fused", "adamw_torch_npu_fused"),
         source=f"{_TORCH}, fused=True: one kernel, nothing besides",
     ),
     Optimizer(
         name="adamw-single",
-        states=_copies(2),
+        states=copies(2),
         describe="two moments in the parameter's dtype",
         temporary="tensor",
         tensor_bytes=2,
@@ -183,14 +90,14 @@ OPTIMIZERS: Final[tuple[Optimizer, ...]] = (
     ),
     Optimizer(
         name="adamw-32bit",
-        states=_float32(2),
+        states=float32(2),
         describe="two float32 moments",
         aliases=("adamw_bnb", "adamw_bnb_32bit"),
         source=_BNB,
     ),
     Optimizer(
         name="adamw-8bit",
-        states=_blockwise(2),
+        states=blockwise(2),
         describe="two 8-bit moments, a float32 maximum a block of 256 each; small tensors and embeddings 32-bit",
         once=_MAPS,
         aliases=("adam-8bit", "adamw_8bit", "adamw_bnb_8bit", "adamw8bit"),
@@ -198,7 +105,7 @@ OPTIMIZERS: Final[tuple[Optimizer, ...]] = (
     ),
     Optimizer(
         name="paged-adamw",
-        states=_float32(2),
+        states=float32(2),
         describe="two float32 moments in managed memory",
         paged=True,
         aliases=("paged_adamw_32bit", "paged_adamw", "paged-adamw-32bit"),
@@ -206,7 +113,7 @@ OPTIMIZERS: Final[tuple[Optimizer, ...]] = (
     ),
     Optimizer(
         name="paged-adamw-8bit",
-        states=_blockwise(2),
+        states=blockwise(2),
         describe="two 8-bit moments in managed memory; small tensors and embeddings 32-bit",
         once=_MAPS,
         paged=True,
@@ -215,7 +122,7 @@ OPTIMIZERS: Final[tuple[Optimizer, ...]] = (
     ),
     Optimizer(
         name="ademamix",
-        states=_copies(3),
+        states=copies(3),
         describe="three moments",
         temporary="tensor",
         tensor_bytes=2,
@@ -223,7 +130,7 @@ OPTIMIZERS: Final[tuple[Optimizer, ...]] = (
     ),
     Optimizer(
         name="ademamix-8bit",
-        states=_blockwise(3),
+        states=blockwise(3),
         describe="three 8-bit moments, a float32 maximum a block of 256 each",
         once=_MAPS,
         aliases=("ademamix_8bit", "paged_ademamix_8bit"),
@@ -231,7 +138,7 @@ OPTIMIZERS: Final[tuple[Optimizer, ...]] = (
     ),
     Optimizer(
         name="torchao-adamw-8bit",
-        states=_torchao(8, 256, 256),
+        states=torchao(8, 256, 256),
         describe="two 8-bit moments, a float32 scale a block of 256 and a table of 256 values each",
         temporary="tensor",
         tensor_bytes=8,
@@ -240,7 +147,7 @@ OPTIMIZERS: Final[tuple[Optimizer, ...]] = (
     ),
     Optimizer(
         name="torchao-adamw-4bit",
-        states=_torchao(4, 128, 16),
+        states=torchao(4, 128, 16),
         describe="two 4-bit moments, a float32 scale a block of 128 and a table of 16 values each",
         temporary="tensor",
         tensor_bytes=8,
@@ -249,7 +156,7 @@ OPTIMIZERS: Final[tuple[Optimizer, ...]] = (
     ),
     Optimizer(
         name="torchao-adamw-fp8",
-        states=_torchao(8, 256, 0),
+        states=torchao(8, 256, 0),
         describe="two float8_e4m3fn moments, a float32 scale a block of 256 each",
         temporary="tensor",
         tensor_bytes=8,
@@ -257,12 +164,12 @@ OPTIMIZERS: Final[tuple[Optimizer, ...]] = (
         source=_AO,
     ),
     Optimizer(
-        name="sgd", states=_copies(0), describe="nothing", source=f"{_TORCH}, without momentum: the step is in place"
+        name="sgd", states=copies(0), describe="nothing", source=f"{_TORCH}, without momentum: the step is in place"
     ),
-    Optimizer(name="sgd-momentum", states=_copies(1), describe="one momentum", aliases=("sgdm",), source=_TORCH),
+    Optimizer(name="sgd-momentum", states=copies(1), describe="one momentum", aliases=("sgdm",), source=_TORCH),
     Optimizer(
         name="sgd-8bit",
-        states=_blockwise(1),
+        states=blockwise(1),
         describe="one 8-bit momentum, a float32 maximum a block of 256",
         once=_MAPS // 2,
         aliases=("sgd_8bit",),
@@ -270,7 +177,7 @@ OPTIMIZERS: Final[tuple[Optimizer, ...]] = (
     ),
     Optimizer(
         name="adafactor",
-        states=lambda t: _factored(t, 4),
+        states=lambda t: factored(t, 4),
         describe="float32 row and column means of squares; of vectors the squares",
         temporary="tensor",
         tensor_bytes=12,
@@ -278,7 +185,7 @@ OPTIMIZERS: Final[tuple[Optimizer, ...]] = (
     ),
     Optimizer(
         name="adafactor-beta1",
-        states=lambda t: _factored(t, 4, copies=1),
+        states=lambda t: factored(t, 4, copies=1),
         describe="a float32 momentum, and float32 row and column means of squares",
         temporary="tensor",
         tensor_bytes=12,
@@ -287,7 +194,7 @@ OPTIMIZERS: Final[tuple[Optimizer, ...]] = (
     ),
     Optimizer(
         name="torch-adafactor",
-        states=lambda t: _factored(t, t.width),
+        states=lambda t: factored(t, t.width),
         describe="row and column means of squares in the parameter's dtype",
         temporary="tensor",
         tensor_bytes=4,
@@ -295,7 +202,7 @@ OPTIMIZERS: Final[tuple[Optimizer, ...]] = (
     ),
     Optimizer(
         name="came",
-        states=_confidence,
+        states=confidence,
         describe="a momentum, and two pairs of row and column means",
         temporary="tensor",
         tensor_bytes=4,
@@ -303,7 +210,7 @@ OPTIMIZERS: Final[tuple[Optimizer, ...]] = (
     ),
     Optimizer(
         name="lion",
-        states=_copies(1),
+        states=copies(1),
         describe="one momentum",
         temporary="tensor",
         tensor_bytes=2,
@@ -312,14 +219,14 @@ OPTIMIZERS: Final[tuple[Optimizer, ...]] = (
     ),
     Optimizer(
         name="lion-32bit",
-        states=_float32(1),
+        states=float32(1),
         describe="one float32 momentum",
         aliases=("lion_32bit", "paged_lion_32bit"),
         source=_BNB,
     ),
     Optimizer(
         name="lion-8bit",
-        states=_blockwise(1),
+        states=blockwise(1),
         describe="one 8-bit momentum, a float32 maximum a block of 256",
         once=_MAPS // 2,
         aliases=("lion_8bit", "paged_lion_8bit"),
@@ -327,28 +234,28 @@ OPTIMIZERS: Final[tuple[Optimizer, ...]] = (
     ),
     Optimizer(
         name="muon",
-        states=_muon,
+        states=muon,
         describe="one momentum for matrices of the blocks, two moments for the rest",
         temporary="tensor",
         tensor_bytes=6,
         source=f"{_TORCH}: torch.optim.Muon for matrices of hidden layers, AdamW for the rest",
     ),
     Optimizer(
-        name="adagrad", states=_copies(1), describe="one sum of squares", temporary="list", source=f"{_TORCH}, foreach"
+        name="adagrad", states=copies(1), describe="one sum of squares", temporary="list", source=f"{_TORCH}, foreach"
     ),
     Optimizer(
         name="adagrad-8bit",
-        states=_blockwise(1),
+        states=blockwise(1),
         describe="one 8-bit sum of squares, a float32 maximum a block of 256",
         once=_MAPS // 2,
         source=_BNB,
     ),
     Optimizer(
-        name="rmsprop", states=_copies(1), describe="one mean of squares", temporary="list", source=f"{_TORCH}, foreach"
+        name="rmsprop", states=copies(1), describe="one mean of squares", temporary="list", source=f"{_TORCH}, foreach"
     ),
     Optimizer(
         name="rmsprop-8bit",
-        states=_blockwise(1),
+        states=blockwise(1),
         describe="one 8-bit mean of squares, a float32 maximum a block of 256",
         once=_MAPS // 2,
         aliases=("rmsprop_bnb_8bit",),
@@ -356,7 +263,7 @@ OPTIMIZERS: Final[tuple[Optimizer, ...]] = (
     ),
     Optimizer(
         name="lamb",
-        states=_copies(2),
+        states=copies(2),
         describe="two moments",
         temporary="tensor",
         tensor_bytes=4,
@@ -364,16 +271,25 @@ OPTIMIZERS: Final[tuple[Optimizer, ...]] = (
     ),
     Optimizer(
         name="sophia",
-        states=_copies(2),
+        states=copies(2),
         describe="a momentum and an estimate of the Hessian's diagonal",
         temporary="tensor",
         tensor_bytes=2,
-        aliases=("sophia-g", "sophiag", "sophia-h", "sophiah"),
-        source="pytorch_optimizer 4.1 (SophiaH), arXiv 2305.14342",
+        aliases=("sophia-g", "sophiag"),
+        source="arXiv 2305.14342, algorithm 3",
+    ),
+    Optimizer(
+        name="sophia-h",
+        states=copies(3),
+        describe="a momentum, the Hessian's diagonal and its mean",
+        temporary="tensor",
+        tensor_bytes=2,
+        aliases=("sophiah",),
+        source="pytorch_optimizer 4.1, SophiaH",
     ),
     Optimizer(
         name="adam-mini",
-        states=_mini,
+        states=mini,
         describe="a momentum, and one second moment a row",
         temporary="tensor",
         tensor_bytes=2,
@@ -382,7 +298,7 @@ OPTIMIZERS: Final[tuple[Optimizer, ...]] = (
     ),
     Optimizer(
         name="galore",
-        states=_low_rank,
+        states=galore,
         describe="a projection to the rank and two projected moments for matrices of the blocks, AdamW for the rest",
         temporary="tensor",
         tensor_bytes=8,
@@ -392,7 +308,7 @@ OPTIMIZERS: Final[tuple[Optimizer, ...]] = (
     ),
     Optimizer(
         name="galore-8bit",
-        states=_low_rank_8bit,
+        states=low_rank_8bit,
         describe="a projection to the rank and two 8-bit projected moments for matrices of the blocks",
         temporary="tensor",
         tensor_bytes=8,
@@ -403,7 +319,7 @@ OPTIMIZERS: Final[tuple[Optimizer, ...]] = (
     ),
     Optimizer(
         name="galore-layerwise",
-        states=_low_rank,
+        states=galore,
         describe="as galore, stepping during backward",
         one_gradient=True,
         rank=128,
@@ -412,7 +328,7 @@ OPTIMIZERS: Final[tuple[Optimizer, ...]] = (
     ),
     Optimizer(
         name="apollo",
-        states=_low_rank,
+        states=low_rank,
         describe="a random projection to the rank and two projected moments for matrices of the blocks",
         temporary="tensor",
         tensor_bytes=8,
@@ -422,7 +338,7 @@ OPTIMIZERS: Final[tuple[Optimizer, ...]] = (
     ),
     Optimizer(
         name="apollo-mini",
-        states=_low_rank,
+        states=low_rank,
         describe="as apollo, of rank 1",
         temporary="tensor",
         tensor_bytes=8,
@@ -431,7 +347,7 @@ OPTIMIZERS: Final[tuple[Optimizer, ...]] = (
     ),
     Optimizer(
         name="schedule-free",
-        states=_copies(2),
+        states=copies(2),
         describe="a second point z and one second moment",
         temporary="list",
         aliases=("schedule_free_adamw", "schedulefree", "schedule_free_radam"),
@@ -439,28 +355,28 @@ OPTIMIZERS: Final[tuple[Optimizer, ...]] = (
     ),
     Optimizer(
         name="schedule-free-sgd",
-        states=_copies(1),
+        states=copies(1),
         describe="a second point z",
         aliases=("schedule_free_sgd",),
         source="schedulefree 1.4, arXiv 2405.15682",
     ),
     Optimizer(
         name="lomo",
-        states=_copies(0),
+        states=copies(0),
         describe="nothing; it steps during backward",
         one_gradient=True,
         source="arXiv 2306.09782",
     ),
     Optimizer(
         name="adalomo",
-        states=lambda t: _factored(t, 4),
+        states=lambda t: factored(t, 4),
         describe="float32 row and column means of squares; it steps during backward",
         one_gradient=True,
         source="arXiv 2310.10195",
     ),
     Optimizer(
         name="adamw-in-backward",
-        states=_copies(2),
+        states=copies(2),
         describe="two moments in the parameter's dtype; it steps during backward",
         one_gradient=True,
         aliases=("optimizer-in-backward",),

@@ -17,7 +17,7 @@ _RATIO_SOURCE = (
 )
 
 
-def facts_of(  # noqa: PLR0913 - the parts of one answer
+def facts_of(  # noqa: PLR0913, PLR0917 - the parts of one answer
     model: Model,
     scenario: Scenario,
     pieces: tuple[Piece, ...],

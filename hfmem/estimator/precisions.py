@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["PRECISIONS", "Precision", "find_precision"]
+__all__ = ["PRECISIONS", "TRAINER", "Precision", "find_precision"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +96,7 @@ PRECISIONS: Final[tuple[Precision, ...]] = (
         state="bfloat16",
         autocast=True,
         aliases=("autocast-on-bf16",),
-        source="autocast on weights that are bfloat16 already (Trainer's bf16=True with dtype bfloat16): nothing is cast",
+        source="autocast on weights that are bfloat16 already (Trainer's bf16=True on a bf16 model): nothing is cast",
     ),
     Precision(
         name="bf16-master",
@@ -137,10 +137,17 @@ PRECISIONS: Final[tuple[Precision, ...]] = (
         state="float32",
         fp8=True,
         aliases=("megatron-fp8", "float8"),
-        source="Transformer Engine, FP8 primer: weights stay bf16, linear layers keep FP8 copies of them and save their "
-        "inputs in FP8; main gradients and moments as in megatron-bf16",
+        source="Transformer Engine, FP8 primer: weights stay bf16, linear layers keep FP8 copies of them and save "
+        "their inputs in FP8; main gradients and moments as in megatron-bf16",
     ),
 )
+
+TRAINER: Final = {
+    "trainer-bf16": ("bf16-autocast", "autocast-bf16"),
+    "trainer-fp16": ("fp16", "autocast-fp16"),
+}
+"""Names for what transformers' `bf16=True` and `fp16=True` mean: autocast on the weights as they are loaded, of 16 bits
+or of 32."""
 
 _BY_NAME: Final = {name: row for row in PRECISIONS for name in (row.name, *row.aliases)}
 

@@ -80,7 +80,7 @@ STACKS: Final[tuple[Stack, ...]] = (
         name="transformers-4-own-loss",
         logits_vocabulary=8,
         logits_hidden=6,
-        source="transformers 4: classes that compute their loss themselves (GPT-2, GPTBigCode, …) keep the logits' dtype: "
+        source="transformers 4: classes that compute their loss themselves (GPTBigCode, …) keep the logits' dtype: "
         "logits, shifted copy, log-softmax and its gradient, 2 B each",
     ),
     Stack(

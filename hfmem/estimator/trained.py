@@ -14,7 +14,7 @@ from hfmem.mapper.interpret import Model
 from hfmem.mapper.lora import Adapter, adapters, saved_groups
 from hfmem.mapper.values import Architecture, Component, Dense, Experts, Layer, TensorGroup
 
-__all__ = ["Piece", "Place", "adapter_parameters", "place_of", "share_of_layers", "trained_pieces"]
+__all__ = ["Piece", "Place", "has_part", "place_of", "share_of_layers", "trained_pieces"]
 
 Place = Literal["first", "layers", "last"]
 
@@ -75,11 +75,6 @@ def trained_pieces(model: Model, training: Training) -> tuple[Piece, ...]:
     return (*pieces, *(_copy(group, training) for group in saved))
 
 
-def adapter_parameters(model: Model, training: Training) -> int:
-    """Trainable parameters, as PEFT's `get_nb_trainable_parameters` counts them."""
-    return sum(piece.elements for piece in trained_pieces(model, training))
-
-
 def _whole(group: TensorGroup, training: Training) -> Piece:
     precision = training.precision
     state, weight = find_dtype(precision.state), find_dtype(precision.weights)
@@ -131,10 +126,16 @@ def _adapter(component: Component, shape: tuple[int, ...], count: int, width: in
 def share_of_layers(architecture: Architecture, component: Component, start: int, stop: int) -> Fraction:
     """How much of a component's tensors lies in layers `start` to `stop`: by the layers that have such a part."""
     layers = architecture.layers or ()
-    holders = [index for index, layer in enumerate(layers) if _has(layer, component)] or list(range(len(layers)))
-    if not holders:
+    if not layers or (start <= 0 and stop >= len(layers)):
         return Fraction(1)
+    holders = [index for index, layer in enumerate(layers) if _has(layer, component)] or list(range(len(layers)))
     return Fraction(sum(start <= index < stop for index in holders), len(holders))
+
+
+def has_part(architecture: Architecture, component: Component, index: int) -> bool:
+    """Whether a layer has tensors of a component."""
+    layers = architecture.layers or ()
+    return index < len(layers) and _has(layers[index], component)
 
 
 def _has(layer: Layer, component: Component) -> bool:

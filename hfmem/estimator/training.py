@@ -3,13 +3,15 @@
 Each phase lies on top of what stays, and the peak is the largest, not the sum:
 
     logits      what stays + saved outside the layers + saved of all layers + head and loss
-    backward i  what stays + saved outside + saved of the layers before i + backward of i + gradients of layers from i on
+    backward i  what stays + saved outside + saved of layers before i + backward of i + gradients of layers from i on
     optimizer   what stays + gradients + what the step makes
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
+from fractions import Fraction
+from itertools import accumulate
 from math import ceil
 
 from hfmem.estimator.activity import Activity, activity
@@ -17,11 +19,12 @@ from hfmem.estimator.base import largest_linear, replaced
 from hfmem.estimator.outcome import facts_of
 from hfmem.estimator.slices import Slice, slices
 from hfmem.estimator.states import Held, gradient_bytes, held, sharded
-from hfmem.estimator.trained import Piece, share_of_layers, trained_pieces
+from hfmem.estimator.trained import Piece, has_part, share_of_layers, trained_pieces
 from hfmem.estimator.training_values import Training
 from hfmem.estimator.transients import gathered, optimizer_terms
 from hfmem.estimator.values import Estimate, Group, Phase, Rank, Scenario, Term
 from hfmem.mapper.interpret import Model
+from hfmem.mapper.values import Component
 
 __all__ = ["estimate", "phases_of"]
 
@@ -71,7 +74,7 @@ def _peak(phases: tuple[Phase, ...]) -> Phase:
     return max(phases, key=lambda phase: phase.total)
 
 
-def phases_of(  # noqa: PLR0913 - the parts of one step
+def phases_of(  # noqa: PLR0913, PLR0917 - the parts of one step
     model: Model,
     scenario: Scenario,
     part: Slice,
@@ -104,6 +107,8 @@ class _Step:
         self._part, self._pieces, self._stays, self._active = part, pieces, stays, active
         kept = training.stack.persistent_gradients
         self._carried = kept or training.accumulation > 1 or part.plan.pp > 1
+        self._from_layer = self._gradients_from()
+        self._before = [0, *accumulate(active.layers)] if active is not None else []
 
     def logits(self) -> Phase:
         """Head and loss, while all layers still hold what they saved."""
@@ -118,17 +123,25 @@ class _Step:
 
     def backward(self) -> Phase:
         """The backward of the layer at which it needs most."""
-        best: list[Term] = []
-        for index in range(len(self._part_layers)):
-            terms = [*self._stays.terms, *self._gradients(0 if self._carried else index, "of the layers done")]
+        depth = len(self._part_layers)
+        index = max(range(depth), key=self._at_layer, default=None)
+        terms = list(self._stays.terms)
+        if index is not None:
+            terms += self._gradients(0 if self._carried else index, "of the layers done")
             if self._active is not None:
                 terms += self._saved(index)
                 how = f"layer {self._part.start + index + 1}: what it saved or computes anew, and its gradients"
                 terms.append(self._term("backward of one layer", self._active.backward[index], how))
             terms += [*self._casts(index + 1), *self._unpacked(), *self._gathered(backward=True)]
-            if sum(term.nbytes for term in terms) > sum(term.nbytes for term in best):
-                best = terms
-        return self._phase("backward", best or list(self._stays.terms))
+        return self._phase("backward", terms)
+
+    def _at_layer(self, index: int) -> int:
+        """Bytes that change with the layer whose backward runs."""
+        active = self._active
+        total = 0 if self._carried else self._from_layer[index]
+        if active is not None:
+            total += self._before[index] + active.backward[index]
+        return total + sum(term.nbytes for term in self._casts(index + 1))
 
     def optimizer(self) -> Phase:
         """The optimizer's step, with every gradient there."""
@@ -171,20 +184,28 @@ class _Step:
         if training.offload != "none":
             return [self._gradient(self._unit_gradient(), "of one layer: they move to the host as they are made")]
         ends = [piece for piece in self._pieces if piece.place == "last" or (first == 0 and piece.place == "first")]
-        inside = [piece for piece in self._pieces if piece.place == "layers"]
-        nbytes = gradient_bytes(self._model, training, part, ends) + ceil(self._in_layers(inside, first))
+        inside = self._from_layer[first] if self._from_layer else 0
+        nbytes = gradient_bytes(self._model, training, part, ends) + inside
         return [self._gradient(nbytes, what)]
 
-    def _in_layers(self, pieces: list[Piece], first: int) -> float:
+    def _gradients_from(self) -> list[int]:
+        """Gradients of the layers from each one of this GPU on."""
         architecture, part = self._model.architecture, self._part
-        total = 0.0
-        for piece in pieces:
-            share = share_of_layers(architecture, piece.component, part.start + first, part.stop)
-            whole = share_of_layers(architecture, piece.component, part.start, part.stop)
-            held_ = part.part(architecture, piece.component, piece.place, split=piece.split)
-            ranks = sharded(self._training, 2, piece.component, part)
-            total += piece.elements * piece.gradient * float(held_ * (share / whole if whole else 0) / ranks)
-        return total
+        bytes_: dict[Component, Fraction] = {}
+        for piece in self._pieces:
+            if piece.place == "layers":
+                held_ = part.part(architecture, piece.component, piece.place, split=piece.split)
+                ranks = sharded(self._training, 2, piece.component, part)
+                size = piece.elements * piece.gradient * held_ / ranks
+                bytes_[piece.component] = bytes_.get(piece.component, Fraction(0)) + size
+        depth = len(self._part_layers)
+        totals = [0.0] * depth
+        for component, size in bytes_.items():
+            holders = [index for index in range(depth) if has_part(architecture, component, part.start + index)]
+            for index in range(depth):
+                left = sum(holder >= index for holder in holders) if holders else depth - index
+                totals[index] += float(size) * left / (len(holders) or depth)
+        return [ceil(total) for total in totals]
 
     def _unit_gradient(self) -> int:
         inside = [piece for piece in self._pieces if piece.place == "layers"]

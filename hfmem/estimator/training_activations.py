@@ -1,8 +1,8 @@
 """What a training step holds for its backward pass: of the layers, around them, and for the loss.
 
-Provisional: closed forms for decoders in transformers, evaluated on the sizes of the layers. A token of a gated layer
-with RMSNorm in bf16 keeps 16 bytes a hidden unit, 4 a query unit, 4 a key/value unit, 8 a feed-forward unit, and the
-log-sum-exp of each head; a frozen layer keeps neither the outputs of its norms nor those its frozen matrices would need.
+Provisional: closed forms for decoders in transformers, evaluated on the layers' sizes. A token of a gated layer with
+RMSNorm in bf16 keeps 16 bytes a hidden unit, 4 a query unit, 4 a key/value unit, 8 a feed-forward unit, and the
+log-sum-exp of each head; a frozen layer keeps neither the outputs of its norms nor what its matrices would need.
 """
 
 from __future__ import annotations

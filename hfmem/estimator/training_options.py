@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from hfmem.errors import InvalidScenarioError
 from hfmem.estimator.optimizers import OPTIMIZERS, find_optimizer
 from hfmem.estimator.parallel import Parallel, resolve_parallel
-from hfmem.estimator.precisions import PRECISIONS, Precision, find_precision
+from hfmem.estimator.precisions import PRECISIONS, TRAINER, Precision, find_precision
 from hfmem.estimator.quantisers import find_quantiser
 from hfmem.estimator.stacks import DEFAULT_STACK, STACKS, Stack, find_stack
 from hfmem.estimator.training_values import Checkpointing, Lora, Training
@@ -136,9 +136,10 @@ def _refuse(options: Options, names: tuple[str, ...], why: str) -> None:
 
 
 def _check_names(options: Options) -> None:
+    precision = None if options.precision in TRAINER else options.precision
     for option, value, find, rows in (
         ("--optimizer", options.optimizer, find_optimizer, OPTIMIZERS),
-        ("--precision", options.precision, find_precision, PRECISIONS),
+        ("--precision", precision, find_precision, PRECISIONS),
         ("--stack", options.stack, find_stack, STACKS),
     ):
         if value is not None and find(value) is None:
@@ -201,6 +202,10 @@ _BY_DTYPE: Final = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
 
 def _precision(options: Options, own: str | None, stack: Stack) -> tuple[Precision, list[str]]:
     """The row that was asked for; else the stack's, else what ZeRO or the model's dtype mean."""
+    if options.precision in TRAINER:
+        half, whole = TRAINER[options.precision]
+        name = whole if own == "float32" else half
+        return find_precision(name) or PRECISIONS[0], [f"--precision {name}: autocast on {own or '16-bit'} weights."]
     if options.precision is not None:
         row = find_precision(options.precision) or PRECISIONS[0]
         quantised = find_quantiser(options.dtype or "")

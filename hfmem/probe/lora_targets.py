@@ -16,8 +16,8 @@ import hfmem.data
 def main() -> None:
     """Write the table with the versions it is from."""
     from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as TARGETS
-    from peft.utils.transformers_weight_conversion import _MOE_TARGET_MODULE_MAPPING as MOVED
     from peft.utils.transformers_weight_conversion import _MODEL_TO_CONVERSION_PATTERN as PATTERNS
+    from peft.utils.transformers_weight_conversion import _MOE_TARGET_MODULE_MAPPING as MOVED
     from transformers.conversion_mapping import get_checkpoint_conversion_mapping
 
     experts = {

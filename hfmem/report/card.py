@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator
+from dataclasses import replace
 
 from tabulate import tabulate
 
@@ -141,8 +142,11 @@ def _textbook(report: Report, unit: str, width: int) -> list[str]:
         return []
     if report.scenario.dtype not in PRECISIONS:
         return ["", _fold(f"The textbook has no precision for {report.scenario.dtype}.", width)]
-    book = textbook.estimate(report.model, report.scenario)
+    kind = "sgd" if (report.scenario.optimizer or "").startswith("sgd") else "adam"
+    book = textbook.estimate(report.model, replace(report.scenario, optimizer=kind))
     groups: tuple[Group, ...] = ("weights", "kv_cache", "activations")
+    if report.scenario.train:
+        groups = (*groups, "gradients", "optimizer")
     rows = [[_NAMES[g], _size(report.estimate.group(g), unit), _size(book.group(g), unit)] for g in groups]
     table = tabulate(rows, headers=["", "here", "textbook"], disable_numparse=True, colalign=("left", "right", "right"))
     return ["", "Beside the textbook (alpha 34, beta 5 for eager attention; 2 and 0 for sdpa and flash)", table] + [

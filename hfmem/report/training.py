@@ -111,8 +111,8 @@ def to_lines(estimate: Estimate, unit: str) -> list[str]:
     lines += [
         "",
         f"{facts.trainable:,} parameters are trained",
-        f"allocated {format_bytes(facts.allocated, unit)} at the peak, {format_bytes(facts.steady, unit)} between steps; "
-        f"nvidia-smi {format_bytes(low, unit, label=False)} to {format_bytes(high, unit)}",
+        f"allocated {format_bytes(facts.allocated, unit)} at the peak, {format_bytes(facts.steady, unit)} between"
+        f" steps; nvidia-smi {format_bytes(low, unit, label=False)} to {format_bytes(high, unit)}",
     ]
     if facts.host:
         lines.append(f"host memory: {format_bytes(facts.host, unit)} a GPU, and half as much again for buffers")

@@ -1,4 +1,4 @@
-"""Models and scenarios of Megatron Core's functional tests, from the arguments that stand beside their golden values."""
+"""Models and scenarios of Megatron Core's functional tests, from the arguments beside their golden values."""
 
 from __future__ import annotations
 

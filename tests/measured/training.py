@@ -60,7 +60,9 @@ _PEFT_BENCH = "method_comparison of peft, torch 2.13, transformers 5"
 _MEGATRON = "golden values of Megatron Core's functional tests; arguments beside them"
 
 RULES: Final = (
-    Rule(prefix="fms-a100_80gb_granite", framework="baseline-peft-bnb", stack="transformers-4.45-kbit", evidence=_GRANITE),
+    Rule(
+        prefix="fms-a100_80gb_granite", framework="baseline-peft-bnb", stack="transformers-4.45-kbit", evidence=_GRANITE
+    ),
     Rule(prefix="fms-a100_80gb_granite", framework="foak", stack="transformers-4.45-foak", evidence=_GRANITE),
     Rule(prefix="fms-a100_80gb_granite", stack="transformers-4.45", evidence=_GRANITE),
     Rule(prefix="fms-a100_80gb_liger", framework="-liger", stack="transformers-4.45-liger", evidence=_LIGER),
@@ -152,7 +154,7 @@ def compare_row(row: Row) -> Comparison:
     return Comparison(row=row, stack=rule.stack, measured=round(row["value_gib"] * GIB), ours=ours)
 
 
-def _unfit(row: Row) -> str | None:
+def _unfit(row: Row) -> str | None:  # noqa: PLR0911 - a list of reasons
     if "kernel" in str(row["metric"]):
         return "a kernel alone"
     if "FLUX" in row["model"] or "vit_" in row["model"]:
