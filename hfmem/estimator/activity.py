@@ -7,6 +7,7 @@ from fractions import Fraction
 from math import ceil
 
 from hfmem.estimator.adapter_activations import adapter_activations
+from hfmem.estimator.litgpt import litgpt_activations
 from hfmem.estimator.megatron import megatron_activations
 from hfmem.estimator.slices import Slice
 from hfmem.estimator.training_activations import TrainingActivations, training_activations
@@ -49,10 +50,9 @@ def activity(model: Model, scenario: Scenario, part: Slice) -> Activity | str:
         return "nothing is trained"
     mine = replace(scenario, seq=-(-scenario.seq // part.plan.cp))
     own = training.stack.layers == "megatron"
-    found = megatron_activations(model, mine, part.plan) if own else training_activations(model, mine)
+    found = _of_stack(model, mine, training, part)
     if isinstance(found, str):
         return found
-    found = _with_adapters(model, mine, training, found)
     hidden = model.architecture.hidden_size or 0
     share = _Share(training, 1 if own else part.plan.tp, mine.batch * mine.seq * hidden)
     layers = tuple(share.of(size) for size in found.layers[part.start : part.stop])
@@ -72,6 +72,16 @@ def activity(model: Model, scenario: Scenario, part: Slice) -> Activity | str:
         source=found.source,
         logits_source=source,
     )
+
+
+def _of_stack(model: Model, scenario: Scenario, training: Training, part: Slice) -> TrainingActivations | str:
+    """The activations as the stack's own formulas have them, else as transformers does."""
+    if training.stack.layers == "megatron":
+        return megatron_activations(model, scenario, part.plan)
+    if training.stack.layers == "litgpt":
+        return litgpt_activations(model, scenario)
+    found = training_activations(model, scenario)
+    return found if isinstance(found, str) else _with_adapters(model, scenario, training, found)
 
 
 class _Share:

@@ -146,6 +146,13 @@ STACKS: Final[tuple[Stack, ...]] = (
         precision="megatron-bf16",
         source="as megatron, with --hidden-dropout 0",
     ),
+    Stack(
+        name="litgpt",
+        logits_vocabulary=4,
+        layers="litgpt",
+        source="lit-gpt finetune/lora.py: logits and their log-softmax by pieces of 128 tokens, all kept in bf16, 2 + 2 B "
+        "an entry; github.com/Lightning-AI/litgpt, tutorials/resource-tables.md",
+    ),
 )
 
 _BY_NAME: Final = {row.name: row for row in STACKS}

@@ -12,7 +12,7 @@ from hfmem.estimator.precisions import PRECISIONS, TRAINER, Precision, find_prec
 from hfmem.estimator.quantisers import find_quantiser
 from hfmem.estimator.stacks import DEFAULT_STACK, STACKS, Stack, find_stack
 from hfmem.estimator.training_values import Checkpointing, Lora, Training
-from hfmem.mapper.lora import default_targets
+from hfmem.mapper.lora import adapters, default_targets
 from hfmem.mapper.values import COMPONENTS
 
 if TYPE_CHECKING:
@@ -78,7 +78,8 @@ def resolve_training(options: Options, model: Model, own: str | None) -> tuple[T
     precision, sentences = _precision(options, own, stack)
     optimizer = find_optimizer(options.optimizer or stack.optimizer) or OPTIMIZERS[0]
     if options.optimizer is None:
-        sentences.append(f"--optimizer {optimizer.name}: the default of PyTorch.")
+        whose = "what the stack uses" if optimizer.name != "adamw" else "torch.optim.AdamW as it comes"
+        sentences.append(f"--optimizer {optimizer.name}: {whose}.")
     lora = None
     if options.train in ("lora", "qlora"):
         lora, chosen = _lora(options, model, precision)
@@ -234,6 +235,8 @@ def _lora(options: Options, model: Model, precision: Precision) -> tuple[Lora, l
             )
         targets = found
         sentences.append(f"--lora-targets {','.join(targets)}: PEFT's default for {model_type}.")
+    if model.parameters is not None and not adapters(model.parameters, targets, model.architecture.model_type):
+        raise InvalidScenarioError("", f"no module is named {' or '.join(targets)}: see `--lora-targets all-linear`")
     if options.lora_rank is None:
         sentences.append(f"--lora-rank {_DEFAULT_RANK}: PEFT's default.")
     asked = _ADAPTER_DTYPES[(options.lora_dtype or "auto").lower()]

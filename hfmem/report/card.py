@@ -38,7 +38,8 @@ def to_card(report: Report, unit: str, width: int | None) -> str:
     lines = [*_heading(report), "", *_parts(report, unit), "", *_beside(report, unit)]
     lines += to_lines(report.estimate, unit)
     notes = [_fold(f"- {note}", folded) for note in report.notes]
-    return "\n".join([_fold(line, folded) if line.startswith("facts") else line for line in lines] + notes).rstrip()
+    long = ("facts", "full training", "LoRA", "QLoRA")
+    return "\n".join([_fold(line, folded) if line.startswith(long) else line for line in lines] + notes).rstrip()
 
 
 def to_explanation(report: Report, unit: str, width: int | None) -> str:

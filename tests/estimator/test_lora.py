@@ -63,3 +63,8 @@ def test_dora_adds_a_magnitude_a_row() -> None:
 def test_a_type_without_default_needs_names() -> None:
     with pytest.raises(InvalidScenarioError, match="--lora-targets"):
         estimate("LiquidAI/LFM2-1.2B", offline=True, train="lora")
+
+
+def test_a_name_that_no_module_has_is_refused() -> None:
+    with pytest.raises(InvalidScenarioError, match="no module is named"):
+        estimate("openai-community/gpt2", offline=True, train="lora", lora_targets=("query",))

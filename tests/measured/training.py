@@ -57,6 +57,7 @@ _A100 = "a100_80gb.csv; requirements_update_cross_entropy_and_deps.txt beside it
 _GRANITE = "a100_80gb_granite.csv; requirements_granite.txt beside it: transformers 4.45.0, trl of September 2024"
 _LIGER = "a100_80gb_liger.csv (PR 93, November 2024); requirements.txt of that time: transformers 4.45.2, trl 0.11.4"
 _PEFT_BENCH = "method_comparison of peft, torch 2.13, transformers 5"
+_LITGPT = "tutorials/resource-tables.md and config_hub/finetune/README.md of litgpt; settings of finetune/lora.py"
 _MEGATRON = "golden values of Megatron Core's functional tests; arguments beside them"
 
 RULES: Final = (
@@ -77,6 +78,7 @@ RULES: Final = (
     Rule(prefix="fms-a100_80gb-", framework="foak", stack="transformers-4.48-foak", evidence=_A100),
     Rule(prefix="fms-a100_80gb-", stack="transformers-4.48", evidence=_A100),
     Rule(prefix="peft-", stack="transformers-5", evidence=_PEFT_BENCH),
+    Rule(prefix="litgpt-", stack="litgpt", evidence=_LITGPT),
     Rule(prefix="megatron-", stack="megatron", evidence=_MEGATRON),
 )
 
@@ -175,6 +177,7 @@ def _transformers(row: Row, rule: Rule) -> tuple[Model, Options]:
     sharded = row.get("parallel") or {}
     name = str(row["model"])
     quantised = "GPTQ" in name
+    subject = model(_BASES.get(name, name))
     method = {"full": "full", "lora": "lora", "qlora": "qlora", "gptq-lora": "lora"}[row["method"]]
     options = Options(
         train=method,  # type: ignore[arg-type]
@@ -187,16 +190,37 @@ def _transformers(row: Row, rule: Rule) -> tuple[Model, Options]:
         optimizer="adamw",
         gradient_checkpointing=bool(row.get("gradient_checkpointing")),
         lora_rank=lora.get("r"),
-        lora_targets=tuple(lora.get("targets") or ()),
+        lora_targets=_targets(lora.get("targets") or (), rule.stack, subject),
+        lora_dtype="bfloat16" if rule.stack == "litgpt" else None,
         lora_dropout=lora.get("dropout"),
-        double_quant=row["method"] == "qlora" and "double" in str(row.get("param_dtype")),
+        double_quant=row["method"] == "qlora" and any(word in str(row.get("param_dtype")) for word in ("double", "dq")),
         fsdp="fsdp" in sharded,
         gpus=row.get("gpus"),
     )
-    return model(_BASES.get(name, name)), options
+    return subject, options
+
+
+def _targets(names: Iterable[str], stack: str, subject: Model) -> tuple[str, ...]:
+    """The modules with adapters; LitGPT's words for them as the class calls them."""
+    if stack != "litgpt":
+        return tuple(names)
+    roles = {group.role for group in subject.parameters.groups} if subject.parameters else set()
+    wanted = [role for name in names for role in _LITGPT_MODULES.get(name, ())]
+    return tuple(dict.fromkeys(role for role in wanted if role in roles))
+
+
+_LITGPT_MODULES: Final = {
+    "query": ("q_proj", "query_key_value"),
+    "key": ("k_proj",),
+    "value": ("v_proj",),
+    "projection": ("o_proj", "dense"),
+    "mlp": ("gate_proj", "up_proj", "down_proj", "fc1", "fc2", "dense_h_to_4h", "dense_4h_to_h"),
+    "head": ("lm_head",),
+}
 
 
 _BASES: Final = {
+    "google/gemma-2b": "google/gemma-2b-it",  # the same architecture
     "meta-llama/Llama-3.2-3B": "meta-llama/Llama-3.2-3B-Instruct",  # the same architecture
     "TheBloke/Mistral-7B-v0.1-GPTQ": "mistralai/Mistral-7B-v0.1",
     "TheBloke/Mixtral-8x7B-Instruct-v0.1-GPTQ": "mistralai/Mixtral-8x7B-Instruct-v0.1",
