@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from hfmem.estimator.optimizers import find_optimizer
@@ -43,18 +43,22 @@ def _alternatives(
         row = find_optimizer(name)
         if row is not None and row is not training.optimizer and training.optimizer.name.startswith(("adamw", "paged")):
             yield f"--optimizer {name}", what, with_(optimizer=row)
-    if training.method == "full":
-        yield (
-            "--train lora",
-            "adapters instead of all weights",
-            with_(method="lora", lora=_lora(model), precision=training.precision),
-        )
-    if training.method != "qlora":
-        yield "--train qlora", "adapters on a 4-bit base", with_(method="qlora", lora=training.lora or _lora(model))
+    yield from _adapters(model, training, with_)
     for stage in range(training.zero + 1, 4) if replicas > 1 and not training.fsdp else ():
         yield f"--zero {stage}", f"shared over {replicas} ranks", with_(zero=stage, shard=replicas)
     if scenario.batch > 1:
         yield f"--batch {scenario.batch // 2}", "half the micro-batch", replace(scenario, batch=scenario.batch // 2)
+
+
+def _adapters(model: Model, training: Training, with_: Callable[..., Scenario]) -> Iterator[tuple[str, str, Scenario]]:
+    """Adapters in place of all weights, where the stack has them."""
+    if training.stack.layers != "transformers":
+        return
+    if training.method == "full":
+        yield "--train lora", "adapters instead of all weights", with_(method="lora", lora=_lora(model))
+    if training.method != "qlora":
+        lora = training.lora or _lora(model)
+        yield "--train qlora", "adapters on a 4-bit base", with_(method="qlora", lora=lora)
 
 
 def _lora(model: Model) -> Lora:

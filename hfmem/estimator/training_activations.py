@@ -175,4 +175,5 @@ def widths(layer: Layer) -> tuple[int, int]:
 def _logits(architecture: Architecture, tokens: int, width: int) -> int:
     if architecture.head != "lm_head" or architecture.vocab_size is None:
         return 0
-    return tokens * (12 * architecture.vocab_size + 3 * width * (architecture.hidden_size or 0))
+    # float32 log-softmax, its gradient and that of the logits; the last norm's input, copies and output, and a gradient
+    return tokens * (12 * architecture.vocab_size + (5 + 2 * width) * (architecture.hidden_size or 0))
