@@ -26,8 +26,10 @@ def test_the_card_is_what_the_first_command_prints(alone: dict[str, str]) -> Non
 
 
 def test_the_table_is_what_its_command_prints(alone: dict[str, str]) -> None:
-    ((command, table),) = re.findall(r"^\$ (hfmem .*)\n((?:.+\n)+?)```", README, re.MULTILINE)
-    assert run(*shlex.split(command)[1:], env=alone).stdout == table
+    shown = re.findall(r"^\$ (hfmem [^\n]*)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    assert len(shown) == 2
+    for command, table in shown:
+        assert run(*shlex.split(command)[1:], env=alone).stdout == table
 
 
 @pytest.mark.parametrize("option", sorted(set(re.findall(r"(?<!-)(--[a-z][a-z-]*)", README))))

@@ -1,11 +1,11 @@
 """Activations of a layer in LitGPT with adapters on a frozen bf16 base, without checkpointing.
 
-Measured with `torch.autograd.graph.saved_tensors_hooks` on litgpt 0.4 (lora.py, model.py), bytes a token: H hidden, Q query
-width, K key/value width, F feed-forward units.
+Measured with `torch.autograd.graph.saved_tensors_hooks` on litgpt 0.4 (lora.py, model.py), bytes a token: H hidden,
+Q query width, K key/value width, F feed-forward units.
 
     norms       RMSNorm a float32 copy 4H each; LayerNorm its input 2H once, as both read the same stream
-    attention   queries and keys after rotation 2Q + 2K, the fused projection that values are a view of 2(Q + 2K), and the
-                output 2Q; with grouped heads keys and values are expanded to Q, and nothing fused stays: 8Q
+    attention   queries and keys after rotation 2Q + 2K, the fused projection that values are a view of 2(Q + 2K), and
+                the output 2Q; with grouped heads keys and values are expanded to Q, and nothing fused stays: 8Q
     feed-forward  6F where it is gated (both projections and the activation), else 2F
     adapters    a mask H and its input 2H for each adapted matrix (one for q, k and v together), and what is added to
                 q, k and v, 2 B an output, unless all three are adapted

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil
 
@@ -21,14 +22,12 @@ __all__ = ["Held", "gradient_bytes", "held", "sharded"]
 _ZERO = "ZeRO, arXiv 1910.02054, 3: each rank keeps its share"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
-    """What stays on one GPU, and what of it lives in the host's memory instead."""
+    """What stays on one GPU, and the bytes of it that live in the host's memory instead."""
 
-    __slots__ = ("host", "terms")
-
-    def __init__(self, terms: list[Term], host: int) -> None:
-        self.terms = terms
-        self.host = host
+    terms: tuple[Term, ...]
+    host: int
 
 
 def sharded(training: Training, stage: int, component: Component, part: Slice) -> int:
@@ -44,7 +43,7 @@ def held(model: Model, scenario: Scenario, part: Slice, pieces: Iterable[Piece])
     """The terms of one GPU. Nothing here depends on the phase."""
     training = scenario.training
     if training is None or model.parameters is None:
-        return Held([], 0)
+        return Held(terms=(), host=0)
     pieces = tuple(pieces)
     weights = [*_weights(model, scenario, training, part), *_adapters(model, training, part, pieces)]
     master, optimizer = _master(model, training, part, pieces), _optimizer(model, training, part, pieces)
@@ -55,7 +54,7 @@ def held(model: Model, scenario: Scenario, part: Slice, pieces: Iterable[Piece])
     if training.offload != "none":
         host += total_of(master) + total_of(optimizer)
         master, optimizer = [], []
-    return Held([*weights, *master, *optimizer, *_overhead(scenario, part)], host)
+    return Held(terms=(*weights, *master, *optimizer, *_overhead(scenario, part)), host=host)
 
 
 def gradient_bytes(

@@ -26,7 +26,7 @@ MODELS = (
     "microsoft/phi-2",
     "bigcode/starcoder2-7b",
     "facebook/opt-6.7b",
-    "allenai/OLMo-2-1124-7B-Instruct",
+    "allenai/OLMo-2-0325-32B",
     "togethercomputer/RedPajama-INCITE-7B-Base",
     "tiiuae/falcon-40b",
     "CohereForAI/aya-23-8B",
