@@ -41,6 +41,10 @@ def base_bytes(group: TensorGroup, scenario: Scenario, nf4: frozenset[int]) -> i
     training = scenario.training
     stored = find_dtype(group.dtype) if group.dtype else None
     floating = stored is None or (stored.kind == "float" and stored.bits >= 16)
+    if training is not None and training.method == "full" and not floating:
+        # what is stored in fewer bits is trained in the precision's dtype, without scales
+        dtype = find_dtype(training.precision.weights)
+        return group.parameters * (dtype.bits // 8 if dtype else 2)
     if training is not None and id(group) in nf4 and floating:
         return group.count * nf4_bytes(group.elements // group.count, training.double_quant)
     return group_bytes(group, scenario)

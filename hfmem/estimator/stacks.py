@@ -150,7 +150,7 @@ STACKS: Final[tuple[Stack, ...]] = (
         name="litgpt",
         logits_vocabulary=4,
         layers="litgpt",
-        source="lit-gpt finetune/lora.py: logits and their log-softmax by pieces of 128 tokens, all kept in bf16, 2 + 2 B "
+        source="lit-gpt finetune/lora.py: logits and their log-softmax by pieces of 128 tokens, kept in bf16, 2 + 2 B "
         "an entry; github.com/Lightning-AI/litgpt, tutorials/resource-tables.md",
     ),
 )

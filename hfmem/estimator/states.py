@@ -46,6 +46,7 @@ def held(model: Model, scenario: Scenario, part: Slice, pieces: Iterable[Piece])
         return Held(terms=(), host=0)
     pieces = tuple(pieces)
     weights = [*_weights(model, scenario, training, part), *_adapters(model, training, part, pieces)]
+    weights += _fp8(model, training, part, pieces)
     master, optimizer = _master(model, training, part, pieces), _optimizer(model, training, part, pieces)
     host = 0
     if training.offload == "parameters":
@@ -98,6 +99,21 @@ def _weights(model: Model, scenario: Scenario, training: Training, part: Slice) 
             how=f"{ceil(elements):,} × {bits}{_spread(training, 3)}",
             source=NF4_SOURCE if quantised else model.source,
             certainty="derived" if quantised else model.certainty,
+        )
+
+
+def _fp8(model: Model, training: Training, part: Slice, pieces: tuple[Piece, ...]) -> Iterator[Term]:
+    """The copies that Transformer Engine multiplies with: one as it is and one transposed, kept between micro-batches."""
+    matrices = tuple(piece for piece in pieces if piece.kept.matrix)
+    if training.precision.fp8 and matrices:
+        elements = _elements(model, training, part, matrices, 3)
+        yield Term(
+            name="FP8 copies",
+            group="weights",
+            nbytes=ceil(2 * elements),
+            how=f"{ceil(elements):,} × 2 × 1 B",
+            source=training.precision.source,
+            certainty="typical",
         )
 
 

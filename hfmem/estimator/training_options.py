@@ -73,6 +73,9 @@ def refuse_beside_textbook(options: Options) -> None:
 
 def resolve_training(options: Options, model: Model, own: str | None) -> tuple[Training, Parallel, list[str]]:
     """The training of a model whose floating dtype is `own`, the plan, and a sentence for each choice made here."""
+    groups = model.parameters.groups if model.parameters else ()
+    if options.train == "full" and any(group.parameters > group.elements for group in groups):
+        raise InvalidScenarioError("", "the weights are packed by a quantiser and cannot be trained: give --train lora")
     stack = find_stack(options.stack or DEFAULT_STACK) or STACKS[0]
     plan = plan_of(options)
     precision, sentences = _precision(options, own, stack)

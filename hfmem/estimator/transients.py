@@ -9,9 +9,11 @@ from hfmem.estimator.base import base_bytes, replaced
 from hfmem.estimator.slices import Slice
 from hfmem.estimator.states import gradient_bytes, sharded
 from hfmem.estimator.trained import Piece, place_of
+from hfmem.estimator.training_activations import widths
 from hfmem.estimator.training_values import Training
 from hfmem.estimator.values import Scenario, Term
 from hfmem.mapper.interpret import Model
+from hfmem.mapper.values import Experts
 
 __all__ = ["gathered", "optimizer_terms"]
 
@@ -71,7 +73,41 @@ def gathered(  # noqa: PLR0913 - the parts of one step
     *,
     backward: bool,
 ) -> list[Term]:
-    """Buffers of data parallelism while layers run."""
+    """Buffers of parallelism while layers run."""
+    exchanged = _exchanged(model, scenario, part) if backward else []
+    return [*exchanged, *_data_parallel(model, scenario, training, part, pieces, backward=backward)]
+
+
+def _exchanged(model: Model, scenario: Scenario, part: Slice) -> list[Term]:
+    """What goes between the ranks of one layer: tokens on their way to experts, keys and values of other parts of the
+    sequence."""
+    hidden, layers = model.architecture.hidden_size or 0, model.architecture.layers or ()
+    tokens = -(-scenario.batch * scenario.seq // (part.plan.cp * part.plan.tp))
+    used = max((layer.ffn.per_token for layer in layers if isinstance(layer.ffn, Experts)), default=0)
+    terms = []
+    if part.plan.ep > 1 and used:
+        nbytes = 2 * 2 * used * tokens * hidden
+        how = f"sent and received: 2 × {used} × {tokens:,} tokens × {hidden} × 2 B"
+        terms.append(
+            _term("tokens of other ranks' experts", nbytes, how, "Megatron Core, token_dispatcher.py (alltoall)")
+        )
+    if part.plan.cp > 1:
+        width = max((sum(widths(layer)) - widths(layer)[0] for layer in layers), default=0)
+        nbytes = 2 * 2 * 2 * tokens * width
+        how = f"two pieces: 2 × {tokens:,} tokens × 2 × {width} × 2 B"
+        terms.append(_term("keys and values of other ranks", nbytes, how, "ring attention, arXiv 2310.01889"))
+    return terms
+
+
+def _data_parallel(  # noqa: PLR0913 - the parts of one step
+    model: Model,
+    scenario: Scenario,
+    training: Training,
+    part: Slice,
+    pieces: tuple[Piece, ...],
+    *,
+    backward: bool,
+) -> list[Term]:
     if part.plan.dp * part.plan.cp == 1 or training.stack.persistent_gradients:
         return []  # Megatron reduces in the gradients' own buffers
     if training.zero == 0:
