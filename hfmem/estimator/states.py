@@ -103,7 +103,7 @@ def _weights(model: Model, scenario: Scenario, training: Training, part: Slice) 
 
 
 def _fp8(model: Model, training: Training, part: Slice, pieces: tuple[Piece, ...]) -> Iterator[Term]:
-    """The copies that Transformer Engine multiplies with: one as it is and one transposed, kept between micro-batches."""
+    """The copies that Transformer Engine multiplies with, as they are and transposed, kept between micro-batches."""
     matrices = tuple(piece for piece in pieces if piece.kept.matrix)
     if training.precision.fp8 and matrices:
         elements = _elements(model, training, part, matrices, 3)

@@ -146,6 +146,8 @@ class _Step:
     def optimizer(self) -> Phase:
         """The optimizer's step, with every gradient there."""
         terms = [*self._stays.terms, *self._gradients(0, "of all trained parameters")]
+        if self._training.zero == 0:
+            terms += self._gathered(backward=False)  # the buckets of DDP are always there
         return self._phase(
             "optimizer", [*terms, *optimizer_terms(self._model, self._training, self._part, self._pieces)]
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import fields
 from typing import TYPE_CHECKING, Final
 
@@ -98,7 +99,7 @@ def resolve_training(options: Options, model: Model, own: str | None) -> tuple[T
             checkpointing=_checkpointing(options),
             accumulation=options.gradient_accumulation or 1,
             fused_loss=options.fused_loss,
-            frozen=options.freeze,
+            frozen=_tuple(options.freeze),
             lora=lora,
             double_quant=options.double_quant,
             zero=sharded,
@@ -148,7 +149,7 @@ def _check_names(options: Options) -> None:
     ):
         if value is not None and find(value) is None:
             raise InvalidScenarioError("", f"{option} '{value}' is not one of {', '.join(row.name for row in rows)}")
-    for component in options.freeze:
+    for component in _tuple(options.freeze):
         if component not in COMPONENTS:
             raise InvalidScenarioError("", f"--freeze '{component}' is not one of {', '.join(COMPONENTS)}")
     if options.lora_dtype is not None and options.lora_dtype.lower() not in _ADAPTER_DTYPES:
@@ -226,9 +227,14 @@ def _precision(options: Options, own: str | None, stack: Stack) -> tuple[Precisi
     return row, [f"--precision {row.name}: {why}."]
 
 
+def _tuple(names: Iterable[str] | str) -> tuple[str, ...]:
+    """Names as they are, or as a list with commas, which callers from Python may give too."""
+    return tuple(name.strip() for name in (names.split(",") if isinstance(names, str) else names) if name.strip())
+
+
 def _lora(options: Options, model: Model, precision: Precision) -> tuple[Lora, list[str]]:
     sentences = []
-    targets = options.lora_targets
+    targets = _tuple(options.lora_targets)
     if not targets:
         model_type = model.architecture.model_type or ""
         found = default_targets(model_type)
@@ -250,7 +256,7 @@ def _lora(options: Options, model: Model, precision: Precision) -> tuple[Lora, l
             dropout=options.lora_dropout or 0.0,
             dtype="float32" if precision.weights == "float32" else asked,
             dora=options.dora,
-            saved_modules=options.modules_to_save,
+            saved_modules=_tuple(options.modules_to_save),
         ),
         sentences,
     )

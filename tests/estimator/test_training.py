@@ -143,3 +143,28 @@ def test_depth_is_no_straight_line() -> None:
     """Llama-2-7B, checkpointing, 16 × 2048: the logits set the peak of few layers, the optimizer that of all 32."""
     report = train(LLAMA, batch=16, seq=2048, gradient_checkpointing=True, precision="bf16")
     assert report.estimate.peak_phase == "optimizer"
+
+
+def test_names_may_be_a_list_with_commas(mistral: Model) -> None:
+    listed = train(mistral, train="lora", lora_targets="q_proj, v_proj").estimate
+    assert listed == train(mistral, train="lora", lora_targets=("q_proj", "v_proj")).estimate
+
+
+def test_the_buckets_of_ddp_are_always_there(mistral: Model) -> None:
+    one, several = (phase(train(mistral, seq=64, dp=ranks), "optimizer") for ranks in (1, 2))
+    assert several - one == 2 * COUNT + GIB  # and NCCL
+
+
+@pytest.mark.parametrize("ranks", [{"cp": 4}, {"tp": 4}, {"tp": 4, "sequence_parallel": True}])
+def test_ranks_of_a_sequence_share_its_activations(mistral: Model, ranks: dict[str, Any]) -> None:
+    alone = train(mistral, batch=2, seq=4096).estimate.phases[0].group("activations")
+    shared = train(mistral, batch=2, seq=4096, **ranks).estimate.phases[0].group("activations")
+    assert shared < alone
+
+
+def test_experts_are_spread_over_ranks() -> None:
+    mixture = inspect("mistralai/Mixtral-8x7B-v0.1", offline=True)
+    alone = train(mixture, seq=128, dp=8, zero=1).estimate
+    spread = train(mixture, seq=128, dp=8, zero=1, ep=8).estimate
+    experts = 8 * 3 * 4096 * 14336 * 32
+    assert (alone.group("weights") or 0) - (spread.group("weights") or 0) == 2 * experts * 7 // 8

@@ -1,7 +1,7 @@
 """The peak of a training step as PyTorch would allocate it, without memory or GPU: `MemTracker` under `FakeTensorMode`.
 
-On the CPU, with `foreach=True` as on CUDA. The second step counts: the first makes the optimizer's states. Adapters are in
-the model's dtype, because PEFT's cast to float32 cannot swap fake weights.
+On the CPU, with `foreach=True` as on CUDA. The second step counts: the first makes the optimizer's states. Adapters are
+in the model's dtype, because PEFT's cast to float32 cannot swap fake weights.
 """
 
 from __future__ import annotations
