@@ -28,7 +28,7 @@ def facts_of(  # noqa: PLR0913, PLR0917 - the parts of one answer
     advise: bool,
 ) -> TrainingFacts:
     """The facts of the most loaded GPU."""
-    from hfmem.estimator.advice import advice  # it estimates in turn
+    from hfmem.estimator.training_advice import savings  # it estimates in turn
 
     training = scenario.training
     peak = max(phases, key=lambda phase: phase.total)
@@ -49,7 +49,7 @@ def facts_of(  # noqa: PLR0913, PLR0917 - the parts of one answer
         reserved=(max(allocated + outside, allocated * low // 100), max(allocated + outside, allocated * high // 100)),
         reserved_source=_RATIO_SOURCE,
         host=stays.host,
-        advice=advice(model, scenario, peak.total) if advise else (),
+        savings=savings(model, scenario, peak.total) if advise else (),
     )
 
 

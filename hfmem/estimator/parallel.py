@@ -1,77 +1,74 @@
-"""How work is spread over several GPUs: one value, for running and for training, and what cannot be."""
+"""How a model is spread over several GPUs: the numbers, and what a bare `--gpus N` means."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from hfmem.errors import InvalidScenarioError
 
-__all__ = ["Parallel", "resolve_parallel"]
+__all__ = ["SINGLE", "Parallel", "plan"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parallel:
-    """The plan, every size a number of ranks.
+    """A split.
 
     Attributes:
-        tp: tensor parallel: ranks that share each matrix.
-        pp: pipeline parallel: ranks that share the layers.
-        dp: data parallel: ranks that each take a batch of their own.
-        cp: context parallel: ranks that share the tokens of a sequence.
-        ep: expert parallel: ranks that share the experts; they are among those of `tp`, `cp` and `dp`.
-        gpus: all of them: tp × pp × dp × cp.
+        tp: tensor-parallel ranks, which share each layer.
+        pp: pipeline stages, which share the layers.
+        dp: data-parallel replicas; the batch is that of one of them.
+        ep: ranks that share the experts; 1 where every tensor-parallel group splits each expert instead.
+        cp: context-parallel ranks, which share the tokens of a sequence (training).
     """
 
     tp: int = 1
     pp: int = 1
     dp: int = 1
-    cp: int = 1
     ep: int = 1
-    gpus: int = 1
+    cp: int = 1
 
     @property
-    def several(self) -> bool:
-        """Whether there is more than one GPU."""
-        return self.gpus > 1
+    def gpus(self) -> int:
+        """GPUs altogether."""
+        return self.tp * self.pp * self.dp * self.cp
 
     def describe(self) -> str:
-        """The sizes that say something, in words: "tp 2 × dp 4"."""
-        sizes = {"tp": self.tp, "pp": self.pp, "dp": self.dp, "cp": self.cp, "ep": self.ep}
-        return " × ".join(f"{name} {size}" for name, size in sizes.items() if size > 1) or "one GPU"
+        """The sizes above one, as `tp 4, pp 2`."""
+        parts = [f"{name} {size}" for name in ("tp", "pp", "dp", "ep", "cp") if (size := getattr(self, name)) > 1]
+        return ", ".join(parts) or "one GPU"
 
 
-def resolve_parallel(  # noqa: PLR0913 - one argument an option
-    mode: Literal["inference", "training"],
+SINGLE = Parallel()
+
+
+def plan(  # noqa: PLR0913 - the numbers of the command line
     *,
     gpus: int | None = None,
     tp: int | None = None,
     pp: int | None = None,
     dp: int | None = None,
-    cp: int | None = None,
     ep: int | None = None,
+    cp: int | None = None,
+    training: bool = False,
 ) -> Parallel:
-    """The plan that the options describe. A bare `--gpus N` is tensor parallel for running, data parallel for
-    training; beside other sizes it gives the one that is left open.
+    """The split that was asked for. What `gpus` leaves open is tensor parallelism for inference, and data parallelism
+    for training.
 
     Raises:
-        InvalidScenarioError: sizes that contradict each other.
+        InvalidScenarioError: the sizes contradict each other.
     """
-    known = (tp or 1) * (pp or 1) * (dp or 1) * (cp or 1)
-    open_ = "tp" if mode == "inference" else "dp"
-    if gpus is None:
-        gpus = known
-    elif gpus % known:
-        raise InvalidScenarioError("", f"--gpus {gpus} is not a multiple of the other sizes, whose product is {known}")
-    elif gpus != known:
-        given = {"tp": tp, "dp": dp}[open_]
-        if given is not None:
-            raise InvalidScenarioError("", f"--gpus {gpus} contradicts the other sizes, whose product is {known}")
-        if open_ == "tp":
-            tp = gpus // known
-        else:
-            dp = gpus // known
-    shared = gpus // (pp or 1)
-    if shared % (ep or 1):
+    given = {"tp": tp, "pp": pp, "dp": dp, "cp": cp}
+    known = 1
+    for size in given.values():
+        known *= size or 1
+    if gpus is not None and gpus != known:
+        open_name = "dp" if training else "tp"
+        if given[open_name] is not None or gpus % known:
+            shown = " × ".join(f"--{name} {size}" for name, size in given.items() if size is not None)
+            raise InvalidScenarioError("", f"{shown} do not make --gpus {gpus}")
+        given[open_name] = gpus // known
+    found = Parallel(tp=given["tp"] or 1, pp=given["pp"] or 1, dp=given["dp"] or 1, ep=ep or 1, cp=given["cp"] or 1)
+    shared = found.gpus // found.pp
+    if training and shared % found.ep:
         raise InvalidScenarioError("", f"--ep {ep} does not divide the {shared} GPUs of a pipeline stage")
-    return Parallel(tp=tp or 1, pp=pp or 1, dp=dp or 1, cp=cp or 1, ep=ep or 1, gpus=gpus)
+    return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from hfmem.estimator.options import Options, canonical, check
+from hfmem.estimator.parallel import SINGLE
 from hfmem.estimator.quantisers import find_quantiser
 from hfmem.estimator.values import Scenario
 from hfmem.mapper.interpret import Model
@@ -38,7 +39,7 @@ def resolve(options: Options, model: Model) -> Scenario:
     if options.kv_dtype is None and model.architecture.kv_dtype is not None and options.method == "exact":
         kv_dtype = model.architecture.kv_dtype
         chosen.append(f"--kv-dtype {kv_dtype}: the checkpoint brings scales for it.")
-    training, parallel = None, None
+    training, parallel = None, SINGLE
     if options.train and options.method == "exact":
         from hfmem.estimator.training_options import resolve_training  # its tables are for training only
 

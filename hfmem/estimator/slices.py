@@ -19,16 +19,14 @@ class Slice:
     """One distinct GPU.
 
     Attributes:
-        ranks: which GPUs are like it, in words.
-        count: how many.
+        ranks: numbers of the GPUs that are like it.
         start, stop: its layers.
         first, last: whether it holds what comes before the layers, and after them.
         in_flight: micro-batches whose saved tensors it holds at once (1F1B, Megatron-LM arXiv 2104.04473, 2.2).
         plan: sizes of the whole.
     """
 
-    ranks: str
-    count: int
+    ranks: tuple[int, ...]
     start: int
     stop: int
     first: bool
@@ -54,10 +52,8 @@ def slices(architecture: Architecture, training: Training, plan: Parallel) -> It
     for stage in range(plan.pp):
         start, stop = depth * stage // plan.pp, depth * (stage + 1) // plan.pp
         alike = plan.gpus // plan.pp
-        name = f"pipeline stage {stage + 1} of {plan.pp}" if plan.pp > 1 else "all"
         yield Slice(
-            ranks=name,
-            count=alike,
+            ranks=tuple(range(stage * alike, (stage + 1) * alike)),
             start=start,
             stop=stop,
             first=stage == 0,

@@ -197,10 +197,10 @@ def _overhead(scenario: Scenario, part: Slice) -> Iterator[Term]:
             source=term.source,
             certainty=term.certainty,
         )
-    if part.plan.several:
+    if part.plan.gpus > 1:
         group: Group = "overhead"
         yield Term(
-            name="NCCL buffers",
+            name="NCCL",
             group=group,
             nbytes=GIB,
             how="1 to 2 GiB seen, by topology and number of communicators",

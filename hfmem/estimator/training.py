@@ -32,7 +32,7 @@ __all__ = ["estimate", "phases_of"]
 def estimate(model: Model, scenario: Scenario, *, advise: bool = True) -> Estimate:
     """The estimate of the most loaded GPU at the step's peak, with all phases and all distinct GPUs."""
     training, plan = scenario.training, scenario.parallel
-    if training is None or plan is None or model.parameters is None:
+    if training is None or model.parameters is None:
         return Estimate(terms=(), unknown=(("weights", "the parameters are not known"),))
     pieces = trained_pieces(model, training)
     found = []
@@ -56,7 +56,7 @@ def _estimate(  # noqa: PLR0913 - the parts of one answer
     *,
     advise: bool,
 ) -> Estimate:
-    ranks = [Rank(ranks=part.ranks, count=part.count, terms=_peak(phases).terms) for part, _, phases in found]
+    ranks = tuple(Rank(ranks=part.ranks, terms=_peak(phases).terms) for part, _, phases in found)
     worst = max(range(len(found)), key=lambda index: ranks[index].total)
     part, stays, phases = found[worst]
     return Estimate(
@@ -65,7 +65,7 @@ def _estimate(  # noqa: PLR0913 - the parts of one answer
         notes=_notes(model, scenario),
         phases=phases,
         peak_phase=_peak(phases).name,
-        ranks=tuple(ranks),
+        ranks=ranks if scenario.parallel.gpus > 1 else (),
         training=facts_of(model, scenario, pieces, part, stays, phases, advise=advise),
     )
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from hfmem.errors import InvalidScenarioError
 from hfmem.estimator.optimizers import OPTIMIZERS, find_optimizer
-from hfmem.estimator.parallel import Parallel, resolve_parallel
+from hfmem.estimator.parallel import Parallel, plan
 from hfmem.estimator.precisions import PRECISIONS, TRAINER, Precision, find_precision
 from hfmem.estimator.quantisers import find_quantiser
 from hfmem.estimator.stacks import DEFAULT_STACK, STACKS, Stack, find_stack
@@ -78,7 +78,7 @@ def resolve_training(options: Options, model: Model, own: str | None) -> tuple[T
     if options.train == "full" and any(group.parameters > group.elements for group in groups):
         raise InvalidScenarioError("", "the weights are packed by a quantiser and cannot be trained: give --train lora")
     stack = find_stack(options.stack or DEFAULT_STACK) or STACKS[0]
-    plan = plan_of(options)
+    spread = plan_of(options)
     precision, sentences = _precision(options, own, stack)
     optimizer = find_optimizer(options.optimizer or stack.optimizer) or OPTIMIZERS[0]
     if options.optimizer is None:
@@ -104,27 +104,20 @@ def resolve_training(options: Options, model: Model, own: str | None) -> tuple[T
             double_quant=options.double_quant,
             zero=sharded,
             fsdp=options.fsdp,
-            shard=options.shard or plan.dp * plan.cp,
+            shard=options.shard or spread.dp * spread.cp,
             offload=options.offload,
             sequence_parallel=options.sequence_parallel,
             virtual_stages=options.virtual_stages or 1,
         ),
-        plan,
+        spread,
         sentences,
     )
 
 
 def plan_of(options: Options) -> Parallel:
     """How the options spread the work."""
-    return resolve_parallel(
-        "training",
-        gpus=options.gpus,
-        tp=options.tp,
-        pp=options.pp,
-        dp=options.dp,
-        cp=options.cp,
-        ep=options.ep,
-    )
+    sizes = {"gpus": options.gpus, "tp": options.tp, "pp": options.pp, "dp": options.dp}
+    return plan(**sizes, ep=options.ep, cp=options.cp, training=True)
 
 
 def _checkpointing(options: Options) -> Checkpointing:
@@ -170,21 +163,22 @@ def _check_numbers(options: Options) -> None:
 
 
 def _check_sharding(options: Options) -> None:
-    plan = plan_of(options)
+    spread = plan_of(options)
+    replicas = spread.dp * spread.cp
     if options.fsdp and options.zero:
         raise InvalidScenarioError("", "--fsdp and --zero are two ways to shard; give one")
     if options.shard is not None:
         if not (options.fsdp or options.zero):
             raise InvalidScenarioError("", "--shard needs --fsdp or --zero")
-        if plan.dp * plan.cp % options.shard:
-            raise InvalidScenarioError("", f"--shard {options.shard} does not divide the {plan.dp * plan.cp} replicas")
+        if replicas % options.shard:
+            raise InvalidScenarioError("", f"--shard {options.shard} does not divide the {replicas} replicas")
     if options.offload != "none" and not (options.zero or options.fsdp):
         raise InvalidScenarioError("", "--offload needs --zero or --fsdp")
     if options.offload == "parameters" and not (options.zero == 3 or options.fsdp):
         raise InvalidScenarioError("", "--offload parameters needs --zero 3 or --fsdp")
-    if options.sequence_parallel and plan.tp == 1:
+    if options.sequence_parallel and spread.tp == 1:
         raise InvalidScenarioError("", "--sequence-parallel needs --tp above 1")
-    if options.virtual_stages is not None and plan.pp == 1:
+    if options.virtual_stages is not None and spread.pp == 1:
         raise InvalidScenarioError("", "--virtual-stages needs --pp above 1")
     if options.gradient_checkpointing and options.selective_checkpointing:
         raise InvalidScenarioError("", "--gradient-checkpointing already covers --selective-checkpointing")

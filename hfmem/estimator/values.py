@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
 from hfmem.estimator.options import Attention, Method, Mode
+from hfmem.estimator.parallel import SINGLE, Parallel
 from hfmem.mapper.values import Certainty
 
 if TYPE_CHECKING:
-    from hfmem.estimator.parallel import Parallel
     from hfmem.estimator.training_values import Training
 
-__all__ = ["GROUPS", "Advice", "Estimate", "Group", "Phase", "Rank", "Scenario", "Term", "TrainingFacts"]
+__all__ = ["GROUPS", "Estimate", "Group", "Phase", "Rank", "Saving", "Scenario", "Term", "TrainingFacts", "total_of"]
 
 Group = Literal[
     "weights", "kv_cache", "activations", "overhead", "master_weights", "gradients", "optimizer", "temporary"
@@ -43,7 +43,7 @@ class Scenario:
         kv_dtype: dtype of the cache.
         chosen: a sentence for each choice that the model made, not the person.
         training: how the model is trained; None for inference and for the textbook's formulas.
-        parallel: how the work is spread over GPUs; None for one.
+        parallel: how the work is spread over GPUs.
         The rest as in `Options`.
     """
 
@@ -61,7 +61,7 @@ class Scenario:
     source_seq: int | None = None
     chosen: tuple[str, ...] = ()
     training: Training | None = None
-    parallel: Parallel | None = None
+    parallel: Parallel = SINGLE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,41 +105,35 @@ class Phase:
         return total_of(self.terms)
 
 
-NOT_ALLOCATED: Final = ("CUDA context", "NCCL buffers")
+NOT_ALLOCATED: Final = ("CUDA context", "HIP context", "NCCL", "NCCL, the experts' group")
 """Overheads that PyTorch's allocator does not see."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rank:
-    """What one GPU holds, and how many are like it.
+    """What some ranks of a parallel plan hold, each the same.
 
     Attributes:
-        ranks: which they are, in words.
-        count: how many.
-        terms: what each of them holds.
+        ranks: their numbers.
+        terms: every known part of one of them.
     """
 
-    ranks: str
-    count: int
+    ranks: tuple[int, ...]
     terms: tuple[Term, ...]
-
-    def group(self, group: Group) -> int:
-        """Bytes of a group on one GPU."""
-        return total_of(term for term in self.terms if term.group == group)
 
     @property
     def total(self) -> int:
-        """Bytes on one GPU."""
+        """Bytes of one of them."""
         return total_of(self.terms)
 
     @property
     def allocated(self) -> int:
-        """Bytes on one GPU that PyTorch's allocator sees."""
+        """Bytes of one of them that PyTorch's allocator sees."""
         return total_of(term for term in self.terms if term.name not in NOT_ALLOCATED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Advice:
+class Saving:
     """A way to need less: the option that does it, and the total it leads to."""
 
     option: str
@@ -159,7 +153,7 @@ class TrainingFacts:
         reserved: the least and the most that `nvidia-smi` shows at such a peak, context included.
         reserved_source: where that range is from.
         host: bytes in the host's memory, of all GPUs of one copy of the model together.
-        advice: ways to need less, the largest saving first.
+        savings: ways to need less, the largest saving first.
     """
 
     trainable: int
@@ -169,7 +163,7 @@ class TrainingFacts:
     reserved: tuple[int, int]
     reserved_source: str
     host: int
-    advice: tuple[Advice, ...] = ()
+    savings: tuple[Saving, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,7 +178,7 @@ class Estimate:
         notes: remarks for the reader.
         phases: of a training step, in their order; `terms` are those of the largest.
         peak_phase: its name.
-        ranks: one a distinct GPU; `terms` are those of the most loaded.
+        ranks: what each distinct rank holds, where there are several GPUs; `terms` are then those of the most loaded.
         training: what a training run shows besides.
     """
 

@@ -37,6 +37,7 @@ def to_result(report: Report) -> dict[str, Any]:
         "download": {"bytes": report.download.nbytes, "files": report.download.files},
         "serving": None,
         "training": training.training_fields(estimate),
+        "help": training.help_rows(estimate),
         "terms": [_term(term) for term in estimate.terms],
         "fit": None,
         "notes": list(report.notes),

@@ -6,10 +6,19 @@ from typing import Any
 
 from tabulate import tabulate
 
-from hfmem.estimator.values import GROUPS, Estimate, Phase, Rank, Scenario
+from hfmem.estimator.values import GROUPS, Estimate, Rank, Scenario, Term, total_of
 from hfmem.units import format_bytes
 
-__all__ = ["describe", "gpu_rows", "phase_rows", "scenario_fields", "to_lines", "training_fields"]
+__all__ = [
+    "all_gpus",
+    "describe",
+    "gpu_rows",
+    "help_rows",
+    "phase_rows",
+    "scenario_fields",
+    "to_lines",
+    "training_fields",
+]
 
 
 def describe(scenario: Scenario) -> str:
@@ -25,7 +34,7 @@ def describe(scenario: Scenario) -> str:
         parts.append(f"{'' if training.checkpointing == 'full' else 'selective '}gradient checkpointing")
     if training.accumulation > 1:
         parts.append(f"{training.accumulation} micro-batches a step")
-    if plan is not None and plan.several:
+    if plan.gpus > 1:
         kind = ", FSDP" if training.fsdp else f", ZeRO-{training.zero}" if training.zero else ""
         parts.append(f"{plan.gpus} GPUs ({plan.describe()}{kind})")
     return ", ".join(parts)
@@ -51,28 +60,34 @@ def scenario_fields(scenario: Scenario) -> dict[str, Any]:
         "fsdp": training.fsdp if training else None,
         "offload": training.offload if training else None,
     }
-    sizes = ("gpus", "tp", "pp", "dp", "cp", "ep")
-    return {**fields, **{name: getattr(plan, name) if plan else None for name in sizes}}
+    return {**fields, **{name: getattr(plan, name) for name in ("gpus", "tp", "pp", "dp", "ep", "cp")}}
 
 
 def phase_rows(estimate: Estimate) -> list[dict[str, Any]] | None:
     """JSON's `phases`."""
-    return [{"name": phase.name, **_sums(phase)} for phase in estimate.phases] or None
+    return [{"name": phase.name, **_sums(phase.terms)} for phase in estimate.phases] or None
 
 
 def gpu_rows(estimate: Estimate) -> list[dict[str, Any]] | None:
     """JSON's `per_gpu`; null for one GPU."""
-    if sum(rank.count for rank in estimate.ranks) < 2:
-        return None
-    return [{"ranks": rank.ranks, "count": rank.count, **_sums(rank)} for rank in estimate.ranks]
+    return [
+        {"ranks": list(rank.ranks), "count": len(rank.ranks), **_sums(rank.terms)} for rank in estimate.ranks
+    ] or None
 
 
 def all_gpus(estimate: Estimate) -> dict[str, int] | None:
     """JSON's `memory_all_gpus`: the sum over GPUs."""
-    if sum(rank.count for rank in estimate.ranks) < 2:
+    if not estimate.ranks:
         return None
-    sums: dict[str, int] = {group: sum(r.count * r.group(group) for r in estimate.ranks) for group in GROUPS}
-    return {**sums, "total": sum(sums.values())}
+    rows = [(_sums(rank.terms), len(rank.ranks)) for rank in estimate.ranks]
+    return {name: sum(sums[name] * count for sums, count in rows) for name in rows[0][0]}
+
+
+def help_rows(estimate: Estimate) -> list[dict[str, Any]] | None:
+    """JSON's `help`: ways to need less."""
+    facts = estimate.training
+    savings = facts.savings if facts else ()
+    return [{"option": row.option, "what": row.what, "total": row.total, "fits": None} for row in savings] or None
 
 
 def training_fields(estimate: Estimate) -> dict[str, Any] | None:
@@ -88,7 +103,6 @@ def training_fields(estimate: Estimate) -> dict[str, Any] | None:
         "gradients": facts.gradients,
         "reserved": {"low": low, "high": high, "source": facts.reserved_source},
         "host": facts.host,
-        "advice": [{"option": item.option, "what": item.what, "total": item.total} for item in facts.advice],
     }
 
 
@@ -106,7 +120,7 @@ def to_lines(estimate: Estimate, unit: str) -> list[str]:
     )
     if len(estimate.ranks) > 1:
         lines += ["", "GPUs"]
-        lines += _table([[f"  {r.ranks}", f"{r.count} ×", format_bytes(r.total, unit)] for r in estimate.ranks])
+        lines += _table([[_numbers(rank), format_bytes(rank.total, unit), "each"] for rank in estimate.ranks])
     low, high = facts.reserved
     lines += [
         "",
@@ -116,10 +130,16 @@ def to_lines(estimate: Estimate, unit: str) -> list[str]:
     ]
     if facts.host:
         lines.append(f"host memory: {format_bytes(facts.host, unit)} a GPU, and half as much again for buffers")
-    if facts.advice:
+    if facts.savings:
         lines += ["", "what would help"]
-        lines += _table([[f"  {i.option}", format_bytes(i.total, unit), i.what] for i in facts.advice])
+        lines += _table([[f"  {i.option}", format_bytes(i.total, unit), i.what] for i in facts.savings])
     return lines
+
+
+def _numbers(rank: Rank) -> str:
+    """Which GPUs: numbers that follow each other as a range."""
+    first, last = rank.ranks[0], rank.ranks[-1]
+    return f"{first}" if first == last else f"{first} to {last}"
 
 
 def _table(rows: list[list[str]]) -> list[str]:
@@ -128,5 +148,6 @@ def _table(rows: list[list[str]]) -> list[str]:
     return [f"  {line.strip()}" for line in text.splitlines()]
 
 
-def _sums(held: Phase | Rank) -> dict[str, int]:
-    return {**{group: held.group(group) for group in GROUPS}, "total": held.total}
+def _sums(terms: tuple[Term, ...]) -> dict[str, int]:
+    groups: dict[str, int] = {group: total_of(term for term in terms if term.group == group) for group in GROUPS}
+    return {**groups, "total": total_of(terms)}

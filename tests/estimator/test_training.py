@@ -105,7 +105,7 @@ def test_qlora_stores_the_linear_modules_in_four_bits(mistral: Model) -> None:
 def test_advice_is_computed_and_ordered(mistral: Model) -> None:
     report = train(mistral, batch=4, seq=4096)
     assert report.estimate.training is not None
-    advice = report.estimate.training.advice
+    advice = report.estimate.training.savings
     totals = [item.total for item in advice]
     assert totals == sorted(totals)
     assert all(total < report.estimate.total for total in totals)

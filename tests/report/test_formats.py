@@ -100,7 +100,7 @@ def test_training_as_json() -> None:
     assert result["memory"]["total"] == peak["total"] == max(phase["total"] for phase in phases.values())
     assert {name: peak[name] for name in result["memory"]} == result["memory"]
     assert sum(term["bytes"] for term in result["terms"]) == result["memory"]["total"]
-    assert result["per_gpu"] == [{"ranks": "all", "count": 4, **result["memory"]}]
+    assert result["per_gpu"] == [{"ranks": [0, 1, 2, 3], "count": 4, **result["memory"]}]
     assert result["memory_all_gpus"]["total"] == 4 * result["memory"]["total"]
     assert result["training"]["allocated"] < result["memory"]["total"]
     assert result["scenario"]["dp"] == 4

@@ -7,25 +7,25 @@ from dataclasses import replace
 
 from hfmem.estimator.optimizers import find_optimizer
 from hfmem.estimator.training_values import Lora, Training
-from hfmem.estimator.values import Advice, Scenario
+from hfmem.estimator.values import Saving, Scenario
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.lora import ALL_LINEAR, default_targets
 
-__all__ = ["advice"]
+__all__ = ["savings"]
 
 
-def advice(model: Model, scenario: Scenario, total: int) -> tuple[Advice, ...]:
+def savings(model: Model, scenario: Scenario, total: int) -> tuple[Saving, ...]:
     """What would help, the largest saving first; what would not is left out."""
     from hfmem.estimator.training import estimate  # it asks for advice in turn
 
     training, plan = scenario.training, scenario.parallel
-    if training is None or plan is None:
+    if training is None:
         return ()
     found = []
     for option, what, other in _alternatives(model, scenario, training, plan.dp * plan.cp):
         new = estimate(model, other, advise=False).total
         if 0 < new < total:
-            found.append(Advice(option=option, what=what, total=new))
+            found.append(Saving(option=option, what=what, total=new))
     return tuple(sorted(found, key=lambda item: item.total))
 
 
