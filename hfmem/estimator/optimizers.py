@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 from hfmem.estimator.optimizer_states import (
     Kept,
@@ -34,9 +34,9 @@ class Optimizer:
         name: what `--optimizer` calls it.
         states: bytes that it keeps of a tensor.
         describe: the same in words.
-        temporary: what the step makes besides: a `list` with a tensor for every parameter (PyTorch's foreach), or work
-            on one `tensor` at a time, or `none`.
-        tensor_bytes: bytes an element of the largest tensor, where it works on one at a time.
+        lists: how many lists with a tensor like each parameter the step makes at once (PyTorch's foreach).
+        tensor_bytes: bytes an element of the largest tensor that the step makes, where it works on one at a time: of a
+            32-bit parameter, and of a 16-bit one.
         once: bytes kept once, however many tensors there are.
         one_gradient: whether it steps during backward, so that one tensor's gradient is there at a time.
         paged: whether its states may leave the GPU under pressure.
@@ -48,8 +48,8 @@ class Optimizer:
     name: str
     states: States
     describe: str
-    temporary: Literal["none", "list", "tensor"] = "none"
-    tensor_bytes: int = 0
+    lists: int = 0
+    tensor_bytes: tuple[int, int] = (0, 0)
     once: int = 0
     one_gradient: bool = False
     paged: bool = False
@@ -68,7 +68,7 @@ OPTIMIZERS: Final[tuple[Optimizer, ...]] = (
         name="adamw",
         states=copies(2),
         describe="two moments in the parameter's dtype",
-        temporary="list",
+        lists=1,
         aliases=("adam", "adamw_torch", "adamw_hf", "adamw-foreach", "nadam", "adamax"),
         source=f"{_TORCH}: foreach, the default on CUDA, makes a list of roots as large as a moment",
     ),
@@ -83,8 +83,7 @@ OPTIMIZERS: Final[tuple[Optimizer, ...]] = (
         name="adamw-single",
         states=copies(2),
         describe="two moments in the parameter's dtype",
-        temporary="tensor",
-        tensor_bytes=2,
+        tensor_bytes=(12, 6),
         aliases=("adamw-for-loop", "adamw_torch_xla"),
         source=f"{_TORCH}, foreach=False: the roots of one tensor at a time",
     ),
@@ -124,8 +123,7 @@ OPTIMIZERS: Final[tuple[Optimizer, ...]] = (
         name="ademamix",
         states=copies(3),
         describe="three moments",
-        temporary="tensor",
-        tensor_bytes=2,
+        lists=2,
         source="pytorch_optimizer 4.1, arXiv 2409.03137",
     ),
     Optimizer(
@@ -140,8 +138,7 @@ OPTIMIZERS: Final[tuple[Optimizer, ...]] = (
         name="torchao-adamw-8bit",
         states=torchao(8, 256, 256),
         describe="two 8-bit moments, a float32 scale a block of 256 and a table of 256 values each",
-        temporary="tensor",
-        tensor_bytes=8,
+        tensor_bytes=(8, 8),
         aliases=("torchao-8bit",),
         source=_AO,
     ),
@@ -149,8 +146,7 @@ OPTIMIZERS: Final[tuple[Optimizer, ...]] = (
         name="torchao-adamw-4bit",
         states=torchao(4, 128, 16),
         describe="two 4-bit moments, a float32 scale a block of 128 and a table of 16 values each",
-        temporary="tensor",
-        tensor_bytes=8,
+        tensor_bytes=(8, 8),
         aliases=("adamw_torch_4bit", "adamw-4bit", "torchao-4bit"),
         source=_AO,
     ),
@@ -158,8 +154,7 @@ OPTIMIZERS: Final[tuple[Optimizer, ...]] = (
         name="torchao-adamw-fp8",
         states=torchao(8, 256, 0),
         describe="two float8_e4m3fn moments, a float32 scale a block of 256 each",
-        temporary="tensor",
-        tensor_bytes=8,
+        tensor_bytes=(8, 8),
         aliases=("adamw_torch_8bit", "adamw-fp8", "torchao-fp8"),
         source=_AO,
     ),
@@ -179,16 +174,14 @@ OPTIMIZERS: Final[tuple[Optimizer, ...]] = (
         name="adafactor",
         states=lambda t: factored(t, 4),
         describe="float32 row and column means of squares; of vectors the squares",
-        temporary="tensor",
-        tensor_bytes=12,
+        tensor_bytes=(12, 20),
         source="transformers 5 optimization.py, Adafactor without beta1: one float32 tensor and its update at a time",
     ),
     Optimizer(
         name="adafactor-beta1",
         states=lambda t: factored(t, 4, copies=1),
         describe="a float32 momentum, and float32 row and column means of squares",
-        temporary="tensor",
-        tensor_bytes=12,
+        tensor_bytes=(8, 16),
         aliases=("adafactor-momentum",),
         source="transformers 5 optimization.py, Adafactor with beta1",
     ),
@@ -196,24 +189,21 @@ OPTIMIZERS: Final[tuple[Optimizer, ...]] = (
         name="torch-adafactor",
         states=lambda t: factored(t, t.width),
         describe="row and column means of squares in the parameter's dtype",
-        temporary="tensor",
-        tensor_bytes=4,
+        lists=1,
         source=_TORCH,
     ),
     Optimizer(
         name="came",
         states=confidence,
         describe="a momentum, and two pairs of row and column means",
-        temporary="tensor",
-        tensor_bytes=4,
+        lists=2,
         source="pytorch_optimizer 4.1, arXiv 2307.02047",
     ),
     Optimizer(
         name="lion",
         states=copies(1),
         describe="one momentum",
-        temporary="tensor",
-        tensor_bytes=2,
+        lists=1,
         aliases=("lion-pytorch", "tiger"),
         source="pytorch_optimizer 4.1, arXiv 2302.06675",
     ),
@@ -236,13 +226,10 @@ OPTIMIZERS: Final[tuple[Optimizer, ...]] = (
         name="muon",
         states=muon,
         describe="one momentum for matrices of the blocks, two moments for the rest",
-        temporary="tensor",
-        tensor_bytes=6,
+        tensor_bytes=(12, 10),
         source=f"{_TORCH}: torch.optim.Muon for matrices of hidden layers, AdamW for the rest",
     ),
-    Optimizer(
-        name="adagrad", states=copies(1), describe="one sum of squares", temporary="list", source=f"{_TORCH}, foreach"
-    ),
+    Optimizer(name="adagrad", states=copies(1), describe="one sum of squares", lists=2, source=f"{_TORCH}, foreach"),
     Optimizer(
         name="adagrad-8bit",
         states=blockwise(1),
@@ -250,9 +237,7 @@ OPTIMIZERS: Final[tuple[Optimizer, ...]] = (
         once=_MAPS // 2,
         source=_BNB,
     ),
-    Optimizer(
-        name="rmsprop", states=copies(1), describe="one mean of squares", temporary="list", source=f"{_TORCH}, foreach"
-    ),
+    Optimizer(name="rmsprop", states=copies(1), describe="one mean of squares", lists=1, source=f"{_TORCH}, foreach"),
     Optimizer(
         name="rmsprop-8bit",
         states=blockwise(1),
@@ -265,16 +250,14 @@ OPTIMIZERS: Final[tuple[Optimizer, ...]] = (
         name="lamb",
         states=copies(2),
         describe="two moments",
-        temporary="tensor",
-        tensor_bytes=4,
+        lists=1,
         source="pytorch_optimizer 4.1, arXiv 1904.00962",
     ),
     Optimizer(
         name="sophia",
         states=copies(2),
         describe="a momentum and an estimate of the Hessian's diagonal",
-        temporary="tensor",
-        tensor_bytes=2,
+        lists=2,
         aliases=("sophia-g", "sophiag"),
         source="arXiv 2305.14342, algorithm 3",
     ),
@@ -282,8 +265,7 @@ OPTIMIZERS: Final[tuple[Optimizer, ...]] = (
         name="sophia-h",
         states=copies(3),
         describe="a momentum, the Hessian's diagonal and its mean",
-        temporary="tensor",
-        tensor_bytes=2,
+        lists=2,
         aliases=("sophiah",),
         source="pytorch_optimizer 4.1, SophiaH",
     ),
@@ -291,8 +273,7 @@ OPTIMIZERS: Final[tuple[Optimizer, ...]] = (
         name="adam-mini",
         states=mini,
         describe="a momentum, and one second moment a row",
-        temporary="tensor",
-        tensor_bytes=2,
+        tensor_bytes=(4, 2),
         aliases=("adam_mini", "adammini"),
         source="arXiv 2406.16793: one second moment a block (a row, a head), which is next to nothing",
     ),
@@ -300,8 +281,7 @@ OPTIMIZERS: Final[tuple[Optimizer, ...]] = (
         name="galore",
         states=galore,
         describe="a projection to the rank and two projected moments for matrices of the blocks, AdamW for the rest",
-        temporary="tensor",
-        tensor_bytes=8,
+        tensor_bytes=(12, 12),
         rank=128,
         aliases=("galore_adamw",),
         source="galore_torch 1.0, arXiv 2403.03507; rank 128 is the default of transformers",
@@ -310,8 +290,7 @@ OPTIMIZERS: Final[tuple[Optimizer, ...]] = (
         name="galore-8bit",
         states=low_rank_8bit,
         describe="a projection to the rank and two 8-bit projected moments for matrices of the blocks",
-        temporary="tensor",
-        tensor_bytes=8,
+        tensor_bytes=(12, 12),
         once=_MAPS,
         rank=128,
         aliases=("galore_adamw_8bit",),
@@ -330,8 +309,7 @@ OPTIMIZERS: Final[tuple[Optimizer, ...]] = (
         name="apollo",
         states=low_rank,
         describe="a random projection to the rank and two projected moments for matrices of the blocks",
-        temporary="tensor",
-        tensor_bytes=8,
+        tensor_bytes=(8, 4),
         rank=128,
         aliases=("apollo_adamw",),
         source="apollo_torch 1.0, arXiv 2412.05270",
@@ -340,8 +318,7 @@ OPTIMIZERS: Final[tuple[Optimizer, ...]] = (
         name="apollo-mini",
         states=low_rank,
         describe="as apollo, of rank 1",
-        temporary="tensor",
-        tensor_bytes=8,
+        tensor_bytes=(8, 4),
         rank=1,
         source="apollo_torch 1.0, arXiv 2412.05270",
     ),
@@ -349,7 +326,7 @@ OPTIMIZERS: Final[tuple[Optimizer, ...]] = (
         name="schedule-free",
         states=copies(2),
         describe="a second point z and one second moment",
-        temporary="list",
+        lists=1,
         aliases=("schedule_free_adamw", "schedulefree", "schedule_free_radam"),
         source="schedulefree 1.4 (foreach), arXiv 2405.15682",
     ),

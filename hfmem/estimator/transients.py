@@ -41,27 +41,25 @@ def optimizer_terms(model: Model, training: Training, part: Slice, pieces: tuple
             )
         )
     row = training.optimizer
-    if row.temporary == "none" or training.precision.master or training.offload != "none":
-        return terms
-    if row.temporary == "list":
+    if training.precision.master or training.offload != "none":
+        return terms  # DeepSpeed and Megatron step with a fused kernel, or on the host
+    if row.lists:
         total = sum(
-            piece.kept.width
+            row.lists
+            * piece.kept.width
             * piece.elements
             * float(_share(model, part, piece))
             / sharded(training, 1, piece.component, part)
             for piece in pieces
         )
-        terms.append(_term("optimizer's list", ceil(total), "a tensor like each parameter (foreach)", row.source))
-        return terms
-    largest = max((piece.kept.elements * _width(row.tensor_bytes, piece) for piece in pieces), default=0)
-    nbytes = ceil(largest / part.plan.tp / (training.shard if training.zero >= 1 else 1))
-    terms.append(_term("optimizer's update", nbytes, "of the largest tensor, one at a time", row.source))
+        how = f"{row.lists} × a tensor like each parameter (foreach)"
+        terms.append(_term("optimizer's list", ceil(total), how, row.source))
+    if any(row.tensor_bytes):
+        wide, half = row.tensor_bytes
+        largest = max((piece.kept.elements * (wide if piece.kept.width > 2 else half) for piece in pieces), default=0)
+        nbytes = ceil(largest / part.plan.tp / (training.shard if training.zero >= 1 else 1))
+        terms.append(_term("optimizer's update", nbytes, "of the largest tensor, one at a time", row.source))
     return terms
-
-
-def _width(tensor_bytes: int, piece: Piece) -> int:
-    """Bytes an element: those of half-precision rows double with the states' dtype."""
-    return tensor_bytes * piece.kept.width // 2 if tensor_bytes < 8 else tensor_bytes
 
 
 def gathered(  # noqa: PLR0913 - the parts of one step

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from importlib.metadata import version
 from typing import Any, Final
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten
 
-__all__ = ["DTYPES", "RANK", "SHAPES", "makers", "measure", "versions"]
+__all__ = ["DTYPES", "RANK", "SHAPES", "made_by_step", "makers", "measure", "stepping", "versions"]
 
 SHAPES: Final = ((64,), (5000,), (8192,), (128, 64), (300, 200), (1000, 128), (128, 1000), (64, 512), (2, 64, 128))
 DTYPES: Final = (torch.float32, torch.bfloat16)
@@ -194,4 +198,74 @@ def _others() -> dict[str, Maker]:
         return optimizer
 
     found["sophia-h"] = sophia
+    return found
+
+
+class _Made(TorchDispatchMode):
+    """Counts what operations make while it is on, and the most of it that is alive at once."""
+
+    def __init__(self, known: Iterable[torch.Tensor]) -> None:
+        super().__init__()
+        self._alive = {tensor.untyped_storage()._cdata: 0 for tensor in known}
+        self._now = self.peak = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = function(*args, **(kwargs or {}))
+        for tensor in tree_flatten(made)[0]:
+            if isinstance(tensor, torch.Tensor):
+                self._count(tensor.untyped_storage())
+        return made
+
+    def _count(self, storage: torch.UntypedStorage) -> None:
+        key = storage._cdata
+        if key not in self._alive:
+            self._alive[key] = storage.nbytes()
+            self._now += storage.nbytes()
+            self.peak = max(self.peak, self._now)
+            weakref.finalize(storage, self._free, key)
+
+    def _free(self, key: int) -> None:
+        self._now -= self._alive.pop(key, 0)
+
+
+def made_by_step(kind: Callable[[list[torch.nn.Parameter]], Any], dtype: torch.dtype, count: int) -> int:
+    """Bytes that a step on `count` matrices of 256 × 256 makes besides parameters, gradients and states."""
+    parameters = [torch.nn.Parameter(torch.randn(256, 256).to(dtype)) for _ in range(count)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        optimizer = kind(parameters)
+        for _ in range(3):
+            for parameter in parameters:
+                parameter.grad = torch.randn_like(parameter)
+            known = [*parameters, *(parameter.grad for parameter in parameters), *_tensors(dict(optimizer.state))]
+            known += [t for state in optimizer.state.values() for t in state.values() if isinstance(t, torch.Tensor)]
+            with _Made(known) as made:
+                optimizer.step()
+    return made.peak
+
+
+def stepping() -> dict[str, Callable[[list[torch.nn.Parameter]], Any]]:
+    """Our name of optimizers whose step makes something, and how they are made for several parameters, as on CUDA."""
+    from transformers.optimization import Adafactor
+
+    optim = torch.optim
+    found: dict[str, Callable[[list[torch.nn.Parameter]], Any]] = {
+        "adamw": lambda p: optim.AdamW(p, foreach=True),
+        "adamw-fused": lambda p: optim.AdamW(p, fused=True),
+        "adamw-single": lambda p: optim.AdamW(p, foreach=False),
+        "sgd": lambda p: optim.SGD(p, foreach=True),
+        "sgd-momentum": lambda p: optim.SGD(p, momentum=0.9, foreach=True),
+        "adagrad": lambda p: optim.Adagrad(p, foreach=True),
+        "rmsprop": lambda p: optim.RMSprop(p, foreach=True),
+        "torch-adafactor": lambda p: optim.Adafactor(p, foreach=True),
+        "muon": optim.Muon,
+        "adafactor": Adafactor,
+        "adafactor-beta1": lambda p: Adafactor(p, beta1=0.9, relative_step=False, lr=1e-3),
+    }
+    try:
+        from pytorch_optimizer import load_optimizer
+    except ImportError:
+        return found
+    for name in ("lion", "lamb", "came", "ademamix"):
+        found[name] = partial(load_optimizer(name), lr=1e-3)
     return found

@@ -4,10 +4,14 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
+from hfmem.estimator.optimizers import find_optimizer
 from tests.oracle import adapters, optimizers
 
 pytestmark = pytest.mark.oracle
+
+COUNT = 8
 
 
 @pytest.mark.parametrize("name", sorted(optimizers.makers()))
@@ -23,6 +27,15 @@ def test_optimizer_states(name: str) -> None:
                 assert ours(name, str(dtype).removeprefix("torch."), shape) == nbytes, (shape, dtype)
                 measured += 1
     assert measured >= 5
+
+
+@pytest.mark.parametrize("name", sorted(optimizers.stepping()))
+def test_what_a_step_makes(name: str) -> None:
+    row = find_optimizer(name)
+    assert row is not None
+    for dtype, width, single in ((torch.float32, 4, row.tensor_bytes[0]), (torch.bfloat16, 2, row.tensor_bytes[1])):
+        made = optimizers.made_by_step(optimizers.stepping()[name], dtype, COUNT)
+        assert made == pytest.approx(256 * 256 * (COUNT * width * row.lists + single), rel=0.02)
 
 
 @pytest.mark.parametrize("name", adapters.MODELS)
@@ -41,8 +54,6 @@ def test_trainable_parameters(name: str) -> None:
 @pytest.mark.parametrize("shape", [(64, 64), (128, 4096), (300, 200), (1000, 1000), (4096, 1024)])
 def test_nf4(shape: tuple[int, int], double: bool) -> None:
     functional = pytest.importorskip("bitsandbytes.functional")
-    import torch
-
     from hfmem.estimator.base import nf4_bytes
 
     packed, state = functional.quantize_4bit(torch.randn(shape), quant_type="nf4", compress_statistics=double)
