@@ -293,3 +293,23 @@ def test_weights_that_nothing_tells_are_an_error_in_words(hub: Hub, hub_env: dic
     process = run("org/g", "--format", "quiet", env=hub_env)
     assert (process.returncode, process.stdout) == (1, "")
     assert "Nothing tells how large org/g is" in process.stderr
+
+
+def test_training_from_a_file(alone: dict[str, str], tmp_path: Path) -> None:
+    path = tmp_path / "axolotl.yaml"
+    path.write_text("adapter: qlora\nlora_r: 16\nlora_target_linear: true\nsequence_len: 2048\nwarmup_steps: 10\n")
+    process = run(LLAMA, "--from-args", str(path), "--format", "json", env=alone)
+    assert process.returncode == 0
+    (result,) = json.loads(process.stdout)["results"]
+    assert result["scenario"]["train"] == "qlora"
+    assert result["scenario"]["lora_targets"] == ["all-linear"]
+    assert result["scenario"]["seq"] == 2048
+    assert result["training"]["trainable_parameters"] == 39_976_960  # rank 16 beside every linear module of Llama-2-7B
+    assert any("warmup_steps" in note and "ignored" in note for note in result["notes"])
+
+
+def test_training_with_every_format(alone: dict[str, str]) -> None:
+    for output in ("table", "json", "jsonl", "csv", "markdown", "quiet"):
+        process = run(LLAMA, "--train", "full", "--format", output, env=alone)
+        assert process.returncode == 0
+        assert process.stdout

@@ -53,6 +53,8 @@ def to_explanation(report: Report, unit: str, width: int | None) -> str:
             lines.append(f"  {_NAMES[group]}: {sum(term.nbytes for term in terms):,} B")
             lines += [line for term in terms for line in _explain(term, sources.index(term.source) + 1, unit, folded)]
     lines += ["", "Sources", *(_fold(f"  [{number}] {source}", folded) for number, source in enumerate(sources, 1))]
+    if report.estimate.training is not None:
+        lines += ["", _fold(f"nvidia-smi's range: {report.estimate.training.reserved_source}.", folded)]
     return "\n".join([*lines, *_textbook(report, unit, folded)])
 
 

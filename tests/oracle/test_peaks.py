@@ -14,7 +14,7 @@ from tests.oracle.peaks import RANK, TARGETS, peak, shortened
 
 pytestmark = [pytest.mark.oracle, pytest.mark.filterwarnings("ignore")]
 
-LAYERS = 4
+LAYERS = 2
 SHAPES = ((1, 2048), (2, 4096))
 WORKSPACES = 2 * 8_519_680  # cuBLAS's, which a CPU does not have
 MODELS = (
