@@ -44,7 +44,7 @@ def facts_of(  # noqa: PLR0913, PLR0917 - the parts of one answer
     return TrainingFacts(
         trainable=sum(piece.elements for piece in pieces),
         allocated=allocated,
-        steady=_allocated(tuple(stays.terms)),
+        steady=_allocated(stays.terms) + (gradients if training and training.stack.persistent_gradients else 0),
         gradients=gradients,
         reserved=(max(allocated + outside, allocated * low // 100), max(allocated + outside, allocated * high // 100)),
         reserved_source=_RATIO_SOURCE,

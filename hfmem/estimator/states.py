@@ -83,10 +83,11 @@ def _weights(model: Model, scenario: Scenario, training: Training, part: Slice) 
             place_of(group.component),
             split=group.linear or group.component in ("embedding", "lm_head"),
         )
-        share /= sharded(training, 3, group.component, part)
+        ranks = sharded(training, 3, group.component, part)
+        scales = nbytes - -(-group.elements // 2) if id(group) in nf4 and training.fsdp else 0
         entry = sums.setdefault((group.component, id(group) in nf4), [Fraction(0), Fraction(0)])
-        entry[0] += nbytes * share
-        entry[1] += group.elements * share
+        entry[0] += (nbytes - scales) * share / ranks + scales * share  # FSDP shards parameters, which scales are not
+        entry[1] += group.elements * share / ranks
     for component, quantised in sorted(sums, key=lambda key: COMPONENTS.index(key[0])):
         nbytes_, elements = sums[component, quantised]
         if not nbytes_:

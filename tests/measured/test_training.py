@@ -6,7 +6,7 @@ import statistics
 
 import pytest
 
-from tests.measured.training import Comparison, compare, rows, table
+from tests.measured.training import Comparison, between_steps, compare, rows, table
 
 _ALLOCATED = ("max_memory_allocated", "memory_allocated")
 
@@ -42,6 +42,13 @@ def test_tier_a_is_close(found: list[Comparison]) -> None:
     errors = [abs(item.error) for item in _done(found, "A")]
     assert statistics.median(errors) <= 0.01, table(found)
     assert sum(error <= 0.05 for error in errors) >= 0.9 * len(errors), table(found)
+
+
+def test_what_stays_between_steps_is_close(found: list[Comparison]) -> None:
+    errors = between_steps(found)
+    assert len(errors) >= 60
+    assert statistics.median(errors) <= 0.001
+    assert sum(error <= 0.05 for error in errors) >= 0.85 * len(errors)
 
 
 @pytest.mark.parametrize("method", ["full", "lora", "qlora", "gptq-lora"])

@@ -91,6 +91,7 @@ class Comparison:
         row: as it was printed.
         stack: what it is taken as; "" where it is not compared.
         measured, ours: bytes; 0 where it is not compared.
+        between, ours_between: bytes allocated between steps; 0 where the row does not have them.
         reason: why it is not compared.
     """
 
@@ -98,6 +99,8 @@ class Comparison:
     stack: str = ""
     measured: int = 0
     ours: int = 0
+    between: int = 0
+    ours_between: int = 0
     reason: str = ""
 
     @property
@@ -153,7 +156,15 @@ def compare_row(row: Row) -> Comparison:
     ours = facts.steady + facts.gradients if after_step else facts.allocated
     if rule.stack == "megatron":
         ours = estimate.ranks[-1].allocated  # the last stage prints
-    return Comparison(row=row, stack=rule.stack, measured=round(row["value_gib"] * GIB), ours=ours)
+    kept = facts.gradients if options.fsdp else 0  # FSDP keeps its shards of the gradients until the next step
+    return Comparison(
+        row=row,
+        stack=rule.stack,
+        measured=round(row["value_gib"] * GIB),
+        ours=ours,
+        between=row.get("end_alloc_bytes", 0),
+        ours_between=facts.steady + kept,
+    )
 
 
 def _unfit(row: Row) -> str | None:  # noqa: PLR0911 - a list of reasons
@@ -267,7 +278,17 @@ def summary(found: Iterable[Comparison]) -> list[str]:
                 f"{title} {name}: {len(errors)} rows, median {100 * statistics.median(errors):.2f} %, "
                 f"{sum(error <= 0.05 for error in errors)} within 5 %"
             )
+    errors = between_steps(done)
+    lines.append(
+        f"between steps: {len(errors)} rows, median {100 * statistics.median(errors):.2f} %, "
+        f"{sum(error <= 0.05 for error in errors)} within 5 %"
+    )
     return lines
+
+
+def between_steps(found: Iterable[Comparison]) -> list[float]:
+    """Relative errors of what stays between steps, of the rows that have it."""
+    return [abs(item.ours_between / item.between - 1) for item in found if item.between and not item.reason]
 
 
 if __name__ == "__main__":
