@@ -210,7 +210,10 @@ def hfmem(
     virtual_stages: Annotated[
         int | None, typer.Option(min=1, help="Pieces of the model a pipeline rank.", show_default=False)
     ] = None,
-    zero: Annotated[int | None, typer.Option(min=0, max=3, help="ZeRO stage (DeepSpeed).", show_default=False)] = None,
+    zero: Annotated[
+        int | None,
+        typer.Option(min=0, max=3, help="ZeRO stage; 1 is Megatron's distributed optimizer.", show_default=False),
+    ] = None,
     fsdp: Annotated[bool, typer.Option("--fsdp", help="Shard with FSDP.")] = False,
     shard: Annotated[
         int | None,

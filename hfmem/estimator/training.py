@@ -38,11 +38,13 @@ def estimate(model: Model, scenario: Scenario, *, advise: bool = True) -> Estima
     pieces = trained_pieces(model, training)
     found = []
     unknown: list[tuple[Group, str]] = []
+    if model.checkpoint.missing:
+        unknown.append(("weights", f"{model.checkpoint.missing} weight files are not there"))
     for part in slices(model.architecture, training, plan):
         stays = held(model, scenario, part, pieces)
         active = activity(model, scenario, part)
         if isinstance(active, str):
-            unknown = [("activations", active)]
+            unknown = [*(item for item in unknown if item[0] != "activations"), ("activations", active)]
         phases = phases_of(model, scenario, part, pieces, stays, None if isinstance(active, str) else active)
         found.append((part, stays, phases))
     return _estimate(model, scenario, pieces, found, unknown, advise=advise)
