@@ -50,7 +50,7 @@ def experts_left_alone(model: Model, scenario: Scenario) -> int | None:
 
 
 def group_bytes(group: TensorGroup, scenario: Scenario) -> int | None:
-    """Bytes of all tensors of a group under the scenario; None where the dtype is not known."""
+    """Bytes of a group in memory under a scenario; None where the dtype is not known."""
     return _nbytes(group, scenario, find_quantiser(scenario.dtype or ""))
 
 
