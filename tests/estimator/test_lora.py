@@ -39,9 +39,8 @@ def test_adapters_have_the_parameters_that_peft_counts(name: str, choice: str, c
 
 
 def test_enough_models_and_choices() -> None:
-    assert len({name for name, _, _ in CASES}) >= 20
-    assert {choice for _, choice, _ in CASES} == {"q_proj,v_proj", "all-linear", "default"}
-    assert len(CASES) >= 75
+    choices = [sum(count is not None for count in counts.values()) for counts in RECORDED["trainable"].values()]
+    assert sum(count >= 3 for count in choices) >= 20
 
 
 def test_the_report_says_how_many_are_trained() -> None:

@@ -17,8 +17,12 @@ from tests.oracle.tiny import build
 __all__ = ["CHOICES", "MODELS", "RANK", "measure", "measure_all", "on_meta", "versions"]
 
 RANK: Final = 8
+_ATTENTION: Final = "q_proj,k_proj,v_proj,o_proj,out_proj,query_key_value,c_attn,Wqkv,qkv_proj,dense,query,key,value"
+_MLP: Final = "gate_proj,up_proj,down_proj,fc1,fc2,c_fc,c_proj,gate_up_proj,dense_h_to_4h,dense_4h_to_h,wi,wo"
 CHOICES: Final[dict[str, list[str] | str | None]] = {
     "q_proj,v_proj": ["q_proj", "v_proj"],
+    _ATTENTION: _ATTENTION.split(","),
+    _MLP: _MLP.split(","),
     "all-linear": "all-linear",
     "default": None,
 }
