@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
-from hfmem.estimator.coefficients import Coefficients, Moment, Part, find, versions
+from hfmem.estimator.coefficients import Coefficients, LinearUse, Moment, Part, find, versions
 from hfmem.estimator.polynomials import Polynomial
 from hfmem.estimator.values import Scenario
 from hfmem.mapper.caches import Combined, Latent
@@ -78,6 +78,11 @@ class Measured:
     def value(self, polynomial: Polynomial, layer: Layer | None) -> int:
         """Bytes at the sizes of a layer."""
         return polynomial.at(self.sizes(layer))
+
+    def linears(self, layer: Layer) -> tuple[LinearUse, ...]:
+        """The linear modules of a layer."""
+        found = self.coefficients
+        return found.linears.get(_kind(found, layer), ())
 
     def before(self) -> int:
         """Bytes kept beyond the layers and the head."""
@@ -154,7 +159,11 @@ def _modes(attention: str, precision: str, method: str) -> list[tuple[str, str]]
 def _relatives(architecture: Architecture) -> tuple[str, ...]:
     """Types that stand in for one that was not measured: of the same kinds of attention and feed-forward networks."""
     layers = architecture.layers or ()
-    caches = [part for layer in layers for part in (layer.cache.caches if isinstance(layer.cache, Combined) else [layer.cache])]
+    caches = [
+        part
+        for layer in layers
+        for part in (layer.cache.caches if isinstance(layer.cache, Combined) else [layer.cache])
+    ]
     latent = any(isinstance(cache, Latent) for cache in caches)
     mixture = any(isinstance(layer.ffn, Experts) for layer in layers)
     gated = any(isinstance(layer.ffn, Dense) and layer.ffn.gated for layer in layers)
@@ -174,13 +183,18 @@ def _is_within(architecture: Architecture, seq: int) -> bool:
 
 def _part(coefficients: Coefficients, layer: Layer) -> Part:
     """A layer's part; of the layer most like it, where its kind was not measured."""
+    return coefficients.layers[_kind(coefficients, layer)]
+
+
+def _kind(coefficients: Coefficients, layer: Layer) -> str:
+    """The signature of a layer, or of the measured one most like it."""
     name = signature(layer)
     if name in coefficients.layers:
-        return coefficients.layers[name]
+        return name
     kind, _, ffn = name.partition(", ")
     close = [key for key in coefficients.layers if key.endswith(f", {ffn}")]
     close += [key for key in coefficients.layers if key.startswith(f"{kind}, ")]
-    return coefficients.layers[next(iter(close or coefficients.layers))]
+    return next(iter(close or coefficients.layers))
 
 
 def _unfamiliar(coefficients: Coefficients, model: Model) -> list[str]:

@@ -316,17 +316,13 @@ class _Solver:
         if len({tuple((op, size) for op, size, _ in rows) for rows in groups}) != 1:
             raise ProbeError(f"what runs depends on the sizes ({[len(rows) for rows in groups]} kinds of storages)")
         return [
-            TensorRecord(
-                nbytes=tuple(nbytes for _, _, nbytes in rows), shapes=((),) * len(rows), itemsize=rows[0][1]
-            )
+            TensorRecord(nbytes=tuple(nbytes for _, _, nbytes in rows), shapes=((),) * len(rows), itemsize=rows[0][1])
             for rows in zip(*groups, strict=True)
         ]
 
     def bytes(self, selection: Selection) -> tuple[int, ...]:
         """Bytes of some storages at every probe."""
-        return tuple(
-            reading.bytes(numbers) for reading, numbers in zip(self.readings, selection, strict=True)
-        )
+        return tuple(reading.bytes(numbers) for reading, numbers in zip(self.readings, selection, strict=True))
 
 
 def _grouped(reading: Reading, numbers: frozenset[int]) -> list[tuple[str, int, int]]:

@@ -118,8 +118,10 @@ def run(model: Any, layers: Sequence[Any], inputs: dict[str, Any], mode: Mode) -
         stack.enter_context(tracer)
         given = tracer.give([*model.parameters(), *model.buffers(), *_tensors(inputs)])
         tracer.segment = ("before", 0)
-        return _train(model, inputs, mode, tracer, hooks, given) if mode.trains else _infer(
-            model, inputs, mode, tracer, hooks, given
+        return (
+            _train(model, inputs, mode, tracer, hooks, given)
+            if mode.trains
+            else _infer(model, inputs, mode, tracer, hooks, given)
         )
 
 
@@ -160,9 +162,7 @@ def _infer(  # noqa: PLR0913 - the parts of a step
     with torch.no_grad():
         output = model(**inputs, **more)
     held = output.get("past_key_values", None) or output.get("cache_params", None) or output.get("state", None)
-    cache = frozenset(
-        number for tensor in _reachable(held, set()) if (number := tracer.number(tensor)) is not None
-    )
+    cache = frozenset(number for tensor in _reachable(held, set()) if (number := tracer.number(tensor)) is not None)
     return Timeline(
         allocations=tracer.allocations,
         events=list(tracer.events),

@@ -118,7 +118,9 @@ def _sizes(config: Config, path: tuple[str, ...]) -> dict[str, int]:
     return {
         key: value
         for key, value in _integers(text)
-        if (value > 1 or "shared_experts" in key or "n_groups" in key) and not _POSITIONS.search(key) and (not _FIXED.search(key) or key in _ALWAYS)
+        if (value > 1 or "shared_experts" in key or "n_groups" in key)
+        and not _POSITIONS.search(key)
+        and (not _FIXED.search(key) or key in _ALWAYS)
     }
 
 
