@@ -98,6 +98,7 @@ def find(model_type: str, mode: str, *, within: bool = False) -> Coefficients | 
     return None if number is None else _coefficients(row, mode, row["blocks"][number])
 
 
+@cache
 def versions() -> str:
     """What the coefficients were measured with."""
     head = json.loads(_text().partition("\n")[0])

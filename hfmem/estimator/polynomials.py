@@ -71,13 +71,31 @@ class Polynomial:
         Raises:
             KeyError: a size is not there.
         """
-        total = Fraction(0)
+        whole, rest = 0, Fraction(0)
         for names, factor in self.terms.items():
-            value = 1
+            value = factor.numerator
             for name in names:
                 value *= sizes[name]
-            total += factor * value
-        return -int(-total // 1)
+            if factor.denominator == 1:
+                whole += value
+            else:
+                rest += Fraction(value, factor.denominator)
+        return whole - int(-rest // 1)
+
+    def reduced(self, sizes: Mapping[str, int]) -> Polynomial:
+        """The same in sequences and tokens alone, at the sizes of a model.
+
+        Raises:
+            KeyError: a size is not there.
+        """
+        terms: dict[Monomial, Fraction] = {}
+        for names, factor in self.terms.items():
+            value = factor
+            for name in names:
+                value *= 1 if name in ("b", "s") else sizes[name]
+            left = tuple(name for name in names if name in ("b", "s"))
+            terms[left] = terms.get(left, Fraction(0)) + value
+        return Polynomial(terms)
 
     def describe(self) -> str:
         """The polynomial as a person would write it: `b × s × (16 hidden + 8 intermediate) + 4 key_dim × s`."""

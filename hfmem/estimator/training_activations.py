@@ -12,7 +12,6 @@ from hfmem.estimator.polynomials import Polynomial
 from hfmem.estimator.training_values import Linear, Training, TrainingActivations
 from hfmem.estimator.values import Scenario
 from hfmem.mapper.interpret import Model
-from hfmem.mapper.values import Layer
 
 __all__ = ["adapted_linears", "training_activations"]
 
@@ -25,18 +24,19 @@ def training_activations(model: Model, scenario: Scenario) -> TrainingActivation
     found = _measured(model, scenario, training)
     if isinstance(found, str):
         return closed_activations(model, scenario)
-    parts = {layer: _layer(found, layer, training) for layer in dict.fromkeys(found.layers)}
-    logits, logits_gradients = _highest(found, None, training, Polynomial({}))
+    applied = found.applied
+    parts = [_layer(found, number, training) for number in range(found.head)]
+    logits, logits_gradients = _highest(found, found.head, training, Polynomial({}))
     return TrainingActivations(
-        outside=_value(found, found.coefficients.before, found.layers[0], training),
-        layers=tuple(parts[layer][0] for layer in found.layers),
+        outside=_value(found, applied.before, training),
+        layers=tuple(parts[number][0] for number in applied.order),
         logits=logits,
-        backward=tuple(parts[layer][1] for layer in found.layers),
+        backward=tuple(parts[number][1] for number in applied.order),
         logits_gradients=logits_gradients,
-        backward_gradients=tuple(parts[layer][2] for layer in found.layers),
-        certainty=found.certainty,
+        backward_gradients=tuple(parts[number][2] for number in applied.order),
+        certainty=applied.certainty,
         how=_how(found, training),
-        source=found.source,
+        source=applied.source,
     )
 
 
@@ -46,20 +46,23 @@ def adapted_linears(model: Model, scenario: Scenario, layer_index: int) -> tuple
     found = _measured(model, scenario, training) if training is not None else ""
     if isinstance(found, str):
         return closed_linears(model, layer_index)
-    layer = found.layers[layer_index]
+    number = found.applied.order[layer_index]
+    sizes = found.applied.sizes[number]
     return tuple(
         Linear(
             role=use.name.rpartition(".")[2],
-            inputs=found.value(use.inputs, layer),
-            outputs=found.value(use.outputs, layer),
+            inputs=use.inputs.at(sizes),
+            outputs=use.outputs.at(sizes),
             shares_input_with=use.source,
             input_saved=use.kept,
         )
-        for use in found.linears(layer)
+        for use in found.applied.linears(number)
     )
 
 
 def _measured(model: Model, scenario: Scenario, training: Training) -> Measured | str:
+    if training.stack.residual:
+        return "the stack keeps the residual stream in another dtype than the classes that were measured"
     precision = "bf16"
     if training.precision.compute == "float32":
         precision = "fp32"
@@ -68,39 +71,39 @@ def _measured(model: Model, scenario: Scenario, training: Training) -> Measured 
     return measured(model, scenario, "full" if training.method == "full" else "frozen", precision)
 
 
-def _layer(found: Measured, layer: Layer, training: Training) -> tuple[int, int, int]:
+def _layer(found: Measured, number: int, training: Training) -> tuple[int, int, int]:
     """What a layer keeps, and its highest moment in backward: activations, and gradients of its parameters."""
-    part = found.part(layer)
+    part = found.applied.reduced[number]
     kept, beside = part.kept, Polynomial({})
     if training.checkpointing == "full" and part.input is not None:
         kept, beside = part.input, Polynomial({}) if part.input_kept else part.input
     elif training.checkpointing == "selective":
         kept = kept - kept.quadratic()
-    nbytes, gradients = _highest(found, layer, training, beside)
-    return _value(found, kept, layer, training), nbytes, gradients
+    nbytes, gradients = _highest(found, number, training, beside)
+    return _value(found, kept, training), nbytes, gradients
 
 
-def _highest(found: Measured, layer: Layer | None, training: Training, beside: Polynomial) -> tuple[int, int]:
+def _highest(found: Measured, number: int, training: Training, beside: Polynomial) -> tuple[int, int]:
     """Bytes of the highest moment of a part, and of gradients that it has by then."""
     moments = [
-        (_value(found, moment.activations + beside, layer, training), found.value(moment.gradients, layer))
-        for moment in found.part(layer).moments
+        (_value(found, moment.activations + beside, training), found.value(moment.gradients))
+        for moment in found.applied.reduced[number].moments
     ]
     return max(moments, key=sum, default=(0, 0))
 
 
-def _value(found: Measured, polynomial: Polynomial, layer: Layer | None, training: Training) -> int:
+def _value(found: Measured, polynomial: Polynomial, training: Training) -> int:
     """Bytes, without copies of weights that autocast makes: those are told apart, as temporary."""
     if training.precision.autocast:
         polynomial = Polynomial({names: factor for names, factor in polynomial.terms.items() if "s" in names})
-    return max(0, found.value(polynomial, layer))
+    return max(0, found.value(polynomial))
 
 
 def _how(found: Measured, training: Training) -> str:
     kinds = []
-    for layer in dict.fromkeys(found.layers):
-        part = found.part(layer)
+    for number, layer in enumerate(found.applied.layers):
+        part = found.applied.parts[number]
         kept = part.input if training.checkpointing == "full" and part.input is not None else part.kept
-        alpha, beta = found.alpha_beta(kept, layer)
+        alpha, beta = found.alpha_beta(kept, number)
         kinds.append(f"{layer.kind.replace('_', ' ')}: {kept.describe()} (alpha {alpha:.1f}, beta {beta:.1f})")
     return f"batch {found.batch} × {found.seq:,} tokens; a layer of {'; of '.join(dict.fromkeys(kinds))}"
