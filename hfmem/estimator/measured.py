@@ -237,10 +237,11 @@ def _relatives(architecture: Architecture) -> tuple[str, ...]:
 
 
 def _is_within(architecture: Architecture, seq: int) -> bool:
-    """Whether every window is longer than the tokens."""
+    """Whether every window is longer than the tokens: attention needs no mask then (`_ignore_causal_mask_sdpa` of
+    masking_utils.py)."""
     windows = [getattr(layer.cache, "window", None) for layer in architecture.layers or ()]
     found = [window for window in windows if window is not None]
-    return bool(found) and seq <= min(found)
+    return bool(found) and seq < min(found)
 
 
 def _kind(coefficients: Coefficients, layer: Layer) -> str:
