@@ -22,8 +22,9 @@ __all__ = ["SHAPES", "Variant", "fixed_sizes", "has_windows", "variants"]
 SHAPES: Final = ((2, 16), (3, 24), (2, 36), (4, 20), (3, 32), (5, 28), (2, 40))
 """Sequences and their tokens at each probe, all longer than the windows that are drawn."""
 
-CHUNKED_SHAPES: Final = ((2, 128), (3, 192), (2, 256), (4, 128), (2, 192), (3, 128), (2, 320))
-"""The same for classes that work in chunks of tokens and pad to them: two chunks at least, of 64 or fewer."""
+CHUNKED_SHAPES: Final = ((2, 150), (3, 210), (2, 290), (4, 170), (2, 230), (3, 180), (2, 350))
+"""The same for classes that work in chunks of tokens and pad to them: three chunks at least, of 64 or fewer, the last
+one not full, so that what is padded can be told from what is not."""
 
 Config = dict[str, Any]
 Variant = tuple[Config, int, int]
@@ -42,7 +43,7 @@ _WINDOWS: Final = re.compile(r"(window|attention_chunk_size$|chunk_length|index_
 _EXPERTS: Final = re.compile(r"(num|routed|local)_experts$|^n_routed_experts$|_num_experts$")
 
 # Chunks of tokens that a scan works through; tokens of the shapes are multiples of them.
-_CHUNK: Final = re.compile(r"^(mamba_|ssm_|linear_)?chunk_size$")
+_CHUNK: Final = re.compile(r"^(mamba_|ssm_|linear_)?chunk_size$|^block_size$")
 
 _HEADS: Final = ("num_attention_heads", "n_head", "n_heads", "num_heads", "decoder_attention_heads")
 _KV: Final = ("num_key_value_heads", "num_kv_heads", "multi_query_group_num", "kv_n_heads")
@@ -72,7 +73,7 @@ def variants(model_type: str, name: str, *, within: bool = False) -> list[Varian
     return found
 
 
-_CHUNKS: Final = re.compile(r"(chunk|mamba|conv|linear_|ssm|lightning|block_size|delta|state_size)")
+_CHUNKS: Final = re.compile(r"(chunk_size|linear_|lightning|block_size|delta)")
 
 
 def _is_chunked(config: Config, path: tuple[str, ...]) -> bool:
@@ -246,7 +247,7 @@ def _tied_states(base: Config, path: tuple[str, ...], changes: Mapping[str, Any]
             break
     if hasattr(text, "linear_num_key_heads"):
         found["linear_num_key_heads"] = deck.pick("key heads", (2, 3, 4, 5))
-        found["linear_num_value_heads"] = found["linear_num_key_heads"] * deck.pick("value heads", (2, 3, 1))
+        found["linear_num_value_heads"] = found["linear_num_key_heads"] * deck.pick("value heads", (2, 3, 4))
     return found
 
 
