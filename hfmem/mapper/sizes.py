@@ -67,10 +67,14 @@ def model_sizes(config: Mapping[str, Any], architecture: Architecture, index: in
 
 
 def token_sizes(batch: int, seq: int, sizes: Mapping[str, int]) -> dict[str, int]:
-    """The sequences of a batch, the tokens of each, and the chunks that a scan cuts them into (the last one padded):
+    """The sequences of a batch, the tokens of each, and the chunks that a scan cuts them into, with the tokens of the last one:
     of the size that the configuration has for them, else of 64, which the delta rules have."""
-    chunks = {f"chunks_of_{name}": -(-seq // value) for name, value in sizes.items() if _CHUNK.search(name)}
-    return {"b": batch, "s": seq, **(chunks or {"chunks_of_64": -(-seq // 64)})}
+    widths = {name: value for name, value in sizes.items() if _CHUNK.search(name)} or {"64": 64}
+    found = {"b": batch, "s": seq}
+    for name, width in widths.items():
+        chunks = -(-seq // width)
+        found |= {f"chunks_of_{name}": chunks, f"last_of_{name}": seq - (chunks - 1) * width}
+    return found
 
 
 def layer_sizes(architecture: Architecture, layer: Layer) -> dict[str, int]:

@@ -16,7 +16,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
-__all__ = ["Allocation", "Phase", "Segment", "Tracer"]
+__all__ = ["Allocation", "Counting", "Phase", "Segment", "Tracer"]
 
 Phase = Literal["given", "before", "forward", "head", "backward", "after"]
 Segment = tuple[Phase, int]
@@ -158,3 +158,19 @@ class Tracer(TorchDispatchMode):
         if self._log.numbers.get(key) == number:
             del self._log.numbers[key]
         self._log.events.append((False, number, self.segment))
+
+
+class Counting(TorchDispatchMode):
+    """Counts operations while it is entered.
+
+    Attributes:
+        count: how many there were.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ARG002
+        self.count += 1
+        return func(*args, **(kwargs or {}))

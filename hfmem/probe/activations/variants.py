@@ -16,6 +16,7 @@ import torch
 import transformers
 
 from hfmem.probe import tiny
+from hfmem.probe.activations.tracer import Counting
 
 __all__ = ["SHAPES", "Variant", "fixed_sizes", "has_windows", "variants"]
 
@@ -80,7 +81,17 @@ def _is_chunked(config: Config, path: tuple[str, ...]) -> bool:
     text = tiny.at(tiny.build(config), path)
     kinds = getattr(text, "layer_types", None) or ()
     names = (key for key in (*dict(_integers(text)), *map(str, kinds)) if key != "chunk_size_feed_forward")
-    return any(_CHUNKS.search(name) for name in names)
+    return any(_CHUNKS.search(name) for name in names) and not _loops_over_tokens(config)
+
+
+def _loops_over_tokens(config: Config) -> bool:
+    """Whether a forward pass of a few tokens more runs more operations: no chunk is that short."""
+    counts = []
+    for tokens in (16, 24):
+        with torch.no_grad(), Counting() as counting:
+            _forward(config, tokens)
+        counts.append(counting.count)
+    return counts[0] != counts[1]
 
 
 def has_windows(drawn: Sequence[Variant]) -> bool:
@@ -123,7 +134,13 @@ def _sizes(config: Config, path: tuple[str, ...]) -> dict[str, int]:
     }
 
 
-_ALWAYS: Final = ("num_experts_per_tok", "vocab_size_per_layer_input", "hidden_size_per_layer_input", "moe_topk")
+_ALWAYS: Final = (
+    "num_experts_per_tok",
+    "vocab_size_per_layer_input",
+    "hidden_size_per_layer_input",
+    "moe_topk",
+    "time_step_rank",
+)
 
 
 def _integers(text: Any) -> Iterator[tuple[str, int]]:
@@ -230,6 +247,8 @@ _STATE_HEADS: Final = (
     ("n_mamba_heads", "mamba_headdim", "mamba_ngroups", "mamba_expand"),
 )
 
+_STATE_WIDTH: Final = "mamba_d_ssm"  # heads × size, where a class does not take it from the hidden size
+
 
 def _tied_states(base: Config, path: tuple[str, ...], changes: Mapping[str, Any], deck: _Deck) -> dict[str, Any]:
     """Heads of a state that fill the widened hidden size, which groups divide; value heads that key heads divide."""
@@ -240,6 +259,8 @@ def _tied_states(base: Config, path: tuple[str, ...], changes: Mapping[str, Any]
         if all(isinstance(getattr(text, key, None), int) for key in (heads, size, groups, expand)) and hidden:
             factor = deck.pick("expand", (2, 3))
             width = factor * changes.get(hidden, getattr(text, hidden))
+            if isinstance(getattr(text, _STATE_WIDTH, None), int):
+                found[_STATE_WIDTH] = width
             sizes = [d for d in (8, 16, 24, 32, 48) if width % d == 0 and width // d > 3]
             found[expand], found[size] = factor, deck.pick("state heads", sizes)
             found[heads] = width // found[size]
@@ -268,15 +289,16 @@ def _builds(config: Config) -> bool:
 
 
 def _runs(config: Config) -> bool:
-    def forward() -> None:
-        built = tiny.build(config)
-        with torch.no_grad():
-            model = getattr(transformers, config["architectures"][0])._from_config(built, dtype=torch.bfloat16)
-            model.eval()
-            ids = torch.randint(3, 90, (1, 64))
-            model(input_ids=ids, **({"decoder_input_ids": ids} if built.is_encoder_decoder else {}))
+    return _attempt(lambda: _forward(config, 64))
 
-    return _attempt(forward)
+
+def _forward(config: Config, tokens: int) -> None:
+    built = tiny.build(config)
+    with torch.no_grad():
+        model = getattr(transformers, config["architectures"][0])._from_config(built, dtype=torch.bfloat16)
+        model.eval()
+        ids = torch.randint(3, 90, (1, tokens))
+        model(input_ids=ids, **({"decoder_input_ids": ids} if built.is_encoder_decoder else {}))
 
 
 def _attempt(action: Callable[[], Any]) -> bool:
