@@ -12,7 +12,7 @@ from typing import Any, Final
 import torch
 import transformers
 
-from hfmem.estimator.coefficients import LinearUse, Moment, Part
+from hfmem.estimator.coefficients import Coefficients, LinearUse, Moment, Part
 from hfmem.estimator.polynomials import Polynomial
 from hfmem.fetcher.values import Checkpoint, ModelRef
 from hfmem.mapper.interpret import interpret
@@ -27,7 +27,7 @@ from hfmem.probe.activations.step import Mode, Timeline, find_layers, run
 from hfmem.probe.activations.tracer import Segment
 from hfmem.probe.activations.variants import Variant
 
-__all__ = ["HELD_BACK", "Probe", "ProbeError", "Solution", "probes", "solve"]
+__all__ = ["HELD_BACK", "MOST_OFF", "Probe", "ProbeError", "Solution", "deviation", "probes", "solve"]
 
 HELD_BACK: Final = 2
 """Probes at the end that take no part in the fit."""
@@ -35,7 +35,8 @@ HELD_BACK: Final = 2
 FEWEST: Final = 5
 """Probes that a fit needs, those that are held back included."""
 
-_RESIDUAL: Final = 0.001
+MOST_OFF: Final = 0.001
+"""Relative error at probes that took no part in a fit, above which it is refused."""
 
 _TINY: Final = 4096  # bytes of a storage that need no polynomial: counters, positions, a table of chunks
 
@@ -128,6 +129,29 @@ def solve(probes: Sequence[Probe], mode: Mode) -> Solution:
     return _Solver(probes=probes, readings=readings).solution()
 
 
+def deviation(probe: Probe, mode: Mode, told: Coefficients) -> float:
+    """The largest error of coefficients at a probe that took no part in them, of what is kept and of the highest moment
+    of each part, in parts of all that is alive then."""
+    reading = Reading(probe.run(mode), mode)
+    layers = probe.architecture.layers or ()
+    parts = {name: (index, told.layers[name]) for index, name in enumerate(map(signature, layers))}
+    kept = told.before.at(probe.sizes(0)) + sum(
+        told.layers[name].kept.at(probe.sizes(index)) for index, name in enumerate(map(signature, layers))
+    )
+    segments: list[Segment] = [("before", 0), *(("forward", index) for index in range(len(layers)))]
+    held = sum(reading.bytes(reading.kept_in(segment)) for segment in segments)
+    head, end = reading.bytes(reading.kept_in(("head", 0))), len(layers)
+    pairs = [(kept, held), (told.head.kept.at(probe.sizes(end)), head)]
+    places: list[tuple[Segment, int, Part]] = [(("head", 0), end, told.head)]
+    places += [((reading.layer_phase, index), index, part) for index, part in parts.values()]
+    for segment, index, part in places:
+        sizes = probe.sizes(index)
+        most = max((m.activations.at(sizes) + m.gradients.at(sizes) for m in part.moments), default=0)
+        pairs.append((most, reading.bytes(reading.peak(segment))))
+    whole = held + max(measured for _, measured in pairs)
+    return max(abs(one - other) / whole for one, other in pairs)
+
+
 @dataclass(kw_only=True)
 class _Solver:
     """Solves for one mode.
@@ -190,7 +214,7 @@ class _Solver:
             inputs={name: self.input(index) for name, index in self.representatives.items()},
             residual=self.residual(),
         )
-        if found.residual > _RESIDUAL:
+        if found.residual > MOST_OFF:
             raise ProbeError(f"the sizes that were held back are {found.residual:.2%} off")
         return found
 
@@ -276,7 +300,7 @@ class _Solver:
         for probe, reading in enumerate(self.readings):
             most = reading.bytes(reading.peak(segment))
             here = max((row[probe] for row in reached), default=0)
-            if here < most * (1 - _RESIDUAL):
+            if here < most * (1 - MOST_OFF):
                 raise ProbeError(f"the highest moment of {segment} is not told ({here} of {most} bytes): {reason}")
 
     def _moment(self, selection: Selection, index: int) -> Moment:

@@ -52,12 +52,13 @@ _HIDDEN: Final = ("hidden_size", "d_model", "n_embd")
 _HEAD_DIM: Final = ("head_dim", "d_kv", "kv_channels", "dim_head")
 
 
-def variants(model_type: str, name: str, *, within: bool = False) -> list[Variant]:
+def variants(model_type: str, name: str, *, within: bool = False, few: bool = False) -> list[Variant]:
     """A configuration for each of `SHAPES`, with the sequences and tokens to run it with.
 
     Args:
         model_type, name: the type and its class.
         within: whether windows are longer than the tokens (else they are shorter).
+        few: only the first ones, with no search for the sizes that the class takes: to compare, not to solve.
 
     Raises:
         Exception: what the class raises for its small configuration.
@@ -66,13 +67,17 @@ def variants(model_type: str, name: str, *, within: bool = False) -> list[Varian
     deck = _Deck(f"{model_type} {within}")
     path = tiny.text_path(tiny.build(base))
     fields = _sizes(base, path)
-    kept = [key for key in fields if _tied(key) or _works(base, path, {key: deck.size(key, fields[key])})]
+    kept = [
+        key for key in fields if few or _tied(key) or _works(base, path, {key: deck.size(key, fields[key])})
+    ]
     found = []
-    for batch, tokens in CHUNKED_SHAPES if _is_chunked(base, path) else SHAPES:
+    for batch, tokens in (CHUNKED_SHAPES if _is_chunked(base, path) else SHAPES)[: _FEW if few else None]:
         changes = _joint(base, path, {key: fields[key] for key in kept}, deck)
         found.append((_changed(base, path, changes), batch, tokens))
     return found
 
+
+_FEW: Final = 3
 
 _CHUNKS: Final = re.compile(r"(chunk_size|linear_|lightning|block_size|delta)")
 
@@ -107,7 +112,7 @@ def fixed_sizes(drawn: Sequence[Variant]) -> dict[str, int]:
     path = tiny.text_path(tiny.build(drawn[0][0]))
     texts = [tiny.at(tiny.build(config), path) for config, _, _ in drawn]
     names = _sizes(drawn[0][0], path)
-    return {name: names[name] for name in names if len({getattr(text, name, None) for text in texts}) == 1}
+    return {name: names[name] for name in names if len({str(_value(text, name)) for text in texts}) == 1}
 
 
 def _lengthened(config: Config, within: bool) -> Config:
@@ -144,10 +149,21 @@ _ALWAYS: Final = (
 
 
 def _integers(text: Any) -> Iterator[tuple[str, int]]:
+    """The whole numbers of a configuration; of a list with an entry a layer, the one that all layers have."""
     for key in tiny.fields_of(text):
-        value = getattr(text, key, None)
+        value = _value(text, key)
+        if isinstance(value, list) and len(value) == _value(text, "num_hidden_layers") and len(set(map(str, value))) == 1:
+            value = value[0]
         if isinstance(value, int) and not isinstance(value, bool):
             yield key, value
+
+
+def _value(text: Any, key: str) -> Any:
+    """A value of a configuration; the one that holds for all layers but a few, where some have their own."""
+    try:
+        return getattr(text, key, None)
+    except RuntimeError:  # a class with layers of their own refuses to tell
+        return vars(text).get(key)
 
 
 def _tied(key: str) -> bool:
@@ -222,7 +238,7 @@ def _tied_sizes(base: Config, path: tuple[str, ...], fields: Mapping[str, int], 
         return changes
     groups, pairs = deck.pick("heads", ((2, 2), (3, 2), (2, 3), (3, 3), (2, 4), (4, 2), (5, 2)))
     count = groups * pairs
-    same = kv is not None and getattr(text, kv) == getattr(text, heads)
+    same = kv is not None and _value(text, kv) == _value(text, heads)
     changes[heads] = count
     if kv is not None:
         changes[kv] = count if same else pairs
@@ -314,5 +330,7 @@ def _changed(base: Config, path: tuple[str, ...], changes: Mapping[str, Any]) ->
     part = changed
     for key in path:
         part = part.setdefault(key, {})
-    part |= changes
+    for key, value in changes.items():
+        old = part.get(key)
+        part[key] = [value] * len(old) if isinstance(old, list) and isinstance(value, int) else value
     return changed
