@@ -18,7 +18,7 @@ from typing import Any
 
 from hfmem.estimator.polynomials import Polynomial
 
-__all__ = ["Coefficients", "LinearUse", "Moment", "Part", "find", "versions"]
+__all__ = ["Coefficients", "LinearUse", "Moment", "Part", "find", "from_row", "versions"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +96,11 @@ def find(model_type: str, mode: str, *, within: bool = False) -> Coefficients | 
     if number is None:
         number = row["modes"].get(mode)
     return None if number is None else _coefficients(row, mode, row["blocks"][number])
+
+
+def from_row(row: Mapping[str, Any], mode: str) -> Coefficients:
+    """The coefficients of a row of the table in one of its modes."""
+    return _coefficients(row, mode, row["blocks"][row["modes"][mode]])
 
 
 @cache

@@ -12,7 +12,7 @@ from hfmem.estimator.polynomials import Polynomial
 from hfmem.estimator.values import Scenario
 from hfmem.mapper.caches import Combined, Latent
 from hfmem.mapper.interpret import Model
-from hfmem.mapper.sizes import model_sizes, model_types, signature
+from hfmem.mapper.sizes import model_sizes, model_types, signature, token_sizes
 from hfmem.mapper.values import Architecture, Certainty, Dense, Experts, Layer
 
 __all__ = ["Applied", "Measured", "measured"]
@@ -72,12 +72,12 @@ class Applied:
 
     @cached_property
     def reduced(self) -> tuple[Part, ...]:
-        """The same in sequences and tokens alone."""
+        """The same at the sizes of the model."""
         return tuple(_reduced(part, sizes) for part, sizes in zip(self.parts, self.sizes, strict=True))
 
     @cached_property
     def before(self) -> Polynomial:
-        """Bytes kept beyond the layers and the head, in sequences and tokens."""
+        """Bytes kept beyond the layers and the head, at the sizes of the first layer."""
         return self.coefficients.before.reduced(self.sizes[self.order[0]])
 
     def linears(self, number: int) -> tuple[LinearUse, ...]:
@@ -90,7 +90,9 @@ class Applied:
         needed = [_names(part) for part in self.parts]
         if self.order:
             needed[self.order[0]] |= self.coefficients.before.names
-        return all(names <= {"b", "s", *sizes} for names, sizes in zip(needed, self.sizes, strict=True))
+        return all(
+            names <= {*token_sizes(1, 1, sizes), *sizes} for names, sizes in zip(needed, self.sizes, strict=True)
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,22 +111,31 @@ class Measured:
         """The number of the head."""
         return len(self.applied.layers)
 
-    def value(self, polynomial: Polynomial) -> int:
-        """Bytes of a polynomial in sequences and tokens."""
-        return polynomial.at({"b": self.batch, "s": self.seq})
+    @cached_property
+    def tokens(self) -> tuple[Mapping[str, int], ...]:
+        """Sequences, tokens and what follows from them, for each part."""
+        return tuple(token_sizes(self.batch, self.seq, sizes) for sizes in self.applied.sizes)
+
+    def value(self, polynomial: Polynomial, number: int) -> int:
+        """Bytes of a polynomial of a part."""
+        return polynomial.at(self.tokens[number])
+
+    def before(self) -> int:
+        """Bytes kept beyond the layers and the head."""
+        return self.value(self.applied.before, self.applied.order[0])
 
     def highest(self, number: int) -> int:
         """Which moment of a part is its highest."""
         moments = self.applied.reduced[number].moments
         return max(
             range(len(moments)),
-            key=lambda index: self.value(moments[index].activations) + self.value(moments[index].gradients),
+            key=lambda index: self.value(moments[index].activations + moments[index].gradients, number),
             default=-1,
         )
 
     def alpha_beta(self, polynomial: Polynomial, number: int) -> tuple[float, float]:
         """Bytes as the article's alpha (a token and hidden unit) and beta (a head and pair of tokens)."""
-        sizes = {**self.applied.sizes[number], "b": self.batch, "s": self.seq}
+        sizes = {**self.tokens[number], **self.applied.sizes[number]}
         quadratic = polynomial.quadratic().at(sizes)
         linear = polynomial.at(sizes) - quadratic
         heads = sizes.get("heads") or self.applied.model.architecture.attention_heads or 1

@@ -83,17 +83,13 @@ class Polynomial:
         return whole - int(-rest // 1)
 
     def reduced(self, sizes: Mapping[str, int]) -> Polynomial:
-        """The same in sequences and tokens alone, at the sizes of a model.
-
-        Raises:
-            KeyError: a size is not there.
-        """
+        """The same at the sizes of a model: what is left is sequences, tokens and what follows from them."""
         terms: dict[Monomial, Fraction] = {}
         for names, factor in self.terms.items():
             value = factor
             for name in names:
-                value *= 1 if name in ("b", "s") else sizes[name]
-            left = tuple(name for name in names if name in ("b", "s"))
+                value *= sizes.get(name, 1)
+            left = tuple(name for name in names if name not in sizes)
             terms[left] = terms.get(left, Fraction(0)) + value
         return Polynomial(terms)
 

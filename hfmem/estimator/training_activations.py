@@ -28,7 +28,7 @@ def training_activations(model: Model, scenario: Scenario) -> TrainingActivation
     parts = [_layer(found, number, training) for number in range(found.head)]
     logits, logits_gradients = _highest(found, found.head, training, Polynomial({}))
     return TrainingActivations(
-        outside=_value(found, applied.before, training),
+        outside=_value(found, applied.before, applied.order[0], training),
         layers=tuple(parts[number][0] for number in applied.order),
         logits=logits,
         backward=tuple(parts[number][1] for number in applied.order),
@@ -80,23 +80,23 @@ def _layer(found: Measured, number: int, training: Training) -> tuple[int, int, 
     elif training.checkpointing == "selective":
         kept = kept - kept.quadratic()
     nbytes, gradients = _highest(found, number, training, beside)
-    return _value(found, kept, training), nbytes, gradients
+    return _value(found, kept, number, training), nbytes, gradients
 
 
 def _highest(found: Measured, number: int, training: Training, beside: Polynomial) -> tuple[int, int]:
     """Bytes of the highest moment of a part, and of gradients that it has by then."""
     moments = [
-        (_value(found, moment.activations + beside, training), found.value(moment.gradients))
+        (_value(found, moment.activations + beside, number, training), found.value(moment.gradients, number))
         for moment in found.applied.reduced[number].moments
     ]
     return max(moments, key=sum, default=(0, 0))
 
 
-def _value(found: Measured, polynomial: Polynomial, training: Training) -> int:
+def _value(found: Measured, polynomial: Polynomial, number: int, training: Training) -> int:
     """Bytes, without copies of weights that autocast makes: those are told apart, as temporary."""
     if training.precision.autocast:
         polynomial = Polynomial({names: factor for names, factor in polynomial.terms.items() if "s" in names})
-    return max(0, found.value(polynomial))
+    return max(0, found.value(polynomial, number))
 
 
 def _how(found: Measured, training: Training) -> str:
