@@ -180,6 +180,10 @@ def hfmem(
     output: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.TABLE,
     unit: Annotated[Unit, typer.Option(help="Unit of tables: GiB = 2^30 bytes, GB = 10^9.")] = Unit.GIB,
     explain: Annotated[bool, typer.Option("--explain", help="Show where every byte comes from.")] = False,
+    trace: Annotated[
+        bool,
+        typer.Option("--trace", help="Run the real class without weights, and show its peak beside (needs PyTorch)."),
+    ] = False,
     revision: Annotated[str, typer.Option(help="Branch, tag, commit or refs/pr/N.")] = "main",
     token: Annotated[
         str | None, typer.Option(help="Hub token. [default: HF_TOKEN or the stored login]", show_default=False)
@@ -224,6 +228,7 @@ def hfmem(
         block_size=block_size,
         enforce_eager=enforce_eager,
         vllm_version=vllm_version,
+        trace=trace,
     )
     _check(options, sort)
     if require_fit and not options.gpu:

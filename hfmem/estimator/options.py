@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from importlib.util import find_spec
 from typing import Final, Literal
 
 from hfmem.dtypes import find_dtype
@@ -68,6 +69,7 @@ class Options:
         gpus, tp, pp, dp, ep: how the model is spread, as `hfmem.estimator.parallel.plan` explains.
         max_num_seqs, max_num_batched_tokens, gpu_memory_utilization, block_size, enforce_eager: vLLM's own options.
         vllm_version: the release whose rules hold.
+        trace: whether to run the real class without weights, and to show its peak beside the estimate.
     """
 
     batch: int = 1
@@ -92,6 +94,7 @@ class Options:
     block_size: int | None = None
     enforce_eager: bool = False
     vllm_version: str | None = None
+    trace: bool = False
 
 
 def check(options: Options) -> None:
@@ -111,6 +114,8 @@ def check(options: Options) -> None:
         _check_exact(options)
     _check_spread(options)
     _check_engine(options)
+    if options.trace:
+        _check_trace(options)
 
 
 _MOST_GPUS: Final = 100_000
@@ -155,6 +160,16 @@ def _check_engine(options: Options) -> None:
         from hfmem.estimator.vllm.rules import rules_of
 
         rules_of(options.vllm_version)
+
+
+def _check_trace(options: Options) -> None:
+    """What only one device with `transformers` on it can run, and only with PyTorch."""
+    if options.method == "textbook" or options.runtime == "vllm":
+        raise InvalidScenarioError("", "--trace runs the class of transformers: without --method textbook and vllm")
+    if any((size or 1) > 1 for size in (options.gpus, options.tp, options.pp, options.dp, options.ep)):
+        raise InvalidScenarioError("", "--trace runs on one GPU: without --gpus, --tp, --pp, --dp and --ep")
+    if find_spec("torch") is None:
+        raise InvalidScenarioError("", "--trace needs PyTorch, whose CPU build is enough: pip install 'hfmem[probe]'")
 
 
 def _check_count(option: str, value: int | None) -> None:

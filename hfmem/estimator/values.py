@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:  # most runs name no accelerator and no engine
     from hfmem.estimator.vllm.settings import Settings
     from hfmem.hardware.table import Accelerator
 
-__all__ = ["GROUPS", "Estimate", "Group", "Rank", "Scenario", "Serving", "Term", "total_of"]
+__all__ = ["GROUPS", "Estimate", "Group", "Rank", "Scenario", "Serving", "Term", "Trace", "total_of"]
 
 Group = Literal[
     "weights", "kv_cache", "activations", "overhead", "master_weights", "gradients", "optimizer", "temporary"
@@ -124,6 +124,33 @@ class Serving:
     kv_tokens: int | None
     max_concurrency: float | None
     command: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trace:
+    """The peak of a step as it was measured on the real class, in bytes; what a GPU adds (its context, workspaces, the
+    rounding of its allocator) is not in it.
+
+    Attributes:
+        phase: what sets the peak: `layers` or `head`; in training `logits`, `backward` or `optimizer`.
+        groups: what is alive at the peak.
+        phases: the highest moment of each phase.
+        layers: how many layers were run, in all runs together.
+        seconds: how long it took.
+        source: the versions of what was run.
+    """
+
+    phase: str
+    groups: Mapping[Group, int]
+    phases: Mapping[str, int]
+    layers: int
+    seconds: float
+    source: str
+
+    @property
+    def peak(self) -> int:
+        """Bytes at the highest moment."""
+        return sum(self.groups.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,10 +18,10 @@ from torch.utils._pytree import tree_iter
 
 __all__ = ["Allocation", "Phase", "Segment", "Tracer"]
 
-Phase = Literal["given", "before", "forward", "head", "backward", "after"]
+Phase = Literal["given", "before", "forward", "head", "backward", "after", "optimizer"]
 Segment = tuple[Phase, int]
 """What was running: before the layers, the forward pass of a layer, the head and the loss, the backward pass of a
-layer, what comes after. `given` is what was there before the step."""
+layer, what comes after, the optimizer's step. `given` is what was there before the step."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
