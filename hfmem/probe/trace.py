@@ -13,14 +13,16 @@ import logging
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
+from unittest.mock import patch
 
 import numpy as np
 import torch
 import transformers
 from torch._subclasses.fake_tensor import FakeTensorMode
+from transformers import masking_utils
 from transformers.initialization import no_init_weights
 
 from hfmem.errors import InvalidScenarioError, UntraceableError
@@ -33,7 +35,7 @@ from hfmem.probe.activations.step import Mode, Timeline, find_layers, run
 from hfmem.probe.activations.tracer import Segment
 from hfmem.probe.parameters import model_class
 
-__all__ = ["Step", "step_of", "trace"]
+__all__ = ["Step", "step_of", "timeline", "trace", "unpadded"]
 
 _GROUPS: Final[tuple[Group, ...]] = ("weights", "kv_cache", "activations", "gradients", "optimizer", "temporary")
 
@@ -165,11 +167,24 @@ def _highest(found: Mapping[Segment, Bytes], step: Step) -> dict[str, int]:
 # --- running ---------------------------------------------------------------------------------------------------------
 
 
+def timeline(model: Model, step: Step) -> Timeline:
+    """Everything that a step with all layers allocates and frees.
+
+    Raises:
+        Exception: what the class raises.
+    """
+    return _timeline(_plain(model), len(model.architecture.layers or ()), step)
+
+
 def _run(config: Config, layers: Sequence[Layer], step: Step) -> _Run:
-    """Runs a step of a configuration."""
+    """The highest moments of a step."""
+    return _Run(tuple(layers), _moments(_timeline(config, len(layers), step)))
+
+
+def _timeline(config: Config, depth: int, step: Step) -> Timeline:
     dtype = torch.bfloat16 if step.mode.precision == "bf16" else torch.float32
     built = tiny.build(config)
-    with _quiet(), FakeTensorMode(allow_non_fake_inputs=True):
+    with _quiet(), unpadded(), FakeTensorMode(allow_non_fake_inputs=True):
         found = getattr(transformers, config["architectures"][0])
         attention = step.mode.attention if found._supports_sdpa else "eager"
         with no_init_weights():
@@ -182,8 +197,20 @@ def _run(config: Config, layers: Sequence[Layer], step: Step) -> _Run:
         optimizer = None
         if step.optimizer:
             optimizer = getattr(torch.optim, step.optimizer)(model.parameters(), foreach=True)
-        timeline = run(model, find_layers(model, len(layers)), inputs, step.mode, optimizer)
-        return _Run(tuple(layers), _moments(timeline))
+        return run(model, find_layers(model, depth), inputs, step.mode, optimizer)
+
+
+@contextmanager
+def unpadded() -> Iterator[None]:
+    """While it is entered, `transformers` takes batches for what they are here, without padding and one sequence a row.
+
+    It looks at positions and masks to tell, and where they have no content it makes a mask of tokens × tokens in case,
+    which a real run does not have.
+    """
+    with ExitStack() as stack:
+        for name, answer in (("find_packed_sequence_indices", None), ("fast_all", True), ("is_tracing", False)):
+            stack.enter_context(patch.object(masking_utils, name, lambda *_, answer=answer, **__: answer))
+        yield
 
 
 @contextmanager
