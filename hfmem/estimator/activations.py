@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hfmem.estimator.caches import layer_bytes
+from hfmem.estimator.caches import layer_bytes, prompt_bytes
 from hfmem.estimator.coefficients import Moment
 from hfmem.estimator.measured import Measured, measured
 from hfmem.estimator.textbook import ALPHA_BETA
@@ -26,14 +26,16 @@ class _Peak:
     Attributes:
         nbytes: above weights and cache.
         layer: the layer it is in; None for the head.
-        carried: bytes that earlier layers keep beside their cache.
+        carried: bytes that earlier layers, and what is before them, keep beside the cache.
         missing: bytes of the cache that later layers have not made yet.
+        beyond: bytes of the prompt's keys and values that windows of this and earlier layers no longer need.
     """
 
     nbytes: int
     layer: Layer | None
     carried: int
     missing: int
+    beyond: int
 
 
 def activation_terms(model: Model, scenario: Scenario) -> tuple[list[Term], list[tuple[Group, str]]]:
@@ -58,15 +60,19 @@ def _peak(found: Measured, scenario: Scenario) -> _Peak:
     caches = {layer: layer_bytes(layer, scenario) for layer in dict.fromkeys(found.layers)}
     working = {layer: found.value(found.highest(layer).activations, layer) for layer in (*caches, None)}
     kept = {layer: found.value(found.part(layer).kept, layer) for layer in caches}
+    whole = {layer: prompt_bytes(layer, scenario) - nbytes for layer, nbytes in caches.items()}
     missing = sum(caches[layer] for layer in found.layers)
-    carried = 0
-    peak = _Peak(nbytes=0, layer=None, carried=0, missing=0)
+    carried, beyond = found.before(), 0
+    peak = _Peak(nbytes=0, layer=None, carried=0, missing=0, beyond=0)
     for layer in (*found.layers, None):
-        missing -= caches.get(layer, 0) if layer is not None else 0
-        nbytes = carried + working[layer] - missing
+        if layer is not None:
+            missing -= caches[layer]
+            beyond += whole[layer]
+        nbytes = carried + working[layer] + beyond - missing
         if nbytes >= peak.nbytes:
-            peak = _Peak(nbytes=nbytes, layer=layer, carried=carried, missing=missing)
-        carried += kept[layer] if layer is not None else 0
+            peak = _Peak(nbytes=nbytes, layer=layer, carried=carried, missing=missing, beyond=beyond)
+        if layer is not None:
+            carried += kept[layer]
     return peak
 
 
@@ -82,7 +88,9 @@ def _how(found: Measured, peak: _Peak, scenario: Scenario) -> str:
     )
     how = f"{moment.activations.describe()} bytes with {named}"
     if peak.carried:
-        how += f"; + {peak.carried:,} B kept of earlier layers"
+        how += f"; + {peak.carried:,} B kept of what was before"
+    if peak.beyond:
+        how += f"; + {peak.beyond:,} B of keys and values beyond the windows, which stay until the next token"
     if peak.missing:
         how += f"; - {peak.missing:,} B of cache that later layers have not made yet"
     alpha, beta = found.alpha_beta(moment.activations, peak.layer)

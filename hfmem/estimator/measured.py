@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
-from hfmem.estimator.coefficients import Coefficients, Moment, Part, find, versions
+from hfmem.estimator.coefficients import Coefficients, Moment, Part, find, implementations, versions
 from hfmem.estimator.polynomials import Polynomial
 from hfmem.estimator.values import Scenario
 from hfmem.mapper.caches import Combined, Latent
@@ -118,7 +118,7 @@ def measured(model: Model, scenario: Scenario, method: str, precision: str | Non
     attention = "eager" if scenario.attention == "eager" else "sdpa"
     own = model_types(model.checkpoint.config or {})
     for model_type in (*own, *_relatives(architecture)):
-        for mode, why in _modes(attention, precision, method):
+        for mode, why in _modes(attention, precision, method, implementations(model_type)):
             found = find(model_type, mode, within=_is_within(architecture, scenario.seq))
             if found is None:
                 continue
@@ -139,22 +139,25 @@ def measured(model: Model, scenario: Scenario, method: str, precision: str | Non
     return f"nothing like '{own[0] if own else '?'}' was measured"
 
 
-def _modes(attention: str, precision: str, method: str) -> list[tuple[str, str]]:
-    """The asked mode, then what can stand in for it, with the reason."""
-    other = "eager" if attention == "sdpa" else "sdpa"
+def _modes(attention: str, precision: str, method: str, known: frozenset[str]) -> list[tuple[str, str]]:
+    """The asked mode, then what can stand in for it, with the reason. A class that has one implementation only runs
+    that; where it has both, the other one is no stand-in: one keeps tokens × tokens, the other does not."""
+    if attention not in known and known:
+        (attention,) = known
     return [
         (f"{attention}/{precision}/{method}", ""),
-        # a class without the implementation runs the other one
-        (f"{other}/{precision}/{method}", "" if attention == "sdpa" else f"{attention} attention was not measured"),
         (f"{attention}/bf16/{method}", f"{precision} was not measured"),
-        (f"{other}/bf16/{method}", f"{precision} was not measured"),
     ]
 
 
 def _relatives(architecture: Architecture) -> tuple[str, ...]:
     """Types that stand in for one that was not measured: of the same kinds of attention and feed-forward networks."""
     layers = architecture.layers or ()
-    caches = [part for layer in layers for part in (layer.cache.caches if isinstance(layer.cache, Combined) else [layer.cache])]
+    caches = [
+        part
+        for layer in layers
+        for part in (layer.cache.caches if isinstance(layer.cache, Combined) else [layer.cache])
+    ]
     latent = any(isinstance(cache, Latent) for cache in caches)
     mixture = any(isinstance(layer.ffn, Experts) for layer in layers)
     gated = any(isinstance(layer.ffn, Dense) and layer.ffn.gated for layer in layers)
