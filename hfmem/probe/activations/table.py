@@ -18,7 +18,7 @@ from hfmem.probe.activations.derive import Probe, ProbeError, Solution, probes, 
 from hfmem.probe.activations.step import Mode
 from hfmem.probe.activations.variants import fixed_sizes, has_windows, variants
 
-__all__ = ["MODES", "derive", "line"]
+__all__ = ["MODES", "derive", "line", "merged"]
 
 Row = dict[str, Any]
 
@@ -47,6 +47,7 @@ _ALIKE: Final = MODES[:2]
 
 _MOST_SECONDS: Final = 60
 _HOPELESS: Final = 3  # modes that fail at the start: the rest would too
+
 
 def derive(model_type: str, modes: Sequence[Mode] = MODES) -> Row:
     """Everything about a type: its coefficients a mode, the reasons for missing ones, and how it went."""
@@ -100,6 +101,25 @@ def _alias(model_type: str, text: str) -> Row | None:
         return None
     same = {"same_as": text, "modes": kept[0]["modes"], "seconds": round(time.monotonic() - started, 1)}
     return {**pair[0], **same}
+
+
+def merged(old: Row, new: Row) -> Row:
+    """A row with the modes of `new`, and those of `old` that it does not have."""
+    table = _Table()
+    found = {**new, "fixed": {**old["fixed"], **new["fixed"]}}
+    for regime in ("modes", "within"):
+        found[regime] = {
+            mode: table.adopt(row, number)
+            for row in (old, new)
+            for mode, number in row[regime].items()
+            if row is new or mode not in new[regime]
+        }
+    source = new if new["linears"] else old
+    found["linears"] = {
+        kind: [[item[0], *(table.number(source["polynomials"][n]) for n in item[1:3]), *item[3:]] for item in items]
+        for kind, items in source["linears"].items()
+    }
+    return found | {"blocks": table.blocks, "polynomials": list(table.polynomials)}
 
 
 def line(row: Mapping[str, Any]) -> str:
@@ -158,10 +178,24 @@ class _Table:
             self.blocks.append(found)
         return self.blocks.index(found)
 
+    def adopt(self, row: Row, number: int) -> int:
+        """A block of another row."""
+        texts = row["polynomials"]
+
+        def part(record: Row) -> Row:
+            again = {key: self.number(texts[record[key]]) for key in ("kept", "input") if key in record}
+            return {**record, **again, "moments": [[self.number(texts[n]) for n in pair] for pair in record["moments"]]}
+
+        block = row["blocks"][number]
+        layers = {name: part(record) for name, record in block["layers"].items()}
+        found = {"before": self.number(texts[block["before"]]), "head": part(block["head"]), "layers": layers}
+        if found not in self.blocks:
+            self.blocks.append(found)
+        return self.blocks.index(found)
+
     def linears(self, items: Sequence[LinearUse]) -> list[list[Any]]:
         return [
-            [item.name, self._number(item.inputs), self._number(item.outputs), item.source, item.kept]
-            for item in items
+            [item.name, self._number(item.inputs), self._number(item.outputs), item.source, item.kept] for item in items
         ]
 
     def _part(self, part: Part) -> Row:
@@ -172,4 +206,8 @@ class _Table:
         return {"input": self._number(found[0]), "input_kept": found[1]}
 
     def _number(self, polynomial: Polynomial) -> int:
-        return self.polynomials.setdefault(str(polynomial), len(self.polynomials))
+        return self.number(str(polynomial))
+
+    def number(self, text: str) -> int:
+        """The number of a polynomial's text."""
+        return self.polynomials.setdefault(text, len(self.polynomials))
