@@ -106,7 +106,7 @@ def _alias(model_type: str, text: str) -> Row | None:
 def merged(old: Row, new: Row) -> Row:
     """A row with the modes of `new`, and those of `old` that it does not have."""
     table = _Table()
-    found = {**new, "fixed": {**old["fixed"], **new["fixed"]}}
+    found = dict(new)
     for regime in ("modes", "within"):
         found[regime] = {
             mode: table.adopt(row, number)

@@ -63,13 +63,19 @@ def variants(model_type: str, name: str, *, within: bool = False) -> list[Varian
     base = _lengthened(tiny.shrunk(model_type, name), within)
     deck = _Deck(f"{model_type} {within}")
     path = tiny.text_path(tiny.build(base))
+    base = _with_head_dim(base, path)
     fields = _sizes(base, path)
-    kept = [key for key in fields if _tied(key) or _works(base, path, {key: deck.size(key, fields[key])})]
+    kept = [key for key in fields if _tied(key) or _free(base, path, key, fields[key], deck)]
     found = []
     for batch, tokens in CHUNKED_SHAPES if _is_chunked(base, path) else SHAPES:
         changes = _joint(base, path, {key: fields[key] for key in kept}, deck)
         found.append((_changed(base, path, changes), batch, tokens))
     return found
+
+
+def _free(base: Config, path: tuple[str, ...], key: str, value: int, deck: _Deck) -> bool:
+    """Whether the class takes another size: of several, since one may be too large for another reason."""
+    return any(_works(base, path, {key: deck.size(key, value)}) for _ in range(3))
 
 
 _CHUNKS: Final = re.compile(r"(chunk|mamba|conv|linear_|ssm|lightning|block_size|delta|state_size)")
@@ -91,11 +97,14 @@ def has_windows(drawn: Sequence[Variant]) -> bool:
 
 
 def fixed_sizes(drawn: Sequence[Variant]) -> dict[str, int]:
-    """Sizes that are the same in all variants, since the class would not have them changed."""
+    """Sizes that are the same in all variants, since the class would not have them changed; windows that are longer
+    than the tokens are no sizes of anything."""
     path = tiny.text_path(tiny.build(drawn[0][0]))
     texts = [tiny.at(tiny.build(config), path) for config, _, _ in drawn]
     names = _sizes(drawn[0][0], path)
-    return {name: names[name] for name in names if len({getattr(text, name, None) for text in texts}) == 1}
+    longest = max(tokens for _, _, tokens in drawn)
+    sizes = {name: value for name, value in names.items() if not (_WINDOWS.search(name) and value > longest)}
+    return {name: value for name, value in sizes.items() if len({getattr(text, name, None) for text in texts}) == 1}
 
 
 def _lengthened(config: Config, within: bool) -> Config:
@@ -113,12 +122,35 @@ def _lengthened(config: Config, within: bool) -> Config:
     return changed if _builds(changed) else config
 
 
+def _with_head_dim(config: Config, path: tuple[str, ...]) -> Config:
+    """The configuration with the size of its heads, where the class takes one that it has no field for: models then
+    have queries of another width than their hidden size, and the two must be told apart."""
+    text = tiny.at(tiny.build(config), path)
+    if any(isinstance(getattr(text, key, None), int) for key in _HEAD_DIM):
+        return config
+    hidden, heads = (
+        next((getattr(text, key, None) for key in keys if hasattr(text, key)), None) for keys in (_HIDDEN, _HEADS)
+    )
+    if not isinstance(hidden, int) or not isinstance(heads, int):
+        return config
+    own, other = (_changed(config, path, {"head_dim": factor * hidden // heads}) for factor in (1, 2))
+    return own if _builds(other) and _parameters(other) != _parameters(own) and _runs(other) else config
+
+
+def _parameters(config: Config) -> int:
+    with torch.device("meta"):
+        model = getattr(transformers, config["architectures"][0])(tiny.build(config))
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
 def _sizes(config: Config, path: tuple[str, ...]) -> dict[str, int]:
     text = tiny.at(tiny.build(config), path)
     return {
         key: value
         for key, value in _integers(text)
-        if (value > 1 or "shared_experts" in key or "n_groups" in key) and not _POSITIONS.search(key) and (not _FIXED.search(key) or key in _ALWAYS)
+        if (value > 1 or "shared_experts" in key or "n_groups" in key)
+        and not _POSITIONS.search(key)
+        and (not _FIXED.search(key) or key in _ALWAYS)
     }
 
 
@@ -126,7 +158,9 @@ _ALWAYS: Final = ("num_experts_per_tok", "vocab_size_per_layer_input", "hidden_s
 
 
 def _integers(text: Any) -> Iterator[tuple[str, int]]:
-    for key in tiny.fields_of(text):
+    fields = tiny.fields_of(text)
+    own = [key for key in _HEAD_DIM if key not in fields and key in vars(text)]  # that the class has no field for
+    for key in (*fields, *own):
         value = getattr(text, key, None)
         if isinstance(value, int) and not isinstance(value, bool):
             yield key, value
