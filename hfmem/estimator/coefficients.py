@@ -18,7 +18,7 @@ from typing import Any
 
 from hfmem.estimator.polynomials import Polynomial
 
-__all__ = ["Coefficients", "LinearUse", "Moment", "Part", "find", "implementations", "versions"]
+__all__ = ["Coefficients", "LinearUse", "Moment", "Part", "find", "from_row", "implementations", "versions"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +102,11 @@ def implementations(model_type: str) -> frozenset[str]:
     """The attention implementations that a type was measured with: those that its class has."""
     row = _row(model_type)
     return frozenset(mode.partition("/")[0] for mode in row["modes"]) if row else frozenset()
+
+
+def from_row(row: Mapping[str, Any], mode: str) -> Coefficients:
+    """The coefficients of a row of the table in one of its modes."""
+    return _coefficients(row, mode, row["blocks"][row["modes"][mode]])
 
 
 def versions() -> str:

@@ -12,7 +12,7 @@ from hfmem.estimator.polynomials import Polynomial
 from hfmem.estimator.values import Scenario
 from hfmem.mapper.caches import Combined, Latent
 from hfmem.mapper.interpret import Model
-from hfmem.mapper.sizes import model_sizes, model_types, signature
+from hfmem.mapper.sizes import model_sizes, model_types, signature, token_sizes
 from hfmem.mapper.values import Architecture, Certainty, Dense, Experts, Layer
 
 __all__ = ["Measured", "measured"]
@@ -60,10 +60,8 @@ class Measured:
         indices: dict[Layer | None, int] = {None: len(self.layers)}
         for index, layer in enumerate(self.layers):
             indices.setdefault(layer, index)
-        return {
-            layer: {"b": self.batch, "s": self.seq, **model_sizes(config, self.model.architecture, index)}
-            for layer, index in indices.items()
-        }
+        found = {layer: model_sizes(config, self.model.architecture, index) for layer, index in indices.items()}
+        return {layer: {**token_sizes(self.batch, self.seq, sizes), **sizes} for layer, sizes in found.items()}
 
     def sizes(self, layer: Layer | None) -> Mapping[str, int]:
         """The named sizes for a layer; None for the head, and for what is before the layers."""

@@ -6,6 +6,7 @@ configuration under its own name, for what only some architectures have (a state
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -13,7 +14,9 @@ from hfmem.mapper.caches import KV, Cache, Combined, Indexed, Latent
 from hfmem.mapper.facts import Facts
 from hfmem.mapper.values import Architecture, Dense, Experts, Layer
 
-__all__ = ["configured_sizes", "layer_sizes", "model_sizes", "model_types", "signature"]
+__all__ = ["configured_sizes", "layer_sizes", "model_sizes", "model_types", "signature", "token_sizes"]
+
+_CHUNK: Final = re.compile(r"(^|_)(chunk|block)_size$")
 
 _TEXT_PARTS: Final = (
     "thinker_config",
@@ -61,6 +64,17 @@ def model_sizes(config: Mapping[str, Any], architecture: Architecture, index: in
         others = {**layer_sizes(architecture, layer), **others}
     own = layer_sizes(architecture, layers[index]) if index < len(layers) else {}
     return {**found, **others, **own}
+
+
+def token_sizes(batch: int, seq: int, sizes: Mapping[str, int]) -> dict[str, int]:
+    """The sequences of a batch, the tokens of each, and the chunks that a scan cuts them into, with the tokens of the last one:
+    of the size that the configuration has for them, else of 64, which the delta rules have."""
+    widths = {name: value for name, value in sizes.items() if _CHUNK.search(name)} or {"64": 64}
+    found = {"b": batch, "s": seq}
+    for name, width in widths.items():
+        chunks = -(-seq // width)
+        found |= {f"chunks_of_{name}": chunks, f"last_of_{name}": seq - (chunks - 1) * width}
+    return found
 
 
 def layer_sizes(architecture: Architecture, layer: Layer) -> dict[str, int]:

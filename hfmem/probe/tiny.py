@@ -200,6 +200,7 @@ OVERRIDES: Final[dict[str, dict[str, Any]]] = {
     "granite4_vision": {"deepstack_layer_map": [[-1, 0]], "downsample_rate": "4/8"},
     "granite_docling_vision": {"out_hidden_size": 64},
     "granitemoehybrid": {"layer_types": ["linear_attention", "full_attention"]},
+    "lfm2": {"layer_types": ["conv", "full_attention"]},
     "lfm2_moe": {"layer_types": ["conv", "full_attention"]},
     "inkling2": {"vision_config": {"text_hidden_size": 64}, "audio_config": {"text_hidden_size": 64}},
     "hunyuan_vl_text": {"rope_parameters": {**_ROTARY, "mrope_section": [2, 2, 2, 2]}},

@@ -57,7 +57,7 @@ class Solver:
     _atoms: tuple[list[tuple[Monomial, int]], np.ndarray] | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
-        seen: set[Vector] = set()
+        seen: set[Vector] = {self.sizes["b"], self.sizes["s"]}
         names = []
         for name, vector in self.sizes.items():
             if name in ("b", "s") or len(set(vector)) == 1 or vector in seen or 0 in vector:

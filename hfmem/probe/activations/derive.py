@@ -12,21 +12,22 @@ from typing import Any, Final
 import torch
 import transformers
 
-from hfmem.estimator.coefficients import LinearUse, Moment, Part
+from hfmem.estimator.coefficients import Coefficients, LinearUse, Moment, Part
 from hfmem.estimator.polynomials import Polynomial
 from hfmem.fetcher.values import Checkpoint, ModelRef
 from hfmem.mapper.interpret import interpret
-from hfmem.mapper.sizes import model_sizes, signature
+from hfmem.mapper.sizes import model_sizes, signature, token_sizes
 from hfmem.mapper.values import Architecture
 from hfmem.probe import tiny
 from hfmem.probe.activations.algebra import Solver, TensorRecord
 from hfmem.probe.activations.moments import highest
+from hfmem.probe.activations.ragged import Roles, landmarks, linear
 from hfmem.probe.activations.reading import Reading
 from hfmem.probe.activations.step import Mode, Timeline, find_layers, run
 from hfmem.probe.activations.tracer import Segment
 from hfmem.probe.activations.variants import Variant
 
-__all__ = ["HELD_BACK", "Probe", "ProbeError", "Solution", "probes", "solve"]
+__all__ = ["HELD_BACK", "MOST_OFF", "Probe", "ProbeError", "Solution", "deviation", "probes", "solve"]
 
 HELD_BACK: Final = 2
 """Probes at the end that take no part in the fit."""
@@ -34,7 +35,8 @@ HELD_BACK: Final = 2
 FEWEST: Final = 5
 """Probes that a fit needs, those that are held back included."""
 
-_RESIDUAL: Final = 0.001
+MOST_OFF: Final = 0.001
+"""Relative error at probes that took no part in a fit, above which it is refused."""
 
 _TINY: Final = 4096  # bytes of a storage that need no polynomial: counters, positions, a table of chunks
 
@@ -86,7 +88,8 @@ class Probe:
     def sizes(self, index: int) -> dict[str, int]:
         """The named sizes for a layer, sequences and tokens included."""
         config, batch, tokens = self.variant
-        return {"b": batch, "s": tokens, **model_sizes(config, self.architecture, index)}
+        sizes = model_sizes(config, self.architecture, index)
+        return {**token_sizes(batch, tokens, sizes), **sizes}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +127,29 @@ def solve(probes: Sequence[Probe], mode: Mode) -> Solution:
     """
     readings = [Reading(probe.run(mode), mode) for probe in probes]
     return _Solver(probes=probes, readings=readings).solution()
+
+
+def deviation(probe: Probe, mode: Mode, told: Coefficients) -> float:
+    """The largest error of coefficients at a probe that took no part in them, of what is kept and of the highest moment
+    of each part, in parts of all that is alive then."""
+    reading = Reading(probe.run(mode), mode)
+    layers = probe.architecture.layers or ()
+    parts = {name: (index, told.layers[name]) for index, name in enumerate(map(signature, layers))}
+    kept = told.before.at(probe.sizes(0)) + sum(
+        told.layers[name].kept.at(probe.sizes(index)) for index, name in enumerate(map(signature, layers))
+    )
+    segments: list[Segment] = [("before", 0), *(("forward", index) for index in range(len(layers)))]
+    held = sum(reading.bytes(reading.kept_in(segment)) for segment in segments)
+    head, end = reading.bytes(reading.kept_in(("head", 0))), len(layers)
+    pairs = [(kept, held), (told.head.kept.at(probe.sizes(end)), head)]
+    places: list[tuple[Segment, int, Part]] = [(("head", 0), end, told.head)]
+    places += [((reading.layer_phase, index), index, part) for index, part in parts.values()]
+    for segment, index, part in places:
+        sizes = probe.sizes(index)
+        most = max((m.activations.at(sizes) + m.gradients.at(sizes) for m in part.moments), default=0)
+        pairs.append((most, reading.bytes(reading.peak(segment))))
+    whole = held + max(measured for _, measured in pairs)
+    return max(abs(one - other) / whole for one, other in pairs)
 
 
 @dataclass(kw_only=True)
@@ -188,7 +214,7 @@ class _Solver:
             inputs={name: self.input(index) for name, index in self.representatives.items()},
             residual=self.residual(),
         )
-        if found.residual > _RESIDUAL:
+        if found.residual > MOST_OFF:
             raise ProbeError(f"the sizes that were held back are {found.residual:.2%} off")
         return found
 
@@ -257,9 +283,25 @@ class _Solver:
         """The highest moments of a part, beyond what earlier parts keep."""
         if self.aligned:
             selections = [(peak,) * len(self.readings) for peak in self.readings[0].peaks(segment)]
-        else:
-            selections = [tuple(reading.peak(segment) for reading in self.readings)]
-        return highest([self._moment(selection, index) for selection in selections])
+            return highest([self._moment(selection, index) for selection in selections])
+        found: dict[Selection, Moment] = {}
+        reason = "nothing is freed"
+        for selection in landmarks(self.readings, segment):
+            try:
+                found[selection] = self._moment(selection, index)
+            except ProbeError as error:  # turns that are another one of few than of many
+                reason = str(error)
+        self._check_peaks(list(found), segment, reason)
+        return highest(list(found.values()))
+
+    def _check_peaks(self, selections: Sequence[Selection], segment: Segment, reason: str) -> None:
+        """Whether one of the moments is the highest, at each probe."""
+        reached = [self.bytes(selection) for selection in selections]
+        for probe, reading in enumerate(self.readings):
+            most = reading.bytes(reading.peak(segment))
+            here = max((row[probe] for row in reached), default=0)
+            if here < most * (1 - MOST_OFF):
+                raise ProbeError(f"the highest moment of {segment} is not told ({here} of {most} bytes): {reason}")
 
     def _moment(self, selection: Selection, index: int) -> Moment:
         gradients = tuple(
@@ -272,12 +314,14 @@ class _Solver:
         """The bytes of some storages, in the sizes of a layer."""
         key = (index, selection)
         if key not in self._totals:
-            records = self._one_by_one(selection[0]) if self.aligned else self._together(selection)
-            found = Polynomial({})
-            for record, times in Counter(records).items():
-                found = found + self.polynomial(record, index) * times
-            self._totals[key] = found
+            self._totals[key] = self._matched(selection[0], index) if self.aligned else self._by_roles(selection, index)
         return self._totals[key]
+
+    def _matched(self, numbers: frozenset[int], index: int) -> Polynomial:
+        found = Polynomial({})
+        for record, times in Counter(self._one_by_one(numbers)).items():
+            found = found + self.polynomial(record, index) * times
+        return found
 
     def polynomial(self, record: TensorRecord, index: int) -> Polynomial:
         found = self.solver(index).tensor(record)
@@ -307,37 +351,26 @@ class _Solver:
             for number in numbers
         ]
 
-    def _together(self, selection: Selection) -> list[TensorRecord]:
-        """Storages that one operation returned with one shape, as one."""
-        groups = [
-            _grouped(reading, numbers)
-            for reading, numbers in zip(self.readings[:-HELD_BACK], selection[:-HELD_BACK], strict=True)
-        ]
-        if len({tuple((op, size) for op, size, _ in rows) for rows in groups}) != 1:
-            raise ProbeError(f"what runs depends on the sizes ({[len(rows) for rows in groups]} kinds of storages)")
-        return [
-            TensorRecord(
-                nbytes=tuple(nbytes for _, _, nbytes in rows), shapes=((),) * len(rows), itemsize=rows[0][1]
-            )
-            for rows in zip(*groups, strict=True)
-        ]
+    @cached_property
+    def roles(self) -> Roles:
+        return Roles(self.readings[:-HELD_BACK])
+
+    def _by_roles(self, selection: Selection, index: int) -> Polynomial:
+        """The bytes of some storages, where loops run as often as sizes say."""
+        found = Polynomial({})
+        for role, count in self.roles.counts(selection).items():
+            one = self.polynomial(self.roles.record(role, count), index)
+            times = Polynomial.constant(1) if role[1] is None else linear(count, self.solver(index).sizes)
+            if times is None:
+                raise ProbeError(f"{role[0][2] or role[0][1]} runs {count} times")
+            found = found + one * times
+        return found
 
     def bytes(self, selection: Selection) -> tuple[int, ...]:
         """Bytes of some storages at every probe."""
         return tuple(
             reading.bytes(numbers) for reading, numbers in zip(self.readings, selection, strict=True)
         )
-
-
-def _grouped(reading: Reading, numbers: frozenset[int]) -> list[tuple[str, int, int]]:
-    """(operation, bytes of an element, bytes) of each group, in the order of first appearance: what one line of the
-    implementation made, else (in a backward pass) what has one shape."""
-    sums: dict[tuple[str, int, object], int] = {}
-    for number in sorted(numbers):
-        allocation = reading.timeline.allocations[number]
-        key = (allocation.op, allocation.itemsize, allocation.site or allocation.shape)
-        sums[key] = sums.get(key, 0) + allocation.nbytes
-    return [(f"{op} {where if isinstance(where, str) else ''}", size, n) for (op, size, where), n in sums.items()]
 
 
 _CANONICAL: Final = (

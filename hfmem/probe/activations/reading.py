@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 
 from hfmem.probe.activations.step import Mode, Timeline
@@ -87,6 +87,36 @@ class Reading:
             if number not in elsewhere:
                 (live.add if allocated else live.discard)(number)
         return frozenset(live)
+
+    def rises(self, segment: Segment) -> Iterator[tuple[int, int, int, int]]:
+        """Whenever a part frees something after it allocated: the number of the event before, the storage that was
+        allocated last, and bytes alive of all but gradients, and of the part's own gradients."""
+        elsewhere, gradients = self._elsewhere(segment), self.timeline.gradients
+        others = own = 0
+        newest: int | None = None
+        for position, (allocated, number, where) in enumerate(self.timeline.events):
+            if where == segment and not allocated and newest is not None:
+                yield position, newest, others, own
+            newest = number if allocated and where == segment else None
+            if number in elsewhere:
+                continue
+            change = self.timeline.allocations[number].nbytes * (1 if allocated else -1)
+            if number in gradients:
+                own += change
+            else:
+                others += change
+
+    def alive(self, segment: Segment, positions: frozenset[int]) -> dict[int, frozenset[int]]:
+        """What is alive before some events, but for what other parts answer for."""
+        elsewhere = self._elsewhere(segment)
+        live: set[int] = set()
+        found: dict[int, frozenset[int]] = {}
+        for position, (allocated, number, _) in enumerate(self.timeline.events):
+            if position in positions:
+                found[position] = frozenset(live)
+            if number not in elsewhere:
+                (live.add if allocated else live.discard)(number)
+        return found
 
     def _elsewhere(self, segment: Segment) -> frozenset[int]:
         """Storages that other parts answer for: weights, the cache, what earlier parts keep, others' gradients."""

@@ -16,7 +16,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
-__all__ = ["Allocation", "Phase", "Segment", "Tracer"]
+__all__ = ["Allocation", "Counting", "Phase", "Segment", "Tracer"]
 
 Phase = Literal["given", "before", "forward", "head", "backward", "after", "optimizer"]
 Segment = tuple[Phase, int]
@@ -34,7 +34,7 @@ class Allocation:
         shape: shape of that tensor.
         op: the operation that returned it.
         segment: what was running.
-        site: the line of the implementation that called it; "" in a backward pass.
+        site: the line of the implementation that called it; in a backward pass, the line whose gradient it is.
     """
 
     nbytes: int
@@ -50,11 +50,13 @@ class _Log:
     allocations: list[Allocation] = field(default_factory=list)
     events: list[tuple[bool, int, Segment]] = field(default_factory=list)
     numbers: dict[int, int] = field(default_factory=dict)
+    lines: dict[int, str] = field(default_factory=dict)
+    nodes: int = -1
 
 
 def _site() -> str:
     """The innermost line of a model's own code."""
-    frame = sys._getframe(2)
+    frame = sys._getframe(3)
     while frame is not None:
         name = frame.f_code.co_filename
         if "/models/" in name and "modeling" in name:
@@ -108,12 +110,27 @@ class Tracer(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ARG002
         out = func(*args, **(kwargs or {}))
+        node = torch._C._current_autograd_node()  # type: ignore[attr-defined]
+        if node is None:
+            self._remember()
         for tensor in tree_iter(out):
             if isinstance(tensor, torch.Tensor):
-                self._see(tensor, str(func))
+                self._see(tensor, str(func), node)
         return out
 
-    def _see(self, tensor: torch.Tensor, op: str) -> int | None:
+    def _remember(self) -> None:
+        """The line of the implementation that the newest node of the graph is from."""
+        log, nodes = self._log, torch.autograd._get_sequence_nr()  # type: ignore[attr-defined]
+        if nodes != log.nodes:
+            log.nodes = nodes
+            log.lines[nodes - 1] = _site()
+
+    def _line(self, node: Any) -> str:
+        if node is None:
+            return _site()
+        return f"{self._log.lines.get(node._sequence_nr(), '')} {node.name()}"
+
+    def _see(self, tensor: torch.Tensor, op: str, node: Any = None) -> int | None:
         storage = tensor.untyped_storage()
         nbytes = storage.nbytes()
         if not nbytes:
@@ -130,7 +147,7 @@ class Tracer(TorchDispatchMode):
                 shape=tuple(tensor.shape),
                 op=op,
                 segment=self.segment,
-                site=_site(),
+                site=self._line(node),
             )
         )
         log.events.append((True, number, self.segment))
@@ -141,3 +158,19 @@ class Tracer(TorchDispatchMode):
         if self._log.numbers.get(key) == number:
             del self._log.numbers[key]
         self._log.events.append((False, number, self.segment))
+
+
+class Counting(TorchDispatchMode):
+    """Counts operations while it is entered.
+
+    Attributes:
+        count: how many there were.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ARG002
+        self.count += 1
+        return func(*args, **(kwargs or {}))

@@ -16,14 +16,16 @@ import torch
 import transformers
 
 from hfmem.probe import tiny
+from hfmem.probe.activations.tracer import Counting
 
 __all__ = ["SHAPES", "Variant", "fixed_sizes", "has_windows", "variants"]
 
 SHAPES: Final = ((2, 16), (3, 24), (2, 36), (4, 20), (3, 32), (5, 28), (2, 40))
 """Sequences and their tokens at each probe, all longer than the windows that are drawn."""
 
-CHUNKED_SHAPES: Final = ((2, 128), (3, 192), (2, 256), (4, 128), (2, 192), (3, 128), (2, 320))
-"""The same for classes that work in chunks of tokens and pad to them: two chunks at least, of 64 or fewer."""
+CHUNKED_SHAPES: Final = ((2, 150), (3, 210), (2, 290), (4, 170), (2, 230), (3, 180), (2, 350))
+"""The same for classes that work in chunks of tokens and pad to them: three chunks at least, of 64 or fewer, the last
+one not full, so that what is padded can be told from what is not."""
 
 Config = dict[str, Any]
 Variant = tuple[Config, int, int]
@@ -42,7 +44,7 @@ _WINDOWS: Final = re.compile(r"(window|attention_chunk_size$|chunk_length|index_
 _EXPERTS: Final = re.compile(r"(num|routed|local)_experts$|^n_routed_experts$|_num_experts$")
 
 # Chunks of tokens that a scan works through; tokens of the shapes are multiples of them.
-_CHUNK: Final = re.compile(r"^(mamba_|ssm_|linear_)?chunk_size$")
+_CHUNK: Final = re.compile(r"^(mamba_|ssm_|linear_)?chunk_size$|^block_size$")
 
 _HEADS: Final = ("num_attention_heads", "n_head", "n_heads", "num_heads", "decoder_attention_heads")
 _KV: Final = ("num_key_value_heads", "num_kv_heads", "multi_query_group_num", "kv_n_heads")
@@ -50,12 +52,13 @@ _HIDDEN: Final = ("hidden_size", "d_model", "n_embd")
 _HEAD_DIM: Final = ("head_dim", "d_kv", "kv_channels", "dim_head")
 
 
-def variants(model_type: str, name: str, *, within: bool = False) -> list[Variant]:
+def variants(model_type: str, name: str, *, within: bool = False, few: bool = False) -> list[Variant]:
     """A configuration for each of `SHAPES`, with the sequences and tokens to run it with.
 
     Args:
         model_type, name: the type and its class.
         within: whether windows are longer than the tokens (else they are shorter).
+        few: only the first ones, with no search for the sizes that the class takes: to compare, not to solve.
 
     Raises:
         Exception: what the class raises for its small configuration.
@@ -65,9 +68,9 @@ def variants(model_type: str, name: str, *, within: bool = False) -> list[Varian
     path = tiny.text_path(tiny.build(base))
     base = _with_head_dim(base, path)
     fields = _sizes(base, path)
-    kept = [key for key in fields if _tied(key) or _free(base, path, key, fields[key], deck)]
+    kept = [key for key in fields if few or _tied(key) or _free(base, path, key, fields[key], deck)]
     found = []
-    for batch, tokens in CHUNKED_SHAPES if _is_chunked(base, path) else SHAPES:
+    for batch, tokens in (CHUNKED_SHAPES if _is_chunked(base, path) else SHAPES)[: _FEW if few else None]:
         changes = _joint(base, path, {key: fields[key] for key in kept}, deck)
         found.append((_changed(base, path, changes), batch, tokens))
     return found
@@ -78,14 +81,26 @@ def _free(base: Config, path: tuple[str, ...], key: str, value: int, deck: _Deck
     return any(_works(base, path, {key: deck.size(key, value)}) for _ in range(3))
 
 
-_CHUNKS: Final = re.compile(r"(chunk|mamba|conv|linear_|ssm|lightning|block_size|delta|state_size)")
+_FEW: Final = 3
+
+_CHUNKS: Final = re.compile(r"(chunk_size|linear_|lightning|block_size|delta)")
 
 
 def _is_chunked(config: Config, path: tuple[str, ...]) -> bool:
     text = tiny.at(tiny.build(config), path)
     kinds = getattr(text, "layer_types", None) or ()
     names = (key for key in (*dict(_integers(text)), *map(str, kinds)) if key != "chunk_size_feed_forward")
-    return any(_CHUNKS.search(name) for name in names)
+    return any(_CHUNKS.search(name) for name in names) and not _loops_over_tokens(config)
+
+
+def _loops_over_tokens(config: Config) -> bool:
+    """Whether a forward pass of a few tokens more runs more operations: no chunk is that short."""
+    counts = []
+    for tokens in (16, 24):
+        with torch.no_grad(), Counting() as counting:
+            _forward(config, tokens)
+        counts.append(counting.count)
+    return counts[0] != counts[1]
 
 
 def has_windows(drawn: Sequence[Variant]) -> bool:
@@ -104,7 +119,7 @@ def fixed_sizes(drawn: Sequence[Variant]) -> dict[str, int]:
     names = _sizes(drawn[0][0], path)
     longest = max(tokens for _, _, tokens in drawn)
     sizes = {name: value for name, value in names.items() if not (_WINDOWS.search(name) and value > longest)}
-    return {name: value for name, value in sizes.items() if len({getattr(text, name, None) for text in texts}) == 1}
+    return {name: value for name, value in sizes.items() if len({str(_value(text, name)) for text in texts}) == 1}
 
 
 def _lengthened(config: Config, within: bool) -> Config:
@@ -154,16 +169,37 @@ def _sizes(config: Config, path: tuple[str, ...]) -> dict[str, int]:
     }
 
 
-_ALWAYS: Final = ("num_experts_per_tok", "vocab_size_per_layer_input", "hidden_size_per_layer_input", "moe_topk")
+_ALWAYS: Final = (
+    "num_experts_per_tok",
+    "vocab_size_per_layer_input",
+    "hidden_size_per_layer_input",
+    "moe_topk",
+    "time_step_rank",
+)
 
 
 def _integers(text: Any) -> Iterator[tuple[str, int]]:
+    """The whole numbers of a configuration; of a list with an entry a layer, the one that all layers have."""
     fields = tiny.fields_of(text)
     own = [key for key in _HEAD_DIM if key not in fields and key in vars(text)]  # that the class has no field for
     for key in (*fields, *own):
-        value = getattr(text, key, None)
+        value = _value(text, key)
+        if (
+            isinstance(value, list)
+            and len(value) == _value(text, "num_hidden_layers")
+            and len(set(map(str, value))) == 1
+        ):
+            value = value[0]
         if isinstance(value, int) and not isinstance(value, bool):
             yield key, value
+
+
+def _value(text: Any, key: str) -> Any:
+    """A value of a configuration; the one that holds for all layers but a few, where some have their own."""
+    try:
+        return getattr(text, key, None)
+    except RuntimeError:  # a class with layers of their own refuses to tell
+        return vars(text).get(key)
 
 
 def _tied(key: str) -> bool:
@@ -238,7 +274,7 @@ def _tied_sizes(base: Config, path: tuple[str, ...], fields: Mapping[str, int], 
         return changes
     groups, pairs = deck.pick("heads", ((2, 2), (3, 2), (2, 3), (3, 3), (2, 4), (4, 2), (5, 2)))
     count = groups * pairs
-    same = kv is not None and getattr(text, kv) == getattr(text, heads)
+    same = kv is not None and _value(text, kv) == _value(text, heads)
     changes[heads] = count
     if kv is not None:
         changes[kv] = count if same else pairs
@@ -263,6 +299,8 @@ _STATE_HEADS: Final = (
     ("n_mamba_heads", "mamba_headdim", "mamba_ngroups", "mamba_expand"),
 )
 
+_STATE_WIDTH: Final = "mamba_d_ssm"  # heads × size, where a class does not take it from the hidden size
+
 
 def _tied_states(base: Config, path: tuple[str, ...], changes: Mapping[str, Any], deck: _Deck) -> dict[str, Any]:
     """Heads of a state that fill the widened hidden size, which groups divide; value heads that key heads divide."""
@@ -273,6 +311,8 @@ def _tied_states(base: Config, path: tuple[str, ...], changes: Mapping[str, Any]
         if all(isinstance(getattr(text, key, None), int) for key in (heads, size, groups, expand)) and hidden:
             factor = deck.pick("expand", (2, 3))
             width = factor * changes.get(hidden, getattr(text, hidden))
+            if isinstance(getattr(text, _STATE_WIDTH, None), int):
+                found[_STATE_WIDTH] = width
             sizes = [d for d in (8, 16, 24, 32, 48) if width % d == 0 and width // d > 3]
             found[expand], found[size] = factor, deck.pick("state heads", sizes)
             found[heads] = width // found[size]
@@ -280,7 +320,7 @@ def _tied_states(base: Config, path: tuple[str, ...], changes: Mapping[str, Any]
             break
     if hasattr(text, "linear_num_key_heads"):
         found["linear_num_key_heads"] = deck.pick("key heads", (2, 3, 4, 5))
-        found["linear_num_value_heads"] = found["linear_num_key_heads"] * deck.pick("value heads", (2, 3, 1))
+        found["linear_num_value_heads"] = found["linear_num_key_heads"] * deck.pick("value heads", (2, 3, 4))
     return found
 
 
@@ -301,15 +341,16 @@ def _builds(config: Config) -> bool:
 
 
 def _runs(config: Config) -> bool:
-    def forward() -> None:
-        built = tiny.build(config)
-        with torch.no_grad():
-            model = getattr(transformers, config["architectures"][0])._from_config(built, dtype=torch.bfloat16)
-            model.eval()
-            ids = torch.randint(3, 90, (1, 64))
-            model(input_ids=ids, **({"decoder_input_ids": ids} if built.is_encoder_decoder else {}))
+    return _attempt(lambda: _forward(config, 64))
 
-    return _attempt(forward)
+
+def _forward(config: Config, tokens: int) -> None:
+    built = tiny.build(config)
+    with torch.no_grad():
+        model = getattr(transformers, config["architectures"][0])._from_config(built, dtype=torch.bfloat16)
+        model.eval()
+        ids = torch.randint(3, 90, (1, tokens))
+        model(input_ids=ids, **({"decoder_input_ids": ids} if built.is_encoder_decoder else {}))
 
 
 def _attempt(action: Callable[[], Any]) -> bool:
@@ -325,5 +366,7 @@ def _changed(base: Config, path: tuple[str, ...], changes: Mapping[str, Any]) ->
     part = changed
     for key in path:
         part = part.setdefault(key, {})
-    part |= changes
+    for key, value in changes.items():
+        old = part.get(key)
+        part[key] = [value] * len(old) if isinstance(old, list) and isinstance(value, int) else value
     return changed
