@@ -7,10 +7,11 @@ from dataclasses import replace
 from importlib.util import find_spec
 from typing import Literal, TypedDict, Unpack
 
-from hfmem.errors import HfmemError
+from hfmem.errors import HfmemError, InvalidScenarioError
 from hfmem.estimator.inference import estimate as estimate_memory
 from hfmem.estimator.options import Attention, Method, Options, Runtime, check
 from hfmem.estimator.scenario import resolve
+from hfmem.estimator.values import Scenario, Trace
 from hfmem.fetcher.concurrent import Fetched, fetch_all, unforeseen
 from hfmem.fetcher.sources import fetch
 from hfmem.fetcher.values import Access, ModelRef
@@ -71,6 +72,7 @@ class _Asked(_Access, total=False):
     cp: int | None
     sequence_parallel: bool
     virtual_stages: int | None
+    trace: bool
 
 
 def inspect(model: str, *, revision: str = "main", **access: Unpack[_Access]) -> Model:
@@ -140,7 +142,25 @@ def compare(models: Iterable[str], *, jobs: int = 8, **asked: Unpack[_Asked]) ->
 
 
 def report_on(model: Model, options: Options) -> Report:
-    """The report of a model that is already understood."""
+    """The report of a model that is already understood.
+
+    Raises:
+        HfmemError: options contradict each other, or its class cannot be traced as they ask.
+    """
+    report = _report(model, options)
+    return replace(report, trace=_traced(model, report.scenario)) if options.trace else report
+
+
+def _traced(model: Model, scenario: Scenario) -> Trace:
+    """The peak of the step, measured on the class."""
+    if scenario.parallel.gpus > 1:
+        raise InvalidScenarioError(model.checkpoint.ref.model_id, "--trace runs on one GPU: name one only")
+    from hfmem.probe.trace import step_of, trace  # PyTorch takes seconds to load
+
+    return trace(model, step_of(model, scenario))
+
+
+def _report(model: Model, options: Options) -> Report:
     if not options.gpu:
         scenario = resolve(options, model)
         return Report(model=model, scenario=scenario, estimate=estimate_memory(model, scenario))

@@ -275,6 +275,10 @@ def hfmem(
     output: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.TABLE,
     unit: Annotated[Unit, typer.Option(help="Unit of tables: GiB = 2^30 bytes, GB = 10^9.")] = Unit.GIB,
     explain: Annotated[bool, typer.Option("--explain", help="Show where every byte comes from.")] = False,
+    trace: Annotated[
+        bool,
+        typer.Option("--trace", help="Run the real class without weights, and show its peak beside (needs PyTorch)."),
+    ] = False,
     revision: Annotated[str, typer.Option(help="Branch, tag, commit or refs/pr/N.")] = "main",
     token: Annotated[
         str | None, typer.Option(help="Hub token. [default: HF_TOKEN or the stored login]", show_default=False)
@@ -341,6 +345,7 @@ def hfmem(
         fsdp=fsdp,
         shard=shard,
         offload=offload.value,
+        trace=trace,
     )
     if from_args is not None:
         options = _from_args(options, from_args)

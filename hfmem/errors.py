@@ -15,6 +15,7 @@ HfmemError
 │   ├── InvalidHeaderError     a safetensors header that cannot be right
 │   └── InvalidConfigError     a config.json that cannot be read, or a key of the wrong type in it
 ├── NoWeightsError             nothing in the repository says how large the model is
+├── UntraceableError           the class of the model cannot be built, or does not run without weights
 └── InvalidScenarioError       options that contradict each other or are not built yet
     └── UnforeseenError            something that this version does not expect
 """
@@ -41,6 +42,7 @@ __all__ = [
     "RevisionNotFoundError",
     "UnexpectedAnswerError",
     "UnforeseenError",
+    "UntraceableError",
 ]
 
 
@@ -136,6 +138,10 @@ class InvalidConfigError(InvalidFileError):
 
 class NoWeightsError(HfmemError):
     """Neither the files nor the configuration tell how large the model is."""
+
+
+class UntraceableError(HfmemError):
+    """The class of the model cannot be built under fake tensors, or what it computes depends on their content."""
 
 
 class InvalidScenarioError(HfmemError):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hfmem.estimator.caches import layer_bytes
+from hfmem.estimator.caches import layer_bytes, prompt_bytes
 from hfmem.estimator.measured import Measured, measured
 from hfmem.estimator.textbook import ALPHA_BETA
 from hfmem.estimator.values import Group, Scenario, Term
@@ -24,14 +24,16 @@ class _Peak:
     Attributes:
         nbytes: above weights and cache.
         number: the part it is in.
-        carried: bytes that earlier layers keep beside their cache.
+        carried: bytes that earlier layers, and what is before them, keep beside the cache.
         missing: bytes of the cache that later layers have not made yet.
+        beyond: bytes of the prompt's keys and values that windows of this and earlier layers no longer need.
     """
 
     nbytes: int
     number: int
     carried: int = 0
     missing: int = 0
+    beyond: int = 0
 
 
 def activation_terms(model: Model, scenario: Scenario) -> tuple[list[Term], list[tuple[Group, str]]]:
@@ -55,15 +57,20 @@ def activation_terms(model: Model, scenario: Scenario) -> tuple[list[Term], list
 def _peak(found: Measured, scenario: Scenario) -> _Peak:
     applied = found.applied
     caches = [layer_bytes(layer, scenario) for layer in applied.layers] + [0]
-    kept = [found.value(part.kept) for part in applied.reduced]
-    working = [max((found.value(moment.activations) for moment in part.moments), default=0) for part in applied.reduced]
-    missing, carried = sum(caches[number] for number in applied.order), 0
+    whole = [prompt_bytes(layer, scenario) for layer in applied.layers] + [0]
+    kept = [found.value(part.kept, number) for number, part in enumerate(applied.reduced)]
+    working = [
+        max((found.value(moment.activations, number) for moment in part.moments), default=0)
+        for number, part in enumerate(applied.reduced)
+    ]
+    missing, carried, beyond = sum(caches[number] for number in applied.order), found.before(), 0
     peak = _Peak(nbytes=0, number=found.head)
     for number in (*applied.order, found.head):
         missing -= caches[number]
-        nbytes = carried + working[number] - missing
+        beyond += whole[number] - caches[number]
+        nbytes = carried + working[number] + beyond - missing
         if nbytes >= peak.nbytes:
-            peak = _Peak(nbytes=nbytes, number=number, carried=carried, missing=missing)
+            peak = _Peak(nbytes=nbytes, number=number, carried=carried, missing=missing, beyond=beyond)
         carried += kept[number]
     return peak
 
@@ -77,11 +84,13 @@ def _how(found: Measured, peak: _Peak, scenario: Scenario) -> str:
     if index < 0:
         return "nothing beside weights and cache"
     polynomial = found.applied.parts[peak.number].moments[index].activations
-    sizes = {**found.applied.sizes[peak.number], "b": found.batch, "s": found.seq}
+    sizes = {**found.tokens[peak.number], **found.applied.sizes[peak.number]}
     named = ", ".join(f"{name} {sizes[name]:,}" for name in sorted(polynomial.names, key=lambda n: (n not in "bs", n)))
     how = f"{polynomial.describe()} bytes with {named}"
     if peak.carried:
-        how += f"; + {peak.carried:,} B kept of earlier layers"
+        how += f"; + {peak.carried:,} B kept of what was before"
+    if peak.beyond:
+        how += f"; + {peak.beyond:,} B of keys and values beyond the windows, which stay until the next token"
     if peak.missing:
         how += f"; - {peak.missing:,} B of cache that later layers have not made yet"
     alpha, beta = found.alpha_beta(polynomial, peak.number)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hfmem.dtypes import Dtype, find_dtype
 from hfmem.estimator.values import Scenario, Term
-from hfmem.mapper.caches import COMPUTE, KV_DTYPE, Part, Seen
+from hfmem.mapper.caches import COMPUTE, KV, KV_DTYPE, Cache, Combined, Latent, Part, Seen
 from hfmem.mapper.values import Architecture, Layer
 
-__all__ = ["CacheSize", "cache_size", "layer_bytes"]
+__all__ = ["CacheSize", "cache_size", "layer_bytes", "prompt_bytes"]
 
 _SOURCE = "layers of the architecture; what transformers' cache objects hold after so many tokens"
 
@@ -55,6 +55,19 @@ def cache_size(architecture: Architecture, scenario: Scenario) -> CacheSize | st
 def layer_bytes(layer: Layer, scenario: Scenario) -> int:
     """What one layer's cache takes for the whole batch; parts of an unknown dtype count as nothing."""
     return scenario.batch * sum(_sizes(layer, _seen(scenario, scenario.seq), scenario).values())
+
+
+def prompt_bytes(layer: Layer, scenario: Scenario) -> int:
+    """What one layer's cache holds in memory right after a prompt of `seq` tokens: in `transformers` a window is a view
+    of the keys and values of the whole prompt, which stay until the next token (`DynamicSlidingWindowLayer.update`)."""
+    return layer_bytes(replace(layer, cache=_whole(layer.cache)), scenario)
+
+
+def _whole(cache: Cache) -> Cache:
+    """The cache without its window."""
+    if isinstance(cache, Combined):
+        return replace(cache, caches=tuple(_whole(part) for part in cache.caches))
+    return replace(cache, window=None) if isinstance(cache, KV | Latent) else cache
 
 
 def _sizes(layer: Layer, seen: Seen, scenario: Scenario) -> dict[str, int]:

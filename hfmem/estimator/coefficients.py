@@ -18,7 +18,7 @@ from typing import Any
 
 from hfmem.estimator.polynomials import Polynomial
 
-__all__ = ["Coefficients", "LinearUse", "Moment", "Part", "find", "from_row", "versions"]
+__all__ = ["Coefficients", "LinearUse", "Moment", "Part", "find", "from_row", "implementations", "versions"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +96,12 @@ def find(model_type: str, mode: str, *, within: bool = False) -> Coefficients | 
     if number is None:
         number = row["modes"].get(mode)
     return None if number is None else _coefficients(row, mode, row["blocks"][number])
+
+
+def implementations(model_type: str) -> frozenset[str]:
+    """The attention implementations that a type was measured with: those that its class has."""
+    row = _row(model_type)
+    return frozenset(mode.partition("/")[0] for mode in row["modes"]) if row else frozenset()
 
 
 def from_row(row: Mapping[str, Any], mode: str) -> Coefficients:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Final
 
-from hfmem.estimator.coefficients import Coefficients, LinearUse, Moment, Part, find, versions
+from hfmem.estimator.coefficients import Coefficients, LinearUse, Moment, Part, find, implementations, versions
 from hfmem.estimator.polynomials import Polynomial
 from hfmem.estimator.values import Scenario
 from hfmem.mapper.caches import Combined, Latent
@@ -159,8 +159,7 @@ def measured(model: Model, scenario: Scenario, method: str, precision: str | Non
     if precision is None:
         return "the dtype that is computed in is not known: give --dtype"
     attention = "eager" if scenario.attention == "eager" else "sdpa"
-    modes = _modes(attention, precision, method)
-    applied = _apply(_Known(model), modes, _is_within(architecture, scenario.seq))
+    applied = _apply(_Known(model), (attention, precision, method), _is_within(architecture, scenario.seq))
     return applied if isinstance(applied, str) else Measured(applied=applied, batch=scenario.batch, seq=scenario.seq)
 
 
@@ -178,11 +177,11 @@ class _Known:
 
 
 @lru_cache(maxsize=64)  # searches for what fits ask for one model again and again
-def _apply(known: _Known, modes: tuple[tuple[str, str], ...], within: bool) -> Applied | str:
+def _apply(known: _Known, asked: tuple[str, str, str], within: bool) -> Applied | str:
     model = known.model
     own = model_types(model.checkpoint.config or {})
     for model_type in (*own, *_relatives(model.architecture)):
-        for mode, why in modes:
+        for mode, why in _modes(*asked, implementations(model_type)):
             found = find(model_type, mode, within=within)
             if found is None:
                 continue
@@ -217,15 +216,14 @@ def _names(part: Part) -> frozenset[str]:
     return part.kept.names.union(*moments, part.input.names if part.input is not None else ())
 
 
-def _modes(attention: str, precision: str, method: str) -> tuple[tuple[str, str], ...]:
-    """The asked mode, then what can stand in for it, with the reason."""
-    other = "eager" if attention == "sdpa" else "sdpa"
+def _modes(attention: str, precision: str, method: str, known: frozenset[str]) -> tuple[tuple[str, str], ...]:
+    """The asked mode, then what can stand in for it, with the reason. A class that has one implementation only runs
+    that; where it has both, the other one is no stand-in: one keeps tokens × tokens, the other does not."""
+    if attention not in known and known:
+        (attention,) = known
     return (
         (f"{attention}/{precision}/{method}", ""),
-        # a class without the implementation runs the other one
-        (f"{other}/{precision}/{method}", "" if attention == "sdpa" else f"{attention} attention was not measured"),
         (f"{attention}/bf16/{method}", f"{precision} was not measured"),
-        (f"{other}/bf16/{method}", f"{precision} was not measured"),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from importlib.util import find_spec
 from typing import Final, Literal
 
 from hfmem.dtypes import find_dtype
@@ -81,6 +82,7 @@ class Options:
         gpus, tp, pp, dp, cp, ep: how work is spread, as `hfmem.estimator.parallel` has it.
         sequence_parallel, virtual_stages: ways of tensor and pipeline parallelism.
         remarks: sentences for the report about where options are from.
+        trace: whether to run the real class without weights, and to show its peak beside the estimate.
     """
 
     batch: int = 1
@@ -128,6 +130,7 @@ class Options:
     sequence_parallel: bool = False
     virtual_stages: int | None = None
     remarks: tuple[str, ...] = ()
+    trace: bool = False
 
 
 def check(options: Options) -> None:
@@ -147,6 +150,8 @@ def check(options: Options) -> None:
         _check_exact(options)
     _check_spread(options)
     _check_engine(options)
+    if options.trace:
+        _check_trace(options)
 
 
 _MOST_GPUS: Final = 100_000
@@ -191,6 +196,16 @@ def _check_engine(options: Options) -> None:
         from hfmem.estimator.vllm.rules import rules_of
 
         rules_of(options.vllm_version)
+
+
+def _check_trace(options: Options) -> None:
+    """What only one device with `transformers` on it can run, and only with PyTorch."""
+    if options.method == "textbook" or options.runtime == "vllm":
+        raise InvalidScenarioError("", "--trace runs the class of transformers: without --method textbook and vllm")
+    if any((size or 1) > 1 for size in (options.gpus, options.tp, options.pp, options.dp, options.ep)):
+        raise InvalidScenarioError("", "--trace runs on one GPU: without --gpus, --tp, --pp, --dp and --ep")
+    if find_spec("torch") is None:
+        raise InvalidScenarioError("", "--trace needs PyTorch, whose CPU build is enough: pip install 'hfmem[probe]'")
 
 
 def _check_count(option: str, value: int | None) -> None:

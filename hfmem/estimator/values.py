@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -25,6 +25,7 @@ __all__ = [
     "Scenario",
     "Serving",
     "Term",
+    "Trace",
     "TrainingFacts",
     "total_of",
 ]
@@ -199,6 +200,33 @@ class TrainingFacts:
     reserved_source: str
     host: int
     savings: tuple[Saving, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trace:
+    """The peak of a step as it was measured on the real class, in bytes; what a GPU adds (its context, workspaces, the
+    rounding of its allocator) is not in it.
+
+    Attributes:
+        phase: what sets the peak: `layers` or `head`; in training `logits`, `backward` or `optimizer`.
+        groups: what is alive at the peak.
+        phases: the highest moment of each phase.
+        layers: how many layers were run, in all runs together.
+        seconds: how long it took.
+        source: the versions of what was run.
+    """
+
+    phase: str
+    groups: Mapping[Group, int]
+    phases: Mapping[str, int]
+    layers: int
+    seconds: float
+    source: str
+
+    @property
+    def peak(self) -> int:
+        """Bytes at the highest moment."""
+        return sum(self.groups.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

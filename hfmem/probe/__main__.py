@@ -2,6 +2,7 @@
 
     python -m hfmem.probe                 every text-generating and encoder type of the installed `transformers`
     python -m hfmem.probe qwen3 gemma3    these types only; the others stay as they are (seconds a type)
+    python -m hfmem.probe --modes prefill these modes of the types that are there; the other modes stay as they are
 
 What could not be measured, and why, goes to `data/activations_report.jsonl`.
 """
@@ -13,8 +14,11 @@ import json
 import logging
 import time
 import warnings
+import zlib
+from base64 import b64decode
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Final
@@ -23,7 +27,8 @@ import torch
 import transformers
 
 from hfmem.probe import tiny
-from hfmem.probe.activations.table import derive, line
+from hfmem.probe.activations.step import Mode
+from hfmem.probe.activations.table import MODES, derive, line, merged
 
 DATA: Final = Path(__file__).parent.parent / "data"
 TARGET: Final = DATA / "activations.jsonl"
@@ -37,13 +42,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("types", nargs="*")
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--modes", default="", help="modes whose name contains this, of types that were measured")
     parser.add_argument("--dry", action="store_true", help="do not write")
     arguments = parser.parse_args()
     started = time.monotonic()
-    for row in rows(arguments.types or names(), arguments.jobs):
-        print(describe(row), flush=True)
+    asked = [mode for mode in MODES if arguments.modes in str(mode)] if arguments.modes else MODES
+    there = stored() if arguments.modes else {}
+    types = [name for name in arguments.types or names() if not arguments.modes or name in there]
+    for measured in rows(types, arguments.jobs, asked):
+        print(describe(measured), flush=True)
+        row = merged(there[measured["type"]], dict(measured)) if arguments.modes else measured
         if not arguments.dry:
-            write(row)
+            write(row, report=not arguments.modes)
     print(f"{time.monotonic() - started:.0f} s")
 
 
@@ -53,17 +63,23 @@ def names() -> list[str]:
     return sorted((name for name in types if ":" not in name), key=lambda name: (_ORDER.index(types[name][0]), name))
 
 
-def rows(types: Sequence[str], jobs: int) -> Iterator[Mapping[str, Any]]:
+def stored() -> dict[str, dict[str, Any]]:
+    """The rows of the file that are no other type's."""
+    found = [json.loads(item) for item in TARGET.read_text(encoding="ascii").splitlines()[1:]]
+    return {row["type"]: json.loads(zlib.decompress(b64decode(row["data"]))) for row in found if "data" in row}
+
+
+def rows(types: Sequence[str], jobs: int, modes: Sequence[Mode] = MODES) -> Iterator[Mapping[str, Any]]:
     """The rows of several types, each in a process of its own: a class may bring PyTorch down, or never end."""
     torch.set_num_threads(1)
     with ThreadPoolExecutor(jobs) as pool:
-        yield from pool.map(_apart, types)
+        yield from pool.map(partial(_apart, modes=modes), types)
 
 
-def _apart(model_type: str) -> Mapping[str, Any]:
+def _apart(model_type: str, modes: Sequence[Mode]) -> Mapping[str, Any]:
     context = get_context("fork")  # what was imported is there already
     theirs, mine = context.Pipe(duplex=False)
-    process = context.Process(target=lambda: mine.send(measure(model_type)))
+    process = context.Process(target=lambda: mine.send(measure(model_type, modes)))
     process.start()
     mine.close()
     try:
@@ -82,14 +98,14 @@ def _apart(model_type: str) -> Mapping[str, Any]:
     return {"type": model_type, "class": tiny.types()[model_type][1], **empty}
 
 
-def measure(model_type: str) -> Mapping[str, Any]:
+def measure(model_type: str, modes: Sequence[Mode] = MODES) -> Mapping[str, Any]:
     """The row of one type, quietly."""
     torch.set_num_threads(1)
     transformers.logging.set_verbosity_error()
     logging.disable(logging.WARNING)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return derive(model_type)
+        return derive(model_type, modes)
 
 
 def describe(row: Mapping[str, Any]) -> str:
@@ -100,14 +116,15 @@ def describe(row: Mapping[str, Any]) -> str:
     return f"{row['type']:28} {counts}, residual {row.get('residual', 0):.5f}, {row['seconds']:5.1f} s{why}"
 
 
-def write(row: Mapping[str, Any]) -> None:
-    """Puts a row into both files, in place of the type's old one."""
+def write(row: Mapping[str, Any], *, report: bool) -> None:
+    """Puts a row into the file, and what is to say of it into the report, in place of the type's old one."""
     head = {"transformers": transformers.__version__, "torch": torch.__version__.partition("+")[0]}
     head["tool"] = "python -m hfmem.probe"
     _replace(TARGET, head, row["type"], line(row) if row["modes"] else None)
-    report = {key: row[key] for key in ("type", "class", "seconds", "fixed", "missing")}
-    report |= {"modes": len(row["modes"]), "residual": row.get("residual")}
-    _replace(REPORT, head, row["type"], json.dumps(report))
+    if report:
+        found = {key: row[key] for key in ("type", "class", "seconds", "fixed", "missing")}
+        found |= {"modes": len(row["modes"]), "residual": row.get("residual")}
+        _replace(REPORT, head, row["type"], json.dumps(found))
 
 
 def _replace(path: Path, head: Mapping[str, str], name: str, text: str | None) -> None:

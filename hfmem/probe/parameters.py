@@ -16,7 +16,7 @@ from hfmem.fetcher.values import TensorInfo
 from hfmem.mapper.tables import from_tensors
 from hfmem.mapper.values import Architecture, ParameterTable
 
-__all__ = ["count", "table"]
+__all__ = ["count", "model_class", "table"]
 
 _CLASSES = (
     "MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES",
@@ -53,7 +53,7 @@ def table(config: Mapping[str, Any], architecture: Architecture) -> ParameterTab
 
 def _build(config: Mapping[str, Any]) -> Any:
     """The class that a config.json names, on the meta device."""
-    found = _model_class(config)
+    found = model_class(config)
     dropped = ("model_type", "auto_map", "quantization_config")
     rest = {key: value for key, value in copy.deepcopy(dict(config)).items() if key not in dropped}
     level = transformers.logging.get_verbosity()
@@ -66,8 +66,12 @@ def _build(config: Mapping[str, Any]) -> Any:
         transformers.logging.set_verbosity(level)
 
 
-def _model_class(config: Mapping[str, Any]) -> Any:
-    """The class of `architectures`; without one, the class that generates text from the type, else its base model."""
+def model_class(config: Mapping[str, Any]) -> Any:
+    """The class of `architectures`; without one, the class that generates text from the type, else its base model.
+
+    Raises:
+        LookupError: `transformers` has no class for it.
+    """
     from transformers.models.auto import modeling_auto
 
     model_type = config.get("model_type")

@@ -66,6 +66,7 @@ def _machine(report: Report, unit: str) -> Iterator[str]:
         list(fit_lines(report.fits or (), unit)),
         list(advice_lines(report.advice, unit)),
         list(serving_lines(report, unit)),
+        list(_trace(report, unit)),
     )
     for block in blocks:
         if block:
@@ -142,6 +143,25 @@ def _beside(report: Report, unit: str) -> Iterator[str]:
     if report.checkpoint.source != "local" and download.nbytes is not None:
         files = f" in {download.files} files" if download.files else ""
         yield f"download: {format_bytes(download.nbytes, unit)}{files}"
+
+
+def _trace(report: Report, unit: str) -> Iterator[str]:
+    """The peak that was measured on the class, beside the estimate of what it allocates."""
+    trace = report.trace
+    if trace is None:
+        return
+    yield f"traced on the class without weights ({trace.source}, {trace.seconds:g} s); the peak is in: {trace.phase}"
+    groups = [group for group in GROUPS if group != "overhead"]
+    shown = [group for group in groups if trace.groups.get(group) or report.estimate.group(group)]
+    rows = [
+        [_NAMES[group], format_bytes(trace.groups.get(group, 0), unit), _size(report.estimate.group(group), unit)]
+        for group in shown
+    ]
+    apart = f"{report.allocated / trace.peak - 1:+.1%}" if trace.peak else ""
+    rows.append(["peak", format_bytes(trace.peak, unit), f"{format_bytes(report.allocated, unit)} ({apart})"])
+    yield from tabulate(
+        rows, headers=["", "traced", "estimated"], disable_numparse=True, colalign=("left", "right", "left")
+    ).splitlines()
 
 
 def _size(nbytes: int | None, unit: str) -> str:

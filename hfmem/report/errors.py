@@ -126,6 +126,11 @@ _ROWS: Final[tuple[tuple[type[HfmemError], _Words, _Words], ...]] = (
         _because("Nothing tells how large {model} is"),
         _said("Its page lists the files: https://huggingface.co/{model}/tree/main"),
     ),
+    (
+        errors.UntraceableError,
+        _because("{model} cannot be traced"),
+        _said("Without --trace there is the estimate."),
+    ),
     (errors.InvalidScenarioError, lambda error: f"{error.reason}.", _said("`hfmem --help` lists the options.")),
     (
         errors.UnforeseenError,

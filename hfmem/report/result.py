@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from hfmem.estimator.values import GROUPS, Estimate, Rank, Scenario, Serving, Term
+from hfmem.estimator.values import GROUPS, Estimate, Rank, Scenario, Serving, Term, Trace
 from hfmem.mapper.values import Architecture
 from hfmem.report import training
 from hfmem.report.fit import fit_dict
@@ -42,6 +42,22 @@ def to_result(report: Report) -> dict[str, Any]:
         "fit": None if report.fits is None else [fit_dict(fit) for fit in report.fits],
         "help": _help(report),
         "notes": list(report.notes),
+        **({} if report.trace is None else {"trace": _trace(report, report.trace)}),
+    }
+
+
+def _trace(report: Report, trace: Trace) -> dict[str, Any]:
+    """The peak that was measured; the estimate beside it is without the overhead, which no trace sees."""
+    return {
+        "peak": trace.peak,
+        **{group: trace.groups[group] for group in GROUPS if group in trace.groups},
+        "phase": trace.phase,
+        "phases": dict(trace.phases),
+        "estimate": report.allocated,
+        "difference": report.allocated - trace.peak,
+        "layers": trace.layers,
+        "source": trace.source,
+        "seconds": trace.seconds,
     }
 
 

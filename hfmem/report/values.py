@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hfmem.estimator.values import Estimate, Scenario
+from hfmem.estimator.values import Estimate, Scenario, Trace
 from hfmem.fetcher.selection import download_files
 from hfmem.fetcher.values import Checkpoint
 from hfmem.mapper.interpret import Model
@@ -33,6 +33,7 @@ class Report:
     Attributes:
         fits: the model held against each accelerator that was named; None where none was.
         advice: what would help, where it does not fit on the first.
+        trace: the peak as it was measured on the real class, where that was asked.
     """
 
     model: Model
@@ -40,6 +41,7 @@ class Report:
     estimate: Estimate
     fits: tuple[Fit, ...] | None = None
     advice: tuple[Advice, ...] = ()
+    trace: Trace | None = None
 
     @property
     def checkpoint(self) -> Checkpoint:
@@ -55,6 +57,11 @@ class Report:
     def parameters(self) -> ParameterTable | None:
         """The parameters; None where unknown."""
         return self.model.parameters
+
+    @property
+    def allocated(self) -> int:
+        """Bytes of the estimate that the class itself allocates: all but the overhead."""
+        return self.estimate.total - (self.estimate.group("overhead") or 0)
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hfmem import Model, Report, estimate, inspect
+from hfmem.estimator.overheads import OVERHEADS
 from hfmem.estimator.values import GROUPS
 
 GIB = 2**30

@@ -191,9 +191,7 @@ class _Solver:
 
     @cached_property
     def signatures(self) -> list[str]:
-        layers = self.probes[0].architecture.layers
-        assert layers is not None
-        return [signature(layer) for layer in layers]
+        return [signature(layer) for layer in self.probes[0].architecture.layers or ()]
 
     @cached_property
     def representatives(self) -> dict[str, int]:

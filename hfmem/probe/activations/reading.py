@@ -36,11 +36,13 @@ class Reading:
 
     @cached_property
     def _by_owner(self) -> dict[Segment, set[int]]:
-        """What is kept, by the part it belongs to: where it was allocated; a layer's input belongs to that layer."""
+        """What is kept, by the part it belongs to: where it was allocated; a layer's input belongs to that layer. What
+        leads into the first layer of a prefill belongs to no layer: where it is kept, that is until the end."""
         depth = self.timeline.depth
         inputs: dict[int, Segment] = {
             number: ("head", 0) if index == depth else ("forward", index)
             for index, number in self.timeline.inputs.items()
+            if index or self.mode.trains
         }
         found: dict[Segment, set[int]] = {}
         for number in self.kept:
@@ -120,8 +122,7 @@ class Reading:
         """Storages that other parts answer for: weights, the cache, what earlier parts keep, others' gradients."""
         phase, index = segment
         last = self.timeline.depth if phase == "head" else index
-        earlier: list[Segment] = [("before", 0)] if self.mode.trains else []
-        earlier += [("forward", number) for number in range(last)]
+        earlier: list[Segment] = [("before", 0), *(("forward", number) for number in range(last))]
         kept = frozenset().union(*(self.kept_in(part) for part in earlier))
         allocations = self.timeline.allocations
         others = {number for number in self.timeline.gradients if allocations[number].segment != segment}

@@ -25,8 +25,8 @@ class Mode:
     Attributes:
         attention: `sdpa` or `eager`.
         precision: `bf16` or `fp32` for weights and arithmetic, `autocast` for bfloat16 arithmetic on float32 weights.
-        method: `full` training, a `frozen` base whose input needs a gradient (LoRA), or `prefill`: the forward pass of a
-            prompt with a cache, with the logits of the last position only; `forward` with those of all.
+        method: `full` training, a `frozen` base whose input needs a gradient (LoRA), or `prefill`: the forward pass of
+            a prompt with a cache, with the logits of the last position only; `forward` with those of all.
         checkpointing: whether layers are recomputed in the backward pass.
     """
 
@@ -70,6 +70,8 @@ class Timeline:
         kept: alive once the forward pass is done, without the logits that nobody holds.
         cache: storages of the cache that a prefill returns.
         gradients: storages of the parameters' gradients.
+        optimizer: storages of the optimizer's states.
+        steady: how many events came before the step that counts (a first one makes the optimizer's states).
         depth: how many times a layer was called.
         inputs: the storage that leads into each layer (and, at `depth`, into the head).
         linears: linear modules by the number of the layer.
@@ -81,6 +83,8 @@ class Timeline:
     kept: frozenset[int] = frozenset()
     cache: frozenset[int] = frozenset()
     gradients: frozenset[int] = frozenset()
+    optimizer: frozenset[int] = frozenset()
+    steady: int = 0
     depth: int = 0
     inputs: dict[int, int] = field(default_factory=dict)
     linears: dict[int, list[LinearUse]] = field(default_factory=dict)
@@ -105,8 +109,12 @@ def find_layers(model: Any, depth: int) -> list[Any]:
     return list(lists[0][1])
 
 
-def run(model: Any, layers: Sequence[Any], inputs: dict[str, Any], mode: Mode) -> Timeline:
-    """The timeline of one step. The model must be in the precision and with the attention of `mode`."""
+def run(model: Any, layers: Sequence[Any], inputs: dict[str, Any], mode: Mode, optimizer: Any = None) -> Timeline:
+    """The timeline of one step. The model must be in the precision and with the attention of `mode`.
+
+    With an optimizer, the step is run twice and ends with the optimizer's: the first makes its states, the second is
+    as all that follow.
+    """
     tracer = Tracer()
     hooks = _Hooks(tracer, layers, mode)
     with ExitStack() as stack:
@@ -118,27 +126,35 @@ def run(model: Any, layers: Sequence[Any], inputs: dict[str, Any], mode: Mode) -
         stack.enter_context(tracer)
         given = tracer.give([*model.parameters(), *model.buffers(), *_tensors(inputs)])
         tracer.segment = ("before", 0)
-        return (
-            _train(model, inputs, mode, tracer, hooks, given)
-            if mode.trains
-            else _infer(model, inputs, mode, tracer, hooks, given)
-        )
+        if not mode.trains:
+            return _infer(model, inputs, mode, tracer, hooks, given)
+        if optimizer is None:
+            return _train(model, inputs, mode, tracer, hooks, given)
+        _train(model, inputs, mode, tracer, hooks, given, optimizer)
+        hooks.restart()
+        return _train(model, inputs, mode, tracer, hooks, given, optimizer)
 
 
-def _train(  # noqa: PLR0913 - the parts of a step
-    model: Any, inputs: dict[str, Any], mode: Mode, tracer: Tracer, hooks: _Hooks, given: frozenset[int]
+def _train(  # noqa: PLR0913, PLR0917 - the parts of a step
+    model: Any,
+    inputs: dict[str, Any],
+    mode: Mode,
+    tracer: Tracer,
+    hooks: _Hooks,
+    given: frozenset[int],
+    optimizer: Any = None,
 ) -> Timeline:
-    labels = next(iter(inputs.values()))
+    labels, steady = next(iter(inputs.values())), len(tracer.events)
+    states = _numbers(tracer, list(optimizer.state.values())) if optimizer is not None else frozenset()
     with torch.autocast("cpu", torch.bfloat16, enabled=mode.precision == "autocast"):
         loss = model(**inputs, **_labels(model, labels), **_no_cache(model)).loss
-    kept = frozenset(tracer.live()) - given
+    kept = frozenset(tracer.live()) - given - states
     hooks.backward = True
     loss.backward()
-    gradients = frozenset(
-        number
-        for parameter in model.parameters()
-        if parameter.grad is not None and (number := tracer.number(parameter.grad)) is not None
-    )
+    gradients = _numbers(tracer, [parameter.grad for parameter in model.parameters()])
+    if optimizer is not None:
+        tracer.segment = ("optimizer", 0)
+        optimizer.step()
     model.zero_grad(set_to_none=True)
     return Timeline(
         allocations=tracer.allocations,
@@ -146,13 +162,15 @@ def _train(  # noqa: PLR0913 - the parts of a step
         given=given,
         kept=kept,
         gradients=gradients,
+        optimizer=states,
+        steady=steady,
         depth=hooks.calls,
         inputs=hooks.inputs,
         linears=hooks.linears,
     )
 
 
-def _infer(  # noqa: PLR0913 - the parts of a step
+def _infer(  # noqa: PLR0913, PLR0917 - the parts of a step
     model: Any, inputs: dict[str, Any], mode: Mode, tracer: Tracer, hooks: _Hooks, given: frozenset[int]
 ) -> Timeline:
     parameters = inspect.signature(model.forward).parameters
@@ -220,6 +238,12 @@ class _Hooks:
         self.inputs: dict[int, int] = {}
         self.linears: dict[int, list[LinearUse]] = {}
 
+    def restart(self) -> None:
+        """For another step."""
+        self.backward, self.calls = False, 0
+        self.inputs, self.linears = {}, {}
+        self._tracer.segment = ("before", 0)
+
     def __enter__(self) -> _Hooks:
         for layer in dict.fromkeys(self._layers):
             self._handles.append(layer.register_forward_pre_hook(self._before, with_kwargs=True))
@@ -279,6 +303,11 @@ class _Hooks:
             self.linears.setdefault(self.calls, []).append(use)
 
         return before
+
+
+def _numbers(tracer: Tracer, value: Any) -> frozenset[int]:
+    """The storages of the tensors in a value."""
+    return frozenset(number for tensor in _tensors(value) if (number := tracer.number(tensor)) is not None)
 
 
 def _tensors(value: Any) -> Iterator[torch.Tensor]:

@@ -18,7 +18,7 @@ from hfmem.probe.activations.derive import MOST_OFF, Probe, ProbeError, Solution
 from hfmem.probe.activations.step import Mode
 from hfmem.probe.activations.variants import fixed_sizes, has_windows, variants
 
-__all__ = ["MODES", "derive", "line"]
+__all__ = ["MODES", "derive", "line", "merged"]
 
 Row = dict[str, Any]
 
@@ -119,6 +119,25 @@ def _told(text: str) -> list[tuple[Mode, Coefficients]]:
     return [(mode, from_row(row, str(mode))) for mode in _ALIKE if str(mode) in row["modes"]][:2]
 
 
+def merged(old: Row, new: Row) -> Row:
+    """A row with the modes of `new`, and those of `old` that it does not have."""
+    table = _Table()
+    found = dict(new)
+    for regime in ("modes", "within"):
+        found[regime] = {
+            mode: table.adopt(row, number)
+            for row in (old, new)
+            for mode, number in row[regime].items()
+            if row is new or mode not in new[regime]
+        }
+    source = new if new["linears"] else old
+    found["linears"] = {
+        kind: [[item[0], *(table.number(source["polynomials"][n]) for n in item[1:3]), *item[3:]] for item in items]
+        for kind, items in source["linears"].items()
+    }
+    return found | {"blocks": table.blocks, "polynomials": list(table.polynomials)}
+
+
 def line(row: Mapping[str, Any]) -> str:
     """A row as it stands in the file."""
     if "same_as" in row:
@@ -175,6 +194,21 @@ class _Table:
             self.blocks.append(found)
         return self.blocks.index(found)
 
+    def adopt(self, row: Row, number: int) -> int:
+        """A block of another row."""
+        texts = row["polynomials"]
+
+        def part(record: Row) -> Row:
+            again = {key: self.number(texts[record[key]]) for key in ("kept", "input") if key in record}
+            return {**record, **again, "moments": [[self.number(texts[n]) for n in pair] for pair in record["moments"]]}
+
+        block = row["blocks"][number]
+        layers = {name: part(record) for name, record in block["layers"].items()}
+        found = {"before": self.number(texts[block["before"]]), "head": part(block["head"]), "layers": layers}
+        if found not in self.blocks:
+            self.blocks.append(found)
+        return self.blocks.index(found)
+
     def linears(self, items: Sequence[LinearUse]) -> list[list[Any]]:
         return [
             [item.name, self._number(item.inputs), self._number(item.outputs), item.source, item.kept] for item in items
@@ -188,4 +222,8 @@ class _Table:
         return {"input": self._number(found[0]), "input_kept": found[1]}
 
     def _number(self, polynomial: Polynomial) -> int:
-        return self.polynomials.setdefault(str(polynomial), len(self.polynomials))
+        return self.number(str(polynomial))
+
+    def number(self, text: str) -> int:
+        """The number of a polynomial's text."""
+        return self.polynomials.setdefault(text, len(self.polynomials))

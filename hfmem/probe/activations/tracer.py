@@ -1,6 +1,7 @@
 """Every storage that a step allocates and frees, in order, with the part of the model that was running.
 
-What PyTorch's dispatcher does not see is not there: workspaces inside kernels, the rounding and caching of an allocator.
+What PyTorch's dispatcher does not see is not there: workspaces inside kernels, the rounding and caching of an
+allocator.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ from torch.utils._pytree import tree_iter
 
 __all__ = ["Allocation", "Counting", "Phase", "Segment", "Tracer"]
 
-Phase = Literal["given", "before", "forward", "head", "backward", "after"]
+Phase = Literal["given", "before", "forward", "head", "backward", "after", "optimizer"]
 Segment = tuple[Phase, int]
 """What was running: before the layers, the forward pass of a layer, the head and the loss, the backward pass of a
-layer, what comes after. `given` is what was there before the step."""
+layer, what comes after, the optimizer's step. `given` is what was there before the step."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,6 +172,6 @@ class Counting(TorchDispatchMode):
         super().__init__()
         self.count = 0
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ARG002
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         self.count += 1
         return func(*args, **(kwargs or {}))

@@ -66,15 +66,19 @@ def variants(model_type: str, name: str, *, within: bool = False, few: bool = Fa
     base = _lengthened(tiny.shrunk(model_type, name), within)
     deck = _Deck(f"{model_type} {within}")
     path = tiny.text_path(tiny.build(base))
+    base = _with_head_dim(base, path)
     fields = _sizes(base, path)
-    kept = [
-        key for key in fields if few or _tied(key) or _works(base, path, {key: deck.size(key, fields[key])})
-    ]
+    kept = [key for key in fields if few or _tied(key) or _free(base, path, key, fields[key], deck)]
     found = []
     for batch, tokens in (CHUNKED_SHAPES if _is_chunked(base, path) else SHAPES)[: _FEW if few else None]:
         changes = _joint(base, path, {key: fields[key] for key in kept}, deck)
         found.append((_changed(base, path, changes), batch, tokens))
     return found
+
+
+def _free(base: Config, path: tuple[str, ...], key: str, value: int, deck: _Deck) -> bool:
+    """Whether the class takes another size: of several, since one may be too large for another reason."""
+    return any(_works(base, path, {key: deck.size(key, value)}) for _ in range(3))
 
 
 _FEW: Final = 3
@@ -108,11 +112,14 @@ def has_windows(drawn: Sequence[Variant]) -> bool:
 
 
 def fixed_sizes(drawn: Sequence[Variant]) -> dict[str, int]:
-    """Sizes that are the same in all variants, since the class would not have them changed."""
+    """Sizes that are the same in all variants, since the class would not have them changed; windows that are longer
+    than the tokens are no sizes of anything."""
     path = tiny.text_path(tiny.build(drawn[0][0]))
     texts = [tiny.at(tiny.build(config), path) for config, _, _ in drawn]
     names = _sizes(drawn[0][0], path)
-    return {name: names[name] for name in names if len({str(_value(text, name)) for text in texts}) == 1}
+    longest = max(tokens for _, _, tokens in drawn)
+    sizes = {name: value for name, value in names.items() if not (_WINDOWS.search(name) and value > longest)}
+    return {name: value for name, value in sizes.items() if len({str(_value(text, name)) for text in texts}) == 1}
 
 
 def _lengthened(config: Config, within: bool) -> Config:
@@ -128,6 +135,27 @@ def _lengthened(config: Config, within: bool) -> Config:
             changes[key] = 2048 if within else value
     changed = _changed(config, path, changes)
     return changed if _builds(changed) else config
+
+
+def _with_head_dim(config: Config, path: tuple[str, ...]) -> Config:
+    """The configuration with the size of its heads, where the class takes one that it has no field for: models then
+    have queries of another width than their hidden size, and the two must be told apart."""
+    text = tiny.at(tiny.build(config), path)
+    if any(isinstance(getattr(text, key, None), int) for key in _HEAD_DIM):
+        return config
+    hidden, heads = (
+        next((getattr(text, key, None) for key in keys if hasattr(text, key)), None) for keys in (_HIDDEN, _HEADS)
+    )
+    if not isinstance(hidden, int) or not isinstance(heads, int):
+        return config
+    own, other = (_changed(config, path, {"head_dim": factor * hidden // heads}) for factor in (1, 2))
+    return own if _builds(other) and _parameters(other) != _parameters(own) and _runs(other) else config
+
+
+def _parameters(config: Config) -> int:
+    with torch.device("meta"):
+        model = getattr(transformers, config["architectures"][0])(tiny.build(config))
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def _sizes(config: Config, path: tuple[str, ...]) -> dict[str, int]:
@@ -152,9 +180,15 @@ _ALWAYS: Final = (
 
 def _integers(text: Any) -> Iterator[tuple[str, int]]:
     """The whole numbers of a configuration; of a list with an entry a layer, the one that all layers have."""
-    for key in tiny.fields_of(text):
+    fields = tiny.fields_of(text)
+    own = [key for key in _HEAD_DIM if key not in fields and key in vars(text)]  # that the class has no field for
+    for key in (*fields, *own):
         value = _value(text, key)
-        if isinstance(value, list) and len(value) == _value(text, "num_hidden_layers") and len(set(map(str, value))) == 1:
+        if (
+            isinstance(value, list)
+            and len(value) == _value(text, "num_hidden_layers")
+            and len(set(map(str, value))) == 1
+        ):
             value = value[0]
         if isinstance(value, int) and not isinstance(value, bool):
             yield key, value
@@ -177,7 +211,7 @@ class _Deck:
     """Draws sizes: each of a key's values once before any of them comes again, so that no two keys go together."""
 
     def __init__(self, seed: str) -> None:
-        self._random = random.Random(seed)
+        self._random = random.Random(seed)  # noqa: S311 - sizes, no secrets
         self._left: dict[str, list[Any]] = {}
 
     def pick(self, key: str, values: Sequence[Any]) -> Any:
@@ -193,7 +227,7 @@ class _Deck:
         return int(self.pick(key, _values(key, value)))
 
 
-def _values(key: str, value: int) -> Sequence[int]:
+def _values(key: str, value: int) -> Sequence[int]:  # noqa: PLR0911 - one kind of size a line
     if _CHUNK.search(key):
         return (16, 32, 64)
     if _WINDOWS.search(key):

@@ -1,0 +1,363 @@
+"""The peak of one step, measured on the real class at its real size, without weights, memory or a GPU.
+
+The class that a config.json names is built under PyTorch's `FakeTensorMode`, where tensors have shapes and no content,
+and runs the step under the tracer. Layers that differ in nothing are run a few times instead of all: what is alive at a
+moment of a layer grows by the same bytes with every further layer of a kind before it, or after it, so each part of the
+step is extended to the full depth on its own, and the peak is the highest of them *after* that (which part is the
+highest changes with depth). Where that does not come out exactly, all layers are run.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+from unittest.mock import patch
+
+import numpy as np
+import torch
+import transformers
+from torch._subclasses.fake_tensor import FakeTensorMode
+from transformers import masking_utils
+from transformers.initialization import no_init_weights
+
+from hfmem.errors import InvalidScenarioError, UntraceableError
+from hfmem.estimator.values import Group, Scenario, Trace
+from hfmem.fetcher.values import Checkpoint, ModelRef
+from hfmem.mapper.interpret import Model, interpret
+from hfmem.mapper.values import Layer
+from hfmem.probe import tiny
+from hfmem.probe.activations.step import Mode, Timeline, find_layers, run
+from hfmem.probe.activations.tracer import Segment
+from hfmem.probe.parameters import model_class
+
+__all__ = ["Step", "step_of", "timeline", "trace", "unpadded"]
+
+_GROUPS: Final[tuple[Group, ...]] = ("weights", "kv_cache", "activations", "gradients", "optimizer", "temporary")
+
+_EXACT: Final = 1e-4  # of the highest: how far parts may be from the straight line that is put through them
+
+Config = dict[str, Any]
+Bytes = np.ndarray
+"""Bytes of each of `_GROUPS`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """What is run.
+
+    Attributes:
+        mode: attention, precision, method and checkpointing.
+        batch, seq: sequences and their tokens.
+        source_seq: tokens of an encoder; None where there is none.
+        optimizer: the name of PyTorch's class, in training; its step is then the last part. With `foreach`, as it is
+            on a GPU: PyTorch takes that for itself only there.
+    """
+
+    mode: Mode
+    batch: int
+    seq: int
+    source_seq: int | None = None
+    optimizer: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """The layers that a run had, and the highest moment of each part of it."""
+
+    layers: tuple[Layer, ...]
+    moments: Mapping[Segment, Bytes]
+
+
+def step_of(model: Model, scenario: Scenario) -> Step:
+    """The step that a scenario asks for.
+
+    Raises:
+        UntraceableError: the dtype is not known.
+        InvalidScenarioError: a step of training.
+    """
+    if scenario.mode == "training":
+        raise InvalidScenarioError("", "--trace of a training step is asked from Python: hfmem.probe.trace")
+    if scenario.compute_dtype is None:
+        raise UntraceableError(
+            model.checkpoint.ref.model_id, "the dtype that it computes in is not known: give --dtype"
+        )
+    mode = Mode(
+        attention="eager" if scenario.attention == "eager" else "sdpa",
+        precision="fp32" if scenario.compute_dtype == "float32" else "bf16",
+        method="prefill",
+    )
+    return Step(mode=mode, batch=scenario.batch, seq=scenario.seq, source_seq=scenario.source_seq)
+
+
+def trace(model: Model, step: Step, *, whole: bool = False) -> Trace:
+    """The highest moment of a step.
+
+    Args:
+        model: the model.
+        step: what is run.
+        whole: whether all layers are run, however alike they are.
+
+    Raises:
+        UntraceableError: the class cannot be built, or does not run without content.
+    """
+    started = time.monotonic()
+    name, config = model.checkpoint.ref.model_id, _plain(model)
+    layers = model.architecture.layers
+    if not layers:
+        raise UntraceableError(name, "its layers are not known")
+    try:
+        runs = () if whole else _samples(config, layers, step)
+        extended = _extended(runs, layers) if runs else None
+        count = len(layers) if extended is None else sum(len(part.layers) for part in runs)
+        found = _run(config, layers, step).moments if extended is None else extended
+    except Exception as error:  # a class refuses sizes in whatever way it likes
+        raise UntraceableError(name, f"{type(error).__name__}: {' '.join(str(error).split())[:200]}") from error
+    segment = max(found, key=lambda part: int(found[part].sum()))
+    return Trace(
+        phase=_phase(segment, step),
+        groups={group: round(n) for group, n in zip(_GROUPS, found[segment], strict=True)},
+        phases=_highest(found, step),
+        layers=count,
+        seconds=round(time.monotonic() - started, 1),
+        source=f"transformers {transformers.__version__}, PyTorch {torch.__version__.partition('+')[0]}",
+    )
+
+
+def _plain(model: Model) -> Config:
+    """The configuration without what would load or quantise weights.
+
+    Raises:
+        UntraceableError: there is none, or `transformers` has no class for it.
+    """
+    dropped = ("quantization_config", "auto_map", "dtype", "torch_dtype")
+    config = {key: value for key, value in (model.checkpoint.config or {}).items() if key not in dropped}
+    try:
+        found = model_class(config)
+    except LookupError:
+        kind = model.architecture.model_type or "a model without a config.json"
+        raise UntraceableError(
+            model.checkpoint.ref.model_id, f"transformers {transformers.__version__} has no class for {kind}"
+        ) from None
+    return {**config, "architectures": [found.__name__]}
+
+
+def _phase(segment: Segment, step: Step) -> str:
+    part = segment[0]
+    if not step.mode.trains:
+        return "head" if part == "head" else "layers"
+    if part == "optimizer":
+        return "optimizer"
+    return "backward" if part in ("backward", "after") else "logits"
+
+
+def _highest(found: Mapping[Segment, Bytes], step: Step) -> dict[str, int]:
+    """The bytes of the highest moment of each phase."""
+    sums: dict[str, int] = {}
+    for segment, parts in found.items():
+        phase = _phase(segment, step)
+        sums[phase] = max(sums.get(phase, 0), round(parts.sum()))
+    return sums
+
+
+# --- running ---------------------------------------------------------------------------------------------------------
+
+
+def timeline(model: Model, step: Step) -> Timeline:
+    """Everything that a step with all layers allocates and frees.
+
+    Raises:
+        Exception: what the class raises.
+    """
+    return _timeline(_plain(model), len(model.architecture.layers or ()), step)
+
+
+def _run(config: Config, layers: Sequence[Layer], step: Step) -> _Run:
+    """The highest moments of a step."""
+    return _Run(tuple(layers), _moments(_timeline(config, len(layers), step)))
+
+
+def _timeline(config: Config, depth: int, step: Step) -> Timeline:
+    dtype = torch.bfloat16 if step.mode.precision == "bf16" else torch.float32
+    built = tiny.build(config)
+    with _quiet(), unpadded(), FakeTensorMode(allow_non_fake_inputs=True):
+        found = getattr(transformers, config["architectures"][0])
+        attention = step.mode.attention if found._supports_sdpa else "eager"
+        with no_init_weights():
+            model = found._from_config(built, dtype=dtype, attn_implementation=attention)
+        model.tie_weights()
+        inputs = {"input_ids": torch.ones((step.batch, step.seq), dtype=torch.long)}
+        if built.is_encoder_decoder:
+            source = torch.ones((step.batch, step.source_seq or step.seq), dtype=torch.long)
+            inputs = {"decoder_input_ids": inputs["input_ids"], "input_ids": source}
+        optimizer = None
+        if step.optimizer:
+            optimizer = getattr(torch.optim, step.optimizer)(model.parameters(), foreach=True)
+        return run(model, find_layers(model, depth), inputs, step.mode, optimizer)
+
+
+@contextmanager
+def unpadded() -> Iterator[None]:
+    """While it is entered, `transformers` takes batches for what they are here, without padding and one sequence a row.
+
+    It looks at positions and masks to tell, and where they have no content it makes a mask of tokens × tokens in case,
+    which a real run does not have.
+    """
+    with ExitStack() as stack:
+        for name, answer in (("find_packed_sequence_indices", None), ("fast_all", True), ("is_tracing", False)):
+            stack.enter_context(patch.object(masking_utils, name, lambda *_, answer=answer, **__: answer))
+        yield
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    level = transformers.logging.get_verbosity()
+    transformers.logging.set_verbosity_error()
+    fake = logging.getLogger("torch._subclasses.fake_tensor")
+    before = fake.level
+    fake.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        transformers.logging.set_verbosity(level)
+        fake.setLevel(before)
+
+
+def _moments(timeline: Timeline) -> dict[Segment, Bytes]:
+    """The highest moment of each part of the step that counts."""
+    owners = _owners(timeline)
+    live = np.zeros(len(_GROUPS), dtype=np.int64)
+    total = 0
+    best: dict[Segment, tuple[int, Bytes]] = {}
+    for position, (allocated, number, segment) in enumerate(timeline.events):
+        nbytes = timeline.allocations[number].nbytes * (1 if allocated else -1)
+        live[owners[number]] += nbytes
+        total += nbytes
+        if allocated and position >= timeline.steady and total > best.get(segment, (-1,))[0]:
+            best[segment] = (total, live.copy())
+    return {segment: parts for segment, (_, parts) in best.items()}
+
+
+def _owners(timeline: Timeline) -> list[int]:
+    """The number of each storage's group in `_GROUPS`."""
+    groups: dict[Group, frozenset[int]] = {
+        "weights": timeline.given,
+        "kv_cache": timeline.cache,
+        "gradients": timeline.gradients,
+        "optimizer": timeline.optimizer,
+    }
+    found = []
+    for number, allocation in enumerate(timeline.allocations):
+        rest: Group = "temporary" if allocation.segment[0] == "optimizer" else "activations"
+        name = next((name for name, numbers in groups.items() if number in numbers), rest)
+        found.append(_GROUPS.index(name))
+    return found
+
+
+# --- fewer layers ----------------------------------------------------------------------------------------------------
+
+
+def _samples(config: Config, layers: Sequence[Layer], step: Step) -> tuple[_Run, ...]:
+    """Runs with few layers: the first one and one of each kind, and the same with one more of each kind in turn; none
+    where that would be as many as there are, or where the configuration cannot be cut so."""
+    cuts = _cuts(layers)
+    if sum(len(keep) for keep in cuts) >= len(layers):
+        return ()
+    found = []
+    for keep in cuts:
+        wanted = tuple(layers[index] for index in keep)
+        cut = _cut(config, keep, len(layers))
+        if cut is None or _layers_of(cut) != wanted:
+            return ()
+        found.append((cut, wanted))
+    return tuple(_run(cut, wanted, step) for cut, wanted in found)
+
+
+def _cuts(layers: Sequence[Layer]) -> list[list[int]]:
+    """The layers of each run, by number."""
+    kinds: dict[Layer, list[int]] = {}
+    for index, layer in enumerate(layers[1:], 1):
+        kinds.setdefault(layer, []).append(index)
+    base = [0, *(indices[0] for indices in kinds.values())]
+    more = [indices[1] for indices in kinds.values() if len(indices) > 1]
+    return [sorted(base), *(sorted([*base, index]) for index in more)]
+
+
+def _cut(config: Config, keep: Sequence[int], depth: int) -> Config | None:
+    """The configuration with these layers only: lists with an entry a layer are cut, those of the class included."""
+    built = tiny.build(config)
+    path = tiny.text_path(built)
+    text = tiny.at(built, path)
+    changes: Config = {
+        key: [value[index] for index in keep]
+        for key in tiny.fields_of(text)
+        if isinstance(value := getattr(text, key, None), list | tuple) and len(value) == depth
+    }
+    name = text.attribute_map.get("num_hidden_layers", "num_hidden_layers")
+    if getattr(text, name, None) != depth:
+        return None
+    return _changed(config, path, {**changes, name: len(keep)})
+
+
+def _changed(config: Config, path: Sequence[str], changes: Config) -> Config:
+    if not path:
+        return {**config, **changes}
+    return {**config, path[0]: _changed(dict(config.get(path[0]) or {}), path[1:], changes)}
+
+
+def _layers_of(config: Config) -> tuple[Layer, ...] | None:
+    checkpoint = Checkpoint(
+        ref=ModelRef(model_id="trace"), commit=None, source="local", provenance="", config=config, tensors=(), files=()
+    )
+    return interpret(checkpoint).architecture.layers
+
+
+def _extended(runs: Sequence[_Run], layers: Sequence[Layer]) -> dict[Segment, Bytes] | None:
+    """The moments at full depth; None where they do not lie on a straight line."""
+    kinds = list(dict.fromkeys(layers[1:]))
+    phases = dict.fromkeys(part for one in runs for part, index in one.moments if index)
+    found = _ends(runs, layers)
+    for phase in phases:
+        rows = [
+            (_row(one.layers, index, kinds), parts)
+            for one in runs
+            for (part, index), parts in one.moments.items()
+            if part == phase and index
+        ]
+        matrix = np.array([row for row, _ in rows], dtype=float)
+        values = np.array([parts for _, parts in rows], dtype=float)
+        factors = np.linalg.lstsq(matrix, values, rcond=None)[0]
+        if np.abs(matrix @ factors - values).max() > _EXACT * values.sum(axis=1).max():
+            return None
+        for index in range(1, len(layers)):
+            found[phase, index] = np.array(_row(layers, index, kinds), dtype=float) @ factors
+    return found
+
+
+def _row(layers: Sequence[Layer], index: int, kinds: Sequence[Layer]) -> list[int]:
+    """A layer's kind, and how many there are of each kind before and after it; but for the first layer of all."""
+    own = [int(layers[index] == kind) for kind in kinds]
+    before, after = layers[1:index], layers[index + 1 :]
+    return [*own, *(before.count(kind) for kind in kinds), *(after.count(kind) for kind in kinds)]
+
+
+def _ends(runs: Sequence[_Run], layers: Sequence[Layer]) -> dict[Segment, Bytes]:
+    """The moments of what is there once, however deep the model is: the first layer, and what is beside the layers."""
+    base, *more = runs
+    found = {}
+    for segment, parts in base.moments.items():
+        if segment[1]:
+            continue
+        total = parts.astype(float)
+        for one in more:
+            extra = next(kind for kind in one.layers if one.layers.count(kind) > base.layers.count(kind))
+            missing = layers[1:].count(extra) - base.layers[1:].count(extra)
+            total = total + missing * (one.moments[segment] - parts)
+        found[segment] = total
+    return found
