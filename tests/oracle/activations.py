@@ -4,8 +4,8 @@
     python -m tests.oracle.activations gpt2 ...   those whose name contains a word; the others stay as they are
 
 A row is a model of the bundled catalog, sequences and their tokens, and in bytes what the class at its real size and
-depth (without weights) keeps at the end of a forward pass of full fine-tuning, beyond weights and inputs (`saved`), and the
-highest moment of a prefill beyond weights (`prefill`), all with bfloat16 and sdpa attention.
+depth (without weights) keeps at the end of a forward pass of full fine-tuning, beyond weights and inputs (`saved`), and
+the highest moment of a prefill beyond weights (`prefill`), all with bfloat16 and sdpa attention.
 """
 
 from __future__ import annotations

@@ -66,7 +66,7 @@ def _site() -> str:
     return ""
 
 
-class Tracer(TorchDispatchMode):
+class Tracer(TorchDispatchMode):  # type: ignore[misc] # PyTorch is untyped here
     """Records allocations while it is entered.
 
     Attributes:
@@ -111,7 +111,7 @@ class Tracer(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
-        node = torch._C._current_autograd_node()  # type: ignore[attr-defined]
+        node = torch._C._current_autograd_node()
         if node is None:
             self._remember()
         for tensor in tree_iter(out):
@@ -121,7 +121,7 @@ class Tracer(TorchDispatchMode):
 
     def _remember(self) -> None:
         """The line of the implementation that the newest node of the graph is from."""
-        log, nodes = self._log, torch.autograd._get_sequence_nr()  # type: ignore[attr-defined]
+        log, nodes = self._log, torch.autograd._get_sequence_nr()
         if nodes != log.nodes:
             log.nodes = nodes
             log.lines[nodes - 1] = _site()
@@ -161,7 +161,7 @@ class Tracer(TorchDispatchMode):
         self._log.events.append((False, number, self.segment))
 
 
-class Counting(TorchDispatchMode):
+class Counting(TorchDispatchMode):  # type: ignore[misc] # PyTorch is untyped here
     """Counts operations while it is entered.
 
     Attributes:
