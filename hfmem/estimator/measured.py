@@ -10,7 +10,7 @@ from typing import Final
 from hfmem.estimator.coefficients import Coefficients, LinearUse, Moment, Part, find, implementations, versions
 from hfmem.estimator.polynomials import Polynomial
 from hfmem.estimator.values import Scenario
-from hfmem.mapper.caches import Combined, Latent
+from hfmem.mapper.caches import Combined, Compressed, Indexed, Latent
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.sizes import model_sizes, model_types, signature, token_sizes
 from hfmem.mapper.values import Architecture, Certainty, Dense, Experts, Layer
@@ -18,9 +18,6 @@ from hfmem.mapper.values import Architecture, Certainty, Dense, Experts, Layer
 __all__ = ["Applied", "Measured", "measured"]
 
 _PRECISIONS: Final = {"bfloat16": "bf16", "float16": "bf16", "float32": "fp32"}
-
-# Windows of a model, by the size that bounds them.
-_WINDOWS: Final = ("window", "attention_chunk_size", "index_topk")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -246,28 +243,44 @@ def _relatives(architecture: Architecture) -> tuple[str, ...]:
 
 
 def _is_within(architecture: Architecture, seq: int) -> bool:
-    """Whether every window is longer than the tokens: attention needs no mask then (`_ignore_causal_mask_sdpa` of
-    masking_utils.py)."""
-    windows = [getattr(layer.cache, "window", None) for layer in architecture.layers or ()]
-    found = [window for window in windows if window is not None]
-    return bool(found) and seq < min(found)
+    """Whether every window, if there are any, is longer than the tokens: attention needs no mask then
+    (`_ignore_causal_mask_sdpa` of masking_utils.py). An indexer's picks are a window that is not told here."""
+    caches = {layer.cache for layer in architecture.layers or ()}
+    if any(isinstance(cache, Indexed | Compressed) for cache in caches):
+        return False
+    windows = [getattr(cache, "window", None) for cache in caches]
+    return all(window is None or seq < window for window in windows)
 
 
 def _kind(coefficients: Coefficients, layer: Layer) -> str:
     """The signature of a layer, or of the measured one most like it."""
     name = signature(layer)
-    if name in coefficients.layers:
-        return name
+    if same := _same(coefficients, name):
+        return same
     kind, _, ffn = name.partition(", ")
     close = [key for key in coefficients.layers if key.endswith(f", {ffn}")]
     close += [key for key in coefficients.layers if key.startswith(f"{kind}, ")]
     return next(iter(close or coefficients.layers))
 
 
+_UNMASKED: Final = ("full_attention", "sliding_attention", "chunked_attention")
+
+
+def _same(coefficients: Coefficients, name: str) -> str:
+    """The measured kind of layer that is the same: of the same signature, or with a window longer than the tokens
+    where this one has none, or the other way round; "" for none."""
+    if name in coefficients.layers:
+        return name
+    kind, _, ffn = name.partition(", ")
+    if not coefficients.within or kind not in _UNMASKED:
+        return ""
+    return next((f"{other}, {ffn}" for other in _UNMASKED if f"{other}, {ffn}" in coefficients.layers), "")
+
+
 def _unfamiliar(coefficients: Coefficients, model: Model) -> list[str]:
     """Sentences for kinds of layers that were not measured, and for sizes that were and are others here."""
-    kinds = {signature(layer) for layer in model.architecture.layers or ()} - set(coefficients.layers)
-    reasons = [f"no layer '{name}' was measured" for name in sorted(kinds)]
+    kinds = {signature(layer) for layer in model.architecture.layers or ()}
+    reasons = [f"no layer '{name}' was measured" for name in sorted(kinds) if not _same(coefficients, name)]
     if coefficients.fixed:
         sizes = model_sizes(model.checkpoint.config or {}, model.architecture, 0)
         other = [name for name, value in coefficients.fixed.items() if sizes.get(name, value) != value]

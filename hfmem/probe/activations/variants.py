@@ -41,6 +41,9 @@ _FIXED: Final = re.compile(
 
 _WINDOWS: Final = re.compile(r"(window|attention_chunk_size$|chunk_length|index_topk|indexer_budget|^local_attention)")
 
+# How many layers at the start have no experts.
+_DENSE_FIRST: Final = re.compile(r"^(first_k_dense_replace|num_dense_layers|n_dense_layers|moe_layer_start_index)$")
+
 _EXPERTS: Final = re.compile(r"(num|routed|local)_experts$|^n_routed_experts$|_num_experts$")
 
 # Chunks of tokens that a scan works through; tokens of the shapes are multiples of them.
@@ -131,6 +134,8 @@ def _lengthened(config: Config, within: bool) -> Config:
     for key, value in _integers(text):
         if _POSITIONS.search(key) and "rope" not in key:
             changes[key] = 4096
+        elif _DENSE_FIRST.search(key):
+            changes[key] = 1  # so that there are layers with experts, and layers without
         elif _WINDOWS.search(key) and value > 1:
             changes[key] = 2048 if within else value
     changed = _changed(config, path, changes)
