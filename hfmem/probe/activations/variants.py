@@ -55,19 +55,20 @@ _HIDDEN: Final = ("hidden_size", "d_model", "n_embd")
 _HEAD_DIM: Final = ("head_dim", "d_kv", "kv_channels", "dim_head")
 
 
-def variants(model_type: str, name: str, *, within: bool = False, few: bool = False) -> list[Variant]:
+def variants(model_type: str, name: str, *, within: bool = False, few: bool = False, attempt: int = 0) -> list[Variant]:
     """A configuration for each of `SHAPES`, with the sequences and tokens to run it with.
 
     Args:
         model_type, name: the type and its class.
         within: whether windows are longer than the tokens (else they are shorter).
+        attempt: another number draws other sizes.
         few: only the first ones, with no search for the sizes that the class takes: to compare, not to solve.
 
     Raises:
         Exception: what the class raises for its small configuration.
     """
     base = _lengthened(tiny.shrunk(model_type, name), within)
-    deck = _Deck(f"{model_type} {within}")
+    deck = _Deck(f"{model_type} {within} {attempt}" if attempt else f"{model_type} {within}")
     path = tiny.text_path(tiny.build(base))
     base = _with_head_dim(base, path)
     fields = _sizes(base, path)
