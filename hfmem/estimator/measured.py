@@ -152,7 +152,11 @@ def _modes(attention: str, precision: str, method: str) -> list[tuple[str, str]]
 def _relatives(architecture: Architecture) -> tuple[str, ...]:
     """Types that stand in for one that was not measured: of the same kinds of attention and feed-forward networks."""
     layers = architecture.layers or ()
-    caches = [part for layer in layers for part in (layer.cache.caches if isinstance(layer.cache, Combined) else [layer.cache])]
+    caches = [
+        part
+        for layer in layers
+        for part in (layer.cache.caches if isinstance(layer.cache, Combined) else [layer.cache])
+    ]
     latent = any(isinstance(cache, Latent) for cache in caches)
     mixture = any(isinstance(layer.ffn, Experts) for layer in layers)
     gated = any(isinstance(layer.ffn, Dense) and layer.ffn.gated for layer in layers)

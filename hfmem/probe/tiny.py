@@ -423,7 +423,7 @@ def _changes(text: PreTrainedConfig) -> Iterator[tuple[str, dict[str, Any]]]:
             yield f"{key}+1", {key: text.num_hidden_layers + 1}
 
 
-def _window_changes(text: PreTrainedConfig, named: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+def _window_changes(_text: PreTrainedConfig, named: Any) -> Iterator[tuple[str, dict[str, Any]]]:
     for key in named("sliding_window"):
         yield f"{key}=5", {key: 5}
         yield f"{key}=null", {key: None}

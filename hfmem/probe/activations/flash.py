@@ -1,6 +1,6 @@
 """Attention as fused kernels keep it: nothing of the size of tokens × tokens, whatever the sizes of heads.
 
-PyTorch's CPU build has a fused kernel for equal sizes of keys and values and no dropout; the kernels of a GPU take both.
+PyTorch's CPU build has a fused kernel for equal sizes of keys and values and no dropout; those of a GPU take both.
 Where the CPU would fall back to the arithmetic written out, this stands in with what the fused kernels keep for the
 backward pass: queries, keys, values, the output, and one float32 a head and token (the log-sum-exp). A GPU's kernel
 keeps no mask of its dropout, but the state of the generator.
@@ -33,7 +33,7 @@ class _Fused(torch.autograd.Function):
         return output
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Any) -> Any:
+    def backward(ctx: Any, *_gradients: Any) -> Any:
         query, key, value, _, _ = ctx.saved_tensors
         return torch.zeros_like(query), torch.zeros_like(key), torch.zeros_like(value)
 

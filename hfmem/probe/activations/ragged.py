@@ -102,9 +102,7 @@ class Roles:
         group, kind = role
         if kind is None:
             return TensorRecord(nbytes=count, shapes=((),) * len(count), itemsize=group[3])
-        first = [
-            kinds.first[group, kind] if kind >= 0 else kinds.members[group][~kind] for kinds in self._kinds
-        ]
+        first = [kinds.first[group, kind] if kind >= 0 else kinds.members[group][~kind] for kinds in self._kinds]
         return TensorRecord(
             nbytes=tuple(one.nbytes for one in first), shapes=tuple(one.shape for one in first), itemsize=group[3]
         )
@@ -120,9 +118,7 @@ def linear(vector: Vector, sizes: Mapping[str, Vector]) -> Polynomial | None:
             continue
         slope = Fraction(vector[high] - vector[low], values[high] - values[low])
         start = vector[low] - slope * values[low]
-        if slope.denominator == 1 and all(
-            slope * x + start == y for x, y in zip(values, vector, strict=True)
-        ):
+        if slope.denominator == 1 and all(slope * x + start == y for x, y in zip(values, vector, strict=True)):
             return Polynomial({(name,): slope}) + Polynomial.constant(int(start))
     return None
 

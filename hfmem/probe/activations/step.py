@@ -25,8 +25,8 @@ class Mode:
     Attributes:
         attention: `sdpa` or `eager`.
         precision: `bf16` or `fp32` for weights and arithmetic, `autocast` for bfloat16 arithmetic on float32 weights.
-        method: `full` training, a `frozen` base whose input needs a gradient (LoRA), or `prefill`: the forward pass of a
-            prompt with a cache, with the logits of the last position only; `forward` with those of all.
+        method: `full` training, a `frozen` base whose input needs a gradient (LoRA), or `prefill`: the forward pass of
+            a prompt with a cache, with the logits of the last position only; `forward` with those of all.
         checkpointing: whether layers are recomputed in the backward pass.
     """
 
@@ -118,12 +118,14 @@ def run(model: Any, layers: Sequence[Any], inputs: dict[str, Any], mode: Mode) -
         stack.enter_context(tracer)
         given = tracer.give([*model.parameters(), *model.buffers(), *_tensors(inputs)])
         tracer.segment = ("before", 0)
-        return _train(model, inputs, mode, tracer, hooks, given) if mode.trains else _infer(
-            model, inputs, mode, tracer, hooks, given
+        return (
+            _train(model, inputs, mode, tracer, hooks, given)
+            if mode.trains
+            else _infer(model, inputs, mode, tracer, hooks, given)
         )
 
 
-def _train(  # noqa: PLR0913 - the parts of a step
+def _train(  # noqa: PLR0913, PLR0917 - the parts of a step
     model: Any, inputs: dict[str, Any], mode: Mode, tracer: Tracer, hooks: _Hooks, given: frozenset[int]
 ) -> Timeline:
     labels = next(iter(inputs.values()))
@@ -150,7 +152,7 @@ def _train(  # noqa: PLR0913 - the parts of a step
     )
 
 
-def _infer(  # noqa: PLR0913 - the parts of a step
+def _infer(  # noqa: PLR0913, PLR0917 - the parts of a step
     model: Any, inputs: dict[str, Any], mode: Mode, tracer: Tracer, hooks: _Hooks, given: frozenset[int]
 ) -> Timeline:
     parameters = inspect.signature(model.forward).parameters
@@ -160,9 +162,7 @@ def _infer(  # noqa: PLR0913 - the parts of a step
     with torch.no_grad():
         output = model(**inputs, **more)
     held = output.get("past_key_values", None) or output.get("cache_params", None) or output.get("state", None)
-    cache = frozenset(
-        number for tensor in _reachable(held, set()) if (number := tracer.number(tensor)) is not None
-    )
+    cache = frozenset(number for tensor in _reachable(held, set()) if (number := tracer.number(tensor)) is not None)
     return Timeline(
         allocations=tracer.allocations,
         events=list(tracer.events),

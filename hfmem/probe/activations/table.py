@@ -48,6 +48,7 @@ _ALIKE: Final = (MODES[0], MODES[2], MODES[1], MODES[4])
 _MOST_SECONDS: Final = 60
 _HOPELESS: Final = 3  # modes that fail at the start: the rest would too
 
+
 def derive(model_type: str, modes: Sequence[Mode] = MODES) -> Row:
     """Everything about a type: its coefficients a mode, the reasons for missing ones, and how it went."""
     if modes is MODES and (text := _text_type(model_type)) and (row := _alias(model_type, text)):
@@ -176,8 +177,7 @@ class _Table:
 
     def linears(self, items: Sequence[LinearUse]) -> list[list[Any]]:
         return [
-            [item.name, self._number(item.inputs), self._number(item.outputs), item.source, item.kept]
-            for item in items
+            [item.name, self._number(item.inputs), self._number(item.outputs), item.source, item.kept] for item in items
         ]
 
     def _part(self, part: Part) -> Row:

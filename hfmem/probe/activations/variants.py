@@ -67,9 +67,7 @@ def variants(model_type: str, name: str, *, within: bool = False, few: bool = Fa
     deck = _Deck(f"{model_type} {within}")
     path = tiny.text_path(tiny.build(base))
     fields = _sizes(base, path)
-    kept = [
-        key for key in fields if few or _tied(key) or _works(base, path, {key: deck.size(key, fields[key])})
-    ]
+    kept = [key for key in fields if few or _tied(key) or _works(base, path, {key: deck.size(key, fields[key])})]
     found = []
     for batch, tokens in (CHUNKED_SHAPES if _is_chunked(base, path) else SHAPES)[: _FEW if few else None]:
         changes = _joint(base, path, {key: fields[key] for key in kept}, deck)
@@ -135,7 +133,9 @@ def _sizes(config: Config, path: tuple[str, ...]) -> dict[str, int]:
     return {
         key: value
         for key, value in _integers(text)
-        if (value > 1 or "shared_experts" in key or "n_groups" in key) and not _POSITIONS.search(key) and (not _FIXED.search(key) or key in _ALWAYS)
+        if (value > 1 or "shared_experts" in key or "n_groups" in key)
+        and not _POSITIONS.search(key)
+        and (not _FIXED.search(key) or key in _ALWAYS)
     }
 
 
@@ -152,7 +152,11 @@ def _integers(text: Any) -> Iterator[tuple[str, int]]:
     """The whole numbers of a configuration; of a list with an entry a layer, the one that all layers have."""
     for key in tiny.fields_of(text):
         value = _value(text, key)
-        if isinstance(value, list) and len(value) == _value(text, "num_hidden_layers") and len(set(map(str, value))) == 1:
+        if (
+            isinstance(value, list)
+            and len(value) == _value(text, "num_hidden_layers")
+            and len(set(map(str, value))) == 1
+        ):
             value = value[0]
         if isinstance(value, int) and not isinstance(value, bool):
             yield key, value
@@ -175,7 +179,7 @@ class _Deck:
     """Draws sizes: each of a key's values once before any of them comes again, so that no two keys go together."""
 
     def __init__(self, seed: str) -> None:
-        self._random = random.Random(seed)
+        self._random = random.Random(seed)  # noqa: S311 - the same sizes each time
         self._left: dict[str, list[Any]] = {}
 
     def pick(self, key: str, values: Sequence[Any]) -> Any:
@@ -191,7 +195,7 @@ class _Deck:
         return int(self.pick(key, _values(key, value)))
 
 
-def _values(key: str, value: int) -> Sequence[int]:
+def _values(key: str, value: int) -> Sequence[int]:  # noqa: PLR0911 - a table
     if _CHUNK.search(key):
         return (16, 32, 64)
     if _WINDOWS.search(key):
