@@ -88,7 +88,8 @@ class Polynomial:
             groups.setdefault(tokens, []).append(f"{factor} {rest}".rstrip())
         ordered = sorted(groups.items(), key=lambda item: -len(item[0]))
         return " + ".join(
-            f"{' × '.join(tokens)} × ({' + '.join(parts)})" if tokens else " + ".join(parts) for tokens, parts in ordered
+            f"{' × '.join(tokens)} × ({' + '.join(parts)})" if tokens else " + ".join(parts)
+            for tokens, parts in ordered
         )
 
     def quadratic(self) -> Polynomial:

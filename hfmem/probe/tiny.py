@@ -433,4 +433,5 @@ def _window_changes(_text: PreTrainedConfig, named: Any) -> Iterator[tuple[str, 
 
 def jsonable(config: PreTrainedConfig) -> dict[str, Any]:
     """The config.json that `save_pretrained` would write, with every key."""
-    return json.loads(config.to_json_string(use_diff=False))
+    found: dict[str, Any] = json.loads(config.to_json_string(use_diff=False))
+    return found

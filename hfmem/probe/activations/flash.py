@@ -21,7 +21,7 @@ __all__ = ["fused_attention"]
 _sdpa = functional.scaled_dot_product_attention
 
 
-class _Fused(torch.autograd.Function):
+class _Fused(torch.autograd.Function):  # type: ignore[misc]
     """Scaled dot-product attention that keeps what a fused kernel keeps."""
 
     @staticmethod
@@ -43,7 +43,7 @@ def _attention(query: Any, key: Any, value: Any, *args: Any, **kwargs: Any) -> A
     same = query.shape[-1] == value.shape[-1]
     if same and not dropout and query.device.type != "meta":
         return _sdpa(query, key, value, *args, **kwargs)
-    return _Fused.apply(query, key, value)  # type: ignore[no-untyped-call]
+    return _Fused.apply(query, key, value)
 
 
 @contextmanager

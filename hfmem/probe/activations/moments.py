@@ -42,7 +42,8 @@ def _values(totals: Sequence[Polynomial]) -> np.ndarray:
     monomials = sorted(frozenset().union(*(total.terms for total in totals)))
     products = np.array([np.prod([columns[name] for name in m], axis=0) * np.ones(len(samples)) for m in monomials])
     factors = np.array([[float(total.terms.get(m, 0)) for m in monomials] for total in totals])
-    return factors @ products
+    found: np.ndarray = factors @ products
+    return found
 
 
 def _samples(names: Sequence[str]) -> Iterator[dict[str, int]]:

@@ -51,8 +51,8 @@ _HOPELESS: Final = 3  # modes that fail at the start: the rest would too
 
 def derive(model_type: str, modes: Sequence[Mode] = MODES) -> Row:
     """Everything about a type: its coefficients a mode, the reasons for missing ones, and how it went."""
-    if modes is MODES and (text := _text_type(model_type)) and (row := _alias(model_type, text)):
-        return row
+    if modes is MODES and (text := _text_type(model_type)) and (alias := _alias(model_type, text)):
+        return alias
     started = time.monotonic()
     until = time.process_time() + _MOST_SECONDS
     _, name = tiny.types()[model_type]
@@ -138,7 +138,10 @@ def _solved(built: Sequence[Probe], modes: Sequence[Mode], until: float) -> Iter
             yield mode, f"not measured within {_MOST_SECONDS} s"
             continue
         found = _attempt(built, mode)
-        failed = failed + 1 if isinstance(found, str) else -len(modes)
+        if not isinstance(found, str):
+            failed = -len(modes)
+        elif "does not support an attention implementation" not in found:
+            failed += 1
         yield mode, found
 
 

@@ -65,7 +65,7 @@ def _site() -> str:
     return ""
 
 
-class Tracer(TorchDispatchMode):
+class Tracer(TorchDispatchMode):  # type: ignore[misc]
     """Records allocations while it is entered.
 
     Attributes:
@@ -160,7 +160,7 @@ class Tracer(TorchDispatchMode):
         self._log.events.append((False, number, self.segment))
 
 
-class Counting(TorchDispatchMode):
+class Counting(TorchDispatchMode):  # type: ignore[misc]
     """Counts operations while it is entered.
 
     Attributes:

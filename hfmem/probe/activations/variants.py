@@ -94,7 +94,7 @@ def _loops_over_tokens(config: Config) -> bool:
         with torch.no_grad(), Counting() as counting:
             _forward(config, tokens)
         counts.append(counting.count)
-    return counts[0] != counts[1]
+    return bool(counts[0] != counts[1])
 
 
 def has_windows(drawn: Sequence[Variant]) -> bool:
