@@ -23,9 +23,9 @@ __all__ = ["SHAPES", "Variant", "fixed_sizes", "has_windows", "variants"]
 SHAPES: Final = ((2, 16), (3, 24), (2, 36), (4, 20), (3, 32), (5, 28), (2, 40))
 """Sequences and their tokens at each probe, all longer than the windows that are drawn."""
 
-CHUNKED_SHAPES: Final = ((2, 150), (3, 210), (2, 290), (4, 170), (2, 230), (3, 180), (2, 350))
-"""The same for classes that work in chunks of tokens and pad to them: three chunks at least, of 64 or fewer, the last
-one not full, so that what is padded can be told from what is not."""
+CHUNKED_SHAPES: Final = ((2, 210), (3, 270), (2, 350), (4, 230), (2, 290), (3, 200), (2, 410))
+"""The same for classes that work in chunks of tokens and pad to them: four chunks at least, of 64 or fewer, so that
+the first and the last two turns of a loop are others; the last one not full, so that padding can be told."""
 
 Config = dict[str, Any]
 Variant = tuple[Config, int, int]
@@ -326,6 +326,9 @@ def _tied_states(base: Config, path: tuple[str, ...], changes: Mapping[str, Any]
             break
     if hasattr(text, "linear_num_key_heads"):
         found["linear_num_key_heads"] = deck.pick("key heads", (2, 3, 4, 5))
+        if hasattr(text, "linear_key_head_dim"):  # keys and values that come from one line are to be told apart
+            pairs = ((8, 16), (16, 24), (24, 8), (32, 40), (40, 16), (48, 32), (16, 32))
+            found["linear_key_head_dim"], found["linear_value_head_dim"] = deck.pick("state dims", pairs)
         found["linear_num_value_heads"] = found["linear_num_key_heads"] * deck.pick("value heads", (2, 3, 4))
     return found
 
