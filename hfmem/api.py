@@ -36,9 +36,28 @@ class _Asked(_Access, total=False):
     runtime: Runtime
     attention: Attention
     method: Method
-    train: Literal["full"] | None
+    train: Literal["full", "lora", "qlora"] | None
     optimizer: str | None
     gpu: tuple[str, ...]
+    precision: str | None
+    stack: str | None
+    gradient_checkpointing: bool
+    selective_checkpointing: bool
+    gradient_accumulation: int | None
+    fused_loss: bool
+    freeze: tuple[str, ...]
+    optimizer_rank: int | None
+    lora_rank: int | None
+    lora_targets: tuple[str, ...]
+    lora_dropout: float | None
+    lora_dtype: str | None
+    dora: bool
+    modules_to_save: tuple[str, ...]
+    double_quant: bool
+    zero: int | None
+    fsdp: bool
+    shard: int | None
+    offload: Literal["none", "optimizer", "parameters"]
     gpus: int | None
     tp: int | None
     pp: int | None
@@ -50,6 +69,9 @@ class _Asked(_Access, total=False):
     block_size: int | None
     enforce_eager: bool
     vllm_version: str | None
+    cp: int | None
+    sequence_parallel: bool
+    virtual_stages: int | None
     trace: bool
 
 

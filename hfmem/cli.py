@@ -75,6 +75,16 @@ class Train(StrEnum):
     """The words of `--train`."""
 
     FULL = "full"
+    LORA = "lora"
+    QLORA = "qlora"
+
+
+class Offload(StrEnum):
+    """The words of `--offload`."""
+
+    NONE = "none"
+    OPTIMIZER = "optimizer"
+    PARAMETERS = "parameters"
 
 
 def _version(asked: bool) -> None:
@@ -127,10 +137,14 @@ def hfmem(
         Method, typer.Option(help="exact: as the implementation behaves. textbook: the founding article's formulas.")
     ] = Method.EXACT,
     train: Annotated[
-        Train | None, typer.Option(help="Train instead of run (with --method textbook so far).", show_default=False)
+        Train | None,
+        typer.Option(help="Train instead of run: all weights, adapters, adapters on a 4-bit base.", show_default=False),
     ] = None,
     optimizer: Annotated[
-        str | None, typer.Option(help="adam or sgd, with --train. [default: adam]", show_default=False)
+        str | None,
+        typer.Option(
+            help="adamw, adamw-fused, adamw-8bit, adafactor, lion, muon, … [default: adamw]", show_default=False
+        ),
     ] = None,
     gpu: Annotated[
         list[str] | None,
@@ -169,6 +183,87 @@ def hfmem(
     vllm_version: Annotated[
         str | None, typer.Option(help="vLLM: the release whose rules hold.", show_default=False)
     ] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            help="bf16, fp32, autocast-bf16, bf16-master, megatron-bf16, … [default: the weights' own]",
+            show_default=False,
+        ),
+    ] = None,
+    stack: Annotated[
+        str | None,
+        typer.Option(help="The training software. [default: transformers-5]", show_default=False),
+    ] = None,
+    gradient_checkpointing: Annotated[
+        bool, typer.Option("--gradient-checkpointing", help="Compute layers anew in backward.")
+    ] = False,
+    selective_checkpointing: Annotated[
+        bool, typer.Option("--selective-checkpointing", help="Compute attention scores anew in backward.")
+    ] = False,
+    gradient_accumulation: Annotated[
+        int | None, typer.Option(min=1, help="Micro-batches to one optimizer step. [default: 1]", show_default=False)
+    ] = None,
+    fused_loss: Annotated[
+        bool, typer.Option("--fused-loss", help="Head and loss piece by piece (Liger, linear cross-entropy).")
+    ] = False,
+    freeze: Annotated[
+        str | None,
+        typer.Option(metavar="PARTS", help="Components not trained: embedding,vision,…", show_default=False),
+    ] = None,
+    optimizer_rank: Annotated[
+        int | None, typer.Option(min=1, help="Rank of GaLore or APOLLO. [default: 128]", show_default=False)
+    ] = None,
+    lora_rank: Annotated[
+        int | None, typer.Option(min=1, help="Rank of adapters. [default: 8]", show_default=False)
+    ] = None,
+    lora_targets: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES",
+            help="Modules with adapters: q_proj,v_proj or all-linear. [default: PEFT's]",
+            show_default=False,
+        ),
+    ] = None,
+    lora_dropout: Annotated[
+        float | None, typer.Option(min=0, help="Dropout of adapters. [default: 0]", show_default=False)
+    ] = None,
+    lora_dtype: Annotated[
+        str | None,
+        typer.Option(help="float32 (as PEFT casts them) or bfloat16. [default: float32]", show_default=False),
+    ] = None,
+    dora: Annotated[bool, typer.Option("--dora", help="Adapters with magnitudes (DoRA).")] = False,
+    modules_to_save: Annotated[
+        str | None,
+        typer.Option(metavar="NAMES", help="Modules trained in full beside adapters.", show_default=False),
+    ] = None,
+    double_quant: Annotated[
+        bool, typer.Option("--double-quant", help="Quantise the scales of the 4-bit base too.")
+    ] = False,
+    from_args: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Take options from TrainingArguments, accelerate, DeepSpeed or axolotl files (YAML, JSON).",
+            show_default=False,
+        ),
+    ] = None,
+    cp: Annotated[int | None, typer.Option(min=1, help="Context-parallel ranks.", show_default=False)] = None,
+    sequence_parallel: Annotated[
+        bool, typer.Option("--sequence-parallel", help="Tensor-parallel ranks share the sequence between matrices.")
+    ] = False,
+    virtual_stages: Annotated[
+        int | None, typer.Option(min=1, help="Pieces of the model a pipeline rank.", show_default=False)
+    ] = None,
+    zero: Annotated[
+        int | None,
+        typer.Option(min=0, max=3, help="ZeRO stage; 1 is Megatron's distributed optimizer.", show_default=False),
+    ] = None,
+    fsdp: Annotated[bool, typer.Option("--fsdp", help="Shard with FSDP.")] = False,
+    shard: Annotated[
+        int | None,
+        typer.Option(min=1, help="Ranks to one sharded copy. [default: all data-parallel ranks]", show_default=False),
+    ] = None,
+    offload: Annotated[Offload, typer.Option(help="What lives in the host's memory (ZeRO, FSDP).")] = Offload.NONE,
     from_file: Annotated[
         str | None,
         typer.Option(
@@ -217,6 +312,21 @@ def hfmem(
         train=train.value if train else None,
         optimizer=optimizer,
         gpu=tuple(gpu or ()),
+        precision=precision,
+        stack=stack,
+        gradient_checkpointing=gradient_checkpointing,
+        selective_checkpointing=selective_checkpointing,
+        gradient_accumulation=gradient_accumulation,
+        fused_loss=fused_loss,
+        freeze=_words(freeze),
+        optimizer_rank=optimizer_rank,
+        lora_rank=lora_rank,
+        lora_targets=_words(lora_targets),
+        lora_dropout=lora_dropout,
+        lora_dtype=lora_dtype,
+        dora=dora,
+        modules_to_save=_words(modules_to_save),
+        double_quant=double_quant,
         gpus=gpus,
         tp=tp,
         pp=pp,
@@ -228,8 +338,17 @@ def hfmem(
         block_size=block_size,
         enforce_eager=enforce_eager,
         vllm_version=vllm_version,
+        cp=cp,
+        sequence_parallel=sequence_parallel,
+        virtual_stages=virtual_stages,
+        zero=zero,
+        fsdp=fsdp,
+        shard=shard,
+        offload=offload.value,
         trace=trace,
     )
+    if from_args is not None:
+        options = _from_args(options, from_args)
     _check(options, sort)
     if require_fit and not options.gpu:
         _usage("--require-fit needs --gpu NAME, or --gpu auto.")
@@ -295,6 +414,22 @@ def _lines(source: str) -> Iterable[str]:
     except (OSError, UnicodeDecodeError) as error:
         _usage(f"--from {source} cannot be read: {getattr(error, 'strerror', None) or 'it is not text'}.")
     return [name for line in text.splitlines() if (name := line.partition("#")[0].strip())]
+
+
+def _words(given: str | None) -> tuple[str, ...]:
+    """The words of a list with commas."""
+    return tuple(word.strip() for word in (given or "").split(",") if word.strip())
+
+
+def _from_args(options: Options, path: Path) -> Options:
+    """The options, with what a training file says where the command line says nothing."""
+    from hfmem.errors import InvalidScenarioError
+    from hfmem.estimator.training_files import with_file
+
+    try:
+        return with_file(options, path)
+    except InvalidScenarioError as error:
+        _usage(f"{error.reason}.")
 
 
 def _check(options: Options, sort: str | None) -> None:

@@ -100,7 +100,10 @@ def test_quick_answers(option: str) -> None:
         ([LLAMA, "--batch", "0"], "--batch"),
         ([LLAMA, "--seq", "x"], "--seq"),
         ([LLAMA, "--dtype", "float99"], "float99"),
-        ([LLAMA, "--train", "full"], "textbook"),
+        ([LLAMA, "--train", "full", "--optimizer", "adamz"], "adamw"),
+        ([LLAMA, "--zero", "2"], "--train"),
+        ([LLAMA, "--train", "full", "--dtype", "nf4"], "qlora"),
+        ([LLAMA, "--train", "full", "--from-args", "missing.yaml"], "cannot be read"),
         ([LLAMA, "--sort", "beauty"], "--sort 'beauty'"),
         ([LLAMA, "--format", "xml"], "xml"),
         ([LLAMA, "--nonsense"], "--nonsense"),
@@ -367,3 +370,23 @@ def test_accelerators_are_listed_for_programs(alone: dict[str, str]) -> None:
     listed = json.loads(run("--list-gpus", "--format", "json", env=alone).stdout)
     assert len(listed["gpus"]) >= 80
     assert all(row["source"] for row in listed["gpus"] + listed["instances"])
+
+
+def test_training_from_a_file(alone: dict[str, str], tmp_path: Path) -> None:
+    path = tmp_path / "axolotl.yaml"
+    path.write_text("adapter: qlora\nlora_r: 16\nlora_target_linear: true\nsequence_len: 2048\nwarmup_steps: 10\n")
+    process = run(LLAMA, "--from-args", str(path), "--format", "json", env=alone)
+    assert process.returncode == 0
+    (result,) = json.loads(process.stdout)["results"]
+    assert result["scenario"]["train"] == "qlora"
+    assert result["scenario"]["lora_targets"] == ["all-linear"]
+    assert result["scenario"]["seq"] == 2048
+    assert result["training"]["trainable_parameters"] == 39_976_960  # rank 16 beside every linear module of Llama-2-7B
+    assert any("warmup_steps" in note and "ignored" in note for note in result["notes"])
+
+
+def test_training_with_every_format(alone: dict[str, str]) -> None:
+    for output in ("table", "json", "jsonl", "csv", "markdown", "quiet"):
+        process = run(LLAMA, "--train", "full", "--format", output, env=alone)
+        assert process.returncode == 0
+        assert process.stdout

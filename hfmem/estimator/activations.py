@@ -9,12 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hfmem.estimator.caches import layer_bytes, prompt_bytes
-from hfmem.estimator.coefficients import Moment
 from hfmem.estimator.measured import Measured, measured
 from hfmem.estimator.textbook import ALPHA_BETA
 from hfmem.estimator.values import Group, Scenario, Term
 from hfmem.mapper.interpret import Model
-from hfmem.mapper.values import Layer
 
 __all__ = ["activation_terms"]
 
@@ -25,17 +23,17 @@ class _Peak:
 
     Attributes:
         nbytes: above weights and cache.
-        layer: the layer it is in; None for the head.
+        number: the part it is in.
         carried: bytes that earlier layers, and what is before them, keep beside the cache.
         missing: bytes of the cache that later layers have not made yet.
         beyond: bytes of the prompt's keys and values that windows of this and earlier layers no longer need.
     """
 
     nbytes: int
-    layer: Layer | None
-    carried: int
-    missing: int
-    beyond: int
+    number: int
+    carried: int = 0
+    missing: int = 0
+    beyond: int = 0
 
 
 def activation_terms(model: Model, scenario: Scenario) -> tuple[list[Term], list[tuple[Group, str]]]:
@@ -46,53 +44,55 @@ def activation_terms(model: Model, scenario: Scenario) -> tuple[list[Term], list
     peak = _peak(found, scenario)
     return [
         Term(
-            name=f"prefill: {_place(peak.layer)}",
+            name=f"prefill: {_place(found, peak.number)}",
             group="activations",
             nbytes=peak.nbytes,
             how=_how(found, peak, scenario),
-            source=found.source,
-            certainty=found.certainty,
+            source=found.applied.source,
+            certainty=found.applied.certainty,
         )
     ], []
 
 
 def _peak(found: Measured, scenario: Scenario) -> _Peak:
-    caches = {layer: layer_bytes(layer, scenario) for layer in dict.fromkeys(found.layers)}
-    working = {layer: found.value(found.highest(layer).activations, layer) for layer in (*caches, None)}
-    kept = {layer: found.value(found.part(layer).kept, layer) for layer in caches}
-    whole = {layer: prompt_bytes(layer, scenario) - nbytes for layer, nbytes in caches.items()}
-    missing = sum(caches[layer] for layer in found.layers)
-    carried, beyond = found.before(), 0
-    peak = _Peak(nbytes=0, layer=None, carried=0, missing=0, beyond=0)
-    for layer in (*found.layers, None):
-        if layer is not None:
-            missing -= caches[layer]
-            beyond += whole[layer]
-        nbytes = carried + working[layer] + beyond - missing
+    applied = found.applied
+    caches = [layer_bytes(layer, scenario) for layer in applied.layers] + [0]
+    whole = [prompt_bytes(layer, scenario) for layer in applied.layers] + [0]
+    kept = [found.value(part.kept, number) for number, part in enumerate(applied.reduced)]
+    working = [
+        max((found.value(moment.activations, number) for moment in part.moments), default=0)
+        for number, part in enumerate(applied.reduced)
+    ]
+    missing, carried, beyond = sum(caches[number] for number in applied.order), found.before(), 0
+    peak = _Peak(nbytes=0, number=found.head)
+    for number in (*applied.order, found.head):
+        missing -= caches[number]
+        beyond += whole[number] - caches[number]
+        nbytes = carried + working[number] + beyond - missing
         if nbytes >= peak.nbytes:
-            peak = _Peak(nbytes=nbytes, layer=layer, carried=carried, missing=missing, beyond=beyond)
-        if layer is not None:
-            carried += kept[layer]
+            peak = _Peak(nbytes=nbytes, number=number, carried=carried, missing=missing, beyond=beyond)
+        carried += kept[number]
     return peak
 
 
-def _place(layer: Layer | None) -> str:
-    return "the head" if layer is None else f"a layer of {layer.kind.replace('_', ' ')}"
+def _place(found: Measured, number: int) -> str:
+    return "the head" if number == found.head else f"a layer of {found.applied.layers[number].kind.replace('_', ' ')}"
 
 
 def _how(found: Measured, peak: _Peak, scenario: Scenario) -> str:
-    moment: Moment = found.highest(peak.layer)
-    sizes = found.sizes(peak.layer)
-    named = ", ".join(
-        f"{name} {sizes[name]:,}" for name in sorted(moment.activations.names, key=lambda n: (n not in "bs", n))
-    )
-    how = f"{moment.activations.describe()} bytes with {named}"
+    index = found.highest(peak.number)
+    if index < 0:
+        return "nothing beside weights and cache"
+    polynomial = found.applied.parts[peak.number].moments[index].activations
+    sizes = {**found.tokens[peak.number], **found.applied.sizes[peak.number]}
+    named = ", ".join(f"{name} {sizes[name]:,}" for name in sorted(polynomial.names, key=lambda n: (n not in "bs", n)))
+    how = f"{polynomial.describe()} bytes with {named}"
     if peak.carried:
         how += f"; + {peak.carried:,} B kept of what was before"
     if peak.beyond:
         how += f"; + {peak.beyond:,} B of keys and values beyond the windows, which stay until the next token"
     if peak.missing:
         how += f"; - {peak.missing:,} B of cache that later layers have not made yet"
-    alpha, beta = found.alpha_beta(moment.activations, peak.layer)
+    alpha, beta = found.alpha_beta(polynomial, peak.number)
     book = ALPHA_BETA[scenario.attention]
     return f"{how}. That is alpha {alpha:.1f} and beta {beta:.1f}; the article has {book[0]} and {book[1]}"

@@ -109,6 +109,7 @@ def from_row(row: Mapping[str, Any], mode: str) -> Coefficients:
     return _coefficients(row, mode, row["blocks"][row["modes"][mode]])
 
 
+@cache
 def versions() -> str:
     """What the coefficients were measured with."""
     head = json.loads(_text().partition("\n")[0])

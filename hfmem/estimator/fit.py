@@ -123,7 +123,7 @@ class Case:
             options=options,
             machine=machine,
             scenario=scenario,
-            prepared=Prepared.of(model, scenario),
+            prepared=Prepared(model=model, held=()) if scenario.train else Prepared.of(model, scenario),
         )
 
     def at(self, batch: int, seq: int) -> Scenario:
@@ -135,7 +135,11 @@ class Case:
 
     def estimate(self, scenario: Scenario) -> Estimate:
         """The estimate of one of the case's scenarios."""
-        if scenario.method == "textbook" or scenario.train or scenario.serving != self.scenario.serving:
+        if scenario.training is not None:
+            from hfmem.estimator.training import estimate as estimate_training  # its tables are for training only
+
+            return estimate_training(self.model, scenario, advise=False)
+        if scenario.method == "textbook" or scenario.serving != self.scenario.serving:
             return estimate_memory(self.model, scenario)  # a step of the engine may be shorter for short requests
         return self.prepared.estimate(scenario)
 

@@ -36,6 +36,10 @@ def estimate(model: Model, scenario: Scenario) -> Estimate:
     """
     if scenario.method == "textbook":
         return textbook.estimate(model, scenario)
+    if scenario.training is not None:
+        from hfmem.estimator.training import estimate as estimate_training  # its tables are for training only
+
+        return estimate_training(model, scenario)
     return Prepared.of(model, scenario).estimate(scenario)
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Final
 
-from hfmem.estimator.coefficients import Coefficients, Moment, Part, find, implementations, versions
+from hfmem.estimator.coefficients import Coefficients, LinearUse, Moment, Part, find, implementations, versions
 from hfmem.estimator.polynomials import Polynomial
 from hfmem.estimator.values import Scenario
 from hfmem.mapper.caches import Combined, Latent
@@ -15,7 +15,7 @@ from hfmem.mapper.interpret import Model
 from hfmem.mapper.sizes import model_sizes, model_types, signature, token_sizes
 from hfmem.mapper.values import Architecture, Certainty, Dense, Experts, Layer
 
-__all__ = ["Measured", "measured"]
+__all__ = ["Applied", "Measured", "measured"]
 
 _PRECISIONS: Final = {"bfloat16": "bf16", "float16": "bf16", "float32": "fp32"}
 
@@ -24,21 +24,18 @@ _WINDOWS: Final = ("window", "attention_chunk_size", "index_topk")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measured:
-    """Coefficients that apply to a model, with its sizes.
+class Applied:
+    """Coefficients that apply to a model, with its sizes; whatever the batch and the length.
 
     Attributes:
         model: the model.
         coefficients: those of its type, or of its nearest relative.
-        batch, seq: sequences and their tokens.
         certainty: `measured` for the type itself in the asked mode, else `typical`.
         why: what stands in for what, where it is `typical`.
     """
 
     model: Model
     coefficients: Coefficients
-    batch: int
-    seq: int
     certainty: Certainty
     why: str
 
@@ -51,51 +48,99 @@ class Measured:
 
     @cached_property
     def layers(self) -> tuple[Layer, ...]:
-        """The model's layers."""
-        return self.model.architecture.layers or ()
+        """The model's layers, each kind once."""
+        return tuple(dict.fromkeys(self.model.architecture.layers or ()))
 
     @cached_property
-    def _sizes(self) -> dict[Layer | None, Mapping[str, int]]:
-        config = self.model.checkpoint.config or {}
-        indices: dict[Layer | None, int] = {None: len(self.layers)}
-        for index, layer in enumerate(self.layers):
-            indices.setdefault(layer, index)
-        found = {layer: model_sizes(config, self.model.architecture, index) for layer, index in indices.items()}
-        return {layer: {**token_sizes(self.batch, self.seq, sizes), **sizes} for layer, sizes in found.items()}
+    def order(self) -> tuple[int, ...]:
+        """For each layer of the model, which of `layers` it is."""
+        numbers = {layer: number for number, layer in enumerate(self.layers)}
+        return tuple(numbers[layer] for layer in self.model.architecture.layers or ())
 
-    def sizes(self, layer: Layer | None) -> Mapping[str, int]:
-        """The named sizes for a layer; None for the head, and for what is before the layers."""
-        return self._sizes[layer]
+    @cached_property
+    def sizes(self) -> tuple[Mapping[str, int], ...]:
+        """The named sizes of each of `layers`, then of the head."""
+        config, architecture = self.model.checkpoint.config or {}, self.model.architecture
+        firsts = [self.order.index(number) for number in range(len(self.layers))]
+        return tuple(model_sizes(config, architecture, index) for index in (*firsts, len(self.order)))
 
-    def part(self, layer: Layer | None) -> Part:
-        """The coefficients of a layer; None for the head."""
-        if layer is None:
-            return self.coefficients.head
-        return _part(self.coefficients, layer)
+    @cached_property
+    def parts(self) -> tuple[Part, ...]:
+        """The coefficients of each of `layers`, then of the head."""
+        found = self.coefficients
+        return (*(found.layers[_kind(found, layer)] for layer in self.layers), found.head)
 
-    def value(self, polynomial: Polynomial, layer: Layer | None) -> int:
-        """Bytes at the sizes of a layer."""
-        return polynomial.at(self.sizes(layer))
+    @cached_property
+    def reduced(self) -> tuple[Part, ...]:
+        """The same at the sizes of the model."""
+        return tuple(_reduced(part, sizes) for part, sizes in zip(self.parts, self.sizes, strict=True))
+
+    @cached_property
+    def before(self) -> Polynomial:
+        """Bytes kept beyond the layers and the head, at the sizes of the first layer."""
+        return self.coefficients.before.reduced(self.sizes[self.order[0]])
+
+    def linears(self, number: int) -> tuple[LinearUse, ...]:
+        """The linear modules of one of `layers`."""
+        found = self.coefficients
+        return found.linears.get(_kind(found, self.layers[number]), ())
+
+    def is_complete(self) -> bool:
+        """Whether the model has every size that the coefficients are written in."""
+        needed = [_names(part) for part in self.parts]
+        if self.order:
+            needed[self.order[0]] |= self.coefficients.before.names
+        return all(
+            names <= {*token_sizes(1, 1, sizes), *sizes} for names, sizes in zip(needed, self.sizes, strict=True)
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """Coefficients that apply to a model, for one batch and length.
+
+    Parts go by their number: those of `applied.layers`, then the head.
+    """
+
+    applied: Applied
+    batch: int
+    seq: int
+
+    @property
+    def head(self) -> int:
+        """The number of the head."""
+        return len(self.applied.layers)
+
+    @cached_property
+    def tokens(self) -> tuple[Mapping[str, int], ...]:
+        """Sequences, tokens and what follows from them, for each part."""
+        return tuple(token_sizes(self.batch, self.seq, sizes) for sizes in self.applied.sizes)
+
+    def value(self, polynomial: Polynomial, number: int) -> int:
+        """Bytes of a polynomial of a part."""
+        return polynomial.at(self.tokens[number])
 
     def before(self) -> int:
         """Bytes kept beyond the layers and the head."""
-        return self.value(self.coefficients.before, self.layers[0] if self.layers else None)
+        return self.value(self.applied.before, self.applied.order[0])
 
-    def highest(self, layer: Layer | None) -> Moment:
-        """The highest moment of a part."""
-        moments = self.part(layer).moments or (Moment(activations=Polynomial({}), gradients=Polynomial({})),)
-        return max(moments, key=lambda m: self.value(m.activations, layer) + self.value(m.gradients, layer))
+    def highest(self, number: int) -> int:
+        """Which moment of a part is its highest."""
+        moments = self.applied.reduced[number].moments
+        return max(
+            range(len(moments)),
+            key=lambda index: self.value(moments[index].activations + moments[index].gradients, number),
+            default=-1,
+        )
 
-    def alpha_beta(self, polynomial: Polynomial, layer: Layer | None) -> tuple[float, float]:
+    def alpha_beta(self, polynomial: Polynomial, number: int) -> tuple[float, float]:
         """Bytes as the article's alpha (a token and hidden unit) and beta (a head and pair of tokens)."""
-        sizes = self.sizes(layer)
+        sizes = {**self.tokens[number], **self.applied.sizes[number]}
         quadratic = polynomial.quadratic().at(sizes)
         linear = polynomial.at(sizes) - quadratic
-        heads = sizes.get("heads") or self.model.architecture.attention_heads or 1
-        return (
-            linear / (self.batch * self.seq * sizes["hidden"]),
-            quadratic / (self.batch * heads * self.seq**2),
-        )
+        heads = sizes.get("heads") or self.applied.model.architecture.attention_heads or 1
+        tokens = self.batch * self.seq
+        return linear / (tokens * sizes["hidden"]), quadratic / (tokens * heads * self.seq)
 
 
 def measured(model: Model, scenario: Scenario, method: str, precision: str | None = None) -> Measured | str:
@@ -114,38 +159,72 @@ def measured(model: Model, scenario: Scenario, method: str, precision: str | Non
     if precision is None:
         return "the dtype that is computed in is not known: give --dtype"
     attention = "eager" if scenario.attention == "eager" else "sdpa"
+    applied = _apply(_Known(model), (attention, precision, method), _is_within(architecture, scenario.seq))
+    return applied if isinstance(applied, str) else Measured(applied=applied, batch=scenario.batch, seq=scenario.seq)
+
+
+class _Known:
+    """A model as a key: the same object is the same model."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+
+    def __hash__(self) -> int:
+        return id(self.model)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Known) and other.model is self.model
+
+
+@lru_cache(maxsize=64)  # searches for what fits ask for one model again and again
+def _apply(known: _Known, asked: tuple[str, str, str], within: bool) -> Applied | str:
+    model = known.model
     own = model_types(model.checkpoint.config or {})
-    for model_type in (*own, *_relatives(architecture)):
-        for mode, why in _modes(attention, precision, method, implementations(model_type)):
-            found = find(model_type, mode, within=_is_within(architecture, scenario.seq))
+    for model_type in (*own, *_relatives(model.architecture)):
+        for mode, why in _modes(*asked, implementations(model_type)):
+            found = find(model_type, mode, within=within)
             if found is None:
                 continue
-            reasons = [why] if why else []
-            if model_type not in own:
-                reasons.insert(0, f"{own[0] if own else 'the type'} was not measured")
+            reasons = [f"{own[0] if own else 'the type'} was not measured"] if model_type not in own else []
+            reasons += [why] if why else []
             reasons += _unfamiliar(found, model)
-            candidate = Measured(
+            applied = Applied(
                 model=model,
                 coefficients=found,
-                batch=scenario.batch,
-                seq=scenario.seq,
                 certainty="typical" if reasons else "measured",
                 why="; ".join(reasons),
             )
-            if _complete(candidate):
-                return candidate
+            if applied.is_complete():
+                return applied
     return f"nothing like '{own[0] if own else '?'}' was measured"
 
 
-def _modes(attention: str, precision: str, method: str, known: frozenset[str]) -> list[tuple[str, str]]:
+def _reduced(part: Part, sizes: Mapping[str, int]) -> Part:
+    return Part(
+        kept=part.kept.reduced(sizes),
+        moments=tuple(
+            Moment(activations=moment.activations.reduced(sizes), gradients=moment.gradients.reduced(sizes))
+            for moment in part.moments
+        ),
+        input=part.input.reduced(sizes) if part.input is not None else None,
+        input_kept=part.input_kept,
+    )
+
+
+def _names(part: Part) -> frozenset[str]:
+    moments = (moment.activations.names | moment.gradients.names for moment in part.moments)
+    return part.kept.names.union(*moments, part.input.names if part.input is not None else ())
+
+
+def _modes(attention: str, precision: str, method: str, known: frozenset[str]) -> tuple[tuple[str, str], ...]:
     """The asked mode, then what can stand in for it, with the reason. A class that has one implementation only runs
     that; where it has both, the other one is no stand-in: one keeps tokens × tokens, the other does not."""
     if attention not in known and known:
         (attention,) = known
-    return [
+    return (
         (f"{attention}/{precision}/{method}", ""),
         (f"{attention}/bf16/{method}", f"{precision} was not measured"),
-    ]
+    )
 
 
 def _relatives(architecture: Architecture) -> tuple[str, ...]:
@@ -167,21 +246,22 @@ def _relatives(architecture: Architecture) -> tuple[str, ...]:
 
 
 def _is_within(architecture: Architecture, seq: int) -> bool:
-    """Whether every window is longer than the tokens."""
+    """Whether every window is longer than the tokens: attention needs no mask then (`_ignore_causal_mask_sdpa` of
+    masking_utils.py)."""
     windows = [getattr(layer.cache, "window", None) for layer in architecture.layers or ()]
     found = [window for window in windows if window is not None]
-    return bool(found) and seq <= min(found)
+    return bool(found) and seq < min(found)
 
 
-def _part(coefficients: Coefficients, layer: Layer) -> Part:
-    """A layer's part; of the layer most like it, where its kind was not measured."""
+def _kind(coefficients: Coefficients, layer: Layer) -> str:
+    """The signature of a layer, or of the measured one most like it."""
     name = signature(layer)
     if name in coefficients.layers:
-        return coefficients.layers[name]
+        return name
     kind, _, ffn = name.partition(", ")
     close = [key for key in coefficients.layers if key.endswith(f", {ffn}")]
     close += [key for key in coefficients.layers if key.startswith(f"{kind}, ")]
-    return coefficients.layers[next(iter(close or coefficients.layers))]
+    return next(iter(close or coefficients.layers))
 
 
 def _unfamiliar(coefficients: Coefficients, model: Model) -> list[str]:
@@ -193,15 +273,3 @@ def _unfamiliar(coefficients: Coefficients, model: Model) -> list[str]:
         other = [name for name, value in coefficients.fixed.items() if sizes.get(name, value) != value]
         reasons += [f"measured with {name} {coefficients.fixed[name]} only" for name in other]
     return reasons
-
-
-def _complete(candidate: Measured) -> bool:
-    """Whether the model has every size that the coefficients are written in."""
-    for layer in dict.fromkeys((*candidate.layers, None)):
-        part = candidate.part(layer)
-        needed = part.kept.names.union(*(m.activations.names | m.gradients.names for m in part.moments))
-        if layer is None:
-            needed |= candidate.coefficients.before.names
-        if not needed <= candidate.sizes(layer).keys():
-            return False
-    return True

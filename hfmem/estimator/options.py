@@ -66,9 +66,22 @@ class Options:
         optimizer: name of the optimizer.
         gpu: accelerators to hold the answer against: names, cloud instances, `auto`, or `cpu`; the first is the one
             that the estimate is made for.
-        gpus, tp, pp, dp, ep: how the model is spread, as `hfmem.estimator.parallel.plan` explains.
         max_num_seqs, max_num_batched_tokens, gpu_memory_utilization, block_size, enforce_eager: vLLM's own options.
         vllm_version: the release whose rules hold.
+        precision: name of the mix of number formats in training.
+        stack: name of the training software.
+        gradient_checkpointing: whether backward computes each layer anew from its input.
+        selective_checkpointing: whether backward computes attention scores anew, and nothing else.
+        gradient_accumulation: micro-batches to one optimizer step.
+        fused_loss: whether the head and its loss are computed piece by piece.
+        freeze: components that are not trained (`embedding`, `vision`, …).
+        optimizer_rank: rank of low-rank optimizers.
+        lora_rank, lora_targets, lora_dropout, lora_dtype, dora, modules_to_save: adapters, as PEFT's `LoraConfig`.
+        double_quant: whether the scales of a 4-bit base are quantised too.
+        zero, fsdp, shard, offload: how data-parallel ranks share weights, gradients and optimizer states.
+        gpus, tp, pp, dp, cp, ep: how work is spread, as `hfmem.estimator.parallel` has it.
+        sequence_parallel, virtual_stages: ways of tensor and pipeline parallelism.
+        remarks: sentences for the report about where options are from.
         trace: whether to run the real class without weights, and to show its peak beside the estimate.
     """
 
@@ -80,9 +93,28 @@ class Options:
     runtime: Runtime = "transformers"
     attention: Attention = "sdpa"
     method: Method = "exact"
-    train: Literal["full"] | None = None
+    train: Literal["full", "lora", "qlora"] | None = None
     optimizer: str | None = None
     gpu: tuple[str, ...] = ()
+    precision: str | None = None
+    stack: str | None = None
+    gradient_checkpointing: bool = False
+    selective_checkpointing: bool = False
+    gradient_accumulation: int | None = None
+    fused_loss: bool = False
+    freeze: tuple[str, ...] = ()
+    optimizer_rank: int | None = None
+    lora_rank: int | None = None
+    lora_targets: tuple[str, ...] = ()
+    lora_dropout: float | None = None
+    lora_dtype: str | None = None
+    dora: bool = False
+    modules_to_save: tuple[str, ...] = ()
+    double_quant: bool = False
+    zero: int | None = None
+    fsdp: bool = False
+    shard: int | None = None
+    offload: Literal["none", "optimizer", "parameters"] = "none"
     gpus: int | None = None
     tp: int | None = None
     pp: int | None = None
@@ -94,6 +126,10 @@ class Options:
     block_size: int | None = None
     enforce_eager: bool = False
     vllm_version: str | None = None
+    cp: int | None = None
+    sequence_parallel: bool = False
+    virtual_stages: int | None = None
+    remarks: tuple[str, ...] = ()
     trace: bool = False
 
 
@@ -179,8 +215,9 @@ def _check_count(option: str, value: int | None) -> None:
 
 
 def _check_exact(options: Options) -> None:
-    if options.train or options.optimizer:
-        raise InvalidScenarioError("", "--train and --optimizer are for --method textbook so far")
+    from hfmem.estimator.training_options import check_training  # its tables are not needed to say what is wrong here
+
+    check_training(options)
     if options.dtype is None or find_quantiser(options.dtype) or _known(options.dtype, RUN_DTYPES):
         return
     names = ", ".join((*RUN_DTYPES, *(row.name for row in QUANTISERS)))
@@ -188,6 +225,9 @@ def _check_exact(options: Options) -> None:
 
 
 def _check_textbook(options: Options) -> None:
+    from hfmem.estimator.training_options import refuse_beside_textbook
+
+    refuse_beside_textbook(options)
     if options.kv_dtype is not None:
         raise InvalidScenarioError("", "--kv-dtype does not go with --method textbook, which takes it from --dtype")
     if options.dtype is not None and _known(options.dtype, tuple(PRECISIONS)) is None:

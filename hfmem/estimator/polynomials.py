@@ -71,13 +71,27 @@ class Polynomial:
         Raises:
             KeyError: a size is not there.
         """
-        total = Fraction(0)
+        whole, rest = 0, Fraction(0)
         for names, factor in self.terms.items():
-            value = 1
+            value = factor.numerator
             for name in names:
                 value *= sizes[name]
-            total += factor * value
-        return -int(-total // 1)
+            if factor.denominator == 1:
+                whole += value
+            else:
+                rest += Fraction(value, factor.denominator)
+        return whole - int(-rest // 1)
+
+    def reduced(self, sizes: Mapping[str, int]) -> Polynomial:
+        """The same at the sizes of a model: what is left is sequences, tokens and what follows from them."""
+        terms: dict[Monomial, Fraction] = {}
+        for names, factor in self.terms.items():
+            value = factor
+            for name in names:
+                value *= sizes.get(name, 1)
+            left = tuple(name for name in names if name not in sizes)
+            terms[left] = terms.get(left, Fraction(0)) + value
+        return Polynomial(terms)
 
     def describe(self) -> str:
         """The polynomial as a person would write it: `b × s × (16 hidden + 8 intermediate) + 4 key_dim × s`."""
@@ -88,7 +102,8 @@ class Polynomial:
             groups.setdefault(tokens, []).append(f"{factor} {rest}".rstrip())
         ordered = sorted(groups.items(), key=lambda item: -len(item[0]))
         return " + ".join(
-            f"{' × '.join(tokens)} × ({' + '.join(parts)})" if tokens else " + ".join(parts) for tokens, parts in ordered
+            f"{' × '.join(tokens)} × ({' + '.join(parts)})" if tokens else " + ".join(parts)
+            for tokens, parts in ordered
         )
 
     def quadratic(self) -> Polynomial:

@@ -47,8 +47,18 @@ def resolve(options: Options, model: Model, machine: Machine | None = None) -> S
     gpu = machine.accelerator if machine else None
     server = engine(options, machine, seq) if options.runtime == "vllm" else None
     chosen += server.chosen if server else ()
-    parallel, sentence = _parallel(options, machine, model.architecture)
-    chosen += [sentence] if sentence else []
+    training = None
+    if options.train and options.method == "exact":
+        from hfmem.estimator.training_options import resolve_training  # its tables are for training only
+
+        training, parallel, sentences = resolve_training(options, model, compute)
+        chosen = [line for line in chosen if not line.startswith("--dtype")] + sentences
+        compute = training.precision.weights
+        dtype = dtype if find_quantiser(dtype or "") else compute
+        kv_dtype = None
+    else:
+        parallel, sentence = _parallel(options, machine, model.architecture)
+        chosen += [sentence] if sentence else []
     return Scenario(
         mode="training" if options.train else "inference",
         batch=options.batch,
@@ -61,8 +71,9 @@ def resolve(options: Options, model: Model, machine: Machine | None = None) -> S
         attention=options.attention,
         method=options.method,
         train=options.train,
-        optimizer=(options.optimizer or "adam") if options.train else None,
-        chosen=tuple(chosen),
+        optimizer=(training.optimizer.name if training else options.optimizer or "adam") if options.train else None,
+        chosen=(*chosen, *options.remarks),
+        training=training,
         parallel=parallel,
         gpu=gpu,
         serving=server,

@@ -10,11 +10,25 @@ from hfmem.estimator.options import Attention, Method, Mode
 from hfmem.estimator.parallel import SINGLE, Parallel
 from hfmem.mapper.values import Certainty
 
-if TYPE_CHECKING:  # most runs name no accelerator and no engine
+if TYPE_CHECKING:  # most runs name no accelerator, no engine and no training
+    from hfmem.estimator.training_values import Training
     from hfmem.estimator.vllm.settings import Settings
     from hfmem.hardware.table import Accelerator
 
-__all__ = ["GROUPS", "Estimate", "Group", "Rank", "Scenario", "Serving", "Term", "Trace", "total_of"]
+__all__ = [
+    "GROUPS",
+    "Estimate",
+    "Group",
+    "Phase",
+    "Rank",
+    "Saving",
+    "Scenario",
+    "Serving",
+    "Term",
+    "Trace",
+    "TrainingFacts",
+    "total_of",
+]
 
 Group = Literal[
     "weights", "kv_cache", "activations", "overhead", "master_weights", "gradients", "optimizer", "temporary"
@@ -46,6 +60,7 @@ class Scenario:
         parallel: how the model is spread over GPUs.
         gpu: the accelerator it runs on; None where none is named.
         serving: the settings of a serving engine; None for a runtime that is none.
+        training: how the model is trained; None for inference and for the textbook's formulas.
         The rest as in `Options`.
     """
 
@@ -65,6 +80,7 @@ class Scenario:
     parallel: Parallel = SINGLE
     gpu: Accelerator | None = None
     serving: Settings | None = None
+    training: Training | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +108,27 @@ class Term:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Phase:
+    """A moment of a training step: what stays, and what this moment needs besides."""
+
+    name: str
+    terms: tuple[Term, ...]
+
+    def group(self, group: Group) -> int:
+        """Bytes of a group."""
+        return total_of(term for term in self.terms if term.group == group)
+
+    @property
+    def total(self) -> int:
+        """Bytes of all groups."""
+        return total_of(self.terms)
+
+
+NOT_ALLOCATED: Final = ("CUDA context", "HIP context", "NCCL", "NCCL, the experts' group")
+"""Overheads that PyTorch's allocator does not see."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Rank:
     """What some ranks of a parallel plan hold, each the same.
 
@@ -107,6 +144,11 @@ class Rank:
     def total(self) -> int:
         """Bytes of one of them."""
         return total_of(self.terms)
+
+    @property
+    def allocated(self) -> int:
+        """Bytes of one of them that PyTorch's allocator sees."""
+        return total_of(term for term in self.terms if term.name not in NOT_ALLOCATED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +166,40 @@ class Serving:
     kv_tokens: int | None
     max_concurrency: float | None
     command: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Saving:
+    """A way to need less: the option that does it, and the total it leads to."""
+
+    option: str
+    what: str
+    total: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingFacts:
+    """What a training run shows besides its phases.
+
+    Attributes:
+        trainable: parameters that are trained.
+        allocated: the peak of PyTorch's allocator: the total without the CUDA context and communication buffers.
+        steady: what is left between steps, of the same, once the gradients are freed.
+        gradients: all gradients of this GPU, which stay until the next step frees them.
+        reserved: the least and the most that `nvidia-smi` shows at such a peak, context included.
+        reserved_source: where that range is from.
+        host: bytes in the host's memory, of all GPUs of one copy of the model together.
+        savings: ways to need less, the largest saving first.
+    """
+
+    trainable: int
+    allocated: int
+    steady: int
+    gradients: int
+    reserved: tuple[int, int]
+    reserved_source: str
+    host: int
+    savings: tuple[Saving, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,8 +239,11 @@ class Estimate:
         kv_cache_per_token: marginal bytes of token seq+1 at batch 1; None where unknown.
         kv_cache_fixed: bytes of the cache at batch 1 that do not grow with the length; None where unknown.
         notes: remarks for the reader.
+        phases: of a training step, in their order; `terms` are those of the largest.
+        peak_phase: its name.
         ranks: what each distinct rank holds, where there are several GPUs; `terms` are then those of the most loaded.
         serving: what a serving engine has left; None where it is not asked, or no accelerator is named.
+        training: what a training run shows besides.
     """
 
     terms: tuple[Term, ...]
@@ -172,8 +251,11 @@ class Estimate:
     kv_cache_per_token: int | None = None
     kv_cache_fixed: int | None = None
     notes: tuple[str, ...] = ()
+    phases: tuple[Phase, ...] = ()
+    peak_phase: str | None = None
     ranks: tuple[Rank, ...] = ()
     serving: Serving | None = None
+    training: TrainingFacts | None = None
 
     def group(self, group: Group, rank: Rank | None = None) -> int | None:
         """Bytes of a group (of one rank, else of the most loaded): the sum of its terms; None where nothing of it is

@@ -67,8 +67,8 @@ def model_sizes(config: Mapping[str, Any], architecture: Architecture, index: in
 
 
 def token_sizes(batch: int, seq: int, sizes: Mapping[str, int]) -> dict[str, int]:
-    """The sequences of a batch, the tokens of each, and the chunks that a scan cuts them into, with the tokens of the last one:
-    of the size that the configuration has for them, else of 64, which the delta rules have."""
+    """The sequences of a batch, the tokens of each, and the chunks that a scan cuts them into, with the tokens of the
+    last one: of the size that the configuration has for them, else of 64, which the delta rules have."""
     widths = {name: value for name, value in sizes.items() if _CHUNK.search(name)} or {"64": 64}
     found = {"b": batch, "s": seq}
     for name, width in widths.items():

@@ -412,7 +412,7 @@ def _changes(text: PreTrainedConfig) -> Iterator[tuple[str, dict[str, Any]]]:
         yield "is_decoder", {"is_decoder": True}
     for key in named("head_dim"):
         yield f"{key}=24", {key: 24}
-    yield from _window_changes(text, named)
+    yield from _window_changes(named)
     kinds = getattr(text, "layer_types", None)
     if kinds and "layer_types" in fields and len(set(kinds)) > 1:
         yield "layer_types reversed", {"layer_types": list(kinds)[::-1]}
@@ -421,7 +421,7 @@ def _changes(text: PreTrainedConfig) -> Iterator[tuple[str, dict[str, Any]]]:
             yield f"{key}+1", {key: text.num_hidden_layers + 1}
 
 
-def _window_changes(text: PreTrainedConfig, named: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+def _window_changes(named: Any) -> Iterator[tuple[str, dict[str, Any]]]:
     for key in named("sliding_window"):
         yield f"{key}=5", {key: 5}
         yield f"{key}=null", {key: None}
@@ -431,4 +431,5 @@ def _window_changes(text: PreTrainedConfig, named: Any) -> Iterator[tuple[str, d
 
 def jsonable(config: PreTrainedConfig) -> dict[str, Any]:
     """The config.json that `save_pretrained` would write, with every key."""
-    return json.loads(config.to_json_string(use_diff=False))
+    found: dict[str, Any] = json.loads(config.to_json_string(use_diff=False))
+    return found

@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 from unittest.mock import patch
 
 import numpy as np
@@ -26,6 +26,7 @@ from transformers import masking_utils
 from transformers.initialization import no_init_weights
 
 from hfmem.errors import InvalidScenarioError, UntraceableError
+from hfmem.estimator.training_values import Training
 from hfmem.estimator.values import Group, Scenario, Trace
 from hfmem.fetcher.values import Checkpoint, ModelRef
 from hfmem.mapper.interpret import Model, interpret
@@ -78,10 +79,10 @@ def step_of(model: Model, scenario: Scenario) -> Step:
 
     Raises:
         UntraceableError: the dtype is not known.
-        InvalidScenarioError: a step of training.
+        InvalidScenarioError: a way of training that the tracer does not run.
     """
-    if scenario.mode == "training":
-        raise InvalidScenarioError("", "--trace of a training step is asked from Python: hfmem.probe.trace")
+    if scenario.training is not None:
+        return _training_step(scenario, scenario.training)
     if scenario.compute_dtype is None:
         raise UntraceableError(
             model.checkpoint.ref.model_id, "the dtype that it computes in is not known: give --dtype"
@@ -92,6 +93,31 @@ def step_of(model: Model, scenario: Scenario) -> Step:
         method="prefill",
     )
     return Step(mode=mode, batch=scenario.batch, seq=scenario.seq, source_seq=scenario.source_seq)
+
+
+_OPTIMIZERS: Final = {"adamw": "AdamW", "adam": "Adam", "sgd": "SGD"}
+
+
+def _training_step(scenario: Scenario, training: Training) -> Step:
+    """A step of full training with an optimizer of PyTorch."""
+    optimizer = _OPTIMIZERS.get(training.optimizer.name)
+    plain = training.method == "full" and training.precision.master == 0 and training.checkpointing != "selective"
+    if not plain or optimizer is None or training.stack.name != "transformers-5" or training.fused_loss:
+        raise InvalidScenarioError(
+            "",
+            "--trace runs full training in transformers with adamw, adam or sgd, with or without "
+            "--gradient-checkpointing",
+        )
+    precision: Literal["bf16", "fp32", "autocast"] = "fp32" if training.precision.compute == "float32" else "bf16"
+    if training.precision.autocast:
+        precision = "autocast"
+    mode = Mode(
+        attention="eager" if scenario.attention == "eager" else "sdpa",
+        precision=precision,
+        method="full",
+        checkpointing=training.checkpointing == "full",
+    )
+    return Step(mode=mode, batch=scenario.batch, seq=scenario.seq, optimizer=optimizer)
 
 
 def trace(model: Model, step: Step, *, whole: bool = False) -> Trace:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator
+from dataclasses import replace
 
 from tabulate import tabulate
 
@@ -12,6 +13,7 @@ from hfmem.estimator.options import PRECISIONS
 from hfmem.estimator.values import GROUPS, Estimate, Group, Term
 from hfmem.mapper.values import Architecture
 from hfmem.report.fit import advice_lines, fit_lines, rank_lines, serving_lines
+from hfmem.report.training import describe, to_lines
 from hfmem.report.values import Report
 from hfmem.units import format_bytes, format_count
 
@@ -35,8 +37,10 @@ def to_card(report: Report, unit: str, width: int | None) -> str:
     """The card; long lines are folded at `width`."""
     folded = min(width or _WIDEST, _WIDEST)
     lines = [*_heading(report), "", *_parts(report, unit), "", *_machine(report, unit), *_beside(report, unit)]
+    lines += to_lines(report.estimate, unit)
     notes = [_fold(f"- {note}", folded) for note in report.notes]
-    return "\n".join([_fold(line, folded) if line.startswith("facts") else line for line in lines] + notes).rstrip()
+    long = ("facts", "full training", "LoRA", "QLoRA")
+    return "\n".join([_fold(line, folded) if line.startswith(long) else line for line in lines] + notes).rstrip()
 
 
 def to_explanation(report: Report, unit: str, width: int | None) -> str:
@@ -50,6 +54,8 @@ def to_explanation(report: Report, unit: str, width: int | None) -> str:
             lines.append(f"  {_NAMES[group]}: {sum(term.nbytes for term in terms):,} B")
             lines += [line for term in terms for line in _explain(term, sources.index(term.source) + 1, unit, folded)]
     lines += ["", "Sources", *(_fold(f"  [{number}] {source}", folded) for number, source in enumerate(sources, 1))]
+    if report.estimate.training is not None:
+        lines += ["", _fold(f"nvidia-smi's range: {report.estimate.training.reserved_source}.", folded)]
     return "\n".join([*lines, *_textbook(report, unit, folded)])
 
 
@@ -83,8 +89,9 @@ def _heading(report: Report) -> Iterator[str]:
     origin = {"hub": "the Hub", "cache": "the cache", "local": "this machine", "catalog": "the bundled catalog"}
     yield f"facts: {origin[checkpoint.source]}{commit} ({checkpoint.provenance.rstrip('.')})"
     scenario = report.scenario
-    action = f"full training with {scenario.optimizer}" if scenario.train else "inference"
-    exact = f"{scenario.runtime} with {scenario.attention} attention"
+    action = describe(scenario) if scenario.train else "inference"
+    software = scenario.training.stack.name if scenario.training else scenario.runtime
+    exact = f"{software} with {scenario.attention} attention"
     if scenario.serving is not None:
         exact = f"vLLM by the rules of {scenario.serving.rules.name}"
     if scenario.gpu is not None or scenario.parallel.gpus > 1:
@@ -180,8 +187,11 @@ def _textbook(report: Report, unit: str, width: int) -> list[str]:
         return []
     if report.scenario.dtype not in PRECISIONS:
         return ["", _fold(f"The textbook has no precision for {report.scenario.dtype}.", width)]
-    book = textbook.estimate(report.model, report.scenario)
+    kind = "sgd" if (report.scenario.optimizer or "").startswith("sgd") else "adam"
+    book = textbook.estimate(report.model, replace(report.scenario, optimizer=kind))
     groups: tuple[Group, ...] = ("weights", "kv_cache", "activations")
+    if report.scenario.train:
+        groups = (*groups, "gradients", "optimizer")
     rows = [[_NAMES[g], _size(report.estimate.group(g), unit), _size(book.group(g), unit)] for g in groups]
     table = tabulate(rows, headers=["", "here", "textbook"], disable_numparse=True, colalign=("left", "right", "right"))
     return ["", "Beside the textbook (alpha 34, beta 5 for eager attention; 2 and 0 for sdpa and flash)", table] + [

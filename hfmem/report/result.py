@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from hfmem.estimator.values import GROUPS, Estimate, Rank, Scenario, Serving, Term, Trace
 from hfmem.mapper.values import Architecture
+from hfmem.report import training
 from hfmem.report.fit import fit_dict
 from hfmem.report.values import Report
 
@@ -28,17 +29,18 @@ def to_result(report: Report) -> dict[str, Any]:
         "scenario": _scenario(report.scenario),
         "memory": _memory(estimate),
         "total_is_lower_bound": estimate.is_lower_bound,
-        "phases": None,
-        "peak_phase": None,
+        "phases": training.phase_rows(estimate),
+        "peak_phase": estimate.peak_phase,
         "per_gpu": [_rank(estimate, rank) for rank in estimate.ranks] or None,
         "memory_all_gpus": _all_gpus(estimate),
         "kv_cache_per_token": estimate.kv_cache_per_token,
         "kv_cache_fixed": estimate.kv_cache_fixed,
         "download": {"bytes": report.download.nbytes, "files": report.download.files},
         "serving": _serving(estimate.serving),
+        "training": training.training_fields(estimate),
         "terms": [_term(term) for term in estimate.terms],
         "fit": None if report.fits is None else [fit_dict(fit) for fit in report.fits],
-        "help": [{"option": row.option, "total": row.total, "fits": row.fits} for row in report.advice] or None,
+        "help": _help(report),
         "notes": list(report.notes),
         **({} if report.trace is None else {"trace": _trace(report, report.trace)}),
     }
@@ -57,6 +59,12 @@ def _trace(report: Report, trace: Trace) -> dict[str, Any]:
         "source": trace.source,
         "seconds": trace.seconds,
     }
+
+
+def _help(report: Report) -> list[dict[str, Any]] | None:
+    """What would help: to fit, else to need less for training."""
+    rows = [{"option": row.option, "total": row.total, "fits": row.fits} for row in report.advice]
+    return rows or training.help_rows(report.estimate)
 
 
 def _architecture(architecture: Architecture) -> dict[str, Any]:
@@ -105,6 +113,7 @@ def _scenario(scenario: Scenario) -> dict[str, Any]:
         "train": scenario.train,
         "optimizer": scenario.optimizer,
         **_machine(scenario),
+        **training.scenario_fields(scenario),
     }
 
 

@@ -15,8 +15,8 @@ import transformers
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import DynamicCache, PreTrainedConfig, PreTrainedModel
 
-from tests.oracle.reference import as_loaded
 from hfmem.probe.tiny import build
+from tests.oracle.reference import as_loaded
 
 transformers.logging.set_verbosity_error()
 logging.getLogger("torch._subclasses.fake_tensor").setLevel(logging.CRITICAL)

@@ -26,8 +26,8 @@ from hfmem.fetcher.values import Checkpoint, ModelRef
 from hfmem.mapper.caches import COMPUTE, KV_DTYPE, Cache, Seen
 from hfmem.mapper.families import reader
 from hfmem.mapper.interpret import Model, interpret
-from hfmem.probe.parameters import count
 from hfmem.probe import tiny
+from hfmem.probe.parameters import count
 from tests.oracle import measure
 
 TARGET = Path(__file__).parents[2] / "fixtures" / "oracle" / "types.json"

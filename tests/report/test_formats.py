@@ -82,6 +82,31 @@ def test_textbook_training() -> None:
     hold("one-textbook", render("table", [report(asked=asked)], [], Style(width=100, unit="GB")))
 
 
+def test_training() -> None:
+    asked = Options(batch=2, seq=512, train="lora", lora_rank=16, gradient_checkpointing=True)
+    hold("one-lora", render("table", [report(asked=asked)], [], Style(width=100)))
+
+
+def test_training_on_several_gpus() -> None:
+    asked = Options(batch=1, seq=512, train="full", stack="megatron", pp=2, dp=2, zero=1)
+    hold("one-pipeline", render("table", [report(asked=asked)], [], Style(width=100, explain=True)))
+
+
+def test_training_as_json() -> None:
+    asked = Options(batch=2, seq=512, train="full", fsdp=True, gpus=4)
+    result = json.loads(render("json", [report(asked=asked)], [], Style()))["results"][0]
+    phases = {phase["name"]: phase for phase in result["phases"]}
+    peak = phases[result["peak_phase"]]
+    assert result["memory"]["total"] == peak["total"] == max(phase["total"] for phase in phases.values())
+    assert {name: peak[name] for name in result["memory"]} == result["memory"]
+    assert sum(term["bytes"] for term in result["terms"]) == result["memory"]["total"]
+    assert result["per_gpu"] == [{"ranks": [0, 1, 2, 3], "count": 4, **result["memory"]}]
+    assert result["memory_all_gpus"]["total"] == 4 * result["memory"]["total"]
+    assert result["training"]["allocated"] < result["memory"]["total"]
+    assert result["scenario"]["dp"] == 4
+    assert result["scenario"]["mode"] == "training"
+
+
 @pytest.mark.parametrize("width", [20, 40, 60, 80, 100, 140])
 def test_tables_fit_the_terminal(width: int) -> None:
     lines = render("table", REPORTS, [PROBLEM], Style(several=True, width=width)).splitlines()

@@ -108,9 +108,11 @@ class Solver:
 
     def _by_chunks(self, elements: Vector) -> Polynomial | None:
         """A product, times tokens and a chunk more or less (a loop that leaves out its first turn, or pads)."""
-        for extra in (Polynomial.constant(64), *(name for name in self._names if "chunk" in name)):
-            values = (64,) * self.probes if isinstance(extra, Polynomial) else self.sizes[extra]
-            more = extra if isinstance(extra, Polynomial) else Polynomial({(extra,): Fraction(1)})
+        chunks = [(Polynomial.constant(64), (64,) * self.probes)]
+        for name in self._names:
+            if "chunk" in name:
+                chunks.append((Polynomial({(name,): Fraction(1)}), tuple(self.sizes[name])))
+        for more, values in chunks:
             for sign in (-1, 1):
                 factor = tuple(s + sign * value for s, value in zip(self.sizes["s"], values, strict=True))
                 if 0 in factor or any(n % f for n, f in zip(elements, factor, strict=True)):

@@ -191,9 +191,7 @@ class _Solver:
 
     @cached_property
     def signatures(self) -> list[str]:
-        layers = self.probes[0].architecture.layers
-        assert layers is not None
-        return [signature(layer) for layer in layers]
+        return [signature(layer) for layer in self.probes[0].architecture.layers or ()]
 
     @cached_property
     def representatives(self) -> dict[str, int]:
@@ -368,9 +366,7 @@ class _Solver:
 
     def bytes(self, selection: Selection) -> tuple[int, ...]:
         """Bytes of some storages at every probe."""
-        return tuple(
-            reading.bytes(numbers) for reading, numbers in zip(self.readings, selection, strict=True)
-        )
+        return tuple(reading.bytes(numbers) for reading, numbers in zip(self.readings, selection, strict=True))
 
 
 _CANONICAL: Final = (

@@ -1,9 +1,9 @@
 """Attention as fused kernels keep it: nothing of the size of tokens × tokens, whatever the sizes of heads.
 
-PyTorch's CPU build has a fused kernel for equal sizes of keys and values and no dropout; the kernels of a GPU take both.
-Where the CPU would fall back to the arithmetic written out, this stands in with what the fused kernels keep for the
-backward pass: queries, keys, values, the output, and one float32 a head and token (the log-sum-exp). A GPU's kernel
-keeps no mask of its dropout, but the state of the generator.
+PyTorch's CPU build has a fused kernel for equal sizes of keys and values and no dropout; the kernels of a GPU take
+both. Where the CPU would fall back to the arithmetic written out, this stands in with what the fused kernels keep for
+the backward pass: queries, keys, values, the output, and one float32 a head and token (the log-sum-exp). A GPU's
+kernel keeps no mask of its dropout, but the state of the generator.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["fused_attention"]
 _sdpa = functional.scaled_dot_product_attention
 
 
-class _Fused(torch.autograd.Function):
+class _Fused(torch.autograd.Function):  # type: ignore[misc] # PyTorch is untyped here
     """Scaled dot-product attention that keeps what a fused kernel keeps."""
 
     @staticmethod
@@ -33,7 +33,7 @@ class _Fused(torch.autograd.Function):
         return output
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Any) -> Any:
+    def backward(ctx: Any, *_gradients: Any) -> Any:
         query, key, value, _, _ = ctx.saved_tensors
         return torch.zeros_like(query), torch.zeros_like(key), torch.zeros_like(value)
 
@@ -43,7 +43,7 @@ def _attention(query: Any, key: Any, value: Any, *args: Any, **kwargs: Any) -> A
     same = query.shape[-1] == value.shape[-1]
     if same and not dropout and query.device.type != "meta":
         return _sdpa(query, key, value, *args, **kwargs)
-    return _Fused.apply(query, key, value)  # type: ignore[no-untyped-call]
+    return _Fused.apply(query, key, value)
 
 
 @contextmanager

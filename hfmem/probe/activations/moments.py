@@ -42,12 +42,12 @@ def _values(totals: Sequence[Polynomial]) -> np.ndarray:
     monomials = sorted(frozenset().union(*(total.terms for total in totals)))
     products = np.array([np.prod([columns[name] for name in m], axis=0) * np.ones(len(samples)) for m in monomials])
     factors = np.array([[float(total.terms.get(m, 0)) for m in monomials] for total in totals])
-    return factors @ products
+    return np.asarray(factors @ products)
 
 
 def _samples(names: Sequence[str]) -> Iterator[dict[str, int]]:
     """Sizes as models have them."""
-    rng = random.Random(0)
+    rng = random.Random(0)  # noqa: S311 - sizes, no secrets
     for _ in range(_SAMPLES):
         hidden = 128 * round(4 * 32 ** rng.random())
         key = rng.choice((64, 128, 256))

@@ -109,9 +109,7 @@ def linear(vector: Vector, sizes: Mapping[str, Vector]) -> Polynomial | None:
             continue
         slope = Fraction(vector[high] - vector[low], values[high] - values[low])
         start = vector[low] - slope * values[low]
-        if slope.denominator == 1 and all(
-            slope * x + start == y for x, y in zip(values, vector, strict=True)
-        ):
+        if slope.denominator == 1 and all(slope * x + start == y for x, y in zip(values, vector, strict=True)):
             return Polynomial({(name,): slope}) + Polynomial.constant(int(start))
     return None
 

@@ -174,7 +174,7 @@ def _infer(  # noqa: PLR0913, PLR0917 - the parts of a step
     model: Any, inputs: dict[str, Any], mode: Mode, tracer: Tracer, hooks: _Hooks, given: frozenset[int]
 ) -> Timeline:
     parameters = inspect.signature(model.forward).parameters
-    more = {"use_cache": True} if "use_cache" in parameters or "kwargs" in parameters else {}
+    more: dict[str, Any] = {"use_cache": True} if "use_cache" in parameters or "kwargs" in parameters else {}
     if mode.method == "prefill" and "logits_to_keep" in parameters:
         more["logits_to_keep"] = 1
     with torch.no_grad():

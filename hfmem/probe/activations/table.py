@@ -51,8 +51,8 @@ _HOPELESS: Final = 3  # modes that fail at the start: the rest would too
 
 def derive(model_type: str, modes: Sequence[Mode] = MODES) -> Row:
     """Everything about a type: its coefficients a mode, the reasons for missing ones, and how it went."""
-    if modes is MODES and (text := _text_type(model_type)) and (row := _alias(model_type, text)):
-        return row
+    if modes is MODES and (text := _text_type(model_type)) and (alias := _alias(model_type, text)):
+        return alias
     started = time.monotonic()
     until = time.process_time() + _MOST_SECONDS
     _, name = tiny.types()[model_type]
@@ -199,7 +199,7 @@ class _Table:
         texts = row["polynomials"]
 
         def part(record: Row) -> Row:
-            again = {key: self.number(texts[record[key]]) for key in ("kept", "input") if key in record}
+            again: Row = {key: self.number(texts[record[key]]) for key in ("kept", "input") if key in record}
             return {**record, **again, "moments": [[self.number(texts[n]) for n in pair] for pair in record["moments"]]}
 
         block = row["blocks"][number]

@@ -1,6 +1,7 @@
 """Every storage that a step allocates and frees, in order, with the part of the model that was running.
 
-What PyTorch's dispatcher does not see is not there: workspaces inside kernels, the rounding and caching of an allocator.
+What PyTorch's dispatcher does not see is not there: workspaces inside kernels, the rounding and caching of an
+allocator.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ def _site() -> str:
     return ""
 
 
-class Tracer(TorchDispatchMode):
+class Tracer(TorchDispatchMode):  # type: ignore[misc] # PyTorch is untyped here
     """Records allocations while it is entered.
 
     Attributes:
@@ -108,9 +109,9 @@ class Tracer(TorchDispatchMode):
         gc.enable()
         super().__exit__(*exception)
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ARG002
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
-        node = torch._C._current_autograd_node()  # type: ignore[attr-defined]
+        node = torch._C._current_autograd_node()
         if node is None:
             self._remember()
         for tensor in tree_iter(out):
@@ -120,7 +121,7 @@ class Tracer(TorchDispatchMode):
 
     def _remember(self) -> None:
         """The line of the implementation that the newest node of the graph is from."""
-        log, nodes = self._log, torch.autograd._get_sequence_nr()  # type: ignore[attr-defined]
+        log, nodes = self._log, torch.autograd._get_sequence_nr()
         if nodes != log.nodes:
             log.nodes = nodes
             log.lines[nodes - 1] = _site()
@@ -160,7 +161,7 @@ class Tracer(TorchDispatchMode):
         self._log.events.append((False, number, self.segment))
 
 
-class Counting(TorchDispatchMode):
+class Counting(TorchDispatchMode):  # type: ignore[misc] # PyTorch is untyped here
     """Counts operations while it is entered.
 
     Attributes:
@@ -171,6 +172,6 @@ class Counting(TorchDispatchMode):
         super().__init__()
         self.count = 0
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ARG002
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         self.count += 1
         return func(*args, **(kwargs or {}))

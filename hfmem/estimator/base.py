@@ -1,0 +1,57 @@
+"""What the weights of the base model take in training: in the precision's dtype, as stored, or in NF4."""
+
+from __future__ import annotations
+
+from hfmem.dtypes import find_dtype
+from hfmem.estimator.training_values import Training
+from hfmem.estimator.values import Scenario
+from hfmem.estimator.weights import group_bytes
+from hfmem.mapper.interpret import Model
+from hfmem.mapper.lora import linear_modules
+from hfmem.mapper.values import TensorGroup
+
+__all__ = ["NF4_SOURCE", "base_bytes", "largest_linear", "nf4_bytes", "replaced"]
+
+NF4_SOURCE = "bitsandbytes 0.50 Params4bit: 4 bits, a float32 scale a block of 64, a table of 16 float32 values"
+_TABLE = 16 * 4
+
+
+def nf4_bytes(elements: int, double_quant: bool) -> int:
+    """One matrix in NF4 (arXiv 2305.14314): half a byte an element and a scale a block of 64: a float32, or with double
+    quantisation a byte, with a float32 a block of 256 of those and one offset."""
+    blocks = -(-elements // 64)
+    packed = -(-elements // 2) + _TABLE
+    if not double_quant:
+        return packed + 4 * blocks
+    return packed + blocks + 4 * -(-blocks // 256) + 4
+
+
+def replaced(model: Model, training: Training) -> frozenset[int]:
+    """Identities of the groups that bitsandbytes replaces: linear modules but the head; experts where they are such."""
+    if training.method != "qlora" or model.parameters is None:
+        return frozenset()
+    found = {id(group) for group in linear_modules(model.parameters) if group.component != "projector"}
+    if not training.stack.fused_experts:
+        found |= {id(group) for group in model.parameters.groups if group.linear and group.component == "experts"}
+    return frozenset(found)
+
+
+def base_bytes(group: TensorGroup, scenario: Scenario, nf4: frozenset[int]) -> int | None:
+    """Bytes of all tensors of a group; None where its dtype is not known."""
+    training = scenario.training
+    stored = find_dtype(group.dtype) if group.dtype else None
+    floating = stored is None or (stored.kind == "float" and stored.bits >= 16)
+    if training is not None and training.method == "full" and not floating:
+        # what is stored in fewer bits is trained in the precision's dtype, without scales
+        dtype = find_dtype(training.precision.weights)
+        return group.parameters * (dtype.bits // 8 if dtype else 2)
+    if training is not None and id(group) in nf4 and floating:
+        return group.count * nf4_bytes(group.elements // group.count, training.double_quant)
+    return group_bytes(group, scenario)
+
+
+def largest_linear(model: Model, nf4: frozenset[int]) -> int:
+    """Elements of the largest matrix that is kept in NF4: it is unpacked to be multiplied."""
+    if model.parameters is None:
+        return 0
+    return max((group.elements // group.count for group in model.parameters.groups if id(group) in nf4), default=0)

@@ -1,0 +1,139 @@
+"""What optimizers keep of a tensor, as functions of its shape and of the bytes of an element.
+
+Counters of steps (one number a tensor, on the host unless the optimizer is fused) are not counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import prod
+
+__all__ = [
+    "Kept",
+    "States",
+    "blockwise",
+    "confidence",
+    "copies",
+    "factored",
+    "float32",
+    "galore",
+    "low_rank",
+    "low_rank_8bit",
+    "mini",
+    "muon",
+    "torchao",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """A tensor that is trained, as an optimizer sees it.
+
+    Attributes:
+        shape: of the tensor.
+        width: bytes an element of the copy that the optimizer steps on.
+        embedding: whether it is an embedding's, which transformers' Trainer keeps out of 8-bit states.
+        matrix: whether it is the matrix of a linear layer inside the blocks.
+        rank: of low-rank optimizers.
+    """
+
+    shape: tuple[int, ...]
+    width: int
+    embedding: bool = False
+    matrix: bool = False
+    rank: int = 0
+
+    @property
+    def elements(self) -> int:
+        """How many there are."""
+        return prod(self.shape)
+
+
+States = Callable[[Kept], int]
+
+
+def copies(count: int) -> States:
+    """`count` tensors like the parameter."""
+    return lambda t: count * t.elements * t.width
+
+
+def float32(count: int) -> States:
+    """`count` float32 tensors, whatever dtype the parameter has."""
+    return lambda t: 4 * count * t.elements
+
+
+def blockwise(count: int) -> States:
+    """bitsandbytes: `count` 8-bit tensors with a float32 maximum a block of 256; small ones and embeddings 32-bit."""
+
+    def states(t: Kept) -> int:
+        if t.elements < 4096 or t.embedding:
+            return 4 * count * t.elements
+        return count * (t.elements + 4 * -(-t.elements // 256))
+
+    return states
+
+
+def torchao(bits: int, block: int, table: int) -> States:
+    """torchao: two tensors of so many bits with a float32 scale a block, and a table of values each; tensors that are
+    small, or no multiple of the block, stay as they are."""
+
+    def states(t: Kept) -> int:
+        if t.elements < 4096 or t.elements % block:
+            return 2 * t.elements * t.width
+        return 2 * (t.elements * bits // 8 + 4 * t.elements // block + 4 * table)
+
+    return states
+
+
+def factored(t: Kept, width: int, copies: int = 0) -> int:
+    """Row and column means of squares instead of the squares, and `copies` full tensors besides."""
+    if len(t.shape) < 2:
+        return (1 + copies) * t.elements * width
+    *outer, rows, columns = t.shape
+    return width * (prod(outer) * (rows + columns) + copies * t.elements)
+
+
+def confidence(t: Kept) -> int:
+    """CAME: a momentum, and two factored statistics."""
+    if len(t.shape) < 2:
+        return 2 * t.elements * t.width
+    return factored(t, t.width, copies=1) + factored(t, t.width)
+
+
+def low_rank(t: Kept) -> int:
+    """A projection of the smaller side to the rank, and two moments in the projected space; the rest as AdamW."""
+    if not t.matrix or len(t.shape) != 2:
+        return 2 * t.elements * t.width
+    small, large = sorted(t.shape)
+    rank = min(t.rank, small)
+    return t.width * rank * (small + 2 * large)
+
+
+def galore(t: Kept) -> int:
+    """As above; in float32 the projection is a view of the whole singular vectors, which stay with it."""
+    if not t.matrix or len(t.shape) != 2 or t.width < 4:
+        return low_rank(t)
+    small = min(t.shape)
+    return low_rank(t) + t.width * small * (small - min(t.rank, small))
+
+
+def low_rank_8bit(t: Kept) -> int:
+    """As above with both moments in 8 bits, by blocks of 256."""
+    if not t.matrix or len(t.shape) != 2:
+        return blockwise(2)(t)
+    small, large = sorted(t.shape)
+    rank = min(t.rank, small)
+    moments = blockwise(2)(Kept(shape=(rank, large), width=t.width))
+    return t.width * rank * small + moments
+
+
+def muon(t: Kept) -> int:
+    """One momentum for the matrices of the blocks, AdamW's two for the rest."""
+    return (1 if t.matrix else 2) * t.elements * t.width
+
+
+def mini(t: Kept) -> int:
+    """A momentum, and one second moment a row of a matrix (a block of the Hessian)."""
+    blocks = t.shape[0] if len(t.shape) > 1 else t.elements if not t.matrix else 1
+    return t.width * (t.elements + blocks)

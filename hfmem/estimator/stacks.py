@@ -1,0 +1,163 @@
+"""What training software does beyond the arithmetic of the model: one row a stack, each difference with its source.
+
+The logits and their loss are where stacks differ most. A row gives the bytes a token at the peak of that phase, above
+what the layers keep, as a multiple of the vocabulary and of the hidden size; where it gives none, the measured
+coefficients of the installed transformers hold.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+__all__ = ["DEFAULT_STACK", "STACKS", "Stack", "find_stack"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stack:
+    """A combination of software.
+
+    Attributes:
+        name: what `--stack` calls it.
+        logits_vocabulary: bytes a token and vocabulary entry at the peak of the logits phase; None takes what is
+            measured on transformers.
+        logits_hidden: bytes a token and unit of the hidden size at the same time.
+        sharded_logits: bytes an entry that FSDP adds: accelerate turns its outputs into float32.
+        vocabulary_parallel: whether tensor-parallel ranks share the logits.
+        fused_loss: whether head and loss are taken piece by piece (Liger).
+        residual: bytes an element of the residual stream, where the software makes it wider than the compute dtype.
+        autocast: whether layers run under autocast although weights are in the compute dtype already.
+        fused_experts: whether experts are one parameter a layer, which quantisers of linear modules leave alone.
+        workspaces: cuBLAS workspaces: one a thread that multiplies matrices.
+        layers: whose formulas the layers' activations follow.
+        dropout: whether layers drop, with masks that stay (Megatron's formulas only).
+        persistent_gradients: whether gradients have buffers that are there in every phase.
+        optimizer: the optimizer of people who name none.
+        precision: the precision of people who name none; None follows the model's dtype.
+        source: the evidence.
+    """
+
+    name: str
+    logits_vocabulary: int | None = None
+    logits_hidden: int = 0
+    sharded_logits: int = 0
+    vocabulary_parallel: bool = False
+    fused_loss: bool = False
+    residual: int | None = None
+    autocast: bool = False
+    fused_experts: bool = False
+    workspaces: int = 2
+    layers: str = "transformers"
+    dropout: bool = False
+    persistent_gradients: bool = False
+    optimizer: str = "adamw"
+    precision: str | None = None
+    source: str
+
+
+DEFAULT_STACK: Final = "transformers-5"
+
+_FMS: Final = "A100 runs of github.com/foundation-model-stack/fms-acceleration, scripts/benchmarks/refs"
+_V48: Final = "transformers 4.48: bf16 logits, float32 copy, shifted copy, log-softmax, 2 + 4 + 4 + 4 B an entry"
+_V45: Final = "transformers 4.45: float32 logits in place of the bf16 ones, shifted copy, log-softmax, 4 + 4 + 4 B"
+_FOAK: Final = "fms-acceleration-foak: fused cross-entropy in place, without the shifted copy"
+_KBIT: Final = "peft prepare_model_for_kbit_training: norms in float32, and with them the residual stream"
+
+STACKS: Final[tuple[Stack, ...]] = (
+    Stack(
+        name="transformers-5",
+        fused_experts=True,
+        source="transformers 5: float32 logits for the loss (loss/loss_utils.py), labels shifted instead of logits",
+    ),
+    Stack(
+        name="transformers-4.48",
+        logits_vocabulary=14,
+        logits_hidden=6,
+        sharded_logits=2,
+        source=f"{_V48}; {_FMS}/a100_80gb.csv",
+    ),
+    Stack(
+        name="transformers-4-own-loss",
+        logits_vocabulary=8,
+        logits_hidden=6,
+        source="transformers 4: classes that compute their loss themselves (GPTBigCode, …) keep the logits' dtype: "
+        "logits, shifted copy, log-softmax and its gradient, 2 B each",
+    ),
+    Stack(
+        name="transformers-4.48-kbit",
+        logits_vocabulary=14,
+        logits_hidden=6,
+        sharded_logits=2,
+        residual=4,
+        autocast=True,
+        source=f"{_V48}; {_KBIT}; {_FMS}/a100_80gb.csv",
+    ),
+    Stack(
+        name="transformers-4.48-foak",
+        logits_vocabulary=10,
+        logits_hidden=4,
+        sharded_logits=2,
+        source=f"{_V48}; {_FOAK}; {_FMS}/a100_80gb.csv",
+    ),
+    Stack(
+        name="transformers-4.45",
+        logits_vocabulary=12,
+        logits_hidden=6,
+        source=f"{_V45}; {_FMS}/a100_80gb_granite.csv",
+    ),
+    Stack(
+        name="transformers-4.45-kbit",
+        logits_vocabulary=12,
+        logits_hidden=6,
+        residual=4,
+        autocast=True,
+        source=f"{_V45}; {_KBIT}; {_FMS}/a100_80gb_granite.csv",
+    ),
+    Stack(
+        name="transformers-4.45-foak",
+        logits_vocabulary=8,
+        logits_hidden=6,
+        source=f"{_V45}; {_FOAK}; {_FMS}/a100_80gb_granite.csv and a100_80gb_liger.csv",
+    ),
+    Stack(
+        name="transformers-4.45-liger",
+        fused_loss=True,
+        source=f"{_FMS}/a100_80gb_liger.csv (foak-liger plugins): liger-kernel's fused linear cross-entropy",
+    ),
+    Stack(
+        name="megatron",
+        logits_vocabulary=6,
+        vocabulary_parallel=True,
+        layers="megatron",
+        dropout=True,
+        persistent_gradients=True,
+        optimizer="adamw-fused",
+        precision="megatron-bf16",
+        source="Megatron Core: bf16 logits and their float32 copy, shared by tensor-parallel ranks, 2 + 4 B an entry; "
+        "golden values of its functional tests (github.com/NVIDIA/Megatron-LM, tests/functional_tests)",
+    ),
+    Stack(
+        name="megatron-no-dropout",
+        logits_vocabulary=6,
+        vocabulary_parallel=True,
+        layers="megatron",
+        persistent_gradients=True,
+        optimizer="adamw-fused",
+        precision="megatron-bf16",
+        source="as megatron, with --hidden-dropout 0",
+    ),
+    Stack(
+        name="litgpt",
+        logits_vocabulary=4,
+        layers="litgpt",
+        source="lit-gpt finetune/lora.py: logits and their log-softmax by pieces of 128 tokens, kept in bf16, 2 + 2 B "
+        "an entry; github.com/Lightning-AI/litgpt, tutorials/resource-tables.md",
+    ),
+)
+
+_BY_NAME: Final = {row.name: row for row in STACKS}
+
+
+def find_stack(name: str) -> Stack | None:
+    """The row of a name; None where it is not known."""
+    return _BY_NAME.get(name.lower())

@@ -1,0 +1,40 @@
+"""Writes `hfmem/data/lora_targets.json` from the installed PEFT: the modules that get an adapter when nobody names any,
+and the mixtures whose experts are one parameter, with the names that lead to it.
+
+python -m hfmem.probe.lora_targets
+"""
+
+from __future__ import annotations
+
+import json
+from importlib.metadata import version
+from pathlib import Path
+
+import hfmem.data
+
+
+def main() -> None:
+    """Write the table with the versions it is from."""
+    from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as TARGETS
+    from peft.utils.transformers_weight_conversion import _MODEL_TO_CONVERSION_PATTERN as PATTERNS
+    from peft.utils.transformers_weight_conversion import _MOE_TARGET_MODULE_MAPPING as MOVED
+    from transformers.conversion_mapping import get_checkpoint_conversion_mapping
+
+    experts = {
+        model_type: MOVED[pattern]
+        for model_type, pattern in sorted(PATTERNS.items())
+        if pattern in MOVED and get_checkpoint_conversion_mapping(model_type) is not None
+    }
+    document = {
+        "source": f"peft {version('peft')} (utils/constants.py, utils/transformers_weight_conversion.py) with "
+        f"transformers {version('transformers')}",
+        "targets": {model_type: sorted(names) for model_type, names in sorted(TARGETS.items())},
+        "experts": experts,
+    }
+    path = Path(hfmem.data.__file__).parent / "lora_targets.json"
+    path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    print(f"{len(document['targets'])} defaults and {len(experts)} mixtures in {path.name}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+"""The part of a report that only training has: its phases, its GPUs, and what would help."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tabulate import tabulate
+
+from hfmem.estimator.values import GROUPS, Estimate, Rank, Scenario, Term, total_of
+from hfmem.units import format_bytes
+
+__all__ = [
+    "describe",
+    "help_rows",
+    "phase_rows",
+    "scenario_fields",
+    "to_lines",
+    "training_fields",
+]
+
+
+def describe(scenario: Scenario) -> str:
+    """How the model is trained, in a line."""
+    training, plan = scenario.training, scenario.parallel
+    if training is None:
+        return f"full training with {scenario.optimizer}"
+    words = {"full": "full training", "lora": "LoRA", "qlora": "QLoRA"}[training.method]
+    if training.lora is not None:
+        words += f" (rank {training.lora.rank}, {','.join(training.lora.targets)})"
+    parts = [f"{words} with {training.optimizer.name}", training.precision.name]
+    if training.checkpointing != "none":
+        parts.append(f"{'' if training.checkpointing == 'full' else 'selective '}gradient checkpointing")
+    if training.accumulation > 1:
+        parts.append(f"{training.accumulation} micro-batches a step")
+    if plan.gpus > 1:
+        kind = ", FSDP" if training.fsdp else f", ZeRO-{training.zero}" if training.zero else ""
+        parts.append(f"{plan.gpus} GPUs ({plan.describe()}{kind})")
+    return ", ".join(parts)
+
+
+def scenario_fields(scenario: Scenario) -> dict[str, Any]:
+    """What JSON's `scenario` says of training, null where nothing is trained."""
+    training, plan = scenario.training, scenario.parallel
+    lora = training.lora if training else None
+    fields: dict[str, Any] = {
+        "precision": training.precision.name if training else None,
+        "stack": training.stack.name if training else None,
+        "gradient_checkpointing": training.checkpointing == "full" if training else None,
+        "checkpointing": training.checkpointing if training else None,
+        "gradient_accumulation": training.accumulation if training else None,
+        "fused_loss": training.fused_loss if training else None,
+        "lora_rank": lora.rank if lora else None,
+        "lora_targets": list(lora.targets) if lora else None,
+        "lora_dropout": lora.dropout if lora else None,
+        "lora_dtype": lora.dtype if lora else None,
+        "double_quant": training.double_quant if training else None,
+        "zero": training.zero if training else None,
+        "fsdp": training.fsdp if training else None,
+        "offload": training.offload if training else None,
+    }
+    return {**fields, "cp": plan.cp}
+
+
+def phase_rows(estimate: Estimate) -> list[dict[str, Any]] | None:
+    """JSON's `phases`."""
+    return [{"name": phase.name, **_sums(phase.terms)} for phase in estimate.phases] or None
+
+
+def help_rows(estimate: Estimate) -> list[dict[str, Any]] | None:
+    """JSON's `help`: ways to need less."""
+    facts = estimate.training
+    savings = facts.savings if facts else ()
+    return [{"option": row.option, "what": row.what, "total": row.total, "fits": None} for row in savings] or None
+
+
+def training_fields(estimate: Estimate) -> dict[str, Any] | None:
+    """JSON's `training`: what the schema has no other place for."""
+    facts = estimate.training
+    if facts is None:
+        return None
+    low, high = facts.reserved
+    return {
+        "trainable_parameters": facts.trainable,
+        "allocated": facts.allocated,
+        "steady": facts.steady,
+        "gradients": facts.gradients,
+        "reserved": {"low": low, "high": high, "source": facts.reserved_source},
+        "host": facts.host,
+    }
+
+
+def to_lines(estimate: Estimate, unit: str) -> list[str]:
+    """The card's part: phases with the peak marked, GPUs, allocated and reserved, what would help."""
+    facts = estimate.training
+    if facts is None:
+        return []
+    lines = ["phases (each on top of what stays; the largest is the peak)"]
+    lines += _table(
+        [
+            [f"  {phase.name}", format_bytes(phase.total, unit), "peak" if phase.name == estimate.peak_phase else ""]
+            for phase in estimate.phases
+        ]
+    )
+    if len(estimate.ranks) > 1:
+        lines += ["", "GPUs"]
+        lines += _table([[_numbers(rank), format_bytes(rank.total, unit), "each"] for rank in estimate.ranks])
+    low, high = facts.reserved
+    lines += [
+        "",
+        f"{facts.trainable:,} parameters are trained",
+        f"allocated {format_bytes(facts.allocated, unit)} at the peak, {format_bytes(facts.steady, unit)} between"
+        f" steps; nvidia-smi {format_bytes(low, unit, label=False)} to {format_bytes(high, unit)}",
+    ]
+    if facts.host:
+        lines.append(f"host memory: {format_bytes(facts.host, unit)} a GPU, and half as much again for buffers")
+    if facts.savings:
+        lines += ["", "what would help"]
+        lines += _table([[f"  {i.option}", format_bytes(i.total, unit), i.what] for i in facts.savings])
+    return lines
+
+
+def _numbers(rank: Rank) -> str:
+    """Which GPUs: numbers that follow each other as a range."""
+    first, last = rank.ranks[0], rank.ranks[-1]
+    return f"{first}" if first == last else f"{first} to {last}"
+
+
+def _table(rows: list[list[str]]) -> list[str]:
+    aligned = ("left", "right", "left") if len(rows[0]) == 3 else None
+    text = tabulate(rows, tablefmt="plain", disable_numparse=True, colalign=aligned)
+    return [f"  {line.strip()}" for line in text.splitlines()]
+
+
+def _sums(terms: tuple[Term, ...]) -> dict[str, int]:
+    groups: dict[str, int] = {group: total_of(term for term in terms if term.group == group) for group in GROUPS}
+    return {**groups, "total": total_of(terms)}
