@@ -161,8 +161,8 @@ def predicted_saved(model: Model, scenario: Scenario) -> int | str:
 
 def saved_of(found: Measured) -> int:
     """Bytes that a forward pass keeps for the backward pass."""
-    layers = sum(found.value(found.part(layer).kept, layer) for layer in found.layers)
-    return found.before() + layers + found.value(found.part(None).kept, None)
+    applied = found.applied
+    return found.before() + sum(found.value(applied.reduced[part].kept, part) for part in (*applied.order, found.head))
 
 
 def predicted_prefill(model: Model, scenario: Scenario) -> int | str:
