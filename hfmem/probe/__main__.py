@@ -122,7 +122,8 @@ def write(row: Mapping[str, Any], *, report: bool) -> None:
     head["tool"] = "python -m hfmem.probe"
     _replace(TARGET, head, row["type"], line(row) if row["modes"] else None)
     if report:
-        found = {key: row[key] for key in ("type", "class", "seconds", "fixed", "missing")}
+        found = {"type": row["type"], "group": tiny.types()[row["type"]][0]}
+        found |= {key: row[key] for key in ("class", "seconds", "fixed", "missing")}
         found |= {"modes": len(row["modes"]), "residual": row.get("residual")}
         _replace(REPORT, head, row["type"], json.dumps(found))
 

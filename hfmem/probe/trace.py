@@ -36,7 +36,7 @@ from hfmem.probe.activations.step import Mode, Timeline, find_layers, run
 from hfmem.probe.activations.tracer import Segment
 from hfmem.probe.parameters import model_class
 
-__all__ = ["Step", "step_of", "timeline", "trace", "unpadded"]
+__all__ = ["Step", "shortened", "step_of", "timeline", "trace", "unpadded"]
 
 _GROUPS: Final[tuple[Group, ...]] = ("weights", "kv_cache", "activations", "gradients", "optimizer", "temporary")
 
@@ -193,13 +193,34 @@ def _highest(found: Mapping[Segment, Bytes], step: Step) -> dict[str, int]:
 # --- running ---------------------------------------------------------------------------------------------------------
 
 
-def timeline(model: Model, step: Step) -> Timeline:
-    """Everything that a step with all layers allocates and frees.
+def timeline(model: Model, step: Step, keep: Sequence[int] | None = None) -> Timeline:
+    """Everything that a step allocates and frees.
+
+    Args:
+        model: the model.
+        step: what is run.
+        keep: the numbers of the layers that are run, as `shortened` has them; None for all.
 
     Raises:
         Exception: what the class raises.
     """
-    return _timeline(_plain(model), len(model.architecture.layers or ()), step)
+    config, depth = _plain(model), len(model.architecture.layers or ())
+    if keep is None or len(keep) == depth:
+        return _timeline(config, depth, step)
+    cut = _cut(config, keep, depth)
+    assert cut is not None
+    return _timeline(cut, len(keep), step)
+
+
+def shortened(model: Model) -> tuple[int, ...]:
+    """The numbers of the layers that stand for all: the first, and two more of each kind; all, where the
+    configuration cannot be cut so."""
+    layers = model.architecture.layers or ()
+    keep = sorted(set().union(*_cuts(layers))) if layers else []
+    cut = _cut(_plain(model), keep, len(layers)) if len(keep) < len(layers) else None
+    if cut is None or _layers_of(cut) != tuple(layers[index] for index in keep):
+        return tuple(range(len(layers)))
+    return tuple(keep)
 
 
 def _run(config: Config, layers: Sequence[Layer], step: Step) -> _Run:

@@ -152,7 +152,8 @@ def _trace(report: Report, unit: str) -> Iterator[str]:
         return
     yield f"traced on the class without weights ({trace.source}, {trace.seconds:g} s); the peak is in: {trace.phase}"
     groups = [group for group in GROUPS if group != "overhead"]
-    shown = [group for group in groups if trace.groups.get(group) or report.estimate.group(group)]
+    # a few bytes are counters, and the loss
+    shown = [group for group in groups if trace.groups.get(group, 0) >= 1024 or report.estimate.group(group)]
     rows = [
         [_NAMES[group], format_bytes(trace.groups.get(group, 0), unit), _size(report.estimate.group(group), unit)]
         for group in shown

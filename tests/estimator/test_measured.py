@@ -45,7 +45,7 @@ def found(model: Model, method: str, precision: str | None = None, **asked: Any)
 
 def kept(of: Measured) -> list[int]:
     """Bytes a token that each layer keeps."""
-    return [of.value(of.part(layer).kept, layer) // (of.batch * of.seq) for layer in of.layers]
+    return [of.value(of.applied.reduced[part].kept, part) // (of.batch * of.seq) for part in of.applied.order]
 
 
 # Bytes a token and layer of a SwiGLU decoder in transformers, bfloat16 (two rsqrt of 4 B, a log-sum-exp of 4 B a head)
@@ -79,30 +79,30 @@ def test_eager_attention_keeps_scores_and_repeated_keys(changes: dict[str, int])
 
 def test_the_head_keeps_float32_logits() -> None:
     of = found(described(), "full")
-    head = of.value(of.part(None).kept, None) / (BATCH * SEQ)
+    head = of.value(of.applied.reduced[of.head].kept, of.head) / (BATCH * SEQ)
     assert head == pytest.approx(4 * 32000 + 8 * 4096, rel=0.001)
 
 
 def test_with_checkpointing_a_layer_keeps_its_input() -> None:
     of = found(described(), "full")
-    for layer in of.layers:
-        part = of.part(layer)
-        assert part.input is not None
-        assert of.value(part.input, layer) == 2 * 4096 * BATCH * SEQ
+    for number in of.applied.order:
+        leads = of.applied.reduced[number].input
+        assert leads is not None
+        assert of.value(leads, number) == 2 * 4096 * BATCH * SEQ
 
 
 def test_its_own_coefficients_are_measured_and_say_with_what() -> None:
     of = found(described(), "full")
-    assert of.certainty == "measured"
-    assert of.source.startswith("hfmem.probe on llama (sdpa/bf16/full), transformers ")
+    assert of.applied.certainty == "measured"
+    assert of.applied.source.startswith("hfmem.probe on llama (sdpa/bf16/full), transformers ")
 
 
 def test_a_relative_stands_in_for_a_type_that_was_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     real = coefficients.find
     monkeypatch.setattr(measured, "find", lambda name, *a, **k: None if name == "mistral" else real(name, *a, **k))
     of = found(described(model_type="mistral", architectures=["MistralForCausalLM"], sliding_window=None), "full")
-    assert of.certainty == "typical"
-    assert of.why == "mistral was not measured"
+    assert of.applied.certainty == "typical"
+    assert of.applied.why == "mistral was not measured"
     assert kept(of) == kept(found(described(), "full"))
 
 
@@ -110,8 +110,8 @@ def test_another_precision_stands_in_for_one_that_was_not_measured(monkeypatch: 
     real = coefficients.find
     monkeypatch.setattr(measured, "find", lambda n, mode, **k: None if "fp32" in mode else real(n, mode, **k))
     of = found(described(), "full", dtype="float32")
-    assert of.certainty == "typical"
-    assert of.why == "fp32 was not measured"
+    assert of.applied.certainty == "typical"
+    assert of.applied.why == "fp32 was not measured"
 
 
 @pytest.mark.parametrize(
@@ -183,5 +183,5 @@ def test_modes_of_long_and_short_prompts() -> None:
     config = {"model_type": "mistral", "architectures": ["MistralForCausalLM"], "sliding_window": 1024}
     model = described(**config, max_position_embeddings=32768)
     short, long = (found(model, "full", seq=seq) for seq in (512, 4096))
-    quadratic = [of.part(of.layers[0]).kept.quadratic() for of in (short, long)]
+    quadratic = [of.applied.parts[0].kept.quadratic() for of in (short, long)]
     assert quadratic == [Polynomial({}), Polynomial.parse("2*b*s*s")]

@@ -1,0 +1,83 @@
+"""The table of measured coefficients: small, read late, found fast, and what it covers."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections import Counter
+from importlib.resources import files
+from statistics import median
+from typing import Any
+
+import pytest
+
+from hfmem.estimator import coefficients
+
+TABLE = files("hfmem.data").joinpath("activations.jsonl")
+REPORT = files("hfmem.data").joinpath("activations_report.jsonl")
+ROWS: list[dict[str, Any]] = [json.loads(line) for line in REPORT.read_text(encoding="ascii").splitlines()[1:]]
+
+
+def test_it_is_under_a_megabyte() -> None:
+    assert len(TABLE.read_bytes()) < 1_000_000
+
+
+def test_it_says_what_it_was_measured_with() -> None:
+    assert coefficients.versions().startswith("transformers 5.")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["--list-gpus"]])
+def test_runs_that_need_no_coefficients_do_not_read_it(arguments: list[str]) -> None:
+    code = (
+        "import sys, runpy\n"
+        "opened = []\n"
+        "sys.addaudithook(lambda name, args: opened.append(str(args[0])) if name == 'open' else None)\n"
+        f"sys.argv = ['hfmem', *{arguments!r}]\n"
+        "try: runpy.run_module('hfmem', run_name='__main__')\n"
+        "except SystemExit: pass\n"
+        "assert not any('activations' in path for path in opened), opened\n"
+        "assert 'hfmem.estimator.coefficients' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_finding_a_type_takes_less_than_ten_milliseconds() -> None:
+    """From nothing: the file read, a row unpacked and its polynomials parsed."""
+    seconds = []
+    for _ in range(7):
+        coefficients._text.cache_clear()
+        coefficients._row.cache_clear()
+        started = time.perf_counter()
+        assert coefficients.find("llama", "sdpa/bf16/prefill") is not None
+        seconds.append(time.perf_counter() - started)
+    assert median(seconds) < 0.010
+
+
+def test_what_is_not_there_is_none() -> None:
+    assert coefficients.find("of_nobody", "sdpa/bf16/full") is None
+    assert coefficients.find("llama", "of/no/mode") is None
+    assert coefficients.implementations("of_nobody") == frozenset()
+    assert coefficients.implementations("llama") == {"sdpa", "eager"}
+
+
+def test_sizes_that_took_no_part_in_the_fit_come_out() -> None:
+    told = [row for row in ROWS if row["modes"]]
+    assert max(row["residual"] or 0.0 for row in told) < 0.001
+
+
+def test_a_type_without_coefficients_says_why() -> None:
+    assert all(row["missing"] for row in ROWS if not row["modes"])
+
+
+def test_every_row_of_the_report_with_modes_is_found() -> None:
+    for row in ROWS:
+        assert bool(coefficients.implementations(row["type"])) == bool(row["modes"]), row["type"]
+
+
+def test_how_many_types_are_covered() -> None:
+    """Types with coefficients, of those that generate text, by what they are for."""
+    covered = Counter(row["group"] for row in ROWS if row["modes"])
+    assert covered["causal"] >= 150
+    assert covered["image-text"] >= 60
