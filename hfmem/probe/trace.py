@@ -205,10 +205,9 @@ def timeline(model: Model, step: Step, keep: Sequence[int] | None = None) -> Tim
         Exception: what the class raises.
     """
     config, depth = _plain(model), len(model.architecture.layers or ())
-    if keep is None or len(keep) == depth:
+    cut = _cut(config, keep, depth) if keep is not None and len(keep) < depth else None
+    if keep is None or cut is None:
         return _timeline(config, depth, step)
-    cut = _cut(config, keep, depth)
-    assert cut is not None
     return _timeline(cut, len(keep), step)
 
 

@@ -141,7 +141,7 @@ def merged(old: Row, new: Row) -> Row:
             for mode, number in row[regime].items()
             if row is new or mode not in new[regime]
         }
-    source = new if new["linears"] else old
+    source = new if new.get("linears") else old
     found["linears"] = {
         kind: [[item[0], *(table.number(source["polynomials"][n]) for n in item[1:3]), *item[3:]] for item in items]
         for kind, items in source["linears"].items()
