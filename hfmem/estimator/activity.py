@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import ceil
 
-from hfmem.estimator.adapter_activations import adapter_activations
+from hfmem.estimator.adapter_activations import with_adapters
 from hfmem.estimator.litgpt import litgpt_activations
 from hfmem.estimator.megatron import megatron_activations
 from hfmem.estimator.slices import Slice
@@ -87,7 +87,7 @@ def _of_stack(model: Model, scenario: Scenario, training: Training, part: Slice)
     if training.stack.layers == "litgpt":
         return litgpt_activations(model, scenario)
     found = training_activations(model, scenario)
-    return found if isinstance(found, str) else _with_adapters(model, scenario, training, found)
+    return found if isinstance(found, str) else with_adapters(model, scenario, training, found)
 
 
 class _Share:
@@ -104,19 +104,6 @@ class _Share:
             return nbytes
         everywhere = min(nbytes, self._replicated)
         return everywhere + ceil(Fraction(nbytes - everywhere, self._ranks))
-
-
-def _with_adapters(
-    model: Model, scenario: Scenario, training: Training, found: TrainingActivations
-) -> TrainingActivations:
-    more = adapter_activations(model, scenario, training)
-    if not more:
-        return found
-    kept = found.layers
-    if training.checkpointing != "full":
-        kept = tuple(a + b for a, b in zip(kept, more, strict=True))
-    backward = tuple(a + b for a, b in zip(found.backward, more, strict=True))
-    return replace(found, layers=kept, backward=backward)
 
 
 def _logits(

@@ -1,57 +1,106 @@
-"""What adapters save besides the frozen layers (peft 0.21, tuners/lora/layer.py, Linear.forward)."""
+"""What adapters hold besides the frozen layers (peft 0.21, tuners/lora/layer.py, Linear.forward).
+
+A layer of linear modules 1 … n, adapted, whose backward pass goes from n to 1:
+
+    kept         what the frozen layer keeps + what each adapter keeps
+    between      a moment of the frozen layer's backward + what the adapters of modules whose turn is still to come keep
+    at module i  what the layer keeps and the gradient of its output + what adapters 1 … i-1 keep
+                 + three tensors like the module's input: the gradient through the frozen matrix, that through the
+                 adapter, and their sum; or, while the adapter's own is made, what adapter i keeps and that gradient
+
+Module n is taken to be done at the frozen layer's highest moment, where a feed-forward network of matrices ends the
+layer; what the layer keeps for operations behind module i is taken to be there still. The sum is a third tensor where
+autograd may not add in place, as under `MemTracker`; else it is the first, and the moment a third smaller.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
 from hfmem.estimator.training_activations import adapted_linears
-from hfmem.estimator.training_values import Linear, Lora, Training
+from hfmem.estimator.training_values import Linear, Lora, Training, TrainingActivations
 from hfmem.estimator.values import Scenario
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.lora import adapters
+from hfmem.mapper.values import Dense, Layer
 
-__all__ = ["adapter_activations"]
+__all__ = ["with_adapters"]
 
 _MASK = 1  # bytes an element: native_dropout of CUDA keeps booleans
 
 
-def adapter_activations(model: Model, scenario: Scenario, training: Training) -> tuple[int, ...]:
-    """Bytes that the adapters of each layer save."""
+def with_adapters(
+    model: Model, scenario: Scenario, training: Training, found: TrainingActivations
+) -> TrainingActivations:
+    """The activations of frozen layers, with those of their adapters."""
     lora, layers = training.lora, model.architecture.layers
     if lora is None or layers is None or model.parameters is None:
-        return ()
-    tokens = scenario.batch * scenario.seq
-    found = adapters(model.parameters, lora.targets, model.architecture.model_type)
-    roles = {(adapter.group.role, *adapter.group.shape[-2:]) for adapter in found}
-    sizes: dict[int, int] = {}
-    by_layer: dict[object, int] = {}
+        return found
+    targets = adapters(model.parameters, lora.targets, model.architecture.model_type)
+    roles = {(adapter.group.role, *adapter.group.shape[-2:]) for adapter in targets}
+    by_layer: dict[Layer, _Adapted] = {}
+    kept, backward = [], []
     for index, layer in enumerate(layers):
         if layer not in by_layer:
-            adapted = [
-                linear
-                for linear in adapted_linears(model, scenario, index)
-                if {(linear.role, linear.outputs, linear.inputs), (linear.role, linear.inputs, linear.outputs)} & roles
-            ]
-            by_layer[layer] = tokens * _token(adapted, lora, training)
-        sizes[index] = by_layer[layer]
-    return tuple(sizes[index] for index in range(len(layers)))
+            linears = adapted_linears(model, scenario, index)
+            by_layer[layer] = _adapted(linears, roles, lora, training, last=isinstance(layer.ffn, Dense))
+        more, tokens = by_layer[layer], scenario.batch * scenario.seq
+        kept.append(found.layers[index] + (0 if training.checkpointing == "full" else tokens * more.kept))
+        between = found.backward[index] + tokens * more.between
+        backward.append(max(between, found.begun[index] + tokens * more.at_module) if more.kept else between)
+    return replace(found, layers=tuple(kept), backward=tuple(backward))
 
 
-def _token(adapted: list[Linear], lora: Lora, training: Training) -> int:
-    """Bytes a token.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Adapted:
+    """Bytes a token beyond the frozen layer: kept, at its own highest moment, and at the highest of its modules."""
+
+    kept: int
+    between: int
+    at_module: int
+
+
+def _adapted(
+    linears: Sequence[Linear], roles: set[tuple[str, int, int]], lora: Lora, training: Training, *, last: bool
+) -> _Adapted:
+    chosen = [
+        linear
+        for linear in linears
+        if {(linear.role, linear.outputs, linear.inputs), (linear.role, linear.inputs, linear.outputs)} & roles
+    ]
+    totals = [_token(chosen[:count], lora, training) for count in range(len(chosen) + 1)]
+    compute = _compute(training)
+    own = max(_own(training), compute)
+    moments = [
+        max(totals[index] + 3 * compute * linear.inputs, totals[index + 1] + own * linear.inputs)
+        for index, linear in enumerate(chosen)
+    ]
+    done = last and bool(chosen) and chosen[-1] == linears[-1]
+    return _Adapted(kept=totals[-1], between=totals[-2] if done else totals[-1], at_module=max(moments, default=0))
+
+
+def _token(adapted: Sequence[Linear], lora: Lora, training: Training) -> int:
+    """Bytes a token that some adapters keep.
 
     The first matrix saves its input: with float32 adapters a cast of its own; under autocast a copy in the compute
     dtype; with adapters in the compute dtype the module's input itself, which modules of one input share. Dropout makes
     that input anew for each module, and keeps a mask. The second matrix saves the first one's output.
     """
-    compute = 4 if training.precision.compute == "float32" else 2
-    own = compute if _autocast(training) else training.adapter_bytes
+    own = _own(training)
     total = sum(lora.rank * own for _ in adapted)
     if lora.dropout:
         return total + sum(linear.inputs * (own + _MASK) for linear in adapted)
-    if training.adapter_bytes != compute:
+    if training.adapter_bytes != _compute(training):
         return total + sum(linear.inputs * own for linear in adapted)
     shared = {linear.shares_input_with: linear.inputs for linear in adapted if not linear.input_saved}
     return total + own * sum(shared.values())
 
 
-def _autocast(training: Training) -> bool:
-    return training.precision.autocast or training.stack.autocast
+def _compute(training: Training) -> int:
+    return 4 if training.precision.compute == "float32" else 2
+
+
+def _own(training: Training) -> int:
+    """Bytes an element that adapters compute in."""
+    return _compute(training) if training.precision.autocast or training.stack.autocast else training.adapter_bytes

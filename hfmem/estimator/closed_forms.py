@@ -37,6 +37,7 @@ def closed_activations(model: Model, scenario: Scenario) -> TrainingActivations 
         layers=tuple(kept),
         logits=_logits(architecture, tokens, width),
         backward=tuple(backward),
+        begun=tuple(a + s + tokens * hidden * width for a, s in zip(again, saved, strict=True)),
         certainty="typical",
         how=f"{tokens:,} tokens × what each of {len(saved)} layers saves",
         source="closed forms for decoders in transformers 5, bf16, SDPA",

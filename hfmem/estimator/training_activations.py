@@ -28,10 +28,11 @@ def training_activations(model: Model, scenario: Scenario) -> TrainingActivation
     parts = [_layer(found, number, training) for number in range(found.head)]
     logits, logits_gradients = _highest(found, found.head, training, Polynomial({}))
     return TrainingActivations(
-        outside=_value(found, applied.before, applied.order[0], training),
+        outside=_value(found, _before(found, training), applied.order[0], training),
         layers=tuple(parts[number][0] for number in applied.order),
         logits=logits,
         backward=tuple(parts[number][1] for number in applied.order),
+        begun=tuple(_begun(found, number, training) for number in applied.order),
         logits_gradients=logits_gradients,
         backward_gradients=tuple(parts[number][2] for number in applied.order),
         certainty=applied.certainty,
@@ -81,6 +82,28 @@ def _layer(found: Measured, number: int, training: Training) -> tuple[int, int, 
         kept = kept - kept.quadratic()
     nbytes, gradients = _highest(found, number, training, beside)
     return _value(found, kept, number, training), nbytes, gradients
+
+
+def _before(found: Measured, training: Training) -> Polynomial:
+    """What is kept around the layers.
+
+    The coefficients of frozen layers are those of an embedding that requires a gradient, and stays for it. Adapters
+    alone do not make it one; with gradient checkpointing it does, and is what the first layer keeps anyway.
+    """
+    before, first = found.applied.before, found.applied.reduced[found.applied.order[0]]
+    if training.method == "full" or first.input is None or first.input_kept:
+        return before
+    less = before - first.input
+    return before if any(factor < 0 for factor in less.terms.values()) else less
+
+
+def _begun(found: Measured, number: int, training: Training) -> int:
+    """What a layer keeps, with its input where it is checkpointed, and a gradient like its input."""
+    part = found.applied.reduced[number]
+    if part.input is None:
+        return _value(found, part.kept, number, training)
+    beside = part.input if training.checkpointing == "full" and not part.input_kept else Polynomial({})
+    return _value(found, part.kept + beside + part.input, number, training)
 
 
 def _highest(found: Measured, number: int, training: Training, beside: Polynomial) -> tuple[int, int]:

@@ -106,6 +106,9 @@ class TrainingActivations:
         backward: of each layer: the most that its backward holds beyond `outside` and what the earlier layers keep: its
             own saved tensors (with gradient checkpointing: those computed anew) and what it makes; no gradients of
             parameters.
+        begun: of each layer: what is there beyond `outside` and what the earlier layers keep as its backward begins:
+            all that it keeps (with gradient checkpointing: its input too), and the gradient of its output. Only for
+            layers that adapters go on.
         logits_gradients: gradients of the head's parameters that are there at that moment.
         backward_gradients: of each layer: gradients of its own parameters that are there at that moment; None where it
             is not known, and all of them are taken to be.
@@ -116,6 +119,7 @@ class TrainingActivations:
     layers: tuple[int, ...]
     logits: int
     backward: tuple[int, ...]
+    begun: tuple[int, ...] = ()
     logits_gradients: int = 0
     backward_gradients: tuple[int, ...] | None = None
     certainty: Certainty
