@@ -12,15 +12,12 @@ from hfmem.estimator.polynomials import Polynomial
 from hfmem.estimator.values import Scenario
 from hfmem.mapper.caches import Combined, Latent
 from hfmem.mapper.interpret import Model
-from hfmem.mapper.sizes import model_sizes, model_types, signature, token_sizes
+from hfmem.mapper.sizes import configured_sizes, model_sizes, model_types, signature, token_sizes
 from hfmem.mapper.values import Architecture, Certainty, Dense, Experts, Layer
 
 __all__ = ["Applied", "Measured", "measured"]
 
 _PRECISIONS: Final = {"bfloat16": "bf16", "float16": "bf16", "float32": "fp32"}
-
-# Windows of a model, by the size that bounds them.
-_WINDOWS: Final = ("window", "attention_chunk_size", "index_topk")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,7 +156,8 @@ def measured(model: Model, scenario: Scenario, method: str, precision: str | Non
     if precision is None:
         return "the dtype that is computed in is not known: give --dtype"
     attention = "eager" if scenario.attention == "eager" else "sdpa"
-    applied = _apply(_Known(model), (attention, precision, method), _is_within(architecture, scenario.seq))
+    sizes = configured_sizes(model.checkpoint.config or {})
+    applied = _apply(_Known(model), (attention, precision, method), _is_within(architecture, sizes, scenario.seq))
     return applied if isinstance(applied, str) else Measured(applied=applied, batch=scenario.batch, seq=scenario.seq)
 
 
@@ -245,12 +243,17 @@ def _relatives(architecture: Architecture) -> tuple[str, ...]:
     return ("llama",) if gated else ("gpt_neox", "llama")
 
 
-def _is_within(architecture: Architecture, seq: int) -> bool:
+# What bounds attention beside windows: tokens that an indexer picks, chunks.
+_WINDOWS: Final = ("index_topk", "indexer_budget", "attention_chunk_size")
+
+
+def _is_within(architecture: Architecture, sizes: Mapping[str, int], seq: int) -> bool:
     """Whether every window is longer than the tokens: attention needs no mask then (`_ignore_causal_mask_sdpa` of
     masking_utils.py)."""
     windows = [getattr(layer.cache, "window", None) for layer in architecture.layers or ()]
     found = [window for window in windows if window is not None]
-    return bool(found) and seq < min(found)
+    found += [sizes[name] for name in _WINDOWS if name in sizes]
+    return all(seq < window for window in found)  # a model without any has none that is shorter
 
 
 def _kind(coefficients: Coefficients, layer: Layer) -> str:
