@@ -38,7 +38,7 @@ def with_adapters(
     if lora is None or layers is None or model.parameters is None:
         return found
     targets = adapters(model.parameters, lora.targets, model.architecture.model_type)
-    roles = {(adapter.group.role, *adapter.group.shape[-2:]) for adapter in targets}
+    roles: set[tuple[object, ...]] = {(adapter.group.role, *adapter.group.shape[-2:]) for adapter in targets}
     by_layer: dict[Layer, _Adapted] = {}
     kept, backward = [], []
     for index, layer in enumerate(layers):
@@ -62,7 +62,7 @@ class _Adapted:
 
 
 def _adapted(
-    linears: Sequence[Linear], roles: set[tuple[str, int, int]], lora: Lora, training: Training, *, last: bool
+    linears: Sequence[Linear], roles: set[tuple[object, ...]], lora: Lora, training: Training, *, last: bool
 ) -> _Adapted:
     chosen = [
         linear

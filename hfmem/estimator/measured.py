@@ -10,9 +10,9 @@ from typing import Final
 from hfmem.estimator.coefficients import Coefficients, LinearUse, Moment, Part, find, implementations, versions
 from hfmem.estimator.polynomials import Polynomial
 from hfmem.estimator.values import Scenario
-from hfmem.mapper.caches import Combined, Compressed, Indexed, Latent
+from hfmem.mapper.caches import Combined, Latent
 from hfmem.mapper.interpret import Model
-from hfmem.mapper.sizes import model_sizes, model_types, signature, token_sizes
+from hfmem.mapper.sizes import configured_sizes, model_sizes, model_types, signature, token_sizes
 from hfmem.mapper.values import Architecture, Certainty, Dense, Experts, Layer
 
 __all__ = ["Applied", "Measured", "measured"]
@@ -156,7 +156,8 @@ def measured(model: Model, scenario: Scenario, method: str, precision: str | Non
     if precision is None:
         return "the dtype that is computed in is not known: give --dtype"
     attention = "eager" if scenario.attention == "eager" else "sdpa"
-    applied = _apply(_Known(model), (attention, precision, method), _is_within(architecture, scenario.seq))
+    sizes = configured_sizes(model.checkpoint.config or {})
+    applied = _apply(_Known(model), (attention, precision, method), _is_within(architecture, sizes, scenario.seq))
     return applied if isinstance(applied, str) else Measured(applied=applied, batch=scenario.batch, seq=scenario.seq)
 
 
@@ -242,14 +243,17 @@ def _relatives(architecture: Architecture) -> tuple[str, ...]:
     return ("llama",) if gated else ("gpt_neox", "llama")
 
 
-def _is_within(architecture: Architecture, seq: int) -> bool:
-    """Whether every window, if there are any, is longer than the tokens: attention needs no mask then
-    (`_ignore_causal_mask_sdpa` of masking_utils.py). An indexer's picks are a window that is not told here."""
-    caches = {layer.cache for layer in architecture.layers or ()}
-    if any(isinstance(cache, Indexed | Compressed) for cache in caches):
-        return False
-    windows = [getattr(cache, "window", None) for cache in caches]
-    return all(window is None or seq < window for window in windows)
+# What bounds attention beside windows: tokens that an indexer picks, chunks.
+_WINDOWS: Final = ("index_topk", "indexer_budget", "attention_chunk_size")
+
+
+def _is_within(architecture: Architecture, sizes: Mapping[str, int], seq: int) -> bool:
+    """Whether every window is longer than the tokens: attention needs no mask then (`_ignore_causal_mask_sdpa` of
+    masking_utils.py)."""
+    windows = [getattr(layer.cache, "window", None) for layer in architecture.layers or ()]
+    found = [window for window in windows if window is not None]
+    found += [sizes[name] for name in _WINDOWS if name in sizes]
+    return all(seq < window for window in found)  # a model without any has none that is shorter
 
 
 def _kind(coefficients: Coefficients, layer: Layer) -> str:

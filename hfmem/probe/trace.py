@@ -232,9 +232,10 @@ def _timeline(config: Config, depth: int, step: Step) -> Timeline:
     built = tiny.build(config)
     with _quiet(), unpadded(), FakeTensorMode(allow_non_fake_inputs=True):
         found = getattr(transformers, config["architectures"][0])
-        attention = step.mode.attention if found._supports_sdpa else "eager"
+        # what is not asked is fused attention, in those parts of the model that have it
+        asked = {"attn_implementation": "eager"} if step.mode.attention == "eager" else {}
         with no_init_weights():
-            model = found._from_config(built, dtype=dtype, attn_implementation=attention)
+            model = found._from_config(built, dtype=dtype, **asked)
         model.tie_weights()
         inputs = {"input_ids": torch.ones((step.batch, step.seq), dtype=torch.long)}
         if built.is_encoder_decoder:
@@ -343,7 +344,7 @@ def _cut(config: Config, keep: Sequence[int], depth: int) -> Config | None:
     changes: Config = {
         key: [value[index] for index in keep]
         for key in tiny.fields_of(text)
-        if isinstance(value := getattr(text, key, None), list | tuple) and len(value) == depth
+        if isinstance(value := vars(text).get(key), list | tuple) and len(value) == depth
     }
     name = text.attribute_map.get("num_hidden_layers", "num_hidden_layers")
     if getattr(text, name, None) != depth:

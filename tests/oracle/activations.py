@@ -124,6 +124,9 @@ def line(row: dict[str, Any]) -> str:
     for name, told in (("saved", saved), ("prefill", prefill)):
         apart = told if isinstance(told, str) else f"{told / row[name] - 1:+8.3%}" if row.get(name) else "not run"
         words.append(f"{name} {apart}")
+    found = measured(model, scenario, "full")
+    if isinstance(found, Measured) and found.applied.why:
+        words.append(f"({found.applied.why})")
     return "  ".join(words)
 
 

@@ -27,6 +27,7 @@ from tests.oracle.peak_cases import RANK, TARGETS
 
 __all__ = ["peak"]
 
+
 def _adapted(model: Any) -> Any:
     """The model with adapters of its own dtype. Modules are not moved: fake parameters cannot be swapped."""
     from peft import LoraConfig, get_peft_model
