@@ -156,8 +156,9 @@ def measured(model: Model, scenario: Scenario, method: str, precision: str | Non
     if precision is None:
         return "the dtype that is computed in is not known: give --dtype"
     attention = "eager" if scenario.attention == "eager" else "sdpa"
-    sizes = configured_sizes(model.checkpoint.config or {})
-    applied = _apply(_Known(model), (attention, precision, method), _is_within(architecture, sizes, scenario.seq))
+    known = _Known(model)
+    # a model without any window has none that is shorter
+    applied = _apply(known, (attention, precision, method), all(scenario.seq < window for window in _windows(known)))
     return applied if isinstance(applied, str) else Measured(applied=applied, batch=scenario.batch, seq=scenario.seq)
 
 
@@ -247,13 +248,14 @@ def _relatives(architecture: Architecture) -> tuple[str, ...]:
 _WINDOWS: Final = ("index_topk", "indexer_budget", "attention_chunk_size")
 
 
-def _is_within(architecture: Architecture, sizes: Mapping[str, int], seq: int) -> bool:
-    """Whether every window is longer than the tokens: attention needs no mask then (`_ignore_causal_mask_sdpa` of
-    masking_utils.py)."""
-    windows = [getattr(layer.cache, "window", None) for layer in architecture.layers or ()]
-    found = [window for window in windows if window is not None]
-    found += [sizes[name] for name in _WINDOWS if name in sizes]
-    return all(seq < window for window in found)  # a model without any has none that is shorter
+@lru_cache(maxsize=64)
+def _windows(known: _Known) -> tuple[int, ...]:
+    """Every window of a model. Attention needs no mask where all are longer than the tokens
+    (`_ignore_causal_mask_sdpa` of masking_utils.py)."""
+    model = known.model
+    sizes = configured_sizes(model.checkpoint.config or {})
+    own = [getattr(layer.cache, "window", None) for layer in model.architecture.layers or ()]
+    return tuple({*(window for window in own if window), *(sizes[name] for name in _WINDOWS if name in sizes)})
 
 
 def _kind(coefficients: Coefficients, layer: Layer) -> str:
