@@ -11,7 +11,7 @@ import json
 import zlib
 from base64 import b64decode
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -76,6 +76,7 @@ class Coefficients:
         layers: a layer's part, by its signature (`hfmem.mapper.sizes.signature`).
         linears: linear modules of a layer, by its signature.
         fixed: sizes that the probe could not change; the coefficients hold for these values.
+        within: whether windows were longer than the tokens, so that a layer with one is as one without.
     """
 
     model_type: str
@@ -85,6 +86,7 @@ class Coefficients:
     layers: Mapping[str, Part]
     linears: Mapping[str, tuple[LinearUse, ...]]
     fixed: Mapping[str, int]
+    within: bool = False
 
 
 def find(model_type: str, mode: str, *, within: bool = False) -> Coefficients | None:
@@ -92,9 +94,9 @@ def find(model_type: str, mode: str, *, within: bool = False) -> Coefficients | 
     row = _row(model_type)
     if row is None:
         return None
-    number = row["within"].get(mode) if within else None
-    if number is None:
-        number = row["modes"].get(mode)
+    if within and mode in row["within"]:
+        return replace(_coefficients(row, mode, row["blocks"][row["within"][mode]]), within=True)
+    number = row["modes"].get(mode)
     return None if number is None else _coefficients(row, mode, row["blocks"][number])
 
 

@@ -10,9 +10,9 @@ from typing import Final
 from hfmem.estimator.coefficients import Coefficients, LinearUse, Moment, Part, find, implementations, versions
 from hfmem.estimator.polynomials import Polynomial
 from hfmem.estimator.values import Scenario
-from hfmem.mapper.caches import Combined, Latent
+from hfmem.mapper.caches import Combined, Compressed, Indexed, Latent
 from hfmem.mapper.interpret import Model
-from hfmem.mapper.sizes import configured_sizes, model_sizes, model_types, signature, token_sizes
+from hfmem.mapper.sizes import model_sizes, model_types, signature, token_sizes
 from hfmem.mapper.values import Architecture, Certainty, Dense, Experts, Layer
 
 __all__ = ["Applied", "Measured", "measured"]
@@ -156,8 +156,7 @@ def measured(model: Model, scenario: Scenario, method: str, precision: str | Non
     if precision is None:
         return "the dtype that is computed in is not known: give --dtype"
     attention = "eager" if scenario.attention == "eager" else "sdpa"
-    sizes = configured_sizes(model.checkpoint.config or {})
-    applied = _apply(_Known(model), (attention, precision, method), _is_within(architecture, sizes, scenario.seq))
+    applied = _apply(_Known(model), (attention, precision, method), _is_within(architecture, scenario.seq))
     return applied if isinstance(applied, str) else Measured(applied=applied, batch=scenario.batch, seq=scenario.seq)
 
 
@@ -243,34 +242,45 @@ def _relatives(architecture: Architecture) -> tuple[str, ...]:
     return ("llama",) if gated else ("gpt_neox", "llama")
 
 
-# What bounds attention beside windows: tokens that an indexer picks, chunks.
-_WINDOWS: Final = ("index_topk", "indexer_budget", "attention_chunk_size")
-
-
-def _is_within(architecture: Architecture, sizes: Mapping[str, int], seq: int) -> bool:
-    """Whether every window is longer than the tokens: attention needs no mask then (`_ignore_causal_mask_sdpa` of
-    masking_utils.py)."""
-    windows = [getattr(layer.cache, "window", None) for layer in architecture.layers or ()]
-    found = [window for window in windows if window is not None]
-    found += [sizes[name] for name in _WINDOWS if name in sizes]
-    return all(seq < window for window in found)  # a model without any has none that is shorter
+def _is_within(architecture: Architecture, seq: int) -> bool:
+    """Whether every window, if there are any, is longer than the tokens: attention needs no mask then
+    (`_ignore_causal_mask_sdpa` of masking_utils.py). An indexer's picks are a window that is not told here."""
+    caches = {layer.cache for layer in architecture.layers or ()}
+    if any(isinstance(cache, Indexed | Compressed) for cache in caches):
+        return False
+    windows = [getattr(cache, "window", None) for cache in caches]
+    return all(window is None or seq < window for window in windows)
 
 
 def _kind(coefficients: Coefficients, layer: Layer) -> str:
     """The signature of a layer, or of the measured one most like it."""
     name = signature(layer)
-    if name in coefficients.layers:
-        return name
+    if same := _same(coefficients, name):
+        return same
     kind, _, ffn = name.partition(", ")
     close = [key for key in coefficients.layers if key.endswith(f", {ffn}")]
     close += [key for key in coefficients.layers if key.startswith(f"{kind}, ")]
     return next(iter(close or coefficients.layers))
 
 
+_UNMASKED: Final = ("full_attention", "sliding_attention", "chunked_attention")
+
+
+def _same(coefficients: Coefficients, name: str) -> str:
+    """The measured kind of layer that is the same: of the same signature, or with a window longer than the tokens
+    where this one has none, or the other way round; "" for none."""
+    if name in coefficients.layers:
+        return name
+    kind, _, ffn = name.partition(", ")
+    if not coefficients.within or kind not in _UNMASKED:
+        return ""
+    return next((f"{other}, {ffn}" for other in _UNMASKED if f"{other}, {ffn}" in coefficients.layers), "")
+
+
 def _unfamiliar(coefficients: Coefficients, model: Model) -> list[str]:
     """Sentences for kinds of layers that were not measured, and for sizes that were and are others here."""
-    kinds = {signature(layer) for layer in model.architecture.layers or ()} - set(coefficients.layers)
-    reasons = [f"no layer '{name}' was measured" for name in sorted(kinds)]
+    kinds = {signature(layer) for layer in model.architecture.layers or ()}
+    reasons = [f"no layer '{name}' was measured" for name in sorted(kinds) if not _same(coefficients, name)]
     if coefficients.fixed:
         sizes = model_sizes(model.checkpoint.config or {}, model.architecture, 0)
         other = [name for name, value in coefficients.fixed.items() if sizes.get(name, value) != value]

@@ -119,6 +119,8 @@ _SIZES: Final[dict[str, int]] = {
     "ssm_state_size": 10,
     "state_size": 10,
     "mamba_n_groups": 2,
+    "linear_head_dim": 16,
+    "linear_num_heads": 4,
     "linear_num_key_heads": 2,
     "linear_num_value_heads": 4,
     "linear_key_head_dim": 10,

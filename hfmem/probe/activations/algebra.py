@@ -79,12 +79,7 @@ class Solver:
 
     def _tensor(self, record: TensorRecord) -> Polynomial | None:
         elements = tuple(n // record.itemsize for n in record.nbytes)
-        found = (
-            self._product(elements)
-            or self._by_dimensions(elements, record.shapes)
-            or self._by_chunks(elements)
-            or self._by_width(elements)
-        )
+        found = self._product(elements) or self._by_dimensions(elements, record.shapes) or self._by_width(elements)
         return None if found is None else found * record.itemsize
 
     def _by_dimensions(self, elements: Vector, shapes: Sequence[tuple[int, ...]]) -> Polynomial | None:
@@ -105,22 +100,6 @@ class Solver:
         if vector not in self._known:
             self._known[vector] = self._product(vector) or self._sum(vector)
         return self._known[vector]
-
-    def _by_chunks(self, elements: Vector) -> Polynomial | None:
-        """A product, times tokens and a chunk more or less (a loop that leaves out its first turn, or pads)."""
-        chunks = [(Polynomial.constant(64), (64,) * self.probes)]
-        for name in self._names:
-            if "chunk" in name:
-                chunks.append((Polynomial({(name,): Fraction(1)}), tuple(self.sizes[name])))
-        for more, values in chunks:
-            for sign in (-1, 1):
-                factor = tuple(s + sign * value for s, value in zip(self.sizes["s"], values, strict=True))
-                if 0 in factor or any(n % f for n, f in zip(elements, factor, strict=True)):
-                    continue
-                rest = self._product(tuple(n // f for n, f in zip(elements, factor, strict=True)))
-                if rest is not None:
-                    return rest * (Polynomial({("s",): Fraction(1)}) + more * sign)
-        return None
 
     def _by_width(self, elements: Vector) -> Polynomial | None:
         """A sum of sizes, times tokens."""

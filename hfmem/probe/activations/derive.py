@@ -159,7 +159,7 @@ class _Solver:
     Attributes:
         probes, readings: the probes, and what a step of each says.
         aligned: whether all ran the same operations one by one. Else (a loop over tokens runs as often as there are
-            tokens) storages are taken together that one operation returned with one shape.
+            tokens) storages are taken together that one line allocated with one shape (`ragged`).
     """
 
     probes: Sequence[Probe]

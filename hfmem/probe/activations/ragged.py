@@ -20,8 +20,8 @@ __all__ = ["Role", "Roles", "landmarks", "linear"]
 
 Group = tuple[Segment, str, str, int]
 Role = tuple[Group, int | None]
-"""A line's storages of one shape, by the order in which its shapes came; None: all of them, where their number differs
-between probes."""
+"""A line's storages of one shape, by the order in which its shapes came; where their number differs between probes, one
+storage by its order (inverted), or all of them (None)."""
 
 _OFTEN = 4
 """How many of a line's turns are looked at: of the first and of the last, half each."""
@@ -36,21 +36,27 @@ def _group(allocation: Allocation) -> Group:
 
 @dataclass(frozen=True, slots=True)
 class _Kinds:
-    """Of one timeline: the shapes of each group in the order in which they came, with the first that had it."""
+    """Of one timeline: the shapes of each group in the order in which they came, and its storages in that order."""
 
-    groups: Mapping[Group, Mapping[object, int]]
+    shapes: Mapping[Group, Mapping[object, int]]
+    members: Mapping[Group, Sequence[Allocation]]
     first: Mapping[tuple[Group, int], Allocation]
+    ordinals: Sequence[int]
 
     @classmethod
     def of(cls, allocations: Sequence[Allocation]) -> _Kinds:
-        groups: dict[Group, dict[object, int]] = {}
+        shapes: dict[Group, dict[object, int]] = {}
+        members: dict[Group, list[Allocation]] = {}
         first: dict[tuple[Group, int], Allocation] = {}
+        ordinals = []
         for allocation in allocations:
             group = _group(allocation)
-            kinds = groups.setdefault(group, {})
+            kinds = shapes.setdefault(group, {})
             kind = kinds.setdefault((allocation.shape, allocation.nbytes), len(kinds))
             first.setdefault((group, kind), allocation)
-        return cls(groups, first)
+            ordinals.append(len(members.setdefault(group, [])))
+            members[group].append(allocation)
+        return cls(shapes, members, first, ordinals)
 
 
 class Roles:
@@ -69,10 +75,13 @@ class Roles:
         known = self._found[probe]
         if number not in known:
             allocation = self._readings[probe].timeline.allocations[number]
-            group = _group(allocation)
-            alike = len({len(kinds.groups.get(group, ())) for kinds in self._kinds}) == 1
-            kinds = self._kinds[probe].groups[group]
-            known[number] = (group, kinds[allocation.shape, allocation.nbytes] if alike else None)
+            group, kinds = _group(allocation), self._kinds[probe]
+            kind: int | None = None
+            if len({len(one.shapes.get(group, ())) for one in self._kinds}) == 1:
+                kind = kinds.shapes[group][allocation.shape, allocation.nbytes]
+            elif len({len(one.members.get(group, ())) for one in self._kinds}) == 1:
+                kind = ~kinds.ordinals[number]  # two shapes are one at some probe
+            known[number] = (group, kind)
         return known[number]
 
     def counts(self, selection: Sequence[frozenset[int]]) -> dict[Role, Vector]:
@@ -93,7 +102,7 @@ class Roles:
         group, kind = role
         if kind is None:
             return TensorRecord(nbytes=count, shapes=((),) * len(count), itemsize=group[3])
-        first = [kinds.first[group, kind] for kinds in self._kinds]
+        first = [kinds.first[group, kind] if kind >= 0 else kinds.members[group][~kind] for kinds in self._kinds]
         return TensorRecord(
             nbytes=tuple(one.nbytes for one in first), shapes=tuple(one.shape for one in first), itemsize=group[3]
         )

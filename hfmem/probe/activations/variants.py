@@ -23,9 +23,9 @@ __all__ = ["SHAPES", "Variant", "fixed_sizes", "has_windows", "variants"]
 SHAPES: Final = ((2, 16), (3, 24), (2, 36), (4, 20), (3, 32), (5, 28), (2, 40))
 """Sequences and their tokens at each probe, all longer than the windows that are drawn."""
 
-CHUNKED_SHAPES: Final = ((2, 150), (3, 210), (2, 290), (4, 170), (2, 230), (3, 180), (2, 350))
-"""The same for classes that work in chunks of tokens and pad to them: three chunks at least, of 64 or fewer, the last
-one not full, so that what is padded can be told from what is not."""
+CHUNKED_SHAPES: Final = ((2, 210), (3, 270), (2, 350), (4, 230), (2, 290), (3, 200), (2, 410))
+"""The same for classes that work in chunks of tokens and pad to them: four chunks at least, of 64 or fewer, so that
+the first and the last two turns of a loop are others; the last one not full, so that padding can be told."""
 
 Config = dict[str, Any]
 Variant = tuple[Config, int, int]
@@ -41,6 +41,9 @@ _FIXED: Final = re.compile(
 
 _WINDOWS: Final = re.compile(r"(window|attention_chunk_size$|chunk_length|index_topk|indexer_budget|^local_attention)")
 
+# How many layers at the start have no experts.
+_DENSE_FIRST: Final = re.compile(r"^(first_k_dense_replace|num_dense_layers|n_dense_layers|moe_layer_start_index)$")
+
 _EXPERTS: Final = re.compile(r"(num|routed|local)_experts$|^n_routed_experts$|_num_experts$")
 
 # Chunks of tokens that a scan works through; tokens of the shapes are multiples of them.
@@ -52,19 +55,20 @@ _HIDDEN: Final = ("hidden_size", "d_model", "n_embd")
 _HEAD_DIM: Final = ("head_dim", "d_kv", "kv_channels", "dim_head")
 
 
-def variants(model_type: str, name: str, *, within: bool = False, few: bool = False) -> list[Variant]:
+def variants(model_type: str, name: str, *, within: bool = False, few: bool = False, attempt: int = 0) -> list[Variant]:
     """A configuration for each of `SHAPES`, with the sequences and tokens to run it with.
 
     Args:
         model_type, name: the type and its class.
         within: whether windows are longer than the tokens (else they are shorter).
+        attempt: another number draws other sizes.
         few: only the first ones, with no search for the sizes that the class takes: to compare, not to solve.
 
     Raises:
         Exception: what the class raises for its small configuration.
     """
     base = _lengthened(tiny.shrunk(model_type, name), within)
-    deck = _Deck(f"{model_type} {within}")
+    deck = _Deck(f"{model_type} {within} {attempt}" if attempt else f"{model_type} {within}")
     path = tiny.text_path(tiny.build(base))
     base = _with_head_dim(base, path)
     fields = _sizes(base, path)
@@ -131,6 +135,8 @@ def _lengthened(config: Config, within: bool) -> Config:
     for key, value in _integers(text):
         if _POSITIONS.search(key) and "rope" not in key:
             changes[key] = 4096
+        elif _DENSE_FIRST.search(key):
+            changes[key] = 1  # so that there are layers with experts, and layers without
         elif _WINDOWS.search(key) and value > 1:
             changes[key] = 2048 if within else value
     changed = _changed(config, path, changes)
@@ -320,6 +326,9 @@ def _tied_states(base: Config, path: tuple[str, ...], changes: Mapping[str, Any]
             break
     if hasattr(text, "linear_num_key_heads"):
         found["linear_num_key_heads"] = deck.pick("key heads", (2, 3, 4, 5))
+        if hasattr(text, "linear_key_head_dim"):  # keys and values that come from one line are to be told apart
+            pairs = ((8, 16), (16, 24), (24, 8), (32, 40), (40, 16), (48, 32), (16, 32))
+            found["linear_key_head_dim"], found["linear_value_head_dim"] = deck.pick("state dims", pairs)
         found["linear_num_value_heads"] = found["linear_num_key_heads"] * deck.pick("value heads", (2, 3, 4))
     return found
 
