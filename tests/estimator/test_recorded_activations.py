@@ -1,4 +1,4 @@
-"""Measured coefficients against whole models at their real sizes, as `python -m tests.oracle.activations` recorded them."""
+"""Measured coefficients against whole models at real sizes, as `python -m tests.oracle.activations` recorded them."""
 
 from __future__ import annotations
 
