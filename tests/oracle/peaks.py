@@ -82,8 +82,8 @@ def tracker_of(tracker: MemTracker, model: Any, optimizer: Any) -> Iterator[None
 def _as_run() -> Iterator[None]:
     """What fake tensors would have a class do otherwise than real ones on a GPU.
 
-    `masking_utils` looks for packed sequences in the positions. It cannot read fake ones, and would mask tokens × tokens
-    to be safe; of positions that count up it finds none. Attention: see `hfmem.probe.activations.flash`.
+    `masking_utils` looks for packed sequences in the positions. It cannot read fake ones, and would mask tokens ×
+    tokens to be safe; of positions that count up it finds none. Attention: see `hfmem.probe.activations.flash`.
     """
     with fused_attention(), patch.object(masking_utils, "find_packed_sequence_indices", lambda _positions: None):
         yield
