@@ -62,7 +62,7 @@ class _Adapted:
 
 
 def _adapted(
-    linears: Sequence[Linear], roles: set[tuple[str, int, int]], lora: Lora, training: Training, *, last: bool
+    linears: Sequence[Linear], roles: set[tuple[object, ...]], lora: Lora, training: Training, *, last: bool
 ) -> _Adapted:
     chosen = [
         linear
