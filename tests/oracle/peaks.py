@@ -1,10 +1,9 @@
 """The peak of a training step as PyTorch would allocate it, without memory or GPU: `MemTracker` under `FakeTensorMode`.
 
-On the CPU, with `foreach=True` as on CUDA. The optimizer has its states already, from a step
-with gradients of zeros: a whole step before would leave an embedding that requires a gradient behind, which the hooks
-of `MemTracker` never let go of. Adapters are
-in the model's dtype, because PEFT's cast to float32 cannot swap fake weights. Attention that drops out keeps what the
-kernels of a GPU keep: the CPU's would write out tokens × tokens.
+On the CPU, with `foreach=True` as on CUDA. The optimizer has its states already, from a step with gradients of zeros: a
+whole step before would leave an embedding that requires a gradient behind, which the hooks of `MemTracker` never let go
+of. Adapters are in the model's dtype, because PEFT's cast to float32 cannot swap fake weights. Attention that drops out
+keeps what the kernels of a GPU keep: the CPU's would write out tokens × tokens.
 """
 
 from __future__ import annotations

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-
-import peft
-import torch
-import transformers
 
 from tests.oracle.peak_cases import CASES, MODELS, RANK, TARGETS, shapes, shortened
 from tests.oracle.peaks import peak
@@ -21,7 +18,7 @@ def _read() -> dict[str, Any]:
     if RECORDING.exists():
         found: dict[str, Any] = json.loads(RECORDING.read_text(encoding="utf-8"))
         return found
-    versions = {module.__name__: module.__version__ for module in (torch, transformers, peft)}
+    versions = {name: version(name) for name in ("torch", "transformers", "peft")}
     return {"versions": versions, "rank": RANK, "targets": TARGETS, "bytes": {}}
 
 
