@@ -5,12 +5,13 @@ A layer of linear modules 1 … n, adapted, whose backward pass goes from n to 1
     kept         what the frozen layer keeps + what each adapter keeps
     between      a moment of the frozen layer's backward + what the adapters of modules whose turn is still to come keep
     at module i  what the layer keeps and the gradient of its output + what adapters 1 … i-1 keep
-                 + three tensors like the module's input: the gradient through the frozen matrix, that through the
-                 adapter, and their sum; or, while the adapter's own is made, what adapter i keeps and that gradient
+                 + two tensors like the module's input: the gradient through the frozen matrix, and that through the
+                 adapter; or, while the adapter's own is made, what adapter i keeps and that gradient
 
 Module n is taken to be done at the frozen layer's highest moment, where a feed-forward network of matrices ends the
-layer; what the layer keeps for operations behind module i is taken to be there still. The sum is a third tensor where
-autograd may not add in place, as under `MemTracker`; else it is the first, and the moment a third smaller.
+layer; what the layer keeps for operations behind module i is taken to be there still. The sum of the two is
+made in place of the first (`accumulate` of torch/csrc/autograd/input_buffer.cpp); under a dispatch mode such as
+`MemTracker` PyTorch makes a third tensor for it.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ from hfmem.mapper.lora import adapters
 from hfmem.mapper.values import Dense, Layer
 
 __all__ = ["with_adapters"]
+
+GRADIENTS_AT_ONCE = 2
+"""Tensors like a module's input that its backward holds at once; 3 under a dispatch mode, where no sum is in place."""
 
 _MASK = 1  # bytes an element: native_dropout of CUDA keeps booleans
 
@@ -48,7 +52,8 @@ def with_adapters(
         more, tokens = by_layer[layer], scenario.batch * scenario.seq
         kept.append(found.layers[index] + (0 if training.checkpointing == "full" else tokens * more.kept))
         between = found.backward[index] + tokens * more.between
-        backward.append(max(between, found.begun[index] + tokens * more.at_module) if more.kept else between)
+        apart = bool(more.kept) and not training.stack.fused_adapters
+        backward.append(max(between, found.begun[index] + tokens * more.at_module) if apart else between)
     return replace(found, layers=tuple(kept), backward=tuple(backward))
 
 
@@ -73,7 +78,7 @@ def _adapted(
     compute = _compute(training)
     own = max(_own(training), compute)
     moments = [
-        max(totals[index] + 3 * compute * linear.inputs, totals[index + 1] + own * linear.inputs)
+        max(totals[index] + GRADIENTS_AT_ONCE * compute * linear.inputs, totals[index + 1] + own * linear.inputs)
         for index, linear in enumerate(chosen)
     ]
     done = last and bool(chosen) and chosen[-1] == linears[-1]
