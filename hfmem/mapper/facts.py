@@ -145,9 +145,7 @@ class Facts:
         two names are under the one of its own."""
         found = self._lookup() or ConfigClass()
         values = {**found.defaults, **{found.aliases.get(key, key): value for key, value in self._config.items()}}
-        return {
-            key: value for key, value in values.items() if isinstance(value, int) and not isinstance(value, bool)
-        }
+        return {key: value for key, value in values.items() if isinstance(value, int) and not isinstance(value, bool)}
 
     def fixes(self, key: str) -> bool:
         """Whether the configuration class has a nested configuration at the key that the file leaves out."""

@@ -67,7 +67,7 @@ class Solver:
             seen.add(vector)
             names.append(name)
         self._names = tuple(names)
-        constants = {vector[0]: name for name, vector in reversed(self.sizes.items()) if len(set(vector)) == 1}
+        constants = {vector[0]: name for name, vector in reversed([*self.sizes.items()]) if len(set(vector)) == 1}
         self._constants = tuple(name for value, name in constants.items() if value > _SMALL)
 
     @property
