@@ -147,4 +147,4 @@ def test_a_type_is_told_from_one_that_runs_otherwise() -> None:
     assert deviation(other, Mode(), told) > 0.01
 
 
-_PAIR = (("mistral", "MistralForCausalLM"), ("phi3", "Phi3ForCausalLM"))
+_PAIR = (("llava", "LlavaForConditionalGeneration"), ("phi3", "Phi3ForCausalLM"))

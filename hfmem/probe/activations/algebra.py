@@ -24,6 +24,7 @@ Vector = tuple[int, ...]
 _TOKENS: tuple[Monomial, ...] = (("b", "s"), ("b",), ("s",), (), ("b", "s", "s"), ("s", "s"))
 _MULTIPLES = (1, 2, 3, 4)
 _LARGEST_DENOMINATOR = 64
+_SMALL = 4  # a size that no class would have changed is told from a count of parts if it is larger
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +52,7 @@ class Solver:
 
     sizes: Mapping[str, Vector]
     _names: tuple[str, ...] = field(init=False)
+    _constants: tuple[str, ...] = field(init=False)
     _products: dict[Vector, Monomial] = field(init=False, default_factory=dict)
     _degree: int = field(init=False, default=-1)
     _known: dict[object, Polynomial | None] = field(init=False, default_factory=dict)
@@ -65,6 +67,8 @@ class Solver:
             seen.add(vector)
             names.append(name)
         self._names = tuple(names)
+        constants = {vector[0]: name for name, vector in reversed([*self.sizes.items()]) if len(set(vector)) == 1}
+        self._constants = tuple(name for value, name in constants.items() if value > _SMALL)
 
     @property
     def probes(self) -> int:
@@ -155,7 +159,7 @@ class Solver:
     def _atom_table(self) -> tuple[list[tuple[Monomial, int]], np.ndarray]:
         if self._atoms is None:
             monomials: list[Monomial] = [(), ("s",), ("b",), ("b", "s")]
-            monomials += [(name,) for name in self._names]
+            monomials += [(name,) for name in (*self._names, *self._constants)]
             monomials += [tuple(sorted(pair)) for pair in combinations_with_replacement(self._names, 2)]
             atoms = [(m, c) for m in monomials for c in ((-1, 1, 2, 3) if not m else _MULTIPLES)]
             rows = [[c * value for value in self._values(m)] for m, c in atoms]

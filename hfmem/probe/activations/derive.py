@@ -131,9 +131,11 @@ def solve(probes: Sequence[Probe], mode: Mode) -> Solution:
 
 def deviation(probe: Probe, mode: Mode, told: Coefficients) -> float:
     """The largest error of coefficients at a probe that took no part in them, of what is kept and of the highest moment
-    of each part, in parts of all that is alive then."""
+    of each part, in parts of all that is alive then; 1 where there are layers that they do not know."""
     reading = Reading(probe.run(mode), mode)
     layers = probe.architecture.layers or ()
+    if not {signature(layer) for layer in layers} <= told.layers.keys():
+        return 1.0
     parts = {name: (index, told.layers[name]) for index, name in enumerate(map(signature, layers))}
     kept = told.before.at(probe.sizes(0)) + sum(
         told.layers[name].kept.at(probe.sizes(index)) for index, name in enumerate(map(signature, layers))
