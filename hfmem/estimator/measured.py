@@ -12,7 +12,14 @@ from hfmem.estimator.polynomials import Polynomial
 from hfmem.estimator.values import Scenario
 from hfmem.mapper.caches import Combined, Latent
 from hfmem.mapper.interpret import Model
-from hfmem.mapper.sizes import configured_sizes, model_sizes, model_types, signature, token_sizes
+from hfmem.mapper.sizes import (
+    configured_sizes,
+    model_sizes,
+    model_types,
+    signature,
+    switched_structure,
+    token_sizes,
+)
 from hfmem.mapper.values import Architecture, Certainty, Dense, Experts, Layer
 
 __all__ = ["Applied", "Measured", "measured"]
@@ -287,6 +294,8 @@ def _unfamiliar(coefficients: Coefficients, model: Model) -> list[str]:
     """Sentences for kinds of layers that were not measured, and for sizes that were and are others here."""
     kinds = {signature(layer) for layer in model.architecture.layers or ()}
     reasons = [f"no layer '{name}' was measured" for name in sorted(kinds) if not _same(coefficients, name)]
+    flags = switched_structure(model.checkpoint.config or {})
+    reasons += [f"measured with the class's own {name}" for name in flags]
     if coefficients.fixed:
         sizes = model_sizes(model.checkpoint.config or {}, model.architecture, 0)
         other = [name for name, value in coefficients.fixed.items() if sizes.get(name, value) != value]

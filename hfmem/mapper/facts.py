@@ -147,6 +147,17 @@ class Facts:
         values = {**found.defaults, **{found.aliases.get(key, key): value for key, value in self._config.items()}}
         return {key: value for key, value in values.items() if isinstance(value, int) and not isinstance(value, bool)}
 
+    def switched(self) -> tuple[str, ...]:
+        """Flags of the file that the configuration class has the other way round."""
+        found = self._lookup() or ConfigClass()
+        return tuple(
+            key
+            for key, value in self._config.items()
+            if isinstance(value, bool)
+            and found.defaults.get(key) is not value
+            and isinstance(found.defaults.get(key), bool)
+        )
+
     def fixes(self, key: str) -> bool:
         """Whether the configuration class has a nested configuration at the key that the file leaves out."""
         found = self._lookup() or ConfigClass()

@@ -14,7 +14,15 @@ from hfmem.mapper.caches import KV, Cache, Combined, Indexed, Latent
 from hfmem.mapper.facts import Facts
 from hfmem.mapper.values import Architecture, Dense, Experts, Layer
 
-__all__ = ["configured_sizes", "layer_sizes", "model_sizes", "model_types", "signature", "token_sizes"]
+__all__ = [
+    "configured_sizes",
+    "layer_sizes",
+    "model_sizes",
+    "model_types",
+    "signature",
+    "switched_structure",
+    "token_sizes",
+]
 
 _CHUNK: Final = re.compile(r"(^|_)(chunk|block)_size$")
 
@@ -35,6 +43,15 @@ def configured_sizes(config: Mapping[str, Any]) -> dict[str, int]:
     for facts in _parts(config):
         found |= {name: value for name, value in facts.whole_numbers().items() if value > 0}
     return found
+
+
+# Flags that decide on what a layer runs; others change weights or numbers.
+_STRUCTURE: Final = re.compile(r"(parallel|new_decoder|multi_query|alibi|gated|use_qk_norm|normalize_before)")
+
+
+def switched_structure(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Flags of the file that decide on what a layer runs, and are not as the class has them."""
+    return tuple(name for facts in _parts(config) for name in facts.switched() if _STRUCTURE.search(name))
 
 
 def model_types(config: Mapping[str, Any]) -> tuple[str, ...]:
