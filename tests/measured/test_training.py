@@ -41,7 +41,9 @@ def test_most_rows_are_compared_and_the_others_say_why_not(found: list[Compariso
 def test_tier_a_is_close(found: list[Comparison]) -> None:
     errors = [abs(item.error) for item in _done(found, "A")]
     assert statistics.median(errors) <= 0.01, table(found)
-    assert sum(error <= 0.05 for error in errors) >= 0.86 * len(errors), table(found)  # 64 of 74; the aim is nine in ten
+    assert sum(error <= 0.05 for error in errors) >= 0.86 * len(errors), table(
+        found
+    )  # 64 of 74; the aim is nine in ten
 
 
 def test_what_stays_between_steps_is_close(found: list[Comparison]) -> None:

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+pytest.importorskip("torch")
+
 from hfmem import Options
 from hfmem.api import report_on
 from hfmem.estimator.values import Phase

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+pytest.importorskip("torch")
+
 from tests.oracle.peak_cases import CASES, MODELS, shapes, shortened
 
 pytestmark = [pytest.mark.oracle, pytest.mark.filterwarnings("ignore")]

@@ -4,6 +4,9 @@
 from __future__ import annotations
 
 import pytest
+
+pytest.importorskip("torch")
+
 import torch
 
 from hfmem.estimator.optimizers import find_optimizer
