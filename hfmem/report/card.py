@@ -14,21 +14,11 @@ from hfmem.estimator.values import GROUPS, Estimate, Group, Term
 from hfmem.mapper.values import Architecture
 from hfmem.report.fit import advice_lines, fit_lines, rank_lines, serving_lines
 from hfmem.report.training import describe, to_lines
-from hfmem.report.values import Report
+from hfmem.report.values import GROUP_NAMES, Report
 from hfmem.units import format_bytes, format_count
 
 __all__ = ["to_card", "to_explanation"]
 
-_NAMES: dict[Group, str] = {
-    "weights": "weights",
-    "kv_cache": "KV cache",
-    "activations": "activations",
-    "overhead": "overhead",
-    "master_weights": "master weights",
-    "gradients": "gradients",
-    "optimizer": "optimizer states",
-    "temporary": "temporary",
-}
 _CERTAINTIES = ("exact", "derived", "measured", "typical", "unknown")
 _WIDEST = 100
 
@@ -51,7 +41,7 @@ def to_explanation(report: Report, unit: str, width: int | None) -> str:
     for group in GROUPS:
         terms = [term for term in report.estimate.terms if term.group == group]
         if terms:
-            lines.append(f"  {_NAMES[group]}: {sum(term.nbytes for term in terms):,} B")
+            lines.append(f"  {GROUP_NAMES[group]}: {sum(term.nbytes for term in terms):,} B")
             lines += [line for term in terms for line in _explain(term, sources.index(term.source) + 1, unit, folded)]
     lines += ["", "Sources", *(_fold(f"  [{number}] {source}", folded) for number, source in enumerate(sources, 1))]
     if report.estimate.training is not None:
@@ -119,7 +109,7 @@ def _shape(architecture: Architecture) -> str:
 def _parts(report: Report, unit: str) -> list[str]:
     estimate = report.estimate
     rows = [
-        [_NAMES[group], _size(estimate.group(group), unit), _certainty(estimate, group)]
+        [GROUP_NAMES[group], _size(estimate.group(group), unit), _certainty(estimate, group)]
         for group in GROUPS
         if estimate.group(group) != 0
     ]
@@ -155,7 +145,7 @@ def _trace(report: Report, unit: str) -> Iterator[str]:
     # a few bytes are counters, and the loss
     shown = [group for group in groups if trace.groups.get(group, 0) >= 1024 or report.estimate.group(group)]
     rows = [
-        [_NAMES[group], format_bytes(trace.groups.get(group, 0), unit), _size(report.estimate.group(group), unit)]
+        [GROUP_NAMES[group], format_bytes(trace.groups.get(group, 0), unit), _size(report.estimate.group(group), unit)]
         for group in shown
     ]
     apart = f"{report.allocated / trace.peak - 1:+.1%}" if trace.peak else ""
@@ -193,7 +183,7 @@ def _textbook(report: Report, unit: str, width: int) -> list[str]:
     groups: tuple[Group, ...] = ("weights", "kv_cache", "activations")
     if report.scenario.train:
         groups = (*groups, "gradients", "optimizer")
-    rows = [[_NAMES[g], _size(report.estimate.group(g), unit), _size(book.group(g), unit)] for g in groups]
+    rows = [[GROUP_NAMES[g], _size(report.estimate.group(g), unit), _size(book.group(g), unit)] for g in groups]
     table = tabulate(rows, headers=["", "here", "textbook"], disable_numparse=True, colalign=("left", "right", "right"))
     return ["", "Beside the textbook (alpha 34, beta 5 for eager attention; 2 and 0 for sdpa and flash)", table] + [
         _fold(f"- {note}", width) for note in book.notes

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from tabulate import tabulate
 
 from hfmem.estimator.values import GROUPS, Estimate, Group, Rank
-from hfmem.report.values import Report
+from hfmem.report.values import GROUP_NAMES, Report
 from hfmem.units import format_bytes
 
 if TYPE_CHECKING:
@@ -31,16 +31,6 @@ _LETTERS: Final[dict[Group, str]] = {
     "optimizer": "S",
     "temporary": "T",
 }
-_WORDS: Final[dict[Group, str]] = {
-    "weights": "weights",
-    "kv_cache": "KV cache",
-    "activations": "activations",
-    "overhead": "overhead",
-    "master_weights": "master weights",
-    "gradients": "gradients",
-    "optimizer": "optimizer states",
-    "temporary": "temporary",
-}
 _BAR: Final = 40
 
 
@@ -57,7 +47,7 @@ def fit_lines(fits: Sequence[Fit], unit: str) -> Iterator[str]:
         if answers := _answers(fit):
             yield f"{'':{width}}  {answers}"
     if shown:
-        legend = "  ".join(f"{_LETTERS[group]} {_WORDS[group]}" for group in GROUPS if group in shown)
+        legend = "  ".join(f"{_LETTERS[group]} {GROUP_NAMES[group]}" for group in GROUPS if group in shown)
         yield f"{'':{width}}  {legend}  . free  ! too much"
 
 
@@ -144,7 +134,7 @@ def rank_lines(report: Report, unit: str) -> list[str]:
         + [format_bytes(rank.total, unit, label=False)]
         for rank in estimate.ranks
     ]
-    headers = [f"ranks ({unit})", *(_WORDS[group] for group in groups), "total"]
+    headers = [f"ranks ({unit})", *(GROUP_NAMES[group] for group in groups), "total"]
     alignment = ["left"] + ["right"] * (len(groups) + 1)
     return tabulate(rows, headers=headers, disable_numparse=True, colalign=alignment).splitlines()
 

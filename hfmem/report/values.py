@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from hfmem.estimator.values import Estimate, Scenario, Trace
+from hfmem.estimator.values import Estimate, Group, Scenario, Trace
 from hfmem.fetcher.selection import download_files
 from hfmem.fetcher.values import Checkpoint
 from hfmem.mapper.interpret import Model
@@ -15,7 +15,19 @@ if TYPE_CHECKING:
     from hfmem.estimator.advice import Advice
     from hfmem.estimator.fit import Fit
 
-__all__ = ["Download", "Report"]
+__all__ = ["GROUP_NAMES", "Download", "Report"]
+
+GROUP_NAMES: Final[dict[Group, str]] = {
+    "weights": "weights",
+    "kv_cache": "KV cache",
+    "activations": "activations",
+    "overhead": "overhead",
+    "master_weights": "master weights",
+    "gradients": "gradients",
+    "optimizer": "optimizer states",
+    "temporary": "temporary",
+}
+"""What people call each group."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
