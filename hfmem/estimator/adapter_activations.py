@@ -52,8 +52,7 @@ def with_adapters(
         more, tokens = by_layer[layer], scenario.batch * scenario.seq
         kept.append(found.layers[index] + (0 if training.checkpointing == "full" else tokens * more.kept))
         between = found.backward[index] + tokens * more.between
-        apart = bool(more.kept) and not training.stack.fused_adapters
-        backward.append(max(between, found.begun[index] + tokens * more.at_module) if apart else between)
+        backward.append(max(between, found.begun[index] + tokens * more.at_module) if more.kept else between)
     return replace(found, layers=tuple(kept), backward=tuple(backward))
 
 

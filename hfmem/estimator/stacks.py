@@ -34,8 +34,6 @@ class Stack:
         persistent_gradients: whether gradients have buffers that are there in every phase.
         optimizer: the optimizer of people who name none.
         precision: the precision of people who name none; None follows the model's dtype.
-        fused_adapters: whether adapters and their module are one operation, whose backward reuses its tensors (the
-            fused LoRA of fms-acceleration's foak plugin, from Unsloth's `fast_lora.py`).
         source: the evidence.
     """
 
@@ -54,7 +52,6 @@ class Stack:
     persistent_gradients: bool = False
     optimizer: str = "adamw"
     precision: str | None = None
-    fused_adapters: bool = False
     source: str
 
 
@@ -97,7 +94,6 @@ STACKS: Final[tuple[Stack, ...]] = (
     ),
     Stack(
         name="transformers-4.48-foak",
-        fused_adapters=True,
         logits_vocabulary=10,
         logits_hidden=4,
         sharded_logits=2,
@@ -119,14 +115,12 @@ STACKS: Final[tuple[Stack, ...]] = (
     ),
     Stack(
         name="transformers-4.45-foak",
-        fused_adapters=True,
         logits_vocabulary=8,
         logits_hidden=6,
         source=f"{_V45}; {_FOAK}; {_FMS}/a100_80gb_granite.csv and a100_80gb_liger.csv",
     ),
     Stack(
         name="transformers-4.45-liger",
-        fused_adapters=True,
         fused_loss=True,
         source=f"{_FMS}/a100_80gb_liger.csv (foak-liger plugins): liger-kernel's fused linear cross-entropy",
     ),
