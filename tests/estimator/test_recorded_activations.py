@@ -23,7 +23,6 @@ SAVED_OFF = {
     "togethercomputer/RedPajama-INCITE-7B-Base": _FLAG,
 }
 PREFILL_OFF = {
-    "LiquidAI/LFM2-1.2B": "not explained yet",
     "allenai/OLMo-2-1124-7B": "a layer's highest moment comes before its own cache, which is counted as there",
     "bigscience/bloom": "its prefill was not solved: a relative stands in",
     "google/gemma-4-E2B-it": "not explained yet",
