@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hfmem.dtypes import find_dtype
 from hfmem.estimator.training_values import Training
 from hfmem.estimator.values import Scenario
@@ -10,7 +12,7 @@ from hfmem.mapper.interpret import Model
 from hfmem.mapper.lora import linear_modules
 from hfmem.mapper.values import TensorGroup
 
-__all__ = ["NF4_SOURCE", "base_bytes", "largest_linear", "nf4_bytes", "replaced"]
+__all__ = ["NF4_SOURCE", "base_bytes", "largest_linear", "nf4_bytes", "replaced", "untied"]
 
 NF4_SOURCE = "bitsandbytes 0.50 Params4bit: 4 bits, a float32 scale a block of 64, a table of 16 float32 values"
 _TABLE = 16 * 4
@@ -27,10 +29,15 @@ def nf4_bytes(elements: int, double_quant: bool) -> int:
 
 
 def replaced(model: Model, training: Training) -> frozenset[int]:
-    """Identities of the groups that bitsandbytes replaces: linear modules but the head; experts where they are such."""
+    """Identities of the groups that bitsandbytes replaces: linear modules, the head where the stack
+    takes it in, experts where they are such."""
     if training.method != "qlora" or model.parameters is None:
         return frozenset()
     found = {id(group) for group in linear_modules(model.parameters) if group.component != "projector"}
+    if training.stack.quantised_head:
+        found |= {
+            id(group) for group in model.parameters.groups if group.component == "lm_head" and len(group.shape) == 2
+        }
     if not training.stack.fused_experts:
         found |= {id(group) for group in model.parameters.groups if group.linear and group.component == "experts"}
     return frozenset(found)
@@ -51,7 +58,22 @@ def base_bytes(group: TensorGroup, scenario: Scenario, nf4: frozenset[int]) -> i
 
 
 def largest_linear(model: Model, nf4: frozenset[int]) -> int:
-    """Elements of the largest matrix that is kept in NF4: it is unpacked to be multiplied."""
-    if model.parameters is None:
-        return 0
-    return max((group.elements // group.count for group in model.parameters.groups if id(group) in nf4), default=0)
+    """Elements of the largest matrix of a layer that is kept in NF4: it is unpacked to be multiplied."""
+    groups = model.parameters.groups if model.parameters is not None else ()
+    inside = [group for group in groups if id(group) in nf4 and group.component != "lm_head"]
+    return max((group.elements // group.count for group in inside), default=0)
+
+
+def untied(model: Model) -> Model:
+    """The model with a head of its own, for software that ties none: as large as the embedding."""
+    architecture, table = model.architecture, model.parameters
+    if table is None or architecture.tied_embeddings is not True or architecture.head != "lm_head":
+        return model
+    rows = {(architecture.vocab_size, architecture.hidden_size)}
+    found = [group for group in table.groups if group.component == "embedding" and group.shape in rows]
+    heads = tuple(replace(group, component="lm_head", role="lm_head") for group in found[:1])
+    return replace(
+        model,
+        architecture=replace(architecture, tied_embeddings=False),
+        parameters=replace(table, groups=(*table.groups, *heads)),
+    )

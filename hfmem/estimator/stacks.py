@@ -32,6 +32,11 @@ class Stack:
         layers: whose formulas the layers' activations follow.
         dropout: whether layers drop, with masks that stay (Megatron's formulas only).
         persistent_gradients: whether gradients have buffers that are there in every phase.
+        untied: whether head and embedding are two tensors even where a model ties them.
+        quantised_head: whether NF4 takes in the head.
+        unpacked: bytes an element of an NF4 matrix unpacked to be multiplied.
+        previous: whether a forward pass begins while logits and graph of the previous one are still referred to.
+        mixed_units: whether FSDP's units hold frozen weights beside trained ones, which get gradients with them.
         optimizer: the optimizer of people who name none.
         precision: the precision of people who name none; None follows the model's dtype.
         source: the evidence.
@@ -50,6 +55,11 @@ class Stack:
     layers: str = "transformers"
     dropout: bool = False
     persistent_gradients: bool = False
+    untied: bool = False
+    quantised_head: bool = False
+    unpacked: int = 2
+    previous: bool = False
+    mixed_units: bool = False
     optimizer: str = "adamw"
     precision: str | None = None
     source: str
@@ -61,6 +71,11 @@ _FMS: Final = "A100 runs of github.com/foundation-model-stack/fms-acceleration, 
 _V48: Final = "transformers 4.48: bf16 logits, float32 copy, shifted copy, log-softmax, 2 + 4 + 4 + 4 B an entry"
 _V45: Final = "transformers 4.45: float32 logits in place of the bf16 ones, shifted copy, log-softmax, 4 + 4 + 4 B"
 _FOAK: Final = "fms-acceleration-foak: fused cross-entropy in place, without the shifted copy"
+_LITGPT: Final = (
+    "litgpt 0.4: model.py has a head of its own, FSDPStrategy of lora.py wraps whole blocks; Lightning Fabric: "
+    "float32 logits, every linear module in NF4, unpacked in float16 and cast; bitsandbytes before 0.43: MatMul4Bit "
+    "keeps inputs"
+)
 _KBIT: Final = "peft prepare_model_for_kbit_training: norms in float32, and with them the residual stream"
 
 STACKS: Final[tuple[Stack, ...]] = (
@@ -148,10 +163,23 @@ STACKS: Final[tuple[Stack, ...]] = (
     ),
     Stack(
         name="litgpt",
-        logits_vocabulary=4,
         layers="litgpt",
-        source="lit-gpt finetune/lora.py: logits and their log-softmax by pieces of 128 tokens, kept in bf16, 2 + 2 B "
-        "an entry; github.com/Lightning-AI/litgpt, tutorials/resource-tables.md",
+        untied=True,
+        quantised_head=True,
+        unpacked=4,
+        previous=True,
+        mixed_units=True,
+        source=f"{_LITGPT}; github.com/Lightning-AI/litgpt, config_hub/finetune/README.md",
+    ),
+    Stack(
+        name="litgpt-longest-first",
+        layers="litgpt",
+        untied=True,
+        quantised_head=True,
+        unpacked=4,
+        mixed_units=True,
+        source=f"{_LITGPT}; finetune/lora.py of October 2023 takes the longest sample in its first step, before which "
+        "nothing was kept; github.com/Lightning-AI/litgpt, tutorials/resource-tables.md",
     ),
 )
 

@@ -15,13 +15,13 @@ from itertools import accumulate
 from math import ceil
 
 from hfmem.estimator.activity import Activity, activity
-from hfmem.estimator.base import base_bytes, largest_linear, nf4_bytes, replaced
+from hfmem.estimator.base import base_bytes, largest_linear, nf4_bytes, replaced, untied
 from hfmem.estimator.outcome import facts_of
 from hfmem.estimator.slices import Slice, slices
 from hfmem.estimator.states import Held, gradient_bytes, held, sharded
 from hfmem.estimator.trained import Piece, has_part, share_of_layers, trained_pieces
 from hfmem.estimator.training_values import Training
-from hfmem.estimator.transients import gathered, optimizer_terms
+from hfmem.estimator.transients import frozen_gradients, gathered, optimizer_terms
 from hfmem.estimator.values import Estimate, Group, Phase, Rank, Scenario, Term
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Component
@@ -35,6 +35,7 @@ def estimate(model: Model, scenario: Scenario, *, advise: bool = True) -> Estima
     training, plan = scenario.training, scenario.parallel
     if training is None or model.parameters is None:
         return Estimate(terms=(), unknown=(("weights", "the parameters are not known"),))
+    model = untied(model) if training.stack.untied else model
     pieces = trained_pieces(model, training)
     found = []
     unknown: list[tuple[Group, str]] = []
@@ -211,7 +212,7 @@ class _Step:
         ends = [piece for piece in self._pieces if piece.place == "last" or (first == 0 and piece.place == "first")]
         inside = self._from_layer[first] if self._from_layer else 0
         nbytes = gradient_bytes(self._model, training, part, ends) + inside
-        return [self._gradient(nbytes, what)]
+        return [self._gradient(nbytes, what), *frozen_gradients(self._model, self._scenario, training, part, first)]
 
     def _gradients_from(self) -> list[int]:
         """Gradients of the layers from each one of this GPU on."""
@@ -279,12 +280,13 @@ class _Step:
 
     def _unpacked(self) -> list[Term]:
         elements = largest_linear(self._model, replaced(self._model, self._training)) // self._part.plan.tp
+        width = self._training.stack.unpacked
         return [
             Term(
                 name="unpacked matrix",
                 group="temporary",
-                nbytes=2 * elements,
-                how=f"{elements:,} × 2 B: the largest NF4 matrix, to be multiplied",
+                nbytes=width * elements,
+                how=f"{elements:,} × {width} B: the largest NF4 matrix, to be multiplied",
                 source="bitsandbytes 0.50 autograd/_functions.py, MatMul4Bit.backward",
                 certainty="derived",
             )

@@ -15,12 +15,16 @@ from hfmem.estimator.values import Scenario, Term
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Experts
 
-__all__ = ["gathered", "optimizer_terms"]
+__all__ = ["frozen_gradients", "gathered", "optimizer_terms"]
 
 _BUCKET = 500_000_000
 _FSDP = (
     "docs.pytorch.org, FullyShardedDataParallel: BACKWARD_PRE gathers the next unit before the current one is freed; "
     "the root unit (embeddings, head) stays gathered"
+)
+_MIXED = (
+    "torch FullyShardedDataParallel: a unit's parameters are one, with one gradient, of the frozen ones too; no_sync "
+    "keeps it whole between micro-batches"
 )
 _DDP = "docs.pytorch.org, DistributedDataParallel: buckets hold a copy of the gradients unless gradient_as_bucket_view"
 _DEEPSPEED = "deepspeed runtime/zero/config.py: reduce_bucket_size 5e8"
@@ -76,6 +80,32 @@ def gathered(  # noqa: PLR0913 - the parts of one step
     return [*exchanged, *_data_parallel(model, scenario, training, part, pieces, backward=backward)]
 
 
+def frozen_gradients(model: Model, scenario: Scenario, training: Training, part: Slice, first: int) -> list[Term]:
+    """Gradients that frozen weights get, of the layers from `first` of this GPU on: those in a unit with adapters."""
+    if not _mixed(training):
+        return []
+    layer, _ = _units(model, scenario, training, part)
+    count = part.stop - part.start - first
+    ranks = 1 if training.accumulation > 1 else training.shard
+    how = (
+        f"of {count} units, as large as their weights{f', over {ranks} ranks' if ranks > 1 else ', whole on each rank'}"
+    )
+    return [
+        Term(
+            name="gradients of frozen weights",
+            group="gradients",
+            nbytes=ceil(count * layer / ranks),
+            how=how,
+            source=_MIXED,
+            certainty="derived",
+        )
+    ]
+
+
+def _mixed(training: Training) -> bool:
+    return training.fsdp and training.lora is not None and training.stack.mixed_units
+
+
 def _exchanged(model: Model, scenario: Scenario, part: Slice) -> list[Term]:
     """What goes between the ranks of one layer: tokens on their way to experts, keys and values of other parts of the
     sequence."""
@@ -127,6 +157,8 @@ def _data_parallel(  # noqa: PLR0913 - the parts of one step
         inside = [piece for piece in pieces if piece.place == "layers"]
         depth = max(1, part.stop - part.start)
         nbytes = gradient_bytes(model, training, part, inside, shard=False) // depth
+        if _mixed(training):
+            nbytes = layer
         terms.append(_term("gradients to be shared", nbytes, "of one layer, before they are sharded", _FSDP))
     return terms
 

@@ -57,7 +57,11 @@ _A100 = "a100_80gb.csv; requirements_update_cross_entropy_and_deps.txt beside it
 _GRANITE = "a100_80gb_granite.csv; requirements_granite.txt beside it: transformers 4.45.0, trl of September 2024"
 _LIGER = "a100_80gb_liger.csv (PR 93, November 2024); requirements.txt of that time: transformers 4.45.2, trl 0.11.4"
 _PEFT_BENCH = "method_comparison of peft, torch 2.13, transformers 5"
-_LITGPT = "tutorials/resource-tables.md and config_hub/finetune/README.md of litgpt; settings of finetune/lora.py"
+_LITGPT = "config_hub/finetune/README.md of litgpt; settings of its YAML files: batches of more than a micro-batch"
+_LITGPT_2023 = (
+    "tutorials/resource-tables.md: Alpaca with its longest example, 'minibatch size of 128'; finetune/lora.py of that "
+    "time: batch_size 128 over micro-batches and devices, the longest example in the first"
+)
 _MEGATRON = "golden values of Megatron Core's functional tests; arguments beside them"
 
 RULES: Final = (
@@ -78,6 +82,7 @@ RULES: Final = (
     Rule(prefix="fms-a100_80gb-", framework="foak", stack="transformers-4.48-foak", evidence=_A100),
     Rule(prefix="fms-a100_80gb-", stack="transformers-4.48", evidence=_A100),
     Rule(prefix="peft-", stack="transformers-5", evidence=_PEFT_BENCH),
+    Rule(prefix="litgpt-", framework="Oct-2023", stack="litgpt-longest-first", evidence=_LITGPT_2023),
     Rule(prefix="litgpt-", stack="litgpt", evidence=_LITGPT),
     Rule(prefix="megatron-", stack="megatron", evidence=_MEGATRON),
 )
@@ -195,14 +200,15 @@ def _transformers(row: Row, rule: Rule) -> tuple[Model, Options]:
         stack=rule.stack,
         batch=row["batch"],
         seq=row.get("seq"),
-        attention="flash",
+        attention="eager" if "gemma-2-9b" in name else "flash",  # LitGPT caps scores in an attention of its own
         dtype="int4" if quantised else None,
         precision=_precision(row),
         optimizer="adamw",
         gradient_checkpointing=bool(row.get("gradient_checkpointing")),
         lora_rank=lora.get("r"),
         lora_targets=_targets(lora.get("targets") or (), rule.stack, subject),
-        lora_dtype="bfloat16" if rule.stack == "litgpt" else None,
+        gradient_accumulation=_accumulation(row),
+        lora_dtype="bfloat16" if rule.stack.startswith("litgpt") else None,
         lora_dropout=lora.get("dropout"),
         double_quant=row["method"] == "qlora" and any(word in str(row.get("param_dtype")) for word in ("double", "dq")),
         fsdp="fsdp" in sharded,
@@ -213,12 +219,22 @@ def _transformers(row: Row, rule: Rule) -> tuple[Model, Options]:
 
 def _targets(names: Iterable[str], stack: str, subject: Model) -> tuple[str, ...]:
     """The modules with adapters; LitGPT's words for them as the class calls them."""
-    if stack != "litgpt":
+    if not stack.startswith("litgpt"):
         return tuple(names)
     roles = {group.role for group in subject.parameters.groups} if subject.parameters else set()
+    roles.add("lm_head")
     wanted = [role for name in names for role in _LITGPT_MODULES.get(name, ())]
     return tuple(dict.fromkeys(role for role in wanted if role in roles))
 
+
+def _accumulation(row: Row) -> int | None:
+    """Micro-batches to a step, where the row's settings have more than one."""
+    if not row["id"].startswith("litgpt-"):
+        return None
+    return _LITGPT_BATCH // (row["batch"] * (row.get("gpus") or 1)) if "Oct-2023" in row["framework"] else 2
+
+
+_LITGPT_BATCH: Final = 128
 
 _LITGPT_MODULES: Final = {
     "query": ("q_proj", "query_key_value"),
