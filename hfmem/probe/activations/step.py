@@ -109,7 +109,7 @@ def find_layers(model: Any, depth: int) -> list[Any]:
     return list(lists[0][1])
 
 
-def run(  # noqa: PLR0913, PLR0917 - the parts of a step
+def run(  # noqa: PLR0913 - the parts of a step
     model: Any,
     layers: Sequence[Any],
     inputs: dict[str, Any],
