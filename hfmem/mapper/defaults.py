@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final
 
 __all__ = ["ConfigClass", "config_class"]
 
@@ -61,6 +63,8 @@ def _from_table(model_type: str) -> ConfigClass | None:
 
 
 def _from_transformers(model_type: str) -> ConfigClass | None:
+    if not _is_named(model_type):
+        return None
     import dataclasses
 
     import transformers
@@ -78,3 +82,15 @@ def _from_transformers(model_type: str) -> ConfigClass | None:
         assumed={name: dict(spec.init_kwargs) for name, spec in found.sub_configs_defaults.items()},
         source=f"transformers {transformers.__version__} configuration class",
     )
+
+
+def _is_named(model_type: str) -> bool:
+    """Whether the installed `transformers` has a type, by the text of its tables: types of own code need no import."""
+    spec = find_spec("transformers")
+    if spec is None or spec.origin is None:
+        return False
+    tables = [Path(spec.origin).parent / "models" / "auto" / name for name in _TABLES]
+    return any(json.dumps(model_type) in path.read_text(encoding="utf-8") for path in tables if path.exists())
+
+
+_TABLES: Final = ("auto_mappings.py", "configuration_auto.py")

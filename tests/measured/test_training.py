@@ -41,11 +41,6 @@ def test_most_rows_are_compared_and_the_others_say_why_not(found: list[Compariso
 def test_tier_a_is_close(found: list[Comparison]) -> None:
     errors = [abs(item.error) for item in _done(found, "A")]
     assert statistics.median(errors) <= 0.01, table(found)
-
-
-@pytest.mark.xfail(reason="64 of 74: QLoRA with Liger is 5 to 6 % high, others are not explained", strict=True)
-def test_nine_in_ten_of_tier_a_are_within_five_percent(found: list[Comparison]) -> None:
-    errors = [abs(item.error) for item in _done(found, "A")]
     assert sum(error <= 0.05 for error in errors) >= 0.9 * len(errors), table(found)
 
 

@@ -83,7 +83,7 @@ class Probe:
         self.model.to(dtype)
         self.model.set_attn_implementation(mode.attention)
         torch.manual_seed(0)
-        return run(self.model, self.layers, self.inputs, mode)
+        return run(self.model, self.layers, self.inputs, mode, sums_in_place=True)
 
     def sizes(self, index: int) -> dict[str, int]:
         """The named sizes for a layer, sequences and tokens included."""

@@ -109,13 +109,22 @@ def find_layers(model: Any, depth: int) -> list[Any]:
     return list(lists[0][1])
 
 
-def run(model: Any, layers: Sequence[Any], inputs: dict[str, Any], mode: Mode, optimizer: Any = None) -> Timeline:
-    """The timeline of one step. The model must be in the precision and with the attention of `mode`.
+def run(  # noqa: PLR0913 - the parts of a step
+    model: Any,
+    layers: Sequence[Any],
+    inputs: dict[str, Any],
+    mode: Mode,
+    optimizer: Any = None,
+    *,
+    sums_in_place: bool = False,
+) -> Timeline:
+    """The timeline of one step. The model must be in the precision and with the attention of `mode`; `sums_in_place` as
+    `Tracer` has it.
 
     With an optimizer, the step is run twice and ends with the optimizer's: the first makes its states, the second is
     as all that follow.
     """
-    tracer = Tracer()
+    tracer = Tracer(sums_in_place=sums_in_place)
     hooks = _Hooks(tracer, layers, mode)
     with ExitStack() as stack:
         stack.enter_context(warnings.catch_warnings())

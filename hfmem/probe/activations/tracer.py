@@ -1,7 +1,8 @@
 """Every storage that a step allocates and frees, in order, with the part of the model that was running.
 
 What PyTorch's dispatcher does not see is not there: workspaces inside kernels, the rounding and caching of an
-allocator.
+allocator. What it changes is undone where asked for: autograd adds a gradient to another one in place, where nobody
+else holds it (`accumulate` of input_buffer.cpp), but makes a new one whenever a dispatch mode looks on.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import sys
 import weakref
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Literal
 
 import torch
@@ -69,14 +71,19 @@ def _site() -> str:
 class Tracer(TorchDispatchMode):  # type: ignore[misc] # PyTorch is untyped here
     """Records allocations while it is entered.
 
+    Args:
+        sums_in_place: whether gradients are added in place, as they are without a dispatch mode; else as they are with
+            one, which is how `MemTracker` and other tools of PyTorch count them.
+
     Attributes:
         segment: what is running; hooks of the step set it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, sums_in_place: bool = False) -> None:
         super().__init__()
         self.segment: Segment = ("given", 0)
         self._log = _Log()
+        self._alone = _alone() if sums_in_place else None
 
     @property
     def allocations(self) -> list[Allocation]:
@@ -110,8 +117,12 @@ class Tracer(TorchDispatchMode):  # type: ignore[misc] # PyTorch is untyped here
         super().__exit__(*exception)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
         node = torch._C._current_autograd_node()
+        if self._alone and node is not None and _is_sum(func, args):
+            own = next((n for n in (0, 1) if _holders(args, n) == self._alone and args[n].is_contiguous()), None)
+            if own is not None:  # the sum takes the place of the one that nobody else holds
+                return args[own].add_(args[1 - own])
+        out = func(*args, **(kwargs or {}))
         if node is None:
             self._remember()
         for tensor in tree_iter(out):
@@ -159,6 +170,38 @@ class Tracer(TorchDispatchMode):  # type: ignore[misc] # PyTorch is untyped here
         if self._log.numbers.get(key) == number:
             del self._log.numbers[key]
         self._log.events.append((False, number, self.segment))
+
+
+def _is_sum(func: Any, args: Any) -> bool:
+    """Whether an operation of a backward pass adds one gradient to another one."""
+    if func is not torch.ops.aten.add.Tensor or not all(isinstance(item, torch.Tensor) for item in args):
+        return False
+    one, other = args
+    return one.shape == other.shape and one.dtype == other.dtype
+
+
+def _holders(args: Any, number: int) -> tuple[int, int, int]:
+    """How many hold a tensor: in Python, in C++, and its storage."""
+    storage = torch._C._storage_Use_Count(args[number].untyped_storage()._cdata)
+    return sys.getrefcount(args[number]), args[number]._use_count(), storage
+
+
+@cache
+def _alone() -> tuple[int, int, int]:
+    """`_holders` of a gradient that nobody but autograd holds."""
+    seen: list[tuple[int, int, int]] = []
+
+    class Watching(TorchDispatchMode):  # type: ignore[misc] # PyTorch is untyped here
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if func is torch.ops.aten.add.Tensor:
+                seen.append(_holders(args, 0))
+            return func(*args, **(kwargs or {}))
+
+    leaf = torch.ones(2, 2, requires_grad=True)
+    loss = (leaf.sin() * leaf.cos()).sum()
+    with Watching():
+        loss.backward()
+    return seen[0]
 
 
 class Counting(TorchDispatchMode):  # type: ignore[misc] # PyTorch is untyped here
