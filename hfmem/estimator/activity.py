@@ -26,6 +26,7 @@ class Activity:
     Attributes:
         outside, layers, logits, backward: as in `TrainingActivations`, of the layers of this GPU, adapters included.
         logits_gradients, backward_gradients: as in `TrainingActivations`; known for a GPU that works alone.
+        staying: of each layer: what the layers after it, whose backward is done, still hold.
         waiting: what other micro-batches in flight hold.
         logits_how: the arithmetic of `logits`.
         certainty, how, source: of all of these.
@@ -36,6 +37,7 @@ class Activity:
     layers: tuple[int, ...]
     logits: int
     backward: tuple[int, ...]
+    staying: tuple[int, ...]
     waiting: int
     logits_gradients: int
     backward_gradients: tuple[int, ...] | None
@@ -69,6 +71,7 @@ def activity(model: Model, scenario: Scenario, part: Slice) -> Activity | str:
         layers=layers,
         logits=logits if part.last else 0,
         backward=backward,
+        staying=_staying(training, layers, 2 * mine.batch * mine.seq * hidden),
         waiting=waiting,
         logits_gradients=found.logits_gradients if alone and logits == found.logits else 0,
         backward_gradients=found.backward_gradients if alone else None,
@@ -78,6 +81,20 @@ def activity(model: Model, scenario: Scenario, part: Slice) -> Activity | str:
         source=found.source,
         logits_source=source,
     )
+
+
+def _staying(training: Training, inputs: tuple[int, ...], gradient: int) -> tuple[int, ...]:
+    """Inputs of checkpointed layers and their gradients, which FSDP's hook for frozen units refers to till the end.
+
+    The hook is registered on the inputs (`_register_post_backward_reshard_only_hook` of torch's fsdp/_runtime_utils.py)
+    and holds their nodes; the reentrant checkpoint detaches them, so that a node is a leaf's, with tensor and gradient.
+    The gradient that the next layer hands on is counted in the layer's own backward.
+    """
+    depth = len(inputs)
+    hooked = training.fsdp and training.lora is not None and not training.stack.mixed_units
+    if not hooked or training.checkpointing != "full" or not training.stack.reentrant:
+        return (0,) * depth
+    return tuple(sum(inputs[index + 1 :]) + max(0, depth - index - 2) * gradient for index in range(depth))
 
 
 def _of_stack(model: Model, scenario: Scenario, training: Training, part: Slice) -> TrainingActivations | str:

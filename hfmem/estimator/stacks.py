@@ -36,6 +36,7 @@ class Stack:
         quantised_head: whether NF4 takes in the head.
         unpacked: bytes an element of an NF4 matrix unpacked to be multiplied.
         previous: whether a forward pass begins while logits and graph of the previous one are still referred to.
+        reentrant: whether checkpointing is the reentrant one, which runs a layer anew on detached inputs.
         mixed_units: whether FSDP's units hold frozen weights beside trained ones, which get gradients with them.
         optimizer: the optimizer of people who name none.
         precision: the precision of people who name none; None follows the model's dtype.
@@ -59,6 +60,7 @@ class Stack:
     quantised_head: bool = False
     unpacked: int = 2
     previous: bool = False
+    reentrant: bool = False
     mixed_units: bool = False
     optimizer: str = "adamw"
     precision: str | None = None
@@ -86,6 +88,7 @@ STACKS: Final[tuple[Stack, ...]] = (
     ),
     Stack(
         name="transformers-4.48",
+        reentrant=True,
         logits_vocabulary=14,
         logits_hidden=6,
         sharded_logits=2,
@@ -93,6 +96,7 @@ STACKS: Final[tuple[Stack, ...]] = (
     ),
     Stack(
         name="transformers-4-own-loss",
+        reentrant=True,
         logits_vocabulary=8,
         logits_hidden=6,
         source="transformers 4: classes that compute their loss themselves (GPTBigCode, …) keep the logits' dtype: "
@@ -100,6 +104,7 @@ STACKS: Final[tuple[Stack, ...]] = (
     ),
     Stack(
         name="transformers-4.48-kbit",
+        reentrant=True,
         logits_vocabulary=14,
         logits_hidden=6,
         sharded_logits=2,
@@ -109,6 +114,7 @@ STACKS: Final[tuple[Stack, ...]] = (
     ),
     Stack(
         name="transformers-4.48-foak",
+        reentrant=True,
         logits_vocabulary=10,
         logits_hidden=4,
         sharded_logits=2,
@@ -116,12 +122,14 @@ STACKS: Final[tuple[Stack, ...]] = (
     ),
     Stack(
         name="transformers-4.45",
+        reentrant=True,
         logits_vocabulary=12,
         logits_hidden=6,
         source=f"{_V45}; {_FMS}/a100_80gb_granite.csv",
     ),
     Stack(
         name="transformers-4.45-kbit",
+        reentrant=True,
         logits_vocabulary=12,
         logits_hidden=6,
         residual=4,
@@ -130,12 +138,14 @@ STACKS: Final[tuple[Stack, ...]] = (
     ),
     Stack(
         name="transformers-4.45-foak",
+        reentrant=True,
         logits_vocabulary=8,
         logits_hidden=6,
         source=f"{_V45}; {_FOAK}; {_FMS}/a100_80gb_granite.csv and a100_80gb_liger.csv",
     ),
     Stack(
         name="transformers-4.45-liger",
+        reentrant=True,
         fused_loss=True,
         source=f"{_FMS}/a100_80gb_liger.csv (foak-liger plugins): liger-kernel's fused linear cross-entropy",
     ),

@@ -29,6 +29,8 @@ from hfmem.units import format_bytes
 
 __all__ = ["estimate", "phases_of"]
 
+_LEFT = "inputs and their gradients, which hooks of frozen FSDP units refer to"
+
 
 def estimate(model: Model, scenario: Scenario, *, advise: bool = True) -> Estimate:
     """The estimate of the most loaded GPU at the step's peak, with all phases and all distinct GPUs."""
@@ -138,6 +140,7 @@ class _Step:
                 terms += self._saved(index)
                 how = f"layer {self._part.start + index + 1}: what it saved or computes anew, and its gradients"
                 terms.append(self._term("backward of one layer", self._active.backward[index], how))
+                terms.append(self._term("left by the layers done", self._active.staying[index], _LEFT))
             terms += [*self._casts(index + 1), *self._unpacked(), *self._gathered(backward=True)]
         return self._phase("backward", terms)
 
@@ -146,7 +149,7 @@ class _Step:
         active = self._active
         total = 0 if self._carried else self._from_layer[index] - self._not_yet(index)
         if active is not None:
-            total += self._before[index] + active.backward[index]
+            total += self._before[index] + active.backward[index] + active.staying[index]
         return total + sum(term.nbytes for term in self._casts(index + 1))
 
     def _gradients_by(self, index: int) -> list[Term]:

@@ -22,6 +22,7 @@ _FSDP = (
     "docs.pytorch.org, FullyShardedDataParallel: BACKWARD_PRE gathers the next unit before the current one is freed; "
     "the root unit (embeddings, head) stays gathered"
 )
+_PEFT = "peft utils/other.py, fsdp_auto_wrap_policy: adapters are units of their own, between those of two layers"
 _MIXED = (
     "torch FullyShardedDataParallel: a unit's parameters are one, with one gradient, of the frozen ones too; no_sync "
     "keeps it whole between micro-batches"
@@ -147,8 +148,11 @@ def _data_parallel(  # noqa: PLR0913 - the parts of one step
     layer, root = _units(model, scenario, training, part)
     if not training.fsdp:
         return [_term("gathered layer", 2 * layer, "weights and gradients of the largest layer", _LIVE)]
+    ahead = backward and (training.lora is None or _mixed(training))
     terms = [
         _term("gathered units", 2 * layer, "this layer's weights and the next one's", _FSDP)
+        if ahead
+        else _term("gathered unit", layer, "this layer's weights; its adapters are gathered before the next one", _PEFT)
         if backward
         else _term("gathered unit", layer, "the last layer's weights", _FSDP),
         _term("gathered root", root, "embeddings and head", _FSDP),
