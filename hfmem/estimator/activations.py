@@ -25,8 +25,9 @@ class _Peak:
         nbytes: above weights and cache.
         number: the part it is in.
         carried: bytes that earlier layers, and what is before them, keep beside the cache.
-        missing: bytes of the cache that later layers have not made yet.
-        beyond: bytes of the prompt's keys and values that windows of this and earlier layers no longer need.
+        missing: bytes of the cache that this and later layers have not made yet; what there is of this layer's own is
+            in its working set.
+        beyond: bytes of the prompt's keys and values that windows of earlier layers no longer need.
     """
 
     nbytes: int
@@ -66,11 +67,11 @@ def _peak(found: Measured, scenario: Scenario) -> _Peak:
     missing, carried, beyond = sum(caches[number] for number in applied.order), found.before(), 0
     peak = _Peak(nbytes=0, number=found.head)
     for number in (*applied.order, found.head):
-        missing -= caches[number]
-        beyond += whole[number] - caches[number]
         nbytes = carried + working[number] + beyond - missing
         if nbytes >= peak.nbytes:
             peak = _Peak(nbytes=nbytes, number=number, carried=carried, missing=missing, beyond=beyond)
+        missing -= caches[number]
+        beyond += whole[number] - caches[number]
         carried += kept[number]
     return peak
 
@@ -92,7 +93,7 @@ def _how(found: Measured, peak: _Peak, scenario: Scenario) -> str:
     if peak.beyond:
         how += f"; + {peak.beyond:,} B of keys and values beyond the windows, which stay until the next token"
     if peak.missing:
-        how += f"; - {peak.missing:,} B of cache that later layers have not made yet"
+        how += f"; - {peak.missing:,} B of cache that this and later layers have not made yet"
     alpha, beta = found.alpha_beta(polynomial, peak.number)
     book = ALPHA_BETA[scenario.attention]
     return f"{how}. That is alpha {alpha:.1f} and beta {beta:.1f}; the article has {book[0]} and {book[1]}"

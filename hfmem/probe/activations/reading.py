@@ -119,11 +119,12 @@ class Reading:
         return found
 
     def _elsewhere(self, segment: Segment) -> frozenset[int]:
-        """Storages that other parts answer for: weights, the cache, what earlier parts keep, others' gradients."""
+        """Storages that other parts answer for: weights, what earlier parts keep, others' caches and gradients."""
         phase, index = segment
         last = self.timeline.depth if phase == "head" else index
         earlier: list[Segment] = [("before", 0), *(("forward", number) for number in range(last))]
         kept = frozenset().union(*(self.kept_in(part) for part in earlier))
         allocations = self.timeline.allocations
-        others = {number for number in self.timeline.gradients if allocations[number].segment != segment}
-        return kept | others | self.timeline.given | self.timeline.cache
+        results = self.timeline.gradients | self.timeline.cache
+        others = {number for number in results if allocations[number].segment != segment}
+        return kept | others | self.timeline.given

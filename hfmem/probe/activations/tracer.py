@@ -177,7 +177,7 @@ def _is_sum(func: Any, args: Any) -> bool:
     if func is not torch.ops.aten.add.Tensor or not all(isinstance(item, torch.Tensor) for item in args):
         return False
     one, other = args
-    return one.shape == other.shape and one.dtype == other.dtype
+    return bool(one.shape == other.shape and one.dtype == other.dtype)
 
 
 def _holders(args: Any, number: int) -> tuple[int, int, int]:
