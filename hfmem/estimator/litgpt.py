@@ -9,8 +9,9 @@ key/value width, F feed-forward units.
                 explicit attention keeps 6Q and, a head and position, the capped score 2, the float32 softmax 4 and its
                 copy 2
     feed-forward  6F where it is gated (both projections and the activation), else 2F
-    adapters    a mask H and its input 2H for each adapted matrix (one for q, k and v together), and what is added to
-                q, k and v, 2 B an output, unless all three are adapted
+    adapters    a mask H and its input 2H for each adapted matrix (one for q, k and v together; without dropout the
+                input alone, once for all that read it), and what is added to q, k and v, 2 B an output, unless all
+                three are adapted
     NF4         the inputs of all matrices: 2H for each of two norms, 2Q (SDPA's output in another order), 2F. They
                 hang on the graph itself, not on its saved tensors, and go with the graph
 
@@ -153,10 +154,11 @@ class _Sizes:
         adapted = [linear for linear in closed_linears(self.model, index) if linear.role in roles]
         inwards = [linear for linear in adapted if linear.shares_input_with == 0]
         others = [linear for linear in adapted if linear.shares_input_with != 0]
-        own = sum(self._adapter(linear.inputs) for linear in (*inwards[:1], *others))
+        if self._dropout:
+            own = sum(self._adapter(linear.inputs) for linear in (*inwards[:1], *others))
+            return own + _added(inwards, layer) + self.inputs(layer)
         read = {linear.shares_input_with: linear.inputs for linear in adapted}
-        already = 0 if self._dropout else min(2 * sum(read.values()), self.inputs(layer))
-        return own + _added(inwards, layer) + self.inputs(layer) - already
+        return _added(inwards, layer) + max(2 * sum(read.values()), self.inputs(layer))
 
     def _adapter(self, width: int) -> int:
         return (3 if self._dropout else 2) * width

@@ -36,6 +36,7 @@ class Stack:
         quantised_head: whether NF4 takes in the head.
         unpacked: bytes an element of an NF4 matrix unpacked to be multiplied.
         previous: whether a forward pass begins while logits and graph of the previous one are still referred to.
+        longest_first: whether the longest sequences are those of the first micro-batch, before which nothing is kept.
         reentrant: whether checkpointing is the reentrant one, which runs a layer anew on detached inputs.
         mixed_units: whether FSDP's units hold frozen weights beside trained ones, which get gradients with them.
         optimizer: the optimizer of people who name none.
@@ -60,6 +61,7 @@ class Stack:
     quantised_head: bool = False
     unpacked: int = 2
     previous: bool = False
+    longest_first: bool = False
     reentrant: bool = False
     mixed_units: bool = False
     optimizer: str = "adamw"
@@ -187,6 +189,7 @@ STACKS: Final[tuple[Stack, ...]] = (
         untied=True,
         quantised_head=True,
         unpacked=4,
+        longest_first=True,
         mixed_units=True,
         source=f"{_LITGPT}; finetune/lora.py of October 2023 takes the longest sample in its first step, before which "
         "nothing was kept; github.com/Lightning-AI/litgpt, tutorials/resource-tables.md",

@@ -112,7 +112,8 @@ class _Step:
         self._model, self._scenario, self._training = model, scenario, training
         self._part, self._pieces, self._stays, self._active = part, pieces, stays, active
         kept = training.stack.persistent_gradients
-        self._carried = kept or training.accumulation > 1 or part.plan.pp > 1
+        again = training.accumulation > 1 and not training.stack.longest_first
+        self._carried = kept or again or part.plan.pp > 1
         self._from_layer = self._gradients_from()
         self._before = [0, *accumulate(active.layers)] if active is not None else []
 
@@ -147,10 +148,15 @@ class _Step:
     def _at_layer(self, index: int) -> int:
         """Bytes that change with the layer whose backward runs."""
         active = self._active
-        total = 0 if self._carried else self._from_layer[index] - self._not_yet(index)
+        total = 0 if self._carried else self._from_layer[index] - self._not_yet(index) + self._frozen(index)
         if active is not None:
             total += self._before[index] + active.backward[index] + active.staying[index]
         return total + sum(term.nbytes for term in self._casts(index + 1))
+
+    def _frozen(self, index: int) -> int:
+        """Gradients of frozen weights by the time of a layer's backward."""
+        found = frozen_gradients(self._model, self._scenario, self._training, self._part, index)
+        return sum(term.nbytes for term in found)
 
     def _gradients_by(self, index: int) -> list[Term]:
         """Gradients that are there at the highest moment of a layer's backward."""

@@ -162,7 +162,8 @@ def _data_parallel(  # noqa: PLR0913 - the parts of one step
         depth = max(1, part.stop - part.start)
         nbytes = gradient_bytes(model, training, part, inside, shard=False) // depth
         if _mixed(training):
-            nbytes = layer
+            first = training.stack.longest_first and training.accumulation > 1
+            nbytes = 0 if first else layer  # the first micro-batch's gradients are those that stay
         terms.append(_term("gradients to be shared", nbytes, "of one layer, before they are sharded", _FSDP))
     return terms
 

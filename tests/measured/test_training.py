@@ -55,3 +55,10 @@ def test_what_stays_between_steps_is_close(found: list[Comparison]) -> None:
 def test_every_method_is_close(found: list[Comparison], method: str) -> None:
     errors = [abs(item.error) for item in _done(found, "A") if item.row["method"] == method]
     assert statistics.median(errors) <= 0.02, table(found)
+
+
+def test_tier_b_is_close(found: list[Comparison]) -> None:
+    errors = [abs(item.error) for item in _done(found, "B")]
+    assert len(errors) >= 13
+    assert statistics.median(errors) <= 0.01, table(found)
+    assert all(error <= 0.05 for error in errors), table(found)
