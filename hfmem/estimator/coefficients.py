@@ -1,6 +1,8 @@
 """Coefficients measured on the real implementations (`hfmem.probe`): what a part of a model keeps and allocates.
 
-`data/activations.jsonl` has a line a model type, read only when the type is asked for. A mode is an attention
+`data/activations.jsonl` has a line a model type, read only when the type is asked for; and a line for each structure
+that makes the class run otherwise, under the type and the keys that are switched (`falcon new_decoder_architecture`).
+A mode is an attention
 implementation, a precision and a method (`sdpa/bf16/full`); `within` are the same where windows are longer than the
 tokens.
 """
@@ -8,6 +10,7 @@ tokens.
 from __future__ import annotations
 
 import json
+import re
 import zlib
 from base64 import b64decode
 from collections.abc import Mapping
@@ -18,7 +21,18 @@ from typing import Any
 
 from hfmem.estimator.polynomials import Polynomial
 
-__all__ = ["Coefficients", "LinearUse", "Moment", "Part", "find", "from_row", "implementations", "versions"]
+__all__ = [
+    "Coefficients",
+    "LinearUse",
+    "Moment",
+    "Part",
+    "find",
+    "from_row",
+    "implementations",
+    "runs_as",
+    "structures",
+    "versions",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +120,18 @@ def implementations(model_type: str) -> frozenset[str]:
     return frozenset(mode.partition("/")[0] for mode in row["modes"]) if row else frozenset()
 
 
+def runs_as(model_type: str) -> str:
+    """The type that a type runs as: a whole as its text model, else itself."""
+    line = _line(model_type)
+    return runs_as(line["same_as"]) if line is not None and "same_as" in line else model_type
+
+
+@cache
+def structures(model_type: str) -> frozenset[str]:
+    """The keys, joined by `+`, that a type was measured with when they are not as the class has them."""
+    return frozenset(re.findall(rf'\n{{"type": "{re.escape(runs_as(model_type))} ([^"]+)"', _text()))
+
+
 def from_row(row: Mapping[str, Any], mode: str) -> Coefficients:
     """The coefficients of a row of the table in one of its modes."""
     return _coefficients(row, mode, row["blocks"][row["modes"][mode]])
@@ -123,13 +149,20 @@ def _text() -> str:
     return files("hfmem.data").joinpath("activations.jsonl").read_text(encoding="ascii")
 
 
-@cache
-def _row(model_type: str) -> dict[str, Any] | None:
+def _line(model_type: str) -> dict[str, Any] | None:
     text = _text()
     start = text.find(f'\n{{"type": {json.dumps(model_type)}, ')
     if start < 0:
         return None
-    line = json.loads(text[start + 1 : text.index("\n", start + 1)])
+    found: dict[str, Any] = json.loads(text[start + 1 : text.index("\n", start + 1)])
+    return found
+
+
+@cache
+def _row(model_type: str) -> dict[str, Any] | None:
+    line = _line(model_type)
+    if line is None:
+        return None
     if "same_as" in line:  # a whole that runs as its text model does
         return _row(line["same_as"])
     found: dict[str, Any] = json.loads(zlib.decompress(b64decode(line["data"])))

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Final
 
-from hfmem.estimator.coefficients import Coefficients, LinearUse, Moment, Part, find, implementations, versions
+from hfmem.estimator.coefficients import (
+    Coefficients,
+    LinearUse,
+    Moment,
+    Part,
+    find,
+    implementations,
+    runs_as,
+    structures,
+    versions,
+)
 from hfmem.estimator.polynomials import Polynomial
 from hfmem.estimator.values import Scenario
 from hfmem.mapper.caches import Combined, Latent
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.sizes import (
     configured_sizes,
+    decides,
     model_sizes,
     model_types,
     signature,
@@ -187,14 +198,16 @@ class _Known:
 def _apply(known: _Known, asked: tuple[str, str, str], within: bool) -> Applied | str:
     model = known.model
     own = model_types(model.checkpoint.config or {})
+    switched = switched_structure(model.checkpoint.config or {})
     for model_type in (*own, *_relatives(model.architecture)):
-        for mode, why in _modes(*asked, implementations(model_type)):
-            found = find(model_type, mode, within=within)
+        name, untold = _structured(model_type, switched)
+        for mode, why in _modes(*asked, implementations(name)):
+            found = find(name, mode, within=within)
             if found is None:
                 continue
             reasons = [f"{own[0] if own else 'the type'} was not measured"] if model_type not in own else []
             reasons += [why] if why else []
-            reasons += _unfamiliar(found, model)
+            reasons += [*(f"measured with the class's own {key}" for key in untold), *_unfamiliar(found, model)]
             applied = Applied(
                 model=model,
                 coefficients=found,
@@ -204,6 +217,16 @@ def _apply(known: _Known, asked: tuple[str, str, str], within: bool) -> Applied 
             if applied.is_complete():
                 return applied
     return f"nothing like '{own[0] if own else '?'}' was measured"
+
+
+def _structured(model_type: str, switched: Sequence[str]) -> tuple[str, tuple[str, ...]]:
+    """The row of a type for the keys that a file has switched, and the ones among them that it does not tell of."""
+    model_type, there = runs_as(model_type), structures(model_type)
+    telling = [key for key in switched if key in there or decides(key)]
+    for known in (telling, *([key] for key in telling)):
+        if "+".join(known) in there:
+            return f"{model_type} {'+'.join(known)}", tuple(key for key in telling if key not in known)
+    return model_type, tuple(telling)
 
 
 def _reduced(part: Part, sizes: Mapping[str, int]) -> Part:
@@ -295,8 +318,6 @@ def _unfamiliar(coefficients: Coefficients, model: Model) -> list[str]:
     """Sentences for kinds of layers that were not measured, and for sizes that were and are others here."""
     kinds = {signature(layer) for layer in model.architecture.layers or ()}
     reasons = [f"no layer '{name}' was measured" for name in sorted(kinds) if not _same(coefficients, name)]
-    flags = switched_structure(model.checkpoint.config or {})
-    reasons += [f"measured with the class's own {name}" for name in flags]
     if coefficients.fixed:
         sizes = model_sizes(model.checkpoint.config or {}, model.architecture, 0)
         other = [name for name, value in coefficients.fixed.items() if sizes.get(name, value) != value]

@@ -4,6 +4,7 @@ Each phase lies on top of what stays, and the peak is the largest, not the sum:
 
     logits      what stays + saved outside the layers + saved of all layers + head and loss
     backward i  what stays + saved outside + saved of layers before i + backward of i + gradients of layers from i on
+    its end     what stays + saved outside + all gradients, of a tied embedding both that are to be summed
     optimizer   what stays + gradients + what the step makes
 """
 
@@ -30,6 +31,9 @@ from hfmem.units import format_bytes
 __all__ = ["estimate", "phases_of"]
 
 _LEFT = "inputs and their gradients, which hooks of frozen FSDP units refer to"
+
+TIED_SUMS = 0
+"""Tensors for the sum of a tied embedding's two gradients: it is made in place, but under a dispatch mode."""
 
 
 def estimate(model: Model, scenario: Scenario, *, advise: bool = True) -> Estimate:
@@ -131,9 +135,30 @@ class _Step:
         return self._phase("logits", [*terms, *self._casts(len(self._part_layers)), *self._gathered(backward=False)])
 
     def backward(self) -> Phase:
-        """The backward of the layer at which it needs most."""
+        """The backward of the layer at which it needs most, or of what is before the layers."""
         depth = len(self._part_layers)
         index = max(range(depth), key=self._at_layer, default=None)
+        end = self._phase("backward", self._at_end())
+        found = self._phase("backward", self._backward_of(index))
+        return max(end, found, key=lambda phase: phase.total)
+
+    def _at_end(self) -> list[Term]:
+        """The end of the backward pass, where the embedding's gradient is made."""
+        terms = [*self._stays.terms, *self._saved(0), *self._gradients(0, "of all trained parameters")]
+        simple = self._training.zero == 0 and self._training.offload == "none"
+        if not self._part.first or not simple or self._training.optimizer.one_gradient:
+            return terms
+        own = [piece for piece in self._pieces if piece.component == "embedding"]
+        more = int(self._carried) + (1 + TIED_SUMS if self._tied else 0)
+        nbytes = more * gradient_bytes(self._model, self._training, self._part, own)
+        return [*terms, *self._gathered(backward=False), self._gradient(nbytes, "of the embedding, to be added")]
+
+    @property
+    def _tied(self) -> bool:
+        """Whether this GPU has a head whose gradient waits for that of the embedding."""
+        return self._model.architecture.tied_embeddings is True and self._part.first and self._part.last
+
+    def _backward_of(self, index: int | None) -> list[Term]:
         terms = list(self._stays.terms)
         if index is not None:
             terms += self._gradients_by(index)
@@ -143,7 +168,7 @@ class _Step:
                 terms.append(self._term("backward of one layer", self._active.backward[index], how))
                 terms.append(self._term("left by the layers done", self._active.staying[index], _LEFT))
             terms += [*self._casts(index + 1), *self._unpacked(), *self._gathered(backward=True)]
-        return self._phase("backward", terms)
+        return terms
 
     def _at_layer(self, index: int) -> int:
         """Bytes that change with the layer whose backward runs."""
@@ -165,7 +190,7 @@ class _Step:
         later = self._not_yet(index)
         return [
             replace(term, nbytes=max(0, term.nbytes - later))
-            for term in self._gradients(index, "of the layers done, and of this one by then")
+            for term in self._gradients(index, "of the layers done, and of this one by then", before=False)
         ]
 
     def _not_yet(self, index: int) -> int:
@@ -210,15 +235,21 @@ class _Step:
         certainty = "unknown" if active is None else active.certainty
         return Term(name=name, group="activations", nbytes=nbytes, how=how, source=source, certainty=certainty)
 
-    def _gradients(self, first: int, what: str) -> list[Term]:
-        """Of the layers from `first` of this GPU on, and of what comes after them; with 0 of what comes before too."""
+    def _gradients(self, first: int, what: str, *, before: bool = True) -> list[Term]:
+        """Of the layers from `first` of this GPU on, of what comes after them, and of what comes before; a tied
+        embedding comes after them too, as the head."""
         training, part = self._training, self._part
         if training.optimizer.one_gradient:
             largest = max((piece.kept.elements * piece.gradient for piece in self._pieces), default=0)
             return [self._gradient(largest, "one tensor at a time: the optimizer steps during backward")]
         if training.offload != "none":
             return [self._gradient(self._unit_gradient(), "of one layer: they move to the host as they are made")]
-        ends = [piece for piece in self._pieces if piece.place == "last" or (first == 0 and piece.place == "first")]
+        ends = [
+            piece
+            for piece in self._pieces
+            if piece.place == "last"
+            or (piece.place == "first" and (before or (self._tied and piece.component == "embedding")))
+        ]
         inside = self._from_layer[first] if self._from_layer else 0
         nbytes = gradient_bytes(self._model, training, part, ends) + inside
         return [self._gradient(nbytes, what), *frozen_gradients(self._model, self._scenario, training, part, first)]

@@ -158,6 +158,11 @@ class Facts:
             and isinstance(found.defaults.get(key), bool)
         )
 
+    def lacks(self, key: str) -> bool:
+        """Whether the file says null where the configuration class has a value."""
+        found = self._lookup() or ConfigClass()
+        return self._config.get(key, 0) is None and found.defaults.get(key) is not None
+
     def fixes(self, key: str) -> bool:
         """Whether the configuration class has a nested configuration at the key that the file leaves out."""
         found = self._lookup() or ConfigClass()

@@ -15,7 +15,10 @@ from hfmem.mapper.facts import Facts
 from hfmem.mapper.values import Architecture, Dense, Experts, Layer
 
 __all__ = [
+    "NULLABLE",
+    "OWN_WIDTH",
     "configured_sizes",
+    "decides",
     "layer_sizes",
     "model_sizes",
     "model_types",
@@ -45,13 +48,31 @@ def configured_sizes(config: Mapping[str, Any]) -> dict[str, int]:
     return found
 
 
-# Flags that decide on what a layer runs; others change weights or numbers.
-_STRUCTURE: Final = re.compile(r"(parallel|new_decoder|multi_query|alibi|gated|use_qk_norm|normalize_before)")
+# Flags whose name says that they decide on what a layer runs; of others only a measurement tells.
+_STRUCTURE: Final = re.compile(r"(parallel|new_decoder|multi_query|alibi|gated|qk_(layer)?norm|norm(alize)?_before)")
+
+NULLABLE: Final = ("q_lora_rank",)
+"""Sizes whose absence is another way of computing."""
+
+OWN_WIDTH: Final = ("word_embed_proj_dim",)
+"""Widths of an embedding that is projected where it is not the hidden size."""
+
+
+def decides(key: str) -> bool:
+    """Whether the name of a switched key says that layers run otherwise."""
+    return key in NULLABLE or key in OWN_WIDTH or _STRUCTURE.search(key) is not None
 
 
 def switched_structure(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """Flags of the file that decide on what a layer runs, and are not as the class has them."""
-    return tuple(name for facts in _parts(config) for name in facts.switched() if _STRUCTURE.search(name))
+    """Keys that may decide on what a layer runs, and are not as the class has them: flags, sizes that are null,
+    embeddings of a width of their own; sorted."""
+    found: set[str] = set()
+    for facts in _parts(config):
+        numbers = facts.whole_numbers()
+        hidden = numbers.get("hidden_size", numbers.get("d_model"))
+        found |= {*facts.switched(), *(key for key in NULLABLE if facts.lacks(key))}
+        found |= {key for key in OWN_WIDTH if numbers.get(key, hidden) != hidden}
+    return tuple(sorted(found))
 
 
 def model_types(config: Mapping[str, Any]) -> tuple[str, ...]:

@@ -28,11 +28,12 @@ import transformers
 
 from hfmem.probe import tiny
 from hfmem.probe.activations.step import Mode
+from hfmem.probe.activations.structures import plain, structures_of
 from hfmem.probe.activations.table import MODES, derive, line, merged
 
 DATA: Final = Path(__file__).parent.parent / "data"
 TARGET: Final = DATA / "activations.jsonl"
-_ORDER: Final = ("causal", "image-text", "encoder-decoder", "speech")
+_ORDER: Final = ("causal", "image-text")  # text models before the wholes that have them
 _PATIENCE: Final = 300  # seconds for one type, on a machine that is busy
 REPORT: Final = DATA / "activations_report.jsonl"
 
@@ -48,7 +49,7 @@ def main() -> None:
     started = time.monotonic()
     asked = [mode for mode in MODES if arguments.modes in str(mode)] if arguments.modes else MODES
     there = stored() if arguments.modes else {}
-    types = [name for name in arguments.types or names() if not arguments.modes or name in there]
+    types = [name for name in expanded(arguments.types or names()) if not arguments.modes or name in there]
     for measured in rows(types, arguments.jobs, asked):
         print(describe(measured), flush=True)
         row = merged(there[measured["type"]], dict(measured)) if arguments.modes else measured
@@ -58,9 +59,16 @@ def main() -> None:
 
 
 def names() -> list[str]:
-    """Every type that is measured."""
+    """Every type that is measured: encoder-decoders are not, since an encoder of the probe's depth would be counted as
+    part of what is there before the layers."""
     types = tiny.types()
-    return sorted((name for name in types if ":" not in name), key=lambda name: (_ORDER.index(types[name][0]), name))
+    asked = [name for name in types if ":" not in name and types[name][0] in _ORDER]
+    return sorted(asked, key=lambda name: (_ORDER.index(types[name][0]), name))
+
+
+def expanded(types: Sequence[str]) -> list[str]:
+    """The types, then those among them whose class knows structures of its own, once a structure."""
+    return [*types, *(row for name in types if plain(name) == name for row in structures_of(name))]
 
 
 def stored() -> dict[str, dict[str, Any]]:
@@ -95,7 +103,7 @@ def _apart(model_type: str, modes: Sequence[Mode]) -> Mapping[str, Any]:
         process.join()
         theirs.close()
     empty: Mapping[str, Any] = {"modes": {}, "within": {}, "fixed": {}, "missing": {"modes": why}, "seconds": 0.0}
-    return {"type": model_type, "class": tiny.types()[model_type][1], **empty}
+    return {"type": model_type, "class": tiny.types()[plain(model_type)][1], **empty}
 
 
 def measure(model_type: str, modes: Sequence[Mode] = MODES) -> Mapping[str, Any]:
@@ -122,7 +130,7 @@ def write(row: Mapping[str, Any], *, report: bool) -> None:
     head["tool"] = "python -m hfmem.probe"
     _replace(TARGET, head, row["type"], line(row) if row["modes"] else None)
     if report:
-        found = {"type": row["type"], "group": tiny.types()[row["type"]][0]}
+        found = {"type": row["type"], "group": tiny.types()[plain(row["type"])][0]}
         found |= {key: row[key] for key in ("class", "seconds", "fixed", "missing")}
         found |= {"modes": len(row["modes"]), "residual": row.get("residual")}
         _replace(REPORT, head, row["type"], json.dumps(found))

@@ -211,6 +211,7 @@ OVERRIDES: Final[dict[str, dict[str, Any]]] = {
     "molmo2_vision": {"num_hidden_layers": 25},
     "muse_spark_audio": {"num_hidden_layers": 4, "out_hidden_size": 64},
     "nemotron_h_omni": {"vision_config": {"video_temporal_patch_size": 2}},
+    "opt": {"word_embed_proj_dim": 64},
     "qwen4_exp_text": {
         "indexer_n_heads": 4,
         "indexer_kv_heads": 1,

@@ -22,7 +22,7 @@ from hfmem.hardware.table import Machine, accelerators, find
 LINES = files("hfmem.data").joinpath("catalog.jsonl").read_text(encoding="utf-8").splitlines()[1:]
 MODELS = [json.loads(line)["model"] for line in LINES]
 CARDS = [row.name for row in accelerators() if row.vendor in ("nvidia", "apple", "amd")]
-SECONDS = 0.05
+SECONDS = 0.05  # of the processor: other processes do not count
 """The issue's limit, for a case on an idle machine; a loaded one gets ten times that."""
 
 model = cache(lambda name: inspect(name, offline=True))
@@ -51,10 +51,10 @@ def holds(name: str, asked: Options, machine: Machine, batch: int, seq: int) -> 
 def test_the_answer_fits_and_the_next_larger_does_not(name: str, asked: Options, card: str) -> None:
     machine = find(card)
     model(name)
-    started = time.perf_counter()
+    started = time.process_time()
     (fit,) = fit_all(model(name), asked, [machine])
-    taken = time.perf_counter() - started
-    assert taken < 10 * SECONDS
+    taken = time.process_time() - started
+    assert taken < 5 * SECONDS  # tables are read the first time
     if fit.estimate is None or fit.estimate.is_lower_bound:
         return
     seq, batch = fit_scenario(name, asked, machine)
@@ -97,10 +97,10 @@ def test_a_case_is_quick() -> None:
     for name in names:
         taken = []
         for _ in range(3):
-            started = time.perf_counter()
+            started = time.process_time()
             fit_all(model(name), Options(runtime="vllm"), [find("L40S")])
-            taken.append(time.perf_counter() - started)
-        assert min(taken) < 2 * SECONDS, name
+            taken.append(time.process_time() - started)
+        assert min(taken) < SECONDS, name
 
 
 @pytest.mark.parametrize(("most", "limit"), [(10, 7), (10, 0), (10, 10), (1, 1), (10**9, 123_456)])

@@ -16,6 +16,7 @@ from hfmem.mapper.sizes import model_types
 from hfmem.probe import tiny
 from hfmem.probe.activations.derive import MOST_OFF, Probe, ProbeError, Solution, deviation, probes, solve
 from hfmem.probe.activations.step import Mode
+from hfmem.probe.activations.structures import plain
 from hfmem.probe.activations.variants import Variant, fixed_sizes, has_windows, variants
 
 __all__ = ["MODES", "derive", "line", "merged"]
@@ -52,17 +53,16 @@ _HOPELESS: Final = 3  # modes that fail at the start: the rest would too
 
 def derive(model_type: str, modes: Sequence[Mode] = MODES) -> Row:
     """Everything about a type: its coefficients a mode, the reasons for missing ones, and how it went."""
-    if modes is MODES and (text := _text_type(model_type)) and (alias := _alias(model_type, text)):
+    if modes is MODES and (other := _text_type(model_type)) and (alias := _alias(model_type, other)):
         return alias
-    started = time.monotonic()
-    until = time.process_time() + _MOST_SECONDS
-    _, name = tiny.types()[model_type]
-    plain = model_type.partition(":")[0]
+    started = time.process_time()
+    until = started + _MOST_SECONDS
+    _, name = tiny.types()[plain(model_type)]
     table = _Table()
     row: Row = {"type": model_type, "class": name, "modes": {}, "within": {}, "missing": {}, "fixed": {}}
     for regime in ("modes", "within"):
         try:
-            drawn, built = _drawn(plain, name, modes[0], within=regime == "within")
+            drawn, built = _drawn(model_type.partition(":")[0], name, modes[0], within=regime == "within")
         except Exception as error:  # whatever a class raises
             row["missing"][regime] = _sentence(error)
             break
@@ -79,7 +79,7 @@ def derive(model_type: str, modes: Sequence[Mode] = MODES) -> Row:
         if not has_windows(drawn):
             break
     row |= {"blocks": table.blocks, "polynomials": list(table.polynomials), "linears": row.get("linears", {})}
-    return row | {"seconds": round(time.monotonic() - started, 1)}
+    return row | {"seconds": round(time.process_time() - started, 1)}
 
 
 def _drawn(model_type: str, name: str, mode: Mode, *, within: bool) -> tuple[list[Variant], list[Probe]]:
@@ -94,7 +94,10 @@ def _drawn(model_type: str, name: str, mode: Mode, *, within: bool) -> tuple[lis
 
 
 def _text_type(model_type: str) -> str | None:
-    """The type of the text model within a type, where that is measured on its own."""
+    """The type that a type may run as: that of its text model, where that is measured on its own; the type itself,
+    where keys are switched."""
+    if plain(model_type) != model_type:
+        return plain(model_type)
     try:
         base = tiny.shrunk(model_type.partition(":")[0], tiny.types()[model_type][1])
     except Exception:  # whatever a class raises
@@ -105,8 +108,8 @@ def _text_type(model_type: str) -> str | None:
 
 def _alias(model_type: str, text: str) -> Row | None:
     """The row of a type that runs just as its text model does: one that points there; None where it does not."""
-    started = time.monotonic()
-    _, name = tiny.types()[model_type]
+    started = time.process_time()
+    _, name = tiny.types()[plain(model_type)]
     try:
         told = _told(text)
         drawn = variants(model_type.partition(":")[0], name, few=True)
@@ -118,7 +121,7 @@ def _alias(model_type: str, text: str) -> Row | None:
         return None
     row: Row = {"type": model_type, "class": name, "same_as": text, "within": {}, "missing": {}, "fixed": {}}
     row["modes"] = {str(mode): 0 for mode in MODES if find(text, str(mode))} or {str(mode): 0 for mode, _ in told}
-    return row | {"residual": off, "seconds": round(time.monotonic() - started, 1)}
+    return row | {"residual": off, "seconds": round(time.process_time() - started, 1)}
 
 
 def _told(text: str) -> list[tuple[Mode, Coefficients]]:

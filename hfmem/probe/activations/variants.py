@@ -15,7 +15,9 @@ from typing import Any, Final
 import torch
 import transformers
 
+from hfmem.mapper.sizes import OWN_WIDTH
 from hfmem.probe import tiny
+from hfmem.probe.activations.structures import plain, switched
 from hfmem.probe.activations.tracer import Counting
 
 __all__ = ["SHAPES", "Variant", "fixed_sizes", "has_windows", "variants"]
@@ -59,7 +61,8 @@ def variants(model_type: str, name: str, *, within: bool = False, few: bool = Fa
     """A configuration for each of `SHAPES`, with the sequences and tokens to run it with.
 
     Args:
-        model_type, name: the type and its class.
+        model_type, name: the type, with the keys that are switched (`hfmem.probe.activations.structures`), and its
+            class.
         within: whether windows are longer than the tokens (else they are shorter).
         attempt: another number draws other sizes.
         few: only the first ones, with no search for the sizes that the class takes: to compare, not to solve.
@@ -67,9 +70,10 @@ def variants(model_type: str, name: str, *, within: bool = False, few: bool = Fa
     Raises:
         Exception: what the class raises for its small configuration.
     """
-    base = _lengthened(tiny.shrunk(model_type, name), within)
-    deck = _Deck(f"{model_type} {within} {attempt}" if attempt else f"{model_type} {within}")
+    base = _lengthened(tiny.shrunk(plain(model_type), name), within)
     path = tiny.text_path(tiny.build(base))
+    base = _with_all_heads(_changed(base, path, switched(base, model_type)), path)
+    deck = _Deck(f"{model_type} {within} {attempt}" if attempt else f"{model_type} {within}")
     base = _with_head_dim(base, path)
     fields = _sizes(base, path)
     kept = [key for key in fields if few or _tied(key) or _free(base, path, key, fields[key], deck)]
@@ -143,6 +147,16 @@ def _lengthened(config: Config, within: bool) -> Config:
     return changed if _builds(changed) else config
 
 
+def _with_all_heads(config: Config, path: tuple[str, ...]) -> Config:
+    """The configuration with as many key/value heads as heads, where it does not run with fewer."""
+    text = tiny.at(tiny.build(config), path)
+    kv, heads = (next((key for key in keys if hasattr(text, key)), None) for keys in (_KV, _HEADS))
+    if kv is None or heads is None or _runs(config):
+        return config
+    changed = _changed(config, path, {kv: _value(text, heads)})
+    return changed if _works(config, path, {kv: _value(text, heads)}) else config
+
+
 def _with_head_dim(config: Config, path: tuple[str, ...]) -> Config:
     """The configuration with the size of its heads, where the class takes one that it has no field for: models then
     have queries of another width than their hidden size, and the two must be told apart."""
@@ -210,7 +224,16 @@ def _value(text: Any, key: str) -> Any:
 
 def _tied(key: str) -> bool:
     states = [name for names in _STATE_HEADS for name in names]
-    return key in (*_HEADS, *_KV, *_HIDDEN, *_HEAD_DIM, *states, "linear_num_key_heads", "linear_num_value_heads")
+    return key in (
+        *_HEADS,
+        *_KV,
+        *_HIDDEN,
+        *_HEAD_DIM,
+        *OWN_WIDTH,
+        *states,
+        "linear_num_key_heads",
+        "linear_num_value_heads",
+    )
 
 
 class _Deck:
@@ -288,6 +311,9 @@ def _tied_sizes(base: Config, path: tuple[str, ...], fields: Mapping[str, int], 
     changes[hidden] = count * step * deck.pick("hidden", (1, 2, 3) if count < 8 else (1, 2))
     if dim is not None:
         changes[dim] = step * deck.pick("head_dim", (1, 2, 3, 4))
+    changes |= {
+        key: changes[hidden] for key in OWN_WIDTH if key in fields and _value(text, key) == _value(text, hidden)
+    }
     sections = _sections(text)
     if sections is not None:
         width = changes.get(dim, changes[hidden] // count) if dim else changes[hidden] // count

@@ -1,0 +1,71 @@
+"""Keys of a configuration that make a class run otherwise: each is measured as a row of its own.
+
+Which flags do is not told by their names: each flag of a class is switched, and what does not run as before is solved
+(`hfmem.probe.activations.table`). The name of such a row is that of the type and of the keys, as
+`hfmem.mapper.sizes.switched_structure` finds them in a file: `stablelm qk_layernorm+use_parallel_residual`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from hfmem.mapper.sizes import NULLABLE, OWN_WIDTH
+from hfmem.probe import tiny
+
+__all__ = ["plain", "structures_of", "switched"]
+
+# Keys that real files switch together.
+COMBINED: Final[Mapping[str, tuple[tuple[str, ...], ...]]] = {
+    "falcon": (("alibi", "multi_query", "parallel_attn"), ("alibi", "multi_query")),
+    "opt": (("do_layer_norm_before", "word_embed_proj_dim"),),
+    "stablelm": (("qk_layernorm", "use_parallel_residual"),),
+}
+
+_WIDTH: Final = 40  # no other size of a small configuration
+
+# Flags of numbers, of outputs, of how weights are made or tied, and of kernels: a layer allocates the same.
+_OTHERWISE: Final = re.compile(
+    r"(^_|bias|tie|cache|^is_|^add_cross|^output_|^return_|norm_topk|kernel|_scan$|mambapy|rope|rotary|^mup|scale|init|"
+    r"summary|flash|embed(ding)?s?$|_emb$|_emb_|label|loss|sliding_window|elementwise_affine|interleave|exact|compile|"
+    r"bidirectional|fp32|float32|interpol|quant|image|audio|video|vision|mtp|overlap|auto_adjust|prefix|mem_eff|spec_augment)"
+)
+
+
+def plain(name: str) -> str:
+    """The type of a row's name."""
+    return name.partition(" ")[0]
+
+
+def structures_of(model_type: str) -> list[str]:
+    """The names of rows to be measured for a type beside its own; none for a whole, whose text model has them."""
+    _, name = tiny.types()[model_type]
+    try:
+        built = tiny.build(tiny.shrunk(model_type, name))
+    except Exception:  # whatever a class raises: its own row tells why
+        return []
+    text = built.get_text_config(decoder=True)
+    if text is not built:
+        return []
+    fields = tiny.fields_of(text)
+    single = [key for key, field in fields.items() if isinstance(field.default, bool) and not _OTHERWISE.search(key)]
+    single += [key for key in NULLABLE if key in fields and isinstance(fields[key].default, int)]
+    single += [key for key in OWN_WIDTH if key in fields]
+    found = [*((key,) for key in single), *COMBINED.get(model_type, ())]
+    return [f"{model_type} {'+'.join(sorted(keys))}" for keys in found]
+
+
+def switched(config: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The values of the keys in a row's name: not as the class has them."""
+    fields = tiny.fields_of(_text(config))
+    found: dict[str, Any] = {}
+    for key in name.partition(" ")[2].split("+") if " " in name else ():
+        flag = isinstance(fields[key].default, bool)
+        found[key] = not fields[key].default if flag else _WIDTH if key in OWN_WIDTH else None
+    return found
+
+
+def _text(config: Mapping[str, Any]) -> Any:
+    built = tiny.build(config)
+    return tiny.at(built, tiny.text_path(built))
