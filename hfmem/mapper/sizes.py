@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from hfmem.mapper.caches import KV, Cache, Combined, Indexed, Latent
+from hfmem.mapper.caches import KV, Cache, Combined, Indexed, Latent, Shared, State
 from hfmem.mapper.facts import Facts
 from hfmem.mapper.values import Architecture, Dense, Experts, Layer
 
@@ -108,10 +108,13 @@ def layer_sizes(architecture: Architecture, layer: Layer) -> dict[str, int]:
 
 def signature(layer: Layer) -> str:
     """Layers of one signature differ in their sizes only."""
+    kind = layer.kind
+    if isinstance(layer.cache, Shared):
+        kind = f"shared {'full' if layer.cache.source.window is None else 'sliding'}_attention"
     ffn = "none" if layer.ffn is None else type(layer.ffn).__name__.lower()
     if isinstance(layer.ffn, Experts) and layer.ffn.shared:
         ffn = "experts beside shared ones"
-    return f"{layer.kind}, {ffn}"
+    return f"{kind}, {ffn}"
 
 
 def _cache_sizes(cache: Cache) -> dict[str, int | None]:
@@ -138,7 +141,9 @@ def _cache_sizes(cache: Cache) -> dict[str, int | None]:
             "kv_heads": cache.heads,
             "window": cache.window,
         }
-    return {}
+    if isinstance(cache, Shared):
+        return _cache_sizes(cache.source)
+    return {"channels": cache.channels} if isinstance(cache, State) else {}
 
 
 def _ffn_sizes(layer: Layer) -> dict[str, int]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from hfmem.errors import InvalidConfigError
 from hfmem.mapper.blueprint import Blueprint, embedding, experts, linear, norm, router, weight
-from hfmem.mapper.caches import KV, Cache, Nothing
+from hfmem.mapper.caches import KV, Cache, Shared
 from hfmem.mapper.facts import Facts
 from hfmem.mapper.families._decoder import Sizes, decoder, feed_forward, sizes
 from hfmem.mapper.families._dialect import GATED
@@ -186,6 +186,6 @@ def _layers(facts: Facts, parts: Sequence[_Attention], ffns: Sequence[Ffn]) -> I
             value_dim=part.head_dim,
             window=(window or None) if part.sliding else None,
         )
-        cache: Cache = Nothing() if part.shared else own
+        cache: Cache = Shared(source=own) if part.shared else own
         kind = "shared" if part.shared else _SLIDING if part.sliding else _FULL
         yield Layer(kind=kind, cache=cache, heads=part.heads, ffn=ffn)

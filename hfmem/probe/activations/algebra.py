@@ -24,6 +24,8 @@ Vector = tuple[int, ...]
 _TOKENS: tuple[Monomial, ...] = (("b", "s"), ("b",), ("s",), (), ("b", "s", "s"), ("s", "s"))
 _MULTIPLES = (1, 2, 3, 4)
 _LARGEST_DENOMINATOR = 64
+_DEPTH = "num_hidden_layers"
+_LEAST_DEPTH = 7  # a number of layers that nothing else is a multiple of: a prime that is no count of parts
 _SMALL = 4  # a size that no class would have changed is told from a count of parts if it is larger
 
 
@@ -84,7 +86,18 @@ class Solver:
     def _tensor(self, record: TensorRecord) -> Polynomial | None:
         elements = tuple(n // record.itemsize for n in record.nbytes)
         found = self._product(elements) or self._by_dimensions(elements, record.shapes) or self._by_width(elements)
-        return None if found is None else found * record.itemsize
+        return None if found is None else self._with_depth(found * record.itemsize)
+
+    def _with_depth(self, found: Polynomial) -> Polynomial:
+        """With the number of layers where there is something for each of them: it is the same at all probes."""
+        depth = self.sizes.get(_DEPTH, (0,))[0]
+        if depth < _LEAST_DEPTH or any(depth % factor == 0 for factor in range(2, depth)):
+            return found
+        terms: dict[Monomial, Fraction] = {}
+        for names, factor in found.terms.items():
+            many = names and factor % depth == 0
+            terms[tuple(sorted((*names, _DEPTH))) if many else names] = factor / depth if many else factor
+        return Polynomial(terms)
 
     def _by_dimensions(self, elements: Vector, shapes: Sequence[tuple[int, ...]]) -> Polynomial | None:
         if len({len(shape) for shape in shapes}) != 1 or any(

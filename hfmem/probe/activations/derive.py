@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final
@@ -97,13 +97,14 @@ class Solution:
     """The coefficients of one mode.
 
     Attributes:
-        before, head, layers: as in `hfmem.estimator.coefficients.Coefficients`.
+        before, entry, head, layers: as in `hfmem.estimator.coefficients.Coefficients`.
         linears: linear modules of a layer by its signature; of a frozen base only.
         inputs: a layer's input by its signature, and whether the layer keeps it without checkpointing.
         residual: the largest relative error at the probes that were held back.
     """
 
     before: Polynomial
+    entry: tuple[Moment, ...]
     head: Part
     layers: Mapping[str, Part]
     linears: Mapping[str, tuple[LinearUse, ...]]
@@ -213,13 +214,16 @@ class _Solver:
     def solution(self) -> Solution:
         kept = {name: self.total(self.kept(("forward", index)), index) for name, index in self.keepers.items()}
         end, phase = len(self.signatures), self.readings[0].layer_phase
+        before = self.before(kept)
+        layers = {
+            name: Part(kept=kept[name], moments=self.moments((phase, index), index))
+            for name, index in self.representatives.items()
+        }
         found = Solution(
-            before=self.before(kept),
+            before=before,
+            entry=self.entry(before, layers.values()),
             head=Part(kept=self.total(self.kept(("head", 0)), end), moments=self.moments(("head", 0), end)),
-            layers={
-                name: Part(kept=kept[name], moments=self.moments((phase, index), index))
-                for name, index in self.representatives.items()
-            },
+            layers=layers,
             linears={name: self.linears(index) for name, index in self.representatives.items()},
             inputs={name: self.input(index) for name, index in self.representatives.items()},
             residual=self.residual(),
@@ -261,6 +265,21 @@ class _Solver:
                 raise ProbeError(f"layers {index} and {self.keepers[name]} ({name}) keep different amounts")
             found = found + self.total(here, index) - kept[name]
         return found
+
+    def entry(self, before: Polynomial, layers: Iterable[Part]) -> tuple[Moment, ...]:
+        """The highest moments of a prefill before its layers, where they can be higher than those of the layers."""
+        if self.readings[0].mode.trains:
+            return ()
+        try:
+            own = self.moments(("before", 0), 0)
+        except ProbeError:
+            return ()
+        rest = [
+            Moment(activations=moment.activations + before, gradients=Polynomial({}))
+            for part in layers
+            for moment in part.moments
+        ]
+        return tuple(moment for moment in highest([*rest, *own]) if moment in own)
 
     def input(self, index: int) -> tuple[Polynomial, bool]:
         """What leads into a layer, and whether it is kept."""
@@ -404,6 +423,7 @@ _CANONICAL: Final = (
     "rank",
     "rope_dim",
     "index_dim",
+    "channels",
     "window",
     "vocab",
 )

@@ -126,6 +126,7 @@ class Reading:
         phase, index = segment
         last = self.timeline.depth if phase == "head" else index
         earlier: list[Segment] = [("before", 0), *(("forward", number) for number in range(last))]
+        earlier = [] if phase == "before" else earlier
         kept = frozenset().union(*(self.kept_in(part) for part in earlier))
         allocations = self.timeline.allocations
         others = {number for number in self.timeline.gradients if allocations[number].segment != segment}

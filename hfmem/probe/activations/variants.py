@@ -67,7 +67,7 @@ def variants(model_type: str, name: str, *, within: bool = False, few: bool = Fa
     Raises:
         Exception: what the class raises for its small configuration.
     """
-    base = _lengthened(tiny.shrunk(model_type, name), within)
+    base = _lengthened(_with_shared_caches(tiny.shrunk(model_type, name)), within)
     deck = _Deck(f"{model_type} {within} {attempt}" if attempt else f"{model_type} {within}")
     path = tiny.text_path(tiny.build(base))
     base = _with_head_dim(base, path)
@@ -143,11 +143,35 @@ def _lengthened(config: Config, within: bool) -> Config:
     return changed if _builds(changed) else config
 
 
+def _with_shared_caches(config: Config) -> Config:
+    """The configuration with two layers of each kind that read another's cache, after one of each kind that has its own
+    and a first one, where the class has such layers."""
+    built = tiny.build(config)
+    path = tiny.text_path(built)
+    text = tiny.at(built, path)
+    kinds, depth = list(getattr(text, "layer_types", None) or ()), getattr(text, "num_hidden_layers", None)
+    if len(kinds) != depth or not isinstance(getattr(text, _SHARING, None), int):
+        return config
+    firsts = sorted(kinds.index(kind) for kind in set(kinds))
+    keep = [0, *firsts, *firsts, *firsts]
+    changes = {
+        key: [value[index] for index in keep]
+        for key in tiny.fields_of(text)
+        if isinstance(value := vars(text).get(key), list | tuple) and len(value) == depth
+    }
+    changes |= {_SHARING: 2 * len(firsts), "num_hidden_layers": len(keep)}
+    shared = _changed(config, path, changes)
+    return shared if _builds(shared) and _runs(shared) else config
+
+
+_SHARING: Final = "num_kv_shared_layers"
+
+
 def _with_head_dim(config: Config, path: tuple[str, ...]) -> Config:
     """The configuration with the size of its heads, where the class takes one that it has no field for: models then
     have queries of another width than their hidden size, and the two must be told apart."""
     text = tiny.at(tiny.build(config), path)
-    if any(isinstance(getattr(text, key, None), int) for key in _HEAD_DIM):
+    if any(isinstance(_value(text, key), int) for key in _HEAD_DIM):
         return config
     hidden, heads = (
         next((getattr(text, key, None) for key in keys if hasattr(text, key)), None) for keys in (_HIDDEN, _HEADS)
