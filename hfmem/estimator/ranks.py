@@ -137,9 +137,7 @@ def rank_model(model: Model, parallel: Parallel, stage: Stage, runtime: str) -> 
 
 def _shard_cache(cache: Cache, tp: int) -> Cache:
     """A layer's cache on one of `tp` ranks: heads are shared, latents and indexer keys are on every rank."""
-    if isinstance(cache, KV | CrossKV):
-        return replace(cache, heads=max(1, -(-cache.heads // tp)))
-    if isinstance(cache, Latent):
+    if isinstance(cache, KV | CrossKV | Latent):
         return replace(cache, heads=max(1, -(-cache.heads // tp)))
     if isinstance(cache, State):
         conv, recurrent, channels = (-(-n // tp) for n in (cache.conv, cache.recurrent, cache.channels))
@@ -147,7 +145,7 @@ def _shard_cache(cache: Cache, tp: int) -> Cache:
     if isinstance(cache, Indexed):
         return replace(cache, attention=_shard_cache(cache.attention, tp))
     if isinstance(cache, Shared):
-        return replace(cache, source=_shard_cache(cache.source, tp))
+        return replace(cache, source=replace(cache.source, heads=max(1, -(-cache.source.heads // tp))))
     if isinstance(cache, Combined):
         return replace(cache, caches=tuple(_shard_cache(part, tp) for part in cache.caches))
     return cache

@@ -103,7 +103,16 @@ def layer_sizes(architecture: Architecture, layer: Layer) -> dict[str, int]:
         **_cache_sizes(layer.cache),
         **_ffn_sizes(layer),
     }
-    return {name: value for name, value in found.items() if value}
+    sizes = {name: value for name, value in found.items() if value}
+    return sizes | _repeated(sizes) if "heads" in sizes else sizes
+
+
+def _repeated(sizes: Mapping[str, int]) -> dict[str, int]:
+    """Query heads that keys and values are copied for, and 0 where they are not: where each has its own, and where all
+    share one, of which fused attention reads a view (`repeat_kv` of transformers)."""
+    heads, own = sizes["heads"], sizes.get("kv_heads", sizes["heads"])
+    grouped = heads if own < heads else 0
+    return {"grouped_heads": grouped, "repeated_heads": grouped if own > 1 else 0}
 
 
 def signature(layer: Layer) -> str:

@@ -367,7 +367,10 @@ class _Solver:
             names = [*_CANONICAL, *(name for name in rows[0] if name not in _CANONICAL)]
             shared = [name for name in names if all(name in row for row in rows)]
             fitted = rows[:-HELD_BACK]
-            self._solvers[index] = Solver({name: tuple(row[name] for row in fitted) for name in shared})
+            # what is computed step by step makes copies of one head for all, too
+            copied = "grouped_heads" if self.readings[0].mode.attention == "eager" else "repeated_heads"
+            sizes = {name: tuple(row[name] for row in fitted) for name in shared}
+            self._solvers[index] = Solver(sizes, copied=copied)
         return self._solvers[index]
 
     def _one_by_one(self, numbers: frozenset[int]) -> list[TensorRecord]:
