@@ -154,7 +154,7 @@ def _with_shared_caches(config: Config) -> Config:
         return config
     firsts = sorted(kinds.index(kind) for kind in set(kinds))
     keep = [0, *firsts, *firsts, *firsts]
-    changes = {
+    changes: dict[str, Any] = {
         key: [value[index] for index in keep]
         for key in tiny.fields_of(text)
         if isinstance(value := vars(text).get(key), list | tuple) and len(value) == depth
