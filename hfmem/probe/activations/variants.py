@@ -36,7 +36,7 @@ _POSITIONS: Final = re.compile(r"(max_position|^n_positions$|^n_ctx$|max_seq_len
 _FIXED: Final = re.compile(
     r"(_id$|_ids$|token|_index$|layer|depth|interval|pattern|period|every|step|_group$|^topk_group$|seed|pretraining_tp|"
     r"first_k|version|^rope|rotary|_size_per|num_labels|hidden_act|num_nextn|mtp|experts_implementation|position|"
-    r"offset|expand_ratio|temporal|label|scale|^dt_|time_step|^n_hashes|buckets|^axial|block_length|num_hash)"
+    r"offset|expand_ratio|altup_num_inputs|temporal|label|scale|^dt_|time_step|^n_hashes|buckets|^axial|block_length|num_hash)"
 )
 
 _WINDOWS: Final = re.compile(r"(window|attention_chunk_size$|chunk_length|index_topk|indexer_budget|^local_attention)")
@@ -294,6 +294,9 @@ def _joint(base: Config, path: tuple[str, ...], fields: Mapping[str, int], deck:
     return changes
 
 
+_MOST_ROTARY: Final = 16  # elements; more would make heads too large to be quick
+
+
 def _tied_sizes(base: Config, path: tuple[str, ...], fields: Mapping[str, int], deck: _Deck) -> dict[str, Any]:
     """Heads that key/value heads divide, and a hidden size that heads divide."""
     text = tiny.at(tiny.build(base), path)
@@ -309,6 +312,9 @@ def _tied_sizes(base: Config, path: tuple[str, ...], fields: Mapping[str, int], 
     if kv is not None:
         changes[kv] = count if same else pairs
     step = 8 if _sections(text) is None else 32
+    rotary = getattr(text, "rotary_dim", None)
+    if isinstance(rotary, int) and rotary <= _MOST_ROTARY:
+        step = max(step, 2 * rotary)  # part of a head is rotated, never all of it
     changes[hidden] = count * step * deck.pick("hidden", (1, 2, 3) if count < 8 else (1, 2))
     if dim is not None:
         changes[dim] = step * deck.pick("head_dim", (1, 2, 3, 4))
