@@ -121,6 +121,8 @@ def signature(layer: Layer) -> str:
     if isinstance(layer.cache, Shared):
         kind = f"shared {'full' if layer.cache.source.window is None else 'sliding'}_attention"
     ffn = "none" if layer.ffn is None else type(layer.ffn).__name__.lower()
+    if isinstance(layer.ffn, Dense) and layer.ffn.sparse:
+        ffn = "sparse dense"
     if isinstance(layer.ffn, Experts) and layer.ffn.shared:
         ffn = "experts beside shared ones"
     return f"{kind}, {ffn}"

@@ -144,8 +144,8 @@ def _lengthened(config: Config, within: bool) -> Config:
 
 
 def _with_shared_caches(config: Config) -> Config:
-    """The configuration with two layers of each kind that read another's cache, after one of each kind that has its own
-    and a first one, where the class has such layers."""
+    """The configuration with layers of each kind that read another's cache, after those that have their own, where the
+    class has such layers; one of each kind whose network is sparse before all others, where it has those too."""
     built = tiny.build(config)
     path = tiny.text_path(built)
     text = tiny.at(built, path)
@@ -160,11 +160,15 @@ def _with_shared_caches(config: Config) -> Config:
         if isinstance(value := vars(text).get(key), list | tuple) and len(value) == depth
     }
     changes |= {_SHARING: 2 * len(firsts), "num_hidden_layers": len(keep)}
+    if isinstance(getattr(text, _SPARSITY, None), list):
+        changes[_SPARSITY] = [0.95] * (1 + len(firsts)) + [0.0] * (2 * len(firsts))
+        changes[_SHARING] = len(firsts)
     shared = _changed(config, path, changes)
     return shared if _builds(shared) and _runs(shared) else config
 
 
 _SHARING: Final = "num_kv_shared_layers"
+_SPARSITY: Final = "activation_sparsity_pattern"
 
 
 def _with_head_dim(config: Config, path: tuple[str, ...]) -> Config:
