@@ -197,7 +197,8 @@ class Solver:
             monomials: list[Monomial] = [(), ("s",), ("b",), ("b", "s")]
             monomials += [(name,) for name in (*self._names, *self._constants)]
             monomials += [tuple(sorted(pair)) for pair in combinations_with_replacement(self._names, 2)]
-            atoms = [(m, c) for m in monomials for c in ((-1, 1, 2, 3) if not m else _MULTIPLES)]
+            fixed: set[Monomial] = {(), *((name,) for name in self._constants)}
+            atoms = [(m, c) for m in monomials for c in ((-1, *_MULTIPLES) if m in fixed else _MULTIPLES)]
             rows = [[c * value for value in self._values(m)] for m, c in atoms]
             self._atoms = atoms, np.array(rows, dtype=np.int64)
         return self._atoms
