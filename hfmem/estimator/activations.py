@@ -65,7 +65,7 @@ def _peak(found: Measured, scenario: Scenario) -> _Peak:
         for number, part in enumerate(applied.reduced)
     ]
     missing, carried, beyond = sum(caches[number] for number in applied.order), found.before(), 0
-    peak = _Peak(nbytes=0, number=found.head)
+    peak = _Peak(nbytes=max(0, working[found.entry] - missing), number=found.entry, missing=missing)
     for number in (*applied.order, found.head):
         nbytes = carried + working[number] + beyond - missing
         if nbytes >= peak.nbytes:
@@ -77,6 +77,8 @@ def _peak(found: Measured, scenario: Scenario) -> _Peak:
 
 
 def _place(found: Measured, number: int) -> str:
+    if number == found.entry:
+        return "before the layers"
     return "the head" if number == found.head else f"a layer of {found.applied.layers[number].kind.replace('_', ' ')}"
 
 

@@ -13,7 +13,7 @@ import json
 import re
 import zlib
 from base64 import b64decode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
@@ -91,6 +91,7 @@ class Coefficients:
         linears: linear modules of a layer, by its signature.
         fixed: sizes that the probe could not change; the coefficients hold for these values.
         within: whether windows were longer than the tokens, so that a layer with one is as one without.
+        entry: the highest moments of a prefill before its layers, where they can be higher than those of the layers.
     """
 
     model_type: str
@@ -101,6 +102,7 @@ class Coefficients:
     linears: Mapping[str, tuple[LinearUse, ...]]
     fixed: Mapping[str, int]
     within: bool = False
+    entry: tuple[Moment, ...] = ()
 
 
 def find(model_type: str, mode: str, *, within: bool = False) -> Coefficients | None:
@@ -173,13 +175,13 @@ def _coefficients(row: Mapping[str, Any], mode: str, block: Mapping[str, Any]) -
     def polynomial(number: int) -> Polynomial:
         return Polynomial.parse(row["polynomials"][number])
 
+    def moments(pairs: Sequence[Sequence[int]]) -> tuple[Moment, ...]:
+        return tuple(Moment(activations=polynomial(first), gradients=polynomial(second)) for first, second in pairs)
+
     def part(record: Mapping[str, Any]) -> Part:
         return Part(
             kept=polynomial(record["kept"]),
-            moments=tuple(
-                Moment(activations=polynomial(first), gradients=polynomial(second))
-                for first, second in record["moments"]
-            ),
+            moments=moments(record["moments"]),
             input=polynomial(record["input"]) if "input" in record else None,
             input_kept=record.get("input_kept", False),
         )
@@ -201,4 +203,5 @@ def _coefficients(row: Mapping[str, Any], mode: str, block: Mapping[str, Any]) -
             for name, items in linears.items()
         },
         fixed=row["fixed"],
+        entry=moments(block.get("entry", ())),
     )

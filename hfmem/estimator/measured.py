@@ -74,16 +74,17 @@ class Applied:
 
     @cached_property
     def sizes(self) -> tuple[Mapping[str, int], ...]:
-        """The named sizes of each of `layers`, then of the head."""
+        """The named sizes of each of `layers`, then of the head, then of what comes before them."""
         config, architecture = self.model.checkpoint.config or {}, self.model.architecture
         firsts = [self.order.index(number) for number in range(len(self.layers))]
-        return tuple(model_sizes(config, architecture, index) for index in (*firsts, len(self.order)))
+        return tuple(model_sizes(config, architecture, index) for index in (*firsts, len(self.order), 0))
 
     @cached_property
     def parts(self) -> tuple[Part, ...]:
-        """The coefficients of each of `layers`, then of the head."""
+        """The coefficients of each of `layers`, then of the head, then of what comes before them."""
         found = self.coefficients
-        return (*(found.layers[_kind(found, layer)] for layer in self.layers), found.head)
+        entry = Part(kept=found.before, moments=found.entry)
+        return (*(found.layers[_kind(found, layer)] for layer in self.layers), found.head, entry)
 
     @cached_property
     def reduced(self) -> tuple[Part, ...]:
@@ -93,7 +94,7 @@ class Applied:
     @cached_property
     def before(self) -> Polynomial:
         """Bytes kept beyond the layers and the head, at the sizes of the first layer."""
-        return self.coefficients.before.reduced(self.sizes[self.order[0]])
+        return self.reduced[-1].kept
 
     def linears(self, number: int) -> tuple[LinearUse, ...]:
         """The linear modules of one of `layers`."""
@@ -102,11 +103,9 @@ class Applied:
 
     def is_complete(self) -> bool:
         """Whether the model has every size that the coefficients are written in."""
-        needed = [_names(part) for part in self.parts]
-        if self.order:
-            needed[self.order[0]] |= self.coefficients.before.names
         return all(
-            names <= {*token_sizes(1, 1, sizes), *sizes} for names, sizes in zip(needed, self.sizes, strict=True)
+            _names(part) <= {*token_sizes(1, 1, sizes), *sizes}
+            for part, sizes in zip(self.parts, self.sizes, strict=True)
         )
 
 
@@ -114,7 +113,7 @@ class Applied:
 class Measured:
     """Coefficients that apply to a model, for one batch and length.
 
-    Parts go by their number: those of `applied.layers`, then the head.
+    Parts go by their number: those of `applied.layers`, then the head, then what comes before them.
     """
 
     applied: Applied
@@ -125,6 +124,11 @@ class Measured:
     def head(self) -> int:
         """The number of the head."""
         return len(self.applied.layers)
+
+    @property
+    def entry(self) -> int:
+        """The number of what comes before the layers."""
+        return self.head + 1
 
     @cached_property
     def tokens(self) -> tuple[Mapping[str, int], ...]:
@@ -137,7 +141,7 @@ class Measured:
 
     def before(self) -> int:
         """Bytes kept beyond the layers and the head."""
-        return self.value(self.applied.before, self.applied.order[0])
+        return self.value(self.applied.before, self.entry)
 
     def highest(self, number: int) -> int:
         """Which moment of a part is its highest."""
@@ -301,6 +305,7 @@ def _kind(coefficients: Coefficients, layer: Layer) -> str:
 
 
 _UNMASKED: Final = ("full_attention", "sliding_attention", "chunked_attention")
+_SHARED: Final = "shared "
 
 
 def _same(coefficients: Coefficients, name: str) -> str:
@@ -309,9 +314,11 @@ def _same(coefficients: Coefficients, name: str) -> str:
     if name in coefficients.layers:
         return name
     kind, _, ffn = name.partition(", ")
-    if not coefficients.within or kind not in _UNMASKED:
+    plain = kind.removeprefix(_SHARED)
+    if not coefficients.within or plain not in _UNMASKED:
         return ""
-    return next((f"{other}, {ffn}" for other in _UNMASKED if f"{other}, {ffn}" in coefficients.layers), "")
+    others = [f"{kind.removesuffix(plain)}{other}, {ffn}" for other in _UNMASKED]
+    return next((other for other in others if other in coefficients.layers), "")
 
 
 def _unfamiliar(coefficients: Coefficients, model: Model) -> list[str]:

@@ -15,7 +15,7 @@ from typing import Final
 
 from hfmem.errors import InvalidScenarioError
 from hfmem.estimator.parallel import Parallel
-from hfmem.mapper.caches import KV, Cache, Combined, CrossKV, Indexed, Latent, State
+from hfmem.mapper.caches import KV, Cache, Combined, CrossKV, Indexed, Latent, Shared, State
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Architecture, Dense, Experts, Layer, ParameterTable, TensorGroup
 
@@ -137,14 +137,15 @@ def rank_model(model: Model, parallel: Parallel, stage: Stage, runtime: str) -> 
 
 def _shard_cache(cache: Cache, tp: int) -> Cache:
     """A layer's cache on one of `tp` ranks: heads are shared, latents and indexer keys are on every rank."""
-    if isinstance(cache, KV | CrossKV):
-        return replace(cache, heads=max(1, -(-cache.heads // tp)))
-    if isinstance(cache, Latent):
+    if isinstance(cache, KV | CrossKV | Latent):
         return replace(cache, heads=max(1, -(-cache.heads // tp)))
     if isinstance(cache, State):
-        return replace(cache, conv=-(-cache.conv // tp), recurrent=-(-cache.recurrent // tp))
+        conv, recurrent, channels = (-(-n // tp) for n in (cache.conv, cache.recurrent, cache.channels))
+        return replace(cache, conv=conv, recurrent=recurrent, channels=channels)
     if isinstance(cache, Indexed):
         return replace(cache, attention=_shard_cache(cache.attention, tp))
+    if isinstance(cache, Shared):
+        return replace(cache, source=replace(cache.source, heads=max(1, -(-cache.source.heads // tp))))
     if isinstance(cache, Combined):
         return replace(cache, caches=tuple(_shard_cache(part, tp) for part in cache.caches))
     return cache

@@ -24,6 +24,7 @@ __all__ = [
     "Nothing",
     "Part",
     "Seen",
+    "Shared",
     "State",
 ]
 
@@ -196,12 +197,14 @@ class State:
         conv: elements of the convolution's window.
         recurrent: elements of the recurrent state.
         conv_dtype, recurrent_dtype: their dtypes.
+        channels: width of the mixer, where a file may give one that no other size tells; 0 where it follows from them.
     """
 
     conv: int = 0
     recurrent: int = 0
     conv_dtype: str = COMPUTE
     recurrent_dtype: str = COMPUTE
+    channels: int = 0
 
     def parts(self, seen: Seen) -> tuple[Part, ...]:  # noqa: ARG002 - the protocol's signature
         found = (
@@ -278,8 +281,22 @@ class Combined:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Shared:
+    """A layer that reads another's keys and values, and keeps none.
+
+    Attributes:
+        source: what that other layer keeps.
+    """
+
+    source: KV
+
+    def parts(self, seen: Seen) -> tuple[Part, ...]:  # noqa: ARG002 - the protocol's signature
+        return ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Nothing:
-    """A layer that keeps nothing: an encoder's, a feed-forward layer of a hybrid, or one that reads another's cache."""
+    """A layer that keeps nothing: an encoder's, or a feed-forward layer of a hybrid."""
 
     def parts(self, seen: Seen) -> tuple[Part, ...]:  # noqa: ARG002 - the protocol's signature
         return ()

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from hfmem.mapper.caches import KV, Cache, Combined, Indexed, Latent
+from hfmem.mapper.caches import KV, Cache, Combined, Indexed, Latent, Shared, State
 from hfmem.mapper.facts import Facts
 from hfmem.mapper.values import Architecture, Dense, Experts, Layer
 
@@ -124,15 +124,29 @@ def layer_sizes(architecture: Architecture, layer: Layer) -> dict[str, int]:
         **_cache_sizes(layer.cache),
         **_ffn_sizes(layer),
     }
-    return {name: value for name, value in found.items() if value}
+    sizes = {name: value for name, value in found.items() if value}
+    return sizes | _repeated(sizes) if "heads" in sizes else sizes
+
+
+def _repeated(sizes: Mapping[str, int]) -> dict[str, int]:
+    """Query heads that keys and values are copied for, and 0 where they are not: where each has its own, and where all
+    share one, of which fused attention reads a view (`repeat_kv` of transformers)."""
+    heads, own = sizes["heads"], sizes.get("kv_heads", sizes["heads"])
+    grouped = heads if own < heads else 0
+    return {"grouped_heads": grouped, "repeated_heads": grouped if own > 1 else 0}
 
 
 def signature(layer: Layer) -> str:
     """Layers of one signature differ in their sizes only."""
+    kind = layer.kind
+    if isinstance(layer.cache, Shared):
+        kind = f"shared {'full' if layer.cache.source.window is None else 'sliding'}_attention"
     ffn = "none" if layer.ffn is None else type(layer.ffn).__name__.lower()
+    if isinstance(layer.ffn, Dense) and layer.ffn.sparse:
+        ffn = "sparse dense"
     if isinstance(layer.ffn, Experts) and layer.ffn.shared:
         ffn = "experts beside shared ones"
-    return f"{layer.kind}, {ffn}"
+    return f"{kind}, {ffn}"
 
 
 def _cache_sizes(cache: Cache) -> dict[str, int | None]:
@@ -159,7 +173,9 @@ def _cache_sizes(cache: Cache) -> dict[str, int | None]:
             "kv_heads": cache.heads,
             "window": cache.window,
         }
-    return {}
+    if isinstance(cache, Shared):
+        return _cache_sizes(cache.source)
+    return {"channels": cache.channels} if isinstance(cache, State) else {}
 
 
 def _ffn_sizes(layer: Layer) -> dict[str, int]:

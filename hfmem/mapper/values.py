@@ -67,10 +67,12 @@ COMPONENTS: tuple[Component, ...] = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dense:
-    """A feed-forward network of `intermediate` units; `gated` ones have a second input projection."""
+    """A feed-forward network of `intermediate` units; `gated` ones have a second input projection, `sparse` ones let
+    the strongest units alone through (Gemma 3n)."""
 
     intermediate: int
     gated: bool
+    sparse: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

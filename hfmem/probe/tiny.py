@@ -195,6 +195,7 @@ OVERRIDES: Final[dict[str, dict[str, Any]]] = {
     },
     "gemma3n_text": {"num_hidden_layers": 10, "num_kv_shared_layers": 3, "intermediate_size": [80] * 10},
     **{name: {"rope_parameters": {**_ROTARY, "mrope_section": [2, 3, 3]}} for name in _SECTIONED},
+    "gemma4_text": {"final_logit_softcapping": 30.0},
     "gemma4_assistant": {"text_config": {"hidden_size_per_layer_input": 0}},
     "glm4v_moe_text": {"rope_parameters": {**_ROTARY, "partial_rotary_factor": 0.5, "mrope_section": [1, 1, 2]}},
     "glm5_next_text": {"num_key_value_heads": 4, "index_kpool": 2, "qk_rope_head_dim": 0},

@@ -17,7 +17,6 @@ _FLAG = "measured with another structure than the file asks for; the estimate sa
 SAVED_OFF = {
     "deepseek-ai/DeepSeek-V2-Lite": "queries without a latent of their own: the type was measured with one",
     "facebook/opt-6.7b": "the type was measured with projections around the layers, which this model lacks",
-    "google/gemma-4-E2B-it 4x1024": "not explained yet",
     "tiiuae/falcon-40b": _FLAG,
     "tiiuae/falcon-mamba-7b": "a scan over single tokens: not explained yet",
     "togethercomputer/RedPajama-INCITE-7B-Base": _FLAG,

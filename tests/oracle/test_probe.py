@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+from math import prod
 from typing import Any
 
 import pytest
@@ -14,7 +16,9 @@ from hfmem.mapper.sizes import token_sizes
 from hfmem.probe.activations.algebra import Solver, TensorRecord
 from hfmem.probe.activations.derive import Probe, deviation, probes, solve
 from hfmem.probe.activations.ragged import linear
-from hfmem.probe.activations.step import Mode
+from hfmem.probe.activations.reading import Reading
+from hfmem.probe.activations.step import Mode, Timeline
+from hfmem.probe.activations.tracer import Allocation, Segment
 from hfmem.probe.activations.variants import variants
 
 pytestmark = [pytest.mark.oracle, pytest.mark.filterwarnings("ignore")]
@@ -71,6 +75,46 @@ def test_a_tensor_that_is_no_polynomial_is_refused() -> None:
     squares = TensorRecord(nbytes=(1009, 2003, 3001, 4001, 5003), shapes=((),) * 5, itemsize=1)
 
     assert Solver(SIZES).tensor(squares) is None
+
+
+@pytest.mark.parametrize("copied", ["repeated_heads", "grouped_heads"])
+def test_copies_of_keys_are_told_from_queries(copied: str) -> None:
+    kv_heads, groups = (2, 3, 2, 5, 4), (3, 2, 4, 2, 3)
+    sizes = {**SIZES, "kv_heads": kv_heads, "heads": tuple(a * b for a, b in zip(kv_heads, groups, strict=True))}
+    rows = list(zip(BATCH, kv_heads, groups, TOKENS, DIM, strict=True))
+    copies = TensorRecord(nbytes=tuple(2 * prod(row) for row in rows), shapes=tuple(rows), itemsize=2)
+    queries = TensorRecord(
+        nbytes=copies.nbytes, shapes=tuple((b, s, kv * group, dim) for b, kv, group, s, dim in rows), itemsize=2
+    )
+    assert Solver(sizes, copied=copied).tensor(copies) == Polynomial(
+        {tuple(sorted(("b", "s", "key_dim", copied))): Fraction(2)}
+    )
+    assert Solver(sizes, copied=copied).tensor(queries) == Polynomial.parse("2*b*heads*key_dim*s")
+
+
+@pytest.mark.parametrize(
+    ("depth", "text"), [(7, "2*b*hidden*num_hidden_layers*s"), (6, "12*b*hidden*s"), (2, "4*b*hidden*s")]
+)
+def test_something_for_each_layer_grows_with_them(depth: int, text: str) -> None:
+    found = Solver({**SIZES, "num_hidden_layers": (depth,) * len(BATCH)}).tensor(
+        record(lambda v: (v["b"], v["s"], depth, v["hidden"]))
+    )
+    assert found == Polynomial.parse(text)
+
+
+def test_what_the_last_layer_of_a_prefill_leaves_belongs_to_the_head() -> None:
+    segments: list[Segment] = [("before", 0), ("forward", 0), ("forward", 1), ("head", 0)]
+    allocations = [
+        Allocation(nbytes=2**number, itemsize=2, shape=(), op="", segment=segment, site="")
+        for number, segment in enumerate(segments)
+    ]
+    events = [(True, 0, segments[0]), (True, 1, segments[1]), (False, 1, segments[2]), (True, 2, segments[2])]
+    events.append((True, 3, segments[3]))
+    for method, owner in (("prefill", ("head", 0)), ("full", ("forward", 1))):
+        timeline = Timeline(allocations=allocations, events=events, kept=frozenset({0, 2}), depth=2)
+        reading = Reading(timeline, Mode(method=method))
+        assert [segment for segment in segments if 2 in reading.kept_in(segment)] == [owner]
+        assert reading.kept_in(("before", 0)) == {0}
 
 
 @pytest.mark.parametrize(

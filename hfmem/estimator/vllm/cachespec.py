@@ -14,7 +14,7 @@ from typing import Final, Literal
 
 from hfmem.dtypes import find_dtype
 from hfmem.estimator.vllm.settings import Settings
-from hfmem.mapper.caches import COMPUTE, KV, Cache, Combined, CrossKV, Indexed, Latent, Nothing, State
+from hfmem.mapper.caches import COMPUTE, KV, Cache, Combined, CrossKV, Indexed, Latent, Nothing, Shared, State
 from hfmem.mapper.values import Layer
 
 __all__ = ["Dtypes", "Group", "Layout", "Spec", "layout"]
@@ -155,6 +155,7 @@ class _Widths:
     def _makers(self, kind: str, *, sparse: bool) -> dict[type, Callable[..., list[Spec] | str]]:
         return {
             Nothing: lambda _: [],
+            Shared: lambda _: [],
             KV: lambda cache: [self._attention(cache, kind)],
             CrossKV: lambda cache: [self._cross(cache)],
             Latent: lambda cache: [self._latent(cache, sparse=sparse)],

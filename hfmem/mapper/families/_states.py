@@ -147,7 +147,12 @@ class Mamba:
     @property
     def cache(self) -> State:
         """What a layer keeps."""
-        return State(conv=self.inner * self.kernel, recurrent=self.inner * self.state, recurrent_dtype=_FLOAT32)
+        return State(
+            conv=self.inner * self.kernel,
+            recurrent=self.inner * self.state,
+            recurrent_dtype=_FLOAT32,
+            channels=self.inner,
+        )
 
     def weights(self, count: int) -> list[TensorGroup]:
         """Every weight of `count` mixers; the small projections as each head has them."""

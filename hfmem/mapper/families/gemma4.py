@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from hfmem.errors import InvalidConfigError
 from hfmem.mapper.blueprint import Blueprint, embedding, experts, linear, norm, router, weight
-from hfmem.mapper.caches import KV, Cache, Nothing
+from hfmem.mapper.caches import KV, Cache, Shared
 from hfmem.mapper.facts import Facts
 from hfmem.mapper.families._decoder import Sizes, decoder, feed_forward, sizes
 from hfmem.mapper.families._dialect import GATED
@@ -118,7 +118,9 @@ def _networks(facts: Facts, s: Sizes, parts: Sequence[_Attention]) -> tuple[list
     for width, count in Counter(widths).items():
         groups += feed_forward((s.hidden, width), GATED, count=count)
     if not facts.flag("enable_moe_block"):
-        return [Dense(intermediate=width, gated=True) for width in widths], groups
+        sparse = _sparse(facts, s.layers)
+        dense = [Dense(intermediate=width, gated=True, sparse=few) for width, few in zip(widths, sparse, strict=True)]
+        return list(dense), groups
     count, used, inner = (facts.integer(key) for key in ("num_experts", "top_k_experts", "moe_intermediate_size"))
     groups += router(count, s.hidden, count=s.layers)
     groups += weight("router", "scale", s.hidden, count=s.layers)
@@ -128,6 +130,22 @@ def _networks(facts: Facts, s: Sizes, parts: Sequence[_Attention]) -> tuple[list
     groups += norm(s.hidden, count=3 * s.layers)
     mixed = [Experts(count=count, per_token=used, intermediate=inner, shared=width) for width in widths]
     return list(mixed), groups
+
+
+_SPARSE_FIRST = 10
+"""Layers at the start whose networks are sparse, where the file does not say (configuration_gemma3n.py)."""
+
+
+def _sparse(facts: Facts, layers: int) -> list[bool]:
+    """Whether each layer's network lets its strongest units alone through (Gemma 3n)."""
+    if not _is_3n(facts):
+        return [False] * layers
+    listed = facts.items("activation_sparsity_pattern")
+    if listed is None:
+        return [index < _SPARSE_FIRST < layers for index in range(layers)]
+    if len(listed) != layers:
+        raise InvalidConfigError("", f"activation_sparsity_pattern has {len(listed)} entries for {layers} layers")
+    return [bool(share) for share in listed]
 
 
 def _widths(facts: Facts, parts: Sequence[_Attention]) -> list[int]:
@@ -186,6 +204,6 @@ def _layers(facts: Facts, parts: Sequence[_Attention], ffns: Sequence[Ffn]) -> I
             value_dim=part.head_dim,
             window=(window or None) if part.sliding else None,
         )
-        cache: Cache = Nothing() if part.shared else own
+        cache: Cache = Shared(source=own) if part.shared else own
         kind = "shared" if part.shared else _SLIDING if part.sliding else _FULL
         yield Layer(kind=kind, cache=cache, heads=part.heads, ffn=ffn)

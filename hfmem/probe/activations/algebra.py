@@ -24,6 +24,8 @@ Vector = tuple[int, ...]
 _TOKENS: tuple[Monomial, ...] = (("b", "s"), ("b",), ("s",), (), ("b", "s", "s"), ("s", "s"))
 _MULTIPLES = (1, 2, 3, 4)
 _LARGEST_DENOMINATOR = 64
+_DEPTH = "num_hidden_layers"
+_LEAST_DEPTH = 7  # a number of layers that nothing else is a multiple of: a prime that is no count of parts
 _SMALL = 4  # a size that no class would have changed is told from a count of parts if it is larger
 
 
@@ -48,9 +50,11 @@ class Solver:
 
     Attributes:
         sizes: value of each size at each probe; `b` and `s` are the sequences and their tokens.
+        copied: the size that counts query heads which keys and values are copied for.
     """
 
     sizes: Mapping[str, Vector]
+    copied: str = "repeated_heads"
     _names: tuple[str, ...] = field(init=False)
     _constants: tuple[str, ...] = field(init=False)
     _products: dict[Vector, Monomial] = field(init=False, default_factory=dict)
@@ -62,7 +66,12 @@ class Solver:
         seen: set[Vector] = {self.sizes["b"], self.sizes["s"]}
         names = []
         for name, vector in self.sizes.items():
-            if name in ("b", "s") or len(set(vector)) == 1 or vector in seen or 0 in vector:
+            if (
+                name in ("b", "s", "grouped_heads", "repeated_heads")
+                or len(set(vector)) == 1
+                or vector in seen
+                or 0 in vector
+            ):
                 continue
             seen.add(vector)
             names.append(name)
@@ -83,8 +92,35 @@ class Solver:
 
     def _tensor(self, record: TensorRecord) -> Polynomial | None:
         elements = tuple(n // record.itemsize for n in record.nbytes)
-        found = self._product(elements) or self._by_dimensions(elements, record.shapes) or self._by_width(elements)
-        return None if found is None else found * record.itemsize
+        found = (
+            self._copied(elements, record.shapes)
+            or self._product(elements)
+            or self._by_dimensions(elements, record.shapes)
+            or self._by_width(elements)
+        )
+        return None if found is None else self._with_depth(found * record.itemsize)
+
+    def _with_depth(self, found: Polynomial) -> Polynomial:
+        """With the number of layers where there is something for each of them: it is the same at all probes."""
+        depth = self.sizes.get(_DEPTH, (0,))[0]
+        if depth < _LEAST_DEPTH or any(depth % factor == 0 for factor in range(2, depth)):
+            return found
+        terms: dict[Monomial, Fraction] = {}
+        for names, factor in found.terms.items():
+            many = names and factor % depth == 0
+            terms[tuple(sorted((*names, _DEPTH))) if many else names] = factor / depth if many else factor
+        return Polynomial(terms)
+
+    def _copied(self, elements: Vector, shapes: Sequence[tuple[int, ...]]) -> Polynomial | None:
+        """Keys or values that each group of query heads has a copy of: sequences × key/value heads × groups × more."""
+        kv_heads, heads = self.sizes.get("kv_heads"), self.sizes.get("heads")
+        if kv_heads is None or heads is None or {len(shape) for shape in shapes} != {5}:
+            return None
+        own = tuple(shape[1] for shape in shapes)
+        if own != tuple(kv_heads) or tuple(shape[1] * shape[2] for shape in shapes) != tuple(heads):
+            return None
+        rest = self._product(tuple(n // count for n, count in zip(elements, heads, strict=True)))
+        return None if rest is None else rest * Polynomial({(self.copied,): Fraction(1)})
 
     def _by_dimensions(self, elements: Vector, shapes: Sequence[tuple[int, ...]]) -> Polynomial | None:
         if len({len(shape) for shape in shapes}) != 1 or any(
@@ -161,7 +197,8 @@ class Solver:
             monomials: list[Monomial] = [(), ("s",), ("b",), ("b", "s")]
             monomials += [(name,) for name in (*self._names, *self._constants)]
             monomials += [tuple(sorted(pair)) for pair in combinations_with_replacement(self._names, 2)]
-            atoms = [(m, c) for m in monomials for c in ((-1, 1, 2, 3) if not m else _MULTIPLES)]
+            fixed: set[Monomial] = {(), *((name,) for name in self._constants)}
+            atoms = [(m, c) for m in monomials for c in ((-1, *_MULTIPLES) if m in fixed else _MULTIPLES)]
             rows = [[c * value for value in self._values(m)] for m, c in atoms]
             self._atoms = atoms, np.array(rows, dtype=np.int64)
         return self._atoms

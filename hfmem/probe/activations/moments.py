@@ -67,6 +67,7 @@ def _samples(names: Sequence[str]) -> Iterator[dict[str, int]]:
             "expert_intermediate": round(hidden * rng.choice((0.25, 0.5, 2))),
             "shared": round(hidden * rng.choice((0.25, 0.5, 2))),
         }
+        known |= dict.fromkeys(("grouped_heads", "repeated_heads"), heads if known["kv_heads"] < heads else 0)
         known |= {name: known["s"] // 64 for name in names if name.startswith("chunks_of_")}
         known |= {name: 64 for name in names if name.startswith("last_of_")}
-        yield {name: known.get(name) or round(4 * 64 ** rng.random()) for name in names}
+        yield {name: known[name] if name in known else round(4 * 64 ** rng.random()) for name in names}

@@ -37,7 +37,8 @@ class Reading:
     @cached_property
     def _by_owner(self) -> dict[Segment, set[int]]:
         """What is kept, by the part it belongs to: where it was allocated; a layer's input belongs to that layer. What
-        leads into the first layer of a prefill belongs to no layer: where it is kept, that is until the end."""
+        leads into the first layer of a prefill belongs to no layer: where it is kept, that is until the end. What the
+        last layer of a prefill leaves belongs to the head: a variable of the loop, which each layer overwrites."""
         depth = self.timeline.depth
         inputs: dict[int, Segment] = {
             number: ("head", 0) if index == depth else ("forward", index)
@@ -47,6 +48,8 @@ class Reading:
         found: dict[Segment, set[int]] = {}
         for number in self.kept:
             owner = inputs.get(number, self.timeline.allocations[number].segment)
+            if owner == ("forward", depth - 1) and not self.mode.trains:
+                owner = ("head", 0)
             found.setdefault(owner, set()).add(number)
         return found
 
@@ -123,6 +126,7 @@ class Reading:
         phase, index = segment
         last = self.timeline.depth if phase == "head" else index
         earlier: list[Segment] = [("before", 0), *(("forward", number) for number in range(last))]
+        earlier = [] if phase == "before" else earlier
         kept = frozenset().union(*(self.kept_in(part) for part in earlier))
         allocations = self.timeline.allocations
         results = self.timeline.gradients | self.timeline.cache

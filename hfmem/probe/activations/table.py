@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from hfmem.estimator.coefficients import Coefficients, LinearUse, Part, find, from_row
+from hfmem.estimator.coefficients import Coefficients, LinearUse, Moment, Part, find, from_row
 from hfmem.estimator.polynomials import Polynomial
 from hfmem.mapper.sizes import model_types
 from hfmem.probe import tiny
@@ -207,6 +207,8 @@ class _Table:
                 name: self._part(part) | self._input(solution.inputs[name]) for name, part in solution.layers.items()
             },
         }
+        if solution.entry:
+            found["entry"] = self._moments(solution.entry)
         if found not in self.blocks:
             self.blocks.append(found)
         return self.blocks.index(found)
@@ -215,13 +217,18 @@ class _Table:
         """A block of another row."""
         texts = row["polynomials"]
 
+        def moments(pairs: Sequence[Sequence[int]]) -> list[list[int]]:
+            return [[self.number(texts[n]) for n in pair] for pair in pairs]
+
         def part(record: Row) -> Row:
             again: Row = {key: self.number(texts[record[key]]) for key in ("kept", "input") if key in record}
-            return {**record, **again, "moments": [[self.number(texts[n]) for n in pair] for pair in record["moments"]]}
+            return {**record, **again, "moments": moments(record["moments"])}
 
         block = row["blocks"][number]
         layers = {name: part(record) for name, record in block["layers"].items()}
         found = {"before": self.number(texts[block["before"]]), "head": part(block["head"]), "layers": layers}
+        if "entry" in block:
+            found["entry"] = moments(block["entry"])
         if found not in self.blocks:
             self.blocks.append(found)
         return self.blocks.index(found)
@@ -232,8 +239,10 @@ class _Table:
         ]
 
     def _part(self, part: Part) -> Row:
-        moments = [[self._number(m.activations), self._number(m.gradients)] for m in part.moments]
-        return {"kept": self._number(part.kept), "moments": moments}
+        return {"kept": self._number(part.kept), "moments": self._moments(part.moments)}
+
+    def _moments(self, moments: Sequence[Moment]) -> list[list[int]]:
+        return [[self._number(m.activations), self._number(m.gradients)] for m in moments]
 
     def _input(self, found: tuple[Polynomial, bool]) -> Row:
         return {"input": self._number(found[0]), "input_kept": found[1]}

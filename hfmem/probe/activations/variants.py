@@ -38,7 +38,7 @@ _POSITIONS: Final = re.compile(r"(max_position|^n_positions$|^n_ctx$|max_seq_len
 _FIXED: Final = re.compile(
     r"(_id$|_ids$|token|_index$|layer|depth|interval|pattern|period|every|step|_group$|^topk_group$|seed|pretraining_tp|"
     r"first_k|version|^rope|rotary|_size_per|num_labels|hidden_act|num_nextn|mtp|experts_implementation|position|"
-    r"offset|expand_ratio|temporal|label|scale|^dt_|time_step|^n_hashes|buckets|^axial|block_length|num_hash)"
+    r"offset|expand_ratio|altup_num_inputs|temporal|label|scale|^dt_|time_step|^n_hashes|buckets|^axial|block_length|num_hash)"
 )
 
 _WINDOWS: Final = re.compile(r"(window|attention_chunk_size$|chunk_length|index_topk|indexer_budget|^local_attention)")
@@ -70,7 +70,7 @@ def variants(model_type: str, name: str, *, within: bool = False, few: bool = Fa
     Raises:
         Exception: what the class raises for its small configuration.
     """
-    base = _lengthened(tiny.shrunk(plain(model_type), name), within)
+    base = _lengthened(_with_shared_caches(tiny.shrunk(plain(model_type), name)), within)
     path = tiny.text_path(tiny.build(base))
     base = _with_all_heads(_changed(base, path, switched(base, model_type)), path)
     deck = _Deck(f"{model_type} {within} {attempt}" if attempt else f"{model_type} {within}")
@@ -157,11 +157,39 @@ def _with_all_heads(config: Config, path: tuple[str, ...]) -> Config:
     return changed if _works(config, path, {kv: _value(text, heads)}) else config
 
 
+def _with_shared_caches(config: Config) -> Config:
+    """The configuration with layers of each kind that read another's cache, after those that have their own, where the
+    class has such layers; one of each kind whose network is sparse before all others, where it has those too."""
+    built = tiny.build(config)
+    path = tiny.text_path(built)
+    text = tiny.at(built, path)
+    kinds, depth = list(getattr(text, "layer_types", None) or ()), getattr(text, "num_hidden_layers", None)
+    if len(kinds) != depth or not isinstance(getattr(text, _SHARING, None), int):
+        return config
+    firsts = sorted(kinds.index(kind) for kind in set(kinds))
+    keep = [0, *firsts, *firsts, *firsts]
+    changes: dict[str, Any] = {
+        key: [value[index] for index in keep]
+        for key in tiny.fields_of(text)
+        if isinstance(value := vars(text).get(key), list | tuple) and len(value) == depth
+    }
+    changes |= {_SHARING: 2 * len(firsts), "num_hidden_layers": len(keep)}
+    if isinstance(getattr(text, _SPARSITY, None), list):
+        changes[_SPARSITY] = [0.95] * (1 + len(firsts)) + [0.0] * (2 * len(firsts))
+        changes[_SHARING] = len(firsts)
+    shared = _changed(config, path, changes)
+    return shared if _builds(shared) and _runs(shared) else config
+
+
+_SHARING: Final = "num_kv_shared_layers"
+_SPARSITY: Final = "activation_sparsity_pattern"
+
+
 def _with_head_dim(config: Config, path: tuple[str, ...]) -> Config:
     """The configuration with the size of its heads, where the class takes one that it has no field for: models then
     have queries of another width than their hidden size, and the two must be told apart."""
     text = tiny.at(tiny.build(config), path)
-    if any(isinstance(getattr(text, key, None), int) for key in _HEAD_DIM):
+    if any(isinstance(_value(text, key), int) for key in _HEAD_DIM):
         return config
     hidden, heads = (
         next((getattr(text, key, None) for key in keys if hasattr(text, key)), None) for keys in (_HIDDEN, _HEADS)
@@ -293,6 +321,9 @@ def _joint(base: Config, path: tuple[str, ...], fields: Mapping[str, int], deck:
     return changes
 
 
+_MOST_ROTARY: Final = 16  # elements; more would make heads too large to be quick
+
+
 def _tied_sizes(base: Config, path: tuple[str, ...], fields: Mapping[str, int], deck: _Deck) -> dict[str, Any]:
     """Heads that key/value heads divide, and a hidden size that heads divide."""
     text = tiny.at(tiny.build(base), path)
@@ -308,6 +339,9 @@ def _tied_sizes(base: Config, path: tuple[str, ...], fields: Mapping[str, int], 
     if kv is not None:
         changes[kv] = count if same else pairs
     step = 8 if _sections(text) is None else 32
+    rotary = getattr(text, "rotary_dim", None)
+    if isinstance(rotary, int) and rotary <= _MOST_ROTARY:
+        step = max(step, 2 * rotary)  # part of a head is rotated, never all of it
     changes[hidden] = count * step * deck.pick("hidden", (1, 2, 3) if count < 8 else (1, 2))
     if dim is not None:
         changes[dim] = step * deck.pick("head_dim", (1, 2, 3, 4))

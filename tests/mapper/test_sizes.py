@@ -1,0 +1,46 @@
+"""The named sizes of a layer that measured coefficients are written in."""
+
+from __future__ import annotations
+
+import pytest
+
+from hfmem.mapper.caches import KV, Nothing, Shared, State
+from hfmem.mapper.sizes import layer_sizes, signature
+from hfmem.mapper.values import Architecture, Dense, Layer
+
+DENSE = Dense(intermediate=80, gated=True)
+PLAIN = Architecture(model_type="plain", architectures=(), hidden_size=64, vocab_size=96)
+
+
+def attention(kv_heads: int, window: int | None = None) -> KV:
+    return KV(heads=kv_heads, key_dim=16, value_dim=16, window=window)
+
+
+@pytest.mark.parametrize(("kv_heads", "grouped", "repeated"), [(8, 0, 0), (2, 8, 8), (1, 8, 0)])
+def test_heads_that_keys_are_copied_for(kv_heads: int, grouped: int, repeated: int) -> None:
+    layer = Layer(kind="full_attention", cache=attention(kv_heads), heads=8, ffn=DENSE)
+    found = layer_sizes(PLAIN, layer)
+    assert (found["grouped_heads"], found["repeated_heads"]) == (grouped, repeated)
+
+
+@pytest.mark.parametrize(("window", "word"), [(None, "shared full_attention"), (8, "shared sliding_attention")])
+def test_a_layer_that_reads_anothers_cache_has_its_sizes(window: int | None, word: str) -> None:
+    layer = Layer(kind="shared", cache=Shared(source=attention(2, window)), heads=8, ffn=DENSE)
+    assert signature(layer) == f"{word}, dense"
+    assert layer.elements(100) == 0
+    assert layer_sizes(PLAIN, layer)["key_dim"] == 16
+
+
+def test_sparse_networks_are_a_kind_of_their_own() -> None:
+    layer = Layer(
+        kind="full_attention", cache=attention(2), heads=8, ffn=Dense(intermediate=80, gated=True, sparse=True)
+    )
+    assert signature(layer) == "full_attention, sparse dense"
+
+
+def test_channels_of_a_state() -> None:
+    layer = Layer(kind="linear_attention", cache=State(conv=512, recurrent=1280, channels=128), heads=0, ffn=None)
+    found = layer_sizes(PLAIN, layer)
+    assert found["channels"] == 128
+    assert "repeated_heads" not in found
+    assert "channels" not in layer_sizes(PLAIN, Layer(kind="none", cache=Nothing(), heads=0, ffn=None))
