@@ -232,6 +232,7 @@ OVERRIDES: Final[dict[str, dict[str, Any]]] = {
     "muse_spark": {"out_hidden_size": 64, "projector_hidden_size": 40},
     "muse_spark_audio": {"num_hidden_layers": 4, "hidden_sizes": [16, 24, 32, 40], "out_hidden_size": 64},
     "nemotron_h_omni": {"vision_config": {"video_temporal_patch_size": 2}},
+    "ovis2": {"hidden_size": 64, "vocab_size": 96},
     "qwen4_exp_text": {
         "indexer_n_heads": 4,
         "indexer_kv_heads": 1,

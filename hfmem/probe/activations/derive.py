@@ -40,6 +40,9 @@ MOST_OFF: Final = 0.001
 
 _TINY: Final = 4096  # bytes of a storage that need no polynomial: counters, positions, a table of chunks
 
+_KINDS: Final = ("mm_token_type_ids", "token_type_ids")
+"""Inputs that say of each token what it is (0 for text), for classes that refuse to go without."""
+
 Selection = tuple[frozenset[int], ...]
 """Storages at each probe."""
 
@@ -83,7 +86,14 @@ class Probe:
         self.model.to(dtype)
         self.model.set_attn_implementation(mode.attention)
         torch.manual_seed(0)
-        return run(self.model, self.layers, self.inputs, mode)
+        try:
+            return run(self.model, self.layers, self.inputs, mode)
+        except ValueError as error:
+            named = [key for key in _KINDS if key in str(error) and key not in self.inputs]
+            if not named:
+                raise
+        self.inputs |= dict.fromkeys(named, torch.zeros_like(self.inputs["input_ids"]))
+        return self.run(mode)
 
     def sizes(self, index: int) -> dict[str, int]:
         """The named sizes for a layer, sequences and tokens included."""

@@ -189,6 +189,8 @@ def _integers(text: Any) -> Iterator[tuple[str, int]]:
     """The whole numbers of a configuration; of a list with an entry a layer, the one that all layers have."""
     fields = tiny.fields_of(text)
     own = [key for key in _HEAD_DIM if key not in fields and key in vars(text)]  # that the class has no field for
+    if _value(text, "kv_lora_rank"):  # where it follows from the parts of a head
+        own = []
     for key in (*fields, *own):
         value = _value(text, key)
         if (
@@ -370,5 +372,7 @@ def _changed(base: Config, path: tuple[str, ...], changes: Mapping[str, Any]) ->
         part = part.setdefault(key, {})
     for key, value in changes.items():
         old = part.get(key)
+        if part is not changed and old is not None and changed.get(key) == old:
+            changed[key] = value  # a whole that repeats a size of its text model
         part[key] = [value] * len(old) if isinstance(old, list) and isinstance(value, int) else value
     return changed
