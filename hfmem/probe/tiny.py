@@ -25,7 +25,19 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES,
 )
 
-__all__ = ["GROUPS", "at", "build", "config_type", "fields_of", "jsonable", "perturbed", "shrunk", "text_path", "types", "value"]
+__all__ = [
+    "GROUPS",
+    "at",
+    "build",
+    "config_type",
+    "fields_of",
+    "jsonable",
+    "perturbed",
+    "shrunk",
+    "text_path",
+    "types",
+    "value",
+]
 
 GROUPS: Final[dict[str, Mapping[str, str]]] = {
     "image-text": MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
@@ -174,7 +186,11 @@ _SECTIONED: Final = (
 
 OVERRIDES: Final[dict[str, dict[str, Any]]] = {
     "wavtokenizer_encoder": {"codebook_dim": 64, "codebook_size": 16},
-    "apertus1p5": {"image_token_offset": 10, "audio_token_offset": 40},
+    "apertus1p5": {
+        "image_token_offset": 10,
+        "audio_token_offset": 26,
+        "vision_config": {"base_channels": 32, "codebook_size": 16},
+    },
     "bamba": {"attn_layer_indices": [1]},
     "chameleon": {"vocabulary_map": {"<image>": 5}},
     "codegen": {"rotary_dim": 8},
@@ -211,6 +227,8 @@ OVERRIDES: Final[dict[str, dict[str, Any]]] = {
     "gemma3n_text": {"num_hidden_layers": 10, "num_kv_shared_layers": 3, "intermediate_size": [80] * 10},
     **{name: {"rope_parameters": {**_ROTARY, "mrope_section": [2, 3, 3]}} for name in _SECTIONED},
     "gemma4_assistant": {"text_config": {"hidden_size_per_layer_input": 0}},
+    **{name: {"out_hidden_size": 64} for name in ("glm4v_vision", "glm4v_moe_vision", "glm_ocr_vision")},
+    "glm5_next_vision": {"out_hidden_size": 64, "projection_intermediate_size": 80},
     "glm4v_moe_text": {"rope_parameters": {**_ROTARY, "partial_rotary_factor": 0.5, "mrope_section": [1, 1, 2]}},
     "glm5_next_text": {"num_key_value_heads": 4, "index_kpool": 2, "qk_rope_head_dim": 0},
     "gptj": {"rotary_dim": 8},
@@ -231,7 +249,7 @@ OVERRIDES: Final[dict[str, dict[str, Any]]] = {
     "muse_glimmer": {"out_hidden_size": 64, "projector_hidden_size": 40},
     "muse_spark": {"out_hidden_size": 64, "projector_hidden_size": 40},
     "muse_spark_audio": {"num_hidden_layers": 4, "hidden_sizes": [16, 24, 32, 40], "out_hidden_size": 64},
-    "nemotron_h_omni": {"vision_config": {"video_temporal_patch_size": 2}},
+    "nemotron_h_omni": {"projector_hidden_size": 40, "vision_config": {"video_temporal_patch_size": 2}},
     "ovis2": {"hidden_size": 64, "vocab_size": 96},
     "qwen4_exp_text": {
         "indexer_n_heads": 4,

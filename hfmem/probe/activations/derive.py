@@ -84,7 +84,7 @@ class Probe:
         """The timeline of a step."""
         dtype = torch.bfloat16 if mode.precision == "bf16" else torch.float32
         self.model.to(dtype)
-        self.model.set_attn_implementation(mode.attention)
+        self._attend(mode.attention)
         torch.manual_seed(0)
         try:
             return run(self.model, self.layers, self.inputs, mode)
@@ -94,6 +94,16 @@ class Probe:
                 raise
         self.inputs |= dict.fromkeys(named, torch.zeros_like(self.inputs["input_ids"]))
         return self.run(mode)
+
+    def _attend(self, attention: str) -> None:
+        """Sets the attention; of the decoder only, where another part does not have it."""
+        try:
+            self.model.set_attn_implementation(attention)
+        except ValueError:
+            decoder = self.model.get_decoder() if hasattr(self.model, "get_decoder") else self.model
+            if decoder is self.model:
+                raise
+            decoder.set_attn_implementation(attention)
 
     def sizes(self, index: int) -> dict[str, int]:
         """The named sizes for a layer, sequences and tokens included."""
