@@ -25,7 +25,19 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES,
 )
 
-__all__ = ["GROUPS", "at", "build", "config_type", "fields_of", "jsonable", "perturbed", "shrunk", "text_path", "types"]
+__all__ = [
+    "GROUPS",
+    "at",
+    "build",
+    "config_type",
+    "fields_of",
+    "jsonable",
+    "perturbed",
+    "shrunk",
+    "text_path",
+    "types",
+    "value",
+]
 
 GROUPS: Final[dict[str, Mapping[str, str]]] = {
     "image-text": MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
@@ -173,6 +185,12 @@ _SECTIONED: Final = (
 )
 
 OVERRIDES: Final[dict[str, dict[str, Any]]] = {
+    "wavtokenizer_encoder": {"codebook_dim": 64, "codebook_size": 16},
+    "apertus1p5": {
+        "image_token_offset": 10,
+        "audio_token_offset": 26,
+        "vision_config": {"base_channels": 32, "codebook_size": 16},
+    },
     "bamba": {"attn_layer_indices": [1]},
     "chameleon": {"vocabulary_map": {"<image>": 5}},
     "codegen": {"rotary_dim": 8},
@@ -180,23 +198,38 @@ OVERRIDES: Final[dict[str, dict[str, Any]]] = {
     "dbrx": {"attn_config": {"rope_theta": 10000.0, "kv_n_heads": 2, "clip_qkv": 8}, "rope_parameters": _ROTARY},
     "deepseek_ocr2_text": {"num_hidden_layers": 2, "mlp_layer_types": ["dense", "sparse"]},
     "dots1": {"n_shared_experts": 1},
-    "dots3_note_vision_encoder": {"num_hidden_layers": 42, "adapter_in_dim": 64, "adapter_out_dim": 64},
+    "dots3_note_vision_encoder": {
+        "num_hidden_layers": 42,
+        "num_local_experts": 4,
+        "moe_intermediate_size": 24,
+        "adapter_in_dim": 64,
+        "adapter_out_dim": 64,
+    },
     "dots3_note_audio_encoder": {"adapter_input_size": 64, "adapter_out_dim": 64},
     "dots3_note_text": {"num_key_value_heads": 4},
     **{
         name: {"decoder": {"is_decoder": True, "add_cross_attention": True}}
         for name in ("encoder-decoder", "speech-encoder-decoder", "vision-encoder-decoder")
     },
+    "emu3_vqgan": {"base_channels": 32, "codebook_size": 96},
     "emu3": {"vocabulary_map": {"<image>": 5}},
     "ernie4_5_vl_moe_text": {
         "hidden_size": 128,
         "moe_intermediate_size": [24, 20],
         "rope_parameters": {**_ROTARY, "mrope_section": [6, 6, 4]},
     },
+    "florence_vision": {
+        "embed_dim": [16, 24, 32, 40],
+        "num_heads": [2, 2, 2, 2],
+        "num_groups": [2, 2, 2, 2],
+        "projection_dim": 64,
+    },
     "gemma3n_text": {"num_hidden_layers": 10, "num_kv_shared_layers": 3, "intermediate_size": [80] * 10},
     **{name: {"rope_parameters": {**_ROTARY, "mrope_section": [2, 3, 3]}} for name in _SECTIONED},
-    "gemma4_text": {"final_logit_softcapping": 30.0},
+    **{name: {"final_logit_softcapping": 30.0} for name in ("gemma4_text", "gemma4_unified_text")},
     "gemma4_assistant": {"text_config": {"hidden_size_per_layer_input": 0}},
+    **{name: {"out_hidden_size": 64} for name in ("glm4v_vision", "glm4v_moe_vision", "glm_ocr_vision")},
+    "glm5_next_vision": {"out_hidden_size": 64, "projection_intermediate_size": 80},
     "glm4v_moe_text": {"rope_parameters": {**_ROTARY, "partial_rotary_factor": 0.5, "mrope_section": [1, 1, 2]}},
     "glm5_next_text": {"num_key_value_heads": 4, "index_kpool": 2, "qk_rope_head_dim": 0},
     "gptj": {"rotary_dim": 8},
@@ -205,14 +238,21 @@ OVERRIDES: Final[dict[str, dict[str, Any]]] = {
     "granitemoehybrid": {"layer_types": ["linear_attention", "full_attention"]},
     "lfm2": {"layer_types": ["conv", "full_attention"]},
     "lfm2_moe": {"layer_types": ["conv", "full_attention"]},
+    "janus_vqgan": {"base_channels": 32, "num_embeddings": 96, "projection_dim": 64, "image_token_embed_dim": 64},
+    "janus_vision_model": {"projection_dim": 64},
+    "inkling2_loop": {"vision_config": {"text_hidden_size": 64}},
     "inkling2": {"vision_config": {"text_hidden_size": 64}, "audio_config": {"text_hidden_size": 64}},
+    "hy_v4_vl_text": {"qk_rope_head_dim": 32},
     "hunyuan_vl_text": {"rope_parameters": {**_ROTARY, "mrope_section": [2, 2, 2, 2]}},
     "longcat_flash": {"head_dim": 8},
     "mamba2": {"num_heads": 8},
     "molmo2_vision": {"num_hidden_layers": 25},
-    "muse_spark_audio": {"num_hidden_layers": 4, "out_hidden_size": 64},
-    "nemotron_h_omni": {"vision_config": {"video_temporal_patch_size": 2}},
+    "muse_glimmer": {"out_hidden_size": 64, "projector_hidden_size": 40},
+    "muse_spark": {"out_hidden_size": 64, "projector_hidden_size": 40},
+    "muse_spark_audio": {"num_hidden_layers": 4, "hidden_sizes": [16, 24, 32, 40], "out_hidden_size": 64},
+    "nemotron_h_omni": {"projector_hidden_size": 40, "vision_config": {"video_temporal_patch_size": 2}},
     "opt": {"word_embed_proj_dim": 64},
+    "ovis2": {"hidden_size": 64, "vocab_size": 96},
     "qwen4_exp_text": {
         "indexer_n_heads": 4,
         "indexer_kv_heads": 1,
@@ -347,7 +387,7 @@ def _sections(config: PreTrainedConfig) -> dict[str, Any]:
     sections = rope.get("mrope_section")
     if not sections:
         return {}
-    dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    dim = value(config, "head_dim") or config.hidden_size // config.num_attention_heads
     keys: dict[str, Any] = {"head_dim": 32} if "head_dim" in fields_of(config) else {}
     return keys | {"hidden_size": 128, "rope_parameters": {**rope, "mrope_section": [s * 32 // dim for s in sections]}}
 
@@ -380,6 +420,14 @@ def _other(config: PreTrainedConfig, tiny: bool) -> dict[str, Any]:
         if isinstance(part, PreTrainedConfig):
             keys[key] = {**({"model_type": part.model_type} if part.model_type else {}), **_other(part, tiny)}
     return keys | OVERRIDES.get(config.model_type, {})
+
+
+def value(config: PreTrainedConfig, key: str) -> Any:
+    """A value of a configuration; the one that holds for all layers but a few, where some have their own."""
+    try:
+        return getattr(config, key, None)
+    except RuntimeError:  # a class with layers of their own refuses to tell
+        return vars(config).get(key)
 
 
 def fields_of(config: PreTrainedConfig) -> dict[str, Any]:

@@ -40,6 +40,9 @@ MOST_OFF: Final = 0.001
 
 _TINY: Final = 4096  # bytes of a storage that need no polynomial: counters, positions, a table of chunks
 
+_KINDS: Final = ("mm_token_type_ids", "token_type_ids")
+"""Inputs that say of each token what it is (0 for text), for classes that refuse to go without."""
+
 Selection = tuple[frozenset[int], ...]
 """Storages at each probe."""
 
@@ -81,9 +84,28 @@ class Probe:
         """The timeline of a step."""
         dtype = torch.bfloat16 if mode.precision == "bf16" else torch.float32
         self.model.to(dtype)
-        self.model.set_attn_implementation(mode.attention)
+        self._attend(mode.attention)
         torch.manual_seed(0)
-        return run(self.model, self.layers, self.inputs, mode, sums_in_place=True)
+        gc.collect()
+        gc.freeze()  # what earlier runs left: the collection before each step need not look at it again
+        try:
+            return run(self.model, self.layers, self.inputs, mode, sums_in_place=True)
+        except ValueError as error:
+            named = [key for key in _KINDS if key in str(error) and key not in self.inputs]
+            if not named:
+                raise
+        self.inputs |= dict.fromkeys(named, torch.zeros_like(self.inputs["input_ids"]))
+        return self.run(mode)
+
+    def _attend(self, attention: str) -> None:
+        """Sets the attention; of the decoder only, where another part does not have it."""
+        try:
+            self.model.set_attn_implementation(attention)
+        except ValueError:
+            decoder = self.model.get_decoder() if hasattr(self.model, "get_decoder") else self.model
+            if decoder is self.model:
+                raise
+            decoder.set_attn_implementation(attention)
 
     def sizes(self, index: int) -> dict[str, int]:
         """The named sizes for a layer, sequences and tokens included."""
@@ -151,8 +173,22 @@ def deviation(probe: Probe, mode: Mode, told: Coefficients) -> float:
         sizes = probe.sizes(index)
         most = max((m.activations.at(sizes) + m.gradients.at(sizes) for m in part.moments), default=0)
         pairs.append((most, reading.bytes(reading.peak(segment))))
+    if not mode.trains and layers:
+        pairs.append(_first(probe, reading, told))
     whole = held + max(measured for _, measured in pairs)
     return max(abs(one - other) / whole for one, other in pairs)
+
+
+def _first(probe: Probe, reading: Reading, told: Coefficients) -> tuple[int, int]:
+    """The highest moment of a prefill before its layers, where that can be the highest of all, as told and as measured;
+    else the higher one of that and of the first layer's, as it is in small sizes."""
+    sizes, part = probe.sizes(0), told.layers[signature((probe.architecture.layers or ())[0])]
+    before = reading.bytes(reading.peak(("before", 0)))
+    if told.entry:
+        return max(moment.activations.at(sizes) for moment in told.entry), before
+    layer = told.before.at(sizes) + max((moment.activations.at(sizes) for moment in part.moments), default=0)
+    measured = reading.bytes(reading.kept_in(("before", 0))) + reading.bytes(reading.peak(("forward", 0)))
+    return layer, max(before, measured)
 
 
 @dataclass(kw_only=True)

@@ -19,6 +19,7 @@ from hfmem.mapper.sizes import OWN_WIDTH
 from hfmem.probe import tiny
 from hfmem.probe.activations.structures import plain, switched
 from hfmem.probe.activations.tracer import Counting
+from hfmem.probe.tiny import value as _value
 
 __all__ = ["SHAPES", "Variant", "fixed_sizes", "has_windows", "variants"]
 
@@ -192,7 +193,7 @@ def _with_head_dim(config: Config, path: tuple[str, ...]) -> Config:
     if any(isinstance(_value(text, key), int) for key in _HEAD_DIM):
         return config
     hidden, heads = (
-        next((getattr(text, key, None) for key in keys if hasattr(text, key)), None) for keys in (_HIDDEN, _HEADS)
+        next((found for key in keys if (found := _value(text, key)) is not None), None) for keys in (_HIDDEN, _HEADS)
     )
     if not isinstance(hidden, int) or not isinstance(heads, int):
         return config
@@ -230,6 +231,8 @@ def _integers(text: Any) -> Iterator[tuple[str, int]]:
     """The whole numbers of a configuration; of a list with an entry a layer, the one that all layers have."""
     fields = tiny.fields_of(text)
     own = [key for key in _HEAD_DIM if key not in fields and key in vars(text)]  # that the class has no field for
+    if _value(text, "kv_lora_rank"):  # where it follows from the parts of a head
+        own = []
     for key in (*fields, *own):
         value = _value(text, key)
         if (
@@ -240,14 +243,6 @@ def _integers(text: Any) -> Iterator[tuple[str, int]]:
             value = value[0]
         if isinstance(value, int) and not isinstance(value, bool):
             yield key, value
-
-
-def _value(text: Any, key: str) -> Any:
-    """A value of a configuration; the one that holds for all layers but a few, where some have their own."""
-    try:
-        return getattr(text, key, None)
-    except RuntimeError:  # a class with layers of their own refuses to tell
-        return vars(text).get(key)
 
 
 def _tied(key: str) -> bool:
@@ -351,7 +346,7 @@ def _tied_sizes(base: Config, path: tuple[str, ...], fields: Mapping[str, int], 
     sections = _sections(text)
     if sections is not None:
         width = changes.get(dim, changes[hidden] // count) if dim else changes[hidden] // count
-        old = getattr(text, dim) if dim else getattr(text, hidden) // getattr(text, heads)
+        old = _value(text, dim) if dim else _value(text, hidden) // _value(text, heads)
         rope = dict(text.rope_parameters)
         changes["rope_parameters"] = {**rope, "mrope_section": [size * width // old for size in sections]}
     return changes
@@ -372,9 +367,9 @@ def _tied_states(base: Config, path: tuple[str, ...], changes: Mapping[str, Any]
     """Heads of a state that fill the widened hidden size, which groups divide; value heads that key heads divide."""
     text = tiny.at(tiny.build(base), path)
     found: dict[str, Any] = {}
-    hidden = next((key for key in _HIDDEN if hasattr(text, key)), None)
+    hidden = next((key for key in _HIDDEN if _value(text, key) is not None), None)
     for heads, size, groups, expand in _STATE_HEADS:
-        if all(isinstance(getattr(text, key, None), int) for key in (heads, size, groups, expand)) and hidden:
+        if all(isinstance(_value(text, key), int) for key in (heads, size, groups, expand)) and hidden:
             factor = deck.pick("expand", (2, 3))
             width = factor * changes.get(hidden, getattr(text, hidden))
             if isinstance(getattr(text, _STATE_WIDTH, None), int):
@@ -437,5 +432,7 @@ def _changed(base: Config, path: tuple[str, ...], changes: Mapping[str, Any]) ->
         part = part.setdefault(key, {})
     for key, value in changes.items():
         old = part.get(key)
+        if part is not changed and old is not None and changed.get(key) == old:
+            changed[key] = value  # a whole that repeats a size of its text model
         part[key] = [value] * len(old) if isinstance(old, list) and isinstance(value, int) else value
     return changed
