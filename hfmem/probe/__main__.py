@@ -34,7 +34,7 @@ from hfmem.probe.activations.table import MODES, derive, line, merged
 DATA: Final = Path(__file__).parent.parent / "data"
 TARGET: Final = DATA / "activations.jsonl"
 _ORDER: Final = ("causal", "image-text")  # text models before the wholes that have them
-_PATIENCE: Final = 300  # seconds for one type, on a machine that is busy
+_PATIENCE: Final = 120  # seconds for one type, on a machine that is busy; alone none takes more than 60
 REPORT: Final = DATA / "activations_report.jsonl"
 
 
