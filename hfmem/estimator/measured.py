@@ -96,6 +96,12 @@ class Applied:
         """Bytes kept beyond the layers and the head, at the sizes of the first layer."""
         return self.reduced[-1].kept
 
+    @cached_property
+    def recomputed(self) -> Polynomial:
+        """`before` with gradient checkpointing: an encoder's layers keep their inputs then, as all others do."""
+        found = find(self.coefficients.model_type, f"{self.coefficients.mode}+gc")
+        return self.before if found is None else found.before.reduced(self.sizes[-1])
+
     def linears(self, number: int) -> tuple[LinearUse, ...]:
         """The linear modules of one of `layers`."""
         found = self.coefficients
@@ -103,15 +109,16 @@ class Applied:
 
     def is_complete(self) -> bool:
         """Whether the model has every size that the coefficients are written in."""
+        source = 0 if self.model.architecture.source is None else 1
         return all(
-            _names(part) <= {*token_sizes(1, 1, sizes), *sizes}
+            _names(part) <= {*token_sizes(1, 1, sizes, source), *sizes}
             for part, sizes in zip(self.parts, self.sizes, strict=True)
         )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """Coefficients that apply to a model, for one batch and length.
+    """Coefficients that apply to a model, for one batch and length, and a number of an encoder's tokens.
 
     Parts go by their number: those of `applied.layers`, then the head, then what comes before them.
     """
@@ -119,6 +126,7 @@ class Measured:
     applied: Applied
     batch: int
     seq: int
+    source: int = 0
 
     @property
     def head(self) -> int:
@@ -133,7 +141,7 @@ class Measured:
     @cached_property
     def tokens(self) -> tuple[Mapping[str, int], ...]:
         """Sequences, tokens and what follows from them, for each part."""
-        return tuple(token_sizes(self.batch, self.seq, sizes) for sizes in self.applied.sizes)
+        return tuple(token_sizes(self.batch, self.seq, sizes, self.source) for sizes in self.applied.sizes)
 
     def value(self, polynomial: Polynomial, number: int) -> int:
         """Bytes of a polynomial of a part."""
@@ -182,7 +190,9 @@ def measured(model: Model, scenario: Scenario, method: str, precision: str | Non
     # Flash kernels mask windows by themselves; a model without any window has none that is shorter
     within = scenario.attention == "flash" or all(scenario.seq < window for window in _windows(known))
     applied = _apply(known, (attention, precision, method), within)
-    return applied if isinstance(applied, str) else Measured(applied=applied, batch=scenario.batch, seq=scenario.seq)
+    if isinstance(applied, str):
+        return applied
+    return Measured(applied=applied, batch=scenario.batch, seq=scenario.seq, source=scenario.source_seq or 0)
 
 
 class _Known:
@@ -202,6 +212,7 @@ class _Known:
 def _apply(known: _Known, asked: tuple[str, str, str], within: bool) -> Applied | str:
     model = known.model
     own = model_types(model.checkpoint.config or {})
+    own = (*(f"{model_type}:{name}" for model_type in own for name in model.architecture.architectures[:1]), *own)
     switched = switched_structure(model.checkpoint.config or {})
     for model_type in (*own, *_relatives(model.architecture)):
         name, untold = _structured(model_type, switched)
@@ -209,7 +220,7 @@ def _apply(known: _Known, asked: tuple[str, str, str], within: bool) -> Applied 
             found = find(name, mode, within=within)
             if found is None:
                 continue
-            reasons = [f"{own[0] if own else 'the type'} was not measured"] if model_type not in own else []
+            reasons = [f"{own[-1] if own else 'the type'} was not measured"] if model_type not in own else []
             reasons += [why] if why else []
             reasons += [*(f"measured with the class's own {key}" for key in untold), *_unfamiliar(found, model)]
             applied = Applied(
@@ -220,7 +231,7 @@ def _apply(known: _Known, asked: tuple[str, str, str], within: bool) -> Applied 
             )
             if applied.is_complete():
                 return applied
-    return f"nothing like '{own[0] if own else '?'}' was measured"
+    return f"nothing like '{own[-1] if own else '?'}' was measured"
 
 
 def _structured(model_type: str, switched: Sequence[str]) -> tuple[str, tuple[str, ...]]:

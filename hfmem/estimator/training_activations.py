@@ -91,6 +91,8 @@ def _before(found: Measured, training: Training) -> Polynomial:
     alone do not make it one; with gradient checkpointing it does, and is what the first layer keeps anyway.
     """
     before, first = found.applied.before, found.applied.reduced[found.applied.order[0]]
+    if training.checkpointing == "full":
+        before = found.applied.recomputed
     if training.method == "full" or first.input is None or first.input_kept:
         return before
     less = before - first.input

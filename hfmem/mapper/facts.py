@@ -158,6 +158,12 @@ class Facts:
             and isinstance(found.defaults.get(key), bool)
         )
 
+    def replaced(self) -> Mapping[str, tuple[str, str]]:
+        """Words of the file that the configuration class has another one for: the file's and the class's, by key."""
+        found = self._lookup() or ConfigClass()
+        words = {key: (value, found.defaults.get(key)) for key, value in self._config.items() if isinstance(value, str)}
+        return {key: (own, other) for key, (own, other) in words.items() if isinstance(other, str) and own != other}
+
     def lacks(self, key: str) -> bool:
         """Whether the file says null where the configuration class has a value."""
         found = self._lookup() or ConfigClass()

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from hfmem.mapper.caches import KV, Cache, Combined, Indexed, Latent, Shared, State
+from hfmem.mapper.caches import KV, Cache, Combined, CrossKV, Indexed, Latent, Shared, State
 from hfmem.mapper.facts import Facts
 from hfmem.mapper.values import Architecture, Dense, Experts, Layer
 
@@ -58,20 +58,28 @@ OWN_WIDTH: Final = ("word_embed_proj_dim",)
 """Widths of an embedding that is projected where it is not the hidden size."""
 
 
+_ACTIVATIONS: Final = ("hidden_act", "activation_function", "hidden_activation", "feed_forward_proj")
+
+# Activation functions that are one kernel and keep their input; others keep more, or their output.
+_ONE_KERNEL: Final = ("gelu", "gelu_pytorch_tanh", "silu", "swish")
+
+
 def decides(key: str) -> bool:
     """Whether the name of a switched key says that layers run otherwise."""
-    return key in NULLABLE or key in OWN_WIDTH or _STRUCTURE.search(key) is not None
+    return key in NULLABLE or key in OWN_WIDTH or "=" in key or _STRUCTURE.search(key) is not None
 
 
 def switched_structure(config: Mapping[str, Any]) -> tuple[str, ...]:
     """Keys that may decide on what a layer runs, and are not as the class has them: flags, sizes that are null,
-    embeddings of a width of their own; sorted."""
+    embeddings of a width of their own, activation functions that keep something else (`key=value`); sorted."""
     found: set[str] = set()
     for facts in _parts(config):
         numbers = facts.whole_numbers()
         hidden = numbers.get("hidden_size", numbers.get("d_model"))
         found |= {*facts.switched(), *(key for key in NULLABLE if facts.lacks(key))}
         found |= {key for key in OWN_WIDTH if numbers.get(key, hidden) != hidden}
+        words = {key: pair for key, pair in facts.replaced().items() if key in _ACTIVATIONS}
+        found |= {f"{key}={own}" for key, (own, other) in words.items() if not {own, other} <= {*_ONE_KERNEL}}
     return tuple(sorted(found))
 
 
@@ -104,11 +112,12 @@ def model_sizes(config: Mapping[str, Any], architecture: Architecture, index: in
     return {**found, **others, **own}
 
 
-def token_sizes(batch: int, seq: int, sizes: Mapping[str, int]) -> dict[str, int]:
-    """The sequences of a batch, the tokens of each, and the chunks that a scan cuts them into, with the tokens of the
-    last one: of the size that the configuration has for them, else of 64, which the delta rules have."""
+def token_sizes(batch: int, seq: int, sizes: Mapping[str, int], source: int = 0) -> dict[str, int]:
+    """The sequences of a batch, the tokens of each, those of an encoder where there is one, and the chunks that a scan
+    cuts them into, with the tokens of the last one: of the size that the configuration has for them, else of 64, which
+    the delta rules have."""
     widths = {name: value for name, value in sizes.items() if _CHUNK.search(name)} or {"64": 64}
-    found = {"b": batch, "s": seq}
+    found = {"b": batch, "s": seq} | ({"source": source} if source else {})
     for name, width in widths.items():
         chunks = -(-seq // width)
         found |= {f"chunks_of_{name}": chunks, f"last_of_{name}": seq - (chunks - 1) * width}
@@ -141,6 +150,8 @@ def signature(layer: Layer) -> str:
     kind = layer.kind
     if isinstance(layer.cache, Shared):
         kind = f"shared {'full' if layer.cache.source.window is None else 'sliding'}_attention"
+    if isinstance(layer.cache, Combined) and any(isinstance(part, CrossKV) for part in layer.cache.caches):
+        kind += " beside an encoder's"
     ffn = "none" if layer.ffn is None else type(layer.ffn).__name__.lower()
     if isinstance(layer.ffn, Dense) and layer.ffn.sparse:
         ffn = "sparse dense"

@@ -33,7 +33,7 @@ from hfmem.probe.activations.table import MODES, derive, line, merged
 
 DATA: Final = Path(__file__).parent.parent / "data"
 TARGET: Final = DATA / "activations.jsonl"
-_ORDER: Final = ("causal", "image-text")  # text models before the wholes that have them
+_ORDER: Final = ("causal", "image-text", "encoder-decoder")  # text models before the wholes that have them
 _PATIENCE: Final = 120  # seconds for one type, on a machine that is busy; alone none takes more than 60
 REPORT: Final = DATA / "activations_report.jsonl"
 
@@ -59,10 +59,9 @@ def main() -> None:
 
 
 def names() -> list[str]:
-    """Every type that is measured: encoder-decoders are not, since an encoder of the probe's depth would be counted as
-    part of what is there before the layers."""
+    """Every type that is measured; of a type's further classes, encoder-decoders."""
     types = tiny.types()
-    asked = [name for name in types if ":" not in name and types[name][0] in _ORDER]
+    asked = [name for name, (group, _) in types.items() if group in _ORDER and (":" not in name or group == _ORDER[-1])]
     return sorted(asked, key=lambda name: (_ORDER.index(types[name][0]), name))
 
 

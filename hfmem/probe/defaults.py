@@ -23,7 +23,7 @@ TARGET = Path(__file__).parent.parent / "data" / "config_defaults.jsonl"
 _IRRELEVANT = re.compile(
     r"(_eps(ilon)?$|^eps$|dropout|drop_path|layerdrop|pdrop|_token_ids?$|_token_index$|_coef$|_loss|loss_|^init|init_std|"
     r"initializer|^output_(attentions|hidden|router|scores)|^return_|label|problem_type|transformers_version|"
-    r"architectures|chunk_size_feed_forward|_act$|activation|^use_cache$|softcapping|rope_theta|scaling_factor|^mask_|"
+    r"architectures|chunk_size_feed_forward|^use_cache$|softcapping|rope_theta|scaling_factor|^mask_|"
     r"^apply_spec|temperature|threshold)"
 )
 

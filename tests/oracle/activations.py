@@ -36,7 +36,13 @@ SHAPES: Final = ((1, 2048), (4, 1024), (1, 6144))
 LOOPS: Final = ("ai21labs/AI21-Jamba-1.5-Mini", "tiiuae/falcon-mamba-7b")
 FEW: Final = ((1, 64), (3, 48))
 
+# Encoder-decoders, of fewer positions: the encoder hears as many tokens as the decoder speaks.
+HEARING: Final = ("facebook/bart-base", "facebook/mbart-large-50-many-to-many-mmt", "google-t5/t5-base")
+SHORT: Final = ((1, 512), (4, 384))
+
 MODELS: Final = (
+    *HEARING,
+    "google/t5-v1_1-xxl",
     "01-ai/Yi-6B-Chat",
     "CohereForAI/aya-23-8B",
     "EleutherAI/gpt-j-6b",
@@ -100,7 +106,7 @@ def main() -> None:
     for name in MODELS:
         if sys.argv[1:] and not any(word in name for word in sys.argv[1:]):
             continue
-        for batch, seq in FEW if name in LOOPS else SHAPES:
+        for batch, seq in FEW if name in LOOPS else SHORT if name in HEARING else SHAPES:
             started = time.monotonic()
             try:
                 row = measure(name, batch, seq)
@@ -188,9 +194,10 @@ def measure(name: str, batch: int, seq: int) -> dict[str, Any]:
     keep = shortened(model)
     whole = len(keep) == len(model.architecture.layers or ())
     row: dict[str, Any] = {"model": name, "batch": batch, "seq": seq, "layers": None if whole else keep}
-    steady = timeline(model, Step(mode=Mode(), batch=batch, seq=seq), keep)
+    source = scenario_of(model, batch, seq).source_seq
+    steady = timeline(model, Step(mode=Mode(), batch=batch, seq=seq, source_seq=source), keep)
     row["saved"] = sum(steady.allocations[number].nbytes for number in steady.kept)
-    run = timeline(model, Step(mode=Mode(method="prefill"), batch=batch, seq=seq), keep)
+    run = timeline(model, Step(mode=Mode(method="prefill"), batch=batch, seq=seq, source_seq=source), keep)
     total = highest = 0
     for allocated, number, _ in run.events:
         if number not in run.given:

@@ -43,6 +43,9 @@ _TINY: Final = 4096  # bytes of a storage that need no polynomial: counters, pos
 _KINDS: Final = ("mm_token_type_ids", "token_type_ids")
 """Inputs that say of each token what it is (0 for text), for classes that refuse to go without."""
 
+_SOURCES: Final = {16: 28, 20: 38, 24: 18, 28: 34, 32: 12, 36: 22, 40: 14}
+"""Tokens of an encoder for the decoder's."""
+
 Selection = tuple[frozenset[int], ...]
 """Storages at each probe."""
 
@@ -61,6 +64,7 @@ class Probe:
     layers: list[Any] = field(init=False)
     architecture: Architecture = field(init=False)
     inputs: dict[str, Any] = field(init=False)
+    source: int = field(init=False)
 
     def __post_init__(self) -> None:
         config, batch, tokens = self.variant
@@ -77,8 +81,11 @@ class Probe:
             raise ProbeError(f"its layers are unknown: {self.architecture.unknown}")
         self.layers = find_layers(self.model, len(self.architecture.layers))
         self.inputs = {"input_ids": torch.randint(3, 90, (batch, tokens)).to(self.device)}
+        self.source = 0
         if built.is_encoder_decoder:
-            self.inputs = {"decoder_input_ids": self.inputs["input_ids"], **self.inputs}
+            self.source = _SOURCES.get(tokens, tokens // 2 + 7)
+            heard = torch.randint(3, 90, (batch, self.source)).to(self.device)
+            self.inputs = {"decoder_input_ids": self.inputs["input_ids"], "input_ids": heard}
 
     def run(self, mode: Mode) -> Timeline:
         """The timeline of a step."""
@@ -111,7 +118,7 @@ class Probe:
         """The named sizes for a layer, sequences and tokens included."""
         config, batch, tokens = self.variant
         sizes = model_sizes(config, self.architecture, index)
-        return {**token_sizes(batch, tokens, sizes), **sizes}
+        return {**token_sizes(batch, tokens, sizes, self.source), **sizes}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -449,6 +456,7 @@ class _Solver:
 _CANONICAL: Final = (
     "b",
     "s",
+    "source",
     "hidden",
     "heads",
     "kv_heads",

@@ -213,10 +213,12 @@ def _no_cache(model: Any) -> dict[str, Any]:
 def _prepared(model: Any, mode: Mode) -> Iterator[None]:
     """Train or eval, frozen or not, checkpointing or not; as it was, afterwards."""
     model.train(mode.trains)
-    hook = None
+    hooks: list[Any] = []
     if mode.method == "frozen":
         model.requires_grad_(False)
-        hook = model.get_input_embeddings().register_forward_hook(lambda _m, _a, out: out.requires_grad_(True))
+        hooks = [
+            module.register_forward_hook(lambda _m, _a, out: out.requires_grad_(True)) for module in _inward(model)
+        ]
     if mode.checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     try:
@@ -224,9 +226,22 @@ def _prepared(model: Any, mode: Mode) -> Iterator[None]:
     finally:
         if mode.checkpointing:
             model.gradient_checkpointing_disable()
-        if hook is not None:
+        for hook in hooks:
             hook.remove()
+        if hooks:
             model.requires_grad_(True)
+
+
+def _require_gradient(_module: Any, _inputs: Any, output: Any) -> None:
+    output.requires_grad_(True)
+
+
+def _inward(model: Any) -> list[Any]:
+    """The modules that embed tokens: those of encoder and decoder share the weights of one."""
+    embedding = model.get_input_embeddings()
+    weight = getattr(embedding, "weight", None)
+    alike = [module for module in model.modules() if module is not embedding and isinstance(module, type(embedding))]
+    return [embedding, *(module for module in alike if getattr(module, "weight", None) is weight)]
 
 
 class _Hooks:

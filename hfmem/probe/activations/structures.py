@@ -18,9 +18,13 @@ __all__ = ["plain", "structures_of", "switched"]
 
 # Keys that real files switch together.
 COMBINED: Final[Mapping[str, tuple[tuple[str, ...], ...]]] = {
+    "albert": (("hidden_act=gelu",),),
     "falcon": (("alibi", "multi_query", "parallel_attn"), ("alibi", "multi_query")),
+    "mbart:MBartForConditionalGeneration": (("activation_function=relu",),),
+    "mt5": (("feed_forward_proj=relu",),),
     "opt": (("do_layer_norm_before", "word_embed_proj_dim"),),
     "stablelm": (("qk_layernorm", "use_parallel_residual"),),
+    "t5": (("feed_forward_proj=gated-gelu",),),
 }
 
 _WIDTH: Final = 40  # no other size of a small configuration
@@ -42,7 +46,7 @@ def structures_of(model_type: str) -> list[str]:
     """The names of rows to be measured for a type beside its own; none for a whole, whose text model has them."""
     _, name = tiny.types()[model_type]
     try:
-        built = tiny.build(tiny.shrunk(model_type, name))
+        built = tiny.build(tiny.shrunk(model_type.partition(":")[0], name))
     except Exception:  # whatever a class raises: its own row tells why
         return []
     text = built.get_text_config(decoder=True)
@@ -52,6 +56,7 @@ def structures_of(model_type: str) -> list[str]:
     single = [key for key, field in fields.items() if isinstance(field.default, bool) and not _OTHERWISE.search(key)]
     single += [key for key in NULLABLE if key in fields and isinstance(fields[key].default, int)]
     single += [key for key in OWN_WIDTH if key in fields]
+    single = [] if built.is_encoder_decoder else single
     found = [*((key,) for key in single), *COMBINED.get(model_type, ())]
     return [f"{model_type} {'+'.join(sorted(keys))}" for keys in found]
 
@@ -61,6 +66,10 @@ def switched(config: Mapping[str, Any], name: str) -> dict[str, Any]:
     fields = tiny.fields_of(_text(config))
     found: dict[str, Any] = {}
     for key in name.partition(" ")[2].split("+") if " " in name else ():
+        if "=" in key:
+            word, _, value = key.partition("=")
+            found[word] = value
+            continue
         flag = isinstance(fields[key].default, bool)
         found[key] = not fields[key].default if flag else _WIDTH if key in OWN_WIDTH else None
     return found

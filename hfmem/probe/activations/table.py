@@ -43,6 +43,13 @@ MODES: Final[tuple[Mode, ...]] = (
 """Every mode that is measured, the most asked for first. Checkpointing follows from them: a layer keeps its input, and
 its backward pass has the same moments, beside that input (the oracle tests measure it)."""
 
+_RECOMPUTED: Final = tuple(
+    Mode(attention=attention, method=method, checkpointing=True)
+    for method in ("full", "frozen")
+    for attention in ("sdpa", "eager")
+)
+"""Modes of encoder-decoders besides: what an encoder keeps is told by no layer."""
+
 _ALIKE: Final = (MODES[0], MODES[2], MODES[1], MODES[4])
 """Modes in which a type and its text model are compared: the first two that there are."""
 
@@ -67,6 +74,8 @@ def derive(model_type: str, modes: Sequence[Mode] = MODES) -> Row:
             row["missing"][regime] = _sentence(error)
             break
         row["fixed"] |= fixed_sizes(drawn)
+        if modes is MODES and built[0].source:
+            modes = (*MODES, *_RECOMPUTED)
         asked = modes if regime == "modes" else [mode for mode in modes if mode.attention == "sdpa"]
         for mode, found in _solved(built, asked, first, until):
             if isinstance(found, Solution):

@@ -78,11 +78,30 @@ def variants(model_type: str, name: str, *, within: bool = False, few: bool = Fa
     base = _with_head_dim(base, path)
     fields = _sizes(base, path)
     kept = [key for key in fields if few or _tied(key) or _free(base, path, key, fields[key], deck)]
+    depth = _encoder_depth(base, path)
     found = []
     for batch, tokens in (CHUNKED_SHAPES if _is_chunked(base, path) else SHAPES)[: _FEW if few else None]:
         changes = _joint(base, path, {key: fields[key] for key in kept}, deck)
+        changes |= {key: deck.pick("encoder depth", (2, 3, 4, 5)) for key in depth}
         found.append((_changed(base, path, changes), batch, tokens))
     return found
+
+
+def _encoder_depth(config: Config, path: tuple[str, ...]) -> tuple[str, ...]:
+    """The key that counts an encoder's layers, where there is an encoder: what they keep is told by their number.
+
+    Raises:
+        LookupError: there is an encoder, and the text model's configuration does not count its layers.
+    """
+    built = tiny.build(config)
+    text = tiny.at(built, path)
+    if not getattr(text, "is_encoder_decoder", False) and not built.is_encoder_decoder:
+        return ()
+    pairs = (("encoder_layers", "decoder_layers"), ("num_layers", "num_decoder_layers"))
+    for key, other in pairs:
+        if isinstance(getattr(text, key, None), int) and isinstance(getattr(text, other, None), int):
+            return (key,)
+    raise LookupError("nothing in its text model's configuration counts the layers of its encoder")
 
 
 def _free(base: Config, path: tuple[str, ...], key: str, value: int, deck: _Deck) -> bool:
