@@ -1,0 +1,77 @@
+"""Whether a class takes a configuration, and runs it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+import transformers
+
+from hfmem.probe import tiny
+from hfmem.probe.activations.tracer import Counting
+
+__all__ = ["Config", "builds", "loops_over_tokens", "parameters", "runs", "with_changes", "works"]
+
+Config = dict[str, Any]
+
+
+def works(base: Config, path: tuple[str, ...], changes: Mapping[str, Any]) -> bool:
+    """Whether the class takes a configuration, and runs a few tokens."""
+    config = with_changes(base, path, changes)
+    return builds(config) and runs(config)
+
+
+def builds(config: Config) -> bool:
+    return _attempt(lambda: tiny.build(config))
+
+
+def runs(config: Config) -> bool:
+    return _attempt(lambda: _forward(config, 64))
+
+
+def loops_over_tokens(config: Config) -> bool:
+    """Whether a forward pass of a few tokens more runs more operations: no chunk is that short."""
+    counts = []
+    for tokens in (16, 24):
+        with torch.no_grad(), Counting() as counting:
+            _forward(config, tokens)
+        counts.append(counting.count)
+    return bool(counts[0] != counts[1])
+
+
+def parameters(config: Config) -> int:
+    with torch.device("meta"):
+        model = getattr(transformers, config["architectures"][0])(tiny.build(config))
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def _forward(config: Config, tokens: int) -> None:
+    built = tiny.build(config)
+    with torch.no_grad():
+        model = getattr(transformers, config["architectures"][0])._from_config(built, dtype=torch.bfloat16)
+        model.eval()
+        ids = torch.randint(3, 90, (1, tokens))
+        model(input_ids=ids, **({"decoder_input_ids": ids} if built.is_encoder_decoder else {}))
+
+
+def _attempt(action: Callable[[], Any]) -> bool:
+    try:
+        action()
+    except Exception:  # a class refuses sizes in whatever way it likes
+        return False
+    return True
+
+
+def with_changes(base: Config, path: tuple[str, ...], changes: Mapping[str, Any]) -> Config:
+    changed = copy.deepcopy(base)
+    part = changed
+    for key in path:
+        part = part.setdefault(key, {})
+    for key, value in changes.items():
+        old = part.get(key)
+        if part is not changed and old is not None and changed.get(key) == old:
+            changed[key] = value  # a whole that repeats a size of its text model
+        part[key] = [value] * len(old) if isinstance(old, list) and isinstance(value, int) else value
+    return changed

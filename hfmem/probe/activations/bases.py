@@ -1,0 +1,107 @@
+"""The configuration that the variants of a type have in common: room for their tokens, every kind of layer, sizes that
+can be told apart."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from hfmem.probe import tiny
+from hfmem.probe.activations.attempts import Config, builds, loops_over_tokens, parameters, runs, with_changes, works
+from hfmem.probe.activations.keys import CHUNKS, DENSE_FIRST, HEAD_DIM, HEADS, HIDDEN, KV, POSITIONS, WINDOWS, integers
+
+__all__ = ["encoder_depth", "is_chunked", "lengthened", "with_all_heads", "with_head_dim", "with_shared_caches"]
+
+
+def encoder_depth(config: Config, path: tuple[str, ...]) -> tuple[str, ...]:
+    """The key that counts an encoder's layers, where there is an encoder: what they keep is told by their number.
+
+    Raises:
+        LookupError: there is an encoder, and the text model's configuration does not count its layers.
+    """
+    built = tiny.build(config)
+    text = tiny.at(built, path)
+    if not getattr(text, "is_encoder_decoder", False) and not built.is_encoder_decoder:
+        return ()
+    pairs = (("encoder_layers", "decoder_layers"), ("num_layers", "num_decoder_layers"))
+    for key, other in pairs:
+        if isinstance(getattr(text, key, None), int) and isinstance(getattr(text, other, None), int):
+            return (key,)
+    raise LookupError("nothing in its text model's configuration counts the layers of its encoder")
+
+
+def is_chunked(config: Config, path: tuple[str, ...]) -> bool:
+    text = tiny.at(tiny.build(config), path)
+    kinds = getattr(text, "layer_types", None) or ()
+    names = (key for key in (*dict(integers(text)), *map(str, kinds)) if key != "chunk_size_feed_forward")
+    return any(CHUNKS.search(name) for name in names) and not loops_over_tokens(config)
+
+
+def lengthened(config: Config, within: bool) -> Config:
+    """The configuration with room for the tokens of every shape, and windows around or below them."""
+    built = tiny.build(config)
+    path = tiny.text_path(built)
+    text = tiny.at(built, path)
+    changes: dict[str, Any] = {}
+    for key, value in integers(text):
+        if POSITIONS.search(key) and "rope" not in key:
+            changes[key] = 4096
+        elif DENSE_FIRST.search(key):
+            changes[key] = 1  # so that there are layers with experts, and layers without
+        elif WINDOWS.search(key) and value > 1:
+            changes[key] = 2048 if within else value
+    changed = with_changes(config, path, changes)
+    return changed if builds(changed) else config
+
+
+def with_all_heads(config: Config, path: tuple[str, ...]) -> Config:
+    """The configuration with as many key/value heads as heads, where it does not run with fewer."""
+    text = tiny.at(tiny.build(config), path)
+    kv, heads = (next((key for key in keys if hasattr(text, key)), None) for keys in (KV, HEADS))
+    if kv is None or heads is None or runs(config):
+        return config
+    changed = with_changes(config, path, {kv: tiny.value(text, heads)})
+    return changed if works(config, path, {kv: tiny.value(text, heads)}) else config
+
+
+def with_shared_caches(config: Config) -> Config:
+    """The configuration with layers of each kind that read another's cache, after those that have their own, where the
+    class has such layers; one of each kind whose network is sparse before all others, where it has those too."""
+    built = tiny.build(config)
+    path = tiny.text_path(built)
+    text = tiny.at(built, path)
+    kinds, depth = list(getattr(text, "layer_types", None) or ()), getattr(text, "num_hidden_layers", None)
+    if len(kinds) != depth or not isinstance(getattr(text, _SHARING, None), int):
+        return config
+    firsts = sorted(kinds.index(kind) for kind in set(kinds))
+    keep = [0, *firsts, *firsts, *firsts]
+    changes: dict[str, Any] = {
+        key: [value[index] for index in keep]
+        for key in tiny.fields_of(text)
+        if isinstance(value := vars(text).get(key), list | tuple) and len(value) == depth
+    }
+    changes |= {_SHARING: 2 * len(firsts), "num_hidden_layers": len(keep)}
+    if isinstance(getattr(text, _SPARSITY, None), list):
+        changes[_SPARSITY] = [0.95] * (1 + len(firsts)) + [0.0] * (2 * len(firsts))
+        changes[_SHARING] = len(firsts)
+    shared = with_changes(config, path, changes)
+    return shared if builds(shared) and runs(shared) else config
+
+
+_SHARING: Final = "num_kv_shared_layers"
+
+_SPARSITY: Final = "activation_sparsity_pattern"
+
+
+def with_head_dim(config: Config, path: tuple[str, ...]) -> Config:
+    """The configuration with the size of its heads, where the class takes one that it has no field for: models then
+    have queries of another width than their hidden size, and the two must be told apart."""
+    text = tiny.at(tiny.build(config), path)
+    if any(isinstance(tiny.value(text, key), int) for key in HEAD_DIM):
+        return config
+    hidden, heads = (
+        next((found for key in keys if (found := tiny.value(text, key)) is not None), None) for keys in (HIDDEN, HEADS)
+    )
+    if not isinstance(hidden, int) or not isinstance(heads, int):
+        return config
+    own, other = (with_changes(config, path, {"head_dim": factor * hidden // heads}) for factor in (1, 2))
+    return own if builds(other) and parameters(other) != parameters(own) and runs(other) else config

@@ -1,0 +1,148 @@
+"""Sizes that are drawn: none equals another, and those that a class ties to each other go together."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from hfmem.mapper.sizes import OWN_WIDTH
+from hfmem.probe import tiny
+from hfmem.probe.activations.attempts import Config, works
+from hfmem.probe.activations.keys import (
+    CHUNK,
+    EXPERTS,
+    HEAD_DIM,
+    HEADS,
+    HIDDEN,
+    KV,
+    STATE_HEADS,
+    STATE_WIDTH,
+    WINDOWS,
+    rotary_sections,
+)
+
+__all__ = ["Deck", "free", "joint"]
+
+
+class Deck:
+    """Draws sizes: each of a key's values once before any of them comes again, so that no two keys go together."""
+
+    def __init__(self, seed: str) -> None:
+        self._random = random.Random(seed)  # noqa: S311 - sizes, no secrets
+        self._left: dict[str, list[Any]] = {}
+
+    def pick(self, key: str, values: Sequence[Any]) -> Any:
+        """One of the values."""
+        left = [value for value in self._left.get(key, []) if value in values]
+        if not left:
+            left = self._random.sample(list(values), len(values))
+        value, *self._left[key] = left
+        return value
+
+    def size(self, key: str, value: int) -> int:
+        """A size like `value`: counts are small, widths multiples of eight."""
+        return int(self.pick(key, _values(key, value)))
+
+
+def _values(key: str, value: int) -> Sequence[int]:  # noqa: PLR0911 - one kind of size a line
+    if CHUNK.search(key):
+        return (16, 32, 64)
+    if WINDOWS.search(key):
+        return (value,) if value >= 1024 else (6, 8, 10, 12)
+    if "vocab" in key:
+        return range(104, 320, 8)
+    if EXPERTS.search(key):
+        return (8, 10, 12, 14, 16, 18)
+    if value < 8:
+        return range(max(2, value), value + 6)
+    if "dim" in key and value <= 64:
+        return range(8, 56, 8)
+    return range(8 * max(2, value // 16), 8 * (value // 8 + 6), 8)
+
+
+def free(base: Config, path: tuple[str, ...], key: str, value: int, deck: Deck) -> bool:
+    """Whether the class takes another size: of several, since one may be too large for another reason."""
+    return any(works(base, path, {key: deck.size(key, value)}) for _ in range(3))
+
+
+def joint(base: Config, path: tuple[str, ...], fields: Mapping[str, int], deck: Deck) -> dict[str, Any]:
+    """All sizes drawn at once; those that cannot go together stay as they are."""
+    for _ in range(6):
+        changes = _tied_sizes(base, path, fields, deck)
+        changes |= {key: deck.size(key, value) for key, value in fields.items() if key not in changes}
+        changes |= _tied_states(base, path, changes, deck)
+        if works(base, path, changes):
+            return changes
+    for dropped in [*fields]:
+        fewer = {key: value for key, value in changes.items() if key != dropped}
+        if works(base, path, fewer):
+            return fewer
+    tied = _tied_sizes(base, path, fields, deck)
+    changes = tied if works(base, path, tied) else {}
+    for key, value in fields.items():
+        if key not in changes:
+            more = {**changes, key: deck.size(key, value)}
+            changes = more if works(base, path, more) else changes
+    return changes
+
+
+_MOST_ROTARY: Final = 16  # elements; more would make heads too large to be quick
+
+
+def _tied_sizes(base: Config, path: tuple[str, ...], fields: Mapping[str, int], deck: Deck) -> dict[str, Any]:
+    """Heads that key/value heads divide, and a hidden size that heads divide."""
+    text = tiny.at(tiny.build(base), path)
+    names = {group: next((key for key in group if key in fields), None) for group in (HEADS, KV, HIDDEN, HEAD_DIM)}
+    heads, kv, hidden, dim = (names[group] for group in (HEADS, KV, HIDDEN, HEAD_DIM))
+    changes: dict[str, Any] = {}
+    if heads is None or hidden is None:
+        return changes
+    groups, pairs = deck.pick("heads", ((2, 2), (3, 2), (2, 3), (3, 3), (2, 4), (4, 2), (5, 2)))
+    count = groups * pairs
+    same = kv is not None and tiny.value(text, kv) == tiny.value(text, heads)
+    changes[heads] = count
+    if kv is not None:
+        changes[kv] = count if same else pairs
+    step = 8 if rotary_sections(text) is None else 32
+    rotary = getattr(text, "rotary_dim", None)
+    if isinstance(rotary, int) and rotary <= _MOST_ROTARY:
+        step = max(step, 2 * rotary)  # part of a head is rotated, never all of it
+    changes[hidden] = count * step * deck.pick("hidden", (1, 2, 3) if count < 8 else (1, 2))
+    if dim is not None:
+        changes[dim] = step * deck.pick("head_dim", (1, 2, 3, 4))
+    changes |= {
+        key: changes[hidden] for key in OWN_WIDTH if key in fields and tiny.value(text, key) == tiny.value(text, hidden)
+    }
+    sections = rotary_sections(text)
+    if sections is not None:
+        width = changes.get(dim, changes[hidden] // count) if dim else changes[hidden] // count
+        old = tiny.value(text, dim) if dim else tiny.value(text, hidden) // tiny.value(text, heads)
+        rope = dict(text.rope_parameters)
+        changes["rope_parameters"] = {**rope, "mrope_section": [size * width // old for size in sections]}
+    return changes
+
+
+def _tied_states(base: Config, path: tuple[str, ...], changes: Mapping[str, Any], deck: Deck) -> dict[str, Any]:
+    """Heads of a state that fill the widened hidden size, which groups divide; value heads that key heads divide."""
+    text = tiny.at(tiny.build(base), path)
+    found: dict[str, Any] = {}
+    hidden = next((key for key in HIDDEN if tiny.value(text, key) is not None), None)
+    for heads, size, groups, expand in STATE_HEADS:
+        if all(isinstance(tiny.value(text, key), int) for key in (heads, size, groups, expand)) and hidden:
+            factor = deck.pick("expand", (2, 3))
+            width = factor * changes.get(hidden, getattr(text, hidden))
+            if isinstance(getattr(text, STATE_WIDTH, None), int):
+                found[STATE_WIDTH] = width
+            sizes = [d for d in (8, 16, 24, 32, 48) if width % d == 0 and width // d > 3]
+            found[expand], found[size] = factor, deck.pick("state heads", sizes)
+            found[heads] = width // found[size]
+            found[groups] = deck.pick("groups", [n for n in (1, 2, 3, 4) if found[heads] % n == 0])
+            break
+    if hasattr(text, "linear_num_key_heads"):
+        found["linear_num_key_heads"] = deck.pick("key heads", (2, 3, 4, 5))
+        if hasattr(text, "linear_key_head_dim"):  # keys and values that come from one line are to be told apart
+            pairs = ((8, 16), (16, 24), (24, 8), (32, 40), (40, 16), (48, 32), (16, 32))
+            found["linear_key_head_dim"], found["linear_value_head_dim"] = deck.pick("state dims", pairs)
+        found["linear_num_value_heads"] = found["linear_num_key_heads"] * deck.pick("value heads", (2, 3, 4))
+    return found
