@@ -89,7 +89,7 @@ def test_checkpointing_follows_from_what_is_kept_without() -> None:
     """A layer keeps its input; its backward pass has the moments that it has without, beside that input."""
     import torch
 
-    from hfmem.probe.activations.derive import probes
+    from hfmem.probe.activations.probes import probes
     from hfmem.probe.activations.reading import Reading
     from hfmem.probe.activations.step import Mode
     from hfmem.probe.activations.variants import variants

@@ -14,7 +14,8 @@ from hfmem.estimator.coefficients import Coefficients
 from hfmem.estimator.polynomials import Polynomial
 from hfmem.mapper.sizes import token_sizes
 from hfmem.probe.activations.algebra import Solver, TensorRecord
-from hfmem.probe.activations.derive import Probe, deviation, probes, solve
+from hfmem.probe.activations.derive import solve
+from hfmem.probe.activations.probes import Probe, deviation, probes
 from hfmem.probe.activations.ragged import linear
 from hfmem.probe.activations.reading import Reading
 from hfmem.probe.activations.step import Mode, Timeline

@@ -14,7 +14,8 @@ from hfmem.estimator.coefficients import Coefficients, LinearUse, Moment, Part, 
 from hfmem.estimator.polynomials import Polynomial
 from hfmem.mapper.sizes import model_types
 from hfmem.probe import tiny
-from hfmem.probe.activations.derive import MOST_OFF, Probe, ProbeError, Solution, deviation, probes, solve
+from hfmem.probe.activations.derive import MOST_OFF, Solution, solve
+from hfmem.probe.activations.probes import Probe, ProbeError, deviation, probes
 from hfmem.probe.activations.step import Mode
 from hfmem.probe.activations.structures import plain
 from hfmem.probe.activations.variants import Variant, fixed_sizes, has_windows, variants
