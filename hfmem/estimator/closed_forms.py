@@ -11,6 +11,7 @@ from hfmem.estimator.training_values import Linear, Training, TrainingActivation
 from hfmem.estimator.values import Scenario
 from hfmem.mapper.caches import KV, Combined, Latent, State
 from hfmem.mapper.interpret import Model
+from hfmem.mapper.names import reads_stream
 from hfmem.mapper.values import Architecture, Dense, Experts, Layer, TensorGroup
 
 __all__ = ["closed_activations", "closed_linears", "widths"]
@@ -67,7 +68,7 @@ _HERE = ("attention", "mlp", "shared_experts", "state")
 def _linear(group: TensorGroup, hidden: int) -> Linear:
     outputs, inputs = group.shape
     # what reads the residual stream shares the output of a norm; what writes into it has an input of its own
-    back = outputs == hidden and not group.role.startswith(("q", "k", "v", "query", "key", "value", "up", "gate"))
+    back = outputs == hidden and not reads_stream(group.role)
     number = {"attention": 0, "mlp": 2, "shared_experts": 4, "state": 6}.get(group.component, 8) + (1 if back else 0)
     return Linear(role=group.role, inputs=inputs, outputs=outputs, shares_input_with=number, input_saved=number == 1)
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from hfmem.mapper.values import Component
 
-__all__ = ["Meaning", "layer_index", "meaning", "without_numbers"]
+__all__ = ["Meaning", "layer_index", "meaning", "reads_stream", "without_numbers"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +67,14 @@ _SEARCHES: Final[tuple[tuple[re.Pattern[str], Component], ...]] = tuple(
 )
 
 _MATRIX_COMPONENTS: Final = frozenset({"attention", "mlp", "experts", "shared_experts", "state", "vision", "audio"})
+
+
+_READERS: Final = ("q", "k", "v", "query", "key", "value", "up", "gate")
+
+
+def reads_stream(role: str) -> bool:
+    """Whether a module reads the residual stream, by its role: queries, keys, values, gates and their likes do."""
+    return role.startswith(_READERS)
 
 
 def layer_index(name: str) -> int | None:
