@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import resource
 import time
 import warnings
 import zlib
@@ -34,7 +35,8 @@ from hfmem.probe.activations.table import MODES, derive, line, merged
 DATA: Final = Path(__file__).parent.parent / "data"
 TARGET: Final = DATA / "activations.jsonl"
 _ORDER: Final = ("causal", "image-text", "encoder-decoder")  # text models before the wholes that have them
-_PATIENCE: Final = 120  # seconds for one type, on a machine that is busy; alone none takes more than 60
+_PATIENCE: Final = 300  # seconds for one type, on a machine that is busy
+_SECONDS: Final = 75  # of the processor for one type: `derive` takes 60, and loading a class and sending a row some
 REPORT: Final = DATA / "activations_report.jsonl"
 
 
@@ -86,7 +88,7 @@ def rows(types: Sequence[str], jobs: int, modes: Sequence[Mode] = MODES) -> Iter
 def _apart(model_type: str, modes: Sequence[Mode]) -> Mapping[str, Any]:
     context = get_context("fork")  # what was imported is there already
     theirs, mine = context.Pipe(duplex=False)
-    process = context.Process(target=lambda: mine.send(measure(model_type, modes)))
+    process = context.Process(target=lambda: mine.send(_within_time(model_type, modes)))
     process.start()
     mine.close()
     try:
@@ -103,6 +105,12 @@ def _apart(model_type: str, modes: Sequence[Mode]) -> Mapping[str, Any]:
         theirs.close()
     empty: Mapping[str, Any] = {"modes": {}, "within": {}, "fixed": {}, "missing": {"modes": why}, "seconds": 0.0}
     return {"type": model_type, "class": tiny.types()[plain(model_type)][1], **empty}
+
+
+def _within_time(model_type: str, modes: Sequence[Mode]) -> Mapping[str, Any]:
+    """A row, in a process that may take so much of the processor."""
+    resource.setrlimit(resource.RLIMIT_CPU, (_SECONDS, _SECONDS + 1))
+    return measure(model_type, modes)
 
 
 def measure(model_type: str, modes: Sequence[Mode] = MODES) -> Mapping[str, Any]:

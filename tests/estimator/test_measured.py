@@ -185,3 +185,23 @@ def test_modes_of_long_and_short_prompts() -> None:
     short, long = (found(model, "full", seq=seq) for seq in (512, 4096))
     quadratic = [of.applied.parts[0].kept.quadratic() for of in (short, long)]
     assert quadratic == [Polynomial({}), Polynomial.parse("2*b*s*s")]
+
+
+@pytest.mark.parametrize(
+    ("switched", "there", "row", "untold"),
+    [
+        ((), {"alibi"}, "falcon", ()),
+        (("alibi",), {"alibi"}, "falcon alibi", ()),
+        (("bias",), {"alibi"}, "falcon", ()),
+        (("alibi", "parallel_attn"), {"alibi", "alibi+parallel_attn"}, "falcon alibi+parallel_attn", ()),
+        (("alibi", "parallel_attn"), {"alibi"}, "falcon alibi", ("parallel_attn",)),
+        (("hidden_act=relu2",), set(), "falcon", ("hidden_act=relu2",)),
+    ],
+)
+def test_the_row_of_a_structure(
+    switched: tuple[str, ...], there: set[str], row: str, untold: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Keys that were measured have a row; those whose name says that layers run otherwise, and that have none, are
+    told; others change nothing."""
+    monkeypatch.setattr(measured, "structures", lambda _: frozenset(there))
+    assert measured._structured("falcon", switched) == (row, untold)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from hfmem.mapper.caches import KV, Nothing, Shared, State
-from hfmem.mapper.sizes import layer_sizes, signature
+from hfmem.mapper.caches import KV, Combined, CrossKV, Nothing, Shared, State
+from hfmem.mapper.sizes import layer_sizes, signature, switched_structure, token_sizes
 from hfmem.mapper.values import Architecture, Dense, Layer
 
 DENSE = Dense(intermediate=80, gated=True)
@@ -44,3 +44,35 @@ def test_channels_of_a_state() -> None:
     assert found["channels"] == 128
     assert "repeated_heads" not in found
     assert "channels" not in layer_sizes(PLAIN, Layer(kind="none", cache=Nothing(), heads=0, ffn=None))
+
+
+def test_a_decoder_beside_an_encoder_is_a_kind_of_its_own() -> None:
+    cache = Combined(caches=(attention(8), CrossKV(heads=8, key_dim=16, value_dim=16)))
+    layer = Layer(kind="full_attention", cache=cache, heads=8, ffn=DENSE)
+    assert signature(layer) == "full_attention beside an encoder's, dense"
+
+
+def test_an_encoders_tokens_are_a_size() -> None:
+    assert token_sizes(2, 100, {}, source=30)["source"] == 30
+    assert "source" not in token_sizes(2, 100, {})
+
+
+@pytest.mark.parametrize(
+    ("config", "keys"),
+    [
+        ({"model_type": "falcon"}, ()),
+        ({"model_type": "falcon", "new_decoder_architecture": True}, ("new_decoder_architecture",)),
+        ({"model_type": "falcon", "parallel_attn": True}, ()),
+        ({"model_type": "deepseek_v2", "q_lora_rank": None}, ("q_lora_rank",)),
+        ({"model_type": "deepseek_v2", "q_lora_rank": 1536}, ()),
+        ({"model_type": "opt", "hidden_size": 1024, "word_embed_proj_dim": 512}, ("word_embed_proj_dim",)),
+        ({"model_type": "opt", "hidden_size": 1024, "word_embed_proj_dim": 1024}, ()),
+        ({"model_type": "mbart", "activation_function": "relu"}, ("activation_function=relu",)),
+        ({"model_type": "gemma", "hidden_act": "gelu"}, ()),
+        ({"model_type": "t5", "feed_forward_proj": "gated-gelu"}, ("feed_forward_proj=gated-gelu",)),
+        ({"model_type": "llava", "text_config": {"model_type": "gpt_neox", "use_parallel_residual": False}},
+         ("use_parallel_residual",)),
+    ],
+)  # fmt: skip
+def test_keys_that_decide_on_what_a_layer_runs(config: dict[str, object], keys: tuple[str, ...]) -> None:
+    assert tuple(key for key in switched_structure(config) if key in (*keys, "parallel_attn", "hidden_act")) == keys
