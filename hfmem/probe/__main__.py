@@ -13,6 +13,7 @@ import argparse
 import json
 import logging
 import resource
+import signal
 import time
 import warnings
 import zlib
@@ -98,7 +99,8 @@ def _apart(model_type: str, modes: Sequence[Mode]) -> Mapping[str, Any]:
         why = f"it did not end within {_PATIENCE} s"
     except EOFError:
         process.join()
-        why = f"its process ended with {process.exitcode}"
+        slow = process.exitcode == -signal.SIGXCPU
+        why = f"it took more than {_SECONDS} s" if slow else f"its process ended with {process.exitcode}"
     finally:
         process.kill()
         process.join()
