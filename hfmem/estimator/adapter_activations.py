@@ -16,6 +16,7 @@ made in place of the first (`accumulate` of torch/csrc/autograd/input_buffer.cpp
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -23,7 +24,7 @@ from hfmem.estimator.training_activations import adapted_linears
 from hfmem.estimator.training_values import Linear, Lora, Training, TrainingActivations
 from hfmem.estimator.values import Scenario
 from hfmem.mapper.interpret import Model
-from hfmem.mapper.lora import adapters
+from hfmem.mapper.lora import Adapter, adapters
 from hfmem.mapper.values import Dense, Layer
 
 __all__ = ["with_adapters"]
@@ -53,7 +54,29 @@ def with_adapters(
         kept.append(found.layers[index] + (0 if training.checkpointing == "full" else tokens * more.kept))
         between = found.backward[index] + tokens * more.between
         backward.append(max(between, found.begun[index] + tokens * more.at_module) if more.kept else between)
-    return replace(found, layers=tuple(kept), backward=tuple(backward))
+    of_encoder = 0 if training.checkpointing == "full" else _of_encoder(model, scenario, training, targets)
+    return replace(found, outside=found.outside + of_encoder, layers=tuple(kept), backward=tuple(backward))
+
+
+def _of_encoder(model: Model, scenario: Scenario, training: Training, targets: Sequence[Adapter]) -> int:
+    """What the adapters of an encoder keep: those that the decoder's layers do not have."""
+    lora, layers = training.lora, model.architecture.layers or ()
+    if model.architecture.source != "encoder" or lora is None:
+        return 0
+    inside = Counter(
+        (linear.role, linear.outputs, linear.inputs)
+        for index in range(len(layers))
+        for linear in adapted_linears(model, scenario, index)
+    )
+    total = 0
+    for adapter in targets:
+        key = (adapter.group.role, adapter.outputs, adapter.inputs)
+        others = max(0, adapter.count - inside[key]) if adapter.group.component in ("attention", "mlp") else 0
+        one = Linear(
+            role=key[0], inputs=adapter.inputs, outputs=adapter.outputs, shares_input_with=0, input_saved=False
+        )
+        total += others * _token((one,), lora, training)
+    return total * scenario.batch * (scenario.source_seq or 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
