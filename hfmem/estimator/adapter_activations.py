@@ -8,6 +8,9 @@ A layer of linear modules 1 … n, adapted, whose backward pass goes from n to 1
                  + two tensors like the module's input: the gradient through the frozen matrix, and that through the
                  adapter; or, while the adapter's own is made, what adapter i keeps and that gradient
 
+Experts are one parameter, no module: PEFT makes that parameter anew with what its adapter adds (`_LoraFactorsProxy`,
+one `baddbmm`), which stays for the backward pass with the inputs of its experts, and gets a gradient as large as itself.
+
 Module n is taken to be done at the frozen layer's highest moment, where a feed-forward network of matrices ends the
 layer; what the layer keeps for operations behind module i is taken to be there still. The sum of the two is
 made in place of the first (`accumulate` of torch/csrc/autograd/input_buffer.cpp); under a dispatch mode such as
@@ -20,12 +23,14 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from hfmem.dtypes import find_dtype
 from hfmem.estimator.training_activations import adapted_linears
 from hfmem.estimator.training_values import Linear, Lora, Training, TrainingActivations
 from hfmem.estimator.values import Scenario
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.lora import Adapter, adapters
-from hfmem.mapper.values import Dense, Layer
+from hfmem.mapper.names import leads_inward
+from hfmem.mapper.values import Dense, Experts, Layer
 
 __all__ = ["with_adapters"]
 
@@ -46,14 +51,17 @@ def with_adapters(
     roles: set[tuple[object, ...]] = {(adapter.group.role, *adapter.group.shape[-2:]) for adapter in targets}
     by_layer: dict[Layer, _Adapted] = {}
     kept, backward = [], []
+    experts = _Remade.of(model, training, targets)
     for index, layer in enumerate(layers):
         if layer not in by_layer:
             linears = adapted_linears(model, scenario, index)
             by_layer[layer] = _adapted(linears, roles, lora, training, last=isinstance(layer.ffn, Dense))
         more, tokens = by_layer[layer], scenario.batch * scenario.seq
-        kept.append(found.layers[index] + (0 if training.checkpointing == "full" else tokens * more.kept))
-        between = found.backward[index] + tokens * more.between
-        backward.append(max(between, found.begun[index] + tokens * more.at_module) if more.kept else between)
+        stays, highest = experts.bytes(layer, tokens)
+        kept.append(found.layers[index] + (0 if training.checkpointing == "full" else tokens * more.kept + stays))
+        between = found.backward[index] + tokens * more.between + highest
+        at_module = found.begun[index] + tokens * more.at_module + stays
+        backward.append(max(between, at_module) if more.kept else between)
     of_encoder = 0 if training.checkpointing == "full" else _of_encoder(model, scenario, training, targets)
     return replace(found, outside=found.outside + of_encoder, layers=tuple(kept), backward=tuple(backward))
 
@@ -77,6 +85,47 @@ def _of_encoder(model: Model, scenario: Scenario, training: Training, targets: S
         )
         total += others * _token((one,), lora, training)
     return total * scenario.batch * (scenario.source_seq or 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Remade:
+    """Experts' parameters with what their adapters add, of one layer.
+
+    Attributes:
+        inward, outward: bytes of what leads into the experts' units, and out of them; 0 where it has no adapter.
+        inputs: bytes an element of what the experts read.
+        hidden: size of the residual stream.
+    """
+
+    inward: int = 0
+    outward: int = 0
+    inputs: int = 2
+    hidden: int = 0
+
+    @classmethod
+    def of(cls, model: Model, training: Training, targets: Sequence[Adapter]) -> _Remade:
+        """Those of a model; nothing for software whose experts are modules."""
+        count = sum(isinstance(layer.ffn, Experts) for layer in model.architecture.layers or ())
+        groups = [adapter.group for adapter in targets if adapter.group.component == "experts"]
+        weights = find_dtype(training.precision.weights)
+        if not training.stack.fused_experts or not groups or not count or weights is None:
+            return cls()
+        inward = sum(group.elements for group in groups if leads_inward(group.role))
+        outward = sum(group.elements for group in groups) - inward
+        return cls(
+            inward=weights.nbytes(inward) // count,
+            outward=weights.nbytes(outward) // count,
+            inputs=_compute(training),
+            hidden=model.architecture.hidden_size or 0,
+        )
+
+    def bytes(self, layer: Layer, tokens: int) -> tuple[int, int]:
+        """What a layer keeps, and holds at its highest moment: the gradient of one parameter beside those before it."""
+        if not isinstance(layer.ffn, Experts) or not self.inward + self.outward:
+            return 0, 0
+        widths = (self.hidden if self.inward else 0) + (layer.ffn.intermediate if self.outward else 0)
+        kept = self.inward + self.outward + tokens * layer.ffn.per_token * widths * self.inputs
+        return kept, kept - self.outward + max(2 * self.outward, self.inward)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

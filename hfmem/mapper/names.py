@@ -9,7 +9,7 @@ from typing import Final
 
 from hfmem.mapper.values import Component
 
-__all__ = ["Meaning", "layer_index", "meaning", "reads_stream", "without_numbers"]
+__all__ = ["Meaning", "layer_index", "leads_inward", "meaning", "reads_stream", "without_numbers"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +70,14 @@ _MATRIX_COMPONENTS: Final = frozenset({"attention", "mlp", "experts", "shared_ex
 
 
 _READERS: Final = ("q", "k", "v", "query", "key", "value", "up", "gate")
+
+
+_INWARD: Final = ("gate_up_proj", "w1", "w3", "gate_proj", "up_proj", "input_linear")
+
+
+def leads_inward(role: str) -> bool:
+    """Whether a matrix of experts leads from the hidden size to their units, by its role."""
+    return role in _INWARD
 
 
 def reads_stream(role: str) -> bool:
