@@ -9,7 +9,7 @@ A layer of linear modules 1 … n, adapted, whose backward pass goes from n to 1
                  adapter; or, while the adapter's own is made, what adapter i keeps and that gradient
 
 Experts are one parameter, no module: PEFT makes that parameter anew with what its adapter adds (`_LoraFactorsProxy`,
-one `baddbmm`), which stays for the backward pass with the inputs of its experts, and gets a gradient as large as itself.
+one `baddbmm`), which stays for the backward pass with the inputs of its experts, and gets a gradient as large.
 
 Module n is taken to be done at the frozen layer's highest moment, where a feed-forward network of matrices ends the
 layer; what the layer keeps for operations behind module i is taken to be there still. The sum of the two is

@@ -30,6 +30,10 @@ MODELS = (
     "togethercomputer/RedPajama-INCITE-7B-Base",
     "tiiuae/falcon-40b",
     "CohereForAI/aya-23-8B",
+    "google/gemma-3-1b-it",
+    "mistralai/Mixtral-8x7B-v0.1",
+    "openai-community/gpt2",
+    "Qwen/Qwen3-30B-A3B",
 )
 
 
