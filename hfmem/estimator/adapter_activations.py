@@ -57,11 +57,12 @@ def with_adapters(
             linears = adapted_linears(model, scenario, index)
             by_layer[layer] = _adapted(linears, roles, lora, training, last=isinstance(layer.ffn, Dense))
         more, tokens = by_layer[layer], scenario.batch * scenario.seq
-        stays, highest = experts.bytes(layer, tokens)
+        stays, inside, gradient = experts.bytes(layer, tokens)
         kept.append(found.layers[index] + (0 if training.checkpointing == "full" else tokens * more.kept + stays))
-        between = found.backward[index] + tokens * more.between + highest
+        between = found.backward[index] + tokens * more.between + inside
         at_module = found.begun[index] + tokens * more.at_module + stays
-        backward.append(max(between, at_module) if more.kept else between)
+        at_experts = found.begun[index] + tokens * more.kept + gradient
+        backward.append(max(between, at_module if more.kept else 0, at_experts if gradient else 0))
     of_encoder = 0 if training.checkpointing == "full" else _of_encoder(model, scenario, training, targets)
     return replace(found, outside=found.outside + of_encoder, layers=tuple(kept), backward=tuple(backward))
 
@@ -119,13 +120,16 @@ class _Remade:
             hidden=model.architecture.hidden_size or 0,
         )
 
-    def bytes(self, layer: Layer, tokens: int) -> tuple[int, int]:
-        """What a layer keeps, and holds at its highest moment: the gradient of one parameter beside those before it."""
+    def bytes(self, layer: Layer, tokens: int) -> tuple[int, int, int]:
+        """What a layer keeps; what of it is there at the frozen layer's highest moment, among the units, where the way
+        out is done; and the most beside the gradients of a parameter and of what it reads, of the way out or in."""
         if not isinstance(layer.ffn, Experts) or not self.inward + self.outward:
-            return 0, 0
-        widths = (self.hidden if self.inward else 0) + (layer.ffn.intermediate if self.outward else 0)
-        kept = self.inward + self.outward + tokens * layer.ffn.per_token * widths * self.inputs
-        return kept, kept - self.outward + max(2 * self.outward, self.inward)
+            return 0, 0, 0
+        rows = tokens * layer.ffn.per_token * self.inputs
+        inward = self.inward + (rows * self.hidden if self.inward else 0)
+        outward = self.outward + (rows * layer.ffn.intermediate if self.outward else 0)
+        out = outward + self.outward + rows * (self.hidden + layer.ffn.intermediate) if self.outward else 0
+        return inward + outward, inward, inward + max(out, self.inward + rows * self.hidden if self.inward else 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
