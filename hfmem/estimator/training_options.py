@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from hfmem.estimator.options import Options
     from hfmem.mapper.interpret import Model
 
-__all__ = ["check_training", "refuse_beside_textbook", "resolve_training"]
+__all__ = ["check_training", "refuse_beside_textbook", "resolve_training", "usual_precision"]
 
 _DEFAULT_RANK: Final = 8  # LoraConfig's own, peft 0.21
 _ADAPTER_DTYPES: Final = {"auto": "float32", "float32": "float32", "fp32": "float32", "bfloat16": "bfloat16"}
@@ -94,6 +94,7 @@ def resolve_training(options: Options, model: Model, own: str | None) -> tuple[T
             method=options.train or "full",
             optimizer=optimizer,
             precision=precision,
+            precision_asked=options.precision is not None,
             stack=stack,
             optimizer_rank=options.optimizer_rank or optimizer.rank,
             checkpointing=_checkpointing(options),
@@ -213,12 +214,18 @@ def _precision(options: Options, own: str | None, stack: Stack) -> tuple[Precisi
                 "", f"--dtype {options.dtype} contradicts --precision {row.name} ({row.weights})"
             )
         return row, []
+    row, why = usual_precision(own, stack, deepspeed=bool(options.zero) and options.train == "full")
+    return row, [f"--precision {row.name}: {why}."]
+
+
+def usual_precision(own: str | None, stack: Stack, *, deepspeed: bool) -> tuple[Precision, str]:
+    """The precision where a person names none, and why: of weights of the dtype `own`; `deepspeed` where ZeRO shares
+    what full training holds."""
     name = stack.precision or _BY_DTYPE.get(own or "", "bf16")
     why = "what the stack does" if stack.precision else f"as the weights are {own or 'of unknown dtype'}"
-    if options.zero and options.train == "full" and not stack.precision and name in ("bf16", "fp16"):
+    if deepspeed and not stack.precision and name in ("bf16", "fp16"):
         name, why = f"{name}-master", "DeepSpeed keeps float32 weights beside them"
-    row = find_precision(name) or PRECISIONS[0]
-    return row, [f"--precision {row.name}: {why}."]
+    return find_precision(name) or PRECISIONS[0], why
 
 
 def _tuple(names: Iterable[str] | str) -> tuple[str, ...]:

@@ -56,6 +56,7 @@ class Training:
     Attributes:
         method: all weights (`full`), adapters (`lora`), adapters on a 4-bit base (`qlora`).
         optimizer, precision, stack: rows of their tables.
+        precision_asked: whether a person named the precision; else it follows from the rest.
         optimizer_rank: rank of low-rank optimizers; 0 for others.
         checkpointing: what is computed anew in backward: nothing, the attention scores, or whole layers.
         accumulation: micro-batches to one optimizer step; above 1 gradients stay in between.
@@ -75,6 +76,7 @@ class Training:
     optimizer: Optimizer
     precision: Precision
     stack: Stack
+    precision_asked: bool = False
     optimizer_rank: int = 0
     checkpointing: Checkpointing = "none"
     accumulation: int = 1
