@@ -41,7 +41,12 @@ def resolve(options: Options, model: Model, machine: Machine | None = None) -> S
         where = "of config.json" if model.architecture.dtype else "most weights are stored in"
         chosen.append(f"--dtype {own}: {halved or f'the dtype {where}'}.")
     kv_dtype = canonical(options.kv_dtype) if options.kv_dtype else compute
-    if options.kv_dtype is None and model.architecture.kv_dtype is not None and options.method == "exact":
+    if (
+        options.kv_dtype is None
+        and model.architecture.kv_dtype is not None
+        and options.method == "exact"
+        and not options.train
+    ):
         kv_dtype = model.architecture.kv_dtype
         chosen.append(f"--kv-dtype {kv_dtype}: the checkpoint brings scales for it.")
     gpu = machine.accelerator if machine else None

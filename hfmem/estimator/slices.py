@@ -6,12 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
+from hfmem.errors import InvalidScenarioError
 from hfmem.estimator.parallel import Parallel
 from hfmem.estimator.trained import Place, share_of_layers
 from hfmem.estimator.training_values import Training
-from hfmem.mapper.values import Architecture, Component
+from hfmem.mapper.caches import KV
+from hfmem.mapper.values import Architecture, Component, Dense, Experts, Layer
 
-__all__ = ["Slice", "slices"]
+__all__ = ["Slice", "check_spread", "slices"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,3 +76,39 @@ def _in_flight(stage: int, stages: int, training: Training) -> Fraction:
     pieces = training.virtual_stages
     warm = 2 * (stages - stage - 1) + (pieces - 1) * stages + 1
     return Fraction(min(warm, batches * pieces), pieces)
+
+
+def check_spread(architecture: Architecture, plan: Parallel, virtual_stages: int) -> None:
+    """Refuse a split that training frameworks would refuse (Megatron-LM, megatron/training/arguments.py and
+    megatron/core/transformer/transformer_config.py).
+
+    Raises:
+        InvalidScenarioError: with the sizes that do not go together.
+    """
+    layers = architecture.layers
+    if layers is None:
+        if plan.pp > 1 or plan.ep > 1:
+            raise InvalidScenarioError("", "the layers of this model are not known: neither --pp nor --ep can be")
+        return
+    pieces = plan.pp * virtual_stages
+    if plan.pp > 1 and pieces > len(layers):
+        times = f" × --virtual-stages {virtual_stages}" if virtual_stages > 1 else ""
+        raise InvalidScenarioError("", f"--pp {plan.pp}{times} is more than the model's {len(layers)} layers")
+    if plan.ep > 1 and not any(isinstance(layer.ffn, Experts) for layer in layers):
+        raise InvalidScenarioError("", f"--ep {plan.ep} shares experts, and the model has none")
+    for layer in dict.fromkeys(layers):
+        _check_layer(layer, plan)
+
+
+def _check_layer(layer: Layer, plan: Parallel) -> None:
+    tp, ffn, cache = plan.tp, layer.ffn, layer.cache
+    if layer.heads % tp:
+        raise InvalidScenarioError("", f"--tp {tp} does not divide the model's {layer.heads} attention heads")
+    if isinstance(cache, KV) and cache.heads % tp and tp % cache.heads:
+        raise InvalidScenarioError("", f"--tp {tp} does not divide the model's {cache.heads} key/value heads")
+    if isinstance(ffn, Dense) and ffn.intermediate % tp:
+        raise InvalidScenarioError("", f"--tp {tp} does not divide the {ffn.intermediate} units of the MLP")
+    if isinstance(ffn, Experts) and ffn.count % plan.ep:
+        raise InvalidScenarioError("", f"--ep {plan.ep} does not divide the model's {ffn.count} experts")
+    if isinstance(ffn, Experts) and plan.ep == 1 and ffn.intermediate % tp:
+        raise InvalidScenarioError("", f"--tp {tp} does not divide the {ffn.intermediate} units of an expert; try --ep")

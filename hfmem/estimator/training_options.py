@@ -6,14 +6,16 @@ from collections.abc import Iterable
 from dataclasses import fields
 from typing import TYPE_CHECKING, Final
 
+from hfmem.dtypes import find_dtype
 from hfmem.errors import InvalidScenarioError
 from hfmem.estimator.optimizers import OPTIMIZERS, find_optimizer
 from hfmem.estimator.parallel import Parallel, plan
 from hfmem.estimator.precisions import PRECISIONS, TRAINER, Precision, find_precision
 from hfmem.estimator.quantisers import find_quantiser
+from hfmem.estimator.slices import check_spread
 from hfmem.estimator.stacks import DEFAULT_STACK, STACKS, Stack, find_stack
 from hfmem.estimator.training_values import Checkpointing, Lora, Training
-from hfmem.mapper.lora import adapters, default_targets
+from hfmem.mapper.lora import adapters, default_targets, saved_groups
 from hfmem.mapper.values import COMPONENTS
 
 if TYPE_CHECKING:
@@ -42,6 +44,7 @@ _ONLY_TRAINING: Final = (
     "cp",
 )
 _ONLY_LORA: Final = ("lora_rank", "lora_targets", "lora_dropout", "lora_dtype", "dora", "modules_to_save")
+_BY_DTYPE: Final = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
 _SIZES: Final = ("gpus", "tp", "pp", "dp", "cp", "ep", "shard", "virtual_stages")
 
 
@@ -58,6 +61,8 @@ def check_training(options: Options) -> None:
         _refuse(options, (*_ONLY_LORA, "double_quant"), "is for --train lora and qlora")
     elif options.train == "lora":
         _refuse(options, ("double_quant",), "is for --train qlora")
+    if options.kv_dtype is not None:
+        raise InvalidScenarioError("", "--kv-dtype is for inference: training keeps no cache")
     _check_names(options)
     _check_numbers(options)
     _check_sharding(options)
@@ -79,6 +84,7 @@ def resolve_training(options: Options, model: Model, own: str | None) -> tuple[T
         raise InvalidScenarioError("", "the weights are packed by a quantiser and cannot be trained: give --train lora")
     stack = find_stack(options.stack or DEFAULT_STACK) or STACKS[0]
     spread = plan_of(options)
+    check_spread(model.architecture, spread, options.virtual_stages or 1)
     precision, sentences = _precision(options, own, stack)
     optimizer = find_optimizer(options.optimizer or stack.optimizer) or OPTIMIZERS[0]
     if options.optimizer is None:
@@ -88,6 +94,7 @@ def resolve_training(options: Options, model: Model, own: str | None) -> tuple[T
     if options.train in ("lora", "qlora"):
         lora, chosen = _lora(options, model, precision)
         sentences += chosen
+    sentences += _freezing(options, model)
     sharded = 3 if options.fsdp else options.zero or 0
     return (
         Training(
@@ -113,6 +120,24 @@ def resolve_training(options: Options, model: Model, own: str | None) -> tuple[T
         spread,
         sentences,
     )
+
+
+def _freezing(options: Options, model: Model) -> list[str]:
+    """What there is to say of frozen parts.
+
+    Raises:
+        InvalidScenarioError: nothing else is left.
+    """
+    frozen = _tuple(options.freeze)
+    if not frozen or model.parameters is None:
+        return []
+    if options.train != "full":
+        return ["--freeze: the base of adapters is frozen anyway."]
+    groups = [group for group in model.parameters.groups if group.loaded and group.parameters]
+    if all(group.component in frozen for group in groups):
+        raise InvalidScenarioError("", f"--freeze {','.join(frozen)} leaves nothing to train")
+    missing = [name for name in frozen if all(group.component != name for group in groups)]
+    return [f"--freeze: the model has no {' and no '.join(missing)}."] if missing else []
 
 
 def plan_of(options: Options) -> Parallel:
@@ -159,6 +184,10 @@ def _check_numbers(options: Options) -> None:
             raise InvalidScenarioError("", f"--{name.replace('_', '-')} is {value}, expected 1 to 1,000,000")
     if options.lora_dropout is not None and not 0 <= options.lora_dropout < 1:
         raise InvalidScenarioError("", f"--lora-dropout is {options.lora_dropout}, expected 0 to below 1")
+    optimizer = find_optimizer(options.optimizer or "")
+    if options.optimizer_rank is not None and not (optimizer and optimizer.rank):
+        names = ", ".join(row.name for row in OPTIMIZERS if row.rank)
+        raise InvalidScenarioError("", f"--optimizer-rank is for --optimizer {names}")
     if options.zero is not None and options.zero not in range(4):
         raise InvalidScenarioError("", f"--zero is {options.zero}, expected 0, 1, 2 or 3")
 
@@ -187,7 +216,10 @@ def _check_sharding(options: Options) -> None:
 
 def _check_base(options: Options) -> None:
     quantiser = find_quantiser(options.dtype or "")
+    floating = find_dtype(options.dtype or "")
     if quantiser is None:
+        if floating is not None and floating.name not in _BY_DTYPE:
+            raise InvalidScenarioError("", f"--dtype {options.dtype} is none to train in: give {', '.join(_BY_DTYPE)}")
         return
     if options.train == "full":
         raise InvalidScenarioError(
@@ -195,9 +227,6 @@ def _check_base(options: Options) -> None:
         )
     if options.train == "qlora" and quantiser.name != "nf4":
         raise InvalidScenarioError("", f"--train qlora is NF4; for adapters on {quantiser.name} give --train lora")
-
-
-_BY_DTYPE: Final = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
 
 
 def _precision(options: Options, own: str | None, stack: Stack) -> tuple[Precision, list[str]]:
@@ -222,7 +251,8 @@ def usual_precision(own: str | None, stack: Stack, *, deepspeed: bool) -> tuple[
     """The precision where a person names none, and why: of weights of the dtype `own`; `deepspeed` where ZeRO shares
     what full training holds."""
     name = stack.precision or _BY_DTYPE.get(own or "", "bf16")
-    why = "what the stack does" if stack.precision else f"as the weights are {own or 'of unknown dtype'}"
+    why = f"as the weights are {own}" if own in _BY_DTYPE else f"weights of {own or 'unknown dtype'} are trained in it"
+    why = "what the stack does" if stack.precision else why
     if deepspeed and not stack.precision and name in ("bf16", "fp16"):
         name, why = f"{name}-master", "DeepSpeed keeps float32 weights beside them"
     return find_precision(name) or PRECISIONS[0], why
@@ -231,6 +261,23 @@ def usual_precision(own: str | None, stack: Stack, *, deepspeed: bool) -> tuple[
 def _tuple(names: Iterable[str] | str) -> tuple[str, ...]:
     """Names as they are, or as a list with commas, which callers from Python may give too."""
     return tuple(name.strip() for name in (names.split(",") if isinstance(names, str) else names) if name.strip())
+
+
+def _unnamed(options: Options, model: Model, targets: tuple[str, ...]) -> list[str]:
+    """A sentence for names that no module has; PEFT passes them over in silence.
+
+    Raises:
+        InvalidScenarioError: no module has any of the targets' names.
+    """
+    table, model_type = model.parameters, model.architecture.model_type
+    if table is None:
+        return []
+    if not adapters(table, targets, model_type):
+        raise InvalidScenarioError("", f"no module is named {' or '.join(targets)}: see `--lora-targets all-linear`")
+    named = {"--lora-targets": [name for name in targets if not adapters(table, (name,), model_type)]}
+    saved = _tuple(options.modules_to_save)
+    named["--modules-to-save"] = [name for name in saved if not saved_groups(table, (name,))]
+    return [f"{option}: no module is named {' or '.join(names)}." for option, names in named.items() if names]
 
 
 def _lora(options: Options, model: Model, precision: Precision) -> tuple[Lora, list[str]]:
@@ -245,8 +292,7 @@ def _lora(options: Options, model: Model, precision: Precision) -> tuple[Lora, l
             )
         targets = found
         sentences.append(f"--lora-targets {','.join(targets)}: PEFT's default for {model_type}.")
-    if model.parameters is not None and not adapters(model.parameters, targets, model.architecture.model_type):
-        raise InvalidScenarioError("", f"no module is named {' or '.join(targets)}: see `--lora-targets all-linear`")
+    sentences += _unnamed(options, model, targets)
     if options.lora_rank is None:
         sentences.append(f"--lora-rank {_DEFAULT_RANK}: PEFT's default.")
     asked = _ADAPTER_DTYPES[(options.lora_dtype or "auto").lower()]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from hfmem import Architecture, Model, Options, ParameterTable, Report
+from hfmem import Architecture, Model, Options, ParameterTable, Report, estimate
 from hfmem.api import report_on
 from hfmem.errors import InvalidScenarioError
 from hfmem.estimator.options import check
@@ -113,10 +115,27 @@ def test_stages_differ_and_the_most_loaded_is_shown() -> None:
     (Options(train="full", stack="keras"), "transformers-5"),
     (Options(train="lora", lora_dropout=1.5), "dropout"),
     (Options(train="full", freeze=("head",)), "--freeze"),
+    (Options(train="full", dtype="float64"), "float32"),
+    (Options(train="full", kv_dtype="float8_e4m3fn"), "no cache"),
+    (Options(train="full", optimizer_rank=8), "galore"),
+    (Options(train="full", optimizer="lion", optimizer_rank=8), "galore"),
 ])  # fmt: skip
 def test_what_makes_no_sense_is_refused(options: Options, words: str) -> None:
     with pytest.raises(InvalidScenarioError, match=words):
         check(options)
+
+
+@pytest.mark.parametrize(("name", "asked", "words"), [
+    ("meta-llama/Llama-2-7b-hf", {"tp": 3}, "32 attention heads"),
+    ("meta-llama/Llama-2-7b-hf", {"tp": 64}, "32 attention heads"),
+    ("meta-llama/Llama-2-7b-hf", {"pp": 33}, "32 layers"),
+    ("meta-llama/Llama-2-7b-hf", {"pp": 4, "virtual_stages": 9}, "32 layers"),
+    ("meta-llama/Llama-2-7b-hf", {"dp": 2, "ep": 2}, "has none"),
+    ("mistralai/Mixtral-8x7B-v0.1", {"dp": 16, "ep": 16}, "8 experts"),
+])  # fmt: skip
+def test_splits_that_the_sizes_do_not_allow_are_refused(name: str, asked: dict[str, Any], words: str) -> None:
+    with pytest.raises(InvalidScenarioError, match=words):
+        estimate(name, train="full", offline=True, **asked)
 
 
 def test_bare_gpus_are_data_parallel() -> None:

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hfmem import Model, Report, estimate, inspect
+from hfmem.errors import InvalidScenarioError
 from hfmem.estimator.overheads import OVERHEADS
 from hfmem.estimator.values import GROUPS
 
@@ -111,6 +112,34 @@ def test_advice_is_computed_and_ordered(mistral: Model) -> None:
     checkpointing = next(item for item in advice if item.option == "--gradient-checkpointing")
     again = train(mistral, batch=4, seq=4096, gradient_checkpointing=True)
     assert checkpointing.total == again.estimate.total
+
+
+@pytest.mark.parametrize("asked", [
+    {"dp": 8}, {"dp": 8, "zero": 2, "shard": 2}, {"dp": 8, "precision": "bf16"}, {"train": "lora", "dtype": "int8"},
+    {"dp": 8, "zero": 1, "offload": "optimizer"},
+])  # fmt: skip
+@pytest.mark.parametrize("name", [MISTRAL, "Qwen/Qwen3-30B-A3B"])
+def test_advice_is_what_its_option_gives(name: str, asked: dict[str, Any]) -> None:
+    more = {"lora_targets": ("all-linear",)} if "train" in asked else {}
+    report = train(name, batch=2, seq=256, **asked, **more)
+    assert report.estimate.training is not None
+    assert report.estimate.training.savings
+    for saving in report.estimate.training.savings:
+        words = [word.removeprefix("--").replace("-", "_") for word in saving.option.split()]
+        pairs = dict.fromkeys(words, True) if len(words) == 1 else dict(zip(words[::2], words[1::2], strict=True))
+        added = {key: int(v) if str(v).isdigit() and v is not True else v for key, v in pairs.items()}
+        added |= {key: str(added[key]).replace("_", "-") for key in ("optimizer", "lora_targets") if key in added}
+        again = train(name, **{"batch": 2, "seq": 256, **asked, **more, **added})
+        assert again.estimate.total == saving.total, saving
+
+
+def test_names_that_mean_nothing_are_told(mistral: Model) -> None:
+    report = train(mistral, train="lora", lora_targets=("q_proj", "foo"), modules_to_save=("bar",))
+    assert "--lora-targets: no module is named foo." in report.notes
+    assert "--modules-to-save: no module is named bar." in report.notes
+    assert "--freeze: the model has no vision." in train(mistral, freeze=("vision",)).notes
+    with pytest.raises(InvalidScenarioError, match="nothing to train"):
+        train(mistral, freeze=("embedding", "attention", "mlp", "norm", "lm_head"))
 
 
 def test_unknown_layers_leave_a_lower_bound() -> None:
