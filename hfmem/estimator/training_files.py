@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from hfmem.errors import InvalidScenarioError
+from hfmem.estimator.optimizers import find_optimizer
 from hfmem.estimator.options import Options
 
 __all__ = ["with_file"]
@@ -30,18 +31,38 @@ def with_file(options: Options, path: Path) -> Options:
     ignored: list[str] = []
     for name, value in _leaves(_read(path), path):
         (used if _use(name, value, draft) else ignored).append(name)
-    if draft.pop("four_bit", False) and draft.get("train") == "lora":
-        draft["train"] = "qlora"
-    draft.setdefault("train", "full")
-    for name in _FOR_ADAPTERS if draft["train"] == "full" and options.train in (None, "full") else ():
-        draft.pop(name, None)
-    if draft["train"] != "qlora":
-        draft.pop("double_quant", None)
+    _settle(draft, options)
     defaults = {field.name: field.default for field in fields(options)}
     taken = {name: value for name, value in draft.items() if getattr(options, name) == defaults[name]}
     remarks = [f"{path.name}: {', '.join(used)} are used."] if used else []
-    remarks += [f"{path.name}: {', '.join(ignored)} change nothing here and are ignored."] if ignored else []
+    remarks += [f"{path.name}: {', '.join(ignored)} are ignored."] if ignored else []
     return replace(options, **taken, remarks=(*options.remarks, *remarks))
+
+
+def _settle(draft: Draft, options: Options) -> None:
+    """What several keys mean together, and beside the command line, which wins."""
+    four, eight = draft.pop("four_bit", False), draft.pop("eight_bit", False)
+    if four and draft.get("train") == "lora":
+        draft["train"] = "qlora"
+    train = options.train or draft.setdefault("train", "full")
+    if eight and train == "lora":
+        draft["dtype"] = "int8"
+    for name in _FOR_ADAPTERS if train == "full" else () if train == "qlora" else ("double_quant",):
+        draft.pop(name, None)
+    if draft.pop("deepspeed", False) and train == "full":
+        # DeepSpeed's `"enabled": "auto"` follows the trainer's flag, and its weights are of 16 bits with others beside
+        asked = draft.get("precision", "")
+        if asked in ("trainer-bf16", "trainer-fp16"):
+            draft["precision"] = f"{asked.removeprefix('trainer-')}-master"
+    if draft.pop("unsharded", False):
+        draft.pop("fsdp", None)
+        draft.pop("offload", None)
+    hosts, gpus = draft.pop("hosts", 1), draft.get("gpus", 1)
+    if draft.pop("hybrid", False) and draft.get("fsdp") and hosts > 1 and gpus % hosts == 0:
+        draft["shard"] = gpus // hosts
+    row = find_optimizer(options.optimizer or draft.get("optimizer", ""))
+    if row is not None and not row.rank:
+        draft.pop("optimizer_rank", None)
 
 
 _FOR_ADAPTERS: Final = ("lora_rank", "lora_targets", "lora_dropout", "dora", "modules_to_save", "double_quant")
@@ -90,7 +111,7 @@ def _leaves(document: Mapping[str, Any], path: Path, prefix: str = "", depth: in
 
 def _use(name: str, value: Any, draft: Draft) -> bool:
     """Whether the key says something here; then it is taken."""
-    if value is None or value == "auto":
+    if value is None or (value == "auto" and name != "bf16"):
         return False
     use = _KEYS.get(name) or _KEYS.get(name.rpartition("deepspeed.")[2]) or _KEYS.get(name.rpartition(".")[2])
     try:
@@ -101,12 +122,28 @@ def _use(name: str, value: Any, draft: Draft) -> bool:
 
 def _number(option: str) -> _Use:
     def use(draft: Draft, value: Any) -> bool:
-        if isinstance(value, bool):
+        if isinstance(value, bool) or (isinstance(value, float) and not value.is_integer()):
             raise ValueError
         draft[option] = int(value)
         return True
 
     return use
+
+
+def _stage(draft: Draft, value: Any) -> bool:
+    draft["deepspeed"] = True
+    return _number("zero")(draft, value)
+
+
+def _half(draft: Draft, value: Any) -> bool:
+    """`bf16` of the trainers; axolotl's `auto` means it where the card has it."""
+    return _switch("precision", "trainer-bf16")(draft, True if value == "auto" else value)
+
+
+def _optimizer_arguments(draft: Draft, value: Any) -> bool:
+    """transformers' `optim_args`, as in `rank=64, update_proj_gap=100`: the rank of low-rank optimizers."""
+    pairs = dict(part.strip().partition("=")[::2] for part in value.split(","))
+    return "rank" in pairs and _number("optimizer_rank")(draft, pairs["rank"])
 
 
 def _fraction(draft: Draft, value: Any) -> bool:
@@ -169,7 +206,19 @@ def _fsdp(draft: Draft, value: Any) -> bool:
         draft["fsdp"] = True
     if "offload" in words:
         draft["offload"] = "parameters"
+    for word in words:
+        _strategy(draft, word)
     return bool(words)
+
+
+def _strategy(draft: Draft, value: Any) -> bool:
+    """FSDP's strategy, by name or by accelerate's number."""
+    word = str(value).upper()
+    if word in ("NO_SHARD", "3"):
+        draft["unsharded"] = True
+    elif word in ("HYBRID_SHARD", "4"):
+        draft["hybrid"] = True
+    return word in ("FULL_SHARD", "1", "NO_SHARD", "3", "HYBRID_SHARD", "4")
 
 
 def _distributed(draft: Draft, value: Any) -> bool:
@@ -200,7 +249,7 @@ _KEYS: Final[dict[str, _Use]] = {
     "gradient_checkpointing": _switch("gradient_checkpointing"),
     "activation_checkpointing": _switch("gradient_checkpointing"),
     "fsdp_activation_checkpointing": _switch("gradient_checkpointing"),
-    "bf16": _switch("precision", "trainer-bf16"),
+    "bf16": _half,
     "fp16": _switch("precision", "trainer-fp16"),
     "bf16.enabled": _switch("precision", "bf16-master"),
     "fp16.enabled": _switch("precision", "fp16-master"),
@@ -211,6 +260,7 @@ _KEYS: Final[dict[str, _Use]] = {
     "optim": _optimizer,
     "optimizer": _optimizer,
     "optimizer.type": _optimizer,
+    "optim_args": _optimizer_arguments,
     "adapter": _adapter,
     "use_peft": _peft,
     "lora_r": _rank,
@@ -221,13 +271,16 @@ _KEYS: Final[dict[str, _Use]] = {
     "use_dora": _switch("dora"),
     "peft_use_dora": _switch("dora"),
     "load_in_4bit": _switch("four_bit"),
+    "load_in_8bit": _switch("eight_bit"),
     "use_bnb_nested_quant": _switch("double_quant"),
     "bnb_4bit_use_double_quant": _switch("double_quant"),
     "fsdp": _fsdp,
+    "fsdp_sharding_strategy": _strategy,
+    "num_machines": _number("hosts"),
     "distributed_type": _distributed,
     "fsdp_offload_params": _switch("offload", "parameters"),
-    "zero_stage": _number("zero"),
-    "zero_optimization.stage": _number("zero"),
+    "zero_stage": _stage,
+    "zero_optimization.stage": _stage,
     "offload_optimizer_device": _offload("optimizer"),
     "zero_optimization.offload_optimizer.device": _offload("optimizer"),
     "offload_param_device": _offload("parameters"),

@@ -76,7 +76,7 @@ def test_accelerate(tmp_path: Path) -> None:
     check(options)
     assert (options.fsdp, options.gpus, options.precision) == (True, 8, "trainer-bf16")
     assert options.gradient_checkpointing
-    assert "fsdp_config.fsdp_sharding_strategy" in options.remarks[-1]
+    assert "fsdp_config.fsdp_sharding_strategy" in options.remarks[0]
 
 
 def test_axolotl(tmp_path: Path) -> None:
@@ -85,18 +85,55 @@ def test_axolotl(tmp_path: Path) -> None:
     assert (options.train, options.lora_rank, options.lora_targets) == ("qlora", 32, ("all-linear",))
     assert (options.batch, options.seq, options.lora_dropout) == (2, 4096, 0.05)
     assert "lora_alpha" in options.remarks[-1]
-    assert "bf16" in options.remarks[-1]
+    assert options.precision == "trainer-bf16"
+
+
+def test_an_8_bit_base(tmp_path: Path) -> None:
+    text = AXOLOTL.replace("qlora", "lora").replace("load_in_4bit", "load_in_8bit")
+    options = with_file(Options(), written(tmp_path, text))
+    check(options)
+    assert (options.train, options.dtype) == ("lora", "int8")
+    assert with_file(Options(train="full"), written(tmp_path, text)).dtype is None
+
+
+@pytest.mark.parametrize("text", [
+    "mixed_precision: bf16\ndistributed_type: DEEPSPEED\ndeepspeed_config: {zero_stage: 2}",
+    "deepspeed_config: {zero_stage: 2}\nmixed_precision: bf16",
+    "zero_optimization: {stage: 2}\nbf16: true",
+])  # fmt: skip
+def test_deepspeed_keeps_float32_weights_whoever_says_bf16(tmp_path: Path, text: str) -> None:
+    assert with_file(Options(), written(tmp_path, text)).precision == "bf16-master"
+
+
+def test_strategies_of_fsdp(tmp_path: Path) -> None:
+    hybrid = ACCELERATE.replace("FULL_SHARD", "HYBRID_SHARD") + "num_machines: 2\n"
+    options = with_file(Options(), written(tmp_path, hybrid))
+    check(options)
+    assert (options.fsdp, options.gpus, options.shard) == (True, 8, 4)
+    assert not with_file(Options(), written(tmp_path, ACCELERATE.replace("FULL_SHARD", "NO_SHARD"))).fsdp
+    other = with_file(Options(), written(tmp_path, ACCELERATE.replace("FULL_SHARD", "SHARD_GRAD_OP")))
+    assert "fsdp_sharding_strategy" in other.remarks[-1]
+
+
+def test_the_rank_of_a_low_rank_optimizer(tmp_path: Path) -> None:
+    text = 'optim: galore_adamw\noptim_args: "rank=64, update_proj_gap=100"\n'
+    assert with_file(Options(), written(tmp_path, text)).optimizer_rank == 64
+    assert with_file(Options(optimizer="lion"), written(tmp_path, text)).optimizer_rank is None
 
 
 def test_the_command_line_wins(tmp_path: Path) -> None:
     options = with_file(Options(train="lora", batch=16, lora_rank=4), written(tmp_path, AXOLOTL))
     assert (options.train, options.batch, options.lora_rank, options.seq) == ("lora", 16, 4, 4096)
+    text = AXOLOTL + "bnb_4bit_use_double_quant: true\n"
+    check(with_file(Options(train="lora"), written(tmp_path, text)))
+    check(with_file(Options(train="full"), written(tmp_path, text)))
 
 
 @pytest.mark.parametrize(("text", "words"), [
     ("[1, 2]", "no mapping"),
     ("a: [", "neither JSON nor YAML"),
     ("per_device_train_batch_size: many", "per_device_train_batch_size"),
+    ("per_device_train_batch_size: 2.5", "per_device_train_batch_size"),
     ("gradient_checkpointing: 3", "gradient_checkpointing"),
     ("lora_target_modules: 5", "lora_target_modules"),
 ])  # fmt: skip
