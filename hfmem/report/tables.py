@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
+from typing import Final
 
 from tabulate import tabulate
 
@@ -33,21 +34,25 @@ def to_markdown(reports: Sequence[Report], problems: Sequence[Problem], unit: st
 def to_csv(reports: Sequence[Report], problems: Sequence[Problem]) -> str:
     """One line a model; sizes in bytes, unknown ones empty; failures with their class in the last column."""
     stream = io.StringIO()
+    columns = _columns(reports, ("master_weights", "temporary"))
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow([*(column.key for column in COLUMNS), "batch", "source", "total_is_lower_bound", "error"])
+    writer.writerow([*(column.key for column in columns), "batch", "source", "total_is_lower_bound", "error"])
     for report in reports:
-        figures = [column.value(report) for column in COLUMNS]
+        figures = [column.value(report) for column in columns]
         extra = [report.scenario.batch, report.checkpoint.source, str(report.estimate.is_lower_bound).lower(), ""]
         writer.writerow(["" if figure is None else figure for figure in figures] + extra)
     for problem in problems:
-        writer.writerow([problem.model, *[""] * (len(COLUMNS) + 2), problem.code])
+        writer.writerow([problem.model, *[""] * (len(columns) + 2), problem.code])
     return stream.getvalue().rstrip("\n")
 
 
-def _columns(reports: Sequence[Report]) -> list[Column]:
-    """The columns that say something: gradients and optimizer states only where there are any."""
+_ONLY_TRAINING: Final = ("gradients", "optimizer", "master_weights", "temporary")
+
+
+def _columns(reports: Sequence[Report], only_training: Sequence[str] = _ONLY_TRAINING) -> list[Column]:
+    """The columns that say something: gradients, optimizer states and the like only where there are any."""
     training = any(report.scenario.train for report in reports)
-    return [column for column in COLUMNS if training or column.key not in ("gradients", "optimizer")]
+    return [column for column in COLUMNS if training or column.key not in only_training]
 
 
 def _render(

@@ -188,3 +188,12 @@ def test_a_bar_is_as_long_whatever_it_holds(card: str) -> None:
     text = render("table", [report(asked=Options(gpu=(card,)))], [], Style(width=100))
     (bar,) = [line for line in text.splitlines() if line.startswith(card)]
     assert bar.index("]") - bar.index("[") == 41
+
+
+def test_columns_of_training_sum_to_the_total() -> None:
+    found = [report(asked=Options(train="full", dp=8, zero=2, precision="bf16-master"))]
+    row = next(csv.DictReader(io.StringIO(render("csv", found, [], Style()))))
+    parts = ("weights", "kv_cache", "activations", "overhead", "gradients", "optimizer", "master_weights", "temporary")
+    assert sum(int(row[name]) for name in parts) == int(row["total"])
+    assert int(row["master_weights"]) > 0
+    assert "master weights (GiB)" in render("markdown", found, [], Style())
