@@ -529,7 +529,9 @@ def _no_weights(report: Report) -> str:
 
     reason = next((reason for group, reason in report.estimate.unknown if group == "weights"), "")
     problem = explain(NoWeightsError(report.checkpoint.ref.model_id, reason))
-    return f"{problem.message} {problem.hint}"
+    local = report.checkpoint.source == "local"
+    hint = "Put its weights beside config.json, or name its --dtype." if local else problem.hint
+    return f"{problem.message} {hint}"
 
 
 def _warn_about_disk(report: Report, unit: str) -> None:

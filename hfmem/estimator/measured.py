@@ -107,6 +107,10 @@ class Applied:
         found = self.coefficients
         return found.linears.get(_kind(found, self.layers[number]), ())
 
+    def knows(self, name: str) -> bool:
+        """Whether any coefficient is of a size or a number of tokens."""
+        return any(name in _names(part) for part in self.parts)
+
     def is_complete(self) -> bool:
         """Whether the model has every size that the coefficients are written in."""
         source = 0 if self.model.architecture.source is None else 1

@@ -21,6 +21,7 @@ from hfmem.estimator.outcome import facts_of
 from hfmem.estimator.slices import Slice, slices
 from hfmem.estimator.states import Held, gradient_bytes, held, sharded
 from hfmem.estimator.trained import Piece, has_part, share_of_layers, trained_pieces
+from hfmem.estimator.training_activations import counts_encoder
 from hfmem.estimator.training_values import Training
 from hfmem.estimator.transients import frozen_gradients, gathered, optimizer_terms
 from hfmem.estimator.values import Estimate, Group, Phase, Rank, Scenario, Term
@@ -54,6 +55,9 @@ def estimate(model: Model, scenario: Scenario, *, advise: bool = True) -> Estima
             unknown = [*(item for item in unknown if item[0] != "activations"), ("activations", active)]
         phases = phases_of(model, scenario, part, pieces, stays, None if isinstance(active, str) else active)
         found.append((part, stays, phases))
+    if scenario.source_seq and not counts_encoder(model, scenario):
+        tokens = f"{scenario.source_seq:,} tokens"
+        unknown.append(("activations", f"what is saved of the encoder's {tokens} is not measured, and not counted"))
     return _estimate(model, scenario, pieces, found, unknown, advise=advise)
 
 

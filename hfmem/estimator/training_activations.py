@@ -13,7 +13,7 @@ from hfmem.estimator.training_values import Linear, Training, TrainingActivation
 from hfmem.estimator.values import Scenario
 from hfmem.mapper.interpret import Model
 
-__all__ = ["adapted_linears", "training_activations"]
+__all__ = ["adapted_linears", "counts_encoder", "training_activations"]
 
 
 def training_activations(model: Model, scenario: Scenario) -> TrainingActivations | str:
@@ -39,6 +39,15 @@ def training_activations(model: Model, scenario: Scenario) -> TrainingActivation
         how=_how(found, training),
         source=applied.source,
     )
+
+
+def counts_encoder(model: Model, scenario: Scenario) -> bool:
+    """Whether the activations are those of an encoder's tokens too: where coefficients know of such tokens."""
+    training = scenario.training
+    if training is None or training.stack.layers != "transformers":
+        return False
+    found = _measured(model, scenario, training)
+    return not isinstance(found, str) and found.applied.knows("source")
 
 
 def adapted_linears(model: Model, scenario: Scenario, layer_index: int) -> tuple[Linear, ...]:

@@ -251,7 +251,7 @@ def usual_precision(own: str | None, stack: Stack, *, deepspeed: bool) -> tuple[
     """The precision where a person names none, and why: of weights of the dtype `own`; `deepspeed` where ZeRO shares
     what full training holds."""
     name = stack.precision or _BY_DTYPE.get(own or "", "bf16")
-    why = f"as the weights are {own}" if own in _BY_DTYPE else f"weights of {own or 'unknown dtype'} are trained in it"
+    why = f"as the weights are {own}" if own in _BY_DTYPE else f"the dtype of the weights is {own or 'not known'}"
     why = "what the stack does" if stack.precision else why
     if deepspeed and not stack.precision and name in ("bf16", "fp16"):
         name, why = f"{name}-master", "DeepSpeed keeps float32 weights beside them"

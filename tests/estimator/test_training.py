@@ -133,6 +133,24 @@ def test_advice_is_what_its_option_gives(name: str, asked: dict[str, Any]) -> No
         assert again.estimate.total == saving.total, saving
 
 
+def test_an_encoder_that_is_not_counted_leaves_a_lower_bound() -> None:
+    config = {
+        "model_type": "t5",
+        "architectures": ["T5ForConditionalGeneration"],
+        "d_model": 64,
+        "d_kv": 8,
+        "d_ff": 128,
+    }
+    config |= {"num_layers": 2, "num_heads": 8, "vocab_size": 512, "torch_dtype": "float32"}
+    from tests.measured.training import from_config
+
+    model = from_config("org/t5", config)
+    few, many = (train(model, seq=32, source_seq=tokens, stack="transformers-4.45-kbit") for tokens in (16, 4096))
+    assert many.estimate.is_lower_bound
+    assert few.estimate.is_lower_bound or few.estimate.total < many.estimate.total
+    assert any("4,096 tokens" in reason for _, reason in many.estimate.unknown)
+
+
 def test_names_that_mean_nothing_are_told(mistral: Model) -> None:
     report = train(mistral, train="lora", lora_targets=("q_proj", "foo"), modules_to_save=("bar",))
     assert "--lora-targets: no module is named foo." in report.notes
