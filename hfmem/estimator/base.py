@@ -12,7 +12,7 @@ from hfmem.mapper.interpret import Model
 from hfmem.mapper.lora import linear_modules
 from hfmem.mapper.values import TensorGroup
 
-__all__ = ["NF4_SOURCE", "base_bytes", "largest_linear", "nf4_bytes", "replaced", "untied"]
+__all__ = ["NF4_SOURCE", "base_bytes", "largest_linear", "nf4_bytes", "replaced", "stored_quantised", "untied"]
 
 NF4_SOURCE = "bitsandbytes 0.50 Params4bit: 4 bits, a float32 scale a block of 64, a table of 16 float32 values"
 _TABLE = 16 * 4
@@ -43,11 +43,26 @@ def replaced(model: Model, training: Training) -> frozenset[int]:
     return frozenset(found)
 
 
+def stored_quantised(model: Model) -> tuple[str, ...]:
+    """Dtypes of fewer than 16 bits that matrices of the layers are stored in: a quantiser has been there."""
+    groups = model.parameters.groups if model.parameters is not None else ()
+    matrices = [group for group in groups if group.loaded and not group.scale and (group.linear or _is_expert(group))]
+    return tuple(dict.fromkeys(group.dtype for group in matrices if group.dtype and not _is_floating(group)))
+
+
+def _is_expert(group: TensorGroup) -> bool:
+    return group.component == "experts" and len(group.shape) > 1
+
+
+def _is_floating(group: TensorGroup) -> bool:
+    stored = find_dtype(group.dtype) if group.dtype else None
+    return stored is None or (stored.kind == "float" and stored.bits >= 16)
+
+
 def base_bytes(group: TensorGroup, scenario: Scenario, nf4: frozenset[int]) -> int | None:
     """Bytes of all tensors of a group; None where its dtype is not known."""
     training = scenario.training
-    stored = find_dtype(group.dtype) if group.dtype else None
-    floating = stored is None or (stored.kind == "float" and stored.bits >= 16)
+    floating = _is_floating(group)
     if training is not None and training.method == "full" and not floating:
         # what is stored in fewer bits is trained in the precision's dtype, without scales
         dtype = find_dtype(training.precision.weights)

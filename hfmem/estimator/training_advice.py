@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from hfmem.estimator.base import stored_quantised
 from hfmem.estimator.optimizers import find_optimizer
 from hfmem.estimator.quantisers import find_quantiser
 from hfmem.estimator.training_options import usual_precision
@@ -75,7 +76,7 @@ def _adapters(model: Model, scenario: Scenario, training: Training) -> Iterator[
         changed = _as_chosen(replace(training, method="lora", lora=lora))
         yield f"--train lora{targets}", "adapters instead of all weights", changed
     quantised = find_quantiser(scenario.dtype or "")
-    if training.method != "qlora" and (quantised is None or quantised.name == "nf4"):
+    if training.method != "qlora" and not stored_quantised(model) and (quantised is None or quantised.name == "nf4"):
         changed = _as_chosen(replace(training, method="qlora", lora=lora))
         yield f"--train qlora{targets}", "adapters on a 4-bit base", changed
 

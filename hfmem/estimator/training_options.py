@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from hfmem.dtypes import find_dtype
 from hfmem.errors import InvalidScenarioError
+from hfmem.estimator.base import stored_quantised
 from hfmem.estimator.optimizers import OPTIMIZERS, find_optimizer
 from hfmem.estimator.parallel import Parallel, plan
 from hfmem.estimator.precisions import PRECISIONS, TRAINER, Precision, find_precision
@@ -82,6 +83,9 @@ def resolve_training(options: Options, model: Model, own: str | None) -> tuple[T
     groups = model.parameters.groups if model.parameters else ()
     if options.train == "full" and any(group.parameters > group.elements for group in groups):
         raise InvalidScenarioError("", "the weights are packed by a quantiser and cannot be trained: give --train lora")
+    stored = " and ".join(stored_quantised(model))
+    if stored and options.train == "qlora":
+        raise InvalidScenarioError("", f"the weights are quantised already ({stored}): give --train lora to adapt them")
     stack = find_stack(options.stack or DEFAULT_STACK) or STACKS[0]
     spread = plan_of(options)
     check_spread(model.architecture, spread, options.virtual_stages or 1)
@@ -94,6 +98,8 @@ def resolve_training(options: Options, model: Model, own: str | None) -> tuple[T
     if options.train in ("lora", "qlora"):
         lora, chosen = _lora(options, model, precision)
         sentences += chosen
+    if stored and options.train == "full":
+        sentences.append(f"Weights stored in {stored} are trained in {precision.weights}.")
     sentences += _freezing(options, model)
     sharded = 3 if options.fsdp else options.zero or 0
     return (

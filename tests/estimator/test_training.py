@@ -151,6 +151,16 @@ def test_an_encoder_that_is_not_counted_leaves_a_lower_bound() -> None:
     assert any("4,096 tokens" in reason for _, reason in many.estimate.unknown)
 
 
+def test_what_is_quantised_already_has_no_4_bit_base() -> None:
+    name = "Qwen/Qwen3-8B-FP8"
+    with pytest.raises(InvalidScenarioError, match="quantised already"):
+        train(name, train="qlora")
+    full = train(name, seq=64)
+    assert full.estimate.training is not None
+    assert not any("qlora" in saving.option for saving in full.estimate.training.savings)
+    assert any("F8_E4M3 are trained in bfloat16" in note for note in full.notes)
+
+
 def test_names_that_mean_nothing_are_told(mistral: Model) -> None:
     report = train(mistral, train="lora", lora_targets=("q_proj", "foo"), modules_to_save=("bar",))
     assert "--lora-targets: no module is named foo." in report.notes
