@@ -73,7 +73,7 @@ def _weights(model: Model, scenario: Scenario, training: Training, part: Slice) 
     nf4 = replaced(model, training)
     sums: dict[tuple[Component, bool], list[Fraction]] = {}
     for group in model.parameters.groups if model.parameters else ():
-        nbytes = base_bytes(group, scenario, nf4) if group.loaded else None
+        nbytes = base_bytes(group, scenario, nf4) if group.loaded and group.elements else None
         if nbytes is None:
             continue
         share = part.part(

@@ -41,7 +41,9 @@ def estimate(model: Model, scenario: Scenario, *, advise: bool = True) -> Estima
     """The estimate of the most loaded GPU at the step's peak, with all phases and all distinct GPUs."""
     training, plan = scenario.training, scenario.parallel
     if training is None or model.parameters is None:
-        return Estimate(terms=(), unknown=(("weights", "the parameters are not known"),))
+        why = model.architecture.unknown or "neither the files nor the configuration tell how large the model is"
+        groups: tuple[Group, ...] = ("weights", "activations", "gradients", "optimizer")
+        return Estimate(terms=(), unknown=tuple((group, why) for group in groups))
     model = untied(model) if training.stack.untied else model
     pieces = trained_pieces(model, training)
     found = []

@@ -16,7 +16,7 @@ from hfmem.estimator.quantisers import find_quantiser
 from hfmem.estimator.slices import check_spread
 from hfmem.estimator.stacks import DEFAULT_STACK, STACKS, Stack, find_stack
 from hfmem.estimator.training_values import Checkpointing, Lora, Training
-from hfmem.mapper.lora import adapters, default_targets, saved_groups
+from hfmem.mapper.lora import ALL_LINEAR, adapters, default_targets, saved_groups
 from hfmem.mapper.values import COMPONENTS
 
 if TYPE_CHECKING:
@@ -279,6 +279,8 @@ def _unnamed(options: Options, model: Model, targets: tuple[str, ...]) -> list[s
     if table is None:
         return []
     if not adapters(table, targets, model_type):
+        if targets == (ALL_LINEAR,):
+            raise InvalidScenarioError("", "the model has no linear modules that adapters could go on")
         raise InvalidScenarioError("", f"no module is named {' or '.join(targets)}: see `--lora-targets all-linear`")
     named = {"--lora-targets": [name for name in targets if not adapters(table, (name,), model_type)]}
     saved = _tuple(options.modules_to_save)

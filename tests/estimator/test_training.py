@@ -151,6 +151,26 @@ def test_an_encoder_that_is_not_counted_leaves_a_lower_bound() -> None:
     assert any("4,096 tokens" in reason for _, reason in many.estimate.unknown)
 
 
+def test_sizes_of_nothing_are_no_trouble() -> None:
+    from tests.measured.training import from_config
+
+    config = {"model_type": "llama", "hidden_size": 64, "num_attention_heads": 4, "vocab_size": 128}
+    config |= {"num_hidden_layers": 1, "intermediate_size": 0, "torch_dtype": "bfloat16"}
+    for method in ("full", "qlora"):
+        report = train(from_config("org/empty", config), train=method, seq=8)
+        assert report.estimate.total == sum(term.nbytes for term in report.estimate.terms)
+    bare = from_config("org/bare", config | {"num_hidden_layers": 0})
+    with pytest.raises(InvalidScenarioError, match="no linear modules"):
+        train(bare, train="lora", lora_targets="all-linear")
+
+
+def test_nothing_of_an_unknown_model_is_none() -> None:
+    from tests.measured.training import from_config
+
+    found = train(from_config("org/odd", {"model_type": "not_a_type"})).estimate
+    assert all(found.group(group) is None for group in ("weights", "activations", "gradients", "optimizer"))
+
+
 def test_what_is_quantised_already_has_no_4_bit_base() -> None:
     name = "Qwen/Qwen3-8B-FP8"
     with pytest.raises(InvalidScenarioError, match="quantised already"):
