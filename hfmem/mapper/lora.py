@@ -52,6 +52,10 @@ def default_targets(model_type: str) -> tuple[str, ...] | None:
     return None if found is None else tuple(found)
 
 
+_TEXT: Final = "language_model."
+_TOWERS: Final = ("vision", "audio", "projector")
+
+
 def linear_modules(parameters: ParameterTable) -> Iterator[TensorGroup]:
     """The weights of linear modules, all but the head: what `all-linear` means, and what bitsandbytes replaces.
 
@@ -63,17 +67,19 @@ def linear_modules(parameters: ParameterTable) -> Iterator[TensorGroup]:
 def adapters(parameters: ParameterTable, targets: Iterable[str], model_type: str | None) -> tuple[Adapter, ...]:
     """The adapters of the modules that `targets` name: the ends of module names, or all linear ones.
 
+    A name that begins with `language_model.` leaves modules of images and sound alone (PEFT's own choice for Gemma 4).
     For mixtures whose experts transformers 5 has fused, PEFT takes the names of their matrices as those of the fused
     parameters; dense and shared networks of the same names are then left alone.
     """
     names = tuple(targets)
     words = {name.rpartition(".")[2] for name in names}
     everything = names == (ALL_LINEAR,)
+    text_only = all(name.startswith(_TEXT) for name in names)
     moved: dict[str, str] = _table()["experts"].get(model_type or "", {})
     taken = set(moved) if everything else words & set(moved)
     found = []
     for group in parameters.groups:
-        if not group.loaded or group.scale:
+        if not group.loaded or group.scale or (text_only and group.component in _TOWERS):
             continue
         if group.component in ("experts", "router") and _inside(group, moved, taken):
             found.append(_expert(group))

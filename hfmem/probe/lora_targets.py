@@ -7,8 +7,10 @@ python -m hfmem.probe.lora_targets
 from __future__ import annotations
 
 import json
+import re
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import hfmem.data
 
@@ -28,12 +30,26 @@ def main() -> None:
     document = {
         "source": f"peft {version('peft')} (utils/constants.py, utils/transformers_weight_conversion.py) with "
         f"transformers {version('transformers')}",
-        "targets": {model_type: sorted(names) for model_type, names in sorted(TARGETS.items())},
+        "targets": {model_type: _names(names) for model_type, names in sorted(TARGETS.items())},
         "experts": experts,
     }
     path = Path(hfmem.data.__file__).parent / "lora_targets.json"
     path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     print(f"{len(document['targets'])} defaults and {len(experts)} mixtures in {path.name}")
+
+
+def _names(found: Any) -> list[str]:
+    """The names; of a pattern for the text model of a whole, its alternatives.
+
+    Raises:
+        ValueError: another pattern.
+    """
+    if not isinstance(found, str):
+        return sorted(found)
+    match = re.fullmatch(r"\.\*language_model\\\.\.\*\\\.\(([\w|]+)\)", found)
+    if match is None:
+        raise ValueError(f"a pattern of another kind: {found}")
+    return [f"language_model.{name}" for name in sorted(match[1].split("|"))]
 
 
 if __name__ == "__main__":
