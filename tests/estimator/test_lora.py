@@ -72,9 +72,8 @@ def test_a_name_that_no_module_has_is_refused() -> None:
 def test_names_of_the_language_model_leave_its_towers_alone() -> None:
     """PEFT's own choice for Gemma 4 is a pattern for the text model."""
     assert default_targets("gemma4") == ("language_model.q_proj", "language_model.v_proj")
-    model = inspect("google/gemma-4-E2B-it", offline=True)
-    assert model.parameters is not None
-    found = adapters(model.parameters, default_targets("gemma4") or (), "gemma4")
-    assert {adapter.group.component for adapter in found} == {"attention"}
-    everywhere = adapters(model.parameters, ("q_proj", "v_proj"), "gemma4")
-    assert {adapter.group.component for adapter in everywhere} > {"attention"}
+    parameters = inspect("google/gemma-3-4b-it", offline=True).parameters
+    assert parameters is not None
+    text, everywhere = (adapters(parameters, (name,), "gemma3") for name in ("language_model.q_proj", "q_proj"))
+    assert {adapter.group.component for adapter in text} == {"attention"}
+    assert {adapter.group.component for adapter in everywhere} == {"attention", "vision"}
