@@ -31,12 +31,23 @@ def with_file(options: Options, path: Path) -> Options:
     ignored: list[str] = []
     for name, value in _leaves(_read(path), path):
         (used if _use(name, value, draft) else ignored).append(name)
+    trainer = any(name.endswith(_TRAINER) for name in used) and "optimizer" not in draft
+    if trainer:
+        draft["optimizer"] = "adamw-fused"
     _settle(draft, options)
     defaults = {field.name: field.default for field in fields(options)}
     taken = {name: value for name, value in draft.items() if getattr(options, name) == defaults[name]}
     remarks = [f"{path.name}: {', '.join(used)} are used."] if used else []
     remarks += [f"{path.name}: {', '.join(ignored)} are ignored."] if ignored else []
+    if trainer and "optimizer" in taken:
+        remarks.append(
+            f"{path.name}: no optim, which is adamw_torch_fused for TrainingArguments and PyTorch 2.8 or newer."
+        )
     return replace(options, **taken, remarks=(*options.remarks, *remarks))
+
+
+_TRAINER: Final = "per_device_train_batch_size"
+"""A key that only `TrainingArguments` have."""
 
 
 def _settle(draft: Draft, options: Options) -> None:

@@ -145,3 +145,15 @@ def test_broken_files_are_refused_in_words(tmp_path: Path, text: str, words: str
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidScenarioError, match="cannot be read"):
         with_file(Options(), tmp_path / "none.yaml")
+
+
+def test_a_trainer_without_an_optimizer_has_its_default(tmp_path: Path) -> None:
+    """`default_optim` of transformers' training_args.py."""
+    path = tmp_path / "arguments.yaml"
+    path.write_text("per_device_train_batch_size: 2\n")
+    found = with_file(Options(), path)
+    assert found.optimizer == "adamw-fused"
+    assert "adamw_torch_fused" in " ".join(found.remarks)
+    path.write_text("per_device_train_batch_size: 2\noptim: adamw_torch\n")
+    assert with_file(Options(), path).optimizer != "adamw-fused"
+    assert with_file(Options(optimizer="lion"), path).optimizer == "lion"
