@@ -16,7 +16,7 @@ from hfmem.mapper import generic
 from hfmem.mapper.blueprint import Blueprint
 from hfmem.mapper.facts import Facts, MissingFactError
 from hfmem.mapper.families import reader
-from hfmem.mapper.packing import declared_cache_dtype
+from hfmem.mapper.packing import declared_cache_dtype, quantisation_of
 from hfmem.mapper.rotary import rotary_rows
 from hfmem.mapper.tables import from_tensors, from_totals
 from hfmem.mapper.values import Architecture, Certainty, ParameterTable
@@ -64,7 +64,13 @@ def interpret(checkpoint: Checkpoint) -> Model:
         source=source,
         stored_dtype=_dominant(parameters),
         file_bytes=_file_bytes(checkpoint),
-        notes=(*checkpoint.notes, *architecture.notes, *notes, *_layout_notes(checkpoint)),
+        notes=(
+            *checkpoint.notes,
+            *architecture.notes,
+            *notes,
+            *_layout_notes(checkpoint),
+            *_unseen_quantisation(checkpoint, config, parameters),
+        ),
     )
 
 
@@ -275,6 +281,22 @@ _LAYOUT_NOTES = {
     "diffusers": "This is a diffusers pipeline: the weights of all its components are counted, its activations are not "
     "known yet.",
 }
+
+
+def _unseen_quantisation(
+    checkpoint: Checkpoint, config: Mapping[str, Any], parameters: ParameterTable | None
+) -> list[str]:
+    """What a configuration says of weights that are not there to be read."""
+    found = quantisation_of(config)
+    if checkpoint.tensors or parameters is None or not found:
+        return []
+    if any(group.stored_bytes is not None for group in parameters.groups):
+        return []
+    method = found.get("quant_method") or found.get("quant_algo") or "some format"
+    return [
+        f"config.json says that the weights are quantised ({method}); without their files they are counted as they "
+        "were before: --dtype fp8, int4, … gives a format."
+    ]
 
 
 def _layout_notes(checkpoint: Checkpoint) -> list[str]:

@@ -199,3 +199,9 @@ def test_a_gated_config_is_not_filled_with_defaults() -> None:
 def test_nothing_known_at_all() -> None:
     found = model(None, [])
     assert (found.parameters, found.certainty) == (None, "unknown")
+
+
+def test_a_quantisation_that_only_the_configuration_tells_is_named() -> None:
+    quantised = model({**LLAMA, "quantization_config": {"quant_method": "fp8"}}, [])
+    assert any("quantised (fp8)" in note for note in quantised.notes)
+    assert not any("quantised" in note for note in model(LLAMA, []).notes)
