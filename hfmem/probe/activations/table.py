@@ -54,7 +54,7 @@ _RECOMPUTED: Final = tuple(
 _ALIKE: Final = (MODES[0], MODES[2], MODES[1], MODES[4])
 """Modes in which a type and its text model are compared: the first two that there are."""
 
-_MOST_SECONDS: Final = 60
+_MOST_SECONDS: Final = 50
 _DRAWS: Final = 3
 _HOPELESS: Final = 3  # modes that fail at the start: the rest would too
 
