@@ -42,6 +42,7 @@ def lengthened(config: Config, within: bool) -> Config:
     path = tiny.text_path(built)
     text = tiny.at(built, path)
     changes: dict[str, Any] = {}
+    changes |= {key: 0.0 for key in tiny.fields_of(text) if "layerdrop" in key}  # no layer is left out at random
     for key, value in integers(text):
         if POSITIONS.search(key) and "rope" not in key:
             changes[key] = 4096

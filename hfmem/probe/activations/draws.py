@@ -72,6 +72,7 @@ def joint(base: Config, path: tuple[str, ...], fields: Mapping[str, int], deck: 
         changes = _tied_sizes(base, path, fields, deck)
         changes |= {key: deck.size(key, value) for key, value in fields.items() if key not in changes}
         changes |= _tied_states(base, path, changes, deck)
+        changes |= {key: changes["vocab_size"] for key in _VOCABULARIES if {key, "vocab_size"} <= changes.keys()}
         if works(base, path, changes):
             return changes
     for dropped in [*fields]:
@@ -86,6 +87,8 @@ def joint(base: Config, path: tuple[str, ...], fields: Mapping[str, int], deck: 
             changes = more if works(base, path, more) else changes
     return changes
 
+
+_VOCABULARIES: Final = ("decoder_vocab_size",)  # one vocabulary for both, where embeddings are shared
 
 _MOST_ROTARY: Final = 16  # elements; more would make heads too large to be quick
 
