@@ -37,7 +37,7 @@ DATA: Final = Path(__file__).parent.parent / "data"
 TARGET: Final = DATA / "activations.jsonl"
 _ORDER: Final = ("causal", "image-text", "encoder-decoder")  # text models before the wholes that have them
 _PATIENCE: Final = 300  # seconds for one type, on a machine that is busy
-_SECONDS: Final = 60  # of the processor for one type; `derive` begins nothing that is likely to end after 50
+_SECONDS: Final = 75  # of the processor for one type; `derive` begins nothing that is likely to end after 50
 REPORT: Final = DATA / "activations_report.jsonl"
 
 

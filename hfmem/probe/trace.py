@@ -213,8 +213,10 @@ def timeline(model: Model, step: Step, keep: Sequence[int] | None = None) -> Tim
 
 def shortened(model: Model) -> tuple[int, ...]:
     """The numbers of the layers that stand for all: the first, and two more of each kind; all, where the
-    configuration cannot be cut so."""
+    configuration cannot be cut so, and where an encoder would be cut with them."""
     layers = model.architecture.layers or ()
+    if model.architecture.source == "encoder":
+        return tuple(range(len(layers)))
     keep = sorted(set().union(*_cuts(layers))) if layers else []
     cut = _cut(_plain(model), keep, len(layers)) if len(keep) < len(layers) else None
     if cut is None or _layers_of(cut) != tuple(layers[index] for index in keep):

@@ -69,7 +69,7 @@ class Timeline:
         given: weights, buffers and inputs.
         kept: alive once the forward pass is done, without the logits that nobody holds.
         cache: storages of the cache that a prefill returns.
-        gradients: storages of the parameters' gradients.
+        gradients: storages of the parameters' gradients, and of that of a tied head, which waits for the embedding's.
         optimizer: storages of the optimizer's states.
         steady: how many events came before the step that counts (a first one makes the optimizer's states).
         depth: how many times a layer was called.
@@ -160,7 +160,7 @@ def _train(  # noqa: PLR0913, PLR0917 - the parts of a step
     kept = frozenset(tracer.live()) - given - states
     hooks.backward = True
     loss.backward()
-    gradients = _numbers(tracer, [parameter.grad for parameter in model.parameters()])
+    gradients = _numbers(tracer, [parameter.grad for parameter in model.parameters()]) | _waiting(model, tracer)
     if optimizer is not None:
         tracer.segment = ("optimizer", 0)
         optimizer.step()
@@ -177,6 +177,22 @@ def _train(  # noqa: PLR0913, PLR0917 - the parts of a step
         inputs=hooks.inputs,
         linears=hooks.linears,
     )
+
+
+def _waiting(model: Any, tracer: Tracer) -> frozenset[int]:
+    """The gradient that a head has made of the weights that it shares with the embedding: it is there until the end of
+    the backward pass, where the embedding makes its own and the two are added."""
+    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
+    weight: Any = getattr(embedding, "weight", None)
+    if weight is None or getattr(head, "weight", None) is not weight or not weight.requires_grad:
+        return frozenset()
+    live: set[int] = set()
+    for allocated, number, segment in tracer.events:
+        if segment[0] == "after":
+            break
+        (live.add if allocated else live.discard)(number)
+    nbytes, made = weight.numel() * weight.element_size(), tracer.allocations
+    return frozenset(n for n in live if made[n].segment[0] == "head" and made[n].nbytes == nbytes)
 
 
 def _infer(  # noqa: PLR0913, PLR0917 - the parts of a step
