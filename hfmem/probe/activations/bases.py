@@ -22,11 +22,14 @@ def encoder_depth(config: Config, path: tuple[str, ...]) -> tuple[str, ...]:
     text = tiny.at(built, path)
     if not getattr(text, "is_encoder_decoder", False) and not built.is_encoder_decoder:
         return ()
-    pairs = (("encoder_layers", "decoder_layers"), ("num_layers", "num_decoder_layers"))
-    for key, other in pairs:
+    for key, other in _DEPTHS.items():
         if isinstance(getattr(text, key, None), int) and isinstance(getattr(text, other, None), int):
             return (key,)
     raise LookupError("nothing in its text model's configuration counts the layers of its encoder")
+
+
+_DEPTHS: Final = {"encoder_layers": "decoder_layers", "num_layers": "num_decoder_layers"}
+"""The key that counts an encoder's layers, and the one that counts the decoder's."""
 
 
 def is_chunked(config: Config, path: tuple[str, ...]) -> bool:
@@ -42,6 +45,8 @@ def lengthened(config: Config, within: bool) -> Config:
     path = tiny.text_path(built)
     text = tiny.at(built, path)
     changes: dict[str, Any] = {}
+    # a layer between the first, which may make what all use, and the last
+    changes |= {_DEPTHS[key]: 3 for key in encoder_depth(config, path)}
     changes |= {key: 0.0 for key in tiny.fields_of(text) if "layerdrop" in key}  # no layer is left out at random
     for key, value in integers(text):
         if POSITIONS.search(key) and "rope" not in key:

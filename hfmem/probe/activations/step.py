@@ -183,16 +183,17 @@ def _waiting(model: Any, tracer: Tracer) -> frozenset[int]:
     """The gradient that a head has made of the weights that it shares with the embedding: it is there until the end of
     the backward pass, where the embedding makes its own and the two are added."""
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
-    weight: Any = getattr(embedding, "weight", None)
-    if weight is None or getattr(head, "weight", None) is not weight or not weight.requires_grad:
+    if not hasattr(embedding, "weight") or getattr(head, "weight", None) is not embedding.weight:
         return frozenset()
+    weight: Any = embedding.weight
     live: set[int] = set()
     for allocated, number, segment in tracer.events:
         if segment[0] == "after":
             break
         (live.add if allocated else live.discard)(number)
     nbytes, made = weight.numel() * weight.element_size(), tracer.allocations
-    return frozenset(n for n in live if made[n].segment[0] == "head" and made[n].nbytes == nbytes)
+    found = {n for n in live if made[n].segment[0] == "head" and made[n].nbytes == nbytes}
+    return frozenset(found) if weight.requires_grad else frozenset()
 
 
 def _infer(  # noqa: PLR0913, PLR0917 - the parts of a step
