@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,7 +13,7 @@ import transformers
 from hfmem.probe import tiny
 from hfmem.probe.activations.tracer import Counting
 
-__all__ = ["Config", "builds", "loops_over_tokens", "parameters", "runs", "with_changes", "works"]
+__all__ = ["Config", "builds", "hears", "loops_over_tokens", "parameters", "runs", "with_changes", "works"]
 
 Config = dict[str, Any]
 
@@ -41,6 +42,13 @@ def loops_over_tokens(config: Config) -> bool:
     return bool(counts[0] != counts[1])
 
 
+def hears(config: Config) -> bool:
+    """Whether the class has an encoder beside its decoder: BART's configuration says so for its decoder alone, too."""
+    return (
+        "decoder_input_ids" in inspect.signature(getattr(transformers, config["architectures"][0]).forward).parameters
+    )
+
+
 def parameters(config: Config) -> int:
     with torch.device("meta"):
         model = getattr(transformers, config["architectures"][0])(tiny.build(config))
@@ -53,7 +61,7 @@ def _forward(config: Config, tokens: int) -> None:
         model = getattr(transformers, config["architectures"][0])._from_config(built, dtype=torch.bfloat16)
         model.eval()
         ids = torch.randint(3, 90, (1, tokens))
-        model(input_ids=ids, **({"decoder_input_ids": ids} if built.is_encoder_decoder else {}))
+        model(input_ids=ids, **({"decoder_input_ids": ids} if hears(config) else {}))
 
 
 def _attempt(action: Callable[[], Any]) -> bool:

@@ -6,7 +6,16 @@ from __future__ import annotations
 from typing import Any, Final
 
 from hfmem.probe import tiny
-from hfmem.probe.activations.attempts import Config, builds, loops_over_tokens, parameters, runs, with_changes, works
+from hfmem.probe.activations.attempts import (
+    Config,
+    builds,
+    hears,
+    loops_over_tokens,
+    parameters,
+    runs,
+    with_changes,
+    works,
+)
 from hfmem.probe.activations.keys import CHUNKS, DENSE_FIRST, HEAD_DIM, HEADS, HIDDEN, KV, POSITIONS, WINDOWS, integers
 
 __all__ = ["encoder_depth", "is_chunked", "lengthened", "with_all_heads", "with_head_dim", "with_shared_caches"]
@@ -18,9 +27,8 @@ def encoder_depth(config: Config, path: tuple[str, ...]) -> tuple[str, ...]:
     Raises:
         LookupError: there is an encoder, and the text model's configuration does not count its layers.
     """
-    built = tiny.build(config)
-    text = tiny.at(built, path)
-    if not getattr(text, "is_encoder_decoder", False) and not built.is_encoder_decoder:
+    text = tiny.at(tiny.build(config), path)
+    if not hears(config):
         return ()
     for key, other in _DEPTHS.items():
         if isinstance(getattr(text, key, None), int) and isinstance(getattr(text, other, None), int):

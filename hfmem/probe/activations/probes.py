@@ -16,6 +16,7 @@ from hfmem.mapper.interpret import interpret
 from hfmem.mapper.sizes import model_sizes, signature, token_sizes
 from hfmem.mapper.values import Architecture
 from hfmem.probe import tiny
+from hfmem.probe.activations.attempts import hears
 from hfmem.probe.activations.reading import Reading
 from hfmem.probe.activations.step import Mode, Timeline, find_layers, run
 from hfmem.probe.activations.tracer import Segment
@@ -62,7 +63,7 @@ class Probe:
         self.layers = find_layers(self.model, len(self.architecture.layers))
         self.inputs = {"input_ids": torch.randint(3, 90, (batch, tokens)).to(self.device)}
         self.source = 0
-        if built.is_encoder_decoder:
+        if hears(config):
             self.source = _SOURCES.get(tokens, tokens // 2 + 7)
             heard = torch.randint(3, 90, (batch, self.source)).to(self.device)
             self.inputs = {"decoder_input_ids": self.inputs["input_ids"], "input_ids": heard}
