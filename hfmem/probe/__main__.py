@@ -49,6 +49,8 @@ def main() -> None:
     parser.add_argument("--modes", default="", help="modes whose name contains this, of types that were measured")
     parser.add_argument("--dry", action="store_true", help="do not write")
     arguments = parser.parse_args()
+    if nobody := [name for name in arguments.types if plain(name) not in tiny.types()]:
+        parser.error(f"transformers {transformers.__version__} has no text-generating class of {', '.join(nobody)}")
     started = time.monotonic()
     asked = [mode for mode in MODES if arguments.modes in str(mode)] if arguments.modes else MODES
     there = stored() if arguments.modes else {}

@@ -18,7 +18,6 @@ __all__ = ["plain", "structures_of", "switched"]
 
 # Keys that real files switch together.
 COMBINED: Final[Mapping[str, tuple[tuple[str, ...], ...]]] = {
-    "albert": (("hidden_act=gelu",),),
     "falcon": (("alibi", "multi_query", "parallel_attn"), ("alibi", "multi_query")),
     "mbart:MBartForConditionalGeneration": (("activation_function=relu",),),
     "mt5": (("feed_forward_proj=relu",),),
