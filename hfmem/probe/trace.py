@@ -155,7 +155,7 @@ def trace(model: Model, step: Step, *, whole: bool = False) -> Trace:
 
 
 def _plain(model: Model) -> Config:
-    """The configuration without what would load or quantise weights.
+    """The configuration without what would load or quantise weights, or leave layers out at random.
 
     Raises:
         UntraceableError: there is none, or `transformers` has no class for it.
@@ -169,7 +169,8 @@ def _plain(model: Model) -> Config:
         raise UntraceableError(
             model.checkpoint.ref.model_id, f"transformers {transformers.__version__} has no class for {kind}"
         ) from None
-    return {**config, "architectures": [found.__name__]}
+    every = {key: 0.0 for key in config if "layerdrop" in key}
+    return {**config, **every, "architectures": [found.__name__]}
 
 
 def _phase(segment: Segment, step: Step) -> str:

@@ -37,7 +37,7 @@ LOOPS: Final = ("ai21labs/AI21-Jamba-1.5-Mini", "tiiuae/falcon-mamba-7b")
 FEW: Final = ((1, 64), (3, 48))
 
 # Encoder-decoders, of fewer positions: the encoder hears as many tokens as the decoder speaks.
-HEARING: Final = ("facebook/bart-base", "facebook/mbart-large-50-many-to-many-mmt", "google-t5/t5-base")
+HEARING: Final = ("facebook/bart-large-cnn", "facebook/mbart-large-50-many-to-many-mmt", "google-t5/t5-base")
 SHORT: Final = ((1, 512), (4, 384))
 
 MODELS: Final = (

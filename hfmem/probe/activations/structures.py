@@ -14,7 +14,7 @@ from typing import Any, Final
 from hfmem.mapper.sizes import NULLABLE, OWN_WIDTH
 from hfmem.probe import tiny
 
-__all__ = ["plain", "structures_of", "switched"]
+__all__ = ["plain", "structures_of", "switched", "without_class"]
 
 # Keys that real files switch together.
 COMBINED: Final[Mapping[str, tuple[tuple[str, ...], ...]]] = {
@@ -39,6 +39,12 @@ _OTHERWISE: Final = re.compile(
 def plain(name: str) -> str:
     """The type of a row's name."""
     return name.partition(" ")[0]
+
+
+def without_class(name: str) -> str:
+    """A row's name without the class of its type."""
+    head, space, keys = name.partition(" ")
+    return head.partition(":")[0] + space + keys
 
 
 def structures_of(model_type: str) -> list[str]:

@@ -17,7 +17,7 @@ from hfmem.probe import tiny
 from hfmem.probe.activations.derive import MOST_OFF, Solution, solve
 from hfmem.probe.activations.probes import Probe, ProbeError, deviation, probes
 from hfmem.probe.activations.step import Mode
-from hfmem.probe.activations.structures import plain
+from hfmem.probe.activations.structures import plain, without_class
 from hfmem.probe.activations.variants import Variant, fixed_sizes, has_windows, variants
 
 __all__ = ["MODES", "derive", "line", "merged"]
@@ -70,7 +70,7 @@ def derive(model_type: str, modes: Sequence[Mode] = MODES) -> Row:
     row: Row = {"type": model_type, "class": name, "modes": {}, "within": {}, "missing": {}, "fixed": {}}
     for regime in ("modes", "within"):
         try:
-            drawn, built, first = _drawn(model_type.partition(":")[0], name, modes[0], within=regime == "within")
+            drawn, built, first = _drawn(without_class(model_type), name, modes[0], within=regime == "within")
         except Exception as error:  # whatever a class raises
             row["missing"][regime] = _sentence(error)
             break
@@ -124,7 +124,7 @@ def _alias(model_type: str, text: str) -> Row | None:
     _, name = tiny.types()[plain(model_type)]
     try:
         told = _told(text)
-        drawn = variants(model_type.partition(":")[0], name, few=True)
+        drawn = variants(without_class(model_type), name, few=True)
         built = probes(drawn)
         off = max(_beyond(probe, text, mode, found) for mode, found in told for probe in built)
     except Exception:  # whatever a class raises; solving it on its own tells why
