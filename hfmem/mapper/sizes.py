@@ -138,11 +138,10 @@ def layer_sizes(architecture: Architecture, layer: Layer) -> dict[str, int]:
 
 
 def _repeated(sizes: Mapping[str, int]) -> dict[str, int]:
-    """Query heads that keys and values are copied for, and 0 where they are not: where each has its own, and where all
-    share one, of which fused attention reads a view (`repeat_kv` of transformers)."""
+    """Heads of the keys and values that attention reads: copies for all query heads, or the originals where each has
+    its own; fused attention reads a view of one that all share (`repeat_kv` of transformers)."""
     heads, own = sizes["heads"], sizes.get("kv_heads", sizes["heads"])
-    grouped = heads if own < heads else 0
-    return {"grouped_heads": grouped, "repeated_heads": grouped if own > 1 else 0}
+    return {"grouped_heads": heads, "repeated_heads": heads if own > 1 else own}
 
 
 def signature(layer: Layer) -> str:

@@ -16,7 +16,7 @@ def attention(kv_heads: int, window: int | None = None) -> KV:
     return KV(heads=kv_heads, key_dim=16, value_dim=16, window=window)
 
 
-@pytest.mark.parametrize(("kv_heads", "grouped", "repeated"), [(8, 0, 0), (2, 8, 8), (1, 8, 0)])
+@pytest.mark.parametrize(("kv_heads", "grouped", "repeated"), [(8, 8, 8), (2, 8, 8), (1, 8, 1)])
 def test_heads_that_keys_are_copied_for(kv_heads: int, grouped: int, repeated: int) -> None:
     layer = Layer(kind="full_attention", cache=attention(kv_heads), heads=8, ffn=DENSE)
     found = layer_sizes(PLAIN, layer)
