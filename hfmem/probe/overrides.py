@@ -67,6 +67,7 @@ OVERRIDES: Final[dict[str, dict[str, Any]]] = {
     "glm5_next_vision": {"out_hidden_size": 64, "projection_intermediate_size": 80},
     "glm4v_moe_text": {"rope_parameters": {**_ROTARY, "partial_rotary_factor": 0.5, "mrope_section": [1, 1, 2]}},
     "glm5_next_text": {"num_key_value_heads": 4, "index_kpool": 2, "qk_rope_head_dim": 0},
+    "gpt_neo": {"attention_types": [[["global", "local"], 1]]},
     "gptj": {"rotary_dim": 8},
     "granite4_vision": {"deepstack_layer_map": [[-1, 0]], "downsample_rate": "4/8"},
     "granite_docling_vision": {"out_hidden_size": 64},
