@@ -37,7 +37,7 @@ DATA: Final = Path(__file__).parent.parent / "data"
 TARGET: Final = DATA / "activations.jsonl"
 _ORDER: Final = ("causal", "image-text", "encoder-decoder")  # text models before the wholes that have them
 _PATIENCE: Final = 300  # seconds for one type, on a machine that is busy
-_SECONDS: Final = 75  # of the processor for one type; `derive` begins nothing that is likely to end after 50
+_SECONDS: Final = 60  # of the processor for one type; `derive` begins nothing that is likely to end after 50
 REPORT: Final = DATA / "activations_report.jsonl"
 
 
@@ -90,6 +90,7 @@ def rows(types: Sequence[str], jobs: int, modes: Sequence[Mode] = MODES) -> Iter
 
 def _apart(model_type: str, modes: Sequence[Mode]) -> Mapping[str, Any]:
     context = get_context("fork")  # what was imported is there already
+    started = time.monotonic()
     theirs, mine = context.Pipe(duplex=False)
     process = context.Process(target=lambda: mine.send(_within_time(model_type, modes)))
     process.start()
@@ -107,7 +108,8 @@ def _apart(model_type: str, modes: Sequence[Mode]) -> Mapping[str, Any]:
         process.kill()
         process.join()
         theirs.close()
-    empty: Mapping[str, Any] = {"modes": {}, "within": {}, "fixed": {}, "missing": {"modes": why}, "seconds": 0.0}
+    seconds = round(time.monotonic() - started, 1)
+    empty = {"modes": {}, "within": {}, "fixed": {}, "missing": {"modes": why}, "seconds": seconds}
     return {"type": model_type, "class": tiny.types()[plain(model_type)][1], **empty}
 
 
