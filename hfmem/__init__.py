@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from hfmem.api import compare, estimate, inspect
     from hfmem.errors import HfmemError
-    from hfmem.estimator.options import Options
     from hfmem.estimator.values import Estimate, Scenario, Term
     from hfmem.fetcher.values import Checkpoint, FileInfo, ModelRef, TensorInfo
     from hfmem.mapper.interpret import Model
     from hfmem.mapper.values import Architecture, Layer, ParameterTable, TensorGroup
     from hfmem.report.values import Report
+    from hfmem.scenario.options import Options
 
 __version__: Final = "0.1.0"
 
@@ -34,7 +34,7 @@ _HOMES: Final[dict[str, str]] = {
     "Layer": "hfmem.mapper.values",
     "Model": "hfmem.mapper.interpret",
     "ModelRef": "hfmem.fetcher.values",
-    "Options": "hfmem.estimator.options",
+    "Options": "hfmem.scenario.options",
     "ParameterTable": "hfmem.mapper.values",
     "Report": "hfmem.report.values",
     "Scenario": "hfmem.estimator.values",

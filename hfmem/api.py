@@ -7,16 +7,16 @@ from dataclasses import replace
 from importlib.util import find_spec
 from typing import Literal, TypedDict, Unpack
 
+from hfmem.engines.inference import estimate as estimate_memory
 from hfmem.errors import HfmemError, InvalidScenarioError
-from hfmem.estimator.inference import estimate as estimate_memory
-from hfmem.estimator.options import Attention, Method, Options, Runtime, check
-from hfmem.estimator.scenario import resolve
-from hfmem.estimator.values import Scenario, Trace
+from hfmem.estimator.values import Attention, Method, Scenario, Trace
 from hfmem.fetcher.concurrent import Fetched, fetch_all, unforeseen
 from hfmem.fetcher.sources import fetch
 from hfmem.fetcher.values import Access, ModelRef
 from hfmem.mapper.interpret import Model, interpret
 from hfmem.report.values import Report
+from hfmem.scenario.options import Options, Runtime, check
+from hfmem.scenario.resolve import resolve
 
 __all__ = ["compare", "estimate", "inspect", "report_all", "report_on"]
 
@@ -164,8 +164,8 @@ def _report(model: Model, options: Options) -> Report:
     if not options.gpu:
         scenario = resolve(options, model)
         return Report(model=model, scenario=scenario, estimate=estimate_memory(model, scenario))
-    from hfmem.estimator.advice import advise  # for runs that name an accelerator only
-    from hfmem.estimator.fit import fit_all, machines
+    from hfmem.advice.fit import fit_all, machines
+    from hfmem.advice.inference import advise  # for runs that name an accelerator only
 
     found = machines(options)
     scenario = resolve(options, model, found[0] if found else None)

@@ -18,11 +18,11 @@ from hfmem import __version__
 
 if TYPE_CHECKING:
     from hfmem.errors import HfmemError
-    from hfmem.estimator.options import Options
     from hfmem.fetcher.values import Access
     from hfmem.report.errors import Problem
     from hfmem.report.formats import Style
     from hfmem.report.values import Report
+    from hfmem.scenario.options import Options
 
 __all__ = ["app"]
 
@@ -293,8 +293,8 @@ def hfmem(
 
     Example: hfmem meta-llama/Llama-2-7b-hf --batch 4 --seq 4096
     """
-    from hfmem.estimator.options import Options
     from hfmem.fetcher.values import Access
+    from hfmem.scenario.options import Options
 
     if list_gpus:
         _list_gpus(output, unit)
@@ -424,7 +424,7 @@ def _words(given: str | None) -> tuple[str, ...]:
 def _from_args(options: Options, path: Path) -> Options:
     """The options, with what a training file says where the command line says nothing."""
     from hfmem.errors import InvalidScenarioError
-    from hfmem.estimator.training_files import with_file
+    from hfmem.scenario.files import with_file
 
     try:
         return with_file(options, path)
@@ -435,7 +435,7 @@ def _from_args(options: Options, path: Path) -> Options:
 def _check(options: Options, sort: str | None) -> None:
     """Refuse wrong usage before anything is fetched."""
     from hfmem.errors import InvalidScenarioError
-    from hfmem.estimator.options import check
+    from hfmem.scenario.options import check
 
     try:
         check(options)

@@ -14,13 +14,24 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Final
 
-from hfmem.estimator.options import OPTIMIZERS, PRECISIONS, Attention
-from hfmem.estimator.values import Estimate, Group, Scenario, Term
+from hfmem.estimator.values import Attention, Estimate, Group, Scenario, Term
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Architecture
 from hfmem.units import format_bytes
 
-__all__ = ["ALPHA_BETA", "activation_bytes", "estimate", "kv_cache_bytes"]
+__all__ = ["ALPHA_BETA", "OPTIMIZERS", "PRECISIONS", "activation_bytes", "estimate", "kv_cache_bytes"]
+
+PRECISIONS: Final[dict[str, Fraction]] = {
+    "float32": Fraction(4),
+    "float16": Fraction(2),
+    "bfloat16": Fraction(2),
+    "int8": Fraction(1),
+    "int4": Fraction(1, 2),
+}
+"""Bytes a parameter."""
+
+OPTIMIZERS: Final[dict[str, int]] = {"adam": 8, "sgd": 4}
+"""Bytes of optimizer state a parameter."""
 
 GRADIENT_BYTES: Final = 4
 

@@ -6,19 +6,22 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
-from hfmem.estimator.options import Attention, Method, Mode
 from hfmem.estimator.parallel import SINGLE, Parallel
 from hfmem.mapper.values import Certainty
 
 if TYPE_CHECKING:  # most runs name no accelerator, no engine and no training
-    from hfmem.estimator.training_values import Training
-    from hfmem.estimator.vllm.settings import Settings
+    from hfmem.engines.vllm.settings import Settings
+    from hfmem.estimator.training.values import Training
     from hfmem.hardware.table import Accelerator
 
 __all__ = [
     "GROUPS",
+    "RUN_DTYPES",
+    "Attention",
     "Estimate",
     "Group",
+    "Method",
+    "Mode",
     "Phase",
     "Rank",
     "Saving",
@@ -29,6 +32,13 @@ __all__ = [
     "TrainingFacts",
     "total_of",
 ]
+
+Mode = Literal["inference", "training"]
+Method = Literal["exact", "textbook"]
+Attention = Literal["sdpa", "flash", "eager"]
+
+RUN_DTYPES: Final = ("float64", "float32", "bfloat16", "float16")
+"""Dtypes that a model can be run in."""
 
 Group = Literal[
     "weights", "kv_cache", "activations", "overhead", "master_weights", "gradients", "optimizer", "temporary"

@@ -26,7 +26,7 @@ from transformers import masking_utils
 from transformers.initialization import no_init_weights
 
 from hfmem.errors import InvalidScenarioError, UntraceableError
-from hfmem.estimator.training_values import Training
+from hfmem.estimator.training.values import Training
 from hfmem.estimator.values import Group, Scenario, Trace
 from hfmem.fetcher.values import Checkpoint, ModelRef
 from hfmem.mapper.interpret import Model, interpret

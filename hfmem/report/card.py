@@ -9,7 +9,7 @@ from dataclasses import replace
 from tabulate import tabulate
 
 from hfmem.estimator import textbook
-from hfmem.estimator.options import PRECISIONS
+from hfmem.estimator.textbook import PRECISIONS
 from hfmem.estimator.values import GROUPS, Estimate, Group, Term
 from hfmem.mapper.values import Architecture
 from hfmem.report.fit import advice_lines, fit_lines, rank_lines, serving_lines

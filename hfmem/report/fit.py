@@ -15,8 +15,8 @@ from hfmem.report.values import GROUP_NAMES, Report
 from hfmem.units import format_bytes
 
 if TYPE_CHECKING:
-    from hfmem.estimator.advice import Advice
-    from hfmem.estimator.fit import Fit
+    from hfmem.advice.fit import Fit
+    from hfmem.advice.inference import Advice
     from hfmem.hardware.table import Accelerator, Instance
 
 __all__ = ["advice_lines", "fit_dict", "fit_lines", "list_gpus", "rank_lines", "serving_lines", "to_matrix"]

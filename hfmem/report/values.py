@@ -12,8 +12,8 @@ from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Architecture, ParameterTable
 
 if TYPE_CHECKING:
-    from hfmem.estimator.advice import Advice
-    from hfmem.estimator.fit import Fit
+    from hfmem.advice.fit import Fit
+    from hfmem.advice.inference import Advice
 
 __all__ = ["GROUP_NAMES", "Download", "Report"]
 

@@ -183,7 +183,9 @@ def _compare(folder: Path, sets: dict[str, dict[str, Any]], every: int) -> int:
         other.unlink()
     for path, count in found.most_common():
         print(f"{count:6}  {path}  ({examples[path]})")
-    print(f"{cases:,} cases ({len(sets)} sets of options): {sum(found.values())} differences, {worded} worded otherwise")
+    print(
+        f"{cases:,} cases ({len(sets)} sets of options): {sum(found.values())} differences, {worded} worded otherwise"
+    )
     return 1 if found else 0
 
 

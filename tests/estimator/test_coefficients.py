@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from hfmem.estimator import coefficients
+from hfmem.estimator.activations import coefficients
 
 TABLE = files("hfmem.data").joinpath("activations.jsonl")
 REPORT = files("hfmem.data").joinpath("activations_report.jsonl")
@@ -38,7 +38,7 @@ def test_runs_that_need_no_coefficients_do_not_read_it(arguments: list[str]) -> 
         "try: runpy.run_module('hfmem', run_name='__main__')\n"
         "except SystemExit: pass\n"
         "assert not any('activations' in path for path in opened), opened\n"
-        "assert 'hfmem.estimator.coefficients' not in sys.modules\n"
+        "assert 'hfmem.estimator.activations.coefficients' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 

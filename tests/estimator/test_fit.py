@@ -12,12 +12,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hfmem import Model, inspect
+from hfmem.advice.fit import MOST, Case, Fit, fit_all, largest
+from hfmem.engines.inference import estimate
 from hfmem.errors import InvalidScenarioError
-from hfmem.estimator.fit import MOST, Case, Fit, fit_all, largest
-from hfmem.estimator.inference import estimate
-from hfmem.estimator.options import Options
-from hfmem.estimator.scenario import resolve
 from hfmem.hardware.table import Machine, accelerators, find
+from hfmem.scenario.options import Options
+from hfmem.scenario.resolve import resolve
 
 LINES = files("hfmem.data").joinpath("catalog.jsonl").read_text(encoding="utf-8").splitlines()[1:]
 MODELS = [json.loads(line)["model"] for line in LINES]
@@ -41,7 +41,7 @@ def holds(name: str, asked: Options, machine: Machine, batch: int, seq: int) -> 
     """By a fresh estimate, along the public road."""
     case = Case.of(model(name), asked, machine)
     found = estimate(model(name), case.at(batch, seq))
-    from hfmem.estimator.fit import usable
+    from hfmem.advice.fit import usable
 
     return found.total <= usable(found.terms, case.scenario)
 

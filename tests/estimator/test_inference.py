@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from hfmem.engines.inference import estimate
 from hfmem.errors import InvalidScenarioError
-from hfmem.estimator.inference import estimate
-from hfmem.estimator.options import Options, check
-from hfmem.estimator.quantisers import QUANTISERS
-from hfmem.estimator.scenario import resolve
 from hfmem.estimator.values import GROUPS, Estimate
+from hfmem.estimator.weights.quantisers import QUANTISERS
 from hfmem.fetcher.values import Checkpoint, ModelRef
 from hfmem.mapper.interpret import Model, interpret
+from hfmem.scenario.options import Options, check
+from hfmem.scenario.resolve import resolve
 
 LLAMA_2_7B = {
     "model_type": "llama",

@@ -11,16 +11,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hfmem.estimator import coefficients, measured
-from hfmem.estimator.activations import activation_terms
-from hfmem.estimator.caches import layer_bytes, prompt_bytes
-from hfmem.estimator.measured import Measured
-from hfmem.estimator.options import Options
-from hfmem.estimator.polynomials import Polynomial
-from hfmem.estimator.scenario import resolve
+from hfmem.estimator.activations import coefficients, measured
+from hfmem.estimator.activations.measured import Measured
+from hfmem.estimator.activations.polynomials import Polynomial
+from hfmem.estimator.activations.prefill import activation_terms
+from hfmem.estimator.cache.sizes import layer_bytes, prompt_bytes
 from hfmem.estimator.values import Scenario, Term
 from hfmem.fetcher.values import Checkpoint, ModelRef
 from hfmem.mapper.interpret import Model, interpret
+from hfmem.scenario.options import Options
+from hfmem.scenario.resolve import resolve
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 BATCH, SEQ = 3, 777

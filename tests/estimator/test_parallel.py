@@ -10,7 +10,7 @@ import pytest
 from hfmem import Model, estimate, inspect
 from hfmem.errors import InvalidScenarioError
 from hfmem.estimator.parallel import Parallel, plan
-from hfmem.estimator.ranks import stages
+from hfmem.estimator.split import stages
 from hfmem.report.result import to_result
 
 model = cache(lambda name: inspect(name, offline=True))

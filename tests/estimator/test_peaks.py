@@ -8,7 +8,8 @@ from typing import Any, Final
 
 import pytest
 
-from hfmem.estimator import adapter_activations, training
+from hfmem.estimator.activations import adapters as adapter_activations
+from hfmem.estimator.training import phases as training
 from tests.oracle.peak_cases import ours, shortened
 
 RECORDED: dict[str, Any] = json.loads(

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hfmem.estimator.polynomials import Polynomial
+from hfmem.estimator.activations.polynomials import Polynomial
 
 NAMES = ("b", "s", "heads", "hidden", "key_dim", "mamba_d_state")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import hfmem
-from hfmem.estimator.quantisers import find_quantiser
+from hfmem.estimator.weights.quantisers import find_quantiser
 
 
 @pytest.mark.parametrize(

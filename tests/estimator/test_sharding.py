@@ -9,11 +9,11 @@ import pytest
 from hfmem import Architecture, Model, Options, ParameterTable, Report, estimate
 from hfmem.api import report_on
 from hfmem.errors import InvalidScenarioError
-from hfmem.estimator.options import check
 from hfmem.fetcher.values import Checkpoint, ModelRef
 from hfmem.mapper.blueprint import linear
 from hfmem.mapper.caches import KV
 from hfmem.mapper.values import Dense, Layer
+from hfmem.scenario.options import check
 
 LAYERS = 10
 

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from hfmem.errors import InvalidScenarioError
-from hfmem.estimator.caches import CacheSize, cache_size
-from hfmem.estimator.options import Options
-from hfmem.estimator.scenario import resolve
+from hfmem.estimator.cache.sizes import CacheSize, cache_size
 from hfmem.fetcher.values import Checkpoint, ModelRef
 from hfmem.mapper.interpret import Model, interpret
+from hfmem.scenario.options import Options
+from hfmem.scenario.resolve import resolve
 
 BART = {"model_type": "bart", "torch_dtype": "bfloat16", "max_position_embeddings": 1024}
 WHISPER = {"model_type": "whisper", "torch_dtype": "bfloat16"}

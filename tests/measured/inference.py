@@ -19,16 +19,16 @@ from statistics import median
 from typing import Any, Final
 
 from hfmem import Model, inspect
-from hfmem.estimator.inference import Prepared
-from hfmem.estimator.options import Options
-from hfmem.estimator.ranks import rank_model, stages
-from hfmem.estimator.scenario import resolve
+from hfmem.engines.inference import Prepared
+from hfmem.engines.vllm.memory import cache_of, layout_of
+from hfmem.estimator.split import rank_model, stages
 from hfmem.estimator.values import Estimate, Scenario
-from hfmem.estimator.vllm.memory import cache_of, layout_of
 from hfmem.fetcher.values import Checkpoint, ModelRef
 from hfmem.hardware.table import Accelerator, Machine, find
 from hfmem.mapper.caches import KV
 from hfmem.mapper.interpret import interpret
+from hfmem.scenario.options import Options
+from hfmem.scenario.resolve import resolve
 from hfmem.units import GIB
 
 __all__ = ["Comparison", "compare", "comparisons", "rows", "table"]

@@ -19,14 +19,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from hfmem import inspect
-from hfmem.estimator.activations import activation_terms
-from hfmem.estimator.caches import cache_size
-from hfmem.estimator.measured import Measured, measured
-from hfmem.estimator.options import Options
-from hfmem.estimator.scenario import resolve
+from hfmem.estimator.activations.measured import Measured, measured
+from hfmem.estimator.activations.prefill import activation_terms
+from hfmem.estimator.cache.sizes import cache_size
 from hfmem.estimator.values import Scenario, total_of
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Experts
+from hfmem.scenario.options import Options
+from hfmem.scenario.resolve import resolve
 
 TARGET: Final = Path(__file__).parents[2] / "fixtures" / "oracle" / "activations.json"
 

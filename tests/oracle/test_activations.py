@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("torch")
 
-from hfmem.estimator.coefficients import find
+from hfmem.estimator.activations.coefficients import find
 from hfmem.probe.__main__ import TARGET as TABLE
 from hfmem.probe.__main__ import measure as derived
 from tests.oracle.activations import TARGET, measure

@@ -10,8 +10,8 @@ import pytest
 
 pytest.importorskip("torch")
 
-from hfmem.estimator.coefficients import Coefficients
-from hfmem.estimator.polynomials import Polynomial
+from hfmem.estimator.activations.coefficients import Coefficients
+from hfmem.estimator.activations.polynomials import Polynomial
 from hfmem.mapper.sizes import token_sizes
 from hfmem.probe.activations.algebra import Solver, TensorRecord
 from hfmem.probe.activations.derive import solve

@@ -15,7 +15,6 @@ import pytest
 
 from hfmem.api import report_on
 from hfmem.errors import GatedModelError
-from hfmem.estimator.options import Options
 from hfmem.estimator.values import GROUPS
 from hfmem.fetcher.values import Checkpoint, FileInfo, ModelRef
 from hfmem.mapper.interpret import interpret
@@ -24,6 +23,7 @@ from hfmem.report.errors import explain
 from hfmem.report.formats import FORMATS, Style, render
 from hfmem.report.result import to_result
 from hfmem.report.values import Report
+from hfmem.scenario.options import Options
 from tests.estimator.test_inference import LLAMA_2_7B
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -10,13 +10,13 @@ import pytest
 
 from hfmem import estimate
 from hfmem.errors import InvalidScenarioError, UntraceableError
-from hfmem.estimator import options
-from hfmem.estimator.options import Options, check
 from hfmem.estimator.values import Trace
 from hfmem.report.card import to_card
 from hfmem.report.errors import explain
 from hfmem.report.result import to_result
 from hfmem.report.values import Report
+from hfmem.scenario import options
+from hfmem.scenario.options import Options, check
 
 GIB = 2**30
 TRACE = Trace(

@@ -15,7 +15,7 @@ from math import gcd, prod
 
 import numpy as np
 
-from hfmem.estimator.polynomials import Monomial, Polynomial
+from hfmem.estimator.activations.polynomials import Monomial, Polynomial
 
 __all__ = ["Solver", "TensorRecord"]
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Final
 
-from hfmem.estimator.coefficients import LinearUse, Moment, Part
-from hfmem.estimator.polynomials import Polynomial
+from hfmem.estimator.activations.coefficients import LinearUse, Moment, Part
+from hfmem.estimator.activations.polynomials import Polynomial
 from hfmem.mapper.sizes import signature
 from hfmem.probe.activations.algebra import Solver, TensorRecord
 from hfmem.probe.activations.moments import highest
@@ -41,7 +41,7 @@ class Solution:
     """The coefficients of one mode.
 
     Attributes:
-        before, entry, head, layers: as in `hfmem.estimator.coefficients.Coefficients`.
+        before, entry, head, layers: as in `hfmem.estimator.activations.coefficients.Coefficients`.
         linears: linear modules of a layer by its signature; of a frozen base only.
         inputs: a layer's input by its signature, and whether the layer keeps it without checkpointing.
         residual: the largest relative error at the probes that were held back.

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from hfmem.estimator.coefficients import Moment
-from hfmem.estimator.polynomials import Polynomial
+from hfmem.estimator.activations.coefficients import Moment
+from hfmem.estimator.activations.polynomials import Polynomial
 
 __all__ = ["highest"]
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 import torch
 import transformers
 
-from hfmem.estimator.coefficients import Coefficients, Part
+from hfmem.estimator.activations.coefficients import Coefficients, Part
 from hfmem.fetcher.values import Checkpoint, ModelRef
 from hfmem.mapper.interpret import interpret
 from hfmem.mapper.sizes import model_sizes, signature, token_sizes

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from hfmem.estimator.polynomials import Polynomial
+from hfmem.estimator.activations.polynomials import Polynomial
 from hfmem.probe.activations.algebra import TensorRecord, Vector
 from hfmem.probe.activations.reading import Reading
 from hfmem.probe.activations.tracer import Allocation, Segment

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from hfmem.estimator.coefficients import Coefficients, LinearUse, Moment, Part, find, from_row
-from hfmem.estimator.polynomials import Polynomial
+from hfmem.estimator.activations.coefficients import Coefficients, LinearUse, Moment, Part, find, from_row
+from hfmem.estimator.activations.polynomials import Polynomial
 from hfmem.mapper.sizes import model_types
 from hfmem.probe import tiny
 from hfmem.probe.activations.derive import MOST_OFF, Solution, solve

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from hfmem import estimate, inspect
+from hfmem.engines.vllm.memory import layout_of
+from hfmem.engines.vllm.rules import DEFAULT, RULES, rules_of
 from hfmem.errors import InvalidScenarioError
-from hfmem.estimator.options import Options
-from hfmem.estimator.scenario import resolve
-from hfmem.estimator.vllm.memory import layout_of
-from hfmem.estimator.vllm.rules import DEFAULT, RULES, rules_of
+from hfmem.scenario.options import Options
+from hfmem.scenario.resolve import resolve
 from hfmem.units import GIB
 
 model = cache(lambda name: inspect(name, offline=True))
@@ -201,7 +201,7 @@ def test_the_launch_line() -> None:
     ids=str,
 )
 def test_what_makes_no_sense_is_refused(asked: dict[str, Any]) -> None:
-    from hfmem.estimator.options import check
+    from hfmem.scenario.options import check
 
     with pytest.raises(InvalidScenarioError):
         check(Options(**asked))

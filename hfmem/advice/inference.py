@@ -1,0 +1,102 @@
+"""What would help a model to run that does not fit: one change each, with the total it would have, computed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Final
+
+from hfmem.advice.fit import Case, Fit, usable
+from hfmem.errors import InvalidScenarioError
+from hfmem.estimator.values import RUN_DTYPES
+from hfmem.hardware.table import Machine, accelerators
+from hfmem.mapper.interpret import Model
+from hfmem.scenario.options import Options
+
+__all__ = ["Advice", "advise"]
+
+_DTYPES: Final = {"transformers": ("int8", "nf4"), "vllm": ("fp8", "int4")}
+_KV_DTYPES: Final = {"transformers": "int8", "vllm": "fp8"}
+_TENSOR: Final = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Advice:
+    """A change.
+
+    Attributes:
+        option: what to add to the command line.
+        total: bytes of the most loaded accelerator then.
+        fits: whether that fits.
+    """
+
+    option: str
+    total: int
+    fits: bool
+
+
+def advise(model: Model, options: Options, fit: Fit) -> tuple[Advice, ...]:
+    """The changes that lower the total of a model that does not fit, those that make it fit first."""
+    if fit.fits is not False or fit.estimate is None or options.train or options.method == "textbook":
+        return ()
+    before = fit.estimate.total
+    found = []
+    for option, changed, machine in _changes(model, options, fit):
+        try:
+            case = Case.of(model, changed, machine)
+        except InvalidScenarioError:
+            continue
+        estimate = case.estimate(case.scenario)
+        fits = estimate.total <= usable(estimate.terms, case.scenario)
+        if fits or estimate.total < before:
+            found.append(Advice(option=option, total=estimate.total, fits=fits))
+    return tuple(sorted(found, key=lambda advice: not advice.fits))
+
+
+def _changes(model: Model, options: Options, fit: Fit) -> Iterator[tuple[str, Options, Machine]]:
+    """Each change: as an option, applied, and the machine it is for."""
+    case = Case.of(model, options, fit.machine)
+    scenario = case.scenario
+    if scenario.dtype in RUN_DTYPES:
+        names = (*(("bfloat16",) if scenario.dtype in ("float32", "float64") else ()), *_DTYPES[options.runtime])
+        for name in names:
+            yield f"--dtype {name}", replace(options, dtype=name), fit.machine
+    if scenario.kv_dtype in RUN_DTYPES:
+        name = _KV_DTYPES[options.runtime]
+        yield f"--kv-dtype {name}", replace(options, kv_dtype=name), fit.machine
+    shorter = fit.max_seq if fit.max_seq and fit.max_seq < scenario.seq else scenario.seq // 2
+    if shorter:
+        yield f"--seq {shorter}", replace(options, seq=shorter), fit.machine
+    smaller = fit.max_batch if fit.max_batch and fit.max_batch < scenario.batch else 1
+    if smaller < scenario.batch:
+        yield f"--batch {smaller}", replace(options, batch=smaller), fit.machine
+    yield from _more(options, fit)
+    larger = _larger(model, options, fit)
+    if larger is not None:
+        yield f"--gpu '{larger.accelerator.name}'", options, larger
+
+
+def _more(options: Options, fit: Fit) -> Iterator[tuple[str, Options, Machine]]:
+    """The fewest accelerators of the kind that fit."""
+    needed = fit.gpus_needed
+    if needed is None or needed <= fit.parallel.gpus:
+        return
+    tp, pp = min(needed, _TENSOR), -(-needed // _TENSOR)
+    changed = replace(options, gpus=None, tp=tp, pp=pp, dp=None, ep=None)
+    yield f"--tp {tp}" + (f" --pp {pp}" if pp > 1 else ""), changed, fit.machine
+
+
+def _larger(model: Model, options: Options, fit: Fit) -> Machine | None:
+    """The smallest accelerator of the same maker and kind (NVIDIA's, from a processor) that fits."""
+    vendor, kind = (fit.gpu.vendor, fit.gpu.kind) if fit.gpu.vendor else ("nvidia", "discrete")
+    least = max(fit.usable, (fit.estimate.group("weights") or 0) if fit.estimate else 0)
+    rows = [row for row in accelerators() if (row.vendor, row.kind) == (vendor, kind) and row.memory > least]
+    for row in sorted(rows, key=lambda row: row.memory):
+        machine = Machine(accelerator=row)
+        try:
+            case = Case.of(model, options, machine)
+        except InvalidScenarioError:
+            return None
+        if case.fits(case.scenario.batch, case.scenario.seq):
+            return machine
+    return None

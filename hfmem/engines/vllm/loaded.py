@@ -1,0 +1,147 @@
+"""What vLLM's "Model loading took" counts beyond the checkpoint's tensors: the rotary table, latents' projections in
+the compute dtype, padding of MXFP4 experts, and what PyTorch's allocator adds to large tensors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from hfmem.dtypes import find_dtype
+from hfmem.engines.vllm.settings import Settings
+from hfmem.estimator.parallel import Parallel
+from hfmem.estimator.values import Scenario, Term
+from hfmem.estimator.weights.loaded import group_bytes
+from hfmem.mapper.caches import KV, Cache, Combined, Indexed, Latent
+from hfmem.mapper.interpret import Model
+from hfmem.mapper.values import Experts, TensorGroup
+from hfmem.units import MIB
+
+__all__ = ["loaded_terms"]
+
+_ROTARY_SOURCE: Final = "vLLM 0.19.0, model_executor/layers/rotary_embedding: cos_sin_cache, counted with the model"
+_LATENT_SOURCE: Final = (
+    "vLLM 0.19.0, model_executor/layers/attention/mla_attention.py: W_UK_T and W_UV beside kv_b_proj"
+)
+_MXFP4_SOURCE: Final = "vLLM 0.19.0, fused_moe/oracle/mxfp4.py: sizes rounded up for the kernel"
+_ALLOCATOR_SOURCE: Final = "PyTorch c10/cuda/CUDACachingAllocator: segments of 2 MiB, not split below 1 MiB"
+
+_SEGMENT: Final = 2 * MIB
+_LARGE: Final = 10 * MIB
+_UNSPLIT: Final = MIB
+_FUSED: Final = ({"q_proj", "k_proj", "v_proj"}, {"gate_proj", "up_proj"}, {"q_a_proj", "kv_a_proj_with_mqa"})
+
+
+def loaded_terms(model: Model, scenario: Scenario) -> list[Term]:
+    """The terms of one rank (`model` as that rank holds it)."""
+    dtype = find_dtype(scenario.compute_dtype) if scenario.compute_dtype else None
+    settings = scenario.serving
+    if dtype is None or settings is None or model.parameters is None:
+        return []
+    groups = [group for group in model.parameters.groups if group.loaded]
+    width = dtype.bits // 8
+    return [
+        *_rotary(model, groups, width),
+        *_projections(model, width),
+        *_padding(model, groups, settings, scenario.parallel),
+        *_rounding(groups, scenario),
+    ]
+
+
+def _term(name: str, nbytes: int, how: str, source: str) -> Term:
+    return Term(name=name, group="weights", nbytes=nbytes, how=how, source=source, certainty="derived")
+
+
+def _rotary(model: Model, groups: Iterable[TensorGroup], width: int) -> list[Term]:
+    """The tables that all layers share, where positions are rotary."""
+    architecture = model.architecture
+    positions = architecture.max_positions
+    learned = any(group.component == "embedding" and group.shape[0] == positions for group in groups)
+    size = max((_rotary_width(layer.cache) for layer in set(architecture.layers or ())), default=0)
+    rows = architecture.rotary_rows
+    if learned or not size or not rows:
+        return []
+    how = f"{rows:,} rows × {size} × {width} B"
+    return [_term("rotary table", rows * size * width, how, _ROTARY_SOURCE)]
+
+
+def _rotary_width(cache: Cache) -> int:
+    if isinstance(cache, KV):
+        return cache.key_dim
+    if isinstance(cache, Latent):
+        return cache.rope_dim
+    if isinstance(cache, Indexed):
+        return _rotary_width(cache.attention)
+    if isinstance(cache, Combined):
+        return max(map(_rotary_width, cache.caches), default=0)
+    return 0
+
+
+def _projections(model: Model, width: int) -> list[Term]:
+    """The up projections of latents, kept a second time in the compute dtype for decoding."""
+    latents = [_latent(layer.cache) for layer in model.architecture.layers or ()]
+    elements = sum(
+        latent.heads * (latent.key_dim - latent.rope_dim + latent.value_dim) * latent.rank
+        for latent in latents
+        if latent is not None
+    )
+    how = f"{elements:,} elements × {width} B"
+    return [_term("latent projections", elements * width, how, _LATENT_SOURCE)] if elements else []
+
+
+def _latent(cache: Cache) -> Latent | None:
+    if isinstance(cache, Indexed):
+        return _latent(cache.attention)
+    return cache if isinstance(cache, Latent) else None
+
+
+def _padding(model: Model, groups: Iterable[TensorGroup], settings: Settings, parallel: Parallel) -> list[Term]:
+    """MXFP4 experts, whose sizes are rounded up to what the kernel takes."""
+    layer = next((layer for layer in model.architecture.layers or () if isinstance(layer.ffn, Experts)), None)
+    stored = sum(
+        group.stored_bytes or 0
+        for group in groups
+        if group.component == "experts" and group.dtype == "U8" and group.role.endswith(("_blocks", "_scales"))
+    )
+    hidden = model.architecture.hidden_size
+    if layer is None or not isinstance(layer.ffn, Experts) or not stored or not hidden:
+        return []
+    inner = layer.ffn.intermediate // (1 if parallel.ep > 1 else parallel.tp * parallel.dp)
+    by_inner, by_hidden = settings.rules.mxfp4_multiples
+    padded = _up(inner, by_inner) * _up(hidden, by_hidden)
+    nbytes = stored * padded // (inner * hidden) - stored
+    how = f"{stored:,} B × ({_up(inner, by_inner)} × {_up(hidden, by_hidden)} / ({inner} × {hidden}) - 1)"
+    return [_term("padding of experts", nbytes, how, _MXFP4_SOURCE)] if nbytes else []
+
+
+def _up(size: int, multiple: int) -> int:
+    return -(-size // multiple) * multiple
+
+
+def _rounding(groups: Iterable[TensorGroup], scenario: Scenario) -> list[Term]:
+    """A tensor of 10 MiB and more has a segment of its own, in steps of 2 MiB; a rest below 1 MiB is not split off."""
+    waste = sum(count * _rest(nbytes) for nbytes, count in _tensors(groups, scenario))
+    how = "rest of each tensor's last segment of 2 MiB, where it is less than 1 MiB"
+    return [_term("allocator's rounding", waste, how, _ALLOCATOR_SOURCE)] if waste else []
+
+
+def _rest(nbytes: int) -> int:
+    rest = -nbytes % _SEGMENT
+    return rest if nbytes >= _LARGE and rest <= _UNSPLIT else 0
+
+
+def _tensors(groups: Iterable[TensorGroup], scenario: Scenario) -> list[tuple[int, int]]:
+    """Bytes of each tensor as the engine allocates it, and how many there are: projections with one input are fused,
+    experts are not looked at (their kernels repack them)."""
+    fused: dict[tuple[str, int, int], list[int]] = {}
+    alone = []
+    for group in groups:
+        nbytes = group_bytes(group, scenario)
+        if nbytes is None or not group.count or group.scale or group.component == "experts":
+            continue
+        index = next((index for index, roles in enumerate(_FUSED) if group.role in roles), None)
+        if index is None:
+            alone.append((nbytes // group.count, group.count))
+        else:
+            fused.setdefault((group.component, index, group.count), []).append(nbytes // group.count)
+    return alone + [(sum(parts), count) for (_, _, count), parts in fused.items()]

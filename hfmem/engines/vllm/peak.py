@@ -1,0 +1,190 @@
+"""The activation peak of vLLM's profile run: `torch peak memory increase` in its log.
+
+The engine runs one forward pass of `max_num_batched_tokens` tokens, and then the sampler on `max_num_seqs` rows of
+random logits, with top-k and top-p on. The peak is the larger of the two; what outlives the forward pass counts in
+both. Sources: vLLM 0.19.0 `v1/worker/gpu_model_runner.py::{profile_run,_dummy_run,_dummy_sampler_run}`,
+`v1/sample/ops/topk_topp_{sampler,triton}.py`, `model_executor/layers/fused_moe/fused_moe.py::workspace_shapes`;
+PyTorch `aten/src/ATen/native/cuda/SortStable.cu`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from hfmem.dtypes import find_dtype
+from hfmem.engines.vllm.settings import Settings
+from hfmem.estimator.parallel import Parallel
+from hfmem.estimator.split import Stage
+from hfmem.estimator.values import Scenario, Term
+from hfmem.hardware.table import Accelerator
+from hfmem.mapper.interpret import Model
+from hfmem.mapper.values import Dense, Experts, Layer
+
+__all__ = ["peak_terms"]
+
+_SOURCE: Final = "vLLM 0.19.0, profile run: v1/worker/gpu_model_runner.py, v1/sample/ops"
+_MULTIPROCESSORS: Final = {
+    "hopper": 132,
+    "blackwell": 148,
+    "blackwell-rtx": 188,
+    "ampere": 108,
+    "ada": 142,
+    "turing": 40,
+}
+_WORKSPACE: Final = {"hopper": 32 * 2**20, "blackwell": 32 * 2**20, "blackwell-rtx": 32 * 2**20}
+_SMALL_WORKSPACE: Final = 8_519_680
+_FEW_ROWS: Final = 128
+_TRITON_ROWS: Final = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Run:
+    """One rank's profile run."""
+
+    model: Model
+    settings: Settings
+    parallel: Parallel
+    stage: Stage
+    gpu: Accelerator | None
+    width: int
+
+    @property
+    def tokens(self) -> int:
+        return self.settings.max_num_batched_tokens
+
+    @property
+    def gathered(self) -> int:
+        """Tokens of all replicas, which the experts see together."""
+        return self.tokens * self.parallel.dp
+
+    @property
+    def rows(self) -> int:
+        return min(self.settings.max_num_seqs, self.tokens)
+
+    @property
+    def hidden(self) -> int:
+        return self.model.architecture.hidden_size or 0
+
+
+def peak_terms(model: Model, settings: Settings, scenario: Scenario, stage: Stage) -> list[Term] | str:
+    """The terms of the peak on one rank (`model` as that rank holds it); or why it is not known."""
+    dtype = find_dtype(scenario.compute_dtype) if scenario.compute_dtype else None
+    architecture = model.architecture
+    if dtype is None or architecture.hidden_size is None or architecture.layers is None:
+        return architecture.unknown or "the hidden size or the dtype is not known"
+    run = _Run(
+        model=model,
+        settings=settings,
+        parallel=scenario.parallel,
+        stage=stage,
+        gpu=scenario.gpu,
+        width=dtype.bits // 8,
+    )
+    forward = _forward(run)
+    sampler = _sampler(run) if stage.last and architecture.head == "lm_head" else []
+    larger = max(forward, sampler, key=lambda terms: sum(term.nbytes for term in terms))
+    return [*larger, *_lasting(run)]
+
+
+def _term(name: str, nbytes: int, how: str) -> Term:
+    return Term(name=name, group="activations", nbytes=nbytes, how=how, source=_SOURCE, certainty="derived")
+
+
+def _forward(run: _Run) -> list[Term]:
+    """What lives at the widest point of a layer: the attention's output, the residual stream before and after it, the
+    normalised states, the gate and up projections and their product."""
+    layers = dict.fromkeys(run.model.architecture.layers or ())
+    inner = max((_inner(layer, run.parallel) for layer in layers), default=0)
+    scratch = max((_scratch(layer, run) for layer in layers), default=0)
+    streams = 4 + (2 if run.parallel.pp > 1 and run.stage.first else 0)
+    per_token = inner + streams * run.hidden
+    how = f"{run.tokens} tokens × ({inner} + {streams} × {run.hidden}) × {run.width} B"
+    terms = [_term("forward pass", run.tokens * per_token * run.width, how)]
+    if scratch and not run.settings.rules.keeps_workspaces:
+        terms.append(_term("experts' scratch", scratch, _scratch_how(run)))
+    return terms
+
+
+def _inner(layer: Layer, parallel: Parallel) -> int:
+    """Elements a token of the feed-forward network's inputs and product on one rank."""
+    if isinstance(layer.ffn, Dense):
+        return (3 if layer.ffn.gated else 2) * layer.ffn.intermediate // parallel.tp
+    if isinstance(layer.ffn, Experts):
+        return 3 * layer.ffn.shared // parallel.tp
+    return 0
+
+
+def _scratch(layer: Layer, run: _Run) -> int:
+    """Bytes of the two workspaces of the fused experts' kernel; none for MXFP4, whose kernel has none."""
+    if not isinstance(layer.ffn, Experts) or _packed_experts(run.model):
+        return 0
+    inner = layer.ffn.intermediate // (1 if run.parallel.ep > 1 else run.parallel.tp * run.parallel.dp)
+    widest = max(inner, run.hidden) + max(2 * inner, run.hidden)
+    return run.gathered * layer.ffn.per_token * widest * run.width
+
+
+def _scratch_how(run: _Run) -> str:
+    return f"{run.gathered} tokens × experts a token × (max(inner, hidden) + max(2 × inner, hidden)) × {run.width} B"
+
+
+def _packed_experts(model: Model) -> bool:
+    groups = model.parameters.groups if model.parameters else ()
+    return any(group.component == "experts" and group.dtype == "U8" and len(group.shape) == 4 for group in groups)
+
+
+def _sampler(run: _Run) -> list[Term]:
+    """The logits in the compute dtype and in float32, and what applying top-k and top-p and drawing takes."""
+    vocab = run.model.architecture.vocab_size or 0
+    entries = run.rows * vocab
+    states = (run.tokens + 2 * run.rows) * run.hidden * run.width
+    beyond, how = _drawing(run)
+    terms = [
+        _term(
+            "hidden states",
+            states,
+            f"({run.tokens} tokens + 2 × {run.rows} rows) × {run.hidden} × {run.width} B",
+        ),
+        _term(
+            "sampler",
+            entries * (run.width + 4 + beyond),
+            f"{run.rows} rows × {vocab} × ({run.width} B logits + 4 B in float32 + {how})",
+        ),
+    ]
+    if run.settings.rules.sampler == "triton" and run.rows >= _TRITON_ROWS:
+        cores = _MULTIPROCESSORS.get(run.gpu.generation if run.gpu else "", 132)
+        programs = min(cores, run.rows)
+        terms.append(_term("top-k scratch", programs * vocab * 4, f"{programs} programs × {vocab} × 4 B"))
+    return terms
+
+
+def _drawing(run: _Run) -> tuple[int, str]:
+    """Bytes an entry besides the logits, and in words."""
+    if run.settings.rules.sampler == "triton" and run.rows >= _TRITON_ROWS:
+        return 8, "4 B probabilities + 4 B exponential noise"
+    if run.rows == 1:
+        return 12, "12 B sorted values and indices"
+    if run.rows < _FEW_ROWS:
+        return 44, "12 B sorted values and indices + 32 B of a full sort"
+    return 32, "12 B sorted values and indices + 20 B of a segmented sort"
+
+
+def _lasting(run: _Run) -> list[Term]:
+    """What the run leaves allocated until it ends, in either half."""
+    workspace = _WORKSPACE.get(run.gpu.generation if run.gpu else "", _SMALL_WORKSPACE)
+    terms = [_term("cuBLAS workspace", workspace, f"{workspace:,} B a handle and stream")]
+    layers = dict.fromkeys(run.model.architecture.layers or ())
+    scratch = max((_scratch(layer, run) for layer in layers), default=0)
+    if scratch and run.settings.rules.keeps_workspaces:
+        terms.append(_term("experts' scratch", scratch, _scratch_how(run)))
+    if run.parallel.pp > 1 and not run.stage.first:
+        nbytes = 2 * run.tokens * run.hidden * run.width
+        how = f"2 × {run.tokens} tokens × {run.hidden} × {run.width} B received from the stage before"
+        terms.append(_term("intermediate tensors", nbytes, how))
+    components = {group.component for group in run.model.parameters.groups} if run.model.parameters else set()
+    if run.stage.first and components & {"vision", "audio"}:
+        nbytes = run.tokens * run.hidden * run.width
+        terms.append(
+            _term("encoder outputs", nbytes, f"{run.tokens} tokens × {run.hidden} × {run.width} B of the encoder cache")
+        )
+    return terms

@@ -1,0 +1,105 @@
+"""A server's settings with every default made, as `vllm serve` makes them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from hfmem.engines.vllm.rules import SOURCE, Rules, rules_of
+from hfmem.units import GIB
+
+if TYPE_CHECKING:
+    from hfmem.hardware.table import Accelerator
+
+__all__ = ["Settings", "settings"]
+
+UTILIZATION: Final = 0.9
+_LARGE: Final = 70 * GIB
+_CHUNKED_BEYOND: Final = 32_768
+BLOCK: Final = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What `vllm serve` runs with, under its own names.
+
+    Attributes:
+        rules: how the release behaves.
+        max_num_seqs: sequences of one step at most.
+        max_num_batched_tokens: tokens of one step at most.
+        gpu_memory_utilization: share of the card's memory that the engine plans with.
+        block_size: tokens of a page of the KV cache.
+        enforce_eager: whether no CUDA graphs are captured.
+        chosen: sentences on what was not asked for.
+        given: the options that were asked for, as the launch line repeats them.
+    """
+
+    rules: Rules
+    max_num_seqs: int
+    max_num_batched_tokens: int
+    gpu_memory_utilization: float
+    block_size: int
+    enforce_eager: bool
+    chosen: tuple[str, ...] = ()
+    given: tuple[str, ...] = ()
+
+
+def settings(  # noqa: PLR0913 - the engine's options
+    *,
+    version: str | None,
+    gpu: Accelerator | None,
+    length: int,
+    max_num_seqs: int | None,
+    max_num_batched_tokens: int | None,
+    gpu_memory_utilization: float | None,
+    block_size: int | None,
+    enforce_eager: bool,
+) -> Settings:
+    """The settings of a server on a card, for requests of up to `length` tokens: cards of 70 GiB and more that are no
+    A100 get larger defaults, and a step is no longer than all sequences together (vLLM `engine/arg_utils.py`)."""
+    rules = rules_of(version)
+    large = (
+        rules.large_defaults
+        and gpu is not None
+        and gpu.kind == "discrete"
+        and gpu.memory >= _LARGE
+        and not gpu.name.startswith("A100")
+    )
+    seqs, tokens = (1024, 8192) if large else (256, 2048)
+    if not rules.chunked and length <= _CHUNKED_BEYOND:
+        tokens = max(tokens, length)
+    batched = max_num_batched_tokens or min(tokens, (max_num_seqs or seqs) * length)
+    asked = {
+        "--max-num-seqs": max_num_seqs,
+        "--max-num-batched-tokens": max_num_batched_tokens,
+        "--gpu-memory-utilization": gpu_memory_utilization,
+        "--block-size": block_size,
+    }
+    given = [
+        f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in asked.items() if value
+    ]
+    found = max_num_seqs or min(seqs, batched)
+    default = f"--max-num-seqs {found:,}, --max-num-batched-tokens {batched:,}: vLLM's defaults"
+    where = f"for {gpu.name}" if gpu else "where the card is not known (--gpu)"
+    asked_rules = "" if version else " --vllm-version takes those of another release."
+    sentence = (
+        f"vLLM's rules are those of {SOURCE.removeprefix('vLLM ')}'s source, with what logs show for {rules.name}."
+    )
+    return Settings(
+        rules=rules,
+        max_num_seqs=found,
+        max_num_batched_tokens=batched,
+        gpu_memory_utilization=gpu_memory_utilization or UTILIZATION,
+        block_size=block_size or BLOCK,
+        enforce_eager=enforce_eager,
+        chosen=(
+            sentence + asked_rules,
+            *(
+                ("The rules and overheads are those of NVIDIA's accelerators.",)
+                if gpu and gpu.vendor != "nvidia"
+                else ()
+            ),
+            *(() if max_num_seqs and max_num_batched_tokens else (f"{default} {where}.",)),
+        ),
+        given=(*given, *(("--enforce-eager",) if enforce_eager else ())),
+    )

@@ -1,0 +1,138 @@
+"""What a training step holds for its backward pass, by closed forms: for types without measured coefficients.
+
+They are those of decoders in transformers, evaluated on the layers' sizes. A token of a gated layer with
+RMSNorm in bf16 keeps 16 bytes a hidden unit, 4 a query unit, 4 a key/value unit, 8 a feed-forward unit, and the
+log-sum-exp of each head; a frozen layer keeps neither the outputs of its norms nor what its matrices would need.
+"""
+
+from __future__ import annotations
+
+from hfmem.estimator.training.values import Linear, Training, TrainingActivations
+from hfmem.estimator.values import Scenario
+from hfmem.mapper.caches import KV, Combined, Latent, State
+from hfmem.mapper.interpret import Model
+from hfmem.mapper.names import reads_stream
+from hfmem.mapper.values import Architecture, Dense, Experts, Layer, TensorGroup
+
+__all__ = ["closed_activations", "closed_linears", "widths"]
+
+
+def closed_activations(model: Model, scenario: Scenario) -> TrainingActivations | str:
+    """The bytes, or why they are not known."""
+    architecture, training = model.architecture, scenario.training
+    hidden = architecture.hidden_size
+    if architecture.layers is None or hidden is None or training is None:
+        return architecture.unknown or "the layers of the architecture are not known"
+    tokens = scenario.batch * scenario.seq
+    saved = [
+        tokens * _saved(layer, hidden, training) + _scores(layer, scenario, training) for layer in architecture.layers
+    ]
+    transient = [tokens * _transient(layer, hidden, training) for layer in architecture.layers]
+    width = _width(training)
+    whole = training.checkpointing == "full"
+    kept = [tokens * hidden * width if whole else size for size in saved]
+    again = kept if whole else [0] * len(saved)
+    backward = [a + s + t for a, s, t in zip(again, saved, transient, strict=True)]
+    return TrainingActivations(
+        outside=0,
+        layers=tuple(kept),
+        logits=_logits(architecture, tokens, width),
+        backward=tuple(backward),
+        begun=tuple(a + s + tokens * hidden * width for a, s in zip(again, saved, strict=True)),
+        certainty="typical",
+        how=f"{tokens:,} tokens × what each of {len(saved)} layers saves",
+        source="closed forms for decoders in transformers 5, bf16, SDPA",
+    )
+
+
+def closed_linears(model: Model, layer_index: int) -> tuple[Linear, ...]:
+    """The linear modules of a layer that adapters can be put on."""
+    architecture = model.architecture
+    if model.parameters is None or architecture.layers is None:
+        return ()
+    hidden, depth = architecture.hidden_size or 0, len(architecture.layers)
+    layer = architecture.layers[layer_index]
+    found = []
+    for group in model.parameters.groups:
+        if not group.linear or len(group.shape) != 2 or group.component not in _HERE or group.count % depth:
+            continue
+        if group.component == "mlp" and not isinstance(layer.ffn, Dense):
+            continue
+        found += [_linear(group, hidden)] * (group.count // depth)
+    return tuple(found)
+
+
+_HERE = ("attention", "mlp", "shared_experts", "state")
+
+
+def _linear(group: TensorGroup, hidden: int) -> Linear:
+    outputs, inputs = group.shape
+    # what reads the residual stream shares the output of a norm; what writes into it has an input of its own
+    back = outputs == hidden and not reads_stream(group.role)
+    number = {"attention": 0, "mlp": 2, "shared_experts": 4, "state": 6}.get(group.component, 8) + (1 if back else 0)
+    return Linear(role=group.role, inputs=inputs, outputs=outputs, shares_input_with=number, input_saved=number == 1)
+
+
+def _width(training: Training) -> int:
+    return training.stack.residual or (4 if training.precision.compute == "float32" else 2)
+
+
+def _saved(layer: Layer, hidden: int, training: Training) -> int:
+    """Bytes a token, attention scores apart."""
+    query, keys = widths(layer)
+    frozen = training.method != "full"
+    units, router = _units(layer, hidden)
+    gate = 3 if isinstance(layer.ffn, Dense) and not layer.ffn.gated else 4
+    per_unit = 2 * (gate - 1 if frozen else gate)
+    elements = (0 if frozen else 8) * hidden + 4 * query + 4 * keys + per_unit * units
+    if training.precision.compute == "float32":
+        return 8 * hidden + 2 * elements + 4 * layer.heads + router + 8
+    casts = training.precision.autocast and training.precision.weights == "float32" and not training.fsdp
+    cast = 10 * hidden if casts else 0
+    return 8 * hidden + elements + cast + 4 * layer.heads + router + 8
+
+
+def _transient(layer: Layer, hidden: int, training: Training) -> int:
+    """Bytes a token that the backward of the feed-forward network makes: the gradients of its three inner tensors."""
+    units, _ = _units(layer, hidden)
+    width = 2 if training.precision.compute == "float32" else 1
+    return width * 6 * units if units else width * 4 * hidden
+
+
+def _scores(layer: Layer, scenario: Scenario, training: Training) -> int:
+    """Bytes of the attention scores of one layer, where the implementation keeps them."""
+    if scenario.attention != "eager" or training.checkpointing == "selective":
+        return 0
+    width = 8 if training.precision.compute == "float32" else 6
+    return width * layer.heads * scenario.batch * scenario.seq**2
+
+
+def _units(layer: Layer, hidden: int) -> tuple[int, int]:
+    """Feed-forward units that a token uses, and bytes of routing: scores, copies of the token, their combination."""
+    if isinstance(layer.ffn, Dense):
+        return layer.ffn.intermediate, 0
+    if isinstance(layer.ffn, Experts):
+        experts = layer.ffn
+        used = experts.per_token * experts.intermediate + experts.shared
+        return used, 4 * experts.count + 4 * experts.per_token * hidden
+    return 0, 0
+
+
+def widths(layer: Layer) -> tuple[int, int]:
+    """Elements a token of the queries, and half of those of keys and values together."""
+    cache = layer.cache
+    if isinstance(cache, Combined):
+        cache = cache.caches[0]
+    if isinstance(cache, KV | Latent):
+        heads = max(cache.heads, 1)
+        return layer.heads * cache.key_dim, heads * (cache.key_dim + (cache.value_dim or cache.key_dim)) // 2
+    if isinstance(cache, State):
+        return max(cache.conv // 2, 0), 0
+    return 0, 0
+
+
+def _logits(architecture: Architecture, tokens: int, width: int) -> int:
+    if architecture.head != "lm_head" or architecture.vocab_size is None:
+        return 0
+    # float32 log-softmax, its gradient and that of the logits; the last norm's input, copies and output, and a gradient
+    return tokens * (12 * architecture.vocab_size + (5 + 2 * width) * (architecture.hidden_size or 0))

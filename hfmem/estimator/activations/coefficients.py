@@ -1,0 +1,207 @@
+"""Coefficients measured on the real implementations (`hfmem.probe`): what a part of a model keeps and allocates.
+
+`data/activations.jsonl` has a line a model type, read only when the type is asked for; and a line for each structure
+that makes the class run otherwise, under the type and the keys that are switched (`falcon new_decoder_architecture`).
+A mode is an attention
+implementation, a precision and a method (`sdpa/bf16/full`); `within` are the same where windows are longer than the
+tokens.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import zlib
+from base64 import b64decode
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from hfmem.estimator.activations.polynomials import Polynomial
+
+__all__ = [
+    "Coefficients",
+    "LinearUse",
+    "Moment",
+    "Part",
+    "find",
+    "from_row",
+    "implementations",
+    "runs_as",
+    "structures",
+    "versions",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moment:
+    """Bytes alive at one moment of a part: activations and temporaries, and gradients of the part's own parameters."""
+
+    activations: Polynomial
+    gradients: Polynomial
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinearUse:
+    """A linear module of a layer, as a forward pass uses it.
+
+    Attributes:
+        name: its name within the layer.
+        inputs, outputs: its sizes.
+        source: a number that modules reading the same tensor share.
+        kept: whether the layer keeps that tensor when its weights are frozen.
+    """
+
+    name: str
+    inputs: Polynomial
+    outputs: Polynomial
+    source: int
+    kept: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One layer, or the head.
+
+    Attributes:
+        kept: what it keeps until its backward pass.
+        moments: its highest moments beyond what earlier parts keep: of its backward pass in training, of its forward
+            pass in a prefill.
+        input: what leads into a layer: all that it keeps with gradient checkpointing.
+        input_kept: whether `kept` holds that too.
+    """
+
+    kept: Polynomial
+    moments: tuple[Moment, ...]
+    input: Polynomial | None = None
+    input_kept: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coefficients:
+    """The coefficients of a type in one mode.
+
+    Attributes:
+        model_type, mode: what they belong to.
+        before: bytes kept beyond the layers and the head (masks, positions, embedding).
+        head: the head and the loss: what they keep, and their highest moments, which include it.
+        layers: a layer's part, by its signature (`hfmem.mapper.sizes.signature`).
+        linears: linear modules of a layer, by its signature.
+        fixed: sizes that the probe could not change; the coefficients hold for these values.
+        within: whether windows were longer than the tokens, so that a layer with one is as one without.
+        entry: the highest moments of a prefill before its layers, where they can be higher than those of the layers.
+    """
+
+    model_type: str
+    mode: str
+    before: Polynomial
+    head: Part
+    layers: Mapping[str, Part]
+    linears: Mapping[str, tuple[LinearUse, ...]]
+    fixed: Mapping[str, int]
+    within: bool = False
+    entry: tuple[Moment, ...] = ()
+
+
+def find(model_type: str, mode: str, *, within: bool = False) -> Coefficients | None:
+    """The coefficients of a type; None where it was not measured in that mode."""
+    row = _row(model_type)
+    if row is None:
+        return None
+    if within and mode in row["within"]:
+        return replace(_coefficients(row, mode, row["blocks"][row["within"][mode]]), within=True)
+    number = row["modes"].get(mode)
+    return None if number is None else _coefficients(row, mode, row["blocks"][number])
+
+
+def implementations(model_type: str) -> frozenset[str]:
+    """The attention implementations that a type was measured with: those that its class has."""
+    row = _row(model_type)
+    return frozenset(mode.partition("/")[0] for mode in row["modes"]) if row else frozenset()
+
+
+def runs_as(model_type: str) -> str:
+    """The type that a type runs as: a whole as its text model, else itself."""
+    line = _line(model_type)
+    return runs_as(line["same_as"]) if line is not None and "same_as" in line else model_type
+
+
+@cache
+def structures(model_type: str) -> frozenset[str]:
+    """The keys, joined by `+`, that a type was measured with when they are not as the class has them."""
+    return frozenset(re.findall(rf'\n{{"type": "{re.escape(runs_as(model_type))} ([^"]+)"', _text()))
+
+
+def from_row(row: Mapping[str, Any], mode: str) -> Coefficients:
+    """The coefficients of a row of the table in one of its modes."""
+    return _coefficients(row, mode, row["blocks"][row["modes"][mode]])
+
+
+@cache
+def versions() -> str:
+    """What the coefficients were measured with."""
+    head = json.loads(_text().partition("\n")[0])
+    return f"transformers {head['transformers']}, PyTorch {head['torch']}"
+
+
+@cache
+def _text() -> str:
+    return files("hfmem.data").joinpath("activations.jsonl").read_text(encoding="ascii")
+
+
+def _line(model_type: str) -> dict[str, Any] | None:
+    text = _text()
+    start = text.find(f'\n{{"type": {json.dumps(model_type)}, ')
+    if start < 0:
+        return None
+    found: dict[str, Any] = json.loads(text[start + 1 : text.index("\n", start + 1)])
+    return found
+
+
+@cache
+def _row(model_type: str) -> dict[str, Any] | None:
+    line = _line(model_type)
+    if line is None:
+        return None
+    if "same_as" in line:  # a whole that runs as its text model does
+        return _row(line["same_as"])
+    found: dict[str, Any] = json.loads(zlib.decompress(b64decode(line["data"])))
+    return found
+
+
+def _coefficients(row: Mapping[str, Any], mode: str, block: Mapping[str, Any]) -> Coefficients:
+    def polynomial(number: int) -> Polynomial:
+        return Polynomial.parse(row["polynomials"][number])
+
+    def moments(pairs: Sequence[Sequence[int]]) -> tuple[Moment, ...]:
+        return tuple(Moment(activations=polynomial(first), gradients=polynomial(second)) for first, second in pairs)
+
+    def part(record: Mapping[str, Any]) -> Part:
+        return Part(
+            kept=polynomial(record["kept"]),
+            moments=moments(record["moments"]),
+            input=polynomial(record["input"]) if "input" in record else None,
+            input_kept=record.get("input_kept", False),
+        )
+
+    linears = row["linears"] if "/frozen" in mode else {}
+    return Coefficients(
+        model_type=row["type"],
+        mode=mode,
+        before=polynomial(block["before"]),
+        head=part(block["head"]),
+        layers={name: part(record) for name, record in block["layers"].items()},
+        linears={
+            name: tuple(
+                LinearUse(
+                    name=item[0], inputs=polynomial(item[1]), outputs=polynomial(item[2]), source=item[3], kept=item[4]
+                )
+                for item in items
+            )
+            for name, items in linears.items()
+        },
+        fixed=row["fixed"],
+        entry=moments(block.get("entry", ())),
+    )

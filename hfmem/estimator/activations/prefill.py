@@ -1,0 +1,101 @@
+"""What inference holds besides weights and cache: the highest moment of a prefill, as it was measured on the class.
+
+The prompt runs through the layers one by one. Each adds its cache, and on top of what is there needs its own working
+set, so the peak is the highest of them and of the head; what of it is above weights and the whole cache is told here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hfmem.estimator.activations.measured import Measured, measured
+from hfmem.estimator.cache.sizes import layer_bytes, prompt_bytes
+from hfmem.estimator.textbook import ALPHA_BETA
+from hfmem.estimator.values import Group, Scenario, Term
+from hfmem.mapper.interpret import Model
+
+__all__ = ["activation_terms"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Peak:
+    """The highest moment of a prefill.
+
+    Attributes:
+        nbytes: above weights and cache.
+        number: the part it is in.
+        carried: bytes that earlier layers, and what is before them, keep beside the cache.
+        missing: bytes of the cache that this and later layers have not made yet; what there is of this layer's own is
+            in its working set.
+        beyond: bytes of the prompt's keys and values that windows of earlier layers no longer need.
+    """
+
+    nbytes: int
+    number: int
+    carried: int = 0
+    missing: int = 0
+    beyond: int = 0
+
+
+def activation_terms(model: Model, scenario: Scenario) -> tuple[list[Term], list[tuple[Group, str]]]:
+    """The terms, and what is unknown."""
+    found = measured(model, scenario, "prefill")
+    if isinstance(found, str):
+        return [], [("activations", found)]
+    peak = _peak(found, scenario)
+    return [
+        Term(
+            name=f"prefill: {_place(found, peak.number)}",
+            group="activations",
+            nbytes=peak.nbytes,
+            how=_how(found, peak, scenario),
+            source=found.applied.source,
+            certainty=found.applied.certainty,
+        )
+    ], []
+
+
+def _peak(found: Measured, scenario: Scenario) -> _Peak:
+    applied = found.applied
+    caches = [layer_bytes(layer, scenario) for layer in applied.layers] + [0]
+    whole = [prompt_bytes(layer, scenario) for layer in applied.layers] + [0]
+    kept = [found.value(part.kept, number) for number, part in enumerate(applied.reduced)]
+    working = [
+        max((found.value(moment.activations, number) for moment in part.moments), default=0)
+        for number, part in enumerate(applied.reduced)
+    ]
+    missing, carried, beyond = sum(caches[number] for number in applied.order), found.before(), 0
+    peak = _Peak(nbytes=max(0, working[found.entry] - missing), number=found.entry, missing=missing)
+    for number in (*applied.order, found.head):
+        nbytes = carried + working[number] + beyond - missing
+        if nbytes >= peak.nbytes:
+            peak = _Peak(nbytes=nbytes, number=number, carried=carried, missing=missing, beyond=beyond)
+        missing -= caches[number]
+        beyond += whole[number] - caches[number]
+        carried += kept[number]
+    return peak
+
+
+def _place(found: Measured, number: int) -> str:
+    if number == found.entry:
+        return "before the layers"
+    return "the head" if number == found.head else f"a layer of {found.applied.layers[number].kind.replace('_', ' ')}"
+
+
+def _how(found: Measured, peak: _Peak, scenario: Scenario) -> str:
+    index = found.highest(peak.number)
+    if index < 0:
+        return "nothing beside weights and cache"
+    polynomial = found.applied.parts[peak.number].moments[index].activations
+    sizes = {**found.tokens[peak.number], **found.applied.sizes[peak.number]}
+    named = ", ".join(f"{name} {sizes[name]:,}" for name in sorted(polynomial.names, key=lambda n: (n not in "bs", n)))
+    how = f"{polynomial.describe()} bytes with {named}"
+    if peak.carried:
+        how += f"; + {peak.carried:,} B kept of what was before"
+    if peak.beyond:
+        how += f"; + {peak.beyond:,} B of keys and values beyond the windows, which stay until the next token"
+    if peak.missing:
+        how += f"; - {peak.missing:,} B of cache that this and later layers have not made yet"
+    alpha, beta = found.alpha_beta(polynomial, peak.number)
+    book = ALPHA_BETA[scenario.attention]
+    return f"{how}. That is alpha {alpha:.1f} and beta {beta:.1f}; the article has {book[0]} and {book[1]}"

@@ -1,0 +1,143 @@
+"""What a training step holds for its backward pass: of the layers, around them, and for the loss.
+
+From the coefficients measured on the real classes; closed forms stand in where neither a type nor a relative was
+measured. A checkpointed layer keeps its input, and computes the rest anew in its backward pass, beside that input.
+"""
+
+from __future__ import annotations
+
+from hfmem.estimator.activations.closed_forms import closed_activations, closed_linears
+from hfmem.estimator.activations.measured import Measured, measured
+from hfmem.estimator.activations.polynomials import Polynomial
+from hfmem.estimator.training.values import Linear, Training, TrainingActivations
+from hfmem.estimator.values import Scenario
+from hfmem.mapper.interpret import Model
+
+__all__ = ["adapted_linears", "counts_encoder", "training_activations"]
+
+
+def training_activations(model: Model, scenario: Scenario) -> TrainingActivations | str:
+    """The bytes, or why they are not known."""
+    training = scenario.training
+    if training is None:
+        return "nothing is trained"
+    found = _measured(model, scenario, training)
+    if isinstance(found, str):
+        return closed_activations(model, scenario)
+    applied = found.applied
+    parts = [_layer(found, number, training) for number in range(found.head)]
+    logits, logits_gradients = _highest(found, found.head, training, Polynomial({}))
+    return TrainingActivations(
+        outside=_value(found, _before(found, training), applied.order[0], training),
+        layers=tuple(parts[number][0] for number in applied.order),
+        logits=logits,
+        backward=tuple(parts[number][1] for number in applied.order),
+        begun=tuple(_begun(found, number, training) for number in applied.order),
+        logits_gradients=logits_gradients,
+        backward_gradients=tuple(parts[number][2] for number in applied.order),
+        certainty=applied.certainty,
+        how=_how(found, training),
+        source=applied.source,
+    )
+
+
+def counts_encoder(model: Model, scenario: Scenario) -> bool:
+    """Whether the activations are those of an encoder's tokens too: where coefficients know of such tokens."""
+    training = scenario.training
+    if training is None or training.stack.layers != "transformers":
+        return False
+    found = _measured(model, scenario, training)
+    return not isinstance(found, str) and found.applied.knows("source")
+
+
+def adapted_linears(model: Model, scenario: Scenario, layer_index: int) -> tuple[Linear, ...]:
+    """The linear modules of a layer that adapters can be put on."""
+    training = scenario.training
+    found = _measured(model, scenario, training) if training is not None else ""
+    if isinstance(found, str):
+        return closed_linears(model, layer_index)
+    number = found.applied.order[layer_index]
+    sizes = found.applied.sizes[number]
+    return tuple(
+        Linear(
+            role=use.name.rpartition(".")[2],
+            inputs=use.inputs.at(sizes),
+            outputs=use.outputs.at(sizes),
+            shares_input_with=use.source,
+            input_saved=use.kept,
+        )
+        for use in found.applied.linears(number)
+    )
+
+
+def _measured(model: Model, scenario: Scenario, training: Training) -> Measured | str:
+    if training.stack.residual:
+        return "the stack keeps the residual stream in another dtype than the classes that were measured"
+    precision = "bf16"
+    if training.precision.compute == "float32":
+        precision = "fp32"
+    elif training.precision.autocast and training.precision.weights == "float32" and not training.fsdp:
+        precision = "autocast"  # FSDP gathers its units in the compute dtype
+    return measured(model, scenario, "full" if training.method == "full" else "frozen", precision)
+
+
+def _layer(found: Measured, number: int, training: Training) -> tuple[int, int, int]:
+    """What a layer keeps, and its highest moment in backward: activations, and gradients of its parameters."""
+    part = found.applied.reduced[number]
+    kept, beside = part.kept, Polynomial({})
+    if training.checkpointing == "full" and part.input is not None:
+        kept, beside = part.input, Polynomial({}) if part.input_kept else part.input
+    elif training.checkpointing == "selective":
+        kept = kept - kept.quadratic()
+    nbytes, gradients = _highest(found, number, training, beside)
+    return _value(found, kept, number, training), nbytes, gradients
+
+
+def _before(found: Measured, training: Training) -> Polynomial:
+    """What is kept around the layers.
+
+    The coefficients of frozen layers are those of an embedding that requires a gradient, and stays for it. Adapters
+    alone do not make it one; with gradient checkpointing it does, and is what the first layer keeps anyway.
+    """
+    before, first = found.applied.before, found.applied.reduced[found.applied.order[0]]
+    if training.checkpointing == "full":
+        before = found.applied.recomputed
+    if training.method == "full" or first.input is None or first.input_kept:
+        return before
+    less = before - first.input
+    return before if any(factor < 0 for factor in less.terms.values()) else less
+
+
+def _begun(found: Measured, number: int, training: Training) -> int:
+    """What a layer keeps, with its input where it is checkpointed, and a gradient like its input."""
+    part = found.applied.reduced[number]
+    if part.input is None:
+        return _value(found, part.kept, number, training)
+    beside = part.input if training.checkpointing == "full" and not part.input_kept else Polynomial({})
+    return _value(found, part.kept + beside + part.input, number, training)
+
+
+def _highest(found: Measured, number: int, training: Training, beside: Polynomial) -> tuple[int, int]:
+    """Bytes of the highest moment of a part, and of gradients that it has by then."""
+    moments = [
+        (_value(found, moment.activations + beside, number, training), found.value(moment.gradients, number))
+        for moment in found.applied.reduced[number].moments
+    ]
+    return max(moments, key=sum, default=(0, 0))
+
+
+def _value(found: Measured, polynomial: Polynomial, number: int, training: Training) -> int:
+    """Bytes, without copies of weights that autocast makes: those are told apart, as temporary."""
+    if training.precision.autocast:
+        polynomial = Polynomial({names: factor for names, factor in polynomial.terms.items() if "s" in names})
+    return max(0, found.value(polynomial, number))
+
+
+def _how(found: Measured, training: Training) -> str:
+    kinds = []
+    for number, layer in enumerate(found.applied.layers):
+        part = found.applied.parts[number]
+        kept = part.input if training.checkpointing == "full" and part.input is not None else part.kept
+        alpha, beta = found.alpha_beta(kept, number)
+        kinds.append(f"{layer.kind.replace('_', ' ')}: {kept.describe()} (alpha {alpha:.1f}, beta {beta:.1f})")
+    return f"batch {found.batch} × {found.seq:,} tokens; a layer of {'; of '.join(dict.fromkeys(kinds))}"

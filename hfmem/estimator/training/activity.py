@@ -1,0 +1,153 @@
+"""What activations take on one GPU at each moment of a step, before gradients."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from math import ceil
+
+from hfmem.estimator.activations.adapters import with_adapters
+from hfmem.estimator.activations.litgpt import litgpt_activations
+from hfmem.estimator.activations.megatron import megatron_activations
+from hfmem.estimator.activations.step import training_activations
+from hfmem.estimator.training.slices import Slice
+from hfmem.estimator.training.values import Training, TrainingActivations
+from hfmem.estimator.values import Scenario
+from hfmem.mapper.interpret import Model
+from hfmem.mapper.values import Certainty
+
+__all__ = ["Activity", "activity"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Activity:
+    """Bytes on one GPU, for one micro-batch but for `waiting`.
+
+    Attributes:
+        outside, layers, logits, backward: as in `TrainingActivations`, of the layers of this GPU, adapters included.
+        logits_gradients, backward_gradients: as in `TrainingActivations`; known for a GPU that works alone.
+        staying: of each layer: what the layers after it, whose backward is done, still hold.
+        waiting: what other micro-batches in flight hold.
+        logits_how: the arithmetic of `logits`.
+        certainty, how, source: of all of these.
+        logits_source: of `logits`.
+    """
+
+    outside: int
+    layers: tuple[int, ...]
+    logits: int
+    backward: tuple[int, ...]
+    staying: tuple[int, ...]
+    waiting: int
+    logits_gradients: int
+    backward_gradients: tuple[int, ...] | None
+    logits_how: str
+    certainty: Certainty
+    how: str
+    source: str
+    logits_source: str
+
+
+def activity(model: Model, scenario: Scenario, part: Slice) -> Activity | str:
+    """The activations of one GPU, or why they are not known."""
+    training = scenario.training
+    if training is None:
+        return "nothing is trained"
+    mine = replace(scenario, seq=-(-scenario.seq // part.plan.cp))
+    own = training.stack.layers == "megatron"
+    found = _of_stack(model, mine, training, part)
+    if isinstance(found, str):
+        return found
+    hidden = model.architecture.hidden_size or 0
+    share = _Share(training, 1 if own else part.plan.tp, mine.batch * mine.seq * hidden)
+    layers = tuple(share.of(size) for size in found.layers[part.start : part.stop])
+    backward = tuple(share.of(size) for size in found.backward[part.start : part.stop])
+    logits, how, source = _logits(model, mine, training, found, part)
+    alone = part.plan.gpus == 1 and training.method == "full" and not training.precision.master
+    outside = found.outside if part.first or part.last else 0
+    waiting = ceil((part.in_flight - 1) * (sum(layers) + outside)) if part.in_flight > 1 else 0
+    return Activity(
+        outside=outside,
+        layers=layers,
+        logits=logits if part.last else 0,
+        backward=backward,
+        staying=_staying(training, layers, 2 * mine.batch * mine.seq * hidden),
+        waiting=waiting,
+        logits_gradients=found.logits_gradients if alone and logits == found.logits else 0,
+        backward_gradients=found.backward_gradients if alone else None,
+        logits_how=how,
+        certainty=found.certainty,
+        how=found.how,
+        source=found.source,
+        logits_source=source,
+    )
+
+
+def _staying(training: Training, inputs: tuple[int, ...], gradient: int) -> tuple[int, ...]:
+    """Inputs of checkpointed layers and their gradients, which FSDP's hook for frozen units refers to till the end.
+
+    The hook is registered on the inputs (`_register_post_backward_reshard_only_hook` of torch's fsdp/_runtime_utils.py)
+    and holds their nodes; the reentrant checkpoint detaches them, so that a node is a leaf's, with tensor and gradient.
+    The gradient that the next layer hands on is counted in the layer's own backward.
+    """
+    depth = len(inputs)
+    hooked = training.fsdp and training.lora is not None and not training.stack.mixed_units
+    if not hooked or training.checkpointing != "full" or not training.stack.reentrant:
+        return (0,) * depth
+    return tuple(sum(inputs[index + 1 :]) + max(0, depth - index - 2) * gradient for index in range(depth))
+
+
+def _of_stack(model: Model, scenario: Scenario, training: Training, part: Slice) -> TrainingActivations | str:
+    """The activations as the stack's own formulas have them, else as transformers does."""
+    if training.stack.layers == "megatron":
+        return megatron_activations(model, scenario, part.plan)
+    if training.stack.layers == "litgpt":
+        return litgpt_activations(model, scenario)
+    found = training_activations(model, scenario)
+    return found if isinstance(found, str) else with_adapters(model, scenario, training, found)
+
+
+class _Share:
+    """What of a layer's activations lies on one tensor-parallel rank: what the norms make lies on each, unless the
+    sequence is shared too (Korthikanti et al., arXiv 2205.05198, 4)."""
+
+    def __init__(self, training: Training, ranks: int, units: int) -> None:
+        self._ranks = ranks
+        bytes_each = 8 if training.method != "full" else 16
+        self._replicated = 0 if training.sequence_parallel else bytes_each * units
+
+    def of(self, nbytes: int) -> int:
+        if self._ranks == 1:
+            return nbytes
+        everywhere = min(nbytes, self._replicated)
+        return everywhere + ceil(Fraction(nbytes - everywhere, self._ranks))
+
+
+def _logits(
+    model: Model, scenario: Scenario, training: Training, found: TrainingActivations, part: Slice
+) -> tuple[int, str, str]:
+    """Head and loss: by pieces where the loss is fused, as the stack does it, or as measured."""
+    architecture, stack = model.architecture, training.stack
+    vocabulary, hidden = architecture.vocab_size or 0, architecture.hidden_size or 0
+    tokens = scenario.batch * scenario.seq
+    if architecture.head != "lm_head" or not vocabulary or not hidden:
+        return found.logits, found.how, found.source
+    if training.fused_loss or stack.fused_loss:
+        chunk = min(tokens, _chunk(tokens, vocabulary, hidden))
+        how = f"{chunk:,} tokens × {vocabulary:,} × 2 B at a time + {tokens:,} × {hidden} × 2 B of gradient"
+        source = (
+            "liger-kernel ops/fused_linear_cross_entropy.py: pieces of next_power_of_2(tokens / ceil(vocab/hidden))"
+        )
+        return chunk * vocabulary * 2 + tokens * hidden * 2, how, source
+    if stack.logits_vocabulary is None:
+        return found.logits, found.how, found.source
+    ranks = part.plan.tp if stack.vocabulary_parallel else 1
+    entry = stack.logits_vocabulary + (stack.sharded_logits if training.fsdp else 0)
+    each = entry * vocabulary // ranks + stack.logits_hidden * hidden
+    how = f"{tokens:,} tokens × ({entry} × {vocabulary:,} + {stack.logits_hidden} × {hidden}) B"
+    return tokens * each, how, stack.source
+
+
+def _chunk(tokens: int, vocabulary: int, hidden: int) -> int:
+    pieces = -(-vocabulary // hidden)
+    return 1 << (-(-tokens // pieces) - 1).bit_length()

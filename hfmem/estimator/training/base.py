@@ -1,0 +1,94 @@
+"""What the weights of the base model take in training: in the precision's dtype, as stored, or in NF4."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hfmem.dtypes import find_dtype
+from hfmem.estimator.training.values import Training
+from hfmem.estimator.values import Scenario
+from hfmem.estimator.weights.loaded import group_bytes
+from hfmem.mapper.interpret import Model
+from hfmem.mapper.lora import linear_modules
+from hfmem.mapper.values import TensorGroup
+
+__all__ = ["NF4_SOURCE", "base_bytes", "largest_linear", "nf4_bytes", "replaced", "stored_quantised", "untied"]
+
+NF4_SOURCE = "bitsandbytes 0.50 Params4bit: 4 bits, a float32 scale a block of 64, a table of 16 float32 values"
+_TABLE = 16 * 4
+
+
+def nf4_bytes(elements: int, double_quant: bool) -> int:
+    """One matrix in NF4 (arXiv 2305.14314): half a byte an element and a scale a block of 64: a float32, or with double
+    quantisation a byte, with a float32 a block of 256 of those and one offset."""
+    blocks = -(-elements // 64)
+    packed = -(-elements // 2) + _TABLE
+    if not double_quant:
+        return packed + 4 * blocks
+    return packed + blocks + 4 * -(-blocks // 256) + 4
+
+
+def replaced(model: Model, training: Training) -> frozenset[int]:
+    """Identities of the groups that bitsandbytes replaces: linear modules, the head where the stack
+    takes it in, experts where they are such."""
+    if training.method != "qlora" or model.parameters is None:
+        return frozenset()
+    found = {id(group) for group in linear_modules(model.parameters) if group.component != "projector"}
+    if training.stack.quantised_head:
+        found |= {
+            id(group) for group in model.parameters.groups if group.component == "lm_head" and len(group.shape) == 2
+        }
+    if not training.stack.fused_experts:
+        found |= {id(group) for group in model.parameters.groups if group.linear and group.component == "experts"}
+    return frozenset(found)
+
+
+def stored_quantised(model: Model) -> tuple[str, ...]:
+    """Dtypes of fewer than 16 bits that matrices of the layers are stored in: a quantiser has been there."""
+    groups = model.parameters.groups if model.parameters is not None else ()
+    matrices = [group for group in groups if group.loaded and not group.scale and (group.linear or _is_expert(group))]
+    return tuple(dict.fromkeys(group.dtype for group in matrices if group.dtype and not _is_floating(group)))
+
+
+def _is_expert(group: TensorGroup) -> bool:
+    return group.component == "experts" and len(group.shape) > 1
+
+
+def _is_floating(group: TensorGroup) -> bool:
+    stored = find_dtype(group.dtype) if group.dtype else None
+    return stored is None or (stored.kind == "float" and stored.bits >= 16)
+
+
+def base_bytes(group: TensorGroup, scenario: Scenario, nf4: frozenset[int]) -> int | None:
+    """Bytes of all tensors of a group; None where its dtype is not known."""
+    training = scenario.training
+    floating = _is_floating(group)
+    if training is not None and training.method == "full" and not floating:
+        # what is stored in fewer bits is trained in the precision's dtype, without scales
+        dtype = find_dtype(training.precision.weights)
+        return group.parameters * (dtype.bits // 8 if dtype else 2)
+    if training is not None and id(group) in nf4 and floating:
+        return group.count * nf4_bytes(group.elements // group.count, training.double_quant)
+    return group_bytes(group, scenario)
+
+
+def largest_linear(model: Model, nf4: frozenset[int]) -> int:
+    """Elements of the largest matrix of a layer that is kept in NF4: it is unpacked to be multiplied."""
+    groups = model.parameters.groups if model.parameters is not None else ()
+    inside = [group for group in groups if id(group) in nf4 and group.component != "lm_head"]
+    return max((group.elements // group.count for group in inside), default=0)
+
+
+def untied(model: Model) -> Model:
+    """The model with a head of its own, for software that ties none: as large as the embedding."""
+    architecture, table = model.architecture, model.parameters
+    if table is None or architecture.tied_embeddings is not True or architecture.head != "lm_head":
+        return model
+    rows = {(architecture.vocab_size, architecture.hidden_size)}
+    found = [group for group in table.groups if group.component == "embedding" and group.shape in rows]
+    heads = tuple(replace(group, component="lm_head", role="lm_head") for group in found[:1])
+    return replace(
+        model,
+        architecture=replace(architecture, tied_embeddings=False),
+        parameters=replace(table, groups=(*table.groups, *heads)),
+    )

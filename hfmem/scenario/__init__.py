@@ -1,0 +1,1 @@
+"""From what a person asks to a scenario with every choice made."""
