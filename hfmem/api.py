@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from importlib.util import find_spec
-from typing import Literal, TypedDict, Unpack
+from typing import TYPE_CHECKING, Literal, TypedDict, Unpack
 
 from hfmem.engines.inference import estimate as estimate_memory
 from hfmem.errors import HfmemError, InvalidScenarioError
-from hfmem.estimator.values import Attention, Method, Scenario, Trace
+from hfmem.estimator.values import Attention, Estimate, Method, Scenario, Trace
 from hfmem.fetcher.concurrent import Fetched, fetch_all, unforeseen
 from hfmem.fetcher.sources import fetch
 from hfmem.fetcher.values import Access, ModelRef
@@ -17,6 +17,9 @@ from hfmem.mapper.interpret import Model, interpret
 from hfmem.report.values import Report
 from hfmem.scenario.options import Options, Runtime, check
 from hfmem.scenario.resolve import resolve
+
+if TYPE_CHECKING:
+    from hfmem.advice.training import Saving
 
 __all__ = ["compare", "estimate", "inspect", "report_all", "report_on"]
 
@@ -163,7 +166,8 @@ def _traced(model: Model, scenario: Scenario) -> Trace:
 def _report(model: Model, options: Options) -> Report:
     if not options.gpu:
         scenario = resolve(options, model)
-        return Report(model=model, scenario=scenario, estimate=estimate_memory(model, scenario))
+        estimate = estimate_memory(model, scenario)
+        return Report(model=model, scenario=scenario, estimate=estimate, savings=_savings(model, scenario, estimate))
     from hfmem.advice.fit import fit_all, machines
     from hfmem.advice.inference import advise  # for runs that name an accelerator only
 
@@ -175,7 +179,24 @@ def _report(model: Model, options: Options) -> Report:
         estimate = replace(estimate, notes=(*estimate.notes, note))
     fits = fit_all(model, options, found)
     advice = advise(model, options, fits[0]) if fits else ()
-    return Report(model=model, scenario=scenario, estimate=estimate, fits=fits, advice=advice)
+    return Report(
+        model=model,
+        scenario=scenario,
+        estimate=estimate,
+        fits=fits,
+        advice=advice,
+        savings=_savings(model, scenario, estimate),
+    )
+
+
+def _savings(model: Model, scenario: Scenario, estimate: Estimate) -> tuple[Saving, ...]:
+    """Ways to need less in training."""
+    if estimate.training is None:
+        return ()
+    from hfmem.advice.training import savings  # for runs that train only
+    from hfmem.estimator.recipe.values import TrainingScenario
+
+    return savings(model, scenario, estimate.total) if isinstance(scenario, TrainingScenario) else ()
 
 
 _DEEPEST = 1000  # layers that are built to be counted; no model has as many

@@ -14,6 +14,7 @@ from typing import Final
 from hfmem.engines.inference import Prepared
 from hfmem.engines.inference import estimate as estimate_memory
 from hfmem.engines.vllm.memory import budgeted
+from hfmem.engines.vllm.settings import settings_of
 from hfmem.errors import InvalidScenarioError
 from hfmem.estimator.parallel import Parallel
 from hfmem.estimator.values import Estimate, Scenario, Term, total_of
@@ -93,10 +94,10 @@ def usable(terms: Iterable[Term], scenario: Scenario) -> int:
         return 0
     if scenario.serving is None:
         return gpu.memory
-    found = list(terms)
-    budget = int(Fraction(scenario.serving.gpu_memory_utilization).limit_denominator(10**6) * gpu.memory)
+    found, settings = list(terms), settings_of(scenario)
+    budget = int(Fraction(settings.gpu_memory_utilization).limit_denominator(10**6) * gpu.memory)
     cache = total_of(term for term in found if term.group == "kv_cache")
-    outside = total_of(found) - budgeted(found, scenario.serving) - cache
+    outside = total_of(found) - budgeted(found, settings) - cache
     return min(gpu.memory, budget + outside)
 
 
@@ -135,13 +136,7 @@ class Case:
 
     def estimate(self, scenario: Scenario) -> Estimate:
         """The estimate of one of the case's scenarios."""
-        if scenario.training is not None:
-            from hfmem.estimator.training.phases import (
-                estimate as estimate_training,  # its tables are for training only
-            )
-
-            return estimate_training(self.model, scenario, advise=False)
-        if scenario.method == "textbook" or scenario.serving != self.scenario.serving:
+        if scenario.mode == "training" or scenario.method == "textbook" or scenario.serving != self.scenario.serving:
             return estimate_memory(self.model, scenario)  # a step of the engine may be shorter for short requests
         return self.prepared.estimate(scenario)
 

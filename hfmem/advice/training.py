@@ -3,29 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
+from hfmem.estimator.recipe.optimizers import find_optimizer
+from hfmem.estimator.recipe.values import Lora, Training, TrainingScenario
 from hfmem.estimator.training.base import stored_quantised
-from hfmem.estimator.training.optimizers import find_optimizer
-from hfmem.estimator.training.values import Lora, Training
-from hfmem.estimator.values import Saving, Scenario
+from hfmem.estimator.training.phases import estimate
 from hfmem.estimator.weights.quantisers import find_quantiser
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.lora import ALL_LINEAR, adapters, default_targets
 from hfmem.scenario.training import usual_precision
 
-__all__ = ["savings"]
+__all__ = ["Saving", "savings"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Saving:
+    """A way to need less: the option that does it, and the total it leads to."""
+
+    option: str
+    what: str
+    total: int
+
 
 _Change = tuple[str, str, Training]
 
 
-def savings(model: Model, scenario: Scenario, total: int) -> tuple[Saving, ...]:
+def savings(model: Model, scenario: TrainingScenario, total: int) -> tuple[Saving, ...]:
     """What would help, the largest saving first; what would not is left out."""
-    from hfmem.estimator.training.phases import estimate  # it asks for advice in turn
-
     training = scenario.training
-    if training is None:
-        return ()
     changes = [
         *_step(training),
         *_adapters(model, scenario, training),
@@ -37,7 +43,7 @@ def savings(model: Model, scenario: Scenario, total: int) -> tuple[Saving, ...]:
         others.append((f"--batch {half}", "half the micro-batch", replace(scenario, batch=half)))
     found = []
     for option, what, other in others:
-        new = estimate(model, other, advise=False).total
+        new = estimate(model, other).total
         if 0 < new < total:
             found.append(Saving(option=option, what=what, total=new))
     return tuple(sorted(found, key=lambda item: item.total))
@@ -65,7 +71,7 @@ def _sharding(training: Training, replicas: int) -> Iterator[_Change]:
         yield f"--zero {stage}", f"shared over {training.shard} ranks", _as_chosen(replace(training, zero=stage))
 
 
-def _adapters(model: Model, scenario: Scenario, training: Training) -> Iterator[_Change]:
+def _adapters(model: Model, scenario: TrainingScenario, training: Training) -> Iterator[_Change]:
     """Adapters in place of all weights, where the stack has them and the base can be what they go on."""
     lora = training.lora or _lora(model)
     if training.stack.layers != "transformers" or lora is None:

@@ -36,11 +36,18 @@ def estimate(model: Model, scenario: Scenario) -> Estimate:
     """
     if scenario.method == "textbook":
         return textbook.estimate(model, scenario)
-    if scenario.training is not None:
-        from hfmem.estimator.training.phases import estimate as estimate_training  # its tables are for training only
-
-        return estimate_training(model, scenario)
+    if scenario.mode == "training":
+        return _trained(model, scenario)
     return Prepared.of(model, scenario).estimate(scenario)
+
+
+def _trained(model: Model, scenario: Scenario) -> Estimate:
+    from hfmem.estimator.recipe.values import TrainingScenario  # its tables are for training only
+    from hfmem.estimator.training.phases import estimate as estimate_training
+
+    if not isinstance(scenario, TrainingScenario):
+        raise TypeError("a scenario of training without a way of training")
+    return estimate_training(model, scenario)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

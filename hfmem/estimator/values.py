@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 from hfmem.estimator.parallel import SINGLE, Parallel
 from hfmem.mapper.values import Certainty
 
-if TYPE_CHECKING:  # most runs name no accelerator, no engine and no training
-    from hfmem.engines.vllm.settings import Settings
-    from hfmem.estimator.training.values import Training
+if TYPE_CHECKING:  # most runs name no accelerator
     from hfmem.hardware.table import Accelerator
 
 __all__ = [
@@ -24,9 +22,9 @@ __all__ = [
     "Mode",
     "Phase",
     "Rank",
-    "Saving",
     "Scenario",
     "Serving",
+    "Settings",
     "Term",
     "Trace",
     "TrainingFacts",
@@ -57,6 +55,27 @@ GROUPS: Final[tuple[Group, ...]] = (
 """Every group of memory, in the order reports show them."""
 
 
+class Settings(Protocol):
+    """What a serving engine runs with, as the rest of the package sees it; an engine's own module knows more.
+
+    Attributes:
+        chosen: a sentence for each choice that the engine made, not the person.
+        max_num_seqs: sequences that it runs at once at most.
+    """
+
+    @property
+    def chosen(self) -> tuple[str, ...]: ...
+
+    @property
+    def max_num_seqs(self) -> int: ...
+
+    def describe(self) -> str:
+        """The engine and its release, in a few words."""
+
+    def fields(self) -> Mapping[str, Any]:
+        """What `scenario` of the JSON contract shows."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
     """What is assumed, with every choice made.
@@ -70,7 +89,6 @@ class Scenario:
         parallel: how the model is spread over GPUs.
         gpu: the accelerator it runs on; None where none is named.
         serving: the settings of a serving engine; None for a runtime that is none.
-        training: how the model is trained; None for inference and for the textbook's formulas.
         The rest as in `Options`.
     """
 
@@ -90,7 +108,6 @@ class Scenario:
     parallel: Parallel = SINGLE
     gpu: Accelerator | None = None
     serving: Settings | None = None
-    training: Training | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,15 +196,6 @@ class Serving:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Saving:
-    """A way to need less: the option that does it, and the total it leads to."""
-
-    option: str
-    what: str
-    total: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingFacts:
     """What a training run shows besides its phases.
 
@@ -199,7 +207,6 @@ class TrainingFacts:
         reserved: the least and the most that `nvidia-smi` shows at such a peak, context included.
         reserved_source: where that range is from.
         host: bytes in the host's memory, of all GPUs of one copy of the model together.
-        savings: ways to need less, the largest saving first.
     """
 
     trainable: int
@@ -209,7 +216,6 @@ class TrainingFacts:
     reserved: tuple[int, int]
     reserved_source: str
     host: int
-    savings: tuple[Saving, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,7 +26,7 @@ from transformers import masking_utils
 from transformers.initialization import no_init_weights
 
 from hfmem.errors import InvalidScenarioError, UntraceableError
-from hfmem.estimator.training.values import Training
+from hfmem.estimator.recipe.values import Training, TrainingScenario
 from hfmem.estimator.values import Group, Scenario, Trace
 from hfmem.fetcher.values import Checkpoint, ModelRef
 from hfmem.mapper.interpret import Model, interpret
@@ -81,7 +81,7 @@ def step_of(model: Model, scenario: Scenario) -> Step:
         UntraceableError: the dtype is not known.
         InvalidScenarioError: a way of training that the tracer does not run.
     """
-    if scenario.training is not None:
+    if isinstance(scenario, TrainingScenario):
         return _training_step(scenario, scenario.training)
     if scenario.compute_dtype is None:
         raise UntraceableError(

@@ -10,10 +10,9 @@ from tabulate import tabulate
 
 from hfmem.estimator import textbook
 from hfmem.estimator.textbook import PRECISIONS
-from hfmem.estimator.values import GROUPS, Estimate, Group, Term
+from hfmem.estimator.values import GROUPS, Estimate, Group, Scenario, Term
 from hfmem.mapper.values import Architecture
 from hfmem.report.fit import advice_lines, fit_lines, rank_lines, serving_lines
-from hfmem.report.training import describe, to_lines
 from hfmem.report.values import GROUP_NAMES, Report
 from hfmem.units import format_bytes, format_count
 
@@ -27,7 +26,7 @@ def to_card(report: Report, unit: str, width: int | None) -> str:
     """The card; long lines are folded at `width`."""
     folded = min(width or _WIDEST, _WIDEST)
     lines = [*_heading(report), "", *_parts(report, unit), "", *_machine(report, unit), *_beside(report, unit)]
-    lines += to_lines(report.estimate, unit)
+    lines += _training(report, unit)
     notes = [_fold(f"- {note}", folded) for note in report.notes]
     long = ("facts", "full training", "LoRA", "QLoRA")
     return "\n".join([_fold(line, folded) if line.startswith(long) else line for line in lines] + notes).rstrip()
@@ -79,11 +78,10 @@ def _heading(report: Report) -> Iterator[str]:
     origin = {"hub": "the Hub", "cache": "the cache", "local": "this machine", "catalog": "the bundled catalog"}
     yield f"facts: {origin[checkpoint.source]}{commit} ({checkpoint.provenance.rstrip('.')})"
     scenario = report.scenario
-    action = describe(scenario) if scenario.train else "inference"
-    software = scenario.training.stack.name if scenario.training else scenario.runtime
+    action, software = _action(scenario)
     exact = f"{software} with {scenario.attention} attention"
     if scenario.serving is not None:
-        exact = f"vLLM by the rules of {scenario.serving.rules.name}"
+        exact = scenario.serving.describe()
     if scenario.gpu is not None or scenario.parallel.gpus > 1:
         name = scenario.gpu.name if scenario.gpu else "GPUs"
         exact += f", {scenario.parallel.gpus} × {name}" + (
@@ -91,6 +89,24 @@ def _heading(report: Report) -> Iterator[str]:
         )
     method = "the textbook formulas" if scenario.method == "textbook" else exact
     yield f"{action}: batch {scenario.batch} × {scenario.seq:,} tokens, {method}"
+
+
+def _action(scenario: Scenario) -> tuple[str, str]:
+    """What is done, and with which software."""
+    if not scenario.train:
+        return "inference", scenario.runtime
+    from hfmem.report.training import describe, software  # for runs that train only
+
+    return describe(scenario), software(scenario)
+
+
+def _training(report: Report, unit: str) -> list[str]:
+    """Phases and what else only training has."""
+    if report.estimate.training is None:
+        return []
+    from hfmem.report.training import to_lines
+
+    return to_lines(report, unit)
 
 
 def _shape(architecture: Architecture) -> str:

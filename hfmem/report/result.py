@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from hfmem.estimator.values import GROUPS, Estimate, Rank, Scenario, Serving, Term, Trace
+from hfmem.estimator.values import GROUPS, Estimate, Phase, Rank, Scenario, Serving, Term, Trace
 from hfmem.mapper.values import Architecture
-from hfmem.report import training
 from hfmem.report.fit import fit_dict
 from hfmem.report.values import Report
 
@@ -29,7 +28,7 @@ def to_result(report: Report) -> dict[str, Any]:
         "scenario": _scenario(report.scenario),
         "memory": _memory(estimate),
         "total_is_lower_bound": estimate.is_lower_bound,
-        "phases": training.phase_rows(estimate),
+        "phases": [_phase(phase) for phase in estimate.phases] or None,
         "peak_phase": estimate.peak_phase,
         "per_gpu": [_rank(estimate, rank) for rank in estimate.ranks] or None,
         "memory_all_gpus": _all_gpus(estimate),
@@ -37,7 +36,7 @@ def to_result(report: Report) -> dict[str, Any]:
         "kv_cache_fixed": estimate.kv_cache_fixed,
         "download": {"bytes": report.download.nbytes, "files": report.download.files},
         "serving": _serving(estimate.serving),
-        "training": training.training_fields(estimate),
+        "training": _training(report),
         "terms": [_term(term) for term in estimate.terms],
         "fit": None if report.fits is None else [fit_dict(fit) for fit in report.fits],
         "help": _help(report),
@@ -64,7 +63,25 @@ def _trace(report: Report, trace: Trace) -> dict[str, Any]:
 def _help(report: Report) -> list[dict[str, Any]] | None:
     """What would help: to fit, else to need less for training."""
     rows = [{"option": row.option, "total": row.total, "fits": row.fits} for row in report.advice]
-    return rows or training.help_rows(report.estimate)
+    if rows or not report.savings:
+        return rows or None
+    from hfmem.report.training import help_rows  # for runs that train only
+
+    return help_rows(report.savings)
+
+
+def _phase(phase: Phase) -> dict[str, Any]:
+    groups: dict[str, int] = {group: phase.group(group) for group in GROUPS}
+    return {"name": phase.name, **groups, "total": phase.total}
+
+
+def _training(report: Report) -> dict[str, Any] | None:
+    """What the schema has no other place for; None for inference."""
+    if report.estimate.training is None:
+        return None
+    from hfmem.report.training import training_fields
+
+    return training_fields(report.estimate)
 
 
 def _architecture(architecture: Architecture) -> dict[str, Any]:
@@ -113,8 +130,37 @@ def _scenario(scenario: Scenario) -> dict[str, Any]:
         "train": scenario.train,
         "optimizer": scenario.optimizer,
         **_machine(scenario),
-        **training.scenario_fields(scenario),
+        **dict.fromkeys(_TRAINING),
+        **_training_scenario(scenario),
+        "cp": scenario.parallel.cp,
     }
+
+
+_TRAINING: Final = (
+    "precision",
+    "stack",
+    "gradient_checkpointing",
+    "checkpointing",
+    "gradient_accumulation",
+    "fused_loss",
+    "lora_rank",
+    "lora_targets",
+    "lora_dropout",
+    "lora_dtype",
+    "double_quant",
+    "zero",
+    "fsdp",
+    "offload",
+)
+"""Keys of `scenario` that only training fills; null where nothing is trained."""
+
+
+def _training_scenario(scenario: Scenario) -> dict[str, Any]:
+    if not scenario.train:
+        return {}
+    from hfmem.report.training import scenario_fields
+
+    return scenario_fields(scenario)
 
 
 def _machine(scenario: Scenario) -> dict[str, Any]:
@@ -129,14 +175,7 @@ def _machine(scenario: Scenario) -> dict[str, Any]:
         "ep": parallel.ep,
     }
     if server is not None:
-        facts |= {
-            "vllm_rules": server.rules.name,
-            "max_num_seqs": server.max_num_seqs,
-            "max_num_batched_tokens": server.max_num_batched_tokens,
-            "gpu_memory_utilization": server.gpu_memory_utilization,
-            "block_size": server.block_size,
-            "enforce_eager": server.enforce_eager,
-        }
+        facts |= server.fields()
     return facts
 
 

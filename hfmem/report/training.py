@@ -1,19 +1,23 @@
-"""The part of a report that only training has: its phases, its GPUs, and what would help."""
+"""The part of a report that only training has: its phases, its GPUs, and what would help. For such reports only."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from tabulate import tabulate
 
-from hfmem.estimator.values import GROUPS, Estimate, Rank, Scenario, Term, total_of
+from hfmem.advice.training import Saving
+from hfmem.estimator.recipe.values import TrainingScenario
+from hfmem.estimator.values import Estimate, Rank, Scenario
+from hfmem.report.values import Report
 from hfmem.units import format_bytes
 
 __all__ = [
     "describe",
     "help_rows",
-    "phase_rows",
     "scenario_fields",
+    "software",
     "to_lines",
     "training_fields",
 ]
@@ -21,9 +25,10 @@ __all__ = [
 
 def describe(scenario: Scenario) -> str:
     """How the model is trained, in a line."""
-    training, plan = scenario.training, scenario.parallel
-    if training is None:
+    plan = scenario.parallel
+    if not isinstance(scenario, TrainingScenario):
         return f"full training with {scenario.optimizer}"
+    training = scenario.training
     words = {"full": "full training", "lora": "LoRA", "qlora": "QLoRA"}[training.method]
     if training.lora is not None:
         words += f" (rank {training.lora.rank}, {','.join(training.lora.targets)})"
@@ -38,38 +43,37 @@ def describe(scenario: Scenario) -> str:
     return ", ".join(parts)
 
 
+def software(scenario: Scenario) -> str:
+    """The name of the training software."""
+    return scenario.training.stack.name if isinstance(scenario, TrainingScenario) else scenario.runtime
+
+
 def scenario_fields(scenario: Scenario) -> dict[str, Any]:
-    """What JSON's `scenario` says of training, null where nothing is trained."""
-    training, plan = scenario.training, scenario.parallel
-    lora = training.lora if training else None
-    fields: dict[str, Any] = {
-        "precision": training.precision.name if training else None,
-        "stack": training.stack.name if training else None,
-        "gradient_checkpointing": training.checkpointing == "full" if training else None,
-        "checkpointing": training.checkpointing if training else None,
-        "gradient_accumulation": training.accumulation if training else None,
-        "fused_loss": training.fused_loss if training else None,
+    """What JSON's `scenario` says of training; nothing for the textbook's."""
+    if not isinstance(scenario, TrainingScenario):
+        return {}
+    training = scenario.training
+    lora = training.lora
+    return {
+        "precision": training.precision.name,
+        "stack": training.stack.name,
+        "gradient_checkpointing": training.checkpointing == "full",
+        "checkpointing": training.checkpointing,
+        "gradient_accumulation": training.accumulation,
+        "fused_loss": training.fused_loss,
         "lora_rank": lora.rank if lora else None,
         "lora_targets": list(lora.targets) if lora else None,
         "lora_dropout": lora.dropout if lora else None,
         "lora_dtype": lora.dtype if lora else None,
-        "double_quant": training.double_quant if training else None,
-        "zero": training.zero if training else None,
-        "fsdp": training.fsdp if training else None,
-        "offload": training.offload if training else None,
+        "double_quant": training.double_quant,
+        "zero": training.zero,
+        "fsdp": training.fsdp,
+        "offload": training.offload,
     }
-    return {**fields, "cp": plan.cp}
 
 
-def phase_rows(estimate: Estimate) -> list[dict[str, Any]] | None:
-    """JSON's `phases`."""
-    return [{"name": phase.name, **_sums(phase.terms)} for phase in estimate.phases] or None
-
-
-def help_rows(estimate: Estimate) -> list[dict[str, Any]] | None:
+def help_rows(savings: Sequence[Saving]) -> list[dict[str, Any]] | None:
     """JSON's `help`: ways to need less."""
-    facts = estimate.training
-    savings = facts.savings if facts else ()
     return [{"option": row.option, "what": row.what, "total": row.total, "fits": None} for row in savings] or None
 
 
@@ -89,8 +93,9 @@ def training_fields(estimate: Estimate) -> dict[str, Any] | None:
     }
 
 
-def to_lines(estimate: Estimate, unit: str) -> list[str]:
+def to_lines(report: Report, unit: str) -> list[str]:
     """The card's part: phases with the peak marked, GPUs, allocated and reserved, what would help."""
+    estimate = report.estimate
     facts = estimate.training
     if facts is None:
         return []
@@ -113,9 +118,9 @@ def to_lines(estimate: Estimate, unit: str) -> list[str]:
     ]
     if facts.host:
         lines.append(f"host memory: {format_bytes(facts.host, unit)} a GPU, and half as much again for buffers")
-    if facts.savings:
+    if report.savings:
         lines += ["", "what would help"]
-        lines += _table([[f"  {i.option}", format_bytes(i.total, unit), i.what] for i in facts.savings])
+        lines += _table([[f"  {i.option}", format_bytes(i.total, unit), i.what] for i in report.savings])
     return lines
 
 
@@ -129,8 +134,3 @@ def _table(rows: list[list[str]]) -> list[str]:
     aligned = ("left", "right", "left") if len(rows[0]) == 3 else None
     text = tabulate(rows, tablefmt="plain", disable_numparse=True, colalign=aligned)
     return [f"  {line.strip()}" for line in text.splitlines()]
-
-
-def _sums(terms: tuple[Term, ...]) -> dict[str, int]:
-    groups: dict[str, int] = {group: total_of(term for term in terms if term.group == group) for group in GROUPS}
-    return {**groups, "total": total_of(terms)}

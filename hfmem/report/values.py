@@ -14,6 +14,7 @@ from hfmem.mapper.values import Architecture, ParameterTable
 if TYPE_CHECKING:
     from hfmem.advice.fit import Fit
     from hfmem.advice.inference import Advice
+    from hfmem.advice.training import Saving
 
 __all__ = ["GROUP_NAMES", "Download", "Report"]
 
@@ -45,6 +46,7 @@ class Report:
     Attributes:
         fits: the model held against each accelerator that was named; None where none was.
         advice: what would help, where it does not fit on the first.
+        savings: ways to need less in training, the largest saving first.
         trace: the peak as it was measured on the real class, where that was asked.
     """
 
@@ -53,6 +55,7 @@ class Report:
     estimate: Estimate
     fits: tuple[Fit, ...] | None = None
     advice: tuple[Advice, ...] = ()
+    savings: tuple[Saving, ...] = ()
     trace: Trace | None = None
 
     @property

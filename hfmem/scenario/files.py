@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from hfmem.errors import InvalidScenarioError
-from hfmem.estimator.training.optimizers import find_optimizer
+from hfmem.estimator.recipe.optimizers import find_optimizer
 from hfmem.scenario.options import Options
 
 __all__ = ["with_file"]

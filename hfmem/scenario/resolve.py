@@ -52,18 +52,10 @@ def resolve(options: Options, model: Model, machine: Machine | None = None) -> S
     gpu = machine.accelerator if machine else None
     server = engine(options, machine, seq) if options.runtime == "vllm" else None
     chosen += server.chosen if server else ()
-    training = None
     if options.train and options.method == "exact":
-        from hfmem.scenario.training import resolve_training  # its tables are for training only
-
-        training, parallel, sentences = resolve_training(options, model, compute)
-        chosen = [line for line in chosen if not line.startswith("--dtype")] + sentences
-        compute = training.precision.weights
-        dtype = dtype if find_quantiser(dtype or "") else compute
-        kv_dtype = None
-    else:
-        parallel, sentence = _parallel(options, machine, model.architecture)
-        chosen += [sentence] if sentence else []
+        return _training(options, model, machine, chosen=chosen, seq=seq, source=source, dtypes=(dtype, compute))
+    parallel, sentence = _parallel(options, machine, model.architecture)
+    chosen += [sentence] if sentence else []
     return Scenario(
         mode="training" if options.train else "inference",
         batch=options.batch,
@@ -76,12 +68,47 @@ def resolve(options: Options, model: Model, machine: Machine | None = None) -> S
         attention=options.attention,
         method=options.method,
         train=options.train,
-        optimizer=(training.optimizer.name if training else options.optimizer or "adam") if options.train else None,
+        optimizer=(options.optimizer or "adam") if options.train else None,
         chosen=(*chosen, *options.remarks),
-        training=training,
         parallel=parallel,
         gpu=gpu,
         serving=server,
+    )
+
+
+def _training(  # noqa: PLR0913 - what inference and training have in common
+    options: Options,
+    model: Model,
+    machine: Machine | None,
+    *,
+    chosen: list[str],
+    seq: int,
+    source: int | None,
+    dtypes: tuple[str | None, str | None],
+) -> Scenario:
+    """The scenario of a training run: its precision decides on the dtypes, and it keeps no cache."""
+    from hfmem.estimator.recipe.values import TrainingScenario  # its tables are for training only
+    from hfmem.scenario.training import resolve_training
+
+    training, parallel, sentences = resolve_training(options, model, dtypes[1])
+    chosen = [line for line in chosen if not line.startswith("--dtype")] + sentences
+    return TrainingScenario(
+        mode="training",
+        batch=options.batch,
+        seq=seq,
+        source_seq=source,
+        dtype=dtypes[0] if find_quantiser(dtypes[0] or "") else training.precision.weights,
+        compute_dtype=training.precision.weights,
+        kv_dtype=None,
+        runtime=options.runtime,
+        attention=options.attention,
+        method=options.method,
+        train=options.train,
+        optimizer=training.optimizer.name,
+        chosen=(*chosen, *options.remarks),
+        training=training,
+        parallel=parallel,
+        gpu=machine.accelerator if machine else None,
     )
 
 

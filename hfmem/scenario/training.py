@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Final
 from hfmem.dtypes import find_dtype
 from hfmem.errors import InvalidScenarioError
 from hfmem.estimator.parallel import Parallel, plan
+from hfmem.estimator.recipe.optimizers import OPTIMIZERS, find_optimizer
+from hfmem.estimator.recipe.precisions import PRECISIONS, TRAINER, Precision, find_precision
+from hfmem.estimator.recipe.stacks import DEFAULT_STACK, STACKS, Stack, find_stack
+from hfmem.estimator.recipe.values import Checkpointing, Lora, Training
 from hfmem.estimator.training.base import stored_quantised
-from hfmem.estimator.training.optimizers import OPTIMIZERS, find_optimizer
-from hfmem.estimator.training.precisions import PRECISIONS, TRAINER, Precision, find_precision
 from hfmem.estimator.training.slices import check_spread
-from hfmem.estimator.training.stacks import DEFAULT_STACK, STACKS, Stack, find_stack
-from hfmem.estimator.training.values import Checkpointing, Lora, Training
 from hfmem.estimator.weights.quantisers import find_quantiser
 from hfmem.mapper.lora import ALL_LINEAR, adapters, default_targets, saved_groups
 from hfmem.mapper.values import COMPONENTS

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from hfmem.estimator.training.optimizers import OPTIMIZERS, Kept, find_optimizer
+from hfmem.estimator.recipe.optimizers import OPTIMIZERS, Kept, find_optimizer
 
 RECORDED: dict[str, Any] = json.loads(
     (Path(__file__).parents[2] / "fixtures" / "oracle" / "optimizers.json").read_text(encoding="utf-8")

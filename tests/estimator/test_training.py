@@ -105,7 +105,7 @@ def test_qlora_stores_the_linear_modules_in_four_bits(mistral: Model) -> None:
 def test_advice_is_computed_and_ordered(mistral: Model) -> None:
     report = train(mistral, batch=4, seq=4096)
     assert report.estimate.training is not None
-    advice = report.estimate.training.savings
+    advice = report.savings
     totals = [item.total for item in advice]
     assert totals == sorted(totals)
     assert all(total < report.estimate.total for total in totals)
@@ -123,8 +123,8 @@ def test_advice_is_what_its_option_gives(name: str, asked: dict[str, Any]) -> No
     more = {"lora_targets": ("all-linear",)} if "train" in asked else {}
     report = train(name, batch=2, seq=256, **asked, **more)
     assert report.estimate.training is not None
-    assert report.estimate.training.savings
-    for saving in report.estimate.training.savings:
+    assert report.savings
+    for saving in report.savings:
         words = [word.removeprefix("--").replace("-", "_") for word in saving.option.split()]
         pairs = dict.fromkeys(words, True) if len(words) == 1 else dict(zip(words[::2], words[1::2], strict=True))
         added = {key: int(v) if str(v).isdigit() and v is not True else v for key, v in pairs.items()}
@@ -177,7 +177,7 @@ def test_what_is_quantised_already_has_no_4_bit_base() -> None:
         train(name, train="qlora")
     full = train(name, seq=64)
     assert full.estimate.training is not None
-    assert not any("qlora" in saving.option for saving in full.estimate.training.savings)
+    assert not any("qlora" in saving.option for saving in full.savings)
     assert any("F8_E4M3 are trained in bfloat16" in note for note in full.notes)
 
 

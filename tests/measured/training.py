@@ -32,7 +32,7 @@ class Rule:
 
     Attributes:
         prefix: how their ids begin.
-        stack: the row of `hfmem.estimator.training.stacks`.
+        stack: the row of `hfmem.estimator.recipe.stacks`.
         evidence: what the source states.
         framework: words of the row's framework that the rule needs besides.
         model: words of the row's model that it needs.

@@ -9,7 +9,7 @@ pytest.importorskip("torch")
 
 import torch
 
-from hfmem.estimator.training.optimizers import find_optimizer
+from hfmem.estimator.recipe.optimizers import find_optimizer
 from tests.oracle import adapters, optimizers
 
 pytestmark = pytest.mark.oracle

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from hfmem.dtypes import find_dtype
-from hfmem.engines.vllm.settings import Settings
+from hfmem.engines.vllm.settings import Settings, settings_of
 from hfmem.estimator.parallel import Parallel
 from hfmem.estimator.values import Scenario, Term
 from hfmem.estimator.weights.loaded import group_bytes
@@ -35,8 +35,8 @@ _FUSED: Final = ({"q_proj", "k_proj", "v_proj"}, {"gate_proj", "up_proj"}, {"q_a
 def loaded_terms(model: Model, scenario: Scenario) -> list[Term]:
     """The terms of one rank (`model` as that rank holds it)."""
     dtype = find_dtype(scenario.compute_dtype) if scenario.compute_dtype else None
-    settings = scenario.serving
-    if dtype is None or settings is None or model.parameters is None:
+    settings = settings_of(scenario)
+    if dtype is None or model.parameters is None:
         return []
     groups = [group for group in model.parameters.groups if group.loaded]
     width = dtype.bits // 8

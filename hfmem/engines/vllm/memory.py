@@ -10,7 +10,7 @@ from fractions import Fraction
 
 from hfmem.engines.vllm.cachespec import Dtypes, Layout, layout
 from hfmem.engines.vllm.peak import peak_terms
-from hfmem.engines.vllm.settings import Settings
+from hfmem.engines.vllm.settings import Settings, settings_of
 from hfmem.estimator.overheads import context_terms
 from hfmem.estimator.split import Stage
 from hfmem.estimator.values import Scenario, Serving, Term, total_of
@@ -44,8 +44,8 @@ class RankCache:
 
 def layout_of(model: Model, scenario: Scenario) -> Layout | str:
     """How one rank's cache is laid out, which neither batch nor length changes; or why it is not known."""
-    architecture, settings = model.architecture, scenario.serving
-    if architecture.layers is None or settings is None:
+    architecture, settings = model.architecture, settings_of(scenario)
+    if architecture.layers is None:
         return architecture.unknown or "the layers of the architecture are not known"
     if scenario.kv_dtype is None or scenario.compute_dtype is None:
         return "the dtype of the cache is not known: give --dtype or --kv-dtype"
@@ -55,9 +55,9 @@ def layout_of(model: Model, scenario: Scenario) -> Layout | str:
 
 def cache_of(found: Layout | str, scenario: Scenario) -> RankCache | str:
     """The cache that the asked batch needs on one rank; or why it is not known."""
-    settings = scenario.serving
-    if isinstance(found, str) or settings is None:
-        return found if isinstance(found, str) else "no settings"
+    if isinstance(found, str):
+        return found
+    settings = settings_of(scenario)
     terms = tuple(
         Term(
             name=_group_name(found, index),
@@ -101,9 +101,7 @@ def _conv_kernel(model: Model) -> int | None:
 
 def fixed_terms(model: Model, scenario: Scenario, stage: Stage) -> tuple[list[Term], str]:
     """The peak and the overheads of one rank; and why the peak is not known, "" where it is."""
-    settings = scenario.serving
-    if settings is None:
-        return [], "no settings"
+    settings = settings_of(scenario)
     found = peak_terms(model, settings, scenario, stage)
     peak, reason = ([], found) if isinstance(found, str) else (found, "")
     experts = bool(model.architecture.experts)
@@ -157,8 +155,8 @@ def budgeted(terms: Sequence[Term], settings: Settings) -> int:
 
 def serving(ranks: Sequence[tuple[RankCache, Sequence[Term]]], scenario: Scenario, model: Model) -> Serving | None:
     """What a server on this card has: the smallest pool of its ranks; None where no card is given."""
-    settings = scenario.serving
-    if settings is None or scenario.gpu is None or not ranks:
+    settings = settings_of(scenario)
+    if scenario.gpu is None or not ranks:
         return None
     budget = int(Fraction(settings.gpu_memory_utilization).limit_denominator(10**6) * scenario.gpu.memory)
     pools = [budget - budgeted(terms, settings) for _, terms in ranks]

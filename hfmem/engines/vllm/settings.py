@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from hfmem.engines.vllm.rules import SOURCE, Rules, rules_of
+from hfmem.estimator.values import Scenario
 from hfmem.units import GIB
 
 if TYPE_CHECKING:
     from hfmem.hardware.table import Accelerator
 
-__all__ = ["Settings", "settings"]
+__all__ = ["Settings", "settings", "settings_of"]
 
 UTILIZATION: Final = 0.9
 _LARGE: Final = 70 * GIB
@@ -42,6 +44,32 @@ class Settings:
     enforce_eager: bool
     chosen: tuple[str, ...] = ()
     given: tuple[str, ...] = ()
+
+    def describe(self) -> str:
+        """The engine and the release whose rules hold."""
+        return f"vLLM by the rules of {self.rules.name}"
+
+    def fields(self) -> Mapping[str, Any]:
+        """What `scenario` of the JSON contract shows."""
+        return {
+            "vllm_rules": self.rules.name,
+            "max_num_seqs": self.max_num_seqs,
+            "max_num_batched_tokens": self.max_num_batched_tokens,
+            "gpu_memory_utilization": self.gpu_memory_utilization,
+            "block_size": self.block_size,
+            "enforce_eager": self.enforce_eager,
+        }
+
+
+def settings_of(scenario: Scenario) -> Settings:
+    """The settings of a scenario of this engine.
+
+    Raises:
+        TypeError: it is a scenario of another engine.
+    """
+    if not isinstance(scenario.serving, Settings):
+        raise TypeError("not a scenario of vLLM")
+    return scenario.serving
 
 
 def settings(  # noqa: PLR0913 - the engine's options

@@ -24,9 +24,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from hfmem.dtypes import find_dtype
+from hfmem.estimator.activations.source import Linear, TrainingActivations
 from hfmem.estimator.activations.step import adapted_linears
-from hfmem.estimator.training.values import Linear, Lora, Training, TrainingActivations
-from hfmem.estimator.values import Scenario
+from hfmem.estimator.recipe.values import Lora, Training, TrainingScenario
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.lora import Adapter, adapters
 from hfmem.mapper.names import leads_inward
@@ -41,7 +41,7 @@ _MASK = 1  # bytes an element: native_dropout of CUDA keeps booleans
 
 
 def with_adapters(
-    model: Model, scenario: Scenario, training: Training, found: TrainingActivations
+    model: Model, scenario: TrainingScenario, training: Training, found: TrainingActivations
 ) -> TrainingActivations:
     """The activations of frozen layers, with those of their adapters."""
     lora, layers = training.lora, model.architecture.layers
@@ -67,7 +67,7 @@ def with_adapters(
     return replace(found, outside=found.outside + of_encoder, layers=tuple(kept), backward=tuple(backward))
 
 
-def _of_encoder(model: Model, scenario: Scenario, training: Training, targets: Sequence[Adapter]) -> int:
+def _of_encoder(model: Model, scenario: TrainingScenario, training: Training, targets: Sequence[Adapter]) -> int:
     """What the adapters of an encoder keep: those that the decoder's layers do not have."""
     lora, layers = training.lora, model.architecture.layers or ()
     if model.architecture.source != "encoder" or lora is None:

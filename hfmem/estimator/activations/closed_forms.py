@@ -7,8 +7,8 @@ log-sum-exp of each head; a frozen layer keeps neither the outputs of its norms 
 
 from __future__ import annotations
 
-from hfmem.estimator.training.values import Linear, Training, TrainingActivations
-from hfmem.estimator.values import Scenario
+from hfmem.estimator.activations.source import Linear, TrainingActivations
+from hfmem.estimator.recipe.values import Training, TrainingScenario
 from hfmem.mapper.caches import KV, Combined, Latent, State
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.names import reads_stream
@@ -17,11 +17,11 @@ from hfmem.mapper.values import Architecture, Dense, Experts, Layer, TensorGroup
 __all__ = ["closed_activations", "closed_linears", "widths"]
 
 
-def closed_activations(model: Model, scenario: Scenario) -> TrainingActivations | str:
+def closed_activations(model: Model, scenario: TrainingScenario) -> TrainingActivations | str:
     """The bytes, or why they are not known."""
     architecture, training = model.architecture, scenario.training
     hidden = architecture.hidden_size
-    if architecture.layers is None or hidden is None or training is None:
+    if architecture.layers is None or hidden is None:
         return architecture.unknown or "the layers of the architecture are not known"
     tokens = scenario.batch * scenario.seq
     saved = [
@@ -99,7 +99,7 @@ def _transient(layer: Layer, hidden: int, training: Training) -> int:
     return width * 6 * units if units else width * 4 * hidden
 
 
-def _scores(layer: Layer, scenario: Scenario, training: Training) -> int:
+def _scores(layer: Layer, scenario: TrainingScenario, training: Training) -> int:
     """Bytes of the attention scores of one layer, where the implementation keeps them."""
     if scenario.attention != "eager" or training.checkpointing == "selective":
         return 0

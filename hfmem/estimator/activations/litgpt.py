@@ -32,8 +32,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hfmem.estimator.activations.closed_forms import closed_linears, widths
-from hfmem.estimator.training.values import Linear, Training, TrainingActivations
-from hfmem.estimator.values import Scenario
+from hfmem.estimator.activations.source import Linear, TrainingActivations
+from hfmem.estimator.recipe.values import Training, TrainingScenario
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.lora import adapters
 from hfmem.mapper.values import Dense, Experts, Layer
@@ -44,11 +44,11 @@ _SOURCE = "saved tensors of litgpt 0.4.1 and 0.5.3 (lora.py, model.py), masks of
 _PIECE = 128
 
 
-def litgpt_activations(model: Model, scenario: Scenario) -> TrainingActivations | str:
+def litgpt_activations(model: Model, scenario: TrainingScenario) -> TrainingActivations | str:
     """The bytes of one GPU, adapters included."""
     architecture, training = model.architecture, scenario.training
     hidden = architecture.hidden_size
-    if architecture.layers is None or hidden is None or training is None or model.parameters is None:
+    if architecture.layers is None or hidden is None or model.parameters is None:
         return architecture.unknown or "the layers of the architecture are not known"
     if training.lora is None:
         return "only adapters are described for this stack"
@@ -71,7 +71,9 @@ def litgpt_activations(model: Model, scenario: Scenario) -> TrainingActivations 
     )
 
 
-def _logits(scenario: Scenario, training: Training, vocabulary: int, hidden: int, inputs: int) -> tuple[int, str]:
+def _logits(
+    scenario: TrainingScenario, training: Training, vocabulary: int, hidden: int, inputs: int
+) -> tuple[int, str]:
     """Bytes of head and loss at their highest moment, and which it is."""
     tokens = scenario.batch * scenario.seq
     piece = scenario.batch * min(_PIECE, scenario.seq)
@@ -93,7 +95,7 @@ class _Sizes:
     """Bytes a token."""
 
     model: Model
-    scenario: Scenario
+    scenario: TrainingScenario
     training: Training
     hidden: int
 

@@ -19,9 +19,9 @@ from fractions import Fraction
 from math import ceil
 
 from hfmem.estimator.activations.closed_forms import widths
+from hfmem.estimator.activations.source import TrainingActivations
 from hfmem.estimator.parallel import Parallel
-from hfmem.estimator.training.values import Training, TrainingActivations
-from hfmem.estimator.values import Scenario
+from hfmem.estimator.recipe.values import Training, TrainingScenario
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Dense, Experts, Layer
 
@@ -30,11 +30,11 @@ __all__ = ["megatron_activations"]
 _SOURCE = "Korthikanti et al., arXiv 2205.05198, section 4; Megatron Core without its factor 1.05"
 
 
-def megatron_activations(model: Model, scenario: Scenario, plan: Parallel) -> TrainingActivations | str:
+def megatron_activations(model: Model, scenario: TrainingScenario, plan: Parallel) -> TrainingActivations | str:
     """The bytes of one rank, tensor parallelism included."""
     architecture, training = model.architecture, scenario.training
     hidden = architecture.hidden_size
-    if architecture.layers is None or hidden is None or training is None:
+    if architecture.layers is None or hidden is None:
         return architecture.unknown or "the layers of the architecture are not known"
     tokens = scenario.batch * scenario.seq
     saved = [_layer(layer, hidden, tokens, scenario, training, plan) for layer in architecture.layers]
@@ -56,7 +56,7 @@ def megatron_activations(model: Model, scenario: Scenario, plan: Parallel) -> Tr
 
 
 def _layer(  # noqa: PLR0913, PLR0917 - a layer's facts
-    layer: Layer, hidden: int, tokens: int, scenario: Scenario, training: Training, plan: Parallel
+    layer: Layer, hidden: int, tokens: int, scenario: TrainingScenario, training: Training, plan: Parallel
 ) -> int:
     everywhere = (10 if training.stack.dropout else 8) * hidden
     query, keys = widths(layer)

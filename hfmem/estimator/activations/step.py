@@ -9,18 +9,16 @@ from __future__ import annotations
 from hfmem.estimator.activations.closed_forms import closed_activations, closed_linears
 from hfmem.estimator.activations.measured import Measured, measured
 from hfmem.estimator.activations.polynomials import Polynomial
-from hfmem.estimator.training.values import Linear, Training, TrainingActivations
-from hfmem.estimator.values import Scenario
+from hfmem.estimator.activations.source import Linear, TrainingActivations
+from hfmem.estimator.recipe.values import Training, TrainingScenario
 from hfmem.mapper.interpret import Model
 
 __all__ = ["adapted_linears", "counts_encoder", "training_activations"]
 
 
-def training_activations(model: Model, scenario: Scenario) -> TrainingActivations | str:
+def training_activations(model: Model, scenario: TrainingScenario) -> TrainingActivations | str:
     """The bytes, or why they are not known."""
     training = scenario.training
-    if training is None:
-        return "nothing is trained"
     found = _measured(model, scenario, training)
     if isinstance(found, str):
         return closed_activations(model, scenario)
@@ -41,19 +39,19 @@ def training_activations(model: Model, scenario: Scenario) -> TrainingActivation
     )
 
 
-def counts_encoder(model: Model, scenario: Scenario) -> bool:
+def counts_encoder(model: Model, scenario: TrainingScenario) -> bool:
     """Whether the activations are those of an encoder's tokens too: where coefficients know of such tokens."""
     training = scenario.training
-    if training is None or training.stack.layers != "transformers":
+    if training.stack.layers != "transformers":
         return False
     found = _measured(model, scenario, training)
     return not isinstance(found, str) and found.applied.knows("source")
 
 
-def adapted_linears(model: Model, scenario: Scenario, layer_index: int) -> tuple[Linear, ...]:
+def adapted_linears(model: Model, scenario: TrainingScenario, layer_index: int) -> tuple[Linear, ...]:
     """The linear modules of a layer that adapters can be put on."""
     training = scenario.training
-    found = _measured(model, scenario, training) if training is not None else ""
+    found = _measured(model, scenario, training)
     if isinstance(found, str):
         return closed_linears(model, layer_index)
     number = found.applied.order[layer_index]
@@ -70,7 +68,7 @@ def adapted_linears(model: Model, scenario: Scenario, layer_index: int) -> tuple
     )
 
 
-def _measured(model: Model, scenario: Scenario, training: Training) -> Measured | str:
+def _measured(model: Model, scenario: TrainingScenario, training: Training) -> Measured | str:
     if training.stack.residual:
         return "the stack keeps the residual stream in another dtype than the classes that were measured"
     precision = "bf16"

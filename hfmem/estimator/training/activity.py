@@ -9,10 +9,10 @@ from math import ceil
 from hfmem.estimator.activations.adapters import with_adapters
 from hfmem.estimator.activations.litgpt import litgpt_activations
 from hfmem.estimator.activations.megatron import megatron_activations
+from hfmem.estimator.activations.source import TrainingActivations
 from hfmem.estimator.activations.step import training_activations
+from hfmem.estimator.recipe.values import Training, TrainingScenario
 from hfmem.estimator.training.slices import Slice
-from hfmem.estimator.training.values import Training, TrainingActivations
-from hfmem.estimator.values import Scenario
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Certainty
 
@@ -48,11 +48,9 @@ class Activity:
     logits_source: str
 
 
-def activity(model: Model, scenario: Scenario, part: Slice) -> Activity | str:
+def activity(model: Model, scenario: TrainingScenario, part: Slice) -> Activity | str:
     """The activations of one GPU, or why they are not known."""
     training = scenario.training
-    if training is None:
-        return "nothing is trained"
     mine = replace(scenario, seq=-(-scenario.seq // part.plan.cp))
     own = training.stack.layers == "megatron"
     found = _of_stack(model, mine, training, part)
@@ -97,7 +95,7 @@ def _staying(training: Training, inputs: tuple[int, ...], gradient: int) -> tupl
     return tuple(sum(inputs[index + 1 :]) + max(0, depth - index - 2) * gradient for index in range(depth))
 
 
-def _of_stack(model: Model, scenario: Scenario, training: Training, part: Slice) -> TrainingActivations | str:
+def _of_stack(model: Model, scenario: TrainingScenario, training: Training, part: Slice) -> TrainingActivations | str:
     """The activations as the stack's own formulas have them, else as transformers does."""
     if training.stack.layers == "megatron":
         return megatron_activations(model, scenario, part.plan)
@@ -124,7 +122,7 @@ class _Share:
 
 
 def _logits(
-    model: Model, scenario: Scenario, training: Training, found: TrainingActivations, part: Slice
+    model: Model, scenario: TrainingScenario, training: Training, found: TrainingActivations, part: Slice
 ) -> tuple[int, str, str]:
     """Head and loss: by pieces where the loss is fused, as the stack does it, or as measured."""
     architecture, stack = model.architecture, training.stack

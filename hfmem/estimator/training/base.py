@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from hfmem.dtypes import find_dtype
-from hfmem.estimator.training.values import Training
-from hfmem.estimator.values import Scenario
+from hfmem.estimator.recipe.values import Training, TrainingScenario
 from hfmem.estimator.weights.loaded import group_bytes
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.lora import linear_modules
@@ -59,15 +58,15 @@ def _is_floating(group: TensorGroup) -> bool:
     return stored is None or (stored.kind == "float" and stored.bits >= 16)
 
 
-def base_bytes(group: TensorGroup, scenario: Scenario, nf4: frozenset[int]) -> int | None:
+def base_bytes(group: TensorGroup, scenario: TrainingScenario, nf4: frozenset[int]) -> int | None:
     """Bytes of all tensors of a group; None where its dtype is not known."""
     training = scenario.training
     floating = _is_floating(group)
-    if training is not None and training.method == "full" and not floating:
+    if training.method == "full" and not floating:
         # what is stored in fewer bits is trained in the precision's dtype, without scales
         dtype = find_dtype(training.precision.weights)
         return group.parameters * (dtype.bits // 8 if dtype else 2)
-    if training is not None and id(group) in nf4 and floating:
+    if id(group) in nf4 and floating:
         return group.count * nf4_bytes(group.elements // group.count, training.double_quant)
     return group_bytes(group, scenario)
 

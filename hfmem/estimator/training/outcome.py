@@ -1,11 +1,12 @@
-"""What a training run shows besides its phases: allocated and reserved memory, the host's, and ways to need less."""
+"""What a training run shows besides its phases: allocated and reserved memory, and the host's."""
 
 from __future__ import annotations
 
+from hfmem.estimator.recipe.values import TrainingScenario
 from hfmem.estimator.training.slices import Slice
 from hfmem.estimator.training.states import Held, gradient_bytes
 from hfmem.estimator.training.trained import Piece
-from hfmem.estimator.values import NOT_ALLOCATED, Phase, Scenario, Term, TrainingFacts, total_of
+from hfmem.estimator.values import NOT_ALLOCATED, Phase, Term, TrainingFacts, total_of
 from hfmem.mapper.interpret import Model
 
 __all__ = ["facts_of"]
@@ -20,25 +21,21 @@ _RATIO_SOURCE = (
 
 def facts_of(  # noqa: PLR0913, PLR0917 - the parts of one answer
     model: Model,
-    scenario: Scenario,
+    scenario: TrainingScenario,
     pieces: tuple[Piece, ...],
     part: Slice,
     stays: Held,
     phases: tuple[Phase, ...],
-    *,
-    advise: bool,
 ) -> TrainingFacts:
     """The facts of the most loaded GPU."""
-    from hfmem.advice.training import savings  # it estimates in turn
-
     training = scenario.training
     peak = max(phases, key=lambda phase: phase.total)
     allocated = _allocated(peak.terms)
-    gradients = gradient_bytes(model, training, part, pieces) if training is not None else 0
+    gradients = gradient_bytes(model, training, part, pieces)
     kind = "one"
-    if training is not None and training.zero:
+    if training.zero:
         kind = "sharded"
-    elif training is not None and (training.fused_loss or training.stack.fused_loss):
+    elif training.fused_loss or training.stack.fused_loss:
         kind = "fused"
     most = allocated * _RATIOS[kind] // 100
     outside = total_of(term for term in peak.terms if term.name in NOT_ALLOCATED)
@@ -50,7 +47,6 @@ def facts_of(  # noqa: PLR0913, PLR0917 - the parts of one answer
         reserved=(allocated + outside, max(allocated + outside, most)),
         reserved_source=_RATIO_SOURCE,
         host=stays.host,
-        savings=savings(model, scenario, peak.total) if advise else (),
     )
 
 

@@ -16,6 +16,7 @@ from itertools import accumulate
 from math import ceil
 
 from hfmem.estimator.activations.step import counts_encoder
+from hfmem.estimator.recipe.values import Training, TrainingScenario
 from hfmem.estimator.training.activity import Activity, activity
 from hfmem.estimator.training.base import base_bytes, largest_linear, nf4_bytes, replaced, untied
 from hfmem.estimator.training.outcome import facts_of
@@ -23,8 +24,7 @@ from hfmem.estimator.training.slices import Slice, slices
 from hfmem.estimator.training.states import Held, gradient_bytes, held, sharded
 from hfmem.estimator.training.trained import Piece, has_part, share_of_layers, trained_pieces
 from hfmem.estimator.training.transients import frozen_gradients, gathered, optimizer_terms
-from hfmem.estimator.training.values import Training
-from hfmem.estimator.values import Estimate, Group, Phase, Rank, Scenario, Term
+from hfmem.estimator.values import Estimate, Group, Phase, Rank, Term
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Component
 from hfmem.units import format_bytes
@@ -37,10 +37,10 @@ TIED_SUMS = 0
 """Tensors for the sum of a tied embedding's two gradients: it is made in place, but under a dispatch mode."""
 
 
-def estimate(model: Model, scenario: Scenario, *, advise: bool = True) -> Estimate:
+def estimate(model: Model, scenario: TrainingScenario) -> Estimate:
     """The estimate of the most loaded GPU at the step's peak, with all phases and all distinct GPUs."""
     training, plan = scenario.training, scenario.parallel
-    if training is None or model.parameters is None:
+    if model.parameters is None:
         why = model.architecture.unknown or "neither the files nor the configuration tell how large the model is"
         groups: tuple[Group, ...] = ("weights", "activations", "gradients", "optimizer")
         return Estimate(terms=(), unknown=tuple((group, why) for group in groups))
@@ -60,17 +60,15 @@ def estimate(model: Model, scenario: Scenario, *, advise: bool = True) -> Estima
     if scenario.source_seq and not counts_encoder(model, scenario):
         tokens = f"{scenario.source_seq:,} tokens"
         unknown.append(("activations", f"what is saved of the encoder's {tokens} is not measured, and not counted"))
-    return _estimate(model, scenario, pieces, found, unknown, advise=advise)
+    return _estimate(model, scenario, pieces, found, unknown)
 
 
-def _estimate(  # noqa: PLR0913 - the parts of one answer
+def _estimate(
     model: Model,
-    scenario: Scenario,
+    scenario: TrainingScenario,
     pieces: tuple[Piece, ...],
     found: list[tuple[Slice, Held, tuple[Phase, ...]]],
     unknown: list[tuple[Group, str]],
-    *,
-    advise: bool,
 ) -> Estimate:
     ranks = tuple(Rank(ranks=part.ranks, terms=_peak(phases).terms) for part, _, phases in found)
     worst = max(range(len(found)), key=lambda index: ranks[index].total)
@@ -82,7 +80,7 @@ def _estimate(  # noqa: PLR0913 - the parts of one answer
         phases=phases,
         peak_phase=_peak(phases).name,
         ranks=ranks if scenario.parallel.gpus > 1 else (),
-        training=facts_of(model, scenario, pieces, part, stays, phases, advise=advise),
+        training=facts_of(model, scenario, pieces, part, stays, phases),
     )
 
 
@@ -92,7 +90,7 @@ def _peak(phases: tuple[Phase, ...]) -> Phase:
 
 def phases_of(  # noqa: PLR0913, PLR0917 - the parts of one step
     model: Model,
-    scenario: Scenario,
+    scenario: TrainingScenario,
     part: Slice,
     pieces: tuple[Piece, ...],
     stays: Held,
@@ -100,8 +98,6 @@ def phases_of(  # noqa: PLR0913, PLR0917 - the parts of one step
 ) -> tuple[Phase, ...]:
     """The phases of one GPU. Without activations, only what is known of them."""
     training = scenario.training
-    if training is None:
-        return ()
     step = _Step(model, scenario, training, part, pieces, stays, active)
     return step.logits(), step.backward(), step.optimizer()
 
@@ -112,7 +108,7 @@ class _Step:
     def __init__(  # noqa: PLR0913, PLR0917 - the parts of one step
         self,
         model: Model,
-        scenario: Scenario,
+        scenario: TrainingScenario,
         training: Training,
         part: Slice,
         pieces: tuple[Piece, ...],
@@ -342,24 +338,24 @@ class _Step:
         return gathered(self._model, self._scenario, self._training, self._part, self._pieces, backward=backward)
 
 
-def _notes(model: Model, scenario: Scenario) -> tuple[str, ...]:
+def _notes(model: Model, scenario: TrainingScenario) -> tuple[str, ...]:
     training = scenario.training
     notes = []
     longest = model.architecture.max_positions
     if longest is not None and scenario.seq > longest:
         notes.append(f"{scenario.seq:,} tokens are more than the {longest:,} the model is made for.")
-    if training is not None and training.precision.name == "fp16" and training.method == "full":
+    if training.precision.name == "fp16" and training.method == "full":
         notes.append("Pure float16 training is unstable and GradScaler refuses it: --precision autocast-fp16 is usual.")
-    if training is not None and training.optimizer.paged:
+    if training.optimizer.paged:
         notes.append("Paged optimizer states may move to the host's memory under pressure; they are counted here.")
     notes += _experts_note(model, scenario)
     return tuple(notes)
 
 
-def _experts_note(model: Model, scenario: Scenario) -> list[str]:
+def _experts_note(model: Model, scenario: TrainingScenario) -> list[str]:
     """What a 4-bit base would be if experts were linear modules, which transformers 5 does not make them."""
     training = scenario.training
-    if training is None or training.method != "qlora" or not training.stack.fused_experts or model.parameters is None:
+    if training.method != "qlora" or not training.stack.fused_experts or model.parameters is None:
         return []
     experts = [group for group in model.parameters.groups if group.loaded and group.component == "experts"]
     kept = [base_bytes(group, scenario, frozenset()) for group in experts]

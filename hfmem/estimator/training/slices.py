@@ -8,8 +8,8 @@ from fractions import Fraction
 
 from hfmem.errors import InvalidScenarioError
 from hfmem.estimator.parallel import Parallel
+from hfmem.estimator.recipe.values import Training
 from hfmem.estimator.training.trained import Place, share_of_layers
-from hfmem.estimator.training.values import Training
 from hfmem.mapper.caches import KV
 from hfmem.mapper.values import Architecture, Component, Dense, Experts, Layer
 

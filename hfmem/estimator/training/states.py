@@ -8,11 +8,11 @@ from fractions import Fraction
 from math import ceil
 
 from hfmem.estimator.overheads import overhead_terms
+from hfmem.estimator.recipe.values import Training, TrainingScenario
 from hfmem.estimator.training.base import NF4_SOURCE, base_bytes, replaced
 from hfmem.estimator.training.slices import Slice
 from hfmem.estimator.training.trained import Piece, place_of
-from hfmem.estimator.training.values import Training
-from hfmem.estimator.values import Scenario, Term, total_of
+from hfmem.estimator.values import Term, total_of
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import COMPONENTS, Component
 
@@ -38,10 +38,10 @@ def sharded(training: Training, stage: int, component: Component, part: Slice) -
     return training.shard
 
 
-def held(model: Model, scenario: Scenario, part: Slice, pieces: Iterable[Piece]) -> Held:
+def held(model: Model, scenario: TrainingScenario, part: Slice, pieces: Iterable[Piece]) -> Held:
     """The terms of one GPU. Nothing here depends on the phase."""
     training = scenario.training
-    if training is None or model.parameters is None:
+    if model.parameters is None:
         return Held(terms=(), host=0)
     pieces = tuple(pieces)
     weights = [*_weights(model, scenario, training, part), *_adapters(model, training, part, pieces)]
@@ -69,7 +69,7 @@ def gradient_bytes(
     return ceil(total)
 
 
-def _weights(model: Model, scenario: Scenario, training: Training, part: Slice) -> Iterator[Term]:
+def _weights(model: Model, scenario: TrainingScenario, training: Training, part: Slice) -> Iterator[Term]:
     nf4 = replaced(model, training)
     sums: dict[tuple[Component, bool], list[Fraction]] = {}
     for group in model.parameters.groups if model.parameters else ():
@@ -182,10 +182,10 @@ def _spread(training: Training, stage: int) -> str:
     return f" (over {training.shard} ranks)" if training.zero >= stage and training.shard > 1 else ""
 
 
-def _overhead(scenario: Scenario, part: Slice) -> Iterator[Term]:
+def _overhead(scenario: TrainingScenario, part: Slice) -> Iterator[Term]:
     training = scenario.training
     for term in overhead_terms("transformers", scenario.gpu, part.plan):
-        if "workspace" not in term.name or training is None:
+        if "workspace" not in term.name:
             yield term
             continue
         threads = training.stack.workspaces

@@ -7,8 +7,8 @@ from fractions import Fraction
 from typing import Literal
 
 from hfmem.dtypes import find_dtype
-from hfmem.estimator.training.optimizers import Kept
-from hfmem.estimator.training.values import Lora, Training
+from hfmem.estimator.recipe.optimizers import Kept
+from hfmem.estimator.recipe.values import Lora, Training
 from hfmem.mapper.caches import Combined, State
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.lora import Adapter, adapters, saved_groups

@@ -6,12 +6,12 @@ from math import ceil
 
 from hfmem.dtypes import find_dtype
 from hfmem.estimator.activations.closed_forms import widths
+from hfmem.estimator.recipe.values import Training, TrainingScenario
 from hfmem.estimator.training.base import base_bytes, replaced
 from hfmem.estimator.training.slices import Slice
 from hfmem.estimator.training.states import gradient_bytes, sharded
 from hfmem.estimator.training.trained import Piece, place_of
-from hfmem.estimator.training.values import Training
-from hfmem.estimator.values import Scenario, Term
+from hfmem.estimator.values import Term
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Experts
 
@@ -69,7 +69,7 @@ def optimizer_terms(model: Model, training: Training, part: Slice, pieces: tuple
 
 def gathered(  # noqa: PLR0913 - the parts of one step
     model: Model,
-    scenario: Scenario,
+    scenario: TrainingScenario,
     training: Training,
     part: Slice,
     pieces: tuple[Piece, ...],
@@ -81,7 +81,9 @@ def gathered(  # noqa: PLR0913 - the parts of one step
     return [*exchanged, *_data_parallel(model, scenario, training, part, pieces, backward=backward)]
 
 
-def frozen_gradients(model: Model, scenario: Scenario, training: Training, part: Slice, first: int) -> list[Term]:
+def frozen_gradients(
+    model: Model, scenario: TrainingScenario, training: Training, part: Slice, first: int
+) -> list[Term]:
     """Gradients that frozen weights get, of the layers from `first` of this GPU on: those in a unit with adapters."""
     if not _mixed(training):
         return []
@@ -107,7 +109,7 @@ def _mixed(training: Training) -> bool:
     return training.fsdp and training.lora is not None and training.stack.mixed_units
 
 
-def _exchanged(model: Model, scenario: Scenario, part: Slice) -> list[Term]:
+def _exchanged(model: Model, scenario: TrainingScenario, part: Slice) -> list[Term]:
     """What goes between the ranks of one layer: tokens on their way to experts, keys and values of other parts of the
     sequence."""
     hidden, layers = model.architecture.hidden_size or 0, model.architecture.layers or ()
@@ -130,7 +132,7 @@ def _exchanged(model: Model, scenario: Scenario, part: Slice) -> list[Term]:
 
 def _data_parallel(  # noqa: PLR0913 - the parts of one step
     model: Model,
-    scenario: Scenario,
+    scenario: TrainingScenario,
     training: Training,
     part: Slice,
     pieces: tuple[Piece, ...],
@@ -168,7 +170,7 @@ def _data_parallel(  # noqa: PLR0913 - the parts of one step
     return terms
 
 
-def _units(model: Model, scenario: Scenario, training: Training, part: Slice) -> tuple[int, int]:
+def _units(model: Model, scenario: TrainingScenario, training: Training, part: Slice) -> tuple[int, int]:
     """Bytes of one layer's weights, and of what lies outside the layers, as layers compute with them."""
     nf4 = replaced(model, training)
     compute, weights = find_dtype(training.precision.compute), find_dtype(training.precision.weights)

@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from hfmem.estimator.training.optimizer_states import (
+from hfmem.estimator.recipe.optimizer_states import (
     Kept,
     States,
     blockwise,

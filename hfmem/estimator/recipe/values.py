@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Literal
 
-from hfmem.estimator.training.optimizers import Optimizer
-from hfmem.estimator.training.precisions import Precision
-from hfmem.estimator.training.stacks import Stack
-from hfmem.mapper.values import Certainty
+from hfmem.estimator.recipe.optimizers import Optimizer
+from hfmem.estimator.recipe.precisions import Precision
+from hfmem.estimator.recipe.stacks import Stack
+from hfmem.estimator.values import Scenario
 
 __all__ = [
-    "ALL_LINEAR",
     "Checkpointing",
-    "Linear",
     "Lora",
     "Offload",
     "TrainMethod",
     "Training",
-    "TrainingActivations",
+    "TrainingScenario",
 ]
 
 TrainMethod = Literal["full", "lora", "qlora"]
 Checkpointing = Literal["none", "selective", "full"]
 Offload = Literal["none", "optimizer", "parameters"]
-
-ALL_LINEAR: Final = "all-linear"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,50 +94,11 @@ class Training:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TrainingActivations:
-    """Bytes of one micro-batch on one GPU.
+class TrainingScenario(Scenario):
+    """A scenario in which the model is trained.
 
     Attributes:
-        outside: saved outside the layers once the forward pass is done (embedding, masks, …).
-        layers: what each layer keeps until its backward (with gradient checkpointing: its input only).
-        logits: the peak of head and loss, forward and backward, beyond `outside` and all layers.
-        backward: of each layer: the most that its backward holds beyond `outside` and what the earlier layers keep: its
-            own saved tensors (with gradient checkpointing: those computed anew) and what it makes; no gradients of
-            parameters.
-        begun: of each layer: what is there beyond `outside` and what the earlier layers keep as its backward begins:
-            all that it keeps (with gradient checkpointing: its input too), and the gradient of its output. Only for
-            layers that adapters go on.
-        logits_gradients: gradients of the head's parameters that are there at that moment.
-        backward_gradients: of each layer: gradients of its own parameters that are there at that moment; None where it
-            is not known, and all of them are taken to be.
-        certainty, how, source: of all of these.
+        training: how. The rest as in `Scenario`.
     """
 
-    outside: int
-    layers: tuple[int, ...]
-    logits: int
-    backward: tuple[int, ...]
-    begun: tuple[int, ...] = ()
-    logits_gradients: int = 0
-    backward_gradients: tuple[int, ...] | None = None
-    certainty: Certainty
-    how: str
-    source: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Linear:
-    """A linear module of a layer.
-
-    Attributes:
-        role: its name.
-        inputs, outputs: its sizes.
-        shares_input_with: number of the input: modules of one number read the same tensor.
-        input_saved: whether the layer keeps that input anyway while the module is frozen.
-    """
-
-    role: str
-    inputs: int
-    outputs: int
-    shares_input_with: int
-    input_saved: bool
+    training: Training
