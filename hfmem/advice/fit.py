@@ -8,13 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from typing import Final
 
 from hfmem.engines.inference import Prepared
 from hfmem.engines.inference import estimate as estimate_memory
-from hfmem.engines.vllm.memory import budgeted
-from hfmem.engines.vllm.settings import settings_of
+from hfmem.engines.table import engine
 from hfmem.errors import InvalidScenarioError
 from hfmem.estimator.parallel import Parallel
 from hfmem.estimator.values import Estimate, Scenario, Term, total_of
@@ -22,7 +20,7 @@ from hfmem.estimator.weights.loaded import weight_terms
 from hfmem.hardware.table import Accelerator, Machine, find
 from hfmem.mapper.interpret import Model
 from hfmem.scenario.options import Options
-from hfmem.scenario.resolve import engine, resolve
+from hfmem.scenario.resolve import resolve
 
 __all__ = ["Case", "Fit", "fit_all", "largest", "machines", "usable"]
 
@@ -87,18 +85,8 @@ def machines(options: Options) -> tuple[Machine, ...]:
 
 
 def usable(terms: Iterable[Term], scenario: Scenario) -> int:
-    """Bytes of the scenario's accelerator that an estimate may take. vLLM plans with a share of it, outside of which
-    stand the context and, up to 0.20, the CUDA graphs; together they cannot be more than there is."""
-    gpu = scenario.gpu
-    if gpu is None:
-        return 0
-    if scenario.serving is None:
-        return gpu.memory
-    found, settings = list(terms), settings_of(scenario)
-    budget = int(Fraction(settings.gpu_memory_utilization).limit_denominator(10**6) * gpu.memory)
-    cache = total_of(term for term in found if term.group == "kv_cache")
-    outside = total_of(found) - budgeted(found, settings) - cache
-    return min(gpu.memory, budget + outside)
+    """Bytes of the scenario's accelerator that an estimate may take."""
+    return engine(scenario.runtime).usable(tuple(terms), scenario)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,8 +118,9 @@ class Case:
     def at(self, batch: int, seq: int) -> Scenario:
         """The scenario with another batch and length; an encoder's length may follow."""
         if self.model.architecture.source is None:
-            server = engine(self.options, self.machine, seq) if self.scenario.serving else None
-            return replace(self.scenario, batch=batch, seq=seq, serving=server)
+            runs = engine(self.scenario.runtime)
+            settings = runs.settings(self.options, self.scenario.gpu, seq) if self.scenario.serving else None
+            return replace(self.scenario, batch=batch, seq=seq, serving=settings)
         return resolve(replace(self.options, batch=batch, seq=seq), self.model, self.machine)
 
     def estimate(self, scenario: Scenario) -> Estimate:

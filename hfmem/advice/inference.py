@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from hfmem.advice.fit import Case, Fit, usable
+from hfmem.engines.table import engine
 from hfmem.errors import InvalidScenarioError
 from hfmem.estimator.values import RUN_DTYPES
 from hfmem.hardware.table import Machine, accelerators
@@ -15,8 +16,6 @@ from hfmem.scenario.options import Options
 
 __all__ = ["Advice", "advise"]
 
-_DTYPES: Final = {"transformers": ("int8", "nf4"), "vllm": ("fp8", "int4")}
-_KV_DTYPES: Final = {"transformers": "int8", "vllm": "fp8"}
 _TENSOR: Final = 8
 
 
@@ -57,13 +56,13 @@ def _changes(model: Model, options: Options, fit: Fit) -> Iterator[tuple[str, Op
     """Each change: as an option, applied, and the machine it is for."""
     case = Case.of(model, options, fit.machine)
     scenario = case.scenario
+    suggested = engine(options.runtime).suggestions
     if scenario.dtype in RUN_DTYPES:
-        names = (*(("bfloat16",) if scenario.dtype in ("float32", "float64") else ()), *_DTYPES[options.runtime])
+        names = (*(("bfloat16",) if scenario.dtype in ("float32", "float64") else ()), *suggested.dtypes)
         for name in names:
             yield f"--dtype {name}", replace(options, dtype=name), fit.machine
-    if scenario.kv_dtype in RUN_DTYPES:
-        name = _KV_DTYPES[options.runtime]
-        yield f"--kv-dtype {name}", replace(options, kv_dtype=name), fit.machine
+    if scenario.kv_dtype in RUN_DTYPES and suggested.kv_dtype:
+        yield f"--kv-dtype {suggested.kv_dtype}", replace(options, kv_dtype=suggested.kv_dtype), fit.machine
     shorter = fit.max_seq if fit.max_seq and fit.max_seq < scenario.seq else scenario.seq // 2
     if shorter:
         yield f"--seq {shorter}", replace(options, seq=shorter), fit.machine

@@ -7,21 +7,14 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from hfmem.engines.protocol import Engine, RankMemory
+from hfmem.engines.table import engine
 from hfmem.estimator import textbook
-from hfmem.estimator.activations.prefill import activation_terms
-from hfmem.estimator.cache.sizes import CacheSize, cache_size
-from hfmem.estimator.overheads import overhead_terms
-from hfmem.estimator.split import Stage, check_split, rank_model, stages
-from hfmem.estimator.values import Estimate, Group, Rank, Scenario, Serving, Term, total_of
-from hfmem.estimator.weights.loaded import experts_left_alone, weight_terms
+from hfmem.estimator.cache.sizes import CacheSize
+from hfmem.estimator.split import Stage
+from hfmem.estimator.values import Estimate, Group, Rank, Scenario, Term, total_of
 from hfmem.mapper.interpret import Model
-from hfmem.units import format_bytes
-
-if TYPE_CHECKING:  # the engine is loaded for its own runs only
-    from hfmem.engines.vllm.cachespec import Layout
-    from hfmem.engines.vllm.memory import RankCache
 
 __all__ = ["Prepared", "estimate"]
 
@@ -58,7 +51,22 @@ class _Held:
     model: Model
     terms: tuple[Term, ...]
     unknown: _Unknown
-    layout: Layout | str
+    layout: object
+
+    @classmethod
+    def of(cls, engine: Engine, model: Model, stage: Stage, scenario: Scenario) -> _Held:
+        """What one rank of a stage holds."""
+        part = engine.rank_model(model, scenario.parallel, stage)
+        found = [engine.weights(part, scenario)]
+        if engine.profiled:
+            found += [engine.activations(part, scenario, stage), engine.overhead(part, scenario)]
+        return cls(
+            stage=stage,
+            model=part,
+            terms=tuple(term for each in found for term in each.terms),
+            unknown=tuple(reason for each in found for reason in each.unknown),
+            layout=engine.layout(part, scenario),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +75,7 @@ class _Filled:
 
     terms: tuple[Term, ...]
     unknown: _Unknown
-    cache: CacheSize | RankCache | str
+    cache: CacheSize | str
 
     @property
     def total(self) -> int:
@@ -88,70 +96,50 @@ class Prepared:
         Raises:
             InvalidScenarioError: the engine would refuse to split this model so.
         """
-        architecture, parallel = model.architecture, scenario.parallel
-        check_split(architecture, parallel, scenario.runtime)
+        architecture, runs = model.architecture, engine(scenario.runtime)
+        runs.check_split(architecture, scenario.parallel)
         held: list[_Held] = []
         alike: dict[object, _Held] = {}
-        for stage in stages(len(architecture.layers or ()), parallel.pp):
+        for stage in runs.stages(architecture, scenario.parallel):
             layers = frozenset(Counter((architecture.layers or ())[stage.start : stage.end]).items())
-            key = (layers, stage.first, stage.last)
-            if key in alike:  # the same layers, of which the order does not matter
-                held.append(alike[key])
-                continue
-            part = rank_model(model, parallel, stage, scenario.runtime)
-            terms, unknown = weight_terms(part, scenario)
-            pages: Layout | str = ""
-            if scenario.runtime == "vllm":
-                from hfmem.engines.vllm import memory
-                from hfmem.engines.vllm.loaded import loaded_terms
-
-                fixed, reason = memory.fixed_terms(part, scenario, stage)
-                terms += loaded_terms(part, scenario) + fixed
-                unknown += [("activations", reason)] if reason else []
-                pages = memory.layout_of(part, scenario)
-            alike[key] = _Held(stage=stage, model=part, terms=tuple(terms), unknown=tuple(unknown), layout=pages)
+            key = (layers, stage.first, stage.last)  # the same layers, of which the order does not matter
+            if key not in alike:
+                alike[key] = _Held.of(runs, model, stage, scenario)
             held.append(alike[key])
         return cls(model=model, held=tuple(held))
 
     def estimate(self, scenario: Scenario) -> Estimate:
         """The estimate under the batch and length of a scenario (the rest as it was prepared for)."""
-        once = {id(held): _fill(held, scenario) for held in self.held}
+        runs = engine(scenario.runtime)
+        once = {id(held): _fill(runs, held, scenario) for held in self.held}
         filled = [once[id(held)] for held in self.held]
         top = max(filled, key=lambda rank: rank.total)
-        whole = [rank.cache for rank in filled]
-        caches = [cache for cache in whole if not isinstance(cache, str)]
-        known = len(caches) == len(whole)
+        caches = [rank.cache for rank in filled if not isinstance(rank.cache, str)]
+        known = len(caches) == len(filled)
+        ranks = [RankMemory(terms=rank.terms, cache=rank.cache) for rank in filled]
         return Estimate(
             terms=top.terms,
             unknown=top.unknown,
             kv_cache_per_token=max(cache.per_token for cache in caches) if known else None,
             kv_cache_fixed=max(cache.fixed for cache in caches) if known else None,
-            notes=_notes(self.model, scenario),
+            notes=_notes(runs, self.model, scenario),
             ranks=_ranks(filled, scenario) if scenario.parallel.gpus > 1 else (),
-            serving=_serving(filled, scenario, self.model),
+            serving=runs.serving(ranks, scenario, self.model),
         )
 
 
-def _fill(held: _Held, scenario: Scenario) -> _Filled:
-    vllm = scenario.runtime == "vllm"
-    cache = _paged(held, scenario) if vllm else cache_size(held.model.architecture, scenario)
-    unknown = list(held.unknown)
-    terms = list(held.terms)
+def _fill(engine: Engine, held: _Held, scenario: Scenario) -> _Filled:
+    terms, unknown = list(held.terms), list(held.unknown)
+    cache = engine.cache(held.model, held.layout, scenario)
     if isinstance(cache, str):
         unknown.append(("kv_cache", cache))
     else:
         terms += cache.terms
-    if not vllm:
-        activations, missing = activation_terms(held.model, scenario)
-        terms += [*activations, *overhead_terms(scenario.runtime, scenario.gpu, scenario.parallel)]
-        unknown += missing
+    if not engine.profiled:
+        for found in (engine.activations(held.model, scenario, held.stage), engine.overhead(held.model, scenario)):
+            terms += found.terms
+            unknown += found.unknown
     return _Filled(terms=tuple(terms), unknown=tuple(unknown), cache=cache)
-
-
-def _paged(held: _Held, scenario: Scenario) -> RankCache | str:
-    from hfmem.engines.vllm.memory import cache_of
-
-    return cache_of(held.layout, scenario)
 
 
 def _ranks(filled: list[_Filled], scenario: Scenario) -> tuple[Rank, ...]:
@@ -165,29 +153,9 @@ def _ranks(filled: list[_Filled], scenario: Scenario) -> tuple[Rank, ...]:
     return tuple(Rank(ranks=tuple(sorted(numbers)), terms=terms) for terms, numbers in rows.items())
 
 
-def _serving(filled: list[_Filled], scenario: Scenario, model: Model) -> Serving | None:
-    """What a serving engine has left; None for a runtime that is none, and where a cache is not known."""
-    if scenario.serving is None:
-        return None
-    from hfmem.engines.vllm.memory import RankCache, serving
-
-    pairs = [(rank.cache, rank.terms) for rank in filled if isinstance(rank.cache, RankCache)]
-    return serving(pairs, scenario, model) if len(pairs) == len(filled) else None
-
-
-def _notes(model: Model, scenario: Scenario) -> tuple[str, ...]:
+def _notes(engine: Engine, model: Model, scenario: Scenario) -> tuple[str, ...]:
     longest = model.architecture.max_positions
-    notes = []
-    alone = experts_left_alone(model, scenario) if scenario.runtime == "transformers" else None
-    if alone is not None:
-        notes.append(
-            "bitsandbytes replaces linear modules only, and transformers 5 fuses experts into plain parameters: as it "
-            f"is today, {scenario.dtype} leaves them, and the weights are {format_bytes(alone)}."
-        )
+    notes = list(engine.notes(model, scenario))
     if longest is not None and scenario.seq > longest:
         notes.append(f"{scenario.seq:,} tokens are more than the {longest:,} the model is made for.")
-    if scenario.serving is not None and scenario.batch > scenario.serving.max_num_seqs:
-        notes.append(
-            f"Of {scenario.batch:,} sequences, --max-num-seqs lets {scenario.serving.max_num_seqs:,} run at once."
-        )
     return tuple(notes)

@@ -24,14 +24,14 @@ class Overhead:
 
     Attributes:
         name: what it is.
-        runtime: what has it: a generation of accelerators or a maker, a runtime, or `several` GPUs.
+        of: what has it: a generation of accelerators or a maker, PyTorch (`workspace`), `several` GPUs, `experts`.
         nbytes: bytes on one GPU.
         how: what the figure is a reading of, with its range.
         source: where it was read.
     """
 
     name: str
-    runtime: str
+    of: str
     nbytes: int
     how: str
     source: str
@@ -42,56 +42,56 @@ _LOGS: Final = "github.com/jgchn/llm-d-planner/tree/d3121e059da88662db39a926a3ea
 OVERHEADS: Final[tuple[Overhead, ...]] = (
     Overhead(
         name="CUDA context",
-        runtime="hopper",
+        of="hopper",
         nbytes=522 * MIB,
         how="0.51 GiB on an H100; 0.47 to 1.4 GiB seen, by driver, card and loaded kernels",
         source=f"start-up snapshots of vLLM 0.19 on H100: {_LOGS}",
     ),
     Overhead(
         name="CUDA context",
-        runtime="ampere",
+        of="ampere",
         nbytes=481 * MIB,
         how="0.47 GiB on an A100 with lazy loading (0.92 with eager loading, 1.78 with PyTorch 1.10)",
         source="github.com/stas00/ml-engineering, training/performance: memory used by the CUDA kernels",
     ),
     Overhead(
         name="CUDA context",
-        runtime="ada",
+        of="ada",
         nbytes=256 * MIB,
         how="0.25 GiB in use at the start of a worker on an L4",
         source="start-up log of vLLM 0.10.2, github.com/unslothai/notebooks, AMD-Qwen3_8B_FP8_GRPO.ipynb",
     ),
     Overhead(
         name="CUDA context",
-        runtime="volta",
+        of="volta",
         nbytes=1343 * MIB,
         how="1,343 MiB on a V100 with CUDA 11.2",
         source="huggingface.co/docs/transformers, model_memory_anatomy",
     ),
     Overhead(
         name="HIP context",
-        runtime="amd",
+        of="amd",
         nbytes=297_771_008,
         how="297,771,008 B in use on an idle MI300X",
         source="github.com/ROCm/legacy-rocm-build/issues/4750",
     ),
     Overhead(
         name="cuBLAS workspace",
-        runtime="transformers",
+        of="workspace",
         nbytes=8_519_680,
         how="8,519,680 B a handle and stream on sm80 (':4096:2:16:8'); 32 MiB on sm90",
         source="docs.pytorch.org/docs/stable/notes/cuda.html, CUBLAS_WORKSPACE_CONFIG",
     ),
     Overhead(
         name="NCCL",
-        runtime="several",
+        of="several",
         nbytes=1004 * MIB,
         how="1.43 to 1.53 GiB at the start of a worker with 2 or 4 GPUs, 0.51 GiB with one; 0.9 to 1.5 GiB seen",
         source=f"start-up snapshots of vLLM 0.19 on H100: {_LOGS}",
     ),
     Overhead(
         name="NCCL, the experts' group",
-        runtime="experts",
+        of="experts",
         nbytes=500 * MIB,
         how="1.99 to 2.05 GiB at the start of a worker for models with experts, 1.51 to 1.53 for others",
         source=f"start-up snapshots of vLLM 0.19 on H100: {_LOGS}",
@@ -99,17 +99,17 @@ OVERHEADS: Final[tuple[Overhead, ...]] = (
 )
 
 
-def overhead_terms(runtime: str, gpu: Accelerator | None = None, parallel: Parallel = SINGLE) -> list[Term]:
-    """The fixed costs of a runtime on one GPU."""
+def overhead_terms(gpu: Accelerator | None = None, parallel: Parallel = SINGLE) -> list[Term]:
+    """The fixed costs of PyTorch on one GPU."""
     terms = context_terms(gpu, parallel)
     cuda = gpu is None or (gpu.vendor == "nvidia" and gpu.kind != "cpu")
-    return terms + ([_term(row) for row in OVERHEADS if row.runtime == runtime] if cuda else [])
+    return terms + ([_term(row) for row in OVERHEADS if row.of == "workspace"] if cuda else [])
 
 
 def context_terms(gpu: Accelerator | None, parallel: Parallel, *, experts: bool = False) -> list[Term]:
     """The context of the accelerator (an H100's where none is named, and for generations without a reading), and the
     communication buffers of several GPUs. Processors and other makers' accelerators have no row: nothing is known."""
-    rows = {row.runtime: row for row in OVERHEADS}
+    rows = {row.of: row for row in OVERHEADS}
     found = []
     if gpu is None or (gpu.vendor == "nvidia" and gpu.kind != "cpu"):
         found.append(rows.get(gpu.generation if gpu else "", rows["hopper"]))

@@ -60,14 +60,10 @@ class Settings(Protocol):
 
     Attributes:
         chosen: a sentence for each choice that the engine made, not the person.
-        max_num_seqs: sequences that it runs at once at most.
     """
 
     @property
     def chosen(self) -> tuple[str, ...]: ...
-
-    @property
-    def max_num_seqs(self) -> int: ...
 
     def describe(self) -> str:
         """The engine and its release, in a few words."""

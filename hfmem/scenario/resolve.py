@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from hfmem.engines.table import engine
 from hfmem.errors import InvalidScenarioError
 from hfmem.estimator.parallel import Parallel, plan
 from hfmem.estimator.values import Scenario
@@ -13,10 +14,9 @@ from hfmem.mapper.values import Architecture
 from hfmem.scenario.options import Options, canonical, check
 
 if TYPE_CHECKING:
-    from hfmem.engines.vllm.settings import Settings
     from hfmem.hardware.table import Machine
 
-__all__ = ["DEFAULT_SEQ", "engine", "resolve"]
+__all__ = ["DEFAULT_SEQ", "resolve"]
 
 DEFAULT_SEQ: Final = 4096
 
@@ -50,7 +50,8 @@ def resolve(options: Options, model: Model, machine: Machine | None = None) -> S
         kv_dtype = model.architecture.kv_dtype
         chosen.append(f"--kv-dtype {kv_dtype}: the checkpoint brings scales for it.")
     gpu = machine.accelerator if machine else None
-    server = engine(options, machine, seq) if options.runtime == "vllm" else None
+    runs = engine(options.runtime)
+    server = runs.settings(options, gpu, seq)
     chosen += server.chosen if server else ()
     if options.train and options.method == "exact":
         return _training(options, model, machine, chosen=chosen, seq=seq, source=source, dtypes=(dtype, compute))
@@ -112,36 +113,10 @@ def _training(  # noqa: PLR0913 - what inference and training have in common
     )
 
 
-_WITHOUT_BFLOAT16: Final = ("pascal", "volta", "turing")
-
-
 def _own_dtype(options: Options, model: Model, machine: Machine | None) -> tuple[str | None, str]:
-    """The run dtype that nothing else chooses, and why it is not the model's. vLLM runs float32 checkpoints in 16 bits,
-    and bfloat16 ones in float16 where the card has no bfloat16 (0.19.0, `config/model.py::_resolve_auto_dtype`)."""
+    """The run dtype that nothing else chooses, and why it is not the model's."""
     own = model.architecture.dtype or model.stored_dtype
-    if options.runtime != "vllm" or own not in ("float32", "bfloat16"):
-        return own, ""
-    old = machine is not None and machine.accelerator.generation in _WITHOUT_BFLOAT16
-    preferred = "float16" if old or model.architecture.head != "lm_head" else "bfloat16"
-    if own == preferred or (own == "bfloat16" and not old):
-        return own, ""
-    return preferred, f"vLLM's choice for {own}" + (f" on {machine.accelerator.name}" if old and machine else "")
-
-
-def engine(options: Options, machine: Machine | None, seq: int) -> Settings:
-    """The settings of a serving engine on a machine, for requests of up to `seq` tokens."""
-    from hfmem.engines.vllm.settings import settings  # for runs with the engine only
-
-    return settings(
-        version=options.vllm_version,
-        gpu=machine.accelerator if machine else None,
-        length=seq,
-        max_num_seqs=options.max_num_seqs,
-        max_num_batched_tokens=options.max_num_batched_tokens,
-        gpu_memory_utilization=options.gpu_memory_utilization,
-        block_size=options.block_size,
-        enforce_eager=options.enforce_eager,
-    )
+    return engine(options.runtime).run_dtype(own, model.architecture, machine.accelerator if machine else None)
 
 
 def _parallel(options: Options, machine: Machine | None, architecture: Architecture) -> tuple[Parallel, str]:
@@ -152,13 +127,12 @@ def _parallel(options: Options, machine: Machine | None, architecture: Architect
         training = options.train is not None
         sizes = {"gpus": options.gpus, "tp": options.tp, "pp": options.pp, "dp": options.dp, "ep": options.ep}
         return plan(**sizes, training=training), ""
-    from hfmem.estimator.split import check_split  # needs what most runs do not
-
+    runs = engine(options.runtime)
     for count in range(machine.count, 0, -1):
         if machine.count % count:
             continue
         try:
-            check_split(architecture, Parallel(tp=count), options.runtime)
+            runs.check_split(architecture, Parallel(tp=count))
         except InvalidScenarioError as error:
             reason = error.reason
             continue

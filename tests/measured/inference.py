@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from hfmem import Model, inspect
 from hfmem.engines.inference import Prepared
-from hfmem.engines.vllm.memory import cache_of, layout_of
+from hfmem.engines.vllm.cache import cache_of, layout_of
 from hfmem.estimator.split import rank_model, stages
 from hfmem.estimator.values import Estimate, Scenario
 from hfmem.fetcher.values import Checkpoint, ModelRef

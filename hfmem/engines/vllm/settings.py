@@ -72,20 +72,10 @@ def settings_of(scenario: Scenario) -> Settings:
     return scenario.serving
 
 
-def settings(  # noqa: PLR0913 - the engine's options
-    *,
-    version: str | None,
-    gpu: Accelerator | None,
-    length: int,
-    max_num_seqs: int | None,
-    max_num_batched_tokens: int | None,
-    gpu_memory_utilization: float | None,
-    block_size: int | None,
-    enforce_eager: bool,
-) -> Settings:
+def settings(options: Any, gpu: Accelerator | None, length: int) -> Settings:
     """The settings of a server on a card, for requests of up to `length` tokens: cards of 70 GiB and more that are no
     A100 get larger defaults, and a step is no longer than all sequences together (vLLM `engine/arg_utils.py`)."""
-    rules = rules_of(version)
+    rules = rules_of(options.vllm_version)
     large = (
         rules.large_defaults
         and gpu is not None
@@ -96,20 +86,20 @@ def settings(  # noqa: PLR0913 - the engine's options
     seqs, tokens = (1024, 8192) if large else (256, 2048)
     if not rules.chunked and length <= _CHUNKED_BEYOND:
         tokens = max(tokens, length)
-    batched = max_num_batched_tokens or min(tokens, (max_num_seqs or seqs) * length)
+    batched = options.max_num_batched_tokens or min(tokens, (options.max_num_seqs or seqs) * length)
     asked = {
-        "--max-num-seqs": max_num_seqs,
-        "--max-num-batched-tokens": max_num_batched_tokens,
-        "--gpu-memory-utilization": gpu_memory_utilization,
-        "--block-size": block_size,
+        "--max-num-seqs": options.max_num_seqs,
+        "--max-num-batched-tokens": options.max_num_batched_tokens,
+        "--gpu-memory-utilization": options.gpu_memory_utilization,
+        "--block-size": options.block_size,
     }
     given = [
         f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in asked.items() if value
     ]
-    found = max_num_seqs or min(seqs, batched)
+    found = options.max_num_seqs or min(seqs, batched)
     default = f"--max-num-seqs {found:,}, --max-num-batched-tokens {batched:,}: vLLM's defaults"
     where = f"for {gpu.name}" if gpu else "where the card is not known (--gpu)"
-    asked_rules = "" if version else " --vllm-version takes those of another release."
+    asked_rules = "" if options.vllm_version else " --vllm-version takes those of another release."
     sentence = (
         f"vLLM's rules are those of {SOURCE.removeprefix('vLLM ')}'s source, with what logs show for {rules.name}."
     )
@@ -117,9 +107,9 @@ def settings(  # noqa: PLR0913 - the engine's options
         rules=rules,
         max_num_seqs=found,
         max_num_batched_tokens=batched,
-        gpu_memory_utilization=gpu_memory_utilization or UTILIZATION,
-        block_size=block_size or BLOCK,
-        enforce_eager=enforce_eager,
+        gpu_memory_utilization=options.gpu_memory_utilization or UTILIZATION,
+        block_size=options.block_size or BLOCK,
+        enforce_eager=options.enforce_eager,
         chosen=(
             sentence + asked_rules,
             *(
@@ -127,7 +117,7 @@ def settings(  # noqa: PLR0913 - the engine's options
                 if gpu and gpu.vendor != "nvidia"
                 else ()
             ),
-            *(() if max_num_seqs and max_num_batched_tokens else (f"{default} {where}.",)),
+            *(() if options.max_num_seqs and options.max_num_batched_tokens else (f"{default} {where}.",)),
         ),
-        given=(*given, *(("--enforce-eager",) if enforce_eager else ())),
+        given=(*given, *(("--enforce-eager",) if options.enforce_eager else ())),
     )

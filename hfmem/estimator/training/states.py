@@ -184,7 +184,7 @@ def _spread(training: Training, stage: int) -> str:
 
 def _overhead(scenario: TrainingScenario, part: Slice) -> Iterator[Term]:
     training = scenario.training
-    for term in overhead_terms("transformers", scenario.gpu, part.plan):
+    for term in overhead_terms(scenario.gpu, part.plan):
         if "workspace" not in term.name:
             yield term
             continue

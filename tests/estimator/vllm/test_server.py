@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from hfmem import estimate, inspect
-from hfmem.engines.vllm.memory import layout_of
+from hfmem.engines.vllm.cache import layout_of
 from hfmem.engines.vllm.rules import DEFAULT, RULES, rules_of
 from hfmem.errors import InvalidScenarioError
 from hfmem.scenario.options import Options

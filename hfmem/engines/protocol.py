@@ -1,0 +1,115 @@
+"""What an engine answers: the one interface through which the rest of the package speaks of software that runs models.
+
+To add an engine: a folder here with an `Engine` and its options, and a row in `hfmem.engines.table`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from hfmem.estimator.cache.sizes import CacheSize
+from hfmem.estimator.parallel import Parallel
+from hfmem.estimator.split import Stage
+from hfmem.estimator.values import Group, Scenario, Serving, Settings, Term
+from hfmem.hardware.table import Accelerator
+from hfmem.mapper.interpret import Model
+from hfmem.mapper.values import Architecture
+
+__all__ = ["Engine", "Found", "RankMemory", "Suggestions"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """Terms of one rank, and the groups of which a part is not known, with the reason."""
+
+    terms: tuple[Term, ...] = ()
+    unknown: tuple[tuple[Group, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankMemory:
+    """One rank under one batch and length: everything known of it, and its cache (or why that is not known)."""
+
+    terms: tuple[Term, ...]
+    cache: CacheSize | str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suggestions:
+    """Number formats that the engine can be asked for where a model does not fit.
+
+    Attributes:
+        dtypes: words of `--dtype`, the largest first.
+        kv_dtype: a word of `--kv-dtype`; "" for none.
+    """
+
+    dtypes: tuple[str, ...] = ()
+    kv_dtype: str = ""
+
+
+class Engine(Protocol):
+    """Software that runs a model. Models are given as one rank holds them, where a method has a `stage`.
+
+    Attributes:
+        title: its name in sentences.
+        profiled: whether activations and overhead follow from its settings alone, not from batch and length.
+        suggestions: what it can be asked for to need less.
+    """
+
+    title: str
+    profiled: bool
+    suggestions: Suggestions
+
+    def check_split(self, architecture: Architecture, parallel: Parallel) -> None:
+        """Refuse a split that the engine would refuse.
+
+        Raises:
+            InvalidScenarioError: with the sizes that do not go together.
+        """
+
+    def stages(self, architecture: Architecture, parallel: Parallel) -> tuple[Stage, ...]:
+        """The layers of each pipeline stage."""
+
+    def rank_model(self, model: Model, parallel: Parallel, stage: Stage) -> Model:
+        """The model as one rank of a stage holds it."""
+
+    def run_dtype(
+        self, dtype: str | None, architecture: Architecture, gpu: Accelerator | None
+    ) -> tuple[str | None, str]:
+        """The dtype that a checkpoint of `dtype` runs in where nobody chooses one, and why it is another; "" where it
+        is not."""
+
+    def settings(self, options: object, gpu: Accelerator | None, length: int) -> Settings | None:
+        """Its own options with every default made, for requests of up to `length` tokens; None where it has none.
+
+        Args:
+            options: what was asked, with the fields of the engine's option class.
+            gpu: the accelerator, where one is named.
+            length: tokens.
+        """
+
+    def weights(self, model: Model, scenario: Scenario) -> Found:
+        """The weights as they are loaded."""
+
+    def layout(self, model: Model, scenario: Scenario) -> object:
+        """What of the cache neither batch nor length changes, for `cache`."""
+
+    def cache(self, model: Model, layout: object, scenario: Scenario) -> CacheSize | str:
+        """The cache that the asked batch needs; or why it is not known."""
+
+    def activations(self, model: Model, scenario: Scenario, stage: Stage) -> Found:
+        """The peak above weights and cache."""
+
+    def overhead(self, model: Model, scenario: Scenario) -> Found:
+        """What no formula of the model gives: contexts, workspaces, graphs."""
+
+    def usable(self, terms: Sequence[Term], scenario: Scenario) -> int:
+        """Bytes of the scenario's accelerator that an estimate of these terms may take; 0 where none is named."""
+
+    def serving(self, ranks: Sequence[RankMemory], scenario: Scenario, model: Model) -> Serving | None:
+        """What a server has left for its cache, and the line to start it; None for an engine that is none."""
+
+    def notes(self, model: Model, scenario: Scenario) -> tuple[str, ...]:
+        """Remarks for the reader."""

@@ -1,0 +1,89 @@
+"""transformers as an engine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from hfmem.engines.protocol import Engine, Found, RankMemory, Suggestions
+from hfmem.estimator.activations.prefill import activation_terms
+from hfmem.estimator.cache.sizes import CacheSize, cache_size
+from hfmem.estimator.overheads import overhead_terms
+from hfmem.estimator.parallel import Parallel
+from hfmem.estimator.split import Stage, check_split, rank_model, stages
+from hfmem.estimator.values import Scenario, Serving, Settings, Term
+from hfmem.estimator.weights.loaded import experts_left_alone, weight_terms
+from hfmem.hardware.table import Accelerator
+from hfmem.mapper.interpret import Model
+from hfmem.mapper.values import Architecture
+from hfmem.units import format_bytes
+
+__all__ = ["ENGINE", "Transformers"]
+
+
+class Transformers:
+    """The classes of transformers, called from Python."""
+
+    title = "transformers"
+    profiled = False
+    suggestions = Suggestions(dtypes=("int8", "nf4"), kv_dtype="int8")
+
+    def check_split(self, architecture: Architecture, parallel: Parallel) -> None:
+        check_split(architecture, parallel, "transformers")
+
+    def stages(self, architecture: Architecture, parallel: Parallel) -> tuple[Stage, ...]:
+        return stages(len(architecture.layers or ()), parallel.pp)
+
+    def rank_model(self, model: Model, parallel: Parallel, stage: Stage) -> Model:
+        return rank_model(model, parallel, stage, "transformers")
+
+    def run_dtype(
+        self,
+        dtype: str | None,
+        architecture: Architecture,  # noqa: ARG002 - it runs what it is given
+        gpu: Accelerator | None,  # noqa: ARG002
+    ) -> tuple[str | None, str]:
+        return dtype, ""
+
+    def settings(self, options: object, gpu: Accelerator | None, length: int) -> Settings | None:  # noqa: ARG002
+        return None
+
+    def weights(self, model: Model, scenario: Scenario) -> Found:
+        terms, unknown = weight_terms(model, scenario)
+        return Found(terms=tuple(terms), unknown=tuple(unknown))
+
+    def layout(self, model: Model, scenario: Scenario) -> object:  # noqa: ARG002 - nothing is paged
+        return None
+
+    def cache(self, model: Model, layout: object, scenario: Scenario) -> CacheSize | str:  # noqa: ARG002
+        return cache_size(model.architecture, scenario)
+
+    def activations(self, model: Model, scenario: Scenario, stage: Stage) -> Found:  # noqa: ARG002
+        terms, unknown = activation_terms(model, scenario)
+        return Found(terms=tuple(terms), unknown=tuple(unknown))
+
+    def overhead(self, model: Model, scenario: Scenario) -> Found:  # noqa: ARG002
+        return Found(terms=tuple(overhead_terms(scenario.gpu, scenario.parallel)))
+
+    def usable(self, terms: Sequence[Term], scenario: Scenario) -> int:  # noqa: ARG002
+        return scenario.gpu.memory if scenario.gpu else 0
+
+    def serving(
+        self,
+        ranks: Sequence[RankMemory],  # noqa: ARG002 - no server
+        scenario: Scenario,  # noqa: ARG002
+        model: Model,  # noqa: ARG002
+    ) -> Serving | None:
+        return None
+
+    def notes(self, model: Model, scenario: Scenario) -> tuple[str, ...]:
+        alone = experts_left_alone(model, scenario)
+        if alone is None:
+            return ()
+        return (
+            "bitsandbytes replaces linear modules only, and transformers 5 fuses experts into plain parameters: as it "
+            f"is today, {scenario.dtype} leaves them, and the weights are {format_bytes(alone)}.",
+        )
+
+
+ENGINE: Final[Engine] = Transformers()

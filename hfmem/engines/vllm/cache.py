@@ -1,0 +1,83 @@
+"""The cache that a batch needs on one rank of a vLLM server."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hfmem.engines.vllm.cachespec import Dtypes, Layout, layout
+from hfmem.engines.vllm.settings import settings_of
+from hfmem.estimator.cache.sizes import CacheSize
+from hfmem.estimator.values import Scenario, Term
+from hfmem.mapper.interpret import Model
+
+__all__ = ["PagedCache", "cache_of", "layout_of"]
+
+_CACHE_SOURCE = "vLLM 0.19.0, v1/kv_cache_interface.py and v1/core/kv_cache_utils.py"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PagedCache(CacheSize):
+    """The cache of one rank; `per_token` is an average over a page.
+
+    Attributes:
+        layout: groups and pages.
+    """
+
+    layout: Layout
+
+
+def layout_of(model: Model, scenario: Scenario) -> Layout | str:
+    """How one rank's cache is laid out, which neither batch nor length changes; or why it is not known."""
+    architecture, settings = model.architecture, settings_of(scenario)
+    if architecture.layers is None:
+        return architecture.unknown or "the layers of the architecture are not known"
+    if scenario.kv_dtype is None or scenario.compute_dtype is None:
+        return "the dtype of the cache is not known: give --dtype or --kv-dtype"
+    dtypes = Dtypes(kv=scenario.kv_dtype, compute=scenario.compute_dtype, state=architecture.state_dtype)
+    return layout(architecture.layers, settings, dtypes, _conv_kernel(model))
+
+
+def cache_of(found: Layout | str, scenario: Scenario) -> PagedCache | str:
+    """The cache that the asked batch needs on one rank; or why it is not known."""
+    if isinstance(found, str):
+        return found
+    settings = settings_of(scenario)
+    terms = tuple(
+        Term(
+            name=_group_name(found, index),
+            group="kv_cache",
+            nbytes=scenario.batch * pages * found.block_bytes,
+            how=f"batch {scenario.batch} × {pages} pages × {found.width} layers × {found.page:,} B",
+            source=_CACHE_SOURCE,
+            certainty="derived",
+        )
+        for index, group in enumerate(found.groups)
+        if (pages := group.spec.pages(scenario.seq, settings))
+    )
+    per_token = found.per_token(scenario.seq, settings) if found.groups else 0
+    needed = found.blocks(scenario.seq, settings) * found.block_bytes
+    return PagedCache(layout=found, terms=terms, per_token=per_token, fixed=max(0, needed - per_token * scenario.seq))
+
+
+_GROUP_NAMES = {
+    "full": "full attention",
+    "sliding": "sliding attention",
+    "chunked": "chunked attention",
+    "state": "states",
+    "cross": "cross attention",
+}
+
+
+def _group_name(found: Layout, index: int) -> str:
+    """The kind of layers of a group, numbered where a kind has several."""
+    kinds = [group.spec.kind for group in found.groups]
+    kind = kinds[index]
+    number = f" (group {kinds[: index + 1].count(kind)} of {kinds.count(kind)})" if kinds.count(kind) > 1 else ""
+    return _GROUP_NAMES[kind] + number
+
+
+def _conv_kernel(model: Model) -> int | None:
+    """Width of the convolutions of layers with a state, of which the engine keeps one less."""
+    groups = model.parameters.groups if model.parameters else ()
+    widths = [g.shape[-1] for g in groups if g.component == "state" and "conv" in g.role and len(g.shape) == 3]
+    return widths[0] if widths else None

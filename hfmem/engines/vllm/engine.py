@@ -1,0 +1,94 @@
+"""vLLM as an engine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from hfmem.engines.protocol import Engine, Found, RankMemory, Suggestions
+from hfmem.engines.vllm.cache import cache_of, layout_of
+from hfmem.engines.vllm.cachespec import Layout
+from hfmem.engines.vllm.loaded import loaded_terms
+from hfmem.engines.vllm.overheads import server_overheads
+from hfmem.engines.vllm.peak import peak_terms
+from hfmem.engines.vllm.serving import serving, usable
+from hfmem.engines.vllm.settings import Settings, settings, settings_of
+from hfmem.estimator.cache.sizes import CacheSize
+from hfmem.estimator.parallel import Parallel
+from hfmem.estimator.split import Stage, check_split, rank_model, stages
+from hfmem.estimator.values import Scenario, Serving, Term
+from hfmem.estimator.weights.loaded import weight_terms
+from hfmem.hardware.table import Accelerator
+from hfmem.mapper.interpret import Model
+from hfmem.mapper.values import Architecture
+
+__all__ = ["ENGINE", "Vllm"]
+
+_WITHOUT_BFLOAT16: Final = ("pascal", "volta", "turing")
+
+
+class Vllm:
+    """`vllm serve`."""
+
+    title = "vLLM"
+    profiled = True
+    suggestions = Suggestions(dtypes=("fp8", "int4"), kv_dtype="fp8")
+
+    def check_split(self, architecture: Architecture, parallel: Parallel) -> None:
+        check_split(architecture, parallel, "vllm")
+
+    def stages(self, architecture: Architecture, parallel: Parallel) -> tuple[Stage, ...]:
+        return stages(len(architecture.layers or ()), parallel.pp)
+
+    def rank_model(self, model: Model, parallel: Parallel, stage: Stage) -> Model:
+        return rank_model(model, parallel, stage, "vllm")
+
+    def run_dtype(
+        self, dtype: str | None, architecture: Architecture, gpu: Accelerator | None
+    ) -> tuple[str | None, str]:
+        """float32 checkpoints run in 16 bits, and bfloat16 ones in float16 where the card has no bfloat16 (0.19.0,
+        `config/model.py::_resolve_auto_dtype`)."""
+        if dtype not in ("float32", "bfloat16"):
+            return dtype, ""
+        old = gpu is not None and gpu.generation in _WITHOUT_BFLOAT16
+        preferred = "float16" if old or architecture.head != "lm_head" else "bfloat16"
+        if dtype == preferred or (dtype == "bfloat16" and not old):
+            return dtype, ""
+        return preferred, f"vLLM's choice for {dtype}" + (f" on {gpu.name}" if old and gpu else "")
+
+    def settings(self, options: object, gpu: Accelerator | None, length: int) -> Settings:
+        return settings(options, gpu, length)
+
+    def weights(self, model: Model, scenario: Scenario) -> Found:
+        terms, unknown = weight_terms(model, scenario)
+        return Found(terms=(*terms, *loaded_terms(model, scenario)), unknown=tuple(unknown))
+
+    def layout(self, model: Model, scenario: Scenario) -> Layout | str:
+        return layout_of(model, scenario)
+
+    def cache(self, model: Model, layout: object, scenario: Scenario) -> CacheSize | str:  # noqa: ARG002
+        if not isinstance(layout, Layout | str):
+            raise TypeError("not a layout of vLLM")
+        return cache_of(layout, scenario)
+
+    def activations(self, model: Model, scenario: Scenario, stage: Stage) -> Found:
+        found = peak_terms(model, settings_of(scenario), scenario, stage)
+        return Found(unknown=(("activations", found),)) if isinstance(found, str) else Found(terms=tuple(found))
+
+    def overhead(self, model: Model, scenario: Scenario) -> Found:
+        return Found(terms=tuple(server_overheads(model, scenario)))
+
+    def usable(self, terms: Sequence[Term], scenario: Scenario) -> int:
+        return usable(terms, scenario)
+
+    def serving(self, ranks: Sequence[RankMemory], scenario: Scenario, model: Model) -> Serving | None:
+        return serving(ranks, scenario, model)
+
+    def notes(self, model: Model, scenario: Scenario) -> tuple[str, ...]:  # noqa: ARG002
+        most = settings_of(scenario).max_num_seqs
+        if scenario.batch <= most:
+            return ()
+        return (f"Of {scenario.batch:,} sequences, --max-num-seqs lets {most:,} run at once.",)
+
+
+ENGINE: Final[Engine] = Vllm()

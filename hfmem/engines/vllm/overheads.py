@@ -1,0 +1,60 @@
+"""What a vLLM server takes besides what PyTorch allocates in its profile run: contexts, libraries, CUDA graphs."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from hfmem.engines.vllm.settings import Settings, settings_of
+from hfmem.estimator.overheads import context_terms
+from hfmem.estimator.values import Scenario, Term
+from hfmem.mapper.interpret import Model
+from hfmem.units import MIB
+
+__all__ = ["FORWARD_NAME", "GRAPH_NAME", "server_overheads"]
+
+GRAPH_NAME: Final = "CUDA graphs"
+FORWARD_NAME: Final = "libraries, during the profile run"
+
+
+def server_overheads(model: Model, scenario: Scenario) -> list[Term]:
+    """The terms of one rank (`model` as that rank holds it)."""
+    settings = settings_of(scenario)
+    experts = bool(model.architecture.experts)
+    contexts = context_terms(scenario.gpu, scenario.parallel, experts=experts)
+    return [*contexts, _forward_term(scenario, settings), *_graph_terms(settings)]
+
+
+def _forward_term(scenario: Scenario, settings: Settings) -> Term:
+    alone, shared = settings.rules.forward
+    mebibytes = shared if scenario.parallel.tp > 1 else alone
+    if scenario.parallel.pp > 1 and scenario.parallel.tp == 1:
+        mebibytes = 72
+    return Term(
+        name=FORWARD_NAME,
+        group="overhead",
+        nbytes=mebibytes * MIB,
+        how="non-torch forward increase: 0.07 to 0.46 GiB alone or in a pipeline; with tensor parallelism 0.5 GiB "
+        "up to 0.16, 2.1 GiB since 0.17",
+        source="start-up logs: github.com/jgchn/llm-d-planner/tree/d3121e059da88662db39a926a3ead964be97359b",
+        certainty="typical",
+    )
+
+
+def _graph_terms(settings: Settings) -> list[Term]:
+    """CUDA graphs: one set a captured batch size, 1, 2, 4, then every 8 up to 256 and every 16 up to 512."""
+    if settings.enforce_eager:
+        return []
+    largest = min(2 * settings.max_num_seqs, 512)
+    sizes = [size for size in (1, 2, 4, *range(8, 257, 8), *range(272, 513, 16)) if size <= largest]
+    each = settings.rules.graphs
+    return [
+        Term(
+            name=GRAPH_NAME,
+            group="overhead",
+            nbytes=len(sizes) * each * MIB,
+            how=f"{len(sizes)} captured sizes × {each} MiB; 0.1 to 2.9 GiB seen",
+            source="vLLM 0.19.0, config/compilation.py (sizes); start-up logs (about 12 MiB a piecewise and 6 MiB a "
+            "full graph)",
+            certainty="typical",
+        )
+    ]

@@ -1,0 +1,99 @@
+"""What vLLM makes of a card's memory: the budget, the pool of its cache, the tokens in it, and the line to start it."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from fractions import Fraction
+
+from hfmem.engines.protocol import RankMemory
+from hfmem.engines.vllm.cache import PagedCache
+from hfmem.engines.vllm.overheads import FORWARD_NAME, GRAPH_NAME
+from hfmem.engines.vllm.settings import Settings, settings_of
+from hfmem.estimator.values import Scenario, Serving, Term, total_of
+from hfmem.estimator.weights.quantisers import find_quantiser
+from hfmem.hardware.table import Accelerator
+from hfmem.mapper.interpret import Model
+
+__all__ = ["budgeted", "serving", "usable"]
+
+
+def budgeted(terms: Sequence[Term], settings: Settings) -> int:
+    """Bytes of a rank's terms that the engine takes from `gpu_memory_utilization`'s budget before it sizes its pool."""
+    inside = [term for term in terms if term.group in ("weights", "activations")]
+    names = {FORWARD_NAME} | ({GRAPH_NAME} if settings.rules.graphs_budgeted else set())
+    return total_of(inside) + total_of(term for term in terms if term.name in names)
+
+
+def usable(terms: Sequence[Term], scenario: Scenario) -> int:
+    """Bytes of the scenario's accelerator that an estimate may take. The engine plans with a share of it, outside of
+    which stand the context and, up to 0.20, the CUDA graphs; together they cannot be more than there is."""
+    gpu = scenario.gpu
+    if gpu is None:
+        return 0
+    settings = settings_of(scenario)
+    cache = total_of(term for term in terms if term.group == "kv_cache")
+    outside = total_of(terms) - budgeted(terms, settings) - cache
+    return min(gpu.memory, _budget(settings, gpu) + outside)
+
+
+def _budget(settings: Settings, gpu: Accelerator) -> int:
+    """Bytes that the engine plans with."""
+    return int(Fraction(settings.gpu_memory_utilization).limit_denominator(10**6) * gpu.memory)
+
+
+def serving(ranks: Sequence[RankMemory], scenario: Scenario, model: Model) -> Serving | None:
+    """What a server on this card has: the smallest pool of its ranks; None where no card is given, or a cache is not
+    known."""
+    settings, gpu = settings_of(scenario), scenario.gpu
+    layouts = [rank.cache.layout for rank in ranks if isinstance(rank.cache, PagedCache)]
+    if gpu is None or not ranks or len(layouts) < len(ranks):
+        return None
+    budget = _budget(settings, gpu)
+    pools = [budget - budgeted(rank.terms, settings) for rank in ranks]
+    blocks = [
+        max(0, pool) // layout.block_bytes if layout.block_bytes else 0
+        for pool, layout in zip(pools, layouts, strict=True)
+    ]
+    tightest = min(range(len(ranks)), key=lambda index: blocks[index])
+    found, count = layouts[tightest], blocks[tightest]
+    needed = found.blocks(scenario.seq, settings)
+    concurrency = count / needed if needed else None
+    if concurrency is not None and settings.rules.tokens_from_concurrency:
+        tokens = int(concurrency * scenario.seq)
+    else:
+        tokens = count // max(1, len(found.groups)) * found.block
+    return Serving(
+        kv_pool=pools[tightest],
+        kv_tokens=tokens if needed else None,
+        max_concurrency=concurrency,
+        command=_command(model, scenario, settings),
+    )
+
+
+def _command(model: Model, scenario: Scenario, settings: Settings) -> str:
+    """The launch line, with what differs from the engine's defaults."""
+    parallel = scenario.parallel
+    sizes = {
+        "--tensor-parallel-size": parallel.tp,
+        "--pipeline-parallel-size": parallel.pp,
+        "--data-parallel-size": parallel.dp,
+    }
+    parts = ["vllm serve", shlex.quote(model.checkpoint.ref.model_id), f"--max-model-len {scenario.seq}"]
+    parts += [f"{name} {size}" for name, size in sizes.items() if size > 1]
+    parts += ["--enable-expert-parallel"] if parallel.ep > 1 else []
+    parts += settings.given
+    return " ".join([*parts, *_dtype_options(scenario, model)])
+
+
+def _dtype_options(scenario: Scenario, model: Model) -> list[str]:
+    own = model.architecture.dtype or model.stored_dtype
+    quantiser = find_quantiser(scenario.dtype or "")
+    options = []
+    if quantiser is not None:
+        online = {"fp8": "fp8", "nf4": "bitsandbytes"}.get(quantiser.name)
+        options += [f"--quantization {online}"] if online else []
+    elif scenario.dtype is not None and scenario.dtype != own:
+        options.append(f"--dtype {scenario.dtype}")
+    cache = {"float8_e4m3fn": "fp8", "float8_e5m2": "fp8_e5m2"}.get(scenario.kv_dtype or "")
+    return [*options, *([f"--kv-cache-dtype {cache}"] if cache else [])]
