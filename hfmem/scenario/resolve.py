@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from hfmem.engines.table import engine
@@ -28,43 +29,22 @@ def resolve(options: Options, model: Model, machine: Machine | None = None) -> S
     dominant stored floating dtype, else unknown. The cache has the compute dtype unless asked otherwise.
     """
     check(options)
-    chosen = []
-    seq, longest = options.seq, model.architecture.max_positions
-    if seq is None:
-        seq = DEFAULT_SEQ if longest is None else max(1, min(DEFAULT_SEQ, longest))
-        chosen.append(f"--seq {seq:,}: the {'default' if seq == DEFAULT_SEQ else 'longest context of the model'}.")
-    source, sentence = _source(options, model.architecture, seq)
-    chosen += [sentence] if sentence else []
-    own, halved = _own_dtype(options, model, machine)
-    dtype, compute = _dtypes(options, own)
-    if options.dtype is None and own is not None:
-        where = "of config.json" if model.architecture.dtype else "most weights are stored in"
-        chosen.append(f"--dtype {own}: {halved or f'the dtype {where}'}.")
-    kv_dtype = canonical(options.kv_dtype) if options.kv_dtype else compute
-    if (
-        options.kv_dtype is None
-        and model.architecture.kv_dtype is not None
-        and options.method == "exact"
-        and not options.train
-    ):
-        kv_dtype = model.architecture.kv_dtype
-        chosen.append(f"--kv-dtype {kv_dtype}: the checkpoint brings scales for it.")
-    gpu = machine.accelerator if machine else None
-    runs = engine(options.runtime)
-    server = runs.settings(options, gpu, seq)
-    chosen += server.chosen if server else ()
+    lengths = _lengths(options, model.architecture)
+    formats = _formats(options, model, machine)
     if options.train and options.method == "exact":
-        return _training(options, model, machine, chosen=chosen, seq=seq, source=source, dtypes=(dtype, compute))
-    parallel, sentence = _parallel(options, machine, model.architecture)
-    chosen += [sentence] if sentence else []
+        return _training(options, model, machine, lengths, formats)
+    gpu = machine.accelerator if machine else None
+    server = engine(options.runtime).settings(options, gpu, lengths.seq)
+    parallel, spread = _parallel(options, machine, model.architecture)
+    chosen = (*lengths.chosen, *formats.chosen, *(server.chosen if server else ()), *spread)
     return Scenario(
         mode="training" if options.train else "inference",
         batch=options.batch,
-        seq=seq,
-        source_seq=source,
-        dtype=dtype,
-        compute_dtype=compute,
-        kv_dtype=kv_dtype,
+        seq=lengths.seq,
+        source_seq=lengths.source,
+        dtype=formats.dtype,
+        compute_dtype=formats.compute,
+        kv_dtype=formats.kv,
         runtime=options.runtime,
         attention=options.attention,
         method=options.method,
@@ -77,28 +57,64 @@ def resolve(options: Options, model: Model, machine: Machine | None = None) -> S
     )
 
 
-def _training(  # noqa: PLR0913 - what inference and training have in common
-    options: Options,
-    model: Model,
-    machine: Machine | None,
-    *,
-    chosen: list[str],
-    seq: int,
-    source: int | None,
-    dtypes: tuple[str | None, str | None],
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Lengths:
+    """Tokens of a sequence and of an encoder beside it, and a sentence for each that nobody chose."""
+
+    seq: int
+    source: int | None
+    chosen: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Formats:
+    """Number formats: as the report names the weights', of what is computed, of the cache; and a sentence for each that
+    nobody chose."""
+
+    dtype: str | None
+    compute: str | None
+    kv: str | None
+    chosen: tuple[str, ...]
+
+
+def _lengths(options: Options, architecture: Architecture) -> _Lengths:
+    chosen = []
+    seq, longest = options.seq, architecture.max_positions
+    if seq is None:
+        seq = DEFAULT_SEQ if longest is None else max(1, min(DEFAULT_SEQ, longest))
+        chosen.append(f"--seq {seq:,}: the {'default' if seq == DEFAULT_SEQ else 'longest context of the model'}.")
+    source, sentence = _source(options, architecture, seq)
+    return _Lengths(seq=seq, source=source, chosen=(*chosen, *([sentence] if sentence else ())))
+
+
+def _formats(options: Options, model: Model, machine: Machine | None) -> _Formats:
+    chosen = []
+    own, halved = _own_dtype(options, model, machine)
+    dtype, compute = _dtypes(options, own)
+    if options.dtype is None and own is not None:
+        where = "of config.json" if model.architecture.dtype else "most weights are stored in"
+        chosen.append(f"--dtype {own}: {halved or f'the dtype {where}'}.")
+    kv_dtype, brought = canonical(options.kv_dtype) if options.kv_dtype else compute, model.architecture.kv_dtype
+    if options.kv_dtype is None and brought is not None and options.method == "exact" and not options.train:
+        kv_dtype = brought
+        chosen.append(f"--kv-dtype {kv_dtype}: the checkpoint brings scales for it.")
+    return _Formats(dtype=dtype, compute=compute, kv=kv_dtype, chosen=tuple(chosen))
+
+
+def _training(
+    options: Options, model: Model, machine: Machine | None, lengths: _Lengths, formats: _Formats
 ) -> Scenario:
     """The scenario of a training run: its precision decides on the dtypes, and it keeps no cache."""
     from hfmem.estimator.recipe.values import TrainingScenario  # its tables are for training only
     from hfmem.scenario.training import resolve_training
 
-    training, parallel, sentences = resolve_training(options, model, dtypes[1])
-    chosen = [line for line in chosen if not line.startswith("--dtype")] + sentences
+    training, parallel, sentences = resolve_training(options, model, formats.compute)
     return TrainingScenario(
         mode="training",
         batch=options.batch,
-        seq=seq,
-        source_seq=source,
-        dtype=dtypes[0] if find_quantiser(dtypes[0] or "") else training.precision.weights,
+        seq=lengths.seq,
+        source_seq=lengths.source,
+        dtype=formats.dtype if find_quantiser(formats.dtype or "") else training.precision.weights,
         compute_dtype=training.precision.weights,
         kv_dtype=None,
         runtime=options.runtime,
@@ -106,7 +122,7 @@ def _training(  # noqa: PLR0913 - what inference and training have in common
         method=options.method,
         train=options.train,
         optimizer=training.optimizer.name,
-        chosen=(*chosen, *options.remarks),
+        chosen=(*lengths.chosen, *sentences, *options.remarks),
         training=training,
         parallel=parallel,
         gpu=machine.accelerator if machine else None,
@@ -119,14 +135,16 @@ def _own_dtype(options: Options, model: Model, machine: Machine | None) -> tuple
     return engine(options.runtime).run_dtype(own, model.architecture, machine.accelerator if machine else None)
 
 
-def _parallel(options: Options, machine: Machine | None, architecture: Architecture) -> tuple[Parallel, str]:
+def _parallel(
+    options: Options, machine: Machine | None, architecture: Architecture
+) -> tuple[Parallel, tuple[str, ...]]:
     """The plan, and a sentence where the person did not choose it: of a machine that is named with its number of
     accelerators, as many as divide that number and as the engine accepts."""
     asked = (options.gpus, options.tp, options.pp, options.dp, options.ep)
     if machine is None or not machine.count or any(asked) or options.method == "textbook" or options.train:
         training = options.train is not None
         sizes = {"gpus": options.gpus, "tp": options.tp, "pp": options.pp, "dp": options.dp, "ep": options.ep}
-        return plan(**sizes, training=training), ""
+        return plan(**sizes, training=training), ()
     runs = engine(options.runtime)
     for count in range(machine.count, 0, -1):
         if machine.count % count:
@@ -137,9 +155,9 @@ def _parallel(options: Options, machine: Machine | None, architecture: Architect
             reason = error.reason
             continue
         if count == machine.count:
-            return Parallel(tp=count), ""
-        return Parallel(tp=count), f"{count} of the {machine.count} {machine.accelerator.name} are used: {reason}."
-    return Parallel(), ""
+            return Parallel(tp=count), ()
+        return Parallel(tp=count), (f"{count} of the {machine.count} {machine.accelerator.name} are used: {reason}.",)
+    return Parallel(), ()
 
 
 def _source(options: Options, architecture: Architecture, seq: int) -> tuple[int | None, str]:

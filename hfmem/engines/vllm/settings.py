@@ -73,9 +73,30 @@ def settings_of(scenario: Scenario) -> Settings:
 
 
 def settings(options: Any, gpu: Accelerator | None, length: int) -> Settings:
-    """The settings of a server on a card, for requests of up to `length` tokens: cards of 70 GiB and more that are no
-    A100 get larger defaults, and a step is no longer than all sequences together (vLLM `engine/arg_utils.py`)."""
+    """The settings of a server on a card, for requests of up to `length` tokens; a step is no longer than all sequences
+    together (vLLM `engine/arg_utils.py`)."""
     rules = rules_of(options.vllm_version)
+    seqs, tokens = _defaults(rules, gpu, length)
+    batched = options.max_num_batched_tokens or min(tokens, (options.max_num_seqs or seqs) * length)
+    found = options.max_num_seqs or min(seqs, batched)
+    chosen = _rules_words(options, rules, gpu)
+    if not (options.max_num_seqs and options.max_num_batched_tokens):
+        where = f"for {gpu.name}" if gpu else "where the card is not known (--gpu)"
+        chosen.append(f"--max-num-seqs {found:,}, --max-num-batched-tokens {batched:,}: vLLM's defaults {where}.")
+    return Settings(
+        rules=rules,
+        max_num_seqs=found,
+        max_num_batched_tokens=batched,
+        gpu_memory_utilization=options.gpu_memory_utilization or UTILIZATION,
+        block_size=options.block_size or BLOCK,
+        enforce_eager=options.enforce_eager,
+        chosen=tuple(chosen),
+        given=_given(options),
+    )
+
+
+def _defaults(rules: Rules, gpu: Accelerator | None, length: int) -> tuple[int, int]:
+    """Sequences and tokens of a step where nobody chooses them: cards of 70 GiB and more that are no A100 get more."""
     large = (
         rules.large_defaults
         and gpu is not None
@@ -86,7 +107,20 @@ def settings(options: Any, gpu: Accelerator | None, length: int) -> Settings:
     seqs, tokens = (1024, 8192) if large else (256, 2048)
     if not rules.chunked and length <= _CHUNKED_BEYOND:
         tokens = max(tokens, length)
-    batched = options.max_num_batched_tokens or min(tokens, (options.max_num_seqs or seqs) * length)
+    return seqs, tokens
+
+
+def _rules_words(options: Any, rules: Rules, gpu: Accelerator | None) -> list[str]:
+    """Whose rules hold."""
+    words = f"vLLM's rules are those of {SOURCE.removeprefix('vLLM ')}'s source, with what logs show for {rules.name}."
+    found = [words + ("" if options.vllm_version else " --vllm-version takes those of another release.")]
+    if gpu and gpu.vendor != "nvidia":
+        found.append("The rules and overheads are those of NVIDIA's accelerators.")
+    return found
+
+
+def _given(options: Any) -> tuple[str, ...]:
+    """The options that were asked for, as the launch line repeats them."""
     asked = {
         "--max-num-seqs": options.max_num_seqs,
         "--max-num-batched-tokens": options.max_num_batched_tokens,
@@ -96,28 +130,4 @@ def settings(options: Any, gpu: Accelerator | None, length: int) -> Settings:
     given = [
         f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in asked.items() if value
     ]
-    found = options.max_num_seqs or min(seqs, batched)
-    default = f"--max-num-seqs {found:,}, --max-num-batched-tokens {batched:,}: vLLM's defaults"
-    where = f"for {gpu.name}" if gpu else "where the card is not known (--gpu)"
-    asked_rules = "" if options.vllm_version else " --vllm-version takes those of another release."
-    sentence = (
-        f"vLLM's rules are those of {SOURCE.removeprefix('vLLM ')}'s source, with what logs show for {rules.name}."
-    )
-    return Settings(
-        rules=rules,
-        max_num_seqs=found,
-        max_num_batched_tokens=batched,
-        gpu_memory_utilization=options.gpu_memory_utilization or UTILIZATION,
-        block_size=options.block_size or BLOCK,
-        enforce_eager=options.enforce_eager,
-        chosen=(
-            sentence + asked_rules,
-            *(
-                ("The rules and overheads are those of NVIDIA's accelerators.",)
-                if gpu and gpu.vendor != "nvidia"
-                else ()
-            ),
-            *(() if options.max_num_seqs and options.max_num_batched_tokens else (f"{default} {where}.",)),
-        ),
-        given=(*given, *(("--enforce-eager",) if options.enforce_eager else ())),
-    )
+    return (*given, *(("--enforce-eager",) if options.enforce_eager else ()))

@@ -1,0 +1,114 @@
+"""The house: no circles of imports, functions of a screen, one place that names an engine, and light runs."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+import hfmem
+from hfmem.engines.table import ENGINES
+
+PACKAGE = Path(hfmem.__file__).parent
+LONGEST = 40
+
+
+def trees() -> dict[str, ast.Module]:
+    """The syntax tree of every module, by its dotted name."""
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = ("hfmem", *path.relative_to(PACKAGE).with_suffix("").parts)
+        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        found[name] = ast.parse(path.read_text(encoding="utf-8"))
+    return found
+
+
+TREES = trees()
+
+
+def imported(name: str, tree: ast.Module) -> set[str]:
+    """Modules of the package that a module imports, anywhere: inside functions and for type checkers too."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names if alias.name in TREES}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                found |= {inner} if inner in TREES else {node.module} & TREES.keys()
+    # the root has the version, and the public names when somebody asks for them
+    return found - {name, "hfmem"}
+
+
+def circles(graph: Mapping[str, set[str]]) -> Iterator[list[str]]:
+    """Modules from which imports lead back to them: modules without imports are taken away until none is left."""
+    left = {name: set(names) for name, names in graph.items()}
+    while True:
+        ends = {name for name, names in left.items() if not names & left.keys()}
+        if not ends:
+            break
+        left = {name: names for name, names in left.items() if name not in ends}
+    while True:  # what leads into a circle is none
+        starts = left.keys() - {name for names in left.values() for name in names}
+        if not starts:
+            break
+        left = {name: names for name, names in left.items() if name not in starts}
+    if left:
+        yield sorted(left)
+
+
+def test_imports_make_no_circle() -> None:
+    graph = {name: imported(name, tree) for name, tree in TREES.items() if name != "hfmem"}
+    assert list(circles(graph)) == []
+
+
+def test_a_circle_is_found() -> None:
+    assert list(circles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": set()})) == [["b", "c"]]
+
+
+def test_functions_are_of_a_screen() -> None:
+    long = [
+        f"{name}.{node.name}: {node.end_lineno - node.lineno + 1} lines"
+        for name, tree in TREES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and node.end_lineno is not None
+        and node.end_lineno - node.lineno + 1 > LONGEST
+    ]
+    assert long == []
+
+
+@pytest.mark.parametrize("name", [name for name in TREES if not name.startswith(("hfmem.engines", "hfmem.probe"))])
+def test_no_other_module_names_an_engine(name: str) -> None:
+    """Not even in a comparison; sentences about transformers, the library, are none."""
+    words = {row.name for row in ENGINES.values()} | {row.title for row in ENGINES.values()}
+    found = {
+        node.value
+        for node in ast.walk(TREES[name])
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value in words
+    }
+    # the library whose release tables are made with, and whose version they say
+    versions = {"hfmem.mapper.defaults", "hfmem.estimator.activations.coefficients"}
+    assert found - ({"transformers"} if name in versions else set()) == set()
+
+
+def test_a_run_of_inference_loads_nothing_of_training() -> None:
+    """And no YAML, no class of transformers, no PyTorch."""
+    code = (
+        "import sys, hfmem\n"
+        "hfmem.estimate('meta-llama/Llama-2-7b-hf', offline=True, gpu=('H100',))\n"
+        "print('\\n'.join(sys.modules))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    rooms = ("estimator.training", "estimator.recipe", "scenario.training", "scenario.files", "advice.training")
+    heavy = tuple(f"hfmem.{room}" for room in rooms)
+    loaded = run.stdout.split()
+    assert "hfmem.estimator.values" in loaded
+    assert [
+        name for name in loaded if name.startswith((*heavy, "hfmem.advice.training", "hfmem.report.training"))
+    ] == []
+    assert {"yaml", "transformers", "torch"} & set(loaded) == set()
