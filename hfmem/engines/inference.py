@@ -9,11 +9,15 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from hfmem.engines.transformers.split import RULES as TRANSFORMERS
 from hfmem.estimator import textbook
 from hfmem.estimator.activations.prefill import activation_terms
 from hfmem.estimator.cache.sizes import CacheSize, cache_size
 from hfmem.estimator.overheads import overhead_terms
-from hfmem.estimator.split import Stage, check_split, rank_model, stages
+from hfmem.estimator.split.check import check_split
+from hfmem.estimator.split.ranks import rank_model
+from hfmem.estimator.split.rules import SplitRules
+from hfmem.estimator.split.stages import Stage, stages
 from hfmem.estimator.values import Estimate, Group, Rank, Scenario, Serving, Term, total_of
 from hfmem.estimator.weights.loaded import experts_left_alone, weight_terms
 from hfmem.mapper.interpret import Model
@@ -23,9 +27,18 @@ if TYPE_CHECKING:  # the engine is loaded for its own runs only
     from hfmem.engines.vllm.cachespec import Layout
     from hfmem.engines.vllm.memory import RankCache
 
-__all__ = ["Prepared", "estimate"]
+__all__ = ["Prepared", "estimate", "split_rules"]
 
 _Unknown = tuple[tuple[Group, str], ...]
+
+
+def split_rules(runtime: str) -> SplitRules:
+    """How a runtime splits a model over ranks."""
+    if runtime == "vllm":
+        from hfmem.engines.vllm.split import RULES as VLLM  # for runs with the engine only
+
+        return VLLM
+    return TRANSFORMERS
 
 
 def estimate(model: Model, scenario: Scenario) -> Estimate:
@@ -43,7 +56,7 @@ def estimate(model: Model, scenario: Scenario) -> Estimate:
 
 def _trained(model: Model, scenario: Scenario) -> Estimate:
     from hfmem.estimator.recipe.values import TrainingScenario  # its tables are for training only
-    from hfmem.estimator.training.phases import estimate as estimate_training
+    from hfmem.estimator.training.estimate import estimate as estimate_training
 
     if not isinstance(scenario, TrainingScenario):
         raise TypeError("a scenario of training without a way of training")
@@ -89,16 +102,17 @@ class Prepared:
             InvalidScenarioError: the engine would refuse to split this model so.
         """
         architecture, parallel = model.architecture, scenario.parallel
-        check_split(architecture, parallel, scenario.runtime)
+        rules = split_rules(scenario.runtime)
+        check_split(architecture, parallel, rules)
         held: list[_Held] = []
         alike: dict[object, _Held] = {}
-        for stage in stages(len(architecture.layers or ()), parallel.pp):
+        for stage in stages(len(architecture.layers or ()), parallel, rules):
             layers = frozenset(Counter((architecture.layers or ())[stage.start : stage.end]).items())
             key = (layers, stage.first, stage.last)
             if key in alike:  # the same layers, of which the order does not matter
                 held.append(alike[key])
                 continue
-            part = rank_model(model, parallel, stage, scenario.runtime)
+            part = rank_model(model, parallel, stage, rules)
             terms, unknown = weight_terms(part, scenario)
             pages: Layout | str = ""
             if scenario.runtime == "vllm":
@@ -127,7 +141,7 @@ class Prepared:
             kv_cache_per_token=max(cache.per_token for cache in caches) if known else None,
             kv_cache_fixed=max(cache.fixed for cache in caches) if known else None,
             notes=_notes(self.model, scenario),
-            ranks=_ranks(filled, scenario) if scenario.parallel.gpus > 1 else (),
+            ranks=_ranks(filled, scenario, self.model) if scenario.parallel.gpus > 1 else (),
             serving=_serving(filled, scenario, self.model),
         )
 
@@ -154,14 +168,12 @@ def _paged(held: _Held, scenario: Scenario) -> RankCache | str:
     return cache_of(held.layout, scenario)
 
 
-def _ranks(filled: list[_Filled], scenario: Scenario) -> tuple[Rank, ...]:
-    """One row a distinct content; ranks are numbered as the engines do: tensor-parallel ranks of a stage side by side,
-    then the stages, then the replicas."""
-    tp, pp, dp = scenario.parallel.tp, scenario.parallel.pp, scenario.parallel.dp
+def _ranks(filled: list[_Filled], scenario: Scenario, model: Model) -> tuple[Rank, ...]:
+    """One row a distinct content, with the ranks that have it."""
+    found = stages(len(model.architecture.layers or ()), scenario.parallel, split_rules(scenario.runtime))
     rows: dict[tuple[Term, ...], list[int]] = {}
-    for index, rank in enumerate(filled):
-        mine = [replica * tp * pp + index * tp + shard for replica in range(dp) for shard in range(tp)]
-        rows.setdefault(rank.terms, []).extend(mine)
+    for stage, rank in zip(found, filled, strict=True):
+        rows.setdefault(rank.terms, []).extend(stage.ranks)
     return tuple(Rank(ranks=tuple(sorted(numbers)), terms=terms) for terms, numbers in rows.items())
 
 

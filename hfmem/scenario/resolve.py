@@ -152,13 +152,14 @@ def _parallel(options: Options, machine: Machine | None, architecture: Architect
         training = options.train is not None
         sizes = {"gpus": options.gpus, "tp": options.tp, "pp": options.pp, "dp": options.dp, "ep": options.ep}
         return plan(**sizes, training=training), ""
-    from hfmem.estimator.split import check_split  # needs what most runs do not
+    from hfmem.engines.inference import split_rules  # needs what most runs do not
+    from hfmem.estimator.split.check import check_split
 
     for count in range(machine.count, 0, -1):
         if machine.count % count:
             continue
         try:
-            check_split(architecture, Parallel(tp=count), options.runtime)
+            check_split(architecture, Parallel(tp=count), split_rules(options.runtime))
         except InvalidScenarioError as error:
             reason = error.reason
             continue

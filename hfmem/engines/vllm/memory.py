@@ -12,7 +12,7 @@ from hfmem.engines.vllm.cachespec import Dtypes, Layout, layout
 from hfmem.engines.vllm.peak import peak_terms
 from hfmem.engines.vllm.settings import Settings, settings_of
 from hfmem.estimator.overheads import context_terms
-from hfmem.estimator.split import Stage
+from hfmem.estimator.split.stages import Stage
 from hfmem.estimator.values import Scenario, Serving, Term, total_of
 from hfmem.estimator.weights.quantisers import find_quantiser
 from hfmem.mapper.interpret import Model
