@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import hfmem
@@ -137,37 +137,34 @@ def copies(tensor: TensorGroup, architecture: Architecture, plan: Parallel, rule
 
 def one_stage(tensor: TensorGroup, architecture: Architecture, plan: Parallel, rules: SplitRules) -> Fraction:
     """How many times the ranks of one stage hold it."""
-    tp, dp, kv, heads = plan.tp, plan.dp, architecture.kv_heads or 1, architecture.attention_heads or 1
-    repeated, once, vocab = Fraction(tp * dp), Fraction(dp), architecture.vocab_size or 1
-    component, role = tensor.component, tensor.role
-    if component == "experts" and plan.ep > 1:
-        return Fraction(1)
-    if component == "experts" and rules.replicas_share_experts:
+    component, role, once, repeated = tensor.component, tensor.role, Fraction(plan.dp), Fraction(plan.tp * plan.dp)
+    if component == "experts" and (plan.ep > 1 or rules.replicas_share_experts):
         return Fraction(1)
     if component in ("embedding", "lm_head"):
-        padding = rules.vocabulary_padding
-        padded = Fraction((tensor.shape[0] + padding - 1) // padding * padding, tensor.shape[0]) * dp
-        if component == "lm_head" or rules.embedding == "all":
-            return padded
-        return padded if rules.embedding == "vocabulary" and tensor.shape[0] == vocab else repeated
+        rows, padding = tensor.shape[0], rules.vocabulary_padding
+        own = rules.embedding == "vocabulary" and rows == architecture.vocab_size
+        shared = component == "lm_head" or rules.embedding == "all" or own
+        return once * Fraction((rows + padding - 1) // padding * padding, rows) if shared else repeated
     if rules.matrices_only:
         return once if tensor.linear else repeated
     if component == "vision":
         return once if rules.towers and role == "fc1" else repeated
-    more = max(1, Fraction(tp, kv)) * dp
-    special = {
-        "k_proj": more,
-        "v_proj.bias": more,
-        "qkv_proj": (heads * once + 2 * kv * more) / (heads + 2 * kv),
-        "kv_a_proj_with_mqa": repeated,
-        "o_proj.bias": repeated,
-        "down_proj.bias": repeated,
-    }
     shared = component in ("attention", "mlp", "experts", "shared_experts", "state")
-    return special.get(role, once) if shared else repeated
+    return by_role(architecture, plan).get(role, once) if shared else repeated
+
+
+def by_role(architecture: Architecture, plan: Parallel) -> dict[str, Fraction]:
+    """What ranks repeat of the parts of layers: latents, biases of outputs, heads that are fewer than ranks."""
+    heads, kv = architecture.attention_heads or 1, architecture.kv_heads or 1
+    once, repeated = Fraction(plan.dp), Fraction(plan.tp * plan.dp)
+    more = max(once, repeated / kv)
+    fused = (heads * once + 2 * kv * more) / (heads + 2 * kv)
+    whole = dict.fromkeys(("kv_a_proj_with_mqa", "o_proj.bias", "down_proj.bias"), repeated)
+    return {"k_proj": more, "v_proj.bias": more, "qkv_proj": fused, **whole}
 
 
 @every_row
+@settings(max_examples=50)
 @given(split=splits())
 def test_ranks_hold_the_whole_and_what_the_rules_repeat(
     rules: SplitRules, split: tuple[Architecture, Parallel]
@@ -284,8 +281,9 @@ def test_each_reason_is_worded_once(words: str) -> None:
 
 @cache
 def sentences() -> tuple[str, ...]:
-    """Every formatted string of the package, with {} for what is filled in."""
-    nodes = [node for path in PACKAGE.rglob("*.py") for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))]
+    """Every formatted string of modules that refuse something, with {} for what is filled in."""
+    texts = (path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py"))
+    nodes = [node for text in texts if "InvalidScenarioError" in text for node in ast.walk(ast.parse(text))]
     return tuple(
         "".join(str(part.value) if isinstance(part, ast.Constant) else "{}" for part in node.values)
         for node in nodes
