@@ -112,7 +112,7 @@ class Case:
             options=options,
             machine=machine,
             scenario=scenario,
-            prepared=Prepared(model=model, held=()) if scenario.train else Prepared.of(model, scenario),
+            prepared=Prepared(model=model) if scenario.train else Prepared.of(model, scenario),
         )
 
     def at(self, batch: int, seq: int) -> Scenario:

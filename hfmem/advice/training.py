@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from hfmem.estimator.recipe.optimizers import find_optimizer
 from hfmem.estimator.recipe.values import Lora, Training, TrainingScenario
 from hfmem.estimator.training.base import stored_quantised
-from hfmem.estimator.training.phases import estimate
+from hfmem.estimator.training.estimate import estimate
 from hfmem.estimator.weights.quantisers import find_quantiser
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.lora import ALL_LINEAR, adapters, default_targets

@@ -6,13 +6,15 @@ Weights do not depend on batch and length, so that `Prepared` counts them once f
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from hfmem.engines.protocol import Engine, RankMemory
 from hfmem.engines.table import engine
 from hfmem.estimator import textbook
 from hfmem.estimator.cache.sizes import CacheSize
-from hfmem.estimator.split import Stage
+from hfmem.estimator.split.ranks import rank_model
+from hfmem.estimator.split.stages import Stage, stages
 from hfmem.estimator.values import Estimate, Group, Rank, Scenario, Term, total_of
 from hfmem.mapper.interpret import Model
 
@@ -36,7 +38,7 @@ def estimate(model: Model, scenario: Scenario) -> Estimate:
 
 def _trained(model: Model, scenario: Scenario) -> Estimate:
     from hfmem.estimator.recipe.values import TrainingScenario  # its tables are for training only
-    from hfmem.estimator.training.phases import estimate as estimate_training
+    from hfmem.estimator.training.estimate import estimate as estimate_training
 
     if not isinstance(scenario, TrainingScenario):
         raise TypeError("a scenario of training without a way of training")
@@ -56,7 +58,7 @@ class _Held:
     @classmethod
     def of(cls, engine: Engine, model: Model, stage: Stage, scenario: Scenario) -> _Held:
         """What one rank of a stage holds."""
-        part = engine.rank_model(model, scenario.parallel, stage)
+        part = rank_model(model, scenario.parallel, stage, engine.split)
         found = [engine.weights(part, scenario)]
         if engine.profiled:
             found += [engine.activations(part, scenario, stage), engine.overhead(part, scenario)]
@@ -87,7 +89,8 @@ class Prepared:
     """A model split as a scenario says, ready to be estimated under any batch and length."""
 
     model: Model
-    held: tuple[_Held, ...]
+    stages: tuple[Stage, ...] = ()
+    held: tuple[_Held, ...] = ()
 
     @classmethod
     def of(cls, model: Model, scenario: Scenario) -> Prepared:
@@ -100,13 +103,14 @@ class Prepared:
         runs.check_split(architecture, scenario.parallel)
         held: list[_Held] = []
         alike: dict[object, _Held] = {}
-        for stage in runs.stages(architecture, scenario.parallel):
+        found = stages(len(architecture.layers or ()), scenario.parallel, runs.split)
+        for stage in found:
             layers = frozenset(Counter((architecture.layers or ())[stage.start : stage.end]).items())
             key = (layers, stage.first, stage.last)  # the same layers, of which the order does not matter
             if key not in alike:
                 alike[key] = _Held.of(runs, model, stage, scenario)
             held.append(alike[key])
-        return cls(model=model, held=tuple(held))
+        return cls(model=model, stages=found, held=tuple(held))
 
     def estimate(self, scenario: Scenario) -> Estimate:
         """The estimate under the batch and length of a scenario (the rest as it was prepared for)."""
@@ -123,7 +127,7 @@ class Prepared:
             kv_cache_per_token=max(cache.per_token for cache in caches) if known else None,
             kv_cache_fixed=max(cache.fixed for cache in caches) if known else None,
             notes=_notes(runs, self.model, scenario),
-            ranks=_ranks(filled, scenario) if scenario.parallel.gpus > 1 else (),
+            ranks=_ranks(self.stages, filled) if scenario.parallel.gpus > 1 else (),
             serving=runs.serving(ranks, scenario, self.model),
         )
 
@@ -142,14 +146,11 @@ def _fill(engine: Engine, held: _Held, scenario: Scenario) -> _Filled:
     return _Filled(terms=tuple(terms), unknown=tuple(unknown), cache=cache)
 
 
-def _ranks(filled: list[_Filled], scenario: Scenario) -> tuple[Rank, ...]:
-    """One row a distinct content; ranks are numbered as the engines do: tensor-parallel ranks of a stage side by side,
-    then the stages, then the replicas."""
-    tp, pp, dp = scenario.parallel.tp, scenario.parallel.pp, scenario.parallel.dp
+def _ranks(found: Iterable[Stage], filled: Iterable[_Filled]) -> tuple[Rank, ...]:
+    """One row a distinct content, with the ranks that have it."""
     rows: dict[tuple[Term, ...], list[int]] = {}
-    for index, rank in enumerate(filled):
-        mine = [replica * tp * pp + index * tp + shard for replica in range(dp) for shard in range(tp)]
-        rows.setdefault(rank.terms, []).extend(mine)
+    for stage, rank in zip(found, filled, strict=True):
+        rows.setdefault(rank.terms, []).extend(stage.ranks)
     return tuple(Rank(ranks=tuple(sorted(numbers)), terms=terms) for terms, numbers in rows.items())
 
 

@@ -11,7 +11,8 @@ from typing import Protocol
 
 from hfmem.estimator.cache.sizes import CacheSize
 from hfmem.estimator.parallel import Parallel
-from hfmem.estimator.split import Stage
+from hfmem.estimator.split.rules import SplitRules
+from hfmem.estimator.split.stages import Stage
 from hfmem.estimator.values import Group, Scenario, Serving, Settings, Term
 from hfmem.hardware.table import Accelerator
 from hfmem.mapper.interpret import Model
@@ -50,15 +51,17 @@ class Suggestions:
 
 
 class Engine(Protocol):
-    """Software that runs a model. Models are given as one rank holds them, where a method has a `stage`.
+    """Software that runs a model. `model` is what one rank holds.
 
     Attributes:
         title: its name in sentences.
+        split: how it lays a model on ranks: what it repeats, pads and refuses.
         profiled: whether activations and overhead follow from its settings alone, not from batch and length.
         suggestions: what it can be asked for to need less.
     """
 
     title: str
+    split: SplitRules
     profiled: bool
     suggestions: Suggestions
 
@@ -68,12 +71,6 @@ class Engine(Protocol):
         Raises:
             InvalidScenarioError: with the sizes that do not go together.
         """
-
-    def stages(self, architecture: Architecture, parallel: Parallel) -> tuple[Stage, ...]:
-        """The layers of each pipeline stage."""
-
-    def rank_model(self, model: Model, parallel: Parallel, stage: Stage) -> Model:
-        """The model as one rank of a stage holds it."""
 
     def run_dtype(
         self, dtype: str | None, architecture: Architecture, gpu: Accelerator | None

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 from hfmem.mapper.caches import Cache, Seen
+from hfmem.mapper.cuts import Cut, cut_of
 
 __all__ = [
     "COMPONENTS",
@@ -211,6 +212,11 @@ class TensorGroup:
         for size in self.shape:
             elements *= size
         return elements
+
+    @property
+    def cut(self) -> Cut:
+        """What decides its part on a tensor-parallel rank."""
+        return cut_of(self.component, self.role)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,8 +13,9 @@ from hfmem.estimator.recipe.optimizers import OPTIMIZERS, find_optimizer
 from hfmem.estimator.recipe.precisions import PRECISIONS, TRAINER, Precision, find_precision
 from hfmem.estimator.recipe.stacks import DEFAULT_STACK, STACKS, Stack, find_stack
 from hfmem.estimator.recipe.values import Checkpointing, Lora, Training
+from hfmem.estimator.split.check import check_split
 from hfmem.estimator.training.base import stored_quantised
-from hfmem.estimator.training.slices import check_spread
+from hfmem.estimator.training.split import RULES
 from hfmem.estimator.weights.quantisers import find_quantiser
 from hfmem.mapper.lora import ALL_LINEAR, adapters, default_targets, saved_groups
 from hfmem.mapper.values import COMPONENTS
@@ -88,7 +89,7 @@ def resolve_training(options: Options, model: Model, own: str | None) -> tuple[T
         raise InvalidScenarioError("", f"the weights are quantised already ({stored}): give --train lora to adapt them")
     stack = find_stack(options.stack or DEFAULT_STACK) or STACKS[0]
     spread = plan_of(options)
-    check_spread(model.architecture, spread, options.virtual_stages or 1)
+    check_split(model.architecture, spread, RULES, pieces=options.virtual_stages or 1)
     precision, sentences = _precision(options, own, stack)
     optimizer = find_optimizer(options.optimizer or stack.optimizer) or OPTIMIZERS[0]
     if options.optimizer is None:

@@ -10,7 +10,6 @@ import pytest
 from hfmem import Model, estimate, inspect
 from hfmem.errors import InvalidScenarioError
 from hfmem.estimator.parallel import Parallel, plan
-from hfmem.estimator.split import stages
 from hfmem.report.result import to_result
 
 model = cache(lambda name: inspect(name, offline=True))
@@ -37,15 +36,6 @@ def test_what_the_numbers_mean(given: dict[str, Any], expected: Parallel) -> Non
 def test_contradictions_are_refused(given: dict[str, Any]) -> None:
     with pytest.raises(InvalidScenarioError):
         plan(**given)
-
-
-@pytest.mark.parametrize(
-    ("layers", "pp", "sizes"),
-    [(32, 1, [32]), (32, 4, [8, 8, 8, 8]), (33, 4, [8, 8, 9, 8]), (34, 4, [8, 9, 9, 8]), (35, 4, [9, 9, 9, 8])],
-)
-def test_a_remainder_goes_before_the_last_stage(layers: int, pp: int, sizes: list[int]) -> None:
-    """vLLM's `get_pp_indices`."""
-    assert [stage.end - stage.start for stage in stages(layers, pp)] == sizes
 
 
 @pytest.mark.parametrize(

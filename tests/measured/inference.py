@@ -21,7 +21,9 @@ from typing import Any, Final
 from hfmem import Model, inspect
 from hfmem.engines.inference import Prepared
 from hfmem.engines.vllm.cache import cache_of, layout_of
-from hfmem.estimator.split import rank_model, stages
+from hfmem.engines.vllm.split import RULES
+from hfmem.estimator.split.ranks import rank_model
+from hfmem.estimator.split.stages import stages
 from hfmem.estimator.values import Estimate, Scenario
 from hfmem.fetcher.values import Checkpoint, ModelRef
 from hfmem.hardware.table import Accelerator, Machine, find
@@ -213,8 +215,8 @@ def _graphs(row: Row) -> float:
 
 def _cache(row: Row) -> Any:
     model, scenario, _ = _estimated(_facts(row))
-    stage = stages(len(model.architecture.layers or ()), scenario.parallel.pp)[0]
-    return cache_of(layout_of(rank_model(model, scenario.parallel, stage, "vllm"), scenario), scenario), scenario
+    stage = stages(len(model.architecture.layers or ()), scenario.parallel, RULES)[0]
+    return cache_of(layout_of(rank_model(model, scenario.parallel, stage, RULES), scenario), scenario), scenario
 
 
 def _per_request(row: Row) -> float:

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from typing import Final
 
 from hfmem.engines.protocol import Engine, Found, RankMemory, Suggestions
+from hfmem.engines.transformers.split import RULES
 from hfmem.estimator.activations.prefill import activation_terms
 from hfmem.estimator.cache.sizes import CacheSize, cache_size
 from hfmem.estimator.overheads import overhead_terms
 from hfmem.estimator.parallel import Parallel
-from hfmem.estimator.split import Stage, check_split, rank_model, stages
+from hfmem.estimator.split.check import check_split
+from hfmem.estimator.split.stages import Stage
 from hfmem.estimator.values import Scenario, Serving, Settings, Term
 from hfmem.estimator.weights.loaded import experts_left_alone, weight_terms
 from hfmem.hardware.table import Accelerator
@@ -25,17 +27,12 @@ class Transformers:
     """The classes of transformers, called from Python."""
 
     title = "transformers"
+    split = RULES
     profiled = False
     suggestions = Suggestions(dtypes=("int8", "nf4"), kv_dtype="int8")
 
     def check_split(self, architecture: Architecture, parallel: Parallel) -> None:
-        check_split(architecture, parallel, "transformers")
-
-    def stages(self, architecture: Architecture, parallel: Parallel) -> tuple[Stage, ...]:
-        return stages(len(architecture.layers or ()), parallel.pp)
-
-    def rank_model(self, model: Model, parallel: Parallel, stage: Stage) -> Model:
-        return rank_model(model, parallel, stage, "transformers")
+        check_split(architecture, parallel, self.split)
 
     def run_dtype(
         self,

@@ -13,9 +13,11 @@ from hfmem.engines.vllm.overheads import server_overheads
 from hfmem.engines.vllm.peak import peak_terms
 from hfmem.engines.vllm.serving import serving, usable
 from hfmem.engines.vllm.settings import Settings, settings, settings_of
+from hfmem.engines.vllm.split import RULES
 from hfmem.estimator.cache.sizes import CacheSize
 from hfmem.estimator.parallel import Parallel
-from hfmem.estimator.split import Stage, check_split, rank_model, stages
+from hfmem.estimator.split.check import check_split
+from hfmem.estimator.split.stages import Stage
 from hfmem.estimator.values import Scenario, Serving, Term
 from hfmem.estimator.weights.loaded import weight_terms
 from hfmem.hardware.table import Accelerator
@@ -31,17 +33,12 @@ class Vllm:
     """`vllm serve`."""
 
     title = "vLLM"
+    split = RULES
     profiled = True
     suggestions = Suggestions(dtypes=("fp8", "int4"), kv_dtype="fp8")
 
     def check_split(self, architecture: Architecture, parallel: Parallel) -> None:
-        check_split(architecture, parallel, "vllm")
-
-    def stages(self, architecture: Architecture, parallel: Parallel) -> tuple[Stage, ...]:
-        return stages(len(architecture.layers or ()), parallel.pp)
-
-    def rank_model(self, model: Model, parallel: Parallel, stage: Stage) -> Model:
-        return rank_model(model, parallel, stage, "vllm")
+        check_split(architecture, parallel, self.split)
 
     def run_dtype(
         self, dtype: str | None, architecture: Architecture, gpu: Accelerator | None

@@ -15,7 +15,7 @@ from typing import Final
 from hfmem.dtypes import find_dtype
 from hfmem.engines.vllm.settings import Settings
 from hfmem.estimator.parallel import Parallel
-from hfmem.estimator.split import Stage
+from hfmem.estimator.split.stages import Stage
 from hfmem.estimator.values import Scenario, Term
 from hfmem.hardware.table import Accelerator
 from hfmem.mapper.interpret import Model

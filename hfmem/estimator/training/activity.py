@@ -12,7 +12,7 @@ from hfmem.estimator.activations.megatron import megatron_activations
 from hfmem.estimator.activations.source import TrainingActivations
 from hfmem.estimator.activations.step import training_activations
 from hfmem.estimator.recipe.values import Training, TrainingScenario
-from hfmem.estimator.training.slices import Slice
+from hfmem.estimator.training.gpu import Gpu
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Certainty
 
@@ -48,26 +48,26 @@ class Activity:
     logits_source: str
 
 
-def activity(model: Model, scenario: TrainingScenario, part: Slice) -> Activity | str:
+def activity(gpu: Gpu) -> Activity | str:
     """The activations of one GPU, or why they are not known."""
-    training = scenario.training
-    mine = replace(scenario, seq=-(-scenario.seq // part.plan.cp))
+    model, training, stage = gpu.model, gpu.training, gpu.stage
+    mine = replace(gpu.scenario, seq=-(-gpu.scenario.seq // gpu.plan.cp))
     own = training.stack.layers == "megatron"
-    found = _of_stack(model, mine, training, part)
+    found = _of_stack(model, mine, training, gpu)
     if isinstance(found, str):
         return found
     hidden = model.architecture.hidden_size or 0
-    share = _Share(training, 1 if own else part.plan.tp, mine.batch * mine.seq * hidden)
-    layers = tuple(share.of(size) for size in found.layers[part.start : part.stop])
-    backward = tuple(share.of(size) for size in found.backward[part.start : part.stop])
-    logits, how, source = _logits(model, mine, training, found, part)
-    alone = part.plan.gpus == 1 and training.method == "full" and not training.precision.master
-    outside = found.outside if part.first or part.last else 0
-    waiting = ceil((part.in_flight - 1) * (sum(layers) + outside)) if part.in_flight > 1 else 0
+    share = _Share(training, 1 if own else gpu.plan.tp, mine.batch * mine.seq * hidden)
+    layers = tuple(share.of(size) for size in found.layers[stage.start : stage.end])
+    backward = tuple(share.of(size) for size in found.backward[stage.start : stage.end])
+    logits, how, source = _logits(model, mine, training, found, gpu)
+    alone = gpu.plan.gpus == 1 and training.method == "full" and not training.precision.master
+    outside = found.outside if stage.first or stage.last else 0
+    waiting = ceil((gpu.in_flight - 1) * (sum(layers) + outside)) if gpu.in_flight > 1 else 0
     return Activity(
         outside=outside,
         layers=layers,
-        logits=logits if part.last else 0,
+        logits=logits if stage.last else 0,
         backward=backward,
         staying=_staying(training, layers, 2 * mine.batch * mine.seq * hidden),
         waiting=waiting,
@@ -95,10 +95,10 @@ def _staying(training: Training, inputs: tuple[int, ...], gradient: int) -> tupl
     return tuple(sum(inputs[index + 1 :]) + max(0, depth - index - 2) * gradient for index in range(depth))
 
 
-def _of_stack(model: Model, scenario: TrainingScenario, training: Training, part: Slice) -> TrainingActivations | str:
+def _of_stack(model: Model, scenario: TrainingScenario, training: Training, gpu: Gpu) -> TrainingActivations | str:
     """The activations as the stack's own formulas have them, else as transformers does."""
     if training.stack.layers == "megatron":
-        return megatron_activations(model, scenario, part.plan)
+        return megatron_activations(model, scenario, gpu.plan)
     if training.stack.layers == "litgpt":
         return litgpt_activations(model, scenario)
     found = training_activations(model, scenario)
@@ -122,7 +122,7 @@ class _Share:
 
 
 def _logits(
-    model: Model, scenario: TrainingScenario, training: Training, found: TrainingActivations, part: Slice
+    model: Model, scenario: TrainingScenario, training: Training, found: TrainingActivations, gpu: Gpu
 ) -> tuple[int, str, str]:
     """Head and loss: by pieces where the loss is fused, as the stack does it, or as measured."""
     architecture, stack = model.architecture, training.stack
@@ -139,7 +139,7 @@ def _logits(
         return chunk * vocabulary * 2 + tokens * hidden * 2, how, source
     if stack.logits_vocabulary is None:
         return found.logits, found.how, found.source
-    ranks = part.plan.tp if stack.vocabulary_parallel else 1
+    ranks = gpu.plan.tp if stack.vocabulary_parallel else 1
     entry = stack.logits_vocabulary + (stack.sharded_logits if training.fsdp else 0)
     each = entry * vocabulary // ranks + stack.logits_hidden * hidden
     how = f"{tokens:,} tokens × ({entry} × {vocabulary:,} + {stack.logits_hidden} × {hidden}) B"

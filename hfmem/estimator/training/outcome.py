@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from hfmem.estimator.recipe.values import TrainingScenario
-from hfmem.estimator.training.slices import Slice
+from hfmem.estimator.training.gpu import Gpu
 from hfmem.estimator.training.states import Held, gradient_bytes
-from hfmem.estimator.training.trained import Piece
 from hfmem.estimator.values import NOT_ALLOCATED, Phase, Term, TrainingFacts, total_of
-from hfmem.mapper.interpret import Model
 
 __all__ = ["facts_of"]
 
@@ -19,19 +16,12 @@ _RATIO_SOURCE = (
 )
 
 
-def facts_of(  # noqa: PLR0913, PLR0917 - the parts of one answer
-    model: Model,
-    scenario: TrainingScenario,
-    pieces: tuple[Piece, ...],
-    part: Slice,
-    stays: Held,
-    phases: tuple[Phase, ...],
-) -> TrainingFacts:
+def facts_of(gpu: Gpu, stays: Held, phases: tuple[Phase, ...]) -> TrainingFacts:
     """The facts of the most loaded GPU."""
-    training = scenario.training
+    training = gpu.training
     peak = max(phases, key=lambda phase: phase.total)
     allocated = _allocated(peak.terms)
-    gradients = gradient_bytes(model, training, part, pieces)
+    gradients = gradient_bytes(gpu, gpu.pieces)
     kind = "one"
     if training.zero:
         kind = "sharded"
@@ -40,9 +30,9 @@ def facts_of(  # noqa: PLR0913, PLR0917 - the parts of one answer
     most = allocated * _RATIOS[kind] // 100
     outside = total_of(term for term in peak.terms if term.name in NOT_ALLOCATED)
     return TrainingFacts(
-        trainable=sum(piece.elements for piece in pieces),
+        trainable=sum(piece.elements for piece in gpu.pieces),
         allocated=allocated,
-        steady=_allocated(stays.terms) + (gradients if training and training.stack.persistent_gradients else 0),
+        steady=_allocated(stays.terms) + (gradients if training.stack.persistent_gradients else 0),
         gradients=gradients,
         reserved=(allocated + outside, max(allocated + outside, most)),
         reserved_source=_RATIO_SOURCE,

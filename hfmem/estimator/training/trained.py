@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Literal
 
 from hfmem.dtypes import find_dtype
 from hfmem.estimator.recipe.optimizers import Kept
 from hfmem.estimator.recipe.values import Lora, Training
-from hfmem.mapper.caches import Combined, State
+from hfmem.estimator.split.share import Place, place_of
+from hfmem.estimator.training.split import RULES
+from hfmem.mapper.cuts import Cut
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.lora import Adapter, adapters, saved_groups
-from hfmem.mapper.values import Architecture, Component, Dense, Experts, Layer, TensorGroup
+from hfmem.mapper.values import Component, TensorGroup
 
-__all__ = ["Piece", "Place", "has_part", "place_of", "share_of_layers", "trained_pieces"]
-
-Place = Literal["first", "layers", "last"]
+__all__ = ["Piece", "trained_pieces"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,37 +23,42 @@ class Piece:
     """Tensors that are trained, all of one shape.
 
     Attributes:
-        component, place: the part of the model, and which end of it.
+        component: the part of the model.
         kept: one of them, as the optimizer sees it.
         count: how many.
-        weight: bytes an element of the copy that layers compute with.
         gradient: bytes an element of the gradient.
         master: bytes an element of a second copy.
         adapter: whether it is an adapter's, which the base model does not hold.
-        split: whether tensor-parallel ranks share it.
+        cut: what decides its part on a tensor-parallel rank; adapters are `repeated`.
     """
 
     component: Component
-    place: Place
     kept: Kept
     count: int
-    weight: int
     gradient: int
     master: int
     adapter: bool = False
-    split: bool = False
+    cut: Cut | Literal["repeated"]
 
     @property
     def elements(self) -> int:
         """Of all tensors."""
         return self.kept.elements * self.count
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one tensor."""
+        return self.kept.shape
 
-def place_of(component: Component) -> Place:
-    """Where a component lies: before the layers, in them, or after them."""
-    if component in ("embedding", "vision", "audio", "projector"):
-        return "first"
-    return "last" if component == "lm_head" else "layers"
+    @property
+    def linear(self) -> bool:
+        """Whether it is the matrix of a linear layer."""
+        return self.kept.matrix
+
+    @property
+    def place(self) -> Place:
+        """Where in the model it lies."""
+        return place_of(self.component, RULES)
 
 
 def trained_pieces(model: Model, training: Training) -> tuple[Piece, ...]:
@@ -77,10 +81,9 @@ def trained_pieces(model: Model, training: Training) -> tuple[Piece, ...]:
 
 def _whole(group: TensorGroup, training: Training) -> Piece:
     precision = training.precision
-    state, weight = find_dtype(precision.state), find_dtype(precision.weights)
+    state = find_dtype(precision.state)
     return Piece(
         component=group.component,
-        place=place_of(group.component),
         kept=Kept(
             shape=group.shape,
             width=state.bits // 8 if state else 4,
@@ -89,10 +92,9 @@ def _whole(group: TensorGroup, training: Training) -> Piece:
             rank=training.optimizer_rank,
         ),
         count=group.count,
-        weight=weight.bits // 8 if weight else 2,
         gradient=precision.gradient,
         master=precision.master,
-        split=group.linear or group.component in ("embedding", "lm_head"),
+        cut=group.cut,
     )
 
 
@@ -113,39 +115,10 @@ def _copy(group: TensorGroup, training: Training) -> Piece:
 def _adapter(component: Component, shape: tuple[int, ...], count: int, width: int) -> Piece:
     return Piece(
         component=component,
-        place=place_of(component),
         kept=Kept(shape=shape, width=width, matrix=False),
         count=count,
-        weight=width,
         gradient=width,
         master=0,
         adapter=True,
+        cut="repeated",
     )
-
-
-def share_of_layers(architecture: Architecture, component: Component, start: int, stop: int) -> Fraction:
-    """How much of a component's tensors lies in layers `start` to `stop`: by the layers that have such a part."""
-    layers = architecture.layers or ()
-    if not layers or (start <= 0 and stop >= len(layers)):
-        return Fraction(1)
-    holders = [index for index, layer in enumerate(layers) if _has(layer, component)] or list(range(len(layers)))
-    return Fraction(sum(start <= index < stop for index in holders), len(holders))
-
-
-def has_part(architecture: Architecture, component: Component, index: int) -> bool:
-    """Whether a layer has tensors of a component."""
-    layers = architecture.layers or ()
-    return index < len(layers) and _has(layers[index], component)
-
-
-def _has(layer: Layer, component: Component) -> bool:
-    if component in ("experts", "router", "shared_experts"):
-        return isinstance(layer.ffn, Experts)
-    if component == "mlp":
-        return isinstance(layer.ffn, Dense)
-    if component == "attention":
-        return layer.heads > 0
-    if component == "state":
-        caches = layer.cache.caches if isinstance(layer.cache, Combined) else (layer.cache,)
-        return any(isinstance(cache, State) for cache in caches)
-    return True

@@ -1,0 +1,86 @@
+"""Which splits software refuses: the sentence of each reason stands here alone."""
+
+from __future__ import annotations
+
+from hfmem.errors import InvalidScenarioError
+from hfmem.estimator.parallel import Parallel
+from hfmem.estimator.split.rules import SplitRules
+from hfmem.mapper.caches import KV, Cache, Combined, CrossKV, Indexed
+from hfmem.mapper.values import Architecture, Dense, Experts, Layer
+
+__all__ = ["check_split"]
+
+
+def check_split(architecture: Architecture, plan: Parallel, rules: SplitRules, *, pieces: int = 1) -> None:
+    """Refuse a split that the software of these rules would refuse; `pieces` of the model are on each pipeline stage.
+
+    Raises:
+        InvalidScenarioError: with the sizes that do not go together.
+    """
+    if plan.gpus == 1:
+        return
+    shared = plan.tp * plan.dp
+    if rules.ep_of_all and plan.ep not in (1, shared):
+        raise _refused(
+            f"--ep {plan.ep} is not tp × dp = {shared}: experts are shared by all ranks of a stage or by none"
+        )
+    layers = architecture.layers
+    if layers is None:
+        _check_blind(plan, rules)
+        return
+    if plan.pp * pieces > len(layers):
+        times = f" × --virtual-stages {pieces}" if pieces > 1 else ""
+        raise _refused(f"--pp {plan.pp}{times} is more than the model's {len(layers)} layers")
+    if rules.ep_needs_experts and plan.ep > 1 and not any(isinstance(layer.ffn, Experts) for layer in layers):
+        raise _refused(f"--ep {plan.ep} shares experts, and the model has none")
+    for layer in dict.fromkeys(layers):
+        _check_heads(layer, plan.tp, rules)
+        _check_ffn(layer, plan, rules)
+
+
+def _check_blind(plan: Parallel, rules: SplitRules) -> None:
+    sizes = {"tp": plan.tp, "pp": plan.pp, "dp": plan.dp, "ep": plan.ep, "cp": plan.cp}
+    wrong = [f"--{name} {size}" for name, size in sizes.items() if size > 1 and name not in rules.blind]
+    if wrong:
+        raise _refused(f"the layers of this model are not known, so that it cannot be split by {' '.join(wrong)}")
+
+
+def _check_heads(layer: Layer, tp: int, rules: SplitRules) -> None:
+    if layer.heads % tp:
+        raise _refused(f"--tp {tp} does not divide the model's {layer.heads} attention heads")
+    for heads in _kv_heads(layer.cache, rules):
+        if heads % tp and not (rules.fewer_kv_heads and tp % heads == 0):
+            rest = "" if rules.fewer_kv_heads else ", which are not repeated here"
+            raise _refused(f"--tp {tp} does not divide the model's {heads} key/value heads{rest}")
+
+
+def _check_ffn(layer: Layer, plan: Parallel, rules: SplitRules) -> None:
+    ffn = layer.ffn
+    if isinstance(ffn, Dense) and ffn.intermediate % plan.tp:
+        raise _refused(f"--tp {plan.tp} does not divide the {ffn.intermediate} units of the MLP")
+    if not isinstance(ffn, Experts):
+        return
+    if plan.ep > ffn.count:
+        raise _refused(f"--ep {plan.ep} is more than the model's {ffn.count} experts")
+    if rules.even_experts and ffn.count % plan.ep:
+        raise _refused(f"--ep {plan.ep} does not divide the model's {ffn.count} experts")
+    parts = plan.tp * (plan.dp if rules.replicas_share_experts else 1)
+    if plan.ep == 1 and ffn.intermediate % parts:
+        raise _refused(f"{parts} ranks do not divide the {ffn.intermediate} units of an expert; try --ep")
+
+
+def _kv_heads(cache: Cache, rules: SplitRules) -> tuple[int, ...]:
+    """Key/value heads of a layer; none for latents and states."""
+    if not isinstance(cache, rules.headed):
+        return ()
+    if isinstance(cache, KV | CrossKV):
+        return (cache.heads,)
+    if isinstance(cache, Indexed):
+        return _kv_heads(cache.attention, rules)
+    if isinstance(cache, Combined):
+        return tuple(heads for part in cache.caches for heads in _kv_heads(part, rules))
+    return ()
+
+
+def _refused(reason: str) -> InvalidScenarioError:
+    return InvalidScenarioError("", reason)

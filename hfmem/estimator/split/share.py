@@ -1,0 +1,155 @@
+"""The share of a tensor that one rank holds: by where it lies among the layers, and how it is cut over ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Final, Literal, Protocol
+
+from hfmem.estimator.parallel import Parallel
+from hfmem.estimator.split.rules import SplitRules
+from hfmem.estimator.split.stages import Stage
+from hfmem.mapper.caches import Cache, Combined, State
+from hfmem.mapper.cuts import Cut
+from hfmem.mapper.values import Architecture, Component, Dense, Experts, Layer
+
+__all__ = ["Place", "Share", "Tensor", "layer_share", "owned", "place_of"]
+
+Place = Literal["before", "inside", "after"]
+
+_WHOLE: Final = Fraction(1)
+
+
+class Tensor(Protocol):
+    """What a split asks of a tensor.
+
+    Attributes:
+        component: the part of the model it belongs to.
+        shape: its sizes.
+        linear: whether it is the matrix of a linear layer.
+        cut: what decides its part (`hfmem.mapper.cuts.cut_of`); `repeated`: each rank holds the whole, under any rules.
+    """
+
+    @property
+    def component(self) -> Component: ...
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def linear(self) -> bool: ...
+
+    @property
+    def cut(self) -> Cut | Literal["repeated"]: ...
+
+
+def _has_experts(layer: Layer) -> bool:
+    return isinstance(layer.ffn, Experts)
+
+
+def _has_state(cache: Cache) -> bool:
+    return isinstance(cache, State) or (isinstance(cache, Combined) and any(map(_has_state, cache.caches)))
+
+
+_BEFORE: Final = ("embedding", "vision", "audio", "projector")
+_AFTER: Final = ("lm_head",)
+_OWNERS: Final[dict[str, Callable[[Layer], bool]]] = {
+    "experts": _has_experts,
+    "shared_experts": _has_experts,
+    "router": _has_experts,
+    "mlp": lambda layer: isinstance(layer.ffn, Dense),
+    "attention": lambda layer: layer.heads > 0,
+    "state": lambda layer: _has_state(layer.cache),
+    "norm": lambda _: True,
+}
+_VOCABULARY: Final = ("embedding", "lm_head")
+_TOWERS: Final = ("vision", "audio")
+_SHARED: Final = ("attention", "mlp", "experts", "shared_experts", "state")
+
+
+def place_of(component: Component, rules: SplitRules) -> Place:
+    """Where a component lies: before the layers, in them, or after them."""
+    if component in _BEFORE:
+        return "before"
+    if component in _AFTER:
+        return "after"
+    return "inside" if component in _OWNERS else rules.rest
+
+
+def owned(layer: Layer, component: Component) -> bool:
+    """Whether a layer has tensors of a component that lies in layers."""
+    return component not in _OWNERS or _OWNERS[component](layer)
+
+
+def layer_share(architecture: Architecture, component: Component, start: int, end: int, rules: SplitRules) -> Fraction:
+    """How much of a component's tensors lies in the layers from `start` to `end`: by the layers that have such."""
+    layers = architecture.layers or ()
+    if not layers or (start <= 0 and end >= len(layers)):
+        return _WHOLE
+    owners = [index for index, layer in enumerate(layers) if owned(layer, component)]
+    if not owners and rules.unowned == "whole":
+        return _WHOLE
+    owners = owners or list(range(len(layers)))
+    return Fraction(sum(start <= index < end for index in owners), len(owners))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """What one rank of a stage holds of each tensor."""
+
+    architecture: Architecture
+    plan: Parallel
+    stage: Stage
+    rules: SplitRules
+
+    def of(self, tensor: Tensor) -> Fraction:
+        """The share of all tensors like this one."""
+        return self.of_layers(tensor.component) * self.of_one(tensor)
+
+    def of_layers(self, component: Component) -> Fraction:
+        """How many of a component's tensors are on this stage, of one. A tied embedding is on the last stage too."""
+        place = place_of(component, self.rules)
+        if place == "inside":
+            return layer_share(self.architecture, component, self.stage.start, self.stage.end, self.rules)
+        if place == "after":
+            return Fraction(self.stage.last)
+        tied = component == "embedding" and self.architecture.tied_embeddings is True
+        return Fraction(self.stage.first or (tied and self.stage.last))
+
+    def of_one(self, tensor: Tensor) -> Fraction:
+        """How much of one tensor a rank holds."""
+        plan, rules, component = self.plan, self.rules, tensor.component
+        if component == "experts" and (plan.ep > 1 or rules.replicas_share_experts):
+            return Fraction(1, plan.ep if plan.ep > 1 else plan.tp * plan.dp)
+        if tensor.cut == "repeated":
+            return _WHOLE
+        if component in _VOCABULARY:
+            return self._vocabulary(tensor)
+        if rules.matrices_only:
+            return Fraction(1, plan.tp) if tensor.linear else _WHOLE
+        tower = component in _TOWERS and rules.towers and tensor.linear and len(tensor.shape) == 2
+        return self._heads_or_units(tensor) if tower or component in _SHARED else _WHOLE
+
+    def _vocabulary(self, tensor: Tensor) -> Fraction:
+        """An embedding or the head: rows are shared, of the vocabulary's own tables after padding."""
+        tp, rules = self.plan.tp, self.rules
+        rows = tensor.shape[0] if tensor.shape else 1
+        whole = rules.embedding == "none" or (rules.embedding == "vocabulary" and rows != self.architecture.vocab_size)
+        if tensor.component == "embedding" and whole:
+            return _WHOLE
+        padded = -(-rows // rules.vocabulary_padding) * rules.vocabulary_padding
+        return Fraction(padded, max(1, rows) * tp)
+
+    def _heads_or_units(self, tensor: Tensor) -> Fraction:
+        """A tensor whose heads or units are cut: heads of keys and values may be fewer than ranks."""
+        tp, kv = self.plan.tp, self.architecture.kv_heads or 1
+        keys = Fraction(1, min(tp, kv) if self.rules.kv_weights == "repeated" else tp)
+        if tensor.cut in ("latent", "output_bias"):
+            return _WHOLE
+        if tensor.cut == "keys_values":
+            return keys
+        if tensor.cut == "fused_qkv":
+            heads = self.architecture.attention_heads or kv
+            return (Fraction(heads, tp) + 2 * kv * keys) / (heads + 2 * kv)
+        return Fraction(1, tp)

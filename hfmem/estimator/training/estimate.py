@@ -1,0 +1,105 @@
+"""The estimate of a training run: each distinct GPU at the peak of its step, and the most loaded of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hfmem.estimator.activations.step import counts_encoder
+from hfmem.estimator.recipe.values import TrainingScenario
+from hfmem.estimator.training.activity import activity
+from hfmem.estimator.training.base import base_bytes, nf4_bytes, untied
+from hfmem.estimator.training.gpu import Gpu, gpus
+from hfmem.estimator.training.outcome import facts_of
+from hfmem.estimator.training.phases import phases_of
+from hfmem.estimator.training.states import Held, held
+from hfmem.estimator.values import Estimate, Group, Phase, Rank
+from hfmem.mapper.interpret import Model
+from hfmem.units import format_bytes
+
+__all__ = ["estimate"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Loaded:
+    """One GPU with its phases; `reason` says why its activations are not known, None where they are."""
+
+    gpu: Gpu
+    stays: Held
+    phases: tuple[Phase, ...]
+    reason: str | None
+
+    @property
+    def peak(self) -> Phase:
+        return max(self.phases, key=lambda phase: phase.total)
+
+
+def estimate(model: Model, scenario: TrainingScenario) -> Estimate:
+    """The estimate of the most loaded GPU at the step's peak, with all phases and all distinct GPUs."""
+    if model.parameters is None:
+        why = model.architecture.unknown or "neither the files nor the configuration tell how large the model is"
+        groups: tuple[Group, ...] = ("weights", "activations", "gradients", "optimizer")
+        return Estimate(terms=(), unknown=tuple((group, why) for group in groups))
+    model = untied(model) if scenario.training.stack.untied else model
+    found = [_loaded(gpu) for gpu in gpus(model, scenario)]
+    worst = max(found, key=lambda one: one.peak.total)
+    ranks = tuple(Rank(ranks=one.gpu.stage.ranks, terms=one.peak.terms) for one in found)
+    return Estimate(
+        terms=worst.peak.terms,
+        unknown=_unknown(model, scenario, found),
+        notes=_notes(model, scenario),
+        phases=worst.phases,
+        peak_phase=worst.peak.name,
+        ranks=ranks if scenario.parallel.gpus > 1 else (),
+        training=facts_of(worst.gpu, worst.stays, worst.phases),
+    )
+
+
+def _loaded(gpu: Gpu) -> _Loaded:
+    stays, active = held(gpu), activity(gpu)
+    if isinstance(active, str):
+        return _Loaded(gpu=gpu, stays=stays, phases=phases_of(gpu, stays, None), reason=active)
+    return _Loaded(gpu=gpu, stays=stays, phases=phases_of(gpu, stays, active), reason=None)
+
+
+def _unknown(model: Model, scenario: TrainingScenario, found: list[_Loaded]) -> tuple[tuple[Group, str], ...]:
+    """What is not counted, and why."""
+    unknown: list[tuple[Group, str]] = []
+    if model.checkpoint.missing:
+        unknown.append(("weights", f"{model.checkpoint.missing} weight files are not there"))
+    reasons = [one.reason for one in found if one.reason is not None]
+    unknown += [("activations", reason) for reason in reasons[-1:]]
+    if scenario.source_seq and not counts_encoder(model, scenario):
+        tokens = f"{scenario.source_seq:,} tokens"
+        unknown.append(("activations", f"what is saved of the encoder's {tokens} is not measured, and not counted"))
+    return tuple(unknown)
+
+
+def _notes(model: Model, scenario: TrainingScenario) -> tuple[str, ...]:
+    training = scenario.training
+    notes = []
+    longest = model.architecture.max_positions
+    if longest is not None and scenario.seq > longest:
+        notes.append(f"{scenario.seq:,} tokens are more than the {longest:,} the model is made for.")
+    if training.precision.name == "fp16" and training.method == "full":
+        notes.append("Pure float16 training is unstable and GradScaler refuses it: --precision autocast-fp16 is usual.")
+    if training.optimizer.paged:
+        notes.append("Paged optimizer states may move to the host's memory under pressure; they are counted here.")
+    notes += _experts_note(model, scenario)
+    return tuple(notes)
+
+
+def _experts_note(model: Model, scenario: TrainingScenario) -> list[str]:
+    """What a 4-bit base would be if experts were linear modules, which transformers 5 does not make them."""
+    training = scenario.training
+    if training.method != "qlora" or not training.stack.fused_experts or model.parameters is None:
+        return []
+    experts = [group for group in model.parameters.groups if group.loaded and group.component == "experts"]
+    kept = [base_bytes(group, scenario, frozenset()) for group in experts]
+    packed = sum(group.count * nf4_bytes(group.elements // group.count, training.double_quant) for group in experts)
+    saved = sum(size or 0 for size in kept) - packed
+    if saved <= 0:
+        return []
+    return [
+        "bitsandbytes replaces linear modules only, and transformers 5 fuses experts into plain parameters: they stay "
+        f"as they are. In NF4 they would take {format_bytes(saved)} less."
+    ]

@@ -1,0 +1,131 @@
+"""The gradients on one GPU at each moment of a step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from math import ceil
+
+from hfmem.estimator.split.share import owned
+from hfmem.estimator.training.gpu import Gpu
+from hfmem.estimator.training.states import gradient_bytes
+from hfmem.estimator.training.trained import Piece
+from hfmem.estimator.training.transients import frozen_gradients, unit_gradient
+from hfmem.estimator.values import Term
+from hfmem.mapper.values import Component
+
+__all__ = ["Gradients", "gradients_of"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gradients:
+    """The gradients of one GPU.
+
+    Attributes:
+        gpu: whose.
+        from_layer: bytes of those of the layers from each one of this GPU on.
+        made: of each layer of the model, bytes that its backward has made by its highest moment; None: all of them.
+    """
+
+    gpu: Gpu
+    from_layer: tuple[int, ...]
+    made: tuple[int, ...] | None
+
+    @property
+    def carried(self) -> bool:
+        """Whether gradients are there when a forward pass begins."""
+        training = self.gpu.training
+        again = training.accumulation > 1 and not training.stack.longest_first
+        return training.stack.persistent_gradients or again or self.gpu.plan.pp > 1
+
+    @property
+    def tied(self) -> bool:
+        """Whether this GPU has a head whose gradient waits for that of the embedding."""
+        stage = self.gpu.stage
+        return self.gpu.architecture.tied_embeddings is True and stage.first and stage.last
+
+    def carried_terms(self) -> list[Term]:
+        """Those of earlier micro-batches."""
+        return self.terms(0, "carried over micro-batches")
+
+    def all_terms(self) -> list[Term]:
+        """All, when the backward pass is done."""
+        return self.terms(0, "of all trained parameters")
+
+    def by(self, index: int) -> list[Term]:
+        """Those that are there at the highest moment of a layer's backward."""
+        if self.carried:
+            return self.carried_terms()
+        later = self._not_yet(index)
+        found = self.terms(index, "of the layers done, and of this one by then", before=False)
+        return [replace(term, nbytes=max(0, term.nbytes - later)) for term in found]
+
+    def at_layer(self, index: int) -> int:
+        """Bytes of them that change with the layer whose backward runs."""
+        if self.carried:
+            return 0
+        frozen = sum(term.nbytes for term in frozen_gradients(self.gpu, index))
+        return self.from_layer[index] - self._not_yet(index) + frozen
+
+    def _not_yet(self, index: int) -> int:
+        """Bytes of a layer's parameters' that its backward has not made at its highest moment."""
+        training = self.gpu.training
+        if self.made is None or training.optimizer.one_gradient or training.offload != "none":
+            return 0
+        after = self.from_layer[index + 1] if index + 1 < len(self.from_layer) else 0
+        return max(0, self.from_layer[index] - after - self.made[index])
+
+    def terms(self, first: int, what: str, *, before: bool = True) -> list[Term]:
+        """Of the layers from `first` of this GPU on, of what comes after them, and of what comes before; a tied
+        embedding comes after them too, as the head."""
+        gpu, training = self.gpu, self.gpu.training
+        if training.optimizer.one_gradient:
+            largest = max((piece.kept.elements * piece.gradient for piece in gpu.pieces), default=0)
+            return [self.term(largest, "one tensor at a time: the optimizer steps during backward")]
+        if training.offload != "none":
+            return [self.term(unit_gradient(gpu), "of one layer: they move to the host as they are made")]
+        ends = [piece for piece in gpu.pieces if self._outside(piece, before=before)]
+        inside = self.from_layer[first] if self.from_layer else 0
+        return [self.term(gradient_bytes(gpu, ends) + inside, what), *frozen_gradients(gpu, first)]
+
+    def _outside(self, piece: Piece, *, before: bool) -> bool:
+        """Whether a piece comes after the layers; with `before`, or before them."""
+        late = before or (self.tied and piece.component == "embedding")
+        return piece.place == "after" or (piece.place == "before" and late)
+
+    def term(self, nbytes: int, what: str) -> Term:
+        """So many bytes of gradients."""
+        training = self.gpu.training
+        width = training.precision.gradient if training.lora is None else training.adapter_bytes
+        spread = f" (over {training.shard} ranks)" if training.zero >= 2 and training.shard > 1 else ""
+        return Term(
+            name="gradients",
+            group="gradients",
+            nbytes=nbytes,
+            how=f"{what}, {width} B each{spread}",
+            source=training.precision.source,
+            certainty="derived",
+        )
+
+
+def gradients_of(gpu: Gpu, made: tuple[int, ...] | None) -> Gradients:
+    """The gradients of one GPU, of which each layer's backward has `made` so many bytes by its highest moment."""
+    return Gradients(gpu=gpu, from_layer=_from_layers(gpu, gpu.inside), made=made)
+
+
+def _from_layers(gpu: Gpu, pieces: Iterable[Piece]) -> tuple[int, ...]:
+    """Bytes of the layers from each one of this GPU on: a component's lie in the layers that have such a part."""
+    sizes: dict[Component, Fraction] = {}
+    for piece in pieces:
+        size = piece.elements * piece.gradient * gpu.share(piece, 2)
+        sizes[piece.component] = sizes.get(piece.component, Fraction(0)) + size
+    depth = gpu.stage.depth
+    layers = (gpu.architecture.layers or ())[gpu.stage.start : gpu.stage.end]
+    totals = [0.0] * depth
+    for component, size in sizes.items():
+        holders = [index for index, layer in enumerate(layers) if owned(layer, component)] or list(range(depth))
+        for index in range(depth):
+            left = sum(holder >= index for holder in holders)
+            totals[index] += float(size) * left / len(holders)
+    return tuple(ceil(total) for total in totals)

@@ -1,0 +1,47 @@
+"""How a tensor can be cut over tensor-parallel ranks, from what it is."""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+__all__ = ["Cut", "cut_of"]
+
+Cut = Literal["", "latent", "keys_values", "fused_qkv", "output_bias"]
+
+_LATENT: Final = (
+    "kv_a_proj",
+    "q_a_proj",
+    "kv_a_proj_with_mqa",
+    "fused_qkv_a_proj",
+    "wk",
+    "wq_b",
+    "weights_proj",
+    "wq_a",
+    "wkv",
+)
+_KEYS_VALUES: Final = ("k_proj", "v_proj", "kv_proj", "wk_proj")
+_FUSED_QKV: Final = ("qkv_proj", "query_key_value", "c_attn", "wqkv", "qkv", "w_pack")
+_OUTPUTS: Final = ("o_proj", "out_proj", "dense", "c_proj", "down_proj", "wo", "w2", "fc2", "dense_4h_to_h")
+_ATTENTION: Final[dict[str, Cut]] = {
+    **dict.fromkeys(_LATENT, "latent"),
+    **dict.fromkeys(_KEYS_VALUES, "keys_values"),
+    **dict.fromkeys(_FUSED_QKV, "fused_qkv"),
+}
+
+
+def cut_of(component: str, role: str) -> Cut:
+    """What decides a tensor's part on a rank, by its component and role.
+
+    `latent`: it makes or reads what all heads share (the latents of MLA, the keys of an indexer). `keys_values`: its
+    outputs are heads of keys or values. `fused_qkv`: queries, keys and values in one matrix. `output_bias`: it is added
+    once, after the sum over ranks. "" for everything else: its heads or units are cut.
+    """
+    base = _base(role)
+    if base in _OUTPUTS and role.endswith("bias"):
+        return "output_bias"
+    return _ATTENTION.get(base, "") if component == "attention" else ""
+
+
+def _base(role: str) -> str:
+    """The role of the matrix that a bias or scale belongs to."""
+    return role.partition(".")[0].removesuffix("_blocks").removesuffix("_scales").removesuffix("_bias").lower()

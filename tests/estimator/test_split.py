@@ -1,0 +1,291 @@
+"""One model of a split: what ranks hold together is the whole, and exactly what the rules repeat or pad."""
+
+from __future__ import annotations
+
+import ast
+from fractions import Fraction
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import hfmem
+from hfmem import Architecture, inspect
+from hfmem.engines.transformers.split import RULES as TRANSFORMERS
+from hfmem.engines.vllm.split import RULES as VLLM
+from hfmem.errors import InvalidScenarioError
+from hfmem.estimator.parallel import Parallel
+from hfmem.estimator.split.check import check_split
+from hfmem.estimator.split.ranks import rank_model
+from hfmem.estimator.split.rules import SplitRules
+from hfmem.estimator.split.share import Share, place_of
+from hfmem.estimator.split.stages import stages
+from hfmem.estimator.training.split import RULES as TRAINING
+from hfmem.mapper.caches import KV, State
+from hfmem.mapper.values import Component, Dense, Experts, Layer, TensorGroup
+
+ROWS: Final = {"transformers": TRANSFORMERS, "vllm": VLLM, "training": TRAINING}
+every_row = pytest.mark.parametrize("rules", [pytest.param(row, id=name) for name, row in ROWS.items()])
+model = cache(lambda name: inspect(name, offline=True))
+
+PACKAGE: Final = Path(hfmem.__file__).parent
+HIDDEN, HEAD = 64, 16
+
+
+def layer(heads: int, kv: int, ffn: Dense | Experts) -> Layer:
+    cache_ = KV(heads=kv, key_dim=HEAD, value_dim=HEAD) if heads else State(conv=64, recurrent=64, channels=64)
+    return Layer(kind="full_attention" if heads else "none", cache=cache_, heads=heads, ffn=ffn)
+
+
+def group(component: Component, role: str, *shape: int, linear: bool = True, count: int = 1) -> TensorGroup:
+    elements = count
+    for size in shape:
+        elements *= size
+    return TensorGroup(
+        component=component,
+        role=role,
+        shape=shape,
+        count=count,
+        dtype="BF16",
+        stored_bytes=2 * elements,
+        parameters=elements,
+        active=elements,
+        linear=linear,
+    )
+
+
+def groups(architecture: Architecture) -> tuple[TensorGroup, ...]:
+    """A tensor of every way to lie. Roles decide how attention is cut."""
+    heads, kv, vocab = architecture.attention_heads or 1, architecture.kv_heads or 1, architecture.vocab_size or 1
+    fused = (heads + 2 * kv) * HEAD
+    return (
+        group("embedding", "embed_tokens", vocab, HIDDEN, linear=False),
+        group("embedding", "wpe", vocab + 1, HIDDEN, linear=False),
+        group("lm_head", "lm_head", vocab, HIDDEN, linear=False),
+        group("attention", "q_proj", heads * HEAD, HIDDEN),
+        group("attention", "k_proj", kv * HEAD, HIDDEN),
+        group("attention", "v_proj.bias", kv * HEAD, linear=False),
+        group("attention", "qkv_proj", fused, HIDDEN),
+        group("attention", "kv_a_proj_with_mqa", 32, HIDDEN),
+        group("attention", "o_proj.bias", HIDDEN, linear=False),
+        group("mlp", "up_proj", 256, HIDDEN),
+        group("mlp", "down_proj.bias", HIDDEN, linear=False),
+        group("experts", "gate_up_proj", 8, 256, HIDDEN),
+        group("experts", "gate_up_proj_bias", 8, 256, linear=False),
+        group("router", "gate", 8, HIDDEN, linear=False),
+        group("shared_experts", "up_proj", 256, HIDDEN),
+        group("state", "in_proj", 256, HIDDEN),
+        group("norm", "input_layernorm", HIDDEN, linear=False),
+        group("vision", "fc1", 256, HIDDEN),
+        group("vision", "patch_embed", 64, 3, 16, 16, linear=False),
+        group("projector", "linear_1", HIDDEN, 256),
+        group("mtp", "eh_proj", HIDDEN, 2 * HIDDEN, linear=False),
+        group("other", "scale", HIDDEN, linear=False),
+    )
+
+
+ffns = st.sampled_from([Dense(intermediate=256, gated=True), Experts(count=8, per_token=2, intermediate=256)])
+
+
+@st.composite
+def splits(draw: st.DrawFn) -> tuple[Architecture, Parallel]:
+    """A small model, some of whose layers have no attention, and a split that no rule refuses for its heads."""
+    heads, kv = draw(st.sampled_from([(16, 16), (16, 8), (16, 2), (16, 1)]))
+    kinds = draw(st.lists(st.tuples(st.booleans(), ffns), min_size=4, max_size=9))
+    layers = tuple(layer(heads if attends else 0, kv, ffn) for attends, ffn in kinds)
+    tp, pp, dp = (draw(st.sampled_from([1, 2, 4])) for _ in range(3))
+    ep = draw(st.sampled_from([1, tp * dp])) if tp * dp <= 8 else 1
+    architecture = Architecture(
+        model_type="m",
+        hidden_size=HIDDEN,
+        vocab_size=draw(st.sampled_from([64, 100, 1000, 1001])),
+        tied_embeddings=draw(st.booleans()),
+        attention_heads=heads,
+        kv_heads=kv,
+        layers=layers,
+    )
+    return architecture, Parallel(tp=tp, pp=pp, dp=dp, ep=ep)
+
+
+def owners(architecture: Architecture, component: Component) -> int:
+    """Layers that have such a part."""
+    layers = architecture.layers or ()
+    if component in ("experts", "router", "shared_experts"):
+        return sum(isinstance(each.ffn, Experts) for each in layers)
+    if component == "mlp":
+        return sum(isinstance(each.ffn, Dense) for each in layers)
+    if component == "attention":
+        return sum(each.heads > 0 for each in layers)
+    if component == "state":
+        return sum(isinstance(each.cache, State) for each in layers)
+    return len(layers)
+
+
+def copies(tensor: TensorGroup, architecture: Architecture, plan: Parallel, rules: SplitRules) -> Fraction:
+    """How many times all ranks together hold a tensor, from what the rules say that they repeat and pad."""
+    stages_ = Fraction(1)
+    place = place_of(tensor.component, rules)
+    if plan.gpus > 1:
+        tied = tensor.component == "embedding" and architecture.tied_embeddings and plan.pp > 1
+        lost = place == "inside" and not owners(architecture, tensor.component) and rules.unowned == "whole"
+        stages_ = Fraction(2 if tied else plan.pp if lost else 1)
+    return stages_ * one_stage(tensor, architecture, plan, rules)
+
+
+def one_stage(tensor: TensorGroup, architecture: Architecture, plan: Parallel, rules: SplitRules) -> Fraction:
+    """How many times the ranks of one stage hold it."""
+    component, role, once, repeated = tensor.component, tensor.role, Fraction(plan.dp), Fraction(plan.tp * plan.dp)
+    if component == "experts" and (plan.ep > 1 or rules.replicas_share_experts):
+        return Fraction(1)
+    if component in ("embedding", "lm_head"):
+        rows, padding = tensor.shape[0], rules.vocabulary_padding
+        own = rules.embedding == "vocabulary" and rows == architecture.vocab_size
+        shared = component == "lm_head" or rules.embedding == "all" or own
+        return once * Fraction((rows + padding - 1) // padding * padding, rows) if shared else repeated
+    if rules.matrices_only:
+        return once if tensor.linear else repeated
+    if component == "vision":
+        return once if rules.towers and role == "fc1" else repeated
+    shared = component in ("attention", "mlp", "experts", "shared_experts", "state")
+    return by_role(architecture, plan).get(role, once) if shared else repeated
+
+
+def by_role(architecture: Architecture, plan: Parallel) -> dict[str, Fraction]:
+    """What ranks repeat of the parts of layers: latents, biases of outputs, heads that are fewer than ranks."""
+    heads, kv = architecture.attention_heads or 1, architecture.kv_heads or 1
+    once, repeated = Fraction(plan.dp), Fraction(plan.tp * plan.dp)
+    more = max(once, repeated / kv)
+    fused = (heads * once + 2 * kv * more) / (heads + 2 * kv)
+    whole = dict.fromkeys(("kv_a_proj_with_mqa", "o_proj.bias", "down_proj.bias"), repeated)
+    return {"k_proj": more, "v_proj.bias": more, "qkv_proj": fused, **whole}
+
+
+@every_row
+@settings(max_examples=50)
+@given(split=splits())
+def test_ranks_hold_the_whole_and_what_the_rules_repeat(
+    rules: SplitRules, split: tuple[Architecture, Parallel]
+) -> None:
+    architecture, plan = split
+    found = stages(len(architecture.layers or ()), plan, rules)
+    assert sorted(rank for stage in found for rank in stage.ranks) == list(range(plan.gpus))
+    for tensor in groups(architecture):
+        shares = (Share(architecture=architecture, plan=plan, stage=stage, rules=rules) for stage in found)
+        held = sum((share.of(tensor) * len(share.stage.ranks) for share in shares), Fraction(0))
+        assert held == copies(tensor, architecture, plan, rules), tensor.role
+
+
+@every_row
+@given(layers=st.integers(1, 200), pp=st.integers(1, 16))
+def test_stages_share_the_layers(rules: SplitRules, layers: int, pp: int) -> None:
+    found = stages(layers, Parallel(pp=pp), rules)
+    assert [stage.start for stage in found] == [0, *(stage.end for stage in found[:-1])]
+    assert found[-1].end == layers
+    assert max(stage.depth for stage in found) - min(stage.depth for stage in found) <= 1
+    assert [stage.index for stage in found if stage.first or stage.last] == sorted({0, pp - 1})
+
+
+@pytest.mark.parametrize(
+    ("rules", "layers", "pp", "sizes"),
+    [
+        (VLLM, 32, 1, [32]),
+        (VLLM, 32, 4, [8, 8, 8, 8]),
+        (VLLM, 33, 4, [8, 8, 9, 8]),  # vLLM 0.19.0, distributed/utils.py::get_pp_indices
+        (VLLM, 34, 4, [8, 9, 9, 8]),
+        (VLLM, 35, 4, [9, 9, 9, 8]),
+        (TRANSFORMERS, 33, 4, [8, 8, 9, 8]),
+        (TRAINING, 33, 4, [8, 8, 8, 9]),
+        (TRAINING, 34, 4, [8, 9, 8, 9]),
+    ],
+)
+def test_where_a_remainder_goes(rules: SplitRules, layers: int, pp: int, sizes: list[int]) -> None:
+    assert [stage.depth for stage in stages(layers, Parallel(pp=pp), rules)] == sizes
+
+
+@pytest.mark.parametrize(
+    ("rules", "ranks"),
+    [(VLLM, [(0, 1, 4, 5), (2, 3, 6, 7)]), (TRAINING, [(0, 1, 2, 3), (4, 5, 6, 7)])],
+)
+def test_how_ranks_are_numbered(rules: SplitRules, ranks: list[tuple[int, ...]]) -> None:
+    """vLLM 0.19.0 `initialize_model_parallel`: data × pipeline × tensor; Megatron Core: the order `tp-cp-ep-dp-pp`."""
+    assert [stage.ranks for stage in stages(8, Parallel(tp=2, pp=2, dp=2), rules)] == ranks
+
+
+@pytest.mark.parametrize(("rules", "nbytes"), [(TRAINING, 1_509_949_440), (VLLM, 1_677_721_600)])
+def test_few_key_value_heads_are_cut_or_repeated(rules: SplitRules, nbytes: int) -> None:
+    """Attention of Llama-3.1-70B on 16 ranks: 80 layers × 2 B × 8192 × (2 × 8192 + 2 × 1024) / 16; a rank of vLLM has
+    one of the 8 heads of keys and values whole."""
+    found, plan = model("meta-llama/Llama-3.1-70B-Instruct"), Parallel(tp=16)
+    (stage,) = stages(80, plan, rules)
+    table = rank_model(found, plan, stage, rules).parameters
+    assert table is not None
+    assert 2 * sum(each.elements for each in table.groups if each.component == "attention") == nbytes
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes", "accepted"),
+    [
+        ("meta-llama/Llama-3.1-8B-Instruct", {"tp": 8}, {"transformers", "vllm", "training"}),
+        ("meta-llama/Llama-3.1-8B-Instruct", {"tp": 16}, {"vllm", "training"}),
+        ("meta-llama/Llama-3.1-8B-Instruct", {"tp": 3}, set()),
+        ("meta-llama/Llama-3.1-8B-Instruct", {"pp": 33}, set()),
+        ("meta-llama/Llama-3.1-8B-Instruct", {"dp": 2, "ep": 2}, {"transformers", "vllm"}),
+        ("Qwen/Qwen3-30B-A3B", {"dp": 4, "ep": 2}, {"training"}),
+        ("Qwen/Qwen3-30B-A3B", {"dp": 3, "ep": 3}, {"transformers", "vllm"}),
+        ("Qwen/Qwen3-30B-A3B", {"dp": 256, "ep": 256}, set()),
+        ("Qwen/Qwen3-30B-A3B", {"tp": 4, "dp": 512}, {"transformers", "training"}),
+    ],
+)
+def test_what_each_row_accepts(name: str, sizes: dict[str, Any], accepted: set[str]) -> None:
+    assert {row for row, rules in ROWS.items() if is_accepted(model(name).architecture, sizes, rules)} == accepted
+
+
+@pytest.mark.parametrize(
+    ("sizes", "accepted"),
+    [({"tp": 2}, {"training"}), ({"dp": 2}, {"training"}), ({"pp": 2}, set()), ({}, set(ROWS))],
+)
+def test_what_is_accepted_where_layers_are_not_known(sizes: dict[str, Any], accepted: set[str]) -> None:
+    unknown = Architecture(model_type="m")
+    assert {row for row, rules in ROWS.items() if is_accepted(unknown, sizes, rules)} == accepted
+
+
+def is_accepted(architecture: Architecture, sizes: dict[str, Any], rules: SplitRules) -> bool:
+    try:
+        check_split(architecture, Parallel(**sizes), rules)
+    except InvalidScenarioError:
+        return False
+    return True
+
+
+WORDS: Final = (
+    "is not tp × dp",
+    "the layers of this model are not known",
+    "is more than the model's {} layers",
+    "shares experts, and the model has none",
+    "does not divide the model's {} attention heads",
+    "does not divide the model's {} key/value heads",
+    "units of the MLP",
+    "is more than the model's {} experts",
+    "does not divide the model's {} experts",
+    "units of an expert",
+)
+
+
+@pytest.mark.parametrize("words", WORDS)
+def test_each_reason_is_worded_once(words: str) -> None:
+    assert sum(words in sentence for sentence in sentences()) == 1
+
+
+@cache
+def sentences() -> tuple[str, ...]:
+    """Every formatted string of modules that refuse something, with {} for what is filled in."""
+    texts = (path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py"))
+    nodes = [node for text in texts if "InvalidScenarioError" in text for node in ast.walk(ast.parse(text))]
+    return tuple(
+        "".join(str(part.value) if isinstance(part, ast.Constant) else "{}" for part in node.values)
+        for node in nodes
+        if isinstance(node, ast.JoinedStr)
+    )
