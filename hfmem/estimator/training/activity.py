@@ -6,11 +6,8 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import ceil
 
-from hfmem.estimator.activations.adapters import with_adapters
-from hfmem.estimator.activations.litgpt import litgpt_activations
-from hfmem.estimator.activations.megatron import megatron_activations
 from hfmem.estimator.activations.source import TrainingActivations
-from hfmem.estimator.activations.step import training_activations
+from hfmem.estimator.activations.sources import source_of, step_activations
 from hfmem.estimator.recipe.values import Training, TrainingScenario
 from hfmem.estimator.training.slices import Slice
 from hfmem.mapper.interpret import Model
@@ -52,15 +49,15 @@ def activity(model: Model, scenario: TrainingScenario, part: Slice) -> Activity 
     """The activations of one GPU, or why they are not known."""
     training = scenario.training
     mine = replace(scenario, seq=-(-scenario.seq // part.plan.cp))
-    own = training.stack.layers == "megatron"
-    found = _of_stack(model, mine, training, part)
+    found = step_activations(model, mine, part.plan)
     if isinstance(found, str):
         return found
     hidden = model.architecture.hidden_size or 0
-    share = _Share(training, 1 if own else part.plan.tp, mine.batch * mine.seq * hidden)
+    ranks = 1 if source_of(mine).of_one_rank else part.plan.tp
+    share = _Share(training, ranks, mine.batch * mine.seq * hidden)
     layers = tuple(share.of(size) for size in found.layers[part.start : part.stop])
     backward = tuple(share.of(size) for size in found.backward[part.start : part.stop])
-    logits, how, source = _logits(model, mine, training, found, part)
+    logits, how, source = _logits(model, mine, found, part)
     alone = part.plan.gpus == 1 and training.method == "full" and not training.precision.master
     outside = found.outside if part.first or part.last else 0
     waiting = ceil((part.in_flight - 1) * (sum(layers) + outside)) if part.in_flight > 1 else 0
@@ -95,16 +92,6 @@ def _staying(training: Training, inputs: tuple[int, ...], gradient: int) -> tupl
     return tuple(sum(inputs[index + 1 :]) + max(0, depth - index - 2) * gradient for index in range(depth))
 
 
-def _of_stack(model: Model, scenario: TrainingScenario, training: Training, part: Slice) -> TrainingActivations | str:
-    """The activations as the stack's own formulas have them, else as transformers does."""
-    if training.stack.layers == "megatron":
-        return megatron_activations(model, scenario, part.plan)
-    if training.stack.layers == "litgpt":
-        return litgpt_activations(model, scenario)
-    found = training_activations(model, scenario)
-    return found if isinstance(found, str) else with_adapters(model, scenario, training, found)
-
-
 class _Share:
     """What of a layer's activations lies on one tensor-parallel rank: what the norms make lies on each, unless the
     sequence is shared too (Korthikanti et al., arXiv 2205.05198, 4)."""
@@ -121,11 +108,10 @@ class _Share:
         return everywhere + ceil(Fraction(nbytes - everywhere, self._ranks))
 
 
-def _logits(
-    model: Model, scenario: TrainingScenario, training: Training, found: TrainingActivations, part: Slice
-) -> tuple[int, str, str]:
+def _logits(model: Model, scenario: TrainingScenario, found: TrainingActivations, part: Slice) -> tuple[int, str, str]:
     """Head and loss: by pieces where the loss is fused, as the stack does it, or as measured."""
-    architecture, stack = model.architecture, training.stack
+    architecture, training = model.architecture, scenario.training
+    stack = training.stack
     vocabulary, hidden = architecture.vocab_size or 0, architecture.hidden_size or 0
     tokens = scenario.batch * scenario.seq
     if architecture.head != "lm_head" or not vocabulary or not hidden:

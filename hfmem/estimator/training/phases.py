@@ -15,16 +15,16 @@ from fractions import Fraction
 from itertools import accumulate
 from math import ceil
 
-from hfmem.estimator.activations.step import counts_encoder
+from hfmem.estimator.activations.sources import source_of
 from hfmem.estimator.recipe.values import Training, TrainingScenario
 from hfmem.estimator.training.activity import Activity, activity
-from hfmem.estimator.training.base import base_bytes, largest_linear, nf4_bytes, replaced, untied
 from hfmem.estimator.training.outcome import facts_of
 from hfmem.estimator.training.slices import Slice, slices
 from hfmem.estimator.training.states import Held, gradient_bytes, held, sharded
 from hfmem.estimator.training.trained import Piece, has_part, share_of_layers, trained_pieces
 from hfmem.estimator.training.transients import frozen_gradients, gathered, optimizer_terms
 from hfmem.estimator.values import Estimate, Group, Phase, Rank, Term
+from hfmem.estimator.weights.base import base_bytes, largest_linear, nf4_bytes, replaced, untied
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Component
 from hfmem.units import format_bytes
@@ -57,7 +57,7 @@ def estimate(model: Model, scenario: TrainingScenario) -> Estimate:
             unknown = [*(item for item in unknown if item[0] != "activations"), ("activations", active)]
         phases = phases_of(model, scenario, part, pieces, stays, None if isinstance(active, str) else active)
         found.append((part, stays, phases))
-    if scenario.source_seq and not counts_encoder(model, scenario):
+    if scenario.source_seq and not source_of(scenario).counts_encoder(model, scenario):
         tokens = f"{scenario.source_seq:,} tokens"
         unknown.append(("activations", f"what is saved of the encoder's {tokens} is not measured, and not counted"))
     return _estimate(model, scenario, pieces, found, unknown)

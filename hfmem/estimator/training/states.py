@@ -9,10 +9,10 @@ from math import ceil
 
 from hfmem.estimator.overheads import overhead_terms
 from hfmem.estimator.recipe.values import Training, TrainingScenario
-from hfmem.estimator.training.base import NF4_SOURCE, base_bytes, replaced
 from hfmem.estimator.training.slices import Slice
 from hfmem.estimator.training.trained import Piece, place_of
 from hfmem.estimator.values import Term, total_of
+from hfmem.estimator.weights.base import NF4_SOURCE, base_bytes, replaced
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import COMPONENTS, Component
 

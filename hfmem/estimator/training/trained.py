@@ -69,7 +69,7 @@ def trained_pieces(model: Model, training: Training) -> tuple[Piece, ...]:
         ]
         return tuple(_whole(group, training) for group in groups)
     lora = training.lora
-    found = adapters(model.parameters, lora.targets, model.architecture.model_type)
+    found = adapters(model, lora.targets)
     pieces = [piece for adapter in found for piece in _pair(adapter, lora, training)]
     saved = saved_groups(model.parameters, lora.saved_modules)
     return (*pieces, *(_copy(group, training) for group in saved))

@@ -7,11 +7,11 @@ from math import ceil
 from hfmem.dtypes import find_dtype
 from hfmem.estimator.activations.closed_forms import widths
 from hfmem.estimator.recipe.values import Training, TrainingScenario
-from hfmem.estimator.training.base import base_bytes, replaced
 from hfmem.estimator.training.slices import Slice
 from hfmem.estimator.training.states import gradient_bytes, sharded
 from hfmem.estimator.training.trained import Piece, place_of
 from hfmem.estimator.values import Term
+from hfmem.estimator.weights.base import base_bytes, replaced
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Experts
 
