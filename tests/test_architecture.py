@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ast
+import json
+import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -134,3 +137,99 @@ def test_every_error_has_a_sentence_and_a_next_step() -> None:
         assert problem.code == getattr(errors, name).code()
         assert problem.message.endswith(".")
         assert problem.hint
+
+
+# What stands for a value in the estimator and happens to be a key of some configuration, or a module's name, as well.
+WORDS = {
+    "layers": "a place in the model (`Place`), and a key of the coefficients' table",
+    "encoder": "what a decoder attends to (`Architecture.source`)",
+    "norm": "a component",
+    "loss": "a moment of a step",
+    "block_size": "an option of vLLM",
+    "cache_size": "a function's name",
+}
+LOOKED_UP = ("interpret", "values", "caches", "structure", "lora")
+"""Modules of the mapper that hand over sizes, signatures and roles; the others read names and keys."""
+
+UNREAD = {"config", "role", "model_type", "architectures"}
+
+
+@cache
+def names_of_models() -> frozenset[str]:
+    """Keys of configurations, types of models, and names of modules."""
+    data = PACKAGE / "data"
+    rows = [json.loads(line) for line in (data / "config_defaults.jsonl").read_text().splitlines()]
+    parts = ("defaults", "assumed", "parts", "choices", "aliases")
+    found = {key for row in rows for part in parts for key in row.get(part, {})}
+    found |= {row["type"] for row in rows if "type" in row}
+    modules = json.loads((data / "lora_targets.json").read_text())
+    for targets in modules["targets"].values():
+        found |= {name.rpartition(".")[2] for name in targets}
+    for moved in modules["experts"].values():
+        found |= {*moved, *(name.removesuffix(".weight") for name in moved.values())}
+    return frozenset(found) - {*WORDS}
+
+
+def peeks(source: str) -> set[str]:
+    """What in a module looks into configurations or names of tensors."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            found |= {node.value} & names_of_models()
+            found |= set(re.findall(r"^_?\w*(?:_proj|_blocks|_scales|conv\d?|\.bias|\.weight)$", node.value))
+        elif isinstance(node, ast.Attribute) and node.attr in UNREAD:
+            found.add(f".{node.attr}")
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("hfmem.mapper"):
+            part = (node.module or "").removeprefix("hfmem.mapper").removeprefix(".")
+            names = [part] if part else [alias.name for alias in node.names]
+            found |= {f"mapper.{name}" for name in names if name not in LOOKED_UP}
+    return found
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("lacks('q_lora_rank')", "q_lora_rank"),
+        ("relatives = ('deepseek_v3', 'llama')", "llama"),
+        ("group.role in ('q_proj', 'k_proj')", "k_proj"),
+        ("name == 'gate_up_proj'", "gate_up_proj"),
+        ("role.endswith('_blocks')", "_blocks"),
+        ("'conv' in of", "conv"),
+        ("model.checkpoint.config", ".config"),
+        ("model.architecture.model_type", ".model_type"),
+        ("from hfmem.mapper.facts import Facts", "mapper.facts"),
+        ("from hfmem.mapper import names", "mapper.names"),
+    ],
+)
+def test_looking_into_names_is_seen(source: str, found: str) -> None:
+    assert found in peeks(source)
+
+
+def test_estimator_and_engines_see_no_config_key_type_or_tensor_name() -> None:
+    """A new architecture is the mapper's alone: it hands over sizes, signatures and what follows from roles."""
+    rooms = {name: path for name, path in modules() if layer(name) in ("estimator", "engines")}
+    assert len(rooms) > 40
+    found = {name: peeks(path.read_text(encoding="utf-8")) for name, path in rooms.items()}
+    assert not {name: seen for name, seen in found.items() if seen}
+
+
+def test_every_word_that_is_let_through_is_used() -> None:
+    rooms = [path for name, path in modules() if layer(name) in ("estimator", "engines")]
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in rooms]
+    said = {node.value for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Constant)}
+    assert set(WORDS) <= said
+
+
+def test_software_is_told_apart_by_its_source_of_activations() -> None:
+    """Nothing compares `stack.layers`: it names a row of a table, and there it is looked up."""
+    from hfmem.estimator.activations.sources import SOURCES
+    from hfmem.estimator.recipe.stacks import STACKS
+
+    readers = {
+        name
+        for name, path in modules()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute) and ast.unparse(node).endswith("stack.layers")
+    }
+    assert readers == {"estimator.activations.sources"}
+    assert {row.layers for row in STACKS} == set(SOURCES)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from hfmem.estimator.activations.sources import source_of
 from hfmem.estimator.recipe.optimizers import find_optimizer
 from hfmem.estimator.recipe.values import Lora, Training, TrainingScenario
-from hfmem.estimator.training.base import stored_quantised
 from hfmem.estimator.training.estimate import estimate
+from hfmem.estimator.weights.base import stored_quantised
 from hfmem.estimator.weights.quantisers import find_quantiser
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.lora import ALL_LINEAR, adapters, default_targets
@@ -74,7 +75,7 @@ def _sharding(training: Training, replicas: int) -> Iterator[_Change]:
 def _adapters(model: Model, scenario: TrainingScenario, training: Training) -> Iterator[_Change]:
     """Adapters in place of all weights, where the stack has them and the base can be what they go on."""
     lora = training.lora or _lora(model)
-    if training.stack.layers != "transformers" or lora is None:
+    if not source_of(scenario).takes_adapters or lora is None:
         return
     named = default_targets(model.architecture.model_type or "") == lora.targets or training.lora is not None
     targets = "" if named else f" --lora-targets {','.join(lora.targets)}"
@@ -91,9 +92,8 @@ def _lora(model: Model) -> Lora | None:
     """PEFT's defaults, else all linear modules; None where neither are there."""
     if model.parameters is None:
         return None
-    model_type = model.architecture.model_type
-    for targets in (default_targets(model_type or "") or (), (ALL_LINEAR,)):
-        if targets and adapters(model.parameters, targets, model_type):
+    for targets in (default_targets(model.architecture.model_type or "") or (), (ALL_LINEAR,)):
+        if targets and adapters(model, targets):
             return Lora(rank=8, targets=targets, dropout=0.0, dtype="float32", dora=False, saved_modules=())
     return None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from hfmem.dtypes import find_dtype
@@ -18,13 +19,14 @@ from hfmem.mapper.facts import Facts, MissingFactError
 from hfmem.mapper.families import reader
 from hfmem.mapper.packing import declared_cache_dtype, quantisation_of
 from hfmem.mapper.rotary import rotary_rows
+from hfmem.mapper.structure import Structure
 from hfmem.mapper.tables import from_tensors, from_totals
 from hfmem.mapper.values import Architecture, Certainty, ParameterTable
 
 __all__ = ["Model", "interpret"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Model:
     """A checkpoint, understood.
 
@@ -47,6 +49,11 @@ class Model:
     stored_dtype: str | None
     file_bytes: int | None
     notes: tuple[str, ...]
+
+    @cached_property
+    def structure(self) -> Structure:
+        """What measured coefficients are looked up by, and the sizes they are written in."""
+        return Structure(config=self.checkpoint.config or {}, architecture=self.architecture)
 
 
 def interpret(checkpoint: Checkpoint) -> Model:

@@ -11,6 +11,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Final
 
+from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import ParameterTable, TensorGroup
 
 __all__ = ["ALL_LINEAR", "Adapter", "adapters", "default_targets", "linear_modules", "saved_groups"]
@@ -34,6 +35,11 @@ class Adapter:
     outputs: int
     ranks: int
     count: int
+
+    @property
+    def module(self) -> str:
+        """The label of the module that each is beside."""
+        return self.group.module
 
     def parameters(self, rank: int) -> int:
         """Of all of them."""
@@ -64,8 +70,9 @@ def linear_modules(parameters: ParameterTable) -> Iterator[TensorGroup]:
     return (group for group in parameters.groups if group.loaded and not group.scale and _is_module(group))
 
 
-def adapters(parameters: ParameterTable, targets: Iterable[str], model_type: str | None) -> tuple[Adapter, ...]:
-    """The adapters of the modules that `targets` name: the ends of module names, or all linear ones.
+def adapters(model: Model, targets: Iterable[str]) -> tuple[Adapter, ...]:
+    """The adapters of the modules that `targets` name: the ends of module names, or all linear ones; none where
+    the parameters are not known.
 
     A name that begins with `language_model.` leaves modules of images and sound alone (PEFT's own choice for Gemma 4).
     For mixtures whose experts transformers 5 has fused, PEFT takes the names of their matrices as those of the fused
@@ -75,10 +82,10 @@ def adapters(parameters: ParameterTable, targets: Iterable[str], model_type: str
     words = {name.rpartition(".")[2] for name in names}
     everything = names == (ALL_LINEAR,)
     text_only = all(name.startswith(_TEXT) for name in names)
-    moved: dict[str, str] = _table()["experts"].get(model_type or "", {})
+    moved: dict[str, str] = _table()["experts"].get(model.architecture.model_type or "", {})
     taken = set(moved) if everything else words & set(moved)
     found = []
-    for group in parameters.groups:
+    for group in model.parameters.groups if model.parameters is not None else ():
         if not group.loaded or group.scale or (text_only and group.component in _TOWERS):
             continue
         if group.component in ("experts", "router") and _inside(group, moved, taken):
@@ -92,7 +99,7 @@ def adapters(parameters: ParameterTable, targets: Iterable[str], model_type: str
 def saved_groups(parameters: ParameterTable, names: Iterable[str]) -> tuple[TensorGroup, ...]:
     """The parameters of the modules that are trained in full beside the adapters (`modules_to_save`)."""
     wanted = {name.rpartition(".")[2] for name in names}
-    return tuple(group for group in parameters.groups if group.loaded and group.role.partition(".")[0] in wanted)
+    return tuple(group for group in parameters.groups if group.loaded and group.module in wanted)
 
 
 _UNLIKE_A_MODULE: Final = re.compile(r"conv|relative|norm|table|bias|\.|^embed_|embed(ding)?s?$")

@@ -1,4 +1,5 @@
-"""What a tensor is, from its name: component, role, and whether it is a buffer. The only place that reads names."""
+"""What a tensor is, from its name: component, role, and whether it is a buffer. Names are read here,
+and what is left of them, a role, in `hfmem.mapper.roles`; nowhere else."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from typing import Final
 
 from hfmem.mapper.values import Component
 
-__all__ = ["Meaning", "layer_index", "leads_inward", "meaning", "reads_stream", "without_numbers"]
+__all__ = ["Meaning", "layer_index", "meaning", "without_numbers"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,22 +68,6 @@ _SEARCHES: Final[tuple[tuple[re.Pattern[str], Component], ...]] = tuple(
 )
 
 _MATRIX_COMPONENTS: Final = frozenset({"attention", "mlp", "experts", "shared_experts", "state", "vision", "audio"})
-
-
-_READERS: Final = ("q", "k", "v", "query", "key", "value", "up", "gate")
-
-
-_INWARD: Final = ("gate_up_proj", "w1", "w3", "gate_proj", "up_proj", "input_linear")
-
-
-def leads_inward(role: str) -> bool:
-    """Whether a matrix of experts leads from the hidden size to their units, by its role."""
-    return role in _INWARD
-
-
-def reads_stream(role: str) -> bool:
-    """Whether a module reads the residual stream, by its role: queries, keys, values, gates and their likes do."""
-    return role.startswith(_READERS)
 
 
 def layer_index(name: str) -> int | None:

@@ -22,6 +22,7 @@ __all__ = [
     "layer_sizes",
     "model_sizes",
     "model_types",
+    "part_sizes",
     "signature",
     "switched_structure",
     "token_sizes",
@@ -103,13 +104,17 @@ def _parts(config: Mapping[str, Any]) -> list[Facts]:
 def model_sizes(config: Mapping[str, Any], architecture: Architecture, index: int) -> dict[str, int]:
     """The sizes for one layer (the head, beyond the last): its own, then those of the first layer that has such a
     size, then those of the configuration."""
+    return part_sizes(configured_sizes(config), architecture, index)
+
+
+def part_sizes(configured: Mapping[str, int], architecture: Architecture, index: int) -> dict[str, int]:
+    """As `model_sizes`, from the configuration's sizes."""
     layers = architecture.layers or ()
-    found = configured_sizes(config)
     others: dict[str, int] = {}
     for layer in dict.fromkeys(layers):
         others = {**layer_sizes(architecture, layer), **others}
     own = layer_sizes(architecture, layers[index]) if index < len(layers) else {}
-    return {**found, **others, **own}
+    return {**configured, **others, **own}
 
 
 def token_sizes(batch: int, seq: int, sizes: Mapping[str, int], source: int = 0) -> dict[str, int]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
+from hfmem.mapper import roles
 from hfmem.mapper.caches import Cache, Seen
 from hfmem.mapper.cuts import Cut, cut_of
 
@@ -15,6 +16,7 @@ __all__ = [
     "Architecture",
     "Certainty",
     "Component",
+    "Cut",
     "Dense",
     "Experts",
     "Ffn",
@@ -181,7 +183,8 @@ class TensorGroup:
 
     Attributes:
         component: the part of the model they belong to.
-        role: the last telling word of the name (`q_proj`, `up_proj`, `weight`), the same in every layer.
+        role: the last telling word of the name (`q_proj`, `up_proj`, `weight`), the same in every layer. What follows
+            from it is a property; nothing but the mapper looks into it.
         shape: of each.
         count: how many tensors.
         dtype: safetensors name of the stored format; None where only the configuration is known.
@@ -218,6 +221,45 @@ class TensorGroup:
         """What decides its part on a tensor-parallel rank."""
         return cut_of(self.component, self.role)
 
+    @property
+    def module(self) -> str:
+        """The module it belongs to: a label to compare with others."""
+        return roles.module_of(self.role)
+
+    @property
+    def bias(self) -> bool:
+        """Whether it is a bias."""
+        return roles.is_bias(self.role)
+
+    @property
+    def convolution(self) -> bool:
+        """Whether it belongs to a convolution."""
+        return roles.is_convolution(self.role)
+
+    @property
+    def inward(self) -> bool:
+        """Whether this matrix of experts leads from the hidden size to their units."""
+        return roles.leads_inward(self.role)
+
+    @property
+    def reads_stream(self) -> bool:
+        """Whether its module reads the residual stream."""
+        return roles.reads_stream(self.role)
+
+    @property
+    def packed_as(self) -> roles.Packed | None:
+        """Which matrix serving engines make of it and of the others that read the same input; None: it stays alone."""
+        return roles.packed_as(self.role)
+
+    @property
+    def layout(self) -> roles.Layout | None:
+        """The packed format that its tensors are known to have; None for all others."""
+        return roles.layout_of(self.role, self.dtype)
+
+    def as_head(self) -> TensorGroup:
+        """Tensors like these as an output embedding."""
+        return replace(self, component="lm_head", role="lm_head")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParameterTable:
@@ -240,6 +282,12 @@ class ParameterTable:
         """Logical parameters by component; components without any are left out. The values sum to `total`."""
         sums = _sums((group.component, group.parameters) for group in self.groups)
         return {component: sums[component] for component in COMPONENTS if sums.get(component)}
+
+    @property
+    def conv_kernel(self) -> int | None:
+        """Width of the convolutions of layers with a state; None where there are none."""
+        found = (group for group in self.groups if group.component == "state" and group.convolution)
+        return next((group.shape[-1] for group in found if len(group.shape) == 3), None)
 
     @property
     def stored(self) -> dict[str, int]:

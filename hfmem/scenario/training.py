@@ -14,8 +14,8 @@ from hfmem.estimator.recipe.precisions import PRECISIONS, TRAINER, Precision, fi
 from hfmem.estimator.recipe.stacks import DEFAULT_STACK, STACKS, Stack, find_stack
 from hfmem.estimator.recipe.values import Checkpointing, Lora, Training
 from hfmem.estimator.split.check import check_split
-from hfmem.estimator.training.base import stored_quantised
 from hfmem.estimator.training.split import RULES
+from hfmem.estimator.weights.base import stored_quantised
 from hfmem.estimator.weights.quantisers import find_quantiser
 from hfmem.mapper.lora import ALL_LINEAR, adapters, default_targets, saved_groups
 from hfmem.mapper.values import COMPONENTS
@@ -276,14 +276,14 @@ def _unnamed(options: Options, model: Model, targets: tuple[str, ...]) -> list[s
     Raises:
         InvalidScenarioError: no module has any of the targets' names.
     """
-    table, model_type = model.parameters, model.architecture.model_type
+    table = model.parameters
     if table is None:
         return []
-    if not adapters(table, targets, model_type):
+    if not adapters(model, targets):
         if targets == (ALL_LINEAR,):
             raise InvalidScenarioError("", "the model has no linear modules that adapters could go on")
         raise InvalidScenarioError("", f"no module is named {' or '.join(targets)}: see `--lora-targets all-linear`")
-    named = {"--lora-targets": [name for name in targets if not adapters(table, (name,), model_type)]}
+    named = {"--lora-targets": [name for name in targets if not adapters(model, (name,))]}
     saved = _tuple(options.modules_to_save)
     named["--modules-to-save"] = [name for name in saved if not saved_groups(table, (name,))]
     return [f"{option}: no module is named {' or '.join(names)}." for option, names in named.items() if names]

@@ -26,11 +26,10 @@ CASES = [
 def trainable(name: str, choice: str) -> int | None:
     """Ours; None where there is no default."""
     model = inspect(name, offline=True)
-    model_type = model.architecture.model_type
-    targets = default_targets(model_type or "") if choice == "default" else tuple(choice.split(","))
+    targets = default_targets(model.architecture.model_type or "") if choice == "default" else tuple(choice.split(","))
     if targets is None or model.parameters is None:
         return None
-    return sum(adapter.parameters(RECORDED["rank"]) for adapter in adapters(model.parameters, targets, model_type))
+    return sum(adapter.parameters(RECORDED["rank"]) for adapter in adapters(model, targets))
 
 
 @pytest.mark.parametrize(("name", "choice", "count"), CASES, ids=str)
@@ -72,8 +71,7 @@ def test_a_name_that_no_module_has_is_refused() -> None:
 def test_names_of_the_language_model_leave_its_towers_alone() -> None:
     """PEFT's own choice for Gemma 4 is a pattern for the text model."""
     assert default_targets("gemma4") == ("language_model.q_proj", "language_model.v_proj")
-    parameters = inspect("google/gemma-3-4b-it", offline=True).parameters
-    assert parameters is not None
-    text, everywhere = (adapters(parameters, (name,), "gemma3") for name in ("language_model.q_proj", "q_proj"))
+    model = inspect("google/gemma-3-4b-it", offline=True)
+    text, everywhere = (adapters(model, (name,)) for name in ("language_model.q_proj", "q_proj"))
     assert {adapter.group.component for adapter in text} == {"attention"}
     assert {adapter.group.component for adapter in everywhere} == {"attention", "vision"}

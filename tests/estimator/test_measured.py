@@ -19,6 +19,7 @@ from hfmem.estimator.cache.sizes import layer_bytes, prompt_bytes
 from hfmem.estimator.values import Scenario, Term
 from hfmem.fetcher.values import Checkpoint, ModelRef
 from hfmem.mapper.interpret import Model, interpret
+from hfmem.mapper.sizes import decides
 from hfmem.scenario.options import Options
 from hfmem.scenario.resolve import resolve
 
@@ -45,7 +46,7 @@ def found(model: Model, method: str, precision: str | None = None, **asked: Any)
 
 def kept(of: Measured) -> list[int]:
     """Bytes a token that each layer keeps."""
-    return [of.value(of.applied.reduced[part].kept, part) // (of.batch * of.seq) for part in of.applied.order]
+    return [of.value(of.applied.reduced[part].kept, part) // (of.batch * of.seq) for part in of.applied.structure.order]
 
 
 # Bytes a token and layer of a SwiGLU decoder in transformers, bfloat16 (two rsqrt of 4 B, a log-sum-exp of 4 B a head)
@@ -85,7 +86,7 @@ def test_the_head_keeps_float32_logits() -> None:
 
 def test_with_checkpointing_a_layer_keeps_its_input() -> None:
     of = found(described(), "full")
-    for number in of.applied.order:
+    for number in of.applied.structure.order:
         leads = of.applied.reduced[number].input
         assert leads is not None
         assert of.value(leads, number) == 2 * 4096 * BATCH * SEQ
@@ -204,4 +205,4 @@ def test_the_row_of_a_structure(
     """Keys that were measured have a row; those whose name says that layers run otherwise, and that have none, are
     told; others change nothing."""
     monkeypatch.setattr(measured, "structures", lambda _: frozenset(there))
-    assert measured._structured("falcon", switched) == (row, untold)
+    assert measured._structured("falcon", switched, frozenset(filter(decides, switched))) == (row, untold)

@@ -171,7 +171,9 @@ def predicted_saved(model: Model, scenario: Scenario) -> int | str:
 def saved_of(found: Measured) -> int:
     """Bytes that a forward pass keeps for the backward pass."""
     applied = found.applied
-    return found.before() + sum(found.value(applied.reduced[part].kept, part) for part in (*applied.order, found.head))
+    return found.before() + sum(
+        found.value(applied.reduced[part].kept, part) for part in (*applied.structure.order, found.head)
+    )
 
 
 def predicted_prefill(model: Model, scenario: Scenario) -> int | str:

@@ -178,7 +178,7 @@ def test_a_loop_over_tokens_is_solved_and_holds_at_sizes_that_took_no_part() -> 
 def test_a_type_is_told_from_one_that_runs_otherwise() -> None:
     solution = solve(probes(variants("llama", "LlamaForCausalLM")), Mode())
     told = Coefficients(
-        model_type="llama",
+        name="llama",
         mode="",
         before=solution.before,
         head=solution.head,

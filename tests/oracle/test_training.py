@@ -57,7 +57,7 @@ def test_trainable_parameters(name: str) -> None:
 @pytest.mark.parametrize("shape", [(64, 64), (128, 4096), (300, 200), (1000, 1000), (4096, 1024)])
 def test_nf4(shape: tuple[int, int], double: bool) -> None:
     functional = pytest.importorskip("bitsandbytes.functional")
-    from hfmem.estimator.training.base import nf4_bytes
+    from hfmem.estimator.weights.base import nf4_bytes
 
     packed, state = functional.quantize_4bit(torch.randn(shape), quant_type="nf4", compress_statistics=double)
     parts = [packed, state.absmax, state.code]

@@ -34,7 +34,8 @@ def layout_of(model: Model, scenario: Scenario) -> Layout | str:
     if scenario.kv_dtype is None or scenario.compute_dtype is None:
         return "the dtype of the cache is not known: give --dtype or --kv-dtype"
     dtypes = Dtypes(kv=scenario.kv_dtype, compute=scenario.compute_dtype, state=architecture.state_dtype)
-    return layout(architecture.layers, settings, dtypes, _conv_kernel(model))
+    kernel = model.parameters.conv_kernel if model.parameters else None
+    return layout(architecture.layers, settings, dtypes, kernel)
 
 
 def cache_of(found: Layout | str, scenario: Scenario) -> PagedCache | str:
@@ -74,10 +75,3 @@ def _group_name(found: Layout, index: int) -> str:
     kind = kinds[index]
     number = f" (group {kinds[: index + 1].count(kind)} of {kinds.count(kind)})" if kinds.count(kind) > 1 else ""
     return _GROUP_NAMES[kind] + number
-
-
-def _conv_kernel(model: Model) -> int | None:
-    """Width of the convolutions of layers with a state, of which the engine keeps one less."""
-    groups = model.parameters.groups if model.parameters else ()
-    widths = [g.shape[-1] for g in groups if g.component == "state" and "conv" in g.role and len(g.shape) == 3]
-    return widths[0] if widths else None

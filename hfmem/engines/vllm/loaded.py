@@ -29,7 +29,6 @@ _ALLOCATOR_SOURCE: Final = "PyTorch c10/cuda/CUDACachingAllocator: segments of 2
 _SEGMENT: Final = 2 * MIB
 _LARGE: Final = 10 * MIB
 _UNSPLIT: Final = MIB
-_FUSED: Final = ({"q_proj", "k_proj", "v_proj"}, {"gate_proj", "up_proj"}, {"q_a_proj", "kv_a_proj_with_mqa"})
 
 
 def loaded_terms(model: Model, scenario: Scenario) -> list[Term]:
@@ -99,9 +98,7 @@ def _padding(model: Model, groups: Iterable[TensorGroup], settings: Settings, pa
     """MXFP4 experts, whose sizes are rounded up to what the kernel takes."""
     layer = next((layer for layer in model.architecture.layers or () if isinstance(layer.ffn, Experts)), None)
     stored = sum(
-        group.stored_bytes or 0
-        for group in groups
-        if group.component == "experts" and group.dtype == "U8" and group.role.endswith(("_blocks", "_scales"))
+        group.stored_bytes or 0 for group in groups if group.component == "experts" and group.layout == "mxfp4"
     )
     hidden = model.architecture.hidden_size
     if layer is None or not isinstance(layer.ffn, Experts) or not stored or not hidden:
@@ -133,15 +130,14 @@ def _rest(nbytes: int) -> int:
 def _tensors(groups: Iterable[TensorGroup], scenario: Scenario) -> list[tuple[int, int]]:
     """Bytes of each tensor as the engine allocates it, and how many there are: projections with one input are fused,
     experts are not looked at (their kernels repack them)."""
-    fused: dict[tuple[str, int, int], list[int]] = {}
+    fused: dict[tuple[str, str, int], list[int]] = {}
     alone = []
     for group in groups:
         nbytes = group_bytes(group, scenario)
         if nbytes is None or not group.count or group.scale or group.component == "experts":
             continue
-        index = next((index for index, roles in enumerate(_FUSED) if group.role in roles), None)
-        if index is None:
+        if group.packed_as is None:
             alone.append((nbytes // group.count, group.count))
         else:
-            fused.setdefault((group.component, index, group.count), []).append(nbytes // group.count)
+            fused.setdefault((group.component, group.packed_as, group.count), []).append(nbytes // group.count)
     return alone + [(sum(parts), count) for (_, _, count), parts in fused.items()]

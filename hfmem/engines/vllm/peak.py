@@ -130,7 +130,7 @@ def _scratch_how(run: _Run) -> str:
 
 def _packed_experts(model: Model) -> bool:
     groups = model.parameters.groups if model.parameters else ()
-    return any(group.component == "experts" and group.dtype == "U8" and len(group.shape) == 4 for group in groups)
+    return any(group.component == "experts" and group.layout == "mxfp4" and not group.scale for group in groups)
 
 
 def _sampler(run: _Run) -> list[Term]:

@@ -24,12 +24,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from hfmem.dtypes import find_dtype
-from hfmem.estimator.activations.source import Linear, TrainingActivations
-from hfmem.estimator.activations.step import adapted_linears
+from hfmem.estimator.activations.source import ActivationSource, Linear, TrainingActivations
 from hfmem.estimator.recipe.values import Lora, Training, TrainingScenario
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.lora import Adapter, adapters
-from hfmem.mapper.names import leads_inward
 from hfmem.mapper.values import Dense, Experts, Layer
 
 __all__ = ["with_adapters"]
@@ -41,48 +39,59 @@ _MASK = 1  # bytes an element: native_dropout of CUDA keeps booleans
 
 
 def with_adapters(
-    model: Model, scenario: TrainingScenario, training: Training, found: TrainingActivations
+    model: Model, scenario: TrainingScenario, found: TrainingActivations, source: ActivationSource
 ) -> TrainingActivations:
-    """The activations of frozen layers, with those of their adapters."""
-    lora, layers = training.lora, model.architecture.layers
+    """The activations of frozen layers, with those of their adapters; `source` tells the modules of a layer."""
+    training, layers = scenario.training, model.architecture.layers
+    lora = training.lora
     if lora is None or layers is None or model.parameters is None:
         return found
-    targets = adapters(model.parameters, lora.targets, model.architecture.model_type)
-    roles: set[tuple[object, ...]] = {(adapter.group.role, *adapter.group.shape[-2:]) for adapter in targets}
+    targets = adapters(model, lora.targets)
+    modules: set[_Key] = {(adapter.module, *adapter.group.shape[-2:]) for adapter in targets}
+    whole = training.checkpointing == "full"
     by_layer: dict[Layer, _Adapted] = {}
     kept, backward = [], []
     experts = _Remade.of(model, training, targets)
     for index, layer in enumerate(layers):
         if layer not in by_layer:
-            linears = adapted_linears(model, scenario, index)
-            by_layer[layer] = _adapted(linears, roles, lora, training, last=isinstance(layer.ffn, Dense))
+            linears = source.linears(model, scenario, index) or ()
+            by_layer[layer] = _adapted(linears, modules, lora, training, last=isinstance(layer.ffn, Dense))
         more, tokens = by_layer[layer], scenario.batch * scenario.seq
         stays, inside, gradient = experts.bytes(layer, tokens)
-        kept.append(found.layers[index] + (0 if training.checkpointing == "full" else tokens * more.kept + stays))
+        kept.append(found.layers[index] + (0 if whole else tokens * more.kept + stays))
         between = found.backward[index] + tokens * more.between + inside
         at_module = found.begun[index] + tokens * more.at_module + stays
         at_experts = found.begun[index] + tokens * more.kept + gradient
         backward.append(max(between, at_module if more.kept else 0, at_experts if gradient else 0))
-    of_encoder = 0 if training.checkpointing == "full" else _of_encoder(model, scenario, training, targets)
+    of_encoder = 0 if whole else _of_encoder(model, scenario, targets, source)
     return replace(found, outside=found.outside + of_encoder, layers=tuple(kept), backward=tuple(backward))
 
 
-def _of_encoder(model: Model, scenario: TrainingScenario, training: Training, targets: Sequence[Adapter]) -> int:
+_Key = tuple[object, ...]
+"""A module's label and the sizes of its matrix."""
+
+
+def _of_encoder(model: Model, scenario: TrainingScenario, targets: Sequence[Adapter], source: ActivationSource) -> int:
     """What the adapters of an encoder keep: those that the decoder's layers do not have."""
-    lora, layers = training.lora, model.architecture.layers or ()
+    training, layers = scenario.training, model.architecture.layers or ()
+    lora = training.lora
     if model.architecture.source != "encoder" or lora is None:
         return 0
     inside = Counter(
-        (linear.role, linear.outputs, linear.inputs)
+        (linear.module, linear.outputs, linear.inputs)
         for index in range(len(layers))
-        for linear in adapted_linears(model, scenario, index)
+        for linear in source.linears(model, scenario, index) or ()
     )
     total = 0
     for adapter in targets:
-        key = (adapter.group.role, adapter.outputs, adapter.inputs)
+        key = (adapter.module, adapter.outputs, adapter.inputs)
         others = max(0, adapter.count - inside[key]) if adapter.group.component in ("attention", "mlp") else 0
         one = Linear(
-            role=key[0], inputs=adapter.inputs, outputs=adapter.outputs, shares_input_with=0, input_saved=False
+            module=adapter.module,
+            inputs=adapter.inputs,
+            outputs=adapter.outputs,
+            shares_input_with=0,
+            input_saved=False,
         )
         total += others * _token((one,), lora, training)
     return total * scenario.batch * (scenario.source_seq or 0)
@@ -111,7 +120,7 @@ class _Remade:
         weights = find_dtype(training.precision.weights)
         if not training.stack.fused_experts or not groups or not count or weights is None:
             return cls()
-        inward = sum(group.elements for group in groups if leads_inward(group.role))
+        inward = sum(group.elements for group in groups if group.inward)
         outward = sum(group.elements for group in groups) - inward
         return cls(
             inward=weights.nbytes(inward) // count,
@@ -141,13 +150,11 @@ class _Adapted:
     at_module: int
 
 
-def _adapted(
-    linears: Sequence[Linear], roles: set[tuple[object, ...]], lora: Lora, training: Training, *, last: bool
-) -> _Adapted:
+def _adapted(linears: Sequence[Linear], modules: set[_Key], lora: Lora, training: Training, *, last: bool) -> _Adapted:
     chosen = [
         linear
         for linear in linears
-        if {(linear.role, linear.outputs, linear.inputs), (linear.role, linear.inputs, linear.outputs)} & roles
+        if {(linear.module, linear.outputs, linear.inputs), (linear.module, linear.inputs, linear.outputs)} & modules
     ]
     totals = [_token(chosen[:count], lora, training) for count in range(len(chosen) + 1)]
     compute = _compute(training)

@@ -8,50 +8,65 @@ log-sum-exp of each head; a frozen layer keeps neither the outputs of its norms 
 from __future__ import annotations
 
 from hfmem.estimator.activations.source import Linear, TrainingActivations
+from hfmem.estimator.parallel import Parallel
 from hfmem.estimator.recipe.values import Training, TrainingScenario
 from hfmem.mapper.caches import KV, Combined, Latent, State
 from hfmem.mapper.interpret import Model
-from hfmem.mapper.names import reads_stream
 from hfmem.mapper.values import Architecture, Dense, Experts, Layer, TensorGroup
 
-__all__ = ["closed_activations", "closed_linears", "widths"]
+__all__ = ["ClosedForms", "closed_linears", "widths"]
 
 
-def closed_activations(model: Model, scenario: TrainingScenario) -> TrainingActivations | str:
-    """The bytes, or why they are not known."""
-    architecture, training = model.architecture, scenario.training
-    hidden = architecture.hidden_size
-    if architecture.layers is None or hidden is None:
-        return architecture.unknown or "the layers of the architecture are not known"
-    tokens = scenario.batch * scenario.seq
-    saved = [
-        tokens * _saved(layer, hidden, training) + _scores(layer, scenario, training) for layer in architecture.layers
-    ]
-    transient = [tokens * _transient(layer, hidden, training) for layer in architecture.layers]
-    width = _width(training)
-    whole = training.checkpointing == "full"
-    kept = [tokens * hidden * width if whole else size for size in saved]
-    again = kept if whole else [0] * len(saved)
-    backward = [a + s + t for a, s, t in zip(again, saved, transient, strict=True)]
-    return TrainingActivations(
-        outside=0,
-        layers=tuple(kept),
-        logits=_logits(architecture, tokens, width),
-        backward=tuple(backward),
-        begun=tuple(a + s + tokens * hidden * width for a, s in zip(again, saved, strict=True)),
-        certainty="typical",
-        how=f"{tokens:,} tokens × what each of {len(saved)} layers saves",
-        source="closed forms for decoders in transformers 5, bf16, SDPA",
-    )
+class ClosedForms:
+    """Formulas for decoders in transformers."""
+
+    of_one_rank = False
+    brings_adapters = False
+    takes_adapters = True
+
+    def activations(self, model: Model, scenario: TrainingScenario, plan: Parallel) -> TrainingActivations | str:
+        """The bytes of the whole layers, or why they are not known."""
+        del plan  # ranks share what the whole layers hold
+        architecture, training = model.architecture, scenario.training
+        hidden = architecture.hidden_size
+        if architecture.layers is None or hidden is None:
+            return architecture.unknown or "the layers of the architecture are not known"
+        tokens = scenario.batch * scenario.seq
+        saved = [tokens * _saved(layer, hidden, training) + _scores(layer, scenario) for layer in architecture.layers]
+        transient = [tokens * _transient(layer, hidden, training) for layer in architecture.layers]
+        width = _width(training)
+        whole = training.checkpointing == "full"
+        kept = [tokens * hidden * width if whole else size for size in saved]
+        again = kept if whole else [0] * len(saved)
+        return TrainingActivations(
+            outside=0,
+            layers=tuple(kept),
+            logits=_logits(architecture, tokens, width),
+            backward=tuple(a + s + t for a, s, t in zip(again, saved, transient, strict=True)),
+            begun=tuple(a + s + tokens * hidden * width for a, s in zip(again, saved, strict=True)),
+            certainty="typical",
+            how=f"{tokens:,} tokens × what each of {len(saved)} layers saves",
+            source="closed forms for decoders in transformers 5, bf16, SDPA",
+        )
+
+    def counts_encoder(self, model: Model, scenario: TrainingScenario) -> bool:
+        """Never: they are those of decoders."""
+        del model, scenario
+        return False
+
+    def linears(self, model: Model, scenario: TrainingScenario, index: int) -> tuple[Linear, ...]:
+        """The matrices of which every layer has as many."""
+        del scenario
+        return closed_linears(model, index)
 
 
-def closed_linears(model: Model, layer_index: int) -> tuple[Linear, ...]:
-    """The linear modules of a layer that adapters can be put on."""
+def closed_linears(model: Model, index: int) -> tuple[Linear, ...]:
+    """The linear modules of a layer, as the table of parameters tells."""
     architecture = model.architecture
     if model.parameters is None or architecture.layers is None:
         return ()
     hidden, depth = architecture.hidden_size or 0, len(architecture.layers)
-    layer = architecture.layers[layer_index]
+    layer = architecture.layers[index]
     found = []
     for group in model.parameters.groups:
         if not group.linear or len(group.shape) != 2 or group.component not in _HERE or group.count % depth:
@@ -68,9 +83,11 @@ _HERE = ("attention", "mlp", "shared_experts", "state")
 def _linear(group: TensorGroup, hidden: int) -> Linear:
     outputs, inputs = group.shape
     # what reads the residual stream shares the output of a norm; what writes into it has an input of its own
-    back = outputs == hidden and not reads_stream(group.role)
+    back = outputs == hidden and not group.reads_stream
     number = {"attention": 0, "mlp": 2, "shared_experts": 4, "state": 6}.get(group.component, 8) + (1 if back else 0)
-    return Linear(role=group.role, inputs=inputs, outputs=outputs, shares_input_with=number, input_saved=number == 1)
+    return Linear(
+        module=group.module, inputs=inputs, outputs=outputs, shares_input_with=number, input_saved=number == 1
+    )
 
 
 def _width(training: Training) -> int:
@@ -99,8 +116,9 @@ def _transient(layer: Layer, hidden: int, training: Training) -> int:
     return width * 6 * units if units else width * 4 * hidden
 
 
-def _scores(layer: Layer, scenario: TrainingScenario, training: Training) -> int:
+def _scores(layer: Layer, scenario: TrainingScenario) -> int:
     """Bytes of the attention scores of one layer, where the implementation keeps them."""
+    training = scenario.training
     if scenario.attention != "eager" or training.checkpointing == "selective":
         return 0
     width = 8 if training.precision.compute == "float32" else 6

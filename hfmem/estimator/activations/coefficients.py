@@ -2,9 +2,8 @@
 
 `data/activations.jsonl` has a line a model type, read only when the type is asked for; and a line for each structure
 that makes the class run otherwise, under the type and the keys that are switched (`falcon new_decoder_architecture`).
-A mode is an attention
-implementation, a precision and a method (`sdpa/bf16/full`); `within` are the same where windows are longer than the
-tokens.
+A mode is an attention implementation, a precision and a method (`sdpa/bf16/full`); `within` are the same where windows
+are longer than the tokens. What rows are called by, types and keys, are labels (`hfmem.mapper.structure`).
 """
 
 from __future__ import annotations
@@ -60,6 +59,11 @@ class LinearUse:
     source: int
     kept: bool
 
+    @property
+    def module(self) -> str:
+        """The label by which it is compared with adapters: the last word of its name."""
+        return self.name.rpartition(".")[2]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
@@ -84,7 +88,7 @@ class Coefficients:
     """The coefficients of a type in one mode.
 
     Attributes:
-        model_type, mode: what they belong to.
+        name, mode: the row and the mode of it that they are from.
         before: bytes kept beyond the layers and the head (masks, positions, embedding).
         head: the head and the loss: what they keep, and their highest moments, which include it.
         layers: a layer's part, by its signature (`hfmem.mapper.sizes.signature`).
@@ -94,7 +98,7 @@ class Coefficients:
         entry: the highest moments of a prefill before its layers, where they can be higher than those of the layers.
     """
 
-    model_type: str
+    name: str
     mode: str
     before: Polynomial
     head: Part
@@ -105,9 +109,9 @@ class Coefficients:
     entry: tuple[Moment, ...] = ()
 
 
-def find(model_type: str, mode: str, *, within: bool = False) -> Coefficients | None:
-    """The coefficients of a type; None where it was not measured in that mode."""
-    row = _row(model_type)
+def find(label: str, mode: str, *, within: bool = False) -> Coefficients | None:
+    """The coefficients of a label; None where it was not measured in that mode."""
+    row = _row(label)
     if row is None:
         return None
     if within and mode in row["within"]:
@@ -116,22 +120,22 @@ def find(model_type: str, mode: str, *, within: bool = False) -> Coefficients | 
     return None if number is None else _coefficients(row, mode, row["blocks"][number])
 
 
-def implementations(model_type: str) -> frozenset[str]:
+def implementations(label: str) -> frozenset[str]:
     """The attention implementations that a type was measured with: those that its class has."""
-    row = _row(model_type)
+    row = _row(label)
     return frozenset(mode.partition("/")[0] for mode in row["modes"]) if row else frozenset()
 
 
-def runs_as(model_type: str) -> str:
+def runs_as(label: str) -> str:
     """The type that a type runs as: a whole as its text model, else itself."""
-    line = _line(model_type)
-    return runs_as(line["same_as"]) if line is not None and "same_as" in line else model_type
+    line = _line(label)
+    return runs_as(line["same_as"]) if line is not None and "same_as" in line else label
 
 
 @cache
-def structures(model_type: str) -> frozenset[str]:
+def structures(label: str) -> frozenset[str]:
     """The keys, joined by `+`, that a type was measured with when they are not as the class has them."""
-    return frozenset(re.findall(rf'\n{{"type": "{re.escape(runs_as(model_type))} ([^"]+)"', _text()))
+    return frozenset(re.findall(rf'\n{{"type": "{re.escape(runs_as(label))} ([^"]+)"', _text()))
 
 
 def from_row(row: Mapping[str, Any], mode: str) -> Coefficients:
@@ -151,9 +155,9 @@ def _text() -> str:
     return files("hfmem.data").joinpath("activations.jsonl").read_text(encoding="ascii")
 
 
-def _line(model_type: str) -> dict[str, Any] | None:
+def _line(label: str) -> dict[str, Any] | None:
     text = _text()
-    start = text.find(f'\n{{"type": {json.dumps(model_type)}, ')
+    start = text.find(f'\n{{"type": {json.dumps(label)}, ')
     if start < 0:
         return None
     found: dict[str, Any] = json.loads(text[start + 1 : text.index("\n", start + 1)])
@@ -161,8 +165,8 @@ def _line(model_type: str) -> dict[str, Any] | None:
 
 
 @cache
-def _row(model_type: str) -> dict[str, Any] | None:
-    line = _line(model_type)
+def _row(label: str) -> dict[str, Any] | None:
+    line = _line(label)
     if line is None:
         return None
     if "same_as" in line:  # a whole that runs as its text model does
@@ -188,7 +192,7 @@ def _coefficients(row: Mapping[str, Any], mode: str, block: Mapping[str, Any]) -
 
     linears = row["linears"] if "/frozen" in mode else {}
     return Coefficients(
-        model_type=row["type"],
+        name=row["type"],
         mode=mode,
         before=polynomial(block["before"]),
         head=part(block["head"]),

@@ -30,52 +30,70 @@ and in the first two, from the second micro-batch on, the previous float32 logit
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from hfmem.estimator.activations.closed_forms import closed_linears, widths
 from hfmem.estimator.activations.source import Linear, TrainingActivations
+from hfmem.estimator.parallel import Parallel
 from hfmem.estimator.recipe.values import Training, TrainingScenario
 from hfmem.mapper.interpret import Model
-from hfmem.mapper.lora import adapters
+from hfmem.mapper.lora import Adapter, adapters
 from hfmem.mapper.values import Dense, Experts, Layer
 
-__all__ = ["litgpt_activations"]
+__all__ = ["LitGpt"]
 
 _SOURCE = "saved tensors of litgpt 0.4.1 and 0.5.3 (lora.py, model.py), masks of one byte as CUDA keeps them"
 _PIECE = 128
 
 
-def litgpt_activations(model: Model, scenario: TrainingScenario) -> TrainingActivations | str:
-    """The bytes of one GPU, adapters included."""
-    architecture, training = model.architecture, scenario.training
-    hidden = architecture.hidden_size
-    if architecture.layers is None or hidden is None or model.parameters is None:
-        return architecture.unknown or "the layers of the architecture are not known"
-    if training.lora is None:
-        return "only adapters are described for this stack"
-    tokens, vocabulary = scenario.batch * scenario.seq, architecture.vocab_size or 0
-    sizes = _Sizes(model, scenario, training, hidden)
-    saved = [tokens * sizes.kept(index, layer) for index, layer in enumerate(architecture.layers)]
-    inputs = tokens * (sum(sizes.inputs(layer) for layer in architecture.layers) + sizes.head_input)
-    logits, how = _logits(scenario, training, vocabulary, hidden, inputs)
-    whole = training.checkpointing == "full"
-    again = 2 * tokens * hidden if whole else 0
-    transient = [tokens * (4 * _units(layer) + 4 * vocabulary) for layer in architecture.layers]
-    return TrainingActivations(
-        outside=tokens * sizes.outside,
-        layers=tuple(again if whole else size for size in saved),
-        logits=logits,
-        backward=tuple(again + size + more for size, more in zip(saved, transient, strict=True)),
-        certainty="measured",
-        how=f"{tokens:,} tokens × what each of {len(saved)} layers saves; {how}",
-        source=_SOURCE,
-    )
+class LitGpt:
+    """LitGPT's own classes, with adapters."""
+
+    of_one_rank = False
+    brings_adapters = True
+    takes_adapters = False
+
+    def activations(self, model: Model, scenario: TrainingScenario, plan: Parallel) -> TrainingActivations | str:
+        """The bytes of one GPU, adapters included."""
+        del plan  # it shards weights only
+        architecture, training = model.architecture, scenario.training
+        hidden = architecture.hidden_size
+        if architecture.layers is None or hidden is None or model.parameters is None:
+            return architecture.unknown or "the layers of the architecture are not known"
+        if training.lora is None:
+            return "only adapters are described for this stack"
+        tokens, vocabulary = scenario.batch * scenario.seq, architecture.vocab_size or 0
+        sizes = _Sizes(model, scenario, hidden)
+        saved = [tokens * sizes.kept(index, layer) for index, layer in enumerate(architecture.layers)]
+        inputs = tokens * (sum(sizes.inputs(layer) for layer in architecture.layers) + sizes.head_input)
+        logits, how = _logits(scenario, vocabulary, hidden, inputs)
+        whole = training.checkpointing == "full"
+        again = 2 * tokens * hidden if whole else 0
+        transient = [tokens * (4 * _units(layer) + 4 * vocabulary) for layer in architecture.layers]
+        return TrainingActivations(
+            outside=tokens * sizes.outside,
+            layers=tuple(again if whole else size for size in saved),
+            logits=logits,
+            backward=tuple(again + size + more for size, more in zip(saved, transient, strict=True)),
+            certainty="measured",
+            how=f"{tokens:,} tokens × what each of {len(saved)} layers saves; {how}",
+            source=_SOURCE,
+        )
+
+    def counts_encoder(self, model: Model, scenario: TrainingScenario) -> bool:
+        """Never: its models are decoders."""
+        del model, scenario
+        return False
+
+    def linears(self, model: Model, scenario: TrainingScenario, index: int) -> tuple[Linear, ...]:
+        """The matrices of which every layer has as many."""
+        del scenario
+        return closed_linears(model, index)
 
 
-def _logits(
-    scenario: TrainingScenario, training: Training, vocabulary: int, hidden: int, inputs: int
-) -> tuple[int, str]:
+def _logits(scenario: TrainingScenario, vocabulary: int, hidden: int, inputs: int) -> tuple[int, str]:
     """Bytes of head and loss at their highest moment, and which it is."""
-    tokens = scenario.batch * scenario.seq
+    training, tokens = scenario.training, scenario.batch * scenario.seq
     piece = scenario.batch * min(_PIECE, scenario.seq)
     last = scenario.batch * ((scenario.seq - 1) % _PIECE + 1)
     unpacked = training.stack.unpacked * vocabulary * hidden if training.method == "qlora" else 0
@@ -96,14 +114,20 @@ class _Sizes:
 
     model: Model
     scenario: TrainingScenario
-    training: Training
     hidden: int
+
+    @property
+    def training(self) -> Training:
+        """How the model is trained."""
+        return self.scenario.training
 
     @property
     def outside(self) -> int:
         """The last norm and the head's input; adapters of the head."""
         final = 2 * self.hidden if self._layer_norm else 4 * self.hidden
-        adapted = "lm_head" in self._roles()
+        rows = self.model.architecture.vocab_size
+        heads = (adapter.group for adapter in self._adapted if adapter.group.component == "lm_head")
+        adapted = any(group.shape[0] == rows for group in heads)
         return final + (self._adapter(self.hidden) if adapted else 0) + self._new(self.head_input, shared=adapted)
 
     @property
@@ -125,7 +149,7 @@ class _Sizes:
     @property
     def _layer_norm(self) -> bool:
         groups = self.model.parameters.groups if self.model.parameters else ()
-        return any(group.component == "norm" and group.role.endswith("bias") for group in groups)
+        return any(group.component == "norm" and group.bias for group in groups)
 
     @property
     def _norms(self) -> int:
@@ -133,7 +157,7 @@ class _Sizes:
         parameters, layers = self.model.parameters, self.model.architecture.layers
         groups = parameters.groups if parameters else ()
         found = [group for group in groups if group.component == "norm" and group.shape == (self.hidden,)]
-        return sum(group.count for group in found if not group.role.endswith("bias")) // len(layers or (1,))
+        return sum(group.count for group in found if not group.bias) // len(layers or (1,))
 
     def _attention(self, layer: Layer) -> int:
         query, keys = widths(layer)
@@ -143,17 +167,15 @@ class _Sizes:
             return 8 * query
         return 2 * query + 2 * keys + 2 * (query + 2 * keys) + 2 * query
 
-    def _roles(self) -> frozenset[str]:
-        lora, parameters = self.training.lora, self.model.parameters
-        if lora is None or parameters is None:
-            return frozenset()
-        found = adapters(parameters, lora.targets, self.model.architecture.model_type)
-        return frozenset(adapter.group.role for adapter in found)
+    @cached_property
+    def _adapted(self) -> tuple[Adapter, ...]:
+        lora = self.training.lora
+        return () if lora is None else adapters(self.model, lora.targets)
 
     def _adapters(self, index: int, layer: Layer) -> int:
         """What the adapters of a layer keep, and the inputs of NF4 matrices that they do not keep already."""
-        roles = self._roles()
-        adapted = [linear for linear in closed_linears(self.model, index) if linear.role in roles]
+        modules = {adapter.module for adapter in self._adapted}
+        adapted = [linear for linear in closed_linears(self.model, index) if linear.module in modules]
         inwards = [linear for linear in adapted if linear.shares_input_with == 0]
         others = [linear for linear in adapted if linear.shares_input_with != 0]
         if self._dropout:

@@ -21,43 +21,55 @@ from math import ceil
 from hfmem.estimator.activations.closed_forms import widths
 from hfmem.estimator.activations.source import TrainingActivations
 from hfmem.estimator.parallel import Parallel
-from hfmem.estimator.recipe.values import Training, TrainingScenario
+from hfmem.estimator.recipe.values import TrainingScenario
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Dense, Experts, Layer
 
-__all__ = ["megatron_activations"]
+__all__ = ["Megatron"]
 
 _SOURCE = "Korthikanti et al., arXiv 2205.05198, section 4; Megatron Core without its factor 1.05"
 
 
-def megatron_activations(model: Model, scenario: TrainingScenario, plan: Parallel) -> TrainingActivations | str:
-    """The bytes of one rank, tensor parallelism included."""
-    architecture, training = model.architecture, scenario.training
-    hidden = architecture.hidden_size
-    if architecture.layers is None or hidden is None:
-        return architecture.unknown or "the layers of the architecture are not known"
-    tokens = scenario.batch * scenario.seq
-    saved = [_layer(layer, hidden, tokens, scenario, training, plan) for layer in architecture.layers]
-    whole = training.checkpointing == "full"
-    kept_input = 2 * tokens * hidden // (plan.tp if training.sequence_parallel else 1)
-    layers = [kept_input if whole else size for size in saved]
-    transient = 2 * tokens * hidden
-    backward = [size + transient + (kept_input if whole else 0) for size in saved]
-    dropout = tokens * hidden if training.stack.dropout else 0
-    return TrainingActivations(
-        outside=dropout,
-        layers=tuple(layers),
-        logits=0,
-        backward=tuple(backward),
-        certainty="typical",
-        how=f"{tokens:,} tokens × what each of {len(saved)} layers saves on one of {plan.tp} tensor-parallel ranks",
-        source=_SOURCE,
-    )
+class Megatron:
+    """Megatron Core."""
+
+    of_one_rank = True
+    brings_adapters = True  # none are described: it trains all weights
+    takes_adapters = False
+
+    def activations(self, model: Model, scenario: TrainingScenario, plan: Parallel) -> TrainingActivations | str:
+        """The bytes of one rank, tensor parallelism included."""
+        architecture, training = model.architecture, scenario.training
+        hidden = architecture.hidden_size
+        if architecture.layers is None or hidden is None:
+            return architecture.unknown or "the layers of the architecture are not known"
+        tokens = scenario.batch * scenario.seq
+        saved = [_layer(layer, hidden, scenario, plan) for layer in architecture.layers]
+        whole = training.checkpointing == "full"
+        kept_input = 2 * tokens * hidden // (plan.tp if training.sequence_parallel else 1)
+        transient = 2 * tokens * hidden + (kept_input if whole else 0)
+        return TrainingActivations(
+            outside=tokens * hidden if training.stack.dropout else 0,
+            layers=tuple(kept_input if whole else size for size in saved),
+            logits=0,
+            backward=tuple(size + transient for size in saved),
+            certainty="typical",
+            how=f"{tokens:,} tokens × what each of {len(saved)} layers saves on one of {plan.tp} tensor-parallel ranks",
+            source=_SOURCE,
+        )
+
+    def counts_encoder(self, model: Model, scenario: TrainingScenario) -> bool:
+        """Never: the formulas are those of one stack of layers."""
+        del model, scenario
+        return False
+
+    def linears(self, model: Model, scenario: TrainingScenario, index: int) -> None:
+        """Not known: no adapters are described."""
+        del model, scenario, index
 
 
-def _layer(  # noqa: PLR0913, PLR0917 - a layer's facts
-    layer: Layer, hidden: int, tokens: int, scenario: TrainingScenario, training: Training, plan: Parallel
-) -> int:
+def _layer(layer: Layer, hidden: int, scenario: TrainingScenario, plan: Parallel) -> int:
+    training, tokens = scenario.training, scenario.batch * scenario.seq
     everywhere = (10 if training.stack.dropout else 8) * hidden
     query, keys = widths(layer)
     shared = 2 * (query + 2 * keys) + 2 * query + (2 * query if keys < query else 0)

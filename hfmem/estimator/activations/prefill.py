@@ -56,17 +56,17 @@ def activation_terms(model: Model, scenario: Scenario) -> tuple[list[Term], list
 
 
 def _peak(found: Measured, scenario: Scenario) -> _Peak:
-    applied = found.applied
-    caches = [layer_bytes(layer, scenario) for layer in applied.layers] + [0]
-    whole = [prompt_bytes(layer, scenario) for layer in applied.layers] + [0]
+    applied, structure = found.applied, found.applied.structure
+    caches = [layer_bytes(layer, scenario) for layer in structure.layers] + [0]
+    whole = [prompt_bytes(layer, scenario) for layer in structure.layers] + [0]
     kept = [found.value(part.kept, number) for number, part in enumerate(applied.reduced)]
     working = [
         max((found.value(moment.activations, number) for moment in part.moments), default=0)
         for number, part in enumerate(applied.reduced)
     ]
-    missing, carried, beyond = sum(caches[number] for number in applied.order), found.before(), 0
+    missing, carried, beyond = sum(caches[number] for number in structure.order), found.before(), 0
     peak = _Peak(nbytes=max(0, working[found.entry] - missing), number=found.entry, missing=missing)
-    for number in (*applied.order, found.head):
+    for number in (*structure.order, found.head):
         nbytes = carried + working[number] + beyond - missing
         if nbytes >= peak.nbytes:
             peak = _Peak(nbytes=nbytes, number=number, carried=carried, missing=missing, beyond=beyond)
@@ -79,7 +79,11 @@ def _peak(found: Measured, scenario: Scenario) -> _Peak:
 def _place(found: Measured, number: int) -> str:
     if number == found.entry:
         return "before the layers"
-    return "the head" if number == found.head else f"a layer of {found.applied.layers[number].kind.replace('_', ' ')}"
+    return (
+        "the head"
+        if number == found.head
+        else f"a layer of {found.applied.structure.layers[number].kind.replace('_', ' ')}"
+    )
 
 
 def _how(found: Measured, peak: _Peak, scenario: Scenario) -> str:
@@ -87,7 +91,7 @@ def _how(found: Measured, peak: _Peak, scenario: Scenario) -> str:
     if index < 0:
         return "nothing beside weights and cache"
     polynomial = found.applied.parts[peak.number].moments[index].activations
-    sizes = {**found.tokens[peak.number], **found.applied.sizes[peak.number]}
+    sizes = {**found.tokens[peak.number], **found.applied.structure.sizes[peak.number]}
     named = ", ".join(f"{name} {sizes[name]:,}" for name in sorted(polynomial.names, key=lambda n: (n not in "bs", n)))
     how = f"{polynomial.describe()} bytes with {named}"
     if peak.carried:

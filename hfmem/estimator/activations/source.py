@@ -1,12 +1,17 @@
-"""What a source of training activations answers: bytes of one micro-batch at the moments of a step."""
+"""What knows the activations of training answers alike: bytes of one micro-batch at the moments of a step, and the
+linear modules that adapters can be put on."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
+from hfmem.estimator.parallel import Parallel
+from hfmem.estimator.recipe.values import TrainingScenario
+from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Certainty
 
-__all__ = ["Linear", "TrainingActivations"]
+__all__ = ["ActivationSource", "Linear", "TrainingActivations"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,14 +51,45 @@ class Linear:
     """A linear module of a layer.
 
     Attributes:
-        role: its name.
+        module: the label by which it is compared with adapters.
         inputs, outputs: its sizes.
         shares_input_with: number of the input: modules of one number read the same tensor.
         input_saved: whether the layer keeps that input anyway while the module is frozen.
     """
 
-    role: str
+    module: str
     inputs: int
     outputs: int
     shares_input_with: int
     input_saved: bool
+
+
+class ActivationSource(Protocol):
+    """Coefficients or formulas for the activations of one training software.
+
+    Attributes:
+        of_one_rank: whether its bytes are those of one tensor-parallel rank already, and not of the whole layer.
+        brings_adapters: whether they include those of adapters.
+        takes_adapters: whether adapters can stand in for the training of all weights, as far as it is described.
+    """
+
+    @property
+    def of_one_rank(self) -> bool: ...
+
+    @property
+    def brings_adapters(self) -> bool: ...
+
+    @property
+    def takes_adapters(self) -> bool: ...
+
+    def activations(self, model: Model, scenario: TrainingScenario, plan: Parallel) -> TrainingActivations | str:
+        """The bytes of one micro-batch on one GPU of a plan, or why they are not known."""
+        ...
+
+    def counts_encoder(self, model: Model, scenario: TrainingScenario) -> bool:
+        """Whether the activations are those of an encoder's tokens too."""
+        ...
+
+    def linears(self, model: Model, scenario: TrainingScenario, index: int) -> tuple[Linear, ...] | None:
+        """The linear modules of a layer that adapters can be put on; None where they are not known."""
+        ...

@@ -1,74 +1,76 @@
-"""What a training step holds for its backward pass: of the layers, around them, and for the loss.
+"""What a training step holds for its backward pass, from the coefficients measured on the real classes: of the layers,
+around them, and for the loss.
 
-From the coefficients measured on the real classes; closed forms stand in where neither a type nor a relative was
-measured. A checkpointed layer keeps its input, and computes the rest anew in its backward pass, beside that input.
+A checkpointed layer keeps its input, and computes the rest anew in its backward pass, beside that input.
 """
 
 from __future__ import annotations
 
-from hfmem.estimator.activations.closed_forms import closed_activations, closed_linears
 from hfmem.estimator.activations.measured import Measured, measured
 from hfmem.estimator.activations.polynomials import Polynomial
 from hfmem.estimator.activations.source import Linear, TrainingActivations
+from hfmem.estimator.parallel import Parallel
 from hfmem.estimator.recipe.values import Training, TrainingScenario
 from hfmem.mapper.interpret import Model
 
-__all__ = ["adapted_linears", "counts_encoder", "training_activations"]
+__all__ = ["MeasuredClasses"]
 
 
-def training_activations(model: Model, scenario: TrainingScenario) -> TrainingActivations | str:
-    """The bytes, or why they are not known."""
-    training = scenario.training
-    found = _measured(model, scenario, training)
-    if isinstance(found, str):
-        return closed_activations(model, scenario)
-    applied = found.applied
-    parts = [_layer(found, number, training) for number in range(found.head)]
-    logits, logits_gradients = _highest(found, found.head, training, Polynomial({}))
-    return TrainingActivations(
-        outside=_value(found, _before(found, training), applied.order[0], training),
-        layers=tuple(parts[number][0] for number in applied.order),
-        logits=logits,
-        backward=tuple(parts[number][1] for number in applied.order),
-        begun=tuple(_begun(found, number, training) for number in applied.order),
-        logits_gradients=logits_gradients,
-        backward_gradients=tuple(parts[number][2] for number in applied.order),
-        certainty=applied.certainty,
-        how=_how(found, training),
-        source=applied.source,
-    )
+class MeasuredClasses:
+    """The classes of transformers, as they were measured."""
 
+    of_one_rank = False
+    brings_adapters = False
+    takes_adapters = True
 
-def counts_encoder(model: Model, scenario: TrainingScenario) -> bool:
-    """Whether the activations are those of an encoder's tokens too: where coefficients know of such tokens."""
-    training = scenario.training
-    if training.stack.layers != "transformers":
-        return False
-    found = _measured(model, scenario, training)
-    return not isinstance(found, str) and found.applied.knows("source")
-
-
-def adapted_linears(model: Model, scenario: TrainingScenario, layer_index: int) -> tuple[Linear, ...]:
-    """The linear modules of a layer that adapters can be put on."""
-    training = scenario.training
-    found = _measured(model, scenario, training)
-    if isinstance(found, str):
-        return closed_linears(model, layer_index)
-    number = found.applied.order[layer_index]
-    sizes = found.applied.sizes[number]
-    return tuple(
-        Linear(
-            role=use.name.rpartition(".")[2],
-            inputs=use.inputs.at(sizes),
-            outputs=use.outputs.at(sizes),
-            shares_input_with=use.source,
-            input_saved=use.kept,
+    def activations(self, model: Model, scenario: TrainingScenario, plan: Parallel) -> TrainingActivations | str:
+        """The bytes of the whole layers, or why they are not known."""
+        del plan  # ranks share what the whole layers hold
+        found = _measured(model, scenario)
+        if isinstance(found, str):
+            return found
+        training, order = scenario.training, found.applied.structure.order
+        parts = [_layer(found, number, training) for number in range(found.head)]
+        logits, logits_gradients = _highest(found, found.head, training, Polynomial({}))
+        return TrainingActivations(
+            outside=_value(found, _before(found, training), order[0], training),
+            layers=tuple(parts[number][0] for number in order),
+            logits=logits,
+            backward=tuple(parts[number][1] for number in order),
+            begun=tuple(_begun(found, number, training) for number in order),
+            logits_gradients=logits_gradients,
+            backward_gradients=tuple(parts[number][2] for number in order),
+            certainty=found.applied.certainty,
+            how=_how(found, training),
+            source=found.applied.source,
         )
-        for use in found.applied.linears(number)
-    )
+
+    def counts_encoder(self, model: Model, scenario: TrainingScenario) -> bool:
+        """Where coefficients know of such tokens."""
+        found = _measured(model, scenario)
+        return not isinstance(found, str) and found.applied.knows("source")
+
+    def linears(self, model: Model, scenario: TrainingScenario, index: int) -> tuple[Linear, ...] | None:
+        """The modules that the measured layer ran, in their order."""
+        found = _measured(model, scenario)
+        if isinstance(found, str):
+            return None
+        number = found.applied.structure.order[index]
+        sizes = found.applied.structure.sizes[number]
+        return tuple(
+            Linear(
+                module=use.module,
+                inputs=use.inputs.at(sizes),
+                outputs=use.outputs.at(sizes),
+                shares_input_with=use.source,
+                input_saved=use.kept,
+            )
+            for use in found.applied.linears(number)
+        )
 
 
-def _measured(model: Model, scenario: TrainingScenario, training: Training) -> Measured | str:
+def _measured(model: Model, scenario: TrainingScenario) -> Measured | str:
+    training = scenario.training
     if training.stack.residual:
         return "the stack keeps the residual stream in another dtype than the classes that were measured"
     precision = "bf16"
@@ -97,7 +99,7 @@ def _before(found: Measured, training: Training) -> Polynomial:
     The coefficients of frozen layers are those of an embedding that requires a gradient, and stays for it. Adapters
     alone do not make it one; with gradient checkpointing it does, and is what the first layer keeps anyway.
     """
-    before, first = found.applied.before, found.applied.reduced[found.applied.order[0]]
+    before, first = found.applied.before, found.applied.reduced[found.applied.structure.order[0]]
     if training.checkpointing == "full":
         before = found.applied.recomputed
     if training.method == "full" or first.input is None or first.input_kept:
@@ -133,7 +135,7 @@ def _value(found: Measured, polynomial: Polynomial, number: int, training: Train
 
 def _how(found: Measured, training: Training) -> str:
     kinds = []
-    for number, layer in enumerate(found.applied.layers):
+    for number, layer in enumerate(found.applied.structure.layers):
         part = found.applied.parts[number]
         kept = part.input if training.checkpointing == "full" and part.input is not None else part.kept
         alpha, beta = found.alpha_beta(kept, number)

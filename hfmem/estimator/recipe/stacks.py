@@ -29,7 +29,7 @@ class Stack:
         autocast: whether layers run under autocast although weights are in the compute dtype already.
         fused_experts: whether experts are one parameter a layer, which quantisers of linear modules leave alone.
         workspaces: cuBLAS workspaces: one a thread that multiplies matrices.
-        layers: whose formulas the layers' activations follow.
+        layers: the row of `hfmem.estimator.activations.sources` that tells the layers' activations.
         dropout: whether layers drop, with masks that stay (Megatron's formulas only).
         persistent_gradients: whether gradients have buffers that are there in every phase.
         untied: whether head and embedding are two tensors even where a model ties them.

@@ -11,8 +11,7 @@ from hfmem.estimator.parallel import Parallel
 from hfmem.estimator.split.rules import SplitRules
 from hfmem.estimator.split.stages import Stage
 from hfmem.mapper.caches import Cache, Combined, State
-from hfmem.mapper.cuts import Cut
-from hfmem.mapper.values import Architecture, Component, Dense, Experts, Layer
+from hfmem.mapper.values import Architecture, Component, Cut, Dense, Experts, Layer
 
 __all__ = ["Place", "Share", "Tensor", "layer_share", "owned", "place_of"]
 
@@ -28,7 +27,7 @@ class Tensor(Protocol):
         component: the part of the model it belongs to.
         shape: its sizes.
         linear: whether it is the matrix of a linear layer.
-        cut: what decides its part (`hfmem.mapper.cuts.cut_of`); `repeated`: each rank holds the whole, under any rules.
+        cut: what decides its part (`TensorGroup.cut`); `repeated`: each rank holds the whole, under any rules.
     """
 
     @property

@@ -6,11 +6,8 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import ceil
 
-from hfmem.estimator.activations.adapters import with_adapters
-from hfmem.estimator.activations.litgpt import litgpt_activations
-from hfmem.estimator.activations.megatron import megatron_activations
 from hfmem.estimator.activations.source import TrainingActivations
-from hfmem.estimator.activations.step import training_activations
+from hfmem.estimator.activations.sources import source_of, step_activations
 from hfmem.estimator.recipe.values import Training, TrainingScenario
 from hfmem.estimator.training.gpu import Gpu
 from hfmem.mapper.interpret import Model
@@ -52,15 +49,15 @@ def activity(gpu: Gpu) -> Activity | str:
     """The activations of one GPU, or why they are not known."""
     model, training, stage = gpu.model, gpu.training, gpu.stage
     mine = replace(gpu.scenario, seq=-(-gpu.scenario.seq // gpu.plan.cp))
-    own = training.stack.layers == "megatron"
-    found = _of_stack(model, mine, training, gpu)
+    found = step_activations(model, mine, gpu.plan)
     if isinstance(found, str):
         return found
     hidden = model.architecture.hidden_size or 0
-    share = _Share(training, 1 if own else gpu.plan.tp, mine.batch * mine.seq * hidden)
+    ranks = 1 if source_of(mine).of_one_rank else gpu.plan.tp
+    share = _Share(training, ranks, mine.batch * mine.seq * hidden)
     layers = tuple(share.of(size) for size in found.layers[stage.start : stage.end])
     backward = tuple(share.of(size) for size in found.backward[stage.start : stage.end])
-    logits, how, source = _logits(model, mine, training, found, gpu)
+    logits, how, source = _logits(model, mine, found, gpu)
     alone = gpu.plan.gpus == 1 and training.method == "full" and not training.precision.master
     outside = found.outside if stage.first or stage.last else 0
     waiting = ceil((gpu.in_flight - 1) * (sum(layers) + outside)) if gpu.in_flight > 1 else 0
@@ -95,16 +92,6 @@ def _staying(training: Training, inputs: tuple[int, ...], gradient: int) -> tupl
     return tuple(sum(inputs[index + 1 :]) + max(0, depth - index - 2) * gradient for index in range(depth))
 
 
-def _of_stack(model: Model, scenario: TrainingScenario, training: Training, gpu: Gpu) -> TrainingActivations | str:
-    """The activations as the stack's own formulas have them, else as transformers does."""
-    if training.stack.layers == "megatron":
-        return megatron_activations(model, scenario, gpu.plan)
-    if training.stack.layers == "litgpt":
-        return litgpt_activations(model, scenario)
-    found = training_activations(model, scenario)
-    return found if isinstance(found, str) else with_adapters(model, scenario, training, found)
-
-
 class _Share:
     """What of a layer's activations lies on one tensor-parallel rank: what the norms make lies on each, unless the
     sequence is shared too (Korthikanti et al., arXiv 2205.05198, 4)."""
@@ -121,11 +108,10 @@ class _Share:
         return everywhere + ceil(Fraction(nbytes - everywhere, self._ranks))
 
 
-def _logits(
-    model: Model, scenario: TrainingScenario, training: Training, found: TrainingActivations, gpu: Gpu
-) -> tuple[int, str, str]:
+def _logits(model: Model, scenario: TrainingScenario, found: TrainingActivations, gpu: Gpu) -> tuple[int, str, str]:
     """Head and loss: by pieces where the loss is fused, as the stack does it, or as measured."""
-    architecture, stack = model.architecture, training.stack
+    architecture, training = model.architecture, scenario.training
+    stack = training.stack
     vocabulary, hidden = architecture.vocab_size or 0, architecture.hidden_size or 0
     tokens = scenario.batch * scenario.seq
     if architecture.head != "lm_head" or not vocabulary or not hidden:

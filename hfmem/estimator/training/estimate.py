@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hfmem.estimator.activations.step import counts_encoder
+from hfmem.estimator.activations.sources import source_of
 from hfmem.estimator.recipe.values import TrainingScenario
 from hfmem.estimator.training.activity import activity
-from hfmem.estimator.training.base import base_bytes, nf4_bytes, untied
 from hfmem.estimator.training.gpu import Gpu, gpus
 from hfmem.estimator.training.outcome import facts_of
 from hfmem.estimator.training.phases import phases_of
 from hfmem.estimator.training.states import Held, held
 from hfmem.estimator.values import Estimate, Group, Phase, Rank
+from hfmem.estimator.weights.base import base_bytes, nf4_bytes, untied
 from hfmem.mapper.interpret import Model
 from hfmem.units import format_bytes
 
@@ -68,7 +68,7 @@ def _unknown(model: Model, scenario: TrainingScenario, found: list[_Loaded]) -> 
         unknown.append(("weights", f"{model.checkpoint.missing} weight files are not there"))
     reasons = [one.reason for one in found if one.reason is not None]
     unknown += [("activations", reason) for reason in reasons[-1:]]
-    if scenario.source_seq and not counts_encoder(model, scenario):
+    if scenario.source_seq and not source_of(scenario).counts_encoder(model, scenario):
         tokens = f"{scenario.source_seq:,} tokens"
         unknown.append(("activations", f"what is saved of the encoder's {tokens} is not measured, and not counted"))
     return tuple(unknown)

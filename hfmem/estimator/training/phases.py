@@ -14,12 +14,12 @@ from dataclasses import dataclass, replace
 from math import ceil
 
 from hfmem.estimator.training.activity import Activity
-from hfmem.estimator.training.base import largest_linear, replaced
 from hfmem.estimator.training.gpu import Gpu
 from hfmem.estimator.training.gradients import Gradients, gradients_of
 from hfmem.estimator.training.states import Held, gradient_bytes
 from hfmem.estimator.training.transients import gathered, optimizer_terms
 from hfmem.estimator.values import Phase, Term
+from hfmem.estimator.weights.base import largest_linear, replaced
 
 __all__ = ["phases_of"]
 

@@ -9,10 +9,10 @@ from math import ceil
 from typing import Final
 
 from hfmem.estimator.overheads import overhead_terms
-from hfmem.estimator.training.base import NF4_SOURCE, base_bytes, replaced
 from hfmem.estimator.training.gpu import Gpu
 from hfmem.estimator.training.trained import Piece
 from hfmem.estimator.values import Term, total_of
+from hfmem.estimator.weights.base import NF4_SOURCE, base_bytes, replaced
 from hfmem.mapper.values import COMPONENTS, Component
 
 __all__ = ["Held", "gradient_bytes", "held"]

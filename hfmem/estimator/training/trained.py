@@ -10,10 +10,9 @@ from hfmem.estimator.recipe.optimizers import Kept
 from hfmem.estimator.recipe.values import Lora, Training
 from hfmem.estimator.split.share import Place, place_of
 from hfmem.estimator.training.split import RULES
-from hfmem.mapper.cuts import Cut
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.lora import Adapter, adapters, saved_groups
-from hfmem.mapper.values import Component, TensorGroup
+from hfmem.mapper.values import Component, Cut, TensorGroup
 
 __all__ = ["Piece", "trained_pieces"]
 
@@ -73,7 +72,7 @@ def trained_pieces(model: Model, training: Training) -> tuple[Piece, ...]:
         ]
         return tuple(_whole(group, training) for group in groups)
     lora = training.lora
-    found = adapters(model.parameters, lora.targets, model.architecture.model_type)
+    found = adapters(model, lora.targets)
     pieces = [piece for adapter in found for piece in _pair(adapter, lora, training)]
     saved = saved_groups(model.parameters, lora.saved_modules)
     return (*pieces, *(_copy(group, training) for group in saved))

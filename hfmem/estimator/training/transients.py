@@ -8,11 +8,11 @@ from hfmem.dtypes import find_dtype
 from hfmem.estimator.activations.closed_forms import widths
 from hfmem.estimator.recipe.values import Training
 from hfmem.estimator.split.share import place_of
-from hfmem.estimator.training.base import base_bytes, replaced
 from hfmem.estimator.training.gpu import Gpu
 from hfmem.estimator.training.split import RULES
 from hfmem.estimator.training.states import gradient_bytes
 from hfmem.estimator.values import Term
+from hfmem.estimator.weights.base import base_bytes, replaced
 from hfmem.mapper.values import Experts
 
 __all__ = ["frozen_gradients", "gathered", "optimizer_terms", "unit_gradient"]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
 
 from hfmem.dtypes import Dtype, find_dtype
 from hfmem.estimator.values import Group, Scenario, Term
@@ -23,11 +25,11 @@ def weight_terms(model: Model, scenario: Scenario) -> tuple[list[Term], _Unknown
     quantiser = find_quantiser(scenario.dtype or "")
     terms = []
     missing = False
-    for component, how, parts in _by_storage(groups, scenario, quantiser):
+    for component, storage, parts in _by_storage(groups, scenario, quantiser):
         sizes = [_nbytes(group, scenario, quantiser) for group in parts]
         missing = missing or None in sizes
         if any(size is not None for size in sizes):
-            terms.append(_term(model, component, how, parts, sum(size or 0 for size in sizes)))
+            terms.append(_term(model, component, storage, parts, sum(size or 0 for size in sizes)))
     unknown: _Unknown = []
     if missing:
         unknown.append(("weights", "the run dtype is not known: neither config.json nor a header tells; give --dtype"))
@@ -70,24 +72,38 @@ def _from_files(model: Model) -> tuple[list[Term], _Unknown]:
     return [term], []
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Storage:
+    """How tensors are kept in memory.
+
+    Attributes:
+        kind: replaced by a quantiser, cast to the run dtype, or as the files have them.
+        name: of the quantiser; "" for the others.
+        cost: of an element, in words.
+    """
+
+    kind: Literal["quantised", "cast", "stored"]
+    name: str = ""
+    cost: str
+
+
 def _by_storage(
     groups: Iterable[TensorGroup], scenario: Scenario, quantiser: Quantiser | None
-) -> Iterable[tuple[Component, str, list[TensorGroup]]]:
-    found: dict[tuple[Component, str], list[TensorGroup]] = {}
+) -> Iterable[tuple[Component, _Storage, list[TensorGroup]]]:
+    found: dict[tuple[Component, _Storage], list[TensorGroup]] = {}
     for group in groups:
         found.setdefault((group.component, _storage(group, scenario, quantiser)), []).append(group)
-    for component, how in sorted(found, key=lambda key: COMPONENTS.index(key[0])):
-        yield component, how, found[component, how]
+    for component, storage in sorted(found, key=lambda key: COMPONENTS.index(key[0])):
+        yield component, storage, found[component, storage]
 
 
-def _storage(group: TensorGroup, scenario: Scenario, quantiser: Quantiser | None) -> str:
-    """How a group is kept in memory, in words."""
+def _storage(group: TensorGroup, scenario: Scenario, quantiser: Quantiser | None) -> _Storage:
     if _is_quantised(group, quantiser) and quantiser is not None:
-        return f"{quantiser.name}: {quantiser.describe()}"
+        return _Storage(kind="quantised", name=quantiser.name, cost=f"{quantiser.name}: {quantiser.describe()}")
     if _is_cast(group):
         dtype = _run_dtype(scenario)
-        return f"{dtype.bits // 8} B ({dtype.name})" if dtype else "an unknown dtype"
-    return f"as stored ({group.dtype})"
+        return _Storage(kind="cast", cost=f"{dtype.bits // 8} B ({dtype.name})" if dtype else "an unknown dtype")
+    return _Storage(kind="stored", cost=f"as stored ({group.dtype})")
 
 
 def _nbytes(group: TensorGroup, scenario: Scenario, quantiser: Quantiser | None) -> int | None:
@@ -119,18 +135,15 @@ def _run_dtype(scenario: Scenario) -> Dtype | None:
     return find_dtype(scenario.compute_dtype) if scenario.compute_dtype else None
 
 
-def _term(model: Model, component: Component, how: str, parts: list[TensorGroup], nbytes: int) -> Term:
+def _term(model: Model, component: Component, storage: _Storage, parts: list[TensorGroup], nbytes: int) -> Term:
     elements = sum(part.elements for part in parts)
-    stored = how.startswith("as stored")
-    quantised = ": " in how
-    arithmetic = f"{elements:,} elements {how}" if stored else f"{elements:,} × {how}"
-    label = f" ({how.partition(':')[0]})" if quantised else ""
+    label = f" ({storage.name})" if storage.name else ""
     scales = all(part.scale for part in parts)
     return Term(
         name=f"{component} scales" if scales else component + label,
         group="weights",
         nbytes=nbytes,
-        how=arithmetic,
+        how=f"{elements:,} elements {storage.cost}" if storage.kind == "stored" else f"{elements:,} × {storage.cost}",
         source=model.source,
-        certainty="derived" if quantised else model.certainty,
+        certainty="derived" if storage.kind == "quantised" else model.certainty,
     )

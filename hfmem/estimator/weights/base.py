@@ -85,7 +85,7 @@ def untied(model: Model) -> Model:
         return model
     rows = {(architecture.vocab_size, architecture.hidden_size)}
     found = [group for group in table.groups if group.component == "embedding" and group.shape in rows]
-    heads = tuple(replace(group, component="lm_head", role="lm_head") for group in found[:1])
+    heads = tuple(group.as_head() for group in found[:1])
     return replace(
         model,
         architecture=replace(architecture, tied_embeddings=False),

@@ -1,0 +1,68 @@
+"""What a tensor's role tells of it: what its matrix reads, and what engines do with such a tensor."""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+__all__ = [
+    "Layout",
+    "Packed",
+    "is_bias",
+    "is_convolution",
+    "layout_of",
+    "leads_inward",
+    "module_of",
+    "packed_as",
+    "reads_stream",
+]
+
+Packed = Literal["qkv", "gate_up", "qkv_a"]
+Layout = Literal["mxfp4"]
+
+_READERS: Final = ("q", "k", "v", "query", "key", "value", "up", "gate")
+_INWARD: Final = ("gate_up_proj", "w1", "w3", "gate_proj", "up_proj", "input_linear")
+_PACKED: Final[dict[str, Packed]] = {
+    "q_proj": "qkv",
+    "k_proj": "qkv",
+    "v_proj": "qkv",
+    "gate_proj": "gate_up",
+    "up_proj": "gate_up",
+    "q_a_proj": "qkv_a",
+    "kv_a_proj_with_mqa": "qkv_a",
+}
+
+
+def module_of(role: str) -> str:
+    """The module that a tensor belongs to: of a bias, that of its matrix."""
+    return role.partition(".")[0]
+
+
+def leads_inward(role: str) -> bool:
+    """Whether a matrix of experts leads from the hidden size to their units."""
+    return role in _INWARD
+
+
+def reads_stream(role: str) -> bool:
+    """Whether a module reads the residual stream: queries, keys, values, gates and their likes do."""
+    return role.startswith(_READERS)
+
+
+def packed_as(role: str) -> Packed | None:
+    """Which matrix a serving engine makes of this one and the others that read the same input; None where it stays
+    alone (`packed_modules_mapping` of vLLM's models)."""
+    return _PACKED.get(role)
+
+
+def is_bias(role: str) -> bool:
+    """Whether it is what a layer adds, and not its matrix."""
+    return role.endswith("bias")
+
+
+def is_convolution(role: str) -> bool:
+    """Whether it belongs to a convolution."""
+    return "conv" in role
+
+
+def layout_of(role: str, dtype: str | None) -> Layout | None:
+    """A packed format that is told by how its tensors are called: MXFP4 keeps blocks and their scales as bytes."""
+    return "mxfp4" if dtype == "U8" and role.endswith(("_blocks", "_scales")) else None

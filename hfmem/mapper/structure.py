@@ -1,0 +1,141 @@
+"""What coefficients that were measured on the real classes are looked up by, and the sizes that they are written in.
+
+Names of types, of switched keys and of layers' signatures are labels here: whoever has them compares them and shows
+them, and reads nothing from them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final
+
+from hfmem.mapper.caches import Combined, Latent
+from hfmem.mapper.sizes import (
+    configured_sizes,
+    decides,
+    model_types,
+    part_sizes,
+    signature,
+    switched_structure,
+    token_sizes,
+)
+from hfmem.mapper.values import Architecture, Dense, Experts, Layer
+
+__all__ = ["Structure", "alike", "nearest"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Structure:
+    """A model as it is looked up. Everything is found when it is asked for; two of them are never equal.
+
+    Attributes:
+        config: the configuration.
+        architecture: layers and sizes.
+    """
+
+    config: Mapping[str, Any]
+    architecture: Architecture
+
+    @cached_property
+    def own(self) -> tuple[str, ...]:
+        """What its type is called, the most telling first: with its class, as a whole, as its text model."""
+        types = model_types(self.config)
+        classes = self.architecture.architectures[:1]
+        return (*(f"{model_type}:{name}" for model_type in types for name in classes), *types)
+
+    @cached_property
+    def relatives(self) -> tuple[str, ...]:
+        """Types that stand in where it was not measured: of the same attention and feed-forward networks."""
+        layers = self.architecture.layers or ()
+        caches = [
+            part
+            for layer in layers
+            for part in (layer.cache.caches if isinstance(layer.cache, Combined) else [layer.cache])
+        ]
+        if any(isinstance(cache, Latent) for cache in caches):
+            return ("deepseek_v3", "llama")
+        if any(isinstance(layer.ffn, Experts) for layer in layers):
+            return ("qwen2_moe", "mixtral", "llama")
+        gated = any(isinstance(layer.ffn, Dense) and layer.ffn.gated for layer in layers)
+        return ("llama",) if gated else ("gpt_neox", "llama")
+
+    @cached_property
+    def switched(self) -> tuple[str, ...]:
+        """What is not as the class has it, and may make layers run otherwise."""
+        return switched_structure(self.config)
+
+    @cached_property
+    def telling(self) -> frozenset[str]:
+        """Those of `switched` whose names say that layers run otherwise; of the others only a measurement tells."""
+        return frozenset(key for key in self.switched if decides(key))
+
+    @cached_property
+    def windows(self) -> tuple[int, ...]:
+        """Tokens of every window, and of what bounds attention beside windows. Attention needs no mask where all are
+        longer than the tokens (`_ignore_causal_mask_sdpa` of masking_utils.py)."""
+        own = [getattr(layer.cache, "window", None) for layer in self.architecture.layers or ()]
+        others = (self._configured.get(name) for name in _BOUNDS)
+        return tuple({window for window in (*own, *others) if window})
+
+    @cached_property
+    def layers(self) -> tuple[Layer, ...]:
+        """The layers, each kind once."""
+        return tuple(dict.fromkeys(self.architecture.layers or ()))
+
+    @cached_property
+    def order(self) -> tuple[int, ...]:
+        """For each layer of the model, which of `layers` it is."""
+        numbers = {layer: number for number, layer in enumerate(self.layers)}
+        return tuple(numbers[layer] for layer in self.architecture.layers or ())
+
+    @cached_property
+    def signatures(self) -> tuple[str, ...]:
+        """The signature of each of `layers`."""
+        return tuple(signature(layer) for layer in self.layers)
+
+    @cached_property
+    def sizes(self) -> tuple[Mapping[str, int], ...]:
+        """The named sizes of each of `layers`, then of the head, then of what comes before them."""
+        firsts = [self.order.index(number) for number in range(len(self.layers))]
+        places = (*firsts, len(self.order), 0)
+        return tuple(part_sizes(self._configured, self.architecture, index) for index in places)
+
+    def tokens(self, batch: int, seq: int, source: int = 0) -> tuple[Mapping[str, int], ...]:
+        """Sequences, tokens and what follows from them, for each of `sizes`; `source` are those of an encoder."""
+        return tuple(token_sizes(batch, seq, sizes, source) for sizes in self.sizes)
+
+    @cached_property
+    def _configured(self) -> dict[str, int]:
+        return configured_sizes(self.config)
+
+
+# What bounds attention beside windows: tokens that an indexer picks, chunks.
+_BOUNDS: Final = ("index_topk", "indexer_budget", "attention_chunk_size")
+
+_UNMASKED: Final = ("full_attention", "sliding_attention", "chunked_attention")
+_SHARED: Final = "shared "
+
+
+def alike(name: str, others: Collection[str], *, within: bool) -> str | None:
+    """Of other signatures the one that runs as this does: itself, or, where windows are longer than the tokens
+    (`within`), one with a window where this has none, or the other way round; None for none."""
+    if name in others:
+        return name
+    kind, _, ffn = name.partition(", ")
+    plain = kind.removeprefix(_SHARED)
+    if not within or plain not in _UNMASKED:
+        return None
+    known = (f"{kind.removesuffix(plain)}{other}, {ffn}" for other in _UNMASKED)
+    return next((other for other in known if other in others), None)
+
+
+def nearest(name: str, others: Collection[str], *, within: bool) -> str:
+    """Of other signatures the most like this one: the same feed-forward network, else the same attention, else any."""
+    if same := alike(name, others, within=within):
+        return same
+    kind, _, ffn = name.partition(", ")
+    close = [other for other in others if other.endswith(f", {ffn}")]
+    close += [other for other in others if other.startswith(f"{kind}, ")]
+    return next(iter(close or others))
