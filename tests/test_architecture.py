@@ -15,6 +15,7 @@ LAYERS = (
     "errors",
     "units",
     "dtypes",
+    "options",
     "data",
     "hardware",
     "fetcher",
@@ -28,7 +29,7 @@ LAYERS = (
     "cli",
     "__main__",
 )
-BASE = {"errors", "units", "dtypes", "data"}
+BASE = {"errors", "units", "dtypes", "options", "data"}
 
 
 def modules() -> Iterator[tuple[str, Path]]:

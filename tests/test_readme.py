@@ -35,4 +35,4 @@ def test_the_output_is_what_its_command_prints(command: str, output: str, alone:
 
 @pytest.mark.parametrize("option", sorted(set(re.findall(r"(?<!-)(--[a-z][a-z-]*)", README))))
 def test_every_option_it_names_exists(option: str) -> None:
-    assert option in run("--help").stdout
+    assert option in run("--help-all").stdout

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from hfmem.estimator.parallel import SINGLE, Parallel
 from hfmem.mapper.values import Certainty
+from hfmem.options.words import Attention, Method, Mode
 
 if TYPE_CHECKING:  # most runs name no accelerator, no engine and no training
     from hfmem.engines.vllm.settings import Settings
@@ -16,7 +17,6 @@ if TYPE_CHECKING:  # most runs name no accelerator, no engine and no training
 
 __all__ = [
     "GROUPS",
-    "RUN_DTYPES",
     "Attention",
     "Estimate",
     "Group",
@@ -32,13 +32,6 @@ __all__ = [
     "TrainingFacts",
     "total_of",
 ]
-
-Mode = Literal["inference", "training"]
-Method = Literal["exact", "textbook"]
-Attention = Literal["sdpa", "flash", "eager"]
-
-RUN_DTYPES: Final = ("float64", "float32", "bfloat16", "float16")
-"""Dtypes that a model can be run in."""
 
 Group = Literal[
     "weights", "kv_cache", "activations", "overhead", "master_weights", "gradients", "optimizer", "temporary"

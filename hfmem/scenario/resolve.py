@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from hfmem.dtypes import canonical
 from hfmem.errors import InvalidScenarioError
 from hfmem.estimator.parallel import Parallel, plan
 from hfmem.estimator.values import Scenario
 from hfmem.estimator.weights.quantisers import find_quantiser
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Architecture
-from hfmem.scenario.options import Options, canonical, check
+from hfmem.scenario.check import check, without_effect
+from hfmem.scenario.options import Options
 
 if TYPE_CHECKING:
     from hfmem.engines.vllm.settings import Settings
@@ -28,7 +30,7 @@ def resolve(options: Options, model: Model, machine: Machine | None = None) -> S
     dominant stored floating dtype, else unknown. The cache has the compute dtype unless asked otherwise.
     """
     check(options)
-    chosen = []
+    chosen = [f"{sentence}." for sentence in without_effect(options, model.architecture)]
     seq, longest = options.seq, model.architecture.max_positions
     if seq is None:
         seq = DEFAULT_SEQ if longest is None else max(1, min(DEFAULT_SEQ, longest))
@@ -145,7 +147,7 @@ def _source(options: Options, architecture: Architecture, seq: int) -> tuple[int
     """Tokens of the encoder, and a sentence where the person did not choose them; None without an encoder."""
     kind, longest = architecture.source, architecture.max_source_positions
     if kind is None and not _crosses(architecture):
-        return None, ""
+        return None, "" if options.source_seq is None else "--source-seq has no effect: the model has no encoder."
     if kind == "fixed":
         return longest, f"--source-seq {longest:,}: the encoder's only length."
     if options.source_seq is not None:

@@ -1,0 +1,93 @@
+"""The engines: one row each. Everything else asks the row, or what it names."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from hfmem.engines.transformers.options import TransformersOptions
+from hfmem.engines.vllm.options import VllmOptions
+from hfmem.options.option import Option
+from hfmem.options.panels import MODEL
+from hfmem.options.words import Mode
+
+__all__ = ["EngineOptions", "EngineRow", "Runtime", "engines", "find_engine", "register", "registered"]
+
+Runtime = Literal["transformers", "vllm"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class EngineRow:
+    """An engine.
+
+    Attributes:
+        name: its word for `--runtime`.
+        title: its name in sentences and headings.
+        options: the dataclass that declares its options.
+        home: the module of its implementation, imported for its runs only.
+        modes: what it does, running or training.
+        methods: the methods it can be estimated by.
+    """
+
+    name: str
+    title: str
+    options: type
+    home: str
+    modes: tuple[Mode, ...] = ("inference",)
+    methods: tuple[str, ...] = ("exact",)
+
+
+_ROWS: dict[str, EngineRow] = {}
+
+
+def engines() -> tuple[EngineRow, ...]:
+    """The engines, in the order they were registered."""
+    return tuple(_ROWS.values())
+
+
+def find_engine(name: str) -> EngineRow | None:
+    """The engine of a name; None where there is none."""
+    return _ROWS.get(name)
+
+
+def register(row: EngineRow) -> None:
+    """Add an engine: its options are then on the command line and in Python, and its runs go to its home."""
+    _ROWS[row.name] = row
+
+
+@contextmanager
+def registered(row: EngineRow) -> Iterator[None]:
+    """An engine that is there for a while."""
+    register(row)
+    try:
+        yield
+    finally:
+        del _ROWS[row.name]
+
+
+register(
+    EngineRow(
+        name="transformers",
+        title="transformers",
+        options=TransformersOptions,
+        home="hfmem.engines.transformers.engine",
+        modes=("inference", "training"),
+        methods=("exact", "textbook"),
+    )
+)
+register(EngineRow(name="vllm", title="vLLM", options=VllmOptions, home="hfmem.engines.vllm.engine"))
+
+
+@dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
+class EngineOptions(TransformersOptions, VllmOptions):
+    """The options of the engines that come with the package, as type checkers know them, and the choice of one."""
+
+    runtime: Annotated[
+        Runtime,
+        Option(
+            help="Software that runs the model",
+            panel=MODEL,
+            common=True,
+            choices=lambda: tuple(_ROWS),
+        ),
+    ] = "transformers"

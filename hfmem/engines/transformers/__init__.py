@@ -1,0 +1,1 @@
+"""The library itself: models run and trained by the classes of `transformers`."""
