@@ -1,11 +1,11 @@
 """The public functions: inspect a model, estimate its memory, compare several. Keywords are the declared options."""
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
 from functools import wraps
 from importlib.util import find_spec
 from inspect import Signature, signature
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from hfmem.engines.inference import estimate as estimate_memory
 from hfmem.errors import HfmemError, InvalidScenarioError
@@ -16,6 +16,7 @@ from hfmem.fetcher.values import ModelRef
 from hfmem.mapper.interpret import Model, interpret
 from hfmem.options.access import Access, Concurrency, Revision
 from hfmem.options.option import declared, value_of
+from hfmem.options.rules import wrong
 from hfmem.report.values import Report
 from hfmem.scenario.asked import Asked, extended
 from hfmem.scenario.check import check
@@ -64,17 +65,32 @@ def _keywords(
         @wraps(function)
         def called(*args: P.args, **kwargs: P.kwargs) -> _Answer:
             kind = extended(fields_of)
-            options = {option.name: option for option in declared(kind)}
-            given = {
-                name: value_of(options[name], value) if name in options else value for name, value in kwargs.items()
-            }
-            return function(kind(*args, **given))
+            return function(kind(*args, **_understood(function.__name__, kind, kwargs)))
 
         del called.__wrapped__  # else its signature would be the one-value function's
         called.__signature__ = _signature(fields_of, function)  # type: ignore[attr-defined]
         return called
 
     return decorate
+
+
+def _understood(function: str, call: type, given: Mapping[str, object]) -> dict[str, Any]:
+    """The values that are meant by keywords.
+
+    Raises:
+        TypeError: a keyword that is no option.
+        InvalidScenarioError: a value of the wrong type, out of range or unknown.
+    """
+    options = {option.name: option for option in declared(call)}
+    known = {each.name for each in fields(call)}
+    found: dict[str, Any] = {}
+    for name, value in given.items():
+        if name not in known:
+            raise TypeError(f"{function}() got an unexpected keyword argument '{name}'")
+        found[name] = value_of(options[name], value) if name in options else value
+        if name in options and (sentence := wrong(options[name], found[name])):
+            raise InvalidScenarioError("", sentence)
+    return found
 
 
 def _signature(call: type, function: Callable[..., object]) -> Signature:

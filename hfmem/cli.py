@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from hfmem.report.values import Report
     from hfmem.scenario.options import Options
 
-__all__ = ["app"]
+__all__ = ["app", "table"]
 
 FAILED, USAGE, UNFIT, INTERRUPTED = 1, 2, 3, 130
 
@@ -58,7 +58,7 @@ def app(prog_name: str = "hfmem") -> None:
     command(prog_name=prog_name)
 
 
-def _table() -> tuple[Declared, ...]:
+def table() -> tuple[Declared, ...]:
     """Every option of the command line."""
     return declared(extended(Asked)) + declared(_Around) + declared(HelpOptions)
 
@@ -75,7 +75,7 @@ def _entry() -> Callable[..., None]:
 
     argument = Annotated[list[str] | None, typer.Argument(metavar="MODEL...", show_default=False)]
     models = Parameter("models", Parameter.KEYWORD_ONLY, default=None, annotation=argument)
-    hfmem.__signature__ = Signature([models, *map(_parameter, _table())])  # type: ignore[attr-defined]
+    hfmem.__signature__ = Signature([models, *map(_parameter, table())])  # type: ignore[attr-defined]
     hfmem.__annotations__.clear()
     return hfmem
 
@@ -84,8 +84,8 @@ def _parameter(option: Declared) -> Parameter:
     """An option as `typer` parses it: words are strings, and what they mean is for the table to say."""
     kind: Any = option.kind
     names = list(option.flags)
-    if kind is bool and option.default is None:
-        names[0] += f"/--no-{names[0].removeprefix('--')}"
+    if option.opposite:
+        names[0] += f"/{option.opposite}"
     elif option.option.parse is not None or option.option.words:
         kind = str
     elif option.several:
@@ -101,7 +101,7 @@ class _Command(TyperCommand):
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the sections of help: those asked for, else the options that most people use."""
         shown = ctx.meta.get(_SHOWN)
-        sections = common(_table()) if shown is None else panels(shown)
+        sections = common(table()) if shown is None else panels(shown)
         with formatter.section("Arguments"):
             formatter.write_dl([("MODEL...", "Hub ids, local folders, or .safetensors files.")])
         for title, rows in sections:
@@ -129,7 +129,7 @@ def _help(ctx: typer.Context, shown: Iterable[Declared]) -> NoReturn:
 
 def _help_all(ctx: typer.Context, asked: bool) -> None:
     if asked:
-        _help(ctx, _table())
+        _help(ctx, table())
 
 
 def _help_for(ctx: typer.Context, name: str | None) -> None:
@@ -137,7 +137,7 @@ def _help_for(ctx: typer.Context, name: str | None) -> None:
     if name is None:
         return
     if name in TOPICS:
-        _help(ctx, (option for option in _table() if option.option.panel in TOPICS[name]))
+        _help(ctx, (option for option in table() if option.option.panel in TOPICS[name]))
     engine = next((row for row in engines() if row.name == name), None)
     if engine is None:
         _usage(f"--help-for '{name}' is none of {_topics()}.")
@@ -186,10 +186,10 @@ def _run(given: Sequence[str], line: _Values) -> None:
 
 def _understood(line: _Values) -> _Values:
     """The values that are meant by what was written; a flag says the opposite of its default."""
-    table = {option.name: option for option in _table()}
+    known = {option.name: option for option in table()}
     try:
         return {
-            name: value_of(table[name], not value if table[name].default is True else value)
+            name: value_of(known[name], not value if known[name].default is True else value)
             for name, value in line.items()
         }
     except InvalidScenarioError as error:
@@ -289,7 +289,7 @@ def _from_args(options: Options, path: Path) -> Options:
 
 
 def _usage(sentence: str) -> NoReturn:
-    _tell(f"{sentence}\n`hfmem --help` lists the options.")
+    _tell(f"{sentence}\n`hfmem --help-all` lists the options.")
     raise typer.Exit(USAGE)
 
 

@@ -33,11 +33,12 @@ def common(options: Iterable[Declared]) -> list[tuple[str, list[Row]]]:
 
 
 def _row(option: Declared) -> Row:
-    names = ", ".join(option.flags)
+    names = ", ".join(option.flags) + (f" / {option.opposite}" if option.opposite else "")
     if option.kind is not bool:
         names += f" {_metavar(option)}"
+    told = option.option.help + ("" if option.option.help.endswith("…") else ".")
     default = _default(option)
-    return names, f"{option.option.help}. [default: {default}]" if default else f"{option.option.help}."
+    return names, f"{told} [default: {default}]" if default else told
 
 
 def _metavar(option: Declared) -> str:

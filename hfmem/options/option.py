@@ -4,8 +4,8 @@ Such a dataclass has no `__init__`, `__repr__` and `__eq__` of its own (`init=Fa
 for a dozen classes would take a tenth of the time of `--help`); those that combine several have what they need.
 
 Nothing else declares it: the command line and its help, the keywords of the Python functions, the plain keys of
-training files and the checks are read from the field. Modules of declarations do not postpone annotations
-(`from __future__ import annotations`), so that the `Option` stands in the field as an object.
+training files and the checks are read from the field. The package's own declarations do not postpone annotations
+(`from __future__ import annotations`): evaluating them at each start would be slow.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from types import NoneType, UnionType
-from typing import Annotated, Any, Final, Literal, get_args, get_origin
+from typing import Annotated, Any, Final, Literal, get_args, get_origin, get_type_hints
 
 from hfmem.errors import InvalidScenarioError
 from hfmem.options.words import Mode
@@ -110,6 +110,11 @@ class Declared:
         return self.option.names or (flag(self.name),)
 
     @property
+    def opposite(self) -> str:
+        """The flag that switches it off, of a switch whose default is neither; "" of others."""
+        return f"--no-{self.flags[0].removeprefix('--')}" if self.kind is bool and self.default is None else ""
+
+    @property
     def choices(self) -> tuple[str, ...]:
         """The words it takes; empty for any value of its type."""
         listed = self.option.choices
@@ -136,8 +141,11 @@ def declared(options: type) -> tuple[Declared, ...]:
 
 
 def _declared(options: type) -> Iterator[Declared]:
+    postponed = any(isinstance(field.type, str) for field in fields(options))
+    hints = get_type_hints(options, include_extras=True) if postponed else {}
     for field in fields(options):
-        annotation, *metadata = get_args(field.type) if get_origin(field.type) is Annotated else (field.type,)
+        kind = hints.get(field.name, field.type)
+        annotation, *metadata = get_args(kind) if get_origin(kind) is Annotated else (kind,)
         option = next((item for item in metadata if isinstance(item, Option)), None)
         if option is not None:
             several = get_origin(annotation) is tuple

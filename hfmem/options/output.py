@@ -86,6 +86,7 @@ class OutputOptions:
         Option(
             help="Exit with 3 if it does not fit",
             panel=ACCELERATORS,
+            common=True,
             needs=(Need(sentence="needs --gpu NAME, or --gpu auto", met=lambda asked: asked.gpu),),
         ),
     ] = False
