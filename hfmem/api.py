@@ -1,21 +1,26 @@
-"""The public functions: inspect a model, estimate its memory, compare several."""
+"""The public functions: inspect a model, estimate its memory, compare several. Keywords are the declared options."""
 
-from __future__ import annotations
-
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
+from functools import wraps
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Literal, TypedDict, Unpack
+from inspect import Signature, signature
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from hfmem.engines.inference import estimate as estimate_memory
 from hfmem.errors import HfmemError, InvalidScenarioError
-from hfmem.estimator.values import Attention, Estimate, Method, Scenario, Trace
+from hfmem.estimator.values import Estimate, Scenario, Trace
 from hfmem.fetcher.concurrent import Fetched, fetch_all, unforeseen
 from hfmem.fetcher.sources import fetch
-from hfmem.fetcher.values import Access, ModelRef
+from hfmem.fetcher.values import ModelRef
 from hfmem.mapper.interpret import Model, interpret
+from hfmem.options.access import Access, Concurrency, Revision
+from hfmem.options.option import declared, value_of
+from hfmem.options.rules import wrong
 from hfmem.report.values import Report
-from hfmem.scenario.options import Options, Runtime, check
+from hfmem.scenario.asked import Asked, extended
+from hfmem.scenario.check import check
+from hfmem.scenario.options import Options, options_type
 from hfmem.scenario.resolve import resolve
 
 if TYPE_CHECKING:
@@ -24,67 +29,93 @@ if TYPE_CHECKING:
 __all__ = ["compare", "estimate", "inspect", "report_all", "report_on"]
 
 
-class _Access(TypedDict, total=False):
-    token: str | None
-    offline: bool
-    use_cache: bool
+P = ParamSpec("P")
+_Call = TypeVar("_Call")
+_Answer = TypeVar("_Answer")
 
 
-class _Asked(_Access, total=False):
-    batch: int
-    seq: int | None
-    source_seq: int | None
-    dtype: str | None
-    kv_dtype: str | None
-    runtime: Runtime
-    attention: Attention
-    method: Method
-    train: Literal["full", "lora", "qlora"] | None
-    optimizer: str | None
-    gpu: tuple[str, ...]
-    precision: str | None
-    stack: str | None
-    gradient_checkpointing: bool
-    selective_checkpointing: bool
-    gradient_accumulation: int | None
-    fused_loss: bool
-    freeze: tuple[str, ...]
-    optimizer_rank: int | None
-    lora_rank: int | None
-    lora_targets: tuple[str, ...]
-    lora_dropout: float | None
-    lora_dtype: str | None
-    dora: bool
-    modules_to_save: tuple[str, ...]
-    double_quant: bool
-    zero: int | None
-    fsdp: bool
-    shard: int | None
-    offload: Literal["none", "optimizer", "parameters"]
-    gpus: int | None
-    tp: int | None
-    pp: int | None
-    dp: int | None
-    ep: int | None
-    max_num_seqs: int | None
-    max_num_batched_tokens: int | None
-    gpu_memory_utilization: float | None
-    block_size: int | None
-    enforce_eager: bool
-    vllm_version: str | None
-    cp: int | None
-    sequence_parallel: bool
-    virtual_stages: int | None
-    trace: bool
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+class _Inspect(Revision, Access):
+    """What `inspect` is asked."""
+
+    model: str = field(kw_only=False)
 
 
-def inspect(model: str, *, revision: str = "main", **access: Unpack[_Access]) -> Model:
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+class _Estimate(Asked, Revision, Access):
+    """What `estimate` is asked."""
+
+    model: str | Model = field(kw_only=False)
+
+
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+class _Compare(Asked, Concurrency, Revision, Access):
+    """What `compare` is asked."""
+
+    models: Iterable[str] = field(kw_only=False)
+
+
+def _keywords(
+    call: Callable[P, _Call],
+) -> Callable[[Callable[[_Call], _Answer]], Callable[P, _Answer]]:
+    """A function of one value as a function of that value's fields: type checkers see each option with its type, and
+    none is listed a second time. Options that were registered later are there when the program runs."""
+    if not isinstance(call, type):
+        raise TypeError(call)
+    fields_of: type = call
+
+    def decorate(function: Callable[[_Call], _Answer]) -> Callable[P, _Answer]:
+        @wraps(function)
+        def called(*args: P.args, **kwargs: P.kwargs) -> _Answer:
+            kind = extended(fields_of)
+            return function(kind(*args, **_understood(function.__name__, kind, kwargs)))
+
+        del called.__wrapped__  # else its signature would be the one-value function's
+        called.__signature__ = _signature(fields_of, function)  # type: ignore[attr-defined]
+        return called
+
+    return decorate
+
+
+def _understood(function: str, call: type, given: Mapping[str, object]) -> dict[str, Any]:
+    """The values that are meant by keywords.
+
+    Raises:
+        TypeError: a keyword that is no option.
+        InvalidScenarioError: a value of the wrong type, out of range or unknown.
+    """
+    options = {option.name: option for option in declared(call)}
+    known = {each.name for each in fields(call)}
+    found: dict[str, Any] = {}
+    for name, value in given.items():
+        if name not in known:
+            raise TypeError(f"{function}() got an unexpected keyword argument '{name}'")
+        found[name] = value_of(options[name], value) if name in options else value
+        if name in options and (sentence := wrong(options[name], found[name])):
+            raise InvalidScenarioError("", sentence)
+    return found
+
+
+def _signature(call: type, function: Callable[..., object]) -> Signature:
+    """The keywords as `help()` shows them, with their types."""
+    options = {option.name: option.annotation for option in declared(call)}
+    parameters = signature(call).parameters.values()
+    return Signature(
+        [each.replace(annotation=options.get(each.name, each.annotation)) for each in parameters],
+        return_annotation=function.__annotations__["return"],
+    )
+
+
+@_keywords(_Inspect)
+def inspect(asked: _Inspect) -> Model:
     """What a model is: its checkpoint, architecture and parameters.
 
     Args:
         model: a Hub id, a local folder, or a .safetensors file.
         revision: branch, tag, commit or `refs/pr/N`.
-        access: `token`, `offline`, `use_cache`, as `hfmem.fetcher.Access` explains them.
+        token: a Hub token; None uses the stored login or `HF_TOKEN`.
+        offline: ask nothing of the network.
+        use_cache: read and write the cache of earlier answers.
 
     Raises:
         HfmemError: the model was not found, or cannot be read.
@@ -94,16 +125,18 @@ def inspect(model: str, *, revision: str = "main", **access: Unpack[_Access]) ->
         >>> inspect("meta-llama/Llama-2-7b-hf", offline=True).parameters.total
         6738415616
     """
-    return _complete(interpret(fetch(ModelRef(model_id=model, revision=revision), Access(**access))))
+    return _inspected(asked.model, asked.revision, asked)
 
 
-def estimate(model: str | Model, *, revision: str = "main", **asked: Unpack[_Asked]) -> Report:
+@_keywords(_Estimate)
+def estimate(asked: _Estimate) -> Report:
     """What a model needs under a scenario.
 
     Args:
         model: a Hub id or path, or what `inspect` returned (nothing is fetched then).
         revision: branch, tag, commit or `refs/pr/N`.
-        asked: the fields of `hfmem.Options` (`batch`, `seq`, `dtype`, …), and those of `inspect` for access.
+        token, offline, use_cache: as for `inspect`.
+        batch, seq, dtype, …: the options of the command line (`hfmem --help-all` explains each), with underscores.
 
     Raises:
         HfmemError: the model was not found or cannot be read, or the options contradict each other.
@@ -114,20 +147,21 @@ def estimate(model: str | Model, *, revision: str = "main", **asked: Unpack[_Ask
         >>> report.estimate.group("weights"), report.estimate.group("kv_cache")
         (13476831232, 8589934592)
     """
-    access, options = _split(asked)
+    options = _options(asked)
     check(options)
-    if isinstance(model, Model):
-        return report_on(model, options)
-    return report_on(_complete(interpret(fetch(ModelRef(model_id=model, revision=revision), access))), options)
+    if isinstance(asked.model, Model):
+        return report_on(asked.model, options)
+    return report_on(_inspected(asked.model, asked.revision, asked), options)
 
 
-def compare(models: Iterable[str], *, jobs: int = 8, **asked: Unpack[_Asked]) -> tuple[Report | HfmemError, ...]:
+@_keywords(_Compare)
+def compare(asked: _Compare) -> tuple[Report | HfmemError, ...]:
     """Several models under one scenario, fetched concurrently, in the order given; a failure is its error.
 
     Args:
         models: Hub ids or paths.
         jobs: how many are fetched at once.
-        asked: as for `estimate`.
+        revision, token, offline, use_cache, batch, seq, dtype, …: as for `estimate`.
 
     Raises:
         InvalidScenarioError: the options contradict each other.
@@ -138,10 +172,20 @@ def compare(models: Iterable[str], *, jobs: int = 8, **asked: Unpack[_Asked]) ->
         >>> [report.parameters.total for report in compare(ids, offline=True)]
         [6738415616, 124439808]
     """
-    access, options = _split(asked)
+    options = _options(asked)
     check(options)
-    refs = [ModelRef(model_id=model) for model in models]
-    return tuple(report_all(fetch_all(refs, access, jobs), options))
+    refs = [ModelRef(model_id=model, revision=asked.revision) for model in asked.models]
+    return tuple(report_all(fetch_all(refs, asked, asked.jobs), options))
+
+
+def _inspected(model: str, revision: str, access: Access) -> Model:
+    return _complete(interpret(fetch(ModelRef(model_id=model, revision=revision), access)))
+
+
+def _options(asked: Asked) -> Options:
+    """The scenario's part of a call."""
+    kind = options_type()
+    return kind(**{option.name: getattr(asked, option.name) for option in declared(kind)})
 
 
 def report_on(model: Model, options: Options) -> Report:
@@ -189,7 +233,7 @@ def _report(model: Model, options: Options) -> Report:
     )
 
 
-def _savings(model: Model, scenario: Scenario, estimate: Estimate) -> tuple[Saving, ...]:
+def _savings(model: Model, scenario: Scenario, estimate: Estimate) -> "tuple[Saving, ...]":
     """Ways to need less in training."""
     if estimate.training is None:
         return ()
@@ -219,18 +263,6 @@ def _complete(model: Model) -> Model:
         return replace(model, notes=(*model.notes, note))
     source = "the class of transformers, built on PyTorch's meta device"
     return replace(model, parameters=parameters, certainty="derived", source=source)
-
-
-def _split(asked: _Asked) -> tuple[Access, Options]:
-    """The keywords of access, and those of the scenario.
-
-    Raises:
-        TypeError: a keyword that is neither.
-    """
-    names = _Access.__annotations__
-    access = {name: value for name, value in asked.items() if name in names}
-    options = {name: value for name, value in asked.items() if name not in names}
-    return Access(**access), Options(**options)  # type: ignore[arg-type] # the TypedDicts have checked them
 
 
 def report_all(found: Iterable[Fetched], options: Options) -> Iterator[Report | HfmemError]:

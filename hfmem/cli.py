@@ -1,90 +1,147 @@
 """The command line: parse, call, print, exit. The only print and the only exit of the package.
 
-Everything but `typer` is imported when a run needs it: `--help` and `--version` are asked often and must be instant.
+The command is built from the declared options when it runs, so that those which were registered before are there.
+Everything but `typer` and the declarations is imported when a run needs it: `--help` and `--version` are asked often
+and must be instant.
 """
 
 from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Iterable, Sequence
-from enum import StrEnum
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from inspect import Parameter, Signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn, TypeVar
 
 import typer
+from typer.core import TyperCommand
 
 from hfmem import __version__
+from hfmem.engines.table import engines
+from hfmem.errors import InvalidScenarioError
+from hfmem.options import rules
+from hfmem.options.access import Access, Concurrency, Revision
+from hfmem.options.help import common, panels
+from hfmem.options.option import Declared, declared, value_of
+from hfmem.options.output import HelpOptions, ListOptions, OutputOptions
+from hfmem.options.panels import HELP, TOPICS
+from hfmem.scenario.asked import Asked, extended, owners
 
 if TYPE_CHECKING:
     from hfmem.errors import HfmemError
-    from hfmem.fetcher.values import Access
     from hfmem.report.errors import Problem
     from hfmem.report.formats import Style
     from hfmem.report.values import Report
     from hfmem.scenario.options import Options
 
-__all__ = ["app"]
+__all__ = ["app", "table"]
 
 FAILED, USAGE, UNFIT, INTERRUPTED = 1, 2, 3, 130
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+_Values = dict[str, Any]
+_Made = TypeVar("_Made")
 
 
-class Format(StrEnum):
-    """The words of `--format`; `hfmem.report.formats.FORMATS` has a function for each."""
-
-    TABLE = "table"
-    JSON = "json"
-    JSONL = "jsonl"
-    CSV = "csv"
-    MARKDOWN = "markdown"
-    QUIET = "quiet"
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+class _Around(Revision, Access, ListOptions, Concurrency, OutputOptions):
+    """What is asked beside the scenario: which models, and how they are printed."""
 
 
-class Unit(StrEnum):
-    """The words of `--unit`."""
-
-    GIB = "GiB"
-    GB = "GB"
-
-
-class Attention(StrEnum):
-    """The words of `--attention`."""
-
-    SDPA = "sdpa"
-    FLASH = "flash"
-    EAGER = "eager"
+def app(prog_name: str = "hfmem") -> None:
+    """Run the command line and end the process."""
+    command = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    settings = {"help_option_names": ["-h", "--help"]}
+    command.command("hfmem", cls=_Command, context_settings=settings)(_entry())
+    command(prog_name=prog_name)
 
 
-class Method(StrEnum):
-    """The words of `--method`."""
-
-    EXACT = "exact"
-    TEXTBOOK = "textbook"
+def table() -> tuple[Declared, ...]:
+    """Every option of the command line."""
+    return declared(extended(Asked)) + declared(_Around) + declared(HelpOptions)
 
 
-class Runtime(StrEnum):
-    """The words of `--runtime`."""
+def _entry() -> Callable[..., None]:
+    """The function that `typer` calls, with a parameter for each option."""
 
-    TRANSFORMERS = "transformers"
-    VLLM = "vllm"
+    def hfmem(models: list[str] | None, **given: Any) -> None:
+        """Tell how much memory Hugging Face models need, before anything is downloaded.
+
+        Example: hfmem meta-llama/Llama-2-7b-hf --batch 4 --seq 4096
+        """
+        _run(models or [], {name: value for name, value in given.items() if value not in (None, [])})
+
+    argument = Annotated[list[str] | None, typer.Argument(metavar="MODEL...", show_default=False)]
+    models = Parameter("models", Parameter.KEYWORD_ONLY, default=None, annotation=argument)
+    hfmem.__signature__ = Signature([models, *map(_parameter, table())])  # type: ignore[attr-defined]
+    hfmem.__annotations__.clear()
+    return hfmem
 
 
-class Train(StrEnum):
-    """The words of `--train`."""
+def _parameter(option: Declared) -> Parameter:
+    """An option as `typer` parses it: words are strings, and what they mean is for the table to say."""
+    kind: Any = option.kind
+    names = list(option.flags)
+    if option.opposite:
+        names[0] += f"/{option.opposite}"
+    elif option.option.parse is not None or option.option.words:
+        kind = str
+    elif option.several:
+        kind = list[kind]
+    eager = _AT_ONCE.get(option.name)
+    asked = typer.Option(*names, callback=eager, is_eager=eager is not None, metavar=option.option.metavar or None)
+    return Parameter(option.name, Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, asked])
 
-    FULL = "full"
-    LORA = "lora"
-    QLORA = "qlora"
+
+class _Command(TyperCommand):
+    """The command, whose help has the options in panels."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the sections of help: those asked for, else the options that most people use."""
+        shown = ctx.meta.get(_SHOWN)
+        sections = common(table()) if shown is None else panels(shown)
+        with formatter.section("Arguments"):
+            formatter.write_dl([("MODEL...", "Hub ids, local folders, or .safetensors files.")])
+        for title, rows in sections:
+            with formatter.section(title):
+                formatter.write_dl([*([_PLAIN] if title == HELP else []), *rows])
+        if shown is None:
+            formatter.write_paragraph()
+            formatter.write_text(f"`hfmem --help-all` has every option, `hfmem --help-for NAME` those of {_topics()}.")
 
 
-class Offload(StrEnum):
-    """The words of `--offload`."""
+_SHOWN: Final = "hfmem.shown"
+_PLAIN: Final = ("-h, --help", "Show the options that most people use.")
 
-    NONE = "none"
-    OPTIMIZER = "optimizer"
-    PARAMETERS = "parameters"
+
+def _topics() -> str:
+    *names, last = (*(row.name for row in engines()), *TOPICS)
+    return f"{', '.join(names)} or {last}"
+
+
+def _help(ctx: typer.Context, shown: Iterable[Declared]) -> NoReturn:
+    ctx.meta[_SHOWN] = tuple(shown)
+    print(ctx.get_help())
+    raise typer.Exit
+
+
+def _help_all(ctx: typer.Context, asked: bool) -> None:
+    if asked:
+        _help(ctx, table())
+
+
+def _help_for(ctx: typer.Context, name: str | None) -> None:
+    """The options of an engine, or of one of the topics."""
+    if name is None:
+        return
+    if name in TOPICS:
+        _help(ctx, (option for option in table() if option.option.panel in TOPICS[name]))
+    engine = next((row for row in engines() if row.name == name), None)
+    if engine is None:
+        _usage(f"--help-for '{name}' is none of {_topics()}.")
+    _help(ctx, declared(engine.options))
 
 
 def _version(asked: bool) -> None:
@@ -93,298 +150,103 @@ def _version(asked: bool) -> None:
         raise typer.Exit
 
 
-@app.command(context_settings={"help_option_names": ["-h", "--help"]})
-def hfmem(
-    models: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="MODEL...", help="Hub ids, local folders, or .safetensors files.", show_default=False),
-    ] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Sequences at once.")] = 1,
-    seq: Annotated[
-        int | None,
-        typer.Option(
-            "--seq",
-            "--max-model-len",
-            min=1,
-            help="Tokens a sequence. [default: 4096, or the model's maximum]",
-            show_default=False,
-        ),
-    ] = None,
-    source_seq: Annotated[
-        int | None,
-        typer.Option(min=1, help="Tokens of an encoder. [default: as --seq, or its maximum]", show_default=False),
-    ] = None,
-    dtype: Annotated[
-        str | None,
-        typer.Option(
-            help="Run dtype (float32, bfloat16, float16), or a quantisation to try (int8, fp8, int4, nf4, mxfp4, "
-            "nvfp4). [default: the model's own]",
-            show_default=False,
-        ),
-    ] = None,
-    kv_dtype: Annotated[
-        str | None,
-        typer.Option(
-            "--kv-dtype",
-            "--kv-cache-dtype",
-            help="Dtype of the KV cache. [default: the run dtype]",
-            show_default=False,
-        ),
-    ] = None,
-    runtime: Annotated[Runtime, typer.Option(help="The software that runs the model.")] = Runtime.TRANSFORMERS,
-    attention: Annotated[Attention, typer.Option(help="Attention implementation.")] = Attention.SDPA,
-    method: Annotated[
-        Method, typer.Option(help="exact: as the implementation behaves. textbook: the founding article's formulas.")
-    ] = Method.EXACT,
-    train: Annotated[
-        Train | None,
-        typer.Option(help="Train instead of run: all weights, adapters, adapters on a 4-bit base.", show_default=False),
-    ] = None,
-    optimizer: Annotated[
-        str | None,
-        typer.Option(
-            help="adamw, adamw-fused, adamw-8bit, adafactor, lion, muon, … [default: adamw]", show_default=False
-        ),
-    ] = None,
-    gpu: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME",
-            help="Accelerator to hold it against (repeatable): 'H100', 'RTX 4090', '4x L40S', a cloud's instance, "
-            "'cpu', or 'auto' for this machine's.",
-            show_default=False,
-        ),
-    ] = None,
-    list_gpus: Annotated[bool, typer.Option("--list-gpus", help="List the accelerators and instances known.")] = False,
-    require_fit: Annotated[bool, typer.Option("--require-fit", help="Exit with 3 if it does not fit.")] = False,
-    gpus: Annotated[
-        int | None,
-        typer.Option(help="Accelerators to share it: --tp of them, unless more is said.", show_default=False),
-    ] = None,
-    tp: Annotated[int | None, typer.Option(help="Tensor-parallel ranks.", show_default=False)] = None,
-    pp: Annotated[int | None, typer.Option(help="Pipeline stages.", show_default=False)] = None,
-    dp: Annotated[
-        int | None, typer.Option(help="Data-parallel replicas, each with --batch.", show_default=False)
-    ] = None,
-    ep: Annotated[int | None, typer.Option(help="Ranks that share the experts (tp × dp).", show_default=False)] = None,
-    max_num_seqs: Annotated[
-        int | None, typer.Option(help="vLLM: sequences of one step at most.", show_default=False)
-    ] = None,
-    max_num_batched_tokens: Annotated[
-        int | None, typer.Option(help="vLLM: tokens of one step at most.", show_default=False)
-    ] = None,
-    gpu_memory_utilization: Annotated[
-        float | None, typer.Option(help="vLLM: share of the memory to plan with. [default: 0.9]", show_default=False)
-    ] = None,
-    block_size: Annotated[
-        int | None, typer.Option(help="vLLM: tokens of a page of the cache. [default: 16]", show_default=False)
-    ] = None,
-    enforce_eager: Annotated[bool, typer.Option("--enforce-eager", help="vLLM: no CUDA graphs.")] = False,
-    vllm_version: Annotated[
-        str | None, typer.Option(help="vLLM: the release whose rules hold.", show_default=False)
-    ] = None,
-    precision: Annotated[
-        str | None,
-        typer.Option(
-            help="bf16, fp32, autocast-bf16, bf16-master, megatron-bf16, … [default: the weights' own]",
-            show_default=False,
-        ),
-    ] = None,
-    stack: Annotated[
-        str | None,
-        typer.Option(help="The training software. [default: transformers-5]", show_default=False),
-    ] = None,
-    gradient_checkpointing: Annotated[
-        bool, typer.Option("--gradient-checkpointing", help="Compute layers anew in backward.")
-    ] = False,
-    selective_checkpointing: Annotated[
-        bool, typer.Option("--selective-checkpointing", help="Compute attention scores anew in backward.")
-    ] = False,
-    gradient_accumulation: Annotated[
-        int | None, typer.Option(min=1, help="Micro-batches to one optimizer step. [default: 1]", show_default=False)
-    ] = None,
-    fused_loss: Annotated[
-        bool, typer.Option("--fused-loss", help="Head and loss piece by piece (Liger, linear cross-entropy).")
-    ] = False,
-    freeze: Annotated[
-        str | None,
-        typer.Option(metavar="PARTS", help="Components not trained: embedding,vision,…", show_default=False),
-    ] = None,
-    optimizer_rank: Annotated[
-        int | None, typer.Option(min=1, help="Rank of GaLore or APOLLO. [default: 128]", show_default=False)
-    ] = None,
-    lora_rank: Annotated[
-        int | None, typer.Option(min=1, help="Rank of adapters. [default: 8]", show_default=False)
-    ] = None,
-    lora_targets: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAMES",
-            help="Modules with adapters: q_proj,v_proj or all-linear. [default: PEFT's]",
-            show_default=False,
-        ),
-    ] = None,
-    lora_dropout: Annotated[
-        float | None, typer.Option(min=0, help="Dropout of adapters. [default: 0]", show_default=False)
-    ] = None,
-    lora_dtype: Annotated[
-        str | None,
-        typer.Option(help="float32 (as PEFT casts them) or bfloat16. [default: float32]", show_default=False),
-    ] = None,
-    dora: Annotated[bool, typer.Option("--dora", help="Adapters with magnitudes (DoRA).")] = False,
-    modules_to_save: Annotated[
-        str | None,
-        typer.Option(metavar="NAMES", help="Modules trained in full beside adapters.", show_default=False),
-    ] = None,
-    double_quant: Annotated[
-        bool, typer.Option("--double-quant", help="Quantise the scales of the 4-bit base too.")
-    ] = False,
-    from_args: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Take options from TrainingArguments, accelerate, DeepSpeed or axolotl files (YAML, JSON).",
-            show_default=False,
-        ),
-    ] = None,
-    cp: Annotated[int | None, typer.Option(min=1, help="Context-parallel ranks.", show_default=False)] = None,
-    sequence_parallel: Annotated[
-        bool, typer.Option("--sequence-parallel", help="Tensor-parallel ranks share the sequence between matrices.")
-    ] = False,
-    virtual_stages: Annotated[
-        int | None, typer.Option(min=1, help="Pieces of the model a pipeline rank.", show_default=False)
-    ] = None,
-    zero: Annotated[
-        int | None,
-        typer.Option(min=0, max=3, help="ZeRO stage; 1 is Megatron's distributed optimizer.", show_default=False),
-    ] = None,
-    fsdp: Annotated[bool, typer.Option("--fsdp", help="Shard with FSDP.")] = False,
-    shard: Annotated[
-        int | None,
-        typer.Option(min=1, help="Ranks to one sharded copy. [default: all data-parallel ranks]", show_default=False),
-    ] = None,
-    offload: Annotated[Offload, typer.Option(help="What lives in the host's memory (ZeRO, FSDP).")] = Offload.NONE,
-    from_file: Annotated[
-        str | None,
-        typer.Option(
-            "--from", metavar="FILE", help="Read models from a file, one a line; '-' is stdin.", show_default=False
-        ),
-    ] = None,
-    jobs: Annotated[int, typer.Option(min=1, max=64, help="Models fetched at once.")] = 8,
-    sort: Annotated[str | None, typer.Option(metavar="KEY", help="Order by a column.", show_default=False)] = None,
-    output: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.TABLE,
-    unit: Annotated[Unit, typer.Option(help="Unit of tables: GiB = 2^30 bytes, GB = 10^9.")] = Unit.GIB,
-    explain: Annotated[bool, typer.Option("--explain", help="Show where every byte comes from.")] = False,
-    trace: Annotated[
-        bool,
-        typer.Option("--trace", help="Run the real class without weights, and show its peak beside (needs PyTorch)."),
-    ] = False,
-    revision: Annotated[str, typer.Option(help="Branch, tag, commit or refs/pr/N.")] = "main",
-    token: Annotated[
-        str | None, typer.Option(help="Hub token. [default: HF_TOKEN or the stored login]", show_default=False)
-    ] = None,
-    offline: Annotated[bool, typer.Option("--offline", help="Ask nothing of the network.")] = False,
-    no_cache: Annotated[bool, typer.Option("--no-cache", help="Neither read nor write the cache.")] = False,
-    version: Annotated[  # noqa: ARG001 - handled by its callback
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
-    ] = False,
-) -> None:
-    """Tell how much memory Hugging Face models need, before anything is downloaded.
+_AT_ONCE: Final[dict[str, Callable[..., None]]] = {"help_all": _help_all, "help_for": _help_for, "version": _version}
+"""What is answered while the line is still being read."""
 
-    Example: hfmem meta-llama/Llama-2-7b-hf --batch 4 --seq 4096
-    """
-    from hfmem.fetcher.values import Access
-    from hfmem.scenario.options import Options
 
-    if list_gpus:
-        _list_gpus(output, unit)
+def _run(given: Sequence[str], line: _Values) -> None:
+    """Answer a line that was parsed."""
+    from hfmem.scenario.options import options_type
+
+    values = _understood(line)
+    around = _made(_Around, values)
+    options = _made(options_type(), values)
+    _refuse(rules.wrong(option, getattr(around, option.name)) for option in declared(_Around))
+    if around.list_gpus:
+        _list_gpus(given, options, around)
         return
-    names = _names(models or [], from_file)
-    options = Options(
-        batch=batch,
-        seq=seq,
-        source_seq=source_seq,
-        dtype=None if dtype == "auto" else dtype,
-        kv_dtype=None if kv_dtype == "auto" else kv_dtype,
-        runtime=runtime.value,
-        attention=attention.value,
-        method=method.value,
-        train=train.value if train else None,
-        optimizer=optimizer,
-        gpu=tuple(gpu or ()),
-        precision=precision,
-        stack=stack,
-        gradient_checkpointing=gradient_checkpointing,
-        selective_checkpointing=selective_checkpointing,
-        gradient_accumulation=gradient_accumulation,
-        fused_loss=fused_loss,
-        freeze=_words(freeze),
-        optimizer_rank=optimizer_rank,
-        lora_rank=lora_rank,
-        lora_targets=_words(lora_targets),
-        lora_dropout=lora_dropout,
-        lora_dtype=lora_dtype,
-        dora=dora,
-        modules_to_save=_words(modules_to_save),
-        double_quant=double_quant,
-        gpus=gpus,
-        tp=tp,
-        pp=pp,
-        dp=dp,
-        ep=ep,
-        max_num_seqs=max_num_seqs,
-        max_num_batched_tokens=max_num_batched_tokens,
-        gpu_memory_utilization=gpu_memory_utilization,
-        block_size=block_size,
-        enforce_eager=enforce_eager,
-        vllm_version=vllm_version,
-        cp=cp,
-        sequence_parallel=sequence_parallel,
-        virtual_stages=virtual_stages,
-        zero=zero,
-        fsdp=fsdp,
-        shard=shard,
-        offload=offload.value,
-        trace=trace,
-    )
-    if from_args is not None:
-        options = _from_args(options, from_args)
-    _check(options, sort)
-    if require_fit and not options.gpu:
-        _usage("--require-fit needs --gpu NAME, or --gpu auto.")
-    results, interrupted = _collect(
-        names, revision, options, Access(token=token, offline=offline, use_cache=not no_cache), jobs
-    )
+    names = _names(given, around.from_file)
+    if around.from_args is not None:
+        options = _from_args(options, around.from_args)
+    _check(options, around, several=len(names) > 1)
+    results, interrupted = _collect(names, options, around)
     reports, problems = _split(results)
-    if sort:
+    if around.sort:
         from hfmem.report.columns import sorted_reports
 
-        reports = sorted_reports(reports, sort)
-    from hfmem.report.formats import Style
-
-    style = Style(unit=unit.value, explain=explain, width=_width(), several=len(names) > 1)
-    weightless = [report for report in reports if report.estimate.group("weights") is None]
-    _show(
-        output.value,
-        [r for r in reports if r not in weightless] if output == Format.QUIET else reports,
-        problems,
-        style,
-    )
-    for report in weightless:
-        _tell(_no_weights(report))
+        reports = sorted_reports(reports, around.sort)
+    weightless = _print(reports, problems, around, several=len(names) > 1)
     if interrupted:
         raise typer.Exit(INTERRUPTED)
     if problems or weightless:
         raise typer.Exit(FAILED)
-    if require_fit and not all(report.fits and all(fit.fits for fit in report.fits) for report in reports):
+    if around.require_fit and not all(report.fits and all(fit.fits for fit in report.fits) for report in reports):
         raise typer.Exit(UNFIT)
 
 
-def _list_gpus(output: Format, unit: Unit) -> None:
+def _understood(line: _Values) -> _Values:
+    """The values that are meant by what was written; a flag says the opposite of its default."""
+    known = {option.name: option for option in table()}
+    try:
+        return {
+            name: value_of(known[name], not value if known[name].default is True else value)
+            for name, value in line.items()
+        }
+    except InvalidScenarioError as error:
+        _usage(f"{error.reason}.")
+
+
+def _made(kind: type[_Made], values: Mapping[str, Any]) -> _Made:
+    """A set of options from what of the values is its own."""
+    return kind(**{option.name: values[option.name] for option in declared(kind) if option.name in values})
+
+
+def _refuse(sentences: Iterable[str | None]) -> None:
+    """Leave with the first sentence, if there is one."""
+    for sentence in filter(None, sentences):
+        _usage(f"{sentence}.")
+
+
+def _check(options: Options, around: _Around, *, several: bool) -> None:
+    """Refuse wrong usage before anything is fetched, and name what has no effect."""
+    from hfmem.scenario.check import check
+
+    try:
+        check(options)
+    except InvalidScenarioError as error:
+        _usage(f"{error.reason}.")
+    if around.sort is not None:
+        from hfmem.report.columns import SORT_KEYS
+
+        if around.sort not in SORT_KEYS:
+            _usage(f"--sort '{around.sort}' is not one of {', '.join(SORT_KEYS)}.")
+    asked = SimpleNamespace(**vars(options), **vars(around), several=several)
+    _refuse(rules.refusals(declared(_Around), asked, owners()))
+    for sentence in rules.idle(declared(_Around), asked):
+        _tell(f"{sentence}.")
+
+
+def _print(reports: list[Report], problems: list[Problem], around: _Around, *, several: bool) -> bool:
+    """Show what was found; whether a model's weights are told by nothing."""
+    from hfmem.report.formats import Style
+
+    style = Style(unit=around.unit, explain=around.explain, width=_width(), several=several)
+    weightless = [report for report in reports if report.estimate.group("weights") is None]
+    shown = [report for report in reports if report not in weightless] if around.output == "quiet" else reports
+    _show(around.output, shown, problems, style)
+    for report in weightless:
+        _tell(_no_weights(report))
+    return bool(weightless)
+
+
+def _list_gpus(models: Sequence[str], options: Options, around: _Around) -> None:
     """The table of accelerators on stdout."""
+    beside = [option.flags[0] for option in declared(type(options)) if option.asked(options)]
+    if models or beside:
+        _usage(f"--list-gpus lists all accelerators: it goes with no {'model' if models else beside[0]}.")
     from hfmem.hardware.table import accelerators, instances
 
-    if output in (Format.JSON, Format.JSONL):
+    if around.output in ("json", "jsonl"):
         import json
         from dataclasses import asdict
 
@@ -396,7 +258,7 @@ def _list_gpus(output: Format, unit: Unit) -> None:
         return
     from hfmem.report.fit import list_gpus
 
-    print(list_gpus(accelerators(), instances(), unit.value))
+    print(list_gpus(accelerators(), instances(), around.unit))
 
 
 def _names(given: Sequence[str], from_file: str | None) -> list[str]:
@@ -416,14 +278,8 @@ def _lines(source: str) -> Iterable[str]:
     return [name for line in text.splitlines() if (name := line.partition("#")[0].strip())]
 
 
-def _words(given: str | None) -> tuple[str, ...]:
-    """The words of a list with commas."""
-    return tuple(word.strip() for word in (given or "").split(",") if word.strip())
-
-
 def _from_args(options: Options, path: Path) -> Options:
     """The options, with what a training file says where the command line says nothing."""
-    from hfmem.errors import InvalidScenarioError
     from hfmem.scenario.files import with_file
 
     try:
@@ -432,37 +288,19 @@ def _from_args(options: Options, path: Path) -> Options:
         _usage(f"{error.reason}.")
 
 
-def _check(options: Options, sort: str | None) -> None:
-    """Refuse wrong usage before anything is fetched."""
-    from hfmem.errors import InvalidScenarioError
-    from hfmem.scenario.options import check
-
-    try:
-        check(options)
-    except InvalidScenarioError as error:
-        _usage(f"{error.reason}.")
-    if sort is not None:
-        from hfmem.report.columns import SORT_KEYS
-
-        if sort not in SORT_KEYS:
-            _usage(f"--sort '{sort}' is not one of {', '.join(SORT_KEYS)}.")
-
-
 def _usage(sentence: str) -> NoReturn:
-    _tell(f"{sentence}\n`hfmem --help` lists the options.")
+    _tell(f"{sentence}\n`hfmem --help-all` lists the options.")
     raise typer.Exit(USAGE)
 
 
-def _collect(
-    names: Sequence[str], revision: str, options: Options, access: Access, jobs: int
-) -> tuple[list[Report | HfmemError], bool]:
+def _collect(names: Sequence[str], options: Options, around: _Around) -> tuple[list[Report | HfmemError], bool]:
     """Every model's report or error, and whether a person interrupted: what is there by then is kept."""
     from hfmem.fetcher.concurrent import fetch_all
     from hfmem.fetcher.values import ModelRef
 
     progress = _progress(len(names))
-    refs = [ModelRef(model_id=name, revision=revision) for name in names]
-    found = fetch_all(refs, access, jobs, done=progress.update if progress else lambda: None)
+    refs = [ModelRef(model_id=name, revision=around.revision) for name in names]
+    found = fetch_all(refs, around, around.jobs, done=progress.update if progress else lambda: None)
     # What follows is imported while the first requests are under way.
     from hfmem.api import report_all
 

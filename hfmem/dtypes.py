@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
-__all__ = ["DTYPES", "Dtype", "find_dtype"]
+__all__ = ["DTYPES", "KV_DTYPES", "RUN_DTYPES", "Dtype", "canonical", "find_dtype"]
 
 Kind = Literal["float", "integer", "bool", "complex"]
 
@@ -71,3 +71,16 @@ _BY_NAME: Final[dict[str, Dtype]] = {
 def find_dtype(name: str) -> Dtype | None:
     """The row for any spelling (`torch.bfloat16`, `BF16`, `bf16`); None where it is not known."""
     return _BY_NAME.get(name.lower().removeprefix("torch."))
+
+
+def canonical(name: str) -> str:
+    """The name that reports use for any spelling; what is not known as it is, in lower case."""
+    found = find_dtype(name)
+    return found.name if found else name.lower()
+
+
+RUN_DTYPES: Final = ("float64", "float32", "bfloat16", "float16")
+"""Dtypes that a model can be run in."""
+
+KV_DTYPES: Final = (*RUN_DTYPES, "float8_e4m3fn", "float8_e5m2", "int8")
+"""Dtypes that a cache can have."""

@@ -18,6 +18,7 @@ LAYERS = (
     "errors",
     "units",
     "dtypes",
+    "options",
     "data",
     "hardware",
     "fetcher",
@@ -31,7 +32,7 @@ LAYERS = (
     "cli",
     "__main__",
 )
-BASE = {"errors", "units", "dtypes", "data"}
+BASE = {"errors", "units", "dtypes", "options", "data"}
 
 
 def modules() -> Iterator[tuple[str, Path]]:

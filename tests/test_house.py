@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import hfmem
-from hfmem.engines.table import ENGINES
+from hfmem.engines.table import engines
 
 PACKAGE = Path(hfmem.__file__).parent
 LONGEST = 40
@@ -85,7 +85,7 @@ def test_functions_are_of_a_screen() -> None:
 @pytest.mark.parametrize("name", [name for name in TREES if not name.startswith(("hfmem.engines", "hfmem.probe"))])
 def test_no_other_module_names_an_engine(name: str) -> None:
     """Not even in a comparison; sentences about transformers, the library, are none."""
-    words = {row.name for row in ENGINES.values()} | {row.title for row in ENGINES.values()}
+    words = {word for row in engines() for word in (row.name, row.title)}
     found = {
         node.value
         for node in ast.walk(TREES[name])

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from hfmem.advice.fit import Case, Fit, usable
+from hfmem.dtypes import RUN_DTYPES
 from hfmem.engines.table import engine
 from hfmem.errors import InvalidScenarioError
-from hfmem.estimator.values import RUN_DTYPES
 from hfmem.hardware.table import Machine, accelerators
 from hfmem.mapper.interpret import Model
 from hfmem.scenario.options import Options

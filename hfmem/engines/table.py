@@ -1,59 +1,113 @@
-"""The engines there are: one row each. Nothing else in the package names one."""
+"""The engines: one row each. Everything else asks the row, or what it names."""
 
-from __future__ import annotations
-
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from hfmem.engines.transformers.options import TransformersOptions
+from hfmem.engines.vllm.options import VllmOptions
+from hfmem.options.option import Option
+from hfmem.options.panels import MODEL
+from hfmem.options.words import Mode
 
 if TYPE_CHECKING:
     from hfmem.engines.protocol import Engine
 
-__all__ = ["DEFAULT", "ENGINES", "EngineRow", "Runtime", "engine", "register"]
+__all__ = ["EngineOptions", "EngineRow", "Runtime", "engine", "engines", "find_engine", "register", "registered"]
 
 Runtime = Literal["transformers", "vllm"]
-"""The words of `--runtime`."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class EngineRow:
-    """An engine, before it is loaded.
+    """An engine.
 
     Attributes:
-        name: what `--runtime` calls it.
-        title: its name in sentences.
-        module: where its `ENGINE` is.
+        name: its word for `--runtime`.
+        title: its name in sentences and headings.
+        options: the dataclass that declares its options.
+        home: the module that has its `ENGINE`, imported for its runs only.
+        modes: what it does, running or training.
+        methods: the methods it can be estimated by.
     """
 
     name: str
     title: str
-    module: str
+    options: type
+    home: str
+    modes: tuple[Mode, ...] = ("inference",)
+    methods: tuple[str, ...] = ("exact",)
 
 
-DEFAULT: Final[Runtime] = "transformers"
-
-ENGINES: Final[dict[str, EngineRow]] = {
-    row.name: row
-    for row in (
-        EngineRow(name="transformers", title="transformers", module="hfmem.engines.transformers.engine"),
-        EngineRow(name="vllm", title="vLLM", module="hfmem.engines.vllm.engine"),
-    )
-}
+_ROWS: dict[str, EngineRow] = {}
 
 
-def register(row: EngineRow) -> None:
-    """Add an engine."""
-    ENGINES[row.name] = row
-    engine.cache_clear()
+def engines() -> tuple[EngineRow, ...]:
+    """The engines, in the order they were registered."""
+    return tuple(_ROWS.values())
+
+
+def find_engine(name: str) -> EngineRow | None:
+    """The engine of a name; None where there is none."""
+    return _ROWS.get(name)
 
 
 @cache
-def engine(name: str) -> Engine:
+def _loaded(home: str) -> "Engine":
+    found: Engine = import_module(home).ENGINE
+    return found
+
+
+def engine(name: str) -> "Engine":
     """The engine of a name, loaded when it is asked for.
 
     Raises:
         KeyError: there is none.
     """
-    found: Engine = import_module(ENGINES[name].module).ENGINE
-    return found
+    return _loaded(_ROWS[name].home)
+
+
+def register(row: EngineRow) -> None:
+    """Add an engine: its options are then on the command line and in Python, and its runs go to its home."""
+    _ROWS[row.name] = row
+
+
+@contextmanager
+def registered(row: EngineRow) -> Iterator[None]:
+    """An engine that is there for a while."""
+    register(row)
+    try:
+        yield
+    finally:
+        del _ROWS[row.name]
+
+
+register(
+    EngineRow(
+        name="transformers",
+        title="transformers",
+        options=TransformersOptions,
+        home="hfmem.engines.transformers.engine",
+        modes=("inference", "training"),
+        methods=("exact", "textbook"),
+    )
+)
+register(EngineRow(name="vllm", title="vLLM", options=VllmOptions, home="hfmem.engines.vllm.engine"))
+
+
+@dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
+class EngineOptions(TransformersOptions, VllmOptions):
+    """The options of the engines that come with the package, as type checkers know them, and the choice of one."""
+
+    runtime: Annotated[
+        Runtime,
+        Option(
+            help="Software that runs the model",
+            panel=MODEL,
+            common=True,
+            choices=lambda: tuple(_ROWS),
+        ),
+    ] = "transformers"

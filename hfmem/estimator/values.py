@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 from hfmem.estimator.parallel import SINGLE, Parallel
 from hfmem.mapper.values import Certainty
+from hfmem.options.words import Attention, Method, Mode
 
 if TYPE_CHECKING:  # most runs name no accelerator
     from hfmem.hardware.table import Accelerator
 
 __all__ = [
     "GROUPS",
-    "RUN_DTYPES",
     "Attention",
     "Estimate",
     "Group",
@@ -30,13 +30,6 @@ __all__ = [
     "TrainingFacts",
     "total_of",
 ]
-
-Mode = Literal["inference", "training"]
-Method = Literal["exact", "textbook"]
-Attention = Literal["sdpa", "flash", "eager"]
-
-RUN_DTYPES: Final = ("float64", "float32", "bfloat16", "float16")
-"""Dtypes that a model can be run in."""
 
 Group = Literal[
     "weights", "kv_cache", "activations", "overhead", "master_weights", "gradients", "optimizer", "temporary"

@@ -6,25 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from hfmem.options.access import Access
+
 __all__ = ["Access", "Checkpoint", "FileInfo", "ModelRef", "Names", "Source", "TensorInfo"]
 
 Source = Literal["hub", "cache", "local", "catalog"]
 Names = Literal["recorded", "derived", "class"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Access:
-    """How to get at a model.
-
-    Attributes:
-        token: a Hub token; None uses the stored login or `HF_TOKEN`, as `huggingface_hub` does.
-        offline: ask nothing of the network (`HF_HUB_OFFLINE` does the same).
-        use_cache: read and write the cache of earlier answers.
-    """
-
-    token: str | None = None
-    offline: bool = False
-    use_cache: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

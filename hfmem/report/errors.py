@@ -131,7 +131,7 @@ _ROWS: Final[tuple[tuple[type[HfmemError], _Words, _Words], ...]] = (
         _because("{model} cannot be traced"),
         _said("Without --trace there is the estimate."),
     ),
-    (errors.InvalidScenarioError, lambda error: f"{error.reason}.", _said("`hfmem --help` lists the options.")),
+    (errors.InvalidScenarioError, lambda error: f"{error.reason}.", _said("`hfmem --help-all` lists the options.")),
     (
         errors.UnforeseenError,
         _because("{model} holds something this version does not expect"),

@@ -4,13 +4,14 @@ axolotl; YAML or JSON. Every key is used, or named as ignored."""
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import fields, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from hfmem.errors import InvalidScenarioError
 from hfmem.estimator.recipe.optimizers import find_optimizer
+from hfmem.options.option import Declared, declared, split
 from hfmem.scenario.options import Options
 
 __all__ = ["with_file"]
@@ -29,14 +30,15 @@ def with_file(options: Options, path: Path) -> Options:
     draft: Draft = {}
     used: list[str] = []
     ignored: list[str] = []
+    keys = _plain_keys(declared(type(options))) | _KEYS
     for name, value in _leaves(_read(path), path):
-        (used if _use(name, value, draft) else ignored).append(name)
+        (used if _use(name, value, draft, keys) else ignored).append(name)
     trainer = any(name.endswith(_TRAINER) for name in used) and "optimizer" not in draft
     if trainer:
         draft["optimizer"] = "adamw-fused"
     _settle(draft, options)
-    defaults = {field.name: field.default for field in fields(options)}
-    taken = {name: value for name, value in draft.items() if getattr(options, name) == defaults[name]}
+    table = {option.name: option for option in declared(type(options))}
+    taken = {name: value for name, value in draft.items() if not table[name].asked(options)}
     remarks = [f"{path.name}: {', '.join(used)} are used."] if used else []
     remarks += [f"{path.name}: {', '.join(ignored)} are ignored."] if ignored else []
     if trainer and "optimizer" in taken:
@@ -58,8 +60,9 @@ def _settle(draft: Draft, options: Options) -> None:
     train = options.train or draft.setdefault("train", "full")
     if eight and train == "lora":
         draft["dtype"] = "int8"
-    for name in _FOR_ADAPTERS if train == "full" else () if train == "qlora" else ("double_quant",):
-        draft.pop(name, None)
+    for option in declared(type(options)):
+        if option.option.train and train not in option.option.train:
+            draft.pop(option.name, None)  # files keep what another method would take
     if draft.pop("deepspeed", False) and train == "full":
         # DeepSpeed's `"enabled": "auto"` follows the trainer's flag, and its weights are of 16 bits with others beside
         asked = draft.get("precision", "")
@@ -74,9 +77,6 @@ def _settle(draft: Draft, options: Options) -> None:
     row = find_optimizer(options.optimizer or draft.get("optimizer", ""))
     if row is not None and not row.rank:
         draft.pop("optimizer_rank", None)
-
-
-_FOR_ADAPTERS: Final = ("lora_rank", "lora_targets", "lora_dropout", "dora", "modules_to_save", "double_quant")
 
 
 def _read(path: Path) -> Mapping[str, Any]:
@@ -94,12 +94,12 @@ def _read(path: Path) -> Mapping[str, Any]:
 
 
 def _parse(text: str, path: Path) -> Any:
-    import yaml  # what huggingface_hub reads cards with; JSON is YAML but for tabs and numbers such as 1e8
-
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
-        pass
+        pass  # JSON is YAML but for tabs and numbers such as 1e8
+    import yaml  # what huggingface_hub reads cards with; for these files only
+
     try:
         return yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError, ValueError):
@@ -120,11 +120,24 @@ def _leaves(document: Mapping[str, Any], path: Path, prefix: str = "", depth: in
             yield name, value
 
 
-def _use(name: str, value: Any, draft: Draft) -> bool:
+def _plain_keys(options: Iterable[Declared]) -> dict[str, _Use]:
+    """The keys that set one option each, as the declarations have them."""
+    return {key: _plain(option) for option in options for key in option.option.keys}
+
+
+def _plain(option: Declared) -> _Use:
+    """How a key sets an option of its type."""
+    if option.several:
+        return _names(option.name)
+    kinds: dict[type, Callable[[str], _Use]] = {bool: _switch, int: _number, float: _fraction, str: _word}
+    return kinds[option.kind](option.name)
+
+
+def _use(name: str, value: Any, draft: Draft, keys: Mapping[str, _Use]) -> bool:
     """Whether the key says something here; then it is taken."""
     if value is None or (value == "auto" and name != "bf16"):
         return False
-    use = _KEYS.get(name) or _KEYS.get(name.rpartition("deepspeed.")[2]) or _KEYS.get(name.rpartition(".")[2])
+    use = keys.get(name) or keys.get(name.rpartition("deepspeed.")[2]) or keys.get(name.rpartition(".")[2])
     try:
         return use is not None and use(draft, value)
     except (TypeError, ValueError, AttributeError):
@@ -157,9 +170,12 @@ def _optimizer_arguments(draft: Draft, value: Any) -> bool:
     return "rank" in pairs and _number("optimizer_rank")(draft, pairs["rank"])
 
 
-def _fraction(draft: Draft, value: Any) -> bool:
-    draft["lora_dropout"] = float(value)
-    return True
+def _fraction(option: str) -> _Use:
+    def use(draft: Draft, value: Any) -> bool:
+        draft[option] = float(value)
+        return True
+
+    return use
 
 
 def _switch(option: str, setting: Any = True) -> _Use:
@@ -175,10 +191,17 @@ def _switch(option: str, setting: Any = True) -> _Use:
     return use
 
 
+def _word(option: str) -> _Use:
+    def use(draft: Draft, value: Any) -> bool:
+        draft[option] = str(value)
+        return True
+
+    return use
+
+
 def _names(option: str) -> _Use:
     def use(draft: Draft, value: Any) -> bool:
-        words = value.split(",") if isinstance(value, str) else value
-        draft[option] = tuple(str(word).strip() for word in words)
+        draft[option] = split(value) if isinstance(value, str) else tuple(str(word).strip() for word in value)
         return True
 
     return use
@@ -248,26 +271,11 @@ def _offload(what: str) -> _Use:
 
 
 _KEYS: Final[dict[str, _Use]] = {
-    "per_device_train_batch_size": _number("batch"),
-    "micro_batch_size": _number("batch"),
-    "train_micro_batch_size_per_gpu": _number("batch"),
-    "gradient_accumulation_steps": _number("gradient_accumulation"),
-    "max_length": _number("seq"),
-    "max_seq_length": _number("seq"),
-    "sequence_len": _number("seq"),
-    "model_max_length": _number("seq"),
-    "num_processes": _number("gpus"),
-    "gradient_checkpointing": _switch("gradient_checkpointing"),
-    "activation_checkpointing": _switch("gradient_checkpointing"),
-    "fsdp_activation_checkpointing": _switch("gradient_checkpointing"),
     "bf16": _half,
     "fp16": _switch("precision", "trainer-fp16"),
     "bf16.enabled": _switch("precision", "bf16-master"),
     "fp16.enabled": _switch("precision", "fp16-master"),
     "mixed_precision": _precision,
-    "use_liger_kernel": _switch("fused_loss"),
-    "liger_fused_linear_cross_entropy": _switch("fused_loss"),
-    "cut_cross_entropy": _switch("fused_loss"),
     "optim": _optimizer,
     "optimizer": _optimizer,
     "optimizer.type": _optimizer,
@@ -275,16 +283,9 @@ _KEYS: Final[dict[str, _Use]] = {
     "adapter": _adapter,
     "use_peft": _peft,
     "lora_r": _rank,
-    "lora_dropout": _fraction,
-    "lora_target_modules": _names("lora_targets"),
     "lora_target_linear": _switch("lora_targets", ("all-linear",)),
-    "lora_modules_to_save": _names("modules_to_save"),
-    "use_dora": _switch("dora"),
-    "peft_use_dora": _switch("dora"),
     "load_in_4bit": _switch("four_bit"),
     "load_in_8bit": _switch("eight_bit"),
-    "use_bnb_nested_quant": _switch("double_quant"),
-    "bnb_4bit_use_double_quant": _switch("double_quant"),
     "fsdp": _fsdp,
     "fsdp_sharding_strategy": _strategy,
     "num_machines": _number("hosts"),
@@ -296,6 +297,5 @@ _KEYS: Final[dict[str, _Use]] = {
     "zero_optimization.offload_optimizer.device": _offload("optimizer"),
     "offload_param_device": _offload("parameters"),
     "zero_optimization.offload_param.device": _offload("parameters"),
-    "tensor_parallel_size": _number("tp"),
-    "context_parallel_size": _number("cp"),
 }
+"""The keys that say more than one option, or only with others; the plain ones stand on the options (`keys`)."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from hfmem.dtypes import canonical
 from hfmem.engines.table import engine
 from hfmem.errors import InvalidScenarioError
 from hfmem.estimator.parallel import Parallel, plan
@@ -12,7 +13,8 @@ from hfmem.estimator.values import Scenario
 from hfmem.estimator.weights.quantisers import find_quantiser
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Architecture
-from hfmem.scenario.options import Options, canonical, check
+from hfmem.scenario.check import check, without_effect
+from hfmem.scenario.options import Options
 
 if TYPE_CHECKING:
     from hfmem.hardware.table import Machine
@@ -78,7 +80,7 @@ class _Formats:
 
 
 def _lengths(options: Options, architecture: Architecture) -> _Lengths:
-    chosen = []
+    chosen = [f"{sentence}." for sentence in without_effect(options, architecture)]
     seq, longest = options.seq, architecture.max_positions
     if seq is None:
         seq = DEFAULT_SEQ if longest is None else max(1, min(DEFAULT_SEQ, longest))
@@ -164,7 +166,7 @@ def _source(options: Options, architecture: Architecture, seq: int) -> tuple[int
     """Tokens of the encoder, and a sentence where the person did not choose them; None without an encoder."""
     kind, longest = architecture.source, architecture.max_source_positions
     if kind is None and not _crosses(architecture):
-        return None, ""
+        return None, "" if options.source_seq is None else "--source-seq has no effect: the model has no encoder."
     if kind == "fixed":
         return longest, f"--source-seq {longest:,}: the encoder's only length."
     if options.source_seq is not None:

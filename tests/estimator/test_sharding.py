@@ -13,7 +13,7 @@ from hfmem.fetcher.values import Checkpoint, ModelRef
 from hfmem.mapper.blueprint import linear
 from hfmem.mapper.caches import KV
 from hfmem.mapper.values import Dense, Layer
-from hfmem.scenario.options import check
+from hfmem.scenario.check import check
 
 LAYERS = 10
 

@@ -8,8 +8,8 @@ import pytest
 
 from hfmem import Options
 from hfmem.errors import InvalidScenarioError
+from hfmem.scenario.check import check
 from hfmem.scenario.files import with_file
-from hfmem.scenario.options import check
 
 TRAINER = """\
 per_device_train_batch_size: 4

@@ -9,14 +9,15 @@ from typing import Any
 import pytest
 
 from hfmem import estimate
+from hfmem.engines.transformers import options
 from hfmem.errors import InvalidScenarioError, UntraceableError
 from hfmem.estimator.values import Trace
 from hfmem.report.card import to_card
 from hfmem.report.errors import explain
 from hfmem.report.result import to_result
 from hfmem.report.values import Report
-from hfmem.scenario import options
-from hfmem.scenario.options import Options, check
+from hfmem.scenario.check import check
+from hfmem.scenario.options import Options
 
 GIB = 2**30
 TRACE = Trace(
@@ -73,8 +74,8 @@ def test_a_card_has_both_side_by_side() -> None:
 @pytest.mark.parametrize(
     ("asked", "words"),
     [
-        ({"runtime": "vllm"}, "--trace runs the class of transformers"),
-        ({"method": "textbook"}, "--trace runs the class of transformers"),
+        ({"runtime": "vllm"}, "--trace is an option of transformers"),
+        ({"method": "textbook"}, "--trace does not go with --method textbook"),
         ({"gpus": 2}, "--trace runs on one GPU"),
         ({"tp": 4}, "--trace runs on one GPU"),
     ],

@@ -1,1 +1,1 @@
-"""transformers: eager PyTorch, one prefill of all tokens, the cache that its cache objects hold."""
+"""The library itself: models run and trained by the classes of `transformers`."""

@@ -9,6 +9,7 @@ from hfmem.engines.protocol import Engine, Found, RankMemory, Suggestions
 from hfmem.engines.vllm.cache import cache_of, layout_of
 from hfmem.engines.vllm.cachespec import Layout
 from hfmem.engines.vllm.loaded import loaded_terms
+from hfmem.engines.vllm.options import VllmOptions
 from hfmem.engines.vllm.overheads import server_overheads
 from hfmem.engines.vllm.peak import peak_terms
 from hfmem.engines.vllm.serving import serving, usable
@@ -54,6 +55,8 @@ class Vllm:
         return preferred, f"vLLM's choice for {dtype}" + (f" on {gpu.name}" if old and gpu else "")
 
     def settings(self, options: object, gpu: Accelerator | None, length: int) -> Settings:
+        if not isinstance(options, VllmOptions):
+            raise TypeError("not the options of vLLM")
         return settings(options, gpu, length)
 
     def weights(self, model: Model, scenario: Scenario) -> Found:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from hfmem.engines.vllm.options import VllmOptions
 from hfmem.engines.vllm.rules import SOURCE, Rules, rules_of
 from hfmem.estimator.values import Scenario
 from hfmem.units import GIB
@@ -72,7 +73,7 @@ def settings_of(scenario: Scenario) -> Settings:
     return scenario.serving
 
 
-def settings(options: Any, gpu: Accelerator | None, length: int) -> Settings:
+def settings(options: VllmOptions, gpu: Accelerator | None, length: int) -> Settings:
     """The settings of a server on a card, for requests of up to `length` tokens; a step is no longer than all sequences
     together (vLLM `engine/arg_utils.py`)."""
     rules = rules_of(options.vllm_version)
@@ -110,7 +111,7 @@ def _defaults(rules: Rules, gpu: Accelerator | None, length: int) -> tuple[int, 
     return seqs, tokens
 
 
-def _rules_words(options: Any, rules: Rules, gpu: Accelerator | None) -> list[str]:
+def _rules_words(options: VllmOptions, rules: Rules, gpu: Accelerator | None) -> list[str]:
     """Whose rules hold."""
     words = f"vLLM's rules are those of {SOURCE.removeprefix('vLLM ')}'s source, with what logs show for {rules.name}."
     found = [words + ("" if options.vllm_version else " --vllm-version takes those of another release.")]
@@ -119,7 +120,7 @@ def _rules_words(options: Any, rules: Rules, gpu: Accelerator | None) -> list[st
     return found
 
 
-def _given(options: Any) -> tuple[str, ...]:
+def _given(options: VllmOptions) -> tuple[str, ...]:
     """The options that were asked for, as the launch line repeats them."""
     asked = {
         "--max-num-seqs": options.max_num_seqs,

@@ -50,7 +50,7 @@ class _Preferred:
 
 
 SOURCES: Final[dict[str, ActivationSource]] = {
-    "transformers": _Preferred(MeasuredClasses(), ClosedForms()),
+    "measured": _Preferred(MeasuredClasses(), ClosedForms()),
     "megatron": Megatron(),
     "litgpt": LitGpt(),
 }

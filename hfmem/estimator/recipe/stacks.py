@@ -54,7 +54,7 @@ class Stack:
     autocast: bool = False
     fused_experts: bool = False
     workspaces: int = 2
-    layers: str = "transformers"
+    layers: str = "measured"
     dropout: bool = False
     persistent_gradients: bool = False
     untied: bool = False

@@ -201,7 +201,7 @@ def test_the_launch_line() -> None:
     ids=str,
 )
 def test_what_makes_no_sense_is_refused(asked: dict[str, Any]) -> None:
-    from hfmem.scenario.options import check
+    from hfmem.scenario.check import check
 
     with pytest.raises(InvalidScenarioError):
         check(Options(**asked))

@@ -1,0 +1,39 @@
+"""What only `transformers` takes."""
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Annotated, Any
+
+from hfmem.options.option import Need, Option
+from hfmem.options.panels import OUTPUT
+from hfmem.options.words import Attention
+
+__all__ = ["TransformersOptions"]
+
+
+def _one_gpu(asked: Any) -> bool:
+    return all((size or 1) == 1 for size in (asked.gpus, asked.tp, asked.pp, asked.dp, asked.ep, asked.cp))
+
+
+@dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
+class TransformersOptions:
+    """The options of `transformers`."""
+
+    attention: Annotated[
+        Attention, Option(help="Attention implementation, as `attn_implementation`", panel="transformers")
+    ] = "sdpa"
+    trace: Annotated[
+        bool,
+        Option(
+            help="Run the real class without weights, and show its peak beside (needs PyTorch)",
+            panel=OUTPUT,
+            methods=("exact",),
+            needs=(
+                Need(sentence="runs on one GPU: without --gpus, --tp, --pp, --dp, --cp and --ep", met=_one_gpu),
+                Need(
+                    sentence="needs PyTorch, whose CPU build is enough: pip install 'hfmem[probe]'",
+                    met=lambda asked: find_spec("torch") is not None,  # noqa: ARG005 - asks the machine
+                ),
+            ),
+        ),
+    ] = False

@@ -1,0 +1,47 @@
+"""What only vLLM takes, under its own names."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated
+
+from hfmem.errors import InvalidScenarioError
+from hfmem.options.option import Option
+
+__all__ = ["VllmOptions"]
+
+_option = partial(Option, panel="vLLM")
+
+
+def _release(version: str) -> str | None:
+    """What is wrong with a release."""
+    from hfmem.engines.vllm.rules import rules_of  # for runs that name one only
+
+    try:
+        rules_of(version)
+    except InvalidScenarioError as error:
+        return error.reason.removeprefix("--vllm-version ")
+    return None
+
+
+@dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
+class VllmOptions:
+    """The options of `vllm serve`; None is its default for the release and the card."""
+
+    max_num_seqs: Annotated[
+        int | None,
+        _option(help="Maximum sequences per step", shown="256, or 1024 on large cards", least=1, most=10**9),
+    ] = None
+    max_num_batched_tokens: Annotated[
+        int | None,
+        _option(help="Maximum tokens per step", shown="2048, or 8192 on large cards", least=1, most=10**9),
+    ] = None
+    gpu_memory_utilization: Annotated[
+        float | None, _option(help="Share of the memory to plan with", shown="0.9", above=0, most=1)
+    ] = None
+    block_size: Annotated[
+        int | None, _option(help="Tokens per block of the cache", shown="16", least=1, most=10**9)
+    ] = None
+    enforce_eager: Annotated[bool, _option(help="No CUDA graphs")] = False
+    vllm_version: Annotated[
+        str | None, _option(help="vLLM release to model", metavar="VERSION", shown="the newest known", check=_release)
+    ] = None

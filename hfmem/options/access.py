@@ -1,0 +1,57 @@
+"""How models are got at."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from hfmem.options.option import Need, Option
+from hfmem.options.panels import LISTS, MODEL
+
+__all__ = ["Access", "Concurrency", "Revision"]
+
+
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+class Access:
+    """How to get at a model.
+
+    Attributes:
+        token: a Hub token; None uses the stored login or `HF_TOKEN`, as `huggingface_hub` does.
+        offline: ask nothing of the network (`HF_HUB_OFFLINE` does the same).
+        use_cache: read and write the cache of earlier answers.
+    """
+
+    token: Annotated[
+        str | None,
+        Option(
+            help="Hub token",
+            panel=MODEL,
+            shown="HF_TOKEN or the stored login",
+            needs=(Need(sentence="has no effect with --offline", met=lambda asked: not asked.offline, harmless=True),),
+        ),
+    ] = None
+    offline: Annotated[bool, Option(help="Ask nothing of the network", panel=MODEL, common=True)] = False
+    use_cache: Annotated[
+        bool, Option(help="Neither read nor write the cache of earlier answers", panel=MODEL, names=("--no-cache",))
+    ] = True
+
+
+@dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
+class Revision:
+    """Which state of a repository is meant."""
+
+    revision: Annotated[str, Option(help="Branch, tag, commit or refs/pr/N", panel=MODEL, metavar="REV")] = "main"
+
+
+@dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
+class Concurrency:
+    """How many models are fetched side by side."""
+
+    jobs: Annotated[
+        int,
+        Option(
+            help="Models fetched at once",
+            panel=LISTS,
+            least=1,
+            most=64,
+            needs=(Need(sentence="has no effect on one model", met=lambda asked: asked.several, harmless=True),),
+        ),
+    ] = 8

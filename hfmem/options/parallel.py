@@ -1,0 +1,83 @@
+"""How work is spread over accelerators, and how ranks share what training holds."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated
+
+from hfmem.options.option import Need, Option
+from hfmem.options.panels import PARALLELISM
+from hfmem.options.words import Offload
+
+__all__ = ["ParallelOptions"]
+
+_size = partial(Option, panel=PARALLELISM, methods=("exact",), least=1, most=100_000)
+_training = partial(Option, panel=PARALLELISM, methods=("exact",), modes=("training",))
+_training_size = partial(_training, least=1, most=100_000)
+
+
+@dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
+class ParallelOptions:
+    """The sizes of a parallel plan; None is one, or what `gpus` leaves."""
+
+    gpus: Annotated[
+        int | None,
+        _size(
+            help="GPUs to use; tensor-parallel by default (training: data-parallel)",
+            common=True,
+            shown="1",
+            keys=("num_processes",),
+        ),
+    ] = None
+    tp: Annotated[int | None, _size(help="Tensor-parallel ranks", shown="1", keys=("tensor_parallel_size",))] = None
+    pp: Annotated[int | None, _size(help="Pipeline stages", shown="1")] = None
+    dp: Annotated[int | None, _size(help="Data-parallel replicas, each with --batch", shown="1")] = None
+    ep: Annotated[int | None, _size(help="Ranks that share the experts (tp × dp)", shown="1")] = None
+    cp: Annotated[
+        int | None, _training_size(help="Context-parallel ranks", shown="1", keys=("context_parallel_size",))
+    ] = None
+    sequence_parallel: Annotated[
+        bool,
+        _training(
+            help="Tensor-parallel ranks share the sequence between matrices",
+            needs=(Need(sentence="needs --tp above 1", met=lambda asked: (asked.tp or 1) > 1),),
+        ),
+    ] = False
+    virtual_stages: Annotated[
+        int | None,
+        _training_size(
+            help="Model chunks per pipeline rank",
+            shown="1",
+            needs=(Need(sentence="needs --pp above 1", met=lambda asked: (asked.pp or 1) > 1),),
+        ),
+    ] = None
+    zero: Annotated[
+        int | None, _training(help="ZeRO stage; 1 is Megatron's distributed optimizer", shown="0", least=0, most=3)
+    ] = None
+    fsdp: Annotated[
+        bool,
+        _training(
+            help="Shard with FSDP",
+            needs=(Need(sentence="and --zero are two ways to shard: give one", met=lambda asked: not asked.zero),),
+        ),
+    ] = False
+    shard: Annotated[
+        int | None,
+        _training_size(
+            help="Ranks sharing one sharded copy",
+            shown="all data-parallel ranks",
+            needs=(Need(sentence="needs --fsdp or --zero", met=lambda asked: asked.fsdp or asked.zero),),
+        ),
+    ] = None
+    offload: Annotated[
+        Offload,
+        _training(
+            help="What the host's memory holds (ZeRO, FSDP)",
+            needs=(
+                Need(sentence="needs --zero or --fsdp", met=lambda asked: asked.zero or asked.fsdp),
+                Need(
+                    sentence="parameters needs --zero 3 or --fsdp",
+                    met=lambda asked: asked.offload != "parameters" or asked.zero == 3 or asked.fsdp,
+                ),
+            ),
+        ),
+    ] = "none"

@@ -1,0 +1,126 @@
+"""What is wrong with what was asked, read from the declarations: the same sentences for Python and the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final
+
+from hfmem.options.option import Declared
+from hfmem.options.words import Mode
+
+__all__ = ["Owners", "idle", "mode_of", "refusals", "wrong"]
+
+_ENORMOUS: Final = 10**9  # numbers beyond it are not repeated
+
+
+Owners = Mapping[str, tuple[tuple[str, str], ...]]
+"""Of an engine's option, the engines that have it: the word for `--runtime`, and the name in sentences."""
+
+
+def mode_of(asked: Any) -> Mode:
+    """Whether a model is to be run or trained."""
+    return "training" if asked.train is not None else "inference"
+
+
+def refusals(options: Iterable[Declared], asked: Any, owners: Owners) -> Iterator[str]:
+    """A sentence for each option that has no effect under what else was asked, and cannot be meant.
+
+    Args:
+        options: the options to look at.
+        asked: an object with every option as an attribute.
+        owners: of an engine's option, the engines that have it.
+    """
+    for option in options:
+        if option.asked(asked):
+            told = _misplaced(option, asked, owners.get(option.name, ())) or _unmet(option, asked, harmless=False)
+            if told:
+                yield f"{option.flags[0]} {told}"
+
+
+def idle(options: Iterable[Declared], asked: Any) -> tuple[str, ...]:
+    """A sentence for each option that has no effect under what else was asked, and does no harm."""
+    told = [(option, _unmet(option, asked, harmless=True)) for option in options if option.asked(asked)]
+    return tuple(f"{option.flags[0]} {sentence}" for option, sentence in told if sentence)
+
+
+def _misplaced(option: Declared, asked: Any, owners: tuple[tuple[str, str], ...]) -> str | None:
+    """Why an option has no place with this engine, method or mode."""
+    rules, mode = option.option, mode_of(asked)
+    if owners and asked.runtime not in [name for name, _ in owners]:
+        titles = " and ".join(title for _, title in owners)
+        return f"is an option of {titles}: add --runtime {owners[0][0]}"
+    if rules.modes and mode not in rules.modes:
+        return "needs --train" if mode == "inference" else "is for inference"
+    if rules.methods and asked.method not in rules.methods:
+        return f"does not go with --method {asked.method}"
+    if rules.train and asked.train is not None and asked.train not in rules.train:
+        return f"is for --train {' and '.join(rules.train)}"
+    return None
+
+
+def _unmet(option: Declared, asked: Any, *, harmless: bool) -> str | None:
+    needs = (need for need in option.option.needs if need.harmless == harmless)
+    return next((need.sentence for need in needs if not need.met(asked)), None)
+
+
+def wrong(option: Declared, value: Any) -> str | None:
+    """What is wrong with a value by itself, as a sentence; None where nothing is."""
+    if value is None:
+        return None if option.default is None else f"{option.flags[0]} cannot be None"
+    for single in value if option.several and isinstance(value, (tuple, list)) else (value,):
+        told = _mistyped(option, single) or _not_among(option, single) or _out_of_range(option, single)
+        if told is None and option.option.check is not None:
+            told = option.option.check(single)
+        if told is not None:
+            return f"{option.flags[0]} {told}"
+    return None
+
+
+_KINDS: Final[dict[type, str]] = {
+    int: "a whole number",
+    float: "a number",
+    str: "a word",
+    bool: "true or false",
+}
+
+
+def _mistyped(option: Declared, value: Any) -> str | None:
+    kinds = (int, float) if option.kind is float else option.kind
+    if isinstance(value, kinds) and (option.kind is bool or not isinstance(value, bool)):
+        return None
+    return f"is {_shown(value)}, expected {_KINDS.get(option.kind, option.kind.__name__)}"
+
+
+def _not_among(option: Declared, value: Any) -> str | None:
+    choices = option.choices
+    return f"'{value}' is not one of {', '.join(choices)}" if choices and value not in choices else None
+
+
+def _out_of_range(option: Declared, value: Any) -> str | None:
+    rules = option.option
+    held = (
+        (rules.least is None or value >= rules.least)
+        and (rules.most is None or value <= rules.most)
+        and (rules.above is None or value > rules.above)
+        and (rules.below is None or value < rules.below)
+    )
+    return None if held else f"is {_shown(value)}, expected {_range(option)}"
+
+
+def _range(option: Declared) -> str:
+    """The numbers it takes, in words."""
+    rules = option.option
+    if rules.above is not None:
+        return (
+            f"more than {rules.above:,g} and at most {rules.most:,g}" if rules.most else f"more than {rules.above:,g}"
+        )
+    if rules.below is not None:
+        return f"{rules.least:,g} to below {rules.below:,g}"
+    return f"{rules.least:,} to {rules.most:,}" if rules.most is not None else f"at least {rules.least:,}"
+
+
+def _shown(value: Any) -> str:
+    """A value in a sentence; numbers with thousands of digits are not printed."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return "enormous" if abs(value) > _ENORMOUS else f"{value:g}" if isinstance(value, float) else str(value)
+    return repr(value)[:60]

@@ -1,0 +1,112 @@
+"""What a model is to run, on what, and in which numbers."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from hfmem.options.option import Need, Option
+from hfmem.options.panels import ACCELERATORS, MODEL, NUMBERS, SIZE
+from hfmem.options.words import Method
+
+__all__ = ["RunOptions"]
+
+_MOST = 10**9  # tokens, or sequences: beyond it a figure means nothing
+
+
+def _automatic(word: str) -> str | None:
+    """A dtype, or None for `auto`, as engines spell the default."""
+    return None if word == "auto" else word
+
+
+def _cache_dtype(name: str) -> str | None:
+    """What is wrong with the dtype of a cache."""
+    from hfmem.dtypes import KV_DTYPES, canonical  # its table is not needed for help
+
+    return None if canonical(name) in KV_DTYPES else f"'{name}' is not one of {', '.join(KV_DTYPES)}"
+
+
+@dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
+class RunOptions:
+    """The size of a run and the number formats in it; None leaves the choice to the model."""
+
+    method: Annotated[
+        Method,
+        Option(
+            help="exact: as the implementation behaves; textbook: the founding article's formulas",
+            panel=MODEL,
+        ),
+    ] = "exact"
+    batch: Annotated[
+        int,
+        Option(
+            help="Sequences at once (training: the micro-batch of each replica)",
+            panel=SIZE,
+            common=True,
+            least=1,
+            most=_MOST,
+            keys=("per_device_train_batch_size", "micro_batch_size", "train_micro_batch_size_per_gpu"),
+        ),
+    ] = 1
+    seq: Annotated[
+        int | None,
+        Option(
+            help="Tokens per sequence, prompt and answer together",
+            panel=SIZE,
+            common=True,
+            names=("--seq", "--max-model-len"),
+            shown="4096, or the model's maximum",
+            least=1,
+            most=_MOST,
+            keys=("max_length", "max_seq_length", "sequence_len", "model_max_length"),
+        ),
+    ] = None
+    source_seq: Annotated[
+        int | None,
+        Option(
+            help="Tokens of an encoder's input, or of images that a decoder attends to",
+            panel=SIZE,
+            shown="as --seq, up to the encoder's maximum; no images",
+            least=1,
+            most=_MOST,
+            methods=("exact",),
+        ),
+    ] = None
+    dtype: Annotated[
+        str | None,
+        Option(
+            help="Run dtype (float32, bfloat16, float16), or a quantisation to try (int8, fp8, int4, nf4, mxfp4, "
+            "nvfp4)",
+            panel=NUMBERS,
+            common=True,
+            shown="the model's own",
+            parse=_automatic,
+        ),
+    ] = None
+    kv_dtype: Annotated[
+        str | None,
+        Option(
+            help="Dtype of the KV cache",
+            panel=NUMBERS,
+            common=True,
+            names=("--kv-dtype", "--kv-cache-dtype"),
+            shown="the run dtype",
+            parse=_automatic,
+            check=_cache_dtype,
+            needs=(
+                Need(
+                    sentence="does not go with --method textbook, which takes it from --dtype",
+                    met=lambda asked: asked.method != "textbook",
+                ),
+                Need(sentence="is for inference: training keeps no cache", met=lambda asked: asked.train is None),
+            ),
+        ),
+    ] = None
+    gpu: Annotated[
+        tuple[str, ...],
+        Option(
+            help="Accelerator to hold it against (repeatable): 'H100', 'RTX 4090', '4x L40S', a cloud's instance, "
+            "'cpu', or 'auto' for this machine's",
+            panel=ACCELERATORS,
+            common=True,
+            metavar="NAME",
+        ),
+    ] = ()

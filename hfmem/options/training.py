@@ -1,0 +1,102 @@
+"""What is trained, by which method and software."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated
+
+from hfmem.options.option import Need, Option
+from hfmem.options.panels import TRAINING
+from hfmem.options.words import Train
+
+__all__ = ["TrainingOptions"]
+
+_MOST = 10**6
+_choice = partial(Option, panel=TRAINING, modes=("training",))
+_exact = partial(_choice, methods=("exact",))
+
+
+@dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
+class TrainingOptions:
+    """One step of training; None leaves the choice to the software."""
+
+    train: Annotated[
+        Train | None,
+        Option(
+            help="Train instead of run: all weights, adapters, or adapters on a 4-bit base",
+            panel=TRAINING,
+            common=True,
+            needs=(
+                Need(
+                    sentence="goes with --method textbook as --train full only",
+                    met=lambda asked: asked.method != "textbook" or asked.train == "full",
+                ),
+            ),
+        ),
+    ] = None
+    optimizer: Annotated[
+        str | None,
+        _choice(
+            help="adamw, adamw-fused, adamw-8bit, adafactor, lion, muon, … (textbook: adam or sgd)",
+            common=True,
+            metavar="NAME",
+            shown="adamw, or the software's own",
+        ),
+    ] = None
+    optimizer_rank: Annotated[int | None, _exact(help="Rank of GaLore or APOLLO", shown="128", least=1, most=_MOST)] = (
+        None
+    )
+    precision: Annotated[
+        str | None,
+        _exact(
+            help="Mix of number formats: bf16, fp32, autocast-bf16, bf16-master, megatron-bf16, …",
+            metavar="NAME",
+            shown="as the weights are",
+        ),
+    ] = None
+    stack: Annotated[
+        str | None,
+        _exact(
+            help="Training software: transformers-4.48, megatron, litgpt, …", metavar="NAME", shown="transformers-5"
+        ),
+    ] = None
+    gradient_checkpointing: Annotated[
+        bool,
+        _exact(
+            help="Recompute layers in the backward pass",
+            common=True,
+            keys=("gradient_checkpointing", "activation_checkpointing", "fsdp_activation_checkpointing"),
+        ),
+    ] = False
+    selective_checkpointing: Annotated[
+        bool,
+        _exact(
+            help="Recompute attention scores in the backward pass, and nothing else",
+            needs=(
+                Need(
+                    sentence="is already covered by --gradient-checkpointing",
+                    met=lambda asked: not asked.gradient_checkpointing,
+                ),
+            ),
+        ),
+    ] = False
+    gradient_accumulation: Annotated[
+        int | None,
+        _exact(
+            help="Micro-batches per optimizer step",
+            shown="1",
+            least=1,
+            most=_MOST,
+            keys=("gradient_accumulation_steps",),
+        ),
+    ] = None
+    fused_loss: Annotated[
+        bool,
+        _exact(
+            help="Compute head and loss in pieces (Liger, linear cross-entropy)",
+            keys=("use_liger_kernel", "liger_fused_linear_cross_entropy", "cut_cross_entropy"),
+        ),
+    ] = False
+    freeze: Annotated[
+        tuple[str, ...],
+        _exact(help="Components that are not trained: embedding,vision,…", metavar="PARTS", words=True),
+    ] = ()

@@ -1,0 +1,68 @@
+"""Every option of a scenario, those that were registered later included. Light to import: help needs no more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from hfmem.engines.table import EngineOptions, engines
+from hfmem.options.adapters import AdapterOptions
+from hfmem.options.option import declared
+from hfmem.options.parallel import ParallelOptions
+from hfmem.options.rules import Owners
+from hfmem.options.run import RunOptions
+from hfmem.options.training import TrainingOptions
+
+__all__ = ["Asked", "extended", "owners", "register_options", "registered_options"]
+
+_REGISTERED: list[type] = []
+
+
+@dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
+class Asked(RunOptions, EngineOptions, TrainingOptions, AdapterOptions, ParallelOptions):
+    """The options, as the keywords of Python's functions have them."""
+
+
+def register_options(options: type) -> None:
+    """Add a set of options that belongs to no engine: a frozen, keyword-only dataclass. The command line, its help, the
+    keywords of the Python functions, training files and the checks then have them too."""
+    _REGISTERED.append(options)
+
+
+@contextmanager
+def registered_options(options: type) -> Iterator[None]:
+    """A set of options that is there for a while."""
+    register_options(options)
+    try:
+        yield
+    finally:
+        _REGISTERED.remove(options)
+
+
+def extended(options: type) -> type[Any]:
+    """A dataclass of options with those that were registered later; itself where there are none."""
+    later = [row.options for row in engines()] + _REGISTERED
+    return _with(options, tuple(dict.fromkeys(cls for cls in later if not issubclass(options, cls))))
+
+
+_MADE: dict[tuple[type, tuple[type, ...]], type] = {}
+
+
+def _with(options: type, later: tuple[type, ...]) -> type[Any]:
+    if not later:
+        return options
+    if (options, later) not in _MADE:
+        made = type(options.__name__, (options, *later), {"__doc__": options.__doc__, "__module__": options.__module__})
+        _MADE[options, later] = dataclass(frozen=True, kw_only=True)(made)
+    return _MADE[options, later]
+
+
+def owners() -> Owners:
+    """Of each engine's option, the engines that have it."""
+    found: dict[str, tuple[tuple[str, str], ...]] = {}
+    for row in engines():
+        for option in declared(row.options):
+            found[option.name] = (*found.get(option.name, ()), (row.name, row.title))
+    return found

@@ -1,0 +1,83 @@
+"""What of the asked makes no sense for any model: it is refused before anything is fetched."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from hfmem.dtypes import RUN_DTYPES, canonical
+from hfmem.engines.table import find_engine
+from hfmem.errors import InvalidScenarioError
+from hfmem.estimator.weights.quantisers import QUANTISERS, find_quantiser
+from hfmem.mapper.values import Architecture, Experts
+from hfmem.options import rules
+from hfmem.options.option import declared
+from hfmem.scenario.asked import owners
+from hfmem.scenario.options import Options
+from hfmem.scenario.spread import plan_of
+
+__all__ = ["check", "without_effect"]
+
+
+def check(options: Options) -> None:
+    """Refuse what no model could answer.
+
+    Raises:
+        InvalidScenarioError: a value of the wrong type, out of range or unknown, options that have no effect beside the
+            others, or that contradict each other.
+    """
+    for sentence in _refusals(options):
+        raise InvalidScenarioError("", sentence)
+
+
+def without_effect(options: Options, architecture: Architecture) -> tuple[str, ...]:
+    """A sentence for each option that changes nothing on a model, and does no harm."""
+    told = rules.idle(declared(type(options)), options)
+    layers = architecture.layers or ()
+    if (options.ep or 1) > 1 and layers and not any(isinstance(layer.ffn, Experts) for layer in layers):
+        told += ("--ep has no effect: the model has no experts",)
+    return told
+
+
+def _refusals(options: Options) -> Iterator[str]:
+    """What is wrong, the values by themselves first."""
+    table = declared(type(options))
+    asked = [option for option in table if option.asked(options)]
+    yield from filter(None, (rules.wrong(option, getattr(options, option.name)) for option in asked))
+    yield from _engine(options)
+    yield from rules.refusals(asked, options, owners())
+    yield from _textbook(options) if options.method == "textbook" else _exact(options)
+    plan_of(options)
+    if options.gpu:
+        from hfmem.hardware.table import find  # reads the table; most runs name no accelerator
+
+        for name in options.gpu:
+            if name.lower() not in ("auto", "cpu"):
+                find(name)
+
+
+def _engine(options: Options) -> Iterator[str]:
+    """What the engine does not do at all."""
+    engine = find_engine(options.runtime)
+    if engine is not None and rules.mode_of(options) not in engine.modes:
+        yield f"--runtime {engine.name} does not go with --train"
+    if engine is not None and options.method not in engine.methods:
+        yield f"--runtime {engine.name} does not go with --method {options.method}"
+
+
+def _exact(options: Options) -> Iterator[str]:
+    dtype = options.dtype
+    if dtype is not None and find_quantiser(dtype) is None and canonical(dtype) not in RUN_DTYPES:
+        yield f"--dtype '{dtype}' is not one of {', '.join((*RUN_DTYPES, *(row.name for row in QUANTISERS)))}"
+    if options.train is not None:
+        from hfmem.scenario.training_check import refusals  # its tables are for training only
+
+        yield from refusals(options)
+
+
+def _textbook(options: Options) -> Iterator[str]:
+    from hfmem.estimator.textbook import OPTIMIZERS, PRECISIONS
+
+    if options.dtype is not None and canonical(options.dtype) not in PRECISIONS:
+        yield f"--method textbook knows the dtypes {', '.join(PRECISIONS)}"
+    if options.optimizer is not None and options.optimizer not in OPTIMIZERS:
+        yield f"--method textbook knows the optimizers {', '.join(OPTIMIZERS)}"

@@ -1,0 +1,69 @@
+"""What of the asked makes no sense for training, where its own tables tell: names, and what they go with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from hfmem.dtypes import find_dtype
+from hfmem.estimator.recipe.optimizers import OPTIMIZERS, find_optimizer
+from hfmem.estimator.recipe.precisions import PRECISIONS, TRAINER, find_precision
+from hfmem.estimator.recipe.stacks import STACKS, find_stack
+from hfmem.estimator.weights.quantisers import find_quantiser
+from hfmem.mapper.values import COMPONENTS
+from hfmem.options.option import split
+from hfmem.scenario.options import Options
+from hfmem.scenario.spread import plan_of
+
+__all__ = ["refusals"]
+
+_TRAINABLE: Final = ("bfloat16", "float16", "float32")
+
+
+def refusals(options: Options) -> Iterator[str]:
+    """A sentence for each thing that makes no sense."""
+    yield from _names(options)
+    yield from _optimizer_rank(options)
+    yield from _replicas(options)
+    yield from _base(options)
+
+
+def _names(options: Options) -> Iterator[str]:
+    precision = None if options.precision in TRAINER else options.precision
+    for option, value, find, rows in (
+        ("--optimizer", options.optimizer, find_optimizer, OPTIMIZERS),
+        ("--precision", precision, find_precision, PRECISIONS),
+        ("--stack", options.stack, find_stack, STACKS),
+    ):
+        if value is not None and find(value) is None:
+            yield f"{option} '{value}' is not one of {', '.join(row.name for row in rows)}"
+    parts = split(options.freeze) if isinstance(options.freeze, str) else options.freeze
+    yield from (
+        f"--freeze '{part}' is not one of {', '.join(COMPONENTS)}" for part in parts if part.strip() not in COMPONENTS
+    )
+
+
+def _optimizer_rank(options: Options) -> Iterator[str]:
+    optimizer = find_optimizer(options.optimizer or "")
+    if options.optimizer_rank is not None and not (optimizer and optimizer.rank):
+        yield f"--optimizer-rank is for --optimizer {', '.join(row.name for row in OPTIMIZERS if row.rank)}"
+
+
+def _replicas(options: Options) -> Iterator[str]:
+    spread = plan_of(options)
+    replicas = spread.dp * spread.cp
+    if options.shard is not None and replicas % options.shard:
+        yield f"--shard {options.shard} does not divide the {replicas} replicas"
+
+
+def _base(options: Options) -> Iterator[str]:
+    """What adapters, or training in full, cannot have under them."""
+    quantiser = find_quantiser(options.dtype or "")
+    floating = find_dtype(options.dtype or "")
+    if quantiser is None:
+        if floating is not None and floating.name not in _TRAINABLE:
+            yield f"--dtype {options.dtype} is none to train in: give {', '.join(_TRAINABLE)}"
+    elif options.train == "full":
+        yield f"--dtype {options.dtype} cannot be trained in full; --train qlora adds adapters"
+    elif options.train == "qlora" and quantiser.name != "nf4":
+        yield f"--train qlora is NF4; for adapters on {quantiser.name} give --train lora"
