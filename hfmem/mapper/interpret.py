@@ -8,9 +8,9 @@ from typing import Any
 
 from hfmem.dtypes import find_dtype
 from hfmem.errors import InvalidConfigError
-from hfmem.fetcher.records import table_bytes
-from hfmem.fetcher.safetensors import size_mismatches
+from hfmem.fetcher.formats.table import is_weights
 from hfmem.fetcher.selection import select
+from hfmem.fetcher.tensors import size_mismatches, table_bytes
 from hfmem.fetcher.values import Checkpoint
 from hfmem.mapper import generic
 from hfmem.mapper.blueprint import Blueprint
@@ -271,8 +271,6 @@ def _file_bytes(checkpoint: Checkpoint) -> int | None:
     return sum(size for size in sizes if size is not None) if sizes and None not in sizes else None
 
 
-_UNREAD = (".safetensors", ".bin", ".pt", ".pth", ".h5", ".msgpack", ".onnx", ".ckpt", ".nemo", ".npz")
-
 _LAYOUT_NOTES = {
     "bin": "The weights are PyTorch pickles (.bin), which are not opened: the figures are from the configuration, or "
     "from the size of the files.",
@@ -303,6 +301,6 @@ def _layout_notes(checkpoint: Checkpoint) -> list[str]:
     layout = select(checkpoint.files).layout
     note = _LAYOUT_NOTES.get(layout)
     if layout == "none" and not checkpoint.tensors:
-        weights = [file.name for file in checkpoint.files if file.name.endswith(_UNREAD)]
+        weights = [file.name for file in checkpoint.files if is_weights(file.name)]
         note = f"Its weights are in files that are not read: {', '.join(weights[:3])}." if weights else None
     return [note] if note else []
