@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from itertools import groupby
 from typing import Any, Final
 
-from hfmem.dtypes import find_dtype
+from hfmem.dtypes import stored_dtype
 from hfmem.fetcher.patterns import compress, count_names, expand
 from hfmem.fetcher.tensors import table_bytes
 from hfmem.fetcher.values import Checkpoint, FileInfo, ModelRef, TensorInfo
@@ -83,7 +83,7 @@ def _by_file(tensors: tuple[TensorInfo, ...]) -> list[list[Any]]:
 
 def _is_regular(tensor: TensorInfo) -> bool:
     """Whether name, dtype and shape say all: a known dtype, as many bytes as it takes, no brace in the name."""
-    if "{" in tensor.name or "}" in tensor.name or find_dtype(tensor.dtype) is None:
+    if "{" in tensor.name or "}" in tensor.name or stored_dtype(tensor.dtype) is None:
         return False
     return table_bytes(tensor.dtype, tensor.shape) == tensor.nbytes
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from hfmem.dtypes import find_dtype
+from hfmem.dtypes import stored_dtype
 from hfmem.fetcher.values import TensorInfo
 
 __all__ = ["size_mismatches", "table_bytes"]
@@ -17,7 +17,7 @@ def table_bytes(dtype: str, shape: tuple[int, ...]) -> int:
     Raises:
         ValueError: a dtype that is not known.
     """
-    found = find_dtype(dtype)
+    found = stored_dtype(dtype)
     if found is None:
         raise ValueError(f"unknown dtype {dtype}")
     elements = 1
@@ -32,5 +32,5 @@ def size_mismatches(tensors: tuple[TensorInfo, ...]) -> tuple[TensorInfo, ...]:
 
 
 def _expected_bytes(tensor: TensorInfo) -> int | None:
-    dtype = find_dtype(tensor.dtype)
+    dtype = stored_dtype(tensor.dtype)
     return None if dtype is None else dtype.nbytes(tensor.elements)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from hfmem.dtypes import find_dtype
+from hfmem.dtypes import find_dtype, stored_dtype
 from hfmem.errors import InvalidConfigError
 from hfmem.fetcher.formats.table import is_weights
 from hfmem.fetcher.selection import select
@@ -170,7 +170,7 @@ def _run_dtype(config: Mapping[str, Any]) -> str | None:
         for key in ("dtype", "torch_dtype"):
             name = part.get(key)
             found = find_dtype(name) if isinstance(name, str) else None
-            if found is not None and found.kind == "float" and found.bits >= 16:
+            if found is not None and found.is_wide_float:
                 return found.name
     return None
 
@@ -211,7 +211,7 @@ def _odd_sizes(checkpoint: Checkpoint) -> list[str]:
             f"{len(odd)} tensors ('{odd[0].name}', …) hold {stored:,} bytes where shape × dtype is {expected:,}; the "
             "stored bytes are counted for packed dtypes, shape × dtype for the others."
         )
-    unknown = sorted({tensor.dtype for tensor in checkpoint.tensors if find_dtype(tensor.dtype) is None})
+    unknown = sorted({tensor.dtype for tensor in checkpoint.tensors if stored_dtype(tensor.dtype) is None})
     if unknown:
         notes.append(f"Unknown dtypes, counted by their stored bytes: {', '.join(unknown[:8])}.")
     return notes
@@ -260,8 +260,8 @@ def _dominant(parameters: ParameterTable | None) -> str | None:
     """The floating dtype of at least 16 bits that most stored elements have."""
     counts: dict[str, int] = {}
     for name, elements in (parameters.stored if parameters else {}).items():
-        dtype = find_dtype(name)
-        if dtype is not None and dtype.kind == "float" and dtype.bits >= 16:
+        dtype = stored_dtype(name)
+        if dtype is not None and dtype.is_wide_float:
             counts[dtype.name] = counts.get(dtype.name, 0) + elements
     return max(counts, key=lambda name: counts[name]) if counts else None
 

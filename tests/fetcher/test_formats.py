@@ -22,6 +22,7 @@ from hfmem.fetcher.formats.protocol import FileContents, Format, Reading, Span
 from hfmem.fetcher.formats.reading import Piece, read_contents
 from hfmem.fetcher.formats.table import format_of, formats, is_weights, readable, register
 from hfmem.fetcher.selection import select
+from hfmem.fetcher.tensors import table_bytes
 from hfmem.fetcher.values import FileInfo, TensorInfo
 from tests.fetcher.test_hub import CONFIG
 from tests.hub import Hub, Repo, ignored_range, json_file, virtual_file
@@ -45,7 +46,7 @@ def read_kist(file: str) -> Reading:
         raise InvalidHeaderError("", f"{file} says that its table is {length:,} bytes long")
     table: dict[str, Any] = json.loads((yield Span(start=-8 - length, stop=-8)))
     tensors = tuple(
-        TensorInfo(name=name, dtype="BF16", shape=tuple(shape), nbytes=nbytes, file=file)
+        TensorInfo(name=name, dtype=table["dtype"], shape=tuple(shape), nbytes=nbytes, file=file)
         for name, (shape, nbytes) in table["tensors"].items()
     )
     return FileContents(tensors=tensors, metadata={"writer": table["writer"]})
@@ -59,10 +60,11 @@ def registered() -> None:
     register(KIST)
 
 
-def kist(data: int = 0) -> bytes:
-    """A file with the tensors of the small model, and so many bytes of data before its table."""
-    tensors = {name: (shape, 2 * shape[0] * shape[1]) for name, shape in SHAPES.items()}
-    table = json.dumps({"tensors": tensors, "writer": "a test"}).encode()
+def kist(data: int = 0, dtype: str = "BF16", scale: int = 1) -> bytes:
+    """A file with the tensors of the small model, `scale` times as wide, and so many bytes of data before its table."""
+    sizes = {name: (rows, scale * width) for name, (rows, width) in SHAPES.items()}
+    tensors = {name: (shape, table_bytes(dtype, shape)) for name, shape in sizes.items()}
+    table = json.dumps({"tensors": tensors, "writer": "a test", "dtype": dtype}).encode()
     return MAGIC + bytes(data) + table + len(table).to_bytes(8, "little")
 
 
@@ -103,6 +105,16 @@ def test_a_local_file(tmp_path: Path) -> None:
     assert {tensor.name: tensor.shape for tensor in found.checkpoint.tensors} == SHAPES
     assert (found.parameters.total, found.certainty) == (PARAMETERS, "exact")
     assert found.checkpoint.metadata == {"x.kist": {"writer": "a test"}}
+
+
+def test_blocks_are_held_as_they_are_stored(tmp_path: Path) -> None:
+    """144 bytes for 256 elements: the dtype of a block format goes the whole way, and is never cast."""
+    (tmp_path / "x.kist").write_bytes(kist(dtype="Q4_K", scale=32))
+    report = hfmem.estimate(str(tmp_path / "x.kist"), dtype="float16")
+    assert report.parameters.total == 32 * PARAMETERS
+    assert report.parameters.stored == {"Q4_K": 32 * PARAMETERS}
+    assert report.estimate.group("weights") == 32 * PARAMETERS * 144 // 256
+    assert not any("nknown dtype" in note for note in report.notes)
 
 
 @pytest.mark.parametrize("config", [True, False])

@@ -178,7 +178,7 @@ def _units(model: Model, scenario: Scenario, training: Training, part: Slice) ->
             continue
         nbytes = float(base_bytes(group, scenario, nf4) or 0)
         if id(group) not in nf4 and compute and weights:
-            nbytes *= compute.bits / weights.bits
+            nbytes *= float(compute.bytes_each / weights.bytes_each)
         place = place_of(group.component)
         split = group.linear or group.component in ("embedding", "lm_head")
         nbytes *= float(part.part(model.architecture, group.component, place, split=split))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from hfmem.dtypes import Dtype, find_dtype
+from hfmem.dtypes import Dtype, find_dtype, stored_dtype
 from hfmem.estimator.values import Group, Scenario, Term
 from hfmem.estimator.weights.quantisers import Quantiser, find_quantiser
 from hfmem.mapper.interpret import Model
@@ -86,7 +86,7 @@ def _storage(group: TensorGroup, scenario: Scenario, quantiser: Quantiser | None
         return f"{quantiser.name}: {quantiser.describe()}"
     if _is_cast(group):
         dtype = _run_dtype(scenario)
-        return f"{dtype.bits // 8} B ({dtype.name})" if dtype else "an unknown dtype"
+        return f"{float(dtype.bytes_each):g} B ({dtype.name})" if dtype else "an unknown dtype"
     return f"as stored ({group.dtype})"
 
 
@@ -106,8 +106,8 @@ def _is_cast(group: TensorGroup) -> bool:
         return False
     if group.dtype is None:
         return True
-    dtype = find_dtype(group.dtype)
-    return dtype is not None and dtype.kind == "float" and dtype.bits >= 16
+    dtype = stored_dtype(group.dtype)
+    return dtype is not None and dtype.is_wide_float
 
 
 def _is_quantised(group: TensorGroup, quantiser: Quantiser | None) -> bool:
