@@ -112,6 +112,8 @@ class _Window:
         piece = self.fetch(start, stop)
         self.pieces.append((start, piece.content))
         if len(piece.content) < stop - start:
-            self.end = start + len(piece.content)
+            # where nothing came, the file ends somewhere before, and only the listing may know where
+            nothing = start if self.listed is None else min(start, self.listed)
+            self.end = start + len(piece.content) if piece.content else nothing
         elif piece.size is not None:
             self.end = piece.size
