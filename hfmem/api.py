@@ -9,16 +9,18 @@ from typing import Literal, TypedDict, Unpack
 
 from hfmem.engines.inference import estimate as estimate_memory
 from hfmem.errors import HfmemError, InvalidScenarioError
+from hfmem.estimator.bundle import combined
 from hfmem.estimator.values import Attention, Method, Scenario, Trace
 from hfmem.fetcher.concurrent import Fetched, fetch_all, unforeseen
 from hfmem.fetcher.sources import fetch
 from hfmem.fetcher.values import Access, ModelRef
+from hfmem.mapper.bundle import Bundle
 from hfmem.mapper.interpret import Model, interpret
 from hfmem.report.values import Report
 from hfmem.scenario.options import Options, Runtime, check
 from hfmem.scenario.resolve import resolve
 
-__all__ = ["compare", "estimate", "inspect", "report_all", "report_on"]
+__all__ = ["compare", "estimate", "inspect", "report_all", "report_on", "report_on_bundle"]
 
 
 class _Access(TypedDict, total=False):
@@ -94,11 +96,12 @@ def inspect(model: str, *, revision: str = "main", **access: Unpack[_Access]) ->
     return _complete(interpret(fetch(ModelRef(model_id=model, revision=revision), Access(**access))))
 
 
-def estimate(model: str | Model, *, revision: str = "main", **asked: Unpack[_Asked]) -> Report:
+def estimate(model: str | Model | Bundle, *, revision: str = "main", **asked: Unpack[_Asked]) -> Report:
     """What a model needs under a scenario.
 
     Args:
-        model: a Hub id or path, or what `inspect` returned (nothing is fetched then).
+        model: a Hub id or path, or what `inspect` returned (nothing is fetched then), or a `Bundle` of such models
+            that run as one.
         revision: branch, tag, commit or `refs/pr/N`.
         asked: the fields of `hfmem.Options` (`batch`, `seq`, `dtype`, …), and those of `inspect` for access.
 
@@ -113,6 +116,8 @@ def estimate(model: str | Model, *, revision: str = "main", **asked: Unpack[_Ask
     """
     access, options = _split(asked)
     check(options)
+    if isinstance(model, Bundle):
+        return report_on_bundle(model, options)
     if isinstance(model, Model):
         return report_on(model, options)
     return report_on(_complete(interpret(fetch(ModelRef(model_id=model, revision=revision), access))), options)
@@ -149,6 +154,25 @@ def report_on(model: Model, options: Options) -> Report:
     """
     report = _report(model, options)
     return replace(report, trace=_traced(model, report.scenario)) if options.trace else report
+
+
+def report_on_bundle(bundle: Bundle, options: Options) -> Report:
+    """The report of models that run as one: each under the options, at the length that they choose for the first.
+
+    Raises:
+        HfmemError: options contradict each other, or ask what is not known of several models together.
+    """
+    if len(bundle.models) == 1:
+        return report_on(bundle.first, options)
+    if options.train or options.gpu or options.trace:
+        raise InvalidScenarioError("", "--train, --gpu and --trace are for one model, not for several that run as one")
+    scenario = resolve(options, bundle.first)
+    estimates = {bundle.roles[0]: estimate_memory(bundle.first, scenario)}
+    for role, model in list(bundle.parts)[1:]:
+        own = resolve(replace(options, seq=scenario.seq), model)
+        alone = estimate_memory(model, own)
+        estimates[role] = replace(alone, notes=(*own.chosen, *alone.notes))
+    return Report(model=bundle.first, scenario=scenario, estimate=combined(estimates), bundle=bundle)
 
 
 def _traced(model: Model, scenario: Scenario) -> Trace:

@@ -17,7 +17,7 @@ from hfmem.errors import InvalidScenarioError
 from hfmem.estimator.parallel import Parallel
 from hfmem.mapper.caches import KV, Cache, Combined, CrossKV, Indexed, Latent, Shared, State
 from hfmem.mapper.interpret import Model
-from hfmem.mapper.values import Architecture, Dense, Experts, Layer, ParameterTable, TensorGroup
+from hfmem.mapper.values import Architecture, Dense, Experts, Layer, ParameterTable, TensorGroup, known_component
 
 __all__ = ["Stage", "check_split", "rank_model", "stages"]
 
@@ -186,9 +186,10 @@ class _Share:
         ends |= dict.fromkeys(("vision", "audio", "projector", "other", "mtp"), self.stage.first)
         if group.component == "embedding" and self.stage.last and self._tied:
             return _WHOLE
-        if group.component in ends:
-            return _WHOLE if ends[group.component] else Fraction(0)
-        owns = _OWNERS.get(group.component, _any_layer)
+        component = known_component(group.component)
+        if component in ends:
+            return _WHOLE if ends[component] else Fraction(0)
+        owns = _OWNERS.get(component, _any_layer)
         layers = self.architecture.layers or ()
         total = sum(owns(layer) for layer in layers)
         mine = sum(owns(layer) for layer in layers[self.stage.start : self.stage.end])
@@ -200,7 +201,7 @@ class _Share:
 
     def _part(self, group: TensorGroup) -> Fraction:
         """The share of one tensor that a tensor-parallel rank holds."""
-        tp, component = self.parallel.tp, group.component
+        tp, component = self.parallel.tp, known_component(group.component)
         if component in ("embedding", "lm_head"):
             return self._vocabulary(group)
         if component == "experts" and (self.parallel.ep > 1 or self.runtime == "vllm"):

@@ -8,7 +8,8 @@ from typing import Any
 
 from hfmem.dtypes import find_dtype, stored_dtype
 from hfmem.errors import InvalidConfigError
-from hfmem.fetcher.formats.table import is_weights
+from hfmem.fetcher.formats import safetensors
+from hfmem.fetcher.formats.table import format_of, is_weights
 from hfmem.fetcher.selection import select
 from hfmem.fetcher.tensors import size_mismatches, table_bytes
 from hfmem.fetcher.values import Checkpoint
@@ -194,7 +195,8 @@ def _parameters(
 
 def _header_source(checkpoint: Checkpoint) -> tuple[str, Certainty]:
     if checkpoint.source != "catalog":
-        return "safetensors headers", "exact"
+        format_ = format_of(checkpoint.tensors[0].file)
+        return f"{(format_ or safetensors.FORMAT).name} headers", "exact"
     certainty: Certainty = "exact" if checkpoint.names == "recorded" else "derived"
     return f"bundled catalog ({checkpoint.names} names; {checkpoint.provenance.rstrip('.')})", certainty
 
@@ -241,8 +243,8 @@ def _disagreement(table: ParameterTable, described: ParameterTable | None) -> li
     """A sentence where the files and the configuration count differently, naming the components that do."""
     if described is None:
         return []
-    stored: dict[str, int] = {name: count for name, count in table.by_component.items() if name != "mtp"}
-    expected: dict[str, int] = {str(name): count for name, count in described.by_component.items()}
+    stored = {name: count for name, count in table.by_component.items() if name != "mtp"}
+    expected = described.by_component
     if sum(stored.values()) == sum(expected.values()):
         return []
     parts = [

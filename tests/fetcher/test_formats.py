@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import hfmem
@@ -103,7 +103,7 @@ def test_a_local_file(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(CONFIG))
     found = hfmem.inspect(str(path))
     assert {tensor.name: tensor.shape for tensor in found.checkpoint.tensors} == SHAPES
-    assert (found.parameters.total, found.certainty) == (PARAMETERS, "exact")
+    assert (found.parameters.total, found.certainty, found.source) == (PARAMETERS, "exact", "kist headers")
     assert found.checkpoint.metadata == {"x.kist": {"writer": "a test"}}
 
 
@@ -200,6 +200,7 @@ def whole(spans: list[Span]) -> Format:
 offsets = st.integers(-80, 80)
 
 
+@example(content=bytes(range(16)), asked=[(64, 80), (-10, 15)], told=False)  # behind the end before the end is known
 @given(
     content=st.binary(max_size=60),
     asked=st.lists(st.tuples(offsets, st.none() | offsets), max_size=6),

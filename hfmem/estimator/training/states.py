@@ -14,7 +14,7 @@ from hfmem.estimator.training.trained import Piece, place_of
 from hfmem.estimator.training.values import Training
 from hfmem.estimator.values import Scenario, Term, total_of
 from hfmem.mapper.interpret import Model
-from hfmem.mapper.values import COMPONENTS, Component
+from hfmem.mapper.values import Component, component_order
 
 __all__ = ["Held", "gradient_bytes", "held", "sharded"]
 
@@ -87,7 +87,7 @@ def _weights(model: Model, scenario: Scenario, training: Training, part: Slice) 
         entry = sums.setdefault((group.component, id(group) in nf4), [Fraction(0), Fraction(0)])
         entry[0] += (nbytes - scales) * share / ranks + scales * share  # FSDP shards parameters, which scales are not
         entry[1] += group.elements * share / ranks
-    for component, quantised in sorted(sums, key=lambda key: COMPONENTS.index(key[0])):
+    for component, quantised in sorted(sums, key=lambda key: component_order(key[0])):
         nbytes_, elements = sums[component, quantised]
         if not nbytes_:
             continue

@@ -8,7 +8,7 @@ from hfmem.dtypes import Dtype, find_dtype, stored_dtype
 from hfmem.estimator.values import Group, Scenario, Term
 from hfmem.estimator.weights.quantisers import Quantiser, find_quantiser
 from hfmem.mapper.interpret import Model
-from hfmem.mapper.values import COMPONENTS, Component, TensorGroup
+from hfmem.mapper.values import Component, TensorGroup, component_order
 
 __all__ = ["experts_left_alone", "group_bytes", "weight_terms"]
 
@@ -76,7 +76,7 @@ def _by_storage(
     found: dict[tuple[Component, str], list[TensorGroup]] = {}
     for group in groups:
         found.setdefault((group.component, _storage(group, scenario, quantiser)), []).append(group)
-    for component, how in sorted(found, key=lambda key: COMPONENTS.index(key[0])):
+    for component, how in sorted(found, key=lambda key: component_order(key[0])):
         yield component, how, found[component, how]
 
 
