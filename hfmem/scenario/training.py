@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from hfmem.errors import InvalidScenarioError
 from hfmem.estimator.parallel import Parallel
 from hfmem.estimator.training.base import stored_quantised
-from hfmem.estimator.training.optimizers import OPTIMIZERS, find_optimizer
+from hfmem.estimator.training.optimizers import OPTIMIZERS, Optimizer, find_optimizer
 from hfmem.estimator.training.precisions import PRECISIONS, TRAINER, Precision, find_precision
 from hfmem.estimator.training.slices import check_spread
 from hfmem.estimator.training.stacks import DEFAULT_STACK, STACKS, Stack, find_stack
@@ -31,20 +31,13 @@ _BY_DTYPE: Final = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
 
 def resolve_training(options: Options, model: Model, own: str | None) -> tuple[Training, Parallel, list[str]]:
     """The training of a model whose floating dtype is `own`, the plan, and a sentence for each choice made here."""
-    groups = model.parameters.groups if model.parameters else ()
-    if options.train == "full" and any(group.parameters > group.elements for group in groups):
-        raise InvalidScenarioError("", "the weights are packed by a quantiser and cannot be trained: give --train lora")
-    stored = " and ".join(stored_quantised(model))
-    if stored and options.train == "qlora":
-        raise InvalidScenarioError("", f"the weights are quantised already ({stored}): give --train lora to adapt them")
+    stored = _stored(options, model)
     stack = find_stack(options.stack or DEFAULT_STACK) or STACKS[0]
     spread = plan_of(options)
     check_spread(model.architecture, spread, options.virtual_stages or 1)
     precision, sentences = _precision(options, own, stack)
-    optimizer = find_optimizer(options.optimizer or stack.optimizer) or OPTIMIZERS[0]
-    if options.optimizer is None:
-        whose = "what the stack uses" if optimizer.name != "adamw" else "torch.optim.AdamW as it comes"
-        sentences.append(f"--optimizer {optimizer.name}: {whose}.")
+    optimizer, sentence = _optimizer(options, stack)
+    sentences += [sentence] if sentence else []
     lora = None
     if options.train in ("lora", "qlora"):
         lora, chosen = _lora(options, model, precision)
@@ -52,7 +45,6 @@ def resolve_training(options: Options, model: Model, own: str | None) -> tuple[T
     if stored and options.train == "full":
         sentences.append(f"Weights stored in {stored} are trained in {precision.weights}.")
     sentences += _freezing(options, model)
-    sharded = 3 if options.fsdp else options.zero or 0
     return (
         Training(
             method=options.train or "full",
@@ -67,7 +59,7 @@ def resolve_training(options: Options, model: Model, own: str | None) -> tuple[T
             frozen=_names(options.freeze),
             lora=lora,
             double_quant=options.double_quant,
-            zero=sharded,
+            zero=3 if options.fsdp else options.zero or 0,
             fsdp=options.fsdp,
             shard=options.shard or spread.dp * spread.cp,
             offload=options.offload,
@@ -77,6 +69,30 @@ def resolve_training(options: Options, model: Model, own: str | None) -> tuple[T
         spread,
         sentences,
     )
+
+
+def _stored(options: Options, model: Model) -> str:
+    """The number formats that the weights are stored in, where they are quantised; "" where they are not.
+
+    Raises:
+        InvalidScenarioError: such weights cannot be trained so.
+    """
+    groups = model.parameters.groups if model.parameters else ()
+    if options.train == "full" and any(group.parameters > group.elements for group in groups):
+        raise InvalidScenarioError("", "the weights are packed by a quantiser and cannot be trained: give --train lora")
+    stored = " and ".join(stored_quantised(model))
+    if stored and options.train == "qlora":
+        raise InvalidScenarioError("", f"the weights are quantised already ({stored}): give --train lora to adapt them")
+    return stored
+
+
+def _optimizer(options: Options, stack: Stack) -> tuple[Optimizer, str]:
+    """The optimizer, and a sentence where the person did not choose it."""
+    optimizer = find_optimizer(options.optimizer or stack.optimizer) or OPTIMIZERS[0]
+    if options.optimizer is not None:
+        return optimizer, ""
+    whose = "what the stack uses" if optimizer.name != "adamw" else "torch.optim.AdamW as it comes"
+    return optimizer, f"--optimizer {optimizer.name}: {whose}."
 
 
 def _freezing(options: Options, model: Model) -> list[str]:
