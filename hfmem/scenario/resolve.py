@@ -50,6 +50,7 @@ def resolve(options: Options, model: Model, machine: Machine | None = None) -> S
         kv_dtype = model.architecture.kv_dtype
         chosen.append(f"--kv-dtype {kv_dtype}: the checkpoint brings scales for it.")
     gpu = machine.accelerator if machine else None
+    chosen += [machine.note] if machine and machine.note else []
     runs = engine(options.runtime)
     server = runs.settings(options, gpu, seq)
     chosen += server.chosen if server else ()
