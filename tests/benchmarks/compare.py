@@ -1,6 +1,7 @@
-"""How long hfmem takes, beside hf-mem on the same local Hub and beside the bare imports.
+"""How long hfmem takes, beside hf-mem on the same local Hub, the bare imports, and another state of itself.
 
     python -m tests.benchmarks.compare --rival-python PATH [--python PATH] [--runs 15] [--latency 0.04] [--only WORD]
+    python -m tests.benchmarks.compare --before PATH     # an interpreter with another hfmem: time and memory of both
 
 Whole processes from start to exit, the contenders of a row in turn, medians with the middle half. Every answer of the
 Hub, which runs in a process of its own, comes after the same latency. hf-mem knows only the real Hub's address, so a
@@ -98,9 +99,10 @@ class Case:
 
 @dataclass(slots=True)
 class Times:
-    """Measurements of one contender: seconds and requests of each run."""
+    """Measurements of one contender: seconds, peak resident bytes and requests of each run."""
 
     seconds: list[float] = field(default_factory=list)
+    memory: list[int] = field(default_factory=list)
     requests: list[int] = field(default_factory=list)
 
     @property
@@ -111,7 +113,8 @@ class Times:
     def __str__(self) -> str:
         low, _, high = statistics.quantiles(self.seconds, n=4) if len(self.seconds) > 1 else self.seconds * 3
         requests = f", {statistics.median_low(self.requests)} requests" if any(self.requests) else ""
-        return f"{self.median * 1000:.0f} ms ({low * 1000:.0f}–{high * 1000:.0f}){requests}"
+        memory = f", {statistics.median(self.memory) / 2**20:.0f} MiB"
+        return f"{self.median * 1000:.0f} ms ({low * 1000:.0f}–{high * 1000:.0f}){memory}{requests}"
 
 
 class Server:
@@ -159,6 +162,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.compare", description=__doc__)
     parser.add_argument("--python", default=sys.executable, help="interpreter that has hfmem")
     parser.add_argument("--rival-python", help="interpreter that has hf-mem; without it only the start-up is compared")
+    parser.add_argument("--before", help="interpreter that has another hfmem; it alone is compared then")
     parser.add_argument("--rival-arguments", default="", help='more for hf-mem, as "--experimental"')
     parser.add_argument("--runs", type=int, default=15)
     parser.add_argument("--latency", type=float, default=0.04, help="seconds")
@@ -167,6 +171,8 @@ def _arguments() -> argparse.Namespace:
 
 
 def _cases(args: argparse.Namespace, url: str, kept: Path) -> list[Case]:
+    if args.before:
+        return _before_cases(args, kept)
     start = _start_cases(args.python, kept, args.latency)
     return [*_rival_cases(args, url), *start] if args.rival_python else start
 
@@ -198,6 +204,36 @@ def _rival_cases(args: argparse.Namespace, url: str) -> list[Case]:
             goal="5 times faster",
             limit=lambda other: other / 5,
         ),
+    ]
+
+
+def _before_cases(args: argparse.Namespace, kept: Path) -> list[Case]:
+    """Against another state of the code: starts, a cached model, the catalog's models, and training."""
+    folders = {"hfmem": kept / "after", "before": kept / "before"}
+    for folder in folders.values():
+        folder.mkdir()
+    llama = "meta-llama/Llama-2-7b-hf"
+    runs = {
+        "--version": ["--version"],
+        "--help": ["--help"],
+        "cached, online": [SINGLE],
+        "cached, --offline": [SINGLE, "--offline"],
+        "catalog": [llama, "--offline"],
+        "catalog, GPU": [llama, "--offline", "--gpu", "H100"],
+        "catalog, vLLM": [llama, "--offline", "--runtime", "vllm", "--gpu", "H100"],
+        "catalog, training": [llama, "--offline", "--train", "full"],
+        "12 models": ["--no-cache", *TWELVE],
+        "163 shards": ["--no-cache", LARGE],
+    }
+    return [
+        Case(
+            name=name,
+            ours=Contender(name="hfmem", commands=[[args.python, "-m", "hfmem", *run]], folder=folders["hfmem"]),
+            other=Contender(name="before", commands=[[args.before, "-m", "hfmem", *run]], folder=folders["before"]),
+            goal="no slower, 5 % allowed",
+            limit=lambda other: other * 1.05,
+        )
+        for name, run in runs.items()
     ]
 
 
@@ -239,37 +275,42 @@ def _measure(case: Case, server: Server, runs: int) -> tuple[Times, Times]:
     for round_number in range(runs + 1):
         for contender, times in pairs if round_number % 2 else reversed(pairs):
             server.requests()
-            seconds = _run(contender, server.url)
+            seconds, memory = _run(contender, server.url)
             requests = server.requests()
             if round_number:
                 times.seconds.append(seconds)
+                times.memory.append(memory)
                 times.requests.append(requests)
     return ours, other
 
 
-def _run(contender: Contender, url: str) -> float:
-    """Seconds of one run, from the start of the first process to the end of the last."""
+def _run(contender: Contender, url: str) -> tuple[float, int]:
+    """Seconds of one run, from the start of the first process to the end of the last; and the most resident bytes."""
     folder = contender.folder or Path(tempfile.mkdtemp(prefix="compare-"))
     environment = _environment(url, folder / "home")
     try:
         started = time.perf_counter()
-        for command in contender.commands:
-            _finish(command, environment, folder)
-        return time.perf_counter() - started
+        memory = max(_finish(command, environment, folder) for command in contender.commands)
+        return time.perf_counter() - started, memory
     finally:
         if contender.folder is None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _finish(command: Command, environment: Mapping[str, str], folder: Path) -> None:
-    """One process to its end.
+def _finish(command: Command, environment: Mapping[str, str], folder: Path) -> int:
+    """One process to its end: its peak resident bytes.
 
     Raises:
         SystemExit: it failed, so its time means nothing.
     """
-    done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{command} failed with {done.returncode}:\n{done.stderr[-2000:]}")
+    with tempfile.TemporaryFile() as printed:
+        process = subprocess.Popen(command, env=environment, cwd=folder, stdout=printed, stderr=printed)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            printed.seek(0)
+            raise SystemExit(f"{command} failed with {process.returncode}:\n{printed.read()[-2000:].decode()}")
+    return usage.ru_maxrss * 1024
 
 
 def _environment(url: str, home: Path) -> dict[str, str]:
