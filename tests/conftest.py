@@ -8,8 +8,13 @@ from pathlib import Path
 
 import pytest
 from huggingface_hub import close_session, constants
+from hypothesis import HealthCheck, settings
 
 from tests.hub.server import Hub
+
+# A loaded machine is slow at times: how long an example takes says nothing of the code.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 _CLEARED = (
     "HF_ASSETS_CACHE",
