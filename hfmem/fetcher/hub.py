@@ -135,6 +135,7 @@ def _read(client: Client, ref: ModelRef, info: Info | None) -> Checkpoint:
         files=info.files,
         weight_files=selection.weights or tuple(file for file in info.files if file.name in contents),
         metadata={name: found.metadata for name, found in contents.items() if found.metadata},
+        faults=tuple(fault for found in contents.values() for fault in found.faults),
         missing=selection.missing,
         totals=info.totals,
         notes=tuple(notes),

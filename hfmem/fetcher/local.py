@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -10,16 +12,19 @@ from typing import Any
 from huggingface_hub import constants
 
 from hfmem.errors import InvalidConfigError, ModelNotFoundError
-from hfmem.fetcher.configs import CONFIG, parse_object, quantisation_file, shard_names
+from hfmem.fetcher.configs import CONFIG, LONGEST_CONFIG, LONGEST_INDEX, parse_object, quantisation_file, shard_names
+from hfmem.fetcher.files import open_plain, read_bytes, read_text
 from hfmem.fetcher.formats.protocol import FileContents
 from hfmem.fetcher.formats.reading import Piece, read_contents
 from hfmem.fetcher.formats.table import format_of, formats, readable
 from hfmem.fetcher.selection import INDEX, PIPELINE, Selection, select
 from hfmem.fetcher.values import Checkpoint, FileInfo, ModelRef
+from hfmem.units import format_bytes
 
 __all__ = ["is_local", "read", "snapshot", "why_not"]
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+_LONGEST_REF = 1024  # bytes of a file that names a commit
 
 
 def is_local(model: str) -> bool:
@@ -72,7 +77,7 @@ def snapshot(ref: ModelRef) -> Checkpoint | None:
     try:
         commit = ref.revision
         if not _COMMIT.fullmatch(commit):
-            commit = (repository / "refs" / ref.revision).read_text(encoding="ascii").strip()
+            commit = read_text(repository / "refs" / ref.revision, _LONGEST_REF).strip()
         folder = repository / "snapshots" / commit
         if not _COMMIT.fullmatch(commit) or not (folder / CONFIG).is_file():
             return None
@@ -99,6 +104,7 @@ def _read_file(ref: ModelRef, path: Path) -> Checkpoint:
         files=(file,),
         weight_files=(file,),
         metadata={path.name: contents.metadata} if contents.metadata else {},
+        faults=contents.faults,
         notes=(note,) if note else (),
     )
 
@@ -129,6 +135,7 @@ def _read_folder(ref: ModelRef, path: Path) -> Checkpoint:
         files=files,
         weight_files=weights,
         metadata={name: found.metadata for name, found in contents.items() if found.metadata},
+        faults=tuple(fault for found in contents.values() for fault in found.faults),
         missing=missing,
         notes=tuple(notes),
     )
@@ -147,7 +154,7 @@ def _weights(
     here, missing = selection.weights, selection.missing
     if selection.layout == "sharded" and any(file.name == INDEX for file in files):
         try:
-            shards = shard_names(parse_object((path / INDEX).read_bytes(), INDEX))
+            shards = shard_names(_parsed(path / INDEX, LONGEST_INDEX))
         except InvalidConfigError:
             if not here:
                 raise
@@ -159,7 +166,22 @@ def _weights(
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    return parse_object(path.read_bytes(), path.name)
+    return _parsed(path, LONGEST_CONFIG)
+
+
+def _parsed(path: Path, most: int) -> dict[str, Any]:
+    """The JSON object of a file, which may be so many bytes long.
+
+    Raises:
+        InvalidConfigError: it is longer, or no JSON object.
+    """
+    try:
+        return parse_object(read_bytes(path, most), path.name)
+    except OSError as error:
+        if error.errno != errno.EFBIG:
+            raise
+        size = format_bytes(path.stat().st_size, "GiB")
+        raise InvalidConfigError("", f"{path.name} is {size} long, more than the {most >> 20} MiB of any") from error
 
 
 def _contents(path: Path, name: str) -> FileContents:
@@ -167,8 +189,8 @@ def _contents(path: Path, name: str) -> FileContents:
     format_ = format_of(name)
     if format_ is None or format_.read is None:
         return FileContents(tensors=())
-    with path.open("rb") as file:
-        size = path.stat().st_size
+    with os.fdopen(open_plain(path), "rb") as file:
+        size = os.fstat(file.fileno()).st_size
 
         def fetch(start: int, stop: int) -> Piece:
             file.seek(start)

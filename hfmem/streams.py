@@ -1,0 +1,101 @@
+"""Standard output and standard error of the command line: closed ones, full disks, and readers that go away.
+
+None of them is for the code that prints to know: what cannot be written is dropped. What was lost of the answer is told
+at the end; where nobody listens, or nobody reads any more, there is nothing to tell.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from typing import TextIO
+
+__all__ = ["Streams"]
+
+class Streams:
+    """The process's streams, made so that printing never raises."""
+
+    def __init__(self) -> None:
+        _occupy()
+        self._out = _Sink(sys.stdout)
+        self._err = _Sink(sys.stderr)
+        sys.stdout = self._out.text(sys.stdout)
+        sys.stderr = self._err.text(sys.stderr, line_buffering=True)
+
+    @property
+    def lost(self) -> str | None:
+        """Why a part of the answer could not be written, once all of it was printed; None where nothing was lost."""
+        sys.stdout.flush()
+        return self._out.lost
+
+
+def _occupy() -> None:
+    """Open the null device where a standard stream is closed: the next file or socket would get its number, and what
+    other programs write to that stream would land there."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+
+
+class _Sink(io.RawIOBase):
+    """The bytes of a stream; nowhere where it is closed.
+
+    Attributes:
+        lost: why bytes could not be written, in words; None while all were, or where the reader went away.
+    """
+
+    def __init__(self, stream: TextIO | None) -> None:
+        buffer = getattr(stream, "buffer", None)
+        self._raw: Any = getattr(buffer, "raw", buffer)
+        self._gone = self._raw is None
+        self.lost: str | None = None
+
+    def text(self, stream: TextIO | None, *, line_buffering: bool = False) -> TextIO:
+        """The stream to print to; a character that the terminal does not have is a question mark."""
+        if stream is not None:
+            stream.flush()
+        return io.TextIOWrapper(
+            io.BufferedWriter(self),
+            encoding=getattr(stream, "encoding", None) or "utf-8",
+            errors="replace",
+            line_buffering=line_buffering or self.isatty(),
+        )
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        if self._raw is None:
+            raise io.UnsupportedOperation("fileno")
+        return int(self._raw.fileno())
+
+    def isatty(self) -> bool:
+        return self._raw is not None and bool(self._raw.isatty())
+
+    def write(self, content: Any) -> int:
+        """Pass bytes on; after a failure they are dropped, as the ones behind a gap are of no use."""
+        size = memoryview(content).nbytes
+        if self._gone:
+            return size
+        try:
+            written = self._raw.write(content)
+        except BrokenPipeError:
+            self._gone = True
+        except OSError as error:
+            self._gone, self.lost = True, error.strerror or type(error).__name__
+        else:
+            return int(written) if written is not None else self._later(content)
+        return size
+
+    def _later(self, content: Any) -> int:
+        """Wait for a reader that takes nothing more at the moment (a pipe that does not block), then go on."""
+        import select
+
+        select.select([], [self.fileno()], [])
+        return self.write(content)
