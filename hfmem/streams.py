@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Streams"]
 
+
 class Streams:
     """The process's streams, made so that printing never raises."""
 

@@ -10,7 +10,15 @@ from typing import Any, Final
 from hfmem.errors import InvalidConfigError
 from hfmem.units import MIB
 
-__all__ = ["CONFIG", "LONGEST_CONFIG", "LONGEST_INDEX", "QUANTISATION_FILES", "parse_object", "quantisation_file", "shard_names"]
+__all__ = [
+    "CONFIG",
+    "LONGEST_CONFIG",
+    "LONGEST_INDEX",
+    "QUANTISATION_FILES",
+    "parse_object",
+    "quantisation_file",
+    "shard_names",
+]
 
 CONFIG: Final = "config.json"
 

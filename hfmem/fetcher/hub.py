@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache as memoised
 from typing import Any, Final
@@ -69,8 +70,10 @@ class Info:
 
 
 def connect() -> None:
-    """Make the session that all requests share, so that the first ones need not wait for each other to make it."""
-    get_session()
+    """Make the session that all requests share, so that the first ones need not wait for each other to make it. Where
+    it cannot be made, the requests say why."""
+    with suppress(Exception):
+        get_session()
 
 
 def read_info(client: Client, ref: ModelRef) -> Info:
