@@ -333,10 +333,11 @@ def _collect(names: Sequence[str], options: Options, around: _Around) -> tuple[l
     """Every model's report or error, and whether a person interrupted: what is there by then is kept."""
     from hfmem.fetcher.concurrent import fetch_all
     from hfmem.fetcher.values import ModelRef
+    from hfmem.streams import Progress
 
-    progress = _progress(len(names))
+    progress = Progress(names) if sys.stderr.isatty() else None
     refs = [ModelRef(model_id=name, revision=around.revision) for name in names]
-    found = fetch_all(refs, around, around.jobs, done=progress.update if progress else lambda: None)
+    found = fetch_all(refs, around, around.jobs, done=progress.step if progress else lambda: None)
     # What follows is imported while the first requests are under way.
     from hfmem.api import report_all
 
@@ -350,15 +351,6 @@ def _collect(names: Sequence[str], options: Options, around: _Around) -> tuple[l
         if progress:
             progress.close()
     return results, False
-
-
-def _progress(total: int) -> Any:  # tqdm has no types
-    """A bar on stderr for several models, after a second, where a person is watching."""
-    if total < 2 or not sys.stderr.isatty():
-        return None
-    from tqdm import tqdm
-
-    return tqdm(total=total, unit="model", delay=1.0, leave=False, file=sys.stderr)
 
 
 def _split(results: Iterable[Report | HfmemError]) -> tuple[list[Report], list[Problem]]:

@@ -1,4 +1,5 @@
-"""Standard output and standard error of the command line: closed ones, full disks, and readers that go away.
+"""Standard output and standard error of the command line: closed ones, full disks, readers that go away; and what a
+person sees there who waits.
 
 None of them is for the code that prints to know: what cannot be written is dropped. What was lost of the answer is told
 at the end; where nobody listens, or nobody reads any more, there is nothing to tell.
@@ -9,12 +10,15 @@ from __future__ import annotations
 import io
 import os
 import sys
+import threading
+import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from typing import TextIO
 
-__all__ = ["Streams"]
+__all__ = ["Progress", "Streams"]
 
 
 class Streams:
@@ -100,3 +104,41 @@ class _Sink(io.RawIOBase):
 
         select.select([], [self.fileno()], [])
         return self.write(content)
+
+
+class Progress:
+    """A bar on standard error while models are read, for a person who has waited for a second; gone when all is done.
+
+    It has a thread of its own: what is waited for may be an answer that never comes.
+    """
+
+    def __init__(self, models: Sequence[str]) -> None:
+        self._models = models
+        self._done, self._begun = 0, time.time()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._show, name="hfmem-progress", daemon=True)
+        self._thread.start()
+
+    def step(self) -> None:
+        """One model more is there."""
+        self._done += 1
+
+    def close(self) -> None:
+        """Take the bar away."""
+        self._over.set()
+        self._thread.join(1.0)
+
+    def _show(self) -> None:
+        if self._over.wait(1.0):
+            return
+        from tqdm import tqdm
+
+        name = "".join(c if c.isprintable() else "?" for c in self._models[0])
+        shown = {"total": len(self._models), "unit": "model", "desc": "models"}
+        if len(self._models) == 1:
+            shown = {"desc": name, "bar_format": "reading {desc}, {elapsed}"}
+        with tqdm(**shown, leave=False, dynamic_ncols=True, file=sys.stderr) as bar:
+            bar.start_t = self._begun
+            while not self._over.wait(0.5):
+                bar.n = self._done
+                bar.refresh()

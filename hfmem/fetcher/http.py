@@ -265,11 +265,19 @@ def _stored_token() -> str | None:
     takes as long as a request."""
     named = any(os.environ.get(name) for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_OIDC_RESOURCE"))
     notebook = "IPython" in sys.modules  # Colab keeps tokens of its own
-    if constants.HF_HUB_DISABLE_IMPLICIT_TOKEN or not (named or notebook or Path(constants.HF_TOKEN_PATH).exists()):
+    if constants.HF_HUB_DISABLE_IMPLICIT_TOKEN or not (named or notebook or _is_file(constants.HF_TOKEN_PATH)):
         return None
     from huggingface_hub import get_token
 
     return get_token()
+
+
+def _is_file(path: str) -> bool:
+    """Whether there is such a file, as far as this user may know."""
+    try:
+        return Path(path).is_file()
+    except OSError:
+        return False
 
 
 def pause(abandoned: threading.Event, seconds: float) -> bool:
