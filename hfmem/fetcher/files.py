@@ -72,4 +72,4 @@ _KINDS = (
 
 def too_long(most: int) -> str:
     """The words for a file that is longer than it may be."""
-    return f"it is longer than {most >> 20} MiB, which no such file is"
+    return f"it is longer than the {most >> 20} MiB that are read of such a file"
