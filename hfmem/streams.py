@@ -137,8 +137,10 @@ class Progress:
         shown = {"total": len(self._models), "unit": "model", "desc": "models"}
         if len(self._models) == 1:
             shown = {"desc": name, "bar_format": "reading {desc}, {elapsed}"}
-        with tqdm(**shown, leave=False, dynamic_ncols=True, file=sys.stderr) as bar:
+        with tqdm(**shown, leave=False, delay=0.1, dynamic_ncols=True, file=sys.stderr) as bar:
             bar.start_t = self._begun
-            while not self._over.wait(0.5):
+            while True:
                 bar.n = self._done
                 bar.refresh()
+                if self._over.wait(0.5):
+                    return

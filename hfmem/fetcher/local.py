@@ -36,7 +36,7 @@ def is_local(model: str) -> bool:
         if path.is_dir():
             suffixes = [suffix for format_ in readable() for suffix in format_.suffixes]
             return any((path / name).is_file() for name in (CONFIG, PIPELINE)) or any(
-                next(path.glob(f"*{suffix}"), None) for suffix in suffixes
+                item.is_file() for suffix in suffixes for item in path.glob(f"*{suffix}")
             )
         return path.is_file() and format_of(path.name) is not None
     except (OSError, RuntimeError, ValueError):  # RuntimeError: the home of a user who is not there
@@ -113,6 +113,7 @@ def _read_folder(ref: ModelRef, path: Path) -> Checkpoint:
     files = tuple(_listing(path))
     names = {file.name for file in files}
     weights, missing, notes = _weights(path, select(files), files)
+    notes += _no_files(path)
     contents = {file.name: _contents(path / file.name, file.name) for file in weights}
     tensors = tuple(tensor for found in contents.values() for tensor in found.tensors)
     config = None
@@ -145,6 +146,14 @@ def _listing(path: Path) -> list[FileInfo]:
     """Files of the folder and of its direct subfolders (where diffusers and sentence-transformers keep parts)."""
     found = [item for pattern in ("*", "*/*") for item in path.glob(pattern) if item.is_file()]
     return [FileInfo(name=item.relative_to(path).as_posix(), size=item.stat().st_size) for item in sorted(found)]
+
+
+def _no_files(path: Path) -> list[str]:
+    """A sentence for names of a model's files that stand for none."""
+    named = sorted(item for item in path.iterdir() if item.name in (CONFIG, INDEX, PIPELINE) or format_of(item.name))
+    odd = [item.name for item in named if not item.is_file()]
+    verb = "is no file that can be read, and is" if len(odd) == 1 else "are no files that can be read, and are"
+    return [f"{', '.join(odd[:3])}{', …' if len(odd) > 3 else ''} {verb} left out."] if odd else []
 
 
 def _weights(
