@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import gc
-import io
 import os
 import sys
+
+from hfmem.streams import Streams
 
 __all__ = ["main"]
 
@@ -15,10 +16,12 @@ def main() -> None:
     # A run is over before a collection would pay, of what imports leave too: the headers of a large mixture are a
     # million objects that all stay.
     gc.disable()
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal that has no × or ≥ shows a question mark
+    streams = Streams()
     code = _run()
+    if streams.lost is not None:
+        print(f"The output cannot be written: {streams.lost}.", file=sys.stderr)
+        code = code or 1
+    sys.stderr.flush()
     # Requests that nobody waits for any more may still hang, and would hold the process at its end.
     os._exit(code)
 
@@ -30,21 +33,14 @@ def _run() -> int:
         app(prog_name="hfmem")
         sys.stdout.flush()
     except SystemExit as leaving:
-        code = leaving.code if isinstance(leaving.code, int) else 1 if leaving.code else 0
-        return code if _flushed() else 1
-    except (BrokenPipeError, KeyboardInterrupt) as error:
-        return 1 if isinstance(error, BrokenPipeError) else 130
+        return leaving.code if isinstance(leaving.code, int) else 1 if leaving.code else 0
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:  # a fault of this program: its words, and no page of code
+        words = f"{type(error).__name__}: {error}".splitlines()[0]
+        print(f"hfmem cannot go on ({words}). Please report it with the command.", file=sys.stderr)
+        return 1
     return 0
-
-
-def _flushed() -> bool:
-    """Whether everything printed has arrived."""
-    try:
-        sys.stdout.flush()
-        sys.stderr.flush()
-    except OSError:
-        return False
-    return True
 
 
 if __name__ == "__main__":

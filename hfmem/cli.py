@@ -165,6 +165,7 @@ def _run(given: Sequence[str], line: _Values) -> None:
     if around.list_gpus:
         _list_gpus(given, options, around)
         return
+    _check_environment()
     names = _names(given, around.from_file)
     if around.from_args is not None:
         options = _from_args(options, around.from_args)
@@ -182,6 +183,17 @@ def _run(given: Sequence[str], line: _Values) -> None:
         raise typer.Exit(FAILED)
     if around.require_fit and not all(report.fits and all(fit.fits for fit in report.fits) for report in reports):
         raise typer.Exit(UNFIT)
+
+
+def _check_environment() -> None:
+    """Refuse what the Hub's client cannot read of the environment: it would fail as it is imported."""
+    try:
+        from huggingface_hub import constants  # noqa: F401 - every run needs them
+    except ValueError as error:
+        _usage(
+            f"The environment has a value that huggingface_hub cannot read ({error}): check HF_ENDPOINT and the other "
+            "variables that begin with HF_."
+        )
 
 
 def _understood(line: _Values) -> _Values:
@@ -278,12 +290,27 @@ def _names(given: Sequence[str], from_file: str | None) -> list[str]:
     return list(dict.fromkeys(names))
 
 
+_LONGEST_LIST: Final = 64 * 2**20
+"""Characters of a list of models: every id of the Hub takes some fifty megabytes."""
+
+
+def _stdin() -> str:
+    """The text on standard input; one character more than is taken shows that there is too much."""
+    if sys.stdin is None:
+        raise OSError(0, "standard input is closed")
+    return sys.stdin.read(_LONGEST_LIST + 1).removeprefix("\ufeff")
+
+
 def _lines(source: str) -> Iterable[str]:
     """One model a line; blank lines and what follows a # are skipped."""
+    from hfmem.fetcher.files import read_text, too_long
+
     try:
-        text = sys.stdin.read() if source == "-" else Path(source).read_text(encoding="utf-8-sig")
+        text = _stdin() if source == "-" else read_text(Path(source), _LONGEST_LIST)
     except (OSError, UnicodeDecodeError) as error:
         _usage(f"--from {source} cannot be read: {getattr(error, 'strerror', None) or 'it is not text'}.")
+    if len(text) > _LONGEST_LIST:
+        _usage(f"--from {source} cannot be read: {too_long(_LONGEST_LIST)}.")
     return [name for line in text.splitlines() if (name := line.partition("#")[0].strip())]
 
 
@@ -306,10 +333,11 @@ def _collect(names: Sequence[str], options: Options, around: _Around) -> tuple[l
     """Every model's report or error, and whether a person interrupted: what is there by then is kept."""
     from hfmem.fetcher.concurrent import fetch_all
     from hfmem.fetcher.values import ModelRef
+    from hfmem.streams import Progress
 
-    progress = _progress(len(names))
+    progress = Progress(names) if sys.stderr.isatty() else None
     refs = [ModelRef(model_id=name, revision=around.revision) for name in names]
-    found = fetch_all(refs, around, around.jobs, done=progress.update if progress else lambda: None)
+    found = fetch_all(refs, around, around.jobs, done=progress.step if progress else lambda: None)
     # What follows is imported while the first requests are under way.
     from hfmem.api import report_all
 
@@ -323,15 +351,6 @@ def _collect(names: Sequence[str], options: Options, around: _Around) -> tuple[l
         if progress:
             progress.close()
     return results, False
-
-
-def _progress(total: int) -> Any:  # tqdm has no types
-    """A bar on stderr for several models, after a second, where a person is watching."""
-    if total < 2 or not sys.stderr.isatty():
-        return None
-    from tqdm import tqdm
-
-    return tqdm(total=total, unit="model", delay=1.0, leave=False, file=sys.stderr)
 
 
 def _split(results: Iterable[Report | HfmemError]) -> tuple[list[Report], list[Problem]]:

@@ -9,6 +9,7 @@ HfmemError
 ├── AccessDeniedError          the Hub knows the token and refuses all the same
 ├── RateLimitedError           too many requests, and waiting would take too long
 ├── HubUnreachableError        no answer: no network, a dropped or stalled connection, a server error
+│   └── ConnectionSettingsError    the environment's proxy or certificates cannot be used
 ├── UnexpectedAnswerError      an answer that is not what the Hub's protocol says
 ├── OfflineError               off-line mode, and the model is in neither cache nor catalog
 ├── InvalidFileError           a file that cannot be what its name says
@@ -26,6 +27,7 @@ import re
 
 __all__ = [
     "AccessDeniedError",
+    "ConnectionSettingsError",
     "DisabledModelError",
     "GatedModelError",
     "HfmemError",
@@ -114,6 +116,18 @@ class RateLimitedError(HfmemError):
 
 class HubUnreachableError(HfmemError):
     """No usable answer after retries: no network, a dropped or stalled connection, a server error."""
+
+
+class ConnectionSettingsError(HubUnreachableError):
+    """The environment asks for a proxy or for certificates that cannot be used.
+
+    Attributes:
+        package: what has to be installed for it; "" where the setting is wrong.
+    """
+
+    def __init__(self, model: str, reason: str = "", *, package: str = "") -> None:
+        super().__init__(model, reason)
+        self.package = package
 
 
 class UnexpectedAnswerError(HfmemError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["GB", "GIB", "UNITS", "format_bytes", "format_count"]
+__all__ = ["GB", "GIB", "MIB", "UNITS", "format_bytes", "format_count"]
 
 KIB: Final = 2**10
 MIB: Final = 2**20

@@ -29,6 +29,7 @@ LAYERS = (
     "advice",
     "report",
     "api",
+    "streams",
     "cli",
     "__main__",
 )

@@ -21,14 +21,19 @@ from urllib.parse import quote
 
 from huggingface_hub import constants
 
+from hfmem.fetcher.files import read_bytes, read_text
 from hfmem.fetcher.records import from_record, to_record
 from hfmem.fetcher.values import Checkpoint, ModelRef
+from hfmem.units import MIB
 
 __all__ = ["COMMIT", "load", "save"]
 
 _HUB = "https://huggingface.co"
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
+
+_LONGEST_RECORD = 256 * MIB  # a record has its headers in short: those of the largest models take a few megabytes
+_LONGEST_REF = 1024
 
 
 def load(ref: ModelRef, commit: str | None = None) -> Checkpoint | None:
@@ -38,7 +43,7 @@ def load(ref: ModelRef, commit: str | None = None) -> Checkpoint | None:
         found = commit or _known_commit(folder, ref.revision)
         if not COMMIT.fullmatch(found):
             return None
-        record = json.loads((folder / f"{found}.json").read_text(encoding="utf-8"))
+        record = json.loads(read_bytes(folder / f"{found}.json", _LONGEST_RECORD))
         kept = from_record(record, ref)
     except (OSError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError, MemoryError):
         return None  # whatever is wrong with the file: it is asked again, and written anew
@@ -78,7 +83,7 @@ def _known_commit(folder: Path, revision: str) -> str:
     if COMMIT.fullmatch(revision):
         return revision
     try:
-        return (folder / "refs" / quote(revision, safe="")).read_text(encoding="ascii").strip()
+        return read_text(folder / "refs" / quote(revision, safe=""), _LONGEST_REF).strip()
     except (OSError, ValueError):
         return ""
 

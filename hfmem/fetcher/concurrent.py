@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from hfmem.errors import HfmemError, UnforeseenError
+from hfmem.fetcher.reach import Reach
 from hfmem.fetcher.sources import fetch, prepare
 from hfmem.fetcher.values import Access, Checkpoint, ModelRef
 
@@ -24,7 +25,7 @@ def fetch_all(
 
     def one(ref: ModelRef) -> Checkpoint | HfmemError:
         try:
-            return fetch(ref, access)
+            return fetch(ref, access, reach)
         except HfmemError as error:
             error.model = error.model or ref.model_id
             return error
@@ -33,6 +34,7 @@ def fetch_all(
         finally:
             done()
 
+    reach = Reach()
     prepare(refs, access)
     pool = ThreadPoolExecutor(max_workers=max(1, min(jobs, len(refs))), thread_name_prefix="hfmem-model")
     return _results(pool, refs, [pool.submit(one, ref) for ref in refs])

@@ -8,10 +8,25 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from hfmem.errors import InvalidConfigError
+from hfmem.units import MIB
 
-__all__ = ["CONFIG", "QUANTISATION_FILES", "parse_object", "quantisation_file", "shard_names"]
+__all__ = [
+    "CONFIG",
+    "LONGEST_CONFIG",
+    "LONGEST_INDEX",
+    "QUANTISATION_FILES",
+    "parse_object",
+    "quantisation_file",
+    "shard_names",
+]
 
 CONFIG: Final = "config.json"
+
+LONGEST_CONFIG: Final = 16 * MIB
+"""Bytes of the longest configuration that is read: those of models with thousands of labels have one."""
+
+LONGEST_INDEX: Final = 64 * MIB
+"""Bytes of the longest index of shards that is read: a mixture of a trillion parameters has some ten."""
 
 QUANTISATION_FILES: Final = ("hf_quant_config.json", "quantize_config.json")
 """Where ModelOpt and older GPTQ tools write what others put into config.json."""

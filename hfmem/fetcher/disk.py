@@ -13,8 +13,8 @@ __all__ = ["cache_room"]
 def cache_room() -> tuple[str, int] | None:
     """The cache's folder and the free bytes of its disk; None where the disk cannot be asked."""
     folder = Path(constants.HF_HUB_CACHE)
-    existing = next((path for path in (folder, *folder.parents) if path.exists()), None)
     try:
+        existing = next((path for path in (folder, *folder.parents) if path.exists()), None)
         return (str(folder), shutil.disk_usage(existing).free) if existing else None
     except OSError:
         return None

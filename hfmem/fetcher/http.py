@@ -31,6 +31,7 @@ from huggingface_hub.utils import get_session, hf_raise_for_status, parse_rateli
 from hfmem import __version__
 from hfmem.errors import (
     AccessDeniedError,
+    ConnectionSettingsError,
     DisabledModelError,
     GatedModelError,
     HfmemError,
@@ -43,6 +44,8 @@ from hfmem.errors import (
     RevisionNotFoundError,
     UnexpectedAnswerError,
 )
+from hfmem.fetcher.attempt import Attempt, NoConnectionError, StalledError, within
+from hfmem.fetcher.reach import Reach
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -50,10 +53,14 @@ if TYPE_CHECKING:
 __all__ = ["Answer", "Client", "FileMissingError", "client_for"]
 
 TRIES: Final = 3
-TIMEOUT: Final = 10.0  # seconds without a byte, as huggingface_hub's HF_HUB_DOWNLOAD_TIMEOUT
-DEADLINE: Final = 60.0  # seconds for one answer, however it trickles
+CONNECT: Final = 5.0  # seconds until a connection stands
+TIMEOUT: Final = 10.0  # seconds without a byte, as huggingface_hub's HF_HUB_DOWNLOAD_TIMEOUT; and for an answer's head
+DEADLINE: Final = 60.0  # seconds for one answer, however long
+SLOWEST: Final = 1024  # bytes a second of an answer that takes longer than `TIMEOUT`
+PATIENCE: Final = 15.0  # seconds after which nothing is tried once more
 LONGEST_WAIT: Final = 60  # seconds a person is made to wait for a quota before being told
 _UNNOTICED: Final = 2  # seconds that need no word
+_GRACE: Final = 1.0  # seconds by which the client's own time limits, which say more, come first
 _MOST_REDIRECTS: Final = 10
 _LONGEST_REFUSAL: Final = 65_536  # bytes of an error's body that are read for its words
 _log = logging.getLogger("hfmem")
@@ -82,6 +89,22 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class _Hop:
+    """What one host says: an answer, a refusal, or where to go on (`target`)."""
+
+    status: int
+    content: bytes
+    commit: str | None
+    size: int | None
+    target: str | None
+    response: httpx2.Response
+
+
+_NeverConnected = NoConnectionError | httpx2.ConnectTimeout
+"""No connection within `CONNECT`: more of the same would be a wait for nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Client:
     """Requests on behalf of one model.
 
@@ -89,11 +112,13 @@ class Client:
         model: the model asked for, for errors.
         headers: as `build_hf_headers` makes them; the session drops `Authorization` when a redirect leaves the Hub.
         abandoned: set when nobody needs the answers any more, so that waiting requests end.
+        reach: which hosts of this run give no answers.
         patient: asked when the Hub cannot be connected to: whether to try again (no, where a local answer is at hand).
     """
 
     model: str
     headers: Mapping[str, str]
+    reach: Reach = field(default_factory=Reach)
     patient: Callable[[], bool] = lambda: True
     abandoned: threading.Event = field(default_factory=threading.Event)
 
@@ -107,53 +132,84 @@ class Client:
         headers = dict(self.headers)
         if span is not None:
             headers["Range"] = f"bytes={span[0]}-{span[1]}"
-        waits = 0
+        tries, begun = 0, time.monotonic()
         while True:
-            waits += 1
+            tries += 1
+            attempt = Attempt()
             try:
-                return self._once(url, headers, limit)
+                return self._once(url, headers, limit, attempt)
             except OfflineModeIsEnabled as error:
                 raise OfflineError(self.model, "offline mode is on") from error
             except HfHubHTTPError as error:
-                wait = self._wait_for(error, waits)
+                wait = self._wait_for(error, tries)
                 if wait is None:
+                    self._remember_refusal(attempt.host, error.response.status_code)
                     raise self._translated(error) from error
-            except (httpx2.TransportError, _StalledError) as error:
-                wait = self._wait_after(error, waits)
+            except (httpx2.TransportError, NoConnectionError, StalledError) as error:
+                late = time.monotonic() - begun > PATIENCE
+                wait = None if late else self._wait_after(error, tries)
                 if wait is None:
+                    self._remember(attempt.host, error, tries)
                     raise HubUnreachableError(self.model, _words(error)) from error
             except (httpx2.HTTPError, httpx2.InvalidURL, UnicodeError) as error:
                 raise UnexpectedAnswerError(self.model, type(error).__name__) from error
             if pause(self.abandoned, wait):
                 raise HubUnreachableError(self.model, "given up")
 
-    def _once(self, url: str, headers: Mapping[str, str], limit: int) -> Answer:
+    def _once(self, url: str, headers: Mapping[str, str], limit: int, attempt: Attempt) -> Answer:
         """One answer, redirects followed: at most `limit` bytes of it, at most a moment of it, and no token to another
         host. The session would read the bodies of redirects and refusals whole, however long they are."""
-        end = time.monotonic() + DEADLINE
         commit: str | None = None
         for _ in range(_MOST_REDIRECTS):
-            with get_session().stream("GET", url, headers=headers, timeout=TIMEOUT, follow_redirects=False) as response:
-                commit = commit or response.headers.get("X-Repo-Commit")
-                if response.status_code >= 400:
-                    _raise_for_status(response, _body(response, _LONGEST_REFUSAL, end))
-                target = response.headers.get("Location") if 300 <= response.status_code < 400 else None
-                if target is None:
-                    return Answer(
-                        content=_body(response, limit, end),
-                        status=response.status_code,
-                        commit=commit,
-                        size=_whole_size(response),
-                    )
-                there = response.url.join(target)
-                if (there.scheme, there.host, there.port) != (
-                    response.url.scheme,
-                    response.url.host,
-                    response.url.port,
-                ):
-                    headers = {name: value for name, value in headers.items() if name.lower() != "authorization"}
-                url = str(there)
+            asked = httpx2.URL(url)
+            if down := self.reach.down(asked.netloc.decode("ascii")):
+                raise HubUnreachableError(self.model, down)
+            found = self._hop(asked, headers, limit, attempt)
+            commit = commit or found.commit
+            if found.target is None:
+                return Answer(content=found.content, status=found.status, commit=commit, size=found.size)
+            there = asked.join(found.target)
+            if (there.scheme, there.host, there.port) != (asked.scheme, asked.host, asked.port):
+                headers = {name: value for name, value in headers.items() if name.lower() != "authorization"}
+            url = str(there)
         raise UnexpectedAnswerError(self.model, "the server redirects in a circle")
+
+    def _hop(self, url: httpx2.URL, headers: Mapping[str, str], limit: int, attempt: Attempt) -> _Hop:
+        """The answer of one host, or where it sends us."""
+        session = _session(self.model)
+        host = url.netloc.decode("ascii")
+        attempt.asks(host, CONNECT + _GRACE)
+
+        def ask() -> _Hop:
+            with session.stream(
+                "GET",
+                url,
+                headers=headers,
+                timeout=httpx2.Timeout(TIMEOUT, connect=CONNECT),
+                follow_redirects=False,
+                extensions={"trace": attempt.tracer(TIMEOUT + _GRACE)},
+            ) as response:
+                return _received(response, limit, attempt)
+
+        found = within(attempt, ask)
+        if found.status < 500:
+            self.reach.answered(host)
+        if found.status >= 400:
+            _raise_for_status(found)
+        return found
+
+    def _remember(self, host: str, error: Exception, tries: int) -> None:
+        """Write down for the run what a host that gave no answer is like."""
+        if isinstance(error, _NeverConnected) or (
+            tries > 1 and isinstance(error, httpx2.ConnectError | httpx2.ProxyError)
+        ):
+            self.reach.unreachable(host, _words(error))
+        else:
+            self.reach.failed(host, self.model, _words(error))
+
+    def _remember_refusal(self, host: str, status: int) -> None:
+        if status >= 500:
+            self.reach.failed(host, self.model, f"the server answered {status}")
 
     def _wait_for(self, error: HfHubHTTPError, tries: int) -> float | None:
         """Seconds to wait before trying again after a refusal; None to give up."""
@@ -171,8 +227,9 @@ class Client:
 
     def _wait_after(self, error: Exception, tries: int) -> float | None:
         """Seconds to wait before trying again after a broken connection; None to give up."""
-        slow = isinstance(error, httpx2.ConnectError | httpx2.TimeoutException | httpx2.ProxyError | _StalledError)
-        if tries >= TRIES or (slow and not self.patient()):
+        slow = isinstance(error, httpx2.ConnectError | httpx2.TimeoutException | httpx2.ProxyError)
+        hopeless = isinstance(error, StalledError | _NeverConnected)
+        if hopeless or tries >= TRIES or (slow and not self.patient()):
             return None
         return float(2 ** (tries - 2))
 
@@ -188,7 +245,7 @@ class Client:
         return _by_status(self.model, error)
 
 
-def client_for(model: str, token: str | None, patient: Callable[[], bool]) -> Client:
+def client_for(model: str, token: str | None, patient: Callable[[], bool], reach: Reach | None = None) -> Client:
     """A client with the headers of a user: the token given, else `HF_TOKEN` or the stored login.
 
     The client's `build_hf_headers` is not used: it asks the Hub for a list of telemetry labels before anything else,
@@ -200,7 +257,7 @@ def client_for(model: str, token: str | None, patient: Callable[[], bool]) -> Cl
     headers = {"user-agent": f"hfmem/{__version__}; hf_hub/{huggingface_hub.__version__}"}
     if found:
         headers["authorization"] = f"Bearer {found}"
-    return Client(model=model, headers=headers, patient=patient)
+    return Client(model=model, headers=headers, patient=patient, reach=reach or Reach())
 
 
 def _stored_token() -> str | None:
@@ -208,11 +265,19 @@ def _stored_token() -> str | None:
     takes as long as a request."""
     named = any(os.environ.get(name) for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_OIDC_RESOURCE"))
     notebook = "IPython" in sys.modules  # Colab keeps tokens of its own
-    if constants.HF_HUB_DISABLE_IMPLICIT_TOKEN or not (named or notebook or Path(constants.HF_TOKEN_PATH).exists()):
+    if constants.HF_HUB_DISABLE_IMPLICIT_TOKEN or not (named or notebook or _is_file(constants.HF_TOKEN_PATH)):
         return None
     from huggingface_hub import get_token
 
     return get_token()
+
+
+def _is_file(path: str) -> bool:
+    """Whether there is such a file, as far as this user may know."""
+    try:
+        return Path(path).is_file()
+    except OSError:
+        return False
 
 
 def pause(abandoned: threading.Event, seconds: float) -> bool:
@@ -220,15 +285,31 @@ def pause(abandoned: threading.Event, seconds: float) -> bool:
     return abandoned.wait(seconds)
 
 
-def _body(response: httpx2.Response, limit: int, end: float) -> bytes:
-    """At most `limit` bytes of an answer, as long as the clock stands before `end`."""
-    body = bytearray()
+def _received(response: httpx2.Response, limit: int, attempt: Attempt) -> _Hop:
+    """An answer whose head is here: its body, or as much of a refusal's as has its words."""
+    attempt.waits(DEADLINE + _GRACE)
+    target = response.headers.get("Location") if 300 <= response.status_code < 400 else None
+    most = 0 if target is not None else limit if response.status_code < 400 else _LONGEST_REFUSAL
+    return _Hop(
+        status=response.status_code,
+        content=_body(response, most) if most else b"",
+        commit=response.headers.get("X-Repo-Commit"),
+        size=_whole_size(response),
+        target=target,
+        response=response,
+    )
+
+
+def _body(response: httpx2.Response, limit: int) -> bytes:
+    """At most `limit` bytes of an answer, as long as they come at a pace."""
+    begun, body = time.monotonic(), bytearray()
     for chunk in response.iter_bytes():
         body += chunk
         if len(body) >= limit:
             break
-        if time.monotonic() > end:
-            raise _StalledError
+        seconds = time.monotonic() - begun
+        if seconds > DEADLINE or (seconds > TIMEOUT and len(body) < SLOWEST * seconds):
+            raise StalledError
     return bytes(body[:limit])
 
 
@@ -238,19 +319,42 @@ def _whole_size(response: httpx2.Response) -> int | None:
     return int(size) if size.isascii() and size.isdecimal() and len(size) < 20 else None
 
 
-def _raise_for_status(response: httpx2.Response, body: bytes) -> None:
+def _raise_for_status(found: _Hop) -> None:
     """The client's error for a refusal, from the part of its body that was read."""
     headers = {
         name: value
-        for name, value in response.headers.items()
+        for name, value in found.response.headers.items()
         if name.lower() not in ("content-encoding", "content-length", "transfer-encoding")
     }
-    hf_raise_for_status(httpx2.Response(response.status_code, headers=headers, content=body, request=response.request))
+    request = found.response.request
+    hf_raise_for_status(httpx2.Response(found.status, headers=headers, content=found.content, request=request))
 
 
-class _StalledError(Exception):
-    """An answer that trickles for longer than the deadline."""
+def _session(model: str) -> httpx2.Client:
+    """The session that all requests share.
 
+    Raises:
+        ConnectionSettingsError: the environment asks for a proxy or for certificates that there are not.
+    """
+    try:
+        return get_session()
+    except ImportError as error:
+        names = [name for name in _PROXIES if os.environ.get(name, "").lower().startswith("socks")]
+        reason = f"{' and '.join(names[:1]) or 'the environment'} names a SOCKS proxy, which needs the package socksio"
+        raise ConnectionSettingsError(model, reason, package="socksio") from error
+    except (ValueError, httpx2.InvalidURL) as error:  # its words may quote a password
+        named = [name for name in _PROXIES if os.environ.get(name)]
+        reason = f"{' or '.join(named) or 'the environment'} holds no address of a proxy"
+        raise ConnectionSettingsError(model, reason) from error
+    except OSError as error:
+        names = [name for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if os.environ.get(name)]
+        reason = f"the certificates of {' and '.join(names) or 'this machine'} cannot be read"
+        raise ConnectionSettingsError(model, reason) from error
+
+
+_PROXIES: Final = tuple(
+    spelt for name in ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY") for spelt in (name, name.lower())
+)
 
 _KINDS: Final[tuple[tuple[type[HfHubHTTPError], type[HfmemError]], ...]] = (
     (HubRevisionNotFoundError, RevisionNotFoundError),
@@ -297,7 +401,9 @@ def _told_wait(error: HfHubHTTPError) -> int | None:
 
 def _words(error: Exception) -> str:
     """What happened to the connection, in a few words."""
-    if isinstance(error, httpx2.TimeoutException | _StalledError):
+    if isinstance(error, _NeverConnected):
+        return f"no connection within {CONNECT:g} s"
+    if isinstance(error, httpx2.TimeoutException | StalledError):
         return "the connection stalled"
     # other errors may quote headers, and with them the token
     return str(error) if isinstance(error, httpx2.ConnectError) and str(error) else type(error).__name__

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache as memoised
 from typing import Any, Final
@@ -69,8 +70,10 @@ class Info:
 
 
 def connect() -> None:
-    """Make the session that all requests share, so that the first ones need not wait for each other to make it."""
-    get_session()
+    """Make the session that all requests share, so that the first ones need not wait for each other to make it. Where
+    it cannot be made, the requests say why."""
+    with suppress(Exception):
+        get_session()
 
 
 def read_info(client: Client, ref: ModelRef) -> Info:
@@ -135,6 +138,7 @@ def _read(client: Client, ref: ModelRef, info: Info | None) -> Checkpoint:
         files=info.files,
         weight_files=selection.weights or tuple(file for file in info.files if file.name in contents),
         metadata={name: found.metadata for name, found in contents.items() if found.metadata},
+        faults=tuple(fault for found in contents.values() for fault in found.faults),
         missing=selection.missing,
         totals=info.totals,
         notes=tuple(notes),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -10,16 +12,19 @@ from typing import Any
 from huggingface_hub import constants
 
 from hfmem.errors import InvalidConfigError, ModelNotFoundError
-from hfmem.fetcher.configs import CONFIG, parse_object, quantisation_file, shard_names
+from hfmem.fetcher.configs import CONFIG, LONGEST_CONFIG, LONGEST_INDEX, parse_object, quantisation_file, shard_names
+from hfmem.fetcher.files import open_plain, read_bytes, read_text
 from hfmem.fetcher.formats.protocol import FileContents
 from hfmem.fetcher.formats.reading import Piece, read_contents
 from hfmem.fetcher.formats.table import format_of, formats, readable
 from hfmem.fetcher.selection import INDEX, PIPELINE, Selection, select
 from hfmem.fetcher.values import Checkpoint, FileInfo, ModelRef
+from hfmem.units import format_bytes
 
 __all__ = ["is_local", "read", "snapshot", "why_not"]
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+_LONGEST_REF = 1024  # bytes of a file that names a commit
 
 
 def is_local(model: str) -> bool:
@@ -31,7 +36,7 @@ def is_local(model: str) -> bool:
         if path.is_dir():
             suffixes = [suffix for format_ in readable() for suffix in format_.suffixes]
             return any((path / name).is_file() for name in (CONFIG, PIPELINE)) or any(
-                next(path.glob(f"*{suffix}"), None) for suffix in suffixes
+                item.is_file() for suffix in suffixes for item in path.glob(f"*{suffix}")
             )
         return path.is_file() and format_of(path.name) is not None
     except (OSError, RuntimeError, ValueError):  # RuntimeError: the home of a user who is not there
@@ -72,7 +77,7 @@ def snapshot(ref: ModelRef) -> Checkpoint | None:
     try:
         commit = ref.revision
         if not _COMMIT.fullmatch(commit):
-            commit = (repository / "refs" / ref.revision).read_text(encoding="ascii").strip()
+            commit = read_text(repository / "refs" / ref.revision, _LONGEST_REF).strip()
         folder = repository / "snapshots" / commit
         if not _COMMIT.fullmatch(commit) or not (folder / CONFIG).is_file():
             return None
@@ -99,6 +104,7 @@ def _read_file(ref: ModelRef, path: Path) -> Checkpoint:
         files=(file,),
         weight_files=(file,),
         metadata={path.name: contents.metadata} if contents.metadata else {},
+        faults=contents.faults,
         notes=(note,) if note else (),
     )
 
@@ -107,6 +113,7 @@ def _read_folder(ref: ModelRef, path: Path) -> Checkpoint:
     files = tuple(_listing(path))
     names = {file.name for file in files}
     weights, missing, notes = _weights(path, select(files), files)
+    notes += _no_files(path)
     contents = {file.name: _contents(path / file.name, file.name) for file in weights}
     tensors = tuple(tensor for found in contents.values() for tensor in found.tensors)
     config = None
@@ -129,6 +136,7 @@ def _read_folder(ref: ModelRef, path: Path) -> Checkpoint:
         files=files,
         weight_files=weights,
         metadata={name: found.metadata for name, found in contents.items() if found.metadata},
+        faults=tuple(fault for found in contents.values() for fault in found.faults),
         missing=missing,
         notes=tuple(notes),
     )
@@ -140,6 +148,14 @@ def _listing(path: Path) -> list[FileInfo]:
     return [FileInfo(name=item.relative_to(path).as_posix(), size=item.stat().st_size) for item in sorted(found)]
 
 
+def _no_files(path: Path) -> list[str]:
+    """A sentence for names of a model's files that stand for none."""
+    named = sorted(item for item in path.iterdir() if item.name in (CONFIG, INDEX, PIPELINE) or format_of(item.name))
+    odd = [item.name for item in named if not item.is_file()]
+    verb = "is no file that can be read, and is" if len(odd) == 1 else "are no files that can be read, and are"
+    return [f"{', '.join(odd[:3])}{', …' if len(odd) > 3 else ''} {verb} left out."] if odd else []
+
+
 def _weights(
     path: Path, selection: Selection, files: tuple[FileInfo, ...]
 ) -> tuple[tuple[FileInfo, ...], int, list[str]]:
@@ -147,7 +163,7 @@ def _weights(
     here, missing = selection.weights, selection.missing
     if selection.layout == "sharded" and any(file.name == INDEX for file in files):
         try:
-            shards = shard_names(parse_object((path / INDEX).read_bytes(), INDEX))
+            shards = shard_names(_parsed(path / INDEX, LONGEST_INDEX))
         except InvalidConfigError:
             if not here:
                 raise
@@ -159,7 +175,22 @@ def _weights(
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    return parse_object(path.read_bytes(), path.name)
+    return _parsed(path, LONGEST_CONFIG)
+
+
+def _parsed(path: Path, most: int) -> dict[str, Any]:
+    """The JSON object of a file, which may be so many bytes long.
+
+    Raises:
+        InvalidConfigError: it is longer, or no JSON object.
+    """
+    try:
+        return parse_object(read_bytes(path, most), path.name)
+    except OSError as error:
+        if error.errno != errno.EFBIG:
+            raise
+        size = format_bytes(path.stat().st_size, "GiB")
+        raise InvalidConfigError("", f"{path.name} is {size} long, more than the {most >> 20} MiB of any") from error
 
 
 def _contents(path: Path, name: str) -> FileContents:
@@ -167,8 +198,8 @@ def _contents(path: Path, name: str) -> FileContents:
     format_ = format_of(name)
     if format_ is None or format_.read is None:
         return FileContents(tensors=())
-    with path.open("rb") as file:
-        size = path.stat().st_size
+    with os.fdopen(open_plain(path), "rb") as file:
+        size = os.fstat(file.fileno()).st_size
 
         def fetch(start: int, stop: int) -> Piece:
             file.seek(start)

@@ -13,7 +13,7 @@ from hfmem.fetcher.values import Checkpoint, FileInfo, ModelRef, TensorInfo
 
 __all__ = ["SCHEMA", "from_record", "to_record"]
 
-SCHEMA: Final = 4
+SCHEMA: Final = 5
 
 _MOST_TENSORS: Final = 5_000_000
 
@@ -30,6 +30,7 @@ def to_record(checkpoint: Checkpoint) -> dict[str, Any]:
         "files": [[file.name, file.size] for file in checkpoint.files],
         "weight_files": [file.name for file in checkpoint.weight_files],
         "metadata": checkpoint.metadata,
+        "faults": list(checkpoint.faults),
         "missing": checkpoint.missing,
         "totals": checkpoint.totals,
         "notes": list(checkpoint.notes),
@@ -62,6 +63,7 @@ def from_record(record: dict[str, Any], ref: ModelRef) -> Checkpoint:
         files=files,
         weight_files=tuple(file for file in files if file.name in chosen),
         metadata=metadata,
+        faults=tuple(map(str, record["faults"])),
         missing=record["missing"],
         totals=record["totals"],
         notes=tuple(record["notes"]),

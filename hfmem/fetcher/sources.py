@@ -10,6 +10,7 @@ from huggingface_hub import constants
 
 from hfmem.errors import (
     AccessDeniedError,
+    ConnectionSettingsError,
     DisabledModelError,
     GatedModelError,
     HfmemError,
@@ -23,6 +24,7 @@ from hfmem.errors import (
 )
 from hfmem.fetcher import cache, catalog, local
 from hfmem.fetcher.identity import is_model_id
+from hfmem.fetcher.reach import Reach
 from hfmem.fetcher.selection import select
 from hfmem.fetcher.values import Access, Checkpoint, ModelRef, TensorInfo
 
@@ -43,8 +45,8 @@ _REFUSALS: Final[tuple[tuple[type[HfmemError], str], ...]] = (
 )
 
 
-def fetch(ref: ModelRef, access: Access) -> Checkpoint:
-    """The checkpoint of a Hub id or a local path.
+def fetch(ref: ModelRef, access: Access, reach: Reach | None = None) -> Checkpoint:
+    """The checkpoint of a Hub id or a local path; `reach` is what a run of several models knows of its hosts.
 
     Raises:
         HfmemError: found nowhere, or found and unreadable.
@@ -56,7 +58,7 @@ def fetch(ref: ModelRef, access: Access) -> Checkpoint:
     if access.offline or constants.is_offline_mode():
         return _elsewhere(ref, access, OfflineError(ref.model_id, "offline mode is on"))
     try:
-        return _from_hub(ref, access)
+        return _from_hub(ref, access, reach or Reach())
     except RevisionNotFoundError:
         raise
     except HfmemError as error:
@@ -82,7 +84,7 @@ def _local(ref: ModelRef) -> Checkpoint:
     return replace(found, notes=(*found.notes, note))
 
 
-def _from_hub(ref: ModelRef, access: Access) -> Checkpoint:
+def _from_hub(ref: ModelRef, access: Access, reach: Reach) -> Checkpoint:
     """From the Hub, or from the cache if the Hub says that the commit is the one kept there."""
     known = cache.load(ref) if access.use_cache else None
     if known is not None and known.commit == ref.revision:
@@ -91,7 +93,7 @@ def _from_hub(ref: ModelRef, access: Access) -> Checkpoint:
     from hfmem.fetcher import hub
     from hfmem.fetcher.http import client_for
 
-    client = client_for(ref.model_id, access.token, patient=lambda: _stored(ref, access) is None)
+    client = client_for(ref.model_id, access.token, patient=lambda: _stored(ref, access) is None, reach=reach)
     info = hub.read_info(client, ref) if known is not None else None
     if info is not None and info.commit is not None:
         kept = known if known is not None and known.commit == info.commit else cache.load(ref, info.commit)
@@ -119,6 +121,8 @@ def _elsewhere(ref: ModelRef, access: Access, error: HfmemError) -> Checkpoint:
     if found is None:
         raise error
     place = {"cache": "the cache", "catalog": "the bundled catalog"}[found.source]
+    if isinstance(error, ConnectionSettingsError):
+        why = f"{why} ({error.reason})"
     note = f"{why}; this answer is from {place}."
     if found.source == "catalog" and ref.revision != constants.DEFAULT_REVISION:
         note += f" The catalog knows only {constants.DEFAULT_REVISION}, not {ref.revision}."

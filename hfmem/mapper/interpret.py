@@ -192,7 +192,9 @@ def _parameters(
     if checkpoint.tensors:
         table = from_tensors(checkpoint.tensors, architecture, config)
         source, certainty = _header_source(checkpoint)
-        return table, certainty, source, [*_unloaded(table), *_disagreement(table, described), *_odd_sizes(checkpoint)]
+        broken = [*_faults(checkpoint), *_odd_sizes(checkpoint)]
+        notes = [*_unloaded(table), *_disagreement(table, described), *broken, *_unknown_dtypes(checkpoint)]
+        return table, "derived" if broken and certainty == "exact" else certainty, source, notes
     if described is not None:
         return described, "derived", f"config.json, as the class of '{architecture.model_type}' builds it", []
     if checkpoint.totals:
@@ -208,22 +210,36 @@ def _header_source(checkpoint: Checkpoint) -> tuple[str, Certainty]:
     return f"bundled catalog ({checkpoint.names} names; {checkpoint.provenance.rstrip('.')})", certainty
 
 
+def _faults(checkpoint: Checkpoint) -> list[str]:
+    """A sentence for files that contradict themselves."""
+    faults = checkpoint.faults
+    if not faults:
+        return []
+    more = f", and {len(faults) - 1} more" if len(faults) > 1 else ""
+    return [
+        f"The weight files are cut or broken, and loaders refuse such ones ({faults[0]}{more}): what their headers say "
+        "is counted."
+    ]
+
+
 def _odd_sizes(checkpoint: Checkpoint) -> list[str]:
-    """A sentence for tensors whose bytes are not what shape and dtype say, and one for dtypes that are not known."""
+    """A sentence for tensors whose bytes are not what shape and dtype say."""
+    odd = size_mismatches(checkpoint.tensors) if checkpoint.source != "catalog" else ()
+    if not odd:
+        return []
+    stored, expected = sum(t.nbytes for t in odd), sum(table_bytes(t.dtype, t.shape) for t in odd)
+    return [
+        f"{len(odd)} tensors ('{odd[0].name}', …) hold {stored:,} bytes where shape × dtype is {expected:,}; the "
+        "stored bytes are counted for packed dtypes, shape × dtype for the others."
+    ]
+
+
+def _unknown_dtypes(checkpoint: Checkpoint) -> list[str]:
+    """A sentence for dtypes that are not known."""
     if checkpoint.source == "catalog":
         return []
-    notes = []
-    odd = size_mismatches(checkpoint.tensors)
-    if odd:
-        stored, expected = sum(t.nbytes for t in odd), sum(table_bytes(t.dtype, t.shape) for t in odd)
-        notes.append(
-            f"{len(odd)} tensors ('{odd[0].name}', …) hold {stored:,} bytes where shape × dtype is {expected:,}; the "
-            "stored bytes are counted for packed dtypes, shape × dtype for the others."
-        )
     unknown = sorted({tensor.dtype for tensor in checkpoint.tensors if stored_dtype(tensor.dtype) is None})
-    if unknown:
-        notes.append(f"Unknown dtypes, counted by their stored bytes: {', '.join(unknown[:8])}.")
-    return notes
+    return [f"Unknown dtypes, counted by their stored bytes: {', '.join(unknown[:8])}."] if unknown else []
 
 
 def _unloaded(table: ParameterTable) -> list[str]:

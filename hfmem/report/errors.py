@@ -68,6 +68,11 @@ def _rate_hint(error: HfmemError) -> str:
     return f"Try again {when}; logging in with `hf auth login` raises the quota."
 
 
+def _settings_hint(error: HfmemError) -> str:
+    package = error.package if isinstance(error, errors.ConnectionSettingsError) else ""
+    return f"`pip install {package}`, or unset the variable." if package else "Correct the variable, or unset it."
+
+
 _ROWS: Final[tuple[tuple[type[HfmemError], _Words, _Words], ...]] = (
     (errors.GatedModelError, _said("{model} is gated."), _gated_hint),
     (
@@ -100,6 +105,11 @@ _ROWS: Final[tuple[tuple[type[HfmemError], _Words, _Words], ...]] = (
         errors.OfflineError,
         _said("Offline mode is on, and {model} is in neither the cache nor the bundled catalog."),
         _said("Run once without --offline (and without HF_HUB_OFFLINE) to fill the cache."),
+    ),
+    (
+        errors.ConnectionSettingsError,
+        _because("The Hub cannot be asked from here, and {model} is in neither the cache nor the bundled catalog"),
+        _settings_hint,
     ),
     (
         errors.HubUnreachableError,

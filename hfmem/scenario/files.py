@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from hfmem.errors import InvalidScenarioError
 from hfmem.estimator.recipe.optimizers import find_optimizer
+from hfmem.fetcher.files import read_text
 from hfmem.options.option import Declared, declared, split
 from hfmem.scenario.options import Options
 
@@ -81,12 +82,9 @@ def _settle(draft: Draft, options: Options) -> None:
 
 def _read(path: Path) -> Mapping[str, Any]:
     try:
-        if path.stat().st_size > _LARGEST:
-            raise InvalidScenarioError("", f"--from-args {path} is larger than a training file can be")
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not text"
-        raise InvalidScenarioError("", f"--from-args {path} cannot be read: {reason}") from None
+        text = read_text(path, _LARGEST)
+    except OSError as error:
+        raise InvalidScenarioError("", f"--from-args {path} cannot be read: {error.strerror}") from None
     document = _parse(text, path)
     if not isinstance(document, dict):
         raise InvalidScenarioError("", f"--from-args {path} holds no mapping of keys to values")

@@ -1,6 +1,17 @@
 """A local Hugging Face Hub over real HTTP, for tests and benchmarks."""
 
-from tests.hub.faults import cut, dropped, endless, html_page, ignored_range, rate_limited, stalled, status, trickling
+from tests.hub.faults import (
+    crawling,
+    cut,
+    dropped,
+    endless,
+    html_page,
+    ignored_range,
+    rate_limited,
+    stalled,
+    status,
+    trickling,
+)
 from tests.hub.files import File, json_file, safetensors_file, text_file, virtual_file
 from tests.hub.repos import Repo, adapter, binary, diffusers, from_fixture, gguf, sharded, single
 from tests.hub.requests import Request
@@ -13,6 +24,7 @@ __all__ = [
     "Request",
     "adapter",
     "binary",
+    "crawling",
     "cut",
     "diffusers",
     "dropped",

@@ -11,6 +11,7 @@ from tests.hub.responses import Response, html_response, json_response
 
 __all__ = [
     "Fault",
+    "crawling",
     "cut",
     "dropped",
     "endless",
@@ -22,7 +23,7 @@ __all__ = [
     "trickling",
 ]
 
-Kind = Literal["answer", "dropped", "cut", "stalled", "ignored_range", "trickling"]
+Kind = Literal["answer", "dropped", "cut", "stalled", "ignored_range", "trickling", "crawling"]
 
 PACE: Final = 0.001
 """Seconds between the pieces of a body that never ends, so that hardly more is sent than the client reads."""
@@ -128,3 +129,8 @@ def stalled() -> Fault:
 def trickling(*, piece: int = 1, every: float = 0.05) -> Fault:
     """The true answer, a few bytes at a time."""
     return Fault(kind="trickling", piece=piece, every=every)
+
+
+def crawling(*, every: float = 0.05) -> Fault:
+    """The true answer a byte at a time, its head as well."""
+    return Fault(kind="crawling", piece=1, every=every)

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from fnmatch import fnmatchcase
+from itertools import chain
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -285,8 +286,11 @@ class _Connection(asyncio.Protocol):
 
     def _stream(self, request: Request, response: Response, head: bytes, fault: Fault | None) -> None:
         """Send a body that is long or that something happens to."""
-        self._transport.write(head)
         pieces = response.chunks()
+        if fault is not None and fault.kind == "crawling":
+            pieces = chain((head,), pieces)
+        else:
+            self._transport.write(head)
         pause = 0.0
         if fault is not None and fault.kind == "cut":
             pieces = _first(pieces, (response.size or 0) // 2 if fault.after is None else fault.after)

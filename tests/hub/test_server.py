@@ -22,6 +22,7 @@ from huggingface_hub.utils import parse_ratelimit_headers
 from tests.hub import (
     Hub,
     Repo,
+    crawling,
     cut,
     dropped,
     endless,
@@ -215,6 +216,16 @@ def test_endless_and_trickling_bodies(hub: Hub) -> None:
     started = time.monotonic()
     assert get_session().get(f"{hub.url}/org/one/resolve/main/config.json").json() == CONFIG
     assert time.monotonic() - started > 0.05
+
+
+def test_a_crawling_answer_has_a_slow_head(hub: Hub) -> None:
+    hub.put(ONE)
+    hub.fail("*/config.json", crawling(every=0.001))
+    started = time.monotonic()
+    with get_session().stream("GET", f"{hub.url}/org/one/resolve/main/config.json") as answer:
+        assert time.monotonic() - started > 0.1
+        answer.read()
+    assert answer.json() == CONFIG
 
 
 # The server

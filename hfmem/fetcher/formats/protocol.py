@@ -36,10 +36,14 @@ class FileContents:
     Attributes:
         tensors: every tensor in it.
         metadata: what the file says of itself besides: values that JSON can hold.
+        length: bytes that a file of these contents has; None where the file does not tell.
+        faults: how the file contradicts itself, a clause each: what it tells is then no exact count.
     """
 
     tensors: tuple[TensorInfo, ...]
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    length: int | None = None
+    faults: tuple[str, ...] = ()
 
 
 Reading = Generator[Span, bytes, FileContents]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from hfmem.errors import InvalidFileError
 from hfmem.fetcher.formats.protocol import FileContents, Format, Span
@@ -52,8 +52,16 @@ def read_contents(format_: Format, file: str, fetch: Fetch, size: int | None = N
         while True:
             wanted = reading.send(window.read(wanted))
     except StopIteration as finished:
-        contents: FileContents = finished.value
+        return _measured(finished.value, window)
+
+
+def _measured(contents: FileContents, window: _Window) -> FileContents:
+    """The contents, with a fault where the file is not as long as they say."""
+    size = window.listed if window.end is None else window.end
+    if size is None or contents.length in (None, size):
         return contents
+    fault = f"{window.file} has {size:,} bytes where its header places {contents.length:,}"
+    return replace(contents, faults=(*contents.faults, fault))
 
 
 @dataclass(slots=True, kw_only=True)

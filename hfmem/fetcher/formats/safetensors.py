@@ -6,7 +6,8 @@ Format: https://huggingface.co/docs/safetensors/index#format
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from hfmem.errors import InvalidHeaderError
@@ -35,7 +36,9 @@ def read(file: str) -> Reading:
     header = yield Span(start=LENGTH_BYTES, stop=LENGTH_BYTES + length)
     if len(header) < length:
         raise InvalidHeaderError("", f"{file} ends inside its header: {len(header):,} of {length:,} bytes are there")
-    return parse_header(header, file)
+    contents = parse_header(header, file)
+    whole = LENGTH_BYTES + length + sum(tensor.nbytes for tensor in contents.tensors)
+    return replace(contents, length=None if contents.faults else whole)
 
 
 FORMAT: Final = Format(
@@ -89,7 +92,23 @@ def contents_of(parsed: Any, file: str) -> FileContents:
     return FileContents(
         tensors=tuple(_tensor(name, entry, file) for name, entry in parsed.items() if name != _METADATA),
         metadata=metadata if isinstance(metadata, dict) else {},
+        faults=tuple(_faults(parsed, file)),
     )
+
+
+def _faults(parsed: Mapping[str, Any], file: str) -> Iterator[str]:
+    """What no writer of the format does: tensors that overlap, and bytes between them that are nobody's. The library
+    refuses both (`Metadata::validate` in its `tensor.rs`)."""
+    spans = sorted((*entry["data_offsets"], name) for name, entry in parsed.items() if name != _METADATA)
+    end, before = 0, ""
+    for start, stop, name in spans:
+        if start < end:
+            yield f"'{name}' begins inside '{before}' in {file}"
+            return
+        if start > end:
+            yield f"{start - end:,} bytes before '{name}' in {file} belong to no tensor"
+            return
+        end, before = stop, name
 
 
 def belongs(header: Mapping[str, Any], size: int) -> bool:
