@@ -15,7 +15,7 @@ from hfmem.errors import InvalidConfigError
 from hfmem.mapper.blueprint import Blueprint
 from hfmem.mapper.caches import KV
 from hfmem.mapper.facts import Facts, MissingFactError
-from hfmem.mapper.families import known_types, llama, mixtral, multimodal, reader, types_of
+from hfmem.mapper.families import known_types, llama, mixtral, multimodal, own_code, reader, types_of
 from hfmem.mapper.values import ParameterTable
 
 RECORDED = json.loads((Path(__file__).parents[2] / "fixtures" / "oracle" / "parameters.json").read_text())
@@ -208,7 +208,7 @@ def test_sizes_of_a_nested_text_model_are_not_guessed_from_class_defaults() -> N
         read({"model_type": "ministral3", "text_config": {"hidden_size": 3072}})
 
 
-@pytest.mark.parametrize("module", [llama, mixtral, multimodal])
+@pytest.mark.parametrize("module", [llama, mixtral, multimodal, own_code])
 def test_a_type_is_known_by_its_row_alone(module: ModuleType) -> None:
     for model_type in module.TYPES:
         assert reader(model_type) is module.read

@@ -1,9 +1,9 @@
 """One module a family of architectures; each has `read(facts) -> Blueprint`.
 
 To add an architecture: a row in a relative's table (`DIALECTS` of llama.py for dense decoders, of mixtral.py for
-mixtures of experts; `WHOLES` of multimodal.py for towers before a decoder), or a module with the type's own name. It is
-found by that, and nothing else lists it. The oracle tests then hold it against the real class. Modules are imported one
-at a time, when a model of their family is asked for.
+mixtures of experts; `OWN` of own_code.py for code that lives in repositories; `WHOLES` of multimodal.py for towers
+before a decoder), or a module with the type's own name. It is found by that, and nothing else lists it. The oracle
+tests then hold it against the real class. Modules are imported when a model of their family is asked for.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["known_types", "reader", "types_of"]
 
 Reader = Callable[[Facts], Blueprint]
 
-_TABLES: Final = ("llama", "mixtral", "multimodal")
+_TABLES: Final = ("llama", "mixtral", "own_code", "multimodal")
 """Modules that read the types of a table of their own, which they name in `TYPES`."""
 
 _MODULES: Final[dict[str, str]] = {
@@ -48,27 +48,6 @@ _MODULES: Final[dict[str, str]] = {
         ("albert", "bert", "camembert", "distilbert", "electra", "mpnet", "roberta", "xlm-roberta"), "bert"
     ),
     **dict.fromkeys(("deepseek_ref", "deepseek_v4"), "deepseek_v4"),
-    **dict.fromkeys(
-        (
-            "baichuan",
-            "chatglm",
-            "deepseek",
-            "exaone",
-            "falcon_perception",
-            "internlm",
-            "internlm2",
-            "mimo",
-            "minicpm",
-            "minicpmv",
-            "molmo",
-            "orion",
-            "phi-msft",
-            "phi3small",
-            "qwen",
-            "xverse",
-        ),
-        "own_code",
-    ),
     **dict.fromkeys(
         ("deepseek_vl_v2", "internvl_chat", "kimi_k3", "locateanything", "multi_modality", "phi3_v"), "own_parts"
     ),
