@@ -26,14 +26,15 @@ from hfmem.options import rules
 from hfmem.options.access import Access, Concurrency, Revision
 from hfmem.options.help import common, panels
 from hfmem.options.option import Declared, declared, value_of
-from hfmem.options.output import HelpOptions, ListOptions, OutputOptions
+from hfmem.options.output import HelpOptions, ListOptions
 from hfmem.options.panels import HELP, TOPICS
+from hfmem.report.formats import FORMATS, Style, render
+from hfmem.report.options import OutputOptions
 from hfmem.scenario.asked import Asked, extended, owners
 
 if TYPE_CHECKING:
     from hfmem.errors import HfmemError
     from hfmem.report.errors import Problem
-    from hfmem.report.formats import Style
     from hfmem.report.values import Report
     from hfmem.scenario.options import Options
 
@@ -249,11 +250,9 @@ def _is_local(name: str) -> bool:
 
 def _print(reports: list[Report], problems: list[Problem], around: _Around, *, several: bool) -> bool:
     """Show what was found; whether a model's weights are told by nothing."""
-    from hfmem.report.formats import Style
-
     style = Style(unit=around.unit, explain=around.explain, width=_width(), several=several)
     weightless = [report for report in reports if report.estimate.group("weights") is None]
-    shown = [report for report in reports if report not in weightless] if around.output == "quiet" else reports
+    shown = [report for report in reports if report not in weightless] if FORMATS[around.output].known_only else reports
     _show(around.output, shown, problems, style)
     for report in weightless:
         _tell(_no_weights(report))
@@ -267,7 +266,7 @@ def _list_gpus(models: Sequence[str], options: Options, around: _Around) -> None
         _usage(f"--list-gpus lists all accelerators: it goes with no {'model' if models else beside[0]}.")
     from hfmem.hardware.table import accelerators, instances
 
-    if around.output in ("json", "jsonl"):
+    if FORMATS[around.output].json:
         import json
         from dataclasses import asdict
 
@@ -368,11 +367,7 @@ def _split(results: Iterable[Report | HfmemError]) -> tuple[list[Report], list[P
 
 def _show(output: str, reports: list[Report], problems: list[Problem], style: Style) -> None:
     """The reports on stdout; warnings and failures on stderr."""
-    from hfmem.report.formats import render
-
-    if (reports or style.several or output in ("json", "jsonl", "csv")) and (
-        text := render(output, reports, problems, style)
-    ):
+    if (reports or style.several or FORMATS[output].whole) and (text := render(output, reports, problems, style)):
         print(_plain(text))
     for report in reports:
         _warn_about_disk(report, style.unit)

@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from hfmem import __version__
+from hfmem.report.formats import FORMATS
 from tests.fetcher.test_hub import CONFIG, ROWS
 from tests.hub import Hub, adapter, binary, diffusers, gguf, html_page, sharded, single, stalled
 
@@ -386,7 +387,7 @@ def test_training_from_a_file(alone: dict[str, str], tmp_path: Path) -> None:
 
 
 def test_training_with_every_format(alone: dict[str, str]) -> None:
-    for output in ("table", "json", "jsonl", "csv", "markdown", "quiet"):
+    for output in FORMATS:
         process = run(LLAMA, "--train", "full", "--format", output, env=alone)
         assert process.returncode == 0
         assert process.stdout

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-__all__ = ["Attention", "Format", "Method", "Mode", "Offload", "Train"]
+__all__ = ["Attention", "Method", "Mode", "Offload", "Train"]
 
 Mode = Literal["inference", "training"]
 Method = Literal["exact", "textbook"]
 Attention = Literal["sdpa", "flash", "eager"]
 Train = Literal["full", "lora", "qlora"]
 Offload = Literal["none", "optimizer", "parameters"]
-Format = Literal["table", "json", "jsonl", "csv", "markdown", "quiet"]

@@ -1,24 +1,21 @@
 """Reports as text: one function a format, and the table that `--format` reads.
 
-To add a format: write its function here, and name it in `FORMATS`.
+To add a format: write its function here, with the name and traits that `output_format` puts into the table. Nothing
+else knows it: choices, help, checks and the command line ask the table. What makes the text is imported when a report
+is shown, since `--help` asks for the names.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from hfmem import __version__
-from hfmem.report.card import to_card, to_explanation
-from hfmem.report.errors import Problem
-from hfmem.report.fit import to_matrix
-from hfmem.report.result import SCHEMA, to_result
-from hfmem.report.tables import to_csv, to_markdown, to_table
-from hfmem.report.values import Report
+if TYPE_CHECKING:
+    from hfmem.report.errors import Problem
+    from hfmem.report.values import Report
 
-__all__ = ["FORMATS", "Style", "render"]
+__all__ = ["FORMATS", "OutputFormat", "Style", "output_format", "render"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,15 +35,57 @@ class Style:
     several: bool = False
 
 
-_Render = Callable[[Sequence[Report], Sequence[Problem], Style], str]
+_Render = Callable[["Sequence[Report]", "Sequence[Problem]", Style], str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputFormat:
+    """A way to print reports.
+
+    Attributes:
+        name: its word for `--format`.
+        render: makes the text.
+        units: whether it shows sizes in a unit of choice; others have bytes.
+        explains: whether it has a place for the arithmetic of every term (`--explain`).
+        whole: whether it is a document even where no model was found: the failures are in it, or a heading.
+        json: whether it is for programs, which get lists of accelerators as JSON too.
+        known_only: whether models are left out whose weights are not known.
+    """
+
+    name: str
+    render: _Render
+    units: bool = False
+    explains: bool = False
+    whole: bool = False
+    json: bool = False
+    known_only: bool = False
+
+
+FORMATS: Final[dict[str, OutputFormat]] = {}
+"""The formats by name, as they stand below."""
+
+
+def output_format(name: str, **traits: bool) -> Callable[[_Render], _Render]:
+    """Put a function into the table as a format of that name; the traits are fields of `OutputFormat`."""
+
+    def add(function: _Render) -> _Render:
+        FORMATS[name] = OutputFormat(name=name, render=function, **traits)
+        return function
+
+    return add
 
 
 def render(name: str, reports: Sequence[Report], problems: Sequence[Problem], style: Style) -> str:
     """The text of a format; empty where there is nothing to show."""
-    return FORMATS[name](reports, problems, style)
+    return FORMATS[name].render(reports, problems, style)
 
 
+@output_format("table", units=True, explains=True)
 def _table(reports: Sequence[Report], problems: Sequence[Problem], style: Style) -> str:
+    from hfmem.report.card import to_card, to_explanation
+    from hfmem.report.fit import to_matrix
+    from hfmem.report.tables import to_table
+
     parts = []
     if style.several and any(report.fits for report in reports):
         parts.append(to_matrix(reports, style.unit, style.width))
@@ -61,7 +100,13 @@ def _table(reports: Sequence[Report], problems: Sequence[Problem], style: Style)
     return "\n\n".join(parts)
 
 
+@output_format("json", whole=True, json=True)
 def _json(reports: Sequence[Report], problems: Sequence[Problem], style: Style) -> str:  # noqa: ARG001 - one signature
+    import json
+
+    from hfmem import __version__
+    from hfmem.report.result import SCHEMA, to_result
+
     document = {
         "schema": SCHEMA,
         "hfmem": __version__,
@@ -71,28 +116,30 @@ def _json(reports: Sequence[Report], problems: Sequence[Problem], style: Style) 
     return json.dumps(document, indent=2, ensure_ascii=False)
 
 
+@output_format("jsonl", whole=True, json=True)
 def _jsonl(reports: Sequence[Report], problems: Sequence[Problem], style: Style) -> str:  # noqa: ARG001 - one signature
+    import json
+
+    from hfmem.report.result import to_result
+
     lines = [to_result(report) for report in reports] + [problem.as_dict() for problem in problems]
     return "\n".join(json.dumps(line, ensure_ascii=False) for line in lines)
 
 
+@output_format("csv", whole=True)
 def _csv(reports: Sequence[Report], problems: Sequence[Problem], style: Style) -> str:  # noqa: ARG001 - one signature
+    from hfmem.report.tables import to_csv
+
     return to_csv(reports, problems)
 
 
+@output_format("markdown", units=True)
 def _markdown(reports: Sequence[Report], problems: Sequence[Problem], style: Style) -> str:
+    from hfmem.report.tables import to_markdown
+
     return to_markdown(reports, problems, style.unit)
 
 
+@output_format("quiet", known_only=True)
 def _quiet(reports: Sequence[Report], problems: Sequence[Problem], style: Style) -> str:  # noqa: ARG001 - one signature
     return "\n".join(f"{report.checkpoint.ref.model_id}\t{report.estimate.total}" for report in reports)
-
-
-FORMATS: Final[dict[str, _Render]] = {
-    "table": _table,
-    "json": _json,
-    "jsonl": _jsonl,
-    "csv": _csv,
-    "markdown": _markdown,
-    "quiet": _quiet,
-}

@@ -25,8 +25,9 @@ def test_there_are_enough_of_every_maker() -> None:
 
 
 def test_the_readme_counts_them() -> None:
+    """To the fifty below, so that a new row is one line."""
     readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    assert f"{len(accelerators())} accelerators" in readme
+    assert f"more than {(len(accelerators()) - 1) // 50 * 50} accelerators" in readme
 
 
 @pytest.mark.parametrize("row", accelerators(), ids=lambda row: row.name)

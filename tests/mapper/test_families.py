@@ -15,7 +15,7 @@ from hfmem.errors import InvalidConfigError
 from hfmem.mapper.blueprint import Blueprint
 from hfmem.mapper.caches import KV
 from hfmem.mapper.facts import Facts, MissingFactError
-from hfmem.mapper.families import KNOWN_TYPES, llama, mixtral, multimodal, reader, types_of
+from hfmem.mapper.families import known_types, llama, mixtral, multimodal, own_code, reader, types_of
 from hfmem.mapper.values import ParameterTable
 
 RECORDED = json.loads((Path(__file__).parents[2] / "fixtures" / "oracle" / "parameters.json").read_text())
@@ -208,10 +208,20 @@ def test_sizes_of_a_nested_text_model_are_not_guessed_from_class_defaults() -> N
         read({"model_type": "ministral3", "text_config": {"hidden_size": 3072}})
 
 
-@pytest.mark.parametrize("module", [llama, mixtral])
-def test_a_type_in_a_table_is_registered(module: ModuleType) -> None:
-    for model_type in module.DIALECTS:
+@pytest.mark.parametrize("module", [llama, mixtral, multimodal, own_code])
+def test_a_type_is_known_by_its_row_alone(module: ModuleType) -> None:
+    for model_type in module.TYPES:
         assert reader(model_type) is module.read
+
+
+@pytest.mark.parametrize(
+    ("model_type", "module"),
+    [("opt", "opt"), ("deberta-v2", "deberta"), ("deberta", None), ("older", None), ("multimodal", None)]
+    + [("_decoder", None), ("llama.x", None), ("", None), ("hfmem", None)],
+)
+def test_a_module_reads_the_type_of_its_name_unless_it_reads_others(model_type: str, module: str | None) -> None:
+    found = reader(model_type)
+    assert (found and found.__module__.rpartition(".")[2]) == module
 
 
 # Types whose class has no default for a fact.
@@ -228,7 +238,7 @@ OWN_CODE = types_of("own_code", "own_parts", "nemotron_nas", "rwkv5") | {"kimi_k
 UNDESCRIBED |= {"step3p7"}
 
 
-@pytest.mark.parametrize("model_type", sorted(KNOWN_TYPES - INCOMPLETE - OWN_CODE))
+@pytest.mark.parametrize("model_type", sorted(known_types() - INCOMPLETE - OWN_CODE))
 def test_a_type_alone_means_the_defaults_of_its_class(model_type: str) -> None:
     found = read({"model_type": model_type})
     assert found.architecture.layers or found.architecture.unknown
@@ -260,7 +270,7 @@ NONSENSE = [
 
 
 @pytest.mark.parametrize("changes", NONSENSE, ids=str)
-@pytest.mark.parametrize("model_type", sorted(KNOWN_TYPES))
+@pytest.mark.parametrize("model_type", sorted(known_types()))
 def test_nonsense_is_a_reason_and_never_another_error(model_type: str, changes: dict[str, Any]) -> None:
     with suppress(MissingFactError, InvalidConfigError, ZeroDivisionError):
         found = read({"model_type": model_type} | changes)

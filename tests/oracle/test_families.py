@@ -16,7 +16,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from hfmem.mapper.blueprint import Blueprint
 from hfmem.mapper.caches import Nothing
 from hfmem.mapper.facts import Facts
-from hfmem.mapper.families import KNOWN_TYPES, reader, types_of
+from hfmem.mapper.families import known_types, reader, types_of
 from tests.oracle.reference import cached_elements, classes, configuration, parameters, small_config
 from tests.oracle.states import CONFIGS
 from tests.oracle.test_multimodal import MODULES
@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.oracle, pytest.mark.filterwarnings("ignore")]
 # Types with tests of their own: test_states.py, test_multimodal.py, test_hidden.py.
 # Step-3.7 is only known by its text model, step3p5; deepseek_ref is deepseek_v4.
 ELSEWHERE = set(CONFIGS) | types_of(*MODULES, "moonshine", "reformer", "xlnet") | {"shieldgemma2", "step3p7"}
-TYPES = sorted((KNOWN_TYPES & set(CONFIG_MAPPING)) - ELSEWHERE)
+TYPES = sorted((known_types() & set(CONFIG_MAPPING)) - ELSEWHERE)
 TOKENS = 20
 
 # Classes whose heads are not described; their weights are unknown, not wrong.

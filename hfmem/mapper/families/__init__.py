@@ -1,114 +1,32 @@
 """One module a family of architectures; each has `read(facts) -> Blueprint`.
 
-To add an architecture: add its type to a relative's table (`DIALECTS` of llama.py for dense decoders, of mixtral.py for
-mixtures of experts), or write its module; name it in `_MODULES`. The oracle tests then hold it against the real class.
-Modules are imported one at a time, when a model of their family is asked for.
+To add an architecture: a row in a relative's table (`DIALECTS` of llama.py for dense decoders, of mixtral.py for
+mixtures of experts; `OWN` of own_code.py for code that lives in repositories; `WHOLES` of multimodal.py for towers
+before a decoder), or a module with the type's own name. It is found by that, and nothing else lists it. The oracle
+tests then hold it against the real class. Modules are imported when a model of their family is asked for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import import_module
+from importlib.util import find_spec
+from pkgutil import iter_modules
 from typing import Final, cast
 
 from hfmem.mapper.blueprint import Blueprint
 from hfmem.mapper.facts import Facts
 
-__all__ = ["KNOWN_TYPES", "reader", "types_of"]
+__all__ = ["known_types", "reader", "types_of"]
 
 Reader = Callable[[Facts], Blueprint]
 
-# model type -> module in this package
+_TABLES: Final = ("llama", "mixtral", "own_code", "multimodal")
+"""Modules that read the types of a table of their own, which they name in `TYPES`."""
+
 _MODULES: Final[dict[str, str]] = {
-    **dict.fromkeys(
-        (
-            "apertus",
-            "arcee",
-            "bitnet",
-            "cohere",
-            "cohere2",
-            "cwm",
-            "diffllama",
-            "doge",
-            "emu3_text_model",
-            "ernie4_5",
-            "exaone4",
-            "gemma",
-            "gemma2",
-            "glm",
-            "glm4",
-            "glm4v_text",
-            "glm_ocr_text",
-            "granite",
-            "granite_docling_text",
-            "granite_swa",
-            "helium",
-            "hunyuan_v1_dense",
-            "hyperclovax",
-            "internlm3",
-            "iquestcoder",
-            "jais2",
-            "llama",
-            "ministral",
-            "ministral3",
-            "mistral",
-            "nanochat",
-            "nemotron",
-            "olmo",
-            "olmo2",
-            "olmo3",
-            "paddleocr_vl_text",
-            "persimmon",
-            "phi",
-            "phi3",
-            "qwen2",
-            "qwen2_5_omni_text",
-            "qwen2_5_vl_text",
-            "qwen2_vl_text",
-            "qwen3",
-            "qwen3_vl_text",
-            "seed_oss",
-            "smollm3",
-            "stablelm",
-            "starcoder2",
-            "vaultgemma",
-        ),
-        "llama",
-    ),
-    **dict.fromkeys(
-        (
-            "afmoe",
-            "aria_text",
-            "dots1",
-            "ernie4_5_moe",
-            "exaone_moe",
-            "flex_olmo",
-            "flint",
-            "glm4_moe",
-            "glm4v_moe_text",
-            "gpt_oss",
-            "granitemoe",
-            "granitemoeshared",
-            "granitemoe_swa",
-            "hunyuan_v1_moe",
-            "hy_v3",
-            "kolibri1",
-            "mellum",
-            "minimax_m2",
-            "mixtral",
-            "olmoe",
-            "phimoe",
-            "qwen2_moe",
-            "qwen3_moe",
-            "qwen3_omni_moe_text",
-            "qwen3_vl_moe_text",
-            "solar_open",
-        ),
-        "mixtral",
-    ),
     **dict.fromkeys(("codegen", "gpt-sw3", "gpt2", "gpt_bigcode", "gpt_neo", "gptj"), "gpt2"),
     **dict.fromkeys(("bloom", "falcon", "gpt_neox", "mpt"), "gpt_neox"),
-    "opt": "opt",
     **dict.fromkeys(
         (
             "axk1",
@@ -131,27 +49,6 @@ _MODULES: Final[dict[str, str]] = {
     ),
     **dict.fromkeys(("deepseek_ref", "deepseek_v4"), "deepseek_v4"),
     **dict.fromkeys(
-        (
-            "baichuan",
-            "chatglm",
-            "deepseek",
-            "exaone",
-            "falcon_perception",
-            "internlm",
-            "internlm2",
-            "mimo",
-            "minicpm",
-            "minicpmv",
-            "molmo",
-            "orion",
-            "phi-msft",
-            "phi3small",
-            "qwen",
-            "xverse",
-        ),
-        "own_code",
-    ),
-    **dict.fromkeys(
         ("deepseek_vl_v2", "internvl_chat", "kimi_k3", "locateanything", "multi_modality", "phi3_v"), "own_parts"
     ),
     **dict.fromkeys(("laguna", "step3p5", "step3p7"), "laguna"),
@@ -163,7 +60,6 @@ _MODULES: Final[dict[str, str]] = {
     "mistral_large4_text": "mistral_large4",
     "mimo_v2_flash": "mimo_v2",
     "nemotron-nas": "nemotron_nas",
-    "rwkv5": "rwkv5",
     "deberta-v2": "deberta",
     **dict.fromkeys(("modernbert", "nomic_bert"), "modernbert"),
     **dict.fromkeys(("gemma3", "gemma3_text", "shieldgemma2"), "gemma3"),
@@ -186,118 +82,52 @@ _MODULES: Final[dict[str, str]] = {
     ),
     **dict.fromkeys(("longt5", "mt5", "t5", "umt5"), "t5"),
     "llama4_text": "llama4",
-    "moonshine": "moonshine",
-    "reformer": "reformer",
-    "xlnet": "xlnet",
-    "git": "git",
     **dict.fromkeys(("vit", "yolos"), "vit"),
     "mllama_text_model": "mllama",
     **dict.fromkeys(("falcon_mamba", "mamba", "mamba2"), "mamba"),
     "inkling_text": "inkling",
     "inkling2_text": "inkling2",
-    "jamba": "jamba",
     **dict.fromkeys(("zamba", "zamba2"), "zamba"),
     **dict.fromkeys(("bamba", "falcon_h1", "granitemoehybrid"), "bamba"),
-    "nemotron_h": "nemotron_h",
     **dict.fromkeys(("qwen3_5_moe_text", "qwen3_5_text", "qwen3_next"), "qwen3_next"),
     "qwen4_exp_text": "qwen4_exp",
-    "olmo_hybrid": "olmo_hybrid",
     **dict.fromkeys(("bailing_hybrid", "kimi_linear"), "kimi_linear"),
     **dict.fromkeys(("lfm2", "lfm2_moe", "lfm3"), "lfm2"),
-    "minimax": "minimax",
-    "recurrent_gemma": "recurrent_gemma",
-    "rwkv": "rwkv",
-    "xlstm": "xlstm",
-    "zaya": "zaya",
-    **dict.fromkeys(
-        (
-            "aria",
-            "audioflamingo3",
-            "aya_vision",
-            "blip-2",
-            "cohere2_vision",
-            "cosmos3_omni",
-            "deepseek_vl",
-            "deepseek_vl_hybrid",
-            "dots3_note",
-            "emu3",
-            "exaone4_5",
-            "fuyu",
-            "gemma3n",
-            "gemma4",
-            "gemma4_unified",
-            "glm46v",
-            "glm5_next",
-            "glm4v",
-            "glm4v_moe",
-            "glm_ocr",
-            "glmasr",
-            "glmga",
-            "got_ocr2",
-            "granite_docling",
-            "granite_speech",
-            "granite_speech_plus",
-            "hyperclovax_vision_v2",
-            "idefics2",
-            "idefics3",
-            "instructblip",
-            "instructblipvideo",
-            "inkling2",
-            "inkling_mm_model",
-            "internvl",
-            "janus",
-            "kimi_k25",
-            "lfm2_vl",
-            "lighton_ocr",
-            "llama4",
-            "llava",
-            "llava_next",
-            "llava_next_video",
-            "llava_onevision",
-            "mistral3",
-            "mistral_large4",
-            "mllama",
-            "moss_transcribe_diarize",
-            "musicflamingo",
-            "ovis2",
-            "paddleocr_vl",
-            "paligemma",
-            "perception_lm",
-            "pp_chart2table",
-            "qianfan_ocr",
-            "qwen2_5_omni",
-            "qwen2_5_omni_thinker",
-            "qwen2_5_vl",
-            "qwen2_audio",
-            "qwen2_vl",
-            "qwen3_5",
-            "qwen3_5_moe",
-            "qwen3_asr",
-            "qwen3_omni_moe",
-            "qwen3_omni_moe_thinker",
-            "qwen3_vl",
-            "qwen3_vl_moe",
-            "qwen4_exp",
-            "smolvlm",
-            "vibevoice_asr",
-            "video_llama_3",
-            "video_llava",
-            "vipllava",
-            "voxtral",
-        ),
-        "multimodal",
-    ),
 }
+"""The module of a type that has another name: of types that share one, and of the parts of a model."""
 
-KNOWN_TYPES: Final = frozenset(_MODULES)
+_SHARED: Final = frozenset(_MODULES.values())
 
 
 def reader(model_type: str) -> Reader | None:
     """The reader of a model type; None where no family knows it."""
-    module = _MODULES.get(model_type)
-    return None if module is None else cast(Reader, import_module(f"{__name__}.{module}").read)
+    module = _MODULES.get(model_type) or _own(model_type) or _tabled(model_type)
+    return cast(Reader, import_module(f"{__name__}.{module}").read) if module else None
+
+
+def known_types() -> frozenset[str]:
+    """Every model type that has a reader."""
+    return frozenset(_MODULES) | types_of(*_TABLES) | {row.name for row in iter_modules(__path__) if _own(row.name)}
 
 
 def types_of(*modules: str) -> frozenset[str]:
     """The model types that these modules read."""
-    return frozenset(model_type for model_type, module in _MODULES.items() if module in modules)
+    found = {model_type for model_type, module in _MODULES.items() if module in modules}
+    found |= {module for module in modules if _own(module)}
+    return frozenset(found.union(*(_types(module) for module in modules if module in _TABLES)))
+
+
+def _own(model_type: str) -> str | None:
+    """The module that is named as the type, and reads it alone; None where there is none."""
+    if not model_type.isidentifier() or model_type.startswith("_") or model_type in (*_TABLES, *_SHARED):
+        return None
+    return model_type if find_spec(f"{__name__}.{model_type}") else None
+
+
+def _tabled(model_type: str) -> str | None:
+    """The module with the type in its table; None where none has it."""
+    return next((module for module in _TABLES if model_type in _types(module)), None)
+
+
+def _types(table: str) -> frozenset[str]:
+    return cast("frozenset[str]", import_module(f"{__name__}.{table}").TYPES)

@@ -13,7 +13,7 @@ from hfmem.mapper.families._decoder import Schedule, Sizes, decoder, every, feed
 from hfmem.mapper.families._dialect import Dialect, attention, flag, norms, output_of, sizes_of
 from hfmem.mapper.values import Dense, TensorGroup
 
-__all__ = ["DIALECTS", "read"]
+__all__ = ["DIALECTS", "TYPES", "read"]
 
 
 def _last_layers_slide(facts: Facts, layers: int) -> Sequence[bool]:
@@ -181,6 +181,8 @@ DIALECTS: Final[dict[str, Dialect]] = {
     ),
     "vaultgemma": replace(_ATTENTION_BIAS, schedule=every(2)),
 }
+
+TYPES: Final = frozenset(DIALECTS)
 
 
 def read(facts: Facts) -> Blueprint:

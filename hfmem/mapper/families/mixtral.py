@@ -13,7 +13,7 @@ from hfmem.mapper.families._dialect import Dialect, attention, norms, output_of,
 from hfmem.mapper.families._mixture import DEEPSEEK, Mixture, after_the_first, by_type, mixture, product
 from hfmem.mapper.values import TensorGroup
 
-__all__ = ["DIALECTS", "read"]
+__all__ = ["DIALECTS", "TYPES", "read"]
 
 
 def _each_step(facts: Facts, layers: int) -> Sequence[bool]:
@@ -193,6 +193,8 @@ DIALECTS: Final[dict[str, tuple[Dialect, Mixture]]] = {
         replace(DEEPSEEK, sparse=_all),
     ),
 }
+
+TYPES: Final = frozenset(DIALECTS)
 
 
 def read(facts: Facts) -> Blueprint:

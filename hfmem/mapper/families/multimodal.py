@@ -14,7 +14,7 @@ from hfmem.mapper.families._towers import tower
 from hfmem.mapper.families._whole import Whole, read_whole
 from hfmem.mapper.values import TensorGroup
 
-__all__ = ["WHOLES", "read", "read_nested"]
+__all__ = ["TYPES", "WHOLES", "read", "read_nested"]
 
 Others = Callable[[Facts, Facts], list[TensorGroup]]
 
@@ -391,3 +391,5 @@ WHOLES: Final[dict[str, Whole]] = {
     "vipllava": Whole(others=_vipllava),
     "voxtral": Whole(others=_audio("intermediate_size", layers=2, biased=False), merged=True),
 }
+
+TYPES: Final = frozenset(WHOLES)

@@ -17,7 +17,7 @@ from hfmem.mapper.families._dialect import Dialect, attention, flag, norms, outp
 from hfmem.mapper.families._mixture import DEEPSEEK, Mixture, mixture
 from hfmem.mapper.values import Dense, Ffn, TensorGroup
 
-__all__ = ["OWN", "Own", "read", "read_own"]
+__all__ = ["OWN", "TYPES", "Own", "read", "read_own"]
 
 Words = Mapping[str, Any]
 
@@ -220,6 +220,8 @@ OWN: Final[dict[str, Own]] = {
     # modeling_xverse.py
     "xverse": Own(dialect=_LLAMA, defaults=_UNTIED),
 }
+
+TYPES: Final = frozenset(OWN)
 
 
 def read(facts: Facts) -> Blueprint:
