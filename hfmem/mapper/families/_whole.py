@@ -33,6 +33,7 @@ class Whole:
         flat: whether files without such a part have its keys at their root.
         merged: whether keys that the file's text model leaves out are those that the whole's class assumes, not those
             of the text model's own class.
+        text_class: the class that is the text model alone, whatever other parts the file describes.
         tied: whose `tie_word_embeddings` the head follows: the whole's, the text's, or either's.
     """
 
@@ -41,6 +42,7 @@ class Whole:
     text_type: str = "llama"
     flat: bool = False
     merged: bool = False
+    text_class: str = ""
     tied: Literal["whole", "text", "either"] = "whole"
 
 
@@ -51,6 +53,10 @@ def read_whole(facts: Facts, spec: Whole) -> Blueprint:
     if read is None:
         reason = f"no reader knows its text model, '{text.model_type}', yet"
         return Blueprint(architecture=Architecture(model_type=facts.model_type, unknown=reason), groups=None)
+    named = facts.items("architectures")
+    if spec.text_class and named and named[0] == spec.text_class:
+        alone = read(text.changed(architectures=named))
+        return replace(alone, architecture=replace(alone.architecture, model_type=facts.model_type))
     inner = read(text.changed(architectures=None, tie_word_embeddings=False))
     tied = _tied(facts, text, spec)
     head, kind = _head(facts, inner, tied=tied)
