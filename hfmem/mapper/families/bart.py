@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-from hfmem.mapper.blueprint import Blueprint, embedding, norm, weight
+from hfmem.mapper.blueprint import Blueprint, embedding, head, norm, weight
 from hfmem.mapper.facts import Facts
 from hfmem.mapper.families._heads import labels, task
 from hfmem.mapper.families._seq2seq import Form, Stacks, added, attentions, form, networks, seq2seq, stack
@@ -133,10 +133,12 @@ def _convolutions(facts: Facts, s: Stacks, style: Style) -> list[TensorGroup]:
 def _embeddings(facts: Facts, s: Stacks, style: Style, which: Form) -> list[TensorGroup]:
     """One table that both stacks share; without tying, the shared one and one of each stack. Marian may have one of
     each stack and none to share, its head tied to the decoder's."""
+    if which == "decoder":
+        return embedding(facts.integer("decoder_vocab_size", default=s.vocab), s.hidden)
     if not facts.flag("share_encoder_decoder_embeddings", default=True):
         rows = (s.vocab, facts.integer("decoder_vocab_size", default=s.vocab))
         return [group for count in rows for group in embedding(count, s.hidden)]
-    if style.sound or s.tied or which == "decoder":
+    if style.sound or s.tied:
         return [] if style.sound and which == "encoder" else embedding(s.vocab, s.hidden)
     return [group for _ in range(3) for group in embedding(s.vocab, s.hidden)]
 
@@ -144,6 +146,8 @@ def _embeddings(facts: Facts, s: Stacks, style: Style, which: Form) -> list[Tens
 def _head(facts: Facts, s: Stacks, which: Form, outputs: int) -> Sequence[TensorGroup] | None:
     """What the class adds; None where it is not described. Its question answering takes no other number of outputs."""
     named = facts.items("architectures") or ("",)
+    if which == "decoder":
+        return head(s.vocab, s.hidden, tied=s.tied) if task(facts, "causal_lm") == "causal_lm" else None
     if which != "both":
         return None
     translates = str(named[0]).endswith("MTModel")
