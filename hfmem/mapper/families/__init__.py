@@ -79,6 +79,7 @@ _MODULES: Final[dict[str, str]] = {
         (
             "afmoe",
             "aria_text",
+            "cohere2_moe",
             "dots1",
             "ernie4_5_moe",
             "exaone_moe",
@@ -127,7 +128,23 @@ _MODULES: Final[dict[str, str]] = {
         "deepseek",
     ),
     **dict.fromkeys(
-        ("albert", "bert", "camembert", "distilbert", "electra", "mpnet", "roberta", "xlm-roberta"), "bert"
+        (
+            "albert",
+            "bert",
+            "camembert",
+            "data2vec-text",
+            "distilbert",
+            "electra",
+            "ernie",
+            "megatron-bert",
+            "mpnet",
+            "roberta",
+            "roberta-prelayernorm",
+            "roformer",
+            "xlm-roberta",
+            "xlm-roberta-xl",
+        ),
+        "bert",
     ),
     **dict.fromkeys(("deepseek_ref", "deepseek_v4"), "deepseek_v4"),
     **dict.fromkeys(

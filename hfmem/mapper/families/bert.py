@@ -1,4 +1,5 @@
-"""BERT and the encoders of its shape: RoBERTa, XLM-RoBERTa, CamemBERT, DistilBERT, ALBERT, ELECTRA, MPNet."""
+"""BERT and the encoders of its shape: RoBERTa, XLM-RoBERTa, CamemBERT, DistilBERT, ALBERT, ELECTRA, MPNet, ERNIE, and
+those that normalise before each half of a block, with one norm after the last in place of the embeddings'."""
 
 from __future__ import annotations
 
@@ -14,22 +15,29 @@ __all__ = ["read"]
 
 _CLASSIFIES = frozenset({"sequence_classification"})
 _ROBERTA = Heads(pooled=frozenset({"base", "multiple_choice"}), dense=_CLASSIFIES)
+_BERT = Heads(
+    pooled=frozenset(
+        {"base", "pre_training", "next_sentence_prediction", "sequence_classification", "multiple_choice"}
+    )
+)
 _HEADS: Final[dict[str, Heads]] = {
     "albert": Heads(
         pooled=frozenset({"base", "pre_training", "sequence_classification", "multiple_choice"}),
         pairs=0,
     ),
-    "bert": Heads(
-        pooled=frozenset(
-            {"base", "pre_training", "next_sentence_prediction", "sequence_classification", "multiple_choice"}
-        )
-    ),
+    "bert": _BERT,
     "camembert": _ROBERTA,
+    "data2vec-text": _ROBERTA,
     "distilbert": Heads(dense=frozenset({"sequence_classification", "multiple_choice"}), untied_biases=1),
     "electra": Heads(dense=_CLASSIFIES, untied_biases=1, unknown=frozenset({"multiple_choice"})),
+    "ernie": _BERT,
+    "megatron-bert": _BERT,
     "mpnet": _ROBERTA,
     "roberta": _ROBERTA,
+    "roberta-prelayernorm": _ROBERTA,
+    "roformer": Heads(dense=_CLASSIFIES),
     "xlm-roberta": _ROBERTA,
+    "xlm-roberta-xl": _ROBERTA,
 }
 
 
@@ -40,6 +48,8 @@ def read(facts: Facts) -> Blueprint:
     if facts.model_type == "mpnet":
         buckets = facts.integer("relative_attention_num_buckets")
         weights += weight("attention", "relative_attention_bias", buckets, w.heads)
+    if facts.model_type == "roberta-prelayernorm":
+        weights += norm(w.hidden, bias=True)
     if facts.model_type == "electra" and task(facts, "base") == "pre_training":
         return encoder(facts, w, weights, _discriminator(w))
     return encoder(facts, w, weights, _HEADS[facts.model_type])
@@ -47,13 +57,17 @@ def read(facts: Facts) -> Blueprint:
 
 def _embeddings(facts: Facts, w: Widths) -> list[TensorGroup]:
     """Words, positions and token types; where they are narrower than the hidden size, the projection to it."""
+    rotary = facts.model_type == "roformer"  # whose table of sines has the size of a head
+    width = w.hidden // w.heads if rotary else w.embedding
     groups = [
         *embedding(w.vocab, w.embedding, role="word_embeddings"),
-        *embedding(facts.integer("max_position_embeddings"), w.embedding, role="position_embeddings"),
+        *embedding(facts.integer("max_position_embeddings"), width, role="position_embeddings"),
         *norm(w.embedding, bias=True),
     ]
     if facts.model_type not in ("distilbert", "mpnet"):
         groups += embedding(facts.integer("type_vocab_size"), w.embedding, role="token_type_embeddings")
+    if facts.model_type == "ernie" and facts.flag("use_task_id"):
+        groups += embedding(facts.integer("task_type_vocab_size"), w.embedding, role="task_type_embeddings")
     if w.embedding != w.hidden or facts.model_type == "albert":
         groups += weight("embedding", "embeddings_project", w.hidden, w.embedding)
         groups += weight("embedding", "embeddings_project.bias", w.hidden)
