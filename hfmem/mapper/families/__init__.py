@@ -131,6 +131,7 @@ _MODULES: Final[dict[str, str]] = {
         (
             "albert",
             "bert",
+            "bert-generation",
             "camembert",
             "data2vec-text",
             "distilbert",
@@ -188,13 +189,16 @@ _MODULES: Final[dict[str, str]] = {
     **dict.fromkeys(
         (
             "bart",
+            "bigbird_pegasus",
             "blenderbot",
             "blenderbot-small",
+            "led",
             "m2m_100",
             "marian",
             "mbart",
             "mvp",
             "pegasus",
+            "pegasus_x",
             "plbart",
             "speech_to_text",
             "whisper",
@@ -203,6 +207,8 @@ _MODULES: Final[dict[str, str]] = {
     ),
     **dict.fromkeys(("longt5", "mt5", "t5", "umt5"), "t5"),
     "llama4_text": "llama4",
+    "trocr": "trocr",
+    **dict.fromkeys(("encoder-decoder", "vision-encoder-decoder"), "pairs"),
     "moonshine": "moonshine",
     "reformer": "reformer",
     "xlnet": "xlnet",

@@ -22,8 +22,8 @@ __all__ = [
     "fused_attention",
     "layer_count",
     "layers_of",
-    "own_facts",
     "never",
+    "own_facts",
     "separate_attention",
     "sizes",
 ]
@@ -91,9 +91,8 @@ def layer_count(facts: Facts, key: str = "num_hidden_layers") -> int:
 
 
 def own_facts(listed: Facts, index: int) -> Facts:
-    """What `per_layer_config` changes of one layer; its keys are numbers, which `save_pretrained` pads with zeros to the
-    width of the largest (`_update_heterogeneous_to_dict_output` of integrations/heterogeneity/configuration_utils.py).
-    """
+    """What `per_layer_config` changes of one layer. Its keys are numbers, which `save_pretrained` pads with zeros to
+    the length of the largest (integrations/heterogeneity/configuration_utils.py)."""
     for name in listed.names():
         if name.isdecimal() and int(name) == index:
             return listed.part(name) or Facts({})

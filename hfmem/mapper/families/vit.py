@@ -62,7 +62,7 @@ def _vit(facts: Facts) -> list[TensorGroup] | None:
     if name.endswith("ForImageClassification"):
         return head(labels(facts), hidden, tied=False, bias=True, role="classifier")
     if name.endswith("Model"):
-        return linear("other", "pooler", hidden, hidden, bias=True)
+        return linear("other", "pooler", facts.integer("pooler_output_size", default=hidden), hidden, bias=True)
     return None
 
 
