@@ -13,6 +13,7 @@ from hfmem.mapper.families._heads import Output, output
 from hfmem.mapper.values import Architecture, Component, Dense, Experts, Ffn, Layer, TensorGroup
 
 __all__ = [
+    "MOST_LAYERS",
     "Schedule",
     "Sizes",
     "all_sliding",
@@ -29,7 +30,7 @@ __all__ = [
 ]
 
 
-_MOST_LAYERS = 100_000
+MOST_LAYERS = 100_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,8 +86,8 @@ def layer_count(facts: Facts, key: str = "num_hidden_layers") -> int:
         InvalidConfigError: more than a file can mean; each layer becomes a value of its own.
     """
     layers = facts.integer(key)
-    if layers > _MOST_LAYERS:
-        raise InvalidConfigError("", f"{key} is {layers}, expected at most {_MOST_LAYERS}")
+    if layers > MOST_LAYERS:
+        raise InvalidConfigError("", f"{key} is {layers}, expected at most {MOST_LAYERS}")
     return layers
 
 
