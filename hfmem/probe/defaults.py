@@ -79,12 +79,13 @@ def _choices(config_class: Any) -> dict[str, str]:
 
 
 def _assumed(config_class: Any) -> dict[str, dict[str, Any]]:
-    """Keys of each part that the file does not have at all, where they are not those of the part's own class."""
+    """Keys of each part that the file does not have at all, where they are not those of the part's own class; null is
+    a value here, where that class has another."""
     found = {
         name: {
             key: value
             for key, value in spec.init_kwargs.items()
-            if _is_plain(value) and not _IRRELEVANT.search(key) and key != "model_type"
+            if (value is None or _is_plain(value)) and not _IRRELEVANT.search(key) and key != "model_type"
         }
         for name, spec in config_class.sub_configs_defaults.items()
     }

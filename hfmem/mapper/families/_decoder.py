@@ -13,6 +13,7 @@ from hfmem.mapper.families._heads import Output, output
 from hfmem.mapper.values import Architecture, Component, Dense, Experts, Ffn, Layer, TensorGroup
 
 __all__ = [
+    "MOST_LAYERS",
     "Schedule",
     "Sizes",
     "all_sliding",
@@ -23,12 +24,13 @@ __all__ = [
     "layer_count",
     "layers_of",
     "never",
+    "own_facts",
     "separate_attention",
     "sizes",
 ]
 
 
-_MOST_LAYERS = 100_000
+MOST_LAYERS = 100_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,9 +86,23 @@ def layer_count(facts: Facts, key: str = "num_hidden_layers") -> int:
         InvalidConfigError: more than a file can mean; each layer becomes a value of its own.
     """
     layers = facts.integer(key)
-    if layers > _MOST_LAYERS:
-        raise InvalidConfigError("", f"{key} is {layers}, expected at most {_MOST_LAYERS}")
+    if layers > MOST_LAYERS:
+        raise InvalidConfigError("", f"{key} is {layers}, expected at most {MOST_LAYERS}")
     return layers
+
+
+def own_facts(listed: Facts, index: int) -> Facts:
+    """What `per_layer_config` changes of one layer. Its keys are numbers, which `save_pretrained` pads with zeros to
+    the length of the largest (integrations/heterogeneity/configuration_utils.py)."""
+    for name in listed.names():
+        if name.isdecimal() and int(name) == index:
+            return listed.part(name) or Facts({})
+    return Facts({})
+
+
+def _changed_layers(facts: Facts) -> Sequence[Facts]:
+    listed = facts.part("per_layer_config")
+    return [] if listed is None else [listed.part(name) or Facts({}) for name in listed.names()]
 
 
 def separate_attention(
@@ -155,7 +171,12 @@ def layers_of(
 
     `layer_types` of the file wins over `schedule`. A sliding layer holds `sliding_window` tokens: those that the next
     token attends to, of which the implementation keeps all but the token itself.
+
+    Raises:
+        InvalidConfigError: layers have sizes of their own, which a reader that calls this does not know.
     """
+    if any(facts_.names() for facts_ in _changed_layers(facts)):
+        raise InvalidConfigError("", f"per_layer_config gives layers of {facts.model_type} sizes of their own")
     window = facts.optional_integer("sliding_window") if window is None else window
     ffns = [ffn] * s.layers if isinstance(ffn, Dense | Experts) else ffn
     windows = {"full_attention": None, "sliding_attention": window or None}

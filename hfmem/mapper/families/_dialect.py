@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from hfmem.mapper.blueprint import embedding, norm
+from hfmem.mapper.blueprint import embedding, linear, norm
 from hfmem.mapper.facts import Facts
 from hfmem.mapper.families._decoder import (
     Schedule,
@@ -45,6 +45,7 @@ class Dialect:
         norms: norms of the hidden size in a layer.
         norm_bias: LayerNorm with a bias, not RMSNorm.
         norm_weight: False where norms have no parameters at all (OLMo).
+        square_out: the attention's output is a matrix of the hidden size by itself, whatever the heads' is.
         head_dim: False where it is always hidden size / heads, whatever the file says.
         schedule: which layers keep a window.
         more: further parameters of all layers.
@@ -63,6 +64,7 @@ class Dialect:
     norms: int | Callable[[Facts], int] = 2
     norm_bias: bool = False
     norm_weight: bool = True
+    square_out: bool = False
     head_dim: bool = True
     schedule: Schedule = all_sliding
     more: Callable[[Facts, Sizes], list[TensorGroup]] = lambda _, __: []
@@ -86,6 +88,9 @@ def attention(facts: Facts, s: Sizes, dialect: Dialect) -> list[TensorGroup]:
     groups = embedding(s.vocab, s.hidden) + build(
         s, dialect.names, bias=flag(facts, dialect.qkv_bias), out_bias=flag(facts, dialect.out_bias)
     )
+    if dialect.square_out:
+        groups = [group for group in groups if group.role != dialect.names[-1]]
+        groups += linear("attention", dialect.names[-1], s.hidden, s.hidden, count=s.layers)
     if flag(facts, dialect.qk_flag):
         groups += _qk_norms(s, dialect)
     return groups + dialect.more(facts, s)

@@ -15,6 +15,9 @@ from hfmem.mapper.values import Architecture, Dense, Layer, TensorGroup
 __all__ = ["Heads", "Widths", "blocks", "encoder", "widths"]
 
 
+_CROSSING = ("crossattention.query", "crossattention.key", "crossattention.value", "crossattention.dense")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Widths:
     """Sizes of an encoder; `embedding` is that of a token's vector where it is narrower than the hidden size."""
@@ -37,6 +40,8 @@ class Heads:
         dense: tasks with a dense layer before the classifier.
         pairs: outputs of the second pre-training head (next sentence, sentence order); 0 for one per label.
         untied_biases: biases of a language-model head that does not share the embedding's weights.
+        transform: whether a language-model head has a dense layer and a norm before the embedding's weights.
+        crosses: whether its classes can attend to another encoder's output.
         unknown: tasks that are not described here.
     """
 
@@ -44,6 +49,8 @@ class Heads:
     dense: frozenset[str] = frozenset()
     pairs: int = 2
     untied_biases: int = 2
+    transform: bool = True
+    crosses: bool = True
     unknown: frozenset[str] = frozenset()
 
 
@@ -79,9 +86,9 @@ def encoder(
         extra = None if kind in heads.unknown else _added(facts, w, heads, kind)
     else:
         extra = list(heads) if kind else None
-    if facts.flag("add_cross_attention"):
-        extra = None
-    decodes = facts.flag("is_decoder")
+    decodes, crossed = facts.flag("is_decoder"), facts.flag("add_cross_attention")
+    if crossed and extra is not None:
+        extra = extra + _crossing(w) if isinstance(heads, Heads) and heads.crosses else None
     size = w.hidden // w.heads
     cache: Cache = KV(heads=w.heads, key_dim=size, value_dim=size) if decodes else Nothing()
     layer = Layer(
@@ -107,6 +114,14 @@ def encoder(
         ),
         groups=None if extra is None else (*weights, *extra),
     )
+
+
+def _crossing(w: Widths) -> list[TensorGroup]:
+    """The attention to another encoder's output that each layer has besides its own."""
+    groups = norm(w.hidden, count=w.layers, bias=True)
+    for role in _CROSSING:
+        groups += linear("attention", role, w.hidden, w.hidden, count=w.layers, bias=True)
+    return groups
 
 
 def _added(facts: Facts, w: Widths, heads: Heads, kind: str) -> list[TensorGroup] | None:
@@ -143,10 +158,13 @@ def _classifier(w: Widths, outputs: int, role: str) -> list[TensorGroup]:
 
 def _language_head(w: Widths, heads: Heads) -> list[TensorGroup]:
     """A transform to the embedding's width, its norm, and the projection to the vocabulary with its bias."""
-    return [
+    transform = [
         *head(w.embedding, w.hidden, tied=False, bias=True, role="transform"),
         *weight("norm", "transform.norm", w.embedding),
         *weight("norm", "transform.norm.bias", w.embedding),
+    ]
+    return [
+        *(transform if heads.transform else ()),
         *head(w.vocab, w.embedding, tied=w.tied, role="decoder"),
         *weight("lm_head", "decoder.bias", w.vocab, count=1 if w.tied else heads.untied_biases),
     ]

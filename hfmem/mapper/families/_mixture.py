@@ -28,7 +28,7 @@ class Mixture:
         expert_bias: experts have biases, and the router too (gpt-oss).
         fixed: parameters of a router besides its matrix, as a count an expert (`e_score_correction_bias`).
         mlp_bias: bias of dense and shared networks.
-        dense: key of a dense network's units.
+        dense: key of a dense network's units; those at `intermediate_size` where it has none.
     """
 
     intermediate: str = "intermediate_size"
@@ -95,7 +95,7 @@ def _ffns(facts: Facts, mixed: Mixture, sparse: Sequence[bool]) -> list[Ffn]:
             shared=mixed.shared(facts),
         )
         if has_experts
-        else Dense(intermediate=facts.integer(mixed.dense), gated=True)
+        else Dense(intermediate=_dense_units(facts, mixed), gated=True)
         for has_experts in sparse
     ]
 
@@ -104,7 +104,12 @@ def _dense(facts: Facts, hidden: int, mixed: Mixture, layers: int) -> list[Tenso
     if not layers:
         return []
     bias = flag(facts, mixed.mlp_bias)
-    return feed_forward((hidden, facts.integer(mixed.dense)), GATED, count=layers, bias=bias)
+    return feed_forward((hidden, _dense_units(facts, mixed)), GATED, count=layers, bias=bias)
+
+
+def _dense_units(facts: Facts, mixed: Mixture) -> int:
+    units = facts.optional_integer(mixed.dense)
+    return facts.integer("intermediate_size") if units is None else units
 
 
 def _experts(facts: Facts, hidden: int, mixed: Mixture, layers: int) -> list[TensorGroup]:

@@ -55,6 +55,41 @@ def _clip(facts: Facts) -> list[TensorGroup]:
     ]
 
 
+def _blip(facts: Facts) -> list[TensorGroup]:
+    """modeling_blip_2.py, modeling_instructblip.py: a class token, positions, and one norm after."""
+    hidden, patch = facts.integer("hidden_size"), side(facts, "patch_size")
+    b = _block(facts, qkv_bias=facts.flag("qkv_bias", default=True))
+    return [
+        *weight("vision", "class_embedding", 1, 1, hidden),
+        *patches(hidden, 3, patch, patch),
+        *weight("vision", "position_embedding", 1, _grid(facts) + 1, hidden),
+        *blocks("vision", b, facts.integer("num_hidden_layers")),
+        *norms("vision", hidden),
+    ]
+
+
+def _got_ocr2(facts: Facts) -> list[TensorGroup]:
+    """modeling_got_ocr2.py: Segment Anything's encoder, whose blocks attend within windows or to the whole grid."""
+    hidden, layers = facts.integer("hidden_size"), facts.integer("num_hidden_layers")
+    grid, channels = side(facts, "image_size") // side(facts, "patch_size"), facts.integer("output_channels")
+    b = Block(hidden=hidden, inner=facts.integer("mlp_dim"), qkv_bias=facts.flag("qkv_bias"))
+    groups = _flat_patches(facts)
+    groups += weight("vision", "pos_embed", 1, grid, grid, hidden) if facts.flag("use_abs_pos") else []
+    if facts.flag("use_rel_pos"):
+        size = hidden // facts.integer("num_attention_heads")
+        over_all = sum(index in facts.integers("global_attn_indexes") for index in range(layers))
+        window = facts.integer("window_size") or grid
+        groups += weight("vision", "rel_pos", 2 * grid - 1, size, count=2 * over_all)
+        groups += weight("vision", "rel_pos", 2 * window - 1, size, count=2 * (layers - over_all))
+    return [
+        *groups,
+        *blocks("vision", b, layers),
+        *weight("vision", "neck.conv1", channels, hidden, 1, 1),
+        *weight("vision", "neck.conv2", channels, channels, 3, 3),
+        *norms("vision", channels, count=2),
+    ]
+
+
 def _idefics(facts: Facts) -> list[TensorGroup]:
     """modeling_idefics2.py, modeling_idefics3.py, modeling_smolvlm.py: SigLIP without the pooling head."""
     return siglip(facts.changed(vision_use_head=False))
@@ -312,6 +347,7 @@ def _gemma4(facts: Facts) -> list[TensorGroup]:
 
 
 TOWERS: Final[dict[str, Callable[[Facts], list[TensorGroup]]]] = {
+    "blip_2_vision_model": _blip,
     "clip_vision_model": _clip,
     "exaone4_5_vision": _qwen2_5,
     "gemma4_vision": _gemma4,
@@ -320,8 +356,11 @@ TOWERS: Final[dict[str, Callable[[Facts], list[TensorGroup]]]] = {
     "glm4v_vision": _glm,
     "glm5_next_vision": _glm5_next,
     "glm_ocr_vision": _glm_ocr,
+    "got_ocr2_vision": _got_ocr2,
     "idefics2_vision": _idefics,
     "idefics3_vision": _idefics,
+    "instructblip_vision_model": _blip,
+    "instructblipvideo_vision_model": _blip,
     "internvl_vision": _internvl,
     "kimi_k25_vision": _kimi,
     "llama4_vision_model": _llama4,

@@ -33,6 +33,9 @@ class Whole:
         flat: whether files without such a part have its keys at their root.
         merged: whether keys that the file's text model leaves out are those that the whole's class assumes, not those
             of the text model's own class.
+        spoken: whether the text model is built with its own head, tied as its own configuration says, whichever of the
+            whole's two classes runs.
+        text_class: the class that is the text model alone, whatever other parts the file describes.
         tied: whose `tie_word_embeddings` the head follows: the whole's, the text's, or either's.
     """
 
@@ -41,6 +44,8 @@ class Whole:
     text_type: str = "llama"
     flat: bool = False
     merged: bool = False
+    spoken: bool = False
+    text_class: str = ""
     tied: Literal["whole", "text", "either"] = "whole"
 
 
@@ -51,6 +56,12 @@ def read_whole(facts: Facts, spec: Whole) -> Blueprint:
     if read is None:
         reason = f"no reader knows its text model, '{text.model_type}', yet"
         return Blueprint(architecture=Architecture(model_type=facts.model_type, unknown=reason), groups=None)
+    named = facts.items("architectures")
+    if spec.text_class and named and named[0] == spec.text_class:
+        alone = read(text.changed(architectures=named))
+        return replace(alone, architecture=replace(alone.architecture, model_type=facts.model_type))
+    if spec.spoken:
+        return _around(facts, text, spec, read(text.changed(architectures=None)))
     inner = read(text.changed(architectures=None, tie_word_embeddings=False))
     tied = _tied(facts, text, spec)
     head, kind = _head(facts, inner, tied=tied)
@@ -60,6 +71,15 @@ def read_whole(facts: Facts, spec: Whole) -> Blueprint:
     return Blueprint(
         architecture=replace(inner.architecture, model_type=facts.model_type, tied_embeddings=tied, head=kind),
         groups=(*body, *(head or ()), *(others or ())) if known else None,
+    )
+
+
+def _around(facts: Facts, text: Facts, spec: Whole, inner: Blueprint) -> Blueprint:
+    """A whole of which one part is the text model with its head."""
+    others = _others(facts, text, spec) if task(facts, "conditional_generation") in ("base", *_LANGUAGE) else None
+    return Blueprint(
+        architecture=replace(inner.architecture, model_type=facts.model_type),
+        groups=None if inner.groups is None or others is None else (*inner.groups, *others),
     )
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-from hfmem.mapper.blueprint import Blueprint, embedding, norm, weight
+from hfmem.mapper.blueprint import Blueprint, embedding, head, linear, norm, weight
 from hfmem.mapper.facts import Facts
+from hfmem.mapper.families._dialect import Flag, flag
 from hfmem.mapper.families._heads import labels, task
 from hfmem.mapper.families._seq2seq import Form, Stacks, added, attentions, form, networks, seq2seq, stack
 from hfmem.mapper.values import TensorGroup
@@ -26,7 +27,10 @@ class Style:
         positions: rows of the position embeddings besides `max_position_embeddings`; None where they are computed.
         embedding_norm: a norm after the embeddings of each stack.
         final_norm: a norm after the last layer of each stack.
-        key_bias: biases of keys.
+        bias, key_bias: biases of the attention's projections, and of keys.
+        lengths: keys of the positions of encoder and decoder.
+        more: further parameters of the encoder.
+        alone_tied: whether the decoder's own class can share the embedding's weights with its head.
         labels: a classifier's labels where the file does not tell.
         sound: the encoder hears: convolutions instead of an embedding. `whisper` always makes as many tokens.
     """
@@ -34,24 +38,51 @@ class Style:
     positions: int | None = 0
     embedding_norm: bool = False
     final_norm: bool = True
+    bias: Flag = True
     key_bias: bool = True
+    lengths: tuple[str, str] = ("max_position_embeddings", "max_position_embeddings")
+    more: Callable[[Facts, Stacks], list[TensorGroup]] = lambda _, __: []
+    alone_tied: bool = True
     labels: int = 2
     sound: Literal["", "whisper", "speech"] = ""
 
 
+def _global_attention(_: Facts, s: Stacks) -> list[TensorGroup]:
+    """Projections of the tokens that attend to all (LEDEncoderSelfAttention)."""
+    groups: list[TensorGroup] = []
+    for role in ("query_global", "key_global", "value_global"):
+        groups += linear("attention", role, s.hidden, s.hidden, count=s.encoder.layers, bias=True)
+    return groups
+
+
+def _global_tokens(facts: Facts, s: Stacks) -> list[TensorGroup]:
+    """Tokens that all attend to, and their norm in each layer (PegasusXEncoder)."""
+    tokens = embedding(facts.integer("num_global_tokens"), s.hidden, role="embed_global")
+    return tokens + norm(s.hidden, count=s.encoder.layers, bias=True)
+
+
+_SPOKEN = ("max_source_positions", "max_target_positions")
 _BART = Style(positions=2, embedding_norm=True, final_norm=False)
 STYLES: Final[dict[str, Style]] = {
     "bart": replace(_BART, labels=3),
+    "bigbird_pegasus": Style(bias="use_bias", alone_tied=False),
     "blenderbot": Style(),
     "blenderbot-small": Style(embedding_norm=True, final_norm=False),
+    "led": Style(
+        embedding_norm=True,
+        final_norm=False,
+        lengths=("max_encoder_position_embeddings", "max_decoder_position_embeddings"),
+        more=_global_attention,
+    ),
     "m2m_100": Style(positions=None),
     "marian": Style(final_norm=False),
     "mbart": Style(positions=2, embedding_norm=True),
     "mvp": _BART,
     "pegasus": Style(),
+    "pegasus_x": Style(positions=None, bias=False, more=_global_tokens),
     "plbart": _BART,
-    "speech_to_text": Style(positions=None, sound="speech"),
-    "whisper": Style(key_bias=False, sound="whisper"),
+    "speech_to_text": Style(positions=None, sound="speech", lengths=_SPOKEN),
+    "whisper": Style(key_bias=False, sound="whisper", lengths=_SPOKEN),
 }
 
 
@@ -59,7 +90,7 @@ def read(facts: Facts) -> Blueprint:
     """Layers and weights."""
     style = STYLES[facts.model_type]
     s, which = _stacks(facts, style), form(facts)
-    output = _head(facts, s, which, labels(facts, style.labels))
+    output = _head(facts, s, style, which)
     if output is None or facts.flag("use_prompt"):
         return seq2seq(facts, s, None)
     groups = [] if which == "decoder" else _encoder(facts, s, style)
@@ -78,8 +109,8 @@ def _stacks(facts: Facts, style: Style) -> Stacks:
         tied=facts.flag("tie_word_embeddings", default=True),
         encoder=encoder,
         decoder=decoder,
-        positions=facts.integer("max_target_positions" if style.sound else "max_position_embeddings"),
-        source_positions=facts.integer("max_source_positions" if style.sound else "max_position_embeddings"),
+        positions=facts.integer(style.lengths[1]),
+        source_positions=facts.integer(style.lengths[0]),
         fixed=style.sound == "whisper",
     )
 
@@ -87,18 +118,19 @@ def _stacks(facts: Facts, style: Style) -> Stacks:
 def _encoder(facts: Facts, s: Stacks, style: Style) -> list[TensorGroup]:
     one = s.encoder
     return [
-        *attentions(s, _ATTENTION, count=one.layers, bias=True, key_bias=style.key_bias),
+        *attentions(s, _ATTENTION, count=one.layers, bias=flag(facts, style.bias), key_bias=style.key_bias),
         *networks(s, one, _NETWORK, bias=True),
         *norm(s.hidden, count=2 * one.layers + style.embedding_norm + style.final_norm, bias=True),
         *_positions(s.source_positions or 0, s, style),
         *_convolutions(facts, s, style),
+        *style.more(facts, s),
     ]
 
 
-def _decoder(facts: Facts, s: Stacks, style: Style) -> list[TensorGroup]:  # noqa: ARG001 - as the encoder
+def _decoder(facts: Facts, s: Stacks, style: Style) -> list[TensorGroup]:
     one = s.decoder
     return [
-        *attentions(s, _ATTENTION, count=2 * one.layers, bias=True, key_bias=style.key_bias),
+        *attentions(s, _ATTENTION, count=2 * one.layers, bias=flag(facts, style.bias), key_bias=style.key_bias),
         *networks(s, one, _NETWORK, bias=True),
         *norm(s.hidden, count=3 * one.layers + style.embedding_norm + style.final_norm, bias=True),
         *_positions(s.positions or 0, s, style),
@@ -133,19 +165,25 @@ def _convolutions(facts: Facts, s: Stacks, style: Style) -> list[TensorGroup]:
 def _embeddings(facts: Facts, s: Stacks, style: Style, which: Form) -> list[TensorGroup]:
     """One table that both stacks share; without tying, the shared one and one of each stack. Marian may have one of
     each stack and none to share, its head tied to the decoder's."""
+    if which == "decoder":
+        return embedding(facts.integer("decoder_vocab_size", default=s.vocab), s.hidden)
     if not facts.flag("share_encoder_decoder_embeddings", default=True):
         rows = (s.vocab, facts.integer("decoder_vocab_size", default=s.vocab))
         return [group for count in rows for group in embedding(count, s.hidden)]
-    if style.sound or s.tied or which == "decoder":
+    if style.sound or s.tied:
         return [] if style.sound and which == "encoder" else embedding(s.vocab, s.hidden)
     return [group for _ in range(3) for group in embedding(s.vocab, s.hidden)]
 
 
-def _head(facts: Facts, s: Stacks, which: Form, outputs: int) -> Sequence[TensorGroup] | None:
+def _head(facts: Facts, s: Stacks, style: Style, which: Form) -> Sequence[TensorGroup] | None:
     """What the class adds; None where it is not described. Its question answering takes no other number of outputs."""
     named = facts.items("architectures") or ("",)
+    if which == "decoder":
+        tied = s.tied and style.alone_tied
+        return head(s.vocab, s.hidden, tied=tied) if task(facts, "causal_lm") == "causal_lm" else None
     if which != "both":
         return None
     translates = str(named[0]).endswith("MTModel")
     kind = "conditional_generation" if translates else task(facts, "conditional_generation")
-    return None if kind == "token_classification" else added(kind, s, 2 if kind == "question_answering" else outputs)
+    outputs = 2 if kind == "question_answering" else labels(facts, style.labels)
+    return None if kind == "token_classification" else added(kind, s, outputs)

@@ -1,7 +1,9 @@
-"""BERT and the encoders of its shape: RoBERTa, XLM-RoBERTa, CamemBERT, DistilBERT, ALBERT, ELECTRA, MPNet."""
+"""BERT and the encoders of its shape: RoBERTa, XLM-RoBERTa, CamemBERT, DistilBERT, ALBERT, ELECTRA, MPNet, ERNIE, and
+those that normalise before each half of a block, with one norm after the last in place of the embeddings'."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from hfmem.mapper.blueprint import Blueprint, embedding, norm, weight
@@ -14,22 +16,30 @@ __all__ = ["read"]
 
 _CLASSIFIES = frozenset({"sequence_classification"})
 _ROBERTA = Heads(pooled=frozenset({"base", "multiple_choice"}), dense=_CLASSIFIES)
+_BERT = Heads(
+    pooled=frozenset({"base", "pre_training", "next_sentence_prediction", "sequence_classification", "multiple_choice"})
+)
 _HEADS: Final[dict[str, Heads]] = {
     "albert": Heads(
         pooled=frozenset({"base", "pre_training", "sequence_classification", "multiple_choice"}),
         pairs=0,
+        crosses=False,
     ),
-    "bert": Heads(
-        pooled=frozenset(
-            {"base", "pre_training", "next_sentence_prediction", "sequence_classification", "multiple_choice"}
-        )
-    ),
+    "bert": _BERT,
     "camembert": _ROBERTA,
-    "distilbert": Heads(dense=frozenset({"sequence_classification", "multiple_choice"}), untied_biases=1),
+    "data2vec-text": _ROBERTA,
+    "distilbert": Heads(
+        dense=frozenset({"sequence_classification", "multiple_choice"}), untied_biases=1, crosses=False
+    ),
     "electra": Heads(dense=_CLASSIFIES, untied_biases=1, unknown=frozenset({"multiple_choice"})),
-    "mpnet": _ROBERTA,
+    "ernie": _BERT,
+    "megatron-bert": _BERT,
+    "mpnet": replace(_ROBERTA, crosses=False),
     "roberta": _ROBERTA,
+    "roberta-prelayernorm": _ROBERTA,
+    "roformer": Heads(dense=_CLASSIFIES),
     "xlm-roberta": _ROBERTA,
+    "xlm-roberta-xl": _ROBERTA,
 }
 
 
@@ -40,20 +50,36 @@ def read(facts: Facts) -> Blueprint:
     if facts.model_type == "mpnet":
         buckets = facts.integer("relative_attention_num_buckets")
         weights += weight("attention", "relative_attention_bias", buckets, w.heads)
+    if facts.model_type == "roberta-prelayernorm":
+        weights += norm(w.hidden, bias=True)
+    if facts.model_type == "bert-generation":
+        return _generating(facts, w, weights)
     if facts.model_type == "electra" and task(facts, "base") == "pre_training":
         return encoder(facts, w, weights, _discriminator(w))
     return encoder(facts, w, weights, _HEADS[facts.model_type])
 
 
+def _generating(facts: Facts, w: Widths, weights: list[TensorGroup]) -> Blueprint:
+    """BertGenerationEncoder, and BertGenerationDecoder with a head that is the embedding and a bias."""
+    named = str((facts.items("architectures") or ("Decoder",))[0])
+    speaks = named.endswith(("Decoder", "ForCausalLM"))
+    facts = facts.changed(architectures=["ForCausalLM" if speaks else "Model"])
+    return encoder(facts, w, weights, replace(_BERT, pooled=frozenset(), transform=not speaks))
+
+
 def _embeddings(facts: Facts, w: Widths) -> list[TensorGroup]:
     """Words, positions and token types; where they are narrower than the hidden size, the projection to it."""
+    rotary = facts.model_type == "roformer"  # whose table of sines has the size of a head
+    width = w.hidden // w.heads if rotary else w.embedding
     groups = [
         *embedding(w.vocab, w.embedding, role="word_embeddings"),
-        *embedding(facts.integer("max_position_embeddings"), w.embedding, role="position_embeddings"),
+        *embedding(facts.integer("max_position_embeddings"), width, role="position_embeddings"),
         *norm(w.embedding, bias=True),
     ]
-    if facts.model_type not in ("distilbert", "mpnet"):
+    if facts.model_type not in ("bert-generation", "distilbert", "mpnet"):
         groups += embedding(facts.integer("type_vocab_size"), w.embedding, role="token_type_embeddings")
+    if facts.model_type == "ernie" and facts.flag("use_task_id"):
+        groups += embedding(facts.integer("task_type_vocab_size"), w.embedding, role="task_type_embeddings")
     if w.embedding != w.hidden or facts.model_type == "albert":
         groups += weight("embedding", "embeddings_project", w.hidden, w.embedding)
         groups += weight("embedding", "embeddings_project.bias", w.hidden)

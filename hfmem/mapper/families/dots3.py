@@ -11,7 +11,7 @@ from hfmem.errors import InvalidConfigError
 from hfmem.mapper.blueprint import Blueprint, embedding, linear, norm
 from hfmem.mapper.caches import Cache, Indexed
 from hfmem.mapper.facts import Facts
-from hfmem.mapper.families._decoder import decoder
+from hfmem.mapper.families._decoder import decoder, own_facts
 from hfmem.mapper.families._mixture import DEEPSEEK, Mixture, by_type, mixture
 from hfmem.mapper.families._states import kinds_of
 from hfmem.mapper.families.deepseek import indexers, latent_attention, latent_cache, latent_sizes
@@ -82,7 +82,7 @@ def _changes(facts: Facts, name: str, index: int) -> _Changes:
     """`per_layer_config`, else the keys that begin with `swa_` for sliding layers."""
     listed = facts.part("per_layer_config")
     if listed is not None:
-        part = listed.part(str(index)) or Facts({})
+        part = own_facts(listed, index)
         return tuple((key, part.integer(key)) for key in _KEYS if part.has(key))
     if name != _SLIDING:
         return ()

@@ -11,7 +11,7 @@ from hfmem.errors import InvalidConfigError
 from hfmem.mapper.blueprint import Blueprint, embedding, experts, linear, norm, router, weight
 from hfmem.mapper.caches import KV, Cache, Shared
 from hfmem.mapper.facts import Facts
-from hfmem.mapper.families._decoder import Sizes, decoder, feed_forward, sizes
+from hfmem.mapper.families._decoder import Sizes, decoder, feed_forward, own_facts, sizes
 from hfmem.mapper.families._dialect import GATED
 from hfmem.mapper.families._heads import Output
 from hfmem.mapper.values import Dense, Experts, Ffn, Layer, TensorGroup
@@ -68,7 +68,7 @@ def _sizes(facts: Facts, s: Sizes, index: int, *, full: bool) -> tuple[int, int]
     """Key/value heads and head size: of this layer where the file tells, else those of layers without a window."""
     listed = facts.part("per_layer_config")
     if listed is not None:
-        own = listed.part(str(index)) or Facts({})
+        own = own_facts(listed, index)
         return own.integer("num_key_value_heads", default=s.kv_heads), own.integer("head_dim", default=s.head_dim)
     if not full or _is_3n(facts):
         return s.kv_heads, s.head_dim

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from hfmem.mapper.blueprint import Blueprint, embedding, norm
+from hfmem.mapper.blueprint import Blueprint, embedding, linear, norm
 from hfmem.mapper.facts import Facts
 from hfmem.mapper.families._decoder import (
     Sizes,
@@ -46,10 +46,23 @@ def _gpt2(facts: Facts) -> Blueprint:
         *feed_forward((s.hidden, inner), ("c_fc", "c_proj"), count=s.layers, bias=True),
         *norm(s.hidden, count=2 * s.layers + 1, bias=True),
     ]
+    crossed = facts.flag("add_cross_attention")
+    if crossed:
+        weights += _crossing(s)
     if facts.model_type in ("gpt2", "gpt-sw3"):
         weights = [replace(group, shape=group.shape[::-1]) if group.linear else group for group in weights]
     blueprint = decoder(facts, s, weights, layers_of(facts, s, Dense(intermediate=inner, gated=False)))
-    return replace(blueprint, groups=None) if facts.flag("add_cross_attention") else blueprint
+    return replace(blueprint, groups=None) if crossed and facts.model_type == "gpt_bigcode" else blueprint
+
+
+def _crossing(s: Sizes) -> list[TensorGroup]:
+    """A second attention, to an encoder's output, and its norm."""
+    return [
+        *linear("attention", "crossattention.c_attn", 2 * s.hidden, s.hidden, count=s.layers, bias=True),
+        *linear("attention", "crossattention.q_attn", s.hidden, s.hidden, count=s.layers, bias=True),
+        *linear("attention", "crossattention.c_proj", s.hidden, s.hidden, count=s.layers, bias=True),
+        *norm(s.hidden, count=s.layers, bias=True),
+    ]
 
 
 def _gpt_neo(facts: Facts) -> Blueprint:

@@ -11,6 +11,7 @@ from hfmem.mapper.blueprint import Blueprint, embedding, experts, linear, norm, 
 from hfmem.mapper.caches import Combined, State
 from hfmem.mapper.facts import Facts
 from hfmem.mapper.families._decoder import Sizes, decoder, sizes
+from hfmem.mapper.families._heads import Output
 from hfmem.mapper.families._states import Keeps, attention_of, kept_kv, kinds_of, layers_with
 from hfmem.mapper.values import Experts, TensorGroup
 
@@ -50,7 +51,9 @@ def read(facts: Facts) -> Blueprint:
         *norm(s.hidden, count=2 * slides.layers + 4 * full.layers + 2),
     ]
     keeps = {_FULL: _keeps(s, None, kernel), _SLIDING: _keeps(local, window, kernel)}
-    return decoder(facts, s, weights, layers_with(facts, kinds, keeps, [mixed] * s.layers))
+    rows = facts.integer("unpadded_vocab_size")  # the embedding is padded, the head is not
+    output = Output(width=s.hidden, vocab=rows, tied=False)
+    return decoder(facts, s, weights, layers_with(facts, kinds, keeps, [mixed] * s.layers), output)
 
 
 def _local(facts: Facts, s: Sizes) -> Sizes:

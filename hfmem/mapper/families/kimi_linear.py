@@ -127,7 +127,7 @@ def _attention(facts: Facts, s: Sizes) -> list[TensorGroup]:
 
 
 def _queries(facts: Facts, s: Sizes, *, bias: bool) -> list[TensorGroup]:
-    rank = facts.optional_integer("q_lora_rank") if facts.model_type == "kimi_linear" else None
+    rank = facts.optional_integer("q_lora_rank")
     if rank is None:
         return linear("attention", "q_proj", s.query, s.hidden, count=s.layers)
     return [

@@ -11,7 +11,7 @@ from typing import Final
 from hfmem.errors import InvalidConfigError
 from hfmem.mapper.blueprint import Blueprint, embedding, linear, norm
 from hfmem.mapper.facts import Facts
-from hfmem.mapper.families._decoder import Sizes, decoder, layer_count, layers_of, never, sizes
+from hfmem.mapper.families._decoder import Sizes, decoder, layer_count, layers_of, never, own_facts, sizes
 from hfmem.mapper.families._mixture import Mixture, by_type, mixture
 from hfmem.mapper.values import TensorGroup
 
@@ -97,7 +97,11 @@ def _step(facts: Facts) -> _Type:
     sliding = heads if other is None else other.integer("num_attention_heads", default=heads)
     sliding = facts.integer("num_sliding_attention_heads", default=sliding)
     kinds = facts.items("layer_types") or ("full_attention",) * layer_count(facts)
-    return _Type(mixed=_STEP_MIXTURE, heads=tuple(sliding if kind == "sliding_attention" else heads for kind in kinds))
+    found = [sliding if kind == "sliding_attention" else heads for kind in kinds]
+    listed = facts.part("per_layer_config")
+    if listed is not None:
+        found = [own_facts(listed, index).integer("num_attention_heads", default=heads) for index in range(len(kinds))]
+    return _Type(mixed=_STEP_MIXTURE, heads=tuple(found))
 
 
 def _trimmed(facts: Facts) -> Facts:
@@ -121,7 +125,7 @@ def _decoder(facts: Facts, kind: _Type) -> Blueprint:
         *networks,
         *norm(s.hidden, count=2 * s.layers + 1),
     ]
-    layers = layers_of(facts, s, ffns, never)
+    layers = layers_of(facts.changed(per_layer_config=None), s, ffns, never)
     if len(kind.heads) != len(layers):
         raise InvalidConfigError("", f"layer_types has {len(kind.heads)} entries for {len(layers)} layers")
     layers = tuple(replace(layer, heads=heads) for layer, heads in zip(layers, kind.heads, strict=True))

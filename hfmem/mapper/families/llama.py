@@ -133,7 +133,7 @@ DIALECTS: Final[dict[str, Dialect]] = {
     "granite": _LLAMA,
     "granite_docling_text": _LLAMA,
     "granite_swa": replace(_LLAMA, schedule=_all_but_each_fourth, more=_sinks),
-    "helium": replace(_LLAMA, out_bias=False),
+    "helium": replace(_LLAMA, out_bias=False, square_out=True),
     "hunyuan_v1_dense": replace(_ATTENTION_BIAS, qk_norm="head"),
     "hyperclovax": replace(_LLAMA, norms=lambda facts: 4 if facts.flag("use_post_norm") else 2),
     "internlm3": _LLAMA,  # transformers builds Llama for it

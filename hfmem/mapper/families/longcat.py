@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hfmem.mapper.blueprint import Blueprint, embedding, experts, norm, router
 from hfmem.mapper.facts import Facts
 from hfmem.mapper.families._decoder import Sizes, decoder, feed_forward, layer_count
@@ -36,7 +38,7 @@ def read(facts: Facts) -> Blueprint:
     )
     weights = [
         *embedding(s.vocab, s.hidden),
-        *latent_attention(facts, s),
+        *latent_attention(facts, replace(s, head_dim=facts.integer("qk_head_dim", default=s.head_dim))),
         *feed_forward((s.hidden, inner), GATED, count=s.layers),
         *_experts(facts, s, mixed, pairs),
         *norm(s.hidden, count=2 * s.layers + 1),

@@ -41,6 +41,7 @@ def read(facts: Facts) -> Blueprint:
         *(group for one in dict.fromkeys(attention) for group in _weights(facts, s, one, attention.count(one))),
         *networks,
         *norm(s.hidden, count=2 * s.layers + 1),
+        *weight("other", "rotary_emb.alpha", facts.integer("qk_rope_head_dim") // 2),  # scales the frequencies
     ]
     layers = tuple(_layer(facts, s, one, ffn) for one, ffn in zip(attention, ffns, strict=True))
     return decoder(facts, s, weights, layers)

@@ -98,6 +98,19 @@ def _every_if_windowed(facts: Facts, layers: int) -> Sequence[bool]:
     return every(4, "sliding_window_pattern")(facts, layers)
 
 
+def _after_the_prefix(facts: Facts, layers: int) -> Sequence[bool]:
+    """Full attention in each fourth layer, counted anew after the dense ones, which have a pattern of their own
+    (configuration_cohere2_moe.py)."""
+    first = min(facts.integer("first_k_dense_replace", default=0), layers)
+    before, after = (every(1, key) for key in ("prefix_dense_sliding_window_pattern", "sliding_window_pattern"))
+    return [*before(facts, first), *after(facts, layers - first)]
+
+
+def _after_any_dense(facts: Facts, layers: int) -> Sequence[bool]:
+    """All layers but the first `first_k_dense_replace`, if there are such (configuration_cohere2_moe.py)."""
+    return [index >= facts.integer("first_k_dense_replace", default=0) for index in range(layers)]
+
+
 _PLAIN = Dialect()
 _BIAS = Dialect(qkv_bias="attention_bias", out_bias="attention_bias")
 _QWEN3 = Mixture(intermediate="moe_intermediate_size", count="num_experts", sparse=_each_step)
@@ -119,6 +132,15 @@ DIALECTS: Final[dict[str, tuple[Dialect, Mixture]]] = {
             used="moe_topk",
             shared=product("intermediate_size", "moe_num_shared_experts"),
             mlp_bias="mlp_bias",
+        ),
+    ),
+    "cohere2_moe": (
+        replace(_BIAS, norms=1, schedule=_after_the_prefix),
+        Mixture(
+            count="num_experts",
+            sparse=by_type(_after_any_dense),
+            shared=product("intermediate_size", "num_shared_experts"),
+            dense="prefix_dense_intermediate_size",
         ),
     ),
     "dots1": (replace(_BIAS, qk_norm="head", schedule=_last_layers), DEEPSEEK),

@@ -290,6 +290,69 @@ def _gemma4(whole: Facts, text: Facts) -> list[TensorGroup]:
     return groups
 
 
+def _gemma4_unified(whole: Facts, text: Facts) -> list[TensorGroup]:
+    """No towers: patches are projected (Gemma4UnifiedVisionEmbedder), and so are frames of sound."""
+    hidden, groups = text.integer("hidden_size"), []
+    if whole.has("vision_config"):
+        vision = _vision(whole)
+        width = vision.integer("mm_embed_dim")
+        pixels = 3 * (side(vision, "patch_size") * side(vision, "pooling_kernel_size")) ** 2
+        groups += [
+            *linear("vision", "patch_dense", width, pixels, bias=True),
+            *weight("vision", "pos_embedding", vision.integer("mm_posemb_size"), 2, width),
+            *norms("vision", pixels),
+            *norms("vision", width, count=2),
+            *projection(hidden, vision.integer("output_proj_dims"), bias=False),
+        ]
+    if whole.has("audio_config"):
+        groups += projection(hidden, whole.nested("audio_config").integer("audio_embed_dim"), bias=False)
+    return groups
+
+
+def _got_ocr2(whole: Facts, text: Facts) -> list[TensorGroup]:
+    """Two convolutions that each halve the grid, and a projection."""
+    vision, hidden = _vision(whole), text.integer("hidden_size")
+    channels = vision.integer("output_channels")
+    return [
+        *tower(vision),
+        *weight("projector", "conv_upsampler1", 2 * channels, channels, 3, 3),
+        *weight("projector", "conv_upsampler2", hidden, 2 * channels, 3, 3),
+        *projection(hidden, hidden),
+    ]
+
+
+def _blip2(whole: Facts, text: Facts) -> list[TensorGroup]:
+    """A tower, queries that attend to it (Blip2QFormerModel), and a projection of what they become."""
+    former, vision = whole.nested("qformer_config"), _vision(whole)
+    hidden = former.integer("hidden_size")
+    return [
+        *tower(vision),
+        *weight("projector", "query_tokens", 1, whole.integer("num_query_tokens"), hidden),
+        *_query_former(former, vision.integer("hidden_size"), instructed=whole.model_type != "blip-2"),
+        *projection(text.integer("hidden_size", "d_model"), hidden),
+    ]
+
+
+def _query_former(former: Facts, width: int, *, instructed: bool) -> list[TensorGroup]:
+    """An encoder of BERT's shape, some of whose layers attend to the tower's output of this width; one that is
+    instructed reads text too, with networks of its own for it."""
+    hidden, inner = former.integer("hidden_size"), former.integer("intermediate_size")
+    layers = former.integer("num_hidden_layers")
+    crossing = len(range(0, layers, former.integer("cross_attention_frequency")))
+    networks = (2 if instructed or former.flag("use_qformer_text_input") else 1) * layers
+    groups = [
+        *linear("projector", "attention", hidden, hidden, count=4 * layers + 2 * crossing, bias=True),
+        *linear("projector", "crossattention", hidden, width, count=2 * crossing, bias=True),
+        *linear("projector", "intermediate", inner, hidden, count=networks, bias=True),
+        *linear("projector", "output", hidden, inner, count=networks, bias=True),
+        *norms("projector", hidden, count=1 + layers + crossing + networks),
+    ]
+    if instructed:
+        rows = former.integer("vocab_size") + former.integer("max_position_embeddings")
+        groups += weight("projector", "embeddings", rows, hidden)
+    return groups
+
+
 def _aria(whole: Facts, text: Facts) -> list[TensorGroup]:
     """Learned queries that attend to a picture's patches (AriaProjector)."""
     width, hidden = _vision(whole).integer("hidden_size"), text.integer("hidden_size")
@@ -312,26 +375,27 @@ def _deepseek(whole: Facts, text: Facts) -> list[TensorGroup]:
     return tower(vision) + _two_layers(vision.integer("hidden_size"), text.integer("hidden_size"))
 
 
+_BLIP = Whole(others=_blip2, spoken=True)
 _TOWERS = Whole(others=_only_towers)
 _FLAT = Whole(others=_only_towers, flat=True, tied="either")
 _SPEECH = Whole(others=_audio("hidden_size", layers=2, biased="projector_bias"), text_type="qwen2")
 
 WHOLES: Final[dict[str, Whole]] = {
-    "aria": Whole(others=_aria),
+    "aria": Whole(others=_aria, text_class="AriaTextForCausalLM"),
     "audioflamingo3": _SPEECH,
     "aya_vision": Whole(others=_aya),
-    "blip-2": Whole(),
+    "blip-2": _BLIP,
     "cohere2_vision": Whole(others=_halved),
     "cosmos3_omni": _TOWERS,
     "deepseek_vl": Whole(others=_deepseek),
     "deepseek_vl_hybrid": Whole(),
-    "dots3_note": Whole(flat=True),
-    "emu3": Whole(),
+    "dots3_note": Whole(flat=True, text_class="Dots3NoteForCausalLM"),
+    "emu3": Whole(text_class="Emu3ForCausalLM"),
     "exaone4_5": _TOWERS,
     "fuyu": Whole(others=_fuyu),
-    "gemma3n": Whole(),
-    "gemma4": Whole(others=_gemma4),
-    "gemma4_unified": Whole(),
+    "gemma3n": Whole(text_class="Gemma3nForCausalLM"),
+    "gemma4": Whole(others=_gemma4, text_class="Gemma4ForCausalLM"),
+    "gemma4_unified": Whole(others=_gemma4_unified, text_class="Gemma4UnifiedForCausalLM"),
     "glm46v": _TOWERS,
     "glm5_next": Whole(others=_only_towers, flat=True),
     "glm4v": _FLAT,
@@ -339,51 +403,51 @@ WHOLES: Final[dict[str, Whole]] = {
     "glm_ocr": _FLAT,
     "glmasr": Whole(others=_glmasr),
     "glmga": _TOWERS,
-    "got_ocr2": Whole(),
+    "got_ocr2": Whole(others=_got_ocr2),
     "granite_docling": Whole(),
     "granite_speech": Whole(),
     "granite_speech_plus": Whole(),
     "hyperclovax_vision_v2": Whole(others=_hyperclovax),
     "idefics2": Whole(others=_idefics2),
     "idefics3": Whole(others=_idefics3),
-    "inkling2": Whole(text_type="inkling2_text"),
-    "inkling_mm_model": Whole(text_type="inkling_text"),
-    "instructblip": Whole(),
-    "instructblipvideo": Whole(),
+    "inkling2": Whole(text_type="inkling2_text", text_class="Inkling2ForCausalLM"),
+    "inkling_mm_model": Whole(text_type="inkling_text", text_class="InklingForCausalLM"),
+    "instructblip": _BLIP,
+    "instructblipvideo": _BLIP,
     "internvl": Whole(others=_internvl),
     "janus": Whole(),
     "kimi_k25": Whole(others=_kimi),
     "lfm2_vl": Whole(others=_lfm2),
     "lighton_ocr": Whole(others=_lighton),
-    "llama4": Whole(others=_llama4, tied="text"),
+    "llama4": Whole(others=_llama4, tied="text", text_class="Llama4ForCausalLM"),
     "llava": Whole(others=_llava, tied="either"),
     "llava_next": Whole(others=_llava_next),
     "llava_next_video": Whole(others=_llava_next, tied="either"),
     "llava_onevision": Whole(others=_llava_onevision, tied="either"),
     "mistral3": Whole(others=_mistral3),
     "mistral_large4": Whole(others=_mistral3),
-    "mllama": Whole(others=_mllama),
+    "mllama": Whole(others=_mllama, text_class="MllamaForCausalLM"),
     "moss_transcribe_diarize": Whole(others=_moss),
     "musicflamingo": _SPEECH,
     "ovis2": Whole(others=_ovis2),
     "paddleocr_vl": Whole(others=_paddleocr, tied="either"),
     "paligemma": Whole(others=_paligemma),
     "perception_lm": Whole(),
-    "pp_chart2table": Whole(),
+    "pp_chart2table": Whole(others=_got_ocr2),
     "qianfan_ocr": Whole(others=_internvl),
     "qwen2_5_omni": Whole(text_type="qwen2_5_omni_text"),
     "qwen2_5_omni_thinker": Whole(others=_thinker),
     "qwen2_5_vl": _FLAT,
     "qwen2_audio": Whole(others=_audio("d_model", layers=1, biased=True)),
     "qwen2_vl": _FLAT,
-    "qwen3_5": Whole(others=_only_towers, text_type="qwen3_5_text"),
-    "qwen3_5_moe": Whole(others=_only_towers, text_type="qwen3_5_moe_text"),
+    "qwen3_5": Whole(others=_only_towers, text_type="qwen3_5_text", text_class="Qwen3_5ForCausalLM"),
+    "qwen3_5_moe": Whole(others=_only_towers, text_type="qwen3_5_moe_text", text_class="Qwen3_5MoeForCausalLM"),
     "qwen3_asr": Whole(others=_qwen3_asr),
     "qwen3_omni_moe": Whole(text_type="qwen3_omni_moe_text"),
     "qwen3_omni_moe_thinker": Whole(others=_thinker),
     "qwen3_vl": _TOWERS,
     "qwen3_vl_moe": _TOWERS,
-    "qwen4_exp": Whole(others=_only_towers, text_type="qwen4_exp_text"),
+    "qwen4_exp": Whole(others=_only_towers, text_type="qwen4_exp_text", text_class="Qwen4ExpForCausalLM"),
     "smolvlm": Whole(others=_idefics3),
     "vibevoice_asr": Whole(),
     "video_llama_3": Whole(others=_video_llama, tied="either"),

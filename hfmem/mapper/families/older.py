@@ -46,14 +46,18 @@ def _biogpt(facts: Facts) -> Blueprint:
 
 
 def _xglm(facts: Facts) -> Blueprint:
-    """Sinusoidal positions, which are no parameters."""
-    return _like_opt(facts, _sizes(facts), facts.integer("ffn_dim"), [])
+    """Sinusoidal positions, which are no parameters; a second attention where an encoder's output is attended to."""
+    s = _sizes(facts)
+    crossing: list[TensorGroup] = []
+    if facts.flag("add_cross_attention"):
+        crossing = separate_attention(s, _NAMES, bias=True, out_bias=True) + norm(s.hidden, count=s.layers, bias=True)
+    return _like_opt(facts, s, facts.integer("ffn_dim"), crossing)
 
 
-def _like_opt(facts: Facts, s: Sizes, inner: int, positions: list[TensorGroup]) -> Blueprint:
+def _like_opt(facts: Facts, s: Sizes, inner: int, more: list[TensorGroup]) -> Blueprint:
     weights = [
         *embedding(s.vocab, s.hidden),
-        *positions,
+        *more,
         *separate_attention(s, _NAMES, bias=True, out_bias=True),
         *feed_forward((s.hidden, inner), ("fc1", "fc2"), count=s.layers, bias=True),
         *norm(s.hidden, count=2 * s.layers + 1, bias=True),

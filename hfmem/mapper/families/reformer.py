@@ -8,7 +8,7 @@ from dataclasses import replace
 from math import lcm
 
 from hfmem.errors import InvalidConfigError
-from hfmem.mapper.blueprint import Blueprint, embedding, head, linear, norm
+from hfmem.mapper.blueprint import Blueprint, embedding, head, linear, norm, weight
 from hfmem.mapper.caches import Cache, Hidden, Nothing
 from hfmem.mapper.facts import Facts, MissingFactError
 from hfmem.mapper.families._decoder import Sizes, decoder, feed_forward
@@ -120,14 +120,16 @@ def _task(facts: Facts) -> str:
 
 
 def _head(facts: Facts, s: Sizes, kind: str) -> list[TensorGroup] | None:
-    """What the class adds; None where it is not described."""
+    """What the class adds; None where it is not described. A language model's head has a second bias that nothing
+    reads (ReformerOnlyLMHead)."""
     width = 2 * s.hidden
+    speaks = [*head(s.vocab, width, tied=False, bias=True, role="decoder"), *weight("lm_head", "bias", s.vocab)]
     if kind == "sequence_classification":
         dense = linear("lm_head", "dense", s.hidden, width, bias=True)
         return dense + head(labels(facts), s.hidden, tied=False, bias=True, role="out_proj")
     return {
         "base": [],
-        "causal_lm": head(s.vocab, width, tied=False, bias=True, role="decoder"),
-        "masked_lm": head(s.vocab, width, tied=False, bias=True, role="decoder"),
+        "causal_lm": speaks,
+        "masked_lm": speaks,
         "question_answering": head(labels(facts), width, tied=False, bias=True, role="qa_outputs"),
     }.get(kind)

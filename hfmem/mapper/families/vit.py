@@ -1,4 +1,5 @@
-"""Encoders of images alone: ViT, and YOLOS, which finds objects (modeling_vit.py, modeling_yolos.py)."""
+"""Encoders of images alone: ViT, DeiT, which has a second token for what a teacher said, and YOLOS, which finds objects
+(`modeling_<type>.py`)."""
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ def read(facts: Facts) -> Blueprint:
     layer = Layer(kind="none", cache=Nothing(), heads=heads, ffn=Dense(intermediate=b.inner, gated=False))
     added = _yolos(facts, layers) if facts.model_type == "yolos" else _vit(facts)
     weights = [
-        *weight("vision", "cls_token", 1, 1, hidden),
+        *weight("vision", "cls_token", 1, 1, hidden, count=_tokens(facts)),
         *patches(hidden, facts.integer("num_channels"), side(facts, "patch_size"), side(facts, "patch_size")),
         *weight("vision", "position_embeddings", 1, _positions(facts), hidden),
         *blocks("vision", b, layers),
@@ -48,7 +49,12 @@ def _positions(facts: Facts) -> int:
     height, *rest = facts.integers("image_size")
     patch, width = side(facts, "patch_size"), rest[0] if rest else height
     detected = facts.integer("num_detection_tokens") if facts.model_type == "yolos" else 0
-    return (height // patch) * (width // patch) + 1 + detected
+    return (height // patch) * (width // patch) + _tokens(facts) + detected
+
+
+def _tokens(facts: Facts) -> int:
+    """Vectors that stand before the patches."""
+    return 2 if facts.model_type == "deit" else 1
 
 
 def _class(facts: Facts) -> str:
@@ -62,7 +68,7 @@ def _vit(facts: Facts) -> list[TensorGroup] | None:
     if name.endswith("ForImageClassification"):
         return head(labels(facts), hidden, tied=False, bias=True, role="classifier")
     if name.endswith("Model"):
-        return linear("other", "pooler", hidden, hidden, bias=True)
+        return linear("other", "pooler", facts.integer("pooler_output_size", default=hidden), hidden, bias=True)
     return None
 
 

@@ -22,6 +22,7 @@ def read(facts: Facts) -> Blueprint:
     whatever dtype the kernels compute them in.
     """
     hidden = facts.integer("hidden_size", "embedding_dim")
+    facts = facts.changed(num_hidden_layers=facts.integer("num_blocks", "num_hidden_layers"))
     s = replace(unattended(facts, hidden), tied=False)  # the class ties nothing, whatever the file says
     heads, bias = facts.integer("num_heads"), facts.flag("use_bias")
     keys = int(hidden * facts.number("qk_dim_factor"))
@@ -31,7 +32,7 @@ def read(facts: Facts) -> Blueprint:
     fused = facts.text("weight_mode") == "fused"
     mlp = ("gate_up_proj", "proj_down") if fused else ("proj_up_gate", "proj_up", "proj_down")
     weights = [
-        *embedding(s.vocab, hidden, role="embeddings"),
+        *embedding(s.vocab, facts.integer("embedding_dim", default=hidden), role="embeddings"),
         *_mixer(s, _inputs(keys, values, heads, fused=fused), values, bias=bias),
         *feed_forward((hidden, units), mlp, count=s.layers, bias=bias),
         *norm(hidden, count=2 * s.layers, bias=bias),
