@@ -7,6 +7,7 @@ and must be instant.
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -28,10 +29,12 @@ from hfmem.options.help import common, panels
 from hfmem.options.option import Declared, declared, value_of
 from hfmem.options.output import HelpOptions, ListOptions, OutputOptions
 from hfmem.options.panels import HELP, TOPICS
+from hfmem.options.reading import not_one_of
 from hfmem.scenario.asked import Asked, extended, owners
 
 if TYPE_CHECKING:
     from hfmem.errors import HfmemError
+    from hfmem.fetcher.values import ModelRef
     from hfmem.report.errors import Problem
     from hfmem.report.formats import Style
     from hfmem.report.values import Report
@@ -165,17 +168,15 @@ def _run(given: Sequence[str], line: _Values) -> None:
     if around.list_gpus:
         _list_gpus(given, options, around)
         return
-    names = _names(given, around.from_file)
-    if around.from_args is not None:
-        options = _from_args(options, around.from_args)
-    _check(options, around, names)
-    results, interrupted = _collect(names, options, around)
+    options, refs = _asked(given, options, around)
+    _check(options, around, refs)
+    results, interrupted = _collect(refs, options, around)
     reports, problems = _split(results)
     if around.sort:
         from hfmem.report.columns import sorted_reports
 
         reports = sorted_reports(reports, around.sort)
-    weightless = _print(reports, problems, around, several=len(names) > 1)
+    weightless = _print(reports, problems, around, several=len(refs) > 1)
     if interrupted:
         raise typer.Exit(INTERRUPTED)
     if problems or weightless:
@@ -207,7 +208,7 @@ def _refuse(sentences: Iterable[str | None]) -> None:
         _usage(f"{sentence}.")
 
 
-def _check(options: Options, around: _Around, names: Sequence[str]) -> None:
+def _check(options: Options, around: _Around, refs: Sequence[ModelRef]) -> None:
     """Refuse wrong usage before anything is fetched, and name what has no effect."""
     from hfmem.scenario.check import check
 
@@ -219,9 +220,9 @@ def _check(options: Options, around: _Around, names: Sequence[str]) -> None:
         from hfmem.report.columns import SORT_KEYS
 
         if around.sort not in SORT_KEYS:
-            _usage(f"--sort '{around.sort}' is not one of {', '.join(SORT_KEYS)}.")
-    local = all(map(_is_local, names))
-    asked = SimpleNamespace(**vars(options), **vars(around), several=len(names) > 1, local=local)
+            _usage(f"--sort {not_one_of(around.sort, SORT_KEYS)}.")
+    local = all(_is_local(ref.model_id) for ref in refs)
+    asked = SimpleNamespace(**vars(options), **vars(around), several=len(refs) > 1, local=local)
     _refuse(rules.refusals(declared(_Around), asked, owners()))
     for sentence in rules.idle(declared(_Around), asked):
         _tell(f"{sentence}.")
@@ -239,7 +240,7 @@ def _print(reports: list[Report], problems: list[Problem], around: _Around, *, s
     """Show what was found; whether a model's weights are told by nothing."""
     from hfmem.report.formats import Style
 
-    style = Style(unit=around.unit, explain=around.explain, width=_width(), several=several)
+    style = Style(unit=around.unit, explain=around.explain, width=_width(), several=several, ascii=_only_ascii())
     weightless = [report for report in reports if report.estimate.group("weights") is None]
     shown = [report for report in reports if report not in weightless] if around.output == "quiet" else reports
     _show(around.output, shown, problems, style)
@@ -270,31 +271,52 @@ def _list_gpus(models: Sequence[str], options: Options, around: _Around) -> None
     print(list_gpus(accelerators(), instances(), around.unit))
 
 
-def _names(given: Sequence[str], from_file: str | None) -> list[str]:
-    """The models asked for, each once, in order."""
-    names = [*given, *(_lines(from_file) if from_file else ())]
-    if not names:
+def _asked(given: Sequence[str], options: Options, around: _Around) -> tuple[Options, list[ModelRef]]:
+    """The options with what training files say where the command line says nothing, and the models asked for, in order;
+    a model that is there twice is asked for twice."""
+    from hfmem.fetcher.identity import reference
+
+    names = [*given, *(_lines(around.from_file) if around.from_file else ())]
+    refs = [reference(name, around.revision) for name in names]
+    if around.from_args:
+        options, refs = _from_args(options, around, refs)
+    if not refs:
         _usage("No model is given: hfmem MODEL, or --from FILE with one a line.")
-    return list(dict.fromkeys(names))
+    return options, refs
 
 
 def _lines(source: str) -> Iterable[str]:
     """One model a line; blank lines and what follows a # are skipped."""
     try:
-        text = sys.stdin.read() if source == "-" else Path(source).read_text(encoding="utf-8-sig")
+        content = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
+        text = content.decode("utf-16" if content.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         _usage(f"--from {source} cannot be read: {getattr(error, 'strerror', None) or 'it is not text'}.")
-    return [name for line in text.splitlines() if (name := line.partition("#")[0].strip())]
+    return [name for line in re.split(r"[\r\n]+", text) if (name := line.partition("#")[0].strip())]
 
 
-def _from_args(options: Options, path: Path) -> Options:
-    """The options, with what a training file says where the command line says nothing."""
-    from hfmem.scenario.files import with_file
+def _from_args(options: Options, around: _Around, refs: list[ModelRef]) -> tuple[Options, list[ModelRef]]:
+    """The options with what training files say where the command line says nothing, and the models: the one that they
+    name, where none is given; at the state that they name, where it is the one that is given."""
+    from dataclasses import replace
+
+    from hfmem.fetcher.identity import reference
+    from hfmem.scenario.files import with_files
 
     try:
-        return with_file(options, path)
+        found = with_files(options, around.from_args)
     except InvalidScenarioError as error:
         _usage(f"{error.reason}.")
+    if not found.model:
+        return found.options, refs
+    named = reference(found.model, found.revision or around.revision)
+    if all(ref.model_id.lower() == named.model_id.lower() for ref in refs):
+        state = named.revision
+        return found.options, [replace(ref, revision=state) if ref.revision == "main" else ref for ref in refs] or [
+            named
+        ]
+    remark = f"{found.named} is {found.model}, which is not the model that was asked for."
+    return replace(found.options, remarks=(*found.options.remarks, remark)), refs
 
 
 def _usage(sentence: str) -> NoReturn:
@@ -302,13 +324,11 @@ def _usage(sentence: str) -> NoReturn:
     raise typer.Exit(USAGE)
 
 
-def _collect(names: Sequence[str], options: Options, around: _Around) -> tuple[list[Report | HfmemError], bool]:
+def _collect(refs: Sequence[ModelRef], options: Options, around: _Around) -> tuple[list[Report | HfmemError], bool]:
     """Every model's report or error, and whether a person interrupted: what is there by then is kept."""
     from hfmem.fetcher.concurrent import fetch_all
-    from hfmem.fetcher.values import ModelRef
 
-    progress = _progress(len(names))
-    refs = [ModelRef(model_id=name, revision=around.revision) for name in names]
+    progress = _progress(len(refs))
     found = fetch_all(refs, around, around.jobs, done=progress.update if progress else lambda: None)
     # What follows is imported while the first requests are under way.
     from hfmem.api import report_all
@@ -349,25 +369,32 @@ def _split(results: Iterable[Report | HfmemError]) -> tuple[list[Report], list[P
 
 def _show(output: str, reports: list[Report], problems: list[Problem], style: Style) -> None:
     """The reports on stdout; warnings and failures on stderr."""
+    from hfmem.report.escapes import line
     from hfmem.report.formats import render
 
     if (reports or style.several or output in ("json", "jsonl", "csv")) and (
         text := render(output, reports, problems, style)
     ):
-        print(_plain(text))
+        print(text)
     for report in reports:
         _warn_about_disk(report, style.unit)
     for problem in problems:
-        _tell(f"{problem.message} {problem.hint}")
+        _tell(line(f"{problem.message} {problem.hint}"))
 
 
 def _tell(sentence: str) -> None:
-    print(_plain(sentence), file=sys.stderr)
+    from hfmem.report.escapes import visible
+
+    print(visible(sentence), file=sys.stderr)
 
 
-def _plain(text: str) -> str:
-    """The text without control characters, which names from files may bring: a terminal would obey them."""
-    return "".join(c if c.isprintable() or c in "\n\t" else f"\\x{ord(c):02x}" for c in text)
+def _only_ascii() -> bool:
+    """Whether stdout cannot take the characters that reports have."""
+    try:
+        "×≥é".encode(sys.stdout.encoding or "ascii")
+    except (LookupError, UnicodeEncodeError):
+        return True
+    return False
 
 
 def _no_weights(report: Report) -> str:

@@ -21,10 +21,14 @@ class ModelRef:
     Attributes:
         model_id: a Hub id, or a local path as the user wrote it.
         revision: branch, tag, commit or `refs/pr/N`.
+        quant: the quantisation that stood behind the id (`:Q4_K_M`), for repositories with a file of each; "" for none.
+        file: the file that the address named; "" for none.
     """
 
     model_id: str
     revision: str = "main"
+    quant: str = ""
+    file: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,3 +106,10 @@ class Checkpoint:
     totals: Mapping[str, int] | None = None
     gated: bool = False
     notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        commit = f" at {self.commit[:12]}" if self.commit else ""
+        return (
+            f"<Checkpoint {self.ref.model_id!r} from {self.source}{commit}: {len(self.tensors):,} tensors in "
+            f"{len(self.weight_files):,} weight files>"
+        )

@@ -5,7 +5,6 @@ To add a format: write its function here, and name it in `FORMATS`.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -13,7 +12,8 @@ from typing import Final
 from hfmem import __version__
 from hfmem.report.card import to_card, to_explanation
 from hfmem.report.errors import Problem
-from hfmem.report.fit import to_matrix
+from hfmem.report.escapes import json_text, line, visible
+from hfmem.report.fit import to_matrix, verdict
 from hfmem.report.result import SCHEMA, to_result
 from hfmem.report.tables import to_csv, to_markdown, to_table
 from hfmem.report.values import Report
@@ -30,19 +30,21 @@ class Style:
         explain: whether to print every term.
         width: columns of the terminal; None where there is none.
         several: whether several models were asked for (a table, even if one answered).
+        ascii: whether what is printed to takes ASCII alone; JSON then has escapes for the rest.
     """
 
     unit: str = "GiB"
     explain: bool = False
     width: int | None = None
     several: bool = False
+    ascii: bool = False
 
 
 _Render = Callable[[Sequence[Report], Sequence[Problem], Style], str]
 
 
 def render(name: str, reports: Sequence[Report], problems: Sequence[Problem], style: Style) -> str:
-    """The text of a format; empty where there is nothing to show."""
+    """The text of a format, names escaped by its rules; empty where there is nothing to show."""
     return FORMATS[name](reports, problems, style)
 
 
@@ -56,24 +58,24 @@ def _table(reports: Sequence[Report], problems: Sequence[Problem], style: Style)
         parts += [to_card(report, style.unit, style.width) for report in reports]
     if style.explain:
         for report in reports:
-            title = f"{report.checkpoint.ref.model_id}\n" if style.several else ""
+            title = f"{line(report.checkpoint.ref.model_id)}\n" if style.several else ""
             parts.append(title + to_explanation(report, style.unit, style.width))
-    return "\n\n".join(parts)
+    return visible("\n\n".join(parts))
 
 
-def _json(reports: Sequence[Report], problems: Sequence[Problem], style: Style) -> str:  # noqa: ARG001 - one signature
+def _json(reports: Sequence[Report], problems: Sequence[Problem], style: Style) -> str:
     document = {
         "schema": SCHEMA,
         "hfmem": __version__,
         "results": [to_result(report) for report in reports],
         "errors": [problem.as_dict() for problem in problems],
     }
-    return json.dumps(document, indent=2, ensure_ascii=False)
+    return json_text(document, indent=2, ascii_only=style.ascii)
 
 
-def _jsonl(reports: Sequence[Report], problems: Sequence[Problem], style: Style) -> str:  # noqa: ARG001 - one signature
+def _jsonl(reports: Sequence[Report], problems: Sequence[Problem], style: Style) -> str:
     lines = [to_result(report) for report in reports] + [problem.as_dict() for problem in problems]
-    return "\n".join(json.dumps(line, ensure_ascii=False) for line in lines)
+    return "\n".join(json_text(each, ascii_only=style.ascii) for each in lines)
 
 
 def _csv(reports: Sequence[Report], problems: Sequence[Problem], style: Style) -> str:  # noqa: ARG001 - one signature
@@ -85,7 +87,12 @@ def _markdown(reports: Sequence[Report], problems: Sequence[Problem], style: Sty
 
 
 def _quiet(reports: Sequence[Report], problems: Sequence[Problem], style: Style) -> str:  # noqa: ARG001 - one signature
-    return "\n".join(f"{report.checkpoint.ref.model_id}\t{report.estimate.total}" for report in reports)
+    """Id, total in bytes, and for each accelerator that was named whether it fits; tabs between them."""
+    rows = [
+        (line(report.checkpoint.ref.model_id), str(report.estimate.total), *map(verdict, report.fits or ()))
+        for report in reports
+    ]
+    return "\n".join("\t".join(row) for row in rows)
 
 
 FORMATS: Final[dict[str, _Render]] = {
