@@ -213,6 +213,7 @@ def report_on(model: Model, options: Options) -> Report:
     Raises:
         HfmemError: options contradict each other, or its class cannot be traced as they ask.
     """
+    check(options)
     report = _report(model, options)
     return replace(report, trace=_traced(model, report.scenario)) if options.trace else report
 

@@ -311,10 +311,7 @@ def _from_args(options: Options, around: _Around, refs: list[ModelRef]) -> tuple
         return found.options, refs
     named = reference(found.model, found.revision or around.revision)
     if all(ref.model_id.lower() == named.model_id.lower() for ref in refs):
-        state = named.revision
-        return found.options, [replace(ref, revision=state) if ref.revision == "main" else ref for ref in refs] or [
-            named
-        ]
+        return found.options, [ref.at(named.revision) for ref in refs] or [named]
     remark = f"{found.named} is {found.model}, which is not the model that was asked for."
     return replace(found.options, remarks=(*found.options.remarks, remark)), refs
 

@@ -94,6 +94,8 @@ def _of_address(path: str, revision: str) -> ModelRef | None:
         return None
     long = 1 if len(parts) > 1 and parts[1] in _PLACES else 2
     found, rest = _split("/".join(parts[:long]), revision), parts[long:]
+    if found is not None and _exists(found.model_id):
+        found = replace(found, hub=True)
     if found is None or len(rest) < 2 or rest[0] not in _AT_REVISION:
         return found
     tail = "/".join(rest[1:])
