@@ -5,28 +5,28 @@ from dataclasses import dataclass, field, fields, replace
 from functools import wraps
 from importlib.util import find_spec
 from inspect import Signature, signature
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from os import PathLike
+from typing import Any, ParamSpec, TypeVar
 
+from hfmem.advice.values import Saving
 from hfmem.engines.inference import estimate as estimate_memory
 from hfmem.errors import HfmemError, InvalidScenarioError
 from hfmem.estimator.bundle import combined
 from hfmem.estimator.values import Estimate, Scenario, Trace
 from hfmem.fetcher.concurrent import Fetched, fetch_all, unforeseen
+from hfmem.fetcher.identity import reference
 from hfmem.fetcher.sources import fetch
-from hfmem.fetcher.values import ModelRef
 from hfmem.mapper.bundle import Bundle
 from hfmem.mapper.interpret import Model, interpret
 from hfmem.options.access import Access, Concurrency, Revision
 from hfmem.options.option import declared, value_of
+from hfmem.options.reading import near
 from hfmem.options.rules import wrong
 from hfmem.report.values import Report
 from hfmem.scenario.asked import Asked, extended
 from hfmem.scenario.check import check
 from hfmem.scenario.options import Options, options_type
 from hfmem.scenario.resolve import resolve
-
-if TYPE_CHECKING:
-    from hfmem.advice.training import Saving
 
 __all__ = ["compare", "estimate", "inspect", "report_all", "report_on", "report_on_bundle"]
 
@@ -54,7 +54,7 @@ class _Estimate(Asked, Revision, Access):
 class _Compare(Asked, Concurrency, Revision, Access):
     """What `compare` is asked."""
 
-    models: Iterable[str] = field(kw_only=False)
+    models: str | Iterable[str] = field(kw_only=False)
 
 
 def _keywords(
@@ -91,7 +91,9 @@ def _understood(function: str, call: type, given: Mapping[str, object]) -> dict[
     found: dict[str, Any] = {}
     for name, value in given.items():
         if name not in known:
-            raise TypeError(f"{function}() got an unexpected keyword argument '{name}'")
+            meant = near(name, known)
+            told = f" (did you mean '{meant[0]}'?)" if meant else ""
+            raise TypeError(f"{function}() got an unexpected keyword argument '{name}'{told}")
         found[name] = value_of(options[name], value) if name in options else value
         if name in options and (sentence := wrong(options[name], found[name])):
             raise InvalidScenarioError("", sentence)
@@ -113,7 +115,7 @@ def inspect(asked: _Inspect) -> Model:
     """What a model is: its checkpoint, architecture and parameters.
 
     Args:
-        model: a Hub id, a local folder, or a .safetensors file.
+        model: a Hub id or the address of its page, a local folder, or a .safetensors file.
         revision: branch, tag, commit or `refs/pr/N`.
         token: a Hub token; None uses the stored login or `HF_TOKEN`.
         offline: ask nothing of the network.
@@ -164,7 +166,7 @@ def compare(asked: _Compare) -> tuple[Report | HfmemError, ...]:
     """Several models under one scenario, fetched concurrently, in the order given; a failure is its error.
 
     Args:
-        models: Hub ids or paths.
+        models: Hub ids or paths; one string is one model.
         jobs: how many are fetched at once.
         revision, token, offline, use_cache, batch, seq, dtype, …: as for `estimate`.
 
@@ -179,12 +181,24 @@ def compare(asked: _Compare) -> tuple[Report | HfmemError, ...]:
     """
     options = _options(asked)
     check(options)
-    refs = [ModelRef(model_id=model, revision=asked.revision) for model in asked.models]
+    models = (asked.models,) if isinstance(asked.models, (str, PathLike)) else asked.models
+    refs = [reference(_name(model), asked.revision) for model in models]
     return tuple(report_all(fetch_all(refs, asked, asked.jobs), options))
 
 
 def _inspected(model: str, revision: str, access: Access) -> Model:
-    return _complete(interpret(fetch(ModelRef(model_id=model, revision=revision), access)))
+    return _complete(interpret(fetch(reference(_name(model), revision), access)))
+
+
+def _name(model: object) -> str:
+    """A model as it is called: a string, or the path of a folder or file.
+
+    Raises:
+        InvalidScenarioError: it is neither.
+    """
+    if isinstance(model, (str, PathLike)):
+        return str(model)
+    raise InvalidScenarioError("", f"a model is {model!r:.60}, expected a Hub id or a path")
 
 
 def _options(asked: Asked) -> Options:
@@ -199,6 +213,7 @@ def report_on(model: Model, options: Options) -> Report:
     Raises:
         HfmemError: options contradict each other, or its class cannot be traced as they ask.
     """
+    check(options)
     report = _report(model, options)
     return replace(report, trace=_traced(model, report.scenario)) if options.trace else report
 
@@ -259,7 +274,7 @@ def _report(model: Model, options: Options) -> Report:
     )
 
 
-def _savings(model: Model, scenario: Scenario, estimate: Estimate) -> "tuple[Saving, ...]":
+def _savings(model: Model, scenario: Scenario, estimate: Estimate) -> tuple[Saving, ...]:
     """Ways to need less in training."""
     if estimate.training is None:
         return ()

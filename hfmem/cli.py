@@ -7,6 +7,7 @@ and must be instant.
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -28,12 +29,14 @@ from hfmem.options.help import common, panels
 from hfmem.options.option import Declared, declared, value_of
 from hfmem.options.output import HelpOptions, ListOptions
 from hfmem.options.panels import HELP, TOPICS
+from hfmem.options.reading import not_one_of
 from hfmem.report.formats import FORMATS, Style, render
 from hfmem.report.options import OutputOptions
 from hfmem.scenario.asked import Asked, extended, owners
 
 if TYPE_CHECKING:
     from hfmem.errors import HfmemError
+    from hfmem.fetcher.values import ModelRef
     from hfmem.report.errors import Problem
     from hfmem.report.values import Report
     from hfmem.scenario.options import Options
@@ -167,17 +170,15 @@ def _run(given: Sequence[str], line: _Values) -> None:
         _list_gpus(given, options, around)
         return
     _check_environment()
-    names = _names(given, around.from_file)
-    if around.from_args is not None:
-        options = _from_args(options, around.from_args)
-    _check(options, around, names)
-    results, interrupted = _collect(names, options, around)
+    options, refs = _asked(given, options, around)
+    _check(options, around, refs)
+    results, interrupted = _collect(refs, options, around)
     reports, problems = _split(results)
     if around.sort:
         from hfmem.report.columns import sorted_reports
 
         reports = sorted_reports(reports, around.sort)
-    weightless = _print(reports, problems, around, several=len(names) > 1)
+    weightless = _print(reports, problems, around, several=len(refs) > 1)
     if interrupted:
         raise typer.Exit(INTERRUPTED)
     if problems or weightless:
@@ -220,7 +221,7 @@ def _refuse(sentences: Iterable[str | None]) -> None:
         _usage(f"{sentence}.")
 
 
-def _check(options: Options, around: _Around, names: Sequence[str]) -> None:
+def _check(options: Options, around: _Around, refs: Sequence[ModelRef]) -> None:
     """Refuse wrong usage before anything is fetched, and name what has no effect."""
     from hfmem.scenario.check import check
 
@@ -232,9 +233,9 @@ def _check(options: Options, around: _Around, names: Sequence[str]) -> None:
         from hfmem.report.columns import SORT_KEYS
 
         if around.sort not in SORT_KEYS:
-            _usage(f"--sort '{around.sort}' is not one of {', '.join(SORT_KEYS)}.")
-    local = all(map(_is_local, names))
-    asked = SimpleNamespace(**vars(options), **vars(around), several=len(names) > 1, local=local)
+            _usage(f"--sort {not_one_of(around.sort, SORT_KEYS)}.")
+    local = all(_is_local(ref.model_id) for ref in refs)
+    asked = SimpleNamespace(**vars(options), **vars(around), several=len(refs) > 1, local=local)
     _refuse(rules.refusals(declared(_Around), asked, owners()))
     for sentence in rules.idle(declared(_Around), asked):
         _tell(f"{sentence}.")
@@ -250,7 +251,7 @@ def _is_local(name: str) -> bool:
 
 def _print(reports: list[Report], problems: list[Problem], around: _Around, *, several: bool) -> bool:
     """Show what was found; whether a model's weights are told by nothing."""
-    style = Style(unit=around.unit, explain=around.explain, width=_width(), several=several)
+    style = Style(unit=around.unit, explain=around.explain, width=_width(), several=several, ascii=_only_ascii())
     weightless = [report for report in reports if report.estimate.group("weights") is None]
     shown = [report for report in reports if report not in weightless] if FORMATS[around.output].known_only else reports
     _show(around.output, shown, problems, style)
@@ -281,23 +282,31 @@ def _list_gpus(models: Sequence[str], options: Options, around: _Around) -> None
     print(list_gpus(accelerators(), instances(), around.unit))
 
 
-def _names(given: Sequence[str], from_file: str | None) -> list[str]:
-    """The models asked for, each once, in order."""
-    names = [*given, *(_lines(from_file) if from_file else ())]
-    if not names:
+def _asked(given: Sequence[str], options: Options, around: _Around) -> tuple[Options, list[ModelRef]]:
+    """The options with what training files say where the command line says nothing, and the models asked for, in order;
+    a model that is there twice is asked for twice."""
+    from hfmem.fetcher.identity import reference
+
+    names = [*given, *(_lines(around.from_file) if around.from_file else ())]
+    refs = [reference(name, around.revision) for name in names]
+    if around.from_args:
+        options, refs = _from_args(options, around, refs)
+    if not refs:
         _usage("No model is given: hfmem MODEL, or --from FILE with one a line.")
-    return list(dict.fromkeys(names))
+    return options, refs
 
 
 _LONGEST_LIST: Final = 64 * 2**20
-"""Characters of a list of models: every id of the Hub takes some fifty megabytes."""
+"""Bytes of a list of models: every id of the Hub takes some fifty megabytes."""
 
 
 def _stdin() -> str:
-    """The text on standard input; one character more than is taken shows that there is too much."""
+    """The text on standard input; one byte more than is taken shows that there is too much."""
+    from hfmem.fetcher.files import as_text
+
     if sys.stdin is None:
         raise OSError(0, "standard input is closed")
-    return sys.stdin.read(_LONGEST_LIST + 1).removeprefix("\ufeff")
+    return as_text(sys.stdin.buffer.read(_LONGEST_LIST + 1))
 
 
 def _lines(source: str) -> Iterable[str]:
@@ -310,17 +319,28 @@ def _lines(source: str) -> Iterable[str]:
         _usage(f"--from {source} cannot be read: {getattr(error, 'strerror', None) or 'it is not text'}.")
     if len(text) > _LONGEST_LIST:
         _usage(f"--from {source} cannot be read: {too_long(_LONGEST_LIST)}.")
-    return [name for line in text.splitlines() if (name := line.partition("#")[0].strip())]
+    return [name for line in re.split(r"[\r\n]+", text) if (name := line.partition("#")[0].strip())]
 
 
-def _from_args(options: Options, path: Path) -> Options:
-    """The options, with what a training file says where the command line says nothing."""
-    from hfmem.scenario.files import with_file
+def _from_args(options: Options, around: _Around, refs: list[ModelRef]) -> tuple[Options, list[ModelRef]]:
+    """The options with what training files say where the command line says nothing, and the models: the one that they
+    name, where none is given; at the state that they name, where it is the one that is given."""
+    from dataclasses import replace
+
+    from hfmem.fetcher.identity import reference
+    from hfmem.scenario.files import with_files
 
     try:
-        return with_file(options, path)
+        found = with_files(options, around.from_args)
     except InvalidScenarioError as error:
         _usage(f"{error.reason}.")
+    if not found.model:
+        return found.options, refs
+    named = reference(found.model, found.revision or around.revision)
+    if all(ref.model_id.lower() == named.model_id.lower() for ref in refs):
+        return found.options, [ref.at(named.revision) for ref in refs] or [named]
+    remark = f"{found.named} is {found.model}, which is not the model that was asked for."
+    return replace(found.options, remarks=(*found.options.remarks, remark)), refs
 
 
 def _usage(sentence: str) -> NoReturn:
@@ -328,14 +348,12 @@ def _usage(sentence: str) -> NoReturn:
     raise typer.Exit(USAGE)
 
 
-def _collect(names: Sequence[str], options: Options, around: _Around) -> tuple[list[Report | HfmemError], bool]:
+def _collect(refs: Sequence[ModelRef], options: Options, around: _Around) -> tuple[list[Report | HfmemError], bool]:
     """Every model's report or error, and whether a person interrupted: what is there by then is kept."""
     from hfmem.fetcher.concurrent import fetch_all
-    from hfmem.fetcher.values import ModelRef
     from hfmem.streams import Progress
 
-    progress = Progress(names) if sys.stderr.isatty() else None
-    refs = [ModelRef(model_id=name, revision=around.revision) for name in names]
+    progress = Progress([ref.model_id for ref in refs]) if sys.stderr.isatty() else None
     found = fetch_all(refs, around, around.jobs, done=progress.step if progress else lambda: None)
     # What follows is imported while the first requests are under way.
     from hfmem.api import report_all
@@ -367,21 +385,29 @@ def _split(results: Iterable[Report | HfmemError]) -> tuple[list[Report], list[P
 
 def _show(output: str, reports: list[Report], problems: list[Problem], style: Style) -> None:
     """The reports on stdout; warnings and failures on stderr."""
+    from hfmem.report.escapes import line
+
     if (reports or style.several or FORMATS[output].whole) and (text := render(output, reports, problems, style)):
-        print(_plain(text))
+        print(text)
     for report in reports:
         _warn_about_disk(report, style.unit)
     for problem in problems:
-        _tell(f"{problem.message} {problem.hint}")
+        _tell(line(f"{problem.message} {problem.hint}"))
 
 
 def _tell(sentence: str) -> None:
-    print(_plain(sentence), file=sys.stderr)
+    from hfmem.report.escapes import visible
+
+    print(visible(sentence), file=sys.stderr)
 
 
-def _plain(text: str) -> str:
-    """The text without control characters, which names from files may bring: a terminal would obey them."""
-    return "".join(c if c.isprintable() or c in "\n\t" else f"\\x{ord(c):02x}" for c in text)
+def _only_ascii() -> bool:
+    """Whether stdout cannot take the characters that reports have."""
+    try:
+        "×≥é".encode(sys.stdout.encoding or "ascii")
+    except (LookupError, UnicodeEncodeError):
+        return True
+    return False
 
 
 def _no_weights(report: Report) -> str:

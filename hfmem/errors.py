@@ -54,11 +54,13 @@ class HfmemError(Exception):
     Attributes:
         model: the model asked for, as the user wrote it ("" where no model is concerned).
         reason: what was seen, in a few words, with the place it was seen at; no advice.
+        near: ids of models that are known and may be meant.
     """
 
     def __init__(self, model: str, reason: str = "") -> None:
         self.model = model
         self.reason = reason
+        self.near: tuple[str, ...] = ()
         super().__init__(model, reason)
 
     def __str__(self) -> str:
@@ -71,7 +73,15 @@ class HfmemError(Exception):
 
 
 class ModelNotFoundError(HfmemError):
-    """No repository, folder, file or catalog entry of that name; a private one looks the same without access."""
+    """No repository, folder, file or catalog entry of that name; a private one looks the same without access.
+
+    Attributes:
+        local: whether the name can only be a path, and the Hub was not asked.
+    """
+
+    def __init__(self, model: str, reason: str = "", *, local: bool = False) -> None:
+        super().__init__(model, reason)
+        self.local = local
 
 
 class RevisionNotFoundError(HfmemError):

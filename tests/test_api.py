@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import doctest
+import importlib
+import pkgutil
+from pathlib import Path
+from typing import Any, get_type_hints
 
+import numpy
 import pytest
 
 import hfmem
 from hfmem import api
 from hfmem.errors import InvalidScenarioError, OfflineError
+from hfmem.mapper.bundle import Bundle
 from tests.fetcher.test_hub import CONFIG, ROWS
 from tests.hub import Hub, single
 
@@ -52,3 +58,98 @@ def test_values_are_frozen() -> None:
     model = hfmem.inspect(LLAMA, offline=True)
     with pytest.raises(AttributeError):
         model.architecture.hidden_size = 1  # type: ignore[misc]
+
+
+PUBLIC = [getattr(hfmem, name) for name in hfmem.__all__ if isinstance(getattr(hfmem, name), type)]
+
+
+def classes() -> list[type]:
+    """Every class of the package, those of the probe left out, which need PyTorch."""
+    names = [found.name for found in pkgutil.walk_packages(hfmem.__path__, "hfmem.")]
+    modules = [importlib.import_module(name) for name in names if ".probe" not in name and "__main__" not in name]
+    return [
+        value
+        for module in modules
+        for value in vars(module).values()
+        if isinstance(value, type) and value.__module__ == module.__name__
+    ]
+
+
+def test_the_types_of_every_class_can_be_read() -> None:
+    """As polars, pydantic and their like read them."""
+    assert {each.__name__ for each in PUBLIC} <= {each.__name__ for each in classes()}
+    for each in classes():
+        get_type_hints(each)
+    assert "fits" in get_type_hints(hfmem.Report)
+
+
+def test_what_is_printed_at_a_prompt_is_a_line() -> None:
+    report = hfmem.estimate(LLAMA, offline=True, gpu=("H100", "T4"))
+    values = (report, report.model, report.checkpoint, report.estimate, report.architecture, report.parameters)
+    for value in (*values, *(report.fits or ()), hfmem.Options(gpu="H100"), Bundle.of(report.model)):
+        assert len(repr(value)) < 200
+        assert "\n" not in repr(value)
+    assert repr(report) == (
+        f"<Report {LLAMA!r}: inference, batch 1 × 4,096 tokens, 15.45 GiB, fits on 1 of 2 accelerators named>"
+    )
+    assert repr(hfmem.Options(batch=2, seq="4k")) == "Options(batch=2, seq=4096)"  # type: ignore[arg-type]
+
+
+def test_numbers_as_people_and_other_packages_have_them() -> None:
+    model = hfmem.inspect(LLAMA, offline=True)
+    asked = hfmem.estimate(model, batch=4, seq=32768)
+    for batch, seq in ((numpy.int64(4), "32k"), (4, "32K"), (numpy.array(4), "32,768"), (4, numpy.int32(32768))):
+        found = hfmem.estimate(model, batch=batch, seq=seq)  # type: ignore[arg-type]
+        assert found.estimate.total == asked.estimate.total
+        assert type(found.scenario.batch) is int
+    served = hfmem.estimate(model, runtime="vllm", gpu="H100", gpu_memory_utilization=numpy.float32(0.5))
+    assert served.fits is not None
+
+
+@pytest.mark.parametrize(("asked", "words"), [
+    ({"batch": 1.5}, "--batch is 1.5, expected a whole number"),
+    ({"batch": True}, "--batch is True, expected a whole number"),
+    ({"batch": numpy.float64(1.5)}, "--batch is 1.5, expected a whole number"),
+    ({"seq": "many"}, "--seq is 'many', expected a whole number such as 4096"),
+    ({"seq": "0k"}, "--seq is 0, expected 1 to"),
+    ({"attention": "flash2"}, "--attention 'flash2' is not one of sdpa, flash, eager (did you mean 'flash'?)"),
+    ({"runtime": "tgi"}, "--runtime 'tgi' is not one of"),
+    ({"method": "foo"}, "--method 'foo' is not one of"),
+    ({"train": "rlhf"}, "--train 'rlhf' is not one of"),
+    ({"train": "full", "optimizer": "adamm"}, "(did you mean 'adamw'?)"),
+    ({"dtype": "bfloat61"}, "(did you mean 'bfloat16'?)"),
+    ({"gpu": 3}, "--gpu is 3, expected a list"),
+])  # fmt: skip
+def test_python_and_options_refuse_alike(asked: dict[str, Any], words: str) -> None:
+    model = hfmem.inspect(LLAMA, offline=True)
+    for ask in (lambda: hfmem.estimate(model, **asked), lambda: api.report_on(model, hfmem.Options(**asked))):
+        with pytest.raises(InvalidScenarioError) as error:
+            ask()
+        assert words in error.value.reason
+
+
+def test_one_string_where_several_are_meant_is_one_value(tmp_path: Path) -> None:
+    model = hfmem.inspect(LLAMA, offline=True)
+    names = [[fit.gpu.name for fit in hfmem.estimate(model, gpu=gpu).fits or ()] for gpu in ("H100", ("H100",))]  # type: ignore[arg-type]
+    assert names == [["H100 80GB"]] * 2
+    assert hfmem.Options(gpu="H100").gpu == ("H100",)  # type: ignore[arg-type]
+    (report,) = hfmem.compare(LLAMA, offline=True)
+    assert isinstance(report, hfmem.Report)
+    again, other = hfmem.compare([LLAMA, LLAMA], offline=True)
+    assert isinstance(again, hfmem.Report)
+    assert isinstance(other, hfmem.Report)
+
+
+def test_models_may_be_paths_and_addresses_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    assert hfmem.inspect(tmp_path).checkpoint.source == "local"  # type: ignore[arg-type]
+    found = hfmem.inspect(f"https://huggingface.co/{LLAMA}/tree/main", offline=True)
+    assert found.checkpoint.ref.model_id == LLAMA
+    for wrong in (None, 3):
+        with pytest.raises(InvalidScenarioError, match="expected a Hub id or a path"):
+            hfmem.estimate(wrong)  # type: ignore[arg-type]
+
+
+def test_a_misspelt_keyword_names_the_one_that_may_be_meant() -> None:
+    with pytest.raises(TypeError, match="did you mean 'optimizer'"):
+        hfmem.estimate(LLAMA, optimiser="adamw")  # type: ignore[call-arg]

@@ -167,7 +167,7 @@ def test_models_from_a_file_and_from_stdin(hub: Hub, hub_env: dict[str, str], tm
     (tmp_path / "list.txt").write_text(listing)
     for source, stdin in ((str(tmp_path / "list.txt"), ""), ("-", listing)):
         process = run("--from", source, "--format", "quiet", env=hub_env, stdin=stdin)
-        assert [line.split("\t")[0] for line in process.stdout.splitlines()] == ["org/a", "org/b"]
+        assert [line.split("\t")[0] for line in process.stdout.splitlines()] == ["org/a", "org/b", "org/a"]
 
 
 def test_a_table_is_sorted_and_every_line_of_jsonl_is_json(hub: Hub, hub_env: dict[str, str]) -> None:
@@ -391,3 +391,82 @@ def test_training_with_every_format(alone: dict[str, str]) -> None:
         process = run(LLAMA, "--train", "full", "--format", output, env=alone)
         assert process.returncode == 0
         assert process.stdout
+
+
+def piped(*arguments: str, content: bytes, env: dict[str, str]) -> subprocess.CompletedProcess[bytes]:
+    """A run that is handed bytes."""
+    command = [sys.executable, "-m", "hfmem", "--from", "-", *arguments]
+    return subprocess.run(command, env=env, input=content, capture_output=True, timeout=60, check=False)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_list_with_a_byte_order_mark(encoding: str, alone: dict[str, str]) -> None:
+    """As Windows' editors and shells write them."""
+    process = piped("--format", "json", content=f"{LLAMA}\r\nQwen/Qwen3-8B\r\n{LLAMA}\n".encode(encoding), env=alone)
+    assert process.returncode == 0
+    results = json.loads(process.stdout)["results"]
+    assert [result["model"] for result in results] == [LLAMA, "Qwen/Qwen3-8B", LLAMA]
+
+
+@pytest.mark.parametrize("name", ["json", "jsonl"])
+@pytest.mark.parametrize("locale", ["C.UTF-8", "C"])
+def test_json_is_json_whatever_is_asked_for(name: str, locale: str, alone: dict[str, str]) -> None:
+    asked = "org/\x1bb\u202e\ufeff\u200bé\x7f"
+    env = {**alone, "LC_ALL": locale, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    process = piped("--format", name, content=f"{asked}\n{LLAMA}\n".encode(), env=env)
+    assert process.returncode == 1
+    documents = [json.loads(line) for line in process.stdout.splitlines()] if name == "jsonl" else []
+    error = documents[1] if name == "jsonl" else json.loads(process.stdout)["errors"][0]
+    result = documents[0] if name == "jsonl" else json.loads(process.stdout)["results"][0]
+    assert error["model"] == asked
+    assert any("×" in term["how"] for term in result["terms"])
+    assert b"\x1b" not in process.stdout + process.stderr
+
+
+def test_the_model_of_a_training_file(hub: Hub, hub_env: dict[str, str], tmp_path: Path) -> None:
+    hub.put(single("org/a", CONFIG, ROWS), single("org/b", CONFIG, ROWS))
+    first, second = tmp_path / "axolotl.yaml", tmp_path / "more.json"
+    first.write_text("base_model: org/a\nmicro_batch_size: 2\nsequence_len: 16\n")
+    second.write_text('{"micro_batch_size": 3}')
+    files = ("--from-args", str(first), "--from-args", str(second), "--format", "json")
+    process = run(*files, env=hub_env)
+    assert process.returncode == 0
+    (result,) = json.loads(process.stdout)["results"]
+    assert (result["model"], result["scenario"]["batch"], result["scenario"]["seq"]) == ("org/a", 3, 16)
+    assert not any("not the model that was asked for" in note for note in result["notes"])
+    (other,) = json.loads(run("org/b", *files, env=hub_env).stdout)["results"]
+    assert other["model"] == "org/b"
+    assert "axolotl.yaml: base_model is org/a, which is not the model that was asked for." in other["notes"]
+
+
+@pytest.mark.parametrize("seq", ["32k", "32K", "32,768", "32768"])
+def test_tokens_as_people_write_them(seq: str, alone: dict[str, str]) -> None:
+    process = run(LLAMA, "--seq", seq, "--format", "json", env=alone)
+    assert json.loads(process.stdout)["results"][0]["scenario"]["seq"] == 32768
+
+
+@pytest.mark.parametrize(("arguments", "words"), [
+    (["--train", "full", "--optimizer", "adamm"], "did you mean 'adamw'?"),
+    (["--format", "jsno"], "did you mean 'json'?"),
+    (["--sort", "totl"], "did you mean 'total'?"),
+    (["--dtype", "bfloat"], "did you mean 'bfloat16'?"),
+    (["--train", "qlor"], "did you mean 'qlora'?"),
+    (["--seq", "12q"], "or 32k for 32 x 1024"),
+])  # fmt: skip
+def test_a_misspelt_word_is_answered_by_what_it_may_mean(arguments: list[str], words: str) -> None:
+    process = run(LLAMA, *arguments)
+    assert process.returncode == 2
+    assert words in process.stderr
+
+
+def test_an_address_and_a_revision(hub: Hub, hub_env: dict[str, str]) -> None:
+    hub.put(single("org/a", CONFIG, ROWS))
+    words = (f"{hub.url}/org/a/tree/main", "https://huggingface.co/org/a/", "org/a@main:Q8_0", "org/a")
+    process = run(*words, "--format", "json", env=hub_env)
+    assert process.returncode == 0
+    results = json.loads(process.stdout)["results"]
+    assert [(result["model"], result["revision"]) for result in results] == [("org/a", "main")] * 4
+    assert [any("Q8_0" in note for note in result["notes"]) for result in results] == [False, False, True, False]
+    missing = run("org/a@nowhere", env=hub_env)
+    assert missing.returncode == 1
+    assert f"{hub.url}/org/a/tree/main" in missing.stderr

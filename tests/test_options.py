@@ -79,7 +79,7 @@ def test_every_option_has_a_sentence_of_help() -> None:
 BETWEEN = ("api.py", "cli.py", "__main__.py", *(f"scenario/{name}.py" for name in ("asked", "check", "options")))
 OWN = {
     *("revision", "trace"),  # a model's reference, and a part of a report
-    *("unit", "explain", "output", "from_file"),  # what the command line itself reads
+    *("unit", "explain", "output"),  # what the command line itself reads
     *("help_all", "help_for", "version"),  # what it answers at once
     "gpus",  # a key of `--list-gpus --format json`
     "seq",  # models that run as one have one length

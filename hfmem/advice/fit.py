@@ -56,6 +56,9 @@ class Fit:
     gpus_needed: int | None = None
     refused: str = ""
 
+    def __repr__(self) -> str:
+        return f"<Fit {self.parallel.gpus} × {self.gpu.name}: fits {self.fits}, headroom {self.headroom}>"
+
     @property
     def gpu(self) -> Accelerator:
         """The accelerator."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from hfmem.advice.values import Saving
 from hfmem.estimator.activations.sources import source_of
 from hfmem.estimator.recipe.optimizers import find_optimizer
 from hfmem.estimator.recipe.values import Lora, Training, TrainingScenario
@@ -16,15 +17,6 @@ from hfmem.mapper.lora import ALL_LINEAR, adapters, default_targets
 from hfmem.scenario.training import usual_precision
 
 __all__ = ["Saving", "savings"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Saving:
-    """A way to need less: the option that does it, and the total it leads to."""
-
-    option: str
-    what: str
-    total: int
 
 
 _Change = tuple[str, str, Training]

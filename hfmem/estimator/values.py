@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from hfmem.estimator.parallel import SINGLE, Parallel
+from hfmem.hardware.table import Accelerator
 from hfmem.mapper.values import Certainty
 from hfmem.options.words import Attention, Method, Mode
-
-if TYPE_CHECKING:  # most runs name no accelerator
-    from hfmem.hardware.table import Accelerator
+from hfmem.units import format_bytes
 
 __all__ = [
     "GROUPS",
@@ -261,6 +260,10 @@ class Estimate:
     ranks: tuple[Rank, ...] = ()
     serving: Serving | None = None
     training: TrainingFacts | None = None
+
+    def __repr__(self) -> str:
+        sign = "at least " if self.is_lower_bound else ""
+        return f"<Estimate {sign}{format_bytes(self.total, 'GiB')}, {len(self.terms)} terms>"
 
     def group(self, group: Group, rank: Rank | None = None) -> int | None:
         """Bytes of a group (of one rank, else of the most loaded): the sum of its terms; None where nothing of it is

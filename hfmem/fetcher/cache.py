@@ -17,7 +17,7 @@ import os
 import re
 import tempfile
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from huggingface_hub import constants
 
@@ -26,7 +26,7 @@ from hfmem.fetcher.records import from_record, to_record
 from hfmem.fetcher.values import Checkpoint, ModelRef
 from hfmem.units import MIB
 
-__all__ = ["COMMIT", "load", "save"]
+__all__ = ["COMMIT", "load", "model_ids", "save"]
 
 _HUB = "https://huggingface.co"
 
@@ -73,10 +73,23 @@ def point(ref: ModelRef, commit: str) -> None:
         _write(folder / "refs" / quote(ref.revision, safe=""), commit)
 
 
+def model_ids() -> tuple[str, ...]:
+    """The models that answers are kept of, in lower case."""
+    try:
+        names = sorted(path.name for path in _home().iterdir())
+    except OSError:
+        return ()
+    return tuple(unquote(name.partition("@")[0]).replace("--", "/", 1) for name in names)
+
+
+def _home() -> Path:
+    return Path(constants.HF_HOME) / "hfmem" / "v1"
+
+
 def _folder(model_id: str) -> Path:
     """The folder of a model at the address in use, whatever letter case it was asked in."""
     place = "" if constants.ENDPOINT == _HUB else f"@{quote(constants.ENDPOINT.partition('://')[2], safe='')}"
-    return Path(constants.HF_HOME) / "hfmem" / "v1" / (quote(model_id.lower().replace("/", "--"), safe="") + place)
+    return _home() / (quote(model_id.lower().replace("/", "--"), safe="") + place)
 
 
 def _known_commit(folder: Path, revision: str) -> str:

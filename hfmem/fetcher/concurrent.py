@@ -20,7 +20,8 @@ def fetch_all(
 ) -> Iterator[Fetched]:
     """Start fetching, `jobs` models at once, and give the results in order as they come.
 
-    The requests are under way when this returns; `done` is called, from another thread, as each model is ready.
+    The requests are under way when this returns; `done` is called, from another thread, as each model is ready. A model
+    that is there several times is fetched once.
     """
 
     def one(ref: ModelRef) -> Checkpoint | HfmemError:
@@ -37,7 +38,10 @@ def fetch_all(
     reach = Reach()
     prepare(refs, access)
     pool = ThreadPoolExecutor(max_workers=max(1, min(jobs, len(refs))), thread_name_prefix="hfmem-model")
-    return _results(pool, refs, [pool.submit(one, ref) for ref in refs])
+    each = {ref: pool.submit(one, ref) for ref in dict.fromkeys(refs)}
+    for _ in range(len(refs) - len(each)):
+        done()
+    return _results(pool, refs, [each[ref] for ref in refs])
 
 
 def unforeseen(ref: ModelRef, error: Exception) -> UnforeseenError:

@@ -10,7 +10,7 @@ import os
 import stat
 from pathlib import Path
 
-__all__ = ["open_plain", "read_bytes", "read_text", "too_long"]
+__all__ = ["as_text", "open_plain", "read_bytes", "read_text", "too_long"]
 
 _OPENED = ("/dev/stdin", "/dev/fd/", "/proc/self/fd/")
 """What the shell has opened for us: `/dev/stdin`, `<(…)`."""
@@ -33,12 +33,21 @@ def read_text(path: Path, most: int) -> str:
     """The text of a file, a byte-order mark left out.
 
     Raises:
-        OSError: as for `read_bytes`, or no text in UTF-8 (`EILSEQ`).
+        OSError: as for `read_bytes`, or no text (`EILSEQ`).
     """
     try:
-        return read_bytes(path, most).decode("utf-8-sig")
+        return as_text(read_bytes(path, most))
     except UnicodeDecodeError as error:
         raise OSError(errno.EILSEQ, "it is not text", str(path)) from error
+
+
+def as_text(content: bytes) -> str:
+    """Bytes as text, without a byte-order mark: UTF-8, or UTF-16 where the mark says so, as some shells write files.
+
+    Raises:
+        UnicodeDecodeError: they are no text.
+    """
+    return content.decode("utf-16" if content.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig")
 
 
 def open_plain(path: Path) -> int:

@@ -11,9 +11,10 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import httpx2
 import huggingface_hub
@@ -46,9 +47,6 @@ from hfmem.errors import (
 )
 from hfmem.fetcher.attempt import Attempt, NoConnectionError, StalledError, within
 from hfmem.fetcher.reach import Reach
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
 
 __all__ = ["Answer", "Client", "FileMissingError", "client_for"]
 
@@ -381,7 +379,9 @@ def _by_status(model: str, error: HfHubHTTPError) -> Exception:
     if status == 401 and "credentials" in message.lower():
         return InvalidTokenError(model, message)
     if status in (401, 404):
-        return ModelNotFoundError(model, message)
+        return ModelNotFoundError(
+            model
+        )  # the server's words ("Invalid username or password") mislead: no login was sent
     if status in _PLAIN:
         kind, words = _PLAIN[status]
         return kind(model, words or message)

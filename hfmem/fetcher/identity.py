@@ -1,17 +1,120 @@
-"""What can be the name of a repository."""
+"""Which model a person means: a Hub id, a path, an address as pasted, with a revision and a quantisation behind it."""
 
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+from pathlib import Path
 from typing import Final
+from urllib.parse import unquote
 
-__all__ = ["is_model_id"]
+from huggingface_hub import constants
 
-_ID: Final = re.compile(r"[A-Za-z0-9][\w.\-]*(/[A-Za-z0-9][\w.\-]*)?")
+from hfmem.fetcher.values import ModelRef
+
+__all__ = ["is_model_id", "is_path", "page", "reference", "why_no_id"]
+
+_ID: Final = re.compile(r"[A-Za-z0-9][\w.\-]*(/[A-Za-z0-9][\w.\-]*)?", re.ASCII)
 _LONGEST: Final = 200  # the Hub allows 96 a part
+_HOSTS: Final = ("huggingface.co", "www.huggingface.co", "hf.co")
+_SCHEME: Final = "hf://"
+_ADDRESS: Final = re.compile(r"(?:https?|hf)://", re.IGNORECASE)
+_AT_REVISION: Final = ("tree", "blob", "resolve", "raw", "commit", "commits", "blame", "edit")
+_PLACES: Final = (*_AT_REVISION, "discussions")
+_KINDS: Final = {"datasets": "a data set", "spaces": "a Space", "collections": "a collection", "papers": "a paper"}
+_LONG_REVISION: Final = re.compile(r"refs/(?:pr|convert|heads|tags)/[^/]+")
+_UNSEEN: Final = " \t\r\n\ufeff\u200b\u200c\u200d\u2060\u00a0"  # what comes along when an id is pasted
+_QUANT: Final = re.compile(r"[A-Za-z0-9][\w.\-]*", re.ASCII)
 
 
 def is_model_id(text: str) -> bool:
     """Whether a word can be a repository of the Hub, `name` or `owner/name`: the rules of
     `huggingface_hub.utils.validate_repo_id`, so that it can safely become part of an address or a file name."""
     return len(text) <= _LONGEST and ".." not in text and "--" not in text and _ID.fullmatch(text) is not None
+
+
+def reference(text: str, revision: str = constants.DEFAULT_REVISION) -> ModelRef:
+    """What a word means: an existing path wins before anything is split off; then an address of the Hub; then
+    `ID@REVISION:QUANT`. A revision in the word wins over the one beside it. What is none of these stays as it is."""
+    word = text if _exists(text) else text.strip(_UNSEEN)
+    if _exists(word) or is_path(word):
+        return ModelRef(model_id=word, revision=revision)
+    if word.lower().startswith(_SCHEME):
+        return _split(word[len(_SCHEME) :].removeprefix("models/"), revision) or ModelRef(model_id=word)
+    path = _hub_path(word)
+    found = _split(word, revision) if path is None else _of_address(path, revision)
+    return found or ModelRef(model_id=word, revision=revision)
+
+
+def _split(word: str, revision: str) -> ModelRef | None:
+    """`ID@REVISION:QUANT`, either of which may be missing, in either order; None where there is no id in it."""
+    model, at, behind = word.rstrip("/").partition("@")
+    parts = [part.rpartition(":") if ":" in part else (part, "", "") for part in (behind, model)]
+    (rest, _, quant), (front, _, other) = parts
+    if quant and _QUANT.fullmatch(quant):
+        behind = rest
+    elif other and _QUANT.fullmatch(other):
+        model, quant = front, other
+    else:
+        quant = ""
+    model = model.rstrip("/")
+    if not is_model_id(model) or (at and not behind):
+        return None
+    return ModelRef(model_id=model, revision=behind or revision, quant=quant)
+
+
+def is_path(word: str) -> bool:
+    """Whether a word can only be a path: `./x`, `/x`, `~/x`, or with a backslash in it."""
+    return word.startswith(("./", "../", "/", "~")) or word in (".", "..") or "\\" in word
+
+
+def _exists(word: str) -> bool:
+    try:
+        return bool(word) and Path(word).expanduser().exists()
+    except (OSError, RuntimeError, ValueError):  # no path at all, or the home of a user who is not there
+        return False
+
+
+def _hub_path(word: str) -> str | None:
+    """What stands behind the host in an address of the Hub, or of the one in use; None for any other word."""
+    endpoint = constants.ENDPOINT.partition("://")[2].rstrip("/")
+    bare = _ADDRESS.sub("", word, count=1)
+    for host in (endpoint, *_HOSTS):
+        if bare.lower().startswith(f"{host.lower()}/"):
+            return bare[len(host) :]
+    return None
+
+
+def _of_address(path: str, revision: str) -> ModelRef | None:
+    """`/owner/name`, `/owner/name/tree/REV`, `/owner/name/blob/REV/FILE` and their like; `/name` for the oldest models;
+    None for what is no model's address."""
+    parts = [unquote(part) for part in re.split(r"[?#]", path, maxsplit=1)[0].split("/") if part]
+    parts = parts[1:] if parts[:1] == ["models"] else parts
+    if not parts or parts[0] in _KINDS:
+        return None
+    long = 1 if len(parts) > 1 and parts[1] in _PLACES else 2
+    found, rest = _split("/".join(parts[:long]), revision), parts[long:]
+    if found is not None and _exists(found.model_id):
+        found = replace(found, hub=True)
+    if found is None or len(rest) < 2 or rest[0] not in _AT_REVISION:
+        return found
+    tail = "/".join(rest[1:])
+    named = _LONG_REVISION.match(tail)
+    behind = named[0] if named else rest[1]  # a branch with a slash in its name is quoted in addresses
+    file = tail[len(behind) :].strip("/") if rest[0] in ("blob", "resolve", "raw") else ""
+    return replace(found, revision=behind, file=file)
+
+
+def why_no_id(word: str) -> str:
+    """Why a word that names nothing on this machine cannot be a model's id; "" where it can."""
+    path = _hub_path(word)
+    if path is not None:
+        return f"the address is that of {_KINDS.get(path.strip('/').partition('/')[0], 'no model')}"
+    if _ADDRESS.match(word):
+        return f"the address is not one of {constants.ENDPOINT}"
+    return "" if is_model_id(word) else "neither a model id (owner/name) nor a folder or file that can be read"
+
+
+def page(model: str = "", *behind: str) -> str:
+    """The address of a model's page, or of one behind it, on the Hub in use."""
+    return "/".join(part for part in (constants.ENDPOINT, model, *behind) if part)

@@ -21,7 +21,7 @@ from hfmem.fetcher.selection import INDEX, PIPELINE, Selection, select
 from hfmem.fetcher.values import Checkpoint, FileInfo, ModelRef
 from hfmem.units import format_bytes
 
-__all__ = ["is_local", "read", "snapshot", "why_not"]
+__all__ = ["is_folder", "is_local", "read", "snapshot", "why_not"]
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _LONGEST_REF = 1024  # bytes of a file that names a commit
@@ -43,8 +43,16 @@ def is_local(model: str) -> bool:
         return False
 
 
+def is_folder(model: str) -> bool:
+    """Whether the word names a folder of this machine."""
+    try:
+        return Path(model).expanduser().is_dir()
+    except (OSError, RuntimeError, ValueError):
+        return False
+
+
 def why_not(model: str) -> str:
-    """Why a word that cannot be a Hub id is no local model either."""
+    """Why a path names no model."""
     try:
         if Path(model).expanduser().is_dir():
             names = (CONFIG, *(format_.name for format_ in readable()))
@@ -54,7 +62,7 @@ def why_not(model: str) -> str:
             return f"the file is neither {' nor '.join(suffixes)}"
     except (OSError, RuntimeError, ValueError):
         pass
-    return "neither a model id (owner/name) nor a folder or file that can be read"
+    return "there is no such folder or file"
 
 
 def read(ref: ModelRef) -> Checkpoint:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Final
 
@@ -23,7 +23,9 @@ from hfmem.errors import (
     UnexpectedAnswerError,
 )
 from hfmem.fetcher import cache, catalog, local
-from hfmem.fetcher.identity import is_model_id
+from hfmem.fetcher.formats.table import is_weights
+from hfmem.fetcher.identity import is_model_id, is_path, page, why_no_id
+from hfmem.fetcher.nearby import near_ids
 from hfmem.fetcher.reach import Reach
 from hfmem.fetcher.selection import select
 from hfmem.fetcher.values import Access, Checkpoint, ModelRef, TensorInfo
@@ -51,14 +53,33 @@ def fetch(ref: ModelRef, access: Access, reach: Reach | None = None) -> Checkpoi
     Raises:
         HfmemError: found nowhere, or found and unreadable.
     """
-    if local.is_local(ref.model_id):
+    if not ref.hub and local.is_local(ref.model_id):
         return _local(ref)
-    if not is_model_id(ref.model_id):
-        raise ModelNotFoundError(ref.model_id, local.why_not(ref.model_id))
+    if is_path(ref.model_id) or (not ref.hub and local.is_folder(ref.model_id)):
+        raise ModelNotFoundError(ref.model_id, local.why_not(ref.model_id), local=True)
+    if reason := why_no_id(ref.model_id):
+        raise ModelNotFoundError(ref.model_id, reason)
+    found = _found(ref, access, reach or Reach())
+    notes = tuple(_unused(ref, found))
+    return replace(found, notes=(*found.notes, *notes)) if notes else found
+
+
+def _unused(ref: ModelRef, found: Checkpoint) -> Iterator[str]:
+    """A sentence for what stood behind the id and chose nothing."""
+    if ref.quant and not any(file.name.endswith(".gguf") for file in found.files):
+        yield f"':{ref.quant}' chooses among GGUF files, and none is known of {ref.model_id}: it has no effect."
+    elif ref.quant:
+        yield f"':{ref.quant}' has no effect: GGUF files are not chosen by their quantisation yet."
+    if ref.file and is_weights(ref.file) and ref.file not in {file.name for file in found.weight_files}:
+        yield f"The address names {ref.file}; this answer is about {ref.model_id} as a whole."
+
+
+def _found(ref: ModelRef, access: Access, reach: Reach) -> Checkpoint:
+    """The checkpoint of a Hub id."""
     if access.offline or constants.is_offline_mode():
         return _elsewhere(ref, access, OfflineError(ref.model_id, "offline mode is on"))
     try:
-        return _from_hub(ref, access, reach or Reach())
+        return _from_hub(ref, access, reach)
     except RevisionNotFoundError:
         raise
     except HfmemError as error:
@@ -119,6 +140,8 @@ def _elsewhere(ref: ModelRef, access: Access, error: HfmemError) -> Checkpoint:
     why = next((words for kind, words in _REFUSALS if isinstance(error, kind)), None)
     found = _stored(ref, access) if why else None
     if found is None:
+        if isinstance(error, (ModelNotFoundError, OfflineError, HubUnreachableError)):
+            error.near = near_ids(ref.model_id)
         raise error
     place = {"cache": "the cache", "catalog": "the bundled catalog"}[found.source]
     if isinstance(error, ConnectionSettingsError):
@@ -155,8 +178,9 @@ def _gated(public: Checkpoint, access: Access, *, authenticated: bool) -> Checkp
 
 def _way_in(public: Checkpoint, authenticated: bool) -> str:
     """How to get access to the files."""
-    page = f"accept its licence at {constants.ENDPOINT}/{public.ref.model_id}"
-    return f"For the files, {page}" + (" with this account." if authenticated else ", then `hf auth login`.")
+    return f"For the files, accept its licence at {page(public.ref.model_id)}" + (
+        " with this account." if authenticated else ", then `hf auth login`."
+    )
 
 
 def _difference(tensors: tuple[TensorInfo, ...], totals: object) -> str:

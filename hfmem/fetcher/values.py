@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from hfmem.options.access import Access
@@ -21,10 +21,20 @@ class ModelRef:
     Attributes:
         model_id: a Hub id, or a local path as the user wrote it.
         revision: branch, tag, commit or `refs/pr/N`.
+        quant: the quantisation that stood behind the id (`:Q4_K_M`), for repositories with a file of each; "" for none.
+        file: the file that the address named; "" for none.
+        hub: whether an address was given, so that the folder of the same name on this machine is not meant.
     """
 
     model_id: str
     revision: str = "main"
+    quant: str = ""
+    file: str = ""
+    hub: bool = False
+
+    def at(self, revision: str) -> ModelRef:
+        """The same at another revision, where none is asked for."""
+        return replace(self, revision=revision) if self.revision == "main" else self
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,3 +114,10 @@ class Checkpoint:
     totals: Mapping[str, int] | None = None
     gated: bool = False
     notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        commit = f" at {self.commit[:12]}" if self.commit else ""
+        return (
+            f"<Checkpoint {self.ref.model_id!r} from {self.source}{commit}: {len(self.tensors):,} tensors in "
+            f"{len(self.weight_files):,} weight files>"
+        )

@@ -34,6 +34,10 @@ class Bundle:
         if len(set(self.roles)) < len(self.roles):
             raise ValueError(f"two models of a bundle have the same role: {', '.join(self.roles)}")
 
+    def __repr__(self) -> str:
+        parts = ", ".join(f"{role} {model.checkpoint.ref.model_id!r}" for role, model in self.parts)
+        return f"<Bundle {self.kind}: {parts}>"
+
     @classmethod
     def of(cls, model: Model) -> Bundle:
         """A single model, as a bundle of one."""

@@ -51,6 +51,11 @@ class Model:
     file_bytes: int | None
     notes: tuple[str, ...]
 
+    def __repr__(self) -> str:
+        count = f"{self.parameters.total:,}" if self.parameters else "unknown"
+        kind = self.architecture.model_type or "of unknown type"
+        return f"<Model {self.checkpoint.ref.model_id!r}, {kind}: {count} parameters ({self.certainty})>"
+
     @cached_property
     def structure(self) -> Structure:
         """What measured coefficients are looked up by, and the sizes they are written in."""

@@ -166,6 +166,9 @@ class Architecture:
     unknown: str = ""
     notes: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        return f"<Architecture {self.model_type}: {self.depth} layers, hidden size {self.hidden_size}>"
+
     @property
     def depth(self) -> int | None:
         """The number of layers; None where it is not known."""
@@ -266,6 +269,9 @@ class ParameterTable:
     """All parameters. Totals are sums over the groups, never stored."""
 
     groups: tuple[TensorGroup, ...]
+
+    def __repr__(self) -> str:
+        return f"<ParameterTable {self.total:,} parameters in {len(self.groups):,} groups>"
 
     @property
     def total(self) -> int:

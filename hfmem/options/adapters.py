@@ -6,6 +6,7 @@ from typing import Annotated, Final
 
 from hfmem.options.option import Option
 from hfmem.options.panels import ADAPTERS
+from hfmem.options.reading import not_one_of
 
 __all__ = ["ADAPTER_DTYPES", "AdapterOptions"]
 
@@ -16,7 +17,7 @@ _adapter = partial(Option, panel=ADAPTERS, modes=("training",), methods=("exact"
 
 
 def _adapter_dtype(name: str) -> str | None:
-    return None if name.lower() in ADAPTER_DTYPES else f"'{name}' is not one of {', '.join(ADAPTER_DTYPES)}"
+    return None if name.lower() in ADAPTER_DTYPES else not_one_of(name, ADAPTER_DTYPES)
 
 
 @dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)

@@ -16,6 +16,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Final, Literal, get_args, get_origin, get_type_hints
 
 from hfmem.errors import InvalidScenarioError
+from hfmem.options.reading import plain
 from hfmem.options.words import Mode
 
 __all__ = ["Declared", "Need", "Option", "declared", "flag", "split", "value_of"]
@@ -196,7 +197,8 @@ def value_of(option: Declared, given: Any) -> Any:
         except ValueError as error:
             raise InvalidScenarioError("", f"{option.flags[0]} {error}") from None
     if not option.several or given is None:
-        return option.default if given is None and option.several else given
+        return option.default if given is None and option.several else plain(given)
     if isinstance(given, str):
         return split(given) if option.option.words else (given,)
-    return tuple(given) if isinstance(given, Iterable) and not isinstance(given, Mapping) else given
+    several = isinstance(given, Iterable) and not isinstance(given, Mapping)
+    return tuple(map(plain, given)) if several else given

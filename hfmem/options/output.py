@@ -15,13 +15,14 @@ class ListOptions:
     """Models and options that stand in files, and the order of many answers."""
 
     from_args: Annotated[
-        Path | None,
+        tuple[Path, ...],
         Option(
-            help="Take options from TrainingArguments, accelerate, DeepSpeed or axolotl files (YAML, JSON)",
+            help="Take options from TrainingArguments, accelerate, DeepSpeed or axolotl files (YAML, JSON; repeatable, "
+            "later ones win)",
             panel=TRAINING,
             metavar="FILE",
         ),
-    ] = None
+    ] = ()
     from_file: Annotated[
         str | None,
         Option(

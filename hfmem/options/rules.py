@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from hfmem.options.option import Declared
+from hfmem.options.reading import not_one_of
 from hfmem.options.words import Mode
 
 __all__ = ["Owners", "idle", "mode_of", "refusals", "wrong"]
@@ -68,7 +69,9 @@ def wrong(option: Declared, value: Any) -> str | None:
     """What is wrong with a value by itself, as a sentence; None where nothing is."""
     if value is None:
         return None if option.default is None else f"{option.flags[0]} cannot be None"
-    for single in value if option.several and isinstance(value, (tuple, list)) else (value,):
+    if option.several and not isinstance(value, tuple):
+        return f"{option.flags[0]} is {_shown(value)}, expected a list"
+    for single in value if option.several else (value,):
         told = _mistyped(option, single) or _not_among(option, single) or _out_of_range(option, single)
         if told is None and option.option.check is not None:
             told = option.option.check(single)
@@ -94,7 +97,7 @@ def _mistyped(option: Declared, value: Any) -> str | None:
 
 def _not_among(option: Declared, value: Any) -> str | None:
     choices = option.choices
-    return f"'{value}' is not one of {', '.join(choices)}" if choices and value not in choices else None
+    return not_one_of(value, choices) if choices and value not in choices else None
 
 
 def _out_of_range(option: Declared, value: Any) -> str | None:

@@ -5,6 +5,7 @@ from typing import Annotated
 
 from hfmem.options.option import Need, Option
 from hfmem.options.panels import ACCELERATORS, MODEL, NUMBERS, SIZE
+from hfmem.options.reading import not_one_of, tokens
 from hfmem.options.words import Method
 
 __all__ = ["RunOptions"]
@@ -21,7 +22,7 @@ def _cache_dtype(name: str) -> str | None:
     """What is wrong with the dtype of a cache."""
     from hfmem.dtypes import KV_DTYPES, canonical  # its table is not needed for help
 
-    return None if canonical(name) in KV_DTYPES else f"'{name}' is not one of {', '.join(KV_DTYPES)}"
+    return None if canonical(name) in KV_DTYPES else not_one_of(name, KV_DTYPES)
 
 
 @dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
@@ -49,11 +50,12 @@ class RunOptions:
     seq: Annotated[
         int | None,
         Option(
-            help="Tokens per sequence, prompt and answer together",
+            help="Tokens per sequence, prompt and answer together; 32k is 32 x 1024",
             panel=SIZE,
             common=True,
             names=("--seq", "--max-model-len"),
             shown="4096, or the model's maximum",
+            parse=tokens,
             least=1,
             most=_MOST,
             keys=("max_length", "max_seq_length", "sequence_len", "model_max_length"),
@@ -65,6 +67,7 @@ class RunOptions:
             help="Tokens of an encoder's input, or of images that a decoder attends to",
             panel=SIZE,
             shown="as --seq, up to the encoder's maximum; no images",
+            parse=tokens,
             least=1,
             most=_MOST,
             methods=("exact",),

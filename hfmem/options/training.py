@@ -64,7 +64,7 @@ class TrainingOptions:
         _exact(
             help="Recompute layers in the backward pass",
             common=True,
-            keys=("gradient_checkpointing", "activation_checkpointing", "fsdp_activation_checkpointing"),
+            keys=("activation_checkpointing", "fsdp_activation_checkpointing"),
         ),
     ] = False
     selective_checkpointing: Annotated[

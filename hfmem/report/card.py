@@ -12,6 +12,7 @@ from hfmem.estimator import textbook
 from hfmem.estimator.textbook import PRECISIONS
 from hfmem.estimator.values import GROUPS, Estimate, Group, Scenario, Term
 from hfmem.mapper.values import Architecture
+from hfmem.report.escapes import line
 from hfmem.report.fit import advice_lines, fit_lines, rank_lines, serving_lines
 from hfmem.report.values import GROUP_NAMES, Report
 from hfmem.units import format_bytes, format_count
@@ -66,12 +67,12 @@ def _heading(report: Report) -> Iterator[str]:
     architecture, checkpoint = report.architecture, report.checkpoint
     count = report.parameters.total if report.parameters else None
     active = report.parameters.active if report.parameters else None
-    words = [architecture.model_type or "unknown architecture"]
+    words = [line(architecture.model_type or "unknown architecture")]
     if count is not None and active is not None:
         mixture = architecture.experts and active < count
         words.append(f"{format_count(count)} parameters" + (f", {format_count(active)} active" if mixture else ""))
     words.append(report.scenario.dtype or "unknown dtype")
-    yield f"{checkpoint.ref.model_id}  ({' · '.join(words)})"
+    yield f"{line(checkpoint.ref.model_id)}  ({' · '.join(words)})"
     if shape := _shape(architecture):
         yield shape
     commit = f" at {checkpoint.commit[:12]}" if checkpoint.commit else ""
@@ -184,7 +185,7 @@ def _certainty(estimate: Estimate, group: Group) -> str:
 
 
 def _explain(term: Term, source: int, unit: str, width: int) -> Iterator[str]:
-    yield f"    {term.name}: {format_bytes(term.nbytes, unit)}, {term.certainty} [{source}]"
+    yield f"    {line(term.name)}: {format_bytes(term.nbytes, unit)}, {term.certainty} [{source}]"
     yield textwrap.fill(f"= {term.how}", width, initial_indent=" " * 6, subsequent_indent=" " * 8)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from hfmem.estimator.values import Group
+from hfmem.report.escapes import line
 from hfmem.report.values import Report
 from hfmem.units import format_bytes, format_count
 
@@ -37,7 +38,7 @@ class Column:
         if value is None:
             return "?"
         if isinstance(value, str):
-            return value
+            return line(value)
         shown = format_count(value) if self.kind == "count" else format_bytes(value, unit, label=False)
         return f"≥ {shown}" if self.key == "total" and report.estimate.is_lower_bound else shown
 

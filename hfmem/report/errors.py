@@ -8,6 +8,7 @@ from typing import Final
 
 from hfmem import errors
 from hfmem.errors import HfmemError
+from hfmem.fetcher.identity import is_model_id, page
 
 __all__ = ["Problem", "explain"]
 
@@ -56,10 +57,39 @@ def _said(text: str) -> _Words:
     return lambda error: text.format(model=error.model or "the model")
 
 
+def _linked(text: str, *behind: str) -> _Words:
+    """`text` with the address of the model's page, or of one behind it."""
+    return lambda error: f"{text}: {page(error.model, *behind)}"
+
+
+def _near(error: HfmemError) -> str:
+    """A question for the ids that may be meant; "" where there is none."""
+    return f"Did you mean {' or '.join(error.near)}? " if error.near else ""
+
+
+def _after_near(text: str) -> _Words:
+    return lambda error: _near(error) + text
+
+
+def _not_found(error: HfmemError) -> str:
+    if error.reason:
+        return f"{error.model or 'The model'} was not found ({error.reason})."
+    return f"{error.model or 'The model'} was not found: there is no such model at {page()}, or it is private."
+
+
+def _not_found_hint(error: HfmemError) -> str:
+    if isinstance(error, errors.ModelNotFoundError) and error.local:
+        hint = "Name a folder with config.json or weights in it, or a weight file"
+        hub = f"; for the Hub's model of that name, give its address: {page(error.model)}"
+        return hint + (hub if is_model_id(error.model) else ".")
+    private = "if it is private, `hf auth login` with an account that may read it."
+    return f"{_near(error)}Check the spelling; {private}"
+
+
 def _gated_hint(error: HfmemError) -> str:
-    page = f"accept its licence on its page (https://huggingface.co/{error.model})"
+    place = f"accept its licence on its page ({page(error.model)})"
     known = isinstance(error, errors.GatedModelError) and error.authenticated
-    return f"With this account, {page}." if known else f"{page[0].upper()}{page[1:]}, then `hf auth login`."
+    return f"With this account, {place}." if known else f"{place[0].upper()}{place[1:]}, then `hf auth login`."
 
 
 def _rate_hint(error: HfmemError) -> str:
@@ -75,20 +105,16 @@ def _settings_hint(error: HfmemError) -> str:
 
 _ROWS: Final[tuple[tuple[type[HfmemError], _Words, _Words], ...]] = (
     (errors.GatedModelError, _said("{model} is gated."), _gated_hint),
-    (
-        errors.ModelNotFoundError,
-        _because("{model} was not found"),
-        _said("Check the spelling; if the repository is private, `hf auth login` with an account that may read it."),
-    ),
+    (errors.ModelNotFoundError, _not_found, _not_found_hint),
     (
         errors.RevisionNotFoundError,
         _because("{model} has no such revision"),
-        _said("The branches, tags and pull requests are on its page: https://huggingface.co/{model}/tree/main"),
+        _linked("The branches, tags and pull requests are on its page", "tree", "main"),
     ),
     (
         errors.DisabledModelError,
         _because("The Hub has switched {model} off"),
-        _said("Its page may tell why: https://huggingface.co/{model}"),
+        _linked("Its page may tell why"),
     ),
     (
         errors.InvalidTokenError,
@@ -98,13 +124,13 @@ _ROWS: Final[tuple[tuple[type[HfmemError], _Words, _Words], ...]] = (
     (
         errors.AccessDeniedError,
         _because("The Hub refuses access to {model}"),
-        _said("Check the token's permissions: https://huggingface.co/settings/tokens"),
+        lambda error: f"Check the token's permissions: {page('', 'settings', 'tokens')}",  # noqa: ARG005 - one signature
     ),
     (errors.RateLimitedError, _said("The Hub's request quota is used up."), _rate_hint),
     (
         errors.OfflineError,
         _said("Offline mode is on, and {model} is in neither the cache nor the bundled catalog."),
-        _said("Run once without --offline (and without HF_HUB_OFFLINE) to fill the cache."),
+        _after_near("Run once without --offline (and without HF_HUB_OFFLINE) to fill the cache."),
     ),
     (
         errors.ConnectionSettingsError,
@@ -114,7 +140,7 @@ _ROWS: Final[tuple[tuple[type[HfmemError], _Words, _Words], ...]] = (
     (
         errors.HubUnreachableError,
         _because("The Hub cannot be reached, and {model} is in neither the cache nor the bundled catalog"),
-        _said("Check the network, a proxy (HTTPS_PROXY), or HF_ENDPOINT if a mirror is used."),
+        _after_near("Check the network, a proxy (HTTPS_PROXY), or HF_ENDPOINT if a mirror is used."),
     ),
     (
         errors.UnexpectedAnswerError,
@@ -134,7 +160,7 @@ _ROWS: Final[tuple[tuple[type[HfmemError], _Words, _Words], ...]] = (
     (
         errors.NoWeightsError,
         _because("Nothing tells how large {model} is"),
-        _said("Its page lists the files: https://huggingface.co/{model}/tree/main"),
+        _linked("Its page lists the files", "tree", "main"),
     ),
     (
         errors.UntraceableError,

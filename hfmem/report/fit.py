@@ -6,20 +6,30 @@ A bar's letters say what its colours would, so that it reads without any.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from tabulate import tabulate
 
+from hfmem.advice.fit import Fit
+from hfmem.advice.inference import Advice
 from hfmem.estimator.values import GROUPS, Estimate, Group, Rank
+from hfmem.hardware.table import Accelerator, Instance
+from hfmem.report.escapes import line
 from hfmem.report.values import GROUP_NAMES, Report
 from hfmem.units import format_bytes
 
-if TYPE_CHECKING:
-    from hfmem.advice.fit import Fit
-    from hfmem.advice.inference import Advice
-    from hfmem.hardware.table import Accelerator, Instance
-
-__all__ = ["advice_lines", "fit_dict", "fit_lines", "list_gpus", "rank_lines", "serving_lines", "to_matrix"]
+__all__ = [
+    "advice_lines",
+    "fit_cell",
+    "fit_dict",
+    "fit_lines",
+    "list_gpus",
+    "machine_name",
+    "rank_lines",
+    "serving_lines",
+    "to_matrix",
+    "verdict",
+]
 
 _LETTERS: Final[dict[Group, str]] = {
     "weights": "W",
@@ -178,8 +188,10 @@ def _block(reports: Sequence[Report], names: Sequence[str], unit: str) -> str:
     for report in reports:
         by_name = {_name(fit): fit for fit in report.fits or ()}
         total = format_bytes(report.estimate.total, unit, label=False)
-        cells = [_cell(by_name.get(name), unit) for name in names]
-        rows.append([report.checkpoint.ref.model_id, ("≥ " if report.estimate.is_lower_bound else "") + total, *cells])
+        cells = [fit_cell(by_name.get(name), unit) for name in names]
+        rows.append(
+            [line(report.checkpoint.ref.model_id), ("≥ " if report.estimate.is_lower_bound else "") + total, *cells]
+        )
     headers = ["model", f"total\n({unit})", *(f"{name}\n{_size(reports, name, unit)}" for name in names)]
     alignment = ["left", "right"] + ["right"] * len(names)
     return tabulate(rows, headers=headers, disable_numparse=True, colalign=alignment)
@@ -191,7 +203,21 @@ def _size(reports: Sequence[Report], name: str, unit: str) -> str:
     return f"({format_bytes(fits[0].gpu.memory, unit, label=False)})" if fits else ""
 
 
-def _cell(fit: Fit | None, unit: str) -> str:
+def machine_name(fit: Fit) -> str:
+    """What was asked to hold the model, whatever the model uses of it: an instance, so many of a name, or a name."""
+    count = fit.machine.count
+    return fit.machine.instance or (f"{count} x {fit.gpu.name}" if count and count > 1 else fit.gpu.name)
+
+
+def verdict(fit: Fit) -> str:
+    """Whether it fits, in a word: `fits`, `no`, `refused` by the engine, or `unknown`."""
+    if fit.refused:
+        return "refused"
+    return "unknown" if fit.fits is None else "fits" if fit.fits else "no"
+
+
+def fit_cell(fit: Fit | None, unit: str) -> str:
+    """What stays free of an accelerator, or what is missing and how many would hold it, in a cell of a table."""
     if fit is None or fit.headroom is None:
         return "refused" if fit else ""
     if fit.fits is None:

@@ -27,12 +27,14 @@ class Style:
         explain: whether to print every term.
         width: columns of the terminal; None where there is none.
         several: whether several models were asked for (a table, even if one answered).
+        ascii: whether what is printed to takes ASCII alone; JSON then has escapes for the rest.
     """
 
     unit: str = "GiB"
     explain: bool = False
     width: int | None = None
     several: bool = False
+    ascii: bool = False
 
 
 _Render = Callable[["Sequence[Report]", "Sequence[Problem]", Style], str]
@@ -76,13 +78,14 @@ def output_format(name: str, **traits: bool) -> Callable[[_Render], _Render]:
 
 
 def render(name: str, reports: Sequence[Report], problems: Sequence[Problem], style: Style) -> str:
-    """The text of a format; empty where there is nothing to show."""
+    """The text of a format, names escaped by its rules; empty where there is nothing to show."""
     return FORMATS[name].render(reports, problems, style)
 
 
 @output_format("table", units=True, explains=True)
 def _table(reports: Sequence[Report], problems: Sequence[Problem], style: Style) -> str:
     from hfmem.report.card import to_card, to_explanation
+    from hfmem.report.escapes import line, visible
     from hfmem.report.fit import to_matrix
     from hfmem.report.tables import to_table
 
@@ -95,16 +98,15 @@ def _table(reports: Sequence[Report], problems: Sequence[Problem], style: Style)
         parts += [to_card(report, style.unit, style.width) for report in reports]
     if style.explain:
         for report in reports:
-            title = f"{report.checkpoint.ref.model_id}\n" if style.several else ""
+            title = f"{line(report.checkpoint.ref.model_id)}\n" if style.several else ""
             parts.append(title + to_explanation(report, style.unit, style.width))
-    return "\n\n".join(parts)
+    return visible("\n\n".join(parts))
 
 
 @output_format("json", whole=True, json=True)
-def _json(reports: Sequence[Report], problems: Sequence[Problem], style: Style) -> str:  # noqa: ARG001 - one signature
-    import json
-
+def _json(reports: Sequence[Report], problems: Sequence[Problem], style: Style) -> str:
     from hfmem import __version__
+    from hfmem.report.escapes import json_text
     from hfmem.report.result import SCHEMA, to_result
 
     document = {
@@ -113,17 +115,16 @@ def _json(reports: Sequence[Report], problems: Sequence[Problem], style: Style) 
         "results": [to_result(report) for report in reports],
         "errors": [problem.as_dict() for problem in problems],
     }
-    return json.dumps(document, indent=2, ensure_ascii=False)
+    return json_text(document, indent=2, ascii_only=style.ascii)
 
 
 @output_format("jsonl", whole=True, json=True)
-def _jsonl(reports: Sequence[Report], problems: Sequence[Problem], style: Style) -> str:  # noqa: ARG001 - one signature
-    import json
-
+def _jsonl(reports: Sequence[Report], problems: Sequence[Problem], style: Style) -> str:
+    from hfmem.report.escapes import json_text
     from hfmem.report.result import to_result
 
     lines = [to_result(report) for report in reports] + [problem.as_dict() for problem in problems]
-    return "\n".join(json.dumps(line, ensure_ascii=False) for line in lines)
+    return "\n".join(json_text(each, ascii_only=style.ascii) for each in lines)
 
 
 @output_format("csv", whole=True)
@@ -142,4 +143,12 @@ def _markdown(reports: Sequence[Report], problems: Sequence[Problem], style: Sty
 
 @output_format("quiet", known_only=True)
 def _quiet(reports: Sequence[Report], problems: Sequence[Problem], style: Style) -> str:  # noqa: ARG001 - one signature
-    return "\n".join(f"{report.checkpoint.ref.model_id}\t{report.estimate.total}" for report in reports)
+    """Id, total in bytes, and for each accelerator that was named whether it fits; tabs between them."""
+    from hfmem.report.escapes import line
+    from hfmem.report.fit import verdict
+
+    rows = [
+        (line(report.checkpoint.ref.model_id), str(report.estimate.total), *map(verdict, report.fits or ()))
+        for report in reports
+    ]
+    return "\n".join("\t".join(row) for row in rows)

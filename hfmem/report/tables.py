@@ -9,8 +9,11 @@ from typing import Final
 
 from tabulate import tabulate
 
+from hfmem.advice.fit import Fit
 from hfmem.report.columns import COLUMNS, Column
 from hfmem.report.errors import Problem
+from hfmem.report.escapes import csv_cell, line, markdown_cell
+from hfmem.report.fit import fit_cell, machine_name
 from hfmem.report.values import Report
 
 __all__ = ["to_csv", "to_markdown", "to_table"]
@@ -27,23 +30,43 @@ def to_table(reports: Sequence[Report], problems: Sequence[Problem], unit: str, 
 
 
 def to_markdown(reports: Sequence[Report], problems: Sequence[Problem], unit: str) -> str:
-    """A GitHub table of every column."""
+    """A GitHub table of every column, and one for each accelerator that was named."""
     return _render(reports, problems, _columns(reports), unit, "github")
 
 
 def to_csv(reports: Sequence[Report], problems: Sequence[Problem]) -> str:
-    """One line a model; sizes in bytes, unknown ones empty; failures with their class in the last column."""
+    """One line a model; sizes in bytes, unknown ones empty; for each accelerator that was named, whether it fits and
+    what stays free; failures with their class in the last column."""
     stream = io.StringIO()
     columns = _columns(reports, ("master_weights", "temporary"))
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow([*(column.key for column in columns), "batch", "source", "total_is_lower_bound", "error"])
+    machines = _machines(reports)
+    verdicts = [f"{what}: {name}" for name in machines for what in ("fits", "headroom")]
+    keys = [*(column.key for column in columns), "batch", "source", "total_is_lower_bound", *verdicts, "error"]
+    writer.writerow(map(csv_cell, keys))
     for report in reports:
-        figures = [column.value(report) for column in columns]
-        extra = [report.scenario.batch, report.checkpoint.source, str(report.estimate.is_lower_bound).lower(), ""]
-        writer.writerow(["" if figure is None else figure for figure in figures] + extra)
+        row = [column.value(report) for column in columns]
+        row += [report.scenario.batch, report.checkpoint.source, _word(report.estimate.is_lower_bound)]
+        for name in machines:
+            fit = _fit(report, name)
+            row += [None, None] if fit is None else [_word(False if fit.refused else fit.fits), fit.headroom]
+        writer.writerow(map(csv_cell, [*row, ""]))
     for problem in problems:
-        writer.writerow([problem.model, *[""] * (len(columns) + 2), problem.code])
+        writer.writerow(map(csv_cell, [problem.model, *[""] * (len(keys) - 2), problem.code]))
     return stream.getvalue().rstrip("\n")
+
+
+def _word(answer: bool | None) -> str | None:
+    return None if answer is None else str(answer).lower()
+
+
+def _machines(reports: Sequence[Report]) -> tuple[str, ...]:
+    """The accelerators that were named, in order."""
+    return tuple(dict.fromkeys(machine_name(fit) for report in reports for fit in report.fits or ()))
+
+
+def _fit(report: Report, name: str) -> Fit | None:
+    return next((fit for fit in report.fits or () if machine_name(fit) == name), None)
 
 
 _ONLY_TRAINING: Final = ("gradients", "optimizer", "master_weights", "temporary")
@@ -61,11 +84,19 @@ def _render(
     headers = [f"{column.title} ({unit})" if column.kind == "bytes" else column.title for column in columns]
     if style == "simple":
         headers = [header.replace(" (", "\n(") for header in headers]
-    rows = [[column.text(report, unit) for column in columns] for report in reports]
-    rows += [
-        [problem.model, f"failed: {problem.code.removesuffix('_error').replace('_', ' ')}"] for problem in problems
+    machines = _machines(reports) if style == "github" else ()  # tables have a matrix for them
+    headers += [f"{name}, free ({unit})" for name in machines]
+    rows = [
+        [column.text(report, unit) for column in columns] + [fit_cell(_fit(report, name), unit) for name in machines]
+        for report in reports
     ]
-    alignment = ["left" if column.kind == "word" else "right" for column in columns]
+    rows += [
+        [line(problem.model), f"failed: {problem.code.removesuffix('_error').replace('_', ' ')}"]
+        for problem in problems
+    ]
+    if style == "github":
+        headers, rows = [*map(markdown_cell, headers)], [[*map(markdown_cell, row)] for row in rows]
+    alignment = ["left" if column.kind == "word" else "right" for column in columns] + ["right"] * len(machines)
     return tabulate(
         rows, headers=headers, tablefmt=style, disable_numparse=True, colalign=alignment if reports else None
     )

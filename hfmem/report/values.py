@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from hfmem.advice.fit import Fit
+from hfmem.advice.inference import Advice
+from hfmem.advice.values import Saving
 from hfmem.estimator.values import Estimate, Group, Scenario, Trace
 from hfmem.fetcher.selection import download_files
 from hfmem.fetcher.values import Checkpoint
 from hfmem.mapper.bundle import Bundle
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Architecture, Certainty, ParameterTable
-
-if TYPE_CHECKING:
-    from hfmem.advice.fit import Fit
-    from hfmem.advice.inference import Advice
-    from hfmem.advice.training import Saving
+from hfmem.units import format_bytes
 
 __all__ = ["GROUP_NAMES", "Download", "Report"]
 
@@ -64,6 +63,17 @@ class Report:
     savings: tuple[Saving, ...] = ()
     trace: Trace | None = None
     bundle: Bundle | None = None
+
+    def __repr__(self) -> str:
+        scenario, estimate = self.scenario, self.estimate
+        sign = "at least " if estimate.is_lower_bound else ""
+        verdicts = ""
+        if self.fits:
+            verdicts = f", fits on {sum(bool(fit.fits) for fit in self.fits)} of {len(self.fits)} accelerators named"
+        return (
+            f"<Report {self.checkpoint.ref.model_id!r}: {scenario.mode}, batch {scenario.batch} × {scenario.seq:,} "
+            f"tokens, {sign}{format_bytes(estimate.total, 'GiB')}{verdicts}>"
+        )
 
     @property
     def models(self) -> tuple[Model, ...]:

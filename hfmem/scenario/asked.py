@@ -55,7 +55,7 @@ def _with(options: type, later: tuple[type, ...]) -> type[Any]:
         return options
     if (options, later) not in _MADE:
         made = type(options.__name__, (options, *later), {"__doc__": options.__doc__, "__module__": options.__module__})
-        _MADE[options, later] = dataclass(frozen=True, kw_only=True)(made)
+        _MADE[options, later] = dataclass(frozen=True, kw_only=True, repr=False)(made)
     return _MADE[options, later]
 
 

@@ -11,6 +11,7 @@ from hfmem.estimator.weights.quantisers import QUANTISERS, find_quantiser
 from hfmem.mapper.values import Architecture, Experts
 from hfmem.options import rules
 from hfmem.options.option import declared
+from hfmem.options.reading import not_one_of
 from hfmem.scenario.asked import owners
 from hfmem.scenario.options import Options
 from hfmem.scenario.spread import plan_of
@@ -44,7 +45,9 @@ def _refusals(options: Options) -> Iterator[str]:
     """What is wrong, the values by themselves first."""
     table = declared(type(options))
     asked = [option for option in table if option.asked(options)]
-    yield from filter(None, (rules.wrong(option, getattr(options, option.name)) for option in asked))
+    given = ((option, getattr(options, option.name)) for option in table)
+    # by identity: True equals 1, and is no number
+    yield from filter(None, (rules.wrong(option, value) for option, value in given if value is not option.default))
     yield from _engine(options)
     yield from rules.refusals(asked, options, owners())
     yield from _textbook(options) if options.method == "textbook" else _exact(options)
@@ -69,7 +72,7 @@ def _engine(options: Options) -> Iterator[str]:
 def _exact(options: Options) -> Iterator[str]:
     dtype = options.dtype
     if dtype is not None and find_quantiser(dtype) is None and canonical(dtype) not in RUN_DTYPES:
-        yield f"--dtype '{dtype}' is not one of {', '.join((*RUN_DTYPES, *(row.name for row in QUANTISERS)))}"
+        yield f"--dtype {not_one_of(dtype, (*RUN_DTYPES, *(row.name for row in QUANTISERS)))}"
     if options.train is not None:
         from hfmem.scenario.training_check import refusals  # its tables are for training only
 
@@ -80,6 +83,6 @@ def _textbook(options: Options) -> Iterator[str]:
     from hfmem.estimator.textbook import OPTIMIZERS, PRECISIONS
 
     if options.dtype is not None and canonical(options.dtype) not in PRECISIONS:
-        yield f"--method textbook knows the dtypes {', '.join(PRECISIONS)}"
+        yield f"--dtype {not_one_of(options.dtype, PRECISIONS)}, which --method textbook knows"
     if options.optimizer is not None and options.optimizer not in OPTIMIZERS:
-        yield f"--method textbook knows the optimizers {', '.join(OPTIMIZERS)}"
+        yield f"--optimizer {not_one_of(options.optimizer, OPTIMIZERS)}, which --method textbook knows"

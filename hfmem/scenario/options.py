@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from hfmem.options.option import declared, value_of
 from hfmem.scenario.asked import Asked, extended
 
 __all__ = ["Options", "options_type"]
@@ -21,6 +22,16 @@ class Options(Asked):
     """
 
     remarks: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for option in declared(type(self)):
+            given = getattr(self, option.name)
+            if given is not option.default:
+                object.__setattr__(self, option.name, value_of(option, given))
+
+    def __repr__(self) -> str:
+        asked = [option.name for option in declared(type(self)) if option.asked(self)]
+        return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in asked)})"
 
 
 def options_type() -> type[Options]:

@@ -12,6 +12,7 @@ from hfmem.estimator.recipe.stacks import STACKS, find_stack
 from hfmem.estimator.weights.quantisers import find_quantiser
 from hfmem.mapper.values import COMPONENTS
 from hfmem.options.option import split
+from hfmem.options.reading import not_one_of
 from hfmem.scenario.options import Options
 from hfmem.scenario.spread import plan_of
 
@@ -36,11 +37,9 @@ def _names(options: Options) -> Iterator[str]:
         ("--stack", options.stack, find_stack, STACKS),
     ):
         if value is not None and find(value) is None:
-            yield f"{option} '{value}' is not one of {', '.join(row.name for row in rows)}"
+            yield f"{option} {not_one_of(value, (row.name for row in rows))}"
     parts = split(options.freeze) if isinstance(options.freeze, str) else options.freeze
-    yield from (
-        f"--freeze '{part}' is not one of {', '.join(COMPONENTS)}" for part in parts if part.strip() not in COMPONENTS
-    )
+    yield from (f"--freeze {not_one_of(part, COMPONENTS)}" for part in parts if part.strip() not in COMPONENTS)
 
 
 def _optimizer_rank(options: Options) -> Iterator[str]:

@@ -9,7 +9,7 @@ import pytest
 from hfmem import Options
 from hfmem.errors import InvalidScenarioError
 from hfmem.scenario.check import check
-from hfmem.scenario.files import with_file
+from hfmem.scenario.files import with_file, with_files
 
 TRAINER = """\
 per_device_train_batch_size: 4
@@ -157,3 +157,94 @@ def test_a_trainer_without_an_optimizer_has_its_default(tmp_path: Path) -> None:
     path.write_text("per_device_train_batch_size: 2\noptim: adamw_torch\n")
     assert with_file(Options(), path).optimizer != "adamw-fused"
     assert with_file(Options(optimizer="lion"), path).optimizer == "lion"
+
+
+def test_several_files_are_merged_in_order(tmp_path: Path) -> None:
+    first = written(tmp_path, ACCELERATE + "learning_rate: 1\n", "accelerate.yaml")
+    second = written(tmp_path, TRAINER.replace("deepspeed: ds.json\n", ""), "arguments.yaml")
+    third = written(tmp_path, '{"per_device_train_batch_size": 16, "max_length": null}', "last.json")
+    found = with_files(Options(), (first, second, third)).options
+    check(found)
+    assert (found.fsdp, found.gpus, found.gradient_checkpointing) == (True, 8, True)  # of the first
+    assert (found.gradient_accumulation, found.optimizer) == (8, "adamw_torch_fused")  # of the second
+    assert (found.batch, found.seq) == (16, None)  # of the last, which wins; null takes a key back
+    told = " ".join(found.remarks)
+    assert "arguments.yaml: per_device_train_batch_size, max_length are overridden by what comes later." in told
+    assert "accelerate.yaml: learning_rate is overridden" in told
+
+
+def test_the_last_spelling_wins_too(tmp_path: Path) -> None:
+    trl = written(tmp_path, "per_device_train_batch_size: 4\nmax_length: 512\n", "trl.yaml")
+    axolotl = written(tmp_path, "micro_batch_size: 2\nsequence_len: 1024\n", "axolotl.yaml")
+    assert with_files(Options(), (trl, axolotl)).options.batch == 2
+    found = with_files(Options(), (axolotl, trl)).options
+    assert (found.batch, found.seq) == (4, 512)
+    assert any("micro_batch_size, sequence_len are overridden" in remark for remark in found.remarks)
+
+
+@pytest.mark.parametrize("key", ["base_model", "model_name_or_path", "model_name", "pretrained_model_name_or_path"])
+def test_the_model_of_a_file(tmp_path: Path, key: str) -> None:
+    path = written(tmp_path, f"{key}: org/name\nmodel_revision: v1\nmicro_batch_size: 1\n")
+    found = with_files(Options(), (path,))
+    assert (found.model, found.revision, found.named) == ("org/name", "v1", f"config.yaml: {key}")
+    assert key in found.options.remarks[0]
+
+
+@pytest.mark.parametrize(("text", "option", "value"), [
+    ("attn_implementation: flash_attention_2", "attention", "flash"),
+    ("attn_implementation: kernels-community/flash-attn3", "attention", "flash"),
+    ("attn_implementation: eager", "attention", "eager"),
+    ("flash_attention: true", "attention", "flash"),
+    ("sdp_attention: true", "attention", "sdpa"),
+    ("torch_dtype: float32", "dtype", "float32"),
+    ("dtype: bfloat16", "dtype", "bfloat16"),
+    ("dtype: auto", "dtype", None),
+    ("bf16: full", "precision", "bf16"),
+    ("bfloat16: true", "precision", "bf16"),
+    ("fp16: true", "precision", "trainer-fp16"),
+    ("gradient_checkpointing: offload", "gradient_checkpointing", True),
+    ("fsdp: [full_shard]\nfsdp_config: {offload_params: true}", "offload", "parameters"),
+    ("fsdp: true\nparallelism_config: {parallelism_config_dp_shard_size: 4}\nnum_processes: 8", "shard", 4),
+    ("dp_shard_size: 4\nnum_processes: 8", "shard", None),
+    ("parallelism_config: {parallelism_config_tp_size: 2}\nnum_processes: 4", "tp", 2),
+    ("parallelism_config: {parallelism_config_cp_size: 1}", "cp", None),
+    ("tensor_parallel: {autotp_size: 2}\nnum_processes: 4", "tp", 2),
+    ("distributed_type: MEGATRON_LM", "stack", "megatron"),
+    ("megatron_lm_config: {megatron_lm_tp_degree: 2, megatron_lm_sequence_parallelism: true}\nnum_processes: 4",
+     "sequence_parallel", True),
+    ("megatron_lm_config: {megatron_lm_pp_degree: 2}\nnum_processes: 4", "pp", 2),
+    ("zero_optimization: {stage: 2, cpu_offload: true}", "offload", "optimizer"),
+])  # fmt: skip
+def test_what_keys_mean(tmp_path: Path, text: str, option: str, value: object) -> None:
+    found = with_file(Options(), written(tmp_path, text))
+    check(found)
+    assert getattr(found, option) == value
+
+
+LEFT_OUT = """\
+adapter: none_of_ours
+datasets: [{path: a, type: b}]
+plugins: []
+fsdp_config: {}
+rl: dpo
+a: {b: {c: {d: {e: {f: 1}}}}}
+nothing: null
+warmup_steps: auto
+"""
+
+
+def test_no_key_is_passed_over_in_silence(tmp_path: Path) -> None:
+    text = TRAINER.replace("deepspeed: ds.json\n", "") + ACCELERATE.replace("fsdp_config:", "other_config:") + LEFT_OUT
+    found = with_files(Options(), (written(tmp_path, text), written(tmp_path, AXOLOTL, "axolotl.yaml")))
+    told = " ".join(found.options.remarks)
+    keys = [line.split(":")[0].strip() for line in (text + AXOLOTL).splitlines()]
+    assert [key for key in keys if key not in told] == []
+
+
+def test_what_gives_way_to_the_command_line_is_named(tmp_path: Path) -> None:
+    found = with_file(Options(train="lora", batch=16), written(tmp_path, AXOLOTL))
+    told = " ".join(found.remarks)
+    assert "micro_batch_size" in told.partition("overridden by the command line")[0].rpartition("config.yaml")[2]
+    full = with_file(Options(train="full"), written(tmp_path, AXOLOTL))
+    (ignored,) = [remark for remark in full.remarks if "ignored" in remark]
+    assert all(key in ignored for key in ("lora_r", "lora_dropout", "lora_target_linear"))

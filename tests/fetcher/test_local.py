@@ -110,7 +110,13 @@ def test_paths_that_hold_no_model(name: str, words: str) -> None:
         fetch(ModelRef(model_id=name), Access(offline=True))
 
 
-@pytest.mark.parametrize("name", ["./nowhere", "a/b/c", "../up", "org/na me", "", "a" * 300])
+@pytest.mark.parametrize("name", ["./nowhere", "../up", "/nowhere/model", "~/nowhere", "models\\mine"])
+def test_paths_that_are_not_there(name: str) -> None:
+    with pytest.raises(ModelNotFoundError, match="there is no such folder or file"):
+        fetch(ModelRef(model_id=name), Access(offline=True))
+
+
+@pytest.mark.parametrize("name", ["a/b/c", "org/na me", "", "a" * 300])
 def test_words_that_are_neither_path_nor_id(name: str) -> None:
     with pytest.raises(ModelNotFoundError, match="neither"):
         fetch(ModelRef(model_id=name), Access(offline=True))

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from hfmem.errors import InvalidScenarioError
 from hfmem.options.option import Option
+from hfmem.options.reading import tokens
 
 __all__ = ["VllmOptions"]
 
@@ -33,13 +34,15 @@ class VllmOptions:
     ] = None
     max_num_batched_tokens: Annotated[
         int | None,
-        _option(help="Maximum tokens per step", shown="2048, or 8192 on large cards", least=1, most=10**9),
+        _option(
+            help="Maximum tokens per step", shown="2048, or 8192 on large cards", parse=tokens, least=1, most=10**9
+        ),
     ] = None
     gpu_memory_utilization: Annotated[
         float | None, _option(help="Share of the memory to plan with", shown="0.9", above=0, most=1)
     ] = None
     block_size: Annotated[
-        int | None, _option(help="Tokens per block of the cache", shown="16", least=1, most=10**9)
+        int | None, _option(help="Tokens per block of the cache", shown="16", parse=tokens, least=1, most=10**9)
     ] = None
     enforce_eager: Annotated[bool, _option(help="No CUDA graphs")] = False
     vllm_version: Annotated[

@@ -1,0 +1,16 @@
+"""What the advice on training returns, without the tables it is computed with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["Saving"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Saving:
+    """A way to need less: the option that does it, and the total it leads to."""
+
+    option: str
+    what: str
+    total: int
