@@ -18,6 +18,7 @@ from hfmem.mapper import generic
 from hfmem.mapper.blueprint import Blueprint
 from hfmem.mapper.facts import Facts, MissingFactError
 from hfmem.mapper.families import reader
+from hfmem.mapper.gguf.reader import architecture_of, is_gguf, table_of
 from hfmem.mapper.packing import declared_cache_dtype, quantisation_of
 from hfmem.mapper.rotary import rotary_rows
 from hfmem.mapper.structure import Structure
@@ -59,7 +60,7 @@ class Model:
 
 def interpret(checkpoint: Checkpoint) -> Model:
     """The model of a checkpoint. Never raises for what a file says: what cannot be read is unknown, with the reason."""
-    config = _config(checkpoint)
+    config = {} if is_gguf(checkpoint) else _config(checkpoint)
     blueprint = _blueprint(checkpoint)
     architecture = _finish(blueprint.architecture, config)
     described = blueprint.parameters
@@ -89,6 +90,8 @@ def _config(checkpoint: Checkpoint) -> Mapping[str, Any]:
 
 
 def _blueprint(checkpoint: Checkpoint) -> Blueprint:
+    if is_gguf(checkpoint):  # what a config.json beside them says is of other files
+        return Blueprint(architecture=architecture_of(checkpoint), groups=None)
     if checkpoint.config is None:
         return Blueprint(architecture=Architecture(model_type=None, unknown="there is no config.json"), groups=None)
     if checkpoint.gated and not checkpoint.tensors:
@@ -190,7 +193,10 @@ def _parameters(
     described: ParameterTable | None,
 ) -> tuple[ParameterTable | None, Certainty, str, list[str]]:
     if checkpoint.tensors:
-        table = from_tensors(checkpoint.tensors, architecture, config)
+        if is_gguf(checkpoint):
+            table = table_of(checkpoint.tensors, architecture)
+        else:
+            table = from_tensors(checkpoint.tensors, architecture, config)
         source, certainty = _header_source(checkpoint)
         return table, certainty, source, [*_unloaded(table), *_disagreement(table, described), *_odd_sizes(checkpoint)]
     if described is not None:
@@ -268,10 +274,10 @@ def _disagreement(table: ParameterTable, described: ParameterTable | None) -> li
 def _dominant(parameters: ParameterTable | None) -> str | None:
     """The floating dtype of at least 16 bits that most stored elements have."""
     counts: dict[str, int] = {}
-    for name, elements in (parameters.stored if parameters else {}).items():
-        dtype = stored_dtype(name)
+    for group in parameters.groups if parameters else ():
+        dtype = stored_dtype(group.dtype) if group.dtype and not group.kept else None
         if dtype is not None and dtype.is_wide_float:
-            counts[dtype.name] = counts.get(dtype.name, 0) + elements
+            counts[dtype.name] = counts.get(dtype.name, 0) + group.elements
     return max(counts, key=lambda name: counts[name]) if counts else None
 
 
