@@ -13,7 +13,7 @@ from hfmem.fetcher.values import Checkpoint, FileInfo, ModelRef, TensorInfo
 
 __all__ = ["SCHEMA", "from_record", "to_record"]
 
-SCHEMA: Final = 4
+SCHEMA: Final = 5
 
 _MOST_TENSORS: Final = 5_000_000
 

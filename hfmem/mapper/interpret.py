@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -11,6 +11,7 @@ from hfmem.dtypes import find_dtype, stored_dtype
 from hfmem.errors import InvalidConfigError
 from hfmem.fetcher.formats import safetensors
 from hfmem.fetcher.formats.table import format_of, is_weights
+from hfmem.fetcher.quantisations import Choice
 from hfmem.fetcher.selection import select
 from hfmem.fetcher.tensors import size_mismatches, table_bytes
 from hfmem.fetcher.values import Checkpoint
@@ -24,6 +25,7 @@ from hfmem.mapper.rotary import rotary_rows
 from hfmem.mapper.structure import Structure
 from hfmem.mapper.tables import from_tensors, from_totals
 from hfmem.mapper.values import Architecture, Certainty, ParameterTable
+from hfmem.units import format_bytes
 
 __all__ = ["Model", "interpret"]
 
@@ -289,7 +291,6 @@ def _file_bytes(checkpoint: Checkpoint) -> int | None:
 _LAYOUT_NOTES = {
     "bin": "The weights are PyTorch pickles (.bin), which are not opened: the figures are from the configuration, or "
     "from the size of the files.",
-    "gguf": "GGUF files are not read yet: a single one is taken by its size, several are quantisations to choose from.",
     "adapter": "This is an adapter: its base model is needed besides.",
     "diffusers": "This is a diffusers pipeline: the weights of all its components are counted, its activations are not "
     "known yet.",
@@ -312,9 +313,29 @@ def _unseen_quantisation(
     ]
 
 
+def _choices_note(checkpoint: Checkpoint, choices: Sequence[Choice]) -> str:
+    """The models among a repository's GGUF files, where none of them is chosen."""
+    if not choices or checkpoint.tensors:
+        return ""
+    listed = ", ".join(f"{_name(choice)} ({_size_of(choice)})" for choice in choices)
+    how = "give the path of one" if checkpoint.source == "local" else "a file's size is about that of its weights"
+    return f"It holds {len(choices)} models in GGUF files to choose from; {how}: {listed}."
+
+
+def _name(choice: Choice) -> str:
+    """The file to give: of a model in several, the first."""
+    return choice.files[0].name
+
+
+def _size_of(choice: Choice) -> str:
+    size = "size unknown" if choice.size is None else format_bytes(choice.size)
+    return size if len(choice.files) == 1 else f"{len(choice.files)} files, {size}"
+
+
 def _layout_notes(checkpoint: Checkpoint) -> list[str]:
-    layout = select(checkpoint.files).layout
-    note = _LAYOUT_NOTES.get(layout)
+    selection = select(checkpoint.files)
+    layout = selection.layout
+    note = _choices_note(checkpoint, selection.choices) or _LAYOUT_NOTES.get(layout)
     if layout == "none" and not checkpoint.tensors:
         weights = [file.name for file in checkpoint.files if is_weights(file.name)]
         note = f"Its weights are in files that are not read: {', '.join(weights[:3])}." if weights else None

@@ -202,7 +202,10 @@ class _Header:
             try:
                 while len(found) < count:
                     begin = at + 8
-                    end = begin + length_at(data, at)[0]
+                    length = length_at(data, at)[0]
+                    end = begin + length
+                    if length > _LONGEST_NAME:
+                        self._refuse(f"has a name of {length:,} bytes")
                     (dimensions,) = dimensions_at(data, end)  # beyond the last byte, this says so
                     if dimensions > _MOST_DIMENSIONS:
                         self._refuse(f"has a tensor of {dimensions} dimensions, more than {_MOST_DIMENSIONS}")
@@ -275,7 +278,7 @@ class _Header:
         at += 12
         if kind == _STRING:
             self.check(count, 8, f"texts in '{key}'")
-            return self._texts(count, data, at)
+            return self._texts(key, count, data, at)
         letter = self._letter(key, kind)
         size = _struct(self._order + letter).size
         self.check(count, size, f"elements in '{key}'")
@@ -286,7 +289,7 @@ class _Header:
             return {"type": f"{_WORDS[kind]}[]", "length": count}, end
         return [_kept(value) for value in _struct(f"{self._order}{count}{letter}").unpack_from(data, at)], end
 
-    def _texts(self, count: int, data: bytes, at: int) -> tuple[Any, int]:
+    def _texts(self, key: str, count: int, data: bytes, at: int) -> tuple[Any, int]:
         if count <= _MOST_TEXTS:
             texts = []
             for _ in range(count):
@@ -294,8 +297,11 @@ class _Header:
                 texts.append(text)
             return texts, at
         length = self._u64
-        for _ in range(count):
-            at += 8 + length(data, at)[0]  # beyond the end, `unpack_from` of the next one says so
+        try:
+            for _ in range(count):
+                at += 8 + length(data, at)[0]  # beyond the end, `unpack_from` of the next one says so
+        except OverflowError:
+            self._refuse(f"has texts in '{key}' that are longer than any file")
         if at > len(data):
             raise ShortError
         return {"type": "string[]", "length": count}, at
