@@ -29,7 +29,7 @@ class Meaning:
     matrix: bool = False
 
 
-_LAYER: Final = re.compile(r"(?:enc\.|dec\.)?blk\.(\d{1,6})\.")
+_LAYER: Final = re.compile(r"(enc\.|dec\.|[va]\.)?blk\.(\d{1,6}|#)\.")
 _EXPERT: Final = re.compile(r"\.(\d{1,6})(?=\.)")
 
 _TABLES: Final = re.compile(r"^(rope_freqs|rope_factors_|d2t|masked_embd_ordering)|attn_rot_embd|ffn_gate_tid2eid")
@@ -81,8 +81,10 @@ _MATRICES: Final = frozenset({"attention", "mlp", "experts", "shared_experts", "
 
 def layer_of(name: str) -> int | None:
     """The number of the decoder's layer that a tensor belongs to; None outside of it."""
-    match = None if name.startswith("enc.") else _LAYER.match(name)
-    return int(match.group(1)) if match else None
+    match = _LAYER.match(name)
+    if match is None or match.group(1) not in (None, "dec.") or not match.group(2).isdecimal():
+        return None
+    return int(match.group(2))
 
 
 def block_of(name: str) -> str:
@@ -96,14 +98,14 @@ def without_layer(name: str) -> str:
     match = _LAYER.match(name)
     if not match:
         return name
-    return name[: match.start(1)] + "#" + _EXPERT.sub(".#", name[match.end(1) :])
+    return name[: match.start(2)] + "#" + _EXPERT.sub(".#", name[match.end(2) :])
 
 
 @lru_cache(maxsize=4096)
 def meaning(name: str, recurrent: bool = False) -> Meaning:
     """What a tensor is; in a layer that is `recurrent`, projections are those of its state."""
     block = block_of(name)
-    searched = re.sub(r"#", "0", block)
+    searched = (name if name.startswith(("v.", "a.")) else block).replace("#", "0")
     component: Component = next((part for search, part in _SEARCHES if search.search(searched)), "other")
     if _TABLES.search(block):
         return Meaning(component=component if component == "router" else "other", role=_role(block), table=True)
