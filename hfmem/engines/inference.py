@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from hfmem.engines.protocol import Engine, RankMemory
+from hfmem.engines.protocol import Engine, Found, RankMemory
 from hfmem.engines.table import engine
 from hfmem.estimator import textbook
 from hfmem.estimator.cache.sizes import CacheSize
@@ -61,7 +61,7 @@ class _Held:
         part = rank_model(model, scenario.parallel, stage, engine.split)
         found = [engine.weights(part, scenario)]
         if engine.profiled:
-            found += [engine.activations(part, scenario, stage), engine.overhead(part, scenario)]
+            found += [_activations(engine, part, scenario, stage), engine.overhead(part, scenario)]
         return cls(
             stage=stage,
             model=part,
@@ -134,16 +134,23 @@ class Prepared:
 
 def _fill(engine: Engine, held: _Held, scenario: Scenario) -> _Filled:
     terms, unknown = list(held.terms), list(held.unknown)
-    cache = engine.cache(held.model, held.layout, scenario)
+    cache = held.model.architecture.unmodelled or engine.cache(held.model, held.layout, scenario)
     if isinstance(cache, str):
         unknown.append(("kv_cache", cache))
     else:
         terms += cache.terms
     if not engine.profiled:
-        for found in (engine.activations(held.model, scenario, held.stage), engine.overhead(held.model, scenario)):
+        for found in (_activations(engine, held.model, scenario, held.stage), engine.overhead(held.model, scenario)):
             terms += found.terms
             unknown += found.unknown
     return _Filled(terms=tuple(terms), unknown=tuple(unknown), cache=cache)
+
+
+def _activations(engine: Engine, model: Model, scenario: Scenario, stage: Stage) -> Found:
+    """What the engine answers; a run of layers that nothing here models is not known."""
+    if reason := model.architecture.unmodelled:
+        return Found(unknown=(("activations", reason),))
+    return engine.activations(model, scenario, stage)
 
 
 def _ranks(found: Iterable[Stage], filled: Iterable[_Filled]) -> tuple[Rank, ...]:

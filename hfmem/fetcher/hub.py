@@ -110,14 +110,18 @@ def read(client: Client, ref: ModelRef, info: Info | None = None) -> Checkpoint:
 
 def _read(client: Client, ref: ModelRef, info: Info | None) -> Checkpoint:
     requests = pool()
-    early_config = requests.submit(client.get, _file_url(ref, CONFIG), limit=_LONGEST_JSON)
-    early_header = requests.submit(read_file, client, ref, SINGLE) if info is None else None
+    # names of repositories of GGUF files say so by custom: they rarely have either of these
+    early = not ref.model_id.lower().endswith("gguf")
+    early_config = requests.submit(client.get, _file_url(ref, CONFIG), limit=_LONGEST_JSON) if early else None
+    early_header = requests.submit(read_file, client, ref, SINGLE) if early and info is None else None
     if info is None:
         info = read_info(client, ref)
     renamed = info.model_id.lower() != ref.model_id.lower()
     notes = [f"{ref.model_id} is now {info.model_id}."] if renamed else []
     pinned = ModelRef(model_id=info.model_id, revision=info.commit or ref.revision)
     selection = select(info.files)
+    if early_config is None and selection.layout != "gguf":
+        early_config = requests.submit(client.get, _file_url(pinned, CONFIG), limit=_LONGEST_JSON)
     try:
         config = _config(client, pinned, early_config, notes)
         side = pool().submit(_quantisation, client, pinned, quantisation_file(config, (f.name for f in info.files)))
@@ -160,9 +164,13 @@ def _public_part(ref: ModelRef, info: Info, notes: list[str]) -> Checkpoint:
     )
 
 
-def _config(client: Client, pinned: ModelRef, early: Future[Answer], notes: list[str]) -> Mapping[str, Any] | None:
+def _config(
+    client: Client, pinned: ModelRef, early: Future[Answer] | None, notes: list[str]
+) -> Mapping[str, Any] | None:
     """config.json of the listed commit, asked again if the branch moved between the two answers. One that cannot be
-    read leaves the weights as they are; a note says so."""
+    read leaves the weights as they are; a note says so. None where nobody asked for it."""
+    if early is None:
+        return None
     try:
         answer = early.result()
         if answer.commit not in (None, pinned.revision):

@@ -14,9 +14,11 @@ from huggingface_hub import constants
 from hfmem.errors import InvalidConfigError, ModelNotFoundError
 from hfmem.fetcher.configs import CONFIG, LONGEST_CONFIG, LONGEST_INDEX, parse_object, quantisation_file, shard_names
 from hfmem.fetcher.files import open_plain, read_bytes, read_text
+from hfmem.fetcher.formats import gguf
 from hfmem.fetcher.formats.protocol import FileContents
 from hfmem.fetcher.formats.reading import Piece, read_contents
 from hfmem.fetcher.formats.table import format_of, formats, readable
+from hfmem.fetcher.quantisations import parts_of
 from hfmem.fetcher.selection import INDEX, PIPELINE, Selection, select
 from hfmem.fetcher.values import Checkpoint, FileInfo, ModelRef
 from hfmem.units import format_bytes
@@ -98,23 +100,33 @@ def snapshot(ref: ModelRef) -> Checkpoint | None:
 
 def _read_file(ref: ModelRef, path: Path) -> Checkpoint:
     config = path.parent / CONFIG
-    file = FileInfo(name=path.name, size=path.stat().st_size)
-    beside = _read_config(config) if config.is_file() else None
-    note = f"config.json beside {path.name} is taken to be its configuration." if beside is not None else ""
-    contents = _contents(path, path.name)
+    files, missing = _shards(path)
+    beside = _read_config(config) if config.is_file() and not gguf.FORMAT.matches(path.name) else None
+    notes = [f"config.json beside {path.name} is taken to be its configuration."] if beside is not None else []
+    contents = {file.name: _contents(path.parent / file.name, file.name) for file in files}
     return Checkpoint(
         ref=ref,
         commit=None,
         source="local",
         provenance=str(path),
         config=beside,
-        tensors=contents.tensors,
-        files=(file,),
-        weight_files=(file,),
-        metadata={path.name: contents.metadata} if contents.metadata else {},
-        faults=contents.faults,
-        notes=(note,) if note else (),
+        tensors=tuple(tensor for found in contents.values() for tensor in found.tensors),
+        files=files,
+        weight_files=files,
+        metadata={name: found.metadata for name, found in contents.items() if found.metadata},
+        missing=missing,
+        faults=tuple(fault for found in contents.values() for fault in found.faults),
+        notes=(*notes, *_missing_note(missing, len(files))),
     )
+
+
+def _shards(path: Path) -> tuple[tuple[FileInfo, ...], int]:
+    """A file with the shards beside it that are the same model, as llama.cpp loads them, and how many are not there."""
+    name, _, count = parts_of(path.name)
+    brothers = sorted(path.parent.glob("*.gguf")) if count > 1 and gguf.FORMAT.matches(path.name) else [path]
+    found = [one for one in brothers if (parts := parts_of(one.name))[0] == name and parts[2] == count]
+    infos = tuple(FileInfo(name=one.name, size=one.stat().st_size) for one in found or [path])
+    return infos, max(0, count - len(infos)) if found else 0
 
 
 def _read_folder(ref: ModelRef, path: Path) -> Checkpoint:
@@ -178,8 +190,12 @@ def _weights(
         else:
             here = tuple(file for file in files if file.name in shards)
             missing = len(shards) - len(here)
-    words = f"{missing} of {missing + len(here)} shards are not in the folder; their weights are not counted."
-    return here, missing, [words] if missing else []
+    return here, missing, _missing_note(missing, len(here))
+
+
+def _missing_note(missing: int, here: int) -> list[str]:
+    words = f"{missing} of {missing + here} shards are not in the folder; their weights are not counted."
+    return [words] if missing else []
 
 
 def _read_config(path: Path) -> dict[str, Any]:

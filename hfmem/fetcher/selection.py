@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Final, Literal
 
-from hfmem.fetcher.formats import gguf, safetensors
+from hfmem.fetcher.formats import safetensors
 from hfmem.fetcher.formats.protocol import Format
 from hfmem.fetcher.formats.table import readable
+from hfmem.fetcher.quantisations import Choice, choices, choose
 from hfmem.fetcher.values import FileInfo
 
 __all__ = [
@@ -43,16 +44,26 @@ class Selection:
         weights: the files a run loads, where the listing alone tells them; for `sharded` the shards as far as their
             names are regular, else empty (the index tells).
         missing: how many shards the names of the others promise and the listing has not.
+        choices: the models in GGUF files, where there are several and none is chosen.
     """
 
     layout: Layout
     weights: tuple[FileInfo, ...] = ()
     missing: int = 0
+    choices: tuple[Choice, ...] = ()
 
 
-def select(files: Sequence[FileInfo]) -> Selection:
+def select(files: Sequence[FileInfo], quant: str | None = None) -> Selection:
     """The form that `transformers` (or `diffusers`, `peft`) would load: safetensors before anything else, shards and
-    single files before variants, one variant only."""
+    single files before variants, one variant only.
+
+    Args:
+        files: the listing.
+        quant: the quantisation of a GGUF that is asked for; "" for the one that llama.cpp takes by default; None where
+            nobody asks for a GGUF.
+    """
+    if quant is not None:
+        return _quantised(files, quant)
     names = {file.name: file for file in files}
     if SINGLE in names:
         dense = (file for file in files if "modules.json" in names and _DENSE.fullmatch(file.name))
@@ -139,9 +150,22 @@ def _other_formats(files: Sequence[FileInfo]) -> Selection:
     binaries = binaries or tuple(file for file in files if re.fullmatch(r"pytorch_model-\d+-of-\d+\.bin", file.name))
     if binaries:
         return Selection(layout="bin", weights=binaries)
-    if choices := tuple(file for file in files if gguf.FORMAT.matches(file.name)):
-        return Selection(layout="gguf", weights=choices if len(choices) == 1 else ())
+    found = _quantised(files, None)
+    if found.layout == "gguf":
+        return found
     for format_ in readable():
         if odd := _oddly_named(files, format_):
             return Selection(layout="several", weights=odd)
     return Selection(layout="none")
+
+
+def _quantised(files: Sequence[FileInfo], quant: str | None) -> Selection:
+    """The model in GGUF files; of several the one of a quantisation, and all of them to choose from where none is named
+    or has it."""
+    among = choices(files)
+    if not among:
+        return Selection(layout="none")
+    chosen = choose(among, quant) if quant is not None else among[0] if len(among) == 1 else None
+    if chosen is None:
+        return Selection(layout="gguf", choices=among)
+    return Selection(layout="gguf", weights=chosen.files, missing=chosen.missing)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -11,6 +11,7 @@ from hfmem.dtypes import find_dtype, stored_dtype
 from hfmem.errors import InvalidConfigError
 from hfmem.fetcher.formats import safetensors
 from hfmem.fetcher.formats.table import format_of, is_weights
+from hfmem.fetcher.quantisations import Choice
 from hfmem.fetcher.selection import select
 from hfmem.fetcher.tensors import size_mismatches, table_bytes
 from hfmem.fetcher.values import Checkpoint
@@ -18,11 +19,13 @@ from hfmem.mapper import generic
 from hfmem.mapper.blueprint import Blueprint
 from hfmem.mapper.facts import Facts, MissingFactError
 from hfmem.mapper.families import reader
+from hfmem.mapper.gguf.reader import architecture_of, is_gguf, table_of
 from hfmem.mapper.packing import declared_cache_dtype, quantisation_of
 from hfmem.mapper.rotary import rotary_rows
 from hfmem.mapper.structure import Structure
 from hfmem.mapper.tables import from_tensors, from_totals
 from hfmem.mapper.values import Architecture, Certainty, ParameterTable
+from hfmem.units import format_bytes
 
 __all__ = ["Model", "interpret"]
 
@@ -64,7 +67,7 @@ class Model:
 
 def interpret(checkpoint: Checkpoint) -> Model:
     """The model of a checkpoint. Never raises for what a file says: what cannot be read is unknown, with the reason."""
-    config = _config(checkpoint)
+    config = {} if is_gguf(checkpoint) else _config(checkpoint)
     blueprint = _blueprint(checkpoint)
     architecture = _finish(blueprint.architecture, config)
     described = blueprint.parameters
@@ -94,6 +97,8 @@ def _config(checkpoint: Checkpoint) -> Mapping[str, Any]:
 
 
 def _blueprint(checkpoint: Checkpoint) -> Blueprint:
+    if is_gguf(checkpoint):  # what a config.json beside them says is of other files
+        return Blueprint(architecture=architecture_of(checkpoint), groups=None)
     if checkpoint.config is None:
         return Blueprint(architecture=Architecture(model_type=None, unknown="there is no config.json"), groups=None)
     if checkpoint.gated and not checkpoint.tensors:
@@ -195,7 +200,10 @@ def _parameters(
     described: ParameterTable | None,
 ) -> tuple[ParameterTable | None, Certainty, str, list[str]]:
     if checkpoint.tensors:
-        table = from_tensors(checkpoint.tensors, architecture, config)
+        if is_gguf(checkpoint):
+            table = table_of(checkpoint.tensors, architecture)
+        else:
+            table = from_tensors(checkpoint.tensors, architecture, config)
         source, certainty = _header_source(checkpoint)
         broken = [*_faults(checkpoint), *_odd_sizes(checkpoint)]
         notes = [*_unloaded(table), *_disagreement(table, described), *broken, *_unknown_dtypes(checkpoint)]
@@ -289,10 +297,10 @@ def _disagreement(table: ParameterTable, described: ParameterTable | None) -> li
 def _dominant(parameters: ParameterTable | None) -> str | None:
     """The floating dtype of at least 16 bits that most stored elements have."""
     counts: dict[str, int] = {}
-    for name, elements in (parameters.stored if parameters else {}).items():
-        dtype = stored_dtype(name)
+    for group in parameters.groups if parameters else ():
+        dtype = stored_dtype(group.dtype) if group.dtype and not group.kept else None
         if dtype is not None and dtype.is_wide_float:
-            counts[dtype.name] = counts.get(dtype.name, 0) + elements
+            counts[dtype.name] = counts.get(dtype.name, 0) + group.elements
     return max(counts, key=lambda name: counts[name]) if counts else None
 
 
@@ -304,7 +312,6 @@ def _file_bytes(checkpoint: Checkpoint) -> int | None:
 _LAYOUT_NOTES = {
     "bin": "The weights are PyTorch pickles (.bin), which are not opened: the figures are from the configuration, or "
     "from the size of the files.",
-    "gguf": "GGUF files are not read yet: a single one is taken by its size, several are quantisations to choose from.",
     "adapter": "This is an adapter: its base model is needed besides.",
     "diffusers": "This is a diffusers pipeline: the weights of all its components are counted, its activations are not "
     "known yet.",
@@ -327,9 +334,29 @@ def _unseen_quantisation(
     ]
 
 
+def _choices_note(checkpoint: Checkpoint, choices: Sequence[Choice]) -> str:
+    """The models among a repository's GGUF files, where none of them is chosen."""
+    if not choices or checkpoint.tensors:
+        return ""
+    listed = ", ".join(f"{_name(choice)} ({_size_of(choice)})" for choice in choices)
+    how = "give the path of one" if checkpoint.source == "local" else "a file's size is about that of its weights"
+    return f"It holds {len(choices)} models in GGUF files to choose from; {how}: {listed}."
+
+
+def _name(choice: Choice) -> str:
+    """The file to give: of a model in several, the first."""
+    return choice.files[0].name
+
+
+def _size_of(choice: Choice) -> str:
+    size = "size unknown" if choice.size is None else format_bytes(choice.size)
+    return size if len(choice.files) == 1 else f"{len(choice.files)} files, {size}"
+
+
 def _layout_notes(checkpoint: Checkpoint) -> list[str]:
-    layout = select(checkpoint.files).layout
-    note = _LAYOUT_NOTES.get(layout)
+    selection = select(checkpoint.files)
+    layout = selection.layout
+    note = _choices_note(checkpoint, selection.choices) or _LAYOUT_NOTES.get(layout)
     if layout == "none" and not checkpoint.tensors:
         weights = [file.name for file in checkpoint.files if is_weights(file.name)]
         note = f"Its weights are in files that are not read: {', '.join(weights[:3])}." if weights else None

@@ -139,6 +139,7 @@ class Architecture:
             not, and they take the compute dtype.
         rotary_rows: rows of the tables of sines and cosines that engines build, where positions are rotary.
         unknown: why `layers` is None: one sentence, "" otherwise.
+        unmodelled: why nothing here can tell what a run of these layers takes beside its weights; "" where it can.
         notes: remarks for the reader.
     """
 
@@ -164,6 +165,7 @@ class Architecture:
     state_dtype: str | None = None
     rotary_rows: int | None = None
     unknown: str = ""
+    unmodelled: str = ""
     notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
@@ -197,6 +199,7 @@ class TensorGroup:
         loaded: whether a run keeps them in memory (buffers that the class computes itself are not).
         linear: whether they are the weight matrix of a linear layer of a block or expert, which quantisers replace.
         scale: whether they are scales, zero points or indices of quantised tensors.
+        kept: whether a run keeps them in the format they are stored in, whatever it computes in.
     """
 
     component: Component
@@ -210,6 +213,7 @@ class TensorGroup:
     loaded: bool = True
     linear: bool = False
     scale: bool = False
+    kept: bool = False
 
     @property
     def elements(self) -> int:

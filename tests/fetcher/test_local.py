@@ -136,9 +136,3 @@ def test_a_quantisation_in_a_file_of_its_own(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(CONFIG))
     (tmp_path / "hf_quant_config.json").write_text('{"quantization": {"quant_algo": "FP8"}}')
     assert read(tmp_path).quantisation == {"quantization": {"quant_algo": "FP8"}}
-
-
-def test_a_gguf_file_is_taken_by_its_size(tmp_path: Path) -> None:
-    (tmp_path / "m-Q4_K_M.gguf").write_bytes(b"GGUF" + bytes(96))
-    found = read(tmp_path / "m-Q4_K_M.gguf")
-    assert (found.source, found.tensors, [file.size for file in found.weight_files]) == ("local", (), [100])

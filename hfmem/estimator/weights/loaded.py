@@ -119,8 +119,9 @@ def _nbytes(group: TensorGroup, scenario: Scenario, quantiser: Quantiser | None)
 
 
 def _is_cast(group: TensorGroup) -> bool:
-    """Whether loading casts it to the run dtype: floating tensors of 16 bits and more that are no scales."""
-    if group.scale:
+    """Whether loading casts it to the run dtype: floating tensors of 16 bits and more that are no scales, unless the
+    run keeps them as they are."""
+    if group.scale or group.kept:
         return False
     if group.dtype is None:
         return True

@@ -1,0 +1,173 @@
+"""A GGUF checkpoint as an architecture and its parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from math import prod
+from typing import Any, Final
+
+from hfmem.fetcher.formats import gguf
+from hfmem.fetcher.formats.table import format_of
+from hfmem.fetcher.values import Checkpoint, TensorInfo
+from hfmem.mapper.gguf.keys import InvalidKeyError, Keys, MissingKeyError
+from hfmem.mapper.gguf.layers import Plan, blocks_of, layers, plan_of
+from hfmem.mapper.gguf.names import layer_of, meaning, without_layer
+from hfmem.mapper.gguf.rows import ROWS, Row
+from hfmem.mapper.values import Architecture, Component, Dense, Experts, Layer, ParameterTable, TensorGroup
+
+__all__ = ["architecture_of", "is_gguf", "table_of"]
+
+_UNMODELLED: Final = "llama.cpp is not modelled yet"
+
+
+def is_gguf(checkpoint: Checkpoint) -> bool:
+    """Whether what was read of a checkpoint are GGUF files."""
+    return bool(checkpoint.tensors) and format_of(checkpoint.tensors[0].file) is gguf.FORMAT
+
+
+def architecture_of(checkpoint: Checkpoint) -> Architecture:
+    """The architecture as the key-values of the first file describe it; unknown layers where they cannot."""
+    keys = Keys(_metadata(checkpoint))
+    row = ROWS.get(keys.architecture, Row())
+    if reason := _refusal(keys, row):
+        return _unknown(keys, reason)
+    try:
+        return _known(keys, row, checkpoint.tensors)
+    except MissingKeyError as error:
+        return _unknown(keys, f"the GGUF lacks '{error.key}'")
+    except InvalidKeyError as error:
+        return _unknown(keys, f"in the GGUF, '{error.key}' is {error.value!r}")
+
+
+def _refusal(keys: Keys, row: Row) -> str:
+    """Why there are no layers to tell of; "" where there are."""
+    if not keys.architecture:
+        return "the GGUF does not say its general.architecture"
+    if keys.architecture not in ROWS:
+        return f"the architecture '{keys.architecture}' is none of llama.cpp's that are known here"
+    if row.form == "tower":
+        return "it is a tower for images or sound (mmproj), which runs beside a model"
+    return f"'{keys.architecture}' makes sound from codes, and keeps nothing of a text" if row.form == "audio" else ""
+
+
+def _metadata(checkpoint: Checkpoint) -> Mapping[str, Any]:
+    """Of a model in several files, the first has the key-values."""
+    names = [file.name for file in checkpoint.weight_files] or list(checkpoint.metadata)
+    found = (checkpoint.metadata.get(name, {}) for name in names)
+    return next((values for values in found if "general.architecture" in values), {})
+
+
+def _unknown(keys: Keys, reason: str) -> Architecture:
+    return Architecture(
+        model_type=keys.architecture or None,
+        hidden_size=_size(keys, "embedding_length"),
+        max_positions=_size(keys, "context_length"),
+        layer_count=_size(keys, "block_count"),
+        unknown=reason,
+    )
+
+
+def _size(keys: Keys, key: str) -> int | None:
+    try:
+        return keys.optional(key)
+    except InvalidKeyError:
+        return None
+
+
+def _known(keys: Keys, row: Row, tensors: tuple[TensorInfo, ...]) -> Architecture:
+    plan = plan_of(keys, row)
+    shapes = {tensor.name: tensor.shape for tensor in tensors if not tensor.name.startswith("blk.")}
+    found = layers(keys, row, plan, blocks_of(tensors))
+    dense = next((layer.ffn for layer in found if isinstance(layer.ffn, Dense)), None)
+    mixed = next((layer.ffn for layer in found if isinstance(layer.ffn, Experts)), None)
+    first = dense or mixed
+    attends = next((index for index in range(plan.count) if plan.kv_heads[index] and not plan.recurrent[index]), None)
+    attends = 0 if attends is None and row.states in ("none", "beside") else attends
+    rows = shapes.get("token_embd.weight") or (None,)
+    return Architecture(
+        model_type=keys.architecture,
+        hidden_size=plan.hidden,
+        vocab_size=rows[0],
+        max_positions=keys.optional("context_length"),
+        tied_embeddings="output.weight" not in shapes,
+        attention_heads=None if attends is None else plan.heads[attends],
+        kv_heads=None if attends is None else _kv_heads(keys, plan, attends),
+        head_dim=None if attends is None else keys.optional("attention.key_length_mla") or plan.key[0],
+        intermediate_size=None if first is None else first.intermediate,
+        experts=None if mixed is None else mixed.count,
+        experts_per_token=None if mixed is None else mixed.per_token,
+        layers=found,
+        head="none" if row.form == "encoder" else "lm_head",
+        source="encoder" if row.form == "encoder_decoder" else None,
+        max_source_positions=keys.optional("context_length") if row.form == "encoder_decoder" else None,
+        unmodelled=_UNMODELLED,
+    )
+
+
+def _kv_heads(keys: Keys, plan: Plan, index: int) -> int:
+    """Latent attention makes one key and value a query head; the file counts the latent as one."""
+    return plan.heads[index] if keys.optional("attention.key_length_mla") else plan.kv_heads[index]
+
+
+_Key = tuple[Component, str, tuple[int, ...], str, bool, bool, bool]
+
+
+def table_of(tensors: Iterable[TensorInfo], architecture: Architecture) -> ParameterTable:
+    """The parameters of the files. Layers beyond the architecture's own are extra prediction layers (`mtp`), which
+    llama.cpp does not load."""
+    own = architecture.layers or ()
+    experts, used = architecture.experts, architecture.experts_per_token
+    share = (min(used, experts), experts) if experts and used else (1, 1)
+    counted: dict[_Key, list[int]] = {}
+    for tensor, count, nbytes in _alike(tensors, own):
+        sums = counted.setdefault(_key(tensor, own), [0, 0])
+        sums[0] += count
+        sums[1] += nbytes
+    return ParameterTable(groups=tuple(_group(key, sums[0], sums[1], share) for key, sums in counted.items()))
+
+
+def _alike(tensors: Iterable[TensorInfo], own: tuple[Layer, ...]) -> Iterator[tuple[TensorInfo, int, int]]:
+    """One of the tensors that differ in nothing but their layer and expert, how many there are, and their bytes."""
+    sorts: dict[tuple[object, ...], list[Any]] = {}
+    for tensor in tensors:
+        key = (without_layer(tensor.name), tensor.dtype, tensor.shape, *_place(tensor.name, own))
+        sort = sorts.setdefault(key, [tensor, 0, 0])
+        sort[1] += 1
+        sort[2] += tensor.nbytes
+    for tensor, count, nbytes in sorts.values():
+        yield tensor, count, nbytes
+
+
+def _place(name: str, own: tuple[Layer, ...]) -> tuple[bool, bool]:
+    """Whether a tensor is in a layer beyond the model's own, and whether in one that keeps a state alone."""
+    index = layer_of(name) if own else None
+    if index is None:
+        return False, False
+    return index >= len(own), index < len(own) and own[index].kind in ("linear_attention", "conv")
+
+
+def _key(tensor: TensorInfo, own: tuple[Layer, ...]) -> _Key:
+    beyond, recurrent = _place(tensor.name, own)
+    found = meaning(without_layer(tensor.name), recurrent)
+    component = "mtp" if beyond else found.component
+    matrix = found.matrix and len(tensor.shape) in (2, 3)
+    return component, found.role, tensor.shape, tensor.dtype, component != "mtp", matrix, found.table
+
+
+def _group(key: _Key, count: int, nbytes: int, share: tuple[int, int]) -> TensorGroup:
+    component, role, shape, dtype, loaded, matrix, table = key
+    parameters = 0 if table else count * prod(shape)
+    used, of = share if component == "experts" else (1, 1)
+    return TensorGroup(
+        component=component,
+        role=role,
+        shape=shape,
+        count=count,
+        dtype=dtype,
+        stored_bytes=nbytes,
+        parameters=parameters,
+        active=parameters * used // of if loaded else 0,
+        loaded=loaded,
+        linear=matrix,
+        kept=True,
+    )
