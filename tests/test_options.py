@@ -61,6 +61,7 @@ class BenchOptions:
 ROOT = Path(hfmem.__file__).parent
 GOLDEN = Path(__file__).parent / "golden"
 GPT2 = "openai-community/gpt2"
+ENGINES = [row.name for row in engines()]
 
 
 def test_every_name_belongs_to_one_option() -> None:
@@ -116,7 +117,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"seq": 10**5000}, "--seq is enormous, expected 1 to 1,000,000,000"),
     ({"trace": "yes"}, "--trace is 'yes', expected true or false"),
     ({"gpu": (3,)}, "--gpu is 3, expected a word"),
-    ({"runtime": "tgi"}, "--runtime 'tgi' is not one of transformers, vllm"),
+    ({"runtime": "tgi"}, f"--runtime 'tgi' is not one of {', '.join(ENGINES)}"),
     ({"method": "guess"}, "--method 'guess' is not one of exact, textbook"),
     ({"kv_dtype": "nf4"}, "--kv-dtype 'nf4' is not one of"),
     ({"tp": 0}, "--tp is 0, expected 1 to 100,000"),
@@ -159,12 +160,12 @@ def test_what_cannot_be_meant_is_refused(asked: dict[str, Any], sentence: str) -
 @pytest.mark.parametrize(
     ("line", "sentence"),
     [
-        ("--runtime tgi", "--runtime 'tgi' is not one of transformers, vllm."),
+        ("--runtime tgi", f"--runtime 'tgi' is not one of {', '.join(ENGINES)}."),
         ("--batch 0", "--batch is 0, expected 1 to 1,000,000,000."),
         ("--jobs 65", "--jobs is 65, expected 1 to 64."),
         ("--require-fit", "--require-fit needs --gpu NAME, or --gpu auto."),
         ("--list-gpus", "--list-gpus lists all accelerators: it goes with no model."),
-        ("--help-for tgi", "--help-for 'tgi' is none of transformers, vllm, training or lists."),
+        ("--help-for tgi", f"--help-for 'tgi' is none of {', '.join(ENGINES)}, training or lists."),
     ],
 )
 def test_the_command_line_says_the_same(

@@ -14,6 +14,7 @@ import pytest
 from hfmem.errors import InvalidConfigError
 from hfmem.mapper.blueprint import Blueprint
 from hfmem.mapper.caches import KV
+from hfmem.mapper.defaults import config_class
 from hfmem.mapper.facts import Facts, MissingFactError
 from hfmem.mapper.families import known_types, llama, mixtral, multimodal, own_code, reader, types_of
 from hfmem.mapper.values import ParameterTable
@@ -232,7 +233,8 @@ UNDESCRIBED = {name for name, spec in multimodal.WHOLES.items() if spec.others i
 
 
 # Types whose code lives in their repositories: there is no class, and test_own_code.py has them.
-OWN_CODE = types_of("own_code", "own_parts", "nemotron_nas", "rwkv5") | {"kimi_k2"}
+OWN_CODE = {model_type for model_type in known_types() if config_class(model_type) is None}
+OWN_CODE = (OWN_CODE | types_of("own_code", "own_parts")) - {"deepseek_ref", "minimax_m3"}  # another's class has them
 
 # A whole whose text model alone is described.
 UNDESCRIBED |= {"step3p7"}

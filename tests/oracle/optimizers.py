@@ -21,6 +21,9 @@ RANK: Final = 8
 
 Maker = Callable[[torch.nn.Parameter], Any]
 
+_LOADED: Final = ("lion", "lamb", "came", "ademamix")
+"""Those that pytorch_optimizer makes by our name."""
+
 
 def measure(make: Maker, shape: tuple[int, ...], dtype: torch.dtype) -> int | None:
     """Bytes of everything that the optimizer keeps of one tensor after a step, each storage once, counters of steps
@@ -187,7 +190,7 @@ def _others() -> dict[str, Maker]:
         from pytorch_optimizer import load_optimizer
     except ImportError:
         return found
-    for name in ("lion", "lamb", "came", "ademamix"):
+    for name in _LOADED:
         kind = load_optimizer(name)
         found[name] = lambda p, kind=kind: kind([p], lr=1e-3)
     hessian = load_optimizer("sophiah")
@@ -266,6 +269,6 @@ def stepping() -> dict[str, Callable[[list[torch.nn.Parameter]], Any]]:
         from pytorch_optimizer import load_optimizer
     except ImportError:
         return found
-    for name in ("lion", "lamb", "came", "ademamix"):
+    for name in _LOADED:
         found[name] = partial(load_optimizer(name), lr=1e-3)
     return found

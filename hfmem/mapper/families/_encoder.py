@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from hfmem.mapper.blueprint import Blueprint, head, linear, norm, weight
 from hfmem.mapper.caches import KV, Cache, Nothing
@@ -12,7 +13,7 @@ from hfmem.mapper.families._decoder import feed_forward, layer_count
 from hfmem.mapper.families._heads import labels, task
 from hfmem.mapper.values import Architecture, Dense, Layer, TensorGroup
 
-__all__ = ["Heads", "Widths", "blocks", "encoder", "widths"]
+__all__ = ["Heads", "Widths", "architecture_of", "blocks", "encoder", "widths"]
 
 
 _CROSSING = ("crossattention.query", "crossattention.key", "crossattention.value", "crossattention.dense")
@@ -77,6 +78,23 @@ def blocks(w: Widths, count: int, names: Sequence[str] = ("query", "key", "value
     return groups + norm(w.hidden, count=2 * count, bias=True)
 
 
+def architecture_of(facts: Facts, w: Widths, layer: Layer, head: Literal["lm_head", "none"] | None) -> Architecture:
+    """A stack of equal layers of an encoder's sizes, under the head that its class adds."""
+    return Architecture(
+        model_type=facts.model_type,
+        hidden_size=w.hidden,
+        vocab_size=w.vocab,
+        max_positions=facts.optional_integer("max_position_embeddings"),
+        tied_embeddings=w.tied,
+        attention_heads=w.heads,
+        kv_heads=w.heads,
+        head_dim=w.hidden // w.heads,
+        intermediate_size=w.intermediate,
+        layers=(layer,) * w.layers,
+        head=head,
+    )
+
+
 def encoder(
     facts: Facts, w: Widths, weights: Sequence[TensorGroup], heads: Heads | Sequence[TensorGroup], gated: bool = False
 ) -> Blueprint:
@@ -99,19 +117,7 @@ def encoder(
     )
     language = kind in ("masked_lm", "causal_lm", "pre_training")
     return Blueprint(
-        architecture=Architecture(
-            model_type=facts.model_type,
-            hidden_size=w.hidden,
-            vocab_size=w.vocab,
-            max_positions=facts.optional_integer("max_position_embeddings"),
-            tied_embeddings=w.tied,
-            attention_heads=w.heads,
-            kv_heads=w.heads,
-            head_dim=size,
-            intermediate_size=w.intermediate,
-            layers=(layer,) * w.layers,
-            head=("lm_head" if language else "none") if kind else None,
-        ),
+        architecture=architecture_of(facts, w, layer, ("lm_head" if language else "none") if kind else None),
         groups=None if extra is None else (*weights, *extra),
     )
 

@@ -6,6 +6,7 @@ and the recurrent state, in the dtype that the mixer computes it in.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -28,6 +29,7 @@ __all__ = [
     "kept_kv",
     "kinds_of",
     "layers_with",
+    "mamba_of",
     "unattended",
     "without_attention",
 ]
@@ -169,6 +171,19 @@ class Mamba:
         if self.norms:
             groups += [*norm(self.rank, count=count), *norm(self.state, count=2 * count)]
         return groups
+
+
+def mamba_of(facts: Facts, hidden: int) -> Mamba:
+    """The mixer of files that name its sizes `mamba_…`."""
+    return Mamba(
+        hidden=hidden,
+        inner=facts.integer("mamba_expand") * hidden,
+        state=facts.integer("mamba_d_state"),
+        kernel=facts.integer("mamba_d_conv"),
+        rank=automatic(facts, "mamba_dt_rank", math.ceil(hidden / 16)),
+        bias=facts.flag("mamba_proj_bias"),
+        conv_bias=facts.flag("mamba_conv_bias"),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,10 +8,10 @@ from hfmem.mapper.blueprint import Blueprint, embedding, head, norm, weight
 from hfmem.mapper.caches import KV
 from hfmem.mapper.facts import Facts
 from hfmem.mapper.families._blocks import norms, projection
-from hfmem.mapper.families._encoder import Widths, blocks, widths
+from hfmem.mapper.families._encoder import Widths, architecture_of, blocks, widths
 from hfmem.mapper.families._heads import task
 from hfmem.mapper.families._towers import tower
-from hfmem.mapper.values import Architecture, Dense, Layer, TensorGroup
+from hfmem.mapper.values import Dense, Layer, TensorGroup
 
 __all__ = ["read"]
 
@@ -26,19 +26,7 @@ def read(facts: Facts) -> Blueprint:
         heads=w.heads,
         ffn=Dense(intermediate=w.intermediate, gated=False),
     )
-    architecture = Architecture(
-        model_type=facts.model_type,
-        hidden_size=w.hidden,
-        vocab_size=w.vocab,
-        max_positions=facts.optional_integer("max_position_embeddings"),
-        tied_embeddings=w.tied,
-        attention_heads=w.heads,
-        kv_heads=w.heads,
-        head_dim=size,
-        intermediate_size=w.intermediate,
-        layers=(layer,) * w.layers,
-        head="lm_head" if output else "none",
-    )
+    architecture = architecture_of(facts, w, layer, "lm_head" if output else "none")
     if output is None:
         return Blueprint(architecture=architecture, groups=None)
     return Blueprint(architecture=architecture, groups=(*_weights(facts, w), *output))

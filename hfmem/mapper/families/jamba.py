@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from hfmem.mapper.blueprint import Blueprint, embedding, norm
 from hfmem.mapper.facts import Facts
 from hfmem.mapper.families._decoder import decoder, separate_attention, sizes
 from hfmem.mapper.families._mixture import Mixture, mixture
-from hfmem.mapper.families._states import Keeps, Mamba, attention_of, automatic, kept_kv, layers_with
+from hfmem.mapper.families._states import Keeps, attention_of, kept_kv, layers_with, mamba_of
 
 __all__ = ["read"]
 
@@ -20,7 +20,7 @@ def read(facts: Facts) -> Blueprint:
     period, offset = facts.integer("attn_layer_period"), facts.integer("attn_layer_offset")
     kinds = ["full_attention" if i % period == offset else "linear_attention" for i in range(s.layers)]
     ffns, networks = mixture(facts, Mixture(count="num_experts", sparse=_each_period), s.hidden, s.layers)
-    mixer = _mixer(facts, s.hidden)
+    mixer = replace(mamba_of(facts, s.hidden), norms=True)
     weights = [
         *embedding(s.vocab, s.hidden),
         *separate_attention(attention_of(s, kinds), bias=False, out_bias=False),
@@ -36,16 +36,3 @@ def _each_period(facts: Facts, layers: int) -> Sequence[bool]:
     """Each `expert_layer_period`-th layer, from the offset on; a single expert is a dense network."""
     period, offset = facts.integer("expert_layer_period"), facts.integer("expert_layer_offset")
     return [facts.integer("num_experts") > 1 and i % period == offset for i in range(layers)]
-
-
-def _mixer(facts: Facts, hidden: int) -> Mamba:
-    return Mamba(
-        hidden=hidden,
-        inner=facts.integer("mamba_expand") * hidden,
-        state=facts.integer("mamba_d_state"),
-        kernel=facts.integer("mamba_d_conv"),
-        rank=automatic(facts, "mamba_dt_rank", math.ceil(hidden / 16)),
-        bias=facts.flag("mamba_proj_bias"),
-        conv_bias=facts.flag("mamba_conv_bias"),
-        norms=True,
-    )

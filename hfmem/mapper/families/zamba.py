@@ -7,9 +7,8 @@ class shares by tying weights, so that without `tie_word_embeddings` each use ha
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hfmem.errors import InvalidConfigError
 from hfmem.mapper.blueprint import Blueprint, embedding, linear, norm
@@ -17,7 +16,7 @@ from hfmem.mapper.caches import Combined
 from hfmem.mapper.facts import Facts
 from hfmem.mapper.families._decoder import Sizes, decoder, feed_forward, layer_count
 from hfmem.mapper.families._dialect import GATED
-from hfmem.mapper.families._states import Keeps, Mamba, Mamba2, automatic, kept_kv, kinds_of, layers_with
+from hfmem.mapper.families._states import Keeps, Mamba, Mamba2, kept_kv, kinds_of, layers_with, mamba_of
 from hfmem.mapper.values import Dense, TensorGroup
 
 __all__ = ["read"]
@@ -95,16 +94,7 @@ def _second_kinds() -> Sequence[str]:
 
 
 def _first(facts: Facts, hidden: int) -> Mamba:
-    return Mamba(
-        hidden=hidden,
-        inner=facts.integer("mamba_expand") * hidden,
-        state=facts.integer("mamba_d_state"),
-        kernel=facts.integer("mamba_d_conv"),
-        rank=automatic(facts, "mamba_dt_rank", math.ceil(hidden / 16)),
-        bias=facts.flag("mamba_proj_bias"),
-        conv_bias=facts.flag("mamba_conv_bias"),
-        heads=facts.integer("n_mamba_heads"),
-    )
+    return replace(mamba_of(facts, hidden), heads=facts.integer("n_mamba_heads"))
 
 
 def _second(facts: Facts, hidden: int) -> Mamba2:
