@@ -27,12 +27,14 @@ class Style:
         explain: whether to print every term.
         width: columns of the terminal; None where there is none.
         several: whether several models were asked for (a table, even if one answered).
+        free: bytes that are free on the disk that downloads go to; None where that does not matter.
     """
 
     unit: str = "GiB"
     explain: bool = False
     width: int | None = None
     several: bool = False
+    free: int | None = None
 
 
 _Render = Callable[["Sequence[Report]", "Sequence[Problem]", Style], str]
@@ -90,7 +92,7 @@ def _table(reports: Sequence[Report], problems: Sequence[Problem], style: Style)
     if style.several and any(report.fits for report in reports):
         parts.append(to_matrix(reports, style.unit, style.width))
     elif style.several:
-        parts.append(to_table(reports, problems, style.unit, style.width))
+        parts.append(to_table(reports, problems, style.unit, style.width, style.free))
     else:
         parts += [to_card(report, style.unit, style.width) for report in reports]
     if style.explain:
