@@ -7,15 +7,15 @@ and must be instant.
 
 from __future__ import annotations
 
+import os
 import re
-import shutil
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import Parameter, Signature
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TextIO, TypeVar
 
 import typer
 from typer.core import TyperCommand
@@ -251,7 +251,11 @@ def _is_local(name: str) -> bool:
 
 def _print(reports: list[Report], problems: list[Problem], around: _Around, *, several: bool) -> bool:
     """Show what was found; whether a model's weights are told by nothing."""
-    style = Style(unit=around.unit, explain=around.explain, width=_width(), several=several, ascii=_only_ascii())
+    width = _width(sys.stdout)
+    free = _free() if several and width is not None else None  # of this machine: for the person in front of it
+    style = Style(
+        unit=around.unit, explain=around.explain, width=width, several=several, ascii=_only_ascii(), free=free
+    )
     weightless = [report for report in reports if report.estimate.group("weights") is None]
     shown = [report for report in reports if report not in weightless] if FORMATS[around.output].known_only else reports
     _show(around.output, shown, problems, style)
@@ -279,7 +283,7 @@ def _list_gpus(models: Sequence[str], options: Options, around: _Around) -> None
         return
     from hfmem.report.fit import list_gpus
 
-    print(list_gpus(accelerators(), instances(), around.unit))
+    print(list_gpus(accelerators(), instances(), around.unit, _width(sys.stdout)))
 
 
 def _asked(given: Sequence[str], options: Options, around: _Around) -> tuple[Options, list[ModelRef]]:
@@ -389,16 +393,23 @@ def _show(output: str, reports: list[Report], problems: list[Problem], style: St
 
     if (reports or style.several or FORMATS[output].whole) and (text := render(output, reports, problems, style)):
         print(text)
-    for report in reports:
-        _warn_about_disk(report, style.unit)
+    if not style.several:  # tables have a column
+        for report in reports:
+            _warn_about_disk(report, style.unit)
     for problem in problems:
         _tell(line(f"{problem.message} {problem.hint}"))
 
 
-def _tell(sentence: str) -> None:
+def _tell(text: str) -> None:
+    """Lines for a person on stderr, folded between words where that is a terminal."""
     from hfmem.report.escapes import visible
 
-    print(visible(sentence), file=sys.stderr)
+    width = _width(sys.stderr)
+    if width is not None:
+        from hfmem.report.width import fold
+
+        text = "\n".join(fold(line, width) for line in text.splitlines())
+    print(visible(text), file=sys.stderr)
 
 
 def _only_ascii() -> bool:
@@ -435,6 +446,24 @@ def _warn_about_disk(report: Report, unit: str) -> None:
         _tell(f"Warning: downloading {name} takes {need}, and the disk of {room[0]} has {free} free.")
 
 
-def _width() -> int | None:
-    """Columns of the terminal; None where stdout is none, so that files and pipes get whole lines."""
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+def _free() -> int | None:
+    """Bytes that are free where downloads go."""
+    from hfmem.fetcher.disk import cache_room
+
+    room = cache_room()
+    return room[1] if room is not None else None
+
+
+def _width(stream: TextIO) -> int | None:
+    """Columns of the terminal; None where the stream is none, so that files and pipes get whole lines."""
+    if not stream.isatty():
+        return None
+    if os.environ.get("COLUMNS", "").isdecimal() and (asked := int(os.environ["COLUMNS"])):
+        return asked
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or _USUAL_WIDTH
+    except OSError:
+        return _USUAL_WIDTH
+
+
+_USUAL_WIDTH: Final = 80

@@ -238,6 +238,28 @@ def test_a_disk_that_is_too_small_is_told(alone: dict[str, str]) -> None:
 
     too_small = shutil.disk_usage(alone["HF_HOME"]).free < 680 * 2**30
     assert ("Warning: downloading" in process.stderr) == too_small
+    several = run("deepseek-ai/DeepSeek-V3", LLAMA, "--offline", env=alone)
+    assert (several.returncode, several.stderr, "disk" in several.stdout) == (0, "", False)
+    shown = on_terminal("deepseek-ai/DeepSeek-V3", LLAMA, "--offline", env=alone, columns=200)
+    assert "Warning" not in shown
+    assert ("too small" in shown) == too_small
+
+
+def test_sentences_are_folded_between_words(alone: dict[str, str]) -> None:
+    """Warnings and errors too, where stderr is a terminal; elsewhere they are lines of their own."""
+    shown = on_terminal("org/nothing", "--offline", env=alone, columns=60)
+    assert max(map(len, shown.splitlines())) <= 60
+    assert "neither the cache nor the bundled catalog" in " ".join(shown.split())
+    assert run("org/nothing", "--offline", env=alone).stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("columns", [60, 80])
+def test_a_list_on_a_narrow_terminal_has_its_totals_and_names_what_it_lacks(
+    alone: dict[str, str], columns: int
+) -> None:
+    shown = on_terminal(LLAMA, "openai-community/gpt2", "--offline", env=alone, columns=columns)
+    assert "total" in shown
+    assert "columns left out: " in shown
 
 
 def test_nothing_heavy_is_imported_for_a_plain_run(alone: dict[str, str]) -> None:

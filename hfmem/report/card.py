@@ -15,27 +15,37 @@ from hfmem.mapper.values import Architecture
 from hfmem.report.escapes import line
 from hfmem.report.fit import advice_lines, fit_lines, rank_lines, serving_lines
 from hfmem.report.values import GROUP_NAMES, Report
+from hfmem.report.width import fold
 from hfmem.units import format_bytes, format_count
 
 __all__ = ["to_card", "to_explanation"]
 
 _CERTAINTIES = ("exact", "derived", "measured", "typical", "unknown")
 _WIDEST = 100
+_NARROWEST = 32
 
 
 def to_card(report: Report, unit: str, width: int | None) -> str:
     """The card; long lines are folded at `width`."""
-    folded = min(width or _WIDEST, _WIDEST)
-    lines = [*_heading(report), "", *_parts(report, unit), "", *_machine(report, unit), *_beside(report, unit)]
+    folded = max(_NARROWEST, min(width or _WIDEST, _WIDEST))
+    lines = [
+        *_heading(report),
+        "",
+        *_parts(report, unit),
+        "",
+        *_machine(report, unit, width),
+        *_beside(report, unit),
+    ]
     lines += _training(report, unit)
-    notes = [_fold(f"- {note}", folded) for note in report.notes]
+    notes = [fold(f"- {note}", folded) for note in report.notes]
     long = ("facts", "full training", "LoRA", "QLoRA")
-    return "\n".join([_fold(line, folded) if line.startswith(long) else line for line in lines] + notes).rstrip()
+    shown = [fold(line, folded) if width is not None or line.startswith(long) else line for line in lines]
+    return "\n".join(shown + notes).rstrip()
 
 
 def to_explanation(report: Report, unit: str, width: int | None) -> str:
     """Every term with its arithmetic and source, and the textbook's values beside ours."""
-    folded = min(width or _WIDEST, _WIDEST)
+    folded = max(_NARROWEST, min(width or _WIDEST, _WIDEST))
     sources = list(dict.fromkeys(term.source for term in report.estimate.terms))
     lines = ["Terms"]
     for group in GROUPS:
@@ -43,19 +53,20 @@ def to_explanation(report: Report, unit: str, width: int | None) -> str:
         if terms:
             lines.append(f"  {GROUP_NAMES[group]}: {sum(term.nbytes for term in terms):,} B")
             lines += [line for term in terms for line in _explain(term, sources.index(term.source) + 1, unit, folded)]
-    lines += ["", "Sources", *(_fold(f"  [{number}] {source}", folded) for number, source in enumerate(sources, 1))]
+    lines += ["", "Sources", *(fold(f"  [{number}] {source}", folded) for number, source in enumerate(sources, 1))]
     if report.estimate.training is not None:
-        lines += ["", _fold(f"nvidia-smi's range: {report.estimate.training.reserved_source}.", folded)]
-    return "\n".join([*lines, *_textbook(report, unit, folded)])
+        lines += ["", fold(f"nvidia-smi's range: {report.estimate.training.reserved_source}.", folded)]
+    text = "\n".join([*lines, *_textbook(report, unit, folded)])
+    return text if width is None else "\n".join(fold(line, folded) for line in text.splitlines())
 
 
-def _machine(report: Report, unit: str) -> Iterator[str]:
+def _machine(report: Report, unit: str, width: int | None) -> Iterator[str]:
     """Ranks, accelerators, a server's pool and what would help: each a block, where there is any."""
     blocks = (
-        rank_lines(report, unit),
-        list(fit_lines(report.fits or (), unit)),
+        rank_lines(report, unit, width),
+        list(fit_lines(report.fits or (), unit, width)),
         list(advice_lines(report.advice, unit)),
-        list(serving_lines(report, unit)),
+        list(serving_lines(report, unit, width)),
         list(_trace(report, unit)),
     )
     for block in blocks:
@@ -194,7 +205,7 @@ def _textbook(report: Report, unit: str, width: int) -> list[str]:
     if report.scenario.method == "textbook" or len(report.models) > 1:
         return []
     if report.scenario.dtype not in PRECISIONS:
-        return ["", _fold(f"The textbook has no precision for {report.scenario.dtype}.", width)]
+        return ["", fold(f"The textbook has no precision for {report.scenario.dtype}.", width)]
     kind = "sgd" if (report.scenario.optimizer or "").startswith("sgd") else "adam"
     book = textbook.estimate(report.model, replace(report.scenario, optimizer=kind))
     groups: tuple[Group, ...] = ("weights", "kv_cache", "activations")
@@ -203,10 +214,5 @@ def _textbook(report: Report, unit: str, width: int) -> list[str]:
     rows = [[GROUP_NAMES[g], _size(report.estimate.group(g), unit), _size(book.group(g), unit)] for g in groups]
     table = tabulate(rows, headers=["", "here", "textbook"], disable_numparse=True, colalign=("left", "right", "right"))
     return ["", "Beside the textbook (alpha 34, beta 5 for eager attention; 2 and 0 for sdpa and flash)", table] + [
-        _fold(f"- {note}", width) for note in book.notes
+        fold(f"- {note}", width) for note in book.notes
     ]
-
-
-def _fold(text: str, width: int) -> str:
-    indent = " " * (2 + len(text) - len(text.lstrip()))
-    return textwrap.fill(text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)

@@ -16,6 +16,7 @@ from hfmem.estimator.values import GROUPS, Estimate, Group, Rank
 from hfmem.hardware.table import Accelerator, Instance
 from hfmem.report.escapes import line
 from hfmem.report.values import GROUP_NAMES, Report
+from hfmem.report.width import command_lines, fold, items, left_out, narrowed, widest
 from hfmem.units import format_bytes
 
 __all__ = [
@@ -41,24 +42,41 @@ _LETTERS: Final[dict[Group, str]] = {
     "optimizer": "S",
     "temporary": "T",
 }
-_BAR: Final = 40
+_BAR: Final = 40  # cells of a bar
+_SHORTEST: Final = 10
 
 
-def fit_lines(fits: Sequence[Fit], unit: str) -> Iterator[str]:
-    """A bar a machine, and what fits on it."""
+def fit_lines(fits: Sequence[Fit], unit: str, room: int | None = None) -> Iterator[str]:
+    """A bar a machine, and what fits on it; in lines of `room` columns, where that is limited."""
     width = max((len(_name(fit)) for fit in fits), default=0)
+    cells = _cells(fits, unit, width, room)
     shown: list[Group] = []
     for fit in fits:
         if fit.estimate is None:
             yield f"{_name(fit):{width}}  not possible: {fit.refused}{_instead(fit)}"
             continue
         shown += [group for group in GROUPS if fit.estimate.group(group) and group not in shown]
-        yield f"{_name(fit):{width}}  [{_bar(fit.estimate, fit.usable)}] {_verdict(fit, unit)}"
+        bar = f"{_name(fit):{width}}  [{_bar(fit.estimate, fit.usable, cells)}]"
+        verdict = _verdict(fit, unit)
+        if room is None or len(bar) + 1 + len(verdict) <= room:
+            yield f"{bar} {verdict}"
+        else:
+            yield from (bar, f"{'':{width}}  {verdict}")
         if answers := _answers(fit):
             yield f"{'':{width}}  {answers}"
     if shown:
-        legend = "  ".join(f"{_LETTERS[group]} {GROUP_NAMES[group]}" for group in GROUPS if group in shown)
-        yield f"{'':{width}}  {legend}  . free  ! too much"
+        legend = [f"{_LETTERS[group]} {GROUP_NAMES[group]}" for group in GROUPS if group in shown]
+        yield from items([*legend, ". free", "! too much"], width + 2, room)
+
+
+def _cells(fits: Sequence[Fit], unit: str, name: int, room: int | None) -> int:
+    """How long the bars are: as long as leaves room for names and verdicts, or for names alone where that is little."""
+    if room is None:
+        return _BAR
+    beside = room - name - len("  [] ")
+    verdicts = [len(_verdict(fit, unit)) for fit in fits if fit.estimate is not None]
+    with_verdict = beside - max((length for length in verdicts if length <= room // 2), default=0)
+    return max(_SHORTEST, min(_BAR, with_verdict if with_verdict >= _SHORTEST else beside))
 
 
 def _name(fit: Fit) -> str:
@@ -68,19 +86,19 @@ def _name(fit: Fit) -> str:
     return f"{used} × {fit.gpu.name}" if used > 1 else fit.gpu.name
 
 
-def _bar(estimate: Estimate, usable: int) -> str:
+def _bar(estimate: Estimate, usable: int, length: int) -> str:
     """Cells in proportion to what one accelerator can use; what is beyond that is shown as `!`."""
     whole = max(estimate.total, usable, 1)
     cells = ""
     done = 0
     for group in GROUPS:
         done += estimate.group(group) or 0
-        cells += _LETTERS[group] * (round(done * _BAR / whole) - len(cells))
-    cells = cells.ljust(_BAR, ".")
+        cells += _LETTERS[group] * (round(done * length / whole) - len(cells))
+    cells = cells.ljust(length, ".")
     if estimate.total <= usable:
         return cells
-    limit = min(_BAR - 1, usable * _BAR // whole)
-    return cells[:limit] + "!" * (_BAR - limit)
+    limit = min(length - 1, usable * length // whole)
+    return cells[:limit] + "!" * (length - limit)
 
 
 def _verdict(fit: Fit, unit: str) -> str:
@@ -118,7 +136,7 @@ def advice_lines(advice: Sequence[Advice], unit: str) -> Iterator[str]:
         yield f"  {row.option:{width}}  {format_bytes(row.total, unit):>12}  {verdict}"
 
 
-def serving_lines(report: Report, unit: str) -> Iterator[str]:
+def serving_lines(report: Report, unit: str, room: int | None = None) -> Iterator[str]:
     """What a serving engine has left, and how to start it."""
     serving = report.estimate.serving
     if serving is None:
@@ -130,23 +148,32 @@ def serving_lines(report: Report, unit: str) -> Iterator[str]:
             f"KV pool {format_bytes(serving.kv_pool, unit)}: {serving.kv_tokens:,} tokens, "
             f"{serving.max_concurrency:,.2f} requests of {report.scenario.seq:,} tokens at once"
         )
-    yield serving.command
+    yield from command_lines(serving.command, room)
 
 
-def rank_lines(report: Report, unit: str) -> list[str]:
-    """A row a distinct rank, where there are several accelerators."""
+def rank_lines(report: Report, unit: str, room: int | None = None) -> list[str]:
+    """A row a distinct rank, where there are several accelerators; the smallest parts go where there is no room."""
     estimate = report.estimate
     if not estimate.ranks:
         return []
+
+    def show(groups: Sequence[Group], between: str = "\n") -> str:
+        rows = [
+            [_ranks(rank), *(format_bytes(estimate.group(group, rank) or 0, unit, label=False) for group in groups)]
+            + [format_bytes(rank.total, unit, label=False)]
+            for rank in estimate.ranks
+        ]
+        headers = [f"ranks ({unit})", *(GROUP_NAMES[group].replace(" ", between) for group in groups), "total"]
+        alignment = ["left"] + ["right"] * (len(groups) + 1)
+        return tabulate(rows, headers=headers, disable_numparse=True, colalign=alignment)
+
     groups = [group for group in GROUPS if any(estimate.group(group, rank) for rank in estimate.ranks)]
-    rows = [
-        [_ranks(rank), *(format_bytes(estimate.group(group, rank) or 0, unit, label=False) for group in groups)]
-        + [format_bytes(rank.total, unit, label=False)]
-        for rank in estimate.ranks
-    ]
-    headers = [f"ranks ({unit})", *(GROUP_NAMES[group] for group in groups), "total"]
-    alignment = ["left"] + ["right"] * (len(groups) + 1)
-    return tabulate(rows, headers=headers, disable_numparse=True, colalign=alignment).splitlines()
+    whole = show(groups, " ")
+    if room is None or widest(whole) <= room:
+        return whole.splitlines()
+    text, out = narrowed(groups, show, room, lambda group: -(estimate.group(group) or 0), kept=0)
+    named = [left_out([GROUP_NAMES[group] for group in groups if group in out])] if out else []
+    return [*text.splitlines(), *named]
 
 
 def _ranks(rank: Rank) -> str:
@@ -171,16 +198,12 @@ def to_matrix(reports: Sequence[Report], unit: str, width: int | None) -> str:
     blocks: list[str] = []
     while names:
         count = len(names)
-        while count > 1 and _widest(_block(reports, names[:count], unit)) > room:
+        while count > 1 and widest(_block(reports, names[:count], unit)) > room:
             count -= 1
         blocks.append(_block(reports, names[:count], unit))
         names = names[count:]
     legend = f"free {unit} on each; 'no' has what is missing, and how many would hold it"
-    return "\n\n".join([*blocks, legend])
-
-
-def _widest(text: str) -> int:
-    return max(map(len, text.splitlines()))
+    return "\n\n".join([*blocks, fold(legend, room)])
 
 
 def _block(reports: Sequence[Report], names: Sequence[str], unit: str) -> str:
@@ -228,7 +251,7 @@ def fit_cell(fit: Fit | None, unit: str) -> str:
     return f"no, {free}" + (f" (×{fit.gpus_needed})" if fit.gpus_needed else "")
 
 
-def list_gpus(rows: Sequence[Accelerator], instances: Sequence[Instance], unit: str) -> str:
+def list_gpus(rows: Sequence[Accelerator], instances: Sequence[Instance], unit: str, width: int | None = None) -> str:
     """The table of accelerators, and the instances of clouds with what they hold."""
     cards = [
         [
@@ -244,8 +267,15 @@ def list_gpus(rows: Sequence[Accelerator], instances: Sequence[Instance], unit: 
     clouds = [[row.name, f"{row.count} × {row.gpu}"] for row in instances]
     headers = ["name", f"usable ({unit})", "kind", "maker", "basis", "also"]
     alignment = ["left", "right", "left", "left", "left", "left"]
-    first = tabulate(cards, headers=headers, disable_numparse=True, colalign=alignment)
-    return f"{first}\n\n{tabulate(clouds, headers=['instance', 'holds'], disable_numparse=True)}"
+
+    def show(columns: Sequence[int]) -> str:
+        rows = [[row[index] for index in columns] for row in cards]
+        shown, aligned = [headers[index] for index in columns], [alignment[index] for index in columns]
+        return tabulate(rows, headers=shown, disable_numparse=True, colalign=aligned)
+
+    text, out = narrowed(range(len(headers)), show, width, lambda index: index, kept=2)
+    named = f"{left_out([headers[index] for index in sorted(out)], 'json')}\n\n" if out else ""
+    return f"{text}\n\n{named}{tabulate(clouds, headers=['instance', 'holds'], disable_numparse=True)}"
 
 
 def fit_dict(fit: Fit) -> dict[str, Any]:

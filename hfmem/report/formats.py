@@ -28,6 +28,7 @@ class Style:
         width: columns of the terminal; None where there is none.
         several: whether several models were asked for (a table, even if one answered).
         ascii: whether what is printed to takes ASCII alone; JSON then has escapes for the rest.
+        free: bytes that are free on the disk that downloads go to; None where that does not matter.
     """
 
     unit: str = "GiB"
@@ -35,6 +36,7 @@ class Style:
     width: int | None = None
     several: bool = False
     ascii: bool = False
+    free: int | None = None
 
 
 _Render = Callable[["Sequence[Report]", "Sequence[Problem]", Style], str]
@@ -93,7 +95,7 @@ def _table(reports: Sequence[Report], problems: Sequence[Problem], style: Style)
     if style.several and any(report.fits for report in reports):
         parts.append(to_matrix(reports, style.unit, style.width))
     elif style.several:
-        parts.append(to_table(reports, problems, style.unit, style.width))
+        parts.append(to_table(reports, problems, style.unit, style.width, style.free))
     else:
         parts += [to_card(report, style.unit, style.width) for report in reports]
     if style.explain:

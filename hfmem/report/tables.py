@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final
 
 from tabulate import tabulate
@@ -15,18 +16,72 @@ from hfmem.report.errors import Problem
 from hfmem.report.escapes import csv_cell, line, markdown_cell
 from hfmem.report.fit import fit_cell, machine_name
 from hfmem.report.values import Report
+from hfmem.report.width import fold, left_out, narrowed, shortened, widest
+from hfmem.units import format_bytes
 
 __all__ = ["to_csv", "to_markdown", "to_table"]
 
 
-def to_table(reports: Sequence[Report], problems: Sequence[Problem], unit: str, width: int | None) -> str:
-    """One row a model, failures last; columns that do not fit `width` are left out, the least telling first."""
-    columns = list(_columns(reports))
-    while True:
-        text = _render(reports, problems, columns, unit, "simple")
-        if width is None or len(columns) <= 2 or max(map(len, text.splitlines())) <= width:
-            return text
-        columns.remove(max(columns, key=lambda column: column.rank))
+def to_table(
+    reports: Sequence[Report], problems: Sequence[Problem], unit: str, width: int | None, free: int | None = None
+) -> str:
+    """One row a model, failures last; columns that do not fit `width` are left out, the least telling first, and named.
+
+    `free` bytes of a disk add a column where a download would not fit it.
+    """
+
+    def least(column: Column) -> tuple[bool, int]:
+        return all(column.value(report) == 0 for report in reports), column.rank
+
+    def show(columns: Sequence[Column]) -> str:
+        return _render(reports, problems, columns, unit, "simple")
+
+    columns = [*_columns(reports), *_disk(reports, unit, free)]
+    text, out = narrowed(columns, show, width, least, kept=2)
+    if width is not None and widest(text) > width:
+        text = _with_short_names(reports, problems, unit, width)
+    if not out:
+        return text
+    names = [column.title.partition(" (")[0] for column in columns if column in out]
+    return f"{text}\n{fold(left_out(names, 'markdown'), width or _WIDEST)}"
+
+
+_WIDEST: Final = 100
+_SHORTEST: Final = 12  # characters of a name
+
+
+def _with_short_names(reports: Sequence[Report], problems: Sequence[Problem], unit: str, width: int) -> str:
+    """Names and totals alone, the names as long as there is room."""
+    name, total = (column for column in COLUMNS if column.key in ("model", "total"))
+    longest = max(len(item) for item in _names(reports, problems))
+    for room in range(max(longest, _SHORTEST), _SHORTEST - 1, -1):
+        short = replace(name, value=_short_name(room))
+        failed = [replace(problem, model=shortened(problem.model, room)) for problem in problems]
+        text = _render(reports, failed, [short, total], unit, "simple")
+        if widest(text) <= width:
+            break
+    return text
+
+
+def _short_name(room: int) -> Callable[[Report], str]:
+    return lambda report: shortened(report.checkpoint.ref.model_id, room)
+
+
+def _names(reports: Sequence[Report], problems: Sequence[Problem]) -> list[str]:
+    return [report.checkpoint.ref.model_id for report in reports] + [problem.model for problem in problems]
+
+
+def _disk(reports: Sequence[Report], unit: str, free: int | None) -> list[Column]:
+    """A column of the downloads that the disk of the cache has no room for, where there is such a one."""
+    if free is None:
+        return []
+
+    def room(report: Report) -> str:
+        needed = 0 if report.checkpoint.source == "local" else report.download.nbytes or 0
+        return "too small" if needed > free else ""
+
+    title = f"disk ({format_bytes(free, unit)} free)"
+    return [Column(key="disk", title=title, value=room, kind="word", rank=5)] if any(map(room, reports)) else []
 
 
 def to_markdown(reports: Sequence[Report], problems: Sequence[Problem], unit: str) -> str:

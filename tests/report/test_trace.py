@@ -62,8 +62,8 @@ def test_json_has_the_peak_beside_the_estimate_without_overhead() -> None:
 
 def test_a_card_has_both_side_by_side() -> None:
     lines = to_card(traced(), "GiB", 100).splitlines()
-    start = next(number for number, line in enumerate(lines) if line.startswith("traced on the class"))
-    rows = [line.split() for line in lines[start + 3 : start + 7]]
+    start = next(number for number, line in enumerate(lines) if line.split() == ["traced", "estimated"])
+    rows = [line.split() for line in lines[start + 2 : start + 6]]
     assert [row[0] for row in rows] == ["weights", "KV", "activations", "peak"]
     assert rows[0][1:3] == ["12.00", "GiB"]
     assert rows[-1][1:3] == ["15.00", "GiB"]
