@@ -162,7 +162,8 @@ class Compressed:
     """Entries that stand for `rate` tokens each, and the tokens that wait for their entry (DeepSeek-V4's report, 2.3).
 
     A waiting token is kept as what the entry is made of: its projection and its gate. Where windows overlap, both are
-    twice as wide, and half of the last full window is kept for the next.
+    twice as wide, and half of the last full window is kept for the next, its gates with their biases in float32
+    (`position_bias` of modeling_deepseek_v4.py).
 
     Attributes:
         dim: elements of one entry.
@@ -181,11 +182,15 @@ class Compressed:
         width = 2 * self.dim if self.overlapping else self.dim
         kept = waiting * 2 * width
         how = f"{waiting} tokens × 2 × {width}"
-        if self.overlapping and entries:
-            kept += self.rate * 2 * self.dim
-            how += f" + {self.rate} tokens × 2 × {self.dim}"
-        buffer = Part(name=f"{self.name}, not yet full", elements=kept, how=how, dtype=COMPUTE)
-        found = (Part(name=self.name, elements=entries * self.dim, how=f"{entries} × {self.dim}"), buffer)
+        last = self.rate * self.dim if self.overlapping and entries else 0
+        if last:
+            kept += last
+            how += f" + {self.rate} tokens × {self.dim}"
+        found = (
+            Part(name=self.name, elements=entries * self.dim, how=f"{entries} × {self.dim}"),
+            Part(name=f"{self.name}, not yet full", elements=kept, how=how, dtype=COMPUTE),
+            Part(name=f"{self.name}, gates", elements=last, how=f"{self.rate} tokens × {self.dim}", dtype="float32"),
+        )
         return tuple(part for part in found if part.elements)
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import pytest
 
-from hfmem.mapper.caches import COMPUTE, Compressed, Seen
+from hfmem.mapper.caches import COMPUTE, KV_DTYPE, Compressed, Seen
 from hfmem.mapper.facts import Facts
 from hfmem.mapper.families import reader
 
@@ -65,17 +66,20 @@ def test_deepseek_v4_keeps_a_window_and_an_entry_for_so_many_tokens() -> None:
     assert elements(DEEPSEEK_V4, 4096)[:4] == [2 * window, 2 * window, sparse, heavy]
 
 
-# (cache, tokens, elements of the entries, elements of what waits for its entry)
+# (cache, tokens, elements of the entries, of what waits for its entry, of the last window's gates in float32)
 COMPRESSED = [
-    (Compressed(dim=10, rate=4), 3, 0, 3 * 2 * 10),
-    (Compressed(dim=10, rate=4), 8, 20, 0),
-    (Compressed(dim=10, rate=4, overlapping=True), 3, 0, 3 * 2 * 20),
-    (Compressed(dim=10, rate=4, overlapping=True), 9, 20, 1 * 2 * 20 + 4 * 2 * 10),
+    (Compressed(dim=10, rate=4), 3, 0, 3 * 2 * 10, 0),
+    (Compressed(dim=10, rate=4), 8, 20, 0, 0),
+    (Compressed(dim=10, rate=4, overlapping=True), 3, 0, 3 * 2 * 20, 0),
+    (Compressed(dim=10, rate=4, overlapping=True), 9, 20, 1 * 2 * 20 + 4 * 10, 4 * 10),
 ]
 
 
-@pytest.mark.parametrize(("cache", "tokens", "entries", "waiting"), COMPRESSED)
-def test_tokens_wait_until_their_entry_is_full(cache: Compressed, tokens: int, entries: int, waiting: int) -> None:
-    parts = cache.parts(Seen(tokens=tokens))
-    assert sum(part.elements for part in parts if part.dtype != COMPUTE) == entries
-    assert sum(part.elements for part in parts if part.dtype == COMPUTE) == waiting
+@pytest.mark.parametrize(("cache", "tokens", "entries", "waiting", "gates"), COMPRESSED)
+def test_tokens_wait_until_their_entry_is_full(
+    cache: Compressed, tokens: int, entries: int, waiting: int, gates: int
+) -> None:
+    found = Counter[str]()
+    for part in cache.parts(Seen(tokens=tokens)):
+        found[part.dtype] += part.elements
+    assert [found[dtype] for dtype in (KV_DTYPE, COMPUTE, "float32")] == [entries, waiting, gates]

@@ -241,10 +241,9 @@ def _of_layer(model: PreTrainedModel, output: Mapping[str, Any], index: int) -> 
     """What the layer keeps, wherever the class puts it."""
     if "state" in output:  # RWKV: the layers are the last dimension
         return [tensor[..., index].clone() for tensor in output["state"]]
-    if "cache_params" in output:
-        found = output["cache_params"]
-        return found.rnn_state[index] if hasattr(found, "rnn_state") else found.layers[index]
-    cache = output["past_key_values"]
+    cache = next(output[key] for key in ("cache", "cache_params", "past_key_values") if key in output)
+    if hasattr(cache, "rnn_state"):
+        return cache.rnn_state[index]
     found = cache.layers[index : index + 1] + getattr(cache, "linear_cache", [])[index : index + 1]  # MiniMax has both
     if model.config.model_type == "recurrent_gemma":  # it keeps its states in its modules
         block = model.model.layers[index].temporal_block

@@ -23,9 +23,13 @@ from tests.oracle.test_multimodal import MODULES
 
 pytestmark = [pytest.mark.oracle, pytest.mark.filterwarnings("ignore")]
 
-# Types with tests of their own: test_states.py, test_multimodal.py, test_hidden.py.
+# Types with tests of their own: test_states.py, test_multimodal.py, test_hidden.py, and tests/mapper/test_parts.py.
 # Step-3.7 is only known by its text model, step3p5; deepseek_ref is deepseek_v4.
-ELSEWHERE = set(CONFIGS) | types_of(*MODULES, "moonshine", "reformer", "xlnet") | {"shieldgemma2", "step3p7"}
+ELSEWHERE = (
+    set(CONFIGS)
+    | types_of(*MODULES, "donut_swin", "moonshine", "pairs", "reformer", "trocr", "xlnet")
+    | {"shieldgemma2", "step3p7"}
+)
 TYPES = sorted((known_types() & set(CONFIG_MAPPING)) - ELSEWHERE)
 TOKENS = 20
 

@@ -38,13 +38,19 @@ TYPES = sorted((types_of(*MODULES) & set(CONFIG_MAPPING)) - set(NOT_RUN))
 
 # Types that are not run: they keep nothing, refuse text without an image, or need some weights in float32 (whose text
 # model is in test_states.py).
-SILENT = {"vit", "yolos", "blip-2", "inkling2", "instructblip", "instructblipvideo"}
+SILENT = {"deit", "vit", "yolos", "blip-2", "inkling2", "instructblip", "instructblipvideo"}
 
 # Types whose towers are not described: their weights are unknown, not wrong.
 UNDESCRIBED = {name for name, spec in WHOLES.items() if spec.others is None}
 
 # Classes whose heads are not described.
-HEADS = ("ForCausalLM", "ForAudioClassification", "ForMaskedImageModeling")
+HEADS = (
+    "ForCausalLM",
+    "ForAudioClassification",
+    "ForMaskedImageModeling",
+    "ForImageTextRetrieval",
+    "ModelWithProjection",
+)
 
 # Flags that change nothing in memory, or not the model itself.
 IGNORED = {"is_encoder_decoder", "use_cache", "is_decoder", "add_cross_attention", "return_dict", "use_prompt"}
@@ -69,6 +75,7 @@ def flags(config: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 def described(name: str, model_type: str) -> bool:
     text = model_type in types_of("gemma4", "llama4", "mllama") or model_type in {"fuyu", "git"}
+    text = text or (model_type in types_of("bart") and name.endswith("ForCausalLM"))
     return model_type not in UNDESCRIBED and (text or not name.endswith(HEADS))
 
 

@@ -40,6 +40,7 @@ class Heads:
         pooled: tasks whose class has the pooler.
         dense: tasks with a dense layer before the classifier.
         pairs: outputs of the second pre-training head (next sentence, sentence order); 0 for one per label.
+        answers: outputs of a question-answering head; None for one per label.
         untied_biases: biases of a language-model head that does not share the embedding's weights.
         transform: whether a language-model head has a dense layer and a norm before the embedding's weights.
         crosses: whether its classes can attend to another encoder's output.
@@ -49,6 +50,7 @@ class Heads:
     pooled: frozenset[str] = frozenset()
     dense: frozenset[str] = frozenset()
     pairs: int = 2
+    answers: int | None = None
     untied_biases: int = 2
     transform: bool = True
     crosses: bool = True
@@ -141,7 +143,7 @@ def _added(facts: Facts, w: Widths, heads: Heads, kind: str) -> list[TensorGroup
     outputs = {
         "sequence_classification": labels(facts),
         "token_classification": labels(facts),
-        "question_answering": labels(facts),
+        "question_answering": labels(facts) if heads.answers is None else heads.answers,
         "multiple_choice": 1,
         "next_sentence_prediction": 2,
     }

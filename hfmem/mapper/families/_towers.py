@@ -368,6 +368,7 @@ TOWERS: Final[dict[str, Callable[[Facts], list[TensorGroup]]]] = {
     "ovis2_vision": _ovis,
     "paddleocr_vl_vision": _idefics,
     "pixtral": _pixtral,
+    "pp_chart2table_vision": _got_ocr2,
     "qianfan_ocr_vision": _internvl,
     "qwen2_5_omni_vision_encoder": _qwen2_5,
     "qwen2_5_vl_vision": _qwen2_5,

@@ -37,7 +37,7 @@ _HEADS: Final[dict[str, Heads]] = {
     "mpnet": replace(_ROBERTA, crosses=False),
     "roberta": _ROBERTA,
     "roberta-prelayernorm": _ROBERTA,
-    "roformer": Heads(dense=_CLASSIFIES),
+    "roformer": Heads(dense=_CLASSIFIES, answers=2),
     "xlm-roberta": _ROBERTA,
     "xlm-roberta-xl": _ROBERTA,
 }

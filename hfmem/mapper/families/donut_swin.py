@@ -1,4 +1,4 @@
-"""Donut's encoder of images: Swin: stages attend within windows and halve the grid (modeling_donut_swin.py)."""
+"""Donut's encoder of images: Swin, whose stages attend within windows and each halve the grid (`DonutSwinModel`)."""
 
 from __future__ import annotations
 

@@ -28,6 +28,11 @@ def read(facts: Facts) -> Blueprint:
     if facts.model_type == "gemma3_text":
         return _text(facts, facts)
     text = facts.part("text_config") or Facts({}, "gemma3_text", "text_config.")
+    named = facts.items("architectures")
+    if named and named[0] == "Gemma3ForCausalLM":  # the text model alone, whatever other parts the file describes
+        alone = text.changed(architectures=named)
+        found = _text(alone, alone)
+        return replace(found, architecture=replace(found.architecture, model_type=facts.model_type))
     vision = facts.part("vision_config") or Facts({}, "siglip_vision_model", "vision_config.")
     blueprint = _text(text, facts)
     return replace(

@@ -112,4 +112,4 @@ def _embeddings(facts: Facts, s: Sizes) -> Sequence[TensorGroup]:
 
 
 def _biased_head(s: Sizes) -> Output:
-    return Output(width=s.hidden, vocab=s.vocab, tied=s.tied, bias=True, answers=None)
+    return Output(width=s.hidden, vocab=s.vocab, tied=s.tied, bias=True)

@@ -67,6 +67,10 @@ def _vit(facts: Facts) -> list[TensorGroup] | None:
     hidden, name = facts.integer("hidden_size"), _class(facts)
     if name.endswith("ForImageClassification"):
         return head(labels(facts), hidden, tied=False, bias=True, role="classifier")
+    if name.endswith("ForImageClassificationWithTeacher"):
+        return [
+            group for _ in range(2) for group in head(labels(facts), hidden, tied=False, bias=True, role="classifier")
+        ]
     if name.endswith("Model"):
         return linear("other", "pooler", facts.integer("pooler_output_size", default=hidden), hidden, bias=True)
     return None
