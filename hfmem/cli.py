@@ -143,7 +143,7 @@ def _help_for(ctx: typer.Context, name: str | None) -> None:
         _help(ctx, (option for option in table() if option.option.panel in TOPICS[name]))
     engine = next((row for row in engines() if row.name == name), None)
     if engine is None:
-        _usage(f"--help-for '{name}' is none of {_topics()}.")
+        _usage(f"--help-for {not_one_of(name, (*(row.name for row in engines()), *TOPICS))}.")
     _help(ctx, declared(engine.options))
 
 
@@ -317,7 +317,9 @@ def _from_args(options: Options, around: _Around, refs: list[ModelRef]) -> tuple
 
 
 def _usage(sentence: str) -> NoReturn:
-    _tell(f"{sentence}\n`hfmem --help-all` lists the options.")
+    from hfmem.report.escapes import line
+
+    _tell(f"{line(sentence)}\n`hfmem --help-all` lists the options.")
     raise typer.Exit(USAGE)
 
 

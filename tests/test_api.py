@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import importlib
 import pkgutil
+from inspect import signature
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -81,6 +82,8 @@ def test_the_types_of_every_class_can_be_read() -> None:
     for each in classes():
         get_type_hints(each)
     assert "fits" in get_type_hints(hfmem.Report)
+    for function in (hfmem.estimate, hfmem.inspect, hfmem.compare):
+        assert get_type_hints(function).keys() == {*signature(function).parameters, "return"}
 
 
 def test_what_is_printed_at_a_prompt_is_a_line() -> None:

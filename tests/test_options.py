@@ -164,7 +164,7 @@ def test_what_cannot_be_meant_is_refused(asked: dict[str, Any], sentence: str) -
         ("--jobs 65", "--jobs is 65, expected 1 to 64."),
         ("--require-fit", "--require-fit needs --gpu NAME, or --gpu auto."),
         ("--list-gpus", "--list-gpus lists all accelerators: it goes with no model."),
-        ("--help-for tgi", "--help-for 'tgi' is none of transformers, vllm, training or lists."),
+        ("--help-for tgi", "--help-for 'tgi' is not one of transformers, vllm, training, lists."),
     ],
 )
 def test_the_command_line_says_the_same(

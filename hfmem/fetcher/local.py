@@ -17,7 +17,7 @@ from hfmem.fetcher.formats.table import format_of, formats, readable
 from hfmem.fetcher.selection import INDEX, PIPELINE, Selection, select
 from hfmem.fetcher.values import Checkpoint, FileInfo, ModelRef
 
-__all__ = ["is_folder", "is_local", "read", "snapshot", "why_not"]
+__all__ = ["is_local", "is_there", "read", "snapshot", "why_not"]
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -38,10 +38,10 @@ def is_local(model: str) -> bool:
         return False
 
 
-def is_folder(model: str) -> bool:
-    """Whether the word names a folder of this machine."""
+def is_there(model: str) -> bool:
+    """Whether the word names a folder or file of this machine, whatever it holds."""
     try:
-        return Path(model).expanduser().is_dir()
+        return bool(model) and Path(model).expanduser().exists()
     except (OSError, RuntimeError, ValueError):
         return False
 

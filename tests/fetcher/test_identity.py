@@ -130,8 +130,9 @@ def test_a_folder_that_is_no_model_is_not_asked_of_the_hub(
     hub.put(single("org/name", CONFIG, ROWS))
     (tmp_path / "org" / "name").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
-    for word in ("org/name", "./org/name", "org/name/", "./none", "org\\name"):
-        with pytest.raises(ModelNotFoundError, match="folder") as error:
+    Path("README.md").touch()
+    for word in ("org/name", "./org/name", "org/name/", "./none", "org\\name", "README.md"):
+        with pytest.raises(ModelNotFoundError, match=r"folder|file") as error:
             fetch(reference(word), Access())
         assert error.value.local
     assert hub.requests == []
