@@ -96,6 +96,7 @@ def test_other_addresses_are_refused_with_the_reason(word: str, why: str) -> Non
     ("Qwen3-8B", "Qwen/Qwen3-8B"),
     ("qwen/qwen3-8", "Qwen/Qwen3-8B"),
     ("Llama/Qwen3-8B", "Qwen/Qwen3-8B"),
+    ("Qwen3-8", "Qwen/Qwen3-8B"),
 ])  # fmt: skip
 def test_near_ids(word: str, meant: str) -> None:
     assert near_ids(word)[0] == meant
