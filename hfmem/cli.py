@@ -92,7 +92,7 @@ def _parameter(option: Declared) -> Parameter:
     elif option.option.parse is not None or option.option.words:
         kind = str
     elif option.several or kind in _NUMBERS:
-        one = str if kind in _NUMBERS else kind
+        one: Any = str if kind in _NUMBERS else kind
         kind = list[one] if option.several else one
     eager = _AT_ONCE.get(option.name)
     asked = typer.Option(None, *names, callback=eager, is_eager=eager is not None)

@@ -122,6 +122,8 @@ def test_numbers_as_people_and_other_packages_have_them() -> None:
     ({"train": "full", "optimizer": "adamm"}, "(did you mean 'adamw'?)"),
     ({"dtype": "bfloat61"}, "(did you mean 'bfloat16'?)"),
     ({"gpu": 3}, "--gpu is 3, expected a list"),
+    ({"seq": numpy.array([1, 2])}, "--seq is array([1, 2]), expected a whole number"),
+    ({"gradient_checkpointing": 1, "train": "full"}, "--gradient-checkpointing is 1, expected true or false"),
 ])  # fmt: skip
 def test_python_and_options_refuse_alike(asked: dict[str, Any], words: str) -> None:
     model = hfmem.inspect(LLAMA, offline=True)
