@@ -49,6 +49,7 @@ COMMIT = "01c7f73d771dfac7d292323805ebc428287df4f9"
     ("https://huggingface.co/gpt2", "gpt2", "main", "", ""),
     ("https://huggingface.co/gpt2/tree/v1", "gpt2", "v1", "", ""),
     ("https://huggingface.co/models/org/name", "org/name", "main", "", ""),
+    ("https://huggingface.co/api/models/org/name/revision/main", "org/name", "main", "", ""),
     ("hf://org/name@v1.0", "org/name", "v1.0", "", ""),
     # none of these is split
     ("./org/name:Q4", "./org/name:Q4", "main", "", ""),
@@ -83,12 +84,15 @@ def test_a_path_wins_before_anything_is_split_off(tmp_path: Path, monkeypatch: p
 @pytest.mark.parametrize(("word", "why"), [
     ("https://huggingface.co/datasets/org/name", "a data set"),
     ("https://huggingface.co/spaces/org/name", "a Space"),
+    ("https://huggingface.co/docs/transformers/index", "not that of a model"),
+    ("https://huggingface.co/", "not that of a model"),
     ("https://example.org/org/name", "not one of"),
     ("org/name/more", "neither a model id"),
 ])  # fmt: skip
 def test_other_addresses_are_refused_with_the_reason(word: str, why: str) -> None:
-    with pytest.raises(ModelNotFoundError, match=why):
+    with pytest.raises(ModelNotFoundError, match=why) as error:
         fetch(reference(word), Access(offline=True))
+    assert "address of its page" in explain(error.value).hint
 
 
 @pytest.mark.parametrize(("word", "meant"), [
