@@ -73,7 +73,11 @@ def _keywords(
             return function(kind(*args, **_understood(function.__name__, kind, kwargs)))
 
         del called.__wrapped__  # else its signature would be the one-value function's
-        called.__signature__ = _signature(fields_of, function)  # type: ignore[attr-defined]
+        shown = _signature(fields_of, function)
+        called.__signature__ = shown  # type: ignore[attr-defined]
+        called.__annotations__ = {each.name: each.annotation for each in shown.parameters.values()} | {
+            "return": shown.return_annotation
+        }
         return called
 
     return decorate

@@ -92,11 +92,31 @@ def _parameter(option: Declared) -> Parameter:
         names[0] += f"/{option.opposite}"
     elif option.option.parse is not None or option.option.words:
         kind = str
-    elif option.several:
-        kind = list[kind]
+    elif option.several or kind in _NUMBERS:
+        one: Any = str if kind in _NUMBERS else kind
+        kind = list[one] if option.several else one
     eager = _AT_ONCE.get(option.name)
     asked = typer.Option(None, *names, callback=eager, is_eager=eager is not None)
     return Parameter(option.name, Parameter.KEYWORD_ONLY, default=asked, annotation=kind | None)
+
+
+_NUMBERS: Final = (int, float)
+
+
+def _written(option: Declared, value: Any) -> Any:
+    """A number from what was written, if it is one: what is wrong with anything else is told as Python is told."""
+    if option.option.parse is not None or option.option.words or option.kind not in _NUMBERS:
+        return value
+    if option.several:
+        return [_number(option.kind, each) for each in value]
+    return _number(option.kind, value)
+
+
+def _number(kind: type, value: str) -> Any:
+    try:
+        return kind(value)
+    except ValueError:
+        return value
 
 
 class _Command(TyperCommand):
@@ -144,7 +164,7 @@ def _help_for(ctx: typer.Context, name: str | None) -> None:
         _help(ctx, (option for option in table() if option.option.panel in TOPICS[name]))
     engine = next((row for row in engines() if row.name == name), None)
     if engine is None:
-        _usage(f"--help-for '{name}' is none of {_topics()}.")
+        _usage(f"--help-for {not_one_of(name, (*(row.name for row in engines()), *TOPICS))}.")
     _help(ctx, declared(engine.options))
 
 
@@ -203,7 +223,7 @@ def _understood(line: _Values) -> _Values:
     known = {option.name: option for option in table()}
     try:
         return {
-            name: value_of(known[name], not value if known[name].default is True else value)
+            name: value_of(known[name], not value if known[name].default is True else _written(known[name], value))
             for name, value in line.items()
         }
     except InvalidScenarioError as error:
@@ -348,7 +368,9 @@ def _from_args(options: Options, around: _Around, refs: list[ModelRef]) -> tuple
 
 
 def _usage(sentence: str) -> NoReturn:
-    _tell(f"{sentence}\n`hfmem --help-all` lists the options.")
+    from hfmem.report.escapes import line
+
+    _tell(f"{line(sentence)}\n`hfmem --help-all` lists the options.")
     raise typer.Exit(USAGE)
 
 

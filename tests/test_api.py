@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import importlib
 import pkgutil
+from inspect import signature
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -81,6 +82,8 @@ def test_the_types_of_every_class_can_be_read() -> None:
     for each in classes():
         get_type_hints(each)
     assert "fits" in get_type_hints(hfmem.Report)
+    for function in (hfmem.estimate, hfmem.inspect, hfmem.compare):
+        assert get_type_hints(function).keys() == {*signature(function).parameters, "return"}
 
 
 def test_what_is_printed_at_a_prompt_is_a_line() -> None:
@@ -119,6 +122,8 @@ def test_numbers_as_people_and_other_packages_have_them() -> None:
     ({"train": "full", "optimizer": "adamm"}, "(did you mean 'adamw'?)"),
     ({"dtype": "bfloat61"}, "(did you mean 'bfloat16'?)"),
     ({"gpu": 3}, "--gpu is 3, expected a list"),
+    ({"seq": numpy.array([1, 2])}, "--seq is array([1, 2]), expected a whole number"),
+    ({"gradient_checkpointing": 1, "train": "full"}, "--gradient-checkpointing is 1, expected true or false"),
 ])  # fmt: skip
 def test_python_and_options_refuse_alike(asked: dict[str, Any], words: str) -> None:
     model = hfmem.inspect(LLAMA, offline=True)

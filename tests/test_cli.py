@@ -474,11 +474,21 @@ def test_tokens_as_people_write_them(seq: str, alone: dict[str, str]) -> None:
     (["--dtype", "bfloat"], "did you mean 'bfloat16'?"),
     (["--train", "qlor"], "did you mean 'qlora'?"),
     (["--seq", "12q"], "or 32k for 32 x 1024"),
+    (["--batch", "2k"], "--batch is '2k', expected a whole number."),
+    (["--batch", "1.5"], "--batch is '1.5', expected a whole number."),
+    (["--runtime", "vllm", "--gpu-memory-utilization", "most"], "is 'most', expected a number."),
 ])  # fmt: skip
 def test_a_misspelt_word_is_answered_by_what_it_may_mean(arguments: list[str], words: str) -> None:
     process = run(LLAMA, *arguments)
     assert process.returncode == 2
     assert words in process.stderr
+
+
+def test_the_folder_that_one_stands_in(alone: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
+    command = [sys.executable, "-m", "hfmem", ".", "--dtype", "bf16"]
+    process = subprocess.run(command, env=alone, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert "facts: this machine (.)" in process.stdout
 
 
 def test_an_address_and_a_revision(hub: Hub, hub_env: dict[str, str]) -> None:

@@ -165,7 +165,7 @@ def test_what_cannot_be_meant_is_refused(asked: dict[str, Any], sentence: str) -
         ("--jobs 65", "--jobs is 65, expected 1 to 64."),
         ("--require-fit", "--require-fit needs --gpu NAME, or --gpu auto."),
         ("--list-gpus", "--list-gpus lists all accelerators: it goes with no model."),
-        ("--help-for tgi", f"--help-for 'tgi' is none of {', '.join(ENGINES)}, training or lists."),
+        ("--help-for tgi", f"--help-for 'tgi' is not one of {', '.join(ENGINES)}, training, lists."),
     ],
 )
 def test_the_command_line_says_the_same(

@@ -21,7 +21,13 @@ _SCHEME: Final = "hf://"
 _ADDRESS: Final = re.compile(r"(?:https?|hf)://", re.IGNORECASE)
 _AT_REVISION: Final = ("tree", "blob", "resolve", "raw", "commit", "commits", "blame", "edit")
 _PLACES: Final = (*_AT_REVISION, "discussions")
-_KINDS: Final = {"datasets": "a data set", "spaces": "a Space", "collections": "a collection", "papers": "a paper"}
+_KINDS: Final = {
+    "datasets": "that of a data set",
+    "spaces": "that of a Space",
+    "collections": "that of a collection",
+    "papers": "that of a paper",
+    **dict.fromkeys(("api", "blog", "chat", "docs", "learn", "settings", "tasks"), "not that of a model"),
+}
 _LONG_REVISION: Final = re.compile(r"refs/(?:pr|convert|heads|tags)/[^/]+")
 _UNSEEN: Final = " \t\r\n\ufeff\u200b\u200c\u200d\u2060\u00a0"  # what comes along when an id is pasted
 _QUANT: Final = re.compile(r"[A-Za-z0-9][\w.\-]*", re.ASCII)
@@ -89,6 +95,7 @@ def _of_address(path: str, revision: str) -> ModelRef | None:
     """`/owner/name`, `/owner/name/tree/REV`, `/owner/name/blob/REV/FILE` and their like; `/name` for the oldest models;
     None for what is no model's address."""
     parts = [unquote(part) for part in re.split(r"[?#]", path, maxsplit=1)[0].split("/") if part]
+    parts = parts[1:] if parts[:2] == ["api", "models"] else parts
     parts = parts[1:] if parts[:1] == ["models"] else parts
     if not parts or parts[0] in _KINDS:
         return None
@@ -109,7 +116,7 @@ def why_no_id(word: str) -> str:
     """Why a word that names nothing on this machine cannot be a model's id; "" where it can."""
     path = _hub_path(word)
     if path is not None:
-        return f"the address is that of {_KINDS.get(path.strip('/').partition('/')[0], 'no model')}"
+        return f"the address is {_KINDS.get(path.strip('/').partition('/')[0], 'not that of a model')}"
     if _ADDRESS.match(word):
         return f"the address is not one of {constants.ENDPOINT}"
     return "" if is_model_id(word) else "neither a model id (owner/name) nor a folder or file that can be read"

@@ -23,7 +23,7 @@ from hfmem.fetcher.selection import INDEX, PIPELINE, Selection, select
 from hfmem.fetcher.values import Checkpoint, FileInfo, ModelRef
 from hfmem.units import format_bytes
 
-__all__ = ["is_folder", "is_local", "read", "snapshot", "why_not"]
+__all__ = ["is_local", "is_there", "read", "snapshot", "why_not"]
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _LONGEST_REF = 1024  # bytes of a file that names a commit
@@ -45,10 +45,10 @@ def is_local(model: str) -> bool:
         return False
 
 
-def is_folder(model: str) -> bool:
-    """Whether the word names a folder of this machine."""
+def is_there(model: str) -> bool:
+    """Whether the word names a folder or file of this machine, whatever it holds."""
     try:
-        return Path(model).expanduser().is_dir()
+        return bool(model) and Path(model).expanduser().exists()
     except (OSError, RuntimeError, ValueError):
         return False
 

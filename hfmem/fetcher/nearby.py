@@ -21,12 +21,14 @@ def near_ids(word: str) -> tuple[str, ...]:
     from difflib import get_close_matches  # for what is not found only
 
     whole = "/" in word
+    namesakes = [each for each in _known() if each.lower().rpartition("/")[2] == word.lower().rpartition("/")[2]]
+    if namesakes and not whole:
+        return tuple(namesakes[:_SHOWN])
     known: dict[str, str] = {}
     for each in _known():
         known.setdefault(each.lower() if whole else each.lower().rpartition("/")[2], each)
     found = [known[key] for key in get_close_matches(word.lower(), known, n=_SHOWN + 1, cutoff=0.8)]
-    if whole and not found:  # the right name under a wrong owner
-        found = [each for each in _known() if each.lower().rpartition("/")[2] == word.lower().rpartition("/")[2]]
+    found = found or namesakes  # the right name under a wrong owner
     return tuple(each for each in found if each.lower() != word.lower())[:_SHOWN]
 
 

@@ -55,7 +55,7 @@ def fetch(ref: ModelRef, access: Access, reach: Reach | None = None) -> Checkpoi
     """
     if not ref.hub and local.is_local(ref.model_id):
         return _local(ref)
-    if is_path(ref.model_id) or (not ref.hub and local.is_folder(ref.model_id)):
+    if is_path(ref.model_id) or (not ref.hub and local.is_there(ref.model_id)):
         raise ModelNotFoundError(ref.model_id, local.why_not(ref.model_id), local=True)
     if reason := why_no_id(ref.model_id):
         raise ModelNotFoundError(ref.model_id, reason)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from operator import index
 from typing import Any, Final
 
 __all__ = ["near", "not_one_of", "plain", "tokens"]
@@ -35,10 +36,12 @@ def plain(value: Any) -> Any:
     """A number or a switch of another package (NumPy's, PyTorch's) as Python's own; anything else as it is."""
     if isinstance(value, (bool, int, float, str)) or value is None:
         return value
-    kind = type(value)
     if getattr(value, "shape", None) == ():  # a scalar: NumPy's say what they are by their dtype
         return value.item()
-    return value.__index__() if hasattr(kind, "__index__") else value
+    try:
+        return index(value)
+    except TypeError:  # an array has the method, and is none
+        return value
 
 
 def near(word: str, known: Iterable[str], count: int = 1) -> tuple[str, ...]:

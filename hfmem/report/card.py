@@ -88,7 +88,7 @@ def _heading(report: Report) -> Iterator[str]:
         yield shape
     commit = f" at {checkpoint.commit[:12]}" if checkpoint.commit else ""
     origin = {"hub": "the Hub", "cache": "the cache", "local": "this machine", "catalog": "the bundled catalog"}
-    yield f"facts: {origin[checkpoint.source]}{commit} ({checkpoint.provenance.rstrip('.')})"
+    yield f"facts: {origin[checkpoint.source]}{commit} ({checkpoint.provenance.rstrip('.') or checkpoint.provenance})"
     scenario = report.scenario
     action, software = _action(scenario)
     exact = f"{software} with {scenario.attention} attention"

@@ -44,10 +44,10 @@ def without_effect(options: Options, architecture: Architecture) -> tuple[str, .
 def _refusals(options: Options) -> Iterator[str]:
     """What is wrong, the values by themselves first."""
     table = declared(type(options))
-    asked = [option for option in table if option.asked(options)]
     given = ((option, getattr(options, option.name)) for option in table)
     # by identity: True equals 1, and is no number
     yield from filter(None, (rules.wrong(option, value) for option, value in given if value is not option.default))
+    asked = [option for option in table if option.asked(options)]
     yield from _engine(options)
     yield from rules.refusals(asked, options, owners())
     yield from _textbook(options) if options.method == "textbook" else _exact(options)

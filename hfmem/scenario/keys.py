@@ -27,12 +27,15 @@ def _plain(option: Declared) -> Use:
     """How a key sets an option of its type."""
     if option.several:
         return _names(option.name)
-    kinds: dict[type, Callable[[str], Use]] = {bool: _switch, int: _number, float: _fraction, str: _word}
+    if option.kind is int:
+        return _number(option.name, option.option.parse)
+    kinds: dict[type, Callable[[str], Use]] = {bool: _switch, float: _fraction, str: _word}
     return kinds[option.kind](option.name)
 
 
-def _number(option: str) -> Use:
+def _number(option: str, parse: Callable[[str], Any] | None = None) -> Use:
     def use(draft: Draft, value: Any) -> bool:
+        value = parse(value) if parse is not None and isinstance(value, str) else value
         if isinstance(value, bool) or (isinstance(value, float) and not value.is_integer()):
             raise ValueError
         draft[option] = int(value)
@@ -109,6 +112,8 @@ def _switch(option: str, setting: Any = True) -> Use:
 
 def _word(option: str) -> Use:
     def use(draft: Draft, value: Any) -> bool:
+        if isinstance(value, list | dict):
+            raise TypeError
         draft[option] = str(value)
         return True
 

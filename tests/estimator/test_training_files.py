@@ -136,6 +136,7 @@ def test_the_command_line_wins(tmp_path: Path) -> None:
     ("per_device_train_batch_size: 2.5", "per_device_train_batch_size"),
     ("gradient_checkpointing: 3", "gradient_checkpointing"),
     ("lora_target_modules: 5", "lora_target_modules"),
+    ("base_model: [1, 2]", "base_model"),
 ])  # fmt: skip
 def test_broken_files_are_refused_in_words(tmp_path: Path, text: str, words: str) -> None:
     with pytest.raises(InvalidScenarioError, match=words):
@@ -199,6 +200,7 @@ def test_the_model_of_a_file(tmp_path: Path, key: str) -> None:
     ("torch_dtype: float32", "dtype", "float32"),
     ("dtype: bfloat16", "dtype", "bfloat16"),
     ("dtype: auto", "dtype", None),
+    ("sequence_len: 32k", "seq", 32768),
     ("bf16: full", "precision", "bf16"),
     ("bfloat16: true", "precision", "bf16"),
     ("fp16: true", "precision", "trainer-fp16"),

@@ -49,6 +49,7 @@ COMMIT = "01c7f73d771dfac7d292323805ebc428287df4f9"
     ("https://huggingface.co/gpt2", "gpt2", "main", "", ""),
     ("https://huggingface.co/gpt2/tree/v1", "gpt2", "v1", "", ""),
     ("https://huggingface.co/models/org/name", "org/name", "main", "", ""),
+    ("https://huggingface.co/api/models/org/name/revision/main", "org/name", "main", "", ""),
     ("hf://org/name@v1.0", "org/name", "v1.0", "", ""),
     # none of these is split
     ("./org/name:Q4", "./org/name:Q4", "main", "", ""),
@@ -83,12 +84,15 @@ def test_a_path_wins_before_anything_is_split_off(tmp_path: Path, monkeypatch: p
 @pytest.mark.parametrize(("word", "why"), [
     ("https://huggingface.co/datasets/org/name", "a data set"),
     ("https://huggingface.co/spaces/org/name", "a Space"),
+    ("https://huggingface.co/docs/transformers/index", "not that of a model"),
+    ("https://huggingface.co/", "not that of a model"),
     ("https://example.org/org/name", "not one of"),
     ("org/name/more", "neither a model id"),
 ])  # fmt: skip
 def test_other_addresses_are_refused_with_the_reason(word: str, why: str) -> None:
-    with pytest.raises(ModelNotFoundError, match=why):
+    with pytest.raises(ModelNotFoundError, match=why) as error:
         fetch(reference(word), Access(offline=True))
+    assert "address of its page" in explain(error.value).hint
 
 
 @pytest.mark.parametrize(("word", "meant"), [
@@ -96,6 +100,7 @@ def test_other_addresses_are_refused_with_the_reason(word: str, why: str) -> Non
     ("Qwen3-8B", "Qwen/Qwen3-8B"),
     ("qwen/qwen3-8", "Qwen/Qwen3-8B"),
     ("Llama/Qwen3-8B", "Qwen/Qwen3-8B"),
+    ("Qwen3-8", "Qwen/Qwen3-8B"),
 ])  # fmt: skip
 def test_near_ids(word: str, meant: str) -> None:
     assert near_ids(word)[0] == meant
@@ -130,8 +135,9 @@ def test_a_folder_that_is_no_model_is_not_asked_of_the_hub(
     hub.put(single("org/name", CONFIG, ROWS))
     (tmp_path / "org" / "name").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
-    for word in ("org/name", "./org/name", "org/name/", "./none", "org\\name"):
-        with pytest.raises(ModelNotFoundError, match="folder") as error:
+    Path("README.md").touch()
+    for word in ("org/name", "./org/name", "org/name/", "./none", "org\\name", "README.md"):
+        with pytest.raises(ModelNotFoundError, match=r"folder|file") as error:
             fetch(reference(word), Access())
         assert error.value.local
     assert hub.requests == []
