@@ -20,7 +20,7 @@ from hfmem.mapper.caches import (
     State,
 )
 from hfmem.mapper.gguf.keys import InvalidKeyError, Keys
-from hfmem.mapper.gguf.names import block_of, layer_of
+from hfmem.mapper.gguf.names import block_of, split
 from hfmem.mapper.gguf.rows import Row, Windows
 from hfmem.mapper.values import Dense, Experts, Ffn, Layer
 
@@ -41,17 +41,16 @@ def blocks_of(tensors: Iterable[TensorInfo]) -> Blocks:
     found: dict[int, dict[str, tuple[int, ...]]] = {}
     for tensor in tensors:
         name = tensor.name
-        if not name.endswith(".weight") or ("ffn_" not in name and "channel_mix_key" not in name):
+        if "ffn_" not in name and "channel_mix_key" not in name:
             continue
-        index, block = layer_of(name), block_of(name).removesuffix(".weight")
-        if index is None or not block.startswith(_NETWORK):
+        index, alike = split(name)
+        if index is None or not alike.endswith(".weight"):
             continue
-        base, _, expert = block.partition(".")
+        base, _, expert = block_of(alike).removesuffix(".weight").partition(".")
         shapes = found.setdefault(index, {})
-        if expert.isdecimal():
-            base += "_exps"
-            shapes[base] = (max(int(expert) + 1, shapes.get(base, (0,))[0]), *tensor.shape)
-        else:
+        if expert == "#":
+            shapes[f"{base}_exps"] = (shapes.get(f"{base}_exps", (0,))[0] + 1, *tensor.shape)
+        elif base.startswith(_NETWORK):
             shapes[base] = tensor.shape
     return found
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from hfmem.mapper.values import Component
 
-__all__ = ["Meaning", "block_of", "layer_of", "meaning", "without_layer"]
+__all__ = ["Meaning", "block_of", "meaning", "split"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,26 +79,26 @@ _SUFFIXES: Final = ("_exps", "_chexps", "_shexp")
 _MATRICES: Final = frozenset({"attention", "mlp", "experts", "shared_experts", "state"})
 
 
-def layer_of(name: str) -> int | None:
-    """The number of the decoder's layer that a tensor belongs to; None outside of it."""
+def split(name: str) -> tuple[int | None, str]:
+    """The number of the decoder's layer that a tensor belongs to (None outside of it), and its name with # for the
+    layer's and the expert's number: the same for every layer and expert."""
     match = _LAYER.match(name)
-    if match is None or match.group(1) not in (None, "dec.") or not match.group(2).isdecimal():
-        return None
-    return int(match.group(2))
+    if not match:
+        return None, name
+    part, number = match.groups()
+    index = int(number) if part in (None, "dec.") and number.isdecimal() else None
+    return index, _alike(part or "", name[match.end() :])
+
+
+@lru_cache(maxsize=8192)
+def _alike(part: str, block: str) -> str:
+    return f"{part}blk.#.{_EXPERT.sub('.#', '.' + block)[1:]}"
 
 
 def block_of(name: str) -> str:
     """What is left of a name inside its layer; the whole name outside of layers."""
     match = _LAYER.match(name)
     return name[match.end() :] if match else name
-
-
-def without_layer(name: str) -> str:
-    """The name with # for the layer's and the expert's number: the same for every layer and expert."""
-    match = _LAYER.match(name)
-    if not match:
-        return name
-    return name[: match.start(2)] + "#" + _EXPERT.sub(".#", name[match.end(2) :])
 
 
 @lru_cache(maxsize=4096)

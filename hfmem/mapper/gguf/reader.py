@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from math import prod
 from typing import Any, Final
 
@@ -11,7 +11,7 @@ from hfmem.fetcher.formats.table import format_of
 from hfmem.fetcher.values import Checkpoint, TensorInfo
 from hfmem.mapper.gguf.keys import InvalidKeyError, Keys, MissingKeyError
 from hfmem.mapper.gguf.layers import Plan, blocks_of, layers, plan_of
-from hfmem.mapper.gguf.names import layer_of, meaning, without_layer
+from hfmem.mapper.gguf.names import meaning, split
 from hfmem.mapper.gguf.rows import ROWS, Row
 from hfmem.mapper.values import Architecture, Component, Dense, Experts, Layer, ParameterTable, TensorGroup
 
@@ -119,39 +119,36 @@ def table_of(tensors: Iterable[TensorInfo], architecture: Architecture) -> Param
     experts, used = architecture.experts, architecture.experts_per_token
     share = (min(used, experts), experts) if experts and used else (1, 1)
     counted: dict[_Key, list[int]] = {}
-    for tensor, count, nbytes in _alike(tensors, own):
-        sums = counted.setdefault(_key(tensor, own), [0, 0])
+    for sort, (count, nbytes) in _alike(tensors, own).items():
+        sums = counted.setdefault(_key(*sort), [0, 0])
         sums[0] += count
         sums[1] += nbytes
     return ParameterTable(groups=tuple(_group(key, sums[0], sums[1], share) for key, sums in counted.items()))
 
 
-def _alike(tensors: Iterable[TensorInfo], own: tuple[Layer, ...]) -> Iterator[tuple[TensorInfo, int, int]]:
-    """One of the tensors that differ in nothing but their layer and expert, how many there are, and their bytes."""
-    sorts: dict[tuple[object, ...], list[Any]] = {}
+_Sort = tuple[str, str, tuple[int, ...], bool, bool]
+
+
+def _alike(tensors: Iterable[TensorInfo], own: tuple[Layer, ...]) -> dict[_Sort, list[int]]:
+    """Tensors that differ in nothing but the numbers of their layer and expert: their name, dtype and shape, whether
+    they are in layers beyond the model's own, and whether in such as keep a state alone; how many, and their bytes."""
+    depth = len(own) or None
+    stateful = {index for index, layer in enumerate(own) if layer.kind in ("linear_attention", "conv")}
+    sorts: dict[_Sort, list[int]] = {}
     for tensor in tensors:
-        key = (without_layer(tensor.name), tensor.dtype, tensor.shape, *_place(tensor.name, own))
-        sort = sorts.setdefault(key, [tensor, 0, 0])
-        sort[1] += 1
-        sort[2] += tensor.nbytes
-    for tensor, count, nbytes in sorts.values():
-        yield tensor, count, nbytes
+        index, name = split(tensor.name)
+        beyond = depth is not None and index is not None and index >= depth
+        sums = sorts.setdefault((name, tensor.dtype, tensor.shape, beyond, index in stateful), [0, 0])
+        sums[0] += 1
+        sums[1] += tensor.nbytes
+    return sorts
 
 
-def _place(name: str, own: tuple[Layer, ...]) -> tuple[bool, bool]:
-    """Whether a tensor is in a layer beyond the model's own, and whether in one that keeps a state alone."""
-    index = layer_of(name) if own else None
-    if index is None:
-        return False, False
-    return index >= len(own), index < len(own) and own[index].kind in ("linear_attention", "conv")
-
-
-def _key(tensor: TensorInfo, own: tuple[Layer, ...]) -> _Key:
-    beyond, recurrent = _place(tensor.name, own)
-    found = meaning(without_layer(tensor.name), recurrent)
+def _key(name: str, dtype: str, shape: tuple[int, ...], beyond: bool, recurrent: bool) -> _Key:
+    found = meaning(name, recurrent)
     component = "mtp" if beyond else found.component
-    matrix = found.matrix and len(tensor.shape) in (2, 3)
-    return component, found.role, tensor.shape, tensor.dtype, component != "mtp", matrix, found.table
+    matrix = found.matrix and len(shape) in (2, 3)
+    return component, found.role, shape, dtype, component != "mtp", matrix, found.table
 
 
 def _group(key: _Key, count: int, nbytes: int, share: tuple[int, int]) -> TensorGroup:
