@@ -119,7 +119,7 @@ def inspect(asked: _Inspect) -> Model:
     """What a model is: its checkpoint, architecture and parameters.
 
     Args:
-        model: a Hub id or the address of its page, a local folder, or a .safetensors file.
+        model: a Hub id or the address of its page, a local folder, or a .safetensors or .gguf file.
         revision: branch, tag, commit or `refs/pr/N`.
         token: a Hub token; None uses the stored login or `HF_TOKEN`.
         offline: ask nothing of the network.

@@ -127,7 +127,7 @@ class _Command(TyperCommand):
         shown = ctx.meta.get(_SHOWN)
         sections = common(table()) if shown is None else panels(shown)
         with formatter.section("Arguments"):
-            formatter.write_dl([("MODEL...", "Hub ids, local folders, or .safetensors files.")])
+            formatter.write_dl([("MODEL...", "Hub ids, local folders, or .safetensors or .gguf files.")])
         for title, rows in sections:
             with formatter.section(title):
                 formatter.write_dl([*([_PLAIN] if title == HELP else []), *rows])

@@ -89,7 +89,7 @@ def snapshot(ref: ModelRef) -> Checkpoint | None:
         if not _COMMIT.fullmatch(commit):
             commit = read_text(repository / "refs" / ref.revision, _LONGEST_REF).strip()
         folder = repository / "snapshots" / commit
-        if not _COMMIT.fullmatch(commit) or not (folder / CONFIG).is_file():
+        if not _COMMIT.fullmatch(commit) or not is_local(str(folder)):
             return None
         found = _read_folder(ref, folder)
     except (OSError, ValueError, InvalidConfigError):

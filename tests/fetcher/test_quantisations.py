@@ -196,3 +196,13 @@ def test_what_was_read_is_kept(hub: Hub) -> None:
     assert again.source == "cache"
     assert again.tensors == first.tensors
     assert again.metadata == first.metadata
+
+
+def test_a_downloaded_file_answers_offline(hub: Hub) -> None:
+    from huggingface_hub import hf_hub_download
+
+    parts = files_of(("m-Q4_0.gguf", FIRST, 10_000), ("m-Q8_0.gguf", FIRST, 10_000))
+    hub.put(Repo(id="org/m-gguf", files=tuple(parts)))
+    hf_hub_download("org/m-gguf", "m-Q4_0.gguf")
+    found = fetch(ModelRef(model_id="org/m-gguf"), Access(offline=True))
+    assert (found.source, len(found.tensors)) == ("cache", 2)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -392,3 +394,50 @@ def test_of_several_files_the_first_has_the_keys() -> None:
     second = {"GGUF.version": 3, "split.no": 1}
     both_ = replace(found, metadata={"z-00002-of-00002.gguf": second, name: found.metadata[name]})
     assert interpret(both_).architecture.layers == interpret(found).architecture.layers
+
+
+JUNK: tuple[Any, ...] = (
+    None,
+    -1,
+    0,
+    1,
+    3,
+    512,
+    2**20,
+    2**40,
+    2**63,
+    "x",
+    True,
+    3.5,
+    [],
+    [0],
+    [1] * 64,
+    ["a"],
+    {},
+    [None],
+)
+
+
+def test_keys_of_any_kind_end_in_layers_or_a_reason() -> None:
+    """Real files whose keys have other values: nothing is raised, and no answer takes long."""
+    longest = 0.0
+    for seed in range(2_000):
+        draw = random.Random(seed)
+        found = model(draw.choice(list(MODELS)))
+        (file,) = found.metadata
+        changed = dict(found.metadata[file])
+        for _ in range(draw.choice((1, 1, 2, 4))):
+            changed[draw.choice(list(changed))] = draw.choice(JUNK)
+        if draw.random() < 0.2:
+            other, old = draw.choice(list(ROWS)), changed.get("general.architecture")
+            changed = {key.replace(f"{old}.", f"{other}.", 1): item for key, item in changed.items()}
+            changed["general.architecture"] = other
+        few = draw.sample(found.tensors, min(40, len(found.tensors)))
+        began = time.process_time()
+        understood = interpret(replace(found, metadata={file: changed}, tensors=tuple(few)))
+        longest = max(longest, time.process_time() - began)
+        assert bool(understood.architecture.unknown) == (understood.architecture.layers is None)
+        assert understood.parameters is not None
+        for layer in understood.architecture.layers or ():
+            assert layer.elements(100) >= 0
+    assert longest < 2

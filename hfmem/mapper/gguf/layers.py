@@ -26,7 +26,7 @@ from hfmem.mapper.values import Dense, Experts, Ffn, Layer
 
 __all__ = ["Blocks", "Plan", "blocks_of", "layers", "plan_of"]
 
-_MOST_LAYERS: Final = 100_000
+_MOST_LAYERS: Final = 10_000  # llama.cpp allows 512
 _FLOAT32: Final = "float32"
 _WINDOW: Final = "attention.sliding_window"
 
@@ -64,10 +64,12 @@ class Plan:
         heads, kv_heads: of each layer.
         key, value: sizes of a head, of layers without and with a window.
         recurrent, sliding, indexed: whether each layer is so.
-        window: tokens; None where none is kept to.
         units: of each layer's feed-forward network, as the keys have them.
         used: experts a token uses, of each layer.
         dense: leading layers without experts.
+        first: query heads of the first layer that has any.
+        ratios: tokens to an entry of compressed attention, of each layer.
+        window: tokens; None where none is kept to.
     """
 
     count: int
@@ -79,6 +81,8 @@ class Plan:
     units: list[int]
     used: list[int]
     dense: int
+    first: int
+    ratios: list[int]
     recurrent: list[bool] = field(default_factory=list)
     sliding: list[bool] = field(default_factory=list)
     window: int | None = None
@@ -115,6 +119,8 @@ def plan_of(keys: Keys, row: Row) -> Plan:
         units=units,
         used=keys.each("expert_used_count", count, 0),
         dense=keys.number("leading_dense_block_count", 0),
+        first=first,
+        ratios=keys.each("attention.compress_ratios", count, 0) if row.compressed else [],
         recurrent=_recurrent(keys, row, kv_heads, units),
         sliding=[False] * count if window is None or windows is None else _sliding(keys, windows, count),
         window=window,
@@ -250,8 +256,7 @@ def _attention(keys: Keys, plan: Plan, index: int) -> Cache:
 
 def _compressed(keys: Keys, plan: Plan, index: int) -> tuple[str, Cache]:
     """A window of one key that is also the value, and entries for each so many tokens (DeepSeek-V4)."""
-    ratio = keys.each("attention.compress_ratios", plan.count, 0)[index]
-    size = plan.key[0]
+    ratio, size = plan.ratios[index], plan.key[0]
     window = KV(heads=1, key_dim=size, value_dim=0 if ratio else size, window=keys.number(_WINDOW))
     if not ratio:
         return "sliding_attention", window
@@ -266,7 +271,7 @@ def _compressed(keys: Keys, plan: Plan, index: int) -> tuple[str, Cache]:
 
 def _state(keys: Keys, row: Row, plan: Plan, index: int) -> State:
     """What a recurrent layer keeps (`n_embd_r` and `n_embd_s`; the convolution's window with the token that comes)."""
-    hidden, heads = plan.hidden, plan.heads[index] or next((number for number in plan.heads if number), 0)
+    hidden, heads = plan.hidden, plan.heads[index] or plan.first
     if wkv := keys.optional("wkv.head_size"):
         shifts = keys.number("token_shift_count", 2)
         return State(conv=shifts * hidden, recurrent=hidden * wkv, recurrent_dtype=_FLOAT32)
