@@ -76,11 +76,32 @@ def test_several_quantisations_are_listed_with_their_sizes(hub: Hub, hub_env: di
     assert "m-Q4_K_M.gguf (1.00 GiB)" in note
     assert "m-F16-00001-of-00002.gguf (2 files, 2.00 GiB)" in note
     assert "mmproj" not in note
+    assert "as in org/m-GGUF:F16" in note
     for name in names[:2]:
         (tmp_path / name).write_bytes(head)
     local = run(str(tmp_path))
     assert local.returncode == 1
     assert "give the path of one" in local.stdout
+
+
+def test_a_quantisation_of_a_repository_is_chosen_behind_its_name(hub: Hub, hub_env: dict[str, str]) -> None:
+    heads = {
+        quant: header(Header({"general.architecture": "llama"}, [("a", quant, (4, 32))])) for quant in ("Q4_0", "Q8_0")
+    }
+    files = [virtual_file(f"m-{quant}.gguf", head, size=2**30) for quant, head in heads.items()]
+    hub.put(Repo(id="org/m", files=(virtual_file("model.safetensors", b"", size=0), *files)))
+    for _ in range(2):  # from the Hub, and from the cache
+        for asked, nbytes in (("org/m:q4_0", 72), ("org/m:Q8_0", 136), ("org/m:m-Q4_0.gguf", 72)):
+            command = [sys.executable, "-m", "hfmem", asked, "--format", "json"]
+            process = subprocess.run(command, capture_output=True, text=True, check=False, env=hub_env)
+            assert process.returncode == 0
+            (result,) = json.loads(process.stdout)["results"]
+            assert result["memory"]["weights"] == nbytes
+            assert not any("no effect" in note for note in result["notes"])
+    command = [sys.executable, "-m", "hfmem", "org/m:Q3_K_M", "--format", "json"]
+    process = subprocess.run(command, capture_output=True, text=True, check=False, env=hub_env)
+    assert process.returncode == 1
+    assert "None of them is 'Q3_K_M'. It holds 2 models in GGUF files" in process.stdout
 
 
 def test_a_broken_file_is_a_sentence(tmp_path: Path) -> None:

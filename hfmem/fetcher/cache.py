@@ -1,7 +1,8 @@
 """What the Hub said before, by repository and commit, under the Hugging Face cache home.
 
     $HF_HOME/hfmem/v1/<org>--<name>/refs/<revision>     the commit a revision pointed to when it was last asked
-    $HF_HOME/hfmem/v1/<org>--<name>/<commit>.json       a record (`hfmem.fetcher.records`)
+    $HF_HOME/hfmem/v1/<org>--<name>/<commit>.json       a record (`hfmem.fetcher.records`); of a quantisation that was
+                                                        asked for, <commit>@<quantisation>.json
 
 A mirror's answers (`HF_ENDPOINT`) have `@<its address>` behind the name.
 
@@ -22,6 +23,7 @@ from urllib.parse import quote, unquote
 from huggingface_hub import constants
 
 from hfmem.fetcher.files import read_bytes, read_text
+from hfmem.fetcher.quantisations import wanted
 from hfmem.fetcher.records import from_record, to_record
 from hfmem.fetcher.values import Checkpoint, ModelRef
 from hfmem.units import MIB
@@ -43,7 +45,7 @@ def load(ref: ModelRef, commit: str | None = None) -> Checkpoint | None:
         found = commit or _known_commit(folder, ref.revision)
         if not COMMIT.fullmatch(found):
             return None
-        record = json.loads(read_bytes(folder / f"{found}.json", _LONGEST_RECORD))
+        record = json.loads(read_bytes(folder / _file(ref, found), _LONGEST_RECORD))
         kept = from_record(record, ref)
     except (OSError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError, MemoryError):
         return None  # whatever is wrong with the file: it is asked again, and written anew
@@ -58,10 +60,16 @@ def save(checkpoint: Checkpoint) -> None:
     try:
         record = json.dumps(to_record(checkpoint), separators=(",", ":"))
         folder = _folder(checkpoint.ref.model_id)
-        _write(folder / f"{commit}.json", record)
+        _write(folder / _file(checkpoint.ref, commit), record)
         point(checkpoint.ref, commit)
     except (OSError, TypeError, ValueError):
         return
+
+
+def _file(ref: ModelRef, commit: str) -> str:
+    """The file of a record: each quantisation that was asked for has one of its own."""
+    quant = wanted(ref)
+    return f"{commit}@{quote(quant.lower(), safe='')}.json" if quant else f"{commit}.json"
 
 
 def point(ref: ModelRef, commit: str) -> None:

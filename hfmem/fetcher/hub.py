@@ -35,7 +35,7 @@ from hfmem.fetcher.formats.reading import Piece, read_contents
 from hfmem.fetcher.formats.table import format_of
 from hfmem.fetcher.http import Answer, Client, FileMissingError
 from hfmem.fetcher.identity import is_model_id
-from hfmem.fetcher.selection import INDEX, SINGLE, Selection, select
+from hfmem.fetcher.selection import INDEX, SINGLE, Selection, select_for
 from hfmem.fetcher.values import Checkpoint, FileInfo, ModelRef
 
 __all__ = ["Info", "connect", "read", "read_info"]
@@ -111,7 +111,7 @@ def read(client: Client, ref: ModelRef, info: Info | None = None) -> Checkpoint:
 def _read(client: Client, ref: ModelRef, info: Info | None) -> Checkpoint:
     requests = pool()
     # names of repositories of GGUF files say so by custom: they rarely have either of these
-    early = not ref.model_id.lower().endswith("gguf")
+    early = not ref.quant and not ref.model_id.lower().endswith("gguf")
     early_config = requests.submit(client.get, _file_url(ref, CONFIG), limit=_LONGEST_JSON) if early else None
     early_header = requests.submit(read_file, client, ref, SINGLE) if early and info is None else None
     if info is None:
@@ -119,7 +119,7 @@ def _read(client: Client, ref: ModelRef, info: Info | None) -> Checkpoint:
     renamed = info.model_id.lower() != ref.model_id.lower()
     notes = [f"{ref.model_id} is now {info.model_id}."] if renamed else []
     pinned = ModelRef(model_id=info.model_id, revision=info.commit or ref.revision)
-    selection = select(info.files)
+    selection = select_for(info.files, ref)
     if early_config is None and selection.layout != "gguf":
         early_config = requests.submit(client.get, _file_url(pinned, CONFIG), limit=_LONGEST_JSON)
     try:
@@ -157,7 +157,7 @@ def _public_part(ref: ModelRef, info: Info, notes: list[str]) -> Checkpoint:
         provenance=f"{constants.ENDPOINT.partition('://')[2]}, what is public of a gated model",
         config=info.config,
         files=info.files,
-        weight_files=select(info.files).weights,
+        weight_files=select_for(info.files, ref).weights,
         totals=info.totals,
         gated=True,
         notes=tuple(notes),

@@ -19,7 +19,7 @@ from hfmem.fetcher.formats.protocol import FileContents
 from hfmem.fetcher.formats.reading import Piece, read_contents
 from hfmem.fetcher.formats.table import format_of, formats, readable
 from hfmem.fetcher.quantisations import parts_of
-from hfmem.fetcher.selection import INDEX, PIPELINE, Selection, select
+from hfmem.fetcher.selection import INDEX, PIPELINE, Selection, select_for
 from hfmem.fetcher.values import Checkpoint, FileInfo, ModelRef
 from hfmem.units import format_bytes
 
@@ -132,7 +132,7 @@ def _shards(path: Path) -> tuple[tuple[FileInfo, ...], int]:
 def _read_folder(ref: ModelRef, path: Path) -> Checkpoint:
     files = tuple(_listing(path))
     names = {file.name for file in files}
-    weights, missing, notes = _weights(path, select(files), files)
+    weights, missing, notes = _weights(path, select_for(files, ref), files)
     notes += _no_files(path)
     contents = {file.name: _contents(path / file.name, file.name) for file in weights}
     tensors = tuple(tensor for found in contents.values() for tensor in found.tensors)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from hfmem.fetcher.formats import gguf
-from hfmem.fetcher.values import FileInfo
+from hfmem.fetcher.values import FileInfo, ModelRef
 
-__all__ = ["DEFAULTS", "Choice", "choices", "choose", "is_model", "parts_of"]
+__all__ = ["DEFAULTS", "Choice", "choices", "choose", "is_model", "parts_of", "wanted"]
 
 DEFAULTS: Final = ("Q4_K_M", "Q8_0")
 """What `llama-server -hf` takes where nobody names a quantisation, in this order; else the first model
@@ -45,6 +45,11 @@ class Choice:
         """Bytes of all files; None where one is not known."""
         sizes = [file.size for file in self.files]
         return None if None in sizes else sum(size for size in sizes if size is not None)
+
+
+def wanted(ref: ModelRef) -> str:
+    """The quantisation or the GGUF file that is asked for of a repository; "" for none."""
+    return ref.quant or (ref.file if gguf.FORMAT.matches(ref.file) else "")
 
 
 def is_model(filename: str) -> bool:

@@ -11,8 +11,8 @@ from typing import Final, Literal
 from hfmem.fetcher.formats import safetensors
 from hfmem.fetcher.formats.protocol import Format
 from hfmem.fetcher.formats.table import readable
-from hfmem.fetcher.quantisations import Choice, choices, choose
-from hfmem.fetcher.values import FileInfo
+from hfmem.fetcher.quantisations import Choice, choices, choose, wanted
+from hfmem.fetcher.values import FileInfo, ModelRef
 
 __all__ = [
     "INDEX",
@@ -22,6 +22,7 @@ __all__ = [
     "Selection",
     "download_files",
     "select",
+    "select_for",
 ]
 
 Layout = Literal["single", "sharded", "several", "adapter", "diffusers", "bin", "gguf", "none"]
@@ -74,6 +75,13 @@ def select(files: Sequence[FileInfo], quant: str | None = None) -> Selection:
     if shards:
         return Selection(layout="sharded", weights=shards, missing=missing)
     return _other_layouts(names, files)
+
+
+def select_for(files: Sequence[FileInfo], ref: ModelRef) -> Selection:
+    """The form that is asked for: that of a quantisation or a GGUF file, where one is named and there are such."""
+    quant = wanted(ref)
+    found = select(files, quant) if quant else Selection(layout="none")
+    return select(files) if found.layout == "none" else found
 
 
 def _other_layouts(names: Collection[str], files: Sequence[FileInfo]) -> Selection:

@@ -27,7 +27,7 @@ from hfmem.fetcher.formats.table import is_weights
 from hfmem.fetcher.identity import is_model_id, is_path, page, why_no_id
 from hfmem.fetcher.nearby import near_ids
 from hfmem.fetcher.reach import Reach
-from hfmem.fetcher.selection import select
+from hfmem.fetcher.selection import select_for
 from hfmem.fetcher.values import Access, Checkpoint, ModelRef, TensorInfo
 
 __all__ = ["fetch", "prepare"]
@@ -68,8 +68,6 @@ def _unused(ref: ModelRef, found: Checkpoint) -> Iterator[str]:
     """A sentence for what stood behind the id and chose nothing."""
     if ref.quant and not any(file.name.endswith(".gguf") for file in found.files):
         yield f"':{ref.quant}' chooses among GGUF files, and none is known of {ref.model_id}: it has no effect."
-    elif ref.quant:
-        yield f"':{ref.quant}' has no effect: GGUF files are not chosen by their quantisation yet."
     if ref.file and is_weights(ref.file) and ref.file not in {file.name for file in found.weight_files}:
         yield f"The address names {ref.file}; this answer is about {ref.model_id} as a whole."
 
@@ -169,7 +167,7 @@ def _gated(public: Checkpoint, access: Access, *, authenticated: bool) -> Checkp
     return replace(
         known,
         files=files,
-        weight_files=select(files).weights or known.weight_files,
+        weight_files=select_for(files, known.ref).weights or known.weight_files,
         totals=public.totals,
         gated=True,
         notes=tuple(notes),

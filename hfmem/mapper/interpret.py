@@ -11,8 +11,8 @@ from hfmem.dtypes import find_dtype, stored_dtype
 from hfmem.errors import InvalidConfigError
 from hfmem.fetcher.formats import safetensors
 from hfmem.fetcher.formats.table import format_of, is_weights
-from hfmem.fetcher.quantisations import Choice
-from hfmem.fetcher.selection import select
+from hfmem.fetcher.quantisations import Choice, wanted
+from hfmem.fetcher.selection import select_for
 from hfmem.fetcher.tensors import size_mismatches, table_bytes
 from hfmem.fetcher.values import Checkpoint
 from hfmem.mapper import generic
@@ -340,8 +340,11 @@ def _choices_note(checkpoint: Checkpoint, choices: Sequence[Choice]) -> str:
     if not choices or checkpoint.tensors:
         return ""
     listed = ", ".join(f"{_name(choice)} ({_size_of(choice)})" for choice in choices)
-    how = "give the path of one" if checkpoint.source == "local" else "a file's size is about that of its weights"
-    return f"It holds {len(choices)} models in GGUF files to choose from; {how}: {listed}."
+    quant, model = wanted(checkpoint.ref), checkpoint.ref.model_id
+    missed = f"None of them is '{quant}'. " if quant else ""
+    first = next((choice.quant for choice in choices if choice.quant), "Q4_K_M")
+    how = "give the path of one" if checkpoint.source == "local" else f"name one, as in {model}:{first}"
+    return f"{missed}It holds {len(choices)} models in GGUF files to choose from; {how}: {listed}."
 
 
 def _name(choice: Choice) -> str:
@@ -355,7 +358,7 @@ def _size_of(choice: Choice) -> str:
 
 
 def _layout_notes(checkpoint: Checkpoint) -> list[str]:
-    selection = select(checkpoint.files)
+    selection = select_for(checkpoint.files, checkpoint.ref)
     layout = selection.layout
     note = _choices_note(checkpoint, selection.choices) or _LAYOUT_NOTES.get(layout)
     if layout == "none" and not checkpoint.tensors:
