@@ -18,6 +18,7 @@ import pytest
 from hfmem.dtypes import stored_dtype
 from hfmem.errors import InvalidFileError, InvalidHeaderError
 from hfmem.fetcher.formats import gguf
+from hfmem.fetcher.values import TensorInfo
 from tests.fetcher.gguf_files import Array, Fetched, Header, header, read, string, value
 
 KEYS: dict[str, Any] = {
@@ -90,6 +91,13 @@ def test_versions_and_orders_of_bytes(version: int, order: str) -> None:
     }
     assert [(tensor.name, tensor.dtype, tensor.shape) for tensor in found.tensors] == ROWS
     assert [tensor.nbytes for tensor in found.tensors] == [73728, 1024, 430080, 32768]
+
+
+def test_tensors_are_whole_values() -> None:
+    """They are not made by the constructor, and are as if they were."""
+    first = read(header(Header(KEYS, ROWS))).tensors[0]
+    made = TensorInfo(name="token_embd.weight", dtype="Q4_K", shape=(512, 256), nbytes=73728, file="m.gguf")
+    assert (first, repr(first), hash(first)) == (made, repr(made), hash(made))
 
 
 @pytest.mark.parametrize(

@@ -213,7 +213,7 @@ class _Header:
                     name = str(data[begin:end], "utf-8", "replace")
                     key = fields[:-1]
                     dtype, shape, nbytes = sizes_of.get(key) or self._size(name, key)
-                    found.append(TensorInfo(name=name, dtype=dtype, shape=shape, nbytes=nbytes, file=self._file))
+                    found.append(_info(name, dtype, shape, nbytes, self._file))
                     places.append(fields[-1])
                     at = end + 16 + 8 * dimensions
             except ShortError as short:
@@ -316,6 +316,22 @@ class _Header:
 
     def _refuse(self, what: str) -> NoReturn:
         raise InvalidHeaderError("", f"the header of {self._file} {what}")
+
+
+_NAME, _DTYPE, _SHAPE, _NBYTES, _FILE = (
+    getattr(TensorInfo, field).__set__ for field in ("name", "dtype", "shape", "nbytes", "file")
+)
+
+
+def _info(name: str, dtype: str, shape: tuple[int, ...], nbytes: int, file: str) -> TensorInfo:
+    """A tensor, made in half the time that the constructor of a frozen class takes: headers have up to 300,000."""
+    info = object.__new__(TensorInfo)
+    _NAME(info, name)
+    _DTYPE(info, dtype)
+    _SHAPE(info, shape)
+    _NBYTES(info, nbytes)
+    _FILE(info, file)
+    return info
 
 
 @cache
