@@ -39,7 +39,8 @@ class Style:
     free: int | None = None
 
 
-_Render = Callable[["Sequence[Report]", "Sequence[Problem]", Style], str]
+_Render = Callable[..., str]
+"""Of reports, problems and a style: their classes load what `--help` does not need."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
