@@ -27,6 +27,7 @@ from hfmem.scenario.resolve import resolve
 
 if TYPE_CHECKING:
     from hfmem.advice.training import Saving
+    from hfmem.hardware.table import Machine
 
 __all__ = ["compare", "estimate", "inspect", "report_all", "report_on", "report_on_bundle"]
 
@@ -255,18 +256,20 @@ def _report(model: Model, options: Options) -> Report:
         estimate=estimate,
         fits=fits,
         advice=advice,
-        savings=_savings(model, scenario, estimate),
+        savings=_savings(model, scenario, estimate, found[0] if found else None),
     )
 
 
-def _savings(model: Model, scenario: Scenario, estimate: Estimate) -> "tuple[Saving, ...]":
+def _savings(
+    model: Model, scenario: Scenario, estimate: Estimate, machine: "Machine | None" = None
+) -> "tuple[Saving, ...]":
     """Ways to need less in training."""
     if estimate.training is None:
         return ()
     from hfmem.advice.training import savings  # for runs that train only
     from hfmem.estimator.recipe.values import TrainingScenario
 
-    return savings(model, scenario, estimate.total) if isinstance(scenario, TrainingScenario) else ()
+    return savings(model, scenario, estimate.total, machine) if isinstance(scenario, TrainingScenario) else ()
 
 
 _DEEPEST = 1000  # layers that are built to be counted; no model has as many

@@ -9,6 +9,7 @@ from typing import Final, Literal, TypeVar
 
 from hfmem.mapper import roles
 from hfmem.mapper.caches import Cache, Seen
+from hfmem.mapper.context import Context
 from hfmem.mapper.cuts import Cut, cut_of
 
 __all__ = [
@@ -138,6 +139,8 @@ class Architecture:
         state_dtype: the dtype of recurrent states that the configuration asks of serving engines; None where it does
             not, and they take the compute dtype.
         rotary_rows: rows of the tables of sines and cosines that engines build, where positions are rotary.
+        context: what the configuration says of the longest context, for engines with a rule of their own; None where
+            it says nothing.
         unknown: why `layers` is None: one sentence, "" otherwise.
         notes: remarks for the reader.
     """
@@ -163,6 +166,7 @@ class Architecture:
     kv_dtype: str | None = None
     state_dtype: str | None = None
     rotary_rows: int | None = None
+    context: Context | None = None
     unknown: str = ""
     notes: tuple[str, ...] = ()
 

@@ -6,6 +6,7 @@ from typing import Annotated
 from hfmem.options.option import Need, Option
 from hfmem.options.panels import ACCELERATORS, MODEL, NUMBERS, SIZE
 from hfmem.options.words import Method
+from hfmem.units import gib_of
 
 __all__ = ["RunOptions"]
 
@@ -22,6 +23,19 @@ def _cache_dtype(name: str) -> str | None:
     from hfmem.dtypes import KV_DTYPES, canonical  # its table is not needed for help
 
     return None if canonical(name) in KV_DTYPES else f"'{name}' is not one of {', '.join(KV_DTYPES)}"
+
+
+def _memory(text: str) -> float:
+    """GiB of a size of memory; a bare number is GiB.
+
+    Raises:
+        ValueError: it is no size.
+    """
+    size = gib_of(text)
+    try:
+        return float(text) if size is None else size
+    except ValueError:
+        raise ValueError(f"'{text[:60]}' is no size of memory such as 2, 2GiB or 512MiB") from None
 
 
 @dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
@@ -110,3 +124,16 @@ class RunOptions:
             metavar="NAME",
         ),
     ] = ()
+    reserve: Annotated[
+        float | None,
+        Option(
+            help="Memory of each accelerator that the display or other programs hold, in GiB (or 512MiB, 2GB)",
+            panel=ACCELERATORS,
+            metavar="SIZE",
+            shown="0",
+            parse=_memory,
+            least=0,
+            most=10**6,
+            needs=(Need(sentence="needs --gpu NAME, or --gpu auto", met=lambda asked: asked.gpu),),
+        ),
+    ] = None

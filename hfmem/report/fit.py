@@ -6,6 +6,7 @@ A bar's letters say what its colours would, so that it reads without any.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any, Final
 
 from tabulate import tabulate
@@ -19,7 +20,16 @@ if TYPE_CHECKING:
     from hfmem.advice.inference import Advice
     from hfmem.hardware.table import Accelerator, Instance
 
-__all__ = ["advice_lines", "fit_dict", "fit_lines", "list_gpus", "rank_lines", "serving_lines", "to_matrix"]
+__all__ = [
+    "advice_lines",
+    "fit_dict",
+    "fit_lines",
+    "list_gpus",
+    "rank_lines",
+    "serving_lines",
+    "tight_words",
+    "to_matrix",
+]
 
 _LETTERS: Final[dict[Group, str]] = {
     "weights": "W",
@@ -32,6 +42,7 @@ _LETTERS: Final[dict[Group, str]] = {
     "temporary": "T",
 }
 _BAR: Final = 40
+_WIDEST: Final = 100
 
 
 def fit_lines(fits: Sequence[Fit], unit: str) -> Iterator[str]:
@@ -46,6 +57,8 @@ def fit_lines(fits: Sequence[Fit], unit: str) -> Iterator[str]:
         yield f"{_name(fit):{width}}  [{_bar(fit.estimate, fit.usable)}] {_verdict(fit, unit)}"
         if answers := _answers(fit):
             yield f"{'':{width}}  {answers}"
+        for remark in _remarks(fit, unit):
+            yield from (f"{'':{width}}  {line}" for line in wrap(remark, max(40, _WIDEST - width - 2)))
     if shown:
         legend = "  ".join(f"{_LETTERS[group]} {GROUP_NAMES[group]}" for group in GROUPS if group in shown)
         yield f"{'':{width}}  {legend}  . free  ! too much"
@@ -77,9 +90,31 @@ def _verdict(fit: Fit, unit: str) -> str:
     total = fit.estimate.total if fit.estimate else 0
     sign = "≥ " if fit.estimate and fit.estimate.is_lower_bound else ""
     size = f"{sign}{format_bytes(total, unit, label=False)} of {format_bytes(fit.usable, unit)}"
+    if fit.refused and total <= fit.usable:
+        return f"{size}: refused"
     if fit.fits is None:
         return f"{size}: unknown"
-    return f"{size}: fits" if fit.fits else f"{size}: does not fit"
+    return f"{size}: {'fits, but tight' if fit.tight else 'fits' if fit.fits else 'does not fit'}"
+
+
+def _remarks(fit: Fit, unit: str) -> Iterator[str]:
+    """What a verdict rests on: memory of other programs, a refusal, a margin."""
+    if fit.reserve:
+        yield f"{format_bytes(fit.reserve, unit)} of {format_bytes(fit.gpu.memory, unit)} are left to other programs"
+    if fit.refused and not (fit.estimate and fit.estimate.serving):
+        yield f"refused: {fit.refused}"
+    if fit.tight:
+        yield tight_words(fit, unit)
+
+
+def tight_words(fit: Fit, unit: str) -> str:
+    """Why a fit is tight."""
+    left, loading = fit.headroom or 0, fit.estimate.loading if fit.estimate else None
+    if fit.margin is None or left >= fit.margin.nbytes:
+        peak = (loading.gpu if loading else None) or 0
+        return f"tight: {format_bytes(peak, unit)} may be held for a moment while it is loaded"
+    kept = format_bytes(fit.margin.nbytes, unit)
+    return f"tight: {format_bytes(left, unit)} stay free, and {kept} should: {fit.margin.why}"
 
 
 def _answers(fit: Fit) -> str:
@@ -113,14 +148,19 @@ def serving_lines(report: Report, unit: str) -> Iterator[str]:
     serving = report.estimate.serving
     if serving is None:
         return
-    if serving.kv_pool <= 0:
+    if serving.kv_pool is None:
+        pass
+    elif serving.kv_pool <= 0 and not serving.refused:
         yield f"KV pool: none, {format_bytes(-serving.kv_pool, unit)} are missing"
-    elif serving.kv_tokens is not None and serving.max_concurrency is not None:
+    elif serving.kv_pool > 0 and serving.kv_tokens is not None and serving.max_concurrency is not None:
         yield (
             f"KV pool {format_bytes(serving.kv_pool, unit)}: {serving.kv_tokens:,} tokens, "
             f"{serving.max_concurrency:,.2f} requests of {report.scenario.seq:,} tokens at once"
         )
-    yield serving.command
+    if serving.refused:
+        yield f"refused at the start: {serving.refused}"
+    if serving.command is not None:
+        yield serving.command
 
 
 def rank_lines(report: Report, unit: str) -> list[str]:
@@ -192,13 +232,13 @@ def _size(reports: Sequence[Report], name: str, unit: str) -> str:
 
 
 def _cell(fit: Fit | None, unit: str) -> str:
-    if fit is None or fit.headroom is None:
+    if fit is None or fit.headroom is None or (fit.refused and fit.headroom >= 0):
         return "refused" if fit else ""
     if fit.fits is None:
         return "unknown"
     free = format_bytes(abs(fit.headroom), unit, label=False)
     if fit.fits:
-        return f"fits, {free}"
+        return f"{'tight' if fit.tight else 'fits'}, {free}"
     return f"no, {free}" + (f" (×{fit.gpus_needed})" if fit.gpus_needed else "")
 
 
@@ -230,8 +270,12 @@ def fit_dict(fit: Fit) -> dict[str, Any]:
         "gpus": fit.parallel.gpus,
         "memory": fit.gpu.memory,
         "usable": fit.usable,
+        "reserved": fit.reserve,
         "total": fit.estimate.total if fit.estimate else None,
         "fits": fit.fits,
+        "tight": fit.tight,
+        "margin": fit.margin.nbytes if fit.margin else None,
+        "margin_source": fit.margin.source if fit.margin else None,
         "headroom": fit.headroom,
         "max_batch": fit.max_batch,
         "max_seq": fit.max_seq,

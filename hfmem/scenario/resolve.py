@@ -14,11 +14,12 @@ from hfmem.mapper.values import Architecture
 from hfmem.scenario.check import check, without_effect
 from hfmem.scenario.options import Options
 from hfmem.scenario.spread import spread
+from hfmem.units import GIB
 
 if TYPE_CHECKING:
     from hfmem.hardware.table import Machine
 
-__all__ = ["DEFAULT_SEQ", "resolve"]
+__all__ = ["DEFAULT_SEQ", "reserve_of", "resolve"]
 
 DEFAULT_SEQ: Final = 4096
 
@@ -55,7 +56,13 @@ def resolve(options: Options, model: Model, machine: Machine | None = None) -> S
         parallel=parallel,
         gpu=gpu,
         serving=server,
+        reserve=reserve_of(options),
     )
+
+
+def reserve_of(options: Options) -> int:
+    """Bytes of each accelerator that other programs hold."""
+    return round((options.reserve or 0) * GIB)
 
 
 def _taken(machine: Machine | None) -> tuple[str, ...]:
@@ -132,6 +139,7 @@ def _training(
         training=training,
         parallel=parallel,
         gpu=machine.accelerator if machine else None,
+        reserve=reserve_of(options),
     )
 
 

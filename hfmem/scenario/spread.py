@@ -1,4 +1,4 @@
-"""The parallel plan that options ask for, on the accelerators that are named: all of them, unless the sizes say otherwise."""
+"""The parallel plan that options ask for: all accelerators that are named, unless the sizes say otherwise."""
 
 from __future__ import annotations
 
@@ -75,7 +75,9 @@ def spread(options: Options, machine: Machine | None, architecture: Architecture
     if options.train is not None or options.gpus is not None:
         return whole, ()
     if options.tp is not None:
-        replicas = f"--tp {whole.tp} on {machine.count} {machine.accelerator.name}: --dp {whole.dp} replicas use them all."
+        replicas = (
+            f"--tp {whole.tp} on {machine.count} {machine.accelerator.name}: --dp {whole.dp} replicas use them all."
+        )
         return whole, (replicas,) if options.dp is None and whole.dp > 1 else ()
     return _accepted(options, machine, architecture, whole)
 
