@@ -114,10 +114,12 @@ def named(machine: Machine) -> str:
 
 
 def more(machine: Machine, count: int) -> tuple[str, Machine]:
-    """What names at least so many of a machine's accelerators beside the sizes of a split, and the machine then: ""
-    where it has them, or was named without a number."""
-    if machine.count is None or count <= machine.count:
-        return "", machine if machine.count is None else replace(machine, count=None)
+    """The option that takes so many of a machine's accelerators, and the machine then; "" where it was named without a
+    number, so that the sizes of a split do."""
+    if machine.count is None:
+        return "", machine
+    if count <= machine.count:
+        return f"--gpus {count}", replace(machine, count=None)
     there = Machine(accelerator=machine.accelerator, count=count)
     return named(there), there
 

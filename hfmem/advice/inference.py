@@ -83,6 +83,7 @@ def _more(options: Options, fit: Fit) -> Iterator[tuple[str, Options, Machine]]:
     tp, pp = min(needed, _TENSOR), -(-needed // _TENSOR)
     changed = replace(anywhere(options), gpus=None, tp=tp, pp=pp, dp=None, ep=None)
     kind, machine = more(fit.machine, tp * pp)
+    kind = kind or (f"--gpus {tp * pp}" if options.gpus is not None else "")
     sizes = "" if kind and pp == 1 else f"--tp {tp}" + (f" --pp {pp}" if pp > 1 else "")
     yield f"{kind} {sizes}".strip(), changed, machine
 

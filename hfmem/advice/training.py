@@ -113,9 +113,7 @@ def _layers(model: Model, scenario: TrainingScenario, machine: Machine | None) -
 
 def _named(machine: Machine | None, count: int) -> str:
     """The option that takes so many accelerators."""
-    if machine is None or machine.count is None or count <= machine.count:
-        return f"--gpus {count}"
-    return more(machine, count)[0]
+    return (more(machine, count)[0] if machine is not None else "") or f"--gpus {count}"
 
 
 def _step(training: Training) -> Iterator[_Change]:

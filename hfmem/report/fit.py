@@ -159,6 +159,8 @@ def serving_lines(report: Report, unit: str) -> Iterator[str]:
         )
     if serving.refused:
         yield f"refused at the start: {serving.refused}"
+    elif serving.command is None:
+        yield f"No line to start it: {report.scenario.batch:,} such requests do not fit at once"
     if serving.command is not None:
         yield serving.command
 
