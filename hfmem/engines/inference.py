@@ -42,7 +42,9 @@ def _trained(model: Model, scenario: Scenario) -> Estimate:
 
     if not isinstance(scenario, TrainingScenario):
         raise TypeError("a scenario of training without a way of training")
-    return estimate_training(model, scenario)
+    found, runs = estimate_training(model, scenario), engine(scenario.runtime)
+    refused = runs.refused(model, scenario)
+    return replace(found, refused=refused, notes=(*found.notes, *_refusal(runs, refused))) if refused else found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,11 +173,14 @@ def _ranks(found: Iterable[Stage], filled: Iterable[_Filled]) -> tuple[Rank, ...
     return tuple(Rank(ranks=tuple(sorted(numbers)), terms=terms) for terms, numbers in rows.items())
 
 
+def _refusal(engine: Engine, reason: str) -> tuple[str, ...]:
+    return (f"{engine.title} refuses this: {reason}.",) if reason else ()
+
+
 def _notes(engine: Engine, model: Model, scenario: Scenario, refused: str) -> tuple[str, ...]:
     longest = model.architecture.max_positions
     notes = list(engine.notes(model, scenario))
-    if refused:
-        notes.append(f"{engine.title} refuses this: {refused}.")
-    if longest is not None and scenario.seq > longest:
+    notes += _refusal(engine, refused)
+    if longest is not None and scenario.seq > longest and not refused:
         notes.append(f"{scenario.seq:,} tokens are more than the {longest:,} the model is made for.")
     return tuple(notes)

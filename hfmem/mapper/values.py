@@ -293,6 +293,11 @@ class ParameterTable:
         found = (group for group in self.groups if group.component == "state" and group.convolution)
         return next((group.shape[-1] for group in found if len(group.shape) == 3), None)
 
+    def positions(self, least: int) -> int | None:
+        """Rows of the smallest table of positions that has so many at least; None where positions are computed."""
+        tables = [group for group in self.groups if group.component == "embedding" and roles.is_positions(group.role)]
+        return min((group.shape[0] for group in tables if group.loaded and group.shape[0] >= least), default=None)
+
     @property
     def stored(self) -> dict[str, int]:
         """Stored elements by the dtype that the files name, buffers and scales included; empty without headers."""

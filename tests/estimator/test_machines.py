@@ -153,9 +153,8 @@ def test_more_of_what_shares_already() -> None:
 def test_advice_for_running_can_be_typed(gpu: str, option: str) -> None:
     name = "Qwen/Qwen2.5-72B-Instruct"
     found = estimate(model(name), runtime="vllm", gpu=gpu)
-    (row,) = [
-        row for row in found.advice if row.option.startswith((option.split(maxsplit=1)[0] + " '4x", "--tp", "--gpus"))
-    ]
+    kinds = ("--gpu '4x", "--tp", "--gpus")
+    (row,) = [row for row in found.advice if row.option.startswith(kinds)]
     assert (row.option, row.fits) == (option, True)
     again = {"gpu": "4x H100 80GB"} if option.startswith("--gpu") else {"gpu": gpu, "tp": 4}
     assert estimate(model(name), runtime="vllm", **again).estimate.total == row.total  # type: ignore[arg-type]

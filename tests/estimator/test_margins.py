@@ -211,3 +211,14 @@ def test_what_is_offloaded_is_the_hosts() -> None:
 
 def test_the_textbook_knows_no_host() -> None:
     assert to_result(estimate(model(QWEN), method="textbook"))["host"] is None
+
+
+@pytest.mark.parametrize("asked", [{}, {"train": "full"}], ids=str)
+def test_a_table_of_positions_ends(asked: dict[str, Any]) -> None:
+    """GPT-2 has 1,024 rows, and raises beyond; rotary positions go on."""
+    name = "openai-community/gpt2"
+    found = row(name, gpu="H100", seq=1025, **asked)
+    assert (found["fits"], "1,024" in found["refused"]) == (False, True)
+    assert row(name, gpu="H100", seq=1024, **asked)["fits"] is True
+    assert any("transformers refuses this" in note for note in estimate(model(name), seq=1025, **asked).notes)
+    assert row(QWEN, gpu="H100", seq=50_000)["refused"] is None

@@ -63,8 +63,11 @@ class Transformers:
     def overhead(self, model: Model, scenario: Scenario) -> Found:  # noqa: ARG002
         return Found(terms=tuple(overhead_terms(scenario.gpu, scenario.parallel)))
 
-    def refused(self, model: Model, scenario: Scenario) -> str:  # noqa: ARG002 - it runs what it is given
-        return ""
+    def refused(self, model: Model, scenario: Scenario) -> str:
+        longest, table = model.architecture.max_positions, model.parameters
+        if longest is None or scenario.seq <= longest or table is None or table.positions(longest) is None:
+            return ""
+        return f"{scenario.seq:,} tokens are more than the {longest:,} that the model's table of positions has"
 
     def loading(self, model: Model, scenario: Scenario, weights: int) -> Loading | None:
         return loading(model, scenario, weights)
