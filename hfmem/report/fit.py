@@ -207,7 +207,7 @@ def to_matrix(reports: Sequence[Report], unit: str, width: int | None) -> str:
             count -= 1
         blocks.append(_block(reports, names[:count], unit))
         names = names[count:]
-    legend = f"free {unit} on each; 'no' has what is missing, and how many would hold it"
+    legend = f"free {unit} on each ('tight': too little); 'no' has what is missing, and how many would hold it"
     return "\n\n".join([*blocks, legend])
 
 

@@ -51,6 +51,9 @@ def resolve_training(
         sentences.append(f"Weights stored in {stored} are trained in {precision.weights}.")
     sentences += _freezing(options, model)
     recipe = _recipe(options, stack, precision, optimizer, shard=options.shard or parallel.dp * parallel.cp)
+    if recipe.zero and parallel.dp * parallel.cp == 1:
+        option = "--fsdp" if recipe.fsdp else f"--zero {recipe.zero}"
+        sentences.append(f"{option} shares what several GPUs hold, and here is one replica: --gpus N names more.")
     return replace(recipe, lora=lora), parallel, [*sentences, *told]
 
 
