@@ -16,6 +16,7 @@ from hfmem.estimator.values import Estimate, Scenario, Trace
 from hfmem.fetcher.concurrent import Fetched, fetch_all, unforeseen
 from hfmem.fetcher.identity import reference
 from hfmem.fetcher.sources import fetch
+from hfmem.hardware.table import Machine
 from hfmem.mapper.bundle import Bundle
 from hfmem.mapper.interpret import Model, interpret
 from hfmem.options.access import Access, Concurrency, Revision
@@ -274,18 +275,20 @@ def _report(model: Model, options: Options) -> Report:
         estimate=estimate,
         fits=fits,
         advice=advice,
-        savings=_savings(model, scenario, estimate),
+        savings=_savings(model, scenario, estimate, found[0] if found else None),
     )
 
 
-def _savings(model: Model, scenario: Scenario, estimate: Estimate) -> tuple[Saving, ...]:
+def _savings(
+    model: Model, scenario: Scenario, estimate: Estimate, machine: Machine | None = None
+) -> tuple[Saving, ...]:
     """Ways to need less in training."""
     if estimate.training is None:
         return ()
     from hfmem.advice.training import savings  # for runs that train only
     from hfmem.estimator.recipe.values import TrainingScenario
 
-    return savings(model, scenario, estimate.total) if isinstance(scenario, TrainingScenario) else ()
+    return savings(model, scenario, estimate.total, machine) if isinstance(scenario, TrainingScenario) else ()
 
 
 _DEEPEST = 1000  # layers that are built to be counted; no model has as many

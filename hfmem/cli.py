@@ -203,6 +203,8 @@ def _run(given: Sequence[str], line: _Values) -> None:
         raise typer.Exit(INTERRUPTED)
     if problems or weightless:
         raise typer.Exit(FAILED)
+    if around.require_fit:
+        _tell_tight(reports, around.unit)
     if around.require_fit and not all(report.fits and all(fit.fits for fit in report.fits) for report in reports):
         raise typer.Exit(UNFIT)
 
@@ -216,6 +218,17 @@ def _check_environment() -> None:
             f"The environment has a value that huggingface_hub cannot read ({error}): check HF_ENDPOINT and the other "
             "variables that begin with HF_."
         )
+
+
+def _tell_tight(reports: Sequence[Report], unit: str) -> None:
+    """Name what fits with little room: it is taken as a fit."""
+    from hfmem.report.escapes import line
+    from hfmem.report.fit import tight_words
+
+    for report in reports:
+        for fit in report.fits or ():
+            if fit.tight:
+                _tell(line(f"{report.checkpoint.ref.model_id} fits on {fit.gpu.name}, but {tight_words(fit, unit)}."))
 
 
 def _understood(line: _Values) -> _Values:

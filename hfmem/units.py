@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
-__all__ = ["GB", "GIB", "MIB", "UNITS", "format_bytes", "format_count"]
+__all__ = ["GB", "GIB", "MIB", "UNITS", "format_bytes", "format_count", "gib_of"]
 
 KIB: Final = 2**10
 MIB: Final = 2**20
@@ -21,6 +22,17 @@ def format_bytes(nbytes: int, unit: str = "GiB", *, label: bool = True) -> str:
     value = nbytes / UNITS[unit] if nbytes < 10**30 else float("inf")
     text = f"{value:,.2f}" if nbytes == 0 or abs(value) >= 0.01 else f"{value:.2g}"
     return f"{text} {unit}" if label else text
+
+
+_MEMORY: Final = {"k": 2.0**-20, "m": 2.0**-10, "g": 1.0, "t": 2.0**10}
+_SIZE: Final = r"(?P<number>\d{1,9}(?:\.\d{1,9})?)\s*(?P<unit>[kmgtKMGT])(?:[iI]?[bB])?"
+
+
+def gib_of(text: str) -> float | None:
+    """GiB of a size of memory as people write it, `24GB`, `24576MiB` or `1.5g`; None for anything else. Memory is sold
+    and measured in powers of two, whatever its unit is called."""
+    match = re.fullmatch(_SIZE, text.strip())
+    return float(match["number"]) * _MEMORY[match["unit"].lower()] if match is not None else None
 
 
 def format_count(count: int) -> str:

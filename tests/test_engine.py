@@ -19,7 +19,7 @@ from hfmem.estimator.cache.sizes import CacheSize
 from hfmem.estimator.parallel import Parallel
 from hfmem.estimator.split.check import check_split
 from hfmem.estimator.split.stages import Stage
-from hfmem.estimator.values import Scenario, Serving, Term, total_of
+from hfmem.estimator.values import Estimate, Loading, Margin, Scenario, Serving, Term, total_of
 from hfmem.estimator.weights.loaded import weight_terms
 from hfmem.hardware.table import Accelerator, find
 from hfmem.mapper.interpret import Model
@@ -93,8 +93,17 @@ class Abacus:
     def overhead(self, model: Model, scenario: Scenario) -> Found:
         return Found(terms=(term("frame", "overhead", GIB),))
 
+    def refused(self, model: Model, scenario: Scenario) -> str:
+        return "its wires are short" if scenario.seq > 2048 else ""
+
+    def loading(self, model: Model, scenario: Scenario, weights: int) -> Loading | None:
+        return None
+
+    def margin(self, estimate: Estimate, scenario: Scenario) -> Margin:
+        return Margin(nbytes=GIB, why="beads roll away", source="this test")
+
     def usable(self, terms: Sequence[Term], scenario: Scenario) -> int:
-        return scenario.gpu.memory // 2 if scenario.gpu else 0
+        return scenario.available // 2
 
     def serving(self, ranks: Sequence[RankMemory], scenario: Scenario, model: Model) -> Serving | None:
         if scenario.gpu is None:
@@ -137,11 +146,32 @@ def test_fit_inverts_its_estimate() -> None:
     assert fit.fits
     free = fit.usable - 4 * COUNT - GIB
     assert fit.max_batch == free // (1024 * 1000)
-    assert fit.max_seq == 4096  # the model's own limit
+    assert fit.max_seq == 2048  # the engine's own limit
+    assert not fit.tight
+
+
+def test_it_refuses_for_its_own_reason() -> None:
+    report = hfmem.estimate(LLAMA, runtime="abacus", gpu="H100", offline=True, seq=2049)  # type: ignore[arg-type]
+    (fit,) = report.fits or ()
+    assert (fit.fits, fit.refused, fit.max_batch) == (False, "its wires are short", 0)
+    assert report.estimate.serving is not None
+    assert (report.estimate.serving.refused, report.estimate.serving.command) == ("its wires are short", None)
+    assert [row.option for row in report.advice if row.fits] == ["--seq 2048"]
+
+
+def test_its_margin_makes_a_fit_tight() -> None:
+    asked = {"runtime": "abacus", "gpu": "H100", "offline": True, "seq": 1024}
+    plain = hfmem.estimate(LLAMA, **asked)  # type: ignore[arg-type]
+    (fit,) = plain.fits or ()
+    close = hfmem.estimate(LLAMA, **asked, batch=fit.max_batch)  # type: ignore[arg-type]
+    (tight,) = close.fits or ()
+    assert (tight.fits, tight.tight) == (True, True)
+    assert tight.headroom is not None
+    assert tight.headroom < GIB
 
 
 def test_advice_is_its_own() -> None:
-    report = hfmem.estimate(LLAMA, runtime="abacus", gpu="RTX 4090", offline=True)  # type: ignore[arg-type]
+    report = hfmem.estimate(LLAMA, runtime="abacus", gpu="RTX 4090", offline=True, seq=2048)  # type: ignore[arg-type]
     (fit,) = report.fits or ()
     assert fit.fits is False
     assert fit.gpus_needed is not None
@@ -176,7 +206,7 @@ def test_the_command_line_asks_it(answered: Any) -> None:
 
 
 def test_require_fit_and_its_options_alone(answered: Any) -> None:
-    line = (LLAMA, "--offline", "--gpu", "RTX 4090", "--require-fit")
+    line = (LLAMA, "--offline", "--gpu", "RTX 4090", "--seq", "2048", "--require-fit")
     assert answered(*line, "--runtime", "abacus")[0] == 3
     assert answered(*line)[0] == 0
     assert answered(*line, "--beads", "10")[0] == 2  # an option of another engine

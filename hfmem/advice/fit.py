@@ -15,18 +15,20 @@ from hfmem.engines.inference import estimate as estimate_memory
 from hfmem.engines.table import engine
 from hfmem.errors import InvalidScenarioError
 from hfmem.estimator.parallel import Parallel
-from hfmem.estimator.values import Estimate, Scenario, Term, total_of
+from hfmem.estimator.values import Estimate, Margin, Scenario, Term, total_of
 from hfmem.estimator.weights.loaded import weight_terms
 from hfmem.hardware.table import Accelerator, Machine, find
 from hfmem.mapper.interpret import Model
 from hfmem.scenario.options import Options
-from hfmem.scenario.resolve import resolve
+from hfmem.scenario.resolve import reserve_of, resolve
+from hfmem.scenario.spread import plan_of
 
-__all__ = ["Case", "Fit", "fit_all", "largest", "machines", "usable"]
+__all__ = ["Case", "Fit", "anywhere", "fit_all", "held", "largest", "machines", "more", "named", "usable"]
 
 MOST: Final = 10**9
 _NODE: Final = 8
 _MOST_NODES: Final = 16
+_REPLICAS: Final = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,12 +40,15 @@ class Fit:
         parallel: how many of them the estimate uses, and how.
         usable: bytes of one that the estimate may take.
         estimate: what it takes; None where the engine refuses the split.
-        fits: None where a part is unknown, and what is known does fit.
+        fits: None where a part is unknown, and what is known does fit; False where the engine refuses it.
+        tight: whether it fits with less room than `margin` says.
+        margin: what should stay free of `usable`; None where there is no estimate.
         max_batch: sequences of the asked length that fit; 0 for none, None where unknown or without limit.
         max_seq: tokens that fit at the asked batch, at most the model's own maximum; 0 for none, None where unknown.
         gpus_needed: the fewest that fit (tensor-parallel up to 8, then 8 of them a pipeline stage); None where unknown,
             or where 128 are not enough.
-        refused: why the engine refuses the split; "" where it does not.
+        reserve: bytes of one that other programs hold.
+        refused: why the engine refuses it, the split or the launch; "" where it does not.
     """
 
     machine: Machine
@@ -51,9 +56,12 @@ class Fit:
     usable: int
     estimate: Estimate | None = None
     fits: bool | None = None
+    tight: bool = False
+    margin: Margin | None = None
     max_batch: int | None = None
     max_seq: int | None = None
     gpus_needed: int | None = None
+    reserve: int = 0
     refused: str = ""
 
     def __repr__(self) -> str:
@@ -90,6 +98,33 @@ def machines(options: Options) -> tuple[Machine, ...]:
 def usable(terms: Iterable[Term], scenario: Scenario) -> int:
     """Bytes of the scenario's accelerator that an estimate may take."""
     return engine(scenario.runtime).usable(tuple(terms), scenario)
+
+
+def held(estimate: Estimate, scenario: Scenario) -> bool:
+    """Whether what is known of an estimate fits, and the engine does not refuse it."""
+    return not estimate.refused and estimate.total <= usable(estimate.terms, scenario)
+
+
+def anywhere(options: Options) -> Options:
+    """The options for a machine that is not the one they name, so that its number of accelerators binds nothing."""
+    return replace(options, gpu=("auto",)) if options.gpu else options
+
+
+def named(machine: Machine) -> str:
+    """The option that names a machine."""
+    count = f"{machine.count}x " if machine.count is not None else ""
+    return f"--gpu '{count}{machine.accelerator.name}'"
+
+
+def more(machine: Machine, count: int) -> tuple[str, Machine]:
+    """The option that takes so many of a machine's accelerators, and the machine then; "" where it was named without a
+    number, so that the sizes of a split do."""
+    if machine.count is None:
+        return "", machine
+    if count <= machine.count:
+        return f"--gpus {count}", replace(machine, count=None)
+    there = Machine(accelerator=machine.accelerator, count=count)
+    return named(there), there
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,8 +170,7 @@ class Case:
     def fits(self, batch: int, seq: int) -> bool:
         """Whether what is known fits."""
         scenario = self.at(batch, seq)
-        estimate = self.estimate(scenario)
-        return estimate.total <= usable(estimate.terms, scenario)
+        return held(self.estimate(scenario), scenario)
 
     def max_batch(self) -> int | None:
         """The most sequences of the asked length; None without limit."""
@@ -172,32 +206,47 @@ def _fit(model: Model, options: Options, machine: Machine) -> Fit:
     try:
         case = Case.of(model, options, machine)
     except InvalidScenarioError as error:
-        scenario = resolve(options, model, machine)
-        needed = _gpus_needed(model, options, machine)
-        room = usable((), scenario)
-        return Fit(machine=machine, parallel=scenario.parallel, usable=room, refused=error.reason, gpus_needed=needed)
-    estimate = case.estimate(case.scenario)
-    room = usable(estimate.terms, case.scenario)
-    if estimate.is_lower_bound:
-        fits = None if estimate.total <= room else False
-        return Fit(machine=machine, parallel=case.scenario.parallel, usable=room, estimate=estimate, fits=fits)
-    return Fit(
+        return Fit(
+            machine=machine,
+            parallel=plan_of(options, machine),
+            usable=max(0, machine.accelerator.memory - reserve_of(options)),
+            fits=False,
+            gpus_needed=_gpus_needed(model, options, machine),
+            reserve=reserve_of(options),
+            refused=error.reason,
+        )
+    estimate, scenario = case.estimate(case.scenario), case.scenario
+    room, kept = usable(estimate.terms, scenario), engine(scenario.runtime).margin(estimate, scenario)
+    fits: bool | None = held(estimate, scenario)
+    if fits and estimate.is_lower_bound:
+        fits = None
+    loaded = (estimate.loading and estimate.loading.gpu) or 0
+    found = Fit(
         machine=machine,
-        parallel=case.scenario.parallel,
+        parallel=scenario.parallel,
         usable=room,
         estimate=estimate,
-        fits=estimate.total <= room,
-        max_batch=case.max_batch(),
-        max_seq=case.max_seq(),
-        gpus_needed=_gpus_needed(model, options, machine),
+        fits=fits,
+        tight=fits is True and (room - estimate.total < kept.nbytes or loaded > room),
+        margin=kept,
+        reserve=scenario.reserve,
+        refused=estimate.refused,
     )
+    if estimate.is_lower_bound:
+        return found
+    never = engine(scenario.runtime).refused(model, scenario)  # then no number of them is enough
+    needed = None if never else _gpus_needed(model, options, machine)
+    return replace(found, max_batch=case.max_batch(), max_seq=case.max_seq(), gpus_needed=needed)
 
 
 def _gpus_needed(model: Model, options: Options, machine: Machine) -> int | None:
     """The fewest accelerators whose most loaded one fits: tensor-parallel up to 8, then 8 of them a stage."""
-    if options.method == "textbook" or options.train:
-        return None  # the article knows one accelerator, and training splits otherwise
-    single = replace(options, gpus=None, tp=1, pp=None, dp=None, ep=None)
+    if options.method == "textbook":
+        return None  # the article knows one accelerator
+    if options.train:
+        return _replicas_needed(model, options, machine)
+    single = replace(anywhere(options), gpus=None, tp=1, pp=None, dp=None, ep=None)
+    machine = replace(machine, count=None)
     weights = _weights(model, single, machine)
 
     def holds(tp: int, pp: int) -> bool:
@@ -214,6 +263,24 @@ def _gpus_needed(model: Model, options: Options, machine: Machine) -> int | None
             return tp
     short = largest(lambda pp: not holds(_NODE, pp), _MOST_NODES)  # a stage more has no more layers than before
     return None if short == _MOST_NODES else _NODE * (short + 1)
+
+
+def _replicas_needed(model: Model, options: Options, machine: Machine) -> int | None:
+    """The fewest data-parallel accelerators of training that fit, where ranks share what they hold: a power of two of
+    what the other sizes make; None where nothing is shared."""
+    if not (options.zero or options.fsdp) or options.shard is not None or options.ep is not None:
+        return None
+    machine, group = replace(machine, count=None), (options.tp or 1) * (options.pp or 1) * (options.cp or 1)
+    for replicas in _REPLICAS:
+        asked = replace(anywhere(options), gpus=None, dp=replicas)
+        try:
+            case = Case.of(model, asked, machine)
+        except InvalidScenarioError:
+            return None
+        estimate = case.estimate(case.scenario)
+        if held(estimate, case.scenario):
+            return None if estimate.is_lower_bound else group * replicas
+    return None
 
 
 def _weights(model: Model, options: Options, machine: Machine) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
-from hfmem.advice.fit import Case, Fit, usable
+from hfmem.advice.fit import Case, Fit, anywhere, held, more, named
 from hfmem.dtypes import RUN_DTYPES
 from hfmem.engines.table import engine
 from hfmem.errors import InvalidScenarioError
@@ -37,7 +37,7 @@ class Advice:
 def advise(model: Model, options: Options, fit: Fit) -> tuple[Advice, ...]:
     """The changes that lower the total of a model that does not fit, those that make it fit first."""
     if fit.fits is not False or fit.estimate is None or options.train or options.method == "textbook":
-        return ()
+        return ()  # what helps training is told of it, accelerators or not
     before = fit.estimate.total
     found = []
     for option, changed, machine in _changes(model, options, fit):
@@ -46,8 +46,8 @@ def advise(model: Model, options: Options, fit: Fit) -> tuple[Advice, ...]:
         except InvalidScenarioError:
             continue
         estimate = case.estimate(case.scenario)
-        fits = estimate.total <= usable(estimate.terms, case.scenario)
-        if fits or estimate.total < before:
+        fits = held(estimate, case.scenario)
+        if fits or (estimate.total < before and before > fit.usable):
             found.append(Advice(option=option, total=estimate.total, fits=fits))
     return tuple(sorted(found, key=lambda advice: not advice.fits))
 
@@ -72,7 +72,7 @@ def _changes(model: Model, options: Options, fit: Fit) -> Iterator[tuple[str, Op
     yield from _more(options, fit)
     larger = _larger(model, options, fit)
     if larger is not None:
-        yield f"--gpu '{larger.accelerator.name}'", options, larger
+        yield named(larger), options, larger
 
 
 def _more(options: Options, fit: Fit) -> Iterator[tuple[str, Options, Machine]]:
@@ -81,8 +81,11 @@ def _more(options: Options, fit: Fit) -> Iterator[tuple[str, Options, Machine]]:
     if needed is None or needed <= fit.parallel.gpus:
         return
     tp, pp = min(needed, _TENSOR), -(-needed // _TENSOR)
-    changed = replace(options, gpus=None, tp=tp, pp=pp, dp=None, ep=None)
-    yield f"--tp {tp}" + (f" --pp {pp}" if pp > 1 else ""), changed, fit.machine
+    changed = replace(anywhere(options), gpus=None, tp=tp, pp=pp, dp=None, ep=None)
+    kind, machine = more(fit.machine, tp * pp)
+    kind = kind or (f"--gpus {tp * pp}" if options.gpus is not None else "")
+    sizes = "" if kind and pp == 1 else f"--tp {tp}" + (f" --pp {pp}" if pp > 1 else "")
+    yield f"{kind} {sizes}".strip(), changed, machine
 
 
 def _larger(model: Model, options: Options, fit: Fit) -> Machine | None:
@@ -91,7 +94,7 @@ def _larger(model: Model, options: Options, fit: Fit) -> Machine | None:
     least = max(fit.usable, (fit.estimate.group("weights") or 0) if fit.estimate else 0)
     rows = [row for row in accelerators() if (row.vendor, row.kind) == (vendor, kind) and row.memory > least]
     for row in sorted(rows, key=lambda row: row.memory):
-        machine = Machine(accelerator=row)
+        machine = Machine(accelerator=row, count=fit.machine.count)
         try:
             case = Case.of(model, options, machine)
         except InvalidScenarioError:

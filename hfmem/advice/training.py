@@ -4,25 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import TYPE_CHECKING, Final
 
+from hfmem.advice.fit import more
 from hfmem.advice.values import Saving
+from hfmem.errors import InvalidScenarioError
 from hfmem.estimator.activations.sources import source_of
+from hfmem.estimator.parallel import Parallel
 from hfmem.estimator.recipe.optimizers import find_optimizer
 from hfmem.estimator.recipe.values import Lora, Training, TrainingScenario
+from hfmem.estimator.split.check import check_split
 from hfmem.estimator.training.estimate import estimate
+from hfmem.estimator.training.split import RULES
 from hfmem.estimator.weights.base import stored_quantised
 from hfmem.estimator.weights.quantisers import find_quantiser
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.lora import ALL_LINEAR, adapters, default_targets
 from hfmem.scenario.training import usual_precision
 
+if TYPE_CHECKING:
+    from hfmem.hardware.table import Machine
+
 __all__ = ["Saving", "savings"]
 
 
 _Change = tuple[str, str, Training]
+_Other = tuple[str, str, TrainingScenario]
+
+_NODE: Final = 8
+_COUNTS: Final = (2, 4, 8, 16, 32, 64, 128)
+_SHARED: Final = (("--zero 3", "shared (DeepSpeed)", False, 3), ("--fsdp", "shared (FSDP)", True, 3))
 
 
-def savings(model: Model, scenario: TrainingScenario, total: int) -> tuple[Saving, ...]:
+def savings(model: Model, scenario: TrainingScenario, total: int, machine: Machine | None = None) -> tuple[Saving, ...]:
     """What would help, the largest saving first; what would not is left out."""
     training = scenario.training
     changes = [
@@ -35,11 +49,61 @@ def savings(model: Model, scenario: TrainingScenario, total: int) -> tuple[Savin
         half = scenario.batch // 2
         others.append((f"--batch {half}", "half the micro-batch", replace(scenario, batch=half)))
     found = []
-    for option, what, other in others:
-        new = estimate(model, other).total
-        if 0 < new < total:
-            found.append(Saving(option=option, what=what, total=new))
+    for option, what, other in (*others, *_more(model, scenario, machine)):
+        new = estimate(model, other)
+        if 0 < new.total < total:
+            fits = None if machine is None or new.is_lower_bound else new.total <= scenario.available
+            found.append(Saving(option=option, what=what, total=new.total, fits=fits))
     return tuple(sorted(found, key=lambda item: item.total))
+
+
+def _more(model: Model, scenario: TrainingScenario, machine: Machine | None) -> Iterator[_Other]:
+    """More accelerators that share what one holds: the fewest that are enough, else 8."""
+    training = scenario.training
+    same = ("", "shared", training.fsdp, training.zero)
+    alone = scenario.parallel.dp * scenario.parallel.cp == 1  # else they share among themselves first
+    for words, what, fsdp, zero in (same,) if training.zero else _SHARED if alone else ():
+        enough = (count for count in _COUNTS if machine is not None and count > scenario.parallel.gpus)
+        others = {count: _over(scenario, count, fsdp=fsdp, zero=zero) for count in (*enough, _NODE)}
+        fitting = (count for count, other in others.items() if other and _fits(model, other, machine))
+        count = next(fitting, _NODE)
+        other = others[count]
+        if other is not None:
+            option = f"{_named(machine, count)} {words}".strip()
+            yield option, f"{what} over {other.training.shard} ranks", other
+    yield from _layers(model, scenario, machine)
+
+
+def _over(scenario: TrainingScenario, count: int, *, fsdp: bool, zero: int) -> TrainingScenario | None:
+    """The scenario on so many accelerators, more of them replicas; None where they are no more, or do not divide."""
+    plan = scenario.parallel
+    others = plan.gpus // plan.dp
+    if count <= plan.gpus or count % others:
+        return None
+    shared = replace(scenario.training, fsdp=fsdp, zero=zero, shard=count // others * plan.cp)
+    return replace(scenario, training=_as_chosen(shared), parallel=replace(plan, dp=count // others))
+
+
+def _fits(model: Model, scenario: TrainingScenario, machine: Machine | None) -> bool:
+    return machine is not None and estimate(model, scenario).total <= scenario.available
+
+
+def _layers(model: Model, scenario: TrainingScenario, machine: Machine | None) -> Iterator[_Other]:
+    """The ranks of a node that share each layer, where the model can be cut so."""
+    plan = Parallel(tp=_NODE)
+    if scenario.parallel.gpus > 1:
+        return
+    try:
+        check_split(model.architecture, plan, RULES)
+    except InvalidScenarioError:
+        return
+    named = f"{_named(machine, _NODE)} --tp {_NODE}" if machine is not None and machine.count else f"--tp {_NODE}"
+    yield named, f"each layer on {_NODE} GPUs", replace(scenario, parallel=plan)
+
+
+def _named(machine: Machine | None, count: int) -> str:
+    """The option that takes so many accelerators."""
+    return (more(machine, count)[0] if machine is not None else "") or f"--gpus {count}"
 
 
 def _step(training: Training) -> Iterator[_Change]:
@@ -62,6 +126,8 @@ def _sharding(training: Training, replicas: int) -> Iterator[_Change]:
         return
     for stage in range(training.zero + 1, 4):
         yield f"--zero {stage}", f"shared over {training.shard} ranks", _as_chosen(replace(training, zero=stage))
+    if not training.zero:
+        yield "--fsdp", f"shared over {training.shard} ranks", _as_chosen(replace(training, zero=3, fsdp=True))
 
 
 def _adapters(model: Model, scenario: TrainingScenario, training: Training) -> Iterator[_Change]:

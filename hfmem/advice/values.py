@@ -9,8 +9,10 @@ __all__ = ["Saving"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Saving:
-    """A way to need less: the option that does it, and the total it leads to."""
+    """A way to need less: the option that does it, and the total it leads to; whether that fits on the accelerator that
+    was named, None where none was, or a part is unknown."""
 
     option: str
     what: str
     total: int
+    fits: bool | None = None

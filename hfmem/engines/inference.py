@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hfmem.engines.protocol import Engine, Found, RankMemory
 from hfmem.engines.table import engine
@@ -15,7 +15,7 @@ from hfmem.estimator import textbook
 from hfmem.estimator.cache.sizes import CacheSize
 from hfmem.estimator.split.ranks import rank_model
 from hfmem.estimator.split.stages import Stage, stages
-from hfmem.estimator.values import Estimate, Group, Rank, Scenario, Term, total_of
+from hfmem.estimator.values import Estimate, Group, Loading, Rank, Scenario, Serving, Term, total_of
 from hfmem.mapper.interpret import Model
 
 __all__ = ["Prepared", "estimate"]
@@ -42,7 +42,9 @@ def _trained(model: Model, scenario: Scenario) -> Estimate:
 
     if not isinstance(scenario, TrainingScenario):
         raise TypeError("a scenario of training without a way of training")
-    return estimate_training(model, scenario)
+    found, runs = estimate_training(model, scenario), engine(scenario.runtime)
+    refused = runs.refused(model, scenario)
+    return replace(found, refused=refused, notes=(*found.notes, *_refusal(runs, refused))) if refused else found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +93,7 @@ class Prepared:
     model: Model
     stages: tuple[Stage, ...] = ()
     held: tuple[_Held, ...] = ()
+    loading: Loading | None = None
 
     @classmethod
     def of(cls, model: Model, scenario: Scenario) -> Prepared:
@@ -110,26 +113,42 @@ class Prepared:
             if key not in alike:
                 alike[key] = _Held.of(runs, model, stage, scenario)
             held.append(alike[key])
-        return cls(model=model, stages=found, held=tuple(held))
+        weights = max(total_of(term for term in one.terms if term.group == "weights") for one in held)
+        return cls(model=model, stages=found, held=tuple(held), loading=runs.loading(model, scenario, weights))
 
     def estimate(self, scenario: Scenario) -> Estimate:
         """The estimate under the batch and length of a scenario (the rest as it was prepared for)."""
         runs = engine(scenario.runtime)
+        refused = runs.refused(self.model, scenario)
         once = {id(held): _fill(runs, held, scenario) for held in self.held}
         filled = [once[id(held)] for held in self.held]
         top = max(filled, key=lambda rank: rank.total)
         caches = [rank.cache for rank in filled if not isinstance(rank.cache, str)]
         known = len(caches) == len(filled)
         ranks = [RankMemory(terms=rank.terms, cache=rank.cache) for rank in filled]
+        serving = _serving(runs.serving(ranks, scenario, self.model), refused, scenario)
         return Estimate(
             terms=top.terms,
             unknown=top.unknown,
             kv_cache_per_token=max(cache.per_token for cache in caches) if known else None,
             kv_cache_fixed=max(cache.fixed for cache in caches) if known else None,
-            notes=_notes(runs, self.model, scenario),
+            notes=_notes(runs, self.model, scenario, refused if serving is None else ""),
             ranks=_ranks(self.stages, filled) if scenario.parallel.gpus > 1 else (),
-            serving=runs.serving(ranks, scenario, self.model),
+            serving=serving,
+            refused=serving.refused if serving is not None else refused,
+            loading=self.loading,
         )
+
+
+def _serving(found: Serving | None, refused: str, scenario: Scenario) -> Serving | None:
+    """What a server has, without a line to start it where the engine refuses it."""
+    if not refused:
+        return found
+    if found is not None:
+        return replace(found, command=None, refused=refused)
+    if scenario.serving is None:
+        return None
+    return Serving(kv_pool=None, kv_tokens=None, max_concurrency=None, command=None, refused=refused)
 
 
 def _fill(engine: Engine, held: _Held, scenario: Scenario) -> _Filled:
@@ -161,9 +180,14 @@ def _ranks(found: Iterable[Stage], filled: Iterable[_Filled]) -> tuple[Rank, ...
     return tuple(Rank(ranks=tuple(sorted(numbers)), terms=terms) for terms, numbers in rows.items())
 
 
-def _notes(engine: Engine, model: Model, scenario: Scenario) -> tuple[str, ...]:
+def _refusal(engine: Engine, reason: str) -> tuple[str, ...]:
+    return (f"{engine.title} refuses this: {reason}.",) if reason else ()
+
+
+def _notes(engine: Engine, model: Model, scenario: Scenario, refused: str) -> tuple[str, ...]:
     longest = model.architecture.max_positions
     notes = list(engine.notes(model, scenario))
-    if longest is not None and scenario.seq > longest:
+    notes += _refusal(engine, refused)
+    if longest is not None and scenario.seq > longest and not refused:
         notes.append(f"{scenario.seq:,} tokens are more than the {longest:,} the model is made for.")
     return tuple(notes)

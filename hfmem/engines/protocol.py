@@ -13,7 +13,7 @@ from hfmem.estimator.cache.sizes import CacheSize
 from hfmem.estimator.parallel import Parallel
 from hfmem.estimator.split.rules import SplitRules
 from hfmem.estimator.split.stages import Stage
-from hfmem.estimator.values import Group, Scenario, Serving, Settings, Term
+from hfmem.estimator.values import Estimate, Group, Loading, Margin, Scenario, Serving, Settings, Term
 from hfmem.hardware.table import Accelerator
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Architecture
@@ -102,8 +102,20 @@ class Engine(Protocol):
     def overhead(self, model: Model, scenario: Scenario) -> Found:
         """What no formula of the model gives: contexts, workspaces, graphs."""
 
+    def refused(self, model: Model, scenario: Scenario) -> str:
+        """Why it would not run or start with this, however much memory there is; "" where it would. `model` is the
+        whole one."""
+
+    def loading(self, model: Model, scenario: Scenario, weights: int) -> Loading | None:
+        """The peak while the whole `model` is loaded, of which the most loaded accelerator holds `weights` bytes; None
+        where no source tells."""
+
     def usable(self, terms: Sequence[Term], scenario: Scenario) -> int:
-        """Bytes of the scenario's accelerator that an estimate of these terms may take; 0 where none is named."""
+        """Bytes of the scenario's accelerator that an estimate of these terms may take, without what other programs
+        hold (`scenario.available`); 0 where none is named."""
+
+    def margin(self, estimate: Estimate, scenario: Scenario) -> Margin:
+        """What should stay free of `usable`: an estimate that leaves less fits, but tight."""
 
     def serving(self, ranks: Sequence[RankMemory], scenario: Scenario, model: Model) -> Serving | None:
         """What a server has left for its cache, and the line to start it; None for an engine that is none."""

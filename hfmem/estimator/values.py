@@ -17,6 +17,8 @@ __all__ = [
     "Attention",
     "Estimate",
     "Group",
+    "Loading",
+    "Margin",
     "Method",
     "Mode",
     "Phase",
@@ -76,6 +78,7 @@ class Scenario:
         chosen: a sentence for each choice that the model made, not the person.
         parallel: how the model is spread over GPUs.
         gpu: the accelerator it runs on; None where none is named.
+        reserve: bytes of each accelerator that the display or other programs hold.
         serving: the settings of a serving engine; None for a runtime that is none.
         The rest as in `Options`.
     """
@@ -96,6 +99,12 @@ class Scenario:
     parallel: Parallel = SINGLE
     gpu: Accelerator | None = None
     serving: Settings | None = None
+    reserve: int = 0
+
+    @property
+    def available(self) -> int:
+        """Bytes of the accelerator that nothing else holds; 0 where none is named."""
+        return 0 if self.gpu is None else max(0, self.gpu.memory - self.reserve)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,7 +148,10 @@ class Phase:
         return total_of(self.terms)
 
 
-NOT_ALLOCATED: Final = ("CUDA context", "HIP context", "NCCL", "NCCL, the experts' group")
+CONTEXTS: Final = ("CUDA context", "HIP context")
+"""What a process takes of an accelerator before it does anything."""
+
+NOT_ALLOCATED: Final = (*CONTEXTS, "NCCL", "NCCL, the experts' group")
 """Overheads that PyTorch's allocator does not see."""
 
 
@@ -171,16 +183,52 @@ class Serving:
     """What a serving engine has left for its KV cache.
 
     Attributes:
-        kv_pool: bytes of the pool on the tightest rank; negative where the rest already does not fit.
+        kv_pool: bytes of the pool on the tightest rank; negative where the rest already does not fit; None where no
+            accelerator is named.
         kv_tokens: tokens it holds, as the engine's log counts them; None for a model without a cache.
         max_concurrency: requests of the asked length that it holds; None for a model without a cache.
-        command: the launch line.
+        command: the launch line; None where it would not start, or the scenario does not fit.
+        refused: why the engine does not start; "" where it does.
     """
 
-    kv_pool: int
+    kv_pool: int | None
     kv_tokens: int | None
     max_concurrency: float | None
-    command: str
+    command: str | None
+    refused: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Margin:
+    """What should stay free where an estimate fits: with less, it is tight.
+
+    Attributes:
+        nbytes: bytes of one accelerator.
+        why: what takes it, as it follows "because".
+        source: where the figure is from.
+    """
+
+    nbytes: int
+    why: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loading:
+    """The peak while the model is loaded, `typical` as it varies with the machine.
+
+    Attributes:
+        host: bytes of the host's memory, without pages of mapped files, which the system drops when it needs them; None
+            where no source tells.
+        gpu: bytes of the most loaded accelerator; None where no source tells.
+        how: what is held, and how often.
+        source: where that is from.
+    """
+
+    host: int | None
+    gpu: int | None
+    how: str
+    source: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,7 +242,7 @@ class TrainingFacts:
         gradients: all gradients of this GPU, which stay until the next step frees them.
         reserved: the least and the most that `nvidia-smi` shows at such a peak, context included.
         reserved_source: where that range is from.
-        host: bytes in the host's memory, of all GPUs of one copy of the model together.
+        host: bytes in the host's memory, of one GPU.
     """
 
     trainable: int
@@ -248,6 +296,9 @@ class Estimate:
         ranks: what each distinct rank holds, where there are several GPUs; `terms` are then those of the most loaded.
         serving: what a serving engine has left; None where it is not asked, or no accelerator is named.
         training: what a training run shows besides.
+        refused: why the software would not run this; "" where it would.
+        loading: the peak while loading; None where no source tells.
+        host: terms in the host's memory, of one accelerator.
     """
 
     terms: tuple[Term, ...]
@@ -260,6 +311,9 @@ class Estimate:
     ranks: tuple[Rank, ...] = ()
     serving: Serving | None = None
     training: TrainingFacts | None = None
+    refused: str = ""
+    loading: Loading | None = None
+    host: tuple[Term, ...] = ()
 
     def __repr__(self) -> str:
         sign = "at least " if self.is_lower_bound else ""

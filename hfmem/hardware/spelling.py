@@ -10,6 +10,8 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+from hfmem.units import gib_of
+
 __all__ = ["Spelled", "budget", "counted", "spelled"]
 
 
@@ -44,8 +46,6 @@ _SAME: Final = {"mobile": "laptop", "notebook": "laptop", "sxm2": "sxm", "sxm3":
 # a series that people leave out: `4090`, `7900 XTX`, `A770`; not those of which several have the same numbers
 _SERIES: Final = ("rtx", "gtx", "rx", "arc", "radeon", "instinct", "jetson")
 
-_UNITS: Final = {"g": 1.0, "m": 2.0**-10, "t": 2.0**10}
-_SIZE: Final = re.compile(r"(?P<number>\d{1,9}(?:\.\d{1,9})?)\s*(?P<unit>[gmt])(?:i?b)?", re.I)
 _WORD_OF_SIZE: Final = re.compile(r"(?<![a-z0-9.])(?P<number>\d{1,6})\s*g(?:i?b)?(?![a-z0-9])", re.I)
 _COUNTED: Final = re.compile(
     r"^(?P<before>[1-9]\d{0,3})\s*[x×*]\s*(?P<rest>.+)$|^(?P<name>.+?)(?:\s*:\s*|\s+[x×]\s*)(?P<after>[1-9]\d{0,3})$",
@@ -69,9 +69,8 @@ def budget(text: str) -> float | None:
     Sizes of memory are in powers of two, whatever their unit is called: a card of `24GB` has 24 GiB. A number without a
     unit is GiB up to 512, more than which is likelier a card's name than its memory.
     """
-    match = _SIZE.fullmatch(text.strip())
-    if match is not None:
-        size = float(match["number"]) * _UNITS[match["unit"].lower()]
+    size = gib_of(text)
+    if size is not None:
         return size if size > 0 else None
     if _BARE.fullmatch(text.strip()) and 0 < int(text) <= _LARGEST_BARE:
         return float(text)

@@ -17,6 +17,7 @@ from hfmem.fetcher.tensors import size_mismatches, table_bytes
 from hfmem.fetcher.values import Checkpoint
 from hfmem.mapper import generic
 from hfmem.mapper.blueprint import Blueprint
+from hfmem.mapper.context import context_of
 from hfmem.mapper.facts import Facts, MissingFactError
 from hfmem.mapper.families import reader
 from hfmem.mapper.gguf.reader import architecture_of, is_gguf, table_of
@@ -166,6 +167,7 @@ def _finish(architecture: Architecture, config: Mapping[str, Any]) -> Architectu
         kv_dtype=declared_cache_dtype(config),
         state_dtype=architecture.state_dtype or _state_dtype(config),
         rotary_rows=rotary_rows(config, architecture.max_positions),
+        context=context_of(config, architecture.max_positions),
     )
 
 

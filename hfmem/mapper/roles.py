@@ -9,6 +9,7 @@ __all__ = [
     "Packed",
     "is_bias",
     "is_convolution",
+    "is_positions",
     "layout_of",
     "leads_inward",
     "module_of",
@@ -30,6 +31,9 @@ _PACKED: Final[dict[str, Packed]] = {
     "q_a_proj": "qkv_a",
     "kv_a_proj_with_mqa": "qkv_a",
 }
+
+
+_POSITIONS: Final = ("wpe", "position_embeddings", "embed_positions", "positions_embed", "wpe.weight")
 
 
 def module_of(role: str) -> str:
@@ -61,6 +65,11 @@ def is_bias(role: str) -> bool:
 def is_convolution(role: str) -> bool:
     """Whether it belongs to a convolution."""
     return "conv" in role
+
+
+def is_positions(role: str) -> bool:
+    """Whether it is a table of one row a position."""
+    return role in _POSITIONS
 
 
 def layout_of(role: str, dtype: str | None) -> Layout | None:

@@ -9,6 +9,7 @@ from typing import Final, Literal, TypeVar
 
 from hfmem.mapper import roles
 from hfmem.mapper.caches import Cache, Seen
+from hfmem.mapper.context import Context
 from hfmem.mapper.cuts import Cut, cut_of
 
 __all__ = [
@@ -138,6 +139,8 @@ class Architecture:
         state_dtype: the dtype of recurrent states that the configuration asks of serving engines; None where it does
             not, and they take the compute dtype.
         rotary_rows: rows of the tables of sines and cosines that engines build, where positions are rotary.
+        context: what the configuration says of the longest context, for engines with a rule of their own; None where
+            it says nothing.
         unknown: why `layers` is None: one sentence, "" otherwise.
         unmodelled: why nothing here can tell what a run of these layers takes beside its weights; "" where it can.
         notes: remarks for the reader.
@@ -164,6 +167,7 @@ class Architecture:
     kv_dtype: str | None = None
     state_dtype: str | None = None
     rotary_rows: int | None = None
+    context: Context | None = None
     unknown: str = ""
     unmodelled: str = ""
     notes: tuple[str, ...] = ()
@@ -298,6 +302,11 @@ class ParameterTable:
         """Width of the convolutions of layers with a state; None where there are none."""
         found = (group for group in self.groups if group.component == "state" and group.convolution)
         return next((group.shape[-1] for group in found if len(group.shape) == 3), None)
+
+    def positions(self, least: int) -> int | None:
+        """Rows of the smallest table of positions that has so many at least; None where positions are computed."""
+        tables = [group for group in self.groups if group.component == "embedding" and roles.is_positions(group.role)]
+        return min((group.shape[0] for group in tables if group.loaded and group.shape[0] >= least), default=None)
 
     @property
     def stored(self) -> dict[str, int]:

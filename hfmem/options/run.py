@@ -7,6 +7,7 @@ from hfmem.options.option import Need, Option
 from hfmem.options.panels import ACCELERATORS, MODEL, NUMBERS, SIZE
 from hfmem.options.reading import not_one_of, tokens
 from hfmem.options.words import Method
+from hfmem.units import gib_of
 
 __all__ = ["RunOptions"]
 
@@ -23,6 +24,19 @@ def _cache_dtype(name: str) -> str | None:
     from hfmem.dtypes import KV_DTYPES, canonical  # its table is not needed for help
 
     return None if canonical(name) in KV_DTYPES else not_one_of(name, KV_DTYPES)
+
+
+def _memory(text: str) -> float:
+    """GiB of a size of memory; a bare number is GiB.
+
+    Raises:
+        ValueError: it is no size.
+    """
+    size = gib_of(text)
+    try:
+        return float(text) if size is None else size
+    except ValueError:
+        raise ValueError(f"'{text[:60]}' is no size of memory such as 2, 2GiB or 512MiB") from None
 
 
 @dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
@@ -113,3 +127,16 @@ class RunOptions:
             metavar="NAME",
         ),
     ] = ()
+    reserve: Annotated[
+        float | None,
+        Option(
+            help="Memory of each accelerator that the display or other programs hold, in GiB (or 512MiB, 2GB)",
+            panel=ACCELERATORS,
+            metavar="SIZE",
+            shown="0",
+            parse=_memory,
+            least=0,
+            most=10**6,
+            needs=(Need(sentence="needs --gpu NAME, or --gpu auto", met=lambda asked: asked.gpu),),
+        ),
+    ] = None

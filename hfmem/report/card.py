@@ -38,7 +38,7 @@ def to_card(report: Report, unit: str, width: int | None) -> str:
     ]
     lines += _training(report, unit)
     notes = [fold(f"- {note}", folded) for note in report.notes]
-    long = ("facts", "full training", "LoRA", "QLoRA")
+    long = ("facts", "full training", "LoRA", "QLoRA", "refused at the start", "while loading")
     shown = [fold(line, folded) if width is not None or line.startswith(long) else line for line in lines]
     return "\n".join(shown + notes).rstrip()
 
@@ -158,6 +158,11 @@ def _beside(report: Report, unit: str) -> Iterator[str]:
         )
         each = " on each GPU" if estimate.ranks else ""
         yield f"each further token of a sequence: {estimate.kv_cache_per_token:,} B of cache{each}{fixed}"
+    loading = estimate.loading
+    if loading is not None and loading.host:
+        yield f"while loading: {format_bytes(loading.host, unit)} of the host's memory ({loading.how.split(';')[0]})"
+    if loading is not None and loading.gpu is not None and loading.gpu > estimate.total:
+        yield f"while loading: {format_bytes(loading.gpu, unit)} on the GPU for a moment"
     if report.checkpoint.source != "local" and download.nbytes is not None:
         files = f" in {download.files} files" if download.files else ""
         yield f"download: {format_bytes(download.nbytes, unit)}{files}"

@@ -28,6 +28,7 @@ __all__ = [
     "machine_name",
     "rank_lines",
     "serving_lines",
+    "tight_words",
     "to_matrix",
     "verdict",
 ]
@@ -44,6 +45,7 @@ _LETTERS: Final[dict[Group, str]] = {
 }
 _BAR: Final = 40  # cells of a bar
 _SHORTEST: Final = 10
+_WIDEST: Final = 100
 
 
 def fit_lines(fits: Sequence[Fit], unit: str, room: int | None = None) -> Iterator[str]:
@@ -64,6 +66,8 @@ def fit_lines(fits: Sequence[Fit], unit: str, room: int | None = None) -> Iterat
             yield from (bar, f"{'':{width}}  {verdict}")
         if answers := _answers(fit):
             yield f"{'':{width}}  {answers}"
+        for remark in _remarks(fit, unit):
+            yield fold(f"{'':{width}}  {remark}", room or _WIDEST)
     if shown:
         legend = [f"{_LETTERS[group]} {GROUP_NAMES[group]}" for group in GROUPS if group in shown]
         yield from items([*legend, ". free", "! too much"], width + 2, room)
@@ -105,9 +109,31 @@ def _verdict(fit: Fit, unit: str) -> str:
     total = fit.estimate.total if fit.estimate else 0
     sign = "≥ " if fit.estimate and fit.estimate.is_lower_bound else ""
     size = f"{sign}{format_bytes(total, unit, label=False)} of {format_bytes(fit.usable, unit)}"
+    if fit.refused and total <= fit.usable:
+        return f"{size}: refused"
     if fit.fits is None:
         return f"{size}: unknown"
-    return f"{size}: fits" if fit.fits else f"{size}: does not fit"
+    return f"{size}: {'fits, but tight' if fit.tight else 'fits' if fit.fits else 'does not fit'}"
+
+
+def _remarks(fit: Fit, unit: str) -> Iterator[str]:
+    """What a verdict rests on: memory of other programs, a refusal, a margin."""
+    if fit.reserve:
+        yield f"{format_bytes(fit.reserve, unit)} of {format_bytes(fit.gpu.memory, unit)} are left to other programs"
+    if fit.refused and not (fit.estimate and fit.estimate.serving):
+        yield f"refused: {fit.refused}"
+    if fit.tight:
+        yield tight_words(fit, unit)
+
+
+def tight_words(fit: Fit, unit: str) -> str:
+    """Why a fit is tight."""
+    left, loading = fit.headroom or 0, fit.estimate.loading if fit.estimate else None
+    if fit.margin is None or left >= fit.margin.nbytes:
+        peak = (loading.gpu if loading else None) or 0
+        return f"tight: {format_bytes(peak, unit)} may be held for a moment while it is loaded"
+    kept = format_bytes(fit.margin.nbytes, unit)
+    return f"tight: {format_bytes(left, unit)} stay free, and {kept} should: {fit.margin.why}"
 
 
 def _answers(fit: Fit) -> str:
@@ -141,14 +167,21 @@ def serving_lines(report: Report, unit: str, room: int | None = None) -> Iterato
     serving = report.estimate.serving
     if serving is None:
         return
-    if serving.kv_pool <= 0:
+    if serving.kv_pool is None:
+        pass
+    elif serving.kv_pool <= 0 and not serving.refused:
         yield f"KV pool: none, {format_bytes(-serving.kv_pool, unit)} are missing"
-    elif serving.kv_tokens is not None and serving.max_concurrency is not None:
+    elif serving.kv_pool > 0 and serving.kv_tokens is not None and serving.max_concurrency is not None:
         yield (
             f"KV pool {format_bytes(serving.kv_pool, unit)}: {serving.kv_tokens:,} tokens, "
             f"{serving.max_concurrency:,.2f} requests of {report.scenario.seq:,} tokens at once"
         )
-    yield from command_lines(serving.command, room)
+    if serving.refused:
+        yield fold(f"refused at the start: {serving.refused}", room or _WIDEST)
+    elif serving.command is None:
+        yield f"No line to start it: {report.scenario.batch:,} such requests do not fit at once"
+    if serving.command is not None:
+        yield from command_lines(serving.command, room)
 
 
 def rank_lines(report: Report, unit: str, room: int | None = None) -> list[str]:
@@ -202,7 +235,7 @@ def to_matrix(reports: Sequence[Report], unit: str, width: int | None) -> str:
             count -= 1
         blocks.append(_block(reports, names[:count], unit))
         names = names[count:]
-    legend = f"free {unit} on each; 'no' has what is missing, and how many would hold it"
+    legend = f"free {unit} on each ('tight': too little); 'no' has what is missing, and how many would hold it"
     return "\n\n".join([*blocks, fold(legend, room)])
 
 
@@ -233,21 +266,23 @@ def machine_name(fit: Fit) -> str:
 
 
 def verdict(fit: Fit) -> str:
-    """Whether it fits, in a word: `fits`, `no`, `refused` by the engine, or `unknown`."""
+    """Whether it fits, in a word: `fits`, `tight`, `no`, `refused` by the engine, or `unknown`."""
     if fit.refused:
         return "refused"
-    return "unknown" if fit.fits is None else "fits" if fit.fits else "no"
+    if fit.fits is None:
+        return "unknown"
+    return ("tight" if fit.tight else "fits") if fit.fits else "no"
 
 
 def fit_cell(fit: Fit | None, unit: str) -> str:
     """What stays free of an accelerator, or what is missing and how many would hold it, in a cell of a table."""
-    if fit is None or fit.headroom is None:
+    if fit is None or fit.headroom is None or (fit.refused and fit.headroom >= 0):
         return "refused" if fit else ""
     if fit.fits is None:
         return "unknown"
     free = format_bytes(abs(fit.headroom), unit, label=False)
     if fit.fits:
-        return f"fits, {free}"
+        return f"{'tight' if fit.tight else 'fits'}, {free}"
     return f"no, {free}" + (f" (×{fit.gpus_needed})" if fit.gpus_needed else "")
 
 
@@ -286,8 +321,12 @@ def fit_dict(fit: Fit) -> dict[str, Any]:
         "gpus": fit.parallel.gpus,
         "memory": fit.gpu.memory,
         "usable": fit.usable,
+        "reserved": fit.reserve,
         "total": fit.estimate.total if fit.estimate else None,
         "fits": fit.fits,
+        "tight": fit.tight,
+        "margin": fit.margin.nbytes if fit.margin else None,
+        "margin_source": fit.margin.source if fit.margin else None,
         "headroom": fit.headroom,
         "max_batch": fit.max_batch,
         "max_seq": fit.max_seq,

@@ -37,6 +37,8 @@ def to_result(report: Report) -> dict[str, Any]:
         "download": {"bytes": report.download.nbytes, "files": report.download.files},
         "serving": _serving(estimate.serving),
         "training": _training(report),
+        "host": _host(report),
+        "load_peak": _load_peak(estimate),
         "terms": [_term(term) for term in estimate.terms],
         "fit": None if report.fits is None else [fit_dict(fit) for fit in report.fits],
         "help": _help(report),
@@ -168,6 +170,7 @@ def _machine(scenario: Scenario) -> dict[str, Any]:
     parallel, server = scenario.parallel, scenario.serving
     facts: dict[str, Any] = {
         "gpu": scenario.gpu.name if scenario.gpu else None,
+        "reserve": scenario.reserve,
         "gpus": parallel.gpus,
         "tp": parallel.tp,
         "pp": parallel.pp,
@@ -177,6 +180,40 @@ def _machine(scenario: Scenario) -> dict[str, Any]:
     if server is not None:
         facts |= server.fields()
     return facts
+
+
+def _host(report: Report) -> dict[str, Any] | None:
+    """What the machine's own memory holds: all of it on a processor, else what is left there; and the most of it while
+    the model is loaded."""
+    scenario, estimate = report.scenario, report.estimate
+    if scenario.method == "textbook":
+        return None
+    on_cpu = scenario.gpu is not None and scenario.gpu.kind == "cpu"
+    terms = estimate.terms if on_cpu else estimate.host
+    groups = {group: sum(term.nbytes for term in terms if term.group == group) for group in GROUPS}
+    unknown = {group for group, _ in estimate.unknown} if on_cpu else set()
+    shown: dict[str, int | None] = {
+        group: None if group in unknown and not size else size for group, size in groups.items()
+    }
+    return {
+        **shown,
+        "total": sum(groups.values()),
+        "load_peak": estimate.loading.host if estimate.loading else None,
+    }
+
+
+def _load_peak(estimate: Estimate) -> dict[str, Any] | None:
+    """The most that is held while the model is loaded, on the most loaded accelerator and in the host's memory."""
+    loading = estimate.loading
+    if loading is None:
+        return None
+    return {
+        "gpu": loading.gpu,
+        "host": loading.host,
+        "how": loading.how,
+        "source": loading.source,
+        "certainty": "typical",
+    }
 
 
 def _rank(estimate: Estimate, rank: Rank) -> dict[str, Any]:
@@ -205,6 +242,7 @@ def _serving(serving: Serving | None) -> dict[str, Any] | None:
         "kv_tokens": serving.kv_tokens,
         "max_concurrency": serving.max_concurrency,
         "command": serving.command,
+        "refused": serving.refused or None,
     }
 
 

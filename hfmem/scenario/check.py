@@ -14,7 +14,7 @@ from hfmem.options.option import declared
 from hfmem.options.reading import not_one_of
 from hfmem.scenario.asked import owners
 from hfmem.scenario.options import Options
-from hfmem.scenario.spread import plan_of
+from hfmem.scenario.spread import plans
 
 __all__ = ["check", "without_effect"]
 
@@ -51,13 +51,7 @@ def _refusals(options: Options) -> Iterator[str]:
     yield from _engine(options)
     yield from rules.refusals(asked, options, owners())
     yield from _textbook(options) if options.method == "textbook" else _exact(options)
-    plan_of(options)
-    if options.gpu:
-        from hfmem.hardware.table import find  # reads the table; most runs name no accelerator
-
-        for name in options.gpu:
-            if name.lower() not in ("auto", "cpu"):
-                find(name)
+    plans(options)
 
 
 def _engine(options: Options) -> Iterator[str]:

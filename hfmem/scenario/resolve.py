@@ -7,20 +7,19 @@ from typing import TYPE_CHECKING, Final
 
 from hfmem.dtypes import canonical
 from hfmem.engines.table import engine
-from hfmem.errors import InvalidScenarioError
-from hfmem.estimator.parallel import Parallel
 from hfmem.estimator.values import Scenario
 from hfmem.estimator.weights.quantisers import find_quantiser
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Architecture
 from hfmem.scenario.check import check, without_effect
 from hfmem.scenario.options import Options
-from hfmem.scenario.spread import plan_of
+from hfmem.scenario.spread import spread
+from hfmem.units import GIB
 
 if TYPE_CHECKING:
     from hfmem.hardware.table import Machine
 
-__all__ = ["DEFAULT_SEQ", "resolve"]
+__all__ = ["DEFAULT_SEQ", "reserve_of", "resolve"]
 
 DEFAULT_SEQ: Final = 4096
 
@@ -38,8 +37,8 @@ def resolve(options: Options, model: Model, machine: Machine | None = None) -> S
         return _training(options, model, machine, lengths, formats)
     gpu = machine.accelerator if machine else None
     server = engine(options.runtime).settings(options, gpu, lengths.tokens)
-    parallel, spread = _parallel(options, machine, model.architecture)
-    chosen = (*lengths.chosen, *formats.chosen, *_taken(machine), *(server.chosen if server else ()), *spread)
+    parallel, told = spread(options, machine, model.architecture)
+    chosen = (*lengths.chosen, *formats.chosen, *_taken(machine), *(server.chosen if server else ()), *told)
     return Scenario(
         mode="training" if options.train else "inference",
         batch=options.batch,
@@ -57,7 +56,13 @@ def resolve(options: Options, model: Model, machine: Machine | None = None) -> S
         parallel=parallel,
         gpu=gpu,
         serving=server,
+        reserve=reserve_of(options),
     )
+
+
+def reserve_of(options: Options) -> int:
+    """Bytes of each accelerator that other programs hold."""
+    return round((options.reserve or 0) * GIB)
 
 
 def _taken(machine: Machine | None) -> tuple[str, ...]:
@@ -116,7 +121,7 @@ def _training(
     from hfmem.estimator.recipe.values import TrainingScenario  # its tables are for training only
     from hfmem.scenario.training import resolve_training
 
-    training, parallel, sentences = resolve_training(options, model, formats.compute)
+    training, parallel, sentences = resolve_training(options, model, formats.compute, machine)
     return TrainingScenario(
         mode="training",
         batch=options.batch,
@@ -134,6 +139,7 @@ def _training(
         training=training,
         parallel=parallel,
         gpu=machine.accelerator if machine else None,
+        reserve=reserve_of(options),
     )
 
 
@@ -141,29 +147,6 @@ def _own_dtype(options: Options, model: Model, machine: Machine | None) -> tuple
     """The run dtype that nothing else chooses, and why it is not the model's."""
     own = model.architecture.dtype or model.stored_dtype
     return engine(options.runtime).run_dtype(own, model.architecture, machine.accelerator if machine else None)
-
-
-def _parallel(
-    options: Options, machine: Machine | None, architecture: Architecture
-) -> tuple[Parallel, tuple[str, ...]]:
-    """The plan, and a sentence where the person did not choose it: of a machine that is named with its number of
-    accelerators, as many as divide that number and as the engine accepts."""
-    asked = (options.gpus, options.tp, options.pp, options.dp, options.ep)
-    if machine is None or not machine.count or any(asked) or options.method == "textbook" or options.train:
-        return plan_of(options), ()
-    runs = engine(options.runtime)
-    for count in range(machine.count, 0, -1):
-        if machine.count % count:
-            continue
-        try:
-            runs.check_split(architecture, Parallel(tp=count))
-        except InvalidScenarioError as error:
-            reason = error.reason
-            continue
-        if count == machine.count:
-            return Parallel(tp=count), ()
-        return Parallel(tp=count), (f"{count} of the {machine.count} {machine.accelerator.name} are used: {reason}.",)
-    return Parallel(), ()
 
 
 def _source(options: Options, architecture: Architecture, seq: int) -> tuple[int | None, str]:

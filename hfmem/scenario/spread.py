@@ -1,25 +1,140 @@
-"""The parallel plan that options ask for."""
+"""The parallel plan that options ask for: all accelerators that are named, unless the sizes say otherwise."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
+from math import prod
+from typing import TYPE_CHECKING, Final
+
+from hfmem.engines.table import engine
+from hfmem.errors import InvalidScenarioError
 from hfmem.estimator.parallel import Parallel, plan
 from hfmem.scenario.options import Options
 
-__all__ = ["plan_of"]
+if TYPE_CHECKING:
+    from hfmem.hardware.table import Machine
+    from hfmem.mapper.values import Architecture
+
+__all__ = ["plan_of", "plans", "spread"]
+
+_SIZES: Final = ("tp", "pp", "dp", "cp")
 
 
-def plan_of(options: Options) -> Parallel:
-    """How the options spread the work.
+def plan_of(options: Options, machine: Machine | None = None) -> Parallel:
+    """How the options spread the work. A machine that is named with its number of accelerators is used whole: what the
+    sizes leave open is data parallelism for training, else tensor parallelism, and replicas where that was chosen.
 
     Raises:
-        InvalidScenarioError: the sizes contradict each other.
+        InvalidScenarioError: the sizes contradict each other, or the number of accelerators.
     """
+    there = machine.count if machine is not None else None
+    if there is None or options.method == "textbook":
+        return _plan(options, options.gpus)
+    if options.gpus is not None:
+        if options.gpus > there:
+            raise _contradicts(f"--gpus {options.gpus}", machine)
+        return _plan(options, options.gpus)
+    if there % prod(getattr(options, name) or 1 for name in _SIZES):
+        raise _contradicts(_asked(options), machine)
+    rest = there // prod(getattr(options, name) or 1 for name in _SIZES)
+    order = ("dp",) if options.train is not None else ("tp", "dp")
+    for name in order:
+        if getattr(options, name) is None:
+            return _plan(replace(options, **{name: rest}), None)
+    return _plan(options, None)
+
+
+def plans(options: Options) -> tuple[Parallel, ...]:
+    """The plan on each of the machines that are named; where none is, the one of the sizes alone.
+
+    Raises:
+        InvalidScenarioError: as `plan_of`, or a name is not in the table.
+    """
+    if not options.gpu:
+        return (plan_of(options),)
+    from hfmem.hardware.table import find  # reads the table; most runs name no accelerator
+
+    words = ("auto", "cpu")
+    return tuple(plan_of(options, None if name.lower() in words else find(name)) for name in options.gpu)
+
+
+def spread(options: Options, machine: Machine | None, architecture: Architecture) -> tuple[Parallel, tuple[str, ...]]:
+    """The plan that the engine accepts, and a sentence where it is not the whole machine, or not what is usual.
+
+    Raises:
+        InvalidScenarioError: as `plan_of`.
+    """
+    whole = plan_of(options, machine)
+    if machine is None or machine.count is None:
+        return whole, ()
+    if options.method == "textbook":
+        return whole, (_used(1, machine, "the textbook formulas know one"),) if machine.count > 1 else ()
+    if whole.gpus < machine.count:
+        return whole, (_used(whole.gpus, machine, _asked(options)),)
+    if options.train is not None or options.gpus is not None:
+        return whole, ()
+    if options.tp is not None:
+        replicas = (
+            f"--tp {whole.tp} on {machine.count} {machine.accelerator.name}: --dp {whole.dp} replicas use them all."
+        )
+        return whole, (replicas,) if options.dp is None and whole.dp > 1 else ()
+    return _accepted(options, machine, architecture, whole)
+
+
+def _accepted(
+    options: Options, machine: Machine, architecture: Architecture, whole: Parallel
+) -> tuple[Parallel, tuple[str, ...]]:
+    """The first plan that the engine does not refuse; the whole machine where it refuses all, for its reason."""
+    reason = ""
+    for found in _plans(whole, replicas=whole.ep > 1 and options.dp is None):
+        try:
+            engine(options.runtime).check_split(architecture, found)
+        except InvalidScenarioError as error:
+            reason = reason or error.reason
+            continue
+        if found == whole:
+            told = f"--ep {found.ep}: experts lie on all {found.gpus} GPUs, the rest is tensor-parallel."
+            return found, (told,) if found.ep > 1 and architecture.experts else ()
+        if found.gpus == whole.gpus:
+            return found, (f"{found.describe()} on {found.gpus} × {machine.accelerator.name}: {reason}.",)
+        return found, (_used(found.gpus, machine, reason),)
+    return whole, ()
+
+
+def _plans(whole: Parallel, *, replicas: bool) -> Iterator[Parallel]:
+    """The whole; where replicas may take the rest, fewer tensor-parallel ranks on all accelerators; then fewer."""
+    sizes = [size for size in range(whole.tp, 0, -1) if whole.tp % size == 0]
+    if replicas:
+        yield from (replace(whole, tp=size, dp=whole.dp * whole.tp // size) for size in sizes)
+    yield from (replace(whole, tp=size) for size in sizes)
+
+
+def _plan(options: Options, gpus: int | None) -> Parallel:
     return plan(
-        gpus=options.gpus,
+        gpus=gpus,
         tp=options.tp,
         pp=options.pp,
         dp=options.dp,
         ep=options.ep,
         cp=options.cp,
         training=options.train is not None,
+    )
+
+
+def _asked(options: Options) -> str:
+    """The sizes as they were written."""
+    return " ".join(f"--{name} {size}" for name in ("gpus", *_SIZES) if (size := getattr(options, name)) is not None)
+
+
+def _used(count: int, machine: Machine, why: str) -> str:
+    verb = "is" if count == 1 else "are"
+    return f"{count} of the {machine.count} {machine.accelerator.name} {verb} used: {why}."
+
+
+def _contradicts(asked: str, machine: Machine | None) -> InvalidScenarioError:
+    there = f"{machine.count} × {machine.accelerator.name}" if machine is not None else "one"
+    name = f" of {machine.instance}" if machine is not None and machine.instance else ""
+    return InvalidScenarioError(
+        "", f"{asked} does not go with the {there}{name} that --gpu names: give sizes that divide them, or --gpus N"
     )

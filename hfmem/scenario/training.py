@@ -19,9 +19,10 @@ from hfmem.estimator.weights.quantisers import find_quantiser
 from hfmem.mapper.lora import ALL_LINEAR, adapters, default_targets, saved_groups
 from hfmem.options.adapters import ADAPTER_DTYPES
 from hfmem.options.option import split
-from hfmem.scenario.spread import plan_of
+from hfmem.scenario.spread import spread
 
 if TYPE_CHECKING:
+    from hfmem.hardware.table import Machine
     from hfmem.mapper.interpret import Model
     from hfmem.scenario.options import Options
 
@@ -31,12 +32,14 @@ _DEFAULT_RANK: Final = 8  # LoraConfig's own, peft 0.21
 _BY_DTYPE: Final = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
 
 
-def resolve_training(options: Options, model: Model, own: str | None) -> tuple[Training, Parallel, list[str]]:
+def resolve_training(
+    options: Options, model: Model, own: str | None, machine: Machine | None = None
+) -> tuple[Training, Parallel, list[str]]:
     """The training of a model whose floating dtype is `own`, the plan, and a sentence for each choice made here."""
     stored = _stored(options, model)
     stack = find_stack(options.stack or DEFAULT_STACK) or STACKS[0]
-    spread = plan_of(options)
-    check_split(model.architecture, spread, RULES, pieces=options.virtual_stages or 1)
+    parallel, told = spread(options, machine, model.architecture)
+    check_split(model.architecture, parallel, RULES, pieces=options.virtual_stages or 1)
     precision, sentences = _precision(options, own, stack)
     optimizer, sentence = _optimizer(options, stack)
     sentences += [sentence] if sentence else []
@@ -47,8 +50,11 @@ def resolve_training(options: Options, model: Model, own: str | None) -> tuple[T
     if stored and options.train == "full":
         sentences.append(f"Weights stored in {stored} are trained in {precision.weights}.")
     sentences += _freezing(options, model)
-    recipe = _recipe(options, stack, precision, optimizer, shard=options.shard or spread.dp * spread.cp)
-    return replace(recipe, lora=lora), spread, sentences
+    recipe = _recipe(options, stack, precision, optimizer, shard=options.shard or parallel.dp * parallel.cp)
+    if recipe.zero and parallel.dp * parallel.cp == 1:
+        option = "--fsdp" if recipe.fsdp else f"--zero {recipe.zero}"
+        sentences.append(f"{option} shares what several GPUs hold, and here is one replica: --gpus N names more.")
+    return replace(recipe, lora=lora), parallel, [*sentences, *told]
 
 
 def _stored(options: Options, model: Model) -> str:

@@ -14,7 +14,7 @@ from hfmem.mapper.values import COMPONENTS
 from hfmem.options.option import split
 from hfmem.options.reading import not_one_of
 from hfmem.scenario.options import Options
-from hfmem.scenario.spread import plan_of
+from hfmem.scenario.spread import plans
 
 __all__ = ["refusals"]
 
@@ -49,10 +49,10 @@ def _optimizer_rank(options: Options) -> Iterator[str]:
 
 
 def _replicas(options: Options) -> Iterator[str]:
-    spread = plan_of(options)
-    replicas = spread.dp * spread.cp
-    if options.shard is not None and replicas % options.shard:
-        yield f"--shard {options.shard} does not divide the {replicas} replicas"
+    for spread in plans(options):
+        replicas = spread.dp * spread.cp
+        if options.shard is not None and replicas % options.shard:
+            yield f"--shard {options.shard} does not divide the {replicas} replicas"
 
 
 def _base(options: Options) -> Iterator[str]:

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hfmem import Model, inspect
-from hfmem.advice.fit import MOST, Case, Fit, fit_all, largest
+from hfmem.advice.fit import MOST, Case, Fit, fit_all, held, largest
 from hfmem.engines.inference import estimate
 from hfmem.errors import InvalidScenarioError
 from hfmem.hardware.table import Machine, accelerators, find
@@ -40,10 +40,7 @@ options = st.builds(
 def holds(name: str, asked: Options, machine: Machine, batch: int, seq: int) -> bool:
     """By a fresh estimate, along the public road."""
     case = Case.of(model(name), asked, machine)
-    found = estimate(model(name), case.at(batch, seq))
-    from hfmem.advice.fit import usable
-
-    return found.total <= usable(found.terms, case.scenario)
+    return held(estimate(model(name), case.at(batch, seq)), case.scenario)
 
 
 @given(name=st.sampled_from(MODELS), asked=options, card=st.sampled_from(CARDS))
@@ -120,6 +117,7 @@ def test_a_refused_split_says_why() -> None:
     (fit,) = fit_all(model("meta-llama/Llama-3.1-8B-Instruct"), Options(runtime="vllm", tp=3), [find("H100")])
     assert "32 attention heads" in fit.refused
     assert fit.estimate is None
+    assert fit.fits is False
 
 
 def test_refused_everywhere() -> None:

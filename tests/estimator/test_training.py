@@ -125,8 +125,10 @@ def test_advice_is_what_its_option_gives(name: str, asked: dict[str, Any]) -> No
     assert report.estimate.training is not None
     assert report.savings
     for saving in report.savings:
-        words = [word.removeprefix("--").replace("-", "_") for word in saving.option.split()]
-        pairs = dict.fromkeys(words, True) if len(words) == 1 else dict(zip(words[::2], words[1::2], strict=True))
+        options = saving.option.replace("-fsdp", "-fsdp True").split()
+        words = [word.removeprefix("--").replace("-", "_") for word in options]
+        pairs: dict[str, Any] = dict(zip(words[::2], words[1::2], strict=True)) if len(words) > 1 else {words[0]: True}
+        pairs |= {"fsdp": True} if "fsdp" in pairs else {}
         added = {key: int(v) if str(v).isdigit() and v is not True else v for key, v in pairs.items()}
         added |= {key: str(added[key]).replace("_", "-") for key in ("optimizer", "lora_targets") if key in added}
         again = train(name, **{"batch": 2, "seq": 256, **asked, **more, **added})

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from hfmem.engines.protocol import Engine, Found, RankMemory, Suggestions
+from hfmem.engines.transformers.loading import loading, margin
 from hfmem.engines.transformers.split import RULES
 from hfmem.estimator.activations.prefill import activation_terms
 from hfmem.estimator.cache.sizes import CacheSize, cache_size
@@ -13,7 +14,7 @@ from hfmem.estimator.overheads import overhead_terms
 from hfmem.estimator.parallel import Parallel
 from hfmem.estimator.split.check import check_split
 from hfmem.estimator.split.stages import Stage
-from hfmem.estimator.values import Scenario, Serving, Settings, Term
+from hfmem.estimator.values import Estimate, Loading, Margin, Scenario, Serving, Settings, Term
 from hfmem.estimator.weights.loaded import experts_left_alone, weight_terms
 from hfmem.hardware.table import Accelerator
 from hfmem.mapper.interpret import Model
@@ -62,8 +63,20 @@ class Transformers:
     def overhead(self, model: Model, scenario: Scenario) -> Found:  # noqa: ARG002
         return Found(terms=tuple(overhead_terms(scenario.gpu, scenario.parallel)))
 
+    def refused(self, model: Model, scenario: Scenario) -> str:
+        longest, table = model.architecture.max_positions, model.parameters
+        if longest is None or scenario.seq <= longest or table is None or table.positions(longest) is None:
+            return ""
+        return f"{scenario.seq:,} tokens are more than the {longest:,} that the model's table of positions has"
+
+    def loading(self, model: Model, scenario: Scenario, weights: int) -> Loading | None:
+        return loading(model, scenario, weights)
+
     def usable(self, terms: Sequence[Term], scenario: Scenario) -> int:  # noqa: ARG002
-        return scenario.gpu.memory if scenario.gpu else 0
+        return scenario.available
+
+    def margin(self, estimate: Estimate, scenario: Scenario) -> Margin:  # noqa: ARG002 - the same on every card
+        return margin(estimate)
 
     def serving(
         self,

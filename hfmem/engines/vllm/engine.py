@@ -9,17 +9,19 @@ from hfmem.engines.protocol import Engine, Found, RankMemory, Suggestions
 from hfmem.engines.vllm.cache import cache_of, layout_of
 from hfmem.engines.vllm.cachespec import Layout
 from hfmem.engines.vllm.loaded import loaded_terms
+from hfmem.engines.vllm.loading import loading
 from hfmem.engines.vllm.options import VllmOptions
 from hfmem.engines.vllm.overheads import server_overheads
 from hfmem.engines.vllm.peak import peak_terms
-from hfmem.engines.vllm.serving import serving, usable
+from hfmem.engines.vllm.refusals import refused
+from hfmem.engines.vllm.serving import MARGIN, serving, usable
 from hfmem.engines.vllm.settings import Settings, settings, settings_of
 from hfmem.engines.vllm.split import RULES
 from hfmem.estimator.cache.sizes import CacheSize
 from hfmem.estimator.parallel import Parallel
 from hfmem.estimator.split.check import check_split
 from hfmem.estimator.split.stages import Stage
-from hfmem.estimator.values import Scenario, Serving, Term
+from hfmem.estimator.values import Estimate, Loading, Margin, Scenario, Serving, Term
 from hfmem.estimator.weights.loaded import weight_terms
 from hfmem.hardware.table import Accelerator
 from hfmem.mapper.interpret import Model
@@ -78,8 +80,17 @@ class Vllm:
     def overhead(self, model: Model, scenario: Scenario) -> Found:
         return Found(terms=tuple(server_overheads(model, scenario)))
 
+    def refused(self, model: Model, scenario: Scenario) -> str:
+        return refused(model, scenario)
+
+    def loading(self, model: Model, scenario: Scenario, weights: int) -> Loading | None:
+        return loading(model, scenario, weights)
+
     def usable(self, terms: Sequence[Term], scenario: Scenario) -> int:
         return usable(terms, scenario)
+
+    def margin(self, estimate: Estimate, scenario: Scenario) -> Margin:  # noqa: ARG002 - the same on every card
+        return MARGIN
 
     def serving(self, ranks: Sequence[RankMemory], scenario: Scenario, model: Model) -> Serving | None:
         return serving(ranks, scenario, model)

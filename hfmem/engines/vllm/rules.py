@@ -3,7 +3,9 @@
 The rules were read in the source of 0.19.0 (`SOURCE`); a row stands where start-up logs of public servers show a change
 (github.com/jgchn/llm-d-planner, accuracy/results: 0.15 to 0.19; github.com/unslothai/notebooks: 0.6 to 0.11), or a
 merged change says so (CUDA graphs in the budget: github.com/gpustack/runner/pull/251; the token count:
-github.com/vllm-project/vllm/issues/40691; prefix caching of states: github.com/vllm-project/vllm/pull/50991).
+github.com/vllm-project/vllm/issues/40691; prefix caching of states: github.com/vllm-project/vllm/pull/50991; free
+memory at the start: github.com/vllm-project/vllm/issues/20305; YaRN's longest context:
+github.com/vllm-project/vllm/pull/56446, in the source of 0.33.0 and not of 0.27.0).
 """
 
 from __future__ import annotations
@@ -41,6 +43,9 @@ class Rules:
             as long as the longest prompt.
         large_defaults: whether cards of 70 GiB and more (no A100) default to 1,024 sequences and 8,192 tokens.
         tokens_from_concurrency: whether the log's token count is concurrency × length.
+        yarn_stretches: whether the longest context under YaRN is its original length × factor; else what the
+            configuration names is taken as stretched already.
+        checks_free: whether the memory that is free at the start has to hold the whole budget.
     """
 
     since: tuple[int, int]
@@ -56,6 +61,8 @@ class Rules:
     chunked: bool
     large_defaults: bool
     tokens_from_concurrency: bool
+    yarn_stretches: bool
+    checks_free: bool
 
     @property
     def name(self) -> str:
@@ -77,16 +84,19 @@ _V06: Final = Rules(
     chunked=False,
     large_defaults=False,
     tokens_from_concurrency=False,
+    yarn_stretches=True,
+    checks_free=False,
 )
 _V08: Final = replace(_V06, since=(0, 8), chunked=True)
-_V09: Final = replace(_V08, since=(0, 9), latent_alignment=1, forward=(133, 563), large_defaults=True)
+_V09: Final = replace(_V08, since=(0, 9), latent_alignment=1, forward=(133, 563), large_defaults=True, checks_free=True)
 _V10: Final = replace(_V09, since=(0, 10), hybrid=True)
 _V13: Final = replace(_V10, since=(0, 13), keeps_workspaces=True, graphs=18)
 _V17: Final = replace(_V13, since=(0, 17), sampler="triton", forward=(256, 2150), mxfp4_multiples=(128, 256))
 _V21: Final = replace(_V17, since=(0, 21), graphs_budgeted=True, tokens_from_concurrency=True)
 _V27: Final = replace(_V21, since=(0, 27), state_blocks=2)
+_V33: Final = replace(_V27, since=(0, 33), yarn_stretches=False)
 
-RULES: Final = (_V06, _V08, _V09, _V10, _V13, _V17, _V21, _V27)
+RULES: Final = (_V06, _V08, _V09, _V10, _V13, _V17, _V21, _V27, _V33)
 """Oldest first."""
 
 

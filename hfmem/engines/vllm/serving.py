@@ -5,17 +5,26 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from fractions import Fraction
+from typing import Final
 
 from hfmem.engines.protocol import RankMemory
 from hfmem.engines.vllm.cache import PagedCache
+from hfmem.engines.vllm.cachespec import Layout
 from hfmem.engines.vllm.overheads import FORWARD_NAME, GRAPH_NAME
 from hfmem.engines.vllm.settings import Settings, settings_of
-from hfmem.estimator.values import Scenario, Serving, Term, total_of
+from hfmem.estimator.values import CONTEXTS, Margin, Scenario, Serving, Term, total_of
 from hfmem.estimator.weights.quantisers import find_quantiser
 from hfmem.hardware.table import Accelerator
 from hfmem.mapper.interpret import Model
+from hfmem.units import MIB, format_bytes
 
-__all__ = ["budgeted", "serving", "usable"]
+__all__ = ["MARGIN", "budgeted", "serving", "usable"]
+
+MARGIN: Final = Margin(
+    nbytes=150 * MIB,
+    why="its profile of memory may come out somewhat low",
+    source="vLLM 0.33.0, v1/worker/gpu_worker.py: the 150 MiB that it keeps of what it suggests as a cache",
+)
 
 
 def budgeted(terms: Sequence[Term], settings: Settings) -> int:
@@ -34,7 +43,7 @@ def usable(terms: Sequence[Term], scenario: Scenario) -> int:
     settings = settings_of(scenario)
     cache = total_of(term for term in terms if term.group == "kv_cache")
     outside = total_of(terms) - budgeted(terms, settings) - cache
-    return min(gpu.memory, _budget(settings, gpu) + outside)
+    return min(scenario.available, _budget(settings, gpu) + outside)
 
 
 def _budget(settings: Settings, gpu: Accelerator) -> int:
@@ -63,11 +72,47 @@ def serving(ranks: Sequence[RankMemory], scenario: Scenario, model: Model) -> Se
         tokens = int(concurrency * scenario.seq)
     else:
         tokens = count // max(1, len(found.groups)) * found.block
+    refused = _no_free_memory(ranks, scenario) or _no_pool(pools[tightest], found, needed, scenario)
+    holds = all(total_of(rank.terms) <= usable(rank.terms, scenario) for rank in ranks)
     return Serving(
         kv_pool=pools[tightest],
         kv_tokens=tokens if needed else None,
         max_concurrency=concurrency,
-        command=_command(model, scenario, settings),
+        command=_command(model, scenario, settings) if holds and not refused else None,
+        refused=refused,
+    )
+
+
+def _no_free_memory(ranks: Sequence[RankMemory], scenario: Scenario) -> str:
+    """Why what is free at the start does not hold the budget (v1/worker/utils.py::request_memory); "" where it does."""
+    settings, gpu = settings_of(scenario), scenario.gpu
+    if gpu is None or not settings.rules.checks_free:
+        return ""
+    context = max(total_of(term for term in rank.terms if term.name in CONTEXTS) for rank in ranks)
+    free, share = scenario.available - context, settings.gpu_memory_utilization
+    if free >= _budget(settings, gpu):
+        return ""
+    possible = max(0, free) * 100 // gpu.memory
+    return (
+        f"{format_bytes(max(0, free))} are free when it starts, and --gpu-memory-utilization {share:g} asks for "
+        f"{format_bytes(_budget(settings, gpu))}"
+        + (f"; --gpu-memory-utilization {possible / 100:g} is what there is" if possible else "")
+    )
+
+
+def _no_pool(pool: int, layout: Layout, needed: int, scenario: Scenario) -> str:
+    """Why the pool is too small to start with (v1/core/kv_cache_utils.py::_check_enough_kv_cache_memory); "" where it
+    is not."""
+    if not layout.block_bytes:
+        return ""
+    if pool <= 0:
+        return f"{format_bytes(-pool)} are missing before there is any memory for its KV cache"
+    request = needed * layout.block_bytes
+    if request <= pool:
+        return ""
+    return (
+        f"a request of {scenario.seq:,} tokens needs {format_bytes(request)} of KV cache, and {format_bytes(pool)} are "
+        "left for it"
     )
 
 

@@ -11,8 +11,9 @@ from hfmem.estimator.training.gpu import Gpu, gpus
 from hfmem.estimator.training.outcome import facts_of
 from hfmem.estimator.training.phases import phases_of
 from hfmem.estimator.training.states import Held, held
-from hfmem.estimator.values import Estimate, Group, Phase, Rank
+from hfmem.estimator.values import Estimate, Group, Loading, Phase, Rank
 from hfmem.estimator.weights.base import base_bytes, nf4_bytes, untied
+from hfmem.estimator.weights.loading import file_bytes, mapped
 from hfmem.mapper.interpret import Model
 from hfmem.units import format_bytes
 
@@ -51,6 +52,8 @@ def estimate(model: Model, scenario: TrainingScenario) -> Estimate:
         peak_phase=worst.peak.name,
         ranks=ranks if scenario.parallel.gpus > 1 else (),
         training=facts_of(worst.gpu, worst.stays, worst.phases),
+        host=worst.stays.host,
+        loading=_loading(model, scenario),
     )
 
 
@@ -59,6 +62,22 @@ def _loaded(gpu: Gpu) -> _Loaded:
     if isinstance(active, str):
         return _Loaded(gpu=gpu, stays=stays, phases=phases_of(gpu, stays, None), reason=active)
     return _Loaded(gpu=gpu, stays=stays, phases=phases_of(gpu, stays, active), reason=None)
+
+
+def _loading(model: Model, scenario: TrainingScenario) -> Loading | None:
+    """The host's peak while the weights are loaded: with ZeRO-3 of DeepSpeed the first rank reads all of them."""
+    training, from_files = scenario.training, mapped(model)
+    if from_files is None:
+        return None
+    whole = training.zero == 3 and not training.fsdp
+    held = file_bytes(model) if whole or not from_files else 0
+    how = "the first rank reads the whole checkpoint" if whole else "mapped files, whose pages the system may drop"
+    return Loading(
+        host=held,
+        gpu=None,
+        how=how if from_files or whole else "all pickled files together",
+        source="transformers 5.24.0, modeling_utils.py::_load_pretrained_model",
+    )
 
 
 def _unknown(model: Model, scenario: TrainingScenario, found: list[_Loaded]) -> tuple[tuple[Group, str], ...]:

@@ -36,7 +36,7 @@ def facts_of(gpu: Gpu, stays: Held, phases: tuple[Phase, ...]) -> TrainingFacts:
         gradients=gradients,
         reserved=(allocated + outside, max(allocated + outside, most)),
         reserved_source=_RATIO_SOURCE,
-        host=stays.host,
+        host=total_of(stays.host),
     )
 
 

@@ -10,7 +10,7 @@ from math import ceil
 from hfmem.estimator.overheads import overhead_terms
 from hfmem.estimator.training.gpu import Gpu
 from hfmem.estimator.training.trained import Piece
-from hfmem.estimator.values import Term, total_of
+from hfmem.estimator.values import Term
 from hfmem.estimator.weights.base import NF4_SOURCE, base_bytes, replaced
 from hfmem.mapper.values import Component, component_order
 
@@ -19,26 +19,27 @@ __all__ = ["Held", "gradient_bytes", "held"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
-    """What stays on one GPU, and the bytes of it that live in the host's memory instead."""
+    """What stays on one GPU, and what of it lives in the host's memory instead."""
 
     terms: tuple[Term, ...]
-    host: int
+    host: tuple[Term, ...] = ()
 
 
 def held(gpu: Gpu) -> Held:
     """The terms of one GPU. Nothing here depends on the phase."""
     if gpu.model.parameters is None:
-        return Held(terms=(), host=0)
+        return Held(terms=())
     weights = [*_weights(gpu), *_adapters(gpu), *_fp8(gpu)]
     master, optimizer = _master(gpu), _optimizer(gpu)
-    host, offload = 0, gpu.training.offload
+    host: list[Term] = []
+    offload = gpu.training.offload
     if offload == "parameters":
-        host += total_of(weights)
+        host += weights
         weights = []
     if offload != "none":
-        host += total_of(master) + total_of(optimizer)
+        host += [*master, *optimizer]
         master, optimizer = [], []
-    return Held(terms=(*weights, *master, *optimizer, *_overhead(gpu)), host=host)
+    return Held(terms=(*weights, *master, *optimizer, *_overhead(gpu)), host=tuple(host))
 
 
 def gradient_bytes(gpu: Gpu, pieces: Iterable[Piece], *, shard: bool = True) -> int:

@@ -154,7 +154,7 @@ def test_a_float32_checkpoint_runs_in_16_bits() -> None:
 @pytest.mark.parametrize(
     ("version", "rules"),
     [("0.6.4.post1", "0.6"), ("0.8.5", "0.8"), ("v0.9.2", "0.9"), ("0.11.1rc3", "0.10"), ("0.19.0", "0.17")]
-    + [("0.21.0", "0.21"), ("0.99", RULES[-1].name), ("1.2", RULES[-1].name), (None, DEFAULT)],
+    + [("0.21.0", "0.21"), ("0.28.1", "0.27"), ("0.99", RULES[-1].name), ("1.2", RULES[-1].name), (None, DEFAULT)],
 )
 def test_the_rules_of_a_release(version: str | None, rules: str) -> None:
     assert rules_of(version).name == rules

@@ -1,0 +1,46 @@
+"""What a loader holds beside the weights: whole files in the host's memory, or a second copy of one part."""
+
+from __future__ import annotations
+
+from hfmem.dtypes import find_dtype
+from hfmem.mapper.interpret import Model
+from hfmem.mapper.values import Experts
+
+__all__ = ["file_bytes", "largest_experts", "largest_matrix", "mapped"]
+
+_MAPPED = (".safetensors",)
+_PICKLED = (".bin", ".pt", ".pth", ".ckpt")
+
+
+def mapped(model: Model) -> bool | None:
+    """Whether the weights lie in files that are mapped into memory, not read into it; None where nothing tells."""
+    names = [file.name for file in model.checkpoint.weight_files]
+    if names and all(name.endswith(_MAPPED) for name in names):
+        return True
+    return False if names and all(name.endswith(_PICKLED) for name in names) else None
+
+
+def file_bytes(model: Model) -> int | None:
+    """Bytes of the tensors of all weight files; None where they are not known."""
+    tensors = model.checkpoint.tensors
+    if tensors:
+        return sum(tensor.nbytes for tensor in tensors)
+    sizes = [file.size for file in model.checkpoint.weight_files]
+    known = [size for size in sizes if size is not None]
+    return sum(known) if known and len(known) == len(sizes) else None
+
+
+def largest_matrix(model: Model, dtype: str | None) -> int:
+    """Bytes of the largest matrix that a quantiser replaces, in a floating dtype."""
+    groups = model.parameters.groups if model.parameters else ()
+    found = find_dtype(dtype or "bfloat16")
+    matrices = [group.parameters // max(1, group.count) for group in groups if group.linear and group.loaded]
+    return found.nbytes(max(matrices, default=0)) if found is not None else 0
+
+
+def largest_experts(model: Model, dtype: str | None) -> int:
+    """Bytes of all experts of one layer, both halves of a gated projection, in a floating dtype; 0 without any."""
+    hidden, found = model.architecture.hidden_size, find_dtype(dtype or "bfloat16")
+    layers = model.architecture.layers or ()
+    sizes = [2 * ffn.count * ffn.intermediate for layer in layers if isinstance(ffn := layer.ffn, Experts)]
+    return found.nbytes(max(sizes, default=0) * hidden) if found is not None and hidden else 0
