@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from importlib.util import find_spec
 
 import pytest
-from huggingface_hub import constants
+from huggingface_hub import close_session, constants
 
 from hfmem.errors import ConnectionSettingsError, HfmemError, HubUnreachableError
 from hfmem.fetcher import http, reach
@@ -146,6 +146,7 @@ def test_a_proxy_that_cannot_be_used(
     if package and find_spec(package):
         pytest.skip("the package is there")
     monkeypatch.setenv(variable, value)
+    close_session()  # a request that an earlier test left behind may have made one
     with pytest.raises(ConnectionSettingsError) as caught:
         read("org/small")
     assert caught.value.package == package
@@ -157,5 +158,6 @@ def test_a_proxy_that_cannot_be_used(
 
 def test_certificates_that_cannot_be_read(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", "/nowhere/certificates.pem")
+    close_session()  # a request that an earlier test left behind may have made one
     with pytest.raises(ConnectionSettingsError, match="SSL_CERT_FILE"):
         read("org/small")
