@@ -34,7 +34,7 @@ class Megatron:
     """Megatron Core."""
 
     of_one_rank = True
-    brings_adapters = True  # none are described: it trains all weights
+    brings_adapters = True  # none are described, and none are added
     takes_adapters = False
 
     def activations(self, model: Model, scenario: TrainingScenario, plan: Parallel) -> TrainingActivations | str:
