@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from hfmem.errors import HfmemError
     from hfmem.estimator.values import Estimate, Scenario, Term
     from hfmem.fetcher.values import Checkpoint, FileInfo, ModelRef, TensorInfo
+    from hfmem.mapper.bundle import Bundle
     from hfmem.mapper.interpret import Model
     from hfmem.mapper.values import Architecture, Layer, ParameterTable, TensorGroup
     from hfmem.report.values import Report
@@ -27,6 +28,7 @@ __version__: Final = "0.1.0"
 
 _HOMES: Final[dict[str, str]] = {
     "Architecture": "hfmem.mapper.values",
+    "Bundle": "hfmem.mapper.bundle",
     "Checkpoint": "hfmem.fetcher.values",
     "Estimate": "hfmem.estimator.values",
     "FileInfo": "hfmem.fetcher.values",
@@ -48,6 +50,7 @@ _HOMES: Final[dict[str, str]] = {
 
 __all__ = [
     "Architecture",
+    "Bundle",
     "Checkpoint",
     "Estimate",
     "FileInfo",

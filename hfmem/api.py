@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from hfmem.engines.inference import estimate as estimate_memory
 from hfmem.errors import HfmemError, InvalidScenarioError
+from hfmem.estimator.bundle import combined
 from hfmem.estimator.values import Estimate, Scenario, Trace
 from hfmem.fetcher.concurrent import Fetched, fetch_all, unforeseen
 from hfmem.fetcher.sources import fetch
 from hfmem.fetcher.values import ModelRef
+from hfmem.mapper.bundle import Bundle
 from hfmem.mapper.interpret import Model, interpret
 from hfmem.options.access import Access, Concurrency, Revision
 from hfmem.options.option import declared, value_of
@@ -26,7 +28,7 @@ from hfmem.scenario.resolve import resolve
 if TYPE_CHECKING:
     from hfmem.advice.training import Saving
 
-__all__ = ["compare", "estimate", "inspect", "report_all", "report_on"]
+__all__ = ["compare", "estimate", "inspect", "report_all", "report_on", "report_on_bundle"]
 
 
 P = ParamSpec("P")
@@ -45,7 +47,7 @@ class _Inspect(Revision, Access):
 class _Estimate(Asked, Revision, Access):
     """What `estimate` is asked."""
 
-    model: str | Model = field(kw_only=False)
+    model: str | Model | Bundle = field(kw_only=False)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
@@ -133,7 +135,8 @@ def estimate(asked: _Estimate) -> Report:
     """What a model needs under a scenario.
 
     Args:
-        model: a Hub id or path, or what `inspect` returned (nothing is fetched then).
+        model: a Hub id or path, or what `inspect` returned (nothing is fetched then), or a `Bundle` of such models
+            that run as one.
         revision: branch, tag, commit or `refs/pr/N`.
         token, offline, use_cache: as for `inspect`.
         batch, seq, dtype, …: the options of the command line (`hfmem --help-all` explains each), with underscores.
@@ -149,6 +152,8 @@ def estimate(asked: _Estimate) -> Report:
     """
     options = _options(asked)
     check(options)
+    if isinstance(asked.model, Bundle):
+        return report_on_bundle(asked.model, options)
     if isinstance(asked.model, Model):
         return report_on(asked.model, options)
     return report_on(_inspected(asked.model, asked.revision, asked), options)
@@ -196,6 +201,25 @@ def report_on(model: Model, options: Options) -> Report:
     """
     report = _report(model, options)
     return replace(report, trace=_traced(model, report.scenario)) if options.trace else report
+
+
+def report_on_bundle(bundle: Bundle, options: Options) -> Report:
+    """The report of models that run as one: each under the options, at the length that they choose for the first.
+
+    Raises:
+        HfmemError: options contradict each other, or ask what is not known of several models together.
+    """
+    if len(bundle.models) == 1:
+        return report_on(bundle.first, options)
+    if options.train or options.gpu or options.trace:
+        raise InvalidScenarioError("", "--train, --gpu and --trace are for one model, not for several that run as one")
+    scenario = resolve(options, bundle.first)
+    estimates = {bundle.roles[0]: estimate_memory(bundle.first, scenario)}
+    for role, model in list(bundle.parts)[1:]:
+        own = resolve(replace(options, seq=scenario.seq), model)
+        alone = estimate_memory(model, own)
+        estimates[role] = replace(alone, notes=(*own.chosen, *alone.notes))
+    return Report(model=bundle.first, scenario=scenario, estimate=combined(estimates), bundle=bundle)
 
 
 def _traced(model: Model, scenario: Scenario) -> Trace:

@@ -1,13 +1,17 @@
-"""Number formats: one row each, with every name that safetensors, PyTorch, configs and people give it."""
+"""Number formats: one row each, with every name that files, PyTorch, configs and people give it.
+
+Plain formats give each element so many bits. Block formats give so many bytes to a block of elements that share scales.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Final, Literal
 
-__all__ = ["DTYPES", "KV_DTYPES", "RUN_DTYPES", "Dtype", "canonical", "find_dtype"]
+__all__ = ["BLOCK_DTYPES", "DTYPES", "KV_DTYPES", "RUN_DTYPES", "Dtype", "canonical", "find_dtype", "stored_dtype"]
 
-Kind = Literal["float", "integer", "bool", "complex"]
+Kind = Literal["float", "integer", "bool", "complex", "block"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,51 +19,109 @@ class Dtype:
     """A number format.
 
     Attributes:
-        name: the name used in reports, PyTorch's where it has one.
-        bits: bits an element.
-        kind: float, integer, bool or complex.
+        name: the name used in reports: PyTorch's where it has one, else that of the files.
+        block_bits: bits of a block.
+        kind: float, integer, bool or complex; block for numbers that are packed with the scales they share.
+        block: elements of a block; 1 where each stands for itself.
         safetensors: the name in a safetensors header; None where the format has none.
         aliases: other spellings, lower case.
     """
 
     name: str
-    bits: int
+    block_bits: int
     kind: Kind
+    block: int = 1
     safetensors: str | None = None
     aliases: tuple[str, ...] = ()
 
     def nbytes(self, elements: int) -> int:
-        """Bytes of so many elements, rounded up to a whole byte."""
-        return -(-elements * self.bits // 8)
+        """Bytes of so many elements: a block that is begun counts whole, and so does a byte."""
+        blocks = -(-elements // self.block)
+        return -(-blocks * self.block_bits // 8)
+
+    @property
+    def bytes_each(self) -> Fraction:
+        """Bytes an element takes among many; a fraction where several share a byte or a block."""
+        return Fraction(self.block_bits, 8 * self.block)
+
+    @property
+    def is_wide_float(self) -> bool:
+        """Whether it is a floating format of 16 bits or more: such weights are cast when they are loaded; narrower ones
+        are quantised, and stay as they are stored."""
+        return self.kind == "float" and self.bytes_each >= 2
 
 
 # Safetensors names and sizes: https://docs.rs/safetensors/latest/safetensors/tensor/enum.Dtype.html (0.8);
 # PyTorch names: https://docs.pytorch.org/docs/stable/tensor_attributes.html
 DTYPES: Final[tuple[Dtype, ...]] = (
-    Dtype(name="float64", bits=64, kind="float", safetensors="F64", aliases=("fp64", "double")),
-    Dtype(name="float32", bits=32, kind="float", safetensors="F32", aliases=("fp32", "float")),
-    Dtype(name="bfloat16", bits=16, kind="float", safetensors="BF16", aliases=("bf16",)),
-    Dtype(name="float16", bits=16, kind="float", safetensors="F16", aliases=("fp16", "half")),
-    Dtype(name="float8_e4m3fn", bits=8, kind="float", safetensors="F8_E4M3", aliases=("fp8", "fp8_e4m3", "float8")),
-    Dtype(name="float8_e5m2", bits=8, kind="float", safetensors="F8_E5M2", aliases=("fp8_e5m2",)),
-    Dtype(name="float8_e4m3fnuz", bits=8, kind="float", safetensors="F8_E4M3FNUZ"),
-    Dtype(name="float8_e5m2fnuz", bits=8, kind="float", safetensors="F8_E5M2FNUZ"),
-    Dtype(name="float8_e8m0fnu", bits=8, kind="float", safetensors="F8_E8M0"),
-    Dtype(name="float6_e2m3", bits=6, kind="float", safetensors="F6_E2M3"),
-    Dtype(name="float6_e3m2", bits=6, kind="float", safetensors="F6_E3M2"),
-    Dtype(name="float4_e2m1fn", bits=4, kind="float", safetensors="F4", aliases=("fp4",)),
-    Dtype(name="complex64", bits=64, kind="complex", safetensors="C64"),
-    Dtype(name="int64", bits=64, kind="integer", safetensors="I64", aliases=("long",)),
-    Dtype(name="uint64", bits=64, kind="integer", safetensors="U64"),
-    Dtype(name="int32", bits=32, kind="integer", safetensors="I32"),
-    Dtype(name="uint32", bits=32, kind="integer", safetensors="U32"),
-    Dtype(name="int16", bits=16, kind="integer", safetensors="I16"),
-    Dtype(name="uint16", bits=16, kind="integer", safetensors="U16"),
-    Dtype(name="int8", bits=8, kind="integer", safetensors="I8"),
-    Dtype(name="uint8", bits=8, kind="integer", safetensors="U8"),
-    Dtype(name="int4", bits=4, kind="integer", safetensors="I4"),
-    Dtype(name="bool", bits=8, kind="bool", safetensors="BOOL"),
+    Dtype(name="float64", block_bits=64, kind="float", safetensors="F64", aliases=("fp64", "double")),
+    Dtype(name="float32", block_bits=32, kind="float", safetensors="F32", aliases=("fp32", "float")),
+    Dtype(name="bfloat16", block_bits=16, kind="float", safetensors="BF16", aliases=("bf16",)),
+    Dtype(name="float16", block_bits=16, kind="float", safetensors="F16", aliases=("fp16", "half")),
+    Dtype(
+        name="float8_e4m3fn", block_bits=8, kind="float", safetensors="F8_E4M3", aliases=("fp8", "fp8_e4m3", "float8")
+    ),
+    Dtype(name="float8_e5m2", block_bits=8, kind="float", safetensors="F8_E5M2", aliases=("fp8_e5m2",)),
+    Dtype(name="float8_e4m3fnuz", block_bits=8, kind="float", safetensors="F8_E4M3FNUZ"),
+    Dtype(name="float8_e5m2fnuz", block_bits=8, kind="float", safetensors="F8_E5M2FNUZ"),
+    Dtype(name="float8_e8m0fnu", block_bits=8, kind="float", safetensors="F8_E8M0"),
+    Dtype(name="float6_e2m3", block_bits=6, kind="float", safetensors="F6_E2M3"),
+    Dtype(name="float6_e3m2", block_bits=6, kind="float", safetensors="F6_E3M2"),
+    Dtype(name="float4_e2m1fn", block_bits=4, kind="float", safetensors="F4", aliases=("fp4",)),
+    Dtype(name="complex64", block_bits=64, kind="complex", safetensors="C64"),
+    Dtype(name="int64", block_bits=64, kind="integer", safetensors="I64", aliases=("long",)),
+    Dtype(name="uint64", block_bits=64, kind="integer", safetensors="U64"),
+    Dtype(name="int32", block_bits=32, kind="integer", safetensors="I32"),
+    Dtype(name="uint32", block_bits=32, kind="integer", safetensors="U32"),
+    Dtype(name="int16", block_bits=16, kind="integer", safetensors="I16"),
+    Dtype(name="uint16", block_bits=16, kind="integer", safetensors="U16"),
+    Dtype(name="int8", block_bits=8, kind="integer", safetensors="I8"),
+    Dtype(name="uint8", block_bits=8, kind="integer", safetensors="U8"),
+    Dtype(name="int4", block_bits=4, kind="integer", safetensors="I4"),
+    Dtype(name="bool", block_bits=8, kind="bool", safetensors="BOOL"),
 )
+
+
+def _block(name: str, block: int, nbytes: int) -> Dtype:
+    """A block format of ggml: elements of a block, and its bytes as the sum of the fields of its struct."""
+    return Dtype(name=name, block=block, block_bits=8 * nbytes, kind="block")
+
+
+_QK: Final = 256
+"""Elements of a super-block (`QK_K`)."""
+
+# Structs of ggml: https://github.com/ggml-org/llama.cpp/blob/master/ggml/src/ggml-common.h (0.5.0); sums in the order
+# of fields; scales are halves (2 bytes) where not said. Q8_1 and Q8_K are formats of computation, not of files.
+BLOCK_DTYPES: Final[tuple[Dtype, ...]] = (
+    _block("Q1_0", 128, 2 + 128 // 8),
+    _block("Q2_0", 64, 2 + 64 // 4),
+    _block("Q4_0", 32, 2 + 32 // 2),
+    _block("Q4_1", 32, 2 + 2 + 32 // 2),
+    _block("Q5_0", 32, 2 + 4 + 32 // 2),
+    _block("Q5_1", 32, 2 + 2 + 4 + 32 // 2),
+    _block("Q8_0", 32, 2 + 32),
+    _block("Q8_1", 32, 2 + 2 + 32),
+    _block("Q2_K", _QK, _QK // 16 + _QK // 4 + 2 + 2),
+    _block("Q3_K", _QK, _QK // 8 + _QK // 4 + 12 + 2),
+    _block("Q4_K", _QK, 2 + 2 + 12 + _QK // 2),
+    _block("Q5_K", _QK, 2 + 2 + 12 + _QK // 8 + _QK // 2),
+    _block("Q6_K", _QK, _QK // 2 + _QK // 4 + _QK // 16 + 2),
+    _block("Q8_K", _QK, 4 + _QK + 2 * _QK // 16),  # its scale is a float of 4 bytes
+    _block("IQ1_S", _QK, 2 + _QK // 8 + _QK // 16),
+    _block("IQ1_M", _QK, _QK // 8 + _QK // 16 + _QK // 32),  # the super-block's scale hides in those of the blocks
+    _block("IQ2_XXS", _QK, 2 + 2 * _QK // 8),
+    _block("IQ2_XS", _QK, 2 + 2 * _QK // 8 + _QK // 32),
+    _block("IQ2_S", _QK, 2 + _QK // 4 + _QK // 32 + _QK // 32),
+    _block("IQ3_XXS", _QK, 2 + 3 * _QK // 8),
+    _block("IQ3_S", _QK, 2 + _QK // 4 + _QK // 32 + _QK // 8 + _QK // 64),
+    _block("IQ4_NL", 32, 2 + 32 // 2),
+    _block("IQ4_XS", _QK, 2 + 2 + _QK // 64 + _QK // 2),
+    _block("TQ1_0", _QK, (_QK - 4 * _QK // 64) // 5 + _QK // 64 + 2),  # five ternary digits a byte
+    _block("TQ2_0", _QK, _QK // 4 + 2),
+    _block("MXFP4", 32, 1 + 32 // 2),
+    _block("NVFP4", 64, 64 // 16 + 64 // 2),
+)
+
 
 _BY_NAME: Final[dict[str, Dtype]] = {
     spelling: dtype
@@ -67,10 +129,19 @@ _BY_NAME: Final[dict[str, Dtype]] = {
     for spelling in (dtype.name, *((dtype.safetensors.lower(),) if dtype.safetensors else ()), *dtype.aliases)
 }
 
+_BLOCKS_BY_NAME: Final[dict[str, Dtype]] = {dtype.name.lower(): dtype for dtype in BLOCK_DTYPES}
+
 
 def find_dtype(name: str) -> Dtype | None:
-    """The row for any spelling (`torch.bfloat16`, `BF16`, `bf16`); None where it is not known."""
+    """The plain format of any spelling (`torch.bfloat16`, `BF16`, `bf16`), as configs and people name it; None where it
+    is not known."""
     return _BY_NAME.get(name.lower().removeprefix("torch."))
+
+
+def stored_dtype(name: str) -> Dtype | None:
+    """The format, plain or of blocks, that a file names as that of a tensor; None where it is not known. No person asks
+    for these blocks by such a name: `--dtype mxfp4` is a quantiser of its own."""
+    return find_dtype(name) or _BLOCKS_BY_NAME.get(name.lower())
 
 
 def canonical(name: str) -> str:

@@ -12,7 +12,7 @@ HfmemError
 ├── UnexpectedAnswerError      an answer that is not what the Hub's protocol says
 ├── OfflineError               off-line mode, and the model is in neither cache nor catalog
 ├── InvalidFileError           a file that cannot be what its name says
-│   ├── InvalidHeaderError     a safetensors header that cannot be right
+│   ├── InvalidHeaderError     the header of a weight file that cannot be right
 │   └── InvalidConfigError     a config.json that cannot be read, or a key of the wrong type in it
 ├── NoWeightsError             nothing in the repository says how large the model is
 ├── UntraceableError           the class of the model cannot be built, or does not run without weights
@@ -129,7 +129,7 @@ class InvalidFileError(HfmemError):
 
 
 class InvalidHeaderError(InvalidFileError):
-    """A safetensors header that is cut, too long, not JSON, or contradicts itself."""
+    """The header of a weight file that is cut, too long, not JSON, or contradicts itself."""
 
 
 class InvalidConfigError(InvalidFileError):

@@ -55,7 +55,7 @@ def save(checkpoint: Checkpoint) -> None:
         folder = _folder(checkpoint.ref.model_id)
         _write(folder / f"{commit}.json", record)
         point(checkpoint.ref, commit)
-    except (OSError, ValueError):
+    except (OSError, TypeError, ValueError):
         return
 
 

@@ -11,7 +11,7 @@ from importlib.resources import files
 from typing import Any
 
 from hfmem.fetcher.patterns import expand
-from hfmem.fetcher.records import table_bytes
+from hfmem.fetcher.tensors import table_bytes
 from hfmem.fetcher.values import Checkpoint, ModelRef, TensorInfo
 
 __all__ = ["find", "model_ids"]

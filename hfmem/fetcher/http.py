@@ -72,11 +72,13 @@ class Answer:
         content: the body, never longer than was asked.
         status: 200, or 206 for a range.
         commit: the commit the file was read at (`X-Repo-Commit`), where the answer says.
+        size: bytes of the whole file, where the answer is a range of it and says so (`Content-Range`).
     """
 
     content: bytes
     status: int
     commit: str | None
+    size: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,7 +139,12 @@ class Client:
                     _raise_for_status(response, _body(response, _LONGEST_REFUSAL, end))
                 target = response.headers.get("Location") if 300 <= response.status_code < 400 else None
                 if target is None:
-                    return Answer(content=_body(response, limit, end), status=response.status_code, commit=commit)
+                    return Answer(
+                        content=_body(response, limit, end),
+                        status=response.status_code,
+                        commit=commit,
+                        size=_whole_size(response),
+                    )
                 there = response.url.join(target)
                 if (there.scheme, there.host, there.port) != (
                     response.url.scheme,
@@ -223,6 +230,12 @@ def _body(response: httpx2.Response, limit: int, end: float) -> bytes:
         if time.monotonic() > end:
             raise _StalledError
     return bytes(body[:limit])
+
+
+def _whole_size(response: httpx2.Response) -> int | None:
+    """Bytes of the file that a range is part of (RFC 9110, 14.4: `bytes 0-99/12345`); None where it is not said."""
+    size = response.headers.get("Content-Range", "").rpartition("/")[2]
+    return int(size) if size.isascii() and size.isdecimal() and len(size) < 20 else None
 
 
 def _raise_for_status(response: httpx2.Response, body: bytes) -> None:

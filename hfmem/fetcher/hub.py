@@ -1,4 +1,4 @@
-"""What the Hub says of a repository: its listing, config.json and safetensors headers; never a weight.
+"""What the Hub says of a repository: its listing, config.json and the headers of its files; never a weight.
 
 Requests that do not depend on each other go out together. A single-file model takes three (listing, configuration,
 header), a sharded one four with the Hub's one-request endpoint for all headers (`safetensors-metadata`, of `main` only)
@@ -10,9 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache as memoised
-from itertools import chain
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -25,16 +24,18 @@ from hfmem.errors import (
     HfmemError,
     InvalidConfigError,
     InvalidFileError,
-    InvalidHeaderError,
     ModelNotFoundError,
     UnexpectedAnswerError,
 )
 from hfmem.fetcher.configs import CONFIG, parse_object, quantisation_file, shard_names
+from hfmem.fetcher.formats import safetensors
+from hfmem.fetcher.formats.protocol import FileContents
+from hfmem.fetcher.formats.reading import Piece, read_contents
+from hfmem.fetcher.formats.table import format_of
 from hfmem.fetcher.http import Answer, Client, FileMissingError
 from hfmem.fetcher.identity import is_model_id
-from hfmem.fetcher.safetensors import LENGTH_BYTES, MAX_HEADER, PREFETCH, header_length, parse_header, parse_tensors
 from hfmem.fetcher.selection import INDEX, SINGLE, Selection, select
-from hfmem.fetcher.values import Checkpoint, FileInfo, ModelRef, TensorInfo
+from hfmem.fetcher.values import Checkpoint, FileInfo, ModelRef
 
 __all__ = ["Info", "connect", "read", "read_info"]
 
@@ -42,7 +43,10 @@ _LONGEST_JSON: Final = 64 * 2**20
 _LONGEST_HEADERS: Final = 512 * 2**20  # all headers of the largest repositories are some tens of MB
 _WORKERS: Final = 32
 
-_Read = tuple[tuple[TensorInfo, ...], str | None]  # the tensors of a file, and the commit they are of
+_LONGEST_WHOLE: Final = 64 * 2**20  # of a file that a server sends from its beginning, whatever part is asked for
+
+_Read = tuple[FileContents, str | None]  # what a file holds, and the commit it is of
+_Contents = dict[str, FileContents]  # what each file holds, by its name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +118,7 @@ def _read(client: Client, ref: ModelRef, info: Info | None) -> Checkpoint:
     try:
         config = _config(client, pinned, early_config, notes)
         side = pool().submit(_quantisation, client, pinned, quantisation_file(config, (f.name for f in info.files)))
-        tensors, weights = _tensors(client, ref, pinned, selection, early_header)
+        contents = _contents(client, ref, pinned, selection, early_header)
         quantisation = side.result()
     except GatedModelError:
         if not info.totals and not info.config:
@@ -127,9 +131,10 @@ def _read(client: Client, ref: ModelRef, info: Info | None) -> Checkpoint:
         provenance=constants.ENDPOINT.partition("://")[2],
         config=config,
         quantisation=quantisation,
-        tensors=tensors,
+        tensors=tuple(tensor for found in contents.values() for tensor in found.tensors),
         files=info.files,
-        weight_files=weights or tuple(file for file in info.files if file.name in {t.file for t in tensors}),
+        weight_files=selection.weights or tuple(file for file in info.files if file.name in contents),
+        metadata={name: found.metadata for name, found in contents.items() if found.metadata},
         missing=selection.missing,
         totals=info.totals,
         notes=tuple(notes),
@@ -176,46 +181,49 @@ def _quantisation(client: Client, pinned: ModelRef, file: str | None) -> Mapping
         return None
 
 
-def _tensors(
+def _contents(
     client: Client,
     ref: ModelRef,
     pinned: ModelRef,
     selection: Selection,
     early: Future[_Read] | None,
-) -> tuple[tuple[TensorInfo, ...], tuple[FileInfo, ...]]:
-    """The tensors of the chosen files, and those files."""
+) -> _Contents:
+    """What the chosen files hold, those of formats whose headers are not read left out."""
     if selection.layout == "sharded":
-        return _sharded(client, ref, pinned, selection), selection.weights
-    if selection.layout in ("bin", "gguf", "none"):
-        return (), selection.weights
-    names = [file.name for file in selection.weights]
-    rest = {name: pool().submit(_read_header, client, pinned, name) for name in names if name != SINGLE or not early}
+        return _sharded(client, ref, pinned, selection)
+    files = [file for file in selection.weights if (format_ := format_of(file.name)) and format_.read]
+    rest = {
+        file.name: pool().submit(_read_listed, client, pinned, file)
+        for file in files
+        if file.name != SINGLE or early is None
+    }
     found = {name: future.result() for name, future in rest.items()}
-    if early is not None and SINGLE in names:
+    if early is not None and any(file.name == SINGLE for file in files):
         found[SINGLE] = checked(client, pinned, early)
-    return tuple(tensor for name in names for tensor in found[name]), selection.weights
+    return {file.name: found[file.name] for file in files}
 
 
-def checked(client: Client, pinned: ModelRef, early: Future[_Read]) -> tuple[TensorInfo, ...]:
+def checked(client: Client, pinned: ModelRef, early: Future[_Read]) -> FileContents:
     """The header that was asked for before the listing was there; asked again if the branch moved between the two."""
+    single = FileInfo(name=SINGLE, size=None)
     try:
-        tensors, commit = early.result()
+        contents, commit = early.result()
     except FileMissingError:
-        return _read_header(client, pinned, SINGLE)
-    return tensors if commit in (None, pinned.revision) else _read_header(client, pinned, SINGLE)
+        return _read_listed(client, pinned, single)
+    return contents if commit in (None, pinned.revision) else _read_listed(client, pinned, single)
 
 
-def _sharded(client: Client, ref: ModelRef, pinned: ModelRef, selection: Selection) -> tuple[TensorInfo, ...]:
+def _sharded(client: Client, ref: ModelRef, pinned: ModelRef, selection: Selection) -> _Contents:
     if ref.revision == constants.DEFAULT_REVISION:
         found = _one_request(client, pinned, selection.weights)
         if found:
             return found
-    names = [file.name for file in selection.weights] or sorted(_indexed(client, pinned))
-    futures = [pool().submit(_read_header, client, pinned, name) for name in names]
-    return tuple(tensor for future in futures for tensor in future.result())
+    files = selection.weights or tuple(FileInfo(name=name, size=None) for name in sorted(_indexed(client, pinned)))
+    futures = {file.name: pool().submit(_read_listed, client, pinned, file) for file in files}
+    return {name: future.result() for name, future in futures.items()}
 
 
-def _one_request(client: Client, pinned: ModelRef, shards: Sequence[FileInfo]) -> tuple[TensorInfo, ...]:
+def _one_request(client: Client, pinned: ModelRef, shards: Sequence[FileInfo]) -> _Contents:
     """Every shard's header through the Hub's endpoint for it; nothing where the endpoint is missing or refuses, as on
     mirrors and older servers, or answers of other files than the listed ones: then the headers are read one by one."""
     url = f"{constants.ENDPOINT}/api/models/{pinned.model_id}/safetensors-metadata/{INDEX}"
@@ -223,27 +231,23 @@ def _one_request(client: Client, pinned: ModelRef, shards: Sequence[FileInfo]) -
         answer = parse_object(client.get(url, limit=_LONGEST_HEADERS).content, "the answer with all headers")
         headers = answer.get("headers")
         if not isinstance(headers, dict):
-            return ()
-        found = {shard: parse_tensors(header, shard) for shard, header in headers.items()}
-        return tuple(chain.from_iterable(found.values())) if fits(headers, shards) else ()
+            return {}
+        found = {shard: safetensors.contents_of(header, shard) for shard, header in headers.items()}
+        return found if fits(headers, shards) else {}
     except GatedModelError:
         raise
     except (FileMissingError, HfmemError):
-        return ()
+        return {}
 
 
 def fits(headers: Mapping[str, Any], shards: Sequence[FileInfo]) -> bool:
-    """Whether headers are those of the listed shards: the endpoint answers of the newest commit, whatever was listed.
-    The data of each must leave room for a header in its file, and for no more."""
+    """Whether headers are those of the listed shards: the endpoint answers of the newest commit, whatever was
+    listed."""
     if not shards:
         return True
     if set(headers) != {file.name for file in shards}:
         return False
-    for file in shards:
-        ends = [entry["data_offsets"][1] for name, entry in headers[file.name].items() if name != "__metadata__"]
-        if file.size is not None and not 0 <= file.size - LENGTH_BYTES - max(ends, default=0) <= MAX_HEADER:
-            return False
-    return True
+    return all(file.size is None or safetensors.belongs(headers[file.name], file.size) for file in shards)
 
 
 def _indexed(client: Client, pinned: ModelRef) -> set[str]:
@@ -255,32 +259,44 @@ def _indexed(client: Client, pinned: ModelRef) -> set[str]:
     return shard_names(parse_object(answer.content, INDEX))
 
 
-def _read_header(client: Client, ref: ModelRef, file: str) -> tuple[TensorInfo, ...]:
-    """The tensors of a file that is listed.
+def _read_listed(client: Client, ref: ModelRef, file: FileInfo) -> FileContents:
+    """What a file holds that is listed.
 
     Raises:
-        InvalidFileError: it is not there all the same, or no safetensors file.
+        InvalidFileError: it is not there all the same, or is not what its name says.
     """
     try:
-        return read_file(client, ref, file)[0]
+        return read_file(client, ref, file.name, file.size)[0]
     except FileMissingError as error:
-        raise InvalidFileError(client.model, f"{file} is named and is not there") from error
+        raise InvalidFileError(client.model, f"{file.name} is named and is not there") from error
 
 
-def read_file(client: Client, ref: ModelRef, file: str) -> _Read:
-    """The tensors of one file and the commit they are of, from a range that holds most headers whole and a second one
-    for the longer ones."""
-    url = _file_url(ref, file)
-    answer = client.get(url, limit=PREFETCH, span=(0, PREFETCH - 1))
-    content = answer.content
-    end = LENGTH_BYTES + header_length(content[:LENGTH_BYTES], file)
-    if len(content) < end and len(content) == PREFETCH:
-        rest = client.get(url, limit=end - len(content), span=(len(content), end - 1))
-        # a server that ignores ranges sends the file from its beginning
-        content = client.get(url, limit=end).content if rest.status == 200 else content + rest.content
-    if len(content) < end:
-        raise InvalidHeaderError(client.model, f"{file} ends inside its header: {len(content):,} of {end:,} bytes")
-    return parse_header(content[LENGTH_BYTES:end], file), answer.commit
+def read_file(client: Client, ref: ModelRef, file: str, size: int | None = None) -> _Read:
+    """What one file holds and the commit it is of, from the ranges that its format asks for: one that holds most
+    headers whole, and more for the longer ones. `size` is what the listing says."""
+    format_ = format_of(file)
+    if format_ is None:
+        raise InvalidFileError(client.model, f"{file} is of no format that is known")
+    commits: list[str | None] = []
+
+    def fetch(start: int, stop: int) -> Piece:
+        answer = _range(client, _file_url(ref, file), start, stop)
+        commits.append(answer.commit)
+        return Piece(content=answer.content, size=answer.size)
+
+    contents = read_contents(format_, file, fetch, size)
+    return contents, next(iter(commits), None)
+
+
+def _range(client: Client, url: str, start: int, stop: int) -> Answer:
+    answer = client.get(url, limit=stop - start, span=(start, stop - 1))
+    if answer.status != 200 or start == 0:
+        return answer
+    # a server that ignores ranges sends the file from its beginning
+    if stop > _LONGEST_WHOLE:
+        raise UnexpectedAnswerError(client.model, "the server sends whole files where a part is asked for")
+    answer = client.get(url, limit=stop)
+    return replace(answer, content=answer.content[start:])
 
 
 def _file_url(ref: ModelRef, file: str) -> str:

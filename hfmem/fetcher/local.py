@@ -1,36 +1,39 @@
-"""Models on this machine: a folder with config.json, a .safetensors file, a snapshot in the Hugging Face cache."""
+"""Models on this machine: a folder with config.json, a weight file, a snapshot in the Hugging Face cache."""
 
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import constants
 
-from hfmem.errors import InvalidConfigError, InvalidHeaderError, ModelNotFoundError
+from hfmem.errors import InvalidConfigError, ModelNotFoundError
 from hfmem.fetcher.configs import CONFIG, parse_object, quantisation_file, shard_names
-from hfmem.fetcher.safetensors import LENGTH_BYTES, header_length, parse_header
+from hfmem.fetcher.formats.protocol import FileContents
+from hfmem.fetcher.formats.reading import Piece, read_contents
+from hfmem.fetcher.formats.table import format_of, formats, readable
 from hfmem.fetcher.selection import INDEX, PIPELINE, Selection, select
-from hfmem.fetcher.values import Checkpoint, FileInfo, ModelRef, TensorInfo
+from hfmem.fetcher.values import Checkpoint, FileInfo, ModelRef
 
 __all__ = ["is_local", "read", "snapshot", "why_not"]
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
-_FILES = (".safetensors", ".gguf")
-
-
 def is_local(model: str) -> bool:
-    """Whether the word names something on this machine that can be read: a .safetensors file, or a folder that holds
-    config.json, model_index.json or safetensors. It then wins over a Hub id of the same spelling, as `transformers` has
-    it."""
+    """Whether the word names something on this machine that can be read: a file of a format that is known, or a folder
+    that holds config.json, model_index.json or a file whose header can be read. It then wins over a Hub id of the same
+    spelling, as `transformers` has it."""
     try:
         path = Path(model).expanduser()
         if path.is_dir():
-            return any((path / name).is_file() for name in (CONFIG, PIPELINE)) or any(path.glob("*.safetensors"))
-        return path.is_file() and path.suffix in _FILES
+            suffixes = [suffix for format_ in readable() for suffix in format_.suffixes]
+            return any((path / name).is_file() for name in (CONFIG, PIPELINE)) or any(
+                next(path.glob(f"*{suffix}"), None) for suffix in suffixes
+            )
+        return path.is_file() and format_of(path.name) is not None
     except (OSError, RuntimeError, ValueError):  # RuntimeError: the home of a user who is not there
         return False
 
@@ -39,9 +42,11 @@ def why_not(model: str) -> str:
     """Why a word that cannot be a Hub id is no local model either."""
     try:
         if Path(model).expanduser().is_dir():
-            return "the folder holds neither config.json nor safetensors"
+            names = (CONFIG, *(format_.name for format_ in readable()))
+            return f"the folder holds neither {' nor '.join(names)}"
         if Path(model).expanduser().is_file():
-            return "the file is neither .safetensors nor .gguf"
+            suffixes = (suffix for format_ in formats() for suffix in format_.suffixes)
+            return f"the file is neither {' nor '.join(suffixes)}"
     except (OSError, RuntimeError, ValueError):
         pass
     return "neither a model id (owner/name) nor a folder or file that can be read"
@@ -74,23 +79,8 @@ def snapshot(ref: ModelRef) -> Checkpoint | None:
         found = _read_folder(ref, folder)
     except (OSError, ValueError, InvalidConfigError):
         return None
-    return None if not found.tensors else _as_cached(found, commit)
-
-
-def _as_cached(found: Checkpoint, commit: str) -> Checkpoint:
-    return Checkpoint(
-        ref=found.ref,
-        commit=commit,
-        source="cache",
-        provenance="the Hugging Face cache on this machine",
-        config=found.config,
-        quantisation=found.quantisation,
-        tensors=found.tensors,
-        files=found.files,
-        weight_files=found.weight_files,
-        missing=found.missing,
-        notes=found.notes,
-    )
+    provenance = "the Hugging Face cache on this machine"
+    return replace(found, commit=commit, source="cache", provenance=provenance) if found.tensors else None
 
 
 def _read_file(ref: ModelRef, path: Path) -> Checkpoint:
@@ -98,15 +88,17 @@ def _read_file(ref: ModelRef, path: Path) -> Checkpoint:
     file = FileInfo(name=path.name, size=path.stat().st_size)
     beside = _read_config(config) if config.is_file() else None
     note = f"config.json beside {path.name} is taken to be its configuration." if beside is not None else ""
+    contents = _contents(path, path.name)
     return Checkpoint(
         ref=ref,
         commit=None,
         source="local",
         provenance=str(path),
         config=beside,
-        tensors=_read_header(path, path.name) if path.suffix == ".safetensors" else (),
+        tensors=contents.tensors,
         files=(file,),
         weight_files=(file,),
+        metadata={path.name: contents.metadata} if contents.metadata else {},
         notes=(note,) if note else (),
     )
 
@@ -115,12 +107,8 @@ def _read_folder(ref: ModelRef, path: Path) -> Checkpoint:
     files = tuple(_listing(path))
     names = {file.name for file in files}
     weights, missing, notes = _weights(path, select(files), files)
-    tensors = tuple(
-        tensor
-        for file in weights
-        if file.name.endswith(".safetensors")
-        for tensor in _read_header(path / file.name, file.name)
-    )
+    contents = {file.name: _contents(path / file.name, file.name) for file in weights}
+    tensors = tuple(tensor for found in contents.values() for tensor in found.tensors)
     config = None
     if CONFIG in names:
         try:
@@ -140,6 +128,7 @@ def _read_folder(ref: ModelRef, path: Path) -> Checkpoint:
         tensors=tensors,
         files=files,
         weight_files=weights,
+        metadata={name: found.metadata for name, found in contents.items() if found.metadata},
         missing=missing,
         notes=tuple(notes),
     )
@@ -173,10 +162,16 @@ def _read_config(path: Path) -> dict[str, Any]:
     return parse_object(path.read_bytes(), path.name)
 
 
-def _read_header(path: Path, name: str) -> tuple[TensorInfo, ...]:
+def _contents(path: Path, name: str) -> FileContents:
+    """What a weight file holds; nothing for one of a format that is not read."""
+    format_ = format_of(name)
+    if format_ is None or format_.read is None:
+        return FileContents(tensors=())
     with path.open("rb") as file:
-        length = header_length(file.read(LENGTH_BYTES), name)
-        header = file.read(length)
-    if len(header) < length:
-        raise InvalidHeaderError("", f"{name} ends inside its header: {len(header):,} of {length:,} bytes are there")
-    return parse_header(header, name)
+        size = path.stat().st_size
+
+        def fetch(start: int, stop: int) -> Piece:
+            file.seek(start)
+            return Piece(content=file.read(stop - start), size=size)
+
+        return read_contents(format_, name, fetch)

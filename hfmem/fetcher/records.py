@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import lru_cache
 from itertools import groupby
 from typing import Any, Final
 
-from hfmem.dtypes import find_dtype
+from hfmem.dtypes import stored_dtype
 from hfmem.fetcher.patterns import compress, count_names, expand
+from hfmem.fetcher.tensors import table_bytes
 from hfmem.fetcher.values import Checkpoint, FileInfo, ModelRef, TensorInfo
 
-__all__ = ["SCHEMA", "from_record", "table_bytes", "to_record"]
+__all__ = ["SCHEMA", "from_record", "to_record"]
 
-SCHEMA: Final = 3
+SCHEMA: Final = 4
 
 _MOST_TENSORS: Final = 5_000_000
 
@@ -29,6 +29,7 @@ def to_record(checkpoint: Checkpoint) -> dict[str, Any]:
         "tensors": _by_file(checkpoint.tensors),
         "files": [[file.name, file.size] for file in checkpoint.files],
         "weight_files": [file.name for file in checkpoint.weight_files],
+        "metadata": checkpoint.metadata,
         "missing": checkpoint.missing,
         "totals": checkpoint.totals,
         "notes": list(checkpoint.notes),
@@ -43,9 +44,11 @@ def from_record(record: dict[str, Any], ref: ModelRef) -> Checkpoint:
     """
     if record["schema"] != SCHEMA:
         raise ValueError(f"schema {record['schema']}")
-    config, quantisation = record["config"], record["quantisation"]
+    config, quantisation, metadata = record["config"], record["quantisation"], record["metadata"]
     if not isinstance(config, dict | None) or not isinstance(quantisation, dict | None):
         raise TypeError("no configuration")
+    if not isinstance(metadata, dict) or not all(isinstance(values, dict) for values in metadata.values()):
+        raise TypeError("no metadata")
     files = tuple(FileInfo(name=str(name), size=size) for name, size in record["files"])
     chosen = set(record["weight_files"])
     return Checkpoint(
@@ -58,26 +61,11 @@ def from_record(record: dict[str, Any], ref: ModelRef) -> Checkpoint:
         tensors=tuple(_tensors(record["tensors"])),
         files=files,
         weight_files=tuple(file for file in files if file.name in chosen),
+        metadata=metadata,
         missing=record["missing"],
         totals=record["totals"],
         notes=tuple(record["notes"]),
     )
-
-
-@lru_cache(maxsize=4096)
-def table_bytes(dtype: str, shape: tuple[int, ...]) -> int:
-    """Stored bytes of a tensor of a table.
-
-    Raises:
-        ValueError: a dtype that is not known.
-    """
-    found = find_dtype(dtype)
-    if found is None:
-        raise ValueError(f"unknown dtype {dtype}")
-    elements = 1
-    for size in shape:
-        elements *= size
-    return found.nbytes(elements)
 
 
 def _by_file(tensors: tuple[TensorInfo, ...]) -> list[list[Any]]:
@@ -95,7 +83,7 @@ def _by_file(tensors: tuple[TensorInfo, ...]) -> list[list[Any]]:
 
 def _is_regular(tensor: TensorInfo) -> bool:
     """Whether name, dtype and shape say all: a known dtype, as many bytes as it takes, no brace in the name."""
-    if "{" in tensor.name or "}" in tensor.name or find_dtype(tensor.dtype) is None:
+    if "{" in tensor.name or "}" in tensor.name or stored_dtype(tensor.dtype) is None:
         return False
     return table_bytes(tensor.dtype, tensor.shape) == tensor.nbytes
 

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Final, Literal
 
+from hfmem.fetcher.formats import gguf, safetensors
+from hfmem.fetcher.formats.protocol import Format
+from hfmem.fetcher.formats.table import readable
 from hfmem.fetcher.values import FileInfo
 
 __all__ = [
@@ -68,7 +71,7 @@ def _other_layouts(names: Collection[str], files: Sequence[FileInfo]) -> Selecti
         return Selection(layout="adapter", weights=_named(files, "adapter_model.safetensors"))
     if PIPELINE in names:
         return Selection(layout="diffusers", weights=_components(files))
-    odd = _oddly_named(files)
+    odd = _oddly_named(files, safetensors.FORMAT)
     return Selection(layout="several", weights=odd) if odd else _other_formats(files)
 
 
@@ -98,14 +101,14 @@ def _named(files: Sequence[FileInfo], name: str) -> tuple[FileInfo, ...]:
     return tuple(file for file in files if file.name == name)
 
 
-def _oddly_named(files: Sequence[FileInfo]) -> tuple[FileInfo, ...]:
-    """Root-level safetensors with names of their own: Mistral's `consolidated…`, variants of `model` without a plain
-    one, else a single file. Of several variants one is taken."""
-    root = [file for file in files if file.name.endswith(".safetensors") and "/" not in file.name]
+def _oddly_named(files: Sequence[FileInfo], format_: Format) -> tuple[FileInfo, ...]:
+    """Root-level files of a format with names of their own: Mistral's `consolidated…`, variants of `model` without a
+    plain one, else a single file. Of several variants one is taken."""
+    root = [file for file in files if format_.matches(file.name) and "/" not in file.name]
     for stem in ("consolidated", "model", ""):
         family = [file for file in root if file.name.startswith(stem)]
         if family and (stem or len(root) == 1):
-            return tuple(_one_variant(family))
+            return tuple(_one_variant(family, format_))
     return ()
 
 
@@ -114,15 +117,16 @@ def _components(files: Sequence[FileInfo]) -> tuple[FileInfo, ...]:
     by_folder: dict[str, list[FileInfo]] = {}
     for file in files:
         folder, _, name = file.name.rpartition("/")
-        if folder and "/" not in folder and name.endswith(".safetensors"):
+        if folder and "/" not in folder and safetensors.FORMAT.matches(name):
             by_folder.setdefault(folder, []).append(file)
-    return tuple(file for group in by_folder.values() for file in _one_variant(group))
+    return tuple(file for group in by_folder.values() for file in _one_variant(group, safetensors.FORMAT))
 
 
-def _one_variant(files: list[FileInfo]) -> list[FileInfo]:
+def _one_variant(files: list[FileInfo], format_: Format) -> list[FileInfo]:
     variants: dict[str, list[FileInfo]] = {}
     for file in files:
-        stem = file.name.rpartition("/")[2].removesuffix(".safetensors")
+        name = file.name.rpartition("/")[2]
+        stem = name.removesuffix(next(suffix for suffix in format_.suffixes if name.endswith(suffix)))
         stem = re.sub(r"-\d+-of-\d+|(?<=consolidated)[.-]\d+", "", stem)
         variants.setdefault(stem, []).append(file)
     plain = [stem for stem in variants if "." not in stem]
@@ -131,11 +135,13 @@ def _one_variant(files: list[FileInfo]) -> list[FileInfo]:
 
 
 def _other_formats(files: Sequence[FileInfo]) -> Selection:
-    gguf = tuple(file for file in files if file.name.endswith(".gguf"))
-    single = tuple(file for file in files if file.name == "pytorch_model.bin")
-    shards = tuple(file for file in files if re.fullmatch(r"pytorch_model-\d+-of-\d+\.bin", file.name))
-    if binaries := single or shards:
+    binaries = tuple(file for file in files if file.name == "pytorch_model.bin")
+    binaries = binaries or tuple(file for file in files if re.fullmatch(r"pytorch_model-\d+-of-\d+\.bin", file.name))
+    if binaries:
         return Selection(layout="bin", weights=binaries)
-    if gguf:
-        return Selection(layout="gguf", weights=gguf if len(gguf) == 1 else ())
+    if choices := tuple(file for file in files if gguf.FORMAT.matches(file.name)):
+        return Selection(layout="gguf", weights=choices if len(choices) == 1 else ())
+    for format_ in readable():
+        if odd := _oddly_named(files, format_):
+            return Selection(layout="several", weights=odd)
     return Selection(layout="none")

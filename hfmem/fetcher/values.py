@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from hfmem.options.access import Access
@@ -33,9 +33,9 @@ class TensorInfo:
 
     Attributes:
         name: the name in the file.
-        dtype: the safetensors name of its format (`BF16`).
+        dtype: the name that the file's format has for its number format (`BF16`, `Q4_K`).
         shape: elements a dimension.
-        nbytes: stored bytes, from the header's `data_offsets`.
+        nbytes: stored bytes, as the file's header places them.
         file: the file it lies in ("" where only the catalog knows it).
     """
 
@@ -79,6 +79,8 @@ class Checkpoint:
             reversing its renames, or are the class's own; `recorded` for all other sources.
         files: the repository's files.
         weight_files: those of `files` that a run would load.
+        metadata: what the weight files say of themselves besides their tensors, by file; files that say nothing are
+            left out.
         missing: how many weight files are promised and not there: the weights are then a lower bound.
         totals: elements by safetensors dtype as the Hub publishes them; None where unknown.
         gated: whether the files need an accepted licence that this user lacks.
@@ -95,6 +97,7 @@ class Checkpoint:
     names: Names = "recorded"
     files: tuple[FileInfo, ...] = ()
     weight_files: tuple[FileInfo, ...] = ()
+    metadata: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     missing: int = 0
     totals: Mapping[str, int] | None = None
     gated: bool = False

@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from hfmem.dtypes import find_dtype
+from hfmem.dtypes import find_dtype, stored_dtype
 from hfmem.errors import InvalidConfigError
-from hfmem.fetcher.records import table_bytes
-from hfmem.fetcher.safetensors import size_mismatches
+from hfmem.fetcher.formats import safetensors
+from hfmem.fetcher.formats.table import format_of, is_weights
 from hfmem.fetcher.selection import select
+from hfmem.fetcher.tensors import size_mismatches, table_bytes
 from hfmem.fetcher.values import Checkpoint
 from hfmem.mapper import generic
 from hfmem.mapper.blueprint import Blueprint
@@ -177,7 +178,7 @@ def _run_dtype(config: Mapping[str, Any]) -> str | None:
         for key in ("dtype", "torch_dtype"):
             name = part.get(key)
             found = find_dtype(name) if isinstance(name, str) else None
-            if found is not None and found.kind == "float" and found.bits >= 16:
+            if found is not None and found.is_wide_float:
                 return found.name
     return None
 
@@ -201,7 +202,8 @@ def _parameters(
 
 def _header_source(checkpoint: Checkpoint) -> tuple[str, Certainty]:
     if checkpoint.source != "catalog":
-        return "safetensors headers", "exact"
+        format_ = format_of(checkpoint.tensors[0].file)
+        return f"{(format_ or safetensors.FORMAT).name} headers", "exact"
     certainty: Certainty = "exact" if checkpoint.names == "recorded" else "derived"
     return f"bundled catalog ({checkpoint.names} names; {checkpoint.provenance.rstrip('.')})", certainty
 
@@ -218,7 +220,7 @@ def _odd_sizes(checkpoint: Checkpoint) -> list[str]:
             f"{len(odd)} tensors ('{odd[0].name}', …) hold {stored:,} bytes where shape × dtype is {expected:,}; the "
             "stored bytes are counted for packed dtypes, shape × dtype for the others."
         )
-    unknown = sorted({tensor.dtype for tensor in checkpoint.tensors if find_dtype(tensor.dtype) is None})
+    unknown = sorted({tensor.dtype for tensor in checkpoint.tensors if stored_dtype(tensor.dtype) is None})
     if unknown:
         notes.append(f"Unknown dtypes, counted by their stored bytes: {', '.join(unknown[:8])}.")
     return notes
@@ -248,8 +250,8 @@ def _disagreement(table: ParameterTable, described: ParameterTable | None) -> li
     """A sentence where the files and the configuration count differently, naming the components that do."""
     if described is None:
         return []
-    stored: dict[str, int] = {name: count for name, count in table.by_component.items() if name != "mtp"}
-    expected: dict[str, int] = {str(name): count for name, count in described.by_component.items()}
+    stored = {name: count for name, count in table.by_component.items() if name != "mtp"}
+    expected = described.by_component
     if sum(stored.values()) == sum(expected.values()):
         return []
     parts = [
@@ -267,8 +269,8 @@ def _dominant(parameters: ParameterTable | None) -> str | None:
     """The floating dtype of at least 16 bits that most stored elements have."""
     counts: dict[str, int] = {}
     for name, elements in (parameters.stored if parameters else {}).items():
-        dtype = find_dtype(name)
-        if dtype is not None and dtype.kind == "float" and dtype.bits >= 16:
+        dtype = stored_dtype(name)
+        if dtype is not None and dtype.is_wide_float:
             counts[dtype.name] = counts.get(dtype.name, 0) + elements
     return max(counts, key=lambda name: counts[name]) if counts else None
 
@@ -277,8 +279,6 @@ def _file_bytes(checkpoint: Checkpoint) -> int | None:
     sizes = [file.size for file in checkpoint.weight_files]
     return sum(size for size in sizes if size is not None) if sizes and None not in sizes else None
 
-
-_UNREAD = (".safetensors", ".bin", ".pt", ".pth", ".h5", ".msgpack", ".onnx", ".ckpt", ".nemo", ".npz")
 
 _LAYOUT_NOTES = {
     "bin": "The weights are PyTorch pickles (.bin), which are not opened: the figures are from the configuration, or "
@@ -310,6 +310,6 @@ def _layout_notes(checkpoint: Checkpoint) -> list[str]:
     layout = select(checkpoint.files).layout
     note = _LAYOUT_NOTES.get(layout)
     if layout == "none" and not checkpoint.tensors:
-        weights = [file.name for file in checkpoint.files if file.name.endswith(_UNREAD)]
+        weights = [file.name for file in checkpoint.files if is_weights(file.name)]
         note = f"Its weights are in files that are not read: {', '.join(weights[:3])}." if weights else None
     return [note] if note else []

@@ -12,7 +12,7 @@ from importlib.resources import files
 from typing import Any, Final
 
 from hfmem.mapper.interpret import Model
-from hfmem.mapper.values import ParameterTable, TensorGroup
+from hfmem.mapper.values import ParameterTable, TensorGroup, known_component
 
 __all__ = ["ALL_LINEAR", "Adapter", "adapters", "default_targets", "linear_modules", "saved_groups"]
 
@@ -113,7 +113,7 @@ def _is_module(group: TensorGroup) -> bool:
         return group.role == "shared_expert_gate"
     if group.component == "lm_head":
         return group.role == "dense"  # what BERT-like heads have before the output embedding
-    return group.linear or group.component in ("projector", "other") or "mapping" in group.role
+    return group.linear or known_component(group.component) in ("projector", "other") or "mapping" in group.role
 
 
 def _is_named(group: TensorGroup, words: set[str]) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
-from hfmem.dtypes import find_dtype
+from hfmem.dtypes import stored_dtype
 from hfmem.fetcher.values import TensorInfo
 from hfmem.mapper.names import layer_index, meaning, without_numbers
 from hfmem.mapper.packing import Packing, packing
@@ -55,7 +55,7 @@ def from_totals(totals: Mapping[str, int]) -> ParameterTable:
     """The table where only elements by dtype are known. Packed dtypes are taken as they are counted."""
     groups = []
     for name, count in totals.items():
-        dtype = find_dtype(name)
+        dtype = stored_dtype(name)
         groups.append(
             TensorGroup(
                 component="other",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Literal, TypeVar
+from typing import Final, Literal, TypeVar
 
 from hfmem.mapper import roles
 from hfmem.mapper.caches import Cache, Seen
@@ -24,6 +24,8 @@ __all__ = [
     "ParameterTable",
     "Source",
     "TensorGroup",
+    "component_order",
+    "known_component",
 ]
 
 _K = TypeVar("_K")
@@ -32,24 +34,10 @@ Source = Literal["encoder", "fixed", "images"]
 
 Certainty = Literal["exact", "derived", "measured", "typical", "unknown"]
 
-Component = Literal[
-    "embedding",
-    "attention",
-    "mlp",
-    "router",
-    "experts",
-    "shared_experts",
-    "norm",
-    "state",
-    "lm_head",
-    "vision",
-    "audio",
-    "projector",
-    "mtp",
-    "other",
-]
+Component = str
+"""A part of a model. The names are open: those below are what tensors of known names are sorted into."""
 
-COMPONENTS: tuple[Component, ...] = (
+COMPONENTS: Final[tuple[Component, ...]] = (
     "embedding",
     "attention",
     "mlp",
@@ -65,7 +53,19 @@ COMPONENTS: tuple[Component, ...] = (
     "mtp",
     "other",
 )
-"""Every component, in the order reports show them."""
+"""The known components, in the order reports show them."""
+
+_ORDER: Final = {component: number for number, component in enumerate(COMPONENTS)}
+
+
+def known_component(component: Component) -> Component:
+    """The component itself where it is a known one; `other`, which the rest is treated as, where it is not."""
+    return component if component in _ORDER else "other"
+
+
+def component_order(component: Component) -> tuple[int, str]:
+    """Sorts components as reports show them: the known ones, then all others by name."""
+    return _ORDER.get(component, len(_ORDER)), component
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,7 +187,7 @@ class TensorGroup:
             from it is a property; nothing but the mapper looks into it.
         shape: of each.
         count: how many tensors.
-        dtype: safetensors name of the stored format; None where only the configuration is known.
+        dtype: the file's name of the stored format (`BF16`, `Q4_K`); None where only the configuration is known.
         stored_bytes: bytes of all of them in the files; None where only the configuration is known.
         parameters: logical parameters of all of them: packed elements unfolded; 0 for scales, zero points and buffers.
         active: parameters that one token uses.
@@ -281,7 +281,7 @@ class ParameterTable:
     def by_component(self) -> dict[Component, int]:
         """Logical parameters by component; components without any are left out. The values sum to `total`."""
         sums = _sums((group.component, group.parameters) for group in self.groups)
-        return {component: sums[component] for component in COMPONENTS if sums.get(component)}
+        return {component: sums[component] for component in sorted(sums, key=component_order) if sums[component]}
 
     @property
     def conv_kernel(self) -> int | None:
@@ -291,7 +291,7 @@ class ParameterTable:
 
     @property
     def stored(self) -> dict[str, int]:
-        """Stored elements by safetensors dtype, buffers and scales included; empty without headers."""
+        """Stored elements by the dtype that the files name, buffers and scales included; empty without headers."""
         return _sums((group.dtype, group.elements) for group in self.groups if group.dtype is not None)
 
 

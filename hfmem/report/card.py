@@ -190,7 +190,7 @@ def _explain(term: Term, source: int, unit: str, width: int) -> Iterator[str]:
 
 def _textbook(report: Report, unit: str, width: int) -> list[str]:
     """What the founding article's formulas give for the same scenario."""
-    if report.scenario.method == "textbook":
+    if report.scenario.method == "textbook" or len(report.models) > 1:
         return []
     if report.scenario.dtype not in PRECISIONS:
         return ["", _fold(f"The textbook has no precision for {report.scenario.dtype}.", width)]

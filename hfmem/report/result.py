@@ -110,8 +110,8 @@ def _parameters(report: Report) -> dict[str, Any]:
         "active": table.active if table else None,
         "stored": table.stored if table else {},
         "by_component": dict(table.by_component) if table else {},
-        "certainty": report.model.certainty,
-        "source": report.model.source,
+        "certainty": report.certainty,
+        "source": report.source,
     }
 
 

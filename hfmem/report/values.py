@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from hfmem.estimator.values import Estimate, Group, Scenario, Trace
 from hfmem.fetcher.selection import download_files
 from hfmem.fetcher.values import Checkpoint
+from hfmem.mapper.bundle import Bundle
 from hfmem.mapper.interpret import Model
-from hfmem.mapper.values import Architecture, ParameterTable
+from hfmem.mapper.values import Architecture, Certainty, ParameterTable
 
 if TYPE_CHECKING:
     from hfmem.advice.fit import Fit
@@ -44,6 +46,10 @@ class Report:
     """A model under a scenario: everything that a format shows.
 
     Attributes:
+        model: the model; of a bundle the first.
+        scenario: what is assumed of it.
+        estimate: of all models together.
+        bundle: the models that run as one; None for a single model.
         fits: the model held against each accelerator that was named; None where none was.
         advice: what would help, where it does not fit on the first.
         savings: ways to need less in training, the largest saving first.
@@ -57,6 +63,16 @@ class Report:
     advice: tuple[Advice, ...] = ()
     savings: tuple[Saving, ...] = ()
     trace: Trace | None = None
+    bundle: Bundle | None = None
+
+    @property
+    def models(self) -> tuple[Model, ...]:
+        """Every model that runs."""
+        return self._bundle.models
+
+    @property
+    def _bundle(self) -> Bundle:
+        return self.bundle or Bundle.of(self.model)
 
     @property
     def checkpoint(self) -> Checkpoint:
@@ -70,8 +86,18 @@ class Report:
 
     @property
     def parameters(self) -> ParameterTable | None:
-        """The parameters; None where unknown."""
-        return self.model.parameters
+        """The parameters of all models; None where unknown."""
+        return self._bundle.parameters
+
+    @property
+    def certainty(self) -> Certainty:
+        """Of the parameters."""
+        return self._bundle.certainty
+
+    @property
+    def source(self) -> str:
+        """Where the parameters are from."""
+        return self._bundle.source
 
     @property
     def allocated(self) -> int:
@@ -81,22 +107,32 @@ class Report:
     @property
     def notes(self) -> tuple[str, ...]:
         """Every remark, once."""
-        lines = (*self.model.notes, *self.scenario.chosen, *self.estimate.notes)
+        lines = (*self._bundle.notes, *self.scenario.chosen, *self.estimate.notes)
         reasons = (f"{group.replace('_', ' ')}: unknown, {reason}." for group, reason in self.estimate.unknown)
         return tuple(dict.fromkeys((*lines, *reasons)))
 
     @property
     def download(self) -> Download:
-        """The chosen weights with the configuration and tokenizer files; nothing for what is on this machine already.
+        """The chosen weights of all models with the configuration and tokenizer files; nothing for what is on this
+        machine already."""
+        parts = [_download(model.checkpoint) for model in self.models]
+        return Download(nbytes=_sum(part.nbytes for part in parts), files=_sum(part.files for part in parts))
 
-        Where no listing is at hand (the catalog), the bytes of the tensors, without a count of files.
-        """
-        if self.checkpoint.source == "local":
-            return Download(nbytes=0, files=0)
-        if not self.checkpoint.weight_files:
-            nbytes = sum(tensor.nbytes for tensor in self.checkpoint.tensors)
-            return Download(nbytes=nbytes or None, files=None)
-        files = download_files(self.checkpoint.files, self.checkpoint.weight_files)
-        sizes = [file.size for file in files]
-        known = [size for size in sizes if size is not None]
-        return Download(nbytes=sum(known) if len(known) == len(sizes) else None, files=len(files))
+
+def _download(checkpoint: Checkpoint) -> Download:
+    """Of one checkpoint. Where no listing is at hand (the catalog), the bytes of the tensors, without a count of
+    files."""
+    if checkpoint.source == "local":
+        return Download(nbytes=0, files=0)
+    if not checkpoint.weight_files:
+        nbytes = sum(tensor.nbytes for tensor in checkpoint.tensors)
+        return Download(nbytes=nbytes or None, files=None)
+    files = download_files(checkpoint.files, checkpoint.weight_files)
+    return Download(nbytes=_sum(file.size for file in files), files=len(files))
+
+
+def _sum(sizes: Iterable[int | None]) -> int | None:
+    """The sum; None where one is not known."""
+    found = list(sizes)
+    known = [size for size in found if size is not None]
+    return sum(known) if len(known) == len(found) else None

@@ -434,7 +434,7 @@ def test_a_push_between_two_answers_does_not_mix_commits(hub: Hub) -> None:
     early.result()
     hub.put(new)
     pinned = ModelRef(model_id="org/small", revision=new.sha)
-    assert [tensor.name for tensor in module.checked(client, pinned, early)] == ["only.weight"]
+    assert [tensor.name for tensor in module.checked(client, pinned, early).tensors] == ["only.weight"]
 
 
 @pytest.mark.parametrize("spoil", ["fewer shards", "other sizes"])

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hfmem.errors import InvalidHeaderError
-from hfmem.fetcher.safetensors import MAX_HEADER, header_length, parse_header, size_mismatches
+from hfmem.fetcher.formats.safetensors import MAX_HEADER, header_length, parse_header
+from hfmem.fetcher.tensors import size_mismatches
 
 ENTRY = {"dtype": "BF16", "shape": [2, 3], "data_offsets": [0, 12]}
 
@@ -48,19 +49,21 @@ def test_tensors_and_metadata() -> None:
         "a": ENTRY,
         "b": {"dtype": "F32", "shape": [], "data_offsets": [12, 16]},
     }
-    first, second = parse_header(json.dumps(header).encode(), "model.safetensors")
+    contents = parse_header(json.dumps(header).encode(), "model.safetensors")
+    first, second = contents.tensors
+    assert contents.metadata == {"format": "pt"}
     assert (first.name, first.dtype, first.shape, first.nbytes, first.elements) == ("a", "BF16", (2, 3), 12, 6)
     assert (second.shape, second.elements, second.nbytes) == ((), 1, 4)
     assert size_mismatches((first, second)) == ()
 
 
 def test_a_size_that_is_not_shape_times_dtype_is_found() -> None:
-    (odd,) = parse_header(json.dumps({"a": ENTRY | {"data_offsets": [0, 13]}}).encode(), "x")
+    (odd,) = parse_header(json.dumps({"a": ENTRY | {"data_offsets": [0, 13]}}).encode(), "x").tensors
     assert size_mismatches((odd,)) == (odd,)
 
 
 def test_an_unknown_dtype_keeps_its_bytes() -> None:
-    (strange,) = parse_header(json.dumps({"a": ENTRY | {"dtype": "F3_NEW"}}).encode(), "x")
+    (strange,) = parse_header(json.dumps({"a": ENTRY | {"dtype": "F3_NEW"}}).encode(), "x").tensors
     assert strange.nbytes == 12
     assert size_mismatches((strange,)) == ()
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
 
-from hfmem.dtypes import find_dtype
+from hfmem.dtypes import stored_dtype
 from hfmem.fetcher.patterns import Row, expand
 
 __all__ = ["File", "gguf_file", "json_file", "safetensors_file", "safetensors_header", "text_file", "virtual_file"]
@@ -111,7 +111,7 @@ def safetensors_header(rows: Iterable[Row], *, metadata: Mapping[str, str] | Non
 
 def tensor_bytes(dtype: str, shape: Iterable[int]) -> int:
     """Bytes of one tensor; a dtype that nobody knows takes one byte an element."""
-    known = find_dtype(dtype)
+    known = stored_dtype(dtype)
     elements = element_count(shape)
     return elements if known is None else known.nbytes(elements)
 

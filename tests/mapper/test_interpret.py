@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hfmem.fetcher.patterns import expand
-from hfmem.fetcher.records import table_bytes
+from hfmem.fetcher.tensors import table_bytes
 from hfmem.fetcher.values import Checkpoint, ModelRef, TensorInfo
 from hfmem.mapper.interpret import Model, interpret
 

@@ -42,7 +42,7 @@ def kept(layer: Layer, tokens: int, less: int = 0) -> dict[str, int]:
         name = "bfloat16" if part.dtype in (KV_DTYPE, COMPUTE) else part.dtype
         dtype = find_dtype(name)
         assert dtype is not None
-        sums[name] = sums.get(name, 0) + part.elements * dtype.bits // 8
+        sums[name] = sums.get(name, 0) + dtype.nbytes(part.elements)
     return dict(sorted(sums.items()))
 
 

@@ -116,7 +116,7 @@ def _bytes(cache: Cache, compute: str) -> dict[str, int]:
         dtype = find_dtype(name)
         assert dtype is not None
         if part.elements:
-            sums[name] = sums.get(name, 0) + part.elements * dtype.bits // 8 * measure.BATCH
+            sums[name] = sums.get(name, 0) + dtype.nbytes(part.elements) * measure.BATCH
     return sums
 
 

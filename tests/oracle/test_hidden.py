@@ -124,7 +124,7 @@ def told(config: dict[str, Any], source: int) -> list[int]:
     for layer in layers:
         parts = layer.cache.parts(Seen(tokens=TOKENS, source=source))
         dtypes = [find_dtype("bfloat16" if part.dtype in (KV_DTYPE, COMPUTE) else part.dtype) for part in parts]
-        found.append(sum(part.elements * dtype.bits // 8 for part, dtype in zip(parts, dtypes, strict=True) if dtype))
+        found.append(sum(dtype.nbytes(part.elements) for part, dtype in zip(parts, dtypes, strict=True) if dtype))
     return found
 
 

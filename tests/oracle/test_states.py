@@ -51,7 +51,7 @@ def _bytes(layer: Layer, tokens: int) -> dict[str, int]:
         name = "bfloat16" if part.dtype in (KV_DTYPE, COMPUTE) else part.dtype
         dtype = find_dtype(name)
         assert dtype is not None
-        sums[name] = sums.get(name, 0) + part.elements * dtype.bits // 8
+        sums[name] = sums.get(name, 0) + dtype.nbytes(part.elements)
     return dict(sorted(sums.items()))
 
 

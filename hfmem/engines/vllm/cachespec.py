@@ -132,7 +132,7 @@ def layout(layers: tuple[Layer, ...], settings: Settings, dtypes: Dtypes, conv_k
 
 def _bytes(dtype: str) -> float:
     found = find_dtype(dtype)
-    return found.bits / 8 if found else 2
+    return float(found.bytes_each) if found else 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -38,7 +38,7 @@ def loaded_terms(model: Model, scenario: Scenario) -> list[Term]:
     if dtype is None or model.parameters is None:
         return []
     groups = [group for group in model.parameters.groups if group.loaded]
-    width = dtype.bits // 8
+    width = dtype.nbytes(1)
     return [
         *_rotary(model, groups, width),
         *_projections(model, width),

@@ -79,7 +79,7 @@ def peak_terms(model: Model, settings: Settings, scenario: Scenario, stage: Stag
         parallel=scenario.parallel,
         stage=stage,
         gpu=scenario.gpu,
-        width=dtype.bits // 8,
+        width=dtype.nbytes(1),
     )
     forward = _forward(run)
     sampler = _sampler(run) if stage.last and architecture.head == "lm_head" else []

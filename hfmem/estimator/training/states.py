@@ -6,18 +6,15 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import ceil
-from typing import Final
 
 from hfmem.estimator.overheads import overhead_terms
 from hfmem.estimator.training.gpu import Gpu
 from hfmem.estimator.training.trained import Piece
 from hfmem.estimator.values import Term, total_of
 from hfmem.estimator.weights.base import NF4_SOURCE, base_bytes, replaced
-from hfmem.mapper.values import COMPONENTS, Component
+from hfmem.mapper.values import Component, component_order
 
 __all__ = ["Held", "gradient_bytes", "held"]
-
-_ORDER: Final[dict[str, int]] = {component: index for index, component in enumerate(COMPONENTS)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +61,7 @@ def _weights(gpu: Gpu) -> Iterator[Term]:
         entry = sums.setdefault((group.component, id(group) in nf4), [Fraction(0), Fraction(0)])
         entry[0] += (nbytes - scales) * sharded + scales * share  # FSDP shards parameters, which scales are not
         entry[1] += group.elements * sharded
-    for component, quantised in sorted(sums, key=lambda key: _ORDER.get(key[0], len(_ORDER))):
+    for component, quantised in sorted(sums, key=lambda key: component_order(key[0])):
         nbytes_, elements = sums[component, quantised]
         if not nbytes_:
             continue

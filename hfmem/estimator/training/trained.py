@@ -85,7 +85,7 @@ def _whole(group: TensorGroup, training: Training) -> Piece:
         component=group.component,
         kept=Kept(
             shape=group.shape,
-            width=state.bits // 8 if state else 4,
+            width=state.nbytes(1) if state else 4,
             embedding=group.component == "embedding",
             matrix=group.linear,
             rank=training.optimizer_rank,

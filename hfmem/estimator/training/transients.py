@@ -166,7 +166,7 @@ def _units(gpu: Gpu) -> tuple[int, int]:
             continue
         nbytes = float(base_bytes(group, gpu.scenario, nf4) or 0)
         if id(group) not in nf4 and compute and weights:
-            nbytes *= compute.bits / weights.bits
+            nbytes *= float(compute.bytes_each / weights.bytes_each)
         nbytes *= float(gpu.share(group))
         if place_of(group.component, RULES) == "inside":
             inside += nbytes

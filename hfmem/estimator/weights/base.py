@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hfmem.dtypes import find_dtype
+from hfmem.dtypes import find_dtype, stored_dtype
 from hfmem.estimator.recipe.values import Training, TrainingScenario
 from hfmem.estimator.weights.loaded import group_bytes
 from hfmem.mapper.interpret import Model
@@ -54,8 +54,8 @@ def _is_expert(group: TensorGroup) -> bool:
 
 
 def _is_floating(group: TensorGroup) -> bool:
-    stored = find_dtype(group.dtype) if group.dtype else None
-    return stored is None or (stored.kind == "float" and stored.bits >= 16)
+    stored = stored_dtype(group.dtype) if group.dtype else None
+    return stored is None or stored.is_wide_float
 
 
 def base_bytes(group: TensorGroup, scenario: TrainingScenario, nf4: frozenset[int]) -> int | None:
@@ -65,7 +65,7 @@ def base_bytes(group: TensorGroup, scenario: TrainingScenario, nf4: frozenset[in
     if training.method == "full" and not floating:
         # what is stored in fewer bits is trained in the precision's dtype, without scales
         dtype = find_dtype(training.precision.weights)
-        return group.parameters * (dtype.bits // 8 if dtype else 2)
+        return dtype.nbytes(group.parameters) if dtype else 2 * group.parameters
     if id(group) in nf4 and floating:
         return group.count * nf4_bytes(group.elements // group.count, training.double_quant)
     return group_bytes(group, scenario)

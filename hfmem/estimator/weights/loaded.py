@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from hfmem.dtypes import Dtype, find_dtype
+from hfmem.dtypes import Dtype, find_dtype, stored_dtype
 from hfmem.estimator.values import Group, Scenario, Term
 from hfmem.estimator.weights.quantisers import Quantiser, find_quantiser
 from hfmem.mapper.interpret import Model
-from hfmem.mapper.values import COMPONENTS, Component, TensorGroup
+from hfmem.mapper.values import Component, TensorGroup, component_order
 
 __all__ = ["experts_left_alone", "group_bytes", "weight_terms"]
 
@@ -93,7 +93,7 @@ def _by_storage(
     found: dict[tuple[Component, _Storage], list[TensorGroup]] = {}
     for group in groups:
         found.setdefault((group.component, _storage(group, scenario, quantiser)), []).append(group)
-    for component, storage in sorted(found, key=lambda key: COMPONENTS.index(key[0])):
+    for component, storage in sorted(found, key=lambda key: component_order(key[0])):
         yield component, storage, found[component, storage]
 
 
@@ -102,7 +102,9 @@ def _storage(group: TensorGroup, scenario: Scenario, quantiser: Quantiser | None
         return _Storage(kind="quantised", name=quantiser.name, cost=f"{quantiser.name}: {quantiser.describe()}")
     if _is_cast(group):
         dtype = _run_dtype(scenario)
-        return _Storage(kind="cast", cost=f"{dtype.bits // 8} B ({dtype.name})" if dtype else "an unknown dtype")
+        return _Storage(
+            kind="cast", cost=f"{float(dtype.bytes_each):g} B ({dtype.name})" if dtype else "an unknown dtype"
+        )
     return _Storage(kind="stored", cost=f"as stored ({group.dtype})")
 
 
@@ -122,8 +124,8 @@ def _is_cast(group: TensorGroup) -> bool:
         return False
     if group.dtype is None:
         return True
-    dtype = find_dtype(group.dtype)
-    return dtype is not None and dtype.kind == "float" and dtype.bits >= 16
+    dtype = stored_dtype(group.dtype)
+    return dtype is not None and dtype.is_wide_float
 
 
 def _is_quantised(group: TensorGroup, quantiser: Quantiser | None) -> bool:

@@ -1,4 +1,4 @@
-"""The safetensors header: 8 bytes little-endian length, then that much JSON. Pure functions; nothing is trusted.
+"""safetensors: 8 bytes of little-endian length, then that much JSON, then the data. Pure; nothing is trusted.
 
 Format: https://huggingface.co/docs/safetensors/index#format
 """
@@ -6,21 +6,14 @@ Format: https://huggingface.co/docs/safetensors/index#format
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any, Final
 
-from hfmem.dtypes import find_dtype
 from hfmem.errors import InvalidHeaderError
+from hfmem.fetcher.formats.protocol import FileContents, Format, Reading, Span
 from hfmem.fetcher.values import TensorInfo
 
-__all__ = [
-    "LENGTH_BYTES",
-    "MAX_HEADER",
-    "PREFETCH",
-    "header_length",
-    "parse_header",
-    "parse_tensors",
-    "size_mismatches",
-]
+__all__ = ["FORMAT", "MAX_HEADER", "PREFETCH", "belongs", "contents_of", "header_length", "parse_header", "read"]
 
 LENGTH_BYTES: Final = 8
 MAX_HEADER: Final = 25_000_000
@@ -33,6 +26,26 @@ PREFETCH: Final = 100_001
 _MOST_ELEMENTS: Final = 2**56  # of one tensor: a hundred thousand times the largest model
 
 _MIN_HEADER: Final = len(b"{}")
+_METADATA: Final = "__metadata__"
+
+
+def read(file: str) -> Reading:
+    """Read the header of a file: its length, then as much JSON."""
+    length = header_length((yield Span(start=0, stop=LENGTH_BYTES)), file)
+    header = yield Span(start=LENGTH_BYTES, stop=LENGTH_BYTES + length)
+    if len(header) < length:
+        raise InvalidHeaderError("", f"{file} ends inside its header: {len(header):,} of {length:,} bytes are there")
+    return parse_header(header, file)
+
+
+FORMAT: Final = Format(
+    name="safetensors",
+    suffixes=(".safetensors",),
+    read=read,
+    head=PREFETCH,
+    most_bytes=LENGTH_BYTES + MAX_HEADER,
+    most_requests=2,
+)
 
 
 def header_length(prefix: bytes, file: str) -> int:
@@ -51,8 +64,8 @@ def header_length(prefix: bytes, file: str) -> int:
     return length
 
 
-def parse_header(header: bytes, file: str) -> tuple[TensorInfo, ...]:
-    """The tensors that the JSON of a header lists.
+def parse_header(header: bytes, file: str) -> FileContents:
+    """What the JSON of a header says.
 
     Raises:
         InvalidHeaderError: not JSON, or an entry that cannot be a tensor.
@@ -61,28 +74,29 @@ def parse_header(header: bytes, file: str) -> tuple[TensorInfo, ...]:
         parsed = json.loads(header)
     except (ValueError, RecursionError) as error:
         raise InvalidHeaderError("", f"the header of {file} is not JSON") from error
-    return parse_tensors(parsed, file)
+    return contents_of(parsed, file)
 
 
-def parse_tensors(parsed: Any, file: str) -> tuple[TensorInfo, ...]:
-    """The tensors of a header that is already parsed from JSON.
+def contents_of(parsed: Any, file: str) -> FileContents:
+    """What a header says that is already parsed from JSON.
 
     Raises:
         InvalidHeaderError: an entry that cannot be a tensor.
     """
     if not isinstance(parsed, dict):
         raise InvalidHeaderError("", f"the header of {file} is not a JSON object")
-    return tuple(_tensor(name, entry, file) for name, entry in parsed.items() if name != "__metadata__")
+    metadata = parsed.get(_METADATA)
+    return FileContents(
+        tensors=tuple(_tensor(name, entry, file) for name, entry in parsed.items() if name != _METADATA),
+        metadata=metadata if isinstance(metadata, dict) else {},
+    )
 
 
-def size_mismatches(tensors: tuple[TensorInfo, ...]) -> tuple[TensorInfo, ...]:
-    """Tensors whose stored bytes are not shape × dtype; those of an unknown dtype are not judged."""
-    return tuple(tensor for tensor in tensors if _expected_bytes(tensor) not in (None, tensor.nbytes))
-
-
-def _expected_bytes(tensor: TensorInfo) -> int | None:
-    dtype = find_dtype(tensor.dtype)
-    return None if dtype is None else dtype.nbytes(tensor.elements)
+def belongs(header: Mapping[str, Any], size: int) -> bool:
+    """Whether a header whose tensors were read can be that of a file of so many bytes: its data must leave room for a
+    header, and for no more."""
+    ends = [entry["data_offsets"][1] for name, entry in header.items() if name != _METADATA]
+    return 0 <= size - LENGTH_BYTES - max(ends, default=0) <= MAX_HEADER
 
 
 def _tensor(name: str, entry: Any, file: str) -> TensorInfo:

@@ -1,0 +1,1 @@
+"""File formats: one module each, and nothing else knows how a format lays out its bytes."""
