@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hfmem.dtypes import BLOCK_DTYPES, DTYPES, Dtype, find_dtype, stored_dtype
-from hfmem.estimator.values import RUN_DTYPES
+from hfmem.dtypes import BLOCK_DTYPES, DTYPES, RUN_DTYPES, Dtype, find_dtype, stored_dtype
 from hfmem.scenario.options import KV_DTYPES, canonical
 
 ROWS = (*DTYPES, *BLOCK_DTYPES)
