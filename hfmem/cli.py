@@ -168,7 +168,7 @@ def _run(given: Sequence[str], line: _Values) -> None:
     names = _names(given, around.from_file)
     if around.from_args is not None:
         options = _from_args(options, around.from_args)
-    _check(options, around, several=len(names) > 1)
+    _check(options, around, names)
     results, interrupted = _collect(names, options, around)
     reports, problems = _split(results)
     if around.sort:
@@ -207,7 +207,7 @@ def _refuse(sentences: Iterable[str | None]) -> None:
         _usage(f"{sentence}.")
 
 
-def _check(options: Options, around: _Around, *, several: bool) -> None:
+def _check(options: Options, around: _Around, names: Sequence[str]) -> None:
     """Refuse wrong usage before anything is fetched, and name what has no effect."""
     from hfmem.scenario.check import check
 
@@ -220,10 +220,19 @@ def _check(options: Options, around: _Around, *, several: bool) -> None:
 
         if around.sort not in SORT_KEYS:
             _usage(f"--sort '{around.sort}' is not one of {', '.join(SORT_KEYS)}.")
-    asked = SimpleNamespace(**vars(options), **vars(around), several=several)
+    local = all(map(_is_local, names))
+    asked = SimpleNamespace(**vars(options), **vars(around), several=len(names) > 1, local=local)
     _refuse(rules.refusals(declared(_Around), asked, owners()))
     for sentence in rules.idle(declared(_Around), asked):
         _tell(f"{sentence}.")
+
+
+def _is_local(name: str) -> bool:
+    """Whether a name is that of a file or folder."""
+    try:
+        return Path(name).exists()
+    except OSError:  # too long for a path
+        return False
 
 
 def _print(reports: list[Report], problems: list[Problem], around: _Around, *, several: bool) -> bool:

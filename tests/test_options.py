@@ -197,11 +197,12 @@ def test_what_is_harmless_is_named(
     [
         ({"source_seq": 9}, "--source-seq has no effect: the model has no encoder."),
         ({"tp": 2, "ep": 2}, "--ep has no effect: the model has no experts."),
+        ({"model": "google-bert/bert-base-uncased", "kv_dtype": "fp8"}, "--kv-dtype has no effect"),
         ({"train": "lora", "lora_dtype": "bfloat16", "precision": "fp32"}, "--lora-dtype bfloat16 has no effect"),
     ],
 )
 def test_what_changes_nothing_on_this_model_is_named(asked: dict[str, Any], sentence: str) -> None:
-    chosen = hfmem.estimate(GPT2, offline=True, **asked).scenario.chosen
+    chosen = hfmem.estimate(**{"model": GPT2, "offline": True, **asked}).scenario.chosen
     assert any(line.startswith(sentence) for line in chosen)
 
 

@@ -38,7 +38,15 @@ class Access:
 class Revision:
     """Which state of a repository is meant."""
 
-    revision: Annotated[str, Option(help="Branch, tag, commit or refs/pr/N", panel=MODEL, metavar="REV")] = "main"
+    revision: Annotated[
+        str,
+        Option(
+            help="Branch, tag, commit or refs/pr/N",
+            panel=MODEL,
+            metavar="REV",
+            needs=(Need(sentence="has no effect on local files", met=lambda asked: not asked.local, harmless=True),),
+        ),
+    ] = "main"
 
 
 @dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)

@@ -27,7 +27,8 @@ def refusals(options: Iterable[Declared], asked: Any, owners: Owners) -> Iterato
 
     Args:
         options: the options to look at.
-        asked: an object with every option as an attribute.
+        asked: an object with every option as an attribute; on the command line `several` and `local` too, whether there
+            are several models, and whether all of them are local files.
         owners: of an engine's option, the engines that have it.
     """
     for option in options:

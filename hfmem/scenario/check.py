@@ -35,6 +35,8 @@ def without_effect(options: Options, architecture: Architecture) -> tuple[str, .
     layers = architecture.layers or ()
     if (options.ep or 1) > 1 and layers and not any(isinstance(layer.ffn, Experts) for layer in layers):
         told += ("--ep has no effect: the model has no experts",)
+    if options.kv_dtype is not None and layers and not any(layer.elements(1, source=1) for layer in layers):
+        told += ("--kv-dtype has no effect: the model keeps no cache",)
     return told
 
 

@@ -38,10 +38,8 @@ def resolve_training(options: Options, model: Model, own: str | None) -> tuple[T
     spread = plan_of(options)
     check_split(model.architecture, spread, RULES, pieces=options.virtual_stages or 1)
     precision, sentences = _precision(options, own, stack)
-    optimizer = find_optimizer(options.optimizer or stack.optimizer) or OPTIMIZERS[0]
-    if options.optimizer is None:
-        whose = "what the stack uses" if optimizer.name != "adamw" else "torch.optim.AdamW as it comes"
-        sentences.append(f"--optimizer {optimizer.name}: {whose}.")
+    optimizer, sentence = _optimizer(options, stack)
+    sentences += [sentence] if sentence else []
     lora = None
     if options.train in ("lora", "qlora"):
         lora, chosen = _lora(options, model, precision)
@@ -89,6 +87,15 @@ def _recipe(options: Options, stack: Stack, precision: Precision, optimizer: Opt
         sequence_parallel=options.sequence_parallel,
         virtual_stages=options.virtual_stages or 1,
     )
+
+
+def _optimizer(options: Options, stack: Stack) -> tuple[Optimizer, str]:
+    """The optimizer, and a sentence where the person did not choose it."""
+    optimizer = find_optimizer(options.optimizer or stack.optimizer) or OPTIMIZERS[0]
+    if options.optimizer is not None:
+        return optimizer, ""
+    whose = "what the stack uses" if optimizer.name != "adamw" else "torch.optim.AdamW as it comes"
+    return optimizer, f"--optimizer {optimizer.name}: {whose}."
 
 
 def _freezing(options: Options, model: Model) -> list[str]:
