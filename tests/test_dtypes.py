@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hfmem.dtypes import BLOCK_DTYPES, DTYPES, RUN_DTYPES, Dtype, find_dtype, stored_dtype
-from hfmem.scenario.options import KV_DTYPES, canonical
+from hfmem.dtypes import BLOCK_DTYPES, DTYPES, KV_DTYPES, RUN_DTYPES, Dtype, canonical, find_dtype, stored_dtype
 
 ROWS = (*DTYPES, *BLOCK_DTYPES)
 any_row = st.sampled_from(ROWS)

@@ -82,6 +82,7 @@ OWN = {
     *("unit", "explain", "output", "from_file"),  # what the command line itself reads
     *("help_all", "help_for", "version"),  # what it answers at once
     "gpus",  # a key of `--list-gpus --format json`
+    "seq",  # models that run as one have one length
 }
 
 

@@ -36,13 +36,13 @@ def resolve(options: Options, model: Model, machine: Machine | None = None) -> S
     if options.train and options.method == "exact":
         return _training(options, model, machine, lengths, formats)
     gpu = machine.accelerator if machine else None
-    server = engine(options.runtime).settings(options, gpu, lengths.seq)
+    server = engine(options.runtime).settings(options, gpu, lengths.tokens)
     parallel, spread = _parallel(options, machine, model.architecture)
     chosen = (*lengths.chosen, *formats.chosen, *(server.chosen if server else ()), *spread)
     return Scenario(
         mode="training" if options.train else "inference",
         batch=options.batch,
-        seq=lengths.seq,
+        seq=lengths.tokens,
         source_seq=lengths.source,
         dtype=formats.dtype,
         compute_dtype=formats.compute,
@@ -61,9 +61,9 @@ def resolve(options: Options, model: Model, machine: Machine | None = None) -> S
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Lengths:
-    """Tokens of a sequence and of an encoder beside it, and a sentence for each that nobody chose."""
+    """Tokens of a sequence, and of an encoder beside it, and a sentence for each that nobody chose."""
 
-    seq: int
+    tokens: int
     source: int | None
     chosen: tuple[str, ...]
 
@@ -86,7 +86,7 @@ def _lengths(options: Options, architecture: Architecture) -> _Lengths:
         seq = DEFAULT_SEQ if longest is None else max(1, min(DEFAULT_SEQ, longest))
         chosen.append(f"--seq {seq:,}: the {'default' if seq == DEFAULT_SEQ else 'longest context of the model'}.")
     source, sentence = _source(options, architecture, seq)
-    return _Lengths(seq=seq, source=source, chosen=(*chosen, *([sentence] if sentence else ())))
+    return _Lengths(tokens=seq, source=source, chosen=(*chosen, *([sentence] if sentence else ())))
 
 
 def _formats(options: Options, model: Model, machine: Machine | None) -> _Formats:
@@ -114,7 +114,7 @@ def _training(
     return TrainingScenario(
         mode="training",
         batch=options.batch,
-        seq=lengths.seq,
+        seq=lengths.tokens,
         source_seq=lengths.source,
         dtype=formats.dtype if find_quantiser(formats.dtype or "") else training.precision.weights,
         compute_dtype=training.precision.weights,

@@ -26,8 +26,8 @@ def test_closed_forms_stand_in_where_nothing_was_measured() -> None:
         asked = scenario(model, train="full", stack=stack)
         expected = source.activations(model, asked, asked.parallel)
         assert not isinstance(expected, str)
-        assert SOURCES["transformers"].activations(model, asked, asked.parallel) == expected
-        assert SOURCES["transformers"].linears(model, asked, 0) == source.linears(model, asked, 0)
+        assert SOURCES["measured"].activations(model, asked, asked.parallel) == expected
+        assert SOURCES["measured"].linears(model, asked, 0) == source.linears(model, asked, 0)
 
 
 def test_a_source_that_brings_adapters_gets_none_on_top() -> None:
