@@ -242,6 +242,8 @@ def _report(model: Model, options: Options) -> Report:
     found = machines(options)
     scenario = resolve(options, model, found[0] if found else None)
     estimate = estimate_memory(model, scenario)
+    others = tuple(machine.note for machine in found[1:] if machine.note)
+    estimate = replace(estimate, notes=(*estimate.notes, *others))
     if not found:
         note = "--gpu auto: no accelerator was found in this machine."
         estimate = replace(estimate, notes=(*estimate.notes, note))

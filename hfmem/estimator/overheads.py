@@ -102,8 +102,7 @@ OVERHEADS: Final[tuple[Overhead, ...]] = (
 def overhead_terms(gpu: Accelerator | None = None, parallel: Parallel = SINGLE) -> list[Term]:
     """The fixed costs of PyTorch on one GPU."""
     terms = context_terms(gpu, parallel)
-    cuda = gpu is None or (gpu.vendor == "nvidia" and gpu.kind != "cpu")
-    return terms + ([_term(row) for row in OVERHEADS if row.of == "workspace"] if cuda else [])
+    return terms + ([_term(row) for row in OVERHEADS if row.of == "workspace"] if _is_cuda(gpu) else [])
 
 
 def context_terms(gpu: Accelerator | None, parallel: Parallel, *, experts: bool = False) -> list[Term]:
@@ -111,7 +110,7 @@ def context_terms(gpu: Accelerator | None, parallel: Parallel, *, experts: bool 
     communication buffers of several GPUs. Processors and other makers' accelerators have no row: nothing is known."""
     rows = {row.of: row for row in OVERHEADS}
     found = []
-    if gpu is None or (gpu.vendor == "nvidia" and gpu.kind != "cpu"):
+    if gpu is None or _is_cuda(gpu):
         found.append(rows.get(gpu.generation if gpu else "", rows["hopper"]))
     elif gpu.vendor == "amd":
         found.append(rows["amd"])
@@ -120,6 +119,11 @@ def context_terms(gpu: Accelerator | None, parallel: Parallel, *, experts: bool 
         if experts and parallel.tp > 1:
             found.append(rows["experts"])
     return [_term(row) for row in found]
+
+
+def _is_cuda(gpu: Accelerator | None) -> bool:
+    """Whether CUDA is to be counted: where no accelerator is named, and for a budget of memory, that is likely."""
+    return gpu is None or gpu.basis == "given" or (gpu.vendor == "nvidia" and gpu.kind != "cpu")
 
 
 def _term(row: Overhead) -> Term:

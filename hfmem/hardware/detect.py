@@ -10,16 +10,17 @@ import os
 import platform
 import subprocess
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from hfmem.errors import InvalidScenarioError
-from hfmem.hardware.table import Accelerator, Machine, find
+from hfmem.hardware.table import Accelerator, Machine, named
 from hfmem.units import GIB, MIB
 
 __all__ = ["cpu", "detect"]
 
 _SYSFS: Final = Path("/sys/class/drm")
+_SAME_CARD: Final = 1.1
 
 
 def detect() -> tuple[Machine, ...]:
@@ -138,22 +139,14 @@ def _sysctl(name: str) -> str:
 
 def _described(name: str, vendor: str, memory: int | None, source: str) -> Accelerator | None:
     """The table's row with this machine's figures, or a row of its own; None where nothing tells the memory."""
-    try:
-        row = find(name).accelerator
-    except InvalidScenarioError:
-        if memory is None:
-            return None
+    rows = named(name)
+    if memory is None:
+        return rows[0] if rows else None
+    if not rows:
         return Accelerator(
             name=name, vendor=vendor, generation="", kind="discrete", memory=memory, basis="detected", source=source
         )
-    if memory is None:
-        return row
-    return Accelerator(
-        name=row.name,
-        vendor=row.vendor,
-        generation=row.generation,
-        kind=row.kind,
-        memory=min(memory, row.memory) if row.basis == "reading" else memory,
-        basis="detected",
-        source=source,
-    )
+    row = min(rows, key=lambda row: abs(row.memory - memory))  # one name may be sold with several sizes
+    # the library counts what the driver keeps for itself too; much more than the reading is another card
+    kept = row.basis == "reading" and memory < row.memory * _SAME_CARD
+    return replace(row, memory=min(memory, row.memory) if kept else memory, basis="detected", source=source, aliases=())

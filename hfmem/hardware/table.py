@@ -1,25 +1,29 @@
 """The table of accelerators and of cloud instances, and how a person's spelling finds a row.
 
 The rows are in `hfmem/data/accelerators.csv` and `instances.csv`; `memory_mib` is what the driver reports (`basis`
-reading), or what a driver of its kind leaves of the nominal memory (`basis` nominal). Each row has its source.
+reading), or what a driver of its kind leaves of the nominal memory (`basis` nominal). Each row has its source, and
+that of its compute capability and bandwidth. `spelling.py` knows how people write a name.
 """
 
 from __future__ import annotations
 
 import csv
-import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
 from typing import Final, Literal, cast
 
 from hfmem.errors import InvalidScenarioError
-from hfmem.units import MIB
+from hfmem.hardware.spelling import Spelled, budget, counted, spelled
+from hfmem.units import GIB, MIB
 
-__all__ = ["Accelerator", "Instance", "Machine", "accelerators", "find", "instances"]
+__all__ = ["Accelerator", "Instance", "Machine", "accelerators", "find", "instances", "named"]
 
 Kind = Literal["discrete", "unified", "cpu"]
+
+_SHOWN: Final = 4
+_TELLING: Final = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,12 +33,18 @@ class Accelerator:
     Attributes:
         name: the name that reports use.
         aliases: other spellings.
-        vendor: nvidia, amd, intel, apple, google, aws; "" for a processor.
+        vendor: nvidia, amd, intel, apple, qualcomm, google, aws; "" for a processor and for a budget.
         generation: the vendor's word for its design, lower case (`hopper`, `cdna3`).
         kind: discrete (memory of its own), unified (shares the machine's), or cpu.
         memory: bytes that programs can use, as the driver reports them.
-        basis: `reading` of a driver, `nominal` less what drivers of its kind keep, or `detected` in this machine.
+        basis: `reading` of a driver, `nominal` less what drivers of its kind keep, `detected` in this machine, or
+            `given` as a budget.
         source: where the figure is from.
+        nominal_gb: GB that it is sold with, of the whole machine where it shares that memory; 0 where nothing tells.
+        compute_capability: NVIDIA's (`8.9`) or AMD's gfx target (`gfx1100`), which decide on number formats; "" for
+            other makers and where nothing tells.
+        bandwidth: bytes a second between its memory and it, at most; None where nothing tells.
+        spec_source: where compute capability and bandwidth are from.
     """
 
     name: str
@@ -45,6 +55,10 @@ class Accelerator:
     basis: str
     source: str
     aliases: tuple[str, ...] = ()
+    nominal_gb: int = 0
+    compute_capability: str = ""
+    bandwidth: int | None = None
+    spec_source: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,11 +69,13 @@ class Machine:
         accelerator: what they are.
         count: how many; None where only the kind was named.
         instance: the cloud's name for the machine; "" for none.
+        note: which accelerator was taken, where the name stands for several; "" where it does not.
     """
 
     accelerator: Accelerator
     count: int | None = None
     instance: str = ""
+    note: str = field(default="", compare=False)  # two spellings of one machine are one machine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +106,10 @@ def accelerators() -> tuple[Accelerator, ...]:
             memory=int(row["memory_mib"]) * MIB,
             basis=row["basis"],
             source=row["source"],
+            nominal_gb=int(row["nominal_gb"]),
+            compute_capability=row["compute_capability"],
+            bandwidth=round(float(row["bandwidth_gbs"]) * 10**9) if row["bandwidth_gbs"] else None,
+            spec_source=row["spec_source"],
         )
         for row in _rows("accelerators.csv")
     )
@@ -105,50 +125,128 @@ def instances() -> tuple[Instance, ...]:
 
 
 def find(name: str) -> Machine:
-    """The accelerator or cloud instance of a name; `4x H100` and `H100:4` give a count.
+    """What a person means by a name: an accelerator, several of one, a cloud's instance, or a budget of memory.
+
+    `4090`, `RTX-4090 24GB`, `2x4090`, `H100:4` and `p5.48xlarge` are in the table; `24GB`, `24576MiB` and `24` are an
+    accelerator without a maker that has so much.
 
     Raises:
-        InvalidScenarioError: no row has that name.
+        InvalidScenarioError: it is none of these.
     """
-    spelled, count = _counted(name)
-    key = _key(spelled)
-    by_name = _by_name()
-    if key in by_name:
-        return Machine(accelerator=by_name[key], count=count)
-    named = [row for row in instances() if _key(row.name) == key]
-    if named:
-        row = next((row for row in named if row.name.lower() == spelled.strip().lower()), named[0])
-        return Machine(accelerator=by_name[_key(row.gpu)], count=(count or 1) * row.count, instance=row.name)
-    close = get_close_matches(key, [*by_name, *(_key(row.name) for row in instances())], n=4, cutoff=0.6)
-    shown = list(dict.fromkeys(by_name[near].name if near in by_name else near for near in close))
-    near = f"; did you mean {' or '.join(shown)}?" if shown else ""
-    raise InvalidScenarioError("", f"--gpu '{name}' is not in the table{near} --list-gpus shows all")
+    rest, count = counted(name)
+    for text, number in ((name.strip(), None), (rest, count)):
+        machine = _of_table(text, number)
+        if machine is not None:
+            return machine
+    size = budget(rest)
+    if size is not None:
+        return Machine(accelerator=_given(size), count=count)
+    reason = f"--gpu '{name}' is not in the table{_near(rest)}"
+    raise InvalidScenarioError("", f"{reason} --list-gpus shows all, and a size such as 24GB is a budget")
 
 
-_COUNTED: Final = re.compile(
-    r"^(?P<before>\d{1,4})\s*[x×]\s*(?P<rest>.+)$|^(?P<name>.+?)\s*:\s*(?P<after>\d{1,4})$", re.I
-)
+def named(name: str) -> tuple[Accelerator, ...]:
+    """The accelerators that a name without a count stands for, the one that is meant by default first: those that
+    differ from it in their memory only, and of these the ones with the memory that the name tells. Empty for none."""
+    said = spelled(name)
+    key = (said.key, said.size)
+    if said.size is not None and key in _sized():
+        return (_sized()[key],)
+    family = _family(said)
+    return family if said.size is None else tuple(row for row in family if row.nominal_gb == said.size)
 
 
-def _counted(name: str) -> tuple[str, int | None]:
-    match = _COUNTED.match(name.strip())
-    if match is None:
-        return name, None
-    count = int(match["before"] or match["after"])
-    return match["rest"] or match["name"], count or None
+def _of_table(text: str, count: int | None) -> Machine | None:
+    rows = named(text)
+    if rows:
+        sizes = _sold(rows[1:])
+        taken = f"--gpu {text}: the one with {rows[0].nominal_gb} GB is taken; it is sold with {sizes} too."
+        return Machine(accelerator=rows[0], count=count, note=taken if sizes else "")
+    key = spelled(text).key
+    same = [row for row in instances() if spelled(row.name).key == key]
+    if not same:
+        return None
+    row = next((row for row in same if row.name.lower() == text.lower()), same[0])
+    return Machine(accelerator=named(row.gpu)[0], count=(count or 1) * row.count, instance=row.name)
 
 
-_MAKERS: Final = ("nvidia", "geforce", "tesla", "amd", "intel", "google", "aws")
+def _given(size: float) -> Accelerator:
+    """An accelerator of which nothing is known but its memory, in GiB."""
+    return Accelerator(
+        name=f"{size:.2f}".rstrip("0").rstrip(".") + " GiB",
+        vendor="",
+        generation="",
+        kind="discrete",
+        memory=round(size * GIB),
+        basis="given",
+        source="--gpu",
+    )
+
+
+def _near(text: str) -> str:
+    """What may have been meant: the sizes of a name that is known, or names that hold this one or are written alike."""
+    said = spelled(text)
+    family = _family(said)
+    if family:
+        return f": it is sold with {_sold(family)};"
+    names = {key: row.name for key, row in (*_defaults().items(), *_short().items())}
+    names |= {spelled(row.name).key: row.name for row in instances()}
+    holding = [key for key in names if len(said.key) >= _TELLING and said.key in key]
+    alike = get_close_matches(said.key, names, n=_SHOWN, cutoff=0.6)
+    shown = list(dict.fromkeys(names[key] for key in (*holding, *alike)))[:_SHOWN]
+    return f"; did you mean {' or '.join(shown)}?" if shown else ";"
+
+
+def _sold(rows: tuple[Accelerator, ...]) -> str:
+    """The sizes of accelerators: `16, 24 and 32 GB`; "" for none."""
+    sizes = [str(size) for size in sorted({row.nominal_gb for row in rows})]
+    words = " and ".join(filter(None, (", ".join(sizes[:-1]), *sizes[-1:])))
+    return f"{words} GB" if words else ""
+
+
+def _family(said: Spelled) -> tuple[Accelerator, ...]:
+    """The accelerators of a name that differ in their memory only, the default first; empty for an unknown name."""
+    default = _defaults().get(said.key) or _short().get(said.key)
+    if default is None:
+        return ()
+    return (default, *(row for row in _families()[spelled(default.name).key] if row is not default))
 
 
 @cache
-def _by_name() -> dict[str, Accelerator]:
-    return {_key(spelling): row for row in accelerators() for spelling in (row.name, *row.aliases)}
+def _spellings() -> tuple[tuple[Spelled, Accelerator], ...]:
+    return tuple((spelled(text), row) for row in accelerators() for text in (row.name, *row.aliases))
 
 
-def _key(name: str) -> str:
-    """A spelling without maker, case, blanks and dashes."""
-    words = re.sub(r"[^a-z0-9]+", " ", name.lower().replace("+", " ")).split()
-    while len(words) > 1 and words[0] in _MAKERS:
-        words = words[1:]
-    return "".join(words).replace("gib", "gb")
+@cache
+def _families() -> dict[str, list[Accelerator]]:
+    """The accelerators by the key of their own name, without its memory."""
+    found: dict[str, list[Accelerator]] = {}
+    for row in accelerators():
+        found.setdefault(spelled(row.name).key, []).append(row)
+    return found
+
+
+@cache
+def _sized() -> dict[tuple[str, int | None], Accelerator]:
+    """The accelerators by those of their names that tell a memory."""
+    return {(said.key, said.size): row for said, row in _spellings() if said.size is not None}
+
+
+@cache
+def _defaults() -> dict[str, Accelerator]:
+    """The accelerators by their names without a memory; where each of several tells its memory, the first."""
+    found = {said.key: row for said, row in _spellings() if said.size is None}
+    for said, row in _spellings():
+        found.setdefault(said.key, row)
+    return found
+
+
+@cache
+def _short() -> dict[str, Accelerator]:
+    """The accelerators by their names without a memory and a series, where that leaves one."""
+    found: dict[str, set[str]] = {}
+    for said, _ in _spellings():
+        for key in said.short_keys:
+            found.setdefault(key, set()).add(_defaults()[said.key].name)
+    by_name = {row.name: row for row in accelerators()}
+    return {key: by_name[name] for key, (name, *others) in found.items() if not others}

@@ -38,7 +38,7 @@ def resolve(options: Options, model: Model, machine: Machine | None = None) -> S
     gpu = machine.accelerator if machine else None
     server = engine(options.runtime).settings(options, gpu, lengths.tokens)
     parallel, spread = _parallel(options, machine, model.architecture)
-    chosen = (*lengths.chosen, *formats.chosen, *(server.chosen if server else ()), *spread)
+    chosen = (*lengths.chosen, *formats.chosen, *_taken(machine), *(server.chosen if server else ()), *spread)
     return Scenario(
         mode="training" if options.train else "inference",
         batch=options.batch,
@@ -57,6 +57,11 @@ def resolve(options: Options, model: Model, machine: Machine | None = None) -> S
         gpu=gpu,
         serving=server,
     )
+
+
+def _taken(machine: Machine | None) -> tuple[str, ...]:
+    """Which accelerator was taken for a name that stands for several."""
+    return (machine.note,) if machine is not None and machine.note else ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +129,7 @@ def _training(
         method=options.method,
         train=options.train,
         optimizer=training.optimizer.name,
-        chosen=(*lengths.chosen, *sentences, *options.remarks),
+        chosen=(*lengths.chosen, *_taken(machine), *sentences, *options.remarks),
         training=training,
         parallel=parallel,
         gpu=machine.accelerator if machine else None,
