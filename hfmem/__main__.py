@@ -7,14 +7,13 @@ import io
 import os
 import sys
 
-from hfmem.cli import app
-
 __all__ = ["main"]
 
 
 def main() -> None:
     """Run the command line and end the process; a reader that went away (`| head`) is no error."""
-    # A run is over before a collection would pay: the headers of a large mixture are a million objects that all stay.
+    # A run is over before a collection would pay, of what imports leave too: the headers of a large mixture are a
+    # million objects that all stay.
     gc.disable()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -26,6 +25,8 @@ def main() -> None:
 
 def _run() -> int:
     try:
+        from hfmem.cli import app  # here, so that no collection runs meanwhile, and an interruption is answered
+
         app(prog_name="hfmem")
         sys.stdout.flush()
     except SystemExit as leaving:

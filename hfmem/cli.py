@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from inspect import Parameter, Signature
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 import typer
 from typer.core import TyperCommand
@@ -73,8 +73,8 @@ def _entry() -> Callable[..., None]:
         """
         _run(models or [], {name: value for name, value in given.items() if value not in (None, [])})
 
-    argument = Annotated[list[str] | None, typer.Argument(metavar="MODEL...", show_default=False)]
-    models = Parameter("models", Parameter.KEYWORD_ONLY, default=None, annotation=argument)
+    argument = typer.Argument(None, metavar="MODEL...")
+    models = Parameter("models", Parameter.KEYWORD_ONLY, default=argument, annotation=list[str] | None)
     hfmem.__signature__ = Signature([models, *map(_parameter, table())])  # type: ignore[attr-defined]
     hfmem.__annotations__.clear()
     return hfmem
@@ -91,8 +91,8 @@ def _parameter(option: Declared) -> Parameter:
     elif option.several:
         kind = list[kind]
     eager = _AT_ONCE.get(option.name)
-    asked = typer.Option(*names, callback=eager, is_eager=eager is not None, metavar=option.option.metavar or None)
-    return Parameter(option.name, Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, asked])
+    asked = typer.Option(None, *names, callback=eager, is_eager=eager is not None)
+    return Parameter(option.name, Parameter.KEYWORD_ONLY, default=asked, annotation=kind | None)
 
 
 class _Command(TyperCommand):
