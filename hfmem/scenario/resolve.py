@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Final
 from hfmem.dtypes import canonical
 from hfmem.engines.table import engine
 from hfmem.errors import InvalidScenarioError
-from hfmem.estimator.parallel import Parallel, plan
+from hfmem.estimator.parallel import Parallel
 from hfmem.estimator.values import Scenario
 from hfmem.estimator.weights.quantisers import find_quantiser
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Architecture
 from hfmem.scenario.check import check, without_effect
 from hfmem.scenario.options import Options
+from hfmem.scenario.spread import plan_of
 
 if TYPE_CHECKING:
     from hfmem.hardware.table import Machine
@@ -149,9 +150,7 @@ def _parallel(
     accelerators, as many as divide that number and as the engine accepts."""
     asked = (options.gpus, options.tp, options.pp, options.dp, options.ep)
     if machine is None or not machine.count or any(asked) or options.method == "textbook" or options.train:
-        training = options.train is not None
-        sizes = {"gpus": options.gpus, "tp": options.tp, "pp": options.pp, "dp": options.dp, "ep": options.ep}
-        return plan(**sizes, training=training), ()
+        return plan_of(options), ()
     runs = engine(options.runtime)
     for count in range(machine.count, 0, -1):
         if machine.count % count:
