@@ -21,6 +21,7 @@ from hfmem.estimator.split.check import check_split
 from hfmem.estimator.split.stages import Stage
 from hfmem.estimator.values import Scenario, Serving, Term, total_of
 from hfmem.estimator.weights.loaded import weight_terms
+from hfmem.estimator.weights.loading import Loading, plain_loadings
 from hfmem.hardware.table import Accelerator, find
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Architecture
@@ -71,6 +72,9 @@ class Abacus:
     def settings(self, options: object, gpu: Accelerator | None, length: int) -> Settings:
         assert isinstance(options, AbacusOptions)
         return Settings(beads=options.beads)
+
+    def loadings(self, model: Model, scenario: Scenario) -> tuple[Loading, ...]:
+        return plain_loadings(model, scenario)
 
     def weights(self, model: Model, scenario: Scenario) -> Found:
         terms, unknown = weight_terms(model, scenario)

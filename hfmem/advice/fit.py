@@ -15,8 +15,8 @@ from hfmem.engines.inference import estimate as estimate_memory
 from hfmem.engines.table import engine
 from hfmem.errors import InvalidScenarioError
 from hfmem.estimator.parallel import Parallel
-from hfmem.estimator.values import Estimate, Scenario, Term, total_of
-from hfmem.estimator.weights.loaded import weight_terms
+from hfmem.estimator.values import Estimate, Scenario, Term
+from hfmem.estimator.weights.loaded import weights_of
 from hfmem.hardware.table import Accelerator, Machine, find
 from hfmem.mapper.interpret import Model
 from hfmem.scenario.options import Options
@@ -38,12 +38,12 @@ class Fit:
         parallel: how many of them the estimate uses, and how.
         usable: bytes of one that the estimate may take.
         estimate: what it takes; None where the engine refuses the split.
-        fits: None where a part is unknown, and what is known does fit.
+        fits: None where a part is unknown, and what is known does fit; or where not every way to quantise fits.
         max_batch: sequences of the asked length that fit; 0 for none, None where unknown or without limit.
         max_seq: tokens that fit at the asked batch, at most the model's own maximum; 0 for none, None where unknown.
         gpus_needed: the fewest that fit (tensor-parallel up to 8, then 8 of them a pipeline stage); None where unknown,
             or where 128 are not enough.
-        refused: why the engine refuses the split; "" where it does not.
+        refused: why the engine refuses the split or the number format; "" where it does not.
     """
 
     machine: Machine
@@ -133,7 +133,7 @@ class Case:
         """Whether what is known fits."""
         scenario = self.at(batch, seq)
         estimate = self.estimate(scenario)
-        return estimate.total <= usable(estimate.terms, scenario)
+        return not estimate.refused and estimate.total <= usable(estimate.terms, scenario)
 
     def max_batch(self) -> int | None:
         """The most sequences of the asked length; None without limit."""
@@ -175,6 +175,15 @@ def _fit(model: Model, options: Options, machine: Machine) -> Fit:
         return Fit(machine=machine, parallel=scenario.parallel, usable=room, refused=error.reason, gpus_needed=needed)
     estimate = case.estimate(case.scenario)
     room = usable(estimate.terms, case.scenario)
+    if estimate.refused:
+        return Fit(
+            machine=machine,
+            parallel=case.scenario.parallel,
+            usable=room,
+            estimate=estimate,
+            fits=False,
+            refused=estimate.refused,
+        )
     if estimate.is_lower_bound:
         fits = None if estimate.total <= room else False
         return Fit(machine=machine, parallel=case.scenario.parallel, usable=room, estimate=estimate, fits=fits)
@@ -183,11 +192,18 @@ def _fit(model: Model, options: Options, machine: Machine) -> Fit:
         parallel=case.scenario.parallel,
         usable=room,
         estimate=estimate,
-        fits=estimate.total <= room,
+        fits=_verdict(estimate, room),
         max_batch=case.max_batch(),
         max_seq=case.max_seq(),
         gpus_needed=_gpus_needed(model, options, machine),
     )
+
+
+def _verdict(estimate: Estimate, room: int) -> bool | None:
+    """Whether a known total fits; None where it does by the smallest of several ways to quantise only."""
+    if estimate.total <= room:
+        return True
+    return None if estimate.low <= room else False
 
 
 def _gpus_needed(model: Model, options: Options, machine: Machine) -> int | None:
@@ -215,5 +231,5 @@ def _gpus_needed(model: Model, options: Options, machine: Machine) -> int | None
 
 def _weights(model: Model, options: Options, machine: Machine) -> int:
     """Bytes of the weights on one accelerator, without what engines add."""
-    terms, _ = weight_terms(model, resolve(options, model, machine))
-    return total_of(terms)
+    scenario = resolve(options, model, machine)
+    return max(weights_of(model, scenario, each) for each in engine(scenario.runtime).loadings(model, scenario))

@@ -46,6 +46,8 @@ def advise(model: Model, options: Options, fit: Fit) -> tuple[Advice, ...]:
         except InvalidScenarioError:
             continue
         estimate = case.estimate(case.scenario)
+        if estimate.refused:
+            continue
         fits = estimate.total <= usable(estimate.terms, case.scenario)
         if fits or estimate.total < before:
             found.append(Advice(option=option, total=estimate.total, fits=fits))

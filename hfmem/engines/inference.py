@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from hfmem.engines.loading import loading_notes
 from hfmem.engines.protocol import Engine, RankMemory
 from hfmem.engines.table import engine
 from hfmem.estimator import textbook
@@ -53,6 +54,7 @@ class _Held:
     model: Model
     terms: tuple[Term, ...]
     unknown: _Unknown
+    spared: int
     layout: object
 
     @classmethod
@@ -67,6 +69,7 @@ class _Held:
             model=part,
             terms=tuple(term for each in found for term in each.terms),
             unknown=tuple(reason for each in found for reason in each.unknown),
+            spared=sum(each.spared for each in found),
             layout=engine.layout(part, scenario),
         )
 
@@ -77,6 +80,7 @@ class _Filled:
 
     terms: tuple[Term, ...]
     unknown: _Unknown
+    spared: int
     cache: CacheSize | str
 
     @property
@@ -91,6 +95,7 @@ class Prepared:
     model: Model
     stages: tuple[Stage, ...] = ()
     held: tuple[_Held, ...] = ()
+    refused: str = ""
 
     @classmethod
     def of(cls, model: Model, scenario: Scenario) -> Prepared:
@@ -110,7 +115,8 @@ class Prepared:
             if key not in alike:
                 alike[key] = _Held.of(runs, model, stage, scenario)
             held.append(alike[key])
-        return cls(model=model, stages=found, held=tuple(held))
+        refused = runs.loadings(model, scenario)[0].refused
+        return cls(model=model, stages=found, held=tuple(held), refused=refused)
 
     def estimate(self, scenario: Scenario) -> Estimate:
         """The estimate under the batch and length of a scenario (the rest as it was prepared for)."""
@@ -129,6 +135,9 @@ class Prepared:
             notes=_notes(runs, self.model, scenario),
             ranks=_ranks(self.stages, filled) if scenario.parallel.gpus > 1 else (),
             serving=runs.serving(ranks, scenario, self.model),
+            spared=top.total - max(rank.total - rank.spared for rank in filled),
+            refused=self.refused,
+            formats=tuple(loading_notes(runs, self.model, scenario)),
         )
 
 
@@ -143,7 +152,7 @@ def _fill(engine: Engine, held: _Held, scenario: Scenario) -> _Filled:
         for found in (engine.activations(held.model, scenario, held.stage), engine.overhead(held.model, scenario)):
             terms += found.terms
             unknown += found.unknown
-    return _Filled(terms=tuple(terms), unknown=tuple(unknown), cache=cache)
+    return _Filled(terms=tuple(terms), unknown=tuple(unknown), spared=held.spared, cache=cache)
 
 
 def _ranks(found: Iterable[Stage], filled: Iterable[_Filled]) -> tuple[Rank, ...]:

@@ -18,11 +18,11 @@ from hfmem.mapper import generic
 from hfmem.mapper.blueprint import Blueprint
 from hfmem.mapper.facts import Facts, MissingFactError
 from hfmem.mapper.families import reader
-from hfmem.mapper.packing import declared_cache_dtype, quantisation_of
+from hfmem.mapper.packing import declared_cache_dtype, declared_quantisation, quantisation_of
 from hfmem.mapper.rotary import rotary_rows
 from hfmem.mapper.structure import Structure
 from hfmem.mapper.tables import from_tensors, from_totals
-from hfmem.mapper.values import Architecture, Certainty, ParameterTable
+from hfmem.mapper.values import Architecture, Certainty, ParameterTable, Quantisation
 
 __all__ = ["Model", "interpret"]
 
@@ -37,6 +37,7 @@ class Model:
         parameters: None where neither files nor configuration tell.
         certainty: of the parameters: `exact` from headers, `derived` from the configuration or published totals.
         source: where the parameters are from.
+        quantisation: how the checkpoint is quantised; None where its configuration says nothing.
         stored_dtype: the dominant stored floating dtype (PyTorch's name), None without headers or totals.
         file_bytes: bytes of the weight files, for when nothing else tells how large the weights are.
         notes: remarks for the reader.
@@ -50,6 +51,7 @@ class Model:
     stored_dtype: str | None
     file_bytes: int | None
     notes: tuple[str, ...]
+    quantisation: Quantisation | None = None
 
     @cached_property
     def structure(self) -> Structure:
@@ -70,6 +72,7 @@ def interpret(checkpoint: Checkpoint) -> Model:
         parameters=parameters,
         certainty=certainty,
         source=source,
+        quantisation=declared_quantisation(config),
         stored_dtype=_dominant(parameters),
         file_bytes=_file_bytes(checkpoint),
         notes=(

@@ -77,6 +77,8 @@ def _verdict(fit: Fit, unit: str) -> str:
     total = fit.estimate.total if fit.estimate else 0
     sign = "≥ " if fit.estimate and fit.estimate.is_lower_bound else ""
     size = f"{sign}{format_bytes(total, unit, label=False)} of {format_bytes(fit.usable, unit)}"
+    if fit.refused:
+        return f"{size}: refused, {fit.refused}"
     if fit.fits is None:
         return f"{size}: unknown"
     return f"{size}: fits" if fit.fits else f"{size}: does not fit"

@@ -15,7 +15,7 @@ from hfmem.report.card import to_card, to_explanation
 from hfmem.report.errors import Problem
 from hfmem.report.fit import to_matrix
 from hfmem.report.result import SCHEMA, to_result
-from hfmem.report.tables import to_csv, to_markdown, to_table
+from hfmem.report.tables import format_lines, to_csv, to_markdown, to_table
 from hfmem.report.values import Report
 
 __all__ = ["FORMATS", "Style", "render"]
@@ -54,6 +54,8 @@ def _table(reports: Sequence[Report], problems: Sequence[Problem], style: Style)
         parts.append(to_table(reports, problems, style.unit, style.width))
     else:
         parts += [to_card(report, style.unit, style.width) for report in reports]
+    if style.several and (lines := format_lines(reports, style.width)):
+        parts.append(lines)
     if style.explain:
         for report in reports:
             title = f"{report.checkpoint.ref.model_id}\n" if style.several else ""

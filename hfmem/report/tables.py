@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import textwrap
 from collections.abc import Sequence
 from typing import Final
 
@@ -13,7 +14,10 @@ from hfmem.report.columns import COLUMNS, Column
 from hfmem.report.errors import Problem
 from hfmem.report.values import Report
 
-__all__ = ["to_csv", "to_markdown", "to_table"]
+__all__ = ["format_lines", "to_csv", "to_markdown", "to_table"]
+
+_NAMED: Final = 3
+_WIDEST: Final = 100
 
 
 def to_table(reports: Sequence[Report], problems: Sequence[Problem], unit: str, width: int | None) -> str:
@@ -24,6 +28,25 @@ def to_table(reports: Sequence[Report], problems: Sequence[Problem], unit: str, 
         if width is None or len(columns) <= 2 or max(map(len, text.splitlines())) <= width:
             return text
         columns.remove(max(columns, key=lambda column: column.rank))
+
+
+def format_lines(reports: Sequence[Report], width: int | None) -> str:
+    """What a number format does to the figures of a table, each sentence once with the models that it is about."""
+    about: dict[str, list[str]] = {}
+    for report in reports:
+        for sentence in report.estimate.formats:
+            about.setdefault(sentence, []).append(report.checkpoint.ref.model_id)
+    lines = []
+    for sentence, models in about.items():
+        more = f" and {len(models) - _NAMED} more" if len(models) > _NAMED else ""
+        named = ", ".join(models[:_NAMED]) + more
+        line = f"- {sentence}" if len(models) == len(reports) else f"- {named}: {sentence}"
+        lines.append(
+            textwrap.fill(
+                line, width or _WIDEST, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+            )
+        )
+    return "\n".join(lines)
 
 
 def to_markdown(reports: Sequence[Report], problems: Sequence[Problem], unit: str) -> str:

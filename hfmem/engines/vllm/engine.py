@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from hfmem.engines.loading import loading_weights
 from hfmem.engines.protocol import Engine, Found, RankMemory, Suggestions
 from hfmem.engines.vllm.cache import cache_of, layout_of
 from hfmem.engines.vllm.cachespec import Layout
+from hfmem.engines.vllm.formats import FORMATS, RECIPES
 from hfmem.engines.vllm.loaded import loaded_terms
 from hfmem.engines.vllm.options import VllmOptions
 from hfmem.engines.vllm.overheads import server_overheads
@@ -20,7 +22,7 @@ from hfmem.estimator.parallel import Parallel
 from hfmem.estimator.split.check import check_split
 from hfmem.estimator.split.stages import Stage
 from hfmem.estimator.values import Scenario, Serving, Term
-from hfmem.estimator.weights.loaded import weight_terms
+from hfmem.estimator.weights.loading import Loading, loadings_of
 from hfmem.hardware.table import Accelerator
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Architecture
@@ -59,9 +61,11 @@ class Vllm:
             raise TypeError("not the options of vLLM")
         return settings(options, gpu, length)
 
+    def loadings(self, model: Model, scenario: Scenario) -> tuple[Loading, ...]:
+        return loadings_of(model, scenario, RECIPES, FORMATS)
+
     def weights(self, model: Model, scenario: Scenario) -> Found:
-        terms, unknown = weight_terms(model, scenario)
-        return Found(terms=(*terms, *loaded_terms(model, scenario)), unknown=tuple(unknown))
+        return loading_weights(self, model, scenario, lambda loading: loaded_terms(model, scenario, loading))
 
     def layout(self, model: Model, scenario: Scenario) -> Layout | str:
         return layout_of(model, scenario)

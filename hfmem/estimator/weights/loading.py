@@ -1,0 +1,115 @@
+"""How an engine holds a model's weights: what a quantiser packs while they load, and what becomes of packed ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Final
+
+from hfmem.dtypes import stored_dtype
+from hfmem.estimator.values import Scenario
+from hfmem.estimator.weights.formats import KEPT, FormatRow, hardware_of, row_of
+from hfmem.estimator.weights.quantisers import Quantiser, find_quantiser
+from hfmem.estimator.weights.recipes import Recipe, everything, fitting
+from hfmem.mapper.interpret import Model
+from hfmem.mapper.values import TensorGroup
+
+__all__ = ["PLAIN", "Loading", "is_packed", "loadings_of", "plain_loadings"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loading:
+    """One way to hold a model's weights.
+
+    Attributes:
+        recipe: what packs floating weights; None where nothing does.
+        asked: what becomes of the asked quantisation on the hardware.
+        stored: what becomes of the checkpoint's own packed weights.
+        assumed: whether hardware that keeps them is assumed, and other hardware does not.
+        biased: modules that have a bias, by component and name.
+    """
+
+    recipe: Recipe | None = None
+    asked: FormatRow = KEPT
+    stored: FormatRow = KEPT
+    assumed: bool = False
+    biased: frozenset[tuple[str, str]] = frozenset()
+
+    @property
+    def refused(self) -> str:
+        """Why the engine does not run it on this hardware; "" where it does."""
+        return next((row.reason for row in (self.stored, self.asked) if row.outcome == "refused"), "")
+
+    def quantiser(self, group: TensorGroup) -> Quantiser | None:
+        """How floating tensors are packed; None where they are not."""
+        if self.recipe is None:
+            return None
+        return self.recipe.quantiser(group, (group.component, group.module) in self.biased)
+
+    def unpacks(self, group: TensorGroup) -> bool:
+        """Whether packed tensors become the dtype that is computed in."""
+        return self.stored.outcome == "unpacked" and is_packed(group) and group.component not in self.stored.stays
+
+    def drops(self, group: TensorGroup) -> bool:
+        """Whether scales go, with the packed tensors that they belong to."""
+        stored = self.stored
+        return (
+            group.scale
+            and stored.outcome == "unpacked"
+            and not stored.scales_stay
+            and group.component not in stored.stays
+        )
+
+    def unpacked(self) -> Loading:
+        """The same on hardware that does not keep the packed weights."""
+        return replace(self, recipe=None, stored=UNPACKED)
+
+
+PLAIN: Final = Loading()
+"""Weights as they are stored, floating ones in the run dtype."""
+
+UNPACKED: Final = FormatRow(methods=(), outcome="unpacked", source="")
+
+
+def is_packed(group: TensorGroup) -> bool:
+    """Whether it holds parameters in a format of fewer than 16 bits."""
+    dtype = stored_dtype(group.dtype) if group.dtype else None
+    return dtype is not None and not dtype.is_wide_float and not group.scale and group.parameters > 0
+
+
+def plain_loadings(model: Model, scenario: Scenario) -> tuple[Loading, ...]:
+    """For an engine without rules of its own: a quantiser packs everything linear."""
+    asked = find_quantiser(scenario.dtype or "")
+    if asked is None:
+        return (PLAIN,)
+    recipe = Recipe(name=asked.name, dtype=asked.name, packs=everything(asked.name), source=asked.source)
+    return (Loading(recipe=recipe, biased=_biased(model)),)
+
+
+def loadings_of(
+    model: Model, scenario: Scenario, recipes: Iterable[Recipe], rows: Iterable[FormatRow]
+) -> tuple[Loading, ...]:
+    """By an engine's tables: one a recipe that the asked word may mean, at least one."""
+    table = list(rows)
+    own, gpu, model_type = model.quantisation, scenario.gpu, model.architecture.model_type or ""
+    about = [row for row in table if own is not None and row.speaks_of(own.method, own.scheme, model_type)]
+    known = gpu is not None and hardware_of(gpu) is not None
+    loading = Loading(
+        stored=row_of(about, gpu),
+        assumed=not known and len({row.outcome for row in about}) > 1,
+        biased=_biased(model),
+    )
+    asked = find_quantiser(scenario.dtype or "")
+    if asked is None or model.parameters is None:
+        return (loading,)
+    online = [row for row in table if row.speaks_of(f"--dtype {asked.name}", "", model_type)]
+    row = row_of(online, gpu)
+    found = fitting(recipes, asked.name, scenario.word, model.parameters.groups)
+    if row.outcome == "unpacked" or not found:
+        return (replace(loading, asked=row),)
+    return tuple(replace(loading, asked=row, recipe=recipe) for recipe in found)
+
+
+def _biased(model: Model) -> frozenset[tuple[str, str]]:
+    groups = model.parameters.groups if model.parameters else ()
+    return frozenset((group.component, group.module) for group in groups if group.bias)
