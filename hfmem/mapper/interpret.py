@@ -16,6 +16,7 @@ from hfmem.fetcher.tensors import size_mismatches, table_bytes
 from hfmem.fetcher.values import Checkpoint
 from hfmem.mapper import generic
 from hfmem.mapper.blueprint import Blueprint
+from hfmem.mapper.declared import as_stored
 from hfmem.mapper.facts import Facts, MissingFactError
 from hfmem.mapper.families import reader
 from hfmem.mapper.packing import declared_cache_dtype, declared_quantisation, quantisation_of
@@ -73,7 +74,7 @@ def interpret(checkpoint: Checkpoint) -> Model:
         certainty=certainty,
         source=source,
         quantisation=declared_quantisation(config),
-        stored_dtype=_dominant(parameters),
+        stored_dtype=_dominant(parameters) or _usual(config, parameters),
         file_bytes=_file_bytes(checkpoint),
         notes=(
             *checkpoint.notes,
@@ -176,7 +177,14 @@ def _state_dtype(config: Mapping[str, Any]) -> str | None:
 
 def _run_dtype(config: Mapping[str, Any]) -> str | None:
     """The floating dtype a configuration names, at its root or in its text part."""
-    parts = [config, *(part for key in ("text_config", "llm_config") if isinstance(part := config.get(key), Mapping))]
+    parts = [
+        config,
+        *(
+            part
+            for key in ("text_config", "llm_config", "thinker_config")
+            if isinstance(part := config.get(key), Mapping)
+        ),
+    ]
     for part in parts:
         for key in ("dtype", "torch_dtype"):
             name = part.get(key)
@@ -197,7 +205,10 @@ def _parameters(
         source, certainty = _header_source(checkpoint)
         return table, certainty, source, [*_unloaded(table), *_disagreement(table, described), *_odd_sizes(checkpoint)]
     if described is not None:
-        return described, "derived", f"config.json, as the class of '{architecture.model_type}' builds it", []
+        stored = as_stored(described, config, architecture)
+        source = f"config.json, as the class of '{architecture.model_type}' builds it"
+        source += "" if stored is described else ", stored as its quantization_config says"
+        return stored, "derived", source, []
     if checkpoint.totals:
         return from_totals(checkpoint.totals), "derived", "the Hub's public totals", []
     return None, "unknown", "", []
@@ -266,6 +277,15 @@ def _disagreement(table: ParameterTable, described: ParameterTable | None) -> li
         f"The files hold {sum(stored.values()):,} parameters, the configuration describes {sum(expected.values()):,}: "
         f"{', '.join(parts)}."
     ]
+
+
+def _usual(config: Mapping[str, Any], parameters: ParameterTable | None) -> str | None:
+    """The dtype that a quantised checkpoint runs in where nothing names one: halves for GPTQ and AWQ, whose scales are
+    such, bfloat16 for all others (transformers 5.24, `quantizer_mxfp4.py::update_dtype` and its likes)."""
+    own = declared_quantisation(config)
+    if own is None or parameters is None or not parameters.stored:
+        return None
+    return "float16" if own.method in ("gptq", "awq", "auto-round") else "bfloat16"
 
 
 def _dominant(parameters: ParameterTable | None) -> str | None:
