@@ -77,7 +77,7 @@ class Abacus:
         return plain_loadings(model, scenario)
 
     def weights(self, model: Model, scenario: Scenario) -> Found:
-        terms, unknown = weight_terms(model, scenario)
+        terms, unknown = weight_terms(model, scenario, self.loadings(model, scenario)[0])
         return Found(terms=tuple(terms), unknown=tuple(unknown))
 
     def layout(self, model: Model, scenario: Scenario) -> object:

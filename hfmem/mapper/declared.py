@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any, Final
 
 from hfmem.dtypes import stored_dtype
@@ -137,7 +138,7 @@ def _rules(method: str, bits: int, facts: Mapping[str, Any], config: Mapping[str
         return
     layers = facts.get("quantized_layers")
     if isinstance(layers, Mapping) and layers:
-        yield from _mixed(layers, left)
+        yield from _mixed(layers)
     if method == "fp8" and "fp4" in (config.get("expert_dtype"), facts.get("expert_dtype")):
         yield _Rule(scheme=fp4_exponents, components=frozenset({"experts"}))
     scheme = scheme_of(method, facts, bits)
@@ -150,7 +151,7 @@ def _rules(method: str, bits: int, facts: Mapping[str, Any], config: Mapping[str
     yield _Rule(scheme=scheme, left=() if layers and method == "fp8" else left, components=components)
 
 
-def _mixed(layers: Mapping[str, Any], left: tuple[str, ...]) -> Iterator[_Rule]:
+def _mixed(layers: Mapping[str, Any]) -> Iterator[_Rule]:
     """ModelOpt's list of layers, each with its format."""
     by_word: dict[str, list[str]] = {}
     for name, entry in layers.items():
@@ -298,8 +299,20 @@ def _in_roots(rule: re.Pattern[str], name: str, layer: int) -> bool:
     return any(rule.match(root.format(layer) + name) for root in _ROOTS)
 
 
+_NEVER: Final = re.compile(r"(?!)")
+_LONGEST: Final = 400
+_REPEATED_GROUP: Final = re.compile(r"\)[*+{]")
+_MOST_REPEATS: Final = 5
+
+
+@lru_cache(maxsize=256)
 def _compiled(entry: str) -> re.Pattern[str]:
+    """A list's regular expression; one that is none, or that could take for ever, is about nothing."""
+    text = entry.removeprefix("re:")
+    repeats = sum(text.count(sign) for sign in "*+{")
+    if len(text) > _LONGEST or repeats > _MOST_REPEATS or _REPEATED_GROUP.search(text):
+        return _NEVER
     try:
-        return re.compile(entry.removeprefix("re:"))
-    except re.error:
-        return re.compile(r"(?!)")
+        return re.compile(text)
+    except (re.error, OverflowError, RecursionError):
+        return _NEVER

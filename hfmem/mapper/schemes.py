@@ -7,7 +7,7 @@ place. `docs.rs/safetensors` has the dtypes; each layout names whose it is.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any
 
 __all__ = ["Scheme", "algorithm", "group_scheme", "scheme_of"]
 
@@ -21,6 +21,11 @@ Scheme = Callable[[Shape], Stored]
 
 def _up(size: int, multiple: int) -> int:
     return -(-size // multiple)
+
+
+def _whole(value: object, default: int) -> int:
+    """A size of a file, or what is usual where it is none."""
+    return value if type(value) is int and 0 < value <= 1 << 20 else default
 
 
 def fp8_blocks(rows: int, columns: int, scale: str) -> Scheme:
@@ -90,25 +95,23 @@ def integers(bits: int, group: int, *, zeros: bool, reordered: bool = False) -> 
 
 
 def _compressed(weights: Mapping[str, Any]) -> Scheme:
-    """compressed-tensors 0.20, `quantization/quant_scheme.py`, `lifecycle/initialize.py`: scales in the model's dtype."""
-    bits, size = int(weights.get("num_bits") or 8), weights.get("group_size")
+    """compressed-tensors 0.20, `quantization/quant_scheme.py`; scales have the dtype of the model."""
+    bits, size = _whole(weights.get("num_bits"), 8), weights.get("group_size")
     if weights.get("type", "int") == "float":
         if bits == 4:
             return nvfp4 if size == 16 else _mxfp4_packed
         return mxfp8 if size == 32 else _float8(weights)
     if weights.get("strategy") == "tensor":
         return lambda shape: (("", "I8", shape), (".weight_scale", "BF16", shape[:-2]))
-    if bits == 8 and not isinstance(size, int):
+    if bits == 8 and not _whole(size, 0):
         return _rows("I8", "BF16")
-    return _packed(
-        bits, size if isinstance(size, int) and size > 0 else 0, symmetric=weights.get("symmetric") is not False
-    )
+    return _packed(bits, _whole(size, 0), symmetric=weights.get("symmetric") is not False)
 
 
 def _float8(weights: Mapping[str, Any]) -> Scheme:
     blocks = weights.get("block_structure")
     if weights.get("strategy") == "block" and isinstance(blocks, list) and len(blocks) == 2:
-        return fp8_blocks(int(blocks[0]), int(blocks[1]), "BF16")
+        return fp8_blocks(_whole(blocks[0], 128), _whole(blocks[1], 128), "BF16")
     return fp8_tensor if weights.get("strategy") == "tensor" else _rows("F8_E4M3", "BF16")
 
 
@@ -163,7 +166,7 @@ def algorithm(name: str, facts: Mapping[str, Any]) -> Scheme | None:
         return _rows("F8_E4M3", "F32")
     if word == "FP8":
         return fp8_tensor
-    return integers(4, int(facts.get("group_size") or 128), zeros=False) if "INT4" in word or "W4A" in word else None
+    return integers(4, _whole(facts.get("group_size"), 128), zeros=False) if "INT4" in word or "W4A" in word else None
 
 
 def group_scheme(group: Mapping[str, Any]) -> Scheme | None:
@@ -175,7 +178,7 @@ def group_scheme(group: Mapping[str, Any]) -> Scheme | None:
 def scheme_of(method: str, facts: Mapping[str, Any], bits: int) -> Scheme | None:
     """The scheme that a method has for all its matrices; None for one that is not known, or that has several."""
     size = facts.get("group_size")
-    group = size if isinstance(size, int) else 128
+    group = -1 if size == -1 else _whole(size, 128)
     if method == "fp8":
         return _fp8(facts)
     if method in ("gptq", "auto-round"):
@@ -193,8 +196,10 @@ def scheme_of(method: str, facts: Mapping[str, Any], bits: int) -> Scheme | None
 
 def _fp8(facts: Mapping[str, Any]) -> Scheme:
     blocks = facts.get("weight_block_size")
-    if isinstance(blocks, list) and len(blocks) == 2 and all(isinstance(size, int) and size > 0 for size in blocks):
-        return fp8_blocks(blocks[0], blocks[1], "F8_E8M0" if facts.get("scale_fmt") == "ue8m0" else "F32")
+    if isinstance(blocks, list) and len(blocks) == 2:
+        return fp8_blocks(
+            _whole(blocks[0], 128), _whole(blocks[1], 128), "F8_E8M0" if facts.get("scale_fmt") == "ue8m0" else "F32"
+        )
     if facts.get("activation_scheme") == "static":
         return fp8_tensor
     return lambda shape: (("", "F8_E4M3", shape), (".weight_scale", "F32", shape[:-2]))

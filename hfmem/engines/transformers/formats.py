@@ -29,6 +29,8 @@ _GPU_ONLY: Final[tuple[tuple[str, str, str], ...]] = (
 
 _WITHOUT_GPU: Final[tuple[Hardware, ...]] = ("mps", "cpu")
 
+# The experts of gpt-oss are those that have biases: GptOssMLP is the one class that Mxfp4Config replaces, and the one
+# that FineGrainedFP8Config cannot.
 FORMATS: Final[tuple[FormatRow, ...]] = (
     # weights of fewer bits that checkpoints bring
     FormatRow(methods=("fp8", "mxfp8"), hardware=("cuda",), least=89, outcome="kept", source=_FP8),
@@ -51,7 +53,7 @@ FORMATS: Final[tuple[FormatRow, ...]] = (
     ),
     FormatRow(
         methods=("mxfp4",),
-        types=("gpt_oss",),
+        biased_experts=True,
         hardware=("cuda",),
         least=75,
         outcome="kept",
@@ -60,7 +62,7 @@ FORMATS: Final[tuple[FormatRow, ...]] = (
     ),
     FormatRow(
         methods=("mxfp4",),
-        types=("gpt_oss",),
+        biased_experts=True,
         hardware=("rocm", "xpu"),
         outcome="kept",
         reason="with Triton 3.5 and the package kernels, which are assumed",
@@ -68,7 +70,7 @@ FORMATS: Final[tuple[FormatRow, ...]] = (
     ),
     FormatRow(
         methods=("mxfp4",),
-        types=("gpt_oss",),
+        biased_experts=True,
         hardware=("cpu",),
         outcome="unpacked",
         reason="unpacked on a processor unless from_pretrained has use_kernels=True",
@@ -76,7 +78,7 @@ FORMATS: Final[tuple[FormatRow, ...]] = (
     ),
     FormatRow(
         methods=("mxfp4",),
-        types=("gpt_oss",),
+        biased_experts=True,
         hardware=("cuda", "mps"),
         outcome="unpacked",
         reason="unpacked below compute capability 7.5 and on MPS",
@@ -132,7 +134,7 @@ FORMATS: Final[tuple[FormatRow, ...]] = (
     # --dtype: what packs while the weights load
     FormatRow(
         methods=("--dtype fp8",),
-        types=("gpt_oss",),
+        biased_experts=True,
         outcome="refused",
         source="integrations/finegrained_fp8.py:729-731",
         reason="FP8Experts does not support bias for now",
@@ -154,7 +156,7 @@ FORMATS: Final[tuple[FormatRow, ...]] = (
     ),
     FormatRow(
         methods=("--dtype mxfp4",),
-        types=("gpt_oss",),
+        biased_experts=True,
         outcome="kept",
         source="integrations/mxfp4.py:517-528",
     ),

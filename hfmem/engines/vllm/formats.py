@@ -41,7 +41,6 @@ _LEAST: Final[tuple[tuple[tuple[str, ...], tuple[str, ...], int, str], ...]] = (
     (("bitsandbytes",), (), 70, "bitsandbytes.py of 0.27 (the plugin vllm-bnb-plugin since 0.28)"),
 )
 
-_UNKNOWN: Final = ("hqq", "quanto", "aqlm", "eetq", "spqr", "vptq", "higgs", "bitnet", "metal")
 _ALL: Final = tuple(dict.fromkeys(name for names, _, _, _ in _LEAST for name in names))
 
 
@@ -50,12 +49,6 @@ def _capability(least: int) -> str:
 
 
 FORMATS: Final[tuple[FormatRow, ...]] = (
-    FormatRow(
-        methods=_UNKNOWN,
-        outcome="refused",
-        reason="unknown quantization method",
-        source="__init__.py:15-49, config/model.py:1464-1469",
-    ),
     FormatRow(
         methods=("fbgemm_fp8",),
         outcome="refused",
@@ -134,6 +127,12 @@ FORMATS: Final[tuple[FormatRow, ...]] = (
                 source="online/base.py:208-212",
             ),
         )
+    ),
+    FormatRow(
+        methods=("*",),
+        outcome="refused",
+        reason="unknown quantization method",
+        source="__init__.py:15-49, config/model.py:1464-1469",
     ),
 )
 """Format x hardware -> what happens."""

@@ -23,10 +23,12 @@ class FormatRow:
     """What an engine does with one format on some hardware; of several rows that match, the first holds.
 
     Attributes:
-        methods: quantisers' names as checkpoints give them, or `--dtype WORD` for quantising while it loads.
+        methods: quantisers' names as checkpoints give them, `*` for every one, or `--dtype WORD` for quantising while
+            it loads.
         outcome: packed weights stay as they are; they become the dtype that is computed in; the engine refuses.
         schemes: the number formats it speaks of; empty for all.
-        types: the model types that the quantiser knows; empty for all.
+        biased_experts: whether it is about models whose experts have biases, or about those whose have none; None for
+            all.
         hardware: the kinds of device; empty for all.
         least: the lowest compute capability of NVIDIA's (8.9 is 89); 0 for all.
         scales_stay: whether scales stay beside weights that are unpacked.
@@ -38,7 +40,7 @@ class FormatRow:
     methods: tuple[str, ...]
     outcome: Outcome
     schemes: tuple[str, ...] = ()
-    types: tuple[str, ...] = ()
+    biased_experts: bool | None = None
     hardware: tuple[Hardware, ...] = ()
     least: int = 0
     scales_stay: bool = False
@@ -46,13 +48,10 @@ class FormatRow:
     reason: str = ""
     source: str
 
-    def speaks_of(self, method: str, scheme: str, model_type: str) -> bool:
+    def speaks_of(self, method: str, scheme: str, *, biased_experts: bool) -> bool:
         """Whether it is about a format, on whatever hardware."""
-        return (
-            method in self.methods
-            and (not self.schemes or scheme in self.schemes)
-            and (not self.types or model_type in self.types)
-        )
+        named = method in self.methods or ("*" in self.methods and not method.startswith("--"))
+        return named and (not self.schemes or scheme in self.schemes) and self.biased_experts in (None, biased_experts)
 
     def holds_on(self, gpu: Accelerator) -> bool:
         """Whether it is about an accelerator; never for one of which nothing is known."""

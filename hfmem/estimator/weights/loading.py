@@ -91,18 +91,21 @@ def loadings_of(
 ) -> tuple[Loading, ...]:
     """By an engine's tables: one a recipe that the asked word may mean, at least one."""
     table = list(rows)
-    own, gpu, model_type = model.quantisation, scenario.gpu, model.architecture.model_type or ""
-    about = [row for row in table if own is not None and row.speaks_of(own.method, own.scheme, model_type)]
+    own, gpu, modules = model.quantisation, scenario.gpu, _biased(model)
+    biased = any(component == "experts" for component, _ in modules)
+    about = [
+        row for row in table if own and own.method and row.speaks_of(own.method, own.scheme, biased_experts=biased)
+    ]
     known = gpu is not None and hardware_of(gpu) is not None
     loading = Loading(
         stored=row_of(about, gpu),
-        assumed=not known and len({row.outcome for row in about}) > 1,
-        biased=_biased(model),
+        assumed=not known and any(row.outcome == "unpacked" for row in about),
+        biased=modules,
     )
     asked = find_quantiser(scenario.dtype or "")
     if asked is None or model.parameters is None:
         return (loading,)
-    online = [row for row in table if row.speaks_of(f"--dtype {asked.name}", "", model_type)]
+    online = [row for row in table if row.speaks_of(f"--dtype {asked.name}", "", biased_experts=biased)]
     row = row_of(online, gpu)
     found = fitting(recipes, asked.name, scenario.word, model.parameters.groups)
     if row.outcome == "unpacked" or not found:
