@@ -20,8 +20,8 @@ from hfmem.estimator.parallel import Parallel
 from hfmem.estimator.split.check import check_split
 from hfmem.estimator.split.stages import Stage
 from hfmem.estimator.values import Scenario, Serving, Term, total_of
+from hfmem.estimator.weights.kept import Kept, kept_plainly
 from hfmem.estimator.weights.loaded import weight_terms
-from hfmem.estimator.weights.loading import Loading, plain_loadings
 from hfmem.hardware.table import Accelerator, find
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Architecture
@@ -73,11 +73,14 @@ class Abacus:
         assert isinstance(options, AbacusOptions)
         return Settings(beads=options.beads)
 
-    def loadings(self, model: Model, scenario: Scenario) -> tuple[Loading, ...]:
-        return plain_loadings(model, scenario)
+    def refused(self, model: Model, scenario: Scenario) -> str:
+        return ""
+
+    def kept(self, model: Model, scenario: Scenario) -> tuple[Kept, ...]:
+        return kept_plainly(model, scenario)
 
     def weights(self, model: Model, scenario: Scenario) -> Found:
-        terms, unknown = weight_terms(model, scenario, self.loadings(model, scenario)[0])
+        terms, unknown = weight_terms(model, scenario, self.kept(model, scenario)[0])
         return Found(terms=tuple(terms), unknown=tuple(unknown))
 
     def layout(self, model: Model, scenario: Scenario) -> object:

@@ -232,4 +232,4 @@ def _gpus_needed(model: Model, options: Options, machine: Machine) -> int | None
 def _weights(model: Model, options: Options, machine: Machine) -> int:
     """Bytes of the weights on one accelerator, without what engines add."""
     scenario = resolve(options, model, machine)
-    return max(weights_of(model, scenario, each) for each in engine(scenario.runtime).loadings(model, scenario))
+    return max(weights_of(model, scenario, each) for each in engine(scenario.runtime).kept(model, scenario))

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from hfmem.engines.loading import loading_notes
+from hfmem.engines.kept import kept_notes
 from hfmem.engines.protocol import Engine, RankMemory
 from hfmem.engines.table import engine
 from hfmem.estimator import textbook
@@ -96,6 +96,7 @@ class Prepared:
     stages: tuple[Stage, ...] = ()
     held: tuple[_Held, ...] = ()
     refused: str = ""
+    formats: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, model: Model, scenario: Scenario) -> Prepared:
@@ -115,8 +116,13 @@ class Prepared:
             if key not in alike:
                 alike[key] = _Held.of(runs, model, stage, scenario)
             held.append(alike[key])
-        refused = runs.loadings(model, scenario)[0].refused
-        return cls(model=model, stages=found, held=tuple(held), refused=refused)
+        return cls(
+            model=model,
+            stages=found,
+            held=tuple(held),
+            refused=runs.refused(model, scenario),
+            formats=tuple(kept_notes(runs, model, scenario)),
+        )
 
     def estimate(self, scenario: Scenario) -> Estimate:
         """The estimate under the batch and length of a scenario (the rest as it was prepared for)."""
@@ -137,7 +143,7 @@ class Prepared:
             serving=runs.serving(ranks, scenario, self.model),
             spared=top.total - max(rank.total - rank.spared for rank in filled),
             refused=self.refused,
-            formats=tuple(loading_notes(runs, self.model, scenario)),
+            formats=self.formats,
         )
 
 

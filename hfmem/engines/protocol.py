@@ -14,7 +14,7 @@ from hfmem.estimator.parallel import Parallel
 from hfmem.estimator.split.rules import SplitRules
 from hfmem.estimator.split.stages import Stage
 from hfmem.estimator.values import Group, Scenario, Serving, Settings, Term
-from hfmem.estimator.weights.loading import Loading
+from hfmem.estimator.weights.kept import Kept
 from hfmem.hardware.table import Accelerator
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Architecture
@@ -90,7 +90,11 @@ class Engine(Protocol):
             length: tokens.
         """
 
-    def loadings(self, model: Model, scenario: Scenario) -> tuple[Loading, ...]:
+    def refused(self, model: Model, scenario: Scenario) -> str:
+        """Why it would not run or start with this, however much memory there is; "" where it would. `model` is the
+        whole one."""
+
+    def kept(self, model: Model, scenario: Scenario) -> tuple[Kept, ...]:
         """How it holds the weights on the scenario's hardware: one a recipe that the asked quantisation may mean, at
         least one."""
 

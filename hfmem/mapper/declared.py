@@ -84,7 +84,7 @@ def as_stored(described: ParameterTable, config: Mapping[str, Any], architecture
     rules = list(_rules(own.method, own.bits, facts, config))
     if not rules:
         return described
-    names = _Names(architecture)
+    names = _Names(architecture, beside=_dense_beside(described, architecture))
     groups: list[TensorGroup] = []
     for group in described.groups:
         groups += _applied(group, rules, names)
@@ -211,10 +211,18 @@ def _packed(group: TensorGroup, scheme: Scheme) -> Iterator[TensorGroup]:
         yield replace(stored, stored_bytes=found.nbytes(stored.elements) if found else None)
 
 
+def _dense_beside(described: ParameterTable, architecture: Architecture) -> bool:
+    """Whether each layer has a dense network and experts beside it, which then are no part of `mlp`."""
+    layers = architecture.layers or ()
+    mixed = bool(layers) and all(isinstance(layer.ffn, Experts) for layer in layers)
+    return mixed and any(group.component == "mlp" for group in described.groups)
+
+
 class _Names:
     """Which layers of a model the entries of a list speak of."""
 
-    def __init__(self, architecture: Architecture) -> None:
+    def __init__(self, architecture: Architecture, *, beside: bool) -> None:
+        self._beside = beside
         layers = architecture.layers or ()
         self._depth = len(layers)
         every = frozenset(range(self._depth))
@@ -248,6 +256,8 @@ class _Names:
         if not about:
             return frozenset()
         candidates = _candidates(group)
+        if self._beside and group.component == "experts":
+            candidates = tuple(name for name in candidates if not name.startswith("mlp."))
         if tail.startswith("re:") and "layers" in tail:
             rule = _compiled(tail)
             return frozenset(i for i in about if any(_in_roots(rule, name, i) for name in candidates))

@@ -80,7 +80,7 @@ def _verdict(fit: Fit, unit: str) -> str:
     if fit.refused:
         return f"{size}: refused, {fit.refused}"
     if fit.fits is None:
-        return f"{size}: unknown"
+        return f"{size}: {'fits by some recipes' if fit.estimate and fit.estimate.spared else 'unknown'}"
     return f"{size}: fits" if fit.fits else f"{size}: does not fit"
 
 

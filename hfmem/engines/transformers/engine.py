@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from hfmem.engines.loading import loading_weights
+from hfmem.engines.kept import kept_weights
 from hfmem.engines.protocol import Engine, Found, RankMemory, Suggestions
 from hfmem.engines.transformers.formats import FORMATS, RECIPES
 from hfmem.engines.transformers.split import RULES
@@ -16,7 +16,7 @@ from hfmem.estimator.parallel import Parallel
 from hfmem.estimator.split.check import check_split
 from hfmem.estimator.split.stages import Stage
 from hfmem.estimator.values import Scenario, Serving, Settings, Term
-from hfmem.estimator.weights.loading import Loading, loadings_of
+from hfmem.estimator.weights.kept import Kept, kept_by
 from hfmem.hardware.table import Accelerator
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Architecture
@@ -46,11 +46,14 @@ class Transformers:
     def settings(self, options: object, gpu: Accelerator | None, length: int) -> Settings | None:  # noqa: ARG002
         return None
 
-    def loadings(self, model: Model, scenario: Scenario) -> tuple[Loading, ...]:
-        return loadings_of(model, scenario, RECIPES, FORMATS)
+    def refused(self, model: Model, scenario: Scenario) -> str:
+        return self.kept(model, scenario)[0].refused
+
+    def kept(self, model: Model, scenario: Scenario) -> tuple[Kept, ...]:
+        return kept_by(model, scenario, RECIPES, FORMATS)
 
     def weights(self, model: Model, scenario: Scenario) -> Found:
-        return loading_weights(self, model, scenario)
+        return kept_weights(self, model, scenario)
 
     def layout(self, model: Model, scenario: Scenario) -> object:  # noqa: ARG002 - nothing is paged
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from hfmem.engines.loading import loading_weights
+from hfmem.engines.kept import kept_weights
 from hfmem.engines.protocol import Engine, Found, RankMemory, Suggestions
 from hfmem.engines.vllm.cache import cache_of, layout_of
 from hfmem.engines.vllm.cachespec import Layout
@@ -22,7 +22,7 @@ from hfmem.estimator.parallel import Parallel
 from hfmem.estimator.split.check import check_split
 from hfmem.estimator.split.stages import Stage
 from hfmem.estimator.values import Scenario, Serving, Term
-from hfmem.estimator.weights.loading import Loading, loadings_of
+from hfmem.estimator.weights.kept import Kept, kept_by
 from hfmem.hardware.table import Accelerator
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Architecture
@@ -61,11 +61,14 @@ class Vllm:
             raise TypeError("not the options of vLLM")
         return settings(options, gpu, length)
 
-    def loadings(self, model: Model, scenario: Scenario) -> tuple[Loading, ...]:
-        return loadings_of(model, scenario, RECIPES, FORMATS)
+    def refused(self, model: Model, scenario: Scenario) -> str:
+        return self.kept(model, scenario)[0].refused
+
+    def kept(self, model: Model, scenario: Scenario) -> tuple[Kept, ...]:
+        return kept_by(model, scenario, RECIPES, FORMATS)
 
     def weights(self, model: Model, scenario: Scenario) -> Found:
-        return loading_weights(self, model, scenario, lambda loading: loaded_terms(model, scenario, loading))
+        return kept_weights(self, model, scenario, lambda kept: loaded_terms(model, scenario, kept))
 
     def layout(self, model: Model, scenario: Scenario) -> Layout | str:
         return layout_of(model, scenario)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal
 if TYPE_CHECKING:  # most runs name no accelerator
     from hfmem.hardware.table import Accelerator
 
-__all__ = ["KEPT", "FormatRow", "Hardware", "Outcome", "hardware_of", "row_of"]
+__all__ = ["AS_STORED", "FormatRow", "Hardware", "Outcome", "hardware_of", "row_of"]
 
 Hardware = Literal["cuda", "rocm", "xpu", "mps", "cpu"]
 Outcome = Literal["kept", "unpacked", "refused"]
@@ -61,7 +61,7 @@ class FormatRow:
         return not self.least or kind != "cuda" or _capability(gpu) >= self.least
 
 
-KEPT: Final = FormatRow(methods=(), outcome="kept", source="")
+AS_STORED: Final = FormatRow(methods=(), outcome="kept", source="")
 """What holds where no row speaks of a format: packed weights stay as they are stored."""
 
 _VENDORS: Final[dict[str, Hardware]] = {
@@ -93,5 +93,5 @@ def row_of(rows: Iterable[FormatRow], gpu: Accelerator | None) -> FormatRow:
     """
     found = list(rows)
     if gpu is not None and hardware_of(gpu) is not None:
-        return next((row for row in found if row.holds_on(gpu)), KEPT)
-    return next((row for row in found if row.outcome == "kept"), found[0] if found else KEPT)
+        return next((row for row in found if row.holds_on(gpu)), AS_STORED)
+    return next((row for row in found if row.outcome == "kept"), found[0] if found else AS_STORED)

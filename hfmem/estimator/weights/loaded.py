@@ -1,4 +1,4 @@
-"""What the weights take after loading: floating tensors in the run dtype or as a quantiser packs them, packed ones as
+"""What the weights take after kept: floating tensors in the run dtype or as a quantiser packs them, packed ones as
 stored or unpacked."""
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from typing import Literal
 
 from hfmem.dtypes import Dtype, find_dtype, stored_dtype
 from hfmem.estimator.values import Group, Scenario, Term, total_of
-from hfmem.estimator.weights.loading import PLAIN, Loading
+from hfmem.estimator.weights.kept import PLAIN, Kept
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Component, TensorGroup, component_order
 
@@ -18,15 +18,15 @@ __all__ = ["group_bytes", "weight_terms", "weights_of"]
 _Unknown = list[tuple[Group, str]]
 
 
-def weight_terms(model: Model, scenario: Scenario, loading: Loading = PLAIN) -> tuple[list[Term], _Unknown]:
+def weight_terms(model: Model, scenario: Scenario, kept: Kept = PLAIN) -> tuple[list[Term], _Unknown]:
     """One term a component and way of storing; what is unknown is named."""
     if model.parameters is None:
         return _from_files(model)
-    groups = [group for group in model.parameters.groups if group.loaded and not loading.drops(group)]
+    groups = [group for group in model.parameters.groups if group.loaded and not kept.drops(group)]
     terms = []
     missing = False
-    for component, storage, parts in _by_storage(groups, scenario, loading):
-        sizes = [group_bytes(group, scenario, loading) for group in parts]
+    for component, storage, parts in _by_storage(groups, scenario, kept):
+        sizes = [group_bytes(group, scenario, kept) for group in parts]
         missing = missing or None in sizes
         if any(size is not None for size in sizes):
             terms.append(_term(model, component, storage, parts, sum(size or 0 for size in sizes)))
@@ -38,23 +38,23 @@ def weight_terms(model: Model, scenario: Scenario, loading: Loading = PLAIN) -> 
     return terms, unknown
 
 
-def weights_of(model: Model, scenario: Scenario, loading: Loading) -> int:
-    """Bytes of the known weights under one way of loading."""
-    terms, _ = weight_terms(model, scenario, loading)
+def weights_of(model: Model, scenario: Scenario, kept: Kept) -> int:
+    """Bytes of the known weights under one way of kept."""
+    terms, _ = weight_terms(model, scenario, kept)
     return total_of(terms)
 
 
-def group_bytes(group: TensorGroup, scenario: Scenario, loading: Loading = PLAIN) -> int | None:
+def group_bytes(group: TensorGroup, scenario: Scenario, kept: Kept = PLAIN) -> int | None:
     """Bytes of a group in memory under a scenario; None where the dtype is not known."""
-    if loading.drops(group):
+    if kept.drops(group):
         return 0
     if _is_cast(group):
-        quantiser = loading.quantiser(group)
+        quantiser = kept.quantiser(group)
         if quantiser is not None:
             return quantiser.nbytes(group.shape, group.count)
         dtype = _run_dtype(scenario)
         return dtype.nbytes(group.elements) if dtype else None
-    if loading.unpacks(group):
+    if kept.unpacks(group):
         dtype = _run_dtype(scenario)
         return dtype.nbytes(group.parameters) if dtype else None
     return group.stored_bytes
@@ -94,27 +94,27 @@ class _Storage:
 
 
 def _by_storage(
-    groups: Iterable[TensorGroup], scenario: Scenario, loading: Loading
+    groups: Iterable[TensorGroup], scenario: Scenario, kept: Kept
 ) -> Iterable[tuple[Component, _Storage, list[TensorGroup]]]:
     found: dict[tuple[Component, _Storage], list[TensorGroup]] = {}
     for group in groups:
-        found.setdefault((group.component, _storage(group, scenario, loading)), []).append(group)
+        found.setdefault((group.component, _storage(group, scenario, kept)), []).append(group)
     for component, storage in sorted(found, key=lambda key: component_order(key[0])):
         yield component, storage, found[component, storage]
 
 
-def _storage(group: TensorGroup, scenario: Scenario, loading: Loading) -> _Storage:
+def _storage(group: TensorGroup, scenario: Scenario, kept: Kept) -> _Storage:
     dtype = _run_dtype(scenario)
     each = f"{float(dtype.bytes_each):g} B ({dtype.name})" if dtype else "an unknown dtype"
     if _is_cast(group):
-        quantiser = loading.quantiser(group)
-        if quantiser is None or loading.recipe is None:
+        quantiser = kept.quantiser(group)
+        if quantiser is None or kept.recipe is None:
             return _Storage(kind="cast", cost=each)
         cost = f"{quantiser.name}: {quantiser.describe()}"
-        source = f"{loading.recipe.name}: {loading.recipe.source}; {quantiser.source}"
+        source = f"{kept.recipe.name}: {kept.recipe.source}; {quantiser.source}"
         return _Storage(kind="quantised", name=quantiser.name, cost=cost, source=source)
-    if loading.unpacks(group):
-        return _Storage(kind="unpacked", cost=f"{each}, unpacked from {group.dtype}", source=loading.stored.source)
+    if kept.unpacks(group):
+        return _Storage(kind="unpacked", cost=f"{each}, unpacked from {group.dtype}", source=kept.stored.source)
     return _Storage(kind="stored", cost=f"as stored ({group.dtype})")
 
 

@@ -8,17 +8,17 @@ from typing import Final
 
 from hfmem.dtypes import stored_dtype
 from hfmem.estimator.values import Scenario
-from hfmem.estimator.weights.formats import KEPT, FormatRow, hardware_of, row_of
+from hfmem.estimator.weights.formats import AS_STORED, FormatRow, hardware_of, row_of
 from hfmem.estimator.weights.quantisers import Quantiser, find_quantiser
 from hfmem.estimator.weights.recipes import Recipe, everything, fitting
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import TensorGroup
 
-__all__ = ["PLAIN", "Loading", "is_packed", "loadings_of", "plain_loadings"]
+__all__ = ["PLAIN", "Kept", "is_packed", "kept_by", "kept_plainly"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Loading:
+class Kept:
     """One way to hold a model's weights.
 
     Attributes:
@@ -30,8 +30,8 @@ class Loading:
     """
 
     recipe: Recipe | None = None
-    asked: FormatRow = KEPT
-    stored: FormatRow = KEPT
+    asked: FormatRow = AS_STORED
+    stored: FormatRow = AS_STORED
     assumed: bool = False
     biased: frozenset[tuple[str, str]] = frozenset()
 
@@ -60,12 +60,12 @@ class Loading:
             and group.component not in stored.stays
         )
 
-    def unpacked(self) -> Loading:
+    def unpacked(self) -> Kept:
         """The same on hardware that does not keep the packed weights."""
         return replace(self, recipe=None, stored=UNPACKED)
 
 
-PLAIN: Final = Loading()
+PLAIN: Final = Kept()
 """Weights as they are stored, floating ones in the run dtype."""
 
 UNPACKED: Final = FormatRow(methods=(), outcome="unpacked", source="")
@@ -77,18 +77,16 @@ def is_packed(group: TensorGroup) -> bool:
     return dtype is not None and not dtype.is_wide_float and not group.scale and group.parameters > 0
 
 
-def plain_loadings(model: Model, scenario: Scenario) -> tuple[Loading, ...]:
+def kept_plainly(model: Model, scenario: Scenario) -> tuple[Kept, ...]:
     """For an engine without rules of its own: a quantiser packs everything linear."""
     asked = find_quantiser(scenario.dtype or "")
     if asked is None:
         return (PLAIN,)
     recipe = Recipe(name=asked.name, dtype=asked.name, packs=everything(asked.name), source=asked.source)
-    return (Loading(recipe=recipe, biased=_biased(model)),)
+    return (Kept(recipe=recipe, biased=_biased(model)),)
 
 
-def loadings_of(
-    model: Model, scenario: Scenario, recipes: Iterable[Recipe], rows: Iterable[FormatRow]
-) -> tuple[Loading, ...]:
+def kept_by(model: Model, scenario: Scenario, recipes: Iterable[Recipe], rows: Iterable[FormatRow]) -> tuple[Kept, ...]:
     """By an engine's tables: one a recipe that the asked word may mean, at least one."""
     table = list(rows)
     own, gpu, modules = model.quantisation, scenario.gpu, _biased(model)
@@ -97,20 +95,20 @@ def loadings_of(
         row for row in table if own and own.method and row.speaks_of(own.method, own.scheme, biased_experts=biased)
     ]
     known = gpu is not None and hardware_of(gpu) is not None
-    loading = Loading(
+    kept = Kept(
         stored=row_of(about, gpu),
         assumed=not known and any(row.outcome == "unpacked" for row in about),
         biased=modules,
     )
     asked = find_quantiser(scenario.dtype or "")
     if asked is None or model.parameters is None:
-        return (loading,)
+        return (kept,)
     online = [row for row in table if row.speaks_of(f"--dtype {asked.name}", "", biased_experts=biased)]
     row = row_of(online, gpu)
     found = fitting(recipes, asked.name, scenario.word, model.parameters.groups)
     if row.outcome == "unpacked" or not found:
-        return (replace(loading, asked=row),)
-    return tuple(replace(loading, asked=row, recipe=recipe) for recipe in found)
+        return (replace(kept, asked=row),)
+    return tuple(replace(kept, asked=row, recipe=recipe) for recipe in found)
 
 
 def _biased(model: Model) -> frozenset[tuple[str, str]]:
