@@ -9,7 +9,7 @@ from hfmem.engines.kept import kept_weights
 from hfmem.engines.protocol import Engine, Found, RankMemory, Suggestions
 from hfmem.engines.vllm.cache import cache_of, layout_of
 from hfmem.engines.vllm.cachespec import Layout
-from hfmem.engines.vllm.formats import FORMATS, RECIPES
+from hfmem.engines.vllm.formats import RECIPES, formats_of
 from hfmem.engines.vllm.loaded import loaded_terms
 from hfmem.engines.vllm.options import VllmOptions
 from hfmem.engines.vllm.overheads import server_overheads
@@ -65,7 +65,7 @@ class Vllm:
         return self.kept(model, scenario)[0].refused
 
     def kept(self, model: Model, scenario: Scenario) -> tuple[Kept, ...]:
-        return kept_by(model, scenario, RECIPES, FORMATS)
+        return kept_by(model, scenario, RECIPES, formats_of(settings_of(scenario).rules.since))
 
     def weights(self, model: Model, scenario: Scenario) -> Found:
         return kept_weights(self, model, scenario, lambda kept: loaded_terms(model, scenario, kept))

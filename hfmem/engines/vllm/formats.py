@@ -11,7 +11,7 @@ from hfmem.estimator.weights.formats import FormatRow, Hardware
 from hfmem.estimator.weights.recipes import RECIPES as TOOLS
 from hfmem.estimator.weights.recipes import Recipe, everything
 
-__all__ = ["FORMATS", "RECIPES"]
+__all__ = ["FORMATS", "RECIPES", "formats_of"]
 
 _ELSEWHERE: Final[tuple[Hardware, ...]] = ("rocm", "xpu", "cpu")
 _LISTS: Final = "platforms/rocm.py:668-692, platforms/xpu.py:113-131"
@@ -37,6 +37,7 @@ _LEAST: Final[tuple[tuple[tuple[str, ...], tuple[str, ...], int, str], ...]] = (
     (("awq",), (), 75, "auto_awq.py:232-234"),
     (("auto-round",), (), 60, "inc/inc.py:265-267"),
     (("torchao",), (), 75, "torchao.py:101-130"),
+    (("fbgemm_fp8",), (), 80, "fbgemm_fp8.py of 0.19 (weights only, through Marlin, below 8.9)"),
     (("quark",), (), 70, "quark/quark.py:127-128"),
     (("bitsandbytes",), (), 70, "bitsandbytes.py of 0.27 (the plugin vllm-bnb-plugin since 0.28)"),
 )
@@ -48,13 +49,15 @@ def _capability(least: int) -> str:
     return f"{least // 10}.{least % 10}"
 
 
+_DEPRECATED: Final = FormatRow(
+    methods=("fbgemm_fp8",),
+    outcome="refused",
+    reason="fbgemm_fp8 is deprecated: vLLM wants --allow-deprecated-quantization",
+    source="config/model.py:1472-1483; in 0.19 already",
+)
+_DEPRECATED_SINCE: Final = (0, 17)
+
 FORMATS: Final[tuple[FormatRow, ...]] = (
-    FormatRow(
-        methods=("fbgemm_fp8",),
-        outcome="refused",
-        reason="fbgemm_fp8 is deprecated: vLLM wants --allow-deprecated-quantization",
-        source="config/model.py:1472-1483",
-    ),
     FormatRow(
         methods=("gptq",),
         schemes=("int2", "int3", "int5", "int6", "int7", "reordered", "asymmetric"),
@@ -159,3 +162,8 @@ RECIPES: Final[tuple[Recipe, ...]] = (
     *TOOLS,
 )
 """What `--dtype` means: what the engine packs while it loads, else checkpoints that tools write."""
+
+
+def formats_of(release: tuple[int, int]) -> tuple[FormatRow, ...]:
+    """The rows of a release."""
+    return (_DEPRECATED, *FORMATS) if release >= _DEPRECATED_SINCE else FORMATS

@@ -219,6 +219,18 @@ RECIPES: Final[tuple[Recipe, ...]] = (
         source="llm-compressor 0.14: targets Linear, and published recipes ignore lm_head, re:.*mlp.gate$, re:visual.*",
     ),
     Recipe(
+        name="ModelOpt FP8",
+        dtype="fp8",
+        packs=everything("fp8 tensors", but=("recurrent_gates", "tower")),
+        source=_MODELOPT,
+    ),
+    Recipe(
+        name="compressed-tensors FP8_DYNAMIC",
+        dtype="fp8",
+        packs=everything("fp8", but=("tower",)),
+        source="llm-compressor 0.14: targets Linear, and published recipes ignore lm_head, re:.*mlp.gate$, re:visual.*",
+    ),
+    Recipe(
         name="compressed-tensors W8A8",
         dtype="int8",
         packs=everything("int8", but=("tower",)),
