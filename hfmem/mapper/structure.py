@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
 
+from hfmem.mapper.attention import Implementations, implementations
 from hfmem.mapper.caches import Combined, Latent
 from hfmem.mapper.sizes import (
     configured_sizes,
@@ -44,6 +45,11 @@ class Structure:
         types = model_types(self.config)
         classes = self.architecture.architectures[:1]
         return (*(f"{model_type}:{name}" for model_type in types for name in classes), *types)
+
+    @cached_property
+    def implementations(self) -> Implementations:
+        """The implementations of attention that its classes have."""
+        return implementations(model_types(self.config))
 
     @cached_property
     def relatives(self) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from hfmem.dtypes import canonical
+from hfmem.engines.protocol import Attends
 from hfmem.engines.table import engine
 from hfmem.errors import InvalidScenarioError
 from hfmem.estimator.parallel import Parallel
@@ -18,7 +19,8 @@ from hfmem.scenario.options import Options
 from hfmem.scenario.spread import plan_of
 
 if TYPE_CHECKING:
-    from hfmem.hardware.table import Machine
+    from hfmem.hardware.table import Accelerator, Machine
+    from hfmem.options.words import Attention
 
 __all__ = ["DEFAULT_SEQ", "resolve"]
 
@@ -39,7 +41,8 @@ def resolve(options: Options, model: Model, machine: Machine | None = None) -> S
     gpu = machine.accelerator if machine else None
     server = engine(options.runtime).settings(options, gpu, lengths.tokens)
     parallel, spread = _parallel(options, machine, model.architecture)
-    chosen = (*lengths.chosen, *formats.chosen, *_taken(machine), *(server.chosen if server else ()), *spread)
+    attention, told = _attention(options, model, gpu)
+    chosen = (*lengths.chosen, *formats.chosen, *told, *_taken(machine), *(server.chosen if server else ()), *spread)
     return Scenario(
         mode="training" if options.train else "inference",
         batch=options.batch,
@@ -49,7 +52,7 @@ def resolve(options: Options, model: Model, machine: Machine | None = None) -> S
         compute_dtype=formats.compute,
         kv_dtype=formats.kv,
         runtime=options.runtime,
-        attention=options.attention,
+        attention=attention,
         method=options.method,
         train=options.train,
         optimizer=(options.optimizer or "adam") if options.train else None,
@@ -58,6 +61,15 @@ def resolve(options: Options, model: Model, machine: Machine | None = None) -> S
         gpu=gpu,
         serving=server,
     )
+
+
+def _attention(options: Options, model: Model, gpu: Accelerator | None) -> tuple[Attention, tuple[str, ...]]:
+    """The implementation of attention that runs, and a sentence where it is not the asked one."""
+    runs = engine(options.runtime)
+    if options.method == "textbook" or not isinstance(runs, Attends):
+        return options.attention, ()
+    attention, sentence = runs.attention(options.attention, model, gpu)
+    return attention, (sentence,) if sentence else ()
 
 
 def _taken(machine: Machine | None) -> tuple[str, ...]:
@@ -117,6 +129,8 @@ def _training(
     from hfmem.scenario.training import resolve_training
 
     training, parallel, sentences = resolve_training(options, model, formats.compute)
+    gpu = machine.accelerator if machine else None
+    attention, told = (options.attention, ()) if training.stack.own_attention else _attention(options, model, gpu)
     return TrainingScenario(
         mode="training",
         batch=options.batch,
@@ -126,14 +140,14 @@ def _training(
         compute_dtype=training.precision.weights,
         kv_dtype=None,
         runtime=options.runtime,
-        attention=options.attention,
+        attention=attention,
         method=options.method,
         train=options.train,
         optimizer=training.optimizer.name,
-        chosen=(*lengths.chosen, *_taken(machine), *sentences, *options.remarks),
+        chosen=(*lengths.chosen, *told, *_taken(machine), *sentences, *options.remarks),
         training=training,
         parallel=parallel,
-        gpu=machine.accelerator if machine else None,
+        gpu=gpu,
     )
 
 

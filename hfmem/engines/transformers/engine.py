@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from hfmem.engines.protocol import Engine, Found, RankMemory, Suggestions
+from hfmem.engines.transformers.attention import taken
 from hfmem.engines.transformers.split import RULES
 from hfmem.estimator.activations.prefill import activation_terms
 from hfmem.estimator.cache.sizes import CacheSize, cache_size
@@ -18,6 +19,7 @@ from hfmem.estimator.weights.loaded import experts_left_alone, weight_terms
 from hfmem.hardware.table import Accelerator
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Architecture
+from hfmem.options.words import Attention
 from hfmem.units import format_bytes
 
 __all__ = ["ENGINE", "Transformers"]
@@ -41,6 +43,11 @@ class Transformers:
         gpu: Accelerator | None,  # noqa: ARG002
     ) -> tuple[str | None, str]:
         return dtype, ""
+
+    def attention(self, asked: Attention, model: Model, gpu: Accelerator | None) -> tuple[Attention, str]:
+        layers = model.architecture.layers
+        attends = layers is None or any(layer.heads for layer in layers)
+        return taken(asked, model.structure.implementations, gpu, attends=attends)
 
     def settings(self, options: object, gpu: Accelerator | None, length: int) -> Settings | None:  # noqa: ARG002
         return None

@@ -233,7 +233,7 @@ def _modes(attention: str, precision: str, method: str, known: frozenset[str]) -
     """The asked mode, then what can stand in for it, with the reason. A class that has one implementation only runs
     that; where it has both, the other one is no stand-in: one keeps tokens × tokens, the other does not."""
     if attention not in known and known:
-        (attention,) = known
+        attention = next(iter(known - {"flash"}))
     return (
         (f"{attention}/{precision}/{method}", ""),
         (f"{attention}/bf16/{method}", f"{precision} was not measured"),
