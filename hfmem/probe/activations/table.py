@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from hfmem.estimator.activations.coefficients import Coefficients, LinearUse, Moment, Part, find, from_row
 from hfmem.estimator.activations.polynomials import Polynomial
+from hfmem.mapper.attention import implementations
 from hfmem.mapper.sizes import model_types
 from hfmem.probe import tiny
 from hfmem.probe.activations.derive import MOST_OFF, Solution, solve
@@ -20,7 +21,7 @@ from hfmem.probe.activations.step import Mode
 from hfmem.probe.activations.structures import plain, without_class
 from hfmem.probe.activations.variants import Variant, fixed_sizes, has_windows, variants
 
-__all__ = ["MODES", "derive", "line", "merged"]
+__all__ = ["FLASH", "MODES", "PIECES", "derive", "line", "merged", "modes_of"]
 
 Row = dict[str, Any]
 
@@ -43,6 +44,21 @@ MODES: Final[tuple[Mode, ...]] = (
 )
 """Every mode that is measured, the most asked for first. Checkpointing follows from them: a layer keeps its input, and
 its backward pass has the same moments, beside that input (the oracle tests measure it)."""
+
+PIECES: Final[tuple[Mode, ...]] = tuple(
+    Mode(attention=attention, method=method) for attention in ("sdpa", "eager", "flash") for method in ("chunk", "decode")
+)
+"""Modes of a prompt in pieces, and of the tokens after it. In float32 nothing is more than twice as large."""
+
+FLASH: Final[tuple[Mode, ...]] = (
+    Mode(attention="flash", method="prefill"),
+    Mode(attention="flash"),
+    Mode(attention="flash", method="frozen"),
+    Mode(attention="flash", precision="autocast"),
+    Mode(attention="flash", precision="autocast", method="frozen"),
+)
+"""Modes of classes that have flash attention and no other fused one; of the others it keeps what theirs keeps.
+FlashAttention has no float32."""
 
 _RECOMPUTED: Final = tuple(
     Mode(attention=attention, method=method, checkpointing=True)
@@ -90,6 +106,14 @@ def derive(model_type: str, modes: Sequence[Mode] = MODES) -> Row:
             break
     row |= {"blocks": table.blocks, "polynomials": list(table.polynomials), "linears": row.get("linears", {})}
     return row | {"seconds": round(time.process_time() - started, 1)}
+
+
+def modes_of(model_type: str) -> tuple[Mode, ...]:
+    """The modes of a type: those of all, those of flash attention where its class has no other fused one, and those of
+    a prompt in pieces."""
+    has = implementations([plain(without_class(model_type))])
+    pieces = tuple(mode for mode in PIECES if has.flash or mode.attention != "flash")
+    return (*MODES, *(FLASH if has.flash and not has.sdpa else ()), *pieces)
 
 
 def _drawn(
