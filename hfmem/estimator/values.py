@@ -18,6 +18,7 @@ __all__ = [
     "Attention",
     "Estimate",
     "Group",
+    "InPieces",
     "Method",
     "Mode",
     "Phase",
@@ -78,6 +79,8 @@ class Scenario:
         parallel: how the model is spread over GPUs.
         gpu: the accelerator it runs on; None where none is named.
         serving: the settings of a serving engine; None for a runtime that is none.
+        prompt: tokens of the prompt, the rest of `seq` being the answer; None for all of them.
+        prefill_chunk: tokens of the prompt that are run at once; None for all of them.
         The rest as in `Options`.
     """
 
@@ -97,6 +100,8 @@ class Scenario:
     parallel: Parallel = SINGLE
     gpu: Accelerator | None = None
     serving: Settings | None = None
+    prompt: int | None = None
+    prefill_chunk: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,6 +190,19 @@ class Serving:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class InPieces:
+    """What a run of a prompt in pieces takes.
+
+    Attributes:
+        tokens: of a piece.
+        total: bytes.
+    """
+
+    tokens: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingFacts:
     """What a training run shows besides its phases.
 
@@ -248,6 +266,8 @@ class Estimate:
         peak_phase: its name.
         ranks: what each distinct rank holds, where there are several GPUs; `terms` are then those of the most loaded.
         serving: what a serving engine has left; None where it is not asked, or no accelerator is named.
+        in_pieces: the total if a long prompt were run in pieces, where that was not asked; None where it is not known,
+            or no less.
         training: what a training run shows besides.
     """
 
@@ -260,6 +280,7 @@ class Estimate:
     peak_phase: str | None = None
     ranks: tuple[Rank, ...] = ()
     serving: Serving | None = None
+    in_pieces: InPieces | None = None
     training: TrainingFacts | None = None
 
     def group(self, group: Group, rank: Rank | None = None) -> int | None:

@@ -108,9 +108,18 @@ class Structure:
         places = (*firsts, len(self.order), 0)
         return tuple(part_sizes(self._configured, self.architecture, index) for index in places)
 
-    def tokens(self, batch: int, seq: int, source: int = 0) -> tuple[Mapping[str, int], ...]:
-        """Sequences, tokens and what follows from them, for each of `sizes`; `source` are those of an encoder."""
-        return tuple(token_sizes(batch, seq, sizes, source) for sizes in self.sizes)
+    def tokens(self, batch: int, seq: int, source: int = 0, past: int = 0) -> tuple[Mapping[str, int], ...]:
+        """Sequences, tokens and what follows from them, for each of `sizes`; `source` are those of an encoder, `past`
+        those whose cache is there. Of these a layer with a window has only what is left of the piece before."""
+        found = []
+        for number, sizes in enumerate(self.sizes):
+            window = getattr(self.layers[number].cache, "window", None) if number < len(self.layers) else None
+            held = past if window is None else min(past, window - 1 + seq)
+            counts = token_sizes(batch, seq, sizes, source, held)
+            if past and "window" in sizes:
+                counts["window"] = min(sizes["window"], past + 1)
+            found.append(counts)
+        return tuple(found)
 
     @cached_property
     def _configured(self) -> dict[str, int]:

@@ -39,7 +39,8 @@ def resolve(options: Options, model: Model, machine: Machine | None = None) -> S
     if options.train and options.method == "exact":
         return _training(options, model, machine, lengths, formats)
     gpu = machine.accelerator if machine else None
-    server = engine(options.runtime).settings(options, gpu, lengths.tokens)
+    runs = engine(options.runtime)
+    server = runs.settings(options, gpu, lengths.tokens)
     parallel, spread = _parallel(options, machine, model.architecture)
     attention, told = _attention(options, model, gpu)
     chosen = (*lengths.chosen, *formats.chosen, *told, *_taken(machine), *(server.chosen if server else ()), *spread)
@@ -60,6 +61,8 @@ def resolve(options: Options, model: Model, machine: Machine | None = None) -> S
         parallel=parallel,
         gpu=gpu,
         serving=server,
+        prompt=None if runs.profiled else lengths.prompt,
+        prefill_chunk=None if runs.profiled or model.architecture.source is not None else options.prefill_chunk,
     )
 
 
@@ -84,6 +87,7 @@ class _Lengths:
     tokens: int
     source: int | None
     chosen: tuple[str, ...]
+    prompt: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,8 +107,13 @@ def _lengths(options: Options, architecture: Architecture) -> _Lengths:
     if seq is None:
         seq = DEFAULT_SEQ if longest is None else max(1, min(DEFAULT_SEQ, longest))
         chosen.append(f"--seq {seq:,}: the {'default' if seq == DEFAULT_SEQ else 'longest context of the model'}.")
+    if options.prompt is not None and options.prompt > seq:
+        raise InvalidScenarioError(
+            "", f"--prompt {options.prompt:,} is more than --seq {seq:,}, which is prompt and answer together"
+        )
     source, sentence = _source(options, architecture, seq)
-    return _Lengths(tokens=seq, source=source, chosen=(*chosen, *([sentence] if sentence else ())))
+    chosen += [sentence] if sentence else []
+    return _Lengths(tokens=seq, source=source, chosen=tuple(chosen), prompt=options.prompt)
 
 
 def _formats(options: Options, model: Model, machine: Machine | None) -> _Formats:

@@ -75,25 +75,30 @@ _DRAWS: Final = 3
 _HOPELESS: Final = 3  # modes that fail at the start: the rest would too
 
 
-def derive(model_type: str, modes: Sequence[Mode] = MODES) -> Row:
-    """Everything about a type: its coefficients a mode, the reasons for missing ones, and how it went."""
+def derive(model_type: str, modes: Sequence[Mode] = ()) -> Row:
+    """Everything about a type: its coefficients a mode (all of them, unless some are named), the reasons for missing
+    ones, and how it went."""
     started = time.process_time()
-    if modes is MODES and (other := _text_type(model_type)) and (alias := _alias(model_type, other)):
+    whole = not modes
+    modes = modes or modes_of(model_type)
+    if whole and (other := _text_type(model_type)) and (alias := _alias(model_type, other)):
         return alias | {"seconds": round(time.process_time() - started, 1)}
     until = started + _MOST_SECONDS
     _, name = tiny.types()[plain(model_type)]
     table = _Table()
     row: Row = {"type": model_type, "class": name, "modes": {}, "within": {}, "missing": {}, "fixed": {}}
     for regime in ("modes", "within"):
+        asked = modes if regime == "modes" else [mode for mode in modes if mode.attention == "sdpa"]
+        if not asked:
+            break
         try:
-            drawn, built, first = _drawn(without_class(model_type), name, modes[0], within=regime == "within")
+            drawn, built, first = _drawn(without_class(model_type), name, asked[0], within=regime == "within")
         except Exception as error:  # whatever a class raises
             row["missing"][regime] = _sentence(error)
             break
         row["fixed"] |= fixed_sizes(drawn)
-        if modes is MODES and built[0].source:
-            modes = (*MODES, *_RECOMPUTED)
-        asked = modes if regime == "modes" else [mode for mode in modes if mode.attention == "sdpa"]
+        if whole and regime == "modes" and built[0].source:
+            asked = modes = (*modes, *_RECOMPUTED)
         for mode, found in _solved(built, asked, first, until):
             if isinstance(found, Solution):
                 row[regime][str(mode)] = table.block(found)
