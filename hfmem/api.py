@@ -288,7 +288,7 @@ def _complete(model: Model) -> Model:
         note = f"transformers cannot build the class to count its weights ({type(error).__name__})."
         return replace(model, notes=(*model.notes, note))
     source = "the class of transformers, built on PyTorch's meta device"
-    return replace(model, parameters=parameters, certainty="derived", source=source)
+    return replace(model, parameters=parameters, certainty="derived", source=source, lacks="")
 
 
 def report_all(found: Iterable[Fetched], options: Options) -> Iterator[Report | HfmemError]:

@@ -241,7 +241,8 @@ def _print(reports: list[Report], problems: list[Problem], around: _Around, *, s
 
     style = Style(unit=around.unit, explain=around.explain, width=_width(), several=several)
     weightless = [report for report in reports if report.estimate.group("weights") is None]
-    shown = [report for report in reports if report not in weightless] if around.output == "quiet" else reports
+    alone = around.output == "quiet" or (around.output == "table" and not several)
+    shown = [report for report in reports if report not in weightless] if alone else reports
     _show(around.output, shown, problems, style)
     for report in weightless:
         _tell(_no_weights(report))

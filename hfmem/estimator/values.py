@@ -297,6 +297,11 @@ class Estimate:
         return sum(term.nbytes for term in self.terms)
 
     @property
+    def known_total(self) -> int | None:
+        """The same; None where nothing of the weights is known: what is left is no figure of the model."""
+        return None if self.group("weights") is None else self.total
+
+    @property
     def is_lower_bound(self) -> bool:
         """Whether a part is unknown, so that the true total is larger."""
         return bool(self.unknown)

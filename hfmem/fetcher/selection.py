@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Final, Literal
 
+from hfmem.fetcher.foreign import foreign
 from hfmem.fetcher.formats import gguf, safetensors
 from hfmem.fetcher.formats.protocol import Format
 from hfmem.fetcher.formats.table import readable
@@ -23,11 +24,12 @@ __all__ = [
     "select",
 ]
 
-Layout = Literal["single", "sharded", "several", "adapter", "diffusers", "bin", "gguf", "none"]
+Layout = Literal["single", "sharded", "several", "adapter", "diffusers", "bin", "gguf", "foreign", "none"]
 
 SINGLE: Final = "model.safetensors"
 INDEX: Final = "model.safetensors.index.json"
 PIPELINE: Final = "model_index.json"
+_CONFIG: Final = "config.json"
 
 _SHARD: Final = re.compile(r"model-(\d+)-of-(\d+)\.safetensors")
 _DENSE: Final = re.compile(r"\d+_Dense/model\.safetensors")
@@ -139,9 +141,11 @@ def _other_formats(files: Sequence[FileInfo]) -> Selection:
     binaries = binaries or tuple(file for file in files if re.fullmatch(r"pytorch_model-\d+-of-\d+\.bin", file.name))
     if binaries:
         return Selection(layout="bin", weights=binaries)
-    if choices := tuple(file for file in files if gguf.FORMAT.matches(file.name)):
-        return Selection(layout="gguf", weights=choices if len(choices) == 1 else ())
     for format_ in readable():
         if odd := _oddly_named(files, format_):
             return Selection(layout="several", weights=odd)
-    return Selection(layout="none")
+    choices = tuple(file for kind in foreign(files) for file in kind.files)
+    # beside a configuration nothing says that its class is what they are for: they are told, and not counted
+    alone = choices if len(choices) == 1 and all(file.name != _CONFIG for file in files) else ()
+    layout: Layout = "gguf" if any(gguf.FORMAT.matches(file.name) for file in choices) else "foreign"
+    return Selection(layout=layout if choices else "none", weights=alone)

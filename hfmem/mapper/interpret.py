@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 from hfmem.dtypes import find_dtype, stored_dtype
 from hfmem.errors import InvalidConfigError
+from hfmem.fetcher.foreign import foreign
 from hfmem.fetcher.formats import safetensors
-from hfmem.fetcher.formats.table import format_of, is_weights
+from hfmem.fetcher.formats.table import format_of
 from hfmem.fetcher.selection import select
 from hfmem.fetcher.tensors import size_mismatches, table_bytes
-from hfmem.fetcher.values import Checkpoint
+from hfmem.fetcher.values import Checkpoint, FileInfo
 from hfmem.mapper import generic
 from hfmem.mapper.blueprint import Blueprint
 from hfmem.mapper.facts import Facts, MissingFactError
@@ -23,6 +24,7 @@ from hfmem.mapper.rotary import rotary_rows
 from hfmem.mapper.structure import Structure
 from hfmem.mapper.tables import from_tensors, from_totals
 from hfmem.mapper.values import Architecture, Certainty, ParameterTable
+from hfmem.units import format_bytes
 
 __all__ = ["Model", "interpret"]
 
@@ -40,6 +42,7 @@ class Model:
         stored_dtype: the dominant stored floating dtype (PyTorch's name), None without headers or totals.
         file_bytes: bytes of the weight files, for when nothing else tells how large the weights are.
         notes: remarks for the reader.
+        lacks: what a run needs besides, and is not counted; "" for nothing.
     """
 
     checkpoint: Checkpoint
@@ -50,6 +53,7 @@ class Model:
     stored_dtype: str | None
     file_bytes: int | None
     notes: tuple[str, ...]
+    lacks: str = ""
 
     @cached_property
     def structure(self) -> Structure:
@@ -76,9 +80,10 @@ def interpret(checkpoint: Checkpoint) -> Model:
             *checkpoint.notes,
             *architecture.notes,
             *notes,
-            *_layout_notes(checkpoint),
+            *_layout_notes(checkpoint, parameters),
             *_unseen_quantisation(checkpoint, config, parameters),
         ),
+        lacks=_lacks(checkpoint, parameters),
     )
 
 
@@ -189,12 +194,17 @@ def _parameters(
     architecture: Architecture,
     described: ParameterTable | None,
 ) -> tuple[ParameterTable | None, Certainty, str, list[str]]:
+    layout = select(checkpoint.files).layout
+    if checkpoint.tensors and layout == "adapter":
+        return _adapter(from_tensors(checkpoint.tensors, architecture, config)), *_header_source(checkpoint)[::-1], []
     if checkpoint.tensors:
         table = from_tensors(checkpoint.tensors, architecture, config)
         source, certainty = _header_source(checkpoint)
         return table, certainty, source, [*_unloaded(table), *_disagreement(table, described), *_odd_sizes(checkpoint)]
     if described is not None:
-        return described, "derived", f"config.json, as the class of '{architecture.model_type}' builds it", []
+        source = f"config.json, as the class of '{architecture.model_type}' builds it"
+        other = "; no file here is one that the class loads" if layout in _NOT_LOADED else ""
+        return described, "derived", source + other, []
     if checkpoint.totals:
         return from_totals(checkpoint.totals), "derived", "the Hub's public totals", []
     return None, "unknown", "", []
@@ -280,14 +290,20 @@ def _file_bytes(checkpoint: Checkpoint) -> int | None:
     return sum(size for size in sizes if size is not None) if sizes and None not in sizes else None
 
 
-_LAYOUT_NOTES = {
+_NOT_LOADED: Final = ("gguf", "foreign")
+
+_LAYOUT_NOTES: Final = {
     "bin": "The weights are PyTorch pickles (.bin), which are not opened: the figures are from the configuration, or "
     "from the size of the files.",
-    "gguf": "GGUF files are not read yet: a single one is taken by its size, several are quantisations to choose from.",
     "adapter": "This is an adapter: its base model is needed besides.",
     "diffusers": "This is a diffusers pipeline: the weights of all its components are counted, its activations are not "
     "known yet.",
 }
+
+
+def _adapter(table: ParameterTable) -> ParameterTable:
+    """An adapter's own parameters, as its file has them."""
+    return replace(table, groups=tuple(replace(group, as_stored=True) for group in table.groups))
 
 
 def _unseen_quantisation(
@@ -306,10 +322,41 @@ def _unseen_quantisation(
     ]
 
 
-def _layout_notes(checkpoint: Checkpoint) -> list[str]:
+def _lacks(checkpoint: Checkpoint, parameters: ParameterTable | None) -> str:
+    """What of the weights is not here."""
     layout = select(checkpoint.files).layout
-    note = _LAYOUT_NOTES.get(layout)
-    if layout == "none" and not checkpoint.tensors:
-        weights = [file.name for file in checkpoint.files if is_weights(file.name)]
-        note = f"Its weights are in files that are not read: {', '.join(weights[:3])}." if weights else None
-    return [note] if note else []
+    if layout == "adapter":
+        return "this is an adapter, whose base model is needed besides"
+    if layout in _NOT_LOADED and parameters is None and not checkpoint.weight_files:
+        return f"no weights for the classes of transformers are here, but {_held(checkpoint)}"
+    return ""
+
+
+def _layout_notes(checkpoint: Checkpoint, parameters: ParameterTable | None) -> list[str]:
+    layout = select(checkpoint.files).layout
+    if layout not in _NOT_LOADED or checkpoint.tensors:
+        note = _LAYOUT_NOTES.get(layout)
+        return [note] if note else []
+    there = f"No weights for the classes of transformers are here, but {_held(checkpoint)}."
+    if parameters is not None:
+        return [f"{there} The figures are those of the class that config.json describes, and not of these files."]
+    return [f"{there} They are taken by their size."] if checkpoint.weight_files else []
+
+
+def _held(checkpoint: Checkpoint) -> str:
+    """What the files are, how large, and what they are for."""
+    kinds = []
+    for kind in foreign(checkpoint.files):
+        names = ", ".join(_sized(file) for file in kind.files[:_NAMED])
+        more = f" and {len(kind.files) - _NAMED} more" if len(kind.files) > _NAMED else ""
+        total = f", {format_bytes(kind.nbytes)}" if kind.nbytes is not None and len(kind.files) > 1 else ""
+        count = "1 file" if len(kind.files) == 1 else f"{len(kind.files)} files"
+        kinds.append(f"{kind.name} weights for {kind.loader} ({count}{total}: {names}{more})")
+    return "; ".join(kinds)
+
+
+_NAMED: Final = 4
+
+
+def _sized(file: FileInfo) -> str:
+    return file.name if file.size is None else f"{file.name} {format_bytes(file.size)}"

@@ -194,6 +194,7 @@ class TensorGroup:
         loaded: whether a run keeps them in memory (buffers that the class computes itself are not).
         linear: whether they are the weight matrix of a linear layer of a block or expert, which quantisers replace.
         scale: whether they are scales, zero points or indices of quantised tensors.
+        as_stored: whether loading keeps their dtype, whatever the run's is.
     """
 
     component: Component
@@ -207,6 +208,7 @@ class TensorGroup:
     loaded: bool = True
     linear: bool = False
     scale: bool = False
+    as_stored: bool = False
 
     @property
     def elements(self) -> int:

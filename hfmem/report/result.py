@@ -217,7 +217,7 @@ def _serving(serving: Serving | None) -> dict[str, Any] | None:
 
 
 def _memory(estimate: Estimate) -> dict[str, int | None]:
-    return {**{group: estimate.group(group) for group in GROUPS}, "total": estimate.total}
+    return {**{group: estimate.group(group) for group in GROUPS}, "total": estimate.known_total}
 
 
 def _term(term: Term) -> dict[str, Any]:

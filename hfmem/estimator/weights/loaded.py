@@ -35,6 +35,8 @@ def weight_terms(model: Model, scenario: Scenario) -> tuple[list[Term], _Unknown
         unknown.append(("weights", "the run dtype is not known: neither config.json nor a header tells; give --dtype"))
     if model.checkpoint.missing:
         unknown.append(("weights", f"{model.checkpoint.missing} weight files are not there"))
+    if model.lacks:
+        unknown.append(("weights", model.lacks))
     return terms, unknown
 
 
@@ -59,7 +61,8 @@ def group_bytes(group: TensorGroup, scenario: Scenario) -> int | None:
 def _from_files(model: Model) -> tuple[list[Term], _Unknown]:
     """The size of the weight files, where nothing tells what is in them."""
     if not model.file_bytes:
-        return [], [("weights", "neither the files nor the configuration tell how large the model is")]
+        why = model.lacks or "neither the files nor the configuration tell how large the model is"
+        return [], [("weights", why)]
     how = f"{len(model.checkpoint.weight_files)} files, {model.file_bytes:,} bytes"
     term = Term(
         name="weight files",
@@ -120,7 +123,7 @@ def _nbytes(group: TensorGroup, scenario: Scenario, quantiser: Quantiser | None)
 
 def _is_cast(group: TensorGroup) -> bool:
     """Whether loading casts it to the run dtype: floating tensors of 16 bits and more that are no scales."""
-    if group.scale:
+    if group.scale or group.as_stored:
         return False
     if group.dtype is None:
         return True
