@@ -4,31 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import Any, Final
 
-__all__ = ["Implementations", "implementations"]
+from hfmem.mapper.values import Implementations
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Implementations:
-    """What the class of a type can run besides the arithmetic written out.
-
-    Attributes:
-        name: the class.
-        sdpa: whether it has PyTorch's fused attention, which runs where nobody names an implementation.
-        flash: whether it takes kernels of FlashAttention's kind.
-        kernels: the only ones that it takes, the first that is built for a device before the others; empty for any.
-        source: where this is from, with the version.
-    """
-
-    name: str
-    sdpa: bool = True
-    flash: bool = True
-    kernels: tuple[str, ...] = ()
-    source: str = ""
+__all__ = ["implementations"]
 
 
 _EVERYTHING: Final = Implementations(name="")
@@ -70,4 +52,4 @@ def _row(model_type: str) -> Implementations:
 def _table() -> tuple[dict[str, dict[str, Any]], str]:
     text = files("hfmem.data").joinpath("attention.jsonl").read_text(encoding="ascii")
     head, *rows = (json.loads(line) for line in text.splitlines())
-    return {row["type"]: row for row in rows}, f"transformers {head['transformers']}"
+    return {row["type"]: row for row in rows}, str(head["source"])

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
 
-from hfmem.mapper.attention import Implementations, implementations
+from hfmem.mapper.attention import implementations
 from hfmem.mapper.caches import Combined, Latent
 from hfmem.mapper.sizes import (
     configured_sizes,
@@ -22,7 +22,7 @@ from hfmem.mapper.sizes import (
     switched_structure,
     token_sizes,
 )
-from hfmem.mapper.values import Architecture, Dense, Experts, Layer
+from hfmem.mapper.values import Architecture, Dense, Experts, Implementations, Layer
 
 __all__ = ["Structure", "alike", "nearest"]
 

@@ -23,7 +23,9 @@ TARGET = Path(__file__).parent.parent / "data" / "attention.jsonl"
 
 def main() -> None:
     """Write the table: a line of provenance, then a line a model type that does not have everything."""
-    lines = [json.dumps({"transformers": transformers.__version__, "tool": "python -m hfmem.probe.attention"})]
+    lines = [
+        json.dumps({"source": f"transformers {transformers.__version__}", "tool": "python -m hfmem.probe.attention"})
+    ]
     for model_type, name in sorted(_classes().items()):
         model_class = getattr(transformers, name, None)
         if hasattr(model_class, "_supports_sdpa") and (row := _row(model_class)):

@@ -43,12 +43,11 @@ def without_effect(options: Options, architecture: Architecture) -> tuple[str, .
 def _pieces(options: Options, architecture: Architecture) -> Iterator[str]:
     """What is asked of a prompt, and neither the engine nor the model does."""
     runs = engine(options.runtime)
-    if runs.profiled:
-        yield from (
-            f"--{name} has no effect: {runs.title} plans with its own steps, however long a prompt is"
-            for name, value in (("prompt", options.prompt), ("prefill-chunk", options.prefill_chunk))
-            if value is not None
-        )
+    steps = f"{runs.title} plans with its own steps, however long a prompt is"
+    if runs.profiled and options.prompt is not None:
+        yield f"--prompt has no effect: {steps}"
+    if runs.profiled and options.prefill_chunk is not None:
+        yield f"--prefill-chunk has no effect: {steps}"
     elif options.prefill_chunk is not None and architecture.source is not None:
         yield "--prefill-chunk has no effect: the model reads its input with an encoder, which takes it whole"
 

@@ -12,7 +12,7 @@ from typing import Final
 
 from hfmem.errors import InvalidScenarioError
 from hfmem.hardware.table import Accelerator
-from hfmem.mapper.attention import Implementations
+from hfmem.mapper.values import Implementations
 from hfmem.options.words import Attention
 
 __all__ = ["FLASH", "Kernel", "flash_kernel", "taken"]
@@ -102,9 +102,7 @@ FLASH: Final[tuple[Kernel, ...]] = (
 _BY_NAME: Final = {kernel.name: kernel for kernel in reversed(FLASH)}
 
 
-def taken(
-    asked: Attention, has: Implementations, gpu: Accelerator | None, *, attends: bool
-) -> tuple[Attention, str]:
+def taken(asked: Attention, has: Implementations, gpu: Accelerator | None, *, attends: bool) -> tuple[Attention, str]:
     """What runs where `asked` is asked, and a sentence where it is something else or has a name of its own.
 
     Args:

@@ -2,8 +2,9 @@
 
 `data/activations.jsonl` has a line a model type, read only when the type is asked for; and a line for each structure
 that makes the class run otherwise, under the type and the keys that are switched (`falcon new_decoder_architecture`).
-A mode is an attention implementation (`sdpa`, `eager`, `flash`), a precision and a method (`sdpa/bf16/full`); `within` are the same where windows
-are longer than the tokens. What rows are called by, types and keys, are labels (`hfmem.mapper.structure`).
+A mode is an attention implementation (`sdpa`, `eager`, `flash`), a precision and a method (`sdpa/bf16/full`);
+`within` are the same where windows are longer than the tokens. What rows are called by, types and keys, are labels
+(`hfmem.mapper.structure`).
 """
 
 from __future__ import annotations

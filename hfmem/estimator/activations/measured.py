@@ -271,26 +271,31 @@ class _Mode:
 def _modes(attention: str, precision: str, method: str, known: frozenset[str]) -> tuple[_Mode, ...]:
     """The asked mode, then what can stand in for it, with the reason. A class that has one implementation only runs
     that; where it has both, the other one is no stand-in: one keeps tokens × tokens, the other does not."""
-    piece, fused = method in _PIECES, ""
+    piece = method in _PIECES
+    words: tuple[str, ...] = (attention,)
     if attention == "flash":
-        other = "sdpa" if "sdpa" in known else "eager"
-        words = (attention, other)
-        fused = "" if other == "sdpa" else "what eager attention takes, without its tokens × tokens"
+        words = (attention, "sdpa" if "sdpa" in known else "eager")
     elif attention not in known and known:
-        words = (next(iter(sorted(known - {"flash"}))),)
-    else:
-        words = (attention,)
+        words = (min(known - {"flash"}, default=attention),)
     found = []
     for word in words:
-        why = fused if word == "eager" else ""
-        why = "sdpa without a mask stands in for flash attention" if word != attention == "flash" and piece and not why else why
-        found.append(_Mode(name=f"{word}/{precision}/{method}", why=why, fused=bool(fused) and word == "eager"))
-        words_why = "; ".join(filter(None, (why, f"{precision} was not measured")))
-        double = 2 if piece and precision == "fp32" else 1
-        found.append(
-            _Mode(name=f"{word}/bf16/{method}", why=words_why, fused=bool(fused) and word == "eager", times=double)
-        )
+        why = _instead(attention, word, piece=piece)
+        fused = attention == "flash" and word == "eager"
+        other = "; ".join(filter(None, (why, f"{precision} was not measured")))
+        found.append(_Mode(name=f"{word}/{precision}/{method}", why=why, fused=fused))
+        # of pieces float32 was not measured at all, and nothing of it is more than twice as large
+        times = 2 if piece and precision == "fp32" else 1
+        found.append(_Mode(name=f"{word}/bf16/{method}", why=other, fused=fused, times=times))
     return tuple(found)
+
+
+def _instead(attention: str, word: str, *, piece: bool) -> str:
+    """Why an implementation that stands in for flash attention is not the same; "" where it is."""
+    if attention != "flash" or word == attention:
+        return ""
+    if word == "eager":
+        return "what eager attention takes, without its tokens × tokens, for flash attention"
+    return "sdpa, which has a mask then, for flash attention" if piece else ""
 
 
 def _unfamiliar(coefficients: Coefficients, structure: Structure) -> list[str]:

@@ -86,7 +86,9 @@ def _highest(found: Measured, scenario: Scenario, run: _Run) -> Highest:
     whole = sum(layer_bytes(structure.layers[number], scenario) for number in structure.order)
     old = [_held(layer, scenario, run.past, run.piece) for layer in structure.layers]
     new = [_held(layer, scenario, run.past + run.tokens, run.tokens) for layer in structure.layers]
-    working = [max((found.value(m.activations, number) for m in part.moments), default=0) for number, part in enumerate(parts)]
+    working = [
+        max((found.value(m.activations, number) for m in part.moments), default=0) for number, part in enumerate(parts)
+    ]
     there, carried = sum(old[number] for number in structure.order), found.value(parts[-1].kept, found.entry)
     best, at = there + working[found.entry], found.entry
     for number in structure.order:

@@ -46,7 +46,9 @@ MODES: Final[tuple[Mode, ...]] = (
 its backward pass has the same moments, beside that input (the oracle tests measure it)."""
 
 PIECES: Final[tuple[Mode, ...]] = tuple(
-    Mode(attention=attention, method=method) for attention in ("sdpa", "eager", "flash") for method in ("chunk", "decode")
+    Mode(attention=attention, method=method)
+    for attention in ("sdpa", "eager", "flash")
+    for method in ("chunk", "decode")
 )
 """Modes of a prompt in pieces, and of the tokens after it. In float32 nothing is more than twice as large."""
 
@@ -100,17 +102,22 @@ def derive(model_type: str, modes: Sequence[Mode] = ()) -> Row:
         if whole and regime == "modes" and built[0].source:
             asked = modes = (*modes, *_RECOMPUTED)
         for mode, found in _solved(built, asked, first, until):
-            if isinstance(found, Solution):
-                row[regime][str(mode)] = table.block(found)
-                row["residual"] = max(row.get("residual", 0.0), found.residual)
-                if mode.method == "frozen" and regime == "modes" and "linears" not in row:
-                    row["linears"] = {kind: table.linears(items) for kind, items in found.linears.items()}
-            elif regime == "modes":
-                row["missing"][str(mode)] = found
+            _record(row, table, regime, mode, found)
         if not has_windows(drawn):
             break
     row |= {"blocks": table.blocks, "polynomials": list(table.polynomials), "linears": row.get("linears", {})}
     return row | {"seconds": round(time.process_time() - started, 1)}
+
+
+def _record(row: Row, table: _Table, regime: str, mode: Mode, found: Solution | str) -> None:
+    """Puts what a mode gives into a row, or why it gives nothing."""
+    if isinstance(found, Solution):
+        row[regime][str(mode)] = table.block(found)
+        row["residual"] = max(row.get("residual", 0.0), found.residual)
+        if mode.method == "frozen" and regime == "modes" and "linears" not in row:
+            row["linears"] = {kind: table.linears(items) for kind, items in found.linears.items()}
+    elif regime == "modes":
+        row["missing"][str(mode)] = found
 
 
 def modes_of(model_type: str) -> tuple[Mode, ...]:
