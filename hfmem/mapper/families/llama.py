@@ -123,6 +123,7 @@ DIALECTS: Final[dict[str, Dialect]] = {
     "doge": replace(_LLAMA, qk_norm="head", more=_dynamic_mask),
     "emu3_text_model": replace(_LLAMA, schedule=never),
     "ernie4_5": Dialect(qkv_bias="use_bias", out_bias="use_bias", mlp_bias="use_bias"),
+    "exaone": _LLAMA,  # transformers builds Llama for it
     "exaone4": Dialect(qk_norm="head", schedule=_if_windowed(every(4, "sliding_window_pattern"))),
     "gemma": _ATTENTION_BIAS,
     "gemma2": replace(_ATTENTION_BIAS, norms=4, schedule=every(2)),

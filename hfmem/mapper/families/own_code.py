@@ -126,8 +126,6 @@ OWN: Final[dict[str, Own]] = {
         mixed=replace(DEEPSEEK, sparse=_by_frequency),
         defaults={**_UNTIED, "moe_layer_freq": 1, "first_k_dense_replace": 0},
     ),
-    # modeling_exaone.py of EXAONE 3 and 3.5
-    "exaone": Own(dialect=_LLAMA, keys={"num_hidden_layers": "num_layers"}),
     # the decoder of Falcon-Perception; its heads for coordinates and masks are not described
     "falcon_perception": Own(
         dialect=_LLAMA,
