@@ -36,9 +36,9 @@ NOT_RUN = {
 MODULES = ("multimodal", "bart", "t5", "vit", "git", "gemma4", "llama4", "mllama")
 TYPES = sorted((types_of(*MODULES) & set(CONFIG_MAPPING)) - set(NOT_RUN))
 
-# Types that are not run: they keep nothing, refuse text without an image, or need some weights in float32 (whose text
-# model is in test_states.py).
-SILENT = {"deit", "vit", "yolos", "blip-2", "inkling2", "instructblip", "instructblipvideo"}
+# Types that are not run: they keep nothing, refuse text without an image, name an output that their text model does not
+# have (llama4 of 5.24), or need some weights in float32 (whose text model is in test_states.py).
+SILENT = {"deit", "llama4", "vit", "yolos", "blip-2", "inkling2", "instructblip", "instructblipvideo"}
 
 # Types whose towers are not described: their weights are unknown, not wrong.
 UNDESCRIBED = {name for name, spec in WHOLES.items() if spec.others is None}
