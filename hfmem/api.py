@@ -11,12 +11,11 @@ from typing import Any, ParamSpec, TypeVar
 from hfmem.advice.values import Saving
 from hfmem.engines.inference import estimate as estimate_memory
 from hfmem.errors import HfmemError, InvalidScenarioError
-from hfmem.estimator.bundle import combined
 from hfmem.estimator.values import Estimate, Scenario, Trace
 from hfmem.fetcher.concurrent import Fetched, fetch_all, unforeseen
 from hfmem.fetcher.identity import reference
 from hfmem.fetcher.sources import fetch
-from hfmem.hardware.table import Machine
+from hfmem.hardware.values import Machine
 from hfmem.mapper.bundle import Bundle
 from hfmem.mapper.interpret import Model, interpret
 from hfmem.options.access import Access, Concurrency, Revision
@@ -233,6 +232,8 @@ def report_on_bundle(bundle: Bundle, options: Options) -> Report:
         return report_on(bundle.first, options)
     if options.train or options.gpu or options.trace:
         raise InvalidScenarioError("", "--train, --gpu and --trace are for one model, not for several that run as one")
+    from hfmem.estimator.bundle import combined  # for several models that run as one only
+
     scenario = resolve(options, bundle.first)
     estimates = {bundle.roles[0]: estimate_memory(bundle.first, scenario)}
     for role, model in list(bundle.parts)[1:]:

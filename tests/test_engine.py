@@ -21,7 +21,8 @@ from hfmem.estimator.split.check import check_split
 from hfmem.estimator.split.stages import Stage
 from hfmem.estimator.values import Estimate, Loading, Margin, Scenario, Serving, Term, total_of
 from hfmem.estimator.weights.loaded import weight_terms
-from hfmem.hardware.table import Accelerator, find
+from hfmem.hardware.table import find
+from hfmem.hardware.values import Accelerator
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Architecture
 from hfmem.options.option import Option

@@ -10,72 +10,26 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Final
 
+from hfmem.advice.values import Fit
 from hfmem.engines.inference import Prepared
 from hfmem.engines.inference import estimate as estimate_memory
 from hfmem.engines.table import engine
 from hfmem.errors import InvalidScenarioError
-from hfmem.estimator.parallel import Parallel
-from hfmem.estimator.values import Estimate, Margin, Scenario, Term, total_of
+from hfmem.estimator.values import Estimate, Scenario, Term, total_of
 from hfmem.estimator.weights.loaded import weight_terms
-from hfmem.hardware.table import Accelerator, Machine, find
+from hfmem.hardware.table import find
+from hfmem.hardware.values import Machine
 from hfmem.mapper.interpret import Model
 from hfmem.scenario.options import Options
 from hfmem.scenario.resolve import reserve_of, resolve
 from hfmem.scenario.spread import plan_of
 
-__all__ = ["Case", "Fit", "anywhere", "fit_all", "held", "largest", "machines", "more", "named", "usable"]
+__all__ = ["Case", "anywhere", "fit_all", "held", "largest", "machines", "more", "named", "usable"]
 
 MOST: Final = 10**9
 _NODE: Final = 8
 _MOST_NODES: Final = 16
 _REPLICAS: Final = (1, 2, 4, 8, 16, 32, 64, 128)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fit:
-    """A model held against one kind of accelerator.
-
-    Attributes:
-        machine: the accelerators.
-        parallel: how many of them the estimate uses, and how.
-        usable: bytes of one that the estimate may take.
-        estimate: what it takes; None where the engine refuses the split.
-        fits: None where a part is unknown, and what is known does fit; False where the engine refuses it.
-        tight: whether it fits with less room than `margin` says.
-        margin: what should stay free of `usable`; None where there is no estimate.
-        max_batch: sequences of the asked length that fit; 0 for none, None where unknown or without limit.
-        max_seq: tokens that fit at the asked batch, at most the model's own maximum; 0 for none, None where unknown.
-        gpus_needed: the fewest that fit (tensor-parallel up to 8, then 8 of them a pipeline stage); None where unknown,
-            or where 128 are not enough.
-        reserve: bytes of one that other programs hold.
-        refused: why the engine refuses it, the split or the launch; "" where it does not.
-    """
-
-    machine: Machine
-    parallel: Parallel
-    usable: int
-    estimate: Estimate | None = None
-    fits: bool | None = None
-    tight: bool = False
-    margin: Margin | None = None
-    max_batch: int | None = None
-    max_seq: int | None = None
-    gpus_needed: int | None = None
-    reserve: int = 0
-    refused: str = ""
-
-    def __repr__(self) -> str:
-        return f"<Fit {self.parallel.gpus} × {self.gpu.name}: fits {self.fits}, headroom {self.headroom}>"
-
-    @property
-    def gpu(self) -> Accelerator:
-        """The accelerator."""
-        return self.machine.accelerator
-
-    @property
-    def headroom(self) -> int | None:
-        """Bytes that stay free on the most loaded one; negative where it does not fit."""
-        return None if self.estimate is None else self.usable - self.estimate.total
 
 
 def machines(options: Options) -> tuple[Machine, ...]:

@@ -3,35 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
-from hfmem.advice.fit import Case, Fit, anywhere, held, more, named
+from hfmem.advice.fit import Case, anywhere, held, more, named
+from hfmem.advice.values import Advice, Fit
 from hfmem.dtypes import RUN_DTYPES
 from hfmem.engines.table import engine
 from hfmem.errors import InvalidScenarioError
-from hfmem.hardware.table import Machine, accelerators
+from hfmem.hardware.table import accelerators
+from hfmem.hardware.values import Machine
 from hfmem.mapper.interpret import Model
 from hfmem.scenario.options import Options
 
-__all__ = ["Advice", "advise"]
+__all__ = ["advise"]
 
 _TENSOR: Final = 8
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Advice:
-    """A change.
-
-    Attributes:
-        option: what to add to the command line.
-        total: bytes of the most loaded accelerator then.
-        fits: whether that fits.
-    """
-
-    option: str
-    total: int
-    fits: bool
 
 
 def advise(model: Model, options: Options, fit: Fit) -> tuple[Advice, ...]:

@@ -23,7 +23,7 @@ from hfmem.mapper.lora import ALL_LINEAR, adapters, default_targets
 from hfmem.scenario.training import usual_precision
 
 if TYPE_CHECKING:
-    from hfmem.hardware.table import Machine
+    from hfmem.hardware.values import Machine
 
 __all__ = ["Saving", "savings"]
 

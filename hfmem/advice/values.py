@@ -1,10 +1,14 @@
-"""What the advice on training returns, without the tables it is computed with."""
+"""What advice returns, without what it is computed with."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["Saving"]
+from hfmem.estimator.parallel import Parallel
+from hfmem.estimator.values import Estimate, Margin
+from hfmem.hardware.values import Accelerator, Machine
+
+__all__ = ["Advice", "Fit", "Saving"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,3 +20,65 @@ class Saving:
     what: str
     total: int
     fits: bool | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fit:
+    """A model held against one kind of accelerator.
+
+    Attributes:
+        machine: the accelerators.
+        parallel: how many of them the estimate uses, and how.
+        usable: bytes of one that the estimate may take.
+        estimate: what it takes; None where the engine refuses the split.
+        fits: None where a part is unknown, and what is known does fit; False where the engine refuses it.
+        tight: whether it fits with less room than `margin` says.
+        margin: what should stay free of `usable`; None where there is no estimate.
+        max_batch: sequences of the asked length that fit; 0 for none, None where unknown or without limit.
+        max_seq: tokens that fit at the asked batch, at most the model's own maximum; 0 for none, None where unknown.
+        gpus_needed: the fewest that fit (tensor-parallel up to 8, then 8 of them a pipeline stage); None where unknown,
+            or where 128 are not enough.
+        reserve: bytes of one that other programs hold.
+        refused: why the engine refuses it, the split or the launch; "" where it does not.
+    """
+
+    machine: Machine
+    parallel: Parallel
+    usable: int
+    estimate: Estimate | None = None
+    fits: bool | None = None
+    tight: bool = False
+    margin: Margin | None = None
+    max_batch: int | None = None
+    max_seq: int | None = None
+    gpus_needed: int | None = None
+    reserve: int = 0
+    refused: str = ""
+
+    def __repr__(self) -> str:
+        return f"<Fit {self.parallel.gpus} × {self.gpu.name}: fits {self.fits}, headroom {self.headroom}>"
+
+    @property
+    def gpu(self) -> Accelerator:
+        """The accelerator."""
+        return self.machine.accelerator
+
+    @property
+    def headroom(self) -> int | None:
+        """Bytes that stay free on the most loaded one; negative where it does not fit."""
+        return None if self.estimate is None else self.usable - self.estimate.total
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Advice:
+    """A change.
+
+    Attributes:
+        option: what to add to the command line.
+        total: bytes of the most loaded accelerator then.
+        fits: whether that fits.
+    """
+
+    option: str
+    total: int
+    fits: bool

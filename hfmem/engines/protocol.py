@@ -14,7 +14,7 @@ from hfmem.estimator.parallel import Parallel
 from hfmem.estimator.split.rules import SplitRules
 from hfmem.estimator.split.stages import Stage
 from hfmem.estimator.values import Estimate, Group, Loading, Margin, Scenario, Serving, Settings, Term
-from hfmem.hardware.table import Accelerator
+from hfmem.hardware.values import Accelerator
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Architecture
 

@@ -13,7 +13,7 @@ from hfmem.estimator.values import Term
 from hfmem.units import MIB
 
 if TYPE_CHECKING:
-    from hfmem.hardware.table import Accelerator
+    from hfmem.hardware.values import Accelerator
 
 __all__ = ["OVERHEADS", "Overhead", "context_terms", "overhead_terms"]
 

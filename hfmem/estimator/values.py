@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, Protocol
 
 from hfmem.estimator.parallel import SINGLE, Parallel
-from hfmem.hardware.table import Accelerator
+from hfmem.hardware.values import Accelerator
 from hfmem.mapper.values import Certainty
 from hfmem.options.words import Attention, Method, Mode
 from hfmem.units import format_bytes

@@ -14,7 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from hfmem.hardware.table import Accelerator, Machine, named
+from hfmem.hardware.table import named
+from hfmem.hardware.values import Accelerator, Machine
 from hfmem.units import GIB, MIB
 
 __all__ = ["cpu", "detect"]

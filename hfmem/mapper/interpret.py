@@ -9,7 +9,7 @@ from typing import Any
 
 from hfmem.dtypes import find_dtype, stored_dtype
 from hfmem.errors import InvalidConfigError
-from hfmem.fetcher.formats import safetensors
+from hfmem.fetcher.formats import gguf, safetensors
 from hfmem.fetcher.formats.table import format_of, is_weights
 from hfmem.fetcher.quantisations import Choice, wanted
 from hfmem.fetcher.selection import select_for
@@ -20,7 +20,6 @@ from hfmem.mapper.blueprint import Blueprint
 from hfmem.mapper.context import context_of
 from hfmem.mapper.facts import Facts, MissingFactError
 from hfmem.mapper.families import reader
-from hfmem.mapper.gguf.reader import architecture_of, is_gguf, table_of
 from hfmem.mapper.packing import declared_cache_dtype, quantisation_of
 from hfmem.mapper.rotary import rotary_rows
 from hfmem.mapper.structure import Structure
@@ -68,7 +67,7 @@ class Model:
 
 def interpret(checkpoint: Checkpoint) -> Model:
     """The model of a checkpoint. Never raises for what a file says: what cannot be read is unknown, with the reason."""
-    config = {} if is_gguf(checkpoint) else _config(checkpoint)
+    config = {} if _is_gguf(checkpoint) else _config(checkpoint)
     blueprint = _blueprint(checkpoint)
     architecture = _finish(blueprint.architecture, config)
     described = blueprint.parameters
@@ -91,6 +90,11 @@ def interpret(checkpoint: Checkpoint) -> Model:
     )
 
 
+def _is_gguf(checkpoint: Checkpoint) -> bool:
+    """Whether what was read of a checkpoint are GGUF files."""
+    return bool(checkpoint.tensors) and format_of(checkpoint.tensors[0].file) is gguf.FORMAT
+
+
 def _config(checkpoint: Checkpoint) -> Mapping[str, Any]:
     """config.json, with the quantisation that stands in a file of its own."""
     config = checkpoint.config or {}
@@ -98,7 +102,9 @@ def _config(checkpoint: Checkpoint) -> Mapping[str, Any]:
 
 
 def _blueprint(checkpoint: Checkpoint) -> Blueprint:
-    if is_gguf(checkpoint):  # what a config.json beside them says is of other files
+    if _is_gguf(checkpoint):  # what a config.json beside them says is of other files
+        from hfmem.mapper.gguf.reader import architecture_of  # for such files only
+
         return Blueprint(architecture=architecture_of(checkpoint), groups=None)
     if checkpoint.config is None:
         return Blueprint(architecture=Architecture(model_type=None, unknown="there is no config.json"), groups=None)
@@ -202,7 +208,9 @@ def _parameters(
     described: ParameterTable | None,
 ) -> tuple[ParameterTable | None, Certainty, str, list[str]]:
     if checkpoint.tensors:
-        if is_gguf(checkpoint):
+        if _is_gguf(checkpoint):
+            from hfmem.mapper.gguf.reader import table_of  # for such files only
+
             table = table_of(checkpoint.tensors, architecture)
         else:
             table = from_tensors(checkpoint.tensors, architecture, config)
@@ -239,7 +247,7 @@ def _faults(checkpoint: Checkpoint) -> list[str]:
 
 def _odd_sizes(checkpoint: Checkpoint) -> list[str]:
     """A sentence for tensors whose bytes are not what shape and dtype say."""
-    known = checkpoint.source == "catalog" or is_gguf(checkpoint)  # sizes that follow from shape and dtype
+    known = checkpoint.source == "catalog" or _is_gguf(checkpoint)  # sizes that follow from shape and dtype
     odd = () if known else size_mismatches(checkpoint.tensors)
     if not odd:
         return []

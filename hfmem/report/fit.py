@@ -10,10 +10,9 @@ from typing import Any, Final
 
 from tabulate import tabulate
 
-from hfmem.advice.fit import Fit
-from hfmem.advice.inference import Advice
+from hfmem.advice.values import Advice, Fit
 from hfmem.estimator.values import GROUPS, Estimate, Group, Rank
-from hfmem.hardware.table import Accelerator, Instance
+from hfmem.hardware.values import Accelerator, Instance
 from hfmem.report.escapes import line
 from hfmem.report.values import GROUP_NAMES, Report
 from hfmem.report.width import command_lines, fold, items, left_out, narrowed, widest

@@ -10,7 +10,7 @@ from typing import Final
 
 from tabulate import tabulate
 
-from hfmem.advice.fit import Fit
+from hfmem.advice.values import Fit
 from hfmem.report.columns import COLUMNS, Column
 from hfmem.report.errors import Problem
 from hfmem.report.escapes import csv_cell, line, markdown_cell

@@ -7,7 +7,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from hfmem.advice.training import Saving
+from hfmem.advice.values import Saving
 from hfmem.estimator.recipe.values import TrainingScenario
 from hfmem.estimator.values import Estimate, Rank, Scenario
 from hfmem.report.values import Report

@@ -6,9 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from hfmem.advice.fit import Fit
-from hfmem.advice.inference import Advice
-from hfmem.advice.values import Saving
+from hfmem.advice.values import Advice, Fit, Saving
 from hfmem.estimator.values import Estimate, Group, Scenario, Trace
 from hfmem.fetcher.selection import download_files
 from hfmem.fetcher.values import Checkpoint

@@ -17,7 +17,7 @@ from hfmem.scenario.spread import spread
 from hfmem.units import GIB
 
 if TYPE_CHECKING:
-    from hfmem.hardware.table import Machine
+    from hfmem.hardware.values import Machine
 
 __all__ = ["DEFAULT_SEQ", "reserve_of", "resolve"]
 

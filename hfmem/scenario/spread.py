@@ -13,7 +13,7 @@ from hfmem.estimator.parallel import Parallel, plan
 from hfmem.scenario.options import Options
 
 if TYPE_CHECKING:
-    from hfmem.hardware.table import Machine
+    from hfmem.hardware.values import Machine
     from hfmem.mapper.values import Architecture
 
 __all__ = ["plan_of", "plans", "spread"]

@@ -22,7 +22,7 @@ from hfmem.options.option import split
 from hfmem.scenario.spread import spread
 
 if TYPE_CHECKING:
-    from hfmem.hardware.table import Machine
+    from hfmem.hardware.values import Machine
     from hfmem.mapper.interpret import Model
     from hfmem.scenario.options import Options
 

@@ -12,10 +12,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hfmem import Model, inspect
-from hfmem.advice.fit import MOST, Case, Fit, fit_all, held, largest
+from hfmem.advice.fit import MOST, Case, fit_all, held, largest
+from hfmem.advice.values import Fit
 from hfmem.engines.inference import estimate
 from hfmem.errors import InvalidScenarioError
-from hfmem.hardware.table import Machine, accelerators, find
+from hfmem.hardware.table import accelerators, find
+from hfmem.hardware.values import Machine
 from hfmem.scenario.options import Options
 from hfmem.scenario.resolve import resolve
 

@@ -26,7 +26,8 @@ from hfmem.estimator.split.ranks import rank_model
 from hfmem.estimator.split.stages import stages
 from hfmem.estimator.values import Estimate, Scenario
 from hfmem.fetcher.values import Checkpoint, ModelRef
-from hfmem.hardware.table import Accelerator, Machine, find
+from hfmem.hardware.table import find
+from hfmem.hardware.values import Accelerator, Machine
 from hfmem.mapper.caches import KV
 from hfmem.mapper.interpret import interpret
 from hfmem.scenario.options import Options

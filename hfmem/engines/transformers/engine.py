@@ -16,7 +16,7 @@ from hfmem.estimator.split.check import check_split
 from hfmem.estimator.split.stages import Stage
 from hfmem.estimator.values import Estimate, Loading, Margin, Scenario, Serving, Settings, Term
 from hfmem.estimator.weights.loaded import experts_left_alone, weight_terms
-from hfmem.hardware.table import Accelerator
+from hfmem.hardware.values import Accelerator
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Architecture
 from hfmem.units import format_bytes

@@ -23,7 +23,7 @@ from hfmem.estimator.split.check import check_split
 from hfmem.estimator.split.stages import Stage
 from hfmem.estimator.values import Estimate, Loading, Margin, Scenario, Serving, Term
 from hfmem.estimator.weights.loaded import weight_terms
-from hfmem.hardware.table import Accelerator
+from hfmem.hardware.values import Accelerator
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Architecture
 

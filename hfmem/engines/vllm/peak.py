@@ -17,7 +17,7 @@ from hfmem.engines.vllm.settings import Settings
 from hfmem.estimator.parallel import Parallel
 from hfmem.estimator.split.stages import Stage
 from hfmem.estimator.values import Scenario, Term
-from hfmem.hardware.table import Accelerator
+from hfmem.hardware.values import Accelerator
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Dense, Experts, Layer
 

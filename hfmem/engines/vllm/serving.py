@@ -14,7 +14,7 @@ from hfmem.engines.vllm.overheads import FORWARD_NAME, GRAPH_NAME
 from hfmem.engines.vllm.settings import Settings, settings_of
 from hfmem.estimator.values import CONTEXTS, Margin, Scenario, Serving, Term, total_of
 from hfmem.estimator.weights.quantisers import find_quantiser
-from hfmem.hardware.table import Accelerator
+from hfmem.hardware.values import Accelerator
 from hfmem.mapper.interpret import Model
 from hfmem.units import MIB, format_bytes
 

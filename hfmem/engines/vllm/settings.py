@@ -12,7 +12,7 @@ from hfmem.estimator.values import Scenario
 from hfmem.units import GIB
 
 if TYPE_CHECKING:
-    from hfmem.hardware.table import Accelerator
+    from hfmem.hardware.values import Accelerator
 
 __all__ = ["Settings", "settings", "settings_of"]
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
-from pkgutil import iter_modules
 from typing import Final, cast
 
 from hfmem.mapper.blueprint import Blueprint
@@ -129,6 +128,8 @@ def reader(model_type: str) -> Reader | None:
 
 def known_types() -> frozenset[str]:
     """Every model type that has a reader."""
+    from pkgutil import iter_modules  # for lists of all types only
+
     return frozenset(_MODULES) | types_of(*_TABLES) | {row.name for row in iter_modules(__path__) if _own(row.name)}
 
 

@@ -6,8 +6,6 @@ from collections.abc import Iterable, Mapping
 from math import prod
 from typing import Any, Final
 
-from hfmem.fetcher.formats import gguf
-from hfmem.fetcher.formats.table import format_of
 from hfmem.fetcher.values import Checkpoint, TensorInfo
 from hfmem.mapper.gguf.keys import InvalidKeyError, Keys, MissingKeyError
 from hfmem.mapper.gguf.layers import Plan, blocks_of, layers, plan_of
@@ -15,14 +13,9 @@ from hfmem.mapper.gguf.names import meaning, split
 from hfmem.mapper.gguf.rows import ROWS, Row
 from hfmem.mapper.values import Architecture, Component, Dense, Experts, Layer, ParameterTable, TensorGroup
 
-__all__ = ["architecture_of", "is_gguf", "table_of"]
+__all__ = ["architecture_of", "table_of"]
 
 _UNMODELLED: Final = "llama.cpp is not modelled yet"
-
-
-def is_gguf(checkpoint: Checkpoint) -> bool:
-    """Whether what was read of a checkpoint are GGUF files."""
-    return bool(checkpoint.tensors) and format_of(checkpoint.tensors[0].file) is gguf.FORMAT
 
 
 def architecture_of(checkpoint: Checkpoint) -> Architecture:
