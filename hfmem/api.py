@@ -1,21 +1,17 @@
 """The public functions: inspect a model, estimate its memory, compare several. Keywords are the declared options."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields
 from functools import wraps
-from importlib.util import find_spec
 from inspect import Signature, signature
 from os import PathLike
 from typing import Any, ParamSpec, TypeVar
 
-from hfmem.advice.values import Saving
-from hfmem.engines.inference import estimate as estimate_memory
+from hfmem.answers import completed, report_all, report_on, report_on_bundle
 from hfmem.errors import HfmemError, InvalidScenarioError
-from hfmem.estimator.values import Estimate, Scenario, Trace
-from hfmem.fetcher.concurrent import Fetched, fetch_all, unforeseen
+from hfmem.fetcher.concurrent import fetch_all
 from hfmem.fetcher.identity import reference
 from hfmem.fetcher.sources import fetch
-from hfmem.hardware.values import Machine
 from hfmem.mapper.bundle import Bundle
 from hfmem.mapper.interpret import Model, interpret
 from hfmem.options.access import Access, Concurrency, Revision
@@ -26,7 +22,6 @@ from hfmem.report.values import Report
 from hfmem.scenario.asked import Asked, extended
 from hfmem.scenario.check import check
 from hfmem.scenario.options import Options, options_type
-from hfmem.scenario.resolve import resolve
 
 __all__ = ["compare", "estimate", "inspect", "report_all", "report_on", "report_on_bundle"]
 
@@ -191,7 +186,7 @@ def compare(asked: _Compare) -> tuple[Report | HfmemError, ...]:
 
 
 def _inspected(model: str, revision: str, access: Access) -> Model:
-    return _complete(interpret(fetch(reference(_name(model), revision), access)))
+    return completed(interpret(fetch(reference(_name(model), revision), access)))
 
 
 def _name(model: object) -> str:
@@ -209,121 +204,3 @@ def _options(asked: Asked) -> Options:
     """The scenario's part of a call."""
     kind = options_type()
     return kind(**{option.name: getattr(asked, option.name) for option in declared(kind)})
-
-
-def report_on(model: Model, options: Options) -> Report:
-    """The report of a model that is already understood.
-
-    Raises:
-        HfmemError: options contradict each other, or its class cannot be traced as they ask.
-    """
-    check(options)
-    report = _report(model, options)
-    return replace(report, trace=_traced(model, report.scenario)) if options.trace else report
-
-
-def report_on_bundle(bundle: Bundle, options: Options) -> Report:
-    """The report of models that run as one: each under the options, at the length that they choose for the first.
-
-    Raises:
-        HfmemError: options contradict each other, or ask what is not known of several models together.
-    """
-    if len(bundle.models) == 1:
-        return report_on(bundle.first, options)
-    if options.train or options.gpu or options.trace:
-        raise InvalidScenarioError("", "--train, --gpu and --trace are for one model, not for several that run as one")
-    from hfmem.estimator.bundle import combined  # for several models that run as one only
-
-    scenario = resolve(options, bundle.first)
-    estimates = {bundle.roles[0]: estimate_memory(bundle.first, scenario)}
-    for role, model in list(bundle.parts)[1:]:
-        own = resolve(replace(options, seq=scenario.seq), model)
-        alone = estimate_memory(model, own)
-        estimates[role] = replace(alone, notes=(*own.chosen, *alone.notes))
-    return Report(model=bundle.first, scenario=scenario, estimate=combined(estimates), bundle=bundle)
-
-
-def _traced(model: Model, scenario: Scenario) -> Trace:
-    """The peak of the step, measured on the class."""
-    if scenario.parallel.gpus > 1:
-        raise InvalidScenarioError(model.checkpoint.ref.model_id, "--trace runs on one GPU: name one only")
-    from hfmem.probe.trace import step_of, trace  # PyTorch takes seconds to load
-
-    return trace(model, step_of(model, scenario))
-
-
-def _report(model: Model, options: Options) -> Report:
-    if not options.gpu:
-        scenario = resolve(options, model)
-        estimate = estimate_memory(model, scenario)
-        return Report(model=model, scenario=scenario, estimate=estimate, savings=_savings(model, scenario, estimate))
-    from hfmem.advice.fit import fit_all, machines
-    from hfmem.advice.inference import advise  # for runs that name an accelerator only
-
-    found = machines(options)
-    scenario = resolve(options, model, found[0] if found else None)
-    estimate = estimate_memory(model, scenario)
-    others = tuple(machine.note for machine in found[1:] if machine.note)
-    estimate = replace(estimate, notes=(*estimate.notes, *others))
-    if not found:
-        note = "--gpu auto: no accelerator was found in this machine."
-        estimate = replace(estimate, notes=(*estimate.notes, note))
-    fits = fit_all(model, options, found)
-    advice = advise(model, options, fits[0]) if fits else ()
-    return Report(
-        model=model,
-        scenario=scenario,
-        estimate=estimate,
-        fits=fits,
-        advice=advice,
-        savings=_savings(model, scenario, estimate, found[0] if found else None),
-    )
-
-
-def _savings(
-    model: Model, scenario: Scenario, estimate: Estimate, machine: Machine | None = None
-) -> tuple[Saving, ...]:
-    """Ways to need less in training."""
-    if estimate.training is None:
-        return ()
-    from hfmem.advice.training import savings  # for runs that train only
-    from hfmem.estimator.recipe.values import TrainingScenario
-
-    return savings(model, scenario, estimate.total, machine) if isinstance(scenario, TrainingScenario) else ()
-
-
-_DEEPEST = 1000  # layers that are built to be counted; no model has as many
-
-
-def _complete(model: Model) -> Model:
-    """The model with its parameters counted on the class itself, where only the configuration is there, no reader knows
-    the weights, and PyTorch is installed (the `[probe]` extra). That takes seconds, so nothing else is asked of it."""
-    config = model.checkpoint.config
-    if config is None or model.parameters is not None or model.checkpoint.gated:
-        return model
-    if (model.architecture.depth or 0) > _DEEPEST or find_spec("torch") is None:
-        return model
-    from hfmem.probe.parameters import table
-
-    try:
-        parameters = table(config, model.architecture)
-    except Exception as error:  # the class refuses a configuration in as many ways as there are classes
-        note = f"transformers cannot build the class to count its weights ({type(error).__name__})."
-        return replace(model, notes=(*model.notes, note))
-    source = "the class of transformers, built on PyTorch's meta device"
-    return replace(model, parameters=parameters, certainty="derived", source=source)
-
-
-def report_all(found: Iterable[Fetched], options: Options) -> Iterator[Report | HfmemError]:
-    """The report of each fetched checkpoint; errors pass through, and one model's trouble costs the others nothing."""
-    for ref, result in found:
-        if isinstance(result, HfmemError):
-            yield result
-            continue
-        try:
-            yield report_on(_complete(interpret(result)), options)
-        except HfmemError as error:
-            error.model = error.model or ref.model_id
-            yield error
-        except Exception as error:
-            yield unforeseen(ref, error)

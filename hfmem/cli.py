@@ -395,7 +395,7 @@ def _collect(refs: Sequence[ModelRef], options: Options, around: _Around) -> tup
     progress = Progress([ref.model_id for ref in refs]) if sys.stderr.isatty() else None
     found = fetch_all(refs, around, around.jobs, done=progress.step if progress else lambda: None)
     # What follows is imported while the first requests are under way.
-    from hfmem.api import report_all
+    from hfmem.answers import report_all
 
     results: list[Report | HfmemError] = []
     try:

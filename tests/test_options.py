@@ -77,7 +77,13 @@ def test_every_option_has_a_sentence_of_help() -> None:
         assert not option.option.help.endswith("."), option.name
 
 
-BETWEEN = ("api.py", "cli.py", "__main__.py", *(f"scenario/{name}.py" for name in ("asked", "check", "options")))
+BETWEEN = (
+    "answers.py",
+    "api.py",
+    "cli.py",
+    "__main__.py",
+    *(f"scenario/{name}.py" for name in ("asked", "check", "options")),
+)
 OWN = {
     *("revision", "trace"),  # a model's reference, and a part of a report
     *("unit", "explain", "output"),  # what the command line itself reads
