@@ -20,6 +20,7 @@ from hfmem.estimator.parallel import Parallel
 from hfmem.estimator.split.check import check_split
 from hfmem.estimator.split.stages import Stage
 from hfmem.estimator.values import Estimate, Loading, Margin, Scenario, Serving, Term, total_of
+from hfmem.estimator.weights.kept import Kept, kept_plainly
 from hfmem.estimator.weights.loaded import weight_terms
 from hfmem.hardware.table import find
 from hfmem.hardware.values import Accelerator
@@ -73,8 +74,11 @@ class Abacus:
         assert isinstance(options, AbacusOptions)
         return Settings(beads=options.beads)
 
+    def kept(self, model: Model, scenario: Scenario) -> tuple[Kept, ...]:
+        return kept_plainly(model, scenario)
+
     def weights(self, model: Model, scenario: Scenario) -> Found:
-        terms, unknown = weight_terms(model, scenario)
+        terms, unknown = weight_terms(model, scenario, self.kept(model, scenario)[0])
         return Found(terms=tuple(terms), unknown=tuple(unknown))
 
     def layout(self, model: Model, scenario: Scenario) -> object:

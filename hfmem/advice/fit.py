@@ -15,8 +15,8 @@ from hfmem.engines.inference import Prepared
 from hfmem.engines.inference import estimate as estimate_memory
 from hfmem.engines.table import engine
 from hfmem.errors import InvalidScenarioError
-from hfmem.estimator.values import Estimate, Scenario, Term, total_of
-from hfmem.estimator.weights.loaded import weight_terms
+from hfmem.estimator.values import Estimate, Scenario, Term
+from hfmem.estimator.weights.loaded import weights_of
 from hfmem.hardware.table import find
 from hfmem.hardware.values import Machine
 from hfmem.mapper.interpret import Model
@@ -171,9 +171,8 @@ def _fit(model: Model, options: Options, machine: Machine) -> Fit:
         )
     estimate, scenario = case.estimate(case.scenario), case.scenario
     room, kept = usable(estimate.terms, scenario), engine(scenario.runtime).margin(estimate, scenario)
-    fits: bool | None = held(estimate, scenario)
-    if fits and estimate.is_lower_bound:
-        fits = None
+    never = engine(scenario.runtime).refused(model, scenario)  # then no number of them is enough
+    fits = False if never else _verdict(estimate, room)
     loaded = (estimate.loading and estimate.loading.gpu) or 0
     found = Fit(
         machine=machine,
@@ -188,9 +187,17 @@ def _fit(model: Model, options: Options, machine: Machine) -> Fit:
     )
     if estimate.is_lower_bound:
         return found
-    never = engine(scenario.runtime).refused(model, scenario)  # then no number of them is enough
     needed = None if never else _gpus_needed(model, options, machine)
     return replace(found, max_batch=case.max_batch(), max_seq=case.max_seq(), gpus_needed=needed)
+
+
+def _verdict(estimate: Estimate, room: int) -> bool | None:
+    """Whether it fits and starts; None where a part is not known, or where the smallest of several recipes does only."""
+    if estimate.total > room:
+        return None if estimate.low <= room else False
+    if estimate.refused:
+        return False
+    return None if estimate.is_lower_bound else True
 
 
 def _gpus_needed(model: Model, options: Options, machine: Machine) -> int | None:
@@ -239,5 +246,5 @@ def _replicas_needed(model: Model, options: Options, machine: Machine) -> int | 
 
 def _weights(model: Model, options: Options, machine: Machine) -> int:
     """Bytes of the weights on one accelerator, without what engines add."""
-    terms, _ = weight_terms(model, resolve(options, model, machine))
-    return total_of(terms)
+    scenario = resolve(options, model, machine)
+    return max(weights_of(model, scenario, each) for each in engine(scenario.runtime).kept(model, scenario))

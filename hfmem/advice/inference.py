@@ -32,6 +32,8 @@ def advise(model: Model, options: Options, fit: Fit) -> tuple[Advice, ...]:
             case = Case.of(model, changed, machine)
         except InvalidScenarioError:
             continue
+        if engine(case.scenario.runtime).refused(model, case.scenario):
+            continue
         estimate = case.estimate(case.scenario)
         fits = held(estimate, case.scenario)
         if fits or (estimate.total < before and before > fit.usable):

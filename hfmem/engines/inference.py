@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from hfmem.engines.kept import kept_notes
 from hfmem.engines.protocol import Engine, Found, RankMemory
 from hfmem.engines.table import engine
 from hfmem.estimator import textbook
@@ -55,6 +56,7 @@ class _Held:
     model: Model
     terms: tuple[Term, ...]
     unknown: _Unknown
+    spared: int
     layout: object
 
     @classmethod
@@ -69,6 +71,7 @@ class _Held:
             model=part,
             terms=tuple(term for each in found for term in each.terms),
             unknown=tuple(reason for each in found for reason in each.unknown),
+            spared=sum(each.spared for each in found),
             layout=engine.layout(part, scenario),
         )
 
@@ -79,6 +82,7 @@ class _Filled:
 
     terms: tuple[Term, ...]
     unknown: _Unknown
+    spared: int
     cache: CacheSize | str
 
     @property
@@ -94,6 +98,7 @@ class Prepared:
     stages: tuple[Stage, ...] = ()
     held: tuple[_Held, ...] = ()
     loading: Loading | None = None
+    formats: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, model: Model, scenario: Scenario) -> Prepared:
@@ -114,7 +119,13 @@ class Prepared:
                 alike[key] = _Held.of(runs, model, stage, scenario)
             held.append(alike[key])
         weights = max(total_of(term for term in one.terms if term.group == "weights") for one in held)
-        return cls(model=model, stages=found, held=tuple(held), loading=runs.loading(model, scenario, weights))
+        return cls(
+            model=model,
+            stages=found,
+            held=tuple(held),
+            loading=runs.loading(model, scenario, weights),
+            formats=tuple(kept_notes(runs, model, scenario)),
+        )
 
     def estimate(self, scenario: Scenario) -> Estimate:
         """The estimate under the batch and length of a scenario (the rest as it was prepared for)."""
@@ -135,7 +146,9 @@ class Prepared:
             notes=_notes(runs, self.model, scenario, refused if serving is None else ""),
             ranks=_ranks(self.stages, filled) if scenario.parallel.gpus > 1 else (),
             serving=serving,
+            spared=top.total - max(rank.total - rank.spared for rank in filled),
             refused=serving.refused if serving is not None else refused,
+            formats=self.formats,
             loading=self.loading,
         )
 
@@ -162,7 +175,7 @@ def _fill(engine: Engine, held: _Held, scenario: Scenario) -> _Filled:
         for found in (_activations(engine, held.model, scenario, held.stage), engine.overhead(held.model, scenario)):
             terms += found.terms
             unknown += found.unknown
-    return _Filled(terms=tuple(terms), unknown=tuple(unknown), cache=cache)
+    return _Filled(terms=tuple(terms), unknown=tuple(unknown), spared=held.spared, cache=cache)
 
 
 def _activations(engine: Engine, model: Model, scenario: Scenario, stage: Stage) -> Found:

@@ -14,6 +14,7 @@ from hfmem.estimator.parallel import Parallel
 from hfmem.estimator.split.rules import SplitRules
 from hfmem.estimator.split.stages import Stage
 from hfmem.estimator.values import Estimate, Group, Loading, Margin, Scenario, Serving, Settings, Term
+from hfmem.estimator.weights.kept import Kept
 from hfmem.hardware.values import Accelerator
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Architecture
@@ -23,10 +24,12 @@ __all__ = ["Engine", "Found", "RankMemory", "Suggestions"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """Terms of one rank, and the groups of which a part is not known, with the reason."""
+    """Terms of one rank, the groups of which a part is not known, with the reason, and the bytes by which these terms
+    are fewer at least, where what was asked stands for several things."""
 
     terms: tuple[Term, ...] = ()
     unknown: tuple[tuple[Group, str], ...] = ()
+    spared: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +89,10 @@ class Engine(Protocol):
             gpu: the accelerator, where one is named.
             length: tokens.
         """
+
+    def kept(self, model: Model, scenario: Scenario) -> tuple[Kept, ...]:
+        """How it holds the weights on the scenario's hardware: one a recipe that the asked quantisation may mean, at
+        least one."""
 
     def weights(self, model: Model, scenario: Scenario) -> Found:
         """The weights as they are loaded."""

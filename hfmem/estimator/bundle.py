@@ -43,7 +43,9 @@ def combined(estimates: Mapping[str, Estimate], loaded: Collection[str] | None =
         kv_cache_fixed=_sum(estimate.kv_cache_fixed for estimate in held.values()),
         notes=tuple(f"{role}: {note}" for role, one in held.items() for note in one.notes),
         ranks=ranks,
+        spared=sum(estimate.spared for estimate in held.values()),
         refused="; ".join(f"{role}: {one.refused}" for role, one in held.items() if one.refused),
+        formats=tuple(f"{role}: {note}" for role, one in held.items() for note in one.formats),
     )
 
 

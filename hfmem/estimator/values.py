@@ -73,6 +73,7 @@ class Scenario:
     Attributes:
         source_seq: tokens of the encoder (or of images that the decoder attends to); None where there is none.
         dtype: the asked run dtype or quantisation, else the model's own; None where nothing tells.
+        word: what was asked for it, in lower case: it may name the tool that quantises; "" for nothing.
         compute_dtype: the floating dtype that activations (and by default the cache) have.
         kv_dtype: dtype of the cache.
         chosen: a sentence for each choice that the model made, not the person.
@@ -92,6 +93,7 @@ class Scenario:
     runtime: str
     attention: Attention
     method: Method
+    word: str = ""
     train: str | None = None
     optimizer: str | None = None
     source_seq: int | None = None
@@ -296,7 +298,9 @@ class Estimate:
         ranks: what each distinct rank holds, where there are several GPUs; `terms` are then those of the most loaded.
         serving: what a serving engine has left; None where it is not asked, or no accelerator is named.
         training: what a training run shows besides.
+        spared: bytes by which the total is lower at least, where what was asked stands for several ways to quantise.
         refused: why the software would not run this; "" where it would.
+        formats: those of the remarks that tell which number format the weights have, and why.
         loading: the peak while loading; None where no source tells.
         host: terms in the host's memory, of one accelerator.
     """
@@ -311,7 +315,9 @@ class Estimate:
     ranks: tuple[Rank, ...] = ()
     serving: Serving | None = None
     training: TrainingFacts | None = None
+    spared: int = 0
     refused: str = ""
+    formats: tuple[str, ...] = ()
     loading: Loading | None = None
     host: tuple[Term, ...] = ()
 
@@ -331,6 +337,11 @@ class Estimate:
     def total(self) -> int:
         """Bytes of all known groups."""
         return sum(term.nbytes for term in self.terms)
+
+    @property
+    def low(self) -> int:
+        """The least that the total can be: the total itself, where it is one number."""
+        return self.total - self.spared
 
     @property
     def is_lower_bound(self) -> bool:

@@ -18,13 +18,14 @@ from hfmem.fetcher.values import Checkpoint
 from hfmem.mapper import generic
 from hfmem.mapper.blueprint import Blueprint
 from hfmem.mapper.context import context_of
+from hfmem.mapper.declared import as_stored
 from hfmem.mapper.facts import Facts, MissingFactError
 from hfmem.mapper.families import reader
-from hfmem.mapper.packing import declared_cache_dtype, quantisation_of
+from hfmem.mapper.packing import declared_cache_dtype, declared_quantisation, quantisation_of
 from hfmem.mapper.rotary import rotary_rows
 from hfmem.mapper.structure import Structure
 from hfmem.mapper.tables import from_tensors, from_totals
-from hfmem.mapper.values import Architecture, Certainty, ParameterTable
+from hfmem.mapper.values import Architecture, Certainty, ParameterTable, Quantisation
 from hfmem.units import format_bytes
 
 __all__ = ["Model", "interpret"]
@@ -40,6 +41,7 @@ class Model:
         parameters: None where neither files nor configuration tell.
         certainty: of the parameters: `exact` from headers, `derived` from the configuration or published totals.
         source: where the parameters are from.
+        quantisation: how the checkpoint is quantised; None where its configuration says nothing.
         stored_dtype: the dominant stored floating dtype (PyTorch's name), None without headers or totals.
         file_bytes: bytes of the weight files, for when nothing else tells how large the weights are.
         notes: remarks for the reader.
@@ -53,6 +55,7 @@ class Model:
     stored_dtype: str | None
     file_bytes: int | None
     notes: tuple[str, ...]
+    quantisation: Quantisation | None = None
 
     def __repr__(self) -> str:
         count = f"{self.parameters.total:,}" if self.parameters else "unknown"
@@ -78,7 +81,8 @@ def interpret(checkpoint: Checkpoint) -> Model:
         parameters=parameters,
         certainty=certainty,
         source=source,
-        stored_dtype=_dominant(parameters),
+        quantisation=declared_quantisation(config),
+        stored_dtype=_dominant(parameters) or _usual(config, parameters),
         file_bytes=_file_bytes(checkpoint),
         notes=(
             *checkpoint.notes,
@@ -191,7 +195,14 @@ def _state_dtype(config: Mapping[str, Any]) -> str | None:
 
 def _run_dtype(config: Mapping[str, Any]) -> str | None:
     """The floating dtype a configuration names, at its root or in its text part."""
-    parts = [config, *(part for key in ("text_config", "llm_config") if isinstance(part := config.get(key), Mapping))]
+    parts = [
+        config,
+        *(
+            part
+            for key in ("text_config", "llm_config", "thinker_config")
+            if isinstance(part := config.get(key), Mapping)
+        ),
+    ]
     for part in parts:
         for key in ("dtype", "torch_dtype"):
             name = part.get(key)
@@ -219,7 +230,10 @@ def _parameters(
         notes = [*_unloaded(table), *_disagreement(table, described), *broken, *_unknown_dtypes(checkpoint)]
         return table, "derived" if broken and certainty == "exact" else certainty, source, notes
     if described is not None:
-        return described, "derived", f"config.json, as the class of '{architecture.model_type}' builds it", []
+        stored = as_stored(described, config, architecture)
+        source = f"config.json, as the class of '{architecture.model_type}' builds it"
+        source += "" if stored is described else ", stored as its quantization_config says"
+        return stored, "derived", source, []
     if checkpoint.totals:
         return from_totals(checkpoint.totals), "derived", "the Hub's public totals", []
     return None, "unknown", "", []
@@ -303,6 +317,15 @@ def _disagreement(table: ParameterTable, described: ParameterTable | None) -> li
         f"The files hold {sum(stored.values()):,} parameters, the configuration describes {sum(expected.values()):,}: "
         f"{', '.join(parts)}."
     ]
+
+
+def _usual(config: Mapping[str, Any], parameters: ParameterTable | None) -> str | None:
+    """The dtype that a quantised checkpoint runs in where nothing names one: halves for GPTQ and AWQ, whose scales are
+    such, bfloat16 for all others (transformers 5.24, `quantizer_mxfp4.py::update_dtype` and its likes)."""
+    own = declared_quantisation(config)
+    if own is None or parameters is None or not parameters.stored:
+        return None
+    return "float16" if own.method in ("gptq", "awq", "auto-round") else "bfloat16"
 
 
 def _dominant(parameters: ParameterTable | None) -> str | None:

@@ -14,8 +14,9 @@ from typing import Any, Final
 
 from hfmem.fetcher.values import TensorInfo
 from hfmem.mapper.names import without_numbers
+from hfmem.mapper.values import Quantisation
 
-__all__ = ["Packing", "declared_cache_dtype", "packing", "quantisation_of"]
+__all__ = ["Packing", "declared_cache_dtype", "declared_quantisation", "packing", "quantisation_of"]
 
 _KEYS: Final = ("quantization_config", "quantization", "compression_config")
 _PARTS: Final = ("text_config", "llm_config", "language_config", "thinker_config")
@@ -93,6 +94,87 @@ def quantisation_of(config: Mapping[str, Any]) -> Mapping[str, Any]:
             if isinstance(found, Mapping) and found:
                 return found
     return {}
+
+
+_SPELLINGS: Final[dict[str, str]] = {
+    "compressed_tensors": "compressed-tensors",
+    "auto_gptq": "gptq",
+    "gptq_marlin": "gptq",
+    "awq_marlin": "awq",
+    "auto_awq": "awq",
+    "intel/auto-round": "auto-round",
+    "auto_round": "auto-round",
+    "bitsandbytes_4bit": "bitsandbytes",
+    "bitsandbytes_8bit": "bitsandbytes",
+    "modelopt_fp4": "modelopt",
+    "modelopt_mixed": "modelopt",
+}
+
+
+def declared_quantisation(config: Mapping[str, Any]) -> Quantisation | None:
+    """How a checkpoint is quantised, as its configuration says; None where it says nothing."""
+    found = quantisation_of(config)
+    if not found:
+        return None
+    inner = found.get("quantization")
+    facts = {**found, **inner} if isinstance(inner, Mapping) else found
+    method, bits = _method(facts), _bits(facts)
+    return Quantisation(
+        method=method,
+        scheme=_scheme(method, bits, facts),
+        bits=bits,
+        symmetric=facts.get("sym") is not False and facts.get("zero_point") is not True,
+        reordered=facts.get("desc_act") is True and facts.get("group_size") != -1,
+        static=facts.get("activation_scheme") == "static",
+    )
+
+
+def _method(facts: Mapping[str, Any]) -> str:
+    """The quantiser's name; where only what it did is told, the one that tells it so."""
+    name = facts.get("quant_method")
+    if isinstance(name, str) and name:
+        return _SPELLINGS.get(name.lower(), name.lower())
+    if facts.get("load_in_4bit") is True or facts.get("load_in_8bit") is True:
+        return "bitsandbytes"
+    if facts.get("quant_algo"):
+        return "modelopt"
+    return "mlx" if "bits" in facts and "group_size" in facts else ""
+
+
+def _scheme(method: str, bits: int, facts: Mapping[str, Any]) -> str:
+    """The number format of what is packed."""
+    if method == "modelopt":
+        return _algorithm(str(facts.get("quant_algo") or ""))
+    if method == "compressed-tensors":
+        found = {group_scheme(group) for group in _groups(facts)}
+        return found.pop() if len(found) == 1 else "mixed"
+    if method == "gptq" and facts.get("desc_act") is True and facts.get("group_size") != -1:
+        return "reordered"
+    if method == "gptq" and facts.get("sym") is False:
+        return "asymmetric"
+    return _NAMED.get(method, f"int{bits}")
+
+
+_NAMED: Final = {"fp8": "fp8", "fbgemm_fp8": "fp8", "mxfp4": "mxfp4", "mxfp8": "mxfp8", "nvfp4": "nvfp4"}
+
+
+def _algorithm(name: str) -> str:
+    """ModelOpt's word for a format as one of ours."""
+    words = {"NVFP4": "nvfp4", "W4A16_NVFP4": "nvfp4", "MIXED_PRECISION": "mixed", "MXFP8": "mxfp8", "MXFP4": "mxfp4"}
+    if name.upper() in words:
+        return words[name.upper()]
+    return "fp8" if name.upper().startswith("FP8") else name.lower()
+
+
+def group_scheme(group: Mapping[str, Any]) -> str:
+    """The number format of one of compressed-tensors' groups."""
+    weights = group.get("weights")
+    facts = weights if isinstance(weights, Mapping) else {}
+    bits, size = facts.get("num_bits"), facts.get("group_size")
+    if facts.get("type", "int") == "float":
+        narrow = "nvfp4" if size == 16 else "mxfp4"
+        return narrow if bits == 4 else ("mxfp8" if size == 32 else "fp8")
+    return f"int{bits}"
 
 
 def declared_cache_dtype(config: Mapping[str, Any]) -> str | None:

@@ -7,6 +7,7 @@ from typing import Final, Literal
 __all__ = [
     "Layout",
     "Packed",
+    "Recurrent",
     "is_bias",
     "is_convolution",
     "is_positions",
@@ -15,10 +16,12 @@ __all__ = [
     "module_of",
     "packed_as",
     "reads_stream",
+    "recurrent_part",
 ]
 
 Packed = Literal["qkv", "gate_up", "qkv_a"]
 Layout = Literal["mxfp4"]
+Recurrent = Literal["recurrent_inputs", "recurrent_gates", "recurrent"]
 
 _READERS: Final = ("q", "k", "v", "query", "key", "value", "up", "gate")
 _INWARD: Final = ("gate_up_proj", "w1", "w3", "gate_proj", "up_proj", "input_linear")
@@ -75,3 +78,16 @@ def is_positions(role: str) -> bool:
 def layout_of(role: str, dtype: str | None) -> Layout | None:
     """A packed format that is told by how its tensors are called: MXFP4 keeps blocks and their scales as bytes."""
     return "mxfp4" if dtype == "U8" and role.endswith(("_blocks", "_scales")) else None
+
+
+_RECURRENT_GATES: Final = ("in_proj_a", "in_proj_b", "in_proj_ba")
+_RECURRENT_INPUTS: Final = ("in_proj_qkv", "in_proj_z", "in_proj_qkvz")
+
+
+def recurrent_part(role: str) -> Recurrent:
+    """What a matrix of a layer with a state does, as far as quantisers treat it apart: gates and decays have one output
+    a head; inputs are queries, keys, values and the output's gate."""
+    module = module_of(role)
+    if module in _RECURRENT_GATES:
+        return "recurrent_gates"
+    return "recurrent_inputs" if module in _RECURRENT_INPUTS else "recurrent"

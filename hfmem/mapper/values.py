@@ -23,6 +23,7 @@ __all__ = [
     "Ffn",
     "Layer",
     "ParameterTable",
+    "Quantisation",
     "Source",
     "TensorGroup",
     "component_order",
@@ -187,6 +188,27 @@ class Architecture:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Quantisation:
+    """How a checkpoint is quantised, as its configuration says.
+
+    Attributes:
+        method: the quantiser's name (`quant_method`); "" where nothing tells.
+        scheme: the number format of what it packs (`fp8`, `int4`, `nvfp4`, ...), `mixed` for several; "" unknown.
+        bits: bits a packed weight has.
+        symmetric: whether it needs no zero points.
+        reordered: whether inputs are reordered by activation, in groups.
+        static: whether it keeps scales of activations.
+    """
+
+    method: str
+    scheme: str
+    bits: int
+    symmetric: bool = True
+    reordered: bool = False
+    static: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TensorGroup:
     """Tensors of one role, shape and dtype.
 
@@ -266,6 +288,11 @@ class TensorGroup:
     def layout(self) -> roles.Layout | None:
         """The packed format that its tensors are known to have; None for all others."""
         return roles.layout_of(self.role, self.dtype)
+
+    @property
+    def recurrent_part(self) -> roles.Recurrent:
+        """What it does in a layer with a state, as far as quantisers treat that apart."""
+        return roles.recurrent_part(self.role)
 
     def as_head(self) -> TensorGroup:
         """Tensors like these as an output embedding."""

@@ -142,7 +142,8 @@ def _parts(report: Report, unit: str) -> list[str]:
         if estimate.group(group) != 0
     ]
     sign = "≥ " if estimate.is_lower_bound else ""
-    rows.append(["total", sign + format_bytes(estimate.total, unit), "a part is unknown" if sign else ""])
+    range_ = f"{format_bytes(estimate.low, unit)} and more, by recipe" if estimate.spared else ""
+    rows.append(["total", sign + format_bytes(estimate.total, unit), "a part is unknown" if sign else range_])
     lines = tabulate(rows, tablefmt="plain", disable_numparse=True, colalign=("left", "right", "left")).splitlines()
     rule = "-" * max(len(line.rstrip()) for line in lines)
     return [line.rstrip() for line in (*lines[:-1], rule, lines[-1])]

@@ -111,7 +111,7 @@ def _verdict(fit: Fit, unit: str) -> str:
     if fit.refused and total <= fit.usable:
         return f"{size}: refused"
     if fit.fits is None:
-        return f"{size}: unknown"
+        return f"{size}: {'fits by some recipes' if fit.estimate and fit.estimate.spared else 'unknown'}"
     return f"{size}: {'fits, but tight' if fit.tight else 'fits' if fit.fits else 'does not fit'}"
 
 

@@ -90,7 +90,7 @@ def _table(reports: Sequence[Report], problems: Sequence[Problem], style: Style)
     from hfmem.report.card import to_card, to_explanation
     from hfmem.report.escapes import line, visible
     from hfmem.report.fit import to_matrix
-    from hfmem.report.tables import to_table
+    from hfmem.report.tables import format_lines, to_table
 
     parts = []
     if style.several and any(report.fits for report in reports):
@@ -99,6 +99,8 @@ def _table(reports: Sequence[Report], problems: Sequence[Problem], style: Style)
         parts.append(to_table(reports, problems, style.unit, style.width, style.free))
     else:
         parts += [to_card(report, style.unit, style.width) for report in reports]
+    if style.several and (lines := format_lines(reports, style.width)):
+        parts.append(lines)
     if style.explain:
         for report in reports:
             title = f"{line(report.checkpoint.ref.model_id)}\n" if style.several else ""

@@ -28,6 +28,7 @@ def to_result(report: Report) -> dict[str, Any]:
         "scenario": _scenario(report.scenario),
         "memory": _memory(estimate),
         "total_is_lower_bound": estimate.is_lower_bound,
+        "range": {"low": estimate.low, "high": estimate.total} if estimate.spared else None,
         "phases": [_phase(phase) for phase in estimate.phases] or None,
         "peak_phase": estimate.peak_phase,
         "per_gpu": [_rank(estimate, rank) for rank in estimate.ranks] or None,

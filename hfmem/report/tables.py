@@ -19,7 +19,9 @@ from hfmem.report.values import Report
 from hfmem.report.width import fold, left_out, narrowed, shortened, widest
 from hfmem.units import format_bytes
 
-__all__ = ["to_csv", "to_markdown", "to_table"]
+__all__ = ["format_lines", "to_csv", "to_markdown", "to_table"]
+
+_NAMED: Final = 3  # models of a remark
 
 
 def to_table(
@@ -82,6 +84,20 @@ def _disk(reports: Sequence[Report], unit: str, free: int | None) -> list[Column
 
     title = f"disk ({format_bytes(free, unit)} free)"
     return [Column(key="disk", title=title, value=room, kind="word", rank=5)] if any(map(room, reports)) else []
+
+
+def format_lines(reports: Sequence[Report], width: int | None) -> str:
+    """What a number format does to the figures of a table, each sentence once with the models that it is about."""
+    about: dict[str, list[str]] = {}
+    for report in reports:
+        for sentence in report.estimate.formats:
+            about.setdefault(sentence, []).append(report.checkpoint.ref.model_id)
+    lines = []
+    for sentence, models in about.items():
+        more = f" and {len(models) - _NAMED} more" if len(models) > _NAMED else ""
+        whose = "" if len(models) == len(reports) else f"{', '.join(models[:_NAMED])}{more}: "
+        lines.append(fold(line(f"- {whose}{sentence}"), width or _WIDEST))
+    return "\n".join(lines)
 
 
 def to_markdown(reports: Sequence[Report], problems: Sequence[Problem], unit: str) -> str:

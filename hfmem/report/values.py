@@ -115,7 +115,7 @@ class Report:
     @property
     def notes(self) -> tuple[str, ...]:
         """Every remark, once."""
-        lines = (*self._bundle.notes, *self.scenario.chosen, *self.estimate.notes)
+        lines = (*self._bundle.notes, *self.scenario.chosen, *self.estimate.formats, *self.estimate.notes)
         reasons = (f"{group.replace('_', ' ')}: unknown, {reason}." for group, reason in self.estimate.unknown)
         return tuple(dict.fromkeys((*lines, *reasons)))
 

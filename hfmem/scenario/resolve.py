@@ -45,6 +45,7 @@ def resolve(options: Options, model: Model, machine: Machine | None = None) -> S
         seq=lengths.tokens,
         source_seq=lengths.source,
         dtype=formats.dtype,
+        word=(options.dtype or "").lower(),
         compute_dtype=formats.compute,
         kv_dtype=formats.kv,
         runtime=options.runtime,

@@ -92,10 +92,11 @@ def test_run_dtypes(dtype: str, width: int) -> None:
     [
         ("int8", LINEAR + 4 * 32 * (5 * 4096 + 2 * 11008)),
         ("nf4", LINEAR // 2 + LINEAR // 64 * 4),
-        ("int4", LINEAR // 2 + LINEAR // 128 * 2 + LINEAR // 128 // 2),
+        ("int4", LINEAR // 2 + LINEAR // 128 * 4),  # torchao's, the largest recipe
         ("awq", LINEAR // 2 + LINEAR // 128 * 2 + LINEAR // 128 // 2),
-        ("mxfp4", LINEAR // 2 + LINEAR // 32),
-        ("nvfp4", LINEAR // 2 + LINEAR // 16 + 4 * 32 * 7),
+        ("fp8", LINEAR + LINEAR // 128 // 128 * 4),
+        ("mxfp4", 2 * LINEAR),  # transformers packs gpt-oss alone
+        ("nvfp4", LINEAR // 2 + LINEAR // 16 * 2 + 4 * 32 * 7),  # its scales are held twice
     ],
 )
 def test_quantisations_to_try_leave_embeddings_head_and_norms(dtype: str, linear: int) -> None:
@@ -156,13 +157,15 @@ def test_what_makes_no_sense_is_refused(asked: dict[str, object], words: str) ->
         check(Options(**asked))  # type: ignore[arg-type]
 
 
-def test_both_figures_where_the_quantiser_leaves_experts_alone() -> None:
+@pytest.mark.parametrize("dtype", ["nf4", "int8", "int4"])
+def test_what_would_happen_is_counted_and_what_could_be_is_a_remark(dtype: str) -> None:
     mixture = described(model_type="mixtral", num_local_experts=4, num_experts_per_tok=2)
     experts = 32 * 4 * 3 * 4096 * 11008
-    found = run(mixture, dtype="nf4")
-    quantised = found.group("weights")
-    assert quantised is not None
-    alone = quantised + 2 * experts - (experts // 2 + experts // 64 * 4)
-    assert any(f"{alone / 2**30:,.2f} GiB" in note for note in found.notes)
-    assert not any("bitsandbytes" in note for note in run(mixture, dtype="awq").notes)
-    assert not any("bitsandbytes" in note for note in run(dtype="nf4").notes)
+    found = run(mixture, dtype=dtype)
+    weights = found.group("weights")
+    assert weights is not None
+    assert 2 * experts < weights < 2 * experts + LINEAR + 2 * PARAMETERS  # nn.Linear alone is replaced
+    assert any("leaves" in sentence and "the experts" in sentence for sentence in found.formats)
+    assert any("would be" in sentence for sentence in found.formats)
+    assert not any("would be" in sentence for sentence in run(mixture, dtype="fp8").formats)
+    assert not any("would be" in sentence for sentence in run(dtype=dtype).formats)

@@ -203,5 +203,7 @@ def test_nothing_known_at_all() -> None:
 
 def test_a_quantisation_that_only_the_configuration_tells_is_named() -> None:
     quantised = model({**LLAMA, "quantization_config": {"quant_method": "fp8"}}, [])
-    assert any("quantised (fp8)" in note for note in quantised.notes)
+    assert quantised.source.endswith("stored as its quantization_config says")
+    unknown = model({**LLAMA, "quantization_config": {"quant_method": "some_new_thing"}}, [])
+    assert any("quantised (some_new_thing)" in note for note in unknown.notes)
     assert not any("quantised" in note for note in model(LLAMA, []).notes)

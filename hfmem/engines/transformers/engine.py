@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from hfmem.engines.kept import kept_weights
 from hfmem.engines.protocol import Engine, Found, RankMemory, Suggestions
+from hfmem.engines.transformers.formats import FORMATS, RECIPES
 from hfmem.engines.transformers.loading import loading, margin
 from hfmem.engines.transformers.split import RULES
 from hfmem.estimator.activations.prefill import activation_terms
@@ -15,11 +17,10 @@ from hfmem.estimator.parallel import Parallel
 from hfmem.estimator.split.check import check_split
 from hfmem.estimator.split.stages import Stage
 from hfmem.estimator.values import Estimate, Loading, Margin, Scenario, Serving, Settings, Term
-from hfmem.estimator.weights.loaded import experts_left_alone, weight_terms
+from hfmem.estimator.weights.kept import Kept, kept_by
 from hfmem.hardware.values import Accelerator
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Architecture
-from hfmem.units import format_bytes
 
 __all__ = ["ENGINE", "Transformers"]
 
@@ -46,9 +47,11 @@ class Transformers:
     def settings(self, options: object, gpu: Accelerator | None, length: int) -> Settings | None:  # noqa: ARG002
         return None
 
+    def kept(self, model: Model, scenario: Scenario) -> tuple[Kept, ...]:
+        return kept_by(model, scenario, RECIPES, FORMATS)
+
     def weights(self, model: Model, scenario: Scenario) -> Found:
-        terms, unknown = weight_terms(model, scenario)
-        return Found(terms=tuple(terms), unknown=tuple(unknown))
+        return kept_weights(self, model, scenario)
 
     def layout(self, model: Model, scenario: Scenario) -> object:  # noqa: ARG002 - nothing is paged
         return None
@@ -64,6 +67,8 @@ class Transformers:
         return Found(terms=tuple(overhead_terms(scenario.gpu, scenario.parallel)))
 
     def refused(self, model: Model, scenario: Scenario) -> str:
+        if reason := self.kept(model, scenario)[0].refused:
+            return reason
         longest, table = model.architecture.max_positions, model.parameters
         if longest is None or scenario.seq <= longest or table is None or table.positions(longest) is None:
             return ""
@@ -86,14 +91,8 @@ class Transformers:
     ) -> Serving | None:
         return None
 
-    def notes(self, model: Model, scenario: Scenario) -> tuple[str, ...]:
-        alone = experts_left_alone(model, scenario)
-        if alone is None:
-            return ()
-        return (
-            "bitsandbytes replaces linear modules only, and transformers 5 fuses experts into plain parameters: as it "
-            f"is today, {scenario.dtype} leaves them, and the weights are {format_bytes(alone)}.",
-        )
+    def notes(self, model: Model, scenario: Scenario) -> tuple[str, ...]:  # noqa: ARG002 - nothing of its own
+        return ()
 
 
 ENGINE: Final[Engine] = Transformers()

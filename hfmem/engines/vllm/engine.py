@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from hfmem.engines.kept import kept_weights
 from hfmem.engines.protocol import Engine, Found, RankMemory, Suggestions
 from hfmem.engines.vllm.cache import cache_of, layout_of
 from hfmem.engines.vllm.cachespec import Layout
+from hfmem.engines.vllm.formats import RECIPES, formats_of
 from hfmem.engines.vllm.loaded import loaded_terms
 from hfmem.engines.vllm.loading import loading
 from hfmem.engines.vllm.options import VllmOptions
@@ -22,7 +24,7 @@ from hfmem.estimator.parallel import Parallel
 from hfmem.estimator.split.check import check_split
 from hfmem.estimator.split.stages import Stage
 from hfmem.estimator.values import Estimate, Loading, Margin, Scenario, Serving, Term
-from hfmem.estimator.weights.loaded import weight_terms
+from hfmem.estimator.weights.kept import Kept, kept_by
 from hfmem.hardware.values import Accelerator
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Architecture
@@ -61,9 +63,11 @@ class Vllm:
             raise TypeError("not the options of vLLM")
         return settings(options, gpu, length)
 
+    def kept(self, model: Model, scenario: Scenario) -> tuple[Kept, ...]:
+        return kept_by(model, scenario, RECIPES, formats_of(settings_of(scenario).rules.since))
+
     def weights(self, model: Model, scenario: Scenario) -> Found:
-        terms, unknown = weight_terms(model, scenario)
-        return Found(terms=(*terms, *loaded_terms(model, scenario)), unknown=tuple(unknown))
+        return kept_weights(self, model, scenario, lambda kept: loaded_terms(model, scenario, kept))
 
     def layout(self, model: Model, scenario: Scenario) -> Layout | str:
         return layout_of(model, scenario)
@@ -81,7 +85,7 @@ class Vllm:
         return Found(terms=tuple(server_overheads(model, scenario)))
 
     def refused(self, model: Model, scenario: Scenario) -> str:
-        return refused(model, scenario)
+        return self.kept(model, scenario)[0].refused or refused(model, scenario)
 
     def loading(self, model: Model, scenario: Scenario, weights: int) -> Loading | None:
         return loading(model, scenario, weights)

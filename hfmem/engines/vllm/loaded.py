@@ -11,6 +11,7 @@ from hfmem.dtypes import find_dtype
 from hfmem.engines.vllm.settings import Settings, settings_of
 from hfmem.estimator.parallel import Parallel
 from hfmem.estimator.values import Scenario, Term
+from hfmem.estimator.weights.kept import Kept
 from hfmem.estimator.weights.loaded import group_bytes
 from hfmem.mapper.caches import KV, Cache, Combined, Indexed, Latent
 from hfmem.mapper.interpret import Model
@@ -31,20 +32,20 @@ _LARGE: Final = 10 * MIB
 _UNSPLIT: Final = MIB
 
 
-def loaded_terms(model: Model, scenario: Scenario) -> list[Term]:
+def loaded_terms(model: Model, scenario: Scenario, kept: Kept) -> tuple[Term, ...]:
     """The terms of one rank (`model` as that rank holds it)."""
     dtype = find_dtype(scenario.compute_dtype) if scenario.compute_dtype else None
     settings = settings_of(scenario)
     if dtype is None or model.parameters is None:
-        return []
+        return ()
     groups = [group for group in model.parameters.groups if group.loaded]
     width = dtype.nbytes(1)
-    return [
+    return (
         *_rotary(model, groups, width),
         *_projections(model, width),
         *_padding(model, groups, settings, scenario.parallel),
-        *_rounding(groups, scenario),
-    ]
+        *_rounding(groups, scenario, kept),
+    )
 
 
 def _term(name: str, nbytes: int, how: str, source: str) -> Term:
@@ -115,9 +116,9 @@ def _up(size: int, multiple: int) -> int:
     return -(-size // multiple) * multiple
 
 
-def _rounding(groups: Iterable[TensorGroup], scenario: Scenario) -> list[Term]:
+def _rounding(groups: Iterable[TensorGroup], scenario: Scenario, kept: Kept) -> list[Term]:
     """A tensor of 10 MiB and more has a segment of its own, in steps of 2 MiB; a rest below 1 MiB is not split off."""
-    waste = sum(count * _rest(nbytes) for nbytes, count in _tensors(groups, scenario))
+    waste = sum(count * _rest(nbytes) for nbytes, count in _tensors(groups, scenario, kept))
     how = "rest of each tensor's last segment of 2 MiB, where it is less than 1 MiB"
     return [_term("allocator's rounding", waste, how, _ALLOCATOR_SOURCE)] if waste else []
 
@@ -127,13 +128,13 @@ def _rest(nbytes: int) -> int:
     return rest if nbytes >= _LARGE and rest <= _UNSPLIT else 0
 
 
-def _tensors(groups: Iterable[TensorGroup], scenario: Scenario) -> list[tuple[int, int]]:
+def _tensors(groups: Iterable[TensorGroup], scenario: Scenario, kept: Kept) -> list[tuple[int, int]]:
     """Bytes of each tensor as the engine allocates it, and how many there are: projections with one input are fused,
     experts are not looked at (their kernels repack them)."""
     fused: dict[tuple[str, str, int], list[int]] = {}
     alone = []
     for group in groups:
-        nbytes = group_bytes(group, scenario)
+        nbytes = group_bytes(group, scenario, kept)
         if nbytes is None or not group.count or group.scale or group.component == "experts":
             continue
         if group.packed_as is None:

@@ -136,7 +136,7 @@ def _dtype_options(scenario: Scenario, model: Model) -> list[str]:
     quantiser = find_quantiser(scenario.dtype or "")
     options = []
     if quantiser is not None:
-        online = {"fp8": "fp8", "nf4": "bitsandbytes"}.get(quantiser.name)
+        online = {"fp8": "fp8", "mxfp4": "mxfp4", "nf4": "bitsandbytes"}.get(quantiser.name)
         options += [f"--quantization {online}"] if online else []
     elif scenario.dtype is not None and scenario.dtype != own:
         options.append(f"--dtype {scenario.dtype}")

@@ -6,7 +6,10 @@ from dataclasses import replace
 
 from hfmem.dtypes import find_dtype, stored_dtype
 from hfmem.estimator.recipe.values import Training, TrainingScenario
+from hfmem.estimator.weights.kept import PLAIN, Kept
 from hfmem.estimator.weights.loaded import group_bytes
+from hfmem.estimator.weights.quantisers import find_quantiser
+from hfmem.estimator.weights.recipes import Recipe, everything
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.lora import linear_modules
 from hfmem.mapper.values import TensorGroup
@@ -68,7 +71,16 @@ def base_bytes(group: TensorGroup, scenario: TrainingScenario, nf4: frozenset[in
         return dtype.nbytes(group.parameters) if dtype else 2 * group.parameters
     if id(group) in nf4 and floating:
         return group.count * nf4_bytes(group.elements // group.count, training.double_quant)
-    return group_bytes(group, scenario)
+    return group_bytes(group, scenario, base_kept(scenario))
+
+
+def base_kept(scenario: TrainingScenario) -> Kept:
+    """How the base is packed where `--dtype` names a quantiser: everything linear, and experts where they are such."""
+    asked = find_quantiser(scenario.dtype or "")
+    if asked is None:
+        return PLAIN
+    parts = everything(asked.name, but=("experts",) if scenario.training.stack.fused_experts else ())
+    return Kept(recipe=Recipe(name=asked.name, dtype=asked.name, packs=parts, source=asked.source))
 
 
 def largest_linear(model: Model, nf4: frozenset[int]) -> int:

@@ -1,4 +1,5 @@
-"""What the weights take after loading: floating tensors in the run dtype, packed and quantised ones as stored."""
+"""What the weights take after kept: floating tensors in the run dtype or as a quantiser packs them, packed ones as
+stored or unpacked."""
 
 from __future__ import annotations
 
@@ -7,26 +8,25 @@ from dataclasses import dataclass
 from typing import Literal
 
 from hfmem.dtypes import Dtype, find_dtype, stored_dtype
-from hfmem.estimator.values import Group, Scenario, Term
-from hfmem.estimator.weights.quantisers import Quantiser, find_quantiser
+from hfmem.estimator.values import Group, Scenario, Term, total_of
+from hfmem.estimator.weights.kept import PLAIN, Kept
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Component, TensorGroup, component_order
 
-__all__ = ["experts_left_alone", "group_bytes", "weight_terms"]
+__all__ = ["group_bytes", "weight_terms", "weights_of"]
 
 _Unknown = list[tuple[Group, str]]
 
 
-def weight_terms(model: Model, scenario: Scenario) -> tuple[list[Term], _Unknown]:
+def weight_terms(model: Model, scenario: Scenario, kept: Kept = PLAIN) -> tuple[list[Term], _Unknown]:
     """One term a component and way of storing; what is unknown is named."""
     if model.parameters is None:
         return _from_files(model)
-    groups = [group for group in model.parameters.groups if group.loaded]
-    quantiser = find_quantiser(scenario.dtype or "")
+    groups = [group for group in model.parameters.groups if group.loaded and not kept.drops(group)]
     terms = []
     missing = False
-    for component, storage, parts in _by_storage(groups, scenario, quantiser):
-        sizes = [_nbytes(group, scenario, quantiser) for group in parts]
+    for component, storage, parts in _by_storage(groups, scenario, kept):
+        sizes = [group_bytes(group, scenario, kept) for group in parts]
         missing = missing or None in sizes
         if any(size is not None for size in sizes):
             terms.append(_term(model, component, storage, parts, sum(size or 0 for size in sizes)))
@@ -38,22 +38,26 @@ def weight_terms(model: Model, scenario: Scenario) -> tuple[list[Term], _Unknown
     return terms, unknown
 
 
-def experts_left_alone(model: Model, scenario: Scenario) -> int | None:
-    """Bytes of the weights if the asked quantiser leaves the experts as they are, as bitsandbytes does today; None
-    where that makes no difference."""
-    quantiser = find_quantiser(scenario.dtype or "")
-    groups = [group for group in model.parameters.groups if group.loaded] if model.parameters else []
-    touched = [group for group in groups if group.component == "experts" and _is_quantised(group, quantiser)]
-    if quantiser is None or not quantiser.leaves_experts or not touched:
-        return None
-    alone = {id(group) for group in touched}
-    sizes = [_nbytes(group, scenario, None if id(group) in alone else quantiser) for group in groups]
-    return None if None in sizes else sum(size for size in sizes if size is not None)
+def weights_of(model: Model, scenario: Scenario, kept: Kept) -> int:
+    """Bytes of the known weights under one way of kept."""
+    terms, _ = weight_terms(model, scenario, kept)
+    return total_of(terms)
 
 
-def group_bytes(group: TensorGroup, scenario: Scenario) -> int | None:
+def group_bytes(group: TensorGroup, scenario: Scenario, kept: Kept = PLAIN) -> int | None:
     """Bytes of a group in memory under a scenario; None where the dtype is not known."""
-    return _nbytes(group, scenario, find_quantiser(scenario.dtype or ""))
+    if kept.drops(group):
+        return 0
+    if _is_cast(group):
+        quantiser = kept.quantiser(group)
+        if quantiser is not None:
+            return quantiser.nbytes(group.shape, group.count)
+        dtype = _run_dtype(scenario)
+        return dtype.nbytes(group.elements) if dtype else None
+    if kept.unpacks(group):
+        dtype = _run_dtype(scenario)
+        return dtype.nbytes(group.parameters) if dtype else None
+    return group.stored_bytes
 
 
 def _from_files(model: Model) -> tuple[list[Term], _Unknown]:
@@ -77,45 +81,41 @@ class _Storage:
     """How tensors are kept in memory.
 
     Attributes:
-        kind: replaced by a quantiser, cast to the run dtype, or as the files have them.
+        kind: packed by a quantiser, cast to the run dtype, unpacked to it, or as the files have them.
         name: of the quantiser; "" for the others.
         cost: of an element, in words.
+        source: the line that decides; "" where the files do.
     """
 
-    kind: Literal["quantised", "cast", "stored"]
+    kind: Literal["quantised", "cast", "unpacked", "stored"]
     name: str = ""
     cost: str
+    source: str = ""
 
 
 def _by_storage(
-    groups: Iterable[TensorGroup], scenario: Scenario, quantiser: Quantiser | None
+    groups: Iterable[TensorGroup], scenario: Scenario, kept: Kept
 ) -> Iterable[tuple[Component, _Storage, list[TensorGroup]]]:
     found: dict[tuple[Component, _Storage], list[TensorGroup]] = {}
     for group in groups:
-        found.setdefault((group.component, _storage(group, scenario, quantiser)), []).append(group)
+        found.setdefault((group.component, _storage(group, scenario, kept)), []).append(group)
     for component, storage in sorted(found, key=lambda key: component_order(key[0])):
         yield component, storage, found[component, storage]
 
 
-def _storage(group: TensorGroup, scenario: Scenario, quantiser: Quantiser | None) -> _Storage:
-    if _is_quantised(group, quantiser) and quantiser is not None:
-        return _Storage(kind="quantised", name=quantiser.name, cost=f"{quantiser.name}: {quantiser.describe()}")
+def _storage(group: TensorGroup, scenario: Scenario, kept: Kept) -> _Storage:
+    dtype = _run_dtype(scenario)
+    each = f"{float(dtype.bytes_each):g} B ({dtype.name})" if dtype else "an unknown dtype"
     if _is_cast(group):
-        dtype = _run_dtype(scenario)
-        return _Storage(
-            kind="cast", cost=f"{float(dtype.bytes_each):g} B ({dtype.name})" if dtype else "an unknown dtype"
-        )
+        quantiser = kept.quantiser(group)
+        if quantiser is None or kept.recipe is None:
+            return _Storage(kind="cast", cost=each)
+        cost = f"{quantiser.name}: {quantiser.describe()}"
+        source = f"{kept.recipe.name}: {kept.recipe.source}; {quantiser.source}"
+        return _Storage(kind="quantised", name=quantiser.name, cost=cost, source=source)
+    if kept.unpacks(group):
+        return _Storage(kind="unpacked", cost=f"{each}, unpacked from {group.dtype}", source=kept.stored.source)
     return _Storage(kind="stored", cost=f"as stored ({group.dtype})")
-
-
-def _nbytes(group: TensorGroup, scenario: Scenario, quantiser: Quantiser | None) -> int | None:
-    """Bytes in memory; None where the dtype is not known."""
-    if _is_quantised(group, quantiser) and quantiser is not None:
-        return quantiser.nbytes(group.shape, group.count)
-    if _is_cast(group):
-        dtype = _run_dtype(scenario)
-        return dtype.nbytes(group.elements) if dtype else None
-    return group.stored_bytes
 
 
 def _is_cast(group: TensorGroup) -> bool:
@@ -129,24 +129,20 @@ def _is_cast(group: TensorGroup) -> bool:
     return dtype is not None and dtype.is_wide_float
 
 
-def _is_quantised(group: TensorGroup, quantiser: Quantiser | None) -> bool:
-    """Whether the asked quantiser replaces it: a linear layer's matrix that is stored in floating point."""
-    return quantiser is not None and group.linear and _is_cast(group)
-
-
 def _run_dtype(scenario: Scenario) -> Dtype | None:
     return find_dtype(scenario.compute_dtype) if scenario.compute_dtype else None
 
 
 def _term(model: Model, component: Component, storage: _Storage, parts: list[TensorGroup], nbytes: int) -> Term:
-    elements = sum(part.elements for part in parts)
+    unpacked = storage.kind == "unpacked"
+    elements = sum(part.parameters if unpacked else part.elements for part in parts)
     label = f" ({storage.name})" if storage.name else ""
     scales = all(part.scale for part in parts)
     return Term(
-        name=f"{component} scales" if scales else component + label,
+        name=f"{component} scales" if scales else component + label + (" (unpacked)" if unpacked else ""),
         group="weights",
         nbytes=nbytes,
         how=f"{elements:,} elements {storage.cost}" if storage.kind == "stored" else f"{elements:,} × {storage.cost}",
-        source=model.source,
-        certainty="derived" if storage.kind == "quantised" else model.certainty,
+        source="; ".join(filter(None, (model.source, storage.source))),
+        certainty="derived" if storage.kind in ("quantised", "unpacked") else model.certainty,
     )

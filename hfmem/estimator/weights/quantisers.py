@@ -1,7 +1,7 @@
 """Quantisations to try on a model that is stored in floating point: one row each, with what it adds for scales.
 
-A quantiser replaces the linear layers of the blocks and experts; embeddings, norms, routers and the head stay in the
-compute dtype.
+A quantiser says how one matrix is packed. Which matrices are is the business of a recipe (`recipes.py`): software and
+tools differ in that.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["QUANTISERS", "Quantiser", "find_quantiser"]
+__all__ = ["QUANTISERS", "Quantiser", "find_quantiser", "layout"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,11 +20,10 @@ class Quantiser:
         name: what `--dtype` calls it.
         bits: bits a parameter.
         group: parameters along a row that share one scale; None for one scale an output channel.
+        rows: output channels that share one scale.
         scale_bytes: bytes of one scale.
         zero_bits: bits of one zero point (0 for symmetric formats).
         tensor_bytes: bytes kept once a tensor (a global scale).
-        leaves_experts: whether the quantiser of today replaces linear modules only, which the fused experts of
-            transformers 5 are not.
         aliases: other names.
         source: whose layout this is.
     """
@@ -35,25 +34,27 @@ class Quantiser:
     scale_bytes: int
     zero_bits: int = 0
     tensor_bytes: int = 0
-    leaves_experts: bool = False
+    rows: int = 1
     aliases: tuple[str, ...] = ()
     source: str
 
     def nbytes(self, shape: tuple[int, ...], count: int) -> int:
         """Bytes of `count` matrices of `shape` (…, outputs, inputs), scales and zero points included."""
-        inputs, rows = shape[-1], count
-        for size in shape[:-1]:
-            rows *= size
-        groups = rows * (1 if self.group is None else -(-inputs // self.group))
+        inputs, outputs, matrices = shape[-1], shape[-2] if len(shape) > 1 else 1, count
+        for size in shape[:-2]:
+            matrices *= size
+        rows = matrices * outputs
+        groups = matrices * -(-outputs // self.rows) * (1 if self.group is None else -(-inputs // self.group))
         packed = -(-rows * inputs * self.bits // 8)
         zeros = -(-groups * self.zero_bits // 8)
         return packed + groups * self.scale_bytes + zeros + count * self.tensor_bytes
 
     def describe(self) -> str:
         """The cost of a parameter, in words."""
-        scale = f"{self.scale_bytes} B a scale of " + (
-            f"{self.group} parameters" if self.group else "an output channel"
-        )
+        shared = f"{self.group} parameters" if self.group else "an output channel"
+        if self.rows > 1:
+            shared = f"{self.rows} × {self.group} parameters"
+        scale = f"{self.scale_bytes} B a scale of {shared}" if self.scale_bytes else f"{self.tensor_bytes} B a matrix"
         zero = f", {self.zero_bits} bits a zero point" if self.zero_bits else ""
         return f"{self.bits} bits, {scale}{zero}"
 
@@ -64,7 +65,6 @@ QUANTISERS: Final[tuple[Quantiser, ...]] = (
         bits=8,
         group=None,
         scale_bytes=4,
-        leaves_experts=True,
         aliases=("llm.int8", "w8a16"),
         source="bitsandbytes LLM.int8(): int8 matrix, one float32 SCB an output channel (arXiv 2208.07339)",
     ),
@@ -82,7 +82,7 @@ QUANTISERS: Final[tuple[Quantiser, ...]] = (
         group=128,
         scale_bytes=2,
         zero_bits=4,
-        aliases=("gptq", "awq", "gptq-int4", "awq-int4", "w4a16"),
+        aliases=("gptq", "awq", "gptq-int4", "awq-int4", "w4a16", "autoround", "auto-round"),
         source="GPTQ and AWQ, group 128: int4, float16 scale and int4 zero point a group (arXiv 2210.17323)",
     ),
     Quantiser(
@@ -90,7 +90,6 @@ QUANTISERS: Final[tuple[Quantiser, ...]] = (
         bits=4,
         group=64,
         scale_bytes=4,
-        leaves_experts=True,
         aliases=("fp4", "bnb4"),
         source="bitsandbytes NF4, block 64, float32 absmax, without double quantisation (arXiv 2305.14314)",
     ),
@@ -112,6 +111,53 @@ QUANTISERS: Final[tuple[Quantiser, ...]] = (
 )
 
 _BY_NAME: Final = {name: row for row in QUANTISERS for name in (row.name, *row.aliases)}
+
+_LAYOUTS: Final[dict[str, Quantiser]] = {
+    "fp8 blocks": Quantiser(
+        name="fp8",
+        bits=8,
+        group=128,
+        rows=128,
+        scale_bytes=4,
+        source="float8_e4m3fn, one float32 scale a block of 128 × 128 (arXiv 2412.19437)",
+    ),
+    "fp8 tensors": Quantiser(
+        name="fp8",
+        bits=8,
+        group=None,
+        scale_bytes=0,
+        tensor_bytes=4,
+        source="float8_e4m3fn, one float32 scale a matrix",
+    ),
+    "int4 torchao": Quantiser(
+        name="int4",
+        bits=4,
+        group=128,
+        scale_bytes=4,
+        source="torchao Int4WeightOnlyConfig: groups of 128, scale and zero point in bfloat16",
+    ),
+    "int4 symmetric": Quantiser(
+        name="int4",
+        bits=4,
+        group=128,
+        scale_bytes=2,
+        source="compressed-tensors W4A16: int4 in groups of 128, one 2-byte scale a group",
+    ),
+    "nvfp4 twice": Quantiser(
+        name="nvfp4",
+        bits=4,
+        group=16,
+        scale_bytes=2,
+        tensor_bytes=4,
+        source="transformers 5.24, integrations/nvfp4.py: the scale of a block of 16 is held in two layouts",
+    ),
+}
+"""Layouts that are no word of `--dtype` by themselves."""
+
+
+def layout(name: str) -> Quantiser:
+    """The layout that a recipe names."""
+    return _LAYOUTS.get(name) or _BY_NAME[name]
 
 
 def find_quantiser(name: str) -> Quantiser | None:

@@ -1,0 +1,85 @@
+"""What every engine does with its tables of formats and recipes: the largest of several ways counts; and sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from hfmem.engines.protocol import Engine, Found
+from hfmem.estimator.values import Group, Scenario, Term, total_of
+from hfmem.estimator.weights.formats import AS_STORED
+from hfmem.estimator.weights.kept import Kept, is_packed, kept_plainly
+from hfmem.estimator.weights.loaded import weight_terms, weights_of
+from hfmem.estimator.weights.quantisers import find_quantiser
+from hfmem.mapper.interpret import Model
+from hfmem.units import format_bytes
+
+__all__ = ["kept_notes", "kept_weights"]
+
+
+def kept_weights(
+    engine: Engine,
+    model: Model,
+    scenario: Scenario,
+    besides: Callable[[Kept], tuple[Term, ...]] = lambda _: (),
+) -> Found:
+    """The weights by the recipe that leaves most of what the asked word may mean.
+
+    Args:
+        engine: the engine.
+        model: what one rank holds.
+        scenario: what is assumed.
+        besides: further terms of the engine.
+    """
+    found: list[tuple[tuple[Term, ...], tuple[tuple[Group, str], ...]]] = []
+    for kept in engine.kept(model, scenario):
+        own, unknown = weight_terms(model, scenario, kept)
+        found.append(((*own, *besides(kept)), tuple(unknown)))
+    sizes = [total_of(terms) for terms, _ in found]
+    terms, reasons = found[sizes.index(max(sizes))]
+    return Found(terms=terms, unknown=reasons, spared=max(sizes) - min(sizes))
+
+
+def kept_notes(engine: Engine, model: Model, scenario: Scenario) -> Iterator[str]:
+    """What becomes of the formats: what a recipe leaves, what is unpacked or refused, and what is assumed."""
+    kept = engine.kept(model, scenario)
+    yield from _recipes(kept, model, scenario)
+    yield from _stored(engine, kept[0], model, scenario)
+
+
+def _recipes(kept: tuple[Kept, ...], model: Model, scenario: Scenario) -> Iterator[str]:
+    """The asked quantisation: by which software, what it leaves, and what packing the rest would give."""
+    asked = find_quantiser(scenario.dtype or "")
+    if asked is None or model.parameters is None:
+        return
+    first, word = kept[0], f"--dtype {scenario.dtype}"
+    if first.asked.outcome == "refused":
+        yield f"{word} is refused: {first.asked.reason}."
+    elif first.asked.outcome == "unpacked" or first.recipe is None:
+        yield f"{word} packs nothing here: {first.asked.reason or 'no quantiser is known'}."
+    groups = model.parameters.groups
+    sizes = {each.recipe.name: weights_of(model, scenario, each) for each in kept if each.recipe is not None}
+    for each in kept:
+        if each.recipe is not None:
+            size = f", {format_bytes(sizes[each.recipe.name])}" if len(sizes) > 1 else ""
+            yield f"{word} by {each.recipe.name} leaves {each.recipe.leaves(groups)}{size} ({each.recipe.source})."
+    most = weights_of(model, scenario, kept_plainly(model, scenario)[0])
+    if most < 0.9 * min(sizes.values(), default=weights_of(model, scenario, first)):
+        yield f"With all linear layers and experts in {scenario.dtype}, the weights would be {format_bytes(most)}."
+
+
+def _stored(engine: Engine, kept: Kept, model: Model, scenario: Scenario) -> Iterator[str]:
+    """The checkpoint's own packed weights."""
+    own, row = model.quantisation, kept.stored
+    groups = model.parameters.groups if model.parameters else ()
+    if own is None or row is AS_STORED or not any(is_packed(group) for group in groups):
+        return
+    name = f"{engine.title} with the checkpoint's {own.method}"
+    run = scenario.compute_dtype or "the run dtype"
+    if row.outcome == "refused":
+        yield f"{name}: refused, {row.reason} ({row.source})."
+    elif row.outcome == "unpacked":
+        yield f"{name}: {row.reason}; the weights are in {run} ({row.source})."
+    elif kept.assumed or row.reason:
+        unpacked = format_bytes(weights_of(model, scenario, kept.unpacked()))
+        where = f" {row.reason}" if row.reason else ""
+        yield f"{name}: kept as stored{where}; where it is not, the weights are {unpacked} in {run} ({row.source})."

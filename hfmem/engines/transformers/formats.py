@@ -1,0 +1,232 @@
+"""Number formats in transformers: what becomes of quantised checkpoints, and what `--dtype` packs while they load.
+
+Read in transformers 5.24 (paths below `transformers/`), bitsandbytes 0.50.2, torchao 0.18 and compressed-tensors 0.20.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from hfmem.estimator.weights.formats import FormatRow, Hardware
+from hfmem.estimator.weights.recipes import RECIPES as TOOLS
+from hfmem.estimator.weights.recipes import Recipe, everything
+
+__all__ = ["FORMATS", "RECIPES"]
+
+_FP8: Final = "quantizers/quantizer_finegrained_fp8.py:38-58"
+_MXFP4: Final = "quantizers/quantizer_mxfp4.py:63-121"
+_BNB: Final = "integrations/bitsandbytes.py:184-216: nn.Linear and Conv1D, and fused experts are neither"
+_UNKNOWN: Final = "quantizers/auto.py:264-271, 358-361 (modelopt is no quantiser)"
+_GPU_ONLY: Final[tuple[tuple[str, str, str], ...]] = (
+    ("fbgemm_fp8", "using fbgemm fp8 quantization requires a GPU or XPU", "quantizers/quantizer_fbgemm_fp8.py:55-74"),
+    ("eetq", "no GPU found, and a GPU is needed for this quantisation", "quantizers/quantizer_eetq.py:49-50"),
+    ("spqr", "a GPU is required to run SpQR models", "quantizers/quantizer_spqr.py:42-56"),
+    ("vptq", "a GPU is required to run VPTQ models", "quantizers/quantizer_vptq.py:47-48"),
+    ("higgs", "HIGGS runs on a GPU only", "quantizers/quantizer_higgs.py:43-75"),
+    ("fp_quant", "FPQuant runs on a GPU or Intel XPU only", "quantizers/quantizer_fp_quant.py:43-63"),
+)
+"""Quantisers that a processor and Apple's GPUs are refused by: their name, the reason, the line."""
+
+_WITHOUT_GPU: Final[tuple[Hardware, ...]] = ("mps", "cpu")
+
+# The experts of gpt-oss are those that have biases: GptOssMLP is the one class that Mxfp4Config replaces, and the one
+# that FineGrainedFP8Config cannot.
+FORMATS: Final[tuple[FormatRow, ...]] = (
+    # weights of fewer bits that checkpoints bring
+    FormatRow(methods=("fp8", "mxfp8"), hardware=("cuda",), least=89, outcome="kept", source=_FP8),
+    FormatRow(methods=("fp8", "mxfp8"), hardware=("rocm", "xpu"), outcome="kept", source=_FP8),
+    FormatRow(
+        methods=("fp8", "mxfp8"),
+        hardware=("cuda", "mps", "cpu"),
+        outcome="unpacked",
+        stays=("embedding",),
+        reason="unpacked below compute capability 8.9, on MPS and on CPU",
+        source=_FP8,
+    ),
+    FormatRow(methods=("fbgemm_fp8",), hardware=("cuda",), least=90, outcome="kept", source=_GPU_ONLY[0][2]),
+    FormatRow(
+        methods=("fbgemm_fp8",),
+        hardware=("cuda",),
+        outcome="refused",
+        reason="FP8 quantized models is only supported on GPUs with compute capability >= 9.0 (e.g H100)",
+        source=_GPU_ONLY[0][2],
+    ),
+    FormatRow(
+        methods=("mxfp4",),
+        biased_experts=True,
+        hardware=("cuda",),
+        least=75,
+        outcome="kept",
+        reason="with Triton 3.4 and the package kernels, which are assumed",
+        source=_MXFP4,
+    ),
+    FormatRow(
+        methods=("mxfp4",),
+        biased_experts=True,
+        hardware=("rocm", "xpu"),
+        outcome="kept",
+        reason="with Triton 3.5 and the package kernels, which are assumed",
+        source=_MXFP4,
+    ),
+    FormatRow(
+        methods=("mxfp4",),
+        biased_experts=True,
+        hardware=("cpu",),
+        outcome="unpacked",
+        reason="unpacked on a processor unless from_pretrained has use_kernels=True",
+        source="quantizers/quantizer_mxfp4.py:179-184, modeling_utils.py:4175",
+    ),
+    FormatRow(
+        methods=("mxfp4",),
+        biased_experts=True,
+        hardware=("cuda", "mps"),
+        outcome="unpacked",
+        reason="unpacked below compute capability 7.5 and on MPS",
+        source=_MXFP4,
+    ),
+    FormatRow(
+        methods=("mxfp4",),
+        outcome="refused",
+        reason="its MXFP4 replaces the experts of gpt-oss alone, and blocks and scales have nowhere to go",
+        source="integrations/mxfp4.py:517-535",
+    ),
+    FormatRow(
+        methods=("modelopt",),
+        schemes=("fp8",),
+        outcome="unpacked",
+        reason="no quantiser of this name: a warning, then FP8 values are cast without their scales, which gives wrong "
+        "outputs",
+        source=_UNKNOWN,
+    ),
+    FormatRow(
+        methods=("modelopt", "nvfp4"),
+        outcome="refused",
+        reason="no quantiser reads packed NVFP4 weights, and their shapes do not fit the class",
+        source=f"{_UNKNOWN}; core_model_loading.py:1597-1603; quantizers/quantizer_nvfp4.py:53-54",
+    ),
+    FormatRow(
+        methods=("compressed-tensors",),
+        outcome="unpacked",
+        scales_stay=True,
+        reason="packed only until the first forward pass, which unpacks the whole model and keeps the scales beside it",
+        source="quantizers/quantizer_compressed_tensors.py:47-49, 115-119; compressed_tensors 0.20, "
+        "model_compressor.py:177-180, 256-279",
+    ),
+    FormatRow(methods=("metal",), hardware=("mps",), outcome="kept", source="quantizers/quantizer_metal.py:47-54"),
+    FormatRow(
+        methods=("metal",),
+        outcome="unpacked",
+        reason="unpacked everywhere but on MPS",
+        source="quantizers/quantizer_metal.py:47-54",
+    ),
+    *(
+        FormatRow(methods=(method,), hardware=_WITHOUT_GPU, outcome="refused", reason=reason, source=source)
+        for method, reason, source in _GPU_ONLY
+    ),
+    FormatRow(
+        methods=("eetq", "spqr", "vptq", "higgs"),
+        hardware=("xpu",),
+        outcome="refused",
+        reason="it runs on CUDA only",
+        source="quantizers/quantizer_eetq.py:49-50, quantizer_spqr.py:42-56, quantizer_vptq.py:47-48, "
+        "quantizer_higgs.py:43-75",
+    ),
+    # --dtype: what packs while the weights load
+    FormatRow(
+        methods=("--dtype fp8",),
+        biased_experts=True,
+        outcome="refused",
+        source="integrations/finegrained_fp8.py:729-731",
+        reason="FP8Experts does not support bias for now",
+    ),
+    FormatRow(methods=("--dtype fp8",), hardware=("cuda",), least=89, outcome="kept", source=_FP8),
+    FormatRow(methods=("--dtype fp8",), hardware=("rocm", "xpu"), outcome="kept", source=_FP8),
+    FormatRow(
+        methods=("--dtype fp8",),
+        hardware=("cuda",),
+        outcome="unpacked",
+        reason="below compute capability 8.9 the model is not quantised",
+        source=_FP8,
+    ),
+    FormatRow(
+        methods=("--dtype fp8",),
+        outcome="refused",
+        reason="a GPU or XPU is needed for FP8 quantization",
+        source=_FP8,
+    ),
+    FormatRow(
+        methods=("--dtype mxfp4",),
+        biased_experts=True,
+        outcome="kept",
+        source="integrations/mxfp4.py:517-528",
+    ),
+    FormatRow(
+        methods=("--dtype mxfp4",),
+        outcome="unpacked",
+        reason="Mxfp4Config replaces the experts of gpt-oss alone, with a warning for every other model",
+        source="integrations/mxfp4.py:524-535",
+    ),
+    FormatRow(
+        methods=("--dtype nvfp4",),
+        hardware=("cuda",),
+        least=100,
+        outcome="kept",
+        source="quantizers/quantizer_nvfp4.py:61-79",
+    ),
+    FormatRow(
+        methods=("--dtype nvfp4",),
+        outcome="refused",
+        reason="NVFP4 requires Blackwell (compute capability 10.0 and newer)",
+        source="quantizers/quantizer_nvfp4.py:61-79",
+    ),
+)
+"""Format x hardware -> what happens."""
+
+_FUSED: Final = ("experts",)
+
+RECIPES: Final[tuple[Recipe, ...]] = (
+    Recipe(name="bitsandbytes", dtype="nf4", packs=everything("nf4", but=_FUSED), source=_BNB),
+    Recipe(name="bitsandbytes", dtype="int8", packs=everything("int8", but=_FUSED), source=_BNB),
+    Recipe(
+        name="FineGrainedFP8Config",
+        dtype="fp8",
+        packs=everything("fp8 blocks"),
+        multiple=128,
+        source="integrations/finegrained_fp8.py:956-1006: linear modules and fused experts, but no head, and no sides "
+        "that 128 does not divide",
+    ),
+    Recipe(
+        name="torchao Int4WeightOnlyConfig",
+        dtype="int4",
+        packs=everything("int4 torchao", but=_FUSED),
+        words=("torchao",),
+        source="quantizers/quantizer_torchao.py:109-134; torchao 0.18, quantization/quant_api.py:548-555",
+    ),
+    *(
+        Recipe(
+            name=row.name,
+            dtype=row.dtype,
+            packs=tuple((part, layout) for part, layout in row.packs if part not in _FUSED),
+            multiple=row.multiple,
+            words=row.words,
+            source=f"{row.source}; only nn.Linear is replaced, so that fused experts stay",
+        )
+        for row in TOOLS
+        if row.dtype == "int4" and "w4a16" not in row.words
+    ),
+    Recipe(
+        name="Mxfp4Config",
+        dtype="mxfp4",
+        packs=(("experts", "mxfp4"),),
+        source="integrations/mxfp4.py:517-528: the experts of gpt-oss",
+    ),
+    Recipe(
+        name="NVFP4Config",
+        dtype="nvfp4",
+        packs=everything("nvfp4 twice", but=_FUSED),
+        multiple=16,
+        biased=False,
+        source="integrations/nvfp4.py:111-118, 159-177: linear modules without a bias, whose scales are held twice",
+    ),
+)
+"""What `--dtype` means."""

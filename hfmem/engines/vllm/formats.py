@@ -1,0 +1,169 @@
+"""Number formats in vLLM: what becomes of quantised checkpoints, and what `--dtype` means.
+
+Read in vLLM 0.33 (paths below `vllm/model_executor/layers/quantization/` where none other is told).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from hfmem.estimator.weights.formats import FormatRow, Hardware
+from hfmem.estimator.weights.recipes import RECIPES as TOOLS
+from hfmem.estimator.weights.recipes import Recipe, everything
+
+__all__ = ["FORMATS", "RECIPES", "formats_of"]
+
+_ELSEWHERE: Final[tuple[Hardware, ...]] = ("rocm", "xpu", "cpu")
+_LISTS: Final = "platforms/rocm.py:668-692, platforms/xpu.py:113-131"
+_NO_METAL: Final = "platforms/: cuda, rocm, xpu, cpu, tpu"
+
+# methods, schemes, the lowest compute capability, what holds below native hardware, the line
+_LEAST: Final[tuple[tuple[tuple[str, ...], tuple[str, ...], int, str], ...]] = (
+    (("fp8",), (), 75, "fp8.py:146-147, utils/marlin_utils_fp8.py:30-31 (weights only, through Marlin, below 8.9)"),
+    (("mxfp8",), (), 80, "modelopt.py:1230-1233 (through Marlin below 10.0)"),
+    (("mxfp4",), (), 80, "mxfp4.py:71-80"),
+    (("modelopt",), ("fp8",), 80, "modelopt.py:449-450"),
+    (
+        ("modelopt",),
+        ("nvfp4", "mixed"),
+        75,
+        "modelopt.py:771-773, 1646-1655 (weights only, through Marlin, below 10.0)",
+    ),
+    (("modelopt",), ("mxfp8",), 80, "modelopt.py:1230-1233"),
+    (("compressed-tensors",), ("fp8", "int8", "int4", "nvfp4", "mxfp8"), 75, "compressed_tensors/schemes/"),
+    (("compressed-tensors",), ("mxfp4",), 80, "compressed_tensors/schemes/w4a4_mxfp4.py:46"),
+    (("compressed-tensors",), (), 70, "compressed_tensors/compressed_tensors.py:123-124"),
+    (("gptq",), (), 75, "auto_gptq.py:99-102, utils/marlin_utils.py:66-67"),
+    (("awq",), (), 75, "auto_awq.py:232-234"),
+    (("auto-round",), (), 60, "inc/inc.py:265-267"),
+    (("torchao",), (), 75, "torchao.py:101-130"),
+    (("fbgemm_fp8",), (), 80, "fbgemm_fp8.py of 0.19 (weights only, through Marlin, below 8.9)"),
+    (("quark",), (), 70, "quark/quark.py:127-128"),
+    (("bitsandbytes",), (), 70, "bitsandbytes.py of 0.27 (the plugin vllm-bnb-plugin since 0.28)"),
+)
+
+_ALL: Final = tuple(dict.fromkeys(name for names, _, _, _ in _LEAST for name in names))
+
+
+def _capability(least: int) -> str:
+    return f"{least // 10}.{least % 10}"
+
+
+_DEPRECATED: Final = FormatRow(
+    methods=("fbgemm_fp8",),
+    outcome="refused",
+    reason="fbgemm_fp8 is deprecated: vLLM wants --allow-deprecated-quantization",
+    source="config/model.py:1472-1483; in 0.19 already",
+)
+_DEPRECATED_SINCE: Final = (0, 17)
+
+FORMATS: Final[tuple[FormatRow, ...]] = (
+    FormatRow(
+        methods=("gptq",),
+        schemes=("int2", "int3", "int5", "int6", "int7", "reordered", "asymmetric"),
+        outcome="refused",
+        reason="its GPTQ takes 4 and 8 bits, symmetric, without reordered groups (desc_act)",
+        source="auto_gptq.py:152-155, utils/gptq_utils.py:29-37",
+    ),
+    FormatRow(
+        methods=("modelopt",),
+        schemes=("w4a8", "int4", "w4a8_awq"),
+        outcome="refused",
+        reason="ModelOpt currently only supports FP8, NVFP4, MXFP8 and MIXED_PRECISION in vLLM",
+        source="modelopt.py:160, 396-402",
+    ),
+    FormatRow(
+        methods=_ALL,
+        hardware=("mps",),
+        outcome="refused",
+        reason="vLLM has no platform for Apple's GPUs",
+        source=_NO_METAL,
+    ),
+    FormatRow(
+        methods=("modelopt",),
+        schemes=("nvfp4", "mixed"),
+        hardware=("xpu",),
+        outcome="refused",
+        reason="modelopt_fp4 quantization is currently not supported in xpu",
+        source=_LISTS,
+    ),
+    FormatRow(
+        methods=("modelopt", "compressed-tensors"),
+        schemes=("nvfp4",),
+        hardware=("cpu",),
+        outcome="refused",
+        reason="there is no kernel that can implement the NVFP4 linear layer on a processor",
+        source="../../kernels/linear/__init__.py:592-613",
+    ),
+    *(
+        row
+        for methods, schemes, least, source in _LEAST
+        for row in (
+            FormatRow(methods=methods, schemes=schemes, hardware=("cuda",), least=least, outcome="kept", source=source),
+            FormatRow(
+                methods=methods,
+                schemes=schemes,
+                hardware=("cuda",),
+                outcome="refused",
+                reason=f"{methods[0]} quantization needs compute capability {_capability(least)}",
+                source=source,
+            ),
+            FormatRow(methods=methods, schemes=schemes, hardware=_ELSEWHERE, outcome="kept", source=_LISTS),
+        )
+    ),
+    *(
+        row
+        for word in ("fp8", "mxfp4", "nf4", "int4", "int8", "nvfp4")
+        for row in (
+            FormatRow(
+                methods=(f"--dtype {word}",),
+                hardware=("cuda",),
+                least=75,
+                outcome="kept",
+                source="online/base.py:208-212",
+            ),
+            FormatRow(methods=(f"--dtype {word}",), hardware=_ELSEWHERE, outcome="kept", source=_LISTS),
+            FormatRow(
+                methods=(f"--dtype {word}",),
+                outcome="refused",
+                reason=f"{word} needs compute capability 7.5",
+                source="online/base.py:208-212",
+            ),
+        )
+    ),
+    FormatRow(
+        methods=("*",),
+        outcome="refused",
+        reason="unknown quantization method",
+        source="__init__.py:15-49, config/model.py:1464-1469",
+    ),
+)
+"""Format x hardware -> what happens."""
+
+RECIPES: Final[tuple[Recipe, ...]] = (
+    Recipe(
+        name="--quantization fp8 while it loads",
+        dtype="fp8",
+        packs=everything("fp8 tensors"),
+        source="config/quantization.py:195-209, online/base.py:290-411: linear layers, a vision tower's too, experts",
+    ),
+    Recipe(
+        name="--quantization mxfp4 while it loads",
+        dtype="mxfp4",
+        packs=everything("mxfp4"),
+        source="config/quantization.py:210-217: linear layers and experts",
+    ),
+    Recipe(
+        name="bitsandbytes",
+        dtype="nf4",
+        packs=everything("nf4"),
+        source="bitsandbytes.py of vLLM 0.27, linear layers and experts; the plugin vllm-bnb-plugin since 0.28",
+    ),
+    *TOOLS,
+)
+"""What `--dtype` means: what the engine packs while it loads, else checkpoints that tools write."""
+
+
+def formats_of(release: tuple[int, int]) -> tuple[FormatRow, ...]:
+    """The rows of a release."""
+    return (_DEPRECATED, *FORMATS) if release >= _DEPRECATED_SINCE else FORMATS

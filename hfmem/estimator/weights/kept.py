@@ -1,0 +1,116 @@
+"""How an engine holds a model's weights: what a quantiser packs while they load, and what becomes of packed ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Final
+
+from hfmem.dtypes import stored_dtype
+from hfmem.estimator.values import Scenario
+from hfmem.estimator.weights.formats import AS_STORED, FormatRow, hardware_of, row_of
+from hfmem.estimator.weights.quantisers import Quantiser, find_quantiser
+from hfmem.estimator.weights.recipes import Recipe, everything, fitting
+from hfmem.mapper.interpret import Model
+from hfmem.mapper.values import TensorGroup
+
+__all__ = ["PLAIN", "Kept", "is_packed", "kept_by", "kept_plainly"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """One way to hold a model's weights.
+
+    Attributes:
+        recipe: what packs floating weights; None where nothing does.
+        asked: what becomes of the asked quantisation on the hardware.
+        stored: what becomes of the checkpoint's own packed weights.
+        assumed: whether hardware that keeps them is assumed, and other hardware does not.
+        biased: modules that have a bias, by component and name.
+    """
+
+    recipe: Recipe | None = None
+    asked: FormatRow = AS_STORED
+    stored: FormatRow = AS_STORED
+    assumed: bool = False
+    biased: frozenset[tuple[str, str]] = frozenset()
+
+    @property
+    def refused(self) -> str:
+        """Why the engine does not run it on this hardware; "" where it does."""
+        return next((row.reason for row in (self.stored, self.asked) if row.outcome == "refused"), "")
+
+    def quantiser(self, group: TensorGroup) -> Quantiser | None:
+        """How floating tensors are packed; None where they are not."""
+        if self.recipe is None:
+            return None
+        return self.recipe.quantiser(group, (group.component, group.module) in self.biased)
+
+    def unpacks(self, group: TensorGroup) -> bool:
+        """Whether packed tensors become the dtype that is computed in."""
+        return self.stored.outcome == "unpacked" and is_packed(group) and group.component not in self.stored.stays
+
+    def drops(self, group: TensorGroup) -> bool:
+        """Whether scales go, with the packed tensors that they belong to."""
+        stored = self.stored
+        return (
+            group.scale
+            and stored.outcome == "unpacked"
+            and not stored.scales_stay
+            and group.component not in stored.stays
+        )
+
+    def unpacked(self) -> Kept:
+        """The same on hardware that does not keep the packed weights."""
+        return replace(self, recipe=None, stored=UNPACKED)
+
+
+PLAIN: Final = Kept()
+"""Weights as they are stored, floating ones in the run dtype."""
+
+UNPACKED: Final = FormatRow(methods=(), outcome="unpacked", source="")
+
+
+def is_packed(group: TensorGroup) -> bool:
+    """Whether it holds parameters in a format of fewer than 16 bits."""
+    dtype = stored_dtype(group.dtype) if group.dtype else None
+    return dtype is not None and not dtype.is_wide_float and not group.scale and group.parameters > 0
+
+
+def kept_plainly(model: Model, scenario: Scenario) -> tuple[Kept, ...]:
+    """For an engine without rules of its own: a quantiser packs everything linear."""
+    asked = find_quantiser(scenario.dtype or "")
+    if asked is None:
+        return (PLAIN,)
+    recipe = Recipe(name=asked.name, dtype=asked.name, packs=everything(asked.name), source=asked.source)
+    return (Kept(recipe=recipe, biased=_biased(model)),)
+
+
+def kept_by(model: Model, scenario: Scenario, recipes: Iterable[Recipe], rows: Iterable[FormatRow]) -> tuple[Kept, ...]:
+    """By an engine's tables: one a recipe that the asked word may mean, at least one."""
+    table = list(rows)
+    own, gpu, modules = model.quantisation, scenario.gpu, _biased(model)
+    biased = any(component == "experts" for component, _ in modules)
+    about = [
+        row for row in table if own and own.method and row.speaks_of(own.method, own.scheme, biased_experts=biased)
+    ]
+    known = gpu is not None and hardware_of(gpu) is not None
+    kept = Kept(
+        stored=row_of(about, gpu),
+        assumed=not known and any(row.outcome == "unpacked" for row in about),
+        biased=modules,
+    )
+    asked = find_quantiser(scenario.dtype or "")
+    if asked is None or model.parameters is None:
+        return (kept,)
+    online = [row for row in table if row.speaks_of(f"--dtype {asked.name}", "", biased_experts=biased)]
+    row = row_of(online, gpu)
+    found = fitting(recipes, asked.name, scenario.word, model.parameters.groups)
+    if row.outcome == "unpacked" or not found:
+        return (replace(kept, asked=row),)
+    return tuple(replace(kept, asked=row, recipe=recipe) for recipe in found)
+
+
+def _biased(model: Model) -> frozenset[tuple[str, str]]:
+    groups = model.parameters.groups if model.parameters else ()
+    return frozenset((group.component, group.module) for group in groups if group.bias)

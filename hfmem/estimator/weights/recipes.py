@@ -1,0 +1,240 @@
+"""What software that quantises packs, and what it leaves: one row a recipe.
+
+The recipes of tools that write checkpoints stand here; those of engines that quantise while they load stand in the room
+of the engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from hfmem.estimator.weights.quantisers import Quantiser, layout
+from hfmem.mapper.values import TensorGroup
+
+__all__ = ["RECIPES", "Part", "Recipe", "everything", "fitting", "part_of"]
+
+Part = Literal[
+    "attention",
+    "mlp",
+    "experts",
+    "shared_experts",
+    "recurrent_inputs",
+    "recurrent_gates",
+    "recurrent",
+    "tower",
+    "lm_head",
+]
+"""What recipes tell apart: the inputs and the gates of recurrent layers (`recurrent`: the rest of these), and
+everything linear of the vision and audio towers."""
+
+_WORDS: Final[dict[str, str]] = {
+    "lm_head": "the head",
+    "experts": "the experts",
+    "tower": "the vision and audio towers",
+    "recurrent_gates": "the gates of recurrent layers",
+    "recurrent_inputs": "the inputs of recurrent layers",
+    "recurrent": "the rest of recurrent layers",
+    "attention": "attention",
+    "mlp": "dense feed-forward layers",
+    "shared_experts": "shared experts",
+}
+
+_LEFT_ALONE: Final = ("embeddings", "norms", "routers")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """One way to quantise a model.
+
+    Attributes:
+        name: of the software, and of its scheme where it has several.
+        dtype: the word of `--dtype` that it answers.
+        packs: the layout of each part that it packs; the other parts are left.
+        multiple: what both sides of a matrix are a multiple of, else it is left.
+        biased: whether it packs matrices of modules that have a bias.
+        needs: a part without which nobody uses the recipe; None for a common one.
+        words: other words of `--dtype` that mean this recipe alone.
+        source: where that is from.
+    """
+
+    name: str
+    dtype: str
+    packs: tuple[tuple[Part, str], ...]
+    multiple: int = 1
+    biased: bool = True
+    needs: Part | None = None
+    words: tuple[str, ...] = ()
+    source: str
+
+    def quantiser(self, group: TensorGroup, biased: bool) -> Quantiser | None:
+        """How it packs a group of floating tensors; None where it leaves them.
+
+        Args:
+            group: the tensors.
+            biased: whether their modules have a bias.
+        """
+        part = part_of(group)
+        found = next((name for packed, name in self.packs if packed == part), None)
+        if found is None or (biased and not self.biased):
+            return None
+        if any(size % self.multiple for size in group.shape[-2:]):
+            return None
+        return layout(found)
+
+    def leaves(self, groups: Iterable[TensorGroup]) -> str:
+        """What of a model it leaves, in words."""
+        packed = {part for part, _ in self.packs}
+        there = {part for group in groups if group.loaded and (part := part_of(group))}
+        left = [words for part, words in _WORDS.items() if part in there - packed]
+        return ", ".join((*left, *_LEFT_ALONE))
+
+
+def part_of(group: TensorGroup) -> Part | None:
+    """The part that a matrix belongs to; None for what no recipe packs."""
+    if group.component == "lm_head":
+        return "lm_head" if len(group.shape) == 2 else None
+    if not group.linear or group.scale:
+        return None
+    if group.component == "state":
+        return group.recurrent_part
+    if group.component in ("vision", "audio", "projector"):
+        return "tower"
+    parts: dict[str, Part] = {
+        "attention": "attention",
+        "mlp": "mlp",
+        "experts": "experts",
+        "shared_experts": "shared_experts",
+    }
+    return parts.get(group.component, "mlp")
+
+
+_LINEAR: Final[tuple[Part, ...]] = (
+    "attention",
+    "mlp",
+    "experts",
+    "shared_experts",
+    "recurrent_inputs",
+    "recurrent_gates",
+    "recurrent",
+    "tower",
+)
+
+
+def everything(name: str, *, but: Iterable[Part] = ()) -> tuple[tuple[Part, str], ...]:
+    """Every linear part in one layout, except some."""
+    left = set(but)
+    return tuple((part, name) for part in _LINEAR if part not in left)
+
+
+def fitting(recipes: Iterable[Recipe], dtype: str, word: str, groups: Iterable[TensorGroup]) -> tuple[Recipe, ...]:
+    """The recipes that a word of `--dtype` may mean for a model.
+
+    Args:
+        recipes: of an engine.
+        dtype: the quantiser's name.
+        word: what was asked, which may name a tool.
+        groups: of the model.
+    """
+    there = {part_of(group) for group in groups if group.loaded}
+    found = [row for row in recipes if row.dtype == dtype and (row.needs is None or row.needs in there)]
+    return tuple([row for row in found if word in row.words] or found)
+
+
+_MODELOPT: Final = (
+    "nvidia-modelopt 0.47, modelopt_recipes/configs/ptq/units/default_disabled_quantizers.yaml: *lm_head*, *router*, "
+    "*linear_attn.in_proj_a*, *linear_attn.in_proj_b*, *visual*, mtp.*"
+)
+
+RECIPES: Final[tuple[Recipe, ...]] = (
+    Recipe(
+        name="ModelOpt NVFP4",
+        dtype="nvfp4",
+        packs=everything("nvfp4", but=("recurrent_gates", "tower")),
+        source=_MODELOPT,
+    ),
+    Recipe(
+        name="ModelOpt NVFP4 without the inputs of recurrent layers",
+        dtype="nvfp4",
+        packs=everything("nvfp4", but=("recurrent_gates", "recurrent_inputs", "tower")),
+        needs="recurrent_inputs",
+        source="quantization_config.ignore of Inferact/Qwen3.8-27B-NVFP4: conv1d and in_proj_{a,b,qkv,z}",
+    ),
+    Recipe(
+        name="ModelOpt NVFP4 with attention in FP8",
+        dtype="nvfp4",
+        packs=(
+            ("mlp", "nvfp4"),
+            ("experts", "nvfp4"),
+            ("shared_experts", "nvfp4"),
+            ("lm_head", "nvfp4"),
+            ("attention", "fp8 tensors"),
+            ("recurrent_inputs", "fp8 tensors"),
+            ("recurrent", "fp8 tensors"),
+        ),
+        needs="recurrent_gates",
+        source="ModelOpt's recipe nvfp4_w4a4_mlp_fp8_attn (Model-Optimizer pull request 2363), nvidia/Qwen3.8-27B",
+    ),
+    Recipe(
+        name="ModelOpt NVFP4, experts only",
+        dtype="nvfp4",
+        packs=(("experts", "nvfp4"),),
+        needs="experts",
+        source="modelopt_recipes/presets/model/nvfp4_experts_only.yaml; nvidia/Kimi-K2.5-NVFP4",
+    ),
+    Recipe(
+        name="compressed-tensors NVFP4",
+        dtype="nvfp4",
+        packs=everything("nvfp4", but=("tower",)),
+        source="llm-compressor 0.14: targets Linear, and published recipes ignore lm_head, re:.*mlp.gate$, re:visual.*",
+    ),
+    Recipe(
+        name="AutoRound W4A16",
+        dtype="int4",
+        packs=everything("int4", but=("recurrent_gates", "tower")),
+        multiple=32,
+        words=("autoround", "auto-round"),
+        source="auto-round 0.16: quant_lm_head and quant_nontext_module are False; sides that 32 does not divide stay",
+    ),
+    Recipe(
+        name="AutoAWQ",
+        dtype="int4",
+        packs=everything("int4", but=("recurrent_gates", "tower")),
+        words=("awq", "awq-int4"),
+        source="autoawq 0.2.9, models/base.py: linear modules of the decoder's layers",
+    ),
+    Recipe(
+        name="GPTQModel",
+        dtype="int4",
+        packs=everything("int4", but=("recurrent_gates", "tower")),
+        words=("gptq", "gptq-int4"),
+        source="gptqmodel 7.7: lm_head=False; definitions/qwen3_5.py leaves in_proj_a and in_proj_b",
+    ),
+    Recipe(
+        name="compressed-tensors W4A16",
+        dtype="int4",
+        packs=everything("int4 symmetric", but=("tower",)),
+        words=("w4a16",),
+        source="llm-compressor 0.14: targets Linear, and published recipes ignore lm_head, re:.*mlp.gate$, re:visual.*",
+    ),
+    Recipe(
+        name="ModelOpt FP8",
+        dtype="fp8",
+        packs=everything("fp8 tensors", but=("recurrent_gates", "tower")),
+        source=_MODELOPT,
+    ),
+    Recipe(
+        name="compressed-tensors FP8_DYNAMIC",
+        dtype="fp8",
+        packs=everything("fp8", but=("tower",)),
+        source="llm-compressor 0.14: targets Linear, and published recipes ignore lm_head, re:.*mlp.gate$, re:visual.*",
+    ),
+    Recipe(
+        name="compressed-tensors W8A8",
+        dtype="int8",
+        packs=everything("int8", but=("tower",)),
+        source="llm-compressor 0.14: targets Linear, and published recipes ignore lm_head, re:.*mlp.gate$, re:visual.*",
+    ),
+)
+"""Recipes of tools that write quantised checkpoints."""

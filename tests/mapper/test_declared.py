@@ -1,0 +1,230 @@
+"""What a configuration's quantisation says of the files, against catalog models whose tensors are known."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import hfmem
+from hfmem.fetcher.catalog import find, model_ids
+from hfmem.fetcher.values import Checkpoint, ModelRef
+from hfmem.mapper.declared import as_stored
+from hfmem.mapper.interpret import Model, interpret
+from hfmem.mapper.packing import declared_quantisation, quantisation_of
+
+
+def checkpoint(name: str) -> Checkpoint:
+    found = find(ModelRef(model_id=name))
+    assert found is not None
+    return found
+
+
+def without_headers(name: str, **changes: Any) -> Model:
+    """A model of the catalog with nothing but its configuration."""
+    known = checkpoint(name)
+    return interpret(replace(known, tensors=(), totals=None, config={**(known.config or {}), **changes}))
+
+
+def stored(model: Model) -> int:
+    assert model.parameters is not None
+    loaded = [group for group in model.parameters.groups if group.loaded]
+    return sum(2 * group.elements if group.stored_bytes is None else group.stored_bytes for group in loaded)
+
+
+QUANTISED = [name for name in model_ids() if quantisation_of(checkpoint(name).config or {})]
+
+
+@pytest.mark.parametrize("name", QUANTISED)
+def test_without_its_headers_a_model_takes_the_same(name: str) -> None:
+    model = without_headers(name)
+    assert stored(model) == pytest.approx(stored(interpret(checkpoint(name))), rel=0.01)
+    assert not any("without their files" in note for note in model.notes)
+
+
+def test_there_are_enough_of_them() -> None:
+    assert len(QUANTISED) >= 20
+
+
+LLAMA: dict[str, Any] = {
+    "model_type": "llama",
+    "architectures": ["LlamaForCausalLM"],
+    "hidden_size": 4096,
+    "intermediate_size": 11008,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 32,
+    "vocab_size": 32000,
+    "tie_word_embeddings": False,
+}
+PLAIN = 2 * (2 * 32000 * 4096 + 65 * 4096)
+LINEAR = 6_476_005_376
+ROWS = 32 * (5 * 4096 + 2 * 11008)
+
+
+def described(quantisation: Mapping[str, Any], **changes: Any) -> Model:
+    base = checkpoint("meta-llama/Llama-2-7b-hf")
+    config = {**LLAMA, **changes, "quantization_config": quantisation}
+    return interpret(replace(base, tensors=(), totals=None, config=config))
+
+
+def groups_of(**weights: Any) -> dict[str, Any]:
+    return {"group_0": {"targets": ["Linear"], "weights": weights}}
+
+
+@pytest.mark.parametrize(
+    ("quantisation", "linear"),
+    [
+        ({"quant_method": "fp8", "weight_block_size": [128, 128]}, LINEAR + LINEAR // 128 // 128 * 4),
+        ({"quant_method": "fp8", "activation_scheme": "static"}, LINEAR + 224 * 8),
+        ({"quant_method": "fp8", "activation_scheme": "dynamic"}, LINEAR + 224 * 4),
+        ({"quant_method": "fbgemm_fp8"}, LINEAR + 4 * ROWS),
+        ({"quant_method": "mxfp8"}, LINEAR + LINEAR // 32),
+        ({"quant_method": "awq", "bits": 4, "group_size": 128}, LINEAR // 2 + LINEAR // 128 * 5 // 2),
+        (
+            {"quant_method": "gptq", "bits": 4, "group_size": 128},
+            LINEAR // 2 + LINEAR // 128 * 5 // 2 + 32 * (6 * 4096 + 11008) * 4,
+        ),
+        ({"quant_method": "auto-round", "bits": 8, "group_size": 32}, LINEAR + LINEAR // 32 * 3),
+        ({"quant_method": "bitsandbytes", "load_in_4bit": True}, LINEAR // 2 + LINEAR // 64 * 4),
+        ({"quant_method": "bitsandbytes", "load_in_8bit": True}, LINEAR + 4 * ROWS),
+        ({"quant_algo": "FP8", "ignore": ["lm_head"]}, LINEAR + 224 * 8),
+        ({"quant_algo": "NVFP4", "ignore": ["lm_head"]}, LINEAR // 2 + LINEAR // 16 + 224 * 8),
+        (
+            {
+                "quant_method": "compressed-tensors",
+                "config_groups": groups_of(num_bits=4, type="int", strategy="group", group_size=128),
+                "ignore": ["lm_head"],
+            },
+            LINEAR // 2 + LINEAR // 128 * 2 + 224 * 16,
+        ),
+        (
+            {
+                "quant_method": "compressed-tensors",
+                "config_groups": groups_of(num_bits=8, type="float", strategy="channel"),
+                "ignore": ["re:.*lm_head"],
+            },
+            LINEAR + 2 * ROWS,
+        ),
+    ],
+    ids=lambda value: str(value)[:50] if isinstance(value, dict) else "",
+)
+def test_schemes(quantisation: dict[str, Any], linear: int) -> None:
+    assert stored(described(quantisation)) == linear + PLAIN
+
+
+@pytest.mark.parametrize(
+    ("method", "entries", "left"),
+    [
+        ("fp8", ["model.layers.0.mlp.up_proj", "model.layers.1.mlp.up_proj"], 2 * 4096 * 11008),
+        ("fp8", ["model.layers.0.mlp"], 3 * 4096 * 11008),
+        ("fp8", ["self_attn"], 32 * 4 * 4096 * 4096),
+        ("modelopt", ["model.layers.3*", "lm_head"], 4 * 4096 * 4096 + 3 * 4096 * 11008),
+        ("modelopt", ["*self_attn*"], 32 * 4 * 4096 * 4096),
+        ("modelopt", ["*.down_proj"], 32 * 4096 * 11008),
+        ("compressed-tensors", ["lm_head", r"re:.*self_attn\.q_proj"], 32 * 4096 * 4096),
+        ("compressed-tensors", ["lm_head", r"re:.*layers\.(0|1)\.mlp\..*"], 2 * 3 * 4096 * 11008),
+    ],
+)
+def test_lists_of_what_stays(method: str, entries: list[str], left: int) -> None:
+    facts: dict[str, Any] = {"quant_method": method, "ignore": entries}
+    if method == "modelopt":
+        facts["quant_algo"] = "FP8"
+    if method == "compressed-tensors":
+        facts["config_groups"] = groups_of(num_bits=8, type="float", strategy="channel")
+    table = described(facts).parameters
+    assert table is not None
+    packed = sum(group.parameters for group in table.groups if group.dtype == "F8_E4M3")
+    assert packed == LINEAR - left
+
+
+def test_without_a_list_compressed_tensors_packs_the_head() -> None:
+    facts = {
+        "quant_method": "compressed-tensors",
+        "config_groups": groups_of(num_bits=8, type="float", strategy="channel"),
+    }
+    table = described(facts).parameters
+    assert table is not None
+    assert sum(group.parameters for group in table.groups if group.dtype == "F8_E4M3") == LINEAR + 32000 * 4096
+
+
+def test_experts_of_deepseek_v4_are_fp4_where_it_says_so() -> None:
+    packed = without_headers("deepseek-ai/DeepSeek-V4-Flash")
+    wider = without_headers("deepseek-ai/DeepSeek-V4-Flash", expert_dtype="fp8")
+    assert packed.parameters is not None
+    experts = sum(group.parameters for group in packed.parameters.groups if group.dtype == "I8")
+    assert experts > 0.9 * packed.parameters.total
+    assert stored(packed) < 0.6 * stored(wider)
+
+
+def test_a_folder_with_a_configuration_alone_is_answered(tmp_path: Path) -> None:
+    config = dict(checkpoint("openai/gpt-oss-120b").config or {})
+    assert "dtype" not in config
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    line = [sys.executable, "-m", "hfmem", str(tmp_path), "--format", "json"]
+    run = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert run.returncode == 0
+    (result,) = json.loads(run.stdout)["results"]
+    assert result["memory"]["weights"] == pytest.approx(60.77 * 2**30, rel=0.001)
+    assert result["total_is_lower_bound"] is False
+
+
+def test_the_dtype_of_a_thinker_is_read() -> None:
+    base = checkpoint("meta-llama/Llama-2-7b-hf")
+    config = {"model_type": "qwen2_5_omni", "thinker_config": {"torch_dtype": "bfloat16"}}
+    assert interpret(replace(base, tensors=(), totals=None, config=config)).architecture.dtype == "bfloat16"
+
+
+@pytest.mark.parametrize(
+    "quantisation",
+    [
+        {"quant_method": "fp8", "weight_block_size": ["a", None]},
+        {"quant_method": "fp8", "weight_block_size": [0, -1], "modules_to_not_convert": [1, None, "("]},
+        {"quant_method": "gptq", "bits": "x", "group_size": 0},
+        {"quant_method": "awq", "bits": 4, "group_size": -7},
+        {"quant_method": "compressed-tensors", "config_groups": {"a": None, "b": {"weights": {"num_bits": "x"}}}},
+        {"quant_method": "compressed-tensors", "config_groups": [], "ignore": {"a": 1}},
+        {"quant_method": "modelopt", "quant_algo": ["x"], "quantized_layers": {"a": 3, "b": {"quant_algo": None}}},
+        {"quant_method": ["x"]},
+        {"quant_method": "fp8", "ignored_layers": [r"re:(a+)+$", r"re:(.*)*x", "re:" + ".*" * 200, "re:["]},
+    ],
+)
+def test_nonsense_is_no_crash(quantisation: dict[str, Any]) -> None:
+    assert stored(described(quantisation)) > 0
+
+
+def test_a_method_of_unknown_layout_changes_nothing_and_is_told() -> None:
+    model = described({"quant_method": "some_new_thing"})
+    assert model.parameters is not None
+    assert all(group.dtype is None for group in model.parameters.groups)
+    assert any("without their files" in note for note in model.notes)
+
+
+@pytest.mark.parametrize(
+    ("facts", "method", "scheme"),
+    [
+        ({"quant_method": "fp8"}, "fp8", "fp8"),
+        ({"quant_method": "gptq", "bits": 3, "group_size": -1}, "gptq", "int3"),
+        ({"quant_method": "gptq", "bits": 4, "group_size": 128, "desc_act": True}, "gptq", "reordered"),
+        ({"quantization": {"quant_algo": "NVFP4"}}, "modelopt", "nvfp4"),
+        ({"load_in_4bit": True}, "bitsandbytes", "int4"),
+        ({"bits": 4, "group_size": 64}, "mlx", "int4"),
+    ],
+)
+def test_what_a_checkpoint_declares(facts: dict[str, Any], method: str, scheme: str) -> None:
+    found = declared_quantisation({"quantization_config": facts})
+    assert found is not None
+    assert (found.method, found.scheme) == (method, scheme)
+
+
+def test_a_plain_checkpoint_declares_none() -> None:
+    model = hfmem.inspect("Qwen/Qwen3-8B", offline=True)
+    assert model.quantisation is None
+    assert model.parameters is not None
+    assert as_stored(model.parameters, {}, model.architecture) is model.parameters
