@@ -192,7 +192,7 @@ def _fit(model: Model, options: Options, machine: Machine) -> Fit:
 
 
 def _verdict(estimate: Estimate, room: int) -> bool | None:
-    """Whether it fits and starts; None where a part is not known, or where the smallest of several recipes does only."""
+    """Whether it fits and starts; None where a part is not known, or where by the smallest of several recipes only."""
     if estimate.total > room:
         return None if estimate.low <= room else False
     if estimate.refused:

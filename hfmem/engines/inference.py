@@ -127,6 +127,10 @@ class Prepared:
             formats=tuple(kept_notes(runs, model, scenario)),
         )
 
+    def _told(self, refused: str) -> bool:
+        """Whether the remarks on number formats have the reason already."""
+        return any(refused in remark for remark in self.formats)
+
     def estimate(self, scenario: Scenario) -> Estimate:
         """The estimate under the batch and length of a scenario (the rest as it was prepared for)."""
         runs = engine(scenario.runtime)
@@ -143,7 +147,7 @@ class Prepared:
             unknown=top.unknown,
             kv_cache_per_token=max(cache.per_token for cache in caches) if known else None,
             kv_cache_fixed=max(cache.fixed for cache in caches) if known else None,
-            notes=_notes(runs, self.model, scenario, refused if serving is None else ""),
+            notes=_notes(runs, self.model, scenario, "" if serving is not None or self._told(refused) else refused),
             ranks=_ranks(self.stages, filled) if scenario.parallel.gpus > 1 else (),
             serving=serving,
             spared=top.total - max(rank.total - rank.spared for rank in filled),

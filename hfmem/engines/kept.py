@@ -10,7 +10,9 @@ from hfmem.estimator.weights.formats import AS_STORED
 from hfmem.estimator.weights.kept import Kept, is_packed, kept_plainly
 from hfmem.estimator.weights.loaded import weight_terms, weights_of
 from hfmem.estimator.weights.quantisers import find_quantiser
+from hfmem.estimator.weights.recipes import Recipe
 from hfmem.mapper.interpret import Model
+from hfmem.mapper.values import TensorGroup
 from hfmem.units import format_bytes
 
 __all__ = ["kept_notes", "kept_weights"]
@@ -53,18 +55,30 @@ def _recipes(kept: tuple[Kept, ...], model: Model, scenario: Scenario) -> Iterat
         return
     first, word = kept[0], f"--dtype {scenario.dtype}"
     if first.asked.outcome == "refused":
-        yield f"{word} is refused: {first.asked.reason}."
+        yield f"{word} is refused: {first.asked.reason} ({first.asked.source})."
+    elif first.recipe is None and first.asked is AS_STORED and model.quantisation is not None:
+        yield f"{word} packs nothing here: the checkpoint is {model.quantisation.scheme} already."
     elif first.asked.outcome == "unpacked" or first.recipe is None:
         yield f"{word} packs nothing here: {first.asked.reason or 'no quantiser is known'}."
     groups = model.parameters.groups
-    sizes = {each.recipe.name: weights_of(model, scenario, each) for each in kept if each.recipe is not None}
-    for each in kept:
-        if each.recipe is not None:
-            size = f", {format_bytes(sizes[each.recipe.name])}" if len(sizes) > 1 else ""
-            yield f"{word} by {each.recipe.name} leaves {each.recipe.leaves(groups)}{size} ({each.recipe.source})."
+    sizes = {each.recipe: weights_of(model, scenario, each) for each in kept if each.recipe is not None}
+    anew = "packs anew what the checkpoint has packed, and " if first.rewritten else ""
+    for (left, size), recipes in _alike(sizes, groups).items():
+        by = " or ".join(recipe.name for recipe in recipes)
+        each = f", {format_bytes(size)}" if len(set(sizes.values())) > 1 else ""
+        sources = "; ".join(dict.fromkeys(recipe.source for recipe in recipes))
+        yield f"{word} by {by} {anew}leaves {left}{each} ({sources})."
     most = weights_of(model, scenario, kept_plainly(model, scenario)[0])
     if most < 0.9 * min(sizes.values(), default=weights_of(model, scenario, first)):
         yield f"With all linear layers and experts in {scenario.dtype}, the weights would be {format_bytes(most)}."
+
+
+def _alike(sizes: dict[Recipe, int], groups: tuple[TensorGroup, ...]) -> dict[tuple[str, int], list[Recipe]]:
+    """Recipes that leave the same and come to the same."""
+    found: dict[tuple[str, int], list[Recipe]] = {}
+    for recipe, size in sizes.items():
+        found.setdefault((recipe.leaves(groups), size), []).append(recipe)
+    return found
 
 
 def _stored(engine: Engine, kept: Kept, model: Model, scenario: Scenario) -> Iterator[str]:

@@ -191,6 +191,7 @@ class Serving:
         max_concurrency: requests of the asked length that it holds; None for a model without a cache.
         command: the launch line; None where it would not start, or the scenario does not fit.
         refused: why the engine does not start; "" where it does.
+        lineless: why there is no launch line although the engine starts; "" where there is one.
     """
 
     kv_pool: int | None
@@ -198,6 +199,7 @@ class Serving:
     max_concurrency: float | None
     command: str | None
     refused: str = ""
+    lineless: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

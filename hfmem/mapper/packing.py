@@ -152,6 +152,8 @@ def _scheme(method: str, bits: int, facts: Mapping[str, Any]) -> str:
         return "reordered"
     if method == "gptq" and facts.get("sym") is False:
         return "asymmetric"
+    if method == "bitsandbytes" and bits == 4:
+        return "nf4"
     return _NAMED.get(method, f"int{bits}")
 
 

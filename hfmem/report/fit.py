@@ -177,8 +177,8 @@ def serving_lines(report: Report, unit: str, room: int | None = None) -> Iterato
         )
     if serving.refused:
         yield fold(f"refused at the start: {serving.refused}", room or _WIDEST)
-    elif serving.command is None:
-        yield f"No line to start it: {report.scenario.batch:,} such requests do not fit at once"
+    elif serving.lineless:
+        yield fold(f"No line to start it: {serving.lineless}", room or _WIDEST)
     if serving.command is not None:
         yield from command_lines(serving.command, room)
 

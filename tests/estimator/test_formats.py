@@ -177,6 +177,39 @@ def test_a_fit_within_the_range_is_neither_yes_nor_no() -> None:
     assert found == {"16GB": False, "24GB": None, "48GB": True}
 
 
+@pytest.mark.parametrize(
+    ("model", "asked", "gib"),
+    [
+        ("deepseek-ai/DeepSeek-V3", {"dtype": "int4", "runtime": "vllm"}, 329.3),  # 671 B parameters of 4 bits and more
+        ("deepseek-ai/DeepSeek-V3", {"dtype": "fp8", "runtime": "vllm"}, 628.85),  # as stored
+        ("Qwen/Qwen3-8B-FP8", {"dtype": "awq", "runtime": "vllm"}, 5.68),  # of Qwen/Qwen3-8B it is the same
+        ("Qwen/Qwen3-8B", {"dtype": "awq", "runtime": "vllm"}, 5.68),
+        (GPT_OSS, {"dtype": "w4a16", "runtime": "vllm"}, 12.52),
+    ],
+)
+def test_a_quantised_checkpoint_is_packed_anew_by_tools(model: str, asked: dict[str, object], gib: float) -> None:
+    assert weights(model, **asked) == pytest.approx(gib, abs=0.02)
+
+
+def test_loading_takes_no_other_quantiser_than_the_checkpoints() -> None:
+    for runtime, reason in (("transformers", "no configuration of another quantiser"), ("vllm", "does not match")):
+        report = hfmem.estimate("Qwen/Qwen3-30B-A3B-FP8", runtime=runtime, dtype="nf4", gpu=("H100",), offline=True)
+        (fit,) = report.fits or ()
+        assert fit.fits is False
+        assert reason in fit.refused
+        assert sum(reason in note for note in report.notes) == 1
+
+
+def test_the_launch_line_makes_what_was_asked() -> None:
+    lines = {}
+    for dtype in ("fp8", "mxfp4", "nf4", "int8", "awq", None):
+        report = hfmem.estimate("Qwen/Qwen3-8B", runtime="vllm", dtype=dtype, gpu=("H100",), offline=True)
+        assert report.estimate.serving is not None
+        assert bool(report.estimate.serving.command) != bool(report.estimate.serving.lineless)
+        lines[dtype] = (report.estimate.serving.command or "").partition(" --quantization ")[2]
+    assert lines == {"fp8": "fp8", "mxfp4": "mxfp4", "nf4": "bitsandbytes", "int8": "", "awq": "", None: ""}
+
+
 def test_json_has_the_range() -> None:
     from hfmem.report.result import to_result
 

@@ -213,7 +213,7 @@ def test_a_method_of_unknown_layout_changes_nothing_and_is_told() -> None:
         ({"quant_method": "gptq", "bits": 3, "group_size": -1}, "gptq", "int3"),
         ({"quant_method": "gptq", "bits": 4, "group_size": 128, "desc_act": True}, "gptq", "reordered"),
         ({"quantization": {"quant_algo": "NVFP4"}}, "modelopt", "nvfp4"),
-        ({"load_in_4bit": True}, "bitsandbytes", "int4"),
+        ({"load_in_4bit": True}, "bitsandbytes", "nf4"),
         ({"bits": 4, "group_size": 64}, "mlx", "int4"),
     ],
 )

@@ -7,7 +7,7 @@ from typing import Final
 
 from hfmem.engines.kept import kept_weights
 from hfmem.engines.protocol import Engine, Found, RankMemory, Suggestions
-from hfmem.engines.transformers.formats import FORMATS, RECIPES
+from hfmem.engines.transformers.formats import ANOTHER, FORMATS, RECIPES
 from hfmem.engines.transformers.loading import loading, margin
 from hfmem.engines.transformers.split import RULES
 from hfmem.estimator.activations.prefill import activation_terms
@@ -48,7 +48,7 @@ class Transformers:
         return None
 
     def kept(self, model: Model, scenario: Scenario) -> tuple[Kept, ...]:
-        return kept_by(model, scenario, RECIPES, FORMATS)
+        return kept_by(model, scenario, RECIPES, FORMATS, ANOTHER)
 
     def weights(self, model: Model, scenario: Scenario) -> Found:
         return kept_weights(self, model, scenario)

@@ -11,7 +11,7 @@ from hfmem.estimator.weights.formats import FormatRow, Hardware
 from hfmem.estimator.weights.recipes import RECIPES as TOOLS
 from hfmem.estimator.weights.recipes import Recipe, everything
 
-__all__ = ["FORMATS", "RECIPES"]
+__all__ = ["ANOTHER", "FORMATS", "RECIPES"]
 
 _FP8: Final = "quantizers/quantizer_finegrained_fp8.py:38-58"
 _MXFP4: Final = "quantizers/quantizer_mxfp4.py:63-121"
@@ -28,6 +28,14 @@ _GPU_ONLY: Final[tuple[tuple[str, str, str], ...]] = (
 """Quantisers that a processor and Apple's GPUs are refused by: their name, the reason, the line."""
 
 _WITHOUT_GPU: Final[tuple[Hardware, ...]] = ("mps", "cpu")
+
+ANOTHER: Final = FormatRow(
+    methods=(),
+    outcome="refused",
+    reason="the model is quantised already, and from_pretrained takes no configuration of another quantiser for it",
+    source="quantizers/auto.py:259-266",
+)
+"""What becomes of `--dtype` where the checkpoint is quantised otherwise."""
 
 # The experts of gpt-oss are those that have biases: GptOssMLP is the one class that Mxfp4Config replaces, and the one
 # that FineGrainedFP8Config cannot.
@@ -185,13 +193,14 @@ FORMATS: Final[tuple[FormatRow, ...]] = (
 _FUSED: Final = ("experts",)
 
 RECIPES: Final[tuple[Recipe, ...]] = (
-    Recipe(name="bitsandbytes", dtype="nf4", packs=everything("nf4", but=_FUSED), source=_BNB),
-    Recipe(name="bitsandbytes", dtype="int8", packs=everything("int8", but=_FUSED), source=_BNB),
+    Recipe(name="bitsandbytes", dtype="nf4", packs=everything("nf4", but=_FUSED), loads=True, source=_BNB),
+    Recipe(name="bitsandbytes", dtype="int8", packs=everything("int8", but=_FUSED), loads=True, source=_BNB),
     Recipe(
         name="FineGrainedFP8Config",
         dtype="fp8",
         packs=everything("fp8 blocks"),
         multiple=128,
+        loads=True,
         source="integrations/finegrained_fp8.py:956-1006: linear modules and fused experts, but no head, and no sides "
         "that 128 does not divide",
     ),
@@ -200,6 +209,7 @@ RECIPES: Final[tuple[Recipe, ...]] = (
         dtype="int4",
         packs=everything("int4 torchao", but=_FUSED),
         words=("torchao",),
+        loads=True,
         source="quantizers/quantizer_torchao.py:109-134; torchao 0.18, quantization/quant_api.py:548-555",
     ),
     *(
@@ -218,6 +228,7 @@ RECIPES: Final[tuple[Recipe, ...]] = (
         name="Mxfp4Config",
         dtype="mxfp4",
         packs=(("experts", "mxfp4"),),
+        loads=True,
         source="integrations/mxfp4.py:517-528: the experts of gpt-oss",
     ),
     Recipe(
@@ -226,6 +237,7 @@ RECIPES: Final[tuple[Recipe, ...]] = (
         packs=everything("nvfp4 twice", but=_FUSED),
         multiple=16,
         biased=False,
+        loads=True,
         source="integrations/nvfp4.py:111-118, 159-177: linear modules without a bias, whose scales are held twice",
     ),
 )

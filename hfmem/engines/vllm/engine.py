@@ -9,7 +9,7 @@ from hfmem.engines.kept import kept_weights
 from hfmem.engines.protocol import Engine, Found, RankMemory, Suggestions
 from hfmem.engines.vllm.cache import cache_of, layout_of
 from hfmem.engines.vllm.cachespec import Layout
-from hfmem.engines.vllm.formats import RECIPES, formats_of
+from hfmem.engines.vllm.formats import ANOTHER, RECIPES, formats_of
 from hfmem.engines.vllm.loaded import loaded_terms
 from hfmem.engines.vllm.loading import loading
 from hfmem.engines.vllm.options import VllmOptions
@@ -64,7 +64,7 @@ class Vllm:
         return settings(options, gpu, length)
 
     def kept(self, model: Model, scenario: Scenario) -> tuple[Kept, ...]:
-        return kept_by(model, scenario, RECIPES, formats_of(settings_of(scenario).rules.since))
+        return kept_by(model, scenario, RECIPES, formats_of(settings_of(scenario).rules.since), ANOTHER)
 
     def weights(self, model: Model, scenario: Scenario) -> Found:
         return kept_weights(self, model, scenario, lambda kept: loaded_terms(model, scenario, kept))
@@ -97,13 +97,19 @@ class Vllm:
         return MARGIN
 
     def serving(self, ranks: Sequence[RankMemory], scenario: Scenario, model: Model) -> Serving | None:
-        return serving(ranks, scenario, model)
+        return serving(ranks, scenario, model, self._to_be_made(model, scenario))
 
-    def notes(self, model: Model, scenario: Scenario) -> tuple[str, ...]:  # noqa: ARG002
+    def notes(self, model: Model, scenario: Scenario) -> tuple[str, ...]:  # noqa: ARG002 - of its settings alone
         most = settings_of(scenario).max_num_seqs
         if scenario.batch <= most:
             return ()
         return (f"Of {scenario.batch:,} sequences, --max-num-seqs lets {most:,} run at once.",)
+
+    def _to_be_made(self, model: Model, scenario: Scenario) -> str:
+        """What has to be made before it can be served; "" where the model is served as it is."""
+        if not all(kept.written for kept in self.kept(model, scenario)):
+            return ""
+        return f"vLLM makes no {scenario.dtype} while it loads; it serves files that a tool has made"
 
 
 ENGINE: Final[Engine] = Vllm()

@@ -11,11 +11,19 @@ from hfmem.estimator.weights.formats import FormatRow, Hardware
 from hfmem.estimator.weights.recipes import RECIPES as TOOLS
 from hfmem.estimator.weights.recipes import Recipe, everything
 
-__all__ = ["FORMATS", "RECIPES", "formats_of"]
+__all__ = ["ANOTHER", "FORMATS", "RECIPES", "formats_of"]
 
 _ELSEWHERE: Final[tuple[Hardware, ...]] = ("rocm", "xpu", "cpu")
 _LISTS: Final = "platforms/rocm.py:668-692, platforms/xpu.py:113-131"
 _NO_METAL: Final = "platforms/: cuda, rocm, xpu, cpu, tpu"
+
+ANOTHER: Final = FormatRow(
+    methods=(),
+    outcome="refused",
+    reason="the quantization method in the model's configuration does not match the one that is asked for",
+    source="config/model.py:1456-1462",
+)
+"""What becomes of `--dtype` where the checkpoint is quantised otherwise."""
 
 # methods, schemes, the lowest compute capability, what holds below native hardware, the line
 _LEAST: Final[tuple[tuple[tuple[str, ...], tuple[str, ...], int, str], ...]] = (
@@ -145,18 +153,21 @@ RECIPES: Final[tuple[Recipe, ...]] = (
         name="--quantization fp8 while it loads",
         dtype="fp8",
         packs=everything("fp8 tensors"),
+        loads=True,
         source="config/quantization.py:195-209, online/base.py:290-411: linear layers, a vision tower's too, experts",
     ),
     Recipe(
         name="--quantization mxfp4 while it loads",
         dtype="mxfp4",
         packs=everything("mxfp4"),
+        loads=True,
         source="config/quantization.py:210-217: linear layers and experts",
     ),
     Recipe(
         name="bitsandbytes",
         dtype="nf4",
         packs=everything("nf4"),
+        loads=True,
         source="bitsandbytes.py of vLLM 0.27, linear layers and experts; the plugin vllm-bnb-plugin since 0.28",
     ),
     *TOOLS,

@@ -51,9 +51,16 @@ def _budget(settings: Settings, gpu: Accelerator) -> int:
     return int(Fraction(settings.gpu_memory_utilization).limit_denominator(10**6) * gpu.memory)
 
 
-def serving(ranks: Sequence[RankMemory], scenario: Scenario, model: Model) -> Serving | None:
+def serving(ranks: Sequence[RankMemory], scenario: Scenario, model: Model, to_be_made: str = "") -> Serving | None:
     """What a server on this card has: the smallest pool of its ranks; None where no card is given, or a cache is not
-    known."""
+    known.
+
+    Args:
+        ranks: under the asked batch and length.
+        scenario: what is assumed.
+        model: the whole one.
+        to_be_made: what has to be made of the model's files before they can be served.
+    """
     settings, gpu = settings_of(scenario), scenario.gpu
     layouts = [rank.cache.layout for rank in ranks if isinstance(rank.cache, PagedCache)]
     if gpu is None or not ranks or len(layouts) < len(ranks):
@@ -74,12 +81,14 @@ def serving(ranks: Sequence[RankMemory], scenario: Scenario, model: Model) -> Se
         tokens = count // max(1, len(found.groups)) * found.block
     refused = _no_free_memory(ranks, scenario) or _no_pool(pools[tightest], found, needed, scenario)
     holds = all(total_of(rank.terms) <= usable(rank.terms, scenario) for rank in ranks)
+    lineless = to_be_made if holds else f"{scenario.batch:,} such requests do not fit at once"
     return Serving(
         kv_pool=pools[tightest],
         kv_tokens=tokens if needed else None,
         max_concurrency=concurrency,
-        command=_command(model, scenario, settings) if holds and not refused else None,
+        command=None if lineless or refused else _command(model, scenario, settings),
         refused=refused,
+        lineless=lineless,
     )
 
 

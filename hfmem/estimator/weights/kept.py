@@ -12,9 +12,9 @@ from hfmem.estimator.weights.formats import AS_STORED, FormatRow, hardware_of, r
 from hfmem.estimator.weights.quantisers import Quantiser, find_quantiser
 from hfmem.estimator.weights.recipes import Recipe, everything, fitting
 from hfmem.mapper.interpret import Model
-from hfmem.mapper.values import TensorGroup
+from hfmem.mapper.values import Quantisation, TensorGroup
 
-__all__ = ["PLAIN", "Kept", "is_packed", "kept_by", "kept_plainly"]
+__all__ = ["PLAIN", "Kept", "as_plain", "is_packed", "kept_by", "kept_plainly"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +27,7 @@ class Kept:
         stored: what becomes of the checkpoint's own packed weights.
         assumed: whether hardware that keeps them is assumed, and other hardware does not.
         biased: modules that have a bias, by component and name.
+        rewritten: whether the recipe is a tool's that unpacks a quantised checkpoint before it packs it anew.
     """
 
     recipe: Recipe | None = None
@@ -34,25 +35,35 @@ class Kept:
     stored: FormatRow = AS_STORED
     assumed: bool = False
     biased: frozenset[tuple[str, str]] = frozenset()
+    rewritten: bool = False
 
     @property
     def refused(self) -> str:
         """Why the engine does not run it on this hardware; "" where it does."""
         return next((row.reason for row in (self.stored, self.asked) if row.outcome == "refused"), "")
 
+    @property
+    def written(self) -> bool:
+        """Whether the weights are those of files that a tool makes of the model's."""
+        return self.recipe is not None and not self.recipe.loads
+
     def quantiser(self, group: TensorGroup) -> Quantiser | None:
-        """How floating tensors are packed; None where they are not."""
+        """How floating or unpacked tensors are packed; None where they are not."""
         if self.recipe is None:
             return None
         return self.recipe.quantiser(group, (group.component, group.module) in self.biased)
 
     def unpacks(self, group: TensorGroup) -> bool:
-        """Whether packed tensors become the dtype that is computed in."""
+        """Whether packed tensors become the dtype that is computed in, or what a recipe makes of that."""
+        if self.rewritten:
+            return is_packed(group)
         return self.stored.outcome == "unpacked" and is_packed(group) and group.component not in self.stored.stays
 
     def drops(self, group: TensorGroup) -> bool:
         """Whether scales go, with the packed tensors that they belong to."""
         stored = self.stored
+        if self.rewritten:
+            return group.scale
         return (
             group.scale
             and stored.outcome == "unpacked"
@@ -62,7 +73,7 @@ class Kept:
 
     def unpacked(self) -> Kept:
         """The same on hardware that does not keep the packed weights."""
-        return replace(self, recipe=None, stored=UNPACKED)
+        return replace(self, recipe=None, rewritten=False, stored=UNPACKED)
 
 
 PLAIN: Final = Kept()
@@ -77,6 +88,15 @@ def is_packed(group: TensorGroup) -> bool:
     return dtype is not None and not dtype.is_wide_float and not group.scale and group.parameters > 0
 
 
+def as_plain(group: TensorGroup) -> TensorGroup:
+    """Packed tensors as the matrices that they stand for."""
+    *rest, inputs = group.shape or (1,)
+    if len(rest) > 2:  # blocks of a row
+        inputs *= rest.pop()
+    inputs *= max(1, group.parameters // max(1, group.elements))
+    return replace(group, shape=(*rest, inputs), linear=bool(rest) and group.component != "embedding")
+
+
 def kept_plainly(model: Model, scenario: Scenario) -> tuple[Kept, ...]:
     """For an engine without rules of its own: a quantiser packs everything linear."""
     asked = find_quantiser(scenario.dtype or "")
@@ -86,8 +106,18 @@ def kept_plainly(model: Model, scenario: Scenario) -> tuple[Kept, ...]:
     return (Kept(recipe=recipe, biased=_biased(model)),)
 
 
-def kept_by(model: Model, scenario: Scenario, recipes: Iterable[Recipe], rows: Iterable[FormatRow]) -> tuple[Kept, ...]:
-    """By an engine's tables: one a recipe that the asked word may mean, at least one."""
+def kept_by(
+    model: Model, scenario: Scenario, recipes: Iterable[Recipe], rows: Iterable[FormatRow], another: FormatRow
+) -> tuple[Kept, ...]:
+    """By an engine's tables: one a recipe that the asked word may mean, at least one.
+
+    Args:
+        model: what is held.
+        scenario: what is assumed.
+        recipes: of the engine, and of tools whose files it reads.
+        rows: what becomes of formats.
+        another: what becomes of an asked quantisation that the engine cannot put over the checkpoint's own.
+    """
     table = list(rows)
     own, gpu, modules = model.quantisation, scenario.gpu, _biased(model)
     biased = any(component == "experts" for component, _ in modules)
@@ -106,9 +136,23 @@ def kept_by(model: Model, scenario: Scenario, recipes: Iterable[Recipe], rows: I
     online = [row for row in table if row.speaks_of(f"--dtype {asked.name}", "", biased_experts=biased)]
     row = row_of(online, gpu)
     found = fitting(recipes, asked.name, scenario.word, model.parameters.groups)
+    if any(is_packed(group) for group in model.parameters.groups):
+        return _over(kept, asked.name, found, another, own)
     if row.outcome == "unpacked" or not found:
         return (replace(kept, asked=row),)
     return tuple(replace(kept, asked=row, recipe=recipe) for recipe in found)
+
+
+def _over(
+    kept: Kept, asked: str, recipes: Iterable[Recipe], another: FormatRow, own: Quantisation | None
+) -> tuple[Kept, ...]:
+    """An asked quantisation of a quantised checkpoint: nothing where it is the same, else a tool's new files."""
+    if own is not None and asked in (own.scheme, own.method):
+        return (kept,)
+    written = [recipe for recipe in recipes if not recipe.loads]
+    if not written:
+        return (replace(kept, asked=another),)
+    return tuple(replace(kept, stored=AS_STORED, recipe=recipe, rewritten=True) for recipe in written)
 
 
 def _biased(model: Model) -> frozenset[tuple[str, str]]:

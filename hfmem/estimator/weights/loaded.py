@@ -9,7 +9,7 @@ from typing import Literal
 
 from hfmem.dtypes import Dtype, find_dtype, stored_dtype
 from hfmem.estimator.values import Group, Scenario, Term, total_of
-from hfmem.estimator.weights.kept import PLAIN, Kept
+from hfmem.estimator.weights.kept import PLAIN, Kept, as_plain
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Component, TensorGroup, component_order
 
@@ -48,16 +48,15 @@ def group_bytes(group: TensorGroup, scenario: Scenario, kept: Kept = PLAIN) -> i
     """Bytes of a group in memory under a scenario; None where the dtype is not known."""
     if kept.drops(group):
         return 0
-    if _is_cast(group):
-        quantiser = kept.quantiser(group)
-        if quantiser is not None:
-            return quantiser.nbytes(group.shape, group.count)
-        dtype = _run_dtype(scenario)
-        return dtype.nbytes(group.elements) if dtype else None
-    if kept.unpacks(group):
-        dtype = _run_dtype(scenario)
-        return dtype.nbytes(group.parameters) if dtype else None
-    return group.stored_bytes
+    unpacks = kept.unpacks(group)
+    if not unpacks and not _is_cast(group):
+        return group.stored_bytes
+    plain = as_plain(group) if unpacks else group
+    quantiser = kept.quantiser(plain)
+    if quantiser is not None:
+        return quantiser.nbytes(plain.shape, plain.count)
+    dtype = _run_dtype(scenario)
+    return dtype.nbytes(group.parameters if unpacks else group.elements) if dtype else None
 
 
 def _from_files(model: Model) -> tuple[list[Term], _Unknown]:
@@ -106,16 +105,17 @@ def _by_storage(
 def _storage(group: TensorGroup, scenario: Scenario, kept: Kept) -> _Storage:
     dtype = _run_dtype(scenario)
     each = f"{float(dtype.bytes_each):g} B ({dtype.name})" if dtype else "an unknown dtype"
-    if _is_cast(group):
-        quantiser = kept.quantiser(group)
-        if quantiser is None or kept.recipe is None:
-            return _Storage(kind="cast", cost=each)
+    unpacks = kept.unpacks(group)
+    if not unpacks and not _is_cast(group):
+        return _Storage(kind="stored", cost=f"as stored ({group.dtype})")
+    quantiser = kept.quantiser(as_plain(group) if unpacks else group)
+    if quantiser is not None and kept.recipe is not None:
         cost = f"{quantiser.name}: {quantiser.describe()}"
         source = f"{kept.recipe.name}: {kept.recipe.source}; {quantiser.source}"
         return _Storage(kind="quantised", name=quantiser.name, cost=cost, source=source)
-    if kept.unpacks(group):
+    if unpacks:
         return _Storage(kind="unpacked", cost=f"{each}, unpacked from {group.dtype}", source=kept.stored.source)
-    return _Storage(kind="stored", cost=f"as stored ({group.dtype})")
+    return _Storage(kind="cast", cost=each)
 
 
 def _is_cast(group: TensorGroup) -> bool:
@@ -135,7 +135,8 @@ def _run_dtype(scenario: Scenario) -> Dtype | None:
 
 def _term(model: Model, component: Component, storage: _Storage, parts: list[TensorGroup], nbytes: int) -> Term:
     unpacked = storage.kind == "unpacked"
-    elements = sum(part.parameters if unpacked else part.elements for part in parts)
+    folded = storage.kind in ("unpacked", "quantised")
+    elements = sum((part.parameters or part.elements) if folded else part.elements for part in parts)
     label = f" ({storage.name})" if storage.name else ""
     scales = all(part.scale for part in parts)
     return Term(

@@ -56,6 +56,7 @@ class Recipe:
         biased: whether it packs matrices of modules that have a bias.
         needs: a part without which nobody uses the recipe; None for a common one.
         words: other words of `--dtype` that mean this recipe alone.
+        loads: whether an engine packs so while it loads; else a tool writes files so, from unpacked weights.
         source: where that is from.
     """
 
@@ -66,6 +67,7 @@ class Recipe:
     biased: bool = True
     needs: Part | None = None
     words: tuple[str, ...] = ()
+    loads: bool = False
     source: str
 
     def quantiser(self, group: TensorGroup, biased: bool) -> Quantiser | None:
