@@ -113,7 +113,8 @@ class Case:
             runs = engine(self.scenario.runtime)
             settings = runs.settings(self.options, self.scenario.gpu, seq) if self.scenario.serving else None
             return replace(self.scenario, batch=batch, seq=seq, serving=settings)
-        return resolve(replace(self.options, batch=batch, seq=seq), self.model, self.machine)
+        prompt = None if self.options.prompt is None else min(self.options.prompt, seq)
+        return resolve(replace(self.options, batch=batch, seq=seq, prompt=prompt), self.model, self.machine)
 
     def estimate(self, scenario: Scenario) -> Estimate:
         """The estimate of one of the case's scenarios."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Final
 
 from hfmem.engines.kept import kept_notes
 from hfmem.engines.protocol import Engine, Found, RankMemory
@@ -16,10 +17,13 @@ from hfmem.estimator import textbook
 from hfmem.estimator.cache.sizes import CacheSize
 from hfmem.estimator.split.ranks import rank_model
 from hfmem.estimator.split.stages import Stage, stages
-from hfmem.estimator.values import Estimate, Group, Loading, Rank, Scenario, Serving, Term, total_of
+from hfmem.estimator.values import Estimate, Group, InPieces, Loading, Rank, Scenario, Serving, Term, total_of
 from hfmem.mapper.interpret import Model
 
 __all__ = ["Prepared", "estimate"]
+
+_LONG: Final = 32_768  # tokens of a prompt beyond which few people run it at once
+_PIECE: Final = 4096
 
 _Unknown = tuple[tuple[Group, str], ...]
 
@@ -34,7 +38,18 @@ def estimate(model: Model, scenario: Scenario) -> Estimate:
         return textbook.estimate(model, scenario)
     if scenario.mode == "training":
         return _trained(model, scenario)
-    return Prepared.of(model, scenario).estimate(scenario)
+    prepared = Prepared.of(model, scenario)
+    found = prepared.estimate(scenario)
+    return replace(found, in_pieces=_in_pieces(prepared, scenario, found))
+
+
+def _in_pieces(prepared: Prepared, scenario: Scenario, found: Estimate) -> InPieces | None:
+    """What a long prompt takes where it is run in pieces; None where it was asked so, is short, or takes no less."""
+    long = min(scenario.prompt or scenario.seq, scenario.seq) > _LONG
+    if not long or scenario.prefill_chunk is not None or prepared.model.architecture.source is not None:
+        return None
+    pieces = prepared.estimate(replace(scenario, prefill_chunk=_PIECE))
+    return InPieces(tokens=_PIECE, total=pieces.total) if pieces.total < found.total else None
 
 
 def _trained(model: Model, scenario: Scenario) -> Estimate:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from hfmem.estimator.cache.sizes import CacheSize
 from hfmem.estimator.parallel import Parallel
@@ -18,8 +18,9 @@ from hfmem.estimator.weights.kept import Kept
 from hfmem.hardware.values import Accelerator
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Architecture
+from hfmem.options.words import Attention
 
-__all__ = ["Engine", "Found", "RankMemory", "Suggestions"]
+__all__ = ["Attends", "Engine", "Found", "RankMemory", "Suggestions"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,3 +130,15 @@ class Engine(Protocol):
 
     def notes(self, model: Model, scenario: Scenario) -> tuple[str, ...]:
         """Remarks for the reader."""
+
+
+@runtime_checkable
+class Attends(Protocol):
+    """An engine that runs attention as it is asked; one that chooses for itself has no such method."""
+
+    def attention(self, asked: Attention, model: Model, gpu: Accelerator | None) -> tuple[Attention, str]:
+        """The implementation that runs, and a sentence where the person did not choose it.
+
+        Raises:
+            InvalidScenarioError: it does not run for the model, or on the accelerator.
+        """

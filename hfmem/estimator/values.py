@@ -17,6 +17,7 @@ __all__ = [
     "Attention",
     "Estimate",
     "Group",
+    "InPieces",
     "Loading",
     "Margin",
     "Method",
@@ -81,6 +82,8 @@ class Scenario:
         gpu: the accelerator it runs on; None where none is named.
         reserve: bytes of each accelerator that the display or other programs hold.
         serving: the settings of a serving engine; None for a runtime that is none.
+        prompt: tokens of the prompt, the rest of `seq` being the answer; None for all of them.
+        prefill_chunk: tokens of the prompt that are run at once; None for all of them.
         The rest as in `Options`.
     """
 
@@ -102,6 +105,8 @@ class Scenario:
     gpu: Accelerator | None = None
     serving: Settings | None = None
     reserve: int = 0
+    prompt: int | None = None
+    prefill_chunk: int | None = None
 
     @property
     def available(self) -> int:
@@ -236,6 +241,19 @@ class Loading:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class InPieces:
+    """What a run of a prompt in pieces takes.
+
+    Attributes:
+        tokens: of a piece.
+        total: bytes.
+    """
+
+    tokens: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingFacts:
     """What a training run shows besides its phases.
 
@@ -299,6 +317,8 @@ class Estimate:
         peak_phase: its name.
         ranks: what each distinct rank holds, where there are several GPUs; `terms` are then those of the most loaded.
         serving: what a serving engine has left; None where it is not asked, or no accelerator is named.
+        in_pieces: the total if a long prompt were run in pieces, where that was not asked; None where it is not known,
+            or no less.
         training: what a training run shows besides.
         spared: bytes by which the total is lower at least, where what was asked stands for several ways to quantise.
         refused: why the software would not run this; "" where it would.
@@ -316,6 +336,7 @@ class Estimate:
     peak_phase: str | None = None
     ranks: tuple[Rank, ...] = ()
     serving: Serving | None = None
+    in_pieces: InPieces | None = None
     training: TrainingFacts | None = None
     spared: int = 0
     refused: str = ""
@@ -344,6 +365,11 @@ class Estimate:
     def low(self) -> int:
         """The least that the total can be: the total itself, where it is one number."""
         return self.total - self.spared
+
+    @property
+    def known_total(self) -> int | None:
+        """The same; None where nothing of the weights is known: what is left is no figure of the model."""
+        return None if self.group("weights") is None else self.total
 
     @property
     def is_lower_bound(self) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Final, Literal
 
+from hfmem.fetcher.foreign import foreign
 from hfmem.fetcher.formats import safetensors
 from hfmem.fetcher.formats.protocol import Format
 from hfmem.fetcher.formats.table import readable
@@ -25,11 +26,12 @@ __all__ = [
     "select_for",
 ]
 
-Layout = Literal["single", "sharded", "several", "adapter", "diffusers", "bin", "gguf", "none"]
+Layout = Literal["single", "sharded", "several", "adapter", "diffusers", "bin", "gguf", "foreign", "none"]
 
 SINGLE: Final = "model.safetensors"
 INDEX: Final = "model.safetensors.index.json"
 PIPELINE: Final = "model_index.json"
+_CONFIG: Final = "config.json"
 
 _SHARD: Final = re.compile(r"model-(\d+)-of-(\d+)\.safetensors")
 _DENSE: Final = re.compile(r"\d+_Dense/model\.safetensors")
@@ -164,7 +166,10 @@ def _other_formats(files: Sequence[FileInfo]) -> Selection:
     for format_ in readable():
         if odd := _oddly_named(files, format_):
             return Selection(layout="several", weights=odd)
-    return Selection(layout="none")
+    others = tuple(file for kind in foreign(files) for file in kind.files)
+    # beside a configuration nothing says that its class is what they are for: they are told, and not counted
+    alone = others if len(others) == 1 and all(file.name != _CONFIG for file in files) else ()
+    return Selection(layout="foreign" if others else "none", weights=alone)
 
 
 def _quantised(files: Sequence[FileInfo], quant: str | None) -> Selection:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 from hfmem.dtypes import find_dtype, stored_dtype
 from hfmem.errors import InvalidConfigError
+from hfmem.fetcher.foreign import foreign
 from hfmem.fetcher.formats import gguf, safetensors
-from hfmem.fetcher.formats.table import format_of, is_weights
+from hfmem.fetcher.formats.table import format_of
 from hfmem.fetcher.quantisations import Choice, wanted
-from hfmem.fetcher.selection import select_for
+from hfmem.fetcher.selection import Layout, Selection, select_for
 from hfmem.fetcher.tensors import size_mismatches, table_bytes
-from hfmem.fetcher.values import Checkpoint
+from hfmem.fetcher.values import Checkpoint, FileInfo
 from hfmem.mapper import generic
 from hfmem.mapper.blueprint import Blueprint
 from hfmem.mapper.context import context_of
@@ -45,6 +46,7 @@ class Model:
         stored_dtype: the dominant stored floating dtype (PyTorch's name), None without headers or totals.
         file_bytes: bytes of the weight files, for when nothing else tells how large the weights are.
         notes: remarks for the reader.
+        lacks: what a run needs besides, and is not counted; "" for nothing.
     """
 
     checkpoint: Checkpoint
@@ -56,6 +58,7 @@ class Model:
     file_bytes: int | None
     notes: tuple[str, ...]
     quantisation: Quantisation | None = None
+    lacks: str = ""
 
     def __repr__(self) -> str:
         count = f"{self.parameters.total:,}" if self.parameters else "unknown"
@@ -71,10 +74,11 @@ class Model:
 def interpret(checkpoint: Checkpoint) -> Model:
     """The model of a checkpoint. Never raises for what a file says: what cannot be read is unknown, with the reason."""
     config = {} if _is_gguf(checkpoint) else _config(checkpoint)
+    selection = select_for(checkpoint.files, checkpoint.ref)
     blueprint = _blueprint(checkpoint)
     architecture = _finish(blueprint.architecture, config)
     described = blueprint.parameters
-    parameters, certainty, source, notes = _parameters(checkpoint, config, architecture, described)
+    parameters, certainty, source, notes = _parameters(checkpoint, config, architecture, described, selection.layout)
     return Model(
         checkpoint=checkpoint,
         architecture=architecture,
@@ -88,9 +92,10 @@ def interpret(checkpoint: Checkpoint) -> Model:
             *checkpoint.notes,
             *architecture.notes,
             *notes,
-            *_layout_notes(checkpoint),
+            *_layout_notes(selection, checkpoint, parameters),
             *_unseen_quantisation(checkpoint, config, parameters),
         ),
+        lacks=_lacks(selection, checkpoint, parameters),
     )
 
 
@@ -217,7 +222,10 @@ def _parameters(
     config: Mapping[str, Any],
     architecture: Architecture,
     described: ParameterTable | None,
+    layout: Layout,
 ) -> tuple[ParameterTable | None, Certainty, str, list[str]]:
+    if checkpoint.tensors and layout == "adapter":
+        return _adapter(from_tensors(checkpoint.tensors, architecture, config)), *_header_source(checkpoint)[::-1], []
     if checkpoint.tensors:
         if _is_gguf(checkpoint):
             from hfmem.mapper.gguf.reader import table_of  # for such files only
@@ -233,6 +241,7 @@ def _parameters(
         stored = as_stored(described, config, architecture)
         source = f"config.json, as the class of '{architecture.model_type}' builds it"
         source += "" if stored is described else ", stored as its quantization_config says"
+        source += "; no file here is one that the class loads" if layout in _NOT_LOADED else ""
         return stored, "derived", source, []
     if checkpoint.totals:
         return from_totals(checkpoint.totals), "derived", "the Hub's public totals", []
@@ -343,13 +352,20 @@ def _file_bytes(checkpoint: Checkpoint) -> int | None:
     return sum(size for size in sizes if size is not None) if sizes and None not in sizes else None
 
 
-_LAYOUT_NOTES = {
+_NOT_LOADED: Final = ("gguf", "foreign")
+
+_LAYOUT_NOTES: Final = {
     "bin": "The weights are PyTorch pickles (.bin), which are not opened: the figures are from the configuration, or "
     "from the size of the files.",
     "adapter": "This is an adapter: its base model is needed besides.",
     "diffusers": "This is a diffusers pipeline: the weights of all its components are counted, its activations are not "
     "known yet.",
 }
+
+
+def _adapter(table: ParameterTable) -> ParameterTable:
+    """An adapter's own parameters, as its file has them."""
+    return replace(table, groups=tuple(replace(group, kept=True) for group in table.groups))
 
 
 def _unseen_quantisation(
@@ -390,11 +406,43 @@ def _size_of(choice: Choice) -> str:
     return size if len(choice.files) == 1 else f"{len(choice.files)} files, {size}"
 
 
-def _layout_notes(checkpoint: Checkpoint) -> list[str]:
-    selection = select_for(checkpoint.files, checkpoint.ref)
-    layout = selection.layout
-    note = _choices_note(checkpoint, selection.choices) or _LAYOUT_NOTES.get(layout)
-    if layout == "none" and not checkpoint.tensors:
-        weights = [file.name for file in checkpoint.files if is_weights(file.name)]
-        note = f"Its weights are in files that are not read: {', '.join(weights[:3])}." if weights else None
-    return [note] if note else []
+def _lacks(selection: Selection, checkpoint: Checkpoint, parameters: ParameterTable | None) -> str:
+    """What of the weights is not here."""
+    if selection.layout == "adapter":
+        return "this is an adapter, whose base model is needed besides"
+    if selection.layout in _NOT_LOADED and parameters is None and not selection.weights:
+        return f"no weights for the classes of transformers are here, but {_held(checkpoint)}"
+    return ""
+
+
+def _layout_notes(selection: Selection, checkpoint: Checkpoint, parameters: ParameterTable | None) -> Iterator[str]:
+    """Which files were taken, and what that means for the figures."""
+    if selection.layout not in _NOT_LOADED or checkpoint.tensors:
+        if note := _LAYOUT_NOTES.get(selection.layout):
+            yield note
+        return
+    choices = _choices_note(checkpoint, selection.choices)
+    there = choices or f"No weights for the classes of transformers are here, but {_held(checkpoint)}."
+    if parameters is not None:
+        yield f"{there} The figures are those of the class that config.json describes, and not of these files."
+    elif choices or selection.weights:
+        yield there if choices else f"{there} They are taken by their size."
+
+
+def _held(checkpoint: Checkpoint) -> str:
+    """What the files are, how large, and what they are for."""
+    kinds = []
+    for kind in foreign(checkpoint.files):
+        names = ", ".join(_sized(file) for file in kind.files[:_NAMED])
+        more = f" and {len(kind.files) - _NAMED} more" if len(kind.files) > _NAMED else ""
+        total = f", {format_bytes(kind.nbytes)}" if kind.nbytes is not None and len(kind.files) > 1 else ""
+        count = "1 file" if len(kind.files) == 1 else f"{len(kind.files)} files"
+        kinds.append(f"{kind.name} weights for {kind.loader} ({count}{total}: {names}{more})")
+    return "; ".join(kinds)
+
+
+_NAMED: Final = 4
+
+
+def _sized(file: FileInfo) -> str:
+    return file.name if file.size is None else f"{file.name} {format_bytes(file.size)}"

@@ -117,12 +117,13 @@ def part_sizes(configured: Mapping[str, int], architecture: Architecture, index:
     return {**configured, **others, **own}
 
 
-def token_sizes(batch: int, seq: int, sizes: Mapping[str, int], source: int = 0) -> dict[str, int]:
-    """The sequences of a batch, the tokens of each, those of an encoder where there is one, and the chunks that a scan
-    cuts them into, with the tokens of the last one: of the size that the configuration has for them, else of 64, which
-    the delta rules have."""
+def token_sizes(batch: int, seq: int, sizes: Mapping[str, int], source: int = 0, past: int = 0) -> dict[str, int]:
+    """The sequences of a batch and the tokens of each, those of an encoder where there is one, those whose cache is
+    there already (`past`, and with the tokens themselves `seen`), and the chunks that a scan cuts them into, with the
+    tokens of the last one: of the size that the configuration has for them, else of 64, which the delta rules have."""
     widths = {name: value for name, value in sizes.items() if _CHUNK.search(name)} or {"64": 64}
     found = {"b": batch, "s": seq} | ({"source": source} if source else {})
+    found |= {"past": past, "seen": past + seq} if past else {}
     for name, width in widths.items():
         chunks = -(-seq // width)
         found |= {f"chunks_of_{name}": chunks, f"last_of_{name}": seq - (chunks - 1) * width}

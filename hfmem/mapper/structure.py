@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
 
+from hfmem.mapper.attention import implementations
 from hfmem.mapper.caches import Combined, Latent
 from hfmem.mapper.sizes import (
     configured_sizes,
@@ -21,7 +22,7 @@ from hfmem.mapper.sizes import (
     switched_structure,
     token_sizes,
 )
-from hfmem.mapper.values import Architecture, Dense, Experts, Layer
+from hfmem.mapper.values import Architecture, Dense, Experts, Implementations, Layer
 
 __all__ = ["Structure", "alike", "nearest"]
 
@@ -44,6 +45,11 @@ class Structure:
         types = model_types(self.config)
         classes = self.architecture.architectures[:1]
         return (*(f"{model_type}:{name}" for model_type in types for name in classes), *types)
+
+    @cached_property
+    def implementations(self) -> Implementations:
+        """The implementations of attention that its classes have."""
+        return implementations(model_types(self.config))
 
     @cached_property
     def relatives(self) -> tuple[str, ...]:
@@ -102,9 +108,18 @@ class Structure:
         places = (*firsts, len(self.order), 0)
         return tuple(part_sizes(self._configured, self.architecture, index) for index in places)
 
-    def tokens(self, batch: int, seq: int, source: int = 0) -> tuple[Mapping[str, int], ...]:
-        """Sequences, tokens and what follows from them, for each of `sizes`; `source` are those of an encoder."""
-        return tuple(token_sizes(batch, seq, sizes, source) for sizes in self.sizes)
+    def tokens(self, batch: int, seq: int, source: int = 0, past: int = 0) -> tuple[Mapping[str, int], ...]:
+        """Sequences, tokens and what follows from them, for each of `sizes`; `source` are those of an encoder, `past`
+        those whose cache is there. Of these a layer with a window has only what is left of the piece before."""
+        found = []
+        for number, sizes in enumerate(self.sizes):
+            window = getattr(self.layers[number].cache, "window", None) if number < len(self.layers) else None
+            held = past if window is None else min(past, window - 1 + seq)
+            counts = token_sizes(batch, seq, sizes, source, held)
+            if past and "window" in sizes:
+                counts["window"] = min(sizes["window"], past + 1)
+            found.append(counts)
+        return tuple(found)
 
     @cached_property
     def _configured(self) -> dict[str, int]:

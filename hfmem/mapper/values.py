@@ -21,6 +21,7 @@ __all__ = [
     "Dense",
     "Experts",
     "Ffn",
+    "Implementations",
     "Layer",
     "ParameterTable",
     "Quantisation",
@@ -346,3 +347,22 @@ def _sums(pairs: Iterable[tuple[_K, int]]) -> dict[_K, int]:
     for key, value in pairs:
         sums[key] = sums.get(key, 0) + value
     return sums
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Implementations:
+    """What the class of a type can run besides the arithmetic written out.
+
+    Attributes:
+        name: the class.
+        sdpa: whether it has PyTorch's fused attention, which runs where nobody names an implementation.
+        flash: whether it takes kernels of FlashAttention's kind.
+        kernels: the only ones that it takes, the first that is built for a device before the others; empty for any.
+        source: where this is from, with the version.
+    """
+
+    name: str
+    sdpa: bool = True
+    flash: bool = True
+    kernels: tuple[str, ...] = ()
+    source: str = ""

@@ -75,6 +75,36 @@ class RunOptions:
             keys=("max_length", "max_seq_length", "sequence_len", "model_max_length"),
         ),
     ] = None
+    prompt: Annotated[
+        int | None,
+        Option(
+            help="Tokens of the prompt; the rest of --seq is the answer, a token at a time",
+            panel=SIZE,
+            shown="all of --seq",
+            least=1,
+            most=_MOST,
+            methods=("exact",),
+            modes=("inference",),
+            needs=(
+                Need(
+                    sentence="is more than --seq, which is prompt and answer together",
+                    met=lambda asked: asked.seq is None or asked.prompt <= asked.seq,
+                ),
+            ),
+        ),
+    ] = None
+    prefill_chunk: Annotated[
+        int | None,
+        Option(
+            help="Tokens of the prompt that are run at once, on the cache of those before",
+            panel=SIZE,
+            shown="the whole prompt",
+            least=1,
+            most=_MOST,
+            methods=("exact",),
+            modes=("inference",),
+        ),
+    ] = None
     source_seq: Annotated[
         int | None,
         Option(

@@ -31,7 +31,7 @@ import transformers
 from hfmem.probe import tiny
 from hfmem.probe.activations.step import Mode
 from hfmem.probe.activations.structures import plain, structures_of
-from hfmem.probe.activations.table import MODES, derive, line, merged
+from hfmem.probe.activations.table import FLASH, MODES, PIECES, derive, line, merged, modes_of
 
 DATA: Final = Path(__file__).parent.parent / "data"
 TARGET: Final = DATA / "activations.jsonl"
@@ -52,7 +52,7 @@ def main() -> None:
     if nobody := [name for name in arguments.types if plain(name) not in tiny.types()]:
         parser.error(f"transformers {transformers.__version__} has no text-generating class of {', '.join(nobody)}")
     started = time.monotonic()
-    asked = [mode for mode in MODES if arguments.modes in str(mode)] if arguments.modes else MODES
+    asked = [mode for mode in (*MODES, *FLASH, *PIECES) if arguments.modes in str(mode)] if arguments.modes else []
     there = stored() if arguments.modes else {}
     types = [name for name in expanded(arguments.types or names()) if not arguments.modes or name in there]
     for measured in rows(types, arguments.jobs, asked):
@@ -81,7 +81,7 @@ def stored() -> dict[str, dict[str, Any]]:
     return {row["type"]: json.loads(zlib.decompress(b64decode(row["data"]))) for row in found if "data" in row}
 
 
-def rows(types: Sequence[str], jobs: int, modes: Sequence[Mode] = MODES) -> Iterator[Mapping[str, Any]]:
+def rows(types: Sequence[str], jobs: int, modes: Sequence[Mode] = ()) -> Iterator[Mapping[str, Any]]:
     """The rows of several types, each in a process of its own: a class may bring PyTorch down, or never end."""
     torch.set_num_threads(1)
     with ThreadPoolExecutor(jobs) as pool:
@@ -119,14 +119,14 @@ def _within_time(model_type: str, modes: Sequence[Mode]) -> Mapping[str, Any]:
     return measure(model_type, modes)
 
 
-def measure(model_type: str, modes: Sequence[Mode] = MODES) -> Mapping[str, Any]:
+def measure(model_type: str, modes: Sequence[Mode] = ()) -> Mapping[str, Any]:
     """The row of one type, quietly."""
     torch.set_num_threads(1)
     transformers.logging.set_verbosity_error()
     logging.disable(logging.WARNING)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return derive(model_type, modes)
+        return derive(model_type, [mode for mode in modes_of(model_type) if mode in modes])
 
 
 def describe(row: Mapping[str, Any]) -> str:

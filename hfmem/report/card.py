@@ -100,7 +100,13 @@ def _heading(report: Report) -> Iterator[str]:
             f" ({scenario.parallel.describe()})" if scenario.parallel.gpus > 1 else ""
         )
     method = "the textbook formulas" if scenario.method == "textbook" else exact
-    yield f"{action}: batch {scenario.batch} × {scenario.seq:,} tokens, {method}"
+    yield f"{action}: batch {scenario.batch} × {scenario.seq:,} tokens{_prompt(scenario)}, {method}"
+
+
+def _prompt(scenario: Scenario) -> str:
+    """How much of the tokens is the prompt, and in which pieces it is run."""
+    prompt = f" (prompt of {scenario.prompt:,})" if scenario.prompt is not None else ""
+    return prompt + (f" in pieces of {scenario.prefill_chunk:,}" if scenario.prefill_chunk is not None else "")
 
 
 def _action(scenario: Scenario) -> tuple[str, str]:
@@ -151,6 +157,9 @@ def _parts(report: Report, unit: str) -> list[str]:
 
 def _beside(report: Report, unit: str) -> Iterator[str]:
     estimate, download = report.estimate, report.download
+    if pieces := estimate.in_pieces:
+        total = format_bytes(pieces.total, unit)
+        yield f"in pieces of {pieces.tokens:,} tokens (--prefill-chunk {pieces.tokens}): {total}"
     if estimate.kv_cache_per_token:
         fixed = (
             f", besides {format_bytes(estimate.kv_cache_fixed, unit)} that does not grow"

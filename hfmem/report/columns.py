@@ -66,7 +66,7 @@ COLUMNS: Final[tuple[Column, ...]] = (
     Column(key="optimizer", title="optimizer", value=_group("optimizer"), kind="bytes", rank=11),
     Column(key="master_weights", title="master weights", value=_group("master_weights"), kind="bytes", rank=12),
     Column(key="temporary", title="temporary", value=_group("temporary"), kind="bytes", rank=13),
-    Column(key="total", title="total", value=lambda report: report.estimate.total, kind="bytes", rank=1),
+    Column(key="total", title="total", value=lambda report: report.estimate.known_total, kind="bytes", rank=1),
     Column(key="download", title="download", value=lambda report: report.download.nbytes, kind="bytes", rank=5),
 )
 

@@ -98,7 +98,8 @@ def _table(reports: Sequence[Report], problems: Sequence[Problem], style: Style)
     elif style.several:
         parts.append(to_table(reports, problems, style.unit, style.width, style.free))
     else:
-        parts += [to_card(report, style.unit, style.width) for report in reports]
+        known = [report for report in reports if report.estimate.known_total is not None]
+        parts += [to_card(report, style.unit, style.width) for report in known]
     if style.several and (lines := format_lines(reports, style.width)):
         parts.append(lines)
     if style.explain:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from hfmem.estimator.values import GROUPS, Estimate, Phase, Rank, Scenario, Serving, Term, Trace
+from hfmem.estimator.values import GROUPS, Estimate, InPieces, Phase, Rank, Scenario, Serving, Term, Trace
 from hfmem.mapper.values import Architecture
 from hfmem.report.fit import fit_dict
 from hfmem.report.values import Report
@@ -44,6 +44,7 @@ def to_result(report: Report) -> dict[str, Any]:
         "fit": None if report.fits is None else [fit_dict(fit) for fit in report.fits],
         "help": _help(report),
         "notes": list(report.notes),
+        **({} if estimate.in_pieces is None else {"prefill_in_pieces": _pieces(estimate.in_pieces)}),
         **({} if report.trace is None else {"trace": _trace(report, report.trace)}),
     }
 
@@ -61,6 +62,11 @@ def _trace(report: Report, trace: Trace) -> dict[str, Any]:
         "source": trace.source,
         "seconds": trace.seconds,
     }
+
+
+def _pieces(pieces: InPieces) -> dict[str, int]:
+    """What a long prompt takes where it is run in pieces."""
+    return {"prefill_chunk": pieces.tokens, "total": pieces.total}
 
 
 def _help(report: Report) -> list[dict[str, Any]] | None:
@@ -124,6 +130,8 @@ def _scenario(scenario: Scenario) -> dict[str, Any]:
         "batch": scenario.batch,
         "seq": scenario.seq,
         "source_seq": scenario.source_seq,
+        "prompt": scenario.prompt,
+        "prefill_chunk": scenario.prefill_chunk,
         "dtype": scenario.dtype,
         "compute_dtype": scenario.compute_dtype,
         "kv_dtype": scenario.kv_dtype,
@@ -248,7 +256,7 @@ def _serving(serving: Serving | None) -> dict[str, Any] | None:
 
 
 def _memory(estimate: Estimate) -> dict[str, int | None]:
-    return {**{group: estimate.group(group) for group in GROUPS}, "total": estimate.total}
+    return {**{group: estimate.group(group) for group in GROUPS}, "total": estimate.known_total}
 
 
 def _term(term: Term) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from hfmem.dtypes import RUN_DTYPES, canonical
-from hfmem.engines.table import find_engine
+from hfmem.engines.table import engine, find_engine
 from hfmem.errors import InvalidScenarioError
 from hfmem.estimator.weights.quantisers import QUANTISERS, find_quantiser
 from hfmem.mapper.values import Architecture, Experts
@@ -38,7 +38,19 @@ def without_effect(options: Options, architecture: Architecture) -> tuple[str, .
         told += ("--ep has no effect: the model has no experts",)
     if options.kv_dtype is not None and layers and not any(layer.elements(1, source=1) for layer in layers):
         told += ("--kv-dtype has no effect: the model keeps no cache",)
-    return told
+    return (*told, *_pieces(options, architecture))
+
+
+def _pieces(options: Options, architecture: Architecture) -> Iterator[str]:
+    """What is asked of a prompt, and neither the engine nor the model does."""
+    runs = engine(options.runtime)
+    steps = f"{runs.title} plans with its own steps, however long a prompt is"
+    if runs.profiled and options.prompt is not None:
+        yield f"--prompt has no effect: {steps}"
+    if runs.profiled and options.prefill_chunk is not None:
+        yield f"--prefill-chunk has no effect: {steps}"
+    elif options.prefill_chunk is not None and architecture.source is not None:
+        yield "--prefill-chunk has no effect: the model reads its input with an encoder, which takes it whole"
 
 
 def _refusals(options: Options) -> Iterator[str]:
@@ -56,11 +68,11 @@ def _refusals(options: Options) -> Iterator[str]:
 
 def _engine(options: Options) -> Iterator[str]:
     """What the engine does not do at all."""
-    engine = find_engine(options.runtime)
-    if engine is not None and rules.mode_of(options) not in engine.modes:
-        yield f"--runtime {engine.name} does not go with --train"
-    if engine is not None and options.method not in engine.methods:
-        yield f"--runtime {engine.name} does not go with --method {options.method}"
+    row = find_engine(options.runtime)
+    if row is not None and rules.mode_of(options) not in row.modes:
+        yield f"--runtime {row.name} does not go with --train"
+    if row is not None and options.method not in row.methods:
+        yield f"--runtime {row.name} does not go with --method {options.method}"
 
 
 def _exact(options: Options) -> Iterator[str]:

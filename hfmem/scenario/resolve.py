@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from hfmem.dtypes import canonical
+from hfmem.engines.protocol import Attends
 from hfmem.engines.table import engine
+from hfmem.errors import InvalidScenarioError
 from hfmem.estimator.values import Scenario
 from hfmem.estimator.weights.quantisers import find_quantiser
 from hfmem.mapper.interpret import Model
@@ -17,7 +19,8 @@ from hfmem.scenario.spread import spread
 from hfmem.units import GIB
 
 if TYPE_CHECKING:
-    from hfmem.hardware.values import Machine
+    from hfmem.hardware.values import Accelerator, Machine
+    from hfmem.options.words import Attention
 
 __all__ = ["DEFAULT_SEQ", "reserve_of", "resolve"]
 
@@ -36,9 +39,18 @@ def resolve(options: Options, model: Model, machine: Machine | None = None) -> S
     if options.train and options.method == "exact":
         return _training(options, model, machine, lengths, formats)
     gpu = machine.accelerator if machine else None
-    server = engine(options.runtime).settings(options, gpu, lengths.tokens)
-    parallel, told = spread(options, machine, model.architecture)
-    chosen = (*lengths.chosen, *formats.chosen, *_taken(machine), *(server.chosen if server else ()), *told)
+    runs = engine(options.runtime)
+    server = runs.settings(options, gpu, lengths.tokens)
+    parallel, spread_told = spread(options, machine, model.architecture)
+    attention, told = _attention(options, model, gpu)
+    chosen = (
+        *lengths.chosen,
+        *formats.chosen,
+        *told,
+        *_taken(machine),
+        *(server.chosen if server else ()),
+        *spread_told,
+    )
     return Scenario(
         mode="training" if options.train else "inference",
         batch=options.batch,
@@ -49,7 +61,7 @@ def resolve(options: Options, model: Model, machine: Machine | None = None) -> S
         compute_dtype=formats.compute,
         kv_dtype=formats.kv,
         runtime=options.runtime,
-        attention=options.attention,
+        attention=attention,
         method=options.method,
         train=options.train,
         optimizer=(options.optimizer or "adam") if options.train else None,
@@ -58,12 +70,23 @@ def resolve(options: Options, model: Model, machine: Machine | None = None) -> S
         gpu=gpu,
         serving=server,
         reserve=reserve_of(options),
+        prompt=None if runs.profiled else lengths.prompt,
+        prefill_chunk=None if runs.profiled or model.architecture.source is not None else options.prefill_chunk,
     )
 
 
 def reserve_of(options: Options) -> int:
     """Bytes of each accelerator that other programs hold."""
     return round((options.reserve or 0) * GIB)
+
+
+def _attention(options: Options, model: Model, gpu: Accelerator | None) -> tuple[Attention, tuple[str, ...]]:
+    """The implementation of attention that runs, and a sentence where it is not the asked one."""
+    runs = engine(options.runtime)
+    if options.method == "textbook" or not isinstance(runs, Attends):
+        return options.attention, ()
+    attention, sentence = runs.attention(options.attention, model, gpu)
+    return attention, (sentence,) if sentence else ()
 
 
 def _taken(machine: Machine | None) -> tuple[str, ...]:
@@ -78,6 +101,7 @@ class _Lengths:
     tokens: int
     source: int | None
     chosen: tuple[str, ...]
+    prompt: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,8 +121,13 @@ def _lengths(options: Options, architecture: Architecture) -> _Lengths:
     if seq is None:
         seq = DEFAULT_SEQ if longest is None else max(1, min(DEFAULT_SEQ, longest))
         chosen.append(f"--seq {seq:,}: the {'default' if seq == DEFAULT_SEQ else 'longest context of the model'}.")
+    if options.prompt is not None and options.prompt > seq:
+        raise InvalidScenarioError(
+            "", f"--prompt {options.prompt:,} is more than --seq {seq:,}, which is prompt and answer together"
+        )
     source, sentence = _source(options, architecture, seq)
-    return _Lengths(tokens=seq, source=source, chosen=(*chosen, *([sentence] if sentence else ())))
+    chosen += [sentence] if sentence else []
+    return _Lengths(tokens=seq, source=source, chosen=tuple(chosen), prompt=options.prompt)
 
 
 def _formats(options: Options, model: Model, machine: Machine | None) -> _Formats:
@@ -123,6 +152,8 @@ def _training(
     from hfmem.scenario.training import resolve_training
 
     training, parallel, sentences = resolve_training(options, model, formats.compute, machine)
+    gpu = machine.accelerator if machine else None
+    attention, told = (options.attention, ()) if training.stack.own_attention else _attention(options, model, gpu)
     return TrainingScenario(
         mode="training",
         batch=options.batch,
@@ -132,14 +163,14 @@ def _training(
         compute_dtype=training.precision.weights,
         kv_dtype=None,
         runtime=options.runtime,
-        attention=options.attention,
+        attention=attention,
         method=options.method,
         train=options.train,
         optimizer=training.optimizer.name,
-        chosen=(*lengths.chosen, *_taken(machine), *sentences, *options.remarks),
+        chosen=(*lengths.chosen, *told, *_taken(machine), *sentences, *options.remarks),
         training=training,
         parallel=parallel,
-        gpu=machine.accelerator if machine else None,
+        gpu=gpu,
         reserve=reserve_of(options),
     )
 

@@ -102,4 +102,4 @@ def test_checkpointing_follows_from_what_is_kept_without() -> None:
         for index in range(len(probe.layers)):
             (part,) = coefficients.layers.values()
             assert part.input is not None
-            assert reading.bytes(reading.kept_in(("forward", index))) == part.input.at(probe.sizes(index))
+            assert reading.bytes(reading.kept_in(("forward", index))) == part.input.at(probe.sizes(index, Mode()))

@@ -7,6 +7,7 @@ from typing import Final
 
 from hfmem.engines.kept import kept_weights
 from hfmem.engines.protocol import Engine, Found, RankMemory, Suggestions
+from hfmem.engines.transformers.attention import taken
 from hfmem.engines.transformers.formats import ANOTHER, FORMATS, RECIPES
 from hfmem.engines.transformers.loading import loading, margin
 from hfmem.engines.transformers.split import RULES
@@ -21,6 +22,7 @@ from hfmem.estimator.weights.kept import Kept, kept_by
 from hfmem.hardware.values import Accelerator
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Architecture
+from hfmem.options.words import Attention
 
 __all__ = ["ENGINE", "Transformers"]
 
@@ -43,6 +45,11 @@ class Transformers:
         gpu: Accelerator | None,  # noqa: ARG002
     ) -> tuple[str | None, str]:
         return dtype, ""
+
+    def attention(self, asked: Attention, model: Model, gpu: Accelerator | None) -> tuple[Attention, str]:
+        layers = model.architecture.layers
+        attends = layers is None or any(layer.heads for layer in layers)
+        return taken(asked, model.structure.implementations, gpu, attends=attends)
 
     def settings(self, options: object, gpu: Accelerator | None, length: int) -> Settings | None:  # noqa: ARG002
         return None

@@ -20,7 +20,12 @@ class TransformersOptions:
     """The options of `transformers`."""
 
     attention: Annotated[
-        Attention, Option(help="Attention implementation, as `attn_implementation`", panel="transformers")
+        Attention,
+        Option(
+            help="Attention implementation, as `attn_implementation`; sdpa is eager where a class has none, and flash "
+            "is refused where neither class nor accelerator takes it",
+            panel="transformers",
+        ),
     ] = "sdpa"
     trace: Annotated[
         bool,
@@ -30,6 +35,10 @@ class TransformersOptions:
             methods=("exact",),
             needs=(
                 Need(sentence="runs on one GPU: without --gpus, --tp, --pp, --dp, --cp and --ep", met=_one_gpu),
+                Need(
+                    sentence="runs the whole prompt at once: without --prompt and --prefill-chunk",
+                    met=lambda asked: asked.prompt is None and asked.prefill_chunk is None,
+                ),
                 Need(
                     sentence="needs PyTorch, whose CPU build is enough: pip install 'hfmem[probe]'",
                     met=lambda asked: find_spec("torch") is not None,  # noqa: ARG005 - asks the machine

@@ -2,8 +2,9 @@
 
 `data/activations.jsonl` has a line a model type, read only when the type is asked for; and a line for each structure
 that makes the class run otherwise, under the type and the keys that are switched (`falcon new_decoder_architecture`).
-A mode is an attention implementation, a precision and a method (`sdpa/bf16/full`); `within` are the same where windows
-are longer than the tokens. What rows are called by, types and keys, are labels (`hfmem.mapper.structure`).
+A mode is an attention implementation (`sdpa`, `eager`, `flash`), a precision and a method (`sdpa/bf16/full`);
+`within` are the same where windows are longer than the tokens. What rows are called by, types and keys, are labels
+(`hfmem.mapper.structure`).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import json
 import re
 import zlib
 from base64 import b64decode
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
@@ -107,6 +108,24 @@ class Coefficients:
     fixed: Mapping[str, int]
     within: bool = False
     entry: tuple[Moment, ...] = ()
+
+    def with_each(self, change: Callable[[Polynomial], Polynomial]) -> Coefficients:
+        """The same with every polynomial of bytes changed."""
+
+        def moments(found: Sequence[Moment]) -> tuple[Moment, ...]:
+            return tuple(Moment(activations=change(m.activations), gradients=change(m.gradients)) for m in found)
+
+        def part(found: Part) -> Part:
+            held = None if found.input is None else change(found.input)
+            return replace(found, kept=change(found.kept), moments=moments(found.moments), input=held)
+
+        return replace(
+            self,
+            before=change(self.before),
+            head=part(self.head),
+            layers={name: part(found) for name, found in self.layers.items()},
+            entry=moments(self.entry),
+        )
 
 
 def find(label: str, mode: str, *, within: bool = False) -> Coefficients | None:

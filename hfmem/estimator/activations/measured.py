@@ -26,6 +26,9 @@ from hfmem.mapper.values import Certainty
 
 __all__ = ["Applied", "Measured", "measured"]
 
+_PIECES: Final = ("chunk", "decode")
+"""Methods that go on from a cache."""
+
 _PRECISIONS: Final = {"bfloat16": "bf16", "float16": "bf16", "float32": "fp32"}
 
 
@@ -71,6 +74,12 @@ class Applied:
         return tuple(_reduced(part, sizes) for part, sizes in zip(self.parts, self.structure.sizes, strict=True))
 
     @cached_property
+    def unbounded(self) -> tuple[Part, ...]:
+        """The same with windows left open, which may be longer than the tokens that there are."""
+        sizes = [{name: value for name, value in own.items() if name != "window"} for own in self.structure.sizes]
+        return tuple(_reduced(part, own) for part, own in zip(self.parts, sizes, strict=True))
+
+    @cached_property
     def before(self) -> Polynomial:
         """Bytes kept beyond the layers and the head, at the sizes of the first layer."""
         return self.reduced[-1].kept
@@ -92,7 +101,7 @@ class Applied:
     def is_complete(self) -> bool:
         """Whether the model has every size that the coefficients are written in."""
         found = self.structure
-        tokens = found.tokens(1, 1, 0 if found.architecture.source is None else 1)
+        tokens = found.tokens(1, 1, 0 if found.architecture.source is None else 1, 1)
         return all(
             _names(part) <= {*counts, *sizes}
             for part, counts, sizes in zip(self.parts, tokens, found.sizes, strict=True)
@@ -101,7 +110,8 @@ class Applied:
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """Coefficients that apply to a model, for one batch and length, and a number of an encoder's tokens.
+    """Coefficients that apply to a model, for one batch and length, and a number of an encoder's tokens; `past` tokens
+    are there before those of the length.
 
     Parts go by their number: those of the structure's layers, then the head, then what comes before them.
     """
@@ -110,6 +120,7 @@ class Measured:
     batch: int
     seq: int
     source: int = 0
+    past: int = 0
 
     @property
     def head(self) -> int:
@@ -124,7 +135,7 @@ class Measured:
     @cached_property
     def tokens(self) -> tuple[Mapping[str, int], ...]:
         """Sequences, tokens and what follows from them, for each part."""
-        return self.applied.structure.tokens(self.batch, self.seq, self.source)
+        return self.applied.structure.tokens(self.batch, self.seq, self.source, self.past)
 
     def value(self, polynomial: Polynomial, number: int) -> int:
         """Bytes of a polynomial of a part."""
@@ -154,14 +165,17 @@ class Measured:
         return linear / (tokens * sizes["hidden"]), quadratic / (tokens * heads * self.seq)
 
 
-def measured(model: Model, scenario: Scenario, method: str, precision: str | None = None) -> Measured | str:
+def measured(
+    model: Model, scenario: Scenario, method: str, precision: str | None = None, past: int = 0
+) -> Measured | str:
     """The coefficients for a model in a mode, or why there are none.
 
     Args:
         model: the model.
         scenario: batch, length, attention and compute dtype.
-        method: `full`, `frozen`, `prefill` or `forward`.
+        method: `full`, `frozen`, `prefill`, `forward`, `chunk` or `decode`.
         precision: `bf16`, `fp32` or `autocast`; None for that of the compute dtype.
+        past: tokens that are there before those of the length; of `chunk` and `decode`.
     """
     architecture = model.architecture
     if not architecture.layers or architecture.hidden_size is None:
@@ -169,14 +183,14 @@ def measured(model: Model, scenario: Scenario, method: str, precision: str | Non
     precision = precision or _PRECISIONS.get(scenario.compute_dtype or "")
     if precision is None:
         return "the dtype that is computed in is not known: give --dtype"
-    attention = "eager" if scenario.attention == "eager" else "sdpa"
     structure = model.structure
     # Flash kernels mask windows by themselves; a model without any window has none that is shorter
-    within = scenario.attention == "flash" or all(scenario.seq < window for window in structure.windows)
-    applied = _apply(structure, (attention, precision, method), within)
+    within = scenario.attention == "flash" or all(past + scenario.seq < window for window in structure.windows)
+    applied = _apply(structure, (scenario.attention, precision, method), within)
     if isinstance(applied, str):
         return applied
-    return Measured(applied=applied, batch=scenario.batch, seq=scenario.seq, source=scenario.source_seq or 0)
+    source = scenario.source_seq or 0
+    return Measured(applied=applied, batch=scenario.batch, seq=scenario.seq, source=source, past=past)
 
 
 @lru_cache(maxsize=64)  # searches for what fits ask for one model again and again
@@ -184,12 +198,14 @@ def _apply(structure: Structure, asked: tuple[str, str, str], within: bool) -> A
     own = structure.own
     for label in (*own, *structure.relatives):
         name, untold = _structured(label, structure.switched, structure.telling)
-        for mode, why in _modes(*asked, implementations(name)):
-            found = find(name, mode, within=within)
+        for mode in _modes(*asked, implementations(name)):
+            found = find(name, mode.name, within=within)
             if found is None:
                 continue
-            reasons = [f"{own[-1] if own else 'the type'} was not measured"] if label not in own else []
-            reasons += [why] if why else []
+            found = mode.changed(found)
+            piece = " in pieces" if asked[2] in _PIECES else ""
+            reasons = [f"{own[-1] if own else 'the type'} was not measured{piece}"] if label not in own else []
+            reasons += [mode.why] if mode.why else []
             reasons += [*(f"measured with the class's own {key}" for key in untold), *_unfamiliar(found, structure)]
             applied = Applied(
                 structure=structure,
@@ -229,15 +245,57 @@ def _names(part: Part) -> frozenset[str]:
     return part.kept.names.union(*moments, part.input.names if part.input is not None else ())
 
 
-def _modes(attention: str, precision: str, method: str, known: frozenset[str]) -> tuple[tuple[str, str], ...]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Mode:
+    """A mode that can be looked up.
+
+    Attributes:
+        name: as rows call it.
+        why: what it stands in for; "" where it is the asked one.
+        fused: whether what grows with tokens × tokens is left out.
+        times: what its bytes are multiplied by.
+    """
+
+    name: str
+    why: str = ""
+    fused: bool = False
+    times: int = 1
+
+    def changed(self, found: Coefficients) -> Coefficients:
+        """The coefficients as they stand in."""
+        if self.fused:
+            found = found.with_each(lambda polynomial: polynomial - polynomial.quadratic())
+        return found.with_each(lambda polynomial: polynomial * self.times) if self.times > 1 else found
+
+
+def _modes(attention: str, precision: str, method: str, known: frozenset[str]) -> tuple[_Mode, ...]:
     """The asked mode, then what can stand in for it, with the reason. A class that has one implementation only runs
     that; where it has both, the other one is no stand-in: one keeps tokens × tokens, the other does not."""
-    if attention not in known and known:
-        (attention,) = known
-    return (
-        (f"{attention}/{precision}/{method}", ""),
-        (f"{attention}/bf16/{method}", f"{precision} was not measured"),
-    )
+    piece = method in _PIECES
+    words: tuple[str, ...] = (attention,)
+    if attention == "flash":
+        words = (attention, "sdpa" if "sdpa" in known else "eager")
+    elif attention not in known and known:
+        words = (min(known - {"flash"}, default=attention),)
+    found = []
+    for word in words:
+        why = _instead(attention, word, piece=piece)
+        fused = attention == "flash" and word == "eager"
+        other = "; ".join(filter(None, (why, f"{precision} was not measured")))
+        found.append(_Mode(name=f"{word}/{precision}/{method}", why=why, fused=fused))
+        # of pieces float32 was not measured at all, and nothing of it is more than twice as large
+        times = 2 if piece and precision == "fp32" else 1
+        found.append(_Mode(name=f"{word}/bf16/{method}", why=other, fused=fused, times=times))
+    return tuple(found)
+
+
+def _instead(attention: str, word: str, *, piece: bool) -> str:
+    """Why an implementation that stands in for flash attention is not the same; "" where it is."""
+    if attention != "flash" or word == attention:
+        return ""
+    if word == "eager":
+        return "what eager attention takes, without its tokens × tokens, for flash attention"
+    return "sdpa, which has a mask then, for flash attention" if piece else ""
 
 
 def _unfamiliar(coefficients: Coefficients, structure: Structure) -> list[str]:

@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Final
 
 __all__ = ["Monomial", "Polynomial"]
 
 Monomial = tuple[str, ...]
+
+_TOKENS: Final = ("s", "past", "seen")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +110,10 @@ class Polynomial:
         )
 
     def quadratic(self) -> Polynomial:
-        """The terms that grow with the square of the tokens."""
-        return Polynomial({names: factor for names, factor in self.terms.items() if names.count("s") > 1})
+        """The terms that grow with the square of the tokens, or with those tokens for each that is there before."""
+        return Polynomial(
+            {names: factor for names, factor in self.terms.items() if sum(name in _TOKENS for name in names) > 1}
+        )
 
     @property
     def names(self) -> frozenset[str]:

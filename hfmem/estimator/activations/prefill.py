@@ -1,4 +1,5 @@
-"""What inference holds besides weights and cache: the highest moment of a prefill, as it was measured on the class.
+"""What inference holds besides weights and cache: the highest moment of a prefill, as it was measured on the class; and
+of what follows it, where the prompt is run in pieces or is not all that there is (`pieces`).
 
 The prompt runs through the layers one by one. Each adds its cache, and on top of what is there needs its own working
 set, so the peak is the highest of them and of the head; what of it is above weights and the whole cache is told here.
@@ -6,9 +7,10 @@ set, so the peak is the highest of them and of the head; what of it is above wei
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hfmem.estimator.activations.measured import Measured, measured
+from hfmem.estimator.activations.pieces import Highest, highest_of_later
 from hfmem.estimator.cache.sizes import layer_bytes, prompt_bytes
 from hfmem.estimator.textbook import ALPHA_BETA
 from hfmem.estimator.values import Group, Scenario, Term
@@ -39,20 +41,47 @@ class _Peak:
 
 def activation_terms(model: Model, scenario: Scenario) -> tuple[list[Term], list[tuple[Group, str]]]:
     """The terms, and what is unknown."""
-    found = measured(model, scenario, "prefill")
+    first = min(filter(None, (scenario.prefill_chunk, scenario.prompt, scenario.seq)))
+    alone = replace(scenario, seq=first)
+    found = measured(model, alone, "prefill")
     if isinstance(found, str):
         return [], [("activations", found)]
-    peak = _peak(found, scenario)
+    later = highest_of_later(model, scenario)
+    if isinstance(later, str):
+        return [], [("activations", later)]
+    peak = _peak(found, alone)
+    unfilled = _cache(model, scenario) - _cache(model, alone)
+    if later is not None and later.nbytes >= peak.nbytes - unfilled:
+        return [_later_term(later)], []
+    how = _how(found, peak, scenario)
     return [
         Term(
             name=f"prefill: {_place(found, peak.number)}",
             group="activations",
-            nbytes=peak.nbytes,
-            how=_how(found, peak, scenario),
+            nbytes=max(0, peak.nbytes - unfilled),
+            how=f"{how}; - {unfilled:,} B of cache of the tokens after these" if unfilled else how,
             source=found.applied.source,
             certainty=found.applied.certainty,
         )
     ], []
+
+
+def _later_term(later: Highest) -> Term:
+    applied = later.found.applied
+    return Term(
+        name=f"{'decode' if later.found.seq == 1 else 'prefill in pieces'}: {_place(later.found, later.number)}",
+        group="activations",
+        nbytes=later.nbytes,
+        how=later.how,
+        source=applied.source,
+        certainty=applied.certainty,
+    )
+
+
+def _cache(model: Model, scenario: Scenario) -> int:
+    """Bytes of the whole cache."""
+    structure = model.structure
+    return sum(layer_bytes(structure.layers[number], scenario) for number in structure.order)
 
 
 def _peak(found: Measured, scenario: Scenario) -> _Peak:

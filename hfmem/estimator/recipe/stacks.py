@@ -68,6 +68,11 @@ class Stack:
     precision: str | None = None
     source: str
 
+    @property
+    def own_attention(self) -> bool:
+        """Whether the attention is not that of the installed transformers' classes."""
+        return self.layers != "measured" or self.residual is not None
+
 
 DEFAULT_STACK: Final = "transformers-5"
 

@@ -35,6 +35,8 @@ def weight_terms(model: Model, scenario: Scenario, kept: Kept = PLAIN) -> tuple[
         unknown.append(("weights", "the run dtype is not known: neither config.json nor a header tells; give --dtype"))
     if model.checkpoint.missing:
         unknown.append(("weights", f"{model.checkpoint.missing} weight files are not there"))
+    if model.lacks:
+        unknown.append(("weights", model.lacks))
     return terms, unknown
 
 
@@ -62,7 +64,8 @@ def group_bytes(group: TensorGroup, scenario: Scenario, kept: Kept = PLAIN) -> i
 def _from_files(model: Model) -> tuple[list[Term], _Unknown]:
     """The size of the weight files, where nothing tells what is in them."""
     if not model.file_bytes:
-        return [], [("weights", "neither the files nor the configuration tell how large the model is")]
+        why = model.lacks or "neither the files nor the configuration tell how large the model is"
+        return [], [("weights", why)]
     how = f"{len(model.checkpoint.weight_files)} files, {model.file_bytes:,} bytes"
     term = Term(
         name="weight files",

@@ -116,10 +116,13 @@ class Solver:
         kv_heads, heads = self.sizes.get("kv_heads"), self.sizes.get("heads")
         if kv_heads is None or heads is None or {len(shape) for shape in shapes} != {5}:
             return None
-        own = tuple(shape[1] for shape in shapes)
-        if own != tuple(kv_heads) or tuple(shape[1] * shape[2] for shape in shapes) != tuple(heads):
+        kept = tuple(shape[1] for shape in shapes)
+        if kept != tuple(kv_heads) or tuple(shape[1] * shape[2] for shape in shapes) != tuple(heads):
             return None
         rest = self._product(tuple(n // count for n, count in zip(elements, heads, strict=True)))
+        if rest is None:  # as many as a window and some more
+            own = tuple((shape[0], *shape[3:]) for shape in shapes)
+            rest = self._by_dimensions(tuple(prod(shape) for shape in own), own)
         return None if rest is None else rest * Polynomial({(self.copied,): Fraction(1)})
 
     def _by_dimensions(self, elements: Vector, shapes: Sequence[tuple[int, ...]]) -> Polynomial | None:

@@ -104,6 +104,11 @@ class _Solver:
     def first(self) -> Timeline:
         return self.readings[0].timeline
 
+    @property
+    def single(self) -> bool:
+        """Whether one token is run."""
+        return self.readings[0].mode.method == "decode"
+
     @cached_property
     def signatures(self) -> list[str]:
         return [signature(layer) for layer in self.probes[0].architecture.layers or ()]
@@ -149,7 +154,7 @@ class _Solver:
         for (index, selection), polynomial in self._totals.items():
             for probe in range(len(self.probes) - HELD_BACK, len(self.probes)):
                 measured = self.readings[probe].bytes(selection[probe])
-                told = polynomial.at(self.probes[probe].sizes(index))
+                told = polynomial.at(self.probes[probe].sizes(index, self.readings[probe].mode))
                 off = max(0, abs(told - measured) - self._slack.get((index, selection), 0))
                 worst = max(worst, off / max(measured, 1))
         return worst
@@ -190,7 +195,7 @@ class _Solver:
             for part in layers
             for moment in part.moments
         ]
-        return tuple(moment for moment in highest([*rest, *own]) if moment in own)
+        return tuple(moment for moment in highest([*rest, *own], single=self.single) if moment in own)
 
     def input(self, index: int) -> tuple[Polynomial, bool]:
         """What leads into a layer, and whether it is kept."""
@@ -224,7 +229,7 @@ class _Solver:
         """The highest moments of a part, beyond what earlier parts keep."""
         if self.aligned:
             selections = [(peak,) * len(self.readings) for peak in self.readings[0].peaks(segment)]
-            return highest([self._moment(selection, index) for selection in selections])
+            return highest([self._moment(selection, index) for selection in selections], single=self.single)
         found: dict[Selection, Moment] = {}
         reason = "nothing is freed"
         for selection in landmarks(self.readings, segment):
@@ -233,7 +238,7 @@ class _Solver:
             except ProbeError as error:  # turns that are another one of few than of many
                 reason = str(error)
         self._check_peaks(list(found), segment, reason)
-        return highest(list(found.values()))
+        return highest(list(found.values()), single=self.single)
 
     def _check_peaks(self, selections: Sequence[Selection], segment: Segment, reason: str) -> None:
         """Whether one of the moments is the highest, at each probe."""
@@ -274,7 +279,7 @@ class _Solver:
 
     def solver(self, index: int) -> Solver:
         if index not in self._solvers:
-            rows = [probe.sizes(index) for probe in self.probes]
+            rows = [probe.sizes(index, self.readings[0].mode) for probe in self.probes]
             names = [*_CANONICAL, *(name for name in rows[0] if name not in _CANONICAL)]
             shared = [name for name in names if all(name in row for row in rows)]
             fitted = rows[:-HELD_BACK]
@@ -325,6 +330,8 @@ _CANONICAL: Final = (
     "b",
     "s",
     "source",
+    "past",
+    "seen",
     "hidden",
     "heads",
     "kv_heads",

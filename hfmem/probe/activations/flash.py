@@ -15,8 +15,9 @@ from unittest.mock import patch
 
 import torch
 from torch.nn import functional
+from transformers.integrations import flash_attention
 
-__all__ = ["fused_attention"]
+__all__ = ["fused_attention", "take_flash"]
 
 _sdpa = functional.scaled_dot_product_attention
 
@@ -46,8 +47,25 @@ def _attention(query: Any, key: Any, value: Any, *args: Any, **kwargs: Any) -> A
     return _Fused.apply(query, key, value)
 
 
+def _flash(query: Any, key: Any, value: Any, *_args: Any, **_kwargs: Any) -> Any:
+    """The kernel of `flash_attention_*`, which has the tokens before the heads."""
+    return _Fused.apply(query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)).transpose(1, 2)
+
+
 @contextmanager
 def fused_attention() -> Iterator[None]:
-    """While it is entered, `scaled_dot_product_attention` keeps what the kernels of a GPU keep."""
-    with patch.object(functional, "scaled_dot_product_attention", _attention):
+    """While it is entered, fused attention keeps what the kernels of a GPU keep: `scaled_dot_product_attention`, and
+    FlashAttention's own."""
+    with (
+        patch.object(functional, "scaled_dot_product_attention", _attention),
+        patch.object(flash_attention, "_flash_attention_forward", _flash),
+    ):
         yield
+
+
+def take_flash(model: Any) -> None:
+    """Sets a model to FlashAttention, whatever this machine has of it."""
+    for module in model.modules():
+        config = getattr(module, "config", None)
+        if config is not None and hasattr(config, "_attn_implementation_internal"):
+            config._attn_implementation_internal = "flash_attention_2"

@@ -16,12 +16,12 @@ _SAMPLES = 160
 _CLOSE = 0.9995  # of the highest: no moment is kept for less
 
 
-def highest(moments: Sequence[Moment]) -> tuple[Moment, ...]:
-    """The moments that are the highest one for some sizes that models have."""
+def highest(moments: Sequence[Moment], *, single: bool = False) -> tuple[Moment, ...]:
+    """The moments that are the highest one for some sizes that models have; `single` where one token is run."""
     totals = [moment.activations + moment.gradients for moment in moments]
     if not totals:
         return ()
-    values = _values(totals)
+    values = _values(totals, single=single)
     best = values.max(axis=0)
     order = sorted(range(len(moments)), key=lambda i: -int((values[i] >= best).sum()))
     chosen: list[int] = []
@@ -34,10 +34,10 @@ def highest(moments: Sequence[Moment]) -> tuple[Moment, ...]:
     return tuple(moments[index] for index in chosen)
 
 
-def _values(totals: Sequence[Polynomial]) -> np.ndarray:
+def _values(totals: Sequence[Polynomial], *, single: bool) -> np.ndarray:
     """Each polynomial at sizes as models have them: a row each."""
     names = sorted(frozenset().union(*(total.names for total in totals)))
-    samples = list(_samples(names))
+    samples = list(_samples(names, single=single))
     columns = {name: np.array([sample[name] for sample in samples], dtype=float) for name in names}
     monomials = sorted(frozenset().union(*(total.terms for total in totals)))
     products = np.array([np.prod([columns[name] for name in m], axis=0) * np.ones(len(samples)) for m in monomials])
@@ -45,7 +45,7 @@ def _values(totals: Sequence[Polynomial]) -> np.ndarray:
     return np.asarray(factors @ products)
 
 
-def _samples(names: Sequence[str]) -> Iterator[dict[str, int]]:
+def _samples(names: Sequence[str], *, single: bool) -> Iterator[dict[str, int]]:
     """Sizes as models have them."""
     rng = random.Random(0)  # noqa: S311 - sizes, no secrets
     for _ in range(_SAMPLES):
@@ -67,6 +67,10 @@ def _samples(names: Sequence[str]) -> Iterator[dict[str, int]]:
             "expert_intermediate": round(hidden * rng.choice((0.25, 0.5, 2))),
             "shared": round(hidden * rng.choice((0.25, 0.5, 2))),
         }
+        if {"past", "seen"} & {*names}:  # tokens before, and with those that are run
+            past = known["s"] * rng.choice((1, 4, 16, 64))
+            known["s"] = 1 if single else known["s"]
+            known |= {"past": past, "seen": past + known["s"]}
         known |= dict.fromkeys(("grouped_heads", "repeated_heads"), heads if known["kv_heads"] < heads else 0)
         known |= {name: known["s"] // 64 for name in names if name.startswith("chunks_of_")}
         known |= {name: 64 for name in names if name.startswith("last_of_")}

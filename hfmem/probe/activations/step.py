@@ -15,7 +15,10 @@ from torch.utils._pytree import tree_iter
 from hfmem.probe.activations.flash import fused_attention
 from hfmem.probe.activations.tracer import Allocation, Segment, Tracer
 
-__all__ = ["LinearUse", "Mode", "Timeline", "find_layers", "run"]
+__all__ = ["PAST", "LinearUse", "Mode", "Timeline", "find_layers", "run"]
+
+PAST = "past_input_ids"
+"""Of a step's inputs: the tokens before those that it runs, where it goes on from their cache."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,22 +26,28 @@ class Mode:
     """How a step is run.
 
     Attributes:
-        attention: `sdpa` or `eager`.
+        attention: `sdpa`, `eager` or `flash`.
         precision: `bf16` or `fp32` for weights and arithmetic, `autocast` for bfloat16 arithmetic on float32 weights.
         method: `full` training, a `frozen` base whose input needs a gradient (LoRA), or `prefill`: the forward pass of
-            a prompt with a cache, with the logits of the last position only; `forward` with those of all.
+            a prompt with a cache, with the logits of the last position only; `forward` with those of all; `chunk` the
+            same for a later piece of a prompt, on the cache of what came before; `decode` for one token.
         checkpointing: whether layers are recomputed in the backward pass.
     """
 
-    attention: Literal["sdpa", "eager"] = "sdpa"
+    attention: Literal["sdpa", "eager", "flash"] = "sdpa"
     precision: Literal["bf16", "fp32", "autocast"] = "bf16"
-    method: Literal["full", "frozen", "prefill", "forward"] = "full"
+    method: Literal["full", "frozen", "prefill", "forward", "chunk", "decode"] = "full"
     checkpointing: bool = False
 
     @property
     def trains(self) -> bool:
         """Whether there is a backward pass."""
         return self.method in ("full", "frozen")
+
+    @property
+    def continues(self) -> bool:
+        """Whether it goes on from the cache of what came before."""
+        return self.method in ("chunk", "decode")
 
     def __str__(self) -> str:
         return f"{self.attention}/{self.precision}/{self.method}{'+gc' if self.checkpointing else ''}"
@@ -201,20 +210,35 @@ def _infer(  # noqa: PLR0913, PLR0917 - the parts of a step
 ) -> Timeline:
     parameters = inspect.signature(model.forward).parameters
     more: dict[str, Any] = {"use_cache": True} if "use_cache" in parameters or "kwargs" in parameters else {}
-    if mode.method == "prefill" and "logits_to_keep" in parameters:
+    if mode.method != "forward" and "logits_to_keep" in parameters:
         more["logits_to_keep"] = 1
+    inputs, started, old = dict(inputs), 0, frozenset[int]()
     with torch.no_grad():
+        if past := {"input_ids": inputs.pop(PAST)} if PAST in inputs else {}:
+            more["cache"] = _held(model(**past, **more))
+            old = _cached(more["cache"], tracer)
+            started = len(tracer.events)
+            hooks.restart()
         output = model(**inputs, **more)
-    held = output.get("past_key_values", None) or output.get("cache_params", None) or output.get("state", None)
-    cache = frozenset(number for tensor in _reachable(held, set()) if (number := tracer.number(tensor)) is not None)
+    before = [(True, number, tracer.allocations[number].segment) for number in sorted(old)]
     return Timeline(
         allocations=tracer.allocations,
-        events=list(tracer.events),
+        events=[*before, *tracer.events[started:]],
         given=given,
-        cache=cache - given,
+        cache=(_cached(_held(output), tracer) | old) - given,
         depth=hooks.calls,
         inputs=hooks.inputs,
     )
+
+
+def _held(output: Any) -> Any:
+    """The cache that a model returns."""
+    return output.get("past_key_values", None) or output.get("cache_params", None) or output.get("state", None)
+
+
+def _cached(held: Any, tracer: Tracer) -> frozenset[int]:
+    """The storages of a cache."""
+    return frozenset(number for tensor in _reachable(held, set()) if (number := tracer.number(tensor)) is not None)
 
 
 def _labels(model: Any, labels: Any) -> dict[str, Any]:

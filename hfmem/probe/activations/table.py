@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from hfmem.estimator.activations.coefficients import Coefficients, LinearUse, Moment, Part, find, from_row
 from hfmem.estimator.activations.polynomials import Polynomial
+from hfmem.mapper.attention import implementations
 from hfmem.mapper.sizes import model_types
 from hfmem.probe import tiny
 from hfmem.probe.activations.derive import MOST_OFF, Solution, solve
@@ -20,7 +21,7 @@ from hfmem.probe.activations.step import Mode
 from hfmem.probe.activations.structures import plain, without_class
 from hfmem.probe.activations.variants import Variant, fixed_sizes, has_windows, variants
 
-__all__ = ["MODES", "derive", "line", "merged"]
+__all__ = ["FLASH", "MODES", "PIECES", "derive", "line", "merged", "modes_of"]
 
 Row = dict[str, Any]
 
@@ -44,6 +45,23 @@ MODES: Final[tuple[Mode, ...]] = (
 """Every mode that is measured, the most asked for first. Checkpointing follows from them: a layer keeps its input, and
 its backward pass has the same moments, beside that input (the oracle tests measure it)."""
 
+PIECES: Final[tuple[Mode, ...]] = tuple(
+    Mode(attention=attention, method=method)
+    for attention in ("sdpa", "eager", "flash")
+    for method in ("chunk", "decode")
+)
+"""Modes of a prompt in pieces, and of the tokens after it. In float32 nothing is more than twice as large."""
+
+FLASH: Final[tuple[Mode, ...]] = (
+    Mode(attention="flash", method="prefill"),
+    Mode(attention="flash"),
+    Mode(attention="flash", method="frozen"),
+    Mode(attention="flash", precision="autocast"),
+    Mode(attention="flash", precision="autocast", method="frozen"),
+)
+"""Modes of classes that have flash attention and no other fused one; of the others it keeps what theirs keeps.
+FlashAttention has no float32."""
+
 _RECOMPUTED: Final = tuple(
     Mode(attention=attention, method=method, checkpointing=True)
     for method in ("full", "frozen")
@@ -59,37 +77,55 @@ _DRAWS: Final = 3
 _HOPELESS: Final = 3  # modes that fail at the start: the rest would too
 
 
-def derive(model_type: str, modes: Sequence[Mode] = MODES) -> Row:
-    """Everything about a type: its coefficients a mode, the reasons for missing ones, and how it went."""
+def derive(model_type: str, modes: Sequence[Mode] = ()) -> Row:
+    """Everything about a type: its coefficients a mode (all of them, unless some are named), the reasons for missing
+    ones, and how it went."""
     started = time.process_time()
-    if modes is MODES and (other := _text_type(model_type)) and (alias := _alias(model_type, other)):
+    whole = not modes
+    modes = modes or modes_of(model_type)
+    if whole and (other := _text_type(model_type)) and (alias := _alias(model_type, other)):
         return alias | {"seconds": round(time.process_time() - started, 1)}
     until = started + _MOST_SECONDS
     _, name = tiny.types()[plain(model_type)]
     table = _Table()
     row: Row = {"type": model_type, "class": name, "modes": {}, "within": {}, "missing": {}, "fixed": {}}
     for regime in ("modes", "within"):
+        asked = modes if regime == "modes" else [mode for mode in modes if mode.attention == "sdpa"]
+        if not asked:
+            break
         try:
-            drawn, built, first = _drawn(without_class(model_type), name, modes[0], within=regime == "within")
+            drawn, built, first = _drawn(without_class(model_type), name, asked[0], within=regime == "within")
         except Exception as error:  # whatever a class raises
             row["missing"][regime] = _sentence(error)
             break
         row["fixed"] |= fixed_sizes(drawn)
-        if modes is MODES and built[0].source:
-            modes = (*MODES, *_RECOMPUTED)
-        asked = modes if regime == "modes" else [mode for mode in modes if mode.attention == "sdpa"]
+        if whole and regime == "modes" and built[0].source:
+            asked = modes = (*modes, *_RECOMPUTED)
         for mode, found in _solved(built, asked, first, until):
-            if isinstance(found, Solution):
-                row[regime][str(mode)] = table.block(found)
-                row["residual"] = max(row.get("residual", 0.0), found.residual)
-                if mode.method == "frozen" and regime == "modes" and "linears" not in row:
-                    row["linears"] = {kind: table.linears(items) for kind, items in found.linears.items()}
-            elif regime == "modes":
-                row["missing"][str(mode)] = found
+            _record(row, table, regime, mode, found)
         if not has_windows(drawn):
             break
     row |= {"blocks": table.blocks, "polynomials": list(table.polynomials), "linears": row.get("linears", {})}
     return row | {"seconds": round(time.process_time() - started, 1)}
+
+
+def _record(row: Row, table: _Table, regime: str, mode: Mode, found: Solution | str) -> None:
+    """Puts what a mode gives into a row, or why it gives nothing."""
+    if isinstance(found, Solution):
+        row[regime][str(mode)] = table.block(found)
+        row["residual"] = max(row.get("residual", 0.0), found.residual)
+        if mode.method == "frozen" and regime == "modes" and "linears" not in row:
+            row["linears"] = {kind: table.linears(items) for kind, items in found.linears.items()}
+    elif regime == "modes":
+        row["missing"][str(mode)] = found
+
+
+def modes_of(model_type: str) -> tuple[Mode, ...]:
+    """The modes of a type: those of all, those of flash attention where its class has no other fused one, and those of
+    a prompt in pieces."""
+    has = implementations([plain(without_class(model_type))])
+    pieces = tuple(mode for mode in PIECES if has.flash or mode.attention != "flash")
+    return (*MODES, *(FLASH if has.flash and not has.sdpa else ()), *pieces)
 
 
 def _drawn(

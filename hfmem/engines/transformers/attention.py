@@ -1,0 +1,151 @@
+"""Which implementation of attention runs: the asked one, where the model's classes and the accelerator have it.
+
+Sources: transformers 5.24, modeling_utils.py (`_check_and_adjust_attn_implementation`, `_sdpa_can_dispatch`,
+`_flash_attn_can_dispatch`) and modeling_flash_attention_utils.py (versions, devices, kernels).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from hfmem.errors import InvalidScenarioError
+from hfmem.hardware.values import Accelerator
+from hfmem.mapper.values import Implementations
+from hfmem.options.words import Attention
+
+__all__ = ["FLASH", "Kernel", "flash_kernel", "taken"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kernel:
+    """A kernel of FlashAttention's kind.
+
+    Attributes:
+        name: what `attn_implementation` calls it.
+        title: its name in sentences.
+        runs: whether it runs on an accelerator.
+        needs: what it needs, as it follows "needs".
+        source: the evidence.
+    """
+
+    name: str
+    title: str
+    runs: Callable[[Accelerator], bool]
+    needs: str
+    source: str
+
+
+def _capability(gpu: Accelerator) -> float:
+    """NVIDIA's compute capability; 0 for other makers."""
+    try:
+        return float(gpu.compute_capability) if gpu.vendor == "nvidia" else 0.0
+    except ValueError:
+        return 0.0
+
+
+FLASH: Final[tuple[Kernel, ...]] = (
+    Kernel(
+        name="flash_attention_2",
+        title="FlashAttention 2",
+        runs=lambda gpu: _capability(gpu) >= 8,
+        needs="an NVIDIA GPU of compute capability 8.0 or more",
+        source="github.com/Dao-AILab/flash-attention, README: Ampere, Ada and Hopper; its builds have Blackwell since "
+        "2.7.4",
+    ),
+    Kernel(
+        name="kernels-community/flash-attn2",
+        title="FlashAttention 2",
+        runs=lambda gpu: gpu.vendor == "intel" and gpu.generation != "gaudi",
+        needs="an Intel GPU (XPU)",
+        source="FLASH_ATTN_KERNEL_DEVICES: flash-attn2 is built for cuda and xpu",
+    ),
+    Kernel(
+        name="kernels-community/vllm-flash-attn3",
+        title="FlashAttention 3",
+        runs=lambda gpu: gpu.vendor == "nvidia" and gpu.generation == "hopper",
+        needs="a Hopper GPU (compute capability 9.0)",
+        source="FLASH_ATTN_KERNEL_DEVICES: cuda; its kernels are Hopper's",
+    ),
+    Kernel(
+        name="flash_attention_4",
+        title="FlashAttention 4",
+        runs=lambda gpu: _capability(gpu) >= 9,
+        needs="a Hopper or Blackwell GPU (compute capability 9.0 or more)",
+        source="FLASH_ATTENTION_COMPATIBILITY_MATRIX: cuda_min_major_version 9",
+    ),
+    Kernel(
+        name="kernels-community/aiter-flash-attn",
+        title="AITER's FlashAttention",
+        runs=lambda gpu: gpu.vendor == "amd" and gpu.generation in ("cdna2", "cdna3", "cdna4"),
+        needs="an AMD Instinct GPU of CDNA 2 or later",
+        source="FLASH_ATTN_KERNEL_DEVICES: rocm",
+    ),
+    Kernel(
+        name="flash_attention_2",
+        title="FlashAttention 2 in Triton",
+        runs=lambda gpu: gpu.vendor == "amd" and gpu.generation.startswith("rdna"),
+        needs="an AMD GPU of RDNA",
+        source="github.com/Dao-AILab/flash-attention, README: the Triton backend has CDNA and RDNA",
+    ),
+    Kernel(
+        name="kernels-community/metal-flash-sdpa",
+        title="Metal's FlashAttention",
+        runs=lambda gpu: gpu.vendor == "apple",
+        needs="an Apple GPU",
+        source="FLASH_ATTN_KERNEL_DEVICES: mps",
+    ),
+)
+"""The kernels that a class may take, in the order in which one without a list of its own is given them."""
+
+_BY_NAME: Final = {kernel.name: kernel for kernel in reversed(FLASH)}
+
+
+def taken(asked: Attention, has: Implementations, gpu: Accelerator | None, *, attends: bool) -> tuple[Attention, str]:
+    """What runs where `asked` is asked, and a sentence where it is something else or has a name of its own.
+
+    Args:
+        asked: `sdpa` is the default of transformers: it runs where the class has it.
+        has: the implementations of the model's classes.
+        gpu: the accelerator, where one is named.
+        attends: whether the model has attention at all.
+
+    Raises:
+        InvalidScenarioError: flash kernels that the class does not take, or that do not run on the accelerator.
+    """
+    if asked == "flash":
+        known = gpu is not None and (gpu.vendor or gpu.kind == "cpu")  # a budget says nothing of the kernels
+        return asked, f"--attention flash: {flash_kernel(has, gpu if known else None)}."
+    if asked == "sdpa" and not has.sdpa:
+        reason = f"{has.name} of {has.source} has no sdpa, and runs the attention written out"
+        return "eager", f"--attention eager: {reason}." if attends else ""
+    return asked, ""
+
+
+def flash_kernel(has: Implementations, gpu: Accelerator | None) -> str:
+    """The kernel that runs, in words.
+
+    Raises:
+        InvalidScenarioError: none does.
+    """
+    if not has.flash and not has.kernels:
+        other = "sdpa" if has.sdpa else "eager"
+        raise InvalidScenarioError(
+            "", f"--attention flash: {has.name} of {has.source} does not support flash attention; it runs {other}"
+        )
+    rows = [row for name in has.kernels if (row := _BY_NAME.get(name))] if has.kernels else list(FLASH)
+    if has.kernels and not rows:
+        return f"{has.kernels[0]}, the kernel that {has.name} names"
+    if gpu is None:
+        return f"{rows[0].title}, which needs {rows[0].needs}" if not has.kernels else _choices(has, rows)
+    found = next((row for row in rows if row.runs(gpu)), None)
+    if found is None:
+        needs = "; ".join(f"{row.title} needs {row.needs}" for row in rows)
+        raise InvalidScenarioError("", f"--attention flash does not run on {gpu.name}: {needs}")
+    return f"{found.title} (attn_implementation '{found.name}') on {gpu.name}"
+
+
+def _choices(has: Implementations, rows: list[Kernel]) -> str:
+    """The kernels of a class that takes only some, for an accelerator that nobody named."""
+    return f"{has.name} takes only {', '.join(f'{row.title} ({row.needs})' for row in rows)}"

@@ -1,0 +1,124 @@
+"""What inference holds besides weights and cache where a prompt is run in pieces, or an answer follows it.
+
+A piece runs on the cache of those before it. Each layer makes its keys and values anew, the old ones beside the new
+(`torch.cat` of `DynamicLayer.update`), so that while a layer runs the earlier ones hold the new cache, and the later
+ones the old. The tokens of the answer run one by one. What is told is the highest of all that, above weights and the
+whole cache. As transformers runs it: `generate(prefill_chunk_size=...)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from hfmem.estimator.activations.measured import Measured, measured
+from hfmem.estimator.activations.polynomials import Polynomial
+from hfmem.estimator.cache.sizes import layer_bytes, prompt_bytes
+from hfmem.estimator.values import Scenario
+from hfmem.mapper.interpret import Model
+from hfmem.mapper.values import Layer
+
+__all__ = ["Highest", "highest_of_later"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Run:
+    """One forward pass on a cache.
+
+    Attributes:
+        method: as measured.
+        past, tokens: those that are there, and those that are run.
+        piece: tokens of the pass before it.
+    """
+
+    method: Literal["chunk", "decode"]
+    past: int
+    tokens: int
+    piece: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Highest:
+    """The highest moment.
+
+    Attributes:
+        nbytes: above weights and the whole cache.
+        found, number: the coefficients, and the part that it is in.
+        how: what is run then, in words.
+    """
+
+    nbytes: int
+    found: Measured
+    number: int
+    how: str
+
+
+def highest_of_later(model: Model, scenario: Scenario) -> Highest | str | None:
+    """The highest moment after the first piece; None where there is no later one, or why it is not known."""
+    best: Highest | None = None
+    for run in _runs(scenario):
+        found = measured(model, replace(scenario, seq=run.tokens), run.method, past=run.past)
+        if isinstance(found, str):
+            return found
+        here = _highest(found, scenario, run)
+        if best is None or here.nbytes > best.nbytes:
+            best = here
+    return best
+
+
+def _runs(scenario: Scenario) -> Iterator[_Run]:
+    """The last full piece, what is left of the prompt after it, and the last token of the answer."""
+    prompt = min(scenario.prompt or scenario.seq, scenario.seq)
+    piece = min(scenario.prefill_chunk or prompt, prompt)
+    rest = prompt % piece
+    if prompt - rest > piece:
+        yield _Run(method="chunk", past=prompt - rest - piece, tokens=piece, piece=piece)
+    if rest and prompt > rest:
+        yield _Run(method="chunk", past=prompt - rest, tokens=rest, piece=piece)
+    if scenario.seq > prompt:
+        last = scenario.seq - 1
+        yield _Run(method="decode", past=last, tokens=1, piece=1 if last > prompt else rest or piece)
+
+
+def _highest(found: Measured, scenario: Scenario, run: _Run) -> Highest:
+    structure, parts = found.applied.structure, found.applied.unbounded
+    whole = sum(layer_bytes(structure.layers[number], scenario) for number in structure.order)
+    old = [_held(layer, scenario, run.past, run.piece) for layer in structure.layers]
+    new = [_held(layer, scenario, run.past + run.tokens, run.tokens) for layer in structure.layers]
+    working = [
+        max((found.value(m.activations, number) for m in part.moments), default=0) for number, part in enumerate(parts)
+    ]
+    there, carried = sum(old[number] for number in structure.order), found.value(parts[-1].kept, found.entry)
+    best, at = there + working[found.entry], found.entry
+    for number in structure.order:
+        there -= old[number]  # the layer's own is in what it works with
+        nbytes = there + carried + working[number]
+        best, at = (nbytes, number) if nbytes >= best else (best, at)
+        there += new[number]
+        carried += found.value(parts[number].kept, number)
+    nbytes = there + carried + working[found.head]
+    best, at = (nbytes, found.head) if nbytes >= best else (best, at)
+    return Highest(nbytes=max(0, best - whole), found=found, number=at, how=_how(found, at, run))
+
+
+def _held(layer: Layer, scenario: Scenario, tokens: int, piece: int) -> int:
+    """What a layer's cache holds after so many tokens, the last of them in one piece: all of a piece's keys and values
+    stay until the next one where a window is a view of them."""
+    window = getattr(layer.cache, "window", None)
+    kept = tokens if window is None else min(tokens, window - 1 + piece)
+    return prompt_bytes(layer, replace(scenario, seq=kept))
+
+
+def _how(found: Measured, number: int, run: _Run) -> str:
+    parts, tokens = found.applied.parts, found.tokens[number]
+    moments = found.applied.unbounded[number].moments
+    index = max(range(len(moments)), key=lambda i: found.value(moments[i].activations, number), default=-1)
+    polynomial = parts[number].moments[index].activations if index >= 0 else Polynomial({})
+    sizes = {**found.applied.structure.sizes[number], **tokens}
+    named = ", ".join(f"{name} {sizes[name]:,}" for name in sorted(polynomial.names, key=lambda n: (n not in "bs", n)))
+    what = "one token" if run.method == "decode" else f"a piece of {run.tokens:,} tokens"
+    return (
+        f"{what} on the cache of {run.past:,}: {polynomial.describe()} bytes with {named}; + what was before, and the "
+        "cache as it is then, - the whole cache"
+    )

@@ -1,0 +1,37 @@
+"""Which attention runs, and what a prompt in pieces takes."""
+
+from __future__ import annotations
+
+import pytest
+
+from hfmem import estimate
+from hfmem.errors import InvalidScenarioError
+from hfmem.report.values import Report
+
+OSS = "openai/gpt-oss-20b"
+
+
+def told(**asked: object) -> Report:
+    return estimate(OSS, offline=True, **asked)  # type: ignore[arg-type]
+
+
+def test_a_class_without_sdpa_runs_eager_and_is_called_so() -> None:
+    assert told().scenario.attention == "eager"
+
+
+def test_flash_keeps_no_tokens_by_tokens() -> None:
+    eager, flash = told(seq=32768), told(seq=32768, attention="flash", gpu=("H100",))
+    assert flash.estimate.total * 5 < eager.estimate.total
+
+
+@pytest.mark.parametrize("gpu", ["A100", "RTX 4090", "cpu"])
+def test_flash_is_refused_where_no_kernel_runs(gpu: str) -> None:
+    with pytest.raises(InvalidScenarioError, match="does not run on"):
+        told(attention="flash", gpu=(gpu,))
+
+
+def test_a_long_prompt_is_told_in_pieces() -> None:
+    whole, pieces = told(seq=65536), told(seq=65536, prefill_chunk=4096)
+    assert whole.estimate.in_pieces is not None
+    assert whole.estimate.in_pieces.total == pieces.estimate.total < whole.estimate.total
+    assert pieces.scenario.prefill_chunk == 4096
