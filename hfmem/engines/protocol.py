@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from hfmem.estimator.cache.sizes import CacheSize
 from hfmem.estimator.parallel import Parallel
@@ -20,7 +20,7 @@ from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Architecture
 from hfmem.options.words import Attention
 
-__all__ = ["Attends", "Engine", "Found", "RankMemory", "Suggestions"]
+__all__ = ["Attending", "Attends", "Engine", "Found", "RankMemory", "Suggestions"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,13 +132,27 @@ class Engine(Protocol):
         """Remarks for the reader."""
 
 
+class Attending(NamedTuple):
+    """Which attention runs.
+
+    Attributes:
+        implementation: the word for it.
+        told: a sentence where the person did not choose it, or where it has a name of its own; "" for none.
+        refused: why it does not run on the accelerator; "" where it does.
+    """
+
+    implementation: Attention
+    told: str = ""
+    refused: str = ""
+
+
 @runtime_checkable
 class Attends(Protocol):
     """An engine that runs attention as it is asked; one that chooses for itself has no such method."""
 
-    def attention(self, asked: Attention, model: Model, gpu: Accelerator | None) -> tuple[Attention, str]:
-        """The implementation that runs, and a sentence where the person did not choose it.
+    def attention(self, asked: Attention, model: Model, gpu: Accelerator | None) -> Attending:
+        """What runs where `asked` is asked.
 
         Raises:
-            InvalidScenarioError: it does not run for the model, or on the accelerator.
+            InvalidScenarioError: the model does not have it at all.
         """

@@ -82,6 +82,7 @@ class Scenario:
         gpu: the accelerator it runs on; None where none is named.
         reserve: bytes of each accelerator that the display or other programs hold.
         serving: the settings of a serving engine; None for a runtime that is none.
+        unattended: why the asked attention does not run on the accelerator; "" where it does.
         prompt: tokens of the prompt, the rest of `seq` being the answer; None for all of them.
         prefill_chunk: tokens of the prompt that are run at once; None for all of them.
         The rest as in `Options`.
@@ -105,6 +106,7 @@ class Scenario:
     gpu: Accelerator | None = None
     serving: Settings | None = None
     reserve: int = 0
+    unattended: str = ""
     prompt: int | None = None
     prefill_chunk: int | None = None
 

@@ -410,6 +410,8 @@ def _lacks(selection: Selection, checkpoint: Checkpoint, parameters: ParameterTa
     """What of the weights is not here."""
     if selection.layout == "adapter":
         return "this is an adapter, whose base model is needed besides"
+    if selection.choices and parameters is None:
+        return "one of its files has to be named"
     if selection.layout in _NOT_LOADED and parameters is None and not selection.weights:
         return f"no weights for the classes of transformers are here, but {_held(checkpoint)}"
     return ""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from hfmem.dtypes import canonical
-from hfmem.engines.protocol import Attends
+from hfmem.engines.protocol import Attending, Attends
 from hfmem.engines.table import engine
 from hfmem.errors import InvalidScenarioError
 from hfmem.estimator.values import Scenario
@@ -20,7 +20,6 @@ from hfmem.units import GIB
 
 if TYPE_CHECKING:
     from hfmem.hardware.values import Accelerator, Machine
-    from hfmem.options.words import Attention
 
 __all__ = ["DEFAULT_SEQ", "reserve_of", "resolve"]
 
@@ -39,18 +38,10 @@ def resolve(options: Options, model: Model, machine: Machine | None = None) -> S
     if options.train and options.method == "exact":
         return _training(options, model, machine, lengths, formats)
     gpu = machine.accelerator if machine else None
-    runs = engine(options.runtime)
-    server = runs.settings(options, gpu, lengths.tokens)
-    parallel, spread_told = spread(options, machine, model.architecture)
-    attention, told = _attention(options, model, gpu)
-    chosen = (
-        *lengths.chosen,
-        *formats.chosen,
-        *told,
-        *_taken(machine),
-        *(server.chosen if server else ()),
-        *spread_told,
-    )
+    server = engine(options.runtime).settings(options, gpu, lengths.tokens)
+    parallel, laid = spread(options, machine, model.architecture)
+    attending = _attention(options, model, gpu)
+    made = (*filter(None, [attending.told]), *_taken(machine), *(server.chosen if server else ()), *laid)
     return Scenario(
         mode="training" if options.train else "inference",
         batch=options.batch,
@@ -61,17 +52,18 @@ def resolve(options: Options, model: Model, machine: Machine | None = None) -> S
         compute_dtype=formats.compute,
         kv_dtype=formats.kv,
         runtime=options.runtime,
-        attention=attention,
+        attention=attending.implementation,
+        unattended=attending.refused,
         method=options.method,
         train=options.train,
         optimizer=(options.optimizer or "adam") if options.train else None,
-        chosen=(*chosen, *options.remarks),
+        chosen=(*lengths.chosen, *formats.chosen, *made, *options.remarks),
         parallel=parallel,
         gpu=gpu,
         serving=server,
         reserve=reserve_of(options),
-        prompt=None if runs.profiled else lengths.prompt,
-        prefill_chunk=None if runs.profiled or model.architecture.source is not None else options.prefill_chunk,
+        prompt=lengths.prompt,
+        prefill_chunk=lengths.piece,
     )
 
 
@@ -80,13 +72,12 @@ def reserve_of(options: Options) -> int:
     return round((options.reserve or 0) * GIB)
 
 
-def _attention(options: Options, model: Model, gpu: Accelerator | None) -> tuple[Attention, tuple[str, ...]]:
-    """The implementation of attention that runs, and a sentence where it is not the asked one."""
+def _attention(options: Options, model: Model, gpu: Accelerator | None) -> Attending:
+    """The implementation of attention that runs."""
     runs = engine(options.runtime)
     if options.method == "textbook" or not isinstance(runs, Attends):
-        return options.attention, ()
-    attention, sentence = runs.attention(options.attention, model, gpu)
-    return attention, (sentence,) if sentence else ()
+        return Attending(options.attention)
+    return runs.attention(options.attention, model, gpu)
 
 
 def _taken(machine: Machine | None) -> tuple[str, ...]:
@@ -96,12 +87,14 @@ def _taken(machine: Machine | None) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Lengths:
-    """Tokens of a sequence, and of an encoder beside it, and a sentence for each that nobody chose."""
+    """Tokens of a sequence, of an encoder beside it, of the prompt and of a piece of it that is run at once, and a
+    sentence for each that nobody chose."""
 
     tokens: int
     source: int | None
+    prompt: int | None
+    piece: int | None
     chosen: tuple[str, ...]
-    prompt: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,7 +120,15 @@ def _lengths(options: Options, architecture: Architecture) -> _Lengths:
         )
     source, sentence = _source(options, architecture, seq)
     chosen += [sentence] if sentence else []
-    return _Lengths(tokens=seq, source=source, chosen=tuple(chosen), prompt=options.prompt)
+    own = engine(options.runtime).profiled  # it has steps of its own
+    whole = own or architecture.source is not None
+    return _Lengths(
+        tokens=seq,
+        source=source,
+        prompt=None if own else options.prompt,
+        piece=None if whole else options.prefill_chunk,
+        chosen=tuple(chosen),
+    )
 
 
 def _formats(options: Options, model: Model, machine: Machine | None) -> _Formats:
@@ -153,7 +154,8 @@ def _training(
 
     training, parallel, sentences = resolve_training(options, model, formats.compute, machine)
     gpu = machine.accelerator if machine else None
-    attention, told = (options.attention, ()) if training.stack.own_attention else _attention(options, model, gpu)
+    own = training.stack.own_attention
+    attending = Attending(options.attention) if own else _attention(options, model, gpu)
     return TrainingScenario(
         mode="training",
         batch=options.batch,
@@ -163,11 +165,12 @@ def _training(
         compute_dtype=training.precision.weights,
         kv_dtype=None,
         runtime=options.runtime,
-        attention=attention,
+        attention=attending.implementation,
+        unattended=attending.refused,
         method=options.method,
         train=options.train,
         optimizer=training.optimizer.name,
-        chosen=(*lengths.chosen, *told, *_taken(machine), *sentences, *options.remarks),
+        chosen=(*lengths.chosen, *filter(None, [attending.told]), *_taken(machine), *sentences, *options.remarks),
         training=training,
         parallel=parallel,
         gpu=gpu,

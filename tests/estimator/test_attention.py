@@ -26,8 +26,18 @@ def test_flash_keeps_no_tokens_by_tokens() -> None:
 
 @pytest.mark.parametrize("gpu", ["A100", "RTX 4090", "cpu"])
 def test_flash_is_refused_where_no_kernel_runs(gpu: str) -> None:
-    with pytest.raises(InvalidScenarioError, match="does not run on"):
-        told(attention="flash", gpu=(gpu,))
+    report = told(attention="flash", gpu=(gpu, "H100"))
+    assert report.fits is not None
+    refused, taken = report.fits
+    assert refused.fits is False
+    assert f"does not run on {refused.gpu.name}: FlashAttention 3 needs" in refused.refused
+    assert taken.fits is True, "what other accelerators do is not lost"
+    assert any("does not run on" in note for note in report.notes)
+
+
+def test_flash_is_refused_where_the_class_has_none() -> None:
+    with pytest.raises(InvalidScenarioError, match="does not support flash attention; it runs sdpa"):
+        estimate("bigscience/bloom-560m", attention="flash", offline=True)
 
 
 def test_a_long_prompt_is_told_in_pieces() -> None:

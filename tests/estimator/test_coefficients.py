@@ -59,7 +59,7 @@ def test_what_is_not_there_is_none() -> None:
     assert coefficients.find("of_nobody", "sdpa/bf16/full") is None
     assert coefficients.find("llama", "of/no/mode") is None
     assert coefficients.implementations("of_nobody") == frozenset()
-    assert coefficients.implementations("llama") == {"sdpa", "eager"}
+    assert coefficients.implementations("llama") == {"sdpa", "eager", "flash"}
 
 
 def test_sizes_that_took_no_part_in_the_fit_come_out() -> None:

@@ -125,7 +125,7 @@ def test_another_precision_stands_in_for_one_that_was_not_measured(monkeypatch: 
     ],
 )
 def test_a_class_runs_the_attention_that_it_has(known: set[str], asked: str, first: str) -> None:
-    modes = [mode for mode, _ in measured._modes(asked, "bf16", "full", frozenset(known))]
+    modes = [mode.name for mode in measured._modes(asked, "bf16", "full", frozenset(known))]
     assert modes[0] == first
     assert len({mode.partition("/")[0] for mode in modes}) == 1, "tokens × tokens on one side only"
 

@@ -10,12 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from hfmem.engines.protocol import Attending
 from hfmem.errors import InvalidScenarioError
 from hfmem.hardware.values import Accelerator
 from hfmem.mapper.values import Implementations
 from hfmem.options.words import Attention
 
-__all__ = ["FLASH", "Kernel", "flash_kernel", "taken"]
+__all__ = ["FLASH", "Kernel", "taken"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,8 +103,8 @@ FLASH: Final[tuple[Kernel, ...]] = (
 _BY_NAME: Final = {kernel.name: kernel for kernel in reversed(FLASH)}
 
 
-def taken(asked: Attention, has: Implementations, gpu: Accelerator | None, *, attends: bool) -> tuple[Attention, str]:
-    """What runs where `asked` is asked, and a sentence where it is something else or has a name of its own.
+def taken(asked: Attention, has: Implementations, gpu: Accelerator | None, *, attends: bool) -> Attending:
+    """What runs where `asked` is asked.
 
     Args:
         asked: `sdpa` is the default of transformers: it runs where the class has it.
@@ -112,22 +113,22 @@ def taken(asked: Attention, has: Implementations, gpu: Accelerator | None, *, at
         attends: whether the model has attention at all.
 
     Raises:
-        InvalidScenarioError: flash kernels that the class does not take, or that do not run on the accelerator.
+        InvalidScenarioError: the class takes no flash kernels.
     """
     if asked == "flash":
         known = gpu is not None and (gpu.vendor or gpu.kind == "cpu")  # a budget says nothing of the kernels
-        return asked, f"--attention flash: {flash_kernel(has, gpu if known else None)}."
+        return _flash(has, gpu if known else None)
     if asked == "sdpa" and not has.sdpa:
         reason = f"{has.name} of {has.source} has no sdpa, and runs the attention written out"
-        return "eager", f"--attention eager: {reason}." if attends else ""
-    return asked, ""
+        return Attending("eager", f"--attention eager: {reason}." if attends else "")
+    return Attending(asked)
 
 
-def flash_kernel(has: Implementations, gpu: Accelerator | None) -> str:
-    """The kernel that runs, in words.
+def _flash(has: Implementations, gpu: Accelerator | None) -> Attending:
+    """The kernel that runs, in words; or what those that the class takes need.
 
     Raises:
-        InvalidScenarioError: none does.
+        InvalidScenarioError: the class takes none.
     """
     if not has.flash and not has.kernels:
         other = "sdpa" if has.sdpa else "eager"
@@ -135,15 +136,16 @@ def flash_kernel(has: Implementations, gpu: Accelerator | None) -> str:
             "", f"--attention flash: {has.name} of {has.source} does not support flash attention; it runs {other}"
         )
     rows = [row for name in has.kernels if (row := _BY_NAME.get(name))] if has.kernels else list(FLASH)
-    if has.kernels and not rows:
-        return f"{has.kernels[0]}, the kernel that {has.name} names"
+    if not rows:
+        return Attending("flash", f"--attention flash: {has.kernels[0]}, the kernel that {has.name} names.")
     if gpu is None:
-        return f"{rows[0].title}, which needs {rows[0].needs}" if not has.kernels else _choices(has, rows)
+        kernel = _choices(has, rows) if has.kernels else f"{rows[0].title}, which needs {rows[0].needs}"
+        return Attending("flash", f"--attention flash: {kernel}.")
     found = next((row for row in rows if row.runs(gpu)), None)
     if found is None:
         needs = "; ".join(f"{row.title} needs {row.needs}" for row in rows)
-        raise InvalidScenarioError("", f"--attention flash does not run on {gpu.name}: {needs}")
-    return f"{found.title} (attn_implementation '{found.name}') on {gpu.name}"
+        return Attending("flash", refused=f"--attention flash does not run on {gpu.name}: {needs}")
+    return Attending("flash", f"--attention flash: {found.title} (attn_implementation '{found.name}') on {gpu.name}.")
 
 
 def _choices(has: Implementations, rows: list[Kernel]) -> str:

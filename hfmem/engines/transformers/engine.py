@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from hfmem.engines.kept import kept_weights
-from hfmem.engines.protocol import Engine, Found, RankMemory, Suggestions
+from hfmem.engines.protocol import Attending, Engine, Found, RankMemory, Suggestions
 from hfmem.engines.transformers.attention import taken
 from hfmem.engines.transformers.formats import ANOTHER, FORMATS, RECIPES
 from hfmem.engines.transformers.loading import loading, margin
@@ -46,7 +46,7 @@ class Transformers:
     ) -> tuple[str | None, str]:
         return dtype, ""
 
-    def attention(self, asked: Attention, model: Model, gpu: Accelerator | None) -> tuple[Attention, str]:
+    def attention(self, asked: Attention, model: Model, gpu: Accelerator | None) -> Attending:
         layers = model.architecture.layers
         attends = layers is None or any(layer.heads for layer in layers)
         return taken(asked, model.structure.implementations, gpu, attends=attends)
@@ -74,7 +74,7 @@ class Transformers:
         return Found(terms=tuple(overhead_terms(scenario.gpu, scenario.parallel)))
 
     def refused(self, model: Model, scenario: Scenario) -> str:
-        if reason := self.kept(model, scenario)[0].refused:
+        if reason := self.kept(model, scenario)[0].refused or scenario.unattended:
             return reason
         longest, table = model.architecture.max_positions, model.parameters
         if longest is None or scenario.seq <= longest or table is None or table.positions(longest) is None:
