@@ -36,8 +36,8 @@ def test_flash_is_refused_where_no_kernel_runs(gpu: str) -> None:
 
 
 def test_flash_is_refused_where_the_class_has_none() -> None:
-    with pytest.raises(InvalidScenarioError, match="does not support flash attention; it runs sdpa"):
-        estimate("bigscience/bloom-560m", attention="flash", offline=True)
+    with pytest.raises(InvalidScenarioError, match="does not support flash attention; it runs eager"):
+        estimate("bigscience/bloom", attention="flash", offline=True)
 
 
 def test_a_long_prompt_is_told_in_pieces() -> None:
