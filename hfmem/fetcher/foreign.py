@@ -9,7 +9,7 @@ from typing import Final
 
 from hfmem.fetcher.values import FileInfo
 
-__all__ = ["Foreign", "foreign"]
+__all__ = ["Foreign", "foreign", "is_foreign"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,12 +55,22 @@ _OTHERWISE: Final = re.compile(
 )
 
 
+def is_foreign(filename: str) -> bool:
+    """Whether a file holds such weights, by its name."""
+    return bool(_kind(filename))
+
+
+def _kind(filename: str) -> str:
+    if _OTHERWISE.search(filename):
+        return ""
+    return next((name for name, pattern, _ in _KINDS if re.search(pattern, filename)), "")
+
+
 def foreign(files: Iterable[FileInfo]) -> tuple[Foreign, ...]:
     """The files with such weights, by kind."""
     found: dict[str, list[FileInfo]] = {}
     for file in files:
-        kind = next((name for name, pattern, _ in _KINDS if re.search(pattern, file.name)), None)
-        if kind is not None and not _OTHERWISE.search(file.name):
+        if kind := _kind(file.name):
             found.setdefault(kind, []).append(file)
     return tuple(
         Foreign(name=name, loader=loader, files=tuple(found[name])) for name, _, loader in _KINDS if name in found

@@ -14,6 +14,7 @@ from huggingface_hub import constants
 from hfmem.errors import InvalidConfigError, ModelNotFoundError
 from hfmem.fetcher.configs import CONFIG, LONGEST_CONFIG, LONGEST_INDEX, parse_object, quantisation_file, shard_names
 from hfmem.fetcher.files import open_plain, read_bytes, read_text
+from hfmem.fetcher.foreign import is_foreign
 from hfmem.fetcher.formats import gguf
 from hfmem.fetcher.formats.protocol import FileContents
 from hfmem.fetcher.formats.reading import Piece, read_contents
@@ -31,18 +32,21 @@ _LONGEST_REF = 1024  # bytes of a file that names a commit
 
 def is_local(model: str) -> bool:
     """Whether the word names something on this machine that can be read: a file of a format that is known, or a folder
-    that holds config.json, model_index.json or a file whose header can be read. It then wins over a Hub id of the same
+    that holds config.json, model_index.json or a file with weights. It then wins over a Hub id of the same
     spelling, as `transformers` has it."""
     try:
         path = Path(model).expanduser()
         if path.is_dir():
-            suffixes = [suffix for format_ in readable() for suffix in format_.suffixes]
-            return any((path / name).is_file() for name in (CONFIG, PIPELINE)) or any(
-                item.is_file() for suffix in suffixes for item in path.glob(f"*{suffix}")
-            )
+            names = [item.name for item in path.iterdir() if item.is_file()]
+            return any(name in (CONFIG, PIPELINE) or _is_readable(name) or is_foreign(name) for name in names)
         return path.is_file() and format_of(path.name) is not None
     except (OSError, RuntimeError, ValueError):  # RuntimeError: the home of a user who is not there
         return False
+
+
+def _is_readable(filename: str) -> bool:
+    format_ = format_of(filename)
+    return format_ is not None and format_.read is not None
 
 
 def is_there(model: str) -> bool:

@@ -47,6 +47,8 @@ class Model:
         file_bytes: bytes of the weight files, for when nothing else tells how large the weights are.
         notes: remarks for the reader.
         lacks: what a run needs besides, and is not counted; "" for nothing.
+        unloadable: why software that loads the class of the configuration finds no weights here; "" where it does, or
+            where there are no files at all.
     """
 
     checkpoint: Checkpoint
@@ -59,6 +61,7 @@ class Model:
     notes: tuple[str, ...]
     quantisation: Quantisation | None = None
     lacks: str = ""
+    unloadable: str = ""
 
     def __repr__(self) -> str:
         count = f"{self.parameters.total:,}" if self.parameters else "unknown"
@@ -78,6 +81,7 @@ def interpret(checkpoint: Checkpoint) -> Model:
     blueprint = _blueprint(checkpoint)
     architecture = _finish(blueprint.architecture, config)
     described = blueprint.parameters
+    read = bool(checkpoint.tensors)
     parameters, certainty, source, notes = _parameters(checkpoint, config, architecture, described, selection.layout)
     return Model(
         checkpoint=checkpoint,
@@ -96,6 +100,7 @@ def interpret(checkpoint: Checkpoint) -> Model:
             *_unseen_quantisation(checkpoint, config, parameters),
         ),
         lacks=_lacks(selection, checkpoint, parameters),
+        unloadable="no file here is one that it loads" if selection.layout in _NOT_LOADED and not read else "",
     )
 
 

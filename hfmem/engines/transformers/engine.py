@@ -74,7 +74,7 @@ class Transformers:
         return Found(terms=tuple(overhead_terms(scenario.gpu, scenario.parallel)))
 
     def refused(self, model: Model, scenario: Scenario) -> str:
-        if reason := self.kept(model, scenario)[0].refused or scenario.unattended:
+        if reason := model.unloadable or self.kept(model, scenario)[0].refused or scenario.unattended:
             return reason
         longest, table = model.architecture.max_positions, model.parameters
         if longest is None or scenario.seq <= longest or table is None or table.positions(longest) is None:

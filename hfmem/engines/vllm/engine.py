@@ -85,7 +85,7 @@ class Vllm:
         return Found(terms=tuple(server_overheads(model, scenario)))
 
     def refused(self, model: Model, scenario: Scenario) -> str:
-        return self.kept(model, scenario)[0].refused or refused(model, scenario)
+        return model.unloadable or self.kept(model, scenario)[0].refused or refused(model, scenario)
 
     def loading(self, model: Model, scenario: Scenario, weights: int) -> Loading | None:
         return loading(model, scenario, weights)

@@ -26,6 +26,9 @@ from hfmem.mapper.values import Certainty
 
 __all__ = ["Applied", "Measured", "measured"]
 
+_WITH_CACHE: Final = ("prefill", "chunk", "decode")
+"""Methods that fill a cache."""
+
 _PIECES: Final = ("chunk", "decode")
 """Methods that go on from a cache."""
 
@@ -69,14 +72,22 @@ class Applied:
         return (*(found.layers[kind] for kind in self.kinds), found.head, entry)
 
     @cached_property
+    def sizes(self) -> tuple[Mapping[str, int], ...]:
+        """The named sizes of each of the parts. Where keys and values have as many heads as queries, attention reads
+        the cache itself; in training what it reads is kept once, copied or not."""
+        if self.coefficients.mode.split("/")[-1] not in _WITH_CACHE:
+            return self.structure.sizes
+        return tuple(_uncopied(sizes) for sizes in self.structure.sizes)
+
+    @cached_property
     def reduced(self) -> tuple[Part, ...]:
         """The same at the sizes of the model."""
-        return tuple(_reduced(part, sizes) for part, sizes in zip(self.parts, self.structure.sizes, strict=True))
+        return tuple(_reduced(part, sizes) for part, sizes in zip(self.parts, self.sizes, strict=True))
 
     @cached_property
     def unbounded(self) -> tuple[Part, ...]:
         """The same with windows left open, which may be longer than the tokens that there are."""
-        sizes = [{name: value for name, value in own.items() if name != "window"} for own in self.structure.sizes]
+        sizes = [{name: value for name, value in own.items() if name != "window"} for own in self.sizes]
         return tuple(_reduced(part, own) for part, own in zip(self.parts, sizes, strict=True))
 
     @cached_property
@@ -226,6 +237,16 @@ def _structured(label: str, switched: Sequence[str], telling: Collection[str]) -
         if "+".join(known) in there:
             return f"{label} {'+'.join(known)}", tuple(key for key in keys if key not in known)
     return label, tuple(keys)
+
+
+def _uncopied(sizes: Mapping[str, int]) -> Mapping[str, int]:
+    """The sizes where keys and values are copied only if several query heads share them."""
+    if sizes.get("kv_heads") != sizes.get("heads"):
+        return sizes
+    return {**sizes, **{name: 0 for name in _COPIES if name in sizes}}
+
+
+_COPIES: Final = ("grouped_heads", "repeated_heads")
 
 
 def _reduced(part: Part, sizes: Mapping[str, int]) -> Part:

@@ -115,7 +115,7 @@ def _how(found: Measured, number: int, run: _Run) -> str:
     moments = found.applied.unbounded[number].moments
     index = max(range(len(moments)), key=lambda i: found.value(moments[i].activations, number), default=-1)
     polynomial = parts[number].moments[index].activations if index >= 0 else Polynomial({})
-    sizes = {**found.applied.structure.sizes[number], **tokens}
+    sizes = {**found.applied.sizes[number], **tokens}
     named = ", ".join(f"{name} {sizes[name]:,}" for name in sorted(polynomial.names, key=lambda n: (n not in "bs", n)))
     what = "one token" if run.method == "decode" else f"a piece of {run.tokens:,} tokens"
     return (

@@ -120,7 +120,7 @@ def _how(found: Measured, peak: _Peak, scenario: Scenario) -> str:
     if index < 0:
         return "nothing beside weights and cache"
     polynomial = found.applied.parts[peak.number].moments[index].activations
-    sizes = {**found.tokens[peak.number], **found.applied.structure.sizes[peak.number]}
+    sizes = {**found.tokens[peak.number], **found.applied.sizes[peak.number]}
     named = ", ".join(f"{name} {sizes[name]:,}" for name in sorted(polynomial.names, key=lambda n: (n not in "bs", n)))
     how = f"{polynomial.describe()} bytes with {named}"
     if peak.carried:
