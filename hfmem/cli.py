@@ -79,7 +79,7 @@ def _entry() -> Callable[..., None]:
 
     argument = typer.Argument(None, metavar="MODEL...")
     models = Parameter("models", Parameter.KEYWORD_ONLY, default=argument, annotation=list[str] | None)
-    hfmem.__signature__ = Signature([models, *map(_parameter, table())])  # type: ignore[attr-defined]
+    hfmem.__signature__ = Signature([models, *map(_parameter, table())])  # type: ignore[attr-defined] # typer reads it
     hfmem.__annotations__.clear()
     return hfmem
 

@@ -41,8 +41,8 @@ class Transformers:
     def run_dtype(
         self,
         dtype: str | None,
-        architecture: Architecture,  # noqa: ARG002 - it runs what it is given
-        gpu: Accelerator | None,  # noqa: ARG002
+        architecture: Architecture,
+        gpu: Accelerator | None,
     ) -> tuple[str | None, str]:
         return dtype, ""
 
@@ -51,7 +51,7 @@ class Transformers:
         attends = layers is None or any(layer.heads for layer in layers)
         return taken(asked, model.structure.implementations, gpu, attends=attends)
 
-    def settings(self, options: object, gpu: Accelerator | None, length: int) -> Settings | None:  # noqa: ARG002
+    def settings(self, options: object, gpu: Accelerator | None, length: int) -> Settings | None:
         return None
 
     def kept(self, model: Model, scenario: Scenario) -> tuple[Kept, ...]:
@@ -60,17 +60,17 @@ class Transformers:
     def weights(self, model: Model, scenario: Scenario) -> Found:
         return kept_weights(self, model, scenario)
 
-    def layout(self, model: Model, scenario: Scenario) -> object:  # noqa: ARG002 - nothing is paged
+    def layout(self, model: Model, scenario: Scenario) -> object:
         return None
 
-    def cache(self, model: Model, layout: object, scenario: Scenario) -> CacheSize | str:  # noqa: ARG002
+    def cache(self, model: Model, layout: object, scenario: Scenario) -> CacheSize | str:
         return cache_size(model.architecture, scenario)
 
-    def activations(self, model: Model, scenario: Scenario, stage: Stage) -> Found:  # noqa: ARG002
+    def activations(self, model: Model, scenario: Scenario, stage: Stage) -> Found:
         terms, unknown = activation_terms(model, scenario)
         return Found(terms=tuple(terms), unknown=tuple(unknown))
 
-    def overhead(self, model: Model, scenario: Scenario) -> Found:  # noqa: ARG002
+    def overhead(self, model: Model, scenario: Scenario) -> Found:
         return Found(terms=tuple(overhead_terms(scenario.gpu, scenario.parallel)))
 
     def refused(self, model: Model, scenario: Scenario) -> str:
@@ -84,21 +84,21 @@ class Transformers:
     def loading(self, model: Model, scenario: Scenario, weights: int) -> Loading | None:
         return loading(model, scenario, weights)
 
-    def usable(self, terms: Sequence[Term], scenario: Scenario) -> int:  # noqa: ARG002
+    def usable(self, terms: Sequence[Term], scenario: Scenario) -> int:
         return scenario.available
 
-    def margin(self, estimate: Estimate, scenario: Scenario) -> Margin:  # noqa: ARG002 - the same on every card
+    def margin(self, estimate: Estimate, scenario: Scenario) -> Margin:
         return margin(estimate)
 
     def serving(
         self,
-        ranks: Sequence[RankMemory],  # noqa: ARG002 - no server
-        scenario: Scenario,  # noqa: ARG002
-        model: Model,  # noqa: ARG002
+        ranks: Sequence[RankMemory],
+        scenario: Scenario,
+        model: Model,
     ) -> Serving | None:
         return None
 
-    def notes(self, model: Model, scenario: Scenario) -> tuple[str, ...]:  # noqa: ARG002 - nothing of its own
+    def notes(self, model: Model, scenario: Scenario) -> tuple[str, ...]:
         return ()
 
 

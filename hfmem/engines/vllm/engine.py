@@ -72,7 +72,7 @@ class Vllm:
     def layout(self, model: Model, scenario: Scenario) -> Layout | str:
         return layout_of(model, scenario)
 
-    def cache(self, model: Model, layout: object, scenario: Scenario) -> CacheSize | str:  # noqa: ARG002
+    def cache(self, model: Model, layout: object, scenario: Scenario) -> CacheSize | str:
         if not isinstance(layout, Layout | str):
             raise TypeError("not a layout of vLLM")
         return cache_of(layout, scenario)
@@ -93,13 +93,13 @@ class Vllm:
     def usable(self, terms: Sequence[Term], scenario: Scenario) -> int:
         return usable(terms, scenario)
 
-    def margin(self, estimate: Estimate, scenario: Scenario) -> Margin:  # noqa: ARG002 - the same on every card
+    def margin(self, estimate: Estimate, scenario: Scenario) -> Margin:
         return MARGIN
 
     def serving(self, ranks: Sequence[RankMemory], scenario: Scenario, model: Model) -> Serving | None:
         return serving(ranks, scenario, model, self._to_be_made(model, scenario))
 
-    def notes(self, model: Model, scenario: Scenario) -> tuple[str, ...]:  # noqa: ARG002 - of its settings alone
+    def notes(self, model: Model, scenario: Scenario) -> tuple[str, ...]:
         most = settings_of(scenario).max_num_seqs
         if scenario.batch <= most:
             return ()

@@ -64,7 +64,7 @@ def _site() -> str:
         name = frame.f_code.co_filename
         if "/models/" in name and "modeling" in name:
             return f"{name[name.rindex('/') + 1 :]}:{frame.f_lineno}"
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back  # type: ignore[assignment] # None at the end, which the loop tests
     return ""
 
 
@@ -110,7 +110,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[misc] # PyTorch is untyped here
     def __enter__(self) -> Tracer:
         gc.collect()
         gc.disable()  # a collection in the middle of a step would move frees to where it happens
-        return super().__enter__()  # type: ignore[no-any-return]
+        return super().__enter__()  # type: ignore[no-any-return] # PyTorch is untyped here
 
     def __exit__(self, *exception: Any) -> None:
         gc.enable()
