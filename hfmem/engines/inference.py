@@ -10,14 +10,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Final
 
-from hfmem.engines.kept import kept_notes
-from hfmem.engines.protocol import Engine, Found, RankMemory
+from hfmem.engines.kept import kept_notes, trained_notes
+from hfmem.engines.protocol import Engine, Found, RankMemory, Trains
 from hfmem.engines.table import engine
 from hfmem.estimator import textbook
 from hfmem.estimator.cache.sizes import CacheSize
 from hfmem.estimator.split.ranks import rank_model
 from hfmem.estimator.split.stages import Stage, stages
 from hfmem.estimator.values import Estimate, Group, InPieces, Loading, Rank, Scenario, Serving, Term, total_of
+from hfmem.estimator.weights.formats import AS_STORED
+from hfmem.estimator.weights.kept import as_held
 from hfmem.mapper.interpret import Model
 
 __all__ = ["Prepared", "estimate"]
@@ -58,9 +60,17 @@ def _trained(model: Model, scenario: Scenario) -> Estimate:
 
     if not isinstance(scenario, TrainingScenario):
         raise TypeError("a scenario of training without a way of training")
-    found, runs = estimate_training(model, scenario), engine(scenario.runtime)
+    runs = engine(scenario.runtime)
     refused = runs.refused(model, scenario)
-    return replace(found, refused=refused, notes=(*found.notes, *_refusal(runs, refused))) if refused else found
+    if not isinstance(runs, Trains) or scenario.training.stack.own_attention:
+        row = AS_STORED
+    else:
+        row = runs.trained(model, scenario.gpu)
+    found = estimate_training(as_held(model, row), scenario)
+    formats = tuple(trained_notes(runs, row, model, scenario))
+    told = any(refused in remark for remark in formats)
+    notes = (*found.notes, *_refusal(runs, "" if told else refused))
+    return replace(found, refused=refused, notes=notes, formats=formats)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 from hfmem.engines.protocol import Engine, Found
 from hfmem.estimator.values import Group, Scenario, Term, total_of
-from hfmem.estimator.weights.formats import AS_STORED
+from hfmem.estimator.weights.formats import AS_STORED, FormatRow
 from hfmem.estimator.weights.kept import Kept, is_packed, kept_plainly
 from hfmem.estimator.weights.loaded import weight_terms, weights_of
 from hfmem.estimator.weights.quantisers import find_quantiser
@@ -15,7 +15,7 @@ from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import TensorGroup
 from hfmem.units import format_bytes
 
-__all__ = ["kept_notes", "kept_weights"]
+__all__ = ["kept_notes", "kept_weights", "trained_notes"]
 
 
 def kept_weights(
@@ -46,6 +46,11 @@ def kept_notes(engine: Engine, model: Model, scenario: Scenario) -> Iterator[str
     kept = engine.kept(model, scenario)
     yield from _recipes(kept, model, scenario)
     yield from _stored(engine, kept[0], model, scenario)
+
+
+def trained_notes(engine: Engine, row: FormatRow, model: Model, scenario: Scenario) -> Iterator[str]:
+    """What becomes of a checkpoint's packed weights in training."""
+    yield from _stored(engine, Kept(stored=row), model, scenario)
 
 
 def _recipes(kept: tuple[Kept, ...], model: Model, scenario: Scenario) -> Iterator[str]:

@@ -14,13 +14,14 @@ from hfmem.estimator.parallel import Parallel
 from hfmem.estimator.split.rules import SplitRules
 from hfmem.estimator.split.stages import Stage
 from hfmem.estimator.values import Estimate, Group, Loading, Margin, Scenario, Serving, Settings, Term
+from hfmem.estimator.weights.formats import FormatRow
 from hfmem.estimator.weights.kept import Kept
 from hfmem.hardware.values import Accelerator
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Architecture
 from hfmem.options.words import Attention
 
-__all__ = ["Attending", "Attends", "Engine", "Found", "RankMemory", "Suggestions"]
+__all__ = ["Attending", "Attends", "Engine", "Found", "RankMemory", "Suggestions", "Trains"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +131,14 @@ class Engine(Protocol):
 
     def notes(self, model: Model, scenario: Scenario) -> tuple[str, ...]:
         """Remarks for the reader."""
+
+
+@runtime_checkable
+class Trains(Protocol):
+    """An engine whose models are trained, which may hold them otherwise then."""
+
+    def trained(self, model: Model, gpu: Accelerator | None) -> FormatRow:
+        """What becomes of the checkpoint's own packed weights in training."""
 
 
 class Attending(NamedTuple):

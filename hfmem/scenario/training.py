@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from hfmem.engines.protocol import Trains
+from hfmem.engines.table import engine
 from hfmem.errors import InvalidScenarioError
 from hfmem.estimator.parallel import Parallel
 from hfmem.estimator.recipe.optimizers import OPTIMIZERS, Optimizer, find_optimizer
@@ -36,7 +38,7 @@ def resolve_training(
     options: Options, model: Model, own: str | None, machine: Machine | None = None
 ) -> tuple[Training, Parallel, list[str]]:
     """The training of a model whose floating dtype is `own`, the plan, and a sentence for each choice made here."""
-    stored = _stored(options, model)
+    stored = _stored(options, model, machine)
     stack = find_stack(options.stack or DEFAULT_STACK) or STACKS[0]
     parallel, told = spread(options, machine, model.architecture)
     check_split(model.architecture, parallel, RULES, pieces=options.virtual_stages or 1)
@@ -57,13 +59,16 @@ def resolve_training(
     return replace(recipe, lora=lora), parallel, [*sentences, *told]
 
 
-def _stored(options: Options, model: Model) -> str:
-    """The dtypes that a quantiser has stored the weights in; "" for none.
+def _stored(options: Options, model: Model, machine: Machine | None) -> str:
+    """The dtypes that a quantiser has stored the weights in; "" for none, and where they are unpacked to be trained.
 
     Raises:
         InvalidScenarioError: they cannot be trained as asked.
     """
     groups = model.parameters.groups if model.parameters else ()
+    runs, gpu = engine(options.runtime), machine.accelerator if machine else None
+    if options.train != "qlora" and isinstance(runs, Trains) and runs.trained(model, gpu).outcome == "unpacked":
+        return ""
     if options.train == "full" and any(group.parameters > group.elements for group in groups):
         raise InvalidScenarioError("", "the weights are packed by a quantiser and cannot be trained: give --train lora")
     stored = " and ".join(stored_quantised(model))

@@ -8,7 +8,7 @@ from typing import Final
 from hfmem.engines.kept import kept_weights
 from hfmem.engines.protocol import Attending, Engine, Found, RankMemory, Suggestions
 from hfmem.engines.transformers.attention import taken
-from hfmem.engines.transformers.formats import ANOTHER, FORMATS, RECIPES
+from hfmem.engines.transformers.formats import ANOTHER, FORMATS, RECIPES, TRAINED
 from hfmem.engines.transformers.loading import loading, margin
 from hfmem.engines.transformers.split import RULES
 from hfmem.estimator.activations.prefill import activation_terms
@@ -18,7 +18,8 @@ from hfmem.estimator.parallel import Parallel
 from hfmem.estimator.split.check import check_split
 from hfmem.estimator.split.stages import Stage
 from hfmem.estimator.values import Estimate, Loading, Margin, Scenario, Serving, Settings, Term
-from hfmem.estimator.weights.kept import Kept, kept_by
+from hfmem.estimator.weights.formats import FormatRow
+from hfmem.estimator.weights.kept import Kept, kept_by, stored_row
 from hfmem.hardware.values import Accelerator
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Architecture
@@ -57,6 +58,9 @@ class Transformers:
     def kept(self, model: Model, scenario: Scenario) -> tuple[Kept, ...]:
         return kept_by(model, scenario, RECIPES, FORMATS, ANOTHER)
 
+    def trained(self, model: Model, gpu: Accelerator | None) -> FormatRow:
+        return stored_row(model, gpu, TRAINED)
+
     def weights(self, model: Model, scenario: Scenario) -> Found:
         return kept_weights(self, model, scenario)
 
@@ -74,12 +78,18 @@ class Transformers:
         return Found(terms=tuple(overhead_terms(scenario.gpu, scenario.parallel)))
 
     def refused(self, model: Model, scenario: Scenario) -> str:
-        if reason := model.unloadable or self.kept(model, scenario)[0].refused or scenario.unattended:
+        if reason := model.unloadable or self._formats_refused(model, scenario) or scenario.unattended:
             return reason
         longest, table = model.architecture.max_positions, model.parameters
         if longest is None or scenario.seq <= longest or table is None or table.positions(longest) is None:
             return ""
         return f"{scenario.seq:,} tokens are more than the {longest:,} that the model's table of positions has"
+
+    def _formats_refused(self, model: Model, scenario: Scenario) -> str:
+        if scenario.mode == "inference":
+            return self.kept(model, scenario)[0].refused
+        row = self.trained(model, scenario.gpu)
+        return row.reason if row.outcome == "refused" else ""
 
     def loading(self, model: Model, scenario: Scenario, weights: int) -> Loading | None:
         return loading(model, scenario, weights)

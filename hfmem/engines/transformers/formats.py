@@ -11,7 +11,7 @@ from hfmem.estimator.weights.formats import FormatRow, Hardware
 from hfmem.estimator.weights.recipes import RECIPES as TOOLS
 from hfmem.estimator.weights.recipes import Recipe, everything
 
-__all__ = ["ANOTHER", "FORMATS", "RECIPES"]
+__all__ = ["ANOTHER", "FORMATS", "RECIPES", "TRAINED"]
 
 _FP8: Final = "quantizers/quantizer_finegrained_fp8.py:38-58"
 _MXFP4: Final = "quantizers/quantizer_mxfp4.py:63-121"
@@ -189,6 +189,37 @@ FORMATS: Final[tuple[FormatRow, ...]] = (
     ),
 )
 """Format x hardware -> what happens."""
+
+TRAINED: Final[tuple[FormatRow, ...]] = (
+    FormatRow(
+        methods=("mxfp4",),
+        outcome="unpacked",
+        reason="MXFP4 is not trained, and Mxfp4Config(dequantize=True) unpacks it",
+        source="quantizers/quantizer_mxfp4.py:209-213",
+    ),
+    *(
+        FormatRow(
+            methods=(method,),
+            schemes=schemes,
+            outcome="refused",
+            reason=f"its {method} does not support training",
+            source="trainer_utils.py:133-139 and is_trainable of its quantizer",
+        )
+        for method, schemes in (
+            ("auto-round", ()),
+            ("fbgemm_fp8", ()),
+            ("higgs", ()),
+            ("metal", ()),
+            ("nvfp4", ()),
+            ("quark", ()),
+            ("spqr", ()),
+            ("torchao", ("int4",)),
+            ("vptq", ()),
+        )
+    ),
+    *FORMATS,
+)
+"""The same in training: what cannot be trained as it is stored, then what holds for every run."""
 
 _FUSED: Final = ("experts",)
 

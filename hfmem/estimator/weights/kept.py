@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from hfmem.dtypes import stored_dtype
 from hfmem.estimator.values import Scenario
@@ -14,7 +14,10 @@ from hfmem.estimator.weights.recipes import Recipe, everything, fitting
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Quantisation, TensorGroup
 
-__all__ = ["PLAIN", "Kept", "as_plain", "is_packed", "kept_by", "kept_plainly"]
+if TYPE_CHECKING:  # most runs name no accelerator
+    from hfmem.hardware.values import Accelerator
+
+__all__ = ["PLAIN", "Kept", "as_held", "as_plain", "is_packed", "kept_by", "kept_plainly", "stored_row"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +100,28 @@ def as_plain(group: TensorGroup) -> TensorGroup:
     return replace(group, shape=(*rest, inputs), linear=bool(rest) and group.component != "embedding")
 
 
+def as_held(model: Model, row: FormatRow) -> Model:
+    """The model with the weights that a row unpacks as plain ones, in whatever dtype the run has."""
+    table = model.parameters
+    if row.outcome != "unpacked" or table is None:
+        return model
+    kept = Kept(stored=row)
+    groups = (
+        replace(as_plain(group), dtype=None, stored_bytes=None) if kept.unpacks(group) else group
+        for group in table.groups
+        if not kept.drops(group)
+    )
+    return replace(model, parameters=replace(table, groups=tuple(groups)))
+
+
+def stored_row(model: Model, gpu: Accelerator | None, rows: Iterable[FormatRow]) -> FormatRow:
+    """What becomes of the checkpoint's own packed weights."""
+    own, biased = model.quantisation, _biased_experts(model)
+    if own is None or not own.method:
+        return AS_STORED
+    return row_of([row for row in rows if row.speaks_of(own.method, own.scheme, biased_experts=biased)], gpu)
+
+
 def kept_plainly(model: Model, scenario: Scenario) -> tuple[Kept, ...]:
     """For an engine without rules of its own: a quantiser packs everything linear."""
     asked = find_quantiser(scenario.dtype or "")
@@ -120,7 +145,7 @@ def kept_by(
     """
     table = list(rows)
     own, gpu, modules = model.quantisation, scenario.gpu, _biased(model)
-    biased = any(component == "experts" for component, _ in modules)
+    biased = _biased_experts(model)
     about = [
         row for row in table if own and own.method and row.speaks_of(own.method, own.scheme, biased_experts=biased)
     ]
@@ -153,6 +178,10 @@ def _over(
     if not written:
         return (replace(kept, asked=another),)
     return tuple(replace(kept, stored=AS_STORED, recipe=recipe, rewritten=True) for recipe in written)
+
+
+def _biased_experts(model: Model) -> bool:
+    return any(component == "experts" for component, _ in _biased(model))
 
 
 def _biased(model: Model) -> frozenset[tuple[str, str]]:
