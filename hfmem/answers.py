@@ -67,7 +67,9 @@ def _report(model: Model, options: Options) -> Report:
     if not options.gpu:
         scenario = resolve(options, model)
         estimate = estimate_memory(model, scenario)
-        return Report(model=model, scenario=scenario, estimate=estimate, savings=_savings(model, scenario, estimate))
+        return Report(
+            model=model, scenario=scenario, estimate=estimate, savings=_savings(model, options, scenario, estimate)
+        )
     from hfmem.advice.fit import fit_all, machines
     from hfmem.advice.inference import advise  # for runs that name an accelerator only
 
@@ -87,12 +89,12 @@ def _report(model: Model, options: Options) -> Report:
         estimate=estimate,
         fits=fits,
         advice=advice,
-        savings=_savings(model, scenario, estimate, found[0] if found else None),
+        savings=_savings(model, options, scenario, estimate, found[0] if found else None),
     )
 
 
 def _savings(
-    model: Model, scenario: Scenario, estimate: Estimate, machine: Machine | None = None
+    model: Model, options: Options, scenario: Scenario, estimate: Estimate, machine: Machine | None = None
 ) -> tuple[Saving, ...]:
     """Ways to need less in training."""
     if estimate.training is None:
@@ -100,7 +102,9 @@ def _savings(
     from hfmem.advice.training import savings  # for runs that train only
     from hfmem.estimator.recipe.values import TrainingScenario
 
-    return savings(model, scenario, estimate.total, machine) if isinstance(scenario, TrainingScenario) else ()
+    if not isinstance(scenario, TrainingScenario):
+        return ()
+    return savings(model, scenario, estimate, machine, options.dp)
 
 
 _DEEPEST = 1000  # layers that are built to be counted; no model has as many

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 from hfmem.advice.values import Fit
 from hfmem.engines.inference import Prepared
 from hfmem.engines.inference import estimate as estimate_memory
 from hfmem.engines.table import engine
 from hfmem.errors import InvalidScenarioError
-from hfmem.estimator.values import Estimate, Scenario, Term
+from hfmem.estimator.values import Estimate, Margin, Scenario, Term
 from hfmem.estimator.weights.loaded import weights_of
 from hfmem.hardware.table import find
 from hfmem.hardware.values import Machine
@@ -24,7 +24,7 @@ from hfmem.scenario.options import Options
 from hfmem.scenario.resolve import reserve_of, resolve
 from hfmem.scenario.spread import plan_of
 
-__all__ = ["Case", "anywhere", "fit_all", "held", "largest", "machines", "more", "named", "usable"]
+__all__ = ["Case", "Verdict", "anywhere", "fit_all", "held", "judged", "largest", "machines", "more", "named", "usable"]
 
 MOST: Final = 10**9
 _NODE: Final = 8
@@ -171,25 +171,41 @@ def _fit(model: Model, options: Options, machine: Machine) -> Fit:
             refused=error.reason,
         )
     estimate, scenario = case.estimate(case.scenario), case.scenario
-    room, kept = usable(estimate.terms, scenario), engine(scenario.runtime).margin(estimate, scenario)
-    never = engine(scenario.runtime).refused(model, scenario)  # then no number of them is enough
-    fits = False if never else _verdict(estimate, room)
-    loaded = (estimate.loading and estimate.loading.gpu) or 0
+    found_so, room = judged(model, estimate, scenario), usable(estimate.terms, scenario)
     found = Fit(
         machine=machine,
         parallel=scenario.parallel,
         usable=room,
         estimate=estimate,
-        fits=fits,
-        tight=fits is True and (room - estimate.total < kept.nbytes or loaded > room),
-        margin=kept,
+        fits=found_so.fits,
+        tight=found_so.tight,
+        margin=found_so.margin,
         reserve=scenario.reserve,
         refused=estimate.refused,
     )
     if estimate.is_lower_bound:
         return found
+    never = engine(scenario.runtime).refused(model, scenario)  # then no number of them is enough
     needed = None if never else _gpus_needed(model, options, machine)
     return replace(found, max_batch=case.max_batch(), max_seq=case.max_seq(), gpus_needed=needed)
+
+
+class Verdict(NamedTuple):
+    """Whether an estimate fits, with less room than its margin says, and that margin."""
+
+    fits: bool | None
+    tight: bool
+    margin: Margin
+
+
+def judged(model: Model, estimate: Estimate, scenario: Scenario) -> Verdict:
+    """The verdict on an estimate of the scenario's accelerator."""
+    runs, room = engine(scenario.runtime), usable(estimate.terms, scenario)
+    margin = runs.margin(estimate, scenario)
+    fits = False if runs.refused(model, scenario) else _verdict(estimate, room)
+    loaded = (estimate.loading and estimate.loading.gpu) or 0
+    tight = fits is True and (room - estimate.total < margin.nbytes or loaded > room)
+    return Verdict(fits=fits, tight=tight, margin=margin)
 
 
 def _verdict(estimate: Estimate, room: int) -> bool | None:

@@ -6,14 +6,15 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
 
-from hfmem.advice.fit import Case, anywhere, held, more, named
+from hfmem.advice.fit import Case, anywhere, judged, more, named
 from hfmem.advice.values import Advice, Fit
 from hfmem.dtypes import RUN_DTYPES
-from hfmem.engines.table import engine
+from hfmem.engines.table import engine, find_engine
 from hfmem.errors import InvalidScenarioError
 from hfmem.hardware.table import accelerators
 from hfmem.hardware.values import Machine
 from hfmem.mapper.interpret import Model
+from hfmem.options.option import declared
 from hfmem.scenario.options import Options
 
 __all__ = ["advise"]
@@ -35,10 +36,11 @@ def advise(model: Model, options: Options, fit: Fit) -> tuple[Advice, ...]:
         if engine(case.scenario.runtime).refused(model, case.scenario):
             continue
         estimate = case.estimate(case.scenario)
-        fits = held(estimate, case.scenario)
-        if fits or (estimate.total < before and before > fit.usable):
-            found.append(Advice(option=option, total=estimate.total, fits=fits))
-    return tuple(sorted(found, key=lambda advice: not advice.fits))
+        verdict = judged(model, estimate, case.scenario)
+        if verdict.fits or (estimate.total < before and before > fit.usable):
+            fits = verdict.fits is True
+            found.append(Advice(option=option, total=estimate.total, fits=fits, tight=verdict.tight))
+    return tuple(sorted(found, key=lambda advice: (not advice.fits, advice.tight)))
 
 
 def _changes(model: Model, options: Options, fit: Fit) -> Iterator[tuple[str, Options, Machine]]:
@@ -52,6 +54,9 @@ def _changes(model: Model, options: Options, fit: Fit) -> Iterator[tuple[str, Op
             yield f"--dtype {name}", replace(options, dtype=name), fit.machine
     if scenario.kv_dtype in RUN_DTYPES and suggested.kv_dtype:
         yield f"--kv-dtype {suggested.kv_dtype}", replace(options, kv_dtype=suggested.kv_dtype), fit.machine
+    if scenario.unattended:
+        yield "--attention sdpa", replace(options, attention="sdpa"), fit.machine
+    yield from _defaults(options, fit.machine)
     shorter = fit.max_seq if fit.max_seq and fit.max_seq < scenario.seq else scenario.seq // 2
     if shorter:
         yield f"--seq {shorter}", replace(options, seq=shorter), fit.machine
@@ -62,6 +67,14 @@ def _changes(model: Model, options: Options, fit: Fit) -> Iterator[tuple[str, Op
     larger = _larger(model, options, fit)
     if larger is not None:
         yield named(larger), options, larger
+
+
+def _defaults(options: Options, machine: Machine) -> Iterator[tuple[str, Options, Machine]]:
+    """Each option of the engine's own that was given, left out."""
+    row = find_engine(options.runtime)
+    for option in declared(row.options) if row is not None else ():
+        if option.asked(options) and option.name != "attention":
+            yield f"without {option.flags[0]}", replace(options, **{option.name: option.default}), machine
 
 
 def _more(options: Options, fit: Fit) -> Iterator[tuple[str, Options, Machine]]:

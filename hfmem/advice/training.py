@@ -6,16 +6,19 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from hfmem.advice.fit import more
+from hfmem.advice.fit import held, judged, more
 from hfmem.advice.values import Saving
+from hfmem.engines.inference import estimate
+from hfmem.engines.protocol import Attends
+from hfmem.engines.table import engine
 from hfmem.errors import InvalidScenarioError
 from hfmem.estimator.activations.sources import source_of
 from hfmem.estimator.parallel import Parallel
 from hfmem.estimator.recipe.optimizers import find_optimizer
 from hfmem.estimator.recipe.values import Lora, Training, TrainingScenario
 from hfmem.estimator.split.check import check_split
-from hfmem.estimator.training.estimate import estimate
 from hfmem.estimator.training.split import RULES
+from hfmem.estimator.values import Estimate
 from hfmem.estimator.weights.base import stored_quantised
 from hfmem.estimator.weights.quantisers import find_quantiser
 from hfmem.mapper.interpret import Model
@@ -36,28 +39,52 @@ _COUNTS: Final = (2, 4, 8, 16, 32, 64, 128)
 _SHARED: Final = (("--zero 3", "shared (DeepSpeed)", False, 3), ("--fsdp", "shared (FSDP)", True, 3))
 
 
-def savings(model: Model, scenario: TrainingScenario, total: int, machine: Machine | None = None) -> tuple[Saving, ...]:
-    """What would help, the largest saving first; what would not is left out."""
+def savings(
+    model: Model,
+    scenario: TrainingScenario,
+    now: Estimate,
+    machine: Machine | None = None,
+    replicas: int | None = None,
+) -> tuple[Saving, ...]:
+    """What would help, the largest saving first; what would not is left out, and what the engine refuses.
+
+    Args:
+        model: what is trained.
+        scenario: how.
+        now: its estimate.
+        machine: the accelerators, where some are named.
+        replicas: the data-parallel size that was asked for; None where nobody did.
+    """
     training = scenario.training
     changes = [
         *_step(training),
         *_adapters(model, scenario, training),
         *_sharding(training, scenario.parallel.dp * scenario.parallel.cp),
+        *_offloading(training),
     ]
     others = [(option, what, replace(scenario, training=changed)) for option, what, changed in changes]
     if scenario.batch > 1:
         half = scenario.batch // 2
         others.append((f"--batch {half}", "half the micro-batch", replace(scenario, batch=half)))
     found = []
-    for option, what, other in (*others, *_more(model, scenario, machine)):
+    for option, what, other in (*others, *_attention(model, scenario), *_more(model, scenario, machine, replicas)):
         new = estimate(model, other)
-        if 0 < new.total < total:
-            fits = None if machine is None or new.is_lower_bound else new.total <= scenario.available
-            found.append(Saving(option=option, what=what, total=new.total, fits=fits))
+        if not new.refused and (0 < new.total < now.total or now.refused):
+            verdict = judged(model, new, other) if machine is not None else None
+            fits, tight = (verdict.fits, verdict.tight) if verdict else (None, False)
+            found.append(Saving(option=option, what=what, total=new.total, fits=fits, tight=tight))
     return tuple(sorted(found, key=lambda item: item.total))
 
 
-def _more(model: Model, scenario: TrainingScenario, machine: Machine | None) -> Iterator[_Other]:
+def _attention(model: Model, scenario: TrainingScenario) -> Iterator[_Other]:
+    """What runs where the asked attention has no kernel."""
+    runs = engine(scenario.runtime)
+    if scenario.unattended and isinstance(runs, Attends):
+        word = runs.attention("sdpa", model, scenario.gpu).implementation
+        yield f"--attention {word}", "attention that runs there", replace(scenario, attention=word, unattended="")
+
+
+def _more(model: Model, scenario: TrainingScenario, machine: Machine | None, replicas: int | None) -> Iterator[_Other]:
     """More accelerators that share what one holds: the fewest that are enough, else 8."""
     training = scenario.training
     same = ("", "shared", training.fsdp, training.zero)
@@ -69,7 +96,8 @@ def _more(model: Model, scenario: TrainingScenario, machine: Machine | None) -> 
         count = next(fitting, _NODE)
         other = others[count]
         if other is not None:
-            option = f"{_named(machine, count)} {words}".strip()
+            sizes = f"--dp {other.parallel.dp}" if replicas is not None else ""
+            option = " ".join(filter(None, (_named(machine, count), sizes, words)))
             yield option, f"{what} over {other.training.shard} ranks", other
     yield from _layers(model, scenario, machine)
 
@@ -85,7 +113,7 @@ def _over(scenario: TrainingScenario, count: int, *, fsdp: bool, zero: int) -> T
 
 
 def _fits(model: Model, scenario: TrainingScenario, machine: Machine | None) -> bool:
-    return machine is not None and estimate(model, scenario).total <= scenario.available
+    return machine is not None and held(estimate(model, scenario), scenario)
 
 
 def _layers(model: Model, scenario: TrainingScenario, machine: Machine | None) -> Iterator[_Other]:
@@ -118,6 +146,16 @@ def _step(training: Training) -> Iterator[_Change]:
         row = find_optimizer(name)
         if row is not None and row is not training.optimizer and training.optimizer.name.startswith(("adamw", "paged")):
             yield f"--optimizer {name}", what, replace(training, optimizer=row)
+
+
+def _offloading(training: Training) -> Iterator[_Change]:
+    """What ranks share, in the host's memory."""
+    if not training.zero:
+        return
+    if training.offload == "none" and training.method == "full":
+        yield "--offload optimizer", "states on the host", replace(training, offload="optimizer")
+    if training.offload != "parameters" and training.zero == 3:
+        yield "--offload parameters", "weights and states on the host", replace(training, offload="parameters")
 
 
 def _sharding(training: Training, replicas: int) -> Iterator[_Change]:

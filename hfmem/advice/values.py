@@ -14,12 +14,13 @@ __all__ = ["Advice", "Fit", "Saving"]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Saving:
     """A way to need less: the option that does it, and the total it leads to; whether that fits on the accelerator that
-    was named, None where none was, or a part is unknown."""
+    was named, None where none was, or a part is unknown; and whether with less room than should stay free."""
 
     option: str
     what: str
     total: int
     fits: bool | None = None
+    tight: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,8 +78,10 @@ class Advice:
         option: what to add to the command line.
         total: bytes of the most loaded accelerator then.
         fits: whether that fits.
+        tight: whether it fits with less room than should stay free.
     """
 
     option: str
     total: int
     fits: bool
+    tight: bool = False

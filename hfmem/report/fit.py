@@ -157,7 +157,7 @@ def advice_lines(advice: Sequence[Advice], unit: str) -> Iterator[str]:
     yield "what would help"
     width = max(len(row.option) for row in advice)
     for row in advice:
-        verdict = "fits" if row.fits else "not enough alone"
+        verdict = ("fits, but tight" if row.tight else "fits") if row.fits else "not enough alone"
         yield f"  {row.option:{width}}  {format_bytes(row.total, unit):>12}  {verdict}"
 
 

@@ -74,7 +74,10 @@ def scenario_fields(scenario: Scenario) -> dict[str, Any]:
 
 def help_rows(savings: Sequence[Saving]) -> list[dict[str, Any]] | None:
     """JSON's `help`: ways to need less."""
-    return [{"option": row.option, "what": row.what, "total": row.total, "fits": row.fits} for row in savings] or None
+    return [
+        {"option": row.option, "what": row.what, "total": row.total, "fits": row.fits, "tight": row.tight}
+        for row in savings
+    ] or None
 
 
 def training_fields(estimate: Estimate) -> dict[str, Any] | None:
@@ -120,11 +123,14 @@ def to_lines(report: Report, unit: str) -> list[str]:
         lines.append(f"host memory: {format_bytes(facts.host, unit)} a GPU, and half as much again for buffers")
     if report.savings:
         lines += ["", "what would help"]
-        verdicts = {True: "fits: ", False: "not enough alone: ", None: ""}
-        lines += _table(
-            [[f"  {i.option}", format_bytes(i.total, unit), verdicts[i.fits] + i.what] for i in report.savings]
-        )
+        lines += _table([[f"  {i.option}", format_bytes(i.total, unit), _verdict(i) + i.what] for i in report.savings])
     return lines
+
+
+def _verdict(saving: Saving) -> str:
+    if saving.fits is None:
+        return ""
+    return ("fits, but tight: " if saving.tight else "fits: ") if saving.fits else "not enough alone: "
 
 
 def _numbers(rank: Rank) -> str:

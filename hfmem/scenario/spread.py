@@ -82,6 +82,9 @@ def spread(options: Options, machine: Machine | None, architecture: Architecture
     return _accepted(options, machine, architecture, whole)
 
 
+_REST: Final = {"tp": "tensor-parallel", "dp": "data-parallel"}
+
+
 def _accepted(
     options: Options, machine: Machine, architecture: Architecture, whole: Parallel
 ) -> tuple[Parallel, tuple[str, ...]]:
@@ -94,7 +97,8 @@ def _accepted(
             reason = reason or error.reason
             continue
         if found == whole:
-            told = f"--ep {found.ep}: experts lie on all {found.gpus} GPUs, the rest is tensor-parallel."
+            rest = " and ".join(_REST[name] for name in _REST if getattr(found, name) > 1)
+            told = f"--ep {found.ep}: experts lie on all {found.gpus} GPUs, the rest is {rest}."
             return found, (told,) if found.ep > 1 and architecture.experts else ()
         if found.gpus == whole.gpus:
             return found, (f"{found.describe()} on {found.gpus} × {machine.accelerator.name}: {reason}.",)

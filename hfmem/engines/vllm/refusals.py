@@ -18,7 +18,9 @@ _YARN: Final = ("yarn", "deepseek_yarn", "deepseek_llama_scaling")
 
 def refused(model: Model, scenario: Scenario) -> str:
     """The reason; "" where it starts."""
-    settings = settings_of(scenario)
+    settings, architecture = settings_of(scenario), model.architecture
+    if scenario.parallel.ep > 1 and architecture.layers and not architecture.experts:
+        return "the number of experts in the model must be greater than 0 when expert parallelism is enabled"
     if settings.max_num_batched_tokens < settings.max_num_seqs:
         return (
             f"--max-num-batched-tokens {settings.max_num_batched_tokens:,} is less than --max-num-seqs "

@@ -81,9 +81,11 @@ def settings(options: VllmOptions, gpu: Accelerator | None, length: int) -> Sett
     batched = options.max_num_batched_tokens or min(tokens, (options.max_num_seqs or seqs) * length)
     found = options.max_num_seqs or min(seqs, batched)
     chosen = _rules_words(options, rules, gpu)
-    if not (options.max_num_seqs and options.max_num_batched_tokens):
+    made = [f"--max-num-seqs {found:,}"] if not options.max_num_seqs else []
+    made += [f"--max-num-batched-tokens {batched:,}"] if not options.max_num_batched_tokens else []
+    if made:
         where = f"for {gpu.name}" if gpu else "where the card is not known (--gpu)"
-        chosen.append(f"--max-num-seqs {found:,}, --max-num-batched-tokens {batched:,}: vLLM's defaults {where}.")
+        chosen.append(f"{', '.join(made)}: vLLM's {'defaults' if len(made) > 1 else 'default'} {where}.")
     return Settings(
         rules=rules,
         max_num_seqs=found,
