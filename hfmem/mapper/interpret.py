@@ -185,10 +185,16 @@ def _finish(architecture: Architecture, config: Mapping[str, Any]) -> Architectu
         architectures=tuple(name for name in names if isinstance(name, str)),
         dtype=_run_dtype(config),
         kv_dtype=declared_cache_dtype(config),
+        overflows=architecture.model_type in _OVERFLOWING,
         state_dtype=architecture.state_dtype or _state_dtype(config),
         rotary_rows=rotary_rows(config, architecture.max_positions),
         context=context_of(config, architecture.max_positions),
     )
+
+
+_OVERFLOWING: Final = ("gemma2", "gemma3", "gemma3_text", "glm4")
+"""Types whose activations float16 does not hold (vLLM 0.19.0 to 0.33.0, config/model.py,
+`_FLOAT16_NOT_SUPPORTED_MODELS`)."""
 
 
 def _state_dtype(config: Mapping[str, Any]) -> str | None:

@@ -138,6 +138,7 @@ class Architecture:
         max_source_positions: longest sequence of the encoder's tokens; None where nothing limits it.
         dtype: the configuration's own run dtype (`torch_dtype` or `dtype`), as `hfmem.dtypes` names it.
         kv_dtype: the dtype of the cache that a quantised checkpoint brings scales for; None where it brings none.
+        overflows: whether float16 is too narrow for what it computes.
         state_dtype: the dtype of recurrent states that the configuration asks of serving engines; None where it does
             not, and they take the compute dtype.
         rotary_rows: rows of the tables of sines and cosines that engines build, where positions are rotary.
@@ -167,6 +168,7 @@ class Architecture:
     max_source_positions: int | None = None
     dtype: str | None = None
     kv_dtype: str | None = None
+    overflows: bool = False
     state_dtype: str | None = None
     rotary_rows: int | None = None
     context: Context | None = None
@@ -330,6 +332,11 @@ class ParameterTable:
         """Width of the convolutions of layers with a state; None where there are none."""
         found = (group for group in self.groups if group.component == "state" and group.convolution)
         return next((group.shape[-1] for group in found if len(group.shape) == 3), None)
+
+    @property
+    def sinks(self) -> bool:
+        """Whether heads of attention have sinks."""
+        return any(roles.is_sink(group.role) for group in self.groups)
 
     def positions(self, least: int) -> int | None:
         """Rows of the smallest table of positions that has so many at least; None where positions are computed."""

@@ -35,7 +35,7 @@ def without_effect(options: Options, architecture: Architecture) -> tuple[str, .
     told = rules.idle(declared(type(options)), options)
     layers = architecture.layers or ()
     if (options.ep or 1) > 1 and layers and not any(isinstance(layer.ffn, Experts) for layer in layers):
-        told += ("--ep has no effect: the model has no experts",)
+        told += ("--ep is for experts, and the model has none",)
     if options.kv_dtype is not None and layers and not any(layer.elements(1, source=1) for layer in layers):
         told += ("--kv-dtype has no effect: the model keeps no cache",)
     return (*told, *_pieces(options, architecture))

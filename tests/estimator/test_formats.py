@@ -203,7 +203,9 @@ def test_loading_takes_no_other_quantiser_than_the_checkpoints() -> None:
 def test_the_launch_line_makes_what_was_asked() -> None:
     lines = {}
     for dtype in ("fp8", "mxfp4", "nf4", "int8", "awq", None):
-        report = hfmem.estimate("Qwen/Qwen3-8B", runtime="vllm", dtype=dtype, gpu=("H100",), offline=True)
+        release = "0.33" if dtype == "mxfp4" else "0.27"
+        asked = {"runtime": "vllm", "vllm_version": release, "gpu": ("H100",), "offline": True}
+        report = hfmem.estimate("Qwen/Qwen3-8B", dtype=dtype, **asked)  # type: ignore[arg-type] # of several types
         assert report.estimate.serving is not None
         assert bool(report.estimate.serving.command) != bool(report.estimate.serving.lineless)
         lines[dtype] = (report.estimate.serving.command or "").partition(" --quantization ")[2]
