@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import Parameter, Signature
 from pathlib import Path
@@ -190,7 +190,7 @@ def _run(given: Sequence[str], line: _Values) -> None:
         _list_gpus(given, options, around)
         return
     _check_environment()
-    options, refs = _asked(given, options, around)
+    options, refs = _asked(given, options, around, values)
     _check(options, around, refs)
     results, interrupted = _collect(refs, options, around)
     reports, problems = _split(results)
@@ -319,15 +319,17 @@ def _list_gpus(models: Sequence[str], options: Options, around: _Around) -> None
     print(list_gpus(accelerators(), instances(), around.unit, _width(sys.stdout)))
 
 
-def _asked(given: Sequence[str], options: Options, around: _Around) -> tuple[Options, list[ModelRef]]:
-    """The options with what training files say where the command line says nothing, and the models asked for, in order;
-    a model that is there twice is asked for twice."""
+def _asked(
+    given: Sequence[str], options: Options, around: _Around, written: Collection[str]
+) -> tuple[Options, list[ModelRef]]:
+    """The options with what training files say where the command line says nothing (`written` names what it says), and
+    the models asked for, in order; a model that is there twice is asked for twice."""
     from hfmem.fetcher.identity import reference
 
     names = [*given, *(_lines(around.from_file) if around.from_file else ())]
     refs = [reference(name, around.revision) for name in names]
     if around.from_args:
-        options, refs = _from_args(options, around, refs)
+        options, refs = _from_args(options, around, refs, written)
     if not refs:
         _usage("No model is given: hfmem MODEL, or --from FILE with one a line.")
     return options, refs
@@ -359,7 +361,9 @@ def _lines(source: str) -> Iterable[str]:
     return [name for line in re.split(r"[\r\n]+", text) if (name := line.partition("#")[0].strip())]
 
 
-def _from_args(options: Options, around: _Around, refs: list[ModelRef]) -> tuple[Options, list[ModelRef]]:
+def _from_args(
+    options: Options, around: _Around, refs: list[ModelRef], written: Collection[str]
+) -> tuple[Options, list[ModelRef]]:
     """The options with what training files say where the command line says nothing, and the models: the one that they
     name, where none is given; at the state that they name, where it is the one that is given."""
     from dataclasses import replace
@@ -368,7 +372,7 @@ def _from_args(options: Options, around: _Around, refs: list[ModelRef]) -> tuple
     from hfmem.scenario.files import with_files
 
     try:
-        found = with_files(options, around.from_args)
+        found = with_files(options, around.from_args, written)
     except InvalidScenarioError as error:
         _usage(f"{error.reason}.")
     if not found.model:

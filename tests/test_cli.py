@@ -408,6 +408,15 @@ def test_training_from_a_file(alone: dict[str, str], tmp_path: Path) -> None:
     assert any("warmup_steps" in note and "ignored" in note for note in result["notes"])
 
 
+def test_what_is_written_wins_over_a_file_though_it_is_the_default(alone: dict[str, str], tmp_path: Path) -> None:
+    path = tmp_path / "arguments.yaml"
+    path.write_text("per_device_train_batch_size: 4\n")
+    process = run(LLAMA, "--from-args", str(path), "--batch", "1", "--format", "json", env=alone)
+    (result,) = json.loads(process.stdout)["results"]
+    assert result["scenario"]["batch"] == 1
+    assert "arguments.yaml: per_device_train_batch_size is overridden by the command line." in result["notes"]
+
+
 def test_training_with_every_format(alone: dict[str, str]) -> None:
     for output in FORMATS:
         process = run(LLAMA, "--train", "full", "--format", output, env=alone)

@@ -20,8 +20,9 @@ import hfmem
 from hfmem.cli import app, table
 from hfmem.engines.table import EngineRow, engines, registered
 from hfmem.errors import InvalidScenarioError
-from hfmem.options.option import Option, declared
+from hfmem.options.option import Declared, Option, declared, value_of
 from hfmem.options.panels import TOPICS
+from hfmem.options.reading import tokens
 from hfmem.report.formats import FORMATS
 from hfmem.scenario.asked import registered_options
 from hfmem.scenario.check import check
@@ -355,3 +356,13 @@ def test_type_checkers_see_every_option(tmp_path: Path) -> None:
     for line, words in expected:
         assert any(said.startswith(f"{line}: ") and words in said for said in told), (words, told)
     assert not [said for said in told if said.startswith("4: ")]
+
+
+@pytest.mark.parametrize("option", [option for option in table() if option.kind is int], ids=lambda option: option.name)
+def test_numbers_of_tokens_are_written_in_one_way(option: Declared) -> None:
+    """Whatever is counted in tokens takes 1k and a string, as a length does."""
+    counts = re.match(r"(Maximum )?tokens\b", option.option.help, re.IGNORECASE) is not None
+    assert (option.option.parse is tokens) == counts
+    if counts:
+        assert value_of(option, "1k") == 1024
+        assert value_of(option, "1000") == 1000

@@ -17,8 +17,8 @@ class ListOptions:
     from_args: Annotated[
         tuple[Path, ...],
         Option(
-            help="Take options from TrainingArguments, accelerate, DeepSpeed or axolotl files (YAML, JSON; repeatable, "
-            "later ones win)",
+            help="Take options from TrainingArguments, accelerate, DeepSpeed, axolotl or LLaMA-Factory files (YAML, "
+            "JSON; repeatable, later ones win)",
             panel=TRAINING,
             metavar="FILE",
         ),

@@ -72,7 +72,7 @@ class RunOptions:
             parse=tokens,
             least=1,
             most=_MOST,
-            keys=("max_length", "max_seq_length", "sequence_len", "model_max_length"),
+            keys=("max_length", "max_seq_length", "sequence_len", "model_max_length", "cutoff_len"),
         ),
     ] = None
     prompt: Annotated[
@@ -81,6 +81,7 @@ class RunOptions:
             help="Tokens of the prompt; the rest of --seq is the answer, a token at a time",
             panel=SIZE,
             shown="all of --seq",
+            parse=tokens,
             least=1,
             most=_MOST,
             methods=("exact",),
@@ -99,6 +100,7 @@ class RunOptions:
             help="Tokens of the prompt that are run at once, on the cache of those before",
             panel=SIZE,
             shown="the whole prompt",
+            parse=tokens,
             least=1,
             most=_MOST,
             methods=("exact",),
