@@ -36,7 +36,8 @@ def test_its_lines_are_to_be_read() -> None:
 def test_a_part_is_called_by_what_is_in_it_and_used() -> None:
     rows = [json.loads(line) for line in TABLE.read_text(encoding="ascii").splitlines()[1:]]
     parts = [row["part"] for row in rows if "part" in row]
-    used = {name for row in rows if "of" in row for name in (row["head"], *row["layers"].values())}
+    blocks = [row for row in rows if "of" in row]
+    used = {name for row in blocks for name in (row["head"], *row["layers"].values(), *row.get("linears", {}).values())}
     assert len(parts) == len(set(parts))
     assert set(parts) == used
 

@@ -225,14 +225,13 @@ def _first(label: str) -> bytes:
 
 
 def _coefficients(row: Mapping[str, Any], mode: str, block: Mapping[str, Any]) -> Coefficients:
-    linears = row["linears"] if "/frozen" in mode else {}
     return Coefficients(
         name=row["type"],
         mode=mode,
         before=Polynomial.parse(block["before"]),
         head=_read(block["head"]),
         layers={name: _read(part) for name, part in block["layers"].items()},
-        linears={kind: tuple(_linear(item) for item in items) for kind, items in linears.items()},
+        linears={kind: _linears(items) for kind, items in block.get("linears", {}).items()},
         fixed=row["fixed"],
         entry=_moments(block.get("entry", ())),
     )
@@ -255,6 +254,11 @@ def _moments(texts: Sequence[Sequence[str]]) -> tuple[Moment, ...]:
         Moment(activations=Polynomial.parse(found[0]), gradients=Polynomial.parse(found[1] if len(found) > 1 else ""))
         for found in texts
     )
+
+
+def _linears(items: str | Sequence[Sequence[Any]]) -> tuple[LinearUse, ...]:
+    """Linear modules, by their name in the file or as they are."""
+    return tuple(_linear(item) for item in (_part(items)["linears"] if isinstance(items, str) else items))
 
 
 def _linear(item: Sequence[Any]) -> LinearUse:

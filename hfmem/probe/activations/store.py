@@ -1,8 +1,8 @@
 """The file of measured coefficients: read and written whole, as lines that a person can compare.
 
 The types come first, each with what holds for all its modes, then a line for each set of modes that keep the same; then
-the parts that those name, by a digest of what is in them, so that equal layers of several types stand there once and a
-change shows where it is.
+the parts that those name (layers, heads, lists of linear modules), by a digest of what is in them, so that equal ones
+of several types stand there once and a change shows where it is.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ def read(path: Path) -> dict[str, Row]:
         for block in row.get("blocks", ()):
             block["head"] = parts[block["head"]]
             block["layers"] = {name: parts[part] for name, part in block["layers"].items()}
+            if "linears" in block:
+                block["linears"] = {name: parts[part]["linears"] for name, part in block["linears"].items()}
     return rows
 
 
@@ -59,11 +61,15 @@ def _lines(row: Row, parts: dict[str, Row]) -> Iterator[str]:
     if "same_as" in row:
         yield _line({"type": name, "same_as": row["same_as"]})
         return
-    yield _line({"type": name, "fixed": row["fixed"], "linears": row["linears"]})
+    yield _line({"type": name, "fixed": row["fixed"]})
     for number, block in enumerate(row["blocks"]):
         regimes = {regime: [mode for mode, at in row[regime].items() if at == number] for regime in _REGIMES}
-        layers = {kind: _named(part, parts) for kind, part in block["layers"].items()}
-        yield _line({"of": name, **regimes, **block, "head": _named(block["head"], parts), "layers": layers})
+        named: Row = {"head": _named(block["head"], parts)}
+        named["layers"] = {kind: _named(part, parts) for kind, part in block["layers"].items()}
+        if "linears" in block:
+            linears = block["linears"].items()
+            named["linears"] = {kind: _named({"linears": items}, parts) for kind, items in linears}
+        yield _line({"of": name, **regimes, **block, **named})
 
 
 def _named(part: Row, parts: dict[str, Row]) -> str:

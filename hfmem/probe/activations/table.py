@@ -102,17 +102,14 @@ def derive(model_type: str, modes: Sequence[Mode] = ()) -> Row:
             _record(row, table, regime, mode, found)
         if not has_windows(drawn):
             break
-    row |= {"blocks": table.blocks, "linears": row.get("linears", {})}
-    return row | {"seconds": round(time.process_time() - started, 1)}
+    return row | {"blocks": table.blocks, "seconds": round(time.process_time() - started, 1)}
 
 
 def _record(row: Row, table: _Table, regime: str, mode: Mode, found: Solution | str) -> None:
     """Puts what a mode gives into a row, or why it gives nothing."""
     if isinstance(found, Solution):
-        row[regime][str(mode)] = table.block(found)
+        row[regime][str(mode)] = table.block(found, linears=mode.method == "frozen")
         row["residual"] = max(row.get("residual", 0.0), found.residual)
-        if mode.method == "frozen" and regime == "modes" and "linears" not in row:
-            row["linears"] = {kind: _linears(items) for kind, items in found.linears.items()}
     elif regime == "modes":
         row["missing"][str(mode)] = found
 
@@ -206,8 +203,7 @@ def merged(old: Row, new: Row) -> Row:
             for mode, number in row[regime].items()
             if row is new or mode not in new[regime]
         }
-    source = new if new.get("linears") else old
-    return found | {"linears": source["linears"], "blocks": table.blocks}
+    return found | {"blocks": table.blocks}
 
 
 def _solved(
@@ -252,7 +248,7 @@ class _Table:
 
     blocks: list[Row] = field(default_factory=list)
 
-    def block(self, solution: Solution) -> int:
+    def block(self, solution: Solution, *, linears: bool) -> int:
         found: Row = {
             "before": str(solution.before),
             "head": _part(solution.head),
@@ -260,6 +256,8 @@ class _Table:
         }
         if solution.entry:
             found["entry"] = _moments(solution.entry)
+        if linears:
+            found["linears"] = {kind: _linears(items) for kind, items in solution.linears.items()}
         return self.number(found)
 
     def adopt(self, row: Row, number: int) -> int:
