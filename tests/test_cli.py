@@ -170,6 +170,18 @@ def test_models_from_a_file_and_from_stdin(hub: Hub, hub_env: dict[str, str], tm
         assert [line.split("\t")[0] for line in process.stdout.splitlines()] == ["org/a", "org/b", "org/a"]
 
 
+def test_every_list_is_read_in_order(hub: Hub, hub_env: dict[str, str], tmp_path: Path) -> None:
+    hub.put(*(single(f"org/{name}", CONFIG, ROWS) for name in "abcd"))
+    (tmp_path / "first.txt").write_text("org/b\n")
+    (tmp_path / "last.txt").write_text("org/d\norg/b\n")
+    sources = (str(tmp_path / "first.txt"), "-", str(tmp_path / "last.txt"))
+    lists = [word for source in sources for word in ("--from", source)]
+    process = run("org/a", *lists, "--format", "quiet", env=hub_env, stdin="org/c\n")
+    assert [line.split("\t")[0][-1] for line in process.stdout.splitlines()] == [*"abcdb"]
+    missing = run(*lists, "--from", "/nowhere/list.txt", env=hub_env)
+    assert (missing.returncode, missing.stdout) == (2, "")
+
+
 def test_a_table_is_sorted_and_every_line_of_jsonl_is_json(hub: Hub, hub_env: dict[str, str]) -> None:
     hub.put(single("org/large", CONFIG | {"vocab_size": 10}, [*ROWS, ("more.weight", "BF16", (99, 9))]))
     hub.put(single("org/small", CONFIG, ROWS))
