@@ -12,7 +12,6 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import Parameter, Signature
-from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TextIO, TypeVar
 
@@ -198,6 +197,7 @@ def _run(given: Sequence[str], line: _Values) -> None:
 
         reports = sorted_reports(reports, around.sort)
     weightless = _print(reports, problems, around, several=len(refs) > 1)
+    _tell_untold(reports, around, several=len(refs) > 1)
     if interrupted:
         raise typer.Exit(INTERRUPTED)
     if problems or weightless:
@@ -217,6 +217,15 @@ def _check_environment() -> None:
             f"The environment has a value that huggingface_hub cannot read ({error}): check HF_ENDPOINT and the other "
             "variables that begin with HF_."
         )
+
+
+def _tell_untold(reports: Sequence[Report], around: _Around, *, several: bool) -> None:
+    """Name what is answered otherwise than asked, where the output has no place for it."""
+    from hfmem.report.escapes import line
+    from hfmem.report.remarks import untold
+
+    for sentence in untold(reports, around.output, several=several):
+        _tell(line(sentence))
 
 
 def _tell_tight(reports: Sequence[Report], unit: str) -> None:
@@ -266,19 +275,10 @@ def _check(options: Options, around: _Around, refs: Sequence[ModelRef]) -> None:
 
         if around.sort not in SORT_KEYS:
             _usage(f"--sort {not_one_of(around.sort, SORT_KEYS)}.")
-    local = all(_is_local(ref.model_id) for ref in refs)
-    asked = SimpleNamespace(**vars(options), **vars(around), several=len(refs) > 1, local=local)
+    asked = SimpleNamespace(**vars(options), **vars(around), several=len(refs) > 1)
     _refuse(rules.refusals(declared(_Around), asked, owners()))
     for sentence in rules.idle(declared(_Around), asked):
         _tell(f"{sentence}.")
-
-
-def _is_local(name: str) -> bool:
-    """Whether a name is that of a file or folder."""
-    try:
-        return Path(name).exists()
-    except OSError:  # too long for a path
-        return False
 
 
 def _print(reports: list[Report], problems: list[Problem], around: _Around, *, several: bool) -> bool:

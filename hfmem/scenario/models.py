@@ -15,6 +15,7 @@ from hfmem.errors import InvalidScenarioError
 from hfmem.fetcher.files import as_text, read_text, too_long
 from hfmem.fetcher.identity import reference
 from hfmem.fetcher.values import ModelRef
+from hfmem.options.otherwise import Otherwise
 from hfmem.scenario.options import Options
 
 __all__ = ["asked_models"]
@@ -80,5 +81,5 @@ def _trained(
     named = reference(found.model, revision).at(found.revision or DEFAULT_REVISION)
     if all(ref.model_id.lower() == named.model_id.lower() for ref in refs):
         return found.options, [ref.at(named.revision) for ref in refs] or [named]
-    remark = f"{found.named} is {found.model}, which is not the model that was asked for."
+    remark = Otherwise(f"{found.named} is {found.model}, which is not the model that was asked for.")
     return replace(found.options, remarks=(*found.options.remarks, remark)), refs
