@@ -210,13 +210,12 @@ def _run(given: Sequence[str], line: _Values) -> None:
 
 def _check_environment() -> None:
     """Refuse what the Hub's client cannot read of the environment: it would fail as it is imported."""
+    from hfmem.fetcher.environment import check
+
     try:
-        from huggingface_hub import constants  # noqa: F401 - every run needs them
-    except ValueError as error:
-        _usage(
-            f"The environment has a value that huggingface_hub cannot read ({error}): check HF_ENDPOINT and the other "
-            "variables that begin with HF_."
-        )
+        check()
+    except InvalidScenarioError as error:
+        _usage(f"{error.reason}.")
 
 
 def _tell_untold(reports: Sequence[Report], around: _Around, *, several: bool) -> None:

@@ -581,3 +581,37 @@ def test_the_revision_of_the_command_line_wins_over_a_training_files(
     for words, revision in (((), "v1"), (("--revision", "v2"), "v2"), (("org/a@main",), "main"), (("org/a",), "v1")):
         process = run(*words, *files, env=hub_env)
         assert json.loads(process.stdout)["results"][0]["revision"] == revision, words
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "told"),
+    [
+        ("http://127.0.0.1:99999", "'http://127.0.0.1:99999', whose port is no number up to 65535"),
+        ("http://user:secret@127.0.0.1:abc", "'http://127.0.0.1:abc', whose port is no number up to 65535"),
+        ("not-a-url", "'not-a-url', expected an address such as https://huggingface.co"),
+        ("http://[::1", "'http://[::1', expected an address such as https://huggingface.co"),
+        ("", "empty, expected an address such as https://huggingface.co"),
+    ],
+)
+def test_a_hub_without_an_address_costs_the_other_models_nothing(
+    endpoint: str, told: str, alone: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
+    env = {**alone, "HF_ENDPOINT": endpoint}
+    process = run(str(tmp_path), "org/none", LLAMA, "--dtype", "bf16", "--format", "quiet", env=env)
+    assert process.returncode == 1
+    assert [line.split("\t")[0] for line in process.stdout.splitlines()] == [str(tmp_path), LLAMA]
+    missing, answered = process.stderr.splitlines()
+    assert missing.startswith("The Hub cannot be asked from here, and org/none is in neither the cache nor the bundled")
+    assert missing.endswith(f"(HF_ENDPOINT is {told}). Correct it, or unset it.")
+    assert answered == (
+        f"{LLAMA}: The Hub cannot be reached (HF_ENDPOINT is {told}); this answer is from the bundled catalog."
+    )
+
+
+@pytest.mark.parametrize("variable", ["HF_HUB_DOWNLOAD_TIMEOUT", "HF_HUB_ETAG_TIMEOUT"])
+def test_the_variable_that_cannot_be_read_is_named(variable: str, alone: dict[str, str]) -> None:
+    process = run(LLAMA, "--offline", env={**alone, variable: "abc"})
+    assert process.returncode == 2
+    assert process.stderr.startswith(f"{variable} cannot be read (invalid literal for int() with base 10: 'abc')")
+    assert "HF_ENDPOINT" not in process.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
@@ -23,6 +24,7 @@ from hfmem.errors import (
     UnexpectedAnswerError,
 )
 from hfmem.fetcher import cache, catalog, local
+from hfmem.fetcher.environment import endpoint_fault
 from hfmem.fetcher.formats.table import is_weights
 from hfmem.fetcher.identity import is_model_id, is_path, page, why_no_id
 from hfmem.fetcher.nearby import near_ids, other_states, state
@@ -95,9 +97,10 @@ def prepare(refs: Iterable[ModelRef], access: Access) -> None:
     everything else that is imported, would send their first request later."""
     if access.offline or constants.is_offline_mode() or all(local.is_local(ref.model_id) for ref in refs):
         return
-    from hfmem.fetcher import hub
+    with suppress(Exception):  # each model that needs it says why it is not there
+        from hfmem.fetcher import hub
 
-    hub.connect()
+        hub.connect()
 
 
 def _local(ref: ModelRef) -> Checkpoint:
@@ -114,10 +117,14 @@ def _from_hub(ref: ModelRef, access: Access, reach: Reach) -> Checkpoint:
     known = cache.load(ref) if access.use_cache else None
     if known is not None and known.commit == ref.revision:
         return known  # a commit never changes
-    # The client costs a tenth of a second to import, and runs without a network do not need it.
-    from hfmem.fetcher import hub
-    from hfmem.fetcher.http import client_for
-
+    if fault := endpoint_fault():
+        raise ConnectionSettingsError(ref.model_id, fault)
+    try:  # the client costs a tenth of a second to import, and runs without a network do not need it
+        from hfmem.fetcher import hub
+        from hfmem.fetcher.http import client_for
+    except Exception as error:  # it reads the environment as it is imported
+        reason = f"the HTTP client cannot be loaded: {type(error).__name__}"
+        raise ConnectionSettingsError(ref.model_id, reason) from error
     client = client_for(ref.model_id, access.token, patient=lambda: _stored(ref, access) is None, reach=reach)
     info = hub.read_info(client, ref) if known is not None else None
     if info is not None and info.commit is not None:
@@ -149,9 +156,10 @@ def _elsewhere(ref: ModelRef, access: Access, error: HfmemError) -> Checkpoint:
             error.near = () if error.kept else near_ids(ref.model_id)
         raise error
     place = {"cache": "the cache", "catalog": "the bundled catalog"}[found.source]
+    note = f"{why}; this answer is from {place}."
     if isinstance(error, ConnectionSettingsError):
-        why = f"{why} ({error.reason})"
-    return replace(found, notes=(f"{why}; this answer is from {place}.", *found.notes))
+        note = Otherwise(f"{why} ({error.reason}); this answer is from {place}.")
+    return replace(found, notes=(note, *found.notes))
 
 
 def _gated(public: Checkpoint, access: Access, *, authenticated: bool) -> Checkpoint:

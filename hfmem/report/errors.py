@@ -104,7 +104,7 @@ def _rate_hint(error: HfmemError) -> str:
 
 def _settings_hint(error: HfmemError) -> str:
     package = error.package if isinstance(error, errors.ConnectionSettingsError) else ""
-    return f"`pip install {package}`, or unset the variable." if package else "Correct the variable, or unset it."
+    return f"`pip install {package}`, or unset the variable." if package else "Correct it, or unset it."
 
 
 def _nowhere(text: str, *, reason: bool = True) -> _Words:
