@@ -14,6 +14,7 @@ from hfmem.fetcher.concurrent import Fetched, unforeseen
 from hfmem.hardware.values import Machine
 from hfmem.mapper.bundle import Bundle
 from hfmem.mapper.interpret import Model, interpret
+from hfmem.options.otherwise import Otherwise
 from hfmem.report.values import Report
 from hfmem.scenario.check import check
 from hfmem.scenario.options import Options
@@ -79,7 +80,7 @@ def _report(model: Model, options: Options) -> Report:
     others = tuple(machine.note for machine in found[1:] if machine.note)
     estimate = replace(estimate, notes=(*estimate.notes, *others))
     if not found:
-        note = "--gpu auto: no accelerator was found in this machine."
+        note = Otherwise("--gpu auto: no accelerator was found in this machine.")
         estimate = replace(estimate, notes=(*estimate.notes, note))
     fits = fit_all(model, options, found)
     advice = advise(model, options, fits[0]) if fits else ()

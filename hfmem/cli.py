@@ -8,12 +8,10 @@ and must be instant.
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import Parameter, Signature
-from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TextIO, TypeVar
 
@@ -190,7 +188,7 @@ def _run(given: Sequence[str], line: _Values) -> None:
         _list_gpus(given, options, around)
         return
     _check_environment()
-    options, refs = _asked(given, options, around, values)
+    options, refs = _models(given, options, around, values)
     _check(options, around, refs)
     results, interrupted = _collect(refs, options, around)
     reports, problems = _split(results)
@@ -199,6 +197,7 @@ def _run(given: Sequence[str], line: _Values) -> None:
 
         reports = sorted_reports(reports, around.sort)
     weightless = _print(reports, problems, around, several=len(refs) > 1)
+    _tell_untold(reports, around, several=len(refs) > 1)
     if interrupted:
         raise typer.Exit(INTERRUPTED)
     if problems or weightless:
@@ -211,13 +210,21 @@ def _run(given: Sequence[str], line: _Values) -> None:
 
 def _check_environment() -> None:
     """Refuse what the Hub's client cannot read of the environment: it would fail as it is imported."""
+    from hfmem.fetcher.environment import check
+
     try:
-        from huggingface_hub import constants  # noqa: F401 - every run needs them
-    except ValueError as error:
-        _usage(
-            f"The environment has a value that huggingface_hub cannot read ({error}): check HF_ENDPOINT and the other "
-            "variables that begin with HF_."
-        )
+        check()
+    except InvalidScenarioError as error:
+        _usage(f"{error.reason}.")
+
+
+def _tell_untold(reports: Sequence[Report], around: _Around, *, several: bool) -> None:
+    """Name what is answered otherwise than asked, where the output has no place for it."""
+    from hfmem.report.escapes import line
+    from hfmem.report.remarks import untold
+
+    for sentence in untold(reports, around.output, several=several):
+        _tell(line(sentence))
 
 
 def _tell_tight(reports: Sequence[Report], unit: str) -> None:
@@ -267,19 +274,10 @@ def _check(options: Options, around: _Around, refs: Sequence[ModelRef]) -> None:
 
         if around.sort not in SORT_KEYS:
             _usage(f"--sort {not_one_of(around.sort, SORT_KEYS)}.")
-    local = all(_is_local(ref.model_id) for ref in refs)
-    asked = SimpleNamespace(**vars(options), **vars(around), several=len(refs) > 1, local=local)
+    asked = SimpleNamespace(**vars(options), **vars(around), several=len(refs) > 1)
     _refuse(rules.refusals(declared(_Around), asked, owners()))
     for sentence in rules.idle(declared(_Around), asked):
         _tell(f"{sentence}.")
-
-
-def _is_local(name: str) -> bool:
-    """Whether a name is that of a file or folder."""
-    try:
-        return Path(name).exists()
-    except OSError:  # too long for a path
-        return False
 
 
 def _print(reports: list[Report], problems: list[Problem], around: _Around, *, several: bool) -> bool:
@@ -319,69 +317,17 @@ def _list_gpus(models: Sequence[str], options: Options, around: _Around) -> None
     print(list_gpus(accelerators(), instances(), around.unit, _width(sys.stdout)))
 
 
-def _asked(
+def _models(
     given: Sequence[str], options: Options, around: _Around, written: Collection[str]
 ) -> tuple[Options, list[ModelRef]]:
-    """The options with what training files say where the command line says nothing (`written` names what it says), and
-    the models asked for, in order; a model that is there twice is asked for twice."""
-    from hfmem.fetcher.identity import reference
-
-    names = [*given, *(_lines(around.from_file) if around.from_file else ())]
-    refs = [reference(name, around.revision) for name in names]
-    if around.from_args:
-        options, refs = _from_args(options, around, refs, written)
-    if not refs:
-        _usage("No model is given: hfmem MODEL, or --from FILE with one a line.")
-    return options, refs
-
-
-_LONGEST_LIST: Final = 64 * 2**20
-"""Bytes of a list of models: every id of the Hub takes some fifty megabytes."""
-
-
-def _stdin() -> str:
-    """The text on standard input; one byte more than is taken shows that there is too much."""
-    from hfmem.fetcher.files import as_text
-
-    if sys.stdin is None:
-        raise OSError(0, "standard input is closed")
-    return as_text(sys.stdin.buffer.read(_LONGEST_LIST + 1))
-
-
-def _lines(source: str) -> Iterable[str]:
-    """One model a line; blank lines and what follows a # are skipped."""
-    from hfmem.fetcher.files import read_text, too_long
+    """The models asked for, and the options with what training files add to them where the command line says nothing
+    (`written` names what it says)."""
+    from hfmem.scenario.models import asked_models
 
     try:
-        text = _stdin() if source == "-" else read_text(Path(source), _LONGEST_LIST)
-    except (OSError, UnicodeDecodeError) as error:
-        _usage(f"--from {source} cannot be read: {getattr(error, 'strerror', None) or 'it is not text'}.")
-    if len(text) > _LONGEST_LIST:
-        _usage(f"--from {source} cannot be read: {too_long(_LONGEST_LIST)}.")
-    return [name for line in re.split(r"[\r\n]+", text) if (name := line.partition("#")[0].strip())]
-
-
-def _from_args(
-    options: Options, around: _Around, refs: list[ModelRef], written: Collection[str]
-) -> tuple[Options, list[ModelRef]]:
-    """The options with what training files say where the command line says nothing, and the models: the one that they
-    name, where none is given; at the state that they name, where it is the one that is given."""
-    from dataclasses import replace
-
-    from hfmem.fetcher.identity import reference
-    from hfmem.scenario.files import with_files
-
-    try:
-        found = with_files(options, around.from_args, written)
+        return asked_models(given, around.from_file, around.from_args, around.revision, options, written)
     except InvalidScenarioError as error:
         _usage(f"{error.reason}.")
-    if not found.model:
-        return found.options, refs
-    named = reference(found.model, found.revision or around.revision)
-    if all(ref.model_id.lower() == named.model_id.lower() for ref in refs):
-        return found.options, [ref.at(named.revision) for ref in refs] or [named]
-    remark = f"{found.named} is {found.model}, which is not the model that was asked for."
-    return replace(found.options, remarks=(*found.options.remarks, remark)), refs
 
 
 def _usage(sentence: str) -> NoReturn:

@@ -55,12 +55,16 @@ class HfmemError(Exception):
         model: the model asked for, as the user wrote it ("" where no model is concerned).
         reason: what was seen, in a few words, with the place it was seen at; no advice.
         near: ids of models that are known and may be meant.
+        asked: the state of the model that was asked for (`org/model@v2`), where it is that which is missing.
+        kept: the states of the model that this machine has, where it has others than the one that was asked for.
     """
 
     def __init__(self, model: str, reason: str = "") -> None:
         self.model = model
         self.reason = reason
         self.near: tuple[str, ...] = ()
+        self.asked = ""
+        self.kept: tuple[str, ...] = ()
         super().__init__(model, reason)
 
     def __str__(self) -> str:

@@ -83,7 +83,7 @@ BETWEEN = (
     "api.py",
     "cli.py",
     "__main__.py",
-    *(f"scenario/{name}.py" for name in ("asked", "check", "options")),
+    *(f"scenario/{name}.py" for name in ("asked", "check", "models", "options")),
 )
 OWN = {
     *("revision", "trace"),  # a model's reference, and a part of a report

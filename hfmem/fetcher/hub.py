@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache as memoised
 from typing import Any, Final
@@ -71,9 +70,8 @@ class Info:
 
 def connect() -> None:
     """Make the session that all requests share, so that the first ones need not wait for each other to make it. Where
-    it cannot be made, the requests say why."""
-    with suppress(Exception):
-        get_session()
+    it cannot be made it raises what the requests will say."""
+    get_session()
 
 
 def read_info(client: Client, ref: ModelRef) -> Info:

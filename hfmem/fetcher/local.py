@@ -24,7 +24,7 @@ from hfmem.fetcher.selection import INDEX, PIPELINE, Selection, select_for
 from hfmem.fetcher.values import Checkpoint, FileInfo, ModelRef
 from hfmem.units import format_bytes
 
-__all__ = ["is_local", "is_there", "read", "snapshot", "why_not"]
+__all__ = ["is_local", "is_there", "read", "snapshot", "snapshots", "why_not"]
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _LONGEST_REF = 1024  # bytes of a file that names a commit
@@ -85,9 +85,29 @@ def read(ref: ModelRef) -> Checkpoint:
         raise ModelNotFoundError(ref.model_id, f"{path} cannot be read: {error.strerror or error}") from error
 
 
+def snapshots(model_id: str) -> tuple[str, ...]:
+    """The revisions of a model of which the Hugging Face cache has a snapshot; commits where no branch or tag points to
+    them."""
+    repository = _repository(model_id)
+    names: dict[str, list[str]] = {}
+    try:
+        for path in sorted(path for path in (repository / "refs").rglob("*") if path.is_file()):
+            name = path.relative_to(repository / "refs").as_posix()
+            names.setdefault(read_text(path, _LONGEST_REF).strip(), []).append(name)
+        commits = sorted(path.name for path in (repository / "snapshots").iterdir())
+    except (OSError, ValueError):
+        return ()
+    return tuple(name for commit in commits for name in names.get(commit, [commit]))
+
+
+def _repository(model_id: str) -> Path:
+    """The folder of a model in the Hugging Face cache."""
+    return Path(constants.HF_HUB_CACHE) / f"models--{model_id.replace('/', '--')}"
+
+
 def snapshot(ref: ModelRef) -> Checkpoint | None:
     """The model's snapshot in the Hugging Face cache, if its configuration and weights were downloaded before."""
-    repository = Path(constants.HF_HUB_CACHE) / f"models--{ref.model_id.replace('/', '--')}"
+    repository = _repository(ref.model_id)
     try:
         commit = ref.revision
         if not _COMMIT.fullmatch(commit):

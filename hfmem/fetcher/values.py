@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from huggingface_hub.constants import DEFAULT_REVISION
+
 from hfmem.options.access import Access
 
 __all__ = ["Access", "Checkpoint", "FileInfo", "ModelRef", "Names", "Source", "TensorInfo"]
@@ -24,17 +26,21 @@ class ModelRef:
         quant: the quantisation that stood behind the id (`:Q4_K_M`), for repositories with a file of each; "" for none.
         file: the file that the address named; "" for none.
         hub: whether an address was given, so that the folder of the same name on this machine is not meant.
+        own: whether the revision is the word's own, so that no other holds.
+        beside: the revision that was asked for beside a word that has another of its own; "" for none.
     """
 
     model_id: str
-    revision: str = "main"
+    revision: str = DEFAULT_REVISION
     quant: str = ""
     file: str = ""
     hub: bool = False
+    own: bool = field(default=False, compare=False)
+    beside: str = ""
 
     def at(self, revision: str) -> ModelRef:
         """The same at another revision, where none is asked for."""
-        return replace(self, revision=revision) if self.revision == "main" else self
+        return self if self.own or self.revision != DEFAULT_REVISION else replace(self, revision=revision)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

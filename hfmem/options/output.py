@@ -24,15 +24,15 @@ class ListOptions:
         ),
     ] = ()
     from_file: Annotated[
-        str | None,
+        tuple[str, ...],
         Option(
-            help="Read models from a file, one per line; '-' is stdin",
+            help="Read models from a file, one per line (repeatable); '-' is stdin",
             panel=LISTS,
             common=True,
             names=("--from",),
             metavar="FILE",
         ),
-    ] = None
+    ] = ()
     sort: Annotated[
         str | None,
         Option(

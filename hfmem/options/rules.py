@@ -28,8 +28,8 @@ def refusals(options: Iterable[Declared], asked: Any, owners: Owners) -> Iterato
 
     Args:
         options: the options to look at.
-        asked: an object with every option as an attribute; on the command line `several` and `local` too, whether there
-            are several models, and whether all of them are local files.
+        asked: an object with every option as an attribute; on the command line `several` too, whether there are several
+            models.
         owners: of an engine's option, the engines that have it.
     """
     for option in options:
@@ -90,6 +90,8 @@ _KINDS: Final[dict[type, str]] = {
 
 def _mistyped(option: Declared, value: Any) -> str | None:
     kinds = (int, float) if option.kind is float else option.kind
+    if isinstance(value, str) and option.kind is str and not value.strip():
+        return "is empty: give a value, or leave it out"
     if isinstance(value, kinds) and (option.kind is bool or not isinstance(value, bool)):
         return None
     return f"is {_shown(value)}, expected {_KINDS.get(option.kind, option.kind.__name__)}"

@@ -63,7 +63,9 @@ def _linked(text: str, *behind: str) -> _Words:
 
 
 def _near(error: HfmemError) -> str:
-    """A question for the ids that may be meant; "" where there is none."""
+    """A question for the ids that may be meant, or what there is of the one that is; "" where there is none."""
+    if error.kept:
+        return f"Ask for {error.kept[0]}, which is there. "
     return f"Did you mean {' or '.join(error.near)}? " if error.near else ""
 
 
@@ -102,7 +104,29 @@ def _rate_hint(error: HfmemError) -> str:
 
 def _settings_hint(error: HfmemError) -> str:
     package = error.package if isinstance(error, errors.ConnectionSettingsError) else ""
-    return f"`pip install {package}`, or unset the variable." if package else "Correct the variable, or unset it."
+    return f"`pip install {package}`, or unset the variable." if package else "Correct it, or unset it."
+
+
+def _nowhere(text: str, *, reason: bool = True) -> _Words:
+    """`text`, and that the model is not on this machine either: not at all, or not in the state that was asked for."""
+
+    def words(error: HfmemError) -> str:
+        because = f" ({error.reason})" if reason and error.reason else ""
+        model = error.model or "the model"
+        if error.kept:
+            return f"{text}, and the cache has {_listed(error.kept)}, not {error.asked or model}{because}."
+        return f"{text}, and {model} is in neither the cache nor the bundled catalog{because}."
+
+    return words
+
+
+def _listed(words: tuple[str, ...]) -> str:
+    """The first few words, and how many more there are."""
+    more = f" and {len(words) - _SHOWN} more" if len(words) > _SHOWN else ""
+    return ", ".join(words[:_SHOWN]) + more
+
+
+_SHOWN: Final = 3
 
 
 _ROWS: Final[tuple[tuple[type[HfmemError], _Words, _Words], ...]] = (
@@ -131,17 +155,17 @@ _ROWS: Final[tuple[tuple[type[HfmemError], _Words, _Words], ...]] = (
     (errors.RateLimitedError, _said("The Hub's request quota is used up."), _rate_hint),
     (
         errors.OfflineError,
-        _said("Offline mode is on, and {model} is in neither the cache nor the bundled catalog."),
+        _nowhere("Offline mode is on", reason=False),
         _after_near("Run once without --offline (and without HF_HUB_OFFLINE) to fill the cache."),
     ),
     (
         errors.ConnectionSettingsError,
-        _because("The Hub cannot be asked from here, and {model} is in neither the cache nor the bundled catalog"),
+        _nowhere("The Hub cannot be asked from here"),
         _settings_hint,
     ),
     (
         errors.HubUnreachableError,
-        _because("The Hub cannot be reached, and {model} is in neither the cache nor the bundled catalog"),
+        _nowhere("The Hub cannot be reached"),
         _after_near("Check the network, a proxy (HTTPS_PROXY), or HF_ENDPOINT if a mirror is used."),
     ),
     (

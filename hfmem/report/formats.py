@@ -54,6 +54,7 @@ class OutputFormat:
         explains: whether it has a place for the arithmetic of every term (`--explain`).
         whole: whether it is a document even where no model was found: the failures are in it, or a heading.
         json: whether it is for programs, which get lists of accelerators as JSON too.
+        notes: whether it has the remarks on a model; of several only where it is JSON.
         known_only: whether models are left out whose weights are not known.
     """
 
@@ -63,6 +64,7 @@ class OutputFormat:
     explains: bool = False
     whole: bool = False
     json: bool = False
+    notes: bool = False
     known_only: bool = False
 
 
@@ -85,7 +87,7 @@ def render(name: str, reports: Sequence[Report], problems: Sequence[Problem], st
     return FORMATS[name].render(reports, problems, style)
 
 
-@output_format("table", units=True, explains=True)
+@output_format("table", units=True, explains=True, notes=True)
 def _table(reports: Sequence[Report], problems: Sequence[Problem], style: Style) -> str:
     from hfmem.report.card import to_card, to_explanation
     from hfmem.report.escapes import line, visible
@@ -109,7 +111,7 @@ def _table(reports: Sequence[Report], problems: Sequence[Problem], style: Style)
     return visible("\n\n".join(parts))
 
 
-@output_format("json", whole=True, json=True)
+@output_format("json", whole=True, json=True, notes=True)
 def _json(reports: Sequence[Report], problems: Sequence[Problem], style: Style) -> str:
     from hfmem import __version__
     from hfmem.report.escapes import json_text
@@ -124,7 +126,7 @@ def _json(reports: Sequence[Report], problems: Sequence[Problem], style: Style) 
     return json_text(document, indent=2, ascii_only=style.ascii)
 
 
-@output_format("jsonl", whole=True, json=True)
+@output_format("jsonl", whole=True, json=True, notes=True)
 def _jsonl(reports: Sequence[Report], problems: Sequence[Problem], style: Style) -> str:
     from hfmem.report.escapes import json_text
     from hfmem.report.result import to_result

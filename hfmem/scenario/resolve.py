@@ -13,6 +13,7 @@ from hfmem.estimator.values import Scenario
 from hfmem.estimator.weights.quantisers import find_quantiser
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Architecture
+from hfmem.options.otherwise import Otherwise
 from hfmem.scenario.check import check, without_effect
 from hfmem.scenario.options import Options
 from hfmem.scenario.spread import spread
@@ -109,7 +110,7 @@ class _Formats:
 
 
 def _lengths(options: Options, architecture: Architecture) -> _Lengths:
-    chosen = [f"{sentence}." for sentence in without_effect(options, architecture)]
+    chosen: list[str] = [Otherwise(f"{sentence}.") for sentence in without_effect(options, architecture)]
     seq, longest = options.seq, architecture.max_positions
     if seq is None:
         seq = DEFAULT_SEQ if longest is None else max(1, min(DEFAULT_SEQ, longest))
@@ -188,9 +189,11 @@ def _source(options: Options, architecture: Architecture, seq: int) -> tuple[int
     """Tokens of the encoder, and a sentence where the person did not choose them; None without an encoder."""
     kind, longest = architecture.source, architecture.max_source_positions
     if kind is None and not _crosses(architecture):
-        return None, "" if options.source_seq is None else "--source-seq has no effect: the model has no encoder."
+        told = "" if options.source_seq is None else "--source-seq has no effect: the model has no encoder."
+        return None, Otherwise(told)
     if kind == "fixed":
-        return longest, f"--source-seq {longest:,}: the encoder's only length."
+        told = f"--source-seq {longest:,}: the encoder's only length."
+        return longest, told if options.source_seq in (None, longest) else Otherwise(told)
     if options.source_seq is not None:
         return options.source_seq, ""
     if kind == "images":

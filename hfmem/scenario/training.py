@@ -21,6 +21,7 @@ from hfmem.estimator.weights.quantisers import find_quantiser
 from hfmem.mapper.lora import ALL_LINEAR, adapters, default_targets, saved_groups
 from hfmem.options.adapters import ADAPTER_DTYPES
 from hfmem.options.option import split
+from hfmem.options.otherwise import Otherwise
 from hfmem.scenario.spread import spread
 
 if TYPE_CHECKING:
@@ -203,7 +204,7 @@ def _lora(options: Options, model: Model, precision: Precision) -> tuple[Lora, l
         sentences.append(f"--lora-rank {_DEFAULT_RANK}: PEFT's default.")
     asked = ADAPTER_DTYPES[(options.lora_dtype or "auto").lower()]
     if asked != "float32" and precision.weights == "float32":
-        sentences.append(f"--lora-dtype {asked} has no effect: adapters on float32 weights are float32.")
+        sentences.append(Otherwise(f"--lora-dtype {asked} has no effect: adapters on float32 weights are float32."))
     return (
         Lora(
             rank=options.lora_rank or _DEFAULT_RANK,

@@ -28,6 +28,7 @@ from hfmem.estimator.weights.kept import Kept, kept_by
 from hfmem.hardware.values import Accelerator
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Architecture
+from hfmem.options.otherwise import Otherwise
 
 __all__ = ["ENGINE", "Vllm"]
 
@@ -105,7 +106,7 @@ class Vllm:
         most = settings_of(scenario).max_num_seqs
         if scenario.batch <= most:
             return ()
-        return (f"Of {scenario.batch:,} sequences, --max-num-seqs lets {most:,} run at once.",)
+        return (Otherwise(f"Of {scenario.batch:,} sequences, --max-num-seqs lets {most:,} run at once."),)
 
     def _to_be_made(self, model: Model, scenario: Scenario) -> str:
         """What has to be made before it can be served; "" where the model is served as it is."""
