@@ -42,6 +42,10 @@ def is_model_id(text: str) -> bool:
 def reference(text: str, revision: str = constants.DEFAULT_REVISION) -> ModelRef:
     """What a word means: an existing path wins before anything is split off; then an address of the Hub; then
     `ID@REVISION:QUANT`. A revision in the word wins over the one beside it. What is none of these stays as it is."""
+    return replace(_meant(text, revision), asked=text)
+
+
+def _meant(text: str, revision: str) -> ModelRef:
     word = text if _exists(text) else text.strip(_UNSEEN)
     if _exists(word) or is_path(word):
         return ModelRef(model_id=word, revision=revision)

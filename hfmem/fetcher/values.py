@@ -24,6 +24,7 @@ class ModelRef:
         quant: the quantisation that stood behind the id (`:Q4_K_M`), for repositories with a file of each; "" for none.
         file: the file that the address named; "" for none.
         hub: whether an address was given, so that the folder of the same name on this machine is not meant.
+        asked: the word as it was written; two spellings of one model are one model.
     """
 
     model_id: str
@@ -31,6 +32,14 @@ class ModelRef:
     quant: str = ""
     file: str = ""
     hub: bool = False
+    asked: str = field(default="", compare=False)
+
+    @property
+    def named(self) -> str:
+        """The id with what is asked behind it: a revision, a quantisation or a file."""
+        revision = "" if self.revision == "main" else f"@{self.revision}"
+        behind = self.quant or self.file
+        return self.model_id + revision + (f":{behind}" if behind else "")
 
     def at(self, revision: str) -> ModelRef:
         """The same at another revision, where none is asked for."""
