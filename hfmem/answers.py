@@ -14,7 +14,6 @@ from hfmem.fetcher.concurrent import Fetched, unforeseen
 from hfmem.hardware.values import Machine
 from hfmem.mapper.bundle import Bundle
 from hfmem.mapper.interpret import Model, interpret
-from hfmem.options.otherwise import Otherwise
 from hfmem.report.values import Report
 from hfmem.scenario.check import check
 from hfmem.scenario.options import Options
@@ -75,22 +74,21 @@ def _report(model: Model, options: Options) -> Report:
     from hfmem.advice.inference import advise  # for runs that name an accelerator only
 
     found = machines(options)
-    scenario = resolve(options, model, found[0] if found else None)
+    there = [machine for machine in found if machine.there]
+    scenario = resolve(options, model, there[0] if there else None)
     estimate = estimate_memory(model, scenario)
-    others = tuple(machine.note for machine in found[1:] if machine.note)
-    estimate = replace(estimate, notes=(*estimate.notes, *others))
-    if not found:
-        note = Otherwise("--gpu auto: no accelerator was found in this machine.")
-        estimate = replace(estimate, notes=(*estimate.notes, note))
+    others = tuple(machine.note for machine in there[1:] if machine.note)
+    missing = tuple(f"--gpu {each.asked}: {each.accelerator.source}." for each in found if not each.there)
+    estimate = replace(estimate, notes=(*estimate.notes, *others, *missing))
     fits = fit_all(model, options, found)
-    advice = advise(model, options, fits[0]) if fits else ()
+    first = next((fit for fit in fits if fit.machine.there), None)
     return Report(
         model=model,
         scenario=scenario,
         estimate=estimate,
         fits=fits,
-        advice=advice,
-        savings=_savings(model, options, scenario, estimate, found[0] if found else None),
+        advice=advise(model, options, first) if first else (),
+        savings=_savings(model, options, scenario, estimate, there[0] if there else None),
     )
 
 
@@ -137,9 +135,9 @@ def report_all(found: Iterable[Fetched], options: Options) -> Iterator[Report | 
             yield result
             continue
         try:
-            yield report_on(completed(interpret(result)), options)
+            yield report_on(completed(interpret(replace(result, ref=ref))), options)
         except HfmemError as error:
-            error.model = error.model or ref.model_id
+            error.model, error.asked = error.model or ref.model_id, ref.named
             yield error
         except Exception as error:
             yield unforeseen(ref, error)

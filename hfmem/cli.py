@@ -7,13 +7,12 @@ and must be instant.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import Parameter, Signature
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, Final, NoReturn, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 import typer
 from typer.core import TyperCommand
@@ -31,6 +30,7 @@ from hfmem.options.reading import not_one_of
 from hfmem.report.formats import FORMATS, Style, render
 from hfmem.report.options import OutputOptions
 from hfmem.scenario.asked import Asked, extended, owners
+from hfmem.streams import columns, only_ascii
 
 if TYPE_CHECKING:
     from hfmem.errors import HfmemError
@@ -196,14 +196,11 @@ def _run(given: Sequence[str], line: _Values) -> None:
         from hfmem.report.columns import sorted_reports
 
         reports = sorted_reports(reports, around.sort)
-    weightless = _print(reports, problems, around, several=len(refs) > 1)
-    _tell_untold(reports, around, several=len(refs) > 1)
+    failed = _print(reports, problems, around, options, several=len(refs) > 1)
     if interrupted:
         raise typer.Exit(INTERRUPTED)
-    if problems or weightless:
+    if failed:
         raise typer.Exit(FAILED)
-    if around.require_fit:
-        _tell_tight(reports, around.unit)
     if around.require_fit and not all(report.fits and all(fit.fits for fit in report.fits) for report in reports):
         raise typer.Exit(UNFIT)
 
@@ -216,26 +213,6 @@ def _check_environment() -> None:
         check()
     except InvalidScenarioError as error:
         _usage(f"{error.reason}.")
-
-
-def _tell_untold(reports: Sequence[Report], around: _Around, *, several: bool) -> None:
-    """Name what is answered otherwise than asked, where the output has no place for it."""
-    from hfmem.report.escapes import line
-    from hfmem.report.remarks import untold
-
-    for sentence in untold(reports, around.output, several=several):
-        _tell(line(sentence))
-
-
-def _tell_tight(reports: Sequence[Report], unit: str) -> None:
-    """Name what fits with little room: it is taken as a fit."""
-    from hfmem.report.escapes import line
-    from hfmem.report.fit import tight_words
-
-    for report in reports:
-        for fit in report.fits or ():
-            if fit.tight:
-                _tell(line(f"{report.checkpoint.ref.model_id} fits on {fit.gpu.name}, but {tight_words(fit, unit)}."))
 
 
 def _understood(line: _Values) -> _Values:
@@ -280,19 +257,28 @@ def _check(options: Options, around: _Around, refs: Sequence[ModelRef]) -> None:
         _tell(f"{sentence}.")
 
 
-def _print(reports: list[Report], problems: list[Problem], around: _Around, *, several: bool) -> bool:
-    """Show what was found; whether a model's weights are told by nothing."""
-    width = _width(sys.stdout)
-    free = _free() if several and width is not None else None  # of this machine: for the person in front of it
+def _print(reports: list[Report], problems: list[Problem], around: _Around, options: Options, *, several: bool) -> bool:
+    """The answers on stdout; remarks and failures on stderr. Whether a model failed, or nothing tells its weights."""
+    from hfmem.report.errors import sizeless
+    from hfmem.report.escapes import line
+    from hfmem.report.names import told_apart
+    from hfmem.report.remarks import free_room, remarks
+
+    output, width = FORMATS[around.output], columns(sys.stdout)
+    free = free_room() if several and width is not None else None  # of this machine: for the person in front of it
     style = Style(
-        unit=around.unit, explain=around.explain, width=width, several=several, ascii=_only_ascii(), free=free
+        unit=around.unit, explain=around.explain, width=width, several=several, ascii=only_ascii(sys.stdout), free=free
     )
-    weightless = [report for report in reports if report.estimate.group("weights") is None]
-    shown = [report for report in reports if report not in weightless] if FORMATS[around.output].known_only else reports
-    _show(around.output, shown, problems, style)
-    for report in weightless:
-        _tell(_no_weights(report))
-    return bool(weightless)
+    reports, problems = told_apart(reports, problems)
+    failures = [*problems, *sizeless(reports)]
+    shown = [each for each in reports if each.estimate.known_total is not None] if output.known_only else reports
+    if (shown or several or output.whole) and (text := render(output.name, shown, problems, style)):
+        print(text)
+    for sentence in remarks(shown, output, style, gpu=options.gpu, require_fit=around.require_fit):
+        _tell(line(sentence))
+    for problem in failures:
+        _tell(line(f"{problem.message} {problem.hint}"))
+    return bool(failures)
 
 
 def _list_gpus(models: Sequence[str], options: Options, around: _Around) -> None:
@@ -314,7 +300,7 @@ def _list_gpus(models: Sequence[str], options: Options, around: _Around) -> None
         return
     from hfmem.report.fit import list_gpus
 
-    print(list_gpus(accelerators(), instances(), around.unit, _width(sys.stdout)))
+    print(list_gpus(accelerators(), instances(), around.unit, columns(sys.stdout)))
 
 
 def _models(
@@ -372,83 +358,13 @@ def _split(results: Iterable[Report | HfmemError]) -> tuple[list[Report], list[P
     return reports, problems
 
 
-def _show(output: str, reports: list[Report], problems: list[Problem], style: Style) -> None:
-    """The reports on stdout; warnings and failures on stderr."""
-    from hfmem.report.escapes import line
-
-    if (reports or style.several or FORMATS[output].whole) and (text := render(output, reports, problems, style)):
-        print(text)
-    if not style.several:  # tables have a column
-        for report in reports:
-            _warn_about_disk(report, style.unit)
-    for problem in problems:
-        _tell(line(f"{problem.message} {problem.hint}"))
-
-
 def _tell(text: str) -> None:
     """Lines for a person on stderr, folded between words where that is a terminal."""
     from hfmem.report.escapes import visible
 
-    width = _width(sys.stderr)
+    width = columns(sys.stderr)
     if width is not None:
         from hfmem.report.width import fold
 
         text = "\n".join(fold(line, width) for line in text.splitlines())
     print(visible(text), file=sys.stderr)
-
-
-def _only_ascii() -> bool:
-    """Whether stdout cannot take the characters that reports have."""
-    try:
-        "×≥é".encode(sys.stdout.encoding or "ascii")
-    except (LookupError, UnicodeEncodeError):
-        return True
-    return False
-
-
-def _no_weights(report: Report) -> str:
-    from hfmem.errors import NoWeightsError
-    from hfmem.report.errors import explain
-
-    reason = next((reason for group, reason in report.estimate.unknown if group == "weights"), "")
-    problem = explain(NoWeightsError(report.checkpoint.ref.model_id, reason))
-    local = report.checkpoint.source == "local"
-    hint = "Put its weights beside config.json, or name its --dtype." if local else problem.hint
-    return f"{problem.message} {hint}"
-
-
-def _warn_about_disk(report: Report, unit: str) -> None:
-    nbytes = report.download.nbytes
-    if not nbytes or report.checkpoint.source == "local":
-        return
-    from hfmem.fetcher.disk import cache_room
-    from hfmem.units import format_bytes
-
-    room = cache_room()
-    if room is not None and room[1] < nbytes:
-        need, free = format_bytes(nbytes, unit), format_bytes(room[1], unit)
-        name = report.checkpoint.ref.model_id
-        _tell(f"Warning: downloading {name} takes {need}, and the disk of {room[0]} has {free} free.")
-
-
-def _free() -> int | None:
-    """Bytes that are free where downloads go."""
-    from hfmem.fetcher.disk import cache_room
-
-    room = cache_room()
-    return room[1] if room is not None else None
-
-
-def _width(stream: TextIO) -> int | None:
-    """Columns of the terminal; None where the stream is none, so that files and pipes get whole lines."""
-    if not stream.isatty():
-        return None
-    if os.environ.get("COLUMNS", "").isdecimal() and (asked := int(os.environ["COLUMNS"])):
-        return asked
-    try:
-        return os.get_terminal_size(stream.fileno()).columns or _USUAL_WIDTH
-    except OSError:
-        return _USUAL_WIDTH
-
-
-_USUAL_WIDTH: Final = 80

@@ -55,7 +55,7 @@ class HfmemError(Exception):
         model: the model asked for, as the user wrote it ("" where no model is concerned).
         reason: what was seen, in a few words, with the place it was seen at; no advice.
         near: ids of models that are known and may be meant.
-        asked: the state of the model that was asked for (`org/model@v2`), where it is that which is missing.
+        asked: the model's id with the revision and the quantisation that were asked for; "" where nobody said.
         kept: the states of the model that this machine has, where it has others than the one that was asked for.
     """
 
@@ -165,7 +165,20 @@ class InvalidConfigError(InvalidFileError):
 
 
 class NoWeightsError(HfmemError):
-    """Neither the files nor the configuration tell how large the model is."""
+    """Neither the files nor the configuration tell how large the model is.
+
+    Attributes:
+        offered: the models that its files hold and of which none was named, in a sentence that says how to name one; ""
+            where there are none.
+        dtype: whether a dtype is all that is missing.
+        local: whether it was looked for on this machine.
+    """
+
+    def __init__(
+        self, model: str, reason: str = "", *, offered: str = "", dtype: bool = False, local: bool = False
+    ) -> None:
+        super().__init__(model, reason)
+        self.offered, self.dtype, self.local = offered, dtype, local
 
 
 class UntraceableError(HfmemError):

@@ -36,7 +36,7 @@ def advise(model: Model, options: Options, fit: Fit) -> tuple[Advice, ...]:
         if engine(case.scenario.runtime).refused(model, case.scenario):
             continue
         estimate = case.estimate(case.scenario)
-        verdict = judged(model, estimate, case.scenario)
+        verdict = judged(estimate, case.scenario)
         if verdict.fits or (estimate.total < before and before > fit.usable):
             fits = verdict.fits is True
             found.append(Advice(option=option, total=estimate.total, fits=fits, tight=verdict.tight))

@@ -70,7 +70,7 @@ def savings(
     for option, what, other in (*others, *_attention(model, scenario), *_more(model, scenario, machine, replicas)):
         new = estimate(model, other)
         if not new.refused and (0 < new.total < now.total or now.refused):
-            verdict = judged(model, new, other) if machine is not None else None
+            verdict = judged(new, other) if machine is not None else None
             fits, tight = (verdict.fits, verdict.tight) if verdict else (None, False)
             found.append(Saving(option=option, what=what, total=new.total, fits=fits, tight=tight))
     return tuple(sorted(found, key=lambda item: item.total))

@@ -324,6 +324,8 @@ class Estimate:
         training: what a training run shows besides.
         spared: bytes by which the total is lower at least, where what was asked stands for several ways to quantise.
         refused: why the software would not run this; "" where it would.
+        refused_by_most: why it would not by the way to quantise that leaves most, where by another it would; "" for
+            nothing.
         formats: those of the remarks that tell which number format the weights have, and why.
         loading: the peak while loading; None where no source tells.
         host: terms in the host's memory, of one accelerator.
@@ -342,6 +344,7 @@ class Estimate:
     training: TrainingFacts | None = None
     spared: int = 0
     refused: str = ""
+    refused_by_most: str = ""
     formats: tuple[str, ...] = ()
     loading: Loading | None = None
     host: tuple[Term, ...] = ()

@@ -42,7 +42,7 @@ def is_model_id(text: str) -> bool:
 def reference(text: str, revision: str = constants.DEFAULT_REVISION) -> ModelRef:
     """What a word means: an existing path wins before anything is split off; then an address of the Hub; then
     `ID@REVISION:QUANT`. A revision in the word wins over the one beside it. What is none of these stays as it is."""
-    found = _of_word(text if _exists(text) else text.strip(_UNSEEN))
+    found = replace(_of_word(text if _exists(text) else text.strip(_UNSEEN)), asked=text)
     if found.own and revision not in (found.revision, constants.DEFAULT_REVISION):
         return replace(found, beside=revision)
     return found.at(revision)

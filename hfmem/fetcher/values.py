@@ -28,6 +28,7 @@ class ModelRef:
         hub: whether an address was given, so that the folder of the same name on this machine is not meant.
         own: whether the revision is the word's own, so that no other holds.
         beside: the revision that was asked for beside a word that has another of its own; "" for none.
+        asked: the word as it was written; two spellings of one model are one model.
     """
 
     model_id: str
@@ -37,6 +38,14 @@ class ModelRef:
     hub: bool = False
     own: bool = field(default=False, compare=False)
     beside: str = ""
+    asked: str = field(default="", compare=False)
+
+    @property
+    def named(self) -> str:
+        """The id with what is asked behind it: a revision, a quantisation or a file."""
+        revision = "" if self.revision == "main" else f"@{self.revision}"
+        behind = self.quant or self.file
+        return self.model_id + revision + (f":{behind}" if behind else "")
 
     def at(self, revision: str) -> ModelRef:
         """The same at another revision, where none is asked for."""

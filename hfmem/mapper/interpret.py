@@ -47,6 +47,7 @@ class Model:
         file_bytes: bytes of the weight files, for when nothing else tells how large the weights are.
         notes: remarks for the reader.
         lacks: what a run needs besides, and is not counted; "" for nothing.
+        offered: the models that the files hold and of which none was named, in a sentence that says how; "" for none.
         unloadable: why software that loads the class of the configuration finds no weights here; "" where it does, or
             where there are no files at all.
     """
@@ -61,6 +62,7 @@ class Model:
     notes: tuple[str, ...]
     quantisation: Quantisation | None = None
     lacks: str = ""
+    offered: str = ""
     unloadable: str = ""
 
     def __repr__(self) -> str:
@@ -100,6 +102,7 @@ def interpret(checkpoint: Checkpoint) -> Model:
             *_unseen_quantisation(checkpoint, config, parameters),
         ),
         lacks=_lacks(selection, checkpoint, parameters),
+        offered=_choices_note(checkpoint, selection.choices),
         unloadable="no file here is one that it loads" if selection.layout in _NOT_LOADED and not read else "",
     )
 

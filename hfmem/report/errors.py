@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from hfmem import errors
 from hfmem.errors import HfmemError
 from hfmem.fetcher.identity import is_model_id, page
 
-__all__ = ["Problem", "explain"]
+if TYPE_CHECKING:
+    from hfmem.report.values import Report
+
+__all__ = ["Problem", "explain", "sizeless"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,12 +25,21 @@ class Problem:
         code: the error class in snake case.
         message: what happened.
         hint: what to do next.
+        asked: the model with what was asked behind its id; "" where nothing was.
+        label: what a list calls it, where the model alone does not tell its rows apart; "" where it does.
     """
 
     model: str
     code: str
     message: str
     hint: str
+    asked: str = ""
+    label: str = ""
+
+    @property
+    def name(self) -> str:
+        """What it is called in lists."""
+        return self.label or self.model
 
     def as_dict(self) -> dict[str, str]:
         """The form of `errors[]` in JSON."""
@@ -37,7 +49,26 @@ class Problem:
 def explain(error: HfmemError) -> Problem:
     """The sentence and the next step."""
     _, message, hint = next(row for row in _ROWS if isinstance(error, row[0]))
-    return Problem(model=error.model, code=error.code(), message=message(error), hint=hint(error))
+    return Problem(model=error.model, code=error.code(), message=message(error), hint=hint(error), asked=error.asked)
+
+
+def sizeless(reports: Iterable[Report]) -> list[Problem]:
+    """The failures of the reports whose weights are told by nothing: what is known of such a model is shown, and is no
+    answer."""
+    return [explain(_no_weights(report)) for report in reports if report.estimate.known_total is None]
+
+
+def _no_weights(report: Report) -> errors.NoWeightsError:
+    ref = report.checkpoint.ref
+    error = errors.NoWeightsError(
+        ref.model_id,
+        next((reason for group, reason in report.estimate.unknown if group == "weights"), ""),
+        offered=report.model.offered,
+        dtype=report.parameters is not None and report.scenario.compute_dtype is None,
+        local=report.checkpoint.source == "local",
+    )
+    error.asked = ref.named
+    return error
 
 
 _Words = Callable[[HfmemError], str]
@@ -100,6 +131,17 @@ def _rate_hint(error: HfmemError) -> str:
     seconds = error.seconds if isinstance(error, errors.RateLimitedError) else None
     when = f"in {seconds} seconds" if seconds is not None else "in some minutes"
     return f"Try again {when}; logging in with `hf auth login` raises the quota."
+
+
+def _size_hint(error: HfmemError) -> str:
+    if isinstance(error, errors.NoWeightsError):
+        if error.offered:
+            return error.offered
+        if error.dtype:
+            return "Name its --dtype, as in --dtype bfloat16."
+        if error.local:
+            return "Put its weights beside what is there, or name a folder or file that has them."
+    return f"Its page lists the files: {page(error.model, 'tree', 'main')}"
 
 
 def _settings_hint(error: HfmemError) -> str:
@@ -186,7 +228,7 @@ _ROWS: Final[tuple[tuple[type[HfmemError], _Words, _Words], ...]] = (
     (
         errors.NoWeightsError,
         _because("Nothing tells how large {model} is"),
-        _linked("Its page lists the files", "tree", "main"),
+        _size_hint,
     ),
     (
         errors.UntraceableError,
