@@ -1,184 +1,69 @@
-"""What a configuration says the files hold: its parameters as they are stored under its quantisation.
-
-Only the configuration is there, so that modules have no names: the lists of modules that a quantiser left, or took, are
-held against the names that such modules usually have, layer by layer.
-"""
+"""What a configuration says the files hold: its parameters as they are stored under its quantisation."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from fnmatch import fnmatch
-from fractions import Fraction
-from functools import lru_cache
-from typing import Any, Final
+from typing import Any
 
 from hfmem.dtypes import stored_dtype
-from hfmem.mapper.caches import State
+from hfmem.mapper.module_names import Names
+from hfmem.mapper.packed_modules import Rule, reading_of
 from hfmem.mapper.packing import declared_quantisation, quantisation_of
-from hfmem.mapper.schemes import Scheme, algorithm, fp4_exponents, group_scheme, scheme_of
-from hfmem.mapper.values import Architecture, Dense, Experts, ParameterTable, TensorGroup
+from hfmem.mapper.schemes import Scheme
+from hfmem.mapper.values import Architecture, Experts, ParameterTable, TensorGroup
 
-__all__ = ["as_stored"]
-
-_PARENTS: Final[dict[str, tuple[str, ...]]] = {
-    "attention": ("self_attn", "attn", "attention", "mixer"),
-    "state": ("linear_attn", "mamba", "mixer", "self_attn"),
-    "mlp": ("mlp", "feed_forward", "ffn", "mixer"),
-    "experts": (
-        "mlp.experts.0",
-        "block_sparse_moe.experts.0",
-        "feed_forward.experts.0",
-        "ffn.experts.0",
-        "mixer.experts.0",
-        "experts.0",
-    ),
-    "shared_experts": (
-        "mlp.shared_experts",
-        "mlp.shared_expert",
-        "feed_forward.shared_expert",
-        "ffn.shared_experts",
-        "mixer.shared_experts",
-    ),
-}
-"""What the modules of a component hang on inside a layer."""
-
-_OUTSIDE: Final[dict[str, tuple[str, ...]]] = {
-    "lm_head": ("lm_head", "head", "language_model.lm_head"),
-    "vision": (
-        "visual.blocks.0.attn",
-        "model.visual.blocks.0.attn",
-        "vision_tower.encoder",
-        "model.vision_tower.encoder",
-        "vision_model.encoder",
-    ),
-    "audio": ("audio_tower.layers.0", "model.audio_tower.layers.0"),
-    "projector": ("multi_modal_projector", "model.embed_vision", "visual.merger", "mm_projector"),
-}
-"""The same for what stands outside of the decoder's layers."""
-
-_ROOTS: Final = ("model.layers.{}.", "model.language_model.layers.{}.", "language_model.model.layers.{}.", "layers.{}.")
-
-_FUSED: Final[dict[str, tuple[str, ...]]] = {
-    "gate_up_proj": ("gate_proj", "up_proj", "w1", "w3"),
-    "down_proj": ("w2",),
-}
-
-_IN_LAYER: Final = re.compile(r"^(?:.*?\.)?(?:layers|h|blocks|layer)\.(\d+|\*)(?:\.(.*)|(\*))?$")
-_SCALED_LATER: Final = ("compressor.", "indexer.kv_proj", "indexer.gate_proj", "indexer.weights_proj")
-"""What DeepSeek's files keep in 16 bits without a list that says so: what makes the keys of its indexer and the entries
-of its compressors (modeling_deepseek_v4.py)."""
-
-_BLOCKS_ONLY: Final = ("gptq", "awq", "auto-round")
-
-
-def as_stored(described: ParameterTable, config: Mapping[str, Any], architecture: Architecture) -> ParameterTable:
-    """The parameters that a configuration describes, as its quantisation stores them; the same where it declares none,
-    or one whose layout is not known."""
-    own, found = declared_quantisation(config), quantisation_of(config)
-    if own is None:
-        return described
-    inner = found.get("quantization")
-    facts = {**found, **inner} if isinstance(inner, Mapping) else found
-    rules = list(_rules(own.method, own.bits, facts, config))
-    if not rules:
-        return described
-    names = _Names(architecture, beside=_dense_beside(described, architecture))
-    groups: list[TensorGroup] = []
-    for group in described.groups:
-        groups += _applied(group, rules, names)
-    return ParameterTable(groups=tuple(groups))
+__all__ = ["Stored", "as_stored"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Rule:
-    """What one scheme is for.
+class Stored:
+    """Parameters as a quantisation stores them.
 
     Attributes:
-        scheme: the layout.
-        taken: modules, as the configuration writes them; empty for all linear ones.
-        left: modules that stay.
-        components: which it looks at; empty for all.
-        head: whether the head is a linear layer like others.
+        table: the parameters; those that were given where no quantisation is declared, or its layout is not known.
+        unread: what of the quantisation is not understood, and counted as if it were not there.
     """
 
-    scheme: Scheme
-    taken: tuple[str, ...] = ()
-    left: tuple[str, ...] = ()
-    components: frozenset[str] = frozenset()
-    head: bool = False
-
-    def share(self, group: TensorGroup, names: _Names) -> Fraction:
-        """The part of a group that it packs."""
-        if self.components and group.component not in self.components:
-            return Fraction(0)
-        if not (group.linear or (self.head and group.component == "lm_head" and len(group.shape) == 2)):
-            return Fraction(0)
-        if group.role.startswith(_SCALED_LATER):
-            return Fraction(0)
-        taken = names.share(group, self.taken) if self.taken else Fraction(1)
-        return max(Fraction(0), taken - names.share(group, self.left)) if self.left else taken
+    table: ParameterTable
+    unread: tuple[str, ...] = ()
 
 
-_LINEAR: Final = ("Linear",)
+def as_stored(described: ParameterTable, config: Mapping[str, Any], architecture: Architecture) -> Stored:
+    """The parameters that a configuration describes, as its quantisation stores them."""
+    own, found = declared_quantisation(config), quantisation_of(config)
+    if own is None:
+        return Stored(table=described)
+    inner = found.get("quantization")
+    facts = {**found, **inner} if isinstance(inner, Mapping) else found
+    reading = reading_of(own.method, own.bits, facts, config)
+    if not reading.rules:
+        return Stored(table=described, unread=(str(facts.get("quant_algo") or own.method or "the quantisation"),))
+    names = Names(architecture, beside=_dense_beside(described, architecture))
+    groups: list[TensorGroup] = []
+    for group in described.groups:
+        groups += _applied(group, reading.rules, names)
+    unread = {**reading.unread, **names.unread}
+    if facts.get("lm_head") is True and not any(group.component == "lm_head" for group in described.groups):
+        unread["lm_head of a model whose head is its embedding"] = None
+    return Stored(table=ParameterTable(groups=tuple(groups)), unread=tuple(unread))
 
 
-def _rules(method: str, bits: int, facts: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[_Rule]:
-    left = tuple(
-        _words(facts, "modules_to_not_convert", "ignored_layers", "ignore", "exclude_modules", "llm_int8_skip_modules")
-    )
-    if method == "compressed-tensors":
-        groups = facts.get("config_groups")
-        for group in groups.values() if isinstance(groups, Mapping) else ():
-            scheme = group_scheme(group) if isinstance(group, Mapping) else None
-            if scheme is not None:
-                targets = tuple(word for word in _words(group, "targets") if word not in _LINEAR)
-                yield _Rule(scheme=scheme, taken=targets, left=left, head=True)
-        return
-    layers = facts.get("quantized_layers")
-    if isinstance(layers, Mapping) and layers:
-        yield from _mixed(layers)
-    if method == "fp8" and "fp4" in (config.get("expert_dtype"), facts.get("expert_dtype")):
-        yield _Rule(scheme=fp4_exponents, components=frozenset({"experts"}))
-    scheme = scheme_of(method, facts, bits)
-    if scheme is None:
-        return
-    components = frozenset({"experts"}) if method == "mxfp4" else frozenset()
-    if method in _BLOCKS_ONLY:
-        components = frozenset(_PARENTS)
-    # the list of a mixed checkpoint speaks of what its own layers leave, not of what the rest does
-    yield _Rule(scheme=scheme, left=() if layers and method == "fp8" else left, components=components)
-
-
-def _mixed(layers: Mapping[str, Any]) -> Iterator[_Rule]:
-    """ModelOpt's list of layers, each with its format."""
-    by_word: dict[str, list[str]] = {}
-    for name, entry in layers.items():
-        word = entry.get("quant_algo") if isinstance(entry, Mapping) else entry
-        by_word.setdefault(str(word), []).append(str(name))
-    for word, names in by_word.items():
-        scheme = algorithm(word, {})
-        if scheme is not None:
-            yield _Rule(scheme=scheme, taken=tuple(names), left=(), head=True)
-
-
-def _words(facts: Mapping[str, Any], *keys: str) -> Iterator[str]:
-    for key in keys:
-        found = facts.get(key)
-        yield from (word for word in found if isinstance(word, str)) if isinstance(found, list) else ()
-
-
-def _applied(group: TensorGroup, rules: Sequence[_Rule], names: _Names) -> Iterator[TensorGroup]:
-    """What a group becomes: the part of each rule, in their order, and the rest as it was."""
-    left = group
+def _applied(group: TensorGroup, rules: Sequence[Rule], names: Names) -> Iterator[TensorGroup]:
+    """What a group becomes: in each layer what the first rule says that is about it, and the rest as it was."""
+    layers = names.layers(group)
+    open_, left, stays = layers, group, 0
     for rule in rules:
-        if not left.count:
-            return
-        count = min(left.count, round(group.count * rule.share(group, names)))
-        if count:
+        about = rule.layers(group, names) & open_
+        open_ -= about
+        count = min(left.count - stays, round(group.count * len(about) / len(layers)))
+        if rule.scheme is None:
+            stays += count
+        elif count:
             yield from _packed(_part(left, count), rule.scheme)
             left = _part(left, left.count - count)
+        if not open_:
+            break
     if left.count:
         yield left
 
@@ -216,113 +101,3 @@ def _dense_beside(described: ParameterTable, architecture: Architecture) -> bool
     layers = architecture.layers or ()
     mixed = bool(layers) and all(isinstance(layer.ffn, Experts) for layer in layers)
     return mixed and any(group.component == "mlp" for group in described.groups)
-
-
-class _Names:
-    """Which layers of a model the entries of a list speak of."""
-
-    def __init__(self, architecture: Architecture, *, beside: bool) -> None:
-        self._beside = beside
-        layers = architecture.layers or ()
-        self._depth = len(layers)
-        every = frozenset(range(self._depth))
-        dense = frozenset(i for i, layer in enumerate(layers) if isinstance(layer.ffn, Dense))
-        mixed = frozenset(i for i, layer in enumerate(layers) if isinstance(layer.ffn, Experts))
-        state = frozenset(i for i, layer in enumerate(layers) if isinstance(layer.cache, State))
-        self._layers: dict[str, frozenset[int]] = {
-            "mlp": dense or every,
-            "experts": mixed or every,
-            "shared_experts": mixed or every,
-            "state": state or every,
-            "attention": (every - state) or every,
-        }
-
-    def share(self, group: TensorGroup, entries: Iterable[str]) -> Fraction:
-        """The part of a group's tensors that the entries speak of."""
-        if group.component not in _PARENTS:
-            return Fraction(int(any(self._outside(group, entry) for entry in entries)))
-        layers = self._layers[group.component]
-        found: set[int] = set()
-        for index, tail in _sorted(entries):
-            found |= self._inside(group, index, tail, layers)
-            if len(found) == len(layers):
-                break
-        return Fraction(len(found), len(layers) or 1)
-
-    def _inside(
-        self, group: TensorGroup, index: frozenset[int] | None, tail: str, layers: frozenset[int]
-    ) -> frozenset[int]:
-        about = layers if index is None else layers & index
-        if not about:
-            return frozenset()
-        candidates = _candidates(group)
-        if self._beside and group.component == "experts":
-            candidates = tuple(name for name in candidates if not name.startswith("mlp."))
-        if tail.startswith("re:") and "layers" in tail:
-            rule = _compiled(tail)
-            return frozenset(i for i in about if any(_in_roots(rule, name, i) for name in candidates))
-        return about if any(_speaks_of(tail, name) for name in candidates) else frozenset()
-
-    @staticmethod
-    def _outside(group: TensorGroup, entry: str) -> bool:
-        return any(_speaks_of(entry, name) for name in _OUTSIDE.get(group.component, (group.component,)))
-
-
-def _sorted(entries: Iterable[str]) -> Iterator[tuple[frozenset[int] | None, str]]:
-    """Entries that differ in the number of their layer only, as one: the layers, and what follows them."""
-    numbered: dict[str, set[int]] = {}
-    for entry in entries:
-        match = None if entry.startswith("re:") else _IN_LAYER.match(entry)
-        if match is None:
-            yield None, entry
-        elif match[1] == "*":
-            yield None, f"/{match[2] or match[3] or ''}"
-        else:
-            numbered.setdefault(f"/{match[2] or match[3] or ''}", set()).add(int(match[1]))
-    for tail, found in numbered.items():
-        yield frozenset(found), tail
-
-
-def _candidates(group: TensorGroup) -> tuple[str, ...]:
-    """Names inside a layer that a group's modules may have."""
-    tails = (group.module, group.role, *_FUSED.get(group.module, ()))
-    return tuple(f"{parent}.{tail}" for parent in _PARENTS[group.component] for tail in tails)
-
-
-def _speaks_of(entry: str, name: str) -> bool:
-    """Whether an entry is about a module. After a slash it is what follows the layer's number, which is about all that
-    hangs on it; else it is a word or path anywhere in the name, a pattern, or a regular expression."""
-    if entry.startswith("/"):
-        tail = entry[1:].rstrip(".*")
-        return (
-            not tail or name == tail or name.startswith(f"{tail}.") or (entry.endswith("*") and name.startswith(tail))
-        )
-    if entry.startswith("re:"):
-        rule = _compiled(entry)
-        return rule.match(name) is not None or _in_roots(rule, name, 0)
-    if "*" in entry:
-        return fnmatch(name, entry) or any(fnmatch(root.format(0) + name, entry) for root in _ROOTS)
-    return f".{entry}." in f".{name}."
-
-
-def _in_roots(rule: re.Pattern[str], name: str, layer: int) -> bool:
-    return any(rule.match(root.format(layer) + name) for root in _ROOTS)
-
-
-_NEVER: Final = re.compile(r"(?!)")
-_LONGEST: Final = 400
-_REPEATED_GROUP: Final = re.compile(r"\)[*+{]")
-_MOST_REPEATS: Final = 5
-
-
-@lru_cache(maxsize=256)
-def _compiled(entry: str) -> re.Pattern[str]:
-    """A list's regular expression; one that is none, or that could take for ever, is about nothing."""
-    text = entry.removeprefix("re:")
-    repeats = sum(text.count(sign) for sign in "*+{")
-    if len(text) > _LONGEST or repeats > _MOST_REPEATS or _REPEATED_GROUP.search(text):
-        return _NEVER
-    try:
-        return re.compile(text)
-    except (re.error, OverflowError, RecursionError):
-        return _NEVER

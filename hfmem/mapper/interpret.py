@@ -19,7 +19,7 @@ from hfmem.fetcher.values import Checkpoint, FileInfo
 from hfmem.mapper import generic
 from hfmem.mapper.blueprint import Blueprint
 from hfmem.mapper.context import context_of
-from hfmem.mapper.declared import as_stored
+from hfmem.mapper.declared import Stored, as_stored
 from hfmem.mapper.facts import Facts, MissingFactError
 from hfmem.mapper.families import reader
 from hfmem.mapper.packing import declared_cache_dtype, declared_quantisation, quantisation_of
@@ -40,7 +40,8 @@ class Model:
         checkpoint: what was fetched.
         architecture: layers and sizes.
         parameters: None where neither files nor configuration tell.
-        certainty: of the parameters: `exact` from headers, `derived` from the configuration or published totals.
+        certainty: of the parameters: `exact` from headers, `derived` from the configuration or published totals,
+            `typical` where the configuration has a quantisation that is not understood in full.
         source: where the parameters are from.
         quantisation: how the checkpoint is quantised; None where its configuration says nothing.
         stored_dtype: the dominant stored floating dtype (PyTorch's name), None without headers or totals.
@@ -254,12 +255,32 @@ def _parameters(
     if described is not None:
         stored = as_stored(described, config, architecture)
         source = f"config.json, as the class of '{architecture.model_type}' builds it"
-        source += "" if stored is described else ", stored as its quantization_config says"
+        source += "" if stored.table is described else ", stored as its quantization_config says"
         source += "; no file here is one that the class loads" if layout in _NOT_LOADED else ""
-        return stored, "derived", source, []
+        return stored.table, "typical" if stored.unread else "derived", source, _unread(stored, described)
     if checkpoint.totals:
         return from_totals(checkpoint.totals), "derived", "the Hub's public totals", []
     return None, "unknown", "", []
+
+
+def _unread(stored: Stored, described: ParameterTable) -> list[str]:
+    """A sentence for what of a quantisation is not understood, although its layout is."""
+    if not stored.unread or stored.table is described:
+        return []
+    first = ", ".join(f"'{_shortened(words)}'" for words in stored.unread[:_NAMED])
+    more = f" and {len(stored.unread) - _NAMED} more" if len(stored.unread) > _NAMED else ""
+    return [
+        f"Not understood of config.json's quantization_config, and counted as if it were not there: {first}{more}. The "
+        "headers of the weight files would tell what is packed."
+    ]
+
+
+_LONGEST_WORD: Final = 60
+
+
+def _shortened(words: str) -> str:
+    """Words of a file in a sentence."""
+    return words if len(words) <= _LONGEST_WORD else f"{words[: _LONGEST_WORD - 1]}…"
 
 
 def _header_source(checkpoint: Checkpoint) -> tuple[str, Certainty]:
