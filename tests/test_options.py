@@ -87,7 +87,8 @@ BETWEEN = (
 )
 OWN = {
     *("revision", "trace"),  # a model's reference, and a part of a report
-    *("unit", "explain", "output"),  # what the command line itself reads
+    *("unit", "explain"),  # what the command line itself reads
+    *("gpu", "require_fit"),  # what is told beside an answer
     *("help_all", "help_for", "version"),  # what it answers at once
     "gpus",  # a key of `--list-gpus --format json`
     "seq",  # models that run as one have one length
@@ -260,7 +261,7 @@ def test_help_and_a_plain_run_load_no_more_than_they_need(alone: dict[str, str])
         return set(process.stdout.splitlines()[-1].split()[1:])
 
     declarations = (
-        r"hfmem\.(cli|errors|units|scenario(\.asked)?|options(\..*)?|engines(\.table|\.\w+(\.options)?)?"
+        r"hfmem\.(cli|errors|streams|units|scenario(\.asked)?|options(\..*)?|engines(\.table|\.\w+(\.options)?)?"
         r"|report(\.formats|\.options)?)"
     )
     assert [name for name in loaded("--help") if not re.fullmatch(declarations, name)] == []
