@@ -68,7 +68,7 @@ def test_experts_lie_on_all_where_heads_do_not_divide() -> None:
     ("asked", "plan"),
     [
         ({"tp": 2}, Parallel(tp=2, dp=4)),
-        ({"pp": 2, "tp": 2}, Parallel(tp=2, pp=2, dp=2)),
+        ({"pp": 2, "tp": 2, "stack": "megatron"}, Parallel(tp=2, pp=2, dp=2)),
         ({"ep": 8, "fsdp": True}, Parallel(dp=8, ep=8)),
         ({"cp": 2}, Parallel(cp=2, dp=4)),
     ],

@@ -128,8 +128,8 @@ def test_what_makes_no_sense_is_refused(options: Options, words: str) -> None:
 @pytest.mark.parametrize(("name", "asked", "words"), [
     ("meta-llama/Llama-2-7b-hf", {"tp": 3}, "32 attention heads"),
     ("meta-llama/Llama-2-7b-hf", {"tp": 64}, "32 attention heads"),
-    ("meta-llama/Llama-2-7b-hf", {"pp": 33}, "32 layers"),
-    ("meta-llama/Llama-2-7b-hf", {"pp": 4, "virtual_stages": 9}, "32 layers"),
+    ("meta-llama/Llama-2-7b-hf", {"pp": 33, "stack": "megatron"}, "32 layers"),
+    ("meta-llama/Llama-2-7b-hf", {"pp": 4, "virtual_stages": 9, "stack": "megatron"}, "32 layers"),
     ("meta-llama/Llama-2-7b-hf", {"dp": 2, "ep": 2}, "has none"),
     ("mistralai/Mixtral-8x7B-v0.1", {"dp": 16, "ep": 16}, "8 experts"),
 ])  # fmt: skip

@@ -9,7 +9,6 @@ from hfmem.estimator.activations.closed_forms import widths
 from hfmem.estimator.recipe.values import Training
 from hfmem.estimator.split.share import place_of
 from hfmem.estimator.training.gpu import Gpu
-from hfmem.estimator.training.split import RULES
 from hfmem.estimator.training.states import gradient_bytes
 from hfmem.estimator.values import Term
 from hfmem.estimator.weights.base import base_bytes, replaced
@@ -168,7 +167,7 @@ def _units(gpu: Gpu) -> tuple[int, int]:
         if id(group) not in nf4 and compute and weights:
             nbytes *= float(compute.bytes_each / weights.bytes_each)
         nbytes *= float(gpu.share(group))
-        if place_of(group.component, RULES) == "inside":
+        if place_of(group.component, gpu.split.rules) == "inside":
             inside += nbytes
         else:
             outside += nbytes
