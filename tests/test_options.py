@@ -206,7 +206,7 @@ def test_what_is_harmless_is_named(
     ("asked", "sentence"),
     [
         ({"source_seq": 9}, "--source-seq has no effect: the model has no encoder."),
-        ({"tp": 2, "ep": 2}, "--ep is for experts, and the model has none."),
+        ({"tp": 2, "ep": 2, "runtime": "vllm"}, "--ep is for experts, and the model has none."),
         ({"model": "google-bert/bert-base-uncased", "kv_dtype": "fp8"}, "--kv-dtype has no effect"),
         ({"train": "lora", "lora_dtype": "bfloat16", "precision": "fp32"}, "--lora-dtype bfloat16 has no effect"),
     ],

@@ -24,8 +24,10 @@ from hfmem.mapper.facts import Facts, MissingFactError
 from hfmem.mapper.families import reader
 from hfmem.mapper.packing import declared_cache_dtype, declared_quantisation, quantisation_of
 from hfmem.mapper.rotary import rotary_rows
+from hfmem.mapper.sizes import model_types
 from hfmem.mapper.structure import Structure
 from hfmem.mapper.tables import from_tensors, from_totals
+from hfmem.mapper.tensor_plans import planned, tensor_plan
 from hfmem.mapper.values import Architecture, Certainty, ParameterTable, Quantisation
 from hfmem.units import format_bytes
 
@@ -82,14 +84,16 @@ def interpret(checkpoint: Checkpoint) -> Model:
     config = {} if _is_gguf(checkpoint) else _config(checkpoint)
     selection = select_for(checkpoint.files, checkpoint.ref)
     blueprint = _blueprint(checkpoint)
+    types = model_types(config) or (blueprint.architecture.model_type or "",)
     architecture = _finish(blueprint.architecture, config)
+    architecture = replace(architecture, tensor_plan=tensor_plan(types, architecture.architectures))
     described = blueprint.parameters
     read = bool(checkpoint.tensors)
     parameters, certainty, source, notes = _parameters(checkpoint, config, architecture, described, selection.layout)
     return Model(
         checkpoint=checkpoint,
         architecture=architecture,
-        parameters=parameters,
+        parameters=None if parameters is None else planned(parameters, types),
         certainty=certainty,
         source=source,
         quantisation=declared_quantisation(config),

@@ -14,6 +14,7 @@ from hfmem.mapper.cuts import Cut, cut_of
 
 __all__ = [
     "COMPONENTS",
+    "Along",
     "Architecture",
     "Certainty",
     "Component",
@@ -27,6 +28,7 @@ __all__ = [
     "Quantisation",
     "Source",
     "TensorGroup",
+    "TensorPlan",
     "component_order",
     "known_component",
 ]
@@ -36,6 +38,9 @@ _K = TypeVar("_K")
 Source = Literal["encoder", "fixed", "images"]
 
 Certainty = Literal["exact", "derived", "measured", "typical", "unknown"]
+
+Along = Literal["whole", "rows", "pairs", "columns"]
+"""The dimension in which a tensor is cut: none, the last but one (of two matrices in it, `pairs`, each), the last."""
 
 Component = str
 """A part of a model. The names are open: those below are what tensors of known names are sorted into."""
@@ -118,6 +123,26 @@ class Layer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TensorPlan:
+    """What the plan of a class says of a split over ranks; which dimension of a tensor is cut is `TensorGroup.along`.
+
+    Attributes:
+        name: the class, or what else the model is called by.
+        tensors, experts: whether there is a plan for tensor-parallel ranks, and one for ranks that share experts.
+        heads, states: whether the heads of keys and values, and the channels of states, are shared with the matrices;
+            else each rank keeps those of all.
+        source: where this is from, with the version; "" where nothing is known.
+    """
+
+    name: str
+    tensors: bool = False
+    experts: bool = False
+    heads: bool = False
+    states: bool = False
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Architecture:
     """The facts of a model that memory depends on. None means that the configuration does not tell.
 
@@ -144,6 +169,7 @@ class Architecture:
         rotary_rows: rows of the tables of sines and cosines that engines build, where positions are rotary.
         context: what the configuration says of the longest context, for engines with a rule of their own; None where
             it says nothing.
+        tensor_plan: how the class is cut over ranks; None where nobody has looked.
         unknown: why `layers` is None: one sentence, "" otherwise.
         unmodelled: why nothing here can tell what a run of these layers takes beside its weights; "" where it can.
         notes: remarks for the reader.
@@ -172,6 +198,7 @@ class Architecture:
     state_dtype: str | None = None
     rotary_rows: int | None = None
     context: Context | None = None
+    tensor_plan: TensorPlan | None = None
     unknown: str = ""
     unmodelled: str = ""
     notes: tuple[str, ...] = ()
@@ -229,6 +256,7 @@ class TensorGroup:
         linear: whether they are the weight matrix of a linear layer of a block or expert, which quantisers replace.
         scale: whether they are scales, zero points or indices of quantised tensors.
         kept: whether a run keeps them in the format they are stored in, whatever it computes in.
+        along: the dimension in which the plan of the class cuts them over tensor-parallel ranks.
     """
 
     component: Component
@@ -243,6 +271,7 @@ class TensorGroup:
     linear: bool = False
     scale: bool = False
     kept: bool = False
+    along: Along = "whole"
 
     @property
     def elements(self) -> int:

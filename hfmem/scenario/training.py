@@ -15,7 +15,7 @@ from hfmem.estimator.recipe.precisions import PRECISIONS, TRAINER, Precision, fi
 from hfmem.estimator.recipe.stacks import DEFAULT_STACK, STACKS, Stack, find_stack
 from hfmem.estimator.recipe.values import Checkpointing, Lora, Training
 from hfmem.estimator.split.check import check_split
-from hfmem.estimator.training.split import RULES
+from hfmem.estimator.training.split import rules_of
 from hfmem.estimator.weights.base import stored_quantised
 from hfmem.estimator.weights.quantisers import find_quantiser
 from hfmem.mapper.lora import ALL_LINEAR, adapters, default_targets, saved_groups
@@ -42,7 +42,7 @@ def resolve_training(
     stored = _stored(options, model, machine)
     stack = find_stack(options.stack or DEFAULT_STACK) or STACKS[0]
     parallel, told = spread(options, machine, model.architecture)
-    check_split(model.architecture, parallel, RULES, pieces=options.virtual_stages or 1)
+    check_split(model.architecture, parallel, rules_of(stack), pieces=options.virtual_stages or 1)
     precision, sentences = _precision(options, own, stack)
     optimizer, sentence = _optimizer(options, stack)
     sentences += [sentence] if sentence else []

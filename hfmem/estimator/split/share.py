@@ -11,9 +11,9 @@ from hfmem.estimator.parallel import Parallel
 from hfmem.estimator.split.rules import SplitRules
 from hfmem.estimator.split.stages import Stage
 from hfmem.mapper.caches import Cache, Combined, State
-from hfmem.mapper.values import Architecture, Component, Cut, Dense, Experts, Layer
+from hfmem.mapper.values import Along, Architecture, Component, Cut, Dense, Experts, Layer
 
-__all__ = ["Place", "Share", "Tensor", "layer_share", "owned", "place_of"]
+__all__ = ["Place", "Share", "Tensor", "cache_ranks", "layer_share", "owned", "place_of"]
 
 Place = Literal["before", "inside", "after"]
 
@@ -28,6 +28,7 @@ class Tensor(Protocol):
         shape: its sizes.
         linear: whether it is the matrix of a linear layer.
         cut: what decides its part (`TensorGroup.cut`); `repeated`: each rank holds the whole, under any rules.
+        along: the dimension that the plan of the class cuts.
     """
 
     @property
@@ -41,6 +42,9 @@ class Tensor(Protocol):
 
     @property
     def cut(self) -> Cut | Literal["repeated"]: ...
+
+    @property
+    def along(self) -> Along: ...
 
 
 def _has_experts(layer: Layer) -> bool:
@@ -93,6 +97,14 @@ def layer_share(architecture: Architecture, component: Component, start: int, en
     return Fraction(sum(start <= index < end for index in owners), len(owners))
 
 
+def cache_ranks(architecture: Architecture, plan: Parallel, rules: SplitRules) -> tuple[int, int]:
+    """How many tensor-parallel ranks share the heads of keys and values, and the channels of states."""
+    if rules.tensors != "planned":
+        return plan.tp, plan.tp
+    told = architecture.tensor_plan
+    return (plan.tp if told and told.heads else 1), (plan.tp if told and told.states else 1)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Share:
     """What one rank of a stage holds of each tensor."""
@@ -123,18 +135,29 @@ class Share:
             return Fraction(1, plan.ep if plan.ep > 1 else plan.tp * plan.dp)
         if tensor.cut == "repeated":
             return _WHOLE
+        if rules.tensors == "planned":
+            return self._planned(tensor)
         if component in _VOCABULARY:
             return self._vocabulary(tensor)
-        if rules.matrices_only:
+        if rules.tensors == "matrices":
             return Fraction(1, plan.tp) if tensor.linear else _WHOLE
         tower = component in _TOWERS and rules.towers and tensor.linear and len(tensor.shape) == 2
         return self._heads_or_units(tensor) if tower or component in _SHARED else _WHOLE
+
+    def _planned(self, tensor: Tensor) -> Fraction:
+        """A tensor that the plan of the class cuts: where ranks do not divide the dimension, the first have one more
+        (`Shard` of torch.distributed.tensor, by which distributed/tensor_parallel.py of transformers cuts)."""
+        if tensor.along == "whole" or not tensor.shape or self.plan.tp == 1:
+            return _WHOLE
+        size = tensor.shape[-1] if tensor.along == "columns" else tensor.shape[max(0, len(tensor.shape) - 2)]
+        matrices = 2 if tensor.along == "pairs" and size % 2 == 0 else 1
+        return Fraction(matrices * -(-size // (matrices * self.plan.tp)), max(1, size))
 
     def _vocabulary(self, tensor: Tensor) -> Fraction:
         """An embedding or the head: rows are shared, of the vocabulary's own tables after padding."""
         tp, rules = self.plan.tp, self.rules
         rows = tensor.shape[0] if tensor.shape else 1
-        whole = rules.embedding == "none" or (rules.embedding == "vocabulary" and rows != self.architecture.vocab_size)
+        whole = rules.embedding == "vocabulary" and rows != self.architecture.vocab_size
         if tensor.component == "embedding" and whole:
             return _WHOLE
         padded = -(-rows // rules.vocabulary_padding) * rules.vocabulary_padding
