@@ -6,16 +6,16 @@ held against the names that such modules usually have, layer by layer.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from fnmatch import fnmatch
 from fractions import Fraction
-from functools import lru_cache
+from itertools import islice
 from typing import Any, Final
 
 from hfmem.dtypes import stored_dtype
 from hfmem.mapper.caches import State
+from hfmem.mapper.entries import Entries
+from hfmem.mapper.expressions import Budget
 from hfmem.mapper.packing import declared_quantisation, quantisation_of
 from hfmem.mapper.schemes import Scheme, algorithm, fp4_exponents, group_scheme, scheme_of
 from hfmem.mapper.values import Architecture, Dense, Experts, ParameterTable, TensorGroup
@@ -58,17 +58,19 @@ _OUTSIDE: Final[dict[str, tuple[str, ...]]] = {
 }
 """The same for what stands outside of the decoder's layers."""
 
-_ROOTS: Final = ("model.layers.{}.", "model.language_model.layers.{}.", "language_model.model.layers.{}.", "layers.{}.")
-
 _FUSED: Final[dict[str, tuple[str, ...]]] = {
     "gate_up_proj": ("gate_proj", "up_proj", "w1", "w3"),
     "down_proj": ("w2",),
 }
 
-_IN_LAYER: Final = re.compile(r"^(?:.*?\.)?(?:layers|h|blocks|layer)\.(\d+|\*)(?:\.(.*)|(\*))?$")
 _SCALED_LATER: Final = ("compressor.", "indexer.kv_proj", "indexer.gate_proj", "indexer.weights_proj")
 """What DeepSeek's files keep in 16 bits without a list that says so: what makes the keys of its indexer and the entries
 of its compressors (modeling_deepseek_v4.py)."""
+
+_MOST_STEPS: Final = 1_000_000
+"""Steps that the patterns of a configuration may take together, a second or two; what comes later speaks of nothing."""
+
+_MOST_FORMATS: Final = 64  # of a mixed checkpoint, which has two or three
 
 _BLOCKS_ONLY: Final = ("gptq", "awq", "auto-round")
 
@@ -157,7 +159,7 @@ def _mixed(layers: Mapping[str, Any]) -> Iterator[_Rule]:
     for name, entry in layers.items():
         word = entry.get("quant_algo") if isinstance(entry, Mapping) else entry
         by_word.setdefault(str(word), []).append(str(name))
-    for word, names in by_word.items():
+    for word, names in islice(by_word.items(), _MOST_FORMATS):
         scheme = algorithm(word, {})
         if scheme is not None:
             yield _Rule(scheme=scheme, taken=tuple(names), left=(), head=True)
@@ -223,6 +225,8 @@ class _Names:
 
     def __init__(self, architecture: Architecture, *, beside: bool) -> None:
         self._beside = beside
+        self._lists: dict[tuple[str, ...], Entries] = {}
+        self._budget = Budget(_MOST_STEPS)
         layers = architecture.layers or ()
         self._depth = len(layers)
         every = frozenset(range(self._depth))
@@ -237,92 +241,20 @@ class _Names:
             "attention": (every - state) or every,
         }
 
-    def share(self, group: TensorGroup, entries: Iterable[str]) -> Fraction:
+    def share(self, group: TensorGroup, entries: tuple[str, ...]) -> Fraction:
         """The part of a group's tensors that the entries speak of."""
+        listed = self._lists.get(entries)
+        if listed is None:
+            listed = self._lists[entries] = Entries(entries, self._budget)
         if group.component not in _PARENTS:
-            return Fraction(int(any(self._outside(group, entry) for entry in entries)))
+            return Fraction(int(listed.name(_OUTSIDE.get(group.component, (group.component,)))))
         layers = self._layers[group.component]
-        found: set[int] = set()
-        for index, tail in _sorted(entries):
-            found |= self._inside(group, index, tail, layers)
-            if len(found) == len(layers):
-                break
-        return Fraction(len(found), len(layers) or 1)
+        return Fraction(len(listed.layers(self._inside(group), layers)), len(layers) or 1)
 
-    def _inside(
-        self, group: TensorGroup, index: frozenset[int] | None, tail: str, layers: frozenset[int]
-    ) -> frozenset[int]:
-        about = layers if index is None else layers & index
-        if not about:
-            return frozenset()
-        candidates = _candidates(group)
+    def _inside(self, group: TensorGroup) -> tuple[str, ...]:
+        """Names inside a layer that a group's modules may have."""
+        tails = dict.fromkeys((group.module, group.role, *_FUSED.get(group.module, ())))
+        names = tuple(f"{parent}.{tail}" for parent in _PARENTS[group.component] for tail in tails)
         if self._beside and group.component == "experts":
-            candidates = tuple(name for name in candidates if not name.startswith("mlp."))
-        if tail.startswith("re:") and "layers" in tail:
-            rule = _compiled(tail)
-            return frozenset(i for i in about if any(_in_roots(rule, name, i) for name in candidates))
-        return about if any(_speaks_of(tail, name) for name in candidates) else frozenset()
-
-    @staticmethod
-    def _outside(group: TensorGroup, entry: str) -> bool:
-        return any(_speaks_of(entry, name) for name in _OUTSIDE.get(group.component, (group.component,)))
-
-
-def _sorted(entries: Iterable[str]) -> Iterator[tuple[frozenset[int] | None, str]]:
-    """Entries that differ in the number of their layer only, as one: the layers, and what follows them."""
-    numbered: dict[str, set[int]] = {}
-    for entry in entries:
-        match = None if entry.startswith("re:") else _IN_LAYER.match(entry)
-        if match is None:
-            yield None, entry
-        elif match[1] == "*":
-            yield None, f"/{match[2] or match[3] or ''}"
-        else:
-            numbered.setdefault(f"/{match[2] or match[3] or ''}", set()).add(int(match[1]))
-    for tail, found in numbered.items():
-        yield frozenset(found), tail
-
-
-def _candidates(group: TensorGroup) -> tuple[str, ...]:
-    """Names inside a layer that a group's modules may have."""
-    tails = (group.module, group.role, *_FUSED.get(group.module, ()))
-    return tuple(f"{parent}.{tail}" for parent in _PARENTS[group.component] for tail in tails)
-
-
-def _speaks_of(entry: str, name: str) -> bool:
-    """Whether an entry is about a module. After a slash it is what follows the layer's number, which is about all that
-    hangs on it; else it is a word or path anywhere in the name, a pattern, or a regular expression."""
-    if entry.startswith("/"):
-        tail = entry[1:].rstrip(".*")
-        return (
-            not tail or name == tail or name.startswith(f"{tail}.") or (entry.endswith("*") and name.startswith(tail))
-        )
-    if entry.startswith("re:"):
-        rule = _compiled(entry)
-        return rule.match(name) is not None or _in_roots(rule, name, 0)
-    if "*" in entry:
-        return fnmatch(name, entry) or any(fnmatch(root.format(0) + name, entry) for root in _ROOTS)
-    return f".{entry}." in f".{name}."
-
-
-def _in_roots(rule: re.Pattern[str], name: str, layer: int) -> bool:
-    return any(rule.match(root.format(layer) + name) for root in _ROOTS)
-
-
-_NEVER: Final = re.compile(r"(?!)")
-_LONGEST: Final = 400
-_REPEATED_GROUP: Final = re.compile(r"\)[*+{]")
-_MOST_REPEATS: Final = 5
-
-
-@lru_cache(maxsize=256)
-def _compiled(entry: str) -> re.Pattern[str]:
-    """A list's regular expression; one that is none, or that could take for ever, is about nothing."""
-    text = entry.removeprefix("re:")
-    repeats = sum(text.count(sign) for sign in "*+{")
-    if len(text) > _LONGEST or repeats > _MOST_REPEATS or _REPEATED_GROUP.search(text):
-        return _NEVER
-    try:
-        return re.compile(text)
-    except (re.error, OverflowError, RecursionError):
-        return _NEVER
+            return tuple(name for name in names if not name.startswith("mlp."))
+        return names
