@@ -262,4 +262,4 @@ def _ways(text: str) -> int:
     text = re.sub(r"([*+?}])\?", r"\1", _AROUND.sub("(", text))
     repeats = len(_OPEN.findall(text))
     choices = len(_CHOICES.findall(text))
-    return comb(_LONGEST_NAME + repeats, repeats) * 2 ** min(choices, 32)
+    return comb(_LONGEST_NAME + repeats, repeats) << min(choices, 32)
