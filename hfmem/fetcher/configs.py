@@ -15,9 +15,10 @@ __all__ = [
     "LONGEST_CONFIG",
     "LONGEST_INDEX",
     "QUANTISATION_FILES",
+    "has_too_many_parts",
     "parse_object",
     "quantisation_file",
-    "shard_names",
+    "shards_of",
 ]
 
 CONFIG: Final = "config.json"
@@ -32,14 +33,26 @@ QUANTISATION_FILES: Final = ("hf_quant_config.json", "quantize_config.json")
 """Where ModelOpt and older GPTQ tools write what others put into config.json."""
 
 
-def parse_object(content: bytes, file: str) -> dict[str, Any]:
+_MOST_PARTS: Final = 1_000_000
+"""Lists and objects in JSON: a listing of 100,000 files has 300,000. Each takes a hundred bytes of memory, however
+short it is written."""
+
+
+def has_too_many_parts(content: bytes, most: int = _MOST_PARTS) -> bool:
+    """Whether JSON holds more lists and objects than so many, which would fill the memory."""
+    return content.count(b"[") + content.count(b"{") > most
+
+
+def parse_object(content: bytes, file: str, most: int = _MOST_PARTS) -> dict[str, Any]:
     """The JSON object of a file.
 
     A second document after the first is ignored, as some files on the Hub have one; so is a byte-order mark.
 
     Raises:
-        InvalidConfigError: not JSON, or not an object.
+        InvalidConfigError: not JSON, not an object, or one of more than so many lists and objects.
     """
+    if has_too_many_parts(content, most):
+        raise InvalidConfigError("", f"{file} holds more than {most:,} lists and objects, more than any")
     try:
         text = content.decode("utf-8-sig")
         parsed, _ = json.JSONDecoder().raw_decode(text.lstrip())
@@ -58,8 +71,8 @@ def quantisation_file(config: Mapping[str, Any] | None, files: Iterable[str]) ->
     return next((name for name in QUANTISATION_FILES if name in names), None)
 
 
-def shard_names(index: dict[str, Any]) -> set[str]:
-    """The files that an index's `weight_map` names; only plain names of the same folder.
+def shards_of(index: dict[str, Any]) -> dict[str, str]:
+    """The file of each tensor, as an index's `weight_map` has it; only plain names of the same folder.
 
     Raises:
         InvalidConfigError: no usable `weight_map`.
@@ -67,8 +80,8 @@ def shard_names(index: dict[str, Any]) -> set[str]:
     weight_map = index.get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise InvalidConfigError("", "the index of the shards has no weight_map")
-    named = list(weight_map.values())
-    names = {name for name in named if isinstance(name, str)}
-    if not all(isinstance(name, str) and re.fullmatch(r"[\w.\-]+\.safetensors", name) for name in named):
+    named = weight_map.values()
+    plain = all(isinstance(name, str) for name in named)
+    if not plain or not all(re.fullmatch(r"[\w.\-]+\.safetensors", name) for name in set(named)):
         raise InvalidConfigError("", "the index of the shards names files that are not safetensors of the same folder")
-    return names
+    return weight_map

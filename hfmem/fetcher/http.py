@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 import threading
 import time
@@ -60,7 +61,8 @@ LONGEST_WAIT: Final = 60  # seconds a person is made to wait for a quota before 
 _UNNOTICED: Final = 2  # seconds that need no word
 _GRACE: Final = 1.0  # seconds by which the client's own time limits, which say more, come first
 _MOST_REDIRECTS: Final = 10
-_LONGEST_REFUSAL: Final = 65_536  # bytes of an error's body that are read for its words
+_LONGEST_REFUSAL: Final = 65_536  # bytes of an error's body that are read, so that the connection serves again
+_MOST_BYTES: Final = 128 * 2**20  # that all answers of a model have together: its headers are some tens of MB at most
 _log = logging.getLogger("hfmem")
 _RETRIED: Final = frozenset({408, 429, 500, 502, 503, 504})
 
@@ -102,6 +104,20 @@ _NeverConnected = NoConnectionError | httpx2.ConnectTimeout
 """No connection within `CONNECT`: more of the same would be a wait for nothing."""
 
 
+@dataclass(slots=True)
+class _Received:
+    """The bytes that all answers of a model had together, whichever thread asked."""
+
+    total: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def add(self, nbytes: int) -> int:
+        """Count an answer; the bytes of all so far."""
+        with self.lock:
+            self.total += nbytes
+            return self.total
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Client:
     """Requests on behalf of one model.
@@ -111,6 +127,7 @@ class Client:
         headers: as `build_hf_headers` makes them; the session drops `Authorization` when a redirect leaves the Hub.
         abandoned: set when nobody needs the answers any more, so that waiting requests end.
         reach: which hosts of this run give no answers.
+        received: what came so far.
         patient: asked when the Hub cannot be connected to: whether to try again (no, where a local answer is at hand).
     """
 
@@ -119,6 +136,7 @@ class Client:
     reach: Reach = field(default_factory=Reach)
     patient: Callable[[], bool] = lambda: True
     abandoned: threading.Event = field(default_factory=threading.Event)
+    received: _Received = field(default_factory=_Received)
 
     def get(self, url: str, *, limit: int, span: tuple[int, int] | None = None) -> Answer:
         """The body of `url`, or of its bytes `span` (first, last); never more than `limit` bytes are read.
@@ -164,6 +182,8 @@ class Client:
                 raise HubUnreachableError(self.model, down)
             found = self._hop(asked, headers, limit, attempt)
             commit = commit or found.commit
+            if self.received.add(len(found.content)) > _MOST_BYTES:
+                raise InvalidFileError(self.model, f"to describe its files takes more than {_MOST_BYTES >> 20} MiB")
             if found.target is None:
                 return Answer(content=found.content, status=found.status, commit=commit, size=found.size)
             there = asked.join(found.target)
@@ -288,7 +308,7 @@ def pause(abandoned: threading.Event, seconds: float) -> bool:
 
 
 def _received(response: httpx2.Response, limit: int, attempt: Attempt) -> _Hop:
-    """An answer whose head is here: its body, or as much of a refusal's as has its words."""
+    """An answer whose head is here: its body, or the beginning of a refusal's."""
     attempt.waits(DEADLINE + _GRACE)
     target = response.headers.get("Location") if 300 <= response.status_code < 400 else None
     most = 0 if target is not None else limit if response.status_code < 400 else _LONGEST_REFUSAL
@@ -322,14 +342,22 @@ def _whole_size(response: httpx2.Response) -> int | None:
 
 
 def _raise_for_status(found: _Hop) -> None:
-    """The client's error for a refusal, from the part of its body that was read."""
+    """The client's error for a refusal, from its status and the headers that say why. Its body has words for people,
+    and the client stumbles over one that is not as the Hub's are."""
     headers = {
         name: value
         for name, value in found.response.headers.items()
-        if name.lower() not in ("content-encoding", "content-length", "transfer-encoding")
+        if name.lower() in _TOLD and not (name.lower() in _COUNTED and _NO_COUNT.search(value))
     }
-    request = found.response.request
-    hf_raise_for_status(httpx2.Response(found.status, headers=headers, content=found.content, request=request))
+    hf_raise_for_status(httpx2.Response(found.status, headers=headers, request=found.response.request))
+
+
+_COUNTED: Final = ("ratelimit", "ratelimit-policy")
+_NO_COUNT: Final = re.compile(r"\d{10}")
+"""A number that is no count of requests and no wait: three hundred years."""
+
+_TOLD: Final = ("x-error-code", "x-error-message", "retry-after", *_COUNTED)
+"""Headers that tell what a refusal is."""
 
 
 def _session(model: str) -> httpx2.Client:

@@ -10,15 +10,19 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cache as memoised
+from threading import BoundedSemaphore
 from typing import Any, Final
 from urllib.parse import quote
 
 from huggingface_hub import constants
+from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import get_session
 
 from hfmem.errors import (
+    AccessDeniedError,
     DisabledModelError,
     GatedModelError,
     HfmemError,
@@ -27,7 +31,14 @@ from hfmem.errors import (
     ModelNotFoundError,
     UnexpectedAnswerError,
 )
-from hfmem.fetcher.configs import CONFIG, parse_object, quantisation_file, shard_names
+from hfmem.fetcher.configs import (
+    CONFIG,
+    LONGEST_CONFIG,
+    LONGEST_INDEX,
+    parse_object,
+    quantisation_file,
+    shards_of,
+)
 from hfmem.fetcher.formats import safetensors
 from hfmem.fetcher.formats.protocol import FileContents
 from hfmem.fetcher.formats.reading import Piece, read_contents
@@ -35,13 +46,21 @@ from hfmem.fetcher.formats.table import format_of
 from hfmem.fetcher.http import Answer, Client, FileMissingError
 from hfmem.fetcher.identity import is_model_id
 from hfmem.fetcher.selection import INDEX, SINGLE, Selection, select_for
+from hfmem.fetcher.tensors import each_once
 from hfmem.fetcher.values import Checkpoint, FileInfo, ModelRef
+from hfmem.units import MIB
 
 __all__ = ["Info", "connect", "read", "read_info"]
 
-_LONGEST_JSON: Final = 64 * 2**20
-_LONGEST_HEADERS: Final = 512 * 2**20  # all headers of the largest repositories are some tens of MB
+_LONGEST_LISTING: Final = 64 * MIB  # of 100,000 files some 30
+_LONGEST_HEADERS: Final = 64 * MIB  # all headers of DeepSeek-V3, of 90,000 tensors, are some ten
+_MOST_HEADER_PARTS: Final = 2_500_000  # lists and objects in them: a tensor has three
+_LONG: Final = 4 * MIB  # bytes that are many for a header
+_LONG_READS: Final = BoundedSemaphore(4)
 _WORKERS: Final = 32
+
+_LONGEST_NAME: Final = 4096  # characters of a file's path
+_LARGEST_FILE: Final = 2**50  # bytes, or elements of a model; the Hub takes files of 500 GB
 
 _LONGEST_WHOLE: Final = 64 * 2**20  # of a file that a server sends from its beginning, whatever part is asked for
 
@@ -80,12 +99,11 @@ def read_info(client: Client, ref: ModelRef) -> Info:
     if ref.revision != constants.DEFAULT_REVISION:
         url += f"/revision/{quote(ref.revision, safe='')}"
     try:
-        answer = client.get(f"{url}?blobs=true", limit=_LONGEST_JSON)
-        parsed = parse_object(answer.content, "the answer about the repository")
+        parsed = _json(client, f"{url}?blobs=true", "the answer about the repository", _LONGEST_LISTING)
     except FileMissingError as error:
         raise ModelNotFoundError(ref.model_id, "the Hub has no such model") from error
-    except InvalidFileError as error:
-        raise UnexpectedAnswerError(ref.model_id, "the answer about the repository is not JSON") from error
+    except InvalidConfigError as error:
+        raise UnexpectedAnswerError(ref.model_id, error.reason) from error
     if parsed.get("disabled") is True:
         raise DisabledModelError(ref.model_id, "the repository is switched off")
     return _info(ref, parsed)
@@ -110,7 +128,7 @@ def _read(client: Client, ref: ModelRef, info: Info | None) -> Checkpoint:
     requests = pool()
     # names of repositories of GGUF files say so by custom: they rarely have either of these
     early = not ref.quant and not ref.model_id.lower().endswith("gguf")
-    early_config = requests.submit(client.get, _file_url(ref, CONFIG), limit=_LONGEST_JSON) if early else None
+    early_config = requests.submit(client.get, _file_url(ref, CONFIG), limit=LONGEST_CONFIG + 1) if early else None
     early_header = requests.submit(read_file, client, ref, SINGLE) if early and info is None else None
     if info is None:
         info = read_info(client, ref)
@@ -119,7 +137,7 @@ def _read(client: Client, ref: ModelRef, info: Info | None) -> Checkpoint:
     pinned = ModelRef(model_id=info.model_id, revision=info.commit or ref.revision)
     selection = select_for(info.files, ref)
     if early_config is None and selection.layout != "gguf":
-        early_config = requests.submit(client.get, _file_url(pinned, CONFIG), limit=_LONGEST_JSON)
+        early_config = requests.submit(client.get, _file_url(pinned, CONFIG), limit=LONGEST_CONFIG + 1)
     try:
         config = _config(client, pinned, early_config, notes)
         side = pool().submit(_quantisation, client, pinned, quantisation_file(config, (f.name for f in info.files)))
@@ -129,22 +147,44 @@ def _read(client: Client, ref: ModelRef, info: Info | None) -> Checkpoint:
         if not info.totals and not info.config:
             raise
         return _public_part(ref, info, notes)
-    return Checkpoint(
+    except ModelNotFoundError as error:
+        raise _refused(error) from error.__cause__
+    found = Checkpoint(
         ref=ref,
         commit=info.commit,
         source="hub",
         provenance=constants.ENDPOINT.partition("://")[2],
         config=config,
         quantisation=quantisation,
-        tensors=tuple(tensor for found in contents.values() for tensor in found.tensors),
         files=info.files,
-        weight_files=selection.weights or tuple(file for file in info.files if file.name in contents),
-        metadata={name: found.metadata for name, found in contents.items() if found.metadata},
-        faults=tuple(fault for found in contents.values() for fault in found.faults),
-        missing=selection.missing,
         totals=info.totals,
         notes=tuple(notes),
     )
+    return _filled(found, contents, selection)
+
+
+def _filled(checkpoint: Checkpoint, contents: _Contents, selection: Selection) -> Checkpoint:
+    """A checkpoint with what its files hold. Shards have each tensor once; other files may use the same names."""
+    tensors = tuple(tensor for found in contents.values() for tensor in found.tensors)
+    tensors, doubts = each_once(tensors) if selection.layout == "sharded" else (tensors, ())
+    return replace(
+        checkpoint,
+        tensors=tensors,
+        weight_files=selection.weights or tuple(file for file in checkpoint.files if file.name in contents),
+        metadata={name: found.metadata for name, found in contents.items() if found.metadata},
+        faults=tuple(fault for found in contents.values() for fault in found.faults),
+        doubts=doubts,
+        missing=selection.missing,
+    )
+
+
+def _refused(error: ModelNotFoundError) -> HfmemError:
+    """What it means that a file of a listed repository is not found: a 401 looks the same for what is not there and for
+    what a user may not see."""
+    cause = error.__cause__
+    if isinstance(cause, HfHubHTTPError) and cause.response.status_code == 401:
+        return AccessDeniedError(error.model, "its files are listed, and need a token or an accepted licence")
+    return error
 
 
 def _public_part(ref: ModelRef, info: Info, notes: list[str]) -> Checkpoint:
@@ -172,8 +212,8 @@ def _config(
     try:
         answer = early.result()
         if answer.commit not in (None, pinned.revision):
-            answer = client.get(_file_url(pinned, CONFIG), limit=_LONGEST_JSON)
-        return parse_object(answer.content, CONFIG)
+            return _json(client, _file_url(pinned, CONFIG), CONFIG, LONGEST_CONFIG)
+        return _parsed(answer, CONFIG, LONGEST_CONFIG)
     except FileMissingError:
         return None
     except InvalidConfigError as error:
@@ -186,7 +226,7 @@ def _quantisation(client: Client, pinned: ModelRef, file: str | None) -> Mapping
     if file is None:
         return None
     try:
-        return parse_object(client.get(_file_url(pinned, file), limit=_LONGEST_JSON).content, file)
+        return _json(client, _file_url(pinned, file), file, LONGEST_CONFIG)
     except (FileMissingError, InvalidFileError):
         return None
 
@@ -238,7 +278,7 @@ def _one_request(client: Client, pinned: ModelRef, shards: Sequence[FileInfo]) -
     mirrors and older servers, or answers of other files than the listed ones: then the headers are read one by one."""
     url = f"{constants.ENDPOINT}/api/models/{pinned.model_id}/safetensors-metadata/{INDEX}"
     try:
-        answer = parse_object(client.get(url, limit=_LONGEST_HEADERS).content, "the answer with all headers")
+        answer = _json(client, url, "the answer with all headers", _LONGEST_HEADERS, _MOST_HEADER_PARTS)
         headers = answer.get("headers")
         if not isinstance(headers, dict):
             return {}
@@ -263,10 +303,25 @@ def fits(headers: Mapping[str, Any], shards: Sequence[FileInfo]) -> bool:
 def _indexed(client: Client, pinned: ModelRef) -> set[str]:
     """Names of the shards, from the index."""
     try:
-        answer = client.get(_file_url(pinned, INDEX), limit=_LONGEST_JSON)
+        return set(shards_of(_json(client, _file_url(pinned, INDEX), INDEX, LONGEST_INDEX)).values())
     except FileMissingError as error:
         raise InvalidFileError(client.model, f"{INDEX} is listed and cannot be read") from error
-    return shard_names(parse_object(answer.content, INDEX))
+
+
+def _json(client: Client, url: str, file: str, longest: int, most: int | None = None) -> dict[str, Any]:
+    """The JSON object at an address; see `_parsed`."""
+    return _parsed(client.get(url, limit=longest + 1), file, longest, most)
+
+
+def _parsed(answer: Answer, file: str, longest: int, most: int | None = None) -> dict[str, Any]:
+    """The JSON object of an answer, which may be so many bytes long.
+
+    Raises:
+        InvalidConfigError: it is longer, or no JSON object, or one of more than `most` lists and objects.
+    """
+    if len(answer.content) > longest:
+        raise InvalidConfigError("", f"{file} is longer than the {longest >> 20} MiB of any")
+    return parse_object(answer.content, file) if most is None else parse_object(answer.content, file, most)
 
 
 def _read_listed(client: Client, ref: ModelRef, file: FileInfo) -> FileContents:
@@ -283,18 +338,24 @@ def _read_listed(client: Client, ref: ModelRef, file: FileInfo) -> FileContents:
 
 def read_file(client: Client, ref: ModelRef, file: str, size: int | None = None) -> _Read:
     """What one file holds and the commit it is of, from the ranges that its format asks for: one that holds most
-    headers whole, and more for the longer ones. `size` is what the listing says."""
+    headers whole, and more for the longer ones, of which few are in memory at a time. `size` is what the listing says.
+    """
     format_ = format_of(file)
     if format_ is None:
         raise InvalidFileError(client.model, f"{file} is of no format that is known")
     commits: list[str | None] = []
+    held, waited = ExitStack(), False
 
     def fetch(start: int, stop: int) -> Piece:
+        nonlocal waited
+        if stop - start > _LONG and not waited:
+            waited = held.enter_context(_LONG_READS)
         answer = _range(client, _file_url(ref, file), start, stop)
         commits.append(answer.commit)
         return Piece(content=answer.content, size=answer.size)
 
-    contents = read_contents(format_, file, fetch, size)
+    with held:
+        contents = read_contents(format_, file, fetch, size)
     return contents, next(iter(commits), None)
 
 
@@ -334,17 +395,20 @@ def _info(ref: ModelRef, parsed: dict[str, Any]) -> Info:
 
 
 def _safe(name: object) -> bool:
-    return isinstance(name, str) and ".." not in name.split("/") and not name.startswith("/")
+    """Whether a name can be that of a file of a repository, and be asked for."""
+    if not isinstance(name, str) or len(name) > _LONGEST_NAME or ".." in name.split("/") or name.startswith("/"):
+        return False
+    return not any("\ud800" <= character <= "\udfff" for character in name)  # halves of characters
 
 
 def _file(item: dict[str, Any]) -> FileInfo:
     size = item.get("size")
-    return FileInfo(name=item["rfilename"], size=size if type(size) is int and size >= 0 else None)
+    return FileInfo(name=item["rfilename"], size=size if type(size) is int and 0 <= size <= _LARGEST_FILE else None)
 
 
 def _totals(safetensors: object) -> dict[str, int] | None:
     parameters = safetensors.get("parameters") if isinstance(safetensors, dict) else None
     if not isinstance(parameters, dict) or not parameters:
         return None
-    counts = {dtype: count for dtype, count in parameters.items() if type(count) is int and count >= 0}
+    counts = {dtype: count for dtype, count in parameters.items() if type(count) is int and 0 <= count <= _LARGEST_FILE}
     return counts if len(counts) == len(parameters) else None

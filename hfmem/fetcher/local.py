@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 from huggingface_hub import constants
 
 from hfmem.errors import InvalidConfigError, ModelNotFoundError
-from hfmem.fetcher.configs import CONFIG, LONGEST_CONFIG, LONGEST_INDEX, parse_object, quantisation_file, shard_names
+from hfmem.fetcher.configs import CONFIG, LONGEST_CONFIG, LONGEST_INDEX, parse_object, quantisation_file, shards_of
 from hfmem.fetcher.files import open_plain, read_bytes, read_text
 from hfmem.fetcher.foreign import is_foreign
 from hfmem.fetcher.formats import gguf
@@ -21,6 +22,7 @@ from hfmem.fetcher.formats.reading import Piece, read_contents
 from hfmem.fetcher.formats.table import format_of, formats, readable
 from hfmem.fetcher.quantisations import parts_of
 from hfmem.fetcher.selection import INDEX, PIPELINE, Selection, select_for
+from hfmem.fetcher.tensors import each_once
 from hfmem.fetcher.values import Checkpoint, FileInfo, ModelRef
 from hfmem.units import format_bytes
 
@@ -156,10 +158,15 @@ def _shards(path: Path) -> tuple[tuple[FileInfo, ...], int]:
 def _read_folder(ref: ModelRef, path: Path) -> Checkpoint:
     files = tuple(_listing(path))
     names = {file.name for file in files}
-    weights, missing, notes = _weights(path, select_for(files, ref), files)
+    selection = select_for(files, ref)
+    indexed = _indexed(path, selection, names)
+    weights, missing, notes = _weights(selection, files, indexed)
     notes += _no_files(path)
     contents = {file.name: _contents(path / file.name, file.name) for file in weights}
     tensors = tuple(tensor for found in contents.values() for tensor in found.tensors)
+    doubts: tuple[str, ...] = ()
+    if selection.layout == "sharded":  # other files may use the same names
+        tensors, doubts = each_once(tensors, [name for name, file in indexed.items() if file in contents])
     config = None
     if CONFIG in names:
         try:
@@ -181,6 +188,7 @@ def _read_folder(ref: ModelRef, path: Path) -> Checkpoint:
         weight_files=weights,
         metadata={name: found.metadata for name, found in contents.items() if found.metadata},
         faults=tuple(fault for found in contents.values() for fault in found.faults),
+        doubts=doubts,
         missing=missing,
         notes=tuple(notes),
     )
@@ -200,20 +208,28 @@ def _no_files(path: Path) -> list[str]:
     return [f"{', '.join(odd[:3])}{', …' if len(odd) > 3 else ''} {verb} left out."] if odd else []
 
 
+def _indexed(path: Path, selection: Selection, names: Collection[str]) -> dict[str, str]:
+    """The shard of each tensor, as the index has it; none where there is no index, or a broken one beside shards whose
+    names tell as much."""
+    if selection.layout != "sharded" or INDEX not in names:
+        return {}
+    try:
+        return shards_of(_parsed(path / INDEX, LONGEST_INDEX))
+    except InvalidConfigError:
+        if not selection.weights:
+            raise
+        return {}
+
+
 def _weights(
-    path: Path, selection: Selection, files: tuple[FileInfo, ...]
+    selection: Selection, files: tuple[FileInfo, ...], indexed: Mapping[str, str]
 ) -> tuple[tuple[FileInfo, ...], int, list[str]]:
     """The chosen files that are here, how many are not, and a note on them."""
     here, missing = selection.weights, selection.missing
-    if selection.layout == "sharded" and any(file.name == INDEX for file in files):
-        try:
-            shards = shard_names(_parsed(path / INDEX, LONGEST_INDEX))
-        except InvalidConfigError:
-            if not here:
-                raise
-        else:
-            here = tuple(file for file in files if file.name in shards)
-            missing = len(shards) - len(here)
+    if indexed:
+        shards = set(indexed.values())
+        here = tuple(file for file in files if file.name in shards)
+        missing = len(shards) - len(here)
     return here, missing, _missing_note(missing, len(here))
 
 

@@ -13,7 +13,7 @@ from hfmem.fetcher.values import Checkpoint, FileInfo, ModelRef, TensorInfo
 
 __all__ = ["SCHEMA", "from_record", "to_record"]
 
-SCHEMA: Final = 5
+SCHEMA: Final = 6
 
 _MOST_TENSORS: Final = 5_000_000
 
@@ -31,6 +31,7 @@ def to_record(checkpoint: Checkpoint) -> dict[str, Any]:
         "weight_files": [file.name for file in checkpoint.weight_files],
         "metadata": checkpoint.metadata,
         "faults": list(checkpoint.faults),
+        "doubts": list(checkpoint.doubts),
         "missing": checkpoint.missing,
         "totals": checkpoint.totals,
         "notes": list(checkpoint.notes),
@@ -64,6 +65,7 @@ def from_record(record: dict[str, Any], ref: ModelRef) -> Checkpoint:
         weight_files=tuple(file for file in files if file.name in chosen),
         metadata=metadata,
         faults=tuple(map(str, record["faults"])),
+        doubts=tuple(map(str, record["doubts"])),
         missing=record["missing"],
         totals=record["totals"],
         notes=tuple(record["notes"]),

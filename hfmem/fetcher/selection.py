@@ -33,7 +33,7 @@ INDEX: Final = "model.safetensors.index.json"
 PIPELINE: Final = "model_index.json"
 _CONFIG: Final = "config.json"
 
-_SHARD: Final = re.compile(r"model-(\d+)-of-(\d+)\.safetensors")
+_SHARD: Final = re.compile(r"model-(\d{1,9})-of-(\d{1,9})\.safetensors")
 _DENSE: Final = re.compile(r"\d+_Dense/model\.safetensors")
 _SMALL_SUFFIXES: Final = (".json", ".txt", ".model", ".jinja", ".tiktoken")
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from functools import lru_cache
 
 from hfmem.dtypes import stored_dtype
 from hfmem.fetcher.values import TensorInfo
 
-__all__ = ["size_mismatches", "table_bytes"]
+__all__ = ["each_once", "size_mismatches", "table_bytes"]
 
 
 @lru_cache(maxsize=4096)
@@ -34,3 +35,30 @@ def size_mismatches(tensors: tuple[TensorInfo, ...]) -> tuple[TensorInfo, ...]:
 def _expected_bytes(tensor: TensorInfo) -> int | None:
     dtype = stored_dtype(tensor.dtype)
     return None if dtype is None else dtype.nbytes(tensor.elements)
+
+
+def each_once(
+    tensors: Iterable[TensorInfo], indexed: Collection[str] = ()
+) -> tuple[tuple[TensorInfo, ...], tuple[str, ...]]:
+    """The tensors of the shards of one model, each name once, and how the shards contradict each other or their index,
+    a clause each.
+
+    Args:
+        tensors: those of all shards, in their order.
+        indexed: the names that the index has in these shards.
+    """
+    found: dict[str, TensorInfo] = {}
+    again: list[TensorInfo] = []
+    for tensor in tensors:
+        if found.setdefault(tensor.name, tensor) is not tensor:
+            again.append(tensor)
+    doubts = []
+    if again:
+        first, second = found[again[0].name].file, again[0].file
+        count = "1 tensor is" if len(again) == 1 else f"{len(again):,} tensors are"
+        doubts.append(f"{count} stored twice ('{again[0].name}' in {first} and {second}) and counted once")
+    lacking = sorted(set(indexed) - found.keys())
+    if lacking:
+        count = "1 tensor" if len(lacking) == 1 else f"{len(lacking):,} tensors"
+        doubts.append(f"the index names {count} that no shard holds ('{lacking[0]}')")
+    return tuple(found.values()), tuple(doubts)

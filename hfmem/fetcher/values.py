@@ -107,6 +107,8 @@ class Checkpoint:
         metadata: what the weight files say of themselves besides their tensors, by file; files that say nothing are
             left out.
         faults: how weight files contradict themselves, a clause each: the tensors are then no exact count.
+        doubts: how weight files or their index contradict each other, a clause each: the tensors are then no exact
+            count, and loaders take them all the same.
         missing: how many weight files are promised and not there: the weights are then a lower bound.
         totals: elements by safetensors dtype as the Hub publishes them; None where unknown.
         gated: whether the files need an accepted licence that this user lacks.
@@ -125,6 +127,7 @@ class Checkpoint:
     weight_files: tuple[FileInfo, ...] = ()
     metadata: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     faults: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
     missing: int = 0
     totals: Mapping[str, int] | None = None
     gated: bool = False

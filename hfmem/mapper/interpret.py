@@ -253,7 +253,7 @@ def _parameters(
         else:
             table = from_tensors(checkpoint.tensors, architecture, config)
         source, certainty = _header_source(checkpoint)
-        broken = [*_faults(checkpoint), *_odd_sizes(checkpoint)]
+        broken = [*_faults(checkpoint), *_doubts(checkpoint), *_odd_sizes(checkpoint)]
         notes = [*_unloaded(table), *_disagreement(table, described), *broken, *_unknown_dtypes(checkpoint)]
         return table, "derived" if broken and certainty == "exact" else certainty, source, notes
     if described is not None:
@@ -261,7 +261,8 @@ def _parameters(
         source = f"config.json, as the class of '{architecture.model_type}' builds it"
         source += "" if stored.table is described else ", stored as its quantization_config says"
         source += "; no file here is one that the class loads" if layout in _NOT_LOADED else ""
-        return stored.table, "typical" if stored.unread else "derived", source, _unread(stored, described)
+        notes = [*_unread(stored, described), *_empty(checkpoint)]
+        return stored.table, "typical" if stored.unread else "derived", source, notes
     if checkpoint.totals:
         return from_totals(checkpoint.totals), "derived", "the Hub's public totals", []
     return None, "unknown", "", []
@@ -287,6 +288,16 @@ def _shortened(words: str) -> str:
     return words if len(words) <= _LONGEST_WORD else f"{words[: _LONGEST_WORD - 1]}…"
 
 
+def _empty(checkpoint: Checkpoint) -> list[str]:
+    """A sentence for weight files that were read and hold nothing."""
+    formats = ((file.name, format_of(file.name)) for file in checkpoint.weight_files)
+    read = [] if checkpoint.gated else [name for name, format_ in formats if format_ is not None and format_.read]
+    if not read or checkpoint.source == "catalog":
+        return []
+    named = f"{read[0]} holds" if len(read) == 1 else f"{read[0]} and {len(read) - 1} more hold"
+    return [f"{named} no tensor; the figures are those of the class that config.json describes."]
+
+
 def _header_source(checkpoint: Checkpoint) -> tuple[str, Certainty]:
     if checkpoint.source != "catalog":
         format_ = format_of(checkpoint.tensors[0].file)
@@ -305,6 +316,12 @@ def _faults(checkpoint: Checkpoint) -> list[str]:
         f"The weight files are cut or broken, and loaders refuse such ones ({faults[0]}{more}): what their headers say "
         "is counted."
     ]
+
+
+def _doubts(checkpoint: Checkpoint) -> list[str]:
+    """A sentence for files that contradict each other or their index."""
+    doubts = checkpoint.doubts
+    return [f"The weight files do not agree with each other: {'; '.join(doubts)}."] if doubts else []
 
 
 def _odd_sizes(checkpoint: Checkpoint) -> list[str]:

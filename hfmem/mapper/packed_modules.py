@@ -14,7 +14,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from hfmem.mapper.module_names import PARENTS, Names, compiled
+from hfmem.mapper.expressions import Expression
+from hfmem.mapper.module_names import PARENTS, Names
 from hfmem.mapper.schemes import Scheme, algorithm, fp4_exponents, group_scheme, scheme_of
 from hfmem.mapper.values import TensorGroup
 
@@ -107,7 +108,7 @@ class Reading:
         """One more rule; regular expressions in it that are not read are named."""
         self.rules.append(rule)
         for entry in (*rule.taken, *rule.left, *(word for words in rule.within for word in words)):
-            if entry.startswith("re:") and compiled(entry) is None:
+            if entry.startswith("re:") and not Expression(entry.removeprefix("re:")).readable:
                 self.unread[entry.removeprefix("re:")] = None
 
 

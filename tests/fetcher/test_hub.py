@@ -257,7 +257,8 @@ def test_a_server_that_ignores_ranges_is_cut_off(hub: Hub) -> None:
 
 
 def test_an_endless_answer_is_cut_off(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_LONGEST_JSON", 100_000)
+    monkeypatch.setattr(module, "_LONGEST_LISTING", 100_000)
+    monkeypatch.setattr(module, "LONGEST_CONFIG", 100_000)
     hub.put(small())
     hub.fail("*/config.json", endless(), times=None)
     assert read("org/small").config is None

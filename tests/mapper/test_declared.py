@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import re
 import subprocess
 import sys
 import time
@@ -12,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings, strategies
 
 import hfmem
 from hfmem.fetcher.catalog import find, model_ids
 from hfmem.fetcher.values import Checkpoint, ModelRef
 from hfmem.mapper.declared import as_stored
+from hfmem.mapper.expressions import Budget, Expression
 from hfmem.mapper.interpret import Model, interpret
 from hfmem.mapper.packing import declared_quantisation, quantisation_of
 
@@ -264,7 +268,7 @@ MIXED = {"quant_method": "modelopt", "quant_algo": "MIXED_PRECISION"}
 @pytest.mark.parametrize(
     ("facts", "named"),
     [
-        ({"dynamic": {r"-:(a+)+$": {}}}, "(a+)+$"),
+        ({"dynamic": {r"-:(": {}}}, "("),
         ({"dynamic": {r"+:.*q_proj": {"format": "marlin", "bits": 4}}}, "+:.*q_proj"),
         ({"dynamic": {r"+:.*q_proj": {"bits": "many"}}}, "+:.*q_proj"),
         ({"dynamic": {r"+:.*q_proj": 4}}, "+:.*q_proj"),
@@ -299,6 +303,101 @@ def test_many_rules_take_no_longer_than_a_reader_waits() -> None:
     model = described({"quant_method": "gptq", "bits": 4, "dynamic": rules}, num_hidden_layers=1000)
     assert time.perf_counter() - started < 30
     assert model.certainty == "typical"
+
+
+def integers_of(entries: list[str]) -> dict[str, Any]:
+    groups = groups_of(num_bits=4, type="int", strategy="group", group_size=128)
+    return {"quant_method": "compressed-tensors", "config_groups": groups, "ignore": entries}
+
+
+LONG_LISTS: dict[str, dict[str, Any]] = {
+    "optional characters": integers_of(["re:" + ".?" * 60 + "~"]),
+    "groups of two ways": integers_of(["re:" + "(.|.)" * 40 + "~"]),
+    "references back": integers_of(["re:(.?)(.?)(.?)(.?)" + r"(\1|\2|\3|\4|.)" * 60 + "~"]),
+    "empty groups": integers_of(["re:" + "(" * 15 + "){999}" * 15]),
+    "a few repeats, often": integers_of([f"re:.*layers.*.*.*.*~{i}" for i in range(300)]),
+    "many entries in layers": integers_of([f"model.layers.{i % 50}.x{i}*" for i in range(200_000)]),
+    "many stars": integers_of([f"*x{i}*" for i in range(20_000)]),
+    "many words": integers_of([f"zz{i}" for i in range(300_000)]),
+    "many layers of formats": {
+        "quant_method": "modelopt",
+        "quant_algo": "MIXED_PRECISION",
+        "quantized_layers": {f"model.layers.{i % 32}.mlp.u{i}": {"quant_algo": "NVFP4"} for i in range(200_000)},
+    },
+    "many formats": {
+        "quant_method": "modelopt",
+        "quant_algo": "MIXED_PRECISION",
+        "quantized_layers": {f"model.layers.{i % 32}.mlp.u{i}": {"quant_algo": f"W4A{i}"} for i in range(20_000)},
+    },
+}
+
+
+@pytest.mark.parametrize("what", LONG_LISTS)
+def test_no_list_takes_long(what: str) -> None:
+    begun = time.process_time()
+    assert stored(described(LONG_LISTS[what])) > 0
+    assert time.process_time() - begun < 8
+
+
+@pytest.mark.parametrize(
+    "entry", ["model.layers." + "9" * 5000 + ".mlp", "model.layers." + "9" * 30 + ".mlp.gate_proj"]
+)
+def test_a_layer_of_a_number_that_no_layer_has_is_about_nothing(entry: str) -> None:
+    assert stored(described(integers_of([entry]))) == stored(described(integers_of([])))
+
+
+def test_a_list_of_every_expert_is_read_whole() -> None:
+    """The last of 69,120 entries counts as the first does."""
+    names = [
+        f"model.layers.{layer}.mlp.experts.{expert}.{matrix}_proj"
+        for layer in range(60)
+        for expert in range(384)
+        for matrix in ("gate", "up", "down")
+    ]
+    listed, short = integers_of([*names, "self_attn"]), integers_of(["self_attn"])
+    assert stored(described(listed)) == stored(described(short)) > stored(described(integers_of([])))
+
+
+@settings(max_examples=300, deadline=None)
+@given(strategies.from_regex(r"([ab.1]|\\d|\[ab\]|\(a?\|b*\)|[*+?|]|\{1,2\}|\^|\$){0,9}", fullmatch=True))
+def test_expressions_match_as_those_of_python(text: str) -> None:
+    try:
+        known = re.compile(text)
+    except re.error:
+        return
+    ours = _by_states(text)
+    for length in range(5):
+        for letters in itertools.product("ab1", repeat=length):
+            name = "".join(letters)
+            assert ours.matches(name, Budget(10**6)) == (known.match(name) is not None), name
+
+
+def _by_states(text: str) -> Expression:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("hfmem.mapper.expressions._FEW_WAYS", 0)
+        patch.setattr("hfmem.mapper.expressions._MOST_WAYS", 10**9)
+        return Expression(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "yes", "no"),
+    [
+        (r"^(?!.*experts).*", "model.layers.0.mlp", "model.layers.0.mlp.experts.0"),
+        (
+            r".*layers\.(" + "|".join(map(str, range(60))) + r")\.mlp\..*",
+            "model.layers.59.mlp.up",
+            "model.layers.60.mlp.up",
+        ),
+        (
+            r".*\.layers\.\d+\..*\.experts\..*\.(gate|up)_proj$",
+            "m.layers.7.mlp.experts.3.w.up_proj",
+            "m.layers.7.up_proj",
+        ),
+    ],
+)
+def test_expressions_of_real_lists_are_kept(text: str, yes: str, no: str) -> None:
+    found = Expression(text)
+    assert [found.matches(name, Budget(10**6)) for name in (yes, no)] == [True, False]
 
 
 def test_a_method_of_unknown_layout_changes_nothing_and_is_told() -> None:

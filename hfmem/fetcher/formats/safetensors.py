@@ -8,9 +8,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from itertools import islice
 from typing import Any, Final
 
 from hfmem.errors import InvalidHeaderError
+from hfmem.fetcher.configs import has_too_many_parts
 from hfmem.fetcher.formats.protocol import FileContents, Format, Reading, Span
 from hfmem.fetcher.values import TensorInfo
 
@@ -25,6 +27,9 @@ PREFETCH: Final = 100_001
 (https://github.com/huggingface/huggingface_hub/pull/1855), and asks for `bytes=0-100000` too."""
 
 _MOST_ELEMENTS: Final = 2**56  # of one tensor: a hundred thousand times the largest model
+
+_LONGEST: Final = 1024  # characters of a text that is kept, with its name
+_MOST_TEXTS: Final = 64
 
 _MIN_HEADER: Final = len(b"{}")
 _METADATA: Final = "__metadata__"
@@ -73,6 +78,8 @@ def parse_header(header: bytes, file: str) -> FileContents:
     Raises:
         InvalidHeaderError: not JSON, or an entry that cannot be a tensor.
     """
+    if has_too_many_parts(header):
+        raise InvalidHeaderError("", f"the header of {file} holds more lists and objects than that of any file")
     try:
         parsed = json.loads(header)
     except (ValueError, RecursionError) as error:
@@ -91,9 +98,15 @@ def contents_of(parsed: Any, file: str) -> FileContents:
     metadata = parsed.get(_METADATA)
     return FileContents(
         tensors=tuple(_tensor(name, entry, file) for name, entry in parsed.items() if name != _METADATA),
-        metadata=metadata if isinstance(metadata, dict) else {},
+        metadata=dict(_texts(metadata)) if isinstance(metadata, dict) else {},
         faults=tuple(_faults(parsed, file)),
     )
+
+
+def _texts(metadata: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What is kept of a file's own words: the format has text by name, and whole training logs are stored there."""
+    short = ((key, text) for key, text in metadata.items() if type(text) is str and len(key) + len(text) <= _LONGEST)
+    return islice(short, _MOST_TEXTS)
 
 
 def _faults(parsed: Mapping[str, Any], file: str) -> Iterator[str]:
