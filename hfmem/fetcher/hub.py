@@ -28,7 +28,7 @@ from hfmem.errors import (
     ModelNotFoundError,
     UnexpectedAnswerError,
 )
-from hfmem.fetcher.configs import CONFIG, parse_object, quantisation_file, shard_names
+from hfmem.fetcher.configs import ADAPTER, CONFIG, parse_object, quantisation_file, shard_names
 from hfmem.fetcher.formats import safetensors
 from hfmem.fetcher.formats.protocol import FileContents
 from hfmem.fetcher.formats.reading import Piece, read_contents
@@ -124,9 +124,10 @@ def _read(client: Client, ref: ModelRef, info: Info | None) -> Checkpoint:
         early_config = requests.submit(client.get, _file_url(pinned, CONFIG), limit=_LONGEST_JSON)
     try:
         config = _config(client, pinned, early_config, notes)
-        side = pool().submit(_quantisation, client, pinned, quantisation_file(config, (f.name for f in info.files)))
+        side = pool().submit(_beside, client, pinned, quantisation_file(config, (f.name for f in info.files)))
+        adapted = pool().submit(_beside, client, pinned, ADAPTER if selection.layout == "adapter" else None)
         contents = _contents(client, ref, pinned, selection, early_header)
-        quantisation = side.result()
+        quantisation, adapter = side.result(), adapted.result()
     except GatedModelError:
         if not info.totals and not info.config:
             raise
@@ -138,6 +139,7 @@ def _read(client: Client, ref: ModelRef, info: Info | None) -> Checkpoint:
         provenance=constants.ENDPOINT.partition("://")[2],
         config=config,
         quantisation=quantisation,
+        adapter=adapter,
         tensors=tuple(tensor for found in contents.values() for tensor in found.tensors),
         files=info.files,
         weight_files=selection.weights or tuple(file for file in info.files if file.name in contents),
@@ -183,8 +185,9 @@ def _config(
         return None
 
 
-def _quantisation(client: Client, pinned: ModelRef, file: str | None) -> Mapping[str, Any] | None:
-    """What the file says; None where there is none. A broken one costs nothing but what it would have told."""
+def _beside(client: Client, pinned: ModelRef, file: str | None) -> Mapping[str, Any] | None:
+    """What a file beside config.json says; None where there is none. A broken one costs nothing but what it would have
+    told."""
     if file is None:
         return None
     try:
