@@ -116,8 +116,7 @@ def _read(client: Client, ref: ModelRef, info: Info | None) -> Checkpoint:
     early_header = requests.submit(read_file, client, ref, SINGLE) if early and info is None else None
     if info is None:
         info = read_info(client, ref)
-    renamed = info.model_id.lower() != ref.model_id.lower()
-    notes = [f"{ref.model_id} is now {info.model_id}."] if renamed else []
+    notes = [f"{ref.model_id} is now {info.model_id}."] if info.model_id.lower() != ref.model_id.lower() else []
     pinned = ModelRef(model_id=info.model_id, revision=info.commit or ref.revision)
     selection = select_for(info.files, ref)
     if early_config is None and selection.layout != "gguf":
