@@ -30,7 +30,6 @@ from hfmem.options.reading import not_one_of
 from hfmem.report.formats import FORMATS, Style, render
 from hfmem.report.options import OutputOptions
 from hfmem.scenario.asked import Asked, extended, owners
-from hfmem.streams import columns, only_ascii
 
 if TYPE_CHECKING:
     from hfmem.errors import HfmemError
@@ -197,10 +196,8 @@ def _run(given: Sequence[str], line: _Values) -> None:
 
         reports = sorted_reports(reports, around.sort)
     failed = _print(reports, problems, around, options, several=len(refs) > 1)
-    if interrupted:
-        raise typer.Exit(INTERRUPTED)
-    if failed:
-        raise typer.Exit(FAILED)
+    if interrupted or failed:
+        raise typer.Exit(INTERRUPTED if interrupted else FAILED)
     if around.require_fit and not all(report.fits and all(fit.fits for fit in report.fits) for report in reports):
         raise typer.Exit(UNFIT)
 
@@ -263,6 +260,7 @@ def _print(reports: list[Report], problems: list[Problem], around: _Around, opti
     from hfmem.report.escapes import line
     from hfmem.report.names import told_apart
     from hfmem.report.remarks import free_room, remarks
+    from hfmem.streams import columns, only_ascii
 
     output, width = FORMATS[around.output], columns(sys.stdout)
     free = free_room() if several and width is not None else None  # of this machine: for the person in front of it
@@ -274,7 +272,7 @@ def _print(reports: list[Report], problems: list[Problem], around: _Around, opti
     shown = [each for each in reports if each.estimate.known_total is not None] if output.known_only else reports
     if (shown or several or output.whole) and (text := render(output.name, shown, problems, style)):
         print(text)
-    for sentence in remarks(shown, output, style, gpu=options.gpu, require_fit=around.require_fit):
+    for sentence in remarks(shown, style, output=output, named=options.gpu, tight=around.require_fit):
         _tell(line(sentence))
     for problem in failures:
         _tell(line(f"{problem.message} {problem.hint}"))
@@ -299,6 +297,7 @@ def _list_gpus(models: Sequence[str], options: Options, around: _Around) -> None
         )
         return
     from hfmem.report.fit import list_gpus
+    from hfmem.streams import columns
 
     print(list_gpus(accelerators(), instances(), around.unit, columns(sys.stdout)))
 
@@ -361,6 +360,7 @@ def _split(results: Iterable[Report | HfmemError]) -> tuple[list[Report], list[P
 def _tell(text: str) -> None:
     """Lines for a person on stderr, folded between words where that is a terminal."""
     from hfmem.report.escapes import visible
+    from hfmem.streams import columns
 
     width = columns(sys.stderr)
     if width is not None:

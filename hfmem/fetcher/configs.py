@@ -11,6 +11,7 @@ from hfmem.errors import InvalidConfigError
 from hfmem.units import MIB
 
 __all__ = [
+    "ADAPTER",
     "CONFIG",
     "LONGEST_CONFIG",
     "LONGEST_INDEX",
@@ -22,6 +23,9 @@ __all__ = [
 ]
 
 CONFIG: Final = "config.json"
+
+ADAPTER: Final = "adapter_config.json"
+"""What PEFT writes beside an adapter's weights: how it was made, and of which base model."""
 
 LONGEST_CONFIG: Final = 16 * MIB
 """Bytes of the longest configuration that is read: those of models with thousands of labels have one."""

@@ -13,7 +13,15 @@ from typing import Any
 from huggingface_hub import constants
 
 from hfmem.errors import InvalidConfigError, ModelNotFoundError
-from hfmem.fetcher.configs import CONFIG, LONGEST_CONFIG, LONGEST_INDEX, parse_object, quantisation_file, shards_of
+from hfmem.fetcher.configs import (
+    ADAPTER,
+    CONFIG,
+    LONGEST_CONFIG,
+    LONGEST_INDEX,
+    parse_object,
+    quantisation_file,
+    shards_of,
+)
 from hfmem.fetcher.files import open_plain, read_bytes, read_text
 from hfmem.fetcher.foreign import is_foreign
 from hfmem.fetcher.formats import gguf
@@ -34,13 +42,13 @@ _LONGEST_REF = 1024  # bytes of a file that names a commit
 
 def is_local(model: str) -> bool:
     """Whether the word names something on this machine that can be read: a file of a format that is known, or a folder
-    that holds config.json, model_index.json or a file with weights. It then wins over a Hub id of the same
-    spelling, as `transformers` has it."""
+    that holds config.json, model_index.json, adapter_config.json or a file with weights. It then wins over a Hub id of
+    the same spelling, as `transformers` has it."""
     try:
         path = Path(model).expanduser()
         if path.is_dir():
             names = [item.name for item in path.iterdir() if item.is_file()]
-            return any(name in (CONFIG, PIPELINE) or _is_readable(name) or is_foreign(name) for name in names)
+            return any(name in (CONFIG, PIPELINE, ADAPTER) or _is_readable(name) or is_foreign(name) for name in names)
         return path.is_file() and format_of(path.name) is not None
     except (OSError, RuntimeError, ValueError):  # RuntimeError: the home of a user who is not there
         return False
@@ -136,6 +144,7 @@ def _read_file(ref: ModelRef, path: Path) -> Checkpoint:
         source="local",
         provenance=str(path),
         config=beside,
+        adapter=_adapter(path.parent),
         tensors=tuple(tensor for found in contents.values() for tensor in found.tensors),
         files=files,
         weight_files=files,
@@ -183,6 +192,7 @@ def _read_folder(ref: ModelRef, path: Path) -> Checkpoint:
         provenance=str(path),
         config=config,
         quantisation=_read_config(path / side) if side is not None else None,
+        adapter=_adapter(path),
         tensors=tensors,
         files=files,
         weight_files=weights,
@@ -236,6 +246,14 @@ def _weights(
 def _missing_note(missing: int, here: int) -> list[str]:
     words = f"{missing} of {missing + here} shards are not in the folder; their weights are not counted."
     return [words] if missing else []
+
+
+def _adapter(folder: Path) -> dict[str, Any] | None:
+    """adapter_config.json of a folder. A broken one costs nothing but what it would have told."""
+    try:
+        return _read_config(folder / ADAPTER) if (folder / ADAPTER).is_file() else None
+    except InvalidConfigError:
+        return None
 
 
 def _read_config(path: Path) -> dict[str, Any]:

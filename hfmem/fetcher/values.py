@@ -99,6 +99,7 @@ class Checkpoint:
         config: the parsed config.json; None where there is none.
         quantisation: the parsed hf_quant_config.json or quantize_config.json, where the quantisation stands there and
             not in config.json; None otherwise.
+        adapter: the parsed adapter_config.json of an adapter; None where there is none.
         tensors: every tensor of the files that a run would load; empty where no header could be read.
         names: for a catalog entry, whether the tensor names were recorded from the files, derived from the class by
             reversing its renames, or are the class's own; `recorded` for all other sources.
@@ -121,6 +122,7 @@ class Checkpoint:
     provenance: str
     config: Mapping[str, Any] | None
     quantisation: Mapping[str, Any] | None = None
+    adapter: Mapping[str, Any] | None = None
     tensors: tuple[TensorInfo, ...] = ()
     names: Names = "recorded"
     files: tuple[FileInfo, ...] = ()

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Final
 
 from hfmem.dtypes import find_dtype, stored_dtype
 from hfmem.errors import InvalidConfigError
-from hfmem.fetcher.foreign import foreign
 from hfmem.fetcher.formats import gguf, safetensors
 from hfmem.fetcher.formats.table import format_of
-from hfmem.fetcher.quantisations import Choice, wanted
-from hfmem.fetcher.selection import Layout, Selection, select_for
+from hfmem.fetcher.selection import Layout, select_for
 from hfmem.fetcher.tensors import size_mismatches, table_bytes
-from hfmem.fetcher.values import Checkpoint, FileInfo
+from hfmem.fetcher.values import Checkpoint
 from hfmem.mapper import generic
 from hfmem.mapper.blueprint import Blueprint
 from hfmem.mapper.context import context_of
 from hfmem.mapper.declared import Stored, as_stored
 from hfmem.mapper.facts import Facts, MissingFactError
 from hfmem.mapper.families import reader
+from hfmem.mapper.holdings import NOT_LOADED, choices_note, lacks, layout_notes
 from hfmem.mapper.packing import declared_cache_dtype, declared_quantisation, quantisation_of
 from hfmem.mapper.rotary import rotary_rows
 from hfmem.mapper.sizes import model_types
@@ -29,7 +28,6 @@ from hfmem.mapper.structure import Structure
 from hfmem.mapper.tables import from_tensors, from_totals
 from hfmem.mapper.tensor_plans import planned, tensor_plan
 from hfmem.mapper.values import Architecture, Certainty, ParameterTable, Quantisation
-from hfmem.units import format_bytes
 
 __all__ = ["Model", "interpret"]
 
@@ -103,12 +101,12 @@ def interpret(checkpoint: Checkpoint) -> Model:
             *checkpoint.notes,
             *architecture.notes,
             *notes,
-            *_layout_notes(selection, checkpoint, parameters),
+            *layout_notes(selection, checkpoint, parameters),
             *_unseen_quantisation(checkpoint, config, parameters),
         ),
-        lacks=_lacks(selection, checkpoint, parameters),
-        offered=_choices_note(checkpoint, selection.choices),
-        unloadable="no file here is one that it loads" if selection.layout in _NOT_LOADED and not read else "",
+        lacks=lacks(selection, checkpoint, parameters),
+        offered=choices_note(checkpoint, selection.choices),
+        unloadable="no file here is one that it loads" if selection.layout in NOT_LOADED and not read else "",
     )
 
 
@@ -260,7 +258,7 @@ def _parameters(
         stored = as_stored(described, config, architecture)
         source = f"config.json, as the class of '{architecture.model_type}' builds it"
         source += "" if stored.table is described else ", stored as its quantization_config says"
-        source += "; no file here is one that the class loads" if layout in _NOT_LOADED else ""
+        source += "; no file here is one that the class loads" if layout in NOT_LOADED else ""
         notes = [*_unread(stored, described), *_empty(checkpoint)]
         return stored.table, "typical" if stored.unread else "derived", source, notes
     if checkpoint.totals:
@@ -281,6 +279,7 @@ def _unread(stored: Stored, described: ParameterTable) -> list[str]:
 
 
 _LONGEST_WORD: Final = 60
+_NAMED: Final = 4
 
 
 def _shortened(words: str) -> str:
@@ -408,17 +407,6 @@ def _file_bytes(checkpoint: Checkpoint) -> int | None:
     return sum(size for size in sizes if size is not None) if sizes and None not in sizes else None
 
 
-_NOT_LOADED: Final = ("gguf", "foreign")
-
-_LAYOUT_NOTES: Final = {
-    "bin": "The weights are PyTorch pickles (.bin), which are not opened: the figures are from the configuration, or "
-    "from the size of the files.",
-    "adapter": "This is an adapter: its base model is needed besides.",
-    "diffusers": "This is a diffusers pipeline: the weights of all its components are counted, its activations are not "
-    "known yet.",
-}
-
-
 def _adapter(table: ParameterTable) -> ParameterTable:
     """An adapter's own parameters, as its file has them."""
     return replace(table, groups=tuple(replace(group, kept=True) for group in table.groups))
@@ -438,69 +426,3 @@ def _unseen_quantisation(
         f"config.json says that the weights are quantised ({method}); without their files they are counted as they "
         "were before: --dtype fp8, int4, … gives a format."
     ]
-
-
-def _choices_note(checkpoint: Checkpoint, choices: Sequence[Choice]) -> str:
-    """The models among a repository's GGUF files, where none of them is chosen."""
-    if not choices or checkpoint.tensors:
-        return ""
-    listed = ", ".join(f"{_name(choice)} ({_size_of(choice)})" for choice in choices)
-    quant, model = wanted(checkpoint.ref), checkpoint.ref.model_id
-    missed = f"None of them is '{quant}'. " if quant else ""
-    first = next((choice.quant for choice in choices if choice.quant), "Q4_K_M")
-    how = "give the path of one" if checkpoint.source == "local" else f"name one, as in {model}:{first}"
-    return f"{missed}It holds {len(choices)} models in GGUF files to choose from; {how}: {listed}."
-
-
-def _name(choice: Choice) -> str:
-    """The file to give: of a model in several, the first."""
-    return choice.files[0].name
-
-
-def _size_of(choice: Choice) -> str:
-    size = "size unknown" if choice.size is None else format_bytes(choice.size)
-    return size if len(choice.files) == 1 else f"{len(choice.files)} files, {size}"
-
-
-def _lacks(selection: Selection, checkpoint: Checkpoint, parameters: ParameterTable | None) -> str:
-    """What of the weights is not here."""
-    if selection.layout == "adapter":
-        return "this is an adapter, whose base model is needed besides"
-    if selection.choices and parameters is None:
-        return "one of its files has to be named"
-    if selection.layout in _NOT_LOADED and parameters is None and not selection.weights:
-        return f"no weights for the classes of transformers are here, but {_held(checkpoint)}"
-    return ""
-
-
-def _layout_notes(selection: Selection, checkpoint: Checkpoint, parameters: ParameterTable | None) -> Iterator[str]:
-    """Which files were taken, and what that means for the figures."""
-    if selection.layout not in _NOT_LOADED or checkpoint.tensors:
-        if note := _LAYOUT_NOTES.get(selection.layout):
-            yield note
-        return
-    choices = _choices_note(checkpoint, selection.choices)
-    there = choices or f"No weights for the classes of transformers are here, but {_held(checkpoint)}."
-    if parameters is not None:
-        yield f"{there} The figures are those of the class that config.json describes, and not of these files."
-    elif choices or selection.weights:
-        yield there if choices else f"{there} They are taken by their size."
-
-
-def _held(checkpoint: Checkpoint) -> str:
-    """What the files are, how large, and what they are for."""
-    kinds = []
-    for kind in foreign(checkpoint.files):
-        names = ", ".join(_sized(file) for file in kind.files[:_NAMED])
-        more = f" and {len(kind.files) - _NAMED} more" if len(kind.files) > _NAMED else ""
-        total = f", {format_bytes(kind.nbytes)}" if kind.nbytes is not None and len(kind.files) > 1 else ""
-        count = "1 file" if len(kind.files) == 1 else f"{len(kind.files)} files"
-        kinds.append(f"{kind.name} weights for {kind.loader} ({count}{total}: {names}{more})")
-    return "; ".join(kinds)
-
-
-_NAMED: Final = 4
-
-
-def _sized(file: FileInfo) -> str:
-    return file.name if file.size is None else f"{file.name} {format_bytes(file.size)}"

@@ -23,22 +23,22 @@ _NAMED: Final = 3  # models of a remark
 
 def remarks(
     reports: Sequence[Report],
-    output: OutputFormat,
     style: Style,
     *,
-    gpu: Sequence[str] = (),
-    require_fit: bool = False,
+    output: OutputFormat,
+    named: Sequence[str] = (),
+    tight: bool = False,
 ) -> Iterator[str]:
     """The sentences on some reports.
 
     Args:
         reports: as they are shown.
-        output: the format that they are shown in.
-        style: how.
-        gpu: the words of `--gpu`.
-        require_fit: whether the exit code tells what does not fit.
+        style: how they are shown.
+        output: the format.
+        named: the words of `--gpu`.
+        tight: whether tight fits are told, which the exit code takes as fits.
     """
-    yield from _named(reports, gpu)
+    yield from _named(reports, named)
     if not (output.json or (output.reasons and not style.several)):
         yield from _otherwise(reports)
     reasons = output.json or (output.reasons and not style.several)
@@ -52,11 +52,11 @@ def remarks(
         if not reasons:
             yield from _refusals(report)
             yield from _some(report, style.unit)
-        if require_fit:
+        if tight:
             yield from _tight(report, style.unit)
 
 
-def _named(reports: Sequence[Report], gpu: Sequence[str]) -> Iterator[str]:
+def _named(reports: Sequence[Report], named: Sequence[str]) -> Iterator[str]:
     """Of accelerators that were named: those that are not there, and those that another word has named before."""
     machines = {fit.machine for report in reports for fit in report.fits or ()}
     for machine in machines:
@@ -66,8 +66,8 @@ def _named(reports: Sequence[Report], gpu: Sequence[str]) -> Iterator[str]:
                 "--gpu 4090 (--list-gpus shows all)."
             )
     shown = {machine.asked for machine in machines}
-    for index, word in enumerate(gpu if reports else ()):
-        if word not in shown or word in gpu[:index]:
+    for index, word in enumerate(named if reports else ()):
+        if word not in shown or word in named[:index]:
             yield f"--gpu {word} is named before, in this or another spelling: it is shown once."
 
 

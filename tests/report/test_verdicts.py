@@ -101,7 +101,7 @@ def test_a_reason_stands_in_the_answer_or_beside_it(name: str, *, several: bool)
     reports = [of(GPT, "H100", "T4", runtime="vllm", seq=4096)] * (2 if several else 1)
     style = Style(several=several)
     text = render(name, reports, [], style)
-    beside = [sentence for sentence in remarks(reports, FORMATS[name], style) if "n_positions" in sentence]
+    beside = [sentence for sentence in remarks(reports, style, output=FORMATS[name]) if "n_positions" in sentence]
     assert ("n_positions" in text) != bool(beside)
     if beside:
         assert beside[0].startswith(f"{GPT} is refused on H100 80GB and on T4: --max-model-len 4,096 is more than")
@@ -118,7 +118,7 @@ def test_the_legend_explains_the_words_that_are_there() -> None:
 
 def test_what_fits_by_some_recipes_is_told_beside_bare_words() -> None:
     report = of(MIXTURE, "22GiB", runtime="vllm", dtype="nvfp4")
-    (sentence,) = remarks([report], FORMATS["quiet"], Style(several=True))
+    (sentence,) = remarks([report], Style(several=True), output=FORMATS["quiet"])
     assert sentence == f"{MIXTURE} fits on 22 GiB by some recipes only: 19.61 GiB to 20.82 GiB of 20.31 GiB."
 
 
