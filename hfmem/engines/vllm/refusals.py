@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from hfmem.engines.vllm.classes import classless
 from hfmem.engines.vllm.rules import Rules
 from hfmem.engines.vllm.settings import settings_of
 from hfmem.estimator.values import Scenario
@@ -19,6 +20,8 @@ _YARN: Final = ("yarn", "deepseek_yarn", "deepseek_llama_scaling")
 def refused(model: Model, scenario: Scenario) -> str:
     """The reason; "" where it starts."""
     settings = settings_of(scenario)
+    if reason := classless(model, settings.release):
+        return reason
     if settings.max_num_batched_tokens < settings.max_num_seqs:
         return (
             f"--max-num-batched-tokens {settings.max_num_batched_tokens:,} is less than --max-num-seqs "
