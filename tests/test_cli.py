@@ -615,3 +615,32 @@ def test_the_variable_that_cannot_be_read_is_named(variable: str, alone: dict[st
     assert process.returncode == 2
     assert process.stderr.startswith(f"{variable} cannot be read (invalid literal for int() with base 10: 'abc')")
     assert "HF_ENDPOINT" not in process.stderr
+
+
+GPT2 = "openai-community/gpt2"  # at most 1,024 tokens
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["--prompt", "5000"], 2, "--prompt is more than --seq, prompt and answer together, which is 4,096 where not"),
+        (["--prompt", "5000", "--seq", "4096"], 2, "--prompt is more than --seq"),
+        (["--prompt", "2000"], 1, "--prompt 2,000 is more than --seq 1,024"),
+        (["--gpu", "2x 4090", "--tp", "4"], 2, "--tp 4 does not go with the 2 × RTX 4090"),
+        (["--gpu", "cpu", "--tp", "2"], 2, "--tp 2 does not go with the 1 × CPU"),
+        (["--gpu", "CPU", "--gpus", "2"], 2, "--gpus 2 does not go with the 1 × CPU"),
+        (["--train", "full", "--gpu", "cpu", "--dp", "2"], 2, "--dp 2 does not go with the 1 × CPU"),
+        (["--train", "full", "--dtype", "bf16", "--precision", "fp32"], 2, "--dtype bf16 contradicts --precision fp32"),
+        (["--tp", "5"], 1, "12"),  # its heads
+        (["--train", "lora", "--lora-targets", "nothing"], 1, "no module is named nothing"),
+        (["--train", "full", "--optimizer", "nothing"], 2, "--optimizer 'nothing'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_the_options_decide_is_two_and_what_the_model_decides_is_one(
+    arguments: list[str], code: int, words: str, alone: dict[str, str]
+) -> None:
+    process = run(GPT2, *arguments, "--offline", "--format", "quiet", env=alone)
+    assert process.returncode == code, process.stderr
+    assert words in process.stderr
+    assert process.stdout == ""

@@ -17,7 +17,6 @@ from hfmem.engines.table import engine
 from hfmem.errors import InvalidScenarioError
 from hfmem.estimator.values import Estimate, Scenario, Term
 from hfmem.estimator.weights.loaded import weights_of
-from hfmem.hardware.table import find
 from hfmem.hardware.values import Machine
 from hfmem.mapper.interpret import Model
 from hfmem.scenario.options import Options
@@ -38,14 +37,14 @@ def machines(options: Options) -> tuple[Machine, ...]:
     Raises:
         InvalidScenarioError: a name that is not in the table.
     """
-    from hfmem.hardware.detect import cpu, detect  # asks the system, for runs that want it only
+    from hfmem.hardware.detect import detect, machine  # asks the system, for runs that want it only
 
     found: list[Machine] = []
     for name in options.gpu:
         if name.lower() == "auto":
-            found += [replace(machine, count=None) for machine in detect()]  # how many it takes is a part of the answer
+            found += [replace(row, count=None) for row in detect()]  # how many it takes is a part of the answer
         else:
-            found.append(cpu() if name.lower() == "cpu" else find(name))
+            found.append(machine(name))
     return tuple(dict.fromkeys(found))
 
 

@@ -9,7 +9,10 @@ from hfmem.options.reading import not_one_of, tokens
 from hfmem.options.words import Method
 from hfmem.units import gib_of
 
-__all__ = ["RunOptions"]
+__all__ = ["DEFAULT_SEQ", "RunOptions"]
+
+DEFAULT_SEQ = 4096
+"""Tokens of a sequence where nobody asks for a length, of models that take as many."""
 
 _MOST = 10**9  # tokens, or sequences: beyond it a figure means nothing
 
@@ -68,7 +71,7 @@ class RunOptions:
             panel=SIZE,
             common=True,
             names=("--seq", "--max-model-len"),
-            shown="4096, or the model's maximum",
+            shown=f"{DEFAULT_SEQ}, or the model's maximum",
             parse=tokens,
             least=1,
             most=_MOST,
@@ -89,6 +92,10 @@ class RunOptions:
                 Need(
                     sentence="is more than --seq, which is prompt and answer together",
                     met=lambda asked: asked.seq is None or asked.prompt <= asked.seq,
+                ),
+                Need(
+                    sentence=f"is more than --seq, prompt and answer together, which is {DEFAULT_SEQ:,} where not given",
+                    met=lambda asked: asked.seq is not None or asked.prompt <= DEFAULT_SEQ,
                 ),
             ),
         ),
