@@ -421,11 +421,13 @@ def _warn_about_disk(report: Report, unit: str) -> None:
     from hfmem.fetcher.disk import cache_room
     from hfmem.units import format_bytes
 
-    room = cache_room()
-    if room is not None and room[1] < nbytes:
-        need, free = format_bytes(nbytes, unit), format_bytes(room[1], unit)
+    folder, left = cache_room() or ("", nbytes)
+    if left is None:
+        _tell(f"Warning: nothing can be downloaded to {folder}: no folder can be made there. Check HF_HOME.")
+    elif left < nbytes:
+        need, free = format_bytes(nbytes, unit), format_bytes(left, unit)
         name = report.checkpoint.ref.model_id
-        _tell(f"Warning: downloading {name} takes {need}, and the disk of {room[0]} has {free} free.")
+        _tell(f"Warning: downloading {name} takes {need}, and the disk of {folder} has {free} free.")
 
 
 def _free() -> int | None:

@@ -623,7 +623,7 @@ GPT2 = "openai-community/gpt2"  # at most 1,024 tokens
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["--prompt", "5000"], 2, "--prompt is more than --seq, prompt and answer together, which is 4,096 where not"),
+        (["--prompt", "5000"], 2, "--prompt is more than --seq, prompt and answer together: 4,096 where not"),
         (["--prompt", "5000", "--seq", "4096"], 2, "--prompt is more than --seq"),
         (["--prompt", "2000"], 1, "--prompt 2,000 is more than --seq 1,024"),
         (["--gpu", "2x 4090", "--tp", "4"], 2, "--tp 4 does not go with the 2 × RTX 4090"),
@@ -644,3 +644,30 @@ def test_what_the_options_decide_is_two_and_what_the_model_decides_is_one(
     assert process.returncode == code, process.stderr
     assert words in process.stderr
     assert process.stdout == ""
+
+
+def test_an_empty_name_is_told_and_is_not_this_folder(alone: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
+    for name in ("", " "):
+        command = [sys.executable, "-m", "hfmem", name, "--offline", "--dtype", "bf16"]
+        process = subprocess.run(
+            command, env=alone, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert (process.returncode, process.stdout) == (1, "")
+        assert process.stderr.startswith("The model was not found (the name is empty). Give the id of a model")
+
+
+def test_a_folder_that_cannot_be_made_is_no_full_disk(alone: dict[str, str]) -> None:
+    process = run(LLAMA, "--offline", env={**alone, "HF_HOME": "/proc/nope"})
+    assert process.returncode == 0
+    assert process.stderr == (
+        "Warning: nothing can be downloaded to /proc/nope/hub: no folder can be made there. Check HF_HOME.\n"
+    )
+
+
+def test_the_hardware_of_a_profile_is_named_instead() -> None:
+    process = run(LLAMA, "--gpu", "me", "--offline")
+    assert process.returncode == 2
+    assert process.stderr.startswith(
+        "--gpu me would be the hardware of a Hub profile, which the Hub tells no program: "
+    )

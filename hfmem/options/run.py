@@ -94,7 +94,7 @@ class RunOptions:
                     met=lambda asked: asked.seq is None or asked.prompt <= asked.seq,
                 ),
                 Need(
-                    sentence=f"is more than --seq, prompt and answer together, which is {DEFAULT_SEQ:,} where not given",
+                    sentence=f"is more than --seq, prompt and answer together: {DEFAULT_SEQ:,} where not given",
                     met=lambda asked: asked.seq is not None or asked.prompt <= DEFAULT_SEQ,
                 ),
             ),
@@ -158,7 +158,7 @@ class RunOptions:
         tuple[str, ...],
         Option(
             help="Accelerator to hold it against (repeatable): 'H100', 'RTX 4090', '4x L40S', a cloud's instance, "
-            "'cpu', or 'auto' for this machine's",
+            "'cpu', a size (24GB is 24 GiB, whatever --unit is), or 'auto' for this machine's",
             panel=ACCELERATORS,
             common=True,
             metavar="NAME",
@@ -167,7 +167,8 @@ class RunOptions:
     reserve: Annotated[
         float | None,
         Option(
-            help="Memory of each accelerator that the display or other programs hold, in GiB (or 512MiB, 2GB)",
+            help="Memory of each accelerator that the display or other programs hold: 2 and 2GB are 2 GiB, whatever "
+            "--unit is; or 512MiB",
             panel=ACCELERATORS,
             metavar="SIZE",
             shown="0",
