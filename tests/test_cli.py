@@ -624,3 +624,59 @@ def test_the_variable_that_cannot_be_read_is_named(variable: str, alone: dict[st
     assert process.returncode == 2
     assert process.stderr.startswith(f"{variable} cannot be read (invalid literal for int() with base 10: 'abc')")
     assert "HF_ENDPOINT" not in process.stderr
+
+
+GPT2 = "openai-community/gpt2"  # at most 1,024 tokens
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["--prompt", "5000"], 2, "--prompt is more than --seq, prompt and answer together: 4,096 where not"),
+        (["--prompt", "5000", "--seq", "4096"], 2, "--prompt is more than --seq"),
+        (["--prompt", "2000"], 1, "--prompt 2,000 is more than --seq 1,024"),
+        (["--gpu", "2x 4090", "--tp", "4"], 2, "--tp 4 does not go with the 2 × RTX 4090"),
+        (["--gpu", "cpu", "--tp", "2"], 2, "--tp 2 does not go with the 1 × CPU"),
+        (["--gpu", "CPU", "--gpus", "2"], 2, "--gpus 2 does not go with the 1 × CPU"),
+        (["--train", "full", "--gpu", "cpu", "--dp", "2"], 2, "--dp 2 does not go with the 1 × CPU"),
+        (["--train", "full", "--dtype", "bf16", "--precision", "fp32"], 2, "--dtype bf16 contradicts --precision fp32"),
+        (["--tp", "5"], 1, "12"),  # its heads
+        (["--train", "lora", "--lora-targets", "nothing"], 1, "no module is named nothing"),
+        (["--train", "full", "--optimizer", "nothing"], 2, "--optimizer 'nothing'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_the_options_decide_is_two_and_what_the_model_decides_is_one(
+    arguments: list[str], code: int, words: str, alone: dict[str, str]
+) -> None:
+    process = run(GPT2, *arguments, "--offline", "--format", "quiet", env=alone)
+    assert process.returncode == code, process.stderr
+    assert words in process.stderr
+    assert process.stdout == ""
+
+
+def test_an_empty_name_is_told_and_is_not_this_folder(alone: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
+    for name in ("", " "):
+        command = [sys.executable, "-m", "hfmem", name, "--offline", "--dtype", "bf16"]
+        process = subprocess.run(
+            command, env=alone, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert (process.returncode, process.stdout) == (1, "")
+        assert process.stderr.startswith("The model was not found (the name is empty). Give the id of a model")
+
+
+def test_a_folder_that_cannot_be_made_is_no_full_disk(alone: dict[str, str]) -> None:
+    process = run(LLAMA, "--offline", env={**alone, "HF_HOME": "/proc/nope"})
+    assert process.returncode == 0
+    assert process.stderr == (
+        "Warning: nothing can be downloaded to /proc/nope/hub: no folder can be made there. Check HF_HOME.\n"
+    )
+
+
+def test_the_hardware_of_a_profile_is_named_instead() -> None:
+    process = run(LLAMA, "--gpu", "me", "--offline")
+    assert process.returncode == 2
+    assert process.stderr.startswith(
+        "--gpu me would be the hardware of a Hub profile, which the Hub tells no program: "
+    )

@@ -17,7 +17,6 @@ from hfmem.engines.table import engine
 from hfmem.errors import InvalidScenarioError
 from hfmem.estimator.values import Estimate, Margin, Scenario, Term
 from hfmem.estimator.weights.loaded import weights_of
-from hfmem.hardware.table import find
 from hfmem.hardware.values import Machine
 from hfmem.mapper.interpret import Model
 from hfmem.scenario.options import Options
@@ -39,15 +38,13 @@ def machines(options: Options) -> tuple[Machine, ...]:
     Raises:
         InvalidScenarioError: a name that is not in the table.
     """
-    from hfmem.hardware.detect import absent, cpu, detect  # asks the system, for runs that want it only
+    from hfmem.hardware.detect import absent, detect, machine  # asks the system, for runs that want it only
 
     found: list[Machine] = []
     for name in options.gpu:
-        if name.lower() == "auto":
-            here = [replace(machine, count=None) for machine in detect()]  # how many it takes is a part of the answer
-        else:
-            here = [cpu() if name.lower() == "cpu" else find(name)]
-        found += [replace(machine, asked=name) for machine in here or [absent()]]
+        auto = name.lower() == "auto"  # how many it takes is a part of the answer
+        here = [replace(row, count=None) for row in detect()] if auto else [machine(name)]
+        found += [replace(row, asked=name) for row in here or [absent()]]
     return tuple(dict.fromkeys(found))
 
 

@@ -74,8 +74,10 @@ class Fit:
 
     @property
     def headroom(self) -> int | None:
-        """Bytes that stay free on the most loaded one; negative where it does not fit."""
-        return None if self.estimate is None else self.usable - self.estimate.total
+        """Bytes that stay free on the most loaded one; negative where it does not fit, by all that is missing: what
+        other programs hold beyond the whole of it too."""
+        beyond = max(0, self.reserve - self.gpu.memory)
+        return None if self.estimate is None else self.usable - beyond - self.estimate.total
 
     @property
     def verdict(self) -> Verdict:

@@ -15,8 +15,8 @@ _LOGIN: Final = re.compile(r"//[^/@]*@")
 
 
 def check() -> None:
-    """Refuse what `huggingface_hub` cannot read of the environment: every run needs its constants. A Hub address
-    that it cannot read is left to `endpoint_fault`, as any other that is none: only the Hub's models need it.
+    """Refuse what `huggingface_hub` cannot read of the environment: every run needs its constants. An address of the
+    Hub that it cannot read is left to `endpoint_fault`, as any other that is none: only the Hub's models need it.
 
     Raises:
         InvalidScenarioError: it names the variable.

@@ -122,6 +122,8 @@ def _of_address(path: str) -> ModelRef | None:
 def why_no_id(word: str) -> str:
     """Why a word that names nothing on this machine cannot be a model's id; "" where it can."""
     path = _hub_path(word)
+    if not word:
+        return "the name is empty"
     if path is not None:
         return f"the address is {_KINDS.get(path.strip('/').partition('/')[0], 'not that of a model')}"
     if _ADDRESS.match(word):

@@ -44,6 +44,8 @@ def is_local(model: str) -> bool:
     """Whether the word names something on this machine that can be read: a file of a format that is known, or a folder
     that holds config.json, model_index.json, adapter_config.json or a file with weights. It then wins over a Hub id of
     the same spelling, as `transformers` has it."""
+    if not model:  # as a path it would be the folder that one stands in
+        return False
     try:
         path = Path(model).expanduser()
         if path.is_dir():

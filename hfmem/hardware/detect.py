@@ -14,11 +14,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from hfmem.hardware.table import named
+from hfmem.hardware.table import find, named
 from hfmem.hardware.values import Accelerator, Machine
 from hfmem.units import GIB, MIB
 
-__all__ = ["absent", "cpu", "detect"]
+__all__ = ["absent", "cpu", "detect", "machine"]
 
 _SYSFS: Final = Path("/sys/class/drm")
 _SAME_CARD: Final = 1.1
@@ -46,6 +46,15 @@ def absent() -> Machine:
             source="no accelerator was found in this machine",
         )
     )
+
+
+def machine(name: str) -> Machine:
+    """What a name stands for: `cpu` for this machine's processor, else a row of the table, or a budget.
+
+    Raises:
+        InvalidScenarioError: it is none of these.
+    """
+    return cpu() if name.strip().lower() == "cpu" else find(name)
 
 
 def cpu() -> Machine:

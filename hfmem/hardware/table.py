@@ -22,6 +22,7 @@ __all__ = ["accelerators", "find", "instances", "named"]
 
 _SHOWN: Final = 4
 _TELLING: Final = 3
+_PROFILE: Final = "me"
 
 
 def _rows(name: str) -> list[dict[str, str]]:
@@ -70,6 +71,12 @@ def find(name: str) -> Machine:
         InvalidScenarioError: it is none of these.
     """
     rest, count = counted(name)
+    if rest.lower() == _PROFILE:
+        raise InvalidScenarioError(
+            "",
+            f"--gpu {name.strip()} would be the hardware of a Hub profile, which the Hub tells no program: name it "
+            "instead, as in --gpu 'RTX 4090', or give --gpu auto for what is in this machine",
+        )
     for text, number in ((name.strip(), None), (rest, count)):
         machine = _of_table(text, number)
         if machine is not None:

@@ -203,6 +203,12 @@ class Architecture:
     unmodelled: str = ""
     notes: tuple[str, ...] = ()
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes that its configuration names, for software that has a list of those that it runs: no size and no
+        formula follows from them."""
+        return self.architectures
+
     def __repr__(self) -> str:
         return f"<Architecture {self.model_type}: {self.depth} layers, hidden size {self.hidden_size}>"
 

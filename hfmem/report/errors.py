@@ -115,7 +115,7 @@ def _not_found_hint(error: HfmemError) -> str:
         hint = "Name a folder with config.json or weights in it, or a weight file"
         hub = f"; for the Hub's model of that name, give its address: {page(error.model)}"
         return hint + (hub if is_model_id(error.model) else ".")
-    if error.model and not is_model_id(error.model):
+    if not is_model_id(error.model):
         return "Give the id of a model (owner/name), the address of its page, or a folder or weight file."
     private = "if it is private, `hf auth login` with an account that may read it."
     return f"{_near(error)}Check the spelling; {private}"
@@ -129,7 +129,7 @@ def _gated_hint(error: HfmemError) -> str:
 
 def _rate_hint(error: HfmemError) -> str:
     seconds = error.seconds if isinstance(error, errors.RateLimitedError) else None
-    when = f"in {seconds} seconds" if seconds is not None else "in some minutes"
+    when = f"in {seconds} second{'' if seconds == 1 else 's'}" if seconds is not None else "in some minutes"
     return f"Try again {when}; logging in with `hf auth login` raises the quota."
 
 

@@ -77,7 +77,9 @@ def _disk(report: Report, unit: str) -> Iterator[str]:
     if not nbytes or report.checkpoint.source == "local":
         return
     room = cache_room()
-    if room is not None and room[1] < nbytes:
+    if room is not None and room[1] is None:
+        yield f"Warning: nothing can be downloaded to {room[0]}: no folder can be made there. Check HF_HOME."
+    elif room is not None and room[1] is not None and room[1] < nbytes:
         need, free = format_bytes(nbytes, unit), format_bytes(room[1], unit)
         yield f"Warning: downloading {report.name} takes {need}, and the disk of {room[0]} has {free} free."
 

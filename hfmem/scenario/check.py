@@ -1,4 +1,9 @@
-"""What of the asked makes no sense for any model: it is refused before anything is fetched."""
+"""What of the asked makes no sense for any model: it is refused before anything is fetched.
+
+The line between wrong usage (exit code 2) and a model's failure (1): what the options and the machine alone decide is
+refused here, once; what depends on a model as well, such as a length beyond its own maximum or a split of its heads, is
+an error of that model, where the scenario is resolved, and the others are still answered.
+"""
 
 from __future__ import annotations
 

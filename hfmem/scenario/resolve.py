@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from hfmem.dtypes import canonical
 from hfmem.engines.protocol import Attending, Attends
@@ -14,6 +14,7 @@ from hfmem.estimator.weights.quantisers import find_quantiser
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Architecture
 from hfmem.options.otherwise import Otherwise
+from hfmem.options.run import DEFAULT_SEQ
 from hfmem.scenario.check import check, without_effect
 from hfmem.scenario.options import Options
 from hfmem.scenario.spread import spread
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from hfmem.hardware.values import Accelerator, Machine
 
 __all__ = ["DEFAULT_SEQ", "reserve_of", "resolve"]
-
-DEFAULT_SEQ: Final = 4096
 
 
 def resolve(options: Options, model: Model, machine: Machine | None = None) -> Scenario:

@@ -47,17 +47,17 @@ def plan_of(options: Options, machine: Machine | None = None) -> Parallel:
 
 
 def plans(options: Options) -> tuple[Parallel, ...]:
-    """The plan on each of the machines that are named; where none is, the one of the sizes alone.
+    """The plan on each of the machines that are named, this machine's processor too; where none is, and for this
+    machine's accelerators, of which a plan takes as many as it needs, the one of the sizes alone.
 
     Raises:
         InvalidScenarioError: as `plan_of`, or a name is not in the table.
     """
     if not options.gpu:
         return (plan_of(options),)
-    from hfmem.hardware.table import find  # reads the table; most runs name no accelerator
+    from hfmem.hardware.detect import machine  # reads the table; most runs name no accelerator
 
-    words = ("auto", "cpu")
-    return tuple(plan_of(options, None if name.lower() in words else find(name)) for name in options.gpu)
+    return tuple(plan_of(options, None if name.lower() == "auto" else machine(name)) for name in options.gpu)
 
 
 def spread(options: Options, machine: Machine | None, architecture: Architecture) -> tuple[Parallel, tuple[str, ...]]:

@@ -17,7 +17,6 @@ from hfmem.estimator.recipe.values import Checkpointing, Lora, Training
 from hfmem.estimator.split.check import check_split
 from hfmem.estimator.training.split import rules_of
 from hfmem.estimator.weights.base import stored_quantised
-from hfmem.estimator.weights.quantisers import find_quantiser
 from hfmem.mapper.lora import ALL_LINEAR, adapters, default_targets, saved_groups
 from hfmem.options.adapters import ADAPTER_DTYPES
 from hfmem.options.option import split
@@ -141,13 +140,7 @@ def _precision(options: Options, own: str | None, stack: Stack) -> tuple[Precisi
         name = whole if own == "float32" else half
         return find_precision(name) or PRECISIONS[0], [f"--precision {name}: autocast on {own or '16-bit'} weights."]
     if options.precision is not None:
-        row = find_precision(options.precision) or PRECISIONS[0]
-        quantised = find_quantiser(options.dtype or "")
-        if options.dtype is not None and not quantised and own != row.weights:
-            raise InvalidScenarioError(
-                "", f"--dtype {options.dtype} contradicts --precision {row.name} ({row.weights})"
-            )
-        return row, []
+        return find_precision(options.precision) or PRECISIONS[0], []
     row, why = usual_precision(own, stack, deepspeed=bool(options.zero) and options.train == "full")
     return row, [f"--precision {row.name}: {why}."]
 

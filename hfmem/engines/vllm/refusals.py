@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from hfmem.engines.vllm.classes import classless
 from hfmem.engines.vllm.rules import Rules
 from hfmem.engines.vllm.settings import settings_of
 from hfmem.estimator.values import Scenario
@@ -38,6 +39,7 @@ def _reasons(model: Model, scenario: Scenario) -> Iterator[str]:
     settings, architecture = settings_of(scenario), model.architecture
     if scenario.gpu is not None:
         yield _platform(scenario.gpu, settings.rules)
+    yield classless(model, settings.release)
     if architecture.overflows and scenario.compute_dtype == "float16":
         yield "models of this type do not support float16: numerical instability, bfloat16 or float32 instead"
     yield _cache(model, scenario)
