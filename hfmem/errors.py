@@ -45,7 +45,27 @@ __all__ = [
     "UnexpectedAnswerError",
     "UnforeseenError",
     "UntraceableError",
+    "quoted",
+    "shortened",
 ]
+
+_LONGEST_VALUE = 80  # characters of a value that a sentence quotes
+_LONGEST_WORD = 160  # a path is as long
+_LONGEST_SENTENCE = 6000  # with the files to choose from
+_WORD = re.compile(rf"\S{{{_LONGEST_WORD + 1},}}")
+
+
+def quoted(value: object) -> str:
+    """A value of a file as sentences quote it: of a long one the beginning."""
+    text = repr(value)
+    return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}…"
+
+
+def shortened(text: str) -> str:
+    """A sentence whose names, which are others', may be of any length: of long ones their beginning and their end."""
+    if len(text) > _LONGEST_WORD:
+        text = _WORD.sub(lambda found: f"{found[0][:_LONGEST_VALUE]}…{found[0][-_LONGEST_VALUE // 4 :]}", text)
+    return text if len(text) <= _LONGEST_SENTENCE else f"{text[:_LONGEST_SENTENCE]}…"
 
 
 class HfmemError(Exception):
@@ -59,9 +79,9 @@ class HfmemError(Exception):
 
     def __init__(self, model: str, reason: str = "") -> None:
         self.model = model
-        self.reason = reason
+        self.reason = shortened(reason)
         self.near: tuple[str, ...] = ()
-        super().__init__(model, reason)
+        super().__init__(model, self.reason)
 
     def __str__(self) -> str:
         return ": ".join(part for part in (self.model, self.reason) if part) or self.code()

@@ -102,6 +102,8 @@ def quantisation_of(config: Mapping[str, Any]) -> Mapping[str, Any]:
     return {}
 
 
+_LONGEST_NAME: Final = 80  # characters of a quantiser's, or of a format's
+
 _SPELLINGS: Final[dict[str, str]] = {
     "compressed_tensors": "compressed-tensors",
     "auto_gptq": "gptq",
@@ -139,7 +141,7 @@ def _method(facts: Mapping[str, Any]) -> str:
     """The quantiser's name; where only what it did is told, the one that tells it so."""
     name = facts.get("quant_method")
     if isinstance(name, str) and name:
-        return _SPELLINGS.get(name.lower(), name.lower())
+        return _SPELLINGS.get(name.lower(), name.lower()[:_LONGEST_NAME])
     if facts.get("load_in_4bit") is True or facts.get("load_in_8bit") is True:
         return "bitsandbytes"
     if facts.get("quant_algo"):
@@ -171,7 +173,7 @@ def _algorithm(name: str) -> str:
     words = {"NVFP4": "nvfp4", "W4A16_NVFP4": "nvfp4", "MIXED_PRECISION": "mixed", "MXFP8": "mxfp8", "MXFP4": "mxfp4"}
     if name.upper() in words:
         return words[name.upper()]
-    return "fp8" if name.upper().startswith("FP8") else name.lower()
+    return "fp8" if name.upper().startswith("FP8") else name.lower()[:_LONGEST_NAME]
 
 
 def group_scheme(group: Mapping[str, Any]) -> str:
@@ -182,7 +184,7 @@ def group_scheme(group: Mapping[str, Any]) -> str:
     if facts.get("type", "int") == "float":
         narrow = "nvfp4" if size == 16 else "mxfp4"
         return narrow if bits == 4 else ("mxfp8" if size == 32 else "fp8")
-    return f"int{bits}"
+    return f"int{bits}"[:_LONGEST_NAME]
 
 
 def declared_cache_dtype(config: Mapping[str, Any]) -> str | None:
