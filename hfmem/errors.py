@@ -45,7 +45,30 @@ __all__ = [
     "UnexpectedAnswerError",
     "UnforeseenError",
     "UntraceableError",
+    "quoted",
+    "shortened",
 ]
+
+_LONGEST_VALUE = 80  # characters of a value that a sentence quotes
+_LONGEST_WORD = 160  # a path is as long
+_LONGEST_SENTENCE = 6000  # with the files to choose from
+_WORD = re.compile(rf"\S{{{_LONGEST_WORD + 1},}}")
+
+
+def quoted(value: object) -> str:
+    """A value of a file as sentences quote it: of a long one the beginning."""
+    text = repr(value)
+    return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}…"
+
+
+def shortened(text: str) -> str:
+    """A sentence whose names, which are others', may be of any length: of long ones their beginning and their end."""
+    if len(text) <= _LONGEST_WORD:
+        return text
+    short = _WORD.sub(lambda found: f"{found[0][:_LONGEST_VALUE]}…{found[0][-_LONGEST_VALUE // 4 :]}", text)
+    if len(short) > _LONGEST_SENTENCE:
+        return f"{short[:_LONGEST_SENTENCE]}…"
+    return text if short == text else short  # the text itself, which may be marked
 
 
 class HfmemError(Exception):
@@ -61,11 +84,11 @@ class HfmemError(Exception):
 
     def __init__(self, model: str, reason: str = "") -> None:
         self.model = model
-        self.reason = reason
+        self.reason = shortened(reason)
         self.near: tuple[str, ...] = ()
         self.asked = ""
         self.kept: tuple[str, ...] = ()
-        super().__init__(model, reason)
+        super().__init__(model, self.reason)
 
     def __str__(self) -> str:
         return ": ".join(part for part in (self.model, self.reason) if part) or self.code()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from hfmem.errors import InvalidConfigError
+from hfmem.errors import InvalidConfigError, quoted
 from hfmem.mapper.defaults import ConfigClass, config_class
 
 __all__ = ["Facts", "MissingFactError"]
@@ -13,6 +13,7 @@ __all__ = ["Facts", "MissingFactError"]
 
 _LARGEST: Final = 10**15
 _DIGITS: Final = 20
+_LONGEST_TYPE: Final = 80
 
 
 class MissingFactError(Exception):
@@ -40,7 +41,7 @@ class Facts:
         self._path = path
         self._class: ConfigClass | None = None
         own = config.get("model_type")
-        self.model_type: str = own if isinstance(own, str) and own else (model_type or "")
+        self.model_type: str = own[:_LONGEST_TYPE] if isinstance(own, str) and own else (model_type or "")
 
     def has(self, key: str) -> bool:
         """Whether the file itself has the key with a value."""
@@ -67,7 +68,7 @@ class Facts:
             return None
         number = _whole(value)
         if number is None or number < 0:
-            raise InvalidConfigError("", f"{self._path}{key} is {value!r}, expected a whole number")
+            raise InvalidConfigError("", f"{self._path}{key} is {quoted(value)}, expected a whole number")
         return number
 
     def integers(self, *keys: str) -> tuple[int, ...]:
@@ -82,7 +83,7 @@ class Facts:
             raise MissingFactError(self._path + keys[0])
         values = tuple(value) if isinstance(value, list | tuple) else (value,)
         if not all(isinstance(item, int) and not isinstance(item, bool) for item in values):
-            raise InvalidConfigError("", f"{self._path}{key} is {value!r}, expected whole numbers")
+            raise InvalidConfigError("", f"{self._path}{key} is {quoted(value)}, expected whole numbers")
         return values
 
     def number(self, *keys: str, default: float | None = None) -> float:
@@ -93,7 +94,7 @@ class Facts:
                 raise MissingFactError(self._path + keys[0])
             return default
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise InvalidConfigError("", f"{self._path}{key} is {value!r}, expected a number")
+            raise InvalidConfigError("", f"{self._path}{key} is {quoted(value)}, expected a number")
         return value
 
     def flag(self, *keys: str, default: bool = False) -> bool:
@@ -102,21 +103,21 @@ class Facts:
         if value is None:
             return default
         if not isinstance(value, bool):
-            raise InvalidConfigError("", f"{self._path}{key} is {value!r}, expected true or false")
+            raise InvalidConfigError("", f"{self._path}{key} is {quoted(value)}, expected true or false")
         return value
 
     def text(self, *keys: str) -> str | None:
         """A string, or None."""
         key, value = self._find(keys)
         if value is not None and not isinstance(value, str):
-            raise InvalidConfigError("", f"{self._path}{key} is {value!r}, expected a string")
+            raise InvalidConfigError("", f"{self._path}{key} is {quoted(value)}, expected a string")
         return value
 
     def items(self, *keys: str) -> tuple[Any, ...] | None:
         """A list as it stands, or None; the reader checks what is in it."""
         key, value = self._find(keys)
         if value is not None and not isinstance(value, list | tuple):
-            raise InvalidConfigError("", f"{self._path}{key} is {value!r}, expected a list")
+            raise InvalidConfigError("", f"{self._path}{key} is {quoted(value)}, expected a list")
         return None if value is None else tuple(value)
 
     def words(self, *keys: str) -> tuple[str, ...]:
@@ -125,7 +126,7 @@ class Facts:
         if isinstance(value, str):
             return tuple(word.strip().lower() for word in value.split("|"))
         if value is not None and not (isinstance(value, list | tuple) and all(isinstance(word, str) for word in value)):
-            raise InvalidConfigError("", f"{self._path}{key} is {value!r}, expected words")
+            raise InvalidConfigError("", f"{self._path}{key} is {quoted(value)}, expected words")
         return tuple(value or ())
 
     def entries(self, *keys: str) -> int | None:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from hfmem.errors import InvalidConfigError
+from hfmem.errors import InvalidConfigError, quoted
 from hfmem.mapper.blueprint import Blueprint
 from hfmem.mapper.caches import KV, Cache, Combined, CrossKV, Nothing
 from hfmem.mapper.facts import Facts, MissingFactError
@@ -214,7 +214,7 @@ def _layer(kind: str, part: Any, crossed: bool) -> Layer:
     if kind in _NOTHING:
         return Layer(kind="none", cache=Nothing(), heads=0, ffn=None)
     if kind not in _WINDOWS:
-        raise InvalidConfigError("", f"layer_types has {kind!r}, whose cache is not known for this type")
+        raise InvalidConfigError("", f"layer_types has {quoted(kind)}, whose cache is not known for this type")
     own: Cache = _keys_and_values(kind, part)
     if crossed:
         own = Combined(caches=(own, _cross(part)))

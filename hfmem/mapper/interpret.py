@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any, Final
 
 from hfmem.dtypes import find_dtype, stored_dtype
-from hfmem.errors import InvalidConfigError
+from hfmem.errors import InvalidConfigError, shortened
 from hfmem.fetcher.formats import gguf, safetensors
 from hfmem.fetcher.formats.table import format_of
 from hfmem.fetcher.selection import Layout, select_for
@@ -97,12 +97,15 @@ def interpret(checkpoint: Checkpoint) -> Model:
         quantisation=declared_quantisation(config),
         stored_dtype=_dominant(parameters) or _usual(config, parameters),
         file_bytes=_file_bytes(checkpoint),
-        notes=(
-            *checkpoint.notes,
-            *architecture.notes,
-            *notes,
-            *layout_notes(selection, checkpoint, parameters),
-            *_unseen_quantisation(checkpoint, config, parameters),
+        notes=tuple(
+            shortened(note)
+            for note in (
+                *checkpoint.notes,
+                *architecture.notes,
+                *notes,
+                *layout_notes(selection, checkpoint, parameters),
+                *_unseen_quantisation(checkpoint, config, parameters),
+            )
         ),
         lacks=lacks(selection, checkpoint, parameters),
         offered=choices_note(checkpoint, selection.choices),
@@ -132,7 +135,7 @@ def _blueprint(checkpoint: Checkpoint) -> Blueprint:
         # only the part of config.json that is public is here: class defaults must not fill in for the rest
         model_type = checkpoint.config.get("model_type")
         architecture = Architecture(
-            model_type=model_type if isinstance(model_type, str) else None,
+            model_type=model_type[:_LONGEST_NAME] if isinstance(model_type, str) else None,
             unknown="config.json of a gated model cannot be read without access",
         )
         return Blueprint(architecture=architecture, groups=None)
@@ -170,7 +173,7 @@ def _unknown(facts: Facts, reason: str) -> Blueprint:
         experts=_size(text, "num_experts", "n_routed_experts", "num_local_experts"),
         experts_per_token=_size(text, "num_experts_per_tok", "moe_topk"),
         layer_count=_size(text, "num_hidden_layers", "n_layer", "num_layers"),
-        unknown=reason,
+        unknown=shortened(reason),
     )
     return Blueprint(architecture=architecture, groups=None)
 
@@ -182,13 +185,17 @@ def _size(facts: Facts, *keys: str) -> int | None:
         return None
 
 
+_LONGEST_NAME: Final = 80  # characters of a class's name or a type's
+_MOST_CLASSES: Final = 16
+
+
 def _finish(architecture: Architecture, config: Mapping[str, Any]) -> Architecture:
     """What every architecture takes from the configuration in the same way: class names and run dtype."""
     classes = config.get("architectures")
     names = classes if isinstance(classes, list) else []
     return replace(
         architecture,
-        architectures=tuple(name for name in names if isinstance(name, str)),
+        architectures=tuple(name[:_LONGEST_NAME] for name in names[:_MOST_CLASSES] if isinstance(name, str)),
         dtype=_run_dtype(config),
         kv_dtype=declared_cache_dtype(config),
         overflows=architecture.model_type in _OVERFLOWING,
@@ -421,7 +428,8 @@ def _unseen_quantisation(
         return []
     if any(group.stored_bytes is not None for group in parameters.groups):
         return []
-    method = found.get("quant_method") or found.get("quant_algo") or "some format"
+    words = (found.get("quant_method"), found.get("quant_algo"))
+    method = next((word for word in words if isinstance(word, str) and word), "some format")
     return [
         f"config.json says that the weights are quantised ({method}); without their files they are counted as they "
         "were before: --dtype fp8, int4, … gives a format."

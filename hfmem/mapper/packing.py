@@ -41,12 +41,14 @@ class Packing:
     Attributes:
         quantised: whether it does at all.
         bits: bits a weight has in packed storage.
+        own_bits: the same of modules that have others, by name, as MLX lists them.
         mlx: whether `biases` are MLX's zero points.
         with_e8m0: modules, without their numbers, whose scale is E8M0: what they keep in int8 is packed FP4.
     """
 
     quantised: bool
     bits: int
+    own_bits: Mapping[str, int]
     mlx: bool
     with_e8m0: frozenset[str]
 
@@ -57,19 +59,22 @@ class Packing:
             return False
         return _SCALE.search(name) is not None
 
-    def parameters_per_element(self, tensor: TensorInfo) -> int:
-        """Logical parameters that one stored element holds: 32/bits in a packed int32, 8/bits in a packed byte."""
+    def parameters(self, tensor: TensorInfo) -> int:
+        """Logical parameters that a tensor holds. Values are packed without gaps, across the borders of 32-bit words
+        where their bits do not divide 32: 32 of 3 bits in three words (GPTQ: gptqmodel 7.7, `pack_block` of
+        nn_modules/qlinear; compressed-tensors 0.20, `pack_to_int32`; MLX: auto-round 0.16.1, mlx/qlinear_mlx.py)."""
         if not self.quantised:
-            return 1
+            return tensor.elements
         module, _, kind = tensor.name.rpartition(".")
         if tensor.dtype in ("I32", "U32"):
-            return 32 // self.bits if kind in ("qweight", "weight_packed", "weight") else 1
+            packed = kind in ("qweight", "weight_packed", "weight")
+            return tensor.elements * 32 // self.own_bits.get(module, self.bits) if packed else tensor.elements
         if tensor.dtype == "U8":
             packed = kind in ("weight", "weight_packed", "W_q", "_data", "weight_qdata") or kind.endswith(
                 ("_blocks", "_proj")
             )
-            return 8 // self.bits if packed and self.bits in (1, 2, 4) else 1
-        return 2 if tensor.dtype == "I8" and without_numbers(module) in self.with_e8m0 else 1
+            return tensor.elements * (8 // self.bits if packed and self.bits in (1, 2, 4) else 1)
+        return tensor.elements * (2 if tensor.dtype == "I8" and without_numbers(module) in self.with_e8m0 else 1)
 
 
 def packing(config: Mapping[str, Any], tensors: Iterable[TensorInfo]) -> Packing:
@@ -79,6 +84,7 @@ def packing(config: Mapping[str, Any], tensors: Iterable[TensorInfo]) -> Packing
     return Packing(
         quantised=bool(found) or any(tensor.dtype in _PACKED_DTYPES and _is_matrix(tensor) for tensor in sorts),
         bits=_bits(found),
+        own_bits={name: _bits(own) for name, own in found.items() if isinstance(own, Mapping) and "bits" in own},
         mlx=any(tensor.dtype == "U32" for tensor in sorts),
         with_e8m0=frozenset(
             without_numbers(tensor.name.rpartition(".")[0]) for tensor in sorts if tensor.dtype == "F8_E8M0"
@@ -95,6 +101,8 @@ def quantisation_of(config: Mapping[str, Any]) -> Mapping[str, Any]:
                 return found
     return {}
 
+
+_LONGEST_NAME: Final = 80  # characters of a quantiser's, or of a format's
 
 _SPELLINGS: Final[dict[str, str]] = {
     "compressed_tensors": "compressed-tensors",
@@ -133,7 +141,7 @@ def _method(facts: Mapping[str, Any]) -> str:
     """The quantiser's name; where only what it did is told, the one that tells it so."""
     name = facts.get("quant_method")
     if isinstance(name, str) and name:
-        return _SPELLINGS.get(name.lower(), name.lower())
+        return _SPELLINGS.get(name.lower(), name.lower()[:_LONGEST_NAME])
     if facts.get("load_in_4bit") is True or facts.get("load_in_8bit") is True:
         return "bitsandbytes"
     if facts.get("quant_algo"):
@@ -165,7 +173,7 @@ def _algorithm(name: str) -> str:
     words = {"NVFP4": "nvfp4", "W4A16_NVFP4": "nvfp4", "MIXED_PRECISION": "mixed", "MXFP8": "mxfp8", "MXFP4": "mxfp4"}
     if name.upper() in words:
         return words[name.upper()]
-    return "fp8" if name.upper().startswith("FP8") else name.lower()
+    return "fp8" if name.upper().startswith("FP8") else name.lower()[:_LONGEST_NAME]
 
 
 def group_scheme(group: Mapping[str, Any]) -> str:
@@ -176,7 +184,7 @@ def group_scheme(group: Mapping[str, Any]) -> str:
     if facts.get("type", "int") == "float":
         narrow = "nvfp4" if size == 16 else "mxfp4"
         return narrow if bits == 4 else ("mxfp8" if size == 32 else "fp8")
-    return f"int{bits}"
+    return f"int{bits}"[:_LONGEST_NAME]
 
 
 def declared_cache_dtype(config: Mapping[str, Any]) -> str | None:

@@ -102,7 +102,7 @@ class _Reader:
         loaded = not found.buffer and component != "mtp" and not duplicate
         parameters = 0
         if not (scale or found.buffer or duplicate or tensor.dtype in _COUNTERS):
-            parameters = tensor.elements * self._packed.parameters_per_element(tensor)
+            parameters = self._packed.parameters(tensor)
         key = (component, found.role, tensor.shape, tensor.dtype, loaded, found.matrix and not scale, scale)
         return key, parameters
 

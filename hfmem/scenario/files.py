@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from hfmem.errors import InvalidScenarioError
+from hfmem.errors import InvalidScenarioError, quoted
 from hfmem.fetcher.files import read_text
 from hfmem.options.option import declared
 from hfmem.scenario.conflicts import refuse_conflicts
@@ -25,6 +25,7 @@ __all__ = ["FromFiles", "with_file", "with_files"]
 _LATER: Final = "overridden by what comes later"
 _LINE: Final = "overridden by the command line"
 _LEFT: Final = "left to the trainer (auto)"
+_MOST_VALUES: Final = 20_000  # of a file; the longest known ones have some hundred
 _LARGEST: Final = 2**20  # bytes; a training file is a few kilobytes
 
 
@@ -223,10 +224,33 @@ def _parse(text: str, path: Path) -> Any:
         pass  # JSON is YAML but for tabs and numbers such as 1e8
     import yaml  # what huggingface_hub reads cards with; for these files only
 
+    loader = None
     try:
-        return yaml.safe_load(text)
+        loader = yaml.SafeLoader(text)
+        document = loader.get_single_node()
+        if not _is_small(document):
+            raise InvalidScenarioError(
+                "", f"--from-args {path} holds more than {_MOST_VALUES:,} values, with its aliases"
+            )
+        return None if document is None else loader.construct_document(document)
     except (yaml.YAMLError, RecursionError, ValueError):
         raise InvalidScenarioError("", f"--from-args {path} is neither JSON nor YAML") from None
+    finally:
+        if loader is not None:
+            loader.dispose()
+
+
+def _is_small(document: Any) -> bool:
+    """Whether a YAML document has few values, one that an alias names counted each time: some lines of aliases of
+    aliases stand for billions of them. One that holds itself has no end."""
+    left = [document]
+    for _ in range(_MOST_VALUES):
+        if not left or len(left) > _MOST_VALUES:
+            break
+        inner = getattr(left.pop(), "value", None)  # the parts of a list, pairs of a mapping, or a text
+        if isinstance(inner, list):
+            left += (node for part in inner for node in (part if isinstance(part, tuple) else (part,)))
+    return not left
 
 
 def _leaves(document: Mapping[str, Any], path: Path, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
@@ -260,4 +284,4 @@ def _understood(entry: _Entry, draft: Draft, keys: Mapping[str, Use]) -> bool:
     try:
         return use is not None and use(draft, value)
     except (TypeError, ValueError, AttributeError, OverflowError):
-        raise InvalidScenarioError("", f"--from-args: '{name}' cannot be {str(value)[:60]!r}") from None
+        raise InvalidScenarioError("", f"--from-args: '{name}' cannot be {quoted(str(value))}") from None

@@ -143,6 +143,27 @@ def test_broken_files_are_refused_in_words(tmp_path: Path, text: str, words: str
         with_file(Options(), written(tmp_path, text))
 
 
+BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
+    f"{name}: &{name} [{','.join([f'*{before}'] * 9)}]\n" for before, name in zip("abcdefgh", "bcdefghi", strict=True)
+)
+
+
+@pytest.mark.parametrize("text", [
+    BOMB + "learning_rate: *i\nper_device_train_batch_size: *i\n",
+    "x0: &x0 {b: 1}\n" + "".join(f"x{i}: &x{i} {{<<: [{','.join([f'*x{i - 1}'] * 9)}]}}\n" for i in range(1, 9)),
+    "a: &a [*a]\nper_device_train_batch_size: *a\n",
+    "a: &a [" + ",".join("x" * 900) + "]\nb: &b [" + ",".join(["*a"] * 900) + "]\nlearning_rate: *b\n",
+])  # fmt: skip
+def test_aliases_of_aliases_are_not_written_out(tmp_path: Path, text: str) -> None:
+    with pytest.raises(InvalidScenarioError, match="holds more than 20,000 values, with its aliases"):
+        with_file(Options(train="full"), written(tmp_path, text))
+
+
+def test_aliases_are_read(tmp_path: Path) -> None:
+    text = "a: &a 4\nper_device_train_batch_size: *a\nb: &b {fsdp: full_shard}\nc: {<<: *b}\n"
+    assert with_file(Options(train="full"), written(tmp_path, text)).batch == 4
+
+
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidScenarioError, match="cannot be read"):
         with_file(Options(), tmp_path / "none.yaml")

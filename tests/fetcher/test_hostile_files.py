@@ -173,3 +173,32 @@ def test_a_file_that_grows_is_read_to_its_limit(tmp_path: Path) -> None:
     assert len(read_bytes(path, 100)) == 100
     with pytest.raises(OSError, match="longer than"):
         read_bytes(path, 99)
+
+
+LONG: dict[str, tuple[dict[str, Any] | None, dict[str, Any] | None]] = {
+    "the name of a tensor": (None, {"n" * 9_000_000: ROWS["a"]}),
+    "the name of a broken tensor": (None, {"n" * 60_000: {"dtype": "BF16", "shape": [-1], "data_offsets": [0, 8]}}),
+    "a dtype that is a list": (None, {"a": {"dtype": list(range(500_000)), "shape": [1], "data_offsets": [0, 2]}}),
+    "an unknown dtype": (CONFIG, {"a": {"dtype": "Z" * 100_000, "shape": [4], "data_offsets": [0, 8]}}),
+    "a quantiser": (CONFIG | {"quantization_config": {"quant_method": "u" * 100_000}}, None),
+    "a quantiser that is a mapping": (CONFIG | {"quantization_config": {"quant_method": {"a b": "x y " * 9999}}}, None),
+    "a type": (CONFIG | {"model_type": "m" * 1_000_000}, None),
+    "classes": (CONFIG | {"architectures": [f"A{i}" for i in range(100_000)]}, None),
+    "a size that is a list": (CONFIG | {"hidden_size": list(range(200_000))}, None),
+    "a size that is a text": (CONFIG | {"hidden_size": "z" * 1_000_000}, None),
+}
+
+
+@pytest.mark.parametrize("what", LONG)
+def test_no_answer_is_as_long_as_a_name(what: str, tmp_path: Path) -> None:
+    config, header = LONG[what]
+    if config is not None:
+        (tmp_path / "config.json").write_text(json.dumps(config))
+    if header is not None:
+        text = json.dumps(header).encode()
+        (tmp_path / "model.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + bytes(8))
+    for more in ([], ["--format", "json"]):
+        command = [sys.executable, "-m", "hfmem", str(tmp_path), "--offline", *more]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        assert "Traceback" not in done.stderr
+        assert 0 < len(done.stdout + done.stderr) < 10_000

@@ -133,6 +133,24 @@ def test_a_stored_copy_of_a_tied_head_is_counted_once() -> None:
             {"bits": 4, "group_size": 64},
             512,
         ),
+        *(
+            ([("m.q_proj.qweight", "I32", (128 * bits // 32, 8))], {"quant_method": "gptq", "bits": bits}, 1024)
+            for bits in (2, 3, 5, 6, 8)
+        ),
+        *(
+            ([("m.q_proj.weight", "U32", (8, 128 * bits // 32))], {"bits": bits, "group_size": 64}, 1024)
+            for bits in (2, 3, 5, 6, 8)
+        ),
+        (
+            [("m.q_proj.weight_packed", "I32", (8, 12))],
+            {"quant_method": "compressed-tensors", "config_groups": {"g": {"weights": {"num_bits": 3}}}},
+            1024,
+        ),
+        (
+            [("m.q_proj.weight", "U32", (8, 16)), ("m.gate.weight", "U32", (8, 32))],
+            {"bits": 4, "group_size": 64, "m.gate": {"bits": 8, "group_size": 64}},
+            2048,
+        ),
         ([("m.q_proj.W_q", "U8", (8, 8)), ("m.q_proj.scale", "F16", (8, 1))], {"quant_method": "hqq", "nbits": 4}, 128),
         (
             [("m.q_proj.weight._data", "I8", (8, 8)), ("m.q_proj.weight._scale", "F16", (8, 1))],

@@ -11,7 +11,7 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any, Final
 
-from hfmem.errors import InvalidHeaderError
+from hfmem.errors import InvalidHeaderError, quoted
 from hfmem.fetcher.configs import has_too_many_parts
 from hfmem.fetcher.formats.protocol import FileContents, Format, Reading, Span
 from hfmem.fetcher.values import TensorInfo
@@ -28,6 +28,8 @@ PREFETCH: Final = 100_001
 
 _MOST_ELEMENTS: Final = 2**56  # of one tensor: a hundred thousand times the largest model
 
+_LONGEST_NAME: Final = 65_535  # characters of a tensor's, as of GGUF's
+_LONGEST_DTYPE: Final = 80
 _LONGEST: Final = 1024  # characters of a text that is kept, with its name
 _MOST_TEXTS: Final = 64
 
@@ -132,17 +134,19 @@ def belongs(header: Mapping[str, Any], size: int) -> bool:
 
 
 def _tensor(name: str, entry: Any, file: str) -> TensorInfo:
+    if len(name) > _LONGEST_NAME:
+        raise InvalidHeaderError("", f"the header of {file} has a tensor with a name of {len(name):,} characters")
     try:
         dtype, shape, (start, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
     except (TypeError, KeyError, ValueError) as error:
         raise InvalidHeaderError("", f"'{name}' in the header of {file} has no dtype, shape or data_offsets") from error
     if type(dtype) is not str:
-        raise InvalidHeaderError("", f"'{name}.dtype' in the header of {file} is {dtype!r}, expected a string")
+        raise InvalidHeaderError("", f"'{name}.dtype' in the header of {file} is {quoted(dtype)}, expected a string")
     if type(shape) is not list or not all(type(size) is int and size >= 0 for size in shape):
         raise InvalidHeaderError("", f"'{name}.shape' in the header of {file} is not a list of whole numbers")
     if type(start) is not int or type(end) is not int or not 0 <= start <= end:
         raise InvalidHeaderError("", f"'{name}.data_offsets' in the header of {file} are not a range of bytes")
-    tensor = TensorInfo(name=name, dtype=dtype, shape=tuple(shape), nbytes=end - start, file=file)
+    tensor = TensorInfo(name=name, dtype=dtype[:_LONGEST_DTYPE], shape=tuple(shape), nbytes=end - start, file=file)
     if end > 8 * _MOST_ELEMENTS or len(shape) > 16 or tensor.elements > _MOST_ELEMENTS:
         raise InvalidHeaderError("", f"'{name}' in the header of {file} is larger than any tensor")
     return tensor

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from math import prod
 from typing import Any, Final
 
+from hfmem.errors import quoted
 from hfmem.fetcher.values import Checkpoint, TensorInfo
 from hfmem.mapper.gguf.keys import InvalidKeyError, Keys, MissingKeyError
 from hfmem.mapper.gguf.layers import Plan, blocks_of, layers, plan_of
@@ -29,7 +30,7 @@ def architecture_of(checkpoint: Checkpoint) -> Architecture:
     except MissingKeyError as error:
         return _unknown(keys, f"the GGUF lacks '{error.key}'")
     except InvalidKeyError as error:
-        return _unknown(keys, f"in the GGUF, '{error.key}' is {error.value!r}")
+        return _unknown(keys, f"in the GGUF, '{error.key}' is {quoted(error.value)}")
 
 
 def _refusal(keys: Keys, row: Row) -> str:
