@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import doctest
 import importlib
+import json
+import pickle
 import pkgutil
 from inspect import signature
 from pathlib import Path
@@ -15,6 +19,7 @@ import pytest
 import hfmem
 from hfmem import api
 from hfmem.errors import InvalidScenarioError, OfflineError
+from hfmem.estimator.recipe.optimizers import OPTIMIZERS
 from hfmem.mapper.bundle import Bundle
 from tests.fetcher.test_hub import CONFIG, ROWS
 from tests.hub import Hub, single
@@ -158,3 +163,31 @@ def test_models_may_be_paths_and_addresses_and_nothing_else(tmp_path: Path) -> N
 def test_a_misspelt_keyword_names_the_one_that_may_be_meant() -> None:
     with pytest.raises(TypeError, match="did you mean 'optimizer'"):
         hfmem.estimate(LLAMA, optimiser="adamw")  # type: ignore[call-arg]
+
+
+RUNS: list[dict[str, Any]] = [
+    {},
+    {"gpu": ("H100",), "runtime": "vllm"},
+    {"train": "full", "gpu": ("H100",)},
+    {"train": "qlora", "optimizer": "paged-adamw-8bit"},
+    *({"train": "full", "optimizer": row.name} for row in OPTIMIZERS),
+]
+
+
+@pytest.mark.parametrize("asked", RUNS, ids=str)
+def test_reports_are_values(asked: dict[str, Any]) -> None:
+    """They can be pickled, copied, hashed, and written as JSON."""
+    report = hfmem.estimate("openai-community/gpt2", offline=True, **asked)
+    for again in (pickle.loads(pickle.dumps(report)), copy.deepcopy(report), copy.copy(report)):
+        assert again == report
+        assert hash(again) == hash(report)
+    assert "function" not in repr(report.scenario)
+    assert json.loads(json.dumps(dataclasses.asdict(report)))["estimate"]["terms"]
+    assert len({report, report.model, report.checkpoint, report.scenario, report.estimate}) == 5
+
+
+def test_a_word_that_is_no_group_is_refused() -> None:
+    report = hfmem.estimate(LLAMA, offline=True, train="full")
+    for ask in (report.estimate.group, report.estimate.phases[0].group):
+        with pytest.raises(ValueError, match=r"'kv' is not one of weights, kv_cache, .*\(did you mean 'kv_cache'\?\)"):
+            ask("kv")  # type: ignore[arg-type]
