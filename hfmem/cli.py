@@ -432,7 +432,8 @@ def _show(output: str, reports: list[Report], problems: list[Problem], style: St
         for report in reports:
             _warn_about_disk(report, style.unit)
     for problem in problems:
-        _tell(line(f"{problem.message} {problem.hint}"))
+        whose = f"{problem.model}: " if style.several and problem.model not in problem.message else ""
+        _tell(line(f"{whose}{problem.message} {problem.hint}"))
 
 
 def _tell(text: str) -> None:

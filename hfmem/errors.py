@@ -24,6 +24,8 @@ HfmemError
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 __all__ = [
     "AccessDeniedError",
@@ -65,6 +67,16 @@ class HfmemError(Exception):
 
     def __str__(self) -> str:
         return ": ".join(part for part in (self.model, self.reason) if part) or self.code()
+
+    @staticmethod
+    @contextmanager
+    def concerning(model: str) -> Iterator[None]:
+        """Errors that come from within are about the model, where they name none themselves."""
+        try:
+            yield
+        except HfmemError as error:
+            error.model = error.model or model
+            raise
 
     @classmethod
     def code(cls) -> str:

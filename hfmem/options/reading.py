@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from operator import index
 from typing import Any, Final
 
-__all__ = ["near", "not_one_of", "plain", "shown", "tokens"]
+__all__ = ["cut", "near", "not_one_of", "plain", "tokens"]
 
 _TOKENS: Final = re.compile(r"(\d[\d_,]*|\d*\.\d+)\s*([km]?)", re.IGNORECASE | re.ASCII)
 _SIZES: Final = {"": 1, "k": 2**10, "m": 2**20}
@@ -56,7 +56,7 @@ def near(word: str, known: Iterable[str], count: int = 1) -> tuple[str, ...]:
     return tuple(by_fold[each] for each in (get_close_matches(asked, by_fold, n=count, cutoff=0.7) or begun)[:count])
 
 
-def shown(word: object) -> str:
+def cut(word: object) -> str:
     """A word in a sentence; one that is longer than any name is cut."""
     text = str(word)
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
@@ -67,4 +67,4 @@ def not_one_of(word: object, known: Iterable[str]) -> str:
     words = tuple(known)
     meant = near(str(word), words)
     told = f" (did you mean '{meant[0]}'?)" if meant else ""
-    return f"'{shown(word)}' is not one of {', '.join(words)}{told}"
+    return f"'{cut(word)}' is not one of {', '.join(words)}{told}"
