@@ -161,7 +161,13 @@ class OfflineError(HfmemError):
 
 
 class InvalidFileError(HfmemError):
-    """A file whose content cannot be what its name says."""
+    """A file whose content cannot be what its name says.
+
+    Attributes:
+        place: the folder on this machine that it is in, where the person can correct it; "" for one of the Hub.
+    """
+
+    place: str = ""
 
 
 class InvalidHeaderError(InvalidFileError):

@@ -11,7 +11,7 @@ from typing import Any
 
 from huggingface_hub import constants
 
-from hfmem.errors import InvalidConfigError, ModelNotFoundError
+from hfmem.errors import InvalidConfigError, InvalidFileError, ModelNotFoundError
 from hfmem.fetcher.configs import CONFIG, LONGEST_CONFIG, LONGEST_INDEX, parse_object, quantisation_file, shard_names
 from hfmem.fetcher.files import open_plain, read_bytes, read_text
 from hfmem.fetcher.foreign import is_foreign
@@ -81,6 +81,9 @@ def read(ref: ModelRef) -> Checkpoint:
     path = Path(ref.model_id).expanduser()
     try:
         return _read_file(ref, path) if path.is_file() else _read_folder(ref, path)
+    except InvalidFileError as error:
+        error.place = str(path.parent if path.is_file() else path)
+        raise
     except OSError as error:
         raise ModelNotFoundError(ref.model_id, f"{path} cannot be read: {error.strerror or error}") from error
 
