@@ -275,7 +275,8 @@ def _print(reports: list[Report], problems: list[Problem], around: _Around, opti
     for sentence in remarks(shown, style, output=output, named=options.gpu, tight=around.require_fit):
         _tell(line(sentence))
     for problem in failures:
-        _tell(line(f"{problem.message} {problem.hint}"))
+        whose = f"{problem.model}: " if several and problem.model not in problem.message else ""
+        _tell(line(f"{whose}{problem.message} {problem.hint}"))
     return bool(failures)
 
 

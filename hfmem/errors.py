@@ -24,6 +24,8 @@ HfmemError
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 __all__ = [
     "AccessDeniedError",
@@ -92,6 +94,16 @@ class HfmemError(Exception):
 
     def __str__(self) -> str:
         return ": ".join(part for part in (self.model, self.reason) if part) or self.code()
+
+    @staticmethod
+    @contextmanager
+    def concerning(model: str) -> Iterator[None]:
+        """Errors that come from within are about the model, where they name none themselves."""
+        try:
+            yield
+        except HfmemError as error:
+            error.model = error.model or model
+            raise
 
     @classmethod
     def code(cls) -> str:
@@ -176,7 +188,13 @@ class OfflineError(HfmemError):
 
 
 class InvalidFileError(HfmemError):
-    """A file whose content cannot be what its name says."""
+    """A file whose content cannot be what its name says.
+
+    Attributes:
+        place: the folder on this machine that it is in, where the person can correct it; "" for one of the Hub.
+    """
+
+    place: str = ""
 
 
 class InvalidHeaderError(InvalidFileError):

@@ -680,3 +680,13 @@ def test_the_hardware_of_a_profile_is_named_instead() -> None:
     assert process.stderr.startswith(
         "--gpu me would be the hardware of a Hub profile, which the Hub tells no program: "
     )
+
+
+def test_of_several_models_each_error_says_whose_it_is() -> None:
+    both = run("meta-llama/Llama-2-7b-hf", "openai-community/gpt2", "org/none", "--offline", "--tp", "64")
+    first, second, third = both.stderr.splitlines()
+    assert first.startswith("meta-llama/Llama-2-7b-hf: --tp 64 does not divide")
+    assert second.startswith("openai-community/gpt2: --tp 64 does not divide")
+    assert third.startswith("Offline mode is on, and org/none is")
+    alone = run("openai-community/gpt2", "--offline", "--tp", "64")
+    assert f"openai-community/gpt2: {alone.stderr.strip()}" == second

@@ -12,7 +12,7 @@ from typing import Any
 
 from huggingface_hub import constants
 
-from hfmem.errors import InvalidConfigError, ModelNotFoundError
+from hfmem.errors import InvalidConfigError, InvalidFileError, ModelNotFoundError
 from hfmem.fetcher.configs import (
     ADAPTER,
     CONFIG,
@@ -93,6 +93,9 @@ def read(ref: ModelRef) -> Checkpoint:
     path = Path(ref.model_id).expanduser()
     try:
         return _read_file(ref, path) if path.is_file() else _read_folder(ref, path)
+    except InvalidFileError as error:
+        error.place = str(path.parent if path.is_file() else path)
+        raise
     except OSError as error:
         raise ModelNotFoundError(ref.model_id, f"{path} cannot be read: {error.strerror or error}") from error
 

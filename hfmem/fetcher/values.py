@@ -89,7 +89,7 @@ class FileInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
-    """What is there.
+    """What is there. Equal ones have equal hashes, of what is not a mapping.
 
     Attributes:
         ref: what was asked.
@@ -120,18 +120,18 @@ class Checkpoint:
     commit: str | None
     source: Source
     provenance: str
-    config: Mapping[str, Any] | None
-    quantisation: Mapping[str, Any] | None = None
-    adapter: Mapping[str, Any] | None = None
+    config: Mapping[str, Any] | None = field(hash=False)
+    quantisation: Mapping[str, Any] | None = field(default=None, hash=False)
+    adapter: Mapping[str, Any] | None = field(default=None, hash=False)
     tensors: tuple[TensorInfo, ...] = ()
     names: Names = "recorded"
     files: tuple[FileInfo, ...] = ()
     weight_files: tuple[FileInfo, ...] = ()
-    metadata: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    metadata: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, hash=False)
     faults: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
     missing: int = 0
-    totals: Mapping[str, int] | None = None
+    totals: Mapping[str, int] | None = field(default=None, hash=False)
     gated: bool = False
     notes: tuple[str, ...] = ()
 

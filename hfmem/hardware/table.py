@@ -16,6 +16,7 @@ from typing import Final, cast
 from hfmem.errors import InvalidScenarioError
 from hfmem.hardware.spelling import Spelled, budget, counted, spelled
 from hfmem.hardware.values import Accelerator, Instance, Kind, Machine
+from hfmem.options.reading import cut
 from hfmem.units import GIB, MIB
 
 __all__ = ["accelerators", "find", "instances", "named"]
@@ -84,7 +85,7 @@ def find(name: str) -> Machine:
     size = budget(rest)
     if size is not None:
         return Machine(accelerator=_given(size), count=count)
-    reason = f"--gpu '{name}' is not in the table{_near(rest)}"
+    reason = f"--gpu '{cut(name)}' is not in the table{_near(cut(rest))}"
     raise InvalidScenarioError("", f"{reason} --list-gpus shows all, and a size such as 24GB is a budget")
 
 

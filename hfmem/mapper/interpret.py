@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Final
@@ -16,6 +16,7 @@ from hfmem.fetcher.tensors import size_mismatches, table_bytes
 from hfmem.fetcher.values import Checkpoint
 from hfmem.mapper import generic
 from hfmem.mapper.blueprint import Blueprint
+from hfmem.mapper.caches import KV, Cache, Combined, Indexed
 from hfmem.mapper.context import context_of
 from hfmem.mapper.declared import Stored, as_stored
 from hfmem.mapper.facts import Facts, MissingFactError
@@ -102,6 +103,7 @@ def interpret(checkpoint: Checkpoint) -> Model:
             for note in (
                 *checkpoint.notes,
                 *architecture.notes,
+                *_odd_heads(architecture),
                 *notes,
                 *layout_notes(selection, checkpoint, parameters),
                 *_unseen_quantisation(checkpoint, config, parameters),
@@ -148,16 +150,53 @@ def _read(config: Mapping[str, Any]) -> Blueprint:
     facts = Facts(config)
     if not facts.model_type:
         return _unknown(facts, "config.json does not say its model_type")
-    read = reader(facts.model_type)
     try:
-        blueprint = generic.read(config) if read is None else read(facts)
-        return blueprint or _unknown(facts, f"no reader knows the model type '{facts.model_type}' yet")
+        return _by_reader(facts, config) or _unknown(facts, f"no reader knows the model type '{facts.model_type}' yet")
     except MissingFactError as error:
         return _unknown(facts, f"config.json lacks '{error.key}', which '{facts.model_type}' needs")
     except InvalidConfigError as error:
         return _unknown(facts, f"in config.json, {error.reason}")
-    except (ZeroDivisionError, OverflowError, IndexError, TypeError, ValueError) as error:
-        return _unknown(facts, f"config.json holds values that cannot be a '{facts.model_type}' ({error})")
+    except ZeroDivisionError:
+        divisor = _divisor(config) or "a size"
+        return _unknown(facts, f"in config.json, {divisor} is 0, and '{facts.model_type}' divides by it")
+    except (OverflowError, IndexError, TypeError, ValueError):
+        return _unknown(facts, f"config.json holds values that cannot be a '{facts.model_type}'")
+
+
+def _by_reader(facts: Facts, config: Mapping[str, Any]) -> Blueprint | None:
+    read = reader(facts.model_type)
+    return generic.read(config) if read is None else read(facts)
+
+
+_MOST_ZEROS: Final = 64
+
+
+def _divisor(config: Mapping[str, Any]) -> str:
+    """The key whose zero a reader divides by: with a one there it reads on. "" where there are several."""
+    for path in list(_zeros(config))[:_MOST_ZEROS]:
+        try:
+            changed = _with_one(config, path)
+            _by_reader(Facts(changed), changed)
+        except ZeroDivisionError:
+            continue
+        except Exception:  # noqa: S110 - what else is wrong is of no account
+            pass
+        return ".".join(path)
+    return ""
+
+
+def _zeros(config: Mapping[str, Any], before: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The keys that are 0, at the root and in its parts."""
+    for key, value in config.items():
+        if type(value) is int and value == 0:
+            yield (*before, key)
+        elif isinstance(value, Mapping) and not before:
+            yield from _zeros(value, (key,))
+
+
+def _with_one(config: Mapping[str, Any], path: tuple[str, ...]) -> Mapping[str, Any]:
+    first, *rest = path
+    return {**config, first: _with_one(config[first], tuple(rest)) if rest else 1}
 
 
 def _unknown(facts: Facts, reason: str) -> Blueprint:
@@ -208,6 +247,29 @@ def _finish(architecture: Architecture, config: Mapping[str, Any]) -> Architectu
 _OVERFLOWING: Final = ("gemma2", "gemma3", "gemma3_text", "glm4")
 """Types whose activations float16 does not hold (vLLM 0.19.0 to 0.33.0, config/model.py,
 `_FLOAT16_NOT_SUPPORTED_MODELS`)."""
+
+
+def _odd_heads(architecture: Architecture) -> list[str]:
+    """A sentence for layers whose query heads cannot be shared out among their key/value heads: attention repeats those
+    a whole number of times (`repeat_kv` of transformers 5.24, `num_key_value_groups`)."""
+    found = {
+        (layer.heads, cache.heads)
+        for layer in set(architecture.layers or ())
+        for cache in _keys_and_values(layer.cache)
+        if layer.heads and (not cache.heads or layer.heads % cache.heads)
+    }
+    told = ", ".join(f"{heads} attention heads with {kept} key/value heads" for heads, kept in sorted(found))
+    return [f"Attention cannot run with {told}, which do not divide them: correct the configuration."] if found else []
+
+
+def _keys_and_values(cache: Cache) -> Iterator[KV]:
+    if isinstance(cache, KV):
+        yield cache
+    elif isinstance(cache, Indexed):
+        yield from _keys_and_values(cache.attention)
+    elif isinstance(cache, Combined):
+        for part in cache.caches:
+            yield from _keys_and_values(part)
 
 
 def _state_dtype(config: Mapping[str, Any]) -> str | None:

@@ -93,6 +93,16 @@ def _linked(text: str, *behind: str) -> _Words:
     return lambda error: f"{text}: {page(error.model, *behind)}"
 
 
+def _at_place(here: str, there: str) -> _Words:
+    """`here` with the folder put in for a file on this machine, `there` for one of the Hub."""
+
+    def words(error: HfmemError) -> str:
+        place = error.place if isinstance(error, errors.InvalidFileError) else ""
+        return here.format(place=place) if place else there
+
+    return words
+
+
 def _near(error: HfmemError) -> str:
     """A question for the ids that may be meant, or what there is of the one that is; "" where there is none."""
     if error.kept:
@@ -218,12 +228,15 @@ _ROWS: Final[tuple[tuple[type[HfmemError], _Words, _Words], ...]] = (
     (
         errors.InvalidConfigError,
         _because("The configuration of {model} cannot be read"),
-        _said("The file is broken at its source; try another --revision."),
+        _at_place("Correct the file in {place}.", "The file is broken at its source; try another --revision."),
     ),
     (
         errors.InvalidFileError,
         _because("A file of {model} cannot be what its name says"),
-        _said("The file is broken at its source or cut on its way; try again, or another --revision."),
+        _at_place(
+            "Put a whole file into {place}.",
+            "The file is broken at its source or cut on its way; try again, or another --revision.",
+        ),
     ),
     (
         errors.NoWeightsError,

@@ -85,13 +85,6 @@ FORMATS: Final[tuple[FormatRow, ...]] = (
         source="auto_gptq.py:152-155, utils/gptq_utils.py:29-37",
     ),
     FormatRow(
-        methods=("modelopt",),
-        schemes=("w4a8", "int4", "w4a8_awq"),
-        outcome="refused",
-        reason="ModelOpt currently only supports FP8, NVFP4, MXFP8 and MIXED_PRECISION in vLLM",
-        source="modelopt.py:160, 396-402",
-    ),
-    FormatRow(
         methods=_ALL,
         hardware=("mps",),
         outcome="refused",
@@ -129,6 +122,12 @@ FORMATS: Final[tuple[FormatRow, ...]] = (
             ),
             FormatRow(methods=methods, schemes=schemes, hardware=_ELSEWHERE, outcome="kept", source=_LISTS),
         )
+    ),
+    FormatRow(
+        methods=("modelopt",),
+        outcome="refused",
+        reason="ModelOpt currently only supports FP8, NVFP4, MXFP8 and MIXED_PRECISION in vLLM",
+        source="modelopt.py:160, 396-402",
     ),
     *(
         row

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import accumulate
 from typing import Final, Literal, Protocol
 
 from hfmem.estimator.parallel import Parallel
@@ -13,7 +14,7 @@ from hfmem.estimator.split.stages import Stage
 from hfmem.mapper.caches import Cache, Combined, State
 from hfmem.mapper.values import Along, Architecture, Component, Cut, Dense, Experts, Layer
 
-__all__ = ["Place", "Share", "Tensor", "cache_ranks", "layer_share", "owned", "place_of"]
+__all__ = ["LayerShares", "Place", "Share", "Tensor", "cache_ranks", "owned", "place_of"]
 
 Place = Literal["before", "inside", "after"]
 
@@ -85,16 +86,34 @@ def owned(layer: Layer, component: Component) -> bool:
     return component not in _OWNERS or _OWNERS[component](layer)
 
 
-def layer_share(architecture: Architecture, component: Component, start: int, end: int, rules: SplitRules) -> Fraction:
-    """How much of a component's tensors lies in the layers from `start` to `end`: by the layers that have such."""
-    layers = architecture.layers or ()
-    if not layers or (start <= 0 and end >= len(layers)):
-        return _WHOLE
-    owners = [index for index, layer in enumerate(layers) if owned(layer, component)]
-    if not owners and rules.unowned == "whole":
-        return _WHOLE
-    owners = owners or list(range(len(layers)))
-    return Fraction(sum(start <= index < end for index in owners), len(owners))
+class LayerShares:
+    """How much of the components' tensors lies in some layers, by the layers that have such. Those of a component are
+    counted once, so that it can be asked of every layer of a deep model."""
+
+    def __init__(self, architecture: Architecture, rules: SplitRules) -> None:
+        self._layers = architecture.layers or ()
+        self._rules = rules
+        self._before: dict[Component, tuple[int, ...]] = {}
+
+    def of(self, component: Component, start: int, end: int) -> Fraction:
+        """The part in the layers from `start` to `end`."""
+        depth = len(self._layers)
+        if not depth or (start <= 0 and end >= depth):
+            return _WHOLE
+        before = self.owners_before(component)
+        if not before[-1]:
+            if self._rules.unowned == "whole":
+                return _WHOLE
+            before = tuple(range(depth + 1))
+        first, last = min(max(0, start), depth), min(max(0, end), depth)
+        return Fraction(max(0, before[last] - before[first]), before[-1])
+
+    def owners_before(self, component: Component) -> tuple[int, ...]:
+        """How many layers before each one, and in all, have tensors of a component."""
+        if component not in self._before:
+            owners = (owned(layer, component) for layer in self._layers)
+            self._before[component] = tuple(accumulate(owners, initial=0))
+        return self._before[component]
 
 
 def cache_ranks(architecture: Architecture, plan: Parallel, rules: SplitRules) -> tuple[int, int]:
@@ -122,7 +141,7 @@ class Share:
         """How many of a component's tensors are on this stage, of one. A tied embedding is on the last stage too."""
         place = place_of(component, self.rules)
         if place == "inside":
-            return layer_share(self.architecture, component, self.stage.start, self.stage.end, self.rules)
+            return LayerShares(self.architecture, self.rules).of(component, self.stage.start, self.stage.end)
         if place == "after":
             return Fraction(self.stage.last)
         tied = component == "embedding" and self.architecture.tied_embeddings is True

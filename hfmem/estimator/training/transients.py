@@ -15,7 +15,7 @@ from hfmem.estimator.values import Term
 from hfmem.estimator.weights.base import base_bytes, replaced
 from hfmem.mapper.values import Experts
 
-__all__ = ["frozen_gradients", "gathered", "optimizer_terms", "unit_gradient"]
+__all__ = ["frozen_gradients", "frozen_unit", "gathered", "optimizer_terms", "unit_gradient"]
 
 _BUCKET = 500_000_000
 _SUB_GROUP = 10**9
@@ -80,12 +80,17 @@ def gathered(gpu: Gpu, *, backward: bool) -> list[Term]:
     return [*exchanged, *_data_parallel(gpu, backward=backward)]
 
 
-def frozen_gradients(gpu: Gpu, first: int) -> list[Term]:
-    """Gradients that frozen weights get, of the layers from `first` of this GPU on: those in a unit with adapters."""
+def frozen_unit(gpu: Gpu) -> int | None:
+    """Bytes of the weights of a unit that frozen ones are in with adapters; None where there is no such unit."""
+    return _units(gpu)[0] if _mixed(gpu.training) else None
+
+
+def frozen_gradients(gpu: Gpu, layer: int | None, first: int) -> list[Term]:
+    """Gradients that frozen weights get, of the layers from `first` of this GPU on: those in a unit with adapters,
+    which takes `layer` bytes (`frozen_unit`)."""
     training = gpu.training
-    if not _mixed(training):
+    if layer is None:
         return []
-    layer, _ = _units(gpu)
     count = gpu.stage.depth - first
     ranks = 1 if training.accumulation > 1 else training.shard
     spread = f", over {ranks} ranks" if ranks > 1 else ", whole on each rank"
