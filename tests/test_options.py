@@ -87,8 +87,7 @@ BETWEEN = (
 )
 OWN = {
     *("revision", "trace"),  # a model's reference, and a part of a report
-    *("unit", "explain"),  # what the command line itself reads
-    *("gpu", "require_fit"),  # what is told beside an answer
+    *("unit", "explain", "output"),  # what the command line itself reads
     *("help_all", "help_for", "version"),  # what it answers at once
     "gpus",  # a key of `--list-gpus --format json`
     "seq",  # models that run as one have one length

@@ -11,7 +11,7 @@ import pytest
 
 import hfmem
 from hfmem.estimator.split.share import LayerShares
-from hfmem.estimator.training.split import RULES
+from hfmem.estimator.training.split import MEGATRON
 
 QWEN = "Qwen/Qwen3-8B"
 
@@ -52,9 +52,9 @@ def test_a_deep_model_has_the_figures_of_its_layers(tmp_path: Path) -> None:
 def test_shares_of_layers_add_up() -> None:
     for name in (QWEN, "Qwen/Qwen3.5-27B", "deepseek-ai/DeepSeek-V3"):
         architecture = hfmem.inspect(name, offline=True).architecture
-        shares, depth = LayerShares(architecture, RULES), architecture.depth or 0
+        shares, depth = LayerShares(architecture, MEGATRON), architecture.depth or 0
         for component in ("attention", "mlp", "experts", "state", "norm"):
-            if not shares.owners_before(component)[-1] and RULES.unowned == "whole":
+            if not shares.owners_before(component)[-1] and MEGATRON.unowned == "whole":
                 continue
             assert sum(shares.of(component, index, index + 1) for index in range(depth)) == 1
             assert shares.of(component, depth, depth + 1) == shares.of(component, -1, 0) == 0
