@@ -45,6 +45,7 @@ def applied(line: str, option: str) -> str:
     return shlex.join([*words, *more])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("line", ASKED.values(), ids=ASKED)
 def test_each_option_answers_what_is_advised(line: str) -> None:
     rows = answer(line)["help"]

@@ -332,6 +332,7 @@ LONG_LISTS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", LONG_LISTS)
 def test_no_list_takes_long(what: str) -> None:
     begun = time.process_time()
