@@ -45,8 +45,6 @@ __all__ = [
     "UnexpectedAnswerError",
     "UnforeseenError",
     "UntraceableError",
-    "quoted",
-    "shortened",
 ]
 
 _LONGEST_VALUE = 80  # characters of a value that a sentence quotes
