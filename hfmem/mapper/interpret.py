@@ -254,20 +254,10 @@ def _parameters(
         source = f"config.json, as the class of '{architecture.model_type}' builds it"
         source += "" if stored is described else ", stored as its quantization_config says"
         source += "; no file here is one that the class loads" if layout in _NOT_LOADED else ""
-        return stored, "derived", source, _empty(checkpoint)
+        return stored, "derived", source, []
     if checkpoint.totals:
         return from_totals(checkpoint.totals), "derived", "the Hub's public totals", []
     return None, "unknown", "", []
-
-
-def _empty(checkpoint: Checkpoint) -> list[str]:
-    """A sentence for weight files that were read and hold nothing."""
-    formats = ((file.name, format_of(file.name)) for file in checkpoint.weight_files)
-    read = [] if checkpoint.gated else [name for name, format_ in formats if format_ is not None and format_.read]
-    if not read or checkpoint.source == "catalog":
-        return []
-    named = f"{read[0]} holds" if len(read) == 1 else f"{read[0]} and {len(read) - 1} more hold"
-    return [f"{named} no tensor; the figures are those of the class that config.json describes."]
 
 
 def _header_source(checkpoint: Checkpoint) -> tuple[str, Certainty]:
