@@ -10,15 +10,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import islice
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from hfmem.dtypes import stored_dtype
 from hfmem.mapper.caches import State
-from hfmem.mapper.entries import Entries
-from hfmem.mapper.expressions import Budget
 from hfmem.mapper.packing import declared_quantisation, quantisation_of
 from hfmem.mapper.schemes import Scheme, algorithm, fp4_exponents, group_scheme, scheme_of
 from hfmem.mapper.values import Architecture, Dense, Experts, ParameterTable, TensorGroup
+
+if TYPE_CHECKING:
+    from hfmem.mapper.entries import Entries
+    from hfmem.mapper.expressions import Budget
 
 __all__ = ["as_stored"]
 
@@ -226,7 +228,7 @@ class _Names:
     def __init__(self, architecture: Architecture, *, beside: bool) -> None:
         self._beside = beside
         self._lists: dict[tuple[str, ...], Entries] = {}
-        self._budget = Budget(_MOST_STEPS)
+        self._budget: Budget | None = None
         layers = architecture.layers or ()
         self._depth = len(layers)
         every = frozenset(range(self._depth))
@@ -243,13 +245,21 @@ class _Names:
 
     def share(self, group: TensorGroup, entries: tuple[str, ...]) -> Fraction:
         """The part of a group's tensors that the entries speak of."""
-        listed = self._lists.get(entries)
-        if listed is None:
-            listed = self._lists[entries] = Entries(entries, self._budget)
+        listed = self._listed(entries)
         if group.component not in _PARENTS:
             return Fraction(int(listed.name(_OUTSIDE.get(group.component, (group.component,)))))
         layers = self._layers[group.component]
         return Fraction(len(listed.layers(self._inside(group), layers)), len(layers) or 1)
+
+    def _listed(self, entries: tuple[str, ...]) -> Entries:
+        """A list, sorted when it is first asked."""
+        from hfmem.mapper.entries import Entries  # for quantised models only
+        from hfmem.mapper.expressions import Budget
+
+        if entries not in self._lists:
+            self._budget = self._budget or Budget(_MOST_STEPS)
+            self._lists[entries] = Entries(entries, self._budget)
+        return self._lists[entries]
 
     def _inside(self, group: TensorGroup) -> tuple[str, ...]:
         """Names inside a layer that a group's modules may have."""
