@@ -11,6 +11,7 @@ from hfmem.engines.inference import estimate as estimate_memory
 from hfmem.errors import HfmemError, InvalidScenarioError
 from hfmem.estimator.values import Estimate, Scenario, Trace
 from hfmem.fetcher.concurrent import Fetched, unforeseen
+from hfmem.fetcher.values import Checkpoint, ModelRef
 from hfmem.hardware.values import Machine
 from hfmem.mapper.bundle import Bundle
 from hfmem.mapper.interpret import Model, interpret
@@ -19,7 +20,7 @@ from hfmem.scenario.check import check
 from hfmem.scenario.options import Options
 from hfmem.scenario.resolve import resolve
 
-__all__ = ["completed", "report_all", "report_on", "report_on_bundle"]
+__all__ = ["completed", "report_all", "report_each", "report_on", "report_on_bundle"]
 
 
 def report_on(model: Model, options: Options) -> Report:
@@ -29,8 +30,9 @@ def report_on(model: Model, options: Options) -> Report:
         HfmemError: options contradict each other, or its class cannot be traced as they ask.
     """
     check(options)
-    report = _report(model, options)
-    return replace(report, trace=_traced(model, report.scenario)) if options.trace else report
+    with HfmemError.concerning(model.checkpoint.ref.model_id):
+        report = _report(model, options)
+        return replace(report, trace=_traced(model, report.scenario)) if options.trace else report
 
 
 def report_on_bundle(bundle: Bundle, options: Options) -> Report:
@@ -43,6 +45,11 @@ def report_on_bundle(bundle: Bundle, options: Options) -> Report:
         return report_on(bundle.first, options)
     if options.train or options.gpu or options.trace:
         raise InvalidScenarioError("", "--train, --gpu and --trace are for one model, not for several that run as one")
+    with HfmemError.concerning(bundle.first.checkpoint.ref.model_id):
+        return _together(bundle, options)
+
+
+def _together(bundle: Bundle, options: Options) -> Report:
     from hfmem.estimator.bundle import combined  # for several models that run as one only
 
     scenario = resolve(options, bundle.first)
@@ -74,22 +81,21 @@ def _report(model: Model, options: Options) -> Report:
     from hfmem.advice.inference import advise  # for runs that name an accelerator only
 
     found = machines(options)
-    scenario = resolve(options, model, found[0] if found else None)
+    there = [machine for machine in found if machine.there]
+    scenario = resolve(options, model, there[0] if there else None)
     estimate = estimate_memory(model, scenario)
-    others = tuple(machine.note for machine in found[1:] if machine.note)
-    estimate = replace(estimate, notes=(*estimate.notes, *others))
-    if not found:
-        note = "--gpu auto: no accelerator was found in this machine."
-        estimate = replace(estimate, notes=(*estimate.notes, note))
+    others = tuple(machine.note for machine in there[1:] if machine.note)
+    missing = tuple(f"--gpu {each.asked}: {each.accelerator.source}." for each in found if not each.there)
+    estimate = replace(estimate, notes=(*estimate.notes, *others, *missing))
     fits = fit_all(model, options, found)
-    advice = advise(model, options, fits[0]) if fits else ()
+    first = next((fit for fit in fits if fit.machine.there), None)
     return Report(
         model=model,
         scenario=scenario,
         estimate=estimate,
         fits=fits,
-        advice=advice,
-        savings=_savings(model, options, scenario, estimate, found[0] if found else None),
+        advice=advise(model, options, first) if first else (),
+        savings=_savings(model, options, scenario, estimate, there[0] if there else None),
     )
 
 
@@ -134,11 +140,25 @@ def report_all(found: Iterable[Fetched], options: Options) -> Iterator[Report | 
     for ref, result in found:
         if isinstance(result, HfmemError):
             yield result
-            continue
-        try:
-            yield report_on(completed(interpret(result)), options)
-        except HfmemError as error:
-            error.model = error.model or ref.model_id
-            yield error
-        except Exception as error:
-            yield unforeseen(ref, error)
+        else:
+            yield _attempted(ref, replace(result, ref=ref), options)
+
+
+def report_each(models: Iterable[Model | Bundle], options: Options) -> Iterator[Report | HfmemError]:
+    """The same of models that are understood already, and of such that run as one."""
+    for model in models:
+        first = model.first if isinstance(model, Bundle) else model
+        yield _attempted(first.checkpoint.ref, model, options)
+
+
+def _attempted(ref: ModelRef, given: Checkpoint | Model | Bundle, options: Options) -> Report | HfmemError:
+    try:
+        with HfmemError.concerning(ref.model_id):
+            if isinstance(given, Bundle):
+                return report_on_bundle(given, options)
+            return report_on(given if isinstance(given, Model) else completed(interpret(given)), options)
+    except HfmemError as error:
+        error.asked = ref.named
+        return error
+    except Exception as error:
+        return unforeseen(ref, error)

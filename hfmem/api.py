@@ -7,11 +7,12 @@ from inspect import Signature, signature
 from os import PathLike
 from typing import Any, ParamSpec, TypeVar
 
-from hfmem.answers import completed, report_all, report_on, report_on_bundle
+from hfmem.answers import completed, report_all, report_each, report_on, report_on_bundle
 from hfmem.errors import HfmemError, InvalidScenarioError
 from hfmem.fetcher.concurrent import fetch_all
 from hfmem.fetcher.identity import reference
 from hfmem.fetcher.sources import fetch
+from hfmem.fetcher.values import ModelRef
 from hfmem.mapper.bundle import Bundle
 from hfmem.mapper.interpret import Model, interpret
 from hfmem.options.access import Access, Concurrency, Revision
@@ -49,7 +50,7 @@ class _Estimate(Asked, Revision, Access):
 class _Compare(Asked, Concurrency, Revision, Access):
     """What `compare` is asked."""
 
-    models: str | Iterable[str] = field(kw_only=False)
+    models: str | Model | Bundle | Iterable[str | Model | Bundle] = field(kw_only=False)
 
 
 def _keywords(
@@ -64,8 +65,7 @@ def _keywords(
     def decorate(function: Callable[[_Call], _Answer]) -> Callable[P, _Answer]:
         @wraps(function)
         def called(*args: P.args, **kwargs: P.kwargs) -> _Answer:
-            kind = extended(fields_of)
-            return function(kind(*args, **_understood(function.__name__, kind, kwargs)))
+            return function(_called(function.__name__, extended(fields_of), args, kwargs))
 
         del called.__wrapped__  # else its signature would be the one-value function's
         shown = _signature(fields_of, function)
@@ -76,6 +76,22 @@ def _keywords(
         return called
 
     return decorate
+
+
+def _called(function: str, kind: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """The value that a function is called with.
+
+    Raises:
+        TypeError: too few or too many values, or a keyword that is no option.
+        InvalidScenarioError: a value of the wrong type, out of range or unknown.
+    """
+    known = _understood(function, kind, kwargs)
+    try:
+        signature(kind).bind(*args, **known)
+    except TypeError as error:
+        told = f"{function}(): {error}; it takes what is to be looked at, and options by their names"
+        raise TypeError(told) from None
+    return kind(*args, **known)
 
 
 def _understood(function: str, call: type, given: Mapping[str, object]) -> dict[str, Any]:
@@ -165,7 +181,8 @@ def compare(asked: _Compare) -> tuple[Report | HfmemError, ...]:
     """Several models under one scenario, fetched concurrently, in the order given; a failure is its error.
 
     Args:
-        models: Hub ids or paths; one string is one model.
+        models: Hub ids or paths, or what `inspect` returned (nothing is fetched then), or `Bundle`s of such models; one
+            that stands alone is one model.
         jobs: how many are fetched at once.
         revision, token, offline, use_cache, batch, seq, dtype, …: as for `estimate`.
 
@@ -180,13 +197,44 @@ def compare(asked: _Compare) -> tuple[Report | HfmemError, ...]:
     """
     options = _options(asked)
     check(options)
-    models = (asked.models,) if isinstance(asked.models, (str, PathLike)) else asked.models
-    refs = [reference(_name(model), asked.revision) for model in models]
-    return tuple(report_all(fetch_all(refs, asked, asked.jobs), options))
+    meant = [_meant(model, asked.revision) for model in _several(asked.models)]
+    refs = [each for each in meant if isinstance(each, ModelRef)]
+    fetched = iter(list(report_all(fetch_all(refs, asked, asked.jobs), options)))
+    known = report_each([each for each in meant if isinstance(each, Model | Bundle)], options)
+    return tuple(
+        each if isinstance(each, HfmemError) else next(fetched if isinstance(each, ModelRef) else known)
+        for each in meant
+    )
+
+
+def _several(models: object) -> Iterable[object]:
+    """Models, where one may stand for itself.
+
+    Raises:
+        InvalidScenarioError: it is neither a model nor several of them.
+    """
+    if isinstance(models, (str, PathLike, Model, Bundle)):
+        return (models,)
+    if isinstance(models, Iterable) and not isinstance(models, (bytes, bytearray)):
+        return models
+    raise InvalidScenarioError("", f"the models are {models!r:.60}, expected Hub ids or paths, or a list of such")
+
+
+def _meant(model: object, revision: str) -> ModelRef | Model | Bundle | HfmemError:
+    """What is to be fetched, or is understood already; an error for what is neither."""
+    if isinstance(model, (Model, Bundle)):
+        return model
+    try:
+        with HfmemError.concerning(f"{model!r:.60}"):
+            return reference(_name(model), revision)
+    except HfmemError as error:
+        return error
 
 
 def _inspected(model: str, revision: str, access: Access) -> Model:
-    return completed(interpret(fetch(reference(_name(model), revision), access)))
+    ref = reference(_name(model), revision)
+    with HfmemError.concerning(ref.model_id):
+        return completed(interpret(fetch(ref, access)))
 
 
 def _name(model: object) -> str:

@@ -7,15 +7,12 @@ and must be instant.
 
 from __future__ import annotations
 
-import os
-import re
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import Parameter, Signature
-from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, Final, NoReturn, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 import typer
 from typer.core import TyperCommand
@@ -190,7 +187,7 @@ def _run(given: Sequence[str], line: _Values) -> None:
         _list_gpus(given, options, around)
         return
     _check_environment()
-    options, refs = _asked(given, options, around)
+    options, refs = _models(given, options, around, values)
     _check(options, around, refs)
     results, interrupted = _collect(refs, options, around)
     reports, problems = _split(results)
@@ -198,37 +195,21 @@ def _run(given: Sequence[str], line: _Values) -> None:
         from hfmem.report.columns import sorted_reports
 
         reports = sorted_reports(reports, around.sort)
-    weightless = _print(reports, problems, around, several=len(refs) > 1)
-    if interrupted:
-        raise typer.Exit(INTERRUPTED)
-    if problems or weightless:
-        raise typer.Exit(FAILED)
-    if around.require_fit:
-        _tell_tight(reports, around.unit)
+    failed = _print(reports, problems, around, options, several=len(refs) > 1)
+    if interrupted or failed:
+        raise typer.Exit(INTERRUPTED if interrupted else FAILED)
     if around.require_fit and not all(report.fits and all(fit.fits for fit in report.fits) for report in reports):
         raise typer.Exit(UNFIT)
 
 
 def _check_environment() -> None:
     """Refuse what the Hub's client cannot read of the environment: it would fail as it is imported."""
+    from hfmem.fetcher.environment import check
+
     try:
-        from huggingface_hub import constants  # noqa: F401 - every run needs them
-    except ValueError as error:
-        _usage(
-            f"The environment has a value that huggingface_hub cannot read ({error}): check HF_ENDPOINT and the other "
-            "variables that begin with HF_."
-        )
-
-
-def _tell_tight(reports: Sequence[Report], unit: str) -> None:
-    """Name what fits with little room: it is taken as a fit."""
-    from hfmem.report.escapes import line
-    from hfmem.report.fit import tight_words
-
-    for report in reports:
-        for fit in report.fits or ():
-            if fit.tight:
-                _tell(line(f"{report.checkpoint.ref.model_id} fits on {fit.gpu.name}, but {tight_words(fit, unit)}."))
+        check()
+    except InvalidScenarioError as error:
+        _usage(f"{error.reason}.")
 
 
 def _understood(line: _Values) -> _Values:
@@ -267,34 +248,36 @@ def _check(options: Options, around: _Around, refs: Sequence[ModelRef]) -> None:
 
         if around.sort not in SORT_KEYS:
             _usage(f"--sort {not_one_of(around.sort, SORT_KEYS)}.")
-    local = all(_is_local(ref.model_id) for ref in refs)
-    asked = SimpleNamespace(**vars(options), **vars(around), several=len(refs) > 1, local=local)
+    asked = SimpleNamespace(**vars(options), **vars(around), several=len(refs) > 1)
     _refuse(rules.refusals(declared(_Around), asked, owners()))
     for sentence in rules.idle(declared(_Around), asked):
         _tell(f"{sentence}.")
 
 
-def _is_local(name: str) -> bool:
-    """Whether a name is that of a file or folder."""
-    try:
-        return Path(name).exists()
-    except OSError:  # too long for a path
-        return False
+def _print(reports: list[Report], problems: list[Problem], around: _Around, options: Options, *, several: bool) -> bool:
+    """The answers on stdout; remarks and failures on stderr. Whether a model failed, or nothing tells its weights."""
+    from hfmem.report.errors import sizeless
+    from hfmem.report.escapes import line
+    from hfmem.report.names import told_apart
+    from hfmem.report.remarks import free_room, remarks
+    from hfmem.streams import columns, only_ascii
 
-
-def _print(reports: list[Report], problems: list[Problem], around: _Around, *, several: bool) -> bool:
-    """Show what was found; whether a model's weights are told by nothing."""
-    width = _width(sys.stdout)
-    free = _free() if several and width is not None else None  # of this machine: for the person in front of it
+    output, width = FORMATS[around.output], columns(sys.stdout)
+    free = free_room() if several and width is not None else None  # of this machine: for the person in front of it
     style = Style(
-        unit=around.unit, explain=around.explain, width=width, several=several, ascii=_only_ascii(), free=free
+        unit=around.unit, explain=around.explain, width=width, several=several, ascii=only_ascii(sys.stdout), free=free
     )
-    weightless = [report for report in reports if report.estimate.group("weights") is None]
-    shown = [report for report in reports if report not in weightless] if FORMATS[around.output].known_only else reports
-    _show(around.output, shown, problems, style)
-    for report in weightless:
-        _tell(_no_weights(report))
-    return bool(weightless)
+    reports, problems = told_apart(reports, problems)
+    failures = [*problems, *sizeless(reports)]
+    shown = [each for each in reports if each.estimate.known_total is not None] if output.known_only else reports
+    if (shown or several or output.whole) and (text := render(output.name, shown, problems, style)):
+        print(text)
+    for sentence in remarks(shown, style, output=output, named=options.gpu, tight=around.require_fit):
+        _tell(line(sentence))
+    for problem in failures:
+        whose = f"{problem.model}: " if several and problem.model not in problem.message else ""
+        _tell(line(f"{whose}{problem.message} {problem.hint}"))
+    return bool(failures)
 
 
 def _list_gpus(models: Sequence[str], options: Options, around: _Around) -> None:
@@ -315,69 +298,22 @@ def _list_gpus(models: Sequence[str], options: Options, around: _Around) -> None
         )
         return
     from hfmem.report.fit import list_gpus
+    from hfmem.streams import columns
 
-    print(list_gpus(accelerators(), instances(), around.unit, _width(sys.stdout)))
-
-
-def _asked(given: Sequence[str], options: Options, around: _Around) -> tuple[Options, list[ModelRef]]:
-    """The options with what training files say where the command line says nothing, and the models asked for, in order;
-    a model that is there twice is asked for twice."""
-    from hfmem.fetcher.identity import reference
-
-    names = [*given, *(_lines(around.from_file) if around.from_file else ())]
-    refs = [reference(name, around.revision) for name in names]
-    if around.from_args:
-        options, refs = _from_args(options, around, refs)
-    if not refs:
-        _usage("No model is given: hfmem MODEL, or --from FILE with one a line.")
-    return options, refs
+    print(list_gpus(accelerators(), instances(), around.unit, columns(sys.stdout)))
 
 
-_LONGEST_LIST: Final = 64 * 2**20
-"""Bytes of a list of models: every id of the Hub takes some fifty megabytes."""
-
-
-def _stdin() -> str:
-    """The text on standard input; one byte more than is taken shows that there is too much."""
-    from hfmem.fetcher.files import as_text
-
-    if sys.stdin is None:
-        raise OSError(0, "standard input is closed")
-    return as_text(sys.stdin.buffer.read(_LONGEST_LIST + 1))
-
-
-def _lines(source: str) -> Iterable[str]:
-    """One model a line; blank lines and what follows a # are skipped."""
-    from hfmem.fetcher.files import read_text, too_long
+def _models(
+    given: Sequence[str], options: Options, around: _Around, written: Collection[str]
+) -> tuple[Options, list[ModelRef]]:
+    """The models asked for, and the options with what training files add to them where the command line says nothing
+    (`written` names what it says)."""
+    from hfmem.scenario.models import asked_models
 
     try:
-        text = _stdin() if source == "-" else read_text(Path(source), _LONGEST_LIST)
-    except (OSError, UnicodeDecodeError) as error:
-        _usage(f"--from {source} cannot be read: {getattr(error, 'strerror', None) or 'it is not text'}.")
-    if len(text) > _LONGEST_LIST:
-        _usage(f"--from {source} cannot be read: {too_long(_LONGEST_LIST)}.")
-    return [name for line in re.split(r"[\r\n]+", text) if (name := line.partition("#")[0].strip())]
-
-
-def _from_args(options: Options, around: _Around, refs: list[ModelRef]) -> tuple[Options, list[ModelRef]]:
-    """The options with what training files say where the command line says nothing, and the models: the one that they
-    name, where none is given; at the state that they name, where it is the one that is given."""
-    from dataclasses import replace
-
-    from hfmem.fetcher.identity import reference
-    from hfmem.scenario.files import with_files
-
-    try:
-        found = with_files(options, around.from_args)
+        return asked_models(given, around.from_file, around.from_args, around.revision, options, written)
     except InvalidScenarioError as error:
         _usage(f"{error.reason}.")
-    if not found.model:
-        return found.options, refs
-    named = reference(found.model, found.revision or around.revision)
-    if all(ref.model_id.lower() == named.model_id.lower() for ref in refs):
-        return found.options, [ref.at(named.revision) for ref in refs] or [named]
-    remark = f"{found.named} is {found.model}, which is not the model that was asked for."
-    return replace(found.options, remarks=(*found.options.remarks, remark)), refs
 
 
 def _usage(sentence: str) -> NoReturn:
@@ -422,83 +358,14 @@ def _split(results: Iterable[Report | HfmemError]) -> tuple[list[Report], list[P
     return reports, problems
 
 
-def _show(output: str, reports: list[Report], problems: list[Problem], style: Style) -> None:
-    """The reports on stdout; warnings and failures on stderr."""
-    from hfmem.report.escapes import line
-
-    if (reports or style.several or FORMATS[output].whole) and (text := render(output, reports, problems, style)):
-        print(text)
-    if not style.several:  # tables have a column
-        for report in reports:
-            _warn_about_disk(report, style.unit)
-    for problem in problems:
-        _tell(line(f"{problem.message} {problem.hint}"))
-
-
 def _tell(text: str) -> None:
     """Lines for a person on stderr, folded between words where that is a terminal."""
     from hfmem.report.escapes import visible
+    from hfmem.streams import columns
 
-    width = _width(sys.stderr)
+    width = columns(sys.stderr)
     if width is not None:
         from hfmem.report.width import fold
 
         text = "\n".join(fold(line, width) for line in text.splitlines())
     print(visible(text), file=sys.stderr)
-
-
-def _only_ascii() -> bool:
-    """Whether stdout cannot take the characters that reports have."""
-    try:
-        "×≥é".encode(sys.stdout.encoding or "ascii")
-    except (LookupError, UnicodeEncodeError):
-        return True
-    return False
-
-
-def _no_weights(report: Report) -> str:
-    from hfmem.errors import NoWeightsError
-    from hfmem.report.errors import explain
-
-    reason = next((reason for group, reason in report.estimate.unknown if group == "weights"), "")
-    problem = explain(NoWeightsError(report.checkpoint.ref.model_id, reason))
-    local = report.checkpoint.source == "local"
-    hint = "Put its weights beside config.json, or name its --dtype." if local else problem.hint
-    return f"{problem.message} {hint}"
-
-
-def _warn_about_disk(report: Report, unit: str) -> None:
-    nbytes = report.download.nbytes
-    if not nbytes or report.checkpoint.source == "local":
-        return
-    from hfmem.fetcher.disk import cache_room
-    from hfmem.units import format_bytes
-
-    room = cache_room()
-    if room is not None and room[1] < nbytes:
-        need, free = format_bytes(nbytes, unit), format_bytes(room[1], unit)
-        name = report.checkpoint.ref.model_id
-        _tell(f"Warning: downloading {name} takes {need}, and the disk of {room[0]} has {free} free.")
-
-
-def _free() -> int | None:
-    """Bytes that are free where downloads go."""
-    from hfmem.fetcher.disk import cache_room
-
-    room = cache_room()
-    return room[1] if room is not None else None
-
-
-def _width(stream: TextIO) -> int | None:
-    """Columns of the terminal; None where the stream is none, so that files and pipes get whole lines."""
-    if not stream.isatty():
-        return None
-    if os.environ.get("COLUMNS", "").isdecimal() and (asked := int(os.environ["COLUMNS"])):
-        return asked
-    try:
-        return os.get_terminal_size(stream.fileno()).columns or _USUAL_WIDTH
-    except OSError:
-        return _USUAL_WIDTH
-
-
-_USUAL_WIDTH: Final = 80

@@ -24,6 +24,8 @@ HfmemError
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 __all__ = [
     "AccessDeniedError",
@@ -61,9 +63,12 @@ def quoted(value: object) -> str:
 
 def shortened(text: str) -> str:
     """A sentence whose names, which are others', may be of any length: of long ones their beginning and their end."""
-    if len(text) > _LONGEST_WORD:
-        text = _WORD.sub(lambda found: f"{found[0][:_LONGEST_VALUE]}…{found[0][-_LONGEST_VALUE // 4 :]}", text)
-    return text if len(text) <= _LONGEST_SENTENCE else f"{text[:_LONGEST_SENTENCE]}…"
+    if len(text) <= _LONGEST_WORD:
+        return text
+    short = _WORD.sub(lambda found: f"{found[0][:_LONGEST_VALUE]}…{found[0][-_LONGEST_VALUE // 4 :]}", text)
+    if len(short) > _LONGEST_SENTENCE:
+        return f"{short[:_LONGEST_SENTENCE]}…"
+    return text if short == text else short  # the text itself, which may be marked
 
 
 class HfmemError(Exception):
@@ -73,16 +78,30 @@ class HfmemError(Exception):
         model: the model asked for, as the user wrote it ("" where no model is concerned).
         reason: what was seen, in a few words, with the place it was seen at; no advice.
         near: ids of models that are known and may be meant.
+        asked: the model's id with the revision and the quantisation that were asked for; "" where nobody said.
+        kept: the states of the model that this machine has, where it has others than the one that was asked for.
     """
 
     def __init__(self, model: str, reason: str = "") -> None:
         self.model = model
         self.reason = shortened(reason)
         self.near: tuple[str, ...] = ()
+        self.asked = ""
+        self.kept: tuple[str, ...] = ()
         super().__init__(model, self.reason)
 
     def __str__(self) -> str:
         return ": ".join(part for part in (self.model, self.reason) if part) or self.code()
+
+    @staticmethod
+    @contextmanager
+    def concerning(model: str) -> Iterator[None]:
+        """Errors that come from within are about the model, where they name none themselves."""
+        try:
+            yield
+        except HfmemError as error:
+            error.model = error.model or model
+            raise
 
     @classmethod
     def code(cls) -> str:
@@ -167,7 +186,13 @@ class OfflineError(HfmemError):
 
 
 class InvalidFileError(HfmemError):
-    """A file whose content cannot be what its name says."""
+    """A file whose content cannot be what its name says.
+
+    Attributes:
+        place: the folder on this machine that it is in, where the person can correct it; "" for one of the Hub.
+    """
+
+    place: str = ""
 
 
 class InvalidHeaderError(InvalidFileError):
@@ -179,7 +204,20 @@ class InvalidConfigError(InvalidFileError):
 
 
 class NoWeightsError(HfmemError):
-    """Neither the files nor the configuration tell how large the model is."""
+    """Neither the files nor the configuration tell how large the model is.
+
+    Attributes:
+        offered: the models that its files hold and of which none was named, in a sentence that says how to name one; ""
+            where there are none.
+        dtype: whether a dtype is all that is missing.
+        local: whether it was looked for on this machine.
+    """
+
+    def __init__(
+        self, model: str, reason: str = "", *, offered: str = "", dtype: bool = False, local: bool = False
+    ) -> None:
+        super().__init__(model, reason)
+        self.offered, self.dtype, self.local = offered, dtype, local
 
 
 class UntraceableError(HfmemError):

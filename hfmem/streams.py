@@ -13,12 +13,14 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from typing import TextIO
 
-__all__ = ["Progress", "Streams"]
+__all__ = ["Progress", "Streams", "columns", "only_ascii"]
+
+_USUAL_WIDTH: Final = 80
 
 
 class Streams:
@@ -104,6 +106,27 @@ class _Sink(io.RawIOBase):
 
         select.select([], [self.fileno()], [])
         return self.write(content)
+
+
+def columns(stream: TextIO) -> int | None:
+    """Columns of the terminal; None where the stream is none, so that files and pipes get whole lines."""
+    if not stream.isatty():
+        return None
+    if os.environ.get("COLUMNS", "").isdecimal() and (asked := int(os.environ["COLUMNS"])):
+        return asked
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or _USUAL_WIDTH
+    except OSError:
+        return _USUAL_WIDTH
+
+
+def only_ascii(stream: TextIO) -> bool:
+    """Whether a stream cannot take the characters that reports have."""
+    try:
+        "×≥é".encode(stream.encoding or "ascii")
+    except (LookupError, UnicodeEncodeError):
+        return True
+    return False
 
 
 class Progress:

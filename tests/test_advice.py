@@ -16,7 +16,7 @@ OSS = "openai/gpt-oss-20b"
 ASKED = {
     "tight": f"{OSS} --gpu 'RTX 4080'",
     "long": "Qwen/Qwen3-8B --gpu 'RTX 4090' --seq 40960 --batch 4",
-    "server": "Qwen/Qwen3-14B --gpu 'RTX 3090' --runtime vllm --gpu-memory-utilization 0.5",
+    "server": "Qwen/Qwen3-8B --gpu 'RTX 3090' --runtime vllm --gpu-memory-utilization 0.5",
     "greedy": "Qwen/Qwen3-8B --gpu 'RTX 4090' --runtime vllm --gpu-memory-utilization 0.99",
     "flash": f"{OSS} --gpu A100 --attention flash",
     "eight": f"{LLAMA} --train full --gpu '8x H100' --tp 2 --dp 4 --zero 3",

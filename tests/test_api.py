@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import doctest
 import importlib
+import json
+import pickle
 import pkgutil
+from collections.abc import Callable
 from inspect import signature
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -15,6 +20,7 @@ import pytest
 import hfmem
 from hfmem import api
 from hfmem.errors import InvalidScenarioError, OfflineError
+from hfmem.estimator.recipe.optimizers import OPTIMIZERS
 from hfmem.mapper.bundle import Bundle
 from tests.fetcher.test_hub import CONFIG, ROWS
 from tests.hub import Hub, single
@@ -122,6 +128,13 @@ def test_numbers_as_people_and_other_packages_have_them() -> None:
     ({"train": "full", "optimizer": "adamm"}, "(did you mean 'adamw'?)"),
     ({"dtype": "bfloat61"}, "(did you mean 'bfloat16'?)"),
     ({"gpu": 3}, "--gpu is 3, expected a list"),
+    ({"batch": 4.0}, "--batch is 4.0, expected a whole number"),
+    ({"gpu": b"H100"}, "--gpu is b'H100', expected a list"),
+    ({"gpu": "H" * 500}, f"--gpu '{'H' * 59}…' is not in the table"),
+    ({"dtype": "x" * 500}, f"--dtype '{'x' * 59}…' is not one of"),
+    ({"train": "full", "optimizer": "x" * 500}, f"--optimizer '{'x' * 59}…' is not one of"),
+    ({"runtime": "v"}, "--runtime 'v' is not one of transformers, vllm"),
+    ({"runtime": "vl"}, "(did you mean 'vllm'?)"),
     ({"seq": numpy.array([1, 2])}, "--seq is array([1, 2]), expected a whole number"),
     ({"gradient_checkpointing": 1, "train": "full"}, "--gradient-checkpointing is 1, expected true or false"),
 ])  # fmt: skip
@@ -131,6 +144,66 @@ def test_python_and_options_refuse_alike(asked: dict[str, Any], words: str) -> N
         with pytest.raises(InvalidScenarioError) as error:
             ask()
         assert words in error.value.reason
+        assert len(error.value.reason) < 600
+
+
+def test_a_switch_whose_flag_says_the_opposite_is_called_by_its_name() -> None:
+    with pytest.raises(InvalidScenarioError) as error:
+        hfmem.inspect(LLAMA, use_cache="no")  # type: ignore[arg-type]
+    assert error.value.reason == "use_cache is 'no', expected true or false"
+
+
+def test_errors_name_their_model(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{")
+    model = hfmem.inspect(LLAMA, offline=True)
+    asks: list[tuple[str, Callable[[], object]]] = [
+        (LLAMA, lambda: hfmem.estimate(LLAMA, tp=64, offline=True)),
+        (LLAMA, lambda: hfmem.estimate(model, tp=64)),
+        (LLAMA, lambda: hfmem.estimate(Bundle.of(model), tp=64)),
+        ("org/none", lambda: hfmem.inspect("org/none", offline=True)),
+        (str(tmp_path), lambda: hfmem.inspect(str(tmp_path))),
+    ]
+    for name, ask in asks:
+        with pytest.raises(hfmem.HfmemError) as error:
+            ask()
+        assert error.value.model == name
+    (compared,) = hfmem.compare(LLAMA, tp=64, offline=True)
+    with pytest.raises(hfmem.HfmemError) as error:
+        hfmem.estimate(LLAMA, tp=64, offline=True)
+    assert str(error.value) == str(compared)
+
+
+def test_what_is_compared() -> None:
+    """Ids, paths, models, bundles; what is none of these is its own error, and costs the others nothing."""
+    model = hfmem.inspect(LLAMA, offline=True)
+    asked: Any = [model, LLAMA, 5, Bundle.of(model), "org/none", None, b"x"]
+    found = hfmem.compare(asked, offline=True, seq=64)
+    kinds = [type(each).__name__ for each in found]
+    wrong = "InvalidScenarioError"
+    assert kinds == ["Report", "Report", wrong, "Report", "OfflineError", wrong, wrong]
+    assert [str(found[index]) for index in (2, 5)] == [
+        "5: a model is 5, expected a Hub id or a path",
+        "None: a model is None, expected a Hub id or a path",
+    ]
+    (alone,) = hfmem.compare(model, seq=64)
+    assert alone == found[0]
+    assert hfmem.compare([], offline=True) == ()
+    failed, fine = hfmem.compare([model, hfmem.inspect("openai-community/gpt2", offline=True)], tp=32)
+    assert isinstance(failed, hfmem.Report)
+    assert isinstance(fine, InvalidScenarioError)
+    assert fine.model == "openai-community/gpt2"
+    for nothing in (None, 5, b"gpt2"):
+        with pytest.raises(InvalidScenarioError, match="expected Hub ids or paths, or a list of such"):
+            hfmem.compare(nothing)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["inspect", "estimate", "compare"])
+def test_wrong_calls_name_the_function(name: str) -> None:
+    function = getattr(hfmem, name)
+    with pytest.raises(TypeError, match=rf"^{name}\(\): missing a required argument: 'model"):
+        function()
+    with pytest.raises(TypeError, match=rf"^{name}\(\): too many positional arguments; .* options by their names"):
+        function(LLAMA, 4)
 
 
 def test_one_string_where_several_are_meant_is_one_value(tmp_path: Path) -> None:
@@ -158,3 +231,31 @@ def test_models_may_be_paths_and_addresses_and_nothing_else(tmp_path: Path) -> N
 def test_a_misspelt_keyword_names_the_one_that_may_be_meant() -> None:
     with pytest.raises(TypeError, match="did you mean 'optimizer'"):
         hfmem.estimate(LLAMA, optimiser="adamw")  # type: ignore[call-arg]
+
+
+RUNS: list[dict[str, Any]] = [
+    {},
+    {"gpu": ("H100",), "runtime": "vllm"},
+    {"train": "full", "gpu": ("H100",)},
+    {"train": "qlora", "optimizer": "paged-adamw-8bit"},
+    *({"train": "full", "optimizer": row.name} for row in OPTIMIZERS),
+]
+
+
+@pytest.mark.parametrize("asked", RUNS, ids=str)
+def test_reports_are_values(asked: dict[str, Any]) -> None:
+    """They can be pickled, copied, hashed, and written as JSON."""
+    report = hfmem.estimate("openai-community/gpt2", offline=True, **asked)
+    for again in (pickle.loads(pickle.dumps(report)), copy.deepcopy(report), copy.copy(report)):
+        assert again == report
+        assert hash(again) == hash(report)
+    assert "function" not in repr(report.scenario)
+    assert json.loads(json.dumps(dataclasses.asdict(report)))["estimate"]["terms"]
+    assert len({report, report.model, report.checkpoint, report.scenario, report.estimate}) == 5
+
+
+def test_a_word_that_is_no_group_is_refused() -> None:
+    report = hfmem.estimate(LLAMA, offline=True, train="full")
+    for ask in (report.estimate.group, report.estimate.phases[0].group):
+        with pytest.raises(ValueError, match=r"'kv' is not one of weights, kv_cache, .*\(did you mean 'kv_cache'\?\)"):
+            ask("kv")  # type: ignore[arg-type]

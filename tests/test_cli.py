@@ -170,6 +170,18 @@ def test_models_from_a_file_and_from_stdin(hub: Hub, hub_env: dict[str, str], tm
         assert [line.split("\t")[0] for line in process.stdout.splitlines()] == ["org/a", "org/b", "org/a"]
 
 
+def test_every_list_is_read_in_order(hub: Hub, hub_env: dict[str, str], tmp_path: Path) -> None:
+    hub.put(*(single(f"org/{name}", CONFIG, ROWS) for name in "abcd"))
+    (tmp_path / "first.txt").write_text("org/b\n")
+    (tmp_path / "last.txt").write_text("org/d\norg/b\n")
+    sources = (str(tmp_path / "first.txt"), "-", str(tmp_path / "last.txt"))
+    lists = [word for source in sources for word in ("--from", source)]
+    process = run("org/a", *lists, "--format", "quiet", env=hub_env, stdin="org/c\n")
+    assert [line.split("\t")[0][-1] for line in process.stdout.splitlines()] == [*"abcdb"]
+    missing = run(*lists, "--from", "/nowhere/list.txt", env=hub_env)
+    assert (missing.returncode, missing.stdout) == (2, "")
+
+
 def test_a_table_is_sorted_and_every_line_of_jsonl_is_json(hub: Hub, hub_env: dict[str, str]) -> None:
     hub.put(single("org/large", CONFIG | {"vocab_size": 10}, [*ROWS, ("more.weight", "BF16", (99, 9))]))
     hub.put(single("org/small", CONFIG, ROWS))
@@ -408,6 +420,15 @@ def test_training_from_a_file(alone: dict[str, str], tmp_path: Path) -> None:
     assert any("warmup_steps" in note and "ignored" in note for note in result["notes"])
 
 
+def test_what_is_written_wins_over_a_file_though_it_is_the_default(alone: dict[str, str], tmp_path: Path) -> None:
+    path = tmp_path / "arguments.yaml"
+    path.write_text("per_device_train_batch_size: 4\n")
+    process = run(LLAMA, "--from-args", str(path), "--batch", "1", "--format", "json", env=alone)
+    (result,) = json.loads(process.stdout)["results"]
+    assert result["scenario"]["batch"] == 1
+    assert "arguments.yaml: per_device_train_batch_size is overridden by the command line." in result["notes"]
+
+
 def test_training_with_every_format(alone: dict[str, str]) -> None:
     for output in FORMATS:
         process = run(LLAMA, "--train", "full", "--format", output, env=alone)
@@ -502,3 +523,171 @@ def test_an_address_and_a_revision(hub: Hub, hub_env: dict[str, str]) -> None:
     missing = run("org/a@nowhere", env=hub_env)
     assert missing.returncode == 1
     assert f"{hub.url}/org/a/tree/main" in missing.stderr
+
+
+@pytest.mark.parametrize(
+    ("word", "options", "sentence"),
+    [
+        ("@v9", [], f"The catalog knows only main of {LLAMA}, not v9."),
+        (":Q4_K_M", [], f"':Q4_K_M' chooses among GGUF files, and none is known of {LLAMA}: it has no effect."),
+        ("", ["--revision", "v9"], f"The catalog knows only main of {LLAMA}, not v9."),
+        ("@main", ["--revision", "v9"], f"--revision v9 has no effect on {LLAMA}: it is asked for at main itself."),
+        ("", ["--source-seq", "9"], "--source-seq has no effect: the model has no encoder."),
+        ("", ["--runtime", "vllm", "--tp", "2", "--ep", "2"], "--ep is for experts, and the model has none."),
+        ("", ["--runtime", "vllm", "--gpu", "H100", "--prompt", "9"], "--prompt has no effect: vLLM plans"),
+    ],
+)
+def test_what_is_answered_otherwise_than_asked_is_told_in_every_format(
+    word: str, options: list[str], sentence: str, alone: dict[str, str]
+) -> None:
+    for output in FORMATS if word == "@v9" else ("csv", "json"):
+        process, kind = run(LLAMA + word, *options, "--offline", "--format", output, env=alone), FORMATS[output]
+        assert process.returncode == 0
+        told = [line for line in process.stderr.splitlines() if line.startswith(sentence)]
+        shows = kind.json or kind.reasons
+        assert len(told) == (0 if shows else 1), output
+        assert shows == (sentence in " ".join(process.stdout.replace("\\", "").split())), output
+
+
+def test_a_table_of_several_tells_which_model_is_answered_otherwise(alone: dict[str, str]) -> None:
+    """Once, and without names where it is about all of them."""
+    one = run(f"{LLAMA}@v9", "openai-community/gpt2", "--offline", env=alone)
+    assert one.stderr == f"{LLAMA}: The catalog knows only main of {LLAMA}, not v9.\n"
+    every = run(LLAMA, "openai-community/gpt2", "--source-seq", "9", "--offline", env=alone)
+    assert every.stderr == "--source-seq has no effect: the model has no encoder.\n"
+
+
+def test_a_revision_of_local_files_has_no_effect(alone: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
+    asked = (str(tmp_path), "--dtype", "bf16", "--revision", "v9", "--offline", "--format")
+    assert run(*asked, "quiet", env=alone).stderr == "--revision has no effect on local files.\n"
+    (result,) = json.loads(run(*asked, "json", env=alone).stdout)["results"]
+    assert "--revision has no effect on local files." in result["notes"]
+    assert run(*asked, "csv", LLAMA, env=alone).stderr.splitlines()[:1] == [
+        f"{tmp_path}: --revision has no effect on local files."
+    ]
+
+
+@pytest.mark.parametrize("option", ["--revision", "--dtype", "--gpu", "--from", "--sort", "--optimizer"])
+@pytest.mark.parametrize("value", ["", " "])
+def test_an_empty_value_is_wrong_usage(option: str, value: str) -> None:
+    process = run(LLAMA, option, value, "--offline")
+    assert process.returncode == 2
+    assert process.stderr.startswith(f"{option} is empty: give a value, or leave it out.")
+
+
+def test_an_empty_token_is_none(alone: dict[str, str]) -> None:
+    """As `--token "$TOKEN"` has it where the variable is not set."""
+    process = run(LLAMA, "--token", "", "--offline", "--format", "quiet", env=alone)
+    assert (process.returncode, process.stderr) == (0, "")
+
+
+def test_the_revision_of_the_command_line_wins_over_a_training_files(
+    hub: Hub, hub_env: dict[str, str], tmp_path: Path
+) -> None:
+    hub.put(replace(single("org/a", CONFIG, ROWS), revisions={"v1": None, "v2": None}))
+    (tmp_path / "axolotl.yaml").write_text("base_model: org/a\nrevision_of_model: v1\n")
+    files = ("--from-args", str(tmp_path / "axolotl.yaml"), "--format", "json")
+    for words, revision in (((), "v1"), (("--revision", "v2"), "v2"), (("org/a@main",), "main"), (("org/a",), "v1")):
+        process = run(*words, *files, env=hub_env)
+        assert json.loads(process.stdout)["results"][0]["revision"] == revision, words
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "told"),
+    [
+        ("http://127.0.0.1:99999", "'http://127.0.0.1:99999', whose port is no number up to 65535"),
+        ("http://user:secret@127.0.0.1:abc", "'http://127.0.0.1:abc', whose port is no number up to 65535"),
+        ("not-a-url", "'not-a-url', expected an address such as https://huggingface.co"),
+        ("http://[::1", "'http://[::1', expected an address such as https://huggingface.co"),
+        ("", "empty, expected an address such as https://huggingface.co"),
+    ],
+)
+def test_a_hub_without_an_address_costs_the_other_models_nothing(
+    endpoint: str, told: str, alone: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
+    env = {**alone, "HF_ENDPOINT": endpoint}
+    process = run(str(tmp_path), "org/none", LLAMA, "--dtype", "bf16", "--format", "quiet", env=env)
+    assert process.returncode == 1
+    assert [line.split("\t")[0] for line in process.stdout.splitlines()] == [str(tmp_path), LLAMA]
+    answered, missing = process.stderr.splitlines()
+    assert missing.startswith("The Hub cannot be asked from here, and org/none is in neither the cache nor the bundled")
+    assert missing.endswith(f"(HF_ENDPOINT is {told}). Correct it, or unset it.")
+    assert answered == (
+        f"{LLAMA}: The Hub cannot be reached (HF_ENDPOINT is {told}); this answer is from the bundled catalog."
+    )
+
+
+@pytest.mark.parametrize("variable", ["HF_HUB_DOWNLOAD_TIMEOUT", "HF_HUB_ETAG_TIMEOUT"])
+def test_the_variable_that_cannot_be_read_is_named(variable: str, alone: dict[str, str]) -> None:
+    process = run(LLAMA, "--offline", env={**alone, variable: "abc"})
+    assert process.returncode == 2
+    assert process.stderr.startswith(f"{variable} cannot be read (invalid literal for int() with base 10: 'abc')")
+    assert "HF_ENDPOINT" not in process.stderr
+
+
+GPT2 = "openai-community/gpt2"  # at most 1,024 tokens
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["--prompt", "5000"], 2, "--prompt is more than --seq, prompt and answer together: 4,096 where not"),
+        (["--prompt", "5000", "--seq", "4096"], 2, "--prompt is more than --seq"),
+        (["--prompt", "2000"], 1, "--prompt 2,000 is more than --seq 1,024"),
+        (["--gpu", "2x 4090", "--tp", "4"], 2, "--tp 4 does not go with the 2 × RTX 4090"),
+        (["--gpu", "cpu", "--tp", "2"], 2, "--tp 2 does not go with the 1 × CPU"),
+        (["--gpu", "CPU", "--gpus", "2"], 2, "--gpus 2 does not go with the 1 × CPU"),
+        (["--train", "full", "--gpu", "cpu", "--dp", "2"], 2, "--dp 2 does not go with the 1 × CPU"),
+        (["--train", "full", "--dtype", "bf16", "--precision", "fp32"], 2, "--dtype bf16 contradicts --precision fp32"),
+        (["--tp", "5"], 1, "has no tp_plan"),
+        (["--train", "lora", "--lora-targets", "nothing"], 1, "no module is named nothing"),
+        (["--train", "full", "--optimizer", "nothing"], 2, "--optimizer 'nothing'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_the_options_decide_is_two_and_what_the_model_decides_is_one(
+    arguments: list[str], code: int, words: str, alone: dict[str, str]
+) -> None:
+    process = run(GPT2, *arguments, "--offline", "--format", "quiet", env=alone)
+    assert process.returncode == code, process.stderr
+    assert words in process.stderr
+    assert process.stdout == ""
+
+
+def test_an_empty_name_is_told_and_is_not_this_folder(alone: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
+    for name in ("", " "):
+        command = [sys.executable, "-m", "hfmem", name, "--offline", "--dtype", "bf16"]
+        process = subprocess.run(
+            command, env=alone, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert (process.returncode, process.stdout) == (1, "")
+        assert process.stderr.startswith("The model was not found (the name is empty). Give the id of a model")
+
+
+def test_a_folder_that_cannot_be_made_is_no_full_disk(alone: dict[str, str]) -> None:
+    process = run(LLAMA, "--offline", env={**alone, "HF_HOME": "/proc/nope"})
+    assert process.returncode == 0
+    assert process.stderr == (
+        "Warning: nothing can be downloaded to /proc/nope/hub: no folder can be made there. Check HF_HOME.\n"
+    )
+
+
+def test_the_hardware_of_a_profile_is_named_instead() -> None:
+    process = run(LLAMA, "--gpu", "me", "--offline")
+    assert process.returncode == 2
+    assert process.stderr.startswith(
+        "--gpu me would be the hardware of a Hub profile, which the Hub tells no program: "
+    )
+
+
+def test_of_several_models_each_error_says_whose_it_is() -> None:
+    both = run("meta-llama/Llama-2-7b-hf", "openai-community/gpt2", "org/none", "--offline", "--tp", "64")
+    first, second, third = both.stderr.splitlines()
+    assert first.startswith("meta-llama/Llama-2-7b-hf: --tp 64 does not divide")
+    assert second.startswith("openai-community/gpt2: --tp 64: GPT2LMHeadModel has no tp_plan")
+    assert third.startswith("Offline mode is on, and org/none is")
+    alone = run("openai-community/gpt2", "--offline", "--tp", "64")
+    assert f"openai-community/gpt2: {alone.stderr.strip()}" == second

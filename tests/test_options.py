@@ -20,8 +20,9 @@ import hfmem
 from hfmem.cli import app, table
 from hfmem.engines.table import EngineRow, engines, registered
 from hfmem.errors import InvalidScenarioError
-from hfmem.options.option import Option, declared
+from hfmem.options.option import Declared, Option, declared, value_of
 from hfmem.options.panels import TOPICS
+from hfmem.options.reading import tokens
 from hfmem.report.formats import FORMATS
 from hfmem.scenario.asked import registered_options
 from hfmem.scenario.check import check
@@ -82,7 +83,7 @@ BETWEEN = (
     "api.py",
     "cli.py",
     "__main__.py",
-    *(f"scenario/{name}.py" for name in ("asked", "check", "options")),
+    *(f"scenario/{name}.py" for name in ("asked", "check", "models", "options")),
 )
 OWN = {
     *("revision", "trace"),  # a model's reference, and a part of a report
@@ -204,7 +205,7 @@ def test_what_is_harmless_is_named(
     ("asked", "sentence"),
     [
         ({"source_seq": 9}, "--source-seq has no effect: the model has no encoder."),
-        ({"tp": 2, "ep": 2}, "--ep has no effect: the model has no experts."),
+        ({"tp": 2, "ep": 2, "runtime": "vllm"}, "--ep is for experts, and the model has none."),
         ({"model": "google-bert/bert-base-uncased", "kv_dtype": "fp8"}, "--kv-dtype has no effect"),
         ({"train": "lora", "lora_dtype": "bfloat16", "precision": "fp32"}, "--lora-dtype bfloat16 has no effect"),
     ],
@@ -259,7 +260,7 @@ def test_help_and_a_plain_run_load_no_more_than_they_need(alone: dict[str, str])
         return set(process.stdout.splitlines()[-1].split()[1:])
 
     declarations = (
-        r"hfmem\.(cli|errors|units|scenario(\.asked)?|options(\..*)?|engines(\.table|\.\w+(\.options)?)?"
+        r"hfmem\.(cli|errors|streams|units|scenario(\.asked)?|options(\..*)?|engines(\.table|\.\w+(\.options)?)?"
         r"|report(\.formats|\.options)?)"
     )
     assert [name for name in loaded("--help") if not re.fullmatch(declarations, name)] == []
@@ -355,3 +356,13 @@ def test_type_checkers_see_every_option(tmp_path: Path) -> None:
     for line, words in expected:
         assert any(said.startswith(f"{line}: ") and words in said for said in told), (words, told)
     assert not [said for said in told if said.startswith("4: ")]
+
+
+@pytest.mark.parametrize("option", [option for option in table() if option.kind is int], ids=lambda option: option.name)
+def test_numbers_of_tokens_are_written_in_one_way(option: Declared) -> None:
+    """Whatever is counted in tokens takes 1k and a string, as a length does."""
+    counts = re.match(r"(Maximum )?tokens\b", option.option.help, re.IGNORECASE) is not None
+    assert (option.option.parse is tokens) == counts
+    if counts:
+        assert value_of(option, "1k") == 1024
+        assert value_of(option, "1000") == 1000

@@ -120,14 +120,14 @@ def test_what_the_shell_opened_may_be_a_pipe(source: str, alone: dict[str, str])
 @pytest.mark.parametrize("value", ["http://[bad", "http://[::1"])
 def test_an_endpoint_that_is_none(value: str, alone: dict[str, str]) -> None:
     done = shell(f"HF_ENDPOINT='{value}' hfmem org/x", alone)
-    assert done.returncode == 2
-    assert "HF_ENDPOINT" in done.stderr
+    assert done.returncode == 1  # of a model of the Hub; the others are answered
+    assert f"HF_ENDPOINT is '{value}'" in done.stderr
 
 
 def test_a_timeout_that_is_none(alone: dict[str, str]) -> None:
     done = shell(f"HF_HUB_DOWNLOAD_TIMEOUT=soon hfmem {LLAMA} --offline", alone)
     assert done.returncode == 2
-    assert "variables that begin with HF_" in done.stderr
+    assert done.stderr.startswith("HF_HUB_DOWNLOAD_TIMEOUT cannot be read")
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,8 @@ def test_a_cache_that_cannot_be_written(hub: Hub, hub_env: dict[str, str], tmp_p
     hub.put(single("org/a", CONFIG, ROWS))
     (tmp_path / "file").write_text("no folder")
     done = shell(f"env HF_HOME={tmp_path}/file hfmem org/a --format json", hub_env)
-    assert (done.returncode, done.stderr) == (0, "")
+    told = f"Warning: nothing can be downloaded to {tmp_path}/file/hub: no folder can be made there. Check HF_HOME.\n"
+    assert (done.returncode, done.stderr) == (0, told)
     assert json.loads(done.stdout)["results"][0]["source"] == "hub"
 
 

@@ -17,7 +17,6 @@ from hfmem.engines.table import engine
 from hfmem.errors import InvalidScenarioError
 from hfmem.estimator.values import Estimate, Margin, Scenario, Term
 from hfmem.estimator.weights.loaded import weights_of
-from hfmem.hardware.table import find
 from hfmem.hardware.values import Machine
 from hfmem.mapper.interpret import Model
 from hfmem.scenario.options import Options
@@ -33,19 +32,19 @@ _REPLICAS: Final = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
 def machines(options: Options) -> tuple[Machine, ...]:
-    """What is asked for with `--gpu`; nothing for `auto` where this machine has no accelerator.
+    """What is asked for with `--gpu`, each once, with the word for it; for `auto` where this machine has no accelerator
+    one that is not there, so that nothing is left out of an answer.
 
     Raises:
         InvalidScenarioError: a name that is not in the table.
     """
-    from hfmem.hardware.detect import cpu, detect  # asks the system, for runs that want it only
+    from hfmem.hardware.detect import absent, detect, machine  # asks the system, for runs that want it only
 
     found: list[Machine] = []
     for name in options.gpu:
-        if name.lower() == "auto":
-            found += [replace(machine, count=None) for machine in detect()]  # how many it takes is a part of the answer
-        else:
-            found.append(cpu() if name.lower() == "cpu" else find(name))
+        auto = name.lower() == "auto"  # how many it takes is a part of the answer
+        here = [replace(row, count=None) for row in detect()] if auto else [machine(name)]
+        found += [replace(row, asked=name) for row in here or [absent()]]
     return tuple(dict.fromkeys(found))
 
 
@@ -56,7 +55,8 @@ def usable(terms: Iterable[Term], scenario: Scenario) -> int:
 
 def held(estimate: Estimate, scenario: Scenario) -> bool:
     """Whether what is known of an estimate fits, and the engine does not refuse it."""
-    return not estimate.refused and estimate.total <= usable(estimate.terms, scenario)
+    started = not estimate.refused and not estimate.refused_by_most
+    return started and estimate.total <= usable(estimate.terms, scenario)
 
 
 def anywhere(options: Options) -> Options:
@@ -158,6 +158,8 @@ def fit_all(model: Model, options: Options, machines: Iterable[Machine]) -> tupl
 
 
 def _fit(model: Model, options: Options, machine: Machine) -> Fit:
+    if not machine.there:
+        return Fit(machine=machine, parallel=plan_of(options, machine), usable=0)
     try:
         case = Case.of(model, options, machine)
     except InvalidScenarioError as error:
@@ -169,23 +171,25 @@ def _fit(model: Model, options: Options, machine: Machine) -> Fit:
             gpus_needed=_gpus_needed(model, options, machine),
             reserve=reserve_of(options),
             refused=error.reason,
+            never=True,
         )
     estimate, scenario = case.estimate(case.scenario), case.scenario
-    found_so, room = judged(model, estimate, scenario), usable(estimate.terms, scenario)
+    never = engine(scenario.runtime).refused(model, scenario)  # then no number of them is enough
+    verdict, room = judged(estimate, scenario), usable(estimate.terms, scenario)
     found = Fit(
         machine=machine,
         parallel=scenario.parallel,
         usable=room,
         estimate=estimate,
-        fits=found_so.fits,
-        tight=found_so.tight,
-        margin=found_so.margin,
+        fits=verdict.fits,
+        tight=verdict.tight,
+        margin=verdict.margin,
         reserve=scenario.reserve,
         refused=estimate.refused,
+        never=bool(never),
     )
     if estimate.is_lower_bound:
         return found
-    never = engine(scenario.runtime).refused(model, scenario)  # then no number of them is enough
     needed = None if never else _gpus_needed(model, options, machine)
     return replace(found, max_batch=case.max_batch(), max_seq=case.max_seq(), gpus_needed=needed)
 
@@ -198,23 +202,21 @@ class Verdict(NamedTuple):
     margin: Margin
 
 
-def judged(model: Model, estimate: Estimate, scenario: Scenario) -> Verdict:
+def judged(estimate: Estimate, scenario: Scenario) -> Verdict:
     """The verdict on an estimate of the scenario's accelerator."""
     runs, room = engine(scenario.runtime), usable(estimate.terms, scenario)
     margin = runs.margin(estimate, scenario)
-    fits = False if runs.refused(model, scenario) else _verdict(estimate, room)
+    fits = _fits(estimate, room)
     loaded = (estimate.loading and estimate.loading.gpu) or 0
     tight = fits is True and (room - estimate.total < margin.nbytes or loaded > room)
     return Verdict(fits=fits, tight=tight, margin=margin)
 
 
-def _verdict(estimate: Estimate, room: int) -> bool | None:
+def _fits(estimate: Estimate, room: int) -> bool | None:
     """Whether it fits and starts; None where a part is not known, or where by the smallest of several recipes only."""
-    if estimate.total > room:
-        return None if estimate.low <= room else False
-    if estimate.refused:
+    if estimate.refused or estimate.low > room:
         return False
-    return None if estimate.is_lower_bound else True
+    return None if estimate.total > room or estimate.refused_by_most or estimate.is_lower_bound else True
 
 
 def _gpus_needed(model: Model, options: Options, machine: Machine) -> int | None:

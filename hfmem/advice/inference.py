@@ -36,7 +36,7 @@ def advise(model: Model, options: Options, fit: Fit) -> tuple[Advice, ...]:
         if engine(case.scenario.runtime).refused(model, case.scenario):
             continue
         estimate = case.estimate(case.scenario)
-        verdict = judged(model, estimate, case.scenario)
+        verdict = judged(estimate, case.scenario)
         if verdict.fits or (estimate.total < before and before > fit.usable):
             fits = verdict.fits is True
             found.append(Advice(option=option, total=estimate.total, fits=fits, tight=verdict.tight))
@@ -48,9 +48,9 @@ def _changes(model: Model, options: Options, fit: Fit) -> Iterator[tuple[str, Op
     case = Case.of(model, options, fit.machine)
     scenario = case.scenario
     suggested = engine(options.runtime).suggestions
-    if scenario.dtype in RUN_DTYPES:
-        names = (*(("bfloat16",) if scenario.dtype in ("float32", "float64") else ()), *suggested.dtypes)
-        for name in names:
+    wide = ("bfloat16",) if scenario.dtype in ("float32", "float64") else ()
+    for name in (*wide, *suggested.dtypes):
+        if name != scenario.dtype:
             yield f"--dtype {name}", replace(options, dtype=name), fit.machine
     if scenario.kv_dtype in RUN_DTYPES and suggested.kv_dtype:
         yield f"--kv-dtype {suggested.kv_dtype}", replace(options, kv_dtype=suggested.kv_dtype), fit.machine
@@ -93,7 +93,9 @@ def _more(options: Options, fit: Fit) -> Iterator[tuple[str, Options, Machine]]:
 def _larger(model: Model, options: Options, fit: Fit) -> Machine | None:
     """The smallest accelerator of the same maker and kind (NVIDIA's, from a processor) that fits."""
     vendor, kind = (fit.gpu.vendor, fit.gpu.kind) if fit.gpu.vendor else ("nvidia", "discrete")
-    least = max(fit.usable, (fit.estimate.group("weights") or 0) if fit.estimate else 0)
+    weights = (fit.estimate.group("weights") or 0) if fit.estimate else 0
+    # newer ones of the same size may keep weights packed that this one unpacks, by a factor of four
+    least = max(fit.gpu.memory - 1, weights // 4)
     rows = [row for row in accelerators() if (row.vendor, row.kind) == (vendor, kind) and row.memory > least]
     for row in sorted(rows, key=lambda row: row.memory):
         machine = Machine(accelerator=row, count=fit.machine.count)

@@ -17,7 +17,7 @@ from hfmem.estimator.parallel import Parallel
 from hfmem.estimator.recipe.optimizers import find_optimizer
 from hfmem.estimator.recipe.values import Lora, Training, TrainingScenario
 from hfmem.estimator.split.check import check_split
-from hfmem.estimator.training.split import RULES
+from hfmem.estimator.training.split import rules_of
 from hfmem.estimator.values import Estimate
 from hfmem.estimator.weights.base import stored_quantised
 from hfmem.estimator.weights.quantisers import find_quantiser
@@ -70,7 +70,7 @@ def savings(
     for option, what, other in (*others, *_attention(model, scenario), *_more(model, scenario, machine, replicas)):
         new = estimate(model, other)
         if not new.refused and (0 < new.total < now.total or now.refused):
-            verdict = judged(model, new, other) if machine is not None else None
+            verdict = judged(new, other) if machine is not None else None
             fits, tight = (verdict.fits, verdict.tight) if verdict else (None, False)
             found.append(Saving(option=option, what=what, total=new.total, fits=fits, tight=tight))
     return tuple(sorted(found, key=lambda item: item.total))
@@ -122,7 +122,7 @@ def _layers(model: Model, scenario: TrainingScenario, machine: Machine | None) -
     if scenario.parallel.gpus > 1:
         return
     try:
-        check_split(model.architecture, plan, RULES)
+        check_split(model.architecture, plan, rules_of(scenario.training.stack))
     except InvalidScenarioError:
         return
     named = f"{_named(machine, _NODE)} --tp {_NODE}" if machine is not None and machine.count else f"--tp {_NODE}"

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final, Literal, get_args
 
 from hfmem.estimator.parallel import Parallel
 from hfmem.estimator.values import Estimate, Margin
 from hfmem.hardware.values import Accelerator, Machine
 
-__all__ = ["Advice", "Fit", "Saving"]
+__all__ = ["VERDICTS", "Advice", "Fit", "Saving", "Verdict"]
+
+Verdict = Literal["fits", "tight", "no", "refused", "unknown"]
+
+VERDICTS: Final[tuple[Verdict, ...]] = get_args(Verdict)
+"""Every word for whether it fits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +46,8 @@ class Fit:
         gpus_needed: the fewest that fit (tensor-parallel up to 8, then 8 of them a pipeline stage); None where unknown,
             or where 128 are not enough.
         reserve: bytes of one that other programs hold.
-        refused: why the engine refuses it, the split or the launch; "" where it does not.
+        refused: why the engine refuses it, the split or the launch; "" where it does not, or by some recipes only.
+        never: whether it refuses it however much memory there is.
     """
 
     machine: Machine
@@ -55,6 +62,7 @@ class Fit:
     gpus_needed: int | None = None
     reserve: int = 0
     refused: str = ""
+    never: bool = False
 
     def __repr__(self) -> str:
         return f"<Fit {self.parallel.gpus} × {self.gpu.name}: fits {self.fits}, headroom {self.headroom}>"
@@ -66,8 +74,21 @@ class Fit:
 
     @property
     def headroom(self) -> int | None:
-        """Bytes that stay free on the most loaded one; negative where it does not fit."""
-        return None if self.estimate is None else self.usable - self.estimate.total
+        """Bytes that stay free on the most loaded one; negative where it does not fit, by all that is missing: what
+        other programs hold beyond the whole of it too."""
+        beyond = max(0, self.reserve - self.gpu.memory)
+        return None if self.estimate is None else self.usable - beyond - self.estimate.total
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether it fits, in the one word that every format has for it: `fits`, `tight` (it fits, with little room),
+        `no` (memory is missing), `refused` (the engine does not start, for another reason), or `unknown`."""
+        if self.fits:
+            return "tight" if self.tight else "fits"
+        short = self.headroom is not None and self.headroom < 0
+        if self.refused and not (short and not self.never):
+            return "refused"
+        return "unknown" if self.fits is None else "no"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

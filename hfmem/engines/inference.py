@@ -6,7 +6,7 @@ Weights do not depend on batch and length, so that `Prepared` counts them once f
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -114,6 +114,15 @@ class _Filled:
     def total(self) -> int:
         return total_of(self.terms)
 
+    @property
+    def least(self) -> tuple[Term, ...]:
+        """The terms by the recipe that leaves least."""
+        if not self.spared:
+            return self.terms
+        how = "bytes by which another recipe leaves less"
+        less = Term(name="spared", group="weights", nbytes=-self.spared, how=how, source="", certainty="derived")
+        return (*self.terms, less)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
@@ -165,8 +174,9 @@ class Prepared:
         top = max(filled, key=lambda rank: rank.total)
         caches = [rank.cache for rank in filled if not isinstance(rank.cache, str)]
         known = len(caches) == len(filled)
-        ranks = [RankMemory(terms=rank.terms, cache=rank.cache) for rank in filled]
-        serving = _serving(runs.serving(ranks, scenario, self.model), refused, scenario)
+        served = _served(runs, filled, self.model, scenario)
+        serving, by_most = _by_some(served, refused, lambda: _served(runs, filled, self.model, scenario, least=True))
+        serving = _serving(serving, refused, scenario)
         return Estimate(
             terms=top.terms,
             unknown=top.unknown,
@@ -177,9 +187,29 @@ class Prepared:
             serving=serving,
             spared=top.total - max(rank.total - rank.spared for rank in filled),
             refused=serving.refused if serving is not None else refused,
+            refused_by_most=by_most,
             formats=self.formats,
             loading=self.loading,
         )
+
+
+def _served(
+    engine: Engine, filled: Iterable[_Filled], model: Model, scenario: Scenario, *, least: bool = False
+) -> Serving | None:
+    """What a server has by the recipe that leaves most, or by the one that leaves `least`."""
+    ranks = [RankMemory(terms=rank.least if least else rank.terms, cache=rank.cache) for rank in filled]
+    return engine.serving(ranks, scenario, model)
+
+
+def _by_some(most: Serving | None, refused: str, least: Callable[[], Serving | None]) -> tuple[Serving | None, str]:
+    """What a server has, and why it does not start by the recipe that leaves most alone; "" where it does, or by none:
+    a refusal that another recipe has not is none of what was asked."""
+    if most is None or refused or not most.refused:
+        return most, ""
+    lighter = least()
+    if lighter is None or lighter.refused:
+        return most, ""
+    return replace(most, refused="", lineless=f"by the recipe that leaves most, {most.refused}"), most.refused
 
 
 def _serving(found: Serving | None, refused: str, scenario: Scenario) -> Serving | None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Protocol
 
 from hfmem.estimator.parallel import SINGLE, Parallel
 from hfmem.hardware.values import Accelerator
 from hfmem.mapper.values import Certainty
+from hfmem.options.reading import not_one_of
 from hfmem.options.words import Attention, Method, Mode
 from hfmem.units import format_bytes
 
@@ -48,6 +49,16 @@ GROUPS: Final[tuple[Group, ...]] = (
     "temporary",
 )
 """Every group of memory, in the order reports show them."""
+
+
+def _known(group: str) -> None:
+    """Nothing for a group of memory.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if group not in GROUPS:
+        raise ValueError(f"the group {not_one_of(group, GROUPS)}")
 
 
 class Settings(Protocol):
@@ -148,7 +159,8 @@ class Phase:
     terms: tuple[Term, ...]
 
     def group(self, group: Group) -> int:
-        """Bytes of a group."""
+        """Bytes of a group; a ValueError for a word that is none."""
+        _known(group)
         return total_of(term for term in self.terms if term.group == group)
 
     @property
@@ -293,8 +305,8 @@ class Trace:
     """
 
     phase: str
-    groups: Mapping[Group, int]
-    phases: Mapping[str, int]
+    groups: Mapping[Group, int] = field(hash=False)
+    phases: Mapping[str, int] = field(hash=False)
     layers: int
     seconds: float
     source: str
@@ -324,6 +336,8 @@ class Estimate:
         training: what a training run shows besides.
         spared: bytes by which the total is lower at least, where what was asked stands for several ways to quantise.
         refused: why the software would not run this; "" where it would.
+        refused_by_most: why it would not by the way to quantise that leaves most, where by another it would; "" for
+            nothing.
         formats: those of the remarks that tell which number format the weights have, and why.
         loading: the peak while loading; None where no source tells.
         host: terms in the host's memory, of one accelerator.
@@ -342,6 +356,7 @@ class Estimate:
     training: TrainingFacts | None = None
     spared: int = 0
     refused: str = ""
+    refused_by_most: str = ""
     formats: tuple[str, ...] = ()
     loading: Loading | None = None
     host: tuple[Term, ...] = ()
@@ -352,7 +367,8 @@ class Estimate:
 
     def group(self, group: Group, rank: Rank | None = None) -> int | None:
         """Bytes of a group (of one rank, else of the most loaded): the sum of its terms; None where nothing of it is
-        known, 0 where there is nothing."""
+        known, 0 where there is nothing; a ValueError for a word that is none."""
+        _known(group)
         terms = [term.nbytes for term in (rank.terms if rank else self.terms) if term.group == group]
         if not terms and any(name == group for name, _ in self.unknown):
             return None

@@ -28,7 +28,7 @@ from hfmem.fetcher.records import from_record, to_record
 from hfmem.fetcher.values import Checkpoint, ModelRef
 from hfmem.units import MIB
 
-__all__ = ["COMMIT", "load", "model_ids", "save"]
+__all__ = ["COMMIT", "load", "model_ids", "point", "save", "states"]
 
 _HUB = "https://huggingface.co"
 
@@ -79,6 +79,22 @@ def point(ref: ModelRef, commit: str) -> None:
         return
     with contextlib.suppress(OSError):
         _write(folder / "refs" / quote(ref.revision, safe=""), commit)
+
+
+def states(model_id: str) -> tuple[tuple[str, str], ...]:
+    """The revisions that answers about a model are kept of, with the quantisation that each is about; commits where no
+    branch or tag points to them."""
+    folder = _folder(model_id)
+    names: dict[str, list[str]] = {}
+    with contextlib.suppress(OSError, ValueError):
+        for path in sorted((folder / "refs").iterdir()):
+            names.setdefault(read_text(path, _LONGEST_REF).strip(), []).append(unquote(path.name))
+    try:
+        records = sorted(path.name.removesuffix(".json") for path in folder.glob("*.json"))
+    except OSError:
+        return ()
+    parts = (record.partition("@") for record in records)
+    return tuple((name, unquote(quant)) for commit, _, quant in parts for name in names.get(commit, [commit]))
 
 
 def model_ids() -> tuple[str, ...]:

@@ -28,7 +28,7 @@ def fetch_all(
         try:
             return fetch(ref, access, reach)
         except HfmemError as error:
-            error.model = error.model or ref.model_id
+            error.model, error.asked = error.model or ref.model_id, ref.named
             return error
         except Exception as error:
             return unforeseen(ref, error)
@@ -47,7 +47,7 @@ def fetch_all(
 def unforeseen(ref: ModelRef, error: Exception) -> UnforeseenError:
     """An error that is not one of ours, as one of ours; its own words stay out, they may quote what was sent."""
     found = UnforeseenError(ref.model_id, type(error).__name__)
-    found.__cause__ = error
+    found.__cause__, found.asked = error, ref.named
     return found
 
 

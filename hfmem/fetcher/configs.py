@@ -11,6 +11,7 @@ from hfmem.errors import InvalidConfigError
 from hfmem.units import MIB
 
 __all__ = [
+    "ADAPTER",
     "CONFIG",
     "LONGEST_CONFIG",
     "LONGEST_INDEX",
@@ -22,6 +23,9 @@ __all__ = [
 ]
 
 CONFIG: Final = "config.json"
+
+ADAPTER: Final = "adapter_config.json"
+"""What PEFT writes beside an adapter's weights: how it was made, and of which base model."""
 
 LONGEST_CONFIG: Final = 16 * MIB
 """Bytes of the longest configuration that is read: those of models with thousands of labels have one."""
@@ -55,12 +59,22 @@ def parse_object(content: bytes, file: str, most: int = _MOST_PARTS) -> dict[str
         raise InvalidConfigError("", f"{file} holds more than {most:,} lists and objects, more than any")
     try:
         text = content.decode("utf-8-sig")
-        parsed, _ = json.JSONDecoder().raw_decode(text.lstrip())
+        parsed, _ = json.JSONDecoder().raw_decode(text, len(text) - len(text.lstrip()))
+    except json.JSONDecodeError as error:
+        raise InvalidConfigError("", f"{file} is not JSON: {_fault(error, text)}") from error
     except (ValueError, RecursionError) as error:
         raise InvalidConfigError("", f"{file} is not JSON") from error
     if not isinstance(parsed, dict):
         raise InvalidConfigError("", f"{file} is not a JSON object")
     return parsed
+
+
+def _fault(error: json.JSONDecodeError, text: str) -> str:
+    """Where the parser stopped, and why, in its words."""
+    if not text.strip():
+        return "it is empty"
+    at = "at its end" if not text[error.pos :].strip() else f"in line {error.lineno}, column {error.colno}"
+    return f"{error.msg[:1].lower()}{error.msg[1:]} {at}"
 
 
 def quantisation_file(config: Mapping[str, Any] | None, files: Iterable[str]) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -10,11 +11,16 @@ from huggingface_hub import constants
 __all__ = ["cache_room"]
 
 
-def cache_room() -> tuple[str, int] | None:
-    """The cache's folder and the free bytes of its disk; None where the disk cannot be asked."""
+def cache_room() -> tuple[str, int | None] | None:
+    """The cache's folder and the free bytes of its disk, None for the bytes where no folder can be made there; None
+    where the disk cannot be asked."""
     folder = Path(constants.HF_HUB_CACHE)
     try:
         existing = next((path for path in (folder, *folder.parents) if path.exists()), None)
-        return (str(folder), shutil.disk_usage(existing).free) if existing else None
+        if existing is None:
+            return None
+        usage = shutil.disk_usage(existing)
+        there = existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)
     except OSError:
         return None
+    return str(folder), usage.free if there and usage.total else None  # what the system only shows has no size

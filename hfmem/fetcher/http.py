@@ -269,7 +269,11 @@ def client_for(model: str, token: str | None, patient: Callable[[], bool], reach
     The client's `build_hf_headers` is not used: it asks the Hub for a list of telemetry labels before anything else,
     which costs a round trip.
     """
-    found = (token or _stored_token() or "").strip()
+    try:
+        found = (token or _stored_token() or "").strip()
+    except (OSError, ValueError) as error:
+        reason = f"the stored login, {constants.HF_TOKEN_PATH}, cannot be read: {type(error).__name__}"
+        raise ConnectionSettingsError(model, reason) from error
     if not (found.isascii() and found.isprintable()):
         raise InvalidTokenError(model, "it holds characters that no token has")
     headers = {"user-agent": f"hfmem/{__version__}; hf_hub/{huggingface_hub.__version__}"}
@@ -360,7 +364,8 @@ def _session(model: str) -> httpx2.Client:
     """The session that all requests share.
 
     Raises:
-        ConnectionSettingsError: the environment asks for a proxy or for certificates that there are not.
+        ConnectionSettingsError: the environment asks for a proxy or for certificates that there are not, or for
+            something else that no client can be made with.
     """
     try:
         return get_session()
@@ -368,13 +373,15 @@ def _session(model: str) -> httpx2.Client:
         names = [name for name in _PROXIES if os.environ.get(name, "").lower().startswith("socks")]
         reason = f"{' and '.join(names[:1]) or 'the environment'} names a SOCKS proxy, which needs the package socksio"
         raise ConnectionSettingsError(model, reason, package="socksio") from error
-    except (ValueError, httpx2.InvalidURL) as error:  # its words may quote a password
-        named = [name for name in _PROXIES if os.environ.get(name)]
-        reason = f"{' or '.join(named) or 'the environment'} holds no address of a proxy"
-        raise ConnectionSettingsError(model, reason) from error
     except OSError as error:
         names = [name for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if os.environ.get(name)]
         reason = f"the certificates of {' and '.join(names) or 'this machine'} cannot be read"
+        raise ConnectionSettingsError(model, reason) from error
+    except Exception as error:  # its words may quote a password
+        named = [name for name in _PROXIES if os.environ.get(name)]
+        known = named and isinstance(error, ValueError | httpx2.InvalidURL)
+        reason = "the HTTP client cannot be made: " + type(error).__name__
+        reason = f"{' or '.join(named)} holds no address of a proxy" if known else reason
         raise ConnectionSettingsError(model, reason) from error
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cache as memoised
 from threading import BoundedSemaphore
@@ -32,6 +32,7 @@ from hfmem.errors import (
     UnexpectedAnswerError,
 )
 from hfmem.fetcher.configs import (
+    ADAPTER,
     CONFIG,
     LONGEST_CONFIG,
     LONGEST_INDEX,
@@ -89,9 +90,8 @@ class Info:
 
 def connect() -> None:
     """Make the session that all requests share, so that the first ones need not wait for each other to make it. Where
-    it cannot be made, the requests say why."""
-    with suppress(Exception):
-        get_session()
+    it cannot be made it raises what the requests will say."""
+    get_session()
 
 
 def read_info(client: Client, ref: ModelRef) -> Info:
@@ -133,17 +133,17 @@ def _read(client: Client, ref: ModelRef, info: Info | None) -> Checkpoint:
     early_header = requests.submit(read_file, client, ref, SINGLE) if early and info is None else None
     if info is None:
         info = read_info(client, ref)
-    renamed = info.model_id.lower() != ref.model_id.lower()
-    notes = [f"{ref.model_id} is now {info.model_id}."] if renamed else []
+    notes = [f"{ref.model_id} is now {info.model_id}."] if info.model_id.lower() != ref.model_id.lower() else []
     pinned = ModelRef(model_id=info.model_id, revision=info.commit or ref.revision)
     selection = select_for(info.files, ref)
     if early_config is None and selection.layout != "gguf":
         early_config = requests.submit(client.get, _file_url(pinned, CONFIG), limit=LONGEST_CONFIG + 1)
     try:
         config = _config(client, pinned, early_config, notes)
-        side = pool().submit(_quantisation, client, pinned, quantisation_file(config, (f.name for f in info.files)))
+        side = pool().submit(_beside, client, pinned, quantisation_file(config, (f.name for f in info.files)))
+        adapted = pool().submit(_beside, client, pinned, ADAPTER if selection.layout == "adapter" else None)
         contents = _contents(client, ref, pinned, selection, early_header)
-        quantisation = side.result()
+        quantisation, adapter = side.result(), adapted.result()
     except GatedModelError:
         if not info.totals and not info.config:
             raise
@@ -157,6 +157,7 @@ def _read(client: Client, ref: ModelRef, info: Info | None) -> Checkpoint:
         provenance=constants.ENDPOINT.partition("://")[2],
         config=config,
         quantisation=quantisation,
+        adapter=adapter,
         files=info.files,
         totals=info.totals,
         notes=tuple(notes),
@@ -223,8 +224,9 @@ def _config(
         return None
 
 
-def _quantisation(client: Client, pinned: ModelRef, file: str | None) -> Mapping[str, Any] | None:
-    """What the file says; None where there is none. A broken one costs nothing but what it would have told."""
+def _beside(client: Client, pinned: ModelRef, file: str | None) -> Mapping[str, Any] | None:
+    """What a file beside config.json says; None where there is none. A broken one costs nothing but what it would have
+    told."""
     if file is None:
         return None
     try:

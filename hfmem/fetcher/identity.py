@@ -42,17 +42,23 @@ def is_model_id(text: str) -> bool:
 def reference(text: str, revision: str = constants.DEFAULT_REVISION) -> ModelRef:
     """What a word means: an existing path wins before anything is split off; then an address of the Hub; then
     `ID@REVISION:QUANT`. A revision in the word wins over the one beside it. What is none of these stays as it is."""
-    word = text if _exists(text) else text.strip(_UNSEEN)
+    found = replace(_of_word(text if _exists(text) else text.strip(_UNSEEN)), asked=text)
+    if found.own and revision not in (found.revision, constants.DEFAULT_REVISION):
+        return replace(found, beside=revision)
+    return found.at(revision)
+
+
+def _of_word(word: str) -> ModelRef:
+    """What a word alone means."""
     if _exists(word) or is_path(word):
-        return ModelRef(model_id=word, revision=revision)
+        return ModelRef(model_id=word)
     if word.lower().startswith(_SCHEME):
-        return _split(word[len(_SCHEME) :].removeprefix("models/"), revision) or ModelRef(model_id=word)
+        return _split(word[len(_SCHEME) :].removeprefix("models/")) or ModelRef(model_id=word)
     path = _hub_path(word)
-    found = _split(word, revision) if path is None else _of_address(path, revision)
-    return found or ModelRef(model_id=word, revision=revision)
+    return (_split(word) if path is None else _of_address(path)) or ModelRef(model_id=word)
 
 
-def _split(word: str, revision: str) -> ModelRef | None:
+def _split(word: str) -> ModelRef | None:
     """`ID@REVISION:QUANT`, either of which may be missing, in either order; None where there is no id in it."""
     model, at, behind = word.rstrip("/").partition("@")
     parts = [part.rpartition(":") if ":" in part else (part, "", "") for part in (behind, model)]
@@ -66,7 +72,8 @@ def _split(word: str, revision: str) -> ModelRef | None:
     model = model.rstrip("/")
     if not is_model_id(model) or (at and not behind):
         return None
-    return ModelRef(model_id=model, revision=behind or revision, quant=quant)
+    found = ModelRef(model_id=model, quant=quant)
+    return replace(found, revision=behind, own=True) if behind else found
 
 
 def is_path(word: str) -> bool:
@@ -91,7 +98,7 @@ def _hub_path(word: str) -> str | None:
     return None
 
 
-def _of_address(path: str, revision: str) -> ModelRef | None:
+def _of_address(path: str) -> ModelRef | None:
     """`/owner/name`, `/owner/name/tree/REV`, `/owner/name/blob/REV/FILE` and their like; `/name` for the oldest models;
     None for what is no model's address."""
     parts = [unquote(part) for part in re.split(r"[?#]", path, maxsplit=1)[0].split("/") if part]
@@ -100,7 +107,7 @@ def _of_address(path: str, revision: str) -> ModelRef | None:
     if not parts or parts[0] in _KINDS:
         return None
     long = 1 if len(parts) > 1 and parts[1] in _PLACES else 2
-    found, rest = _split("/".join(parts[:long]), revision), parts[long:]
+    found, rest = _split("/".join(parts[:long])), parts[long:]
     if found is not None and _exists(found.model_id):
         found = replace(found, hub=True)
     if found is None or len(rest) < 2 or rest[0] not in _AT_REVISION:
@@ -109,12 +116,14 @@ def _of_address(path: str, revision: str) -> ModelRef | None:
     named = _LONG_REVISION.match(tail)
     behind = named[0] if named else rest[1]  # a branch with a slash in its name is quoted in addresses
     file = tail[len(behind) :].strip("/") if rest[0] in ("blob", "resolve", "raw") else ""
-    return replace(found, revision=behind, file=file)
+    return replace(found, revision=behind, own=True, file=file)
 
 
 def why_no_id(word: str) -> str:
     """Why a word that names nothing on this machine cannot be a model's id; "" where it can."""
     path = _hub_path(word)
+    if not word:
+        return "the name is empty"
     if path is not None:
         return f"the address is {_KINDS.get(path.strip('/').partition('/')[0], 'not that of a model')}"
     if _ADDRESS.match(word):

@@ -12,8 +12,16 @@ from typing import Any
 
 from huggingface_hub import constants
 
-from hfmem.errors import InvalidConfigError, ModelNotFoundError
-from hfmem.fetcher.configs import CONFIG, LONGEST_CONFIG, LONGEST_INDEX, parse_object, quantisation_file, shards_of
+from hfmem.errors import InvalidConfigError, InvalidFileError, ModelNotFoundError
+from hfmem.fetcher.configs import (
+    ADAPTER,
+    CONFIG,
+    LONGEST_CONFIG,
+    LONGEST_INDEX,
+    parse_object,
+    quantisation_file,
+    shards_of,
+)
 from hfmem.fetcher.files import open_plain, read_bytes, read_text
 from hfmem.fetcher.foreign import is_foreign
 from hfmem.fetcher.formats import gguf
@@ -26,7 +34,7 @@ from hfmem.fetcher.tensors import each_once, empty_note
 from hfmem.fetcher.values import Checkpoint, FileInfo, ModelRef
 from hfmem.units import format_bytes
 
-__all__ = ["is_local", "is_there", "read", "snapshot", "why_not"]
+__all__ = ["is_local", "is_there", "read", "snapshot", "snapshots", "why_not"]
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _LONGEST_REF = 1024  # bytes of a file that names a commit
@@ -34,13 +42,15 @@ _LONGEST_REF = 1024  # bytes of a file that names a commit
 
 def is_local(model: str) -> bool:
     """Whether the word names something on this machine that can be read: a file of a format that is known, or a folder
-    that holds config.json, model_index.json or a file with weights. It then wins over a Hub id of the same
-    spelling, as `transformers` has it."""
+    that holds config.json, model_index.json, adapter_config.json or a file with weights. It then wins over a Hub id of
+    the same spelling, as `transformers` has it."""
+    if not model:  # as a path it would be the folder that one stands in
+        return False
     try:
         path = Path(model).expanduser()
         if path.is_dir():
             names = [item.name for item in path.iterdir() if item.is_file()]
-            return any(name in (CONFIG, PIPELINE) or _is_readable(name) or is_foreign(name) for name in names)
+            return any(name in (CONFIG, PIPELINE, ADAPTER) or _is_readable(name) or is_foreign(name) for name in names)
         return path.is_file() and format_of(path.name) is not None
     except (OSError, RuntimeError, ValueError):  # RuntimeError: the home of a user who is not there
         return False
@@ -83,13 +93,36 @@ def read(ref: ModelRef) -> Checkpoint:
     path = Path(ref.model_id).expanduser()
     try:
         return _read_file(ref, path) if path.is_file() else _read_folder(ref, path)
+    except InvalidFileError as error:
+        error.place = str(path.parent if path.is_file() else path)
+        raise
     except OSError as error:
         raise ModelNotFoundError(ref.model_id, f"{path} cannot be read: {error.strerror or error}") from error
 
 
+def snapshots(model_id: str) -> tuple[str, ...]:
+    """The revisions of a model of which the Hugging Face cache has a snapshot; commits where no branch or tag points to
+    them."""
+    repository = _repository(model_id)
+    names: dict[str, list[str]] = {}
+    try:
+        for path in sorted(path for path in (repository / "refs").rglob("*") if path.is_file()):
+            name = path.relative_to(repository / "refs").as_posix()
+            names.setdefault(read_text(path, _LONGEST_REF).strip(), []).append(name)
+        commits = sorted(path.name for path in (repository / "snapshots").iterdir())
+    except (OSError, ValueError):
+        return ()
+    return tuple(name for commit in commits for name in names.get(commit, [commit]))
+
+
+def _repository(model_id: str) -> Path:
+    """The folder of a model in the Hugging Face cache."""
+    return Path(constants.HF_HUB_CACHE) / f"models--{model_id.replace('/', '--')}"
+
+
 def snapshot(ref: ModelRef) -> Checkpoint | None:
     """The model's snapshot in the Hugging Face cache, if its configuration and weights were downloaded before."""
-    repository = Path(constants.HF_HUB_CACHE) / f"models--{ref.model_id.replace('/', '--')}"
+    repository = _repository(ref.model_id)
     try:
         commit = ref.revision
         if not _COMMIT.fullmatch(commit):
@@ -116,6 +149,7 @@ def _read_file(ref: ModelRef, path: Path) -> Checkpoint:
         source="local",
         provenance=str(path),
         config=beside,
+        adapter=_adapter(path.parent),
         tensors=tuple(tensor for found in contents.values() for tensor in found.tensors),
         files=files,
         weight_files=files,
@@ -163,6 +197,7 @@ def _read_folder(ref: ModelRef, path: Path) -> Checkpoint:
         provenance=str(path),
         config=config,
         quantisation=_read_config(path / side) if side is not None else None,
+        adapter=_adapter(path),
         tensors=tensors,
         files=files,
         weight_files=weights,
@@ -216,6 +251,14 @@ def _weights(
 def _missing_note(missing: int, here: int) -> list[str]:
     words = f"{missing} of {missing + here} shards are not in the folder; their weights are not counted."
     return [words] if missing else []
+
+
+def _adapter(folder: Path) -> dict[str, Any] | None:
+    """adapter_config.json of a folder. A broken one costs nothing but what it would have told."""
+    try:
+        return _read_config(folder / ADAPTER) if (folder / ADAPTER).is_file() else None
+    except InvalidConfigError:
+        return None
 
 
 def _read_config(path: Path) -> dict[str, Any]:

@@ -1,17 +1,20 @@
-"""Ids that are known on this machine and that a misspelt one may mean."""
+"""What is known on this machine and may be meant by what is not: ids that are spelt alike, other states of a model."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache as memoised
 from pathlib import Path
 
 from huggingface_hub import constants
 
-from hfmem.fetcher import cache, catalog
+from hfmem.fetcher import cache, catalog, local
 from hfmem.fetcher.identity import is_model_id
+from hfmem.fetcher.quantisations import wanted
+from hfmem.fetcher.values import ModelRef
 
-__all__ = ["near_ids"]
+__all__ = ["near_ids", "other_states", "state"]
 
 _SHOWN = 3
 
@@ -45,3 +48,19 @@ def _downloaded() -> Iterator[str]:
         return
     found = (name.removeprefix("models--").replace("--", "/", 1) for name in names)
     yield from filter(is_model_id, found)
+
+
+def state(ref: ModelRef) -> str:
+    """A model at a revision, and the quantisation that is meant of it, as the command line takes it."""
+    quant = wanted(ref)
+    return f"{ref.model_id}@{ref.revision}" + (f":{quant}" if quant else "")
+
+
+def other_states(ref: ModelRef) -> tuple[str, ...]:
+    """What this machine has of a model at other revisions, or of other quantisations, than it was asked for at."""
+    alone = replace(ref, quant="", file="")
+    kept = [replace(alone, revision=revision, quant=quant) for revision, quant in cache.states(ref.model_id)]
+    found = [state(each) for each in kept if cache.load(each) is not None]
+    there = [replace(alone, revision=revision) for revision in local.snapshots(ref.model_id)]
+    found += [state(each) for each in there if local.snapshot(each) is not None]
+    return tuple(dict.fromkeys(found))

@@ -26,6 +26,7 @@ def to_record(checkpoint: Checkpoint) -> dict[str, Any]:
         "provenance": checkpoint.provenance,
         "config": checkpoint.config,
         "quantisation": checkpoint.quantisation,
+        "adapter": checkpoint.adapter,
         "tensors": _by_file(checkpoint.tensors),
         "files": [[file.name, file.size] for file in checkpoint.files],
         "weight_files": [file.name for file in checkpoint.weight_files],
@@ -47,7 +48,8 @@ def from_record(record: dict[str, Any], ref: ModelRef) -> Checkpoint:
     if record["schema"] != SCHEMA:
         raise ValueError(f"schema {record['schema']}")
     config, quantisation, metadata = record["config"], record["quantisation"], record["metadata"]
-    if not isinstance(config, dict | None) or not isinstance(quantisation, dict | None):
+    adapter = record.get("adapter")  # older ones have none
+    if not all(isinstance(each, dict | None) for each in (config, quantisation, adapter)):
         raise TypeError("no configuration")
     if not isinstance(metadata, dict) or not all(isinstance(values, dict) for values in metadata.values()):
         raise TypeError("no metadata")
@@ -60,6 +62,7 @@ def from_record(record: dict[str, Any], ref: ModelRef) -> Checkpoint:
         provenance=record["provenance"],
         config=config,
         quantisation=quantisation,
+        adapter=adapter,
         tensors=tuple(_tensors(record["tensors"])),
         files=files,
         weight_files=tuple(file for file in files if file.name in chosen),

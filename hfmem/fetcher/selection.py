@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Final, Literal
 
+from hfmem.fetcher.configs import ADAPTER, CONFIG
 from hfmem.fetcher.foreign import foreign
 from hfmem.fetcher.formats import safetensors
 from hfmem.fetcher.formats.protocol import Format
@@ -31,7 +32,7 @@ Layout = Literal["single", "sharded", "several", "adapter", "diffusers", "bin", 
 SINGLE: Final = "model.safetensors"
 INDEX: Final = "model.safetensors.index.json"
 PIPELINE: Final = "model_index.json"
-_CONFIG: Final = "config.json"
+_ADAPTER_WEIGHTS: Final = ("adapter_model.safetensors", "adapter_model.bin")
 
 _SHARD: Final = re.compile(r"model-(\d{1,9})-of-(\d{1,9})\.safetensors")
 _DENSE: Final = re.compile(r"\d+_Dense/model\.safetensors")
@@ -88,8 +89,9 @@ def select_for(files: Sequence[FileInfo], ref: ModelRef) -> Selection:
 
 def _other_layouts(names: Collection[str], files: Sequence[FileInfo]) -> Selection:
     """An adapter, a pipeline, or safetensors with names of their own; else another format."""
-    if "adapter_config.json" in names:
-        return Selection(layout="adapter", weights=_named(files, "adapter_model.safetensors"))
+    if ADAPTER in names or (_ADAPTER_WEIGHTS[0] in names and PIPELINE not in names):
+        weights = next(filter(None, (_named(files, name) for name in _ADAPTER_WEIGHTS)), ())
+        return Selection(layout="adapter", weights=weights)
     if PIPELINE in names:
         return Selection(layout="diffusers", weights=_components(files))
     odd = _oddly_named(files, safetensors.FORMAT)
@@ -168,7 +170,7 @@ def _other_formats(files: Sequence[FileInfo]) -> Selection:
             return Selection(layout="several", weights=odd)
     others = tuple(file for kind in foreign(files) for file in kind.files)
     # beside a configuration nothing says that its class is what they are for: they are told, and not counted
-    alone = others if len(others) == 1 and all(file.name != _CONFIG for file in files) else ()
+    alone = others if len(others) == 1 and all(file.name != CONFIG for file in files) else ()
     return Selection(layout="foreign" if others else "none", weights=alone)
 
 

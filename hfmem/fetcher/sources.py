@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
@@ -23,12 +24,14 @@ from hfmem.errors import (
     UnexpectedAnswerError,
 )
 from hfmem.fetcher import cache, catalog, local
+from hfmem.fetcher.environment import endpoint_fault
 from hfmem.fetcher.formats.table import is_weights
 from hfmem.fetcher.identity import is_model_id, is_path, page, why_no_id
-from hfmem.fetcher.nearby import near_ids
+from hfmem.fetcher.nearby import near_ids, other_states, state
 from hfmem.fetcher.reach import Reach
 from hfmem.fetcher.selection import select_for
 from hfmem.fetcher.values import Access, Checkpoint, ModelRef, TensorInfo
+from hfmem.options.otherwise import Otherwise
 
 __all__ = ["fetch", "prepare"]
 
@@ -60,12 +63,16 @@ def fetch(ref: ModelRef, access: Access, reach: Reach | None = None) -> Checkpoi
     if reason := why_no_id(ref.model_id):
         raise ModelNotFoundError(ref.model_id, reason)
     found = _found(ref, access, reach or Reach())
-    notes = tuple(_unused(ref, found))
+    notes = tuple(map(Otherwise, _unused(ref, found)))
     return replace(found, notes=(*found.notes, *notes)) if notes else found
 
 
 def _unused(ref: ModelRef, found: Checkpoint) -> Iterator[str]:
-    """A sentence for what stood behind the id and chose nothing."""
+    """A sentence for what stood behind or beside the id and chose nothing."""
+    if ref.beside:
+        yield f"--revision {ref.beside} has no effect on {ref.model_id}: it is asked for at {ref.revision} itself."
+    if found.source == "catalog" and ref.revision != constants.DEFAULT_REVISION:
+        yield f"The catalog knows only {constants.DEFAULT_REVISION} of {ref.model_id}, not {ref.revision}."
     if ref.quant and not any(file.name.endswith(".gguf") for file in found.files):
         yield f"':{ref.quant}' chooses among GGUF files, and none is known of {ref.model_id}: it has no effect."
     if ref.file and is_weights(ref.file) and ref.file not in {file.name for file in found.weight_files}:
@@ -90,17 +97,19 @@ def prepare(refs: Iterable[ModelRef], access: Access) -> None:
     everything else that is imported, would send their first request later."""
     if access.offline or constants.is_offline_mode() or all(local.is_local(ref.model_id) for ref in refs):
         return
-    from hfmem.fetcher import hub
+    with suppress(Exception):  # each model that needs it says why it is not there
+        from hfmem.fetcher import hub
 
-    hub.connect()
+        hub.connect()
 
 
 def _local(ref: ModelRef) -> Checkpoint:
-    found = local.read(ref)
-    if not is_model_id(ref.model_id):
-        return found
-    note = f"'{ref.model_id}' is a path on this machine; it is read, not the Hub's model of the same name."
-    return replace(found, notes=(*found.notes, note))
+    found, notes = local.read(ref), []
+    if is_model_id(ref.model_id):
+        notes.append(f"'{ref.model_id}' is a path on this machine; it is read, not the Hub's model of the same name.")
+    if ref.revision != constants.DEFAULT_REVISION:
+        notes.append(Otherwise("--revision has no effect on local files."))
+    return replace(found, notes=(*found.notes, *notes)) if notes else found
 
 
 def _from_hub(ref: ModelRef, access: Access, reach: Reach) -> Checkpoint:
@@ -108,10 +117,14 @@ def _from_hub(ref: ModelRef, access: Access, reach: Reach) -> Checkpoint:
     known = cache.load(ref) if access.use_cache else None
     if known is not None and known.commit == ref.revision:
         return known  # a commit never changes
-    # The client costs a tenth of a second to import, and runs without a network do not need it.
-    from hfmem.fetcher import hub
-    from hfmem.fetcher.http import client_for
-
+    if fault := endpoint_fault():
+        raise ConnectionSettingsError(ref.model_id, fault)
+    try:  # the client costs a tenth of a second to import, and runs without a network do not need it
+        from hfmem.fetcher import hub
+        from hfmem.fetcher.http import client_for
+    except Exception as error:  # it reads the environment as it is imported
+        reason = f"the HTTP client cannot be loaded: {type(error).__name__}"
+        raise ConnectionSettingsError(ref.model_id, reason) from error
     client = client_for(ref.model_id, access.token, patient=lambda: _stored(ref, access) is None, reach=reach)
     info = hub.read_info(client, ref) if known is not None else None
     if info is not None and info.commit is not None:
@@ -139,14 +152,13 @@ def _elsewhere(ref: ModelRef, access: Access, error: HfmemError) -> Checkpoint:
     found = _stored(ref, access) if why else None
     if found is None:
         if isinstance(error, (ModelNotFoundError, OfflineError, HubUnreachableError)):
-            error.near = near_ids(ref.model_id)
+            error.asked, error.kept = state(ref), other_states(ref) if access.use_cache else ()
+            error.near = () if error.kept else near_ids(ref.model_id)
         raise error
     place = {"cache": "the cache", "catalog": "the bundled catalog"}[found.source]
-    if isinstance(error, ConnectionSettingsError):
-        why = f"{why} ({error.reason})"
     note = f"{why}; this answer is from {place}."
-    if found.source == "catalog" and ref.revision != constants.DEFAULT_REVISION:
-        note += f" The catalog knows only {constants.DEFAULT_REVISION}, not {ref.revision}."
+    if isinstance(error, ConnectionSettingsError):
+        note = Otherwise(f"{why} ({error.reason}); this answer is from {place}.")
     return replace(found, notes=(note, *found.notes))
 
 

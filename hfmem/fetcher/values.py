@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from huggingface_hub.constants import DEFAULT_REVISION
+
 from hfmem.options.access import Access
 
 __all__ = ["Access", "Checkpoint", "FileInfo", "ModelRef", "Names", "Source", "TensorInfo"]
@@ -24,17 +26,30 @@ class ModelRef:
         quant: the quantisation that stood behind the id (`:Q4_K_M`), for repositories with a file of each; "" for none.
         file: the file that the address named; "" for none.
         hub: whether an address was given, so that the folder of the same name on this machine is not meant.
+        own: whether the revision is the word's own, so that no other holds.
+        beside: the revision that was asked for beside a word that has another of its own; "" for none.
+        asked: the word as it was written; two spellings of one model are one model.
     """
 
     model_id: str
-    revision: str = "main"
+    revision: str = DEFAULT_REVISION
     quant: str = ""
     file: str = ""
     hub: bool = False
+    own: bool = field(default=False, compare=False)
+    beside: str = ""
+    asked: str = field(default="", compare=False)
+
+    @property
+    def named(self) -> str:
+        """The id with what is asked behind it: a revision, a quantisation or a file."""
+        revision = "" if self.revision == "main" else f"@{self.revision}"
+        behind = self.quant or self.file
+        return self.model_id + revision + (f":{behind}" if behind else "")
 
     def at(self, revision: str) -> ModelRef:
         """The same at another revision, where none is asked for."""
-        return replace(self, revision=revision) if self.revision == "main" else self
+        return self if self.own or self.revision != DEFAULT_REVISION else replace(self, revision=revision)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +89,7 @@ class FileInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
-    """What is there.
+    """What is there. Equal ones have equal hashes, of what is not a mapping.
 
     Attributes:
         ref: what was asked.
@@ -84,6 +99,7 @@ class Checkpoint:
         config: the parsed config.json; None where there is none.
         quantisation: the parsed hf_quant_config.json or quantize_config.json, where the quantisation stands there and
             not in config.json; None otherwise.
+        adapter: the parsed adapter_config.json of an adapter; None where there is none.
         tensors: every tensor of the files that a run would load; empty where no header could be read.
         names: for a catalog entry, whether the tensor names were recorded from the files, derived from the class by
             reversing its renames, or are the class's own; `recorded` for all other sources.
@@ -104,17 +120,18 @@ class Checkpoint:
     commit: str | None
     source: Source
     provenance: str
-    config: Mapping[str, Any] | None
-    quantisation: Mapping[str, Any] | None = None
+    config: Mapping[str, Any] | None = field(hash=False)
+    quantisation: Mapping[str, Any] | None = field(default=None, hash=False)
+    adapter: Mapping[str, Any] | None = field(default=None, hash=False)
     tensors: tuple[TensorInfo, ...] = ()
     names: Names = "recorded"
     files: tuple[FileInfo, ...] = ()
     weight_files: tuple[FileInfo, ...] = ()
-    metadata: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    metadata: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, hash=False)
     faults: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
     missing: int = 0
-    totals: Mapping[str, int] | None = None
+    totals: Mapping[str, int] | None = field(default=None, hash=False)
     gated: bool = False
     notes: tuple[str, ...] = ()
 

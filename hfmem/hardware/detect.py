@@ -14,11 +14,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from hfmem.hardware.table import named
+from hfmem.hardware.table import find, named
 from hfmem.hardware.values import Accelerator, Machine
 from hfmem.units import GIB, MIB
 
-__all__ = ["cpu", "detect"]
+__all__ = ["absent", "cpu", "detect", "machine"]
 
 _SYSFS: Final = Path("/sys/class/drm")
 _SAME_CARD: Final = 1.1
@@ -31,6 +31,30 @@ def detect() -> tuple[Machine, ...]:
     for accelerator in found:
         counts[accelerator] = counts.get(accelerator, 0) + 1
     return tuple(Machine(accelerator=accelerator, count=count) for accelerator, count in counts.items())
+
+
+def absent() -> Machine:
+    """What stands for the accelerators of a machine that has none: nothing is known to fit on it."""
+    return Machine(
+        accelerator=Accelerator(
+            name="auto",
+            vendor="",
+            generation="",
+            kind="discrete",
+            memory=0,
+            basis="absent",
+            source="no accelerator was found in this machine",
+        )
+    )
+
+
+def machine(name: str) -> Machine:
+    """What a name stands for: `cpu` for this machine's processor, else a row of the table, or a budget.
+
+    Raises:
+        InvalidScenarioError: it is none of these.
+    """
+    return cpu() if name.strip().lower() == "cpu" else find(name)
 
 
 def cpu() -> Machine:

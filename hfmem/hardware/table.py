@@ -16,12 +16,14 @@ from typing import Final, cast
 from hfmem.errors import InvalidScenarioError
 from hfmem.hardware.spelling import Spelled, budget, counted, spelled
 from hfmem.hardware.values import Accelerator, Instance, Kind, Machine
+from hfmem.options.reading import cut
 from hfmem.units import GIB, MIB
 
 __all__ = ["accelerators", "find", "instances", "named"]
 
 _SHOWN: Final = 4
 _TELLING: Final = 3
+_PROFILE: Final = "me"
 
 
 def _rows(name: str) -> list[dict[str, str]]:
@@ -70,6 +72,12 @@ def find(name: str) -> Machine:
         InvalidScenarioError: it is none of these.
     """
     rest, count = counted(name)
+    if rest.lower() == _PROFILE:
+        raise InvalidScenarioError(
+            "",
+            f"--gpu {name.strip()} would be the hardware of a Hub profile, which the Hub tells no program: name it "
+            "instead, as in --gpu 'RTX 4090', or give --gpu auto for what is in this machine",
+        )
     for text, number in ((name.strip(), None), (rest, count)):
         machine = _of_table(text, number)
         if machine is not None:
@@ -77,7 +85,7 @@ def find(name: str) -> Machine:
     size = budget(rest)
     if size is not None:
         return Machine(accelerator=_given(size), count=count)
-    reason = f"--gpu '{name}' is not in the table{_near(rest)}"
+    reason = f"--gpu '{cut(name)}' is not in the table{_near(cut(rest))}"
     raise InvalidScenarioError("", f"{reason} --list-gpus shows all, and a size such as 24GB is a budget")
 
 

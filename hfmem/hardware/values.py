@@ -22,7 +22,7 @@ class Accelerator:
         kind: discrete (memory of its own), unified (shares the machine's), or cpu.
         memory: bytes that programs can use, as the driver reports them.
         basis: `reading` of a driver, `nominal` less what drivers of its kind keep, `detected` in this machine, or
-            `given` as a budget.
+            `given` as a budget, `absent` where none was found.
         source: where the figure is from.
         nominal_gb: GB that it is sold with, of the whole machine where it shares that memory; 0 where nothing tells.
         compute_capability: NVIDIA's (`8.9`) or AMD's gfx target (`gfx1100`), which decide on number formats; "" for
@@ -54,12 +54,19 @@ class Machine:
         count: how many; None where only the kind was named.
         instance: the cloud's name for the machine; "" for none.
         note: which accelerator was taken, where the name stands for several; "" where it does not.
+        asked: the word that it was named with.
     """
 
     accelerator: Accelerator
     count: int | None = None
     instance: str = ""
     note: str = field(default="", compare=False)  # two spellings of one machine are one machine
+    asked: str = field(default="", compare=False)
+
+    @property
+    def there(self) -> bool:
+        """Whether it is known what it is: not where none was found."""
+        return self.accelerator.basis != "absent"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
-__all__ = ["Cut", "cut_of"]
+__all__ = ["Cut", "cut_of", "is_output"]
 
 Cut = Literal["", "latent", "keys_values", "fused_qkv", "output_bias"]
 
@@ -40,6 +40,11 @@ def cut_of(component: str, role: str) -> Cut:
     if base in _OUTPUTS and role.endswith("bias"):
         return "output_bias"
     return _ATTENTION.get(base, "") if component == "attention" else ""
+
+
+def is_output(role: str) -> bool:
+    """Whether a tensor belongs to a matrix that leads back to the residual stream."""
+    return _base(role) in _OUTPUTS
 
 
 def _base(role: str) -> str:

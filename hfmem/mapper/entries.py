@@ -20,7 +20,14 @@ _MOST_ENTRIES: Final = 250_000  # of a list: three matrices of 384 experts in 60
 _MOST_PATTERNS: Final = 1_000
 _LONGEST: Final = 512  # characters of an entry
 
-_ROOTS: Final = ("model.layers.{}.", "model.language_model.layers.{}.", "language_model.model.layers.{}.", "layers.{}.")
+_ROOTS: Final = (
+    "model.layers.{}.",
+    "model.language_model.layers.{}.",
+    "language_model.model.layers.{}.",
+    "layers.{}.",
+    "transformer.h.{}.",
+    "backbone.layers.{}.",
+)
 
 _IN_LAYER: Final = re.compile(r"(?:.*?\.)?(?:layers|h|blocks|layer)\.(\d{1,9}|\*)(?:\.(.*)|(\*))?")
 
@@ -117,8 +124,9 @@ class _Pattern:
         self._is_expression = entry.startswith("re:")
         self._text = entry.removeprefix("re:") if self._is_expression else _from_stars(entry)
         self._beginning = "" if self._is_expression else re.split(r"[*?\[]", entry, maxsplit=1)[0]
-        self._in_layers = self._is_expression and "layers" in self._text
         self._counts_layers = _NUMBERED.search(_ANY_NUMBER.sub("", self._text)) is not None
+        numbers = "layers" in self._text or "\\d" in self._text or self._counts_layers
+        self._in_layers = self._is_expression and numbers
 
     def layers(self, names: Sequence[str], layers: frozenset[int]) -> frozenset[int]:
         """Those of the layers in which it speaks of one of the names; one that names no layer is about all of them."""

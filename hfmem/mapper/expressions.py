@@ -91,6 +91,11 @@ class Expression:
         except UnreadableError:
             self._plain = compiled if self._ways <= _MOST_WAYS else None
 
+    @property
+    def readable(self) -> bool:
+        """Whether it matches anything at all."""
+        return self._plain is not None or self._start is not None
+
     def matches(self, text: str, budget: Budget) -> bool:
         """Whether the expression matches from the beginning of a text; no, once the budget is used up."""
         if self._plain is not None:

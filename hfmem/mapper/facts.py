@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from hfmem.errors import InvalidConfigError, quoted
+from hfmem.errors import InvalidConfigError
 from hfmem.mapper.defaults import ConfigClass, config_class
+from hfmem.options.reading import cut
 
 __all__ = ["Facts", "MissingFactError"]
 
@@ -52,7 +53,7 @@ class Facts:
 
         Raises:
             MissingFactError: absent, and no default.
-            InvalidConfigError: present, but not a whole number of at least 0.
+            InvalidConfigError: present, but not a whole number that can be a size.
         """
         value = self.optional_integer(*keys)
         if value is not None:
@@ -68,7 +69,7 @@ class Facts:
             return None
         number = _whole(value)
         if number is None or number < 0:
-            raise InvalidConfigError("", f"{self._path}{key} is {quoted(value)}, expected a whole number")
+            raise self._wrong(key, value, f"a whole number from 0 to {_LARGEST:,}")
         return number
 
     def integers(self, *keys: str) -> tuple[int, ...]:
@@ -83,7 +84,7 @@ class Facts:
             raise MissingFactError(self._path + keys[0])
         values = tuple(value) if isinstance(value, list | tuple) else (value,)
         if not all(isinstance(item, int) and not isinstance(item, bool) for item in values):
-            raise InvalidConfigError("", f"{self._path}{key} is {quoted(value)}, expected whole numbers")
+            raise self._wrong(key, value, "whole numbers")
         return values
 
     def number(self, *keys: str, default: float | None = None) -> float:
@@ -94,7 +95,7 @@ class Facts:
                 raise MissingFactError(self._path + keys[0])
             return default
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise InvalidConfigError("", f"{self._path}{key} is {quoted(value)}, expected a number")
+            raise self._wrong(key, value, "a number")
         return value
 
     def flag(self, *keys: str, default: bool = False) -> bool:
@@ -103,21 +104,21 @@ class Facts:
         if value is None:
             return default
         if not isinstance(value, bool):
-            raise InvalidConfigError("", f"{self._path}{key} is {quoted(value)}, expected true or false")
+            raise self._wrong(key, value, "true or false")
         return value
 
     def text(self, *keys: str) -> str | None:
         """A string, or None."""
         key, value = self._find(keys)
         if value is not None and not isinstance(value, str):
-            raise InvalidConfigError("", f"{self._path}{key} is {quoted(value)}, expected a string")
+            raise self._wrong(key, value, "a string")
         return value
 
     def items(self, *keys: str) -> tuple[Any, ...] | None:
         """A list as it stands, or None; the reader checks what is in it."""
         key, value = self._find(keys)
         if value is not None and not isinstance(value, list | tuple):
-            raise InvalidConfigError("", f"{self._path}{key} is {quoted(value)}, expected a list")
+            raise self._wrong(key, value, "a list")
         return None if value is None else tuple(value)
 
     def words(self, *keys: str) -> tuple[str, ...]:
@@ -126,7 +127,7 @@ class Facts:
         if isinstance(value, str):
             return tuple(word.strip().lower() for word in value.split("|"))
         if value is not None and not (isinstance(value, list | tuple) and all(isinstance(word, str) for word in value)):
-            raise InvalidConfigError("", f"{self._path}{key} is {quoted(value)}, expected words")
+            raise self._wrong(key, value, "words")
         return tuple(value or ())
 
     def entries(self, *keys: str) -> int | None:
@@ -222,6 +223,10 @@ class Facts:
                     if spelling in values:
                         return spelling, values[spelling]
         return keys[0], None
+
+    def _wrong(self, key: str, value: Any, expected: str) -> InvalidConfigError:
+        """What is said of a value that cannot be meant; of long ones the beginning."""
+        return InvalidConfigError("", f"{self._path}{key} is {cut(repr(value))}, expected {expected}")
 
     def _lookup(self) -> ConfigClass | None:
         """The configuration class, looked up only when the file leaves something out."""

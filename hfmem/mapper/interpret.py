@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Final
 
 from hfmem.dtypes import find_dtype, stored_dtype
 from hfmem.errors import InvalidConfigError, shortened
-from hfmem.fetcher.foreign import foreign
 from hfmem.fetcher.formats import gguf, safetensors
 from hfmem.fetcher.formats.table import format_of
-from hfmem.fetcher.quantisations import Choice, wanted
-from hfmem.fetcher.selection import Layout, Selection, select_for
+from hfmem.fetcher.selection import Layout, select_for
 from hfmem.fetcher.tensors import size_mismatches, table_bytes
-from hfmem.fetcher.values import Checkpoint, FileInfo
+from hfmem.fetcher.values import Checkpoint
 from hfmem.mapper import generic
 from hfmem.mapper.blueprint import Blueprint
+from hfmem.mapper.caches import KV, Cache, Combined, Indexed
 from hfmem.mapper.context import context_of
-from hfmem.mapper.declared import as_stored
+from hfmem.mapper.declared import Stored, as_stored
 from hfmem.mapper.facts import Facts, MissingFactError
 from hfmem.mapper.families import reader
+from hfmem.mapper.holdings import NOT_LOADED, choices_note, lacks, layout_notes
 from hfmem.mapper.packing import declared_cache_dtype, declared_quantisation, quantisation_of
 from hfmem.mapper.rotary import rotary_rows
+from hfmem.mapper.sizes import model_types
 from hfmem.mapper.structure import Structure
 from hfmem.mapper.tables import from_tensors, from_totals
+from hfmem.mapper.tensor_plans import planned, tensor_plan
 from hfmem.mapper.values import Architecture, Certainty, ParameterTable, Quantisation
-from hfmem.units import format_bytes
 
 __all__ = ["Model", "interpret"]
 
@@ -40,13 +41,15 @@ class Model:
         checkpoint: what was fetched.
         architecture: layers and sizes.
         parameters: None where neither files nor configuration tell.
-        certainty: of the parameters: `exact` from headers, `derived` from the configuration or published totals.
+        certainty: of the parameters: `exact` from headers, `derived` from the configuration or published totals,
+            `typical` where the configuration has a quantisation that is not understood in full.
         source: where the parameters are from.
         quantisation: how the checkpoint is quantised; None where its configuration says nothing.
         stored_dtype: the dominant stored floating dtype (PyTorch's name), None without headers or totals.
         file_bytes: bytes of the weight files, for when nothing else tells how large the weights are.
         notes: remarks for the reader.
         lacks: what a run needs besides, and is not counted; "" for nothing.
+        offered: the models that the files hold and of which none was named, in a sentence that says how; "" for none.
         unloadable: why software that loads the class of the configuration finds no weights here; "" where it does, or
             where there are no files at all.
     """
@@ -61,6 +64,7 @@ class Model:
     notes: tuple[str, ...]
     quantisation: Quantisation | None = None
     lacks: str = ""
+    offered: str = ""
     unloadable: str = ""
 
     def __repr__(self) -> str:
@@ -79,14 +83,16 @@ def interpret(checkpoint: Checkpoint) -> Model:
     config = {} if _is_gguf(checkpoint) else _config(checkpoint)
     selection = select_for(checkpoint.files, checkpoint.ref)
     blueprint = _blueprint(checkpoint)
+    types = model_types(config) or (blueprint.architecture.model_type or "",)
     architecture = _finish(blueprint.architecture, config)
+    architecture = replace(architecture, tensor_plan=tensor_plan(types, architecture.architectures))
     described = blueprint.parameters
     read = bool(checkpoint.tensors)
     parameters, certainty, source, notes = _parameters(checkpoint, config, architecture, described, selection.layout)
     return Model(
         checkpoint=checkpoint,
         architecture=architecture,
-        parameters=parameters,
+        parameters=None if parameters is None else planned(parameters, types),
         certainty=certainty,
         source=source,
         quantisation=declared_quantisation(config),
@@ -97,13 +103,15 @@ def interpret(checkpoint: Checkpoint) -> Model:
             for note in (
                 *checkpoint.notes,
                 *architecture.notes,
+                *_odd_heads(architecture),
                 *notes,
-                *_layout_notes(selection, checkpoint, parameters),
+                *layout_notes(selection, checkpoint, parameters),
                 *_unseen_quantisation(checkpoint, config, parameters),
             )
         ),
-        lacks=_lacks(selection, checkpoint, parameters),
-        unloadable="no file here is one that it loads" if selection.layout in _NOT_LOADED and not read else "",
+        lacks=lacks(selection, checkpoint, parameters),
+        offered=choices_note(checkpoint, selection.choices),
+        unloadable="no file here is one that it loads" if selection.layout in NOT_LOADED and not read else "",
     )
 
 
@@ -142,16 +150,53 @@ def _read(config: Mapping[str, Any]) -> Blueprint:
     facts = Facts(config)
     if not facts.model_type:
         return _unknown(facts, "config.json does not say its model_type")
-    read = reader(facts.model_type)
     try:
-        blueprint = generic.read(config) if read is None else read(facts)
-        return blueprint or _unknown(facts, f"no reader knows the model type '{facts.model_type}' yet")
+        return _by_reader(facts, config) or _unknown(facts, f"no reader knows the model type '{facts.model_type}' yet")
     except MissingFactError as error:
         return _unknown(facts, f"config.json lacks '{error.key}', which '{facts.model_type}' needs")
     except InvalidConfigError as error:
         return _unknown(facts, f"in config.json, {error.reason}")
-    except (ZeroDivisionError, OverflowError, IndexError, TypeError, ValueError) as error:
-        return _unknown(facts, f"config.json holds values that cannot be a '{facts.model_type}' ({error})")
+    except ZeroDivisionError:
+        divisor = _divisor(config) or "a size"
+        return _unknown(facts, f"in config.json, {divisor} is 0, and '{facts.model_type}' divides by it")
+    except (OverflowError, IndexError, TypeError, ValueError):
+        return _unknown(facts, f"config.json holds values that cannot be a '{facts.model_type}'")
+
+
+def _by_reader(facts: Facts, config: Mapping[str, Any]) -> Blueprint | None:
+    read = reader(facts.model_type)
+    return generic.read(config) if read is None else read(facts)
+
+
+_MOST_ZEROS: Final = 64
+
+
+def _divisor(config: Mapping[str, Any]) -> str:
+    """The key whose zero a reader divides by: with a one there it reads on. "" where there are several."""
+    for path in list(_zeros(config))[:_MOST_ZEROS]:
+        try:
+            changed = _with_one(config, path)
+            _by_reader(Facts(changed), changed)
+        except ZeroDivisionError:
+            continue
+        except Exception:  # noqa: S110 - what else is wrong is of no account
+            pass
+        return ".".join(path)
+    return ""
+
+
+def _zeros(config: Mapping[str, Any], before: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The keys that are 0, at the root and in its parts."""
+    for key, value in config.items():
+        if type(value) is int and value == 0:
+            yield (*before, key)
+        elif isinstance(value, Mapping) and not before:
+            yield from _zeros(value, (key,))
+
+
+def _with_one(config: Mapping[str, Any], path: tuple[str, ...]) -> Mapping[str, Any]:
+    first, *rest = path
+    return {**config, first: _with_one(config[first], tuple(rest)) if rest else 1}
 
 
 def _unknown(facts: Facts, reason: str) -> Blueprint:
@@ -192,10 +237,39 @@ def _finish(architecture: Architecture, config: Mapping[str, Any]) -> Architectu
         architectures=tuple(name[:_LONGEST_NAME] for name in names[:_MOST_CLASSES] if isinstance(name, str)),
         dtype=_run_dtype(config),
         kv_dtype=declared_cache_dtype(config),
+        overflows=architecture.model_type in _OVERFLOWING,
         state_dtype=architecture.state_dtype or _state_dtype(config),
         rotary_rows=rotary_rows(config, architecture.max_positions),
         context=context_of(config, architecture.max_positions),
     )
+
+
+_OVERFLOWING: Final = ("gemma2", "gemma3", "gemma3_text", "glm4")
+"""Types whose activations float16 does not hold (vLLM 0.19.0 to 0.33.0, config/model.py,
+`_FLOAT16_NOT_SUPPORTED_MODELS`)."""
+
+
+def _odd_heads(architecture: Architecture) -> list[str]:
+    """A sentence for layers whose query heads cannot be shared out among their key/value heads: attention repeats those
+    a whole number of times (`repeat_kv` of transformers 5.24, `num_key_value_groups`)."""
+    found = {
+        (layer.heads, cache.heads)
+        for layer in set(architecture.layers or ())
+        for cache in _keys_and_values(layer.cache)
+        if layer.heads and (not cache.heads or layer.heads % cache.heads)
+    }
+    told = ", ".join(f"{heads} attention heads with {kept} key/value heads" for heads, kept in sorted(found))
+    return [f"Attention cannot run with {told}, which do not divide them: correct the configuration."] if found else []
+
+
+def _keys_and_values(cache: Cache) -> Iterator[KV]:
+    if isinstance(cache, KV):
+        yield cache
+    elif isinstance(cache, Indexed):
+        yield from _keys_and_values(cache.attention)
+    elif isinstance(cache, Combined):
+        for part in cache.caches:
+            yield from _keys_and_values(part)
 
 
 def _state_dtype(config: Mapping[str, Any]) -> str | None:
@@ -252,12 +326,33 @@ def _parameters(
     if described is not None:
         stored = as_stored(described, config, architecture)
         source = f"config.json, as the class of '{architecture.model_type}' builds it"
-        source += "" if stored is described else ", stored as its quantization_config says"
-        source += "; no file here is one that the class loads" if layout in _NOT_LOADED else ""
-        return stored, "derived", source, []
+        source += "" if stored.table is described else ", stored as its quantization_config says"
+        source += "; no file here is one that the class loads" if layout in NOT_LOADED else ""
+        return stored.table, "typical" if stored.unread else "derived", source, _unread(stored, described)
     if checkpoint.totals:
         return from_totals(checkpoint.totals), "derived", "the Hub's public totals", []
     return None, "unknown", "", []
+
+
+def _unread(stored: Stored, described: ParameterTable) -> list[str]:
+    """A sentence for what of a quantisation is not understood, although its layout is."""
+    if not stored.unread or stored.table is described:
+        return []
+    first = ", ".join(f"'{_shortened(words)}'" for words in stored.unread[:_NAMED])
+    more = f" and {len(stored.unread) - _NAMED} more" if len(stored.unread) > _NAMED else ""
+    return [
+        f"Not understood of config.json's quantization_config, and counted as if it were not there: {first}{more}. The "
+        "headers of the weight files would tell what is packed."
+    ]
+
+
+_LONGEST_WORD: Final = 60
+_NAMED: Final = 4
+
+
+def _shortened(words: str) -> str:
+    """Words of a file in a sentence."""
+    return words if len(words) <= _LONGEST_WORD else f"{words[: _LONGEST_WORD - 1]}…"
 
 
 def _header_source(checkpoint: Checkpoint) -> tuple[str, Certainty]:
@@ -370,17 +465,6 @@ def _file_bytes(checkpoint: Checkpoint) -> int | None:
     return sum(size for size in sizes if size is not None) if sizes and None not in sizes else None
 
 
-_NOT_LOADED: Final = ("gguf", "foreign")
-
-_LAYOUT_NOTES: Final = {
-    "bin": "The weights are PyTorch pickles (.bin), which are not opened: the figures are from the configuration, or "
-    "from the size of the files.",
-    "adapter": "This is an adapter: its base model is needed besides.",
-    "diffusers": "This is a diffusers pipeline: the weights of all its components are counted, its activations are not "
-    "known yet.",
-}
-
-
 def _adapter(table: ParameterTable) -> ParameterTable:
     """An adapter's own parameters, as its file has them."""
     return replace(table, groups=tuple(replace(group, kept=True) for group in table.groups))
@@ -401,69 +485,3 @@ def _unseen_quantisation(
         f"config.json says that the weights are quantised ({method}); without their files they are counted as they "
         "were before: --dtype fp8, int4, … gives a format."
     ]
-
-
-def _choices_note(checkpoint: Checkpoint, choices: Sequence[Choice]) -> str:
-    """The models among a repository's GGUF files, where none of them is chosen."""
-    if not choices or checkpoint.tensors:
-        return ""
-    listed = ", ".join(f"{_name(choice)} ({_size_of(choice)})" for choice in choices)
-    quant, model = wanted(checkpoint.ref), checkpoint.ref.model_id
-    missed = f"None of them is '{quant}'. " if quant else ""
-    first = next((choice.quant for choice in choices if choice.quant), "Q4_K_M")
-    how = "give the path of one" if checkpoint.source == "local" else f"name one, as in {model}:{first}"
-    return f"{missed}It holds {len(choices)} models in GGUF files to choose from; {how}: {listed}."
-
-
-def _name(choice: Choice) -> str:
-    """The file to give: of a model in several, the first."""
-    return choice.files[0].name
-
-
-def _size_of(choice: Choice) -> str:
-    size = "size unknown" if choice.size is None else format_bytes(choice.size)
-    return size if len(choice.files) == 1 else f"{len(choice.files)} files, {size}"
-
-
-def _lacks(selection: Selection, checkpoint: Checkpoint, parameters: ParameterTable | None) -> str:
-    """What of the weights is not here."""
-    if selection.layout == "adapter":
-        return "this is an adapter, whose base model is needed besides"
-    if selection.choices and parameters is None:
-        return "one of its files has to be named"
-    if selection.layout in _NOT_LOADED and parameters is None and not selection.weights:
-        return f"no weights for the classes of transformers are here, but {_held(checkpoint)}"
-    return ""
-
-
-def _layout_notes(selection: Selection, checkpoint: Checkpoint, parameters: ParameterTable | None) -> Iterator[str]:
-    """Which files were taken, and what that means for the figures."""
-    if selection.layout not in _NOT_LOADED or checkpoint.tensors:
-        if note := _LAYOUT_NOTES.get(selection.layout):
-            yield note
-        return
-    choices = _choices_note(checkpoint, selection.choices)
-    there = choices or f"No weights for the classes of transformers are here, but {_held(checkpoint)}."
-    if parameters is not None:
-        yield f"{there} The figures are those of the class that config.json describes, and not of these files."
-    elif choices or selection.weights:
-        yield there if choices else f"{there} They are taken by their size."
-
-
-def _held(checkpoint: Checkpoint) -> str:
-    """What the files are, how large, and what they are for."""
-    kinds = []
-    for kind in foreign(checkpoint.files):
-        names = ", ".join(_sized(file) for file in kind.files[:_NAMED])
-        more = f" and {len(kind.files) - _NAMED} more" if len(kind.files) > _NAMED else ""
-        total = f", {format_bytes(kind.nbytes)}" if kind.nbytes is not None and len(kind.files) > 1 else ""
-        count = "1 file" if len(kind.files) == 1 else f"{len(kind.files)} files"
-        kinds.append(f"{kind.name} weights for {kind.loader} ({count}{total}: {names}{more})")
-    return "; ".join(kinds)
-
-
-_NAMED: Final = 4
-
-
-def _sized(file: FileInfo) -> str:
-    return file.name if file.size is None else f"{file.name} {format_bytes(file.size)}"

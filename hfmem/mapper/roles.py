@@ -70,6 +70,11 @@ def is_convolution(role: str) -> bool:
     return "conv" in role
 
 
+def is_sink(role: str) -> bool:
+    """Whether it is a value a head that attention may attend to in place of a token."""
+    return role.rpartition(".")[2] in ("sinks", "attn_sink", "attention_sink_bias")
+
+
 def is_positions(role: str) -> bool:
     """Whether it is a table of one row a position."""
     return role in _POSITIONS

@@ -160,7 +160,7 @@ def algorithm(name: str, facts: Mapping[str, Any]) -> Scheme | None:
         return nvfp4
     if word == "MXFP8":
         return mxfp8
-    if word in ("FP8_PB_WO", "FP8_BLOCK"):
+    if word in ("FP8_PB_WO", "FP8_BLOCK", "FP8_BLOCK_SCALES"):
         return fp8_blocks(128, 128, "F32")
     if word == "FP8_PER_CHANNEL_PER_TOKEN":
         return _rows("F8_E4M3", "F32")
@@ -181,10 +181,11 @@ def scheme_of(method: str, facts: Mapping[str, Any], bits: int) -> Scheme | None
     group = -1 if size == -1 else _whole(size, 128)
     if method == "fp8":
         return _fp8(facts)
-    if method in ("gptq", "auto-round"):
-        return integers(bits, group, zeros=True, reordered=method == "gptq")
-    if method == "awq":
-        return integers(bits, group, zeros=facts.get("zero_point") is not False)
+    if method == "auto-round" and facts.get("data_type") not in (None, "int"):
+        return _auto_round(str(facts["data_type"]), facts, bits)
+    if method in ("gptq", "auto-round", "awq"):
+        zeros = method != "awq" or facts.get("zero_point") is not False
+        return integers(bits, group, zeros=zeros, reordered=method == "gptq")
     if method == "bitsandbytes":
         double = facts.get("bnb_4bit_use_double_quant") is True
         return _rows("I8", "F32") if facts.get("load_in_8bit") is True else _four_bits(double)
@@ -192,6 +193,16 @@ def scheme_of(method: str, facts: Mapping[str, Any], bits: int) -> Scheme | None
         return algorithm(str(facts.get("quant_algo") or ""), facts)
     plain: dict[str, Scheme] = {"mxfp4": mxfp4_blocks, "mxfp8": mxfp8, "fbgemm_fp8": _rows("F8_E4M3", "F32")}
     return plain.get(method)
+
+
+def _auto_round(kind: str, facts: Mapping[str, Any], bits: int) -> Scheme | None:
+    """auto-round's numbers that are no integers (vLLM 0.33, `quantization/inc/config_parser.py:36-57`)."""
+    size = facts.get("group_size")
+    if "mx_fp" in kind:
+        return {4: _mxfp4_packed, 8: mxfp8}.get(bits)
+    if kind in ("fp", "fp8") and bits == 8 and isinstance(size, list) and len(size) == 2:
+        return fp8_blocks(_whole(size[0], 128), _whole(size[1], 128), "BF16")
+    return None
 
 
 def _fp8(facts: Mapping[str, Any]) -> Scheme:

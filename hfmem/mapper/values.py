@@ -14,6 +14,7 @@ from hfmem.mapper.cuts import Cut, cut_of
 
 __all__ = [
     "COMPONENTS",
+    "Along",
     "Architecture",
     "Certainty",
     "Component",
@@ -27,6 +28,7 @@ __all__ = [
     "Quantisation",
     "Source",
     "TensorGroup",
+    "TensorPlan",
     "component_order",
     "known_component",
 ]
@@ -36,6 +38,9 @@ _K = TypeVar("_K")
 Source = Literal["encoder", "fixed", "images"]
 
 Certainty = Literal["exact", "derived", "measured", "typical", "unknown"]
+
+Along = Literal["whole", "rows", "pairs", "columns"]
+"""The dimension in which a tensor is cut: none, the last but one (of two matrices in it, `pairs`, each), the last."""
 
 Component = str
 """A part of a model. The names are open: those below are what tensors of known names are sorted into."""
@@ -118,6 +123,26 @@ class Layer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TensorPlan:
+    """What the plan of a class says of a split over ranks; which dimension of a tensor is cut is `TensorGroup.along`.
+
+    Attributes:
+        name: the class, or what else the model is called by.
+        tensors, experts: whether there is a plan for tensor-parallel ranks, and one for ranks that share experts.
+        heads, states: whether the heads of keys and values, and the channels of states, are shared with the matrices;
+            else each rank keeps those of all.
+        source: where this is from, with the version; "" where nothing is known.
+    """
+
+    name: str
+    tensors: bool = False
+    experts: bool = False
+    heads: bool = False
+    states: bool = False
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Architecture:
     """The facts of a model that memory depends on. None means that the configuration does not tell.
 
@@ -138,11 +163,13 @@ class Architecture:
         max_source_positions: longest sequence of the encoder's tokens; None where nothing limits it.
         dtype: the configuration's own run dtype (`torch_dtype` or `dtype`), as `hfmem.dtypes` names it.
         kv_dtype: the dtype of the cache that a quantised checkpoint brings scales for; None where it brings none.
+        overflows: whether float16 is too narrow for what it computes.
         state_dtype: the dtype of recurrent states that the configuration asks of serving engines; None where it does
             not, and they take the compute dtype.
         rotary_rows: rows of the tables of sines and cosines that engines build, where positions are rotary.
         context: what the configuration says of the longest context, for engines with a rule of their own; None where
             it says nothing.
+        tensor_plan: how the class is cut over ranks; None where nobody has looked.
         unknown: why `layers` is None: one sentence, "" otherwise.
         unmodelled: why nothing here can tell what a run of these layers takes beside its weights; "" where it can.
         notes: remarks for the reader.
@@ -167,12 +194,20 @@ class Architecture:
     max_source_positions: int | None = None
     dtype: str | None = None
     kv_dtype: str | None = None
+    overflows: bool = False
     state_dtype: str | None = None
     rotary_rows: int | None = None
     context: Context | None = None
+    tensor_plan: TensorPlan | None = None
     unknown: str = ""
     unmodelled: str = ""
     notes: tuple[str, ...] = ()
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes that its configuration names, for software that has a list of those that it runs: no size and no
+        formula follows from them."""
+        return self.architectures
 
     def __repr__(self) -> str:
         return f"<Architecture {self.model_type}: {self.depth} layers, hidden size {self.hidden_size}>"
@@ -227,6 +262,7 @@ class TensorGroup:
         linear: whether they are the weight matrix of a linear layer of a block or expert, which quantisers replace.
         scale: whether they are scales, zero points or indices of quantised tensors.
         kept: whether a run keeps them in the format they are stored in, whatever it computes in.
+        along: the dimension in which the plan of the class cuts them over tensor-parallel ranks.
     """
 
     component: Component
@@ -241,6 +277,7 @@ class TensorGroup:
     linear: bool = False
     scale: bool = False
     kept: bool = False
+    along: Along = "whole"
 
     @property
     def elements(self) -> int:
@@ -330,6 +367,11 @@ class ParameterTable:
         """Width of the convolutions of layers with a state; None where there are none."""
         found = (group for group in self.groups if group.component == "state" and group.convolution)
         return next((group.shape[-1] for group in found if len(group.shape) == 3), None)
+
+    @property
+    def sinks(self) -> bool:
+        """Whether heads of attention have sinks."""
+        return any(roles.is_sink(group.role) for group in self.groups)
 
     def positions(self, least: int) -> int | None:
         """Rows of the smallest table of positions that has so many at least; None where positions are computed."""

@@ -9,6 +9,11 @@ from hfmem.options.panels import LISTS, MODEL
 __all__ = ["Access", "Concurrency", "Revision"]
 
 
+def _token(text: str) -> str | None:
+    """A token, or None for an empty one, as a variable that is not set leaves it."""
+    return text.strip() or None
+
+
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Access:
     """How to get at a model.
@@ -24,6 +29,7 @@ class Access:
         Option(
             help="Hub token",
             panel=MODEL,
+            parse=_token,
             shown="HF_TOKEN or the stored login",
             needs=(Need(sentence="has no effect with --offline", met=lambda asked: not asked.offline, harmless=True),),
         ),
@@ -40,12 +46,7 @@ class Revision:
 
     revision: Annotated[
         str,
-        Option(
-            help="Branch, tag, commit or refs/pr/N",
-            panel=MODEL,
-            metavar="REV",
-            needs=(Need(sentence="has no effect on local files", met=lambda asked: not asked.local, harmless=True),),
-        ),
+        Option(help="Branch, tag, commit or refs/pr/N", panel=MODEL, metavar="REV"),
     ] = "main"
 
 

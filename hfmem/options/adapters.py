@@ -49,7 +49,7 @@ class AdapterOptions:
             help="Modules trained in full beside the adapters",
             metavar="NAMES",
             words=True,
-            keys=("lora_modules_to_save",),
+            keys=("lora_modules_to_save", "additional_target"),
         ),
     ] = ()
     double_quant: Annotated[
@@ -60,6 +60,6 @@ class AdapterOptions:
             modes=("training",),
             methods=("exact",),
             train=("qlora",),
-            keys=("use_bnb_nested_quant", "bnb_4bit_use_double_quant"),
+            keys=("use_bnb_nested_quant", "bnb_4bit_use_double_quant", "double_quantization"),
         ),
     ] = False

@@ -111,6 +111,11 @@ class Declared:
         return self.option.names or (flag(self.name),)
 
     @property
+    def called(self) -> str:
+        """What sentences about its value call it: by its flag, unless that says the opposite."""
+        return self.name if self.default is True else self.flags[0]
+
+    @property
     def opposite(self) -> str:
         """The flag that switches it off, of a switch whose default is neither; "" of others."""
         return f"--no-{self.flags[0].removeprefix('--')}" if self.kind is bool and self.default is None else ""
@@ -200,5 +205,5 @@ def value_of(option: Declared, given: Any) -> Any:
         return option.default if given is None and option.several else plain(given)
     if isinstance(given, str):
         return split(given) if option.option.words else (given,)
-    several = isinstance(given, Iterable) and not isinstance(given, Mapping)
+    several = isinstance(given, Iterable) and not isinstance(given, (Mapping, bytes, bytearray))
     return tuple(map(plain, given)) if several else given

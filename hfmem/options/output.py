@@ -17,22 +17,22 @@ class ListOptions:
     from_args: Annotated[
         tuple[Path, ...],
         Option(
-            help="Take options from TrainingArguments, accelerate, DeepSpeed or axolotl files (YAML, JSON; repeatable, "
-            "later ones win)",
+            help="Take options from TrainingArguments, accelerate, DeepSpeed, axolotl or LLaMA-Factory files (YAML, "
+            "JSON; repeatable, later ones win)",
             panel=TRAINING,
             metavar="FILE",
         ),
     ] = ()
     from_file: Annotated[
-        str | None,
+        tuple[str, ...],
         Option(
-            help="Read models from a file, one per line; '-' is stdin",
+            help="Read models from a file, one per line (repeatable); '-' is stdin",
             panel=LISTS,
             common=True,
             names=("--from",),
             metavar="FILE",
         ),
-    ] = None
+    ] = ()
     sort: Annotated[
         str | None,
         Option(

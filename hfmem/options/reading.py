@@ -7,11 +7,13 @@ from collections.abc import Iterable
 from operator import index
 from typing import Any, Final
 
-__all__ = ["near", "not_one_of", "plain", "tokens"]
+__all__ = ["cut", "near", "not_one_of", "plain", "tokens"]
 
 _TOKENS: Final = re.compile(r"(\d[\d_,]*|\d*\.\d+)\s*([km]?)", re.IGNORECASE | re.ASCII)
 _SIZES: Final = {"": 1, "k": 2**10, "m": 2**20}
 _MOST_DIGITS: Final = 20
+_LONGEST: Final = 60  # letters of a word that are repeated
+_ENOUGH: Final = 2  # letters that say which word is begun
 
 
 def tokens(text: str) -> int:
@@ -45,11 +47,19 @@ def plain(value: Any) -> Any:
 
 
 def near(word: str, known: Iterable[str], count: int = 1) -> tuple[str, ...]:
-    """The known words that a misspelt one may mean, the nearest first; letter case does not count."""
+    """The known words that a misspelt one may mean, the nearest first, else those that it is the beginning of; letter
+    case does not count."""
     from difflib import get_close_matches  # for what is misspelt only
 
-    by_fold = {each.lower(): each for each in known}
-    return tuple(by_fold[each] for each in get_close_matches(word.lower(), by_fold, n=count, cutoff=0.7))
+    by_fold, asked = {each.lower(): each for each in known}, word[:_LONGEST].lower()
+    begun = [each for each in by_fold if len(asked) >= _ENOUGH and each.startswith(asked)]
+    return tuple(by_fold[each] for each in (get_close_matches(asked, by_fold, n=count, cutoff=0.7) or begun)[:count])
+
+
+def cut(word: object) -> str:
+    """A word in a sentence; one that is longer than any name is cut."""
+    text = str(word)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
 
 
 def not_one_of(word: object, known: Iterable[str]) -> str:
@@ -57,4 +67,4 @@ def not_one_of(word: object, known: Iterable[str]) -> str:
     words = tuple(known)
     meant = near(str(word), words)
     told = f" (did you mean '{meant[0]}'?)" if meant else ""
-    return f"'{word}' is not one of {', '.join(words)}{told}"
+    return f"'{cut(word)}' is not one of {', '.join(words)}{told}"

@@ -28,8 +28,8 @@ def refusals(options: Iterable[Declared], asked: Any, owners: Owners) -> Iterato
 
     Args:
         options: the options to look at.
-        asked: an object with every option as an attribute; on the command line `several` and `local` too, whether there
-            are several models, and whether all of them are local files.
+        asked: an object with every option as an attribute; on the command line `several` too, whether there are several
+            models.
         owners: of an engine's option, the engines that have it.
     """
     for option in options:
@@ -68,15 +68,15 @@ def _unmet(option: Declared, asked: Any, *, harmless: bool) -> str | None:
 def wrong(option: Declared, value: Any) -> str | None:
     """What is wrong with a value by itself, as a sentence; None where nothing is."""
     if value is None:
-        return None if option.default is None else f"{option.flags[0]} cannot be None"
+        return None if option.default is None else f"{option.called} cannot be None"
     if option.several and not isinstance(value, tuple):
-        return f"{option.flags[0]} is {_shown(value)}, expected a list"
+        return f"{option.called} is {_shown(value)}, expected a list"
     for single in value if option.several else (value,):
         told = _mistyped(option, single) or _not_among(option, single) or _out_of_range(option, single)
         if told is None and option.option.check is not None:
             told = option.option.check(single)
         if told is not None:
-            return f"{option.flags[0]} {told}"
+            return f"{option.called} {told}"
     return None
 
 
@@ -90,9 +90,13 @@ _KINDS: Final[dict[type, str]] = {
 
 def _mistyped(option: Declared, value: Any) -> str | None:
     kinds = (int, float) if option.kind is float else option.kind
+    if isinstance(value, str) and option.kind is str and not value.strip():
+        return "is empty: give a value, or leave it out"
     if isinstance(value, kinds) and (option.kind is bool or not isinstance(value, bool)):
         return None
-    return f"is {_shown(value)}, expected {_KINDS.get(option.kind, option.kind.__name__)}"
+    # a number that is no whole one, although it may be as large
+    seen = str(value) if isinstance(value, float) and abs(value) <= _ENORMOUS else _shown(value)
+    return f"is {seen}, expected {_KINDS.get(option.kind, option.kind.__name__)}"
 
 
 def _not_among(option: Declared, value: Any) -> str | None:

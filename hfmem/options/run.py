@@ -9,7 +9,10 @@ from hfmem.options.reading import not_one_of, tokens
 from hfmem.options.words import Method
 from hfmem.units import gib_of
 
-__all__ = ["RunOptions"]
+__all__ = ["DEFAULT_SEQ", "RunOptions"]
+
+DEFAULT_SEQ = 4096
+"""Tokens of a sequence where nobody asks for a length, of models that take as many."""
 
 _MOST = 10**9  # tokens, or sequences: beyond it a figure means nothing
 
@@ -68,11 +71,11 @@ class RunOptions:
             panel=SIZE,
             common=True,
             names=("--seq", "--max-model-len"),
-            shown="4096, or the model's maximum",
+            shown=f"{DEFAULT_SEQ}, or the model's maximum",
             parse=tokens,
             least=1,
             most=_MOST,
-            keys=("max_length", "max_seq_length", "sequence_len", "model_max_length"),
+            keys=("max_length", "max_seq_length", "sequence_len", "model_max_length", "cutoff_len"),
         ),
     ] = None
     prompt: Annotated[
@@ -81,6 +84,7 @@ class RunOptions:
             help="Tokens of the prompt; the rest of --seq is the answer, a token at a time",
             panel=SIZE,
             shown="all of --seq",
+            parse=tokens,
             least=1,
             most=_MOST,
             methods=("exact",),
@@ -89,6 +93,10 @@ class RunOptions:
                 Need(
                     sentence="is more than --seq, which is prompt and answer together",
                     met=lambda asked: asked.seq is None or asked.prompt <= asked.seq,
+                ),
+                Need(
+                    sentence=f"is more than --seq, prompt and answer together: {DEFAULT_SEQ:,} where not given",
+                    met=lambda asked: asked.seq is not None or asked.prompt <= DEFAULT_SEQ,
                 ),
             ),
         ),
@@ -99,6 +107,7 @@ class RunOptions:
             help="Tokens of the prompt that are run at once, on the cache of those before",
             panel=SIZE,
             shown="the whole prompt",
+            parse=tokens,
             least=1,
             most=_MOST,
             methods=("exact",),
@@ -151,7 +160,7 @@ class RunOptions:
         tuple[str, ...],
         Option(
             help="Accelerator to hold it against (repeatable): 'H100', 'RTX 4090', '4x L40S', a cloud's instance, "
-            "'cpu', or 'auto' for this machine's",
+            "'cpu', a size (24GB is 24 GiB, whatever --unit is), or 'auto' for this machine's",
             panel=ACCELERATORS,
             common=True,
             metavar="NAME",
@@ -160,7 +169,8 @@ class RunOptions:
     reserve: Annotated[
         float | None,
         Option(
-            help="Memory of each accelerator that the display or other programs hold, in GiB (or 512MiB, 2GB)",
+            help="Memory of each accelerator that the display or other programs hold: 2 and 2GB are 2 GiB, whatever "
+            "--unit is; or 512MiB",
             panel=ACCELERATORS,
             metavar="SIZE",
             shown="0",

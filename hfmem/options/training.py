@@ -93,7 +93,12 @@ class TrainingOptions:
         bool,
         _exact(
             help="Compute head and loss in pieces (Liger, linear cross-entropy)",
-            keys=("use_liger_kernel", "liger_fused_linear_cross_entropy", "cut_cross_entropy"),
+            keys=(
+                "use_liger_kernel",
+                "enable_liger_kernel",
+                "liger_fused_linear_cross_entropy",
+                "cut_cross_entropy",
+            ),
         ),
     ] = False
     freeze: Annotated[

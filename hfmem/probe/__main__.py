@@ -16,8 +16,6 @@ import resource
 import signal
 import time
 import warnings
-import zlib
-from base64 import b64decode
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -29,9 +27,10 @@ import torch
 import transformers
 
 from hfmem.probe import tiny
+from hfmem.probe.activations import store
 from hfmem.probe.activations.step import Mode
 from hfmem.probe.activations.structures import plain, structures_of
-from hfmem.probe.activations.table import FLASH, MODES, PIECES, derive, line, merged, modes_of
+from hfmem.probe.activations.table import FLASH, MODES, PIECES, derive, merged, modes_of
 
 DATA: Final = Path(__file__).parent.parent / "data"
 TARGET: Final = DATA / "activations.jsonl"
@@ -77,8 +76,7 @@ def expanded(types: Sequence[str]) -> list[str]:
 
 def stored() -> dict[str, dict[str, Any]]:
     """The rows of the file that are no other type's."""
-    found = [json.loads(item) for item in TARGET.read_text(encoding="ascii").splitlines()[1:]]
-    return {row["type"]: json.loads(zlib.decompress(b64decode(row["data"]))) for row in found if "data" in row}
+    return {name: row for name, row in store.read(TARGET).items() if "same_as" not in row}
 
 
 def rows(types: Sequence[str], jobs: int, modes: Sequence[Mode] = ()) -> Iterator[Mapping[str, Any]]:
@@ -141,7 +139,9 @@ def write(row: Mapping[str, Any], *, report: bool) -> None:
     """Puts a row into the file, and what is to say of it into the report, in place of the type's old one."""
     head = {"transformers": transformers.__version__, "torch": torch.__version__.partition("+")[0]}
     head["tool"] = "python -m hfmem.probe"
-    _replace(TARGET, head, row["type"], line(row) if row["modes"] else None)
+    rows = store.read(TARGET)
+    rows.pop(row["type"], None)
+    store.write(TARGET, head, rows | ({row["type"]: dict(row)} if row["modes"] else {}))
     if report:
         found = {"type": row["type"], "group": tiny.types()[plain(row["type"])][0]}
         found |= {key: row[key] for key in ("class", "seconds", "fixed", "missing")}

@@ -18,6 +18,8 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_PRETRAINING_MAPPING
 
 from hfmem.probe import tiny
 
+__all__ = ["classes"]
+
 TARGET = Path(__file__).parent.parent / "data" / "attention.jsonl"
 
 
@@ -26,7 +28,7 @@ def main() -> None:
     lines = [
         json.dumps({"source": f"transformers {transformers.__version__}", "tool": "python -m hfmem.probe.attention"})
     ]
-    for model_type, name in sorted(_classes().items()):
+    for model_type, name in sorted(classes().items()):
         model_class = getattr(transformers, name, None)
         if hasattr(model_class, "_supports_sdpa") and (row := _row(model_class)):
             lines.append(json.dumps({"type": model_type, "class": name, **row}, separators=(",", ":")))
@@ -34,7 +36,7 @@ def main() -> None:
     print(f"{len(lines) - 1} types, {TARGET.stat().st_size:,} bytes")
 
 
-def _classes() -> dict[str, str]:
+def classes() -> dict[str, str]:
     """The class of each type: that for generating text, else the first that there is."""
     found: dict[str, str] = {}
     for names in (MODEL_FOR_PRETRAINING_MAPPING_NAMES, MODEL_MAPPING_NAMES, *reversed(tiny.GROUPS.values())):

@@ -148,7 +148,8 @@ def _parts(report: Report, unit: str) -> list[str]:
         if estimate.group(group) != 0
     ]
     sign = "≥ " if estimate.is_lower_bound else ""
-    range_ = f"{format_bytes(estimate.low, unit)} and more, by recipe" if estimate.spared else ""
+    low, high = format_bytes(estimate.low, unit), format_bytes(estimate.total, unit)
+    range_ = f"{low} to {high}, by recipe" if low != high else ""
     rows.append(["total", sign + format_bytes(estimate.total, unit), "a part is unknown" if sign else range_])
     lines = tabulate(rows, tablefmt="plain", disable_numparse=True, colalign=("left", "right", "left")).splitlines()
     rule = "-" * max(len(line.rstrip()) for line in lines)

@@ -48,7 +48,7 @@ def _group(group: Group) -> Callable[[Report], int | None]:
 
 
 COLUMNS: Final[tuple[Column, ...]] = (
-    Column(key="model", title="model", value=lambda report: report.checkpoint.ref.model_id, kind="word", rank=0),
+    Column(key="model", title="model", value=lambda report: report.name, kind="word", rank=0),
     Column(
         key="parameters",
         title="parameters",

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from hfmem import errors
 from hfmem.errors import HfmemError
 from hfmem.fetcher.identity import is_model_id, page
 
-__all__ = ["Problem", "explain"]
+if TYPE_CHECKING:
+    from hfmem.report.values import Report
+
+__all__ = ["Problem", "explain", "sizeless"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,12 +25,21 @@ class Problem:
         code: the error class in snake case.
         message: what happened.
         hint: what to do next.
+        asked: the model with what was asked behind its id; "" where nothing was.
+        label: what a list calls it, where the model alone does not tell its rows apart; "" where it does.
     """
 
     model: str
     code: str
     message: str
     hint: str
+    asked: str = ""
+    label: str = ""
+
+    @property
+    def name(self) -> str:
+        """What it is called in lists."""
+        return self.label or self.model
 
     def as_dict(self) -> dict[str, str]:
         """The form of `errors[]` in JSON."""
@@ -37,7 +49,26 @@ class Problem:
 def explain(error: HfmemError) -> Problem:
     """The sentence and the next step."""
     _, message, hint = next(row for row in _ROWS if isinstance(error, row[0]))
-    return Problem(model=error.model, code=error.code(), message=message(error), hint=hint(error))
+    return Problem(model=error.model, code=error.code(), message=message(error), hint=hint(error), asked=error.asked)
+
+
+def sizeless(reports: Iterable[Report]) -> list[Problem]:
+    """The failures of the reports whose weights are told by nothing: what is known of such a model is shown, and is no
+    answer."""
+    return [explain(_no_weights(report)) for report in reports if report.estimate.known_total is None]
+
+
+def _no_weights(report: Report) -> errors.NoWeightsError:
+    ref = report.checkpoint.ref
+    error = errors.NoWeightsError(
+        ref.model_id,
+        next((reason for group, reason in report.estimate.unknown if group == "weights"), ""),
+        offered=report.model.offered,
+        dtype=report.parameters is not None and report.scenario.compute_dtype is None,
+        local=report.checkpoint.source == "local",
+    )
+    error.asked = ref.named
+    return error
 
 
 _Words = Callable[[HfmemError], str]
@@ -62,8 +93,20 @@ def _linked(text: str, *behind: str) -> _Words:
     return lambda error: f"{text}: {page(error.model, *behind)}"
 
 
+def _at_place(here: str, there: str) -> _Words:
+    """`here` with the folder put in for a file on this machine, `there` for one of the Hub."""
+
+    def words(error: HfmemError) -> str:
+        place = error.place if isinstance(error, errors.InvalidFileError) else ""
+        return here.format(place=place) if place else there
+
+    return words
+
+
 def _near(error: HfmemError) -> str:
-    """A question for the ids that may be meant; "" where there is none."""
+    """A question for the ids that may be meant, or what there is of the one that is; "" where there is none."""
+    if error.kept:
+        return f"Ask for {error.kept[0]}, which is there. "
     return f"Did you mean {' or '.join(error.near)}? " if error.near else ""
 
 
@@ -82,7 +125,7 @@ def _not_found_hint(error: HfmemError) -> str:
         hint = "Name a folder with config.json or weights in it, or a weight file"
         hub = f"; for the Hub's model of that name, give its address: {page(error.model)}"
         return hint + (hub if is_model_id(error.model) else ".")
-    if error.model and not is_model_id(error.model):
+    if not is_model_id(error.model):
         return "Give the id of a model (owner/name), the address of its page, or a folder or weight file."
     private = "if it is private, `hf auth login` with an account that may read it."
     return f"{_near(error)}Check the spelling; {private}"
@@ -96,13 +139,46 @@ def _gated_hint(error: HfmemError) -> str:
 
 def _rate_hint(error: HfmemError) -> str:
     seconds = error.seconds if isinstance(error, errors.RateLimitedError) else None
-    when = f"in {seconds} seconds" if seconds is not None else "in some minutes"
+    when = f"in {seconds} second{'' if seconds == 1 else 's'}" if seconds is not None else "in some minutes"
     return f"Try again {when}; logging in with `hf auth login` raises the quota."
+
+
+def _size_hint(error: HfmemError) -> str:
+    if isinstance(error, errors.NoWeightsError):
+        if error.offered:
+            return error.offered
+        if error.dtype:
+            return "Name its --dtype, as in --dtype bfloat16."
+        if error.local:
+            return "Put its weights beside what is there, or name a folder or file that has them."
+    return f"Its page lists the files: {page(error.model, 'tree', 'main')}"
 
 
 def _settings_hint(error: HfmemError) -> str:
     package = error.package if isinstance(error, errors.ConnectionSettingsError) else ""
-    return f"`pip install {package}`, or unset the variable." if package else "Correct the variable, or unset it."
+    return f"`pip install {package}`, or unset the variable." if package else "Correct it, or unset it."
+
+
+def _nowhere(text: str, *, reason: bool = True) -> _Words:
+    """`text`, and that the model is not on this machine either: not at all, or not in the state that was asked for."""
+
+    def words(error: HfmemError) -> str:
+        because = f" ({error.reason})" if reason and error.reason else ""
+        model = error.model or "the model"
+        if error.kept:
+            return f"{text}, and the cache has {_listed(error.kept)}, not {error.asked or model}{because}."
+        return f"{text}, and {model} is in neither the cache nor the bundled catalog{because}."
+
+    return words
+
+
+def _listed(words: tuple[str, ...]) -> str:
+    """The first few words, and how many more there are."""
+    more = f" and {len(words) - _SHOWN} more" if len(words) > _SHOWN else ""
+    return ", ".join(words[:_SHOWN]) + more
+
+
+_SHOWN: Final = 3
 
 
 _ROWS: Final[tuple[tuple[type[HfmemError], _Words, _Words], ...]] = (
@@ -131,17 +207,17 @@ _ROWS: Final[tuple[tuple[type[HfmemError], _Words, _Words], ...]] = (
     (errors.RateLimitedError, _said("The Hub's request quota is used up."), _rate_hint),
     (
         errors.OfflineError,
-        _said("Offline mode is on, and {model} is in neither the cache nor the bundled catalog."),
+        _nowhere("Offline mode is on", reason=False),
         _after_near("Run once without --offline (and without HF_HUB_OFFLINE) to fill the cache."),
     ),
     (
         errors.ConnectionSettingsError,
-        _because("The Hub cannot be asked from here, and {model} is in neither the cache nor the bundled catalog"),
+        _nowhere("The Hub cannot be asked from here"),
         _settings_hint,
     ),
     (
         errors.HubUnreachableError,
-        _because("The Hub cannot be reached, and {model} is in neither the cache nor the bundled catalog"),
+        _nowhere("The Hub cannot be reached"),
         _after_near("Check the network, a proxy (HTTPS_PROXY), or HF_ENDPOINT if a mirror is used."),
     ),
     (
@@ -152,17 +228,20 @@ _ROWS: Final[tuple[tuple[type[HfmemError], _Words, _Words], ...]] = (
     (
         errors.InvalidConfigError,
         _because("The configuration of {model} cannot be read"),
-        _said("The file is broken at its source; try another --revision."),
+        _at_place("Correct the file in {place}.", "The file is broken at its source; try another --revision."),
     ),
     (
         errors.InvalidFileError,
         _because("A file of {model} cannot be what its name says"),
-        _said("The file is broken at its source or cut on its way; try again, or another --revision."),
+        _at_place(
+            "Put a whole file into {place}.",
+            "The file is broken at its source or cut on its way; try again, or another --revision.",
+        ),
     ),
     (
         errors.NoWeightsError,
         _because("Nothing tells how large {model} is"),
-        _linked("Its page lists the files", "tree", "main"),
+        _size_hint,
     ),
     (
         errors.UntraceableError,

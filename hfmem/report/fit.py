@@ -20,6 +20,7 @@ from hfmem.units import format_bytes
 
 __all__ = [
     "advice_lines",
+    "by_some",
     "fit_cell",
     "fit_dict",
     "fit_lines",
@@ -29,7 +30,6 @@ __all__ = [
     "serving_lines",
     "tight_words",
     "to_matrix",
-    "verdict",
 ]
 
 _LETTERS: Final[dict[Group, str]] = {
@@ -54,7 +54,8 @@ def fit_lines(fits: Sequence[Fit], unit: str, room: int | None = None) -> Iterat
     shown: list[Group] = []
     for fit in fits:
         if fit.estimate is None:
-            yield f"{_name(fit):{width}}  not possible: {fit.refused}{_instead(fit)}"
+            why = f"not possible: {fit.refused}{_instead(fit)}" if fit.refused else f"{fit.verdict}: {fit.gpu.source}"
+            yield f"{_name(fit):{width}}  {why}"
             continue
         shown += [group for group in GROUPS if fit.estimate.group(group) and group not in shown]
         bar = f"{_name(fit):{width}}  [{_bar(fit.estimate, fit.usable, cells)}]"
@@ -108,11 +109,18 @@ def _verdict(fit: Fit, unit: str) -> str:
     total = fit.estimate.total if fit.estimate else 0
     sign = "≥ " if fit.estimate and fit.estimate.is_lower_bound else ""
     size = f"{sign}{format_bytes(total, unit, label=False)} of {format_bytes(fit.usable, unit)}"
-    if fit.refused and total <= fit.usable:
-        return f"{size}: refused"
-    if fit.fits is None:
-        return f"{size}: {'fits by some recipes' if fit.estimate and fit.estimate.spared else 'unknown'}"
-    return f"{size}: {'fits, but tight' if fit.tight else 'fits' if fit.fits else 'does not fit'}"
+    some = ", fits by some recipes" if fit.verdict == "unknown" and by_some(fit) else ""
+    return f"{size}: {_WORDS.get(fit.verdict, fit.verdict)}{some}"
+
+
+_WORDS: Final = {"tight": "fits, but tight", "no": "does not fit"}
+"""Verdicts as sentences have them, where that is not the word itself."""
+
+
+def by_some(fit: Fit) -> bool:
+    """Whether it fits by some of the recipes that the asked quantisation may mean, and not by the one that leaves
+    most."""
+    return fit.estimate is not None and bool(fit.estimate.spared) and not fit.estimate.is_lower_bound
 
 
 def _remarks(fit: Fit, unit: str) -> Iterator[str]:
@@ -168,7 +176,7 @@ def serving_lines(report: Report, unit: str, room: int | None = None) -> Iterato
         return
     if serving.kv_pool is None:
         pass
-    elif serving.kv_pool <= 0 and not serving.refused:
+    elif serving.kv_pool <= 0 and not serving.refused and not report.estimate.refused_by_most:
         yield f"KV pool: none, {format_bytes(-serving.kv_pool, unit)} are missing"
     elif serving.kv_pool > 0 and serving.kv_tokens is not None and serving.max_concurrency is not None:
         yield (
@@ -234,8 +242,18 @@ def to_matrix(reports: Sequence[Report], unit: str, width: int | None) -> str:
             count -= 1
         blocks.append(_block(reports, names[:count], unit))
         names = names[count:]
-    legend = f"free {unit} on each ('tight': too little); 'no' has what is missing, and how many would hold it"
-    return "\n\n".join([*blocks, fold(legend, room)])
+    return "\n\n".join([*blocks, fold(_legend(reports, unit), room)])
+
+
+def _legend(reports: Sequence[Report], unit: str) -> str:
+    """What the cells say; of the rarer words those that are there."""
+    words = {fit.verdict for report in reports for fit in report.fits or ()}
+    rare = {
+        "refused": "'refused': the engine does not start, whatever is free",
+        "unknown": "'unknown': a part is not known, or it fits by some recipes only",
+    }
+    usual = f"free {unit} on each ('tight': too little); 'no' has what is missing, and how many would hold it"
+    return "; ".join([usual, *(text for word, text in rare.items() if word in words)])
 
 
 def _block(reports: Sequence[Report], names: Sequence[str], unit: str) -> str:
@@ -244,9 +262,7 @@ def _block(reports: Sequence[Report], names: Sequence[str], unit: str) -> str:
         by_name = {_name(fit): fit for fit in report.fits or ()}
         total = format_bytes(report.estimate.total, unit, label=False)
         cells = [fit_cell(by_name.get(name), unit) for name in names]
-        rows.append(
-            [line(report.checkpoint.ref.model_id), ("≥ " if report.estimate.is_lower_bound else "") + total, *cells]
-        )
+        rows.append([line(report.name), ("≥ " if report.estimate.is_lower_bound else "") + total, *cells])
     headers = ["model", f"total\n({unit})", *(f"{name}\n{_size(reports, name, unit)}" for name in names)]
     alignment = ["left", "right"] + ["right"] * len(names)
     return tabulate(rows, headers=headers, disable_numparse=True, colalign=alignment)
@@ -255,7 +271,8 @@ def _block(reports: Sequence[Report], names: Sequence[str], unit: str) -> str:
 def _size(reports: Sequence[Report], name: str, unit: str) -> str:
     """Usable bytes of a column's accelerator."""
     fits = [fit for report in reports for fit in report.fits or () if _name(fit) == name]
-    return f"({format_bytes(fits[0].gpu.memory, unit, label=False)})" if fits else ""
+    known = bool(fits) and fits[0].machine.there
+    return f"({format_bytes(fits[0].gpu.memory, unit, label=False)})" if known else ""
 
 
 def machine_name(fit: Fit) -> str:
@@ -264,25 +281,14 @@ def machine_name(fit: Fit) -> str:
     return fit.machine.instance or (f"{count} x {fit.gpu.name}" if count and count > 1 else fit.gpu.name)
 
 
-def verdict(fit: Fit) -> str:
-    """Whether it fits, in a word: `fits`, `tight`, `no`, `refused` by the engine, or `unknown`."""
-    if fit.refused:
-        return "refused"
-    if fit.fits is None:
-        return "unknown"
-    return ("tight" if fit.tight else "fits") if fit.fits else "no"
-
-
 def fit_cell(fit: Fit | None, unit: str) -> str:
     """What stays free of an accelerator, or what is missing and how many would hold it, in a cell of a table."""
-    if fit is None or fit.headroom is None or (fit.refused and fit.headroom >= 0):
-        return "refused" if fit else ""
-    if fit.fits is None:
-        return "unknown"
-    free = format_bytes(abs(fit.headroom), unit, label=False)
-    if fit.fits:
-        return f"{'tight' if fit.tight else 'fits'}, {free}"
-    return f"no, {free}" + (f" (×{fit.gpus_needed})" if fit.gpus_needed else "")
+    if fit is None:
+        return ""
+    if fit.headroom is None or fit.verdict in ("refused", "unknown"):
+        return fit.verdict
+    needed = f" (×{fit.gpus_needed})" if fit.verdict == "no" and fit.gpus_needed else ""
+    return f"{fit.verdict}, {format_bytes(abs(fit.headroom), unit, label=False)}{needed}"
 
 
 def list_gpus(rows: Sequence[Accelerator], instances: Sequence[Instance], unit: str, width: int | None = None) -> str:
@@ -315,14 +321,16 @@ def list_gpus(rows: Sequence[Accelerator], instances: Sequence[Instance], unit: 
 def fit_dict(fit: Fit) -> dict[str, Any]:
     """One row of the JSON contract's `fit`."""
     return {
+        "asked": fit.machine.asked,
         "gpu": fit.gpu.name,
         "instance": fit.machine.instance or None,
         "gpus": fit.parallel.gpus,
-        "memory": fit.gpu.memory,
-        "usable": fit.usable,
+        "memory": fit.gpu.memory if fit.machine.there else None,
+        "usable": fit.usable if fit.machine.there else None,
         "reserved": fit.reserve,
         "total": fit.estimate.total if fit.estimate else None,
         "fits": fit.fits,
+        "verdict": fit.verdict,
         "tight": fit.tight,
         "margin": fit.margin.nbytes if fit.margin else None,
         "margin_source": fit.margin.source if fit.margin else None,

@@ -55,6 +55,8 @@ class OutputFormat:
         whole: whether it is a document even where no model was found: the failures are in it, or a heading.
         json: whether it is for programs, which get lists of accelerators as JSON too.
         known_only: whether models are left out whose weights are not known.
+        reasons: whether a single model's answer has the reason of each verdict; documents for programs have all.
+        bare: whether it has figures alone, so that what they lack has to be told beside it.
     """
 
     name: str
@@ -64,6 +66,8 @@ class OutputFormat:
     whole: bool = False
     json: bool = False
     known_only: bool = False
+    reasons: bool = False
+    bare: bool = False
 
 
 FORMATS: Final[dict[str, OutputFormat]] = {}
@@ -82,10 +86,12 @@ def output_format(name: str, **traits: bool) -> Callable[[_Render], _Render]:
 
 def render(name: str, reports: Sequence[Report], problems: Sequence[Problem], style: Style) -> str:
     """The text of a format, names escaped by its rules; empty where there is nothing to show."""
-    return FORMATS[name].render(reports, problems, style)
+    from hfmem.report.names import told_apart
+
+    return FORMATS[name].render(*told_apart(reports, problems), style)
 
 
-@output_format("table", units=True, explains=True)
+@output_format("table", units=True, explains=True, reasons=True)
 def _table(reports: Sequence[Report], problems: Sequence[Problem], style: Style) -> str:
     from hfmem.report.card import to_card, to_explanation
     from hfmem.report.escapes import line, visible
@@ -104,7 +110,7 @@ def _table(reports: Sequence[Report], problems: Sequence[Problem], style: Style)
         parts.append(lines)
     if style.explain:
         for report in reports:
-            title = f"{line(report.checkpoint.ref.model_id)}\n" if style.several else ""
+            title = f"{line(report.name)}\n" if style.several else ""
             parts.append(title + to_explanation(report, style.unit, style.width))
     return visible("\n\n".join(parts))
 
@@ -112,6 +118,7 @@ def _table(reports: Sequence[Report], problems: Sequence[Problem], style: Style)
 @output_format("json", whole=True, json=True)
 def _json(reports: Sequence[Report], problems: Sequence[Problem], style: Style) -> str:
     from hfmem import __version__
+    from hfmem.report.errors import sizeless
     from hfmem.report.escapes import json_text
     from hfmem.report.result import SCHEMA, to_result
 
@@ -119,17 +126,19 @@ def _json(reports: Sequence[Report], problems: Sequence[Problem], style: Style) 
         "schema": SCHEMA,
         "hfmem": __version__,
         "results": [to_result(report) for report in reports],
-        "errors": [problem.as_dict() for problem in problems],
+        "errors": [problem.as_dict() for problem in (*problems, *sizeless(reports))],
     }
     return json_text(document, indent=2, ascii_only=style.ascii)
 
 
 @output_format("jsonl", whole=True, json=True)
 def _jsonl(reports: Sequence[Report], problems: Sequence[Problem], style: Style) -> str:
+    from hfmem.report.errors import sizeless
     from hfmem.report.escapes import json_text
     from hfmem.report.result import to_result
 
-    lines = [to_result(report) for report in reports] + [problem.as_dict() for problem in problems]
+    failures = (*problems, *sizeless(reports))
+    lines = [to_result(report) for report in reports] + [problem.as_dict() for problem in failures]
     return "\n".join(json_text(each, ascii_only=style.ascii) for each in lines)
 
 
@@ -147,14 +156,13 @@ def _markdown(reports: Sequence[Report], problems: Sequence[Problem], style: Sty
     return to_markdown(reports, problems, style.unit)
 
 
-@output_format("quiet", known_only=True)
+@output_format("quiet", known_only=True, bare=True)
 def _quiet(reports: Sequence[Report], problems: Sequence[Problem], style: Style) -> str:  # noqa: ARG001 - one signature
     """Id, total in bytes, and for each accelerator that was named whether it fits; tabs between them."""
     from hfmem.report.escapes import line
-    from hfmem.report.fit import verdict
 
     rows = [
-        (line(report.checkpoint.ref.model_id), str(report.estimate.total), *map(verdict, report.fits or ()))
+        (line(report.name), str(report.estimate.total), *(fit.verdict for fit in report.fits or ()))
         for report in reports
     ]
     return "\n".join("\t".join(row) for row in rows)

@@ -19,6 +19,7 @@ def to_result(report: Report) -> dict[str, Any]:
     checkpoint, estimate = report.checkpoint, report.estimate
     return {
         "model": checkpoint.ref.model_id,
+        "asked": checkpoint.ref.asked or checkpoint.ref.named,
         "revision": checkpoint.ref.revision,
         "commit": checkpoint.commit,
         "source": checkpoint.source,

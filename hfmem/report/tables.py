@@ -12,7 +12,7 @@ from tabulate import tabulate
 
 from hfmem.advice.values import Fit
 from hfmem.report.columns import COLUMNS, Column
-from hfmem.report.errors import Problem
+from hfmem.report.errors import Problem, sizeless
 from hfmem.report.escapes import csv_cell, line, markdown_cell
 from hfmem.report.fit import fit_cell, machine_name
 from hfmem.report.values import Report
@@ -58,7 +58,7 @@ def _with_short_names(reports: Sequence[Report], problems: Sequence[Problem], un
     longest = max(len(item) for item in _names(reports, problems))
     for room in range(max(longest, _SHORTEST), _SHORTEST - 1, -1):
         short = replace(name, value=_short_name(room))
-        failed = [replace(problem, model=shortened(problem.model, room)) for problem in problems]
+        failed = [replace(problem, label=shortened(problem.name, room)) for problem in problems]
         text = _render(reports, failed, [short, total], unit, "simple")
         if widest(text) <= width:
             break
@@ -66,11 +66,11 @@ def _with_short_names(reports: Sequence[Report], problems: Sequence[Problem], un
 
 
 def _short_name(room: int) -> Callable[[Report], str]:
-    return lambda report: shortened(report.checkpoint.ref.model_id, room)
+    return lambda report: shortened(report.name, room)
 
 
 def _names(reports: Sequence[Report], problems: Sequence[Problem]) -> list[str]:
-    return [report.checkpoint.ref.model_id for report in reports] + [problem.model for problem in problems]
+    return [report.name for report in reports] + [problem.name for problem in problems]
 
 
 def _disk(reports: Sequence[Report], unit: str, free: int | None) -> list[Column]:
@@ -91,7 +91,7 @@ def format_lines(reports: Sequence[Report], width: int | None) -> str:
     about: dict[str, list[str]] = {}
     for report in reports:
         for sentence in report.estimate.formats:
-            about.setdefault(sentence, []).append(report.checkpoint.ref.model_id)
+            about.setdefault(sentence, []).append(report.name)
     lines = []
     for sentence, models in about.items():
         more = f" and {len(models) - _NAMED} more" if len(models) > _NAMED else ""
@@ -106,29 +106,30 @@ def to_markdown(reports: Sequence[Report], problems: Sequence[Problem], unit: st
 
 
 def to_csv(reports: Sequence[Report], problems: Sequence[Problem]) -> str:
-    """One line a model; sizes in bytes, unknown ones empty; for each accelerator that was named, whether it fits and
-    what stays free; failures with their class in the last column."""
+    """One line a model; sizes in bytes, unknown ones empty; for each accelerator that was named, whether it fits, what
+    stays free, and the verdict's word; failures with their class in the last column."""
     stream = io.StringIO()
     columns = _columns(reports, ("master_weights", "temporary"))
     writer = csv.writer(stream, lineterminator="\n")
     machines = _machines(reports)
-    verdicts = [f"{what}: {name}" for name in machines for what in ("fits", "headroom")]
+    verdicts = [f"{what}: {name}" for name in machines for what in ("fits", "headroom", "verdict")]
     keys = [*(column.key for column in columns), "batch", "source", "total_is_lower_bound", *verdicts, "error"]
     writer.writerow(map(csv_cell, keys))
     for report in reports:
         row = [column.value(report) for column in columns]
-        row += [report.scenario.batch, report.checkpoint.source, _word(report.estimate.is_lower_bound)]
+        row += [report.scenario.batch, report.checkpoint.source, str(report.estimate.is_lower_bound).lower()]
         for name in machines:
             fit = _fit(report, name)
-            row += [None, None] if fit is None else [_word(False if fit.refused else fit.fits), fit.headroom]
-        writer.writerow(map(csv_cell, [*row, ""]))
+            row += [None, None, None] if fit is None else [_FITS[fit.verdict], fit.headroom, fit.verdict]
+        failure = next((problem.code for problem in sizeless([report])), "")
+        writer.writerow(map(csv_cell, [*row, failure]))
     for problem in problems:
-        writer.writerow(map(csv_cell, [problem.model, *[""] * (len(keys) - 2), problem.code]))
+        writer.writerow(map(csv_cell, [problem.name, *[""] * (len(keys) - 2), problem.code]))
     return stream.getvalue().rstrip("\n")
 
 
-def _word(answer: bool | None) -> str | None:
-    return None if answer is None else str(answer).lower()
+_FITS: Final = {"fits": "true", "tight": "true", "no": "false", "refused": "false", "unknown": None}
+"""What CSV has for a verdict where it asks whether it fits."""
 
 
 def _machines(reports: Sequence[Report]) -> tuple[str, ...]:
@@ -140,13 +141,25 @@ def _fit(report: Report, name: str) -> Fit | None:
     return next((fit for fit in report.fits or () if machine_name(fit) == name), None)
 
 
+_LOW: Final = Column(
+    key="total_low",
+    title="total, at least",
+    value=lambda report: None if report.estimate.known_total is None else report.estimate.low,
+    kind="bytes",
+    rank=5,
+)
+"""The low end, where the total of a row is a range."""
+
 _ONLY_TRAINING: Final = ("gradients", "optimizer", "master_weights", "temporary")
 
 
 def _columns(reports: Sequence[Report], only_training: Sequence[str] = _ONLY_TRAINING) -> list[Column]:
     """The columns that say something: gradients, optimizer states and the like only where there are any."""
     training = any(report.scenario.train for report in reports)
-    return [column for column in COLUMNS if training or column.key not in only_training]
+    shown = [column for column in COLUMNS if training or column.key not in only_training]
+    if any(report.estimate.spared for report in reports):
+        shown.insert(next(index for index, column in enumerate(shown) if column.key == "total"), _LOW)
+    return shown
 
 
 def _render(
@@ -162,8 +175,7 @@ def _render(
         for report in reports
     ]
     rows += [
-        [line(problem.model), f"failed: {problem.code.removesuffix('_error').replace('_', ' ')}"]
-        for problem in problems
+        [line(problem.name), f"failed: {problem.code.removesuffix('_error').replace('_', ' ')}"] for problem in problems
     ]
     if style == "github":
         headers, rows = [*map(markdown_cell, headers)], [[*map(markdown_cell, row)] for row in rows]

@@ -51,6 +51,7 @@ class Report:
         advice: what would help, where it does not fit on the first.
         savings: ways to need less in training, the largest saving first.
         trace: the peak as it was measured on the real class, where that was asked.
+        label: what a list calls it, where the model's id alone does not tell its rows apart; "" where it does.
     """
 
     model: Model
@@ -61,6 +62,7 @@ class Report:
     savings: tuple[Saving, ...] = ()
     trace: Trace | None = None
     bundle: Bundle | None = None
+    label: str = ""
 
     def __repr__(self) -> str:
         scenario, estimate = self.scenario, self.estimate
@@ -72,6 +74,11 @@ class Report:
             f"<Report {self.checkpoint.ref.model_id!r}: {scenario.mode}, batch {scenario.batch} × {scenario.seq:,} "
             f"tokens, {sign}{format_bytes(estimate.total, 'GiB')}{verdicts}>"
         )
+
+    @property
+    def name(self) -> str:
+        """What it is called in lists and sentences."""
+        return self.label or self.checkpoint.ref.model_id
 
     @property
     def models(self) -> tuple[Model, ...]:

@@ -1,4 +1,9 @@
-"""What of the asked makes no sense for any model: it is refused before anything is fetched."""
+"""What of the asked makes no sense for any model: it is refused before anything is fetched.
+
+The line between wrong usage (exit code 2) and a model's failure (1): what the options and the machine alone decide is
+refused here, once; what depends on a model as well, such as a length beyond its own maximum or a split of its heads, is
+an error of that model, where the scenario is resolved, and the others are still answered.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +40,7 @@ def without_effect(options: Options, architecture: Architecture) -> tuple[str, .
     told = rules.idle(declared(type(options)), options)
     layers = architecture.layers or ()
     if (options.ep or 1) > 1 and layers and not any(isinstance(layer.ffn, Experts) for layer in layers):
-        told += ("--ep has no effect: the model has no experts",)
+        told += ("--ep is for experts, and the model has none",)
     if options.kv_dtype is not None and layers and not any(layer.elements(1, source=1) for layer in layers):
         told += ("--kv-dtype has no effect: the model keeps no cache",)
     return (*told, *_pieces(options, architecture))

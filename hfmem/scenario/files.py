@@ -1,24 +1,30 @@
 """Options from the files that people train with: transformers' `TrainingArguments` (and trl's), accelerate, DeepSpeed,
-axolotl; YAML or JSON. Several are merged in their order. Every key is used, or named as ignored."""
+axolotl, LLaMA-Factory; YAML or JSON. Several are merged in their order. Every key is used, or named with what became of
+it."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 from hfmem.errors import InvalidScenarioError, quoted
-from hfmem.estimator.recipe.optimizers import find_optimizer
 from hfmem.fetcher.files import read_text
 from hfmem.options.option import declared
-from hfmem.scenario.keys import BESIDE, Draft, Use, meanings
+from hfmem.scenario.conflicts import refuse_conflicts
+from hfmem.scenario.keys import METHODS, OWN_AUTO, Draft, Use, meanings
 from hfmem.scenario.options import Options
+from hfmem.scenario.settle import Settled, settle
+from hfmem.scenario.software import Software, inside_deepspeed, is_deepspeed, software_of
 
 __all__ = ["FromFiles", "with_file", "with_files"]
 
 _LATER: Final = "overridden by what comes later"
+_LINE: Final = "overridden by the command line"
+_LEFT: Final = "left to the trainer (auto)"
 _MOST_VALUES: Final = 20_000  # of a file; the longest known ones have some hundred
 _LARGEST: Final = 2**20  # bytes; a training file is a few kilobytes
 
@@ -41,11 +47,49 @@ class FromFiles:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Entry:
-    """A key of a file with its value; later, what it set."""
+    """A key of a file with its value.
+
+    Attributes:
+        deepspeed: whether DeepSpeed reads it, and not the trainer.
+    """
 
     file: str
     name: str
     value: Any
+    deepspeed: bool
+
+
+@dataclass(slots=True, kw_only=True)
+class _Merged:
+    """Every key once, as the last file has it, DeepSpeed's behind those of the trainer, which it fills in.
+
+    Attributes:
+        entries: these keys.
+        replaced: those that a later file replaces.
+        left: those whose `auto` leaves them to the others.
+        names: the keys of each file.
+    """
+
+    entries: tuple[_Entry, ...] = ()
+    replaced: list[_Entry] = field(default_factory=list)
+    left: list[_Entry] = field(default_factory=list)
+    names: dict[str, list[str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Said:
+    """What a key said.
+
+    Attributes:
+        understood: whether it says anything here.
+        wrote: what it set.
+        off: switches that it leaves off.
+    """
+
+    entry: _Entry
+    understood: bool
+    wrote: Mapping[str, Any]
+    off: frozenset[str]
 
 
 def with_file(options: Options, path: Path) -> Options:
@@ -53,116 +97,113 @@ def with_file(options: Options, path: Path) -> Options:
     return with_files(options, (path,)).options
 
 
-def with_files(options: Options, paths: Sequence[Path]) -> FromFiles:
+def with_files(options: Options, paths: Sequence[Path], given: Collection[str] = ()) -> FromFiles:
     """The options, with what the files say where they say nothing themselves. They are merged in their order: a
-    key that several have is read from the last of them.
+    key that several have is read from the last of them; `"auto"` leaves it to the others.
+
+    Args:
+        options: what is asked beside the files, which wins.
+        paths: the files.
+        given: options that are asked although they have their default value.
 
     Raises:
-        InvalidScenarioError: a file cannot be read, or a value in it cannot be.
+        InvalidScenarioError: a file cannot be read, a value in it cannot be, or its software would refuse it.
     """
-    entries, replaced = _merged(paths)
-    keys = meanings(declared(type(options)))
-    draft: Draft = {}
-    done = [(entry, _use(entry, draft, keys)) for entry in entries]
-    trainer = next((entry for entry, said in done if said is not None and entry.name.endswith(_TRAINER)), None)
-    if trainer is not None and "optimizer" in draft:
-        trainer = None
-    if trainer is not None:
-        draft["optimizer"] = "adamw-fused"
+    table = declared(type(options))
+    asked = {option.name for option in table if option.asked(options) or option.name in given}
+    merged = _merged(paths)
+    refuse_conflicts(merged.entries, asked)
+    keys, draft = meanings(table), Draft()
+    done = [_use(entry, draft, keys) for entry in merged.entries]
+    written = dict(draft)
     told = {name: draft.pop(name, "") for name in ("model", "revision")}
-    _settle(draft, options)
-    table = {option.name: option for option in declared(type(options))}
-    taken = {name: value for name, value in draft.items() if not table[name].asked(options)}
-    remarks = [*_remarks(done, set(draft), set(taken), replaced)]
-    if trainer is not None and "optimizer" in taken:
-        remarks.append(
-            f"{trainer.file}: no optim, which is adamw_torch_fused for TrainingArguments and PyTorch 2.8 or newer."
-        )
-    named = next((f"{entry.file}: {entry.name}" for entry, said in reversed(done) if said and "model" in said), "")
+    software, file = software_of(merged.names)
+    settled = settle(
+        draft, options, asked, software, {said.entry.name for said in done if said.entry.value is not None}
+    )
+    taken = {name: value for name, value in draft.items() if name not in asked}
+    outcomes = [(said.entry, _outcome(said, written, settled, taken, asked)) for said in done]
+    remarks = [
+        *_remarks([*outcomes, *((entry, _LATER) for entry in merged.replaced), *((e, _LEFT) for e in merged.left)]),
+        *_defaults(software, file, settled),
+        *(_method(outcomes, settled, draft["train"]) if options.train is None else ()),
+    ]
+    named = next((f"{said.entry.file}: {said.entry.name}" for said in reversed(done) if "model" in said.wrote), "")
     found = replace(options, **taken, remarks=(*options.remarks, *remarks))
     return FromFiles(options=found, model=told["model"], revision=told["revision"], named=named)
 
 
-def _merged(paths: Sequence[Path]) -> tuple[list[_Entry], list[_Entry]]:
-    """Every key once, as the last file has it, and those that a later file replaces."""
-    found: dict[str, _Entry] = {}
-    replaced: list[_Entry] = []
+def _merged(paths: Sequence[Path]) -> _Merged:
+    merged, found = _Merged(), dict[tuple[str, bool], _Entry]()
     for path in paths:
-        for name, value in _leaves(_read(path), path):
-            earlier = found.pop(name, None)  # what is later is read later, and wins over other spellings too
+        leaves = list(_leaves(_read(path), path))
+        names = [name for name, _ in leaves]
+        merged.names.setdefault(path.name, []).extend(names)
+        whole = is_deepspeed(names)
+        for name, value in leaves:
+            entry = _Entry(file=path.name, name=name, value=value, deepspeed=whole or inside_deepspeed(name))
+            if value == "auto" and name.rpartition(".")[2] not in OWN_AUTO:
+                merged.left.append(entry)
+                continue
+            earlier = found.pop((name, entry.deepspeed), None)  # what is later is read later, and wins over others too
             if earlier is not None and earlier.file != path.name:
-                replaced.append(earlier)
-            found[name] = _Entry(file=path.name, name=name, value=value)
-    return list(found.values()), replaced
+                merged.replaced.append(earlier)
+            found[name, entry.deepspeed] = entry
+    merged.entries = tuple(sorted(found.values(), key=lambda entry: entry.deepspeed))
+    return merged
 
 
-def _remarks(
-    done: Sequence[tuple[_Entry, set[str] | None]], kept: set[str], taken: set[str], replaced: Sequence[_Entry]
-) -> Iterator[str]:
-    """What became of every key: used, given way to the command line or to a later file, or ignored."""
-    outcomes: dict[tuple[str, str], list[str]] = {}
-    last = {option: entry for entry, said in done for option in said or ()}
-    for entry, said in done:
-        ours = None if said is None else said - set(BESIDE)
-        if ours is None or (ours and said == ours and not ours & kept):
-            outcome = "ignored"
-        elif said and all(last[option] is not entry for option in said):
-            outcome = _LATER
-        elif ours and said == ours and not ours & taken:
-            outcome = "overridden by the command line"
-        else:
-            outcome = "used"
-        outcomes.setdefault((entry.file, outcome), []).append(entry.name)
-    for entry in replaced:
-        outcomes.setdefault((entry.file, _LATER), []).append(entry.name)
-    for outcome in ("used", _LATER, "overridden by the command line", "ignored"):
-        for (file, kind), names in outcomes.items():
+def _outcome(
+    said: _Said, written: Mapping[str, Any], settled: Settled, taken: Collection[str], asked: Collection[str]
+) -> str:
+    """What became of a key: used, given way to the command line or to a later key, or ignored."""
+    if not said.understood:
+        return "ignored"
+    if not said.wrote:
+        return _LINE if said.off.intersection(asked) else "used"
+    live = {option for option, value in said.wrote.items() if option in written and written[option] == value}
+    if not live:
+        return _LATER
+    if live.intersection(taken) or live & settled.worked:
+        return "used"
+    return _LINE if live.intersection(asked) or live & settled.gave else "ignored"
+
+
+def _remarks(outcomes: Iterable[tuple[_Entry, str]]) -> Iterator[str]:
+    """The keys by file and by what became of them."""
+    names: dict[tuple[str, str], list[str]] = {}
+    for entry, outcome in outcomes:
+        names.setdefault((entry.file, outcome), []).append(entry.name)
+    for outcome in ("used", _LATER, _LINE, _LEFT, "ignored"):
+        for (file, kind), keys in names.items():
             if kind == outcome:
-                yield f"{file}: {', '.join(names)} {'is' if len(names) == 1 else 'are'} {outcome}."
+                yield f"{file}: {', '.join(keys)} {'is' if len(keys) == 1 else 'are'} {outcome}."
 
 
-_TRAINER: Final = "per_device_train_batch_size"
-"""A key that only `TrainingArguments` have."""
+def _defaults(software: Software | None, file: str, settled: Settled) -> Iterator[str]:
+    """What the software does where the files say nothing."""
+    if software is not None and settled.defaults:
+        told = ", ".join(f"{default.key} {default.shown}" for default in settled.defaults)
+        yield f"{file}: what it leaves out is as {software.title} has it: {told}."
 
 
-def _settle(draft: Draft, options: Options) -> None:
-    """What several keys mean together, and beside the command line, which wins."""
-    four, eight = draft.pop("four_bit", False), draft.pop("eight_bit", False)
-    if four and draft.get("train") == "lora":
-        draft["train"] = "qlora"
-    train = options.train or draft.setdefault("train", "full")
-    if eight and train == "lora":
-        draft["dtype"] = "int8"
-    for option in declared(type(options)):
-        if option.option.train and train not in option.option.train:
-            draft.pop(option.name, None)  # files keep what another method would take
-    if draft.pop("deepspeed", False) and train == "full":
-        # DeepSpeed's `"enabled": "auto"` follows the trainer's flag, and its weights are of 16 bits with others beside
-        asked = draft.get("precision", "")
-        if asked in ("trainer-bf16", "trainer-fp16"):
-            draft["precision"] = f"{asked.removeprefix('trainer-')}-master"
-    if draft.pop("unsharded", False):
-        draft.pop("fsdp", None)
-        draft.pop("offload", None)
-    hosts, gpus = draft.pop("hosts", 1), draft.get("gpus", 1)
-    if draft.pop("hybrid", False) and draft.get("fsdp") and hosts > 1 and gpus % hosts == 0:
-        draft["shard"] = gpus // hosts
-    _drop(draft, options)
+_OF_ADAPTERS: Final = re.compile(r"(^|[._])(peft|q?lora|adapters?|tuner|finetun\w*|4bit|8bit|quantization)(?=$|[._])")
 
 
-def _drop(draft: Draft, options: Options) -> None:
-    """Take out what files say and has no effect beside the rest."""
-    if not (draft.get("fsdp") or draft.get("zero") or options.fsdp or options.zero):
-        draft.pop("shard", None)
-    if draft.get("tp", options.tp or 1) == 1:
-        draft.pop("sequence_parallel", None)
-    if draft.get("gradient_checkpointing"):
-        draft.pop("selective_checkpointing", None)
-    if not (options.precision or draft.get("precision", "trainer-")).startswith("trainer-"):
-        draft.pop("dtype", None)  # the precision says what the weights are in
-    row = find_optimizer(options.optimizer or draft.get("optimizer", ""))
-    if row is not None and not row.rank:
-        draft.pop("optimizer_rank", None)
+def _method(outcomes: Sequence[tuple[_Entry, str]], settled: Settled, train: str) -> Iterator[str]:
+    """A sentence where a key may say that something else is trained than what is taken."""
+    names: dict[str, list[str]] = {}
+    for entry, outcome in outcomes:
+        if outcome != "ignored" or entry.value in (None, False, {}, ""):
+            continue
+        method = entry.name in METHODS or entry.name.rpartition(".")[2] in METHODS
+        if method or (settled.assumed and _OF_ADAPTERS.search(entry.name)):
+            names.setdefault(entry.file, []).append(entry.name)
+    for file, keys in names.items():
+        yield (
+            f"{file}: {', '.join(keys)} {'does' if len(keys) == 1 else 'do'} not say here what is trained: "
+            f"--train {train} is assumed; give --train full, lora or qlora to choose."
+        )
 
 
 def _read(path: Path) -> Mapping[str, Any]:
@@ -226,16 +267,21 @@ def _leaves(document: Mapping[str, Any], path: Path, prefix: str = "", depth: in
             yield name, value
 
 
-def _use(entry: _Entry, draft: Draft, keys: Mapping[str, Use]) -> set[str] | None:
-    """What the key sets; None where it says nothing here."""
+def _use(entry: _Entry, draft: Draft, keys: Mapping[str, Use]) -> _Said:
+    """What the key says; it is put into the draft."""
+    draft.wrote, draft.off = {}, set()
+    understood = _understood(entry, draft, keys)
+    wrote = dict(draft.wrote) if understood else {}
+    return _Said(entry=entry, understood=understood, wrote=wrote, off=frozenset(draft.off))
+
+
+def _understood(entry: _Entry, draft: Draft, keys: Mapping[str, Use]) -> bool:
+    """Whether the key says anything."""
     name, value = entry.name, entry.value
-    if value is None or value == {} or (value == "auto" and name not in ("bf16", "fp16")):
-        return None
+    if value is None or value in ({}, ""):
+        return False
     use = keys.get(name) or keys.get(name.rpartition("deepspeed.")[2]) or keys.get(name.rpartition(".")[2])
-    before = dict(draft)
     try:
-        if use is None or not use(draft, value):
-            return None
+        return use is not None and use(draft, value)
     except (TypeError, ValueError, AttributeError, OverflowError):
         raise InvalidScenarioError("", f"--from-args: '{name}' cannot be {quoted(str(value))}") from None
-    return {option for option in draft if option not in before or draft[option] != before[option]}

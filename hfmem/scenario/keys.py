@@ -1,4 +1,5 @@
-"""What the keys of training files mean: transformers' `TrainingArguments`, trl, accelerate, DeepSpeed, axolotl."""
+"""What the keys of training files mean: transformers' `TrainingArguments`, trl, accelerate, DeepSpeed, axolotl,
+LLaMA-Factory (hiyouga/LLaMA-Factory, src/llamafactory/hparams)."""
 
 from __future__ import annotations
 
@@ -8,14 +9,44 @@ from typing import Any, Final
 from hfmem.dtypes import canonical
 from hfmem.options.option import Declared, split
 
-__all__ = ["BESIDE", "Draft", "Use", "meanings"]
+__all__ = ["METHODS", "OWN_AUTO", "Draft", "Use", "meanings"]
 
-Draft = dict[str, Any]
+
+class Draft(dict[str, Any]):
+    """What keys have set so far: options, and words beside them that say something with others only (`settle`).
+
+    Attributes:
+        wrote: what was written since this was last emptied, what was there already included.
+        off: the switches that were left off since then.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wrote: dict[str, Any] = {}
+        self.off: set[str] = set()
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        self.wrote[name] = value
+        super().__setitem__(name, value)
+
+    def suggest(self, name: str, value: Any) -> None:
+        """Set what nothing has set yet."""
+        if name not in self:
+            self[name] = value
+
+
 Use = Callable[[Draft, Any], bool]
 """Takes what a value says; whether it says anything."""
 
-BESIDE: Final = ("model", "revision", "four_bit", "eight_bit", "deepspeed", "unsharded", "hosts", "hybrid")
-"""What a draft holds beside options, until everything is read."""
+METHODS: Final = (
+    *("adapter", "adapter_type", "finetune_type", "finetuning_type", "peft_config.name", "peft_method", "peft_type"),
+    *("sft_type", "train_type", "training_type", "tuner", "tuner_type", "tuning_method"),
+)
+"""Keys that name what is trained: axolotl's, LLaMA-Factory's, ms-swift's, and those of others that are like them."""
+
+OWN_AUTO: Final = frozenset(("bf16", "fp16", "dtype", "torch_dtype", "flash_attn"))
+"""Keys whose `auto` is a value of their own; of others it means what the trainer has (transformers'
+integrations/deepspeed.py, `fill_match`)."""
 
 
 def meanings(options: Iterable[Declared]) -> dict[str, Use]:
@@ -75,8 +106,18 @@ def _attention(draft: Draft, value: Any) -> bool:
     return word is not None
 
 
+def _flash(draft: Draft, value: Any) -> bool:
+    """LLaMA-Factory's `flash_attn`; its `auto` leaves the choice to transformers."""
+    word = {"disabled": "eager", "sdpa": "sdpa", "fa2": "flash", "fa3": "flash"}.get(value)
+    if word is not None:
+        draft["attention"] = word
+    return word is not None or value == "auto"
+
+
 def _dtype(draft: Draft, value: Any) -> bool:
-    """The dtype that a model is loaded in."""
+    """The dtype that a model is loaded in; `auto` is the checkpoint's."""
+    if value == "auto":
+        return True
     word = canonical(str(value).removeprefix("torch."))
     if word in ("bfloat16", "float16", "float32"):
         draft["dtype"] = word
@@ -105,6 +146,8 @@ def _switch(option: str, setting: Any = True) -> Use:
             raise TypeError
         if value:
             draft[option] = setting
+        elif setting is True:
+            draft.off.add(option)
         return True
 
     return use
@@ -129,24 +172,97 @@ def _names(option: str) -> Use:
 
 
 def _optimizer(draft: Draft, value: Any) -> bool:
-    draft["optimizer"] = {"AdamW": "adamw-fused", "Adam": "adamw-fused"}.get(value, str(value))
+    word = {"AdamW": "adamw-fused", "Adam": "adamw-fused"}.get(value, str(value))
+    if "own_optimizer" in draft:
+        draft.wrote["optimizer"] = word
+    else:
+        draft["optimizer"] = word
     return True
 
 
-def _adapter(draft: Draft, value: Any) -> bool:
-    draft["train"] = {"lora": "lora", "qlora": "qlora"}[value] if value in ("lora", "qlora") else "full"
-    return value in ("lora", "qlora")
+def _own_optimizer(name: str) -> Use:
+    """A switch of LLaMA-Factory's, which wins over `optim` (train/trainer_utils.py, `create_custom_optimizer`)."""
+
+    def use(draft: Draft, value: Any) -> bool:
+        if _switch("own_optimizer")(draft, value) and value:
+            draft["optimizer"] = name
+        return True
+
+    return use
+
+
+def _method(draft: Draft, value: Any) -> bool:
+    """What is trained, by a word of the software that trains."""
+    word = str(value).lower()
+    if word in ("lora", "qlora", "full"):
+        draft["train"] = word
+    return word in ("lora", "qlora", "full")
 
 
 def _peft(draft: Draft, value: Any) -> bool:
-    if value:
-        draft["train"] = "lora"
+    """trl's `use_peft`, without which its keys of adapters say nothing."""
+    draft["train"] = "lora" if value else "full"
     return True
 
 
 def _rank(draft: Draft, value: Any) -> bool:
-    draft.setdefault("train", "lora")
+    draft.suggest("train", "lora")
     return _number("lora_rank")(draft, value)
+
+
+def _targets(draft: Draft, value: Any) -> bool:
+    """LLaMA-Factory's modules that get adapters: `all` is every linear one."""
+    return _names("lora_targets")(draft, "all-linear" if value in ("all", ["all"]) else value)
+
+
+def _bits(draft: Draft, value: Any) -> bool:
+    """LLaMA-Factory's `quantization_bit`, with bitsandbytes unless `quantization_method` says otherwise."""
+    if value in (4, 8):
+        draft["four_bit" if value == 4 else "eight_bit"] = True
+    return value in (4, 8)
+
+
+def _quantiser(draft: Draft, value: Any) -> bool:
+    """LLaMA-Factory's `quantization_method`; the bits of others than bitsandbytes are not known here."""
+    draft["quantiser"] = str(value)
+    return value in ("bnb", "bitsandbytes")
+
+
+def _no_recompute(draft: Draft, value: Any) -> bool:
+    """LLaMA-Factory's `disable_gradient_checkpointing`."""
+    if not isinstance(value, bool):
+        raise TypeError
+    draft["gradient_checkpointing"] = not value
+    return True
+
+
+def _frozen(part: str) -> Use:
+    """A component that is not trained."""
+
+    def use(draft: Draft, value: Any) -> bool:
+        if not isinstance(value, bool):
+            raise TypeError
+        if value:
+            draft["freeze"] = tuple(dict.fromkeys((*draft.get("freeze", ()), part)))
+        return True
+
+    return use
+
+
+def _stage_of_training(draft: Draft, value: Any) -> bool:  # noqa: ARG001 - one signature
+    """LLaMA-Factory's `stage`: what trains one model on tokens, as is counted here."""
+    return value in ("pt", "sft")
+
+
+def _enabled(kind: str) -> Use:
+    """DeepSpeed's `bf16` and `fp16`: 16-bit weights, and float32 ones that are stepped on."""
+
+    def use(draft: Draft, value: Any) -> bool:
+        if _switch("master")(draft, value) and value:
+            draft["precision"] = f"trainer-{kind}"
+        return True
+
+    return use
 
 
 def _precision(draft: Draft, value: Any) -> bool:
@@ -221,19 +337,37 @@ _KEYS: Final[dict[str, Use]] = {
     "float16": _switch("precision", "fp16"),
     "gradient_checkpointing": _recompute,
     "per_gpu_train_batch_size": _number("batch"),
-    "bf16.enabled": _switch("precision", "bf16-master"),
-    "fp16.enabled": _switch("precision", "fp16-master"),
+    "bf16.enabled": _enabled("bf16"),
+    "fp16.enabled": _enabled("fp16"),
     "mixed_precision": _precision,
     "optim": _optimizer,
     "optimizer": _optimizer,
     "optimizer.type": _optimizer,
     "optim_args": _optimizer_arguments,
-    "adapter": _adapter,
+    **dict.fromkeys(METHODS, _method),
     "use_peft": _peft,
     "lora_r": _rank,
+    "lora_rank": _rank,
+    "peft_config.r": _rank,
+    "lora_target": _targets,
+    "peft_config.target_modules": _targets,
     "lora_target_linear": _switch("lora_targets", ("all-linear",)),
     "load_in_4bit": _switch("four_bit"),
     "load_in_8bit": _switch("eight_bit"),
+    "quantization_bit": _bits,
+    "quantization_method": _quantiser,
+    "pure_bf16": _switch("pure"),
+    "disable_gradient_checkpointing": _no_recompute,
+    "flash_attn": _flash,
+    "stage": _stage_of_training,
+    "freeze_vision_tower": _frozen("vision"),
+    "freeze_multi_modal_projector": _frozen("projector"),
+    "use_galore": _own_optimizer("galore"),
+    "use_apollo": _own_optimizer("apollo"),
+    "use_muon": _own_optimizer("muon"),
+    "use_adam_mini": _own_optimizer("adam-mini"),
+    "galore_rank": _number("optimizer_rank"),
+    "apollo_rank": _number("optimizer_rank"),
     "fsdp": _fsdp,
     "fsdp_sharding_strategy": _strategy,
     "num_machines": _number("hosts"),

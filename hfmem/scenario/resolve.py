@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from hfmem.dtypes import canonical
 from hfmem.engines.protocol import Attending, Attends
@@ -13,6 +13,8 @@ from hfmem.estimator.values import Scenario
 from hfmem.estimator.weights.quantisers import find_quantiser
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Architecture
+from hfmem.options.otherwise import Otherwise
+from hfmem.options.run import DEFAULT_SEQ
 from hfmem.scenario.check import check, without_effect
 from hfmem.scenario.options import Options
 from hfmem.scenario.spread import spread
@@ -22,8 +24,6 @@ if TYPE_CHECKING:
     from hfmem.hardware.values import Accelerator, Machine
 
 __all__ = ["DEFAULT_SEQ", "reserve_of", "resolve"]
-
-DEFAULT_SEQ: Final = 4096
 
 
 def resolve(options: Options, model: Model, machine: Machine | None = None) -> Scenario:
@@ -109,7 +109,7 @@ class _Formats:
 
 
 def _lengths(options: Options, architecture: Architecture) -> _Lengths:
-    chosen = [f"{sentence}." for sentence in without_effect(options, architecture)]
+    chosen: list[str] = [Otherwise(f"{sentence}.") for sentence in without_effect(options, architecture)]
     seq, longest = options.seq, architecture.max_positions
     if seq is None:
         seq = DEFAULT_SEQ if longest is None else max(1, min(DEFAULT_SEQ, longest))
@@ -188,9 +188,11 @@ def _source(options: Options, architecture: Architecture, seq: int) -> tuple[int
     """Tokens of the encoder, and a sentence where the person did not choose them; None without an encoder."""
     kind, longest = architecture.source, architecture.max_source_positions
     if kind is None and not _crosses(architecture):
-        return None, "" if options.source_seq is None else "--source-seq has no effect: the model has no encoder."
+        told = "" if options.source_seq is None else "--source-seq has no effect: the model has no encoder."
+        return None, Otherwise(told)
     if kind == "fixed":
-        return longest, f"--source-seq {longest:,}: the encoder's only length."
+        told = f"--source-seq {longest:,}: the encoder's only length."
+        return longest, told if options.source_seq in (None, longest) else Otherwise(told)
     if options.source_seq is not None:
         return options.source_seq, ""
     if kind == "images":

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from hfmem.engines.table import engine
 from hfmem.errors import InvalidScenarioError
 from hfmem.estimator.parallel import Parallel, plan
+from hfmem.options.otherwise import Otherwise
 from hfmem.scenario.options import Options
 
 if TYPE_CHECKING:
@@ -46,17 +47,17 @@ def plan_of(options: Options, machine: Machine | None = None) -> Parallel:
 
 
 def plans(options: Options) -> tuple[Parallel, ...]:
-    """The plan on each of the machines that are named; where none is, the one of the sizes alone.
+    """The plan on each of the machines that are named, this machine's processor too; where none is, and for this
+    machine's accelerators, of which a plan takes as many as it needs, the one of the sizes alone.
 
     Raises:
         InvalidScenarioError: as `plan_of`, or a name is not in the table.
     """
     if not options.gpu:
         return (plan_of(options),)
-    from hfmem.hardware.table import find  # reads the table; most runs name no accelerator
+    from hfmem.hardware.detect import machine  # reads the table; most runs name no accelerator
 
-    words = ("auto", "cpu")
-    return tuple(plan_of(options, None if name.lower() in words else find(name)) for name in options.gpu)
+    return tuple(plan_of(options, None if name.lower() == "auto" else machine(name)) for name in options.gpu)
 
 
 def spread(options: Options, machine: Machine | None, architecture: Architecture) -> tuple[Parallel, tuple[str, ...]]:
@@ -69,7 +70,8 @@ def spread(options: Options, machine: Machine | None, architecture: Architecture
     if machine is None or machine.count is None:
         return whole, ()
     if options.method == "textbook":
-        return whole, (_used(1, machine, "the textbook formulas know one"),) if machine.count > 1 else ()
+        one = _used(1, machine, "the textbook formulas know one")
+        return whole, (Otherwise(one),) if machine.count > 1 else ()
     if whole.gpus < machine.count:
         return whole, (_used(whole.gpus, machine, _asked(options)),)
     if options.train is not None or options.gpus is not None:
@@ -102,7 +104,7 @@ def _accepted(
             return found, (told,) if found.ep > 1 and architecture.experts else ()
         if found.gpus == whole.gpus:
             return found, (f"{found.describe()} on {found.gpus} × {machine.accelerator.name}: {reason}.",)
-        return found, (_used(found.gpus, machine, reason),)
+        return found, (Otherwise(_used(found.gpus, machine, reason)),)
     return whole, ()
 
 

@@ -15,12 +15,12 @@ from hfmem.estimator.recipe.precisions import PRECISIONS, TRAINER, Precision, fi
 from hfmem.estimator.recipe.stacks import DEFAULT_STACK, STACKS, Stack, find_stack
 from hfmem.estimator.recipe.values import Checkpointing, Lora, Training
 from hfmem.estimator.split.check import check_split
-from hfmem.estimator.training.split import RULES
+from hfmem.estimator.training.split import rules_of
 from hfmem.estimator.weights.base import stored_quantised
-from hfmem.estimator.weights.quantisers import find_quantiser
 from hfmem.mapper.lora import ALL_LINEAR, adapters, default_targets, saved_groups
 from hfmem.options.adapters import ADAPTER_DTYPES
 from hfmem.options.option import split
+from hfmem.options.otherwise import Otherwise
 from hfmem.scenario.spread import spread
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def resolve_training(
     stored = _stored(options, model, machine)
     stack = find_stack(options.stack or DEFAULT_STACK) or STACKS[0]
     parallel, told = spread(options, machine, model.architecture)
-    check_split(model.architecture, parallel, RULES, pieces=options.virtual_stages or 1)
+    check_split(model.architecture, parallel, rules_of(stack), pieces=options.virtual_stages or 1)
     precision, sentences = _precision(options, own, stack)
     optimizer, sentence = _optimizer(options, stack)
     sentences += [sentence] if sentence else []
@@ -140,13 +140,7 @@ def _precision(options: Options, own: str | None, stack: Stack) -> tuple[Precisi
         name = whole if own == "float32" else half
         return find_precision(name) or PRECISIONS[0], [f"--precision {name}: autocast on {own or '16-bit'} weights."]
     if options.precision is not None:
-        row = find_precision(options.precision) or PRECISIONS[0]
-        quantised = find_quantiser(options.dtype or "")
-        if options.dtype is not None and not quantised and own != row.weights:
-            raise InvalidScenarioError(
-                "", f"--dtype {options.dtype} contradicts --precision {row.name} ({row.weights})"
-            )
-        return row, []
+        return find_precision(options.precision) or PRECISIONS[0], []
     row, why = usual_precision(own, stack, deepspeed=bool(options.zero) and options.train == "full")
     return row, [f"--precision {row.name}: {why}."]
 
@@ -203,7 +197,7 @@ def _lora(options: Options, model: Model, precision: Precision) -> tuple[Lora, l
         sentences.append(f"--lora-rank {_DEFAULT_RANK}: PEFT's default.")
     asked = ADAPTER_DTYPES[(options.lora_dtype or "auto").lower()]
     if asked != "float32" and precision.weights == "float32":
-        sentences.append(f"--lora-dtype {asked} has no effect: adapters on float32 weights are float32.")
+        sentences.append(Otherwise(f"--lora-dtype {asked} has no effect: adapters on float32 weights are float32."))
     return (
         Lora(
             rank=options.lora_rank or _DEFAULT_RANK,

@@ -59,6 +59,9 @@ def _base(options: Options) -> Iterator[str]:
     """What adapters, or training in full, cannot have under them."""
     quantiser = find_quantiser(options.dtype or "")
     floating = find_dtype(options.dtype or "")
+    precision = None if options.precision in TRAINER else find_precision(options.precision or "")
+    if precision is not None and quantiser is None and floating is not None and floating.name != precision.weights:
+        yield f"--dtype {options.dtype} contradicts --precision {precision.name} ({precision.weights})"
     if quantiser is None:
         if floating is not None and floating.name not in _TRAINABLE:
             yield f"--dtype {options.dtype} is none to train in: give {', '.join(_TRAINABLE)}"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +17,7 @@ from hfmem.engines.vllm.formats import RECIPES as OF_VLLM
 from hfmem.estimator.weights.formats import FormatRow, row_of
 from hfmem.estimator.weights.quantisers import find_quantiser, layout
 from hfmem.estimator.weights.recipes import Recipe
+from hfmem.hardware.detect import cpu
 from hfmem.hardware.table import find
 from hfmem.units import GIB
 
@@ -138,6 +141,34 @@ def test_what_first_matches_holds() -> None:
     assert row_of(about, find("H100").accelerator).outcome == "kept"
 
 
+@pytest.mark.parametrize("algorithm", ["INT4_AWQ", "W8A16", "MXFP4", "NVFP4_AWQ", "W8A8_SQ_PER_CHANNEL", "FOO"])
+@pytest.mark.parametrize("gpu", [(), ("H100",), ("24GB",)], ids=str)
+def test_algorithms_of_modelopt_are_refused_for_what_they_are(
+    algorithm: str, gpu: tuple[str, ...], tmp_path: Path
+) -> None:
+    config = dict(hfmem.inspect("Qwen/Qwen3-8B", offline=True).checkpoint.config or {})
+    config["quantization_config"] = {"quant_method": "modelopt", "quant_algo": algorithm}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    for runtime, reason in (("vllm", "ModelOpt currently only supports FP8"), ("transformers", "what ModelOpt packed")):
+        found = hfmem.estimate(str(tmp_path), gpu=gpu, offline=True, runtime=runtime)  # type: ignore[arg-type]
+        assert reason in found.estimate.refused
+
+
+@pytest.mark.parametrize("table", [TRANSFORMERS, VLLM], ids=["transformers", "vllm"])
+def test_without_hardware_no_row_is_taken_that_no_hardware_has(table: tuple[FormatRow, ...]) -> None:
+    """What is taken for granted where no accelerator is named happens on one of them at least."""
+    named = ("B200", "H100", "L4", "A100", "V100 32GB", "MI300X", "Max 1550", "M3 Max")
+    hardware = [cpu().accelerator, *(find(name).accelerator for name in named)]
+    formats = {(method, scheme) for row in table for method in row.methods for scheme in (*row.schemes, "other")}
+    for method, scheme in formats:
+        for biased in (False, True):
+            about = [row for row in table if row.speaks_of(method, scheme, biased_experts=biased)]
+            outcomes = [row_of(about, gpu) for gpu in hardware]
+            taken = row_of(about, None)
+            assert taken in outcomes, (method, scheme)
+            assert taken.outcome != "refused" or all(row.outcome != "kept" for row in outcomes), (method, scheme)
+
+
 @pytest.mark.parametrize("row", [*TRANSFORMERS, *VLLM])
 def test_rows_name_their_source_and_reason(row: FormatRow) -> None:
     assert row.source
@@ -203,7 +234,9 @@ def test_loading_takes_no_other_quantiser_than_the_checkpoints() -> None:
 def test_the_launch_line_makes_what_was_asked() -> None:
     lines = {}
     for dtype in ("fp8", "mxfp4", "nf4", "int8", "awq", None):
-        report = hfmem.estimate("Qwen/Qwen3-8B", runtime="vllm", dtype=dtype, gpu=("H100",), offline=True)
+        release = "0.33" if dtype == "mxfp4" else "0.27"
+        asked = {"runtime": "vllm", "vllm_version": release, "gpu": ("H100",), "offline": True}
+        report = hfmem.estimate("Qwen/Qwen3-8B", dtype=dtype, **asked)  # type: ignore[arg-type] # of several types
         assert report.estimate.serving is not None
         assert bool(report.estimate.serving.command) != bool(report.estimate.serving.lineless)
         lines[dtype] = (report.estimate.serving.command or "").partition(" --quantization ")[2]

@@ -222,3 +222,12 @@ def test_a_table_of_positions_ends(asked: dict[str, Any]) -> None:
     assert row(name, gpu="H100", seq=1024, **asked)["fits"] is True
     assert any("transformers refuses this" in note for note in estimate(model(name), seq=1025, **asked).notes)
     assert row(QWEN, gpu="H100", seq=50_000)["refused"] is None
+
+
+@pytest.mark.parametrize("runtime", ["transformers", "vllm"])
+def test_what_is_missing_counts_what_others_hold_beyond_the_card(runtime: str) -> None:
+    """As with cards of one more GiB each: six more that are held are six more that are missing."""
+    held = [row(gpu="24GB", runtime=runtime, reserve=reserve) for reserve in (24, 30)]
+    assert [(found["fits"], found["usable"]) for found in held] == [(False, 0)] * 2
+    assert held[0]["headroom"] == -held[0]["total"]
+    assert held[1]["headroom"] == held[0]["headroom"] - 6 * GIB

@@ -89,9 +89,9 @@ def test_experts_are_shared_by_all_ranks_of_a_stage() -> None:
     assert (parts.group("weights") or 0) < 0.6 * (alone.group("weights") or 0)
 
 
-@pytest.mark.parametrize(("name", "used"), [(LLAMA, 8), ("openai-community/gpt2", 4), ("Qwen/Qwen2.5-0.5B", 2)])
+@pytest.mark.parametrize(("name", "used"), [(LLAMA, 8), ("openai-community/gpt2", 1), ("Qwen/Qwen2.5-0.5B", 2)])
 def test_a_machine_is_used_as_far_as_the_engine_accepts(name: str, used: int) -> None:
-    """32 and 12 heads; 14 heads with 2 of keys and values."""
+    """32 heads; a class without a plan; 14 heads with 2 of keys and values."""
     report = estimate(model(name), gpu=("p5.48xlarge",))
     assert report.scenario.parallel == Parallel(tp=used)
     assert any("of the 8 H100" in note for note in report.notes) == (used < 8)

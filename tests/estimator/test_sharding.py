@@ -128,8 +128,8 @@ def test_what_makes_no_sense_is_refused(options: Options, words: str) -> None:
 @pytest.mark.parametrize(("name", "asked", "words"), [
     ("meta-llama/Llama-2-7b-hf", {"tp": 3}, "32 attention heads"),
     ("meta-llama/Llama-2-7b-hf", {"tp": 64}, "32 attention heads"),
-    ("meta-llama/Llama-2-7b-hf", {"pp": 33}, "32 layers"),
-    ("meta-llama/Llama-2-7b-hf", {"pp": 4, "virtual_stages": 9}, "32 layers"),
+    ("meta-llama/Llama-2-7b-hf", {"pp": 33, "stack": "megatron"}, "32 layers"),
+    ("meta-llama/Llama-2-7b-hf", {"pp": 4, "virtual_stages": 9, "stack": "megatron"}, "32 layers"),
     ("meta-llama/Llama-2-7b-hf", {"dp": 2, "ep": 2}, "has none"),
     ("mistralai/Mixtral-8x7B-v0.1", {"dp": 16, "ep": 16}, "8 experts"),
 ])  # fmt: skip
@@ -141,3 +141,23 @@ def test_splits_that_the_sizes_do_not_allow_are_refused(name: str, asked: dict[s
 def test_bare_gpus_are_data_parallel() -> None:
     report = report_on(model(10**9), Options(train="full", gpus=8))
     assert report.scenario.parallel.dp == 8
+
+
+@pytest.mark.parametrize(
+    ("name", "asked", "elements"),
+    [
+        (
+            "meta-llama/Llama-3.1-70B-Instruct",
+            {"zero": 3},
+            10**9 + 128256 * 8192 / 8,
+        ),  # a sub-group and its last tensor
+        ("meta-llama/Llama-3.1-70B-Instruct", {"zero": 2}, 70_553_706_496 / 8),
+        ("meta-llama/Llama-3.1-8B-Instruct", {"zero": 3, "dp": 16}, 8_030_261_248 / 16),
+    ],
+)
+def test_zero_3_steps_one_sub_group_at_a_time(name: str, asked: dict[str, Any], elements: float) -> None:
+    """deepspeed 0.19.6, runtime/zero/stage3.py:2629-2644; sub_group_size 1e9 (runtime/zero/config.py:175)."""
+    found = estimate(name, train="full", precision="bf16-master", offline=True, **{"dp": 8, **asked})
+    (step,) = [phase for phase in found.estimate.phases if phase.name == "optimizer"]
+    (term,) = [term for term in step.terms if term.name == "float32 gradients"]
+    assert term.nbytes == pytest.approx(4 * elements, rel=1e-9)

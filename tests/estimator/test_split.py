@@ -23,11 +23,11 @@ from hfmem.estimator.split.ranks import rank_model
 from hfmem.estimator.split.rules import SplitRules
 from hfmem.estimator.split.share import Share, place_of
 from hfmem.estimator.split.stages import stages
-from hfmem.estimator.training.split import RULES as TRAINING
+from hfmem.estimator.training.split import MEGATRON, TRAINER
 from hfmem.mapper.caches import KV, State
-from hfmem.mapper.values import Component, Dense, Experts, Layer, TensorGroup
+from hfmem.mapper.values import Along, Component, Dense, Experts, Layer, TensorGroup, TensorPlan
 
-ROWS: Final = {"transformers": TRANSFORMERS, "vllm": VLLM, "training": TRAINING}
+ROWS: Final = {"transformers": TRANSFORMERS, "vllm": VLLM, "megatron": MEGATRON, "trainer": TRAINER}
 every_row = pytest.mark.parametrize("rules", [pytest.param(row, id=name) for name, row in ROWS.items()])
 model = cache(lambda name: inspect(name, offline=True))
 
@@ -40,7 +40,9 @@ def layer(heads: int, kv: int, ffn: Dense | Experts) -> Layer:
     return Layer(kind="full_attention" if heads else "none", cache=cache_, heads=heads, ffn=ffn)
 
 
-def group(component: Component, role: str, *shape: int, linear: bool = True, count: int = 1) -> TensorGroup:
+def group(
+    component: Component, role: str, *shape: int, linear: bool = True, count: int = 1, along: Along = "whole"
+) -> TensorGroup:
     elements = count
     for size in shape:
         elements *= size
@@ -54,6 +56,7 @@ def group(component: Component, role: str, *shape: int, linear: bool = True, cou
         parameters=elements,
         active=elements,
         linear=linear,
+        along=along,
     )
 
 
@@ -62,21 +65,21 @@ def groups(architecture: Architecture) -> tuple[TensorGroup, ...]:
     heads, kv, vocab = architecture.attention_heads or 1, architecture.kv_heads or 1, architecture.vocab_size or 1
     fused = (heads + 2 * kv) * HEAD
     return (
-        group("embedding", "embed_tokens", vocab, HIDDEN, linear=False),
+        group("embedding", "embed_tokens", vocab, HIDDEN, linear=False, along="rows"),
         group("embedding", "wpe", vocab + 1, HIDDEN, linear=False),
-        group("lm_head", "lm_head", vocab, HIDDEN, linear=False),
-        group("attention", "q_proj", heads * HEAD, HIDDEN),
+        group("lm_head", "lm_head", vocab, HIDDEN, linear=False, along="rows"),
+        group("attention", "q_proj", heads * HEAD, HIDDEN, along="rows"),
         group("attention", "k_proj", kv * HEAD, HIDDEN),
         group("attention", "v_proj.bias", kv * HEAD, linear=False),
         group("attention", "qkv_proj", fused, HIDDEN),
         group("attention", "kv_a_proj_with_mqa", 32, HIDDEN),
         group("attention", "o_proj.bias", HIDDEN, linear=False),
-        group("mlp", "up_proj", 256, HIDDEN),
+        group("mlp", "up_proj", 250, HIDDEN, along="rows"),
         group("mlp", "down_proj.bias", HIDDEN, linear=False),
-        group("experts", "gate_up_proj", 8, 256, HIDDEN),
+        group("experts", "gate_up_proj", 8, 250, HIDDEN, along="pairs"),
         group("experts", "gate_up_proj_bias", 8, 256, linear=False),
         group("router", "gate", 8, HIDDEN, linear=False),
-        group("shared_experts", "up_proj", 256, HIDDEN),
+        group("shared_experts", "down_proj", HIDDEN, 250, along="columns"),
         group("state", "in_proj", 256, HIDDEN),
         group("norm", "input_layernorm", HIDDEN, linear=False),
         group("vision", "fc1", 256, HIDDEN),
@@ -106,6 +109,7 @@ def splits(draw: st.DrawFn) -> tuple[Architecture, Parallel]:
         attention_heads=heads,
         kv_heads=kv,
         layers=layers,
+        tensor_plan=TensorPlan(name="M", tensors=True, experts=True, heads=True, states=True, source="here"),
     )
     return architecture, Parallel(tp=tp, pp=pp, dp=dp, ep=ep)
 
@@ -140,17 +144,27 @@ def one_stage(tensor: TensorGroup, architecture: Architecture, plan: Parallel, r
     component, role, once, repeated = tensor.component, tensor.role, Fraction(plan.dp), Fraction(plan.tp * plan.dp)
     if component == "experts" and (plan.ep > 1 or rules.replicas_share_experts):
         return Fraction(1)
+    if rules.tensors == "planned":
+        return plan.dp * planned(tensor, plan.tp)
     if component in ("embedding", "lm_head"):
         rows, padding = tensor.shape[0], rules.vocabulary_padding
         own = rules.embedding == "vocabulary" and rows == architecture.vocab_size
         shared = component == "lm_head" or rules.embedding == "all" or own
         return once * Fraction((rows + padding - 1) // padding * padding, rows) if shared else repeated
-    if rules.matrices_only:
+    if rules.tensors == "matrices":
         return once if tensor.linear else repeated
     if component == "vision":
         return once if rules.towers and role == "fc1" else repeated
     shared = component in ("attention", "mlp", "experts", "shared_experts", "state")
     return by_role(architecture, plan).get(role, once) if shared else repeated
+
+
+def planned(tensor: TensorGroup, tp: int) -> Fraction:
+    """How many times the ranks of one replica hold it, each taken as the first of them, which has the most."""
+    if tensor.along == "whole":
+        return Fraction(tp)
+    size = {"rows": tensor.shape[0], "pairs": tensor.shape[-2] // 2, "columns": tensor.shape[-1]}[tensor.along]
+    return Fraction(tp * len(range(0, size, tp)), size)  # every tp-th, of which the first has one more
 
 
 def by_role(architecture: Architecture, plan: Parallel) -> dict[str, Fraction]:
@@ -196,9 +210,10 @@ def test_stages_share_the_layers(rules: SplitRules, layers: int, pp: int) -> Non
         (VLLM, 33, 4, [8, 8, 9, 8]),  # vLLM 0.19.0, distributed/utils.py::get_pp_indices
         (VLLM, 34, 4, [8, 9, 9, 8]),
         (VLLM, 35, 4, [9, 9, 9, 8]),
-        (TRANSFORMERS, 33, 4, [8, 8, 9, 8]),
-        (TRAINING, 33, 4, [8, 8, 8, 9]),
-        (TRAINING, 34, 4, [8, 9, 8, 9]),
+        (TRANSFORMERS, 33, 4, [9, 8, 8, 8]),  # transformers 5.24.0, distributed/pipeline_parallel.py:109
+        (TRANSFORMERS, 35, 4, [9, 9, 9, 8]),
+        (MEGATRON, 33, 4, [8, 8, 8, 9]),
+        (MEGATRON, 34, 4, [8, 9, 8, 9]),
     ],
 )
 def test_where_a_remainder_goes(rules: SplitRules, layers: int, pp: int, sizes: list[int]) -> None:
@@ -207,14 +222,14 @@ def test_where_a_remainder_goes(rules: SplitRules, layers: int, pp: int, sizes: 
 
 @pytest.mark.parametrize(
     ("rules", "ranks"),
-    [(VLLM, [(0, 1, 4, 5), (2, 3, 6, 7)]), (TRAINING, [(0, 1, 2, 3), (4, 5, 6, 7)])],
+    [(VLLM, [(0, 1, 4, 5), (2, 3, 6, 7)]), (MEGATRON, [(0, 1, 2, 3), (4, 5, 6, 7)])],
 )
 def test_how_ranks_are_numbered(rules: SplitRules, ranks: list[tuple[int, ...]]) -> None:
     """vLLM 0.19.0 `initialize_model_parallel`: data × pipeline × tensor; Megatron Core: the order `tp-cp-ep-dp-pp`."""
     assert [stage.ranks for stage in stages(8, Parallel(tp=2, pp=2, dp=2), rules)] == ranks
 
 
-@pytest.mark.parametrize(("rules", "nbytes"), [(TRAINING, 1_509_949_440), (VLLM, 1_677_721_600)])
+@pytest.mark.parametrize(("rules", "nbytes"), [(MEGATRON, 1_509_949_440), (VLLM, 1_677_721_600)])
 def test_few_key_value_heads_are_cut_or_repeated(rules: SplitRules, nbytes: int) -> None:
     """Attention of Llama-3.1-70B on 16 ranks: 80 layers × 2 B × 8192 × (2 × 8192 + 2 × 1024) / 16; a rank of vLLM has
     one of the 8 heads of keys and values whole."""
@@ -228,15 +243,17 @@ def test_few_key_value_heads_are_cut_or_repeated(rules: SplitRules, nbytes: int)
 @pytest.mark.parametrize(
     ("name", "sizes", "accepted"),
     [
-        ("meta-llama/Llama-3.1-8B-Instruct", {"tp": 8}, {"transformers", "vllm", "training"}),
-        ("meta-llama/Llama-3.1-8B-Instruct", {"tp": 16}, {"vllm", "training"}),
+        ("meta-llama/Llama-3.1-8B-Instruct", {"tp": 8}, set(ROWS)),
+        ("meta-llama/Llama-3.1-8B-Instruct", {"tp": 16}, {"vllm", "megatron"}),
         ("meta-llama/Llama-3.1-8B-Instruct", {"tp": 3}, set()),
         ("meta-llama/Llama-3.1-8B-Instruct", {"pp": 33}, set()),
-        ("meta-llama/Llama-3.1-8B-Instruct", {"dp": 2, "ep": 2}, {"transformers", "vllm"}),
-        ("Qwen/Qwen3-30B-A3B", {"dp": 4, "ep": 2}, {"training"}),
-        ("Qwen/Qwen3-30B-A3B", {"dp": 3, "ep": 3}, {"transformers", "vllm"}),
+        ("meta-llama/Llama-3.1-8B-Instruct", {"pp": 2}, {"transformers", "vllm", "megatron"}),
+        ("meta-llama/Llama-3.1-8B-Instruct", {"dp": 2, "ep": 2}, {"vllm"}),
+        ("openai-community/gpt2", {"tp": 2}, {"vllm", "megatron"}),
+        ("Qwen/Qwen3-30B-A3B", {"dp": 4, "ep": 2}, {"megatron", "trainer"}),
+        ("Qwen/Qwen3-30B-A3B", {"dp": 3, "ep": 3}, {"vllm"}),
         ("Qwen/Qwen3-30B-A3B", {"dp": 256, "ep": 256}, set()),
-        ("Qwen/Qwen3-30B-A3B", {"tp": 4, "dp": 512}, {"transformers", "training"}),
+        ("Qwen/Qwen3-30B-A3B", {"tp": 4, "dp": 512}, {"transformers", "megatron", "trainer"}),
     ],
 )
 def test_what_each_row_accepts(name: str, sizes: dict[str, Any], accepted: set[str]) -> None:
@@ -245,7 +262,7 @@ def test_what_each_row_accepts(name: str, sizes: dict[str, Any], accepted: set[s
 
 @pytest.mark.parametrize(
     ("sizes", "accepted"),
-    [({"tp": 2}, {"training"}), ({"dp": 2}, {"training"}), ({"pp": 2}, set()), ({}, set(ROWS))],
+    [({"tp": 2}, {"megatron"}), ({"dp": 2}, {"megatron", "trainer"}), ({"pp": 2}, set()), ({}, set(ROWS))],
 )
 def test_what_is_accepted_where_layers_are_not_known(sizes: dict[str, Any], accepted: set[str]) -> None:
     unknown = Architecture(model_type="m")
@@ -271,6 +288,8 @@ WORDS: Final = (
     "is more than the model's {} experts",
     "does not divide the model's {} experts",
     "units of an expert",
+    "has no such split",
+    "_plan that is known",
 )
 
 

@@ -30,8 +30,10 @@ from hfmem.errors import (
 )
 from hfmem.fetcher import http
 from hfmem.fetcher import hub as module
+from hfmem.fetcher.identity import reference
 from hfmem.fetcher.sources import fetch
 from hfmem.fetcher.values import Access, Checkpoint, FileInfo, ModelRef
+from hfmem.report.errors import explain
 from tests.hub import (
     Hub,
     Repo,
@@ -337,6 +339,30 @@ def test_the_cache_costs_one_request_and_none_offline(hub: Hub) -> None:
     assert hub.requests == []
 
 
+def test_a_state_that_is_not_kept_is_told_from_those_that_are(hub: Hub) -> None:
+    """By revision and by quantisation, of our cache and of the Hugging Face cache."""
+    from huggingface_hub import snapshot_download
+
+    files = {"a-Q4_K_M.gguf": [("a", "F16", (4,))], "a-Q8_0.gguf": [("a", "F16", (4,))]}
+    hub.put(replace(small("org/one"), revisions={"v9": None, "v3": None}), gguf("org/g-gguf", files))
+    read("org/one")
+    read("org/one", "v3")
+    fetch(reference("org/g-gguf:Q8_0"), Access())
+    for word, kept in (("org/one@v9", "org/one@main, org/one@v3"), ("org/g-gguf:Q4_K_M", "org/g-gguf@main:q8_0")):
+        with pytest.raises(OfflineError) as caught:
+            fetch(reference(word), Access(offline=True))
+        problem = explain(caught.value)
+        asked = word if "@" in word else word.replace(":", "@main:")
+        assert problem.message == f"Offline mode is on, and the cache has {kept}, not {asked}."
+        assert problem.hint.startswith(f"Ask for {kept.split(',')[0]}, which is there. Run once without --offline")
+        fetch(reference(kept.split(",")[0]), Access(offline=True))
+    hub.put(small("org/two"))
+    snapshot_download("org/two")
+    with pytest.raises(OfflineError) as caught:
+        fetch(reference("org/two@v9"), Access(offline=True))
+    assert caught.value.kept == ("org/two@main",)
+
+
 def test_a_push_is_seen(hub: Hub) -> None:
     hub.put(small())
     read("org/small")
@@ -520,3 +546,8 @@ def test_a_gated_answer_tells_the_way_in(hub: Hub) -> None:
     assert any("accept its licence" in note and "hf auth login" in note for note in read("org/small").notes)
     hub.site.tokens[SECRET] = set()
     assert any("with this account" in note for note in read("org/small", token=SECRET).notes)
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(1, "in 1 second;"), (2, "in 2 seconds;"), (None, "in some minutes;")])
+def test_a_quota_tells_when(seconds: int | None, words: str) -> None:
+    assert words in explain(RateLimitedError("org/a", seconds=seconds)).hint

@@ -12,6 +12,7 @@ from safetensors.numpy import save_file
 from hfmem.errors import InvalidConfigError, InvalidHeaderError, ModelNotFoundError
 from hfmem.fetcher.sources import fetch
 from hfmem.fetcher.values import Access, Checkpoint, ModelRef
+from hfmem.report.errors import explain
 
 CONFIG = {"model_type": "llama", "hidden_size": 4}
 
@@ -96,6 +97,33 @@ def test_a_broken_config_is_refused_with_a_sentence(tmp_path: Path, text: str) -
         read(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        ('{"model_type": "llama", "hidden_size":', "config.json is not JSON: expecting value at its end"),
+        ('{"a": 1,\n  "b": tru}', "config.json is not JSON: expecting value in line 2, column 8"),
+        ('\n\n {"a" 1}', "config.json is not JSON: expecting ':' delimiter in line 3, column 7"),
+        (" ", "config.json is not JSON: it is empty"),
+        ("[1]", "config.json is not a JSON object"),
+    ],
+)
+def test_a_broken_config_of_a_folder_is_to_be_corrected_there(tmp_path: Path, text: str, where: str) -> None:
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(InvalidConfigError) as refused:
+        read(tmp_path)
+    problem = explain(refused.value)
+    assert f"({where})" in problem.message
+    assert problem.hint == f"Correct the file in {tmp_path}."
+
+
+def test_a_broken_file_of_weights_is_to_be_replaced_there(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"abc")
+    for path in (tmp_path, tmp_path / "model.safetensors"):
+        with pytest.raises(InvalidHeaderError) as refused:
+            read(path)
+        assert explain(refused.value).hint == f"Put a whole file into {tmp_path}."
+
+
 def test_odd_configs_that_are_read(tmp_path: Path) -> None:
     for text in ('{"a": NaN, "b": Infinity}', '{"a": 1}{"a": 2}', '\ufeff{"a": 1}'):
         (tmp_path / "config.json").write_text(text, encoding="utf-8")
@@ -118,7 +146,7 @@ def test_paths_that_are_not_there(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["a/b/c", "org/na me", "", "a" * 300])
 def test_words_that_are_neither_path_nor_id(name: str) -> None:
-    with pytest.raises(ModelNotFoundError, match="neither"):
+    with pytest.raises(ModelNotFoundError, match="neither" if name else "the name is empty"):
         fetch(ModelRef(model_id=name), Access(offline=True))
 
 

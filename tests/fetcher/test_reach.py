@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 from huggingface_hub import close_session, constants
@@ -161,3 +162,29 @@ def test_certificates_that_cannot_be_read(hub: Hub, monkeypatch: pytest.MonkeyPa
     close_session()  # a request that an earlier test left behind may have made one
     with pytest.raises(ConnectionSettingsError, match="SSL_CERT_FILE"):
         read("org/small")
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyError, ValueError, OSError, ImportError])
+def test_a_client_that_cannot_be_made_is_no_end(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    """Whatever it raises: the catalog answers, and what only the Hub has is an error in words."""
+
+    def broken() -> None:
+        raise error("with a secret")
+
+    monkeypatch.setattr(http, "get_session", broken)
+    monkeypatch.setattr("hfmem.fetcher.hub.get_session", broken)
+    known, unknown = run("openai-community/gpt2", "org/none")
+    assert isinstance(known, Checkpoint)
+    assert known.source == "catalog"
+    assert isinstance(unknown, ConnectionSettingsError)
+    assert "secret" not in f"{unknown} {known.notes}"
+
+
+def test_a_stored_login_that_cannot_be_read(hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "token").write_bytes(b"\xff\xfe\xff")
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
+    (found,) = run("org/none")
+    assert isinstance(found, ConnectionSettingsError)
+    assert "token, cannot be read: UnicodeDecodeError" in found.reason

@@ -6,6 +6,7 @@ import pytest
 
 from hfmem.errors import InvalidScenarioError
 from hfmem.hardware.table import find
+from hfmem.options.reading import cut
 from hfmem.units import GIB, MIB
 
 
@@ -154,6 +155,6 @@ def test_what_is_unknown_is_refused_with_what_may_be_meant(spelling: str, told: 
     with pytest.raises(InvalidScenarioError) as refused:
         find(spelling)
     sentence = refused.value.reason
-    assert sentence.startswith(f"--gpu '{spelling}' is not in the table")
+    assert sentence.startswith(f"--gpu '{cut(spelling)}' is not in the table")
     assert told in sentence
     assert sentence.endswith("--list-gpus shows all, and a size such as 24GB is a budget")

@@ -51,10 +51,9 @@ def test_it_is_counted_and_shown_behind_the_known_ones(gpt2: Model) -> None:
 @pytest.mark.parametrize(
     "asked",
     [
-        {"tp": 2},
         {"tp": 2, "runtime": "vllm"},
         {"pp": 2},
-        {"train": "full", "tp": 2},
+        {"train": "full", "stack": "megatron", "tp": 2},
         {"train": "full", "zero": 3, "dp": 2},
     ],
     ids=str,

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+from importlib.resources import files
+
 import pytest
 
+from hfmem.fetcher.catalog import find, model_ids
 from hfmem.fetcher.patterns import expand
 from hfmem.fetcher.tensors import table_bytes
 from hfmem.fetcher.values import Checkpoint, ModelRef, TensorInfo
@@ -194,7 +199,11 @@ def test_the_cache_has_the_compute_dtype_unless_the_checkpoint_brings_scales(
         ({}, "does not say its model_type"),
         ({"model_type": "a_type_nobody_knows"}, "a_type_nobody_knows"),
         (LLAMA | {"hidden_size": "wide"}, "hidden_size is 'wide'"),
-        (LLAMA | {"num_attention_heads": 0}, "cannot be a 'llama'"),
+        (LLAMA | {"hidden_size": 10**40}, "expected a whole number from 0 to 1,000,000,000,000,000"),
+        (LLAMA | {"hidden_size": -1}, "hidden_size is -1, expected a whole number from 0 to"),
+        (LLAMA | {"hidden_size": [*range(32)]}, "15, 16, …, expected a whole number"),
+        (LLAMA | {"tie_word_embeddings": "x" * 99}, "x…, expected true or false"),
+        (LLAMA | {"num_attention_heads": 0}, "num_attention_heads is 0, and 'llama' divides by it"),
         (LLAMA | {"vocab_size": None}, "lacks 'vocab_size'"),
     ],
 )
@@ -202,9 +211,29 @@ def test_what_is_unknown_says_why_and_keeps_exact_weights(config: dict[str, obje
     found = model(config, ROWS)
     assert found.architecture.layers is None
     assert words in found.architecture.unknown
+    assert len(found.architecture.unknown) < 200
+    assert "modulo" not in found.architecture.unknown
     assert found.parameters is not None
     assert found.parameters.total == TOTAL
     assert found.certainty == "exact"
+
+
+@pytest.mark.parametrize(("kept", "odd"), [(7, True), (64, True), (0, True), (8, False), (32, False), (1, False)])
+def test_key_value_heads_that_do_not_divide_the_heads_are_told(kept: int, odd: bool) -> None:
+    config = {"model_type": "qwen3", "num_attention_heads": 32, "num_key_value_heads": kept, "num_hidden_layers": 2}
+    found = model(config, [])
+    assert any(f"32 attention heads with {kept} key/value heads" in note for note in found.notes) is odd
+
+
+def test_no_model_of_the_catalog_has_odd_heads() -> None:
+    """Nor has a type with its own assumptions: classes that share heads otherwise would show here."""
+    known = (find(ModelRef(model_id=name)) for name in model_ids())
+    found = [interpret(replace(each, tensors=())) for each in known if each is not None and each.config]
+    rows = files("hfmem.data").joinpath("config_defaults.jsonl").read_text(encoding="utf-8").splitlines()[1:]
+    types = [model({"model_type": json.loads(row)["type"]}, []) for row in rows]
+    assert len(types) > 100
+    for each in (*found, *types):
+        assert not any("Attention cannot run" in note for note in each.notes), each
 
 
 def test_a_gated_config_is_not_filled_with_defaults() -> None:

@@ -23,7 +23,7 @@ ASKED = {
     "a name of many letters": Options(gpu=("RTX PRO 6000 Blackwell Max-Q", "2x L40S")),
     "ranks": Options(batch=4, seq=4096, tp=2, pp=2),
     "a server": Options(seq=4096, runtime="vllm", tp=2, gpu=("L40S",), max_num_seqs=64, block_size=16),
-    "training": Options(train="full", pp=2, dp=2, precision="bf16-master", gpu=("H100",)),
+    "training": Options(train="full", stack="megatron", pp=2, dp=2, precision="bf16-master", gpu=("H100",)),
     "adapters": Options(train="lora", gpus=4, zero=3, gpu=("RTX 4090",)),
 }
 

@@ -100,7 +100,7 @@ FORMATS: Final[tuple[FormatRow, ...]] = (
     ),
     FormatRow(
         methods=("modelopt",),
-        schemes=("fp8",),
+        schemes=("fp8", "mxfp8"),
         outcome="unpacked",
         reason="no quantiser of this name: a warning, then FP8 values are cast without their scales, which gives wrong "
         "outputs",
@@ -108,9 +108,16 @@ FORMATS: Final[tuple[FormatRow, ...]] = (
     ),
     FormatRow(
         methods=("modelopt", "nvfp4"),
+        schemes=("nvfp4",),
         outcome="refused",
         reason="no quantiser reads packed NVFP4 weights, and their shapes do not fit the class",
         source=f"{_UNKNOWN}; core_model_loading.py:1597-1603; quantizers/quantizer_nvfp4.py:53-54",
+    ),
+    FormatRow(
+        methods=("modelopt",),
+        outcome="refused",
+        reason="no quantiser of this name reads what ModelOpt packed",
+        source=_UNKNOWN,
     ),
     FormatRow(
         methods=("compressed-tensors",),

@@ -10,21 +10,19 @@ from hfmem.mapper.caches import KV, Combined, CrossKV, Indexed
 __all__ = ["RULES"]
 
 RULES: Final = SplitRules(
-    remainder="before_last",
+    software="transformers",
+    remainder="first",
     numbering="replicas",
     rest="before",
     unowned="whole",
-    matrices_only=False,
-    embedding="none",
-    towers=False,
+    tensors="planned",
     replicas_share_experts=False,
-    kv_weights="repeated",  # of layers whose cache has no heads to be checked
     fewer_kv_heads=False,
     headed=(KV, CrossKV, Indexed, Combined),
     ep_of_all=True,
-    ep_needs_experts=False,
-    even_experts=False,
-    source="transformers 5, base_model_tp_plan of the configuration classes: embeddings are on every rank, the head "
-    "and the matrices of the text layers are cut",
+    ep_needs_experts=True,
+    even_experts=True,
+    source="transformers 5.24.0: distributed/mixin.py:85-105 and 256-262 (plans), tensor_parallel.py (styles), "
+    "pipeline_parallel.py:109 (layer_range_for_rank), expert_parallel.py (MoEParamShard)",
 )
 """Tensor parallelism by each class's own plan; key/value heads cannot be repeated."""

@@ -28,6 +28,7 @@ from hfmem.estimator.weights.kept import Kept, kept_by
 from hfmem.hardware.values import Accelerator
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Architecture
+from hfmem.options.otherwise import Otherwise
 
 __all__ = ["ENGINE", "Vllm"]
 
@@ -48,12 +49,14 @@ class Vllm:
     def run_dtype(
         self, dtype: str | None, architecture: Architecture, gpu: Accelerator | None
     ) -> tuple[str | None, str]:
-        """float32 checkpoints run in 16 bits, and bfloat16 ones in float16 where the card has no bfloat16 (0.19.0,
-        `config/model.py::_resolve_auto_dtype`)."""
+        """float32 checkpoints run in 16 bits, and bfloat16 ones in float16 where the card has no bfloat16, or in
+        float32 where float16 is too narrow for them (0.19.0, `config/model.py::_resolve_auto_dtype`)."""
         if dtype not in ("float32", "bfloat16"):
             return dtype, ""
         old = gpu is not None and gpu.generation in _WITHOUT_BFLOAT16
         preferred = "float16" if old or architecture.head != "lm_head" else "bfloat16"
+        if architecture.overflows and preferred == "float16":
+            preferred = "float32" if old else "bfloat16"
         if dtype == preferred or (dtype == "bfloat16" and not old):
             return dtype, ""
         return preferred, f"vLLM's choice for {dtype}" + (f" on {gpu.name}" if old and gpu else "")
@@ -85,7 +88,7 @@ class Vllm:
         return Found(terms=tuple(server_overheads(model, scenario)))
 
     def refused(self, model: Model, scenario: Scenario) -> str:
-        return model.unloadable or self.kept(model, scenario)[0].refused or refused(model, scenario)
+        return model.unloadable or refused(model, scenario) or self.kept(model, scenario)[0].refused
 
     def loading(self, model: Model, scenario: Scenario, weights: int) -> Loading | None:
         return loading(model, scenario, weights)
@@ -103,7 +106,7 @@ class Vllm:
         most = settings_of(scenario).max_num_seqs
         if scenario.batch <= most:
             return ()
-        return (f"Of {scenario.batch:,} sequences, --max-num-seqs lets {most:,} run at once.",)
+        return (Otherwise(f"Of {scenario.batch:,} sequences, --max-num-seqs lets {most:,} run at once."),)
 
     def _to_be_made(self, model: Model, scenario: Scenario) -> str:
         """What has to be made before it can be served; "" where the model is served as it is."""

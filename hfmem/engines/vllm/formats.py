@@ -16,6 +16,7 @@ __all__ = ["ANOTHER", "FORMATS", "RECIPES", "formats_of"]
 _ELSEWHERE: Final[tuple[Hardware, ...]] = ("rocm", "xpu", "cpu")
 _LISTS: Final = "platforms/rocm.py:668-692, platforms/xpu.py:113-131"
 _NO_METAL: Final = "platforms/: cuda, rocm, xpu, cpu, tpu"
+_NO_GPU: Final = "vLLM has no platform for Apple's GPUs; on a Mac it runs on the processor"
 
 ANOTHER: Final = FormatRow(
     methods=(),
@@ -66,6 +67,16 @@ _DEPRECATED: Final = FormatRow(
 _DEPRECATED_SINCE: Final = (0, 17)
 
 FORMATS: Final[tuple[FormatRow, ...]] = (
+    *(
+        FormatRow(
+            methods=methods,
+            hardware=("xpu",),
+            outcome="refused",
+            reason=f"{methods[0]} quantization is currently not supported in xpu",
+            source="platforms/xpu.py:113-131, platforms/interface.py:963-969",
+        )
+        for methods in (("bitsandbytes", "--dtype nf4"), ("fbgemm_fp8",), ("quark",), ("torchao",))
+    ),
     FormatRow(
         methods=("gptq",),
         schemes=("int2", "int3", "int5", "int6", "int7", "reordered", "asymmetric"),
@@ -74,17 +85,10 @@ FORMATS: Final[tuple[FormatRow, ...]] = (
         source="auto_gptq.py:152-155, utils/gptq_utils.py:29-37",
     ),
     FormatRow(
-        methods=("modelopt",),
-        schemes=("w4a8", "int4", "w4a8_awq"),
-        outcome="refused",
-        reason="ModelOpt currently only supports FP8, NVFP4, MXFP8 and MIXED_PRECISION in vLLM",
-        source="modelopt.py:160, 396-402",
-    ),
-    FormatRow(
         methods=_ALL,
         hardware=("mps",),
         outcome="refused",
-        reason="vLLM has no platform for Apple's GPUs",
+        reason=_NO_GPU,
         source=_NO_METAL,
     ),
     FormatRow(
@@ -119,6 +123,12 @@ FORMATS: Final[tuple[FormatRow, ...]] = (
             FormatRow(methods=methods, schemes=schemes, hardware=_ELSEWHERE, outcome="kept", source=_LISTS),
         )
     ),
+    FormatRow(
+        methods=("modelopt",),
+        outcome="refused",
+        reason="ModelOpt currently only supports FP8, NVFP4, MXFP8 and MIXED_PRECISION in vLLM",
+        source="modelopt.py:160, 396-402",
+    ),
     *(
         row
         for word in ("fp8", "mxfp4", "nf4", "int4", "int8", "nvfp4")
@@ -131,6 +141,9 @@ FORMATS: Final[tuple[FormatRow, ...]] = (
                 source="online/base.py:208-212",
             ),
             FormatRow(methods=(f"--dtype {word}",), hardware=_ELSEWHERE, outcome="kept", source=_LISTS),
+            FormatRow(
+                methods=(f"--dtype {word}",), hardware=("mps",), outcome="refused", reason=_NO_GPU, source=_NO_METAL
+            ),
             FormatRow(
                 methods=(f"--dtype {word}",),
                 outcome="refused",
@@ -175,6 +188,26 @@ RECIPES: Final[tuple[Recipe, ...]] = (
 """What `--dtype` means: what the engine packs while it loads, else checkpoints that tools write."""
 
 
+_MXFP4_SINCE: Final = (0, 33)
+_WITHOUT_MXFP4: Final = FormatRow(
+    methods=("--dtype mxfp4",),
+    outcome="refused",
+    reason="it packs nothing in MXFP4 while it loads: its mxfp4 leaves linear layers as they are",
+    source="mxfp4.py of 0.27, get_quant_method; config/quantization.py:115-143 of 0.27 has no shorthand mxfp4",
+)
+_PLUGIN_SINCE: Final = (0, 28)
+_ROCM_WITHOUT: Final = FormatRow(
+    methods=("bitsandbytes", "--dtype nf4"),
+    hardware=("rocm",),
+    outcome="refused",
+    reason="bitsandbytes quantization is currently not supported in rocm",
+    source="platforms/rocm.py:668-692 of 0.33, platforms/interface.py:963-969",
+)
+
+
 def formats_of(release: tuple[int, int]) -> tuple[FormatRow, ...]:
     """The rows of a release."""
-    return (_DEPRECATED, *FORMATS) if release >= _DEPRECATED_SINCE else FORMATS
+    own = [_DEPRECATED] if release >= _DEPRECATED_SINCE else []
+    own += [_WITHOUT_MXFP4] if release < _MXFP4_SINCE else []
+    own += [_ROCM_WITHOUT] if release >= _PLUGIN_SINCE else []
+    return (*own, *FORMATS)

@@ -2,34 +2,97 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
+from hfmem.engines.vllm.classes import classless
 from hfmem.engines.vllm.rules import Rules
 from hfmem.engines.vllm.settings import settings_of
 from hfmem.estimator.values import Scenario
+from hfmem.hardware.values import Accelerator
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Architecture
 
-__all__ = ["longest", "refused"]
+__all__ = ["CACHE_DTYPES", "longest", "refused"]
 
 _STRETCHED: Final = ("su", "longrope", "llama3")  # their lengths are those of the stretched context already
+_NATIVE_FP8: Final = 8.9
+_WITHOUT_VOLTA: Final = (0, 33)
+
+CACHE_DTYPES: Final[dict[str, str]] = {
+    "float8_e4m3fn": "fp8",
+    "float8_e5m2": "fp8_e5m2",
+    "bfloat16": "bfloat16",
+    "float16": "float16",
+}
+"""Formats of the cache, by their words for `--kv-cache-dtype`."""
+
 _YARN: Final = ("yarn", "deepseek_yarn", "deepseek_llama_scaling")
 
 
 def refused(model: Model, scenario: Scenario) -> str:
     """The reason; "" where it starts."""
+    return next(filter(None, _reasons(model, scenario)), "")
+
+
+def _reasons(model: Model, scenario: Scenario) -> Iterator[str]:
     settings, architecture = settings_of(scenario), model.architecture
+    if scenario.gpu is not None:
+        yield _platform(scenario.gpu, settings.rules)
+    yield classless(model, settings.release)
+    if architecture.overflows and scenario.compute_dtype == "float16":
+        yield "models of this type do not support float16: numerical instability, bfloat16 or float32 instead"
+    yield _cache(model, scenario)
     if scenario.parallel.ep > 1 and architecture.layers and not architecture.experts:
-        return "the number of experts in the model must be greater than 0 when expert parallelism is enabled"
+        yield "the number of experts in the model must be greater than 0 when expert parallelism is enabled"
     if settings.max_num_batched_tokens < settings.max_num_seqs:
-        return (
+        yield (
             f"--max-num-batched-tokens {settings.max_num_batched_tokens:,} is less than --max-num-seqs "
             f"{settings.max_num_seqs:,}"
         )
-    limit = longest(model.architecture, settings.rules)
+    yield _length(architecture, scenario, settings.rules)
+
+
+def _platform(gpu: Accelerator, rules: Rules) -> str:
+    """vLLM 0.27.0, `platforms/__init__.py`; its wheels of 0.33.0 have kernels for compute capability 7.5 and up, and
+    its documents ask for 7.0 before."""
+    if gpu.vendor == "apple" and gpu.kind != "cpu":
+        return "vLLM has no platform for Apple's GPUs; on a Mac it runs on the processor"
+    least = 7.5 if rules.since >= _WITHOUT_VOLTA else 7.0
+    capability = _capability(gpu)
+    if capability and capability < least:
+        return f"vLLM {rules.name} needs compute capability {least} or more, and {gpu.name} has {capability}"
+    return ""
+
+
+def _capability(gpu: Accelerator) -> float:
+    """NVIDIA's compute capability; 0 for other makers."""
+    try:
+        return float(gpu.compute_capability) if gpu.vendor == "nvidia" else 0.0
+    except ValueError:
+        return 0.0
+
+
+def _cache(model: Model, scenario: Scenario) -> str:
+    """Formats of the cache (0.27.0, config/cache.py::CacheDType), and FP8 where the only attention backend left is
+    Triton's: below 8.0, and with sinks before Hopper (v1/attention/backends/{flashinfer,fa_utils,triton_attn}.py)."""
+    if scenario.kv_dtype not in (scenario.compute_dtype, None, *CACHE_DTYPES):
+        return f"--kv-cache-dtype has no {scenario.kv_dtype}: it has auto, float16, bfloat16, fp8 and fp8_e5m2"
+    capability = _capability(scenario.gpu) if scenario.gpu is not None else 0.0
+    if not capability or not (scenario.kv_dtype or "").startswith("float8"):
+        return ""
+    sinks = model.parameters is not None and model.parameters.sinks
+    if capability < 8.0 or (sinks and capability < _NATIVE_FP8):
+        why = "attention with sinks" if capability >= 8.0 else "Triton's attention"
+        return f"an FP8 cache under {why} needs compute capability {_NATIVE_FP8}, and {capability} is there"
+    return ""
+
+
+def _length(architecture: Architecture, scenario: Scenario, rules: Rules) -> str:
+    limit = longest(architecture, rules)
     if limit is None or scenario.seq <= limit[1]:
         return ""
-    context = model.architecture.context
+    context = architecture.context
     if context is not None and context.allowed is not None and scenario.seq <= context.allowed:
         return ""
     return (

@@ -16,7 +16,7 @@ from typing import Final, Literal
 
 from hfmem.errors import InvalidScenarioError
 
-__all__ = ["DEFAULT", "RULES", "SOURCE", "Rules", "rules_of"]
+__all__ = ["DEFAULT", "RULES", "SOURCE", "Rules", "release_of", "rules_of"]
 
 SOURCE: Final = "vLLM 0.19.0"
 DEFAULT: Final = "0.27"
@@ -106,11 +106,20 @@ def rules_of(version: str | None) -> Rules:
     Raises:
         InvalidScenarioError: it is no release, or older than the oldest rules.
     """
-    match = re.match(r"^v?(\d{1,4})\.(\d{1,4})", (DEFAULT if version is None else version).strip())
-    if match is None:
-        raise InvalidScenarioError("", f"--vllm-version '{version}' is no release such as {DEFAULT}")
-    asked = (int(match[1]), int(match[2]))
+    asked = release_of(version)
     found = [rules for rules in RULES if rules.since <= asked]
     if not found:
         raise InvalidScenarioError("", f"--vllm-version {version} is older than {RULES[0].name}, the oldest known here")
     return found[-1]
+
+
+def release_of(version: str | None) -> tuple[int, int]:
+    """The numbers of a release; those of the default where none is given.
+
+    Raises:
+        InvalidScenarioError: it is no release.
+    """
+    match = re.match(r"^v?(\d{1,4})\.(\d{1,4})", (DEFAULT if version is None else version).strip())
+    if match is None:
+        raise InvalidScenarioError("", f"--vllm-version '{version}' is no release such as {DEFAULT}")
+    return int(match[1]), int(match[2])

@@ -11,6 +11,7 @@ from hfmem.engines.protocol import RankMemory
 from hfmem.engines.vllm.cache import PagedCache
 from hfmem.engines.vllm.cachespec import Layout
 from hfmem.engines.vllm.overheads import FORWARD_NAME, GRAPH_NAME
+from hfmem.engines.vllm.refusals import CACHE_DTYPES
 from hfmem.engines.vllm.settings import Settings, settings_of
 from hfmem.estimator.values import CONTEXTS, Margin, Scenario, Serving, Term, total_of
 from hfmem.estimator.weights.quantisers import find_quantiser
@@ -149,5 +150,6 @@ def _dtype_options(scenario: Scenario, model: Model) -> list[str]:
         options += [f"--quantization {online}"] if online else []
     elif scenario.dtype is not None and scenario.dtype != own:
         options.append(f"--dtype {scenario.dtype}")
-    cache = {"float8_e4m3fn": "fp8", "float8_e5m2": "fp8_e5m2"}.get(scenario.kv_dtype or "")
+    brought = scenario.kv_dtype in (scenario.compute_dtype, None)
+    cache = "" if brought else CACHE_DTYPES.get(scenario.kv_dtype or "")
     return [*options, *([f"--kv-cache-dtype {cache}"] if cache else [])]

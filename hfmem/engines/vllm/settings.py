@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from hfmem.engines.vllm.options import VllmOptions
-from hfmem.engines.vllm.rules import SOURCE, Rules, rules_of
+from hfmem.engines.vllm.rules import SOURCE, Rules, release_of, rules_of
 from hfmem.estimator.values import Scenario
 from hfmem.units import GIB
 
@@ -28,6 +28,7 @@ class Settings:
 
     Attributes:
         rules: how the release behaves.
+        release: the release itself.
         max_num_seqs: sequences of one step at most.
         max_num_batched_tokens: tokens of one step at most.
         gpu_memory_utilization: share of the card's memory that the engine plans with.
@@ -38,6 +39,7 @@ class Settings:
     """
 
     rules: Rules
+    release: tuple[int, int]
     max_num_seqs: int
     max_num_batched_tokens: int
     gpu_memory_utilization: float
@@ -88,6 +90,7 @@ def settings(options: VllmOptions, gpu: Accelerator | None, length: int) -> Sett
         chosen.append(f"{', '.join(made)}: vLLM's {'defaults' if len(made) > 1 else 'default'} {where}.")
     return Settings(
         rules=rules,
+        release=release_of(options.vllm_version),
         max_num_seqs=found,
         max_num_batched_tokens=batched,
         gpu_memory_utilization=options.gpu_memory_utilization or UTILIZATION,

@@ -10,11 +10,12 @@ from hfmem.mapper.caches import KV, Combined, CrossKV, Indexed
 __all__ = ["RULES"]
 
 RULES: Final = SplitRules(
+    software="vLLM",
     remainder="before_last",
     numbering="replicas",
     rest="before",
     unowned="whole",
-    matrices_only=False,
+    tensors="kind",
     embedding="vocabulary",
     vocabulary_padding=64,
     towers=True,

@@ -1,7 +1,8 @@
 """Coefficients measured on the real implementations (`hfmem.probe`): what a part of a model keeps and allocates.
 
-`data/activations.jsonl` has a line a model type, read only when the type is asked for; and a line for each structure
-that makes the class run otherwise, under the type and the keys that are switched (`falcon new_decoder_architecture`).
+`data/activations.jsonl` has the types, each with a line for every set of modes that keep the same (`of`), then the
+parts that these name (`part`), each once. A structure that makes the class run otherwise is a type of its own, under
+the type and the keys that are switched (`falcon new_decoder_architecture`). Only what is asked for is read.
 A mode is an attention implementation (`sdpa`, `eager`, `flash`), a precision and a method (`sdpa/bf16/full`);
 `within` are the same where windows are longer than the tokens. What rows are called by, types and keys, are labels
 (`hfmem.mapper.structure`).
@@ -10,9 +11,6 @@ A mode is an attention implementation (`sdpa`, `eager`, `flash`), a precision an
 from __future__ import annotations
 
 import json
-import re
-import zlib
-from base64 import b64decode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -154,7 +152,13 @@ def runs_as(label: str) -> str:
 @cache
 def structures(label: str) -> frozenset[str]:
     """The keys, joined by `+`, that a type was measured with when they are not as the class has them."""
-    return frozenset(re.findall(rf'\n{{"type": "{re.escape(runs_as(label))} ([^"]+)"', _text()))
+    text, begin, found = _text(), _first(f"{runs_as(label)} ")[:-3], []
+    at = text.find(begin)
+    while at >= 0:
+        start = at + len(begin)
+        found.append(text[start : text.index(b'"', start)].decode())
+        at = text.find(begin, start)
+    return frozenset(found)
 
 
 def from_row(row: Mapping[str, Any], mode: str) -> Coefficients:
@@ -165,22 +169,24 @@ def from_row(row: Mapping[str, Any], mode: str) -> Coefficients:
 @cache
 def versions() -> str:
     """What the coefficients were measured with."""
-    head = json.loads(_text().partition("\n")[0])
+    head = _line_at(0)
     return f"transformers {head['transformers']}, PyTorch {head['torch']}"
 
 
 @cache
-def _text() -> str:
-    return files("hfmem.data").joinpath("activations.jsonl").read_text(encoding="ascii")
+def _text() -> bytes:
+    return files("hfmem.data").joinpath("activations.jsonl").read_bytes()
+
+
+def _line_at(start: int) -> dict[str, Any]:
+    text = _text()
+    found: dict[str, Any] = json.loads(text[start : text.index(b"\n", start)])
+    return found
 
 
 def _line(label: str) -> dict[str, Any] | None:
-    text = _text()
-    start = text.find(f'\n{{"type": {json.dumps(label)}, ')
-    if start < 0:
-        return None
-    found: dict[str, Any] = json.loads(text[start + 1 : text.index("\n", start + 1)])
-    return found
+    start = _text().find(_first(label))
+    return None if start < 0 else _line_at(start + 1)
 
 
 @cache
@@ -190,41 +196,72 @@ def _row(label: str) -> dict[str, Any] | None:
         return None
     if "same_as" in line:  # a whole that runs as its text model does
         return _row(line["same_as"])
-    found: dict[str, Any] = json.loads(zlib.decompress(b64decode(line["data"])))
+    blocks = _blocks(label)
+    regimes = {
+        regime: {mode: number for number, block in enumerate(blocks) for mode in block.get(regime, ())}
+        for regime in ("modes", "within")
+    }
+    return {**line, **regimes, "blocks": blocks}
+
+
+def _blocks(label: str) -> list[dict[str, Any]]:
+    """The lines of a type that follow its first."""
+    text, head = _text(), f'{{"of": {json.dumps(label)}, '.encode()
+    at = text.index(b"\n", text.index(_first(label)) + 1) + 1
+    found = []
+    while text.startswith(head, at):
+        found.append(_line_at(at))
+        at = text.index(b"\n", at) + 1
     return found
 
 
+def _part(name: str) -> Mapping[str, Any]:
+    return _line_at(_text().index(f'\n{{"part": "{name}", '.encode()) + 1)
+
+
+def _first(label: str) -> bytes:
+    """What the first line of a type begins with, and the end of the line before it."""
+    return f'\n{{"type": {json.dumps(label)}, '.encode()
+
+
 def _coefficients(row: Mapping[str, Any], mode: str, block: Mapping[str, Any]) -> Coefficients:
-    def polynomial(number: int) -> Polynomial:
-        return Polynomial.parse(row["polynomials"][number])
-
-    def moments(pairs: Sequence[Sequence[int]]) -> tuple[Moment, ...]:
-        return tuple(Moment(activations=polynomial(first), gradients=polynomial(second)) for first, second in pairs)
-
-    def part(record: Mapping[str, Any]) -> Part:
-        return Part(
-            kept=polynomial(record["kept"]),
-            moments=moments(record["moments"]),
-            input=polynomial(record["input"]) if "input" in record else None,
-            input_kept=record.get("input_kept", False),
-        )
-
-    linears = row["linears"] if "/frozen" in mode else {}
     return Coefficients(
         name=row["type"],
         mode=mode,
-        before=polynomial(block["before"]),
-        head=part(block["head"]),
-        layers={name: part(record) for name, record in block["layers"].items()},
-        linears={
-            name: tuple(
-                LinearUse(
-                    name=item[0], inputs=polynomial(item[1]), outputs=polynomial(item[2]), source=item[3], kept=item[4]
-                )
-                for item in items
-            )
-            for name, items in linears.items()
-        },
+        before=Polynomial.parse(block["before"]),
+        head=_read(block["head"]),
+        layers={name: _read(part) for name, part in block["layers"].items()},
+        linears={kind: _linears(items) for kind, items in block.get("linears", {}).items()},
         fixed=row["fixed"],
-        entry=moments(block.get("entry", ())),
+        entry=_moments(block.get("entry", ())),
     )
+
+
+def _read(part: str | Mapping[str, Any]) -> Part:
+    """A part, by its name in the file or as it is."""
+    record = _part(part) if isinstance(part, str) else part
+    return Part(
+        kept=Polynomial.parse(record["kept"]),
+        moments=_moments(record["moments"]),
+        input=Polynomial.parse(record["input"]) if "input" in record else None,
+        input_kept=record.get("input_kept", False),
+    )
+
+
+def _moments(texts: Sequence[Sequence[str]]) -> tuple[Moment, ...]:
+    """Moments of activations, and of gradients where there are any."""
+    return tuple(
+        Moment(activations=Polynomial.parse(found[0]), gradients=Polynomial.parse(found[1] if len(found) > 1 else ""))
+        for found in texts
+    )
+
+
+def _linears(items: str | Sequence[Sequence[Any]]) -> tuple[LinearUse, ...]:
+    """Linear modules, by their name in the file or as they are."""
+    return tuple(_linear(item) for item in (_part(items)["linears"] if isinstance(items, str) else items))
+
+
+def _linear(item: Sequence[Any]) -> LinearUse:
+    name, inputs, outputs, source, kept = item
+    sizes = {"inputs": Polynomial.parse(inputs), "outputs": Polynomial.parse(outputs)}
+    return LinearUse(name=name, **sizes, source=source, kept=kept)

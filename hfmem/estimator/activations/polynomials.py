@@ -1,11 +1,12 @@
 """Polynomials in named sizes: what measured coefficients are written in.
 
-As text, `16·b·s·hidden + 8·b·s·intermediate` is `16*b*s*hidden+8*b*s*intermediate`. `b` stands for the sequences of a
-batch, `s` for the tokens of each.
+As text, `16·b·s·hidden + 8·b·s·intermediate + 8` is `8+b*s*(16*hidden+8*intermediate)`. `b` stands for the sequences of
+a batch, `s` for the tokens of each.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -16,6 +17,17 @@ __all__ = ["Monomial", "Polynomial"]
 Monomial = tuple[str, ...]
 
 _TOKENS: Final = ("s", "past", "seen")
+
+
+_COMMON: Final = ("b", "s", "past", "seen", "source")
+"""What a text has before the parentheses, as often as it is there."""
+
+_TERM: Final = re.compile(r"-?[^+\-()]+")
+_GROUP: Final = re.compile(r"(?P<common>[a-z*]+)\*\((?P<inner>[^)]*)\)|-?[^+\-()]+")
+
+
+def _joined(parts: list[str]) -> str:
+    return "+".join(parts).replace("+-", "-")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,18 +49,27 @@ class Polynomial:
     def parse(cls, text: str) -> Polynomial:
         """The polynomial that `str` wrote."""
         terms: dict[Monomial, Fraction] = {}
-        for part in text.replace("-", "+-").split("+"):
-            if part:
+        for group in _GROUP.finditer(text):
+            common = tuple(filter(None, (group["common"] or "").split("*")))
+            for part in _TERM.findall(group["inner"] or group[0]):
                 factor, *names = part.split("*")
-                terms[tuple(names)] = Fraction(factor)
+                terms[tuple(sorted((*common, *names)))] = Fraction(factor)
         return cls(terms)
 
     def __hash__(self) -> int:
         return hash(frozenset(self.terms.items()))
 
     def __str__(self) -> str:
-        parts = ("*".join((str(factor), *names)) for names, factor in sorted(self.terms.items()))
-        return "+".join(parts).replace("+-", "-")
+        groups: dict[Monomial, list[str]] = {}
+        for names, factor in sorted(self.terms.items()):
+            common = tuple(name for name in names if name in _COMMON)
+            rest = (name for name in names if name not in _COMMON)
+            groups.setdefault(common, []).append("*".join((str(factor), *rest)))
+        found = (
+            _joined(parts) if not common else f"{'*'.join(common)}*({_joined(parts)})"
+            for common, parts in groups.items()
+        )
+        return "+".join(found)
 
     def __add__(self, other: Polynomial) -> Polynomial:
         terms = dict(self.terms)

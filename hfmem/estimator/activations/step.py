@@ -31,13 +31,14 @@ class MeasuredClasses:
             return found
         training, order = scenario.training, found.applied.structure.order
         parts = [_layer(found, number, training) for number in range(found.head)]
+        begun = [_begun(found, number, training) for number in range(found.head)]
         logits, logits_gradients = _highest(found, found.head, training, Polynomial({}))
         return TrainingActivations(
             outside=_value(found, _before(found, training), order[0], training),
             layers=tuple(parts[number][0] for number in order),
             logits=logits,
             backward=tuple(parts[number][1] for number in order),
-            begun=tuple(_begun(found, number, training) for number in order),
+            begun=tuple(begun[number] for number in order),
             logits_gradients=logits_gradients,
             backward_gradients=tuple(parts[number][2] for number in order),
             certainty=found.applied.certainty,

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
+from typing import Final
 
 __all__ = [
     "Kept",
@@ -51,57 +52,116 @@ class Kept:
 
 
 States = Callable[[Kept], int]
+"""Bytes that an optimizer keeps of a tensor. Those below are values: reports that hold them can be compared, copied,
+pickled, and written as JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Copies:
+    """Tensors like the parameter."""
+
+    count: int
+
+    def __call__(self, t: Kept) -> int:
+        return self.count * t.elements * t.width
+
+
+@dataclass(frozen=True, slots=True)
+class _Float32:
+    """float32 tensors."""
+
+    count: int
+
+    def __call__(self, t: Kept) -> int:
+        return 4 * self.count * t.elements
+
+
+@dataclass(frozen=True, slots=True)
+class _Blockwise:
+    """8-bit tensors with a float32 maximum a block of 256."""
+
+    count: int
+
+    def __call__(self, t: Kept) -> int:
+        if t.elements < 4096 or t.embedding:
+            return 4 * self.count * t.elements
+        return self.count * (t.elements + 4 * -(-t.elements // 256))
+
+
+@dataclass(frozen=True, slots=True)
+class _TorchAo:
+    """Two tensors of few bits with a float32 scale a block, and a table of values each."""
+
+    bits: int
+    block: int
+    table: int
+
+    def __call__(self, t: Kept) -> int:
+        if t.elements < 4096 or t.elements % self.block:
+            return 2 * t.elements * t.width
+        return 2 * (t.elements * self.bits // 8 + 4 * t.elements // self.block + 4 * self.table)
+
+
+@dataclass(frozen=True, slots=True)
+class _Factored:
+    """Means of rows and columns, and full tensors besides."""
+
+    width: int | None
+    copies: int
+
+    def __call__(self, t: Kept) -> int:
+        width = self.width or t.width
+        if len(t.shape) < 2:
+            return (1 + self.copies) * t.elements * width
+        *outer, rows, columns = t.shape
+        return width * (prod(outer) * (rows + columns) + self.copies * t.elements)
+
+
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """A rule without numbers, by its name."""
+
+    rule: str
+
+    def __call__(self, t: Kept) -> int:
+        return _RULES[self.rule](t)
 
 
 def copies(count: int) -> States:
     """`count` tensors like the parameter."""
-    return lambda t: count * t.elements * t.width
+    return _Copies(count)
 
 
 def float32(count: int) -> States:
     """`count` float32 tensors, whatever dtype the parameter has."""
-    return lambda t: 4 * count * t.elements
+    return _Float32(count)
 
 
 def blockwise(count: int) -> States:
     """bitsandbytes: `count` 8-bit tensors with a float32 maximum a block of 256; small ones and embeddings 32-bit."""
-
-    def states(t: Kept) -> int:
-        if t.elements < 4096 or t.embedding:
-            return 4 * count * t.elements
-        return count * (t.elements + 4 * -(-t.elements // 256))
-
-    return states
+    return _Blockwise(count)
 
 
 def torchao(bits: int, block: int, table: int) -> States:
     """torchao: two tensors of so many bits with a float32 scale a block, and a table of values each; tensors that are
     small, or no multiple of the block, stay as they are."""
-
-    def states(t: Kept) -> int:
-        if t.elements < 4096 or t.elements % block:
-            return 2 * t.elements * t.width
-        return 2 * (t.elements * bits // 8 + 4 * t.elements // block + 4 * table)
-
-    return states
+    return _TorchAo(bits, block, table)
 
 
-def factored(t: Kept, width: int, copies: int = 0) -> int:
-    """Row and column means of squares instead of the squares, and `copies` full tensors besides."""
-    if len(t.shape) < 2:
-        return (1 + copies) * t.elements * width
-    *outer, rows, columns = t.shape
-    return width * (prod(outer) * (rows + columns) + copies * t.elements)
+def factored(width: int | None = None, *, copies: int = 0) -> States:
+    """Row and column means of squares instead of the squares, in `width` bytes an element (None: as the parameter), and
+    `copies` full tensors besides."""
+    return _Factored(width, copies)
 
 
-def confidence(t: Kept) -> int:
+def _confidence(t: Kept) -> int:
     """CAME: a momentum, and two factored statistics."""
     if len(t.shape) < 2:
         return 2 * t.elements * t.width
-    return factored(t, t.width, copies=1) + factored(t, t.width)
+    return factored(copies=1)(t) + factored()(t)
 
 
-def low_rank(t: Kept) -> int:
+def _low_rank(t: Kept) -> int:
     """A projection of the smaller side to the rank, and two moments in the projected space; the rest as AdamW."""
     if not t.matrix or len(t.shape) != 2:
         return 2 * t.elements * t.width
@@ -110,15 +170,15 @@ def low_rank(t: Kept) -> int:
     return t.width * rank * (small + 2 * large)
 
 
-def galore(t: Kept) -> int:
+def _galore(t: Kept) -> int:
     """As above; in float32 the projection is a view of the whole singular vectors, which stay with it."""
     if not t.matrix or len(t.shape) != 2 or t.width < 4:
-        return low_rank(t)
+        return _low_rank(t)
     small = min(t.shape)
-    return low_rank(t) + t.width * small * (small - min(t.rank, small))
+    return _low_rank(t) + t.width * small * (small - min(t.rank, small))
 
 
-def low_rank_8bit(t: Kept) -> int:
+def _low_rank_8bit(t: Kept) -> int:
     """As above with both moments in 8 bits, by blocks of 256."""
     if not t.matrix or len(t.shape) != 2:
         return blockwise(2)(t)
@@ -128,12 +188,25 @@ def low_rank_8bit(t: Kept) -> int:
     return t.width * rank * small + moments
 
 
-def muon(t: Kept) -> int:
+def _muon(t: Kept) -> int:
     """One momentum for the matrices of the blocks, AdamW's two for the rest."""
     return (1 if t.matrix else 2) * t.elements * t.width
 
 
-def mini(t: Kept) -> int:
+def _mini(t: Kept) -> int:
     """A momentum, and one second moment a row of a matrix (a block of the Hessian)."""
     blocks = t.shape[0] if len(t.shape) > 1 else t.elements if not t.matrix else 1
     return t.width * (t.elements + blocks)
+
+
+_RULES: Final[dict[str, States]] = {
+    "confidence": _confidence,
+    "galore": _galore,
+    "low_rank": _low_rank,
+    "low_rank_8bit": _low_rank_8bit,
+    "mini": _mini,
+    "muon": _muon,
+}
+
+confidence, galore, low_rank = _Named("confidence"), _Named("galore"), _Named("low_rank")
+low_rank_8bit, mini, muon = _Named("low_rank_8bit"), _Named("mini"), _Named("muon")

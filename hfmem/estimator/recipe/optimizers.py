@@ -172,14 +172,14 @@ OPTIMIZERS: Final[tuple[Optimizer, ...]] = (
     ),
     Optimizer(
         name="adafactor",
-        states=lambda t: factored(t, 4),
+        states=factored(4),
         describe="float32 row and column means of squares; of vectors the squares",
         tensor_bytes=(12, 20),
         source="transformers 5 optimization.py, Adafactor without beta1: one float32 tensor and its update at a time",
     ),
     Optimizer(
         name="adafactor-beta1",
-        states=lambda t: factored(t, 4, copies=1),
+        states=factored(4, copies=1),
         describe="a float32 momentum, and float32 row and column means of squares",
         tensor_bytes=(8, 16),
         aliases=("adafactor-momentum",),
@@ -187,7 +187,7 @@ OPTIMIZERS: Final[tuple[Optimizer, ...]] = (
     ),
     Optimizer(
         name="torch-adafactor",
-        states=lambda t: factored(t, t.width),
+        states=factored(),
         describe="row and column means of squares in the parameter's dtype",
         lists=1,
         source=_TORCH,
@@ -346,7 +346,7 @@ OPTIMIZERS: Final[tuple[Optimizer, ...]] = (
     ),
     Optimizer(
         name="adalomo",
-        states=lambda t: factored(t, 4),
+        states=factored(4),
         describe="float32 row and column means of squares; it steps during backward",
         one_gradient=True,
         source="arXiv 2310.10195",

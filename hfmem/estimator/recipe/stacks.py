@@ -8,7 +8,7 @@ coefficients of the installed transformers hold.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 __all__ = ["DEFAULT_STACK", "STACKS", "Stack", "find_stack"]
 
@@ -41,6 +41,7 @@ class Stack:
         mixed_units: whether FSDP's units hold frozen weights beside trained ones, which get gradients with them.
         optimizer: the optimizer of people who name none.
         precision: the precision of people who name none; None follows the model's dtype.
+        split: the row of `hfmem.estimator.training.split` that tells how a model is laid on ranks.
         source: the evidence.
     """
 
@@ -66,6 +67,7 @@ class Stack:
     mixed_units: bool = False
     optimizer: str = "adamw"
     precision: str | None = None
+    split: Literal["trainer", "replicas", "megatron"] = "trainer"
     source: str
 
     @property
@@ -95,6 +97,7 @@ STACKS: Final[tuple[Stack, ...]] = (
     ),
     Stack(
         name="transformers-4.48",
+        split="replicas",
         reentrant=True,
         logits_vocabulary=14,
         logits_hidden=6,
@@ -103,6 +106,7 @@ STACKS: Final[tuple[Stack, ...]] = (
     ),
     Stack(
         name="transformers-4-own-loss",
+        split="replicas",
         reentrant=True,
         logits_vocabulary=8,
         logits_hidden=6,
@@ -111,6 +115,7 @@ STACKS: Final[tuple[Stack, ...]] = (
     ),
     Stack(
         name="transformers-4.48-kbit",
+        split="replicas",
         reentrant=True,
         logits_vocabulary=14,
         logits_hidden=6,
@@ -121,6 +126,7 @@ STACKS: Final[tuple[Stack, ...]] = (
     ),
     Stack(
         name="transformers-4.48-foak",
+        split="replicas",
         reentrant=True,
         logits_vocabulary=10,
         logits_hidden=4,
@@ -129,6 +135,7 @@ STACKS: Final[tuple[Stack, ...]] = (
     ),
     Stack(
         name="transformers-4.45",
+        split="replicas",
         reentrant=True,
         logits_vocabulary=12,
         logits_hidden=6,
@@ -136,6 +143,7 @@ STACKS: Final[tuple[Stack, ...]] = (
     ),
     Stack(
         name="transformers-4.45-kbit",
+        split="replicas",
         reentrant=True,
         logits_vocabulary=12,
         logits_hidden=6,
@@ -145,6 +153,7 @@ STACKS: Final[tuple[Stack, ...]] = (
     ),
     Stack(
         name="transformers-4.45-foak",
+        split="replicas",
         reentrant=True,
         logits_vocabulary=8,
         logits_hidden=6,
@@ -152,12 +161,14 @@ STACKS: Final[tuple[Stack, ...]] = (
     ),
     Stack(
         name="transformers-4.45-liger",
+        split="replicas",
         reentrant=True,
         fused_loss=True,
         source=f"{_FMS}/a100_80gb_liger.csv (foak-liger plugins): liger-kernel's fused linear cross-entropy",
     ),
     Stack(
         name="megatron",
+        split="megatron",
         logits_vocabulary=6,
         vocabulary_parallel=True,
         layers="megatron",
@@ -170,6 +181,7 @@ STACKS: Final[tuple[Stack, ...]] = (
     ),
     Stack(
         name="megatron-no-dropout",
+        split="megatron",
         logits_vocabulary=6,
         vocabulary_parallel=True,
         layers="megatron",
@@ -180,6 +192,7 @@ STACKS: Final[tuple[Stack, ...]] = (
     ),
     Stack(
         name="litgpt",
+        split="replicas",
         layers="litgpt",
         untied=True,
         quantised_head=True,
@@ -190,6 +203,7 @@ STACKS: Final[tuple[Stack, ...]] = (
     ),
     Stack(
         name="litgpt-longest-first",
+        split="replicas",
         layers="litgpt",
         untied=True,
         quantised_head=True,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from hfmem.errors import InvalidScenarioError
 from hfmem.estimator.parallel import Parallel
-from hfmem.estimator.split.rules import SplitRules
+from hfmem.estimator.split.rules import Size, SplitRules
+from hfmem.estimator.split.share import cache_ranks
 from hfmem.mapper.caches import KV, Cache, Combined, CrossKV, Indexed
-from hfmem.mapper.values import Architecture, Dense, Experts, Layer
+from hfmem.mapper.values import Architecture, Dense, Experts, Layer, TensorPlan
 
 __all__ = ["check_split"]
 
@@ -19,6 +20,7 @@ def check_split(architecture: Architecture, plan: Parallel, rules: SplitRules, *
     """
     if plan.gpus == 1:
         return
+    _check_sizes(plan, rules)
     shared = plan.tp * plan.dp
     if rules.ep_of_all and plan.ep not in (1, shared):
         raise _refused(
@@ -33,14 +35,36 @@ def check_split(architecture: Architecture, plan: Parallel, rules: SplitRules, *
         raise _refused(f"--pp {plan.pp}{times} is more than the model's {len(layers)} layers")
     if rules.ep_needs_experts and plan.ep > 1 and not any(isinstance(layer.ffn, Experts) for layer in layers):
         raise _refused(f"--ep {plan.ep} shares experts, and the model has none")
+    if rules.tensors == "planned":
+        _check_planned(architecture, plan)
+    heads, _ = cache_ranks(architecture, plan, rules)
     for layer in dict.fromkeys(layers):
-        _check_heads(layer, plan.tp, rules)
+        _check_heads(layer, heads, rules)
         _check_ffn(layer, plan, rules)
 
 
+def _sizes(plan: Parallel) -> dict[Size, int]:
+    sizes: dict[Size, int] = {"tp": plan.tp, "pp": plan.pp, "dp": plan.dp, "ep": plan.ep, "cp": plan.cp}
+    return {name: size for name, size in sizes.items() if size > 1}
+
+
+def _check_sizes(plan: Parallel, rules: SplitRules) -> None:
+    for name, size in _sizes(plan).items():
+        if name not in rules.sizes:
+            raise _refused(f"--{name} {size}: {rules.software} has no such split")
+
+
+def _check_planned(architecture: Architecture, plan: Parallel) -> None:
+    """transformers 5.24.0, distributed/mixin.py:256-262: a size above one needs a plan of the class."""
+    told = architecture.tensor_plan or TensorPlan(name="this model")
+    for option, size, there in (("tp", plan.tp, told.tensors), ("ep", plan.ep, told.experts)):
+        if size > 1 and not there:
+            known = f"has no {option}_plan ({told.source})" if told.source else f"has no {option}_plan that is known"
+            raise _refused(f"--{option} {size}: {told.name} {known}")
+
+
 def _check_blind(plan: Parallel, rules: SplitRules) -> None:
-    sizes = {"tp": plan.tp, "pp": plan.pp, "dp": plan.dp, "ep": plan.ep, "cp": plan.cp}
-    wrong = [f"--{name} {size}" for name, size in sizes.items() if size > 1 and name not in rules.blind]
+    wrong = [f"--{name} {size}" for name, size in _sizes(plan).items() if name not in rules.blind]
     if wrong:
         raise _refused(f"the layers of this model are not known, so that it cannot be split by {' '.join(wrong)}")
 
@@ -56,7 +80,8 @@ def _check_heads(layer: Layer, tp: int, rules: SplitRules) -> None:
 
 def _check_ffn(layer: Layer, plan: Parallel, rules: SplitRules) -> None:
     ffn = layer.ffn
-    if isinstance(ffn, Dense) and ffn.intermediate % plan.tp:
+    even = rules.tensors != "planned"
+    if even and isinstance(ffn, Dense) and ffn.intermediate % plan.tp:
         raise _refused(f"--tp {plan.tp} does not divide the {ffn.intermediate} units of the MLP")
     if not isinstance(ffn, Experts):
         return
@@ -65,7 +90,7 @@ def _check_ffn(layer: Layer, plan: Parallel, rules: SplitRules) -> None:
     if rules.even_experts and ffn.count % plan.ep:
         raise _refused(f"--ep {plan.ep} does not divide the model's {ffn.count} experts")
     parts = plan.tp * (plan.dp if rules.replicas_share_experts else 1)
-    if plan.ep == 1 and ffn.intermediate % parts:
+    if even and plan.ep == 1 and ffn.intermediate % parts:
         raise _refused(f"{parts} ranks do not divide the {ffn.intermediate} units of an expert; try --ep")
 
 

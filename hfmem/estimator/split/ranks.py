@@ -7,7 +7,7 @@ from fractions import Fraction
 
 from hfmem.estimator.parallel import Parallel
 from hfmem.estimator.split.rules import SplitRules
-from hfmem.estimator.split.share import Share
+from hfmem.estimator.split.share import Share, cache_ranks
 from hfmem.estimator.split.stages import Stage
 from hfmem.mapper.caches import KV, Cache, Combined, CrossKV, Indexed, Latent, Shared, State
 from hfmem.mapper.interpret import Model
@@ -22,7 +22,8 @@ def rank_model(model: Model, plan: Parallel, stage: Stage, rules: SplitRules) ->
     if plan.gpus == 1 or architecture.layers is None:
         return model
     mine = architecture.layers[stage.start : stage.end]
-    layers = tuple(replace(layer, cache=_shard_cache(layer.cache, plan.tp)) for layer in mine)
+    heads, states = cache_ranks(architecture, plan, rules)
+    layers = tuple(replace(layer, cache=_shard_cache(layer.cache, heads, states)) for layer in mine)
     table = model.parameters
     if table is not None:
         share = Share(architecture=architecture, plan=plan, stage=stage, rules=rules)
@@ -31,19 +32,20 @@ def rank_model(model: Model, plan: Parallel, stage: Stage, rules: SplitRules) ->
     return replace(model, architecture=replace(architecture, layers=layers, layer_count=len(layers)), parameters=table)
 
 
-def _shard_cache(cache: Cache, tp: int) -> Cache:
-    """A layer's cache on one of `tp` ranks: heads are shared, latents and indexer keys are on every rank."""
+def _shard_cache(cache: Cache, tp: int, states: int) -> Cache:
+    """A layer's cache on one of `tp` ranks that share heads, and of `states` that share channels: latents and indexer
+    keys are on every rank."""
     if isinstance(cache, KV | CrossKV | Latent):
         return replace(cache, heads=max(1, -(-cache.heads // tp)))
     if isinstance(cache, State):
-        conv, recurrent, channels = (-(-n // tp) for n in (cache.conv, cache.recurrent, cache.channels))
+        conv, recurrent, channels = (-(-n // states) for n in (cache.conv, cache.recurrent, cache.channels))
         return replace(cache, conv=conv, recurrent=recurrent, channels=channels)
     if isinstance(cache, Indexed):
-        return replace(cache, attention=_shard_cache(cache.attention, tp))
+        return replace(cache, attention=_shard_cache(cache.attention, tp, states))
     if isinstance(cache, Shared):
         return replace(cache, source=replace(cache.source, heads=max(1, -(-cache.source.heads // tp))))
     if isinstance(cache, Combined):
-        return replace(cache, caches=tuple(_shard_cache(part, tp) for part in cache.caches))
+        return replace(cache, caches=tuple(_shard_cache(part, tp, states) for part in cache.caches))
     return cache
 
 

@@ -1,4 +1,4 @@
-"""What software repeats, pads or refuses when a model is split: one row an engine, one for training frameworks."""
+"""What software repeats, pads or refuses when a model is split: one row an engine, one a way of training."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Literal
 
 from hfmem.mapper.caches import Cache
 
-__all__ = ["SplitRules"]
+__all__ = ["Size", "SplitRules"]
 
 Size = Literal["tp", "pp", "dp", "ep", "cp"]
 
@@ -18,23 +18,26 @@ class SplitRules:
     `fewer_kv_heads` on what is refused.
 
     Attributes:
-        remainder: where layers go that do not divide by the stages: one each to the stages `before_last`, which has the
-            head besides; or `floor`: stage i of n ends at layer ⌊layers × (i + 1) / n⌋.
+        software: its name in sentences.
+        remainder: where layers go that do not divide by the stages: one each to the `first` stages, or to those
+            `before_last`, which has the head besides; or `floor`: stage i of n ends at layer ⌊layers × (i + 1) / n⌋.
         numbering: which ranks stand side by side after the tensor-parallel ones: the stages of one of the `replicas`,
             or the replicas of one of the `stages`.
         rest: where components lie that are neither a known part of layers nor of what is before or after them:
             `before` the layers, on the first stage, or `inside`, shared like the layers.
         unowned: what a stage holds of tensors of which no layer is known to be the owner: the `whole`, or what is
             `even` with its number of layers.
-        matrices_only: whether tensor-parallel ranks share just matrices of linear layers, and embeddings; otherwise
-            what a tensor is decides.
-        embedding: which embedding tables tensor-parallel ranks share: `none`, that of the `vocabulary`, `all`.
+        tensors: what decides which tensors tensor-parallel ranks share: the plan of the model's class (`planned`: in
+            uneven parts too, and refused without a plan; the four rows below have no say then), whether they are
+            `matrices` of linear layers or embeddings, or their `kind`.
+        embedding: which embedding tables tensor-parallel ranks share: that of the `vocabulary`, or `all`.
         vocabulary_padding: rows to a multiple of which a shared vocabulary is padded.
         towers: whether tensor-parallel ranks share the matrices of vision and audio towers.
-        replicas_share_experts: whether the ranks of all replicas share each expert where experts are not whole.
         kv_weights: matrices of key/value heads that are fewer than ranks: `repeated`, or `cut` all the same.
+        replicas_share_experts: whether the ranks of all replicas share each expert where experts are not whole.
         fewer_kv_heads: whether there may be fewer key/value heads than ranks, if their number divides that of ranks.
         headed: caches whose key/value heads have to go into the ranks.
+        sizes: sizes that may be above one at all.
         blind: sizes that may be above one for a model whose layers are not known.
         ep_of_all: whether experts are shared by all ranks of a stage or by none; else by any number of them.
         ep_needs_experts: whether sharing experts is refused for a model without any.
@@ -42,18 +45,20 @@ class SplitRules:
         source: where the rules are from.
     """
 
-    remainder: Literal["before_last", "floor"]
+    software: str
+    remainder: Literal["first", "before_last", "floor"]
     numbering: Literal["replicas", "stages"]
     rest: Literal["before", "inside"]
     unowned: Literal["whole", "even"]
-    matrices_only: bool
-    embedding: Literal["none", "vocabulary", "all"]
+    tensors: Literal["planned", "matrices", "kind"]
+    embedding: Literal["vocabulary", "all"] = "all"
     vocabulary_padding: int = 1
-    towers: bool
+    towers: bool = True
+    kv_weights: Literal["repeated", "cut"] = "cut"
     replicas_share_experts: bool
-    kv_weights: Literal["repeated", "cut"]
     fewer_kv_heads: bool
     headed: tuple[type[Cache], ...]
+    sizes: tuple[Size, ...] = ("tp", "pp", "dp", "ep", "cp")
     blind: tuple[Size, ...] = ()
     ep_of_all: bool
     ep_needs_experts: bool

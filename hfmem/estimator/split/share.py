@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import accumulate
 from typing import Final, Literal, Protocol
 
 from hfmem.estimator.parallel import Parallel
 from hfmem.estimator.split.rules import SplitRules
 from hfmem.estimator.split.stages import Stage
 from hfmem.mapper.caches import Cache, Combined, State
-from hfmem.mapper.values import Architecture, Component, Cut, Dense, Experts, Layer
+from hfmem.mapper.values import Along, Architecture, Component, Cut, Dense, Experts, Layer
 
-__all__ = ["Place", "Share", "Tensor", "layer_share", "owned", "place_of"]
+__all__ = ["LayerShares", "Place", "Share", "Tensor", "cache_ranks", "owned", "place_of"]
 
 Place = Literal["before", "inside", "after"]
 
@@ -28,6 +29,7 @@ class Tensor(Protocol):
         shape: its sizes.
         linear: whether it is the matrix of a linear layer.
         cut: what decides its part (`TensorGroup.cut`); `repeated`: each rank holds the whole, under any rules.
+        along: the dimension that the plan of the class cuts.
     """
 
     @property
@@ -41,6 +43,9 @@ class Tensor(Protocol):
 
     @property
     def cut(self) -> Cut | Literal["repeated"]: ...
+
+    @property
+    def along(self) -> Along: ...
 
 
 def _has_experts(layer: Layer) -> bool:
@@ -81,16 +86,42 @@ def owned(layer: Layer, component: Component) -> bool:
     return component not in _OWNERS or _OWNERS[component](layer)
 
 
-def layer_share(architecture: Architecture, component: Component, start: int, end: int, rules: SplitRules) -> Fraction:
-    """How much of a component's tensors lies in the layers from `start` to `end`: by the layers that have such."""
-    layers = architecture.layers or ()
-    if not layers or (start <= 0 and end >= len(layers)):
-        return _WHOLE
-    owners = [index for index, layer in enumerate(layers) if owned(layer, component)]
-    if not owners and rules.unowned == "whole":
-        return _WHOLE
-    owners = owners or list(range(len(layers)))
-    return Fraction(sum(start <= index < end for index in owners), len(owners))
+class LayerShares:
+    """How much of the components' tensors lies in some layers, by the layers that have such. Those of a component are
+    counted once, so that it can be asked of every layer of a deep model."""
+
+    def __init__(self, architecture: Architecture, rules: SplitRules) -> None:
+        self._layers = architecture.layers or ()
+        self._rules = rules
+        self._before: dict[Component, tuple[int, ...]] = {}
+
+    def of(self, component: Component, start: int, end: int) -> Fraction:
+        """The part in the layers from `start` to `end`."""
+        depth = len(self._layers)
+        if not depth or (start <= 0 and end >= depth):
+            return _WHOLE
+        before = self.owners_before(component)
+        if not before[-1]:
+            if self._rules.unowned == "whole":
+                return _WHOLE
+            before = tuple(range(depth + 1))
+        first, last = min(max(0, start), depth), min(max(0, end), depth)
+        return Fraction(max(0, before[last] - before[first]), before[-1])
+
+    def owners_before(self, component: Component) -> tuple[int, ...]:
+        """How many layers before each one, and in all, have tensors of a component."""
+        if component not in self._before:
+            owners = (owned(layer, component) for layer in self._layers)
+            self._before[component] = tuple(accumulate(owners, initial=0))
+        return self._before[component]
+
+
+def cache_ranks(architecture: Architecture, plan: Parallel, rules: SplitRules) -> tuple[int, int]:
+    """How many tensor-parallel ranks share the heads of keys and values, and the channels of states."""
+    if rules.tensors != "planned":
+        return plan.tp, plan.tp
+    told = architecture.tensor_plan
+    return (plan.tp if told and told.heads else 1), (plan.tp if told and told.states else 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +141,7 @@ class Share:
         """How many of a component's tensors are on this stage, of one. A tied embedding is on the last stage too."""
         place = place_of(component, self.rules)
         if place == "inside":
-            return layer_share(self.architecture, component, self.stage.start, self.stage.end, self.rules)
+            return LayerShares(self.architecture, self.rules).of(component, self.stage.start, self.stage.end)
         if place == "after":
             return Fraction(self.stage.last)
         tied = component == "embedding" and self.architecture.tied_embeddings is True
@@ -123,18 +154,29 @@ class Share:
             return Fraction(1, plan.ep if plan.ep > 1 else plan.tp * plan.dp)
         if tensor.cut == "repeated":
             return _WHOLE
+        if rules.tensors == "planned":
+            return self._planned(tensor)
         if component in _VOCABULARY:
             return self._vocabulary(tensor)
-        if rules.matrices_only:
+        if rules.tensors == "matrices":
             return Fraction(1, plan.tp) if tensor.linear else _WHOLE
         tower = component in _TOWERS and rules.towers and tensor.linear and len(tensor.shape) == 2
         return self._heads_or_units(tensor) if tower or component in _SHARED else _WHOLE
+
+    def _planned(self, tensor: Tensor) -> Fraction:
+        """A tensor that the plan of the class cuts: where ranks do not divide the dimension, the first have one more
+        (`Shard` of torch.distributed.tensor, by which distributed/tensor_parallel.py of transformers cuts)."""
+        if tensor.along == "whole" or not tensor.shape or self.plan.tp == 1:
+            return _WHOLE
+        size = tensor.shape[-1] if tensor.along == "columns" else tensor.shape[max(0, len(tensor.shape) - 2)]
+        matrices = 2 if tensor.along == "pairs" and size % 2 == 0 else 1
+        return Fraction(matrices * -(-size // (matrices * self.plan.tp)), max(1, size))
 
     def _vocabulary(self, tensor: Tensor) -> Fraction:
         """An embedding or the head: rows are shared, of the vocabulary's own tables after padding."""
         tp, rules = self.plan.tp, self.rules
         rows = tensor.shape[0] if tensor.shape else 1
-        whole = rules.embedding == "none" or (rules.embedding == "vocabulary" and rows != self.architecture.vocab_size)
+        whole = rules.embedding == "vocabulary" and rows != self.architecture.vocab_size
         if tensor.component == "embedding" and whole:
             return _WHOLE
         padded = -(-rows // rules.vocabulary_padding) * rules.vocabulary_padding

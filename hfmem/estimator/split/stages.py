@@ -56,6 +56,8 @@ def _ends(layers: int, pp: int, rules: SplitRules) -> tuple[int, ...]:
     if rules.remainder == "floor":
         return tuple(layers * (index + 1) // pp for index in range(pp))
     each, left = divmod(layers, pp)
+    if rules.remainder == "first":
+        return tuple(each * (index + 1) + min(left, index + 1) for index in range(pp))
     # the stages that get one more stand side by side before the last
     return tuple(each * (index + 1) + min(left, max(0, index + 2 + left - pp)) for index in range(pp))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import accumulate
 from math import ceil
 
 from hfmem.estimator.activations.source import TrainingActivations
@@ -89,7 +90,8 @@ def _staying(training: Training, inputs: tuple[int, ...], gradient: int) -> tupl
     hooked = training.fsdp and training.lora is not None and not training.stack.mixed_units
     if not hooked or training.checkpointing != "full" or not training.stack.reentrant:
         return (0,) * depth
-    return tuple(sum(inputs[index + 1 :]) + max(0, depth - index - 2) * gradient for index in range(depth))
+    after = [*accumulate(reversed(inputs), initial=0)][-2::-1]
+    return tuple(after[index] + max(0, depth - index - 2) * gradient for index in range(depth))
 
 
 class _Share:

@@ -8,9 +8,9 @@ from fractions import Fraction
 
 from hfmem.estimator.parallel import Parallel
 from hfmem.estimator.recipe.values import Training, TrainingScenario
-from hfmem.estimator.split.share import Share, Tensor, layer_share
+from hfmem.estimator.split.share import LayerShares, Share, Tensor
 from hfmem.estimator.split.stages import Stage, stages
-from hfmem.estimator.training.split import RULES
+from hfmem.estimator.training.split import rules_of
 from hfmem.estimator.training.trained import Piece, trained_pieces
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Architecture, Component
@@ -26,12 +26,14 @@ class Gpu:
         model, scenario: of the whole.
         pieces: everything that gets a gradient, of the whole model.
         split: its share of each tensor.
+        shares: what lies in which layers of the whole model.
     """
 
     model: Model
     scenario: TrainingScenario
     pieces: tuple[Piece, ...]
     split: Share
+    shares: LayerShares
 
     @property
     def training(self) -> Training:
@@ -89,13 +91,14 @@ class Gpu:
     def share_of_layers(self, component: Component, first: int, count: int) -> Fraction:
         """How much of a component's tensors lies in so many layers, from the layer `first` of its own on."""
         start = self.stage.start + first
-        return layer_share(self.architecture, component, start, start + count, RULES)
+        return self.shares.of(component, start, start + count)
 
 
 def gpus(model: Model, scenario: TrainingScenario) -> Iterator[Gpu]:
     """One a pipeline stage."""
     architecture, plan = model.architecture, scenario.parallel
-    pieces = trained_pieces(model, scenario.training)
-    for stage in stages(architecture.depth or 0, plan, RULES):
-        share = Share(architecture=architecture, plan=plan, stage=stage, rules=RULES)
-        yield Gpu(model=model, scenario=scenario, pieces=pieces, split=share)
+    pieces, rules = trained_pieces(model, scenario.training), rules_of(scenario.training.stack)
+    shares = LayerShares(architecture, rules)
+    for stage in stages(architecture.depth or 0, plan, rules):
+        share = Share(architecture=architecture, plan=plan, stage=stage, rules=rules)
+        yield Gpu(model=model, scenario=scenario, pieces=pieces, split=share, shares=shares)

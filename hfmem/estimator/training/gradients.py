@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -11,7 +12,7 @@ from hfmem.estimator.split.share import owned
 from hfmem.estimator.training.gpu import Gpu
 from hfmem.estimator.training.states import gradient_bytes
 from hfmem.estimator.training.trained import Piece
-from hfmem.estimator.training.transients import frozen_gradients, unit_gradient
+from hfmem.estimator.training.transients import frozen_gradients, frozen_unit, unit_gradient
 from hfmem.estimator.values import Term
 from hfmem.mapper.values import Component
 
@@ -25,11 +26,13 @@ class Gradients:
     Attributes:
         gpu: whose.
         from_layer: bytes of those of the layers from each one of this GPU on.
+        frozen: bytes of the weights of a unit that frozen ones are in with adapters; None where there is none.
         made: of each layer of the model, bytes that its backward has made by its highest moment; None: all of them.
     """
 
     gpu: Gpu
     from_layer: tuple[int, ...]
+    frozen: int | None
     made: tuple[int, ...] | None
 
     @property
@@ -65,7 +68,7 @@ class Gradients:
         """Bytes of them that change with the layer whose backward runs."""
         if self.carried:
             return 0
-        frozen = sum(term.nbytes for term in frozen_gradients(self.gpu, index))
+        frozen = sum(term.nbytes for term in frozen_gradients(self.gpu, self.frozen, index))
         return self.from_layer[index] - self._not_yet(index) + frozen
 
     def _not_yet(self, index: int) -> int:
@@ -87,7 +90,7 @@ class Gradients:
             return [self.term(unit_gradient(gpu), "of one layer: they move to the host as they are made")]
         ends = [piece for piece in gpu.pieces if self._outside(piece, before=before)]
         inside = self.from_layer[first] if self.from_layer else 0
-        return [self.term(gradient_bytes(gpu, ends) + inside, what), *frozen_gradients(gpu, first)]
+        return [self.term(gradient_bytes(gpu, ends) + inside, what), *frozen_gradients(gpu, self.frozen, first)]
 
     def _outside(self, piece: Piece, *, before: bool) -> bool:
         """Whether a piece comes after the layers; with `before`, or before them."""
@@ -111,7 +114,7 @@ class Gradients:
 
 def gradients_of(gpu: Gpu, made: tuple[int, ...] | None) -> Gradients:
     """The gradients of one GPU, of which each layer's backward has `made` so many bytes by its highest moment."""
-    return Gradients(gpu=gpu, from_layer=_from_layers(gpu, gpu.inside), made=made)
+    return Gradients(gpu=gpu, from_layer=_from_layers(gpu, gpu.inside), frozen=frozen_unit(gpu), made=made)
 
 
 def _from_layers(gpu: Gpu, pieces: Iterable[Piece]) -> tuple[int, ...]:
@@ -126,6 +129,6 @@ def _from_layers(gpu: Gpu, pieces: Iterable[Piece]) -> tuple[int, ...]:
     for component, size in sizes.items():
         holders = [index for index, layer in enumerate(layers) if owned(layer, component)] or list(range(depth))
         for index in range(depth):
-            left = sum(holder >= index for holder in holders)
+            left = len(holders) - bisect_left(holders, index)
             totals[index] += float(size) * left / len(holders)
     return tuple(ceil(total) for total in totals)

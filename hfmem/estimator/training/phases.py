@@ -11,6 +11,7 @@ Each phase lies on top of what stays, and the peak is the largest, not the sum:
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from math import ceil
 
 from hfmem.estimator.training.activity import Activity
@@ -32,18 +33,21 @@ TIED_SUMS = 0
 def phases_of(gpu: Gpu, stays: Held, active: Activity | None) -> tuple[Phase, ...]:
     """The phases of one GPU. Without activations, only what is known of them."""
     made = active.backward_gradients if active is not None else None
-    moments = _Moments(gpu=gpu, stays=stays, active=active, gradients=gradients_of(gpu, made))
+    saved = tuple(accumulate(active.layers, initial=0)) if active is not None else ()
+    moments = _Moments(gpu=gpu, stays=stays, active=active, gradients=gradients_of(gpu, made), saved=saved)
     return moments.logits(), moments.backward(), moments.optimizer()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Moments:
-    """The parts that the phases of one GPU are put together from."""
+    """The parts that the phases of one GPU are put together from; `saved` is what the layers before each one saved, and
+    at last all of them."""
 
     gpu: Gpu
     stays: Held
     active: Activity | None
     gradients: Gradients
+    saved: tuple[int, ...]
 
     def logits(self) -> Phase:
         """Head and loss, while all layers still hold what they saved."""
@@ -99,7 +103,7 @@ class _Moments:
         """Bytes that change with the layer whose backward runs."""
         active, total = self.active, self.gradients.at_layer(index)
         if active is not None:
-            total += sum(active.layers[:index]) + active.backward[index] + active.staying[index]
+            total += self.saved[index] + active.backward[index] + active.staying[index]
         return total + sum(term.nbytes for term in self._casts(index + 1))
 
     def _saved(self, upto: int) -> list[Term]:
@@ -109,7 +113,7 @@ class _Moments:
         kept = "the inputs of" if self.gpu.training.checkpointing == "full" else "saved by"
         return [
             self._term("saved outside the layers", active.outside, active.how),
-            self._term(f"{kept} {upto} layers", sum(active.layers[:upto]), active.how),
+            self._term(f"{kept} {upto} layers", self.saved[upto], active.how),
             self._term("other micro-batches in flight", active.waiting, "1F1B: as many as stages that follow"),
         ]
 

@@ -1,24 +1,27 @@
-"""How training frameworks split a model over ranks."""
+"""How training software splits a model over ranks: a row a way, which stacks name."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
+from hfmem.estimator.recipe.stacks import Stack
 from hfmem.estimator.split.rules import SplitRules
-from hfmem.mapper.caches import KV
+from hfmem.mapper.caches import KV, Combined, CrossKV, Indexed
 
-__all__ = ["RULES"]
+__all__ = ["MEGATRON", "REPLICAS", "TRAINER", "rules_of"]
 
-RULES: Final = SplitRules(
+MEGATRON: Final = SplitRules(
+    software="Megatron",
     remainder="floor",
     numbering="stages",
     rest="inside",
     unowned="even",
-    matrices_only=True,
+    tensors="matrices",
     embedding="all",
     towers=True,
-    replicas_share_experts=False,
     kv_weights="cut",
+    replicas_share_experts=False,
     fewer_kv_heads=True,
     headed=(KV,),
     blind=("tp", "dp", "cp"),
@@ -28,3 +31,33 @@ RULES: Final = SplitRules(
     source="Megatron-LM, megatron/training/arguments.py and megatron/core/transformer/transformer_config.py",
 )
 """Matrices are cut evenly, those of few key/value heads too."""
+
+TRAINER: Final = replace(
+    MEGATRON,
+    software="the Trainer of transformers",
+    tensors="planned",
+    fewer_kv_heads=False,
+    headed=(KV, CrossKV, Indexed, Combined),
+    sizes=("tp", "dp", "ep", "cp"),
+    blind=("dp", "cp"),
+    source="transformers 5.24.0: trainer.py:467 and 777-790 (a model that from_pretrained has cut, by its plan); "
+    "distributed/pipeline_parallel.py, pipeline_parallel_naive_forward: stages have no loss and send no gradients",
+)
+"""Tensor parallelism by each class's own plan, as in inference; no pipeline."""
+
+REPLICAS: Final = replace(
+    TRAINER,
+    software="this stack",
+    sizes=("dp",),
+    blind=("dp",),
+    source="transformers 4.48, training_args.py: neither tp_size nor parallelism_config; litgpt 0.4, finetune/lora.py: "
+    "FSDPStrategy over all devices",
+)
+"""Data-parallel ranks alone, which may share what they hold."""
+
+_ROWS: Final = {"megatron": MEGATRON, "trainer": TRAINER, "replicas": REPLICAS}
+
+
+def rules_of(stack: Stack) -> SplitRules:
+    """How a stack splits a model."""
+    return _ROWS[stack.split]

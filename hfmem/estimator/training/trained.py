@@ -9,10 +9,10 @@ from hfmem.dtypes import find_dtype
 from hfmem.estimator.recipe.optimizers import Kept
 from hfmem.estimator.recipe.values import Lora, Training
 from hfmem.estimator.split.share import Place, place_of
-from hfmem.estimator.training.split import RULES
+from hfmem.estimator.training.split import rules_of
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.lora import Adapter, adapters, saved_groups
-from hfmem.mapper.values import Component, Cut, TensorGroup
+from hfmem.mapper.values import Along, Component, Cut, TensorGroup
 
 __all__ = ["Piece", "trained_pieces"]
 
@@ -28,7 +28,8 @@ class Piece:
         gradient: bytes an element of the gradient.
         master: bytes an element of a second copy.
         adapter: whether it is an adapter's, which the base model does not hold.
-        cut: what decides its part on a tensor-parallel rank; adapters are `repeated`.
+        place: where in the model it lies.
+        cut, along: what decides its part on a tensor-parallel rank; adapters are `repeated`.
     """
 
     component: Component
@@ -37,7 +38,9 @@ class Piece:
     gradient: int
     master: int
     adapter: bool = False
+    place: Place
     cut: Cut | Literal["repeated"]
+    along: Along = "whole"
 
     @property
     def elements(self) -> int:
@@ -53,11 +56,6 @@ class Piece:
     def linear(self) -> bool:
         """Whether it is the matrix of a linear layer."""
         return self.kept.matrix
-
-    @property
-    def place(self) -> Place:
-        """Where in the model it lies."""
-        return place_of(self.component, RULES)
 
 
 def trained_pieces(model: Model, training: Training) -> tuple[Piece, ...]:
@@ -93,7 +91,9 @@ def _whole(group: TensorGroup, training: Training) -> Piece:
         count=group.count,
         gradient=precision.gradient,
         master=precision.master,
+        place=place_of(group.component, rules_of(training.stack)),
         cut=group.cut,
+        along=group.along,
     )
 
 
@@ -103,15 +103,16 @@ def _pair(adapter: Adapter, lora: Lora, training: Training) -> list[Piece]:
     shapes: list[tuple[int, ...]] = [(rank, adapter.inputs), (adapter.outputs, rank)]
     if lora.dora:
         shapes.append((adapter.outputs,))
-    return [_adapter(adapter.group.component, shape, adapter.count, training.adapter_bytes) for shape in shapes]
+    return [_adapter(adapter.group.component, shape, adapter.count, training) for shape in shapes]
 
 
 def _copy(group: TensorGroup, training: Training) -> Piece:
     """A module that is trained in full: PEFT copies it, and keeps the original."""
-    return _adapter(group.component, group.shape, group.count, training.adapter_bytes)
+    return _adapter(group.component, group.shape, group.count, training)
 
 
-def _adapter(component: Component, shape: tuple[int, ...], count: int, width: int) -> Piece:
+def _adapter(component: Component, shape: tuple[int, ...], count: int, training: Training) -> Piece:
+    width = training.adapter_bytes
     return Piece(
         component=component,
         kept=Kept(shape=shape, width=width, matrix=False),
@@ -119,5 +120,6 @@ def _adapter(component: Component, shape: tuple[int, ...], count: int, width: in
         gradient=width,
         master=0,
         adapter=True,
+        place=place_of(component, rules_of(training.stack)),
         cut="repeated",
     )

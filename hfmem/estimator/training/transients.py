@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from math import ceil
 
 from hfmem.dtypes import find_dtype
@@ -9,15 +10,15 @@ from hfmem.estimator.activations.closed_forms import widths
 from hfmem.estimator.recipe.values import Training
 from hfmem.estimator.split.share import place_of
 from hfmem.estimator.training.gpu import Gpu
-from hfmem.estimator.training.split import RULES
 from hfmem.estimator.training.states import gradient_bytes
 from hfmem.estimator.values import Term
 from hfmem.estimator.weights.base import base_bytes, replaced
 from hfmem.mapper.values import Experts
 
-__all__ = ["frozen_gradients", "gathered", "optimizer_terms", "unit_gradient"]
+__all__ = ["frozen_gradients", "frozen_unit", "gathered", "optimizer_terms", "unit_gradient"]
 
 _BUCKET = 500_000_000
+_SUB_GROUP = 10**9
 _FSDP = (
     "docs.pytorch.org, FullyShardedDataParallel: BACKWARD_PRE gathers the next unit before the current one is freed; "
     "the root unit (embeddings, head) stays gathered"
@@ -29,6 +30,10 @@ _MIXED = (
 )
 _DDP = "docs.pytorch.org, DistributedDataParallel: buckets hold a copy of the gradients unless gradient_as_bucket_view"
 _DEEPSPEED = "deepspeed runtime/zero/config.py: reduce_bucket_size 5e8"
+_STEPPED = (
+    "deepspeed 0.19.6, runtime/zero/stage3.py: step prepares, updates and releases one sub-group at a time "
+    "(2629-2644), each closed in _create_fp16_sub_groups (1176); sub_group_size 1e9 (config.py:175)"
+)
 _LIVE = "deepspeed docs, memory.rst: estimate_zero3_model_states_mem_needs counts 4 B a parameter of the largest layer"
 
 
@@ -38,9 +43,7 @@ def optimizer_terms(gpu: Gpu) -> list[Term]:
     precision, row = training.precision, training.optimizer
     terms = []
     if precision.master and precision.gradient < 4 and training.zero and training.offload == "none":
-        total = sum(4 * piece.elements * float(gpu.share(piece)) / gpu.over(piece.component, 1) for piece in gpu.pieces)
-        how = "4 B of each of this rank's parameters"
-        terms.append(_term("float32 gradients", ceil(total), how, "deepspeed docs, memory.rst"))
+        terms.append(_widened(gpu))
     if precision.master or training.offload != "none":
         return terms  # DeepSpeed and Megatron step with a fused kernel, or on the host
     if row.lists:
@@ -58,18 +61,36 @@ def optimizer_terms(gpu: Gpu) -> list[Term]:
     return terms
 
 
+def _widened(gpu: Gpu) -> Term:
+    """The gradients that DeepSpeed's step turns into float32: all of this rank's at once, with ZeRO-3 those of one
+    sub-group after the other, which the tensor that reaches its size closes."""
+    whole = [piece.elements * gpu.share(piece, 1) for piece in gpu.pieces]
+    elements, how = sum(whole, Fraction(0)), "4 B of each of this rank's parameters"
+    if gpu.training.zero < 3 or gpu.training.fsdp:
+        return _term("float32 gradients", ceil(4 * elements), how, "deepspeed docs, memory.rst")
+    largest = max((each / piece.count for each, piece in zip(whole, gpu.pieces, strict=True)), default=Fraction(0))
+    if _SUB_GROUP + largest < elements:
+        elements, how = _SUB_GROUP + largest, f"4 B of each parameter of a sub-group: {_SUB_GROUP:,} and one tensor"
+    return _term("float32 gradients", ceil(4 * elements), how, _STEPPED)
+
+
 def gathered(gpu: Gpu, *, backward: bool) -> list[Term]:
     """Buffers of parallelism while layers run."""
     exchanged = _exchanged(gpu) if backward else []
     return [*exchanged, *_data_parallel(gpu, backward=backward)]
 
 
-def frozen_gradients(gpu: Gpu, first: int) -> list[Term]:
-    """Gradients that frozen weights get, of the layers from `first` of this GPU on: those in a unit with adapters."""
+def frozen_unit(gpu: Gpu) -> int | None:
+    """Bytes of the weights of a unit that frozen ones are in with adapters; None where there is no such unit."""
+    return _units(gpu)[0] if _mixed(gpu.training) else None
+
+
+def frozen_gradients(gpu: Gpu, layer: int | None, first: int) -> list[Term]:
+    """Gradients that frozen weights get, of the layers from `first` of this GPU on: those in a unit with adapters,
+    which takes `layer` bytes (`frozen_unit`)."""
     training = gpu.training
-    if not _mixed(training):
+    if layer is None:
         return []
-    layer, _ = _units(gpu)
     count = gpu.stage.depth - first
     ranks = 1 if training.accumulation > 1 else training.shard
     spread = f", over {ranks} ranks" if ranks > 1 else ", whole on each rank"
@@ -168,7 +189,7 @@ def _units(gpu: Gpu) -> tuple[int, int]:
         if id(group) not in nf4 and compute and weights:
             nbytes *= float(compute.bytes_each / weights.bytes_each)
         nbytes *= float(gpu.share(group))
-        if place_of(group.component, RULES) == "inside":
+        if place_of(group.component, gpu.split.rules) == "inside":
             inside += nbytes
         else:
             outside += nbytes

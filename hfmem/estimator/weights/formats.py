@@ -53,6 +53,11 @@ class FormatRow:
         named = method in self.methods or ("*" in self.methods and not method.startswith("--"))
         return named and (not self.schemes or scheme in self.schemes) and self.biased_experts in (None, biased_experts)
 
+    @property
+    def everywhere(self) -> bool:
+        """Whether it is about all hardware, so that no later row is ever looked at."""
+        return not self.hardware and not self.least
+
     def holds_on(self, gpu: Accelerator) -> bool:
         """Whether it is about an accelerator; never for one of which nothing is known."""
         kind = hardware_of(gpu)
@@ -89,9 +94,10 @@ def row_of(rows: Iterable[FormatRow], gpu: Accelerator | None) -> FormatRow:
 
     Args:
         rows: those that speak of the format, in their order.
-        gpu: where it runs; without one, or where its kind is not known, hardware that keeps the format is assumed.
+        gpu: where it runs; without one, or where its kind is not known, hardware that keeps the format is assumed, and
+            what is about some other kind of hardware is passed over.
     """
     found = list(rows)
     if gpu is not None and hardware_of(gpu) is not None:
         return next((row for row in found if row.holds_on(gpu)), AS_STORED)
-    return next((row for row in found if row.outcome == "kept"), found[0] if found else AS_STORED)
+    return next((row for row in found if row.outcome == "kept" or row.everywhere), AS_STORED)

@@ -128,7 +128,8 @@ def kept_plainly(model: Model, scenario: Scenario) -> tuple[Kept, ...]:
     if asked is None:
         return (PLAIN,)
     recipe = Recipe(name=asked.name, dtype=asked.name, packs=everything(asked.name), source=asked.source)
-    return (Kept(recipe=recipe, biased=_biased(model)),)
+    packed = model.parameters is not None and any(is_packed(group) for group in model.parameters.groups)
+    return (Kept(recipe=recipe, biased=_biased(model), rewritten=packed),)
 
 
 def kept_by(
@@ -162,7 +163,7 @@ def kept_by(
     row = row_of(online, gpu)
     found = fitting(recipes, asked.name, scenario.word, model.parameters.groups)
     if any(is_packed(group) for group in model.parameters.groups):
-        return _over(kept, asked.name, found, another, own)
+        return _over(replace(kept, asked=row), asked.name, found, another, own)
     if row.outcome == "unpacked" or not found:
         return (replace(kept, asked=row),)
     return tuple(replace(kept, asked=row, recipe=recipe) for recipe in found)
@@ -173,7 +174,7 @@ def _over(
 ) -> tuple[Kept, ...]:
     """An asked quantisation of a quantised checkpoint: nothing where it is the same, else a tool's new files."""
     if own is not None and asked in (own.scheme, own.method):
-        return (kept,)
+        return (replace(kept, asked=AS_STORED),)
     written = [recipe for recipe in recipes if not recipe.loads]
     if not written:
         return (replace(kept, asked=another),)

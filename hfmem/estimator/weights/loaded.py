@@ -75,7 +75,7 @@ def _from_files(model: Model) -> tuple[list[Term], _Unknown]:
         source="sizes in the repository's listing",
         certainty="typical",
     )
-    return [term], []
+    return [term], [("weights", model.lacks)] if model.lacks else []
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

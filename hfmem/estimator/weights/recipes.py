@@ -41,7 +41,9 @@ _WORDS: Final[dict[str, str]] = {
     "shared_experts": "shared experts",
 }
 
-_LEFT_ALONE: Final = ("embeddings", "norms", "routers")
+_TOWERS: Final = {"vision": "the vision tower", "audio": "the audio tower", "projector": "the projector"}
+_LEFT_ALONE: Final = {"embedding": "embeddings", "norm": "norms", "router": "routers"}
+"""What no recipe packs, by its component."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,8 +91,10 @@ class Recipe:
         """What of a model it leaves, in words."""
         packed = {part for part, _ in self.packs}
         there = {part for group in groups if group.loaded and (part := part_of(group))}
-        left = [words for part, words in _WORDS.items() if part in there - packed]
-        return ", ".join((*left, *_LEFT_ALONE))
+        left = [words for part, words in _WORDS.items() if part in there - packed and part != "tower"]
+        components = {group.component for group in groups if group.loaded}
+        left += [words for name, words in _TOWERS.items() if name in components and "tower" not in packed]
+        return ", ".join((*left, *(words for name, words in _LEFT_ALONE.items() if name in components)))
 
 
 def part_of(group: TensorGroup) -> Part | None:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import time
-import zlib
-from base64 import b64encode
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -21,7 +18,7 @@ from hfmem.probe.activations.step import Mode
 from hfmem.probe.activations.structures import plain, without_class
 from hfmem.probe.activations.variants import Variant, fixed_sizes, has_windows, variants
 
-__all__ = ["FLASH", "MODES", "PIECES", "derive", "line", "merged", "modes_of"]
+__all__ = ["FLASH", "MODES", "PIECES", "derive", "merged", "modes_of"]
 
 Row = dict[str, Any]
 
@@ -105,17 +102,14 @@ def derive(model_type: str, modes: Sequence[Mode] = ()) -> Row:
             _record(row, table, regime, mode, found)
         if not has_windows(drawn):
             break
-    row |= {"blocks": table.blocks, "polynomials": list(table.polynomials), "linears": row.get("linears", {})}
-    return row | {"seconds": round(time.process_time() - started, 1)}
+    return row | {"blocks": table.blocks, "seconds": round(time.process_time() - started, 1)}
 
 
 def _record(row: Row, table: _Table, regime: str, mode: Mode, found: Solution | str) -> None:
     """Puts what a mode gives into a row, or why it gives nothing."""
     if isinstance(found, Solution):
-        row[regime][str(mode)] = table.block(found)
+        row[regime][str(mode)] = table.block(found, linears=mode.method == "frozen")
         row["residual"] = max(row.get("residual", 0.0), found.residual)
-        if mode.method == "frozen" and regime == "modes" and "linears" not in row:
-            row["linears"] = {kind: table.linears(items) for kind, items in found.linears.items()}
     elif regime == "modes":
         row["missing"][str(mode)] = found
 
@@ -209,21 +203,7 @@ def merged(old: Row, new: Row) -> Row:
             for mode, number in row[regime].items()
             if row is new or mode not in new[regime]
         }
-    source = new if new.get("linears") else old
-    found["linears"] = {
-        kind: [[item[0], *(table.number(source["polynomials"][n]) for n in item[1:3]), *item[3:]] for item in items]
-        for kind, items in source["linears"].items()
-    }
-    return found | {"blocks": table.blocks, "polynomials": list(table.polynomials)}
-
-
-def line(row: Mapping[str, Any]) -> str:
-    """A row as it stands in the file."""
-    if "same_as" in row:
-        return json.dumps({"type": row["type"], "same_as": row["same_as"]})
-    kept = {key: row[key] for key in ("type", "modes", "within", "fixed", "linears", "blocks", "polynomials")}
-    packed = zlib.compress(json.dumps(kept, separators=(",", ":")).encode(), 9)
-    return json.dumps({"type": row["type"], "data": b64encode(packed).decode()})
+    return found | {"blocks": table.blocks}
 
 
 def _solved(
@@ -264,62 +244,44 @@ def _sentence(error: Exception) -> str:
 
 @dataclass(slots=True)
 class _Table:
-    """Polynomials and blocks, each once."""
+    """Blocks, each once."""
 
-    polynomials: dict[str, int] = field(default_factory=dict)
     blocks: list[Row] = field(default_factory=list)
 
-    def block(self, solution: Solution) -> int:
-        found = {
-            "before": self._number(solution.before),
-            "head": self._part(solution.head),
-            "layers": {
-                name: self._part(part) | self._input(solution.inputs[name]) for name, part in solution.layers.items()
-            },
+    def block(self, solution: Solution, *, linears: bool) -> int:
+        found: Row = {
+            "before": str(solution.before),
+            "head": _part(solution.head),
+            "layers": {name: _part(part) | _input(solution.inputs[name]) for name, part in solution.layers.items()},
         }
         if solution.entry:
-            found["entry"] = self._moments(solution.entry)
-        if found not in self.blocks:
-            self.blocks.append(found)
-        return self.blocks.index(found)
+            found["entry"] = _moments(solution.entry)
+        if linears:
+            found["linears"] = {kind: _linears(items) for kind, items in solution.linears.items()}
+        return self.number(found)
 
     def adopt(self, row: Row, number: int) -> int:
         """A block of another row."""
-        texts = row["polynomials"]
+        return self.number(row["blocks"][number])
 
-        def moments(pairs: Sequence[Sequence[int]]) -> list[list[int]]:
-            return [[self.number(texts[n]) for n in pair] for pair in pairs]
+    def number(self, block: Row) -> int:
+        """The number of a block."""
+        if block not in self.blocks:
+            self.blocks.append(block)
+        return self.blocks.index(block)
 
-        def part(record: Row) -> Row:
-            again: Row = {key: self.number(texts[record[key]]) for key in ("kept", "input") if key in record}
-            return {**record, **again, "moments": moments(record["moments"])}
 
-        block = row["blocks"][number]
-        layers = {name: part(record) for name, record in block["layers"].items()}
-        found = {"before": self.number(texts[block["before"]]), "head": part(block["head"]), "layers": layers}
-        if "entry" in block:
-            found["entry"] = moments(block["entry"])
-        if found not in self.blocks:
-            self.blocks.append(found)
-        return self.blocks.index(found)
+def _linears(items: Sequence[LinearUse]) -> list[list[Any]]:
+    return [[item.name, str(item.inputs), str(item.outputs), item.source, item.kept] for item in items]
 
-    def linears(self, items: Sequence[LinearUse]) -> list[list[Any]]:
-        return [
-            [item.name, self._number(item.inputs), self._number(item.outputs), item.source, item.kept] for item in items
-        ]
 
-    def _part(self, part: Part) -> Row:
-        return {"kept": self._number(part.kept), "moments": self._moments(part.moments)}
+def _part(part: Part) -> Row:
+    return {"kept": str(part.kept), "moments": _moments(part.moments)}
 
-    def _moments(self, moments: Sequence[Moment]) -> list[list[int]]:
-        return [[self._number(m.activations), self._number(m.gradients)] for m in moments]
 
-    def _input(self, found: tuple[Polynomial, bool]) -> Row:
-        return {"input": self._number(found[0]), "input_kept": found[1]}
+def _moments(moments: Sequence[Moment]) -> list[list[str]]:
+    return [[str(m.activations), *([str(m.gradients)] if m.gradients.terms else [])] for m in moments]
 
-    def _number(self, polynomial: Polynomial) -> int:
-        return self.number(str(polynomial))
 
-    def number(self, text: str) -> int:
-        """The number of a polynomial's text."""
-        return self.polynomials.setdefault(text, len(self.polynomials))
+def _input(found: tuple[Polynomial, bool]) -> Row:
+    return {"input": str(found[0]), "input_kept": found[1]}

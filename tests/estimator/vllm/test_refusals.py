@@ -132,3 +132,52 @@ def test_makers_may_allow_more() -> None:
     allowed = replace(plain.architecture, context=replace(context, allowed=131_072))
     found = estimate(replace(plain, architecture=allowed), runtime="vllm", gpu="H100", seq=131_072)
     assert found.estimate.refused == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "asked", "reason"),
+    [
+        ("Qwen/Qwen3-32B", {"gpu": "RTX 5090", "dtype": "mxfp4"}, "packs nothing in MXFP4"),
+        ("Qwen/Qwen3-32B", {"gpu": "RTX 5090", "dtype": "mxfp4", "vllm_version": "0.33"}, ""),
+        ("Qwen/Qwen3-8B", {"gpu": "T4", "dtype": "fp8", "kv_dtype": "fp8"}, "FP8 cache under Triton's attention"),
+        ("openai/gpt-oss-20b", {"gpu": "RTX 3090", "kv_dtype": "fp8"}, "FP8 cache under attention with sinks"),
+        ("openai/gpt-oss-20b", {"gpu": "H100", "kv_dtype": "fp8"}, ""),
+        ("Qwen/Qwen3-8B", {"gpu": "RTX 3090", "dtype": "fp8", "kv_dtype": "fp8"}, ""),
+        ("Qwen/Qwen3-8B", {"gpu": "RTX 4090", "kv_dtype": "int8"}, "has no int8"),
+        ("Qwen/Qwen3-8B", {"gpu": "RTX 4090", "kv_dtype": "float32"}, "has no float32"),
+        ("google/gemma-3-4b-it", {"gpu": "RTX 3060", "dtype": "float16"}, "do not support float16"),
+        ("Qwen/Qwen3-8B", {"gpu": "M3 Max"}, "no platform for Apple's GPUs"),
+        ("Qwen/Qwen3-8B-FP8", {"gpu": "M3 Max", "dtype": "int4"}, "no platform for Apple's GPUs"),
+        ("Qwen/Qwen3-8B-FP8", {"gpu": "V100", "dtype": "int4"}, "compute capability 7.5"),
+        ("Qwen/Qwen3-4B", {"gpu": "P40"}, "compute capability 7.0"),
+        ("Qwen/Qwen3-4B", {"gpu": "V100", "vllm_version": "0.33"}, "compute capability 7.5"),
+        ("Qwen/Qwen3-8B", {"gpu": "Arc B580", "dtype": "nf4"}, "not supported in xpu"),
+        ("Qwen/Qwen3-8B", {"gpu": "RX 7900 XTX", "dtype": "nf4", "vllm_version": "0.33"}, "not supported in rocm"),
+        ("Qwen/Qwen3-8B", {"gpu": "RX 7900 XTX", "dtype": "nf4"}, ""),
+        ("meta-llama/Llama-3.1-8B-Instruct", {"gpu": "4x H100", "ep": 4}, "number of experts"),
+    ],
+)
+def test_what_the_engine_refuses_on_an_accelerator(name: str, asked: dict[str, object], reason: str) -> None:
+    report = estimate(model(name), runtime="vllm", **asked)  # type: ignore[arg-type] # of several types
+    (fit,) = report.fits or ()
+    assert reason in fit.refused
+    assert bool(fit.refused) is bool(reason)
+    assert report.estimate.serving is not None
+    assert bool(report.estimate.serving.command) is not bool(fit.refused)
+    assert not (fit.fits and fit.refused)
+
+
+def test_a_model_that_float16_does_not_hold_runs_in_float32_on_old_cards() -> None:
+    report = estimate(model("google/gemma-3-4b-it"), runtime="vllm", gpu="T4")
+    assert report.scenario.dtype == "float32"
+    assert report.fits is not None
+    assert report.fits[0].fits is False
+
+
+def test_a_cache_of_another_dtype_is_in_the_line() -> None:
+    lines = {}
+    for word in (None, "bfloat16", "float16", "fp8", "fp8_e5m2"):
+        report = estimate(model("Qwen/Qwen3-8B"), runtime="vllm", gpu="H100", kv_dtype=word)
+        assert report.estimate.serving is not None
+        lines[word] = (report.estimate.serving.command or "").partition(" --kv-cache-dtype ")[2]
+    assert lines == {None: "", "bfloat16": "", "float16": "float16", "fp8": "fp8", "fp8_e5m2": "fp8_e5m2"}

@@ -1,0 +1,122 @@
+"""Which models a release has a class for, from the table that `hfmem.probe.vllm_classes` writes.
+
+vLLM 0.33.0, 0.27.0 and 0.19.0, `model_executor/models/registry.py::inspect_model_cls`: a class that the registry names,
+else one whose name ends otherwise (`_normalize_arch`), else its backend for the classes of `transformers`
+(`_try_resolve_transformers`), which are asked whether their attention can be replaced. That backend keeps a cache for
+one attention a layer and starts from tokens (`models/transformers/base.py`, `causal.py`), so it runs neither a decoder
+beside an encoder nor a model without a vocabulary.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any, Final
+
+from hfmem.mapper.interpret import Model
+
+__all__ = ["classless", "releases"]
+
+_Number = tuple[int, ...]
+
+_BY_SOURCE: Final = (0, 28)
+"""The first release that may ask a class of transformers by the source of its module: 0.27.0 asks its flag alone."""
+
+
+def classless(model: Model, release: _Number) -> str:
+    """Why a release has no class for a model; "" where it has one, or where that cannot be told: its code may be the
+    repository's own, or the release newer than the table."""
+    table, names = _table(), model.architecture.class_names
+    if not names or release > table.releases[-1] or any(table.runs(name, release) for name in names):
+        return ""
+    name, version = names[0], ".".join(map(str, release))
+    why = table.backend_refuses(name, release) or _unfit(model, table.backend.get(name))
+    return f"vLLM {version} has no class for {name}{why}" if why else ""
+
+
+def releases() -> tuple[_Number, ...]:
+    """The releases that the table knows, oldest first."""
+    return _table().releases
+
+
+def _unfit(model: Model, taken: str | None) -> str:
+    """Why the backend cannot run a class that it takes."""
+    if not taken:
+        return ""
+    if model.architecture.source in ("encoder", "fixed"):
+        return ", and its backend for transformers runs no decoder beside an encoder"
+    parts = model.parameters.by_component if model.parameters is not None else {}
+    if not model.architecture.vocab_size or (parts and "embedding" not in parts):
+        return ", and its backend for transformers runs models that read tokens only"
+    return ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Table:
+    """The classes of the releases that were read.
+
+    Attributes:
+        releases: these releases, oldest first.
+        suffixes: ends of names that stand for each other.
+        rows: what the table says of a class.
+        backend: of a class of transformers, how it is taken.
+    """
+
+    releases: tuple[_Number, ...]
+    suffixes: tuple[str, ...]
+    rows: Mapping[str, Mapping[str, str]]
+    backend: Mapping[str, str]
+
+    def runs(self, name: str, release: _Number) -> bool:
+        """Whether a release has a class for a name, or may have it: between two releases of the table, what one of them
+        has."""
+        return any(self._has(self.rows.get(each), release) for each in self._alike(name))
+
+    def _alike(self, name: str) -> Iterator[str]:
+        """A name, and those with another end."""
+        yield name
+        end = next((suffix for suffix in self.suffixes if name.endswith(suffix)), None)
+        if end is not None:
+            yield from (name.removesuffix(end) + other for other in self.suffixes)
+
+    def _has(self, row: Mapping[str, str] | None, release: _Number) -> bool:
+        if row is None or ("until" in row and release > _number(row["until"])):
+            return False
+        if "since" not in row:  # gone before the first release of the table
+            return "until" in row or release < self.releases[0]
+        older = [each for each in self.releases if each < _number(row["since"])]
+        return not older or release > older[-1]
+
+    def backend_refuses(self, name: str, release: _Number) -> str:
+        """Why the backend for transformers does not take a class; "" where it does, or may take what is no class of
+        transformers."""
+        row, taken = self.rows.get(name, {}), self.backend.get(name)
+        if taken == "flag" or (taken == "source" and release >= _BY_SOURCE) or (taken is None and "until" not in row):
+            return ""
+        if "plugin" in row:
+            return f"; the plugin at {row['plugin']} has one"
+        if "until" in row:
+            return f": {row['until']} was the last release with one"
+        return ", and its backend for transformers does not take it"
+
+
+def _number(name: str) -> _Number:
+    return tuple(map(int, re.findall(r"\d+", name)[:2]))
+
+
+@cache
+def _table() -> _Table:
+    text = files("hfmem.data").joinpath("vllm_architectures.jsonl").read_text(encoding="ascii")
+    head, *rows = (json.loads(line) for line in text.splitlines())
+    named: dict[str, Any] = {row["class"]: row for row in rows if "class" in row}
+    ways = [row for row in rows if "backend" in row]
+    return _Table(
+        releases=tuple(map(_number, head["releases"])),
+        suffixes=tuple(head["suffixes"]),
+        rows=named,
+        backend={name: way["backend"] for way in ways for name in way["classes"]},
+    )

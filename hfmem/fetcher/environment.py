@@ -1,0 +1,72 @@
+"""What the environment says of the Hub, and whether it can be meant: `HF_ENDPOINT` and the variables beside it."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Final
+from urllib.parse import urlsplit
+
+from hfmem.errors import InvalidScenarioError
+
+__all__ = ["check", "endpoint_fault"]
+
+_LOGIN: Final = re.compile(r"//[^/@]*@")
+
+
+def check() -> None:
+    """Refuse what `huggingface_hub` cannot read of the environment: every run needs its constants. An address of the
+    Hub that it cannot read is left to `endpoint_fault`, as any other that is none: only the Hub's models need it.
+
+    Raises:
+        InvalidScenarioError: it names the variable.
+    """
+    reason = _unread()
+    if reason is None:
+        return
+    names = sorted(name for name in os.environ if name.startswith(("HF_", "HUGGING")))
+    named = next((name for name in names if _is_to_blame(name, reason)), "One of the variables that begin with HF_")
+    if named == "HF_ENDPOINT" and _unread() is None:
+        from huggingface_hub import constants
+
+        constants.ENDPOINT = os.environ[named]
+        return
+    raise InvalidScenarioError("", f"{named} cannot be read ({reason}): correct it, or unset it")
+
+
+def _unread() -> str | None:
+    """Why the constants cannot be made; None where they can."""
+    try:
+        from huggingface_hub import constants  # noqa: F401 - it reads the environment as it is imported
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def _is_to_blame(name: str, reason: str) -> bool:
+    """Whether the constants can be made without a variable (and they are then), or another is in the way."""
+    value = os.environ.pop(name)
+    try:
+        return _unread() != reason
+    finally:
+        os.environ[name] = value
+
+
+def endpoint_fault() -> str:
+    """What is wrong with the Hub's address; "" where a request can be sent to it."""
+    from huggingface_hub import constants
+
+    endpoint = constants.ENDPOINT
+    shown = f"'{_LOGIN.sub('//', endpoint)[:100]}'" if endpoint.strip() else "empty"
+    try:
+        parts = urlsplit(endpoint)
+        known = parts.scheme in ("http", "https") and parts.hostname
+    except ValueError:
+        known = None
+    if not known:
+        return f"HF_ENDPOINT is {shown}, expected an address such as https://huggingface.co"
+    try:
+        parts.port  # noqa: B018 - it is read as it is asked for
+    except ValueError:
+        return f"HF_ENDPOINT is {shown}, whose port is no number up to 65535"
+    return ""

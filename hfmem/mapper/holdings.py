@@ -1,0 +1,109 @@
+"""What a repository holds, in sentences: an adapter, one of several models, files that the class does not load."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from hfmem.fetcher.foreign import foreign
+from hfmem.fetcher.quantisations import Choice, wanted
+from hfmem.fetcher.selection import Selection
+from hfmem.fetcher.values import Checkpoint, FileInfo
+from hfmem.mapper.values import ParameterTable
+from hfmem.units import format_bytes
+
+__all__ = ["NOT_LOADED", "choices_note", "lacks", "layout_notes"]
+
+NOT_LOADED: Final = ("gguf", "foreign")
+
+_LAYOUT_NOTES: Final = {
+    "bin": "The weights are PyTorch pickles (.bin), which are not opened: the figures are from the configuration, or "
+    "from the size of the files.",
+    "diffusers": "This is a diffusers pipeline: the weights of all its components are counted, its activations are not "
+    "known yet.",
+}
+
+
+def choices_note(checkpoint: Checkpoint, choices: Sequence[Choice]) -> str:
+    """The models among a repository's GGUF files, where none of them is chosen."""
+    if not choices or checkpoint.tensors:
+        return ""
+    listed = ", ".join(f"{_name(choice)} ({_size_of(choice)})" for choice in choices)
+    quant, model = wanted(checkpoint.ref), checkpoint.ref.model_id
+    missed = f"None of them is '{quant}'. " if quant else ""
+    first = next((choice.quant for choice in choices if choice.quant), "Q4_K_M")
+    how = "give the path of one" if checkpoint.source == "local" else f"name one, as in {model}:{first}"
+    return f"{missed}It holds {len(choices)} models in GGUF files to choose from; {how}: {listed}."
+
+
+def _name(choice: Choice) -> str:
+    """The file to give: of a model in several, the first."""
+    return choice.files[0].name
+
+
+def _size_of(choice: Choice) -> str:
+    size = "size unknown" if choice.size is None else format_bytes(choice.size)
+    return size if len(choice.files) == 1 else f"{len(choice.files)} files, {size}"
+
+
+def lacks(selection: Selection, checkpoint: Checkpoint, parameters: ParameterTable | None) -> str:
+    """What of the weights is not here."""
+    if selection.layout == "adapter":
+        base = _base(checkpoint)
+        return "this is an adapter, whose base model is needed besides" + (f": {base}" if base else "")
+    if selection.choices and parameters is None:
+        return "one of its files has to be named"
+    if selection.layout in NOT_LOADED and parameters is None and not selection.weights:
+        return f"no weights for the classes of transformers are here, but {_held(checkpoint)}"
+    return ""
+
+
+def layout_notes(selection: Selection, checkpoint: Checkpoint, parameters: ParameterTable | None) -> Iterator[str]:
+    """Which files were taken, and what that means for the figures."""
+    if selection.layout not in NOT_LOADED or checkpoint.tensors:
+        if selection.layout == "adapter":
+            yield _adapter_note(checkpoint)
+        elif note := _LAYOUT_NOTES.get(selection.layout):
+            yield note
+        return
+    choices = choices_note(checkpoint, selection.choices)
+    there = choices or f"No weights for the classes of transformers are here, but {_held(checkpoint)}."
+    if parameters is not None:
+        yield f"{there} The figures are those of the class that config.json describes, and not of these files."
+    elif choices or selection.weights:
+        yield there if choices else f"{there} They are taken by their size."
+
+
+def _adapter_note(checkpoint: Checkpoint) -> str:
+    """What an adapter needs besides, and what to ask for next."""
+    base = _base(checkpoint)
+    named = f"the one that it names is {base}: ask for that next" if base else "nothing here names it"
+    return f"This is an adapter: its base model is needed besides, and {named}."
+
+
+_LONGEST_NAME: Final = 300
+
+
+def _base(checkpoint: Checkpoint) -> str:
+    """The base model that an adapter's configuration names, on one line; "" where it names none."""
+    name = (checkpoint.adapter or {}).get("base_model_name_or_path")
+    return " ".join(name.split())[:_LONGEST_NAME] if isinstance(name, str) else ""
+
+
+def _held(checkpoint: Checkpoint) -> str:
+    """What the files are, how large, and what they are for."""
+    kinds = []
+    for kind in foreign(checkpoint.files):
+        names = ", ".join(_sized(file) for file in kind.files[:_NAMED])
+        more = f" and {len(kind.files) - _NAMED} more" if len(kind.files) > _NAMED else ""
+        total = f", {format_bytes(kind.nbytes)}" if kind.nbytes is not None and len(kind.files) > 1 else ""
+        count = "1 file" if len(kind.files) == 1 else f"{len(kind.files)} files"
+        kinds.append(f"{kind.name} weights for {kind.loader} ({count}{total}: {names}{more})")
+    return "; ".join(kinds)
+
+
+_NAMED: Final = 4
+
+
+def _sized(file: FileInfo) -> str:
+    return file.name if file.size is None else f"{file.name} {format_bytes(file.size)}"

@@ -1,0 +1,84 @@
+"""The file of measured coefficients: read and written whole, as lines that a person can compare.
+
+The types come first, each with what holds for all its modes, then a line for each set of modes that keep the same; then
+the parts that those name (layers, heads, lists of linear modules), by a digest of what is in them, so that equal ones
+of several types stand there once and a change shows where it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+__all__ = ["read", "write"]
+
+Row = dict[str, Any]
+
+_REGIMES = ("modes", "within")
+
+
+def read(path: Path) -> dict[str, Row]:
+    """Every row of a file by its type, with its parts in their places."""
+    rows: dict[str, Row] = {}
+    parts: dict[str, Row] = {}
+    for line in path.read_text(encoding="ascii").splitlines()[1:] if path.exists() else ():
+        found: Row = json.loads(line)
+        if "type" in found:
+            rows[found["type"]] = found if "same_as" in found else {**found, "blocks": [], "modes": {}, "within": {}}
+        elif "of" in found:
+            _put(rows[found.pop("of")], found)
+        else:
+            parts[found.pop("part")] = found
+    for row in rows.values():
+        for block in row.get("blocks", ()):
+            block["head"] = parts[block["head"]]
+            block["layers"] = {name: parts[part] for name, part in block["layers"].items()}
+            if "linears" in block:
+                block["linears"] = {name: parts[part]["linears"] for name, part in block["linears"].items()}
+    return rows
+
+
+def _put(row: Row, block: Row) -> None:
+    for regime in _REGIMES:
+        row[regime] |= dict.fromkeys(block.pop(regime, ()), len(row["blocks"]))
+    row["blocks"].append(block)
+
+
+def write(path: Path, head: Mapping[str, str], rows: Mapping[str, Row]) -> None:
+    """All rows, with what they were measured with."""
+    parts: dict[str, Row] = {}
+    lines = [line for name in sorted(rows) for line in _lines(rows[name], parts)]
+    lines += [_line({"part": name, **parts[name]}) for name in sorted(parts)]
+    path.write_text("\n".join([_line(head), *lines]) + "\n", encoding="ascii")
+
+
+def _lines(row: Row, parts: dict[str, Row]) -> Iterator[str]:
+    """A type, and a line for each of its blocks."""
+    name = row["type"]
+    if "same_as" in row:
+        yield _line({"type": name, "same_as": row["same_as"]})
+        return
+    yield _line({"type": name, "fixed": row["fixed"]})
+    for number, block in enumerate(row["blocks"]):
+        regimes = {regime: [mode for mode, at in row[regime].items() if at == number] for regime in _REGIMES}
+        named: Row = {"head": _named(block["head"], parts)}
+        named["layers"] = {kind: _named(part, parts) for kind, part in block["layers"].items()}
+        if "linears" in block:
+            linears = block["linears"].items()
+            named["linears"] = {kind: _named({"linears": items}, parts) for kind, items in linears}
+        yield _line({"of": name, **regimes, **block, **named})
+
+
+def _named(part: Row, parts: dict[str, Row]) -> str:
+    """The name of a part: a digest of what is in it."""
+    name = hashlib.blake2s(_line(part).encode(), digest_size=5).hexdigest()
+    if parts.setdefault(name, part) != part:
+        raise ValueError(f"two parts are called {name}")
+    return name
+
+
+def _line(found: Mapping[str, Any]) -> str:
+    return json.dumps(found)

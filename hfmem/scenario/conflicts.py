@@ -1,0 +1,91 @@
+"""What the keys of training files say against each other, where the trainer refuses to choose."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any, Final, Protocol
+
+from hfmem.errors import InvalidScenarioError
+
+__all__ = ["refuse_conflicts"]
+
+
+class Entry(Protocol):
+    """A key of a file with its value, and whether it is one of DeepSpeed's."""
+
+    @property
+    def file(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def value(self) -> Any: ...
+    @property
+    def deepspeed(self) -> bool: ...
+
+
+_EQUAL: Final = (
+    (("per_device_train_batch_size", "micro_batch_size"), "train_micro_batch_size_per_gpu", "batch"),
+    (("gradient_accumulation_steps",), "gradient_accumulation_steps", "gradient_accumulation"),
+    (("bf16",), "bf16.enabled", "precision"),
+    (("fp16",), "fp16.enabled", "precision"),
+)
+"""Keys of the trainers, DeepSpeed's, and the option that both set (`trainer_config_process` of transformers 5.24.0's
+integrations/deepspeed.py raises where they differ)."""
+
+_EXCLUSIVE: Final = ("bf16", "fp16")
+"""Not both (`_validate_args` of transformers 5.24.0's training_args.py; DeepSpeed's config.py for its own)."""
+
+
+def refuse_conflicts(entries: Iterable[Entry], asked: Collection[str]) -> None:
+    """Refuse what the software refuses, unless the command line decides; `asked` are the options that it sets.
+
+    Raises:
+        InvalidScenarioError: two keys contradict each other.
+    """
+    entries = tuple(entries)
+    trainer = {entry.name: entry for entry in entries if not entry.deepspeed}
+    deepspeed = {_plain(entry.name): entry for entry in entries if entry.deepspeed}
+    for option, sentence in (*_unequal(trainer, deepspeed), *_both(trainer, deepspeed)):
+        if option not in asked:
+            raise InvalidScenarioError("", f"--from-args: {sentence}")
+
+
+def _plain(name: str) -> str:
+    """A key of DeepSpeed without the section of the file that it stands in."""
+    root, _, rest = name.partition(".")
+    return rest if root in ("deepspeed", "deepspeed_config") else name
+
+
+def _unequal(trainer: Mapping[str, Entry], deepspeed: Mapping[str, Entry]) -> Iterator[tuple[str, str]]:
+    for names, theirs, option in _EQUAL:
+        for name in names:
+            ours, other = trainer.get(name), deepspeed.get(theirs)
+            if ours is not None and other is not None and _differ(ours.value, other.value):
+                yield (
+                    option,
+                    f'{_said(ours)}, but {_said(other)}: the Trainer refuses that; make them equal, or write "auto" '
+                    f"for {other.name}",
+                )
+
+
+def _both(trainer: Mapping[str, Entry], deepspeed: Mapping[str, Entry]) -> Iterator[tuple[str, str]]:
+    on = {
+        word: [
+            entry for entry in (trainer.get(word), deepspeed.get(f"{word}.enabled")) if entry and entry.value is True
+        ]
+        for word in _EXCLUSIVE
+    }
+    for first in on["bf16"]:
+        for second in on["fp16"]:
+            yield "precision", f"{_said(first)}, and {_said(second)}: only one can be; set the other to false"
+
+
+def _differ(ours: Any, theirs: Any) -> bool:
+    """Whether both say something, and not the same; words such as axolotl's `auto` leave it to the machine."""
+    kinds = (bool, int, float)
+    return isinstance(ours, kinds) and isinstance(theirs, kinds) and ours != theirs
+
+
+def _said(entry: Entry) -> str:
+    return f"{entry.file}: {entry.name} is {json.dumps(entry.value)}"

@@ -1,0 +1,126 @@
+"""What several keys of training files mean together, and beside the command line, which wins."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+from hfmem.estimator.recipe.optimizers import find_optimizer
+from hfmem.estimator.weights.quantisers import find_quantiser
+from hfmem.options.option import declared
+from hfmem.scenario.keys import Draft
+from hfmem.scenario.options import Options
+from hfmem.scenario.software import Default, Software
+
+__all__ = ["Settled", "settle"]
+
+
+@dataclass(slots=True, kw_only=True)
+class Settled:
+    """What became of what a draft holds beside options.
+
+    Attributes:
+        worked: what had an effect.
+        gave: what gave way to the command line.
+        assumed: whether nothing says what is trained.
+        defaults: what the software does that no key and no option says.
+    """
+
+    worked: set[str] = field(default_factory=lambda: {"model", "revision"})
+    gave: set[str] = field(default_factory=set)
+    assumed: bool = False
+    defaults: tuple[Default, ...] = ()
+
+    def note(self, name: str, *, worked: bool, gave: bool) -> None:
+        """Keep what became of one thing."""
+        if gave:
+            self.gave.add(name)
+        elif worked:
+            self.worked.add(name)
+
+
+def settle(
+    draft: Draft, options: Options, asked: Collection[str], software: Software | None, keys: Collection[str]
+) -> Settled:
+    """Leave options only in a draft, with the defaults of the software where neither another key nor its own, among
+    `keys`, says something; `asked` are the options of the command line."""
+    settled = Settled()
+    draft.pop("own_optimizer", None)  # it has set the optimizer
+    possible = software.defaults if software is not None else ()
+    defaults = [default for default in possible if default.option not in draft and default.key not in keys]
+    for default in defaults:
+        draft[default.option] = default.value
+    settled.assumed = options.train is None and "train" not in draft
+    draft.suggest("train", "full")
+    _base(draft, options, asked, settled)
+    train = options.train or draft["train"]
+    for option in declared(type(options)):
+        if option.option.train and train not in option.option.train:
+            draft.pop(option.name, None)  # files keep what another method would take
+    _precision(draft, train, settled, software if "dtype" not in asked else None)
+    _sharding(draft, options, settled)
+    _drop(draft, options, software)
+    settled.defaults = tuple(default for default in defaults if default.option in draft and default.option not in asked)
+    return settled
+
+
+def _base(draft: Draft, options: Options, asked: Collection[str], settled: Settled) -> None:
+    """The weights under adapters."""
+    four, eight = draft.pop("four_bit", False), draft.pop("eight_bit", False)
+    if draft.pop("quantiser", "bnb") not in ("bnb", "bitsandbytes"):
+        return  # bits that bitsandbytes does not pack
+    settled.worked.add("quantiser")
+    if four and draft["train"] == "lora":
+        draft["train"] = "qlora"
+    train = options.train or draft["train"]
+    settled.note("four_bit", worked=train == "qlora", gave=options.train in ("full", "lora"))
+    if eight and train == "lora":
+        draft["dtype"] = "int8"
+    settled.note("eight_bit", worked=train == "lora", gave="dtype" in asked or options.train in ("full", "qlora"))
+
+
+def _precision(draft: Draft, train: str, settled: Settled, software: Software | None) -> None:
+    """The number formats; `software` is None where the command line says the dtype of weights."""
+    deepspeed, master, pure = (draft.pop(name, False) for name in ("deepspeed", "master", "pure"))
+    said = draft.get("precision", "")
+    half = said.removeprefix("trainer-")
+    if said in ("trainer-bf16", "trainer-fp16") and (master or (deepspeed and train == "full")):
+        # DeepSpeed's `"enabled": "auto"` follows the trainer's flag, and its weights are of 16 bits with others beside
+        draft["precision"] = f"{half}-master"
+    elif pure:
+        settled.worked.add("pure")
+        draft.suggest("precision", "bf16")
+    elif software is not None and software.upcasts and train == "full" and not deepspeed:
+        draft["precision"] = f"autocast-{half}" if said.startswith("trainer-") else said or "fp32"
+
+
+def _sharding(draft: Draft, options: Options, settled: Settled) -> None:
+    """FSDP's strategies."""
+    if draft.pop("unsharded", False):
+        draft.pop("fsdp", None)
+        draft.pop("offload", None)
+        settled.note("unsharded", worked=True, gave=options.fsdp)
+    hosts, gpus = draft.pop("hosts", 1), draft.get("gpus", 1)
+    hybrid = draft.pop("hybrid", False) and bool(draft.get("fsdp"))
+    if hybrid and hosts > 1 and gpus % hosts == 0:
+        draft["shard"] = gpus // hosts
+        settled.note("hosts", worked=True, gave=options.shard is not None)
+    settled.note("hybrid", worked=hybrid, gave=options.shard is not None)
+
+
+def _drop(draft: Draft, options: Options, software: Software | None) -> None:
+    """Take out what files say and has no effect beside the rest."""
+    if not (draft.get("fsdp") or draft.get("zero") or options.fsdp or options.zero):
+        draft.pop("shard", None)
+    if draft.get("tp", options.tp or 1) == 1:
+        draft.pop("sequence_parallel", None)
+    if draft.get("gradient_checkpointing"):
+        draft.pop("selective_checkpointing", None)
+    plain = find_quantiser(draft.get("dtype", "")) is None
+    if plain and not (options.precision or draft.get("precision", "trainer-")).startswith("trainer-"):
+        draft.pop("dtype", None)  # the precision says what the weights are in
+    row = find_optimizer(options.optimizer or draft.get("optimizer", ""))
+    if row is not None and not row.rank:
+        draft.pop("optimizer_rank", None)
+    elif row is not None and software is not None and software.optimizer_rank:
+        draft.suggest("optimizer_rank", software.optimizer_rank)

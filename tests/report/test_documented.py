@@ -1,0 +1,114 @@
+"""docs/json.md names every key of a real answer, and no other."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import hfmem
+from hfmem import errors
+from hfmem.advice.values import VERDICTS
+from hfmem.errors import GatedModelError
+from hfmem.estimator.values import GROUPS, Loading, Trace
+from hfmem.report.errors import explain
+from hfmem.report.formats import Style, render
+from hfmem.report.values import Report
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "json.md").read_text(encoding="utf-8")
+SECTIONS: dict[str, str] = dict(re.findall(r"^## (.+)\n((?:(?!## ).*\n)*)", PAGE, re.MULTILINE))
+FREE = ("architecture.layer_kinds", "parameters.stored", "parameters.by_component", "trace.phases")
+"""Objects whose keys are words of the model."""
+
+
+def documented(section: str) -> set[str]:
+    """The words of the first column of a section's table."""
+    found: set[str] = set()
+    for cell in re.findall(r"^\| (?!-)(.*?) \|", SECTIONS[section], re.MULTILINE)[1:]:
+        found |= set(re.findall(r"`([^`]+)`", cell)) | (set(GROUPS) if "groups" in cell else set())
+    return found
+
+
+@cache
+def reports() -> tuple[Report, ...]:
+    """Answers that together have every key."""
+    qwen = "Qwen/Qwen3-8B"
+    asked: tuple[dict[str, Any], ...] = (
+        {"seq": 65536},
+        {"runtime": "vllm", "gpu": ("H100", "T4"), "tp": 2},
+        {"train": "lora", "gpu": ("RTX 4090",)},
+        {"gpu": ("T4",)},
+        {"runtime": "vllm", "dtype": "nvfp4", "gpu": ("8GiB",)},
+    )
+    made = [hfmem.estimate(qwen, offline=True, **each) for each in asked]
+    made[-1] = hfmem.estimate("Qwen/Qwen3-30B-A3B", offline=True, **asked[-1])
+    groups = dict.fromkeys(GROUPS, 1)
+    trace = Trace(phase="head", groups=groups, phases={"head": 1}, layers=1, seconds=1.0, source="")
+    loading = Loading(host=1, gpu=1, how="", source="")  # the catalog does not tell in which files weights are
+    last = replace(made[0], trace=trace, estimate=replace(made[0].estimate, loading=loading))
+    return (*made, last)
+
+
+def shown(value: Any, path: str = "RESULT") -> Iterator[tuple[str, str]]:
+    """Every key of an answer, with the section that it belongs to."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield path, key
+            below = key if path == "RESULT" else f"{path}.{key}"
+            if below not in FREE:
+                yield from shown(inner, below)
+    elif isinstance(value, list):
+        for each in value:
+            yield from shown(each, f"{path}[]")
+
+
+def keys() -> dict[str, set[str]]:
+    document = json.loads(render("json", reports(), [explain(GatedModelError("org/gated"))], Style()))
+    found: dict[str, set[str]] = {"Document": set(document), "ERROR": set(document["errors"][0])}
+    for result in document["results"]:
+        for section, key in shown(result):
+            found.setdefault(section, set()).add(key)
+    return found
+
+
+def test_every_key_is_documented_and_no_other() -> None:
+    found = keys()
+    assert found.pop("memory_all_gpus") == documented("memory")
+    assert found.pop("training.reserved") == {"low", "high", "source"}
+    for section, names in found.items():
+        assert documented(section) == names, section
+    others = {"Verdicts", "CSV", "Quiet"}
+    assert set(SECTIONS) == found.keys() | others
+
+
+def test_every_column_is_documented() -> None:
+    text = render("csv", [reports()[4], reports()[2]], [], Style())
+    columns = next(csv.reader(io.StringIO(text)))
+    general = {re.sub(r": .*", ": NAME", column) for column in columns}
+    assert documented("CSV") | {"master_weights", "temporary"} == general
+
+
+def test_every_word_is_documented() -> None:
+    assert documented("Verdicts") == set(VERDICTS)
+    codes = set(re.findall(r"`(\w+_error)`", SECTIONS["ERROR"]))
+    assert codes == {getattr(errors, name).code() for name in errors.__all__}
+
+
+def test_the_readme_links_it() -> None:
+    assert "(docs/json.md)" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("report", reports(), ids=str)
+def test_whatever_was_asked_has_the_same_keys(report: Report) -> None:
+    """But for those that the page says are left out."""
+    (result,) = json.loads(render("json", [report], [], Style()))["results"]
+    assert documented("RESULT") - {"prefill_in_pieces", "trace"} <= result.keys()
