@@ -47,7 +47,7 @@ from hfmem.fetcher.formats.table import format_of
 from hfmem.fetcher.http import Answer, Client, FileMissingError
 from hfmem.fetcher.identity import is_model_id
 from hfmem.fetcher.selection import INDEX, SINGLE, Selection, select_for
-from hfmem.fetcher.tensors import each_once
+from hfmem.fetcher.tensors import each_once, empty_note
 from hfmem.fetcher.values import Checkpoint, FileInfo, ModelRef
 from hfmem.units import MIB
 
@@ -177,6 +177,7 @@ def _filled(checkpoint: Checkpoint, contents: _Contents, selection: Selection) -
         faults=tuple(fault for found in contents.values() for fault in found.faults),
         doubts=doubts,
         missing=selection.missing,
+        notes=(*checkpoint.notes, *empty_note(contents)),
     )
 
 

@@ -30,7 +30,7 @@ from hfmem.fetcher.formats.reading import Piece, read_contents
 from hfmem.fetcher.formats.table import format_of, formats, readable
 from hfmem.fetcher.quantisations import parts_of
 from hfmem.fetcher.selection import INDEX, PIPELINE, Selection, select_for
-from hfmem.fetcher.tensors import each_once
+from hfmem.fetcher.tensors import each_once, empty_note
 from hfmem.fetcher.values import Checkpoint, FileInfo, ModelRef
 from hfmem.units import format_bytes
 
@@ -156,7 +156,7 @@ def _read_file(ref: ModelRef, path: Path) -> Checkpoint:
         metadata={name: found.metadata for name, found in contents.items() if found.metadata},
         missing=missing,
         faults=tuple(fault for found in contents.values() for fault in found.faults),
-        notes=(*notes, *_missing_note(missing, len(files))),
+        notes=(*notes, *_missing_note(missing, len(files)), *empty_note(contents)),
     )
 
 
@@ -205,7 +205,7 @@ def _read_folder(ref: ModelRef, path: Path) -> Checkpoint:
         faults=tuple(fault for found in contents.values() for fault in found.faults),
         doubts=doubts,
         missing=missing,
-        notes=tuple(notes),
+        notes=(*notes, *empty_note(contents)),
     )
 
 

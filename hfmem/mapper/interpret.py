@@ -328,8 +328,7 @@ def _parameters(
         source = f"config.json, as the class of '{architecture.model_type}' builds it"
         source += "" if stored.table is described else ", stored as its quantization_config says"
         source += "; no file here is one that the class loads" if layout in NOT_LOADED else ""
-        notes = [*_unread(stored, described), *_empty(checkpoint)]
-        return stored.table, "typical" if stored.unread else "derived", source, notes
+        return stored.table, "typical" if stored.unread else "derived", source, _unread(stored, described)
     if checkpoint.totals:
         return from_totals(checkpoint.totals), "derived", "the Hub's public totals", []
     return None, "unknown", "", []
@@ -354,16 +353,6 @@ _NAMED: Final = 4
 def _shortened(words: str) -> str:
     """Words of a file in a sentence."""
     return words if len(words) <= _LONGEST_WORD else f"{words[: _LONGEST_WORD - 1]}…"
-
-
-def _empty(checkpoint: Checkpoint) -> list[str]:
-    """A sentence for weight files that were read and hold nothing."""
-    formats = ((file.name, format_of(file.name)) for file in checkpoint.weight_files)
-    read = [] if checkpoint.gated else [name for name, format_ in formats if format_ is not None and format_.read]
-    if not read or checkpoint.source == "catalog":
-        return []
-    named = f"{read[0]} holds" if len(read) == 1 else f"{read[0]} and {len(read) - 1} more hold"
-    return [f"{named} no tensor; the figures are those of the class that config.json describes."]
 
 
 def _header_source(checkpoint: Checkpoint) -> tuple[str, Certainty]:

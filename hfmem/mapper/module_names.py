@@ -6,12 +6,14 @@ usually have, layer by layer.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from hfmem.mapper.caches import State
-from hfmem.mapper.entries import Entries
-from hfmem.mapper.expressions import Budget
 from hfmem.mapper.values import Architecture, Dense, Experts, TensorGroup
+
+if TYPE_CHECKING:
+    from hfmem.mapper.entries import Entries
+    from hfmem.mapper.expressions import Budget
 
 __all__ = ["PARENTS", "Names"]
 
@@ -69,7 +71,7 @@ class Names:
     def __init__(self, architecture: Architecture, *, beside: bool) -> None:
         self._beside = beside
         self._lists: dict[tuple[str, ...], Entries] = {}
-        self._budget = Budget(_MOST_STEPS)
+        self._budget: Budget | None = None
         layers = architecture.layers or ()
         every = frozenset(range(len(layers)))
         dense = frozenset(i for i, layer in enumerate(layers) if isinstance(layer.ffn, Dense))
@@ -90,7 +92,9 @@ class Names:
     @property
     def unread(self) -> dict[str, None]:
         """What of the lists was not held against all names, as there is too much of it."""
-        return {"patterns, of which there are too many": None} if self._budget.spent else {}
+        return (
+            {"patterns, of which there are too many": None} if self._budget is not None and self._budget.spent else {}
+        )
 
     def spoken_of(self, group: TensorGroup, entries: tuple[str, ...]) -> frozenset[int]:
         """Those of them whose modules the entries speak of."""
@@ -100,7 +104,12 @@ class Names:
         return listed.layers(self._inside(group), layers)
 
     def _listed(self, entries: tuple[str, ...]) -> Entries:
+        """A list, sorted when it is first asked."""
+        from hfmem.mapper.entries import Entries  # for quantised models only
+        from hfmem.mapper.expressions import Budget
+
         if entries not in self._lists:
+            self._budget = self._budget or Budget(_MOST_STEPS)
             self._lists[entries] = Entries(entries, self._budget)
         return self._lists[entries]
 

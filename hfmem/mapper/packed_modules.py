@@ -12,9 +12,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any, Final
 
-from hfmem.mapper.expressions import Expression
 from hfmem.mapper.module_names import PARENTS, Names
 from hfmem.mapper.schemes import Scheme, algorithm, fp4_exponents, group_scheme, scheme_of
 from hfmem.mapper.values import TensorGroup
@@ -39,6 +39,8 @@ _LAYOUTS: Final = ("format", "fmt", "method", "quant_method", "adapter", "pack_d
 """Keys of an override that change the layout in a way that is not read."""
 
 _PLAIN_BITS: Final = 16
+_MOST_EXPRESSIONS: Final = 1_000  # of a list
+_MOST_FORMATS: Final = 64  # of a mixed checkpoint, which has two or three
 
 _READ: Final = frozenset(
     (
@@ -99,17 +101,29 @@ class Reading:
     Attributes:
         rules: in their order; empty where the layout is not known at all.
         unread: what is not understood, as the configuration writes it.
+        looked_at: the expressions that were tried.
     """
 
     rules: list[Rule] = field(default_factory=list)
     unread: dict[str, None] = field(default_factory=dict)
+    looked_at: set[str] = field(default_factory=set)
 
     def add(self, rule: Rule) -> None:
         """One more rule; regular expressions in it that are not read are named."""
         self.rules.append(rule)
-        for entry in (*rule.taken, *rule.left, *(word for words in rule.within for word in words)):
-            if entry.startswith("re:") and not Expression(entry.removeprefix("re:")).readable:
-                self.unread[entry.removeprefix("re:")] = None
+        entries = (*rule.taken, *rule.left, *(word for words in rule.within for word in words))
+        expressions = {entry.removeprefix("re:"): None for entry in entries if entry.startswith("re:")}
+        if not expressions:
+            return
+        from hfmem.mapper.expressions import Expression  # for models with such lists only
+
+        if len(expressions) > _MOST_EXPRESSIONS:
+            self.unread["patterns, of which there are too many"] = None
+        for text in islice(expressions, _MOST_EXPRESSIONS):
+            if text not in self.looked_at:
+                self.looked_at.add(text)
+                if not Expression(text).readable:
+                    self.unread[text] = None
 
 
 def reading_of(method: str, bits: int, facts: Mapping[str, Any], config: Mapping[str, Any]) -> Reading:
@@ -249,7 +263,9 @@ def _mixed(found: Reading, layers: Mapping[str, Any]) -> None:
     for name, entry in layers.items():
         word = entry.get("quant_algo") if isinstance(entry, Mapping) else entry
         by_word.setdefault(str(word), []).append(str(name))
-    for word, names in by_word.items():
+    if len(by_word) > _MOST_FORMATS:
+        found.unread[f"{len(by_word):,} formats of quantized_layers"] = None
+    for word, names in islice(by_word.items(), _MOST_FORMATS):
         scheme = algorithm(word, {})
         if scheme is None:
             found.unread[f"{word} of {len(names)} quantized_layers"] = None

@@ -209,13 +209,17 @@ def test_shards_that_agree_with_their_index_are_exact(tmp_path: Path) -> None:
     assert (found.parameters.total, found.certainty, found.checkpoint.doubts) == (8, "exact", ())
 
 
-def test_an_empty_weight_file_beside_a_configuration_is_told(tmp_path: Path) -> None:
+def test_an_empty_weight_file_beside_a_configuration_is_told(tmp_path: Path, hub: Hub) -> None:
+    empty = (2).to_bytes(8, "little") + b"{}"
     (tmp_path / "config.json").write_text(json.dumps(CONFIG))
-    (tmp_path / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
-    found = hfmem.inspect(str(tmp_path))
-    words = "model.safetensors holds no tensor; the figures are those of the class that config.json describes."
-    assert (found.certainty, words in found.notes) == ("derived", True)
-    (tmp_path / "model.safetensors").write_bytes(weights())
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(empty)
+    hub.put(small().put(virtual_file(path.name, empty, lfs=True)))
+    for name in (str(tmp_path), str(path), "org/small", "org/small"):
+        found = hfmem.inspect(name)
+        words = "model.safetensors holds no tensor: no figure is from there."
+        assert (found.certainty, words in found.notes) == ("derived", True)
+    path.write_bytes(weights())
     assert not any("holds no tensor" in note for note in hfmem.inspect(str(tmp_path)).notes)
 
 
