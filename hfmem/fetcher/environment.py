@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+from importlib import import_module
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from hfmem.errors import InvalidScenarioError
 
@@ -37,7 +38,7 @@ def check() -> None:
 def _unread() -> str | None:
     """Why the constants cannot be made; None where they can."""
     try:
-        from huggingface_hub import constants  # noqa: F401 - it reads the environment as it is imported
+        import_module("huggingface_hub.constants")  # which reads the environment as it is imported
     except ValueError as error:
         return str(error)
     return None
@@ -65,8 +66,12 @@ def endpoint_fault() -> str:
         known = None
     if not known:
         return f"HF_ENDPOINT is {shown}, expected an address such as https://huggingface.co"
+    return "" if _has_port(parts) else f"HF_ENDPOINT is {shown}, whose port is no number from 1 to 65535"
+
+
+def _has_port(parts: SplitResult) -> bool:
+    """Whether the address has the port of its scheme, or one that there can be."""
     try:
-        parts.port  # noqa: B018 - it is read as it is asked for
+        return parts.port != 0
     except ValueError:
-        return f"HF_ENDPOINT is {shown}, whose port is no number up to 65535"
-    return ""
+        return False

@@ -42,12 +42,12 @@ from hfmem.fetcher.configs import (
 )
 from hfmem.fetcher.formats import safetensors
 from hfmem.fetcher.formats.protocol import FileContents
-from hfmem.fetcher.formats.reading import Piece, read_contents
+from hfmem.fetcher.formats.reading import Piece, empty_note, read_contents
 from hfmem.fetcher.formats.table import format_of
 from hfmem.fetcher.http import Answer, Client, FileMissingError
 from hfmem.fetcher.identity import is_model_id
 from hfmem.fetcher.selection import INDEX, SINGLE, Selection, select_for
-from hfmem.fetcher.tensors import each_once, empty_note
+from hfmem.fetcher.tensors import each_once
 from hfmem.fetcher.values import Checkpoint, FileInfo, ModelRef
 from hfmem.units import MIB
 

@@ -26,11 +26,11 @@ from hfmem.fetcher.files import open_plain, read_bytes, read_text
 from hfmem.fetcher.foreign import is_foreign
 from hfmem.fetcher.formats import gguf
 from hfmem.fetcher.formats.protocol import FileContents
-from hfmem.fetcher.formats.reading import Piece, read_contents
+from hfmem.fetcher.formats.reading import Piece, empty_note, read_contents
 from hfmem.fetcher.formats.table import format_of, formats, readable
 from hfmem.fetcher.quantisations import parts_of
 from hfmem.fetcher.selection import INDEX, PIPELINE, Selection, select_for
-from hfmem.fetcher.tensors import each_once, empty_note
+from hfmem.fetcher.tensors import each_once
 from hfmem.fetcher.values import Checkpoint, FileInfo, ModelRef
 from hfmem.units import format_bytes
 

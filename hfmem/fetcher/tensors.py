@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from functools import lru_cache
 
 from hfmem.dtypes import stored_dtype
-from hfmem.fetcher.formats.protocol import FileContents
-from hfmem.fetcher.formats.table import format_of
 from hfmem.fetcher.values import TensorInfo
 
-__all__ = ["each_once", "empty_note", "size_mismatches", "table_bytes"]
+__all__ = ["each_once", "size_mismatches", "table_bytes"]
 
 
 @lru_cache(maxsize=4096)
@@ -64,12 +62,3 @@ def each_once(
         count = "1 tensor" if len(lacking) == 1 else f"{len(lacking):,} tensors"
         doubts.append(f"the index names {count} that no shard holds ('{lacking[0]}')")
     return tuple(found.values()), tuple(doubts)
-
-
-def empty_note(contents: Mapping[str, FileContents]) -> tuple[str, ...]:
-    """A sentence where the weight files that were read hold nothing."""
-    files = [name for name in contents if (format_ := format_of(name)) is not None and format_.read]
-    if not files or any(found.tensors for found in contents.values()):
-        return ()
-    named = f"{files[0]} holds" if len(files) == 1 else f"{files[0]} and {len(files) - 1:,} more files hold"
-    return (f"{named} no tensor: no figure is from there.",)

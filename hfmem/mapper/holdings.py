@@ -6,13 +6,15 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from hfmem.fetcher.foreign import foreign
+from hfmem.fetcher.formats import gguf
+from hfmem.fetcher.formats.table import format_of
 from hfmem.fetcher.quantisations import Choice, wanted
 from hfmem.fetcher.selection import Selection
 from hfmem.fetcher.values import Checkpoint, FileInfo
 from hfmem.mapper.values import ParameterTable
 from hfmem.units import format_bytes
 
-__all__ = ["NOT_LOADED", "choices_note", "lacks", "layout_notes"]
+__all__ = ["NOT_LOADED", "choices_note", "is_gguf", "lacks", "layout_notes"]
 
 NOT_LOADED: Final = ("gguf", "foreign")
 
@@ -22,6 +24,11 @@ _LAYOUT_NOTES: Final = {
     "diffusers": "This is a diffusers pipeline: the weights of all its components are counted, its activations are not "
     "known yet.",
 }
+
+
+def is_gguf(checkpoint: Checkpoint) -> bool:
+    """Whether what was read of a checkpoint are GGUF files."""
+    return bool(checkpoint.tensors) and format_of(checkpoint.tensors[0].file) is gguf.FORMAT
 
 
 def choices_note(checkpoint: Checkpoint, choices: Sequence[Choice]) -> str:

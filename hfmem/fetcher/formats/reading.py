@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from hfmem.errors import InvalidFileError
 from hfmem.fetcher.formats.protocol import FileContents, Format, Span
+from hfmem.fetcher.formats.table import format_of
 
-__all__ = ["Fetch", "Piece", "read_contents"]
+__all__ = ["Fetch", "Piece", "empty_note", "read_contents"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +54,15 @@ def read_contents(format_: Format, file: str, fetch: Fetch, size: int | None = N
             wanted = reading.send(window.read(wanted))
     except StopIteration as finished:
         return _measured(finished.value, window)
+
+
+def empty_note(contents: Mapping[str, FileContents]) -> tuple[str, ...]:
+    """A sentence where the weight files that were read hold nothing."""
+    files = [name for name in contents if (format_ := format_of(name)) is not None and format_.read]
+    if not files or any(found.tensors for found in contents.values()):
+        return ()
+    named = f"{files[0]} holds" if len(files) == 1 else f"{files[0]} and {len(files) - 1:,} more files hold"
+    return (f"{named} no tensor: no figure is from there.",)
 
 
 def _measured(contents: FileContents, window: _Window) -> FileContents:
