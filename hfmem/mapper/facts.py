@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from hfmem.errors import InvalidConfigError
+from hfmem.errors import InvalidConfigError, quoted
 from hfmem.mapper.defaults import ConfigClass, config_class
-from hfmem.options.reading import cut
 
 __all__ = ["Facts", "MissingFactError"]
 
@@ -226,7 +225,7 @@ class Facts:
 
     def _wrong(self, key: str, value: Any, expected: str) -> InvalidConfigError:
         """What is said of a value that cannot be meant; of long ones the beginning."""
-        return InvalidConfigError("", f"{self._path}{key} is {cut(repr(value))}, expected {expected}")
+        return InvalidConfigError("", f"{self._path}{key} is {quoted(value)}, expected {expected}")
 
     def _lookup(self) -> ConfigClass | None:
         """The configuration class, looked up only when the file leaves something out."""

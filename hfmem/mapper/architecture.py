@@ -1,0 +1,157 @@
+"""What a model is by its configuration: the reader of its type, and what all types have in the same way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+from hfmem.dtypes import find_dtype
+from hfmem.errors import InvalidConfigError, shortened
+from hfmem.fetcher.values import Checkpoint
+from hfmem.mapper import generic
+from hfmem.mapper.blueprint import Blueprint
+from hfmem.mapper.context import context_of
+from hfmem.mapper.facts import Facts, MissingFactError
+from hfmem.mapper.families import reader
+from hfmem.mapper.packing import declared_cache_dtype
+from hfmem.mapper.rotary import rotary_rows
+from hfmem.mapper.tensor_plans import tensor_plan
+from hfmem.mapper.values import Architecture
+
+__all__ = ["blueprint_of", "finished"]
+
+
+def blueprint_of(checkpoint: Checkpoint) -> Blueprint:
+    """The layers and weights that a configuration describes, as far as it can be read."""
+    if checkpoint.config is None:
+        return Blueprint(architecture=Architecture(model_type=None, unknown="there is no config.json"), groups=None)
+    if checkpoint.gated and not checkpoint.tensors:
+        # only the part of config.json that is public is here: class defaults must not fill in for the rest
+        model_type = checkpoint.config.get("model_type")
+        architecture = Architecture(
+            model_type=model_type[:_LONGEST_NAME] if isinstance(model_type, str) else None,
+            unknown="config.json of a gated model cannot be read without access",
+        )
+        return Blueprint(architecture=architecture, groups=None)
+    return _read(checkpoint.config)
+
+
+def _read(config: Mapping[str, Any]) -> Blueprint:
+    """The blueprint by the reader of the model type; where there is none, or a fact is missing, an architecture whose
+    layers are unknown, with the reason."""
+    facts = Facts(config)
+    if not facts.model_type:
+        return _unknown(facts, "config.json does not say its model_type")
+    try:
+        return _by_reader(facts, config) or _unknown(facts, f"no reader knows the model type '{facts.model_type}' yet")
+    except MissingFactError as error:
+        return _unknown(facts, f"config.json lacks '{error.key}', which '{facts.model_type}' needs")
+    except InvalidConfigError as error:
+        return _unknown(facts, f"in config.json, {error.reason}")
+    except ZeroDivisionError:
+        zeros = " or ".join(list(_zeros(config))[:_MOST_ZEROS]) or "a size"
+        return _unknown(facts, f"in config.json, {zeros} is 0, and '{facts.model_type}' divides by it")
+    except (OverflowError, IndexError, TypeError, ValueError):
+        return _unknown(facts, f"config.json holds values that cannot be a '{facts.model_type}'")
+
+
+def _by_reader(facts: Facts, config: Mapping[str, Any]) -> Blueprint | None:
+    read = reader(facts.model_type)
+    return generic.read(config) if read is None else read(facts)
+
+
+_MOST_ZEROS: Final = 4
+
+
+def _zeros(config: Mapping[str, Any], part: str = "") -> Iterator[str]:
+    """The keys that are 0, at the root and in its parts."""
+    for key, value in config.items():
+        if type(value) is int and value == 0:
+            yield f"{part}{key}"
+        elif isinstance(value, Mapping) and not part:
+            yield from _zeros(value, f"{key}.")
+
+
+def _unknown(facts: Facts, reason: str) -> Blueprint:
+    """The sizes that can be read without knowing the type; layers and weights stay unknown."""
+    text = facts.part("text_config", "llm_config", "language_config") or facts
+    architecture = Architecture(
+        model_type=facts.model_type or None,
+        hidden_size=_size(text, "hidden_size", "n_embd", "d_model"),
+        vocab_size=_size(text, "vocab_size"),
+        max_positions=_size(text, "max_position_embeddings", "n_positions"),
+        attention_heads=_size(text, "num_attention_heads", "n_head"),
+        intermediate_size=_size(text, "intermediate_size"),
+        experts=_size(text, "num_experts", "n_routed_experts", "num_local_experts"),
+        experts_per_token=_size(text, "num_experts_per_tok", "moe_topk"),
+        layer_count=_size(text, "num_hidden_layers", "n_layer", "num_layers"),
+        unknown=shortened(reason),
+    )
+    return Blueprint(architecture=architecture, groups=None)
+
+
+def _size(facts: Facts, *keys: str) -> int | None:
+    try:
+        return facts.optional_integer(*keys)
+    except InvalidConfigError:
+        return None
+
+
+_LONGEST_NAME: Final = 80  # characters of a class's name or a type's
+_MOST_CLASSES: Final = 16
+
+
+def finished(architecture: Architecture, config: Mapping[str, Any], types: Sequence[str]) -> Architecture:
+    """With what every architecture takes from the configuration in the same way: class names, dtypes, positions, and
+    the plan by which the class of its types is split."""
+    classes = config.get("architectures")
+    names = classes if isinstance(classes, list) else []
+    listed = tuple(name[:_LONGEST_NAME] for name in names[:_MOST_CLASSES] if isinstance(name, str))
+    return replace(
+        architecture,
+        architectures=listed,
+        tensor_plan=tensor_plan(types, listed),
+        dtype=_run_dtype(config),
+        kv_dtype=declared_cache_dtype(config),
+        overflows=architecture.model_type in _OVERFLOWING,
+        state_dtype=architecture.state_dtype or _state_dtype(config),
+        rotary_rows=rotary_rows(config, architecture.max_positions),
+        context=context_of(config, architecture.max_positions),
+    )
+
+
+_OVERFLOWING: Final = ("gemma2", "gemma3", "gemma3_text", "glm4")
+"""Types whose activations float16 does not hold (vLLM 0.19.0 to 0.33.0, config/model.py,
+`_FLOAT16_NOT_SUPPORTED_MODELS`)."""
+
+
+def _state_dtype(config: Mapping[str, Any]) -> str | None:
+    """The dtype of recurrent states that a configuration names, at its root or in its text part."""
+    text = config.get("text_config")
+    for part in (config, text if isinstance(text, Mapping) else {}):
+        for key in ("mamba_ssm_cache_dtype", "mamba_ssm_dtype"):
+            name = part.get(key)
+            found = find_dtype(name) if isinstance(name, str) else None
+            if found is not None:
+                return found.name
+    return None
+
+
+def _run_dtype(config: Mapping[str, Any]) -> str | None:
+    """The floating dtype a configuration names, at its root or in its text part."""
+    parts = [
+        config,
+        *(
+            part
+            for key in ("text_config", "llm_config", "thinker_config")
+            if isinstance(part := config.get(key), Mapping)
+        ),
+    ]
+    for part in parts:
+        for key in ("dtype", "torch_dtype"):
+            name = part.get(key)
+            found = find_dtype(name) if isinstance(name, str) else None
+            if found is not None and found.is_wide_float:
+                return found.name
+    return None
