@@ -69,7 +69,7 @@ def _keywords(
 
         del called.__wrapped__  # else its signature would be the one-value function's
         shown = _signature(fields_of, function)
-        called.__signature__ = shown  # type: ignore[attr-defined] # inspect reads it
+        called.__dict__["__signature__"] = shown  # which inspect.signature reads
         called.__annotations__ = {each.name: each.annotation for each in shown.parameters.values()} | {
             "return": shown.return_annotation
         }

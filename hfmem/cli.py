@@ -76,7 +76,7 @@ def _entry() -> Callable[..., None]:
 
     argument = typer.Argument(None, metavar="MODEL...")
     models = Parameter("models", Parameter.KEYWORD_ONLY, default=argument, annotation=list[str] | None)
-    hfmem.__signature__ = Signature([models, *map(_parameter, table())])  # type: ignore[attr-defined] # typer reads it
+    hfmem.__dict__["__signature__"] = Signature([models, *map(_parameter, table())])  # which typer reads
     hfmem.__annotations__.clear()
     return hfmem
 
@@ -308,12 +308,19 @@ def _models(
 ) -> tuple[Options, list[ModelRef]]:
     """The models asked for, and the options with what training files add to them where the command line says nothing
     (`written` names what it says)."""
-    from hfmem.scenario.models import asked_models
+    from hfmem.scenario.models import listed, with_training_files
 
     try:
-        return asked_models(given, around.from_file, around.from_args, around.revision, options, written)
+        refs = listed(given, around.from_file, around.revision)
+        if around.from_args:
+            options, refs = with_training_files(
+                options, refs, around.from_args, revision=around.revision, written=written
+            )
     except InvalidScenarioError as error:
         _usage(f"{error.reason}.")
+    if not refs:
+        _usage("No model is given: hfmem MODEL, or --from FILE with one a line.")
+    return options, refs
 
 
 def _usage(sentence: str) -> NoReturn:

@@ -57,8 +57,13 @@ _WORD = re.compile(rf"\S{{{_LONGEST_WORD + 1},}}")
 
 def quoted(value: object) -> str:
     """A value of a file as sentences quote it: of a long one the beginning."""
-    text = repr(value)
-    return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}…"
+    return cut(repr(value))
+
+
+def cut(text: object) -> str:
+    """Words of somebody else in a sentence: of long ones the beginning."""
+    words = str(text)
+    return words if len(words) <= _LONGEST_VALUE else f"{words[:_LONGEST_VALUE]}…"
 
 
 def shortened(text: str) -> str:

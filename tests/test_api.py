@@ -130,9 +130,9 @@ def test_numbers_as_people_and_other_packages_have_them() -> None:
     ({"gpu": 3}, "--gpu is 3, expected a list"),
     ({"batch": 4.0}, "--batch is 4.0, expected a whole number"),
     ({"gpu": b"H100"}, "--gpu is b'H100', expected a list"),
-    ({"gpu": "H" * 500}, f"--gpu '{'H' * 59}…' is not in the table"),
-    ({"dtype": "x" * 500}, f"--dtype '{'x' * 59}…' is not one of"),
-    ({"train": "full", "optimizer": "x" * 500}, f"--optimizer '{'x' * 59}…' is not one of"),
+    ({"gpu": "H" * 500}, f"--gpu '{'H' * 80}…' is not in the table"),
+    ({"dtype": "x" * 500}, f"--dtype '{'x' * 80}…' is not one of"),
+    ({"train": "full", "optimizer": "x" * 500}, f"--optimizer '{'x' * 80}…' is not one of"),
     ({"runtime": "v"}, "--runtime 'v' is not one of transformers, vllm"),
     ({"runtime": "vl"}, "(did you mean 'vllm'?)"),
     ({"seq": numpy.array([1, 2])}, "--seq is array([1, 2]), expected a whole number"),
@@ -144,7 +144,7 @@ def test_python_and_options_refuse_alike(asked: dict[str, Any], words: str) -> N
         with pytest.raises(InvalidScenarioError) as error:
             ask()
         assert words in error.value.reason
-        assert len(error.value.reason) < 600
+        assert len(error.value.reason) < 650
 
 
 def test_a_switch_whose_flag_says_the_opposite_is_called_by_its_name() -> None:

@@ -13,10 +13,9 @@ from functools import cache
 from importlib.resources import files
 from typing import Final, cast
 
-from hfmem.errors import InvalidScenarioError
+from hfmem.errors import InvalidScenarioError, cut
 from hfmem.hardware.spelling import Spelled, budget, counted, spelled
 from hfmem.hardware.values import Accelerator, Instance, Kind, Machine
-from hfmem.options.reading import cut
 from hfmem.units import GIB, MIB
 
 __all__ = ["accelerators", "find", "instances", "named"]

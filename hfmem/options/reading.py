@@ -7,12 +7,14 @@ from collections.abc import Iterable
 from operator import index
 from typing import Any, Final
 
-__all__ = ["cut", "near", "not_one_of", "plain", "tokens"]
+from hfmem.errors import cut, quoted
+
+__all__ = ["near", "not_one_of", "plain", "tokens"]
 
 _TOKENS: Final = re.compile(r"(\d[\d_,]*|\d*\.\d+)\s*([km]?)", re.IGNORECASE | re.ASCII)
 _SIZES: Final = {"": 1, "k": 2**10, "m": 2**20}
 _MOST_DIGITS: Final = 20
-_LONGEST: Final = 60  # letters of a word that are repeated
+_LONGEST: Final = 80  # letters of a word that are compared
 _ENOUGH: Final = 2  # letters that say which word is begun
 
 
@@ -31,7 +33,7 @@ def tokens(text: str) -> int:
             return int(number)
     if re.fullmatch(r"[+-]?\d+", text.strip(), re.ASCII):
         return int(text) if len(text) <= _MOST_DIGITS else 10**_MOST_DIGITS
-    raise ValueError(f"is {text[:60]!r}, expected a whole number such as 4096, or 32k for 32 x 1024")
+    raise ValueError(f"is {quoted(text)}, expected a whole number such as 4096, or 32k for 32 x 1024")
 
 
 def plain(value: Any) -> Any:
@@ -54,12 +56,6 @@ def near(word: str, known: Iterable[str], count: int = 1) -> tuple[str, ...]:
     by_fold, asked = {each.lower(): each for each in known}, word[:_LONGEST].lower()
     begun = [each for each in by_fold if len(asked) >= _ENOUGH and each.startswith(asked)]
     return tuple(by_fold[each] for each in (get_close_matches(asked, by_fold, n=count, cutoff=0.7) or begun)[:count])
-
-
-def cut(word: object) -> str:
-    """A word in a sentence; one that is longer than any name is cut."""
-    text = str(word)
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
 
 
 def not_one_of(word: object, known: Iterable[str]) -> str:

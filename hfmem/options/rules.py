@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
+from hfmem.errors import quoted
 from hfmem.options.option import Declared
 from hfmem.options.reading import not_one_of
 from hfmem.options.words import Mode
@@ -131,4 +132,4 @@ def _shown(value: Any) -> str:
     """A value in a sentence; numbers with thousands of digits are not printed."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return "enormous" if abs(value) > _ENORMOUS else f"{value:g}" if isinstance(value, float) else str(value)
-    return repr(value)[:60]
+    return quoted(value)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated
 
+from hfmem.errors import cut
 from hfmem.options.option import Need, Option
 from hfmem.options.panels import ACCELERATORS, MODEL, NUMBERS, SIZE
 from hfmem.options.reading import not_one_of, tokens
@@ -39,7 +40,7 @@ def _memory(text: str) -> float:
     try:
         return float(text) if size is None else size
     except ValueError:
-        raise ValueError(f"'{text[:60]}' is no size of memory such as 2, 2GiB or 512MiB") from None
+        raise ValueError(f"'{cut(text)}' is no size of memory such as 2, 2GiB or 512MiB") from None
 
 
 @dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)

@@ -249,9 +249,9 @@ def _frozen(part: str) -> Use:
     return use
 
 
-def _stage_of_training(draft: Draft, value: Any) -> bool:  # noqa: ARG001 - one signature
-    """LLaMA-Factory's `stage`: what trains one model on tokens, as is counted here."""
-    return value in ("pt", "sft")
+def _as_counted(*words: str) -> Use:
+    """A key that changes nothing of what is counted with some words, and is not understood with others."""
+    return lambda _, value: value in words
 
 
 def _enabled(kind: str) -> Use:
@@ -359,7 +359,7 @@ _KEYS: Final[dict[str, Use]] = {
     "pure_bf16": _switch("pure"),
     "disable_gradient_checkpointing": _no_recompute,
     "flash_attn": _flash,
-    "stage": _stage_of_training,
+    "stage": _as_counted("pt", "sft"),
     "freeze_vision_tower": _frozen("vision"),
     "freeze_multi_modal_projector": _frozen("projector"),
     "use_galore": _own_optimizer("galore"),

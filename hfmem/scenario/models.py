@@ -18,41 +18,26 @@ from hfmem.fetcher.values import ModelRef
 from hfmem.options.otherwise import Otherwise
 from hfmem.scenario.options import Options
 
-__all__ = ["asked_models"]
+__all__ = ["listed", "with_training_files"]
 
 _LONGEST_LIST: Final = 64 * 2**20
 """Bytes of a list of models: every id of the Hub takes some fifty megabytes."""
 
 
-def asked_models(  # noqa: PLR0913, PLR0917 - each is an option of its own
-    given: Sequence[str],
-    lists: Sequence[str],
-    training: Sequence[Path],
-    revision: str,
-    options: Options,
-    written: Collection[str] = (),
-) -> tuple[Options, list[ModelRef]]:
-    """The options with what training files say where the command line says nothing, and the models asked for, in order:
-    those that are given, then those of each list. A model that is there twice is asked for twice.
+def listed(given: Sequence[str], lists: Sequence[str], revision: str) -> list[ModelRef]:
+    """The models asked for, in order: those that are given, then those of each list. A model that is there twice is
+    asked for twice.
 
     Args:
         given: names of models.
         lists: files with a name a line; `-` is standard input.
-        training: files that people train with.
         revision: what is meant of names that have none of their own.
-        options: what else is asked.
-        written: the options that are asked although they have their default value.
 
     Raises:
-        InvalidScenarioError: a file cannot be read, or there is no model.
+        InvalidScenarioError: a file cannot be read.
     """
     names = [*given, *(name for source in lists for name in _lines(source))]
-    refs = [reference(name, revision) for name in names]
-    if training:
-        options, refs = _trained(options, training, refs, revision=revision, written=written)
-    if not refs:
-        raise InvalidScenarioError("", "No model is given: hfmem MODEL, or --from FILE with one a line")
-    return options, refs
+    return [reference(name, revision) for name in names]
 
 
 def _lines(source: str) -> Iterator[str]:
@@ -74,11 +59,22 @@ def _stdin() -> str:
     return as_text(sys.stdin.buffer.read(_LONGEST_LIST + 1))
 
 
-def _trained(
-    options: Options, files: Sequence[Path], refs: list[ModelRef], *, revision: str, written: Collection[str]
+def with_training_files(
+    options: Options, refs: list[ModelRef], files: Sequence[Path], *, revision: str, written: Collection[str]
 ) -> tuple[Options, list[ModelRef]]:
     """The options with what training files say where the command line says nothing, and the models: the one that they
-    name, where none is given; at the state that they name, where it is the one that is given."""
+    name, where none is given; at the state that they name, where it is the one that is given.
+
+    Args:
+        options: what is asked beside the files.
+        refs: the models that were asked for.
+        files: those that people train with.
+        revision: what is meant of a name that has none of its own.
+        written: the options that are asked although they have their default value.
+
+    Raises:
+        InvalidScenarioError: a file cannot be read, or its software would refuse it.
+    """
     from hfmem.scenario.files import with_files  # its tables are for training only
 
     found = with_files(options, files, written)

@@ -13,6 +13,7 @@ import weakref
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache
+from types import FrameType
 from typing import Any, Literal
 
 import torch
@@ -59,12 +60,12 @@ class _Log:
 
 def _site() -> str:
     """The innermost line of a model's own code."""
-    frame = sys._getframe(3)
+    frame: FrameType | None = sys._getframe(3)
     while frame is not None:
         name = frame.f_code.co_filename
         if "/models/" in name and "modeling" in name:
             return f"{name[name.rindex('/') + 1 :]}:{frame.f_lineno}"
-        frame = frame.f_back  # type: ignore[assignment] # None at the end, which the loop tests
+        frame = frame.f_back
     return ""
 
 
@@ -110,7 +111,8 @@ class Tracer(TorchDispatchMode):  # type: ignore[misc] # PyTorch is untyped here
     def __enter__(self) -> Tracer:
         gc.collect()
         gc.disable()  # a collection in the middle of a step would move frees to where it happens
-        return super().__enter__()  # type: ignore[no-any-return] # PyTorch is untyped here
+        super().__enter__()
+        return self
 
     def __exit__(self, *exception: Any) -> None:
         gc.enable()
