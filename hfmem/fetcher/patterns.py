@@ -22,9 +22,11 @@ _NUMBER = re.compile(r"(?<![^.])(0|[1-9]\d*)(?![^.])")
 def expand_name(pattern: str) -> Iterator[str]:
     """The names a pattern stands for, in counting order."""
     pieces = _BRACES.split(pattern)
-    texts, ranges = pieces[::2], [list(_numbers(piece)) for piece in pieces[1::2]]
-    for indices in product(*ranges):
-        yield texts[0] + "".join(f"{index}{text}" for index, text in zip(indices, texts[1:], strict=True))
+    ends = [
+        [f"{number}{text}" for number in _numbers(braces)]
+        for braces, text in zip(pieces[1::2], pieces[2::2], strict=True)
+    ]
+    return map("".join, product(pieces[:1], *ends))
 
 
 def count_names(pattern: str) -> int:

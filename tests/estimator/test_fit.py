@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import time
 from functools import cache
-from importlib.resources import files
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -20,9 +18,9 @@ from hfmem.hardware.table import accelerators, find
 from hfmem.hardware.values import Machine
 from hfmem.scenario.options import Options
 from hfmem.scenario.resolve import resolve
+from tests.catalog import configs
 
-LINES = files("hfmem.data").joinpath("catalog.jsonl").read_text(encoding="utf-8").splitlines()[1:]
-MODELS = [json.loads(line)["model"] for line in LINES]
+MODELS = list(configs())
 CARDS = [row.name for row in accelerators() if row.vendor in ("nvidia", "apple", "amd")]
 SECONDS = 0.05  # of the processor: other processes do not count
 """The issue's limit, for a case on an idle machine; a loaded one gets ten times that."""
@@ -46,7 +44,7 @@ def holds(name: str, asked: Options, machine: Machine, batch: int, seq: int) -> 
 
 
 @given(name=st.sampled_from(MODELS), asked=options, card=st.sampled_from(CARDS))
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_the_answer_fits_and_the_next_larger_does_not(name: str, asked: Options, card: str) -> None:
     machine = find(card)
     model(name)

@@ -17,12 +17,13 @@ import pytest
 from hypothesis import given, settings, strategies
 
 import hfmem
-from hfmem.fetcher.catalog import find, model_ids
+from hfmem.fetcher.catalog import find
 from hfmem.fetcher.values import Checkpoint, ModelRef
 from hfmem.mapper.declared import as_stored
 from hfmem.mapper.expressions import Budget, Expression
 from hfmem.mapper.interpret import Model, interpret
 from hfmem.mapper.packing import declared_quantisation, quantisation_of
+from tests.catalog import configs
 
 
 def checkpoint(name: str) -> Checkpoint:
@@ -33,7 +34,10 @@ def checkpoint(name: str) -> Checkpoint:
 
 def without_headers(name: str, **changes: Any) -> Model:
     """A model of the catalog with nothing but its configuration."""
-    known = checkpoint(name)
+    return bare(checkpoint(name), **changes)
+
+
+def bare(known: Checkpoint, **changes: Any) -> Model:
     return interpret(replace(known, tensors=(), totals=None, config={**(known.config or {}), **changes}))
 
 
@@ -43,13 +47,14 @@ def stored(model: Model) -> int:
     return sum(2 * group.elements if group.stored_bytes is None else group.stored_bytes for group in loaded)
 
 
-QUANTISED = [name for name in model_ids() if quantisation_of(checkpoint(name).config or {})]
+QUANTISED = [name for name, config in configs().items() if quantisation_of(config)]
 
 
 @pytest.mark.parametrize("name", QUANTISED)
 def test_without_its_headers_a_model_takes_the_same(name: str) -> None:
-    model = without_headers(name)
-    assert stored(model) == pytest.approx(stored(interpret(checkpoint(name))), rel=0.01)
+    known = checkpoint(name)
+    model = bare(known)
+    assert stored(model) == pytest.approx(stored(interpret(known)), rel=0.01)
     assert not any("without their files" in note for note in model.notes)
 
 

@@ -284,6 +284,7 @@ def compare(row: Row) -> Comparison:
     return Comparison(row=row, kind=kind, family=family, measured=measured, estimated=estimated)
 
 
+@cache
 def comparisons() -> tuple[Comparison, ...]:
     """Every reading that can be compared."""
     return tuple(compare(row) for row in rows() if "skipped" not in row)

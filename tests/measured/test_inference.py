@@ -11,11 +11,9 @@ import pytest
 
 from tests.measured.inference import FIXTURES, Comparison, comparisons, document, end_to_end, rows, table
 
-EVERY = comparisons()
-
 
 def of(*kinds: str) -> list[Comparison]:
-    found = [comparison for comparison in EVERY if comparison.kind in kinds]
+    found = [comparison for comparison in comparisons() if comparison.kind in kinds]
     assert found
     return found
 

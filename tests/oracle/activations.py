@@ -15,6 +15,7 @@ import json
 import sys
 import time
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -136,9 +137,14 @@ def line(row: dict[str, Any]) -> str:
     return "  ".join(words)
 
 
+@lru_cache(maxsize=64)
+def _model(name: str) -> Model:
+    return inspect(name, offline=True)
+
+
 def model_of(row: dict[str, Any]) -> Model:
     """The model of a row, with the layers that were run."""
-    model = inspect(row["model"], offline=True)
+    model = _model(row["model"])
     if row["layers"] is None:
         return model
     layers = model.architecture.layers or ()
