@@ -58,13 +58,13 @@ def test_errors_are_raised_as_one_family() -> None:
     with pytest.raises(InvalidScenarioError):
         hfmem.estimate(LLAMA, batch=0, offline=True)
     with pytest.raises(TypeError, match="color"):
-        hfmem.estimate(LLAMA, color="red")  # type: ignore[call-arg]
+        hfmem.estimate(LLAMA, color="red")
 
 
 def test_values_are_frozen() -> None:
     model = hfmem.inspect(LLAMA, offline=True)
     with pytest.raises(AttributeError):
-        model.architecture.hidden_size = 1  # type: ignore[misc]
+        model.architecture.hidden_size = 1
 
 
 PUBLIC = [getattr(hfmem, name) for name in hfmem.__all__ if isinstance(getattr(hfmem, name), type)]
@@ -101,14 +101,14 @@ def test_what_is_printed_at_a_prompt_is_a_line() -> None:
     assert repr(report) == (
         f"<Report {LLAMA!r}: inference, batch 1 × 4,096 tokens, 15.45 GiB, fits on 1 of 2 accelerators named>"
     )
-    assert repr(hfmem.Options(batch=2, seq="4k")) == "Options(batch=2, seq=4096)"  # type: ignore[arg-type]
+    assert repr(hfmem.Options(batch=2, seq="4k")) == "Options(batch=2, seq=4096)"
 
 
 def test_numbers_as_people_and_other_packages_have_them() -> None:
     model = hfmem.inspect(LLAMA, offline=True)
     asked = hfmem.estimate(model, batch=4, seq=32768)
     for batch, seq in ((numpy.int64(4), "32k"), (4, "32K"), (numpy.array(4), "32,768"), (4, numpy.int32(32768))):
-        found = hfmem.estimate(model, batch=batch, seq=seq)  # type: ignore[arg-type]
+        found = hfmem.estimate(model, batch=batch, seq=seq)
         assert found.estimate.total == asked.estimate.total
         assert type(found.scenario.batch) is int
     served = hfmem.estimate(model, runtime="vllm", gpu="H100", gpu_memory_utilization=numpy.float32(0.5))
@@ -149,7 +149,7 @@ def test_python_and_options_refuse_alike(asked: dict[str, Any], words: str) -> N
 
 def test_a_switch_whose_flag_says_the_opposite_is_called_by_its_name() -> None:
     with pytest.raises(InvalidScenarioError) as error:
-        hfmem.inspect(LLAMA, use_cache="no")  # type: ignore[arg-type]
+        hfmem.inspect(LLAMA, use_cache="no")
     assert error.value.reason == "use_cache is 'no', expected true or false"
 
 
@@ -194,7 +194,7 @@ def test_what_is_compared() -> None:
     assert fine.model == "openai-community/gpt2"
     for nothing in (None, 5, b"gpt2"):
         with pytest.raises(InvalidScenarioError, match="expected Hub ids or paths, or a list of such"):
-            hfmem.compare(nothing)  # type: ignore[arg-type]
+            hfmem.compare(nothing)
 
 
 @pytest.mark.parametrize("name", ["inspect", "estimate", "compare"])
@@ -208,9 +208,9 @@ def test_wrong_calls_name_the_function(name: str) -> None:
 
 def test_one_string_where_several_are_meant_is_one_value(tmp_path: Path) -> None:
     model = hfmem.inspect(LLAMA, offline=True)
-    names = [[fit.gpu.name for fit in hfmem.estimate(model, gpu=gpu).fits or ()] for gpu in ("H100", ("H100",))]  # type: ignore[arg-type]
+    names = [[fit.gpu.name for fit in hfmem.estimate(model, gpu=gpu).fits or ()] for gpu in ("H100", ("H100",))]
     assert names == [["H100 80GB"]] * 2
-    assert hfmem.Options(gpu="H100").gpu == ("H100",)  # type: ignore[arg-type]
+    assert hfmem.Options(gpu="H100").gpu == ("H100",)
     (report,) = hfmem.compare(LLAMA, offline=True)
     assert isinstance(report, hfmem.Report)
     again, other = hfmem.compare([LLAMA, LLAMA], offline=True)
@@ -220,17 +220,17 @@ def test_one_string_where_several_are_meant_is_one_value(tmp_path: Path) -> None
 
 def test_models_may_be_paths_and_addresses_and_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "llama"}')
-    assert hfmem.inspect(tmp_path).checkpoint.source == "local"  # type: ignore[arg-type]
+    assert hfmem.inspect(tmp_path).checkpoint.source == "local"
     found = hfmem.inspect(f"https://huggingface.co/{LLAMA}/tree/main", offline=True)
     assert found.checkpoint.ref.model_id == LLAMA
     for wrong in (None, 3):
         with pytest.raises(InvalidScenarioError, match="expected a Hub id or a path"):
-            hfmem.estimate(wrong)  # type: ignore[arg-type]
+            hfmem.estimate(wrong)
 
 
 def test_a_misspelt_keyword_names_the_one_that_may_be_meant() -> None:
     with pytest.raises(TypeError, match="did you mean 'optimizer'"):
-        hfmem.estimate(LLAMA, optimiser="adamw")  # type: ignore[call-arg]
+        hfmem.estimate(LLAMA, optimiser="adamw")
 
 
 RUNS: list[dict[str, Any]] = [
@@ -258,4 +258,4 @@ def test_a_word_that_is_no_group_is_refused() -> None:
     report = hfmem.estimate(LLAMA, offline=True, train="full")
     for ask in (report.estimate.group, report.estimate.phases[0].group):
         with pytest.raises(ValueError, match=r"'kv' is not one of weights, kv_cache, .*\(did you mean 'kv_cache'\?\)"):
-            ask("kv")  # type: ignore[arg-type]
+            ask("kv")

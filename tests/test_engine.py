@@ -135,7 +135,7 @@ def abacus() -> Iterator[None]:
 
 
 def test_python_asks_it() -> None:
-    report = hfmem.estimate(LLAMA, runtime="abacus", beads=500, batch=2, seq=100, offline=True)  # type: ignore[call-arg, arg-type]
+    report = hfmem.estimate(LLAMA, runtime="abacus", beads=500, batch=2, seq=100, offline=True)
     assert report.estimate.group("weights") == 4 * COUNT
     assert report.estimate.group("kv_cache") == 2 * 100 * 500
     assert report.estimate.group("overhead") == GIB
@@ -145,7 +145,7 @@ def test_python_asks_it() -> None:
 
 
 def test_fit_inverts_its_estimate() -> None:
-    report = hfmem.estimate(LLAMA, runtime="abacus", gpu="H100", offline=True, seq=1024)  # type: ignore[arg-type]
+    report = hfmem.estimate(LLAMA, runtime="abacus", gpu="H100", offline=True, seq=1024)
     (fit,) = report.fits or ()
     assert fit.usable == find("H100").accelerator.memory // 2
     assert fit.fits
@@ -156,7 +156,7 @@ def test_fit_inverts_its_estimate() -> None:
 
 
 def test_it_refuses_for_its_own_reason() -> None:
-    report = hfmem.estimate(LLAMA, runtime="abacus", gpu="H100", offline=True, seq=2049)  # type: ignore[arg-type]
+    report = hfmem.estimate(LLAMA, runtime="abacus", gpu="H100", offline=True, seq=2049)
     (fit,) = report.fits or ()
     assert (fit.fits, fit.refused, fit.max_batch) == (False, "its wires are short", 0)
     assert report.estimate.serving is not None
@@ -166,9 +166,9 @@ def test_it_refuses_for_its_own_reason() -> None:
 
 def test_its_margin_makes_a_fit_tight() -> None:
     asked = {"runtime": "abacus", "gpu": "H100", "offline": True, "seq": 1024}
-    plain = hfmem.estimate(LLAMA, **asked)  # type: ignore[arg-type]
+    plain = hfmem.estimate(LLAMA, **asked)
     (fit,) = plain.fits or ()
-    close = hfmem.estimate(LLAMA, **asked, batch=fit.max_batch)  # type: ignore[arg-type]
+    close = hfmem.estimate(LLAMA, **asked, batch=fit.max_batch)
     (tight,) = close.fits or ()
     assert (tight.fits, tight.tight) == (True, True)
     assert tight.headroom is not None
@@ -176,7 +176,7 @@ def test_its_margin_makes_a_fit_tight() -> None:
 
 
 def test_advice_is_its_own() -> None:
-    report = hfmem.estimate(LLAMA, runtime="abacus", gpu="RTX 4090", offline=True, seq=2048)  # type: ignore[arg-type]
+    report = hfmem.estimate(LLAMA, runtime="abacus", gpu="RTX 4090", offline=True, seq=2048)
     (fit,) = report.fits or ()
     assert fit.fits is False
     assert fit.gpus_needed is not None

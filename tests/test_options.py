@@ -277,29 +277,29 @@ def test_a_set_of_options_of_a_module_alone(
     with registered_options(Laboratory):
         options: Any = with_file(options_type()(), file)
         assert options.spare_layers == 3
-        assert hfmem.estimate(GPT2, offline=True, spare_layers=2).estimate.total  # type: ignore[call-arg]
+        assert hfmem.estimate(GPT2, offline=True, spare_layers=2).estimate.total
         with pytest.raises(InvalidScenarioError, match="--spare-layers is 10, expected 0 to 9"):
-            hfmem.estimate(GPT2, offline=True, spare_layers=10)  # type: ignore[call-arg]
+            hfmem.estimate(GPT2, offline=True, spare_layers=10)
         with pytest.raises(InvalidScenarioError, match="--spare-layers is for inference"):
-            check(options_type()(train="full", spare_layers=2))  # type: ignore[call-arg]
+            check(options_type()(train="full", spare_layers=2))
         assert answered(f"{GPT2} --offline --spare-layers 10", monkeypatch) == 2
         assert "--spare-layers is 10" in capsys.readouterr().err
         assert answered(f"{GPT2} --offline --format quiet --spare 2", monkeypatch) == 0
         assert answered("--help-all", monkeypatch) == 0
         assert re.search(r"^Laboratory:\n +--spare-layers, --spare N +Layers kept", capsys.readouterr().out, re.M)
     with pytest.raises(TypeError, match=r"estimate\(\) got an unexpected keyword argument 'spare_layers'"):
-        hfmem.estimate(GPT2, offline=True, spare_layers=2)  # type: ignore[call-arg]
+        hfmem.estimate(GPT2, offline=True, spare_layers=2)
     assert options_type() is Options
 
 
 def test_an_engine_brings_its_options(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     row = EngineRow(name="bench", title="Bench", options=BenchOptions, home=__name__)
     with registered(row):
-        check(options_type()(runtime="bench", bench_rows=(1, 2)))  # type: ignore[call-arg, arg-type]
+        check(options_type()(runtime="bench", bench_rows=(1, 2)))
         with pytest.raises(InvalidScenarioError, match="--bench-rows is an option of Bench: add --runtime bench"):
-            check(options_type()(bench_rows=(1,)))  # type: ignore[call-arg]
+            check(options_type()(bench_rows=(1,)))
         with pytest.raises(InvalidScenarioError, match="--runtime bench does not go with --train"):
-            check(options_type()(runtime="bench", train="full"))  # type: ignore[arg-type]
+            check(options_type()(runtime="bench", train="full"))
         assert answered(f"{GPT2} --offline --bench-rows 3", monkeypatch) == 2
         assert "add --runtime bench" in capsys.readouterr().err
         assert answered("--help-for bench", monkeypatch) == 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from hfmem import estimate
@@ -11,8 +13,8 @@ from hfmem.report.values import Report
 OSS = "openai/gpt-oss-20b"
 
 
-def told(**asked: object) -> Report:
-    return estimate(OSS, offline=True, **asked)  # type: ignore[arg-type]
+def told(**asked: Any) -> Report:
+    return estimate(OSS, offline=True, **asked)
 
 
 def test_a_class_without_sdpa_runs_eager_and_is_called_so() -> None:

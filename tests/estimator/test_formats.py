@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,9 +32,9 @@ def command(*asked: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(line, capture_output=True, text=True, check=False)
 
 
-def weights(model: str, **asked: object) -> float:
+def weights(model: str, **asked: Any) -> float:
     """GiB of the weights."""
-    found = hfmem.estimate(model, offline=True, **asked).estimate.group("weights")  # type: ignore[arg-type]
+    found = hfmem.estimate(model, offline=True, **asked).estimate.group("weights")
     assert found is not None
     return found / GIB
 
@@ -117,8 +118,8 @@ def test_no_note_contradicts_a_number() -> None:
         ("nvidia/MiniMax-M2.5-NVFP4", {"gpu": ("cpu",), "runtime": "vllm"}, "no kernel"),
     ],
 )
-def test_what_is_refused_does_not_fit_and_is_still_estimated(model: str, asked: dict[str, object], reason: str) -> None:
-    report = hfmem.estimate(model, offline=True, **asked)  # type: ignore[arg-type]
+def test_what_is_refused_does_not_fit_and_is_still_estimated(model: str, asked: dict[str, Any], reason: str) -> None:
+    report = hfmem.estimate(model, offline=True, **asked)
     (fit,) = report.fits or ()
     assert fit.fits is False
     assert reason in fit.refused
@@ -150,7 +151,7 @@ def test_algorithms_of_modelopt_are_refused_for_what_they_are(
     config["quantization_config"] = {"quant_method": "modelopt", "quant_algo": algorithm}
     (tmp_path / "config.json").write_text(json.dumps(config))
     for runtime, reason in (("vllm", "ModelOpt currently only supports FP8"), ("transformers", "what ModelOpt packed")):
-        found = hfmem.estimate(str(tmp_path), gpu=gpu, offline=True, runtime=runtime)  # type: ignore[arg-type]
+        found = hfmem.estimate(str(tmp_path), gpu=gpu, offline=True, runtime=runtime)
         assert reason in found.estimate.refused
 
 
@@ -190,9 +191,9 @@ def test_recipes_name_their_source_and_known_layouts(recipe: Recipe) -> None:
         (17.41, {"dtype": "int4"}),  # 18.23 in the file, of which 0.82 are prediction layers that are not loaded
     ],
 )
-def test_recipes_that_differ_give_a_range(measured: float, asked: dict[str, object]) -> None:
+def test_recipes_that_differ_give_a_range(measured: float, asked: dict[str, Any]) -> None:
     """Qwen3.8-27B has the layers of Qwen3.5-27B; figures of quantised checkpoints of it under vLLM."""
-    report = hfmem.estimate("Qwen/Qwen3.5-27B", runtime="vllm", offline=True, **asked)  # type: ignore[arg-type]
+    report = hfmem.estimate("Qwen/Qwen3.5-27B", runtime="vllm", offline=True, **asked)
     high = (report.estimate.group("weights") or 0) / GIB
     low = high - report.estimate.spared / GIB
     assert low * 0.99 <= measured <= high * 1.01
@@ -203,7 +204,7 @@ def test_a_fit_within_the_range_is_neither_yes_nor_no() -> None:
     asked = {"runtime": "vllm", "dtype": "nvfp4", "offline": True, "enforce_eager": True, "max_num_seqs": 8}
     found = {}
     for gpu in ("16GB", "24GB", "48GB"):
-        (fit,) = hfmem.estimate("Qwen/Qwen3.5-27B", gpu=(gpu,), **asked).fits or ()  # type: ignore[arg-type]
+        (fit,) = hfmem.estimate("Qwen/Qwen3.5-27B", gpu=(gpu,), **asked).fits or ()
         found[gpu] = fit.fits
     assert found == {"16GB": False, "24GB": None, "48GB": True}
 
@@ -218,7 +219,7 @@ def test_a_fit_within_the_range_is_neither_yes_nor_no() -> None:
         (GPT_OSS, {"dtype": "w4a16", "runtime": "vllm"}, 12.52),
     ],
 )
-def test_a_quantised_checkpoint_is_packed_anew_by_tools(model: str, asked: dict[str, object], gib: float) -> None:
+def test_a_quantised_checkpoint_is_packed_anew_by_tools(model: str, asked: dict[str, Any], gib: float) -> None:
     assert weights(model, **asked) == pytest.approx(gib, abs=0.02)
 
 
@@ -236,7 +237,7 @@ def test_the_launch_line_makes_what_was_asked() -> None:
     for dtype in ("fp8", "mxfp4", "nf4", "int8", "awq", None):
         release = "0.33" if dtype == "mxfp4" else "0.27"
         asked = {"runtime": "vllm", "vllm_version": release, "gpu": ("H100",), "offline": True}
-        report = hfmem.estimate("Qwen/Qwen3-8B", dtype=dtype, **asked)  # type: ignore[arg-type] # of several types
+        report = hfmem.estimate("Qwen/Qwen3-8B", dtype=dtype, **asked)
         assert report.estimate.serving is not None
         assert bool(report.estimate.serving.command) != bool(report.estimate.serving.lineless)
         lines[dtype] = (report.estimate.serving.command or "").partition(" --quantization ")[2]

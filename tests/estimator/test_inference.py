@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from hfmem.engines.inference import estimate
@@ -31,15 +33,15 @@ PARAMETERS = 6_738_415_616
 LINEAR = 32 * (4 * 4096 * 4096 + 3 * 4096 * 11008)
 
 
-def described(**changes: object) -> Model:
+def described(**changes: Any) -> Model:
     config = {key: value for key, value in (LLAMA_2_7B | changes).items() if value != "absent"}
     ref = ModelRef(model_id="org/m")
     return interpret(Checkpoint(ref=ref, commit=None, source="local", provenance="", config=config))
 
 
-def run(model: Model | None = None, **asked: object) -> Estimate:
+def run(model: Model | None = None, **asked: Any) -> Estimate:
     found = model or described()
-    return estimate(found, resolve(Options(**asked), found))  # type: ignore[arg-type]
+    return estimate(found, resolve(Options(**asked), found))
 
 
 def test_llama_2_7b_at_batch_4_and_4096_tokens() -> None:
@@ -106,7 +108,7 @@ def test_quantisations_to_try_leave_embeddings_head_and_norms(dtype: str, linear
 
 @pytest.mark.parametrize("quantiser", QUANTISERS, ids=lambda row: row.name)
 def test_quantisers_name_their_source(quantiser: object) -> None:
-    assert quantiser.source  # type: ignore[attr-defined]
+    assert quantiser.source
 
 
 def test_an_unknown_dtype_gives_a_lower_bound_and_says_what_to_do() -> None:
@@ -152,9 +154,9 @@ def test_memory_grows_with_batch_and_length(size: int) -> None:
         ({"method": "textbook", "kv_dtype": "float16"}, "takes it from --dtype"),
     ],
 )
-def test_what_makes_no_sense_is_refused(asked: dict[str, object], words: str) -> None:
+def test_what_makes_no_sense_is_refused(asked: dict[str, Any], words: str) -> None:
     with pytest.raises(InvalidScenarioError, match=words):
-        check(Options(**asked))  # type: ignore[arg-type]
+        check(Options(**asked))
 
 
 @pytest.mark.parametrize("dtype", ["nf4", "int8", "int4"])

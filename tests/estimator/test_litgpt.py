@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from hfmem import Options
@@ -17,16 +19,16 @@ def logits_phase(name: str, options: Options) -> Phase:
     return next(phase for phase in report_on(model(name), options).estimate.phases if phase.name == "logits")
 
 
-def options(train: str, *, stack: str = "litgpt-longest-first", batch: int = 1, **more: object) -> Options:
+def options(train: str, *, stack: str = "litgpt-longest-first", batch: int = 1, **more: Any) -> Options:
     """512 tokens, adapters of rank 32 in bf16 on query and value."""
     settings = {"lora_targets": _QV, "lora_rank": 32, "lora_dropout": 0.05, "seq": 512, **more}
     return Options(
-        train=train,  # type: ignore[arg-type]
+        train=train,
         stack=stack,
         batch=batch,
         precision="bf16",
         lora_dtype="bfloat16",
-        **settings,  # type: ignore[arg-type]
+        **settings,
     )
 
 

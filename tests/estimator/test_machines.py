@@ -127,7 +127,7 @@ def total_with(option: str, **asked: Any) -> int:
 @pytest.mark.parametrize("gpu", ["RTX 4090", "2x RTX 4090"])
 def test_advice_for_training_names_accelerators_and_sharding(gpu: str) -> None:
     asked = {"train": "full", "seq": 1024, "gradient_checkpointing": True, "gpu": gpu}
-    found = estimate(model(LLAMA), **asked)  # type: ignore[arg-type]
+    found = estimate(model(LLAMA), **asked)
     options = {row.option: row for row in found.savings}
     sharded = [row for option, row in options.items() if "--zero 3" in option or "--fsdp" in option]
     assert sharded
@@ -140,7 +140,7 @@ def test_advice_for_training_names_accelerators_and_sharding(gpu: str) -> None:
 
 def test_more_of_what_shares_already() -> None:
     asked = {"train": "full", "seq": 1024, "gradient_checkpointing": True, "zero": 3, "gpu": "2x H100"}
-    found = estimate(model("meta-llama/Llama-3.1-70B-Instruct"), **asked)  # type: ignore[arg-type]
+    found = estimate(model("meta-llama/Llama-3.1-70B-Instruct"), **asked)
     (fit,) = found.fits or ()
     assert fit.gpus_needed == 16  # 16 B × 70.6 G parameters are 66 GiB of each, and a sub-group 4
     options = {row.option: row for row in found.savings}
@@ -157,7 +157,7 @@ def test_advice_for_running_can_be_typed(gpu: str, option: str) -> None:
     (row,) = [row for row in found.advice if row.option.startswith(kinds)]
     assert (row.option, row.fits) == (option, True)
     again = {"gpu": "4x H100 80GB"} if option.startswith("--gpu") else {"gpu": gpu, "tp": 4}
-    assert estimate(model(name), runtime="vllm", **again).estimate.total == row.total  # type: ignore[arg-type]
+    assert estimate(model(name), runtime="vllm", **again).estimate.total == row.total
 
 
 def test_fewer_than_there_are() -> None:

@@ -65,9 +65,9 @@ def test_the_margin_is_the_engines(runtime: str) -> None:
 
 def test_training_is_tight_below_what_the_allocator_reserves() -> None:
     asked = {"train": "lora", "lora_targets": "all-linear", "seq": 1024}
-    high = to_result(estimate(model(LLAMA), **asked))["training"]["reserved"]["high"]  # type: ignore[arg-type]
+    high = to_result(estimate(model(LLAMA), **asked))["training"]["reserved"]["high"]
     for gpu in ("H100", "RTX 4090", "L40S", "A100 40GB"):
-        report = estimate(model(LLAMA), gpu=gpu, **asked)  # type: ignore[arg-type]
+        report = estimate(model(LLAMA), gpu=gpu, **asked)
         (found,) = to_result(report)["fit"]
         own = to_result(report)["training"]["reserved"]["high"]
         assert abs(own - high) < GIB
@@ -75,7 +75,7 @@ def test_training_is_tight_below_what_the_allocator_reserves() -> None:
 
 
 def test_words_of_a_tight_fit() -> None:
-    report = estimate(model(QWEN), **CLOSE)  # type: ignore[arg-type]
+    report = estimate(model(QWEN), **CLOSE)
     text = render("table", [report], [], Style())
     assert "fits, but tight" in text
     assert "0.36 GiB stay free, and 1.20 GiB should" in text
@@ -201,7 +201,7 @@ def test_a_processor_holds_everything_itself() -> None:
 
 def test_what_is_offloaded_is_the_hosts() -> None:
     asked = {"train": "full", "zero": 3, "gpus": 8, "offload": "parameters"}
-    found = to_result(estimate(model(LLAMA), **asked))  # type: ignore[arg-type]
+    found = to_result(estimate(model(LLAMA), **asked))
     host = found["host"]
     assert host["total"] == found["training"]["host"] > 0
     assert host["weights"] > 0

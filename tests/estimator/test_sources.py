@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hfmem.api import inspect
 from hfmem.estimator.activations.closed_forms import ClosedForms
 from hfmem.estimator.activations.sources import SOURCES, source_of, step_activations
@@ -13,8 +15,8 @@ from hfmem.scenario.options import Options
 from hfmem.scenario.resolve import resolve
 
 
-def scenario(model: Model, **asked: object) -> TrainingScenario:
-    found = resolve(Options(seq=512, dtype="bfloat16", **asked), model)  # type: ignore[arg-type]
+def scenario(model: Model, **asked: Any) -> TrainingScenario:
+    found = resolve(Options(seq=512, dtype="bfloat16", **asked), model)
     assert isinstance(found, TrainingScenario)
     return found
 

@@ -10,6 +10,7 @@ from hfmem import Options
 from hfmem.errors import InvalidScenarioError
 from hfmem.scenario.check import check
 from hfmem.scenario.files import with_file, with_files
+from tests.estimator.training_files import written
 
 TRAINER = """\
 per_device_train_batch_size: 4
@@ -50,12 +51,6 @@ optimizer: paged_adamw_32bit
 bf16: auto
 gradient_checkpointing: true
 """
-
-
-def written(tmp_path: Path, text: str, name: str = "config.yaml") -> Path:
-    path = tmp_path / name
-    path.write_text(text)
-    return path
 
 
 def test_training_arguments_with_deepspeed(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from hfmem.errors import InvalidScenarioError
 from hfmem.scenario import software
 from hfmem.scenario.check import check
 from hfmem.scenario.files import with_files
+from tests.estimator.training_files import written
 
 LORA = """\
 model_name_or_path: Qwen/Qwen3-4B-Instruct-2507
@@ -34,12 +35,6 @@ bf16: true
 template: qwen3_nothink
 """
 """In the manner of hiyouga/LLaMA-Factory, examples/train_lora/qwen3_lora_sft.yaml."""
-
-
-def written(tmp_path: Path, text: str, name: str = "config.yaml") -> Path:
-    path = tmp_path / name
-    path.write_text(text)
-    return path
 
 
 def read(tmp_path: Path, *texts: str, options: Options | None = None, given: tuple[str, ...] = ()) -> Options:

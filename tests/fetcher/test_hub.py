@@ -10,6 +10,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -99,8 +100,8 @@ def record_pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return slept
 
 
-def read(name: str, revision: str = "main", **access: object) -> Checkpoint:
-    return fetch(ModelRef(model_id=name, revision=revision), Access(**access))  # type: ignore[arg-type]
+def read(name: str, revision: str = "main", **access: Any) -> Checkpoint:
+    return fetch(ModelRef(model_id=name, revision=revision), Access(**access))
 
 
 def small(name: str = "org/small") -> Repo:

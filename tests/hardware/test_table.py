@@ -31,7 +31,7 @@ def test_the_readme_counts_them() -> None:
 
 
 @pytest.mark.parametrize("row", accelerators(), ids=lambda row: row.name)
-def test_a_row_has_a_source_and_its_name_finds_it(row) -> None:  # type: ignore[no-untyped-def]
+def test_a_row_has_a_source_and_its_name_finds_it(row: Any) -> None:
     assert row.source
     assert GIB < row.memory < 512 * GIB
     assert row.basis in ("reading", "nominal")
@@ -40,7 +40,7 @@ def test_a_row_has_a_source_and_its_name_finds_it(row) -> None:  # type: ignore[
 
 
 @pytest.mark.parametrize("row", accelerators(), ids=lambda row: row.name)
-def test_a_row_has_sensible_figures_and_their_source(row) -> None:  # type: ignore[no-untyped-def]
+def test_a_row_has_sensible_figures_and_their_source(row: Any) -> None:
     shape = {"nvidia": r"\d{1,2}\.\d", "amd": r"gfx[0-9a-f]{3,4}"}.get(row.vendor, "")
     assert re.fullmatch(shape, row.compute_capability)
     assert row.spec_source
@@ -53,8 +53,8 @@ def test_a_row_has_sensible_figures_and_their_source(row) -> None:  # type: igno
 @pytest.mark.parametrize(
     "row", [row for row in accelerators() if " bit × " in row.spec_source[:10]], ids=lambda row: row.name
 )
-def test_a_bandwidth_is_the_bus_times_the_rate(row) -> None:  # type: ignore[no-untyped-def]
-    bits, rate = re.match(r"(\d+) bit × ([\d.]+) Gbit/s", row.spec_source).groups()  # type: ignore[union-attr]
+def test_a_bandwidth_is_the_bus_times_the_rate(row: Any) -> None:
+    bits, rate = re.match(r"(\d+) bit × ([\d.]+) Gbit/s", row.spec_source).groups()
     assert row.bandwidth == pytest.approx(int(bits) * float(rate) / 8 * 1e9, rel=0.004)
 
 
@@ -94,7 +94,7 @@ def test_generations_follow_from_the_capability() -> None:
 
 
 @pytest.mark.parametrize("row", instances(), ids=lambda row: row.name)
-def test_an_instance_finds_its_accelerators(row) -> None:  # type: ignore[no-untyped-def]
+def test_an_instance_finds_its_accelerators(row: Any) -> None:
     found = find(row.name)
     assert (found.accelerator.name, found.count, found.instance) == (row.gpu, row.count, row.name)
     assert row.source

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from importlib.resources import files
+from typing import Any
 
 import pytest
 
@@ -42,14 +43,14 @@ ROWS = [
 TOTAL = 2 * 80 + 2 * (64 + 32 + 32 + 64 + 3 * 128 + 2 * 8) + 8
 
 
-def model(config: dict[str, object] | None, rows: list[tuple[str, str, tuple[int, ...]]], **more: object) -> Model:
+def model(config: dict[str, object] | None, rows: list[tuple[str, str, tuple[int, ...]]], **more: Any) -> Model:
     tensors = tuple(
         TensorInfo(name=name, dtype=dtype, shape=shape, nbytes=table_bytes(dtype, shape), file="model.safetensors")
         for name, dtype, shape in expand(rows)
     )
     ref = ModelRef(model_id="org/m")
     return interpret(
-        Checkpoint(ref=ref, commit=None, source="hub", provenance="", config=config, tensors=tensors, **more)  # type: ignore[arg-type]
+        Checkpoint(ref=ref, commit=None, source="hub", provenance="", config=config, tensors=tensors, **more)
     )
 
 

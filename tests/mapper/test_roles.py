@@ -9,7 +9,7 @@ from hfmem.mapper.values import ParameterTable, TensorGroup
 
 def group(role: str, *shape: int, component: str = "attention", dtype: str = "BF16") -> TensorGroup:
     return TensorGroup(
-        component=component,  # type: ignore[arg-type]
+        component=component,
         role=role,
         shape=shape or (8, 8),
         count=1,

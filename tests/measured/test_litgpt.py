@@ -79,7 +79,7 @@ def test_the_resource_tables(name: str, quantised: str, batch: int, gpus: int, g
 )
 def test_the_configuration_hub(name: str, method: str, gb: float) -> None:
     options = Options(
-        train=method,  # type: ignore[arg-type]
+        train=method,
         stack="litgpt",
         batch=2,
         seq=512,

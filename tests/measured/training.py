@@ -196,7 +196,7 @@ def _transformers(row: Row, rule: Rule) -> tuple[Model, Options]:
     subject = model(_BASES.get(name, name))
     method = {"full": "full", "lora": "lora", "qlora": "qlora", "gptq-lora": "lora"}[row["method"]]
     options = Options(
-        train=method,  # type: ignore[arg-type]
+        train=method,
         stack=rule.stack,
         batch=row["batch"],
         seq=row.get("seq"),

@@ -32,13 +32,13 @@ def _adapted(model: Any) -> Any:
     from peft import LoraConfig, get_peft_model
 
     moved, default = torch.nn.Module._apply, torch.get_default_dtype()
-    torch.nn.Module._apply = lambda self, *_, **__: self  # type: ignore[method-assign]
+    torch.nn.Module._apply = lambda self, *_, **__: self
     torch.set_default_dtype(torch.bfloat16)
     try:
         config = LoraConfig(r=RANK, target_modules=TARGETS, lora_dropout=0.0)
         return get_peft_model(model, config, autocast_adapter_dtype=False)
     finally:
-        torch.nn.Module._apply = moved  # type: ignore[method-assign]
+        torch.nn.Module._apply = moved
         torch.set_default_dtype(default)
 
 

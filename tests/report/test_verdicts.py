@@ -24,7 +24,7 @@ QWEN, GPT, MIXTURE = "Qwen/Qwen3-8B", "openai-community/gpt2", "Qwen/Qwen3-30B-A
 
 @cache
 def of(name: str, *gpu: str, **asked: object) -> Report:
-    return hfmem.estimate(name, gpu=gpu, offline=True, **asked)  # type: ignore[arg-type] # of several types
+    return hfmem.estimate(name, gpu=gpu, offline=True, **asked)
 
 
 CASES: dict[str, tuple[str, tuple[str, str], dict[str, Any]]] = {

@@ -148,6 +148,9 @@ def fitting(recipes: Iterable[Recipe], dtype: str, word: str, groups: Iterable[T
     return tuple([row for row in found if word in row.words] or found)
 
 
+_LLM_COMPRESSOR: Final = (
+    "llm-compressor 0.14: targets Linear, and published recipes ignore lm_head, re:.*mlp.gate$, re:visual.*"
+)
 _MODELOPT: Final = (
     "nvidia-modelopt 0.47, modelopt_recipes/configs/ptq/units/default_disabled_quantizers.yaml: *lm_head*, *router*, "
     "*linear_attn.in_proj_a*, *linear_attn.in_proj_b*, *visual*, mtp.*"
@@ -193,7 +196,7 @@ RECIPES: Final[tuple[Recipe, ...]] = (
         name="compressed-tensors NVFP4",
         dtype="nvfp4",
         packs=everything("nvfp4", but=("tower",)),
-        source="llm-compressor 0.14: targets Linear, and published recipes ignore lm_head, re:.*mlp.gate$, re:visual.*",
+        source=_LLM_COMPRESSOR,
     ),
     Recipe(
         name="AutoRound W4A16",
@@ -222,7 +225,7 @@ RECIPES: Final[tuple[Recipe, ...]] = (
         dtype="int4",
         packs=everything("int4 symmetric", but=("tower",)),
         words=("w4a16",),
-        source="llm-compressor 0.14: targets Linear, and published recipes ignore lm_head, re:.*mlp.gate$, re:visual.*",
+        source=_LLM_COMPRESSOR,
     ),
     Recipe(
         name="ModelOpt FP8",
@@ -234,13 +237,13 @@ RECIPES: Final[tuple[Recipe, ...]] = (
         name="compressed-tensors FP8_DYNAMIC",
         dtype="fp8",
         packs=everything("fp8", but=("tower",)),
-        source="llm-compressor 0.14: targets Linear, and published recipes ignore lm_head, re:.*mlp.gate$, re:visual.*",
+        source=_LLM_COMPRESSOR,
     ),
     Recipe(
         name="compressed-tensors W8A8",
         dtype="int8",
         packs=everything("int8", but=("tower",)),
-        source="llm-compressor 0.14: targets Linear, and published recipes ignore lm_head, re:.*mlp.gate$, re:visual.*",
+        source=_LLM_COMPRESSOR,
     ),
 )
 """Recipes of tools that write quantised checkpoints."""

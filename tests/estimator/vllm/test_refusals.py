@@ -158,7 +158,7 @@ def test_makers_may_allow_more() -> None:
     ],
 )
 def test_what_the_engine_refuses_on_an_accelerator(name: str, asked: dict[str, object], reason: str) -> None:
-    report = estimate(model(name), runtime="vllm", **asked)  # type: ignore[arg-type] # of several types
+    report = estimate(model(name), runtime="vllm", **asked)
     (fit,) = report.fits or ()
     assert reason in fit.refused
     assert bool(fit.refused) is bool(reason)
