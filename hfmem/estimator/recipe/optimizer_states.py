@@ -18,8 +18,8 @@ __all__ = [
     "factored",
     "float32",
     "galore",
+    "galore_8bit",
     "low_rank",
-    "low_rank_8bit",
     "mini",
     "muon",
     "torchao",
@@ -112,20 +112,24 @@ def low_rank(t: Kept) -> int:
 
 def galore(t: Kept) -> int:
     """As above; in float32 the projection is a view of the whole singular vectors, which stay with it."""
+    return low_rank(t) + _whole_vectors(t)
+
+
+def _whole_vectors(t: Kept) -> int:
     if not t.matrix or len(t.shape) != 2 or t.width < 4:
-        return low_rank(t)
+        return 0
     small = min(t.shape)
-    return low_rank(t) + t.width * small * (small - min(t.rank, small))
+    return t.width * small * (small - min(t.rank, small))
 
 
-def low_rank_8bit(t: Kept) -> int:
+def galore_8bit(t: Kept) -> int:
     """As above with both moments in 8 bits, by blocks of 256."""
     if not t.matrix or len(t.shape) != 2:
         return blockwise(2)(t)
     small, large = sorted(t.shape)
     rank = min(t.rank, small)
     moments = blockwise(2)(Kept(shape=(rank, large), width=t.width))
-    return t.width * rank * small + moments
+    return t.width * rank * small + moments + _whole_vectors(t)
 
 
 def muon(t: Kept) -> int:
