@@ -21,6 +21,7 @@ import pytest
 
 from hfmem import inspect
 from hfmem.engines import table as engines
+from hfmem.engines.vllm import formats as vllm
 from hfmem.engines.vllm import rules
 from hfmem.estimator.recipe import optimizers, precisions, stacks
 from hfmem.estimator.weights import quantisers, recipes
@@ -141,13 +142,21 @@ def measured_precisions() -> Names:
 
 
 def measured_recipes() -> Names:
-    """Recipes of which a library's own walk over a model was recorded."""
-    rows = oracle("quantisers")["recipes"]
+    """Recipes of which a library's own walk over a model was recorded, or a server loaded what they pack: the only one
+    of its dtype in the engine, or the one whose tool the model is named after."""
     tools = {(recipe.name, recipe.dtype) for recipe in recipes.RECIPES}
-    pairs = {(row["recipe"], row["dtype"]) for row in rows}
-    return frozenset(
+    pairs = {(row["recipe"], row["dtype"]) for row in oracle("quantisers")["recipes"]}
+    found = {
         f"{name}, {dtype}" if (name, dtype) in tools else f"transformers: {name}, {dtype}" for name, dtype in pairs
-    )
+    }
+    weights = [row for row in served() if (row["engine"], row["kind"]) == ("vllm", "weights")]
+    for row in weights:
+        packers = [recipe for recipe in vllm.RECIPES if recipe.dtype == row.get("assumed_dtype")]
+        named = [recipe for recipe in packers if any(word in row["model"].lower() for word in recipe.words)]
+        if len(only := named or packers) == 1:
+            own = (only[0].name, only[0].dtype) not in tools
+            found.add(recipe_name(only[0], "vllm" if own else ""))
+    return frozenset(found)
 
 
 def served() -> list[Any]:

@@ -54,7 +54,7 @@ def test_a_matrix_takes_what_the_library_made_of_it(row: dict[str, Any]) -> None
 
 
 def known(row: dict[str, Any]) -> bool:
-    """GPT-2 has modules of a class of its own (Conv1D), which bitsandbytes alone of these takes, and hfmem always."""
+    """GPT-2 has modules of a class of its own (Conv1D), which not all libraries take, and hfmem always does."""
     return row["model"] == "openai-community/gpt2" and row["packed"] == 0 and row["recipe"] != "NVFP4Config"
 
 

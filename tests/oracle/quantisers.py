@@ -36,7 +36,7 @@ Parts = dict[str, list[Any]]
 def versions() -> dict[str, str]:
     """Of the packages that are installed."""
     found = {}
-    for name in ("torch", "transformers", "bitsandbytes", "compressed-tensors", "torchao"):
+    for name in ("torch", "transformers", "bitsandbytes", "compressed-tensors", "torchao", "nvidia-modelopt"):
         try:
             found[name] = version(name)
         except ImportError:
@@ -166,14 +166,18 @@ def walks() -> dict[tuple[str, str], Callable[[str], int]]:
             ("compressed-tensors W8A8", "W8A8", "int8"),
         ):
             found[recipe, dtype] = lambda name, scheme=scheme: _targets(name, scheme)  # type: ignore[misc]
+    if "nvidia-modelopt" in versions():
+        found["ModelOpt NVFP4", "nvfp4"] = lambda name: _modelopt(name, "NVFP4_DEFAULT_CFG")
+        found["ModelOpt FP8", "fp8"] = lambda name: _modelopt(name, "FP8_DEFAULT_CFG")
     return found
 
 
 def models_of(recipe: str) -> tuple[str, ...]:
-    """The models that a recipe is asked about: llm-compressor takes fused experts apart first, which is not done."""
+    """The models that a recipe is asked about: tools that write files take fused experts apart first, not so here."""
     if recipe == "Mxfp4Config":
         return (GPT_OSS,)
-    return tuple(name for name in MODELS if not (recipe.startswith("compressed") and "A3B" in name))
+    writes = recipe.startswith(("compressed-tensors", "ModelOpt"))
+    return tuple(name for name in MODELS if not (writes and "A3B" in name))
 
 
 def on_meta(name: str) -> Any:
@@ -266,6 +270,26 @@ def _targets(name: str, scheme: str) -> int:
     model = on_meta(name)
     _applied(model, scheme, ("lm_head", "re:.*mlp.gate$", "re:.*visual.*"))
     return _weights(module for module in model.modules() if getattr(module, "quantization_scheme", None) is not None)
+
+
+def _modelopt(name: str, config: str) -> int:
+    import modelopt.torch.quantization as modelopt
+
+    model = on_meta(name)
+    try:
+        modelopt.quantize(model, getattr(modelopt, config), forward_loop=None)
+    except RuntimeError as error:
+        if "no weight quantizer is enabled" not in str(error):
+            raise
+    return _weights(
+        module
+        for module in model.modules()
+        if getattr(module, "weight", None) is not None and getattr(_quantizer(module), "is_enabled", False)
+    )
+
+
+def _quantizer(module: nn.Module) -> Any:
+    return dict(module.named_children()).get("weight_quantizer")
 
 
 # --- record ----------------------------------------------------------------------------------------------------------

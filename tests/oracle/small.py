@@ -6,7 +6,7 @@
 A row is a type (with what is switched, as the table has it), a configuration whose sizes are drawn anew, none of them
 those that the coefficients were made from, sequences and their tokens, and in bytes what the class keeps at the end of
 a forward pass of full fine-tuning beyond weights and inputs (`saved`), and the highest moment of a prefill beyond
-weights (`prefill`), with bfloat16 and sdpa attention, without weights. A type that does not run so says `why`.
+weights (`prefill`), with bfloat16 and the attention that the class has. A type that does not run so says `why`.
 """
 
 from __future__ import annotations
@@ -16,12 +16,10 @@ import json
 import warnings
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
+from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Final
-
-import torch
-import transformers
+from typing import Any, Final, Literal
 
 from hfmem.fetcher.values import Checkpoint, ModelRef
 from hfmem.mapper.interpret import Model, interpret
@@ -32,6 +30,11 @@ TABLE: Final = ROOT / "hfmem" / "data" / "activations.jsonl"
 TARGET: Final = ROOT / "fixtures" / "oracle" / "small.json"
 
 Row = dict[str, Any]
+
+Attention = Literal["sdpa", "eager"]
+
+_WAYS: Final[tuple[tuple[bool, Attention], ...]] = ((False, "sdpa"), (True, "sdpa"), (True, "eager"))
+"""Ways to run a class, in the order they are tried: whether tensors have content, and the attention."""
 
 _DRAW: Final = 9
 """The number of a draw that the coefficients were not made from."""
@@ -54,8 +57,12 @@ def model_of(config: Mapping[str, Any]) -> Model:
     return interpret(Checkpoint(ref=ref, commit=None, source="local", provenance="", config=dict(config)))
 
 
-def measure(config: Mapping[str, Any], batch: int, seq: int, *, content: bool = False) -> dict[str, int]:
+def measure(
+    config: Mapping[str, Any], batch: int, seq: int, *, content: bool = False, attention: Attention = "sdpa"
+) -> dict[str, int]:
     """`saved` and `prefill` of a configuration's class; with `content` for those that do not run without."""
+    import torch
+
     from hfmem.probe.activations.probes import Probe
     from hfmem.probe.activations.step import Mode
     from hfmem.probe.trace import Step, timeline
@@ -66,7 +73,8 @@ def measure(config: Mapping[str, Any], batch: int, seq: int, *, content: bool = 
         probe = Probe((dict(config), batch, seq))
         if source:
             probe.inputs["input_ids"] = torch.randint(3, 90, (batch, source))
-        steady, run = probe.run(Mode()), probe.run(Mode(method="prefill"))
+        steady = probe.run(Mode(attention=attention))
+        run = probe.run(Mode(attention=attention, method="prefill"))
     else:
         steady = timeline(model, Step(mode=Mode(), batch=batch, seq=seq, source_seq=source))
         run = timeline(model, Step(mode=Mode(method="prefill"), batch=batch, seq=seq, source_seq=source))
@@ -81,6 +89,8 @@ def measure(config: Mapping[str, Any], batch: int, seq: int, *, content: bool = 
 
 def row(name: str) -> Row:
     """The row of a type, measured."""
+    import torch
+
     from hfmem.probe import tiny
     from hfmem.probe.activations.structures import plain, without_class
     from hfmem.probe.activations.variants import variants
@@ -89,12 +99,13 @@ def row(name: str) -> Row:
     why = ""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for few, content in ((True, False), (True, True), (False, False), (False, True)):
+        for few, (content, attention) in product((True, False), _WAYS):
             try:
                 class_name = tiny.types()[plain(name)][1]
                 config, batch, seq = variants(without_class(name), class_name, few=few, attempt=_DRAW)[2]
                 found: Row = {"type": name, "config": config, "batch": batch, "seq": seq}
-                return found | measure(config, batch, seq, content=content) | ({"content": True} if content else {})
+                found |= measure(config, batch, seq, content=content, attention=attention)
+                return found | ({"content": True} if content else {})
             except Exception as error:  # whatever a class raises
                 why = why or f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
     return {"type": name, "why": why}
@@ -133,6 +144,9 @@ def main() -> None:
 
 def write(known: Mapping[str, Row]) -> None:
     """fixtures/oracle/small.json: a line a type."""
+    import torch
+    import transformers
+
     head = {"tool": "python -m tests.oracle.small", "transformers": transformers.__version__}
     head["torch"] = torch.__version__.partition("+")[0]
     lines = ",\n".join(f"  {json.dumps(known[name], separators=(',', ':'))}" for name in names() if name in known)
