@@ -67,7 +67,9 @@ _SEARCHES: Final[tuple[tuple[re.Pattern[str], Component], ...]] = tuple(
     (re.compile(pattern, re.IGNORECASE), component) for pattern, component in _COMPONENTS
 )
 
-_MATRIX_COMPONENTS: Final = frozenset({"attention", "mlp", "experts", "shared_experts", "state", "vision", "audio"})
+_MATRIX_COMPONENTS: Final = frozenset(
+    {"attention", "mlp", "experts", "shared_experts", "state", "vision", "audio", "projector"}
+)
 
 
 def layer_index(name: str) -> int | None:
@@ -99,8 +101,10 @@ def _meaning(name: str, dimensions: int) -> Meaning:
 
 
 def _is_matrix(kind: str, role: str, dimensions: int) -> bool:
-    """Whether this is the weight of a linear layer by its shape; a convolution's is not, however many dimensions."""
-    return kind == "weight" and dimensions in (2, 3) and "conv" not in role
+    """Whether this is the weight of a linear layer by its shape; that of a convolution, a table of positions, or a bias
+    that experts share the module of is not, however many dimensions it has."""
+    other = "conv" in role or "embed" in role or role.endswith("_bias")
+    return kind == "weight" and dimensions in (2, 3) and not other
 
 
 def _role(name: str) -> tuple[str, str]:

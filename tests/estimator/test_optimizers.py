@@ -29,8 +29,10 @@ def ours(name: str, dtype: str, shape: tuple[int, ...]) -> int:
     row = find_optimizer(name)
     assert row is not None
     rank = 1 if name == "apollo-mini" else RECORDED["rank"]
-    states = row.states(Kept(shape=shape, width=WIDTHS[dtype], matrix=len(shape) == 2, rank=rank))
-    return states + (row.once if prod(shape) >= 4096 else 0)
+    matrix = len(shape) == 2
+    states = row.states(Kept(shape=shape, width=WIDTHS[dtype], matrix=matrix, rank=rank))
+    moment = (min(rank, *shape), max(shape)) if row.rank and matrix else shape
+    return states + (row.once if prod(moment) >= 4096 else 0)
 
 
 @pytest.mark.parametrize(("name", "dtype", "shape", "nbytes"), CASES, ids=str)

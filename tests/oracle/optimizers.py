@@ -1,4 +1,5 @@
-"""What real optimizers keep of real tensors, in bytes. Needs the packages that implement them."""
+"""What real optimizers keep of real tensors, in bytes. Needs the packages that implement them: those of `.[peers]`, and
+galore-torch, apollo-torch, lomo-optim, adam-mini, sophia-optimizer; each that is missing is left out."""
 
 from __future__ import annotations
 
@@ -7,7 +8,11 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from importlib.metadata import version
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Final
+from unittest.mock import patch
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -60,14 +65,22 @@ def _tensors(held: Any) -> Iterator[torch.Tensor]:
 
 def makers() -> dict[str, Maker]:
     """Our name of each optimizer that is installed here, and how it is made."""
-    return {**_torch(), **_bitsandbytes(), **_torchao(), **_transformers(), **_low_rank(), **_others()}
+    return {
+        **_torch(),
+        **_bitsandbytes(),
+        **_torchao(),
+        **_transformers(),
+        **_low_rank(),
+        **_in_backward(),
+        **_others(),
+    }
 
 
 def versions() -> dict[str, str]:
     """Of the packages that are installed."""
     names = ("torch", "bitsandbytes", "torchao", "transformers", "galore-torch", "apollo-torch", "schedulefree")
     found = {}
-    for name in (*names, "pytorch-optimizer"):
+    for name in (*names, "pytorch-optimizer", "lomo-optim", "adam-mini", "sophia-optimizer"):
         try:
             found[name] = version(name)
         except ImportError:
@@ -152,6 +165,14 @@ def _low_rank() -> dict[str, Maker]:
         from galore_torch import GaLoreAdamW
 
         found["galore"] = lambda p: GaLoreAdamW([{"params": [p], "rank": RANK, "scale": 0.25, **common}])
+        found["galore-layerwise"] = _layerwise
+        from galore_torch import GaLoreAdamW8bit  # needs bitsandbytes
+
+        found["galore-8bit"] = lambda p: _processor(
+            GaLoreAdamW8bit(
+                [{"params": [p], "rank": RANK, "scale": 0.25, **common} if p.ndim == 2 else {"params": [p]}]
+            )
+        )
     except ImportError:
         pass
     try:
@@ -167,6 +188,86 @@ def _low_rank() -> dict[str, Maker]:
     except ImportError:
         pass
     return found
+
+
+class _Hooked:
+    """Optimizers whose steps are hooks of the backward pass: a step is one of those.
+
+    Attributes:
+        state: what is kept of a parameter, where PyTorch's optimizers have it.
+    """
+
+    def __init__(self, parameter: torch.nn.Parameter, kept: Callable[[], Any]) -> None:
+        self._parameter, self._kept = parameter, kept
+
+    @property
+    def state(self) -> dict[torch.nn.Parameter, Any]:
+        return {self._parameter: self._kept()}
+
+    def step(self) -> None:
+        gradient, self._parameter.grad = self._parameter.grad, None
+        (self._parameter * gradient).sum().backward()
+        (self._parameter * 0).sum().backward()  # LOMO steps on what the pass before left
+
+
+def _layerwise(parameter: torch.nn.Parameter) -> Any:
+    """GaLore as transformers' Trainer hooks it into the backward pass."""
+    from galore_torch import GaLoreAdamW
+    from transformers.trainer_optimizer import _setup_low_rank_optimizer
+
+    linear = torch.nn.Linear(1, 1, bias=False)
+    model = torch.nn.ModuleDict({"linear": linear})
+    if parameter.ndim == 2:
+        linear.weight = parameter
+    else:
+        model.register_parameter("other", parameter)
+    arguments = SimpleNamespace(parallel_mode=None, optim_target_modules="all-linear", gradient_accumulation_steps=1)
+    asked = {"rank": RANK, "update_proj_gap": 5, "scale": 0.25, "proj_type": "std"}
+    names = {"galore_layerwise": GaLoreAdamW}
+    _, made = _setup_low_rank_optimizer(arguments, model, "galore_layerwise", names, asked, {"lr": 1e-3})
+    return _Hooked(parameter, lambda: made["optimizer_dict"][parameter].state[parameter])
+
+
+def _in_backward() -> dict[str, Maker]:
+    def adamw(parameter: torch.nn.Parameter) -> Any:  # as PyTorch's tutorial has it
+        optimizer = torch.optim.AdamW([parameter], foreach=False)
+
+        def hook(_: torch.Tensor) -> None:
+            optimizer.step()
+            optimizer.zero_grad()
+
+        parameter.register_post_accumulate_grad_hook(hook)
+        return _Hooked(parameter, lambda: optimizer.state[parameter])
+
+    found: dict[str, Maker] = {"adamw-in-backward": adamw}
+    try:
+        import lomo_optim
+    except ImportError:
+        return found
+
+    def hooked(kind: Any) -> Maker:
+        def make(parameter: torch.nn.Parameter) -> Any:
+            model = torch.nn.ParameterDict({"weight": parameter})
+            with patch.object(torch.Tensor, "cuda", lambda tensor: tensor):
+                optimizer = kind(model, lr=1e-3)
+            names = ("exp_avg_sq", "exp_avg_sq_row", "exp_avg_sq_col", "grad_norms")
+            return _Hooked(parameter, lambda: [getattr(optimizer, name, None) for name in names])
+
+        return make
+
+    return found | {"lomo": hooked(lomo_optim.Lomo), "adalomo": hooked(lomo_optim.AdaLomo)}
+
+
+def _processor(optimizer: Any) -> Any:
+    """An optimizer that waits for a GPU, which is not there, after its step."""
+    step = optimizer.step
+
+    def stepped() -> None:
+        with patch.object(torch.cuda, "synchronize", lambda: None):
+            step()
+
+    optimizer.step = stepped
+    return optimizer
 
 
 def _others() -> dict[str, Maker]:
@@ -186,6 +287,23 @@ def _others() -> dict[str, Maker]:
         found["schedule-free-sgd"] = trained(SGDScheduleFree)
     except ImportError:
         pass
+    try:
+        from adam_mini import Adam_mini
+
+        # matrices of the blocks by their rows; vectors as biases, which it takes as Adam does
+        found["adam-mini"] = lambda p: Adam_mini(
+            [("mlp.weight" if p.ndim > 1 else "bias", p)], dim=64, n_heads=4, verbose=False
+        )
+    except ImportError:
+        pass
+    if (package := find_spec("sophia")) and package.submodule_search_locations:  # whose own __init__ fails
+        path = Path(package.submodule_search_locations[0]) / "sophia.py"
+        spec = spec_from_file_location("_sophia", path)
+        assert spec is not None
+        assert spec.loader is not None
+        sophia_module = module_from_spec(spec)
+        spec.loader.exec_module(sophia_module)
+        found["sophia"] = lambda p: sophia_module.SophiaG([p])
     try:
         from pytorch_optimizer import load_optimizer
     except ImportError:

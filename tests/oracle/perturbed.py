@@ -41,10 +41,25 @@ _SIZES: Final = ("size", "dim", "heads", "num_", "rank", "width", "hidden")
 _MOST_PARAMETERS: Final = 10**12
 
 
+# Classes of types that generate no text.
+_ENCODERS: Final = {
+    "deit": "DeiTForImageClassification",
+    "donut-swin": "DonutSwinModel",
+    "modernbert": "ModernBertForMaskedLM",
+    "mpnet": "MPNetForMaskedLM",
+    "nomic_bert": "NomicBertForMaskedLM",
+}
+
+
+def classes() -> dict[str, str]:
+    """The class of each type."""
+    return {**{name: class_name for name, (_, class_name) in tiny.types().items()}, **_ENCODERS}
+
+
 def names() -> list[str]:
     """The types whose class is built here and described by a reader."""
     found = []
-    for name, (_, class_name) in sorted(tiny.types().items()):
+    for name, class_name in sorted(classes().items()):
         if reader(tiny.config_type(name.partition(":")[0], class_name)):
             found.append(name)
     return found
@@ -52,7 +67,7 @@ def names() -> list[str]:
 
 def row(name: str) -> Row | None:
     """The row of one type; None where its class cannot be built small."""
-    class_name = tiny.types()[name][1]
+    class_name = classes()[name]
     try:
         config = tiny.shrunk(tiny.config_type(name.partition(":")[0], class_name), class_name)
         total = parameters(config)

@@ -13,6 +13,7 @@ from hfmem.estimator.activations.coefficients import find
 from hfmem.probe.__main__ import TARGET as TABLE
 from hfmem.probe.__main__ import measure as derived
 from hfmem.probe.activations.store import read
+from tests.oracle import small
 from tests.oracle.activations import TARGET, measure
 
 pytestmark = [pytest.mark.oracle, pytest.mark.filterwarnings("ignore")]
@@ -67,6 +68,11 @@ def test_whole_models_still_keep_what_was_recorded(row: dict[str, Any]) -> None:
     assert {key: again[key] for key in ("saved", "prefill")} == pytest.approx(
         {key: row[key] for key in ("saved", "prefill")}, rel=1e-4
     )
+
+
+@pytest.mark.parametrize("model_type", [*SAMPLE, "xlm", "hy_v4", "bart:BartForConditionalGeneration"])
+def test_small_classes_still_keep_what_was_recorded(model_type: str) -> None:
+    assert small.row(model_type) == next(row for row in small.recorded() if row["type"] == model_type)
 
 
 def test_checkpointing_follows_from_what_is_kept_without() -> None:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 pytest.importorskip("torch")
@@ -10,7 +12,7 @@ pytest.importorskip("torch")
 import torch
 
 from hfmem.estimator.recipe.optimizers import find_optimizer
-from tests.oracle import adapters, optimizers
+from tests.oracle import adapters, optimizers, precisions
 
 pytestmark = pytest.mark.oracle
 
@@ -39,6 +41,11 @@ def test_what_a_step_makes(name: str) -> None:
     for dtype, width, single in ((torch.float32, 4, row.tensor_bytes[0]), (torch.bfloat16, 2, row.tensor_bytes[1])):
         made = optimizers.made_by_step(optimizers.stepping()[name], dtype, COUNT)
         assert made == pytest.approx(256 * 256 * (COUNT * width * row.lists + single), rel=0.02)
+
+
+def test_precisions_are_as_recorded() -> None:
+    recorded = json.loads(precisions.TARGET.read_text(encoding="utf-8"))["bytes"]
+    assert {name: step() for name, step in precisions.steps().items()} == recorded
 
 
 @pytest.mark.parametrize("name", adapters.MODELS)

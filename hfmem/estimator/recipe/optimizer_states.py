@@ -19,8 +19,8 @@ __all__ = [
     "factored",
     "float32",
     "galore",
+    "galore_8bit",
     "low_rank",
-    "low_rank_8bit",
     "mini",
     "muon",
     "torchao",
@@ -172,20 +172,24 @@ def _low_rank(t: Kept) -> int:
 
 def _galore(t: Kept) -> int:
     """As above; in float32 the projection is a view of the whole singular vectors, which stay with it."""
+    return _low_rank(t) + _whole_vectors(t)
+
+
+def _whole_vectors(t: Kept) -> int:
     if not t.matrix or len(t.shape) != 2 or t.width < 4:
-        return _low_rank(t)
+        return 0
     small = min(t.shape)
-    return _low_rank(t) + t.width * small * (small - min(t.rank, small))
+    return t.width * small * (small - min(t.rank, small))
 
 
-def _low_rank_8bit(t: Kept) -> int:
+def _galore_8bit(t: Kept) -> int:
     """As above with both moments in 8 bits, by blocks of 256."""
     if not t.matrix or len(t.shape) != 2:
         return blockwise(2)(t)
     small, large = sorted(t.shape)
     rank = min(t.rank, small)
     moments = blockwise(2)(Kept(shape=(rank, large), width=t.width))
-    return t.width * rank * small + moments
+    return t.width * rank * small + moments + _whole_vectors(t)
 
 
 def _muon(t: Kept) -> int:
@@ -203,10 +207,10 @@ _RULES: Final[dict[str, States]] = {
     "confidence": _confidence,
     "galore": _galore,
     "low_rank": _low_rank,
-    "low_rank_8bit": _low_rank_8bit,
+    "galore_8bit": _galore_8bit,
     "mini": _mini,
     "muon": _muon,
 }
 
 confidence, galore, low_rank = _Named("confidence"), _Named("galore"), _Named("low_rank")
-low_rank_8bit, mini, muon = _Named("low_rank_8bit"), _Named("mini"), _Named("muon")
+galore_8bit, mini, muon = _Named("galore_8bit"), _Named("mini"), _Named("muon")

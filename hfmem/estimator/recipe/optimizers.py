@@ -16,8 +16,8 @@ from hfmem.estimator.recipe.optimizer_states import (
     factored,
     float32,
     galore,
+    galore_8bit,
     low_rank,
-    low_rank_8bit,
     mini,
     muon,
     torchao,
@@ -259,7 +259,7 @@ OPTIMIZERS: Final[tuple[Optimizer, ...]] = (
         describe="a momentum and an estimate of the Hessian's diagonal",
         lists=2,
         aliases=("sophia-g", "sophiag"),
-        source="arXiv 2305.14342, algorithm 3",
+        source="arXiv 2305.14342, algorithm 3; sophia.py of github.com/Liuhong99/Sophia and of sophia-optimizer 0.2.5",
     ),
     Optimizer(
         name="sophia-h",
@@ -275,7 +275,7 @@ OPTIMIZERS: Final[tuple[Optimizer, ...]] = (
         describe="a momentum, and one second moment a row",
         tensor_bytes=(4, 2),
         aliases=("adam_mini", "adammini"),
-        source="arXiv 2406.16793: one second moment a block (a row, a head), which is next to nothing",
+        source="adam-mini 1.1, arXiv 2406.16793: one second moment a block (a row, a head), which is next to nothing",
     ),
     Optimizer(
         name="galore",
@@ -288,7 +288,7 @@ OPTIMIZERS: Final[tuple[Optimizer, ...]] = (
     ),
     Optimizer(
         name="galore-8bit",
-        states=low_rank_8bit,
+        states=galore_8bit,
         describe="a projection to the rank and two 8-bit projected moments for matrices of the blocks",
         tensor_bytes=(12, 12),
         once=_MAPS,
@@ -342,14 +342,14 @@ OPTIMIZERS: Final[tuple[Optimizer, ...]] = (
         states=copies(0),
         describe="nothing; it steps during backward",
         one_gradient=True,
-        source="arXiv 2306.09782",
+        source="lomo-optim 0.1, arXiv 2306.09782",
     ),
     Optimizer(
         name="adalomo",
         states=factored(4),
         describe="float32 row and column means of squares; it steps during backward",
         one_gradient=True,
-        source="arXiv 2310.10195",
+        source="lomo-optim 0.1, arXiv 2310.10195",
     ),
     Optimizer(
         name="adamw-in-backward",
