@@ -115,6 +115,7 @@ def finished(architecture: Architecture, config: Mapping[str, Any], types: Seque
         dtype=_run_dtype(config),
         kv_dtype=declared_cache_dtype(config),
         overflows=architecture.model_type in _OVERFLOWING,
+        conv1d=architecture.model_type in _CONV1D,
         state_dtype=architecture.state_dtype or _state_dtype(config),
         rotary_rows=rotary_rows(config, architecture.max_positions),
         context=context_of(config, architecture.max_positions),
@@ -124,6 +125,9 @@ def finished(architecture: Architecture, config: Mapping[str, Any], types: Seque
 _OVERFLOWING: Final = ("gemma2", "gemma3", "gemma3_text", "glm4")
 """Types whose activations float16 does not hold (vLLM 0.19.0 to 0.33.0, config/model.py,
 `_FLOAT16_NOT_SUPPORTED_MODELS`)."""
+
+_CONV1D: Final = ("clvp_decoder", "decision_transformer", "gpt-sw3", "gpt2", "imagegpt", "openai-gpt")
+"""Types whose modules make a `pytorch_utils.Conv1D` where others have an `nn.Linear` (transformers 5.24)."""
 
 
 def _state_dtype(config: Mapping[str, Any]) -> str | None:

@@ -164,6 +164,7 @@ class Architecture:
         dtype: the configuration's own run dtype (`torch_dtype` or `dtype`), as `hfmem.dtypes` names it.
         kv_dtype: the dtype of the cache that a quantised checkpoint brings scales for; None where it brings none.
         overflows: whether float16 is too narrow for what it computes.
+        conv1d: whether the linear layers of its class are transformers' Conv1D, which is no `nn.Linear`.
         state_dtype: the dtype of recurrent states that the configuration asks of serving engines; None where it does
             not, and they take the compute dtype.
         rotary_rows: rows of the tables of sines and cosines that engines build, where positions are rotary.
@@ -195,6 +196,7 @@ class Architecture:
     dtype: str | None = None
     kv_dtype: str | None = None
     overflows: bool = False
+    conv1d: bool = False
     state_dtype: str | None = None
     rotary_rows: int | None = None
     context: Context | None = None

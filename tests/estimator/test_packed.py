@@ -14,7 +14,7 @@ from hfmem import inspect
 from hfmem.engines.transformers.formats import RECIPES
 from hfmem.estimator.weights.quantisers import layout
 from hfmem.estimator.weights.recipes import RECIPES as TOOLS
-from hfmem.estimator.weights.recipes import Recipe
+from hfmem.estimator.weights.recipes import Recipe, fitting
 from hfmem.mapper.interpret import interpret
 
 RECORDED: Final[dict[str, Any]] = json.loads(
@@ -30,6 +30,7 @@ def packed(recipe: Recipe, name: str) -> int:
         model = interpret(replace(model.checkpoint, config=config, tensors=None, files=()))
     assert model.parameters is not None
     groups = [group for group in model.parameters.groups if group.loaded]
+    (recipe,) = fitting([recipe], recipe.dtype, "", groups, conv1d=model.architecture.conv1d)
     biased = {(group.component, group.module) for group in groups if group.bias}
     found = [group for group in groups if recipe.quantiser(group, (group.component, group.module) in biased)]
     return sum(group.parameters for group in found)
@@ -53,21 +54,8 @@ def test_a_matrix_takes_what_the_library_made_of_it(row: dict[str, Any]) -> None
     assert made < 2 * prod(shape)
 
 
-def known(row: dict[str, Any]) -> bool:
-    """GPT-2 has modules of a class of its own (Conv1D), which not all libraries take, and hfmem always does."""
-    return row["model"] == "openai-community/gpt2" and row["packed"] == 0 and row["recipe"] != "NVFP4Config"
-
-
 @pytest.mark.parametrize(
-    "row",
-    [
-        pytest.param(
-            row,
-            id=f"{row['recipe']} {row['dtype']} {row['model'].split('/')[1]}",
-            marks=[pytest.mark.xfail(reason=known.__doc__ or "", strict=True)] if known(row) else [],
-        )
-        for row in RECORDED["recipes"]
-    ],
+    "row", RECORDED["recipes"], ids=lambda row: f"{row['recipe']} {row['dtype']} {row['model'].split('/')[1]}"
 )
 def test_a_recipe_packs_what_the_library_packs(row: dict[str, Any]) -> None:
     assert packed(recipe_of(row), row["model"]) == row["packed"]

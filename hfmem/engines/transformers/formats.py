@@ -238,6 +238,7 @@ RECIPES: Final[tuple[Recipe, ...]] = (
         dtype="fp8",
         packs=everything("fp8 blocks"),
         multiple=128,
+        conv1d=False,
         loads=True,
         source="integrations/finegrained_fp8.py:956-1006: linear modules and fused experts, but no head, and no sides "
         "that 128 does not divide",
@@ -247,6 +248,7 @@ RECIPES: Final[tuple[Recipe, ...]] = (
         dtype="int4",
         packs=everything("int4 torchao", but=_FUSED),
         words=("torchao",),
+        conv1d=False,
         loads=True,
         source="quantizers/quantizer_torchao.py:109-134; torchao 0.18, quantization/quant_api.py:548-555",
     ),
@@ -256,6 +258,7 @@ RECIPES: Final[tuple[Recipe, ...]] = (
             dtype=row.dtype,
             packs=tuple((part, layout) for part, layout in row.packs if part not in _FUSED),
             multiple=row.multiple,
+            conv1d=row.conv1d,
             words=row.words,
             source=f"{row.source}; only nn.Linear is replaced, so that fused experts stay",
         )

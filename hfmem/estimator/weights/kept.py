@@ -161,7 +161,7 @@ def kept_by(
         return (kept,)
     online = [row for row in table if row.speaks_of(f"--dtype {asked.name}", "", biased_experts=biased)]
     row = row_of(online, gpu)
-    found = fitting(recipes, asked.name, scenario.word, model.parameters.groups)
+    found = fitting(recipes, asked.name, scenario.word, model.parameters.groups, conv1d=model.architecture.conv1d)
     if any(is_packed(group) for group in model.parameters.groups):
         return _over(replace(kept, asked=row), asked.name, found, another, own)
     if row.outcome == "unpacked" or not found:

@@ -7,7 +7,7 @@ of the engine.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from hfmem.estimator.weights.quantisers import Quantiser, layout
@@ -56,6 +56,7 @@ class Recipe:
         packs: the layout of each part that it packs; the other parts are left.
         multiple: what both sides of a matrix are a multiple of, else it is left.
         biased: whether it packs matrices of modules that have a bias.
+        conv1d: whether it packs transformers' Conv1D as well as `nn.Linear`.
         needs: a part without which nobody uses the recipe; None for a common one.
         words: other words of `--dtype` that mean this recipe alone.
         loads: whether an engine packs so while it loads; else a tool writes files so, from unpacked weights.
@@ -67,6 +68,7 @@ class Recipe:
     packs: tuple[tuple[Part, str], ...]
     multiple: int = 1
     biased: bool = True
+    conv1d: bool = True
     needs: Part | None = None
     words: tuple[str, ...] = ()
     loads: bool = False
@@ -134,18 +136,27 @@ def everything(name: str, *, but: Iterable[Part] = ()) -> tuple[tuple[Part, str]
     return tuple((part, name) for part in _LINEAR if part not in left)
 
 
-def fitting(recipes: Iterable[Recipe], dtype: str, word: str, groups: Iterable[TensorGroup]) -> tuple[Recipe, ...]:
-    """The recipes that a word of `--dtype` may mean for a model.
+def fitting(
+    recipes: Iterable[Recipe], dtype: str, word: str, groups: Iterable[TensorGroup], *, conv1d: bool = False
+) -> tuple[Recipe, ...]:
+    """The recipes that a word of `--dtype` may mean for a model, each with what it packs of its class.
 
     Args:
         recipes: of an engine.
         dtype: the quantiser's name.
         word: what was asked, which may name a tool.
         groups: of the model.
+        conv1d: whether the class has Conv1D where others have `nn.Linear`.
     """
     there = {part_of(group) for group in groups if group.loaded}
     found = [row for row in recipes if row.dtype == dtype and (row.needs is None or row.needs in there)]
-    return tuple([row for row in found if word in row.words] or found)
+    meant = [row for row in found if word in row.words] or found
+    return tuple(row if row.conv1d or not conv1d else _head_alone(row) for row in meant)
+
+
+def _head_alone(recipe: Recipe) -> Recipe:
+    """What is left to pack of a class whose head is its one `nn.Linear`."""
+    return replace(recipe, packs=tuple((part, name) for part, name in recipe.packs if part == "lm_head"))
 
 
 _LLM_COMPRESSOR: Final = (
@@ -196,6 +207,7 @@ RECIPES: Final[tuple[Recipe, ...]] = (
         name="compressed-tensors NVFP4",
         dtype="nvfp4",
         packs=everything("nvfp4", but=("tower",)),
+        conv1d=False,
         source=_LLM_COMPRESSOR,
     ),
     Recipe(
@@ -225,6 +237,7 @@ RECIPES: Final[tuple[Recipe, ...]] = (
         dtype="int4",
         packs=everything("int4 symmetric", but=("tower",)),
         words=("w4a16",),
+        conv1d=False,
         source=_LLM_COMPRESSOR,
     ),
     Recipe(
@@ -237,12 +250,14 @@ RECIPES: Final[tuple[Recipe, ...]] = (
         name="compressed-tensors FP8_DYNAMIC",
         dtype="fp8",
         packs=everything("fp8", but=("tower",)),
+        conv1d=False,
         source=_LLM_COMPRESSOR,
     ),
     Recipe(
         name="compressed-tensors W8A8",
         dtype="int8",
         packs=everything("int8", but=("tower",)),
+        conv1d=False,
         source=_LLM_COMPRESSOR,
     ),
 )
