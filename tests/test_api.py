@@ -95,7 +95,7 @@ def test_the_types_of_every_class_can_be_read() -> None:
 def test_what_is_printed_at_a_prompt_is_a_line() -> None:
     report = hfmem.estimate(LLAMA, offline=True, gpu=("H100", "T4"))
     values = (report, report.model, report.checkpoint, report.estimate, report.architecture, report.parameters)
-    for value in (*values, *(report.fits or ()), hfmem.Options(gpu="H100"), Bundle.of(report.model)):
+    for value in (*values, *report.fits, hfmem.Options(gpu="H100"), Bundle.of(report.model)):
         assert len(repr(value)) < 200
         assert "\n" not in repr(value)
     assert repr(report) == (
@@ -208,7 +208,7 @@ def test_wrong_calls_name_the_function(name: str) -> None:
 
 def test_one_string_where_several_are_meant_is_one_value(tmp_path: Path) -> None:
     model = hfmem.inspect(LLAMA, offline=True)
-    names = [[fit.gpu.name for fit in hfmem.estimate(model, gpu=gpu).fits or ()] for gpu in ("H100", ("H100",))]
+    names = [[fit.gpu.name for fit in hfmem.estimate(model, gpu=gpu).fits] for gpu in ("H100", ("H100",))]
     assert names == [["H100 80GB"]] * 2
     assert hfmem.Options(gpu="H100").gpu == ("H100",)
     (report,) = hfmem.compare(LLAMA, offline=True)

@@ -146,7 +146,7 @@ def test_python_asks_it() -> None:
 
 def test_fit_inverts_its_estimate() -> None:
     report = hfmem.estimate(LLAMA, runtime="abacus", gpu="H100", offline=True, seq=1024)
-    (fit,) = report.fits or ()
+    (fit,) = report.fits
     assert fit.usable == find("H100").accelerator.memory // 2
     assert fit.fits
     free = fit.usable - 4 * COUNT - GIB
@@ -157,7 +157,7 @@ def test_fit_inverts_its_estimate() -> None:
 
 def test_it_refuses_for_its_own_reason() -> None:
     report = hfmem.estimate(LLAMA, runtime="abacus", gpu="H100", offline=True, seq=2049)
-    (fit,) = report.fits or ()
+    (fit,) = report.fits
     assert (fit.fits, fit.refused, fit.max_batch) == (False, "its wires are short", 0)
     assert report.estimate.serving is not None
     assert (report.estimate.serving.refused, report.estimate.serving.command) == ("its wires are short", None)
@@ -167,9 +167,9 @@ def test_it_refuses_for_its_own_reason() -> None:
 def test_its_margin_makes_a_fit_tight() -> None:
     asked = {"runtime": "abacus", "gpu": "H100", "offline": True, "seq": 1024}
     plain = hfmem.estimate(LLAMA, **asked)
-    (fit,) = plain.fits or ()
+    (fit,) = plain.fits
     close = hfmem.estimate(LLAMA, **asked, batch=fit.max_batch)
-    (tight,) = close.fits or ()
+    (tight,) = close.fits
     assert (tight.fits, tight.tight) == (True, True)
     assert tight.headroom is not None
     assert tight.headroom < GIB
@@ -177,7 +177,7 @@ def test_its_margin_makes_a_fit_tight() -> None:
 
 def test_advice_is_its_own() -> None:
     report = hfmem.estimate(LLAMA, runtime="abacus", gpu="RTX 4090", offline=True, seq=2048)
-    (fit,) = report.fits or ()
+    (fit,) = report.fits
     assert fit.fits is False
     assert fit.gpus_needed is not None
     advice = {row.option: row for row in report.advice}

@@ -330,19 +330,40 @@ hfmem.Options(seq="1")
 """
 
 
-def test_type_checkers_see_every_option(tmp_path: Path) -> None:
-    """A real run of `mypy --strict` on a program that uses the package."""
-    path = tmp_path / "program.py"
-    path.write_text(PROGRAM)
+def type_checked(folder: Path) -> list[str]:
+    """What `mypy --strict` says of the programs of a folder."""
     process = subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", f"--cache-dir={tmp_path}", "--no-error-summary", str(path)],
+        [sys.executable, "-m", "mypy", "--strict", f"--cache-dir={folder}/cache", "--no-error-summary"]
+        + [str(path) for path in sorted(folder.glob("*.py"))],
         cwd=ROOT.parent,
         env={**os.environ, "MYPYPATH": str(ROOT.parent)},
         capture_output=True,
         text=True,
         check=False,
     )
-    told = [line.partition(".py:")[2] for line in process.stdout.splitlines()]
+    assert not process.stderr
+    return process.stdout.splitlines()
+
+
+def test_the_python_of_the_documents_is_typed(tmp_path: Path) -> None:
+    """Users who check their programs can copy it. `replies` is an option that a document's own example adds."""
+    documents = [ROOT.parent / "README.md", *sorted((ROOT.parent / "docs").glob("*.md"))]
+    blocks = [
+        block
+        for path in documents
+        for block in re.findall(r"```python\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL)
+        if "import hfmem" in block and "replies=" not in block
+    ]
+    assert len(blocks) >= 2
+    for number, block in enumerate(blocks):
+        (tmp_path / f"program{number}.py").write_text(block)
+    assert type_checked(tmp_path) == []
+
+
+def test_type_checkers_see_every_option(tmp_path: Path) -> None:
+    """A real run of `mypy --strict` on a program that uses the package."""
+    (tmp_path / "program.py").write_text(PROGRAM)
+    told = [line.partition(".py:")[2] for line in type_checked(tmp_path)]
     expected = (
         (3, 'Revealed type is "hfmem.report.values.Report"'),
         (5, 'Revealed type is "hfmem.mapper.interpret.Model"'),

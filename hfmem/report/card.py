@@ -64,7 +64,7 @@ def _machine(report: Report, unit: str, width: int | None) -> Iterator[str]:
     """Ranks, accelerators, a server's pool and what would help: each a block, where there is any."""
     blocks = (
         rank_lines(report, unit, width),
-        list(fit_lines(report.fits or (), unit, width)),
+        list(fit_lines(report.fits, unit, width)),
         list(advice_lines(report.advice, unit)),
         list(serving_lines(report, unit, width)),
         list(_trace(report, unit)),

@@ -233,7 +233,7 @@ _MATRIX_WIDTH: Final = 100
 
 def to_matrix(reports: Sequence[Report], unit: str, width: int | None) -> str:
     """Models down, accelerators across: what stays free, or how many are needed; in blocks that fit the width."""
-    names = list(dict.fromkeys(_name(fit) for report in reports for fit in report.fits or ()))
+    names = list(dict.fromkeys(_name(fit) for report in reports for fit in report.fits))
     room = min(width or _MATRIX_WIDTH, _MATRIX_WIDTH)
     blocks: list[str] = []
     while names:
@@ -247,7 +247,7 @@ def to_matrix(reports: Sequence[Report], unit: str, width: int | None) -> str:
 
 def _legend(reports: Sequence[Report], unit: str) -> str:
     """What the cells say; of the rarer words those that are there."""
-    words = {fit.verdict for report in reports for fit in report.fits or ()}
+    words = {fit.verdict for report in reports for fit in report.fits}
     rare = {
         "refused": "'refused': the engine does not start, whatever is free",
         "unknown": "'unknown': a part is not known, or it fits by some recipes only",
@@ -259,7 +259,7 @@ def _legend(reports: Sequence[Report], unit: str) -> str:
 def _block(reports: Sequence[Report], names: Sequence[str], unit: str) -> str:
     rows = []
     for report in reports:
-        by_name = {_name(fit): fit for fit in report.fits or ()}
+        by_name = {_name(fit): fit for fit in report.fits}
         total = format_bytes(report.estimate.total, unit, label=False)
         cells = [fit_cell(by_name.get(name), unit) for name in names]
         rows.append([line(report.name), ("≥ " if report.estimate.is_lower_bound else "") + total, *cells])
@@ -270,7 +270,7 @@ def _block(reports: Sequence[Report], names: Sequence[str], unit: str) -> str:
 
 def _size(reports: Sequence[Report], name: str, unit: str) -> str:
     """Usable bytes of a column's accelerator."""
-    fits = [fit for report in reports for fit in report.fits or () if _name(fit) == name]
+    fits = [fit for report in reports for fit in report.fits if _name(fit) == name]
     known = bool(fits) and fits[0].machine.there
     return f"({format_bytes(fits[0].gpu.memory, unit, label=False)})" if known else ""
 

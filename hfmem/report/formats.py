@@ -162,7 +162,6 @@ def _quiet(reports: Sequence[Report], problems: Sequence[Problem], style: Style)
     from hfmem.report.escapes import line
 
     rows = [
-        (line(report.name), str(report.estimate.total), *(fit.verdict for fit in report.fits or ()))
-        for report in reports
+        (line(report.name), str(report.estimate.total), *(fit.verdict for fit in report.fits)) for report in reports
     ]
     return "\n".join("\t".join(row) for row in rows)

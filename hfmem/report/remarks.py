@@ -58,7 +58,7 @@ def remarks(
 
 def _named(reports: Sequence[Report], named: Sequence[str]) -> Iterator[str]:
     """Of accelerators that were named: those that are not there, and those that another word has named before."""
-    machines = {fit.machine for report in reports for fit in report.fits or ()}
+    machines = {fit.machine for report in reports for fit in report.fits}
     for machine in machines:
         if not machine.there:
             yield (
@@ -96,7 +96,7 @@ def _lacking(report: Report) -> str:
 
 
 def _of(report: Report, verdict: str) -> list[Fit]:
-    return [fit for fit in report.fits or () if fit.verdict == verdict]
+    return [fit for fit in report.fits if fit.verdict == verdict]
 
 
 def _refusals(report: Report) -> Iterator[str]:

@@ -42,7 +42,7 @@ def to_result(report: Report) -> dict[str, Any]:
         "host": _host(report),
         "load_peak": _load_peak(estimate),
         "terms": [_term(term) for term in estimate.terms],
-        "fit": None if report.fits is None else [fit_dict(fit) for fit in report.fits],
+        "fit": [fit_dict(fit) for fit in report.fits] or None,
         "help": _help(report),
         "notes": list(report.notes),
         **({} if estimate.in_pieces is None else {"prefill_in_pieces": _pieces(estimate.in_pieces)}),

@@ -134,11 +134,11 @@ _FITS: Final = {"fits": "true", "tight": "true", "no": "false", "refused": "fals
 
 def _machines(reports: Sequence[Report]) -> tuple[str, ...]:
     """The accelerators that were named, in order."""
-    return tuple(dict.fromkeys(machine_name(fit) for report in reports for fit in report.fits or ()))
+    return tuple(dict.fromkeys(machine_name(fit) for report in reports for fit in report.fits))
 
 
 def _fit(report: Report, name: str) -> Fit | None:
-    return next((fit for fit in report.fits or () if machine_name(fit) == name), None)
+    return next((fit for fit in report.fits if machine_name(fit) == name), None)
 
 
 _LOW: Final = Column(

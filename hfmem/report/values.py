@@ -47,7 +47,7 @@ class Report:
         scenario: what is assumed of it.
         estimate: of all models together.
         bundle: the models that run as one; None for a single model.
-        fits: the model held against each accelerator that was named; None where none was.
+        fits: the model held against each accelerator that was named; empty where none was.
         advice: what would help, where it does not fit on the first.
         savings: ways to need less in training, the largest saving first.
         trace: the peak as it was measured on the real class, where that was asked.
@@ -57,7 +57,7 @@ class Report:
     model: Model
     scenario: Scenario
     estimate: Estimate
-    fits: tuple[Fit, ...] | None = None
+    fits: tuple[Fit, ...] = ()
     advice: tuple[Advice, ...] = ()
     savings: tuple[Saving, ...] = ()
     trace: Trace | None = None

@@ -120,7 +120,7 @@ def test_no_note_contradicts_a_number() -> None:
 )
 def test_what_is_refused_does_not_fit_and_is_still_estimated(model: str, asked: dict[str, Any], reason: str) -> None:
     report = hfmem.estimate(model, offline=True, **asked)
-    (fit,) = report.fits or ()
+    (fit,) = report.fits
     assert fit.fits is False
     assert reason in fit.refused
     assert fit.estimate is not None
@@ -204,7 +204,7 @@ def test_a_fit_within_the_range_is_neither_yes_nor_no() -> None:
     asked = {"runtime": "vllm", "dtype": "nvfp4", "offline": True, "enforce_eager": True, "max_num_seqs": 8}
     found = {}
     for gpu in ("16GB", "24GB", "48GB"):
-        (fit,) = hfmem.estimate("Qwen/Qwen3.5-27B", gpu=(gpu,), **asked).fits or ()
+        (fit,) = hfmem.estimate("Qwen/Qwen3.5-27B", gpu=(gpu,), **asked).fits
         found[gpu] = fit.fits
     assert found == {"16GB": False, "24GB": None, "48GB": True}
 
@@ -226,7 +226,7 @@ def test_a_quantised_checkpoint_is_packed_anew_by_tools(model: str, asked: dict[
 def test_loading_takes_no_other_quantiser_than_the_checkpoints() -> None:
     for runtime, reason in (("transformers", "no configuration of another quantiser"), ("vllm", "does not match")):
         report = hfmem.estimate("Qwen/Qwen3-30B-A3B-FP8", runtime=runtime, dtype="nf4", gpu=("H100",), offline=True)
-        (fit,) = report.fits or ()
+        (fit,) = report.fits
         assert fit.fits is False
         assert reason in fit.refused
         assert sum(reason in note for note in report.notes) == 1

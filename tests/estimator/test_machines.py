@@ -141,7 +141,7 @@ def test_advice_for_training_names_accelerators_and_sharding(gpu: str) -> None:
 def test_more_of_what_shares_already() -> None:
     asked = {"train": "full", "seq": 1024, "gradient_checkpointing": True, "zero": 3, "gpu": "2x H100"}
     found = estimate(model("meta-llama/Llama-3.1-70B-Instruct"), **asked)
-    (fit,) = found.fits or ()
+    (fit,) = found.fits
     assert fit.gpus_needed == 16  # 16 B × 70.6 G parameters are 66 GiB of each, and a sub-group 4
     options = {row.option: row for row in found.savings}
     assert options["--gpu '16x H100 80GB'"].fits

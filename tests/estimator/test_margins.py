@@ -121,7 +121,7 @@ def test_memory_of_other_programs(given: Any, nbytes: int) -> None:
 
 def test_it_is_taken_from_each_accelerator_and_shown() -> None:
     report = estimate(model(QWEN), gpu=("RTX 4090", "2x L4", "M2 Max 96GB", "cpu"), reserve="1.5GiB")
-    for fit in report.fits or ():
+    for fit in report.fits:
         assert fit.usable == fit.gpu.memory - 3 * GIB // 2
     assert to_result(report)["scenario"]["reserve"] == 3 * GIB // 2
     assert "1.50 GiB of 23.64 GiB are left to other programs" in render("table", [report], [], Style())

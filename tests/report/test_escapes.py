@@ -88,7 +88,7 @@ ASKED = Options(batch=4, seq=4096, gpu=("H100", "8x H100", "T4"))
 def test_csv_has_what_fits_on_each_accelerator() -> None:
     text = render("csv", [report(asked=ASKED)], [explain(ModelNotFoundError("org/none"))], Style(several=True))
     row, failed = list(csv.DictReader(io.StringIO(text)))
-    fits = {fit.gpu.name: fit for fit in report(asked=ASKED).fits or () if fit.parallel.gpus == 1}
+    fits = {fit.gpu.name: fit for fit in report(asked=ASKED).fits if fit.parallel.gpus == 1}
     assert (row["fits: H100 80GB"], row["fits: 8 x H100 80GB"], row["fits: T4"]) == ("true", "true", "false")
     assert int(row["headroom: T4"]) == fits["T4"].headroom < 0
     assert int(row["headroom: H100 80GB"]) == fits["H100 80GB"].headroom
@@ -105,7 +105,7 @@ def test_csv_leaves_open_what_is_not_known() -> None:
 
 def test_a_refused_split_does_not_fit() -> None:
     found = report(asked=Options(gpu=("H100",)))
-    (fit,) = found.fits or ()
+    (fit,) = found.fits
     found = replace(found, fits=(replace(fit, estimate=None, fits=None, refused="it cannot be split so"),))
     (row,) = csv.DictReader(io.StringIO(render("csv", [found], [], Style())))
     assert (row["fits: H100 80GB"], row["headroom: H100 80GB"]) == ("false", "")

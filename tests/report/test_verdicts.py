@@ -51,7 +51,7 @@ def row_of(text: str) -> dict[str, str]:
 def test_a_verdict_is_the_same_in_every_format(case: str) -> None:
     word, given, asked = CASES[case]
     report = of(*given, **asked)
-    (fit,) = report.fits or ()
+    (fit,) = report.fits
     assert fit.verdict == word
     assert word in VERDICTS
     (shown,) = json.loads(render("json", [report], [], Style()))["results"][0]["fit"]
@@ -82,7 +82,7 @@ def test_a_refusal_by_some_recipes_is_no_refusal() -> None:
 
 def test_a_refusal_by_every_recipe_is_one() -> None:
     """What is free at the start is less than the share that is asked for, whatever the weights take."""
-    (fit,) = of(MIXTURE, "22GiB", runtime="vllm", dtype="nvfp4", reserve=2.5).fits or ()
+    (fit,) = of(MIXTURE, "22GiB", runtime="vllm", dtype="nvfp4", reserve=2.5).fits
     assert (fit.fits, "--gpu-memory-utilization" in fit.refused) == (False, True)
 
 

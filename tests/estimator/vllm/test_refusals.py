@@ -159,7 +159,7 @@ def test_makers_may_allow_more() -> None:
 )
 def test_what_the_engine_refuses_on_an_accelerator(name: str, asked: dict[str, object], reason: str) -> None:
     report = estimate(model(name), runtime="vllm", **asked)
-    (fit,) = report.fits or ()
+    (fit,) = report.fits
     assert reason in fit.refused
     assert bool(fit.refused) is bool(reason)
     assert report.estimate.serving is not None
