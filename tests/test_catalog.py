@@ -36,7 +36,7 @@ def _strict(line: str) -> dict[str, Any]:
 
 def test_first_line_says_what_made_the_catalog(lines: list[str]) -> None:
     provenance = _strict(lines[0])
-    assert provenance["schema"] == 1
+    assert provenance["schema"] == 2
     assert provenance["tool"] == "python -m hfmem.probe.catalog"
     assert {"transformers", "torch"} <= provenance.keys()
 
@@ -52,6 +52,16 @@ def test_lines_are_sorted_compact_and_begin_with_the_model(lines: list[str]) -> 
     for model, line in zip(models, lines[1:], strict=True):
         assert line.startswith(f'{{"model":"{model}"')
         assert json.dumps(json.loads(line), separators=(",", ":"), ensure_ascii=False) == line
+
+
+def test_where_a_config_is_from_is_told_in_fields(catalog: dict[str, entries.Entry]) -> None:
+    inferred = [entry for entry in catalog.values() if entry.source.inferred]
+    assert len(inferred) == 89
+    for entry in catalog.values():
+        fields = (entry.source.repository, entry.source.path, entry.source.note)
+        assert not any("inferred" in each for each in fields)
+        assert entry.source.values in ("", *catalog)
+        assert entry.source.path in entry.source.sentence(entry.names)
 
 
 def test_keys_have_the_documented_order(lines: list[str]) -> None:
@@ -73,8 +83,7 @@ def test_an_alias_belongs_to_one_model(catalog: dict[str, entries.Entry]) -> Non
 def test_every_entry_says_where_it_is_from(catalog: dict[str, entries.Entry]) -> None:
     for entry in catalog.values():
         assert entry.names in ("recorded", "derived", "class")
-        assert entry.source.startswith("config: ")
-        assert "; tensors: " in entry.source
+        assert "; tensors: " in entry.source.sentence(entry.names)
         assert entry.config["model_type"], entry.model
         assert entry.config["architectures"], entry.model
 

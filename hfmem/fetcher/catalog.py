@@ -6,15 +6,56 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import Any, Final, Literal
 
 from hfmem.fetcher.patterns import expand
 from hfmem.fetcher.tensors import table_bytes
-from hfmem.fetcher.values import Checkpoint, ModelRef, TensorInfo
+from hfmem.fetcher.values import Checkpoint, ModelRef, Names, TensorInfo
 
-__all__ = ["find", "model_ids"]
+__all__ = ["Provenance", "find", "model_ids"]
+
+_MADE: Final = {"class": "class on the meta device", "modules": "modules of its own code written out"}
+_NAMES: Final = {
+    "recorded": "names equal to its index",
+    "derived": "renames reversed",
+    "class": "the class's own names",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provenance:
+    """Where an entry's facts come from.
+
+    Attributes:
+        repository: the public repository that has its config; "" where that is elsewhere.
+        path: where the config stands there, or in words.
+        inferred: what tells which model the config is of, where nothing there names its id; "" where that is stated.
+        note: what else there is to say of the config.
+        values: the model of this catalog whose values it takes; "" for its own.
+        made: the tensors are those of the `class` of transformers, or of `modules` written out here.
+    """
+
+    repository: str = ""
+    path: str
+    inferred: str = ""
+    note: str = ""
+    values: str = ""
+    made: Literal["class", "modules"]
+
+    def sentence(self, names: Names) -> str:
+        """The same in words.
+
+        Args:
+            names: how the tensors got their names.
+        """
+        where = f"{self.repository} @ {self.path}" if self.repository else self.path
+        inferred = f" (inferred ({self.inferred}))" if self.inferred else ""
+        note = f" ({self.note})" if self.note else ""
+        values = f"; values: those of {self.values} in this catalog" if self.values else ""
+        return f"config: {where}{inferred}{note}{values}; tensors: {_MADE[self.made]}, {_NAMES[names]}."
 
 
 def find(ref: ModelRef) -> Checkpoint | None:
@@ -28,7 +69,7 @@ def find(ref: ModelRef) -> Checkpoint | None:
         ref=ref,
         commit=entry.get("commit"),
         source="catalog",
-        provenance=entry["source"],
+        provenance=Provenance(**entry["source"]).sentence(entry["names"]),
         config=entry["config"],
         tensors=tuple(
             TensorInfo(name=name, dtype=dtype, shape=shape, nbytes=table_bytes(dtype, shape), file="")

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from hfmem.fetcher.catalog import Provenance
 from hfmem.fetcher.patterns import Row
 from hfmem.fetcher.values import Names
 
 __all__ = ["CATALOG", "Entry", "read", "write"]
 
 CATALOG: Final = Path(__file__).parent.parent.parent / "data" / "catalog.jsonl"
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +27,7 @@ class Entry:
         aliases: older ids that the Hub redirects to it.
         commit: the Hub commit the facts belong to, where known.
         names: whether the tensor names were recorded from an index, derived from the class, or are the class's own.
-        source: where the config's facts come from and how the table was made, one sentence.
+        source: where the config's facts come from and how the table was made.
         config: the facts of config.json.
         tensors: rows, compressed by `hfmem.fetcher.patterns`.
         published: what others published about the stored elements, and the named differences to the rows.
@@ -34,7 +35,7 @@ class Entry:
 
     model: str
     names: Names
-    source: str
+    source: Provenance
     config: dict[str, Any]
     tensors: tuple[Row, ...]
     aliases: tuple[str, ...] = ()
@@ -50,7 +51,7 @@ class Entry:
             values["commit"] = self.commit
         values |= {
             "names": self.names,
-            "source": self.source,
+            "source": {name: value for name, value in asdict(self.source).items() if value},
             "config": self.config,
             "tensors": [[name, dtype, list(shape)] for name, dtype, shape in self.tensors],
         }
@@ -71,6 +72,7 @@ def _parse(line: str) -> Entry:
     values = json.loads(line)
     values["tensors"] = tuple((name, dtype, tuple(shape)) for name, dtype, shape in values["tensors"])
     values["aliases"] = tuple(values.get("aliases", ()))
+    values["source"] = Provenance(**values["source"])
     return Entry(**values)
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
+from hfmem.fetcher.catalog import Provenance
 from hfmem.fetcher.values import Names
 from hfmem.probe.catalog import classes, explicit, families, prediction, quantized, repositories
 from hfmem.probe.catalog.entries import Entry
@@ -69,7 +71,7 @@ def from_folder(folder: Path, sources: dict[str, dict[str, Any]]) -> Entry:
         aliases=repositories.ALIASES.get(model, ()),
         commit=repositories.COMMITS.get(model),
         names=names,
-        source=_source(sources[f"{folder.name}/config.json"], names, config),
+        source=_source(sources[f"{folder.name}/config.json"], config),
         config=config,
         tensors=rows(contents),
     )
@@ -85,16 +87,13 @@ def _recorded(folder: Path) -> set[str] | None:
     return None
 
 
-def _source(row: dict[str, Any], names: Names, config: dict[str, Any]) -> str:
-    """One sentence: where the config's facts come from and how the table was made."""
-    where = f"{row['public_repository']} @ {row['public_path']}" if "public_repository" in row else row["public_path"]
-    identity = f" ({row['identity']})" if str(row.get("identity", "")).startswith("inferred") else ""
-    made = (
-        "modules of its own code written out"
-        if config["model_type"] in explicit.EXPLICIT
-        else "class on the meta device"
+def _source(row: dict[str, Any], config: dict[str, Any]) -> Provenance:
+    """Where the config's facts come from and how the table was made."""
+    inferred = re.fullmatch(r"inferred \(([^()]*)\)(?:; (.*))?", str(row.get("identity", "")))
+    return Provenance(
+        path=row["public_path"],
+        repository=row.get("public_repository", ""),
+        inferred=inferred[1] if inferred else "",
+        note=(inferred[2] or "") if inferred else "",
+        made="modules" if config["model_type"] in explicit.EXPLICIT else "class",
     )
-    how = {"recorded": "names equal to its index", "derived": "renames reversed", "class": "the class's own names"}[
-        names
-    ]
-    return f"config: {where}{identity}; tensors: {made}, {how}."
