@@ -17,8 +17,8 @@ HfmemError
 │   └── InvalidConfigError     a config.json that cannot be read, or a key of the wrong type in it
 ├── NoWeightsError             nothing in the repository says how large the model is
 ├── UntraceableError           the class of the model cannot be built, or does not run without weights
-└── InvalidScenarioError       options that contradict each other or are not built yet
-    └── UnforeseenError            something that this version does not expect
+├── InvalidScenarioError       options that contradict each other or are not built yet
+└── UnforeseenError            something that this version does not expect
 """
 
 from __future__ import annotations

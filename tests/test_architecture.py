@@ -122,13 +122,16 @@ def test_public_names_are_sorted_and_exist() -> None:
     assert set(hfmem.__all__) == set(dir(hfmem))
 
 
-def test_every_error_is_in_the_tree_of_its_module() -> None:
+def test_the_tree_of_errors_is_drawn_as_it_is() -> None:
     from hfmem import errors
 
-    drawn = errors.__doc__ or ""
-    for name in errors.__all__:
-        assert name in drawn
-        assert issubclass(getattr(errors, name), errors.HfmemError)
+    drawn: dict[str, str] = {}
+    above: list[str] = []
+    for line in (errors.__doc__ or "").splitlines():
+        if found := re.match(r"([│├└─ ]*)(\w+Error)\b", line):
+            above[len(found[1]) // 4 :] = [found[2]]
+            drawn[found[2]] = above[-2] if len(above) > 1 else "Exception"
+    assert drawn == {name: getattr(errors, name).__bases__[0].__name__ for name in errors.__all__}
 
 
 def test_every_error_has_a_sentence_and_a_next_step() -> None:

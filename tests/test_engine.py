@@ -84,7 +84,7 @@ class Abacus:
     def layout(self, model: Model, scenario: Scenario) -> object:
         return len(model.architecture.layers or ())
 
-    def cache(self, model: Model, layout: object, scenario: Scenario) -> CacheSize | str:
+    def cache(self, model: Model, layout: object, scenario: Scenario) -> CacheSize:
         assert isinstance(scenario.serving, Settings)
         assert layout == 32
         each = scenario.serving.beads

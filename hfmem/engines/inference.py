@@ -21,6 +21,7 @@ from hfmem.estimator.values import Estimate, Group, InPieces, Loading, Rank, Sce
 from hfmem.estimator.weights.formats import AS_STORED
 from hfmem.estimator.weights.kept import as_held
 from hfmem.mapper.interpret import Model
+from hfmem.unknown import Unknown
 
 __all__ = ["Prepared", "estimate"]
 
@@ -108,7 +109,7 @@ class _Filled:
     terms: tuple[Term, ...]
     unknown: _Unknown
     spared: int
-    cache: CacheSize | str
+    cache: CacheSize | Unknown
 
     @property
     def total(self) -> int:
@@ -172,7 +173,7 @@ class Prepared:
         once = {id(held): _fill(runs, held, scenario) for held in self.held}
         filled = [once[id(held)] for held in self.held]
         top = max(filled, key=lambda rank: rank.total)
-        caches = [rank.cache for rank in filled if not isinstance(rank.cache, str)]
+        caches = [rank.cache for rank in filled if not isinstance(rank.cache, Unknown)]
         known = len(caches) == len(filled)
         served = _served(runs, filled, self.model, scenario)
         serving, by_most = _by_some(served, refused, lambda: _served(runs, filled, self.model, scenario, least=True))
@@ -225,9 +226,10 @@ def _serving(found: Serving | None, refused: str, scenario: Scenario) -> Serving
 
 def _fill(engine: Engine, held: _Held, scenario: Scenario) -> _Filled:
     terms, unknown = list(held.terms), list(held.unknown)
-    cache = held.model.architecture.unmodelled or engine.cache(held.model, held.layout, scenario)
-    if isinstance(cache, str):
-        unknown.append(("kv_cache", cache))
+    unmodelled = held.model.architecture.unmodelled
+    cache = Unknown(unmodelled) if unmodelled else engine.cache(held.model, held.layout, scenario)
+    if isinstance(cache, Unknown):
+        unknown.append(("kv_cache", cache.reason))
     else:
         terms += cache.terms
     if not engine.profiled:

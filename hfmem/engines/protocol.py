@@ -20,6 +20,7 @@ from hfmem.hardware.values import Accelerator
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Architecture
 from hfmem.options.words import Attention
+from hfmem.unknown import Unknown
 
 __all__ = ["Attending", "Attends", "Engine", "Found", "RankMemory", "Suggestions", "Trains"]
 
@@ -39,7 +40,7 @@ class RankMemory:
     """One rank under one batch and length: everything known of it, and its cache (or why that is not known)."""
 
     terms: tuple[Term, ...]
-    cache: CacheSize | str
+    cache: CacheSize | Unknown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +103,7 @@ class Engine(Protocol):
     def layout(self, model: Model, scenario: Scenario) -> object:
         """What of the cache neither batch nor length changes, for `cache`."""
 
-    def cache(self, model: Model, layout: object, scenario: Scenario) -> CacheSize | str:
+    def cache(self, model: Model, layout: object, scenario: Scenario) -> CacheSize | Unknown:
         """The cache that the asked batch needs; or why it is not known."""
 
     def activations(self, model: Model, scenario: Scenario, stage: Stage) -> Found:

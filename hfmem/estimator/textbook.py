@@ -19,9 +19,9 @@ from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Architecture
 from hfmem.units import format_bytes
 
-__all__ = ["ALPHA_BETA", "OPTIMIZERS", "PRECISIONS", "activation_bytes", "estimate", "kv_cache_bytes"]
+__all__ = ["ALPHA_BETA", "TEXTBOOK_OPTIMIZERS", "TEXTBOOK_PRECISIONS", "activation_bytes", "estimate", "kv_cache_bytes"]
 
-PRECISIONS: Final[dict[str, Fraction]] = {
+TEXTBOOK_PRECISIONS: Final[dict[str, Fraction]] = {
     "float32": Fraction(4),
     "float16": Fraction(2),
     "bfloat16": Fraction(2),
@@ -30,7 +30,7 @@ PRECISIONS: Final[dict[str, Fraction]] = {
 }
 """Bytes a parameter."""
 
-OPTIMIZERS: Final[dict[str, int]] = {"adam": 8, "sgd": 4}
+TEXTBOOK_OPTIMIZERS: Final[dict[str, int]] = {"adam": 8, "sgd": 4}
 """Bytes of optimizer state a parameter."""
 
 GRADIENT_BYTES: Final = 4
@@ -43,7 +43,7 @@ _SOURCE: Final = "the founding article (textbook method)"
 
 def kv_cache_bytes(scenario: Scenario, architecture: Architecture) -> int | None:
     """2 × batch × seq × precision × layers × hidden size; None where a size is unknown."""
-    precision = PRECISIONS.get(scenario.dtype or "")
+    precision = TEXTBOOK_PRECISIONS.get(scenario.dtype or "")
     if architecture.depth is None or architecture.hidden_size is None or precision is None:
         return None
     return int(2 * scenario.batch * scenario.seq * precision * architecture.depth * architecture.hidden_size)
@@ -62,7 +62,7 @@ def activation_bytes(scenario: Scenario, architecture: Architecture) -> int | No
 def estimate(model: Model, scenario: Scenario) -> Estimate:
     """The article's sum for inference or full training."""
     count = model.parameters.total if model.parameters else None
-    precision = PRECISIONS.get(scenario.dtype or "")
+    precision = TEXTBOOK_PRECISIONS.get(scenario.dtype or "")
     terms: list[Term] = []
     unknown: list[tuple[Group, str]] = []
     if count is None or precision is None:
@@ -92,7 +92,7 @@ def _architecture_parts(
 ) -> tuple[tuple[str, Group, int | None, str], ...]:
     alpha, beta = ALPHA_BETA[scenario.attention]
     tokens = f"{scenario.batch} × {scenario.seq}"
-    precision = PRECISIONS.get(scenario.dtype or "", Fraction(0))
+    precision = TEXTBOOK_PRECISIONS.get(scenario.dtype or "", Fraction(0))
     return (
         (
             "KV cache",
@@ -111,7 +111,7 @@ def _architecture_parts(
 
 
 def _training(count: int, optimizer: str) -> list[Term]:
-    state = OPTIMIZERS[optimizer]
+    state = TEXTBOOK_OPTIMIZERS[optimizer]
     return [
         _term(f"{optimizer} states", "optimizer", count * state, f"{count:,} parameters × {state} B"),
         _term("gradients", "gradients", count * GRADIENT_BYTES, f"{count:,} parameters × {GRADIENT_BYTES} B"),

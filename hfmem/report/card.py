@@ -9,7 +9,7 @@ from dataclasses import replace
 from tabulate import tabulate
 
 from hfmem.estimator import textbook
-from hfmem.estimator.textbook import PRECISIONS
+from hfmem.estimator.textbook import TEXTBOOK_PRECISIONS
 from hfmem.estimator.values import GROUPS, Estimate, Group, Scenario, Term
 from hfmem.mapper.values import Architecture
 from hfmem.report.escapes import line
@@ -220,7 +220,7 @@ def _textbook(report: Report, unit: str, width: int) -> list[str]:
     """What the founding article's formulas give for the same scenario."""
     if report.scenario.method == "textbook" or len(report.models) > 1:
         return []
-    if report.scenario.dtype not in PRECISIONS:
+    if report.scenario.dtype not in TEXTBOOK_PRECISIONS:
         return ["", fold(f"The textbook has no precision for {report.scenario.dtype}.", width)]
     kind = "sgd" if (report.scenario.optimizer or "").startswith("sgd") else "adam"
     book = textbook.estimate(report.model, replace(report.scenario, optimizer=kind))

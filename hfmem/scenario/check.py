@@ -91,9 +91,9 @@ def _exact(options: Options) -> Iterator[str]:
 
 
 def _textbook(options: Options) -> Iterator[str]:
-    from hfmem.estimator.textbook import OPTIMIZERS, PRECISIONS
+    from hfmem.estimator.textbook import TEXTBOOK_OPTIMIZERS, TEXTBOOK_PRECISIONS
 
-    if options.dtype is not None and canonical(options.dtype) not in PRECISIONS:
-        yield f"--dtype {not_one_of(options.dtype, PRECISIONS)}, which --method textbook knows"
-    if options.optimizer is not None and options.optimizer not in OPTIMIZERS:
-        yield f"--optimizer {not_one_of(options.optimizer, OPTIMIZERS)}, which --method textbook knows"
+    if options.dtype is not None and canonical(options.dtype) not in TEXTBOOK_PRECISIONS:
+        yield f"--dtype {not_one_of(options.dtype, TEXTBOOK_PRECISIONS)}, which --method textbook knows"
+    if options.optimizer is not None and options.optimizer not in TEXTBOOK_OPTIMIZERS:
+        yield f"--optimizer {not_one_of(options.optimizer, TEXTBOOK_OPTIMIZERS)}, which --method textbook knows"

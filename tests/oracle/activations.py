@@ -28,6 +28,7 @@ from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Experts
 from hfmem.scenario.options import Options
 from hfmem.scenario.resolve import resolve
+from hfmem.unknown import Unknown
 
 TARGET: Final = Path(__file__).parents[2] / "fixtures" / "oracle" / "activations.json"
 
@@ -169,8 +170,8 @@ def scenario_of(model: Model, batch: int, seq: int) -> Scenario:
 def predicted_saved(model: Model, scenario: Scenario) -> int | str:
     """What the coefficients say of `saved`, or why they do not."""
     found = measured(model, scenario, "full")
-    if isinstance(found, str):
-        return found
+    if isinstance(found, Unknown):
+        return found.reason
     return saved_of(found)
 
 
@@ -188,8 +189,8 @@ def predicted_prefill(model: Model, scenario: Scenario) -> int | str:
     if unknown:
         return unknown[0][1]
     cache = cache_size(model.architecture, scenario)
-    if isinstance(cache, str):
-        return cache
+    if isinstance(cache, Unknown):
+        return cache.reason
     return total_of(terms) + total_of(cache.terms)
 
 

@@ -24,6 +24,7 @@ from hfmem.hardware.values import Accelerator
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Architecture
 from hfmem.options.words import Attention
+from hfmem.unknown import Unknown
 
 __all__ = ["ENGINE", "Transformers"]
 
@@ -67,7 +68,7 @@ class Transformers:
     def layout(self, model: Model, scenario: Scenario) -> object:
         return None
 
-    def cache(self, model: Model, layout: object, scenario: Scenario) -> CacheSize | str:
+    def cache(self, model: Model, layout: object, scenario: Scenario) -> CacheSize | Unknown:
         return cache_size(model.architecture, scenario)
 
     def activations(self, model: Model, scenario: Scenario, stage: Stage) -> Found:

@@ -9,6 +9,7 @@ from hfmem.engines.vllm.settings import settings_of
 from hfmem.estimator.cache.sizes import CacheSize
 from hfmem.estimator.values import Scenario, Term
 from hfmem.mapper.interpret import Model
+from hfmem.unknown import Unknown
 
 __all__ = ["PagedCache", "cache_of", "layout_of"]
 
@@ -26,21 +27,21 @@ class PagedCache(CacheSize):
     layout: Layout
 
 
-def layout_of(model: Model, scenario: Scenario) -> Layout | str:
+def layout_of(model: Model, scenario: Scenario) -> Layout | Unknown:
     """How one rank's cache is laid out, which neither batch nor length changes; or why it is not known."""
     architecture, settings = model.architecture, settings_of(scenario)
     if architecture.layers is None:
-        return architecture.unknown or "the layers of the architecture are not known"
+        return Unknown(architecture.unknown or "the layers of the architecture are not known")
     if scenario.kv_dtype is None or scenario.compute_dtype is None:
-        return "the dtype of the cache is not known: give --dtype or --kv-dtype"
+        return Unknown("the dtype of the cache is not known: give --dtype or --kv-dtype")
     dtypes = Dtypes(kv=scenario.kv_dtype, compute=scenario.compute_dtype, state=architecture.state_dtype)
     kernel = model.parameters.conv_kernel if model.parameters else None
     return layout(architecture.layers, settings, dtypes, kernel)
 
 
-def cache_of(found: Layout | str, scenario: Scenario) -> PagedCache | str:
+def cache_of(found: Layout | Unknown, scenario: Scenario) -> PagedCache | Unknown:
     """The cache that the asked batch needs on one rank; or why it is not known."""
-    if isinstance(found, str):
+    if isinstance(found, Unknown):
         return found
     settings = settings_of(scenario)
     terms = tuple(

@@ -16,6 +16,7 @@ from hfmem.dtypes import find_dtype
 from hfmem.engines.vllm.settings import Settings
 from hfmem.mapper.caches import COMPUTE, KV, Cache, Combined, CrossKV, Indexed, Latent, Nothing, Shared, State
 from hfmem.mapper.values import Layer
+from hfmem.unknown import Unknown
 
 __all__ = ["Dtypes", "Group", "Layout", "Spec", "layout"]
 
@@ -111,7 +112,7 @@ class Dtypes:
     state: str | None = None
 
 
-def layout(layers: tuple[Layer, ...], settings: Settings, dtypes: Dtypes, conv_kernel: int | None) -> Layout | str:
+def layout(layers: tuple[Layer, ...], settings: Settings, dtypes: Dtypes, conv_kernel: int | None) -> Layout | Unknown:
     """The groups of some layers; or why they are not known."""
     widths = _Widths(
         settings=settings,
@@ -123,7 +124,7 @@ def layout(layers: tuple[Layer, ...], settings: Settings, dtypes: Dtypes, conv_k
     specs: Counter[Spec] = Counter()
     for layer, count in Counter(layers).items():
         found = widths.specs(layer.cache, layer.kind)
-        if isinstance(found, str):
+        if isinstance(found, Unknown):
             return found
         for spec in found:
             specs[spec] += count
@@ -145,14 +146,14 @@ class _Widths:
     state: float
     kernel: int | None
 
-    def specs(self, cache: Cache, kind: str, *, sparse: bool = False) -> list[Spec] | str:
+    def specs(self, cache: Cache, kind: str, *, sparse: bool = False) -> list[Spec] | Unknown:
         """The specs of one layer, or why they are not known."""
         for known, make in self._makers(kind, sparse=sparse).items():
             if isinstance(cache, known):
                 return make(cache)
-        return f"vLLM's layout of what {kind.replace('_', ' ')} layers keep is not modelled"
+        return Unknown(f"vLLM's layout of what {kind.replace('_', ' ')} layers keep is not modelled")
 
-    def _makers(self, kind: str, *, sparse: bool) -> dict[type, Callable[..., list[Spec] | str]]:
+    def _makers(self, kind: str, *, sparse: bool) -> dict[type, Callable[..., list[Spec] | Unknown]]:
         return {
             Nothing: lambda _: [],
             Shared: lambda _: [],
@@ -194,19 +195,19 @@ class _Widths:
     def _dtype(self, name: str) -> float:
         return self.compute if name == COMPUTE else _bytes(name)
 
-    def _indexed(self, cache: Indexed, kind: str) -> list[Spec] | str:
+    def _indexed(self, cache: Indexed, kind: str) -> list[Spec] | Unknown:
         """Attention, and its indexer's keys in FP8 with a float32 scale for 128 of them."""
         inner = self.specs(cache.attention, kind, sparse=True)
-        if isinstance(inner, str):
+        if isinstance(inner, Unknown):
             return inner
         row = cache.index_dim + -(-cache.index_dim // _INDEX_GROUP) * _INDEX_SCALE
         return [*inner, Spec(kind="full", block=self.settings.block_size, page=self.settings.block_size * row)]
 
-    def _combined(self, cache: Combined, kind: str) -> list[Spec] | str:
+    def _combined(self, cache: Combined, kind: str) -> list[Spec] | Unknown:
         found: list[Spec] = []
         for part in cache.caches:
             specs = self.specs(part, kind)
-            if isinstance(specs, str):
+            if isinstance(specs, Unknown):
                 return specs
             found += specs
         return found

@@ -29,6 +29,7 @@ from hfmem.hardware.values import Accelerator
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Architecture
 from hfmem.options.otherwise import Otherwise
+from hfmem.unknown import Unknown
 
 __all__ = ["ENGINE", "Vllm"]
 
@@ -72,17 +73,19 @@ class Vllm:
     def weights(self, model: Model, scenario: Scenario) -> Found:
         return kept_weights(self, model, scenario, lambda kept: loaded_terms(model, scenario, kept))
 
-    def layout(self, model: Model, scenario: Scenario) -> Layout | str:
+    def layout(self, model: Model, scenario: Scenario) -> Layout | Unknown:
         return layout_of(model, scenario)
 
-    def cache(self, model: Model, layout: object, scenario: Scenario) -> CacheSize | str:
-        if not isinstance(layout, Layout | str):
+    def cache(self, model: Model, layout: object, scenario: Scenario) -> CacheSize | Unknown:
+        if not isinstance(layout, Layout | Unknown):
             raise TypeError("not a layout of vLLM")
         return cache_of(layout, scenario)
 
     def activations(self, model: Model, scenario: Scenario, stage: Stage) -> Found:
         found = peak_terms(model, settings_of(scenario), scenario, stage)
-        return Found(unknown=(("activations", found),)) if isinstance(found, str) else Found(terms=tuple(found))
+        if isinstance(found, Unknown):
+            return Found(unknown=(("activations", found.reason),))
+        return Found(terms=tuple(found))
 
     def overhead(self, model: Model, scenario: Scenario) -> Found:
         return Found(terms=tuple(server_overheads(model, scenario)))

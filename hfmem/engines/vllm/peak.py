@@ -20,6 +20,7 @@ from hfmem.estimator.values import Scenario, Term
 from hfmem.hardware.values import Accelerator
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Dense, Experts, Layer
+from hfmem.unknown import Unknown
 
 __all__ = ["peak_terms"]
 
@@ -67,12 +68,12 @@ class _Run:
         return self.model.architecture.hidden_size or 0
 
 
-def peak_terms(model: Model, settings: Settings, scenario: Scenario, stage: Stage) -> list[Term] | str:
+def peak_terms(model: Model, settings: Settings, scenario: Scenario, stage: Stage) -> list[Term] | Unknown:
     """The terms of the peak on one rank (`model` as that rank holds it); or why it is not known."""
     dtype = find_dtype(scenario.compute_dtype) if scenario.compute_dtype else None
     architecture = model.architecture
     if dtype is None or architecture.hidden_size is None or architecture.layers is None:
-        return architecture.unknown or "the hidden size or the dtype is not known"
+        return Unknown(architecture.unknown or "the hidden size or the dtype is not known")
     run = _Run(
         model=model,
         settings=settings,

@@ -13,6 +13,7 @@ from hfmem.estimator.recipe.values import Training, TrainingScenario
 from hfmem.mapper.caches import KV, Combined, Latent, State
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Architecture, Dense, Experts, Layer, TensorGroup
+from hfmem.unknown import Unknown
 
 __all__ = ["ClosedForms", "closed_linears", "widths"]
 
@@ -24,13 +25,13 @@ class ClosedForms:
     brings_adapters = False
     takes_adapters = True
 
-    def activations(self, model: Model, scenario: TrainingScenario, plan: Parallel) -> TrainingActivations | str:
+    def activations(self, model: Model, scenario: TrainingScenario, plan: Parallel) -> TrainingActivations | Unknown:
         """The bytes of the whole layers, or why they are not known."""
         del plan  # ranks share what the whole layers hold
         architecture, training = model.architecture, scenario.training
         hidden = architecture.hidden_size
         if architecture.layers is None or hidden is None:
-            return architecture.unknown or "the layers of the architecture are not known"
+            return Unknown(architecture.unknown or "the layers of the architecture are not known")
         tokens = scenario.batch * scenario.seq
         saved = [tokens * _saved(layer, hidden, training) + _scores(layer, scenario) for layer in architecture.layers]
         transient = [tokens * _transient(layer, hidden, training) for layer in architecture.layers]

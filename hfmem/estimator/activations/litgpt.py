@@ -39,6 +39,7 @@ from hfmem.estimator.recipe.values import Training, TrainingScenario
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.lora import Adapter, adapters
 from hfmem.mapper.values import Dense, Experts, Layer
+from hfmem.unknown import Unknown
 
 __all__ = ["LitGpt"]
 
@@ -53,15 +54,15 @@ class LitGpt:
     brings_adapters = True
     takes_adapters = False
 
-    def activations(self, model: Model, scenario: TrainingScenario, plan: Parallel) -> TrainingActivations | str:
+    def activations(self, model: Model, scenario: TrainingScenario, plan: Parallel) -> TrainingActivations | Unknown:
         """The bytes of one GPU, adapters included."""
         del plan  # it shards weights only
         architecture, training = model.architecture, scenario.training
         hidden = architecture.hidden_size
         if architecture.layers is None or hidden is None or model.parameters is None:
-            return architecture.unknown or "the layers of the architecture are not known"
+            return Unknown(architecture.unknown or "the layers of the architecture are not known")
         if training.lora is None:
-            return "only adapters are described for this stack"
+            return Unknown("only adapters are described for this stack")
         tokens, vocabulary = scenario.batch * scenario.seq, architecture.vocab_size or 0
         sizes = _Sizes(model, scenario, hidden)
         saved = [tokens * sizes.kept(index, layer) for index, layer in enumerate(architecture.layers)]

@@ -23,6 +23,7 @@ from hfmem.estimator.values import Scenario
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.structure import Structure, alike, nearest
 from hfmem.mapper.values import Certainty
+from hfmem.unknown import Unknown
 
 __all__ = ["Applied", "Measured", "measured"]
 
@@ -178,7 +179,7 @@ class Measured:
 
 def measured(
     model: Model, scenario: Scenario, method: str, precision: str | None = None, past: int = 0
-) -> Measured | str:
+) -> Measured | Unknown:
     """The coefficients for a model in a mode, or why there are none.
 
     Args:
@@ -190,22 +191,22 @@ def measured(
     """
     architecture = model.architecture
     if not architecture.layers or architecture.hidden_size is None:
-        return architecture.unknown or "the layers of the architecture are not known"
+        return Unknown(architecture.unknown or "the layers of the architecture are not known")
     precision = precision or _PRECISIONS.get(scenario.compute_dtype or "")
     if precision is None:
-        return "the dtype that is computed in is not known: give --dtype"
+        return Unknown("the dtype that is computed in is not known: give --dtype")
     structure = model.structure
     # Flash kernels mask windows by themselves; a model without any window has none that is shorter
     within = scenario.attention == "flash" or all(past + scenario.seq < window for window in structure.windows)
     applied = _apply(structure, (scenario.attention, precision, method), within)
-    if isinstance(applied, str):
+    if isinstance(applied, Unknown):
         return applied
     source = scenario.source_seq or 0
     return Measured(applied=applied, batch=scenario.batch, seq=scenario.seq, source=source, past=past)
 
 
 @lru_cache(maxsize=64)  # searches for what fits ask for one model again and again
-def _apply(structure: Structure, asked: tuple[str, str, str], within: bool) -> Applied | str:
+def _apply(structure: Structure, asked: tuple[str, str, str], within: bool) -> Applied | Unknown:
     own = structure.own
     for label in (*own, *structure.relatives):
         name, untold = _structured(label, structure.switched, structure.telling)
@@ -226,7 +227,7 @@ def _apply(structure: Structure, asked: tuple[str, str, str], within: bool) -> A
             )
             if applied.is_complete():
                 return applied
-    return f"nothing like '{own[-1] if own else '?'}' was measured"
+    return Unknown(f"nothing like '{own[-1] if own else '?'}' was measured")
 
 
 def _structured(label: str, switched: Sequence[str], telling: Collection[str]) -> tuple[str, tuple[str, ...]]:

@@ -24,6 +24,7 @@ from hfmem.estimator.parallel import Parallel
 from hfmem.estimator.recipe.values import TrainingScenario
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Dense, Experts, Layer
+from hfmem.unknown import Unknown
 
 __all__ = ["Megatron"]
 
@@ -37,12 +38,12 @@ class Megatron:
     brings_adapters = True  # none are described, and none are added
     takes_adapters = False
 
-    def activations(self, model: Model, scenario: TrainingScenario, plan: Parallel) -> TrainingActivations | str:
+    def activations(self, model: Model, scenario: TrainingScenario, plan: Parallel) -> TrainingActivations | Unknown:
         """The bytes of one rank, tensor parallelism included."""
         architecture, training = model.architecture, scenario.training
         hidden = architecture.hidden_size
         if architecture.layers is None or hidden is None:
-            return architecture.unknown or "the layers of the architecture are not known"
+            return Unknown(architecture.unknown or "the layers of the architecture are not known")
         tokens = scenario.batch * scenario.seq
         saved = [_layer(layer, hidden, scenario, plan) for layer in architecture.layers]
         whole = training.checkpointing == "full"

@@ -18,6 +18,7 @@ from hfmem.estimator.cache.sizes import layer_bytes, prompt_bytes
 from hfmem.estimator.values import Scenario
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Layer
+from hfmem.unknown import Unknown
 
 __all__ = ["Highest", "highest_of_later"]
 
@@ -54,12 +55,12 @@ class Highest:
     how: str
 
 
-def highest_of_later(model: Model, scenario: Scenario) -> Highest | str | None:
+def highest_of_later(model: Model, scenario: Scenario) -> Highest | Unknown | None:
     """The highest moment after the first piece; None where there is no later one, or why it is not known."""
     best: Highest | None = None
     for run in _runs(scenario):
         found = measured(model, replace(scenario, seq=run.tokens), run.method, past=run.past)
-        if isinstance(found, str):
+        if isinstance(found, Unknown):
             return found
         here = _highest(found, scenario, run)
         if best is None or here.nbytes > best.nbytes:

@@ -15,6 +15,7 @@ from hfmem.estimator.cache.sizes import layer_bytes, prompt_bytes
 from hfmem.estimator.textbook import ALPHA_BETA
 from hfmem.estimator.values import Group, Scenario, Term
 from hfmem.mapper.interpret import Model
+from hfmem.unknown import Unknown
 
 __all__ = ["activation_terms"]
 
@@ -44,11 +45,11 @@ def activation_terms(model: Model, scenario: Scenario) -> tuple[list[Term], list
     first = min(filter(None, (scenario.prefill_chunk, scenario.prompt, scenario.seq)))
     alone = replace(scenario, seq=first)
     found = measured(model, alone, "prefill")
-    if isinstance(found, str):
-        return [], [("activations", found)]
+    if isinstance(found, Unknown):
+        return [], [("activations", found.reason)]
     later = highest_of_later(model, scenario)
-    if isinstance(later, str):
-        return [], [("activations", later)]
+    if isinstance(later, Unknown):
+        return [], [("activations", later.reason)]
     peak = _peak(found, alone)
     unfilled = _cache(model, scenario) - _cache(model, alone)
     if later is not None and later.nbytes >= peak.nbytes - unfilled:

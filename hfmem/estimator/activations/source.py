@@ -10,6 +10,7 @@ from hfmem.estimator.parallel import Parallel
 from hfmem.estimator.recipe.values import TrainingScenario
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Certainty
+from hfmem.unknown import Unknown
 
 __all__ = ["ActivationSource", "Linear", "TrainingActivations"]
 
@@ -82,7 +83,7 @@ class ActivationSource(Protocol):
     @property
     def takes_adapters(self) -> bool: ...
 
-    def activations(self, model: Model, scenario: TrainingScenario, plan: Parallel) -> TrainingActivations | str:
+    def activations(self, model: Model, scenario: TrainingScenario, plan: Parallel) -> TrainingActivations | Unknown:
         """The bytes of one micro-batch on one GPU of a plan, or why they are not known."""
         ...
 

@@ -14,6 +14,7 @@ from hfmem.estimator.activations.step import MeasuredClasses
 from hfmem.estimator.parallel import Parallel
 from hfmem.estimator.recipe.values import TrainingScenario
 from hfmem.mapper.interpret import Model
+from hfmem.unknown import Unknown
 
 __all__ = ["SOURCES", "source_of", "step_activations"]
 
@@ -37,9 +38,9 @@ class _Preferred:
     def takes_adapters(self) -> bool:
         return self.first.takes_adapters
 
-    def activations(self, model: Model, scenario: TrainingScenario, plan: Parallel) -> TrainingActivations | str:
+    def activations(self, model: Model, scenario: TrainingScenario, plan: Parallel) -> TrainingActivations | Unknown:
         found = self.first.activations(model, scenario, plan)
-        return self.second.activations(model, scenario, plan) if isinstance(found, str) else found
+        return self.second.activations(model, scenario, plan) if isinstance(found, Unknown) else found
 
     def counts_encoder(self, model: Model, scenario: TrainingScenario) -> bool:
         return self.first.counts_encoder(model, scenario) or self.second.counts_encoder(model, scenario)
@@ -61,8 +62,10 @@ def source_of(scenario: TrainingScenario) -> ActivationSource:
     return SOURCES[scenario.training.stack.layers]
 
 
-def step_activations(model: Model, scenario: TrainingScenario, plan: Parallel) -> TrainingActivations | str:
+def step_activations(model: Model, scenario: TrainingScenario, plan: Parallel) -> TrainingActivations | Unknown:
     """The bytes of one micro-batch with its adapters, or why they are not known."""
     source = source_of(scenario)
     found = source.activations(model, scenario, plan)
-    return found if isinstance(found, str) or source.brings_adapters else with_adapters(model, scenario, found, source)
+    if isinstance(found, Unknown) or source.brings_adapters:
+        return found
+    return with_adapters(model, scenario, found, source)

@@ -12,6 +12,7 @@ from hfmem.estimator.activations.source import Linear, TrainingActivations
 from hfmem.estimator.parallel import Parallel
 from hfmem.estimator.recipe.values import Training, TrainingScenario
 from hfmem.mapper.interpret import Model
+from hfmem.unknown import Unknown
 
 __all__ = ["MeasuredClasses"]
 
@@ -23,11 +24,11 @@ class MeasuredClasses:
     brings_adapters = False
     takes_adapters = True
 
-    def activations(self, model: Model, scenario: TrainingScenario, plan: Parallel) -> TrainingActivations | str:
+    def activations(self, model: Model, scenario: TrainingScenario, plan: Parallel) -> TrainingActivations | Unknown:
         """The bytes of the whole layers, or why they are not known."""
         del plan  # ranks share what the whole layers hold
         found = _measured(model, scenario)
-        if isinstance(found, str):
+        if isinstance(found, Unknown):
             return found
         training, order = scenario.training, found.applied.structure.order
         parts = [_layer(found, number, training) for number in range(found.head)]
@@ -49,12 +50,12 @@ class MeasuredClasses:
     def counts_encoder(self, model: Model, scenario: TrainingScenario) -> bool:
         """Where coefficients know of such tokens."""
         found = _measured(model, scenario)
-        return not isinstance(found, str) and found.applied.knows("source")
+        return not isinstance(found, Unknown) and found.applied.knows("source")
 
     def linears(self, model: Model, scenario: TrainingScenario, index: int) -> tuple[Linear, ...] | None:
         """The modules that the measured layer ran, in their order."""
         found = _measured(model, scenario)
-        if isinstance(found, str):
+        if isinstance(found, Unknown):
             return None
         number = found.applied.structure.order[index]
         sizes = found.applied.structure.sizes[number]
@@ -70,10 +71,10 @@ class MeasuredClasses:
         )
 
 
-def _measured(model: Model, scenario: TrainingScenario) -> Measured | str:
+def _measured(model: Model, scenario: TrainingScenario) -> Measured | Unknown:
     training = scenario.training
     if training.stack.residual:
-        return "the stack keeps the residual stream in another dtype than the classes that were measured"
+        return Unknown("the stack keeps the residual stream in another dtype than the classes that were measured")
     precision = "bf16"
     if training.precision.compute == "float32":
         precision = "fp32"

@@ -9,6 +9,7 @@ from hfmem.dtypes import Dtype, find_dtype
 from hfmem.estimator.values import Scenario, Term
 from hfmem.mapper.caches import COMPUTE, KV, KV_DTYPE, Cache, Combined, Latent, Part, Seen
 from hfmem.mapper.values import Architecture, Layer
+from hfmem.unknown import Unknown
 
 __all__ = ["CacheSize", "cache_size", "layer_bytes", "prompt_bytes"]
 
@@ -30,17 +31,17 @@ class CacheSize:
     fixed: int
 
 
-def cache_size(architecture: Architecture, scenario: Scenario) -> CacheSize | str:
+def cache_size(architecture: Architecture, scenario: Scenario) -> CacheSize | Unknown:
     """The cache for `batch` sequences of `seq` tokens, or why it is not known."""
     if architecture.layers is None:
-        return architecture.unknown or "the layers of the architecture are not known"
+        return Unknown(architecture.unknown or "the layers of the architecture are not known")
     now, later = _seen(scenario, scenario.seq), _seen(scenario, scenario.seq + 1)
     terms: list[Term] = []
     per_token, fixed = 0, 0
     for layer, count in Counter(architecture.layers).items():
         dtypes = [_dtype(part, scenario) for part in layer.cache.parts(now)]
         if None in dtypes:
-            return "the dtype of the cache is not known: give --dtype or --kv-dtype"
+            return Unknown("the dtype of the cache is not known: give --dtype or --kv-dtype")
         terms += [
             _term(layer, part, count, dtype, scenario.batch)
             for part, dtype in zip(layer.cache.parts(now), dtypes, strict=True)

@@ -13,6 +13,7 @@ from hfmem.estimator.recipe.values import Training, TrainingScenario
 from hfmem.estimator.training.gpu import Gpu
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Certainty
+from hfmem.unknown import Unknown
 
 __all__ = ["Activity", "activity"]
 
@@ -46,12 +47,12 @@ class Activity:
     logits_source: str
 
 
-def activity(gpu: Gpu) -> Activity | str:
+def activity(gpu: Gpu) -> Activity | Unknown:
     """The activations of one GPU, or why they are not known."""
     model, training, stage = gpu.model, gpu.training, gpu.stage
     mine = replace(gpu.scenario, seq=-(-gpu.scenario.seq // gpu.plan.cp))
     found = step_activations(model, mine, gpu.plan)
-    if isinstance(found, str):
+    if isinstance(found, Unknown):
         return found
     hidden = model.architecture.hidden_size or 0
     ranks = 1 if source_of(mine).of_one_rank else gpu.plan.tp

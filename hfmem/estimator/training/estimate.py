@@ -16,6 +16,7 @@ from hfmem.estimator.weights.base import base_bytes, nf4_bytes, untied
 from hfmem.estimator.weights.loading import file_bytes, mapped
 from hfmem.mapper.interpret import Model
 from hfmem.units import format_bytes
+from hfmem.unknown import Unknown
 
 __all__ = ["estimate"]
 
@@ -59,8 +60,8 @@ def estimate(model: Model, scenario: TrainingScenario) -> Estimate:
 
 def _loaded(gpu: Gpu) -> _Loaded:
     stays, active = held(gpu), activity(gpu)
-    if isinstance(active, str):
-        return _Loaded(gpu=gpu, stays=stays, phases=phases_of(gpu, stays, None), reason=active)
+    if isinstance(active, Unknown):
+        return _Loaded(gpu=gpu, stays=stays, phases=phases_of(gpu, stays, None), reason=active.reason)
     return _Loaded(gpu=gpu, stays=stays, phases=phases_of(gpu, stays, active), reason=None)
 
 

@@ -17,6 +17,7 @@ from hfmem.probe.activations.probes import Probe, ProbeError, deviation, probes
 from hfmem.probe.activations.step import Mode
 from hfmem.probe.activations.structures import plain, without_class
 from hfmem.probe.activations.variants import Variant, fixed_sizes, has_windows, variants
+from hfmem.unknown import Unknown
 
 __all__ = ["FLASH", "MODES", "PIECES", "derive", "merged", "modes_of"]
 
@@ -105,13 +106,13 @@ def derive(model_type: str, modes: Sequence[Mode] = ()) -> Row:
     return row | {"blocks": table.blocks, "seconds": round(time.process_time() - started, 1)}
 
 
-def _record(row: Row, table: _Table, regime: str, mode: Mode, found: Solution | str) -> None:
+def _record(row: Row, table: _Table, regime: str, mode: Mode, found: Solution | Unknown) -> None:
     """Puts what a mode gives into a row, or why it gives nothing."""
     if isinstance(found, Solution):
         row[regime][str(mode)] = table.block(found, linears=mode.method == "frozen")
         row["residual"] = max(row.get("residual", 0.0), found.residual)
     elif regime == "modes":
-        row["missing"][str(mode)] = found
+        row["missing"][str(mode)] = found.reason
 
 
 def modes_of(model_type: str) -> tuple[Mode, ...]:
@@ -124,14 +125,14 @@ def modes_of(model_type: str) -> tuple[Mode, ...]:
 
 def _drawn(
     model_type: str, name: str, mode: Mode, *, within: bool
-) -> tuple[list[Variant], list[Probe], Solution | str]:
+) -> tuple[list[Variant], list[Probe], Solution | Unknown]:
     """Variants, the probes of them, and what the first mode gives: drawn again where sizes happen to stand for each
     other."""
     for attempt in range(_DRAWS):
         drawn = variants(model_type, name, within=within, attempt=attempt)
         built = probes(drawn)
         found = _attempt(built, mode)
-        if not (isinstance(found, str) and "held back" in found):
+        if not (isinstance(found, Unknown) and "held back" in found.reason):
             break
     return drawn, built, found
 
@@ -207,34 +208,34 @@ def merged(old: Row, new: Row) -> Row:
 
 
 def _solved(
-    built: Sequence[Probe], modes: Sequence[Mode], first: Solution | str, until: float
-) -> Iterator[tuple[Mode, Solution | str]]:
+    built: Sequence[Probe], modes: Sequence[Mode], first: Solution | Unknown, until: float
+) -> Iterator[tuple[Mode, Solution | Unknown]]:
     """Each mode, the first of which is solved already: as long as one more is likely to end in time."""
     failed, longest = 0, 0.0
     for mode in modes:
         if failed == _HOPELESS:
-            yield mode, "the modes before it failed"
+            yield mode, Unknown("the modes before it failed")
             continue
         started = time.process_time()
         if started + longest > until:
-            yield mode, f"not measured within {_MOST_SECONDS} s"
+            yield mode, Unknown(f"not measured within {_MOST_SECONDS} s")
             continue
         found = first if mode is modes[0] else _attempt(built, mode)
         longest = max(longest, time.process_time() - started)
-        if not isinstance(found, str):
+        if not isinstance(found, Unknown):
             failed = -len(modes)
-        elif "does not support an attention implementation" not in found:
+        elif "does not support an attention implementation" not in found.reason:
             failed += 1
         yield mode, found
 
 
-def _attempt(built: Sequence[Probe], mode: Mode) -> Solution | str:
+def _attempt(built: Sequence[Probe], mode: Mode) -> Solution | Unknown:
     try:
         return solve(built, mode)
     except ProbeError as error:
-        return str(error)
+        return Unknown(str(error))
     except Exception as error:  # whatever a class raises
-        return _sentence(error)
+        return Unknown(_sentence(error))
 
 
 def _sentence(error: Exception) -> str:
