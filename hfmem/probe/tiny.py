@@ -242,6 +242,7 @@ def _find(config: PreTrainedConfig, wanted: PreTrainedConfig) -> tuple[str, ...]
 
 
 def at(config: Any, path: tuple[str, ...]) -> Any:
+    """The part of a config at a path of attributes."""
     for key in path:
         config = getattr(config, key)
     return config
@@ -337,6 +338,7 @@ def value(config: PreTrainedConfig, key: str) -> Any:
 
 
 def fields_of(config: PreTrainedConfig) -> dict[str, Any]:
+    """The declared fields of a config by name."""
     return {field.name: field for field in dataclasses.fields(config)}
 
 

@@ -50,6 +50,7 @@ def gated_attention(s: Sizes, *, bias: bool) -> list[TensorGroup]:
 
 
 def delta_net(facts: Facts, hidden: int) -> DeltaNet:
+    """The sizes of the gated delta net's heads and convolution."""
     return DeltaNet(
         hidden=hidden,
         key_heads=facts.integer("linear_num_key_heads"),

@@ -25,10 +25,12 @@ def works(base: Config, path: tuple[str, ...], changes: Mapping[str, Any]) -> bo
 
 
 def builds(config: Config) -> bool:
+    """Whether the class can be built from a config."""
     return _attempt(lambda: tiny.build(config))
 
 
 def runs(config: Config) -> bool:
+    """Whether the class runs a short prompt."""
     return _attempt(lambda: _forward(config, 64))
 
 
@@ -50,6 +52,7 @@ def hears(config: Config) -> bool:
 
 
 def parameters(config: Config) -> int:
+    """The parameters of the class, counted on the meta device."""
     with torch.device("meta"):
         model = getattr(transformers, config["architectures"][0])(tiny.build(config))
     return sum(parameter.numel() for parameter in model.parameters())
@@ -73,6 +76,7 @@ def _attempt(action: Callable[[], Any]) -> bool:
 
 
 def with_changes(base: Config, path: tuple[str, ...], changes: Mapping[str, Any]) -> Config:
+    """A copy of a config with new values in the part at `path`, and wherever the whole config repeats them."""
     changed = copy.deepcopy(base)
     part = changed
     for key in path:

@@ -41,6 +41,7 @@ _DEPTHS: Final = {"encoder_layers": "decoder_layers", "num_layers": "num_decoder
 
 
 def is_chunked(config: Config, path: tuple[str, ...]) -> bool:
+    """Whether the class computes the sequence in chunks."""
     text = tiny.at(tiny.build(config), path)
     kinds = getattr(text, "layer_types", None) or ()
     names = (key for key in (*dict(integers(text)), *map(str, kinds)) if key != "chunk_size_feed_forward")

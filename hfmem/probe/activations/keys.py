@@ -78,6 +78,7 @@ STATE_WIDTH: Final = "mamba_d_ssm"  # heads × size, where a class does not take
 
 
 def tied(key: str) -> bool:
+    """Whether other sizes depend on this one, so that it is changed together with them."""
     states = [name for names in STATE_HEADS for name in names]
     return key in (
         *HEADS,
@@ -92,6 +93,7 @@ def tied(key: str) -> bool:
 
 
 def drawn_sizes(config: Config, path: tuple[str, ...]) -> dict[str, int]:
+    """The sizes of the text part that probes vary, with their values."""
     text = tiny.at(tiny.build(config), path)
     return {
         key: value
@@ -121,6 +123,7 @@ def integers(text: Any) -> Iterator[tuple[str, int]]:
 
 
 def rotary_sections(text: Any) -> list[int] | None:
+    """The `mrope_section` of a multimodal rotary embedding; None without one."""
     rope = getattr(text, "rope_parameters", None)
     found = rope.get("mrope_section") if isinstance(rope, dict) else None
     return list(found) if found else None
