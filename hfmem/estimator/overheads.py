@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from hfmem.estimator.parallel import SINGLE, Parallel
-from hfmem.estimator.values import Term
+from hfmem.estimator.values import Term, TermKind
 from hfmem.units import MIB
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ class Overhead:
 
     Attributes:
         name: what it is.
+        kind: of its term.
         of: what has it: a generation of accelerators or a maker, PyTorch (`workspace`), `several` GPUs, `experts`.
         nbytes: bytes on one GPU.
         how: what the figure is a reading of, with its range.
@@ -31,6 +32,7 @@ class Overhead:
     """
 
     name: str
+    kind: TermKind
     of: str
     nbytes: int
     how: str
@@ -42,6 +44,7 @@ _LOGS: Final = "github.com/jgchn/llm-d-planner/tree/d3121e059da88662db39a926a3ea
 OVERHEADS: Final[tuple[Overhead, ...]] = (
     Overhead(
         name="CUDA context",
+        kind="context",
         of="hopper",
         nbytes=522 * MIB,
         how="0.51 GiB on an H100; 0.47 to 1.4 GiB seen, by driver, card and loaded kernels",
@@ -49,6 +52,7 @@ OVERHEADS: Final[tuple[Overhead, ...]] = (
     ),
     Overhead(
         name="CUDA context",
+        kind="context",
         of="ampere",
         nbytes=481 * MIB,
         how="0.47 GiB on an A100 with lazy loading (0.92 with eager loading, 1.78 with PyTorch 1.10)",
@@ -56,6 +60,7 @@ OVERHEADS: Final[tuple[Overhead, ...]] = (
     ),
     Overhead(
         name="CUDA context",
+        kind="context",
         of="ada",
         nbytes=256 * MIB,
         how="0.25 GiB in use at the start of a worker on an L4",
@@ -63,6 +68,7 @@ OVERHEADS: Final[tuple[Overhead, ...]] = (
     ),
     Overhead(
         name="CUDA context",
+        kind="context",
         of="volta",
         nbytes=1343 * MIB,
         how="1,343 MiB on a V100 with CUDA 11.2",
@@ -70,6 +76,7 @@ OVERHEADS: Final[tuple[Overhead, ...]] = (
     ),
     Overhead(
         name="HIP context",
+        kind="context",
         of="amd",
         nbytes=297_771_008,
         how="297,771,008 B in use on an idle MI300X",
@@ -77,6 +84,7 @@ OVERHEADS: Final[tuple[Overhead, ...]] = (
     ),
     Overhead(
         name="cuBLAS workspace",
+        kind="workspace",
         of="workspace",
         nbytes=8_519_680,
         how="8,519,680 B a handle and stream on sm80 (':4096:2:16:8'); 32 MiB on sm90",
@@ -84,6 +92,7 @@ OVERHEADS: Final[tuple[Overhead, ...]] = (
     ),
     Overhead(
         name="NCCL",
+        kind="communication",
         of="several",
         nbytes=1004 * MIB,
         how="1.43 to 1.53 GiB at the start of a worker with 2 or 4 GPUs, 0.51 GiB with one; 0.9 to 1.5 GiB seen",
@@ -91,6 +100,7 @@ OVERHEADS: Final[tuple[Overhead, ...]] = (
     ),
     Overhead(
         name="NCCL, the experts' group",
+        kind="communication",
         of="experts",
         nbytes=500 * MIB,
         how="1.99 to 2.05 GiB at the start of a worker for models with experts, 1.51 to 1.53 for others",
@@ -102,7 +112,7 @@ OVERHEADS: Final[tuple[Overhead, ...]] = (
 def overhead_terms(gpu: Accelerator | None = None, parallel: Parallel = SINGLE) -> list[Term]:
     """The fixed costs of PyTorch on one GPU."""
     terms = context_terms(gpu, parallel)
-    return terms + ([_term(row) for row in OVERHEADS if row.of == "workspace"] if _is_cuda(gpu) else [])
+    return terms + ([_term(row) for row in OVERHEADS if row.kind == "workspace"] if _is_cuda(gpu) else [])
 
 
 def context_terms(gpu: Accelerator | None, parallel: Parallel, *, experts: bool = False) -> list[Term]:
@@ -127,4 +137,12 @@ def _is_cuda(gpu: Accelerator | None) -> bool:
 
 
 def _term(row: Overhead) -> Term:
-    return Term(name=row.name, group="overhead", nbytes=row.nbytes, how=row.how, source=row.source, certainty="typical")
+    return Term(
+        name=row.name,
+        kind=row.kind,
+        group="overhead",
+        nbytes=row.nbytes,
+        how=row.how,
+        source=row.source,
+        certainty="typical",
+    )

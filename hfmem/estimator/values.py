@@ -127,6 +127,11 @@ class Scenario:
         return 0 if self.gpu is None else max(0, self.gpu.memory - self.reserve)
 
 
+TermKind = Literal["context", "communication", "workspace", "libraries", "graphs"]
+"""Overheads: what a process takes of an accelerator before it does anything; buffers of NCCL; workspaces of cuBLAS;
+what libraries take during vLLM's profile run; CUDA graphs."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Term:
     """One named part of an estimate.
@@ -140,6 +145,7 @@ class Term:
         certainty: exact (counted from the files), derived (follows from the architecture), measured (a coefficient
             measured on the implementation), typical (varies with the machine), unknown.
         phase: the phase of a training step it belongs to; None for inference.
+        kind: what engines and training tell it by among the terms of its group; None for most.
     """
 
     name: str
@@ -149,6 +155,12 @@ class Term:
     source: str
     certainty: Certainty
     phase: str | None = None
+    kind: TermKind | None = None
+
+    @property
+    def allocated(self) -> bool:
+        """Whether PyTorch's allocator sees it."""
+        return self.kind not in ("context", "communication")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,13 +179,6 @@ class Phase:
     def total(self) -> int:
         """Bytes of all groups."""
         return total_of(self.terms)
-
-
-CONTEXTS: Final = ("CUDA context", "HIP context")
-"""What a process takes of an accelerator before it does anything."""
-
-NOT_ALLOCATED: Final = (*CONTEXTS, "NCCL", "NCCL, the experts' group")
-"""Overheads that PyTorch's allocator does not see."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,7 +201,7 @@ class Rank:
     @property
     def allocated(self) -> int:
         """Bytes of one of them that PyTorch's allocator sees."""
-        return total_of(term for term in self.terms if term.name not in NOT_ALLOCATED)
+        return total_of(term for term in self.terms if term.allocated)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

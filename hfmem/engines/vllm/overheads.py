@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from hfmem.engines.vllm.settings import Settings, settings_of
 from hfmem.estimator.overheads import context_terms
 from hfmem.estimator.values import Scenario, Term
 from hfmem.mapper.interpret import Model
 from hfmem.units import MIB
 
-__all__ = ["FORWARD_NAME", "GRAPH_NAME", "server_overheads"]
-
-GRAPH_NAME: Final = "CUDA graphs"
-FORWARD_NAME: Final = "libraries, during the profile run"
+__all__ = ["server_overheads"]
 
 
 def server_overheads(model: Model, scenario: Scenario) -> list[Term]:
@@ -30,7 +25,8 @@ def _forward_term(scenario: Scenario, settings: Settings) -> Term:
     if scenario.parallel.pp > 1 and scenario.parallel.tp == 1:
         mebibytes = 72
     return Term(
-        name=FORWARD_NAME,
+        name="libraries, during the profile run",
+        kind="libraries",
         group="overhead",
         nbytes=mebibytes * MIB,
         how="non-torch forward increase: 0.07 to 0.46 GiB alone or in a pipeline; with tensor parallelism 0.5 GiB "
@@ -49,7 +45,8 @@ def _graph_terms(settings: Settings) -> list[Term]:
     each = settings.rules.graphs
     return [
         Term(
-            name=GRAPH_NAME,
+            name="CUDA graphs",
+            kind="graphs",
             group="overhead",
             nbytes=len(sizes) * each * MIB,
             how=f"{len(sizes)} captured sizes × {each} MiB; 0.1 to 2.9 GiB seen",

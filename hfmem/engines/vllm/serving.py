@@ -10,10 +10,9 @@ from typing import Final
 from hfmem.engines.protocol import RankMemory
 from hfmem.engines.vllm.cache import PagedCache
 from hfmem.engines.vllm.cachespec import Layout
-from hfmem.engines.vllm.overheads import FORWARD_NAME, GRAPH_NAME
 from hfmem.engines.vllm.refusals import CACHE_DTYPES
 from hfmem.engines.vllm.settings import Settings, settings_of
-from hfmem.estimator.values import CONTEXTS, Margin, Scenario, Serving, Term, total_of
+from hfmem.estimator.values import Margin, Scenario, Serving, Term, total_of
 from hfmem.estimator.weights.quantisers import find_quantiser
 from hfmem.hardware.values import Accelerator
 from hfmem.mapper.interpret import Model
@@ -31,8 +30,8 @@ MARGIN: Final = Margin(
 def budgeted(terms: Sequence[Term], settings: Settings) -> int:
     """Bytes of a rank's terms that the engine takes from `gpu_memory_utilization`'s budget before it sizes its pool."""
     inside = [term for term in terms if term.group in ("weights", "activations")]
-    names = {FORWARD_NAME} | ({GRAPH_NAME} if settings.rules.graphs_budgeted else set())
-    return total_of(inside) + total_of(term for term in terms if term.name in names)
+    kinds = {"libraries", "graphs"} if settings.rules.graphs_budgeted else {"libraries"}
+    return total_of(inside) + total_of(term for term in terms if term.kind in kinds)
 
 
 def usable(terms: Sequence[Term], scenario: Scenario) -> int:
@@ -98,7 +97,7 @@ def _no_free_memory(ranks: Sequence[RankMemory], scenario: Scenario) -> str:
     settings, gpu = settings_of(scenario), scenario.gpu
     if gpu is None or not settings.rules.checks_free:
         return ""
-    context = max(total_of(term for term in rank.terms if term.name in CONTEXTS) for rank in ranks)
+    context = max(total_of(term for term in rank.terms if term.kind == "context") for rank in ranks)
     free, share = scenario.available - context, settings.gpu_memory_utilization
     if free >= _budget(settings, gpu):
         return ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hfmem.estimator.training.gpu import Gpu
 from hfmem.estimator.training.states import Held, gradient_bytes
-from hfmem.estimator.values import NOT_ALLOCATED, Phase, Term, TrainingFacts, total_of
+from hfmem.estimator.values import Phase, Term, TrainingFacts, total_of
 
 __all__ = ["facts_of"]
 
@@ -28,7 +28,7 @@ def facts_of(gpu: Gpu, stays: Held, phases: tuple[Phase, ...]) -> TrainingFacts:
     elif training.fused_loss or training.stack.fused_loss:
         kind = "fused"
     most = allocated * _RATIOS[kind] // 100
-    outside = total_of(term for term in peak.terms if term.name in NOT_ALLOCATED)
+    outside = total_of(term for term in peak.terms if not term.allocated)
     return TrainingFacts(
         trainable=sum(piece.elements for piece in gpu.pieces),
         allocated=allocated,
@@ -41,4 +41,4 @@ def facts_of(gpu: Gpu, stays: Held, phases: tuple[Phase, ...]) -> TrainingFacts:
 
 
 def _allocated(terms: tuple[Term, ...]) -> int:
-    return total_of(term for term in terms if term.name not in NOT_ALLOCATED)
+    return total_of(term for term in terms if term.allocated)

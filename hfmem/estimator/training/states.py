@@ -155,7 +155,7 @@ def _spread(gpu: Gpu, zero: int) -> str:
 
 def _overhead(gpu: Gpu) -> Iterator[Term]:
     for term in overhead_terms(gpu.scenario.gpu, gpu.plan):
-        if "workspace" not in term.name:
+        if term.kind != "workspace":
             yield term
             continue
         threads = gpu.training.stack.workspaces
