@@ -304,9 +304,9 @@ def test_a_tied_head_that_is_to_be_packed_is_named() -> None:
 
 def test_many_rules_take_no_longer_than_a_reader_waits() -> None:
     rules: dict[str, Any] = {rf"-:.*x{number}_proj": {} for number in range(5000)}
-    started = time.perf_counter()
+    started = time.process_time()
     model = described({"quant_method": "gptq", "bits": 4, "dynamic": rules}, num_hidden_layers=1000)
-    assert time.perf_counter() - started < 30
+    assert time.process_time() - started < 30
     assert model.certainty == "typical"
 
 
