@@ -288,7 +288,7 @@ WORDS: Final = (
     "is more than the model's {} experts",
     "does not divide the model's {} experts",
     "units of an expert",
-    "has no such split",
+    "does not support it",
     "_plan that is known",
 )
 

@@ -124,7 +124,7 @@ def _how(found: Measured, peak: _Peak, scenario: Scenario) -> str:
     named = ", ".join(f"{name} {sizes[name]:,}" for name in sorted(polynomial.names, key=lambda n: (n not in "bs", n)))
     how = f"{polynomial.describe()} bytes with {named}"
     if peak.carried:
-        how += f"; + {peak.carried:,} B kept of what was before"
+        how += f"; + {peak.carried:,} B kept from earlier layers"
     if peak.beyond:
         how += f"; + {peak.beyond:,} B of keys and values beyond the windows, which stay until the next token"
     if peak.missing:
