@@ -101,7 +101,7 @@ _NUMBERS: Final = (int, float)
 
 
 def _written(option: Declared, value: Any) -> Any:
-    """A number from what was written, if it is one: what is wrong with anything else is told as Python is told."""
+    """A number from what was written, if it is one: anything else is checked as in Python."""
     if option.option.parse is not None or option.option.words or option.kind not in _NUMBERS:
         return value
     if option.several:

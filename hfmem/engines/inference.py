@@ -247,7 +247,7 @@ def _activations(engine: Engine, model: Model, scenario: Scenario, stage: Stage)
 
 
 def _ranks(found: Iterable[Stage], filled: Iterable[_Filled]) -> tuple[Rank, ...]:
-    """One row a distinct content, with the ranks that have it."""
+    """One row per distinct content, with the ranks that have it."""
     rows: dict[tuple[Term, ...], list[int]] = {}
     for stage, rank in zip(found, filled, strict=True):
         rows.setdefault(rank.terms, []).extend(stage.ranks)

@@ -13,7 +13,7 @@ from hfmem.units import gib_of
 __all__ = ["DEFAULT_SEQ", "RunOptions"]
 
 DEFAULT_SEQ = 4096
-"""Tokens of a sequence where nobody asks for a length, of models that take as many."""
+"""Default tokens per sequence, for models that support as many."""
 
 _MOST = 10**9  # tokens, or sequences: beyond it a figure means nothing
 

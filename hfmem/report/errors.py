@@ -53,7 +53,7 @@ def explain(error: HfmemError) -> Problem:
 
 
 def sizeless(reports: Iterable[Report]) -> list[Problem]:
-    """The failures of the reports whose weights are told by nothing: what is known of such a model is shown, and is no
+    """The failures of reports whose size is unknown: what is known of such a model is shown, but does not count as an
     answer."""
     return [explain(_no_weights(report)) for report in reports if report.estimate.known_total is None]
 

@@ -192,7 +192,7 @@ def serving_lines(report: Report, unit: str, room: int | None = None) -> Iterato
 
 
 def rank_lines(report: Report, unit: str, room: int | None = None) -> list[str]:
-    """A row a distinct rank, where there are several accelerators; the smallest parts go where there is no room."""
+    """One row per distinct rank, for several accelerators; the smallest groups are omitted if they do not fit."""
     estimate = report.estimate
     if not estimate.ranks:
         return []
@@ -232,7 +232,7 @@ _MATRIX_WIDTH: Final = 100
 
 
 def to_matrix(reports: Sequence[Report], unit: str, width: int | None) -> str:
-    """Models down, accelerators across: what stays free, or how many are needed; in blocks that fit the width."""
+    """Models by accelerators: free memory, or how many are needed; in blocks that fit the width."""
     names = list(dict.fromkeys(_name(fit) for report in reports for fit in report.fits or ()))
     room = min(width or _MATRIX_WIDTH, _MATRIX_WIDTH)
     blocks: list[str] = []

@@ -1,5 +1,5 @@
-"""What a person is told beside an answer: a sentence each, for standard error. What a format has a place for itself is
-not told again."""
+"""Messages printed with an answer: one sentence each, on standard error. What the output format already shows is not
+repeated."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def remarks(
         style: how they are shown.
         output: the format.
         named: the words of `--gpu`.
-        tight: whether tight fits are told, which the exit code takes as fits.
+        tight: whether tight fits are reported, which the exit code takes as fits.
     """
     yield from _named(reports, named)
     if not (output.json or (output.reasons and not style.several)):

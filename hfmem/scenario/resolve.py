@@ -88,7 +88,7 @@ def _taken(machine: Machine | None) -> tuple[str, ...]:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Lengths:
     """Tokens of a sequence, of an encoder beside it, of the prompt and of a piece of it that is run at once, and a
-    sentence for each that nobody chose."""
+    sentence for each default."""
 
     tokens: int
     source: int | None

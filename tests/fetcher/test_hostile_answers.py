@@ -149,7 +149,7 @@ def test_a_configuration_of_the_hub_may_be_as_long_as_one_of_a_folder(hub: Hub) 
     hub.fail("*/resolve/*config.json", answer(200, json.dumps(CONFIG).encode() + b" " * 2**24), times=1)
     found = read("org/small")
     assert found.config is None
-    assert "config.json is longer than the 16 MiB of any; the weights are counted without it." in found.notes
+    assert "config.json exceeds the limit of 16 MiB; the weights are counted without it." in found.notes
 
 
 def test_a_listing_of_many_files_is_read(hub: Hub) -> None:

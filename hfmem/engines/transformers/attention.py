@@ -149,5 +149,5 @@ def _flash(has: Implementations, gpu: Accelerator | None) -> Attending:
 
 
 def _choices(has: Implementations, rows: list[Kernel]) -> str:
-    """The kernels of a class that takes only some, for an accelerator that nobody named."""
+    """The kernels of a class that takes only some, for an unnamed accelerator."""
     return f"{has.name} takes only {', '.join(f'{row.title} ({row.needs})' for row in rows)}"

@@ -102,7 +102,7 @@ def settings(options: VllmOptions, gpu: Accelerator | None, length: int) -> Sett
 
 
 def _defaults(rules: Rules, gpu: Accelerator | None, length: int) -> tuple[int, int]:
-    """Sequences and tokens of a step where nobody chooses them: cards of 70 GiB and more that are no A100 get more."""
+    """Default sequences and tokens per step: cards of 70 GiB and more, other than the A100, get more."""
     large = (
         rules.large_defaults
         and gpu is not None

@@ -1,8 +1,8 @@
 """What inference holds besides weights and cache: the highest moment of a prefill, as it was measured on the class; and
 of what follows it, where the prompt is run in pieces or is not all that there is (`pieces`).
 
-The prompt runs through the layers one by one. Each adds its cache, and on top of what is there needs its own working
-set, so the peak is the highest of them and of the head; what of it is above weights and the whole cache is told here.
+The prompt runs through the layers one by one. Each adds its cache, and needs its own working set on top of resident
+memory, so the peak is the largest of them and of the head; the part above weights and the whole cache is counted here.
 """
 
 from __future__ import annotations

@@ -2,10 +2,10 @@
 
 Each phase includes resident memory, and the peak is the largest, not the sum:
 
-    logits      what stays + saved outside the layers + saved of all layers + head and loss
-    backward i  what stays + saved outside + saved of layers before i + backward of i + gradients of layers from i on
-    its end     what stays + saved outside + all gradients, of a tied embedding both that are to be summed
-    optimizer   what stays + gradients + what the step makes
+    logits      resident + saved outside the layers + saved of all layers + head and loss
+    backward i  resident + saved outside + saved of layers before i + backward of i + gradients of layers from i on
+    its end     resident + saved outside + all gradients, of a tied embedding both that are to be summed
+    optimizer   resident + gradients + what the step makes
 """
 
 from __future__ import annotations
