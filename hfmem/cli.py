@@ -68,7 +68,7 @@ def _entry() -> Callable[..., None]:
     """The function that `typer` calls, with a parameter for each option."""
 
     def hfmem(models: list[str] | None, **given: Any) -> None:
-        """Tell how much memory Hugging Face models need, before anything is downloaded.
+        """Estimate how much memory Hugging Face models need, before anything is downloaded.
 
         Example: hfmem meta-llama/Llama-2-7b-hf --batch 4 --seq 4096
         """
@@ -101,7 +101,7 @@ _NUMBERS: Final = (int, float)
 
 
 def _written(option: Declared, value: Any) -> Any:
-    """A number from what was written, if it is one: what is wrong with anything else is told as Python is told."""
+    """A number from what was written, if it is one: anything else is checked as in Python."""
     if option.option.parse is not None or option.option.words or option.kind not in _NUMBERS:
         return value
     if option.several:
@@ -130,11 +130,13 @@ class _Command(TyperCommand):
                 formatter.write_dl([*([_PLAIN] if title == HELP else []), *rows])
         if shown is None:
             formatter.write_paragraph()
-            formatter.write_text(f"`hfmem --help-all` has every option, `hfmem --help-for NAME` those of {_topics()}.")
+            formatter.write_text(
+                f"`hfmem --help-all` shows every option, `hfmem --help-for NAME` those for {_topics()}."
+            )
 
 
 _SHOWN: Final = "hfmem.shown"
-_PLAIN: Final = ("-h, --help", "Show the options that most people use.")
+_PLAIN: Final = ("-h, --help", "Show the common options.")
 
 
 def _topics() -> str:
@@ -284,7 +286,7 @@ def _list_gpus(models: Sequence[str], options: Options, around: _Around) -> None
     """The table of accelerators on stdout."""
     beside = [option.flags[0] for option in declared(type(options)) if option.asked(options)]
     if models or beside:
-        _usage(f"--list-gpus lists all accelerators: it goes with no {'model' if models else beside[0]}.")
+        _usage(f"--list-gpus lists all accelerators: it cannot be used with {'a model' if models else beside[0]}.")
     from hfmem.hardware.table import accelerators, instances
 
     if FORMATS[around.output].json:
@@ -319,7 +321,7 @@ def _models(
     except InvalidScenarioError as error:
         _usage(f"{error.reason}.")
     if not refs:
-        _usage("No model is given: hfmem MODEL, or --from FILE with one a line.")
+        _usage("No model given: use hfmem MODEL, or --from FILE with one per line.")
     return options, refs
 
 

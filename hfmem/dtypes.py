@@ -41,7 +41,7 @@ class Dtype:
 
     @property
     def bytes_each(self) -> Fraction:
-        """Bytes an element takes among many; a fraction where several share a byte or a block."""
+        """Bytes per element among many; a fraction where several share a byte or a block."""
         return Fraction(self.block_bits, 8 * self.block)
 
     @property

@@ -97,7 +97,7 @@ def test_quick_answers(option: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], "No model is given"),
+        ([], "No model given"),
         ([LLAMA, "--batch", "0"], "--batch"),
         ([LLAMA, "--seq", "x"], "--seq"),
         ([LLAMA, "--dtype", "float99"], "float99"),
@@ -327,7 +327,7 @@ def test_weights_that_nothing_tells_are_an_error_in_words(hub: Hub, hub_env: dic
     hub.put(gguf("org/g", {"a-Q4.gguf": [("a", "F16", (4,))], "a-Q8.gguf": [("a", "F16", (4,))]}))
     process = run("org/g", "--format", "quiet", env=hub_env)
     assert (process.returncode, process.stdout) == (1, "")
-    assert "Nothing tells how large org/g is" in process.stderr
+    assert "The size of org/g cannot be determined" in process.stderr
 
 
 FITS = ("openai-community/gpt2", "--gpu", "H100", "--offline")
@@ -533,7 +533,7 @@ def test_an_address_and_a_revision(hub: Hub, hub_env: dict[str, str]) -> None:
         ("", ["--revision", "v9"], f"The catalog knows only main of {LLAMA}, not v9."),
         ("@main", ["--revision", "v9"], f"--revision v9 has no effect on {LLAMA}: it is asked for at main itself."),
         ("", ["--source-seq", "9"], "--source-seq has no effect: the model has no encoder."),
-        ("", ["--runtime", "vllm", "--tp", "2", "--ep", "2"], "--ep is for experts, and the model has none."),
+        ("", ["--runtime", "vllm", "--tp", "2", "--ep", "2"], "--ep has no effect: the model has no experts."),
         ("", ["--runtime", "vllm", "--gpu", "H100", "--prompt", "9"], "--prompt has no effect: vLLM plans"),
     ],
 )
@@ -573,7 +573,7 @@ def test_a_revision_of_local_files_has_no_effect(alone: dict[str, str], tmp_path
 def test_an_empty_value_is_wrong_usage(option: str, value: str) -> None:
     process = run(LLAMA, option, value, "--offline")
     assert process.returncode == 2
-    assert process.stderr.startswith(f"{option} is empty: give a value, or leave it out.")
+    assert process.stderr.startswith(f"{option} is empty: give a value or omit it.")
 
 
 def test_an_empty_token_is_none(alone: dict[str, str]) -> None:
@@ -612,7 +612,9 @@ def test_a_hub_without_an_address_costs_the_other_models_nothing(
     assert process.returncode == 1
     assert [line.split("\t")[0] for line in process.stdout.splitlines()] == [str(tmp_path), LLAMA]
     answered, missing = process.stderr.splitlines()
-    assert missing.startswith("The Hub cannot be asked from here, and org/none is in neither the cache nor the bundled")
+    assert missing.startswith(
+        "The connection to the Hub cannot be set up, and org/none is in neither the cache nor the bundled"
+    )
     assert missing.endswith(f"(HF_ENDPOINT is {told}). Correct it, or unset it.")
     assert answered == (
         f"{LLAMA}: The Hub cannot be reached (HF_ENDPOINT is {told}); this answer is from the bundled catalog."
@@ -633,13 +635,13 @@ GPT2 = "openai-community/gpt2"  # at most 1,024 tokens
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["--prompt", "5000"], 2, "--prompt is more than --seq, prompt and answer together: 4,096 where not"),
-        (["--prompt", "5000", "--seq", "4096"], 2, "--prompt is more than --seq"),
-        (["--prompt", "2000"], 1, "--prompt 2,000 is more than --seq 1,024"),
-        (["--gpu", "2x 4090", "--tp", "4"], 2, "--tp 4 does not go with the 2 × RTX 4090"),
-        (["--gpu", "cpu", "--tp", "2"], 2, "--tp 2 does not go with the 1 × CPU"),
-        (["--gpu", "CPU", "--gpus", "2"], 2, "--gpus 2 does not go with the 1 × CPU"),
-        (["--train", "full", "--gpu", "cpu", "--dp", "2"], 2, "--dp 2 does not go with the 1 × CPU"),
+        (["--prompt", "5000"], 2, "--prompt exceeds --seq, which covers prompt and output and defaults to 4,096"),
+        (["--prompt", "5000", "--seq", "4096"], 2, "--prompt exceeds --seq"),
+        (["--prompt", "2000"], 1, "--prompt 2,000 exceeds --seq 1,024"),
+        (["--gpu", "2x 4090", "--tp", "4"], 2, "--tp 4 does not match the 2 × RTX 4090"),
+        (["--gpu", "cpu", "--tp", "2"], 2, "--tp 2 does not match the 1 × CPU"),
+        (["--gpu", "CPU", "--gpus", "2"], 2, "--gpus 2 does not match the 1 × CPU"),
+        (["--train", "full", "--gpu", "cpu", "--dp", "2"], 2, "--dp 2 does not match the 1 × CPU"),
         (["--train", "full", "--dtype", "bf16", "--precision", "fp32"], 2, "--dtype bf16 contradicts --precision fp32"),
         (["--tp", "5"], 1, "has no tp_plan"),
         (["--train", "lora", "--lora-targets", "nothing"], 1, "no module is named nothing"),
@@ -664,23 +666,21 @@ def test_an_empty_name_is_told_and_is_not_this_folder(alone: dict[str, str], tmp
             command, env=alone, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
         )
         assert (process.returncode, process.stdout) == (1, "")
-        assert process.stderr.startswith("The model was not found (the name is empty). Give the id of a model")
+        assert process.stderr.startswith("The model was not found (the name is empty). Use the id of a model")
 
 
 def test_a_folder_that_cannot_be_made_is_no_full_disk(alone: dict[str, str]) -> None:
     process = run(LLAMA, "--offline", env={**alone, "HF_HOME": "/proc/nope"})
     assert process.returncode == 0
     assert process.stderr == (
-        "Warning: nothing can be downloaded to /proc/nope/hub: no folder can be made there. Check HF_HOME.\n"
+        "Warning: cannot download to /proc/nope/hub: the folder cannot be created. Check HF_HOME.\n"
     )
 
 
 def test_the_hardware_of_a_profile_is_named_instead() -> None:
     process = run(LLAMA, "--gpu", "me", "--offline")
     assert process.returncode == 2
-    assert process.stderr.startswith(
-        "--gpu me would be the hardware of a Hub profile, which the Hub tells no program: "
-    )
+    assert process.stderr.startswith("--gpu me would be the hardware of a Hub profile, which programs cannot read: ")
 
 
 def test_of_several_models_each_error_says_whose_it_is() -> None:

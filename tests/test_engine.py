@@ -55,7 +55,7 @@ class Settings:
 
 
 class Abacus:
-    """It plans with half of a card, takes a GiB for its frame, and keeps `beads` bytes a token."""
+    """It plans with half of a card, takes a GiB for its frame, and keeps `beads` bytes per token."""
 
     title = "Abacus"
     split = RULES

@@ -132,12 +132,12 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"runtime": "vllm", "attention": "flash"}, "--attention is an option of transformers"),
     ({"runtime": "vllm", "gpu_memory_utilization": 1.5}, "is 1.5, expected more than 0 and at most 1"),
     ({"runtime": "vllm", "gpu_memory_utilization": float("nan")}, "is nan, expected more than 0 and at most 1"),
-    ({"runtime": "vllm", "vllm_version": "zero"}, "--vllm-version 'zero' is no release"),
-    ({"runtime": "vllm", "train": "full"}, "--runtime vllm does not go with --train"),
-    ({"runtime": "vllm", "method": "textbook"}, "--runtime vllm does not go with --method textbook"),
-    ({"method": "textbook", "source_seq": 9}, "--source-seq does not go with --method textbook"),
-    ({"method": "textbook", "kv_dtype": "fp8"}, "--kv-dtype does not go with --method textbook"),
-    ({"method": "textbook", "train": "qlora"}, "--train goes with --method textbook as --train full only"),
+    ({"runtime": "vllm", "vllm_version": "zero"}, "--vllm-version 'zero' is not a release"),
+    ({"runtime": "vllm", "train": "full"}, "--runtime vllm cannot be used with --train"),
+    ({"runtime": "vllm", "method": "textbook"}, "--runtime vllm cannot be used with --method textbook"),
+    ({"method": "textbook", "source_seq": 9}, "--source-seq cannot be used with --method textbook"),
+    ({"method": "textbook", "kv_dtype": "fp8"}, "--kv-dtype cannot be used with --method textbook"),
+    ({"method": "textbook", "train": "qlora"}, "--train can be used with --method textbook only as --train full"),
     ({"optimizer": "lion"}, "--optimizer needs --train"),
     ({"double_quant": True}, "--double-quant needs --train"),
     ({"train": "full", "kv_dtype": "fp8"}, "--kv-dtype is for inference: training keeps no cache"),
@@ -146,7 +146,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"train": "lora", "lora_dropout": 1.0}, "--lora-dropout is 1, expected 0 to below 1"),
     ({"train": "lora", "lora_dtype": "int8"}, "--lora-dtype 'int8' is not one of auto, float32"),
     ({"train": "full", "zero": 4}, "--zero is 4, expected 0 to 3"),
-    ({"train": "full", "zero": 1, "fsdp": True}, "--fsdp and --zero are two ways to shard: give one"),
+    ({"train": "full", "zero": 1, "fsdp": True}, "--fsdp and --zero are mutually exclusive"),
     ({"train": "full", "shard": 2, "dp": 4}, "--shard needs --fsdp or --zero"),
     ({"train": "full", "offload": "parameters", "zero": 2}, "--offload parameters needs --zero 3 or --fsdp"),
     ({"train": "full", "virtual_stages": 2}, "--virtual-stages needs --pp above 1"),
@@ -171,7 +171,7 @@ def test_what_cannot_be_meant_is_refused(asked: dict[str, Any], sentence: str) -
         ("--batch 0", "--batch is 0, expected 1 to 1,000,000,000."),
         ("--jobs 65", "--jobs is 65, expected 1 to 64."),
         ("--require-fit", "--require-fit needs --gpu NAME, or --gpu auto."),
-        ("--list-gpus", "--list-gpus lists all accelerators: it goes with no model."),
+        ("--list-gpus", "--list-gpus lists all accelerators: it cannot be used with a model."),
         ("--help-for tgi", f"--help-for 'tgi' is not one of {', '.join(ENGINES)}, training, lists."),
     ],
 )
@@ -185,10 +185,10 @@ def test_the_command_line_says_the_same(
 @pytest.mark.parametrize(
     ("line", "sentence"),
     [
-        ("--explain --format json", "--explain is for --format table"),
-        ("--unit GB --format csv", "--unit is for tables"),
-        ("--sort total", "--sort has no effect on one model"),
-        ("--jobs 2", "--jobs has no effect on one model"),
+        ("--explain --format json", "--explain applies to --format table"),
+        ("--unit GB --format csv", "--unit applies to tables"),
+        ("--sort total", "--sort has no effect on a single model"),
+        ("--jobs 2", "--jobs has no effect on a single model"),
         ("--token hf_x", "--token has no effect with --offline"),
     ],
 )
@@ -205,7 +205,7 @@ def test_what_is_harmless_is_named(
     ("asked", "sentence"),
     [
         ({"source_seq": 9}, "--source-seq has no effect: the model has no encoder."),
-        ({"tp": 2, "ep": 2, "runtime": "vllm"}, "--ep is for experts, and the model has none."),
+        ({"tp": 2, "ep": 2, "runtime": "vllm"}, "--ep has no effect: the model has no experts."),
         ({"model": "google-bert/bert-base-uncased", "kv_dtype": "fp8"}, "--kv-dtype has no effect"),
         ({"train": "lora", "lora_dtype": "bfloat16", "precision": "fp32"}, "--lora-dtype bfloat16 has no effect"),
     ],
@@ -298,7 +298,7 @@ def test_an_engine_brings_its_options(monkeypatch: pytest.MonkeyPatch, capsys: p
         check(options_type()(runtime="bench", bench_rows=(1, 2)))
         with pytest.raises(InvalidScenarioError, match="--bench-rows is an option of Bench: add --runtime bench"):
             check(options_type()(bench_rows=(1,)))
-        with pytest.raises(InvalidScenarioError, match="--runtime bench does not go with --train"):
+        with pytest.raises(InvalidScenarioError, match="--runtime bench cannot be used with --train"):
             check(options_type()(runtime="bench", train="full"))
         assert answered(f"{GPT2} --offline --bench-rows 3", monkeypatch) == 2
         assert "add --runtime bench" in capsys.readouterr().err
@@ -382,7 +382,7 @@ def test_type_checkers_see_every_option(tmp_path: Path) -> None:
 @pytest.mark.parametrize("option", [option for option in table() if option.kind is int], ids=lambda option: option.name)
 def test_numbers_of_tokens_are_written_in_one_way(option: Declared) -> None:
     """Whatever is counted in tokens takes 1k and a string, as a length does."""
-    counts = re.match(r"(Maximum )?tokens\b", option.option.help, re.IGNORECASE) is not None
+    counts = re.match(r"(Maximum |Prompt |Encoder input )?tokens\b", option.option.help, re.IGNORECASE) is not None
     assert (option.option.parse is tokens) == counts
     if counts:
         assert value_of(option, "1k") == 1024

@@ -148,7 +148,7 @@ def test_a_cache_that_cannot_be_written(hub: Hub, hub_env: dict[str, str], tmp_p
     hub.put(single("org/a", CONFIG, ROWS))
     (tmp_path / "file").write_text("no folder")
     done = shell(f"env HF_HOME={tmp_path}/file hfmem org/a --format json", hub_env)
-    told = f"Warning: nothing can be downloaded to {tmp_path}/file/hub: no folder can be made there. Check HF_HOME.\n"
+    told = f"Warning: cannot download to {tmp_path}/file/hub: the folder cannot be created. Check HF_HOME.\n"
     assert (done.returncode, done.stderr) == (0, told)
     assert json.loads(done.stdout)["results"][0]["source"] == "hub"
 

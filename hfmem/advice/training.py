@@ -36,7 +36,7 @@ _Other = tuple[str, str, TrainingScenario]
 
 _NODE: Final = 8
 _COUNTS: Final = (2, 4, 8, 16, 32, 64, 128)
-_SHARED: Final = (("--zero 3", "shared (DeepSpeed)", False, 3), ("--fsdp", "shared (FSDP)", True, 3))
+_SHARED: Final = (("--zero 3", "sharded (DeepSpeed)", False, 3), ("--fsdp", "sharded (FSDP)", True, 3))
 
 
 def savings(
@@ -81,13 +81,17 @@ def _attention(model: Model, scenario: TrainingScenario) -> Iterator[_Other]:
     runs = engine(scenario.runtime)
     if scenario.unattended and isinstance(runs, Attends):
         word = runs.attention("sdpa", model, scenario.gpu).implementation
-        yield f"--attention {word}", "attention that runs there", replace(scenario, attention=word, unattended="")
+        yield (
+            f"--attention {word}",
+            "an attention implementation that runs there",
+            replace(scenario, attention=word, unattended=""),
+        )
 
 
 def _more(model: Model, scenario: TrainingScenario, machine: Machine | None, replicas: int | None) -> Iterator[_Other]:
     """More accelerators that share what one holds: the fewest that are enough, else 8."""
     training = scenario.training
-    same = ("", "shared", training.fsdp, training.zero)
+    same = ("", "sharded", training.fsdp, training.zero)
     alone = scenario.parallel.dp * scenario.parallel.cp == 1  # else they share among themselves first
     for words, what, fsdp, zero in (same,) if training.zero else _SHARED if alone else ():
         enough = (count for count in _COUNTS if machine is not None and count > scenario.parallel.gpus)
@@ -98,7 +102,7 @@ def _more(model: Model, scenario: TrainingScenario, machine: Machine | None, rep
         if other is not None:
             sizes = f"--dp {other.parallel.dp}" if replicas is not None else ""
             option = " ".join(filter(None, (_named(machine, count), sizes, words)))
-            yield option, f"{what} over {other.training.shard} ranks", other
+            yield option, f"{what} across {other.training.shard} ranks", other
     yield from _layers(model, scenario, machine)
 
 
@@ -126,7 +130,7 @@ def _layers(model: Model, scenario: TrainingScenario, machine: Machine | None) -
     except InvalidScenarioError:
         return
     named = f"{_named(machine, _NODE)} --tp {_NODE}" if machine is not None and machine.count else f"--tp {_NODE}"
-    yield named, f"each layer on {_NODE} GPUs", replace(scenario, parallel=plan)
+    yield named, f"each layer split across {_NODE} GPUs", replace(scenario, parallel=plan)
 
 
 def _named(machine: Machine | None, count: int) -> str:
@@ -138,11 +142,15 @@ def _step(training: Training) -> Iterator[_Change]:
     """What one GPU does in its step: what it computes anew, its loss, its optimizer."""
     if training.checkpointing != "full":
         instead = " (instead of --selective-checkpointing)" if training.checkpointing == "selective" else ""
-        what = f"layers computed anew in backward{instead}"
+        what = f"recompute layers in backward{instead}"
         yield "--gradient-checkpointing", what, replace(training, checkpointing="full")
     if not training.fused_loss and not training.stack.fused_loss:
-        yield "--fused-loss", "head and loss by pieces (Liger)", replace(training, fused_loss=True)
-    for name, what in (("adamw-fused", "no list of roots"), ("adamw-8bit", "8-bit moments"), ("adafactor", "factored")):
+        yield "--fused-loss", "LM head and loss in chunks (Liger)", replace(training, fused_loss=True)
+    for name, what in (
+        ("adamw-fused", "no foreach temporaries"),
+        ("adamw-8bit", "8-bit moments"),
+        ("adafactor", "factored"),
+    ):
         row = find_optimizer(name)
         if row is not None and row is not training.optimizer and training.optimizer.name.startswith(("adamw", "paged")):
             yield f"--optimizer {name}", what, replace(training, optimizer=row)
@@ -153,9 +161,13 @@ def _offloading(training: Training) -> Iterator[_Change]:
     if not training.zero:
         return
     if training.offload == "none" and training.method == "full":
-        yield "--offload optimizer", "states on the host", replace(training, offload="optimizer")
+        yield "--offload optimizer", "optimizer states in host memory", replace(training, offload="optimizer")
     if training.offload != "parameters" and training.zero == 3:
-        yield "--offload parameters", "weights and states on the host", replace(training, offload="parameters")
+        yield (
+            "--offload parameters",
+            "weights and optimizer states in host memory",
+            replace(training, offload="parameters"),
+        )
 
 
 def _sharding(training: Training, replicas: int) -> Iterator[_Change]:
@@ -163,9 +175,9 @@ def _sharding(training: Training, replicas: int) -> Iterator[_Change]:
     if replicas == 1 or training.fsdp:
         return
     for stage in range(training.zero + 1, 4):
-        yield f"--zero {stage}", f"shared over {training.shard} ranks", _as_chosen(replace(training, zero=stage))
+        yield f"--zero {stage}", f"sharded across {training.shard} ranks", _as_chosen(replace(training, zero=stage))
     if not training.zero:
-        yield "--fsdp", f"shared over {training.shard} ranks", _as_chosen(replace(training, zero=3, fsdp=True))
+        yield "--fsdp", f"sharded across {training.shard} ranks", _as_chosen(replace(training, zero=3, fsdp=True))
 
 
 def _adapters(model: Model, scenario: TrainingScenario, training: Training) -> Iterator[_Change]:
@@ -195,7 +207,7 @@ def _lora(model: Model) -> Lora | None:
 
 
 def _as_chosen(training: Training) -> Training:
-    """The same, in the precision that it has where a person names none."""
+    """The same, in its default precision."""
     if training.precision_asked:
         return training
     deepspeed = training.zero > 0 and not training.fsdp and training.method == "full"

@@ -46,7 +46,7 @@ class Fit:
         gpus_needed: the fewest that fit (tensor-parallel up to 8, then 8 of them a pipeline stage); None where unknown,
             or where 128 are not enough.
         reserve: bytes of one that other programs hold.
-        refused: why the engine refuses it, the split or the launch; "" where it does not, or by some recipes only.
+        refused: why the engine refuses it, the split or the launch; "" where it does not, or with some recipes only.
         never: whether it refuses it however much memory there is.
     """
 

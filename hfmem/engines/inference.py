@@ -197,20 +197,22 @@ class Prepared:
 def _served(
     engine: Engine, filled: Iterable[_Filled], model: Model, scenario: Scenario, *, least: bool = False
 ) -> Serving | None:
-    """What a server has by the recipe that leaves most, or by the one that leaves `least`."""
+    """What a server has with the recipe that leaves the most unquantised, or by the one that leaves `least`."""
     ranks = [RankMemory(terms=rank.least if least else rank.terms, cache=rank.cache) for rank in filled]
     return engine.serving(ranks, scenario, model)
 
 
 def _by_some(most: Serving | None, refused: str, least: Callable[[], Serving | None]) -> tuple[Serving | None, str]:
-    """What a server has, and why it does not start by the recipe that leaves most alone; "" where it does, or by none:
-    a refusal that another recipe has not is none of what was asked."""
+    """What a server has, and why it does not start with the recipe that leaves most unquantised: "" if it starts, or
+    if no recipe starts: only a refusal that another recipe avoids counts."""
     if most is None or refused or not most.refused:
         return most, ""
     lighter = least()
     if lighter is None or lighter.refused:
         return most, ""
-    return replace(most, refused="", lineless=f"by the recipe that leaves most, {most.refused}"), most.refused
+    return replace(
+        most, refused="", lineless=f"with the recipe that leaves the most unquantised, {most.refused}"
+    ), most.refused
 
 
 def _serving(found: Serving | None, refused: str, scenario: Scenario) -> Serving | None:
@@ -247,7 +249,7 @@ def _activations(engine: Engine, model: Model, scenario: Scenario, stage: Stage)
 
 
 def _ranks(found: Iterable[Stage], filled: Iterable[_Filled]) -> tuple[Rank, ...]:
-    """One row a distinct content, with the ranks that have it."""
+    """One row per distinct content, with the ranks that have it."""
     rows: dict[tuple[Term, ...], list[int]] = {}
     for stage, rank in zip(found, filled, strict=True):
         rows.setdefault(rank.terms, []).extend(stage.ranks)
@@ -263,5 +265,5 @@ def _notes(engine: Engine, model: Model, scenario: Scenario, refused: str) -> tu
     notes = list(engine.notes(model, scenario))
     notes += _refusal(engine, refused)
     if longest is not None and scenario.seq > longest and not refused:
-        notes.append(f"{scenario.seq:,} tokens are more than the {longest:,} the model is made for.")
+        notes.append(f"{scenario.seq:,} tokens exceed the model's maximum of {longest:,}.")
     return tuple(notes)

@@ -24,7 +24,7 @@ def kept_weights(
     scenario: Scenario,
     besides: Callable[[Kept], tuple[Term, ...]] = lambda _: (),
 ) -> Found:
-    """The weights by the recipe that leaves most of what the asked word may mean.
+    """The weights with the recipe that leaves the most unquantised of what the asked word may mean.
 
     Args:
         engine: the engine.
@@ -62,17 +62,17 @@ def _recipes(kept: tuple[Kept, ...], model: Model, scenario: Scenario) -> Iterat
     if first.asked.outcome == "refused":
         yield f"{word} is refused: {first.asked.reason} ({first.asked.source})."
     elif first.recipe is None and first.asked is AS_STORED and model.quantisation is not None:
-        yield f"{word} packs nothing here: the checkpoint is {model.quantisation.scheme} already."
+        yield f"{word} quantises nothing here: the checkpoint is already {model.quantisation.scheme}."
     elif first.asked.outcome == "unpacked" or first.recipe is None:
-        yield f"{word} packs nothing here: {first.asked.reason or 'no quantiser is known'}."
+        yield f"{word} quantises nothing here: {first.asked.reason or 'no quantiser is known'}."
     groups = model.parameters.groups
     sizes = {each.recipe: weights_of(model, scenario, each) for each in kept if each.recipe is not None}
-    anew = "packs anew what the checkpoint has packed, and " if first.rewritten else ""
+    anew = "requantises the packed weights of the checkpoint and " if first.rewritten else ""
     for (left, size), recipes in _alike(sizes, groups).items():
         by = " or ".join(recipe.name for recipe in recipes)
         each = f", {format_bytes(size)}" if len(set(sizes.values())) > 1 else ""
         sources = "; ".join(dict.fromkeys(recipe.source for recipe in recipes))
-        yield f"{word} by {by} {anew}leaves {left}{each} ({sources})."
+        yield f"{word} with {by} {anew}leaves unquantised: {left}{each} ({sources})."
     most = weights_of(model, scenario, kept_plainly(model, scenario)[0])
     if most < 0.9 * min(sizes.values(), default=weights_of(model, scenario, first)):
         yield f"With all linear layers and experts in {scenario.dtype}, the weights would be {format_bytes(most)}."
@@ -101,4 +101,4 @@ def _stored(engine: Engine, kept: Kept, model: Model, scenario: Scenario) -> Ite
     elif kept.assumed or row.reason:
         unpacked = format_bytes(weights_of(model, scenario, kept.unpacked()))
         where = f" {row.reason}" if row.reason else ""
-        yield f"{name}: kept as stored{where}; where it is not, the weights are {unpacked} in {run} ({row.source})."
+        yield f"{name}: kept as stored{where}; otherwise the weights are {unpacked} in {run} ({row.source})."

@@ -81,8 +81,8 @@ class Engine(Protocol):
     def run_dtype(
         self, dtype: str | None, architecture: Architecture, gpu: Accelerator | None
     ) -> tuple[str | None, str]:
-        """The dtype that a checkpoint of `dtype` runs in where nobody chooses one, and why it is another; "" where it
-        is not."""
+        """The dtype that a checkpoint of `dtype` runs in by default, and why it differs; "" where it
+        does not."""
 
     def settings(self, options: object, gpu: Accelerator | None, length: int) -> Settings | None:
         """Its own options with every default made, for requests of up to `length` tokens; None where it has none.
@@ -94,8 +94,8 @@ class Engine(Protocol):
         """
 
     def kept(self, model: Model, scenario: Scenario) -> tuple[Kept, ...]:
-        """How it holds the weights on the scenario's hardware: one a recipe that the asked quantisation may mean, at
-        least one."""
+        """How it holds the weights on the scenario's hardware: one per recipe that the requested quantisation may
+        mean, at least one."""
 
     def weights(self, model: Model, scenario: Scenario) -> Found:
         """The weights as they are loaded."""

@@ -69,7 +69,7 @@ def _together(terms: Mapping[str, Iterable[Term]]) -> tuple[Term, ...]:
 
 
 def _ranks(held: Mapping[str, Estimate]) -> tuple[Rank, ...]:
-    """One row a distinct content, as each model's own; nothing where all lie on one GPU."""
+    """One row per distinct content, as for each model alone; nothing where all models are on one GPU."""
     on: dict[int, dict[str, tuple[Term, ...]]] = {}
     for role, estimate in held.items():
         for rank in estimate.ranks or (Rank(ranks=(0,), terms=estimate.terms),):

@@ -87,7 +87,7 @@ OVERHEADS: Final[tuple[Overhead, ...]] = (
         kind="workspace",
         of="workspace",
         nbytes=8_519_680,
-        how="8,519,680 B a handle and stream on sm80 (':4096:2:16:8'); 32 MiB on sm90",
+        how="8,519,680 B per handle and stream on sm80 (':4096:2:16:8'); 32 MiB on sm90",
         source="docs.pytorch.org/docs/stable/notes/cuda.html, CUBLAS_WORKSPACE_CONFIG",
     ),
     Overhead(

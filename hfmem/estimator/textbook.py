@@ -1,9 +1,9 @@
-"""The founding article's formulas, as printed, so that a reader can compare (`--method textbook`).
+"""The original article's formulas, as printed, so that a reader can compare (`--method textbook`).
 
-    model        parameters × bytes a parameter
+    model        parameters × bytes per parameter
     KV cache     2 × batch × seq × precision × layers × hidden size
     activations  alpha × batch × seq × hidden + beta × batch × heads × seq²      (no factor for layers)
-    optimizer    Adam 8, SGD 4 bytes a parameter;  gradients 4 bytes a parameter
+    optimizer    Adam 8, SGD 4 bytes per parameter;  gradients 4 bytes per parameter
     rule of thumb: parameters × precision to run, 4 to 6 times that to train
 
 It ignores grouped-query attention, windows, mixtures and depth, and adds the cache to training: known deviations.
@@ -28,7 +28,7 @@ TEXTBOOK_PRECISIONS: Final[dict[str, Fraction]] = {
     "int8": Fraction(1),
     "int4": Fraction(1, 2),
 }
-"""Bytes a parameter."""
+"""Bytes per parameter."""
 
 TEXTBOOK_OPTIMIZERS: Final[dict[str, int]] = {"adam": 8, "sgd": 4}
 """Bytes of optimizer state a parameter."""
@@ -36,9 +36,9 @@ TEXTBOOK_OPTIMIZERS: Final[dict[str, int]] = {"adam": 8, "sgd": 4}
 GRADIENT_BYTES: Final = 4
 
 ALPHA_BETA: Final[dict[Attention, tuple[int, int]]] = {"eager": (34, 5), "sdpa": (2, 0), "flash": (2, 0)}
-"""Bytes a token and hidden unit, and bytes a head and pair of tokens: vanilla, and flash-like attention."""
+"""Bytes per token and hidden unit, and bytes per head and pair of tokens: vanilla, and flash-like attention."""
 
-_SOURCE: Final = "the founding article (textbook method)"
+_SOURCE: Final = "the original article (textbook method)"
 
 
 def kv_cache_bytes(scenario: Scenario, architecture: Architecture) -> int | None:

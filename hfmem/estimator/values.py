@@ -165,7 +165,7 @@ class Term:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Phase:
-    """A moment of a training step: what stays, and what this moment needs besides."""
+    """A phase of a training step: resident memory, plus what the phase needs."""
 
     name: str
     terms: tuple[Term, ...]

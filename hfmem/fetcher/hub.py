@@ -186,7 +186,7 @@ def _refused(error: ModelNotFoundError) -> HfmemError:
     what a user may not see."""
     cause = error.__cause__
     if isinstance(cause, HfHubHTTPError) and cause.response.status_code == 401:
-        return AccessDeniedError(error.model, "its files are listed, and need a token or an accepted licence")
+        return AccessDeniedError(error.model, "its files need a token or an accepted licence")
     return error
 
 
@@ -195,7 +195,7 @@ def _public_part(ref: ModelRef, info: Info, notes: list[str]) -> Checkpoint:
         ref=ref,
         commit=info.commit,
         source="hub",
-        provenance=f"{constants.ENDPOINT.partition('://')[2]}, what is public of a gated model",
+        provenance=f"{constants.ENDPOINT.partition('://')[2]}, public data of a gated model",
         config=info.config,
         files=info.files,
         weight_files=select_for(info.files, ref).weights,
@@ -309,7 +309,7 @@ def _indexed(client: Client, pinned: ModelRef) -> set[str]:
     try:
         return set(shards_of(_json(client, _file_url(pinned, INDEX), INDEX, LONGEST_INDEX)).values())
     except FileMissingError as error:
-        raise InvalidFileError(client.model, f"{INDEX} is listed and cannot be read") from error
+        raise InvalidFileError(client.model, f"{INDEX} is listed but cannot be read") from error
 
 
 def _json(client: Client, url: str, file: str, longest: int, most: int | None = None) -> dict[str, Any]:
@@ -324,7 +324,7 @@ def _parsed(answer: Answer, file: str, longest: int, most: int | None = None) ->
         InvalidConfigError: it is longer, or no JSON object, or one of more than `most` lists and objects.
     """
     if len(answer.content) > longest:
-        raise InvalidConfigError("", f"{file} is longer than the {longest >> 20} MiB of any")
+        raise InvalidConfigError("", f"{file} exceeds the limit of {longest >> 20} MiB")
     return parse_object(answer.content, file) if most is None else parse_object(answer.content, file, most)
 
 
@@ -337,7 +337,7 @@ def _read_listed(client: Client, ref: ModelRef, file: FileInfo) -> FileContents:
     try:
         return read_file(client, ref, file.name, file.size)[0]
     except FileMissingError as error:
-        raise InvalidFileError(client.model, f"{file.name} is named and is not there") from error
+        raise InvalidFileError(client.model, f"{file.name} is named but missing") from error
 
 
 def read_file(client: Client, ref: ModelRef, file: str, size: int | None = None) -> _Read:
@@ -346,7 +346,7 @@ def read_file(client: Client, ref: ModelRef, file: str, size: int | None = None)
     """
     format_ = format_of(file)
     if format_ is None:
-        raise InvalidFileError(client.model, f"{file} is of no format that is known")
+        raise InvalidFileError(client.model, f"{file} has an unknown format")
     commits: list[str | None] = []
     held, waited = ExitStack(), False
 

@@ -45,7 +45,7 @@ _REFUSALS: Final[tuple[tuple[type[HfmemError], str], ...]] = (
     (InvalidTokenError, "The Hub does not know the token"),
     (AccessDeniedError, "The Hub refuses access"),
     (DisabledModelError, "The Hub has switched the repository off"),
-    (ModelNotFoundError, "The Hub shows no such model to this user"),
+    (ModelNotFoundError, "The Hub has no such model, or this account cannot see it"),
     (GatedModelError, "The model is gated"),
 )
 
@@ -106,7 +106,9 @@ def prepare(refs: Iterable[ModelRef], access: Access) -> None:
 def _local(ref: ModelRef) -> Checkpoint:
     found, notes = local.read(ref), []
     if is_model_id(ref.model_id):
-        notes.append(f"'{ref.model_id}' is a path on this machine; it is read, not the Hub's model of the same name.")
+        notes.append(
+            f"'{ref.model_id}' is a path on this machine; it is read instead of the Hub model of the same name."
+        )
     if ref.revision != constants.DEFAULT_REVISION:
         notes.append(Otherwise("--revision has no effect on local files."))
     return replace(found, notes=(*found.notes, *notes)) if notes else found

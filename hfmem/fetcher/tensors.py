@@ -60,5 +60,5 @@ def each_once(
     lacking = sorted(set(indexed) - found.keys())
     if lacking:
         count = "1 tensor" if len(lacking) == 1 else f"{len(lacking):,} tensors"
-        doubts.append(f"the index names {count} that no shard holds ('{lacking[0]}')")
+        doubts.append(f"the index names {count} that no shard contains ('{lacking[0]}')")
     return tuple(found.values()), tuple(doubts)

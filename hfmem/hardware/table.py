@@ -74,8 +74,8 @@ def find(name: str) -> Machine:
     if rest.lower() == _PROFILE:
         raise InvalidScenarioError(
             "",
-            f"--gpu {name.strip()} would be the hardware of a Hub profile, which the Hub tells no program: name it "
-            "instead, as in --gpu 'RTX 4090', or give --gpu auto for what is in this machine",
+            f"--gpu {name.strip()} would be the hardware of a Hub profile, which programs cannot read: name it "
+            "instead, as in --gpu 'RTX 4090', or use --gpu auto for this machine",
         )
     for text, number in ((name.strip(), None), (rest, count)):
         machine = _of_table(text, number)
@@ -103,7 +103,7 @@ def _of_table(text: str, count: int | None) -> Machine | None:
     rows = named(text)
     if rows:
         sizes = _sold(rows[1:])
-        taken = f"--gpu {text}: the one with {rows[0].nominal_gb} GB is taken; it is sold with {sizes} too."
+        taken = f"--gpu {text}: the one with {rows[0].nominal_gb} GB is taken; it is also sold with {sizes}."
         return Machine(accelerator=rows[0], count=count, note=taken if sizes else "")
     key = spelled(text).key
     same = [row for row in instances() if spelled(row.name).key == key]

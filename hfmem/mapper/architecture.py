@@ -44,7 +44,7 @@ def _read(config: Mapping[str, Any]) -> Blueprint:
     if not facts.model_type:
         return _unknown(facts, "config.json does not say its model_type")
     try:
-        return _by_reader(facts, config) or _unknown(facts, f"no reader knows the model type '{facts.model_type}' yet")
+        return _by_reader(facts, config) or _unknown(facts, f"the model_type '{facts.model_type}' is not supported yet")
     except MissingFactError as error:
         return _unknown(facts, f"config.json lacks '{error.key}', which '{facts.model_type}' needs")
     except InvalidConfigError as error:

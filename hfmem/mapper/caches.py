@@ -133,7 +133,7 @@ class Indexed:
         attention: what the attention itself keeps.
         index_dim: elements of the indexer's key.
         index_dtype: their dtype.
-        position_dims: numbers a token that tell its position, where this layer keeps them for all (Qwen4-Exp).
+        position_dims: numbers per token that tell its position, where this layer keeps them for all (Qwen4-Exp).
     """
 
     attention: Cache
@@ -246,7 +246,7 @@ class Hidden:
     """The states that lead into a layer, from which it makes keys and values anew for each token (XLNet, Reformer).
 
     Attributes:
-        width: elements a token.
+        width: elements per token.
         window: tokens kept at most; None keeps all.
         buckets: numbers of hash buckets a token, where the layer sorts its tokens into them.
         hashed_beyond: tokens up to which there are no buckets yet.

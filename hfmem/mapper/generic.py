@@ -25,7 +25,7 @@ __all__ = ["read"]
 
 _MOST_LAYERS: Final = 100_000
 
-_NOTE: Final = "The layers are those of transformers' configuration class; hfmem has no reader of its own for the type."
+_NOTE: Final = "The layers are those of transformers' configuration class; hfmem has no reader for this model_type."
 
 _DROPPED: Final = ("model_type", "auto_map", "quantization_config", "architectures")
 

@@ -19,7 +19,7 @@ __all__ = ["NOT_LOADED", "choices_note", "is_gguf", "lacks", "layout_notes"]
 NOT_LOADED: Final = ("gguf", "foreign")
 
 _LAYOUT_NOTES: Final = {
-    "bin": "The weights are PyTorch pickles (.bin), which are not opened: the figures are from the configuration, or "
+    "bin": "The weights are PyTorch pickles (.bin), which are not read: the figures are from the configuration, or "
     "from the size of the files.",
     "diffusers": "This is a diffusers pipeline: the weights of all its components are counted, its activations are not "
     "known yet.",
@@ -57,9 +57,9 @@ def lacks(selection: Selection, checkpoint: Checkpoint, parameters: ParameterTab
     """What of the weights is not here."""
     if selection.layout == "adapter":
         base = _base(checkpoint)
-        return "this is an adapter, whose base model is needed besides" + (f": {base}" if base else "")
+        return "this is an adapter, and its base model is also needed" + (f": {base}" if base else "")
     if selection.choices and parameters is None:
-        return "one of its files has to be named"
+        return "choose one of its files"
     if selection.layout in NOT_LOADED and parameters is None and not selection.weights:
         return f"no weights for the classes of transformers are here, but {_held(checkpoint)}"
     return ""
@@ -84,8 +84,8 @@ def layout_notes(selection: Selection, checkpoint: Checkpoint, parameters: Param
 def _adapter_note(checkpoint: Checkpoint) -> str:
     """What an adapter needs besides, and what to ask for next."""
     base = _base(checkpoint)
-    named = f"the one that it names is {base}: ask for that next" if base else "nothing here names it"
-    return f"This is an adapter: its base model is needed besides, and {named}."
+    named = f"the one that it names is {base}: estimate that as well" if base else "its id is not recorded here"
+    return f"This is an adapter: its base model is also needed, and {named}."
 
 
 _LONGEST_NAME: Final = 300

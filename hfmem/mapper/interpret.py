@@ -102,7 +102,7 @@ def interpret(checkpoint: Checkpoint) -> Model:
         ),
         lacks=lacks(selection, checkpoint, parameters),
         offered=choices_note(checkpoint, selection.choices),
-        unloadable="no file here is one that it loads" if unread else "",
+        unloadable="it loads none of the files here" if unread else "",
     )
 
 
@@ -143,7 +143,7 @@ def _parameters(
         stored = as_stored(described, config, architecture)
         source = f"config.json, as the class of '{architecture.model_type}' builds it"
         source += "" if stored.table is described else ", stored as its quantization_config says"
-        source += "; no file here is one that the class loads" if layout in NOT_LOADED else ""
+        source += "; the class loads none of the files here" if layout in NOT_LOADED else ""
         return stored.table, "typical" if stored.unread else "derived", source, unread_quantisation(stored, described)
     if checkpoint.totals:
         return from_totals(checkpoint.totals), "derived", "the Hub's public totals", []

@@ -188,7 +188,7 @@ def group_scheme(group: Mapping[str, Any]) -> str:
 
 
 def declared_cache_dtype(config: Mapping[str, Any]) -> str | None:
-    """The dtype of the KV cache, where the checkpoint brings scales for it: compressed-tensors' `kv_cache_scheme`,
+    """The dtype of the KV cache, where the checkpoint has scales for it: compressed-tensors' `kv_cache_scheme`,
     ModelOpt's `kv_cache_quant_algo`."""
     found = quantisation_of(config)
     inner = found.get("quantization")

@@ -40,17 +40,17 @@ def fp8_blocks(rows: int, columns: int, scale: str) -> Scheme:
 
 
 def fp8_tensor(shape: Shape) -> Stored:
-    """One scale a matrix, and one for its input (ModelOpt, and `activation_scheme: static`)."""
+    """One scale per matrix, and one for its input (ModelOpt, and `activation_scheme: static`)."""
     return ("", "F8_E4M3", shape), (".weight_scale", "F32", shape[:-2]), (".input_scale", "F32", shape[:-2])
 
 
 def _rows(dtype: str, scale: str) -> Scheme:
-    """One scale an output channel (fbgemm, compressed-tensors' `channel`, LLM.int8())."""
+    """One scale per output channel (fbgemm, compressed-tensors' `channel`, LLM.int8())."""
     return lambda shape: (("", dtype, shape), (".weight_scale", scale, (*shape[:-1], 1)))
 
 
 def nvfp4(shape: Shape) -> Stored:
-    """Two values a byte, an FP8 scale a block of 16, and two scales a matrix (ModelOpt's unified export)."""
+    """Two values per byte, an FP8 scale per block of 16, and two scales per matrix (ModelOpt's unified export)."""
     *rest, inputs = shape
     return (
         ("", "U8", (*rest, _up(inputs, 2))),
@@ -68,7 +68,7 @@ def mxfp4_blocks(shape: Shape) -> Stored:
 
 
 def fp4_exponents(shape: Shape) -> Stored:
-    """DeepSeek-V4's experts: two values an int8, an E8M0 scale a block of 32."""
+    """DeepSeek-V4's experts: two values per int8, an E8M0 scale per block of 32."""
     *rest, inputs = shape
     return ("", "I8", (*rest, _up(inputs, 2))), (".scale", "F8_E8M0", (*rest, _up(inputs, 32)))
 
@@ -79,7 +79,7 @@ def mxfp8(shape: Shape) -> Stored:
 
 
 def integers(bits: int, group: int, *, zeros: bool, reordered: bool = False) -> Scheme:
-    """GPTQ's and AWQ's layout: 32/bits values an int32, a half and a zero point a group of inputs."""
+    """GPTQ's and AWQ's layout: 32/bits values per int32, a half and a zero point per group of inputs."""
 
     def stored(shape: Shape) -> Stored:
         *rest, outputs, inputs = shape
@@ -137,8 +137,8 @@ def _packed(bits: int, size: int, *, symmetric: bool) -> Scheme:
 
 
 def _four_bits(double: bool) -> Scheme:
-    """bitsandbytes: two values a byte, a float32 a block of 64; with double quantisation a byte, and a float32 a block
-    of 256 of those."""
+    """bitsandbytes: two values per byte, a float32 per block of 64; with double quantisation a byte, and a float32 per
+    block of 256 of those."""
 
     def stored(shape: Shape) -> Stored:
         elements = 1

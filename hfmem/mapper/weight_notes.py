@@ -36,7 +36,7 @@ def unread_quantisation(stored: Stored, described: ParameterTable) -> list[str]:
     first = ", ".join(f"'{cut(words)}'" for words in stored.unread[:_NAMED])
     more = f" and {len(stored.unread) - _NAMED} more" if len(stored.unread) > _NAMED else ""
     return [
-        f"Not understood of config.json's quantization_config, and counted as if it were not there: {first}{more}. The "
+        f"Part of config.json's quantization_config is not supported and is ignored: {first}{more}. The "
         "headers of the weight files would tell what is packed."
     ]
 
@@ -51,7 +51,7 @@ def _faults(checkpoint: Checkpoint) -> list[str]:
         return []
     more = f", and {len(faults) - 1} more" if len(faults) > 1 else ""
     return [
-        f"The weight files are cut or broken, and loaders refuse such ones ({faults[0]}{more}): what their headers say "
+        f"The weight files are cut or broken, and loaders refuse them ({faults[0]}{more}): what their headers say "
         "is counted."
     ]
 
@@ -158,5 +158,5 @@ def unseen_quantisation(
     method = next((word for word in words if isinstance(word, str) and word), "some format")
     return [
         f"config.json says that the weights are quantised ({method}); without their files they are counted as they "
-        "were before: --dtype fp8, int4, … gives a format."
+        "were before: --dtype fp8, int4, … sets a format."
     ]

@@ -34,9 +34,9 @@ class Access:
             needs=(Need(sentence="has no effect with --offline", met=lambda asked: not asked.offline, harmless=True),),
         ),
     ] = None
-    offline: Annotated[bool, Option(help="Ask nothing of the network", panel=MODEL, common=True)] = False
+    offline: Annotated[bool, Option(help="Run without network access", panel=MODEL, common=True)] = False
     use_cache: Annotated[
-        bool, Option(help="Neither read nor write the cache of earlier answers", panel=MODEL, names=("--no-cache",))
+        bool, Option(help="Do not read or write the cache of earlier results", panel=MODEL, names=("--no-cache",))
     ] = True
 
 
@@ -57,10 +57,10 @@ class Concurrency:
     jobs: Annotated[
         int,
         Option(
-            help="Models fetched at once",
+            help="Models to fetch in parallel",
             panel=LISTS,
             least=1,
             most=64,
-            needs=(Need(sentence="has no effect on one model", met=lambda asked: asked.several, harmless=True),),
+            needs=(Need(sentence="has no effect on a single model", met=lambda asked: asked.several, harmless=True),),
         ),
     ] = 8

@@ -24,29 +24,31 @@ def _adapter_dtype(name: str) -> str | None:
 class AdapterOptions:
     """Low-rank adapters; None and () leave the choice to PEFT."""
 
-    lora_rank: Annotated[int | None, _adapter(help="Rank of the adapters", shown="8", least=1, most=10**6)] = None
+    lora_rank: Annotated[int | None, _adapter(help="LoRA rank", shown="8", least=1, most=10**6)] = None
     lora_targets: Annotated[
         tuple[str, ...],
         _adapter(
-            help="Modules that get adapters: q_proj,v_proj or all-linear",
+            help="Modules to adapt: q_proj,v_proj or all-linear",
             metavar="NAMES",
-            shown="PEFT's for the model type",
+            shown="PEFT's default for the model type",
             words=True,
             keys=("lora_target_modules",),
         ),
     ] = ()
     lora_dropout: Annotated[
-        float | None, _adapter(help="Dropout of the adapters", shown="0", least=0, below=1, keys=("lora_dropout",))
+        float | None, _adapter(help="LoRA dropout", shown="0", least=0, below=1, keys=("lora_dropout",))
     ] = None
     lora_dtype: Annotated[
         str | None,
-        _adapter(help="float32 (as PEFT casts them) or bfloat16", shown="float32", check=_adapter_dtype),
+        _adapter(help="Adapter dtype: float32 (PEFT's default) or bfloat16", shown="float32", check=_adapter_dtype),
     ] = None
-    dora: Annotated[bool, _adapter(help="Adapters with magnitudes (DoRA)", keys=("use_dora", "peft_use_dora"))] = False
+    dora: Annotated[bool, _adapter(help="Use DoRA (weight-decomposed LoRA)", keys=("use_dora", "peft_use_dora"))] = (
+        False
+    )
     modules_to_save: Annotated[
         tuple[str, ...],
         _adapter(
-            help="Modules trained in full beside the adapters",
+            help="Modules to train in full alongside the adapters",
             metavar="NAMES",
             words=True,
             keys=("lora_modules_to_save", "additional_target"),
@@ -55,7 +57,7 @@ class AdapterOptions:
     double_quant: Annotated[
         bool,
         Option(
-            help="Quantise the scales of the 4-bit base too",
+            help="Also quantise the scales of the 4-bit base",
             panel=ADAPTERS,
             modes=("training",),
             methods=("exact",),

@@ -27,7 +27,7 @@ class Need:
     """What else must be asked for an option to have an effect.
 
     Attributes:
-        sentence: what is told where it is not, as it follows the option's name: "needs --fsdp or --zero".
+        sentence: the message where it is not, following the option's name: "needs --fsdp or --zero".
         met: whether what was asked (an object with every option as an attribute) is enough.
         harmless: whether the option is then only named as being without effect, and not refused.
     """

@@ -36,10 +36,10 @@ class ListOptions:
     sort: Annotated[
         str | None,
         Option(
-            help="Order by a column",
+            help="Column to sort by",
             panel=LISTS,
             metavar="KEY",
-            needs=(Need(sentence="has no effect on one model", met=lambda asked: asked.several, harmless=True),),
+            needs=(Need(sentence="has no effect on a single model", met=lambda asked: asked.several, harmless=True),),
         ),
     ] = None
 
@@ -48,9 +48,11 @@ class ListOptions:
 class HelpOptions:
     """What is answered at once, whatever else is asked."""
 
-    help_all: Annotated[bool, Option(help="Show every option, in panels", panel=HELP, common=True)] = False
+    help_all: Annotated[bool, Option(help="Show every option, by group", panel=HELP, common=True)] = False
     help_for: Annotated[
         str | None,
-        Option(help="Show the options of an engine, of training or of lists", panel=HELP, common=True, metavar="NAME"),
+        Option(
+            help="Show the options for an engine, for training or for lists", panel=HELP, common=True, metavar="NAME"
+        ),
     ] = None
     version: Annotated[bool, Option(help="Print the version", panel=HELP, common=True)] = False

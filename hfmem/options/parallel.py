@@ -31,14 +31,14 @@ class ParallelOptions:
     tp: Annotated[int | None, _size(help="Tensor-parallel ranks", shown="1", keys=("tensor_parallel_size",))] = None
     pp: Annotated[int | None, _size(help="Pipeline stages", shown="1")] = None
     dp: Annotated[int | None, _size(help="Data-parallel replicas, each with --batch", shown="1")] = None
-    ep: Annotated[int | None, _size(help="Ranks that share the experts (tp × dp)", shown="1")] = None
+    ep: Annotated[int | None, _size(help="Expert-parallel ranks (tp × dp)", shown="1")] = None
     cp: Annotated[
         int | None, _training_size(help="Context-parallel ranks", shown="1", keys=("context_parallel_size",))
     ] = None
     sequence_parallel: Annotated[
         bool,
         _training(
-            help="Tensor-parallel ranks share the sequence between matrices",
+            help="Sequence parallelism across tensor-parallel ranks",
             needs=(Need(sentence="needs --tp above 1", met=lambda asked: (asked.tp or 1) > 1),),
         ),
     ] = False
@@ -57,7 +57,7 @@ class ParallelOptions:
         bool,
         _training(
             help="Shard with FSDP",
-            needs=(Need(sentence="and --zero are two ways to shard: give one", met=lambda asked: not asked.zero),),
+            needs=(Need(sentence="and --zero are mutually exclusive", met=lambda asked: not asked.zero),),
         ),
     ] = False
     shard: Annotated[
@@ -71,7 +71,7 @@ class ParallelOptions:
     offload: Annotated[
         Offload,
         _training(
-            help="What the host's memory holds (ZeRO, FSDP)",
+            help="What to offload to host memory (ZeRO, FSDP)",
             needs=(
                 Need(sentence="needs --zero or --fsdp", met=lambda asked: asked.zero or asked.fsdp),
                 Need(

@@ -55,7 +55,7 @@ def _misplaced(option: Declared, asked: Any, owners: tuple[tuple[str, str], ...]
     if rules.modes and mode not in rules.modes:
         return "needs --train" if mode == "inference" else "is for inference"
     if rules.methods and asked.method not in rules.methods:
-        return f"does not go with --method {asked.method}"
+        return f"cannot be used with --method {asked.method}"
     if rules.train and asked.train is not None and asked.train not in rules.train:
         return f"is for --train {' and '.join(rules.train)}"
     return None
@@ -92,7 +92,7 @@ _KINDS: Final[dict[type, str]] = {
 def _mistyped(option: Declared, value: Any) -> str | None:
     kinds = (int, float) if option.kind is float else option.kind
     if isinstance(value, str) and option.kind is str and not value.strip():
-        return "is empty: give a value, or leave it out"
+        return "is empty: give a value or omit it"
     if isinstance(value, kinds) and (option.kind is bool or not isinstance(value, bool)):
         return None
     # a number that is no whole one, although it may be as large

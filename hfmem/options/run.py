@@ -13,7 +13,7 @@ from hfmem.units import gib_of
 __all__ = ["DEFAULT_SEQ", "RunOptions"]
 
 DEFAULT_SEQ = 4096
-"""Tokens of a sequence where nobody asks for a length, of models that take as many."""
+"""Default tokens per sequence, for models that support as many."""
 
 _MOST = 10**9  # tokens, or sequences: beyond it a figure means nothing
 
@@ -40,7 +40,7 @@ def _memory(text: str) -> float:
     try:
         return float(text) if size is None else size
     except ValueError:
-        raise ValueError(f"'{cut(text)}' is no size of memory such as 2, 2GiB or 512MiB") from None
+        raise ValueError(f"'{cut(text)}' is not a memory size such as 2, 2GiB or 512MiB") from None
 
 
 @dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
@@ -50,14 +50,14 @@ class RunOptions:
     method: Annotated[
         Method,
         Option(
-            help="exact: as the implementation behaves; textbook: the founding article's formulas",
+            help="exact: as the implementation behaves; textbook: the formulas of the original article",
             panel=MODEL,
         ),
     ] = "exact"
     batch: Annotated[
         int,
         Option(
-            help="Sequences at once (training: the micro-batch of each replica)",
+            help="Batch size in sequences (training: micro-batch size per replica)",
             panel=SIZE,
             common=True,
             least=1,
@@ -68,7 +68,7 @@ class RunOptions:
     seq: Annotated[
         int | None,
         Option(
-            help="Tokens per sequence, prompt and answer together; 32k is 32 x 1024",
+            help="Tokens per sequence, prompt plus output; 32k is 32 x 1024",
             panel=SIZE,
             common=True,
             names=("--seq", "--max-model-len"),
@@ -82,7 +82,7 @@ class RunOptions:
     prompt: Annotated[
         int | None,
         Option(
-            help="Tokens of the prompt; the rest of --seq is the answer, a token at a time",
+            help="Prompt tokens; the rest of --seq is generated, one token at a time",
             panel=SIZE,
             shown="all of --seq",
             parse=tokens,
@@ -92,11 +92,11 @@ class RunOptions:
             modes=("inference",),
             needs=(
                 Need(
-                    sentence="is more than --seq, which is prompt and answer together",
+                    sentence="exceeds --seq, which covers prompt and output",
                     met=lambda asked: asked.seq is None or asked.prompt <= asked.seq,
                 ),
                 Need(
-                    sentence=f"is more than --seq, prompt and answer together: {DEFAULT_SEQ:,} where not given",
+                    sentence=f"exceeds --seq, which covers prompt and output and defaults to {DEFAULT_SEQ:,}",
                     met=lambda asked: asked.seq is not None or asked.prompt <= DEFAULT_SEQ,
                 ),
             ),
@@ -105,7 +105,7 @@ class RunOptions:
     prefill_chunk: Annotated[
         int | None,
         Option(
-            help="Tokens of the prompt that are run at once, on the cache of those before",
+            help="Prompt tokens per prefill chunk",
             panel=SIZE,
             shown="the whole prompt",
             parse=tokens,
@@ -118,9 +118,9 @@ class RunOptions:
     source_seq: Annotated[
         int | None,
         Option(
-            help="Tokens of an encoder's input, or of images that a decoder attends to",
+            help="Encoder input tokens, or image tokens that a decoder attends to",
             panel=SIZE,
-            shown="as --seq, up to the encoder's maximum; no images",
+            shown="--seq, up to the encoder's maximum; no images",
             parse=tokens,
             least=1,
             most=_MOST,
@@ -150,7 +150,7 @@ class RunOptions:
             check=_cache_dtype,
             needs=(
                 Need(
-                    sentence="does not go with --method textbook, which takes it from --dtype",
+                    sentence="cannot be used with --method textbook, which takes it from --dtype",
                     met=lambda asked: asked.method != "textbook",
                 ),
                 Need(sentence="is for inference: training keeps no cache", met=lambda asked: asked.train is None),
@@ -160,8 +160,8 @@ class RunOptions:
     gpu: Annotated[
         tuple[str, ...],
         Option(
-            help="Accelerator to hold it against (repeatable): 'H100', 'RTX 4090', '4x L40S', a cloud's instance, "
-            "'cpu', a size (24GB is 24 GiB, whatever --unit is), or 'auto' for this machine's",
+            help="Accelerator to check the fit on (repeatable): 'H100', 'RTX 4090', '4x L40S', a cloud instance, "
+            "'cpu', a memory size (24GB means 24 GiB, regardless of --unit), or 'auto' for this machine",
             panel=ACCELERATORS,
             common=True,
             metavar="NAME",
@@ -170,8 +170,8 @@ class RunOptions:
     reserve: Annotated[
         float | None,
         Option(
-            help="Memory of each accelerator that the display or other programs hold: 2 and 2GB are 2 GiB, whatever "
-            "--unit is; or 512MiB",
+            help="Memory per accelerator used by the display or other programs: 2 and 2GB mean 2 GiB, regardless of "
+            "--unit; or 512MiB",
             panel=ACCELERATORS,
             metavar="SIZE",
             shown="0",

@@ -22,12 +22,12 @@ class TrainingOptions:
     train: Annotated[
         Train | None,
         Option(
-            help="Train instead of run: all weights, adapters, or adapters on a 4-bit base",
+            help="Estimate training: all weights, LoRA adapters, or LoRA adapters on a 4-bit base",
             panel=TRAINING,
             common=True,
             needs=(
                 Need(
-                    sentence="goes with --method textbook as --train full only",
+                    sentence="can be used with --method textbook only as --train full",
                     met=lambda asked: asked.method != "textbook" or asked.train == "full",
                 ),
             ),
@@ -36,10 +36,10 @@ class TrainingOptions:
     optimizer: Annotated[
         str | None,
         _choice(
-            help="adamw, adamw-fused, adamw-8bit, adafactor, lion, muon, … (textbook: adam or sgd)",
+            help="Optimizer: adamw, adamw-fused, adamw-8bit, adafactor, lion, muon, … (textbook: adam or sgd)",
             common=True,
             metavar="NAME",
-            shown="adamw, or the software's own",
+            shown="adamw, or the training stack's default",
         ),
     ] = None
     optimizer_rank: Annotated[int | None, _exact(help="Rank of GaLore or APOLLO", shown="128", least=1, most=_MOST)] = (
@@ -48,9 +48,9 @@ class TrainingOptions:
     precision: Annotated[
         str | None,
         _exact(
-            help="Mix of number formats: bf16, fp32, autocast-bf16, bf16-master, megatron-bf16, …",
+            help="Training precision: bf16, fp32, autocast-bf16, bf16-master, megatron-bf16, …",
             metavar="NAME",
-            shown="as the weights are",
+            shown="the dtype of the weights",
         ),
     ] = None
     stack: Annotated[
@@ -70,7 +70,7 @@ class TrainingOptions:
     selective_checkpointing: Annotated[
         bool,
         _exact(
-            help="Recompute attention scores in the backward pass, and nothing else",
+            help="Recompute only attention scores in the backward pass",
             needs=(
                 Need(
                     sentence="is already covered by --gradient-checkpointing",
@@ -92,7 +92,7 @@ class TrainingOptions:
     fused_loss: Annotated[
         bool,
         _exact(
-            help="Compute head and loss in pieces (Liger, linear cross-entropy)",
+            help="Compute the LM head and the loss in chunks (Liger, linear cross-entropy)",
             keys=(
                 "use_liger_kernel",
                 "enable_liger_kernel",
@@ -103,5 +103,5 @@ class TrainingOptions:
     ] = False
     freeze: Annotated[
         tuple[str, ...],
-        _exact(help="Components that are not trained: embedding,vision,…", metavar="PARTS", words=True),
+        _exact(help="Components to freeze: embedding,vision,…", metavar="PARTS", words=True),
     ] = ()

@@ -84,9 +84,7 @@ def step_of(model: Model, scenario: Scenario) -> Step:
     if isinstance(scenario, TrainingScenario):
         return _training_step(scenario, scenario.training)
     if scenario.compute_dtype is None:
-        raise UntraceableError(
-            model.checkpoint.ref.model_id, "the dtype that it computes in is not known: give --dtype"
-        )
+        raise UntraceableError(model.checkpoint.ref.model_id, "the dtype that it computes in is not known: use --dtype")
     mode = Mode(
         attention="eager" if scenario.attention == "eager" else "sdpa",
         precision="fp32" if scenario.compute_dtype == "float32" else "bf16",

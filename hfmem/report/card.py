@@ -106,7 +106,7 @@ def _heading(report: Report) -> Iterator[str]:
 def _prompt(scenario: Scenario) -> str:
     """How much of the tokens is the prompt, and in which pieces it is run."""
     prompt = f" (prompt of {scenario.prompt:,})" if scenario.prompt is not None else ""
-    return prompt + (f" in pieces of {scenario.prefill_chunk:,}" if scenario.prefill_chunk is not None else "")
+    return prompt + (f" in chunks of {scenario.prefill_chunk:,}" if scenario.prefill_chunk is not None else "")
 
 
 def _action(scenario: Scenario) -> tuple[str, str]:
@@ -149,8 +149,8 @@ def _parts(report: Report, unit: str) -> list[str]:
     ]
     sign = "≥ " if estimate.is_lower_bound else ""
     low, high = format_bytes(estimate.low, unit), format_bytes(estimate.total, unit)
-    range_ = f"{low} to {high}, by recipe" if low != high else ""
-    rows.append(["total", sign + format_bytes(estimate.total, unit), "a part is unknown" if sign else range_])
+    range_ = f"{low} to {high}, depending on the recipe" if low != high else ""
+    rows.append(["total", sign + format_bytes(estimate.total, unit), "partly unknown" if sign else range_])
     lines = tabulate(rows, tablefmt="plain", disable_numparse=True, colalign=("left", "right", "left")).splitlines()
     rule = "-" * max(len(line.rstrip()) for line in lines)
     return [line.rstrip() for line in (*lines[:-1], rule, lines[-1])]
@@ -160,20 +160,20 @@ def _beside(report: Report, unit: str) -> Iterator[str]:
     estimate, download = report.estimate, report.download
     if pieces := estimate.in_pieces:
         total = format_bytes(pieces.total, unit)
-        yield f"in pieces of {pieces.tokens:,} tokens (--prefill-chunk {pieces.tokens}): {total}"
+        yield f"in chunks of {pieces.tokens:,} tokens (--prefill-chunk {pieces.tokens}): {total}"
     if estimate.kv_cache_per_token:
         fixed = (
-            f", besides {format_bytes(estimate.kv_cache_fixed, unit)} that does not grow"
+            f", plus {format_bytes(estimate.kv_cache_fixed, unit)} that does not grow"
             if estimate.kv_cache_fixed
             else ""
         )
-        each = " on each GPU" if estimate.ranks else ""
-        yield f"each further token of a sequence: {estimate.kv_cache_per_token:,} B of cache{each}{fixed}"
+        each = " per GPU" if estimate.ranks else ""
+        yield f"each additional token per sequence: {estimate.kv_cache_per_token:,} B of cache{each}{fixed}"
     loading = estimate.loading
     if loading is not None and loading.host:
-        yield f"while loading: {format_bytes(loading.host, unit)} of the host's memory ({loading.how.split(';')[0]})"
+        yield f"while loading: {format_bytes(loading.host, unit)} of host memory ({loading.how.split(';')[0]})"
     if loading is not None and loading.gpu is not None and loading.gpu > estimate.total:
-        yield f"while loading: {format_bytes(loading.gpu, unit)} on the GPU for a moment"
+        yield f"while loading: {format_bytes(loading.gpu, unit)} on the GPU, briefly"
     if report.checkpoint.source != "local" and download.nbytes is not None:
         files = f" in {download.files} files" if download.files else ""
         yield f"download: {format_bytes(download.nbytes, unit)}{files}"
@@ -184,7 +184,7 @@ def _trace(report: Report, unit: str) -> Iterator[str]:
     trace = report.trace
     if trace is None:
         return
-    yield f"traced on the class without weights ({trace.source}, {trace.seconds:g} s); the peak is in: {trace.phase}"
+    yield f"traced on the model class without weights ({trace.source}, {trace.seconds:g} s); peak phase: {trace.phase}"
     groups = [group for group in GROUPS if group != "overhead"]
     # a few bytes are counters, and the loss
     shown = [group for group in groups if trace.groups.get(group, 0) >= 1024 or report.estimate.group(group)]
@@ -207,7 +207,7 @@ def _certainty(estimate: Estimate, group: Group) -> str:
     """The weakest certainty among a group's terms."""
     found = [term.certainty for term in estimate.terms if term.group == group]
     if any(name == group for name, _ in estimate.unknown):
-        return "unknown" if not found else "a part is unknown"
+        return "unknown" if not found else "partly unknown"
     return max(found, key=_CERTAINTIES.index) if found else ""
 
 
@@ -217,7 +217,7 @@ def _explain(term: Term, source: int, unit: str, width: int) -> Iterator[str]:
 
 
 def _textbook(report: Report, unit: str, width: int) -> list[str]:
-    """What the founding article's formulas give for the same scenario."""
+    """What the original article's formulas give for the same scenario."""
     if report.scenario.method == "textbook" or len(report.models) > 1:
         return []
     if report.scenario.dtype not in TEXTBOOK_PRECISIONS:
@@ -229,6 +229,8 @@ def _textbook(report: Report, unit: str, width: int) -> list[str]:
         groups = (*groups, "gradients", "optimizer")
     rows = [[GROUP_NAMES[g], _size(report.estimate.group(g), unit), _size(book.group(g), unit)] for g in groups]
     table = tabulate(rows, headers=["", "here", "textbook"], disable_numparse=True, colalign=("left", "right", "right"))
-    return ["", "Beside the textbook (alpha 34, beta 5 for eager attention; 2 and 0 for sdpa and flash)", table] + [
-        fold(f"- {note}", width) for note in book.notes
-    ]
+    return [
+        "",
+        "Compared with the textbook (alpha 34, beta 5 for eager attention; 2 and 0 for sdpa and flash)",
+        table,
+    ] + [fold(f"- {note}", width) for note in book.notes]

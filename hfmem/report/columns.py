@@ -1,4 +1,4 @@
-"""The columns of comparisons: one row a column, for tables, Markdown, CSV and `--sort`."""
+"""The columns of comparisons: one row per column, for tables, Markdown, CSV and `--sort`."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def explain(error: HfmemError) -> Problem:
 
 
 def sizeless(reports: Iterable[Report]) -> list[Problem]:
-    """The failures of the reports whose weights are told by nothing: what is known of such a model is shown, and is no
+    """The failures of reports whose size is unknown: what is known of such a model is shown, but does not count as an
     answer."""
     return [explain(_no_weights(report)) for report in reports if report.estimate.known_total is None]
 
@@ -106,7 +106,7 @@ def _at_place(here: str, there: str) -> _Words:
 def _near(error: HfmemError) -> str:
     """A question for the ids that may be meant, or what there is of the one that is; "" where there is none."""
     if error.kept:
-        return f"Ask for {error.kept[0]}, which is there. "
+        return f"Use {error.kept[0]}, which is cached. "
     return f"Did you mean {' or '.join(error.near)}? " if error.near else ""
 
 
@@ -123,10 +123,10 @@ def _not_found(error: HfmemError) -> str:
 def _not_found_hint(error: HfmemError) -> str:
     if isinstance(error, errors.ModelNotFoundError) and error.local:
         hint = "Name a folder with config.json or weights in it, or a weight file"
-        hub = f"; for the Hub's model of that name, give its address: {page(error.model)}"
+        hub = f"; for the Hub's model of that name, use its address: {page(error.model)}"
         return hint + (hub if is_model_id(error.model) else ".")
     if not is_model_id(error.model):
-        return "Give the id of a model (owner/name), the address of its page, or a folder or weight file."
+        return "Use the id of a model (owner/name), the address of its page, or a folder or weight file."
     private = "if it is private, `hf auth login` with an account that may read it."
     return f"{_near(error)}Check the spelling; {private}"
 
@@ -139,7 +139,7 @@ def _gated_hint(error: HfmemError) -> str:
 
 def _rate_hint(error: HfmemError) -> str:
     seconds = error.seconds if isinstance(error, errors.RateLimitedError) else None
-    when = f"in {seconds} second{'' if seconds == 1 else 's'}" if seconds is not None else "in some minutes"
+    when = f"in {seconds} second{'' if seconds == 1 else 's'}" if seconds is not None else "in a few minutes"
     return f"Try again {when}; logging in with `hf auth login` raises the quota."
 
 
@@ -150,7 +150,7 @@ def _size_hint(error: HfmemError) -> str:
         if error.dtype:
             return "Name its --dtype, as in --dtype bfloat16."
         if error.local:
-            return "Put its weights beside what is there, or name a folder or file that has them."
+            return "Add the weights to the folder, or name a folder or file that has them."
     return f"Its page lists the files: {page(error.model, 'tree', 'main')}"
 
 
@@ -192,7 +192,7 @@ _ROWS: Final[tuple[tuple[type[HfmemError], _Words, _Words], ...]] = (
     (
         errors.DisabledModelError,
         _because("The Hub has switched {model} off"),
-        _linked("Its page may tell why"),
+        _linked("Its page may say why"),
     ),
     (
         errors.InvalidTokenError,
@@ -212,7 +212,7 @@ _ROWS: Final[tuple[tuple[type[HfmemError], _Words, _Words], ...]] = (
     ),
     (
         errors.ConnectionSettingsError,
-        _nowhere("The Hub cannot be asked from here"),
+        _nowhere("The connection to the Hub cannot be set up"),
         _settings_hint,
     ),
     (
@@ -232,26 +232,26 @@ _ROWS: Final[tuple[tuple[type[HfmemError], _Words, _Words], ...]] = (
     ),
     (
         errors.InvalidFileError,
-        _because("A file of {model} cannot be what its name says"),
+        _because("A file of {model} is invalid"),
         _at_place(
-            "Put a whole file into {place}.",
+            "Replace the file in {place}.",
             "The file is broken at its source or cut on its way; try again, or another --revision.",
         ),
     ),
     (
         errors.NoWeightsError,
-        _because("Nothing tells how large {model} is"),
+        _because("The size of {model} cannot be determined"),
         _size_hint,
     ),
     (
         errors.UntraceableError,
         _because("{model} cannot be traced"),
-        _said("Without --trace there is the estimate."),
+        _said("Run without --trace for the estimate."),
     ),
     (errors.InvalidScenarioError, lambda error: f"{error.reason}.", _said("`hfmem --help-all` lists the options.")),
     (
         errors.UnforeseenError,
-        _because("{model} holds something this version does not expect"),
+        _because("{model} contains something that this version does not support"),
         _said("Please report it with the model's id; the other models are not affected."),
     ),
     (HfmemError, _because("{model} failed"), _said("Try again.")),

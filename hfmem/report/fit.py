@@ -109,7 +109,7 @@ def _verdict(fit: Fit, unit: str) -> str:
     total = fit.estimate.total if fit.estimate else 0
     sign = "≥ " if fit.estimate and fit.estimate.is_lower_bound else ""
     size = f"{sign}{format_bytes(total, unit, label=False)} of {format_bytes(fit.usable, unit)}"
-    some = ", fits by some recipes" if fit.verdict == "unknown" and by_some(fit) else ""
+    some = ", fits with some recipes" if fit.verdict == "unknown" and by_some(fit) else ""
     return f"{size}: {_WORDS.get(fit.verdict, fit.verdict)}{some}"
 
 
@@ -126,7 +126,7 @@ def by_some(fit: Fit) -> bool:
 def _remarks(fit: Fit, unit: str) -> Iterator[str]:
     """What a verdict rests on: memory of other programs, a refusal, a margin."""
     if fit.reserve:
-        yield f"{format_bytes(fit.reserve, unit)} of {format_bytes(fit.gpu.memory, unit)} are left to other programs"
+        yield f"{format_bytes(fit.reserve, unit)} of {format_bytes(fit.gpu.memory, unit)} reserved for other programs"
     if fit.refused and not (fit.estimate and fit.estimate.serving):
         yield f"refused: {fit.refused}"
     if fit.tight:
@@ -138,9 +138,9 @@ def tight_words(fit: Fit, unit: str) -> str:
     left, loading = fit.headroom or 0, fit.estimate.loading if fit.estimate else None
     if fit.margin is None or left >= fit.margin.nbytes:
         peak = (loading.gpu if loading else None) or 0
-        return f"tight: {format_bytes(peak, unit)} may be held for a moment while it is loaded"
+        return f"tight: {format_bytes(peak, unit)} may be needed briefly while loading"
     kept = format_bytes(fit.margin.nbytes, unit)
-    return f"tight: {format_bytes(left, unit)} stay free, and {kept} should: {fit.margin.why}"
+    return f"tight: {format_bytes(left, unit)} free, {kept} recommended: {fit.margin.why}"
 
 
 def _answers(fit: Fit) -> str:
@@ -150,12 +150,12 @@ def _answers(fit: Fit) -> str:
     if fit.max_seq:
         parts.append(f"context up to {fit.max_seq:,}")
     if fit.gpus_needed and fit.fits is False:
-        parts.append(f"{fit.gpus_needed} of them would hold it")
+        parts.append(f"needs {fit.gpus_needed}")
     return "; ".join(parts)
 
 
 def _instead(fit: Fit) -> str:
-    return f"; {fit.gpus_needed} would hold it" if fit.gpus_needed else ""
+    return f"; needs {fit.gpus_needed}" if fit.gpus_needed else ""
 
 
 def advice_lines(advice: Sequence[Advice], unit: str) -> Iterator[str]:
@@ -177,7 +177,7 @@ def serving_lines(report: Report, unit: str, room: int | None = None) -> Iterato
     if serving.kv_pool is None:
         pass
     elif serving.kv_pool <= 0 and not serving.refused and not report.estimate.refused_by_most:
-        yield f"KV pool: none, {format_bytes(-serving.kv_pool, unit)} are missing"
+        yield f"KV pool: none, {format_bytes(-serving.kv_pool, unit)} short"
     elif serving.kv_pool > 0 and serving.kv_tokens is not None and serving.max_concurrency is not None:
         yield (
             f"KV pool {format_bytes(serving.kv_pool, unit)}: {serving.kv_tokens:,} tokens, "
@@ -186,13 +186,13 @@ def serving_lines(report: Report, unit: str, room: int | None = None) -> Iterato
     if serving.refused:
         yield fold(f"refused at the start: {serving.refused}", room or _WIDEST)
     elif serving.lineless:
-        yield fold(f"No line to start it: {serving.lineless}", room or _WIDEST)
+        yield fold(f"No launch command: {serving.lineless}", room or _WIDEST)
     if serving.command is not None:
         yield from command_lines(serving.command, room)
 
 
 def rank_lines(report: Report, unit: str, room: int | None = None) -> list[str]:
-    """A row a distinct rank, where there are several accelerators; the smallest parts go where there is no room."""
+    """One row per distinct rank, for several accelerators; the smallest groups are omitted if they do not fit."""
     estimate = report.estimate
     if not estimate.ranks:
         return []
@@ -232,7 +232,7 @@ _MATRIX_WIDTH: Final = 100
 
 
 def to_matrix(reports: Sequence[Report], unit: str, width: int | None) -> str:
-    """Models down, accelerators across: what stays free, or how many are needed; in blocks that fit the width."""
+    """Models by accelerators: free memory, or how many are needed; in blocks that fit the width."""
     names = list(dict.fromkeys(_name(fit) for report in reports for fit in report.fits))
     room = min(width or _MATRIX_WIDTH, _MATRIX_WIDTH)
     blocks: list[str] = []
@@ -249,10 +249,10 @@ def _legend(reports: Sequence[Report], unit: str) -> str:
     """What the cells say; of the rarer words those that are there."""
     words = {fit.verdict for report in reports for fit in report.fits}
     rare = {
-        "refused": "'refused': the engine does not start, whatever is free",
-        "unknown": "'unknown': a part is not known, or it fits by some recipes only",
+        "refused": "'refused': the engine does not start, however much memory is free",
+        "unknown": "'unknown': part of the total is unknown, or it fits with some recipes only",
     }
-    usual = f"free {unit} on each ('tight': too little); 'no' has what is missing, and how many would hold it"
+    usual = f"free {unit} per accelerator ('tight': too little); 'no': {unit} missing, and how many are needed"
     return "; ".join([usual, *(text for word, text in rare.items() if word in words)])
 
 
@@ -282,7 +282,7 @@ def machine_name(fit: Fit) -> str:
 
 
 def fit_cell(fit: Fit | None, unit: str) -> str:
-    """What stays free of an accelerator, or what is missing and how many would hold it, in a cell of a table."""
+    """What is free on an accelerator, or what is missing and how many are needed, in a table cell."""
     if fit is None:
         return ""
     if fit.headroom is None or fit.verdict in ("refused", "unknown"):

@@ -1,4 +1,4 @@
-"""Reports as text: one function a format, and the table that `--format` reads.
+"""Reports as text: one function per format, and the table that `--format` reads.
 
 To add a format: write its function here, with the name and traits that `output_format` puts into the table. Nothing
 else knows it: choices, help, checks and the command line ask the table. What makes the text is imported when a report

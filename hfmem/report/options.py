@@ -17,7 +17,7 @@ class OutputOptions:
 
     output: Annotated[
         str,
-        Option(help="How to print", panel=OUTPUT, common=True, names=("--format",), choices=lambda: tuple(FORMATS)),
+        Option(help="Output format", panel=OUTPUT, common=True, names=("--format",), choices=lambda: tuple(FORMATS)),
     ] = "table"
     unit: Annotated[
         str,
@@ -27,7 +27,7 @@ class OutputOptions:
             choices=tuple(UNITS),
             needs=(
                 Need(
-                    sentence="is for tables: other formats have bytes",
+                    sentence="applies to tables only: other formats use bytes",
                     met=lambda asked: FORMATS[asked.output].units,
                     harmless=True,
                 ),
@@ -42,18 +42,18 @@ class OutputOptions:
             common=True,
             needs=(
                 Need(
-                    sentence="is for --format table: JSON has every term anyway, other formats have none",
+                    sentence="applies to --format table only: JSON always has every term, other formats have none",
                     met=lambda asked: FORMATS[asked.output].explains,
                     harmless=True,
                 ),
             ),
         ),
     ] = False
-    list_gpus: Annotated[bool, Option(help="List the accelerators and instances known", panel=ACCELERATORS)] = False
+    list_gpus: Annotated[bool, Option(help="List the known accelerators and instances", panel=ACCELERATORS)] = False
     require_fit: Annotated[
         bool,
         Option(
-            help="Exit with 3 if it does not fit",
+            help="Exit with code 3 if the model does not fit",
             panel=ACCELERATORS,
             common=True,
             needs=(Need(sentence="needs --gpu NAME, or --gpu auto", met=lambda asked: asked.gpu),),

@@ -1,5 +1,5 @@
-"""What a person is told beside an answer: a sentence each, for standard error. What a format has a place for itself is
-not told again."""
+"""Messages printed with an answer: one sentence each, on standard error. What the output format already shows is not
+repeated."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def remarks(
         style: how they are shown.
         output: the format.
         named: the words of `--gpu`.
-        tight: whether tight fits are told, which the exit code takes as fits.
+        tight: whether tight fits are reported, which the exit code takes as fits.
     """
     yield from _named(reports, named)
     if not (output.json or (output.reasons and not style.several)):
@@ -48,7 +48,7 @@ def remarks(
         if output.bare and report.estimate.is_lower_bound:
             yield f"{report.name}: at least {format_bytes(report.estimate.total, style.unit)}: {_lacking(report)}."
         elif not reasons and any(fit.estimate and fit.estimate.is_lower_bound for fit in _of(report, "unknown")):
-            yield f"{report.name}: whether it fits is not known: {_lacking(report)}."
+            yield f"{report.name}: the fit is unknown: {_lacking(report)}."
         if not reasons:
             yield from _refusals(report)
             yield from _some(report, style.unit)
@@ -62,13 +62,13 @@ def _named(reports: Sequence[Report], named: Sequence[str]) -> Iterator[str]:
     for machine in machines:
         if not machine.there:
             yield (
-                f"--gpu {machine.asked}: {machine.accelerator.source}, so that what fits is unknown; name one, as in "
+                f"--gpu {machine.asked}: {machine.accelerator.source}, so the fit is unknown; name one, such as "
                 "--gpu 4090 (--list-gpus shows all)."
             )
     shown = {machine.asked for machine in machines}
     for index, word in enumerate(named if reports else ()):
         if word not in shown or word in named[:index]:
-            yield f"--gpu {word} is named before, in this or another spelling: it is shown once."
+            yield f"--gpu {word} names the same accelerator again: it is shown once."
 
 
 def _disk(report: Report, unit: str) -> Iterator[str]:
@@ -78,10 +78,10 @@ def _disk(report: Report, unit: str) -> Iterator[str]:
         return
     room = cache_room()
     if room is not None and room[1] is None:
-        yield f"Warning: nothing can be downloaded to {room[0]}: no folder can be made there. Check HF_HOME."
+        yield f"Warning: cannot download to {room[0]}: the folder cannot be created. Check HF_HOME."
     elif room is not None and room[1] is not None and room[1] < nbytes:
         need, free = format_bytes(nbytes, unit), format_bytes(room[1], unit)
-        yield f"Warning: downloading {report.name} takes {need}, and the disk of {room[0]} has {free} free."
+        yield f"Warning: downloading {report.name} takes {need}, but the disk with {room[0]} has {free} free."
 
 
 def free_room() -> int | None:
@@ -114,7 +114,7 @@ def _some(report: Report, unit: str) -> Iterator[str]:
         if fit.estimate is None or not by_some(fit):
             continue
         low, high, room = (format_bytes(size, unit) for size in (fit.estimate.low, fit.estimate.total, fit.usable))
-        yield f"{report.name} fits on {machine_name(fit)} by some recipes only: {low} to {high} of {room}."
+        yield f"{report.name} fits on {machine_name(fit)} with some recipes only: {low} to {high} of {room}."
 
 
 def _tight(report: Report, unit: str) -> Iterator[str]:

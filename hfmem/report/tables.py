@@ -27,7 +27,7 @@ _NAMED: Final = 3  # models of a remark
 def to_table(
     reports: Sequence[Report], problems: Sequence[Problem], unit: str, width: int | None, free: int | None = None
 ) -> str:
-    """One row a model, failures last; columns that do not fit `width` are left out, the least telling first, and named.
+    """One row per model, failures last; columns that do not fit `width` are omitted, least important first, and named.
 
     `free` bytes of a disk add a column where a download would not fit it.
     """

@@ -36,7 +36,7 @@ def describe(scenario: Scenario) -> str:
     if training.checkpointing != "none":
         parts.append(f"{'' if training.checkpointing == 'full' else 'selective '}gradient checkpointing")
     if training.accumulation > 1:
-        parts.append(f"{training.accumulation} micro-batches a step")
+        parts.append(f"{training.accumulation} micro-batches per step")
     if plan.gpus > 1:
         kind = ", FSDP" if training.fsdp else f", ZeRO-{training.zero}" if training.zero else ""
         parts.append(f"{plan.gpus} GPUs ({plan.describe()}{kind})")
@@ -102,7 +102,7 @@ def to_lines(report: Report, unit: str) -> list[str]:
     facts = estimate.training
     if facts is None:
         return []
-    lines = ["phases (each on top of what stays; the largest is the peak)"]
+    lines = ["phases (each includes resident memory; the largest is the peak)"]
     lines += _table(
         [
             [f"  {phase.name}", format_bytes(phase.total, unit), "peak" if phase.name == estimate.peak_phase else ""]
@@ -115,12 +115,12 @@ def to_lines(report: Report, unit: str) -> list[str]:
     low, high = facts.reserved
     lines += [
         "",
-        f"{facts.trainable:,} parameters are trained",
+        f"{facts.trainable:,} trainable parameters",
         f"allocated {format_bytes(facts.allocated, unit)} at the peak, {format_bytes(facts.steady, unit)} between"
         f" steps; nvidia-smi {format_bytes(low, unit, label=False)} to {format_bytes(high, unit)}",
     ]
     if facts.host:
-        lines.append(f"host memory: {format_bytes(facts.host, unit)} a GPU, and half as much again for buffers")
+        lines.append(f"host memory: {format_bytes(facts.host, unit)} per GPU, plus half as much for buffers")
     if report.savings:
         lines += ["", "what would help"]
         lines += _table([[f"  {i.option}", format_bytes(i.total, unit), _verdict(i) + i.what] for i in report.savings])

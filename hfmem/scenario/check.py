@@ -40,7 +40,7 @@ def without_effect(options: Options, architecture: Architecture) -> tuple[str, .
     told = rules.idle(declared(type(options)), options)
     layers = architecture.layers or ()
     if (options.ep or 1) > 1 and layers and not any(isinstance(layer.ffn, Experts) for layer in layers):
-        told += ("--ep is for experts, and the model has none",)
+        told += ("--ep has no effect: the model has no experts",)
     if options.kv_dtype is not None and layers and not any(layer.elements(1, source=1) for layer in layers):
         told += ("--kv-dtype has no effect: the model keeps no cache",)
     return (*told, *_pieces(options, architecture))
@@ -49,13 +49,13 @@ def without_effect(options: Options, architecture: Architecture) -> tuple[str, .
 def _pieces(options: Options, architecture: Architecture) -> Iterator[str]:
     """What is asked of a prompt, and neither the engine nor the model does."""
     runs = engine(options.runtime)
-    steps = f"{runs.title} plans with its own steps, however long a prompt is"
+    steps = f"{runs.title} plans with its own step size, whatever the prompt length"
     if runs.profiled and options.prompt is not None:
         yield f"--prompt has no effect: {steps}"
     if runs.profiled and options.prefill_chunk is not None:
         yield f"--prefill-chunk has no effect: {steps}"
     elif options.prefill_chunk is not None and architecture.source is not None:
-        yield "--prefill-chunk has no effect: the model reads its input with an encoder, which takes it whole"
+        yield "--prefill-chunk has no effect: the encoder processes its input in one pass"
 
 
 def _refusals(options: Options) -> Iterator[str]:
@@ -75,9 +75,9 @@ def _engine(options: Options) -> Iterator[str]:
     """What the engine does not do at all."""
     row = find_engine(options.runtime)
     if row is not None and rules.mode_of(options) not in row.modes:
-        yield f"--runtime {row.name} does not go with --train"
+        yield f"--runtime {row.name} cannot be used with --train"
     if row is not None and options.method not in row.methods:
-        yield f"--runtime {row.name} does not go with --method {options.method}"
+        yield f"--runtime {row.name} cannot be used with --method {options.method}"
 
 
 def _exact(options: Options) -> Iterator[str]:
@@ -94,6 +94,6 @@ def _textbook(options: Options) -> Iterator[str]:
     from hfmem.estimator.textbook import TEXTBOOK_OPTIMIZERS, TEXTBOOK_PRECISIONS
 
     if options.dtype is not None and canonical(options.dtype) not in TEXTBOOK_PRECISIONS:
-        yield f"--dtype {not_one_of(options.dtype, TEXTBOOK_PRECISIONS)}, which --method textbook knows"
+        yield f"--dtype {not_one_of(options.dtype, TEXTBOOK_PRECISIONS)}, which --method textbook supports"
     if options.optimizer is not None and options.optimizer not in TEXTBOOK_OPTIMIZERS:
-        yield f"--optimizer {not_one_of(options.optimizer, TEXTBOOK_OPTIMIZERS)}, which --method textbook knows"
+        yield f"--optimizer {not_one_of(options.optimizer, TEXTBOOK_OPTIMIZERS)}, which --method textbook supports"

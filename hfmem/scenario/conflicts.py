@@ -78,7 +78,7 @@ def _both(trainer: Mapping[str, Entry], deepspeed: Mapping[str, Entry]) -> Itera
     }
     for first in on["bf16"]:
         for second in on["fp16"]:
-            yield "precision", f"{_said(first)}, and {_said(second)}: only one can be; set the other to false"
+            yield "precision", f"{_said(first)}, and {_said(second)}: only one may be true; set the other to false"
 
 
 def _differ(ours: Any, theirs: Any) -> bool:

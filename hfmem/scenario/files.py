@@ -22,7 +22,7 @@ from hfmem.scenario.software import Software, inside_deepspeed, is_deepspeed, so
 
 __all__ = ["FromFiles", "with_file", "with_files"]
 
-_LATER: Final = "overridden by what comes later"
+_LATER: Final = "overridden by a later file"
 _LINE: Final = "overridden by the command line"
 _LEFT: Final = "left to the trainer (auto)"
 _MOST_VALUES: Final = 20_000  # of a file; the longest known ones have some hundred
@@ -184,7 +184,7 @@ def _defaults(software: Software | None, file: str, settled: Settled) -> Iterato
     """What the software does where the files say nothing."""
     if software is not None and settled.defaults:
         told = ", ".join(f"{default.key} {default.shown}" for default in settled.defaults)
-        yield f"{file}: what it leaves out is as {software.title} has it: {told}."
+        yield f"{file}: defaults of {software.title} for the keys that it omits: {told}."
 
 
 _OF_ADAPTERS: Final = re.compile(r"(^|[._])(peft|q?lora|adapters?|tuner|finetun\w*|4bit|8bit|quantization)(?=$|[._])")
@@ -202,7 +202,7 @@ def _method(outcomes: Sequence[tuple[_Entry, str]], settled: Settled, train: str
     for file, keys in names.items():
         yield (
             f"{file}: {', '.join(keys)} {'does' if len(keys) == 1 else 'do'} not say here what is trained: "
-            f"--train {train} is assumed; give --train full, lora or qlora to choose."
+            f"--train {train} is assumed; use --train full, lora or qlora to choose."
         )
 
 
@@ -213,7 +213,7 @@ def _read(path: Path) -> Mapping[str, Any]:
         raise InvalidScenarioError("", f"--from-args {path} cannot be read: {error.strerror}") from None
     document = _parse(text, path)
     if not isinstance(document, dict):
-        raise InvalidScenarioError("", f"--from-args {path} holds no mapping of keys to values")
+        raise InvalidScenarioError("", f"--from-args {path} does not contain a mapping of keys to values")
     return document
 
 
@@ -234,7 +234,7 @@ def _parse(text: str, path: Path) -> Any:
             )
         return None if document is None else loader.construct_document(document)
     except (yaml.YAMLError, RecursionError, ValueError):
-        raise InvalidScenarioError("", f"--from-args {path} is neither JSON nor YAML") from None
+        raise InvalidScenarioError("", f"--from-args {path} is neither valid JSON nor valid YAML") from None
     finally:
         if loader is not None:
             loader.dispose()

@@ -88,7 +88,7 @@ def _taken(machine: Machine | None) -> tuple[str, ...]:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Lengths:
     """Tokens of a sequence, of an encoder beside it, of the prompt and of a piece of it that is run at once, and a
-    sentence for each that nobody chose."""
+    sentence for each default."""
 
     tokens: int
     source: int | None
@@ -113,10 +113,10 @@ def _lengths(options: Options, architecture: Architecture) -> _Lengths:
     seq, longest = options.seq, architecture.max_positions
     if seq is None:
         seq = DEFAULT_SEQ if longest is None else max(1, min(DEFAULT_SEQ, longest))
-        chosen.append(f"--seq {seq:,}: the {'default' if seq == DEFAULT_SEQ else 'longest context of the model'}.")
+        chosen.append(f"--seq {seq:,}: the {'default' if seq == DEFAULT_SEQ else 'maximum of the model'}.")
     if options.prompt is not None and options.prompt > seq:
         raise InvalidScenarioError(
-            "", f"--prompt {options.prompt:,} is more than --seq {seq:,}, which is prompt and answer together"
+            "", f"--prompt {options.prompt:,} exceeds --seq {seq:,}, which covers prompt and output"
         )
     source, sentence = _source(options, architecture, seq)
     chosen += [sentence] if sentence else []
@@ -141,7 +141,7 @@ def _formats(options: Options, model: Model, machine: Machine | None) -> _Format
     kv_dtype, brought = canonical(options.kv_dtype) if options.kv_dtype else compute, model.architecture.kv_dtype
     if options.kv_dtype is None and brought is not None and options.method == "exact" and not options.train:
         kv_dtype = brought
-        chosen.append(f"--kv-dtype {kv_dtype}: the checkpoint brings scales for it.")
+        chosen.append(f"--kv-dtype {kv_dtype}: the checkpoint has scales for it.")
     return _Formats(dtype=dtype, compute=compute, kv=kv_dtype, chosen=tuple(chosen))
 
 
@@ -196,10 +196,10 @@ def _source(options: Options, architecture: Architecture, seq: int) -> tuple[int
     if options.source_seq is not None:
         return options.source_seq, ""
     if kind == "images":
-        return 0, "No images: --source-seq gives their tokens."
+        return 0, "No images: use --source-seq for their tokens."
     if longest is not None and longest < seq:
         return longest, f"--source-seq {longest:,}: the longest input of the encoder."
-    return seq, f"--source-seq {seq:,}: as many as --seq."
+    return seq, f"--source-seq {seq:,}: the same as --seq."
 
 
 def _crosses(architecture: Architecture) -> bool:

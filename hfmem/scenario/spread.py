@@ -70,7 +70,7 @@ def spread(options: Options, machine: Machine | None, architecture: Architecture
     if machine is None or machine.count is None:
         return whole, ()
     if options.method == "textbook":
-        one = _used(1, machine, "the textbook formulas know one")
+        one = _used(1, machine, "the textbook formulas cover a single one")
         return whole, (Otherwise(one),) if machine.count > 1 else ()
     if whole.gpus < machine.count:
         return whole, (_used(whole.gpus, machine, _asked(options)),)
@@ -100,7 +100,7 @@ def _accepted(
             continue
         if found == whole:
             rest = " and ".join(_REST[name] for name in _REST if getattr(found, name) > 1)
-            told = f"--ep {found.ep}: experts lie on all {found.gpus} GPUs, the rest is {rest}."
+            told = f"--ep {found.ep}: experts are spread over all {found.gpus} GPUs, the rest is {rest}."
             return found, (told,) if found.ep > 1 and architecture.experts else ()
         if found.gpus == whole.gpus:
             return found, (f"{found.describe()} on {found.gpus} × {machine.accelerator.name}: {reason}.",)
@@ -142,5 +142,5 @@ def _contradicts(asked: str, machine: Machine | None) -> InvalidScenarioError:
     there = f"{machine.count} × {machine.accelerator.name}" if machine is not None else "one"
     name = f" of {machine.instance}" if machine is not None and machine.instance else ""
     return InvalidScenarioError(
-        "", f"{asked} does not go with the {there}{name} that --gpu names: give sizes that divide them, or --gpus N"
+        "", f"{asked} does not match the {there}{name} that --gpu names: use sizes that divide them, or --gpus N"
     )

@@ -55,7 +55,7 @@ def resolve_training(
     recipe = _recipe(options, stack, precision, optimizer, shard=options.shard or parallel.dp * parallel.cp)
     if recipe.zero and parallel.dp * parallel.cp == 1:
         option = "--fsdp" if recipe.fsdp else f"--zero {recipe.zero}"
-        sentences.append(f"{option} shares what several GPUs hold, and here is one replica: --gpus N names more.")
+        sentences.append(f"{option} shards across replicas, but there is only one: use --gpus N for more.")
     return replace(recipe, lora=lora), parallel, [*sentences, *told]
 
 
@@ -70,10 +70,10 @@ def _stored(options: Options, model: Model, machine: Machine | None) -> str:
     if options.train != "qlora" and isinstance(runs, Trains) and runs.trained(model, gpu).outcome == "unpacked":
         return ""
     if options.train == "full" and any(group.parameters > group.elements for group in groups):
-        raise InvalidScenarioError("", "the weights are packed by a quantiser and cannot be trained: give --train lora")
+        raise InvalidScenarioError("", "the weights are packed by a quantiser and cannot be trained: use --train lora")
     stored = " and ".join(stored_quantised(model))
     if stored and options.train == "qlora":
-        raise InvalidScenarioError("", f"the weights are quantised already ({stored}): give --train lora to adapt them")
+        raise InvalidScenarioError("", f"the weights are quantised already ({stored}): use --train lora to adapt them")
     return stored
 
 
@@ -105,7 +105,7 @@ def _optimizer(options: Options, stack: Stack) -> tuple[Optimizer, str]:
     optimizer = find_optimizer(options.optimizer or stack.optimizer) or OPTIMIZERS[0]
     if options.optimizer is not None:
         return optimizer, ""
-    whose = "what the stack uses" if optimizer.name != "adamw" else "torch.optim.AdamW as it comes"
+    whose = "the default of the stack" if optimizer.name != "adamw" else "torch.optim.AdamW with its defaults"
     return optimizer, f"--optimizer {optimizer.name}: {whose}."
 
 
@@ -146,13 +146,13 @@ def _precision(options: Options, own: str | None, stack: Stack) -> tuple[Precisi
 
 
 def usual_precision(own: str | None, stack: Stack, *, deepspeed: bool) -> tuple[Precision, str]:
-    """The precision where a person names none, and why: of weights of the dtype `own`; `deepspeed` where ZeRO shares
+    """The default precision, and why: of weights of the dtype `own`; `deepspeed` where ZeRO shares
     what full training holds."""
     name = stack.precision or _BY_DTYPE.get(own or "", "bf16")
-    why = f"as the weights are {own}" if own in _BY_DTYPE else f"the dtype of the weights is {own or 'not known'}"
-    why = "what the stack does" if stack.precision else why
+    why = f"the weights are {own}" if own in _BY_DTYPE else f"the dtype of the weights is {own or 'not known'}"
+    why = "the default of the stack" if stack.precision else why
     if deepspeed and not stack.precision and name in ("bf16", "fp16"):
-        name, why = f"{name}-master", "DeepSpeed keeps float32 weights beside them"
+        name, why = f"{name}-master", "DeepSpeed keeps float32 master weights"
     return find_precision(name) or PRECISIONS[0], why
 
 
@@ -172,7 +172,7 @@ def _unnamed(options: Options, model: Model, targets: tuple[str, ...]) -> list[s
         return []
     if not adapters(model, targets):
         if targets == (ALL_LINEAR,):
-            raise InvalidScenarioError("", "the model has no linear modules that adapters could go on")
+            raise InvalidScenarioError("", "the model has no linear modules to adapt")
         raise InvalidScenarioError("", f"no module is named {' or '.join(targets)}: see `--lora-targets all-linear`")
     named = {"--lora-targets": [name for name in targets if not adapters(model, (name,))]}
     saved = _names(options.modules_to_save)
@@ -188,7 +188,7 @@ def _lora(options: Options, model: Model, precision: Precision) -> tuple[Lora, l
         found = default_targets(model_type)
         if found is None:
             raise InvalidScenarioError(
-                "", f"PEFT has no default targets for '{model_type}': give --lora-targets, names or all-linear"
+                "", f"PEFT has no default targets for '{model_type}': use --lora-targets, names or all-linear"
             )
         targets = found
         sentences.append(f"--lora-targets {','.join(targets)}: PEFT's default for {model_type}.")

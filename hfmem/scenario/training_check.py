@@ -64,8 +64,8 @@ def _base(options: Options) -> Iterator[str]:
         yield f"--dtype {options.dtype} contradicts --precision {precision.name} ({precision.weights})"
     if quantiser is None:
         if floating is not None and floating.name not in _TRAINABLE:
-            yield f"--dtype {options.dtype} is none to train in: give {', '.join(_TRAINABLE)}"
+            yield f"--dtype {options.dtype} cannot be trained in; use {', '.join(_TRAINABLE)}"
     elif options.train == "full":
         yield f"--dtype {options.dtype} cannot be trained in full; --train qlora adds adapters"
     elif options.train == "qlora" and quantiser.name != "nf4":
-        yield f"--train qlora is NF4; for adapters on {quantiser.name} give --train lora"
+        yield f"--train qlora is NF4; for adapters on {quantiser.name} use --train lora"

@@ -147,7 +147,7 @@ def test_memory_grows_with_batch_and_length(size: int) -> None:
         ({"kv_dtype": "nf4"}, "--kv-dtype"),
         ({"optimizer": "adam"}, "--optimizer needs --train"),
         ({"method": "textbook", "train": "lora"}, "--train full"),
-        ({"method": "textbook", "train": "full", "zero": 2}, "--zero does not go with --method textbook"),
+        ({"method": "textbook", "train": "full", "zero": 2}, "--zero cannot be used with --method textbook"),
         ({"method": "textbook", "dtype": "nf4"}, "float32, float16, bfloat16, int8, int4"),
         ({"method": "textbook", "train": "full", "optimizer": "lion"}, "adam, sgd"),
         ({"method": "textbook", "optimizer": "adam"}, "--optimizer needs --train"),

@@ -99,7 +99,7 @@ def test_units_of_frozen_and_trained_weights_have_whole_gradients() -> None:
 
 def test_hooks_of_frozen_units_keep_inputs_and_gradients_of_layers() -> None:
     """Two Llama-3-8B runs on 4 A100 (a100_80gb_liger.csv, foak-fast-kernels-liger, LoRA): 4 and 8 sequences of 4096.
-    One GPU needs 528 671 B a token more, four 774 432: 30 × 2 × 4096 more, of 32 layers."""
+    One GPU needs 528 671 B more per token, four 774 432: 30 × 2 × 4096 more, of 32 layers."""
     name = "meta-llama/Meta-Llama-3-8B"
 
     def left(stack: str, gpus: int | None) -> int:

@@ -83,7 +83,7 @@ def test_the_sizes_of_training(asked: dict[str, Any], plan: Parallel) -> None:
 )
 @pytest.mark.parametrize("gpu", EIGHT)
 def test_what_contradicts_their_number_is_refused(gpu: str, asked: dict[str, Any]) -> None:
-    with pytest.raises(InvalidScenarioError, match="does not go with the 8 × H100"):
+    with pytest.raises(InvalidScenarioError, match="does not match the 8 × H100"):
         estimate(model(LLAMA), gpu=gpu, **asked)
 
 

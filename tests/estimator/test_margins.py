@@ -78,7 +78,7 @@ def test_words_of_a_tight_fit() -> None:
     report = estimate(model(QWEN), **CLOSE)
     text = render("table", [report], [], Style())
     assert "fits, but tight" in text
-    assert "0.36 GiB stay free, and 1.20 GiB should" in text
+    assert "0.36 GiB free, 1.20 GiB recommended" in text
     assert "tight, 0.36" in render("table", [report, report], [], Style(several=True))
 
 
@@ -86,7 +86,7 @@ def test_require_fit_takes_a_tight_fit_and_says_so() -> None:
     line = (QWEN, "--offline", "--gpu", "RTX 4090", "--seq", "32768", "--require-fit")
     process = run(*line)
     assert process.returncode == 0
-    assert "fits on RTX 4090, but tight: 0.36 GiB stay free" in process.stderr
+    assert "fits on RTX 4090, but tight: 0.36 GiB free" in process.stderr
     assert "tight" not in run(*line[:-1]).stderr
 
 
@@ -124,7 +124,7 @@ def test_it_is_taken_from_each_accelerator_and_shown() -> None:
     for fit in report.fits:
         assert fit.usable == fit.gpu.memory - 3 * GIB // 2
     assert to_result(report)["scenario"]["reserve"] == 3 * GIB // 2
-    assert "1.50 GiB of 23.64 GiB are left to other programs" in render("table", [report], [], Style())
+    assert "1.50 GiB of 23.64 GiB reserved for other programs" in render("table", [report], [], Style())
     assert row(gpu="RTX 4090", train="lora", lora_targets="all-linear", reserve=30)["usable"] == 0
 
 

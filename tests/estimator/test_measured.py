@@ -45,11 +45,11 @@ def found(model: Model, method: str, precision: str | None = None, **asked: Any)
 
 
 def kept(of: Measured) -> list[int]:
-    """Bytes a token that each layer keeps."""
+    """Bytes per token that each layer keeps."""
     return [of.value(of.applied.reduced[part].kept, part) // (of.batch * of.seq) for part in of.applied.structure.order]
 
 
-# Bytes a token and layer of a SwiGLU decoder in transformers, bfloat16 (two rsqrt of 4 B, a log-sum-exp of 4 B a head)
+# Bytes per token and layer of a SwiGLU decoder in transformers, bfloat16 (two rsqrt of 4 B, log-sum-exp: 4 B per head)
 SHAPES = ({}, {"num_key_value_heads": 8}, {"hidden_size": 2048, "num_attention_heads": 16, "num_key_value_heads": 4})
 
 
@@ -135,7 +135,7 @@ def test_an_unknown_dtype_is_unknown() -> None:
     unknown = replace(scenario(model), dtype=None, compute_dtype=None)
     terms, reasons = activation_terms(model, unknown)
     assert not terms
-    assert reasons == [("activations", "the dtype that is computed in is not known: give --dtype")]
+    assert reasons == [("activations", "the dtype that is computed in is not known: use --dtype")]
 
 
 def test_an_unknown_architecture_is_unknown() -> None:

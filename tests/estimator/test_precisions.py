@@ -1,4 +1,4 @@
-"""Bytes an element in each precision, against a step of PyTorch's (`fixtures/oracle/precisions.json`)."""
+"""Bytes per element in each precision, against a step of PyTorch's (`fixtures/oracle/precisions.json`)."""
 
 from __future__ import annotations
 

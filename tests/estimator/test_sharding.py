@@ -100,7 +100,7 @@ def test_stages_differ_and_the_most_loaded_is_shown() -> None:
     (Options(train="full", gpus=8, tp=3), "do not make"),
     (Options(train="full", gpus=8, tp=2, dp=2), "do not make"),
     (Options(train="full", dp=4, ep=3), "--ep"),
-    (Options(train="full", zero=1, fsdp=True, dp=2), "two ways"),
+    (Options(train="full", zero=1, fsdp=True, dp=2), "mutually exclusive"),
     (Options(train="full", shard=3, fsdp=True, dp=4), "--shard"),
     (Options(train="full", offload="optimizer"), "--offload"),
     (Options(train="full", offload="parameters", zero=2, dp=2), "--zero 3"),

@@ -28,7 +28,7 @@ def model(config: dict[str, Any]) -> Model:
 
 # (config, --seq, --source-seq, tokens of the encoder, why)
 CASES = [
-    (BART, 100, None, 100, "as many as --seq"),
+    (BART, 100, None, 100, "the same as --seq"),
     (BART, 5000, None, 1024, "the encoder's maximum"),
     (BART, 100, 300, 300, "as asked"),
     (T5, 5000, None, 5000, "relative positions have no maximum"),

@@ -281,14 +281,14 @@ WORDS: Final = (
     "is not tp × dp",
     "the layers of this model are not known",
     "is more than the model's {} layers",
-    "shares experts, and the model has none",
+    "splits experts, but the model has none",
     "does not divide the model's {} attention heads",
     "does not divide the model's {} key/value heads",
     "units of the MLP",
     "is more than the model's {} experts",
     "does not divide the model's {} experts",
     "units of an expert",
-    "has no such split",
+    "does not support it",
     "_plan that is known",
 )
 

@@ -121,7 +121,7 @@ def test_what_a_stack_cannot_split_by_is_refused(stack: Any, size: str) -> None:
     if size in rules_of(stack).sizes:
         assert rules_of(stack) is TRAINER
         return
-    with pytest.raises(InvalidScenarioError, match=f"--{size} 2: .* has no such split"):
+    with pytest.raises(InvalidScenarioError, match=f"--{size} 2: .* does not support it"):
         estimate(model(MIXTURE), train="full", stack=stack.name, **({size: 2} | ({"dp": 2} if size == "ep" else {})))
 
 

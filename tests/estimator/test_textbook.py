@@ -1,4 +1,4 @@
-"""The founding article's formulas, as printed."""
+"""The original article's formulas, as printed."""
 
 from __future__ import annotations
 

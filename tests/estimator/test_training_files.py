@@ -125,8 +125,8 @@ def test_the_command_line_wins(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("text", "words"), [
-    ("[1, 2]", "no mapping"),
-    ("a: [", "neither JSON nor YAML"),
+    ("[1, 2]", "not contain a mapping"),
+    ("a: [", "neither valid JSON nor valid YAML"),
     ("per_device_train_batch_size: many", "per_device_train_batch_size"),
     ("per_device_train_batch_size: 2.5", "per_device_train_batch_size"),
     ("gradient_checkpointing: 3", "gradient_checkpointing"),
@@ -186,7 +186,7 @@ def test_several_files_are_merged_in_order(tmp_path: Path) -> None:
     assert (found.gradient_accumulation, found.optimizer) == (8, "adamw_torch_fused")  # of the second
     assert (found.batch, found.seq) == (16, None)  # of the last, which wins; null takes a key back
     told = " ".join(found.remarks)
-    assert "arguments.yaml: per_device_train_batch_size, max_length are overridden by what comes later." in told
+    assert "arguments.yaml: per_device_train_batch_size, max_length are overridden by a later file." in told
     assert "accelerate.yaml: learning_rate is overridden" in told
 
 

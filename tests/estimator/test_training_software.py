@@ -65,7 +65,7 @@ def test_auto_leaves_a_key_to_the_others(tmp_path: Path, order: tuple[str, str])
     left = told(found, "left to the trainer (auto).")
     assert all(key in left for key in ("gradient_accumulation_steps", "train_micro_batch_size_per_gpu", "bf16.enabled"))
     assert "gradient_accumulation_steps" in told(found, "used.")
-    assert not told(found, "overridden by what comes later.")
+    assert not told(found, "overridden by a later file.")
 
 
 def test_auto_of_any_file_leaves_a_key_to_the_others(tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_an_optimizer_of_deepspeed_is_the_one_that_runs(tmp_path: Path) -> None:
     for files in ((deepspeed, trainer), (trainer, deepspeed)):
         found = read(tmp_path, *files)
         assert found.optimizer == "Lion"
-        assert "optim" in told(found, "overridden by what comes later.")
+        assert "optim" in told(found, "overridden by a later file.")
 
 
 @pytest.mark.parametrize("text", [
@@ -183,7 +183,7 @@ def test_llama_factory(tmp_path: Path) -> None:
     assert (found.attention, found.fused_loss, found.optimizer) == ("flash", True, "adamw_torch")
     assert (found.precision, found.gradient_checkpointing) == ("trainer-bf16", True)
     assert told(found, "ignored.") == "0.yaml: do_train, lora_alpha, template are ignored."
-    assert found.remarks[-1].endswith("as LLaMA-Factory has it: disable_gradient_checkpointing false.")
+    assert found.remarks[-1].endswith("LLaMA-Factory for the keys that it omits: disable_gradient_checkpointing false.")
 
 
 def test_llama_factory_leaves_much_out(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Adapters are called such, whatever of their files is there, and name the base model that is needed besides."""
+"""Adapters are called such, whatever of their files is there, and name the base model that is also needed."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ __all__ = ["alone"]
 
 BASE = "HuggingFaceTB/SmolLM2-135M-Instruct"
 NAME = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"
-NAMED = f"the one that it names is {BASE}: ask for that next"
-UNNAMED = "nothing here names it"
+NAMED = f"the one that it names is {BASE}: estimate that as well"
+UNNAMED = "its id is not recorded here"
 
 
 def made(folder: Path, config: object, weights: str) -> Path:
@@ -62,7 +62,7 @@ def test_the_configuration_of_an_adapter_alone(alone: dict[str, str], tmp_path: 
     assert process.returncode == 1
     document = json.loads(process.stdout)
     assert document["errors"][0]["error"] == "no_weights_error"
-    assert f"this is an adapter, whose base model is needed besides: {BASE}" in process.stderr
+    assert f"this is an adapter, and its base model is also needed: {BASE}" in process.stderr
     assert "\x1b" not in process.stderr
     assert process.stderr.count("\n") == 1
 

@@ -55,10 +55,10 @@ def test_files_beside_a_configuration_are_told_and_refused(tmp_path: Path, files
     notes = " ".join(result["notes"])
     assert words in notes
     assert "and not of these files" in notes
-    assert "no file here is one that the class loads" in result["parameters"]["source"]
+    assert "the class loads none of the files here" in result["parameters"]["source"]
     (fit,) = result["fit"]
     assert fit["fits"] is False
-    assert "no file here is one that it loads" in fit["refused"]
+    assert "it loads none of the files here" in fit["refused"]
 
 
 def test_a_server_finds_none_either(tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_an_adapter_beside_a_configuration_is_a_lower_bound(tmp_path: Path) -> N
     assert result["memory"]["weights"] == 4 * 8 * 576, "as the file has it, not cast"
     assert result["total_is_lower_bound"] is True
     assert result["fit"][0]["fits"] is None
-    assert "base model is needed besides" in " ".join(result["notes"])
+    assert "base model is also needed" in " ".join(result["notes"])
 
 
 def test_what_is_no_model_is_left_out() -> None:

@@ -124,7 +124,7 @@ def test_impossible_sizes_are_not_told(hub: Hub) -> None:
 def test_a_listed_file_that_needs_a_login_is_no_missing_model(hub: Hub) -> None:
     hub.put(small())
     hub.fail("*/resolve/*config.json", status(401), times=None)
-    with pytest.raises(AccessDeniedError, match="its files are listed, and need a token or an accepted licence"):
+    with pytest.raises(AccessDeniedError, match="its files need a token or an accepted licence"):
         read("org/small")
 
 
@@ -149,7 +149,7 @@ def test_a_configuration_of_the_hub_may_be_as_long_as_one_of_a_folder(hub: Hub) 
     hub.fail("*/resolve/*config.json", answer(200, json.dumps(CONFIG).encode() + b" " * 2**24), times=1)
     found = read("org/small")
     assert found.config is None
-    assert "config.json is longer than the 16 MiB of any; the weights are counted without it." in found.notes
+    assert "config.json exceeds the limit of 16 MiB; the weights are counted without it." in found.notes
 
 
 def test_a_listing_of_many_files_is_read(hub: Hub) -> None:
@@ -199,7 +199,7 @@ def test_a_tensor_in_two_shards_counts_once(tmp_path: Path, hub: Hub) -> None:
         assert (found.parameters.total, found.certainty) == (4, "derived")
         (note,) = [note for note in found.notes if "do not agree" in note]
         assert "1 tensor is stored twice ('a' in model-00001-of-00002.safetensors and model-00002" in note
-        assert ("the index names 1 tensor that no shard holds ('x')" in note) == (name == str(tmp_path))
+        assert ("the index names 1 tensor that no shard contains ('x')" in note) == (name == str(tmp_path))
 
 
 def test_shards_that_agree_with_their_index_are_exact(tmp_path: Path) -> None:
@@ -217,7 +217,7 @@ def test_an_empty_weight_file_beside_a_configuration_is_told(tmp_path: Path, hub
     hub.put(small().put(virtual_file(path.name, empty, lfs=True)))
     for name in (str(tmp_path), str(path), "org/small", "org/small"):
         found = hfmem.inspect(name)
-        words = "model.safetensors holds no tensor: no figure is from there."
+        words = "model.safetensors holds no tensor: they are not counted."
         assert (found.certainty, words in found.notes) == ("derived", True)
     path.write_bytes(weights())
     assert not any("holds no tensor" in note for note in hfmem.inspect(str(tmp_path)).notes)

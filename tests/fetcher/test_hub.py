@@ -549,6 +549,6 @@ def test_a_gated_answer_tells_the_way_in(hub: Hub) -> None:
     assert any("with this account" in note for note in read("org/small", token=SECRET).notes)
 
 
-@pytest.mark.parametrize(("seconds", "words"), [(1, "in 1 second;"), (2, "in 2 seconds;"), (None, "in some minutes;")])
+@pytest.mark.parametrize(("seconds", "words"), [(1, "in 1 second;"), (2, "in 2 seconds;"), (None, "in a few minutes;")])
 def test_a_quota_tells_when(seconds: int | None, words: str) -> None:
     assert words in explain(RateLimitedError("org/a", seconds=seconds)).hint

@@ -105,11 +105,11 @@ def test_a_size_alone_is_a_budget(spelling: str, name: str, memory: int, count: 
 @pytest.mark.parametrize(
     ("spelling", "note"),
     [
-        ("A100", "--gpu A100: the one with 80 GB is taken; it is sold with 40 GB too."),
-        ("8xA100", "--gpu A100: the one with 80 GB is taken; it is sold with 40 GB too."),
-        ("V100", "--gpu V100: the one with 16 GB is taken; it is sold with 32 GB too."),
-        ("M3 Max", "--gpu M3 Max: the one with 128 GB is taken; it is sold with 36, 48, 64 and 96 GB too."),
-        ("4060 ti", "--gpu 4060 ti: the one with 8 GB is taken; it is sold with 16 GB too."),
+        ("A100", "--gpu A100: the one with 80 GB is used; it is also sold with 40 GB."),
+        ("8xA100", "--gpu A100: the one with 80 GB is used; it is also sold with 40 GB."),
+        ("V100", "--gpu V100: the one with 16 GB is used; it is also sold with 32 GB."),
+        ("M3 Max", "--gpu M3 Max: the one with 128 GB is used; it is also sold with 36, 48, 64 and 96 GB."),
+        ("4060 ti", "--gpu 4060 ti: the one with 8 GB is used; it is also sold with 16 GB."),
         ("A100 80GB", ""),
         ("M3 Max 128GB", ""),
         ("H100", ""),

@@ -262,7 +262,7 @@ def test_which_modules_are_packed_and_how(facts: dict[str, Any], expected: dict[
     rest = LINEAR + HEAD - sum(expected.values())
     assert packed_of(model) == {"4 bits": rest, **expected}
     assert model.certainty == "derived"
-    assert not any("Not understood" in note for note in model.notes)
+    assert not any("is not supported and is ignored" in note for note in model.notes)
 
 
 COMPRESSED = {"quant_method": "compressed-tensors"}
@@ -288,7 +288,11 @@ MIXED = {"quant_method": "modelopt", "quant_algo": "MIXED_PRECISION"}
 )
 def test_what_is_not_understood_is_named_and_the_figures_are_not_derived(facts: dict[str, Any], named: str) -> None:
     model = described({"quant_method": "gptq", "bits": 4, "group_size": 128, **facts})
-    assert any(f"'{named}'" in note for note in model.notes if note.startswith("Not understood"))
+    assert any(
+        f"'{named}'" in note
+        for note in model.notes
+        if note.startswith("Part of config.json's quantization_config is not supported")
+    )
     assert model.certainty == "typical"
 
 

@@ -62,7 +62,7 @@ def test_parameters_are_those_of_the_class(model: str) -> None:
 
 # (model, parameters, where the figure is published)
 PUBLISHED = [
-    ("Qwen/Qwen2-Audio-7B-Instruct", 16_794_189_824 // 2, "total_size of its index, two bytes a parameter"),
+    ("Qwen/Qwen2-Audio-7B-Instruct", 16_794_189_824 // 2, "total_size of its index, two bytes per parameter"),
     ("Qwen/Qwen2-VL-2B-Instruct", 2_208_985_600, "the Hub's safetensors metadata"),
     ("meta-llama/Llama-3.2-11B-Vision-Instruct", 10_670_220_835, "the Hub's safetensors metadata"),
     (

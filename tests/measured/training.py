@@ -256,7 +256,7 @@ _BASES: Final = {
 
 def _precision(row: Row) -> str:
     """As the row's dtypes say: autocast on weights of 16 bits is `bf16-autocast`; FSDP keeps what it trains in float32
-    then (the rows' own notes: `end_alloc` is 16 B a parameter)."""
+    then (the rows' own notes: `end_alloc` is 16 B per parameter)."""
     if "autocast" not in str(row.get("compute_dtype")):
         return "bf16"
     if row["method"] == "full" and row.get("parallel"):

@@ -56,7 +56,7 @@ RECOGNISED: list[tuple[str, Any]] = [
 
 
 def record(shape: Any) -> TensorRecord:
-    """A tensor of two bytes an element, at every probe."""
+    """A tensor of two bytes per element, at every probe."""
     shapes = tuple(shape({name: values[probe] for name, values in SIZES.items()}) for probe in range(len(BATCH)))
     sizes = []
     for one in shapes:

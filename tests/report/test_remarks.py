@@ -29,7 +29,7 @@ def test_a_bare_figure_that_is_a_lower_bound_is_told(hub: Hub, hub_env: dict[str
     assert process.returncode == 0
     told = [line for line in process.stderr.splitlines() if "at least" in line]
     assert [line.partition(":")[0] for line in told] == ["org/lora"]
-    assert "whose base model is needed besides" in told[0]
+    assert "its base model is also needed" in told[0]
     assert "at least" not in run("org/a", "org/lora", "--format", "csv", env=hub_env).stderr
 
 
@@ -38,13 +38,13 @@ def test_a_model_of_which_nothing_is_known_is_an_error(hub: Hub, hub_env: dict[s
     hub.put(gguf("org/g", TWO), single("org/a", CONFIG, ROWS))
     process = run("org/g", "org/a", "--format", name, env=hub_env)
     assert process.returncode == 1
-    assert process.stderr.count("org/g is") == 1
+    assert process.stderr.count("org/g cannot be determined") == 1
     if name in ("json", "jsonl"):
         lines = [json.loads(line) for line in process.stdout.splitlines()] if name == "jsonl" else []
         document = json.loads(process.stdout) if name == "json" else {"errors": lines[2:], "results": lines[:2]}
         (error,) = document["errors"]
         assert (error["model"], error["error"]) == ("org/g", "no_weights_error")
-        assert "Nothing tells how large org/g is" in error["message"]
+        assert "The size of org/g cannot be determined" in error["message"]
         assert "name one, as in org/g:Q4_K_M" in error["hint"]
         kept, answered = document["results"]
         assert (kept["model"], kept["memory"]["weights"], answered["model"]) == ("org/g", None, "org/a")
@@ -66,7 +66,7 @@ def test_the_models_to_choose_from_are_told(hub: Hub, hub_env: dict[str, str]) -
 @pytest.mark.parametrize(
     ("config", "hint", "dtype_helps"),
     [
-        ({"model_type": "a_type_nobody_knows"}, "Put its weights beside what is there", False),
+        ({"model_type": "a_type_nobody_knows"}, "Add the weights to the folder", False),
         ({**CONFIG, "torch_dtype": None}, "Name its --dtype", True),
     ],
 )

@@ -75,7 +75,7 @@ def test_a_card_has_both_side_by_side() -> None:
     ("asked", "words"),
     [
         ({"runtime": "vllm"}, "--trace is an option of transformers"),
-        ({"method": "textbook"}, "--trace does not go with --method textbook"),
+        ({"method": "textbook"}, "--trace cannot be used with --method textbook"),
         ({"gpus": 2}, "--trace runs on one GPU"),
         ({"tp": 4}, "--trace runs on one GPU"),
     ],

@@ -75,8 +75,8 @@ def test_a_refusal_by_some_recipes_is_no_refusal() -> None:
     assert (result["fit"][0]["fits"], result["fit"][0]["refused"], result["serving"]["refused"]) == (None, None, None)
     assert result["serving"]["command"] is None
     card = " ".join(render("table", [report], [], Style()).split())
-    assert "unknown, fits by some recipes" in card
-    assert "by the recipe that leaves most, 0.14 GiB are missing" in card
+    assert "unknown, fits with some recipes" in card
+    assert "with the recipe that leaves the most unquantised, 0.14 GiB are missing" in card
     assert "refused" not in card
 
 
@@ -119,7 +119,7 @@ def test_the_legend_explains_the_words_that_are_there() -> None:
 def test_what_fits_by_some_recipes_is_told_beside_bare_words() -> None:
     report = of(MIXTURE, "22GiB", runtime="vllm", dtype="nvfp4")
     (sentence,) = remarks([report], Style(several=True), output=FORMATS["quiet"])
-    assert sentence == f"{MIXTURE} fits on 22 GiB by some recipes only: 19.61 GiB to 20.82 GiB of 20.31 GiB."
+    assert sentence == f"{MIXTURE} fits on 22 GiB with some recipes only: 19.61 GiB to 20.82 GiB of 20.31 GiB."
 
 
 def line(words: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
@@ -163,5 +163,5 @@ def test_an_accelerator_is_found_by_the_word_it_was_asked_with(
         ("h100", "H100 80GB", 1),
         ("2x4090", "RTX 4090", 2),
     ]
-    told = [sentence for sentence in shown.err.splitlines() if "named before" in sentence]
-    assert [sentence.partition(" is")[0] for sentence in told] == ["--gpu RTX 4090", "--gpu 4090"]
+    told = [sentence for sentence in shown.err.splitlines() if "shown once" in sentence]
+    assert [sentence.partition(" names")[0] for sentence in told] == ["--gpu RTX 4090", "--gpu 4090"]

@@ -119,7 +119,7 @@ def taken(asked: Attention, has: Implementations, gpu: Accelerator | None, *, at
         known = gpu is not None and (gpu.vendor or gpu.kind == "cpu")  # a budget says nothing of the kernels
         return _flash(has, gpu if known else None)
     if asked == "sdpa" and not has.sdpa:
-        reason = f"{has.name} of {has.source} has no sdpa, and runs the attention written out"
+        reason = f"{has.name} of {has.source} does not support sdpa and uses eager attention"
         return Attending("eager", f"--attention eager: {reason}." if attends else "")
     return Attending(asked)
 
@@ -149,5 +149,5 @@ def _flash(has: Implementations, gpu: Accelerator | None) -> Attending:
 
 
 def _choices(has: Implementations, rows: list[Kernel]) -> str:
-    """The kernels of a class that takes only some, for an accelerator that nobody named."""
+    """The kernels of a class that takes only some, for an unnamed accelerator."""
     return f"{has.name} takes only {', '.join(f'{row.title} ({row.needs})' for row in rows)}"

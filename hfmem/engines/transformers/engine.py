@@ -84,7 +84,7 @@ class Transformers:
         longest, table = model.architecture.max_positions, model.parameters
         if longest is None or scenario.seq <= longest or table is None or table.positions(longest) is None:
             return ""
-        return f"{scenario.seq:,} tokens are more than the {longest:,} that the model's table of positions has"
+        return f"{scenario.seq:,} tokens exceed the model's {longest:,} position embeddings"
 
     def _formats_refused(self, model: Model, scenario: Scenario) -> str:
         if scenario.mode == "inference":

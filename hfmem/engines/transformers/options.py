@@ -22,21 +22,21 @@ class TransformersOptions:
     attention: Annotated[
         Attention,
         Option(
-            help="Attention implementation, as `attn_implementation`; sdpa is eager where a class has none, and flash "
-            "is refused where neither class nor accelerator takes it",
+            help="Attention implementation, as `attn_implementation`; sdpa falls back to eager if the class lacks it; "
+            "flash is refused if the class or the accelerator does not support it",
             panel="transformers",
         ),
     ] = "sdpa"
     trace: Annotated[
         bool,
         Option(
-            help="Run the real class without weights, and show its peak beside (needs PyTorch)",
+            help="Trace the model class without weights and show its peak next to the estimate (needs PyTorch)",
             panel=OUTPUT,
             methods=("exact",),
             needs=(
-                Need(sentence="runs on one GPU: without --gpus, --tp, --pp, --dp, --cp and --ep", met=_one_gpu),
+                Need(sentence="runs on one GPU: use it without --gpus, --tp, --pp, --dp, --cp and --ep", met=_one_gpu),
                 Need(
-                    sentence="runs the whole prompt at once: without --prompt and --prefill-chunk",
+                    sentence="runs the whole prompt at once: use it without --prompt and --prefill-chunk",
                     met=lambda asked: asked.prompt is None and asked.prefill_chunk is None,
                 ),
                 Need(

@@ -33,7 +33,7 @@ def layout_of(model: Model, scenario: Scenario) -> Layout | Unknown:
     if architecture.layers is None:
         return Unknown(architecture.unknown or "the layers of the architecture are not known")
     if scenario.kv_dtype is None or scenario.compute_dtype is None:
-        return Unknown("the dtype of the cache is not known: give --dtype or --kv-dtype")
+        return Unknown("the dtype of the cache is not known: use --dtype or --kv-dtype")
     dtypes = Dtypes(kv=scenario.kv_dtype, compute=scenario.compute_dtype, state=architecture.state_dtype)
     kernel = model.parameters.conv_kernel if model.parameters else None
     return layout(architecture.layers, settings, dtypes, kernel)

@@ -23,7 +23,7 @@ __all__ = ["Dtypes", "Group", "Layout", "Spec", "layout"]
 Kind = Literal["full", "sliding", "chunked", "state", "cross"]
 
 SPARSE_LATENT: Final = 656
-"""Bytes a token of an FP8 latent under sparse attention: 512 of values, 16 of scales, 128 of rotary part in 16 bits."""
+"""Bytes per token of an FP8 latent under sparse attention: 512 of values, 16 of scales, 128 of 16-bit rotary part."""
 
 _INDEX_SCALE: Final = 4
 _INDEX_GROUP: Final = 128

@@ -109,7 +109,7 @@ class Vllm:
         most = settings_of(scenario).max_num_seqs
         if scenario.batch <= most:
             return ()
-        return (Otherwise(f"Of {scenario.batch:,} sequences, --max-num-seqs lets {most:,} run at once."),)
+        return (Otherwise(f"Of {scenario.batch:,} sequences, --max-num-seqs lets {most:,} run concurrently."),)
 
     def _to_be_made(self, model: Model, scenario: Scenario) -> str:
         """What has to be made before it can be served; "" where the model is served as it is."""

@@ -39,12 +39,12 @@ class VllmOptions:
         ),
     ] = None
     gpu_memory_utilization: Annotated[
-        float | None, _option(help="Share of the memory to plan with", shown="0.9", above=0, most=1)
+        float | None, _option(help="Fraction of GPU memory to use", shown="0.9", above=0, most=1)
     ] = None
     block_size: Annotated[
-        int | None, _option(help="Tokens per block of the cache", shown="16", parse=tokens, least=1, most=10**9)
+        int | None, _option(help="Tokens per KV-cache block", shown="16", parse=tokens, least=1, most=10**9)
     ] = None
-    enforce_eager: Annotated[bool, _option(help="No CUDA graphs")] = False
+    enforce_eager: Annotated[bool, _option(help="Disable CUDA graphs")] = False
     vllm_version: Annotated[
-        str | None, _option(help="vLLM release to model", metavar="VERSION", shown="the newest known", check=_release)
+        str | None, _option(help="vLLM release to model", metavar="VERSION", shown="the latest known", check=_release)
     ] = None

@@ -50,8 +50,8 @@ def _graph_terms(settings: Settings) -> list[Term]:
             group="overhead",
             nbytes=len(sizes) * each * MIB,
             how=f"{len(sizes)} captured sizes × {each} MiB; 0.1 to 2.9 GiB seen",
-            source="vLLM 0.19.0, config/compilation.py (sizes); start-up logs (about 12 MiB a piecewise and 6 MiB a "
-            "full graph)",
+            source="vLLM 0.19.0, config/compilation.py (sizes); start-up logs (about 12 MiB per piecewise and 6 MiB "
+            "per full graph)",
             certainty="typical",
         )
     ]

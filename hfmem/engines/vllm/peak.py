@@ -108,7 +108,7 @@ def _forward(run: _Run) -> list[Term]:
 
 
 def _inner(layer: Layer, parallel: Parallel) -> int:
-    """Elements a token of the feed-forward network's inputs and product on one rank."""
+    """Elements per token of the feed-forward network's inputs and product on one rank."""
     if isinstance(layer.ffn, Dense):
         return (3 if layer.ffn.gated else 2) * layer.ffn.intermediate // parallel.tp
     if isinstance(layer.ffn, Experts):
@@ -126,7 +126,7 @@ def _scratch(layer: Layer, run: _Run) -> int:
 
 
 def _scratch_how(run: _Run) -> str:
-    return f"{run.gathered} tokens × experts a token × (max(inner, hidden) + max(2 × inner, hidden)) × {run.width} B"
+    return f"{run.gathered} tokens × experts per token × (max(inner, hidden) + max(2 × inner, hidden)) × {run.width} B"
 
 
 def _packed_experts(model: Model) -> bool:
@@ -160,7 +160,7 @@ def _sampler(run: _Run) -> list[Term]:
 
 
 def _drawing(run: _Run) -> tuple[int, str]:
-    """Bytes an entry besides the logits, and in words."""
+    """Bytes per entry besides the logits, and in words."""
     if run.settings.rules.sampler == "triton" and run.rows >= _TRITON_ROWS:
         return 8, "4 B probabilities + 4 B exponential noise"
     if run.rows == 1:
@@ -173,7 +173,7 @@ def _drawing(run: _Run) -> tuple[int, str]:
 def _lasting(run: _Run) -> list[Term]:
     """What the run leaves allocated until it ends, in either half."""
     workspace = _WORKSPACE.get(run.gpu.generation if run.gpu else "", _SMALL_WORKSPACE)
-    terms = [_term("cuBLAS workspace", workspace, f"{workspace:,} B a handle and stream")]
+    terms = [_term("cuBLAS workspace", workspace, f"{workspace:,} B per handle and stream")]
     layers = dict.fromkeys(run.model.architecture.layers or ())
     scratch = max((_scratch(layer, run) for layer in layers), default=0)
     if scratch and run.settings.rules.keeps_workspaces:

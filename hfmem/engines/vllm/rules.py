@@ -109,7 +109,7 @@ def rules_of(version: str | None) -> Rules:
     asked = release_of(version)
     found = [rules for rules in RULES if rules.since <= asked]
     if not found:
-        raise InvalidScenarioError("", f"--vllm-version {version} is older than {RULES[0].name}, the oldest known here")
+        raise InvalidScenarioError("", f"--vllm-version {version} is older than {RULES[0].name}, the oldest supported")
     return found[-1]
 
 
@@ -121,5 +121,5 @@ def release_of(version: str | None) -> tuple[int, int]:
     """
     match = re.match(r"^v?(\d{1,4})\.(\d{1,4})", (DEFAULT if version is None else version).strip())
     if match is None:
-        raise InvalidScenarioError("", f"--vllm-version '{version}' is no release such as {DEFAULT}")
+        raise InvalidScenarioError("", f"--vllm-version '{version}' is not a release such as {DEFAULT}")
     return int(match[1]), int(match[2])

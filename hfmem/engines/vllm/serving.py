@@ -103,9 +103,9 @@ def _no_free_memory(ranks: Sequence[RankMemory], scenario: Scenario) -> str:
         return ""
     possible = max(0, free) * 100 // gpu.memory
     return (
-        f"{format_bytes(max(0, free))} are free when it starts, and --gpu-memory-utilization {share:g} asks for "
+        f"{format_bytes(max(0, free))} are free at start-up, but --gpu-memory-utilization {share:g} asks for "
         f"{format_bytes(_budget(settings, gpu))}"
-        + (f"; --gpu-memory-utilization {possible / 100:g} is what there is" if possible else "")
+        + (f"; --gpu-memory-utilization {possible / 100:g} is the most that fits" if possible else "")
     )
 
 
@@ -115,7 +115,7 @@ def _no_pool(pool: int, layout: Layout, needed: int, scenario: Scenario) -> str:
     if not layout.block_bytes:
         return ""
     if pool <= 0:
-        return f"{format_bytes(-pool)} are missing before there is any memory for its KV cache"
+        return f"{format_bytes(-pool)} are missing before any KV cache can be allocated"
     request = needed * layout.block_bytes
     if request <= pool:
         return ""

@@ -29,8 +29,8 @@ class Settings:
     Attributes:
         rules: how the release behaves.
         release: the release itself.
-        max_num_seqs: sequences of one step at most.
-        max_num_batched_tokens: tokens of one step at most.
+        max_num_seqs: maximum sequences per step.
+        max_num_batched_tokens: maximum tokens per step.
         gpu_memory_utilization: share of the card's memory that the engine plans with.
         block_size: tokens of a page of the KV cache.
         enforce_eager: whether no CUDA graphs are captured.
@@ -49,8 +49,8 @@ class Settings:
     given: tuple[str, ...] = ()
 
     def describe(self) -> str:
-        """The engine and the release whose rules hold."""
-        return f"vLLM by the rules of {self.rules.name}"
+        """The engine and the vLLM release to model."""
+        return f"vLLM {self.rules.name}"
 
     def fields(self) -> Mapping[str, Any]:
         """What `scenario` of the JSON contract shows."""
@@ -86,7 +86,7 @@ def settings(options: VllmOptions, gpu: Accelerator | None, length: int) -> Sett
     made = [f"--max-num-seqs {found:,}"] if not options.max_num_seqs else []
     made += [f"--max-num-batched-tokens {batched:,}"] if not options.max_num_batched_tokens else []
     if made:
-        where = f"for {gpu.name}" if gpu else "where the card is not known (--gpu)"
+        where = f"for {gpu.name}" if gpu else "for an unknown GPU (use --gpu)"
         chosen.append(f"{', '.join(made)}: vLLM's {'defaults' if len(made) > 1 else 'default'} {where}.")
     return Settings(
         rules=rules,
@@ -102,7 +102,7 @@ def settings(options: VllmOptions, gpu: Accelerator | None, length: int) -> Sett
 
 
 def _defaults(rules: Rules, gpu: Accelerator | None, length: int) -> tuple[int, int]:
-    """Sequences and tokens of a step where nobody chooses them: cards of 70 GiB and more that are no A100 get more."""
+    """Default sequences and tokens per step: cards of 70 GiB and more, other than the A100, get more."""
     large = (
         rules.large_defaults
         and gpu is not None
@@ -118,10 +118,10 @@ def _defaults(rules: Rules, gpu: Accelerator | None, length: int) -> tuple[int, 
 
 def _rules_words(options: VllmOptions, rules: Rules, gpu: Accelerator | None) -> list[str]:
     """Whose rules hold."""
-    words = f"vLLM's rules are those of {SOURCE.removeprefix('vLLM ')}'s source, with what logs show for {rules.name}."
-    found = [words + ("" if options.vllm_version else " --vllm-version takes those of another release.")]
+    words = f"Modelled on the source of {SOURCE}, with start-up logs of {rules.name}."
+    found = [words + ("" if options.vllm_version else " --vllm-version selects another release.")]
     if gpu and gpu.vendor != "nvidia":
-        found.append("The rules and overheads are those of NVIDIA's accelerators.")
+        found.append("The rules and overheads are those for NVIDIA GPUs.")
     return found
 
 

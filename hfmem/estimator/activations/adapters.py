@@ -35,7 +35,7 @@ __all__ = ["with_adapters"]
 GRADIENTS_AT_ONCE = 2
 """Tensors like a module's input that its backward holds at once; 3 under a dispatch mode, where no sum is in place."""
 
-_MASK = 1  # bytes an element: native_dropout of CUDA keeps booleans
+_MASK = 1  # bytes per element: native_dropout of CUDA keeps booleans
 
 
 def with_adapters(
@@ -103,7 +103,7 @@ class _Remade:
 
     Attributes:
         inward, outward: bytes of what leads into the experts' units, and out of them; 0 where it has no adapter.
-        inputs: bytes an element of what the experts read.
+        inputs: bytes per element of what the experts read.
         hidden: size of the residual stream.
     """
 
@@ -143,7 +143,7 @@ class _Remade:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Adapted:
-    """Bytes a token beyond the frozen layer: kept, at its own highest moment, and at the highest of its modules."""
+    """Bytes per token beyond the frozen layer: kept, at its own highest moment, and at the highest of its modules."""
 
     kept: int
     between: int
@@ -168,7 +168,7 @@ def _adapted(linears: Sequence[Linear], modules: set[_Key], lora: Lora, training
 
 
 def _token(adapted: Sequence[Linear], lora: Lora, training: Training) -> int:
-    """Bytes a token that some adapters keep.
+    """Bytes per token that some adapters keep.
 
     The first matrix saves its input: with float32 adapters a cast of its own; under autocast a copy in the compute
     dtype; with adapters in the compute dtype the module's input itself, which modules of one input share. Dropout makes
@@ -189,5 +189,5 @@ def _compute(training: Training) -> int:
 
 
 def _own(training: Training) -> int:
-    """Bytes an element that adapters compute in."""
+    """Bytes per element that adapters compute in."""
     return _compute(training) if training.precision.autocast or training.stack.autocast else training.adapter_bytes

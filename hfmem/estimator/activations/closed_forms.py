@@ -96,7 +96,7 @@ def _width(training: Training) -> int:
 
 
 def _saved(layer: Layer, hidden: int, training: Training) -> int:
-    """Bytes a token, attention scores apart."""
+    """Bytes per token, attention scores apart."""
     query, keys = widths(layer)
     frozen = training.method != "full"
     units, router = _units(layer, hidden)
@@ -111,7 +111,7 @@ def _saved(layer: Layer, hidden: int, training: Training) -> int:
 
 
 def _transient(layer: Layer, hidden: int, training: Training) -> int:
-    """Bytes a token that the backward of the feed-forward network makes: the gradients of its three inner tensors."""
+    """Bytes per token that the backward of the feed-forward network makes: the gradients of its three inner tensors."""
     units, _ = _units(layer, hidden)
     width = 2 if training.precision.compute == "float32" else 1
     return width * 6 * units if units else width * 4 * hidden
@@ -138,7 +138,7 @@ def _units(layer: Layer, hidden: int) -> tuple[int, int]:
 
 
 def widths(layer: Layer) -> tuple[int, int]:
-    """Elements a token of the queries, and half of those of keys and values together."""
+    """Elements per token of the queries, and half of those of keys and values together."""
     cache = layer.cache
     if isinstance(cache, Combined):
         cache = cache.caches[0]

@@ -1,6 +1,6 @@
 """Activations of LitGPT with adapters on a frozen base, in bf16 or NF4.
 
-What layers keep, measured on litgpt 0.4.1 and 0.5.3 (model.py, lora.py), bytes a token: H hidden, Q query width, K
+What layers keep, measured on litgpt 0.4.1 and 0.5.3 (model.py, lora.py), bytes per token: H hidden, Q query width, K
 key/value width, F feed-forward units.
 
     norms       RMSNorm a float32 copy 4H each; LayerNorm its input 2H once, as all read the same stream
@@ -10,7 +10,7 @@ key/value width, F feed-forward units.
                 copy 2
     feed-forward  6F where it is gated (both projections and the activation), else 2F
     adapters    a mask H and its input 2H for each adapted matrix (one for q, k and v together; without dropout the
-                input alone, once for all that read it), and what is added to q, k and v, 2 B an output, unless all
+                input alone, once for all that read it), and what is added to q, k and v, 2 B per output, unless all
                 three are adapted
     NF4         the inputs of all matrices: 2H for each of two norms, 2Q (SDPA's output in another order), 2F. They
                 hang on the graph itself, not on its saved tensors, and go with the graph
@@ -111,7 +111,7 @@ def _logits(scenario: TrainingScenario, vocabulary: int, hidden: int, inputs: in
 
 @dataclass(frozen=True)
 class _Sizes:
-    """Bytes a token."""
+    """Bytes per token."""
 
     model: Model
     scenario: TrainingScenario

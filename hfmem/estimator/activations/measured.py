@@ -194,7 +194,7 @@ def measured(
         return Unknown(architecture.unknown or "the layers of the architecture are not known")
     precision = precision or _PRECISIONS.get(scenario.compute_dtype or "")
     if precision is None:
-        return Unknown("the dtype that is computed in is not known: give --dtype")
+        return Unknown("the dtype that is computed in is not known: use --dtype")
     structure = model.structure
     # Flash kernels mask windows by themselves; a model without any window has none that is shorter
     within = scenario.attention == "flash" or all(past + scenario.seq < window for window in structure.windows)

@@ -1,6 +1,6 @@
 """Activations of a layer in Megatron Core, per rank (Korthikanti et al., arXiv 2205.05198, section 4).
 
-Bytes a token, H hidden, Q query width, K key/value width, F feed-forward units, t tensor-parallel ranks. Everywhere:
+Bytes per token, H hidden, Q query width, K key/value width, F feed-forward units, t tensor-parallel ranks. Everywhere:
 
     inputs of two norms 4H, of attention and feed-forward 4H, two dropout masks 2H   (over t with sequence parallel)
 
@@ -10,7 +10,7 @@ and shared over t in any case:
     feed-forward  4F (input and output of the activation), 6F where it is gated
     experts     k tokens each: permuted copy and output 4H, and their units
 
-With Q = K = H and F = 4H this is the paper's 10 + 24/t. Unfused attention keeps 5 bytes a head and pair of tokens.
+With Q = K = H and F = 4H this is the paper's 10 + 24/t. Unfused attention keeps 5 bytes per head and pair of tokens.
 """
 
 from __future__ import annotations

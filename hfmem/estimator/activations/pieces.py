@@ -2,7 +2,7 @@
 
 A piece runs on the cache of those before it. Each layer makes its keys and values anew, the old ones beside the new
 (`torch.cat` of `DynamicLayer.update`), so that while a layer runs the earlier ones hold the new cache, and the later
-ones the old. The tokens of the answer run one by one. What is told is the highest of all that, above weights and the
+ones the old. The output tokens run one by one. The result is the peak of all that, above weights and the
 whole cache. As transformers runs it: `generate(prefill_chunk_size=...)`.
 """
 

@@ -1,8 +1,8 @@
 """What inference holds besides weights and cache: the highest moment of a prefill, as it was measured on the class; and
 of what follows it, where the prompt is run in pieces or is not all that there is (`pieces`).
 
-The prompt runs through the layers one by one. Each adds its cache, and on top of what is there needs its own working
-set, so the peak is the highest of them and of the head; what of it is above weights and the whole cache is told here.
+The prompt runs through the layers one by one. Each adds its cache, and needs its own working set on top of resident
+memory, so the peak is the largest of them and of the head; the part above weights and the whole cache is counted here.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def _how(found: Measured, peak: _Peak, scenario: Scenario) -> str:
     named = ", ".join(f"{name} {sizes[name]:,}" for name in sorted(polynomial.names, key=lambda n: (n not in "bs", n)))
     how = f"{polynomial.describe()} bytes with {named}"
     if peak.carried:
-        how += f"; + {peak.carried:,} B kept of what was before"
+        how += f"; + {peak.carried:,} B kept from earlier layers"
     if peak.beyond:
         how += f"; + {peak.beyond:,} B of keys and values beyond the windows, which stay until the next token"
     if peak.missing:

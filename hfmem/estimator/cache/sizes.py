@@ -41,7 +41,7 @@ def cache_size(architecture: Architecture, scenario: Scenario) -> CacheSize | Un
     for layer, count in Counter(architecture.layers).items():
         dtypes = [_dtype(part, scenario) for part in layer.cache.parts(now)]
         if None in dtypes:
-            return Unknown("the dtype of the cache is not known: give --dtype or --kv-dtype")
+            return Unknown("the dtype of the cache is not known: use --dtype or --kv-dtype")
         terms += [
             _term(layer, part, count, dtype, scenario.batch)
             for part, dtype in zip(layer.cache.parts(now), dtypes, strict=True)

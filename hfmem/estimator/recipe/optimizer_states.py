@@ -33,7 +33,7 @@ class Kept:
 
     Attributes:
         shape: of the tensor.
-        width: bytes an element of the copy that the optimizer steps on.
+        width: bytes per element of the copy that the optimizer steps on.
         embedding: whether it is an embedding's, which transformers' Trainer keeps out of 8-bit states.
         matrix: whether it is the matrix of a linear layer inside the blocks.
         rank: of low-rank optimizers.
@@ -78,7 +78,7 @@ class _Float32:
 
 @dataclass(frozen=True, slots=True)
 class _Blockwise:
-    """8-bit tensors with a float32 maximum a block of 256."""
+    """8-bit tensors with a float32 maximum per block of 256."""
 
     count: int
 
@@ -90,7 +90,7 @@ class _Blockwise:
 
 @dataclass(frozen=True, slots=True)
 class _TorchAo:
-    """Two tensors of few bits with a float32 scale a block, and a table of values each."""
+    """Two tensors of few bits with a float32 scale per block, and a table of values each."""
 
     bits: int
     block: int
@@ -138,19 +138,19 @@ def float32(count: int) -> States:
 
 
 def blockwise(count: int) -> States:
-    """bitsandbytes: `count` 8-bit tensors with a float32 maximum a block of 256; small ones and embeddings 32-bit."""
+    """bitsandbytes: `count` 8-bit tensors with a float32 maximum per block of 256; small ones and embeddings 32-bit."""
     return _Blockwise(count)
 
 
 def torchao(bits: int, block: int, table: int) -> States:
-    """torchao: two tensors of so many bits with a float32 scale a block, and a table of values each; tensors that are
+    """torchao: two tensors of so many bits with a float32 scale per block, and a table of values each; tensors that are
     small, or no multiple of the block, stay as they are."""
     return _TorchAo(bits, block, table)
 
 
 def factored(width: int | None = None, *, copies: int = 0) -> States:
-    """Row and column means of squares instead of the squares, in `width` bytes an element (None: as the parameter), and
-    `copies` full tensors besides."""
+    """Row and column means of squares instead of the squares, in `width` bytes per element (None: as the parameter),
+    and `copies` full tensors besides."""
     return _Factored(width, copies)
 
 
@@ -198,7 +198,7 @@ def _muon(t: Kept) -> int:
 
 
 def _mini(t: Kept) -> int:
-    """A momentum, and one second moment a row of a matrix (a block of the Hessian)."""
+    """A momentum, and one second moment per row of a matrix (a block of the Hessian)."""
     blocks = t.shape[0] if len(t.shape) > 1 else t.elements if not t.matrix else 1
     return t.width * (t.elements + blocks)
 

@@ -35,7 +35,7 @@ class Optimizer:
         states: bytes that it keeps of a tensor.
         describe: the same in words.
         lists: how many lists with a tensor like each parameter the step makes at once (PyTorch's foreach).
-        tensor_bytes: bytes an element of the largest tensor that the step makes, where it works on one at a time: of a
+        tensor_bytes: bytes per element of the largest tensor that the step makes, where it works on one at a time: of a
             32-bit parameter, and of a 16-bit one.
         once: bytes kept once, however many tensors there are.
         one_gradient: whether it steps during backward, so that one tensor's gradient is there at a time.
@@ -97,7 +97,7 @@ OPTIMIZERS: Final[tuple[Optimizer, ...]] = (
     Optimizer(
         name="adamw-8bit",
         states=blockwise(2),
-        describe="two 8-bit moments, a float32 maximum a block of 256 each; small tensors and embeddings 32-bit",
+        describe="two 8-bit moments, a float32 maximum per block of 256 each; small tensors and embeddings 32-bit",
         once=_MAPS,
         aliases=("adam-8bit", "adamw_8bit", "adamw_bnb_8bit", "adamw8bit"),
         source=_BNB,
@@ -129,7 +129,7 @@ OPTIMIZERS: Final[tuple[Optimizer, ...]] = (
     Optimizer(
         name="ademamix-8bit",
         states=blockwise(3),
-        describe="three 8-bit moments, a float32 maximum a block of 256 each",
+        describe="three 8-bit moments, a float32 maximum per block of 256 each",
         once=_MAPS,
         aliases=("ademamix_8bit", "paged_ademamix_8bit"),
         source=_BNB,
@@ -137,7 +137,7 @@ OPTIMIZERS: Final[tuple[Optimizer, ...]] = (
     Optimizer(
         name="torchao-adamw-8bit",
         states=torchao(8, 256, 256),
-        describe="two 8-bit moments, a float32 scale a block of 256 and a table of 256 values each",
+        describe="two 8-bit moments, a float32 scale per block of 256 and a table of 256 values each",
         tensor_bytes=(8, 8),
         aliases=("torchao-8bit",),
         source=_AO,
@@ -145,7 +145,7 @@ OPTIMIZERS: Final[tuple[Optimizer, ...]] = (
     Optimizer(
         name="torchao-adamw-4bit",
         states=torchao(4, 128, 16),
-        describe="two 4-bit moments, a float32 scale a block of 128 and a table of 16 values each",
+        describe="two 4-bit moments, a float32 scale per block of 128 and a table of 16 values each",
         tensor_bytes=(8, 8),
         aliases=("adamw_torch_4bit", "adamw-4bit", "torchao-4bit"),
         source=_AO,
@@ -153,7 +153,7 @@ OPTIMIZERS: Final[tuple[Optimizer, ...]] = (
     Optimizer(
         name="torchao-adamw-fp8",
         states=torchao(8, 256, 0),
-        describe="two float8_e4m3fn moments, a float32 scale a block of 256 each",
+        describe="two float8_e4m3fn moments, a float32 scale per block of 256 each",
         tensor_bytes=(8, 8),
         aliases=("adamw_torch_8bit", "adamw-fp8", "torchao-fp8"),
         source=_AO,
@@ -165,7 +165,7 @@ OPTIMIZERS: Final[tuple[Optimizer, ...]] = (
     Optimizer(
         name="sgd-8bit",
         states=blockwise(1),
-        describe="one 8-bit momentum, a float32 maximum a block of 256",
+        describe="one 8-bit momentum, a float32 maximum per block of 256",
         once=_MAPS // 2,
         aliases=("sgd_8bit",),
         source=_BNB,
@@ -217,7 +217,7 @@ OPTIMIZERS: Final[tuple[Optimizer, ...]] = (
     Optimizer(
         name="lion-8bit",
         states=blockwise(1),
-        describe="one 8-bit momentum, a float32 maximum a block of 256",
+        describe="one 8-bit momentum, a float32 maximum per block of 256",
         once=_MAPS // 2,
         aliases=("lion_8bit", "paged_lion_8bit"),
         source=_BNB,
@@ -233,7 +233,7 @@ OPTIMIZERS: Final[tuple[Optimizer, ...]] = (
     Optimizer(
         name="adagrad-8bit",
         states=blockwise(1),
-        describe="one 8-bit sum of squares, a float32 maximum a block of 256",
+        describe="one 8-bit sum of squares, a float32 maximum per block of 256",
         once=_MAPS // 2,
         source=_BNB,
     ),
@@ -241,7 +241,7 @@ OPTIMIZERS: Final[tuple[Optimizer, ...]] = (
     Optimizer(
         name="rmsprop-8bit",
         states=blockwise(1),
-        describe="one 8-bit mean of squares, a float32 maximum a block of 256",
+        describe="one 8-bit mean of squares, a float32 maximum per block of 256",
         once=_MAPS // 2,
         aliases=("rmsprop_bnb_8bit",),
         source=_BNB,
@@ -272,10 +272,10 @@ OPTIMIZERS: Final[tuple[Optimizer, ...]] = (
     Optimizer(
         name="adam-mini",
         states=mini,
-        describe="a momentum, and one second moment a row",
+        describe="a momentum, and one second moment per row",
         tensor_bytes=(4, 2),
         aliases=("adam_mini", "adammini"),
-        source="adam-mini 1.1, arXiv 2406.16793: one second moment a block (a row, a head), which is next to nothing",
+        source="adam-mini 1.1, arXiv 2406.16793: one second moment per block (row or head), which is negligible",
     ),
     Optimizer(
         name="galore",

@@ -10,7 +10,7 @@ __all__ = ["PRECISIONS", "TRAINER", "Precision", "find_precision"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Precision:
-    """A way to mix number formats in training. Sizes are bytes an element.
+    """A way to mix number formats in training. Sizes are bytes per element.
 
     Attributes:
         name: what `--precision` calls it.
@@ -38,7 +38,7 @@ class Precision:
 
 
 _TORCH = "docs.pytorch.org: a gradient has its parameter's dtype, Adam's moments too"
-_AMP = "docs.pytorch.org/docs/stable/amp.html: weights stay float32, autocast keeps one low-precision copy a step"
+_AMP = "docs.pytorch.org/docs/stable/amp.html: weights stay float32, autocast keeps one low-precision copy per step"
 
 PRECISIONS: Final[tuple[Precision, ...]] = (
     Precision(
@@ -126,7 +126,7 @@ PRECISIONS: Final[tuple[Precision, ...]] = (
         master=4,
         state="float32",
         aliases=("megatron",),
-        source="Megatron Core docs, dist_optimizer.md: bf16 weights with float32 main gradients, 18 B a parameter",
+        source="Megatron Core docs, dist_optimizer.md: bf16 weights with float32 main gradients, 18 B per parameter",
     ),
     Precision(
         name="fp8",

@@ -1,6 +1,6 @@
 """What training software does beyond the arithmetic of the model: one row a stack, each difference with its source.
 
-The logits and their loss are where stacks differ most. A row gives the bytes a token at the peak of that phase, above
+The logits and their loss are where stacks differ most. A row gives the bytes per token at the peak of that phase, above
 what the layers keep, as a multiple of the vocabulary and of the hidden size; where it gives none, the measured
 coefficients of the installed transformers hold.
 """
@@ -19,13 +19,13 @@ class Stack:
 
     Attributes:
         name: what `--stack` calls it.
-        logits_vocabulary: bytes a token and vocabulary entry at the peak of the logits phase; None takes what is
+        logits_vocabulary: bytes per token and vocabulary entry at the peak of the logits phase; None takes what is
             measured on transformers.
-        logits_hidden: bytes a token and unit of the hidden size at the same time.
-        sharded_logits: bytes an entry that FSDP adds: accelerate turns its outputs into float32.
+        logits_hidden: bytes per token and unit of the hidden size at the same time.
+        sharded_logits: bytes per entry that FSDP adds: accelerate turns its outputs into float32.
         vocabulary_parallel: whether tensor-parallel ranks share the logits.
         fused_loss: whether head and loss are taken piece by piece (Liger).
-        residual: bytes an element of the residual stream, where the software makes it wider than the compute dtype.
+        residual: bytes per element of the residual stream, where the software makes it wider than the compute dtype.
         autocast: whether layers run under autocast although weights are in the compute dtype already.
         fused_experts: whether experts are one parameter a layer, which quantisers of linear modules leave alone.
         workspaces: cuBLAS workspaces: one a thread that multiplies matrices.
@@ -34,13 +34,13 @@ class Stack:
         persistent_gradients: whether gradients have buffers that are there in every phase.
         untied: whether head and embedding are two tensors even where a model ties them.
         quantised_head: whether NF4 takes in the head.
-        unpacked: bytes an element of an NF4 matrix unpacked to be multiplied.
+        unpacked: bytes per element of an NF4 matrix unpacked to be multiplied.
         previous: whether a forward pass begins while logits and graph of the previous one are still referred to.
         longest_first: whether the longest sequences are those of the first micro-batch, before which nothing is kept.
         reentrant: whether checkpointing is the reentrant one, which runs a layer anew on detached inputs.
         mixed_units: whether FSDP's units hold frozen weights beside trained ones, which get gradients with them.
-        optimizer: the optimizer of people who name none.
-        precision: the precision of people who name none; None follows the model's dtype.
+        optimizer: the default optimizer.
+        precision: the default precision; None follows the model's dtype.
         split: the row of `hfmem.estimator.training.split` that tells how a model is laid on ranks.
         source: the evidence.
     """
@@ -79,7 +79,7 @@ class Stack:
 DEFAULT_STACK: Final = "transformers-5"
 
 _FMS: Final = "A100 runs of github.com/foundation-model-stack/fms-acceleration, scripts/benchmarks/refs"
-_V48: Final = "transformers 4.48: bf16 logits, float32 copy, shifted copy, log-softmax, 2 + 4 + 4 + 4 B an entry"
+_V48: Final = "transformers 4.48: bf16 logits, float32 copy, shifted copy, log-softmax, 2 + 4 + 4 + 4 B per entry"
 _V45: Final = "transformers 4.45: float32 logits in place of the bf16 ones, shifted copy, log-softmax, 4 + 4 + 4 B"
 _FOAK: Final = "fms-acceleration-foak: fused cross-entropy in place, without the shifted copy"
 _LITGPT: Final = (
@@ -176,7 +176,7 @@ STACKS: Final[tuple[Stack, ...]] = (
         persistent_gradients=True,
         optimizer="adamw-fused",
         precision="megatron-bf16",
-        source="Megatron Core: bf16 logits and their float32 copy, shared by tensor-parallel ranks, 2 + 4 B an entry; "
+        source="Megatron Core: bf16 logits and their float32 copy, shared by tensor-parallel ranks, 2 + 4 B per entry; "
         "golden values of its functional tests (github.com/NVIDIA/Megatron-LM, tests/functional_tests)",
     ),
     Stack(

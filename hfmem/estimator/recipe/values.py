@@ -89,7 +89,7 @@ class Training:
 
     @property
     def adapter_bytes(self) -> int:
-        """Bytes an element of the adapters."""
+        """Bytes per element of the adapters."""
         return 4 if self.lora is not None and self.lora.dtype == "float32" else 2
 
 

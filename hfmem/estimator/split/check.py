@@ -24,7 +24,7 @@ def check_split(architecture: Architecture, plan: Parallel, rules: SplitRules, *
     shared = plan.tp * plan.dp
     if rules.ep_of_all and plan.ep not in (1, shared):
         raise _refused(
-            f"--ep {plan.ep} is not tp × dp = {shared}: experts are shared by all ranks of a stage or by none"
+            f"--ep {plan.ep} is not tp × dp = {shared}: experts are split over all ranks of a stage or over none"
         )
     layers = architecture.layers
     if layers is None:
@@ -34,7 +34,7 @@ def check_split(architecture: Architecture, plan: Parallel, rules: SplitRules, *
         times = f" × --virtual-stages {pieces}" if pieces > 1 else ""
         raise _refused(f"--pp {plan.pp}{times} is more than the model's {len(layers)} layers")
     if rules.ep_needs_experts and plan.ep > 1 and not any(isinstance(layer.ffn, Experts) for layer in layers):
-        raise _refused(f"--ep {plan.ep} shares experts, and the model has none")
+        raise _refused(f"--ep {plan.ep} splits experts, but the model has none")
     if rules.tensors == "planned":
         _check_planned(architecture, plan)
     heads, _ = cache_ranks(architecture, plan, rules)
@@ -51,7 +51,7 @@ def _sizes(plan: Parallel) -> dict[Size, int]:
 def _check_sizes(plan: Parallel, rules: SplitRules) -> None:
     for name, size in _sizes(plan).items():
         if name not in rules.sizes:
-            raise _refused(f"--{name} {size}: {rules.software} has no such split")
+            raise _refused(f"--{name} {size}: {rules.software} does not support it")
 
 
 def _check_planned(architecture: Architecture, plan: Parallel) -> None:
@@ -66,7 +66,7 @@ def _check_planned(architecture: Architecture, plan: Parallel) -> None:
 def _check_blind(plan: Parallel, rules: SplitRules) -> None:
     wrong = [f"--{name} {size}" for name, size in _sizes(plan).items() if name not in rules.blind]
     if wrong:
-        raise _refused(f"the layers of this model are not known, so that it cannot be split by {' '.join(wrong)}")
+        raise _refused(f"the layers of this model are unknown, so it cannot be split by {' '.join(wrong)}")
 
 
 def _check_heads(layer: Layer, tp: int, rules: SplitRules) -> None:
@@ -74,7 +74,7 @@ def _check_heads(layer: Layer, tp: int, rules: SplitRules) -> None:
         raise _refused(f"--tp {tp} does not divide the model's {layer.heads} attention heads")
     for heads in _kv_heads(layer.cache, rules):
         if heads % tp and not (rules.fewer_kv_heads and tp % heads == 0):
-            rest = "" if rules.fewer_kv_heads else ", which are not repeated here"
+            rest = "" if rules.fewer_kv_heads else ", which are not replicated here"
             raise _refused(f"--tp {tp} does not divide the model's {heads} key/value heads{rest}")
 
 

@@ -39,7 +39,7 @@ class SplitRules:
         headed: caches whose key/value heads have to go into the ranks.
         sizes: sizes that may be above one at all.
         blind: sizes that may be above one for a model whose layers are not known.
-        ep_of_all: whether experts are shared by all ranks of a stage or by none; else by any number of them.
+        ep_of_all: whether experts are split over all ranks of a stage or over none; else by any number of them.
         ep_needs_experts: whether sharing experts is refused for a model without any.
         even_experts: whether each rank has to have as many experts as the others; else at least one.
         source: where the rules are from.

@@ -1,1 +1,1 @@
-"""A step of training: what stays, what each phase needs, and the tables of software."""
+"""A training step: resident memory, memory per phase, and the tables of training software."""

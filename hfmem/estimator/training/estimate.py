@@ -38,7 +38,7 @@ class _Loaded:
 def estimate(model: Model, scenario: TrainingScenario) -> Estimate:
     """The estimate of the most loaded GPU at the step's peak, with all phases and all distinct GPUs."""
     if model.parameters is None:
-        why = model.architecture.unknown or "neither the files nor the configuration tell how large the model is"
+        why = model.architecture.unknown or "neither the files nor the configuration determine the size of the model"
         groups: tuple[Group, ...] = ("weights", "activations", "gradients", "optimizer")
         return Estimate(terms=(), unknown=tuple((group, why) for group in groups))
     model = untied(model) if scenario.training.stack.untied else model
@@ -85,12 +85,12 @@ def _unknown(model: Model, scenario: TrainingScenario, found: list[_Loaded]) -> 
     """What is not counted, and why."""
     unknown: list[tuple[Group, str]] = []
     if model.checkpoint.missing:
-        unknown.append(("weights", f"{model.checkpoint.missing} weight files are not there"))
+        unknown.append(("weights", f"{model.checkpoint.missing} weight files are missing"))
     reasons = [one.reason for one in found if one.reason is not None]
     unknown += [("activations", reason) for reason in reasons[-1:]]
     if scenario.source_seq and not source_of(scenario).counts_encoder(model, scenario):
         tokens = f"{scenario.source_seq:,} tokens"
-        unknown.append(("activations", f"what is saved of the encoder's {tokens} is not measured, and not counted"))
+        unknown.append(("activations", f"activations of the encoder's {tokens} are not measured and not counted"))
     return tuple(unknown)
 
 
@@ -99,7 +99,7 @@ def _notes(model: Model, scenario: TrainingScenario) -> tuple[str, ...]:
     notes = []
     longest = model.architecture.max_positions
     if longest is not None and scenario.seq > longest:
-        notes.append(f"{scenario.seq:,} tokens are more than the {longest:,} the model is made for.")
+        notes.append(f"{scenario.seq:,} tokens exceed the model's maximum of {longest:,}.")
     if training.precision.name == "fp16" and training.method == "full":
         notes.append("Pure float16 training is unstable and GradScaler refuses it: --precision autocast-fp16 is usual.")
     if training.optimizer.paged:
@@ -121,5 +121,5 @@ def _experts_note(model: Model, scenario: TrainingScenario) -> list[str]:
         return []
     return [
         "bitsandbytes replaces linear modules only, and transformers 5 fuses experts into plain parameters: they stay "
-        f"as they are. In NF4 they would take {format_bytes(saved)} less."
+        f"unquantised. In NF4 they would take {format_bytes(saved)} less."
     ]

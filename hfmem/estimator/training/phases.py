@@ -1,11 +1,11 @@
 """One step of training, as phases: logits and loss, the backward of each layer, the optimizer's step.
 
-Each phase lies on top of what stays, and the peak is the largest, not the sum:
+Each phase includes resident memory, and the peak is the largest, not the sum:
 
-    logits      what stays + saved outside the layers + saved of all layers + head and loss
-    backward i  what stays + saved outside + saved of layers before i + backward of i + gradients of layers from i on
-    its end     what stays + saved outside + all gradients, of a tied embedding both that are to be summed
-    optimizer   what stays + gradients + what the step makes
+    logits      resident + saved outside the layers + saved of all layers + head and loss
+    backward i  resident + saved outside + saved of layers before i + backward of i + gradients of layers from i on
+    its end     resident + saved outside + all gradients, of a tied embedding both that are to be summed
+    optimizer   resident + gradients + what the step makes
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ class _Moments:
             for piece in gpu.inside
             if piece.linear
         )
-        how = f"2 B an element of the matrices of {layers} layers"
+        how = f"2 B per element of the matrices of {layers} layers"
         return [_temporary("cast weights", ceil(total), how, training.precision.source)]
 
     def _unpacked(self) -> Term:

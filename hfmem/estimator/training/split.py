@@ -1,4 +1,4 @@
-"""How training software splits a model over ranks: a row a way, which stacks name."""
+"""How training software splits a model over ranks: one row per way, which stacks name."""
 
 from __future__ import annotations
 

@@ -25,8 +25,8 @@ class Piece:
         component: the part of the model.
         kept: one of them, as the optimizer sees it.
         count: how many.
-        gradient: bytes an element of the gradient.
-        master: bytes an element of a second copy.
+        gradient: bytes per element of the gradient.
+        master: bytes per element of a second copy.
         adapter: whether it is an adapter's, which the base model does not hold.
         place: where in the model it lies.
         cut, along: what decides its part on a tensor-parallel rank; adapters are `repeated`.

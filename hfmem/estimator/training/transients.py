@@ -34,7 +34,9 @@ _STEPPED = (
     "deepspeed 0.19.6, runtime/zero/stage3.py: step prepares, updates and releases one sub-group at a time "
     "(2629-2644), each closed in _create_fp16_sub_groups (1176); sub_group_size 1e9 (config.py:175)"
 )
-_LIVE = "deepspeed docs, memory.rst: estimate_zero3_model_states_mem_needs counts 4 B a parameter of the largest layer"
+_LIVE = (
+    "deepspeed docs, memory.rst: estimate_zero3_model_states_mem_needs counts 4 B per parameter of the largest layer"
+)
 
 
 def optimizer_terms(gpu: Gpu) -> list[Term]:

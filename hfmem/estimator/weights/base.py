@@ -16,13 +16,13 @@ from hfmem.mapper.values import TensorGroup
 
 __all__ = ["NF4_SOURCE", "base_bytes", "largest_linear", "nf4_bytes", "replaced", "stored_quantised", "untied"]
 
-NF4_SOURCE = "bitsandbytes 0.50 Params4bit: 4 bits, a float32 scale a block of 64, a table of 16 float32 values"
+NF4_SOURCE = "bitsandbytes 0.50 Params4bit: 4 bits, a float32 scale per block of 64, a table of 16 float32 values"
 _TABLE = 16 * 4
 
 
 def nf4_bytes(elements: int, double_quant: bool) -> int:
-    """One matrix in NF4 (arXiv 2305.14314): half a byte an element and a scale a block of 64: a float32, or with double
-    quantisation a byte, with a float32 a block of 256 of those and one offset."""
+    """One matrix in NF4 (arXiv 2305.14314): half a byte per element and a scale per block of 64: a float32, or with
+    double quantisation a byte, with a float32 per block of 256 of those and one offset."""
     blocks = -(-elements // 64)
     packed = -(-elements // 2) + _TABLE
     if not double_quant:

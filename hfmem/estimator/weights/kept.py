@@ -135,7 +135,7 @@ def kept_plainly(model: Model, scenario: Scenario) -> tuple[Kept, ...]:
 def kept_by(
     model: Model, scenario: Scenario, recipes: Iterable[Recipe], rows: Iterable[FormatRow], another: FormatRow
 ) -> tuple[Kept, ...]:
-    """By an engine's tables: one a recipe that the asked word may mean, at least one.
+    """By an engine's tables: one per recipe that the requested word may mean, at least one.
 
     Args:
         model: what is held.

@@ -32,9 +32,9 @@ def weight_terms(model: Model, scenario: Scenario, kept: Kept = PLAIN) -> tuple[
             terms.append(_term(model, component, storage, parts, sum(size or 0 for size in sizes)))
     unknown: _Unknown = []
     if missing:
-        unknown.append(("weights", "the run dtype is not known: neither config.json nor a header tells; give --dtype"))
+        unknown.append(("weights", "the run dtype is not known: neither config.json nor a header tells; use --dtype"))
     if model.checkpoint.missing:
-        unknown.append(("weights", f"{model.checkpoint.missing} weight files are not there"))
+        unknown.append(("weights", f"{model.checkpoint.missing} weight files are missing"))
     if model.lacks:
         unknown.append(("weights", model.lacks))
     return terms, unknown
@@ -64,7 +64,7 @@ def group_bytes(group: TensorGroup, scenario: Scenario, kept: Kept = PLAIN) -> i
 def _from_files(model: Model) -> tuple[list[Term], _Unknown]:
     """The size of the weight files, where nothing tells what is in them."""
     if not model.file_bytes:
-        why = model.lacks or "neither the files nor the configuration tell how large the model is"
+        why = model.lacks or "neither the files nor the configuration determine the size of the model"
         return [], [("weights", why)]
     how = f"{len(model.checkpoint.weight_files)} files, {model.file_bytes:,} bytes"
     term = Term(

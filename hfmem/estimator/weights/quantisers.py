@@ -18,8 +18,8 @@ class Quantiser:
 
     Attributes:
         name: what `--dtype` calls it.
-        bits: bits a parameter.
-        group: parameters along a row that share one scale; None for one scale an output channel.
+        bits: bits per parameter.
+        group: parameters along a row that share one scale; None for one scale per output channel.
         rows: output channels that share one scale.
         scale_bytes: bytes of one scale.
         zero_bits: bits of one zero point (0 for symmetric formats).
@@ -54,8 +54,10 @@ class Quantiser:
         shared = f"{self.group} parameters" if self.group else "an output channel"
         if self.rows > 1:
             shared = f"{self.rows} × {self.group} parameters"
-        scale = f"{self.scale_bytes} B a scale of {shared}" if self.scale_bytes else f"{self.tensor_bytes} B a matrix"
-        zero = f", {self.zero_bits} bits a zero point" if self.zero_bits else ""
+        scale = (
+            f"{self.scale_bytes} B per scale of {shared}" if self.scale_bytes else f"{self.tensor_bytes} B per matrix"
+        )
+        zero = f", {self.zero_bits} bits per zero point" if self.zero_bits else ""
         return f"{self.bits} bits, {scale}{zero}"
 
 
@@ -66,7 +68,7 @@ QUANTISERS: Final[tuple[Quantiser, ...]] = (
         group=None,
         scale_bytes=4,
         aliases=("llm.int8", "w8a16"),
-        source="bitsandbytes LLM.int8(): int8 matrix, one float32 SCB an output channel (arXiv 2208.07339)",
+        source="bitsandbytes LLM.int8(): int8 matrix, one float32 SCB per output channel (arXiv 2208.07339)",
     ),
     Quantiser(
         name="fp8",
@@ -74,7 +76,7 @@ QUANTISERS: Final[tuple[Quantiser, ...]] = (
         group=None,
         scale_bytes=4,
         aliases=("float8", "fp8_e4m3", "float8_e4m3fn"),
-        source="float8_e4m3fn, one float32 scale an output channel (compressed-tensors' dynamic FP8 scheme)",
+        source="float8_e4m3fn, one float32 scale per output channel (compressed-tensors' dynamic FP8 scheme)",
     ),
     Quantiser(
         name="int4",
@@ -83,7 +85,7 @@ QUANTISERS: Final[tuple[Quantiser, ...]] = (
         scale_bytes=2,
         zero_bits=4,
         aliases=("gptq", "awq", "gptq-int4", "awq-int4", "w4a16", "autoround", "auto-round"),
-        source="GPTQ and AWQ, group 128: int4, float16 scale and int4 zero point a group (arXiv 2210.17323)",
+        source="GPTQ and AWQ, group 128: int4, float16 scale and int4 zero point per group (arXiv 2210.17323)",
     ),
     Quantiser(
         name="nf4",
@@ -98,7 +100,7 @@ QUANTISERS: Final[tuple[Quantiser, ...]] = (
         bits=4,
         group=32,
         scale_bytes=1,
-        source="OCP Microscaling Formats 1.0: FP4 E2M1, one E8M0 scale a block of 32",
+        source="OCP Microscaling Formats 1.0: FP4 E2M1, one E8M0 scale per block of 32",
     ),
     Quantiser(
         name="nvfp4",
@@ -106,7 +108,7 @@ QUANTISERS: Final[tuple[Quantiser, ...]] = (
         group=16,
         scale_bytes=1,
         tensor_bytes=4,
-        source="NVFP4: FP4 E2M1, one FP8 E4M3 scale a block of 16, one float32 scale a tensor (ModelOpt)",
+        source="NVFP4: FP4 E2M1, one FP8 E4M3 scale per block of 16, one float32 scale per tensor (ModelOpt)",
     ),
 )
 
@@ -119,7 +121,7 @@ _LAYOUTS: Final[dict[str, Quantiser]] = {
         group=128,
         rows=128,
         scale_bytes=4,
-        source="float8_e4m3fn, one float32 scale a block of 128 × 128 (arXiv 2412.19437)",
+        source="float8_e4m3fn, one float32 scale per block of 128 × 128 (arXiv 2412.19437)",
     ),
     "fp8 tensors": Quantiser(
         name="fp8",
@@ -127,7 +129,7 @@ _LAYOUTS: Final[dict[str, Quantiser]] = {
         group=None,
         scale_bytes=0,
         tensor_bytes=4,
-        source="float8_e4m3fn, one float32 scale a matrix",
+        source="float8_e4m3fn, one float32 scale per matrix",
     ),
     "int4 torchao": Quantiser(
         name="int4",
@@ -141,7 +143,7 @@ _LAYOUTS: Final[dict[str, Quantiser]] = {
         bits=4,
         group=128,
         scale_bytes=2,
-        source="compressed-tensors W4A16: int4 in groups of 128, one 2-byte scale a group",
+        source="compressed-tensors W4A16: int4 in groups of 128, one 2-byte scale per group",
     ),
     "nvfp4 twice": Quantiser(
         name="nvfp4",

@@ -61,8 +61,8 @@ def empty_note(contents: Mapping[str, FileContents]) -> tuple[str, ...]:
     files = [name for name in contents if (format_ := format_of(name)) is not None and format_.read]
     if not files or any(found.tensors for found in contents.values()):
         return ()
-    named = f"{files[0]} holds" if len(files) == 1 else f"{files[0]} and {len(files) - 1:,} more files hold"
-    return (f"{named} no tensor: no figure is from there.",)
+    named = f"{files[0]} holds" if len(files) == 1 else f"{files[0]} and {len(files) - 1:,} more files contain"
+    return (f"{named} no tensor: they are not counted.",)
 
 
 def _measured(contents: FileContents, window: _Window) -> FileContents:

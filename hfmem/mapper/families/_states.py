@@ -128,7 +128,7 @@ class Mamba:
 
     Attributes:
         hidden, inner: width of the residual stream, and of the mixer.
-        state: recurrent elements a channel.
+        state: recurrent elements per channel.
         kernel: positions that the convolution sees.
         rank: of the time step's projection.
         bias, conv_bias: biases of the projections in and out, and of the convolution.
@@ -194,7 +194,7 @@ class Mamba2:
         hidden, inner: width of the residual stream, and of all heads.
         heads: of the recurrence.
         groups: that share B and C.
-        state: recurrent elements a channel.
+        state: recurrent elements per channel.
         kernel: positions that the convolution sees.
         in_bias, out_bias, conv_bias: biases of the projections and of the convolution.
         normed: the gated output is normalised with weights.

@@ -54,7 +54,7 @@ def read_whole(facts: Facts, spec: Whole) -> Blueprint:
     text, own = _text(facts, spec)
     read = reader(text.model_type)
     if read is None:
-        reason = f"no reader knows its text model, '{text.model_type}', yet"
+        reason = f"its text model_type, '{text.model_type}', is not supported yet"
         return Blueprint(architecture=Architecture(model_type=facts.model_type, unknown=reason), groups=None)
     named = facts.items("architectures")
     if spec.text_class and named and named[0] == spec.text_class:

@@ -133,7 +133,7 @@ def _text(facts: Facts, text: Facts) -> Blueprint:
         return read_own(facts, _PHI3)
     read_text = reader(text.model_type)
     if read_text is None:
-        reason = f"no reader knows its text model, '{text.model_type}', yet"
+        reason = f"its text model_type, '{text.model_type}', is not supported yet"
         return Blueprint(architecture=Architecture(model_type=facts.model_type, unknown=reason), groups=None)
     return read_text(text)
 

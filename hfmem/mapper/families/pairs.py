@@ -20,7 +20,7 @@ def read(facts: Facts) -> Blueprint:
     encoder, decoder = facts.nested("encoder"), facts.nested("decoder")
     read_encoder, read_decoder = reader(encoder.model_type), reader(decoder.model_type)
     if read_decoder is None:
-        reason = f"no reader knows its decoder, '{decoder.model_type}', yet"
+        reason = f"its decoder's model_type, '{decoder.model_type}', is not supported yet"
         return Blueprint(architecture=Architecture(model_type=facts.model_type, unknown=reason), groups=None)
     second = read_decoder(decoder.changed(architectures=["ForCausalLM"]))
     first = None if read_encoder is None else read_encoder(encoder.changed(architectures=["Model"]))

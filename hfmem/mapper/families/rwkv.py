@@ -17,7 +17,7 @@ def read(facts: Facts) -> Blueprint:
     """Layers and weights.
 
     A layer keeps the last token's input of either half, which shifts by one token (a convolution of two), and three
-    numbers a channel of the recurrence in float32 (`RwkvModel.forward`).
+    numbers per channel of the recurrence in float32 (`RwkvModel.forward`).
     """
     hidden = facts.integer("hidden_size")
     s = unattended(facts, hidden)

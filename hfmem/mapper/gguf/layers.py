@@ -65,7 +65,7 @@ class Plan:
         key, value: sizes of a head, of layers without and with a window.
         recurrent, sliding, indexed: whether each layer is so.
         units: of each layer's feed-forward network, as the keys have them.
-        used: experts a token uses, of each layer.
+        used: experts per token, of each layer.
         dense: leading layers without experts.
         first: query heads of the first layer that has any.
         ratios: tokens to an entry of compressed attention, of each layer.

@@ -112,7 +112,7 @@ def _fp8_tensor(shape: Shape) -> Table:
 
 
 def _nvfp4(shape: Shape) -> Table:
-    """ModelOpt's NVFP4: two values a byte, an FP8 scale per 16, one scale for the weight, one for its input."""
+    """ModelOpt's NVFP4: two values per byte, an FP8 scale per 16, one scale for the weight, one for its input."""
     out, width = shape
     return {
         "weight": ("U8", (out, width // 2)),
@@ -131,7 +131,7 @@ def _compressed_tensors(facts: dict[str, Any]) -> Scheme:
 
 
 def _packed(shape: Shape, bits: int, size: int) -> Table:
-    """compressed-tensors' `pack-quantized`: 32/bits values an int32, a scale a group, the plain shape beside them."""
+    """compressed-tensors' `pack-quantized`: 32/bits values per int32, a scale per group, and the plain shape."""
     out, width = shape
     return {
         "weight_packed": ("I32", (out, width * bits // 32)),
@@ -165,7 +165,7 @@ _V4_F32: Final = re.compile(r"(hc_(attn|ffn|head)_(fn|base|scale)|attn_sink|\.ap
 
 
 def _deepseek_v4(contents: Table, facts: dict[str, Any]) -> Table:
-    """Experts in FP4, two values a byte with an exponent per 32; as NVFP4 where the config says so (not in `mtp`)."""
+    """Experts in FP4, two values per byte with an exponent per 32; as NVFP4 where the config says so (not in `mtp`)."""
     result: Table = {}
     for name, (dtype, shape) in contents.items():
         module = name.removesuffix(".weight")

@@ -198,7 +198,7 @@ _STEPS: Final[dict[str, tuple[Step, ...]]] = {
 _DTYPES: Final[dict[str, str]] = {
     "Qwen/Qwen-72B-Chat": "BF16",  # modeling_qwen.py loads in bf16 where none of bf16, fp16, fp32 is set
     "Qwen/Qwen-7B": "BF16",  # the same
-    "Qwen/Qwen2-Audio-7B-Instruct": "BF16",  # index total_size 16,794,189,824 is two bytes an element
+    "Qwen/Qwen2-Audio-7B-Instruct": "BF16",  # index total_size 16,794,189,824 is two bytes per element
     "Qwen/Qwen2.5-72B-Instruct": "BF16",  # as all of Qwen2.5; its registry entry has no dtype
     "bigscience/bloom": "BF16",  # safetensors.parameters of the Hub; index total_size 352,494,542,848
     "mistralai/Mistral-Nemo-Instruct-2407": "BF16",  # as the other models of Mistral; its registry entry has no dtype

@@ -63,11 +63,11 @@ def test_the_card_has_no_line_to_copy() -> None:
 @pytest.mark.parametrize(
     ("asked", "reason"),
     [
-        ({"gpu": "T4"}, "are missing before there is any memory for its KV cache"),
+        ({"gpu": "T4"}, "are missing before any KV cache can be allocated"),
         ({"gpu": "RTX 4090", "seq": 40_960}, "a request of 40,960 tokens needs 5.62 GiB of KV cache, and 4.25 GiB"),
         ({"max_num_seqs": 512, "max_num_batched_tokens": 256}, "--max-num-batched-tokens 256 is less than"),
-        ({"reserve": "10GiB"}, "--gpu-memory-utilization 0.86 is what there is"),
-        ({"gpu_memory_utilization": 0.999}, "are free when it starts"),
+        ({"reserve": "10GiB"}, "--gpu-memory-utilization 0.86 is the most that fits"),
+        ({"gpu_memory_utilization": 0.999}, "are free at start-up"),
     ],
     ids=str,
 )
