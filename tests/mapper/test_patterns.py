@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from hfmem.mapper.caches import Indexed
 from hfmem.mapper.facts import Facts
 from hfmem.mapper.families import reader
 from hfmem.mapper.values import Experts, Layer
@@ -84,6 +85,11 @@ NETWORKS = [
         "configuration_ernie4_5_moe.py: -1 is the last layer",
     ),
     ("ernie4_5_moe", {"moe_layer_start_index": 1, "moe_layer_end_index": -1, "moe_layer_interval": 2}, "DEDE", "same"),
+    ("jamba", {}, "DEDED", "configuration_jamba.py:122: i % 2 == 1"),
+    ("jamba", {"expert_layer_period": 3, "expert_layer_offset": 1}, "DEDDEDD", "the same with another period"),
+    ("llama4_text", {"interleave_moe_layer_step": 3}, "DDEDDED", "configuration_llama4.py: each third"),
+    ("axk1", {"first_k_dense_replace": 1, "moe_layer_freq": 2}, "DDEDE", "configuration_axk1.py:128: i % freq == 0"),
+    ("axk1", {"first_k_dense_replace": 3, "moe_layer_freq": 2}, "DDDDED", "from first_k_dense_replace on"),
     ("afmoe", {"num_dense_layers": 2}, "DDEE", "modeling_afmoe.py: experts if layer_idx >= num_dense_layers"),
 ]
 
@@ -92,3 +98,63 @@ NETWORKS = [
 def test_experts_beyond_whole_periods(model_type: str, changes: dict[str, Any], expected: str, _line: str) -> None:
     found = layers(model_type, num_hidden_layers=len(expected), **changes)
     assert "".join("E" if isinstance(layer.ffn, Experts) else "D" for layer in found) == expected
+
+
+_LETTERS = {
+    "full_attention": "F",
+    "sliding_attention": "S",
+    "chunked_attention": "C",
+    "linear_attention": "L",
+    "indexed_attention": "I",
+    "conv": "K",
+    "hybrid": "H",
+    "hybrid_sliding": "S",
+    "heavily_compressed_attention": "H",
+    "compressed_sparse_attention": "C",
+}
+
+# (type, changes, layers, the line)
+KINDS = [
+    ("recurrent_gemma", {}, "LLSLLSLL", "configuration_recurrent_gemma.py:101: the blocks, repeated and cut"),
+    ("recurrent_gemma", {"block_types": ["attention", "recurrent"]}, "SLSLS", "the same with other blocks"),
+    ("zamba", {}, "LLHLLLLHLLLLLHL", "configuration_zamba.py:103-110: two, one that uses it, then i % 6 == 4"),
+    ("jamba", {}, "LLLLFLLLLLLLFL", "configuration_jamba.py:110: i % 8 == 4"),
+    ("jamba", {"attn_layer_period": 3, "attn_layer_offset": 1}, "LFLLFLL", "the same with another period"),
+    ("minimax", {}, "FLFLF", "configuration_minimax.py:124: full if (i + 1) % 2"),
+    ("olmo_hybrid", {}, "LLLFLLLFLL", "configuration_olmo_hybrid.py:124-126: full if i % 4 == 3"),
+    ("olmo_hybrid", {}, "LLF", "configuration_olmo_hybrid.py:128-129: else the last one"),
+    ("qwen3_next", {}, "LLLFLL", "configuration_qwen3_next.py:132: linear if (i + 1) % 4"),
+    ("qwen3_next", {"full_attention_interval": 3}, "LLFLL", "the same with another period"),
+    ("mimo_v2_flash", {}, "FSSSSFSS", "configuration_mimo_v2_flash.py:115: full if i == 0 or (i + 1) % 6 == 0"),
+    ("inkling2_text", {}, "SSSSSHSS", "configuration_inkling2.py:131: hybrid if (i + 1) % 6 == 0"),
+    ("lfm3", {}, "KKFKSKFKS", "configuration_lfm3.py: full if i % 4 == 2, a window if i % 4 == 0 and i"),
+    ("kimi_linear", {}, "LLLLFLLLFL", "configuration_kimi_linear.py:138: full if i and i % 4 == 0"),
+    ("deepseek_v4", {}, "HHHCHCH", "configuration_deepseek_v4.py:269-273: two, then the even ones of the rest"),
+    ("gemma3n_text", {"num_kv_shared_layers": 0}, "SSSSFSS", "configuration_gemma3n.py:142: full if (i + 1) % 5 == 0"),
+    ("gemma4_text", {}, "SSSSSFSSF", "configuration_gemma4.py: full if (i + 1) % 6 == 0, and the last one"),
+    ("llama4_text", {}, "CCCFCC", "configuration_llama4.py:170: rotary, and so chunked, if (i + 1) % 4"),
+]
+
+
+@pytest.mark.parametrize(("model_type", "changes", "expected", "_line"), KINDS)
+def test_kinds_beyond_whole_periods(model_type: str, changes: dict[str, Any], expected: str, _line: str) -> None:
+    found = layers(model_type, num_hidden_layers=len(expected), **changes)
+    assert "".join(_LETTERS[layer.kind] for layer in found) == expected
+
+
+# (type, changes, layers: I for those with an indexer of their own, the line)
+INDEXERS = [
+    ("hy_v4", {}, "IISSSISSSI", "configuration_hy_v4.py:153: the first, and (i - 1) % 4 == 0"),
+    (
+        "glm_moe_dsa",
+        {"index_topk_freq": 3, "index_skip_topk_offset": 3},
+        "IIISSISSIS",
+        "configuration_glm_moe_dsa.py:146: max(i - offset + 1, 0) % freq == 0",
+    ),
+]
+
+
+@pytest.mark.parametrize(("model_type", "changes", "expected", "_line"), INDEXERS)
+def test_indexers_beyond_whole_periods(model_type: str, changes: dict[str, Any], expected: str, _line: str) -> None:
+    found = layers(model_type, num_hidden_layers=len(expected), **changes)
+    assert "".join("I" if isinstance(layer.cache, Indexed) else "S" for layer in found) == expected
