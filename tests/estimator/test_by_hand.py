@@ -140,8 +140,9 @@ def test_one_tensor_at_a_time(asked: dict[str, Any], nbytes: int) -> None:
     ],
 )
 def test_micro_batches_in_flight(asked: dict[str, Any], expected: list[int]) -> None:
-    """1F1B (arXiv 2104.04473, 2.2): the stage i of p has p - i micro-batches in flight, if a step has as many. Megatron's
-    schedules.py, with v pieces a stage: 2 (p - i - 1) + (v - 1) p warm-up pieces, and one more in the steady state."""
+    """1F1B (arXiv 2104.04473, 2.2): the stage i of p has p - i micro-batches in flight, if a step has as many.
+    Megatron's schedules.py, with v pieces a stage: 2 (p - i - 1) + (v - 1) p warm-up pieces, and one more in the steady
+    state."""
     whole = matrices(COUNT)
     report = report_on(whole, Options(train="full", stack="megatron", pp=5, seq=64, **asked))
     assert [gpu.in_flight for gpu in gpus(whole, report.scenario)] == expected  # type: ignore[arg-type]
