@@ -28,7 +28,9 @@ def terms(model: Model, phase: str, **asked: Any) -> dict[str, int]:
     return {term.name: term.nbytes for term in wanted.terms}
 
 
-@pytest.mark.parametrize(("asked", "ranks"), [({}, 1), ({"tp": 2}, 2), ({"dp": 4, "fsdp": True}, 4)])
+@pytest.mark.parametrize(("asked", "ranks"), [
+    ({}, 1), ({"tp": 2}, 2), ({"dp": 4, "fsdp": True}, 4), ({"dp": 4, "zero": 1}, 1),
+])  # fmt: skip
 def test_fp8_keeps_two_copies_of_a_byte(asked: dict[str, Any], ranks: int) -> None:
     """Transformer Engine, FP8 primer: FP8 GEMMs take both operands in one layout, so that a weight is kept as it is and
     transposed, each in one byte an element."""

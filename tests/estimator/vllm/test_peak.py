@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from hfmem import estimate, inspect
-from hfmem.engines.vllm.cachespec import Spec
+from hfmem.engines.vllm.cachespec import Dtypes, Spec, layout
+from hfmem.mapper.caches import Cache, Indexed, Latent, State
+from hfmem.mapper.values import Dense, Layer
 from hfmem.units import MIB
 
 model = cache(lambda name: inspect(name, offline=True))
@@ -142,3 +144,48 @@ def test_pages_of_a_request(kind: Any, window: int, batched: int, length: int, p
     more because it need not begin at one; chunks min(chunk + batched, length) tokens."""
     settings = server(LLAMA, max_num_batched_tokens=batched).scenario.serving
     assert Spec(kind=kind, block=16, page=1, window=window).pages(length, settings) == pages
+
+
+LATENT = Latent(rank=512, rope_dim=64, heads=128, key_dim=192, value_dim=128)
+
+
+@pytest.mark.parametrize(
+    ("kept", "dtype", "pages"),
+    [
+        (LATENT, "bfloat16", [16 * (512 + 64) * 2]),
+        (LATENT, "float8_e4m3fn", [16 * (512 + 64)]),
+        (Indexed(attention=LATENT, index_dim=128), "bfloat16", [16 * (512 + 64) * 2 + 16 * (128 + 4)]),
+        (Indexed(attention=LATENT, index_dim=128), "float8_e4m3fn", [16 * (512 + 4 * 4 + 64 * 2) + 16 * (128 + 4)]),
+        (State(conv=4 * 1000, recurrent=5000), "bfloat16", [3 * 1000 * 2 + 5000 * 4]),
+    ],
+)
+def test_pages_of_latents_and_states(kept: Cache, dtype: str, pages: list[int]) -> None:
+    """DeepSeek-V3.2's latents in FP8 (fp8_ds_mla): 512 B of values, four float32 scales, 64 rotary elements in 2 B; the
+    indexer's keys 128 B and a float32 scale. A convolution of 4 keeps 3 (mamba_utils.py: conv_kernel - 1)."""
+    layer = Layer(kind="full_attention", cache=kept, heads=1, ffn=Dense(intermediate=1, gated=True))
+    settings = server(LLAMA).scenario.serving
+    dtypes = Dtypes(kv=dtype, compute="bfloat16", state="float32")
+    found = layout((layer,), settings, dtypes, 4)
+    assert not isinstance(found, str)
+    assert [found.block_bytes] == pages
+
+
+def test_the_smallest_pool_of_all_stages_counts() -> None:
+    """v1/worker/gpu_worker.py::determine_available_memory: what of the requested memory weights, the peak of activations
+    and the libraries leave; all workers take the blocks of the one with the fewest (v1/core/kv_cache_utils.py)."""
+    report = server(LLAMA, pp=2)
+    taken = [
+        sum(
+            term.nbytes
+            for term in rank.terms
+            if term.group in ("weights", "activations") or term.name == "libraries, during the profile run"
+        )
+        for rank in report.estimate.ranks
+    ]
+    assert taken[0] != taken[1]
+    assert report.estimate.serving.kv_pool == report.scenario.gpu.memory * 9 // 10 - max(taken)
+
+
+def test_no_more_sequences_than_tokens_of_a_step() -> None:
+    """config/scheduler.py: max_num_batched_tokens has to be at least max_num_seqs."""
+    assert server(LLAMA, max_num_batched_tokens=100).scenario.serving.max_num_seqs == 100
