@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from hfmem import Model, estimate, inspect
-from hfmem.estimator.recipe.optimizers import find_optimizer
 from hfmem.estimator.recipe.optimizer_states import Kept
+from hfmem.estimator.recipe.optimizers import find_optimizer
 from hfmem.estimator.weights.base import nf4_bytes
 from hfmem.estimator.weights.quantisers import layout
 from hfmem.fetcher.values import FileInfo
@@ -35,8 +35,8 @@ def model(name: str) -> Model:
     ],
 )
 def test_nf4(elements: int, plain: int, double: int) -> None:
-    """arXiv 2305.14314, 3: blocks of 64 with a float32 each; doubly quantised a byte each, and a float32 for 256 of them.
-    bitsandbytes functional.py, quantize_4bit: besides, the 16 float32 of the code, and one float32 of the offset."""
+    """arXiv 2305.14314, 3: blocks of 64 with a float32 each; doubly quantised a byte each, and a float32 for 256 of
+    them. bitsandbytes functional.py, quantize_4bit: besides, the 16 float32 of the code, and one of the offset."""
     assert nf4_bytes(elements, double_quant=False) == plain + 16 * 4
     assert nf4_bytes(elements, double_quant=True) == double + 16 * 4
 
