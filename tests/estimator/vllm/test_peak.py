@@ -172,7 +172,7 @@ def test_pages_of_latents_and_states(kept: Cache, dtype: str, pages: list[int]) 
 
 def test_the_smallest_pool_of_all_stages_counts() -> None:
     """v1/worker/gpu_worker.py::determine_available_memory: what of the requested memory weights, the peak of
-    activations and the libraries leave; all workers take the blocks of the one with the fewest (v1/core/kv_cache_utils.py)."""
+    activations and the libraries leave; all workers take the blocks of the one with the fewest."""
     report = server(LLAMA, pp=2)
     taken = [
         sum(
