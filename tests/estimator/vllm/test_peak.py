@@ -1,0 +1,191 @@
+"""Terms of vLLM's profile run and of its cache, each against arithmetic that is done by hand from the line it is of."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import pytest
+
+from hfmem import estimate, inspect
+from hfmem.engines.vllm.cachespec import Dtypes, Spec, layout
+from hfmem.mapper.caches import Cache, Indexed, Latent, State
+from hfmem.mapper.values import Dense, Layer
+from hfmem.units import MIB
+
+model = cache(lambda name: inspect(name, offline=True))
+LLAMA, MIXTRAL, GEMMA = "meta-llama/Llama-3.1-8B-Instruct", "mistralai/Mixtral-8x7B-v0.1", "google/gemma-3-27b-it"
+HIDDEN, UNITS, VOCABULARY = 4096, 14336, 128256
+"""Of Llama-3.1-8B."""
+
+
+def server(name: str, **asked: Any) -> Any:
+    return estimate(model(name), runtime="vllm", **({"gpu": ("H100",), "seq": 4096, "vllm_version": "0.19"} | asked))
+
+
+def terms(name: str, rank: int | None = None, **asked: Any) -> dict[str, int]:
+    """Bytes of the terms by name, of the most loaded rank or of one of them."""
+    found = server(name, **asked).estimate
+    return {term.name: term.nbytes for term in (found.terms if rank is None else found.ranks[rank].terms)}
+
+
+@pytest.mark.parametrize(
+    ("version", "rows", "drawing"),
+    [
+        ("0.16", 1, 4 + 8),
+        ("0.16", 2, 4 + 8 + (8 + 8 + 4) + (4 + 8)),
+        ("0.16", 127, 4 + 8 + (8 + 8 + 4) + (4 + 8)),
+        ("0.16", 128, 4 + 8 + 8 + (4 + 8)),
+        ("0.16", 256, 4 + 8 + 8 + (4 + 8)),
+        ("0.19", 7, 4 + 8 + (8 + 8 + 4) + (4 + 8)),
+        ("0.19", 8, 4 + 4),
+        ("0.19", 256, 4 + 4),
+    ],
+)
+def test_what_the_sampler_holds_of_a_logit(version: str, rows: int, drawing: int) -> None:
+    """Logits in 2 B and in float32; a sort gives float32 values and int64 indices. PyTorch's SortStable.cu sorts less
+    than 128 rows together: two lists of int2 and sorted keys, and the second buffer of keys and values of the radix
+    sort; more of them by segments: int64 indices, and a second buffer as before. The Triton kernel takes 8 rows and
+    more (topk_topp_triton.py): float32 probabilities, and noise as large."""
+    tokens = max(16, rows)  # so few that the forward pass takes less
+    found = terms(LLAMA, vllm_version=version, max_num_seqs=rows, max_num_batched_tokens=tokens)
+    assert found["sampler"] == rows * VOCABULARY * (2 + 4 + drawing)
+    assert found["hidden states"] == (tokens + 2 * rows) * HIDDEN * 2
+
+
+@pytest.mark.parametrize(("card", "rows", "programs"), [("H100", 256, 132), ("A100", 256, 108), ("H100", 64, 64)])
+def test_each_multiprocessor_has_a_row_of_scratch(card: str, rows: int, programs: int) -> None:
+    """topk_topp_triton.py: min(number of multiprocessors, rows) programs, each with a row in float32. An H100 SXM has
+    132 multiprocessors, an A100 108 (NVIDIA's architecture papers)."""
+    found = terms(LLAMA, gpu=(card,), max_num_seqs=rows, max_num_batched_tokens=256)
+    assert found["top-k scratch"] == programs * VOCABULARY * 4
+
+
+@pytest.mark.parametrize(
+    ("name", "asked", "each"),
+    [
+        (LLAMA, {}, 3 * UNITS + 4 * HIDDEN),
+        (LLAMA, {"tp": 2}, 3 * UNITS // 2 + 4 * HIDDEN),
+        ("openai-community/gpt2", {"seq": 1024}, 2 * 3072 + 4 * 768),  # no gate
+        ("Qwen/Qwen1.5-MoE-A2.7B", {}, 3 * 5632 + 4 * 2048),  # the shared expert's units
+    ],
+)
+def test_the_widest_point_of_a_layer(name: str, asked: dict[str, Any], each: int) -> None:
+    """The residual stream before and after attention, its output and the normalised states; gate, up, product."""
+    found = terms(name, **asked, max_num_seqs=1, max_num_batched_tokens=8192)
+    assert found["forward pass"] == 8192 * each * 2
+
+
+def test_stages_hand_on_hidden_states_and_residual() -> None:
+    """v1/worker/gpu_model_runner.py: `IntermediateTensors` of hidden_states and residual, which the first stage makes
+    and the others receive."""
+    first, last = (terms(LLAMA, rank, pp=2, max_num_seqs=1, max_num_batched_tokens=8192) for rank in (0, 1))
+    assert first["forward pass"] == 8192 * (3 * UNITS + (4 + 2) * HIDDEN) * 2
+    assert last["forward pass"] == 8192 * (3 * UNITS + 4 * HIDDEN) * 2
+    assert "intermediate tensors" not in first
+    assert last["intermediate tensors"] == 2 * 8192 * HIDDEN * 2
+
+
+@pytest.mark.parametrize(("asked", "rows", "units"), [
+    ({}, 1, UNITS), ({"tp": 2}, 1, UNITS // 2), ({"tp": 8}, 1, UNITS // 8), ({"dp": 2}, 2, UNITS // 2),
+    ({"dp": 2, "ep": 2}, 2, UNITS),
+])  # fmt: skip
+def test_the_scratch_of_fused_experts(asked: dict[str, Any], rows: int, units: int) -> None:
+    """model_executor/layers/fused_moe/fused_moe.py::workspace_shapes: M × topk × max(N // 2, K) and
+    M × topk × max(N, K), where N is both halves of the experts' units. Mixtral: 2 of 8 experts of 14,336 units."""
+    found = terms(MIXTRAL, **asked, max_num_seqs=1, max_num_batched_tokens=2048)
+    assert found["experts' scratch"] == rows * 2048 * 2 * (max(units, HIDDEN) + max(2 * units, HIDDEN)) * 2
+
+
+def test_older_releases_free_the_scratch() -> None:
+    asked = {"max_num_seqs": 256, "max_num_batched_tokens": 256}
+    assert "experts' scratch" in terms(MIXTRAL, vllm_version="0.13", **asked)
+    found = terms(MIXTRAL, vllm_version="0.12", **asked)
+    assert ("experts' scratch" in found) == ("forward pass" in found)
+
+
+@pytest.mark.parametrize(("card", "nbytes"), [("H100", 32 * MIB), ("A100", (4096 * 2 + 16 * 8) * 1024)])
+def test_the_workspace_of_cublas(card: str, nbytes: int) -> None:
+    """docs.pytorch.org, CUBLAS_WORKSPACE_CONFIG: 32 MiB on sm90, else `:4096:2:16:8`, two of 4 MiB and eight of
+    16 KiB."""
+    assert terms(LLAMA, gpu=(card,))["cuBLAS workspace"] == nbytes
+
+
+def test_a_step_of_the_encoders_outputs() -> None:
+    """v1/worker/gpu_model_runner.py::profile_run: the encoder cache of a step's tokens, in 2 B. gemma-3-27b has 5,376
+    units."""
+    assert terms(GEMMA, max_num_batched_tokens=4096)["encoder outputs"] == 4096 * 5376 * 2
+    assert "encoder outputs" not in terms(LLAMA)
+
+
+@pytest.mark.parametrize(("seqs", "sizes"), [(256, 3 + 31 + 17), (1024, 3 + 31 + 17), (64, 3 + 16), (1, 2), (2, 3)])
+def test_sizes_of_cuda_graphs(seqs: int, sizes: int) -> None:
+    """config/vllm.py::_set_cudagraph_sizes: 1, 2, 4, then each eighth below 256 and each sixteenth from there on, up to
+    min(2 × max_num_seqs, 512). Here 18 MiB each."""
+    assert terms(LLAMA, max_num_seqs=seqs)["CUDA graphs"] == sizes * 18 * MIB
+
+
+@pytest.mark.parametrize(
+    ("kind", "window", "batched", "length", "pages"),
+    [
+        ("full", 0, 2048, 4096, 256),
+        ("full", 0, 2048, 4097, 257),
+        ("sliding", 1025, 1024, 8192, 2048 // 16 + 1),
+        ("sliding", 1026, 1024, 8192, 2048 // 16 + 1 + 1),
+        ("sliding", 1024, 8192, 512, 512 // 16 + 1),
+        ("chunked", 1024, 1024, 8192, 2048 // 16),
+        ("chunked", 1025, 1024, 8192, 2048 // 16 + 1),
+        ("chunked", 8192, 1024, 512, 512 // 16),
+        ("cross", 0, 2048, 448, 2048 // 16),
+    ],
+)
+def test_pages_of_a_request(kind: Any, window: int, batched: int, length: int, pages: int) -> None:
+    """v1/kv_cache_interface.py, max_memory_usage_bytes: a window min(window - 1 + batched, length) tokens, and a page
+    more because it need not begin at one; chunks min(chunk + batched, length) tokens."""
+    settings = server(LLAMA, max_num_batched_tokens=batched).scenario.serving
+    assert Spec(kind=kind, block=16, page=1, window=window).pages(length, settings) == pages
+
+
+LATENT = Latent(rank=512, rope_dim=64, heads=128, key_dim=192, value_dim=128)
+
+
+@pytest.mark.parametrize(
+    ("kept", "dtype", "pages"),
+    [
+        (LATENT, "bfloat16", [16 * (512 + 64) * 2]),
+        (LATENT, "float8_e4m3fn", [16 * (512 + 64)]),
+        (Indexed(attention=LATENT, index_dim=128), "bfloat16", [16 * (512 + 64) * 2 + 16 * (128 + 4)]),
+        (Indexed(attention=LATENT, index_dim=128), "float8_e4m3fn", [16 * (512 + 4 * 4 + 64 * 2) + 16 * (128 + 4)]),
+        (State(conv=4 * 1000, recurrent=5000), "bfloat16", [3 * 1000 * 2 + 5000 * 4]),
+    ],
+)
+def test_pages_of_latents_and_states(kept: Cache, dtype: str, pages: list[int]) -> None:
+    """DeepSeek-V3.2's latents in FP8 (fp8_ds_mla): 512 B of values, four float32 scales, 64 rotary elements in 2 B; the
+    indexer's keys 128 B and a float32 scale. A convolution of 4 keeps 3 (mamba_utils.py: conv_kernel - 1)."""
+    layer = Layer(kind="full_attention", cache=kept, heads=1, ffn=Dense(intermediate=1, gated=True))
+    settings = server(LLAMA).scenario.serving
+    dtypes = Dtypes(kv=dtype, compute="bfloat16", state="float32")
+    found = layout((layer,), settings, dtypes, 4)
+    assert not isinstance(found, str)
+    assert [found.block_bytes] == pages
+
+
+def test_the_smallest_pool_of_all_stages_counts() -> None:
+    """v1/worker/gpu_worker.py::determine_available_memory: what of the requested memory weights, the peak of
+    activations and the libraries leave; all workers take the blocks of the one with the fewest."""
+    report = server(LLAMA, pp=2)
+    taken = [
+        sum(
+            term.nbytes
+            for term in rank.terms
+            if term.group in ("weights", "activations") or term.name == "libraries, during the profile run"
+        )
+        for rank in report.estimate.ranks
+    ]
+    assert taken[0] != taken[1]
+    assert report.estimate.serving.kv_pool == report.scenario.gpu.memory * 9 // 10 - max(taken)
+
+
+def test_no_more_sequences_than_tokens_of_a_step() -> None:
+    """config/scheduler.py: max_num_batched_tokens has to be at least max_num_seqs."""
+    assert server(LLAMA, max_num_batched_tokens=100).scenario.serving.max_num_seqs == 100
