@@ -103,7 +103,7 @@ def _of_table(text: str, count: int | None) -> Machine | None:
     rows = named(text)
     if rows:
         sizes = _sold(rows[1:])
-        taken = f"--gpu {text}: the one with {rows[0].nominal_gb} GB is taken; it is also sold with {sizes}."
+        taken = f"--gpu {text}: the one with {rows[0].nominal_gb} GB is used; it is also sold with {sizes}."
         return Machine(accelerator=rows[0], count=count, note=taken if sizes else "")
     key = spelled(text).key
     same = [row for row in instances() if spelled(row.name).key == key]

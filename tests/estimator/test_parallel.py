@@ -108,5 +108,5 @@ def test_a_model_without_layers_cannot_be_split() -> None:
     from dataclasses import replace
 
     bare = replace(unknown, architecture=replace(unknown.architecture, layers=None))
-    with pytest.raises(InvalidScenarioError, match="not known"):
+    with pytest.raises(InvalidScenarioError, match="are unknown"):
         estimate(bare, tp=2)

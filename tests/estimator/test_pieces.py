@@ -74,7 +74,7 @@ def test_an_answer_is_cached_and_not_prefilled() -> None:
 def test_the_prompt_is_part_of_the_sequence() -> None:
     with pytest.raises(InvalidScenarioError, match="covers prompt and output and defaults to 4,096"):
         told(prompt=5000)
-    with pytest.raises(InvalidScenarioError, match="prompt and answer together"):
+    with pytest.raises(InvalidScenarioError, match="covers prompt and output"):
         told(seq=100, prompt=101)
 
 

@@ -279,7 +279,7 @@ def is_accepted(architecture: Architecture, sizes: dict[str, Any], rules: SplitR
 
 WORDS: Final = (
     "is not tp × dp",
-    "the layers of this model are not known",
+    "the layers of this model are unknown",
     "is more than the model's {} layers",
     "splits experts, but the model has none",
     "does not divide the model's {} attention heads",

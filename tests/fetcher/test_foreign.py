@@ -64,7 +64,7 @@ def test_files_beside_a_configuration_are_told_and_refused(tmp_path: Path, files
 def test_a_server_finds_none_either(tmp_path: Path) -> None:
     result = told(folder(tmp_path, {"model.onnx": 2**28}), gpu="RTX 4090", runtime="vllm")
     assert result["serving"]["command"] is None
-    assert "no file here" in result["serving"]["refused"]
+    assert "none of the files here" in result["serving"]["refused"]
 
 
 def test_several_files_of_gguf_beside_a_configuration_are_choices_and_refused(tmp_path: Path) -> None:

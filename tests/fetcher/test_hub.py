@@ -355,7 +355,7 @@ def test_a_state_that_is_not_kept_is_told_from_those_that_are(hub: Hub) -> None:
         problem = explain(caught.value)
         asked = word if "@" in word else word.replace(":", "@main:")
         assert problem.message == f"Offline mode is on, and the cache has {kept}, not {asked}."
-        assert problem.hint.startswith(f"Ask for {kept.split(',')[0]}, which is there. Run once without --offline")
+        assert problem.hint.startswith(f"Use {kept.split(',')[0]}, which is cached. Run once without --offline")
         fetch(reference(kept.split(",")[0]), Access(offline=True))
     hub.put(small("org/two"))
     snapshot_download("org/two")
@@ -538,7 +538,7 @@ def test_an_endless_refusal_is_cut_off(hub: Hub) -> None:
 def test_a_listed_file_that_is_not_there(hub: Hub) -> None:
     hub.put(small())
     hub.fail("*model.safetensors", status(404), times=None)
-    with pytest.raises(InvalidFileError, match="is not there"):
+    with pytest.raises(InvalidFileError, match="named but missing"):
         read("org/small")
 
 

@@ -121,7 +121,7 @@ def test_a_broken_file_of_weights_is_to_be_replaced_there(tmp_path: Path) -> Non
     for path in (tmp_path, tmp_path / "model.safetensors"):
         with pytest.raises(InvalidHeaderError) as refused:
             read(path)
-        assert explain(refused.value).hint == f"Put a whole file into {tmp_path}."
+        assert explain(refused.value).hint == f"Replace the file in {tmp_path}."
 
 
 def test_odd_configs_that_are_read(tmp_path: Path) -> None:

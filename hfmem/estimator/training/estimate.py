@@ -120,6 +120,6 @@ def _experts_note(model: Model, scenario: TrainingScenario) -> list[str]:
     if saved <= 0:
         return []
     return [
-        "bitsandbytes replaces linear modules only, and transformers 5 fuses experts into plain parameters: they stay "
-        f"unquantised. In NF4 they would take {format_bytes(saved)} less."
+        "bitsandbytes leaves experts unquantised: it replaces linear modules only, and transformers 5 fuses experts "
+        f"into plain parameters. In NF4 they would take {format_bytes(saved)} less."
     ]
