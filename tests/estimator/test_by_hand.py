@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from functools import cache
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from hfmem import Model, Options, inspect
 from hfmem.api import report_on
 from hfmem.estimator.training.gpu import gpus
+from hfmem.mapper.values import Dense, Experts
 from tests.estimator.test_sharding import LAYERS
 from tests.estimator.test_sharding import model as matrices
 
@@ -226,3 +228,47 @@ def test_scales_are_not_sharded() -> None:
     found = terms(bundled(MISTRAL), "optimizer", train="qlora", lora_targets="all-linear", dp=4, fsdp=True, seq=64)
     mlp = 32 * 3 * 14336 * 4096
     assert found["mlp (nf4)"] == mlp // 2 // 4 + mlp // 64 * 4 + 32 * 3 * 16 * 4
+
+
+def test_the_other_micro_batches_hold_what_this_one_does() -> None:
+    """1F1B: of five stages the first has five micro-batches in flight, each with all that its two layers save. By
+    table 2 of arXiv 2205.05198, without the two dropout masks and the embedding's: 32sbh a layer."""
+    found = terms(matrices(COUNT), "logits", stack="megatron-no-dropout", pp=5, batch=2, seq=512)
+    saved = 2 * 512 * 2 * 1000 * 32
+    assert found["saved by 2 layers"] == saved
+    assert found["other micro-batches in flight"] == 4 * saved
+
+
+@pytest.mark.parametrize(("tp", "words"), [(1, 32000), (4, 8000)])
+def test_ranks_share_the_logits_of_megatron(tp: int, words: int) -> None:
+    """megatron/core/tensor_parallel/cross_entropy.py: each rank has its part of the words, in 2 B and as float32."""
+    found = terms(bundled(MISTRAL), "logits", stack="megatron", batch=2, seq=512, tp=tp)
+    assert found["logits and loss"] == 2 * 512 * words * (2 + 4)
+
+
+def decoder(ffn: Dense | Experts, vocabulary: int = 0) -> Model:
+    """`matrices` with other networks, and a head over so many words: a type that nobody measured."""
+    whole = matrices(COUNT)
+    (layer, *_) = whole.architecture.layers or ()
+    layers = (replace(layer, ffn=ffn),) * LAYERS
+    changed = replace(whole.architecture, layers=layers, head="lm_head" if vocabulary else "none")
+    return replace(whole, architecture=replace(changed, vocab_size=vocabulary or None))
+
+
+def test_what_routing_saves() -> None:
+    """modeling_mixtral.py: float32 scores of all experts; of each expert that a token uses, its copy of the token and
+    what it puts out, in 2 B. Two experts of 1,000 units save what a network of 2,000 does besides."""
+    routed = Experts(count=8, per_token=2, intermediate=1000)
+    name, asked = f"saved by {LAYERS} layers", {"precision": "bf16", "batch": 2, "seq": 512}
+    some, all_ = (
+        terms(decoder(ffn), "logits", **asked)[name] for ffn in (routed, Dense(intermediate=2000, gated=True))
+    )
+    assert some - all_ == LAYERS * 2 * 512 * (4 * 8 + 2 * (2 + 2) * 1000)
+
+
+def test_what_a_word_costs_in_the_loss() -> None:
+    """torch cross_entropy in float32: the log-softmax, its gradient, and the gradient of the logits that it was of."""
+    asked = {"precision": "bf16", "batch": 2, "seq": 512}
+    ffn = Dense(intermediate=4000, gated=False)
+    few, many = (terms(decoder(ffn, words), "logits", **asked)["logits and loss"] for words in (5000, 6000))
+    assert many - few == 2 * 512 * 1000 * (4 + 4 + 4)
