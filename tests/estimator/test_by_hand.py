@@ -272,3 +272,22 @@ def test_what_a_word_costs_in_the_loss() -> None:
     ffn = Dense(intermediate=4000, gated=False)
     few, many = (terms(decoder(ffn, words), "logits", **asked)["logits and loss"] for words in (5000, 6000))
     assert many - few == 2 * 512 * 1000 * (4 + 4 + 4)
+
+
+@pytest.mark.parametrize(("tp", "asked"), [(4, {}), (4, {"sequence_parallel": True}), (2, {})])
+def test_what_lies_on_each_rank(tp: int, asked: dict[str, Any]) -> None:
+    """arXiv 2205.05198, 4.2: what the norms of a layer read and hand on is not shared by tensor parallelism alone:
+    the 16 bytes a hidden unit that the closed form of a layer with two RMSNorms begins with."""
+    name, shape = "saved by 32 layers", {"precision": "bf16", "batch": 2, "seq": 512}
+    alone = terms(bundled(MISTRAL), "logits", **shape)[name] // 32
+    shared = terms(bundled(MISTRAL), "logits", tp=tp, **shape, **asked)[name] // 32
+    norms = 0 if asked else 16 * 2 * 512 * 4096
+    assert shared == norms + (alone - norms) // tp
+
+
+@pytest.mark.parametrize(("optimizer", "lists"), [("adamw", 1), ("ademamix", 2), ("adamw-fused", 0), ("sgd", 0)])
+def test_lists_of_an_optimizer(optimizer: str, lists: int) -> None:
+    """torch.optim, foreach: `_foreach_sqrt` makes a list as large as a moment; AdEMAMix makes a second
+    one of updates; a fused or in-place step makes none."""
+    found = terms(matrices(COUNT), "optimizer", precision="bf16", optimizer=optimizer, seq=64)
+    assert found.get("optimizer's list", 0) == lists * 2 * COUNT
