@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from functools import cache
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from hfmem import Model, Options, inspect
 from hfmem.api import report_on
 from hfmem.estimator.training.gpu import gpus
+from hfmem.mapper.values import Dense, Experts
 from tests.estimator.test_sharding import LAYERS
 from tests.estimator.test_sharding import model as matrices
 
@@ -226,3 +228,66 @@ def test_scales_are_not_sharded() -> None:
     found = terms(bundled(MISTRAL), "optimizer", train="qlora", lora_targets="all-linear", dp=4, fsdp=True, seq=64)
     mlp = 32 * 3 * 14336 * 4096
     assert found["mlp (nf4)"] == mlp // 2 // 4 + mlp // 64 * 4 + 32 * 3 * 16 * 4
+
+
+def test_the_other_micro_batches_hold_what_this_one_does() -> None:
+    """1F1B: of five stages the first has five micro-batches in flight, each with all that its two layers save. By
+    table 2 of arXiv 2205.05198, without the two dropout masks and the embedding's: 32sbh a layer."""
+    found = terms(matrices(COUNT), "logits", stack="megatron-no-dropout", pp=5, batch=2, seq=512)
+    saved = 2 * 512 * 2 * 1000 * 32
+    assert found["saved by 2 layers"] == saved
+    assert found["other micro-batches in flight"] == 4 * saved
+
+
+@pytest.mark.parametrize(("tp", "words"), [(1, 32000), (4, 8000)])
+def test_ranks_share_the_logits_of_megatron(tp: int, words: int) -> None:
+    """megatron/core/tensor_parallel/cross_entropy.py: each rank has its part of the words, in 2 B and as float32."""
+    found = terms(bundled(MISTRAL), "logits", stack="megatron", batch=2, seq=512, tp=tp)
+    assert found["logits and loss"] == 2 * 512 * words * (2 + 4)
+
+
+def decoder(ffn: Dense | Experts, vocabulary: int = 0) -> Model:
+    """`matrices` with other networks, and a head over so many words: a type that nobody measured."""
+    whole = matrices(COUNT)
+    (layer, *_) = whole.architecture.layers or ()
+    layers = (replace(layer, ffn=ffn),) * LAYERS
+    changed = replace(whole.architecture, layers=layers, head="lm_head" if vocabulary else "none")
+    return replace(whole, architecture=replace(changed, vocab_size=vocabulary or None))
+
+
+def test_what_routing_saves() -> None:
+    """modeling_mixtral.py: float32 scores of all experts; of each expert that a token uses, its copy of the token and
+    what it puts out, in 2 B. Two experts of 1,000 units save what a network of 2,000 does besides."""
+    routed = Experts(count=8, per_token=2, intermediate=1000)
+    name, asked = f"saved by {LAYERS} layers", {"precision": "bf16", "batch": 2, "seq": 512}
+    some, all_ = (
+        terms(decoder(ffn), "logits", **asked)[name] for ffn in (routed, Dense(intermediate=2000, gated=True))
+    )
+    assert some - all_ == LAYERS * 2 * 512 * (4 * 8 + 2 * (2 + 2) * 1000)
+
+
+def test_what_a_word_costs_in_the_loss() -> None:
+    """torch cross_entropy in float32: the log-softmax, its gradient, and the gradient of the logits that it was of."""
+    asked = {"precision": "bf16", "batch": 2, "seq": 512}
+    ffn = Dense(intermediate=4000, gated=False)
+    few, many = (terms(decoder(ffn, words), "logits", **asked)["logits and loss"] for words in (5000, 6000))
+    assert many - few == 2 * 512 * 1000 * (4 + 4 + 4)
+
+
+@pytest.mark.parametrize(("tp", "asked"), [(4, {}), (4, {"sequence_parallel": True}), (2, {})])
+def test_what_lies_on_each_rank(tp: int, asked: dict[str, Any]) -> None:
+    """arXiv 2205.05198, 4.2: what the norms of a layer read and hand on is not shared by tensor parallelism alone:
+    the 16 bytes a hidden unit that the closed form of a layer with two RMSNorms begins with."""
+    name, shape = "saved by 32 layers", {"precision": "bf16", "batch": 2, "seq": 512}
+    alone = terms(bundled(MISTRAL), "logits", **shape)[name] // 32
+    shared = terms(bundled(MISTRAL), "logits", tp=tp, **shape, **asked)[name] // 32
+    norms = 0 if asked else 16 * 2 * 512 * 4096
+    assert shared == norms + (alone - norms) // tp
+
+
+@pytest.mark.parametrize(("optimizer", "lists"), [("adamw", 1), ("ademamix", 2), ("adamw-fused", 0), ("sgd", 0)])
+def test_lists_of_an_optimizer(optimizer: str, lists: int) -> None:
+    """torch.optim, foreach: `_foreach_sqrt` makes a list as large as a moment; AdEMAMix makes a second
+    one of updates; a fused or in-place step makes none."""
+    found = terms(matrices(COUNT), "optimizer", precision="bf16", optimizer=optimizer, seq=64)
+    assert found.get("optimizer's list", 0) == lists * 2 * COUNT
