@@ -9,12 +9,14 @@ import pytest
 
 from hfmem import estimate, inspect
 from hfmem.engines.vllm.cachespec import Dtypes, Spec, layout
-from hfmem.mapper.caches import Cache, Indexed, Latent, State
+from hfmem.mapper.caches import KV, Cache, Indexed, Latent, State
 from hfmem.mapper.values import Dense, Layer
 from hfmem.units import MIB
+from hfmem.unknown import Unknown
 
 model = cache(lambda name: inspect(name, offline=True))
 LLAMA, MIXTRAL, GEMMA = "meta-llama/Llama-3.1-8B-Instruct", "mistralai/Mixtral-8x7B-v0.1", "google/gemma-3-27b-it"
+DENSE = Dense(intermediate=1, gated=True)
 HIDDEN, UNITS, VOCABULARY = 4096, 14336, 128256
 """Of Llama-3.1-8B."""
 
@@ -162,12 +164,27 @@ LATENT = Latent(rank=512, rope_dim=64, heads=128, key_dim=192, value_dim=128)
 def test_pages_of_latents_and_states(kept: Cache, dtype: str, pages: list[int]) -> None:
     """DeepSeek-V3.2's latents in FP8 (fp8_ds_mla): 512 B of values, four float32 scales, 64 rotary elements in 2 B; the
     indexer's keys 128 B and a float32 scale. A convolution of 4 keeps 3 (mamba_utils.py: conv_kernel - 1)."""
-    layer = Layer(kind="full_attention", cache=kept, heads=1, ffn=Dense(intermediate=1, gated=True))
+    layer = Layer(kind="full_attention", cache=kept, heads=1, ffn=DENSE)
     settings = server(LLAMA).scenario.serving
     dtypes = Dtypes(kv=dtype, compute="bfloat16", state="float32")
     found = layout((layer,), settings, dtypes, 4)
-    assert not isinstance(found, str)
+    assert not isinstance(found, Unknown)
     assert [found.block_bytes] == pages
+
+
+@pytest.mark.parametrize(("windows", "whole", "width", "groups"), [(13, 12, 13, 2), (17, 12, 17, 2), (18, 12, 12, 3)])
+def test_groups_of_layers_of_unequal_number(windows: int, whole: int, width: int, groups: int) -> None:
+    """v1/core/kv_cache_utils.py: the larger number where `max_num_layers < min_num_layers * 1.5`, else the smaller,
+    over which the others are divided; gpt-oss with a draft layer, 13 and 12, is its own example."""
+    layers = tuple(
+        Layer(kind=kind, cache=KV(heads=8, key_dim=64, value_dim=64, window=window), heads=8, ffn=DENSE)
+        for kind, window, count in (("sliding_attention", 128, windows), ("full_attention", None, whole))
+        for _ in range(count)
+    )
+    dtypes = Dtypes(kv="bfloat16", compute="bfloat16", state=None)
+    found = layout(layers, server(LLAMA).scenario.serving, dtypes, None)
+    assert not isinstance(found, Unknown)
+    assert (found.width, len(found.groups)) == (width, groups)
 
 
 def test_the_smallest_pool_of_all_stages_counts() -> None:
