@@ -150,7 +150,7 @@ def test_micro_batches_in_flight(asked: dict[str, Any], expected: list[int]) -> 
     state."""
     whole = matrices(COUNT)
     report = report_on(whole, Options(train="full", stack="megatron", pp=5, seq=64, **asked))
-    assert [gpu.in_flight for gpu in gpus(whole, report.scenario)] == expected  # type: ignore[arg-type]
+    assert [gpu.in_flight for gpu in gpus(whole, report.scenario)] == expected
 
 
 def test_replicas_of_an_expert_are_fewer() -> None:
@@ -158,7 +158,7 @@ def test_replicas_of_an_expert_are_fewer() -> None:
     spread; the rest is spread over 8."""
     whole = bundled(MIXTRAL)
     report = report_on(whole, Options(train="full", stack="megatron", dp=8, tp=2, ep=4, zero=1, seq=64))
-    (gpu,) = gpus(whole, report.scenario)  # type: ignore[arg-type]
+    (gpu,) = gpus(whole, report.scenario)
     assert [gpu.over(part, 1) for part in ("experts", "attention")] == [4, 8]
     assert [gpu.over(part, 2) for part in ("experts", "attention")] == [1, 1]
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -35,9 +36,9 @@ def steps() -> dict[str, Callable[[], Row]]:
     """Our name of each precision that runs here, and how its step is measured."""
     found: dict[str, Callable[[], Row]] = {}
     for name, dtype in _PLAIN.items():
-        found[name] = lambda dtype=dtype: _torch(dtype, None)  # type: ignore[misc]
+        found[name] = partial(_torch, dtype, None)
     for name, (dtype, compute) in _AUTOCAST.items():
-        found[name] = lambda dtype=dtype, compute=compute: _torch(dtype, compute)  # type: ignore[misc]
+        found[name] = partial(_torch, dtype, compute)
     return found
 
 

@@ -13,6 +13,7 @@ import json
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
@@ -60,7 +61,7 @@ def layouts() -> dict[str, tuple[str, Callable[[torch.Tensor], Mapping[str, torc
         for scheme, layout in _SCHEMES.items():
             found[f"compressed-tensors {scheme}"] = (
                 layout,
-                lambda matrix, scheme=scheme: _compressed(matrix, scheme),  # type: ignore[misc]
+                partial(_compressed, scheme=scheme),
             )
     if "torchao" in versions():
         found["torchao PrototypeInt4WeightOnlyConfig"] = ("int4 torchao", _torchao)
@@ -165,7 +166,7 @@ def walks() -> dict[tuple[str, str], Callable[[str], int]]:
             ("compressed-tensors FP8_DYNAMIC", "FP8_DYNAMIC", "fp8"),
             ("compressed-tensors W8A8", "W8A8", "int8"),
         ):
-            found[recipe, dtype] = lambda name, scheme=scheme: _targets(name, scheme)  # type: ignore[misc]
+            found[recipe, dtype] = partial(_targets, scheme=scheme)
     if "nvidia-modelopt" in versions():
         found["ModelOpt NVFP4", "nvfp4"] = lambda name: _modelopt(name, "NVFP4_DEFAULT_CFG")
         found["ModelOpt FP8", "fp8"] = lambda name: _modelopt(name, "FP8_DEFAULT_CFG")
@@ -197,7 +198,7 @@ def on_meta(name: str) -> Any:
 
 
 def _weights(modules: Iterator[nn.Module]) -> int:
-    return sum(module.weight.numel() for module in modules)  # type: ignore[operator, union-attr]
+    return sum(module.weight.numel() for module in modules)
 
 
 def _bitsandbytes(name: str, **asked: bool) -> int:
