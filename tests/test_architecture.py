@@ -16,6 +16,7 @@ import hfmem
 PACKAGE = Path(hfmem.__file__).parent
 LAYERS = (
     "errors",
+    "refusals",
     "units",
     "dtypes",
     "options",
@@ -34,7 +35,7 @@ LAYERS = (
     "cli",
     "__main__",
 )
-BASE = {"errors", "units", "dtypes", "options", "data"}
+BASE = {"errors", "refusals", "units", "dtypes", "options", "data"}
 
 
 def modules() -> Iterator[tuple[str, Path]]:
