@@ -18,6 +18,7 @@ from typing import Annotated, Any, Final, Literal, get_args, get_origin, get_typ
 from hfmem.errors import InvalidScenarioError
 from hfmem.options.reading import plain
 from hfmem.options.words import Mode
+from hfmem.refusals.options import OptionRefusedError
 
 __all__ = ["Declared", "Need", "Option", "declared", "flag", "split", "value_of"]
 
@@ -51,8 +52,10 @@ class Option:
         choices: the words it takes, or a function that lists them; empty for any.
         least, most: the smallest and the largest number.
         above, below: numbers that it must be more than, and less than.
-        check: what is wrong with a value, as it follows the option's name; None where nothing is.
-        parse: from what people write (a string) to the value.
+        check: what is wrong with a value: an error, or a message as it follows the option's name; None where nothing
+            is.
+        parse: from what people write (a string) to the value; a ValueError has the message as it follows the option's
+            name.
         words: whether it takes words with commas between them (options with several values are repeated otherwise).
         modes: what it is for, running or training; empty for both.
         methods: the methods it is for; empty for all.
@@ -72,7 +75,7 @@ class Option:
     most: float | None = None
     above: float | None = None
     below: float | None = None
-    check: Callable[[Any], str | None] | None = None
+    check: Callable[[Any], InvalidScenarioError | str | None] | None = None
     parse: Callable[[str], Any] | None = None
     words: bool = False
     modes: tuple[Mode, ...] = ()
@@ -194,13 +197,13 @@ def value_of(option: Declared, given: Any) -> Any:
     word that stands for something else; several values may come as any iterable.
 
     Raises:
-        InvalidScenarioError: it cannot be understood.
+        OptionRefusedError: it cannot be understood.
     """
     if isinstance(given, str) and option.option.parse is not None:
         try:
             return option.option.parse(given)
         except ValueError as error:
-            raise InvalidScenarioError("", f"{option.flags[0]} {error}") from None
+            raise OptionRefusedError(option.flags[0], str(error)) from None
     if not option.several or given is None:
         return option.default if given is None and option.several else plain(given)
     if isinstance(given, str):

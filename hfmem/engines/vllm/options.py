@@ -13,14 +13,14 @@ __all__ = ["VllmOptions"]
 _option = partial(Option, panel="vLLM")
 
 
-def _release(version: str) -> str | None:
+def _release(version: str) -> InvalidScenarioError | None:
     """What is wrong with a release."""
     from hfmem.engines.vllm.rules import rules_of  # for runs that name one only
 
     try:
         rules_of(version)
     except InvalidScenarioError as error:
-        return error.reason.removeprefix("--vllm-version ")
+        return error
     return None
 
 
