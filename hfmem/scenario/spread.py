@@ -11,6 +11,7 @@ from hfmem.engines.table import engine
 from hfmem.errors import InvalidScenarioError
 from hfmem.estimator.parallel import Parallel, plan
 from hfmem.options.otherwise import Otherwise
+from hfmem.refusals.splits import MachineError
 from hfmem.scenario.options import Options
 
 if TYPE_CHECKING:
@@ -29,15 +30,15 @@ def plan_of(options: Options, machine: Machine | None = None) -> Parallel:
     Raises:
         InvalidScenarioError: the sizes contradict each other, or the number of accelerators.
     """
-    there = machine.count if machine is not None else None
-    if there is None or options.method == "textbook":
+    if machine is None or machine.count is None or options.method == "textbook":
         return _plan(options, options.gpus)
+    there = machine.count
     if options.gpus is not None:
         if options.gpus > there:
-            raise _contradicts(f"--gpus {options.gpus}", machine)
+            raise MachineError({"gpus": options.gpus}, there, machine.accelerator.name, machine.instance)
         return _plan(options, options.gpus)
     if there % prod(getattr(options, name) or 1 for name in _SIZES):
-        raise _contradicts(_asked(options), machine)
+        raise MachineError(_sizes(options), there, machine.accelerator.name, machine.instance)
     rest = there // prod(getattr(options, name) or 1 for name in _SIZES)
     order = ("dp",) if options.train is not None else ("tp", "dp")
     for name in order:
@@ -130,17 +131,14 @@ def _plan(options: Options, gpus: int | None) -> Parallel:
 
 def _asked(options: Options) -> str:
     """The sizes as they were written."""
-    return " ".join(f"--{name} {size}" for name in ("gpus", *_SIZES) if (size := getattr(options, name)) is not None)
+    return " ".join(f"--{name} {size}" for name, size in _sizes(options).items())
+
+
+def _sizes(options: Options) -> dict[str, int]:
+    """The sizes that were asked for."""
+    return {name: size for name in ("gpus", *_SIZES) if (size := getattr(options, name)) is not None}
 
 
 def _used(count: int, machine: Machine, why: str) -> str:
     verb = "is" if count == 1 else "are"
     return f"{count} of the {machine.count} {machine.accelerator.name} {verb} used: {why}."
-
-
-def _contradicts(asked: str, machine: Machine | None) -> InvalidScenarioError:
-    there = f"{machine.count} × {machine.accelerator.name}" if machine is not None else "one"
-    name = f" of {machine.instance}" if machine is not None and machine.instance else ""
-    return InvalidScenarioError(
-        "", f"{asked} does not match the {there}{name} that --gpu names: use sizes that divide them, or --gpus N"
-    )
