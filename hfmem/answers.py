@@ -8,13 +8,14 @@ from importlib.util import find_spec
 
 from hfmem.advice.values import Saving
 from hfmem.engines.inference import estimate as estimate_memory
-from hfmem.errors import HfmemError, InvalidScenarioError
+from hfmem.errors import HfmemError
 from hfmem.estimator.values import Estimate, Scenario, Trace
 from hfmem.fetcher.concurrent import Fetched, unforeseen
 from hfmem.fetcher.values import Checkpoint, ModelRef
 from hfmem.hardware.values import Machine
 from hfmem.mapper.bundle import Bundle
 from hfmem.mapper.interpret import Model, interpret
+from hfmem.refusals.options import SeveralModelsError, UntracedError
 from hfmem.report.values import Report
 from hfmem.scenario.check import check
 from hfmem.scenario.options import Options
@@ -44,7 +45,7 @@ def report_on_bundle(bundle: Bundle, options: Options) -> Report:
     if len(bundle.models) == 1:
         return report_on(bundle.first, options)
     if options.train or options.gpu or options.trace:
-        raise InvalidScenarioError("", "--train, --gpu and --trace are for one model, not for several that run as one")
+        raise SeveralModelsError(("--train", "--gpu", "--trace"))
     with HfmemError.concerning(bundle.first.checkpoint.ref.model_id):
         return _together(bundle, options)
 
@@ -64,7 +65,7 @@ def _together(bundle: Bundle, options: Options) -> Report:
 def _traced(model: Model, scenario: Scenario) -> Trace:
     """The peak of the step, measured on the class."""
     if scenario.parallel.gpus > 1:
-        raise InvalidScenarioError(model.checkpoint.ref.model_id, "--trace runs on one GPU: name one only")
+        raise UntracedError(model.checkpoint.ref.model_id)
     from hfmem.probe.trace import step_of, trace  # PyTorch takes seconds to load
 
     return trace(model, step_of(model, scenario))

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from hfmem.dtypes import canonical
 from hfmem.engines.protocol import Attending, Attends
 from hfmem.engines.table import engine
-from hfmem.errors import InvalidScenarioError
 from hfmem.estimator.values import Scenario
 from hfmem.estimator.weights.quantisers import find_quantiser
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Architecture
 from hfmem.options.otherwise import Otherwise
 from hfmem.options.run import DEFAULT_SEQ
+from hfmem.refusals.options import PromptError
 from hfmem.scenario.check import check, without_effect
 from hfmem.scenario.options import Options
 from hfmem.scenario.spread import spread
@@ -115,9 +115,7 @@ def _lengths(options: Options, architecture: Architecture) -> _Lengths:
         seq = DEFAULT_SEQ if longest is None else max(1, min(DEFAULT_SEQ, longest))
         chosen.append(f"--seq {seq:,}: the {'default' if seq == DEFAULT_SEQ else 'maximum of the model'}.")
     if options.prompt is not None and options.prompt > seq:
-        raise InvalidScenarioError(
-            "", f"--prompt {options.prompt:,} exceeds --seq {seq:,}, which covers prompt and output"
-        )
+        raise PromptError(options.prompt, seq)
     source, sentence = _source(options, architecture, seq)
     chosen += [sentence] if sentence else []
     own = engine(options.runtime).profiled  # it has steps of its own

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from hfmem.engines.protocol import Attending
-from hfmem.errors import InvalidScenarioError
 from hfmem.hardware.values import Accelerator
 from hfmem.mapper.values import Implementations
 from hfmem.options.words import Attention
+from hfmem.refusals.options import NoFlashError
 
 __all__ = ["FLASH", "Kernel", "taken"]
 
@@ -113,7 +113,7 @@ def taken(asked: Attention, has: Implementations, gpu: Accelerator | None, *, at
         attends: whether the model has attention at all.
 
     Raises:
-        InvalidScenarioError: the class takes no flash kernels.
+        NoFlashError: the class takes no flash kernels.
     """
     if asked == "flash":
         known = gpu is not None and (gpu.vendor or gpu.kind == "cpu")  # a budget says nothing of the kernels
@@ -128,13 +128,10 @@ def _flash(has: Implementations, gpu: Accelerator | None) -> Attending:
     """The kernel that runs, in words; or what those that the class takes need.
 
     Raises:
-        InvalidScenarioError: the class takes none.
+        NoFlashError: the class takes none.
     """
     if not has.flash and not has.kernels:
-        other = "sdpa" if has.sdpa else "eager"
-        raise InvalidScenarioError(
-            "", f"--attention flash: {has.name} of {has.source} does not support flash attention; it runs {other}"
-        )
+        raise NoFlashError(has.name, has.source, "sdpa" if has.sdpa else "eager")
     rows = [row for name in has.kernels if (row := _BY_NAME.get(name))] if has.kernels else list(FLASH)
     if not rows:
         return Attending("flash", f"--attention flash: {has.kernels[0]}, the kernel that {has.name} names.")
