@@ -98,6 +98,7 @@ class HfmemError(Exception):
 
     @property
     def reason(self) -> str:
+        """What was seen."""
         return self._seen
 
     def __str__(self) -> str:

@@ -16,7 +16,7 @@ from typing import Final
 import pytest
 
 import hfmem
-from hfmem import refusals
+from hfmem import errors, refusals
 from hfmem.errors import InvalidScenarioError
 from hfmem.refusals import files, options, splits, training
 from hfmem.report.errors import explain
@@ -197,6 +197,14 @@ def test_errors_can_be_pickled_and_copied(error: InvalidScenarioError, sentence:
         assert type(again) is type(error)
         assert vars(again) == vars(error)
         assert str(again) == sentence
+
+
+def test_errors_of_models_can_be_pickled() -> None:
+    for name in errors.__all__:
+        error = getattr(errors, name)("org/model", "seen")
+        error.asked = "org/model@main"
+        again = pickle.loads(pickle.dumps(error))
+        assert (type(again), str(again), vars(again)) == (type(error), "org/model: seen", vars(error))
 
 
 def test_what_a_caller_gave_is_not_kept() -> None:
