@@ -20,6 +20,7 @@ from hfmem.report.values import Report
 from hfmem.scenario.check import check
 from hfmem.scenario.options import Options
 from hfmem.scenario.resolve import resolve
+from hfmem.scenario.runtime import for_model
 
 __all__ = ["completed", "report_all", "report_each", "report_on", "report_on_bundle"]
 
@@ -32,6 +33,7 @@ def report_on(model: Model, options: Options) -> Report:
     """
     check(options)
     with HfmemError.concerning(model.checkpoint.ref.model_id):
+        options = for_model(options, model)
         report = _report(model, options)
         return replace(report, trace=_traced(model, report.scenario)) if options.trace else report
 

@@ -155,7 +155,7 @@ WORDS = {
     "block_size": "an option of vLLM",
     "cache_size": "a function's name",
 }
-LOOKED_UP = ("interpret", "values", "caches", "structure", "lora")
+LOOKED_UP = ("interpret", "values", "caches", "structure", "lora", "gguf.layout")
 """Modules of the mapper that hand over sizes, signatures and roles; the others read names and keys."""
 
 UNREAD = {"config", "role", "model_type", "architectures"}

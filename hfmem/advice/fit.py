@@ -21,6 +21,7 @@ from hfmem.hardware.values import Machine
 from hfmem.mapper.interpret import Model
 from hfmem.scenario.options import Options
 from hfmem.scenario.resolve import reserve_of, resolve
+from hfmem.scenario.runtime import for_model
 from hfmem.scenario.spread import plan_of
 
 __all__ = ["Case", "Verdict", "anywhere", "fit_all", "held", "judged", "largest", "machines", "more", "named", "usable"]
@@ -98,6 +99,7 @@ class Case:
         Raises:
             InvalidScenarioError: the engine would refuse the split.
         """
+        options = for_model(options, model)
         scenario = resolve(options, model, machine)
         return cls(
             model=model,

@@ -9,7 +9,7 @@ from typing import Final
 from hfmem.advice.fit import Case, anywhere, judged, more, named
 from hfmem.advice.values import Advice, Fit
 from hfmem.dtypes import RUN_DTYPES
-from hfmem.engines.table import engine, find_engine
+from hfmem.engines.table import USUAL, engine, find_engine
 from hfmem.errors import InvalidScenarioError
 from hfmem.hardware.table import accelerators
 from hfmem.hardware.values import Machine
@@ -47,7 +47,7 @@ def _changes(model: Model, options: Options, fit: Fit) -> Iterator[tuple[str, Op
     """Each change: as an option, applied, and the machine it is for."""
     case = Case.of(model, options, fit.machine)
     scenario = case.scenario
-    suggested = engine(options.runtime).suggestions
+    suggested = engine(options.runtime or USUAL).suggestions
     wide = ("bfloat16",) if scenario.dtype in ("float32", "float64") else ()
     for name in (*wide, *suggested.dtypes):
         if name != scenario.dtype:
@@ -71,7 +71,7 @@ def _changes(model: Model, options: Options, fit: Fit) -> Iterator[tuple[str, Op
 
 def _defaults(options: Options, machine: Machine) -> Iterator[tuple[str, Options, Machine]]:
     """Each option of the engine's own that was given, left out."""
-    row = find_engine(options.runtime)
+    row = find_engine(options.runtime or USUAL)
     for option in declared(row.options) if row is not None else ():
         if option.asked(options) and option.name != "attention":
             yield f"without {option.flags[0]}", replace(options, **{option.name: option.default}), machine

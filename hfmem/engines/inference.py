@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from hfmem.engines.kept import kept_notes, trained_notes
-from hfmem.engines.protocol import Engine, Found, RankMemory, Trains
+from hfmem.engines.protocol import Engine, Found, Ranked, RankMemory, Trains, Whole
 from hfmem.engines.table import engine
 from hfmem.estimator import textbook
 from hfmem.estimator.cache.sizes import CacheSize
@@ -42,6 +42,8 @@ def estimate(model: Model, scenario: Scenario) -> Estimate:
     if scenario.mode == "training":
         return _trained(model, scenario)
     prepared = Prepared.of(model, scenario)
+    if prepared.whole is not None:
+        return prepared.estimate(scenario)
     found = prepared.estimate(scenario)
     return replace(found, in_pieces=_in_pieces(prepared, scenario, found))
 
@@ -86,7 +88,7 @@ class _Held:
     layout: object
 
     @classmethod
-    def of(cls, engine: Engine, model: Model, stage: Stage, scenario: Scenario) -> _Held:
+    def of(cls, engine: Ranked, model: Model, stage: Stage, scenario: Scenario) -> _Held:
         """What one rank of a stage holds."""
         part = rank_model(model, scenario.parallel, stage, engine.split)
         found = [engine.weights(part, scenario)]
@@ -134,6 +136,7 @@ class Prepared:
     held: tuple[_Held, ...] = ()
     loading: Loading | None = None
     formats: tuple[str, ...] = ()
+    whole: Whole | None = None
 
     @classmethod
     def of(cls, model: Model, scenario: Scenario) -> Prepared:
@@ -142,8 +145,11 @@ class Prepared:
         Raises:
             InvalidScenarioError: the engine would refuse to split this model so.
         """
-        architecture, runs = model.architecture, engine(scenario.runtime)
-        runs.check_split(architecture, scenario.parallel)
+        architecture, asked = model.architecture, engine(scenario.runtime)
+        asked.check_split(architecture, scenario.parallel)
+        if isinstance(asked, Whole):
+            return cls(model=model, whole=asked)
+        runs = _ranked(scenario)
         held: list[_Held] = []
         alike: dict[object, _Held] = {}
         found = stages(len(architecture.layers or ()), scenario.parallel, runs.split)
@@ -168,7 +174,9 @@ class Prepared:
 
     def estimate(self, scenario: Scenario) -> Estimate:
         """The estimate under the batch and length of a scenario (the rest as it was prepared for)."""
-        runs = engine(scenario.runtime)
+        if self.whole is not None:
+            return self.whole.estimate(self.model, scenario)
+        runs = _ranked(scenario)
         refused = runs.refused(self.model, scenario)
         once = {id(held): _fill(runs, held, scenario) for held in self.held}
         filled = [once[id(held)] for held in self.held]
@@ -194,8 +202,16 @@ class Prepared:
         )
 
 
+def _ranked(scenario: Scenario) -> Ranked:
+    """The scenario's engine, which is estimated rank by rank."""
+    runs = engine(scenario.runtime)
+    if not isinstance(runs, Ranked):
+        raise TypeError(f"{runs.title} is neither estimated by ranks nor as a whole")
+    return runs
+
+
 def _served(
-    engine: Engine, filled: Iterable[_Filled], model: Model, scenario: Scenario, *, least: bool = False
+    engine: Ranked, filled: Iterable[_Filled], model: Model, scenario: Scenario, *, least: bool = False
 ) -> Serving | None:
     """What a server has with the recipe that leaves the most unquantised, or by the one that leaves `least`."""
     ranks = [RankMemory(terms=rank.least if least else rank.terms, cache=rank.cache) for rank in filled]
@@ -226,7 +242,7 @@ def _serving(found: Serving | None, refused: str, scenario: Scenario) -> Serving
     return Serving(kv_pool=None, kv_tokens=None, max_concurrency=None, command=None, refused=refused)
 
 
-def _fill(engine: Engine, held: _Held, scenario: Scenario) -> _Filled:
+def _fill(engine: Ranked, held: _Held, scenario: Scenario) -> _Filled:
     terms, unknown = list(held.terms), list(held.unknown)
     unmodelled = held.model.architecture.unmodelled
     cache = Unknown(unmodelled) if unmodelled else engine.cache(held.model, held.layout, scenario)
@@ -241,7 +257,7 @@ def _fill(engine: Engine, held: _Held, scenario: Scenario) -> _Filled:
     return _Filled(terms=tuple(terms), unknown=tuple(unknown), spared=held.spared, cache=cache)
 
 
-def _activations(engine: Engine, model: Model, scenario: Scenario, stage: Stage) -> Found:
+def _activations(engine: Ranked, model: Model, scenario: Scenario, stage: Stage) -> Found:
     """What the engine answers; a run of layers that nothing here models is not known."""
     if reason := model.architecture.unmodelled:
         return Found(unknown=(("activations", reason),))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from hfmem.estimator.cache.sizes import CacheSize
 from hfmem.estimator.parallel import Parallel
@@ -22,7 +22,7 @@ from hfmem.mapper.values import Architecture
 from hfmem.options.words import Attention
 from hfmem.unknown import Unknown
 
-__all__ = ["Attending", "Attends", "Engine", "Found", "RankMemory", "Suggestions", "Trains"]
+__all__ = ["Attending", "Attends", "Engine", "Found", "RankMemory", "Ranked", "Sizes", "Suggestions", "Trains", "Whole"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +57,7 @@ class Suggestions:
 
 
 class Engine(Protocol):
-    """Software that runs a model. `model` is what one rank holds.
+    """Software that runs a model: what is asked of all, whether they are `Ranked` or estimated as a `Whole`.
 
     Attributes:
         title: its name in sentences.
@@ -97,21 +97,6 @@ class Engine(Protocol):
         """How it holds the weights on the scenario's hardware: one per recipe that the requested quantisation may
         mean, at least one."""
 
-    def weights(self, model: Model, scenario: Scenario) -> Found:
-        """The weights as they are loaded."""
-
-    def layout(self, model: Model, scenario: Scenario) -> object:
-        """What of the cache neither batch nor length changes, for `cache`."""
-
-    def cache(self, model: Model, layout: object, scenario: Scenario) -> CacheSize | Unknown:
-        """The cache that the asked batch needs; or why it is not known."""
-
-    def activations(self, model: Model, scenario: Scenario, stage: Stage) -> Found:
-        """The peak above weights and cache."""
-
-    def overhead(self, model: Model, scenario: Scenario) -> Found:
-        """What no formula of the model gives: contexts, workspaces, graphs."""
-
     def refused(self, model: Model, scenario: Scenario) -> str:
         """Why it would not run or start with this, however much memory there is; "" where it would. `model` is the
         whole one."""
@@ -127,11 +112,47 @@ class Engine(Protocol):
     def margin(self, estimate: Estimate, scenario: Scenario) -> Margin:
         """What should stay free of `usable`: an estimate that leaves less fits, but tight."""
 
+    def notes(self, model: Model, scenario: Scenario) -> tuple[str, ...]:
+        """Remarks for the reader."""
+
+
+@runtime_checkable
+class Ranked(Engine, Protocol):
+    """An engine that is estimated part by part, on each distinct rank; `model` is what one rank holds."""
+
+    def weights(self, model: Model, scenario: Scenario) -> Found:
+        """The weights as they are loaded."""
+
+    def layout(self, model: Model, scenario: Scenario) -> object:
+        """What of the cache neither batch nor length changes, for `cache`."""
+
+    def cache(self, model: Model, layout: object, scenario: Scenario) -> CacheSize | Unknown:
+        """The cache that the asked batch needs; or why it is not known."""
+
+    def activations(self, model: Model, scenario: Scenario, stage: Stage) -> Found:
+        """The peak above weights and cache."""
+
+    def overhead(self, model: Model, scenario: Scenario) -> Found:
+        """What no formula of the model gives: contexts, workspaces, graphs."""
+
     def serving(self, ranks: Sequence[RankMemory], scenario: Scenario, model: Model) -> Serving | None:
         """What a server has left for its cache, and the line to start it; None for an engine that is none."""
 
-    def notes(self, model: Model, scenario: Scenario) -> tuple[str, ...]:
-        """Remarks for the reader."""
+
+@runtime_checkable
+class Whole(Engine, Protocol):
+    """An engine that shares a model over accelerators and the host in a way of its own, and is estimated as a whole."""
+
+    def estimate(self, model: Model, scenario: Scenario) -> Estimate:
+        """The estimate: terms of the most loaded accelerator, each accelerator's, and the host's."""
+
+
+@runtime_checkable
+class Sizes(Protocol):
+    """An engine with options of its own for what batch and length say."""
+
+    def sizes(self, options: Any) -> tuple[int, int | None]:
+        """Batch and tokens per sequence as the options have them; None for the default."""
 
 
 @runtime_checkable

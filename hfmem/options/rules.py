@@ -22,8 +22,14 @@ from hfmem.refusals.options import (
 
 __all__ = ["Owners", "idle", "mode_of", "refusals", "wrong"]
 
-Owners = Mapping[str, tuple[tuple[str, str], ...]]
-"""Of an engine's option, the engines that have it: the word for `--runtime`, and the name in sentences."""
+Owners = Mapping[str, tuple[tuple[str, str, bool], ...]]
+"""Of an engine's option, the engines that have it: the word for `--runtime`, the name in sentences, and whether a model
+may choose it where no engine is asked for."""
+
+
+def _owned(runtime: str | None, owners: tuple[tuple[str, str, bool], ...]) -> bool:
+    """Whether the engine has an option; where none is asked for, whether one has it that a model may choose."""
+    return any(chosen if runtime is None else name == runtime for name, _, chosen in owners)
 
 
 def mode_of(asked: Any) -> Mode:
@@ -55,11 +61,11 @@ def idle(options: Iterable[Declared], asked: Any) -> tuple[str, ...]:
     return tuple(f"{option.flags[0]} {sentence}" for option, sentence in told if sentence)
 
 
-def _misplaced(option: Declared, asked: Any, owners: tuple[tuple[str, str], ...]) -> InvalidScenarioError | None:
+def _misplaced(option: Declared, asked: Any, owners: tuple[tuple[str, str, bool], ...]) -> InvalidScenarioError | None:
     """Why an option has no place with this engine, method or mode."""
     rules, mode, flag = option.option, mode_of(asked), option.flags[0]
-    if owners and asked.runtime not in [name for name, _ in owners]:
-        return ForeignOptionError(flag, owners)
+    if owners and not _owned(asked.runtime, owners):
+        return ForeignOptionError(flag, tuple((name, title) for name, title, _ in owners))
     if rules.modes and mode not in rules.modes:
         return MisplacedOptionError(flag, mode)
     if rules.methods and asked.method not in rules.methods:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from hfmem.dtypes import RUN_DTYPES, canonical
-from hfmem.engines.table import engine, find_engine
+from hfmem.engines.table import USUAL, engine, find_engine
 from hfmem.errors import InvalidScenarioError
 from hfmem.estimator.weights.quantisers import QUANTISERS, find_quantiser
 from hfmem.mapper.values import Architecture, Experts
@@ -48,7 +48,7 @@ def without_effect(options: Options, architecture: Architecture) -> tuple[str, .
 
 def _pieces(options: Options, architecture: Architecture) -> Iterator[str]:
     """What is asked of a prompt, and neither the engine nor the model does."""
-    runs = engine(options.runtime)
+    runs = engine(options.runtime or USUAL)
     steps = f"{runs.title} plans with its own step size, whatever the prompt length"
     if runs.profiled and options.prompt is not None:
         yield f"--prompt has no effect: {steps}"
@@ -73,7 +73,7 @@ def _refusals(options: Options) -> Iterator[InvalidScenarioError]:
 
 def _engine(options: Options) -> Iterator[InvalidScenarioError]:
     """What the engine does not do at all."""
-    row = find_engine(options.runtime)
+    row = None if options.runtime is None else find_engine(options.runtime)
     if row is not None and rules.mode_of(options) not in row.modes:
         yield IncompatibleOptionsError(("--runtime", row.name), ("--train",))
     if row is not None and options.method not in row.methods:

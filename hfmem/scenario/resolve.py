@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from hfmem.dtypes import canonical
 from hfmem.engines.protocol import Attending, Attends
-from hfmem.engines.table import engine
+from hfmem.engines.table import USUAL, engine
 from hfmem.estimator.values import Scenario
 from hfmem.estimator.weights.quantisers import find_quantiser
 from hfmem.mapper.interpret import Model
@@ -17,6 +17,7 @@ from hfmem.options.run import DEFAULT_SEQ
 from hfmem.refusals.options import PromptError
 from hfmem.scenario.check import check, without_effect
 from hfmem.scenario.options import Options
+from hfmem.scenario.runtime import for_model
 from hfmem.scenario.spread import spread
 from hfmem.units import GIB
 
@@ -32,13 +33,14 @@ def resolve(options: Options, model: Model, machine: Machine | None = None) -> S
     `seq` is 4096, or the model's own maximum where that is lower. The run dtype is the configuration's own, else the
     dominant stored floating dtype, else unknown. The cache has the compute dtype unless asked otherwise.
     """
+    options = for_model(options, model)
     check(options)
     lengths = _lengths(options, model.architecture)
     formats = _formats(options, model, machine)
     if options.train and options.method == "exact":
         return _training(options, model, machine, lengths, formats)
     gpu = machine.accelerator if machine else None
-    server = engine(options.runtime).settings(options, gpu, lengths.tokens)
+    server = engine(options.runtime or USUAL).settings(options, gpu, lengths.tokens)
     parallel, laid = spread(options, machine, model.architecture)
     attending = _attention(options, model, gpu)
     made = (*filter(None, [attending.told]), *_taken(machine), *(server.chosen if server else ()), *laid)
@@ -51,7 +53,7 @@ def resolve(options: Options, model: Model, machine: Machine | None = None) -> S
         word=(options.dtype or "").lower(),
         compute_dtype=formats.compute,
         kv_dtype=formats.kv,
-        runtime=options.runtime,
+        runtime=options.runtime or USUAL,
         attention=attending.implementation,
         unattended=attending.refused,
         method=options.method,
@@ -74,7 +76,7 @@ def reserve_of(options: Options) -> int:
 
 def _attention(options: Options, model: Model, gpu: Accelerator | None) -> Attending:
     """The implementation of attention that runs."""
-    runs = engine(options.runtime)
+    runs = engine(options.runtime or USUAL)
     if options.method == "textbook" or not isinstance(runs, Attends):
         return Attending(options.attention)
     return runs.attention(options.attention, model, gpu)
@@ -118,7 +120,7 @@ def _lengths(options: Options, architecture: Architecture) -> _Lengths:
         raise PromptError(options.prompt, seq)
     source, sentence = _source(options, architecture, seq)
     chosen += [sentence] if sentence else []
-    own = engine(options.runtime).profiled  # it has steps of its own
+    own = engine(options.runtime or USUAL).profiled  # it has steps of its own
     whole = own or architecture.source is not None
     return _Lengths(
         tokens=seq,
@@ -162,7 +164,7 @@ def _training(
         dtype=formats.dtype if find_quantiser(formats.dtype or "") else training.precision.weights,
         compute_dtype=training.precision.weights,
         kv_dtype=None,
-        runtime=options.runtime,
+        runtime=options.runtime or USUAL,
         attention=attending.implementation,
         unattended=attending.refused,
         method=options.method,
@@ -179,7 +181,7 @@ def _training(
 def _own_dtype(options: Options, model: Model, machine: Machine | None) -> tuple[str | None, str]:
     """The run dtype that nothing else chooses, and why it is not the model's."""
     own = model.architecture.dtype or model.stored_dtype
-    return engine(options.runtime).run_dtype(own, model.architecture, machine.accelerator if machine else None)
+    return engine(options.runtime or USUAL).run_dtype(own, model.architecture, machine.accelerator if machine else None)
 
 
 def _source(options: Options, architecture: Architecture, seq: int) -> tuple[int | None, str]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from math import prod
 from typing import TYPE_CHECKING, Final
 
-from hfmem.engines.table import engine
+from hfmem.engines.table import USUAL, engine
 from hfmem.errors import InvalidScenarioError
 from hfmem.estimator.parallel import Parallel, plan
 from hfmem.options.otherwise import Otherwise
@@ -95,7 +95,7 @@ def _accepted(
     reason = ""
     for found in _plans(whole, replicas=whole.ep > 1 and options.dp is None):
         try:
-            engine(options.runtime).check_split(architecture, found)
+            engine(options.runtime or USUAL).check_split(architecture, found)
         except InvalidScenarioError as error:
             reason = reason or error.reason
             continue

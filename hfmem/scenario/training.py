@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from hfmem.engines.protocol import Trains
-from hfmem.engines.table import engine
+from hfmem.engines.table import USUAL, engine
 from hfmem.estimator.parallel import Parallel
 from hfmem.estimator.recipe.optimizers import OPTIMIZERS, Optimizer, find_optimizer
 from hfmem.estimator.recipe.precisions import PRECISIONS, TRAINER, Precision, find_precision
@@ -66,7 +66,7 @@ def _stored(options: Options, model: Model, machine: Machine | None) -> str:
         QuantisedError: they cannot be trained as asked.
     """
     groups = model.parameters.groups if model.parameters else ()
-    runs, gpu = engine(options.runtime), machine.accelerator if machine else None
+    runs, gpu = engine(options.runtime or USUAL), machine.accelerator if machine else None
     if options.train != "qlora" and isinstance(runs, Trains) and runs.trained(model, gpu).outcome == "unpacked":
         return ""
     if options.train == "full" and any(group.parameters > group.elements for group in groups):

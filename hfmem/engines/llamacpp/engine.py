@@ -1,0 +1,190 @@
+"""llama.cpp as an engine: a file on accelerators and the host, by its own placement, caches and graphs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+from hfmem.engines.llamacpp.allocator import HOST
+from hfmem.engines.llamacpp.command import launch_line
+from hfmem.engines.llamacpp.memory import Memory, memory_of
+from hfmem.engines.llamacpp.options import ALL_LAYERS, LlamaCppOptions
+from hfmem.engines.llamacpp.settings import LlamaServer, server, server_of
+from hfmem.engines.llamacpp.split import RULES
+from hfmem.engines.protocol import Engine, Suggestions
+from hfmem.estimator.parallel import Parallel
+from hfmem.estimator.values import Estimate, Group, Loading, Margin, Rank, Scenario, Serving, Settings, Term
+from hfmem.estimator.weights.kept import PLAIN, Kept
+from hfmem.hardware.values import Accelerator
+from hfmem.mapper.gguf.layout import Blocks, layout_of
+from hfmem.mapper.interpret import Model
+from hfmem.mapper.values import Architecture
+from hfmem.refusals.splits import UnsupportedSizeError
+from hfmem.units import MIB, format_bytes
+
+__all__ = ["ENGINE", "LlamaCpp"]
+
+_ONE_FILE: Final = "llama.cpp runs GGUF files, and this is none"
+_MARGIN: Final = Margin(
+    nbytes=1024 * MIB,
+    why="llama.cpp's own --fit leaves so much for what it does not foresee",
+    source="llama.cpp 0.5.0, common/arg.cpp, --fit-target (1024 MiB)",
+)
+
+
+class LlamaCpp:
+    """`llama-server` and `llama-cli`."""
+
+    title = "llama.cpp"
+    split = RULES
+    profiled = False
+    suggestions = Suggestions()
+
+    def check_split(self, architecture: Architecture, parallel: Parallel) -> None:
+        for name in ("pp", "dp", "ep", "cp"):
+            if (size := getattr(parallel, name)) > 1:
+                raise UnsupportedSizeError(name, size, self.split.software)
+
+    def run_dtype(
+        self, dtype: str | None, architecture: Architecture, gpu: Accelerator | None
+    ) -> tuple[str | None, str]:
+        return dtype, ""
+
+    def sizes(self, options: Any) -> tuple[int, int | None]:
+        """Slots are the batch, and a context that they share gives each its length."""
+        batch: int = options.parallel or options.batch
+        if options.ctx_size is None:
+            return batch, options.seq
+        return batch, max(options.ctx_size // batch, 1)
+
+    def settings(self, options: object, gpu: Accelerator | None, length: int) -> Settings:
+        if not isinstance(options, LlamaCppOptions):
+            raise TypeError("not the options of llama.cpp")
+        return server(options)
+
+    def estimate(self, model: Model, scenario: Scenario) -> Estimate:
+        """Everything: on which accelerator it lies, and what the host holds."""
+        blocks, asked = layout_of(model.checkpoint, model.architecture), server_of(scenario)
+        if blocks is None:
+            return self._unknown(model, scenario)
+        devices = _devices(scenario)
+        memory = _placed(blocks, model.architecture, asked, scenario, devices)
+        return _shown(memory, _placed(blocks, model.architecture, asked, _longer(scenario), devices), model, scenario)
+
+    def _unknown(self, model: Model, scenario: Scenario) -> Estimate:
+        """The weights of the files, and why nothing else is known."""
+        reason = model.architecture.unknown or _ONE_FILE
+        stored = _stored(model)
+        groups: tuple[Group, ...] = ("kv_cache", "activations") if stored else ("weights", "kv_cache", "activations")
+        return Estimate(
+            terms=stored, unknown=tuple((group, reason) for group in groups), refused=self.refused(model, scenario)
+        )
+
+    def kept(self, model: Model, scenario: Scenario) -> tuple[Kept, ...]:
+        return (PLAIN,)
+
+    def refused(self, model: Model, scenario: Scenario) -> str:
+        return ""
+
+    def loading(self, model: Model, scenario: Scenario, weights: int) -> Loading | None:
+        return None
+
+    def usable(self, terms: Sequence[Term], scenario: Scenario) -> int:
+        return scenario.available
+
+    def margin(self, estimate: Estimate, scenario: Scenario) -> Margin:
+        return _MARGIN
+
+    def notes(self, model: Model, scenario: Scenario) -> tuple[str, ...]:
+        return ()
+
+
+def _devices(scenario: Scenario) -> int:
+    """Accelerators: none on a processor, or where no layer is offloaded."""
+    asked = server_of(scenario).asked
+    on_cpu = scenario.gpu is not None and scenario.gpu.kind == "cpu"
+    return 0 if on_cpu or asked.n_gpu_layers == 0 else scenario.parallel.gpus
+
+
+def _placed(blocks: Blocks, architecture: Architecture, asked: LlamaServer, scenario: Scenario, devices: int) -> Memory:
+    """All layers on accelerators, unless something else was asked."""
+    settings = asked.of(scenario, n_gpu_layers=ALL_LAYERS if devices else 0)
+    return memory_of(blocks, architecture, settings, scenario, devices)
+
+
+def _longer(scenario: Scenario) -> Scenario:
+    return replace(scenario, seq=scenario.seq + 256)
+
+
+def _shown(memory: Memory, longer: Memory, model: Model, scenario: Scenario) -> Estimate:
+    """The most loaded accelerator, each of them, and the host; on the host alone, that."""
+    places = [place for place in sorted(memory.terms) if place != HOST]
+    top = max(places, key=memory.total, default=HOST)
+    grown = _cache(longer) - _cache(memory)
+    host = memory.terms[HOST]
+    terms = memory.terms[top]
+    unified = scenario.gpu is not None and scenario.gpu.kind == "unified"
+    if unified and top != HOST:
+        terms, host = _once(memory, model), ()
+    return Estimate(
+        terms=terms,
+        unknown=memory.unknown,
+        kv_cache_per_token=grown // 256 // scenario.batch,
+        kv_cache_fixed=max(0, _cache(memory) - grown * scenario.seq // 256) // scenario.batch,
+        notes=_notes(memory, model, scenario),
+        ranks=tuple(Rank(ranks=(place,), terms=memory.terms[place]) for place in places) if len(places) > 1 else (),
+        serving=Serving(
+            kv_pool=None,
+            kv_tokens=None,
+            max_concurrency=None,
+            command=launch_line(model, memory.placement.settings),
+        ),
+        host=host,
+    )
+
+
+def _cache(memory: Memory) -> int:
+    return sum(term.nbytes for terms in memory.terms.values() for term in terms if term.group == "kv_cache")
+
+
+def _once(memory: Memory, model: Model) -> tuple[Term, ...]:
+    """What shares one memory: both sides, of mapped files each tensor once."""
+    rest = (term for terms in memory.terms.values() for term in terms if term.group != "weights")
+    return (*_stored(model), *rest)
+
+
+def _stored(model: Model) -> tuple[Term, ...]:
+    """The tensors of the file, as they are stored; nothing where they are not known."""
+    if model.parameters is None:
+        return ()
+    loaded = [group.stored_bytes for group in model.parameters.groups if group.loaded]
+    if None in loaded:
+        return ()
+    return (
+        Term(
+            name="weights",
+            group="weights",
+            nbytes=sum(size or 0 for size in loaded),
+            how="the tensors of the file, as they are stored",
+            source=model.source,
+            certainty="exact",
+        ),
+    )
+
+
+def _notes(memory: Memory, model: Model, scenario: Scenario) -> tuple[str, ...]:
+    notes = []
+    longest = model.architecture.max_positions
+    if longest is not None and scenario.seq > longest:
+        notes.append(f"{scenario.seq:,} tokens exceed the model's maximum of {longest:,}.")
+    host = memory.total(HOST)
+    if len(memory.terms) > 1 and host:
+        notes.append(
+            f"The host's memory holds {format_bytes(host)} beside the accelerator; llama-server's prompt cache may "
+            "take up to 8 GiB of it more (--cache-ram)."
+        )
+    return tuple(notes)
+
+
+ENGINE: Final[Engine] = LlamaCpp()
