@@ -33,26 +33,25 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("file", ["Llama-3.1-8B-Instruct.Q4_K_M.gguf", "DeepSeek-V2-Lite.Q4_K_M.gguf"])
-def test_weights_are_exact_and_the_rest_is_unknown(tmp_path: Path, file: str) -> None:
-    process = run(str(made(tmp_path, file)))
+def test_a_file_is_estimated_for_llama_cpp(tmp_path: Path, file: str) -> None:
+    process = run(str(made(tmp_path, file)), "-ngl", "0")
     assert (process.returncode, process.stderr) == (0, "")
     (result,) = json.loads(process.stdout)["results"]
+    assert result["scenario"]["runtime"] == "llamacpp"
     assert result["memory"]["weights"] == MODELS[file]["loaded"]
-    assert (result["memory"]["kv_cache"], result["memory"]["activations"]) == (None, None)
-    assert (result["kv_cache_per_token"], result["total_is_lower_bound"]) == (None, True)
-    assert any("kv cache: unknown, llama.cpp is not modelled yet." in note for note in result["notes"])
+    assert None not in result["memory"].values()
+    assert (result["total_is_lower_bound"], result["host"]["total"]) == (False, result["memory"]["total"])
     assert result["parameters"]["certainty"] == "exact"
     assert result["parameters"]["source"] == "GGUF headers"
     assert result["scenario"]["dtype"] is None
     terms = [term for term in result["terms"] if term["group"] == "weights"]
     assert {term["certainty"] for term in terms} == {"exact"}
-    assert "elements as stored (Q4_K)" in " ".join(term["how"] for term in terms)
 
 
 @pytest.mark.parametrize("options", [{"dtype": "bfloat16"}, {"dtype": "int8"}, {"runtime": "vllm"}, {"gpus": 2}])
-def test_weights_stay_as_they_are_stored(tmp_path: Path, options: dict[str, object]) -> None:
+def test_other_engines_keep_the_weights_as_they_are_stored(tmp_path: Path, options: dict[str, object]) -> None:
     file = "Qwen2.5-0.5B.Q4_K_M.gguf"
-    report = hfmem.estimate(str(made(tmp_path, file)), **options)
+    report = hfmem.estimate(str(made(tmp_path, file)), **{"runtime": "transformers"} | options)
     if "gpus" not in options:
         assert report.estimate.group("weights") == MODELS[file]["loaded"]
     assert {group for group, _ in report.estimate.unknown} >= {"kv_cache", "activations"}
@@ -60,7 +59,7 @@ def test_weights_stay_as_they_are_stored(tmp_path: Path, options: dict[str, obje
 
 def test_a_card_that_is_too_small_for_the_weights(tmp_path: Path) -> None:
     report = hfmem.estimate(str(made(tmp_path, "Mixtral-8x7B-v0.1.F16.gguf")), gpu=("RTX 4090", "B200"))
-    assert [fit.fits for fit in report.fits] == [False, None]
+    assert [fit.fits for fit in report.fits] == [False, True]
 
 
 def test_several_quantisations_are_listed_with_their_sizes(hub: Hub, hub_env: dict[str, str], tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from hfmem.mapper.values import Architecture, Component, Dense, Experts, Layer, 
 
 __all__ = ["architecture_of", "table_of"]
 
-_UNMODELLED: Final = "llama.cpp is not modelled yet"
+_UNMODELLED: Final = "GGUF files are modelled as llama.cpp runs them: use --runtime llamacpp"
 
 
 def architecture_of(checkpoint: Checkpoint) -> Architecture:
