@@ -13,10 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_cli import alone
-
-__all__ = ["alone"]
-
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "adding.md").read_text(encoding="utf-8")
 COPIED = ("hfmem", "tests", "fixtures", "pyproject.toml")

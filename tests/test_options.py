@@ -28,9 +28,6 @@ from hfmem.scenario.asked import registered_options
 from hfmem.scenario.check import check
 from hfmem.scenario.files import with_file
 from hfmem.scenario.options import Options, options_type
-from tests.test_cli import alone
-
-__all__ = ["alone"]
 
 
 @dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
