@@ -76,6 +76,7 @@ def find(ref: ModelRef) -> Checkpoint | None:
     )
 
 
+@cache
 def model_ids() -> tuple[str, ...]:
     """Every model of the catalog, in order."""
     return tuple(json.loads(line)["model"] for line in _text().splitlines()[1:])
