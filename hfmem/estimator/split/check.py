@@ -1,4 +1,4 @@
-"""Which splits software refuses: the sentence of each reason stands here alone."""
+"""Splits that software refuses; the only place with the sentences of the reasons."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["check_split"]
 
 
 def check_split(architecture: Architecture, plan: Parallel, rules: SplitRules, *, pieces: int = 1) -> None:
-    """Refuse a split that the software of these rules would refuse; `pieces` of the model are on each pipeline stage.
+    """Refuse a split that the software of these rules would refuse; each pipeline stage has `pieces` model chunks.
 
     Raises:
-        InvalidScenarioError: with the sizes that do not go together.
+        InvalidScenarioError: with the sizes that do not fit together.
     """
     if plan.gpus == 1:
         return
@@ -55,7 +55,7 @@ def _check_sizes(plan: Parallel, rules: SplitRules) -> None:
 
 
 def _check_planned(architecture: Architecture, plan: Parallel) -> None:
-    """transformers 5.24.0, distributed/mixin.py:256-262: a size above one needs a plan of the class."""
+    """transformers 5.24.0, distributed/mixin.py:256-262: a size above one requires the class to have a plan."""
     told = architecture.tensor_plan or TensorPlan(name="this model")
     for option, size, there in (("tp", plan.tp, told.tensors), ("ep", plan.ep, told.experts)):
         if size > 1 and not there:
@@ -95,7 +95,7 @@ def _check_ffn(layer: Layer, plan: Parallel, rules: SplitRules) -> None:
 
 
 def _kv_heads(cache: Cache, rules: SplitRules) -> tuple[int, ...]:
-    """Key/value heads of a layer; none for latents and states."""
+    """KV heads of a layer's cache; () for latents and recurrent states, which are not split by head."""
     if not isinstance(cache, rules.headed):
         return ()
     if isinstance(cache, KV | CrossKV):
