@@ -1,4 +1,5 @@
-"""Donut's encoder of images: Swin, whose stages attend within windows and each halve the grid (`DonutSwinModel`)."""
+"""Donut's image encoder: a Swin Transformer, whose stages use windowed attention and each halve the grid
+(`DonutSwinModel`)."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ __all__ = ["read"]
 
 
 def read(facts: Facts) -> Blueprint:
-    """Layers and weights of the base model. Each stage doubles the width, and merges four patches into one before."""
+    """Layers and weights of the base model. Each stage after the first merges four patches and doubles the width."""
     width, patch = facts.integer("embed_dim"), side(facts, "patch_size")
     depths, heads = facts.integers("depths"), facts.integers("num_heads")
     if len(depths) != len(heads) or min((*depths, *heads), default=0) < 1 or sum(depths) > MOST_LAYERS:
@@ -46,7 +47,7 @@ def read(facts: Facts) -> Blueprint:
 
 
 def _tokens(facts: Facts, halvings: int) -> int:
-    """Patches of an image, after so many of its sides' halvings."""
+    """The number of patches of an image after `halvings` stages that halve each side."""
     height, *rest = facts.integers("image_size")
     size = side(facts, "patch_size") << halvings
     return (height // size) * ((rest[0] if rest else height) // size)

@@ -1,4 +1,4 @@
-"""OPT: learned positions, biases, and for OPT-350m a word embedding narrower than the hidden size."""
+"""OPT: learned positions, biases, and in OPT-350m an embedding smaller than the hidden size."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hfmem.mapper.values import Dense
 
 __all__ = ["read"]
 
-# modeling_opt.py: OPTLearnedPositionalEmbedding has two rows more than positions.
+# modeling_opt.py: OPTLearnedPositionalEmbedding has two extra rows.
 _POSITION_OFFSET = 2
 
 

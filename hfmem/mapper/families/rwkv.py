@@ -16,8 +16,8 @@ __all__ = ["read"]
 def read(facts: Facts) -> Blueprint:
     """Layers and weights.
 
-    A layer keeps the last token's input of either half, which shifts by one token (a convolution of two), and three
-    numbers per channel of the recurrence in float32 (`RwkvModel.forward`).
+    A layer's state holds the last token's input of time mixing and of channel mixing, for the token shift, and three
+    float32 numbers per channel of the recurrence (`RwkvModel.forward`).
     """
     hidden = facts.integer("hidden_size")
     s = unattended(facts, hidden)
