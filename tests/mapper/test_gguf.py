@@ -372,7 +372,7 @@ def test_prediction_layers_are_counted_and_not_loaded() -> None:
     groups = [group for group in found.parameters.groups if group.component == "mtp"]
     assert groups
     assert not any(group.loaded for group in groups)
-    assert any("extra prediction layers" in note for note in found.notes)
+    assert any("multi-token prediction (MTP) layers" in note for note in found.notes)
 
 
 def test_rotary_factors_are_loaded_and_no_parameters() -> None:
