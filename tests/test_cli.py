@@ -596,8 +596,8 @@ def test_the_revision_of_the_command_line_wins_over_a_training_files(
 @pytest.mark.parametrize(
     ("endpoint", "told"),
     [
-        ("http://127.0.0.1:99999", "'http://127.0.0.1:99999', whose port is no number from 1 to 65535"),
-        ("http://user:secret@127.0.0.1:abc", "'http://127.0.0.1:abc', whose port is no number from 1 to 65535"),
+        ("http://127.0.0.1:99999", "'http://127.0.0.1:99999', whose port is not a number from 1 to 65535"),
+        ("http://user:secret@127.0.0.1:abc", "'http://127.0.0.1:abc', whose port is not a number from 1 to 65535"),
         ("not-a-url", "'not-a-url', expected an address such as https://huggingface.co"),
         ("http://[::1", "'http://[::1', expected an address such as https://huggingface.co"),
         ("", "empty, expected an address such as https://huggingface.co"),

@@ -76,7 +76,7 @@ def test_one_file_with_the_config_beside_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"", "header of 0 bytes"),
+        (b"", "0 bytes long"),
         (b"\x00" * 8, "header of 0 bytes"),
         ((1).to_bytes(8, "little") + b"{", "header of 1 bytes"),
         ((25_000_001).to_bytes(8, "little"), "25,000,001"),
