@@ -286,7 +286,7 @@ class _Solver:
             names = [*_CANONICAL, *(name for name in rows[0] if name not in _CANONICAL)]
             shared = [name for name in names if all(name in row for row in rows)]
             fitted = rows[:-HELD_BACK]
-            # eager attention also repeats a single KV head, which SDPA broadcasts
+            # eager attention also copies a single KV head, which fused kernels expand as a view
             copied = "grouped_heads" if self.readings[0].mode.attention == "eager" else "repeated_heads"
             sizes = {name: tuple(row[name] for row in fitted) for name in shared}
             self._solvers[index] = Solver(sizes, copied=copied)
