@@ -41,6 +41,7 @@ def estimate(model: Model, scenario: Scenario) -> Estimate:
         return textbook.estimate(model, scenario)
     if scenario.mode == "training":
         return _trained(model, scenario)
+    # the second estimate, with chunks, shares the weights of the first
     prepared = Prepared.of(model, scenario)
     found = prepared.estimate(scenario)
     return replace(found, in_pieces=_in_pieces(prepared, scenario, found))
@@ -68,6 +69,7 @@ def _trained(model: Model, scenario: Scenario) -> Estimate:
         row = AS_STORED
     else:
         row = runs.trained(model, scenario.gpu)
+    # the checkpoint's packed weights are replaced by what the engine holds, as training formulas know plain ones only
     found = estimate_training(as_held(model, row), scenario)
     formats = tuple(trained_notes(runs, row, model, scenario))
     told = any(refused in remark for remark in formats)
@@ -91,7 +93,7 @@ class _Held:
         """The part on one rank of a stage."""
         part = rank_model(model, scenario.parallel, stage, engine.split)
         found = [engine.weights(part, scenario)]
-        if engine.profiled:
+        if engine.profiled:  # a server profiles its peak once at start-up, with its own batch and length
             found += [_activations(engine, part, scenario, stage), engine.overhead(part, scenario)]
         return cls(
             stage=stage,
@@ -154,6 +156,7 @@ class Prepared:
             if key not in alike:
                 alike[key] = _Held.of(runs, model, stage, scenario)
             held.append(alike[key])
+        # stages load at the same time, each on its own accelerator
         weights = max(total_of(term for term in one.terms if term.group == "weights") for one in held)
         return cls(
             model=model,
@@ -171,7 +174,7 @@ class Prepared:
         """The estimate for the batch and length of a scenario whose other fields are as prepared."""
         runs = engine(scenario.runtime)
         refused = runs.refused(self.model, scenario)
-        once = {id(held): _fill(runs, held, scenario) for held in self.held}
+        once = {id(held): _fill(runs, held, scenario) for held in self.held}  # equal stages are one object
         filled = [once[id(held)] for held in self.held]
         top = max(filled, key=lambda rank: rank.total)
         caches = [rank.cache for rank in filled if not isinstance(rank.cache, Unknown)]
@@ -187,6 +190,7 @@ class Prepared:
             notes=_notes(runs, self.model, scenario, "" if serving is not None or self._told(refused) else refused),
             ranks=_ranks(self.stages, filled) if scenario.parallel.gpus > 1 else (),
             serving=serving,
+            # with the lighter recipe, another rank may be the most loaded one
             spared=top.total - max(rank.total - rank.spared for rank in filled),
             refused=serving.refused if serving is not None else refused,
             refused_by_most=by_most,

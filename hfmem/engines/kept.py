@@ -38,6 +38,7 @@ def kept_weights(
         own, unknown = weight_terms(model, scenario, kept)
         found.append(((*own, *besides(kept)), tuple(unknown)))
     sizes = [total_of(terms) for terms, _ in found]
+    # the user does not say which tool quantises, and the largest result is safe for all of them
     terms, reasons = found[sizes.index(max(sizes))]
     return Found(terms=terms, unknown=reasons, spared=max(sizes) - min(sizes))
 

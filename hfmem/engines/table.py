@@ -55,7 +55,7 @@ def find_engine(name: str) -> EngineRow | None:
     return _ROWS.get(name)
 
 
-@cache
+@cache  # by module and not by name, which `registered` may give to another engine
 def _loaded(home: str) -> "Engine":
     found: Engine = import_module(home).ENGINE
     return found

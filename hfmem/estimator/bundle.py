@@ -32,6 +32,7 @@ def combined(estimates: Mapping[str, Estimate], loaded: Collection[str] | None =
         raise ValueError("no model is loaded")
     if len(estimates) == 1:
         return next(iter(loaded_models.values()))
+    # each model has its own peak phase, and the phases of different models do not coincide
     if any(estimate.phases for estimate in loaded_models.values()):
         raise ValueError("the phases of training several models do not add up")
     ranks = _ranks(loaded_models)
@@ -76,7 +77,7 @@ def _ranks(loaded_models: Mapping[str, Estimate]) -> tuple[Rank, ...]:
         for rank in estimate.ranks or (Rank(ranks=(0,), terms=estimate.terms),):
             for number in rank.ranks:
                 on.setdefault(number, {})[role] = rank.terms
-    if len(on) == 1:
+    if len(on) == 1:  # the estimate itself is that of the only GPU
         return ()
     rows: dict[tuple[Term, ...], list[int]] = {}
     for number in sorted(on):

@@ -34,7 +34,7 @@ TEXTBOOK_PRECISIONS: Final[dict[str, Fraction]] = {
 TEXTBOOK_OPTIMIZERS: Final[dict[str, int]] = {"adam": 8, "sgd": 4}
 """Bytes of optimizer state per parameter."""
 
-GRADIENT_BYTES: Final = 4
+GRADIENT_BYTES: Final = 4  # float32, which the article assumes at any precision of the weights
 
 ALPHA_BETA: Final[dict[Attention, tuple[int, int]]] = {"eager": (34, 5), "sdpa": (2, 0), "flash": (2, 0)}
 """(alpha, beta) by attention implementation: bytes per token and hidden unit, bytes per head and pair of tokens."""

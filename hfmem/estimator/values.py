@@ -160,6 +160,7 @@ class Term:
     @property
     def allocated(self) -> bool:
         """Whether it is allocated through PyTorch's caching allocator."""
+        # the CUDA context and NCCL buffers are allocated by the driver and NCCL, so torch's statistics lack them
         return self.kind not in ("context", "communication")
 
 

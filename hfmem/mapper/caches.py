@@ -180,7 +180,7 @@ class Compressed:
     def parts(self, seen: Seen) -> tuple[Part, ...]:
         entries, waiting = divmod(seen.tokens, self.rate)
         width = 2 * self.dim if self.overlapping else self.dim
-        kept = waiting * 2 * width
+        kept = waiting * 2 * width  # projection and gate of each token
         how = f"{waiting} tokens × 2 × {width}"
         last = self.rate * self.dim if self.overlapping and entries else 0
         if last:

@@ -21,7 +21,7 @@ _KEYS: Final = (
 )
 _ALLOWED: Final = "model_max_length"
 _PARTS: Final = ("text_config", "llm_config", "language_config", "decoder", "thinker_config")
-_LONGEST: Final = 2**40
+_LONGEST: Final = 2**40  # tokens; beyond every model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +65,7 @@ def context_of(config: Mapping[str, Any], positions: int | None) -> Context | No
         lengths["max_position_embeddings"] = positions
     if not lengths:
         return None
+    # the smallest of several lengths is safe, but an explicit maximum takes precedence
     key = _ALLOWED if _ALLOWED in lengths else min(lengths, key=lambda name: lengths[name])
     stretched = "gemma3" in str(config.get("model_type"))  # vLLM exempts Gemma 3, whose length is extended already
     return Context(

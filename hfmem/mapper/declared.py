@@ -56,6 +56,7 @@ def _applied(group: TensorGroup, rules: Sequence[Rule], names: Names) -> Iterato
     for rule in rules:
         about = rule.layers(group, names) & open_
         open_ -= about
+        # a group may have several tensors per layer (experts), so the rule's share of layers is one of tensors
         count = min(left.count - stays, round(group.count * len(about) / len(layers)))
         if rule.scheme is None:
             stays += count

@@ -11,7 +11,7 @@ from hfmem.mapper.defaults import ConfigClass, config_class
 __all__ = ["Facts", "MissingFactError"]
 
 
-_LARGEST: Final = 10**15
+_LARGEST: Final = 10**15  # a size of a model above this is an error in the config
 _DIGITS: Final = 20  # strings with more digits are not converted
 _LONGEST_TYPE: Final = 80  # characters of a model_type
 

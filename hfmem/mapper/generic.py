@@ -23,7 +23,7 @@ from hfmem.mapper.values import Architecture, Layer
 
 __all__ = ["read"]
 
-_MOST_LAYERS: Final = 100_000
+_MOST_LAYERS: Final = 100_000  # beyond every model; the layers are listed one by one
 
 _NOTE: Final = "The layers are those of transformers' configuration class; hfmem has no reader for this model_type."
 
@@ -246,7 +246,7 @@ def _sizes(part: Any) -> _Sizes:
     heads = _integer(part, *_HEADS)
     dim = _optional(part, *_HEAD_DIMS)
     return _Sizes(
-        heads=_optional(part, *_KV_HEADS) or heads,
+        heads=_optional(part, *_KV_HEADS) or heads,  # without grouped-query attention, each query head has its own
         dim=_integer(part, "hidden_size") // heads if dim is None else dim,
     )
 

@@ -88,7 +88,7 @@ def _adapter_note(checkpoint: Checkpoint) -> str:
     return f"This is an adapter: its base model is also needed; {named}."
 
 
-_LONGEST_NAME: Final = 300
+_LONGEST_NAME: Final = 300  # characters of an adapter's base model, which comes from a file
 
 
 def _base(checkpoint: Checkpoint) -> str:
@@ -109,7 +109,7 @@ def _held(checkpoint: Checkpoint) -> str:
     return "; ".join(kinds)
 
 
-_NAMED: Final = 4
+_NAMED: Final = 4  # files named in a sentence; the others are counted
 
 
 def _sized(file: FileInfo) -> str:

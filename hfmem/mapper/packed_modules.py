@@ -38,7 +38,7 @@ _BLOCKS: Final = ("block_name_to_quantize", "to_quant_block_names")
 _LAYOUTS: Final = ("format", "fmt", "method", "quant_method", "adapter", "pack_dtype")
 """Keys of an override that change the layout in a way that is not supported."""
 
-_PLAIN_BITS: Final = 16
+_PLAIN_BITS: Final = 16  # a module listed with this many bits is unquantised
 _MOST_EXPRESSIONS: Final = 1_000  # per list
 _MOST_FORMATS: Final = 64  # per mixed checkpoint; real ones have two or three
 

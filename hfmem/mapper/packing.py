@@ -67,6 +67,7 @@ class Packing:
             return tensor.elements
         module, _, kind = tensor.name.rpartition(".")
         if tensor.dtype in ("I32", "U32"):
+            # zero points and group indices have the same dtype, but are not weights
             packed = kind in ("qweight", "weight_packed", "weight")
             return tensor.elements * 32 // self.own_bits.get(module, self.bits) if packed else tensor.elements
         if tensor.dtype == "U8":
@@ -202,6 +203,7 @@ def declared_cache_dtype(config: Mapping[str, Any]) -> str | None:
 
 
 def _is_matrix(tensor: TensorInfo) -> bool:
+    # a dimension of 1 is that of a scale or a broadcast vector
     return len(tensor.shape) >= 2 and min(tensor.shape) > 1 and "position_ids" not in tensor.name
 
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 __all__ = ["rotary_rows"]
 
-_LONGEST: Final = 2**40
+_LONGEST: Final = 2**40  # rows; a bound for absurd factors of a config
 _MULTIMODAL: Final = 4  # vLLM's MRotaryEmbedding has four times the rows, as positions of videos can be larger
 
 

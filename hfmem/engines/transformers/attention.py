@@ -136,6 +136,7 @@ def _flash(has: Implementations, gpu: Accelerator | None) -> Attending:
         raise InvalidScenarioError(
             "", f"--attention flash: {has.name} of {has.source} does not support flash attention; it runs {other}"
         )
+    # a class that lists kernels accepts no others
     rows = [row for name in has.kernels if (row := _BY_NAME.get(name))] if has.kernels else list(FLASH)
     if not rows:
         return Attending("flash", f"--attention flash: {has.kernels[0]}, the kernel that {has.name} names.")

@@ -37,10 +37,11 @@ def loading(model: Model, scenario: Scenario, weights: int) -> Loading | None:
         beside, what = largest_matrix(model, scenario.compute_dtype), ", and the original of the largest packed matrix"
     elif _joined(model):
         beside, what = largest_experts(model, scenario.compute_dtype), ", and one layer's experts before they are fused"
+    # `weights` are those of one rank, whereas the largest matrix is of the whole model
     ranks = max(1, scenario.parallel.tp * scenario.parallel.ep)
     device = weights + beside // ranks
     return Loading(
-        host=None if host < 0 else host + (device if on_cpu else 0),
+        host=None if host < 0 else host + (device if on_cpu else 0),  # on a CPU, the weights are in host memory too
         gpu=device,
         how=f"host: {how}; accelerator: the weights{what}",
         source=_SOURCE,

@@ -57,6 +57,7 @@ def cache_of(found: Layout | Unknown, scenario: Scenario) -> PagedCache | Unknow
         if (pages := group.spec.pages(scenario.seq, settings))
     )
     per_token = found.per_token(scenario.seq, settings) if found.groups else 0
+    # what is left of the blocks after the linear part: states, windows, and unused tokens of the last page
     needed = found.blocks(scenario.seq, settings) * found.block_bytes
     return PagedCache(layout=found, terms=terms, per_token=per_token, fixed=max(0, needed - per_token * scenario.seq))
 

@@ -99,6 +99,7 @@ class Layout:
 
     def per_token(self, length: int, settings: Settings) -> int:
         """Bytes that each further token adds on average to a request of `length` tokens."""
+        # over a length that is a whole number of blocks in every group, so that rounding to pages cancels out
         step = lcm(*(group.spec.block for group in self.groups if group.spec.block)) if self.block > 1 else 1
         grown = self.blocks(length + step, settings) - self.blocks(length, settings)
         return grown * self.block_bytes // step
@@ -158,7 +159,7 @@ class _Widths:
     def _makers(self, kind: str, *, sparse: bool) -> dict[type, Callable[..., list[Spec] | Unknown]]:
         return {
             Nothing: lambda _: [],
-            Shared: lambda _: [],
+            Shared: lambda _: [],  # such layers read the pages of another layer
             KV: lambda cache: [self._attention(cache, kind)],
             CrossKV: lambda cache: [self._cross(cache)],
             Latent: lambda cache: [self._latent(cache, sparse=sparse)],
@@ -190,6 +191,7 @@ class _Widths:
     def _state(self, cache: State) -> Spec:
         """A convolution state without the current token (`kernel` - 1 columns), and a recurrent state."""
         kernel = self.kernel
+        # transformers also keeps the current token's column, which `cache.conv` includes
         conv = cache.conv * (kernel - 1) // kernel if kernel else cache.conv
         nbytes = conv * self._dtype(cache.conv_dtype) + cache.recurrent * self.state
         return Spec(kind="state", block=0, page=ceil(nbytes))
@@ -222,7 +224,7 @@ def _paged_states(specs: Counter[Spec], settings: Settings) -> Counter[Spec]:
     attention = [spec for spec in specs if spec.kind != "state"]
     if not largest or not attention:
         return specs
-    token = max(spec.page // spec.block for spec in attention)
+    token = max(spec.page // spec.block for spec in attention)  # bytes per token
     block = max(settings.block_size, _ALIGNMENT * -(-largest // (_ALIGNMENT * token)))
     grown: Counter[Spec] = Counter()
     for spec, count in specs.items():

@@ -31,6 +31,7 @@ def classless(model: Model, release: _Number) -> str:
     """Why a release has no class for a model. "" where it has one, and where that is unknown, because the code is in
     the model's repository or the release is newer than the table."""
     table, names = _table(), model.architecture.class_names
+    # a release newer than the table may have gained the class
     if not names or release > table.releases[-1] or any(table.runs(name, release) for name in names):
         return ""
     name, version = names[0], ".".join(map(str, release))
@@ -88,6 +89,7 @@ class _Table:
             return False
         if "since" not in row:  # removed before the first release of the table
             return "until" in row or release < self.releases[0]
+        # between two releases of the table it is unknown when the class was added, so it may be there
         older = [each for each in self.releases if each < _number(row["since"])]
         return not older or release > older[-1]
 

@@ -33,7 +33,7 @@ from hfmem.unknown import Unknown
 
 __all__ = ["ENGINE", "Vllm"]
 
-_WITHOUT_BFLOAT16: Final = ("pascal", "volta", "turing")
+_WITHOUT_BFLOAT16: Final = ("pascal", "volta", "turing")  # compute capability below 8.0
 
 
 class Vllm:

@@ -207,6 +207,7 @@ _ROCM_WITHOUT: Final = FormatRow(
 
 def formats_of(release: tuple[int, int]) -> tuple[FormatRow, ...]:
     """The rows that apply to a release."""
+    # rows are tried in order, so those of single releases come before the general ones
     own = [_DEPRECATED] if release >= _DEPRECATED_SINCE else []
     own += [_WITHOUT_MXFP4] if release < _MXFP4_SINCE else []
     own += [_ROCM_WITHOUT] if release >= _PLUGIN_SINCE else []

@@ -106,6 +106,7 @@ def _padding(model: Model, groups: Iterable[TensorGroup], settings: Settings, pa
     hidden = model.architecture.hidden_size
     if layer is None or not isinstance(layer.ffn, Experts) or not stored or not hidden:
         return []
+    # expert parallelism keeps experts whole; otherwise each is split across all ranks of a stage
     inner = layer.ffn.intermediate // (1 if parallel.ep > 1 else parallel.tp * parallel.dp)
     by_inner, by_hidden = settings.rules.mxfp4_multiples
     padded = _up(inner, by_inner) * _up(hidden, by_hidden)

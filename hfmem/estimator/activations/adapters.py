@@ -62,8 +62,10 @@ def with_adapters(
         kept.append(found.layers[index] + (0 if whole else tokens * more.kept + stays))
         between = found.backward[index] + tokens * more.between + inside
         at_module = found.begun[index] + tokens * more.at_module + stays
+        # experts and adapted modules run their backward at different times, so the layer's peak is the largest of them
         at_experts = found.begun[index] + tokens * more.kept + gradient
         backward.append(max(between, at_module if more.kept else 0, at_experts if gradient else 0))
+    # with full checkpointing, encoder layers too save only their inputs
     of_encoder = 0 if whole else _of_encoder(model, scenario, targets, source)
     return replace(found, outside=found.outside + of_encoder, layers=tuple(kept), backward=tuple(backward))
 
@@ -136,7 +138,7 @@ class _Remade:
         the gradients of its parameter and of its input."""
         if not isinstance(layer.ffn, Experts) or not self.inward + self.outward:
             return 0, 0, 0
-        rows = tokens * layer.ffn.per_token * self.inputs
+        rows = tokens * layer.ffn.per_token * self.inputs  # each token is copied once per expert that it is routed to
         inward = self.inward + (rows * self.hidden if self.inward else 0)
         outward = self.outward + (rows * layer.ffn.intermediate if self.outward else 0)
         out = outward + self.outward + rows * (self.hidden + layer.ffn.intermediate) if self.outward else 0
@@ -156,6 +158,7 @@ def _adapted(linears: Sequence[Linear], modules: set[_Key], lora: Lora, training
     chosen = [
         linear
         for linear in linears
+        # both orders: Conv1D (GPT-2) stores its weight as (inputs, outputs)
         if {(linear.module, linear.outputs, linear.inputs), (linear.module, linear.inputs, linear.outputs)} & modules
     ]
     totals = [_token(chosen[:count], lora, training) for count in range(len(chosen) + 1)]

@@ -34,6 +34,7 @@ class ClosedForms:
             return Unknown(architecture.unknown or "the layers of the architecture are not known")
         tokens = scenario.batch * scenario.seq
         saved = [tokens * _saved(layer, hidden, training) + _scores(layer, scenario) for layer in architecture.layers]
+        # with full checkpointing, a layer's saved tensors exist only during its own backward, after recomputation
         transient = [tokens * _transient(layer, hidden, training) for layer in architecture.layers]
         width = _width(training)
         whole = training.checkpointing == "full"
@@ -124,6 +125,7 @@ def _scores(layer: Layer, scenario: TrainingScenario) -> int:
     training = scenario.training
     if scenario.attention != "eager" or training.checkpointing == "selective":
         return 0
+    # in 16 bits: the float32 softmax (4) and its cast to the compute dtype (2)
     width = 8 if training.precision.compute == "float32" else 6
     return width * layer.heads * scenario.batch * scenario.seq**2
 
@@ -143,7 +145,7 @@ def widths(layer: Layer) -> tuple[int, int]:
     """Elements per token of the queries, and the mean of those of the keys and of the values."""
     cache = layer.cache
     if isinstance(cache, Combined):
-        cache = cache.caches[0]
+        cache = cache.caches[0]  # the attention's; recurrent states come after it
     if isinstance(cache, KV | Latent):
         heads = max(cache.heads, 1)
         return layer.heads * cache.key_dim, heads * (cache.key_dim + (cache.value_dim or cache.key_dim)) // 2

@@ -51,9 +51,9 @@ class Megatron:
         kept_input = 2 * tokens * hidden // (plan.tp if training.sequence_parallel else 1)
         transient = 2 * tokens * hidden + (kept_input if whole else 0)
         return TrainingActivations(
-            outside=tokens * hidden if training.stack.dropout else 0,
+            outside=tokens * hidden if training.stack.dropout else 0,  # the embedding's dropout mask, 1 byte each
             layers=tuple(kept_input if whole else size for size in saved),
-            logits=0,
+            logits=0,  # from the stack's own formula (`logits_vocabulary`)
             backward=tuple(size + transient for size in saved),
             certainty="typical",
             how=f"{tokens:,} tokens × what each of {len(saved)} layers saves on one of {plan.tp} tensor-parallel ranks",
@@ -72,7 +72,7 @@ class Megatron:
 
 def _layer(layer: Layer, hidden: int, scenario: TrainingScenario, plan: Parallel) -> int:
     training, tokens = scenario.training, scenario.batch * scenario.seq
-    everywhere = (10 if training.stack.dropout else 8) * hidden
+    everywhere = (10 if training.stack.dropout else 8) * hidden  # 8 without the two dropout masks
     query, keys = widths(layer)
     shared = 2 * (query + 2 * keys) + 2 * query + (2 * query if keys < query else 0)
     shared += _feed_forward(layer, hidden)

@@ -35,6 +35,7 @@ def cache_size(architecture: Architecture, scenario: Scenario) -> CacheSize | Un
     """The cache for `batch` sequences of `seq` tokens, or why it is unknown."""
     if architecture.layers is None:
         return Unknown(architecture.unknown or "the layers of the architecture are not known")
+    # the growth per token is the difference of two lengths, as windows and compressed caches are not linear
     now, later = _seen(scenario, scenario.seq), _seen(scenario, scenario.seq + 1)
     terms: list[Term] = []
     per_token, fixed = 0, 0
@@ -48,7 +49,7 @@ def cache_size(architecture: Architecture, scenario: Scenario) -> CacheSize | Un
             if dtype is not None
         ]
         sizes, grown = _sizes(layer, now, scenario), _sizes(layer, later, scenario)
-        # measured as a difference, so that a full window adds nothing and a compressed cache only every n-th token
+        # a full window adds nothing, and a compressed cache grows only every n-th token
         per_token += count * (sum(grown.values()) - sum(sizes.values()))
         fixed += count * sum(nbytes for name, nbytes in sizes.items() if grown.get(name) == nbytes)
     return CacheSize(terms=tuple(terms), per_token=per_token, fixed=fixed)

@@ -38,7 +38,7 @@ def check_split(architecture: Architecture, plan: Parallel, rules: SplitRules, *
     if rules.tensors == "planned":
         _check_planned(architecture, plan)
     heads, _ = cache_ranks(architecture, plan, rules)
-    for layer in dict.fromkeys(layers):
+    for layer in dict.fromkeys(layers):  # equal layers have the same result
         _check_heads(layer, heads, rules)
         _check_ffn(layer, plan, rules)
 
@@ -73,6 +73,7 @@ def _check_heads(layer: Layer, tp: int, rules: SplitRules) -> None:
     if layer.heads % tp:
         raise _refused(f"--tp {tp} does not divide the model's {layer.heads} attention heads")
     for heads in _kv_heads(layer.cache, rules):
+        # fewer KV heads than ranks are replicated, which needs a whole number of ranks per head
         if heads % tp and not (rules.fewer_kv_heads and tp % heads == 0):
             rest = "" if rules.fewer_kv_heads else ", which are not replicated here"
             raise _refused(f"--tp {tp} does not divide the model's {heads} key/value heads{rest}")
@@ -80,7 +81,7 @@ def _check_heads(layer: Layer, tp: int, rules: SplitRules) -> None:
 
 def _check_ffn(layer: Layer, plan: Parallel, rules: SplitRules) -> None:
     ffn = layer.ffn
-    even = rules.tensors != "planned"
+    even = rules.tensors != "planned"  # a tp_plan may split unevenly
     if even and isinstance(ffn, Dense) and ffn.intermediate % plan.tp:
         raise _refused(f"--tp {plan.tp} does not divide the {ffn.intermediate} units of the MLP")
     if not isinstance(ffn, Experts):
@@ -89,6 +90,7 @@ def _check_ffn(layer: Layer, plan: Parallel, rules: SplitRules) -> None:
         raise _refused(f"--ep {plan.ep} is more than the model's {ffn.count} experts")
     if rules.even_experts and ffn.count % plan.ep:
         raise _refused(f"--ep {plan.ep} does not divide the model's {ffn.count} experts")
+    # without expert parallelism each expert is split, in some engines also across data-parallel ranks
     parts = plan.tp * (plan.dp if rules.replicas_share_experts else 1)
     if even and plan.ep == 1 and ffn.intermediate % parts:
         raise _refused(f"{parts} ranks do not divide the {ffn.intermediate} units of an expert; try --ep")

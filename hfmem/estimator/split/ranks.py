@@ -35,7 +35,7 @@ def rank_model(model: Model, plan: Parallel, stage: Stage, rules: SplitRules) ->
 def _shard_cache(cache: Cache, tp: int, states: int) -> Cache:
     """A layer's cache on one rank, with heads split over `tp` ranks and state channels over `states`. Latents and
     indexer keys belong to no head, and are replicated on every rank."""
-    if isinstance(cache, KV | CrossKV | Latent):
+    if isinstance(cache, KV | CrossKV | Latent):  # rounded up: fewer heads than ranks are replicated
         return replace(cache, heads=max(1, -(-cache.heads // tp)))
     if isinstance(cache, State):
         conv, recurrent, channels = (-(-n // states) for n in (cache.conv, cache.recurrent, cache.channels))

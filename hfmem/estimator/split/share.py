@@ -101,7 +101,7 @@ class LayerShares:
         if not depth or (start <= 0 and end >= depth):
             return _WHOLE
         before = self.owners_before(component)
-        if not before[-1]:
+        if not before[-1]:  # no known layer has the component, e.g. because its name was not recognised
             if self._rules.unowned == "whole":
                 return _WHOLE
             before = tuple(range(depth + 1))
@@ -177,6 +177,7 @@ class Share:
         """An embedding or the head: rows are split, after padding of the vocabulary."""
         tp, rules = self.plan.tp, self.rules
         rows = tensor.shape[0] if tensor.shape else 1
+        # position tables and the like have another number of rows than the vocabulary
         whole = rules.embedding == "vocabulary" and rows != self.architecture.vocab_size
         if tensor.component == "embedding" and whole:
             return _WHOLE
@@ -193,6 +194,7 @@ class Share:
         if tensor.cut == "keys_values":
             return keys
         if tensor.cut == "fused_qkv":
+            # query heads are always split; keys and values are 2 × kv of heads + 2 × kv equal parts
             heads = self.architecture.attention_heads or kv
             return (Fraction(heads, tp) + 2 * kv * keys) / (heads + 2 * kv)
         return Fraction(1, tp)

@@ -63,7 +63,7 @@ def _ends(layers: int, pp: int, rules: SplitRules) -> tuple[int, ...]:
 
 
 def _ranks(index: int, plan: Parallel, rules: SplitRules) -> tuple[int, ...]:
-    alike = plan.gpus // plan.pp
+    alike = plan.gpus // plan.pp  # ranks per stage
     if rules.numbering == "stages":
         return tuple(range(index * alike, (index + 1) * alike))
     replicas = alike // plan.tp

@@ -50,6 +50,7 @@ class Activity:
 def activity(gpu: Gpu) -> Activity | Unknown:
     """The activations of one GPU, or why they are unknown."""
     model, training, stage = gpu.model, gpu.training, gpu.stage
+    # rounded up: the most loaded context-parallel rank counts
     mine = replace(gpu.scenario, seq=-(-gpu.scenario.seq // gpu.plan.cp))
     found = step_activations(model, mine, gpu.plan)
     if isinstance(found, Unknown):
@@ -63,14 +64,16 @@ def activity(gpu: Gpu) -> Activity | Unknown:
     # gradients were measured on one GPU with all weights trained and no master weights; else all are counted as present
     alone = gpu.plan.gpus == 1 and training.method == "full" and not training.precision.master
     outside = found.outside if stage.first or stage.last else 0
+    # one of the micro-batches in flight is the current one, whose tensors the phases count themselves
     waiting = ceil((gpu.in_flight - 1) * (sum(layers) + outside)) if gpu.in_flight > 1 else 0
     return Activity(
         outside=outside,
         layers=layers,
         logits=logits if stage.last else 0,
         backward=backward,
-        staying=_staying(training, layers, 2 * mine.batch * mine.seq * hidden),
+        staying=_staying(training, layers, 2 * mine.batch * mine.seq * hidden),  # gradients of inputs in 16 bits
         waiting=waiting,
+        # a stack's own formula for the logits says nothing of the head's gradient at that moment
         logits_gradients=found.logits_gradients if alone and logits == found.logits else 0,
         backward_gradients=found.backward_gradients if alone else None,
         logits_how=how,
@@ -110,6 +113,7 @@ class _Share:
     def of(self, nbytes: int) -> int:
         if self._ranks == 1:
             return nbytes
+        # with full checkpointing a layer saves only its input, which is less than what norms would save
         everywhere = min(nbytes, self._replicated)
         return everywhere + ceil(Fraction(nbytes - everywhere, self._ranks))
 
@@ -131,6 +135,7 @@ def _logits(model: Model, scenario: TrainingScenario, found: TrainingActivations
         return chunk * vocabulary * 2 + tokens * hidden * 2, how, source
     if stack.logits_vocabulary is None:
         return found.logits, found.how, found.source
+    # vocabulary-parallel loss: each rank has the logits of its part of the vocabulary, else every rank has all
     ranks = gpu.plan.tp if stack.vocabulary_parallel else 1
     entry = stack.logits_vocabulary + (stack.sharded_logits if training.fsdp else 0)
     each = entry * vocabulary // ranks + stack.logits_hidden * hidden

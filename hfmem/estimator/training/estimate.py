@@ -43,6 +43,7 @@ def estimate(model: Model, scenario: TrainingScenario) -> Estimate:
         return Estimate(terms=(), unknown=tuple((group, why) for group in groups))
     model = untied(model) if scenario.training.stack.untied else model
     found = [_loaded(gpu) for gpu in gpus(model, scenario)]
+    # pipeline stages may peak in different phases: an early one holds more micro-batches, the last one the logits
     worst = max(found, key=lambda one: one.peak.total)
     ranks = tuple(Rank(ranks=one.gpu.stage.ranks, terms=one.peak.terms) for one in found)
     return Estimate(
@@ -87,7 +88,7 @@ def _unknown(model: Model, scenario: TrainingScenario, found: list[_Loaded]) -> 
     if model.checkpoint.missing:
         unknown.append(("weights", f"{model.checkpoint.missing} weight files are missing"))
     reasons = [one.reason for one in found if one.reason is not None]
-    unknown += [("activations", reason) for reason in reasons[-1:]]
+    unknown += [("activations", reason) for reason in reasons[-1:]]  # the stages of a model share one reason
     if scenario.source_seq and not source_of(scenario).counts_encoder(model, scenario):
         tokens = f"{scenario.source_seq:,} tokens"
         unknown.append(("activations", f"activations of the encoder's {tokens} are not measured and not counted"))

@@ -39,6 +39,7 @@ class Gradients:
     def carried(self) -> bool:
         """Whether gradients exist already when a forward pass begins."""
         training = self.gpu.training
+        # if the longest micro-batch comes first, the peak is in the first forward pass, before any gradient exists
         again = training.accumulation > 1 and not training.stack.longest_first
         return training.stack.persistent_gradients or again or self.gpu.plan.pp > 1
 
@@ -74,6 +75,7 @@ class Gradients:
     def _not_yet(self, index: int) -> int:
         """Bytes of a layer's parameter gradients that do not exist yet at the peak of its backward."""
         training = self.gpu.training
+        # with one_gradient and with offloading, gradients do not accumulate over layers anyway
         if self.made is None or training.optimizer.one_gradient or training.offload != "none":
             return 0
         after = self.from_layer[index + 1] if index + 1 < len(self.from_layer) else 0
@@ -128,6 +130,7 @@ def _from_layers(gpu: Gpu, pieces: Iterable[Piece]) -> tuple[int, ...]:
     layers = (gpu.architecture.layers or ())[gpu.stage.start : gpu.stage.end]
     totals = [0.0] * depth
     for component, size in sizes.items():
+        # a component that no layer is known to have: evenly over all layers
         holders = [index for index, layer in enumerate(layers) if owned(layer, component)] or list(range(depth))
         for index in range(depth):
             left = len(holders) - bisect_left(holders, index)

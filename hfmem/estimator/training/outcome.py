@@ -34,6 +34,7 @@ def facts_of(gpu: Gpu, stays: Held, phases: tuple[Phase, ...]) -> TrainingFacts:
         allocated=allocated,
         steady=_allocated(stays.terms) + (gradients if training.stack.persistent_gradients else 0),
         gradients=gradients,
+        # with a small peak, the context alone may exceed what the ratio adds
         reserved=(allocated + outside, max(allocated + outside, most)),
         reserved_source=_RATIO_SOURCE,
         host=total_of(stays.host),

@@ -55,7 +55,7 @@ class _Moments:
         terms = [*self.stays.terms, *(self.gradients.carried_terms() if carried else ())]
         if active is not None:
             terms += self._saved(len(active.layers))
-            if active.logits_gradients and not carried:
+            if active.logits_gradients and not carried:  # carried gradients already include the head's
                 terms.append(self.gradients.term(active.logits_gradients, "of the head, at that moment"))
             if active.logits:
                 terms.append(self._term("logits and loss", active.logits, active.logits_how, logits=True))
@@ -90,7 +90,7 @@ class _Moments:
 
     def _backward_of(self, index: int | None) -> list[Term]:
         terms = list(self.stays.terms)
-        if index is None:
+        if index is None:  # no layers are known
             return terms
         terms += self.gradients.by(index)
         if self.active is not None:
@@ -131,10 +131,10 @@ class _Moments:
         if not cast or training.lora is not None or training.fsdp:  # FSDP gathers its units in the compute dtype
             return []
         first = 0
-        # recomputation casts the weights of the one layer whose backward runs; the others' casts are gone
+        # recomputation casts the weights of only the one layer whose backward runs; the others' casts are gone
         if training.checkpointing == "full" and layers < gpu.stage.depth:
             first, layers = layers - 1, 1
-        total = sum(
+        total = sum(  # 2 bytes, as autocast computes in 16 bits
             2 * piece.elements * float(gpu.share_of_layers(piece.component, first, layers)) / gpu.plan.tp
             for piece in gpu.inside
             if piece.linear

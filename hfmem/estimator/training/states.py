@@ -58,6 +58,7 @@ def _weights(gpu: Gpu) -> Iterator[Term]:
             continue
         share = gpu.share(group)
         sharded = share / gpu.over(group.component, 3)
+        # NF4 packs two elements per byte; the rest of the bytes are quantisation scales
         scales = nbytes - -(-group.elements // 2) if id(group) in nf4 and training.fsdp else 0
         entry = sums.setdefault((group.component, id(group) in nf4), [Fraction(0), Fraction(0)])
         entry[0] += (nbytes - scales) * sharded + scales * share  # FSDP shards parameters; NF4 scales are none

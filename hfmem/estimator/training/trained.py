@@ -83,7 +83,7 @@ def _whole(group: TensorGroup, training: Training) -> Piece:
         component=group.component,
         kept=Kept(
             shape=group.shape,
-            width=state.nbytes(1) if state else 4,
+            width=state.nbytes(1) if state else 4,  # float32 states unless the precision says otherwise
             embedding=group.component == "embedding",
             matrix=group.linear,
             rank=training.optimizer_rank,
@@ -99,7 +99,7 @@ def _whole(group: TensorGroup, training: Training) -> Piece:
 
 def _pair(adapter: Adapter, lora: Lora, training: Training) -> list[Piece]:
     """The two matrices of an adapter, and DoRA's magnitude vector."""
-    rank = adapter.ranks * lora.rank
+    rank = adapter.ranks * lora.rank  # a fused parameter, such as gate and up, has one adapter of a multiple rank
     shapes: list[tuple[int, ...]] = [(rank, adapter.inputs), (adapter.outputs, rank)]
     if lora.dora:
         shapes.append((adapter.outputs,))
@@ -115,7 +115,7 @@ def _adapter(component: Component, shape: tuple[int, ...], count: int, training:
     width = training.adapter_bytes
     return Piece(
         component=component,
-        kept=Kept(shape=shape, width=width, matrix=False),
+        kept=Kept(shape=shape, width=width, matrix=False),  # FP8 copies and autocast casts are of base matrices only
         count=count,
         gradient=width,
         master=0,

@@ -44,6 +44,7 @@ def optimizer_terms(gpu: Gpu) -> list[Term]:
     training = gpu.training
     precision, row = training.precision, training.optimizer
     terms = []
+    # 16-bit gradients are cast to float32 to update the master weights
     if precision.master and precision.gradient < 4 and training.zero and training.offload == "none":
         terms.append(_widened(gpu))
     if precision.master or training.offload != "none":
@@ -57,6 +58,7 @@ def optimizer_terms(gpu: Gpu) -> list[Term]:
         terms.append(_term("optimizer's list", ceil(total), how, row.source))
     if any(row.tensor_bytes):
         wide, half = row.tensor_bytes
+        # such optimizers update one tensor at a time, so the largest one counts, not their sum
         sizes = (piece.kept.elements * (wide if piece.kept.width > 2 else half) for piece in gpu.pieces)
         nbytes = ceil(max(sizes, default=0) / gpu.plan.tp / (training.shard if training.zero >= 1 else 1))
         terms.append(_term("optimizer's update", nbytes, "of the largest tensor, one at a time", row.source))
@@ -94,7 +96,7 @@ def frozen_gradients(gpu: Gpu, layer: int | None, first: int) -> list[Term]:
     if layer is None:
         return []
     count = gpu.stage.depth - first
-    ranks = 1 if training.accumulation > 1 else training.shard
+    ranks = 1 if training.accumulation > 1 else training.shard  # no_sync leaves gradients unsharded (`_MIXED`)
     spread = f", over {ranks} ranks" if ranks > 1 else ", whole on each rank"
     return [
         Term(
@@ -118,6 +120,7 @@ def _exchanged(gpu: Gpu) -> list[Term]:
     and values of other parts of the sequence (context parallelism)."""
     hidden, layers = gpu.architecture.hidden_size or 0, gpu.architecture.layers or ()
     tokens = -(-gpu.scenario.batch * gpu.scenario.seq // (gpu.plan.cp * gpu.plan.tp))
+    # layers run one after another, so the buffers of the largest one are enough
     used = max((layer.ffn.per_token for layer in layers if isinstance(layer.ffn, Experts)), default=0)
     terms = []
     if gpu.plan.ep > 1 and used:
@@ -147,6 +150,7 @@ def _data_parallel(gpu: Gpu, *, backward: bool) -> list[Term]:
         return [_term("bucket", elements * training.precision.gradient, f"{elements:,} elements", _DEEPSPEED)]
     layer, root = _units(gpu)
     if not training.fsdp:
+        # DeepSpeed's 4 B per parameter in 16-bit training: 2 of weights, 2 of gradients
         return [_term("gathered layer", 2 * layer, "weights and gradients of the largest layer", _LIVE)]
     return [
         _gathered_unit(training, layer, backward=backward),
@@ -189,7 +193,7 @@ def _units(gpu: Gpu) -> tuple[int, int]:
         if not group.loaded:
             continue
         nbytes = float(base_bytes(group, gpu.scenario, nf4) or 0)
-        if id(group) not in nf4 and compute and weights:
+        if id(group) not in nf4 and compute and weights:  # FSDP gathers in the compute dtype, but NF4 as it is
             nbytes *= float(compute.bytes_each / weights.bytes_each)
         nbytes *= float(gpu.share(group))
         if place_of(group.component, gpu.split.rules) == "inside":

@@ -47,10 +47,11 @@ def blocks(component: Component, b: Block, count: int) -> list[TensorGroup]:
         *linear(component, "k_proj", kv, b.hidden, count=count, bias=b.qkv_bias and b.key_bias),
         *linear(component, "v_proj", kv, b.hidden, count=count, bias=b.qkv_bias),
         *linear(component, "out_proj", b.hidden, b.hidden, count=count, bias=b.out_bias),
+        # gated: gate and up projection have the same shape
         *linear(component, "fc1", b.inner, b.hidden, count=count * (2 if b.gated else 1), bias=b.mlp_bias),
         *linear(component, "fc2", b.hidden, b.inner, count=count, bias=b.mlp_bias),
     ]
-    return groups + norms(component, b.hidden, count=2 * count, bias=b.norm_bias)
+    return groups + norms(component, b.hidden, count=2 * count, bias=b.norm_bias)  # of attention and of the MLP
 
 
 def norms(component: Component, size: int, *, count: int = 1, bias: bool = True) -> list[TensorGroup]:

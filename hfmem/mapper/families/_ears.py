@@ -106,6 +106,7 @@ def _gemma4(facts: Facts) -> list[TensorGroup]:
         *weight("audio", "layer1.conv", second, first, 3, 3),
         *norms("audio", first, bias=False),
         *norms("audio", second, bias=False),
+        # as in the class, which takes the first convolution's channels for the number of mel bins; two strides of 2
         *linear("audio", "input_proj_linear", hidden, (first // 4) * second),
         *linear("audio", "ffw_layer_1", 4 * hidden, hidden, count=2 * layers),
         *linear("audio", "ffw_layer_2", hidden, 4 * hidden, count=2 * layers),

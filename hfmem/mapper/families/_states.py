@@ -160,7 +160,7 @@ class Mamba:
         """All weights of `count` mixers, with `x_proj` and `dt_proj` per head."""
         channels, heads = self.inner // self.heads, self.heads * count
         groups = [
-            *linear("state", "in_proj", 2 * self.inner, self.hidden, count=count, bias=self.bias),
+            *linear("state", "in_proj", 2 * self.inner, self.hidden, count=count, bias=self.bias),  # x and gate
             *_convolution(self.inner, self.kernel, count, bias=self.conv_bias),
             *linear("state", "x_proj", self.rank + 2 * self.state, channels, count=heads),
             *linear("state", "dt_proj", channels, self.rank, count=heads, bias=True),
@@ -213,7 +213,7 @@ class Mamba2:
 
     @property
     def _convolved(self) -> int:
-        return self.inner + 2 * self.groups * self.state
+        return self.inner + 2 * self.groups * self.state  # x, and B and C of each group
 
     @property
     def cache(self) -> State:
@@ -269,7 +269,7 @@ class DeltaNet:
 
     @property
     def _convolved(self) -> int:
-        return 2 * self.keys + self.values
+        return 2 * self.keys + self.values  # queries have the width of keys
 
     @property
     def cache(self) -> State:

@@ -79,6 +79,7 @@ def _got_ocr2(facts: Facts) -> list[TensorGroup]:
         size = hidden // facts.integer("num_attention_heads")
         over_all = sum(index in facts.integers("global_attn_indexes") for index in range(layers))
         window = facts.integer("window_size") or grid
+        # relative offsets, one table each for height and width
         groups += weight("vision", "rel_pos", 2 * grid - 1, size, count=2 * over_all)
         groups += weight("vision", "rel_pos", 2 * window - 1, size, count=2 * (layers - over_all))
     return [

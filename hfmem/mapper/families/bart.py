@@ -158,7 +158,7 @@ def _convolutions(facts: Facts, s: Stacks, style: Style) -> list[TensorGroup]:
         last = index == len(kernels) - 1
         outputs = 2 * s.hidden if last else facts.integer("conv_channels")
         groups += weight("audio", "conv", outputs, inputs, kernel) + weight("audio", "conv.bias", outputs)
-        inputs = outputs // 2
+        inputs = outputs // 2  # each convolution is followed by a GLU, which halves the channels
     return groups
 
 

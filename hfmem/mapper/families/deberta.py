@@ -46,6 +46,7 @@ def _positions(facts: Facts, w: Widths) -> list[TensorGroup]:
     reach = int(facts.number("max_relative_positions", default=-1))
     if reach < 1:
         reach = facts.integer("max_position_embeddings")
+    # relative positions in both directions
     groups = embedding(2 * (buckets if buckets > 0 else reach), w.hidden, role="rel_embeddings")
     if "layer_norm" in facts.words("norm_rel_ebd"):
         groups += norm(w.hidden, bias=True)

@@ -96,6 +96,7 @@ def shared_indexers(facts: Facts, layers: int) -> Sequence[bool]:
         return found
     step = max(facts.integer("index_topk_freq", default=1), 1)
     offset = facts.integer("index_skip_topk_offset", default=2)
+    # max: every layer before the offset has its own indexer
     return [max(index - offset + 1, 0) % step == 0 for index in range(layers)]
 
 

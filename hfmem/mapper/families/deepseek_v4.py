@@ -154,6 +154,7 @@ def _streams(facts: Facts, s: Sizes) -> list[TensorGroup]:
     streams = facts.integer("hc_mult")
     mixes = (2 + streams) * streams
     return [
+        # twice per layer: hyper-connections around attention and around the feed-forward network
         *weight("other", "hc.fn", mixes, streams * s.hidden, count=2 * s.layers),
         *weight("other", "hc.base", mixes, count=2 * s.layers),
         *weight("other", "hc.scale", 3, count=2 * s.layers),

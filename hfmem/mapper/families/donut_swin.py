@@ -25,9 +25,10 @@ def read(facts: Facts) -> Blueprint:
         groups += weight("vision", "position_embeddings", 1, _tokens(facts, 0) + 1, width)
     layers: list[Layer] = []
     for stage, (depth, count) in enumerate(zip(depths, heads, strict=True)):
-        hidden = width * 2**stage
+        hidden = width * 2**stage  # each stage doubles the width and halves both sides of the grid
         inner = int(facts.number("mlp_ratio") * hidden)
         if stage:
+            # merges 2 × 2 patches of the previous width, hidden / 2
             groups += linear("vision", "downsample", hidden, 2 * hidden)
             groups += norms("vision", 2 * hidden)
         groups += _stage(facts, Block(hidden=hidden, inner=inner, qkv_bias=facts.flag("qkv_bias")), depth, count)
@@ -54,5 +55,5 @@ def _tokens(facts: Facts, halvings: int) -> int:
 
 
 def _stage(facts: Facts, b: Block, depth: int, heads: int) -> list[TensorGroup]:
-    positions = (2 * facts.integer("window_size") - 1) ** 2
+    positions = (2 * facts.integer("window_size") - 1) ** 2  # relative offsets within a window, in both axes
     return blocks("vision", b, depth) + weight("vision", "relative_position_bias_table", positions, heads, count=depth)

@@ -190,6 +190,7 @@ def _altup(facts: Facts, s: Sizes) -> list[TensorGroup]:
         *norm(s.hidden, count=2 * s.layers),
         *linear("mlp", "linear_left", rank, s.hidden, count=s.layers),
         *linear("mlp", "linear_right", s.hidden, rank, count=s.layers),
+        # the first stream is the embedding itself; the others are projected from it, and back at the end
         *linear("other", "altup_projections", s.hidden, s.hidden, count=2 * (streams - 1)),
     ]
 

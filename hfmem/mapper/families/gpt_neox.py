@@ -53,7 +53,7 @@ def _bloom(facts: Facts) -> Blueprint:
             *embedding(s.vocab, s.hidden, role="word_embeddings"),
             *fused_attention(s, _ATTENTION, bias=True, out_bias=True),
             *feed_forward((s.hidden, 4 * s.hidden), _MLP, count=s.layers, bias=True),
-            *norm(s.hidden, count=2 * s.layers + 2, bias=True),
+            *norm(s.hidden, count=2 * s.layers + 2, bias=True),  # + 2: after the embedding, and the final norm
         ],
     )
 

@@ -54,6 +54,7 @@ def _default(facts: Facts, layers: int) -> Sequence[str]:
 
 
 def _keeps(s: Sizes, window: int | None, kernel: int) -> Keeps:
+    # short convolutions over keys and values, and two over the hidden size
     state = State(conv=(2 * s.kv + 2 * s.hidden) * kernel, conv_dtype="float32")
     return Keeps(cache=Combined(caches=(kept_kv(s, window).cache, state)), heads=s.heads)
 

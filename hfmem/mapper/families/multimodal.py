@@ -146,6 +146,7 @@ def _idefics2(whole: Facts, text: Facts) -> list[TensorGroup]:
 
 def _internvl(whole: Facts, text: Facts) -> list[TensorGroup]:
     vision = _vision(whole)
+    # pixel shuffle merges neighbouring patches into one of more channels
     inputs = vision.integer("hidden_size") * int(1 / whole.number("downsample_ratio")) ** 2
     return tower(vision) + norms("projector", inputs) + _two_layers(inputs, text.integer("hidden_size"))
 

@@ -92,6 +92,7 @@ def _inner(network: Facts, hidden: int) -> int:
     units = network.optional_integer("intermediate_size")
     if units is not None:
         return units
+    # 2 / 3, as in Llama: a gated network has three matrices instead of two
     units = int(2 * network.number("ffn_mult") * hidden / 3)
     return -(-units // _MULTIPLE) * _MULTIPLE
 

@@ -84,7 +84,7 @@ def _gpt_neox_japanese(facts: Facts) -> Blueprint:
     weights = [
         *embedding(s.vocab, s.hidden, role="embed_in"),
         *fused_attention(s, ("query_key_value", "dense"), bias=False, out_bias=False),
-        *weight("attention", "dense_bias", s.hidden, count=min(1, s.layers)),
+        *weight("attention", "dense_bias", s.hidden, count=min(1, s.layers)),  # only the last layer has it
         *feed_forward((s.hidden, inner), ("dense_h_to_4h", "dense_4h_to_h"), count=s.layers),
         *norm(s.hidden, count=2 * s.layers + 1, bias=True),
     ]

@@ -30,7 +30,7 @@ def read(facts: Facts) -> Blueprint:
         *weight("embedding", "project_in", s.hidden, width, count=projections),
         *separate_attention(s, ("q_proj", "k_proj", "v_proj", "out_proj"), bias=bias, out_bias=bias),
         *feed_forward((s.hidden, inner), ("fc1", "fc2"), count=s.layers, bias=bias),
-        *norm(s.hidden, count=(2 * s.layers + final) * affine, bias=True),
+        *norm(s.hidden, count=(2 * s.layers + final) * affine, bias=True),  # without affine, norms have no weights
         *weight("lm_head", "project_out", width, s.hidden, count=projections),
     ]
     layers = layers_of(facts, s, Dense(intermediate=inner, gated=False))

@@ -232,6 +232,7 @@ def read_own(facts: Facts, own: Own) -> Blueprint:
     words = _in_llamas_words(facts.alone(), own)
     named = (words.items("architectures") or ("",))[0]
     if own.reward and isinstance(named, str) and named.endswith("ForRewardModel"):
+        # the class for rewards has the model without its LM head
         plain = _decoder(words.alone(architectures=["Model"]), own)
         head = weight("lm_head", own.reward, 1, plain.architecture.hidden_size or 0)
         return replace(plain, groups=(*(plain.groups or ()), *head))

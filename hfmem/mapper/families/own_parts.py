@@ -60,6 +60,7 @@ def _internvl(whole: Facts, text: Facts) -> list[TensorGroup]:
     vision = whole.part("vision_config")
     if vision is None or vision.model_type != "intern_vit_6b":
         raise UndescribedError
+    # pixel shuffle merges neighbouring patches into one of more channels
     merged = int(vision.integer("hidden_size") / whole.number("downsample_ratio") ** 2)
     hidden = text.integer("hidden_size")
     return [
@@ -83,6 +84,7 @@ def _intern_vit(facts: Facts) -> list[TensorGroup]:
     )
     groups = [
         *weight("vision", "class_embedding", 1, 1, hidden),
+        # + 1: the class token
         *weight("vision", "position_embedding", 1, (facts.integer("image_size") // patch) ** 2 + 1, hidden),
         *patches(hidden, facts.integer("num_channels", default=3), patch, patch, bias=True),
         *blocks("vision", block, layers),

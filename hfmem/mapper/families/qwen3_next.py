@@ -41,7 +41,7 @@ def read(facts: Facts) -> Blueprint:
 def gated_attention(s: Sizes, *, bias: bool) -> list[TensorGroup]:
     """Projections of queries (with an output gate of the same size), keys, values and output, and q and k norms."""
     return [
-        *linear("attention", "q_proj", 2 * s.query, s.hidden, count=s.layers, bias=bias),
+        *linear("attention", "q_proj", 2 * s.query, s.hidden, count=s.layers, bias=bias),  # queries and output gates
         *linear("attention", "k_proj", s.kv, s.hidden, count=s.layers, bias=bias),
         *linear("attention", "v_proj", s.kv, s.hidden, count=s.layers, bias=bias),
         *linear("attention", "o_proj", s.hidden, s.query, count=s.layers, bias=bias),

@@ -24,7 +24,7 @@ def read(facts: Facts) -> Blueprint:
     s = sizes(facts, head_dim=hidden // facts.integer("num_attention_heads"))
     kinds = _kinds(facts, s.layers)
     width, kernel = facts.integer("lru_width", default=hidden), facts.integer("conv1d_width")
-    units = facts.integer("intermediate_size") // 2
+    units = facts.integer("intermediate_size") // 2  # the key counts gate and up projection together
     weights = [
         *embedding(s.vocab, hidden),
         *separate_attention(

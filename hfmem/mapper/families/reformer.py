@@ -31,7 +31,7 @@ def read(facts: Facts) -> Blueprint:
         *_attention(s, kinds),
         *feed_forward((s.hidden, inner), ("dense", "output.dense"), count=s.layers, bias=True),
         *norm(s.hidden, count=2 * s.layers, bias=True),
-        *norm(2 * s.hidden, bias=True),
+        *norm(2 * s.hidden, bias=True),  # the final norm is over both streams of the reversible layers, concatenated
     ]
     caches = _caches(facts, s, kinds)
     ffn = Dense(intermediate=inner, gated=False)

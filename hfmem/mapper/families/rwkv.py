@@ -27,8 +27,10 @@ def read(facts: Facts) -> Blueprint:
         *embedding(s.vocab, hidden, role="embeddings"),
         *_time_mixing(s, width),
         *_channel_mixing(s, units),
+        # two per layer, one more in the first layer (`pre_ln`), and the final norm
         *norm(hidden, count=2 * s.layers + min(1, s.layers) + 1, bias=True),
     ]
+    # the last token's inputs of time mixing and channel mixing; numerator, denominator and maximum of the recurrence
     state = State(conv=2 * hidden, recurrent=3 * width, recurrent_dtype="float32")
     keeps = {"linear_attention": Keeps(cache=state)}
     network = Dense(intermediate=units, gated=False)

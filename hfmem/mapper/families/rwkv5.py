@@ -27,6 +27,7 @@ def read(facts: Facts) -> Blueprint:
     s = unattended(facts, hidden)
     width = facts.integer("attention_hidden_size", default=hidden)
     units = facts.integer("intermediate_size", default=int(hidden * 3.5) // 32 * 32)
+    # the recurrent state is a matrix of head size × head size per head, unlike that of RWKV-4
     state = State(conv=2 * hidden, recurrent=width * facts.integer("head_size"), recurrent_dtype="float32")
     layers = layers_with(
         facts,

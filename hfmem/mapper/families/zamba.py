@@ -82,7 +82,7 @@ def _sizes(facts: Facts, layers: int, *, fixed: bool) -> Sizes:
         layers=layers,
         heads=heads,
         kv_heads=facts.integer("num_key_value_heads", default=heads),
-        head_dim=given or 2 * hidden // heads,
+        head_dim=given or 2 * hidden // heads,  # attention reads the hidden states and the embeddings, concatenated
         vocab=facts.integer("vocab_size"),
         tied=facts.flag("tie_word_embeddings"),
     )
@@ -126,7 +126,7 @@ def _once(facts: Facts, s: Sizes, uses: int) -> _Shared:
     return _Shared(
         intermediate=facts.integer("intermediate_size"),
         width=facts.optional_integer("attention_hidden_size") or 2 * s.hidden,
-        count=min(1, uses) if s.tied else uses,
+        count=min(1, uses) if s.tied else uses,  # untied files have a copy of the block per use
     )
 
 
@@ -136,6 +136,7 @@ def _in_turn(facts: Facts, s: Sizes, uses: int) -> _Shared:
     intermediate = intermediate or 4 * s.hidden
     rank, blocks = facts.integer("adapter_rank", "lora_rank"), facts.integer("num_mem_blocks")
     count = min(blocks, uses) if s.tied else uses
+    # block i is used at i, i + blocks, …, and each of its copies has adapters for all of these uses
     held = sum(len(range(block % blocks, uses, blocks)) for block in range(count))
     adapters = [
         *linear("mlp", "adapter_down", rank, s.hidden, count=held),

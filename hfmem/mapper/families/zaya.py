@@ -39,6 +39,7 @@ def read(facts: Facts) -> Blueprint:
         *weight("other", "residual_scale", s.hidden, count=8 * s.layers + 2),
         *norm(s.hidden, count=2 * s.layers + 1),
     ]
+    # earlier tokens that the two causal convolutions over queries and keys need together
     seen = facts.integer("cca_time0") - 1 + facts.integer("cca_time1") - 1
     state = State(conv=(s.query + s.kv) * seen, recurrent=s.kv // 2)
     windows = {"hybrid": None, "hybrid_sliding": facts.optional_integer("sliding_window")}
