@@ -12,7 +12,7 @@ __all__ = ["main"]
 
 
 def main() -> None:
-    """Run the command line and end the process; a reader that went away (`| head`) is no error."""
+    """Run the command line and exit; a closed pipe (`| head`) is not an error."""
     # A run is over before a collection would pay, of what imports leave too: the headers of a large mixture are a
     # million objects that all stay.
     gc.disable()

@@ -1,4 +1,4 @@
-"""What is wrong with what was asked, read from the declarations: the same sentences for Python and the command line."""
+"""Validation of options by their declarations, with the same sentences for Python and the command line."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from hfmem.options.words import Mode
 
 __all__ = ["Owners", "idle", "mode_of", "refusals", "wrong"]
 
-_ENORMOUS: Final = 10**9  # numbers beyond it are not repeated
+_ENORMOUS: Final = 10**9  # larger numbers are not repeated in messages
 
 
 Owners = Mapping[str, tuple[tuple[str, str], ...]]
-"""Of an engine's option, the engines that have it: the word for `--runtime`, and the name in sentences."""
+"""For each option of an engine, the engines that have it: the value of `--runtime`, and the name in sentences."""
 
 
 def mode_of(asked: Any) -> Mode:
-    """Whether a model is to be run or trained."""
+    """The mode: inference or training."""
     return "training" if asked.train is not None else "inference"
 
 
 def refusals(options: Iterable[Declared], asked: Any, owners: Owners) -> Iterator[str]:
-    """A sentence for each option that has no effect under what else was asked, and cannot be meant.
+    """A sentence for each option to reject, as it has no effect in combination with the others.
 
     Args:
-        options: the options to look at.
-        asked: an object with every option as an attribute; on the command line `several` too, whether there are several
+        options: the options to check.
+        asked: an object with all options as attributes; on the command line also `several`, whether there are several
             models.
-        owners: of an engine's option, the engines that have it.
+        owners: for each option of an engine, the engines that have it.
     """
     for option in options:
         if option.asked(asked):
@@ -41,13 +41,13 @@ def refusals(options: Iterable[Declared], asked: Any, owners: Owners) -> Iterato
 
 
 def idle(options: Iterable[Declared], asked: Any) -> tuple[str, ...]:
-    """A sentence for each option that has no effect under what else was asked, and does no harm."""
+    """A sentence for each harmless option without effect in combination with the others."""
     told = [(option, _unmet(option, asked, harmless=True)) for option in options if option.asked(asked)]
     return tuple(f"{option.flags[0]} {sentence}" for option, sentence in told if sentence)
 
 
 def _misplaced(option: Declared, asked: Any, owners: tuple[tuple[str, str], ...]) -> str | None:
-    """Why an option has no place with this engine, method or mode."""
+    """Why an option does not apply to this engine, method or mode."""
     rules, mode = option.option, mode_of(asked)
     if owners and asked.runtime not in [name for name, _ in owners]:
         titles = " and ".join(title for _, title in owners)
@@ -67,7 +67,7 @@ def _unmet(option: Declared, asked: Any, *, harmless: bool) -> str | None:
 
 
 def wrong(option: Declared, value: Any) -> str | None:
-    """What is wrong with a value by itself, as a sentence; None where nothing is."""
+    """What is wrong with a single value, as a sentence; None if it is valid."""
     if value is None:
         return None if option.default is None else f"{option.called} cannot be None"
     if option.several and not isinstance(value, tuple):
@@ -95,7 +95,7 @@ def _mistyped(option: Declared, value: Any) -> str | None:
         return "is empty: give a value or omit it"
     if isinstance(value, kinds) and (option.kind is bool or not isinstance(value, bool)):
         return None
-    # a number that is no whole one, although it may be as large
+    # a float of ordinary size is shown in full
     seen = str(value) if isinstance(value, float) and abs(value) <= _ENORMOUS else _shown(value)
     return f"is {seen}, expected {_KINDS.get(option.kind, option.kind.__name__)}"
 
@@ -117,7 +117,7 @@ def _out_of_range(option: Declared, value: Any) -> str | None:
 
 
 def _range(option: Declared) -> str:
-    """The numbers it takes, in words."""
+    """The allowed numbers, in words."""
     rules = option.option
     if rules.above is not None:
         return (
