@@ -67,6 +67,7 @@ def router(experts_: int, hidden: int, *, count: int = 1, bias: bool = False, ro
 def experts(role: str, count: int, per_token: int, *shape: int, layers: int = 1) -> list[TensorGroup]:
     """One matrix of `shape` per expert, with `count` experts in each of `layers` layers and `per_token` per token."""
     return [
+        # min: a config may state more experts per token than there are
         replace(group, active=group.parameters * min(per_token, count) // count)
         for group in _group("experts", role, shape, count * layers, linear=True)
     ]

@@ -82,6 +82,7 @@ def adapters(model: Model, targets: Iterable[str]) -> tuple[Adapter, ...]:
     everything = names == (ALL_LINEAR,)
     text_only = all(name.startswith(_TEXT) for name in names)
     moved: dict[str, str] = _table()["experts"].get(model.architecture.model_type or "", {})
+    # the names of experts are also those of dense matrices, which get no adapter then
     taken = set(moved) if everything else words & set(moved)
     found = []
     for group in model.parameters.groups if model.parameters is not None else ():
@@ -134,7 +135,7 @@ def _expert(group: TensorGroup) -> Adapter:
     half counts as one rank with the full output size."""
     outputs, inputs = group.shape[-2:]
     count = group.count
-    for size in group.shape[:-2]:
+    for size in group.shape[:-2]:  # fused experts are stacked in the leading dimension
         count *= size
     halves = group.role in ("w1", "w3", "gate_proj", "up_proj")
     fused = group.role == "gate_up_proj"

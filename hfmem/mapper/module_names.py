@@ -78,11 +78,12 @@ class Names:
         mixed = frozenset(i for i, layer in enumerate(layers) if isinstance(layer.ffn, Experts))
         state = frozenset(i for i, layer in enumerate(layers) if isinstance(layer.cache, State))
         self._layers: dict[str, frozenset[int]] = {
+            # `or every`: files may have components that the architecture does not show in any layer
             "mlp": dense or every,
             "experts": mixed or every,
             "shared_experts": mixed or every,
             "state": state or every,
-            "attention": (every - state) or every,
+            "attention": (every - state) or every,  # in hybrids, recurrent layers have no attention
         }
 
     def layers(self, group: TensorGroup) -> frozenset[int]:

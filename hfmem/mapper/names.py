@@ -88,7 +88,7 @@ def meaning(name: str, dimensions: int) -> Meaning:
     return _meaning(without_numbers(name), dimensions)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=4096)  # names without numbers repeat for every layer and expert
 def _meaning(name: str, dimensions: int) -> Meaning:
     component: Component = next((component for search, component in _SEARCHES if search.search(name)), "other")
     role, kind = _role(name)

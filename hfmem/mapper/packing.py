@@ -83,10 +83,11 @@ def packing(config: Mapping[str, Any], tensors: Iterable[TensorInfo]) -> Packing
     found = quantisation_of(config)
     sorts = list(tensors)
     return Packing(
+        # some checkpoints are packed without a quantisation config, which only their dtypes show
         quantised=bool(found) or any(tensor.dtype in _PACKED_DTYPES and _is_matrix(tensor) for tensor in sorts),
         bits=_bits(found),
         own_bits={name: _bits(own) for name, own in found.items() if isinstance(own, Mapping) and "bits" in own},
-        mlx=any(tensor.dtype == "U32" for tensor in sorts),
+        mlx=any(tensor.dtype == "U32" for tensor in sorts),  # other quantisers pack into signed integers
         with_e8m0=frozenset(
             without_numbers(tensor.name.rpartition(".")[0]) for tensor in sorts if tensor.dtype == "F8_E8M0"
         ),
@@ -133,6 +134,7 @@ def declared_quantisation(config: Mapping[str, Any]) -> Quantisation | None:
         scheme=_scheme(method, bits, facts),
         bits=bits,
         symmetric=facts.get("sym") is not False and facts.get("zero_point") is not True,
+        # with one group per output channel (-1), reordering the inputs changes nothing
         reordered=facts.get("desc_act") is True and facts.get("group_size") != -1,
         static=facts.get("activation_scheme") == "static",
     )
@@ -183,7 +185,7 @@ def group_scheme(group: Mapping[str, Any]) -> str:
     facts = weights if isinstance(weights, Mapping) else {}
     bits, size = facts.get("num_bits"), facts.get("group_size")
     if facts.get("type", "int") == "float":
-        narrow = "nvfp4" if size == 16 else "mxfp4"
+        narrow = "nvfp4" if size == 16 else "mxfp4"  # blocks of 16 or of 32
         return narrow if bits == 4 else ("mxfp8" if size == 32 else "fp8")
     return f"int{bits}"[:_LONGEST_NAME]
 

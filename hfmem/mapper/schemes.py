@@ -83,7 +83,7 @@ def integers(bits: int, group: int, *, zeros: bool, reordered: bool = False) -> 
 
     def stored(shape: Shape) -> Stored:
         *rest, outputs, inputs = shape
-        groups = _up(inputs, group) if group > 0 else 1
+        groups = _up(inputs, group) if group > 0 else 1  # -1: one group per output
         found: Stored = (
             (".qweight", "I32", (*rest, _up(inputs * bits, 32), outputs)),
             (".scales", "F16", (*rest, groups, outputs)),
@@ -99,7 +99,7 @@ def _compressed(weights: Mapping[str, Any]) -> Scheme:
     bits, size = _whole(weights.get("num_bits"), 8), weights.get("group_size")
     if weights.get("type", "int") == "float":
         if bits == 4:
-            return nvfp4 if size == 16 else _mxfp4_packed
+            return nvfp4 if size == 16 else _mxfp4_packed  # blocks of 16 or of 32
         return mxfp8 if size == 32 else _float8(weights)
     if weights.get("strategy") == "tensor":
         return lambda shape: (("", "I8", shape), (".weight_scale", "BF16", shape[:-2]))
@@ -145,7 +145,7 @@ def _four_bits(double: bool) -> Scheme:
         for size in shape:
             elements *= size
         blocks = _up(elements, 64)
-        packed = ("", "U8", (_up(elements, 2), 1))
+        packed = ("", "U8", (_up(elements, 2), 1))  # bitsandbytes flattens the matrix
         if not double:
             return packed, (".weight.absmax", "F32", (blocks,))
         return packed, (".weight.absmax", "U8", (blocks,)), (".weight.nested_absmax", "F32", (_up(blocks, 256),))

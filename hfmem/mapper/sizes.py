@@ -92,7 +92,7 @@ def model_types(config: Mapping[str, Any]) -> tuple[str, ...]:
 def _parts(config: Mapping[str, Any]) -> list[Facts]:
     """The config, and the nested configs that lead to its text model."""
     found = [Facts(config)]
-    for _ in range(2):
+    for _ in range(2):  # at most two levels, as in Qwen-Omni: `thinker_config.text_config`
         facts = found[-1]
         key = next((key for key in _TEXT_PARTS if facts.part(key) is not None or facts.fixes(key)), None)
         if key is None:
@@ -112,7 +112,7 @@ def part_sizes(configured: Mapping[str, int], architecture: Architecture, index:
     layers = architecture.layers or ()
     others: dict[str, int] = {}
     for layer in dict.fromkeys(layers):
-        others = {**layer_sizes(architecture, layer), **others}
+        others = {**layer_sizes(architecture, layer), **others}  # the first layer with a size counts
     own = layer_sizes(architecture, layers[index]) if index < len(layers) else {}
     return {**configured, **others, **own}
 
@@ -121,6 +121,7 @@ def token_sizes(batch: int, seq: int, sizes: Mapping[str, int], source: int = 0,
     """Token counts: batch size `b`, tokens per sequence `s`, encoder tokens `source`, cached tokens `past`, `seen` =
     past + s; and for scans the number of chunks and the tokens in the last one. Chunk sizes are those in the config,
     else 64, the constant of the delta-rule kernels."""
+    # which of several chunk sizes a scan uses shows only in the coefficients, so all are offered
     widths = {name: value for name, value in sizes.items() if _CHUNK.search(name)} or {"64": 64}
     found = {"b": batch, "s": seq} | ({"source": source} if source else {})
     found |= {"past": past, "seen": past + seq} if past else {}
@@ -140,7 +141,7 @@ def layer_sizes(architecture: Architecture, layer: Layer) -> dict[str, int]:
         **_ffn_sizes(layer),
     }
     sizes = {name: value for name, value in found.items() if value}
-    return sizes | _repeated(sizes) if "heads" in sizes else sizes
+    return sizes | _repeated(sizes) if "heads" in sizes else sizes  # e.g. recurrent layers have no heads
 
 
 def _repeated(sizes: Mapping[str, int]) -> dict[str, int]:
@@ -168,7 +169,7 @@ def signature(layer: Layer) -> str:
 def _cache_sizes(cache: Cache) -> dict[str, int | None]:
     if isinstance(cache, Combined):
         found: dict[str, int | None] = {}
-        for part in reversed(cache.caches):
+        for part in reversed(cache.caches):  # the first part takes precedence, e.g. self-attention over cross-attention
             found |= _cache_sizes(part)
         return found
     if isinstance(cache, Indexed):

@@ -86,11 +86,13 @@ class _Reader:
         self._vocabulary = architecture.vocab_size
         self._packed = packed
         experts, per_token = architecture.experts, architecture.experts_per_token
+        # as a pair of integers, so that active parameters are exact
         self._share = (min(per_token, experts), experts) if experts and per_token else (1, 1)
 
     def read(self, tensor: TensorInfo, beyond: bool) -> tuple[_Key, int]:
         """A tensor's group and logical parameters; if `beyond` the architecture's layers, its component is `mtp`."""
         found = meaning(tensor.name, len(tensor.shape))
+        # towers and encoders have their own layer numbers, which may exceed the decoder's depth
         tower = found.component in ("vision", "audio", "projector") or "encoder" in tensor.name
         component: Component = "mtp" if beyond and not tower else found.component
         scale = self._packed.is_scale(tensor.name)
@@ -100,6 +102,7 @@ class _Reader:
             and tensor.shape[:1] == (self._vocabulary,)
             and found.role == "lm_head"
         )
+        # a duplicate is in the file, but the class ties it to the embedding on load
         loaded = not found.buffer and component != "mtp" and not duplicate
         parameters = 0
         if not (scale or found.buffer or duplicate or tensor.dtype in _COUNTERS):
@@ -110,7 +113,7 @@ class _Reader:
     def group(self, key: _Key, count: int, nbytes: int, parameters: int) -> TensorGroup:
         """The group for a key, with its sums."""
         component, role, shape, dtype, loaded, linear, scale = key
-        used, of = self._share if component == "experts" else (1, 1)
+        used, of = self._share if component == "experts" else (1, 1)  # a token activates only some of the experts
         return TensorGroup(
             component=component,
             role=role,

@@ -180,7 +180,7 @@ def layers_of(
         raise InvalidConfigError("", f"per_layer_config gives layers of {facts.model_type} sizes of their own")
     window = facts.optional_integer("sliding_window") if window is None else window
     ffns = [ffn] * s.layers if isinstance(ffn, Dense | Experts) else ffn
-    windows = {"full_attention": None, "sliding_attention": window or None}
+    windows = {"full_attention": None, "sliding_attention": window or None}  # 0 is no window
     if facts.has("attention_chunk_size"):
         windows["chunked_attention"] = facts.integer("attention_chunk_size")
     return tuple(
@@ -198,6 +198,7 @@ def _kinds(facts: Facts, layers: int, schedule: Schedule, known: Sequence[str]) 
     listed = facts.items("layer_types")
     if listed is None:
         return ["sliding_attention" if slides else "full_attention" for slides in schedule(facts, layers)]
+    # "attention" is the older name
     kinds = ["full_attention" if kind == "attention" else str(kind) for kind in listed]
     if len(kinds) != layers:
         raise InvalidConfigError("", f"layer_types has {len(kinds)} entries for {layers} layers")
@@ -218,7 +219,7 @@ def decoder(
     head, kind = output(facts, out or Output(width=s.hidden, vocab=s.vocab, tied=s.tied))
     experts = next((layer.ffn for layer in layers if isinstance(layer.ffn, Experts)), None)
     dense = next((layer.ffn for layer in layers if isinstance(layer.ffn, Dense)), None)
-    first = dense or experts
+    first = dense or experts  # `intermediate_size` in configs is that of dense layers, if there are any
     return Blueprint(
         architecture=Architecture(
             model_type=facts.model_type,

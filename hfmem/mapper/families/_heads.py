@@ -55,6 +55,7 @@ def task(facts: Facts, default: str) -> str:
     named = facts.items("architectures")
     if not named or not isinstance(named[0], str):
         return default
+    # configs may still name the class of another framework
     found = _SUFFIX.search(named[0].removeprefix("TF").removeprefix("Flax"))
     if found is None or named[0].endswith(("DoubleHeadsModel", "ForRewardModel")):
         return ""

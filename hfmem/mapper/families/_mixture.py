@@ -78,6 +78,7 @@ DEEPSEEK = Mixture(
 
 def mixture(facts: Facts, mixed: Mixture, hidden: int, layers: int) -> tuple[list[Ffn], list[TensorGroup]]:
     """The feed-forward network of each layer, and the weights of all networks."""
+    # no experts: a dense model of the same type
     sparse = list(mixed.sparse(facts, layers)) if facts.integer(mixed.count) else [False] * layers
     groups = [
         *_dense(facts, hidden, mixed, sparse.count(False)),
@@ -119,10 +120,11 @@ def _experts(facts: Facts, hidden: int, mixed: Mixture, layers: int) -> list[Ten
     count, used = facts.integer(mixed.count), facts.integer(mixed.used)
     intermediate, shared = facts.integer(mixed.intermediate), mixed.shared(facts)
     groups = router(count, hidden, count=layers, bias=mixed.expert_bias)
-    groups += weight("router", "e_score_correction_bias", count, count=layers * mixed.fixed)
+    groups += weight("router", "e_score_correction_bias", count, count=layers * mixed.fixed)  # 0 without one
     groups += experts("gate_up_proj", count, used, 2 * intermediate, hidden, layers=layers)
     groups += experts("down_proj", count, used, hidden, intermediate, layers=layers)
     if mixed.expert_bias:
+        # stacked biases have two dimensions, like matrices, but quantisers skip them
         groups += _unquantised(experts("gate_up_proj_bias", count, used, 2 * intermediate, layers=layers))
         groups += _unquantised(experts("down_proj_bias", count, used, hidden, layers=layers))
     if shared:

@@ -62,12 +62,13 @@ def read_whole(facts: Facts, spec: Whole) -> Blueprint:
         return replace(alone, architecture=replace(alone.architecture, model_type=facts.model_type))
     if spec.spoken:
         return _around(facts, text, spec, read(text.changed(architectures=None)))
+    # the text model is read with its own LM head, which is dropped below if the whole ties it
     inner = read(text.changed(architectures=None, tie_word_embeddings=False))
     tied = _tied(facts, text, spec)
     head, kind = _head(facts, inner, tied=tied)
     others = _others(facts, text, spec) if own else None
     known = inner.groups is not None and head is not None and others is not None
-    body = [group for group in inner.groups or () if group.component != "lm_head"]
+    body = [group for group in inner.groups or () if group.component != "lm_head"]  # `_head` adds it again
     return Blueprint(
         architecture=replace(inner.architecture, model_type=facts.model_type, tied_embeddings=tied, head=kind),
         groups=(*body, *(head or ()), *(others or ())) if known else None,

@@ -27,7 +27,7 @@ def read(facts: Facts) -> Blueprint:
     kinds = kinds_of(facts, _default(facts, s.layers), _KINDS if third else _KINDS[:2])
     kernel = facts.integer("conv_L_cache")
     ffns, networks = _networks(facts, s)
-    norms = 4 if third and facts.flag("use_sandwich_norm") else 2
+    norms = 4 if third and facts.flag("use_sandwich_norm") else 2  # sandwich: also after attention and after the MLP
     weights = [
         *embedding(s.vocab, s.hidden),
         *_attention(facts, attention_of(s, kinds, *_ATTENTION)),

@@ -64,7 +64,7 @@ def _sub_norms(facts: Facts, s: Sizes) -> list[TensorGroup]:
 
 def _lambdas(_: Facts, s: Sizes) -> list[TensorGroup]:
     """Parameters of the lambda that scales the subtracted half of the heads (modeling_diffllama.py)."""
-    return weight("attention", "lambda", s.head_dim, count=4 * s.layers)
+    return weight("attention", "lambda", s.head_dim, count=4 * s.layers)  # for q and k of each half
 
 
 def _sinks(_: Facts, s: Sizes) -> list[TensorGroup]:
@@ -86,6 +86,7 @@ def _dynamic_mask(facts: Facts, s: Sizes) -> list[TensorGroup]:
     count, used = facts.integer("num_experts"), facts.integer("num_experts_per_tok")
     return [
         *groups,
+        # product keys: an expert is a pair of rows of two tables with √count rows each
         *router(2 * isqrt(count), s.hidden, count=s.layers, role="router_gate"),
         *experts("embed", count, used, 2, s.hidden, layers=s.layers),
     ]

@@ -43,6 +43,7 @@ def read(facts: Facts) -> Blueprint:
 
 def _cross_only(s: Sizes, count: int) -> list[TensorGroup]:
     """Q and k norms, and gates of attention and of the MLP."""
+    # self-attention layers have neither
     return norm(s.head_dim, count=2 * count, role="qk_norm") + weight("attention", "gate", 1, count=2 * count)
 
 

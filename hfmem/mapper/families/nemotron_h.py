@@ -34,7 +34,7 @@ def read(facts: Facts) -> Blueprint:
         *embedding(s.vocab, s.hidden, role="embeddings"),
         *separate_attention(attention_of(s, kinds), bias=False, out_bias=False),
         *mixer.weights(kinds.count("linear_attention")),
-        *norm(s.hidden, count=s.layers + 1),
+        *norm(s.hidden, count=s.layers + 1),  # one per layer, as attention and networks are separate layers here
     ]
     if networks:
         units, bias = facts.integer("intermediate_size"), facts.flag("mlp_bias")

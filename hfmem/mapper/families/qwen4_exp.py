@@ -32,7 +32,7 @@ _MIXED: Final = Mixture(
     shared=lambda facts: facts.integer("shared_expert_intermediate_size"),
     shared_gate=True,
 )
-_MOST_TABLES, _MOST_ROWS = 1000, 2**32
+_MOST_TABLES, _MOST_ROWS = 1000, 2**32  # finding that many primes must not hang on a bad config
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +58,7 @@ class _Ngrams:
     @property
     def cache(self) -> Cache:
         """A convolution state, and the ids of the last n - 1 tokens."""
-        seen = (self.kernel - 1) * self.size
+        seen = (self.kernel - 1) * self.size  # earlier tokens that the dilated convolution needs
         memory = State(recurrent=self.size - 1, recurrent_dtype="int64")
         return Combined(caches=(State(conv=self.streams * seen), memory))
 
@@ -133,6 +133,7 @@ def _connections(facts: Facts, s: Sizes, width: int) -> list[TensorGroup]:
 def _ngrams(facts: Facts, hidden: int) -> _Ngrams:
     listed = facts.items("ple_layer_ids") or ()
     return _Ngrams(
+        # the key numbers layers from one
         layers=tuple(sorted({index - 1 for index in listed if isinstance(index, int)})),
         width=facts.integer("ple_embed_dim", default=hidden),
         streams=facts.integer("hc_count") * hidden,
