@@ -13,8 +13,8 @@ __all__ = ["main"]
 
 def main() -> None:
     """Run the command line and exit; a closed pipe (`| head`) is not an error."""
-    # A run is over before a collection would pay, of what imports leave too: the headers of a large mixture are a
-    # million objects that all stay.
+    # Garbage collection does not pay in so short a run: the headers of a large MoE model are a million objects, all of
+    # which stay in use.
     gc.disable()
     streams = Streams()
     code = _run()
@@ -22,13 +22,13 @@ def main() -> None:
         print(f"The output cannot be written: {streams.lost}.", file=sys.stderr)
         code = code or 1
     sys.stderr.flush()
-    # Requests that nobody waits for any more may still hang, and would hold the process at its end.
+    # Abandoned requests may still hang, and their threads would keep the process from exiting.
     os._exit(code)
 
 
 def _run() -> int:
     try:
-        from hfmem.cli import app  # here, so that no collection runs meanwhile, and an interruption is answered
+        from hfmem.cli import app  # imported here, so that no collection runs meanwhile, and Ctrl-C is handled
 
         app(prog_name="hfmem")
         sys.stdout.flush()
@@ -36,7 +36,7 @@ def _run() -> int:
         return leaving.code if isinstance(leaving.code, int) else 1 if leaving.code else 0
     except KeyboardInterrupt:
         return 130
-    except Exception as error:  # a fault of this program: its words, and no page of code
+    except Exception as error:  # a bug of this program: print the message without a traceback
         words = f"{type(error).__name__}: {error}".splitlines()[0]
         print(f"hfmem cannot go on ({words}). Please report it with the command.", file=sys.stderr)
         return 1

@@ -385,7 +385,7 @@ def pool() -> ThreadPoolExecutor:
 def _info(ref: ModelRef, parsed: dict[str, Any]) -> Info:
     model_id, commit, siblings = parsed.get("id"), parsed.get("sha"), parsed.get("siblings")
     if not isinstance(siblings, list):
-        raise UnexpectedAnswerError(ref.model_id, "the answer about the repository lists no files")
+        raise UnexpectedAnswerError(ref.model_id, "the response on the repository has no file listing")
     config = parsed.get("config")
     return Info(
         model_id=model_id if isinstance(model_id, str) and is_model_id(model_id) else ref.model_id,

@@ -26,7 +26,7 @@ DIFFERENCES: Final[dict[str, str]] = {
     "hash_tables": "token-to-expert tables of hash-routed layers, integers",
     "clip_ranges": "input and output ranges of clipped linear layers, scalars",
     "prediction_layers": "multi-token-prediction layers, stored beside the model and not built by its class",
-    "scales": "scales of quantised weights, one a block, a group or a row",
+    "scales": "scales of quantised weights, one per block, group or row",
     "scalar_scales": "scales of a whole weight or its input, one number each",
     "packing_data": "zero points, group indices and shapes that packed weights carry",
     "packing": "packed 4-bit weights counted as they lie in the file instead of unpacked (negative)",
