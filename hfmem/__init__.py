@@ -13,6 +13,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
+from hfmem.errors import InvalidScenarioError
+
 if TYPE_CHECKING:
     from hfmem.api import compare, estimate, inspect
     from hfmem.errors import HfmemError
@@ -81,3 +83,12 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+def _words(error: InvalidScenarioError) -> str:
+    from hfmem.report.refusals.words import words  # for what goes wrong only
+
+    return words(error)
+
+
+InvalidScenarioError.teller = _words

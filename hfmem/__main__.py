@@ -8,22 +8,27 @@ import sys
 
 from hfmem.streams import Streams
 
-__all__ = ["main"]
+__all__ = ["main", "run"]
 
 
 def main() -> None:
-    """Run the command line and exit; a closed pipe (`| head`) is not an error."""
+    """Run the command line and end the process."""
     # Garbage collection does not pay in so short a run: the headers of a large MoE model are a million objects, all of
     # which stay in use.
     gc.disable()
+    # Abandoned requests may still hang, and their threads would keep the process from exiting.
+    os._exit(run())
+
+
+def run() -> int:
+    """Run the command line on the process's streams: the exit code. A closed pipe (`| head`) is not an error."""
     streams = Streams()
     code = _run()
     if streams.lost is not None:
         print(f"The output cannot be written: {streams.lost}.", file=sys.stderr)
         code = code or 1
     sys.stderr.flush()
-    # Abandoned requests may still hang, and their threads would keep the process from exiting.
-    os._exit(code)
+    return code
 
 
 def _run() -> int:

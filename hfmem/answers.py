@@ -6,19 +6,21 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from importlib.util import find_spec
 
-from hfmem.advice.values import Saving
+from hfmem.advice.values import Fit, Saving
 from hfmem.engines.inference import estimate as estimate_memory
-from hfmem.errors import HfmemError, InvalidScenarioError
+from hfmem.errors import HfmemError
 from hfmem.estimator.values import Estimate, Scenario, Trace
 from hfmem.fetcher.concurrent import Fetched, unforeseen
 from hfmem.fetcher.values import Checkpoint, ModelRef
 from hfmem.hardware.values import Machine
 from hfmem.mapper.bundle import Bundle
 from hfmem.mapper.interpret import Model, interpret
+from hfmem.refusals.options import SeveralModelsError, UntracedError
 from hfmem.report.values import Report
 from hfmem.scenario.check import check
 from hfmem.scenario.options import Options
 from hfmem.scenario.resolve import resolve
+from hfmem.scenario.runtime import for_model
 
 __all__ = ["completed", "report_all", "report_each", "report_on", "report_on_bundle"]
 
@@ -31,6 +33,7 @@ def report_on(model: Model, options: Options) -> Report:
     """
     check(options)
     with HfmemError.concerning(model.checkpoint.ref.model_id):
+        options = for_model(options, model)
         report = _report(model, options)
         return replace(report, trace=_traced(model, report.scenario)) if options.trace else report
 
@@ -44,7 +47,7 @@ def report_on_bundle(bundle: Bundle, options: Options) -> Report:
     if len(bundle.models) == 1:
         return report_on(bundle.first, options)
     if options.train or options.gpu or options.trace:
-        raise InvalidScenarioError("", "--train, --gpu and --trace are for one model, not for several that run as one")
+        raise SeveralModelsError(("--train", "--gpu", "--trace"))
     with HfmemError.concerning(bundle.first.checkpoint.ref.model_id):
         return _together(bundle, options)
 
@@ -64,7 +67,7 @@ def _together(bundle: Bundle, options: Options) -> Report:
 def _traced(model: Model, scenario: Scenario) -> Trace:
     """The peak of the step, traced on the class."""
     if scenario.parallel.gpus > 1:
-        raise InvalidScenarioError(model.checkpoint.ref.model_id, "--trace runs on one GPU: name one only")
+        raise UntracedError(model.checkpoint.ref.model_id)
     from hfmem.probe.trace import step_of, trace  # PyTorch takes seconds to load
 
     return trace(model, step_of(model, scenario))
@@ -89,6 +92,8 @@ def _report(model: Model, options: Options) -> Report:
     estimate = replace(estimate, notes=(*estimate.notes, *others, *missing))
     fits = fit_all(model, options, found)
     first = next((fit for fit in fits if fit.machine.there), None)
+    if first is not None:
+        estimate = _started(estimate, first)
     return Report(
         model=model,
         scenario=scenario,
@@ -97,6 +102,17 @@ def _report(model: Model, options: Options) -> Report:
         advice=advise(model, options, first) if first else (),
         savings=_savings(model, options, scenario, estimate, there[0] if there else None),
     )
+
+
+def _started(estimate: Estimate, fit: Fit) -> Estimate:
+    """The estimate with the launch line of what fits, where not all of the model does."""
+    serving, offload = estimate.serving, fit.offload
+    if serving is None or serving.command is None or fit.fits is not False:
+        return estimate
+    if offload is None or offload.whole:
+        why = f"it does not fit on {fit.gpu.name}"
+        return replace(estimate, serving=replace(serving, command=None, lineless=why))
+    return replace(estimate, serving=replace(serving, command=offload.command))
 
 
 def _savings(

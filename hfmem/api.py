@@ -8,7 +8,7 @@ from os import PathLike
 from typing import Any, ParamSpec, TypeVar
 
 from hfmem.answers import completed, report_all, report_each, report_on, report_on_bundle
-from hfmem.errors import HfmemError, InvalidScenarioError
+from hfmem.errors import HfmemError
 from hfmem.fetcher.concurrent import fetch_all
 from hfmem.fetcher.identity import reference
 from hfmem.fetcher.sources import fetch
@@ -19,6 +19,7 @@ from hfmem.options.access import Access, Concurrency, Revision
 from hfmem.options.option import declared, value_of
 from hfmem.options.reading import near
 from hfmem.options.rules import wrong
+from hfmem.refusals.options import ModelNameError
 from hfmem.report.values import Report
 from hfmem.scenario.asked import Asked, extended
 from hfmem.scenario.check import check
@@ -110,8 +111,8 @@ def _understood(function: str, call: type, given: Mapping[str, object]) -> dict[
             told = f" (did you mean '{meant[0]}'?)" if meant else ""
             raise TypeError(f"{function}() got an unexpected keyword argument '{name}'{told}")
         found[name] = value_of(options[name], value) if name in options else value
-        if name in options and (sentence := wrong(options[name], found[name])):
-            raise InvalidScenarioError("", sentence)
+        if name in options and (error := wrong(options[name], found[name])):
+            raise error
     return found
 
 
@@ -212,13 +213,13 @@ def _several(models: object) -> Iterable[object]:
     """The models; a single model counts as a list of one.
 
     Raises:
-        InvalidScenarioError: it is neither a model nor several of them.
+        ModelNameError: it is neither a model nor several of them.
     """
     if isinstance(models, (str, PathLike, Model, Bundle)):
         return (models,)
     if isinstance(models, Iterable) and not isinstance(models, (bytes, bytearray)):
         return models
-    raise InvalidScenarioError("", f"the models are {models!r:.60}, expected Hub ids or paths, or a list of such")
+    raise ModelNameError(models, several=True)
 
 
 def _meant(model: object, revision: str) -> ModelRef | Model | Bundle | HfmemError:
@@ -242,11 +243,11 @@ def _name(model: object) -> str:
     """The name of a model: a string, or the path of a folder or file.
 
     Raises:
-        InvalidScenarioError: it is neither.
+        ModelNameError: it is neither.
     """
     if isinstance(model, (str, PathLike)):
         return str(model)
-    raise InvalidScenarioError("", f"a model is {model!r:.60}, expected a Hub id or a path")
+    raise ModelNameError(model)
 
 
 def _options(asked: Asked) -> Options:

@@ -25,7 +25,7 @@ from hfmem.options.help import common, panels
 from hfmem.options.option import Declared, declared, value_of
 from hfmem.options.output import HelpOptions, ListOptions
 from hfmem.options.panels import HELP, TOPICS
-from hfmem.options.reading import not_one_of
+from hfmem.refusals.options import UnknownWordError
 from hfmem.report.formats import FORMATS, Style, render
 from hfmem.report.options import OutputOptions
 from hfmem.scenario.asked import Asked, extended, owners
@@ -55,7 +55,19 @@ def app(prog_name: str = "hfmem") -> None:
     command = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     settings = {"help_option_names": ["-h", "--help"]}
     command.command("hfmem", cls=_Command, context_settings=settings)(_entry())
-    command(prog_name=prog_name)
+    command(_words(sys.argv[1:]), prog_name=prog_name)
+
+
+def _words(given: Sequence[str]) -> list[str]:
+    """The words of the line, with the value that an option has which may stand alone: `-fa` is `-fa on`."""
+    alone = {flag: option for option in table() if option.option.alone for flag in option.flags}
+    found: list[str] = []
+    for number, word in enumerate(given):
+        found.append(word)
+        option = alone.get(word)
+        if option is not None and (number + 1 == len(given) or given[number + 1] not in option.choices):
+            found.append(option.option.alone)
+    return found
 
 
 def table() -> tuple[Declared, ...]:
@@ -162,7 +174,7 @@ def _help_for(ctx: typer.Context, name: str | None) -> None:
         _help(ctx, (option for option in table() if option.option.panel in TOPICS[name]))
     engine = next((row for row in engines() if row.name == name), None)
     if engine is None:
-        _usage(f"--help-for {not_one_of(name, (*(row.name for row in engines()), *TOPICS))}.")
+        _wrong(UnknownWordError("--help-for", name, (*(row.name for row in engines()), *TOPICS)))
     _help(ctx, declared(engine.options))
 
 
@@ -210,7 +222,7 @@ def _check_environment() -> None:
     try:
         check()
     except InvalidScenarioError as error:
-        _usage(f"{error.reason}.")
+        _wrong(error)
 
 
 def _understood(line: _Values) -> _Values:
@@ -222,7 +234,7 @@ def _understood(line: _Values) -> _Values:
             for name, value in line.items()
         }
     except InvalidScenarioError as error:
-        _usage(f"{error.reason}.")
+        _wrong(error)
 
 
 def _made(kind: type[_Made], values: Mapping[str, Any]) -> _Made:
@@ -230,10 +242,10 @@ def _made(kind: type[_Made], values: Mapping[str, Any]) -> _Made:
     return kind(**{option.name: values[option.name] for option in declared(kind) if option.name in values})
 
 
-def _refuse(sentences: Iterable[str | None]) -> None:
-    """Exit with the first sentence, if there is one."""
-    for sentence in filter(None, sentences):
-        _usage(f"{sentence}.")
+def _refuse(errors: Iterable[InvalidScenarioError | None]) -> None:
+    """Exit with the first error, if there is one."""
+    for error in filter(None, errors):
+        _wrong(error)
 
 
 def _check(options: Options, around: _Around, refs: Sequence[ModelRef]) -> None:
@@ -243,12 +255,12 @@ def _check(options: Options, around: _Around, refs: Sequence[ModelRef]) -> None:
     try:
         check(options)
     except InvalidScenarioError as error:
-        _usage(f"{error.reason}.")
+        _wrong(error)
     if around.sort is not None:
         from hfmem.report.columns import SORT_KEYS
 
         if around.sort not in SORT_KEYS:
-            _usage(f"--sort {not_one_of(around.sort, SORT_KEYS)}.")
+            _wrong(UnknownWordError("--sort", around.sort, SORT_KEYS))
     asked = SimpleNamespace(**vars(options), **vars(around), several=len(refs) > 1)
     _refuse(rules.refusals(declared(_Around), asked, owners()))
     for sentence in rules.idle(declared(_Around), asked):
@@ -319,7 +331,7 @@ def _models(
                 options, refs, around.from_args, revision=around.revision, written=written
             )
     except InvalidScenarioError as error:
-        _usage(f"{error.reason}.")
+        _wrong(error)
     if not refs:
         _usage("No model given: use hfmem MODEL, or --from FILE with one per line.")
     return options, refs
@@ -330,6 +342,13 @@ def _usage(sentence: str) -> NoReturn:
 
     _tell(f"{line(sentence)}\n`hfmem --help-all` lists the options.")
     raise typer.Exit(USAGE)
+
+
+def _wrong(error: InvalidScenarioError) -> NoReturn:
+    """Leave with what is wrong of what was asked."""
+    from hfmem.report.errors import explain
+
+    _usage(explain(error).message)
 
 
 def _collect(refs: Sequence[ModelRef], options: Options, around: _Around) -> tuple[list[Report | HfmemError], bool]:

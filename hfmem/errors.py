@@ -1,4 +1,4 @@
-"""Everything that can go wrong, as facts. The sentence for a person is made at the edge (`hfmem.report.errors`).
+"""Everything that can go wrong, as facts. The sentence for a person is made at the edge (`hfmem.report`).
 
 HfmemError
 ├── ModelNotFoundError         no such repository, folder, file or catalog entry (or it is private)
@@ -17,15 +17,16 @@ HfmemError
 │   └── InvalidConfigError     a config.json that cannot be read, or a key of the wrong type in it
 ├── NoWeightsError             nothing in the repository says how large the model is
 ├── UntraceableError           the class of the model cannot be built, or does not run without weights
-├── InvalidScenarioError       options that contradict each other or are not built yet
+├── InvalidScenarioError       options that contradict each other or are not built yet; its kinds are `hfmem.refusals`
 └── UnforeseenError            something that this version does not expect
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any, ClassVar
 
 __all__ = [
     "AccessDeniedError",
@@ -89,11 +90,16 @@ class HfmemError(Exception):
 
     def __init__(self, model: str, reason: str = "") -> None:
         self.model = model
-        self.reason = shortened(reason)
+        self._seen = shortened(reason)
         self.near: tuple[str, ...] = ()
         self.asked = ""
         self.kept: tuple[str, ...] = ()
-        super().__init__(model, self.reason)
+        super().__init__(model, self._seen)
+
+    @property
+    def reason(self) -> str:
+        """What was seen."""
+        return self._seen
 
     def __str__(self) -> str:
         return ": ".join(part for part in (self.model, self.reason) if part) or self.code()
@@ -230,7 +236,40 @@ class UntraceableError(HfmemError):
 
 
 class InvalidScenarioError(HfmemError):
-    """Options that contradict each other, or that are not available with the asked method."""
+    """Options that contradict each other, or that are not available with the asked method.
+
+    The package raises its kinds (`hfmem.refusals`), which have no reason in words but fields. To scripts they are one
+    error, `invalid_scenario_error`, whatever their class: a kind may be divided without breaking them.
+
+    Attributes:
+        teller: makes the words of a kind's fields. It belongs to `hfmem.report`, which nothing below it imports, so the
+            root of the package puts it here.
+    """
+
+    teller: ClassVar[Callable[[InvalidScenarioError], str]]
+
+    def __init__(self, model: str = "", reason: str = "") -> None:
+        super().__init__(model, reason)
+
+    @property
+    def reason(self) -> str:
+        """What was seen; of a kind in the words that the report has for it."""
+        return self._seen or shortened(InvalidScenarioError.teller(self))
+
+    @classmethod
+    def code(cls) -> str:
+        """One word for all kinds."""
+        return "invalid_scenario_error"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _again, (type(self), self.args, vars(self))
+
+
+def _again(kind: type[InvalidScenarioError], args: tuple[Any, ...], facts: Mapping[str, Any]) -> InvalidScenarioError:
+    """An error that was pickled or copied: a kind is made of other values than `args`."""
+    error = kind.__new__(kind, *args)
+    vars(error).update(facts)
+    return error
 
 
 class UnforeseenError(HfmemError):

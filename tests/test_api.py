@@ -179,7 +179,7 @@ def test_what_is_compared() -> None:
     asked: Any = [model, LLAMA, 5, Bundle.of(model), "org/none", None, b"x"]
     found = hfmem.compare(asked, offline=True, seq=64)
     kinds = [type(each).__name__ for each in found]
-    wrong = "InvalidScenarioError"
+    wrong = "ModelNameError"
     assert kinds == ["Report", "Report", wrong, "Report", "OfflineError", wrong, wrong]
     assert [str(found[index]) for index in (2, 5)] == [
         "5: a model is 5, expected a Hub id or a path",

@@ -16,6 +16,7 @@ import hfmem
 PACKAGE = Path(hfmem.__file__).parent
 LAYERS = (
     "errors",
+    "refusals",
     "units",
     "dtypes",
     "options",
@@ -34,7 +35,7 @@ LAYERS = (
     "cli",
     "__main__",
 )
-BASE = {"errors", "units", "dtypes", "options", "data"}
+BASE = {"errors", "refusals", "units", "dtypes", "options", "data"}
 
 
 def modules() -> Iterator[tuple[str, Path]]:
@@ -45,6 +46,7 @@ def modules() -> Iterator[tuple[str, Path]]:
             yield name, path
 
 
+@cache
 def imports(path: Path) -> set[str]:
     """Dotted names that a module imports, those inside functions included, those for type checkers only not."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -154,7 +156,7 @@ WORDS = {
     "block_size": "an option of vLLM",
     "cache_size": "a function's name",
 }
-LOOKED_UP = ("interpret", "values", "caches", "structure", "lora")
+LOOKED_UP = ("interpret", "values", "caches", "structure", "lora", "gguf.layout")
 """Modules of the mapper that hand over sizes, signatures and roles; the others read names and keys."""
 
 UNREAD = {"config", "role", "model_type", "architectures"}

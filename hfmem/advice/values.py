@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
 from hfmem.estimator.parallel import Parallel
-from hfmem.estimator.values import Estimate, Margin
+from hfmem.estimator.values import Estimate, Margin, Offload
 from hfmem.hardware.values import Accelerator, Machine
 
 __all__ = ["VERDICTS", "Advice", "Fit", "Saving", "Verdict"]
@@ -48,6 +48,8 @@ class Fit:
         reserve: bytes of one accelerator that other programs use.
         refused: why the engine refuses the split or the launch; "" if it does not, or only with some recipes.
         never: whether the engine refuses it regardless of memory.
+        offload: the largest part that fits, if the engine leaves the rest in host memory; None if it does not, if the
+            user chose the part, or if nothing fits.
     """
 
     machine: Machine
@@ -63,6 +65,7 @@ class Fit:
     reserve: int = 0
     refused: str = ""
     never: bool = False
+    offload: Offload | None = None
 
     def __repr__(self) -> str:
         return f"<Fit {self.parallel.gpus} × {self.gpu.name}: fits {self.fits}, headroom {self.headroom}>"

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from hfmem.engines.kept import kept_notes, trained_notes
-from hfmem.engines.protocol import Engine, Found, RankMemory, Trains
+from hfmem.engines.protocol import Engine, Found, Ranked, RankMemory, Trains, Whole
 from hfmem.engines.table import engine
 from hfmem.estimator import textbook
 from hfmem.estimator.cache.sizes import CacheSize
@@ -43,6 +43,8 @@ def estimate(model: Model, scenario: Scenario) -> Estimate:
         return _trained(model, scenario)
     # the second estimate, with chunks, shares the weights of the first
     prepared = Prepared.of(model, scenario)
+    if prepared.whole is not None:
+        return prepared.estimate(scenario)
     found = prepared.estimate(scenario)
     return replace(found, in_pieces=_in_pieces(prepared, scenario, found))
 
@@ -89,7 +91,7 @@ class _Held:
     layout: object
 
     @classmethod
-    def of(cls, engine: Engine, model: Model, stage: Stage, scenario: Scenario) -> _Held:
+    def of(cls, engine: Ranked, model: Model, stage: Stage, scenario: Scenario) -> _Held:
         """The part on one rank of a stage."""
         part = rank_model(model, scenario.parallel, stage, engine.split)
         found = [engine.weights(part, scenario)]
@@ -137,6 +139,7 @@ class Prepared:
     held: tuple[_Held, ...] = ()
     loading: Loading | None = None
     formats: tuple[str, ...] = ()
+    whole: Whole | None = None
 
     @classmethod
     def of(cls, model: Model, scenario: Scenario) -> Prepared:
@@ -145,8 +148,11 @@ class Prepared:
         Raises:
             InvalidScenarioError: the engine would refuse this split of the model.
         """
-        architecture, runs = model.architecture, engine(scenario.runtime)
-        runs.check_split(architecture, scenario.parallel)
+        architecture, asked = model.architecture, engine(scenario.runtime)
+        asked.check_split(architecture, scenario.parallel)
+        if isinstance(asked, Whole):
+            return cls(model=model, whole=asked)
+        runs = _ranked(scenario)
         held: list[_Held] = []
         alike: dict[object, _Held] = {}
         found = stages(len(architecture.layers or ()), scenario.parallel, runs.split)
@@ -172,7 +178,9 @@ class Prepared:
 
     def estimate(self, scenario: Scenario) -> Estimate:
         """The estimate for the batch and length of a scenario whose other fields are as prepared."""
-        runs = engine(scenario.runtime)
+        if self.whole is not None:
+            return self.whole.estimate(self.model, scenario)
+        runs = _ranked(scenario)
         refused = runs.refused(self.model, scenario)
         once = {id(held): _fill(runs, held, scenario) for held in self.held}  # equal stages are one object
         filled = [once[id(held)] for held in self.held]
@@ -199,8 +207,16 @@ class Prepared:
         )
 
 
+def _ranked(scenario: Scenario) -> Ranked:
+    """The scenario's engine, which is estimated rank by rank."""
+    runs = engine(scenario.runtime)
+    if not isinstance(runs, Ranked):
+        raise TypeError(f"{runs.title} is neither estimated by ranks nor as a whole")
+    return runs
+
+
 def _served(
-    engine: Engine, filled: Iterable[_Filled], model: Model, scenario: Scenario, *, least: bool = False
+    engine: Ranked, filled: Iterable[_Filled], model: Model, scenario: Scenario, *, least: bool = False
 ) -> Serving | None:
     """What a server has left with the recipe that needs most memory or, with `least`, the one that needs least."""
     ranks = [RankMemory(terms=rank.least if least else rank.terms, cache=rank.cache) for rank in filled]
@@ -231,7 +247,7 @@ def _serving(found: Serving | None, refused: str, scenario: Scenario) -> Serving
     return Serving(kv_pool=None, kv_tokens=None, max_concurrency=None, command=None, refused=refused)
 
 
-def _fill(engine: Engine, held: _Held, scenario: Scenario) -> _Filled:
+def _fill(engine: Ranked, held: _Held, scenario: Scenario) -> _Filled:
     terms, unknown = list(held.terms), list(held.unknown)
     unmodelled = held.model.architecture.unmodelled
     cache = Unknown(unmodelled) if unmodelled else engine.cache(held.model, held.layout, scenario)
@@ -246,7 +262,7 @@ def _fill(engine: Engine, held: _Held, scenario: Scenario) -> _Filled:
     return _Filled(terms=tuple(terms), unknown=tuple(unknown), spared=held.spared, cache=cache)
 
 
-def _activations(engine: Engine, model: Model, scenario: Scenario, stage: Stage) -> Found:
+def _activations(engine: Ranked, model: Model, scenario: Scenario, stage: Stage) -> Found:
     """The engine's activations; unknown for layers that are not modelled."""
     if reason := model.architecture.unmodelled:
         return Found(unknown=(("activations", reason),))

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from hfmem.estimator.cache.sizes import CacheSize
 from hfmem.estimator.parallel import Parallel
 from hfmem.estimator.split.rules import SplitRules
 from hfmem.estimator.split.stages import Stage
-from hfmem.estimator.values import Estimate, Group, Loading, Margin, Scenario, Serving, Settings, Term
+from hfmem.estimator.values import Estimate, Group, Loading, Margin, Offload, Scenario, Serving, Settings, Term
 from hfmem.estimator.weights.formats import FormatRow
 from hfmem.estimator.weights.kept import Kept
 from hfmem.hardware.values import Accelerator
@@ -22,7 +22,19 @@ from hfmem.mapper.values import Architecture
 from hfmem.options.words import Attention
 from hfmem.unknown import Unknown
 
-__all__ = ["Attending", "Attends", "Engine", "Found", "RankMemory", "Suggestions", "Trains"]
+__all__ = [
+    "Attending",
+    "Attends",
+    "Engine",
+    "Found",
+    "Offloads",
+    "RankMemory",
+    "Ranked",
+    "Sizes",
+    "Suggestions",
+    "Trains",
+    "Whole",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,14 +67,16 @@ class Suggestions:
     Attributes:
         dtypes: values of `--dtype`, the largest first.
         kv_dtype: a value of `--kv-dtype`; "" for none.
+        others: further changes: how each is written, and the fields it sets.
     """
 
     dtypes: tuple[str, ...] = ()
     kv_dtype: str = ""
+    others: tuple[tuple[str, tuple[tuple[str, Any], ...]], ...] = ()
 
 
 class Engine(Protocol):
-    """Software that runs a model. In its methods, `model` is the part on one rank unless stated otherwise.
+    """Software that runs a model: the methods of every engine, be it `Ranked` or `Whole`.
 
     Attributes:
         title: its name in sentences.
@@ -91,6 +105,9 @@ class Engine(Protocol):
     def settings(self, options: object, gpu: Accelerator | None, length: int) -> Settings | None:
         """Its own options with all defaults resolved, for requests of up to `length` tokens; None if it has none.
 
+        Raises:
+            InvalidScenarioError: a value that it does not know.
+
         Args:
             options: the user's options, with the fields of the engine's option class.
             gpu: the accelerator, if given.
@@ -100,6 +117,28 @@ class Engine(Protocol):
     def kept(self, model: Model, scenario: Scenario) -> tuple[Kept, ...]:
         """How it holds the weights on the scenario's hardware: one result per recipe that `--dtype` may stand for, at
         least one."""
+
+    def refused(self, model: Model, scenario: Scenario) -> str:
+        """Why it would refuse to run this, whatever the memory; "" where it would run. `model` is the whole model."""
+
+    def loading(self, model: Model, scenario: Scenario, weights: int) -> Loading | None:
+        """The peak while the whole `model` is loaded, with `weights` bytes on the most loaded accelerator; None where
+        no source documents it."""
+
+    def usable(self, terms: Sequence[Term], scenario: Scenario) -> int:
+        """Bytes of the scenario's accelerator that an estimate with these terms may use, out of `scenario.available`; 0
+        where no accelerator is given."""
+
+    def margin(self, estimate: Estimate, scenario: Scenario) -> Margin:
+        """The part of `usable` that should stay free: an estimate that leaves less is a tight fit."""
+
+    def notes(self, model: Model, scenario: Scenario) -> tuple[str, ...]:
+        """Remarks for the reader."""
+
+
+@runtime_checkable
+class Ranked(Engine, Protocol):
+    """An engine that is estimated term by term on each distinct rank; `model` is the part on one rank."""
 
     def weights(self, model: Model, scenario: Scenario) -> Found:
         """The weights as they are loaded."""
@@ -116,25 +155,34 @@ class Engine(Protocol):
     def overhead(self, model: Model, scenario: Scenario) -> Found:
         """Memory that does not depend on the model: contexts, workspaces, CUDA graphs."""
 
-    def refused(self, model: Model, scenario: Scenario) -> str:
-        """Why it would refuse to run this, whatever the memory; "" where it would run. `model` is the whole model."""
-
-    def loading(self, model: Model, scenario: Scenario, weights: int) -> Loading | None:
-        """The peak while the whole `model` is loaded, with `weights` bytes on the most loaded accelerator; None where
-        no source documents it."""
-
-    def usable(self, terms: Sequence[Term], scenario: Scenario) -> int:
-        """Bytes of the scenario's accelerator that an estimate with these terms may use, out of `scenario.available`; 0
-        where no accelerator is given."""
-
-    def margin(self, estimate: Estimate, scenario: Scenario) -> Margin:
-        """The part of `usable` that should stay free: an estimate that leaves less is a tight fit."""
-
     def serving(self, ranks: Sequence[RankMemory], scenario: Scenario, model: Model) -> Serving | None:
         """What a server has left for its KV cache, and its launch line; None for an engine that is not a server."""
 
-    def notes(self, model: Model, scenario: Scenario) -> tuple[str, ...]:
-        """Remarks for the reader."""
+
+@runtime_checkable
+class Whole(Engine, Protocol):
+    """An engine that distributes a model over accelerators and the host in its own way, and is estimated as a whole."""
+
+    def estimate(self, model: Model, scenario: Scenario) -> Estimate:
+        """The estimate: terms of the most loaded accelerator, each accelerator's, and the host's."""
+
+
+@runtime_checkable
+class Sizes(Protocol):
+    """An engine with options of its own for what batch and length say."""
+
+    def sizes(self, options: Any) -> tuple[int, int | None]:
+        """Batch and tokens per sequence as the options have them; None for the default."""
+
+
+@runtime_checkable
+class Offloads(Protocol):
+    """An engine that leaves a part of a model in the host's memory where it does not fit. Its launch line is that of
+    what it chooses."""
+
+    def offload(self, model: Model, scenario: Scenario) -> Offload | None:
+        """The most of the model that fits on the scenario's accelerators, with room to spare; None where nobody asked
+        for a choice, or not even a part is of use."""
 
 
 @runtime_checkable

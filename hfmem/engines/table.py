@@ -5,8 +5,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
+from hfmem.engines.llamacpp.options import LlamaCppOptions
 from hfmem.engines.transformers.options import TransformersOptions
 from hfmem.engines.vllm.options import VllmOptions
 from hfmem.options.option import Option
@@ -16,9 +17,22 @@ from hfmem.options.words import Mode
 if TYPE_CHECKING:
     from hfmem.engines.protocol import Engine
 
-__all__ = ["EngineOptions", "EngineRow", "Runtime", "engine", "engines", "find_engine", "register", "registered"]
+__all__ = [
+    "USUAL",
+    "EngineOptions",
+    "EngineRow",
+    "Runtime",
+    "engine",
+    "engines",
+    "find_engine",
+    "register",
+    "registered",
+]
 
-Runtime = Literal["transformers", "vllm"]
+Runtime = Literal["transformers", "vllm", "llamacpp"]
+
+USUAL: Final[Runtime] = "transformers"
+"""The engine of a model that is none of another's files."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -32,6 +46,7 @@ class EngineRow:
         home: the module with its `ENGINE`, imported only when the engine is used.
         modes: inference, training, or both.
         methods: the values of `--method` that it supports.
+        formats: file formats that are its own: it runs them if the user does not choose an engine.
     """
 
     name: str
@@ -40,6 +55,7 @@ class EngineRow:
     home: str
     modes: tuple[Mode, ...] = ("inference",)
     methods: tuple[str, ...] = ("exact",)
+    formats: tuple[str, ...] = ()
 
 
 _ROWS: dict[str, EngineRow] = {}
@@ -96,18 +112,28 @@ register(
     )
 )
 register(EngineRow(name="vllm", title="vLLM", options=VllmOptions, home="hfmem.engines.vllm.engine"))
+register(
+    EngineRow(
+        name="llamacpp",
+        title="llama.cpp",
+        options=LlamaCppOptions,
+        home="hfmem.engines.llamacpp.engine",
+        formats=("GGUF",),
+    )
+)
 
 
 @dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
-class EngineOptions(TransformersOptions, VllmOptions):
+class EngineOptions(TransformersOptions, VllmOptions, LlamaCppOptions):
     """The options of the built-in engines, statically typed, and `runtime`, which chooses one."""
 
     runtime: Annotated[
-        Runtime,
+        Runtime | None,
         Option(
             help="Software that runs the model",
             panel=MODEL,
             common=True,
             choices=lambda: tuple(_ROWS),
+            shown="llamacpp for GGUF files, else transformers",
         ),
-    ] = "transformers"
+    ] = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hfmem.errors import InvalidScenarioError
+from hfmem.refusals.splits import IndivisibleError, SizesError
 
 __all__ = ["SINGLE", "Parallel", "plan"]
 
@@ -56,7 +56,7 @@ def plan(  # noqa: PLR0913 - the numbers of the command line
     parallelism for training.
 
     Raises:
-        InvalidScenarioError: the sizes contradict each other.
+        SizesError, IndivisibleError: the sizes contradict each other.
     """
     given = {"tp": tp, "pp": pp, "dp": dp, "cp": cp}
     known = 1
@@ -65,11 +65,10 @@ def plan(  # noqa: PLR0913 - the numbers of the command line
     if gpus is not None and gpus != known:
         open_name = "dp" if training else "tp"
         if given[open_name] is not None or gpus % known:
-            shown = " × ".join(f"--{name} {size}" for name, size in given.items() if size is not None)
-            raise InvalidScenarioError("", f"{shown} do not make --gpus {gpus}")
+            raise SizesError({name: size for name, size in given.items() if size is not None}, gpus)
         given[open_name] = gpus // known
     found = Parallel(tp=given["tp"] or 1, pp=given["pp"] or 1, dp=given["dp"] or 1, ep=ep or 1, cp=given["cp"] or 1)
     shared = found.gpus // found.pp
     if training and shared % found.ep:
-        raise InvalidScenarioError("", f"--ep {ep} does not divide the {shared} GPUs of a pipeline stage")
+        raise IndivisibleError("ep", found.ep, shared, "gpus")
     return found

@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
-from hfmem.errors import InvalidScenarioError
+from hfmem.refusals.files import UnreadableVariableError
 
 __all__ = ["check", "endpoint_fault"]
 
@@ -20,19 +20,19 @@ def check() -> None:
     is left to `endpoint_fault`, as it matters only for models from the Hub.
 
     Raises:
-        InvalidScenarioError: with the name of the variable.
+        UnreadableVariableError: with the name of the variable.
     """
     reason = _unread()
     if reason is None:
         return
     names = sorted(name for name in os.environ if name.startswith(("HF_", "HUGGING")))
-    named = next((name for name in names if _is_to_blame(name, reason)), "One of the variables that begin with HF_")
+    named = next((name for name in names if _is_to_blame(name, reason)), "")
     if named == "HF_ENDPOINT" and _unread() is None:
         from huggingface_hub import constants
 
         constants.ENDPOINT = os.environ[named]
         return
-    raise InvalidScenarioError("", f"{named} cannot be read ({reason}): correct it, or unset it")
+    raise UnreadableVariableError(named, reason)
 
 
 def _unread() -> str | None:

@@ -13,9 +13,10 @@ from functools import cache
 from importlib.resources import files
 from typing import Final, cast
 
-from hfmem.errors import InvalidScenarioError, cut
+from hfmem.errors import cut
 from hfmem.hardware.spelling import Spelled, budget, counted, spelled
 from hfmem.hardware.values import Accelerator, Instance, Kind, Machine
+from hfmem.refusals.options import ProfileGpuError, UnknownGpuError
 from hfmem.units import GIB, MIB
 
 __all__ = ["accelerators", "find", "instances", "named"]
@@ -68,15 +69,11 @@ def find(name: str) -> Machine:
     `24` are budgets: an accelerator of unknown vendor with this memory.
 
     Raises:
-        InvalidScenarioError: an unknown name.
+        UnknownGpuError, ProfileGpuError: an unknown name.
     """
     rest, count = counted(name)
     if rest.lower() == _PROFILE:
-        raise InvalidScenarioError(
-            "",
-            f"--gpu {name.strip()} would be the hardware of a Hub profile, which programs cannot read: name it "
-            "instead, as in --gpu 'RTX 4090', or use --gpu auto for this machine",
-        )
+        raise ProfileGpuError(name.strip())
     for text, number in ((name.strip(), None), (rest, count)):
         machine = _of_table(text, number)
         if machine is not None:
@@ -84,8 +81,7 @@ def find(name: str) -> Machine:
     size = budget(rest)
     if size is not None:
         return Machine(accelerator=_given(size), count=count)
-    reason = f"--gpu '{cut(name)}' is not in the table{_near(cut(rest))}"
-    raise InvalidScenarioError("", f"{reason} --list-gpus shows all, and a size such as 24GB is a budget")
+    raise _unknown(name, cut(rest))
 
 
 def named(name: str) -> tuple[Accelerator, ...]:
@@ -126,23 +122,27 @@ def _given(size: float) -> Accelerator:
     )
 
 
-def _near(text: str) -> str:
-    """Suggestions for an unknown name: the sizes in which it is sold, or names that contain it or are similar."""
+def _unknown(name: str, text: str) -> UnknownGpuError:
+    """The error for an unknown name, with suggestions for `text`, the name without a count: the sizes in which it is
+    sold, or names that contain it or are similar."""
     said = spelled(text)
     family = _family(said)
     if family:
-        return f": it is sold with {_sold(family)};"
+        return UnknownGpuError(name, sold=_sizes(family))
     names = {key: row.name for key, row in (*_defaults().items(), *_short().items())}
     names |= {spelled(row.name).key: row.name for row in instances()}
     holding = [key for key in names if len(said.key) >= _TELLING and said.key in key]
     alike = get_close_matches(said.key, names, n=_SHOWN, cutoff=0.6)
-    shown = list(dict.fromkeys(names[key] for key in (*holding, *alike)))[:_SHOWN]
-    return f"; did you mean {' or '.join(shown)}?" if shown else ";"
+    return UnknownGpuError(name, alike=list(dict.fromkeys(names[key] for key in (*holding, *alike)))[:_SHOWN])
+
+
+def _sizes(rows: tuple[Accelerator, ...]) -> list[int]:
+    return sorted({row.nominal_gb for row in rows})
 
 
 def _sold(rows: tuple[Accelerator, ...]) -> str:
     """The memory sizes of accelerators in words: `16, 24 and 32 GB`; "" for none."""
-    sizes = [str(size) for size in sorted({row.nominal_gb for row in rows})]
+    sizes = [str(size) for size in _sizes(rows)]
     words = " and ".join(filter(None, (", ".join(sizes[:-1]), *sizes[-1:])))
     return f"{words} GB" if words else ""
 

@@ -14,7 +14,7 @@ from hfmem.fetcher.values import Checkpoint, FileInfo
 from hfmem.mapper.values import ParameterTable
 from hfmem.units import format_bytes
 
-__all__ = ["NOT_LOADED", "choices_note", "is_gguf", "lacks", "layout_notes"]
+__all__ = ["NOT_LOADED", "choices_note", "format_name", "is_gguf", "lacks", "layout_notes"]
 
 NOT_LOADED: Final = ("gguf", "foreign")
 
@@ -29,6 +29,12 @@ _LAYOUT_NOTES: Final = {
 def is_gguf(checkpoint: Checkpoint) -> bool:
     """Whether the tensors of a checkpoint were read from GGUF files."""
     return bool(checkpoint.tensors) and format_of(checkpoint.tensors[0].file) is gguf.FORMAT
+
+
+def format_name(checkpoint: Checkpoint) -> str:
+    """The name of the format of what was read; "" where nothing was."""
+    found = format_of(checkpoint.tensors[0].file) if checkpoint.tensors else None
+    return found.name if found is not None else ""
 
 
 def choices_note(checkpoint: Checkpoint, choices: Sequence[Choice]) -> str:

@@ -6,7 +6,7 @@ from typing import Annotated, Final
 
 from hfmem.options.option import Option
 from hfmem.options.panels import ADAPTERS
-from hfmem.options.reading import not_one_of
+from hfmem.refusals.options import UnknownWordError
 
 __all__ = ["ADAPTER_DTYPES", "AdapterOptions"]
 
@@ -16,8 +16,8 @@ ADAPTER_DTYPES: Final = {"auto": "float32", "float32": "float32", "fp32": "float
 _adapter = partial(Option, panel=ADAPTERS, modes=("training",), methods=("exact",), train=("lora", "qlora"))
 
 
-def _adapter_dtype(name: str) -> str | None:
-    return None if name.lower() in ADAPTER_DTYPES else not_one_of(name, ADAPTER_DTYPES)
+def _adapter_dtype(name: str) -> UnknownWordError | None:
+    return None if name.lower() in ADAPTER_DTYPES else UnknownWordError("--lora-dtype", name, ADAPTER_DTYPES)
 
 
 @dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)

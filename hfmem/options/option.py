@@ -18,6 +18,7 @@ from typing import Annotated, Any, Final, Literal, get_args, get_origin, get_typ
 from hfmem.errors import InvalidScenarioError
 from hfmem.options.reading import plain
 from hfmem.options.words import Mode
+from hfmem.refusals.options import OptionRefusedError
 
 __all__ = ["Declared", "Need", "Option", "declared", "flag", "split", "value_of"]
 
@@ -51,8 +52,11 @@ class Option:
         choices: the allowed words, or a function that returns them; empty for any.
         least, most: the smallest and largest allowed number.
         above, below: exclusive bounds.
-        check: returns what is wrong with a value, worded to follow the option's name; None if it is valid.
-        parse: converts a string from the user to the value.
+        check: returns what is wrong with a value: an error, or a message worded to follow the option's name; None if
+            it is valid.
+        parse: converts a string from the user to the value; a ValueError has a message worded to follow the option's
+            name.
+        alone: the value if the option is given without one on the command line; "" if it needs one.
         words: whether several values are separated by commas (otherwise the option is repeated).
         modes: inference, training, or both if empty.
         methods: the values of `--method` that it applies to; empty for all.
@@ -72,8 +76,9 @@ class Option:
     most: float | None = None
     above: float | None = None
     below: float | None = None
-    check: Callable[[Any], str | None] | None = None
+    check: Callable[[Any], InvalidScenarioError | str | None] | None = None
     parse: Callable[[str], Any] | None = None
+    alone: str = ""
     words: bool = False
     modes: tuple[Mode, ...] = ()
     methods: tuple[str, ...] = ()
@@ -194,13 +199,13 @@ def value_of(option: Declared, given: Any) -> Any:
     several values may be any iterable.
 
     Raises:
-        InvalidScenarioError: the value cannot be parsed.
+        OptionRefusedError: the value cannot be parsed.
     """
     if isinstance(given, str) and option.option.parse is not None:
         try:
             return option.option.parse(given)
         except ValueError as error:
-            raise InvalidScenarioError("", f"{option.flags[0]} {error}") from None
+            raise OptionRefusedError(option.flags[0], str(error)) from None
     if not option.several or given is None:
         return option.default if given is None and option.several else plain(given)
     if isinstance(given, str):

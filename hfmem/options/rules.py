@@ -1,22 +1,35 @@
-"""Validation of options by their declarations, with the same sentences for Python and the command line."""
+"""Validation of options by their declarations, the same for Python and the command line."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Final
+from typing import Any
 
-from hfmem.errors import quoted
+from hfmem.errors import InvalidScenarioError
 from hfmem.options.option import Declared
-from hfmem.options.reading import not_one_of
 from hfmem.options.words import Mode
+from hfmem.refusals.options import (
+    ForeignOptionError,
+    IncompatibleOptionsError,
+    MisplacedOptionError,
+    MissingValueError,
+    OnlyForError,
+    OptionRefusedError,
+    Range,
+    UnknownWordError,
+    WrongValueError,
+)
 
 __all__ = ["Owners", "idle", "mode_of", "refusals", "wrong"]
 
-_ENORMOUS: Final = 10**9  # larger numbers are not repeated in messages
+Owners = Mapping[str, tuple[tuple[str, str, bool], ...]]
+"""For each option of an engine, the engines that have it: the value of `--runtime`, the name in sentences, and whether
+the engine may be chosen by the model if the user does not choose one."""
 
 
-Owners = Mapping[str, tuple[tuple[str, str], ...]]
-"""For each option of an engine, the engines that have it: the value of `--runtime`, and the name in sentences."""
+def _owned(runtime: str | None, owners: tuple[tuple[str, str, bool], ...]) -> bool:
+    """Whether the engine has an option; without a choice of engine, whether one has it that a model may choose."""
+    return any(chosen if runtime is None else name == runtime for name, _, chosen in owners)
 
 
 def mode_of(asked: Any) -> Mode:
@@ -24,8 +37,8 @@ def mode_of(asked: Any) -> Mode:
     return "training" if asked.train is not None else "inference"
 
 
-def refusals(options: Iterable[Declared], asked: Any, owners: Owners) -> Iterator[str]:
-    """A sentence for each option to reject, as it has no effect in combination with the others.
+def refusals(options: Iterable[Declared], asked: Any, owners: Owners) -> Iterator[InvalidScenarioError]:
+    """An error for each option to reject, as it has no effect in combination with the others.
 
     Args:
         options: the options to check.
@@ -35,9 +48,11 @@ def refusals(options: Iterable[Declared], asked: Any, owners: Owners) -> Iterato
     """
     for option in options:
         if option.asked(asked):
-            told = _misplaced(option, asked, owners.get(option.name, ())) or _unmet(option, asked, harmless=False)
-            if told:
-                yield f"{option.flags[0]} {told}"
+            misplaced = _misplaced(option, asked, owners.get(option.name, ()))
+            if misplaced is not None:
+                yield misplaced
+            elif unmet := _unmet(option, asked, harmless=False):
+                yield OptionRefusedError(option.flags[0], unmet)
 
 
 def idle(options: Iterable[Declared], asked: Any) -> tuple[str, ...]:
@@ -46,18 +61,17 @@ def idle(options: Iterable[Declared], asked: Any) -> tuple[str, ...]:
     return tuple(f"{option.flags[0]} {sentence}" for option, sentence in told if sentence)
 
 
-def _misplaced(option: Declared, asked: Any, owners: tuple[tuple[str, str], ...]) -> str | None:
+def _misplaced(option: Declared, asked: Any, owners: tuple[tuple[str, str, bool], ...]) -> InvalidScenarioError | None:
     """Why an option does not apply to this engine, method or mode."""
-    rules, mode = option.option, mode_of(asked)
-    if owners and asked.runtime not in [name for name, _ in owners]:
-        titles = " and ".join(title for _, title in owners)
-        return f"is an option of {titles}: add --runtime {owners[0][0]}"
+    rules, mode, flag = option.option, mode_of(asked), option.flags[0]
+    if owners and not _owned(asked.runtime, owners):
+        return ForeignOptionError(flag, tuple((name, title) for name, title, _ in owners))
     if rules.modes and mode not in rules.modes:
-        return "needs --train" if mode == "inference" else "is for inference"
+        return MisplacedOptionError(flag, mode)
     if rules.methods and asked.method not in rules.methods:
-        return f"cannot be used with --method {asked.method}"
+        return IncompatibleOptionsError((flag,), ("--method", asked.method))
     if rules.train and asked.train is not None and asked.train not in rules.train:
-        return f"is for --train {' and '.join(rules.train)}"
+        return OnlyForError(flag, "--train", rules.train)
     return None
 
 
@@ -66,46 +80,36 @@ def _unmet(option: Declared, asked: Any, *, harmless: bool) -> str | None:
     return next((need.sentence for need in needs if not need.met(asked)), None)
 
 
-def wrong(option: Declared, value: Any) -> str | None:
-    """What is wrong with a single value, as a sentence; None if it is valid."""
+def wrong(option: Declared, value: Any) -> InvalidScenarioError | None:
+    """What is wrong with a single value; None if it is valid."""
     if value is None:
-        return None if option.default is None else f"{option.called} cannot be None"
+        return None if option.default is None else MissingValueError(option.called)
     if option.several and not isinstance(value, tuple):
-        return f"{option.called} is {_shown(value)}, expected a list"
+        return WrongValueError(option.called, value, tuple)
     for single in value if option.several else (value,):
-        told = _mistyped(option, single) or _not_among(option, single) or _out_of_range(option, single)
-        if told is None and option.option.check is not None:
-            told = option.option.check(single)
-        if told is not None:
-            return f"{option.called} {told}"
+        error = _mistyped(option, single) or _not_among(option, single) or _out_of_range(option, single)
+        if error is None and option.option.check is not None:
+            error = _checked(option, option.option.check(single))
+        if error is not None:
+            return error
     return None
 
 
-_KINDS: Final[dict[type, str]] = {
-    int: "a whole number",
-    float: "a number",
-    str: "a word",
-    bool: "true or false",
-}
-
-
-def _mistyped(option: Declared, value: Any) -> str | None:
+def _mistyped(option: Declared, value: Any) -> InvalidScenarioError | None:
     kinds = (int, float) if option.kind is float else option.kind
     if isinstance(value, str) and option.kind is str and not value.strip():
-        return "is empty: give a value or omit it"
+        return MissingValueError(option.called, empty=True)
     if isinstance(value, kinds) and (option.kind is bool or not isinstance(value, bool)):
         return None
-    # a float of ordinary size is shown in full
-    seen = str(value) if isinstance(value, float) and abs(value) <= _ENORMOUS else _shown(value)
-    return f"is {seen}, expected {_KINDS.get(option.kind, option.kind.__name__)}"
+    return WrongValueError(option.called, value, option.kind)
 
 
-def _not_among(option: Declared, value: Any) -> str | None:
+def _not_among(option: Declared, value: Any) -> InvalidScenarioError | None:
     choices = option.choices
-    return not_one_of(value, choices) if choices and value not in choices else None
+    return UnknownWordError(option.called, value, choices) if choices and value not in choices else None
 
 
-def _out_of_range(option: Declared, value: Any) -> str | None:
+def _out_of_range(option: Declared, value: Any) -> InvalidScenarioError | None:
     rules = option.option
     held = (
         (rules.least is None or value >= rules.least)
@@ -113,23 +117,10 @@ def _out_of_range(option: Declared, value: Any) -> str | None:
         and (rules.above is None or value > rules.above)
         and (rules.below is None or value < rules.below)
     )
-    return None if held else f"is {_shown(value)}, expected {_range(option)}"
+    taken = Range(least=rules.least, most=rules.most, above=rules.above, below=rules.below)
+    return None if held else WrongValueError(option.called, value, taken)
 
 
-def _range(option: Declared) -> str:
-    """The allowed numbers, in words."""
-    rules = option.option
-    if rules.above is not None:
-        return (
-            f"more than {rules.above:,g} and at most {rules.most:,g}" if rules.most else f"more than {rules.above:,g}"
-        )
-    if rules.below is not None:
-        return f"{rules.least:,g} to below {rules.below:,g}"
-    return f"{rules.least:,} to {rules.most:,}" if rules.most is not None else f"at least {rules.least:,}"
-
-
-def _shown(value: Any) -> str:
-    """A value in a sentence; numbers with thousands of digits are not printed."""
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return "enormous" if abs(value) > _ENORMOUS else f"{value:g}" if isinstance(value, float) else str(value)
-    return quoted(value)
+def _checked(option: Declared, found: InvalidScenarioError | str | None) -> InvalidScenarioError | None:
+    """The result of the option's own check as an error; a message becomes an `OptionRefusedError`."""
+    return OptionRefusedError(option.called, found) if isinstance(found, str) else found

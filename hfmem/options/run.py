@@ -6,8 +6,9 @@ from typing import Annotated
 from hfmem.errors import cut
 from hfmem.options.option import Need, Option
 from hfmem.options.panels import ACCELERATORS, MODEL, NUMBERS, SIZE
-from hfmem.options.reading import not_one_of, tokens
+from hfmem.options.reading import tokens
 from hfmem.options.words import Method
+from hfmem.refusals.options import UnknownWordError
 from hfmem.units import gib_of
 
 __all__ = ["DEFAULT_SEQ", "RunOptions"]
@@ -23,11 +24,11 @@ def _automatic(word: str) -> str | None:
     return None if word == "auto" else word
 
 
-def _cache_dtype(name: str) -> str | None:
+def _cache_dtype(name: str) -> UnknownWordError | None:
     """What is wrong with a KV cache dtype; None if it is valid."""
     from hfmem.dtypes import KV_DTYPES, canonical  # its table is not needed for help
 
-    return None if canonical(name) in KV_DTYPES else not_one_of(name, KV_DTYPES)
+    return None if canonical(name) in KV_DTYPES else UnknownWordError("--kv-dtype", name, KV_DTYPES)
 
 
 def _memory(text: str) -> float:

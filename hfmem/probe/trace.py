@@ -25,7 +25,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import masking_utils
 from transformers.initialization import no_init_weights
 
-from hfmem.errors import InvalidScenarioError, UntraceableError
+from hfmem.errors import UntraceableError
 from hfmem.estimator.recipe.values import Training, TrainingScenario
 from hfmem.estimator.values import Group, Scenario, Trace
 from hfmem.fetcher.values import Checkpoint, ModelRef
@@ -35,6 +35,7 @@ from hfmem.probe import tiny
 from hfmem.probe.activations.step import Mode, Timeline, find_layers, run
 from hfmem.probe.activations.tracer import Segment
 from hfmem.probe.parameters import model_class
+from hfmem.refusals.options import UntracedError
 
 __all__ = ["Step", "shortened", "step_of", "timeline", "trace", "unpadded"]
 
@@ -79,7 +80,7 @@ def step_of(model: Model, scenario: Scenario) -> Step:
 
     Raises:
         UntraceableError: the dtype is unknown.
-        InvalidScenarioError: a kind of training that the tracer does not support.
+        UntracedError: a kind of training that the tracer does not support.
     """
     if isinstance(scenario, TrainingScenario):
         return _training_step(scenario, scenario.training)
@@ -101,11 +102,7 @@ def _training_step(scenario: Scenario, training: Training) -> Step:
     optimizer = _OPTIMIZERS.get(training.optimizer.name)
     plain = training.method == "full" and training.precision.master == 0 and training.checkpointing != "selective"
     if not plain or optimizer is None or training.stack.name != "transformers-5" or training.fused_loss:
-        raise InvalidScenarioError(
-            "",
-            "--trace runs full training in transformers with adamw, adam or sgd, with or without "
-            "--gradient-checkpointing",
-        )
+        raise UntracedError(optimizers=_OPTIMIZERS)
     precision: Literal["bf16", "fp32", "autocast"] = "fp32" if training.precision.compute == "float32" else "bf16"
     if training.precision.autocast:
         precision = "autocast"

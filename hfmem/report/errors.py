@@ -1,4 +1,5 @@
-"""Errors as sentences for a person, each with the next step. One row an error class; the first that fits is used."""
+"""Errors as sentences for a person, each with the next step. One row an error class; the first that fits is used. What
+is wrong with what was asked is in the words of `hfmem.report.refusals`."""
 
 from __future__ import annotations
 

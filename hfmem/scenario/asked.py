@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from hfmem.engines.table import EngineOptions, engines
+from hfmem.engines.table import USUAL, EngineOptions, engines
 from hfmem.options.adapters import AdapterOptions
 from hfmem.options.option import declared
 from hfmem.options.parallel import ParallelOptions
@@ -61,8 +61,9 @@ def _with(options: type, later: tuple[type, ...]) -> type[Any]:
 
 def owners() -> Owners:
     """For each option of an engine, the engines that have it."""
-    found: dict[str, tuple[tuple[str, str], ...]] = {}
+    found: dict[str, tuple[tuple[str, str, bool], ...]] = {}
     for row in engines():
+        chosen = row.name == USUAL or bool(row.formats)
         for option in declared(row.options):
-            found[option.name] = (*found.get(option.name, ()), (row.name, row.title))
+            found[option.name] = (*found.get(option.name, ()), (row.name, row.title, chosen))
     return found

@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from hfmem.dtypes import RUN_DTYPES, canonical
-from hfmem.engines.table import engine, find_engine
+from hfmem.engines.table import USUAL, engine, find_engine
 from hfmem.errors import InvalidScenarioError
 from hfmem.estimator.weights.quantisers import QUANTISERS, find_quantiser
 from hfmem.mapper.values import Architecture, Experts
 from hfmem.options import rules
 from hfmem.options.option import declared
-from hfmem.options.reading import not_one_of
+from hfmem.refusals.options import IncompatibleOptionsError, UnknownWordError
 from hfmem.scenario.asked import owners
 from hfmem.scenario.options import Options
 from hfmem.scenario.spread import plans
@@ -31,8 +31,8 @@ def check(options: Options) -> None:
         InvalidScenarioError: a value of the wrong type, out of range or unknown; options that have no effect in
             combination with the others, or that contradict each other.
     """
-    for sentence in _refusals(options):
-        raise InvalidScenarioError("", sentence)
+    for error in _refusals(options):
+        raise error
 
 
 def without_effect(options: Options, architecture: Architecture) -> tuple[str, ...]:
@@ -48,7 +48,7 @@ def without_effect(options: Options, architecture: Architecture) -> tuple[str, .
 
 def _pieces(options: Options, architecture: Architecture) -> Iterator[str]:
     """Prompt options that the engine or the model does not support."""
-    runs = engine(options.runtime)
+    runs = engine(options.runtime or USUAL)
     steps = f"{runs.title} plans with its own step size, whatever the prompt length"
     if runs.profiled and options.prompt is not None:
         yield f"--prompt has no effect: {steps}"
@@ -58,7 +58,7 @@ def _pieces(options: Options, architecture: Architecture) -> Iterator[str]:
         yield "--prefill-chunk has no effect: the encoder processes its input in one pass"
 
 
-def _refusals(options: Options) -> Iterator[str]:
+def _refusals(options: Options) -> Iterator[InvalidScenarioError]:
     """All errors, those of single values first."""
     table = declared(type(options))
     given = ((option, getattr(options, option.name)) for option in table)
@@ -71,29 +71,29 @@ def _refusals(options: Options) -> Iterator[str]:
     plans(options)
 
 
-def _engine(options: Options) -> Iterator[str]:
+def _engine(options: Options) -> Iterator[InvalidScenarioError]:
     """Modes and methods that the engine does not support."""
-    row = find_engine(options.runtime)
+    row = None if options.runtime is None else find_engine(options.runtime)
     if row is not None and rules.mode_of(options) not in row.modes:
-        yield f"--runtime {row.name} cannot be used with --train"
+        yield IncompatibleOptionsError(("--runtime", row.name), ("--train",))
     if row is not None and options.method not in row.methods:
-        yield f"--runtime {row.name} cannot be used with --method {options.method}"
+        yield IncompatibleOptionsError(("--runtime", row.name), ("--method", options.method))
 
 
-def _exact(options: Options) -> Iterator[str]:
+def _exact(options: Options) -> Iterator[InvalidScenarioError]:
     dtype = options.dtype
     if dtype is not None and find_quantiser(dtype) is None and canonical(dtype) not in RUN_DTYPES:
-        yield f"--dtype {not_one_of(dtype, (*RUN_DTYPES, *(row.name for row in QUANTISERS)))}"
+        yield UnknownWordError("--dtype", dtype, (*RUN_DTYPES, *(row.name for row in QUANTISERS)))
     if options.train is not None:
         from hfmem.scenario.training_check import refusals  # its tables are for training only
 
         yield from refusals(options)
 
 
-def _textbook(options: Options) -> Iterator[str]:
+def _textbook(options: Options) -> Iterator[InvalidScenarioError]:
     from hfmem.estimator.textbook import TEXTBOOK_OPTIMIZERS, TEXTBOOK_PRECISIONS
 
     if options.dtype is not None and canonical(options.dtype) not in TEXTBOOK_PRECISIONS:
-        yield f"--dtype {not_one_of(options.dtype, TEXTBOOK_PRECISIONS)}, which --method textbook supports"
+        yield UnknownWordError("--dtype", options.dtype, TEXTBOOK_PRECISIONS, under="textbook")
     if options.optimizer is not None and options.optimizer not in TEXTBOOK_OPTIMIZERS:
-        yield f"--optimizer {not_one_of(options.optimizer, TEXTBOOK_OPTIMIZERS)}, which --method textbook supports"
+        yield UnknownWordError("--optimizer", options.optimizer, TEXTBOOK_OPTIMIZERS, under="textbook")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, Final, Protocol
 
-from hfmem.errors import InvalidScenarioError
+from hfmem.refusals.files import KeyConflictError, Setting
 
 __all__ = ["refuse_conflicts"]
 
@@ -41,14 +40,14 @@ def refuse_conflicts(entries: Iterable[Entry], asked: Collection[str]) -> None:
     """Reject contradictions that the software rejects, unless the command line sets the option (`asked`).
 
     Raises:
-        InvalidScenarioError: two keys contradict each other.
+        KeyConflictError: two keys contradict each other.
     """
     entries = tuple(entries)
     trainer = {entry.name: entry for entry in entries if not entry.deepspeed}
     deepspeed = {_plain(entry.name): entry for entry in entries if entry.deepspeed}
-    for option, sentence in (*_unequal(trainer, deepspeed), *_both(trainer, deepspeed)):
+    for option, error in (*_unequal(trainer, deepspeed), *_both(trainer, deepspeed)):
         if option not in asked:
-            raise InvalidScenarioError("", f"--from-args: {sentence}")
+            raise error
 
 
 def _plain(name: str) -> str:
@@ -57,19 +56,19 @@ def _plain(name: str) -> str:
     return rest if root in ("deepspeed", "deepspeed_config") else name
 
 
-def _unequal(trainer: Mapping[str, Entry], deepspeed: Mapping[str, Entry]) -> Iterator[tuple[str, str]]:
+_Found = Iterator[tuple[str, KeyConflictError]]
+"""The option that two keys set, and the error."""
+
+
+def _unequal(trainer: Mapping[str, Entry], deepspeed: Mapping[str, Entry]) -> _Found:
     for names, theirs, option in _EQUAL:
         for name in names:
             ours, other = trainer.get(name), deepspeed.get(theirs)
             if ours is not None and other is not None and _differ(ours.value, other.value):
-                yield (
-                    option,
-                    f'{_said(ours)}, but {_said(other)}: the Trainer refuses that; make them equal, or write "auto" '
-                    f"for {other.name}",
-                )
+                yield option, KeyConflictError(_setting(ours), _setting(other), equal=True)
 
 
-def _both(trainer: Mapping[str, Entry], deepspeed: Mapping[str, Entry]) -> Iterator[tuple[str, str]]:
+def _both(trainer: Mapping[str, Entry], deepspeed: Mapping[str, Entry]) -> _Found:
     on = {
         word: [
             entry for entry in (trainer.get(word), deepspeed.get(f"{word}.enabled")) if entry and entry.value is True
@@ -78,7 +77,7 @@ def _both(trainer: Mapping[str, Entry], deepspeed: Mapping[str, Entry]) -> Itera
     }
     for first in on["bf16"]:
         for second in on["fp16"]:
-            yield "precision", f"{_said(first)}, and {_said(second)}: only one may be true; set the other to false"
+            yield "precision", KeyConflictError(_setting(first), _setting(second), equal=False)
 
 
 def _differ(ours: Any, theirs: Any) -> bool:
@@ -87,5 +86,5 @@ def _differ(ours: Any, theirs: Any) -> bool:
     return isinstance(ours, kinds) and isinstance(theirs, kinds) and ours != theirs
 
 
-def _said(entry: Entry) -> str:
-    return f"{entry.file}: {entry.name} is {json.dumps(entry.value)}"
+def _setting(entry: Entry) -> Setting:
+    return Setting(entry.file, entry.name, entry.value)

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from hfmem.errors import InvalidScenarioError, quoted
 from hfmem.fetcher.files import read_text
 from hfmem.options.option import declared
+from hfmem.refusals.files import KeyValueError, TrainingFileError, UnreadableFileError
 from hfmem.scenario.conflicts import refuse_conflicts
 from hfmem.scenario.keys import METHODS, OWN_AUTO, Draft, Use, meanings
 from hfmem.scenario.options import Options
@@ -212,10 +212,10 @@ def _read(path: Path) -> Mapping[str, Any]:
     try:
         text = read_text(path, _LARGEST)
     except OSError as error:
-        raise InvalidScenarioError("", f"--from-args {path} cannot be read: {error.strerror}") from None
+        raise UnreadableFileError("--from-args", path, error.strerror) from None
     document = _parse(text, path)
     if not isinstance(document, dict):
-        raise InvalidScenarioError("", f"--from-args {path} does not contain a mapping of keys to values")
+        raise TrainingFileError(path, "mapping")
     return document
 
 
@@ -231,12 +231,10 @@ def _parse(text: str, path: Path) -> Any:
         loader = yaml.SafeLoader(text)
         document = loader.get_single_node()
         if not _is_small(document):
-            raise InvalidScenarioError(
-                "", f"--from-args {path} holds more than {_MOST_VALUES:,} values, with its aliases"
-            )
+            raise TrainingFileError(path, "size", most=_MOST_VALUES)
         return None if document is None else loader.construct_document(document)
     except (yaml.YAMLError, RecursionError, ValueError):
-        raise InvalidScenarioError("", f"--from-args {path} is neither valid JSON nor valid YAML") from None
+        raise TrainingFileError(path, "syntax") from None
     finally:
         if loader is not None:
             loader.dispose()
@@ -286,4 +284,4 @@ def _understood(entry: _Entry, draft: Draft, keys: Mapping[str, Use]) -> bool:
     try:
         return use is not None and use(draft, value)
     except (TypeError, ValueError, AttributeError, OverflowError):
-        raise InvalidScenarioError("", f"--from-args: '{name}' cannot be {quoted(str(value))}") from None
+        raise KeyValueError(name, value) from None

@@ -11,11 +11,11 @@ from typing import Final
 
 from huggingface_hub.constants import DEFAULT_REVISION
 
-from hfmem.errors import InvalidScenarioError
 from hfmem.fetcher.files import as_text, read_text, too_long
 from hfmem.fetcher.identity import reference
 from hfmem.fetcher.values import ModelRef
 from hfmem.options.otherwise import Otherwise
+from hfmem.refusals.files import UnreadableFileError
 from hfmem.scenario.options import Options
 
 __all__ = ["listed", "with_training_files"]
@@ -33,7 +33,7 @@ def listed(given: Sequence[str], lists: Sequence[str], revision: str) -> list[Mo
         revision: the revision for names without one.
 
     Raises:
-        InvalidScenarioError: a file cannot be read.
+        UnreadableFileError: a file cannot be read.
     """
     names = [*given, *(name for source in lists for name in _lines(source))]
     return [reference(name, revision) for name in names]
@@ -44,10 +44,9 @@ def _lines(source: str) -> Iterator[str]:
     try:
         text = _stdin() if source == "-" else read_text(Path(source), _LONGEST_LIST)
     except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not text"
-        raise InvalidScenarioError("", f"--from {source} cannot be read: {reason}") from None
+        raise UnreadableFileError("--from", source, getattr(error, "strerror", None)) from None
     if len(text) > _LONGEST_LIST:
-        raise InvalidScenarioError("", f"--from {source} cannot be read: {too_long(_LONGEST_LIST)}")
+        raise UnreadableFileError("--from", source, too_long(_LONGEST_LIST))
     return (name for line in re.split(r"[\r\n]+", text) if (name := line.partition("#")[0].strip()))
 
 

@@ -6,17 +6,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hfmem.dtypes import canonical
-from hfmem.engines.protocol import Attending, Attends
-from hfmem.engines.table import engine
-from hfmem.errors import InvalidScenarioError
+from hfmem.engines.protocol import Attending, Attends, Whole
+from hfmem.engines.table import USUAL, engine
+from hfmem.estimator.parallel import Parallel
 from hfmem.estimator.values import Scenario
 from hfmem.estimator.weights.quantisers import find_quantiser
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Architecture
 from hfmem.options.otherwise import Otherwise
 from hfmem.options.run import DEFAULT_SEQ
+from hfmem.refusals.options import PromptError
 from hfmem.scenario.check import check, without_effect
 from hfmem.scenario.options import Options
+from hfmem.scenario.runtime import for_model
 from hfmem.scenario.spread import spread
 from hfmem.units import GIB
 
@@ -32,14 +34,17 @@ def resolve(options: Options, model: Model, machine: Machine | None = None) -> S
     By default, `seq` is 4096, or the model's maximum if that is lower; the run dtype is the config's, otherwise the
     most common floating-point dtype of the files, otherwise unknown; and the KV cache has the compute dtype.
     """
+    options = for_model(options, model)
     check(options)
     lengths = _lengths(options, model.architecture)
     formats = _formats(options, model, machine)
     if options.train and options.method == "exact":
         return _training(options, model, machine, lengths, formats)
     gpu = machine.accelerator if machine else None
-    server = engine(options.runtime).settings(options, gpu, lengths.tokens)
+    server = engine(options.runtime or USUAL).settings(options, gpu, lengths.tokens)
     parallel, laid = spread(options, machine, model.architecture)
+    if isinstance(engine(options.runtime or USUAL), Whole):
+        parallel = Parallel(pp=parallel.gpus)  # whole layers on each
     attending = _attention(options, model, gpu)
     made = (*filter(None, [attending.told]), *_taken(machine), *(server.chosen if server else ()), *laid)
     return Scenario(
@@ -51,7 +56,7 @@ def resolve(options: Options, model: Model, machine: Machine | None = None) -> S
         word=(options.dtype or "").lower(),
         compute_dtype=formats.compute,
         kv_dtype=formats.kv,
-        runtime=options.runtime,
+        runtime=options.runtime or USUAL,
         attention=attending.implementation,
         unattended=attending.refused,
         method=options.method,
@@ -74,7 +79,7 @@ def reserve_of(options: Options) -> int:
 
 def _attention(options: Options, model: Model, gpu: Accelerator | None) -> Attending:
     """The attention implementation that runs."""
-    runs = engine(options.runtime)
+    runs = engine(options.runtime or USUAL)
     if options.method == "textbook" or not isinstance(runs, Attends):
         return Attending(options.attention)
     return runs.attention(options.attention, model, gpu)
@@ -114,12 +119,10 @@ def _lengths(options: Options, architecture: Architecture) -> _Lengths:
         seq = DEFAULT_SEQ if longest is None else max(1, min(DEFAULT_SEQ, longest))
         chosen.append(f"--seq {seq:,}: the {'default' if seq == DEFAULT_SEQ else 'maximum of the model'}.")
     if options.prompt is not None and options.prompt > seq:
-        raise InvalidScenarioError(
-            "", f"--prompt {options.prompt:,} exceeds --seq {seq:,}, which covers prompt and output"
-        )
+        raise PromptError(options.prompt, seq)
     source, sentence = _source(options, architecture, seq)
     chosen += [sentence] if sentence else []
-    own = engine(options.runtime).profiled  # a profiled engine has its own chunk size
+    own = engine(options.runtime or USUAL).profiled  # a profiled engine has its own chunk size
     whole = own or architecture.source is not None
     return _Lengths(
         tokens=seq,
@@ -163,7 +166,7 @@ def _training(
         dtype=formats.dtype if find_quantiser(formats.dtype or "") else training.precision.weights,
         compute_dtype=training.precision.weights,
         kv_dtype=None,
-        runtime=options.runtime,
+        runtime=options.runtime or USUAL,
         attention=attending.implementation,
         unattended=attending.refused,
         method=options.method,
@@ -180,7 +183,7 @@ def _training(
 def _own_dtype(options: Options, model: Model, machine: Machine | None) -> tuple[str | None, str]:
     """The default run dtype, and why it differs from the model's dtype."""
     own = model.architecture.dtype or model.stored_dtype
-    return engine(options.runtime).run_dtype(own, model.architecture, machine.accelerator if machine else None)
+    return engine(options.runtime or USUAL).run_dtype(own, model.architecture, machine.accelerator if machine else None)
 
 
 def _source(options: Options, architecture: Architecture, seq: int) -> tuple[int | None, str]:

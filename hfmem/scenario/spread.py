@@ -7,10 +7,11 @@ from dataclasses import replace
 from math import prod
 from typing import TYPE_CHECKING, Final
 
-from hfmem.engines.table import engine
+from hfmem.engines.table import USUAL, engine
 from hfmem.errors import InvalidScenarioError
 from hfmem.estimator.parallel import Parallel, plan
 from hfmem.options.otherwise import Otherwise
+from hfmem.refusals.splits import MachineError
 from hfmem.scenario.options import Options
 
 if TYPE_CHECKING:
@@ -30,15 +31,15 @@ def plan_of(options: Options, machine: Machine | None = None) -> Parallel:
     Raises:
         InvalidScenarioError: the sizes contradict each other, or the number of accelerators.
     """
-    there = machine.count if machine is not None else None
-    if there is None or options.method == "textbook":
+    if machine is None or machine.count is None or options.method == "textbook":
         return _plan(options, options.gpus)
+    there = machine.count
     if options.gpus is not None:
         if options.gpus > there:
-            raise _contradicts(f"--gpus {options.gpus}", machine)
+            raise MachineError({"gpus": options.gpus}, there, machine.accelerator.name, machine.instance)
         return _plan(options, options.gpus)
     if there % prod(getattr(options, name) or 1 for name in _SIZES):
-        raise _contradicts(_asked(options), machine)
+        raise MachineError(_sizes(options), there, machine.accelerator.name, machine.instance)
     rest = there // prod(getattr(options, name) or 1 for name in _SIZES)
     order = ("dp",) if options.train is not None else ("tp", "dp")
     for name in order:
@@ -95,7 +96,7 @@ def _accepted(
     reason = ""
     for found in _plans(whole, replicas=whole.ep > 1 and options.dp is None):
         try:
-            engine(options.runtime).check_split(architecture, found)
+            engine(options.runtime or USUAL).check_split(architecture, found)
         except InvalidScenarioError as error:
             reason = reason or error.reason
             continue
@@ -132,17 +133,14 @@ def _plan(options: Options, gpus: int | None) -> Parallel:
 
 def _asked(options: Options) -> str:
     """The sizes as the user wrote them."""
-    return " ".join(f"--{name} {size}" for name in ("gpus", *_SIZES) if (size := getattr(options, name)) is not None)
+    return " ".join(f"--{name} {size}" for name, size in _sizes(options).items())
+
+
+def _sizes(options: Options) -> dict[str, int]:
+    """The sizes that the user gave."""
+    return {name: size for name in ("gpus", *_SIZES) if (size := getattr(options, name)) is not None}
 
 
 def _used(count: int, machine: Machine, why: str) -> str:
     verb = "is" if count == 1 else "are"
     return f"{count} of the {machine.count} {machine.accelerator.name} {verb} used: {why}."
-
-
-def _contradicts(asked: str, machine: Machine | None) -> InvalidScenarioError:
-    there = f"{machine.count} × {machine.accelerator.name}" if machine is not None else "one"
-    name = f" of {machine.instance}" if machine is not None and machine.instance else ""
-    return InvalidScenarioError(
-        "", f"{asked} does not match the {there}{name} that --gpu names: use sizes that divide them, or --gpus N"
-    )

@@ -7,8 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from hfmem.engines.protocol import Trains
-from hfmem.engines.table import engine
-from hfmem.errors import InvalidScenarioError
+from hfmem.engines.table import USUAL, engine
 from hfmem.estimator.parallel import Parallel
 from hfmem.estimator.recipe.optimizers import OPTIMIZERS, Optimizer, find_optimizer
 from hfmem.estimator.recipe.precisions import PRECISIONS, TRAINER, Precision, find_precision
@@ -21,6 +20,7 @@ from hfmem.mapper.lora import ALL_LINEAR, adapters, default_targets, saved_group
 from hfmem.options.adapters import ADAPTER_DTYPES
 from hfmem.options.option import split
 from hfmem.options.otherwise import Otherwise
+from hfmem.refusals.training import FrozenError, NoTargetsError, QuantisedError
 from hfmem.scenario.spread import spread
 
 if TYPE_CHECKING:
@@ -63,18 +63,18 @@ def _stored(options: Options, model: Model, machine: Machine | None) -> str:
     """The dtypes of weights stored by a quantiser; "" if there are none, or if they are dequantised for training.
 
     Raises:
-        InvalidScenarioError: they cannot be trained as asked.
+        QuantisedError: they cannot be trained as asked.
     """
     groups = model.parameters.groups if model.parameters else ()
-    runs, gpu = engine(options.runtime), machine.accelerator if machine else None
+    runs, gpu = engine(options.runtime or USUAL), machine.accelerator if machine else None
     if options.train != "qlora" and isinstance(runs, Trains) and runs.trained(model, gpu).outcome == "unpacked":
         return ""
     if options.train == "full" and any(group.parameters > group.elements for group in groups):
-        raise InvalidScenarioError("", "the weights are packed by a quantiser and cannot be trained: use --train lora")
-    stored = " and ".join(stored_quantised(model))
+        raise QuantisedError()
+    stored = stored_quantised(model)
     if stored and options.train == "qlora":
-        raise InvalidScenarioError("", f"the weights are quantised already ({stored}): use --train lora to adapt them")
-    return stored
+        raise QuantisedError(stored)
+    return " and ".join(stored)
 
 
 def _recipe(options: Options, stack: Stack, precision: Precision, optimizer: Optimizer, *, shard: int) -> Training:
@@ -113,7 +113,7 @@ def _freezing(options: Options, model: Model) -> list[str]:
     """Sentences on frozen components.
 
     Raises:
-        InvalidScenarioError: everything is frozen.
+        FrozenError: everything is frozen.
     """
     frozen = _names(options.freeze)
     if not frozen or model.parameters is None:
@@ -122,7 +122,7 @@ def _freezing(options: Options, model: Model) -> list[str]:
         return ["--freeze: the base of adapters is frozen anyway."]
     groups = [group for group in model.parameters.groups if group.loaded and group.parameters]
     if all(group.component in frozen for group in groups):
-        raise InvalidScenarioError("", f"--freeze {','.join(frozen)} leaves nothing to train")
+        raise FrozenError(frozen)
     missing = [name for name in frozen if all(group.component != name for group in groups)]
     return [f"--freeze: the model has no {' and no '.join(missing)}."] if missing else []
 
@@ -164,15 +164,13 @@ def _unnamed(options: Options, model: Model, targets: tuple[str, ...]) -> list[s
     """A sentence for names that no module has, which PEFT ignores silently.
 
     Raises:
-        InvalidScenarioError: no module has any of the targets' names.
+        NoTargetsError: no module has any of the targets' names.
     """
     table = model.parameters
     if table is None:
         return []
     if not adapters(model, targets):
-        if targets == (ALL_LINEAR,):
-            raise InvalidScenarioError("", "the model has no linear modules to adapt")
-        raise InvalidScenarioError("", f"no module is named {' or '.join(targets)}: see `--lora-targets all-linear`")
+        raise NoTargetsError(() if targets == (ALL_LINEAR,) else targets)
     named = {"--lora-targets": [name for name in targets if not adapters(model, (name,))]}
     saved = _names(options.modules_to_save)
     named["--modules-to-save"] = [name for name in saved if not saved_groups(table, (name,))]
@@ -186,9 +184,7 @@ def _lora(options: Options, model: Model, precision: Precision) -> tuple[Lora, l
         model_type = model.architecture.model_type or ""
         found = default_targets(model_type)
         if found is None:
-            raise InvalidScenarioError(
-                "", f"PEFT has no default targets for '{model_type}': use --lora-targets, names or all-linear"
-            )
+            raise NoTargetsError(unlisted=model_type)
         targets = found
         sentences.append(f"--lora-targets {','.join(targets)}: PEFT's default for {model_type}.")
     sentences += _unnamed(options, model, targets)

@@ -6,13 +6,16 @@ from collections.abc import Iterator
 from typing import Final
 
 from hfmem.dtypes import find_dtype
+from hfmem.errors import InvalidScenarioError
 from hfmem.estimator.recipe.optimizers import OPTIMIZERS, find_optimizer
 from hfmem.estimator.recipe.precisions import PRECISIONS, TRAINER, find_precision
 from hfmem.estimator.recipe.stacks import STACKS, find_stack
 from hfmem.estimator.weights.quantisers import find_quantiser
 from hfmem.mapper.values import COMPONENTS
 from hfmem.options.option import split
-from hfmem.options.reading import not_one_of
+from hfmem.refusals.options import OnlyForError, UnknownWordError
+from hfmem.refusals.splits import IndivisibleError
+from hfmem.refusals.training import AdapterBaseError, DtypeConflictError, UntrainableDtypeError
 from hfmem.scenario.options import Options
 from hfmem.scenario.spread import plans
 
@@ -21,15 +24,15 @@ __all__ = ["refusals"]
 _TRAINABLE: Final = ("bfloat16", "float16", "float32")
 
 
-def refusals(options: Options) -> Iterator[str]:
-    """A sentence for each invalid option."""
+def refusals(options: Options) -> Iterator[InvalidScenarioError]:
+    """An error for each invalid option."""
     yield from _names(options)
     yield from _optimizer_rank(options)
     yield from _replicas(options)
     yield from _base(options)
 
 
-def _names(options: Options) -> Iterator[str]:
+def _names(options: Options) -> Iterator[InvalidScenarioError]:
     precision = None if options.precision in TRAINER else options.precision
     for option, value, find, rows in (
         ("--optimizer", options.optimizer, find_optimizer, OPTIMIZERS),
@@ -37,35 +40,35 @@ def _names(options: Options) -> Iterator[str]:
         ("--stack", options.stack, find_stack, STACKS),
     ):
         if value is not None and find(value) is None:
-            yield f"{option} {not_one_of(value, (row.name for row in rows))}"
+            yield UnknownWordError(option, value, (row.name for row in rows))
     parts = split(options.freeze) if isinstance(options.freeze, str) else options.freeze
-    yield from (f"--freeze {not_one_of(part, COMPONENTS)}" for part in parts if part.strip() not in COMPONENTS)
+    yield from (UnknownWordError("--freeze", part, COMPONENTS) for part in parts if part.strip() not in COMPONENTS)
 
 
-def _optimizer_rank(options: Options) -> Iterator[str]:
+def _optimizer_rank(options: Options) -> Iterator[InvalidScenarioError]:
     optimizer = find_optimizer(options.optimizer or "")
     if options.optimizer_rank is not None and not (optimizer and optimizer.rank):
-        yield f"--optimizer-rank is for --optimizer {', '.join(row.name for row in OPTIMIZERS if row.rank)}"
+        yield OnlyForError("--optimizer-rank", "--optimizer", (row.name for row in OPTIMIZERS if row.rank))
 
 
-def _replicas(options: Options) -> Iterator[str]:
+def _replicas(options: Options) -> Iterator[InvalidScenarioError]:
     for spread in plans(options):
         replicas = spread.dp * spread.cp
         if options.shard is not None and replicas % options.shard:
-            yield f"--shard {options.shard} does not divide the {replicas} replicas"
+            yield IndivisibleError("shard", options.shard, replicas, "replicas")
 
 
-def _base(options: Options) -> Iterator[str]:
+def _base(options: Options) -> Iterator[InvalidScenarioError]:
     """Base weights that adapters, or full training, do not support."""
     quantiser = find_quantiser(options.dtype or "")
     floating = find_dtype(options.dtype or "")
     precision = None if options.precision in TRAINER else find_precision(options.precision or "")
     if precision is not None and quantiser is None and floating is not None and floating.name != precision.weights:
-        yield f"--dtype {options.dtype} contradicts --precision {precision.name} ({precision.weights})"
+        yield DtypeConflictError(options.dtype, precision.name, precision.weights)
     if quantiser is None:
         if floating is not None and floating.name not in _TRAINABLE:
-            yield f"--dtype {options.dtype} cannot be trained in; use {', '.join(_TRAINABLE)}"
+            yield UntrainableDtypeError(options.dtype, _TRAINABLE)
     elif options.train == "full":
-        yield f"--dtype {options.dtype} cannot be trained in full; --train qlora adds adapters"
+        yield UntrainableDtypeError(options.dtype)
     elif options.train == "qlora" and quantiser.name != "nf4":
-        yield f"--train qlora is NF4; for adapters on {quantiser.name} use --train lora"
+        yield AdapterBaseError(quantiser.name)

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import ast
 from fractions import Fraction
 from functools import cache
-from pathlib import Path
 from typing import Any, Final
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import hfmem
 from hfmem import Architecture, inspect
 from hfmem.engines.transformers.split import RULES as TRANSFORMERS
 from hfmem.engines.vllm.split import RULES as VLLM
@@ -31,7 +28,6 @@ ROWS: Final = {"transformers": TRANSFORMERS, "vllm": VLLM, "megatron": MEGATRON,
 every_row = pytest.mark.parametrize("rules", [pytest.param(row, id=name) for name, row in ROWS.items()])
 model = cache(lambda name: inspect(name, offline=True))
 
-PACKAGE: Final = Path(hfmem.__file__).parent
 HIDDEN, HEAD = 64, 16
 
 
@@ -275,36 +271,3 @@ def is_accepted(architecture: Architecture, sizes: dict[str, Any], rules: SplitR
     except InvalidScenarioError:
         return False
     return True
-
-
-WORDS: Final = (
-    "is not tp × dp",
-    "the layers of this model are unknown",
-    "is more than the model's {} layers",
-    "splits experts, but the model has none",
-    "does not divide the model's {} attention heads",
-    "does not divide the model's {} key/value heads",
-    "units of the MLP",
-    "is more than the model's {} experts",
-    "does not divide the model's {} experts",
-    "units of an expert",
-    "does not support it",
-    "_plan that is known",
-)
-
-
-@pytest.mark.parametrize("words", WORDS)
-def test_each_reason_is_worded_once(words: str) -> None:
-    assert sum(words in sentence for sentence in sentences()) == 1
-
-
-@cache
-def sentences() -> tuple[str, ...]:
-    """Every formatted string of modules that refuse something, with {} for what is filled in."""
-    texts = (path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py"))
-    nodes = [node for text in texts if "InvalidScenarioError" in text for node in ast.walk(ast.parse(text))]
-    return tuple(
-        "".join(str(part.value) if isinstance(part, ast.Constant) else "{}" for part in node.values)
-        for node in nodes
-        if isinstance(node, ast.JoinedStr)
-    )

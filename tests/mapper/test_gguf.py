@@ -254,7 +254,7 @@ def test_every_architecture_answers(architecture: str) -> None:
     else:
         assert found.unknown == ""
         assert found.layers
-        assert found.unmodelled == "llama.cpp is not modelled yet"
+        assert found.unmodelled == "GGUF files are modelled as llama.cpp runs them: use --runtime llamacpp"
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from hfmem.engines.protocol import Attending
-from hfmem.errors import InvalidScenarioError
 from hfmem.hardware.values import Accelerator
 from hfmem.mapper.values import Implementations
 from hfmem.options.words import Attention
+from hfmem.refusals.options import NoFlashError
 
 __all__ = ["FLASH", "Kernel", "taken"]
 
@@ -114,7 +114,7 @@ def taken(asked: Attention, has: Implementations, gpu: Accelerator | None, *, at
         attends: whether the model has attention layers at all.
 
     Raises:
-        InvalidScenarioError: the class does not support flash attention.
+        NoFlashError: the class does not support flash attention.
     """
     if asked == "flash":
         known = gpu is not None and (gpu.vendor or gpu.kind == "cpu")  # a memory budget says nothing about kernels
@@ -129,13 +129,10 @@ def _flash(has: Implementations, gpu: Accelerator | None) -> Attending:
     """The flash kernel that runs, or the requirements of those that the class supports.
 
     Raises:
-        InvalidScenarioError: the class supports none.
+        NoFlashError: the class supports none.
     """
     if not has.flash and not has.kernels:
-        other = "sdpa" if has.sdpa else "eager"
-        raise InvalidScenarioError(
-            "", f"--attention flash: {has.name} of {has.source} does not support flash attention; it runs {other}"
-        )
+        raise NoFlashError(has.name, has.source, "sdpa" if has.sdpa else "eager")
     # a class that lists kernels accepts no others
     rows = [row for name in has.kernels if (row := _BY_NAME.get(name))] if has.kernels else list(FLASH)
     if not rows:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from hfmem.engines.kept import kept_weights
-from hfmem.engines.protocol import Attending, Engine, Found, RankMemory, Suggestions
+from hfmem.engines.protocol import Attending, Found, Ranked, RankMemory, Suggestions
 from hfmem.engines.transformers.attention import taken
 from hfmem.engines.transformers.formats import ANOTHER, FORMATS, RECIPES, TRAINED
 from hfmem.engines.transformers.loading import loading, margin
@@ -114,4 +114,4 @@ class Transformers:
         return ()
 
 
-ENGINE: Final[Engine] = Transformers()
+ENGINE: Final[Ranked] = Transformers()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from hfmem.engines.kept import kept_weights
-from hfmem.engines.protocol import Engine, Found, RankMemory, Suggestions
+from hfmem.engines.protocol import Found, Ranked, RankMemory, Suggestions
 from hfmem.engines.vllm.cache import cache_of, layout_of
 from hfmem.engines.vllm.cachespec import Layout
 from hfmem.engines.vllm.formats import ANOTHER, RECIPES, formats_of
@@ -118,4 +118,4 @@ class Vllm:
         return f"vLLM does not quantise to {scenario.dtype} while loading; it serves checkpoints that a tool quantised"
 
 
-ENGINE: Final[Engine] = Vllm()
+ENGINE: Final[Ranked] = Vllm()

@@ -13,14 +13,14 @@ __all__ = ["VllmOptions"]
 _option = partial(Option, panel="vLLM")
 
 
-def _release(version: str) -> str | None:
+def _release(version: str) -> InvalidScenarioError | None:
     """Why a release is not accepted; None if it is."""
     from hfmem.engines.vllm.rules import rules_of  # only runs with --vllm-version need it here
 
     try:
         rules_of(version)
     except InvalidScenarioError as error:
-        return error.reason.removeprefix("--vllm-version ")
+        return error
     return None
 
 

@@ -14,7 +14,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-from hfmem.errors import InvalidScenarioError
+from hfmem.refusals.options import ReleaseError
 
 __all__ = ["DEFAULT", "RULES", "SOURCE", "Rules", "release_of", "rules_of"]
 
@@ -104,12 +104,12 @@ def rules_of(version: str | None) -> Rules:
     """The rules of a release (`0.19`, `v0.19.0`, `0.11.1rc3`); those of `DEFAULT` for None.
 
     Raises:
-        InvalidScenarioError: not a release, or older than the oldest rules.
+        ReleaseError: not a release, or older than the oldest rules.
     """
     asked = release_of(version)
     found = [rules for rules in RULES if rules.since <= asked]
     if not found:
-        raise InvalidScenarioError("", f"--vllm-version {version} is older than {RULES[0].name}, the oldest supported")
+        raise ReleaseError("--vllm-version", version, oldest=RULES[0].name)
     return found[-1]
 
 
@@ -117,9 +117,9 @@ def release_of(version: str | None) -> tuple[int, int]:
     """(major, minor) of a release; of `DEFAULT` for None.
 
     Raises:
-        InvalidScenarioError: not a release.
+        ReleaseError: not a release.
     """
     match = re.match(r"^v?(\d{1,4})\.(\d{1,4})", (DEFAULT if version is None else version).strip())
     if match is None:
-        raise InvalidScenarioError("", f"--vllm-version '{version}' is not a release such as {DEFAULT}")
+        raise ReleaseError("--vllm-version", version, example=DEFAULT)
     return int(match[1]), int(match[2])

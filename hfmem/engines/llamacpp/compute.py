@@ -1,0 +1,202 @@
+"""The compute buffers: the recorded graph of a file's architecture, at the file's own sizes, through the allocator."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from hfmem.engines.llamacpp.allocator import HOST, Device, Step, compute_buffers
+from hfmem.engines.llamacpp.graphs import (
+    HEAD,
+    Graph,
+    Layer,
+    Part,
+    RecordedStep,
+    Structure,
+    nearest,
+    size_of,
+    structures,
+)
+from hfmem.engines.llamacpp.placement import Placement
+from hfmem.engines.llamacpp.settings import CACHE_TYPES, LlamaSettings
+from hfmem.mapper.gguf.layout import Blocks, GgufTensor
+from hfmem.unknown import Unknown
+
+__all__ = ["Compute", "computed"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compute:
+    """Compute buffers in bytes: of each device, and of the host."""
+
+    devices: tuple[int, ...]
+    host: int
+
+
+_IN_A_ROW: Final = 3
+_GATHERS: Final = "GET_ROWS"
+_LEAST_ROTATION: Final = 64
+_COPIES: Final = 4
+"""Batches under way at once on several devices (`GGML_SCHED_MAX_COPIES`)."""
+
+
+def computed(placement: Placement, devices: Sequence[Device]) -> Compute | Unknown:
+    """The compute buffers of a file as it is placed."""
+    blocks, settings = placement.blocks, placement.settings
+    layers = [
+        Layer(kind=kind, names=frozenset(tensor.inner for tensor in each))
+        for kind, each in zip(blocks.kinds, blocks.of_layers[: blocks.loaded], strict=False)
+    ]
+    structure = nearest(structures(blocks.architecture), layers)
+    if structure is None:
+        return Unknown(f"no graph of '{blocks.architecture}' is recorded")
+    graph = _setting(structure, blocks, settings)
+    if graph is None:
+        return Unknown(f"'{blocks.architecture}' does not run with these settings")
+    try:
+        inputs, steps = _Sized(placement=placement, structure=structure, graph=graph, layers=layers).built()
+    except KeyError as error:
+        return Unknown(f"the file does not say its {error.args[0]}")
+    *found, host = compute_buffers(inputs, steps, devices, copies=_COPIES if placement.pipelined else 1)
+    return Compute(devices=tuple(found), host=host)
+
+
+def _setting(structure: Structure, blocks: Blocks, settings: LlamaSettings) -> Graph | None:
+    """The recorded graph of these settings: quantised keys and values are turned, where their heads allow it."""
+    key_dim, value_dim = blocks.heads
+    turned = (_turned(settings.type_k, key_dim), _turned(settings.type_v, value_dim))
+    return structure.graph(settings.flash, *turned)
+
+
+def _turned(kind: str, size: int) -> bool:
+    """Whether a rotation spreads what quantising would cut off (`attn_rot_k` of llama-kv-cache.cpp)."""
+    return CACHE_TYPES[kind][0] > 1 and size % _LEAST_ROTATION == 0
+
+
+class _Sized:
+    """A recorded graph with the sizes of a file."""
+
+    def __init__(self, *, placement: Placement, structure: Structure, graph: Graph, layers: Sequence[Layer]) -> None:
+        self.placement, self.graph = placement, graph
+        self.blocks, self.settings = placement.blocks, placement.settings
+        self.structure, self.layers = structure, layers
+
+    def built(self) -> tuple[list[int], list[Step]]:
+        """The bytes of inputs, and the steps."""
+        whole = self._values(0)
+        inputs = [size_of(formula, whole) for formula in self.graph.inputs]
+        steps: list[Step] = []
+        head = len(self.graph.parts) - len(self.structure.layers)
+        for part in self.graph.parts[:head]:
+            self._add(steps, part, None)
+        chosen = self._chosen()
+        for place, layer in enumerate(chosen):
+            part = self.graph.parts[head + self._recorded(chosen, place)]
+            self._add(steps, part, layer)
+        return inputs, steps
+
+    def _chosen(self) -> list[int]:
+        """The layers that are run through: of those in a row that are the same, on one device, no more than three:
+        more of them take no more."""
+        found: list[int] = []
+        same = 0
+        last = len(self.layers) - 1
+        for number in range(last + 1):
+            same = same + 1 if number and self._alike(number) == self._alike(number - 1) else 0
+            if same < _IN_A_ROW or number == last:
+                found.append(number)
+        return found
+
+    def _alike(self, layer: int) -> object:
+        own = {key: self.blocks.number(key, layer) for key in self.blocks.by_layer}
+        host = frozenset(tensor.inner for tensor in self.blocks.of_layers[layer] if self.placement.of(tensor) == HOST)
+        return self.layers[layer], self.placement.layers[layer], tuple(own.items()), host
+
+    def _recorded(self, chosen: Sequence[int], place: int) -> int:
+        """The recorded layer that a layer is run as: the last for the last, else one of its kind behind one like that
+        before it."""
+        recorded, layers = self.structure.layers, self.layers
+        if place == len(chosen) - 1:
+            return len(recorded) - 1
+        own = layers[chosen[place]]
+        before = layers[chosen[place - 1]] if place else None
+
+        def distance(number: int) -> tuple[int, int]:
+            previous = recorded[number - 1] if number else None
+            first = (before is None) != (previous is None)
+            behind = before.distance(previous) if before is not None and previous is not None else 0
+            return own.distance(recorded[number]), 10_000 if first else behind
+
+        return min(range(max(len(recorded) - 1, 1)), key=distance)
+
+    def _add(self, steps: list[Step], part: Part, layer: int | None) -> None:
+        values = self._values(layer or 0)
+        for step in part:
+            at = len(steps)
+            steps.append(
+                Step(
+                    nbytes=None if step.size == "-" else size_of(step.size, values),
+                    reads=tuple(_read(read, at) for read in step.reads),
+                    replaces=tuple(_read(read, at) for read in step.replaces),
+                    place=self._place(step, layer),
+                    copied=self._copied(step, layer),
+                    rows=self._rows(step, values),
+                    output=step.output,
+                )
+            )
+
+    def _values(self, layer: int) -> dict[str, int]:
+        """What the formulas are in: the file's own sizes, and the settings'."""
+        settings, window = self.settings, self.blocks.window
+        values = self.blocks.sizes(layer) | {
+            "n_kv": settings.cells,
+            "n_tokens": settings.tokens,
+            "n_seqs": settings.n_seq_max,
+            "n_outputs": min(settings.tokens, settings.n_outputs),
+            "n_rot_k": _rotation(self.blocks.heads[0]),
+        }
+        return values | ({"n_kv_swa": settings.window_cells(window)} if window else {})
+
+    def _place(self, step: RecordedStep, layer: int | None) -> int | None:
+        placement = self.placement
+        for tensor in self._tensors(step, layer):
+            return self._home(step, tensor)
+        if step.cached and step.size == "-" and layer is not None and placement.settings.offload_kqv:
+            return placement.layers[layer]
+        return HOST if step.cached and step.size == "-" else None
+
+    def _tensors(self, step: RecordedStep, layer: int | None) -> Iterator[GgufTensor]:
+        return self.blocks.read(step.weights, layer, gathers=step.operation == _GATHERS)
+
+    def _home(self, step: RecordedStep, tensor: GgufTensor) -> int:
+        """The device of a tensor where a step reads it: an embedding that is the output's too is loaded twice."""
+        if tensor is self.blocks.tied and step.operation != _GATHERS:
+            return self.placement.layers[-1]
+        return self.placement.of(tensor)
+
+    def _copied(self, step: RecordedStep, layer: int | None) -> tuple[tuple[str, int], ...]:
+        """The tensors on the host that would have to be copied to a device."""
+        return tuple(
+            (tensor.name, tensor.nbytes) for tensor in self._tensors(step, layer) if self._home(step, tensor) == HOST
+        )
+
+    @staticmethod
+    def _rows(step: RecordedStep, values: Mapping[str, int]) -> int:
+        if step.operation == _GATHERS:
+            return 0
+        return values["n_outputs"] if "n_outputs" in step.size else values["n_tokens"]
+
+
+def _read(read: int, at: int) -> int:
+    if read < 0:
+        return read
+    return read - HEAD if read >= HEAD else at - read
+
+
+def _rotation(size: int) -> int:
+    """The largest power of two from 64 on that divides a head's size (`build_input_k_rot`)."""
+    found = _LEAST_ROTATION
+    while size and size % (found * 2) == 0:
+        found *= 2
+    return found

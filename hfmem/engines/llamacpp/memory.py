@@ -1,0 +1,144 @@
+"""What a GGUF takes under llama.cpp: terms for each accelerator, and for the host."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from hfmem.engines.llamacpp.allocator import HOST, Device
+from hfmem.engines.llamacpp.caches import Kept, kept
+from hfmem.engines.llamacpp.compute import computed
+from hfmem.engines.llamacpp.placement import Placement
+from hfmem.engines.llamacpp.settings import LlamaSettings
+from hfmem.engines.llamacpp.weights import placed
+from hfmem.estimator.overheads import context_terms
+from hfmem.estimator.parallel import SINGLE
+from hfmem.estimator.values import Group, Scenario, Term
+from hfmem.mapper.gguf.layout import Blocks
+from hfmem.mapper.values import Architecture
+from hfmem.unknown import Unknown
+
+__all__ = ["Memory", "cache_of", "memory_of"]
+
+_SOURCE: Final = "llama.cpp 0.5.0"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """Terms by place: each accelerator, and `HOST`.
+
+    Attributes:
+        placement: where the layers are.
+        terms: of each place.
+        unknown: what is not known.
+    """
+
+    placement: Placement
+    terms: dict[int, tuple[Term, ...]] = field(hash=False)
+    unknown: tuple[tuple[Group, str], ...] = ()
+
+    def total(self, place: int) -> int:
+        """Bytes of a place."""
+        return sum(term.nbytes for term in self.terms.get(place, ()))
+
+
+def memory_of(
+    blocks: Blocks, architecture: Architecture, settings: LlamaSettings, scenario: Scenario, devices: int
+) -> Memory:
+    """The memory of a file on so many accelerators; 0: on the host alone."""
+    device = _device(scenario)
+    placement = Placement(blocks=blocks, settings=settings, free=(1,) * devices)
+    terms: dict[int, list[Term]] = defaultdict(list)
+    for place, found in placed(placement, device).items():
+        terms[place].append(_weights(found.nbytes, found.count, place))
+    for place, term in _caches(placement, architecture):
+        terms[place].append(term)
+    compute = computed(placement, [device] * devices)
+    unknown: tuple[tuple[Group, str], ...] = ()
+    if isinstance(compute, Unknown):
+        unknown = (("activations", compute.reason),)
+    else:
+        for place, size in [*enumerate(compute.devices), (HOST, compute.host)]:
+            terms[place].append(_compute(size, settings))
+    terms[HOST].append(_output(blocks, settings))
+    for place in range(devices):
+        terms[place] += context_terms(scenario.gpu, SINGLE)  # devices pass activations on, without NCCL
+    return Memory(
+        placement=placement,
+        terms={place: tuple(term for term in found if term.nbytes) for place, found in terms.items()},
+        unknown=unknown,
+    )
+
+
+def _device(scenario: Scenario) -> Device:
+    """How the accelerator takes part; one that nobody named is taken as llama.cpp's plainest."""
+    gpu = scenario.gpu
+    if gpu is None or gpu.vendor not in ("nvidia", "amd") or gpu.kind == "cpu":
+        return Device()
+    return Device(alignment=128, offloads=True, row_padding=512)  # ggml-cuda.cu, for HIP too
+
+
+def cache_of(blocks: Blocks, architecture: Architecture, settings: LlamaSettings) -> int:
+    """Bytes of the caches and states of all layers."""
+    layers = (architecture.layers or ())[: blocks.loaded]
+    return sum(part.nbytes for parts in kept(layers, blocks.kernel, settings) for part in parts)
+
+
+def _weights(nbytes: int, count: int, place: int) -> Term:
+    where = "the host's memory" if place == HOST else f"device {place}"
+    return Term(
+        name="model buffer",
+        group="weights",
+        nbytes=nbytes,
+        how=f"{count} tensors of the file in {where}, each rounded up to 32 B",
+        source=f"the file's header; {_SOURCE}, llama-model.cpp::load_tensors",
+        certainty="exact",
+    )
+
+
+def _caches(placement: Placement, architecture: Architecture) -> Iterator[tuple[int, Term]]:
+    """The caches of each place, layers that keep the same together."""
+    blocks, settings = placement.blocks, placement.settings
+    found: dict[tuple[int, Kept], int] = {}
+    layers = (architecture.layers or ())[: blocks.loaded]
+    for number, parts in enumerate(kept(layers, blocks.kernel, settings)):
+        place = placement.layers[number] if settings.offload_kqv else HOST
+        for part in parts:
+            found[place, part] = found.get((place, part), 0) + 1
+    for (place, part), count in found.items():
+        yield (
+            place,
+            Term(
+                name=part.name,
+                group="kv_cache",
+                nbytes=part.nbytes * count,
+                how=f"{count} layers × {part.how}",
+                source=f"{_SOURCE}, llama-kv-cache.cpp, llama-memory-recurrent.cpp",
+                certainty="derived",
+            ),
+        )
+
+
+def _compute(nbytes: int, settings: LlamaSettings) -> Term:
+    return Term(
+        name="compute buffer",
+        group="activations",
+        nbytes=nbytes,
+        how=f"the largest batch of {settings.tokens} tokens through the recorded graph, by ggml's allocator",
+        source=f"{_SOURCE}, graphs recorded by python -m hfmem.probe.llamacpp; ggml-alloc.c, ggml-backend.cpp",
+        certainty="derived",
+    )
+
+
+def _output(blocks: Blocks, settings: LlamaSettings) -> Term:
+    rows = blocks.vocabulary
+    return Term(
+        name="output buffer",
+        group="activations",
+        nbytes=rows * settings.n_seq_max * 4,
+        how=f"{rows} logits × {settings.n_seq_max} sequences × 4 B",
+        source=f"{_SOURCE}, llama-context.cpp::output_reserve",
+        certainty="derived",
+    )

@@ -1,0 +1,208 @@
+"""What llama.cpp runs with, every default made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final, Literal
+
+from hfmem.engines.llamacpp.options import ALL_LAYERS, LlamaCppOptions
+from hfmem.estimator.values import Scenario
+from hfmem.refusals.options import UnknownWordError
+
+__all__ = ["CACHE_TYPES", "UBATCH", "LlamaServer", "LlamaSettings", "padded", "server", "server_of"]
+
+CACHE_TYPES: Final = {
+    "f32": (1, 4),
+    "f16": (1, 2),
+    "bf16": (1, 2),
+    "q8_0": (32, 34),
+    "q4_0": (32, 18),
+    "q4_1": (32, 20),
+    "iq4_nl": (32, 18),
+    "q5_0": (32, 22),
+    "q5_1": (32, 24),
+}
+"""Types of the cache: elements of a block, and its bytes (ggml-common.h)."""
+
+
+UBATCH: Final = 512
+"""Tokens that are computed at once, by default."""
+
+_BATCH: Final = 2048
+_RELEASE: Final = "0.5.0"
+_WORDS: Final = {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}
+_PLAIN: Final = ("f32", "f16", "bf16")
+
+
+def padded(number: int, to: int = 256) -> int:
+    """The next multiple: contexts are of so many tokens (`GGML_PAD` of llama-context.cpp)."""
+    return -(-number // to) * to
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LlamaSettings:
+    """Settings of a model and its context, with llama.cpp's names.
+
+    Attributes:
+        n_ctx: tokens of the cache, of all sequences together.
+        n_seq_max: sequences (`--parallel`).
+        n_outputs: rows of logits of one batch (llama-server: one a sequence).
+        flash: whether flash attention runs.
+        type_k, type_v: types of the cache.
+        unified: one cache for all sequences, not one each.
+        n_gpu_layers: layers on accelerators, the output counted first.
+        tensor_split: shares of the accelerators; () by their free memory.
+        n_cpu_moe: of so many first layers the experts stay on the host.
+        overrides: regular expressions of tensors and where they go: "CPU", or a device's number as text.
+    """
+
+    n_ctx: int = 4096
+    n_batch: int = _BATCH
+    n_ubatch: int = UBATCH
+    n_seq_max: int = 1
+    n_outputs: int = 1
+    flash: bool = True
+    type_k: str = "f16"
+    type_v: str = "f16"
+    unified: bool = False
+    swa_full: bool = False
+    n_gpu_layers: int = ALL_LAYERS
+    tensor_split: tuple[float, ...] = ()
+    split_mode: Literal["layer", "row", "none"] = "layer"
+    n_cpu_moe: int = 0
+    overrides: tuple[tuple[str, str], ...] = ()
+    offload_kqv: bool = True
+
+    @property
+    def cells(self) -> int:
+        """Tokens that one stream of a cache holds."""
+        return padded(self.n_ctx) if self.unified else padded(padded(self.n_ctx) // self.n_seq_max)
+
+    @property
+    def streams(self) -> int:
+        """Caches of a layer."""
+        return 1 if self.unified else self.n_seq_max
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of the largest batch that is run at once, a multiple of the sequences."""
+        batch = min(padded(self.n_ctx), self.n_ubatch)
+        return -(-batch // self.n_seq_max) * self.n_seq_max
+
+    def window_cells(self, window: int) -> int:
+        """Tokens that one stream of a layer with a window holds (`llama_kv_cache_iswa`)."""
+        if self.swa_full:
+            return self.cells
+        sequences = self.n_seq_max if self.unified else 1
+        return padded(min(self.cells, window * sequences + self.n_ubatch))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LlamaServer:
+    """What a person asked of llama.cpp; batch and length come from the scenario.
+
+    Attributes:
+        asked: the options.
+        flash: whether flash attention runs on the accelerator.
+        chosen: a sentence for each choice that the engine made.
+    """
+
+    asked: LlamaCppOptions
+    flash: bool
+    chosen: tuple[str, ...] = ()
+
+    def describe(self) -> str:
+        """The engine and its release."""
+        return f"llama.cpp {_RELEASE}"
+
+    def fields(self) -> Mapping[str, Any]:
+        """What `scenario` of the JSON contract shows."""
+        asked = self.asked
+        return {
+            "llamacpp_release": _RELEASE,
+            "n_gpu_layers": asked.n_gpu_layers,
+            "ubatch_size": asked.ubatch_size or UBATCH,
+            "cache_type_k": self.type_k,
+            "cache_type_v": self.type_v,
+            "flash_attn": self.flash,
+            "kv_unified": bool(asked.kv_unified),
+            "swa_full": asked.swa_full,
+            "n_cpu_moe": asked.n_cpu_moe or 0,
+        }
+
+    @property
+    def type_k(self) -> str:
+        """The type of the cached keys."""
+        return self.asked.cache_type_k or "f16"
+
+    @property
+    def type_v(self) -> str:
+        """The type of the cached values."""
+        return self.asked.cache_type_v or "f16"
+
+    def of(self, scenario: Scenario, *, n_gpu_layers: int = ALL_LAYERS, n_cpu_moe: int = 0) -> LlamaSettings:
+        """The settings of a run: a context of all sequences together, and a row of logits for each.
+
+        Args:
+            scenario: its sequences and their length.
+            n_gpu_layers, n_cpu_moe: where nothing was asked.
+        """
+        asked = self.asked
+        return LlamaSettings(
+            n_ctx=max(asked.ctx_size or 0, scenario.batch * scenario.seq),
+            n_batch=asked.batch_size or _BATCH,
+            n_ubatch=min(asked.ubatch_size or UBATCH, asked.batch_size or _BATCH),
+            n_seq_max=scenario.batch,
+            n_outputs=scenario.batch,
+            flash=self.flash,
+            type_k=self.type_k,
+            type_v=self.type_v,
+            unified=bool(asked.kv_unified),
+            swa_full=asked.swa_full,
+            n_gpu_layers=n_gpu_layers if asked.n_gpu_layers is None else asked.n_gpu_layers,
+            tensor_split=asked.tensor_split or (),
+            split_mode=asked.split_mode,
+            n_cpu_moe=n_cpu_moe if asked.n_cpu_moe is None else asked.n_cpu_moe,
+            overrides=tuple(_rule(rule) for rule in asked.override_tensor),
+            offload_kqv=not asked.no_kv_offload,
+        )
+
+
+def _rule(text: str) -> tuple[str, str]:
+    pattern, _, place = text.rpartition("=")
+    return pattern, place
+
+
+def server(options: LlamaCppOptions, kv_dtype: str | None = None) -> LlamaServer:
+    """What was asked, with the defaults of the release.
+
+    Args:
+        options: llama.cpp's own.
+        kv_dtype: what was asked of the cache by its general name, for keys and values that have no type of their own.
+
+    Raises:
+        UnknownWordError: llama.cpp has no such cache.
+    """
+    if kv_dtype is not None:
+        kind = _WORDS.get(kv_dtype, kv_dtype)
+        if kind not in CACHE_TYPES:
+            raise UnknownWordError("--kv-dtype", kv_dtype, tuple(CACHE_TYPES))
+        options = replace(options, cache_type_k=options.cache_type_k or kind, cache_type_v=options.cache_type_v or kind)
+    flash = options.flash_attn != "off"
+    chosen = [f"Modelled on llama.cpp {_RELEASE}."]
+    if not flash and (options.cache_type_v or "f16") not in _PLAIN:
+        flash = True  # a quantised V cache needs it
+        chosen.append(f"--cache-type-v {options.cache_type_v} turns flash attention on.")
+    return LlamaServer(asked=options, flash=flash, chosen=tuple(chosen))
+
+
+def server_of(scenario: Scenario) -> LlamaServer:
+    """The settings of a scenario of this engine.
+
+    Raises:
+        TypeError: it is a scenario of another engine.
+    """
+    if not isinstance(scenario.serving, LlamaServer):
+        raise TypeError("not a scenario of llama.cpp")
+    return scenario.serving
