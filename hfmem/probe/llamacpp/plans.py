@@ -263,14 +263,15 @@ _OWN: Final[Mapping[str, Mapping[str, Any]]] = {
     "jina-bert-v3": {"tokenizer.ggml.token_type_count": 1},
     "lfm2": {"shortconv.l_cache": 3},
     "lfm2moe": {"shortconv.l_cache": 3},
-    "rwkv6": {"wkv.head_size": 64},
-    "rwkv7": {"wkv.head_size": 64, **_RANKS},
+    "rwkv6": {"wkv.head_size": 64, "attention.head_count": 0, "attention.head_count_kv": 0},
+    "rwkv7": {"wkv.head_size": 64, "attention.head_count": 0, "attention.head_count_kv": 0, **_RANKS},
     "rwkv6qwen2": {"wkv.head_size": 64, "token_shift_count": 1},
     "arwkv7": {"wkv.head_size": 64, "token_shift_count": 1, **_RANKS},
     "jamba": {"ssm.inner_size": 2048, "embedding_length": 1024},
     "plamo2": {"ssm.group_count": 0},
     "hrm_text": {"hrm.layers_per_stack": 1, "hrm.h_cycles": 1, "hrm.l_cycles": 2},
     "minimax-m2": {"expert_gating_func": 2},
+    "dots1": {"expert_gating_func": 2},
 }
 
 
