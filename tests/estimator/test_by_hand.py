@@ -75,6 +75,17 @@ def test_autocast_keeps_a_copy_in_16_bits(precision: str) -> None:
     assert again["cast weights"] == 2 * ONE
 
 
+def test_a_checkpointed_layer_has_its_own_casts_alone() -> None:
+    """aten/src/ATen/autocast_mode.cpp: the outermost autocast context clears the cache where it ends, which is before
+    the backward pass; torch/utils/checkpoint.py computes a layer anew in a context of its own. With gradients carried
+    over, the last layer's backward is the highest: all inputs are there. Its casts are no more than another's."""
+    asked: dict[str, Any] = {"precision": "autocast-bf16", "seq": 64, "gradient_accumulation": 2}
+    found = terms(matrices(COUNT), "backward", gradient_checkpointing=True, **asked)
+    assert found[f"the inputs of {LAYERS - 1} layers"] == (LAYERS - 1) * 64 * 1000 * 4
+    assert found["cast weights"] == 2 * ONE
+    assert terms(matrices(COUNT), "logits", gradient_checkpointing=True, **asked)["cast weights"] == 2 * COUNT
+
+
 @pytest.mark.parametrize("precision", ["bf16", "fp32", "bf16-autocast"])
 def test_nothing_is_cast_where_weights_are_in_the_compute_dtype(precision: str) -> None:
     assert "cast weights" not in terms(matrices(COUNT), "logits", precision=precision, seq=64)

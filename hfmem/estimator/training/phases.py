@@ -59,7 +59,8 @@ class _Moments:
                 terms.append(self.gradients.term(active.logits_gradients, "of the head, by then"))
             if active.logits:
                 terms.append(self._term("logits and loss", active.logits, active.logits_how, logits=True))
-        return _phase("logits", [*terms, *self._casts(self.gpu.stage.depth), *gathered(self.gpu, backward=False)])
+        casts = self._casts(0, self.gpu.stage.depth)
+        return _phase("logits", [*terms, *casts, *gathered(self.gpu, backward=False)])
 
     def backward(self) -> Phase:
         """The backward of the layer at which it needs most, or of what is before the layers."""
@@ -97,14 +98,14 @@ class _Moments:
             how = f"layer {self.gpu.stage.start + index + 1}: what it saved or computes anew, and its gradients"
             terms.append(self._term("backward of one layer", self.active.backward[index], how))
             terms.append(self._term("left by the layers done", self.active.staying[index], _LEFT))
-        return [*terms, *self._casts(index + 1), self._unpacked(), *gathered(self.gpu, backward=True)]
+        return [*terms, *self._casts_at(index), self._unpacked(), *gathered(self.gpu, backward=True)]
 
     def _at_layer(self, index: int) -> int:
         """Bytes that change with the layer whose backward runs."""
         active, total = self.active, self.gradients.at_layer(index)
         if active is not None:
             total += self.saved[index] + active.backward[index] + active.staying[index]
-        return total + sum(term.nbytes for term in self._casts(index + 1))
+        return total + sum(term.nbytes for term in self._casts_at(index))
 
     def _saved(self, upto: int) -> list[Term]:
         active = self.active
@@ -123,21 +124,26 @@ class _Moments:
         certainty = "unknown" if active is None else active.certainty
         return Term(name=name, group="activations", nbytes=nbytes, how=how, source=source, certainty=certainty)
 
-    def _casts(self, layers: int) -> list[Term]:
-        """Copies of trained float32 weights in the compute dtype, which the graph keeps until their layer is done."""
+    def _casts_at(self, index: int) -> list[Term]:
+        """The casts at the backward of a layer: the graph keeps those of the layers not done. Checkpointed layers have
+        none in the graph: autocast forgets all where its outermost context ends, before the backward pass, in which
+        each layer casts its own under a context of its own."""
+        if self.gpu.training.checkpointing == "full":
+            return self._casts(index, 1)
+        return self._casts(0, index + 1)
+
+    def _casts(self, first: int, layers: int) -> list[Term]:
+        """Copies in the compute dtype of trained float32 weights, of so many layers from one on."""
         gpu, training = self.gpu, self.gpu.training
         cast = training.precision.autocast and training.precision.weights == "float32"
         if not cast or training.lora is not None or training.fsdp:  # FSDP gathers its units in the compute dtype
             return []
-        first = 0
-        if training.checkpointing == "full" and layers < gpu.stage.depth:
-            first, layers = layers - 1, 1
         total = sum(
             2 * piece.elements * float(gpu.share_of_layers(piece.component, first, layers)) / gpu.plan.tp
             for piece in gpu.inside
             if piece.linear
         )
-        how = f"2 B per element of the matrices of {layers} layers"
+        how = f"2 B per element of the matrices of {layers} layer{'s' if layers > 1 else ''}"
         return [_temporary("cast weights", ceil(total), how, training.precision.source)]
 
     def _unpacked(self) -> Term:
