@@ -4,7 +4,7 @@ Each phase includes resident memory, and the peak is the largest, not the sum:
 
     logits      resident + saved outside the layers + saved of all layers + head and loss
     backward i  resident + saved outside + saved of layers before i + backward of i + gradients of layers from i on
-    its end     resident + saved outside + all gradients, of a tied embedding both that are to be summed
+    its end     resident + saved outside + all gradients, of a tied embedding both and their sum
     optimizer   resident + gradients + what the step makes
 """
 
@@ -26,8 +26,9 @@ __all__ = ["phases_of"]
 
 _LEFT = "inputs and their gradients, which hooks of frozen FSDP units refer to"
 
-TIED_SUMS = 0
-"""Tensors for the sum of a tied embedding's two gradients: it is made in place, but under a dispatch mode."""
+_TIED = 2
+"""The second gradient of a tied embedding, and the sum of both: autograd adds what is hidden states' in place, but not
+to the head's gradient, which is a view (PyTorch 2.13, `aten::add` in its profiler)."""
 
 
 def phases_of(gpu: Gpu, stays: Held, active: Activity | None) -> tuple[Phase, ...]:
@@ -84,7 +85,7 @@ class _Moments:
         if not gpu.stage.first or not simple or training.optimizer.one_gradient:
             return terms
         own = [piece for piece in gpu.pieces if piece.component == "embedding"]
-        more = int(gradients.carried) + (1 + TIED_SUMS if gradients.tied else 0)
+        more = int(gradients.carried) + (_TIED if gradients.tied else 0)
         nbytes = more * gradient_bytes(gpu, own)
         return [*terms, *gathered(gpu, backward=False), gradients.term(nbytes, "of the embedding, to be added")]
 
