@@ -324,3 +324,29 @@ def test_lists_of_an_optimizer(optimizer: str, lists: int) -> None:
     one of updates; a fused or in-place step makes none."""
     found = terms(matrices(COUNT), "optimizer", precision="bf16", optimizer=optimizer, seq=64)
     assert found.get("optimizer's list", 0) == lists * 2 * COUNT
+
+
+@pytest.mark.parametrize(("train", "each"), [("full", 2 * 4), ("lora", 2 * 3)])
+def test_what_a_unit_costs_by_the_closed_form(train: str, each: int) -> None:
+    """modeling_llama.py, LlamaMLP in bf16: the outputs of gate and up, of the activation function, and the product,
+    which only `down_proj` saves to train its own weights, and a frozen one does not: 2 B each."""
+    name, asked = f"saved by {LAYERS} layers", {"train": train, "precision": "bf16", "batch": 2, "seq": 512}
+    asked |= {"lora_targets": ("fc",)} if train == "lora" else {}
+    few, many = (
+        terms(decoder(Dense(intermediate=units, gated=True)), "logits", **asked)[name] for units in (4000, 5000)
+    )
+    assert many - few == LAYERS * 2 * 512 * 1000 * each
+
+
+@pytest.mark.parametrize(
+    ("stack", "checkpointing", "left"),
+    [("transformers-4.48", True, 30), ("transformers-4.48", False, 0), ("transformers-5", True, 0)],
+)
+def test_hooks_of_frozen_units_hold_what_layers_done_left(stack: str, checkpointing: bool, left: int) -> None:
+    """torch fsdp/_runtime_utils.py, hooks of units without trained parameters, on inputs that a reentrant checkpoint
+    detaches: at the backward of Mistral's first layer, the inputs of the 31 after it and gradients of 30 of them stay;
+    what is not detached goes, and so does what nothing computes anew."""
+    asked: dict[str, Any] = {"train": "lora", "dp": 2, "fsdp": True, "batch": 2, "seq": 4096, "precision": "bf16"}
+    found = terms(bundled(MISTRAL), "backward", stack=stack, gradient_checkpointing=checkpointing, **asked)
+    state = 2 * 4096 * 4096 * 2
+    assert found.get("left by the layers done", 0) == (left and (31 + 30) * state)

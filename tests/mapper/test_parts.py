@@ -11,7 +11,8 @@ from hfmem.errors import InvalidConfigError
 from hfmem.mapper.caches import KV, Combined, CrossKV
 from hfmem.mapper.facts import Facts
 from hfmem.mapper.families import reader
-from hfmem.mapper.values import Layer
+from hfmem.mapper.families._heads import task
+from hfmem.mapper.values import Dense, Layer
 from tests.mapper.windows import elements
 
 
@@ -177,3 +178,22 @@ def test_what_a_whole_assumes_for_a_part_may_be_null() -> None:
     """Mistral's own class has a window of 4,096 tokens, that of Mistral 3 none."""
     caches = {layer.cache for layer in layers({"model_type": "mistral3"})}
     assert caches == {KV(heads=8, key_dim=128, value_dim=128)}
+
+
+@pytest.mark.parametrize(
+    ("config", "sparse"),
+    [
+        ({"model_type": "gemma3n_text"}, [True] * 10 + [False] * 25),
+        ({"model_type": "gemma3n_text", "num_hidden_layers": 10, "num_kv_shared_layers": 0}, [False] * 10),
+        ({"model_type": "gemma4_text"}, [False] * 30),
+    ],
+)
+def test_networks_of_which_few_units_go_on(config: dict[str, Any], sparse: list[bool]) -> None:
+    """configuration_gemma3n.py: `[0.95] * num_sparse_layers + [0.0] * (num_hidden_layers - num_sparse_layers)`, where
+    num_sparse_layers is 10 of more layers than 10, and none of fewer."""
+    assert [isinstance(layer.ffn, Dense) and layer.ffn.sparse for layer in layers(config)] == sparse
+
+
+def test_the_first_of_several_classes_is_the_model() -> None:
+    assert task(Facts({"architectures": ["GPT2DoubleHeadsModel", "GPT2LMHeadModel"]}), "base") == ""
+    assert task(Facts({"architectures": ["GPT2LMHeadModel", "GPT2DoubleHeadsModel"]}), "base") == "causal_lm"

@@ -32,8 +32,10 @@ from hfmem.mapper.values import Dense, Experts, Layer
 
 __all__ = ["with_adapters"]
 
-GRADIENTS_AT_ONCE = 2
-"""Tensors like a module's input that its backward holds at once; 3 under a dispatch mode, where no sum is in place."""
+_GRADIENTS_AT_ONCE = 3
+"""Tensors like a module's input that its backward holds at once: the module's gradient of it, the adapter's, and their
+sum, which is not made in place, because the first is a view of two dimensions (PyTorch 2.13, `aten::add` in its
+profiler)."""
 
 _MASK = 1  # bytes per element: native_dropout of CUDA keeps booleans
 
@@ -160,7 +162,7 @@ def _adapted(linears: Sequence[Linear], modules: set[_Key], lora: Lora, training
     compute = _compute(training)
     own = max(_own(training), compute)
     moments = [
-        max(totals[index] + GRADIENTS_AT_ONCE * compute * linear.inputs, totals[index + 1] + own * linear.inputs)
+        max(totals[index] + _GRADIENTS_AT_ONCE * compute * linear.inputs, totals[index + 1] + own * linear.inputs)
         for index, linear in enumerate(chosen)
     ]
     done = last and bool(chosen) and chosen[-1] == linears[-1]

@@ -214,3 +214,12 @@ def test_what_libraries_take_during_the_profile_run(asked: dict[str, Any], gib: 
     0.07 in a pipeline, 2.1 with tensor parallelism."""
     found = terms(LLAMA, **asked)["libraries, during the profile run"]
     assert found / 2**30 == pytest.approx(gib, abs=0.01)
+
+
+def test_the_rest_of_a_segment() -> None:
+    """c10/cuda/CUDACachingAllocator.cpp: 10 MiB and more take a segment of their own, in steps of 2 MiB, and a rest of up
+    to 1 MiB is not split off. Qwen2.5-7B in 2 B, 3,584 units: of 28 layers, q, k, v (4,608 rows) 15¾ steps, gate and up
+    (37,888) 129½, down (18,944) 64¾, each of which the last is not full; the output (3,584) 12¼, whose rest is split
+    off; 152,064 words, in the embedding and the head, 519¾."""
+    found = terms("Qwen/Qwen2.5-7B-Instruct")["allocator's rounding"]
+    assert found == 28 * (MIB // 2 + MIB + MIB // 2) + 2 * (MIB // 2)
