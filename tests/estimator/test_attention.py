@@ -37,6 +37,18 @@ def test_flash_is_refused_where_no_kernel_runs(gpu: str) -> None:
     assert any("does not run on" in note for note in report.notes)
 
 
+@pytest.mark.parametrize(
+    ("gpu", "kernel"),
+    [("T4", None), ("A100", "FlashAttention 2"), ("H100", "FlashAttention 2"), ("MI300X", "AITER's FlashAttention")],
+)
+def test_flash_by_compute_capability(gpu: str, kernel: str | None) -> None:
+    """github.com/Dao-AILab/flash-attention, README: "Ampere, Ada, or Hopper GPUs", which begin with 8.0; a T4 has 7.5
+    (developer.nvidia.com/cuda-gpus)."""
+    report = estimate("Qwen/Qwen3-0.6B", offline=True, attention="flash", gpu=(gpu,))
+    told = any(f"--attention flash: {kernel} (" in note for note in report.notes)
+    assert (bool(report.estimate.refused), told) == (kernel is None, kernel is not None)
+
+
 def test_flash_is_refused_where_the_class_has_none() -> None:
     with pytest.raises(InvalidScenarioError, match="does not support flash attention; it runs eager"):
         estimate("bigscience/bloom", attention="flash", offline=True)

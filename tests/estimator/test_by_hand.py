@@ -350,3 +350,11 @@ def test_hooks_of_frozen_units_hold_what_layers_done_left(stack: str, checkpoint
     found = terms(bundled(MISTRAL), "backward", stack=stack, gradient_checkpointing=checkpointing, **asked)
     state = 2 * 4096 * 4096 * 2
     assert found.get("left by the layers done", 0) == (left and (31 + 30) * state)
+
+
+def test_experts_of_litgpt_keep_the_units_of_each_that_a_token_uses() -> None:
+    """litgpt model.py, LLaMAMLP, frozen: silu's input and output and the other factor, in 2 B. Of Mixtral's, each token
+    uses two; Mistral's is one of them."""
+    asked: dict[str, Any] = {"train": "lora", "lora_targets": ("q_proj",), "precision": "bf16", "stack": "litgpt"}
+    one, two = (terms(bundled(name), "logits", seq=512, **asked)["saved by 32 layers"] for name in (MISTRAL, MIXTRAL))
+    assert two - one == 32 * 512 * 3 * 2 * 14336

@@ -117,6 +117,22 @@ def groups_of(**weights: Any) -> dict[str, Any]:
         (
             {
                 "quant_method": "compressed-tensors",
+                "config_groups": groups_of(num_bits=4, type="int", strategy="channel"),
+                "ignore": ["lm_head"],
+            },
+            LINEAR // 2 + ROWS * 2 + 224 * 16,
+        ),
+        (
+            {
+                "quant_method": "compressed-tensors",
+                "config_groups": groups_of(num_bits=8, type="int", strategy="channel"),
+                "ignore": ["lm_head"],
+            },
+            LINEAR + ROWS * 2,
+        ),
+        (
+            {
+                "quant_method": "compressed-tensors",
                 "config_groups": groups_of(num_bits=8, type="float", strategy="channel"),
                 "ignore": ["re:.*lm_head"],
             },
@@ -437,3 +453,15 @@ def test_a_plain_checkpoint_declares_none() -> None:
     assert model.quantisation is None
     assert model.parameters is not None
     assert as_stored(model.parameters, {}, model.architecture).table is model.parameters
+
+
+def test_experts_are_within_the_network_unless_a_dense_one_is() -> None:
+    """modeling_qwen3_moe.py: `mlp.experts` of each layer. Those of one that stay have a byte more an element."""
+    mixture = {"model_type": "qwen3_moe", "architectures": ["Qwen3MoeForCausalLM"], "num_hidden_layers": 2}
+    mixture |= {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 1024}
+    packed = {"quant_method": "fp8", "activation_scheme": "dynamic"}
+    all_, some = (
+        stored(described({**packed, "modules_to_not_convert": [*left, "lm_head"]}, **mixture))
+        for left in ((), ("model.layers.0.mlp.experts",))
+    )
+    assert some - all_ == pytest.approx(4 * 3 * 4096 * 1024, rel=1e-5)

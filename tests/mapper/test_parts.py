@@ -197,3 +197,9 @@ def test_networks_of_which_few_units_go_on(config: dict[str, Any], sparse: list[
 def test_the_first_of_several_classes_is_the_model() -> None:
     assert task(Facts({"architectures": ["GPT2DoubleHeadsModel", "GPT2LMHeadModel"]}), "base") == ""
     assert task(Facts({"architectures": ["GPT2LMHeadModel", "GPT2DoubleHeadsModel"]}), "base") == "causal_lm"
+
+
+def test_the_first_of_four_layers_has_no_window() -> None:
+    """configuration_cwm.py: full attention where `i % window_pattern == 0`, with a pattern of 4."""
+    found = layers({"model_type": "cwm", "num_hidden_layers": 9})
+    assert [index for index, layer in enumerate(found) if layer.kind == "full_attention"] == [0, 4, 8]

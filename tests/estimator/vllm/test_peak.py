@@ -9,6 +9,7 @@ import pytest
 
 from hfmem import estimate, inspect
 from hfmem.engines.vllm.cachespec import Dtypes, Spec, layout
+from hfmem.engines.vllm.formats import formats_of
 from hfmem.mapper.caches import KV, Cache, Indexed, Latent, State
 from hfmem.mapper.values import Dense, Layer
 from hfmem.units import MIB
@@ -217,9 +218,31 @@ def test_what_libraries_take_during_the_profile_run(asked: dict[str, Any], gib: 
 
 
 def test_the_rest_of_a_segment() -> None:
-    """c10/cuda/CUDACachingAllocator.cpp: 10 MiB and more take a segment of their own, in steps of 2 MiB, and a rest of up
-    to 1 MiB is not split off. Qwen2.5-7B in 2 B, 3,584 units: of 28 layers, q, k, v (4,608 rows) 15¾ steps, gate and up
-    (37,888) 129½, down (18,944) 64¾, each of which the last is not full; the output (3,584) 12¼, whose rest is split
+    """c10/cuda/CUDACachingAllocator.cpp: 10 MiB and more take a segment of their own, in steps of 2 MiB, and a rest of
+    up to 1 MiB is not split off. Qwen2.5-7B in 2 B, 3,584 units: of 28 layers, q, k, v (4,608 rows) 15¾ steps, gate and
+    up (37,888) 129½, down (18,944) 64¾, each of which the last is not full; the output (3,584) 12¼, whose rest is split
     off; 152,064 words, in the embedding and the head, 519¾."""
     found = terms("Qwen/Qwen2.5-7B-Instruct")["allocator's rounding"]
     assert found == 28 * (MIB // 2 + MIB + MIB // 2) + 2 * (MIB // 2)
+
+
+@pytest.mark.parametrize("tp", [1, 4])
+def test_projections_of_latents_are_kept_twice(tp: int) -> None:
+    """model_executor/layers/attention/mla_attention.py: W_UK_T and W_UV beside kv_b_proj, of a rank's heads. DeepSeek-V3
+    has 61 layers, and 128 heads of 128 and 128 without the rotary part, from latents of 512."""
+    found = terms("deepseek-ai/DeepSeek-V3", tp=tp)
+    assert found["latent projections"] == 61 * 128 // tp * (128 + 128) * 512 * 2
+    assert "latent projections" not in terms(LLAMA)
+
+
+def test_the_table_of_rotary_positions_is_one() -> None:
+    """model_executor/layers/rotary_embedding: cos and sin of half of a head's 128 each, a row a position, in 2 B."""
+    assert terms(LLAMA)["rotary table"] == 131_072 * 128 * 2
+    assert "rotary table" not in terms("openai-community/gpt2", seq=1024)
+
+
+@pytest.mark.parametrize(("release", "refused"), [((0, 16), False), ((0, 17), True), ((0, 19), True)])
+def test_deprecated_formats_are_refused(release: tuple[int, int], refused: bool) -> None:
+    """config/model.py: `DEPRECATED_QUANTIZATION_METHODS` needs --allow-deprecated-quantization."""
+    found = [row.reason for row in formats_of(release) if row.methods == ("fbgemm_fp8",) and not row.hardware]
+    assert any("--allow-deprecated-quantization" in reason for reason in found) is refused
