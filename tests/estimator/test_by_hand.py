@@ -338,6 +338,18 @@ def test_what_a_unit_costs_by_the_closed_form(train: str, each: int) -> None:
     assert many - few == LAYERS * 2 * 512 * 1000 * each
 
 
+@pytest.mark.parametrize(("precision", "width"), [("bf16", 2), ("fp32", 4)])
+def test_what_a_unit_costs_in_the_backward_pass(precision: str, width: int) -> None:
+    """Beside what the layer saved of it, the gradients of three inner tensors: of the product, of the factor from `up`,
+    and of what `silu` puts out."""
+    asked = {"precision": precision, "batch": 2, "seq": 512}
+    few, many = (
+        terms(decoder(Dense(intermediate=units, gated=True)), "backward", **asked)["backward of one layer"]
+        for units in (4000, 5000)
+    )
+    assert many - few == 2 * 512 * 1000 * (4 + 3) * width
+
+
 @pytest.mark.parametrize(
     ("stack", "checkpointing", "left"),
     [("transformers-4.48", True, 30), ("transformers-4.48", False, 0), ("transformers-5", True, 0)],

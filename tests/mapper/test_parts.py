@@ -11,6 +11,7 @@ from hfmem.errors import InvalidConfigError
 from hfmem.mapper.caches import KV, Combined, CrossKV
 from hfmem.mapper.facts import Facts
 from hfmem.mapper.families import reader
+from hfmem.mapper.families._blocks import UndescribedError
 from hfmem.mapper.families._heads import task
 from hfmem.mapper.values import Dense, Layer
 from tests.mapper.windows import elements
@@ -203,3 +204,30 @@ def test_the_first_of_four_layers_has_no_window() -> None:
     """configuration_cwm.py: full attention where `i % window_pattern == 0`, with a pattern of 4."""
     found = layers({"model_type": "cwm", "num_hidden_layers": 9})
     assert [index for index, layer in enumerate(found) if layer.kind == "full_attention"] == [0, 4, 8]
+
+
+@pytest.mark.parametrize(
+    ("model_type", "name", "labels", "parameters"),
+    [
+        ("bert", "BertForPreTraining", 2, 110_106_428),
+        ("bert", "BertForPreTraining", 5, 110_106_428),
+        ("albert", "AlbertForPreTraining", 2, 223_158_450),
+        ("albert", "AlbertForPreTraining", 5, 223_170_741),
+    ],
+)
+def test_outputs_of_the_second_head_of_pre_training(model_type: str, name: str, labels: int, parameters: int) -> None:
+    """transformers 5.24 on the meta device: of BERT two outputs, of ALBERT as many as there are labels."""
+    assert total({"model_type": model_type, "architectures": [name], "num_labels": labels}) == parameters
+
+
+@pytest.mark.parametrize("hidden", [1024, 1536, 2048])
+def test_a_head_of_another_width_than_the_text_model_is_not_described(hidden: int) -> None:
+    """modeling_ovis2.py: the head has the whole's own sizes, its input those of the text model."""
+    config = {"model_type": "ovis2", "architectures": ["Ovis2ForConditionalGeneration"], "hidden_size": hidden}
+    text = {"model_type": "qwen2", "hidden_size": 1536, "vocab_size": 1000}
+    found = {**config, "tie_word_embeddings": False, "vocab_size": 1000, "text_config": text}
+    try:
+        known = total(found)
+    except UndescribedError:
+        known = None
+    assert (known is not None) == (hidden == 1536)

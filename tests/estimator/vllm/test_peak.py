@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -228,8 +229,8 @@ def test_the_rest_of_a_segment() -> None:
 
 @pytest.mark.parametrize("tp", [1, 4])
 def test_projections_of_latents_are_kept_twice(tp: int) -> None:
-    """model_executor/layers/attention/mla_attention.py: W_UK_T and W_UV beside kv_b_proj, of a rank's heads. DeepSeek-V3
-    has 61 layers, and 128 heads of 128 and 128 without the rotary part, from latents of 512."""
+    """model_executor/layers/attention/mla_attention.py: W_UK_T and W_UV beside kv_b_proj, of a rank's heads. In
+    DeepSeek-V3, 61 layers have 128 heads of 128 and 128 without the rotary part, from latents of 512."""
     found = terms("deepseek-ai/DeepSeek-V3", tp=tp)
     assert found["latent projections"] == 61 * 128 // tp * (128 + 128) * 512 * 2
     assert "latent projections" not in terms(LLAMA)
@@ -246,3 +247,16 @@ def test_deprecated_formats_are_refused(release: tuple[int, int], refused: bool)
     """config/model.py: `DEPRECATED_QUANTIZATION_METHODS` needs --allow-deprecated-quantization."""
     found = [row.reason for row in formats_of(release) if row.methods == ("fbgemm_fp8",) and not row.hardware]
     assert any("--allow-deprecated-quantization" in reason for reason in found) is refused
+
+
+@pytest.mark.parametrize("kv_dtype", [None, "fp8"])
+def test_nothing_is_sized_in_an_unknown_dtype(kv_dtype: str | None) -> None:
+    """Neither the file nor a header tells: a cache of its own dtype does not make the rest known."""
+    whole = model(LLAMA)
+    assert whole.parameters is not None
+    groups = tuple(replace(group, dtype=None) for group in whole.parameters.groups)
+    architecture, table = replace(whole.architecture, dtype=None), replace(whole.parameters, groups=groups)
+    untold = replace(whole, architecture=architecture, stored_dtype=None, parameters=table)
+    found = estimate(untold, runtime="vllm", gpu=("H100",), seq=4096, kv_dtype=kv_dtype).estimate
+    assert [group for group, _ in found.unknown] == ["weights", "activations", "kv_cache"]
+    assert not any(term.group in ("weights", "activations", "kv_cache") for term in found.terms)
