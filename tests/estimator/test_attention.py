@@ -59,3 +59,8 @@ def test_a_long_prompt_is_told_in_pieces() -> None:
     assert whole.estimate.in_pieces is not None
     assert whole.estimate.in_pieces.total == pieces.estimate.total < whole.estimate.total
     assert pieces.scenario.prefill_chunk == 4096
+
+
+@pytest.mark.parametrize(("seq", "told_so"), [(16_384, False), (32_768, False), (32_769, True)])
+def test_a_prompt_of_a_usual_length_is_not_told_in_pieces(seq: int, told_so: bool) -> None:
+    assert (told(seq=seq).estimate.in_pieces is not None) is told_so

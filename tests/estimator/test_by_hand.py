@@ -146,6 +146,22 @@ def test_one_tensor_at_a_time(asked: dict[str, Any], nbytes: int) -> None:
 
 
 @pytest.mark.parametrize(
+    ("optimizer", "precision", "each"),
+    [
+        ("adafactor", "fp32", 4 + 4 + 4),
+        ("adafactor", "bf16", 4 + 4 + 4 + 4 + 4),
+        ("adafactor-beta1", "fp32", 4 + 4),
+        ("adafactor-beta1", "bf16", 4 + 4 + 4 + 4),
+    ],
+)
+def test_one_tensor_of_adafactor(optimizer: str, precision: str, each: int) -> None:
+    """transformers 5.24 optimization.py, Adafactor.step: the squared gradient and its sum with eps in float32, beside
+    what the tensor before it was updated by, unless that is its momentum; in 16 bits, copies of tensor and gradient."""
+    found = terms(matrices(COUNT), "optimizer", optimizer=optimizer, precision=precision, seq=64)
+    assert found["optimizer's update"] == each * ONE
+
+
+@pytest.mark.parametrize(
     ("asked", "expected"),
     [
         ({}, [5, 4, 3, 2, 1]),

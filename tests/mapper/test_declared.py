@@ -465,3 +465,17 @@ def test_experts_are_within_the_network_unless_a_dense_one_is() -> None:
         for left in ((), ("model.layers.0.mlp.experts",))
     )
     assert some - all_ == pytest.approx(4 * 3 * 4096 * 1024, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("quantisation", "dtype"),
+    [
+        ({"quant_method": "gptq", "bits": 4, "group_size": 128}, "float16"),
+        ({"quant_method": "awq", "bits": 4, "group_size": 128}, "float16"),
+        ({"quant_method": "fp8", "weight_block_size": [128, 128]}, "bfloat16"),
+        ({"quant_method": "bitsandbytes", "load_in_4bit": True}, "bfloat16"),
+    ],
+)
+def test_what_a_quantised_model_runs_in_where_nothing_tells(quantisation: dict[str, Any], dtype: str) -> None:
+    """transformers 5.24, quantizers: `update_dtype` of GPTQ and AWQ falls back to float16, of others to bfloat16."""
+    assert described(quantisation).stored_dtype == dtype

@@ -260,3 +260,12 @@ def test_nothing_is_sized_in_an_unknown_dtype(kv_dtype: str | None) -> None:
     found = estimate(untold, runtime="vllm", gpu=("H100",), seq=4096, kv_dtype=kv_dtype).estimate
     assert [group for group, _ in found.unknown] == ["weights", "activations", "kv_cache"]
     assert not any(term.group in ("weights", "activations", "kv_cache") for term in found.terms)
+
+
+@pytest.mark.parametrize(("tp", "name", "each"), [
+    (1, LLAMA, 32 * 2 * 8 * 128 * 2), (2, LLAMA, 32 * 2 * 4 * 128 * 2), (1, GEMMA, 10 * 2 * 16 * 128 * 2),
+])  # fmt: skip
+def test_what_a_further_token_costs(tp: int, name: str, each: int) -> None:
+    """Keys and values of each layer that keeps all tokens: of gemma-3-27b each sixth of 62; the others have a window of
+    1,024."""
+    assert server(name, tp=tp, seq=8192, max_num_batched_tokens=2048).estimate.kv_cache_per_token == each
