@@ -2,13 +2,14 @@
 
     pip install cosmic-ray
     python -m tests.benchmarks.mutation --seed 1 --each 90 --hits hits.json --out found.json
-    python -m tests.benchmarks.mutation --again found.json --hits again.json --out after.json   # its survivors alone
+    python -m tests.benchmarks.mutation --again found.json --hits hits.json --budget 90 --out after.json
 
 A mutant is drawn by its place, then by its change, so that an operator with eleven replacements weighs no more than a
 number. One run of all tests, in a copy of the tree with a mark before each mutant's statement, finds its tests and
 their time (`--hits`, read where it is there). Then each mutant stands before its tests, those with arithmetic by hand
 first, the others by their time, until `--budget` seconds are full: of a function, the code object is replaced in a fork
-of a process that has collected all tests; what runs on import is written to a copy, for a process of its own.
+of a process that has collected all tests; what runs on import is written to a copy, for a process of its own. With
+`--again`, survivors of an earlier run stand before the tests that are new since, and those that its budget left out.
 
 Kept output is no judge: tests of reports, options, documents and the house are left out (`JUDGES`). So are changes that
 no number follows from: annotations, decorators, text that is told, `strict=` of zip.
@@ -32,11 +33,13 @@ import sys
 import tempfile
 import time
 import warnings
+from bisect import bisect
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
+from itertools import accumulate
 from pathlib import Path
 from types import CodeType, FunctionType
 from typing import Any, Final
@@ -55,7 +58,7 @@ SAME: Final = ("_Eq_Is", "_NotEq_IsNot")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mutant:
-    """A change of one line; `after` is None where it is one of a docstring's or the like."""
+    """A change of one line, with the source that has it."""
 
     path: str
     line: int
@@ -65,8 +68,9 @@ class Mutant:
     after: str
 
     @property
-    def package(self) -> str:
-        return Path(self.path).parts[1]
+    def key(self) -> tuple[str, str, str, str]:
+        """What it is known by in another state of the code."""
+        return self.path, self.operator, self.before, self.after
 
 
 # As a plugin of the run that finds out which tests run the line of a mutant: MUTATION_HITS names the file to write.
@@ -200,15 +204,15 @@ def drawn(seed: int, each: int) -> tuple[list[Mutant], dict[str, Any]]:
 
 
 def again(rows: list[dict[str, Any]]) -> list[Mutant]:
-    """The mutants of such rows, by the text of their lines."""
+    """The mutants of such rows that still are some, by the text of their lines."""
     wanted = {(row["path"], row["operator"], row["before"], row["after"]) for row in rows}
     files, operators = {row["path"] for row in rows}, {f"core/{row['operator']}" for row in rows}
-    found = {}
+    found: dict[tuple[str, str, str, str], Mutant] = {}
     for key, changes in places().items():
         for change in changes if key[0] in files else ():
             one = mutant(key[0], *change) if change[0] in operators else None
-            if one and (one.path, one.operator, one.before, one.after) in wanted:
-                found.setdefault((one.path, one.operator, one.before, one.after), one)
+            if one and one.key in wanted:
+                found.setdefault(one.key, one)
     return list(found.values())
 
 
@@ -256,27 +260,31 @@ class Lines:
         trees: dict[str, dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
         for number, one in enumerate(chosen):
             trees[one.path][one.line].append(number)
-        self._on_import: set[int] = set()
-        texts = {}
+        texts, on_import = {}, set()
         for path, wanted in trees.items():
             tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
             marked = _Marked(tree, wanted)
             texts[path] = ast.unparse(ast.fix_missing_locations(marked.visit(tree)))
-            self._on_import |= marked.on_import
+            on_import |= marked.on_import
         if not kept.exists():
             with copy(texts) as tree:
                 env = {**os.environ, "PYTHONPATH": str(tree), "MUTATION_HITS": str(kept.absolute())}
                 command = [sys.executable, "-m", "pytest", *PYTEST, "-q", "-p", "tests.benchmarks.mutation", *JUDGES]
                 subprocess.run(command, cwd=tree, env=env, check=False)
+            found = json.loads(kept.read_text(encoding="utf-8"))
+            kept.write_text(json.dumps({**found, "mutants": [one.key for one in chosen]}), encoding="utf-8")
         found = json.loads(kept.read_text(encoding="utf-8"))
         self.seconds: dict[str, float] = found["seconds"]
         self._hits: dict[str, set[int]] = {name: set(each) for name, each in found["hits"].items()}
-        self._on_import |= self._hits.get("", set())
+        self._numbers = {tuple(key): number for number, key in enumerate(found["mutants"])}
+        self._on_import = {chosen[number].key for number in on_import}
 
-    def of(self, number: int, one: Mutant) -> tuple[set[str], bool]:
+    def of(self, one: Mutant) -> tuple[set[str], bool]:
         """Tests by name, and whether the line runs on import; of tables without functions, all tests but few."""
-        found = {name for name, hits in self._hits.items() if number in hits} - {""}
-        on_import = number in self._on_import
+        number = self._numbers.get(one.key)
+        found = {name for name, hits in self._hits.items() if number in hits}
+        on_import = one.key in self._on_import or "" in found
+        found -= {""}
         return found or (set(self.seconds) if on_import else set()), on_import
 
 
@@ -341,9 +349,14 @@ class Judge:
     """Runs mutants where pytest would run its tests."""
 
     def __init__(
-        self, chosen: list[Mutant], lines: Lines, budget: float, note: Callable[[Mutant, dict[str, Any]], None]
+        self,
+        chosen: list[Mutant],
+        lines: Lines,
+        seconds: tuple[float, float],
+        note: Callable[[Mutant, dict[str, Any]], None],
     ) -> None:
-        self.chosen, self.lines, self.budget, self.note = chosen, lines, budget, note
+        self.chosen, self.lines, self.note = chosen, lines, note
+        self._done, self._budget = seconds
         self._told = -1
 
     def pytest_collection_finish(self) -> None:
@@ -356,10 +369,11 @@ class Judge:
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         items = {item.nodeid: item for item in session.items}
         gc.freeze()
-        for number, one in enumerate(self.chosen):
-            names, on_import = self.lines.of(number, one)
-            names |= items.keys() - self.lines.seconds.keys() if names else set()
-            tests, left = self._within(names & items.keys())
+        added = sorted(items.keys() - self.lines.seconds.keys())
+        for one in self.chosen:
+            names, on_import = self.lines.of(one)
+            known, left = self._within(names & items.keys())
+            tests = [*added, *known]
             began = time.monotonic()
             if not tests:
                 outcome = "untested"
@@ -376,20 +390,16 @@ class Judge:
             os.write(self._told, report.nodeid.encode())
 
     def _within(self, names: set[str]) -> tuple[list[str], int]:
-        def order(name: str) -> tuple[bool, bool, float]:
-            return (
-                name in self.lines.seconds,
-                not name.partition("::")[0].endswith(FIRST),
-                self.lines.seconds.get(name, 0),
-            )
+        """Those of the tests that are run, and how many are left for a larger budget; an earlier run's are done."""
 
-        tests, total = [], 0.0
-        for name in sorted(names, key=order):
-            total += self.lines.seconds.get(name, 0.1)
-            if total > self.budget:
-                break
-            tests.append(name)
-        return tests, len(names) - len(tests)
+        def order(name: str) -> tuple[bool, float]:
+            return not name.partition("::")[0].endswith(FIRST), self.lines.seconds[name]
+
+        ordered = sorted(names, key=order)
+        totals = list(accumulate(self.lines.seconds[name] for name in ordered))
+        return ordered[bisect(totals, self._done) : bisect(totals, self._budget)], sum(
+            total > self._budget for total in totals
+        )
 
     def _limit(self, tests: list[str]) -> float:
         return 30 + 4 * sum(self.lines.seconds.get(test, 0.1) for test in tests)
@@ -460,16 +470,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--hits", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--each", type=int, default=120)
-    parser.add_argument("--budget", type=float, default=45)
+    parser.add_argument("--each", type=int, default=90)
+    parser.add_argument("--budget", type=float, default=30)
     parser.add_argument("--again", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     asked = parser.parse_args()
     if asked.again:
         earlier = json.loads(asked.again.read_text(encoding="utf-8"))
-        chosen, counts = again([row for row in earlier["rows"] if row["outcome"] in ("survived", "untested")]), {}
+        chosen = again([row for row in earlier["rows"] if row["outcome"] in ("survived", "untested")])
+        counts, done = {}, earlier["budget"]
     else:
-        chosen, counts = drawn(asked.seed, asked.each)
+        (chosen, counts), done = drawn(asked.seed, asked.each), 0
     rows: list[dict[str, Any]] = []
 
     def note(one: Mutant, found: dict[str, Any]) -> None:
@@ -487,13 +498,13 @@ def main() -> None:
         for row in rows:
             outcome = row["outcome"] if row["outcome"] in ("survived", "untested", "timeout") else "killed"
             outcomes[Path(row["path"]).parts[1]][outcome] += 1
-        kept = {"seed": asked.seed, **counts, "outcomes": outcomes, "rows": rows}
+        kept = {"seed": asked.seed, "budget": asked.budget, **counts, "outcomes": outcomes, "rows": rows}
         asked.out.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
         print(len(rows), f"{one.path}:{one.line}", one.operator, found, flush=True)
 
     os.chdir(ROOT)
     print(len(chosen), "mutants", counts, flush=True)
-    judge = Judge(chosen, Lines(chosen, asked.hits), asked.budget, note)
+    judge = Judge(chosen, Lines(chosen, asked.hits), (done, asked.budget), note)
     sys.exit(pytest.main([*PYTEST, "-x", "-p", "no:terminal", *JUDGES], plugins=[judge]))
 
 
