@@ -390,9 +390,9 @@ def test_experts_of_litgpt_keep_the_units_of_each_that_a_token_uses() -> None:
 
 @pytest.mark.parametrize(("precision", "casts"), [("bf16", 0), ("autocast-bf16", 10)])
 def test_the_closed_form_of_a_gated_layer(precision: str, casts: int) -> None:
-    """As its module tells: 16 bytes a hidden unit, 4 a query unit and 4 of keys and values, 8 a feed-forward
-    unit, log-sum-exps of 8 heads in float32, and two numbers of the norms. Under autocast the stream is float32 and five
-    of its tensors are cast, of 2 B each."""
+    """As its module tells: 16 bytes a hidden unit, 4 a query unit and 4 of keys and values, 8 a feed-forward unit,
+    log-sum-exps of 8 heads in float32, and two numbers of the norms. Under autocast the stream is float32 and five of
+    its tensors are cast, of 2 B each."""
     found = terms(decoder(Dense(intermediate=2000, gated=True)), "logits", precision=precision, batch=2, seq=512)
     a_token = (16 + casts) * 1000 + 4 * 1000 + 4 * 1000 + 8 * 2000 + 4 * 8 + 2 * 4
     assert found[f"saved by {LAYERS} layers"] == LAYERS * 2 * 512 * a_token
@@ -403,9 +403,9 @@ def test_the_closed_form_of_a_gated_layer(precision: str, casts: int) -> None:
     [("litgpt", 1, 1), ("litgpt", 2, 1), ("litgpt-longest-first", 1, 1), ("litgpt-longest-first", 2, 0)],
 )
 def test_gradients_before_they_are_shared(stack: str, accumulation: int, units: int) -> None:
-    """torch FullyShardedDataParallel: a unit of frozen and trained weights has one gradient, of all of them, until it is
-    shared. litgpt finetune/lora.py under no_sync: those of its first step are the ones that stay. A unit of Mistral's is
-    a layer in 2 B, its adapters apart."""
+    """torch FullyShardedDataParallel: a unit of frozen and trained weights has one gradient, of all of them, until it
+    is shared. litgpt finetune/lora.py under no_sync: those of its first step are the ones that stay. A unit of
+    Mistral's is a layer in 2 B, its adapters apart."""
     asked: dict[str, Any] = {"train": "lora", "lora_targets": ("q_proj",), "dp": 2, "fsdp": True, "precision": "bf16"}
     asked |= {"gradient_checkpointing": True, "seq": 512, "gradient_accumulation": accumulation}
     found = terms(bundled(MISTRAL), "backward", stack=stack, **asked)

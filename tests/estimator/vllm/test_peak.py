@@ -172,6 +172,7 @@ def test_pages_of_latents_and_states(kept: Cache, dtype: str, pages: list[int]) 
     found = layout((layer,), settings, dtypes, 4)
     assert not isinstance(found, Unknown)
     assert [found.block_bytes] == pages
+    assert found.block == (1 if isinstance(kept, State) else 16)  # a state is of any number of tokens
 
 
 @pytest.mark.parametrize(("windows", "whole", "width", "groups"), [(13, 12, 13, 2), (17, 12, 17, 2), (18, 12, 12, 3)])
