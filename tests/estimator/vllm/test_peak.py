@@ -108,7 +108,10 @@ def test_older_releases_free_the_scratch() -> None:
     assert ("experts' scratch" in found) == ("forward pass" in found)
 
 
-@pytest.mark.parametrize(("card", "nbytes"), [("H100", 32 * MIB), ("A100", (4096 * 2 + 16 * 8) * 1024)])
+@pytest.mark.parametrize(
+    ("card", "nbytes"),
+    [("H100", 32 * MIB), ("B200", 32 * MIB), ("RTX 5090", 32 * MIB), ("A100", (4096 * 2 + 16 * 8) * 1024)],
+)
 def test_the_workspace_of_cublas(card: str, nbytes: int) -> None:
     """docs.pytorch.org, CUBLAS_WORKSPACE_CONFIG: 32 MiB on sm90, else `:4096:2:16:8`, two of 4 MiB and eight of
     16 KiB."""
