@@ -116,3 +116,12 @@ def test_the_cache_of_a_batch() -> None:
     windowed = estimate(model("mistralai/Mistral-7B-v0.1"), seq=10_000).estimate
     assert windowed.group("kv_cache") == windowed.kv_cache_fixed == 4096 * a_token
     assert windowed.kv_cache_per_token == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "seq", "refused"),
+    [("openai-community/gpt2", 1024, False), ("openai-community/gpt2", 1025, True), (LLAMA, 131_073, False)],
+)
+def test_only_a_table_of_positions_has_an_end(name: str, seq: int, refused: bool) -> None:
+    """modeling_gpt2.py: `wpe` has a row for each of 1,024 positions; angles of rotary ones are computed for any."""
+    assert bool(estimate(model(name), seq=seq).estimate.refused) is refused
