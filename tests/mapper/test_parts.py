@@ -213,10 +213,12 @@ def test_the_first_of_four_layers_has_no_window() -> None:
         ("bert", "BertForPreTraining", 5, 110_106_428),
         ("albert", "AlbertForPreTraining", 2, 223_158_450),
         ("albert", "AlbertForPreTraining", 5, 223_170_741),
+        ("bert", "BertForMultipleChoice", 5, 109_483_009),
     ],
 )
-def test_outputs_of_the_second_head_of_pre_training(model_type: str, name: str, labels: int, parameters: int) -> None:
-    """transformers 5.24 on the meta device: of BERT two outputs, of ALBERT as many as there are labels."""
+def test_outputs_that_labels_are_not(model_type: str, name: str, labels: int, parameters: int) -> None:
+    """transformers 5.24 on the meta device: of BERT's pre-training two, of ALBERT's as many as there are labels; one
+    for a choice, however many there are."""
     assert total({"model_type": model_type, "architectures": [name], "num_labels": labels}) == parameters
 
 

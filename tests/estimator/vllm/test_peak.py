@@ -209,6 +209,17 @@ def test_the_smallest_pool_of_all_stages_counts() -> None:
     assert report.estimate.serving.kv_pool == report.scenario.gpu.memory * 9 // 10 - max(taken)
 
 
+def test_the_recipe_that_leaves_most_decides_the_pool() -> None:
+    """Tools that write 4-bit files of a mixture leave different matrices unquantised: the pool is what the largest of
+    them leaves, though another would leave more."""
+    report = server("Qwen/Qwen3-30B-A3B", dtype="int4")
+    found = report.estimate
+    assert found.spared > 0
+    outside = ("CUDA context", "CUDA graphs")
+    taken = sum(term.nbytes for term in found.terms if term.group != "kv_cache" and term.name not in outside)
+    assert found.serving.kv_pool == report.scenario.gpu.memory * 9 // 10 - taken
+
+
 def test_no_more_sequences_than_tokens_of_a_step() -> None:
     """config/scheduler.py: max_num_batched_tokens has to be at least max_num_seqs."""
     assert server(LLAMA, max_num_batched_tokens=100).scenario.serving.max_num_seqs == 100
@@ -267,9 +278,10 @@ def test_nothing_is_sized_in_an_unknown_dtype(kv_dtype: str | None) -> None:
 
 
 @pytest.mark.parametrize(("tp", "name", "each"), [
-    (1, LLAMA, 32 * 2 * 8 * 128 * 2), (2, LLAMA, 32 * 2 * 4 * 128 * 2), (1, GEMMA, 10 * 2 * 16 * 128 * 2),
+    (1, LLAMA, 32 * 2 * 8 * 128 * 2),
+    (2, LLAMA, 32 * 2 * 4 * 128 * 2), (16, LLAMA, 32 * 2 * 128 * 2), (1, GEMMA, 10 * 2 * 16 * 128 * 2),
 ])  # fmt: skip
 def test_what_a_further_token_costs(tp: int, name: str, each: int) -> None:
     """Keys and values of each layer that keeps all tokens: of gemma-3-27b each sixth of 62; the others have a window of
-    1,024."""
+    1,024. Of 8 heads of keys, each of 16 ranks has one."""
     assert server(name, tp=tp, seq=8192, max_num_batched_tokens=2048).estimate.kv_cache_per_token == each
