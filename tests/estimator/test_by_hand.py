@@ -145,6 +145,14 @@ def test_one_tensor_at_a_time(asked: dict[str, Any], nbytes: int) -> None:
     assert found["optimizer's update"] == nbytes
 
 
+@pytest.mark.parametrize("optimizer", ["apollo", "apollo-mini"])
+@pytest.mark.parametrize(("precision", "width"), [("fp32", 4), ("bf16", 2)])
+def test_one_tensor_of_apollo(optimizer: str, precision: str, width: int) -> None:
+    """apollo_torch/apollo.py: the gradient scaled by channel or tensor, and the update that is made of it."""
+    found = terms(matrices(COUNT), "optimizer", optimizer=optimizer, precision=precision, seq=64)
+    assert found["optimizer's update"] == (width + width) * ONE
+
+
 @pytest.mark.parametrize(
     ("optimizer", "precision", "each"),
     [
