@@ -206,11 +206,12 @@ def drawn(seed: int, each: int) -> tuple[list[Mutant], dict[str, Any]]:
 def again(rows: list[dict[str, Any]]) -> list[Mutant]:
     """The mutants of such rows that still are some, by the text of their lines."""
     wanted = {(row["path"], row["operator"], row["before"], row["after"]) for row in rows}
-    files, operators = {row["path"] for row in rows}, {f"core/{row['operator']}" for row in rows}
+    near = {(path, f"core/{operator}", before) for path, operator, before, _ in wanted}
     found: dict[tuple[str, str, str, str], Mutant] = {}
-    for key, changes in places().items():
-        for change in changes if key[0] in files else ():
-            one = mutant(key[0], *change) if change[0] in operators else None
+    for (path, (line, _), _), changes in places().items():
+        text = (ROOT / path).read_text(encoding="utf-8").splitlines()[line - 1].strip()
+        for operator, occurrence in changes:
+            one = mutant(path, operator, occurrence) if (path, operator, text) in near else None
             if one and one.key in wanted:
                 found.setdefault(one.key, one)
     return list(found.values())
