@@ -287,6 +287,15 @@ def test_scales_are_not_sharded() -> None:
     assert found["mlp (nf4)"] == mlp // 2 // 4 + mlp // 64 * 4 + 32 * 3 * 16 * 4
 
 
+@pytest.mark.parametrize("tp", [1, 2])
+def test_the_matrix_that_is_multiplied_is_unpacked(tp: int) -> None:
+    """bitsandbytes autograd/_functions.py, MatMul4Bit.backward: `dequantize_4bit` of one matrix into the compute dtype;
+    14,336 × 4,096 in 2 B, of which ranks have a part."""
+    asked: dict[str, Any] = {"train": "qlora", "lora_targets": ("q_proj",), "seq": 64, "tp": tp}
+    found = terms(bundled(MISTRAL), "backward", **asked)["unpacked matrix"]
+    assert (found, type(found)) == (14336 * 4096 * 2 // tp, int)
+
+
 def test_the_other_micro_batches_hold_what_this_one_does() -> None:
     """1F1B: of five stages the first has five micro-batches in flight, each with all that its two layers save. By
     table 2 of arXiv 2205.05198, without the two dropout masks and the embedding's: 32sbh a layer."""

@@ -131,6 +131,12 @@ MODELS = [
     ("Phi-3-small-8k", PHI3_SMALL, 7_392_272_384, 32 * 2 * 8 * 128),
     ("MiMo-7B", MIMO, 7_622_619_136, 36 * 2 * 8 * 128),  # without prediction layers
     ("MiniCPM-MoE-8x2B", MINICPM_MOE, 13_873_291_776, 40 * 2 * 2304),
+    (  # the same without experts; its head is the embedding
+        "MiniCPM-2B",
+        sizes("minicpm", hidden=2304, layers=40, heads=36, vocab=122753, inner=5760),
+        122753 * 2304 + 40 * (4 * 2304 * 2304 + 3 * 2304 * 5760 + 2 * 2304) + 2304,
+        40 * 2 * 2304,
+    ),
 ]
 
 
