@@ -300,6 +300,22 @@ class Library:
             raise LlamaError("".join(self._log)[-1500:])
         return int(found)
 
+    def buffers(self, path: Path, asked: Asked) -> dict[str, dict[str, int]]:
+        """What llama.cpp itself says that a file takes: bytes of each buffer for model, context and compute.
+
+        Raises:
+            LlamaError: refused.
+        """
+        model = self.model(path)
+        try:
+            context = self.context(model, asked)
+            try:
+                return self._breakdown(context)
+            finally:
+                self._llama.llama_free(context)
+        finally:
+            self.free(model)
+
     def graph(self, path: Path, asked: Asked) -> Graph:
         """The graph of the largest batch of a file, and the buffers that llama.cpp says it needs.
 

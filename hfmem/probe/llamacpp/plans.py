@@ -150,6 +150,7 @@ OPTIONAL: Final[tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]] = (
     (("attn_gate.weight",), ()),
     (("attn_sinks.weight",), ()),
     (("attn_post_norm.weight",), ()),
+    (("attn_qkv.weight",), ("attn_q.weight", "attn_k.weight", "attn_v.weight")),
     (("ffn_gate_up_exps.weight",), ("ffn_gate_exps.weight", "ffn_up_exps.weight")),
 )
 """Optional tensors that some files have, and those that they stand in place of."""

@@ -84,14 +84,19 @@ class Specimen:
     tensors: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     def blocks(self) -> Blocks | None:
-        """The file as the mapper reads it."""
+        """What llama.cpp reads of it."""
+        checkpoint = self.checkpoint()
+        return layout_of(checkpoint, architecture_of(checkpoint))
+
+    def checkpoint(self) -> Checkpoint:
+        """The file as the fetcher reads it."""
         keys = {f"{self.architecture}.{key}": value for key, value in self.keys.items()}
         file = FileInfo(name="specimen.gguf", size=None)
         tensors = tuple(
             TensorInfo(name=name, dtype="F32", shape=shape[::-1], nbytes=4 * prod(shape), file=file.name)
             for name, shape in self.tensors.items()
         )
-        checkpoint = Checkpoint(
+        return Checkpoint(
             ref=ModelRef(model_id=file.name),
             commit=None,
             source="local",
@@ -102,7 +107,6 @@ class Specimen:
             weight_files=(file,),
             metadata={file.name: {"general.architecture": self.architecture, **keys}},
         )
-        return layout_of(checkpoint, architecture_of(checkpoint))
 
     def write(self, path: Path) -> None:
         """Write it: float32, aligned, a hole in place of the weights."""
