@@ -47,6 +47,7 @@ class EngineRow:
         modes: what it does, running or training.
         methods: the methods it can be estimated by.
         formats: forms of files that are its own: it runs them where no other engine is asked for.
+        tracer: the module whose `traced` asks the software itself, for `--trace` only; "" where the engine has no such.
     """
 
     name: str
@@ -56,6 +57,7 @@ class EngineRow:
     modes: tuple[Mode, ...] = ("inference",)
     methods: tuple[str, ...] = ("exact",)
     formats: tuple[str, ...] = ()
+    tracer: str = ""
 
 
 _ROWS: dict[str, EngineRow] = {}
@@ -109,6 +111,7 @@ register(
         home="hfmem.engines.transformers.engine",
         modes=("inference", "training"),
         methods=("exact", "textbook"),
+        tracer="hfmem.probe.trace",
     )
 )
 register(EngineRow(name="vllm", title="vLLM", options=VllmOptions, home="hfmem.engines.vllm.engine"))
@@ -118,6 +121,7 @@ register(
         title="llama.cpp",
         options=LlamaCppOptions,
         home="hfmem.engines.llamacpp.engine",
+        tracer="hfmem.probe.llamacpp.trace",
         formats=("GGUF",),
     )
 )

@@ -297,8 +297,8 @@ class TrainingFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trace:
-    """The peak of a step as it was measured on the real class, in bytes; what a GPU adds (its context, workspaces, the
-    rounding of its allocator) is not in it.
+    """The peak of a step as it was measured on the real implementation, in bytes; what a GPU adds (its context,
+    workspaces, the rounding of its allocator) is not in it.
 
     Attributes:
         phase: what sets the peak: `layers` or `head`; in training `logits`, `backward` or `optimizer`.
@@ -307,6 +307,8 @@ class Trace:
         layers: how many layers were run, in all runs together.
         seconds: how long it took.
         source: the versions of what was run.
+        subject: what was run, as a sentence names it before `without weights`.
+        estimate: what was estimated of the same by group, where it is not the report's own estimate.
     """
 
     phase: str
@@ -315,6 +317,8 @@ class Trace:
     layers: int
     seconds: float
     source: str
+    subject: str = "the model class"
+    estimate: Mapping[Group, int] | None = field(default=None, hash=False)
 
     @property
     def peak(self) -> int:

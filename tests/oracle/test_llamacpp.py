@@ -6,7 +6,6 @@ npm pack @node-llama-cpp/linux-x64@3.22.1     # its package/bins/linux-x64 is HF
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ from typing import Any, Final
 
 import pytest
 
+import hfmem
 from hfmem.engines.llamacpp.allocator import HOST, Device
 from hfmem.engines.llamacpp.caches import kept
 from hfmem.engines.llamacpp.compute import computed
@@ -22,17 +22,20 @@ from hfmem.engines.llamacpp.graphs import structures
 from hfmem.engines.llamacpp.placement import Placement
 from hfmem.engines.llamacpp.settings import LlamaSettings
 from hfmem.engines.llamacpp.weights import placed
+from hfmem.engines.tracing import library_folder
 from hfmem.mapper.gguf.layout import layout_of
 from hfmem.mapper.gguf.reader import architecture_of
 from hfmem.probe.llamacpp import specimens
-from hfmem.probe.llamacpp.library import FOLDER, Asked, LlamaError, apart, library
+from hfmem.probe.llamacpp.library import RELEASE, Asked, LlamaError, apart, library
 from hfmem.probe.llamacpp.specimens import Specimen
 from hfmem.unknown import Unknown
+from tests.hub import Hub, Repo, virtual_file
 from tests.mapper.gguf_models import MODELS, model
+from tests.test_gguf import made
 
 pytestmark = [
     pytest.mark.oracle,
-    pytest.mark.skipif(FOLDER not in os.environ, reason=f"{FOLDER} names no folder of a llama.cpp library"),
+    pytest.mark.skipif(library_folder() is None, reason="no library of llama.cpp is here (HFMEM_LLAMACPP)"),
 ]
 
 GRAPHS: Final = Path(specimens.__file__).parents[2] / "data" / "llamacpp_graphs.jsonl"
@@ -126,6 +129,51 @@ def test_buffers_are_those_that_llama_cpp_tells(architecture: str, tmp_path: Pat
     assert len(errors) >= 4
     assert max(errors.values()) <= 0.05, errors
     assert sum(error == 0 for error in errors.values()) >= 0.75 * len(errors), errors
+
+
+# --- --trace ---------------------------------------------------------------------------------------------------------
+
+TRACED: Final = {
+    "Qwen2.5-0.5B.Q4_K_M.gguf": {},
+    "DeepSeek-V2-Lite.Q4_K_M.gguf": {"flash_attn": "off"},
+    "gpt2.F16.gguf": {},
+}
+
+
+@pytest.mark.parametrize("file", TRACED)
+@pytest.mark.parametrize("asked", [{}, {"seq": 1000, "batch": 4}, {"ctx_size": 8192, "ubatch_size": 1024}], ids=str)
+def test_a_file_is_traced(file: str, asked: dict[str, Any], tmp_path: Path) -> None:
+    report = hfmem.estimate(str(made(tmp_path, file)), trace=True, n_gpu_layers=0, **TRACED[file], **asked)
+    trace = report.trace
+    assert trace is not None
+    assert trace.groups == trace.estimate
+    assert trace.groups["weights"] == report.estimate.group("weights") == MODELS[file]["loaded"]
+    assert trace.groups["kv_cache"] == report.estimate.group("kv_cache")
+    assert trace.source == f"llama.cpp {RELEASE}"
+
+
+def test_of_a_remote_file_the_header_is_fetched_and_no_more(hub: Hub, tmp_path: Path) -> None:
+    path = made(tmp_path, "Qwen2.5-0.5B.Q4_K_M.gguf")
+    with path.open("rb") as file:
+        head = file.read(1_000_000)
+    hub.put(Repo(id="org/m-GGUF", files=(virtual_file("m-Q4_K_M.gguf", head, size=path.stat().st_size),)))
+    command = [sys.executable, "-m", "hfmem", "org/m-GGUF", "--trace", "--format", "json"]
+    process = subprocess.run(command, capture_output=True, text=True, check=True)
+    (result,) = json.loads(process.stdout)["results"]
+    assert result["trace"]["weights"] == MODELS[path.name]["loaded"]
+    assert result["trace"]["difference"] == 0
+    assert sum(request.sent for request in hub.requests) < 2_000_000
+
+
+def test_what_llama_cpp_refuses_is_a_sentence(tmp_path: Path) -> None:
+    """A latent without its own tensors keeps keys and values, whose types must then be the same."""
+    path = made(tmp_path, "DeepSeek-V2-Lite.Q4_K_M.gguf")
+    command = [sys.executable, "-m", "hfmem", str(path), "--trace", "-ctk", "q8_0"]
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert process.returncode == 1
+    assert f"{path} cannot be traced (llama.cpp: " in process.stderr
+    assert "does not support different K (q8_0) and V (f16) cache types" in process.stderr
+    assert "Traceback" not in process.stderr
 
 
 # --- graphs ----------------------------------------------------------------------------------------------------------
