@@ -8,22 +8,27 @@ import sys
 
 from hfmem.streams import Streams
 
-__all__ = ["main"]
+__all__ = ["main", "run"]
 
 
 def main() -> None:
-    """Run the command line and end the process; a reader that went away (`| head`) is no error."""
+    """Run the command line and end the process."""
     # A run is over before a collection would pay, of what imports leave too: the headers of a large mixture are a
     # million objects that all stay.
     gc.disable()
+    # Requests that nobody waits for any more may still hang, and would hold the process at its end.
+    os._exit(run())
+
+
+def run() -> int:
+    """Run the command line on the process's streams: the exit code. A reader that went away (`| head`) is no error."""
     streams = Streams()
     code = _run()
     if streams.lost is not None:
         print(f"The output cannot be written: {streams.lost}.", file=sys.stderr)
         code = code or 1
     sys.stderr.flush()
-    # Requests that nobody waits for any more may still hang, and would hold the process at its end.
-    os._exit(code)
+    return code
 
 
 def _run() -> int:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from huggingface_hub import close_session, constants
 from hypothesis import HealthCheck, settings
 
+from tests.command import NOWHERE, clients_environment
 from tests.hub.server import Hub
 
 # A loaded machine is slow at times: how long an example takes says nothing of the code.
@@ -31,12 +32,17 @@ _CLEARED = (
 )
 
 
+def pytest_collection_finish() -> None:
+    """What was collected stays to the end: no collection of garbage looks at it again."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     """A Hub without repositories that `huggingface_hub` and processes started from here take for the real one.
 
-    Nobody is logged in, offline mode is off and all caches are empty. `huggingface_hub` reads its environment once,
-    when it is imported, so its constants are changed beside the environment.
+    Nobody is logged in, offline mode is off and all caches are empty.
     """
     home = tmp_path / "hf-home"
     with Hub() as server:
@@ -44,11 +50,15 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
             monkeypatch.delenv(name, raising=False)
         for name, value in _settings(server, home).items():
             monkeypatch.setenv(name, value)
-        for name, constant in _constants(server, home).items():
-            monkeypatch.setattr(constants, name, constant)
-        close_session()
-        yield server
-        close_session()
+        with clients_environment():
+            yield server
+            monkeypatch.undo()  # what a test changed of the client, before the client is as it was
+
+
+@pytest.fixture
+def alone(tmp_path: Path) -> dict[str, str]:
+    """An environment without a Hub and with an empty cache."""
+    return {**os.environ, **NOWHERE, "HF_HOME": str(tmp_path)}
 
 
 @pytest.fixture
@@ -65,21 +75,4 @@ def _settings(hub: Hub, home: Path) -> dict[str, str]:
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "NO_PROXY": "127.0.0.1",
         "no_proxy": "127.0.0.1",
-    }
-
-
-def _constants(hub: Hub, home: Path) -> dict[str, object]:
-    return {
-        "AGENT_HARNESSES_PATH": str(home / ".agent_harnesses.json"),
-        "ENDPOINT": hub.url,
-        "HF_ASSETS_CACHE": str(home / "assets"),
-        "HF_HOME": str(home),
-        "HF_HUB_CACHE": str(home / "hub"),
-        "HF_HUB_DISABLE_TELEMETRY": True,
-        "HF_HUB_OFFLINE": False,
-        "HF_STORED_TOKENS_PATH": str(home / "stored_tokens"),
-        "HF_TOKEN_PATH": str(home / "token"),
-        "HF_XET_CACHE": str(home / "xet"),
-        "HUGGINGFACE_CO_URL_TEMPLATE": f"{hub.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}",
-        "HUGGINGFACE_HUB_CACHE": str(home / "hub"),
     }

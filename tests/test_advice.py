@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import shlex
-import subprocess
-import sys
 from typing import Any
 
 import pytest
+
+from tests.command import run
 
 LLAMA = "meta-llama/Llama-3.1-8B-Instruct"
 OSS = "openai/gpt-oss-20b"
@@ -27,9 +27,7 @@ ASKED = {
 
 def answer(line: str) -> dict[str, Any]:
     """The first result."""
-    command = [sys.executable, "-m", "hfmem", *shlex.split(line), "--offline", "--format", "json"]
-    run = subprocess.run(command, capture_output=True, text=True, check=False)
-    found: dict[str, Any] = json.loads(run.stdout)["results"][0]
+    found: dict[str, Any] = json.loads(run(*shlex.split(line), "--offline", "--format", "json").stdout)["results"][0]
     return found
 
 

@@ -46,6 +46,7 @@ def modules() -> Iterator[tuple[str, Path]]:
             yield name, path
 
 
+@cache
 def imports(path: Path) -> set[str]:
     """Dotted names that a module imports, those inside functions included, those for type checkers only not."""
     tree = ast.parse(path.read_text(encoding="utf-8"))

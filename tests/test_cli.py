@@ -1,4 +1,4 @@
-"""The command line as a person uses it: whole processes, against a local Hub or with none."""
+"""The command line as a person uses it, against a local Hub or with none; whole processes where that is the point."""
 
 from __future__ import annotations
 
@@ -20,31 +20,11 @@ import pytest
 
 from hfmem import __version__
 from hfmem.report.formats import FORMATS
+from tests.command import process, run
 from tests.fetcher.test_hub import CONFIG, ROWS
 from tests.hub import Hub, adapter, binary, diffusers, gguf, html_page, sharded, single, stalled
 
 LLAMA = "meta-llama/Llama-2-7b-hf"
-NOWHERE = {"HF_ENDPOINT": "http://127.0.0.1:9"}
-
-
-def run(*arguments: str, env: dict[str, str] | None = None, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    process = subprocess.run(
-        [sys.executable, "-m", "hfmem", *arguments],
-        env=env or {**os.environ, **NOWHERE},
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert "Traceback" not in process.stderr
-    return process
-
-
-@pytest.fixture
-def alone(tmp_path: Path) -> dict[str, str]:
-    """An environment without a Hub and with an empty cache."""
-    return {**os.environ, **NOWHERE, "HF_HOME": str(tmp_path)}
 
 
 def on_terminal(*arguments: str, env: dict[str, str], columns: int) -> str:
@@ -54,7 +34,7 @@ def on_terminal(*arguments: str, env: dict[str, str], columns: int) -> str:
     fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
     with subprocess.Popen(
         [sys.executable, "-m", "hfmem", *arguments], env=env, stdout=child, stderr=child, stdin=subprocess.DEVNULL
-    ) as process:
+    ) as running:
         os.close(child)
         shown = b""
         while True:
@@ -65,15 +45,15 @@ def on_terminal(*arguments: str, env: dict[str, str], columns: int) -> str:
             if not piece:
                 break
             shown += piece
-        process.wait(60)
+        running.wait(60)
     os.close(parent)
     return shown.decode().replace("\r\n", "\n")
 
 
 def test_the_main_job_without_a_network(alone: dict[str, str]) -> None:
-    process = run(LLAMA, "--batch", "4", "--seq", "4096", "--format", "json", env=alone)
-    assert process.returncode == 0
-    (result,) = json.loads(process.stdout)["results"]
+    done = process(LLAMA, "--batch", "4", "--seq", "4096", "--format", "json", env=alone)
+    assert done.returncode == 0
+    (result,) = json.loads(done.stdout)["results"]
     assert result["parameters"]["total"] == 6_738_415_616
     assert result["memory"]["weights"] == 13_476_831_232
     assert result["memory"]["kv_cache"] == 8_589_934_592
@@ -81,17 +61,17 @@ def test_the_main_job_without_a_network(alone: dict[str, str]) -> None:
 
 
 def test_the_card_without_a_network(alone: dict[str, str]) -> None:
-    process = run(LLAMA, "--batch", "4", "--seq", "4096", env=alone)
-    assert re.search(r"weights +12\.55 GiB", process.stdout)
-    assert re.search(r"KV cache +8\.00 GiB", process.stdout)
-    assert "the bundled catalog" in process.stdout
+    done = run(LLAMA, "--batch", "4", "--seq", "4096", env=alone)
+    assert re.search(r"weights +12\.55 GiB", done.stdout)
+    assert re.search(r"KV cache +8\.00 GiB", done.stdout)
+    assert "the bundled catalog" in done.stdout
 
 
 @pytest.mark.parametrize("option", ["--version", "--help", "-h"])
 def test_quick_answers(option: str) -> None:
-    process = run(option)
-    assert process.returncode == 0
-    assert (__version__ if option == "--version" else "--kv-dtype") in process.stdout
+    done = process(option)
+    assert done.returncode == 0
+    assert (__version__ if option == "--version" else "--kv-dtype") in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -112,14 +92,14 @@ def test_quick_answers(option: str) -> None:
     ],
 )
 def test_wrong_usage_is_two_and_a_sentence(arguments: list[str], words: str) -> None:
-    process = run(*arguments)
-    assert process.returncode == 2
-    assert words in process.stderr
-    assert process.stdout == ""
+    done = run(*arguments)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert done.stdout == ""
 
 
 def test_textbook_training_is_allowed(alone: dict[str, str]) -> None:
-    process = run(
+    done = run(
         LLAMA,
         "--method",
         "textbook",
@@ -132,7 +112,7 @@ def test_textbook_training_is_allowed(alone: dict[str, str]) -> None:
         "--offline",
         env=alone,
     )
-    (result,) = json.loads(process.stdout)["results"]
+    (result,) = json.loads(done.stdout)["results"]
     assert result["memory"]["optimizer"] == result["memory"]["gradients"] == 4 * 6_738_415_616
     assert result["scenario"]["mode"] == "training"
 
@@ -152,13 +132,13 @@ def test_failures_are_rows_and_sentences_and_the_others_are_shown(hub: Hub, hub_
         replace(binary("org/g", CONFIG, [5]), gated="manual"),
         single("org/b", CONFIG, ROWS),
     )
-    process = run("org/a", "org/missing", "org/g", "org/b", env=hub_env)
-    assert process.returncode == 1
-    rows = [line.split()[0] for line in process.stdout.splitlines() if line.startswith("org/")]
+    done = run("org/a", "org/missing", "org/g", "org/b", env=hub_env)
+    assert done.returncode == 1
+    rows = [line.split()[0] for line in done.stdout.splitlines() if line.startswith("org/")]
     assert rows == ["org/a", "org/b", "org/missing", "org/g"]
-    assert "org/missing was not found" in process.stderr
-    assert "accept its licence" in process.stderr.lower()
-    assert "hf auth login" in process.stderr
+    assert "org/missing was not found" in done.stderr
+    assert "accept its licence" in done.stderr.lower()
+    assert "hf auth login" in done.stderr
 
 
 def test_models_from_a_file_and_from_stdin(hub: Hub, hub_env: dict[str, str], tmp_path: Path) -> None:
@@ -166,8 +146,8 @@ def test_models_from_a_file_and_from_stdin(hub: Hub, hub_env: dict[str, str], tm
     listing = "org/a  # the first\n\n# a comment\norg/b\norg/a\n"
     (tmp_path / "list.txt").write_text(listing)
     for source, stdin in ((str(tmp_path / "list.txt"), ""), ("-", listing)):
-        process = run("--from", source, "--format", "quiet", env=hub_env, stdin=stdin)
-        assert [line.split("\t")[0] for line in process.stdout.splitlines()] == ["org/a", "org/b", "org/a"]
+        done = run("--from", source, "--format", "quiet", env=hub_env, stdin=stdin)
+        assert [line.split("\t")[0] for line in done.stdout.splitlines()] == ["org/a", "org/b", "org/a"]
 
 
 def test_every_list_is_read_in_order(hub: Hub, hub_env: dict[str, str], tmp_path: Path) -> None:
@@ -176,8 +156,8 @@ def test_every_list_is_read_in_order(hub: Hub, hub_env: dict[str, str], tmp_path
     (tmp_path / "last.txt").write_text("org/d\norg/b\n")
     sources = (str(tmp_path / "first.txt"), "-", str(tmp_path / "last.txt"))
     lists = [word for source in sources for word in ("--from", source)]
-    process = run("org/a", *lists, "--format", "quiet", env=hub_env, stdin="org/c\n")
-    assert [line.split("\t")[0][-1] for line in process.stdout.splitlines()] == [*"abcdb"]
+    done = run("org/a", *lists, "--format", "quiet", env=hub_env, stdin="org/c\n")
+    assert [line.split("\t")[0][-1] for line in done.stdout.splitlines()] == [*"abcdb"]
     missing = run(*lists, "--from", "/nowhere/list.txt", env=hub_env)
     assert (missing.returncode, missing.stdout) == (2, "")
 
@@ -185,8 +165,8 @@ def test_every_list_is_read_in_order(hub: Hub, hub_env: dict[str, str], tmp_path
 def test_a_table_is_sorted_and_every_line_of_jsonl_is_json(hub: Hub, hub_env: dict[str, str]) -> None:
     hub.put(single("org/large", CONFIG | {"vocab_size": 10}, [*ROWS, ("more.weight", "BF16", (99, 9))]))
     hub.put(single("org/small", CONFIG, ROWS))
-    process = run("org/large", "org/small", "org/none", "--sort", "weights", "--format", "jsonl", env=hub_env)
-    lines = [json.loads(line) for line in process.stdout.splitlines()]
+    done = run("org/large", "org/small", "org/none", "--sort", "weights", "--format", "jsonl", env=hub_env)
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert [line["model"] for line in lines] == ["org/small", "org/large", "org/none"]
     assert lines[2]["error"] == "model_not_found_error"
 
@@ -201,9 +181,9 @@ def test_layouts_that_are_not_read_yet(hub: Hub, hub_env: dict[str, str]) -> Non
     )
     results = {}
     for name in ("bin", "odd", "gguf", "lora", "pipe"):
-        process = run(f"org/{name}", "--format", "json", env=hub_env)
-        (results[name],) = json.loads(process.stdout)["results"]
-        assert process.returncode == (1 if name == "gguf" else 0)
+        done = run(f"org/{name}", "--format", "json", env=hub_env)
+        (results[name],) = json.loads(done.stdout)["results"]
+        assert done.returncode == (1 if name == "gguf" else 0)
     weights = {name: result["memory"]["weights"] for name, result in results.items()}
     assert weights == {"bin": weights["bin"], "odd": 1000, "gguf": None, "lora": 128, "pipe": 40}
     assert "pickles" in " ".join(results["bin"]["notes"])
@@ -213,15 +193,15 @@ def test_layouts_that_are_not_read_yet(hub: Hub, hub_env: dict[str, str]) -> Non
 
 def test_a_page_of_a_captive_portal(hub: Hub, hub_env: dict[str, str]) -> None:
     hub.fail("*", html_page(), times=None)
-    process = run("org/any", env=hub_env)
-    assert process.returncode == 1
-    assert "does not answer as the Hub does" in process.stderr
+    done = run("org/any", env=hub_env)
+    assert done.returncode == 1
+    assert "does not answer as the Hub does" in done.stderr
 
 
 def test_a_failure_does_not_wait_for_requests_that_stall(hub: Hub, hub_env: dict[str, str]) -> None:
     hub.fail("*/resolve/*", stalled(), times=None)
     started = time.monotonic()
-    assert run("org/missing", env=hub_env).returncode == 1
+    assert process("org/missing", env=hub_env).returncode == 1
     assert time.monotonic() - started < 20
 
 
@@ -234,22 +214,22 @@ def test_narrow_terminals(hub: Hub, hub_env: dict[str, str], columns: int) -> No
 
 
 def test_a_terminal_without_unicode(alone: dict[str, str]) -> None:
-    process = run(LLAMA, "--explain", env={**alone, "PYTHONIOENCODING": "ascii"})
-    assert process.returncode == 0
+    done = process(LLAMA, "--explain", env={**alone, "PYTHONIOENCODING": "ascii"})
+    assert done.returncode == 0
 
 
 def test_a_reader_that_goes_away(alone: dict[str, str]) -> None:
     command = f"{sys.executable} -m hfmem {LLAMA} --format json --offline | head -c 1"
-    process = subprocess.run(command, shell=True, env=alone, capture_output=True, text=True, check=False, timeout=60)
-    assert (process.stdout, process.stderr) == ("{", "")
+    done = subprocess.run(command, shell=True, env=alone, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.stdout, done.stderr) == ("{", "")
 
 
 def test_a_disk_that_is_too_small_is_told(alone: dict[str, str]) -> None:
-    process = run("deepseek-ai/DeepSeek-V3", "--offline", env=alone)
+    done = run("deepseek-ai/DeepSeek-V3", "--offline", env=alone)
     import shutil
 
     too_small = shutil.disk_usage(alone["HF_HOME"]).free < 680 * 2**30
-    assert ("Warning: downloading" in process.stderr) == too_small
+    assert ("Warning: downloading" in done.stderr) == too_small
     several = run("deepseek-ai/DeepSeek-V3", LLAMA, "--offline", env=alone)
     assert (several.returncode, several.stderr, "disk" in several.stdout) == (0, "", False)
     shown = on_terminal("deepseek-ai/DeepSeek-V3", LLAMA, "--offline", env=alone, columns=200)
@@ -283,10 +263,8 @@ def test_nothing_heavy_is_imported_for_a_plain_run(alone: dict[str, str]) -> Non
         "heavy = {'transformers', 'torch', 'httpx2', 'huggingface_hub.hf_api', 'numpy'} & set(sys.modules)\n"
         "print('heavy:', heavy)"
     )
-    process = subprocess.run(
-        [sys.executable, "-c", program, LLAMA], env=alone, capture_output=True, text=True, check=True
-    )
-    assert "heavy: set()" in process.stdout
+    done = subprocess.run([sys.executable, "-c", program, LLAMA], env=alone, capture_output=True, text=True, check=True)
+    assert "heavy: set()" in done.stdout
 
 
 def test_an_interruption_keeps_what_is_there(hub: Hub, hub_env: dict[str, str]) -> None:
@@ -298,36 +276,36 @@ def test_an_interruption_keeps_what_is_there(hub: Hub, hub_env: dict[str, str]) 
         "sys.argv[0] = 'hfmem'; runpy.run_module('hfmem', run_name='__main__')"
     )
     command = [sys.executable, "-c", listening, "org/a", "org/b", "--format", "quiet"]
-    with subprocess.Popen(command, env=hub_env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, env=hub_env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
         while not any("org/b" in asked for asked in hub.asked()):
             time.sleep(0.05)
         time.sleep(2.0)  # the first model is read by then
-        process.send_signal(signal.SIGINT)
-        stdout, stderr = process.communicate(timeout=8)
-    assert process.returncode == 130
+        running.send_signal(signal.SIGINT)
+        stdout, stderr = running.communicate(timeout=8)
+    assert running.returncode == 130
     assert stdout.startswith("org/a\t")
     assert "Traceback" not in stderr
 
 
 def test_one_strange_model_costs_the_others_nothing(hub: Hub, hub_env: dict[str, str]) -> None:
     hub.put(single("org/a", CONFIG, ROWS), single("org/b", CONFIG | {"hidden_size": "9" * 5000}, ROWS))
-    process = run("~nobody/x", "org/b", "org/a", "--format", "jsonl", env=hub_env)
-    assert process.returncode == 1
-    models = {json.loads(line)["model"] for line in process.stdout.splitlines()}
+    done = run("~nobody/x", "org/b", "org/a", "--format", "jsonl", env=hub_env)
+    assert done.returncode == 1
+    models = {json.loads(line)["model"] for line in done.stdout.splitlines()}
     assert models == {"org/a", "org/b", "~nobody/x"}
 
 
 def test_control_characters_from_files_do_not_reach_the_terminal(hub: Hub, hub_env: dict[str, str]) -> None:
     hub.put(single("org/a", CONFIG | {"model_type": "\x1b[31mred"}, ROWS))
-    process = run("org/a", "--explain", env=hub_env)
-    assert "\x1b" not in process.stdout + process.stderr
+    done = run("org/a", "--explain", env=hub_env)
+    assert "\x1b" not in done.stdout + done.stderr
 
 
 def test_weights_that_nothing_tells_are_an_error_in_words(hub: Hub, hub_env: dict[str, str]) -> None:
     hub.put(gguf("org/g", {"a-Q4.gguf": [("a", "F16", (4,))], "a-Q8.gguf": [("a", "F16", (4,))]}))
-    process = run("org/g", "--format", "quiet", env=hub_env)
-    assert (process.returncode, process.stdout) == (1, "")
-    assert "The size of org/g cannot be determined" in process.stderr
+    done = run("org/g", "--format", "quiet", env=hub_env)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "The size of org/g cannot be determined" in done.stderr
 
 
 FITS = ("openai-community/gpt2", "--gpu", "H100", "--offline")
@@ -353,9 +331,9 @@ TOO_LARGE = ("meta-llama/Llama-3.1-70B-Instruct", "--gpu", "RTX 4090", "--offlin
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else str(value),
 )
 def test_exit_codes_of_accelerators(arguments: tuple[str, ...], code: int, alone: dict[str, str]) -> None:
-    process = run(*arguments, env=alone)
-    assert process.returncode == code, process.stderr
-    assert (process.returncode != 2) == bool(process.stdout)
+    done = run(*arguments, env=alone)
+    assert done.returncode == code, done.stderr
+    assert (done.returncode != 2) == bool(done.stdout)
 
 
 def test_several_models_and_accelerators_are_a_matrix(alone: dict[str, str]) -> None:
@@ -395,8 +373,8 @@ def test_vllm_names_its_options_as_vllm_does(alone: dict[str, str]) -> None:
 
 
 def test_this_machine_may_have_none(alone: dict[str, str]) -> None:
-    process = run("openai-community/gpt2", "--gpu", "auto", "--offline", "--format", "json", env=alone)
-    (result,) = json.loads(process.stdout)["results"]
+    done = run("openai-community/gpt2", "--gpu", "auto", "--offline", "--format", "json", env=alone)
+    (result,) = json.loads(done.stdout)["results"]
     assert isinstance(result["fit"], list)
     assert run("openai-community/gpt2", "--gpu", "cpu", "--offline", env=alone).returncode == 0
 
@@ -410,9 +388,9 @@ def test_accelerators_are_listed_for_programs(alone: dict[str, str]) -> None:
 def test_training_from_a_file(alone: dict[str, str], tmp_path: Path) -> None:
     path = tmp_path / "axolotl.yaml"
     path.write_text("adapter: qlora\nlora_r: 16\nlora_target_linear: true\nsequence_len: 2048\nwarmup_steps: 10\n")
-    process = run(LLAMA, "--from-args", str(path), "--format", "json", env=alone)
-    assert process.returncode == 0
-    (result,) = json.loads(process.stdout)["results"]
+    done = run(LLAMA, "--from-args", str(path), "--format", "json", env=alone)
+    assert done.returncode == 0
+    (result,) = json.loads(done.stdout)["results"]
     assert result["scenario"]["train"] == "qlora"
     assert result["scenario"]["lora_targets"] == ["all-linear"]
     assert result["scenario"]["seq"] == 2048
@@ -423,17 +401,27 @@ def test_training_from_a_file(alone: dict[str, str], tmp_path: Path) -> None:
 def test_what_is_written_wins_over_a_file_though_it_is_the_default(alone: dict[str, str], tmp_path: Path) -> None:
     path = tmp_path / "arguments.yaml"
     path.write_text("per_device_train_batch_size: 4\n")
-    process = run(LLAMA, "--from-args", str(path), "--batch", "1", "--format", "json", env=alone)
-    (result,) = json.loads(process.stdout)["results"]
+    done = run(LLAMA, "--from-args", str(path), "--batch", "1", "--format", "json", env=alone)
+    (result,) = json.loads(done.stdout)["results"]
     assert result["scenario"]["batch"] == 1
     assert "arguments.yaml: per_device_train_batch_size is overridden by the command line." in result["notes"]
 
 
 def test_training_with_every_format(alone: dict[str, str]) -> None:
     for output in FORMATS:
-        process = run(LLAMA, "--train", "full", "--format", output, env=alone)
-        assert process.returncode == 0
-        assert process.stdout
+        done = run(LLAMA, "--train", "full", "--format", output, env=alone)
+        assert done.returncode == 0
+        assert done.stdout
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_list_with_a_byte_order_mark(encoding: str, alone: dict[str, str]) -> None:
+    """As Windows' editors and shells write them."""
+    content = f"{LLAMA}\r\nQwen/Qwen3-8B\r\n{LLAMA}\n".encode(encoding)
+    done = run("--from", "-", "--format", "json", stdin=content, env=alone)
+    assert done.returncode == 0
+    results = json.loads(done.stdout)["results"]
+    assert [result["model"] for result in results] == [LLAMA, "Qwen/Qwen3-8B", LLAMA]
 
 
 def piped(*arguments: str, content: bytes, env: dict[str, str]) -> subprocess.CompletedProcess[bytes]:
@@ -442,28 +430,19 @@ def piped(*arguments: str, content: bytes, env: dict[str, str]) -> subprocess.Co
     return subprocess.run(command, env=env, input=content, capture_output=True, timeout=60, check=False)
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
-def test_a_list_with_a_byte_order_mark(encoding: str, alone: dict[str, str]) -> None:
-    """As Windows' editors and shells write them."""
-    process = piped("--format", "json", content=f"{LLAMA}\r\nQwen/Qwen3-8B\r\n{LLAMA}\n".encode(encoding), env=alone)
-    assert process.returncode == 0
-    results = json.loads(process.stdout)["results"]
-    assert [result["model"] for result in results] == [LLAMA, "Qwen/Qwen3-8B", LLAMA]
-
-
 @pytest.mark.parametrize("name", ["json", "jsonl"])
 @pytest.mark.parametrize("locale", ["C.UTF-8", "C"])
 def test_json_is_json_whatever_is_asked_for(name: str, locale: str, alone: dict[str, str]) -> None:
     asked = "org/\x1bb\u202e\ufeff\u200bé\x7f"
     env = {**alone, "LC_ALL": locale, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-    process = piped("--format", name, content=f"{asked}\n{LLAMA}\n".encode(), env=env)
-    assert process.returncode == 1
-    documents = [json.loads(line) for line in process.stdout.splitlines()] if name == "jsonl" else []
-    error = documents[1] if name == "jsonl" else json.loads(process.stdout)["errors"][0]
-    result = documents[0] if name == "jsonl" else json.loads(process.stdout)["results"][0]
+    done = piped("--format", name, content=f"{asked}\n{LLAMA}\n".encode(), env=env)
+    assert done.returncode == 1
+    documents = [json.loads(line) for line in done.stdout.splitlines()] if name == "jsonl" else []
+    error = documents[1] if name == "jsonl" else json.loads(done.stdout)["errors"][0]
+    result = documents[0] if name == "jsonl" else json.loads(done.stdout)["results"][0]
     assert error["model"] == asked
     assert any("×" in term["how"] for term in result["terms"])
-    assert b"\x1b" not in process.stdout + process.stderr
+    assert b"\x1b" not in done.stdout + done.stderr
 
 
 def test_the_model_of_a_training_file(hub: Hub, hub_env: dict[str, str], tmp_path: Path) -> None:
@@ -472,9 +451,9 @@ def test_the_model_of_a_training_file(hub: Hub, hub_env: dict[str, str], tmp_pat
     first.write_text("base_model: org/a\nmicro_batch_size: 2\nsequence_len: 16\n")
     second.write_text('{"micro_batch_size": 3}')
     files = ("--from-args", str(first), "--from-args", str(second), "--format", "json")
-    process = run(*files, env=hub_env)
-    assert process.returncode == 0
-    (result,) = json.loads(process.stdout)["results"]
+    done = run(*files, env=hub_env)
+    assert done.returncode == 0
+    (result,) = json.loads(done.stdout)["results"]
     assert (result["model"], result["scenario"]["batch"], result["scenario"]["seq"]) == ("org/a", 3, 16)
     assert not any("not the model that was asked for" in note for note in result["notes"])
     (other,) = json.loads(run("org/b", *files, env=hub_env).stdout)["results"]
@@ -484,8 +463,8 @@ def test_the_model_of_a_training_file(hub: Hub, hub_env: dict[str, str], tmp_pat
 
 @pytest.mark.parametrize("seq", ["32k", "32K", "32,768", "32768"])
 def test_tokens_as_people_write_them(seq: str, alone: dict[str, str]) -> None:
-    process = run(LLAMA, "--seq", seq, "--format", "json", env=alone)
-    assert json.loads(process.stdout)["results"][0]["scenario"]["seq"] == 32768
+    done = run(LLAMA, "--seq", seq, "--format", "json", env=alone)
+    assert json.loads(done.stdout)["results"][0]["scenario"]["seq"] == 32768
 
 
 @pytest.mark.parametrize(("arguments", "words"), [
@@ -500,24 +479,23 @@ def test_tokens_as_people_write_them(seq: str, alone: dict[str, str]) -> None:
     (["--runtime", "vllm", "--gpu-memory-utilization", "most"], "is 'most', expected a number."),
 ])  # fmt: skip
 def test_a_misspelt_word_is_answered_by_what_it_may_mean(arguments: list[str], words: str) -> None:
-    process = run(LLAMA, *arguments)
-    assert process.returncode == 2
-    assert words in process.stderr
+    done = run(LLAMA, *arguments)
+    assert done.returncode == 2
+    assert words in done.stderr
 
 
 def test_the_folder_that_one_stands_in(alone: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(CONFIG))
-    command = [sys.executable, "-m", "hfmem", ".", "--dtype", "bf16"]
-    process = subprocess.run(command, env=alone, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
-    assert "facts: this machine (.)" in process.stdout
+    done = run(".", "--dtype", "bf16", env=alone, cwd=tmp_path)
+    assert "facts: this machine (.)" in done.stdout
 
 
 def test_an_address_and_a_revision(hub: Hub, hub_env: dict[str, str]) -> None:
     hub.put(single("org/a", CONFIG, ROWS))
     words = (f"{hub.url}/org/a/tree/main", "https://huggingface.co/org/a/", "org/a@main:Q8_0", "org/a")
-    process = run(*words, "--format", "json", env=hub_env)
-    assert process.returncode == 0
-    results = json.loads(process.stdout)["results"]
+    done = run(*words, "--format", "json", env=hub_env)
+    assert done.returncode == 0
+    results = json.loads(done.stdout)["results"]
     assert [(result["model"], result["revision"]) for result in results] == [("org/a", "main")] * 4
     assert [any("Q8_0" in note for note in result["notes"]) for result in results] == [False, False, True, False]
     missing = run("org/a@nowhere", env=hub_env)
@@ -541,12 +519,12 @@ def test_what_is_answered_otherwise_than_asked_is_told_in_every_format(
     word: str, options: list[str], sentence: str, alone: dict[str, str]
 ) -> None:
     for output in FORMATS if word == "@v9" else ("csv", "json"):
-        process, kind = run(LLAMA + word, *options, "--offline", "--format", output, env=alone), FORMATS[output]
-        assert process.returncode == 0
-        told = [line for line in process.stderr.splitlines() if line.startswith(sentence)]
+        done, kind = run(LLAMA + word, *options, "--offline", "--format", output, env=alone), FORMATS[output]
+        assert done.returncode == 0
+        told = [line for line in done.stderr.splitlines() if line.startswith(sentence)]
         shows = kind.json or kind.reasons
         assert len(told) == (0 if shows else 1), output
-        assert shows == (sentence in " ".join(process.stdout.replace("\\", "").split())), output
+        assert shows == (sentence in " ".join(done.stdout.replace("\\", "").split())), output
 
 
 def test_a_table_of_several_tells_which_model_is_answered_otherwise(alone: dict[str, str]) -> None:
@@ -571,15 +549,15 @@ def test_a_revision_of_local_files_has_no_effect(alone: dict[str, str], tmp_path
 @pytest.mark.parametrize("option", ["--revision", "--dtype", "--gpu", "--from", "--sort", "--optimizer"])
 @pytest.mark.parametrize("value", ["", " "])
 def test_an_empty_value_is_wrong_usage(option: str, value: str) -> None:
-    process = run(LLAMA, option, value, "--offline")
-    assert process.returncode == 2
-    assert process.stderr.startswith(f"{option} is empty: give a value or omit it.")
+    done = run(LLAMA, option, value, "--offline")
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"{option} is empty: give a value or omit it.")
 
 
 def test_an_empty_token_is_none(alone: dict[str, str]) -> None:
     """As `--token "$TOKEN"` has it where the variable is not set."""
-    process = run(LLAMA, "--token", "", "--offline", "--format", "quiet", env=alone)
-    assert (process.returncode, process.stderr) == (0, "")
+    done = run(LLAMA, "--token", "", "--offline", "--format", "quiet", env=alone)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_the_revision_of_the_command_line_wins_over_a_training_files(
@@ -589,8 +567,8 @@ def test_the_revision_of_the_command_line_wins_over_a_training_files(
     (tmp_path / "axolotl.yaml").write_text("base_model: org/a\nrevision_of_model: v1\n")
     files = ("--from-args", str(tmp_path / "axolotl.yaml"), "--format", "json")
     for words, revision in (((), "v1"), (("--revision", "v2"), "v2"), (("org/a@main",), "main"), (("org/a",), "v1")):
-        process = run(*words, *files, env=hub_env)
-        assert json.loads(process.stdout)["results"][0]["revision"] == revision, words
+        done = run(*words, *files, env=hub_env)
+        assert json.loads(done.stdout)["results"][0]["revision"] == revision, words
 
 
 @pytest.mark.parametrize(
@@ -608,10 +586,10 @@ def test_a_hub_without_an_address_costs_the_other_models_nothing(
 ) -> None:
     (tmp_path / "config.json").write_text(json.dumps(CONFIG))
     env = {**alone, "HF_ENDPOINT": endpoint}
-    process = run(str(tmp_path), "org/none", LLAMA, "--dtype", "bf16", "--format", "quiet", env=env)
-    assert process.returncode == 1
-    assert [line.split("\t")[0] for line in process.stdout.splitlines()] == [str(tmp_path), LLAMA]
-    answered, missing = process.stderr.splitlines()
+    done = process(str(tmp_path), "org/none", LLAMA, "--dtype", "bf16", "--format", "quiet", env=env)
+    assert done.returncode == 1
+    assert [line.split("\t")[0] for line in done.stdout.splitlines()] == [str(tmp_path), LLAMA]
+    answered, missing = done.stderr.splitlines()
     assert missing.startswith(
         "The connection to the Hub cannot be set up, and org/none is in neither the cache nor the bundled"
     )
@@ -623,10 +601,10 @@ def test_a_hub_without_an_address_costs_the_other_models_nothing(
 
 @pytest.mark.parametrize("variable", ["HF_HUB_DOWNLOAD_TIMEOUT", "HF_HUB_ETAG_TIMEOUT"])
 def test_the_variable_that_cannot_be_read_is_named(variable: str, alone: dict[str, str]) -> None:
-    process = run(LLAMA, "--offline", env={**alone, variable: "abc"})
-    assert process.returncode == 2
-    assert process.stderr.startswith(f"{variable} cannot be read (invalid literal for int() with base 10: 'abc')")
-    assert "HF_ENDPOINT" not in process.stderr
+    done = process(LLAMA, "--offline", env={**alone, variable: "abc"})
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"{variable} cannot be read (invalid literal for int() with base 10: 'abc')")
+    assert "HF_ENDPOINT" not in done.stderr
 
 
 GPT2 = "openai-community/gpt2"  # at most 1,024 tokens
@@ -652,35 +630,30 @@ GPT2 = "openai-community/gpt2"  # at most 1,024 tokens
 def test_what_the_options_decide_is_two_and_what_the_model_decides_is_one(
     arguments: list[str], code: int, words: str, alone: dict[str, str]
 ) -> None:
-    process = run(GPT2, *arguments, "--offline", "--format", "quiet", env=alone)
-    assert process.returncode == code, process.stderr
-    assert words in process.stderr
-    assert process.stdout == ""
+    done = run(GPT2, *arguments, "--offline", "--format", "quiet", env=alone)
+    assert done.returncode == code, done.stderr
+    assert words in done.stderr
+    assert done.stdout == ""
 
 
 def test_an_empty_name_is_told_and_is_not_this_folder(alone: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(CONFIG))
     for name in ("", " "):
-        command = [sys.executable, "-m", "hfmem", name, "--offline", "--dtype", "bf16"]
-        process = subprocess.run(
-            command, env=alone, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
-        )
-        assert (process.returncode, process.stdout) == (1, "")
-        assert process.stderr.startswith("The model was not found (the name is empty). Use the id of a model")
+        done = run(name, "--offline", "--dtype", "bf16", env=alone, cwd=tmp_path)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr.startswith("The model was not found (the name is empty). Use the id of a model")
 
 
 def test_a_folder_that_cannot_be_made_is_no_full_disk(alone: dict[str, str]) -> None:
-    process = run(LLAMA, "--offline", env={**alone, "HF_HOME": "/proc/nope"})
-    assert process.returncode == 0
-    assert process.stderr == (
-        "Warning: cannot download to /proc/nope/hub: the folder cannot be created. Check HF_HOME.\n"
-    )
+    done = run(LLAMA, "--offline", env={**alone, "HF_HOME": "/proc/nope"})
+    assert done.returncode == 0
+    assert done.stderr == ("Warning: cannot download to /proc/nope/hub: the folder cannot be created. Check HF_HOME.\n")
 
 
 def test_the_hardware_of_a_profile_is_named_instead() -> None:
-    process = run(LLAMA, "--gpu", "me", "--offline")
-    assert process.returncode == 2
-    assert process.stderr.startswith("--gpu me would be the hardware of a Hub profile, which programs cannot read: ")
+    done = run(LLAMA, "--gpu", "me", "--offline")
+    assert done.returncode == 2
+    assert done.stderr.startswith("--gpu me would be the hardware of a Hub profile, which programs cannot read: ")
 
 
 def test_of_several_models_each_error_says_whose_it_is() -> None:

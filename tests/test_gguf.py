@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 import hfmem
+from tests.command import run
 from tests.fetcher.gguf_files import Header, header
 from tests.hub import Hub, Repo, virtual_file
 from tests.mapper.gguf_models import MODELS, model
@@ -27,16 +26,11 @@ def made(folder: Path, file: str) -> Path:
     return path
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "hfmem", *arguments, "--format", "json"]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
 @pytest.mark.parametrize("file", ["Llama-3.1-8B-Instruct.Q4_K_M.gguf", "DeepSeek-V2-Lite.Q4_K_M.gguf"])
 def test_a_file_is_estimated_for_llama_cpp(tmp_path: Path, file: str) -> None:
-    process = run(str(made(tmp_path, file)), "-ngl", "0")
-    assert (process.returncode, process.stderr) == (0, "")
-    (result,) = json.loads(process.stdout)["results"]
+    done = run(str(made(tmp_path, file)), "-ngl", "0", "--format", "json")
+    assert (done.returncode, done.stderr) == (0, "")
+    (result,) = json.loads(done.stdout)["results"]
     assert result["scenario"]["runtime"] == "llamacpp"
     assert result["memory"]["weights"] == MODELS[file]["loaded"]
     assert None not in result["memory"].values()
@@ -66,10 +60,9 @@ def test_several_quantisations_are_listed_with_their_sizes(hub: Hub, hub_env: di
     head = header(Header({"general.architecture": "llama"}, [("a", "Q4_0", (4, 32))]))
     names = ("m-Q4_K_M.gguf", "m-F16-00001-of-00002.gguf", "m-F16-00002-of-00002.gguf", "mmproj-F16.gguf")
     hub.put(Repo(id="org/m-GGUF", files=tuple(virtual_file(name, head, size=2**30) for name in names)))
-    command = [sys.executable, "-m", "hfmem", "org/m-GGUF", "--format", "json"]
-    process = subprocess.run(command, capture_output=True, text=True, check=False, env=hub_env)
-    assert process.returncode == 1
-    (result,) = json.loads(process.stdout)["results"]
+    done = run("org/m-GGUF", "--format", "json", env=hub_env)
+    assert done.returncode == 1
+    (result,) = json.loads(done.stdout)["results"]
     (note,) = (note for note in result["notes"] if "GGUF" in note)
     assert "holds 2 models in GGUF files" in note
     assert "m-Q4_K_M.gguf (1.00 GiB)" in note
@@ -78,7 +71,7 @@ def test_several_quantisations_are_listed_with_their_sizes(hub: Hub, hub_env: di
     assert "as in org/m-GGUF:F16" in note
     for name in names[:2]:
         (tmp_path / name).write_bytes(head)
-    local = run(str(tmp_path))
+    local = run(str(tmp_path), "--format", "json")
     assert local.returncode == 1
     assert "give the path of one" in local.stdout
 
@@ -91,24 +84,19 @@ def test_a_quantisation_of_a_repository_is_chosen_behind_its_name(hub: Hub, hub_
     hub.put(Repo(id="org/m", files=(virtual_file("model.safetensors", b"", size=0), *files)))
     for _ in range(2):  # from the Hub, and from the cache
         for asked, nbytes in (("org/m:q4_0", 72), ("org/m:Q8_0", 136), ("org/m:m-Q4_0.gguf", 72)):
-            command = [sys.executable, "-m", "hfmem", asked, "--format", "json"]
-            process = subprocess.run(command, capture_output=True, text=True, check=False, env=hub_env)
-            assert process.returncode == 0
-            (result,) = json.loads(process.stdout)["results"]
+            done = run(asked, "--format", "json", env=hub_env)
+            assert done.returncode == 0
+            (result,) = json.loads(done.stdout)["results"]
             assert result["memory"]["weights"] == nbytes
             assert not any("no effect" in note for note in result["notes"])
-    command = [sys.executable, "-m", "hfmem", "org/m:Q3_K_M", "--format", "json"]
-    process = subprocess.run(command, capture_output=True, text=True, check=False, env=hub_env)
-    assert process.returncode == 1
-    assert "None of them is 'Q3_K_M'. It holds 2 models in GGUF files" in process.stdout
+    done = run("org/m:Q3_K_M", "--format", "json", env=hub_env)
+    assert done.returncode == 1
+    assert "None of them is 'Q3_K_M'. It holds 2 models in GGUF files" in done.stdout
 
 
 def test_a_broken_file_is_a_sentence(tmp_path: Path) -> None:
     path = tmp_path / "m.gguf"
     path.write_bytes(b"GGUF" + bytes(96))
-    process = subprocess.run(
-        [sys.executable, "-m", "hfmem", str(path)], capture_output=True, text=True, check=False, cwd=tmp_path
-    )
-    assert process.returncode == 1
-    assert "m.gguf is of version 0 of GGUF; 2 and 3 are read" in process.stderr
-    assert "Traceback" not in process.stderr
+    done = run(str(path), cwd=tmp_path)
+    assert done.returncode == 1
+    assert "m.gguf is of version 0 of GGUF; 2 and 3 are read" in done.stderr

@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -17,29 +18,32 @@ PACKAGE = Path(hfmem.__file__).parent
 LONGEST = 40
 
 
-def trees() -> dict[str, ast.Module]:
-    """The syntax tree of every module, by its dotted name."""
-    found = {}
+def modules() -> Iterator[tuple[str, Path]]:
+    """The dotted name and the file of every module."""
     for path in sorted(PACKAGE.rglob("*.py")):
         parts = ("hfmem", *path.relative_to(PACKAGE).with_suffix("").parts)
-        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-        found[name] = ast.parse(path.read_text(encoding="utf-8"))
-    return found
+        yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
 
 
-TREES = trees()
+PATHS = dict(modules())
 
 
-def imported(name: str, tree: ast.Module) -> set[str]:
+@cache
+def tree(name: str) -> ast.Module:
+    """The syntax tree of a module."""
+    return ast.parse(PATHS[name].read_text(encoding="utf-8"))
+
+
+def imported(name: str) -> set[str]:
     """Modules of the package that a module imports, anywhere: inside functions and for type checkers too."""
     found = set()
-    for node in ast.walk(tree):
+    for node in ast.walk(tree(name)):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names if alias.name in TREES}
+            found |= {alias.name for alias in node.names if alias.name in PATHS}
         elif isinstance(node, ast.ImportFrom) and node.module:
             for alias in node.names:
                 inner = f"{node.module}.{alias.name}"
-                found |= {inner} if inner in TREES else {node.module} & TREES.keys()
+                found |= {inner} if inner in PATHS else {node.module} & PATHS.keys()
     # the root has the version, and the public names when somebody asks for them
     return found - {name, "hfmem"}
 
@@ -62,7 +66,7 @@ def circles(graph: Mapping[str, set[str]]) -> Iterator[list[str]]:
 
 
 def test_imports_make_no_circle() -> None:
-    graph = {name: imported(name, tree) for name, tree in TREES.items() if name != "hfmem"}
+    graph = {name: imported(name) for name in PATHS if name != "hfmem"}
     assert list(circles(graph)) == []
 
 
@@ -73,8 +77,8 @@ def test_a_circle_is_found() -> None:
 def test_functions_are_of_a_screen() -> None:
     long = [
         f"{name}.{node.name}: {node.end_lineno - node.lineno + 1} lines"
-        for name, tree in TREES.items()
-        for node in ast.walk(tree)
+        for name in PATHS
+        for node in ast.walk(tree(name))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
         and node.end_lineno is not None
         and node.end_lineno - node.lineno + 1 > LONGEST
@@ -82,13 +86,13 @@ def test_functions_are_of_a_screen() -> None:
     assert long == []
 
 
-@pytest.mark.parametrize("name", [name for name in TREES if not name.startswith(("hfmem.engines", "hfmem.probe"))])
+@pytest.mark.parametrize("name", [name for name in PATHS if not name.startswith(("hfmem.engines", "hfmem.probe"))])
 def test_no_other_module_names_an_engine(name: str) -> None:
     """Not even in a comparison; sentences about transformers, the library, are none."""
     words = {word for row in engines() for word in (row.name, row.title)}
     found = {
         node.value
-        for node in ast.walk(TREES[name])
+        for node in ast.walk(tree(name))
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value in words
     }
     # the library whose release tables are made with, and whose version they say

@@ -8,9 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_cli import alone, run
-
-__all__ = ["alone"]
+from tests.command import run
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 INSTALLING = re.findall(r"^pip install .* && (.*)$", README, re.MULTILINE)

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.command import NOWHERE, run
 from tests.fetcher.test_hub import CONFIG, ROWS
 from tests.hub import Hub, single
-from tests.test_cli import LLAMA, NOWHERE, on_terminal
+from tests.test_cli import LLAMA, on_terminal
 
 HFMEM = f"{sys.executable} -m hfmem"
 FULL = Path("/dev/full")
@@ -159,7 +160,7 @@ def test_a_cache_that_never_ends(hub: Hub, hub_env: dict[str, str], kind: str, p
     """A pipe or a device where the cache has its files: it is no cache, and the Hub is asked."""
     repo = single("org/a", CONFIG, ROWS)
     hub.put(repo)
-    shell("hfmem org/a", hub_env)
+    run("org/a", env=hub_env)
     home = Path(hub_env["HF_HOME"])
     snapshots = home / "hub" / "models--org--a"
     spoilt = {
@@ -174,9 +175,9 @@ def test_a_cache_that_never_ends(hub: Hub, hub_env: dict[str, str], kind: str, p
         os.mkfifo(spoilt)
     else:
         spoilt.symlink_to("/dev/zero")
-    assert shell("hfmem org/a --format quiet", hub_env).returncode == 0
-    assert shell("hfmem org/a --format quiet --no-cache", hub_env).returncode == 0
-    shell("hfmem org/a --offline --no-cache", hub_env)
+    assert run("org/a", "--format", "quiet", env=hub_env).returncode == 0
+    assert run("org/a", "--format", "quiet", "--no-cache", env=hub_env).returncode == 0
+    run("org/a", "--offline", "--no-cache", env=hub_env)
 
 
 def test_a_person_who_waits_sees_what_for(hub: Hub, hub_env: dict[str, str]) -> None:

@@ -13,9 +13,10 @@ from typing import Final, NamedTuple
 from hfmem.advice.values import Fit
 from hfmem.engines.inference import Prepared
 from hfmem.engines.inference import estimate as estimate_memory
+from hfmem.engines.protocol import Offloads
 from hfmem.engines.table import engine
 from hfmem.errors import InvalidScenarioError
-from hfmem.estimator.values import Estimate, Margin, Scenario, Term
+from hfmem.estimator.values import Estimate, Margin, Offload, Scenario, Term
 from hfmem.estimator.weights.loaded import weights_of
 from hfmem.hardware.values import Machine
 from hfmem.mapper.interpret import Model
@@ -189,11 +190,18 @@ def _fit(model: Model, options: Options, machine: Machine) -> Fit:
         reserve=scenario.reserve,
         refused=estimate.refused,
         never=bool(never),
+        offload=_offload(model, scenario),
     )
     if estimate.is_lower_bound:
         return found
     needed = None if never else _gpus_needed(model, options, machine)
     return replace(found, max_batch=case.max_batch(), max_seq=case.max_seq(), gpus_needed=needed)
+
+
+def _offload(model: Model, scenario: Scenario) -> Offload | None:
+    """The most of a model that fits, of an engine that leaves the rest in the host's memory."""
+    runs = engine(scenario.runtime)
+    return runs.offload(model, scenario) if isinstance(runs, Offloads) else None
 
 
 class Verdict(NamedTuple):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
 from hfmem.estimator.parallel import Parallel
-from hfmem.estimator.values import Estimate, Margin
+from hfmem.estimator.values import Estimate, Margin, Offload
 from hfmem.hardware.values import Accelerator, Machine
 
 __all__ = ["VERDICTS", "Advice", "Fit", "Saving", "Verdict"]
@@ -48,6 +48,8 @@ class Fit:
         reserve: bytes of one that other programs hold.
         refused: why the engine refuses it, the split or the launch; "" where it does not, or with some recipes only.
         never: whether it refuses it however much memory there is.
+        offload: the most of it that fits, where the engine leaves the rest in the host's memory; None where it does
+            not, where nobody left it the choice, or where nothing fits.
     """
 
     machine: Machine
@@ -63,6 +65,7 @@ class Fit:
     reserve: int = 0
     refused: str = ""
     never: bool = False
+    offload: Offload | None = None
 
     def __repr__(self) -> str:
         return f"<Fit {self.parallel.gpus} × {self.gpu.name}: fits {self.fits}, headroom {self.headroom}>"

@@ -13,7 +13,7 @@ from hfmem.estimator.cache.sizes import CacheSize
 from hfmem.estimator.parallel import Parallel
 from hfmem.estimator.split.rules import SplitRules
 from hfmem.estimator.split.stages import Stage
-from hfmem.estimator.values import Estimate, Group, Loading, Margin, Scenario, Serving, Settings, Term
+from hfmem.estimator.values import Estimate, Group, Loading, Margin, Offload, Scenario, Serving, Settings, Term
 from hfmem.estimator.weights.formats import FormatRow
 from hfmem.estimator.weights.kept import Kept
 from hfmem.hardware.values import Accelerator
@@ -22,7 +22,19 @@ from hfmem.mapper.values import Architecture
 from hfmem.options.words import Attention
 from hfmem.unknown import Unknown
 
-__all__ = ["Attending", "Attends", "Engine", "Found", "RankMemory", "Ranked", "Sizes", "Suggestions", "Trains", "Whole"]
+__all__ = [
+    "Attending",
+    "Attends",
+    "Engine",
+    "Found",
+    "Offloads",
+    "RankMemory",
+    "Ranked",
+    "Sizes",
+    "Suggestions",
+    "Trains",
+    "Whole",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,10 +62,12 @@ class Suggestions:
     Attributes:
         dtypes: words of `--dtype`, the largest first.
         kv_dtype: a word of `--kv-dtype`; "" for none.
+        others: further changes: how each is written, and the fields it sets.
     """
 
     dtypes: tuple[str, ...] = ()
     kv_dtype: str = ""
+    others: tuple[tuple[str, tuple[tuple[str, Any], ...]], ...] = ()
 
 
 class Engine(Protocol):
@@ -86,6 +100,9 @@ class Engine(Protocol):
 
     def settings(self, options: object, gpu: Accelerator | None, length: int) -> Settings | None:
         """Its own options with every default made, for requests of up to `length` tokens; None where it has none.
+
+        Raises:
+            InvalidScenarioError: a value that it does not know.
 
         Args:
             options: what was asked, with the fields of the engine's option class.
@@ -153,6 +170,16 @@ class Sizes(Protocol):
 
     def sizes(self, options: Any) -> tuple[int, int | None]:
         """Batch and tokens per sequence as the options have them; None for the default."""
+
+
+@runtime_checkable
+class Offloads(Protocol):
+    """An engine that leaves a part of a model in the host's memory where it does not fit. Its launch line is that of
+    what it chooses."""
+
+    def offload(self, model: Model, scenario: Scenario) -> Offload | None:
+        """The most of the model that fits on the scenario's accelerators, with room to spare; None where nobody asked
+        for a choice, or not even a part is of use."""
 
 
 @runtime_checkable

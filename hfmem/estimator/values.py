@@ -23,6 +23,7 @@ __all__ = [
     "Margin",
     "Method",
     "Mode",
+    "Offload",
     "Phase",
     "Rank",
     "Scenario",
@@ -239,6 +240,34 @@ class Margin:
     nbytes: int
     why: str
     source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offload:
+    """The most of a model that fits on accelerators, the rest of which the host holds.
+
+    Attributes:
+        layers: on accelerators.
+        of: layers that there are, the output among them.
+        experts_on_host: layers, from the first, whose experts are the host's.
+        total: bytes of the most loaded accelerator then.
+        host: bytes of the host then.
+        option: what to add to the command line.
+        command: the line that starts it so.
+    """
+
+    layers: int
+    of: int
+    experts_on_host: int
+    total: int
+    host: int
+    option: str
+    command: str = ""
+
+    @property
+    def whole(self) -> bool:
+        """Whether all of it is on accelerators."""
+        return self.layers == self.of and not self.experts_on_host
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,9 +11,8 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Final, Literal
 
-from hfmem.fetcher.patterns import expand
-from hfmem.fetcher.tensors import table_bytes
-from hfmem.fetcher.values import Checkpoint, ModelRef, Names, TensorInfo
+from hfmem.fetcher.tensors import Tensors, row
+from hfmem.fetcher.values import Checkpoint, ModelRef, Names
 
 __all__ = ["Provenance", "find", "model_ids"]
 
@@ -71,17 +70,13 @@ def find(ref: ModelRef) -> Checkpoint | None:
         source="catalog",
         provenance=Provenance(**entry["source"]).sentence(entry["names"]),
         config=entry["config"],
-        tensors=tuple(
-            TensorInfo(name=name, dtype=dtype, shape=shape, nbytes=table_bytes(dtype, shape), file="")
-            for name, dtype, shape in expand(
-                (pattern, dtype, tuple(shape)) for pattern, dtype, shape in entry["tensors"]
-            )
-        ),
+        tensors=Tensors(tuple(row(pattern, dtype, tuple(shape)) for pattern, dtype, shape in entry["tensors"])),
         names=entry["names"],
         totals=published.get("by_dtype"),
     )
 
 
+@cache
 def model_ids() -> tuple[str, ...]:
     """Every model of the catalog, in order."""
     return tuple(json.loads(line)["model"] for line in _text().splitlines()[1:])

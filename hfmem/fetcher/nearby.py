@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import cache as memoised
 from pathlib import Path
 
 from huggingface_hub import constants
@@ -24,19 +23,20 @@ def near_ids(word: str) -> tuple[str, ...]:
     from difflib import get_close_matches  # for what is not found only
 
     whole = "/" in word
-    namesakes = [each for each in _known() if each.lower().rpartition("/")[2] == word.lower().rpartition("/")[2]]
+    known_ids = _known()
+    namesakes = [each for each in known_ids if each.lower().rpartition("/")[2] == word.lower().rpartition("/")[2]]
     if namesakes and not whole:
         return tuple(namesakes[:_SHOWN])
     known: dict[str, str] = {}
-    for each in _known():
+    for each in known_ids:
         known.setdefault(each.lower() if whole else each.lower().rpartition("/")[2], each)
     found = [known[key] for key in get_close_matches(word.lower(), known, n=_SHOWN + 1, cutoff=0.8)]
     found = found or namesakes  # the right name under a wrong owner
     return tuple(each for each in found if each.lower() != word.lower())[:_SHOWN]
 
 
-@memoised
 def _known() -> tuple[str, ...]:
+    """Read anew each time: what another model's run has kept by now is known too."""
     return tuple(dict.fromkeys((*catalog.model_ids(), *_downloaded(), *cache.model_ids())))
 
 

@@ -7,14 +7,15 @@ braces stand for every combination, the last one counting fastest. The bundled c
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import product
 
-__all__ = ["Row", "compress", "count_names", "expand", "expand_name"]
+__all__ = ["Row", "compress", "count_names", "divided", "expand", "expand_name", "first_name", "has_whole_parts"]
 
 Row = tuple[str, str, tuple[int, ...]]
 
 _BRACES = re.compile(r"\{([0-9,\-]+)\}")
+_WHOLE = re.compile(r"(?<![^.])\{[0-9,\-]+\}(?![^.])")
 # a whole name part that is a number: the 7 of `layers.7.mlp`, not of `fc1`, nor one with leading zeros
 _NUMBER = re.compile(r"(?<![^.])(0|[1-9]\d*)(?![^.])")
 
@@ -29,12 +30,30 @@ def expand_name(pattern: str) -> Iterator[str]:
     return map("".join, product(pieces[:1], *ends))
 
 
+def first_name(pattern: str) -> str:
+    """The first name a pattern stands for; the others are not made, however many they are."""
+    return _BRACES.sub(lambda braces: str(next(_numbers(braces.group(1)))), pattern)
+
+
 def count_names(pattern: str) -> int:
     """How many names a pattern stands for, without making them."""
     count = 1
     for braces in _BRACES.findall(pattern):
         count *= sum(last - first + 1 for first, last in _runs(braces))
     return count
+
+
+def has_whole_parts(pattern: str) -> bool:
+    """Whether its numbers are parts of their own: `layers.{0-3}.mlp`, not `fc{1-2}`."""
+    return len(_WHOLE.findall(pattern)) == len(_BRACES.findall(pattern))
+
+
+def divided(braces: str, wanted: Callable[[int], bool]) -> tuple[str, str]:
+    """The numbers of `{…}` that are wanted, and the others, each as a pattern writes them; "" for none."""
+    numbers = sorted(_numbers(braces[1:-1]))
+    chosen = [number for number in numbers if wanted(number)]
+    others = [number for number in numbers if not wanted(number)]
+    return _braces(chosen) if chosen else "", _braces(others) if others else ""
 
 
 def expand(rows: Iterable[Row]) -> Iterator[Row]:
@@ -104,4 +123,7 @@ def _runs(text: str) -> Iterator[tuple[int, int]]:
     """The inclusive ranges in braces."""
     for part in text.split(","):
         first, _, last = part.partition("-")
-        yield int(first), int(last or first)
+        run = int(first), int(last or first)
+        if run[1] < run[0]:
+            raise ValueError(f"no range of numbers: {part}")
+        yield run

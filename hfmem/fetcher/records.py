@@ -7,8 +7,8 @@ from itertools import groupby
 from typing import Any, Final
 
 from hfmem.dtypes import stored_dtype
-from hfmem.fetcher.patterns import compress, count_names, expand
-from hfmem.fetcher.tensors import table_bytes
+from hfmem.fetcher.patterns import compress
+from hfmem.fetcher.tensors import TensorRow, Tensors, row, table_bytes
 from hfmem.fetcher.values import Checkpoint, FileInfo, ModelRef, TensorInfo
 
 __all__ = ["SCHEMA", "from_record", "to_record"]
@@ -63,7 +63,7 @@ def from_record(record: dict[str, Any], ref: ModelRef) -> Checkpoint:
         config=config,
         quantisation=quantisation,
         adapter=adapter,
-        tensors=tuple(_tensors(record["tensors"])),
+        tensors=Tensors(tuple(_rows(record["tensors"]))),
         files=files,
         weight_files=tuple(file for file in files if file.name in chosen),
         metadata=metadata,
@@ -75,7 +75,7 @@ def from_record(record: dict[str, Any], ref: ModelRef) -> Checkpoint:
     )
 
 
-def _by_file(tensors: tuple[TensorInfo, ...]) -> list[list[Any]]:
+def _by_file(tensors: Iterable[TensorInfo]) -> list[list[Any]]:
     """For each file the patterns of its tensors, and those that no pattern can hold, one by one."""
     found = []
     for file, group in groupby(tensors, key=lambda tensor: tensor.file):
@@ -95,19 +95,18 @@ def _is_regular(tensor: TensorInfo) -> bool:
     return table_bytes(tensor.dtype, tensor.shape) == tensor.nbytes
 
 
-def _tensors(by_file: list[list[Any]]) -> Iterable[TensorInfo]:
+def _rows(by_file: list[list[Any]]) -> Iterable[TensorRow]:
     left = _MOST_TENSORS
     for file, rows, odd in by_file:
         for pattern, dtype, sizes in rows:
-            shape = _shape(sizes)
-            nbytes = table_bytes(dtype, shape)
-            left -= count_names(pattern)
+            several = row(pattern, dtype, _shape(sizes), file)
+            left -= several.count
             if left < 0:
                 raise ValueError("more tensors than any model has")
-            for name, _, _ in expand([(pattern, dtype, shape)]):
-                yield TensorInfo(name=name, dtype=dtype, shape=shape, nbytes=nbytes, file=file)
+            yield several
         for name, dtype, sizes, nbytes in odd:
-            yield TensorInfo(name=str(name), dtype=str(dtype), shape=_shape(sizes), nbytes=int(nbytes), file=file)
+            one = TensorInfo(name=str(name), dtype=str(dtype), shape=_shape(sizes), nbytes=int(nbytes), file=file)
+            yield TensorRow(one.name, one, 1)
 
 
 def _shape(sizes: list[Any]) -> tuple[int, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Final
@@ -30,6 +30,7 @@ from hfmem.fetcher.identity import is_model_id, is_path, page, why_no_id
 from hfmem.fetcher.nearby import near_ids, other_states, state
 from hfmem.fetcher.reach import Reach
 from hfmem.fetcher.selection import select_for
+from hfmem.fetcher.tensors import rows_of
 from hfmem.fetcher.values import Access, Checkpoint, ModelRef, TensorInfo
 from hfmem.options.otherwise import Otherwise
 
@@ -195,13 +196,14 @@ def _way_in(public: Checkpoint, authenticated: bool) -> str:
     )
 
 
-def _difference(tensors: tuple[TensorInfo, ...], totals: object) -> str:
+def _difference(tensors: Sequence[TensorInfo], totals: object) -> str:
     """A sentence where the stored table and the Hub's public totals disagree, by dtype."""
     if not isinstance(totals, dict):
         return ""
     counted: dict[str, int] = {}
-    for tensor in tensors:
-        counted[tensor.dtype] = counted.get(tensor.dtype, 0) + tensor.elements
+    for row in rows_of(tensors):
+        dtype = row.tensor.dtype
+        counted[dtype] = counted.get(dtype, 0) + row.tensor.elements * row.count
     if counted == totals:
         return ""
     ours = ", ".join(f"{dtype} {count:,}" for dtype, count in counted.items())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -123,7 +123,7 @@ class Checkpoint:
     config: Mapping[str, Any] | None = field(hash=False)
     quantisation: Mapping[str, Any] | None = field(default=None, hash=False)
     adapter: Mapping[str, Any] | None = field(default=None, hash=False)
-    tensors: tuple[TensorInfo, ...] = ()
+    tensors: Sequence[TensorInfo] = ()
     names: Names = "recorded"
     files: tuple[FileInfo, ...] = ()
     weight_files: tuple[FileInfo, ...] = ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hfmem.dtypes import stored_dtype
 from hfmem.errors import shortened
@@ -23,6 +23,9 @@ from hfmem.mapper.tables import from_tensors, from_totals
 from hfmem.mapper.tensor_plans import planned
 from hfmem.mapper.values import Architecture, Certainty, ParameterTable, Quantisation
 from hfmem.mapper.weight_notes import broken_files, odd_heads, of_headers, unread_quantisation, unseen_quantisation
+
+if TYPE_CHECKING:
+    from hfmem.mapper.gguf.layout import Blocks
 
 __all__ = ["Model", "interpret"]
 
@@ -65,6 +68,15 @@ class Model:
         count = f"{self.parameters.total:,}" if self.parameters else "unknown"
         kind = self.architecture.model_type or "of unknown type"
         return f"<Model {self.checkpoint.ref.model_id!r}, {kind}: {count} parameters ({self.certainty})>"
+
+    @cached_property
+    def blocks(self) -> Blocks | None:
+        """What llama.cpp reads of its GGUF files; None where it has none, or their keys do not tell its layers."""
+        if not is_gguf(self.checkpoint):
+            return None
+        from hfmem.mapper.gguf.layout import layout_of  # for such files only
+
+        return layout_of(self.checkpoint, self.architecture)
 
     @cached_property
     def structure(self) -> Structure:

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
+from hfmem.fetcher.patterns import divided
 from hfmem.mapper.values import Component
 
-__all__ = ["Meaning", "layer_index", "meaning", "without_numbers"]
+__all__ = ["Meaning", "divided_at", "layer_index", "meaning", "without_numbers"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +31,9 @@ class Meaning:
     matrix: bool
 
 
-_INDEX: Final = re.compile(r"(?:^|\.)(?:layers|h|layer|blocks|block)\.(\d{1,9})(?:\.|$)")
+_LAYER: Final = r"(?:^|\.)(?:layers|h|layer|blocks|block)"
+_INDEX: Final = re.compile(rf"{_LAYER}\.(\d{{1,9}})(?:\.|$)")
+_INDICES: Final = re.compile(rf"{_LAYER}\.(?:\d{{1,9}}|(\{{[0-9,\-]+\}}))(?:\.|$)")  # of a pattern of names
 _NUMBER: Final = re.compile(r"(?<![^.])\d+(?![^.])")
 
 # Constants that the class makes itself: rotary frequencies and tables, position counters, causal masks (`attn.bias` and
@@ -76,6 +79,19 @@ def layer_index(name: str) -> int | None:
     """The number of the layer a tensor belongs to; None outside layers."""
     match = _INDEX.search(name)
     return int(match.group(1)) if match else None
+
+
+def divided_at(depth: int | None, pattern: str) -> tuple[str, str]:
+    """The names of a pattern in that many layers or in none, and those in layers beyond, as patterns; "" for none."""
+    match = None if depth is None else _INDICES.search(pattern)
+    if depth is None or match is None:
+        return pattern, ""
+    if match.group(1) is None:
+        index = layer_index(pattern)
+        return ("", pattern) if index is not None and index >= depth else (pattern, "")
+    before, behind = pattern[: match.start(1)], pattern[match.end(1) :]
+    within, beyond = divided(match.group(1), lambda index: index < depth)
+    return within and before + within + behind, beyond and before + beyond + behind
 
 
 def without_numbers(name: str) -> str:

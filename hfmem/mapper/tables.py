@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from hfmem.dtypes import stored_dtype
+from hfmem.fetcher.patterns import count_names, first_name, has_whole_parts
+from hfmem.fetcher.tensors import Tensors
 from hfmem.fetcher.values import TensorInfo
-from hfmem.mapper.names import layer_index, meaning, without_numbers
+from hfmem.mapper.names import divided_at, layer_index, meaning, without_numbers
 from hfmem.mapper.packing import Packing, packing
 from hfmem.mapper.values import Architecture, Component, ParameterTable, TensorGroup
 
@@ -40,15 +43,29 @@ def _alike(tensors: Iterable[TensorInfo], depth: int | None) -> Iterator[tuple[T
     `depth`, how many there are, and their bytes. Large mixtures have a hundred thousand tensors of some hundred sorts.
     """
     sorts: dict[tuple[str, str, tuple[int, ...], bool], list[Any]] = {}
-    for tensor in tensors:
-        name = tensor.name
-        index = None if depth is None else layer_index(name)
-        beyond = depth is not None and index is not None and index >= depth
-        sort = sorts.setdefault((without_numbers(name), tensor.dtype, tensor.shape, beyond), [tensor, 0, 0])
-        sort[1] += 1
-        sort[2] += tensor.nbytes
+    for tensor, beyond, count in _divided(tensors, depth):
+        sort = sorts.setdefault((without_numbers(tensor.name), tensor.dtype, tensor.shape, beyond), [tensor, 0, 0])
+        sort[1] += count
+        sort[2] += count * tensor.nbytes
     for (_, _, _, beyond), (tensor, count, nbytes) in sorts.items():
         yield tensor, beyond, count, nbytes
+
+
+def _divided(tensors: Iterable[TensorInfo], depth: int | None) -> Iterator[tuple[TensorInfo, bool, int]]:
+    """The first tensor of those that stand together, whether they are in layers beyond `depth`, and how many they are.
+    Rows of a table are not spelt out for it."""
+    if not isinstance(tensors, Tensors):
+        for tensor in tensors:
+            index = None if depth is None else layer_index(tensor.name)
+            yield tensor, depth is not None and index is not None and index >= depth, 1
+        return
+    for row in tensors.rows:
+        if row.count == 1 or not has_whole_parts(row.pattern):
+            yield from _divided(row, depth)
+            continue
+        for beyond, pattern in zip((False, True), divided_at(depth, row.pattern), strict=True):
+            if pattern:
+                yield replace(row.tensor, name=first_name(pattern)), beyond, count_names(pattern)
 
 
 def from_totals(totals: Mapping[str, int]) -> ParameterTable:

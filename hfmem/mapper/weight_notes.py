@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from hfmem.dtypes import stored_dtype
 from hfmem.errors import cut
-from hfmem.fetcher.tensors import size_mismatches, table_bytes
+from hfmem.fetcher.tensors import rows_of, size_mismatches, table_bytes
 from hfmem.fetcher.values import Checkpoint
 from hfmem.mapper.caches import KV, Cache, Combined, Indexed
 from hfmem.mapper.declared import Stored
@@ -79,7 +79,9 @@ def _unknown_dtypes(checkpoint: Checkpoint) -> list[str]:
     """A sentence for dtypes that are not known."""
     if checkpoint.source == "catalog":
         return []
-    unknown = sorted({tensor.dtype for tensor in checkpoint.tensors if stored_dtype(tensor.dtype) is None})
+    unknown = sorted(
+        {row.tensor.dtype for row in rows_of(checkpoint.tensors) if stored_dtype(row.tensor.dtype) is None}
+    )
     return [f"Unknown dtypes, counted by their stored bytes: {', '.join(unknown[:8])}."] if unknown else []
 
 

@@ -11,7 +11,7 @@ from tabulate import tabulate
 from hfmem.estimator import textbook
 from hfmem.estimator.textbook import TEXTBOOK_PRECISIONS
 from hfmem.estimator.values import GROUPS, Estimate, Group, Scenario, Term
-from hfmem.mapper.values import Architecture
+from hfmem.mapper.values import Architecture, ParameterTable
 from hfmem.report.escapes import line
 from hfmem.report.fit import advice_lines, fit_lines, rank_lines, serving_lines
 from hfmem.report.values import GROUP_NAMES, Report
@@ -82,7 +82,7 @@ def _heading(report: Report) -> Iterator[str]:
     if count is not None and active is not None:
         mixture = architecture.experts and active < count
         words.append(f"{format_count(count)} parameters" + (f", {format_count(active)} active" if mixture else ""))
-    words.append(report.scenario.dtype or "unknown dtype")
+    words.append(report.scenario.dtype or _mostly(report.parameters))
     yield f"{line(checkpoint.ref.model_id)}  ({' · '.join(words)})"
     if shape := _shape(architecture):
         yield shape
@@ -101,6 +101,12 @@ def _heading(report: Report) -> Iterator[str]:
         )
     method = "the textbook formulas" if scenario.method == "textbook" else exact
     yield f"{action}: batch {scenario.batch} × {scenario.seq:,} tokens{_prompt(scenario)}, {method}"
+
+
+def _mostly(table: ParameterTable | None) -> str:
+    """The format that most elements are stored in."""
+    stored = table.stored if table is not None else {}
+    return f"mostly {max(stored, key=lambda name: stored[name])}" if stored else "unknown dtype"
 
 
 def _prompt(scenario: Scenario) -> str:

@@ -9,6 +9,7 @@ from typing import Final
 from hfmem.advice.values import Advice, Fit, Saving
 from hfmem.estimator.values import Estimate, Group, Scenario, Trace
 from hfmem.fetcher.selection import download_files
+from hfmem.fetcher.tensors import stored_bytes
 from hfmem.fetcher.values import Checkpoint
 from hfmem.mapper.bundle import Bundle
 from hfmem.mapper.interpret import Model
@@ -153,7 +154,7 @@ def _download(checkpoint: Checkpoint) -> Download:
     if checkpoint.source == "local":
         return Download(nbytes=0, files=0)
     if not checkpoint.weight_files:
-        nbytes = sum(tensor.nbytes for tensor in checkpoint.tensors)
+        nbytes = stored_bytes(checkpoint.tensors)
         return Download(nbytes=nbytes or None, files=None)
     files = download_files(checkpoint.files, checkpoint.weight_files)
     return Download(nbytes=_sum(file.size for file in files), files=len(files))

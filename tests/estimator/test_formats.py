@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +19,10 @@ from hfmem.estimator.weights.recipes import Recipe
 from hfmem.hardware.detect import cpu
 from hfmem.hardware.table import find
 from hfmem.units import GIB
+from tests.command import run
 
 GPT_OSS = "openai/gpt-oss-20b"
 EXPERTS = "Qwen/Qwen3-30B-A3B"
-
-
-def command(*asked: str) -> subprocess.CompletedProcess[str]:
-    """A run of the command."""
-    line = [sys.executable, "-m", "hfmem", *asked]
-    return subprocess.run(line, capture_output=True, text=True, check=False)
 
 
 def weights(model: str, **asked: Any) -> float:
@@ -54,16 +47,16 @@ def test_fused_experts_stay_where_linear_modules_alone_are_replaced(model: str, 
 
 
 def test_a_fit_counts_what_would_happen() -> None:
-    run = command(EXPERTS, "--dtype", "nf4", "--gpu", "RTX 4090", "--require-fit", "--offline")
-    assert run.returncode == 3
-    assert "does not fit" in run.stdout
-    assert "would be 16.85 GiB" in " ".join(run.stdout.split())
+    done = run(EXPERTS, "--dtype", "nf4", "--gpu", "RTX 4090", "--require-fit", "--offline")
+    assert done.returncode == 3
+    assert "does not fit" in done.stdout
+    assert "would be 16.85 GiB" in " ".join(done.stdout.split())
 
 
 def test_tables_of_several_models_tell_it_too() -> None:
     several = [EXPERTS, "Qwen/Qwen3-8B", "--dtype", "nf4", "--offline"]
     for asked in (several, [*several, "--gpu", "H100"]):
-        lines = " ".join(command(*asked).stdout.split())
+        lines = " ".join(run(*asked).stdout.split())
         assert f"{EXPERTS}: --dtype nf4 with bitsandbytes leaves unquantised: the head, the experts" in lines
 
 

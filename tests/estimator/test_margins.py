@@ -15,7 +15,7 @@ from hfmem.hardware.table import find
 from hfmem.mapper.interpret import interpret
 from hfmem.report.formats import Style, render
 from hfmem.report.result import to_result
-from tests.test_cli import run
+from tests.command import run
 
 GIB = 2**30
 MIB = 2**20

@@ -13,10 +13,8 @@ import hfmem
 from hfmem.fetcher.records import from_record, to_record
 from hfmem.fetcher.sources import fetch
 from hfmem.fetcher.values import Access, ModelRef
+from tests.command import run
 from tests.hub import Hub, adapter
-from tests.test_cli import alone, run
-
-__all__ = ["alone"]
 
 BASE = "HuggingFaceTB/SmolLM2-135M-Instruct"
 NAME = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"

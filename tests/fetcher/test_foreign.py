@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ import hfmem
 from hfmem.fetcher.foreign import foreign
 from hfmem.fetcher.values import FileInfo
 from hfmem.report.result import to_result
+from tests.command import run
 
 CONFIG = (Path(__file__).parents[2] / "fixtures" / "HuggingFaceTB--SmolLM2-135M-Instruct" / "config.json").read_text()
 
@@ -96,11 +95,10 @@ def test_of_a_repository_of_which_nothing_is_known_no_total_is_printed(tmp_path:
     path = folder(tmp_path, {"a.onnx": 2**28, "b.onnx": 2**27}, config=False)
     assert told(path)["memory"]["total"] is None
     for format_ in ("table", "quiet"):
-        line = [sys.executable, "-m", "hfmem", path, "--format", format_]
-        run = subprocess.run(line, capture_output=True, text=True, check=False)
-        assert run.returncode == 1
-        assert "GiB" not in run.stdout
-        assert "ONNX weights for ONNX Runtime" in run.stderr
+        done = run(path, "--format", format_)
+        assert done.returncode == 1
+        assert "GiB" not in done.stdout
+        assert "ONNX weights for ONNX Runtime" in done.stderr
 
 
 def test_an_adapter_beside_a_configuration_is_a_lower_bound(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hfmem.fetcher.patterns import compress, expand, expand_name
+from hfmem.fetcher.patterns import compress, count_names, expand, expand_name, first_name
 
 part = st.sampled_from(["layers", "experts", "fc1", "weight", "0", "1", "2", "7", "10", "03"])
 names = st.lists(st.lists(part, min_size=1, max_size=5).map(".".join), unique=True, max_size=40)
@@ -37,6 +37,18 @@ def test_round_trip(table: list[tuple[str, str, tuple[int, ...]]]) -> None:
 )
 def test_patterns(pattern: str, expected: list[str]) -> None:
     assert list(expand_name(pattern)) == expected
+    assert (first_name(pattern), count_names(pattern)) == (expected[0], len(expected))
+
+
+def test_a_pattern_of_more_names_than_there_is_memory_is_counted() -> None:
+    pattern = "a.{0-9999999999}.{7-99999999}"
+    assert (first_name(pattern), count_names(pattern)) == ("a.0.7", 10**10 * (10**8 - 7))
+
+
+@pytest.mark.parametrize("pattern", ["a.{3-1}", "a.{,}", "a.{1--2}", "a.{-}"])
+def test_no_pattern(pattern: str) -> None:
+    with pytest.raises(ValueError, match=r"no range|invalid literal"):
+        count_names(pattern)
 
 
 def test_many_layers_become_one_row() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -10,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from huggingface_hub import close_session, constants
+from huggingface_hub import constants
 
 from hfmem.errors import ConnectionSettingsError, HfmemError, HubUnreachableError
 from hfmem.fetcher import http, reach
@@ -18,6 +20,7 @@ from hfmem.fetcher.attempt import Attempt, StalledError, within
 from hfmem.fetcher.concurrent import fetch_all
 from hfmem.fetcher.reach import Reach
 from hfmem.fetcher.values import Access, Checkpoint, ModelRef
+from tests.command import process
 from tests.fetcher.test_hub import CONFIG, ROWS, large, read, small
 from tests.hub import Hub, crawling, single, stalled, status, trickling
 
@@ -138,30 +141,30 @@ def test_a_deadline_holds_for_what_never_returns() -> None:
 
 
 @pytest.mark.parametrize(
-    ("variable", "value", "package"),
-    [("HTTP_PROXY", "socks5://user:pw@127.0.0.1:9", "socksio"), ("HTTP_PROXY", "gopher://user:pw@x", "")],
+    ("value", "package", "reason"),
+    [
+        ("socks5://user:pw@127.0.0.1:9", "socksio", "HTTP_PROXY names a SOCKS proxy, which needs the package socksio"),
+        ("gopher://user:pw@x", "", "HTTP_PROXY .*holds no address of a proxy"),
+    ],
 )
-def test_a_proxy_that_cannot_be_used(
-    hub: Hub, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, package: str
-) -> None:
+def test_a_proxy_that_cannot_be_used(hub_env: dict[str, str], value: str, package: str, reason: str) -> None:
+    """In a process of its own: a request that an earlier test left behind may make a client in this one."""
     if package and find_spec(package):
         pytest.skip("the package is there")
-    monkeypatch.setenv(variable, value)
-    close_session()  # a request that an earlier test left behind may have made one
-    with pytest.raises(ConnectionSettingsError) as caught:
-        read("org/small")
-    assert caught.value.package == package
-    assert variable in caught.value.reason
-    assert "pw" not in str(caught.value)
-    found = read("meta-llama/Llama-2-7b-hf")
-    assert (found.source, variable in found.notes[0]) == ("catalog", True)
+    done = process("org/small", "openai-community/gpt2", "--format", "json", env={**hub_env, "HTTP_PROXY": value})
+    (error,), (result,) = map(json.loads(done.stdout).get, ("errors", "results"))
+    assert error["error"] == "connection_settings_error"
+    assert re.search(reason, error["message"])
+    assert ("pip install socksio" in error["hint"]) == bool(package)
+    assert "pw" not in done.stdout + done.stderr
+    assert result["source"] == "catalog"
+    assert re.search(reason, result["notes"][0])
 
 
-def test_certificates_that_cannot_be_read(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SSL_CERT_FILE", "/nowhere/certificates.pem")
-    close_session()  # a request that an earlier test left behind may have made one
-    with pytest.raises(ConnectionSettingsError, match="SSL_CERT_FILE"):
-        read("org/small")
+def test_certificates_that_cannot_be_read(hub_env: dict[str, str]) -> None:
+    done = process("org/small", env={**hub_env, "SSL_CERT_FILE": "/nowhere/certificates.pem"})
+    assert done.returncode == 1
+    assert re.search("the certificates of SSL_CERT_FILE .*cannot be read", done.stderr)
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyError, ValueError, OSError, ImportError])

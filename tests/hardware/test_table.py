@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ from hfmem.hardware import detect as detection
 from hfmem.hardware.spelling import spelled
 from hfmem.hardware.table import accelerators, find, instances, named
 from hfmem.units import GIB
+from tests.command import run
 
 
 def test_there_are_enough_of_every_maker() -> None:
@@ -220,8 +219,7 @@ def test_apple_silicon_of_this_machine(limit: str, memory: int, expected: int, m
 
 
 def test_the_list_tells_capability_and_bandwidth() -> None:
-    command = [sys.executable, "-m", "hfmem", "--list-gpus", "--format", "json"]
-    listed = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)["gpus"]
+    listed = json.loads(run("--list-gpus", "--format", "json").stdout)["gpus"]
     row = next(row for row in listed if row["name"] == "RTX 4090")
     assert (row["compute_capability"], row["bandwidth"], row["nominal_gb"]) == ("8.9", 1_008_000_000_000, 24)
     assert len(listed) == len(accelerators())

@@ -5,8 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import re
-import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -24,6 +22,7 @@ from hfmem.mapper.expressions import Budget, Expression
 from hfmem.mapper.interpret import Model, interpret
 from hfmem.mapper.packing import declared_quantisation, quantisation_of
 from tests.catalog import configs
+from tests.command import run
 
 
 def checkpoint(name: str) -> Checkpoint:
@@ -177,10 +176,9 @@ def test_a_folder_with_a_configuration_alone_is_answered(tmp_path: Path) -> None
     config = dict(checkpoint("openai/gpt-oss-120b").config or {})
     assert "dtype" not in config
     (tmp_path / "config.json").write_text(json.dumps(config))
-    line = [sys.executable, "-m", "hfmem", str(tmp_path), "--format", "json"]
-    run = subprocess.run(line, capture_output=True, text=True, check=False)
-    assert run.returncode == 0
-    (result,) = json.loads(run.stdout)["results"]
+    done = run(str(tmp_path), "--format", "json")
+    assert done.returncode == 0
+    (result,) = json.loads(done.stdout)["results"]
     assert result["memory"]["weights"] == pytest.approx(60.77 * 2**30, rel=0.001)
     assert result["total_is_lower_bound"] is False
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from hfmem.mapper.names import layer_index, meaning
+from hfmem.fetcher.patterns import expand_name
+from hfmem.mapper.names import divided_at, layer_index, meaning
 
 CASES = [
     ("model.embed_tokens.weight", 2, "embedding"),
@@ -103,6 +104,27 @@ def test_layers() -> None:
     assert layer_index("model.layers.61.mlp.up_proj.weight") == 61
     assert layer_index("h.3.attn.bias") == 3
     assert layer_index("model.embed_tokens.weight") is None
+
+
+@pytest.mark.parametrize(
+    ("pattern", "within", "beyond"),
+    [
+        ("layers.{0-7}.experts.{0-3}.up", "layers.{0-4}.experts.{0-3}.up", "layers.{5-7}.experts.{0-3}.up"),
+        ("experts.{0-9}.layers.{4-5}.up", "experts.{0-9}.layers.4.up", "experts.{0-9}.layers.5.up"),
+        ("h.5.experts.{0-9}", "", "h.5.experts.{0-9}"),
+        ("h.4.experts.{0-9}", "h.4.experts.{0-9}", ""),
+        ("h.{5,7}", "", "h.{5,7}"),
+        ("blocks.{0-4}", "blocks.{0-4}", ""),
+        ("mtp.{0-9}.up", "mtp.{0-9}.up", ""),
+    ],
+)
+def test_a_pattern_is_divided_where_the_layers_end(pattern: str, within: str, beyond: str) -> None:
+    assert divided_at(5, pattern) == (within, beyond)
+    assert divided_at(None, pattern) == (pattern, "")
+    for part, there in ((within, False), (beyond, True)):
+        for name in expand_name(part) if part else ():
+            index = layer_index(name)
+            assert (index is not None and index >= 5) == there
 
 
 def test_roles_are_the_same_in_every_layer() -> None:

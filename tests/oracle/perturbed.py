@@ -8,23 +8,19 @@ of it, or of a part of it, the parameters then. Changes that the class refuses a
 
 from __future__ import annotations
 
-import argparse
 import copy
 import json
 import warnings
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Final
 
-import torch
-import transformers
 from transformers import PreTrainedConfig
 
 from hfmem.mapper.families import reader
 from hfmem.probe import tiny
 from tests.oracle.measure import parameters
+from tests.oracle.rows import head, rows_asked
 
 TARGET = Path(__file__).parents[2] / "fixtures" / "oracle" / "perturbed.json"
 
@@ -145,20 +141,11 @@ def recorded() -> list[Row]:
 
 def main() -> None:
     """Count, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("types", nargs="*")
-    parser.add_argument("--jobs", type=int, default=2)
-    arguments = parser.parse_args()
     known = {item["type"]: item for item in recorded()}
-    with ProcessPoolExecutor(arguments.jobs, mp_context=get_context("spawn")) as pool:
-        for found in pool.map(row, arguments.types or names()):
-            if found is not None:
-                known[found["type"]] = found
+    known |= {found["type"]: found for found in rows_asked(__doc__, row, names()) if found is not None}
     rows = [known[name] for name in names() if name in known]
-    head = {"tool": "python -m tests.oracle.perturbed", "transformers": transformers.__version__}
-    head["torch"] = torch.__version__.partition("+")[0]
     lines = ",\n".join(f"  {json.dumps(item, separators=(',', ':'))}" for item in rows)
-    TARGET.write_text(f'{json.dumps(head)[:-1]}, "types": [\n{lines}\n]}}\n')
+    TARGET.write_text(f'{json.dumps(head("tests.oracle.perturbed"))[:-1]}, "types": [\n{lines}\n]}}\n')
     print(f"{len(rows)} types, {sum(len(item['changed']) for item in rows)} changes, {TARGET.stat().st_size:,} bytes")
 
 

@@ -11,19 +11,17 @@ weights (`prefill`), with bfloat16 and the attention that the class has. A type 
 
 from __future__ import annotations
 
-import argparse
 import json
 import warnings
 from collections.abc import Mapping
-from concurrent.futures import ProcessPoolExecutor
 from itertools import product
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from hfmem.fetcher.values import Checkpoint, ModelRef
 from hfmem.mapper.interpret import Model, interpret
 from tests.oracle.activations import predicted_prefill, predicted_saved, scenario_of
+from tests.oracle.rows import head, rows_asked
 
 ROOT: Final = Path(__file__).parents[2]
 TABLE: Final = ROOT / "hfmem" / "data" / "activations.jsonl"
@@ -131,27 +129,17 @@ def told_of(found: Row) -> dict[str, int | str]:
 
 def main() -> None:
     """Measure, compare, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("types", nargs="*")
-    parser.add_argument("--jobs", type=int, default=2)
-    arguments = parser.parse_args()
     known = {item["type"]: item for item in recorded()}
-    with ProcessPoolExecutor(arguments.jobs, mp_context=get_context("spawn")) as pool:
-        for found in pool.map(row, arguments.types or names()):
-            known[found["type"]] = found
-            write(known)
-            print(line(found), flush=True)
+    for found in rows_asked(__doc__, row, names()):
+        known[found["type"]] = found
+        write(known)
+        print(line(found), flush=True)
 
 
 def write(known: Mapping[str, Row]) -> None:
     """fixtures/oracle/small.json: a line a type."""
-    import torch
-    import transformers
-
-    head = {"tool": "python -m tests.oracle.small", "transformers": transformers.__version__}
-    head["torch"] = torch.__version__.partition("+")[0]
     lines = ",\n".join(f"  {json.dumps(known[name], separators=(',', ':'))}" for name in names() if name in known)
-    TARGET.write_text(f'{json.dumps(head)[:-1]}, "rows": [\n{lines}\n]}}\n', encoding="utf-8")
+    TARGET.write_text(f'{json.dumps(head("tests.oracle.small"))[:-1]}, "rows": [\n{lines}\n]}}\n', encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import csv
 import io
 import json
 import os
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -45,11 +46,14 @@ def report(name: str = "org/llama", asked: Options | None = None, **changes: obj
     return report_on(interpret(found), asked or Options(batch=4, seq=4096))
 
 
-REPORTS = [
-    report(),
-    report("org/unknown", model_type="a_type_nobody_knows"),
-    report("org/grouped", num_key_value_heads=8),
-]
+@cache
+def reports() -> list[Report]:
+    """Of a known model, of one of which little is known, and of one with few heads in its cache."""
+    return [
+        report(),
+        report("org/unknown", model_type="a_type_nobody_knows"),
+        report("org/grouped", num_key_value_heads=8),
+    ]
 
 
 def hold(name: str, text: str) -> None:
@@ -61,12 +65,12 @@ def hold(name: str, text: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in FORMATS if name != "json"])
 def test_several_models(name: str) -> None:
-    hold(f"several-{name}", render(name, REPORTS, [PROBLEM], Style(several=True, width=100)))
+    hold(f"several-{name}", render(name, reports(), [PROBLEM], Style(several=True, width=100)))
 
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_one_model(name: str) -> None:
-    text = render(name, REPORTS[:1], [], Style(width=100))
+    text = render(name, reports()[:1], [], Style(width=100))
     if name in ("json", "jsonl"):
         assert json.loads(text)
     else:
@@ -74,7 +78,7 @@ def test_one_model(name: str) -> None:
 
 
 def test_explanation() -> None:
-    hold("one-explained", render("table", REPORTS[:1], [], Style(width=100, explain=True)))
+    hold("one-explained", render("table", reports()[:1], [], Style(width=100, explain=True)))
 
 
 def test_textbook_training() -> None:
@@ -109,15 +113,15 @@ def test_training_as_json() -> None:
 
 @pytest.mark.parametrize("width", [20, 40, 60, 80, 100, 140])
 def test_tables_fit_the_terminal(width: int) -> None:
-    lines = render("table", REPORTS, [PROBLEM], Style(several=True, width=width)).splitlines()
+    lines = render("table", reports(), [PROBLEM], Style(several=True, width=width)).splitlines()
     assert max(map(len, lines)) <= max(width, 40)
-    card = render("table", REPORTS[:1], [], Style(width=width)).splitlines()
+    card = render("table", reports()[:1], [], Style(width=width)).splitlines()
     assert any("12.55 GiB" in line for line in card)
     assert any("8.00 GiB" in line for line in card)
 
 
 def test_the_contract_of_json() -> None:
-    document = json.loads(render("json", REPORTS, [PROBLEM], Style(several=True)))
+    document = json.loads(render("json", reports(), [PROBLEM], Style(several=True)))
     assert list(document) == ["schema", "hfmem", "results", "errors"]
     assert document["schema"] == 1
     assert document["errors"] == [PROBLEM.as_dict()]
@@ -136,14 +140,14 @@ def test_the_contract_of_json() -> None:
 
 
 def test_json_and_table_say_the_same() -> None:
-    result = to_result(REPORTS[0])
+    result = to_result(reports()[0])
     assert result["memory"]["kv_cache"] == 8_589_934_592
     assert result["architecture"]["layer_kinds"] == {"full_attention": 32}
     assert result["download"] == {"bytes": 13_476_831_932, "files": 2}
 
 
 def test_csv_is_in_bytes_and_reads_back() -> None:
-    rows = list(csv.DictReader(io.StringIO(render("csv", REPORTS, [PROBLEM], Style(several=True)))))
+    rows = list(csv.DictReader(io.StringIO(render("csv", reports(), [PROBLEM], Style(several=True)))))
     assert [row["model"] for row in rows] == ["org/llama", "org/unknown", "org/grouped", "org/gated"]
     assert rows[0]["kv_cache"] == "8589934592"
     assert rows[1]["kv_cache"] == ""
@@ -153,14 +157,14 @@ def test_csv_is_in_bytes_and_reads_back() -> None:
 
 @pytest.mark.parametrize("key", SORT_KEYS)
 def test_sorting_puts_unknown_figures_last(key: str) -> None:
-    ordered = sorted_reports(REPORTS, key)
-    assert sorted(map(id, ordered)) == sorted(map(id, REPORTS))
+    ordered = sorted_reports(reports(), key)
+    assert sorted(map(id, ordered)) == sorted(map(id, reports()))
     if key in ("kv_cache", "parameters"):
         assert ordered[-1].checkpoint.ref.model_id == "org/unknown"
 
 
 def test_a_gigabyte_is_no_gibibyte() -> None:
-    assert "13.48 GB" in render("table", REPORTS[:1], [], Style(unit="GB", width=100))
+    assert "13.48 GB" in render("table", reports()[:1], [], Style(unit="GB", width=100))
 
 
 @pytest.mark.parametrize(

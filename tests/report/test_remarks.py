@@ -9,11 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.command import run
 from tests.fetcher.test_hub import CONFIG, ROWS
 from tests.hub import Hub, adapter, gguf, single
-from tests.test_cli import alone, run
-
-__all__ = ["alone"]
 
 TWO = {"a-Q4_K_M.gguf": [("a", "F16", (4,))], "a-Q8_0.gguf": [("a", "F16", (8,))]}
 

@@ -14,7 +14,7 @@ from hfmem.report.formats import Style, render
 from hfmem.report.tables import to_table
 from hfmem.report.width import command_lines, fold, items, shortened, widest
 from hfmem.scenario.options import Options
-from tests.report.test_formats import PROBLEM, REPORTS, report
+from tests.report.test_formats import PROBLEM, report, reports
 
 WIDTHS = [60, 72, 80, 100, 120]
 ASKED = {
@@ -55,7 +55,7 @@ def test_an_explanation_fits(width: int) -> None:
 @pytest.mark.parametrize("width", [40, *WIDTHS, 140, 200])
 @pytest.mark.parametrize("train", [None, "full"])
 def test_columns_that_are_left_out_are_named(width: int, train: str | None) -> None:
-    found = [report(asked=Options(train=train, precision="bf16-master" if train else None)), *REPORTS[1:]]
+    found = [report(asked=Options(train=train, precision="bf16-master" if train else None)), *reports()[1:]]
     lines = to_table(found, [PROBLEM], "GiB", width).splitlines()
     assert widest("\n".join(lines)) <= width
     heading, _, said = "\n".join(lines).partition("columns left out: ")

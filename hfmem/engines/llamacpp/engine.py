@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
+from hfmem.dtypes import canonical
 from hfmem.engines.llamacpp.allocator import HOST
 from hfmem.engines.llamacpp.command import launch_line
-from hfmem.engines.llamacpp.memory import Memory, memory_of
+from hfmem.engines.llamacpp.memory import Memory, cache_of, memory_of
+from hfmem.engines.llamacpp.offload import most_offloaded
 from hfmem.engines.llamacpp.options import ALL_LAYERS, LlamaCppOptions
-from hfmem.engines.llamacpp.settings import LlamaServer, server, server_of
+from hfmem.engines.llamacpp.settings import LlamaSettings, server, server_of
 from hfmem.engines.llamacpp.split import RULES
 from hfmem.engines.protocol import Engine, Suggestions
 from hfmem.estimator.parallel import Parallel
-from hfmem.estimator.values import Estimate, Group, Loading, Margin, Rank, Scenario, Serving, Settings, Term
+from hfmem.estimator.values import Estimate, Group, Loading, Margin, Offload, Rank, Scenario, Serving, Settings, Term
 from hfmem.estimator.weights.kept import PLAIN, Kept
 from hfmem.hardware.values import Accelerator
-from hfmem.mapper.gguf.layout import Blocks, layout_of
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Architecture
+from hfmem.options.otherwise import Otherwise
 from hfmem.refusals.splits import UnsupportedSizeError
 from hfmem.units import MIB, format_bytes
 
@@ -39,10 +41,10 @@ class LlamaCpp:
     title = "llama.cpp"
     split = RULES
     profiled = False
-    suggestions = Suggestions()
+    suggestions = Suggestions(others=(("-ctk q8_0 -ctv q8_0", (("cache_type_k", "q8_0"), ("cache_type_v", "q8_0"))),))
 
     def check_split(self, architecture: Architecture, parallel: Parallel) -> None:
-        for name in ("pp", "dp", "ep", "cp"):
+        for name in ("dp", "ep", "cp"):
             if (size := getattr(parallel, name)) > 1:
                 raise UnsupportedSizeError(name, size, self.split.software)
 
@@ -61,16 +63,30 @@ class LlamaCpp:
     def settings(self, options: object, gpu: Accelerator | None, length: int) -> Settings:
         if not isinstance(options, LlamaCppOptions):
             raise TypeError("not the options of llama.cpp")
-        return server(options)
+        asked = getattr(options, "kv_dtype", None)
+        return server(options, None if asked is None else canonical(asked))
 
     def estimate(self, model: Model, scenario: Scenario) -> Estimate:
         """Everything: on which accelerator it lies, and what the host holds."""
-        blocks, asked = layout_of(model.checkpoint, model.architecture), server_of(scenario)
-        if blocks is None:
+        if model.blocks is None:
             return self._unknown(model, scenario)
-        devices = _devices(scenario)
-        memory = _placed(blocks, model.architecture, asked, scenario, devices)
-        return _shown(memory, _placed(blocks, model.architecture, asked, _longer(scenario), devices), model, scenario)
+        settings = _settings(scenario)
+        memory = memory_of(model.blocks, model.architecture, settings, scenario, _devices(scenario))
+        return _shown(memory, model, scenario)
+
+    def offload(self, model: Model, scenario: Scenario) -> Offload | None:
+        """The fewest layers of experts on the host, else the most layers on the accelerators."""
+        asked = server_of(scenario).asked
+        if model.blocks is None or asked.n_gpu_layers is not None or asked.n_cpu_moe is not None:
+            return None
+        if scenario.gpu is None or scenario.gpu.kind == "unified":
+            return None  # what one memory has no room for, the other side of it has not either
+        found = most_offloaded(model.blocks, model.architecture, scenario, _devices(scenario), _MARGIN.nbytes)
+        if found is None:
+            return None
+        layers = ALL_LAYERS if found.layers == found.of else found.layers
+        settings = server_of(scenario).of(scenario, n_gpu_layers=layers, n_cpu_moe=found.experts_on_host)
+        return replace(found, command=launch_line(model, settings))
 
     def _unknown(self, model: Model, scenario: Scenario) -> Estimate:
         """The weights of the files, and why nothing else is known."""
@@ -107,21 +123,16 @@ def _devices(scenario: Scenario) -> int:
     return 0 if on_cpu or asked.n_gpu_layers == 0 else scenario.parallel.gpus
 
 
-def _placed(blocks: Blocks, architecture: Architecture, asked: LlamaServer, scenario: Scenario, devices: int) -> Memory:
+def _settings(scenario: Scenario) -> LlamaSettings:
     """All layers on accelerators, unless something else was asked."""
-    settings = asked.of(scenario, n_gpu_layers=ALL_LAYERS if devices else 0)
-    return memory_of(blocks, architecture, settings, scenario, devices)
+    return server_of(scenario).of(scenario, n_gpu_layers=ALL_LAYERS if _devices(scenario) else 0)
 
 
-def _longer(scenario: Scenario) -> Scenario:
-    return replace(scenario, seq=scenario.seq + 256)
-
-
-def _shown(memory: Memory, longer: Memory, model: Model, scenario: Scenario) -> Estimate:
+def _shown(memory: Memory, model: Model, scenario: Scenario) -> Estimate:
     """The most loaded accelerator, each of them, and the host; on the host alone, that."""
     places = [place for place in sorted(memory.terms) if place != HOST]
     top = max(places, key=memory.total, default=HOST)
-    grown = _cache(longer) - _cache(memory)
+    held, grown = _cache(memory), _grown(model, scenario)
     host = memory.terms[HOST]
     terms = memory.terms[top]
     unified = scenario.gpu is not None and scenario.gpu.kind == "unified"
@@ -130,8 +141,8 @@ def _shown(memory: Memory, longer: Memory, model: Model, scenario: Scenario) -> 
     return Estimate(
         terms=terms,
         unknown=memory.unknown,
-        kv_cache_per_token=grown // 256 // scenario.batch,
-        kv_cache_fixed=max(0, _cache(memory) - grown * scenario.seq // 256) // scenario.batch,
+        kv_cache_per_token=grown,
+        kv_cache_fixed=max(0, held // scenario.batch - grown * scenario.seq),
         notes=_notes(memory, model, scenario),
         ranks=tuple(Rank(ranks=(place,), terms=memory.terms[place]) for place in places) if len(places) > 1 else (),
         serving=Serving(
@@ -142,6 +153,21 @@ def _shown(memory: Memory, longer: Memory, model: Model, scenario: Scenario) -> 
         ),
         host=host,
     )
+
+
+_PADDING: Final = 256  # tokens to whose multiple contexts are rounded up
+
+
+def _grown(model: Model, scenario: Scenario) -> int:
+    """Bytes of the cache of one more token of one sequence, without the rounding."""
+    if model.blocks is None:
+        return 0
+    one = replace(scenario, batch=1)
+    sizes = [
+        cache_of(model.blocks, model.architecture, _settings(replace(one, seq=scenario.seq + more)))
+        for more in (0, _PADDING)
+    ]
+    return (sizes[1] - sizes[0]) // _PADDING
 
 
 def _cache(memory: Memory) -> int:
@@ -174,17 +200,25 @@ def _stored(model: Model) -> tuple[Term, ...]:
 
 
 def _notes(memory: Memory, model: Model, scenario: Scenario) -> tuple[str, ...]:
-    notes = []
+    return tuple(_remarks(memory, model, scenario))
+
+
+def _remarks(memory: Memory, model: Model, scenario: Scenario) -> Iterator[str]:
     longest = model.architecture.max_positions
     if longest is not None and scenario.seq > longest:
-        notes.append(f"{scenario.seq:,} tokens exceed the model's maximum of {longest:,}.")
+        yield f"{scenario.seq:,} tokens exceed the model's maximum of {longest:,}."
+    if scenario.word:
+        yield Otherwise(f"--dtype {scenario.word} has no effect: llama.cpp runs the file as it is stored.")
+    if scenario.prompt is not None or scenario.prefill_chunk is not None:
+        yield Otherwise(
+            "--prompt and --prefill-chunk have no effect: llama.cpp runs --ubatch-size tokens of a prompt at once."
+        )
     host = memory.total(HOST)
     if len(memory.terms) > 1 and host:
-        notes.append(
+        yield (
             f"The host's memory holds {format_bytes(host)} beside the accelerator; llama-server's prompt cache may "
             "take up to 8 GiB of it more (--cache-ram)."
         )
-    return tuple(notes)
 
 
 ENGINE: Final[Engine] = LlamaCpp()

@@ -20,7 +20,7 @@ from hfmem.mapper.gguf.layout import Blocks
 from hfmem.mapper.values import Architecture
 from hfmem.unknown import Unknown
 
-__all__ = ["Memory", "memory_of"]
+__all__ = ["Memory", "cache_of", "memory_of"]
 
 _SOURCE: Final = "llama.cpp 0.5.0"
 
@@ -80,6 +80,12 @@ def _device(scenario: Scenario) -> Device:
     return Device(alignment=128, offloads=True, row_padding=512)  # ggml-cuda.cu, for HIP too
 
 
+def cache_of(blocks: Blocks, architecture: Architecture, settings: LlamaSettings) -> int:
+    """Bytes of the caches and states of all layers."""
+    layers = (architecture.layers or ())[: blocks.loaded]
+    return sum(part.nbytes for parts in kept(layers, blocks.kernel, settings) for part in parts)
+
+
 def _weights(nbytes: int, count: int, place: int) -> Term:
     where = "the host's memory" if place == HOST else f"device {place}"
     return Term(
@@ -96,7 +102,7 @@ def _caches(placement: Placement, architecture: Architecture) -> Iterator[tuple[
     """The caches of each place, layers that keep the same together."""
     blocks, settings = placement.blocks, placement.settings
     found: dict[tuple[int, Kept], int] = {}
-    layers = (architecture.layers or ())[: blocks.loaded] if architecture.layers else ()
+    layers = (architecture.layers or ())[: blocks.loaded]
     for number, parts in enumerate(kept(layers, blocks.kernel, settings)):
         place = placement.layers[number] if settings.offload_kqv else HOST
         for part in parts:

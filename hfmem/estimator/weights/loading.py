@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hfmem.dtypes import find_dtype
+from hfmem.fetcher.tensors import stored_bytes
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Experts
 
@@ -24,7 +25,7 @@ def file_bytes(model: Model) -> int | None:
     """Bytes of the tensors of all weight files; None where they are not known."""
     tensors = model.checkpoint.tensors
     if tensors:
-        return sum(tensor.nbytes for tensor in tensors)
+        return stored_bytes(tensors)
     sizes = [file.size for file in model.checkpoint.weight_files]
     known = [size for size in sizes if size is not None]
     return sum(known) if known and len(known) == len(sizes) else None

@@ -119,6 +119,11 @@ class Blocks:
         return None if _HEAD in self.by_name or not self.headed else self.by_name.get(_EMBEDDING)
 
     @property
+    def mixed(self) -> bool:
+        """Whether layers have experts."""
+        return any("_exps." in tensor.name for tensor in self.tensors)
+
+    @property
     def vocabulary(self) -> int:
         """Rows of the embedding."""
         return self.number("vocab_size")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from math import prod
 from typing import Any, Final
 
@@ -68,7 +68,7 @@ def _size(keys: Keys, key: str) -> int | None:
         return None
 
 
-def _known(keys: Keys, row: Row, tensors: tuple[TensorInfo, ...]) -> Architecture:
+def _known(keys: Keys, row: Row, tensors: Sequence[TensorInfo]) -> Architecture:
     plan = plan_of(keys, row)
     shapes = {tensor.name: tensor.shape for tensor in tensors if not tensor.name.startswith("blk.")}
     found = layers(keys, row, plan, blocks_of(tensors))

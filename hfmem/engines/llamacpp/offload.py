@@ -1,0 +1,91 @@
+"""How much of a model goes on accelerators where not all of it fits: by bisection on the estimate itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from hfmem.engines.llamacpp.allocator import HOST
+from hfmem.engines.llamacpp.memory import Memory, memory_of
+from hfmem.engines.llamacpp.options import ALL_LAYERS
+from hfmem.engines.llamacpp.settings import server_of
+from hfmem.estimator.values import Offload, Scenario
+from hfmem.mapper.gguf.layout import Blocks
+from hfmem.mapper.values import Architecture
+
+__all__ = ["most_offloaded"]
+
+
+def most_offloaded(
+    blocks: Blocks, architecture: Architecture, scenario: Scenario, devices: int, margin: int
+) -> Offload | None:
+    """All of the model; else all but the experts of as few layers as possible, which costs less time than whole layers
+    on the host; else as many layers as fit, each with `margin` bytes to spare. None where not even one fits, or a part
+    is not known.
+
+    Args:
+        blocks, architecture: the file.
+        scenario: with the accelerator.
+        devices: how many there are.
+        margin: bytes of each that should stay free.
+    """
+    if not devices or scenario.gpu is None:
+        return None
+    run = _Run(blocks, architecture, scenario, devices)
+    room = scenario.available - margin
+    every = blocks.count + 1
+    if run.fits(every, 0, room):
+        return run.found(every, 0)
+    if blocks.mixed and run.fits(every, blocks.count, room):
+        return run.found(every, _least(lambda layers: run.fits(every, layers, room), blocks.count))
+    most = _most(lambda layers: run.fits(layers, 0, room), blocks.count)
+    return run.found(most, 0) if most else None
+
+
+def _least(holds: Callable[[int], bool], most: int) -> int:
+    """The smallest number for which it holds; it holds for `most`, and for all above one for which it does."""
+    low, high = 0, most
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if holds(middle) else (middle, high)
+    return high
+
+
+def _most(holds: Callable[[int], bool], most: int) -> int:
+    """The largest number up to `most` for which it holds, 0 for none; it holds for all below one for which it does."""
+    low, high = 0, most + 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if holds(middle) else (low, middle)
+    return low
+
+
+class _Run:
+    """A file on the accelerators of a scenario, for any number of layers there."""
+
+    def __init__(self, blocks: Blocks, architecture: Architecture, scenario: Scenario, devices: int) -> None:
+        self.blocks, self.architecture, self.scenario, self.devices = blocks, architecture, scenario, devices
+
+    def memory(self, layers: int, experts: int) -> Memory:
+        """The memory with so many layers there, and the experts of so many on the host."""
+        settings = server_of(self.scenario).of(
+            self.scenario, n_gpu_layers=ALL_LAYERS if layers > self.blocks.count else layers, n_cpu_moe=experts
+        )
+        return memory_of(self.blocks, self.architecture, settings, self.scenario, self.devices)
+
+    def fits(self, layers: int, experts: int, room: int) -> bool:
+        """Whether each accelerator has room for its part."""
+        memory = self.memory(layers, experts)
+        return not memory.unknown and all(memory.total(place) <= room for place in range(self.devices))
+
+    def found(self, layers: int, experts: int) -> Offload:
+        """The answer for these numbers."""
+        memory = self.memory(layers, experts)
+        option = "-ngl all" if layers > self.blocks.count else f"-ngl {layers}"
+        return Offload(
+            layers=layers,
+            of=self.blocks.count + 1,
+            experts_on_host=experts,
+            total=max(memory.total(place) for place in range(self.devices)),
+            host=memory.total(HOST),
+            option=f"{option} --n-cpu-moe {experts}" if experts else option,
+        )
