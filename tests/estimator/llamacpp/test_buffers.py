@@ -56,7 +56,7 @@ def test_caches_and_states_are_equal_by_device(rows: Sequence[Row]) -> None:
 def test_compute_buffers_are_mostly_equal(rows: Sequence[Row]) -> None:
     pairs = compute_pairs(recorded(rows))
     print(shown(pairs))
-    assert within(pairs, 0) >= 95, shown(pairs)
+    assert within(pairs, 0) >= 90, shown(pairs)
     assert median(pair.error for pair in pairs) <= 0.01, shown(pairs)
     assert within(pairs, 0.05) >= 95, shown(pairs)
 
