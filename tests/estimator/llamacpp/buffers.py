@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from hfmem.engines.llamacpp.allocator import HOST, Device
-from hfmem.engines.llamacpp.caches import kept
+from hfmem.engines.llamacpp.caches import kept, sides
 from hfmem.engines.llamacpp.compute import computed
 from hfmem.engines.llamacpp.options import ALL_LAYERS
 from hfmem.engines.llamacpp.placement import Placement
@@ -122,7 +122,9 @@ def cache_pairs(rows: Iterable[Row]) -> list[Pair]:
 def compute_pairs(rows: Iterable[Row]) -> list[Pair]:
     found = []
     for row in rows:
-        compute = computed(row.placement(), [Device()] * row.devices)
+        (architecture, blocks), placement = blocks_of(row.file), row.placement()
+        caches = [sides(layer, placement.settings) for layer in (architecture.layers or ())[: blocks.loaded]]
+        compute = computed(placement, [Device()] * row.devices, caches)
         assert not isinstance(compute, Unknown), (row, compute)
         found += _paired(row, 2, {HOST: compute.host, **dict(enumerate(compute.devices))})
     return found
