@@ -65,7 +65,7 @@ def _misplaced(option: Declared, asked: Any, owners: tuple[tuple[str, str, bool]
     """Why an option does not apply to this engine, method or mode."""
     rules, mode, flag = option.option, mode_of(asked), option.flags[0]
     if owners and not _owned(asked.runtime, owners):
-        return ForeignOptionError(flag, tuple((name, title) for name, title, _ in owners))
+        return ForeignOptionError(flag, tuple((name, title) for name, title, _ in owners), option.option.mistaken)
     if rules.modes and mode not in rules.modes:
         return MisplacedOptionError(flag, mode)
     if rules.methods and asked.method not in rules.methods:

@@ -42,9 +42,7 @@ def resolve(options: Options, model: Model, machine: Machine | None = None) -> S
         return _training(options, model, machine, lengths, formats)
     gpu = machine.accelerator if machine else None
     server = engine(options.runtime or USUAL).settings(options, gpu, lengths.tokens)
-    parallel, laid = spread(options, machine, model.architecture)
-    if isinstance(engine(options.runtime or USUAL), Whole):
-        parallel = Parallel(pp=parallel.gpus)  # whole layers on each
+    parallel, laid = _spread(options, machine, model.architecture)
     attending = _attention(options, model, gpu)
     made = (*filter(None, [attending.told]), *_taken(machine), *(server.chosen if server else ()), *laid)
     return Scenario(
@@ -70,6 +68,14 @@ def resolve(options: Options, model: Model, machine: Machine | None = None) -> S
         prompt=lengths.prompt,
         prefill_chunk=lengths.piece,
     )
+
+
+def _spread(options: Options, machine: Machine | None, architecture: Architecture) -> tuple[Parallel, tuple[str, ...]]:
+    """The split; engines that are estimated as a whole put whole layers on each accelerator."""
+    parallel, notes = spread(options, machine, architecture)
+    if isinstance(engine(options.runtime or USUAL), Whole):
+        return Parallel(pp=parallel.gpus), notes
+    return parallel, notes
 
 
 def reserve_of(options: Options) -> int:

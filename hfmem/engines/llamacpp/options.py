@@ -125,7 +125,14 @@ class LlamaCppOptions(TraceOptions):
     ] = None
     batch_size: Annotated[
         int | None,
-        _option(help="Maximum tokens of a logical batch", shown="2048", parse=tokens, least=1, most=10**7),
+        _option(
+            help="Maximum tokens of a logical batch",
+            shown="2048",
+            parse=tokens,
+            mistaken="--batch",
+            least=1,
+            most=10**7,
+        ),
     ] = None
     ubatch_size: Annotated[
         int | None,
