@@ -47,6 +47,7 @@ class EngineRow:
         modes: inference, training, or both.
         methods: the values of `--method` that it supports.
         formats: file formats that are its own: it runs them if the user does not choose an engine.
+        tracer: the module whose `traced` asks the engine's own software, for `--trace`; "" if there is none.
     """
 
     name: str
@@ -56,6 +57,7 @@ class EngineRow:
     modes: tuple[Mode, ...] = ("inference",)
     methods: tuple[str, ...] = ("exact",)
     formats: tuple[str, ...] = ()
+    tracer: str = ""
 
 
 _ROWS: dict[str, EngineRow] = {}
@@ -109,6 +111,7 @@ register(
         home="hfmem.engines.transformers.engine",
         modes=("inference", "training"),
         methods=("exact", "textbook"),
+        tracer="hfmem.probe.trace",
     )
 )
 register(EngineRow(name="vllm", title="vLLM", options=VllmOptions, home="hfmem.engines.vllm.engine"))
@@ -118,6 +121,7 @@ register(
         title="llama.cpp",
         options=LlamaCppOptions,
         home="hfmem.engines.llamacpp.engine",
+        tracer="hfmem.probe.llamacpp.trace",
         formats=("GGUF",),
     )
 )

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Literal
 
+from hfmem.engines.tracing import TraceOptions
 from hfmem.errors import quoted
 from hfmem.options.option import Need, Option
 from hfmem.options.reading import not_one_of, tokens
@@ -72,7 +73,7 @@ def _release(version: str) -> str | None:
 
 
 @dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
-class LlamaCppOptions:
+class LlamaCppOptions(TraceOptions):
     """The options of `llama-server` and `llama-cli`; None is its default."""
 
     n_gpu_layers: Annotated[

@@ -48,6 +48,11 @@ class Placement:
         points = self._points()
         return tuple(self._device(layer, begin, active, points) for layer in range(count + 1))
 
+    @property
+    def places(self) -> tuple[int, ...]:
+        """The devices that have layers, the host among them."""
+        return tuple(sorted(set(self.layers[: self.blocks.loaded])))
+
     def _points(self) -> list[float]:
         shares = [_float(share) for share in self.settings.tensor_split or self.free][: self.devices]
         if self.settings.split_mode == "none":
