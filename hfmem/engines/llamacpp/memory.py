@@ -134,12 +134,12 @@ def _compute(nbytes: int, settings: LlamaSettings) -> Term:
 
 
 def _output(blocks: Blocks, settings: LlamaSettings) -> Term:
-    rows = blocks.vocabulary
+    row = blocks.vocabulary + (blocks.number("embedding_length") if settings.embeddings else 0)
     return Term(
         name="output buffer",
         group="activations",
-        nbytes=rows * settings.n_seq_max * 4,
-        how=f"{rows} logits × {settings.n_seq_max} sequences × 4 B",
+        nbytes=row * settings.n_seq_max * 4,
+        how=f"{row} {'logits and states' if settings.embeddings else 'logits'} × {settings.n_seq_max} sequences × 4 B",
         source=f"{_SOURCE}, llama-context.cpp::output_reserve",
         certainty="derived",
     )

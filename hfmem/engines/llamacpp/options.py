@@ -17,7 +17,6 @@ ALL_LAYERS = 10**6
 CACHE_WORDS = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
 """Types of the KV cache."""
 
-_RELEASES = ("0.5.0",)
 _option = partial(Option, panel="llama.cpp")
 
 
@@ -68,7 +67,10 @@ def _override(text: str) -> str | None:
 
 def _release(version: str) -> str | None:
     """What is wrong with a release."""
-    return None if version in _RELEASES else not_one_of(version, _RELEASES)
+    from hfmem.engines.llamacpp.releases import RELEASES  # for runs that name one only
+
+    names = tuple(release.name for release in RELEASES)
+    return None if version in names else not_one_of(version, names)
 
 
 @dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
@@ -200,5 +202,10 @@ class LlamaCppOptions:
     swa_full: Annotated[bool, _option(help="Keep all tokens in layers with a sliding window too")] = False
     llamacpp_version: Annotated[
         str | None,
-        _option(help="llama.cpp release to model", metavar="VERSION", shown=_RELEASES[-1], check=_release),
+        _option(
+            help="llama.cpp release to model: of older builds, the month of the first whose rules it has",
+            metavar="VERSION",
+            shown="the newest known",
+            check=_release,
+        ),
     ] = None

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 from hfmem.engines.llamacpp.options import ALL_LAYERS, LlamaCppOptions
+from hfmem.engines.llamacpp.releases import NEWEST, Release, release_of
 from hfmem.estimator.values import Scenario
 from hfmem.refusals.options import UnknownWordError
 
@@ -30,7 +31,6 @@ UBATCH: Final = 512
 """Tokens that are computed at once, by default."""
 
 _BATCH: Final = 2048
-_RELEASE: Final = "0.5.0"
 _WORDS: Final = {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}
 _PLAIN: Final = ("f32", "f16", "bf16")
 
@@ -55,6 +55,11 @@ class LlamaSettings:
         tensor_split: shares of the accelerators; () by their free memory.
         n_cpu_moe: of so many first layers the experts stay on the host.
         overrides: regular expressions of tensors and where they go: "CPU", or a device's number as text.
+        embeddings: whether the states of the last layer are given out beside the logits.
+        release: whose rules hold.
+        pins_norms: whether normalisations run on their own layer's device where all layers are offloaded, as they do
+            when a model is loaded (`graph_get_cb`); what llama.cpp simulates without loading leaves them to the device
+            before.
     """
 
     n_ctx: int = 4096
@@ -73,6 +78,9 @@ class LlamaSettings:
     n_cpu_moe: int = 0
     overrides: tuple[tuple[str, str], ...] = ()
     offload_kqv: bool = True
+    embeddings: bool = False
+    release: Release = NEWEST
+    pins_norms: bool = False
 
     @property
     def cells(self) -> int:
@@ -114,13 +122,18 @@ class LlamaServer:
 
     def describe(self) -> str:
         """The engine and its release."""
-        return f"llama.cpp {_RELEASE}"
+        return f"llama.cpp {self.release.name}"
+
+    @property
+    def release(self) -> Release:
+        """The release whose rules hold."""
+        return release_of(self.asked.llamacpp_version)
 
     def fields(self) -> Mapping[str, Any]:
         """What `scenario` of the JSON contract shows."""
         asked = self.asked
         return {
-            "llamacpp_release": _RELEASE,
+            "llamacpp_release": self.release.name,
             "n_gpu_layers": asked.n_gpu_layers,
             "ubatch_size": asked.ubatch_size or UBATCH,
             "cache_type_k": self.type_k,
@@ -149,12 +162,13 @@ class LlamaServer:
             n_gpu_layers, n_cpu_moe: where nothing was asked.
         """
         asked = self.asked
+        ubatch = min(asked.ubatch_size or UBATCH, asked.batch_size or _BATCH)
         return LlamaSettings(
             n_ctx=max(asked.ctx_size or 0, scenario.batch * scenario.seq),
             n_batch=asked.batch_size or _BATCH,
-            n_ubatch=min(asked.ubatch_size or UBATCH, asked.batch_size or _BATCH),
+            n_ubatch=ubatch,
             n_seq_max=scenario.batch,
-            n_outputs=scenario.batch,
+            n_outputs=ubatch if self.release.all_outputs else scenario.batch,
             flash=self.flash,
             type_k=self.type_k,
             type_v=self.type_v,
@@ -166,6 +180,8 @@ class LlamaServer:
             n_cpu_moe=n_cpu_moe if asked.n_cpu_moe is None else asked.n_cpu_moe,
             overrides=tuple(_rule(rule) for rule in asked.override_tensor),
             offload_kqv=not asked.no_kv_offload,
+            release=self.release,
+            pins_norms=True,
         )
 
 
@@ -190,7 +206,7 @@ def server(options: LlamaCppOptions, kv_dtype: str | None = None) -> LlamaServer
             raise UnknownWordError("--kv-dtype", kv_dtype, tuple(CACHE_TYPES))
         options = replace(options, cache_type_k=options.cache_type_k or kind, cache_type_v=options.cache_type_v or kind)
     flash = options.flash_attn != "off"
-    chosen = [f"Modelled on llama.cpp {_RELEASE}."]
+    chosen = [f"Modelled on llama.cpp {release_of(options.llamacpp_version).name}."]
     if not flash and (options.cache_type_v or "f16") not in _PLAIN:
         flash = True  # a quantised V cache needs it
         chosen.append(f"--cache-type-v {options.cache_type_v} turns flash attention on.")
