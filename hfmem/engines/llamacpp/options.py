@@ -1,4 +1,4 @@
-"""What only llama.cpp takes, under the names of llama-server."""
+"""What only llama.cpp takes, under the names of llama-server, and what Ollama, which runs it, can be told of it."""
 
 import re
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from hfmem.errors import quoted
 from hfmem.options.option import Need, Option
 from hfmem.options.reading import not_one_of, tokens
 
-__all__ = ["ALL_LAYERS", "CACHE_WORDS", "LlamaCppOptions"]
+__all__ = ["ALL_LAYERS", "CACHE_WORDS", "LlamaCppOptions", "OllamaOptions"]
 
 ALL_LAYERS = 10**6
 """The number for "all": every layer, and the output."""
@@ -74,8 +74,8 @@ def _release(version: str) -> str | None:
 
 
 @dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
-class LlamaCppOptions:
-    """The options of `llama-server` and `llama-cli`; None is its default."""
+class OllamaOptions:
+    """What Ollama can be told too, by its own names of it; None is the default."""
 
     n_gpu_layers: Annotated[
         int | None,
@@ -128,20 +128,9 @@ class LlamaCppOptions:
         int | None,
         _option(
             help="Maximum tokens of a logical batch",
-            shown="2048",
+            shown="2048, Ollama 512",
             parse=tokens,
             mistaken="--batch",
-            least=1,
-            most=10**7,
-        ),
-    ] = None
-    ubatch_size: Annotated[
-        int | None,
-        _option(
-            help="Maximum tokens that are computed at once",
-            names=("--ubatch-size", "-ub"),
-            shown="512",
-            parse=tokens,
             least=1,
             most=10**7,
         ),
@@ -162,6 +151,32 @@ class LlamaCppOptions:
             alone="on",
         ),
     ] = "auto"
+    llamacpp_version: Annotated[
+        str | None,
+        _option(
+            help="llama.cpp release to model: of older builds, the month of the first whose rules it has",
+            metavar="VERSION",
+            shown="the newest known",
+            check=_release,
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
+class LlamaCppOptions(OllamaOptions):
+    """The options of `llama-server` and `llama-cli`; None is its default."""
+
+    ubatch_size: Annotated[
+        int | None,
+        _option(
+            help="Maximum tokens that are computed at once",
+            names=("--ubatch-size", "-ub"),
+            shown="512",
+            parse=tokens,
+            least=1,
+            most=10**7,
+        ),
+    ] = None
     n_cpu_moe: Annotated[
         int | None,
         _option(
@@ -200,12 +215,3 @@ class LlamaCppOptions:
         bool | None, _option(help="One KV cache for all sequences, not one each", shown="one each")
     ] = None
     swa_full: Annotated[bool, _option(help="Keep all tokens in layers with a sliding window too")] = False
-    llamacpp_version: Annotated[
-        str | None,
-        _option(
-            help="llama.cpp release to model: of older builds, the month of the first whose rules it has",
-            metavar="VERSION",
-            shown="the newest known",
-            check=_release,
-        ),
-    ] = None
