@@ -28,9 +28,9 @@ from hfmem.hardware.table import find
 from hfmem.mapper.gguf.layout import Blocks, layout_of
 from hfmem.mapper.interpret import Model, interpret
 from hfmem.units import MIB
-from tests.mapper.gguf_models import checkpoint
+from tests.mapper.gguf_models import MODELS, checkpoint
 
-__all__ = ["PAGE", "Reading", "page", "readings", "rows", "shares", "table"]
+__all__ = ["FIXTURES", "PAGE", "Reading", "model_of", "page", "put", "readings", "rows", "scenario", "shares", "table"]
 
 ROOT: Final = Path(__file__).parents[2]
 FIXTURES: Final = ROOT / "fixtures" / "measured"
@@ -47,7 +47,6 @@ _NAMES: Final = {
     "compute": ("compute buffer",),
     "output": ("output buffer",),
 }
-_BEGIN: Final = "<!-- python -m tests.measured.llamacpp -->"
 _END: Final = "<!-- end -->"
 Row = dict[str, Any]
 
@@ -102,8 +101,9 @@ def _files() -> dict[str, Row]:
 
 
 @cache
-def _model(file: str) -> tuple[Checkpoint, Model]:
-    row = _files()[file]
+def model_of(file: str) -> tuple[Checkpoint, Model]:
+    """A file of the fixtures, and what it is."""
+    row = _files().get(file) or MODELS[file]
     found = checkpoint(row["kv"], ((name, dtype, tuple(shape)) for name, dtype, shape in row["tensors"]), file=file)
     return found, interpret(found)
 
@@ -140,7 +140,8 @@ def _devices(row: Row) -> tuple[int, str]:
     return (1, "Metal") if any(place.startswith("Metal") for place in places) else (0, "")
 
 
-def _scenario(kind: str) -> Scenario:
+def scenario(kind: str) -> Scenario:
+    """On an accelerator of a kind; "" for none."""
     card = find(_CARD[kind]).accelerator if kind else None
     return Scenario(
         mode="inference",
@@ -159,11 +160,11 @@ def _scenario(kind: str) -> Scenario:
 @cache
 def _estimated(identity: str) -> tuple[Memory, Blocks]:
     row = next(row for row in rows() if row["id"] == identity)
-    found, model = _model(row["file"])
+    found, model = model_of(row["file"])
     blocks = layout_of(found, model.architecture)
     assert blocks is not None
     count, kind = _devices(row)
-    return memory_of(blocks, model.architecture, _settings(row), _scenario(kind), count), blocks
+    return memory_of(blocks, model.architecture, _settings(row), scenario(kind), count), blocks
 
 
 def _number(place: str) -> int:
@@ -310,11 +311,16 @@ def table() -> str:
     return f"{summary()}\n\n{off()}\n\n{listing()}"
 
 
+def put(text: str, command: str, found: str) -> str:
+    """A page with a table between the marks of the command that makes it."""
+    begin = f"<!-- python -m tests.measured.{command} -->"
+    before, rest = text.split(begin)
+    return f"{before}{begin}\n{found}\n{_END}{rest.split(_END, 1)[1]}"
+
+
 def page() -> str:
     """The page with the table as it is now."""
-    text = PAGE.read_text(encoding="utf-8")
-    before, after = text.split(_BEGIN)[0], text.split(_END)[1]
-    return f"{before}{_BEGIN}\n{table()}\n{_END}{after}"
+    return put(PAGE.read_text(encoding="utf-8"), "llamacpp", table())
 
 
 if __name__ == "__main__":
