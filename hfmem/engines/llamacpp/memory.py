@@ -11,6 +11,7 @@ from hfmem.engines.llamacpp.allocator import HOST, Device
 from hfmem.engines.llamacpp.caches import Kept, kept, sides
 from hfmem.engines.llamacpp.compute import computed
 from hfmem.engines.llamacpp.placement import Placement
+from hfmem.engines.llamacpp.releases import NEWEST
 from hfmem.engines.llamacpp.settings import LlamaSettings
 from hfmem.engines.llamacpp.weights import placed
 from hfmem.estimator.overheads import context_terms
@@ -123,12 +124,13 @@ def _caches(placement: Placement, architecture: Architecture) -> Iterator[tuple[
 
 
 def _compute(nbytes: int, settings: LlamaSettings) -> Term:
+    older = "" if settings.release == NEWEST else f", changed to the rules of {settings.release.name}"
     return Term(
         name="compute buffer",
         group="activations",
         nbytes=nbytes,
         how=f"the largest batch of {settings.tokens} tokens through the recorded graph, by ggml's allocator",
-        source=f"{_SOURCE}, graphs recorded by python -m hfmem.probe.llamacpp; ggml-alloc.c, ggml-backend.cpp",
+        source=f"{_SOURCE}{older}; graphs recorded by python -m hfmem.probe.llamacpp; ggml-alloc.c, ggml-backend.cpp",
         certainty="derived",
     )
 
