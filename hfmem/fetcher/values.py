@@ -111,6 +111,7 @@ class Checkpoint:
         doubts: how weight files or their index contradict each other, a clause each: the tensors are then no exact
             count, and loaders take them all the same.
         missing: how many weight files are promised and not there: the weights are then a lower bound.
+        unread: why files that hold the model as well could not be read, by their names.
         totals: elements by safetensors dtype as the Hub publishes them; None where unknown.
         gated: whether the files need an accepted licence that this user lacks.
         notes: remarks for the reader, one sentence each.
@@ -131,6 +132,7 @@ class Checkpoint:
     faults: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
     missing: int = 0
+    unread: Mapping[str, str] = field(default_factory=dict, hash=False)
     totals: Mapping[str, int] | None = field(default=None, hash=False)
     gated: bool = False
     notes: tuple[str, ...] = ()
