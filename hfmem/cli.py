@@ -310,7 +310,7 @@ def _models(
 ) -> tuple[Options, list[ModelRef]]:
     """The models asked for, and the options with what training files add to them where the command line says nothing
     (`written` names what it says)."""
-    from hfmem.scenario.models import listed, with_training_files
+    from hfmem.scenario.models import listed, with_quantisation, with_training_files
 
     try:
         refs = listed(given, around.from_file, around.revision)
@@ -318,6 +318,7 @@ def _models(
             options, refs = with_training_files(
                 options, refs, around.from_args, revision=around.revision, written=written
             )
+        refs = [with_quantisation(ref, options.quant) for ref in refs]
     except InvalidScenarioError as error:
         _wrong(error)
     if not refs:

@@ -7,13 +7,13 @@ its own. It rises with batch and length, so that bisection is exact.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
 from hfmem.advice.values import Fit
 from hfmem.engines.inference import Prepared
 from hfmem.engines.inference import estimate as estimate_memory
-from hfmem.engines.protocol import Offloads
+from hfmem.engines.protocol import Offloads, Pads
 from hfmem.engines.table import engine
 from hfmem.errors import InvalidScenarioError
 from hfmem.estimator.values import Estimate, Margin, Offload, Scenario, Term
@@ -25,9 +25,25 @@ from hfmem.scenario.resolve import reserve_of, resolve
 from hfmem.scenario.runtime import for_model
 from hfmem.scenario.spread import plan_of
 
-__all__ = ["Case", "Verdict", "anywhere", "fit_all", "held", "judged", "largest", "machines", "more", "named", "usable"]
+__all__ = [
+    "MOST",
+    "Case",
+    "Verdict",
+    "anywhere",
+    "fit_all",
+    "fit_of",
+    "held",
+    "judged",
+    "largest",
+    "machines",
+    "more",
+    "named",
+    "usable",
+]
 
 MOST: Final = 10**9
+"""A number of sequences or tokens that no machine holds."""
+
 _NODE: Final = 8
 _MOST_NODES: Final = 16
 _REPLICAS: Final = (1, 2, 4, 8, 16, 32, 64, 128)
@@ -55,10 +71,10 @@ def usable(terms: Iterable[Term], scenario: Scenario) -> int:
     return engine(scenario.runtime).usable(tuple(terms), scenario)
 
 
-def held(estimate: Estimate, scenario: Scenario) -> bool:
-    """Whether what is known of an estimate fits, and the engine does not refuse it."""
+def held(estimate: Estimate, scenario: Scenario, more: int = 0) -> bool:
+    """Whether what is known of an estimate, and so many bytes more, fits, and the engine does not refuse it."""
     started = not estimate.refused and not estimate.refused_by_most
-    return started and estimate.total <= usable(estimate.terms, scenario)
+    return started and estimate.total + more <= usable(estimate.terms, scenario)
 
 
 def anywhere(options: Options) -> Options:
@@ -85,13 +101,18 @@ def more(machine: Machine, count: int) -> tuple[str, Machine]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """A model under one scenario, to be asked for other batches and lengths."""
+    """A model under one scenario, to be asked for other batches and lengths.
+
+    Attributes:
+        known: estimates that were made, by their batch and length.
+    """
 
     model: Model
     options: Options
     machine: Machine
     scenario: Scenario
     prepared: Prepared
+    known: dict[tuple[int, int], Estimate] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
     def of(cls, model: Model, options: Options, machine: Machine) -> Case:
@@ -125,10 +146,20 @@ class Case:
             return estimate_memory(self.model, scenario)  # a step of the engine may be shorter for short requests
         return self.prepared.estimate(scenario)
 
+    def taken(self, batch: int, seq: int) -> tuple[Estimate, Scenario]:
+        """The estimate of another batch and length, made once for all that take the same."""
+        scenario = self.at(batch, seq)
+        runs = engine(scenario.runtime)
+        if isinstance(runs, Pads):
+            scenario = self.at(batch, runs.padded(scenario))
+        key = (scenario.batch, scenario.seq)
+        if key not in self.known:
+            self.known[key] = self.estimate(scenario)
+        return self.known[key], scenario
+
     def fits(self, batch: int, seq: int) -> bool:
         """Whether what is known fits."""
-        scenario = self.at(batch, seq)
-        return held(self.estimate(scenario), scenario)
+        return held(*self.taken(batch, seq))
 
     def max_batch(self) -> int | None:
         """The most sequences of the asked length; None without limit."""
@@ -176,11 +207,20 @@ def _fit(model: Model, options: Options, machine: Machine) -> Fit:
             refused=error.reason,
             never=True,
         )
-    estimate, scenario = case.estimate(case.scenario), case.scenario
-    never = engine(scenario.runtime).refused(model, scenario)  # then no number of them is enough
+    found = fit_of(case)
+    if found.estimate is None or found.estimate.is_lower_bound:
+        return found
+    needed = None if found.never else _gpus_needed(model, options, machine)
+    return replace(found, max_batch=case.max_batch(), max_seq=case.max_seq(), gpus_needed=needed)
+
+
+def fit_of(case: Case) -> Fit:
+    """A case held against its machine, as it was asked: nothing is searched for."""
+    model, scenario = case.model, case.scenario
+    estimate = case.estimate(scenario)
     verdict, room = judged(estimate, scenario), usable(estimate.terms, scenario)
-    found = Fit(
-        machine=machine,
+    return Fit(
+        machine=case.machine,
         parallel=scenario.parallel,
         usable=room,
         estimate=estimate,
@@ -189,13 +229,9 @@ def _fit(model: Model, options: Options, machine: Machine) -> Fit:
         margin=verdict.margin,
         reserve=scenario.reserve,
         refused=estimate.refused,
-        never=bool(never),
+        never=bool(engine(scenario.runtime).refused(model, scenario)),  # then no number of them is enough
         offload=_offload(model, scenario),
     )
-    if estimate.is_lower_bound:
-        return found
-    needed = None if never else _gpus_needed(model, options, machine)
-    return replace(found, max_batch=case.max_batch(), max_seq=case.max_seq(), gpus_needed=needed)
 
 
 def _offload(model: Model, scenario: Scenario) -> Offload | None:

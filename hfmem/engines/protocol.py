@@ -28,6 +28,7 @@ __all__ = [
     "Engine",
     "Found",
     "Offloads",
+    "Pads",
     "RankMemory",
     "Ranked",
     "Sizes",
@@ -174,6 +175,14 @@ class Offloads(Protocol):
     def offload(self, model: Model, scenario: Scenario) -> Offload | None:
         """The most of the model that fits on the scenario's accelerators, with room to spare; None where nobody asked
         for a choice, or not even a part is of use."""
+
+
+@runtime_checkable
+class Pads(Protocol):
+    """An engine that rounds contexts up."""
+
+    def padded(self, scenario: Scenario) -> int:
+        """Tokens of the longest sequence that takes exactly as much as the scenario's."""
 
 
 @runtime_checkable

@@ -9,12 +9,12 @@ from hfmem.fetcher.foreign import foreign
 from hfmem.fetcher.formats import gguf
 from hfmem.fetcher.formats.table import format_of
 from hfmem.fetcher.quantisations import Choice, wanted
-from hfmem.fetcher.selection import Selection
+from hfmem.fetcher.selection import Selection, select_for
 from hfmem.fetcher.values import Checkpoint, FileInfo
 from hfmem.mapper.values import ParameterTable
 from hfmem.units import format_bytes
 
-__all__ = ["NOT_LOADED", "choices_note", "format_name", "is_gguf", "lacks", "layout_notes"]
+__all__ = ["NOT_LOADED", "choices_note", "format_name", "is_gguf", "lacks", "layout_notes", "offered"]
 
 NOT_LOADED: Final = ("gguf", "foreign")
 
@@ -35,6 +35,11 @@ def format_name(checkpoint: Checkpoint) -> str:
     """The name of the format of what was read; "" where nothing was."""
     found = format_of(checkpoint.tensors[0].file) if checkpoint.tensors else None
     return found.name if found is not None else ""
+
+
+def offered(checkpoint: Checkpoint) -> tuple[Choice, ...]:
+    """The quantisations that a repository or folder has, where none of them was named; () for one alone."""
+    return select_for(checkpoint.files, checkpoint.ref).choices if is_gguf(checkpoint) else ()
 
 
 def choices_note(checkpoint: Checkpoint, choices: Sequence[Choice]) -> str:

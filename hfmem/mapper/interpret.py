@@ -47,6 +47,7 @@ class Model:
         notes: remarks for the reader.
         lacks: what a run needs besides, and is not counted; "" for nothing.
         offered: the models that the files hold and of which none was named, in a sentence that says how; "" for none.
+        resized: from what the sizes of its tensors follow, where its own header was not read; "" where it was.
         unloadable: why software that loads the class of the configuration finds no weights here; "" where it does, or
             where there are no files at all.
     """
@@ -63,6 +64,7 @@ class Model:
     lacks: str = ""
     offered: str = ""
     unloadable: str = ""
+    resized: str = ""
 
     def __repr__(self) -> str:
         count = f"{self.parameters.total:,}" if self.parameters else "unknown"
@@ -76,7 +78,8 @@ class Model:
             return None
         from hfmem.mapper.gguf.layout import layout_of  # for such files only
 
-        return layout_of(self.checkpoint, self.architecture)
+        found = layout_of(self.checkpoint, self.architecture)
+        return replace(found, resized=self.resized) if found is not None and self.resized else found
 
     @cached_property
     def structure(self) -> Structure:

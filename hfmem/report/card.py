@@ -12,6 +12,7 @@ from hfmem.estimator import textbook
 from hfmem.estimator.textbook import TEXTBOOK_PRECISIONS
 from hfmem.estimator.values import GROUPS, Estimate, Group, Scenario, Term
 from hfmem.mapper.values import Architecture
+from hfmem.report.choices import choice_lines
 from hfmem.report.escapes import line
 from hfmem.report.fit import advice_lines, fit_lines, rank_lines, serving_lines
 from hfmem.report.values import GROUP_NAMES, Report
@@ -33,6 +34,7 @@ def to_card(report: Report, unit: str, width: int | None) -> str:
         "",
         *_parts(report, unit),
         "",
+        *_choices(report, unit, width),
         *_machine(report, unit, width),
         *_beside(report, unit),
     ]
@@ -58,6 +60,11 @@ def to_explanation(report: Report, unit: str, width: int | None) -> str:
         lines += ["", fold(f"nvidia-smi's range: {report.estimate.training.reserved_source}.", folded)]
     text = "\n".join([*lines, *_textbook(report, unit, folded)])
     return text if width is None else "\n".join(fold(line, folded) for line in text.splitlines())
+
+
+def _choices(report: Report, unit: str, width: int | None) -> list[str]:
+    """The quantisations that there are to choose from, and a blank line."""
+    return [*choice_lines(report.choices, unit, width), ""] if report.choices else []
 
 
 def _machine(report: Report, unit: str, width: int | None) -> Iterator[str]:
