@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 
-from hfmem.advice.values import Saving
+from hfmem.advice.values import Fit, Saving
 from hfmem.engines.inference import estimate as estimate_memory
 from hfmem.errors import HfmemError, InvalidFileError
 from hfmem.estimator.values import Estimate, Scenario, Trace
@@ -127,6 +127,8 @@ def _report(model: Model, options: Options) -> Report:
     estimate = replace(estimate, notes=(*estimate.notes, *others, *missing))
     fits = fit_all(model, options, found)
     first = next((fit for fit in fits if fit.machine.there), None)
+    if first is not None:
+        estimate = _started(estimate, first)
     return Report(
         model=model,
         scenario=scenario,
@@ -135,6 +137,17 @@ def _report(model: Model, options: Options) -> Report:
         advice=advise(model, options, first) if first else (),
         savings=_savings(model, options, scenario, estimate, there[0] if there else None),
     )
+
+
+def _started(estimate: Estimate, fit: Fit) -> Estimate:
+    """The estimate with the launch line of what fits, where not all of the model does."""
+    serving, offload = estimate.serving, fit.offload
+    if serving is None or serving.command is None or fit.fits is not False:
+        return estimate
+    if offload is None or offload.whole:
+        why = f"it does not fit on {fit.gpu.name}"
+        return replace(estimate, serving=replace(serving, command=None, lineless=why))
+    return replace(estimate, serving=replace(serving, command=offload.command))
 
 
 def _savings(

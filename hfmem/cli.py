@@ -56,7 +56,19 @@ def app(prog_name: str = "hfmem") -> None:
     command = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     settings = {"help_option_names": ["-h", "--help"]}
     command.command("hfmem", cls=_Command, context_settings=settings)(_entry())
-    command(prog_name=prog_name)
+    command(_words(sys.argv[1:]), prog_name=prog_name)
+
+
+def _words(given: Sequence[str]) -> list[str]:
+    """The words of the line, with the value that an option has which may stand alone: `-fa` is `-fa on`."""
+    alone = {flag: option for option in table() if option.option.alone for flag in option.flags}
+    found: list[str] = []
+    for number, word in enumerate(given):
+        found.append(word)
+        option = alone.get(word)
+        if option is not None and (number + 1 == len(given) or given[number + 1] not in option.choices):
+            found.append(option.option.alone)
+    return found
 
 
 def table() -> tuple[Declared, ...]:

@@ -13,7 +13,7 @@ from tests.hub import Repo, virtual_file
 from tests.hub.files import File
 from tests.mapper.gguf_models import MODELS, model
 
-__all__ = ["FILE", "QUANTS", "data_of", "head_of", "name_of", "repository", "stored"]
+__all__ = ["FILE", "QUANTS", "data_of", "file_of", "folder", "head_of", "name_of", "repository", "stored"]
 
 FILE = "Llama-3.1-8B-Instruct.Q4_K_M.gguf"
 QUANTS: Mapping[str, str] = {

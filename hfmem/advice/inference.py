@@ -9,6 +9,7 @@ from typing import Final
 from hfmem.advice.fit import Case, anywhere, judged, more, named
 from hfmem.advice.values import Advice, Fit
 from hfmem.dtypes import RUN_DTYPES
+from hfmem.engines.protocol import Whole
 from hfmem.engines.table import USUAL, engine, find_engine
 from hfmem.errors import InvalidScenarioError
 from hfmem.hardware.table import accelerators
@@ -54,6 +55,10 @@ def _changes(model: Model, options: Options, fit: Fit) -> Iterator[tuple[str, Op
             yield f"--dtype {name}", replace(options, dtype=name), fit.machine
     if scenario.kv_dtype in RUN_DTYPES and suggested.kv_dtype:
         yield f"--kv-dtype {suggested.kv_dtype}", replace(options, kv_dtype=suggested.kv_dtype), fit.machine
+    for written, fields in suggested.others:
+        changed = replace(options, **dict(fields))
+        if changed != options:
+            yield written, changed, fit.machine
     if scenario.unattended:
         yield "--attention sdpa", replace(options, attention="sdpa"), fit.machine
     yield from _defaults(options, fit.machine)
@@ -81,6 +86,10 @@ def _more(options: Options, fit: Fit) -> Iterator[tuple[str, Options, Machine]]:
     """The fewest accelerators of the kind that fit."""
     needed = fit.gpus_needed
     if needed is None or needed <= fit.parallel.gpus:
+        return
+    if isinstance(engine(options.runtime or USUAL), Whole):  # it has no sizes of a split: the machine says how many
+        there = Machine(accelerator=fit.gpu, count=needed)
+        yield named(there), replace(anywhere(options), gpus=None), there
         return
     tp, pp = min(needed, _TENSOR), -(-needed // _TENSOR)
     changed = replace(anywhere(options), gpus=None, tp=tp, pp=pp, dp=None, ep=None)

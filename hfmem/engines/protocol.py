@@ -63,10 +63,12 @@ class Suggestions:
     Attributes:
         dtypes: words of `--dtype`, the largest first.
         kv_dtype: a word of `--kv-dtype`; "" for none.
+        others: further changes: how each is written, and the fields it sets.
     """
 
     dtypes: tuple[str, ...] = ()
     kv_dtype: str = ""
+    others: tuple[tuple[str, tuple[tuple[str, Any], ...]], ...] = ()
 
 
 class Engine(Protocol):
@@ -99,6 +101,9 @@ class Engine(Protocol):
 
     def settings(self, options: object, gpu: Accelerator | None, length: int) -> Settings | None:
         """Its own options with every default made, for requests of up to `length` tokens; None where it has none.
+
+        Raises:
+            InvalidScenarioError: a value that it does not know.
 
         Args:
             options: what was asked, with the fields of the engine's option class.
@@ -170,7 +175,8 @@ class Sizes(Protocol):
 
 @runtime_checkable
 class Offloads(Protocol):
-    """An engine that leaves a part of a model in the host's memory where it does not fit."""
+    """An engine that leaves a part of a model in the host's memory where it does not fit. Its launch line is that of
+    what it chooses."""
 
     def offload(self, model: Model, scenario: Scenario) -> Offload | None:
         """The most of the model that fits on the scenario's accelerators, with room to spare; None where nobody asked

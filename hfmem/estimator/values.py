@@ -253,6 +253,7 @@ class Offload:
         total: bytes of the most loaded accelerator then.
         host: bytes of the host then.
         option: what to add to the command line.
+        command: the line that starts it so.
     """
 
     layers: int
@@ -261,6 +262,7 @@ class Offload:
     total: int
     host: int
     option: str
+    command: str = ""
 
     @property
     def whole(self) -> bool:

@@ -31,8 +31,10 @@ def is_gguf(checkpoint: Checkpoint) -> bool:
     return bool(checkpoint.tensors) and format_of(checkpoint.tensors[0].file) is gguf.FORMAT
 
 
-def format_name(checkpoint: Checkpoint) -> str:
-    """The name of the format of what was read; "" where nothing was."""
+def format_name(checkpoint: Checkpoint, offered: str = "") -> str:
+    """The name of the format of what was read; where nothing was, that of the models that are `offered`; else ""."""
+    if offered and not checkpoint.tensors:
+        return gguf.FORMAT.name
     found = format_of(checkpoint.tensors[0].file) if checkpoint.tensors else None
     return found.name if found is not None else ""
 

@@ -56,6 +56,7 @@ class Option:
             is.
         parse: from what people write (a string) to the value; a ValueError has the message as it follows the option's
             name.
+        alone: the value where the option stands without one on the command line; "" where it cannot.
         words: whether it takes words with commas between them (options with several values are repeated otherwise).
         modes: what it is for, running or training; empty for both.
         methods: the methods it is for; empty for all.
@@ -77,6 +78,7 @@ class Option:
     below: float | None = None
     check: Callable[[Any], InvalidScenarioError | str | None] | None = None
     parse: Callable[[str], Any] | None = None
+    alone: str = ""
     words: bool = False
     modes: tuple[Mode, ...] = ()
     methods: tuple[str, ...] = ()

@@ -89,7 +89,7 @@ def _heading(report: Report) -> Iterator[str]:
     if count is not None and active is not None:
         mixture = architecture.experts and active < count
         words.append(f"{format_count(count)} parameters" + (f", {format_count(active)} active" if mixture else ""))
-    words.append(report.scenario.dtype or "unknown dtype")
+    words.append(report.scenario.dtype or _stored(report))
     yield f"{line(checkpoint.ref.model_id)}  ({' · '.join(words)})"
     if shape := _shape(architecture):
         yield shape
@@ -108,6 +108,15 @@ def _heading(report: Report) -> Iterator[str]:
         )
     method = "the textbook formulas" if scenario.method == "textbook" else exact
     yield f"{action}: batch {scenario.batch} × {scenario.seq:,} tokens{_prompt(scenario)}, {method}"
+
+
+def _stored(report: Report) -> str:
+    """The quantisation that was chosen of several, else the format that most elements are stored in."""
+    chosen = next((row.quant for row in report.choices if row.chosen), "")
+    if chosen:
+        return chosen
+    stored = report.parameters.stored if report.parameters is not None else {}
+    return f"mostly {max(stored, key=lambda name: stored[name])}" if stored else "unknown dtype"
 
 
 def _prompt(scenario: Scenario) -> str:

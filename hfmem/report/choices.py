@@ -11,12 +11,14 @@ from tabulate import tabulate
 from hfmem.advice.values import Candidate, Fit
 from hfmem.report.escapes import line, markdown_cell
 from hfmem.report.fit import fit_dict, machine_name
-from hfmem.report.width import left_out, narrowed, shortened, widest
+from hfmem.report.width import fold, left_out, narrowed, shortened, widest
 from hfmem.units import format_bytes
 
 __all__ = ["choice_dicts", "choice_lines", "choice_markdown", "placed"]
 
 _MARK: Final = "*"
+_WIDEST: Final = 100
+_LONGEST: Final = 24  # characters of a quantisation's name, which may be a file's
 _SHORTEST: Final = 16  # characters of a file's name
 
 
@@ -54,7 +56,7 @@ def choice_lines(rows: Sequence[Candidate], unit: str, width: int | None) -> Ite
     yield from text.splitlines()
     if out:
         names = [column.title.replace("\n", " ") for column in shown if column in out]
-        yield left_out(names, "json")
+        yield from fold(left_out(names, "json"), width or _WIDEST).splitlines()
 
 
 def choice_markdown(rows: Sequence[Candidate], unit: str) -> str:
@@ -67,7 +69,7 @@ def _columns(rows: Sequence[Candidate], unit: str) -> list[_Column]:
     """All columns but the file's."""
     found = [
         _Column(title="", text=lambda row: _MARK if row.chosen else "", rank=0, word=True),
-        _Column(title="quant", text=lambda row: line(row.quant or row.word), rank=0, word=True),
+        _Column(title="quant", text=lambda row: shortened(line(row.word), _LONGEST), rank=0, word=True),
         _Column(title="bits", text=_bits, rank=5),
         _Column(title=f"download\n({unit})", text=lambda row: _size(row, unit), rank=3),
         _Column(title=f"total\n({unit})", text=lambda row: _total(row, unit), rank=1),
@@ -126,7 +128,7 @@ def choice_dicts(rows: Sequence[Candidate], model: str) -> list[dict[str, Any]] 
 
 
 def _dict(row: Candidate, model: str) -> dict[str, Any]:
-    estimate, some = row.estimate, row.first.offload if row.first else None
+    estimate = row.estimate
     certainty = "unknown" if estimate is None else "derived" if row.derived else "exact"
     return {
         "model": model,
@@ -141,7 +143,6 @@ def _dict(row: Candidate, model: str) -> dict[str, Any]:
         "fits": [fit_dict(fit) for fit in row.fits],
         "max_seq": row.max_seq,
         "n_gpu_layers": row.n_gpu_layers,
-        "n_cpu_moe": some.experts_on_host if some else None,
         "chosen": row.chosen,
         "unknown": row.unknown or None,
     }

@@ -127,8 +127,8 @@ def _ollama(error: HfmemError) -> str:
     if not tag or "/" in name or "@" in name:
         return ""
     return (
-        f"If {error.asked} is a name of Ollama's own library: that cannot be reached from here; give the Hub's repository "
-        "of its GGUF files, as hf.co/OWNER/NAME-GGUF:Q4_K_M. "
+        f"If {error.asked} is a name of Ollama's own library: that cannot be reached from here; give the Hub's "
+        "repository of its GGUF files, as hf.co/OWNER/NAME-GGUF:Q4_K_M. "
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 from tabulate import tabulate
 
 from hfmem.advice.values import Advice, Fit
-from hfmem.estimator.values import GROUPS, Estimate, Group, Rank
+from hfmem.estimator.values import GROUPS, Estimate, Group, Offload, Rank
 from hfmem.hardware.values import Accelerator, Instance
 from hfmem.report.escapes import line
 from hfmem.report.values import GROUP_NAMES, Report
@@ -131,6 +131,17 @@ def _remarks(fit: Fit, unit: str) -> Iterator[str]:
         yield f"refused: {fit.refused}"
     if fit.tight:
         yield tight_words(fit, unit)
+    if fit.offload is not None and not fit.offload.whole:
+        yield _offload_words(fit.offload, unit)
+
+
+def _offload_words(offload: Offload, unit: str) -> str:
+    """How much of a model an accelerator takes, and what the host holds then."""
+    part = f"{offload.layers} of {offload.of} layers"
+    if offload.experts_on_host:
+        part = f"all layers but the experts of {offload.experts_on_host}"
+    there, host = format_bytes(offload.total, unit), format_bytes(offload.host, unit)
+    return f"fits with {part} ({there}), {host} in the host's memory: {offload.option}"
 
 
 def tight_words(fit: Fit, unit: str) -> str:
@@ -324,6 +335,7 @@ def fit_dict(fit: Fit) -> dict[str, Any]:
         "asked": fit.machine.asked,
         "gpu": fit.gpu.name,
         "instance": fit.machine.instance or None,
+        "offload": _offload_dict(fit.offload),
         "gpus": fit.parallel.gpus,
         "memory": fit.gpu.memory if fit.machine.there else None,
         "usable": fit.usable if fit.machine.there else None,
@@ -341,4 +353,17 @@ def fit_dict(fit: Fit) -> dict[str, Any]:
         "refused": fit.refused or None,
         "memory_basis": fit.gpu.basis,
         "memory_source": fit.gpu.source,
+    }
+
+
+def _offload_dict(offload: Offload | None) -> dict[str, Any] | None:
+    """The most of a model that an accelerator takes; null where the engine leaves nothing on the host."""
+    if offload is None:
+        return None
+    return {
+        "n_gpu_layers": offload.layers,
+        "layers": offload.of,
+        "n_cpu_moe": offload.experts_on_host,
+        "total": offload.total,
+        "host": offload.host,
     }

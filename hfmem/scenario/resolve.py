@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hfmem.dtypes import canonical
-from hfmem.engines.protocol import Attending, Attends
+from hfmem.engines.protocol import Attending, Attends, Whole
 from hfmem.engines.table import USUAL, engine
+from hfmem.estimator.parallel import Parallel
 from hfmem.estimator.values import Scenario
 from hfmem.estimator.weights.quantisers import find_quantiser
 from hfmem.mapper.interpret import Model
@@ -42,6 +43,8 @@ def resolve(options: Options, model: Model, machine: Machine | None = None) -> S
     gpu = machine.accelerator if machine else None
     server = engine(options.runtime or USUAL).settings(options, gpu, lengths.tokens)
     parallel, laid = spread(options, machine, model.architecture)
+    if isinstance(engine(options.runtime or USUAL), Whole):
+        parallel = Parallel(pp=parallel.gpus)  # whole layers on each
     attending = _attention(options, model, gpu)
     made = (*filter(None, [attending.told]), *_taken(machine), *(server.chosen if server else ()), *laid)
     return Scenario(

@@ -11,6 +11,7 @@ import pytest
 from safetensors.numpy import save_file
 
 import hfmem
+from hfmem.errors import InvalidHeaderError
 from hfmem.fetcher.foreign import foreign
 from hfmem.fetcher.values import FileInfo
 from hfmem.report.result import to_result
@@ -69,7 +70,7 @@ def test_a_server_finds_none_either(tmp_path: Path) -> None:
 
 def test_several_files_of_gguf_beside_a_configuration_are_what_is_there(tmp_path: Path) -> None:
     path = folder(tmp_path, {"m-Q4_K_M.gguf": 2**28, "m-Q8_0.gguf": 2**29})
-    with pytest.raises(hfmem.InvalidHeaderError, match=r"m-Q4_K_M\.gguf is no GGUF"):
+    with pytest.raises(InvalidHeaderError, match=r"m-Q4_K_M\.gguf is no GGUF"):
         told(path)
     head = header(Header({"general.architecture": "llama"}, [("a", "Q4_0", (4, 32))]))
     for name in ("m-Q4_K_M.gguf", "m-Q8_0.gguf"):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
+from hfmem.dtypes import canonical
 from hfmem.engines.llamacpp.allocator import HOST
 from hfmem.engines.llamacpp.command import launch_line
 from hfmem.engines.llamacpp.memory import Memory, cache_of, memory_of
@@ -20,6 +21,7 @@ from hfmem.estimator.weights.kept import PLAIN, Kept
 from hfmem.hardware.values import Accelerator
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Architecture
+from hfmem.options.otherwise import Otherwise
 from hfmem.refusals.splits import UnsupportedSizeError
 from hfmem.units import MIB, format_bytes
 
@@ -39,10 +41,10 @@ class LlamaCpp:
     title = "llama.cpp"
     split = RULES
     profiled = False
-    suggestions = Suggestions()
+    suggestions = Suggestions(others=(("-ctk q8_0 -ctv q8_0", (("cache_type_k", "q8_0"), ("cache_type_v", "q8_0"))),))
 
     def check_split(self, architecture: Architecture, parallel: Parallel) -> None:
-        for name in ("pp", "dp", "ep", "cp"):
+        for name in ("dp", "ep", "cp"):
             if (size := getattr(parallel, name)) > 1:
                 raise UnsupportedSizeError(name, size, self.split.software)
 
@@ -61,7 +63,8 @@ class LlamaCpp:
     def settings(self, options: object, gpu: Accelerator | None, length: int) -> Settings:
         if not isinstance(options, LlamaCppOptions):
             raise TypeError("not the options of llama.cpp")
-        return server(options)
+        asked = getattr(options, "kv_dtype", None)
+        return server(options, None if asked is None else canonical(asked))
 
     def estimate(self, model: Model, scenario: Scenario) -> Estimate:
         """Everything: on which accelerator it lies, and what the host holds."""
@@ -80,7 +83,14 @@ class LlamaCpp:
         asked = server_of(scenario).asked
         if model.blocks is None or asked.n_gpu_layers is not None or asked.n_cpu_moe is not None:
             return None
-        return most_offloaded(model.blocks, model.architecture, scenario, _devices(scenario), _MARGIN.nbytes)
+        if scenario.gpu is None or scenario.gpu.kind == "unified":
+            return None  # what one memory has no room for, the other side of it has not either
+        found = most_offloaded(model.blocks, model.architecture, scenario, _devices(scenario), _MARGIN.nbytes)
+        if found is None:
+            return None
+        layers = ALL_LAYERS if found.layers == found.of else found.layers
+        settings = server_of(scenario).of(scenario, n_gpu_layers=layers, n_cpu_moe=found.experts_on_host)
+        return replace(found, command=launch_line(model, settings))
 
     def _unknown(self, model: Model, scenario: Scenario) -> Estimate:
         """The weights of the files, and why nothing else is known."""
@@ -194,17 +204,25 @@ def _stored(model: Model) -> tuple[Term, ...]:
 
 
 def _notes(memory: Memory, model: Model, scenario: Scenario) -> tuple[str, ...]:
-    notes = []
+    return tuple(_remarks(memory, model, scenario))
+
+
+def _remarks(memory: Memory, model: Model, scenario: Scenario) -> Iterator[str]:
     longest = model.architecture.max_positions
     if longest is not None and scenario.seq > longest:
-        notes.append(f"{scenario.seq:,} tokens exceed the model's maximum of {longest:,}.")
+        yield f"{scenario.seq:,} tokens exceed the model's maximum of {longest:,}."
+    if scenario.word:
+        yield Otherwise(f"--dtype {scenario.word} has no effect: llama.cpp runs the file as it is stored.")
+    if scenario.prompt is not None or scenario.prefill_chunk is not None:
+        yield Otherwise(
+            "--prompt and --prefill-chunk have no effect: llama.cpp runs --ubatch-size tokens of a prompt at once."
+        )
     host = memory.total(HOST)
     if len(memory.terms) > 1 and host:
-        notes.append(
+        yield (
             f"The host's memory holds {format_bytes(host)} beside the accelerator; llama-server's prompt cache may "
             "take up to 8 GiB of it more (--cache-ram)."
         )
-    return tuple(notes)
 
 
 ENGINE: Final[Engine] = LlamaCpp()

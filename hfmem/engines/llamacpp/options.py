@@ -162,7 +162,9 @@ class LlamaCppOptions:
     flash_attn: Annotated[
         Literal["on", "off", "auto"],
         _option(
-            help="Flash attention; -fa alone is on; auto is on where the device has it", names=("--flash-attn", "-fa")
+            help="Flash attention; -fa alone is on; auto is on where the device has it",
+            names=("--flash-attn", "-fa"),
+            alone="on",
         ),
     ] = "auto"
     n_cpu_moe: Annotated[

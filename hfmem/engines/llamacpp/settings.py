@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 from hfmem.engines.llamacpp.options import ALL_LAYERS, LlamaCppOptions
 from hfmem.estimator.values import Scenario
+from hfmem.refusals.options import UnknownWordError
 
 __all__ = ["CACHE_TYPES", "UBATCH", "LlamaServer", "LlamaSettings", "padded", "server", "server_of"]
 
@@ -30,6 +31,7 @@ UBATCH: Final = 512
 
 _BATCH: Final = 2048
 _RELEASE: Final = "0.5.0"
+_WORDS: Final = {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}
 _PLAIN: Final = ("f32", "f16", "bf16")
 
 
@@ -172,8 +174,21 @@ def _rule(text: str) -> tuple[str, str]:
     return pattern, place
 
 
-def server(options: LlamaCppOptions) -> LlamaServer:
-    """What was asked, with the defaults of the release."""
+def server(options: LlamaCppOptions, kv_dtype: str | None = None) -> LlamaServer:
+    """What was asked, with the defaults of the release.
+
+    Args:
+        options: llama.cpp's own.
+        kv_dtype: what was asked of the cache by its general name, for keys and values that have no type of their own.
+
+    Raises:
+        UnknownWordError: llama.cpp has no such cache.
+    """
+    if kv_dtype is not None:
+        kind = _WORDS.get(kv_dtype, kv_dtype)
+        if kind not in CACHE_TYPES:
+            raise UnknownWordError("--kv-dtype", kv_dtype, tuple(CACHE_TYPES))
+        options = replace(options, cache_type_k=options.cache_type_k or kind, cache_type_v=options.cache_type_v or kind)
     flash = options.flash_attn != "off"
     chosen = [f"Modelled on llama.cpp {_RELEASE}."]
     if not flash and (options.cache_type_v or "f16") not in _PLAIN:

@@ -82,6 +82,7 @@ def _tensors(tensors: Iterable[TensorInfo], scale: Fraction, file: str) -> Itera
 
 def _group(group: TensorGroup, scale: Fraction) -> TensorGroup:
     """The group without the format that the other file has."""
-    if _is_vector(group.shape) or group.stored_bytes is None:
-        return group
-    return replace(group, dtype=None, stored_bytes=round(group.stored_bytes * scale))
+    nbytes = group.stored_bytes
+    if nbytes is not None and not _is_vector(group.shape):
+        nbytes = round(nbytes * scale)
+    return replace(group, dtype=None, stored_bytes=nbytes)

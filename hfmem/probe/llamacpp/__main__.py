@@ -19,7 +19,7 @@ from pathlib import Path
 from hfmem.mapper.gguf.rows import ROWS
 from hfmem.probe.llamacpp import specimens
 from hfmem.probe.llamacpp.library import RELEASE, Asked, LlamaError, apart, library
-from hfmem.probe.llamacpp.plans import OPTIONAL, PROFILES, USUAL, Plan, plans, values
+from hfmem.probe.llamacpp.plans import BEGUN, FUSED, NEEDED, OPTIONAL, PROFILES, USUAL, Plan, plans, values
 from hfmem.probe.llamacpp.recording import Recorded, recorded
 from hfmem.probe.llamacpp.specimens import Specimen
 from hfmem.probe.llamacpp.storage import Store
@@ -32,10 +32,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="record the graphs of llama.cpp's architectures")
     parser.add_argument("architecture", nargs="*", help="default: all")
     parser.add_argument("--out", type=Path, help=f"default: {TARGET}, or stdout where architectures are named")
+    parser.add_argument("--into", type=Path, help="a file whose other architectures are kept")
     parser.add_argument("--jobs", type=int, default=2, help="architectures at once")
     asked = parser.parse_args()
-    out = asked.out or (None if asked.architecture else TARGET)
+    out = asked.into or asked.out or (None if asked.architecture else TARGET)
     store = Store()
+    if asked.into is not None:
+        store.read(asked.into.read_text(), without=asked.architecture)
     with ProcessPoolExecutor(asked.jobs) as pool:
         for found in pool.map(_architecture, asked.architecture or ROWS):
             for each in found:
@@ -106,6 +109,8 @@ def _variants(name: str, specimen: Specimen, path: Path) -> Iterator[tuple[str, 
         usual = _with(usual, (tensor,), (), path) or usual
     yield name, usual
     for added, instead in OPTIONAL:
+        if added == ("attn_qkv.weight",) and specimen.architecture not in FUSED:
+            continue  # llama.cpp would take it of all, and no converter writes it
         more = _with(usual, added, instead, path)
         if more is not None:
             yield f"{name}, {added[0].removesuffix('.weight')}", more
@@ -157,9 +162,40 @@ def _specimen(plan: Plan, path: Path) -> Specimen | None:
 
 
 def _loaded(plan: Plan, profile: str, path: Path) -> Specimen:
-    specimen = apart(lambda: specimens.discovered(plan.architecture, values(plan, profile), path, specimens.loads))
-    apart(lambda: library().graph(path, Asked()))
+    keys = values(plan, profile)
+    begun = BEGUN.get(plan.architecture, {})
+    tensors = {f"blk.{layer}.{name}": shape for layer in range(keys["block_count"]) for name, shape in begun.items()}
+    specimen = apart(lambda: specimens.discovered(plan.architecture, keys, path, specimens.loads, tensors=tensors))
+    try:
+        apart(lambda: library().graph(path, Asked()))
+    except LlamaError as error:
+        if "GGML_ASSERT(n_embd" in str(error):
+            raise  # sizes that do not go together, and no tensor mends
+        specimen = _completed(specimen, path)
+        specimen.write(path)
+        apart(lambda: library().graph(path, Asked()))
     return specimen
+
+
+def _completed(specimen: Specimen, path: Path) -> Specimen:
+    """The file with all that its layers take of the tensors that a graph may need."""
+    for layer, names in enumerate(_names(specimen)):
+        for name in NEEDED:
+            if name in names:
+                continue
+            specimen = _taken(specimen, f"blk.{layer}.{name}", path) or specimen
+    return specimen
+
+
+def _taken(specimen: Specimen, name: str, path: Path) -> Specimen | None:
+    """The file with a tensor more; None where llama.cpp does not take it."""
+    more = {**specimen.tensors, name: (1,)}
+    try:
+        return apart(
+            lambda: specimens.discovered(specimen.architecture, specimen.keys, path, specimens.loads, tensors=more)
+        )
+    except LlamaError:
+        return None
 
 
 def _kinds(specimen: Specimen) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from hfmem.mapper.gguf.rows import ROWS, Row
 
-__all__ = ["OPTIONAL", "PROFILES", "USUAL", "Plan", "plans", "values"]
+__all__ = ["BEGUN", "FUSED", "NEEDED", "OPTIONAL", "PROFILES", "USUAL", "Plan", "plans", "values"]
 
 _BASE: Final[Mapping[str, Any]] = {
     "context_length": 131072,
@@ -38,10 +38,18 @@ PROFILES: Final[Mapping[str, Mapping[str, Any]]] = {
     "heads": {"embedding_length": 1024},
     "partly": {"rope.dimension_count": 64},
     "full": {"embedding_length": 1024, "attention.head_count_kv": 8},
+    "each": {"attention.head_count_kv": 8},
+    "expanded": {
+        "attention.key_length": 192,
+        "attention.value_length": 128,
+        "rope.dimension_count": 64,
+        "attention.kv_lora_rank": 256,
+        "attention.head_count_kv": 8,
+    },
     "latent": _MLA,
 }
 """Values that go together, the freest first: sizes of heads of their own; heads that make the hidden size; a part of
-a head that is rotated; a key and a value for each head; latent attention."""
+a head that is rotated; a key and a value for each head; latent attention, as its keys and values or as itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,12 +152,78 @@ _OFTEN: Final = (
 )
 """Optional tensors that files mostly have where llama.cpp takes them."""
 
+BEGUN: Final[Mapping[str, Mapping[str, tuple[int, ...]]]] = {
+    "rwkv6": {"time_mix_lerp_fused.weight": (1,)},
+    "jina-bert-v2": {"ffn_up.weight": (1024, 1536)},
+}
+"""Tensors that each layer has from the beginning: llama.cpp asserts what it finds instead of asking for it."""
+
+NEEDED: Final = (
+    "attn_qkv.weight",
+    "attn_gate.weight",
+    "attn_q.weight",
+    "attn_k.weight",
+    "attn_v.weight",
+    "attn_output.weight",
+    "ffn_norm.weight",
+    "ffn_gate.weight",
+    "ffn_up.weight",
+    "ffn_down.weight",
+    "ffn_gate_inp.weight",
+    "ffn_gate_exps.weight",
+    "ffn_up_exps.weight",
+    "ffn_down_exps.weight",
+    "ffn_gate_shexp.weight",
+    "ffn_up_shexp.weight",
+    "ffn_down_shexp.weight",
+    "ssm_in.weight",
+    "time_mix_lerp_fused.weight",
+    "attn_rel_b.weight",
+)
+"""Tensors that the loader takes as optional and the graph needs all the same: a layer has some in place of others."""
+
+FUSED: Final = frozenset(
+    (
+        "chatglm",
+        "glm4",
+        "phi2",
+        "phi3",
+        "phimoe",
+        "gptneox",
+        "falcon",
+        "bloom",
+        "mpt",
+        "gpt2",
+        "starcoder",
+        "codeshell",
+        "qwen",
+        "jais",
+        "refact",
+        "dbrx",
+        "plamo",
+        "plamo2",
+        "plamo3",
+        "bert",
+        "nomic-bert",
+        "nomic-bert-moe",
+        "modern-bert",
+        "neo-bert",
+        "jina-bert-v3",
+        "bailingmoe2",
+        "openelm",
+        "internlm2",
+        "eurobert",
+    )
+)
+"""Architectures whose checkpoints have queries, keys and values in one matrix."""
+
 OPTIONAL: Final[tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]] = (
     (("attn_q_norm.weight", "attn_k_norm.weight"), ()),
     (("attn_norm_2.weight",), ()),
     (("attn_gate.weight",), ()),
     (("attn_sinks.weight",), ()),
     (("attn_post_norm.weight",), ()),
+    (("attn_qkv.weight",), ("attn_q.weight", "attn_k.weight", "attn_v.weight")),
     (("ffn_gate_up_exps.weight",), ("ffn_gate_exps.weight", "ffn_up_exps.weight")),
 )
 """Optional tensors that some files have, and those that they stand in place of."""
@@ -173,9 +247,15 @@ _MORE: Final[Mapping[str, Mapping[str, Mapping[str, Any]]]] = {
         "lite, latent": {**_EXPERTS, **_SHARED, **_MLA, "leading_dense_block_count": 1, "block_count": 27},
     },
 }
+_RANKS: Final = {
+    "attention.decay_lora_rank": 64,
+    "attention.iclr_lora_rank": 64,
+    "attention.value_residual_mix_lora_rank": 32,
+    "attention.gate_lora_rank": 128,
+}
 _OWN: Final[Mapping[str, Mapping[str, Any]]] = {
     "llama4": {"interleave_moe_layer_step": 2, "expert_used_count": 1},
-    "apertus": {"xielu.alpha_n": 0.8, "xielu.alpha_p": 0.8, "xielu.beta": 0.5, "xielu.eps": 1e-6},
+    "apertus": {".xielu.alpha_n": 0.8, ".xielu.alpha_p": 0.8, ".xielu.beta": 0.5, ".xielu.eps": 1e-6},
     "bailingmoe3": {"kda.gate_lower_bound": -5.0, "kda.head_dim": 128},
     "bert": {"tokenizer.ggml.token_type_count": 2},
     "nomic-bert": {"tokenizer.ggml.token_type_count": 2},
@@ -184,9 +264,12 @@ _OWN: Final[Mapping[str, Mapping[str, Any]]] = {
     "lfm2": {"shortconv.l_cache": 3},
     "lfm2moe": {"shortconv.l_cache": 3},
     "rwkv6": {"wkv.head_size": 64},
-    "rwkv7": {"wkv.head_size": 64},
-    "rwkv6qwen2": {"wkv.head_size": 64},
-    "arwkv7": {"wkv.head_size": 64},
+    "rwkv7": {"wkv.head_size": 64, **_RANKS},
+    "rwkv6qwen2": {"wkv.head_size": 64, "token_shift_count": 1},
+    "arwkv7": {"wkv.head_size": 64, "token_shift_count": 1, **_RANKS},
+    "jamba": {"ssm.inner_size": 2048, "embedding_length": 1024},
+    "plamo2": {"ssm.group_count": 0},
+    "hrm_text": {"hrm.layers_per_stack": 1, "hrm.h_cycles": 1, "hrm.l_cycles": 2},
     "minimax-m2": {"expert_gating_func": 2},
 }
 

@@ -83,6 +83,12 @@ class Specimen:
     keys: Mapping[str, Any]
     tensors: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
+    def _named(self, key: str) -> str:
+        """A key as the file has it: those that begin with a point, and the tokenizer's, are not the architecture's."""
+        if key.startswith("."):
+            return key[1:]
+        return key if key.startswith("tokenizer.") else f"{self.architecture}.{key}"
+
     def blocks(self) -> Blocks | None:
         """The file as the mapper reads it."""
         keys = {f"{self.architecture}.{key}": value for key, value in self.keys.items()}
@@ -109,10 +115,7 @@ class Specimen:
         values: list[tuple[str, Any]] = [
             ("general.architecture", self.architecture),
             ("tokenizer.ggml.model", "no_vocab"),
-            *(
-                (key if "." in key and key.startswith("tokenizer.") else f"{self.architecture}.{key}", value)
-                for key, value in self.keys.items()
-            ),
+            *((self._named(key), value) for key, value in self.keys.items()),
         ]
         out = struct.pack("<4sIQQ", b"GGUF", 3, len(self.tensors), len(values))
         out += b"".join(_text(key) + _value(value) for key, value in values)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Final
 
@@ -59,6 +59,18 @@ class Store:
                 "settings": settings,
             }
         )
+
+    def read(self, text: str, *, without: Collection[str]) -> None:
+        """What was written before, but of some architectures."""
+        parts: dict[int, list[str]] = {}
+        for row in map(json.loads, text.splitlines()):
+            if "part" in row:
+                parts[row["part"]] = row["steps"]
+            elif row.get("architecture") not in (None, *without):
+                for graph in row["settings"].values():
+                    if isinstance(graph, dict):
+                        graph["parts"] = [self._part(parts[number]) for number in graph["parts"]]
+                self.graphs.append(row)
 
     def _part(self, lines: Sequence[str]) -> int:
         return self._parts.setdefault("\n".join(lines), len(self._parts))
