@@ -10,7 +10,7 @@ from typing import Any, ParamSpec, TypeVar
 from hfmem.answers import completed, report_all, report_each, report_on, report_on_bundle
 from hfmem.errors import HfmemError
 from hfmem.fetcher.concurrent import fetch_all
-from hfmem.fetcher.identity import reference
+from hfmem.fetcher.identity import reference, with_quantisation
 from hfmem.fetcher.sources import fetch
 from hfmem.fetcher.values import ModelRef
 from hfmem.mapper.bundle import Bundle
@@ -23,7 +23,6 @@ from hfmem.refusals.options import ModelNameError
 from hfmem.report.values import Report
 from hfmem.scenario.asked import Asked, extended
 from hfmem.scenario.check import check
-from hfmem.scenario.models import with_quantisation
 from hfmem.scenario.options import Options, options_type
 
 __all__ = ["compare", "estimate", "inspect", "report_all", "report_on", "report_on_bundle"]
@@ -233,8 +232,8 @@ def _meant(model: object, asked: _Compare) -> ModelRef | Model | Bundle | HfmemE
         return error
 
 
-def _inspected(model: str, revision: str, access: Access, quant: str | None = None) -> Model:
-    ref = with_quantisation(reference(_name(model), revision), quant)
+def _inspected(model: str, revision: str, access: Access, word: str | None = None) -> Model:
+    ref = with_quantisation(reference(_name(model), revision), word)
     with HfmemError.concerning(ref.model_id):
         return completed(interpret(fetch(ref, access)))
 

@@ -322,7 +322,8 @@ def _models(
 ) -> tuple[Options, list[ModelRef]]:
     """The models asked for, and the options with what training files add to them where the command line says nothing
     (`written` names what it says)."""
-    from hfmem.scenario.models import listed, with_quantisation, with_training_files
+    from hfmem.fetcher.identity import with_quantisation
+    from hfmem.scenario.models import listed, with_training_files
 
     try:
         refs = listed(given, around.from_file, around.revision)

@@ -24,6 +24,7 @@ from tests.gguf_repositories import QUANTS, data_of, file_of, folder, head_of, n
 from tests.hub import Hub, Repo, status, virtual_file
 
 FEW = ("Q4_K_M", "Q8_0", "F16", "F32")
+README = Path(__file__).parents[1] / "README.md"
 GOLDEN = Path(__file__).parent / "report" / "golden"
 
 
@@ -324,6 +325,13 @@ def test_the_card(few: Hub, width: int) -> None:
     text = render("table", [report], [], Style(width=width)).replace(few.url.partition("://")[2], "huggingface.co")
     assert max(map(len, text.splitlines())) <= width
     hold(f"card-choices-{width}", text)
+
+
+def test_the_readme_shows_it(few: Hub) -> None:
+    rows = hfmem.estimate("org/m-GGUF", gpu=("RTX 4090", "RTX 3060")).choices
+    assert "\n".join(choice_lines(rows, "GiB", 90)).rpartition("columns left out")[0] in README.read_text(
+        encoding="utf-8"
+    )
 
 
 @pytest.mark.parametrize("width", [32, 40, 60, 80, 100, 140, None])

@@ -35,10 +35,10 @@ def choice_notes(rows: Sequence[Candidate], checkpoint: Checkpoint) -> tuple[str
 
 
 def _next(rows: Sequence[Candidate], chosen: Candidate) -> Candidate:
-    """One to show how others are named: the next smaller that is known, else the next larger."""
-    known = [row for row in rows if row.estimate is not None] or [*rows]
-    at = known.index(chosen) if chosen in known else 0
-    return known[at - 1] if at else known[min(1, len(known) - 1)]
+    """One to show how others are named: the next smaller, else the next larger, of those that are known."""
+    at = rows.index(chosen)
+    others = [*reversed(rows[:at]), *rows[at + 1 :]]
+    return next((row for row in others if row.estimate is not None), others[0])
 
 
 def _kept(note: str) -> str:

@@ -16,10 +16,9 @@ from hfmem.fetcher.identity import reference
 from hfmem.fetcher.values import ModelRef
 from hfmem.options.otherwise import Otherwise
 from hfmem.refusals.files import UnreadableFileError
-from hfmem.refusals.options import QuantisationError
 from hfmem.scenario.options import Options
 
-__all__ = ["listed", "with_quantisation", "with_training_files"]
+__all__ = ["listed", "with_training_files"]
 
 _LONGEST_LIST: Final = 64 * 2**20
 """Bytes of a list of models: every id of the Hub takes some fifty megabytes."""
@@ -39,19 +38,6 @@ def listed(given: Sequence[str], lists: Sequence[str], revision: str) -> list[Mo
     """
     names = [*given, *(name for source in lists for name in _lines(source))]
     return [reference(name, revision) for name in names]
-
-
-def with_quantisation(ref: ModelRef, quant: str | None) -> ModelRef:
-    """The model in the quantisation that an option names.
-
-    Raises:
-        QuantisationError: it names another one itself.
-    """
-    if quant is None or ref.quant.lower() == quant.lower():
-        return ref
-    if ref.quant:
-        raise QuantisationError(quant, ref.named)
-    return replace(ref, quant=quant)
 
 
 def _lines(source: str) -> Iterator[str]:
