@@ -104,7 +104,7 @@ class Case:
     """A model under one scenario, to be asked for other batches and lengths.
 
     Attributes:
-        known: estimates that were made, by their batch and length.
+        known: estimates that were made with their scenarios, by batch and length.
     """
 
     model: Model
@@ -112,7 +112,7 @@ class Case:
     machine: Machine
     scenario: Scenario
     prepared: Prepared
-    known: dict[tuple[int, int], Estimate] = field(default_factory=dict, compare=False, repr=False)
+    known: dict[tuple[int, int], tuple[Estimate, Scenario]] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
     def of(cls, model: Model, options: Options, machine: Machine) -> Case:
@@ -148,14 +148,13 @@ class Case:
 
     def taken(self, batch: int, seq: int) -> tuple[Estimate, Scenario]:
         """The estimate of another batch and length, made once for all that take the same."""
-        scenario = self.at(batch, seq)
-        runs = engine(scenario.runtime)
+        runs = engine(self.scenario.runtime)
         if isinstance(runs, Pads):
-            scenario = self.at(batch, runs.padded(scenario))
-        key = (scenario.batch, scenario.seq)
-        if key not in self.known:
-            self.known[key] = self.estimate(scenario)
-        return self.known[key], scenario
+            seq = runs.padded(batch, seq)
+        if (batch, seq) not in self.known:
+            scenario = self.at(batch, seq)
+            self.known[batch, seq] = self.estimate(scenario), scenario
+        return self.known[batch, seq]
 
     def fits(self, batch: int, seq: int) -> bool:
         """Whether what is known fits."""

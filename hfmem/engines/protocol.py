@@ -187,8 +187,8 @@ class Offloads(Protocol):
 class Pads(Protocol):
     """An engine that rounds contexts up."""
 
-    def padded(self, scenario: Scenario) -> int:
-        """Tokens of the longest sequence that takes exactly as much as the scenario's."""
+    def padded(self, batch: int, seq: int) -> int:
+        """Tokens of the longest sequences that take exactly as much as `batch` of `seq` tokens."""
 
 
 @runtime_checkable

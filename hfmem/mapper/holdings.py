@@ -41,7 +41,8 @@ def format_name(checkpoint: Checkpoint, offered: str = "") -> str:
 
 def offered(checkpoint: Checkpoint) -> tuple[Choice, ...]:
     """The quantisations that a repository or folder has, where none of them was named; () for one alone."""
-    return select_for(checkpoint.files, checkpoint.ref).choices if is_gguf(checkpoint) else ()
+    named = wanted(checkpoint.ref)
+    return select_for(checkpoint.files, checkpoint.ref).choices if is_gguf(checkpoint) and not named else ()
 
 
 def choices_note(checkpoint: Checkpoint, choices: Sequence[Choice]) -> str:

@@ -74,9 +74,9 @@ class LlamaCpp:
         memory = memory_of(model.blocks, model.architecture, settings, scenario, _devices(scenario))
         return _shown(memory, model, scenario)
 
-    def padded(self, scenario: Scenario) -> int:
+    def padded(self, batch: int, seq: int) -> int:
         """The next multiple of what contexts are padded to; sequences that share one have no such bounds."""
-        return padded(scenario.seq) if scenario.batch == 1 else scenario.seq
+        return padded(seq) if batch == 1 else seq
 
     def offload(self, model: Model, scenario: Scenario) -> Offload | None:
         """The fewest layers of experts on the host, else the most layers on the accelerators."""
