@@ -13,15 +13,15 @@ __all__ = ["main", "run"]
 
 def main() -> None:
     """Run the command line and end the process."""
-    # A run is over before a collection would pay, of what imports leave too: the headers of a large mixture are a
-    # million objects that all stay.
+    # Garbage collection does not pay in so short a run: the headers of a large MoE model are a million objects, all of
+    # which stay in use.
     gc.disable()
-    # Requests that nobody waits for any more may still hang, and would hold the process at its end.
+    # Abandoned requests may still hang, and their threads would keep the process from exiting.
     os._exit(run())
 
 
 def run() -> int:
-    """Run the command line on the process's streams: the exit code. A reader that went away (`| head`) is no error."""
+    """Run the command line on the process's streams: the exit code. A closed pipe (`| head`) is not an error."""
     streams = Streams()
     code = _run()
     if streams.lost is not None:
@@ -33,7 +33,7 @@ def run() -> int:
 
 def _run() -> int:
     try:
-        from hfmem.cli import app  # here, so that no collection runs meanwhile, and an interruption is answered
+        from hfmem.cli import app  # imported here, so that no collection runs meanwhile, and Ctrl-C is handled
 
         app(prog_name="hfmem")
         sys.stdout.flush()
@@ -41,7 +41,7 @@ def _run() -> int:
         return leaving.code if isinstance(leaving.code, int) else 1 if leaving.code else 0
     except KeyboardInterrupt:
         return 130
-    except Exception as error:  # a fault of this program: its words, and no page of code
+    except Exception as error:  # a bug of this program: print the message without a traceback
         words = f"{type(error).__name__}: {error}".splitlines()[0]
         print(f"hfmem cannot go on ({words}). Please report it with the command.", file=sys.stderr)
         return 1

@@ -1,4 +1,4 @@
-"""From models to reports: what the public functions and the command line have in common."""
+"""From models to reports, for the public functions and the command line."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ __all__ = ["completed", "report_all", "report_each", "report_on", "report_on_bun
 
 
 def report_on(model: Model, options: Options) -> Report:
-    """The report of a model that is already understood.
+    """The report on an interpreted model.
 
     Raises:
-        HfmemError: options contradict each other, or its class cannot be traced as they ask.
+        HfmemError: options contradict each other, or the class cannot be traced.
     """
     check(options)
     with HfmemError.concerning(model.checkpoint.ref.model_id):
@@ -74,10 +74,10 @@ def _others(model: Model, among: Sequence[Choice]) -> tuple[dict[str, Model], di
 
 
 def report_on_bundle(bundle: Bundle, options: Options) -> Report:
-    """The report of models that run as one: each under the options, at the length that they choose for the first.
+    """The report on models that run as one. Each has the same options, and the sequence length resolved for the first.
 
     Raises:
-        HfmemError: options contradict each other, or ask what is not known of several models together.
+        HfmemError: options contradict each other, or are not supported for several models together.
     """
     if len(bundle.models) == 1:
         return report_on(bundle.first, options)
@@ -88,7 +88,7 @@ def report_on_bundle(bundle: Bundle, options: Options) -> Report:
 
 
 def _together(bundle: Bundle, options: Options) -> Report:
-    from hfmem.estimator.bundle import combined  # for several models that run as one only
+    from hfmem.estimator.bundle import combined  # only for several models that run as one
 
     scenario = resolve(options, bundle.first)
     estimates = {bundle.roles[0]: estimate_memory(bundle.first, scenario)}
@@ -100,7 +100,7 @@ def _together(bundle: Bundle, options: Options) -> Report:
 
 
 def _traced(model: Model, scenario: Scenario) -> Trace:
-    """The peak of the step, measured on the class."""
+    """The peak of the step, traced on the class."""
     if scenario.parallel.gpus > 1:
         raise UntracedError(model.checkpoint.ref.model_id)
     from hfmem.probe.trace import step_of, trace  # PyTorch takes seconds to load
@@ -116,7 +116,7 @@ def _report(model: Model, options: Options) -> Report:
             model=model, scenario=scenario, estimate=estimate, savings=_savings(model, options, scenario, estimate)
         )
     from hfmem.advice.fit import fit_all, machines
-    from hfmem.advice.inference import advise  # for runs that name an accelerator only
+    from hfmem.advice.inference import advise  # only for runs with an accelerator
 
     found = machines(options)
     there = [machine for machine in found if machine.there]
@@ -153,10 +153,10 @@ def _started(estimate: Estimate, fit: Fit) -> Estimate:
 def _savings(
     model: Model, options: Options, scenario: Scenario, estimate: Estimate, machine: Machine | None = None
 ) -> tuple[Saving, ...]:
-    """Ways to need less in training."""
+    """Options that reduce the memory of training."""
     if estimate.training is None:
         return ()
-    from hfmem.advice.training import savings  # for runs that train only
+    from hfmem.advice.training import savings  # only for training
     from hfmem.estimator.recipe.values import TrainingScenario
 
     if not isinstance(scenario, TrainingScenario):
@@ -164,12 +164,12 @@ def _savings(
     return savings(model, scenario, estimate, machine, options.dp)
 
 
-_DEEPEST = 1000  # layers that are built to be counted; no model has as many
+_DEEPEST = 1000  # layers; a class with more is not built to count its parameters, as no model has as many
 
 
 def completed(model: Model) -> Model:
-    """The model with its parameters counted on the class itself, where only the configuration is there, no reader knows
-    the weights, and PyTorch is installed (the `[probe]` extra). That takes seconds, so nothing else is asked of it."""
+    """The model with its parameters counted on the class, if there is only a config, no reader describes the weights,
+    and PyTorch is installed (the `[probe]` extra). It takes seconds, so it is not done in other cases."""
     config = model.checkpoint.config
     if config is None or model.parameters is not None or model.checkpoint.gated:
         return model
@@ -179,7 +179,7 @@ def completed(model: Model) -> Model:
 
     try:
         parameters = table(config, model.architecture)
-    except Exception as error:  # the class refuses a configuration in as many ways as there are classes
+    except Exception as error:  # a class may reject a config with any exception
         note = f"transformers cannot build the class to count its weights ({type(error).__name__})."
         return replace(model, notes=(*model.notes, note))
     source = "the class of transformers, built on PyTorch's meta device"
@@ -187,7 +187,7 @@ def completed(model: Model) -> Model:
 
 
 def report_all(found: Iterable[Fetched], options: Options) -> Iterator[Report | HfmemError]:
-    """The report of each fetched checkpoint; errors pass through, and one model's trouble costs the others nothing."""
+    """The report on each fetched checkpoint. Errors are passed on, and do not affect the other models."""
     for ref, result in found:
         if isinstance(result, HfmemError):
             yield result
@@ -196,7 +196,7 @@ def report_all(found: Iterable[Fetched], options: Options) -> Iterator[Report | 
 
 
 def report_each(models: Iterable[Model | Bundle], options: Options) -> Iterator[Report | HfmemError]:
-    """The same of models that are understood already, and of such that run as one."""
+    """The report on each interpreted model, or bundle of models that run as one."""
     for model in models:
         first = model.first if isinstance(model, Bundle) else model
         yield _attempted(first.checkpoint.ref, model, options)

@@ -35,21 +35,21 @@ _Answer = TypeVar("_Answer")
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class _Inspect(Revision, Access):
-    """What `inspect` is asked."""
+    """The arguments of `inspect`."""
 
     model: str = field(kw_only=False)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class _Estimate(Asked, Revision, Access):
-    """What `estimate` is asked."""
+    """The arguments of `estimate`."""
 
     model: str | Model | Bundle = field(kw_only=False)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class _Compare(Asked, Concurrency, Revision, Access):
-    """What `compare` is asked."""
+    """The arguments of `compare`."""
 
     models: str | Model | Bundle | Iterable[str | Model | Bundle] = field(kw_only=False)
 
@@ -57,8 +57,8 @@ class _Compare(Asked, Concurrency, Revision, Access):
 def _keywords(
     call: Callable[P, _Call],
 ) -> Callable[[Callable[[_Call], _Answer]], Callable[P, _Answer]]:
-    """A function of one value as a function of that value's fields: type checkers see each option with its type, and
-    none is listed a second time. Options that were registered later are there when the program runs."""
+    """Turn a function of one dataclass into a function of its fields as keywords. Type checkers see each option with
+    its type, without a second list; options registered later are accepted at run time."""
     if not isinstance(call, type):
         raise TypeError(call)
     fields_of: type = call
@@ -68,7 +68,7 @@ def _keywords(
         def called(*args: P.args, **kwargs: P.kwargs) -> _Answer:
             return function(_called(function.__name__, extended(fields_of), args, kwargs))
 
-        del called.__wrapped__  # else its signature would be the one-value function's
+        del called.__wrapped__  # otherwise inspect.signature would show the wrapped function
         shown = _signature(fields_of, function)
         called.__dict__["__signature__"] = shown  # which inspect.signature reads
         called.__annotations__ = {each.name: each.annotation for each in shown.parameters.values()} | {
@@ -80,7 +80,7 @@ def _keywords(
 
 
 def _called(function: str, kind: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    """The value that a function is called with.
+    """The dataclass for a call's arguments.
 
     Raises:
         TypeError: too few or too many values, or a keyword that is no option.
@@ -96,7 +96,7 @@ def _called(function: str, kind: Any, args: tuple[Any, ...], kwargs: Mapping[str
 
 
 def _understood(function: str, call: type, given: Mapping[str, object]) -> dict[str, Any]:
-    """The values that are meant by keywords.
+    """The values of keywords, parsed.
 
     Raises:
         TypeError: a keyword that is no option.
@@ -117,7 +117,7 @@ def _understood(function: str, call: type, given: Mapping[str, object]) -> dict[
 
 
 def _signature(call: type, function: Callable[..., object]) -> Signature:
-    """The keywords as `help()` shows them, with their types."""
+    """The signature for `help()`, with all keywords and their types."""
     options = {option.name: option.annotation for option in declared(call)}
     parameters = signature(call).parameters.values()
     return Signature(
@@ -134,8 +134,8 @@ def inspect(asked: _Inspect) -> Model:
         model: a Hub id or the address of its page, a local folder, or a .safetensors or .gguf file.
         revision: branch, tag, commit or `refs/pr/N`.
         token: a Hub token; None uses the stored login or `HF_TOKEN`.
-        offline: ask nothing of the network.
-        use_cache: read and write the cache of earlier answers.
+        offline: do not use the network.
+        use_cache: read and write the cache of earlier responses.
 
     Raises:
         HfmemError: the model was not found, or cannot be read.
@@ -150,11 +150,11 @@ def inspect(asked: _Inspect) -> Model:
 
 @_keywords(_Estimate)
 def estimate(asked: _Estimate) -> Report:
-    """What a model needs under a scenario.
+    """The memory that a model needs in a scenario.
 
     Args:
-        model: a Hub id or path, or what `inspect` returned (nothing is fetched then), or a `Bundle` of such models
-            that run as one.
+        model: a Hub id or path, a result of `inspect` (then nothing is fetched), or a `Bundle` of such models that run
+            as one.
         revision: branch, tag, commit or `refs/pr/N`.
         token, offline, use_cache: as for `inspect`.
         batch, seq, dtype, …: the options of the command line (`hfmem --help-all` explains each), with underscores.
@@ -179,11 +179,12 @@ def estimate(asked: _Estimate) -> Report:
 
 @_keywords(_Compare)
 def compare(asked: _Compare) -> tuple[Report | HfmemError, ...]:
-    """Several models under one scenario, fetched concurrently, in the order given; a failure is its error.
+    """Several models in one scenario, fetched concurrently, in the given order. For a model that fails, its error is
+    returned.
 
     Args:
-        models: Hub ids or paths, or what `inspect` returned (nothing is fetched then), or `Bundle`s of such models; one
-            that stands alone is one model.
+        models: Hub ids or paths, results of `inspect` (then nothing is fetched), or `Bundle`s of such models; a single
+            one is also accepted.
         jobs: how many are fetched at once.
         revision, token, offline, use_cache, batch, seq, dtype, …: as for `estimate`.
 
@@ -209,7 +210,7 @@ def compare(asked: _Compare) -> tuple[Report | HfmemError, ...]:
 
 
 def _several(models: object) -> Iterable[object]:
-    """Models, where one may stand for itself.
+    """The models; a single model counts as a list of one.
 
     Raises:
         ModelNameError: it is neither a model nor several of them.
@@ -222,7 +223,7 @@ def _several(models: object) -> Iterable[object]:
 
 
 def _meant(model: object, asked: _Compare) -> ModelRef | Model | Bundle | HfmemError:
-    """What is to be fetched, or is understood already; an error for what is neither."""
+    """The reference of a model to fetch, or an interpreted model as it is; an error for anything else."""
     if isinstance(model, (Model, Bundle)):
         return model
     try:
@@ -239,7 +240,7 @@ def _inspected(model: str, revision: str, access: Access, word: str | None = Non
 
 
 def _name(model: object) -> str:
-    """A model as it is called: a string, or the path of a folder or file.
+    """The name of a model: a string, or the path of a folder or file.
 
     Raises:
         ModelNameError: it is neither.
@@ -250,6 +251,6 @@ def _name(model: object) -> str:
 
 
 def _options(asked: Asked) -> Options:
-    """The scenario's part of a call."""
+    """The options of the scenario in a call."""
     kind = options_type()
     return kind(**{option.name: getattr(asked, option.name) for option in declared(kind)})

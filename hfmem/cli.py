@@ -1,8 +1,7 @@
-"""The command line: parse, call, print, exit. The only print and the only exit of the package.
+"""The command line: parse, call, print, exit. No other module prints or exits.
 
-The command is built from the declared options when it runs, so that those which were registered before are there.
-Everything but `typer` and the declarations is imported when a run needs it: `--help` and `--version` are asked often
-and must be instant.
+The command is built from the declared options when it runs, so it includes options registered before. Everything except
+`typer` and the declarations is imported on demand, as `--help` and `--version` must be instant.
 """
 
 from __future__ import annotations
@@ -48,11 +47,11 @@ _Made = TypeVar("_Made")
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class _Around(Revision, Access, ListOptions, Concurrency, OutputOptions):
-    """What is asked beside the scenario: which models, and how they are printed."""
+    """The options other than the scenario's: which models, and how to print them."""
 
 
 def app(prog_name: str = "hfmem") -> None:
-    """Run the command line and end the process."""
+    """Run the command line and exit."""
     command = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     settings = {"help_option_names": ["-h", "--help"]}
     command.command("hfmem", cls=_Command, context_settings=settings)(_entry())
@@ -72,7 +71,7 @@ def _words(given: Sequence[str]) -> list[str]:
 
 
 def table() -> tuple[Declared, ...]:
-    """Every option of the command line."""
+    """All options of the command line."""
     return declared(extended(Asked)) + declared(_Around) + declared(HelpOptions)
 
 
@@ -94,7 +93,7 @@ def _entry() -> Callable[..., None]:
 
 
 def _parameter(option: Declared) -> Parameter:
-    """An option as `typer` parses it: words are strings, and what they mean is for the table to say."""
+    """An option as a parameter for `typer`, with values as strings, which are parsed later by the declaration."""
     kind: Any = option.kind
     names = list(option.flags)
     if option.opposite:
@@ -113,7 +112,7 @@ _NUMBERS: Final = (int, float)
 
 
 def _written(option: Declared, value: Any) -> Any:
-    """A number from what was written, if it is one: anything else is checked as in Python."""
+    """A number from a string if possible; anything else is left to the validation."""
     if option.option.parse is not None or option.option.words or option.kind not in _NUMBERS:
         return value
     if option.several:
@@ -129,10 +128,10 @@ def _number(kind: type, value: str) -> Any:
 
 
 class _Command(TyperCommand):
-    """The command, whose help has the options in panels."""
+    """The command, with its help in panels."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Write the sections of help: those asked for, else the options that most people use."""
+        """Write the requested sections of the help, by default the common options."""
         shown = ctx.meta.get(_SHOWN)
         sections = common(table()) if shown is None else panels(shown)
         with formatter.section("Arguments"):
@@ -168,7 +167,7 @@ def _help_all(ctx: typer.Context, asked: bool) -> None:
 
 
 def _help_for(ctx: typer.Context, name: str | None) -> None:
-    """The options of an engine, or of one of the topics."""
+    """Print the options of an engine or topic."""
     if name is None:
         return
     if name in TOPICS:
@@ -186,11 +185,11 @@ def _version(asked: bool) -> None:
 
 
 _AT_ONCE: Final[dict[str, Callable[..., None]]] = {"help_all": _help_all, "help_for": _help_for, "version": _version}
-"""What is answered while the line is still being read."""
+"""Options that print and exit during parsing."""
 
 
 def _run(given: Sequence[str], line: _Values) -> None:
-    """Answer a line that was parsed."""
+    """Run a parsed command line."""
     from hfmem.scenario.options import options_type
 
     values = _understood(line)
@@ -217,7 +216,7 @@ def _run(given: Sequence[str], line: _Values) -> None:
 
 
 def _check_environment() -> None:
-    """Refuse what the Hub's client cannot read of the environment: it would fail as it is imported."""
+    """Reject environment variables that the Hub's client cannot parse, as its import would fail."""
     from hfmem.fetcher.environment import check
 
     try:
@@ -227,7 +226,7 @@ def _check_environment() -> None:
 
 
 def _understood(line: _Values) -> _Values:
-    """The values that are meant by what was written; a flag says the opposite of its default."""
+    """The parsed values of the command line; a flag means the opposite of its default."""
     known = {option.name: option for option in table()}
     try:
         return {
@@ -239,18 +238,18 @@ def _understood(line: _Values) -> _Values:
 
 
 def _made(kind: type[_Made], values: Mapping[str, Any]) -> _Made:
-    """A set of options from what of the values is its own."""
+    """An options dataclass from the values of its fields."""
     return kind(**{option.name: values[option.name] for option in declared(kind) if option.name in values})
 
 
 def _refuse(errors: Iterable[InvalidScenarioError | None]) -> None:
-    """Leave with the first error, if there is one."""
+    """Exit with the first error, if there is one."""
     for error in filter(None, errors):
         _wrong(error)
 
 
 def _check(options: Options, around: _Around, refs: Sequence[ModelRef]) -> None:
-    """Refuse wrong usage before anything is fetched, and name what has no effect."""
+    """Reject wrong usage before anything is fetched, and report options without effect."""
     from hfmem.scenario.check import check
 
     try:
@@ -269,7 +268,8 @@ def _check(options: Options, around: _Around, refs: Sequence[ModelRef]) -> None:
 
 
 def _print(reports: list[Report], problems: list[Problem], around: _Around, options: Options, *, several: bool) -> bool:
-    """The answers on stdout; remarks and failures on stderr. Whether a model failed, or nothing tells its weights."""
+    """Print reports on stdout, remarks and failures on stderr. Returns whether a model failed or its weights are
+    unknown."""
     from hfmem.report.errors import sizeless
     from hfmem.report.escapes import line
     from hfmem.report.names import told_apart
@@ -277,7 +277,7 @@ def _print(reports: list[Report], problems: list[Problem], around: _Around, opti
     from hfmem.streams import columns, only_ascii
 
     output, width = FORMATS[around.output], columns(sys.stdout)
-    free = free_room() if several and width is not None else None  # of this machine: for the person in front of it
+    free = free_room() if several and width is not None else None  # only in a terminal, as it is about this machine
     style = Style(
         unit=around.unit, explain=around.explain, width=width, several=several, ascii=only_ascii(sys.stdout), free=free
     )
@@ -295,7 +295,7 @@ def _print(reports: list[Report], problems: list[Problem], around: _Around, opti
 
 
 def _list_gpus(models: Sequence[str], options: Options, around: _Around) -> None:
-    """The table of accelerators on stdout."""
+    """Print the table of accelerators on stdout."""
     beside = [option.flags[0] for option in declared(type(options)) if option.asked(options)]
     if models or beside:
         _usage(f"--list-gpus lists all accelerators: it cannot be used with {'a model' if models else beside[0]}.")
@@ -320,8 +320,8 @@ def _list_gpus(models: Sequence[str], options: Options, around: _Around) -> None
 def _models(
     given: Sequence[str], options: Options, around: _Around, written: Collection[str]
 ) -> tuple[Options, list[ModelRef]]:
-    """The models asked for, and the options with what training files add to them where the command line says nothing
-    (`written` names what it says)."""
+    """The requested models, and the options supplemented by training files; `written` are those set on the command
+    line."""
     from hfmem.fetcher.identity import with_quantisation
     from hfmem.scenario.models import listed, with_training_files
 
@@ -354,13 +354,13 @@ def _wrong(error: InvalidScenarioError) -> NoReturn:
 
 
 def _collect(refs: Sequence[ModelRef], options: Options, around: _Around) -> tuple[list[Report | HfmemError], bool]:
-    """Every model's report or error, and whether a person interrupted: what is there by then is kept."""
+    """The report or error of each model, and whether the user interrupted; reports completed by then are kept."""
     from hfmem.fetcher.concurrent import fetch_all
     from hfmem.streams import Progress
 
     progress = Progress([ref.model_id for ref in refs]) if sys.stderr.isatty() else None
     found = fetch_all(refs, around, around.jobs, done=progress.step if progress else lambda: None)
-    # What follows is imported while the first requests are under way.
+    # The following is imported while the first requests are in progress.
     from hfmem.answers import report_all
 
     results: list[Report | HfmemError] = []
@@ -389,7 +389,7 @@ def _split(results: Iterable[Report | HfmemError]) -> tuple[list[Report], list[P
 
 
 def _tell(text: str) -> None:
-    """Lines for a person on stderr, folded between words where that is a terminal."""
+    """Print text on stderr, folded between words if it is a terminal."""
     from hfmem.report.escapes import visible
     from hfmem.streams import columns
 

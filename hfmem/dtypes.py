@@ -1,6 +1,7 @@
-"""Number formats: one row each, with every name that files, PyTorch, configs and people give it.
+"""Number formats, one row each, with their names in files, PyTorch, configs and options.
 
-Plain formats give each element so many bits. Block formats give so many bytes to a block of elements that share scales.
+Plain formats have a number of bits per element. Block formats have a number of bytes per block of elements that share
+scales.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ class Dtype:
     """A number format.
 
     Attributes:
-        name: the name used in reports: PyTorch's where it has one, else that of the files.
-        block_bits: bits of a block.
-        kind: float, integer, bool or complex; block for numbers that are packed with the scales they share.
-        block: elements of a block; 1 where each stands for itself.
-        safetensors: the name in a safetensors header; None where the format has none.
+        name: its name in reports: PyTorch's if there is one, otherwise that in files.
+        block_bits: bits per block.
+        kind: float, integer, bool or complex; block for elements packed with shared scales.
+        block: elements per block; 1 for plain formats.
+        safetensors: its name in safetensors headers; None without one.
         aliases: other spellings, lower case.
     """
 
@@ -35,19 +36,19 @@ class Dtype:
     aliases: tuple[str, ...] = ()
 
     def nbytes(self, elements: int) -> int:
-        """Bytes of so many elements: a block that is begun counts whole, and so does a byte."""
+        """Bytes of this many elements, rounded up to whole blocks and bytes."""
         blocks = -(-elements // self.block)
         return -(-blocks * self.block_bits // 8)
 
     @property
     def bytes_each(self) -> Fraction:
-        """Bytes per element among many; a fraction where several share a byte or a block."""
+        """Average bytes per element; a fraction if several elements share a byte or a block."""
         return Fraction(self.block_bits, 8 * self.block)
 
     @property
     def is_wide_float(self) -> bool:
-        """Whether it is a floating format of 16 bits or more: such weights are cast when they are loaded; narrower ones
-        are quantised, and stay as they are stored."""
+        """Whether it is a floating-point format of at least 16 bits. Such weights are cast on load; narrower ones are
+        quantised, and stay as stored."""
         return self.kind == "float" and self.bytes_each >= 2
 
 
@@ -83,12 +84,12 @@ DTYPES: Final[tuple[Dtype, ...]] = (
 
 
 def _block(name: str, block: int, nbytes: int) -> Dtype:
-    """A block format of ggml: elements of a block, and its bytes as the sum of the fields of its struct."""
+    """A block format of ggml: elements per block, and bytes as the sum of the fields of its struct."""
     return Dtype(name=name, block=block, block_bits=8 * nbytes, kind="block")
 
 
 _QK: Final = 256
-"""Elements of a super-block (`QK_K`)."""
+"""Elements per super-block (`QK_K`)."""
 
 # Structs of ggml: https://github.com/ggml-org/llama.cpp/blob/master/ggml/src/ggml-common.h (0.5.0); sums in the order
 # of fields; scales are halves (2 bytes) where not said. Q8_1 and Q8_K are formats of computation, not of files.
@@ -106,9 +107,11 @@ BLOCK_DTYPES: Final[tuple[Dtype, ...]] = (
     _block("Q4_K", _QK, 2 + 2 + 12 + _QK // 2),
     _block("Q5_K", _QK, 2 + 2 + 12 + _QK // 8 + _QK // 2),
     _block("Q6_K", _QK, _QK // 2 + _QK // 4 + _QK // 16 + 2),
-    _block("Q8_K", _QK, 4 + _QK + 2 * _QK // 16),  # its scale is a float of 4 bytes
+    _block("Q8_K", _QK, 4 + _QK + 2 * _QK // 16),  # its scale is float32
     _block("IQ1_S", _QK, 2 + _QK // 8 + _QK // 16),
-    _block("IQ1_M", _QK, _QK // 8 + _QK // 16 + _QK // 32),  # the super-block's scale hides in those of the blocks
+    _block(
+        "IQ1_M", _QK, _QK // 8 + _QK // 16 + _QK // 32
+    ),  # the super-block's scale is in spare bits of the block scales
     _block("IQ2_XXS", _QK, 2 + 2 * _QK // 8),
     _block("IQ2_XS", _QK, 2 + 2 * _QK // 8 + _QK // 32),
     _block("IQ2_S", _QK, 2 + _QK // 4 + _QK // 32 + _QK // 32),
@@ -116,7 +119,7 @@ BLOCK_DTYPES: Final[tuple[Dtype, ...]] = (
     _block("IQ3_S", _QK, 2 + _QK // 4 + _QK // 32 + _QK // 8 + _QK // 64),
     _block("IQ4_NL", 32, 2 + 32 // 2),
     _block("IQ4_XS", _QK, 2 + 2 + _QK // 64 + _QK // 2),
-    _block("TQ1_0", _QK, (_QK - 4 * _QK // 64) // 5 + _QK // 64 + 2),  # five ternary digits a byte
+    _block("TQ1_0", _QK, (_QK - 4 * _QK // 64) // 5 + _QK // 64 + 2),  # five ternary digits per byte
     _block("TQ2_0", _QK, _QK // 4 + 2),
     _block("MXFP4", 32, 1 + 32 // 2),
     _block("NVFP4", 64, 64 // 16 + 64 // 2),
@@ -133,25 +136,24 @@ _BLOCKS_BY_NAME: Final[dict[str, Dtype]] = {dtype.name.lower(): dtype for dtype 
 
 
 def find_dtype(name: str) -> Dtype | None:
-    """The plain format of any spelling (`torch.bfloat16`, `BF16`, `bf16`), as configs and people name it; None where it
-    is not known."""
+    """The plain format for any spelling in configs and options (`torch.bfloat16`, `BF16`, `bf16`); None if unknown."""
     return _BY_NAME.get(name.lower().removeprefix("torch."))
 
 
 def stored_dtype(name: str) -> Dtype | None:
-    """The format, plain or of blocks, that a file names as that of a tensor; None where it is not known. No person asks
-    for these blocks by such a name: `--dtype mxfp4` is a quantiser of its own."""
+    """The plain or block format for a name in a file; None if unknown. Options do not use these names of block formats:
+    `--dtype mxfp4` is a quantisation."""
     return find_dtype(name) or _BLOCKS_BY_NAME.get(name.lower())
 
 
 def canonical(name: str) -> str:
-    """The name that reports use for any spelling; what is not known as it is, in lower case."""
+    """The name in reports for any spelling; an unknown name in lower case."""
     found = find_dtype(name)
     return found.name if found else name.lower()
 
 
 RUN_DTYPES: Final = ("float64", "float32", "bfloat16", "float16")
-"""Dtypes that a model can be run in."""
+"""Dtypes that a model can run in."""
 
 KV_DTYPES: Final = (*RUN_DTYPES, "float8_e4m3fn", "float8_e5m2", "int8")
-"""Dtypes that a cache can have."""
+"""Dtypes of a KV cache."""

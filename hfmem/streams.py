@@ -1,8 +1,8 @@
-"""Standard output and standard error of the command line: closed ones, full disks, readers that go away; and what a
-person sees there who waits.
+"""Standard output and standard error of the command line, also if they are closed, a disk is full or a pipe breaks; and
+a progress bar.
 
-None of them is for the code that prints to know: what cannot be written is dropped. What was lost of the answer is told
-at the end; where nobody listens, or nobody reads any more, there is nothing to tell.
+Code that prints does not have to handle any of this: output that cannot be written is dropped. Lost output is reported
+at the end, unless the stream was closed or its reader has exited.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _USUAL_WIDTH: Final = 80
 
 
 class Streams:
-    """The process's streams, made so that printing never raises."""
+    """Replacements for the process's streams, to which printing never raises."""
 
     def __init__(self) -> None:
         _occupy()
@@ -35,14 +35,14 @@ class Streams:
 
     @property
     def lost(self) -> str | None:
-        """Why a part of the answer could not be written, once all of it was printed; None where nothing was lost."""
+        """Why a part of the output could not be written, called at the end; None if nothing was lost."""
         sys.stdout.flush()
         return self._out.lost
 
 
 def _occupy() -> None:
-    """Open the null device where a standard stream is closed: the next file or socket would get its number, and what
-    other programs write to that stream would land there."""
+    """Open the null device for closed standard streams. Otherwise the next file or socket would get that file
+    descriptor, and libraries that write to the stream would write there."""
     for number in range(3):
         try:
             os.fstat(number)
@@ -51,10 +51,10 @@ def _occupy() -> None:
 
 
 class _Sink(io.RawIOBase):
-    """The bytes of a stream; nowhere where it is closed.
+    """The binary layer of a stream; it discards everything if the stream is closed.
 
     Attributes:
-        lost: why bytes could not be written, in words; None while all were, or where the reader went away.
+        lost: why bytes could not be written, in words; None if all were, or if the pipe's reader has exited.
     """
 
     def __init__(self, stream: TextIO | None) -> None:
@@ -64,7 +64,7 @@ class _Sink(io.RawIOBase):
         self.lost: str | None = None
 
     def text(self, stream: TextIO | None, *, line_buffering: bool = False) -> TextIO:
-        """The stream to print to; a character that the terminal does not have is a question mark."""
+        """The text stream to print to; characters missing in its encoding are printed as question marks."""
         if stream is not None:
             stream.flush()
         return io.TextIOWrapper(
@@ -86,7 +86,7 @@ class _Sink(io.RawIOBase):
         return self._raw is not None and bool(self._raw.isatty())
 
     def write(self, content: Any) -> int:
-        """Pass bytes on; after a failure they are dropped, as the ones behind a gap are of no use."""
+        """Write bytes; after a failure, all further ones are dropped, as output with a gap is useless."""
         size = memoryview(content).nbytes
         if self._gone:
             return size
@@ -101,7 +101,7 @@ class _Sink(io.RawIOBase):
         return size
 
     def _later(self, content: Any) -> int:
-        """Wait for a reader that takes nothing more at the moment (a pipe that does not block), then go on."""
+        """Wait until a full non-blocking pipe accepts bytes again, then continue."""
         import select
 
         select.select([], [self.fileno()], [])
@@ -109,7 +109,7 @@ class _Sink(io.RawIOBase):
 
 
 def columns(stream: TextIO) -> int | None:
-    """Columns of the terminal; None where the stream is none, so that files and pipes get whole lines."""
+    """Columns of the terminal; None for files and pipes, which get unfolded lines."""
     if not stream.isatty():
         return None
     if os.environ.get("COLUMNS", "").isdecimal() and (asked := int(os.environ["COLUMNS"])):
@@ -121,7 +121,7 @@ def columns(stream: TextIO) -> int | None:
 
 
 def only_ascii(stream: TextIO) -> bool:
-    """Whether a stream cannot take the characters that reports have."""
+    """Whether a stream's encoding lacks the non-ASCII characters of reports."""
     try:
         "×≥é".encode(stream.encoding or "ascii")
     except (LookupError, UnicodeEncodeError):
@@ -130,9 +130,9 @@ def only_ascii(stream: TextIO) -> bool:
 
 
 class Progress:
-    """A bar on standard error while models are read, for a person who has waited for a second; gone when all is done.
+    """A progress bar on standard error while models are fetched, shown after a second, and removed at the end.
 
-    It has a thread of its own: what is waited for may be an answer that never comes.
+    It runs in its own thread, as the main thread may wait for a response that never comes.
     """
 
     def __init__(self, models: Sequence[str]) -> None:
@@ -143,11 +143,11 @@ class Progress:
         self._thread.start()
 
     def step(self) -> None:
-        """One model more is there."""
+        """Count another model."""
         self._done += 1
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         self._over.set()
         self._thread.join(1.0)
 

@@ -1,4 +1,4 @@
-"""Bytes and their two families of units. Everything else in the package counts whole bytes."""
+"""Byte units: GiB and GB. Everything else in the package uses integer bytes."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ _SIZE: Final = r"(?P<number>\d{1,9}(?:\.\d{1,9})?)\s*(?P<unit>[kmgtKMGT])(?:[iI]
 
 
 def gib_of(text: str) -> float | None:
-    """GiB of a size of memory as people write it, `24GB`, `24576MiB` or `1.5g`; None for anything else. Memory is sold
-    and measured in powers of two, whatever its unit is called."""
+    """A memory size (`24GB`, `24576MiB`, `1.5g`) in GiB; None for anything else. GB counts as GiB, as memory has powers
+    of two whatever its unit is called."""
     match = re.fullmatch(_SIZE, text.strip())
     return float(match["number"]) * _MEMORY[match["unit"].lower()] if match is not None else None
 
 
 def format_count(count: int) -> str:
-    """A parameter count as people say it: 6.74 B, 124.44 M, 512."""
+    """A parameter count in short form: 6.74 B, 124.44 M, 512."""
     for size, letter in ((10**12, "T"), (10**9, "B"), (10**6, "M")):
         if count >= size:
             return f"{count / size:.2f} {letter}"

@@ -1,4 +1,4 @@
-"""A value that cannot be told, in place of the value."""
+"""The result in place of a value that cannot be determined."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ __all__ = ["Unknown"]
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """What stands where a figure or a layout would, when it is not known.
+    """An unknown figure or layout.
 
     Attributes:
-        reason: why, as a clause that a sentence can end with.
+        reason: why it is unknown, as a clause for the end of a sentence.
     """
 
     reason: str

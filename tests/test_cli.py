@@ -506,10 +506,10 @@ def test_an_address_and_a_revision(hub: Hub, hub_env: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     ("word", "options", "sentence"),
     [
-        ("@v9", [], f"The catalog knows only main of {LLAMA}, not v9."),
-        (":Q4_K_M", [], f"':Q4_K_M' chooses among GGUF files, and none is known of {LLAMA}: it has no effect."),
-        ("", ["--revision", "v9"], f"The catalog knows only main of {LLAMA}, not v9."),
-        ("@main", ["--revision", "v9"], f"--revision v9 has no effect on {LLAMA}: it is asked for at main itself."),
+        ("@v9", [], f"The catalog has only the revision main of {LLAMA}, not v9."),
+        (":Q4_K_M", [], f"':Q4_K_M' has no effect: {LLAMA} has no known GGUF files."),
+        ("", ["--revision", "v9"], f"The catalog has only the revision main of {LLAMA}, not v9."),
+        ("@main", ["--revision", "v9"], f"--revision v9 has no effect on {LLAMA}, which was given with @main."),
         ("", ["--source-seq", "9"], "--source-seq has no effect: the model has no encoder."),
         ("", ["--runtime", "vllm", "--tp", "2", "--ep", "2"], "--ep has no effect: the model has no experts."),
         ("", ["--runtime", "vllm", "--gpu", "H100", "--prompt", "9"], "--prompt has no effect: vLLM plans"),
@@ -530,7 +530,7 @@ def test_what_is_answered_otherwise_than_asked_is_told_in_every_format(
 def test_a_table_of_several_tells_which_model_is_answered_otherwise(alone: dict[str, str]) -> None:
     """Once, and without names where it is about all of them."""
     one = run(f"{LLAMA}@v9", "openai-community/gpt2", "--offline", env=alone)
-    assert one.stderr == f"{LLAMA}: The catalog knows only main of {LLAMA}, not v9.\n"
+    assert one.stderr == f"{LLAMA}: The catalog has only the revision main of {LLAMA}, not v9.\n"
     every = run(LLAMA, "openai-community/gpt2", "--source-seq", "9", "--offline", env=alone)
     assert every.stderr == "--source-seq has no effect: the model has no encoder.\n"
 
@@ -574,8 +574,8 @@ def test_the_revision_of_the_command_line_wins_over_a_training_files(
 @pytest.mark.parametrize(
     ("endpoint", "told"),
     [
-        ("http://127.0.0.1:99999", "'http://127.0.0.1:99999', whose port is no number from 1 to 65535"),
-        ("http://user:secret@127.0.0.1:abc", "'http://127.0.0.1:abc', whose port is no number from 1 to 65535"),
+        ("http://127.0.0.1:99999", "'http://127.0.0.1:99999', whose port is not a number from 1 to 65535"),
+        ("http://user:secret@127.0.0.1:abc", "'http://127.0.0.1:abc', whose port is not a number from 1 to 65535"),
         ("not-a-url", "'not-a-url', expected an address such as https://huggingface.co"),
         ("http://[::1", "'http://[::1', expected an address such as https://huggingface.co"),
         ("", "empty, expected an address such as https://huggingface.co"),

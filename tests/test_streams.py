@@ -94,11 +94,11 @@ def test_a_closed_stream_is_not_the_next_file(alone: dict[str, str], hub: Hub, h
         ("hfmem --from pipe", "--from pipe cannot be read: it is a named pipe, where a file is expected."),
         ("hfmem --from /dev/zero", "--from /dev/zero cannot be read: it is a device, where a file is expected."),
         ("hfmem --from .", "--from . cannot be read: it is a folder, where a file is expected."),
-        ("hfmem --from - </dev/zero", "--from - cannot be read: it is longer than the 64 MiB"),
-        ("hfmem --from huge", "--from huge cannot be read: it is longer than the 64 MiB"),
+        ("hfmem --from - </dev/zero", "--from - cannot be read: it is longer than 64 MiB"),
+        ("hfmem --from huge", "--from huge cannot be read: it is longer than 64 MiB"),
         (f"hfmem {LLAMA} --from-args pipe", "--from-args pipe cannot be read: it is a named pipe"),
         (f"hfmem {LLAMA} --from-args /dev/zero", "--from-args /dev/zero cannot be read: it is a device"),
-        (f"hfmem {LLAMA} --from-args huge", "--from-args huge cannot be read: it is longer than the 1 MiB"),
+        (f"hfmem {LLAMA} --from-args huge", "--from-args huge cannot be read: it is longer than 1 MiB"),
     ],
 )
 def test_lists_and_training_files_that_are_none(line: str, words: str, alone: dict[str, str], tmp_path: Path) -> None:

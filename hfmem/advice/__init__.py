@@ -1,1 +1,1 @@
-"""What fits, and what would help."""
+"""Fits on accelerators, and changes that would help."""

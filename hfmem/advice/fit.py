@@ -1,7 +1,7 @@
-"""Does it fit, and what does: the largest batch, the longest context, the fewest accelerators.
+"""Whether a model fits, and the largest batch, longest context and fewest accelerators that fit.
 
-Everything is answered by inverting the estimate: bisection on the very function that reports print, never a formula of
-its own. It rises with batch and length, so that bisection is exact.
+All of these invert the estimate by bisection on the same function that reports print, without separate formulas. The
+estimate increases with batch and length, so bisection is exact.
 """
 
 from __future__ import annotations
@@ -41,56 +41,54 @@ __all__ = [
     "usable",
 ]
 
-MOST: Final = 10**9
-"""A number of sequences or tokens that no machine holds."""
-
-_NODE: Final = 8
+MOST: Final = 10**9  # batch or tokens: a larger result counts as unlimited
+_NODE: Final = 8  # accelerators per node: tensor parallelism does not go beyond a node
 _MOST_NODES: Final = 16
 _REPLICAS: Final = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
 def machines(options: Options) -> tuple[Machine, ...]:
-    """What is asked for with `--gpu`, each once, with the word for it; for `auto` where this machine has no accelerator
-    one that is not there, so that nothing is left out of an answer.
+    """The machines given with `--gpu`, without duplicates. For `auto` on a machine without accelerators, a placeholder,
+    so that the report still has a row for it.
 
     Raises:
-        InvalidScenarioError: a name that is not in the table.
+        InvalidScenarioError: a name is not in the table.
     """
-    from hfmem.hardware.detect import absent, detect, machine  # asks the system, for runs that want it only
+    from hfmem.hardware.detect import absent, detect, machine  # only needed with --gpu, and queries the system
 
     found: list[Machine] = []
     for name in options.gpu:
-        auto = name.lower() == "auto"  # how many it takes is a part of the answer
+        auto = name.lower() == "auto"  # the count is dropped, as the number of accelerators needed is a result
         here = [replace(row, count=None) for row in detect()] if auto else [machine(name)]
         found += [replace(row, asked=name) for row in here or [absent()]]
     return tuple(dict.fromkeys(found))
 
 
 def usable(terms: Iterable[Term], scenario: Scenario) -> int:
-    """Bytes of the scenario's accelerator that an estimate may take."""
+    """Bytes of the scenario's accelerator that an estimate may use."""
     return engine(scenario.runtime).usable(tuple(terms), scenario)
 
 
 def held(estimate: Estimate, scenario: Scenario, more: int = 0) -> bool:
-    """Whether what is known of an estimate, and so many bytes more, fits, and the engine does not refuse it."""
+    """Whether the known terms of an estimate, plus `more` bytes, fit, and the engine does not refuse it."""
     started = not estimate.refused and not estimate.refused_by_most
     return started and estimate.total + more <= usable(estimate.terms, scenario)
 
 
 def anywhere(options: Options) -> Options:
-    """The options for a machine that is not the one they name, so that its number of accelerators binds nothing."""
+    """The options for another machine than the given one, so that its accelerator count does not constrain the plan."""
     return replace(options, gpu=("auto",)) if options.gpu else options
 
 
 def named(machine: Machine) -> str:
-    """The option that names a machine."""
+    """The `--gpu` option for a machine."""
     count = f"{machine.count}x " if machine.count is not None else ""
     return f"--gpu '{count}{machine.accelerator.name}'"
 
 
 def more(machine: Machine, count: int) -> tuple[str, Machine]:
-    """The option that takes so many of a machine's accelerators, and the machine then; "" where it was named without a
-    number, so that the sizes of a split do."""
+    """The option for using `count` of a machine's accelerators, and the resulting machine. "" if the machine was given
+    without a count, as the parallel sizes then suffice."""
     if machine.count is None:
         return "", machine
     if count <= machine.count:
@@ -101,10 +99,10 @@ def more(machine: Machine, count: int) -> tuple[str, Machine]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """A model under one scenario, to be asked for other batches and lengths.
+    """A model in one scenario, to be evaluated for other batches and lengths.
 
     Attributes:
-        known: estimates that were made with their scenarios, by batch and length.
+        known: estimates with their scenarios, by batch and length.
     """
 
     model: Model
@@ -132,7 +130,8 @@ class Case:
         )
 
     def at(self, batch: int, seq: int) -> Scenario:
-        """The scenario with another batch and length; an encoder's length may follow."""
+        """The scenario with another batch and length; for encoder-decoders it is resolved anew, as the source length
+        may depend on them."""
         if self.model.architecture.source is None:
             runs = engine(self.scenario.runtime)
             settings = runs.settings(self.options, self.scenario.gpu, seq) if self.scenario.serving else None
@@ -143,7 +142,7 @@ class Case:
     def estimate(self, scenario: Scenario) -> Estimate:
         """The estimate of one of the case's scenarios."""
         if scenario.mode == "training" or scenario.method == "textbook" or scenario.serving != self.scenario.serving:
-            return estimate_memory(self.model, scenario)  # a step of the engine may be shorter for short requests
+            return estimate_memory(self.model, scenario)  # vLLM's step size may depend on the request length
         return self.prepared.estimate(scenario)
 
     def taken(self, batch: int, seq: int) -> tuple[Estimate, Scenario]:
@@ -157,22 +156,23 @@ class Case:
         return self.known[batch, seq]
 
     def fits(self, batch: int, seq: int) -> bool:
-        """Whether what is known fits."""
+        """Whether the known terms fit."""
         return held(*self.taken(batch, seq))
 
     def max_batch(self) -> int | None:
-        """The most sequences of the asked length; None without limit."""
+        """The largest batch at the scenario's length; None if unlimited."""
         found = largest(lambda batch: self.fits(batch, self.scenario.seq), MOST)
         return None if found == MOST else found
 
     def max_seq(self) -> int:
-        """The longest context at the asked batch, at most what the model is made for."""
+        """The longest context at the scenario's batch, limited to the model's maximum."""
         longest = self.model.architecture.max_positions or MOST
         return largest(lambda seq: self.fits(self.scenario.batch, seq), longest)
 
 
 def largest(holds: Callable[[int], bool], most: int) -> int:
-    """The largest number up to `most` for which it holds, 0 for none; it must hold for all below."""
+    """The largest number up to `most` for which `holds` is true, 0 for none; it must be true for all smaller ones."""
+    # doubling first: most answers are far below `most`, and large cases are slow to evaluate
     low, high = 0, 1
     while high < most and holds(high):
         low, high = high, high * 2
@@ -186,7 +186,7 @@ def largest(holds: Callable[[int], bool], most: int) -> int:
 
 
 def fit_all(model: Model, options: Options, machines: Iterable[Machine]) -> tuple[Fit, ...]:
-    """The model held against each machine."""
+    """The fit of the model on each machine."""
     return tuple(_fit(model, options, machine) for machine in machines)
 
 
@@ -214,7 +214,7 @@ def _fit(model: Model, options: Options, machine: Machine) -> Fit:
 
 
 def fit_of(case: Case) -> Fit:
-    """A case held against its machine, as it was asked: nothing is searched for."""
+    """The fit of a case on its machine, without any search for limits."""
     model, scenario = case.model, case.scenario
     estimate = case.estimate(scenario)
     verdict, room = judged(estimate, scenario), usable(estimate.terms, scenario)
@@ -240,7 +240,7 @@ def _offload(model: Model, scenario: Scenario) -> Offload | None:
 
 
 class Verdict(NamedTuple):
-    """Whether an estimate fits, with less room than its margin says, and that margin."""
+    """Whether an estimate fits, whether it leaves less than the safety margin, and that margin."""
 
     fits: bool | None
     tight: bool
@@ -248,7 +248,7 @@ class Verdict(NamedTuple):
 
 
 def judged(estimate: Estimate, scenario: Scenario) -> Verdict:
-    """The verdict on an estimate of the scenario's accelerator."""
+    """The verdict on an estimate for the scenario's accelerator."""
     runs, room = engine(scenario.runtime), usable(estimate.terms, scenario)
     margin = runs.margin(estimate, scenario)
     fits = _fits(estimate, room)
@@ -258,16 +258,16 @@ def judged(estimate: Estimate, scenario: Scenario) -> Verdict:
 
 
 def _fits(estimate: Estimate, room: int) -> bool | None:
-    """Whether it fits and starts; None where a part is not known, or where by the smallest of several recipes only."""
+    """Whether it fits and starts; None if a part is unknown, or if it fits only with some of several recipes."""
     if estimate.refused or estimate.low > room:
         return False
     return None if estimate.total > room or estimate.refused_by_most or estimate.is_lower_bound else True
 
 
 def _gpus_needed(model: Model, options: Options, machine: Machine) -> int | None:
-    """The fewest accelerators whose most loaded one fits: tensor-parallel up to 8, then 8 of them a stage."""
+    """The fewest accelerators that fit: tensor-parallel up to 8, then pipeline stages of 8 each."""
     if options.method == "textbook":
-        return None  # the article knows one accelerator
+        return None  # the article's formulas have no parallelism
     if options.train:
         return _replicas_needed(model, options, machine)
     single = replace(anywhere(options), gpus=None, tp=1, pp=None, dp=None, ep=None)
@@ -276,7 +276,7 @@ def _gpus_needed(model: Model, options: Options, machine: Machine) -> int | None
 
     def holds(tp: int, pp: int) -> bool:
         if weights > tp * pp * machine.accelerator.memory:
-            return False  # no split holds less than its share of the weights
+            return False  # a lower bound that avoids an estimate: each rank has at least its share of the weights
         try:
             case = Case.of(model, replace(single, tp=tp, pp=pp), machine)
         except InvalidScenarioError:
@@ -286,13 +286,14 @@ def _gpus_needed(model: Model, options: Options, machine: Machine) -> int | None
     for tp in range(1, _NODE + 1):
         if holds(tp, 1):
             return tp
-    short = largest(lambda pp: not holds(_NODE, pp), _MOST_NODES)  # a stage more has no more layers than before
+    # bisection is valid, as with one more stage no stage has more layers than before
+    short = largest(lambda pp: not holds(_NODE, pp), _MOST_NODES)
     return None if short == _MOST_NODES else _NODE * (short + 1)
 
 
 def _replicas_needed(model: Model, options: Options, machine: Machine) -> int | None:
-    """The fewest data-parallel accelerators of training that fit, where ranks share what they hold: a power of two of
-    what the other sizes make; None where nothing is shared."""
+    """The fewest accelerators on which sharded training fits: a power of two of replicas, times the other parallel
+    sizes; None without sharding, as more replicas then do not help."""
     if not (options.zero or options.fsdp) or options.shard is not None or options.ep is not None:
         return None
     machine, group = replace(machine, count=None), (options.tp or 1) * (options.pp or 1) * (options.cp or 1)
@@ -309,6 +310,6 @@ def _replicas_needed(model: Model, options: Options, machine: Machine) -> int | 
 
 
 def _weights(model: Model, options: Options, machine: Machine) -> int:
-    """Bytes of the weights on one accelerator, without what engines add."""
+    """Bytes of the weights on one accelerator, without additions of engines."""
     scenario = resolve(options, model, machine)
     return max(weights_of(model, scenario, each) for each in engine(scenario.runtime).kept(model, scenario))

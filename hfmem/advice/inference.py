@@ -1,4 +1,4 @@
-"""What would help a model to run that does not fit: one change each, with the total it would have, computed."""
+"""Changes that would help a model that does not fit: single changes, each with its estimated total."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _TENSOR: Final = 8
 
 
 def advise(model: Model, options: Options, fit: Fit) -> tuple[Advice, ...]:
-    """The changes that lower the total of a model that does not fit, those that make it fit first."""
+    """The changes that lower the total of a model that does not fit; those that make it fit come first."""
     if fit.fits is not False or fit.estimate is None or options.train or options.method == "textbook":
-        return ()  # what helps training is told of it, accelerators or not
+        return ()  # advice for training is given with or without an accelerator, in `advice.training`
     before = fit.estimate.total
     found = []
     for option, changed, machine in _changes(model, options, fit):
@@ -45,7 +45,7 @@ def advise(model: Model, options: Options, fit: Fit) -> tuple[Advice, ...]:
 
 
 def _changes(model: Model, options: Options, fit: Fit) -> Iterator[tuple[str, Options, Machine]]:
-    """Each change: as an option, applied, and the machine it is for."""
+    """All changes: the option, the changed options, and the machine."""
     case = Case.of(model, options, fit.machine)
     scenario = case.scenario
     suggested = engine(options.runtime or USUAL).suggestions
@@ -75,7 +75,7 @@ def _changes(model: Model, options: Options, fit: Fit) -> Iterator[tuple[str, Op
 
 
 def _defaults(options: Options, machine: Machine) -> Iterator[tuple[str, Options, Machine]]:
-    """Each option of the engine's own that was given, left out."""
+    """Removal of each engine option that was given."""
     row = find_engine(options.runtime or USUAL)
     for option in declared(row.options) if row is not None else ():
         if option.asked(options) and option.name != "attention":
@@ -83,7 +83,7 @@ def _defaults(options: Options, machine: Machine) -> Iterator[tuple[str, Options
 
 
 def _more(options: Options, fit: Fit) -> Iterator[tuple[str, Options, Machine]]:
-    """The fewest accelerators of the kind that fit."""
+    """More accelerators of the same kind: the fewest that fit."""
     needed = fit.gpus_needed
     if needed is None or needed <= fit.parallel.gpus:
         return
@@ -100,10 +100,10 @@ def _more(options: Options, fit: Fit) -> Iterator[tuple[str, Options, Machine]]:
 
 
 def _larger(model: Model, options: Options, fit: Fit) -> Machine | None:
-    """The smallest accelerator of the same maker and kind (NVIDIA's, from a processor) that fits."""
+    """The smallest accelerator of the same vendor and kind that fits (for CPUs: of NVIDIA)."""
     vendor, kind = (fit.gpu.vendor, fit.gpu.kind) if fit.gpu.vendor else ("nvidia", "discrete")
     weights = (fit.estimate.group("weights") or 0) if fit.estimate else 0
-    # newer ones of the same size may keep weights packed that this one unpacks, by a factor of four
+    # a newer GPU of the same size may keep weights packed that this one unpacks, which saves up to a factor of four
     least = max(fit.gpu.memory - 1, weights // 4)
     rows = [row for row in accelerators() if (row.vendor, row.kind) == (vendor, kind) and row.memory > least]
     for row in sorted(rows, key=lambda row: row.memory):

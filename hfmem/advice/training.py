@@ -1,4 +1,4 @@
-"""Ways to need less memory in training, each computed as the scenario that its option makes of this one."""
+"""Options that reduce the memory of training, each with the estimate of the scenario that it results in."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ __all__ = ["Saving", "savings"]
 _Change = tuple[str, str, Training]
 _Other = tuple[str, str, TrainingScenario]
 
-_NODE: Final = 8
+_NODE: Final = 8  # accelerators per node
 _COUNTS: Final = (2, 4, 8, 16, 32, 64, 128)
 _SHARED: Final = (("--zero 3", "sharded (DeepSpeed)", False, 3), ("--fsdp", "sharded (FSDP)", True, 3))
 
@@ -46,14 +46,14 @@ def savings(
     machine: Machine | None = None,
     replicas: int | None = None,
 ) -> tuple[Saving, ...]:
-    """What would help, the largest saving first; what would not is left out, and what the engine refuses.
+    """Options that need less memory, the smallest total first, without those that the engine refuses.
 
     Args:
-        model: what is trained.
-        scenario: how.
+        model: the trained model.
+        scenario: the training scenario.
         now: its estimate.
-        machine: the accelerators, where some are named.
-        replicas: the data-parallel size that was asked for; None where nobody did.
+        machine: the accelerators, if given.
+        replicas: the data-parallel size, if the user has set it.
     """
     training = scenario.training
     changes = [
@@ -77,7 +77,7 @@ def savings(
 
 
 def _attention(model: Model, scenario: TrainingScenario) -> Iterator[_Other]:
-    """What runs where the asked attention has no kernel."""
+    """An attention implementation that runs, if the requested one has no kernel there."""
     runs = engine(scenario.runtime)
     if scenario.unattended and isinstance(runs, Attends):
         word = runs.attention("sdpa", model, scenario.gpu).implementation
@@ -89,10 +89,12 @@ def _attention(model: Model, scenario: TrainingScenario) -> Iterator[_Other]:
 
 
 def _more(model: Model, scenario: TrainingScenario, machine: Machine | None, replicas: int | None) -> Iterator[_Other]:
-    """More accelerators that share what one holds: the fewest that are enough, else 8."""
+    """Sharding across more accelerators: the fewest that fit, otherwise 8."""
     training = scenario.training
     same = ("", "sharded", training.fsdp, training.zero)
-    alone = scenario.parallel.dp * scenario.parallel.cp == 1  # else they share among themselves first
+    alone = (
+        scenario.parallel.dp * scenario.parallel.cp == 1
+    )  # otherwise sharding across the present replicas is advised first
     for words, what, fsdp, zero in (same,) if training.zero else _SHARED if alone else ():
         enough = (count for count in _COUNTS if machine is not None and count > scenario.parallel.gpus)
         others = {count: _over(scenario, count, fsdp=fsdp, zero=zero) for count in (*enough, _NODE)}
@@ -107,7 +109,7 @@ def _more(model: Model, scenario: TrainingScenario, machine: Machine | None, rep
 
 
 def _over(scenario: TrainingScenario, count: int, *, fsdp: bool, zero: int) -> TrainingScenario | None:
-    """The scenario on so many accelerators, more of them replicas; None where they are no more, or do not divide."""
+    """The scenario with replicas added up to `count` accelerators; None if that is no more, or not divisible."""
     plan = scenario.parallel
     others = plan.gpus // plan.dp
     if count <= plan.gpus or count % others:
@@ -121,7 +123,7 @@ def _fits(model: Model, scenario: TrainingScenario, machine: Machine | None) -> 
 
 
 def _layers(model: Model, scenario: TrainingScenario, machine: Machine | None) -> Iterator[_Other]:
-    """The ranks of a node that share each layer, where the model can be cut so."""
+    """Tensor parallelism within a node, if the model can be split that way."""
     plan = Parallel(tp=_NODE)
     if scenario.parallel.gpus > 1:
         return
@@ -134,12 +136,12 @@ def _layers(model: Model, scenario: TrainingScenario, machine: Machine | None) -
 
 
 def _named(machine: Machine | None, count: int) -> str:
-    """The option that takes so many accelerators."""
+    """The option for this number of accelerators."""
     return (more(machine, count)[0] if machine is not None else "") or f"--gpus {count}"
 
 
 def _step(training: Training) -> Iterator[_Change]:
-    """What one GPU does in its step: what it computes anew, its loss, its optimizer."""
+    """Changes of the step on one GPU: recomputation, loss and optimizer."""
     if training.checkpointing != "full":
         instead = " (instead of --selective-checkpointing)" if training.checkpointing == "selective" else ""
         what = f"recompute layers in backward{instead}"
@@ -157,7 +159,7 @@ def _step(training: Training) -> Iterator[_Change]:
 
 
 def _offloading(training: Training) -> Iterator[_Change]:
-    """What ranks share, in the host's memory."""
+    """Offloading of sharded parts to host memory."""
     if not training.zero:
         return
     if training.offload == "none" and training.method == "full":
@@ -171,7 +173,7 @@ def _offloading(training: Training) -> Iterator[_Change]:
 
 
 def _sharding(training: Training, replicas: int) -> Iterator[_Change]:
-    """More of what data-parallel ranks hold alike, shared."""
+    """Sharding of parts that data-parallel ranks replicate."""
     if replicas == 1 or training.fsdp:
         return
     for stage in range(training.zero + 1, 4):
@@ -181,7 +183,7 @@ def _sharding(training: Training, replicas: int) -> Iterator[_Change]:
 
 
 def _adapters(model: Model, scenario: TrainingScenario, training: Training) -> Iterator[_Change]:
-    """Adapters in place of all weights, where the stack has them and the base can be what they go on."""
+    """Adapters instead of all weights, if the stack supports them, also on a quantized base if the model allows it."""
     lora = training.lora or _lora(model)
     if not source_of(scenario).takes_adapters or lora is None:
         return
@@ -197,7 +199,7 @@ def _adapters(model: Model, scenario: TrainingScenario, training: Training) -> I
 
 
 def _lora(model: Model) -> Lora | None:
-    """PEFT's defaults, else all linear modules; None where neither are there."""
+    """LoRA on PEFT's default targets, otherwise on all linear modules; None if the model has neither."""
     if model.parameters is None:
         return None
     for targets in (default_targets(model.architecture.model_type or "") or (), (ALL_LINEAR,)):
@@ -207,7 +209,7 @@ def _lora(model: Model) -> Lora | None:
 
 
 def _as_chosen(training: Training) -> Training:
-    """The same, in its default precision."""
+    """The same with its default precision, unless the user has set one."""
     if training.precision_asked:
         return training
     deepspeed = training.zero > 0 and not training.fsdp and training.method == "full"

@@ -1,4 +1,4 @@
-"""What advice returns, without what it is computed with."""
+"""The result types of advice, without the code that computes them."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ __all__ = ["VERDICTS", "Advice", "Candidate", "Fit", "Saving", "Verdict"]
 Verdict = Literal["fits", "tight", "no", "refused", "unknown"]
 
 VERDICTS: Final[tuple[Verdict, ...]] = get_args(Verdict)
-"""Every word for whether it fits."""
+"""All verdicts on whether a model fits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Saving:
-    """A way to need less: the option that does it, and the total it leads to; whether that fits on the accelerator that
-    was named, None where none was, or a part is unknown; and whether with less room than should stay free."""
+    """An option that reduces memory, with the resulting total; whether that fits on the given accelerator (None if none
+    was given, or a part is unknown), and whether it leaves less room than the margin."""
 
     option: str
     what: str
@@ -31,25 +31,25 @@ class Saving:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fit:
-    """A model held against one kind of accelerator.
+    """Whether and how a model fits on one kind of accelerator.
 
     Attributes:
         machine: the accelerators.
         parallel: how many of them the estimate uses, and how.
-        usable: bytes of one that the estimate may take.
-        estimate: what it takes; None where the engine refuses the split.
-        fits: None where a part is unknown, and what is known does fit; False where the engine refuses it.
-        tight: whether it fits with less room than `margin` says.
-        margin: what should stay free of `usable`; None where there is no estimate.
-        max_batch: sequences of the asked length that fit; 0 for none, None where unknown or without limit.
-        max_seq: tokens that fit at the asked batch, at most the model's own maximum; 0 for none, None where unknown.
-        gpus_needed: the fewest that fit (tensor-parallel up to 8, then 8 of them a pipeline stage); None where unknown,
-            or where 128 are not enough.
-        reserve: bytes of one that other programs hold.
-        refused: why the engine refuses it, the split or the launch; "" where it does not, or with some recipes only.
-        never: whether it refuses it however much memory there is.
-        offload: the most of it that fits, where the engine leaves the rest in the host's memory; None where it does
-            not, where nobody left it the choice, or where nothing fits.
+        usable: bytes of one accelerator that the estimate may use.
+        estimate: the estimate; None if the engine refuses the split.
+        fits: None if a part is unknown and the known parts fit; False if the engine refuses it.
+        tight: whether it fits but leaves less than `margin` free.
+        margin: the part of `usable` that should stay free; None without an estimate.
+        max_batch: sequences of the given length that fit; 0 for none, None if unknown or unlimited.
+        max_seq: tokens that fit at the given batch, at most the model's own maximum; 0 for none, None if unknown.
+        gpus_needed: the fewest that fit (tensor-parallel up to 8, then pipeline stages of 8); None if unknown, or if
+            128 are not enough.
+        reserve: bytes of one accelerator that other programs use.
+        refused: why the engine refuses the split or the launch; "" if it does not, or only with some recipes.
+        never: whether the engine refuses it regardless of memory.
+        offload: the largest part that fits, if the engine leaves the rest in host memory; None if it does not, if the
+            user chose the part, or if nothing fits.
     """
 
     machine: Machine
@@ -77,15 +77,15 @@ class Fit:
 
     @property
     def headroom(self) -> int | None:
-        """Bytes that stay free on the most loaded one; negative where it does not fit, by all that is missing: what
-        other programs hold beyond the whole of it too."""
+        """Bytes that stay free on the most loaded accelerator. Negative by the bytes missing if it does not fit,
+        including those by which the reserve exceeds the accelerator."""
         beyond = max(0, self.reserve - self.gpu.memory)
         return None if self.estimate is None else self.usable - beyond - self.estimate.total
 
     @property
     def verdict(self) -> Verdict:
-        """Whether it fits, in the one word that every format has for it: `fits`, `tight` (it fits, with little room),
-        `no` (memory is missing), `refused` (the engine does not start, for another reason), or `unknown`."""
+        """The verdict as one word, the same in every output format: `fits`, `tight` (fits with little room), `no` (too
+        little memory), `refused` (the engine does not start for another reason), or `unknown`."""
         if self.fits:
             return "tight" if self.tight else "fits"
         short = self.headroom is not None and self.headroom < 0
@@ -96,13 +96,13 @@ class Fit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Advice:
-    """A change.
+    """A change that reduces memory.
 
     Attributes:
-        option: what to add to the command line.
-        total: bytes of the most loaded accelerator then.
+        option: the option to add to the command line.
+        total: the resulting bytes on the most loaded accelerator.
         fits: whether that fits.
-        tight: whether it fits with less room than should stay free.
+        tight: whether it fits but leaves less than the margin free.
     """
 
     option: str

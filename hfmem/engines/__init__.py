@@ -1,1 +1,1 @@
-"""The software that runs a model, one folder each, behind one protocol."""
+"""Inference engines: one package each, behind one protocol."""

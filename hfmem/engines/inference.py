@@ -1,6 +1,6 @@
-"""The estimate of running a model: weights, cache, activations, overhead, on each distinct rank of a parallel plan.
+"""The estimate of inference: weights, KV cache, activations and overhead on each distinct rank of a parallel plan.
 
-Weights do not depend on batch and length, so that `Prepared` counts them once for the many estimates of a search.
+Weights do not depend on batch and length, so `Prepared` computes them once for the many estimates of a search.
 """
 
 from __future__ import annotations
@@ -25,22 +25,23 @@ from hfmem.unknown import Unknown
 
 __all__ = ["Prepared", "estimate"]
 
-_LONG: Final = 32_768  # tokens of a prompt beyond which few people run it at once
-_PIECE: Final = 4096
+_LONG: Final = 32_768  # prompt tokens beyond which a prefill in one pass is unusual
+_PIECE: Final = 4096  # tokens per chunk in the remark on long prompts
 
 _Unknown = tuple[tuple[Group, str], ...]
 
 
 def estimate(model: Model, scenario: Scenario) -> Estimate:
-    """The estimate of a scenario: by the textbook where it is asked, else as the implementation behaves.
+    """The estimate of a scenario, by the textbook formulas if requested, else as the implementation behaves.
 
     Raises:
-        InvalidScenarioError: the engine would refuse to split this model so.
+        InvalidScenarioError: the engine would refuse this split of the model.
     """
     if scenario.method == "textbook":
         return textbook.estimate(model, scenario)
     if scenario.mode == "training":
         return _trained(model, scenario)
+    # the second estimate, with chunks, shares the weights of the first
     prepared = Prepared.of(model, scenario)
     if prepared.whole is not None:
         return prepared.estimate(scenario)
@@ -49,7 +50,8 @@ def estimate(model: Model, scenario: Scenario) -> Estimate:
 
 
 def _in_pieces(prepared: Prepared, scenario: Scenario, found: Estimate) -> InPieces | None:
-    """What a long prompt takes where it is run in pieces; None where it was asked so, is short, or takes no less."""
+    """The total if a long prompt were prefilled in chunks; None where chunks were requested, the prompt is short, or
+    chunks save nothing."""
     long = min(scenario.prompt or scenario.seq, scenario.seq) > _LONG
     if not long or scenario.prefill_chunk is not None or prepared.model.architecture.source is not None:
         return None
@@ -69,6 +71,7 @@ def _trained(model: Model, scenario: Scenario) -> Estimate:
         row = AS_STORED
     else:
         row = runs.trained(model, scenario.gpu)
+    # the checkpoint's packed weights are replaced by what the engine holds, as training formulas know plain ones only
     found = estimate_training(as_held(model, row), scenario)
     formats = tuple(trained_notes(runs, row, model, scenario))
     told = any(refused in remark for remark in formats)
@@ -78,7 +81,7 @@ def _trained(model: Model, scenario: Scenario) -> Estimate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Held:
-    """A pipeline stage's model as one of its ranks holds it, and what does not depend on batch and length."""
+    """The part of the model on one rank of a pipeline stage, with the terms that do not depend on batch and length."""
 
     stage: Stage
     model: Model
@@ -89,10 +92,10 @@ class _Held:
 
     @classmethod
     def of(cls, engine: Ranked, model: Model, stage: Stage, scenario: Scenario) -> _Held:
-        """What one rank of a stage holds."""
+        """The part on one rank of a stage."""
         part = rank_model(model, scenario.parallel, stage, engine.split)
         found = [engine.weights(part, scenario)]
-        if engine.profiled:
+        if engine.profiled:  # a server profiles its peak once at start-up, with its own batch and length
             found += [_activations(engine, part, scenario, stage), engine.overhead(part, scenario)]
         return cls(
             stage=stage,
@@ -106,7 +109,7 @@ class _Held:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Filled:
-    """A stage's rank under one batch and length."""
+    """A rank of a stage, for one batch and length."""
 
     terms: tuple[Term, ...]
     unknown: _Unknown
@@ -119,7 +122,7 @@ class _Filled:
 
     @property
     def least(self) -> tuple[Term, ...]:
-        """The terms by the recipe that leaves least."""
+        """The terms with the recipe that needs least memory."""
         if not self.spared:
             return self.terms
         how = "bytes by which another recipe leaves less"
@@ -129,7 +132,7 @@ class _Filled:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """A model split as a scenario says, ready to be estimated under any batch and length."""
+    """A model split for a scenario, ready to be estimated for any batch and length."""
 
     model: Model
     stages: tuple[Stage, ...] = ()
@@ -143,7 +146,7 @@ class Prepared:
         """The stages of a scenario, with their weights.
 
         Raises:
-            InvalidScenarioError: the engine would refuse to split this model so.
+            InvalidScenarioError: the engine would refuse this split of the model.
         """
         architecture, asked = model.architecture, engine(scenario.runtime)
         asked.check_split(architecture, scenario.parallel)
@@ -155,10 +158,11 @@ class Prepared:
         found = stages(len(architecture.layers or ()), scenario.parallel, runs.split)
         for stage in found:
             layers = frozenset(Counter((architecture.layers or ())[stage.start : stage.end]).items())
-            key = (layers, stage.first, stage.last)  # the same layers, of which the order does not matter
+            key = (layers, stage.first, stage.last)  # the order of layers within a stage does not matter
             if key not in alike:
                 alike[key] = _Held.of(runs, model, stage, scenario)
             held.append(alike[key])
+        # stages load at the same time, each on its own accelerator
         weights = max(total_of(term for term in one.terms if term.group == "weights") for one in held)
         return cls(
             model=model,
@@ -169,16 +173,16 @@ class Prepared:
         )
 
     def _told(self, refused: str) -> bool:
-        """Whether the remarks on number formats have the reason already."""
+        """Whether the remarks on number formats state the reason already."""
         return any(refused in remark for remark in self.formats)
 
     def estimate(self, scenario: Scenario) -> Estimate:
-        """The estimate under the batch and length of a scenario (the rest as it was prepared for)."""
+        """The estimate for the batch and length of a scenario whose other fields are as prepared."""
         if self.whole is not None:
             return self.whole.estimate(self.model, scenario)
         runs = _ranked(scenario)
         refused = runs.refused(self.model, scenario)
-        once = {id(held): _fill(runs, held, scenario) for held in self.held}
+        once = {id(held): _fill(runs, held, scenario) for held in self.held}  # equal stages are one object
         filled = [once[id(held)] for held in self.held]
         top = max(filled, key=lambda rank: rank.total)
         caches = [rank.cache for rank in filled if not isinstance(rank.cache, Unknown)]
@@ -194,6 +198,7 @@ class Prepared:
             notes=_notes(runs, self.model, scenario, "" if serving is not None or self._told(refused) else refused),
             ranks=_ranks(self.stages, filled) if scenario.parallel.gpus > 1 else (),
             serving=serving,
+            # with the lighter recipe, another rank may be the most loaded one
             spared=top.total - max(rank.total - rank.spared for rank in filled),
             refused=serving.refused if serving is not None else refused,
             refused_by_most=by_most,
@@ -213,14 +218,14 @@ def _ranked(scenario: Scenario) -> Ranked:
 def _served(
     engine: Ranked, filled: Iterable[_Filled], model: Model, scenario: Scenario, *, least: bool = False
 ) -> Serving | None:
-    """What a server has with the recipe that leaves the most unquantised, or by the one that leaves `least`."""
+    """What a server has left with the recipe that needs most memory or, with `least`, the one that needs least."""
     ranks = [RankMemory(terms=rank.least if least else rank.terms, cache=rank.cache) for rank in filled]
     return engine.serving(ranks, scenario, model)
 
 
 def _by_some(most: Serving | None, refused: str, least: Callable[[], Serving | None]) -> tuple[Serving | None, str]:
-    """What a server has, and why it does not start with the recipe that leaves most unquantised: "" if it starts, or
-    if no recipe starts: only a refusal that another recipe avoids counts."""
+    """What a server has left, and why it would not start with the recipe that needs most memory. The reason is "" if
+    it starts, and also if it starts with no recipe at all: only a refusal that another recipe avoids is reported."""
     if most is None or refused or not most.refused:
         return most, ""
     lighter = least()
@@ -232,7 +237,7 @@ def _by_some(most: Serving | None, refused: str, least: Callable[[], Serving | N
 
 
 def _serving(found: Serving | None, refused: str, scenario: Scenario) -> Serving | None:
-    """What a server has, without a line to start it where the engine refuses it."""
+    """What a server has left, without a launch line where the engine would refuse to start."""
     if not refused:
         return found
     if found is not None:
@@ -258,14 +263,14 @@ def _fill(engine: Ranked, held: _Held, scenario: Scenario) -> _Filled:
 
 
 def _activations(engine: Ranked, model: Model, scenario: Scenario, stage: Stage) -> Found:
-    """What the engine answers; a run of layers that nothing here models is not known."""
+    """The engine's activations; unknown for layers that are not modelled."""
     if reason := model.architecture.unmodelled:
         return Found(unknown=(("activations", reason),))
     return engine.activations(model, scenario, stage)
 
 
 def _ranks(found: Iterable[Stage], filled: Iterable[_Filled]) -> tuple[Rank, ...]:
-    """One row per distinct content, with the ranks that have it."""
+    """One row per distinct set of terms, with the ranks that share it."""
     rows: dict[tuple[Term, ...], list[int]] = {}
     for stage, rank in zip(found, filled, strict=True):
         rows.setdefault(rank.terms, []).extend(stage.ranks)

@@ -1,4 +1,5 @@
-"""What every engine does with its tables of formats and recipes: the largest of several ways counts; and sentences."""
+"""Shared by engines: weights from their tables of formats and recipes, and remarks on them. Where several recipes may
+apply, the largest result counts."""
 
 from __future__ import annotations
 
@@ -24,12 +25,12 @@ def kept_weights(
     scenario: Scenario,
     besides: Callable[[Kept], tuple[Term, ...]] = lambda _: (),
 ) -> Found:
-    """The weights with the recipe that leaves the most unquantised of what the asked word may mean.
+    """The weights with the largest of the recipes that the requested `--dtype` may stand for.
 
     Args:
         engine: the engine.
-        model: what one rank holds.
-        scenario: what is assumed.
+        model: the part of the model on one rank.
+        scenario: the scenario.
         besides: further terms of the engine.
     """
     found: list[tuple[tuple[Term, ...], tuple[tuple[Group, str], ...]]] = []
@@ -37,24 +38,25 @@ def kept_weights(
         own, unknown = weight_terms(model, scenario, kept)
         found.append(((*own, *besides(kept)), tuple(unknown)))
     sizes = [total_of(terms) for terms, _ in found]
+    # the user does not say which tool quantises, and the largest result is safe for all of them
     terms, reasons = found[sizes.index(max(sizes))]
     return Found(terms=terms, unknown=reasons, spared=max(sizes) - min(sizes))
 
 
 def kept_notes(engine: Engine, model: Model, scenario: Scenario) -> Iterator[str]:
-    """What becomes of the formats: what a recipe leaves, what is unpacked or refused, and what is assumed."""
+    """Remarks on number formats: what recipes skip, what is unpacked or refused, and what is assumed."""
     kept = engine.kept(model, scenario)
     yield from _recipes(kept, model, scenario)
     yield from _stored(engine, kept[0], model, scenario)
 
 
 def trained_notes(engine: Engine, row: FormatRow, model: Model, scenario: Scenario) -> Iterator[str]:
-    """What becomes of a checkpoint's packed weights in training."""
+    """Remarks on a checkpoint's packed weights in training."""
     yield from _stored(engine, Kept(stored=row), model, scenario)
 
 
 def _recipes(kept: tuple[Kept, ...], model: Model, scenario: Scenario) -> Iterator[str]:
-    """The asked quantisation: by which software, what it leaves, and what packing the rest would give."""
+    """Remarks on the requested quantisation: the software, what it skips, and the size if it skipped nothing."""
     asked = find_quantiser(scenario.dtype or "")
     if asked is None or model.parameters is None:
         return
@@ -73,13 +75,14 @@ def _recipes(kept: tuple[Kept, ...], model: Model, scenario: Scenario) -> Iterat
         each = f", {format_bytes(size)}" if len(set(sizes.values())) > 1 else ""
         sources = "; ".join(dict.fromkeys(recipe.source for recipe in recipes))
         yield f"{word} with {by} {anew}leaves unquantised: {left}{each} ({sources})."
+    # worth a remark only where skipped modules make a difference of more than 10 %
     most = weights_of(model, scenario, kept_plainly(model, scenario)[0])
     if most < 0.9 * min(sizes.values(), default=weights_of(model, scenario, first)):
         yield f"With all linear layers and experts in {scenario.dtype}, the weights would be {format_bytes(most)}."
 
 
 def _alike(sizes: dict[Recipe, int], groups: tuple[TensorGroup, ...]) -> dict[tuple[str, int], list[Recipe]]:
-    """Recipes that leave the same and come to the same."""
+    """Recipes grouped by the parts that they skip and by their size, so that one sentence covers each group."""
     found: dict[tuple[str, int], list[Recipe]] = {}
     for recipe, size in sizes.items():
         found.setdefault((recipe.leaves(groups), size), []).append(recipe)
@@ -87,7 +90,7 @@ def _alike(sizes: dict[Recipe, int], groups: tuple[TensorGroup, ...]) -> dict[tu
 
 
 def _stored(engine: Engine, kept: Kept, model: Model, scenario: Scenario) -> Iterator[str]:
-    """The checkpoint's own packed weights."""
+    """Remarks on the checkpoint's own packed weights."""
     own, row = model.quantisation, kept.stored
     groups = model.parameters.groups if model.parameters else ()
     if own is None or row is AS_STORED or not any(is_packed(group) for group in groups):

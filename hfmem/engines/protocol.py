@@ -1,6 +1,6 @@
-"""What an engine answers: the one interface through which the rest of the package speaks of software that runs models.
+"""The interface of engines, through which the rest of the package uses the software that runs models.
 
-To add an engine: a folder here with an `Engine` and its options, and a row in `hfmem.engines.table`.
+To add an engine: a package here with an `Engine` and its options, and a row in `hfmem.engines.table`.
 """
 
 from __future__ import annotations
@@ -40,8 +40,13 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """Terms of one rank, the groups of which a part is not known, with the reason, and the bytes by which these terms
-    are fewer at least, where what was asked stands for several things."""
+    """Terms of one rank.
+
+    Attributes:
+        terms: the known terms.
+        unknown: (group, reason) for each group with an unknown part.
+        spared: bytes between the highest and the lowest result, where `--dtype` may stand for several recipes.
+    """
 
     terms: tuple[Term, ...] = ()
     unknown: tuple[tuple[Group, str], ...] = ()
@@ -50,7 +55,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankMemory:
-    """One rank under one batch and length: everything known of it, and its cache (or why that is not known)."""
+    """One rank for one batch and length: all known terms, and its cache (or why that is unknown)."""
 
     terms: tuple[Term, ...]
     cache: CacheSize | Unknown
@@ -58,11 +63,11 @@ class RankMemory:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Suggestions:
-    """Number formats that the engine can be asked for where a model does not fit.
+    """Number formats to suggest where a model does not fit.
 
     Attributes:
-        dtypes: words of `--dtype`, the largest first.
-        kv_dtype: a word of `--kv-dtype`; "" for none.
+        dtypes: values of `--dtype`, the largest first.
+        kv_dtype: a value of `--kv-dtype`; "" for none.
         others: further changes: how each is written, and the fields it sets.
     """
 
@@ -72,13 +77,13 @@ class Suggestions:
 
 
 class Engine(Protocol):
-    """Software that runs a model: what is asked of all, whether they are `Ranked` or estimated as a `Whole`.
+    """Software that runs a model: the methods of every engine, be it `Ranked` or `Whole`.
 
     Attributes:
         title: its name in sentences.
-        split: how it lays a model on ranks: what it repeats, pads and refuses.
-        profiled: whether activations and overhead follow from its settings alone, not from batch and length.
-        suggestions: what it can be asked for to need less.
+        split: how it splits a model over ranks: what it replicates, pads and refuses.
+        profiled: whether activations and overhead depend on its settings only, not on batch and length.
+        suggestions: number formats that need less memory.
     """
 
     title: str
@@ -90,45 +95,43 @@ class Engine(Protocol):
         """Refuse a split that the engine would refuse.
 
         Raises:
-            InvalidScenarioError: with the sizes that do not go together.
+            InvalidScenarioError: with the sizes that do not fit together.
         """
 
     def run_dtype(
         self, dtype: str | None, architecture: Architecture, gpu: Accelerator | None
     ) -> tuple[str | None, str]:
-        """The dtype that a checkpoint of `dtype` runs in by default, and why it differs; "" where it
-        does not."""
+        """The dtype that a checkpoint of `dtype` runs in by default, and why if that differs ("" if not)."""
 
     def settings(self, options: object, gpu: Accelerator | None, length: int) -> Settings | None:
-        """Its own options with every default made, for requests of up to `length` tokens; None where it has none.
+        """Its own options with all defaults resolved, for requests of up to `length` tokens; None if it has none.
 
         Raises:
             InvalidScenarioError: a value that it does not know.
 
         Args:
-            options: what was asked, with the fields of the engine's option class.
-            gpu: the accelerator, where one is named.
+            options: the user's options, with the fields of the engine's option class.
+            gpu: the accelerator, if given.
             length: tokens.
         """
 
     def kept(self, model: Model, scenario: Scenario) -> tuple[Kept, ...]:
-        """How it holds the weights on the scenario's hardware: one per recipe that the requested quantisation may
-        mean, at least one."""
+        """How it holds the weights on the scenario's hardware: one result per recipe that `--dtype` may stand for, at
+        least one."""
 
     def refused(self, model: Model, scenario: Scenario) -> str:
-        """Why it would not run or start with this, however much memory there is; "" where it would. `model` is the
-        whole one."""
+        """Why it would refuse to run this, whatever the memory; "" where it would run. `model` is the whole model."""
 
     def loading(self, model: Model, scenario: Scenario, weights: int) -> Loading | None:
-        """The peak while the whole `model` is loaded, of which the most loaded accelerator holds `weights` bytes; None
-        where no source tells."""
+        """The peak while the whole `model` is loaded, with `weights` bytes on the most loaded accelerator; None where
+        no source documents it."""
 
     def usable(self, terms: Sequence[Term], scenario: Scenario) -> int:
-        """Bytes of the scenario's accelerator that an estimate of these terms may take, without what other programs
-        hold (`scenario.available`); 0 where none is named."""
+        """Bytes of the scenario's accelerator that an estimate with these terms may use, out of `scenario.available`; 0
+        where no accelerator is given."""
 
     def margin(self, estimate: Estimate, scenario: Scenario) -> Margin:
-        """What should stay free of `usable`: an estimate that leaves less fits, but tight."""
+        """The part of `usable` that should stay free: an estimate that leaves less is a tight fit."""
 
     def notes(self, model: Model, scenario: Scenario) -> tuple[str, ...]:
         """Remarks for the reader."""
@@ -136,30 +139,30 @@ class Engine(Protocol):
 
 @runtime_checkable
 class Ranked(Engine, Protocol):
-    """An engine that is estimated part by part, on each distinct rank; `model` is what one rank holds."""
+    """An engine that is estimated term by term on each distinct rank; `model` is the part on one rank."""
 
     def weights(self, model: Model, scenario: Scenario) -> Found:
         """The weights as they are loaded."""
 
     def layout(self, model: Model, scenario: Scenario) -> object:
-        """What of the cache neither batch nor length changes, for `cache`."""
+        """The part of the cache computation that does not depend on batch and length, passed to `cache`."""
 
     def cache(self, model: Model, layout: object, scenario: Scenario) -> CacheSize | Unknown:
-        """The cache that the asked batch needs; or why it is not known."""
+        """The cache for the scenario's batch and length, or why it is unknown."""
 
     def activations(self, model: Model, scenario: Scenario, stage: Stage) -> Found:
-        """The peak above weights and cache."""
+        """The peak on top of weights and cache."""
 
     def overhead(self, model: Model, scenario: Scenario) -> Found:
-        """What no formula of the model gives: contexts, workspaces, graphs."""
+        """Memory that does not depend on the model: contexts, workspaces, CUDA graphs."""
 
     def serving(self, ranks: Sequence[RankMemory], scenario: Scenario, model: Model) -> Serving | None:
-        """What a server has left for its cache, and the line to start it; None for an engine that is none."""
+        """What a server has left for its KV cache, and its launch line; None for an engine that is not a server."""
 
 
 @runtime_checkable
 class Whole(Engine, Protocol):
-    """An engine that shares a model over accelerators and the host in a way of its own, and is estimated as a whole."""
+    """An engine that distributes a model over accelerators and the host in its own way, and is estimated as a whole."""
 
     def estimate(self, model: Model, scenario: Scenario) -> Estimate:
         """The estimate: terms of the most loaded accelerator, each accelerator's, and the host's."""
@@ -193,18 +196,18 @@ class Pads(Protocol):
 
 @runtime_checkable
 class Trains(Protocol):
-    """An engine whose models are trained, which may hold them otherwise then."""
+    """An engine that also trains models, for which it may hold them in another format."""
 
     def trained(self, model: Model, gpu: Accelerator | None) -> FormatRow:
-        """What becomes of the checkpoint's own packed weights in training."""
+        """The format row for the checkpoint's own packed weights in training."""
 
 
 class Attending(NamedTuple):
-    """Which attention runs.
+    """The attention implementation that runs.
 
     Attributes:
-        implementation: the word for it.
-        told: a sentence where the person did not choose it, or where it has a name of its own; "" for none.
+        implementation: its name.
+        told: a remark where it differs from the user's choice, or has a more specific name; "" for none.
         refused: why it does not run on the accelerator; "" where it does.
     """
 
@@ -215,11 +218,11 @@ class Attending(NamedTuple):
 
 @runtime_checkable
 class Attends(Protocol):
-    """An engine that runs attention as it is asked; one that chooses for itself has no such method."""
+    """An engine that lets the user choose the attention implementation."""
 
     def attention(self, asked: Attention, model: Model, gpu: Accelerator | None) -> Attending:
-        """What runs where `asked` is asked.
+        """The implementation that runs if the user asks for `asked`.
 
         Raises:
-            InvalidScenarioError: the model does not have it at all.
+            InvalidScenarioError: the model's class does not support it at all.
         """

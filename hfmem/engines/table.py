@@ -1,4 +1,4 @@
-"""The engines: one row each. Everything else asks the row, or what it names."""
+"""The table of engines, one row each."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,13 +40,13 @@ class EngineRow:
     """An engine.
 
     Attributes:
-        name: its word for `--runtime`.
+        name: its value of `--runtime`.
         title: its name in sentences and headings.
         options: the dataclass that declares its options.
-        home: the module that has its `ENGINE`, imported for its runs only.
-        modes: what it does, running or training.
-        methods: the methods it can be estimated by.
-        formats: forms of files that are its own: it runs them where no other engine is asked for.
+        home: the module with its `ENGINE`, imported only when the engine is used.
+        modes: inference, training, or both.
+        methods: the values of `--method` that it supports.
+        formats: file formats that are its own: it runs them if the user does not choose an engine.
     """
 
     name: str
@@ -67,33 +67,33 @@ def engines() -> tuple[EngineRow, ...]:
 
 
 def find_engine(name: str) -> EngineRow | None:
-    """The engine of a name; None where there is none."""
+    """The row of an engine; None for an unknown name."""
     return _ROWS.get(name)
 
 
-@cache
+@cache  # by module and not by name, which `registered` may give to another engine
 def _loaded(home: str) -> "Engine":
     found: Engine = import_module(home).ENGINE
     return found
 
 
 def engine(name: str) -> "Engine":
-    """The engine of a name, loaded when it is asked for.
+    """The engine with a name, imported on first use.
 
     Raises:
-        KeyError: there is none.
+        KeyError: there is no such engine.
     """
     return _loaded(_ROWS[name].home)
 
 
 def register(row: EngineRow) -> None:
-    """Add an engine: its options are then on the command line and in Python, and its runs go to its home."""
+    """Add an engine: its options become available on the command line and in Python, and its runs use its `home`."""
     _ROWS[row.name] = row
 
 
 @contextmanager
 def registered(row: EngineRow) -> Iterator[None]:
-    """An engine that is there for a while."""
+    """Register an engine for the duration of a `with` block."""
     register(row)
     try:
         yield
@@ -125,7 +125,7 @@ register(
 
 @dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
 class EngineOptions(TransformersOptions, VllmOptions, LlamaCppOptions):
-    """The options of the engines that come with the package, as type checkers know them, and the choice of one."""
+    """The options of the built-in engines, statically typed, and `runtime`, which chooses one."""
 
     runtime: Annotated[
         Runtime | None,

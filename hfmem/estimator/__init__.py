@@ -1,1 +1,1 @@
-"""Memory formulas. Knows no config key and no architecture by name: it sums what layers and tensor groups answer."""
+"""Memory formulas. Independent of config keys and architecture names: sums over layers and tensor groups."""

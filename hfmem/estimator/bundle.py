@@ -1,7 +1,7 @@
-"""The estimate of several models that run as one, from the estimates of each.
+"""The combined estimate of several models in one process, such as the components of a pipeline.
 
-What lies in memory all the time adds up: weights and caches. The models run one after another, so that of what lives
-only while one runs (activations) the largest counts. A process has one context, however many models it holds.
+Resident memory (weights, caches) adds up. The models run one after another, so activations and temporaries count once:
+those of the model that needs most. The process has one CUDA context, however many models it holds.
 """
 
 from __future__ import annotations
@@ -18,40 +18,41 @@ _PASSING: Final[tuple[Group, ...]] = ("activations", "temporary")
 
 
 def combined(estimates: Mapping[str, Estimate], loaded: Collection[str] | None = None) -> Estimate:
-    """One estimate of several models in one process, by role; a single one is itself.
+    """One estimate for several models in one process, by role; a single model's estimate is returned unchanged.
 
     Args:
-        estimates: of each model alone, under the same plan of GPUs. One without ranks lies on the first GPU.
+        estimates: of each model alone, under the same parallel plan. A model without ranks is on the first GPU.
         loaded: the roles that are in memory; None for all.
 
     Raises:
-        ValueError: none is loaded, or phases of training, which do not add up.
+        ValueError: no model is loaded, or an estimate has training phases, which cannot be added up.
     """
-    held = {role: estimate for role, estimate in estimates.items() if loaded is None or role in loaded}
-    if not held:
+    loaded_models = {role: estimate for role, estimate in estimates.items() if loaded is None or role in loaded}
+    if not loaded_models:
         raise ValueError("no model is loaded")
     if len(estimates) == 1:
-        return next(iter(held.values()))
-    if any(estimate.phases for estimate in held.values()):
+        return next(iter(loaded_models.values()))
+    # each model has its own peak phase, and the phases of different models do not coincide
+    if any(estimate.phases for estimate in loaded_models.values()):
         raise ValueError("the phases of training several models do not add up")
-    ranks = _ranks(held)
-    terms = _together({role: estimate.terms for role, estimate in held.items()})
+    ranks = _ranks(loaded_models)
+    terms = _together({role: estimate.terms for role, estimate in loaded_models.items()})
     return Estimate(
         terms=max(ranks, key=lambda rank: rank.total).terms if ranks else terms,
-        unknown=tuple((group, f"{role}: {why}") for role, one in held.items() for group, why in one.unknown),
-        kv_cache_per_token=_sum(estimate.kv_cache_per_token for estimate in held.values()),
-        kv_cache_fixed=_sum(estimate.kv_cache_fixed for estimate in held.values()),
-        notes=tuple(f"{role}: {note}" for role, one in held.items() for note in one.notes),
+        unknown=tuple((group, f"{role}: {why}") for role, one in loaded_models.items() for group, why in one.unknown),
+        kv_cache_per_token=_sum(estimate.kv_cache_per_token for estimate in loaded_models.values()),
+        kv_cache_fixed=_sum(estimate.kv_cache_fixed for estimate in loaded_models.values()),
+        notes=tuple(f"{role}: {note}" for role, one in loaded_models.items() for note in one.notes),
         ranks=ranks,
-        spared=sum(estimate.spared for estimate in held.values()),
-        refused="; ".join(f"{role}: {one.refused}" for role, one in held.items() if one.refused),
-        formats=tuple(f"{role}: {note}" for role, one in held.items() for note in one.formats),
+        spared=sum(estimate.spared for estimate in loaded_models.values()),
+        refused="; ".join(f"{role}: {one.refused}" for role, one in loaded_models.items() if one.refused),
+        formats=tuple(f"{role}: {note}" for role, one in loaded_models.items() for note in one.formats),
     )
 
 
 def _together(terms: Mapping[str, Iterable[Term]]) -> tuple[Term, ...]:
-    """The terms of one GPU: those that stay, of all models; those that pass, of the model that has most of them; those
-    of the process once."""
+    """The terms of one GPU: resident terms of all models, activations and temporaries of the model that has most of
+    them, and overheads once per process."""
     staying: list[Term] = []
     passing: dict[Group, list[list[Term]]] = {group: [] for group in _PASSING}
     process: dict[str, Term] = {}
@@ -59,6 +60,7 @@ def _together(terms: Mapping[str, Iterable[Term]]) -> tuple[Term, ...]:
         named: dict[Group, list[Term]] = {group: [] for group in _PASSING}
         for term in of_role:
             if term.group == "overhead":
+                # one process has one context: where models state different sizes, the largest covers them all
                 process[term.name] = max(process.get(term.name, term), term, key=lambda one: one.nbytes)
             else:
                 named.get(term.group, staying).append(replace(term, name=f"{role}: {term.name}"))
@@ -68,14 +70,14 @@ def _together(terms: Mapping[str, Iterable[Term]]) -> tuple[Term, ...]:
     return (*staying, *largest, *process.values())
 
 
-def _ranks(held: Mapping[str, Estimate]) -> tuple[Rank, ...]:
-    """One row per distinct content, as for each model alone; nothing where all models are on one GPU."""
+def _ranks(loaded_models: Mapping[str, Estimate]) -> tuple[Rank, ...]:
+    """One row per distinct set of terms, with the ranks that share it; () where all models are on one GPU."""
     on: dict[int, dict[str, tuple[Term, ...]]] = {}
-    for role, estimate in held.items():
+    for role, estimate in loaded_models.items():
         for rank in estimate.ranks or (Rank(ranks=(0,), terms=estimate.terms),):
             for number in rank.ranks:
                 on.setdefault(number, {})[role] = rank.terms
-    if len(on) == 1:
+    if len(on) == 1:  # the estimate itself is that of the only GPU
         return ()
     rows: dict[tuple[Term, ...], list[int]] = {}
     for number in sorted(on):
@@ -84,7 +86,7 @@ def _ranks(held: Mapping[str, Estimate]) -> tuple[Rank, ...]:
 
 
 def _sum(values: Iterable[int | None]) -> int | None:
-    """The sum; None where one is not known."""
+    """The sum; None where a value is unknown."""
     total = 0
     for value in values:
         if value is None:

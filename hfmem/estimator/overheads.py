@@ -1,6 +1,6 @@
-"""Memory that no formula of the model gives: the CUDA context and library workspaces. One sourced row each.
+"""Memory that does not depend on the model: the CUDA context, library workspaces, NCCL. One sourced row each.
 
-These figures vary with the driver, the card and the libraries, so they are `typical`, and `--explain` shows the source.
+These figures vary with driver, GPU and library versions, so they are `typical`; `--explain` shows the source.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ class Overhead:
     """A fixed cost.
 
     Attributes:
-        name: what it is.
-        kind: of its term.
-        of: what has it: a generation of accelerators or a maker, PyTorch (`workspace`), `several` GPUs, `experts`.
+        name: name of the term.
+        kind: kind of the term.
+        of: what it applies to: a GPU generation or vendor, PyTorch (`workspace`), `several` GPUs, or `experts`.
         nbytes: bytes on one GPU.
-        how: what the figure is a reading of, with its range.
-        source: where it was read.
+        how: what was measured, and the range that was seen.
+        source: where the measurement was published.
     """
 
     name: str
@@ -116,23 +116,25 @@ def overhead_terms(gpu: Accelerator | None = None, parallel: Parallel = SINGLE) 
 
 
 def context_terms(gpu: Accelerator | None, parallel: Parallel, *, experts: bool = False) -> list[Term]:
-    """The context of the accelerator (an H100's where none is named, and for generations without a reading), and the
-    communication buffers of several GPUs. Processors and other makers' accelerators have no row: nothing is known."""
+    """The context of the accelerator and the communication buffers of several GPUs. Without `--gpu`, and for
+    generations that were not measured, the H100's figure stands in; CPUs and vendors without a row add nothing."""
     rows = {row.of: row for row in OVERHEADS}
-    found = []
+    chosen = []
     if gpu is None or _is_cuda(gpu):
-        found.append(rows.get(gpu.generation if gpu else "", rows["hopper"]))
+        chosen.append(rows.get(gpu.generation if gpu else "", rows["hopper"]))
     elif gpu.vendor == "amd":
-        found.append(rows["amd"])
-    if found and parallel.gpus > 1:
-        found.append(rows["several"])
+        chosen.append(rows["amd"])
+    if chosen and parallel.gpus > 1:
+        chosen.append(rows["several"])
+        # models with experts open a second NCCL group, for which the H100 logs show another 0.5 GiB
         if experts and parallel.tp > 1:
-            found.append(rows["experts"])
-    return [_term(row) for row in found]
+            chosen.append(rows["experts"])
+    return [_term(row) for row in chosen]
 
 
 def _is_cuda(gpu: Accelerator | None) -> bool:
-    """Whether CUDA is to be counted: where no accelerator is named, and for a budget of memory, that is likely."""
+    """Whether to count CUDA's overheads: yes for NVIDIA GPUs, and also where only a memory budget or nothing is given,
+    as CUDA is the likely target."""
     return gpu is None or gpu.basis == "given" or (gpu.vendor == "nvidia" and gpu.kind != "cpu")
 
 

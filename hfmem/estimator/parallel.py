@@ -1,4 +1,4 @@
-"""How a model is spread over several GPUs: the numbers, and what a bare `--gpus N` means."""
+"""How a model is split over several GPUs, and what `--gpus N` means without further options."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ __all__ = ["SINGLE", "Parallel", "plan"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parallel:
-    """A split.
+    """A parallel plan.
 
     Attributes:
-        tp: tensor-parallel ranks, which share each layer.
-        pp: pipeline stages, which share the layers.
-        dp: data-parallel replicas; the batch is that of one of them.
-        ep: ranks that share the experts; 1 where every tensor-parallel group splits each expert instead.
-        cp: context-parallel ranks, which share the tokens of a sequence (training).
+        tp: tensor-parallel size: each layer is split over these ranks.
+        pp: pipeline-parallel size: each stage holds some of the layers.
+        dp: data-parallel size; the batch is per replica.
+        ep: expert-parallel size; 1 where tensor parallelism splits each expert instead.
+        cp: context-parallel size: each rank holds a part of the sequence (training).
     """
 
     tp: int = 1
@@ -29,7 +29,8 @@ class Parallel:
 
     @property
     def gpus(self) -> int:
-        """GPUs altogether."""
+        """The total number of GPUs."""
+        # ep is no factor: expert-parallel ranks are the tensor- and data-parallel ranks, regrouped
         return self.tp * self.pp * self.dp * self.cp
 
     def describe(self) -> str:
@@ -51,8 +52,8 @@ def plan(  # noqa: PLR0913 - the numbers of the command line
     cp: int | None = None,
     training: bool = False,
 ) -> Parallel:
-    """The split that was asked for. What `gpus` leaves open is tensor parallelism for inference, and data parallelism
-    for training.
+    """The plan for the given sizes. GPUs that no size accounts for go to tensor parallelism for inference, and to data
+    parallelism for training.
 
     Raises:
         SizesError, IndivisibleError: the sizes contradict each other.

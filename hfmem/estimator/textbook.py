@@ -1,4 +1,4 @@
-"""The original article's formulas, as printed, so that a reader can compare (`--method textbook`).
+"""The original article's formulas as printed, for comparison (`--method textbook`).
 
     model        parameters × bytes per parameter
     KV cache     2 × batch × seq × precision × layers × hidden size
@@ -6,7 +6,8 @@
     optimizer    Adam 8, SGD 4 bytes per parameter;  gradients 4 bytes per parameter
     rule of thumb: parameters × precision to run, 4 to 6 times that to train
 
-It ignores grouped-query attention, windows, mixtures and depth, and adds the cache to training: known deviations.
+Known deviations: they ignore grouped-query attention, sliding windows, experts and depth, and count a KV cache in
+training.
 """
 
 from __future__ import annotations
@@ -31,12 +32,12 @@ TEXTBOOK_PRECISIONS: Final[dict[str, Fraction]] = {
 """Bytes per parameter."""
 
 TEXTBOOK_OPTIMIZERS: Final[dict[str, int]] = {"adam": 8, "sgd": 4}
-"""Bytes of optimizer state a parameter."""
+"""Bytes of optimizer state per parameter."""
 
-GRADIENT_BYTES: Final = 4
+GRADIENT_BYTES: Final = 4  # float32, which the article assumes at any precision of the weights
 
 ALPHA_BETA: Final[dict[Attention, tuple[int, int]]] = {"eager": (34, 5), "sdpa": (2, 0), "flash": (2, 0)}
-"""Bytes per token and hidden unit, and bytes per head and pair of tokens: vanilla, and flash-like attention."""
+"""(alpha, beta) by attention implementation: bytes per token and hidden unit, bytes per head and pair of tokens."""
 
 _SOURCE: Final = "the original article (textbook method)"
 

@@ -1,4 +1,4 @@
-"""What the estimator takes and returns: a scenario, and an estimate that is a sum of named terms."""
+"""The estimator's input and output: a scenario, and an estimate as a sum of named terms."""
 
 from __future__ import annotations
 
@@ -49,55 +49,55 @@ GROUPS: Final[tuple[Group, ...]] = (
     "optimizer",
     "temporary",
 )
-"""Every group of memory, in the order reports show them."""
+"""Every memory group, in the order of reports."""
 
 
 def _known(group: str) -> None:
-    """Nothing for a group of memory.
+    """Check the name of a memory group.
 
     Raises:
-        ValueError: it is none.
+        ValueError: there is no such group.
     """
     if group not in GROUPS:
         raise ValueError(f"the group {not_one_of(group, GROUPS)}")
 
 
 class Settings(Protocol):
-    """What a serving engine runs with, as the rest of the package sees it; an engine's own module knows more.
+    """The settings of a serving engine, as far as code outside of the engine's module needs them.
 
     Attributes:
-        chosen: a sentence for each choice that the engine made, not the person.
+        chosen: a sentence for each setting that the engine chose and the user did not.
     """
 
     @property
     def chosen(self) -> tuple[str, ...]: ...
 
     def describe(self) -> str:
-        """The engine and its release, in a few words."""
+        """The engine and its release, in a few words for the card."""
 
     def fields(self) -> Mapping[str, Any]:
-        """What `scenario` of the JSON contract shows."""
+        """The engine's entries in `scenario` of the JSON output."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
-    """What is assumed, with every choice made.
+    """What is estimated, with every open option resolved.
 
     Attributes:
-        source_seq: tokens of the encoder (or of images that the decoder attends to); None where there is none.
-        dtype: the asked run dtype or quantisation, else the model's own; None where nothing tells.
-        word: what was asked for it, in lower case: it may name the tool that quantises; "" for nothing.
-        compute_dtype: the floating dtype that activations (and by default the cache) have.
-        kv_dtype: dtype of the cache.
-        chosen: a sentence for each choice that the model made, not the person.
-        parallel: how the model is spread over GPUs.
-        gpu: the accelerator it runs on; None where none is named.
-        reserve: bytes of each accelerator that the display or other programs hold.
-        serving: the settings of a serving engine; None for a runtime that is none.
-        unattended: why the asked attention does not run on the accelerator; "" where it does.
-        prompt: tokens of the prompt, the rest of `seq` being the answer; None for all of them.
-        prefill_chunk: tokens of the prompt that are run at once; None for all of them.
-        The rest as in `Options`.
+        source_seq: encoder tokens (or image tokens that the decoder cross-attends to); None where there are none.
+        dtype: the requested dtype or quantisation, else the checkpoint's; None where neither is known.
+        word: the requested `--dtype` in lower case, which may name a quantisation tool; "" if not given.
+        compute_dtype: the floating-point dtype of activations (and, by default, of the KV cache).
+        kv_dtype: dtype of the KV cache.
+        chosen: a sentence for each option that was resolved from the model and not given by the user.
+        parallel: the parallel plan.
+        gpu: the accelerator; None if not given.
+        reserve: bytes of each accelerator in use by the display or other programs.
+        serving: the settings of a serving engine; None for other runtimes.
+        unattended: why the requested attention does not run on the accelerator; "" where it does.
+        prompt: prompt tokens, the rest of `seq` being generated; None: all of `seq` is the prompt.
+        prefill_chunk: prompt tokens per forward pass; None: the whole prompt in one pass.
+        Others as in `Options`.
     """
 
     mode: Mode
@@ -124,13 +124,13 @@ class Scenario:
 
     @property
     def available(self) -> int:
-        """Bytes of the accelerator that nothing else holds; 0 where none is named."""
+        """Bytes of the accelerator that are not reserved; 0 where no accelerator is given."""
         return 0 if self.gpu is None else max(0, self.gpu.memory - self.reserve)
 
 
 TermKind = Literal["context", "communication", "workspace", "libraries", "graphs"]
-"""Overheads: what a process takes of an accelerator before it does anything; buffers of NCCL; workspaces of cuBLAS;
-what libraries take during vLLM's profile run; CUDA graphs."""
+"""Overheads: the context that a process creates on the accelerator; NCCL buffers; cuBLAS workspaces; memory that
+libraries take during vLLM's profile run; CUDA graphs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,15 +138,15 @@ class Term:
     """One named part of an estimate.
 
     Attributes:
-        name: what it is.
-        group: the group it belongs to.
+        name: its name in reports.
+        group: its memory group.
         nbytes: bytes.
-        how: the arithmetic a person can redo.
-        source: where the formula or the number is from.
+        how: the arithmetic, so that a reader can redo it.
+        source: where the formula or the figure is from.
         certainty: exact (counted from the files), derived (follows from the architecture), measured (a coefficient
             measured on the implementation), typical (varies with the machine), unknown.
-        phase: the phase of a training step it belongs to; None for inference.
-        kind: what engines and training tell it by among the terms of its group; None for most.
+        phase: the phase of the training step it belongs to; None for inference.
+        kind: sort of overhead, by which engines and training select it; None for most terms.
     """
 
     name: str
@@ -160,7 +160,8 @@ class Term:
 
     @property
     def allocated(self) -> bool:
-        """Whether PyTorch's allocator sees it."""
+        """Whether it is allocated through PyTorch's caching allocator."""
+        # the CUDA context and NCCL buffers are allocated by the driver and NCCL, so torch's statistics lack them
         return self.kind not in ("context", "communication")
 
 
@@ -172,7 +173,7 @@ class Phase:
     terms: tuple[Term, ...]
 
     def group(self, group: Group) -> int:
-        """Bytes of a group; a ValueError for a word that is none."""
+        """Bytes of a group; ValueError for an unknown group."""
         _known(group)
         return total_of(term for term in self.terms if term.group == group)
 
@@ -184,11 +185,11 @@ class Phase:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rank:
-    """What some ranks of a parallel plan hold, each the same.
+    """Ranks of a parallel plan that hold the same terms.
 
     Attributes:
-        ranks: their numbers.
-        terms: every known part of one of them.
+        ranks: their rank numbers.
+        terms: the terms of one of them.
     """
 
     ranks: tuple[int, ...]
@@ -196,12 +197,12 @@ class Rank:
 
     @property
     def total(self) -> int:
-        """Bytes of one of them."""
+        """Bytes of one rank."""
         return total_of(self.terms)
 
     @property
     def allocated(self) -> int:
-        """Bytes of one of them that PyTorch's allocator sees."""
+        """Bytes of one rank that are allocated through PyTorch's allocator."""
         return total_of(term for term in self.terms if term.allocated)
 
 
@@ -210,11 +211,11 @@ class Serving:
     """What a serving engine has left for its KV cache.
 
     Attributes:
-        kv_pool: bytes of the pool on the tightest rank; negative where the rest already does not fit; None where no
-            accelerator is named.
-        kv_tokens: tokens it holds, as the engine's log counts them; None for a model without a cache.
-        max_concurrency: requests of the asked length that it holds; None for a model without a cache.
-        command: the launch line; None where it would not start, or the scenario does not fit.
+        kv_pool: bytes of the KV cache pool on the rank with the smallest one; negative where the rest does not fit;
+            None where no accelerator is given.
+        kv_tokens: tokens that fit in the pool, as the engine's log counts them; None for a model without a KV cache.
+        max_concurrency: requests of `seq` tokens that fit in the pool; None for a model without a KV cache.
+        command: the launch line; None where the engine would not start, or the scenario does not fit.
         refused: why the engine does not start; "" where it does.
         lineless: why there is no launch line although the engine starts; "" where there is one.
     """
@@ -229,11 +230,11 @@ class Serving:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Margin:
-    """What should stay free where an estimate fits: with less, it is tight.
+    """The safety margin: a fit with less free memory is reported as tight.
 
     Attributes:
-        nbytes: bytes of one accelerator.
-        why: what takes it, as it follows "because".
+        nbytes: bytes per accelerator.
+        why: what may use it, worded to follow "because".
         source: where the figure is from.
     """
 
@@ -272,14 +273,14 @@ class Offload:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loading:
-    """The peak while the model is loaded, `typical` as it varies with the machine.
+    """Peak memory while the checkpoint is loaded; `typical`, as it varies with the machine.
 
     Attributes:
-        host: bytes of the host's memory, without pages of mapped files, which the system drops when it needs them; None
-            where no source tells.
-        gpu: bytes of the most loaded accelerator; None where no source tells.
-        how: what is held, and how often.
-        source: where that is from.
+        host: bytes of host memory, without the page cache of memory-mapped files, which the kernel can reclaim; None
+            where no source documents it.
+        gpu: bytes of the most loaded accelerator; None where no source documents it.
+        how: what is held at the peak, and how many copies.
+        source: where that is documented.
     """
 
     host: int | None
@@ -290,10 +291,10 @@ class Loading:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InPieces:
-    """What a run of a prompt in pieces takes.
+    """The estimate if the prompt were run in chunks.
 
     Attributes:
-        tokens: of a piece.
+        tokens: tokens per chunk.
         total: bytes.
     """
 
@@ -303,16 +304,16 @@ class InPieces:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingFacts:
-    """What a training run shows besides its phases.
+    """Figures of a training run that the phases do not show.
 
     Attributes:
-        trainable: parameters that are trained.
+        trainable: trainable parameters.
         allocated: the peak of PyTorch's allocator: the total without the CUDA context and communication buffers.
-        steady: what is left between steps, of the same, once the gradients are freed.
-        gradients: all gradients of this GPU, which stay until the next step frees them.
-        reserved: the least and the most that `nvidia-smi` shows at such a peak, context included.
+        steady: allocated bytes between steps, after the gradients are freed.
+        gradients: bytes of all gradients on this GPU, which stay until the next step frees them.
+        reserved: lower and upper bound of what `nvidia-smi` shows at the peak, CUDA context included.
         reserved_source: where that range is from.
-        host: bytes in the host's memory, of one GPU.
+        host: bytes of host memory per GPU.
     """
 
     trainable: int
@@ -326,16 +327,16 @@ class TrainingFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trace:
-    """The peak of a step as it was measured on the real class, in bytes; what a GPU adds (its context, workspaces, the
-    rounding of its allocator) is not in it.
+    """The peak of a step in bytes, traced on the real class without a GPU: the CUDA context, workspaces and the
+    allocator's rounding are not included.
 
     Attributes:
-        phase: what sets the peak: `layers` or `head`; in training `logits`, `backward` or `optimizer`.
-        groups: what is alive at the peak.
-        phases: the highest moment of each phase.
-        layers: how many layers were run, in all runs together.
-        seconds: how long it took.
-        source: the versions of what was run.
+        phase: the phase with the peak: `layers` or `head`; in training `logits`, `backward` or `optimizer`.
+        groups: bytes alive at the peak, by memory group.
+        phases: the peak of each phase.
+        layers: the number of layers run, over all runs together.
+        seconds: how long the trace took.
+        source: versions of the software that was run.
     """
 
     phase: str
@@ -347,34 +348,35 @@ class Trace:
 
     @property
     def peak(self) -> int:
-        """Bytes at the highest moment."""
+        """Bytes at the peak."""
         return sum(self.groups.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """The terms, and what is not known.
+    """An estimate: its terms, and what is unknown.
 
     Attributes:
-        terms: every known part.
-        unknown: groups of which a part is not known, with the reason; such a group's sum is None where it has no term.
-        kv_cache_per_token: marginal bytes of token seq+1 at batch 1; None where unknown.
+        terms: every known term.
+        unknown: (group, reason) for each group with an unknown part; its sum is None where it has no term at all.
+        kv_cache_per_token: bytes that token seq+1 adds to the KV cache at batch 1; None where unknown.
         kv_cache_fixed: bytes of the cache at batch 1 that do not grow with the length; None where unknown.
         notes: remarks for the reader.
-        phases: of a training step, in their order; `terms` are those of the largest.
-        peak_phase: its name.
-        ranks: what each distinct rank holds, where there are several GPUs; `terms` are then those of the most loaded.
-        serving: what a serving engine has left; None where it is not asked, or no accelerator is named.
-        in_pieces: the total if a long prompt were run in pieces, where that was not asked; None where it is not known,
-            or no less.
-        training: what a training run shows besides.
-        spared: bytes by which the total is lower at least, where what was asked stands for several ways to quantise.
-        refused: why the software would not run this; "" where it would.
-        refused_by_most: why it would not by the way to quantise that leaves most, where by another it would; "" for
-            nothing.
-        formats: those of the remarks that tell which number format the weights have, and why.
-        loading: the peak while loading; None where no source tells.
-        host: terms in the host's memory, of one accelerator.
+        phases: phases of a training step, in order; `terms` are those of the largest.
+        peak_phase: name of the largest phase.
+        ranks: the terms of each distinct rank, where there are several GPUs; `terms` are those of the most loaded.
+        serving: what a serving engine has left for its KV cache; None for other runtimes.
+        in_pieces: the total with a long prompt run in chunks, where the user did not ask for chunks; None where that
+            is unknown or saves nothing.
+        training: further figures of a training run.
+        spared: bytes between the highest and the lowest total, where `--dtype` leaves open which tool quantises, and
+            tools leave different modules unquantised.
+        refused: why the software would refuse to run this; "" where it would run.
+        refused_by_most: why it would be refused with the tool that leaves most modules unquantised, where it runs with
+            another; "" otherwise.
+        formats: the remarks that state the weights' number format, and why.
+        loading: the peak while loading; None where no source documents it.
+        host: terms in host memory, per accelerator.
     """
 
     terms: tuple[Term, ...]
@@ -400,8 +402,8 @@ class Estimate:
         return f"<Estimate {sign}{format_bytes(self.total, 'GiB')}, {len(self.terms)} terms>"
 
     def group(self, group: Group, rank: Rank | None = None) -> int | None:
-        """Bytes of a group (of one rank, else of the most loaded): the sum of its terms; None where nothing of it is
-        known, 0 where there is nothing; a ValueError for a word that is none."""
+        """Bytes of a group, on one rank or on the most loaded one. None where the whole group is unknown; 0 where it
+        is empty; ValueError for an unknown group."""
         _known(group)
         terms = [term.nbytes for term in (rank.terms if rank else self.terms) if term.group == group]
         if not terms and any(name == group for name, _ in self.unknown):
@@ -415,17 +417,17 @@ class Estimate:
 
     @property
     def low(self) -> int:
-        """The least that the total can be: the total itself, where it is one number."""
+        """The low end of the total where it is a range (`spared`), else the total."""
         return self.total - self.spared
 
     @property
     def known_total(self) -> int | None:
-        """The same; None where nothing of the weights is known: what is left is no figure of the model."""
+        """The total; None where the weights are unknown, as the remaining terms alone say nothing about the model."""
         return None if self.group("weights") is None else self.total
 
     @property
     def is_lower_bound(self) -> bool:
-        """Whether a part is unknown, so that the true total is larger."""
+        """Whether a part is unknown, so that the total is a lower bound."""
         return bool(self.unknown)
 
 

@@ -1,1 +1,1 @@
-"""Bytes in: from the Hub, a cache, a local folder or the bundled catalog. The only package that opens a socket."""
+"""Reads checkpoints from the Hub, caches, local folders or the bundled catalog. The only package that uses the net."""

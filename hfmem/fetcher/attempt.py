@@ -1,7 +1,7 @@
-"""One answer on its way, in a thread of its own, so that a deadline holds whatever the network does.
+"""One HTTP request in its own thread, so that its deadline holds whatever the network does.
 
-A time limit of a socket is for one read of it: a server that sends a byte a second keeps within each, a name server
-that is silent has none, and a host with eight addresses is tried eight times as long.
+A socket timeout applies to a single read. A server that sends one byte per second never exceeds it, name resolution has
+no timeout, and a host with eight addresses is tried eight times as long.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ _Found = TypeVar("_Found")
 
 
 class NoConnectionError(Exception):
-    """No connection was made in time."""
+    """No connection was established in time."""
 
 
 class StalledError(Exception):
-    """An answer that does not come, or trickles, for longer than it may."""
+    """The response did not arrive in time, or too slowly."""
 
 
 @dataclass(slots=True)
 class Attempt:
-    """How far a request has come, as its thread writes it down.
+    """The progress of a request, updated by its thread.
 
     Attributes:
-        host: whom it asks at the moment; another one after a redirect.
-        connected: whether the connection stands.
-        end: when the step under way has to be over.
+        host: the host of the current request; changes after a redirect.
+        connected: whether the connection is established.
+        end: deadline of the current step (`time.monotonic()`).
     """
 
     host: str = ""
@@ -40,15 +40,15 @@ class Attempt:
     end: float = 0.0
 
     def asks(self, host: str, seconds: float) -> None:
-        """A connection to a host is looked for."""
+        """Start connecting to a host, with a deadline."""
         self.host, self.connected, self.end = host, False, time.monotonic() + seconds
 
     def waits(self, seconds: float) -> None:
-        """The connection stands: what is to come next, has so many seconds."""
+        """The connection is established; set the deadline of the next step."""
         self.connected, self.end = True, time.monotonic() + seconds
 
     def tracer(self, seconds: float) -> Callable[[str, Mapping[str, Any]], None]:
-        """What the HTTP client calls at each of its steps: a request that is sent has a connection."""
+        """A trace callback for the HTTP client: once request headers are being sent, the connection is established."""
 
         def trace(step: str, _: Mapping[str, Any]) -> None:
             if step.endswith("send_request_headers.started"):
@@ -65,10 +65,10 @@ class _Outcome(Generic[_Found]):
 
 
 def within(attempt: Attempt, ask: Callable[[], _Found]) -> _Found:
-    """What `ask` returns or raises, as long as it keeps to the deadlines that it sets the attempt.
+    """Run `ask` in a thread, and return its result or raise its exception.
 
     Raises:
-        NoConnectionError, StalledError: a deadline went by; the thread is left to itself.
+        NoConnectionError, StalledError: a deadline of the attempt passed; the thread is abandoned.
     """
     outcome: _Outcome[_Found] = _Outcome()
 

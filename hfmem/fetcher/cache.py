@@ -1,13 +1,13 @@
-"""What the Hub said before, by repository and commit, under the Hugging Face cache home.
+"""A cache of the Hub's answers by repository and commit, in the Hugging Face home.
 
-    $HF_HOME/hfmem/v1/<org>--<name>/refs/<revision>     the commit a revision pointed to when it was last asked
-    $HF_HOME/hfmem/v1/<org>--<name>/<commit>.json       a record (`hfmem.fetcher.records`); of a quantisation that was
-                                                        asked for, <commit>@<quantisation>.json
+    $HF_HOME/hfmem/v1/<org>--<name>/refs/<revision>     the commit of a revision when it was last requested
+    $HF_HOME/hfmem/v1/<org>--<name>/<commit>.json       a record (`hfmem.fetcher.records`); for a requested GGUF
+                                                        quantisation, <commit>@<quantisation>.json
 
-A mirror's answers (`HF_ENDPOINT`) have `@<its address>` behind the name.
+Answers of a mirror (`HF_ENDPOINT`) are in folders with the suffix `@<its address>`.
 
-Files are written to a temporary name and renamed, so a reader in another process sees a whole file or none. A cache
-that cannot be written or read is no cache, and never an error.
+Files are written to a temporary name and renamed, so that other processes never see a partial file. A cache that cannot
+be read or written is treated as empty, and is never an error.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ _HUB = "https://huggingface.co"
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
-_LONGEST_RECORD = 256 * MIB  # a record has its headers in short: those of the largest models take a few megabytes
+_LONGEST_RECORD = 256 * MIB  # headers are abbreviated in records: those of the largest models take a few megabytes
 _LONGEST_REF = 1024
 
 
 def load(ref: ModelRef, commit: str | None = None) -> Checkpoint | None:
-    """The checkpoint of a commit, or of the commit that the revision last pointed to; None where it is not kept."""
+    """The cached checkpoint of a commit, or of the last known commit of the revision; None if it is not cached."""
     try:
         folder = _folder(ref.model_id)
         found = commit or _known_commit(folder, ref.revision)
@@ -48,12 +48,12 @@ def load(ref: ModelRef, commit: str | None = None) -> Checkpoint | None:
         record = json.loads(read_bytes(folder / _file(ref, found), _LONGEST_RECORD))
         kept = from_record(record, ref)
     except (OSError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError, MemoryError):
-        return None  # whatever is wrong with the file: it is asked again, and written anew
+        return None  # a corrupt file of any kind: the answer is requested and written again
     return kept if kept.commit == found else None
 
 
 def save(checkpoint: Checkpoint) -> None:
-    """Keep a checkpoint of the Hub, and that its revision points to its commit."""
+    """Cache a checkpoint from the Hub, and the commit of its revision."""
     commit = checkpoint.commit
     if commit is None or not COMMIT.fullmatch(commit):
         return
@@ -67,13 +67,13 @@ def save(checkpoint: Checkpoint) -> None:
 
 
 def _file(ref: ModelRef, commit: str) -> str:
-    """The file of a record: each quantisation that was asked for has one of its own."""
+    """The file name of a record; each requested quantisation has its own."""
     quant = wanted(ref)
     return f"{commit}@{quote(quant.lower(), safe='')}.json" if quant else f"{commit}.json"
 
 
 def point(ref: ModelRef, commit: str) -> None:
-    """Remember which commit a revision points to."""
+    """Store the commit of a revision."""
     folder = _folder(ref.model_id)
     if COMMIT.fullmatch(ref.revision) or _known_commit(folder, ref.revision) == commit:
         return
@@ -82,8 +82,8 @@ def point(ref: ModelRef, commit: str) -> None:
 
 
 def states(model_id: str) -> tuple[tuple[str, str], ...]:
-    """The revisions that answers about a model are kept of, with the quantisation that each is about; commits where no
-    branch or tag points to them."""
+    """The cached (revision, quantisation) pairs of a model; commits that no branch or tag points to are listed by
+    hash."""
     folder = _folder(model_id)
     names: dict[str, list[str]] = {}
     with contextlib.suppress(OSError, ValueError):
@@ -98,7 +98,7 @@ def states(model_id: str) -> tuple[tuple[str, str], ...]:
 
 
 def model_ids() -> tuple[str, ...]:
-    """The models that answers are kept of, in lower case."""
+    """The ids of cached models, in lower case."""
     try:
         names = sorted(path.name for path in _home().iterdir())
     except OSError:
@@ -111,7 +111,7 @@ def _home() -> Path:
 
 
 def _folder(model_id: str) -> Path:
-    """The folder of a model at the address in use, whatever letter case it was asked in."""
+    """The folder of a model for the current endpoint; ids are case-insensitive."""
     place = "" if constants.ENDPOINT == _HUB else f"@{quote(constants.ENDPOINT.partition('://')[2], safe='')}"
     return _home() / (quote(model_id.lower().replace("/", "--"), safe="") + place)
 

@@ -1,6 +1,7 @@
-"""The bundled catalog: what well-known public models hold, for when there is no network or no access.
+"""The bundled catalog: configs and tensors of well-known public models, for use without network or access.
 
-`data/catalog.jsonl` has one model a line; `python -m hfmem.probe.catalog` makes it. Only the asked line is parsed.
+`data/catalog.jsonl` has one model per line, written by `python -m hfmem.probe.catalog`. Only the requested line is
+parsed.
 """
 
 from __future__ import annotations
@@ -26,15 +27,15 @@ _NAMES: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provenance:
-    """Where an entry's facts come from.
+    """Where the facts of an entry come from.
 
     Attributes:
-        repository: the public repository that has its config; "" where that is elsewhere.
-        path: where the config stands there, or in words.
-        inferred: what tells which model the config is of, where nothing there names its id; "" where that is stated.
-        note: what else there is to say of the config.
-        values: the model of this catalog whose values it takes; "" for its own.
-        made: the tensors are those of the `class` of transformers, or of `modules` written out here.
+        repository: the public repository with its config; "" if that is elsewhere.
+        path: path of the config there, or a description.
+        inferred: how the model was identified, if the config's source does not state its id; "" if it does.
+        note: a remark on the config.
+        values: another model in the catalog from which the config's values are taken; "" for none.
+        made: whether the tensors are those of the transformers `class`, or of `modules` described here.
     """
 
     repository: str = ""
@@ -45,10 +46,10 @@ class Provenance:
     made: Literal["class", "modules"]
 
     def sentence(self, names: Names) -> str:
-        """The same in words.
+        """The provenance as a sentence.
 
         Args:
-            names: how the tensors got their names.
+            names: how the tensor names were obtained.
         """
         where = f"{self.repository} @ {self.path}" if self.repository else self.path
         inferred = f" (inferred ({self.inferred}))" if self.inferred else ""
@@ -58,8 +59,7 @@ class Provenance:
 
 
 def find(ref: ModelRef) -> Checkpoint | None:
-    """The catalog's entry of a model; None where it has none. The letter case of the id does not matter, as on the
-    Hub."""
+    """The catalog's checkpoint of a model; None if it has none. Ids are case-insensitive, as on the Hub."""
     entry = _entry(ref.model_id)
     if entry is None:
         return None
@@ -78,7 +78,7 @@ def find(ref: ModelRef) -> Checkpoint | None:
 
 @cache
 def model_ids() -> tuple[str, ...]:
-    """Every model of the catalog, in order."""
+    """All models in the catalog, in order."""
     return tuple(json.loads(line)["model"] for line in _text().splitlines()[1:])
 
 
@@ -100,7 +100,7 @@ def _entry(model_id: str) -> dict[str, Any] | None:
 
 
 def _alias(folded: str, model_id: str) -> int:
-    """Where the line begins that has the id among its `aliases`; -1 where none has."""
+    """The offset of the line with the id among its `aliases`; -1 if there is none."""
     position = folded.find(json.dumps(model_id))
     while position >= 0:
         line = folded.rfind("\n", 0, position)

@@ -1,4 +1,4 @@
-"""Several models at once, in the order given, each as its checkpoint or its error."""
+"""Fetching of several models concurrently, with results (checkpoint or error) in the given order."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ Fetched = tuple[ModelRef, Checkpoint | HfmemError]
 def fetch_all(
     refs: Sequence[ModelRef], access: Access, jobs: int, done: Callable[[], object] = lambda: None
 ) -> Iterator[Fetched]:
-    """Start fetching, `jobs` models at once, and give the results in order as they come.
+    """Start fetching `jobs` models at once; returns an iterator over the results in order.
 
-    The requests are under way when this returns; `done` is called, from another thread, as each model is ready. A model
-    that is there several times is fetched once.
+    Requests are running when this returns; `done` is called from another thread as each model becomes ready. Duplicate
+    models are fetched once.
     """
 
     def one(ref: ModelRef) -> Checkpoint | HfmemError:
@@ -45,7 +45,7 @@ def fetch_all(
 
 
 def unforeseen(ref: ModelRef, error: Exception) -> UnforeseenError:
-    """An error that is not one of ours, as one of ours; its own words stay out, they may quote what was sent."""
+    """An unexpected exception as an HfmemError. Its message is not included, as it may quote a token."""
     found = UnforeseenError(ref.model_id, type(error).__name__)
     found.__cause__, found.asked = error, ref.named
     return found

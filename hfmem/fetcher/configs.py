@@ -1,4 +1,4 @@
-"""Reading JSON that others wrote: config.json and its neighbours."""
+"""Parsing of untrusted JSON: config.json and related files."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ __all__ = [
 CONFIG: Final = "config.json"
 
 ADAPTER: Final = "adapter_config.json"
-"""What PEFT writes beside an adapter's weights: how it was made, and of which base model."""
+"""PEFT's config of an adapter, with its settings and base model."""
 
 LONGEST_CONFIG: Final = 16 * MIB
-"""Bytes of the longest configuration that is read: those of models with thousands of labels have one."""
+"""Maximum bytes of a config that is read; configs with thousands of labels have one MB."""
 
 LONGEST_INDEX: Final = 64 * MIB
-"""Bytes of the longest index of shards that is read: a mixture of a trillion parameters has some ten."""
+"""Maximum bytes of a shard index that is read; that of an MoE model with a trillion parameters has about 10 MB."""
 
 QUANTISATION_FILES: Final = ("hf_quant_config.json", "quantize_config.json")
-"""Where ModelOpt and older GPTQ tools write what others put into config.json."""
+"""Where ModelOpt and older GPTQ tools write the quantisation config, which others put into config.json."""
 
 
 _MOST_PARTS: Final = 1_000_000
-"""Lists and objects in JSON: a listing of 100,000 files has 300,000. Each takes a hundred bytes of memory, however
-short it is written."""
+"""Maximum lists and objects in JSON; a listing of 100,000 files has 300,000. Each takes about 100 bytes of memory when
+parsed, even if it is 2 bytes of text."""
 
 
 def has_too_many_parts(content: bytes, most: int = _MOST_PARTS) -> bool:
-    """Whether JSON holds more lists and objects than so many, which would fill the memory."""
+    """Whether JSON has more than `most` lists and objects, and could exhaust memory when parsed."""
     return content.count(b"[") + content.count(b"{") > most
 
 
@@ -53,10 +53,10 @@ def parse_object(content: bytes, file: str, most: int = _MOST_PARTS) -> dict[str
     A second document after the first is ignored, as some files on the Hub have one; so is a byte-order mark.
 
     Raises:
-        InvalidConfigError: not JSON, not an object, or one of more than so many lists and objects.
+        InvalidConfigError: not JSON, not an object, or more than `most` lists and objects.
     """
     if has_too_many_parts(content, most):
-        raise InvalidConfigError("", f"{file} holds more than {most:,} lists and objects, more than any")
+        raise InvalidConfigError("", f"{file} has more than {most:,} lists and objects, the maximum that is read")
     try:
         text = content.decode("utf-8-sig")
         parsed, _ = json.JSONDecoder().raw_decode(text, len(text) - len(text.lstrip()))
@@ -70,7 +70,7 @@ def parse_object(content: bytes, file: str, most: int = _MOST_PARTS) -> dict[str
 
 
 def _fault(error: json.JSONDecodeError, text: str) -> str:
-    """Where the parser stopped, and why, in its words."""
+    """The parser's error message and position."""
     if not text.strip():
         return "it is empty"
     at = "at its end" if not text[error.pos :].strip() else f"in line {error.lineno}, column {error.colno}"
@@ -78,7 +78,7 @@ def _fault(error: json.JSONDecodeError, text: str) -> str:
 
 
 def quantisation_file(config: Mapping[str, Any] | None, files: Iterable[str]) -> str | None:
-    """The file that describes the quantisation, where config.json does not."""
+    """The file with the quantisation config, if config.json has none."""
     if config is None or config.get("quantization_config") is not None:
         return None
     names = set(files)
@@ -86,7 +86,7 @@ def quantisation_file(config: Mapping[str, Any] | None, files: Iterable[str]) ->
 
 
 def shards_of(index: dict[str, Any]) -> dict[str, str]:
-    """The file of each tensor, as an index's `weight_map` has it; only plain names of the same folder.
+    """The file of each tensor, from an index's `weight_map`; only plain file names in the same folder are accepted.
 
     Raises:
         InvalidConfigError: no usable `weight_map`.

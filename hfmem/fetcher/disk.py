@@ -1,4 +1,4 @@
-"""Room on the disk that holds the Hugging Face cache."""
+"""Free space on the disk with the Hugging Face cache."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ __all__ = ["cache_room"]
 
 
 def cache_room() -> tuple[str, int | None] | None:
-    """The cache's folder and the free bytes of its disk, None for the bytes where no folder can be made there; None
-    where the disk cannot be asked."""
+    """The cache folder and the free bytes on its disk (None if the folder is not writable); None if the disk cannot be
+    queried."""
     folder = Path(constants.HF_HUB_CACHE)
     try:
         existing = next((path for path in (folder, *folder.parents) if path.exists()), None)
@@ -23,4 +23,4 @@ def cache_room() -> tuple[str, int | None] | None:
         there = existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)
     except OSError:
         return None
-    return str(folder), usage.free if there and usage.total else None  # what the system only shows has no size
+    return str(folder), usage.free if there and usage.total else None  # virtual file systems have size 0

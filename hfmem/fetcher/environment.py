@@ -1,4 +1,4 @@
-"""What the environment says of the Hub, and whether it can be meant: `HF_ENDPOINT` and the variables beside it."""
+"""Validation of the Hub's environment variables: `HF_ENDPOINT` and others."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _LOGIN: Final = re.compile(r"//[^/@]*@")
 
 
 def check() -> None:
-    """Refuse what `huggingface_hub` cannot read of the environment: every run needs its constants. An address of the
-    Hub that it cannot read is left to `endpoint_fault`, as any other that is none: only the Hub's models need it.
+    """Refuse variables that `huggingface_hub` cannot parse, as every run needs its constants. An invalid `HF_ENDPOINT`
+    is left to `endpoint_fault`, as it matters only for models from the Hub.
 
     Raises:
-        UnreadableVariableError: it names the variable.
+        UnreadableVariableError: with the name of the variable.
     """
     reason = _unread()
     if reason is None:
@@ -36,16 +36,16 @@ def check() -> None:
 
 
 def _unread() -> str | None:
-    """Why the constants cannot be made; None where they can."""
+    """Why huggingface_hub's constants cannot be imported; None if they can."""
     try:
-        import_module("huggingface_hub.constants")  # which reads the environment as it is imported
+        import_module("huggingface_hub.constants")  # parses the environment on import
     except ValueError as error:
         return str(error)
     return None
 
 
 def _is_to_blame(name: str, reason: str) -> bool:
-    """Whether the constants can be made without a variable (and they are then), or another is in the way."""
+    """Whether removing a variable changes the failure: the import succeeds, or fails for another variable."""
     value = os.environ.pop(name)
     try:
         return _unread() != reason
@@ -54,7 +54,7 @@ def _is_to_blame(name: str, reason: str) -> bool:
 
 
 def endpoint_fault() -> str:
-    """What is wrong with the Hub's address; "" where a request can be sent to it."""
+    """What is wrong with `HF_ENDPOINT`; "" if requests can be sent to it."""
     from huggingface_hub import constants
 
     endpoint = constants.ENDPOINT
@@ -66,11 +66,11 @@ def endpoint_fault() -> str:
         known = None
     if not known:
         return f"HF_ENDPOINT is {shown}, expected an address such as https://huggingface.co"
-    return "" if _has_port(parts) else f"HF_ENDPOINT is {shown}, whose port is no number from 1 to 65535"
+    return "" if _has_port(parts) else f"HF_ENDPOINT is {shown}, whose port is not a number from 1 to 65535"
 
 
 def _has_port(parts: SplitResult) -> bool:
-    """Whether the address has the port of its scheme, or one that there can be."""
+    """Whether the address has no port or a valid one."""
     try:
         return parts.port != 0
     except ValueError:

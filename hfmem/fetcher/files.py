@@ -1,6 +1,6 @@
-"""Reading files that others wrote: plain files only, and never more than a size that such files have.
+"""Reading of untrusted files: regular files only, up to a maximum size.
 
-A named pipe, a device or a socket is refused: to read one may never end.
+Named pipes, devices and sockets are refused, because reading them may never end.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from pathlib import Path
 __all__ = ["as_text", "open_plain", "read_bytes", "read_text", "too_long"]
 
 _OPENED = ("/dev/stdin", "/dev/fd/", "/proc/self/fd/")
-"""What the shell has opened for us: `/dev/stdin`, `<(…)`."""
+"""Paths of files opened by the shell: `/dev/stdin`, `<(…)`."""
 
 
 def read_bytes(path: Path, most: int) -> bytes:
     """The content of a file.
 
     Raises:
-        OSError: no such file, no plain file, or one that is longer than `most` bytes (`EFBIG`); `strerror` says which.
+        OSError: the file is missing, not a regular file, or longer than `most` bytes (`EFBIG`); see `strerror`.
     """
     with os.fdopen(open_plain(path), "rb") as file:
         content = file.read(most + 1) if os.fstat(file.fileno()).st_size <= most else None
@@ -30,10 +30,10 @@ def read_bytes(path: Path, most: int) -> bytes:
 
 
 def read_text(path: Path, most: int) -> str:
-    """The text of a file, a byte-order mark left out.
+    """The text of a file, without a byte-order mark.
 
     Raises:
-        OSError: as for `read_bytes`, or no text (`EILSEQ`).
+        OSError: as for `read_bytes`, or the file is not text (`EILSEQ`).
     """
     try:
         return as_text(read_bytes(path, most))
@@ -42,21 +42,21 @@ def read_text(path: Path, most: int) -> str:
 
 
 def as_text(content: bytes) -> str:
-    """Bytes as text, without a byte-order mark: UTF-8, or UTF-16 where the mark says so, as some shells write files.
+    """Decode bytes, without a byte-order mark: UTF-8, or UTF-16 if the mark says so (as written by PowerShell).
 
     Raises:
-        UnicodeDecodeError: they are no text.
+        UnicodeDecodeError: the bytes are not text.
     """
     return content.decode("utf-16" if content.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig")
 
 
 def open_plain(path: Path) -> int:
-    """The number of a file that was opened for reading; one that the shell opened may be a pipe.
+    """Open a file for reading, and return its descriptor; files opened by the shell may be pipes.
 
     Raises:
-        OSError: it cannot be opened, or is a pipe, a device or a socket.
+        OSError: the file cannot be opened, or is a pipe, a device or a socket.
     """
-    # a named pipe without a writer would hold the process as it is opened
+    # without O_NONBLOCK, opening a named pipe would block until there is a writer
     opened = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     mode = os.fstat(opened).st_mode
     if stat.S_ISREG(mode):
@@ -65,7 +65,7 @@ def open_plain(path: Path) -> int:
         os.set_blocking(opened, True)
         return opened
     os.close(opened)
-    kind = next((words for fits, words in _KINDS if fits(mode)), "no file")
+    kind = next((words for fits, words in _KINDS if fits(mode)), "not a file")
     number = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
     raise OSError(number, f"it is {kind}, where a file is expected", str(path))
 
@@ -80,5 +80,5 @@ _KINDS = (
 
 
 def too_long(most: int) -> str:
-    """The words for a file that is longer than it may be."""
-    return f"it is longer than the {most >> 20} MiB that are read of such a file"
+    """The message for a file that exceeds the maximum size."""
+    return f"it is longer than {most >> 20} MiB, the maximum that is read of such a file"

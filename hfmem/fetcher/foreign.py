@@ -1,4 +1,4 @@
-"""Weights that the classes of transformers do not load: what the files are, and what loads them."""
+"""Weight files that transformers' classes do not load, by framework."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ __all__ = ["Foreign", "foreign", "is_foreign"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Foreign:
-    """Files of one kind.
+    """Files of one framework.
 
     Attributes:
-        name: of the kind.
-        loader: what loads them.
-        files: of the repository, those with weights.
+        name: name of the format.
+        loader: software that loads them.
+        files: the weight files of this format in the repository.
     """
 
     name: str
@@ -28,13 +28,13 @@ class Foreign:
 
     @property
     def nbytes(self) -> int | None:
-        """Bytes of all of them; None where the listing does not tell."""
+        """Bytes of all files; None if the listing has no sizes."""
         sizes = [file.size for file in self.files]
         return None if None in sizes else sum(size for size in sizes if size is not None)
 
 
-# The first kind that a path matches is its kind. transformers 5 has no Flax and no TensorFlow classes any more
-# (MIGRATION_GUIDE_V5.md of its repository); GGUF it loads only by name (`gguf_file=`), and unpacks.
+# The first pattern that matches a path wins. transformers 5 has removed its Flax and TensorFlow classes
+# (MIGRATION_GUIDE_V5.md in its repository); it loads GGUF only with `gguf_file=`, and dequantises it.
 _KINDS: Final = (
     ("GGUF", r"\.gguf$", "llama.cpp"),
     ("ONNX", r"\.onnx(_data(_\d+)?|\.data)?$", "ONNX Runtime"),
@@ -49,14 +49,14 @@ _KINDS: Final = (
     ("pickled", r"(\.pt|\.pth|\.ckpt|\.pkl|\.pickle|\.joblib|\.bin)$", "the program that wrote them"),
 )
 
-# Beside weights, and none: training states, vocabularies, and what inference does not read.
+# Files that are not weights: training states, vocabularies, and others that inference does not read.
 _OTHERWISE: Final = re.compile(
     r"(^|/)(training_args|optimizer|scheduler|scaler|rng_state[^/]*|sentencepiece\.bpe|spiece|vocab[^/]*)\.[a-z]+$"
 )
 
 
 def is_foreign(filename: str) -> bool:
-    """Whether a file holds such weights, by its name."""
+    """Whether a file has such weights, judged by its name."""
     return bool(_kind(filename))
 
 
@@ -67,7 +67,7 @@ def _kind(filename: str) -> str:
 
 
 def foreign(files: Iterable[FileInfo]) -> tuple[Foreign, ...]:
-    """The files with such weights, by kind."""
+    """The files with such weights, by framework."""
     found: dict[str, list[FileInfo]] = {}
     for file in files:
         if kind := _kind(file.name):

@@ -1,7 +1,7 @@
-"""One request to the Hub: through `huggingface_hub`'s session, bounded in bytes and time, retried where it may help.
+"""Requests to the Hub through `huggingface_hub`'s session, limited in bytes and time, and retried where useful.
 
-`huggingface_hub.utils.http_backoff` is not used: it waits as long as the server says, without bound, closes the shared
-client on a connection error while other threads use it, and reads a body whole however long it is.
+`huggingface_hub.utils.http_backoff` is not used: it waits as long as the server requests, without limit, closes the
+shared client on a connection error while other threads use it, and reads bodies of any length.
 """
 
 from __future__ import annotations
@@ -52,34 +52,34 @@ from hfmem.fetcher.reach import Reach
 __all__ = ["Answer", "Client", "FileMissingError", "client_for"]
 
 TRIES: Final = 3
-CONNECT: Final = 5.0  # seconds until a connection stands
-TIMEOUT: Final = 10.0  # seconds without a byte, as huggingface_hub's HF_HUB_DOWNLOAD_TIMEOUT; and for an answer's head
-DEADLINE: Final = 60.0  # seconds for one answer, however long
-SLOWEST: Final = 1024  # bytes a second of an answer that takes longer than `TIMEOUT`
-PATIENCE: Final = 15.0  # seconds after which nothing is tried once more
-LONGEST_WAIT: Final = 60  # seconds a person is made to wait for a quota before being told
-_UNNOTICED: Final = 2  # seconds that need no word
-_GRACE: Final = 1.0  # seconds by which the client's own time limits, which say more, come first
+CONNECT: Final = 5.0  # seconds to establish a connection
+TIMEOUT: Final = 10.0  # seconds without a byte (as HF_HUB_DOWNLOAD_TIMEOUT), and for response headers
+DEADLINE: Final = 60.0  # seconds for one response of any length
+SLOWEST: Final = 1024  # minimum bytes per second of a response that takes longer than `TIMEOUT`
+PATIENCE: Final = 15.0  # seconds after which failed connections are not retried
+LONGEST_WAIT: Final = 60  # seconds: longer rate-limit waits are reported as errors
+_UNNOTICED: Final = 2  # seconds: shorter waits are not announced
+_GRACE: Final = 1.0  # seconds added to our deadlines, so that the client's own timeouts, with better errors, come first
 _MOST_REDIRECTS: Final = 10
-_LONGEST_REFUSAL: Final = 65_536  # bytes of an error's body that are read, so that the connection serves again
-_MOST_BYTES: Final = 128 * 2**20  # that all answers of a model have together: its headers are some tens of MB at most
+_LONGEST_REFUSAL: Final = 65_536  # bytes of an error body that are read, so that the connection can be reused
+_MOST_BYTES: Final = 128 * 2**20  # of all responses for a model together; headers take some tens of MB at most
 _log = logging.getLogger("hfmem")
 _RETRIED: Final = frozenset({408, 429, 500, 502, 503, 504})
 
 
 class FileMissingError(Exception):
-    """The repository has no such file (404); the caller decides what that means."""
+    """The repository has no such file (404); the caller decides how to handle it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """A successful answer.
+    """A successful response.
 
     Attributes:
-        content: the body, never longer than was asked.
+        content: the body, up to the requested limit.
         status: 200, or 206 for a range.
-        commit: the commit the file was read at (`X-Repo-Commit`), where the answer says.
-        size: bytes of the whole file, where the answer is a range of it and says so (`Content-Range`).
+        commit: the commit of the file (`X-Repo-Commit`), if the response has it.
+        size: bytes of the whole file, for a range (`Content-Range`).
     """
 
     content: bytes
@@ -90,7 +90,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Hop:
-    """What one host says: an answer, a refusal, or where to go on (`target`)."""
+    """The response of one host: success, error, or a redirect to `target`."""
 
     status: int
     content: bytes
@@ -101,18 +101,18 @@ class _Hop:
 
 
 _NeverConnected = NoConnectionError | httpx2.ConnectTimeout
-"""No connection within `CONNECT`: more of the same would be a wait for nothing."""
+"""No connection within `CONNECT` seconds; not retried, as that would only take longer."""
 
 
 @dataclass(slots=True)
 class _Received:
-    """The bytes that all answers of a model had together, whichever thread asked."""
+    """The bytes of all responses for a model, over all threads."""
 
     total: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def add(self, nbytes: int) -> int:
-        """Count an answer; the bytes of all so far."""
+        """Add the bytes of a response, and return the total."""
         with self.lock:
             self.total += nbytes
             return self.total
@@ -123,13 +123,13 @@ class Client:
     """Requests on behalf of one model.
 
     Attributes:
-        model: the model asked for, for errors.
-        headers: as `build_hf_headers` makes them; the session drops `Authorization` when a redirect leaves the Hub.
-        abandoned: set when nobody needs the answers any more, so that waiting requests end.
-        reach: which hosts of this run give no answers.
-        received: what came so far.
-        moved: where the parts of a file lie, by its address: the Hub sends us there for each, and one time is enough.
-        patient: asked when the Hub cannot be connected to: whether to try again (no, where a local answer is at hand).
+        model: the requested model, for errors.
+        headers: as from `build_hf_headers`; `Authorization` is dropped when a redirect leaves the Hub.
+        abandoned: set when responses are no longer needed, so that waiting requests end.
+        reach: hosts that do not respond in this run.
+        received: bytes received so far.
+        moved: where ranges of a file were redirected to, by its address: later ranges are requested there.
+        patient: whether to retry when the Hub cannot be reached (no, if there is a local answer).
     """
 
     model: str
@@ -145,7 +145,7 @@ class Client:
 
         Raises:
             FileMissingError: 404 for a file.
-            HfmemError: anything else that is not the asked body.
+            HfmemError: any other failure.
         """
         headers = dict(self.headers)
         if span is not None:
@@ -175,19 +175,19 @@ class Client:
                 raise HubUnreachableError(self.model, "given up")
 
     def _once(self, url: str, headers: Mapping[str, str], limit: int, attempt: Attempt) -> Answer:
-        """One answer: from where a part of the same file came from, else from the Hub."""
+        """One response: from where an earlier range of the file came from, else from the Hub."""
         if url not in self.moved:
             return self._followed(url, headers, limit, attempt)
         bare = {name: value for name, value in headers.items() if name.lower() != "authorization"}
         try:
             return self._followed(self.moved[url], bare, limit, attempt)
-        except HfHubHTTPError:  # such addresses are signed for a while
+        except HfHubHTTPError:  # signed addresses expire
             self.moved.pop(url, None)
             return self._followed(url, headers, limit, attempt)
 
     def _followed(self, url: str, headers: Mapping[str, str], limit: int, attempt: Attempt) -> Answer:
-        """One answer, redirects followed: at most `limit` bytes of it, at most a moment of it, and no token to another
-        host. The session would read the bodies of redirects and refusals whole, however long they are."""
+        """One response, following redirects here: limited to `limit` bytes and in time, and without sending the token
+        to other hosts. The session would read bodies of redirects and errors of any length."""
         commit: str | None = None
         first = url
         for _ in range(_MOST_REDIRECTS):
@@ -197,7 +197,7 @@ class Client:
             found = self._hop(asked, headers, limit, attempt)
             commit = commit or found.commit
             if self.received.add(len(found.content)) > _MOST_BYTES:
-                raise InvalidFileError(self.model, f"to describe its files takes more than {_MOST_BYTES >> 20} MiB")
+                raise InvalidFileError(self.model, f"its headers take more than {_MOST_BYTES >> 20} MiB")
             if found.target is None:
                 if url != first and "Range" in headers:
                     self.moved[first] = url
@@ -209,7 +209,7 @@ class Client:
         raise UnexpectedAnswerError(self.model, "the server redirects in a circle")
 
     def _hop(self, url: httpx2.URL, headers: Mapping[str, str], limit: int, attempt: Attempt) -> _Hop:
-        """The answer of one host, or where it sends us."""
+        """The response of one host."""
         session = _session(self.model)
         host = url.netloc.decode("ascii")
         attempt.asks(host, CONNECT + _GRACE)
@@ -233,7 +233,7 @@ class Client:
         return found
 
     def _remember(self, host: str, error: Exception, tries: int) -> None:
-        """Write down for the run what a host that gave no answer is like."""
+        """Record a host that did not respond, for other requests of the run."""
         if isinstance(error, _NeverConnected) or (
             tries > 1 and isinstance(error, httpx2.ConnectError | httpx2.ProxyError)
         ):
@@ -246,7 +246,7 @@ class Client:
             self.reach.failed(host, self.model, f"the server answered {status}")
 
     def _wait_for(self, error: HfHubHTTPError, tries: int) -> float | None:
-        """Seconds to wait before trying again after a refusal; None to give up."""
+        """Seconds to wait before a retry after an error response; None to give up."""
         status = error.response.status_code
         if status not in _RETRIED or tries >= TRIES:
             return None
@@ -260,7 +260,7 @@ class Client:
         return told + 1.0
 
     def _wait_after(self, error: Exception, tries: int) -> float | None:
-        """Seconds to wait before trying again after a broken connection; None to give up."""
+        """Seconds to wait before a retry after a connection error; None to give up."""
         slow = isinstance(error, httpx2.ConnectError | httpx2.TimeoutException | httpx2.ProxyError)
         hopeless = isinstance(error, StalledError | _NeverConnected)
         if hopeless or tries >= TRIES or (slow and not self.patient()):
@@ -268,7 +268,7 @@ class Client:
         return float(2 ** (tries - 2))
 
     def _translated(self, error: HfHubHTTPError) -> Exception:
-        """The error as one of ours."""
+        """The error as an HfmemError."""
         response = error.response
         message = response.headers.get("X-Error-Message", "")
         for kind, ours in _KINDS:
@@ -280,10 +280,9 @@ class Client:
 
 
 def client_for(model: str, token: str | None, patient: Callable[[], bool], reach: Reach | None = None) -> Client:
-    """A client with the headers of a user: the token given, else `HF_TOKEN` or the stored login.
+    """A client with the user's token: the one given, else `HF_TOKEN` or the stored login.
 
-    The client's `build_hf_headers` is not used: it asks the Hub for a list of telemetry labels before anything else,
-    which costs a round trip.
+    `build_hf_headers` is not used: it first requests a list of telemetry labels from the Hub, which costs a round trip.
     """
     try:
         found = (token or _stored_token() or "").strip()
@@ -291,7 +290,7 @@ def client_for(model: str, token: str | None, patient: Callable[[], bool], reach
         reason = f"the stored login, {constants.HF_TOKEN_PATH}, cannot be read: {type(error).__name__}"
         raise ConnectionSettingsError(model, reason) from error
     if not (found.isascii() and found.isprintable()):
-        raise InvalidTokenError(model, "it holds characters that no token has")
+        raise InvalidTokenError(model, "it has characters that are not allowed in tokens")
     headers = {"user-agent": f"hfmem/{__version__}; hf_hub/{huggingface_hub.__version__}"}
     if found:
         headers["authorization"] = f"Bearer {found}"
@@ -299,10 +298,10 @@ def client_for(model: str, token: str | None, patient: Callable[[], bool], reach
 
 
 def _stored_token() -> str | None:
-    """The user's token, from wherever the client finds one; its finder is loaded only where there can be one, as that
-    takes as long as a request."""
+    """The user's token, as found by `huggingface_hub.get_token`, which is imported only if there may be a token, as the
+    import takes as long as a request."""
     named = any(os.environ.get(name) for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_OIDC_RESOURCE"))
-    notebook = "IPython" in sys.modules  # Colab keeps tokens of its own
+    notebook = "IPython" in sys.modules  # Colab stores tokens itself
     if constants.HF_HUB_DISABLE_IMPLICIT_TOKEN or not (named or notebook or _is_file(constants.HF_TOKEN_PATH)):
         return None
     from huggingface_hub import get_token
@@ -311,7 +310,7 @@ def _stored_token() -> str | None:
 
 
 def _is_file(path: str) -> bool:
-    """Whether there is such a file, as far as this user may know."""
+    """Whether the file exists; False if that cannot be determined."""
     try:
         return Path(path).is_file()
     except OSError:
@@ -319,12 +318,12 @@ def _is_file(path: str) -> bool:
 
 
 def pause(abandoned: threading.Event, seconds: float) -> bool:
-    """Wait before another try; True at once where nobody needs it any more."""
+    """Wait before a retry; returns True at once if the response is no longer needed."""
     return abandoned.wait(seconds)
 
 
 def _received(response: httpx2.Response, limit: int, attempt: Attempt) -> _Hop:
-    """An answer whose head is here: its body, or the beginning of a refusal's."""
+    """Read the body of a response whose headers have arrived; of errors only the beginning."""
     attempt.waits(DEADLINE + _GRACE)
     target = response.headers.get("Location") if 300 <= response.status_code < 400 else None
     most = 0 if target is not None else limit if response.status_code < 400 else _LONGEST_REFUSAL
@@ -339,7 +338,7 @@ def _received(response: httpx2.Response, limit: int, attempt: Attempt) -> _Hop:
 
 
 def _body(response: httpx2.Response, limit: int) -> bytes:
-    """At most `limit` bytes of an answer, as long as they come at a pace."""
+    """At most `limit` bytes of a body, unless it is too slow."""
     begun, body = time.monotonic(), bytearray()
     for chunk in response.iter_bytes():
         body += chunk
@@ -352,14 +351,14 @@ def _body(response: httpx2.Response, limit: int) -> bytes:
 
 
 def _whole_size(response: httpx2.Response) -> int | None:
-    """Bytes of the file that a range is part of (RFC 9110, 14.4: `bytes 0-99/12345`); None where it is not said."""
+    """Bytes of the whole file, from `Content-Range` (RFC 9110, 14.4: `bytes 0-99/12345`); None if absent."""
     size = response.headers.get("Content-Range", "").rpartition("/")[2]
     return int(size) if size.isascii() and size.isdecimal() and len(size) < 20 else None
 
 
 def _raise_for_status(found: _Hop) -> None:
-    """The client's error for a refusal, from its status and the headers that say why. Its body has words for people,
-    and the client stumbles over one that is not as the Hub's are."""
+    """Raise huggingface_hub's exception for an error response, from its status and relevant headers. The body is left
+    out, as huggingface_hub fails on bodies in another format than the Hub's."""
     headers = {
         name: value
         for name, value in found.response.headers.items()
@@ -370,18 +369,18 @@ def _raise_for_status(found: _Hop) -> None:
 
 _COUNTED: Final = ("ratelimit", "ratelimit-policy")
 _NO_COUNT: Final = re.compile(r"\d{10}")
-"""A number that is no count of requests and no wait: three hundred years."""
+"""An implausible number of requests or seconds (300 years)."""
 
 _TOLD: Final = ("x-error-code", "x-error-message", "retry-after", *_COUNTED)
-"""Headers that tell what a refusal is."""
+"""Headers that describe an error."""
 
 
 def _session(model: str) -> httpx2.Client:
     """The session that all requests share.
 
     Raises:
-        ConnectionSettingsError: the environment asks for a proxy or for certificates that there are not, or for
-            something else that no client can be made with.
+        ConnectionSettingsError: a proxy or certificates in the environment are not available, or the client cannot be
+            created for another reason.
     """
     try:
         return get_session()
@@ -393,11 +392,11 @@ def _session(model: str) -> httpx2.Client:
         names = [name for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if os.environ.get(name)]
         reason = f"the certificates of {' and '.join(names) or 'this machine'} cannot be read"
         raise ConnectionSettingsError(model, reason) from error
-    except Exception as error:  # its words may quote a password
+    except Exception as error:  # its message is not shown, as it may contain a password
         named = [name for name in _PROXIES if os.environ.get(name)]
         known = named and isinstance(error, ValueError | httpx2.InvalidURL)
-        reason = "the HTTP client cannot be made: " + type(error).__name__
-        reason = f"{' or '.join(named)} holds no address of a proxy" if known else reason
+        reason = "the HTTP client cannot be created: " + type(error).__name__
+        reason = f"{' or '.join(named)} is not a valid proxy address" if known else reason
         raise ConnectionSettingsError(model, reason) from error
 
 
@@ -411,7 +410,7 @@ _KINDS: Final[tuple[tuple[type[HfHubHTTPError], type[HfmemError]], ...]] = (
 )
 
 
-# Refusals whose status says all, with words where the server's are of no use
+# Errors identified by their status, with a message if the server's is not useful
 _PLAIN: Final[dict[int, tuple[type[HfmemError], str]]] = {
     403: (AccessDeniedError, ""),
     416: (InvalidFileError, "a file is empty"),
@@ -420,7 +419,8 @@ _PLAIN: Final[dict[int, tuple[type[HfmemError], str]]] = {
 
 
 def _by_status(model: str, error: HfHubHTTPError) -> Exception:
-    """Refusals that the client tells apart by their status only (it knows them by URL for https alone)."""
+    """The error for a status that huggingface_hub does not map to a specific exception (it recognises repository URLs
+    only with https)."""
     response = error.response
     status, message = response.status_code, response.headers.get("X-Error-Message", "")
     if status == 404 and not isinstance(error, RepositoryNotFoundError):
@@ -432,7 +432,7 @@ def _by_status(model: str, error: HfHubHTTPError) -> Exception:
     if status in (401, 404):
         return ModelNotFoundError(
             model
-        )  # the server's words ("Invalid username or password") mislead: no login was sent
+        )  # the server's message ("Invalid username or password") is misleading, as no login was sent
     if status in _PLAIN:
         kind, words = _PLAIN[status]
         return kind(model, words or message)
@@ -441,7 +441,7 @@ def _by_status(model: str, error: HfHubHTTPError) -> Exception:
 
 
 def _told_wait(error: HfHubHTTPError) -> int | None:
-    """How long the answer says to wait, in seconds: `RateLimit` where its quota is used up, else `Retry-After`."""
+    """Seconds to wait according to the response: from `RateLimit` if the quota is used up, else `Retry-After`."""
     headers = error.response.headers
     limit = parse_ratelimit_headers(headers)
     if error.response.status_code == 429 and limit is not None and limit.remaining == 0:
@@ -451,10 +451,10 @@ def _told_wait(error: HfHubHTTPError) -> int | None:
 
 
 def _words(error: Exception) -> str:
-    """What happened to the connection, in a few words."""
+    """A short description of a connection error."""
     if isinstance(error, _NeverConnected):
         return f"no connection within {CONNECT:g} s"
     if isinstance(error, httpx2.TimeoutException | StalledError):
         return "the connection stalled"
-    # other errors may quote headers, and with them the token
+    # messages of other errors may contain headers, and thus the token
     return str(error) if isinstance(error, httpx2.ConnectError) and str(error) else type(error).__name__

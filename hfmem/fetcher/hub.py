@@ -1,8 +1,8 @@
-"""What the Hub says of a repository: its listing, config.json and the headers of its files; never a weight.
+"""Reads a repository on the Hub: its file listing, config.json and headers of weight files; never a weight.
 
-Requests that do not depend on each other go out together. A single-file model takes three (listing, configuration,
-header), a sharded one four with the Hub's one-request endpoint for all headers (`safetensors-metadata`, of `main` only)
-and one more a shard without it.
+Independent requests are sent concurrently. A single-file model takes three (listing, config, header), a sharded one
+four with the Hub's endpoint for all headers at once (`safetensors-metadata`, only for `main`), or one more per shard
+without it.
 """
 
 from __future__ import annotations
@@ -53,32 +53,32 @@ from hfmem.units import MIB
 
 __all__ = ["Info", "connect", "read", "read_info"]
 
-_LONGEST_LISTING: Final = 64 * MIB  # of 100,000 files some 30
-_LONGEST_HEADERS: Final = 64 * MIB  # all headers of DeepSeek-V3, of 90,000 tensors, are some ten
-_MOST_HEADER_PARTS: Final = 2_500_000  # lists and objects in them: a tensor has three
-_LONG: Final = 4 * MIB  # bytes that are many for a header
+_LONGEST_LISTING: Final = 64 * MIB  # a listing of 100,000 files takes about 30 MiB
+_LONGEST_HEADERS: Final = 64 * MIB  # all headers of DeepSeek-V3 (90,000 tensors) take about 10 MiB
+_MOST_HEADER_PARTS: Final = 2_500_000  # lists and objects; each tensor has three
+_LONG: Final = 4 * MIB  # a large read, of which only a few run at once to limit memory
 _LONG_READS: Final = BoundedSemaphore(4)
 _WORKERS: Final = 32
 
-_LONGEST_NAME: Final = 4096  # characters of a file's path
-_LARGEST_FILE: Final = 2**50  # bytes, or elements of a model; the Hub takes files of 500 GB
+_LONGEST_NAME: Final = 4096  # characters of a file path
+_LARGEST_FILE: Final = 2**50  # bytes, or elements of a model; the Hub accepts files of up to 500 GB
 
-_LONGEST_WHOLE: Final = 64 * 2**20  # of a file that a server sends from its beginning, whatever part is asked for
+_LONGEST_WHOLE: Final = 64 * 2**20  # bytes read of a file if the server ignores range requests
 
-_Read = tuple[FileContents, str | None]  # what a file holds, and the commit it is of
-_Contents = dict[str, FileContents]  # what each file holds, by its name
+_Read = tuple[FileContents, str | None]  # contents of a file, and its commit
+_Contents = dict[str, FileContents]  # contents by file name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Info:
-    """The public answer about a repository.
+    """The Hub's public information about a repository.
 
     Attributes:
-        model_id: the canonical id (differs from the asked one after a rename).
-        commit: the commit the revision points to.
-        files: the listing.
-        totals: elements by safetensors dtype as the Hub counts them; None where it does not tell.
-        config: the part of config.json that the Hub repeats (`model_type`, `architectures`).
+        model_id: the canonical id (differs from the requested one after a rename).
+        commit: the commit of the revision.
+        files: the file listing.
+        totals: elements by safetensors dtype as counted by the Hub; None if it has none.
+        config: the part of config.json in the Hub's answer (`model_type`, `architectures`).
     """
 
     model_id: str
@@ -89,8 +89,8 @@ class Info:
 
 
 def connect() -> None:
-    """Make the session that all requests share, so that the first ones need not wait for each other to make it. Where
-    it cannot be made it raises what the requests will say."""
+    """Create the shared session, so that the first requests do not wait for each other to create it. Raises if it
+    cannot be created, as the requests will."""
     get_session()
 
 
@@ -111,13 +111,13 @@ def read_info(client: Client, ref: ModelRef) -> Info:
 
 
 def read(client: Client, ref: ModelRef, info: Info | None = None) -> Checkpoint:
-    """The checkpoint of a revision. For a gated repository without access, what is public: `gated` is then set and
+    """The checkpoint of a revision. For a gated repository without access, only its public part: `gated` is set, and
     there are no tensors.
 
     Args:
-        client: makes the requests.
-        ref: what is asked.
-        info: the answer about the repository, where it was asked before.
+        client: the client.
+        ref: the requested model and revision.
+        info: the repository's information, if it was requested before.
     """
     try:
         return _read(client, ref, info)
@@ -127,7 +127,7 @@ def read(client: Client, ref: ModelRef, info: Info | None = None) -> Checkpoint:
 
 def _read(client: Client, ref: ModelRef, info: Info | None) -> Checkpoint:
     requests = pool()
-    # names of repositories of GGUF files say so by custom: they rarely have either of these
+    # repositories with GGUF files are named accordingly, and rarely have config.json or model.safetensors
     early = not ref.quant and not ref.model_id.lower().endswith("gguf")
     early_config = requests.submit(client.get, _file_url(ref, CONFIG), limit=LONGEST_CONFIG + 1) if early else None
     early_header = requests.submit(read_file, client, ref, SINGLE) if early and info is None else None
@@ -166,7 +166,7 @@ def _read(client: Client, ref: ModelRef, info: Info | None) -> Checkpoint:
 
 
 def _filled(checkpoint: Checkpoint, contents: _Contents, selection: Selection) -> Checkpoint:
-    """A checkpoint with what its files hold. Shards have each tensor once; other files may use the same names."""
+    """A checkpoint with the contents of its files. Tensor names are unique over shards, but not over other files."""
     tensors = tuple(tensor for found in contents.values() for tensor in found.tensors)
     tensors, doubts = each_once(tensors) if selection.layout == "sharded" else (tensors, ())
     return replace(
@@ -183,8 +183,8 @@ def _filled(checkpoint: Checkpoint, contents: _Contents, selection: Selection) -
 
 
 def _refused(error: ModelNotFoundError) -> HfmemError:
-    """What it means that a file of a listed repository is not found: a 401 looks the same for what is not there and for
-    what a user may not see."""
+    """The error for a file that is listed but not found: a 401 means both that it does not exist and that the user has
+    no access, but as it is listed it exists."""
     cause = error.__cause__
     if isinstance(cause, HfHubHTTPError) and cause.response.status_code == 401:
         return AccessDeniedError(error.model, "its files need a token or an accepted licence")
@@ -209,8 +209,8 @@ def _public_part(ref: ModelRef, info: Info, notes: list[str]) -> Checkpoint:
 def _config(
     client: Client, pinned: ModelRef, early: Future[Answer] | None, notes: list[str]
 ) -> Mapping[str, Any] | None:
-    """config.json of the listed commit, asked again if the branch moved between the two answers. One that cannot be
-    read leaves the weights as they are; a note says so. None where nobody asked for it."""
+    """config.json of the listed commit, requested again if the branch moved in between. If it is invalid, a note is
+    added, and the weights are counted without it. None if it was not requested."""
     if early is None:
         return None
     try:
@@ -226,8 +226,7 @@ def _config(
 
 
 def _beside(client: Client, pinned: ModelRef, file: str | None) -> Mapping[str, Any] | None:
-    """What a file beside config.json says; None where there is none. A broken one costs nothing but what it would have
-    told."""
+    """Contents of another JSON file next to config.json; None if it is missing or invalid."""
     if file is None:
         return None
     try:
@@ -258,7 +257,7 @@ def _contents(
     selection: Selection,
     early: Future[_Read] | None,
 ) -> _Contents:
-    """What the chosen files hold, those of formats whose headers are not read left out."""
+    """Contents of the selected files, except those of formats without a reader."""
     if selection.layout == "sharded":
         return _sharded(client, ref, pinned, selection)
     files = [file for file in selection.weights if (format_ := format_of(file.name)) and format_.read]
@@ -274,7 +273,7 @@ def _contents(
 
 
 def checked(client: Client, pinned: ModelRef, early: Future[_Read]) -> FileContents:
-    """The header that was asked for before the listing was there; asked again if the branch moved between the two."""
+    """The header that was requested before the listing arrived; requested again if the branch moved in between."""
     single = FileInfo(name=SINGLE, size=None)
     try:
         contents, commit = early.result()
@@ -293,8 +292,8 @@ def _sharded(client: Client, ref: ModelRef, pinned: ModelRef, selection: Selecti
 
 
 def _one_request(client: Client, pinned: ModelRef, shards: Sequence[FileInfo]) -> _Contents:
-    """Every shard's header through the Hub's endpoint for it; nothing where the endpoint is missing or refuses, as on
-    mirrors and older servers, or answers of other files than the listed ones: then the headers are read one by one."""
+    """All shard headers from the Hub's endpoint; {} if the endpoint is missing or fails, as on mirrors and older
+    servers, or describes other files than the listed ones. Headers are then read one by one."""
     url = f"{constants.ENDPOINT}/api/models/{pinned.model_id}/safetensors-metadata/{INDEX}"
     try:
         answer = _json(client, url, "the answer with all headers", _LONGEST_HEADERS, _MOST_HEADER_PARTS)
@@ -310,8 +309,7 @@ def _one_request(client: Client, pinned: ModelRef, shards: Sequence[FileInfo]) -
 
 
 def fits(headers: Mapping[str, Any], shards: Sequence[FileInfo]) -> bool:
-    """Whether headers are those of the listed shards: the endpoint answers of the newest commit, whatever was
-    listed."""
+    """Whether headers belong to the listed shards: the endpoint always describes the newest commit."""
     if not shards:
         return True
     if set(headers) != {file.name for file in shards}:
@@ -320,7 +318,7 @@ def fits(headers: Mapping[str, Any], shards: Sequence[FileInfo]) -> bool:
 
 
 def _indexed(client: Client, pinned: ModelRef) -> set[str]:
-    """Names of the shards, from the index."""
+    """The names of the shards, from the index."""
     try:
         return set(shards_of(_json(client, _file_url(pinned, INDEX), INDEX, LONGEST_INDEX)).values())
     except FileMissingError as error:
@@ -333,10 +331,10 @@ def _json(client: Client, url: str, file: str, longest: int, most: int | None = 
 
 
 def _parsed(answer: Answer, file: str, longest: int, most: int | None = None) -> dict[str, Any]:
-    """The JSON object of an answer, which may be so many bytes long.
+    """The JSON object in a response of at most `longest` bytes.
 
     Raises:
-        InvalidConfigError: it is longer, or no JSON object, or one of more than `most` lists and objects.
+        InvalidConfigError: it is longer, not a JSON object, or has more than `most` lists and objects.
     """
     if len(answer.content) > longest:
         raise InvalidConfigError("", f"{file} exceeds the limit of {longest >> 20} MiB")
@@ -344,20 +342,20 @@ def _parsed(answer: Answer, file: str, longest: int, most: int | None = None) ->
 
 
 def _read_listed(client: Client, ref: ModelRef, file: FileInfo) -> FileContents:
-    """What a file holds that is listed.
+    """Contents of a listed file.
 
     Raises:
-        InvalidFileError: it is not there all the same, or is not what its name says.
+        InvalidFileError: the file is missing nevertheless, or not of the format that its name indicates.
     """
     try:
         return read_file(client, ref, file.name, file.size)[0]
     except FileMissingError as error:
-        raise InvalidFileError(client.model, f"{file.name} is named but missing") from error
+        raise InvalidFileError(client.model, f"{file.name} is listed but missing") from error
 
 
 def read_file(client: Client, ref: ModelRef, file: str, size: int | None = None) -> _Read:
-    """What one file holds and the commit it is of, from the ranges that its format asks for: one that holds most
-    headers whole, and more for the longer ones, of which few are in memory at a time. `size` is what the listing says.
+    """Contents of one file and its commit, from the byte ranges that its format requests: a first range that covers
+    most headers, and more for longer ones, of which only a few are in memory at a time. `size` is from the listing.
     """
     format_ = format_of(file)
     if format_ is None:
@@ -384,7 +382,7 @@ def _range(client: Client, url: str, start: int, stop: int) -> Answer:
         return answer
     # a server that ignores ranges sends the file from its beginning
     if stop > _LONGEST_WHOLE:
-        raise UnexpectedAnswerError(client.model, "the server sends whole files where a part is asked for")
+        raise UnexpectedAnswerError(client.model, "the server ignores range requests and sends whole files")
     answer = client.get(url, limit=stop)
     return replace(answer, content=answer.content[start:])
 
@@ -395,14 +393,14 @@ def _file_url(ref: ModelRef, file: str) -> str:
 
 @memoised
 def pool() -> ThreadPoolExecutor:
-    """One pool for all requests of the process: tasks in it never wait for other tasks of it."""
+    """One thread pool for all requests of the process; its tasks never wait for each other, so they cannot deadlock."""
     return ThreadPoolExecutor(max_workers=_WORKERS, thread_name_prefix="hfmem-request")
 
 
 def _info(ref: ModelRef, parsed: dict[str, Any]) -> Info:
     model_id, commit, siblings = parsed.get("id"), parsed.get("sha"), parsed.get("siblings")
     if not isinstance(siblings, list):
-        raise UnexpectedAnswerError(ref.model_id, "the answer about the repository lists no files")
+        raise UnexpectedAnswerError(ref.model_id, "the response on the repository has no file listing")
     config = parsed.get("config")
     return Info(
         model_id=model_id if isinstance(model_id, str) and is_model_id(model_id) else ref.model_id,
@@ -414,10 +412,10 @@ def _info(ref: ModelRef, parsed: dict[str, Any]) -> Info:
 
 
 def _safe(name: object) -> bool:
-    """Whether a name can be that of a file of a repository, and be asked for."""
+    """Whether a file name from the listing is valid and safe to request."""
     if not isinstance(name, str) or len(name) > _LONGEST_NAME or ".." in name.split("/") or name.startswith("/"):
         return False
-    return not any("\ud800" <= character <= "\udfff" for character in name)  # halves of characters
+    return not any("\ud800" <= character <= "\udfff" for character in name)  # lone surrogates
 
 
 def _file(item: dict[str, Any]) -> FileInfo:

@@ -1,4 +1,4 @@
-"""Which model a person means: a Hub id, a path, an address as pasted, with a revision and a quantisation behind it."""
+"""Parsing of model arguments: a Hub id, a path, or a pasted URL, with an optional revision and quantisation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hfmem.refusals.options import QuantisationError
 __all__ = ["is_model_id", "is_path", "page", "reference", "why_no_id", "with_quantisation"]
 
 _ID: Final = re.compile(r"[A-Za-z0-9][\w.\-]*(/[A-Za-z0-9][\w.\-]*)?", re.ASCII)
-_LONGEST: Final = 200  # the Hub allows 96 a part
+_LONGEST: Final = 200  # characters; the Hub allows 96 per part
 _HOSTS: Final = ("huggingface.co", "www.huggingface.co", "hf.co")
 _SCHEME: Final = "hf://"
 _ADDRESS: Final = re.compile(r"(?:https?|hf)://", re.IGNORECASE)
@@ -30,19 +30,19 @@ _KINDS: Final = {
     **dict.fromkeys(("api", "blog", "chat", "docs", "learn", "settings", "tasks"), "not that of a model"),
 }
 _LONG_REVISION: Final = re.compile(r"refs/(?:pr|convert|heads|tags)/[^/]+")
-_UNSEEN: Final = " \t\r\n\ufeff\u200b\u200c\u200d\u2060\u00a0"  # what comes along when an id is pasted
+_UNSEEN: Final = " \t\r\n\ufeff\u200b\u200c\u200d\u2060\u00a0"  # invisible characters in pasted ids
 _QUANT: Final = re.compile(r"[A-Za-z0-9][\w.\-]*", re.ASCII)
 
 
 def is_model_id(text: str) -> bool:
-    """Whether a word can be a repository of the Hub, `name` or `owner/name`: the rules of
-    `huggingface_hub.utils.validate_repo_id`, so that it can safely become part of an address or a file name."""
+    """Whether a word can be a repository id, `name` or `owner/name`, by the rules of
+    `huggingface_hub.utils.validate_repo_id`, so that it is safe in URLs and file names."""
     return len(text) <= _LONGEST and ".." not in text and "--" not in text and _ID.fullmatch(text) is not None
 
 
 def reference(text: str, revision: str = constants.DEFAULT_REVISION) -> ModelRef:
-    """What a word means: an existing path wins before anything is split off; then an address of the Hub; then
-    `ID@REVISION:QUANT`. A revision in the word wins over the one beside it. What is none of these stays as it is."""
+    """The model that a word stands for: an existing path takes precedence, then a Hub URL, then `ID@REVISION:QUANT`. A
+    revision in the word takes precedence over `revision`. Other words are kept as they are."""
     found = replace(_of_word(text if _exists(text) else text.strip(_UNSEEN)), asked=text)
     if found.own and revision not in (found.revision, constants.DEFAULT_REVISION):
         return replace(found, beside=revision)
@@ -63,7 +63,7 @@ def with_quantisation(ref: ModelRef, word: str | None) -> ModelRef:
 
 
 def _of_word(word: str) -> ModelRef:
-    """What a word alone means."""
+    """The model that a word stands for, without `revision`."""
     if _exists(word) or is_path(word):
         return ModelRef(model_id=word)
     if word.lower().startswith(_SCHEME):
@@ -73,7 +73,7 @@ def _of_word(word: str) -> ModelRef:
 
 
 def _split(word: str) -> ModelRef | None:
-    """`ID@REVISION:QUANT`, either of which may be missing, in either order; None where there is no id in it."""
+    """Parse `ID@REVISION:QUANT`, with optional parts in either order; None without a valid id."""
     model, at, behind = word.rstrip("/").partition("@")
     parts = [part.rpartition(":") if ":" in part else (part, "", "") for part in (behind, model)]
     (rest, _, quant), (front, _, other) = parts
@@ -91,19 +91,19 @@ def _split(word: str) -> ModelRef | None:
 
 
 def is_path(word: str) -> bool:
-    """Whether a word can only be a path: `./x`, `/x`, `~/x`, or with a backslash in it."""
+    """Whether a word can only be a path: `./x`, `/x`, `~/x`, or one with a backslash."""
     return word.startswith(("./", "../", "/", "~")) or word in (".", "..") or "\\" in word
 
 
 def _exists(word: str) -> bool:
     try:
         return bool(word) and Path(word).expanduser().exists()
-    except (OSError, RuntimeError, ValueError):  # no path at all, or the home of a user who is not there
+    except (OSError, RuntimeError, ValueError):  # not a valid path, or the home of an unknown user
         return False
 
 
 def _hub_path(word: str) -> str | None:
-    """What stands behind the host in an address of the Hub, or of the one in use; None for any other word."""
+    """The path of a URL of the Hub or of `HF_ENDPOINT`; None for other words."""
     endpoint = constants.ENDPOINT.partition("://")[2].rstrip("/")
     bare = _ADDRESS.sub("", word, count=1)
     for host in (endpoint, *_HOSTS):
@@ -113,8 +113,8 @@ def _hub_path(word: str) -> str | None:
 
 
 def _of_address(path: str) -> ModelRef | None:
-    """`/owner/name`, `/owner/name/tree/REV`, `/owner/name/blob/REV/FILE` and their like; `/name` for the oldest models;
-    None for what is no model's address."""
+    """Parse `/owner/name`, `/owner/name/tree/REV`, `/owner/name/blob/REV/FILE` and similar paths (`/name` for old
+    models); None if it is not a model's URL."""
     parts = [unquote(part) for part in re.split(r"[?#]", path, maxsplit=1)[0].split("/") if part]
     parts = parts[1:] if parts[:2] == ["api", "models"] else parts
     parts = parts[1:] if parts[:1] == ["models"] else parts
@@ -128,13 +128,13 @@ def _of_address(path: str) -> ModelRef | None:
         return found
     tail = "/".join(rest[1:])
     named = _LONG_REVISION.match(tail)
-    behind = named[0] if named else rest[1]  # a branch with a slash in its name is quoted in addresses
+    behind = named[0] if named else rest[1]  # a slash in a branch name is percent-encoded in URLs
     file = tail[len(behind) :].strip("/") if rest[0] in ("blob", "resolve", "raw") else ""
     return replace(found, revision=behind, own=True, file=file)
 
 
 def why_no_id(word: str) -> str:
-    """Why a word that names nothing on this machine cannot be a model's id; "" where it can."""
+    """Why a word without a local file cannot be a model id; "" if it can."""
     path = _hub_path(word)
     if not word:
         return "the name is empty"
@@ -146,5 +146,5 @@ def why_no_id(word: str) -> str:
 
 
 def page(model: str = "", *behind: str) -> str:
-    """The address of a model's page, or of one behind it, on the Hub in use."""
+    """The URL of a model's page, or of a subpage, at `HF_ENDPOINT`."""
     return "/".join(part for part in (constants.ENDPOINT, model, *behind) if part)

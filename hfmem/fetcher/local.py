@@ -1,4 +1,4 @@
-"""Models on this machine: a folder with config.json, a weight file, a snapshot in the Hugging Face cache."""
+"""Local models: a folder with config.json, a weight file, a snapshot in the Hugging Face cache."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ from hfmem.units import format_bytes
 __all__ = ["is_local", "is_there", "read", "read_choice", "snapshot", "snapshots", "why_not"]
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_LONGEST_REF = 1024  # bytes of a file that names a commit
+_LONGEST_REF = 1024  # bytes of a file with a commit hash
 
 
 def is_local(model: str) -> bool:
-    """Whether the word names something on this machine that can be read: a file of a format that is known, or a folder
-    that holds config.json, model_index.json, adapter_config.json or a file with weights. It then wins over a Hub id of
-    the same spelling, as `transformers` has it."""
-    if not model:  # as a path it would be the folder that one stands in
+    """Whether the word is a readable local model: a file of a known format, or a folder with config.json,
+    model_index.json, adapter_config.json or a weight file. It takes precedence over a Hub id of the same name, as in
+    `transformers`."""
+    if not model:  # as a path, "" would be the current folder
         return False
     try:
         path = Path(model).expanduser()
@@ -52,7 +52,7 @@ def is_local(model: str) -> bool:
             names = [item.name for item in path.iterdir() if item.is_file()]
             return any(name in (CONFIG, PIPELINE, ADAPTER) or _is_readable(name) or is_foreign(name) for name in names)
         return path.is_file() and format_of(path.name) is not None
-    except (OSError, RuntimeError, ValueError):  # RuntimeError: the home of a user who is not there
+    except (OSError, RuntimeError, ValueError):  # RuntimeError: the home of an unknown user
         return False
 
 
@@ -62,7 +62,7 @@ def _is_readable(filename: str) -> bool:
 
 
 def is_there(model: str) -> bool:
-    """Whether the word names a folder or file of this machine, whatever it holds."""
+    """Whether the word is an existing folder or file, of any content."""
     try:
         return bool(model) and Path(model).expanduser().exists()
     except (OSError, RuntimeError, ValueError):
@@ -70,11 +70,11 @@ def is_there(model: str) -> bool:
 
 
 def why_not(model: str) -> str:
-    """Why a path names no model."""
+    """Why a path is not a model."""
     try:
         if Path(model).expanduser().is_dir():
             names = (CONFIG, *(format_.name for format_ in readable()))
-            return f"the folder holds neither {' nor '.join(names)}"
+            return f"the folder has neither {' nor '.join(names)}"
         if Path(model).expanduser().is_file():
             suffixes = (suffix for format_ in formats() for suffix in format_.suffixes)
             return f"the file is neither {' nor '.join(suffixes)}"
@@ -87,8 +87,8 @@ def read(ref: ModelRef) -> Checkpoint:
     """The checkpoint of a folder or of one file.
 
     Raises:
-        ModelNotFoundError: the path holds nothing that can be read.
-        InvalidFileError: a file that is not what its name says.
+        ModelNotFoundError: the path cannot be read.
+        InvalidFileError: a file is not of the format that its name indicates.
     """
     path = Path(ref.model_id).expanduser()
     try:
@@ -101,8 +101,8 @@ def read(ref: ModelRef) -> Checkpoint:
 
 
 def snapshots(model_id: str) -> tuple[str, ...]:
-    """The revisions of a model of which the Hugging Face cache has a snapshot; commits where no branch or tag points to
-    them."""
+    """The revisions of a model with a snapshot in the Hugging Face cache; commits that no branch or tag points to are
+    listed by hash."""
     repository = _repository(model_id)
     names: dict[str, list[str]] = {}
     try:
@@ -121,7 +121,7 @@ def _repository(model_id: str) -> Path:
 
 
 def snapshot(ref: ModelRef) -> Checkpoint | None:
-    """The model's snapshot in the Hugging Face cache, if its configuration and weights were downloaded before."""
+    """The model's snapshot in the Hugging Face cache, if its config and weights were downloaded."""
     repository = _repository(ref.model_id)
     try:
         commit = ref.revision
@@ -141,7 +141,7 @@ def _read_file(ref: ModelRef, path: Path) -> Checkpoint:
     config = path.parent / CONFIG
     files, missing = _shards(path)
     beside = _read_config(config) if config.is_file() and not gguf.FORMAT.matches(path.name) else None
-    notes = [f"config.json beside {path.name} is taken to be its configuration."] if beside is not None else []
+    notes = [f"The config.json next to {path.name} is used as its configuration."] if beside is not None else []
     contents = {file.name: _contents(path.parent / file.name, file.name) for file in files}
     return Checkpoint(
         ref=ref,
@@ -161,7 +161,7 @@ def _read_file(ref: ModelRef, path: Path) -> Checkpoint:
 
 
 def _shards(path: Path) -> tuple[tuple[FileInfo, ...], int]:
-    """A file with the shards beside it that are the same model, as llama.cpp loads them, and how many are not there."""
+    """A file with its other shards in the folder, as llama.cpp loads them, and the number of missing shards."""
     name, _, count = parts_of(path.name)
     brothers = sorted(path.parent.glob("*.gguf")) if count > 1 and gguf.FORMAT.matches(path.name) else [path]
     found = [one for one in brothers if (parts := parts_of(one.name))[0] == name and parts[2] == count]
@@ -246,22 +246,22 @@ def read_choice(checkpoint: Checkpoint, choice: Choice) -> Checkpoint | None:
 
 
 def _listing(path: Path) -> list[FileInfo]:
-    """Files of the folder and of its direct subfolders (where diffusers and sentence-transformers keep parts)."""
+    """Files in the folder and its direct subfolders (used by diffusers and sentence-transformers)."""
     found = [item for pattern in ("*", "*/*") for item in path.glob(pattern) if item.is_file()]
     return [FileInfo(name=item.relative_to(path).as_posix(), size=item.stat().st_size) for item in sorted(found)]
 
 
 def _no_files(path: Path) -> list[str]:
-    """A sentence for names of a model's files that stand for none."""
+    """A sentence on names of model files that are not regular files."""
     named = sorted(item for item in path.iterdir() if item.name in (CONFIG, INDEX, PIPELINE) or format_of(item.name))
     odd = [item.name for item in named if not item.is_file()]
-    verb = "is no file that can be read, and is" if len(odd) == 1 else "are no files that can be read, and are"
-    return [f"{', '.join(odd[:3])}{', …' if len(odd) > 3 else ''} {verb} left out."] if odd else []
+    verb = "is not a readable file, and is" if len(odd) == 1 else "are not readable files, and are"
+    return [f"{', '.join(odd[:3])}{', …' if len(odd) > 3 else ''} {verb} ignored."] if odd else []
 
 
 def _indexed(path: Path, selection: Selection, names: Collection[str]) -> dict[str, str]:
-    """The shard of each tensor, as the index has it; none where there is no index, or a broken one beside shards whose
-    names tell as much."""
+    """The shard of each tensor, from the index; {} without an index, or with an invalid one if the shards are
+    identified by their names."""
     if selection.layout != "sharded" or INDEX not in names:
         return {}
     try:
@@ -275,7 +275,7 @@ def _indexed(path: Path, selection: Selection, names: Collection[str]) -> dict[s
 def _weights(
     selection: Selection, files: tuple[FileInfo, ...], indexed: Mapping[str, str]
 ) -> tuple[tuple[FileInfo, ...], int, list[str]]:
-    """The chosen files that are here, how many are not, and a note on them."""
+    """The selected files that exist, the number of missing ones, and a note on those."""
     here, missing = selection.weights, selection.missing
     if indexed:
         shards = set(indexed.values())
@@ -290,7 +290,7 @@ def _missing_note(missing: int, here: int) -> list[str]:
 
 
 def _adapter(folder: Path) -> dict[str, Any] | None:
-    """adapter_config.json of a folder. A broken one costs nothing but what it would have told."""
+    """adapter_config.json of a folder; None if it is missing or invalid."""
     try:
         return _read_config(folder / ADAPTER) if (folder / ADAPTER).is_file() else None
     except InvalidConfigError:
@@ -302,10 +302,10 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 
 def _parsed(path: Path, most: int) -> dict[str, Any]:
-    """The JSON object of a file, which may be so many bytes long.
+    """The JSON object in a file of at most `most` bytes.
 
     Raises:
-        InvalidConfigError: it is longer, or no JSON object.
+        InvalidConfigError: it is longer, or not a JSON object.
     """
     try:
         return parse_object(read_bytes(path, most), path.name)
@@ -313,11 +313,13 @@ def _parsed(path: Path, most: int) -> dict[str, Any]:
         if error.errno != errno.EFBIG:
             raise
         size = format_bytes(path.stat().st_size, "GiB")
-        raise InvalidConfigError("", f"{path.name} is {size} long, more than the {most >> 20} MiB of any") from error
+        raise InvalidConfigError(
+            "", f"{path.name} is {size} long, more than the maximum of {most >> 20} MiB"
+        ) from error
 
 
 def _contents(path: Path, name: str) -> FileContents:
-    """What a weight file holds; nothing for one of a format that is not read."""
+    """Contents of a weight file; empty for a format without a reader."""
     format_ = format_of(name)
     if format_ is None or format_.read is None:
         return FileContents(tensors=())

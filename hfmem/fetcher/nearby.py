@@ -1,4 +1,4 @@
-"""What is known on this machine and may be meant by what is not: ids that are spelt alike, other states of a model."""
+"""Suggestions for models that were not found: similar ids, and other cached revisions or quantisations."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _SHOWN = 3
 
 
 def near_ids(word: str) -> tuple[str, ...]:
-    """Ids of the catalog and of the caches, the nearest first; of a name without its owner, those of any owner."""
-    from difflib import get_close_matches  # for what is not found only
+    """Similar ids from the catalog and the caches, the closest first; for a name without owner, those of any owner."""
+    from difflib import get_close_matches  # only needed for suggestions
 
     whole = "/" in word
     known_ids = _known()
@@ -41,7 +41,7 @@ def _known() -> tuple[str, ...]:
 
 
 def _downloaded() -> Iterator[str]:
-    """What the Hugging Face cache holds."""
+    """Models in the Hugging Face cache."""
     try:
         names = sorted(path.name for path in Path(constants.HF_HUB_CACHE).glob("models--*"))
     except OSError:
@@ -51,13 +51,13 @@ def _downloaded() -> Iterator[str]:
 
 
 def state(ref: ModelRef) -> str:
-    """A model at a revision, and the quantisation that is meant of it, as the command line takes it."""
+    """A model with its revision and quantisation, as accepted on the command line."""
     quant = wanted(ref)
     return f"{ref.model_id}@{ref.revision}" + (f":{quant}" if quant else "")
 
 
 def other_states(ref: ModelRef) -> tuple[str, ...]:
-    """What this machine has of a model at other revisions, or of other quantisations, than it was asked for at."""
+    """Other revisions and quantisations of a model on this machine than the requested one."""
     alone = replace(ref, quant="", file="")
     kept = [replace(alone, revision=revision, quant=quant) for revision, quant in cache.states(ref.model_id)]
     found = [state(each) for each in kept if cache.load(each) is not None]

@@ -1,7 +1,8 @@
-"""Many tensor names in few lines: `model.layers.{0-31}.mlp.up_proj.weight` stands for 32 of them.
+"""A compact form of tensor lists: `model.layers.{0-31}.mlp.up_proj.weight` stands for 32 tensors.
 
-A row is `[pattern, dtype, shape]`. In a pattern `{…}` holds whole numbers and inclusive ranges, `{0-2,5}`; several
-braces stand for every combination, the last one counting fastest. The bundled catalog and the disk cache use this form.
+A row is `[pattern, dtype, shape]`. In a pattern, `{…}` contains integers and inclusive ranges, `{0-2,5}`; several
+braces stand for all combinations, with the last one varying fastest. The bundled catalog and the disk cache use this
+form.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ Row = tuple[str, str, tuple[int, ...]]
 
 _BRACES = re.compile(r"\{([0-9,\-]+)\}")
 _WHOLE = re.compile(r"(?<![^.])\{[0-9,\-]+\}(?![^.])")
-# a whole name part that is a number: the 7 of `layers.7.mlp`, not of `fc1`, nor one with leading zeros
+# a name part that is a number, such as the 7 in `layers.7.mlp`; not that in `fc1`, and not with leading zeros
 _NUMBER = re.compile(r"(?<![^.])(0|[1-9]\d*)(?![^.])")
 
 
 def expand_name(pattern: str) -> Iterator[str]:
-    """The names a pattern stands for, in counting order."""
+    """The names that a pattern stands for, in numeric order."""
     pieces = _BRACES.split(pattern)
     ends = [
         [f"{number}{text}" for number in _numbers(braces)]
@@ -36,7 +37,7 @@ def first_name(pattern: str) -> str:
 
 
 def count_names(pattern: str) -> int:
-    """How many names a pattern stands for, without making them."""
+    """The number of names that a pattern stands for, without expanding it."""
     count = 1
     for braces in _BRACES.findall(pattern):
         count *= sum(last - first + 1 for first, last in _runs(braces))
@@ -57,24 +58,24 @@ def divided(braces: str, wanted: Callable[[int], bool]) -> tuple[str, str]:
 
 
 def expand(rows: Iterable[Row]) -> Iterator[Row]:
-    """The rows with every pattern spelled out."""
+    """The rows with all patterns expanded."""
     for pattern, dtype, shape in rows:
         for name in expand_name(pattern):
             yield name, dtype, shape
 
 
 def compress(rows: Iterable[Row]) -> list[Row]:
-    """Patterns that stand for exactly the given rows, ordered by first appearance.
+    """Patterns that stand for exactly the given rows, in order of first appearance.
 
-    `expand(compress(rows))` gives the same set of rows; the order may differ.
+    `expand(compress(rows))` is the same set of rows; the order may differ.
 
     Raises:
-        ValueError: a name holds a brace, so it would be read back as a pattern.
+        ValueError: a name contains a brace, and would be read back as a pattern.
     """
     groups: dict[tuple[tuple[str, ...], str, tuple[int, ...]], list[tuple[str, ...]]] = {}
     for name, dtype, shape in rows:
         if "{" in name or "}" in name:
-            raise ValueError("a tensor name holds a brace")
+            raise ValueError("a tensor name contains a brace")
         pieces = _NUMBER.split(name)
         groups.setdefault((tuple(pieces[::2]), dtype, shape), []).append(tuple(pieces[1::2]))
     return [
@@ -84,11 +85,11 @@ def compress(rows: Iterable[Row]) -> list[Row]:
     ]
 
 
-_Numbers = tuple[tuple[int, ...], ...]  # for each place in a name, the numbers that stand there
+_Numbers = tuple[tuple[int, ...], ...]  # for each position in a name, the numbers at it
 
 
 def _fold(rows: list[_Numbers]) -> list[_Numbers]:
-    """Join rows that differ in one place only, the last place first."""
+    """Merge rows that differ at one position only, starting with the last position."""
     for place in range(len(rows[0]) - 1, -1, -1):
         joined: dict[tuple[_Numbers, _Numbers], list[int]] = {}
         for row in rows:
@@ -102,7 +103,7 @@ def _join(texts: Sequence[str], numbers: _Numbers) -> str:
 
 
 def _braces(indices: Sequence[int]) -> str:
-    """Ascending numbers as a pattern writes them; one alone as itself."""
+    """Ascending numbers in pattern syntax; a single one without braces."""
     runs: list[list[int]] = []
     for index in indices:
         if runs and index == runs[-1][1] + 1:

@@ -1,4 +1,4 @@
-"""The models among GGUF files: which files are one model, which quantisation it is, and which of several is meant."""
+"""The models among GGUF files: their files and quantisations, and the selection of one."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from hfmem.fetcher.values import FileInfo, ModelRef
 __all__ = ["DEFAULTS", "Choice", "choices", "choose", "is_model", "parts_of", "preferred", "wanted", "word_for"]
 
 DEFAULTS: Final = ("Q4_K_M", "Q8_0")
-"""What `llama-server -hf` takes where nobody names a quantisation, in this order; else the first model
-(`find_best_model` of llama.cpp's common/download.cpp)."""
+"""The quantisations that `llama-server -hf` tries by default, in order; else it uses the first model (`find_best_model`
+in llama.cpp's common/download.cpp)."""
 
 _SHARD: Final = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.gguf", re.IGNORECASE)
 _QUANT: Final = re.compile(
     r"(?<![^-._/])(?:UD-)?((?:I?Q|TQ)\d[A-Z0-9_]*|BF16|FP?(?:16|32)|MXFP4[A-Z0-9_]*|NVFP4)(?![^-._/])", re.IGNORECASE
 )
-# Files beside a model: towers for images and sound, statistics for quantising, small models that draft.
+# Auxiliary files: vision and audio towers (mmproj), importance matrices, draft models.
 _BESIDE: Final = re.compile(r"mmproj|imatrix|(mtp|eagle3|dflash|dspark)-|(?<![^-._])draft(?![^-._])", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """One model of several.
+    """One model among several.
 
     Attributes:
-        name: its file's name without the ending, or what the names of its shards have in common.
-        quant: the quantisation that the name tells (`Q4_K_M`); "" where it tells none.
+        name: its file name without suffix, or the common part of its shards' names.
+        quant: the quantisation in the name (`Q4_K_M`); "" for none.
         files: its files, in order.
-        missing: shards that the names of the others promise and that are not there.
+        missing: number of missing shards, according to the names of the others.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Choice:
 
     @property
     def size(self) -> int | None:
-        """Bytes of all files; None where one is not known."""
+        """Bytes of all files; None if one is unknown."""
         sizes = [file.size for file in self.files]
         return None if None in sizes else sum(size for size in sizes if size is not None)
 
@@ -57,24 +57,24 @@ class Choice:
 
 
 def wanted(ref: ModelRef) -> str:
-    """The quantisation or the GGUF file that is asked for of a repository; "" for none."""
+    """The requested quantisation or GGUF file of a repository; "" for none."""
     return ref.quant or (ref.file if gguf.FORMAT.matches(ref.file) else "")
 
 
 def is_model(filename: str) -> bool:
-    """Whether a GGUF file is a model, and not something that is used beside one."""
+    """Whether a GGUF file is a model, and not an auxiliary file."""
     return gguf.FORMAT.matches(filename) and not _BESIDE.search(filename.rpartition("/")[2])
 
 
 def parts_of(filename: str) -> tuple[str, int, int]:
-    """What the names of a model's shards have in common, the number of this one, and how many there are."""
+    """(Common name, number, count) of a shard, from its file name; (name, 1, 1) for other files."""
     if match := _SHARD.fullmatch(filename):
         return match.group(1), int(match.group(2)), int(match.group(3))
     return filename.removesuffix(".gguf"), 1, 1
 
 
 def choices(files: Iterable[FileInfo]) -> tuple[Choice, ...]:
-    """Every model among the files, by name; where there are only files that are used beside one, those."""
+    """All models among the files, by name; if there are only auxiliary files, those."""
     ours = [file for file in files if gguf.FORMAT.matches(file.name)]
     models = [file for file in ours if is_model(file.name)] or ours
     found: dict[tuple[str, int], dict[int, FileInfo]] = {}
@@ -93,8 +93,8 @@ def choices(files: Iterable[FileInfo]) -> tuple[Choice, ...]:
 
 
 def choose(among: Sequence[Choice], quant: str) -> Choice | None:
-    """The model of a quantisation, in any letter case, or of a file's name; of "" the one that llama.cpp takes. None
-    where there is none."""
+    """The model with a quantisation or file name (case-insensitive); for "" llama.cpp's default. None if there is
+    none."""
     if not quant:
         found = (_named(among, default) for default in DEFAULTS)
         return next((choice for choice in found if choice), None) or next(iter(among), None)
@@ -132,6 +132,6 @@ def _sizes(name: str) -> list[str]:
 
 
 def _quant_of(name: str) -> str:
-    """The last quantisation that a name tells: in the file's own name, else in a folder's."""
+    """The last quantisation in a path: in the file name, else in a folder name."""
     found = _QUANT.findall(name)
     return found[-1].upper() if found else ""

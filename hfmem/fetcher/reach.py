@@ -1,4 +1,4 @@
-"""What a run has learnt of the hosts that it asks: one that cannot be reached is not tried again for each model."""
+"""Hosts that were unreachable in this run, so that they are not tried again for each model."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Final
 
 __all__ = ["Reach"]
 
-REMEMBERED: Final = 60.0  # seconds; a long list goes on when the network is back
-_MOST_FAILURES: Final = 3  # models in a row, of a host that takes connections: one may have a trouble of its own
+REMEMBERED: Final = 60.0  # seconds; a long list of models continues when the network is back
+_MOST_FAILURES: Final = 3  # models in a row: a single one may fail for its own reasons although the host is up
 
 
 class Reach:
-    """The hosts of a run that give no answers. Every thread of the run asks the same one."""
+    """The unreachable hosts of a run; one instance is shared by all threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -21,18 +21,18 @@ class Reach:
         self._failures: dict[str, set[str]] = {}
 
     def down(self, host: str) -> str | None:
-        """Why a host is not asked at the moment; None where it is."""
+        """Why a host is skipped at the moment; None if it is not."""
         with self._lock:
             until, words = self._down.get(host, (0.0, ""))
             return words if time.monotonic() < until else None
 
     def unreachable(self, host: str, words: str) -> None:
-        """Write down that no connection can be made."""
+        """Record that no connection could be established."""
         with self._lock:
             self._down[host] = (time.monotonic() + REMEMBERED, words)
 
     def failed(self, host: str, model: str, words: str) -> None:
-        """Write down that a connection led to no answer about a model; several models in a row are as good as none."""
+        """Record a failed response about a model; after several models in a row, the host counts as unreachable."""
         with self._lock:
             models = self._failures.setdefault(host, set())
             models.add(model)
@@ -40,7 +40,7 @@ class Reach:
                 self._down[host] = (time.monotonic() + REMEMBERED, words)
 
     def answered(self, host: str) -> None:
-        """Write down that the host answers."""
+        """Record that the host responded."""
         with self._lock:
             self._failures.pop(host, None)
             self._down.pop(host, None)

@@ -1,4 +1,4 @@
-"""Checkpoints as JSON records, the form that the disk cache keeps."""
+"""Checkpoints as JSON records, as stored in the disk cache."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MOST_TENSORS: Final = 5_000_000
 
 
 def to_record(checkpoint: Checkpoint) -> dict[str, Any]:
-    """A record of what the Hub said of one commit."""
+    """The record of a checkpoint from the Hub."""
     return {
         "schema": SCHEMA,
         "commit": checkpoint.commit,
@@ -49,7 +49,7 @@ def from_record(record: dict[str, Any], ref: ModelRef) -> Checkpoint:
     if record["schema"] != SCHEMA:
         raise ValueError(f"schema {record['schema']}")
     config, quantisation, metadata = record["config"], record["quantisation"], record["metadata"]
-    adapter = record.get("adapter")  # older ones have none
+    adapter = record.get("adapter")  # absent in older records
     if not all(isinstance(each, dict | None) for each in (config, quantisation, adapter)):
         raise TypeError("no configuration")
     unread = record["unread"]
@@ -81,7 +81,7 @@ def from_record(record: dict[str, Any], ref: ModelRef) -> Checkpoint:
 
 
 def _by_file(tensors: Iterable[TensorInfo]) -> list[list[Any]]:
-    """For each file the patterns of its tensors, and those that no pattern can hold, one by one."""
+    """For each file, the patterns of its tensors, and a list of the tensors that cannot be expressed as patterns."""
     found = []
     for file, group in groupby(tensors, key=lambda tensor: tensor.file):
         regular: list[TensorInfo] = []
@@ -94,7 +94,7 @@ def _by_file(tensors: Iterable[TensorInfo]) -> list[list[Any]]:
 
 
 def _is_regular(tensor: TensorInfo) -> bool:
-    """Whether name, dtype and shape say all: a known dtype, as many bytes as it takes, no brace in the name."""
+    """Whether name, dtype and shape suffice: a known dtype, matching bytes, no brace in the name."""
     if "{" in tensor.name or "}" in tensor.name or stored_dtype(tensor.dtype) is None:
         return False
     return table_bytes(tensor.dtype, tensor.shape) == tensor.nbytes

@@ -1,4 +1,4 @@
-"""Which of a repository's files a run would load: repositories hold the same weights in several forms."""
+"""Selection of a repository's files to load, as repositories may have the same weights in several formats."""
 
 from __future__ import annotations
 
@@ -43,16 +43,16 @@ _SMALL_SUFFIXES: Final = (".json", ".txt", ".model", ".jinja", ".tiktoken")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """The chosen form.
+    """The selected files.
 
     Attributes:
-        layout: what kind of repository this is.
-        weights: the files a run loads, where the listing alone tells them; for `sharded` the shards as far as their
-            names are regular, else empty (the index tells).
-        missing: how many shards the names of the others promise and the listing has not.
-        unread: why files that were tried before these could not be read, by their names.
-        choices: the models in GGUF files, where there are several and none is chosen; `weights` are then those of the
-            one that llama.cpp takes, or none where one is asked for that is not there.
+        layout: kind of repository.
+        weights: the files to load, if the listing determines them; for `sharded` the shards if their names are regular,
+            else empty (the index determines them).
+        missing: number of missing shards, according to the names of the others.
+        choices: the models in GGUF files, if there are several and none is named; `weights` are then those of
+            llama.cpp's default, or empty if the named one does not exist.
+        unread: why preferred files could not be read, by file name.
     """
 
     layout: Layout
@@ -63,13 +63,12 @@ class Selection:
 
 
 def select(files: Sequence[FileInfo], quant: str | None = None) -> Selection:
-    """The form that `transformers` (or `diffusers`, `peft`) would load: safetensors before anything else, shards and
-    single files before variants, one variant only.
+    """The files that `transformers` (or `diffusers`, `peft`) would load: safetensors first, shards and single files
+    before variants, and only one variant.
 
     Args:
         files: the listing.
-        quant: the quantisation of a GGUF that is asked for; "" for the one that llama.cpp takes by default; None where
-            nobody asks for a GGUF.
+        quant: the requested GGUF quantisation; "" for llama.cpp's default; None if no GGUF is requested.
     """
     if quant is not None:
         return _quantised(files, quant)
@@ -86,7 +85,7 @@ def select(files: Sequence[FileInfo], quant: str | None = None) -> Selection:
 
 
 def select_for(files: Sequence[FileInfo], ref: ModelRef) -> Selection:
-    """The form that is asked for: that of a quantisation or a GGUF file, where one is named and there are such."""
+    """The selection for a reference: the requested quantisation or GGUF file if it exists, else as by `select`."""
     quant = wanted(ref)
     found = select(files, quant) if quant else Selection(layout="none")
     return select(files) if found.layout == "none" else found
@@ -121,7 +120,7 @@ def first_readable(
 
 
 def _other_layouts(names: Collection[str], files: Sequence[FileInfo]) -> Selection:
-    """An adapter, a pipeline, or safetensors with names of their own; else another format."""
+    """An adapter, a pipeline, or safetensors with other names; else another format."""
     if ADAPTER in names or (_ADAPTER_WEIGHTS[0] in names and PIPELINE not in names):
         weights = next(filter(None, (_named(files, name) for name in _ADAPTER_WEIGHTS)), ())
         return Selection(layout="adapter", weights=weights)
@@ -132,7 +131,7 @@ def _other_layouts(names: Collection[str], files: Sequence[FileInfo]) -> Selecti
 
 
 def _shards(files: Sequence[FileInfo]) -> tuple[tuple[FileInfo, ...], int]:
-    """`model-00001-of-000NN.safetensors` and its brothers, and how many of the NN are not there."""
+    """The shards `model-00001-of-000NN.safetensors`, …, and the number of missing ones."""
     matches = [(match, file) for file in files if (match := _SHARD.fullmatch(file.name))]
     if not matches:
         return (), 0
@@ -142,8 +141,8 @@ def _shards(files: Sequence[FileInfo]) -> tuple[tuple[FileInfo, ...], int]:
 
 
 def download_files(files: Iterable[FileInfo], weights: Sequence[FileInfo]) -> tuple[FileInfo, ...]:
-    """What a download to run the model would fetch: its weights, and the configuration and tokenizer files beside
-    them; not the other formats, pictures and documents of the repository."""
+    """The files to download for running the model: weights, and config and tokenizer files in the same folders; not
+    other formats, images and documents."""
     folders = {str(PurePosixPath(file.name).parent) for file in weights} | {"."}
     small = (
         file
@@ -158,8 +157,8 @@ def _named(files: Sequence[FileInfo], name: str) -> tuple[FileInfo, ...]:
 
 
 def _oddly_named(files: Sequence[FileInfo], format_: Format) -> tuple[FileInfo, ...]:
-    """Root-level files of a format with names of their own: Mistral's `consolidated…`, variants of `model` without a
-    plain one, else a single file. Of several variants one is taken."""
+    """Root-level files of a format with other names: Mistral's `consolidated…`, variants of `model` if there is no
+    plain one, else a single file. Only one of several variants is selected."""
     root = [file for file in files if format_.matches(file.name) and "/" not in file.name]
     for stem in ("consolidated", "model", ""):
         family = [file for file in root if file.name.startswith(stem)]
@@ -169,7 +168,7 @@ def _oddly_named(files: Sequence[FileInfo], format_: Format) -> tuple[FileInfo, 
 
 
 def _components(files: Sequence[FileInfo]) -> tuple[FileInfo, ...]:
-    """One form of each component folder of a diffusers repository: the plain one, else its smallest variant."""
+    """One variant of each component folder of a diffusers repository: the plain one if it exists."""
     by_folder: dict[str, list[FileInfo]] = {}
     for file in files:
         folder, _, name = file.name.rpartition("/")
@@ -202,14 +201,14 @@ def _other_formats(files: Sequence[FileInfo]) -> Selection:
         if odd := _oddly_named(files, format_):
             return Selection(layout="several", weights=odd)
     others = tuple(file for kind in foreign(files) for file in kind.files)
-    # beside a configuration nothing says that its class is what they are for: they are told, and not counted
+    # with a config.json, these files may belong to other software than its class: they are reported, but not counted
     alone = others if len(others) == 1 and all(file.name != CONFIG for file in files) else ()
     return Selection(layout="foreign" if others else "none", weights=alone)
 
 
 def _quantised(files: Sequence[FileInfo], quant: str | None) -> Selection:
-    """The model in GGUF files; of several the one of a quantisation, and all of them to choose from where none is named
-    or has it."""
+    """The model in GGUF files: the only one, or the one with the requested quantisation; else all of them as
+    `choices`."""
     among = choices(files)
     if not among:
         return Selection(layout="none")

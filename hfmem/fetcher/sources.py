@@ -1,4 +1,4 @@
-"""Where a checkpoint can come from, and in which order: this machine, the Hub, the cache, the catalog."""
+"""The sources of checkpoints and their order: this machine, the Hub, the cache, the catalog."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from hfmem.options.otherwise import Otherwise
 __all__ = ["fetch", "prepare"]
 
 
-# Why the Hub gave no answer, as the note on an answer from elsewhere begins. All other errors are raised.
+# Errors of the Hub after which a stored answer is used, with the beginning of the note. Other errors are raised.
 _REFUSALS: Final[tuple[tuple[type[HfmemError], str], ...]] = (
     (OfflineError, "Offline mode is on"),
     (HubUnreachableError, "The Hub cannot be reached"),
@@ -52,10 +52,10 @@ _REFUSALS: Final[tuple[tuple[type[HfmemError], str], ...]] = (
 
 
 def fetch(ref: ModelRef, access: Access, reach: Reach | None = None) -> Checkpoint:
-    """The checkpoint of a Hub id or a local path; `reach` is what a run of several models knows of its hosts.
+    """The checkpoint of a Hub id or a local path; `reach` is shared by the models of a run.
 
     Raises:
-        HfmemError: found nowhere, or found and unreadable.
+        HfmemError: the model was not found, or is unreadable.
     """
     if not ref.hub and local.is_local(ref.model_id):
         return _local(ref)
@@ -69,15 +69,15 @@ def fetch(ref: ModelRef, access: Access, reach: Reach | None = None) -> Checkpoi
 
 
 def _unused(ref: ModelRef, found: Checkpoint) -> Iterator[str]:
-    """A sentence for what stood behind or beside the id and chose nothing."""
+    """Sentences on parts of the reference that had no effect."""
     if ref.beside:
-        yield f"--revision {ref.beside} has no effect on {ref.model_id}: it is asked for at {ref.revision} itself."
+        yield f"--revision {ref.beside} has no effect on {ref.model_id}, which was given with @{ref.revision}."
     if found.source == "catalog" and ref.revision != constants.DEFAULT_REVISION:
-        yield f"The catalog knows only {constants.DEFAULT_REVISION} of {ref.model_id}, not {ref.revision}."
+        yield f"The catalog has only the revision {constants.DEFAULT_REVISION} of {ref.model_id}, not {ref.revision}."
     if ref.quant and not any(file.name.endswith(".gguf") for file in found.files):
-        yield f"':{ref.quant}' chooses among GGUF files, and none is known of {ref.model_id}: it has no effect."
+        yield f"':{ref.quant}' has no effect: {ref.model_id} has no known GGUF files."
     if ref.file and is_weights(ref.file) and ref.file not in {file.name for file in found.weight_files}:
-        yield f"The address names {ref.file}; this answer is about {ref.model_id} as a whole."
+        yield f"The URL points to {ref.file}; the figures are those of {ref.model_id} as a whole."
 
 
 def _found(ref: ModelRef, access: Access, reach: Reach) -> Checkpoint:
@@ -94,11 +94,11 @@ def _found(ref: ModelRef, access: Access, reach: Reach) -> Checkpoint:
 
 
 def prepare(refs: Iterable[ModelRef], access: Access) -> None:
-    """Import the HTTP client now, if one of the models may need it: several threads that import it at once, beside
-    everything else that is imported, would send their first request later."""
+    """Import the HTTP client in advance, if one of the models may need it: several threads that import it at the same
+    time would delay their first requests."""
     if access.offline or constants.is_offline_mode() or all(local.is_local(ref.model_id) for ref in refs):
         return
-    with suppress(Exception):  # each model that needs it says why it is not there
+    with suppress(Exception):  # reported by each model that needs it
         from hfmem.fetcher import hub
 
         hub.connect()
@@ -118,16 +118,16 @@ def _local(ref: ModelRef) -> Checkpoint:
 
 
 def _from_hub(ref: ModelRef, access: Access, reach: Reach) -> Checkpoint:
-    """From the Hub, or from the cache if the Hub says that the commit is the one kept there."""
+    """The checkpoint from the Hub, or from the cache if the Hub confirms that its commit is current."""
     known = cache.load(ref) if access.use_cache else None
     if known is not None and known.commit == ref.revision:
-        return known  # a commit never changes
+        return known  # commits are immutable
     if fault := endpoint_fault():
         raise ConnectionSettingsError(ref.model_id, fault)
     try:  # the client costs a tenth of a second to import, and runs without a network do not need it
         from hfmem.fetcher import hub
         from hfmem.fetcher.http import client_for
-    except Exception as error:  # it reads the environment as it is imported
+    except Exception as error:  # the client parses the environment on import
         reason = f"the HTTP client cannot be loaded: {type(error).__name__}"
         raise ConnectionSettingsError(ref.model_id, reason) from error
     client = client_for(ref.model_id, access.token, patient=lambda: _stored(ref, access) is None, reach=reach)
@@ -146,13 +146,14 @@ def _from_hub(ref: ModelRef, access: Access, reach: Reach) -> Checkpoint:
 
 
 def _stored(ref: ModelRef, access: Access) -> Checkpoint | None:
-    """What this machine knows of a model without asking: the cache, a downloaded snapshot, the catalog."""
+    """The checkpoint from local sources: the cache, a downloaded snapshot, the catalog."""
     kept = cache.load(ref) if access.use_cache else None
     return kept or local.snapshot(ref) or catalog.find(ref)
 
 
 def _elsewhere(ref: ModelRef, access: Access, error: HfmemError) -> Checkpoint:
-    """The stored answer, with a note why; the error itself where there is none, or where it is no refusal."""
+    """The stored checkpoint with a note on the Hub's error; raises the error if there is none, or if the error does not
+    allow a stored answer."""
     why = next((words for kind, words in _REFUSALS if isinstance(error, kind)), None)
     found = _stored(ref, access) if why else None
     if found is None:
@@ -168,7 +169,7 @@ def _elsewhere(ref: ModelRef, access: Access, error: HfmemError) -> Checkpoint:
 
 
 def _gated(public: Checkpoint, access: Access, *, authenticated: bool) -> Checkpoint:
-    """What is public of a gated model, completed by what this machine knows of it."""
+    """The public part of a gated model, completed from local sources."""
     known = _stored(public.ref, access)
     if known is None:
         if not public.totals:
@@ -199,7 +200,7 @@ def _way_in(public: Checkpoint, authenticated: bool) -> str:
 
 
 def _difference(tensors: Sequence[TensorInfo], totals: object) -> str:
-    """A sentence where the stored table and the Hub's public totals disagree, by dtype."""
+    """A sentence if the stored tensors and the Hub's public totals disagree, by dtype."""
     if not isinstance(totals, dict):
         return ""
     counted: dict[str, int] = {}
@@ -210,4 +211,4 @@ def _difference(tensors: Sequence[TensorInfo], totals: object) -> str:
         return ""
     ours = ", ".join(f"{dtype} {count:,}" for dtype, count in counted.items())
     theirs = ", ".join(f"{dtype} {count:,}" for dtype, count in totals.items())
-    return f"The Hub's public totals ({theirs}) differ from what is counted here ({ours})."
+    return f"The Hub's public totals ({theirs}) differ from the tensors counted here ({ours})."

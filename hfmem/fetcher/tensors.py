@@ -1,4 +1,4 @@
-"""Tensors of a table, many to a row; and the two roads to their bytes: what the file says, and shape × dtype."""
+"""Tensors in rows of many; their bytes as stated in the file, and as shape × dtype; and consistency of shards."""
 
 from __future__ import annotations
 
@@ -106,10 +106,10 @@ def stored_bytes(tensors: Sequence[TensorInfo]) -> int:
 
 @lru_cache(maxsize=4096)
 def table_bytes(dtype: str, shape: tuple[int, ...]) -> int:
-    """Stored bytes of a tensor of a table.
+    """Stored bytes of a tensor by shape × dtype.
 
     Raises:
-        ValueError: a dtype that is not known.
+        ValueError: the dtype is unknown.
     """
     found = stored_dtype(dtype)
     if found is None:
@@ -121,7 +121,7 @@ def table_bytes(dtype: str, shape: tuple[int, ...]) -> int:
 
 
 def size_mismatches(tensors: Iterable[TensorInfo]) -> tuple[TensorInfo, ...]:
-    """Tensors whose stored bytes are not shape × dtype; those of an unknown dtype are not judged."""
+    """Tensors whose stored bytes differ from shape × dtype; those of an unknown dtype are not checked."""
     return tuple(tensor for tensor in tensors if _expected_bytes(tensor) not in (None, tensor.nbytes))
 
 
@@ -133,12 +133,11 @@ def _expected_bytes(tensor: TensorInfo) -> int | None:
 def each_once(
     tensors: Iterable[TensorInfo], indexed: Collection[str] = ()
 ) -> tuple[tuple[TensorInfo, ...], tuple[str, ...]]:
-    """The tensors of the shards of one model, each name once, and how the shards contradict each other or their index,
-    a clause each.
+    """The tensors of a model's shards with unique names, and clauses on contradictions between shards and index.
 
     Args:
-        tensors: those of all shards, in their order.
-        indexed: the names that the index has in these shards.
+        tensors: the tensors of all shards, in order.
+        indexed: the tensor names that the index assigns to these shards.
     """
     found: dict[str, TensorInfo] = {}
     again: list[TensorInfo] = []

@@ -1,4 +1,4 @@
-"""What the fetcher returns: what a repository, folder, cache or catalog entry holds, before any interpretation."""
+"""The fetcher's results: contents of a repository, folder, cache or catalog entry, before interpretation."""
 
 from __future__ import annotations
 
@@ -18,17 +18,18 @@ Names = Literal["recorded", "derived", "class"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelRef:
-    """What was asked for.
+    """A requested model.
 
     Attributes:
         model_id: a Hub id, or a local path as the user wrote it.
         revision: branch, tag, commit or `refs/pr/N`.
-        quant: the quantisation that stood behind the id (`:Q4_K_M`), for repositories with a file of each; "" for none.
-        file: the file that the address named; "" for none.
-        hub: whether an address was given, so that the folder of the same name on this machine is not meant.
-        own: whether the revision is the word's own, so that no other holds.
-        beside: the revision that was asked for beside a word that has another of its own; "" for none.
-        asked: the word as it was written; two spellings of one model are one model.
+        quant: the quantisation after the id (`:Q4_K_M`), for repositories with one GGUF file per quantisation; "" for
+            none.
+        file: the file in the URL; "" for none.
+        hub: whether a Hub URL was given, so that a local folder of the same name is not used.
+        own: whether the revision was given in the argument itself, and takes precedence.
+        beside: the `--revision` that was overridden by the argument's own; "" for none.
+        asked: the argument as written; not compared, as two spellings may stand for the same model.
     """
 
     model_id: str
@@ -42,13 +43,13 @@ class ModelRef:
 
     @property
     def named(self) -> str:
-        """The id with what is asked behind it: a revision, a quantisation or a file."""
+        """The id with its revision, and quantisation or file."""
         revision = "" if self.revision == "main" else f"@{self.revision}"
         behind = self.quant or self.file
         return self.model_id + revision + (f":{behind}" if behind else "")
 
     def at(self, revision: str) -> ModelRef:
-        """The same at another revision, where none is asked for."""
+        """The same model at another revision, unless it has a revision already."""
         return self if self.own or self.revision != DEFAULT_REVISION else replace(self, revision=revision)
 
 
@@ -57,11 +58,11 @@ class TensorInfo:
     """One tensor of a checkpoint.
 
     Attributes:
-        name: the name in the file.
-        dtype: the name that the file's format has for its number format (`BF16`, `Q4_K`).
-        shape: elements a dimension.
-        nbytes: stored bytes, as the file's header places them.
-        file: the file it lies in ("" where only the catalog knows it).
+        name: its name in the file.
+        dtype: its dtype as named in the file format (`BF16`, `Q4_K`).
+        shape: its shape.
+        nbytes: stored bytes, from the offsets in the file's header.
+        file: its file ("" for tensors from the catalog).
     """
 
     name: str
@@ -81,7 +82,7 @@ class TensorInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileInfo:
-    """One file of a repository. `size` is in bytes, None where the listing does not tell."""
+    """One file of a repository. `size` is in bytes; None if the listing has none."""
 
     name: str
     size: int | None
@@ -89,31 +90,30 @@ class FileInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
-    """What is there. Equal ones have equal hashes, of what is not a mapping.
+    """The facts about a model's files. The hash covers only fields that are not mappings.
 
     Attributes:
-        ref: what was asked.
-        commit: the commit the facts belong to; None for local folders and catalog entries without one.
+        ref: the requested model.
+        commit: its commit; None for local folders and catalog entries without one.
         source: where the facts come from.
-        provenance: the same in words a person can follow ("huggingface.co", a path, a catalog's source).
-        config: the parsed config.json; None where there is none.
-        quantisation: the parsed hf_quant_config.json or quantize_config.json, where the quantisation stands there and
-            not in config.json; None otherwise.
-        adapter: the parsed adapter_config.json of an adapter; None where there is none.
-        tensors: every tensor of the files that a run would load; empty where no header could be read.
+        provenance: the same in words ("huggingface.co", a path, a catalog entry's source).
+        config: the parsed config.json; None if there is none.
+        quantisation: the parsed hf_quant_config.json or quantize_config.json, if config.json has no quantisation
+            config; None otherwise.
+        adapter: the parsed adapter_config.json; None if there is none.
+        tensors: all tensors in the files to load; empty if no header could be read.
         names: for a catalog entry, whether the tensor names were recorded from the files, derived from the class by
             reversing its renames, or are the class's own; `recorded` for all other sources.
         files: the repository's files.
-        weight_files: those of `files` that a run would load.
-        metadata: what the weight files say of themselves besides their tensors, by file; files that say nothing are
-            left out.
-        faults: how weight files contradict themselves, a clause each: the tensors are then no exact count.
-        doubts: how weight files or their index contradict each other, a clause each: the tensors are then no exact
-            count, and loaders take them all the same.
-        missing: how many weight files are promised and not there: the weights are then a lower bound.
-        unread: why files that hold the model as well could not be read, by their names.
-        totals: elements by safetensors dtype as the Hub publishes them; None where unknown.
-        gated: whether the files need an accepted licence that this user lacks.
+        weight_files: the files to load.
+        metadata: metadata of weight files, by file name; files without any are absent.
+        faults: clauses on inconsistent weight files, which loaders refuse; the tensor count is then not exact.
+        doubts: clauses on contradictions between weight files or with their index, which loaders accept; the tensor
+            count is then not exact.
+        missing: number of missing weight files; the weights are then a lower bound.
+        unread: why other files of the model could not be read, by file name.
+        totals: elements by safetensors dtype as published by the Hub; None if unknown.
+        gated: whether the files require an accepted licence that this user lacks.
         notes: remarks for the reader, one sentence each.
     """
 

@@ -1,1 +1,1 @@
-"""Accelerators: the table of those people have or rent, cloud instances, and what is in this machine."""
+"""Accelerators: tables of accelerators and cloud instances, and detection of this machine's."""

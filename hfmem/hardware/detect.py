@@ -1,6 +1,6 @@
-"""What is in this machine: NVIDIA through its management library, AMD through sysfs, Apple through sysctl.
+"""Detection of this machine's accelerators: NVIDIA through NVML, AMD through sysfs, Apple through sysctl.
 
-Nothing here imports a package that is not there, and every way may fail: an empty answer is an answer.
+No optional package is imported, and every method may fail without an error: the result is then empty.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from hfmem.units import GIB, MIB
 __all__ = ["absent", "cpu", "detect", "machine"]
 
 _SYSFS: Final = Path("/sys/class/drm")
-_SAME_CARD: Final = 1.1
+_SAME_CARD: Final = 1.1  # detected memory up to 10 % above the table's reading counts as the same GPU
 
 
 def detect() -> tuple[Machine, ...]:
-    """The accelerators of this machine, equal ones together; empty where there is none that can be seen."""
+    """The accelerators of this machine, with equal ones grouped; empty if none is detected."""
     found = [*_nvidia(), *_amd(_SYSFS), *_apple()]
     counts: dict[Accelerator, int] = {}
     for accelerator in found:
@@ -34,7 +34,7 @@ def detect() -> tuple[Machine, ...]:
 
 
 def absent() -> Machine:
-    """What stands for the accelerators of a machine that has none: nothing is known to fit on it."""
+    """A placeholder for a machine without accelerators, so that `--gpu auto` still gets a row."""
     return Machine(
         accelerator=Accelerator(
             name="auto",
@@ -49,16 +49,16 @@ def absent() -> Machine:
 
 
 def machine(name: str) -> Machine:
-    """What a name stands for: `cpu` for this machine's processor, else a row of the table, or a budget.
+    """The machine for a name: `cpu` for this machine's CPU, else a row of the table, or a memory budget.
 
     Raises:
-        InvalidScenarioError: it is none of these.
+        InvalidScenarioError: an unknown name.
     """
     return cpu() if name.strip().lower() == "cpu" else find(name)
 
 
 def cpu() -> Machine:
-    """This machine's processor and memory."""
+    """This machine's CPU and memory."""
     return Machine(
         accelerator=Accelerator(
             name="CPU",
@@ -89,7 +89,7 @@ def _windows_memory() -> int:
 
 
 class _Memory(ctypes.Structure):
-    """`nvmlMemory_t`: bytes."""
+    """`nvmlMemory_t`, in bytes."""
 
     _fields_ = (("total", ctypes.c_ulonglong), ("free", ctypes.c_ulonglong), ("used", ctypes.c_ulonglong))
 
@@ -134,7 +134,7 @@ def _amd(root: Path) -> list[Accelerator]:
             product = path.parent / "product_name"
             name = product.read_text(encoding="utf-8").strip() if product.is_file() else ""
             found.append(_described(name or f"AMD GPU {memory // GIB} GiB", "amd", memory, f"{path.name} in sysfs"))
-    return [card for card in found if card is not None and card.memory >= GIB]  # less is a display adapter
+    return [card for card in found if card is not None and card.memory >= GIB]  # integrated graphics report less
 
 
 def _apple() -> list[Accelerator]:
@@ -163,7 +163,7 @@ def _sysctl(name: str) -> str:
 
 
 def _described(name: str, vendor: str, memory: int | None, source: str) -> Accelerator | None:
-    """The table's row with this machine's figures, or a row of its own; None where nothing tells the memory."""
+    """The table's row with this machine's memory, or a new row for an unknown name; None if the memory is unknown."""
     rows = named(name)
     if memory is None:
         return rows[0] if rows else None
@@ -172,6 +172,7 @@ def _described(name: str, vendor: str, memory: int | None, source: str) -> Accel
             name=name, vendor=vendor, generation="", kind="discrete", memory=memory, basis="detected", source=source
         )
     row = min(rows, key=lambda row: abs(row.memory - memory))  # one name may be sold with several sizes
-    # the library counts what the driver keeps for itself too; much more than the reading is another card
+    # NVML's total includes memory that the driver reserves, which the table's reading does not; much more than the
+    # reading means another variant of the GPU
     kept = row.basis == "reading" and memory < row.memory * _SAME_CARD
     return replace(row, memory=min(memory, row.memory) if kept else memory, basis="detected", source=source, aliases=())

@@ -1,7 +1,7 @@
-"""How people write an accelerator: a count, a name, and the size of its memory, in any order of care.
+"""Parsing of accelerator names: an optional count, a name, and an optional memory size.
 
-`2x4090`, `RTX-4090 24GB`, `a100 80g` and `NVIDIA A100-SXM4-80GB` are each a count, a key (the name without maker, case,
-blanks and dashes) and a size. Nothing here knows a table.
+`2x4090`, `RTX-4090 24GB`, `a100 80g` and `NVIDIA A100-SXM4-80GB` are parsed to a count, a key (the name in lower case
+without vendor, spaces and dashes) and a size. The table of accelerators is not used here.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ __all__ = ["Spelled", "budget", "counted", "spelled"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spelled:
-    """What a spelling says.
+    """A parsed name.
 
     Attributes:
-        words: the name, without maker and what tells no card from another.
-        size: GB of memory that it names; None where it names none.
+        words: the words of the name, without the vendor and words that do not distinguish GPUs.
+        size: memory in GB; None if not given.
     """
 
     words: tuple[str, ...]
@@ -29,21 +29,21 @@ class Spelled:
 
     @property
     def key(self) -> str:
-        """The name as keys are compared: without blanks and dashes."""
+        """The name as a key for comparison, without spaces and dashes."""
         return "".join(self.words)
 
     @property
     def short_keys(self) -> tuple[str, ...]:
-        """The keys that leave out the series: `4090` for RTX 4090."""
+        """Keys without the series: `4090` for RTX 4090."""
         starts = range(1, len(self.words))
         return tuple("".join(self.words[n:]) for n in starts if all(word in _SERIES for word in self.words[:n]))
 
 
 _MAKERS: Final = ("nvidia", "geforce", "tesla", "amd", "intel", "google", "aws", "qualcomm", "apple")
-# words that drivers and shops add, and that tell no card from another
+# words added by drivers and shops, which do not distinguish GPUs
 _EMPTY: Final = ("gpu", "generation", "edition", "graphics", "with", "design", "hbm2", "hbm2e", "hbm3", "hbm3e")
 _SAME: Final = {"mobile": "laptop", "notebook": "laptop", "sxm2": "sxm", "sxm3": "sxm", "sxm4": "sxm", "sxm5": "sxm"}
-# a series that people leave out: `4090`, `7900 XTX`, `A770`; not those of which several have the same numbers
+# series that are often omitted: `4090`, `7900 XTX`, `A770`; not those that share numbers with another series
 _SERIES: Final = ("rtx", "gtx", "rx", "arc", "radeon", "instinct", "jetson")
 
 _WORD_OF_SIZE: Final = re.compile(r"(?<![a-z0-9.])(?P<number>\d{1,6})\s*g(?:i?b)?(?![a-z0-9])", re.I)
@@ -56,7 +56,7 @@ _LARGEST_BARE: Final = 512
 
 
 def counted(text: str) -> tuple[str, int | None]:
-    """A spelling without its count, and the count: `4x H100`, `2 x 4090`, `H100:4`, `H100 x4`; None for none."""
+    """The name without its count, and the count (None if absent): `4x H100`, `2 x 4090`, `H100:4`, `H100 x4`."""
     match = _COUNTED.match(text.strip())
     if match is None:
         return text.strip(), None
@@ -64,10 +64,10 @@ def counted(text: str) -> tuple[str, int | None]:
 
 
 def budget(text: str) -> float | None:
-    """GiB of a spelling that is a size and nothing else; None for any other.
+    """GiB of a memory size without a name; None for anything else.
 
-    Sizes of memory are in powers of two, whatever their unit is called: a card of `24GB` has 24 GiB. A number without a
-    unit is GiB up to 512, more than which is likelier a card's name than its memory.
+    Memory sizes are in powers of two even with decimal units: a GPU sold with `24GB` has 24 GiB. A number without a
+    unit is GiB up to 512; larger numbers are more likely part of a name.
     """
     size = gib_of(text)
     if size is not None:
@@ -78,7 +78,7 @@ def budget(text: str) -> float | None:
 
 
 def spelled(text: str) -> Spelled:
-    """A name and the size of memory in it, wherever that stands: `RTX 3050 6GB Laptop GPU`."""
+    """Parse a name, with a memory size at any position: `RTX 3050 6GB Laptop GPU`."""
     match = _WORD_OF_SIZE.search(text)
     if match is None or not (words := _words(f"{text[: match.start()]} {text[match.end() :]}")):
         return Spelled(words=_words(text))

@@ -1,8 +1,8 @@
-"""The table of accelerators and of cloud instances, and how a person's spelling finds a row.
+"""The tables of accelerators and of cloud instances, and the lookup of names.
 
-The rows are in `hfmem/data/accelerators.csv` and `instances.csv`; `memory_mib` is what the driver reports (`basis`
-reading), or what a driver of its kind leaves of the nominal memory (`basis` nominal). Each row has its source, and
-that of its compute capability and bandwidth. `spelling.py` knows how people write a name.
+The rows are in `hfmem/data/accelerators.csv` and `instances.csv`. `memory_mib` is the memory reported by the driver
+(`basis` reading), or the nominal memory less what drivers of its kind reserve (`basis` nominal). Each row has its
+source, and that of its compute capability and bandwidth. Names are parsed in `spelling.py`.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from hfmem.units import GIB, MIB
 
 __all__ = ["accelerators", "find", "instances", "named"]
 
-_SHOWN: Final = 4
-_TELLING: Final = 3
+_SHOWN: Final = 4  # suggestions for an unknown name
+_TELLING: Final = 3  # shorter keys are contained in too many names to be useful for suggestions
 _PROFILE: Final = "me"
 
 
@@ -33,7 +33,7 @@ def _rows(name: str) -> list[dict[str, str]]:
 
 @cache
 def accelerators() -> tuple[Accelerator, ...]:
-    """Every accelerator of the table, in its order."""
+    """All accelerators in the table, in order."""
     return tuple(
         Accelerator(
             name=row["name"],
@@ -55,7 +55,7 @@ def accelerators() -> tuple[Accelerator, ...]:
 
 @cache
 def instances() -> tuple[Instance, ...]:
-    """Every cloud instance of the table, in its order."""
+    """All cloud instances in the table, in order."""
     return tuple(
         Instance(name=row["name"], gpu=row["gpu"], count=int(row["count"]), source=row["source"])
         for row in _rows("instances.csv")
@@ -63,13 +63,13 @@ def instances() -> tuple[Instance, ...]:
 
 
 def find(name: str) -> Machine:
-    """What a person means by a name: an accelerator, several of one, a cloud's instance, or a budget of memory.
+    """The machine for a name: one or several accelerators, a cloud instance, or a memory budget.
 
-    `4090`, `RTX-4090 24GB`, `2x4090`, `H100:4` and `p5.48xlarge` are in the table; `24GB`, `24576MiB` and `24` are an
-    accelerator without a maker that has so much.
+    `4090`, `RTX-4090 24GB`, `2x4090`, `H100:4` and `p5.48xlarge` are looked up in the tables; `24GB`, `24576MiB` and
+    `24` are budgets: an accelerator of unknown vendor with this memory.
 
     Raises:
-        UnknownGpuError, ProfileGpuError: it is none of these.
+        UnknownGpuError, ProfileGpuError: an unknown name.
     """
     rest, count = counted(name)
     if rest.lower() == _PROFILE:
@@ -85,8 +85,8 @@ def find(name: str) -> Machine:
 
 
 def named(name: str) -> tuple[Accelerator, ...]:
-    """The accelerators that a name without a count stands for, the one that is meant by default first: those that
-    differ from it in their memory only, and of these the ones with the memory that the name tells. Empty for none."""
+    """The accelerators that a name (without a count) stands for, the default first: variants that differ only in
+    memory, restricted to the memory in the name if it has one. () for an unknown name."""
     said = spelled(name)
     key = (said.key, said.size)
     if said.size is not None and key in _sized():
@@ -110,7 +110,7 @@ def _of_table(text: str, count: int | None) -> Machine | None:
 
 
 def _given(size: float) -> Accelerator:
-    """An accelerator of which nothing is known but its memory, in GiB."""
+    """A memory budget in GiB, as an accelerator of which nothing else is known."""
     return Accelerator(
         name=f"{size:.2f}".rstrip("0").rstrip(".") + " GiB",
         vendor="",
@@ -123,8 +123,8 @@ def _given(size: float) -> Accelerator:
 
 
 def _unknown(name: str, text: str) -> UnknownGpuError:
-    """With what may have been meant by `text`, the name without a count: the sizes of a name that is known, or names
-    that hold this one or are written alike."""
+    """The error for an unknown name, with suggestions for `text`, the name without a count: the sizes in which it is
+    sold, or names that contain it or are similar."""
     said = spelled(text)
     family = _family(said)
     if family:
@@ -141,14 +141,14 @@ def _sizes(rows: tuple[Accelerator, ...]) -> list[int]:
 
 
 def _sold(rows: tuple[Accelerator, ...]) -> str:
-    """The sizes of accelerators: `16, 24 and 32 GB`; "" for none."""
+    """The memory sizes of accelerators in words: `16, 24 and 32 GB`; "" for none."""
     sizes = [str(size) for size in _sizes(rows)]
     words = " and ".join(filter(None, (", ".join(sizes[:-1]), *sizes[-1:])))
     return f"{words} GB" if words else ""
 
 
 def _family(said: Spelled) -> tuple[Accelerator, ...]:
-    """The accelerators of a name that differ in their memory only, the default first; empty for an unknown name."""
+    """The variants of a name that differ only in memory, the default first; () for an unknown name."""
     default = _defaults().get(said.key) or _short().get(said.key)
     if default is None:
         return ()
@@ -162,7 +162,7 @@ def _spellings() -> tuple[tuple[Spelled, Accelerator], ...]:
 
 @cache
 def _families() -> dict[str, list[Accelerator]]:
-    """The accelerators by the key of their own name, without its memory."""
+    """The accelerators by the key of their name, without the memory size."""
     found: dict[str, list[Accelerator]] = {}
     for row in accelerators():
         found.setdefault(spelled(row.name).key, []).append(row)
@@ -171,13 +171,13 @@ def _families() -> dict[str, list[Accelerator]]:
 
 @cache
 def _sized() -> dict[tuple[str, int | None], Accelerator]:
-    """The accelerators by those of their names that tell a memory."""
+    """The accelerators by (key, memory size), for names that include the memory size."""
     return {(said.key, said.size): row for said, row in _spellings() if said.size is not None}
 
 
 @cache
 def _defaults() -> dict[str, Accelerator]:
-    """The accelerators by their names without a memory; where each of several tells its memory, the first."""
+    """The accelerators by names without a memory size; if all variants of a name include one, the first variant."""
     found = {said.key: row for said, row in _spellings() if said.size is None}
     for said, row in _spellings():
         found.setdefault(said.key, row)
@@ -186,7 +186,7 @@ def _defaults() -> dict[str, Accelerator]:
 
 @cache
 def _short() -> dict[str, Accelerator]:
-    """The accelerators by their names without a memory and a series, where that leaves one."""
+    """The accelerators by names without memory size and series, if these are unique."""
     found: dict[str, set[str]] = {}
     for said, _ in _spellings():
         for key in said.short_keys:

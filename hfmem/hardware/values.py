@@ -1,4 +1,4 @@
-"""What accelerators are: values without the table, which most runs do not read."""
+"""Accelerators as values, separate from the table, which most runs do not need."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ class Accelerator:
     """One accelerator.
 
     Attributes:
-        name: the name that reports use.
+        name: its name in reports.
         aliases: other spellings.
-        vendor: nvidia, amd, intel, apple, qualcomm, google, aws; "" for a processor and for a budget.
-        generation: the vendor's word for its design, lower case (`hopper`, `cdna3`).
-        kind: discrete (memory of its own), unified (shares the machine's), or cpu.
-        memory: bytes that programs can use, as the driver reports them.
-        basis: `reading` of a driver, `nominal` less what drivers of its kind keep, `detected` in this machine, or
-            `given` as a budget, `absent` where none was found.
+        vendor: nvidia, amd, intel, apple, qualcomm, google, aws; "" for CPUs and memory budgets.
+        generation: the vendor's architecture name in lower case (`hopper`, `cdna3`).
+        kind: discrete (dedicated memory), unified (shares the machine's memory), or cpu.
+        memory: bytes usable by programs, as reported by the driver.
+        basis: `reading` of a driver, `nominal` less what drivers of its kind reserve, `detected` in this machine,
+            `given` as a budget, or `absent` if none was found.
         source: where the figure is from.
-        nominal_gb: GB that it is sold with, of the whole machine where it shares that memory; 0 where nothing tells.
-        compute_capability: NVIDIA's (`8.9`) or AMD's gfx target (`gfx1100`), which decide on number formats; "" for
-            other makers and where nothing tells.
-        bandwidth: bytes a second between its memory and it, at most; None where nothing tells.
+        nominal_gb: GB it is sold with (of the whole machine for unified memory); 0 if unknown.
+        compute_capability: NVIDIA's (`8.9`) or AMD's gfx target (`gfx1100`), which determine supported number formats;
+            "" for other vendors and if unknown.
+        bandwidth: peak memory bandwidth in bytes per second; None if unknown.
         spec_source: where compute capability and bandwidth are from.
     """
 
@@ -50,11 +50,11 @@ class Machine:
     """Accelerators of one kind.
 
     Attributes:
-        accelerator: what they are.
-        count: how many; None where only the kind was named.
-        instance: the cloud's name for the machine; "" for none.
-        note: which accelerator was taken, where the name stands for several; "" where it does not.
-        asked: the word that it was named with.
+        accelerator: the accelerator.
+        count: how many; None if no count was given.
+        instance: name of the cloud instance; "" for none.
+        note: which variant is used, if the name is ambiguous; "" otherwise.
+        asked: the name as given by the user.
     """
 
     accelerator: Accelerator
@@ -65,13 +65,13 @@ class Machine:
 
     @property
     def there(self) -> bool:
-        """Whether it is known what it is: not where none was found."""
+        """Whether there is an accelerator: False for the placeholder of a machine without one."""
         return self.accelerator.basis != "absent"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Instance:
-    """A cloud's machine: `count` accelerators of one name."""
+    """A cloud instance with `count` accelerators of one kind."""
 
     name: str
     gpu: str

@@ -1,2 +1,2 @@
-"""From config.json and tensor headers to an architecture and its parameters. The only package that reads config keys
-or tensor names."""
+"""From config.json and tensor headers to an architecture and its parameters. Only this package reads config keys and
+tensor names."""

@@ -1,4 +1,4 @@
-"""What a model is by its configuration: the reader of its type, and what all types have in the same way."""
+"""The architecture that a config describes: by the reader of its model type, plus keys that all types share."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ __all__ = ["blueprint_of", "finished"]
 
 
 def blueprint_of(checkpoint: Checkpoint) -> Blueprint:
-    """The layers and weights that a configuration describes, as far as it can be read."""
+    """The layers and weights that a checkpoint's config describes, as far as it can be read."""
     if checkpoint.config is None:
         return Blueprint(architecture=Architecture(model_type=None, unknown="there is no config.json"), groups=None)
     if checkpoint.gated and not checkpoint.tensors:
-        # only the part of config.json that is public is here: class defaults must not fill in for the rest
+        # the Hub publishes only part of a gated config.json; class defaults must not stand in for the rest
         model_type = checkpoint.config.get("model_type")
         architecture = Architecture(
             model_type=model_type[:_LONGEST_NAME] if isinstance(model_type, str) else None,
@@ -38,11 +38,11 @@ def blueprint_of(checkpoint: Checkpoint) -> Blueprint:
 
 
 def _read(config: Mapping[str, Any]) -> Blueprint:
-    """The blueprint by the reader of the model type; where there is none, or a fact is missing, an architecture whose
-    layers are unknown, with the reason."""
+    """The blueprint from the model type's reader; without a reader, or if a key is missing, an architecture with
+    unknown layers and the reason."""
     facts = Facts(config)
     if not facts.model_type:
-        return _unknown(facts, "config.json does not say its model_type")
+        return _unknown(facts, "config.json has no model_type")
     try:
         return _by_reader(facts, config) or _unknown(facts, f"the model_type '{facts.model_type}' is not supported yet")
     except MissingFactError as error:
@@ -53,7 +53,7 @@ def _read(config: Mapping[str, Any]) -> Blueprint:
         zeros = " or ".join(list(_zeros(config))[:_MOST_ZEROS]) or "a size"
         return _unknown(facts, f"in config.json, {zeros} is 0, and '{facts.model_type}' divides by it")
     except (OverflowError, IndexError, TypeError, ValueError):
-        return _unknown(facts, f"config.json holds values that cannot be a '{facts.model_type}'")
+        return _unknown(facts, f"config.json has values that are impossible for '{facts.model_type}'")
 
 
 def _by_reader(facts: Facts, config: Mapping[str, Any]) -> Blueprint | None:
@@ -65,7 +65,7 @@ _MOST_ZEROS: Final = 4
 
 
 def _zeros(config: Mapping[str, Any], part: str = "") -> Iterator[str]:
-    """The keys that are 0, at the root and in its parts."""
+    """Keys with the value 0, at the root and in nested configs."""
     for key, value in config.items():
         if type(value) is int and value == 0:
             yield f"{part}{key}"
@@ -74,7 +74,7 @@ def _zeros(config: Mapping[str, Any], part: str = "") -> Iterator[str]:
 
 
 def _unknown(facts: Facts, reason: str) -> Blueprint:
-    """The sizes that can be read without knowing the type; layers and weights stay unknown."""
+    """An architecture with the sizes at common keys; layers and weights are unknown."""
     text = facts.part("text_config", "llm_config", "language_config") or facts
     architecture = Architecture(
         model_type=facts.model_type or None,
@@ -98,13 +98,13 @@ def _size(facts: Facts, *keys: str) -> int | None:
         return None
 
 
-_LONGEST_NAME: Final = 80  # characters of a class's name or a type's
-_MOST_CLASSES: Final = 16
+_LONGEST_NAME: Final = 80  # characters of a class name or model type
+_MOST_CLASSES: Final = 16  # names in `architectures`, of which real configs have one or two
 
 
 def finished(architecture: Architecture, config: Mapping[str, Any], types: Sequence[str]) -> Architecture:
-    """With what every architecture takes from the configuration in the same way: class names, dtypes, positions, and
-    the plan by which the class of its types is split."""
+    """The architecture with the facts that all types take from the same keys: class names, dtypes, context length, and
+    the tp_plan of the class."""
     classes = config.get("architectures")
     names = classes if isinstance(classes, list) else []
     listed = tuple(name[:_LONGEST_NAME] for name in names[:_MOST_CLASSES] if isinstance(name, str))
@@ -123,15 +123,14 @@ def finished(architecture: Architecture, config: Mapping[str, Any], types: Seque
 
 
 _OVERFLOWING: Final = ("gemma2", "gemma3", "gemma3_text", "glm4")
-"""Types whose activations float16 does not hold (vLLM 0.19.0 to 0.33.0, config/model.py,
-`_FLOAT16_NOT_SUPPORTED_MODELS`)."""
+"""Types whose activations overflow float16 (vLLM 0.19.0 to 0.33.0, config/model.py, _FLOAT16_NOT_SUPPORTED_MODELS)."""
 
 _CONV1D: Final = ("clvp_decoder", "decision_transformer", "gpt-sw3", "gpt2", "imagegpt", "openai-gpt")
-"""Types whose modules make a `pytorch_utils.Conv1D` where others have an `nn.Linear` (transformers 5.24)."""
+"""Types whose classes use `pytorch_utils.Conv1D` in place of `nn.Linear` (transformers 5.24)."""
 
 
 def _state_dtype(config: Mapping[str, Any]) -> str | None:
-    """The dtype of recurrent states that a configuration names, at its root or in its text part."""
+    """The dtype of recurrent states in a config, at its root or in `text_config`."""
     text = config.get("text_config")
     for part in (config, text if isinstance(text, Mapping) else {}):
         for key in ("mamba_ssm_cache_dtype", "mamba_ssm_dtype"):
@@ -143,7 +142,7 @@ def _state_dtype(config: Mapping[str, Any]) -> str | None:
 
 
 def _run_dtype(config: Mapping[str, Any]) -> str | None:
-    """The floating dtype a configuration names, at its root or in its text part."""
+    """The floating-point dtype in a config, at its root or in the text model's config."""
     parts = [
         config,
         *(

@@ -1,4 +1,4 @@
-"""Which implementations of attention a model's classes have, from the table that `hfmem.probe.attention` writes."""
+"""The attention implementations that a model's classes support, from the table that `hfmem.probe.attention` writes."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ _EVERYTHING: Final = Implementations(name="")
 
 
 def implementations(types: Sequence[str]) -> Implementations:
-    """Those of a model by its types, the whole before its text model: what runs by itself is the text model's, what
-    is asked by name has to be in every class. A type that the table does not have lacks nothing."""
+    """The implementations of a model, given its types (the whole first, then its text model). By default the text
+    model's class decides; one requested by name must be supported by every class. Types that are not in the table
+    support everything."""
     found = [_row(model_type) for model_type in types]
     if not found:
         return _EVERYTHING

@@ -1,4 +1,4 @@
-"""What a family's reader returns, and the words to write one with."""
+"""The result of a family's reader, and helpers to build it."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ __all__ = ["Blueprint", "embedding", "experts", "head", "linear", "norm", "route
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Blueprint:
-    """A model as its configuration describes it.
+    """A model as its config describes it.
 
     Attributes:
         architecture: layers and sizes.
-        groups: every parameter of the class named in `architectures`, tied weights once; None where the reader knows
-            the layers but not every weight.
+        groups: all parameters of the class in `architectures`, tied weights once; None where the reader describes the
+            layers but not all weights.
     """
 
     architecture: Architecture
@@ -24,12 +24,12 @@ class Blueprint:
 
     @property
     def parameters(self) -> ParameterTable | None:
-        """The groups as a table."""
+        """The groups as a parameter table."""
         return None if self.groups is None else ParameterTable(groups=self.groups)
 
 
 def weight(component: Component, role: str, *shape: int, count: int = 1) -> list[TensorGroup]:
-    """`count` tensors of one shape that are not a linear layer's matrix (`norm.weight`, `A_log`, a bias)."""
+    """`count` tensors of one shape that are not weights of linear layers (`norm.weight`, `A_log`, a bias)."""
     return _group(component, role, shape, count, linear=False)
 
 
@@ -48,25 +48,26 @@ def norm(size: int, *, count: int = 1, bias: bool = False, role: str = "norm") -
 
 
 def embedding(rows: int, size: int, *, role: str = "embed_tokens") -> list[TensorGroup]:
-    """A table of `rows` vectors."""
+    """An embedding table."""
     return weight("embedding", role, rows, size)
 
 
 def head(vocab: int, hidden: int, *, tied: bool, bias: bool = False, role: str = "lm_head") -> list[TensorGroup]:
-    """The output projection; a tied one shares the embedding's weights and adds only its bias."""
+    """The output projection; a tied one only adds its bias."""
     matrix = [] if tied else weight("lm_head", role, vocab, hidden)
     return matrix + (weight("lm_head", f"{role}.bias", vocab) if bias else [])
 
 
 def router(experts_: int, hidden: int, *, count: int = 1, bias: bool = False, role: str = "gate") -> list[TensorGroup]:
-    """`count` routers that score `experts_` experts; quantisers leave them alone."""
+    """`count` routers over `experts_` experts; not marked as linear, because quantisers skip routers."""
     groups = weight("router", role, experts_, hidden, count=count)
     return groups + weight("router", f"{role}.bias", experts_, count=count) if bias else groups
 
 
 def experts(role: str, count: int, per_token: int, *shape: int, layers: int = 1) -> list[TensorGroup]:
-    """One matrix of `shape` an expert, `count` experts in each of `layers` layers; a token uses `per_token` of them."""
+    """One matrix of `shape` per expert, with `count` experts in each of `layers` layers and `per_token` per token."""
     return [
+        # min: a config may state more experts per token than there are
         replace(group, active=group.parameters * min(per_token, count) // count)
         for group in _group("experts", role, shape, count * layers, linear=True)
     ]

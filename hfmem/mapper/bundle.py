@@ -1,4 +1,4 @@
-"""Several models that run as one: the components of a pipeline, an adapter on its base, a draft beside its target."""
+"""Several models that run as one: components of a pipeline, an adapter and its base model, a draft and its target."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class Bundle:
     """Models that run as one.
 
     Attributes:
-        kind: what makes them one: `model` for a single one, else a word such as `pipeline`, `adapter`, `speculative`.
-        models: each a checkpoint of its own. The first is the one that the bundle is called by.
-        roles: what each is to the others (`target` and `draft`; `transformer`, `vae`, `text_encoder`), all different.
+        kind: how they belong together: `model` for a single one, else e.g. `pipeline`, `adapter`, `speculative`.
+        models: the models, each from its own checkpoint. The first one names the bundle.
+        roles: the unique role of each (`target` and `draft`; `transformer`, `vae`, `text_encoder`).
     """
 
     kind: str
@@ -30,7 +30,7 @@ class Bundle:
 
     def __post_init__(self) -> None:
         if not self.models or len(self.models) != len(self.roles):
-            raise ValueError(f"{len(self.models)} models with {len(self.roles)} roles are no bundle")
+            raise ValueError(f"a bundle needs one role per model, and got {len(self.roles)} for {len(self.models)}")
         if len(set(self.roles)) < len(self.roles):
             raise ValueError(f"two models of a bundle have the same role: {', '.join(self.roles)}")
 
@@ -45,7 +45,7 @@ class Bundle:
 
     @property
     def first(self) -> Model:
-        """The model that the bundle is called by."""
+        """The model that names the bundle."""
         return self.models[0]
 
     @property
@@ -55,7 +55,7 @@ class Bundle:
 
     @property
     def parameters(self) -> ParameterTable | None:
-        """The parameters of all models; None where those of one are not known."""
+        """The parameters of all models; None where those of one are unknown."""
         groups: list[TensorGroup] = []
         for model in self.models:
             if model.parameters is None:
@@ -65,7 +65,8 @@ class Bundle:
 
     @property
     def certainty(self) -> Certainty:
-        """Of the parameters: that of the model that is least certain."""
+        """The certainty of the parameters: the lowest over the models."""
+        # certainties are listed from the highest to the lowest
         return max((model.certainty for model in self.models), key=_CERTAINTIES.index)
 
     @property
@@ -75,7 +76,7 @@ class Bundle:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """The remarks of the models, each with the role it is about where there are several."""
+        """The remarks of the models, prefixed with the role where there are several."""
         if len(self.models) == 1:
             return self.first.notes
         return tuple(f"{role}: {note}" for role, model in self.parts for note in model.notes)

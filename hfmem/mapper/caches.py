@@ -1,7 +1,7 @@
-"""Cache kinds: what one layer keeps of the tokens it has seen. One frozen value a kind.
+"""Kinds of caches: what one layer stores for the tokens it has processed, one frozen dataclass per kind.
 
-A kind answers with parts, because what a layer keeps may differ in dtype: keys and values have the cache's dtype, the
-states of state-space and linear layers one of their own. To add a kind: a class with `parts`, and its row in
+A cache consists of parts, as they may differ in dtype: keys and values have the KV cache's dtype, the states of
+state-space and linear-attention layers have their own. To add a kind: a class with `parts`, and its row in
 `tests/mapper/test_caches.py`.
 """
 
@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 KV_DTYPE = "kv"
-"""The dtype of the cache, as `--kv-dtype` chooses it."""
+"""The KV cache's dtype, as chosen by `--kv-dtype`."""
 
 COMPUTE = "compute"
 """The dtype that the model computes in."""
@@ -37,7 +37,7 @@ COMPUTE = "compute"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """How much one sequence has fed into the layers: `tokens` of the decoder, `source` of an encoder beside it."""
+    """The tokens of one sequence that the layers have processed: `tokens` of the decoder, `source` of the encoder."""
 
     tokens: int
     source: int = 0
@@ -45,13 +45,13 @@ class Seen:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """Something that a layer keeps.
+    """A part of a layer's cache.
 
     Attributes:
-        name: what it is, where it is not the keys and values ("recurrent state"); "" for those.
-        elements: how many, for one sequence.
-        how: the arithmetic of `elements`, as a person would write it.
-        dtype: `KV_DTYPE`, `COMPUTE`, or the name of a dtype that is fixed.
+        name: its name ("recurrent state"); "" for keys and values.
+        elements: number of elements for one sequence.
+        how: the arithmetic of `elements`.
+        dtype: `KV_DTYPE`, `COMPUTE`, or the name of a fixed dtype.
     """
 
     elements: int
@@ -61,10 +61,10 @@ class Part:
 
 
 class Cache(Protocol):
-    """What one layer keeps of the tokens it has seen, for one sequence."""
+    """The cache of one layer, for one sequence."""
 
     def parts(self, seen: Seen) -> tuple[Part, ...]:
-        """What is kept after so many tokens."""
+        """The parts of the cache after the given number of tokens."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,11 +72,11 @@ class KV:
     """Keys and values of full, sliding-window or chunked attention.
 
     Attributes:
-        heads: key/value heads (1 for multi-query attention).
-        key_dim: elements of one key.
-        value_dim: elements of one value; 0 where the values are the keys.
-        window: tokens kept at most; None keeps all.
-        prompt: tokens that the model itself puts before the text, and keeps with it.
+        heads: KV heads (1 for multi-query attention).
+        key_dim: head_dim of keys.
+        value_dim: head_dim of values; 0 where keys and values are the same tensor.
+        window: maximum number of cached tokens; None for no limit.
+        prompt: tokens that the model itself prepends, and caches.
     """
 
     heads: int
@@ -98,15 +98,15 @@ class KV:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Latent:
-    """Multi-head latent attention (arXiv 2405.04434): a latent and a rotary part a token, from which runtimes make the
-    keys and values of all heads, or keep those instead.
+    """Multi-head latent attention (arXiv 2405.04434): a latent and a rope part per token, from which keys and values of
+    all heads are computed. Some implementations cache the latter.
 
     Attributes:
         rank: elements of the latent (`kv_lora_rank`).
-        rope_dim: elements of the rotary part, shared by all heads.
-        heads, key_dim, value_dim: the keys and values made from it, rotary part included.
-        expanded: whether the implementation keeps those instead of the latent.
-        window: tokens kept at most; None keeps all.
+        rope_dim: elements of the rope part, which all heads share.
+        heads, key_dim, value_dim: sizes of the expanded keys (rope part included) and values.
+        expanded: whether the implementation caches expanded keys and values in place of the latent.
+        window: maximum number of cached tokens; None for no limit.
     """
 
     rank: int
@@ -127,13 +127,13 @@ class Latent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Indexed:
-    """Attention over the tokens that an indexer picks, which keeps a key of its own a token.
+    """Sparse attention over tokens that an indexer selects; the indexer caches one key per token.
 
     Attributes:
-        attention: what the attention itself keeps.
-        index_dim: elements of the indexer's key.
-        index_dtype: their dtype.
-        position_dims: numbers per token that tell its position, where this layer keeps them for all (Qwen4-Exp).
+        attention: the cache of the attention itself.
+        index_dim: elements of an indexer key.
+        index_dtype: dtype of indexer keys.
+        position_dims: position ids per token, in the layer that caches them for all layers (Qwen4-Exp); else 0.
     """
 
     attention: Cache
@@ -159,17 +159,17 @@ class Indexed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compressed:
-    """Entries that stand for `rate` tokens each, and the tokens that wait for their entry (DeepSeek-V4's report, 2.3).
+    """Compressed entries, one per `rate` tokens, and a buffer of tokens without an entry (DeepSeek-V4's report, 2.3).
 
-    A waiting token is kept as what the entry is made of: its projection and its gate. Where windows overlap, both are
-    twice as wide, and half of the last full window is kept for the next, its gates with their biases in float32
-    (`position_bias` of modeling_deepseek_v4.py).
+    The buffer holds a token's projection and gate, from which the entry is computed. With overlapping windows both have
+    twice the size, and half of the last full window is kept for the next entry, with its gates in float32, as their
+    bias is (`position_bias` in modeling_deepseek_v4.py).
 
     Attributes:
         dim: elements of one entry.
-        rate: tokens to an entry.
-        overlapping: whether an entry is made of its own window and the one before.
-        name: what the entries are, for reports.
+        rate: tokens per entry.
+        overlapping: whether an entry also covers the previous window.
+        name: name of the entries in reports.
     """
 
     dim: int
@@ -180,7 +180,7 @@ class Compressed:
     def parts(self, seen: Seen) -> tuple[Part, ...]:
         entries, waiting = divmod(seen.tokens, self.rate)
         width = 2 * self.dim if self.overlapping else self.dim
-        kept = waiting * 2 * width
+        kept = waiting * 2 * width  # projection and gate of each token
         how = f"{waiting} tokens × 2 × {width}"
         last = self.rate * self.dim if self.overlapping and entries else 0
         if last:
@@ -196,13 +196,13 @@ class Compressed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
-    """The state of a state-space, linear-attention, recurrent or convolution layer; it does not grow with the length.
+    """The state of a state-space, linear-attention, recurrent or convolution layer, of a fixed size.
 
     Attributes:
-        conv: elements of the convolution's window.
+        conv: elements of the convolution state.
         recurrent: elements of the recurrent state.
         conv_dtype, recurrent_dtype: their dtypes.
-        channels: width of the mixer, where a file may give one that no other size tells; 0 where it follows from them.
+        channels: width of the mixer, where the config sets it independently; 0 where it follows from other sizes.
     """
 
     conv: int = 0
@@ -223,11 +223,11 @@ class State:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CrossKV:
-    """Keys and values of an encoder's tokens (or an image's), which every decoder token attends to.
+    """The KV cache of cross-attention, over the tokens of an encoder or image.
 
     Attributes:
         heads, key_dim, value_dim: as in `KV`.
-        tokens: how many there are, where the architecture fixes it; None where the scenario tells (`--source-seq`).
+        tokens: number of source tokens if the architecture fixes it; None if it is given by `--source-seq`.
     """
 
     heads: int
@@ -243,13 +243,13 @@ class CrossKV:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hidden:
-    """The states that lead into a layer, from which it makes keys and values anew for each token (XLNet, Reformer).
+    """Input hidden states of a layer, from which keys and values are recomputed for each token (XLNet, Reformer).
 
     Attributes:
         width: elements per token.
-        window: tokens kept at most; None keeps all.
-        buckets: numbers of hash buckets a token, where the layer sorts its tokens into them.
-        hashed_beyond: tokens up to which there are no buckets yet.
+        window: maximum number of cached tokens; None for no limit.
+        buckets: hash bucket ids per token (LSH attention); 0 for none.
+        hashed_beyond: longest sequence without buckets.
     """
 
     width: int
@@ -277,7 +277,7 @@ class Hidden:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Combined:
-    """A layer that keeps several things: self- and cross-attention, or attention beside a state."""
+    """Several caches in one layer: self- and cross-attention, or attention and a recurrent state."""
 
     caches: tuple[Cache, ...]
 
@@ -287,10 +287,10 @@ class Combined:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shared:
-    """A layer that reads another's keys and values, and keeps none.
+    """A layer that uses another layer's KV cache, and has none of its own.
 
     Attributes:
-        source: what that other layer keeps.
+        source: the other layer's cache.
     """
 
     source: KV
@@ -301,7 +301,7 @@ class Shared:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Nothing:
-    """A layer that keeps nothing: an encoder's, or a feed-forward layer of a hybrid."""
+    """No cache: a layer of an encoder, or a feed-forward layer of a hybrid."""
 
     def parts(self, seen: Seen) -> tuple[Part, ...]:  # noqa: ARG002 - the protocol's signature
         return ()

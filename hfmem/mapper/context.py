@@ -1,4 +1,4 @@
-"""What a configuration says of the longest context: the lengths it names, and what stretches them."""
+"""The maximum context of a config: its length keys, and the RoPE scalings that extend them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _KEYS: Final = (
 )
 _ALLOWED: Final = "model_max_length"
 _PARTS: Final = ("text_config", "llm_config", "language_config", "decoder", "thinker_config")
-_LONGEST: Final = 2**40
+_LONGEST: Final = 2**40  # tokens; beyond every model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,8 +30,8 @@ class Stretch:
 
     Attributes:
         kind: transformers' `rope_type`.
-        factor: by how much; 1 where it names none.
-        original: the length it starts from; None where it names none.
+        factor: scaling factor; 1 if the config has none.
+        original: `original_max_position_embeddings`; None if the config has none.
     """
 
     kind: str
@@ -41,14 +41,13 @@ class Stretch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
-    """The longest context of a configuration.
+    """The maximum context of a config.
 
     Attributes:
-        key: the key that sets it: `model_max_length` where it stands, else that of the smallest length.
-        length: tokens, before any stretch.
-        allowed: a length that the model's makers allow beyond; None where they name none.
-        stretches: the scalings of rotary positions, one a table; none where the length is that of the stretched context
-            whatever their kind.
+        key: the key that sets it: `model_max_length` if present, else the key with the smallest length.
+        length: tokens, before any RoPE scaling.
+        allowed: a longer length that the config allows (`model_max_length`); None if it has none.
+        stretches: the RoPE scalings, one per table; () where the length is the extended one already.
     """
 
     key: str
@@ -58,16 +57,17 @@ class Context:
 
 
 def context_of(config: Mapping[str, Any], positions: int | None) -> Context | None:
-    """The longest context, as engines derive it (vLLM 0.33.0, `model_arch_config_convertor.py`); `positions` stands
-    where the configuration leaves out a key that its class has. None where no length is known."""
+    """The maximum context, as engines derive it (vLLM 0.33.0, `model_arch_config_convertor.py`). `positions` is the
+    value of `max_position_embeddings` with the class's default. None where no length is known."""
     text = _text(config)
     lengths = {key: size for key in _KEYS if (size := _whole(text.get(key))) is not None}
     if positions is not None and not {"max_position_embeddings", "n_positions"} & lengths.keys():
         lengths["max_position_embeddings"] = positions
     if not lengths:
         return None
+    # the smallest of several lengths is safe, but an explicit maximum takes precedence
     key = _ALLOWED if _ALLOWED in lengths else min(lengths, key=lambda name: lengths[name])
-    stretched = "gemma3" in str(config.get("model_type"))
+    stretched = "gemma3" in str(config.get("model_type"))  # vLLM exempts Gemma 3, whose length is extended already
     return Context(
         key=key,
         length=lengths[key],
@@ -77,7 +77,7 @@ def context_of(config: Mapping[str, Any], positions: int | None) -> Context | No
 
 
 def _text(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The part that is the language model."""
+    """The nested config of the language model."""
     for key in _PARTS:
         part = config.get(key)
         if isinstance(part, Mapping):
@@ -102,7 +102,7 @@ def _stretches(text: Mapping[str, Any]) -> Iterator[Stretch]:
 
 
 def _whole(value: object) -> int | None:
-    """A length; None for anything else."""
+    """The value if it is a plausible length, else None."""
     if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < _LONGEST:
         return None
     return value

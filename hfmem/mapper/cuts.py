@@ -1,4 +1,4 @@
-"""How a tensor can be cut over tensor-parallel ranks, from what it is."""
+"""How tensor parallelism can split a tensor, from its component and role."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ _ATTENTION: Final[dict[str, Cut]] = {
 
 
 def cut_of(component: str, role: str) -> Cut:
-    """What decides a tensor's part on a rank, by its component and role.
+    """What limits the split of a tensor.
 
-    `latent`: it makes or reads what all heads share (the latents of MLA, the keys of an indexer). `keys_values`: its
-    outputs are heads of keys or values. `fused_qkv`: queries, keys and values in one matrix. `output_bias`: it is added
-    once, after the sum over ranks. "" for everything else: its heads or units are cut.
+    `latent`: it produces or consumes tensors that all heads share (MLA's latents, indexer keys), and is replicated.
+    `keys_values`: its outputs are KV heads. `fused_qkv`: queries, keys and values in one matrix. `output_bias`: a bias
+    of a row-parallel layer, added once after the all-reduce, and replicated. "": split by heads or units.
     """
     base = _base(role)
     if base in _OUTPUTS and role.endswith("bias"):
@@ -43,10 +43,10 @@ def cut_of(component: str, role: str) -> Cut:
 
 
 def is_output(role: str) -> bool:
-    """Whether a tensor belongs to a matrix that leads back to the residual stream."""
+    """Whether a tensor belongs to an output projection, which writes to the residual stream."""
     return _base(role) in _OUTPUTS
 
 
 def _base(role: str) -> str:
-    """The role of the matrix that a bias or scale belongs to."""
+    """The role of the matrix to which a bias or scale belongs."""
     return role.partition(".")[0].removesuffix("_blocks").removesuffix("_scales").removesuffix("_bias").lower()

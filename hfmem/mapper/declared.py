@@ -1,4 +1,4 @@
-"""What a configuration says the files hold: its parameters as they are stored under its quantisation."""
+"""The contents of the files according to the config: parameters as stored under its `quantization_config`."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Stored:
     """Parameters as a quantisation stores them.
 
     Attributes:
-        table: the parameters; those that were given where no quantisation is declared, or its layout is not known.
-        unread: what of the quantisation is not understood, and counted as if it were not there.
+        table: the parameters; unchanged without a quantisation, or if its layout is unknown.
+        unread: parts of the quantisation config that are not understood, and ignored.
     """
 
     table: ParameterTable
@@ -30,7 +30,7 @@ class Stored:
 
 
 def as_stored(described: ParameterTable, config: Mapping[str, Any], architecture: Architecture) -> Stored:
-    """The parameters that a configuration describes, as its quantisation stores them."""
+    """The parameters that a config describes, as stored under its quantisation."""
     own, found = declared_quantisation(config), quantisation_of(config)
     if own is None:
         return Stored(table=described)
@@ -50,12 +50,13 @@ def as_stored(described: ParameterTable, config: Mapping[str, Any], architecture
 
 
 def _applied(group: TensorGroup, rules: Sequence[Rule], names: Names) -> Iterator[TensorGroup]:
-    """What a group becomes: in each layer what the first rule says that is about it, and the rest as it was."""
+    """A group under the rules: in each layer the first matching rule applies; layers without one stay unquantised."""
     layers = names.layers(group)
     open_, left, stays = layers, group, 0
     for rule in rules:
         about = rule.layers(group, names) & open_
         open_ -= about
+        # a group may have several tensors per layer (experts), so the rule's share of layers is one of tensors
         count = min(left.count - stays, round(group.count * len(about) / len(layers)))
         if rule.scheme is None:
             stays += count
@@ -97,7 +98,7 @@ def _packed(group: TensorGroup, scheme: Scheme) -> Iterator[TensorGroup]:
 
 
 def _dense_beside(described: ParameterTable, architecture: Architecture) -> bool:
-    """Whether each layer has a dense network and experts beside it, which then are no part of `mlp`."""
+    """Whether each layer has both a dense network and experts, so that the experts are not under `mlp`."""
     layers = architecture.layers or ()
     mixed = bool(layers) and all(isinstance(layer.ffn, Experts) for layer in layers)
     return mixed and any(group.component == "mlp" for group in described.groups)

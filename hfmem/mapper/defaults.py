@@ -1,4 +1,4 @@
-"""Defaults of configuration classes: from the bundled table, else from the installed `transformers`."""
+"""Defaults of transformers' config classes, from the bundled table or from the installed `transformers`."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ __all__ = ["ConfigClass", "config_class"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfigClass:
-    """What a configuration class of `transformers` says of keys that a config.json leaves out.
+    """A config class of `transformers`, as far as it affects keys that are missing in a config.json.
 
     Attributes:
-        defaults: value a key; keys whose default is null or computed are absent.
-        aliases: a key's other spelling, as the class maps it (`hidden_size` to `n_embd`).
-        parts: model type of each nested configuration that the class fixes (`text_config`).
-        choices: model type of each nested configuration that the file may choose, where it does not.
-        assumed: keys of a nested configuration that the file leaves out altogether, where they are not the defaults of
-            the nested class itself.
+        defaults: default value of each key; keys with a null or computed default are absent.
+        aliases: the class's `attribute_map` (`hidden_size` -> `n_embd`).
+        parts: fixed model type of nested configs (`text_config`).
+        choices: default model type of nested configs whose type the file may choose.
+        assumed: contents of a nested config that is missing altogether, where they differ from the nested class's own
+            defaults.
         source: where this is from, with the version.
     """
 
@@ -38,9 +38,9 @@ class ConfigClass:
 
 @cache
 def config_class(model_type: str) -> ConfigClass | None:
-    """The class of a model type; None where neither the table nor the installed `transformers` has it.
+    """The config class of a model type; None where neither the table nor the installed `transformers` has it.
 
-    Importing `transformers` takes seconds, so only types that are newer than the table pay for it.
+    Importing `transformers` takes seconds, so it is done only for types that are newer than the table.
     """
     return _from_table(model_type) or _from_transformers(model_type)
 
@@ -85,7 +85,8 @@ def _from_transformers(model_type: str) -> ConfigClass | None:
 
 
 def _is_named(model_type: str) -> bool:
-    """Whether the installed `transformers` has a type, by the text of its tables: types of own code need no import."""
+    """Whether the installed `transformers` knows a type. Its source files are searched as text, so that types with
+    remote code cost no import."""
     spec = find_spec("transformers")
     if spec is None or spec.origin is None:
         return False

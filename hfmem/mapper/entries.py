@@ -1,7 +1,7 @@
-"""The lists of modules that a quantiser left, or took, held against the names that such modules usually have.
+"""Matching of a quantiser's lists of modules (skipped or quantised ones) against usual module names.
 
-Lists name a module of each layer, of mixtures one of each expert, so that some have a hundred thousand entries: they
-are sorted once, into what a name is looked up in, and patterns, which are few.
+Lists may name a module for each layer and expert, and have a hundred thousand entries. They are indexed once: plain
+entries for lookup, and patterns, of which there are few.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from hfmem.mapper.expressions import Budget, Expression
 
 __all__ = ["Entries"]
 
-_MOST_ENTRIES: Final = 250_000  # of a list: three matrices of 384 experts in 60 layers are 69,120
+_MOST_ENTRIES: Final = 250_000  # per list; 3 matrices × 384 experts × 60 layers are 69,120
 _MOST_PATTERNS: Final = 1_000
 _LONGEST: Final = 512  # characters of an entry
 
@@ -33,18 +33,18 @@ _IN_LAYER: Final = re.compile(r"(?:.*?\.)?(?:layers|h|blocks|layer)\.(\d{1,9}|\*
 
 
 class Entries:
-    """A list, sorted.
+    """An indexed list.
 
-    An entry is a word or path anywhere in a name, a pattern with stars, or behind `re:` a regular expression. Where it
-    names a layer, what follows the layer's number is about all that hangs on it.
+    An entry is a word or dotted path that may occur anywhere in a module name, a wildcard pattern, or a regular
+    expression after `re:`. An entry with a layer number applies to the module at that path and everything below it.
     """
 
     def __init__(self, entries: Iterable[str], budget: Budget) -> None:
         self._budget = budget
         self._words: set[str] = set()
         self._patterns: dict[str, _Pattern] = {}
-        self._paths: dict[str, set[int] | None] = {}  # what follows a layer's number, by layer; None: in each
-        self._beginnings: dict[str, set[int] | None] = {}  # the same of what ends in a star
+        self._paths: dict[str, set[int] | None] = {}  # path after the layer number -> layers; None: all layers
+        self._beginnings: dict[str, set[int] | None] = {}  # the same for paths that end in a star
         self._words_in_layers: set[str] = set()
         self._patterns_in_layers: dict[str, _Pattern] = {}
         for entry in islice(entries, _MOST_ENTRIES):
@@ -52,7 +52,7 @@ class Entries:
                 self._sort(entry)
 
     def layers(self, names: Sequence[str], layers: frozenset[int]) -> frozenset[int]:
-        """Those of the layers in which the list speaks of a module, given names that the module may have in a layer."""
+        """The layers in which the list matches a module, given the names that it may have within a layer."""
         found: set[int] = set()
         for name in names:
             if not self._words.isdisjoint(_runs(name)):
@@ -69,7 +69,7 @@ class Entries:
         return frozenset(found)
 
     def name(self, names: Iterable[str]) -> bool:
-        """Whether the list speaks of a module outside of the layers, given names that it may have."""
+        """Whether the list matches a module outside of the layers, given the names that it may have."""
         for name in names:
             if any(run in self._words or run in self._words_in_layers for run in _runs(name)):
                 return True
@@ -99,7 +99,7 @@ class Entries:
             numbers.add(int(match[1]))
 
     def _numbered(self, name: str) -> Iterator[set[int] | None]:
-        """The layers of each entry with a layer's number that speaks of a module there."""
+        """The layers of each entry with a layer number that matches the module; None for all layers."""
         parts = name.split(".")
         for count in range(len(parts) + 1):
             path = ".".join(parts[:count])
@@ -111,13 +111,13 @@ class Entries:
 
 
 def _runs(name: str) -> list[str]:
-    """Every word and path in a dotted name."""
+    """All words and sub-paths of a dotted name."""
     parts = name.split(".")
     return [".".join(parts[i:j]) for i in range(len(parts)) for j in range(i + 1, len(parts) + 1)]
 
 
 class _Pattern:
-    """An entry with stars, or a regular expression; made ready where a name begins as it does."""
+    """A wildcard pattern or regular expression, compiled only when a name starts with its literal prefix."""
 
     def __init__(self, entry: str, budget: Budget) -> None:
         self._budget = budget
@@ -129,17 +129,18 @@ class _Pattern:
         self._in_layers = self._is_expression and numbers
 
     def layers(self, names: Sequence[str], layers: frozenset[int]) -> frozenset[int]:
-        """Those of the layers in which it speaks of one of the names; one that names no layer is about all of them."""
+        """The layers in which it matches one of the names; a pattern without layer numbers matches in all layers."""
         if not self._in_layers:
             return layers if any(self.is_about(name) for name in names) else frozenset()
         if self._counts_layers:
             return frozenset(layer for layer in layers if any(self._in_roots(name, layer) for name in names))
-        like = {len(str(layer)): layer for layer in layers}  # it can tell numbers by their length alone
+        # without literal digits, a pattern can distinguish layer numbers only by their length: try one of each
+        like = {len(str(layer)): layer for layer in layers}
         lengths = {length for length, layer in like.items() if any(self._in_roots(name, layer) for name in names)}
         return frozenset(layer for layer in layers if len(str(layer)) in lengths)
 
     def is_about(self, name: str) -> bool:
-        """Whether it speaks of a name, as it is or in the first layer."""
+        """Whether it matches a name, as it is or within layer 0."""
         return self._matches(name) or self._in_roots(name, 0)
 
     def _in_roots(self, name: str, layer: int) -> bool:
@@ -159,7 +160,7 @@ _STAR: Final = re.compile(r"(\*+)|(\?)|\[(!?)(\]?[^\]]*)\]")
 
 
 def _from_stars(entry: str) -> str:
-    """A pattern of a shell as a regular expression."""
+    """A shell wildcard pattern as a regular expression."""
     parts, end = [], 0
     for sign in _STAR.finditer(entry):
         parts.append(re.escape(entry[end : sign.start()]))

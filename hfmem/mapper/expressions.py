@@ -1,10 +1,9 @@
-"""Regular expressions of files that others wrote, matched in a time that is bounded whatever they say.
+"""Regular expressions from untrusted files, matched in bounded time.
 
-Python's `re` tries every way in which a text can be split, of which `.?.?.?…` and `(.|.)(.|.)…` have more than any
-machine can try. It is asked where there are few. Else all ways are followed at once, as a set of states (Thompson, CACM
-11(6), 1968), and what follows a set and a character is worked out once. What states cannot express (looking around,
-references back, ends of words) matches nothing where it has many ways. Every step is taken from a budget that the
-expressions of a configuration share.
+Python's `re` backtracks over all ways to split a text, which for `.?.?.?…` and `(.|.)(.|.)…` takes exponential time.
+It is used only for expressions with few ways. Others are matched by simulating an NFA with cached transitions
+(Thompson, CACM 11(6), 1968). Expressions with many ways that an NFA cannot represent (lookaround, backreferences, word
+boundaries) match nothing. Each step counts against a budget that all expressions of a config share.
 """
 
 from __future__ import annotations
@@ -16,14 +15,14 @@ from typing import Any, Final
 
 __all__ = ["Budget", "Expression"]
 
-_LONGEST: Final = 400  # characters of an expression: a list of a hundred layers has as many
+_LONGEST: Final = 400  # characters of an expression; an alternation over a hundred layers has about as many
 _MOST_STATES: Final = 2_000
-_DEEPEST: Final = 20  # groups inside of groups
-_LONGEST_NAME: Final = 64  # characters of a module's name, for the number of ways to split it
-_FEW_WAYS: Final = 500
-_MOST_WAYS: Final = 10_000
-_CHARACTERS_A_STEP: Final = 4  # how much faster a move that is known is than one to work out
-_WAYS_A_STEP: Final = 100  # how much faster `re` tries a way than a step is made here
+_DEEPEST: Final = 20  # nested groups
+_LONGEST_NAME: Final = 64  # assumed length of a module name, to bound the number of ways
+_FEW_WAYS: Final = 500  # up to here `re` is used
+_MOST_WAYS: Final = 10_000  # up to here `re` is used for expressions that the NFA cannot represent
+_CHARACTERS_A_STEP: Final = 4  # a cached transition is about this much cheaper than a new one
+_WAYS_A_STEP: Final = 100  # a way tried by `re` is about this much cheaper than a step of the NFA
 
 _TOKEN: Final = re.compile(
     r"(?P<one>\\[dDwWsS]|\\[^\w\s]|\[\^?\]?(?:\\[dDwWsS]|\\[^\w\s]|[^\]\\\[])*\]|[^\\\[\](){}*+?|^$])"
@@ -35,37 +34,38 @@ _UNBOUND: Final = re.compile(r"\)[*+{]|\\[1-9]|\(\?P=|\(\?\(")
 _CHOICES: Final = re.compile(r"[?|]")
 _OPEN: Final = re.compile(r"[*+]|\{\d*,\d*\}")
 _DOUBTFUL: Final = re.compile(r"\[[^\]]*(?:\[|--|&&|~~|\|\|)")
-"""What may mean another thing in a later Python, and makes a warning in this one."""
+"""Syntax that a later Python may interpret differently, and that causes a FutureWarning in this one."""
 _TRAILING: Final = re.compile(r"(?:\.\*)+\$?$")
 
 
 class UnreadableError(Exception):
-    """An expression that needs more than states: what `re` has beyond regular languages, or more states than many."""
+    """An expression that the NFA cannot represent, or not with a reasonable number of states."""
 
 
 class Budget:
-    """The steps that the expressions of a list may take together."""
+    """The steps that all expressions of a config may take together."""
 
     def __init__(self, steps: int) -> None:
         self._left = steps
 
     def spend(self, steps: int) -> bool:
-        """Whether there are so many left, which then are gone."""
+        """Take steps from the budget; False once it is exhausted."""
         self._left -= steps
         return self._left >= 0
 
     @property
     def spent(self) -> bool:
-        """Whether nothing is left."""
+        """Whether the budget is exhausted."""
         return self._left <= 0
 
 
 _Node = tuple[Any, ...]
-"""A part of an expression: `one` test, `at` sign, `row` parts, `any` parts, `repeat` part, least, most."""
+"""A node of the syntax tree: (`one`, test), (`at`, `^` or `$`), (`row`, *parts), (`any`, *parts),
+(`repeat`, part, least, most)."""
 
 
 class Expression:
-    """One expression; what is none, is too long or could take for ever matches nothing."""
+    """One expression. Invalid or too long ones, and those that could take exponential time, match nothing."""
 
     def __init__(self, text: str) -> None:
         self._states: list[tuple[Any, ...]] = [("end",)]
@@ -75,7 +75,7 @@ class Expression:
         self._plain: re.Pattern[str] | None = None
         self._ways = 0
         self._start: int | None = None
-        text = _TRAILING.sub("", text)  # a match may end anywhere
+        text = _TRAILING.sub("", text)  # matches need not reach the end, so trailing `.*` only costs time
         try:
             compiled = None if len(text) > _LONGEST or _DOUBTFUL.search(text) else re.compile(text)
         except (re.error, OverflowError, RecursionError):
@@ -93,11 +93,11 @@ class Expression:
 
     @property
     def readable(self) -> bool:
-        """Whether it matches anything at all."""
+        """Whether the expression is supported; otherwise it matches nothing."""
         return self._plain is not None or self._start is not None
 
     def matches(self, text: str, budget: Budget) -> bool:
-        """Whether the expression matches from the beginning of a text; no, once the budget is used up."""
+        """Whether the expression matches at the beginning of a text; False once the budget is exhausted."""
         if self._plain is not None:
             return budget.spend(1 + self._ways // _WAYS_A_STEP) and self._plain.match(text) is not None
         if self._start is None or not budget.spend(1 + len(text) // _CHARACTERS_A_STEP):
@@ -124,13 +124,13 @@ class Expression:
         return self._numbers[states]
 
     def _after(self, states: frozenset[int], character: str) -> frozenset[int]:
-        """The states that a character leads to."""
+        """The states after consuming a character."""
         ones = (self._states[number] for number in states)
         return self._closure({one[2] for one in ones if one[0] == "one" and one[1](character)})
 
     def _closure(self, states: set[int] | frozenset[int], *, first: bool = False, last: bool = False) -> frozenset[int]:
-        """The states with those that are reached without a character; `first` at the beginning of a text, `last` at
-        its end. Ends of texts are kept, for when one comes."""
+        """The states plus those reached without consuming a character; `first` at the beginning of the text, `last` at
+        its end. `$` states stay in the set, as the end may still come."""
         found: set[int] = set()
         left = list(states)
         while left:
@@ -152,7 +152,7 @@ class Expression:
         return len(self._states) - 1
 
     def _build(self, node: _Node, then: int) -> int:
-        """The state at which a part begins that goes on to the state `then`."""
+        """Add the states of a node that continues with state `then`; returns its first state."""
         kind, *rest = node
         if kind == "one":
             return self._add("one", rest[0], then)
@@ -173,13 +173,13 @@ class Expression:
             then = self._add("split", self._build(part, then), then)
         for _ in range(least):
             before, then = then, self._build(part, then)
-            if then == before:  # an empty part, however often
+            if then == before:  # an empty part: repeating it adds nothing
                 break
         return then
 
 
 class _Reader:
-    """Reads the text of an expression that `re` takes for one."""
+    """Parses the text of an expression that `re` accepts."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -187,10 +187,10 @@ class _Reader:
         self._deep = 0
 
     def whole(self) -> _Node:
-        """The whole text.
+        """The syntax tree of the whole text.
 
         Raises:
-            UnreadableError: it holds what states cannot express.
+            UnreadableError: it has syntax that the NFA cannot represent.
         """
         found = self._choice()
         if self._at < len(self._text):
@@ -240,7 +240,7 @@ class _Reader:
 
 
 def _test(one: str) -> Callable[[str], object]:
-    """Whether a character is one that a token of an expression stands for."""
+    """A test whether a character matches a token (a literal, an escape or a character class)."""
     if len(one) == 1 and one != ".":
         return one.__eq__
     if len(one) == 2 and not one[1].isalnum():
@@ -249,11 +249,11 @@ def _test(one: str) -> Callable[[str], object]:
 
 
 def _bounds(sign: re.Match[str]) -> tuple[int, int | None]:
-    """How often at least and at most; None without end."""
+    """Minimum and maximum of a quantifier; None for no maximum."""
     if sign["repeat"][0] != "{":
         return {"*": (0, None), "+": (1, None), "?": (0, 1)}[sign["repeat"][0]]
     if not (sign["low"] or sign["high"]):
-        raise UnreadableError  # `{}` and `{,}` are two or three characters
+        raise UnreadableError  # `re` treats `{}` and `{,}` as literal characters
     least = int(sign["low"] or 0)
     if sign["to"] is None:
         return least, least
@@ -261,7 +261,8 @@ def _bounds(sign: re.Match[str]) -> tuple[int, int | None]:
 
 
 def _ways(text: str) -> int:
-    """At most so many ways to match a name: to cut it at each open repeat, and to take or leave each other choice."""
+    """An upper bound on the ways to match a name: positions to split it for each unbounded repeat, times 2 for each
+    other choice."""
     if _UNBOUND.search(text):
         return _MOST_WAYS + 1
     text = re.sub(r"([*+?}])\?", r"\1", _AROUND.sub("(", text))

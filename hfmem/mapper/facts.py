@@ -1,4 +1,4 @@
-"""Typed reading of config.json: a key in the file, else the class default, else absent. Never a guess."""
+"""Typed access to config.json: a key in the file, else the config class's default, else absent. Never a guess."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from hfmem.mapper.defaults import ConfigClass, config_class
 __all__ = ["Facts", "MissingFactError"]
 
 
-_LARGEST: Final = 10**15
-_DIGITS: Final = 20
-_LONGEST_TYPE: Final = 80
+_LARGEST: Final = 10**15  # a size of a model above this is an error in the config
+_DIGITS: Final = 20  # strings with more digits are not converted
+_LONGEST_TYPE: Final = 80  # characters of a model_type
 
 
 class MissingFactError(Exception):
-    """A fact that neither the file nor the configuration class has. The mapper turns it into `unknown`.
+    """A required key that neither the file nor the config class has. The mapper reports the model as `unknown`.
 
     Attributes:
-        key: the key that would be needed, with its path in the file.
+        key: the missing key, with its path in the file.
     """
 
     def __init__(self, key: str) -> None:
@@ -29,11 +29,11 @@ class MissingFactError(Exception):
 
 
 class Facts:
-    """Read-only view of one configuration object (the file's root, or a nested one such as `text_config`).
+    """Read-only view of one config object (the file's root, or a nested one such as `text_config`).
 
-    Every reader takes several spellings of one key and returns the first that the file has; then the first that the
-    configuration class has a default for. A key that is present and null counts as absent *without* falling back to
-    the class: `"sliding_window": null` means no window, whatever the class would say.
+    Every method accepts several spellings of a key, and returns the first one in the file, else the first one with a
+    default in the config class. A key that is present and null counts as absent *without* falling back to the class:
+    `"sliding_window": null` means no window, even if the class has a default.
     """
 
     def __init__(self, config: Mapping[str, Any], model_type: str | None = None, path: str = "") -> None:
@@ -44,15 +44,15 @@ class Facts:
         self.model_type: str = own[:_LONGEST_TYPE] if isinstance(own, str) and own else (model_type or "")
 
     def has(self, key: str) -> bool:
-        """Whether the file itself has the key with a value."""
+        """Whether the file itself has the key with a non-null value."""
         return self._config.get(key) is not None
 
     def integer(self, *keys: str, default: int | None = None) -> int:
-        """A whole number; `default` is for facts that the class derives from others when they are absent.
+        """An integer; `default` is for keys that the class derives from others if they are absent.
 
         Raises:
-            MissingFactError: absent, and no default.
-            InvalidConfigError: present, but not a whole number that can be a size.
+            MissingFactError: the key is absent, and there is no default.
+            InvalidConfigError: the value is not an integer that can be a size.
         """
         value = self.optional_integer(*keys)
         if value is not None:
@@ -62,7 +62,7 @@ class Facts:
         raise MissingFactError(self._path + keys[0])
 
     def optional_integer(self, *keys: str) -> int | None:
-        """A whole number of at least 0, or None."""
+        """A non-negative integer, or None."""
         key, value = self._find(keys)
         if value is None:
             return None
@@ -72,11 +72,11 @@ class Facts:
         return number
 
     def integers(self, *keys: str) -> tuple[int, ...]:
-        """A list of whole numbers, or one of them alone; they may be negative (layers counted from the last).
+        """A list of integers, or a single one; they may be negative (layer indices from the end).
 
         Raises:
-            MissingFactError: absent.
-            InvalidConfigError: something else.
+            MissingFactError: the key is absent.
+            InvalidConfigError: any other value.
         """
         key, value = self._find(keys)
         if value is None:
@@ -87,7 +87,7 @@ class Facts:
         return values
 
     def number(self, *keys: str, default: float | None = None) -> float:
-        """A number, whole or not."""
+        """A number, integer or float."""
         key, value = self._find(keys)
         if value is None:
             if default is None:
@@ -114,14 +114,14 @@ class Facts:
         return value
 
     def items(self, *keys: str) -> tuple[Any, ...] | None:
-        """A list as it stands, or None; the reader checks what is in it."""
+        """A list, or None; the caller checks its entries."""
         key, value = self._find(keys)
         if value is not None and not isinstance(value, list | tuple):
             raise self._wrong(key, value, "a list")
         return None if value is None else tuple(value)
 
     def words(self, *keys: str) -> tuple[str, ...]:
-        """A list of words, written as a list or as one string with `|` between them; () where there is none."""
+        """A list of strings, given as a list or as one string separated by `|`; () if absent."""
         key, value = self._find(keys)
         if isinstance(value, str):
             return tuple(word.strip().lower() for word in value.split("|"))
@@ -130,7 +130,7 @@ class Facts:
         return tuple(value or ())
 
     def entries(self, *keys: str) -> int | None:
-        """How many entries a nested object has (`id2label`: the labels of a classifier), or None."""
+        """The number of entries of a nested object (`id2label`: the labels of a classifier), or None."""
         for key in keys:
             value = self._config.get(key)
             if isinstance(value, Mapping):
@@ -142,14 +142,13 @@ class Facts:
         return tuple(self._config)
 
     def whole_numbers(self) -> dict[str, int]:
-        """Every whole number, by its key: of the file, else of the configuration class. Keys that the class knows by
-        two names are under the one of its own."""
+        """All integers by key, from the file or else the config class. Aliased keys are under the class's own name."""
         found = self._lookup() or ConfigClass()
         values = {**found.defaults, **{found.aliases.get(key, key): value for key, value in self._config.items()}}
         return {key: value for key, value in values.items() if isinstance(value, int) and not isinstance(value, bool)}
 
     def switched(self) -> tuple[str, ...]:
-        """Flags of the file that the configuration class has the other way round."""
+        """Flags in the file that differ from the config class's default."""
         found = self._lookup() or ConfigClass()
         return tuple(
             key
@@ -160,23 +159,23 @@ class Facts:
         )
 
     def replaced(self) -> Mapping[str, tuple[str, str]]:
-        """Words of the file that the configuration class has another one for: the file's and the class's, by key."""
+        """Strings in the file that differ from the config class's default: (file's, class's) by key."""
         found = self._lookup() or ConfigClass()
         words = {key: (value, found.defaults.get(key)) for key, value in self._config.items() if isinstance(value, str)}
         return {key: (own, other) for key, (own, other) in words.items() if isinstance(other, str) and own != other}
 
     def lacks(self, key: str) -> bool:
-        """Whether the file says null where the configuration class has a value."""
+        """Whether the file has null where the config class has a value."""
         found = self._lookup() or ConfigClass()
         return self._config.get(key, 0) is None and found.defaults.get(key) is not None
 
     def fixes(self, key: str) -> bool:
-        """Whether the configuration class has a nested configuration at the key that the file leaves out."""
+        """Whether the config class has a nested config at a key that is missing in the file."""
         found = self._lookup() or ConfigClass()
         return key not in self._config and (key in found.parts or key in found.choices)
 
     def part(self, *keys: str) -> Facts | None:
-        """A nested configuration such as `text_config`, or None where the file has none."""
+        """A nested config such as `text_config`, or None if the file has none."""
         for key in keys:
             value = self._config.get(key)
             if isinstance(value, Mapping):
@@ -185,9 +184,9 @@ class Facts:
         return None
 
     def nested(self, key: str, model_type: str = "", *, merged: bool = False) -> Facts:
-        """A nested configuration as the class makes it: of the type that the class fixes, else the file's own, else the
-        class's choice, else `model_type`; where the file has none (with `merged`: also for keys that it leaves out), of
-        the class's assumptions."""
+        """A nested config as the class builds it. Its type is the one fixed by the class, else the file's, else the
+        class's default, else `model_type`. If the file has no such config (with `merged`: also for missing keys), the
+        class's `assumed` values are used."""
         found = self._lookup() or ConfigClass()
         value = self._config.get(key)
         assumed = found.assumed.get(key, {})
@@ -197,12 +196,11 @@ class Facts:
         return Facts({**values, "model_type": fixed} if fixed else values, default, f"{self._path}{key}.")
 
     def changed(self, **changes: Any) -> Facts:
-        """The same configuration with some keys changed."""
+        """The same config with some keys changed."""
         return Facts({**self._config, **changes}, self.model_type, self._path)
 
     def alone(self, **changes: Any) -> Facts:
-        """The same configuration with some keys changed, of a type without a class: what the file leaves out is absent,
-        and nothing is looked up."""
+        """The same config with some keys changed, and without a config class: missing keys are absent."""
         found = self.changed(**changes)
         found._class = ConfigClass()
         return found
@@ -224,18 +222,18 @@ class Facts:
         return keys[0], None
 
     def _wrong(self, key: str, value: Any, expected: str) -> InvalidConfigError:
-        """What is said of a value that cannot be meant; of long ones the beginning."""
+        """The error for an impossible value, which is shortened if long."""
         return InvalidConfigError("", f"{self._path}{key} is {quoted(value)}, expected {expected}")
 
     def _lookup(self) -> ConfigClass | None:
-        """The configuration class, looked up only when the file leaves something out."""
+        """The config class, looked up only when a key is missing in the file."""
         if self._class is None and self.model_type:
             self._class = config_class(self.model_type)
         return self._class
 
 
 def _whole(value: Any) -> int | None:
-    """A whole number in any of its spellings; None for what is none, or larger than any size."""
+    """An integer given as int, integral float or string of digits; None for other values, or too large ones."""
     number = None
     if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST:
         number = int(value) if value == int(value) else None

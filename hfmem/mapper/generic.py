@@ -1,8 +1,8 @@
-"""The road for types without a reader of their own: the layers that the installed `transformers` gives them.
+"""Fallback for model types without a reader: layers from the config class of the installed `transformers`.
 
-The configuration class of the type is built from config.json, and its answers (`get_text_config`, `layer_types`,
-`per_layer_config`, `kv_sharing_modes`) are turned into caches in the way of `get_layer_types_and_kwargs` in
-cache_utils.py, which itself needs PyTorch. Weights are not told by a configuration alone: they come from the headers.
+The type's config class is instantiated with config.json, and its attributes (`get_text_config`, `layer_types`,
+`per_layer_config`, `kv_sharing_modes`) are turned into caches as `get_layer_types_and_kwargs` in cache_utils.py does,
+which itself needs PyTorch. A config class does not describe the weights; they come from the headers.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from hfmem.mapper.values import Architecture, Layer
 
 __all__ = ["read"]
 
-_MOST_LAYERS: Final = 100_000
+_MOST_LAYERS: Final = 100_000  # beyond every model; the layers are listed one by one
 
 _NOTE: Final = "The layers are those of transformers' configuration class; hfmem has no reader for this model_type."
 
 _DROPPED: Final = ("model_type", "auto_map", "quantization_config", "architectures")
 
-# What an attribute is called in configuration classes, the one that wins first.
+# Attribute names in config classes, in order of precedence.
 _LAYERS: Final = (
     "num_decoder_layers",
     "decoder_num_hidden_layers",
@@ -47,50 +47,50 @@ _HEADS: Final = (
 _KV_HEADS: Final = ("decoder_num_key_value_heads", "num_key_value_heads", "num_kv_heads", "multi_query_group_num")
 _HEAD_DIMS: Final = ("head_dim", "d_kv", "kv_channels", "dim_head")
 
-# Layer kinds that keep keys and values, with the attribute that bounds them.
+# Layer kinds with a KV cache, and the attribute that limits its tokens.
 _WINDOWS: Final[dict[str, str | None]] = {
     "full_attention": None,
     "sliding_attention": "sliding_window",
     "chunked_attention": "attention_chunk_size",
-    # keeps all tokens of the prompt, and a window of those that are generated (modeling_unlimited_ocr.py)
+    # caches all prompt tokens, and a sliding window of generated ones (modeling_unlimited_ocr.py)
     "reference_sliding_attention": None,
 }
 
-# Attributes of classes that keep something else than keys and values of these heads and tokens.
+# Attributes of classes whose cache is not a plain KV cache with these heads and tokens.
 _OTHERWISE: Final = ("kv_lora_rank", "global_head_dim", "swa_head_dim", "prompt_length", "attn_layers", "mem_len")
 
-# Sliding layers with so many times the key/value heads, where the class has no attribute for it
-# (`MiMoV2FlashAttention` of modeling_mimo_v2_flash.py).
+# Factor of KV heads in sliding-window layers, where the class has no attribute for it
+# (`MiMoV2FlashAttention` in modeling_mimo_v2_flash.py).
 _MORE_HEADS: Final[dict[str, int]] = {"mimo_v2_flash": 2}
 
-# Encoders, unless `is_decoder` is set, that have no class for filling masks.
+# Encoders (unless `is_decoder` is set) that have no masked-LM class, by which others are recognised.
 _ENCODERS: Final = ("bert-generation",)
 
 _NOTHING: Final = ("moe", "mlp")
 
 
 def read(config: Mapping[str, Any]) -> Blueprint | None:
-    """Layers of a type that `transformers` knows; None where it does not.
+    """Layers of a type that `transformers` knows; None for other types.
 
     Raises:
-        MissingFactError: the class lacks an attribute that the caches need.
-        InvalidConfigError: the class refuses the file, or a kind of layer is not understood.
+        MissingFactError: the class lacks an attribute that the caches depend on.
+        InvalidConfigError: the class rejects the file, or a layer kind is not supported.
     """
     built = _build(config)
     if built is None:
         return None
     try:
         return Blueprint(architecture=_describe(built, config), groups=None)
-    except (AttributeError, KeyError, RuntimeError) as error:  # of a class that its own properties do not fit
-        raise InvalidConfigError("", f"it does not tell the layers of a '{config['model_type']}' ({error})") from None
+    except (AttributeError, KeyError, RuntimeError) as error:  # raised by properties of the class
+        raise InvalidConfigError("", f"the layers of '{config['model_type']}' cannot be determined ({error})") from None
 
 
 def _describe(built: Any, config: Mapping[str, Any]) -> Architecture:
     text = _decoder(built)
     read_text = None if text is built or built.is_encoder_decoder else reader(text.model_type)
-    if read_text is not None:  # the text model of a whole that is not known itself
-        told = read_text(Facts(text.to_dict())).architecture
-        return replace(told, model_type=str(config["model_type"]), head="lm_head", notes=(*told.notes, _NOTE))
+    if read_text is not None:  # an unknown multimodal type with a text model that has a reader
+        inner = read_text(Facts(text.to_dict())).architecture
+        return replace(inner, model_type=str(config["model_type"]), head="lm_head", notes=(*inner.notes, _NOTE))
     depth = _integer(text, *_LAYERS)
     if depth > _MOST_LAYERS:
         raise InvalidConfigError("", f"num_hidden_layers is {depth}, expected at most {_MOST_LAYERS}")
@@ -98,7 +98,7 @@ def _describe(built: Any, config: Mapping[str, Any]) -> Architecture:
 
 
 def _build(config: Mapping[str, Any]) -> Any:
-    """The configuration object. Only classes of `transformers` itself; whatever one raises is the file's fault."""
+    """The config object, of a class of `transformers` itself. Any exception it raises is attributed to the file."""
     with _quiet():
         from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
@@ -110,11 +110,11 @@ def _build(config: Mapping[str, Any]) -> Any:
             return CONFIG_MAPPING[model_type](**rest)
         except Exception as error:
             words = " ".join(str(error).split())
-            raise InvalidConfigError("", f"transformers' class of '{model_type}' refuses it ({words})") from None
+            raise InvalidConfigError("", f"transformers' config class of '{model_type}' rejects it ({words})") from None
 
 
 def _decoded(value: Any) -> Any:
-    """A value of its own for the class to change, with infinities back that `save_pretrained` writes as objects."""
+    """A deep copy for the class to modify, with infinities decoded that `save_pretrained` writes as objects."""
     if isinstance(value, Mapping):
         tagged = value.get("__float__")
         if len(value) == 1 and tagged in ("Infinity", "-Infinity", "NaN"):
@@ -125,7 +125,7 @@ def _decoded(value: Any) -> Any:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what `transformers` says of a file's oddities, or of PyTorch not being there."""
+    """Silence warnings of `transformers` about the file or about missing PyTorch."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -137,7 +137,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _decoder(built: Any) -> Any:
-    """The configuration of the decoder: a part, or the whole where `get_text_config` would rename keys of a copy."""
+    """The decoder's config: a nested one, or the whole where `get_text_config` returns a copy with renamed keys."""
     parts = [_attribute(built, key) for key in built.sub_configs]
     text = built.get_text_config(decoder=True)
     return text if any(text is part for part in parts) else built
@@ -154,19 +154,19 @@ def _layers(built: Any, text: Any, depth: int, config: Mapping[str, Any]) -> tup
 
 
 def _understood(text: Any) -> None:
-    """Raises for classes with an attribute that tells of a cache of another sort."""
+    """Raise for classes with an attribute that indicates another kind of cache."""
     for key in _OTHERWISE:
         if any(_attribute(part, key) for part in (text, *text.per_layer_config)):
-            raise InvalidConfigError("", f"it has {key}, whose cache is not known for this type")
+            raise InvalidConfigError("", f"it has {key}, whose cache is unknown for this type")
 
 
 def _caches(text: Any) -> bool:
-    """Whether the class can keep anything: classes from before caches have neither switch nor kinds of layers."""
+    """Whether the class supports a cache: older classes have neither `use_cache` nor `layer_types`."""
     return any(_attribute(text, key) is not None for key in ("use_cache", "layer_types"))
 
 
 def _encodes(built: Any, text: Any) -> bool:
-    """Whether it is an encoder that could be made a decoder and is not."""
+    """Whether it is an encoder type without `is_decoder`."""
     from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
     encodes = built.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES or built.model_type in _ENCODERS
@@ -174,14 +174,14 @@ def _encodes(built: Any, text: Any) -> bool:
 
 
 def _crossed(built: Any, config: Mapping[str, Any]) -> bool:
-    """Whether the decoder keeps an encoder's keys and values: a causal class is the decoder alone."""
+    """Whether the decoder has a cross-attention cache; a ...ForCausalLM class is the decoder alone, without one."""
     named = config.get("architectures")
     alone = isinstance(named, list) and any(str(name).endswith("ForCausalLM") for name in named)
     return bool(built.is_encoder_decoder) and not alone
 
 
 def _kinds(text: Any, depth: int) -> Sequence[str]:
-    """The kind of each layer, in transformers' words."""
+    """The kind of each layer, with transformers' names."""
     listed = getattr(text, "layer_types", None)
     kinds = [_own_kind(part) for part in _per_layer(text, depth)] if listed is None else [str(kind) for kind in listed]
     modes = getattr(text, "kv_sharing_modes", None)
@@ -193,7 +193,7 @@ def _kinds(text: Any, depth: int) -> Sequence[str]:
 
 
 def _own_kind(part: Any) -> str:
-    """The kind of a layer whose configuration class has no `layer_types`."""
+    """The kind of a layer whose config class has no `layer_types`."""
     if getattr(part, "sliding_window", None) is not None:
         return "sliding_attention"
     if getattr(part, "attention_chunk_size", None) is not None:
@@ -202,7 +202,7 @@ def _own_kind(part: Any) -> str:
 
 
 def _per_layer(text: Any, depth: int) -> Sequence[Any]:
-    """The configuration of each layer, which may differ in its sizes."""
+    """The config of each layer, as sizes may differ between layers."""
     parts = list(text.per_layer_config)
     return parts if len(parts) == depth else [text] * depth
 
@@ -214,7 +214,7 @@ def _layer(kind: str, part: Any, crossed: bool) -> Layer:
     if kind in _NOTHING:
         return Layer(kind="none", cache=Nothing(), heads=0, ffn=None)
     if kind not in _WINDOWS:
-        raise InvalidConfigError("", f"layer_types has {quoted(kind)}, whose cache is not known for this type")
+        raise InvalidConfigError("", f"layer_types has {quoted(kind)}, whose cache is unknown for this type")
     own: Cache = _keys_and_values(kind, part)
     if crossed:
         own = Combined(caches=(own, _cross(part)))
@@ -242,11 +242,11 @@ class _Sizes:
 
 
 def _sizes(part: Any) -> _Sizes:
-    """Heads of keys and values, and the elements of one."""
+    """KV heads and head_dim."""
     heads = _integer(part, *_HEADS)
     dim = _optional(part, *_HEAD_DIMS)
     return _Sizes(
-        heads=_optional(part, *_KV_HEADS) or heads,
+        heads=_optional(part, *_KV_HEADS) or heads,  # without grouped-query attention, each query head has its own
         dim=_integer(part, "hidden_size") // heads if dim is None else dim,
     )
 
@@ -259,7 +259,7 @@ def _integer(part: Any, *names: str) -> int:
 
 
 def _optional(part: Any, *names: str) -> int | None:
-    """The first of several attributes that is a number above 0."""
+    """The first of several attributes that is a positive integer."""
     for name in names:
         value = _attribute(part, name)
         if isinstance(value, int) and not isinstance(value, bool) and value > 0:
@@ -268,7 +268,7 @@ def _optional(part: Any, *names: str) -> int | None:
 
 
 def _attribute(part: Any, name: str) -> Any:
-    """An attribute, or None; a class may refuse one that differs between layers."""
+    """An attribute, or None; a class raises RuntimeError for one that differs between layers."""
     try:
         return getattr(part, name, None)
     except RuntimeError:

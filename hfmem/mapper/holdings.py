@@ -1,4 +1,4 @@
-"""What a repository holds, in sentences: an adapter, one of several models, files that the class does not load."""
+"""Remarks on the contents of a repository: an adapter, several models to choose from, files of other frameworks."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ NOT_LOADED: Final = ("gguf", "foreign")
 _LAYOUT_NOTES: Final = {
     "bin": "The weights are PyTorch pickles (.bin), which are not read: the figures are from the configuration, or "
     "from the size of the files.",
-    "diffusers": "This is a diffusers pipeline: the weights of all its components are counted, its activations are not "
-    "known yet.",
+    "diffusers": "This is a diffusers pipeline: the weights of all its components are counted; its activations are "
+    "unknown.",
 }
 
 
 def is_gguf(checkpoint: Checkpoint) -> bool:
-    """Whether what was read of a checkpoint are GGUF files."""
+    """Whether the tensors of a checkpoint were read from GGUF files."""
     return bool(checkpoint.tensors) and format_of(checkpoint.tensors[0].file) is gguf.FORMAT
 
 
@@ -46,7 +46,7 @@ def offered(checkpoint: Checkpoint) -> tuple[Choice, ...]:
 
 
 def choices_note(checkpoint: Checkpoint, choices: Sequence[Choice]) -> str:
-    """The models among a repository's GGUF files, where none of them is chosen."""
+    """A sentence with the models among a repository's GGUF files, if none is chosen."""
     if not choices or checkpoint.tensors:
         return ""
     listed = ", ".join(f"{_name(choice)} ({_size_of(choice)})" for choice in choices)
@@ -58,7 +58,7 @@ def choices_note(checkpoint: Checkpoint, choices: Sequence[Choice]) -> str:
 
 
 def _name(choice: Choice) -> str:
-    """The file to give: of a model in several, the first."""
+    """The file name by which to choose a model: its first file."""
     return choice.files[0].name
 
 
@@ -68,7 +68,7 @@ def _size_of(choice: Choice) -> str:
 
 
 def lacks(selection: Selection, checkpoint: Checkpoint, parameters: ParameterTable | None) -> str:
-    """What of the weights is not here."""
+    """Why weights are missing here; "" if none are."""
     if selection.layout == "adapter":
         base = _base(checkpoint)
         return "this is an adapter, and its base model is also needed" + (f": {base}" if base else "")
@@ -80,7 +80,7 @@ def lacks(selection: Selection, checkpoint: Checkpoint, parameters: ParameterTab
 
 
 def layout_notes(selection: Selection, checkpoint: Checkpoint, parameters: ParameterTable | None) -> Iterator[str]:
-    """Which files were taken, and what that means for the figures."""
+    """Remarks on which files were used, and what that means for the figures."""
     if selection.layout not in NOT_LOADED or checkpoint.tensors:
         if selection.layout == "adapter":
             yield _adapter_note(checkpoint)
@@ -92,27 +92,27 @@ def layout_notes(selection: Selection, checkpoint: Checkpoint, parameters: Param
     if parameters is not None:
         yield f"{there} The figures are those of the class that config.json describes, and not of these files."
     elif choices or selection.weights:
-        yield there if choices else f"{there} They are taken by their size."
+        yield there if choices else f"{there} Their file sizes are used."
 
 
 def _adapter_note(checkpoint: Checkpoint) -> str:
-    """What an adapter needs besides, and what to ask for next."""
+    """A remark on the base model of an adapter."""
     base = _base(checkpoint)
-    named = f"the one that it names is {base}: estimate that as well" if base else "its id is not recorded here"
-    return f"This is an adapter: its base model is also needed, and {named}."
+    named = f"estimate {base} as well" if base else "its id is not recorded here"
+    return f"This is an adapter: its base model is also needed; {named}."
 
 
-_LONGEST_NAME: Final = 300
+_LONGEST_NAME: Final = 300  # characters of an adapter's base model, which comes from a file
 
 
 def _base(checkpoint: Checkpoint) -> str:
-    """The base model that an adapter's configuration names, on one line; "" where it names none."""
+    """The base model in an adapter's config, on one line; "" for none."""
     name = (checkpoint.adapter or {}).get("base_model_name_or_path")
     return " ".join(name.split())[:_LONGEST_NAME] if isinstance(name, str) else ""
 
 
 def _held(checkpoint: Checkpoint) -> str:
-    """What the files are, how large, and what they are for."""
+    """The files by framework, with their sizes."""
     kinds = []
     for kind in foreign(checkpoint.files):
         names = ", ".join(_sized(file) for file in kind.files[:_NAMED])
@@ -123,7 +123,7 @@ def _held(checkpoint: Checkpoint) -> str:
     return "; ".join(kinds)
 
 
-_NAMED: Final = 4
+_NAMED: Final = 4  # files named in a sentence; the others are counted
 
 
 def _sized(file: FileInfo) -> str:

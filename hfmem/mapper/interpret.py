@@ -1,4 +1,4 @@
-"""From a checkpoint to an architecture and its parameters, by two roads: the configuration, and the tensor headers."""
+"""From a checkpoint to an architecture and its parameters, using the config and the tensor headers."""
 
 from __future__ import annotations
 
@@ -32,24 +32,24 @@ __all__ = ["Model", "interpret"]
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """A checkpoint, understood.
+    """An interpreted checkpoint.
 
     Attributes:
-        checkpoint: what was fetched.
+        checkpoint: the fetched files and facts.
         architecture: layers and sizes.
-        parameters: None where neither files nor configuration tell.
-        certainty: of the parameters: `exact` from headers, `derived` from the configuration or published totals,
-            `typical` where the configuration has a quantisation that is not understood in full.
+        parameters: the parameters; None where neither files nor config determine them.
+        certainty: of the parameters: `exact` from headers, `derived` from the config or published totals, `typical`
+            where the quantisation config is not fully understood.
         source: where the parameters are from.
-        quantisation: how the checkpoint is quantised; None where its configuration says nothing.
-        stored_dtype: the dominant stored floating dtype (PyTorch's name), None without headers or totals.
-        file_bytes: bytes of the weight files, for when nothing else tells how large the weights are.
+        quantisation: how the checkpoint is quantised; None if its config states nothing.
+        stored_dtype: the dominant stored floating-point dtype (PyTorch's name); None without headers or totals.
+        file_bytes: bytes of the weight files, used if nothing else determines the size of the weights.
         notes: remarks for the reader.
-        lacks: what a run needs besides, and is not counted; "" for nothing.
-        offered: the models that the files hold and of which none was named, in a sentence that says how; "" for none.
-        resized: from what the sizes of its tensors follow, where its own header was not read; "" where it was.
-        unloadable: why software that loads the class of the configuration finds no weights here; "" where it does, or
-            where there are no files at all.
+        lacks: weights that a run also needs, and that are not counted; "" for none.
+        offered: a sentence that lists the models in the files, if none was chosen; "" otherwise.
+        resized: what the sizes of the tensors were derived from, if the header of the files was not read; "" if it was.
+        unloadable: why software that loads the config's class finds no weights here; "" if it does, or if there are no
+            files at all.
     """
 
     checkpoint: Checkpoint
@@ -83,12 +83,12 @@ class Model:
 
     @cached_property
     def structure(self) -> Structure:
-        """What measured coefficients are looked up by, and the sizes they are written in."""
+        """The keys for measured coefficients, and the sizes to evaluate them with."""
         return Structure(config=self.checkpoint.config or {}, architecture=self.architecture)
 
 
 def interpret(checkpoint: Checkpoint) -> Model:
-    """The model of a checkpoint. Never raises for what a file says: what cannot be read is unknown, with the reason."""
+    """The model of a checkpoint. Never raises for contents of files: unreadable facts are unknown, with the reason."""
     selection = select_for(checkpoint.files, checkpoint.ref)
     config, described, architecture = _described(checkpoint)
     types = model_types(config) or (architecture.model_type or "",)
@@ -122,10 +122,10 @@ def interpret(checkpoint: Checkpoint) -> Model:
 
 
 def _described(checkpoint: Checkpoint) -> tuple[Mapping[str, Any], ParameterTable | None, Architecture]:
-    """The configuration with the quantisation that stands in a file of its own, the weights that it describes, and the
-    architecture. Of GGUF files their own headers tell: what a config.json beside them says is of other files."""
+    """The config (including a quantisation config from a separate file), the weights that it describes, and the
+    architecture. For GGUF files only their headers count, as a config.json in the repository describes other files."""
     if is_gguf(checkpoint):
-        from hfmem.mapper.gguf.reader import architecture_of  # for such files only
+        from hfmem.mapper.gguf.reader import architecture_of  # only needed for GGUF
 
         return {}, None, architecture_of(checkpoint)
     config = checkpoint.config or {}
@@ -146,7 +146,7 @@ def _parameters(
         return _adapter(from_tensors(checkpoint.tensors, architecture, config)), *_header_source(checkpoint)[::-1], []
     if checkpoint.tensors:
         if is_gguf(checkpoint):
-            from hfmem.mapper.gguf.reader import table_of  # for such files only
+            from hfmem.mapper.gguf.reader import table_of  # only needed for GGUF
 
             table = table_of(checkpoint.tensors, architecture)
         else:
@@ -174,8 +174,8 @@ def _header_source(checkpoint: Checkpoint) -> tuple[str, Certainty]:
 
 
 def _usual(config: Mapping[str, Any], parameters: ParameterTable | None) -> str | None:
-    """The dtype that a quantised checkpoint runs in where nothing names one: halves for GPTQ and AWQ, whose scales are
-    such, bfloat16 for all others (transformers 5.24, `quantizer_mxfp4.py::update_dtype` and its likes)."""
+    """The default run dtype of a quantised checkpoint without a dtype in its config: float16 for GPTQ and AWQ, whose
+    scales are float16, bfloat16 for others (transformers 5.24, `update_dtype` in `quantizer_mxfp4.py` and others)."""
     own = declared_quantisation(config)
     if own is None or parameters is None or not parameters.stored:
         return None
@@ -183,9 +183,10 @@ def _usual(config: Mapping[str, Any], parameters: ParameterTable | None) -> str 
 
 
 def _dominant(parameters: ParameterTable | None) -> str | None:
-    """The floating dtype of at least 16 bits that most stored elements have."""
+    """The floating-point dtype of at least 16 bits with most stored elements."""
     counts: dict[str, int] = {}
     for group in parameters.groups if parameters else ():
+        # tensors with a dtype of their own say nothing about the dtype that the model runs in
         dtype = stored_dtype(group.dtype) if group.dtype and not group.kept else None
         if dtype is not None and dtype.is_wide_float:
             counts[dtype.name] = counts.get(dtype.name, 0) + group.elements
@@ -198,5 +199,5 @@ def _file_bytes(checkpoint: Checkpoint) -> int | None:
 
 
 def _adapter(table: ParameterTable) -> ParameterTable:
-    """An adapter's own parameters, as its file has them."""
+    """An adapter's own parameters, in their stored dtype."""
     return replace(table, groups=tuple(replace(group, kept=True) for group in table.groups))

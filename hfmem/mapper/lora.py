@@ -1,4 +1,4 @@
-"""Which modules get an adapter, and of what shape: names of modules, as PEFT resolves them (peft 0.21,
+"""The modules that get a LoRA adapter, and its shape: module names resolved as in PEFT (peft 0.21,
 tuners/tuners_utils.py and utils/transformers_weight_conversion.py)."""
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ ALL_LINEAR: Final = "all-linear"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adapter:
-    """Adapters of equal shape: one of (ranks × rank, inputs) and one of (outputs, ranks × rank) each.
+    """Adapters of equal shape, each with `lora_A` (ranks × rank, inputs) and `lora_B` (outputs, ranks × rank).
 
     Attributes:
-        group: the weights that they are beside.
-        inputs, outputs: sizes that they lead from and to.
-        ranks: how many times the rank: two where two matrices are one parameter.
-        count: how many pairs.
+        group: the adapted weights.
+        inputs, outputs: in_features and out_features.
+        ranks: multiple of the rank: 2 where two matrices are fused into one parameter.
+        count: number of adapters.
     """
 
     group: TensorGroup
@@ -38,11 +38,11 @@ class Adapter:
 
     @property
     def module(self) -> str:
-        """The label of the module that each is beside."""
+        """The name of the adapted module."""
         return self.group.module
 
     def parameters(self, rank: int) -> int:
-        """Of all of them."""
+        """The parameters of all adapters."""
         return self.count * self.ranks * rank * (self.inputs + self.outputs)
 
 
@@ -53,7 +53,7 @@ def _table() -> dict[str, Any]:
 
 
 def default_targets(model_type: str) -> tuple[str, ...] | None:
-    """PEFT's own choice for a model type; None where it has none and a person must name the modules."""
+    """PEFT's default targets for a model type; None where it has none, and the user must name the modules."""
     found = _table()["targets"].get(model_type)
     return None if found is None else tuple(found)
 
@@ -63,26 +63,26 @@ _TOWERS: Final = ("vision", "audio", "projector")
 
 
 def linear_modules(parameters: ParameterTable) -> Iterator[TensorGroup]:
-    """The weights of linear modules, all but the head: what `all-linear` means, and what bitsandbytes replaces.
+    """The weights of all linear modules except the head: the targets of `all-linear`, and of bitsandbytes.
 
-    transformers 5 keeps the experts of a layer in one parameter, which is no linear module, and its routers are none.
+    In transformers 5, the experts of a layer are one parameter and not linear modules; its routers are none either.
     """
     return (group for group in parameters.groups if group.loaded and not group.scale and _is_module(group))
 
 
 def adapters(model: Model, targets: Iterable[str]) -> tuple[Adapter, ...]:
-    """The adapters of the modules that `targets` name: the ends of module names, or all linear ones; none where
-    the parameters are not known.
+    """The adapters for `targets`: suffixes of module names, or `all-linear`; () if the parameters are unknown.
 
-    A name that begins with `language_model.` leaves modules of images and sound alone (PEFT's own choice for Gemma 4).
-    For mixtures whose experts transformers 5 has fused, PEFT takes the names of their matrices as those of the fused
-    parameters; dense and shared networks of the same names are then left alone.
+    Targets that begin with `language_model.` exclude vision and audio modules (PEFT's default for Gemma 4). For models
+    whose experts transformers 5 fuses, PEFT maps the names of expert matrices to the fused parameters; dense and shared
+    networks with the same names then get no adapter.
     """
     names = tuple(targets)
     words = {name.rpartition(".")[2] for name in names}
     everything = names == (ALL_LINEAR,)
     text_only = all(name.startswith(_TEXT) for name in names)
     moved: dict[str, str] = _table()["experts"].get(model.architecture.model_type or "", {})
+    # the names of experts are also those of dense matrices, which get no adapter then
     taken = set(moved) if everything else words & set(moved)
     found = []
     for group in model.parameters.groups if model.parameters is not None else ():
@@ -97,7 +97,7 @@ def adapters(model: Model, targets: Iterable[str]) -> tuple[Adapter, ...]:
 
 
 def saved_groups(parameters: ParameterTable, names: Iterable[str]) -> tuple[TensorGroup, ...]:
-    """The parameters of the modules that are trained in full beside the adapters (`modules_to_save`)."""
+    """The parameters of modules that are trained in full in addition to the adapters (`modules_to_save`)."""
     wanted = {name.rpartition(".")[2] for name in names}
     return tuple(group for group in parameters.groups if group.loaded and group.module in wanted)
 
@@ -106,24 +106,24 @@ _UNLIKE_A_MODULE: Final = re.compile(r"conv|relative|norm|table|bias|\.|^embed_|
 
 
 def _is_module(group: TensorGroup) -> bool:
-    """Whether this is the matrix of an `nn.Linear` (or a `Conv1D` of GPT-2) that is not the output embedding."""
+    """Whether this is the weight of an `nn.Linear` (or of GPT-2's `Conv1D`) other than the output embedding."""
     if len(group.shape) != 2 or _UNLIKE_A_MODULE.search(group.role) or group.component in ("experts", "mtp"):
         return False
     if group.component == "router":
         return group.role == "shared_expert_gate"
     if group.component == "lm_head":
-        return group.role == "dense"  # what BERT-like heads have before the output embedding
+        return group.role == "dense"  # the dense layer of BERT-like heads, before the output embedding
     return group.linear or known_component(group.component) in ("projector", "other") or "mapping" in group.role
 
 
 def _is_named(group: TensorGroup, words: set[str]) -> bool:
-    """Whether a name means this matrix: a linear module, the head, or an embedding."""
+    """Whether a target name selects this matrix: a linear module, the head, or an embedding."""
     plain = len(group.shape) == 2 and group.component not in ("experts", "norm", "mtp")
     return plain and group.role in words
 
 
 def _inside(group: TensorGroup, moved: dict[str, str], taken: set[str]) -> bool:
-    """Whether a taken name leads to this parameter; a fused one has all the names that lead to it."""
+    """Whether a target name maps to this (possibly fused) expert parameter."""
     if len(group.shape) < 2 or "." in group.role:
         return False
     names = {old for old, new in moved.items() if group.role in (old, new.removesuffix(".weight"))}
@@ -131,11 +131,11 @@ def _inside(group: TensorGroup, moved: dict[str, str], taken: set[str]) -> bool:
 
 
 def _expert(group: TensorGroup) -> Adapter:
-    """One pair an expert. A fused `gate_up_proj` has twice the rank; where the files hold its halves, each half counts
-    as one rank that leads to the whole width."""
+    """One adapter per expert. A fused `gate_up_proj` has twice the rank; if the files store its halves separately, each
+    half counts as one rank with the full output size."""
     outputs, inputs = group.shape[-2:]
     count = group.count
-    for size in group.shape[:-2]:
+    for size in group.shape[:-2]:  # fused experts are stacked in the leading dimension
         count *= size
     halves = group.role in ("w1", "w3", "gate_proj", "up_proj")
     fused = group.role == "gate_up_proj"

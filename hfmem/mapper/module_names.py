@@ -1,6 +1,6 @@
-"""Which layers the entries of a quantiser's list of modules speak of.
+"""The layers to which the entries of a quantiser's module list apply.
 
-Only the configuration is there, so that modules have no names: entries are held against the names that such modules
+With only the config available, module names are unknown, so entries are matched against the names that such modules
 usually have, layer by layer.
 """
 
@@ -37,7 +37,7 @@ PARENTS: Final[dict[str, tuple[str, ...]]] = {
         "mixer.shared_experts",
     ),
 }
-"""What the modules of a component hang on inside a layer."""
+"""Usual parent modules of a component within a layer."""
 
 _OUTSIDE: Final[dict[str, tuple[str, ...]]] = {
     "lm_head": ("lm_head", "head", "language_model.lm_head"),
@@ -51,7 +51,7 @@ _OUTSIDE: Final[dict[str, tuple[str, ...]]] = {
     "audio": ("audio_tower.layers.0", "model.audio_tower.layers.0"),
     "projector": ("multi_modal_projector", "model.embed_vision", "visual.merger", "mm_projector"),
 }
-"""The same for what stands outside of the decoder's layers."""
+"""The same for components outside of the decoder's layers."""
 
 _FUSED: Final[dict[str, tuple[str, ...]]] = {
     "gate_up_proj": ("gate_proj", "up_proj", "w1", "w3"),
@@ -59,14 +59,14 @@ _FUSED: Final[dict[str, tuple[str, ...]]] = {
 }
 
 _ONE: Final = frozenset({0})
-"""What stands outside of the decoder's layers is all or nothing: one layer, as it were."""
+"""Components outside of the decoder's layers match as a whole or not at all, and are treated as one layer."""
 
 _MOST_STEPS: Final = 1_000_000
-"""Steps that the patterns of a configuration may take together, a second or two; what comes later speaks of nothing."""
+"""Steps that all patterns of a config may take together (a second or two); later patterns match nothing."""
 
 
 class Names:
-    """Which layers of a model the entries of a list speak of."""
+    """Matches list entries with the layers of a model."""
 
     def __init__(self, architecture: Architecture, *, beside: bool) -> None:
         self._beside = beside
@@ -78,34 +78,33 @@ class Names:
         mixed = frozenset(i for i, layer in enumerate(layers) if isinstance(layer.ffn, Experts))
         state = frozenset(i for i, layer in enumerate(layers) if isinstance(layer.cache, State))
         self._layers: dict[str, frozenset[int]] = {
+            # `or every`: files may have components that the architecture does not show in any layer
             "mlp": dense or every,
             "experts": mixed or every,
             "shared_experts": mixed or every,
             "state": state or every,
-            "attention": (every - state) or every,
+            "attention": (every - state) or every,  # in hybrids, recurrent layers have no attention
         }
 
     def layers(self, group: TensorGroup) -> frozenset[int]:
-        """The layers that a group has tensors in."""
+        """The layers in which a group has tensors."""
         return self._layers.get(group.component) or _ONE
 
     @property
     def unread(self) -> dict[str, None]:
-        """What of the lists was not held against all names, as there is too much of it."""
-        return (
-            {"patterns, of which there are too many": None} if self._budget is not None and self._budget.spent else {}
-        )
+        """A label for patterns that were not matched because the budget was exhausted."""
+        return {"too many patterns": None} if self._budget is not None and self._budget.spent else {}
 
     def spoken_of(self, group: TensorGroup, entries: tuple[str, ...]) -> frozenset[int]:
-        """Those of them whose modules the entries speak of."""
+        """The layers in which the entries match the group's module."""
         layers, listed = self.layers(group), self._listed(entries)
         if group.component not in PARENTS:
             return layers if listed.name(_OUTSIDE.get(group.component, (group.component,))) else frozenset()
         return listed.layers(self._inside(group), layers)
 
     def _listed(self, entries: tuple[str, ...]) -> Entries:
-        """A list, sorted when it is first asked."""
-        from hfmem.mapper.entries import Entries  # for quantised models only
+        """A list, indexed on first use."""
+        from hfmem.mapper.entries import Entries  # only needed for quantised models
         from hfmem.mapper.expressions import Budget
 
         if entries not in self._lists:
@@ -114,7 +113,7 @@ class Names:
         return self._lists[entries]
 
     def _inside(self, group: TensorGroup) -> tuple[str, ...]:
-        """Names inside a layer that a group's modules may have."""
+        """Names that a group's modules may have within a layer."""
         tails = dict.fromkeys((group.module, group.role, *_FUSED.get(group.module, ())))
         names = tuple(f"{parent}.{tail}" for parent in PARENTS[group.component] for tail in tails)
         if self._beside and group.component == "experts":

@@ -1,5 +1,5 @@
-"""What a tensor is, from its name: component, role, and whether it is a buffer. Names are read here,
-and what is left of them, a role, in `hfmem.mapper.roles`; nowhere else."""
+"""Component and role of a tensor from its name, and whether it is a buffer. Names are parsed only here; what follows
+from a role is in `hfmem.mapper.roles`."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ __all__ = ["Meaning", "divided_at", "layer_index", "meaning", "without_numbers"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Meaning:
-    """What a name tells.
+    """What a tensor name stands for.
 
     Attributes:
         component: the part of the model.
-        role: the module's own name (`q_proj`; `q_proj.bias` for what is not its weight).
-        buffer: a constant that the class computes itself and does not load.
-        matrix: the weight of a linear layer in a block or expert, if it has the shape of one.
+        role: the module's name (`q_proj`), with the kind for tensors other than its weight (`q_proj.bias`).
+        buffer: whether it is a constant that the class computes itself and does not load.
+        matrix: whether it is the weight of a linear layer in a block or expert, judged by name and dimensions.
     """
 
     component: Component
@@ -36,15 +36,15 @@ _INDEX: Final = re.compile(rf"{_LAYER}\.(\d{{1,9}})(?:\.|$)")
 _INDICES: Final = re.compile(rf"{_LAYER}\.(?:\d{{1,9}}|(\{{[0-9,\-]+\}}))(?:\.|$)")  # of a pattern of names
 _NUMBER: Final = re.compile(r"(?<![^.])\d+(?![^.])")
 
-# Constants that the class makes itself: rotary frequencies and tables, position counters, causal masks (`attn.bias` and
-# `attn.masked_bias` of GPT-2, GPT-J, GPT-Neo and GPT-NeoX, told from real biases by their four dimensions).
+# Constants that the class computes: rotary frequencies and tables, position ids, causal masks (`attn.bias` and
+# `attn.masked_bias` of GPT-2, GPT-J, GPT-Neo and GPT-NeoX, distinguished from real biases by their four dimensions).
 _BUFFER: Final = re.compile(
     r"(\binv_freq|\brotary_emb\.(cos|sin)_cached|position_ids|token_type_ids|masked_bias|num_batches_tracked|"
     r"_float_tensor|relative_position_index|\bfreqs_cis)$"
 )
 _MASK: Final = re.compile(r"(attn|attention)\.bias$")
 
-# In this order: the first that is found names the component. What lies inside a tower belongs to the tower.
+# The first pattern that matches wins. Towers come early, so that all of their tensors belong to the tower.
 _COMPONENTS: Final[tuple[tuple[str, Component], ...]] = (
     (r"(^|\.)mtp(\.|_|$)|(^|\.)nextn", "mtp"),
     (
@@ -76,7 +76,7 @@ _MATRIX_COMPONENTS: Final = frozenset(
 
 
 def layer_index(name: str) -> int | None:
-    """The number of the layer a tensor belongs to; None outside layers."""
+    """The index of the layer to which a tensor belongs; None outside of layers."""
     match = _INDEX.search(name)
     return int(match.group(1)) if match else None
 
@@ -95,16 +95,16 @@ def divided_at(depth: int | None, pattern: str) -> tuple[str, str]:
 
 
 def without_numbers(name: str) -> str:
-    """The name with # for each of its parts that is a number: the same for every layer and expert."""
+    """The name with # in place of its numeric parts, so that it is the same for every layer and expert."""
     return _NUMBER.sub("#", name)
 
 
 def meaning(name: str, dimensions: int) -> Meaning:
-    """What a tensor of so many dimensions is."""
+    """Component and role of a tensor with this name and number of dimensions."""
     return _meaning(without_numbers(name), dimensions)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=4096)  # names without numbers repeat for every layer and expert
 def _meaning(name: str, dimensions: int) -> Meaning:
     component: Component = next((component for search, component in _SEARCHES if search.search(name)), "other")
     role, kind = _role(name)
@@ -117,14 +117,14 @@ def _meaning(name: str, dimensions: int) -> Meaning:
 
 
 def _is_matrix(kind: str, role: str, dimensions: int) -> bool:
-    """Whether this is the weight of a linear layer by its shape; that of a convolution, a table of positions, or a bias
-    that experts share the module of is not, however many dimensions it has."""
+    """Whether this is the weight of a linear layer. Weights of convolutions, embeddings, and biases of fused experts
+    are not, even with two or three dimensions."""
     other = "conv" in role or "embed" in role or role.endswith("_bias")
     return kind == "weight" and dimensions in (2, 3) and not other
 
 
 def _role(name: str) -> tuple[str, str]:
-    """The module's own name with what of it this is, and the latter alone."""
+    """The role, and the kind of tensor (`weight`, `bias`, …)."""
     parts = [part for part in name.split(".") if part != "#"]
     if len(parts) == 1:
         return parts[0], "weight"

@@ -1,10 +1,10 @@
-"""Which modules a quantisation packs, and how: its configuration as rules, of which the first that fits a module holds.
+"""Which modules a quantisation packs, and how: a quantization_config as rules, of which the first match applies.
 
-What is read, and in whom: `dynamic` and `lm_head` (gptqmodel 7.7, `quantization/config.py:2519-2610` and
+Supported keys and their sources: `dynamic` and `lm_head` (gptqmodel 7.7, `quantization/config.py:2519-2610` and
 `models/writer.py:1297`; vLLM 0.33, `quantization/utils/gptq_utils.py:85-104`), `modules_in_block_to_quantize` and
 `block_name_to_quantize` (transformers' GPTQConfig; the same file of vLLM, lines 117-166), `extra_config` (auto-round
-0.16, `inference/convert_model.py`; vLLM, `inc/config_parser.py:71-160`), `quantized_layers` and lists of what stays
-(ModelOpt), `config_groups` (compressed-tensors), and the lists of what stays that all others have.
+0.16, `inference/convert_model.py`; vLLM, `inc/config_parser.py:71-160`), `quantized_layers` and exclusion lists
+(ModelOpt), `config_groups` (compressed-tensors), and the exclusion lists of all other methods.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from hfmem.mapper.values import TensorGroup
 __all__ = ["Reading", "Rule", "reading_of"]
 
 _SCALED_LATER: Final = ("compressor.", "indexer.kv_proj", "indexer.gate_proj", "indexer.weights_proj")
-"""What DeepSeek's files keep in 16 bits without a list that says so: what makes the keys of its indexer and the entries
-of its compressors (modeling_deepseek_v4.py)."""
+"""Modules that DeepSeek's checkpoints keep in 16 bits without listing them: projections of the compressors and of the
+indexer (modeling_deepseek_v4.py)."""
 
 _BLOCKS_ONLY: Final = ("gptq", "awq", "auto-round")
 
@@ -36,11 +36,11 @@ _STAYING: Final = (
 )
 _BLOCKS: Final = ("block_name_to_quantize", "to_quant_block_names")
 _LAYOUTS: Final = ("format", "fmt", "method", "quant_method", "adapter", "pack_dtype")
-"""Keys of an override that change the layout in a way that is not read."""
+"""Keys of an override that change the layout in a way that is not supported."""
 
-_PLAIN_BITS: Final = 16
-_MOST_EXPRESSIONS: Final = 1_000  # of a list
-_MOST_FORMATS: Final = 64  # of a mixed checkpoint, which has two or three
+_PLAIN_BITS: Final = 16  # a module listed with this many bits is unquantised
+_MOST_EXPRESSIONS: Final = 1_000  # per list
+_MOST_FORMATS: Final = 64  # per mixed checkpoint; real ones have two or three
 
 _READ: Final = frozenset(
     (
@@ -57,20 +57,20 @@ _READ: Final = frozenset(
 _ELSEWHERE: Final = frozenset(
     ("meta", "producer", "kv_cache_scheme", "weight_block_size", "sparsity_config", "dataset")
 )
-"""Keys with lists and objects that say nothing of which weights are packed, and how."""
+"""Keys with lists or objects that do not affect which weights are packed, or how."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """What one scheme is for.
+    """The modules to which a scheme applies.
 
     Attributes:
-        scheme: the layout; None for what stays as it is.
-        taken: modules, as the configuration writes them; empty for all linear ones.
-        left: modules that are not meant, although they are taken.
-        within: lists of modules, each of which has to have a module of the decoder's layers too.
-        components: which it looks at; empty for all.
-        head: whether the head is a linear layer like others.
+        scheme: the layout; None for modules that stay unquantised.
+        taken: included modules, as written in the config; empty for all linear ones.
+        left: excluded modules.
+        within: further lists, each of which must match a module of the decoder's layers too.
+        components: components to which it is restricted; empty for all.
+        head: whether the head counts as a linear layer.
     """
 
     scheme: Scheme | None
@@ -81,7 +81,7 @@ class Rule:
     head: bool = False
 
     def layers(self, group: TensorGroup, names: Names) -> frozenset[int]:
-        """The layers in which it is about a group."""
+        """The layers in which it applies to a group."""
         if self.components and group.component not in self.components:
             return frozenset()
         if not (group.linear or (self.head and group.component == "lm_head" and len(group.shape) == 2)):
@@ -99,9 +99,9 @@ class Reading:
     """A quantisation as rules.
 
     Attributes:
-        rules: in their order; empty where the layout is not known at all.
-        unread: what is not understood, as the configuration writes it.
-        looked_at: the expressions that were tried.
+        rules: rules in order of precedence; empty if the layout is unknown.
+        unread: unsupported parts, as written in the config.
+        looked_at: regular expressions that were checked already.
     """
 
     rules: list[Rule] = field(default_factory=list)
@@ -109,16 +109,16 @@ class Reading:
     looked_at: set[str] = field(default_factory=set)
 
     def add(self, rule: Rule) -> None:
-        """One more rule; regular expressions in it that are not read are named."""
+        """Append a rule; unsupported regular expressions in it are recorded in `unread`."""
         self.rules.append(rule)
         entries = (*rule.taken, *rule.left, *(word for words in rule.within for word in words))
         expressions = {entry.removeprefix("re:"): None for entry in entries if entry.startswith("re:")}
         if not expressions:
             return
-        from hfmem.mapper.expressions import Expression  # for models with such lists only
+        from hfmem.mapper.expressions import Expression  # only needed for lists with expressions
 
         if len(expressions) > _MOST_EXPRESSIONS:
-            self.unread["patterns, of which there are too many"] = None
+            self.unread["too many patterns"] = None
         for text in islice(expressions, _MOST_EXPRESSIONS):
             if text not in self.looked_at:
                 self.looked_at.add(text)
@@ -139,7 +139,7 @@ def reading_of(method: str, bits: int, facts: Mapping[str, Any], config: Mapping
 
 
 def _may_choose(key: str, value: object) -> bool:
-    """Whether a key that is not read may say which modules are packed, or how."""
+    """Whether an unsupported key may affect which modules are packed, or how."""
     if key in _READ or key in _ELSEWHERE or not value:
         return False
     return isinstance(value, Mapping) or (
@@ -151,7 +151,7 @@ _LINEAR: Final = ("Linear",)
 
 
 def _groups(found: Reading, facts: Mapping[str, Any]) -> None:
-    """The groups of compressed-tensors, each with its targets."""
+    """The config groups of compressed-tensors, each with its targets."""
     left = _words(facts, *_STAYING)
     groups = facts.get("config_groups")
     for name, group in groups.items() if isinstance(groups, Mapping) else ():
@@ -184,7 +184,7 @@ def _others(found: Reading, method: str, bits: int, facts: Mapping[str, Any], co
         components = frozenset((*PARENTS, *outside, *(("lm_head",) if head else ())))
     base = Rule(
         scheme=scheme,
-        # the list of a mixed checkpoint speaks of what its own layers leave, not of what the rest does
+        # in a mixed checkpoint, the exclusion list belongs to `quantized_layers`, and not to the FP8 of the rest
         left=() if layers and method == "fp8" else left,
         within=tuple(words for words in (blocks, listed) if words),
         components=components,
@@ -196,12 +196,13 @@ def _others(found: Reading, method: str, bits: int, facts: Mapping[str, Any], co
 
 
 _Override = tuple[str, str, object]
-"""An entry as the configuration writes it and as rules do, and what differs there; None where modules stay."""
+"""(Entry as written in the config, the same as a module pattern, overrides). Without overrides (None) modules stay
+unquantised."""
 
 
 def _overrides(found: Reading, method: str, bits: int, facts: Mapping[str, Any], base: Rule) -> Iterator[Rule]:
-    """The rules that come before the one for the rest: `dynamic` of gptqmodel, which chooses among what is packed, then
-    `extra_config` of auto-round, which can pack what else is not."""
+    """The rules that precede the base rule: gptqmodel's `dynamic`, which selects among packed modules, then
+    auto-round's `extra_config`, which can also pack modules that the base rule does not."""
     anything = replace(base, within=(), components=frozenset(), head=True)
     for key, entries_of, rule in (("dynamic", _dynamic, base), ("extra_config", _extra, anything)):
         entries = facts.get(key)
@@ -214,7 +215,7 @@ def _overrides(found: Reading, method: str, bits: int, facts: Mapping[str, Any],
 def _overridden(
     found: Reading, entries: Iterable[_Override], of: tuple[str, int, Mapping[str, Any]], base: Rule
 ) -> Iterator[Rule]:
-    """A rule an entry; those that are not understood are named."""
+    """One rule per entry; unsupported ones are recorded in `unread`."""
     method, bits, facts = of
     for entry, module, override in entries:
         rule = replace(base, taken=(module,))
@@ -237,8 +238,8 @@ def _overridden(
 
 
 def _dynamic(entries: Mapping[str, Any]) -> Iterator[_Override]:
-    """Regular expressions of whole names: after `-:` of modules that stay, after `+:` or nothing of such with other
-    values."""
+    """Entries of `dynamic`, regular expressions over whole names: with `-:` for modules that stay unquantised, with
+    `+:` or no prefix for modules with overrides."""
     for entry, override in entries.items():
         text = entry[2:] if entry.startswith(("-:", "+:")) else entry
         yield entry, f"re:{text}", None if entry.startswith("-:") else override
@@ -248,7 +249,7 @@ _SPECIAL: Final = frozenset(r"*+?^$()[]{}|\\")
 
 
 def _extra(entries: Mapping[str, Any]) -> Iterator[_Override]:
-    """Names first; then regular expressions, of any part of a name."""
+    """Entries of `extra_config`: plain names first, then regular expressions that may match any part of a name."""
     for entry, override in entries.items():
         if not _SPECIAL & set(entry):
             yield entry, entry, override
@@ -258,7 +259,7 @@ def _extra(entries: Mapping[str, Any]) -> Iterator[_Override]:
 
 
 def _mixed(found: Reading, layers: Mapping[str, Any]) -> None:
-    """ModelOpt's list of layers, each with its format."""
+    """ModelOpt's `quantized_layers`: modules, each with its format."""
     by_word: dict[str, list[str]] = {}
     for name, entry in layers.items():
         word = entry.get("quant_algo") if isinstance(entry, Mapping) else entry
@@ -274,13 +275,13 @@ def _mixed(found: Reading, layers: Mapping[str, Any]) -> None:
 
 
 def _flat(values: Iterable[Any]) -> Iterator[Any]:
-    """The entries of a list, and of lists in it."""
+    """The entries of a list, with nested lists flattened."""
     for value in values:
         yield from value if isinstance(value, list) else (value,)
 
 
 def _words(facts: Mapping[str, Any], *keys: str) -> tuple[str, ...]:
-    """The words of the lists under the keys; a string has commas between its words."""
+    """The strings in the lists at the keys; a single string is split at commas."""
     found: list[str] = []
     for key in keys:
         value = facts.get(key)

@@ -1,6 +1,6 @@
-"""Quantised checkpoints: which stored tensors hold parameters, how many each element holds, and which are scales.
+"""Quantised checkpoints: which stored tensors hold parameters, how many per element, and which are scales.
 
-Formats known by how their writers name and store tensors: GPTQ and AWQ (`qweight`), bitsandbytes, FP8 (per tensor, per
+Formats are recognised by the names and dtypes of tensors: GPTQ and AWQ (`qweight`), bitsandbytes, FP8 (per tensor, per
 block, fbgemm), compressed-tensors (`weight_packed`), MXFP4 (`_blocks`), NVFP4 and FP8 of ModelOpt, auto-round, torchao,
 HQQ (`W_q`), quanto (`weight._data`), MLX (uint32 `weight`), and FP4 packed in int8 with E8M0 scales.
 """
@@ -21,11 +21,11 @@ __all__ = ["Packing", "declared_cache_dtype", "declared_quantisation", "packing"
 _KEYS: Final = ("quantization_config", "quantization", "compression_config")
 _PARTS: Final = ("text_config", "llm_config", "language_config", "thinker_config")
 
-# Storage that floating-point checkpoints do not have: seeing it means that the checkpoint is quantised.
+# Dtypes that unquantised checkpoints do not use for matrices.
 _PACKED_DTYPES: Final = frozenset({"I8", "U8", "I32", "U32", "I4", "F4", "F8_E4M3", "F8_E5M2", "F8_E8M0"})
 _FP8: Final = "float8_e4m3fn"
 
-# Tensors that belong to a quantised weight and are no parameters themselves.
+# Tensors that belong to a quantised weight, and are not parameters themselves.
 _SCALE: Final = re.compile(
     r"((^|\.)(scales|biases|qzeros|g_idx|scale|zero|meta|SCB|weight_format|input_scale_ub|[kvq]_scale|scale_inv|nbits|"
     r"group_size|axis|packing|(weight|input|output)_(scale|zero_point|shape|g_idx)\w*|(weight|input)_global_scale)|"
@@ -36,14 +36,14 @@ _SCALE: Final = re.compile(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Packing:
-    """How one checkpoint stores quantised weights.
+    """How a checkpoint stores quantised weights.
 
     Attributes:
-        quantised: whether it does at all.
-        bits: bits a weight has in packed storage.
-        own_bits: the same of modules that have others, by name, as MLX lists them.
-        mlx: whether `biases` are MLX's zero points.
-        with_e8m0: modules, without their numbers, whose scale is E8M0: what they keep in int8 is packed FP4.
+        quantised: whether the checkpoint is quantised.
+        bits: bits per packed weight.
+        own_bits: overrides of `bits` by module name (MLX).
+        mlx: whether tensors named `biases` are MLX's zero points.
+        with_e8m0: modules (with # for numbers) with E8M0 scales, whose int8 weights are packed FP4.
     """
 
     quantised: bool
@@ -53,20 +53,21 @@ class Packing:
     with_e8m0: frozenset[str]
 
     def is_scale(self, name: str) -> bool:
-        """Whether a tensor is a scale, zero point or index of a quantised one. Only quantised checkpoints are asked:
-        others have parameters called `scale`."""
+        """Whether a tensor is a scale, zero point or index of a quantised one; False for unquantised checkpoints, which
+        have parameters called `scale`."""
         if not self.quantised or (name.endswith(".biases") and not self.mlx):
             return False
         return _SCALE.search(name) is not None
 
     def parameters(self, tensor: TensorInfo) -> int:
-        """Logical parameters that a tensor holds. Values are packed without gaps, across the borders of 32-bit words
-        where their bits do not divide 32: 32 of 3 bits in three words (GPTQ: gptqmodel 7.7, `pack_block` of
+        """Logical parameters that a tensor holds. Values are packed without gaps, across 32-bit word boundaries if
+        their bits do not divide 32: 32 values of 3 bits in three words (GPTQ: gptqmodel 7.7, `pack_block` of
         nn_modules/qlinear; compressed-tensors 0.20, `pack_to_int32`; MLX: auto-round 0.16.1, mlx/qlinear_mlx.py)."""
         if not self.quantised:
             return tensor.elements
         module, _, kind = tensor.name.rpartition(".")
         if tensor.dtype in ("I32", "U32"):
+            # zero points and group indices have the same dtype, but are not weights
             packed = kind in ("qweight", "weight_packed", "weight")
             return tensor.elements * 32 // self.own_bits.get(module, self.bits) if packed else tensor.elements
         if tensor.dtype == "U8":
@@ -78,14 +79,15 @@ class Packing:
 
 
 def packing(config: Mapping[str, Any], tensors: Iterable[TensorInfo]) -> Packing:
-    """The packing of a checkpoint, from its configuration and one tensor of each sort."""
+    """The packing of a checkpoint, from its config and one tensor of each kind."""
     found = quantisation_of(config)
     sorts = list(tensors)
     return Packing(
+        # some checkpoints are packed without a quantisation config, which only their dtypes show
         quantised=bool(found) or any(tensor.dtype in _PACKED_DTYPES and _is_matrix(tensor) for tensor in sorts),
         bits=_bits(found),
         own_bits={name: _bits(own) for name, own in found.items() if isinstance(own, Mapping) and "bits" in own},
-        mlx=any(tensor.dtype == "U32" for tensor in sorts),
+        mlx=any(tensor.dtype == "U32" for tensor in sorts),  # other quantisers pack into signed integers
         with_e8m0=frozenset(
             without_numbers(tensor.name.rpartition(".")[0]) for tensor in sorts if tensor.dtype == "F8_E8M0"
         ),
@@ -93,7 +95,7 @@ def packing(config: Mapping[str, Any], tensors: Iterable[TensorInfo]) -> Packing
 
 
 def quantisation_of(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The quantisation that a configuration declares, at its root or in its text part; empty where there is none."""
+    """The quantisation config, at the root or in the text model's config; empty if there is none."""
     for part in (config, *(config[key] for key in _PARTS if isinstance(config.get(key), Mapping))):
         for key in _KEYS:
             found = part.get(key)
@@ -102,7 +104,7 @@ def quantisation_of(config: Mapping[str, Any]) -> Mapping[str, Any]:
     return {}
 
 
-_LONGEST_NAME: Final = 80  # characters of a quantiser's, or of a format's
+_LONGEST_NAME: Final = 80  # characters of a method or format name
 
 _SPELLINGS: Final[dict[str, str]] = {
     "compressed_tensors": "compressed-tensors",
@@ -120,7 +122,7 @@ _SPELLINGS: Final[dict[str, str]] = {
 
 
 def declared_quantisation(config: Mapping[str, Any]) -> Quantisation | None:
-    """How a checkpoint is quantised, as its configuration says; None where it says nothing."""
+    """How a checkpoint is quantised according to its config; None if it has no quantisation config."""
     found = quantisation_of(config)
     if not found:
         return None
@@ -132,13 +134,14 @@ def declared_quantisation(config: Mapping[str, Any]) -> Quantisation | None:
         scheme=_scheme(method, bits, facts),
         bits=bits,
         symmetric=facts.get("sym") is not False and facts.get("zero_point") is not True,
+        # with one group per output channel (-1), reordering the inputs changes nothing
         reordered=facts.get("desc_act") is True and facts.get("group_size") != -1,
         static=facts.get("activation_scheme") == "static",
     )
 
 
 def _method(facts: Mapping[str, Any]) -> str:
-    """The quantiser's name; where only what it did is told, the one that tells it so."""
+    """The quantiser's name; without `quant_method`, inferred from keys that only one quantiser writes."""
     name = facts.get("quant_method")
     if isinstance(name, str) and name:
         return _SPELLINGS.get(name.lower(), name.lower()[:_LONGEST_NAME])
@@ -150,7 +153,7 @@ def _method(facts: Mapping[str, Any]) -> str:
 
 
 def _scheme(method: str, bits: int, facts: Mapping[str, Any]) -> str:
-    """The number format of what is packed."""
+    """The number format of packed weights."""
     if method == "modelopt":
         return _algorithm(str(facts.get("quant_algo") or ""))
     if method == "compressed-tensors":
@@ -169,7 +172,7 @@ _NAMED: Final = {"fp8": "fp8", "fbgemm_fp8": "fp8", "mxfp4": "mxfp4", "mxfp8": "
 
 
 def _algorithm(name: str) -> str:
-    """ModelOpt's word for a format as one of ours."""
+    """hfmem's name for a format of ModelOpt."""
     words = {"NVFP4": "nvfp4", "W4A16_NVFP4": "nvfp4", "MIXED_PRECISION": "mixed", "MXFP8": "mxfp8", "MXFP4": "mxfp4"}
     if name.upper() in words:
         return words[name.upper()]
@@ -177,19 +180,19 @@ def _algorithm(name: str) -> str:
 
 
 def group_scheme(group: Mapping[str, Any]) -> str:
-    """The number format of one of compressed-tensors' groups."""
+    """The number format of a config group of compressed-tensors."""
     weights = group.get("weights")
     facts = weights if isinstance(weights, Mapping) else {}
     bits, size = facts.get("num_bits"), facts.get("group_size")
     if facts.get("type", "int") == "float":
-        narrow = "nvfp4" if size == 16 else "mxfp4"
+        narrow = "nvfp4" if size == 16 else "mxfp4"  # blocks of 16 or of 32
         return narrow if bits == 4 else ("mxfp8" if size == 32 else "fp8")
     return f"int{bits}"[:_LONGEST_NAME]
 
 
 def declared_cache_dtype(config: Mapping[str, Any]) -> str | None:
-    """The dtype of the KV cache, where the checkpoint has scales for it: compressed-tensors' `kv_cache_scheme`,
-    ModelOpt's `kv_cache_quant_algo`."""
+    """The KV cache dtype for which the checkpoint has scales, if any: compressed-tensors' `kv_cache_scheme`, ModelOpt's
+    `kv_cache_quant_algo`."""
     found = quantisation_of(config)
     inner = found.get("quantization")
     for part in (found, inner if isinstance(inner, Mapping) else {}):
@@ -202,11 +205,12 @@ def declared_cache_dtype(config: Mapping[str, Any]) -> str | None:
 
 
 def _is_matrix(tensor: TensorInfo) -> bool:
+    # a dimension of 1 is that of a scale or a broadcast vector
     return len(tensor.shape) >= 2 and min(tensor.shape) > 1 and "position_ids" not in tensor.name
 
 
 def _bits(quantisation: Mapping[str, Any]) -> int:
-    """Bits a packed weight has, from whichever key the format uses; 4 where none tells, the common case."""
+    """Bits per packed weight, from the format's key; 4, the most common, if there is none."""
     for key in ("bits", "w_bit", "num_bits", "nbits"):
         value: object = quantisation.get(key)
         if type(value) is int and 1 <= value <= 16:

@@ -1,4 +1,4 @@
-"""What a tensor's role tells of it: what its matrix reads, and what engines do with such a tensor."""
+"""Properties that follow from a tensor's role: its module's input, and how engines fuse or treat it."""
 
 from __future__ import annotations
 
@@ -40,28 +40,28 @@ _POSITIONS: Final = ("wpe", "position_embeddings", "embed_positions", "positions
 
 
 def module_of(role: str) -> str:
-    """The module that a tensor belongs to: of a bias, that of its matrix."""
+    """The module to which a tensor belongs; for a bias, that of its weight."""
     return role.partition(".")[0]
 
 
 def leads_inward(role: str) -> bool:
-    """Whether a matrix of experts leads from the hidden size to their units."""
+    """Whether an expert matrix is a gate or up projection."""
     return role in _INWARD
 
 
 def reads_stream(role: str) -> bool:
-    """Whether a module reads the residual stream: queries, keys, values, gates and their likes do."""
+    """Whether a module reads the residual stream: query, key, value, gate and up projections."""
     return role.startswith(_READERS)
 
 
 def packed_as(role: str) -> Packed | None:
-    """Which matrix a serving engine makes of this one and the others that read the same input; None where it stays
-    alone (`packed_modules_mapping` of vLLM's models)."""
+    """The fused matrix that serving engines build of this one and others with the same input; None if it is not fused
+    (`packed_modules_mapping` of vLLM's models)."""
     return _PACKED.get(role)
 
 
 def is_bias(role: str) -> bool:
-    """Whether it is what a layer adds, and not its matrix."""
+    """Whether it is a bias."""
     return role.endswith("bias")
 
 
@@ -71,17 +71,17 @@ def is_convolution(role: str) -> bool:
 
 
 def is_sink(role: str) -> bool:
-    """Whether it is a value a head that attention may attend to in place of a token."""
+    """Whether it is an attention sink: a learned logit per head."""
     return role.rpartition(".")[2] in ("sinks", "attn_sink", "attention_sink_bias")
 
 
 def is_positions(role: str) -> bool:
-    """Whether it is a table of one row a position."""
+    """Whether it is a table of position embeddings."""
     return role in _POSITIONS
 
 
 def layout_of(role: str, dtype: str | None) -> Layout | None:
-    """A packed format that is told by how its tensors are called: MXFP4 keeps blocks and their scales as bytes."""
+    """A packed format that is recognisable by tensor names: MXFP4 stores blocks and scales as uint8."""
     return "mxfp4" if dtype == "U8" and role.endswith(("_blocks", "_scales")) else None
 
 
@@ -90,8 +90,8 @@ _RECURRENT_INPUTS: Final = ("in_proj_qkv", "in_proj_z", "in_proj_qkvz")
 
 
 def recurrent_part(role: str) -> Recurrent:
-    """What a matrix of a layer with a state does, as far as quantisers treat it apart: gates and decays have one output
-    a head; inputs are queries, keys, values and the output's gate."""
+    """The part of a recurrent layer to which a matrix belongs, as quantisers distinguish them: gates and decays, with
+    one output per head; inputs, i.e. query, key, value and output-gate projections; and others."""
     module = module_of(role)
     if module in _RECURRENT_GATES:
         return "recurrent_gates"

@@ -1,4 +1,4 @@
-"""How long the tables of sines and cosines are that engines build for rotary positions."""
+"""The size of the cos/sin tables that engines precompute for rotary positions."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import Any, Final
 
 __all__ = ["rotary_rows"]
 
-_LONGEST: Final = 2**40
-_MULTIMODAL: Final = 4  # vLLM's MRotaryEmbedding allows for four times the positions: videos have larger ones
+_LONGEST: Final = 2**40  # rows; a bound for absurd factors of a config
+_MULTIMODAL: Final = 4  # vLLM's MRotaryEmbedding has four times the rows, as positions of videos can be larger
 
 
 def rotary_rows(config: Mapping[str, Any], positions: int | None) -> int | None:
-    """Rows of all tables together, each counted by the share of a head it rotates; None without positions.
+    """Rows of all tables together, each weighted with the fraction of head_dim that it rotates; None without positions.
 
-    A linear or dynamic scaling stretches the table by its factor, YaRN has its original length times the factor, long
-    RoPE two tables; layers with a window may have one of their own (vLLM 0.19.0,
+    Linear and dynamic scaling multiply the rows by their factor; YaRN has its original length times the factor;
+    LongRoPE has two tables; sliding-window layers may have their own (vLLM 0.19.0,
     `model_executor/layers/rotary_embedding`).
     """
     if positions is None:
@@ -25,7 +25,7 @@ def rotary_rows(config: Mapping[str, Any], positions: int | None) -> int | None:
 
 
 def _tables(text: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
-    """The scaling of each table."""
+    """The RoPE parameters of each table."""
     for key in ("rope_parameters", "rope_scaling"):
         found = text.get(key)
         if not isinstance(found, Mapping):
@@ -45,7 +45,7 @@ def _rows(table: Mapping[str, Any], text: Mapping[str, Any], positions: int) -> 
     factor = _number(table.get("factor"), 1.0)
     original = _number(table.get("original_max_position_embeddings"), 0.0)
     if kind == "proportional":
-        return positions  # rotates a whole head, part of it by nothing
+        return positions  # has a full-size table, in which unrotated dimensions have frequency 0
     share = _number(table.get("partial_rotary_factor", text.get("partial_rotary_factor", text.get("rotary_pct"))), 1.0)
     if kind in ("linear", "dynamic"):
         rows = positions * factor
@@ -59,7 +59,7 @@ def _rows(table: Mapping[str, Any], text: Mapping[str, Any], positions: int) -> 
 
 
 def _number(value: object, default: float) -> float:
-    """A sensible number of a configuration, else the default."""
+    """A plausible number from the config, else the default."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < _LONGEST:
         return default
     return float(value)

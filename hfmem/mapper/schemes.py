@@ -1,7 +1,7 @@
-"""The stored form of a matrix under a quantisation: packed weights, scales, zero points.
+"""The tensors that store a matrix under a quantisation: packed weights, scales, zero points.
 
-A scheme is a function from the shape of the plain matrices [..., outputs, inputs] to the tensors that stand in their
-place. `docs.rs/safetensors` has the dtypes; each layout names whose it is.
+A scheme maps the shape of plain matrices (..., outputs, inputs) to the stored tensors. Dtypes are named as in
+safetensors.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ __all__ = ["Scheme", "algorithm", "group_scheme", "scheme_of"]
 
 Shape = tuple[int, ...]
 Stored = tuple[tuple[str, str, Shape], ...]
-"""What follows the role in a name (`.weight_scale`; "" for the weights themselves), dtype, shape. The first holds the
-parameters."""
+"""(suffix of the role, dtype, shape) per tensor; the suffix is e.g. `.weight_scale`, and "" for the weights themselves.
+The first tensor holds the parameters."""
 
 Scheme = Callable[[Shape], Stored]
 
@@ -24,12 +24,12 @@ def _up(size: int, multiple: int) -> int:
 
 
 def _whole(value: object, default: int) -> int:
-    """A size of a file, or what is usual where it is none."""
+    """A size from the config, or the default if it is not plausible."""
     return value if type(value) is int and 0 < value <= 1 << 20 else default
 
 
 def fp8_blocks(rows: int, columns: int, scale: str) -> Scheme:
-    """One scale a block (arXiv 2412.19437, section 3.3.2)."""
+    """One scale per block (arXiv 2412.19437, section 3.3.2)."""
 
     def stored(shape: Shape) -> Stored:
         *rest, outputs, inputs = shape
@@ -40,7 +40,7 @@ def fp8_blocks(rows: int, columns: int, scale: str) -> Scheme:
 
 
 def fp8_tensor(shape: Shape) -> Stored:
-    """One scale per matrix, and one for its input (ModelOpt, and `activation_scheme: static`)."""
+    """One scale per matrix, and one for its activations (ModelOpt, and `activation_scheme: static`)."""
     return ("", "F8_E4M3", shape), (".weight_scale", "F32", shape[:-2]), (".input_scale", "F32", shape[:-2])
 
 
@@ -61,7 +61,7 @@ def nvfp4(shape: Shape) -> Stored:
 
 
 def mxfp4_blocks(shape: Shape) -> Stored:
-    """Blocks of 32 values in 16 bytes with an exponent each (openai/gpt-oss, `torch/weights.py`)."""
+    """Blocks of 32 values in 16 bytes, each with an exponent (openai/gpt-oss, `torch/weights.py`)."""
     *rest, inputs = shape
     blocks = (*rest, _up(inputs, 32))
     return ("_blocks", "U8", (*blocks, 16)), ("_scales", "U8", blocks)
@@ -74,16 +74,16 @@ def fp4_exponents(shape: Shape) -> Stored:
 
 
 def mxfp8(shape: Shape) -> Stored:
-    """An exponent a block of 32 (OCP Microscaling Formats 1.0)."""
+    """One exponent per block of 32 (OCP Microscaling Formats 1.0)."""
     return ("", "F8_E4M3", shape), (".weight_scale", "U8", (*shape[:-1], _up(shape[-1], 32)))
 
 
 def integers(bits: int, group: int, *, zeros: bool, reordered: bool = False) -> Scheme:
-    """GPTQ's and AWQ's layout: 32/bits values per int32, a half and a zero point per group of inputs."""
+    """GPTQ's and AWQ's layout: 32/bits values per int32, a float16 scale and a zero point per group of inputs."""
 
     def stored(shape: Shape) -> Stored:
         *rest, outputs, inputs = shape
-        groups = _up(inputs, group) if group > 0 else 1
+        groups = _up(inputs, group) if group > 0 else 1  # -1: one group per output
         found: Stored = (
             (".qweight", "I32", (*rest, _up(inputs * bits, 32), outputs)),
             (".scales", "F16", (*rest, groups, outputs)),
@@ -99,7 +99,7 @@ def _compressed(weights: Mapping[str, Any]) -> Scheme:
     bits, size = _whole(weights.get("num_bits"), 8), weights.get("group_size")
     if weights.get("type", "int") == "float":
         if bits == 4:
-            return nvfp4 if size == 16 else _mxfp4_packed
+            return nvfp4 if size == 16 else _mxfp4_packed  # blocks of 16 or of 32
         return mxfp8 if size == 32 else _float8(weights)
     if weights.get("strategy") == "tensor":
         return lambda shape: (("", "I8", shape), (".weight_scale", "BF16", shape[:-2]))
@@ -121,7 +121,7 @@ def _mxfp4_packed(shape: Shape) -> Stored:
 
 
 def _packed(bits: int, size: int, *, symmetric: bool) -> Scheme:
-    """`pack-quantized`: the plain shape stands beside the packed values; zero points are packed too."""
+    """compressed-tensors' `pack-quantized`: the plain shape is stored too; zero points are packed."""
 
     def stored(shape: Shape) -> Stored:
         *rest, outputs, inputs = shape
@@ -137,15 +137,15 @@ def _packed(bits: int, size: int, *, symmetric: bool) -> Scheme:
 
 
 def _four_bits(double: bool) -> Scheme:
-    """bitsandbytes: two values per byte, a float32 per block of 64; with double quantisation a byte, and a float32 per
-    block of 256 of those."""
+    """bitsandbytes: two values per byte, and a float32 absmax per block of 64; with double quantisation the absmax is
+    one byte, with a float32 per 256 blocks."""
 
     def stored(shape: Shape) -> Stored:
         elements = 1
         for size in shape:
             elements *= size
         blocks = _up(elements, 64)
-        packed = ("", "U8", (_up(elements, 2), 1))
+        packed = ("", "U8", (_up(elements, 2), 1))  # bitsandbytes flattens the matrix
         if not double:
             return packed, (".weight.absmax", "F32", (blocks,))
         return packed, (".weight.absmax", "U8", (blocks,)), (".weight.nested_absmax", "F32", (_up(blocks, 256),))
@@ -154,7 +154,7 @@ def _four_bits(double: bool) -> Scheme:
 
 
 def algorithm(name: str, facts: Mapping[str, Any]) -> Scheme | None:
-    """The scheme of a word of ModelOpt's (`quant_algo`); None for one that is not known."""
+    """The scheme of a `quant_algo` of ModelOpt; None for an unknown one."""
     word = name.upper()
     if word in ("NVFP4", "W4A16_NVFP4"):
         return nvfp4
@@ -170,13 +170,13 @@ def algorithm(name: str, facts: Mapping[str, Any]) -> Scheme | None:
 
 
 def group_scheme(group: Mapping[str, Any]) -> Scheme | None:
-    """The scheme of one of compressed-tensors' groups; None where it packs activations only."""
+    """The scheme of a config group of compressed-tensors; None if it quantises activations only."""
     weights = group.get("weights")
     return _compressed(weights) if isinstance(weights, Mapping) and weights else None
 
 
 def scheme_of(method: str, facts: Mapping[str, Any], bits: int) -> Scheme | None:
-    """The scheme that a method has for all its matrices; None for one that is not known, or that has several."""
+    """The scheme that a method uses for all matrices; None for an unknown method, or one with several schemes."""
     size = facts.get("group_size")
     group = -1 if size == -1 else _whole(size, 128)
     if method == "fp8":
@@ -196,7 +196,7 @@ def scheme_of(method: str, facts: Mapping[str, Any], bits: int) -> Scheme | None
 
 
 def _auto_round(kind: str, facts: Mapping[str, Any], bits: int) -> Scheme | None:
-    """auto-round's numbers that are no integers (vLLM 0.33, `quantization/inc/config_parser.py:36-57`)."""
+    """auto-round's floating-point formats (vLLM 0.33, `quantization/inc/config_parser.py:36-57`)."""
     size = facts.get("group_size")
     if "mx_fp" in kind:
         return {4: _mxfp4_packed, 8: mxfp8}.get(bits)

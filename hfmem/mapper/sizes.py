@@ -1,7 +1,7 @@
-"""The named sizes of a model that measured coefficients are written in.
+"""The named sizes in which measured coefficients are expressed.
 
-Those that every decoder has, in the words of `Layer`; besides them, every whole number of the text model's
-configuration under its own name, for what only some architectures have (a state's size, the rank of a projection).
+Common sizes are named as in `Layer`. In addition, every integer in the text model's config is available under its own
+key, for sizes that only some architectures have (state size, rank of a projection).
 """
 
 from __future__ import annotations
@@ -42,37 +42,37 @@ _TEXT_PARTS: Final = (
 
 
 def configured_sizes(config: Mapping[str, Any]) -> dict[str, int]:
-    """Every positive whole number of the text model's configuration: of the file, else of its class."""
+    """All positive integers of the text model's config, from the file or else its config class."""
     found: dict[str, int] = {}
     for facts in _parts(config):
         found |= {name: value for name, value in facts.whole_numbers().items() if value > 0}
     return found
 
 
-# Flags whose name says that they decide on what a layer runs; of others only a measurement tells.
+# Names of flags that change what a layer computes; for other flags only a measurement can tell.
 _STRUCTURE: Final = re.compile(r"(parallel|new_decoder|multi_query|alibi|gated|qk_(layer)?norm|norm(alize)?_before)")
 
 NULLABLE: Final = ("q_lora_rank",)
-"""Sizes whose absence is another way of computing."""
+"""Sizes that, if null, change what a layer computes."""
 
 OWN_WIDTH: Final = ("word_embed_proj_dim",)
-"""Widths of an embedding that is projected where it is not the hidden size."""
+"""Embedding sizes that, if they differ from the hidden size, add a projection."""
 
 
 _ACTIVATIONS: Final = ("hidden_act", "activation_function", "hidden_activation", "feed_forward_proj")
 
-# Activation functions that are one kernel and keep their input; others keep more, or their output.
+# Activation functions with one kernel that saves its input for backward; others save more, or their output.
 _ONE_KERNEL: Final = ("gelu", "gelu_pytorch_tanh", "silu", "swish")
 
 
 def decides(key: str) -> bool:
-    """Whether the name of a switched key says that layers run otherwise."""
+    """Whether a switched key is known by its name to change what layers compute."""
     return key in NULLABLE or key in OWN_WIDTH or "=" in key or _STRUCTURE.search(key) is not None
 
 
 def switched_structure(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """Keys that may decide on what a layer runs, and are not as the class has them: flags, sizes that are null,
-    embeddings of a width of their own, activation functions that keep something else (`key=value`); sorted."""
+    """Sorted keys that may change what a layer computes, and differ from the config class's defaults: flags, sizes that
+    are null, embedding sizes, and activation functions that save other tensors (`key=value`)."""
     found: set[str] = set()
     for facts in _parts(config):
         numbers = facts.whole_numbers()
@@ -85,14 +85,14 @@ def switched_structure(config: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def model_types(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """The type of the whole, then that of its text model, where they are two."""
+    """The model type of the whole, then that of its text model if it differs."""
     return tuple(dict.fromkeys(facts.model_type for facts in _parts(config) if facts.model_type))
 
 
 def _parts(config: Mapping[str, Any]) -> list[Facts]:
-    """The configuration, and the nested ones that lead to its text model."""
+    """The config, and the nested configs that lead to its text model."""
     found = [Facts(config)]
-    for _ in range(2):
+    for _ in range(2):  # at most two levels, as in Qwen-Omni: `thinker_config.text_config`
         facts = found[-1]
         key = next((key for key in _TEXT_PARTS if facts.part(key) is not None or facts.fixes(key)), None)
         if key is None:
@@ -102,25 +102,26 @@ def _parts(config: Mapping[str, Any]) -> list[Facts]:
 
 
 def model_sizes(config: Mapping[str, Any], architecture: Architecture, index: int) -> dict[str, int]:
-    """The sizes for one layer (the head, beyond the last): its own, then those of the first layer that has such a
-    size, then those of the configuration."""
+    """The sizes for one layer, or for the head if `index` is beyond the last layer: its own, else that of the first
+    layer with such a size, else that of the config."""
     return part_sizes(configured_sizes(config), architecture, index)
 
 
 def part_sizes(configured: Mapping[str, int], architecture: Architecture, index: int) -> dict[str, int]:
-    """As `model_sizes`, from the configuration's sizes."""
+    """As `model_sizes`, with the config's sizes given."""
     layers = architecture.layers or ()
     others: dict[str, int] = {}
     for layer in dict.fromkeys(layers):
-        others = {**layer_sizes(architecture, layer), **others}
+        others = {**layer_sizes(architecture, layer), **others}  # the first layer with a size counts
     own = layer_sizes(architecture, layers[index]) if index < len(layers) else {}
     return {**configured, **others, **own}
 
 
 def token_sizes(batch: int, seq: int, sizes: Mapping[str, int], source: int = 0, past: int = 0) -> dict[str, int]:
-    """The sequences of a batch and the tokens of each, those of an encoder where there is one, those whose cache is
-    there already (`past`, and with the tokens themselves `seen`), and the chunks that a scan cuts them into, with the
-    tokens of the last one: of the size that the configuration has for them, else of 64, which the delta rules have."""
+    """Token counts: batch size `b`, tokens per sequence `s`, encoder tokens `source`, cached tokens `past`, `seen` =
+    past + s; and for scans the number of chunks and the tokens in the last one. Chunk sizes are those in the config,
+    else 64, the constant of the delta-rule kernels."""
+    # which of several chunk sizes a scan uses shows only in the coefficients, so all are offered
     widths = {name: value for name, value in sizes.items() if _CHUNK.search(name)} or {"64": 64}
     found = {"b": batch, "s": seq} | ({"source": source} if source else {})
     found |= {"past": past, "seen": past + seq} if past else {}
@@ -131,7 +132,7 @@ def token_sizes(batch: int, seq: int, sizes: Mapping[str, int], source: int = 0,
 
 
 def layer_sizes(architecture: Architecture, layer: Layer) -> dict[str, int]:
-    """The sizes of one layer in standard words; those that it does not have are absent."""
+    """The common sizes of one layer; those that it does not have are absent."""
     found = {
         "hidden": architecture.hidden_size,
         "vocab": architecture.vocab_size,
@@ -140,18 +141,18 @@ def layer_sizes(architecture: Architecture, layer: Layer) -> dict[str, int]:
         **_ffn_sizes(layer),
     }
     sizes = {name: value for name, value in found.items() if value}
-    return sizes | _repeated(sizes) if "heads" in sizes else sizes
+    return sizes | _repeated(sizes) if "heads" in sizes else sizes  # e.g. recurrent layers have no heads
 
 
 def _repeated(sizes: Mapping[str, int]) -> dict[str, int]:
-    """Heads of the keys and values that attention reads: copies for all query heads, or the originals where each has
-    its own; fused attention reads a view of one that all share (`repeat_kv` of transformers)."""
+    """KV heads that attention reads after `repeat_kv` of transformers. `grouped_heads` (eager): a copy for every query
+    head. `repeated_heads` (fused kernels): the same, except that a single KV head is expanded as a view."""
     heads, own = sizes["heads"], sizes.get("kv_heads", sizes["heads"])
     return {"grouped_heads": heads, "repeated_heads": heads if own > 1 else own}
 
 
 def signature(layer: Layer) -> str:
-    """Layers of one signature differ in their sizes only."""
+    """The layer's kind and feed-forward type; layers with the same signature differ only in sizes."""
     kind = layer.kind
     if isinstance(layer.cache, Shared):
         kind = f"shared {'full' if layer.cache.source.window is None else 'sliding'}_attention"
@@ -168,7 +169,7 @@ def signature(layer: Layer) -> str:
 def _cache_sizes(cache: Cache) -> dict[str, int | None]:
     if isinstance(cache, Combined):
         found: dict[str, int | None] = {}
-        for part in reversed(cache.caches):
+        for part in reversed(cache.caches):  # the first part takes precedence, e.g. self-attention over cross-attention
             found |= _cache_sizes(part)
         return found
     if isinstance(cache, Indexed):

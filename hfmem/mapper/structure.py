@@ -1,7 +1,7 @@
-"""What coefficients that were measured on the real classes are looked up by, and the sizes that they are written in.
+"""The lookup keys of measured coefficients, and the sizes to evaluate them with.
 
-Names of types, of switched keys and of layers' signatures are labels here: whoever has them compares them and shows
-them, and reads nothing from them.
+Type names, switched keys and layer signatures are opaque labels here: users of this module compare and display them,
+and do not parse them.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ __all__ = ["Structure", "alike", "nearest"]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Structure:
-    """A model as it is looked up. Everything is found when it is asked for; two of them are never equal.
+    """A model's lookup keys and sizes, computed on first use; compared by identity.
 
     Attributes:
-        config: the configuration.
+        config: the config.
         architecture: layers and sizes.
     """
 
@@ -41,19 +41,19 @@ class Structure:
 
     @cached_property
     def own(self) -> tuple[str, ...]:
-        """What its type is called, the most telling first: with its class, as a whole, as its text model."""
+        """Labels of its type, the most specific first: type and class, type of the whole, type of the text model."""
         types = model_types(self.config)
         classes = self.architecture.architectures[:1]
         return (*(f"{model_type}:{name}" for model_type in types for name in classes), *types)
 
     @cached_property
     def implementations(self) -> Implementations:
-        """The implementations of attention that its classes have."""
+        """The attention implementations that its classes support."""
         return implementations(model_types(self.config))
 
     @cached_property
     def relatives(self) -> tuple[str, ...]:
-        """Types that stand in where it was not measured: of the same attention and feed-forward networks."""
+        """Types with similar attention and feed-forward networks, which stand in if its own type was not measured."""
         layers = self.architecture.layers or ()
         caches = [
             part
@@ -69,30 +69,30 @@ class Structure:
 
     @cached_property
     def switched(self) -> tuple[str, ...]:
-        """What is not as the class has it, and may make layers run otherwise."""
+        """Config keys that differ from the class's defaults, and may change what layers compute."""
         return switched_structure(self.config)
 
     @cached_property
     def telling(self) -> frozenset[str]:
-        """Those of `switched` whose names say that layers run otherwise; of the others only a measurement tells."""
+        """Those of `switched` that are known by name to change what layers compute."""
         return frozenset(key for key in self.switched if decides(key))
 
     @cached_property
     def windows(self) -> tuple[int, ...]:
-        """Tokens of every window, and of what bounds attention beside windows. Attention needs no mask where all are
-        longer than the tokens (`_ignore_causal_mask_sdpa` of masking_utils.py)."""
+        """All windows and other limits of attention, in tokens. If all are longer than the input, attention needs no
+        mask (`_ignore_causal_mask_sdpa` in masking_utils.py)."""
         own = [getattr(layer.cache, "window", None) for layer in self.architecture.layers or ()]
         others = (self._configured.get(name) for name in _BOUNDS)
         return tuple({window for window in (*own, *others) if window})
 
     @cached_property
     def layers(self) -> tuple[Layer, ...]:
-        """The layers, each kind once."""
+        """The distinct layers."""
         return tuple(dict.fromkeys(self.architecture.layers or ()))
 
     @cached_property
     def order(self) -> tuple[int, ...]:
-        """For each layer of the model, which of `layers` it is."""
+        """For each layer of the model, its index in `layers`."""
         numbers = {layer: number for number, layer in enumerate(self.layers)}
         return tuple(numbers[layer] for layer in self.architecture.layers or ())
 
@@ -103,19 +103,19 @@ class Structure:
 
     @cached_property
     def sizes(self) -> tuple[Mapping[str, int], ...]:
-        """The named sizes of each of `layers`, then of the head, then of what comes before them."""
+        """The named sizes of each of `layers`, then of the head, then of the part before the layers."""
         firsts = [self.order.index(number) for number in range(len(self.layers))]
         places = (*firsts, len(self.order), 0)
         return tuple(part_sizes(self._configured, self.architecture, index) for index in places)
 
     def tokens(self, batch: int, seq: int, source: int = 0, past: int = 0) -> tuple[Mapping[str, int], ...]:
-        """Sequences, tokens and what follows from them, for each of `sizes`; `source` are those of an encoder, `past`
-        those whose cache is there. Of these a layer with a window has only what is left of the piece before."""
+        """Token counts for each of `sizes`, with `source` encoder tokens and `past` cached tokens. A sliding-window
+        layer has at most its window of the cached tokens, plus the previous chunk."""
         found = []
         for number, sizes in enumerate(self.sizes):
             window = getattr(self.layers[number].cache, "window", None) if number < len(self.layers) else None
-            held = past if window is None else min(past, window - 1 + seq)
-            counts = token_sizes(batch, seq, sizes, source, held)
+            cached = past if window is None else min(past, window - 1 + seq)
+            counts = token_sizes(batch, seq, sizes, source, cached)
             if past and "window" in sizes:
                 counts["window"] = min(sizes["window"], past + 1)
             found.append(counts)
@@ -126,7 +126,7 @@ class Structure:
         return configured_sizes(self.config)
 
 
-# What bounds attention beside windows: tokens that an indexer picks, chunks.
+# Limits of attention other than windows: tokens selected by an indexer, attention chunks.
 _BOUNDS: Final = ("index_topk", "indexer_budget", "attention_chunk_size")
 
 _UNMASKED: Final = ("full_attention", "sliding_attention", "chunked_attention")
@@ -134,8 +134,8 @@ _SHARED: Final = "shared "
 
 
 def alike(name: str, others: Collection[str], *, within: bool) -> str | None:
-    """Of other signatures the one that runs as this does: itself, or, where windows are longer than the tokens
-    (`within`), one with a window where this has none, or the other way round; None for none."""
+    """The signature among `others` that computes the same: itself, or, if windows are longer than the input
+    (`within`), one with a window in place of none or vice versa; None for none."""
     if name in others:
         return name
     kind, _, ffn = name.partition(", ")
@@ -147,7 +147,7 @@ def alike(name: str, others: Collection[str], *, within: bool) -> str | None:
 
 
 def nearest(name: str, others: Collection[str], *, within: bool) -> str:
-    """Of other signatures the most like this one: the same feed-forward network, else the same attention, else any."""
+    """The most similar signature among `others`: with the same feed-forward type, else the same attention, else any."""
     if same := alike(name, others, within=within):
         return same
     kind, _, ffn = name.partition(", ")

@@ -1,4 +1,4 @@
-"""The parameters of a checkpoint's files, as groups of equal tensors."""
+"""The parameters in a checkpoint's files, as groups of equal tensors."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ __all__ = ["from_tensors", "from_totals"]
 def from_tensors(
     tensors: Iterable[TensorInfo], architecture: Architecture, config: Mapping[str, Any]
 ) -> ParameterTable:
-    """The table of a checkpoint's tensors.
+    """The parameter table of a checkpoint's tensors.
 
-    Layers beyond the architecture's own are extra prediction layers (`mtp`), which a run does not load; so are a
-    stored copy of a tied head, and buffers.
+    Layers beyond the architecture's layer count are next-token prediction layers (`mtp`), which are not loaded; neither
+    are a stored copy of a tied head, and buffers.
     """
-    depth = len(architecture.layers) if architecture.layers else None  # a guessed depth would drop layers that run
+    # only a known depth counts: with a guessed one, layers that run could be dropped as MTP layers
+    depth = len(architecture.layers) if architecture.layers else None
     sorts = list(_alike(tensors, depth))
     reader = _Reader(architecture, packing(config, (sort[0] for sort in sorts)))
     counted: dict[_Key, list[int]] = {}
@@ -39,8 +40,8 @@ def from_tensors(
 
 
 def _alike(tensors: Iterable[TensorInfo], depth: int | None) -> Iterator[tuple[TensorInfo, bool, int, int]]:
-    """Tensors that differ in nothing but the numbers in their names: one of them, whether they are in layers beyond
-    `depth`, how many there are, and their bytes. Large mixtures have a hundred thousand tensors of some hundred sorts.
+    """Tensors grouped by everything except the numbers in their names: (one tensor, whether they are in layers beyond
+    `depth`, count, bytes). Large MoE models have a hundred thousand tensors in some hundred groups.
     """
     sorts: dict[tuple[str, str, tuple[int, ...], bool], list[Any]] = {}
     for tensor, beyond, count in _divided(tensors, depth):
@@ -69,7 +70,7 @@ def _divided(tensors: Iterable[TensorInfo], depth: int | None) -> Iterator[tuple
 
 
 def from_totals(totals: Mapping[str, int]) -> ParameterTable:
-    """The table where only elements by dtype are known. Packed dtypes are taken as they are counted."""
+    """The table if only element counts by dtype are known. Elements of packed dtypes are not unfolded."""
     groups = []
     for name, count in totals.items():
         dtype = stored_dtype(name)
@@ -88,25 +89,27 @@ def from_totals(totals: Mapping[str, int]) -> ParameterTable:
     return ParameterTable(groups=tuple(groups))
 
 
-# Indices, masks and counters that a checkpoint stores: nothing that is learned has these formats.
+# Dtypes of indices, masks and counters; learned parameters never have them.
 _COUNTERS: Final = frozenset({"I64", "U64", "BOOL"})
 
 _Key = tuple[Component, str, tuple[int, ...], str, bool, bool, bool]
 
 
 class _Reader:
-    """Reads tensors of one checkpoint: what each is, and what of it counts."""
+    """Classifies the tensors of one checkpoint, and counts their parameters."""
 
     def __init__(self, architecture: Architecture, packed: Packing) -> None:
         self._tied = architecture.tied_embeddings is True
         self._vocabulary = architecture.vocab_size
         self._packed = packed
         experts, per_token = architecture.experts, architecture.experts_per_token
+        # as a pair of integers, so that active parameters are exact
         self._share = (min(per_token, experts), experts) if experts and per_token else (1, 1)
 
     def read(self, tensor: TensorInfo, beyond: bool) -> tuple[_Key, int]:
-        """The group a tensor belongs to, and its logical parameters; `beyond` the architecture's layers it is `mtp`."""
+        """A tensor's group and logical parameters; if `beyond` the architecture's layers, its component is `mtp`."""
         found = meaning(tensor.name, len(tensor.shape))
+        # towers and encoders have their own layer numbers, which may exceed the decoder's depth
         tower = found.component in ("vision", "audio", "projector") or "encoder" in tensor.name
         component: Component = "mtp" if beyond and not tower else found.component
         scale = self._packed.is_scale(tensor.name)
@@ -116,6 +119,7 @@ class _Reader:
             and tensor.shape[:1] == (self._vocabulary,)
             and found.role == "lm_head"
         )
+        # a duplicate is in the file, but the class ties it to the embedding on load
         loaded = not found.buffer and component != "mtp" and not duplicate
         parameters = 0
         if not (scale or found.buffer or duplicate or tensor.dtype in _COUNTERS):
@@ -124,9 +128,9 @@ class _Reader:
         return key, parameters
 
     def group(self, key: _Key, count: int, nbytes: int, parameters: int) -> TensorGroup:
-        """The group of so many tensors."""
+        """The group for a key, with its sums."""
         component, role, shape, dtype, loaded, linear, scale = key
-        used, of = self._share if component == "experts" else (1, 1)
+        used, of = self._share if component == "experts" else (1, 1)  # a token activates only some of the experts
         return TensorGroup(
             component=component,
             role=role,

@@ -1,4 +1,4 @@
-"""How a model's classes are cut over tensor-parallel ranks, from the table that `hfmem.probe.tensor_plans` writes."""
+"""The tp_plan of a model's classes, from the table that `hfmem.probe.tensor_plans` writes."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _WAYS: Final[tuple[Along, ...]] = ("rows", "pairs", "columns", "whole")
 
 
 def tensor_plan(types: Sequence[str], classes: Sequence[str]) -> TensorPlan:
-    """The plan of a model by its types, the whole before its text model, under the name that its configuration gives
-    the class; none that is known for types that the table does not have (a class of a repository's own)."""
+    """The plan of a model, from its types (the whole first, then its text model), with the class name in its config.
+    Types that are not in the table (remote code) get an empty plan without a source."""
     own = next(iter(classes), "")
     rows, without, source = _table()
     for model_type in types:
@@ -39,7 +39,7 @@ def tensor_plan(types: Sequence[str], classes: Sequence[str]) -> TensorPlan:
 
 
 def planned(table: ParameterTable, types: Sequence[str]) -> ParameterTable:
-    """The parameters, each with the dimension in which the class of these types cuts it."""
+    """The parameters with the dimension in which the tp_plan splits each."""
     rows, without, _ = _table()
     known = next((model_type for model_type in types if model_type in rows or model_type in without), None)
     if known not in rows:
@@ -53,8 +53,8 @@ def _planned(group: TensorGroup, ways: Mapping[str, Sequence[str]] | None) -> Te
 
 
 def _along(group: TensorGroup, ways: Mapping[str, Sequence[str]]) -> Along:
-    """By the role as the class has it; a bias or a packed part by its matrix; a matrix that the class does not have
-    under this name (experts one by one, older names) as its component is cut."""
+    """The dimension by the role's name in the class; for biases and packed tensors by their matrix. A matrix that the
+    class does not have under this name (separate experts, older names) is split like its component."""
     for role in dict.fromkeys((group.role, group.module)):
         found = next((way for way in _WAYS if role in ways.get(way, ())), None)
         if found is not None:
@@ -65,7 +65,7 @@ def _along(group: TensorGroup, ways: Mapping[str, Sequence[str]]) -> Along:
 
 
 def _bias(matrix: Along) -> Along:
-    """The bias of a matrix: cut with its outputs, and whole where its inputs are cut."""
+    """The bias of a matrix: split along with its outputs, replicated if its inputs are split (row parallel)."""
     return "whole" if matrix == "columns" else matrix
 
 

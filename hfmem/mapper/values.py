@@ -1,4 +1,4 @@
-"""What the mapper returns: an architecture as layers, and the parameters as groups of equal tensors."""
+"""The mapper's results: an architecture as layers, and parameters as groups of equal tensors."""
 
 from __future__ import annotations
 
@@ -40,10 +40,11 @@ Source = Literal["encoder", "fixed", "images"]
 Certainty = Literal["exact", "derived", "measured", "typical", "unknown"]
 
 Along = Literal["whole", "rows", "pairs", "columns"]
-"""The dimension in which a tensor is cut: none, the last but one (of two matrices in it, `pairs`, each), the last."""
+"""The dimension in which a tensor is split: none; the second to last (`pairs`: it holds two fused matrices, each split
+on its own); the last."""
 
 Component = str
-"""A part of a model. The names are open: those below are what tensors of known names are sorted into."""
+"""A part of a model. Other names are allowed; tensors with known names are assigned to those below."""
 
 COMPONENTS: Final[tuple[Component, ...]] = (
     "embedding",
@@ -61,25 +62,30 @@ COMPONENTS: Final[tuple[Component, ...]] = (
     "mtp",
     "other",
 )
-"""The known components, in the order reports show them."""
+"""The known components, in the order of reports."""
 
 _ORDER: Final = {component: number for number, component in enumerate(COMPONENTS)}
 
 
 def known_component(component: Component) -> Component:
-    """The component itself where it is a known one; `other`, which the rest is treated as, where it is not."""
+    """The component itself if known, else `other`, as which unknown ones are treated."""
     return component if component in _ORDER else "other"
 
 
 def component_order(component: Component) -> tuple[int, str]:
-    """Sorts components as reports show them: the known ones, then all others by name."""
+    """Sort key of components in reports: the known ones, then all others by name."""
     return _ORDER.get(component, len(_ORDER)), component
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dense:
-    """A feed-forward network of `intermediate` units; `gated` ones have a second input projection, `sparse` ones let
-    the strongest units alone through (Gemma 3n)."""
+    """A dense feed-forward network.
+
+    Attributes:
+        intermediate: intermediate size.
+        gated: whether it has a gate projection.
+        sparse: whether only the largest activations are kept (Gemma 3n).
+    """
 
     intermediate: int
     gated: bool
@@ -88,8 +94,14 @@ class Dense:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Experts:
-    """A mixture of experts: `per_token` of `count` are used a token, each of `intermediate` units, besides `shared`
-    units that every token uses."""
+    """A mixture of experts.
+
+    Attributes:
+        count: number of routed experts.
+        per_token: experts per token.
+        intermediate: intermediate size of an expert.
+        shared: intermediate size of the shared experts together, which every token uses.
+    """
 
     count: int
     per_token: int
@@ -105,11 +117,11 @@ class Layer:
     """One layer of the decoder (or of the encoder, for a model that has no decoder).
 
     Attributes:
-        kind: transformers' word for it in `layer_types`: `full_attention`, `sliding_attention`, …; `none` where nothing
-            is kept, `shared` where another layer's cache is read.
-        cache: what it keeps.
-        heads: query heads; 0 where there is no attention.
-        ffn: its feed-forward network; None where there is none.
+        kind: its name in transformers' `layer_types`: `full_attention`, `sliding_attention`, …; `none` without a cache,
+            `shared` if it uses another layer's cache.
+        cache: its cache or state.
+        heads: query heads; 0 without attention.
+        ffn: its feed-forward network; None for none.
     """
 
     kind: str
@@ -118,20 +130,20 @@ class Layer:
     ffn: Ffn | None
 
     def elements(self, tokens: int, source: int = 0) -> int:
-        """Elements kept of one sequence, of whatever dtype."""
+        """Cached elements of one sequence, over all dtypes."""
         return sum(part.elements for part in self.cache.parts(Seen(tokens=tokens, source=source)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TensorPlan:
-    """What the plan of a class says of a split over ranks; which dimension of a tensor is cut is `TensorGroup.along`.
+    """The parallel plans of a class; the split dimension of a tensor is `TensorGroup.along`.
 
     Attributes:
-        name: the class, or what else the model is called by.
-        tensors, experts: whether there is a plan for tensor-parallel ranks, and one for ranks that share experts.
-        heads, states: whether the heads of keys and values, and the channels of states, are shared with the matrices;
-            else each rank keeps those of all.
-        source: where this is from, with the version; "" where nothing is known.
+        name: the class, or another name of the model.
+        tensors, experts: whether the class has a tp_plan, and an ep_plan.
+        heads, states: whether KV heads, and channels of recurrent states, are split along with the weights; otherwise
+            the cache of every rank has all of them.
+        source: where this is from, with the version; "" if unknown.
     """
 
     name: str
@@ -144,35 +156,33 @@ class TensorPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Architecture:
-    """The facts of a model that memory depends on. None means that the configuration does not tell.
+    """The properties of a model on which memory depends. None means that the config does not determine them.
 
     Attributes:
-        model_type: the `model_type` of config.json.
-        architectures: the class names of config.json.
-        hidden_size: width of the residual stream.
-        vocab_size: rows of the output embedding (logits a token).
-        max_positions: longest context the model is made for, in tokens.
-        tied_embeddings: whether the head shares the embedding's weights.
+        model_type: `model_type` in config.json.
+        architectures: class names in config.json.
+        hidden_size: hidden size.
+        vocab_size: rows of the output embedding (logits per token).
+        max_positions: maximum context in tokens.
+        tied_embeddings: whether the head is tied to the embedding.
         attention_heads, kv_heads, head_dim, intermediate_size: of the first layer that has them.
-        experts, experts_per_token: of the first layer that has experts.
-        layers: one value a layer; None where no reader knows the model type.
-        layer_count: how many layers the configuration names, for when `layers` is None.
+        experts, experts_per_token: of the first layer with experts.
+        layers: one value per layer; None if no reader supports the model type.
+        layer_count: number of layers in the config, used if `layers` is None.
         head: `lm_head` for a language model, `none` for an encoder or embedding model without logits over a vocabulary.
-        source: what else the decoder attends to: an `encoder`'s tokens, as many as the scenario says; as many as the
-            architecture fixes (`fixed`); those of `images`, none unless the scenario says so. None for nothing.
-        max_source_positions: longest sequence of the encoder's tokens; None where nothing limits it.
-        dtype: the configuration's own run dtype (`torch_dtype` or `dtype`), as `hfmem.dtypes` names it.
-        kv_dtype: the dtype of the cache that a quantised checkpoint brings scales for; None where it brings none.
-        overflows: whether float16 is too narrow for what it computes.
-        conv1d: whether the linear layers of its class are transformers' Conv1D, which is no `nn.Linear`.
-        state_dtype: the dtype of recurrent states that the configuration asks of serving engines; None where it does
-            not, and they take the compute dtype.
-        rotary_rows: rows of the tables of sines and cosines that engines build, where positions are rotary.
-        context: what the configuration says of the longest context, for engines with a rule of their own; None where
-            it says nothing.
-        tensor_plan: how the class is cut over ranks; None where nobody has looked.
-        unknown: why `layers` is None: one sentence, "" otherwise.
-        unmodelled: why nothing here can tell what a run of these layers takes beside its weights; "" where it can.
+        source: the tokens for cross-attention: of an `encoder`, with a length from the scenario; of a length `fixed` by
+            the architecture; of `images`, none by default. None without cross-attention.
+        max_source_positions: maximum encoder length; None for no limit.
+        dtype: the config's run dtype (`torch_dtype` or `dtype`), as named in `hfmem.dtypes`.
+        kv_dtype: KV cache dtype for which a quantised checkpoint has scales; None if it has none.
+        overflows: whether its activations overflow float16.
+        conv1d: whether its class uses transformers' Conv1D in place of `nn.Linear`.
+        state_dtype: dtype of recurrent states that the config requests of serving engines; None for the compute dtype.
+        rotary_rows: rows of the cos/sin tables that engines precompute for rotary positions.
+        context: the config's maximum context, for engines with their own rules; None if it has none.
+        tensor_plan: the parallel plans of its class; None if they were not looked up.
+        unknown: why `layers` is None, as one sentence; "" otherwise.
+        unmodelled: why memory other than weights is unknown for these layers; "" if it is known.
         notes: remarks for the reader.
     """
 
@@ -207,8 +217,8 @@ class Architecture:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """The classes that its configuration names, for software that has a list of those that it runs: no size and no
-        formula follows from them."""
+        """The classes in its config, for software that supports only certain classes; no size or formula may depend on
+        them."""
         return self.architectures
 
     def __repr__(self) -> str:
@@ -216,7 +226,7 @@ class Architecture:
 
     @property
     def depth(self) -> int | None:
-        """The number of layers; None where it is not known."""
+        """The number of layers; None if unknown."""
         return self.layer_count if self.layers is None else len(self.layers)
 
     @property
@@ -227,15 +237,15 @@ class Architecture:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quantisation:
-    """How a checkpoint is quantised, as its configuration says.
+    """How a checkpoint is quantised according to its config.
 
     Attributes:
-        method: the quantiser's name (`quant_method`); "" where nothing tells.
-        scheme: the number format of what it packs (`fp8`, `int4`, `nvfp4`, ...), `mixed` for several; "" unknown.
-        bits: bits a packed weight has.
-        symmetric: whether it needs no zero points.
-        reordered: whether inputs are reordered by activation, in groups.
-        static: whether it keeps scales of activations.
+        method: the quantiser's name (`quant_method`); "" if unknown.
+        scheme: the number format of packed weights (`fp8`, `int4`, `nvfp4`, ...); `mixed` for several; "" if unknown.
+        bits: bits per packed weight.
+        symmetric: whether there are no zero points.
+        reordered: whether groups are reordered by activation (`desc_act`).
+        static: whether activation scales are stored.
     """
 
     method: str
@@ -251,20 +261,20 @@ class TensorGroup:
     """Tensors of one role, shape and dtype.
 
     Attributes:
-        component: the part of the model they belong to.
-        role: the last telling word of the name (`q_proj`, `up_proj`, `weight`), the same in every layer. What follows
-            from it is a property; nothing but the mapper looks into it.
-        shape: of each.
-        count: how many tensors.
-        dtype: the file's name of the stored format (`BF16`, `Q4_K`); None where only the configuration is known.
-        stored_bytes: bytes of all of them in the files; None where only the configuration is known.
-        parameters: logical parameters of all of them: packed elements unfolded; 0 for scales, zero points and buffers.
+        component: the part of the model.
+        role: the significant part of the name (`q_proj`, `up_proj`, `weight`), the same in every layer. Only the mapper
+            parses it; others use the properties below.
+        shape: shape of each tensor.
+        count: number of tensors.
+        dtype: the file format's name of the stored dtype (`BF16`, `Q4_K`); None if only the config is known.
+        stored_bytes: bytes of all tensors in the files; None if only the config is known.
+        parameters: logical parameters of all tensors, packed elements unfolded; 0 for scales, zero points and buffers.
         active: parameters that one token uses.
-        loaded: whether a run keeps them in memory (buffers that the class computes itself are not).
-        linear: whether they are the weight matrix of a linear layer of a block or expert, which quantisers replace.
+        loaded: whether they are loaded (buffers that the class computes itself are not).
+        linear: whether they are weights of linear layers in a block or expert, which quantisers replace.
         scale: whether they are scales, zero points or indices of quantised tensors.
-        kept: whether a run keeps them in the format they are stored in, whatever it computes in.
-        along: the dimension in which the plan of the class cuts them over tensor-parallel ranks.
+        kept: whether they stay in their stored dtype, independent of the run dtype.
+        along: the dimension in which the class's tp_plan splits them.
     """
 
     component: Component
@@ -283,7 +293,7 @@ class TensorGroup:
 
     @property
     def elements(self) -> int:
-        """Stored elements of all tensors of the group."""
+        """Stored elements of all tensors in the group."""
         elements = self.count
         for size in self.shape:
             elements *= size
@@ -291,12 +301,12 @@ class TensorGroup:
 
     @property
     def cut(self) -> Cut:
-        """What decides its part on a tensor-parallel rank."""
+        """What limits its split over tensor-parallel ranks."""
         return cut_of(self.component, self.role)
 
     @property
     def module(self) -> str:
-        """The module it belongs to: a label to compare with others."""
+        """The name of its module, as a label for comparison."""
         return roles.module_of(self.role)
 
     @property
@@ -311,7 +321,7 @@ class TensorGroup:
 
     @property
     def inward(self) -> bool:
-        """Whether this matrix of experts leads from the hidden size to their units."""
+        """Whether this expert matrix is a gate or up projection."""
         return roles.leads_inward(self.role)
 
     @property
@@ -321,21 +331,21 @@ class TensorGroup:
 
     @property
     def packed_as(self) -> roles.Packed | None:
-        """Which matrix serving engines make of it and of the others that read the same input; None: it stays alone."""
+        """The fused matrix that serving engines build of it and others with the same input; None if it is not fused."""
         return roles.packed_as(self.role)
 
     @property
     def layout(self) -> roles.Layout | None:
-        """The packed format that its tensors are known to have; None for all others."""
+        """The packed format that is recognisable by its names; None otherwise."""
         return roles.layout_of(self.role, self.dtype)
 
     @property
     def recurrent_part(self) -> roles.Recurrent:
-        """What it does in a layer with a state, as far as quantisers treat that apart."""
+        """Its part of a recurrent layer, as quantisers distinguish them."""
         return roles.recurrent_part(self.role)
 
     def as_head(self) -> TensorGroup:
-        """Tensors like these as an output embedding."""
+        """The same tensors as an output embedding."""
         return replace(self, component="lm_head", role="lm_head")
 
 
@@ -360,29 +370,29 @@ class ParameterTable:
 
     @property
     def by_component(self) -> dict[Component, int]:
-        """Logical parameters by component; components without any are left out. The values sum to `total`."""
+        """Logical parameters by component, without empty components. The values sum to `total`."""
         sums = _sums((group.component, group.parameters) for group in self.groups)
         return {component: sums[component] for component in sorted(sums, key=component_order) if sums[component]}
 
     @property
     def conv_kernel(self) -> int | None:
-        """Width of the convolutions of layers with a state; None where there are none."""
+        """Kernel size of the convolutions in recurrent layers; None if there are none."""
         found = (group for group in self.groups if group.component == "state" and group.convolution)
         return next((group.shape[-1] for group in found if len(group.shape) == 3), None)
 
     @property
     def sinks(self) -> bool:
-        """Whether heads of attention have sinks."""
+        """Whether the model has attention sinks."""
         return any(roles.is_sink(group.role) for group in self.groups)
 
     def positions(self, least: int) -> int | None:
-        """Rows of the smallest table of positions that has so many at least; None where positions are computed."""
+        """Rows of the smallest position embedding with at least `least` rows; None without learned positions."""
         tables = [group for group in self.groups if group.component == "embedding" and roles.is_positions(group.role)]
         return min((group.shape[0] for group in tables if group.loaded and group.shape[0] >= least), default=None)
 
     @property
     def stored(self) -> dict[str, int]:
-        """Stored elements by the dtype that the files name, buffers and scales included; empty without headers."""
+        """Stored elements by file dtype, including buffers and scales; empty without headers."""
         return _sums((group.dtype, group.elements) for group in self.groups if group.dtype is not None)
 
 
@@ -395,13 +405,13 @@ def _sums(pairs: Iterable[tuple[_K, int]]) -> dict[_K, int]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Implementations:
-    """What the class of a type can run besides the arithmetic written out.
+    """The attention implementations that a class supports, besides eager.
 
     Attributes:
         name: the class.
-        sdpa: whether it has PyTorch's fused attention, which runs where nobody names an implementation.
-        flash: whether it takes kernels of FlashAttention's kind.
-        kernels: the only ones that it takes, the first that is built for a device before the others; empty for any.
+        sdpa: whether it supports SDPA, the default implementation.
+        flash: whether it supports FlashAttention kernels.
+        kernels: the only flash kernels that it supports, in order of preference; empty for any.
         source: where this is from, with the version.
     """
 

@@ -1,4 +1,4 @@
-"""What is to be said of a model's weights: where files and configuration disagree, are broken, or not understood."""
+"""Remarks on a model's weights: where files and config disagree, or are corrupt or unsupported."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["broken_files", "odd_heads", "of_headers", "unread_quantisation", "un
 
 
 def of_headers(checkpoint: Checkpoint, table: ParameterTable, described: ParameterTable | None) -> list[str]:
-    """Of parameters that were read from headers: what is not loaded, and what does not agree."""
+    """Remarks on parameters read from headers: tensors that are not loaded, and disagreements."""
     broken = broken_files(checkpoint)
     return [*_unloaded(table), *_disagreement(table, described), *broken, *_unknown_dtypes(checkpoint)]
 
@@ -30,14 +30,14 @@ def broken_files(checkpoint: Checkpoint) -> list[str]:
 
 
 def unread_quantisation(stored: Stored, described: ParameterTable) -> list[str]:
-    """A sentence for what of a quantisation is not understood, although its layout is."""
+    """A sentence on unsupported parts of a quantisation config whose layout is known."""
     if not stored.unread or stored.table is described:
         return []
     first = ", ".join(f"'{cut(words)}'" for words in stored.unread[:_NAMED])
     more = f" and {len(stored.unread) - _NAMED} more" if len(stored.unread) > _NAMED else ""
     return [
-        f"Part of config.json's quantization_config is not supported and is ignored: {first}{more}. The "
-        "headers of the weight files would tell what is packed."
+        f"Part of config.json's quantization_config is not supported and is ignored: {first}{more}. With the headers "
+        "of the weight files, the result would be exact."
     ]
 
 
@@ -45,38 +45,39 @@ _NAMED: Final = 4
 
 
 def _faults(checkpoint: Checkpoint) -> list[str]:
-    """A sentence for files that contradict themselves."""
+    """A sentence on inconsistent files."""
     faults = checkpoint.faults
     if not faults:
         return []
     more = f", and {len(faults) - 1} more" if len(faults) > 1 else ""
     return [
-        f"The weight files are cut or broken, and loaders refuse them ({faults[0]}{more}): what their headers say "
-        "is counted."
+        f"The weight files are truncated or corrupt, and loaders refuse them ({faults[0]}{more}); the figures are "
+        "those of their headers."
     ]
 
 
 def _doubts(checkpoint: Checkpoint) -> list[str]:
-    """A sentence for files that contradict each other or their index."""
+    """A sentence on files that contradict each other or their index."""
     doubts = checkpoint.doubts
     return [f"The weight files do not agree with each other: {'; '.join(doubts)}."] if doubts else []
 
 
 def _odd_sizes(checkpoint: Checkpoint) -> list[str]:
-    """A sentence for tensors whose bytes are not what shape and dtype say."""
-    known = checkpoint.source == "catalog" or is_gguf(checkpoint)  # sizes that follow from shape and dtype
+    """A sentence on tensors whose bytes do not match shape × dtype."""
+    # sizes in the catalog and of GGUF tensors are computed from shape and dtype, so they always match
+    known = checkpoint.source == "catalog" or is_gguf(checkpoint)
     odd = () if known else size_mismatches(checkpoint.tensors)
     if not odd:
         return []
     stored, expected = sum(t.nbytes for t in odd), sum(table_bytes(t.dtype, t.shape) for t in odd)
     return [
-        f"{len(odd)} tensors ('{odd[0].name}', …) hold {stored:,} bytes where shape × dtype is {expected:,}; the "
-        "stored bytes are counted for packed dtypes, shape × dtype for the others."
+        f"{len(odd)} tensors ('{odd[0].name}', …) have {stored:,} bytes where shape × dtype is {expected:,}; packed "
+        "dtypes count with their stored bytes, others with shape × dtype."
     ]
 
 
 def _unknown_dtypes(checkpoint: Checkpoint) -> list[str]:
-    """A sentence for dtypes that are not known."""
+    """A sentence on unknown dtypes."""
     if checkpoint.source == "catalog":
         return []
     unknown = sorted(
@@ -86,13 +87,13 @@ def _unknown_dtypes(checkpoint: Checkpoint) -> list[str]:
 
 
 def _unloaded(table: ParameterTable) -> list[str]:
-    """A sentence for what the files hold and a run does not load."""
+    """Sentences on tensors in the files that are not loaded."""
     notes = []
     mtp = sum(group.parameters for group in table.groups if group.component == "mtp")
     if mtp:
         notes.append(
-            f"{mtp:,} of the parameters are extra prediction layers (mtp), which transformers does not load; the "
-            f"weights are without them."
+            f"{mtp:,} of the parameters are multi-token prediction (MTP) layers, which transformers does not load; the "
+            f"weights do not include them."
         )
     rest = [group for group in table.groups if not group.loaded and group.component != "mtp"]
     if rest:
@@ -106,7 +107,7 @@ def _unloaded(table: ParameterTable) -> list[str]:
 
 
 def _disagreement(table: ParameterTable, described: ParameterTable | None) -> list[str]:
-    """A sentence where the files and the configuration count differently, naming the components that do."""
+    """A sentence if parameter counts of files and config differ, with the differences by component."""
     if described is None:
         return []
     stored = {name: count for name, count in table.by_component.items() if name != "mtp"}
@@ -119,22 +120,22 @@ def _disagreement(table: ParameterTable, described: ParameterTable | None) -> li
         if stored.get(component, 0) != expected.get(component, 0)
     ]
     return [
-        f"The files hold {sum(stored.values()):,} parameters, the configuration describes {sum(expected.values()):,}: "
+        f"The files have {sum(stored.values()):,} parameters, but the config describes {sum(expected.values()):,}: "
         f"{', '.join(parts)}."
     ]
 
 
 def odd_heads(architecture: Architecture) -> list[str]:
-    """A sentence for layers whose query heads cannot be shared out among their key/value heads: attention repeats those
-    a whole number of times (`repeat_kv` of transformers 5.24, `num_key_value_groups`)."""
+    """A sentence on layers whose query heads are not a multiple of their KV heads, as grouped-query attention requires
+    (`repeat_kv` in transformers 5.24, `num_key_value_groups`)."""
     found = {
         (layer.heads, cache.heads)
         for layer in set(architecture.layers or ())
         for cache in _keys_and_values(layer.cache)
         if layer.heads and (not cache.heads or layer.heads % cache.heads)
     }
-    told = ", ".join(f"{heads} attention heads with {kept} key/value heads" for heads, kept in sorted(found))
-    return [f"Attention cannot run with {told}, which do not divide them: correct the configuration."] if found else []
+    pairs = ", ".join(f"{heads} query heads and {kv_heads} KV heads" for heads, kv_heads in sorted(found))
+    return [f"Attention cannot run with {pairs}: the KV heads must divide the query heads."] if found else []
 
 
 def _keys_and_values(cache: Cache) -> Iterator[KV]:
@@ -150,7 +151,7 @@ def _keys_and_values(cache: Cache) -> Iterator[KV]:
 def unseen_quantisation(
     checkpoint: Checkpoint, config: Mapping[str, Any], parameters: ParameterTable | None
 ) -> list[str]:
-    """What a configuration says of weights that are not there to be read."""
+    """A sentence on a quantisation config without files, whose layout is unknown."""
     found = quantisation_of(config)
     if checkpoint.tensors or parameters is None or not found:
         return []
@@ -159,6 +160,6 @@ def unseen_quantisation(
     words = (found.get("quant_method"), found.get("quant_algo"))
     method = next((word for word in words if isinstance(word, str) and word), "some format")
     return [
-        f"config.json says that the weights are quantised ({method}); without their files they are counted as they "
-        "were before: --dtype fp8, int4, … sets a format."
+        f"According to config.json the weights are quantised ({method}), but without the files they are counted "
+        "unquantised; --dtype fp8, int4, … sets a format."
     ]

@@ -1,4 +1,4 @@
-"""How models are got at."""
+"""Options on access to models."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -10,18 +10,18 @@ __all__ = ["Access", "Concurrency", "Revision"]
 
 
 def _token(text: str) -> str | None:
-    """A token, or None for an empty one, as a variable that is not set leaves it."""
+    """A token; None for an empty string, which an unset shell variable produces."""
     return text.strip() or None
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Access:
-    """How to get at a model.
+    """How to access a model.
 
     Attributes:
         token: a Hub token; None uses the stored login or `HF_TOKEN`, as `huggingface_hub` does.
-        offline: ask nothing of the network (`HF_HUB_OFFLINE` does the same).
-        use_cache: read and write the cache of earlier answers.
+        offline: do not use the network (like `HF_HUB_OFFLINE`).
+        use_cache: read and write the cache of earlier responses.
     """
 
     token: Annotated[
@@ -42,7 +42,7 @@ class Access:
 
 @dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
 class Revision:
-    """Which state of a repository is meant."""
+    """The revision of a repository."""
 
     revision: Annotated[
         str,
@@ -52,7 +52,7 @@ class Revision:
 
 @dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
 class Concurrency:
-    """How many models are fetched side by side."""
+    """How many models are fetched concurrently."""
 
     jobs: Annotated[
         int,

@@ -1,4 +1,4 @@
-"""Adapters, as PEFT's `LoraConfig` has them."""
+"""Options on adapters, as in PEFT's `LoraConfig`."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -11,7 +11,7 @@ from hfmem.refusals.options import UnknownWordError
 __all__ = ["ADAPTER_DTYPES", "AdapterOptions"]
 
 ADAPTER_DTYPES: Final = {"auto": "float32", "float32": "float32", "fp32": "float32", "bfloat16": "bfloat16"}
-"""What adapters may be stored in, and what each word means: PEFT casts 16-bit adapters to float32 by itself."""
+"""Dtypes of adapters by option value; `auto` is float32, as PEFT casts 16-bit adapters to float32 by default."""
 
 _adapter = partial(Option, panel=ADAPTERS, modes=("training",), methods=("exact",), train=("lora", "qlora"))
 

@@ -1,4 +1,4 @@
-"""The options as help shows them: rows of two columns, by panel."""
+"""The options in the form of the help: rows of two columns, by panel."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from hfmem.options.panels import HELP, in_order
 __all__ = ["Row", "common", "panels"]
 
 Row = tuple[str, str]
-"""Names and metavar, and what the option does."""
+"""Names with metavar, and description."""
 
 _METAVARS: Final[dict[type, str]] = {int: "N", float: "X", Path: "FILE"}
 
 
 def panels(options: Iterable[Declared]) -> list[tuple[str, list[Row]]]:
-    """Every option under its panel."""
+    """All options by panel."""
     found: dict[str, list[Row]] = {}
     for option in options:
         found.setdefault(option.option.panel, []).append(_row(option))
@@ -26,7 +26,7 @@ def panels(options: Iterable[Declared]) -> list[tuple[str, list[Row]]]:
 
 
 def common(options: Iterable[Declared]) -> list[tuple[str, list[Row]]]:
-    """The options that most people use, in one list, and the ways to the rest."""
+    """The common options in one list, and how to see the others."""
     found = panels(option for option in options if option.option.common)
     rows = [row for panel, inner in found if panel != HELP for row in inner]
     return [("Options", rows), *(item for item in found if item[0] == HELP)]
@@ -48,7 +48,7 @@ def _metavar(option: Declared) -> str:
 
 
 def _default(option: Declared) -> str:
-    """The default in words; "" where there is nothing to say."""
+    """The default in words; "" if it is not shown."""
     if option.option.shown is not None:
         return option.option.shown
     return "" if isinstance(option.default, bool) or option.default in (None, ()) else str(option.default)

@@ -1,11 +1,11 @@
-"""The mechanism: an option is a field of a frozen dataclass, `name: Annotated[type, Option(...)] = default`.
+"""The declaration of options: a field of a frozen dataclass, `name: Annotated[type, Option(...)] = default`.
 
-Such a dataclass has no `__init__`, `__repr__` and `__eq__` of its own (`init=False, repr=False, eq=False`: making them
-for a dozen classes would take a tenth of the time of `--help`); those that combine several have what they need.
+Such a dataclass is declared with `init=False, repr=False, eq=False`, since generating these methods for a dozen classes
+would take a tenth of the time of `--help`; classes that combine several generate what they need.
 
-Nothing else declares it: the command line and its help, the keywords of the Python functions, the plain keys of
-training files and the checks are read from the field. The package's own declarations do not postpone annotations
-(`from __future__ import annotations`): evaluating them at each start would be slow.
+The command line and its help, the keywords of the Python functions, the simple keys of training files and the
+validation are all derived from the field. The package's own declarations do not postpone annotations (`from __future__
+import annotations`), as evaluating them at each start would be slow.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ __all__ = ["Declared", "Need", "Option", "declared", "flag", "split", "value_of"
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
 class Need:
-    """What else must be asked for an option to have an effect.
+    """A condition on other options for an option to have an effect.
 
     Attributes:
-        sentence: the message where it is not, following the option's name: "needs --fsdp or --zero".
-        met: whether what was asked (an object with every option as an attribute) is enough.
-        harmless: whether the option is then only named as being without effect, and not refused.
+        sentence: the message if it is not met, following the option's name: "needs --fsdp or --zero".
+        met: the condition, as a function of an object with all options as attributes.
+        harmless: whether an option without effect is only reported instead of rejected.
     """
 
     sentence: str
@@ -40,29 +40,29 @@ class Need:
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
 class Option:
-    """What there is to know of an option beside its name, type and default.
+    """The properties of an option other than its name, type and default.
 
     Attributes:
         help: one sentence for `--help-all`, without the default.
-        panel: the heading it stands under.
+        panel: its heading in help.
         common: whether the plain `--help` shows it.
-        names: its names on the command line, where they are not the field's name with dashes.
-        metavar: what stands for its value in help; "" takes one that suits the type.
-        shown: the default in words, where the value does not say it; None where there is nothing to say.
-        choices: the words it takes, or a function that lists them; empty for any.
-        least, most: the smallest and the largest number.
-        above, below: numbers that it must be more than, and less than.
-        check: what is wrong with a value: an error, or a message as it follows the option's name; None where nothing
-            is.
-        parse: from what people write (a string) to the value; a ValueError has the message as it follows the option's
+        names: its names on the command line, if they differ from the field's name with dashes.
+        metavar: placeholder for its value in help; "" for one derived from the type.
+        shown: the default in words, if it is not the field's default; None if it is not shown.
+        choices: the allowed words, or a function that returns them; empty for any.
+        least, most: the smallest and largest allowed number.
+        above, below: exclusive bounds.
+        check: returns what is wrong with a value: an error, or a message worded to follow the option's name; None if
+            it is valid.
+        parse: converts a string from the user to the value; a ValueError has a message worded to follow the option's
             name.
-        alone: the value where the option stands without one on the command line; "" where it cannot.
-        words: whether it takes words with commas between them (options with several values are repeated otherwise).
-        modes: what it is for, running or training; empty for both.
-        methods: the methods it is for; empty for all.
-        train: the training methods it is for; empty for all.
-        needs: what else must be asked for it to have an effect.
-        keys: the keys of training files that set it plainly.
+        alone: the value if the option is given without one on the command line; "" if it needs one.
+        words: whether several values are separated by commas (otherwise the option is repeated).
+        modes: inference, training, or both if empty.
+        methods: the values of `--method` that it applies to; empty for all.
+        train: the training methods that it applies to; empty for all.
+        needs: conditions on other options.
+        keys: keys of training files that set this option directly.
     """
 
     help: str
@@ -92,15 +92,15 @@ class Option:
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
 class Declared:
-    """An option with what its field says.
+    """An option with the properties of its field.
 
     Attributes:
-        name: the field's name, and the keyword's in Python.
+        name: the field's name, which is also the keyword in Python.
         kind: the type of one value: `int`, `float`, `str`, `bool` or another class.
         annotation: the type of the field, without the `Option`.
         several: whether the field is a tuple of values.
-        default: the value where nothing is asked.
-        option: the rest.
+        default: the default value.
+        option: the other properties.
     """
 
     name: str
@@ -112,32 +112,32 @@ class Declared:
 
     @property
     def flags(self) -> tuple[str, ...]:
-        """Its names on the command line, the first of which sentences use."""
+        """Its names on the command line; sentences use the first."""
         return self.option.names or (flag(self.name),)
 
     @property
     def called(self) -> str:
-        """What sentences about its value call it: by its flag, unless that says the opposite."""
+        """Its name in sentences about its value: the flag, unless the flag means the opposite of the field."""
         return self.name if self.default is True else self.flags[0]
 
     @property
     def opposite(self) -> str:
-        """The flag that switches it off, of a switch whose default is neither; "" of others."""
+        """The flag that switches it off, for a switch whose default is neither on nor off; "" for others."""
         return f"--no-{self.flags[0].removeprefix('--')}" if self.kind is bool and self.default is None else ""
 
     @property
     def choices(self) -> tuple[str, ...]:
-        """The words it takes; empty for any value of its type."""
+        """The allowed words; empty for any value of its type."""
         listed = self.option.choices
         return listed() if callable(listed) else listed or _literals(self.annotation)
 
     def asked(self, given: object) -> bool:
-        """Whether it is set to something else than its default."""
+        """Whether it is set to a value other than its default."""
         return bool(getattr(given, self.name, self.default) != self.default)
 
 
 def flag(name: str) -> str:
-    """The command line's name of a field, unless its option has others."""
+    """The default command-line name of a field."""
     return "--" + name.replace("_", "-")
 
 
@@ -145,7 +145,7 @@ _TABLES: Final[dict[type, tuple[Declared, ...]]] = {}
 
 
 def declared(options: type) -> tuple[Declared, ...]:
-    """The options among the fields of a dataclass, in their order."""
+    """The options among the fields of a dataclass, in order."""
     if options not in _TABLES:
         _TABLES[options] = tuple(_declared(options))
     return _TABLES[options]
@@ -171,7 +171,7 @@ def _declared(options: type) -> Iterator[Declared]:
 
 
 def _kind(annotation: Any) -> type:
-    """The class of one value of a field: of `int | None` and `tuple[int, ...]`, `int`; of words, `str`."""
+    """The class of one value of a field: `int` for `int | None` and `tuple[int, ...]`, `str` for literals."""
     if isinstance(annotation, UnionType) or get_origin(annotation) is not None:
         inner = [item for item in get_args(annotation) if item not in (NoneType, Ellipsis)]
         if get_origin(annotation) is Literal:
@@ -181,7 +181,7 @@ def _kind(annotation: Any) -> type:
 
 
 def _literals(annotation: Any) -> tuple[str, ...]:
-    """The words of a `Literal`, with or without None beside it."""
+    """The words of a `Literal`, also in a union with None."""
     if get_origin(annotation) is Literal:
         return get_args(annotation)
     if isinstance(annotation, UnionType) or get_origin(annotation) is not None:
@@ -190,16 +190,16 @@ def _literals(annotation: Any) -> tuple[str, ...]:
 
 
 def split(words: str) -> tuple[str, ...]:
-    """The words of a list with commas."""
+    """The words of a comma-separated list."""
     return tuple(word.strip() for word in words.split(",") if word.strip())
 
 
 def value_of(option: Declared, given: Any) -> Any:
-    """The value that a person means, from the command line or from Python: a string may be a list with commas, or a
-    word that stands for something else; several values may come as any iterable.
+    """The value of an option from the command line or from Python. A string may be comma-separated, or need parsing;
+    several values may be any iterable.
 
     Raises:
-        OptionRefusedError: it cannot be understood.
+        OptionRefusedError: the value cannot be parsed.
     """
     if isinstance(given, str) and option.option.parse is not None:
         try:

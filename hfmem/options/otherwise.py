@@ -1,4 +1,4 @@
-"""The mark of a remark that the answer is of something else than was asked."""
+"""Marks remarks that a report is for something other than requested."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ __all__ = ["Otherwise"]
 
 
 class Otherwise(str):
-    """A remark that what was asked has no effect, or is answered otherwise: another state, fewer accelerators.
+    """A remark that an option has no effect, or that the report is for something other than requested: another
+    revision, fewer accelerators.
 
-    It goes among the other notes. Where an output has no place for them, the command line tells those with this mark:
-    whoever reads only a figure must know that it is not the one that was asked for.
+    It is one of the notes. For output formats without notes, the command line prints remarks with this mark on stderr,
+    as someone who reads only a figure must know that it is not the requested one.
     """
 
     __slots__ = ()

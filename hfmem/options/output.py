@@ -1,4 +1,4 @@
-"""What the command line alone has: lists of models, and help. How answers are printed: `hfmem.report.options`."""
+"""Options of the command line only: lists of models, and help. Those on output are in `hfmem.report.options`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ __all__ = ["HelpOptions", "ListOptions"]
 
 @dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
 class ListOptions:
-    """Models and options that stand in files, and the order of many answers."""
+    """Models and options from files, and the order of several reports."""
 
     from_args: Annotated[
         tuple[Path, ...],
@@ -46,7 +46,7 @@ class ListOptions:
 
 @dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
 class HelpOptions:
-    """What is answered at once, whatever else is asked."""
+    """Options that print something and exit, regardless of other options."""
 
     help_all: Annotated[bool, Option(help="Show every option, by group", panel=HELP, common=True)] = False
     help_for: Annotated[

@@ -1,4 +1,4 @@
-"""The headings that options stand under in help, in order; each engine has one of its own after the accelerators."""
+"""The headings of the help, in order; each engine has its own after the accelerators."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ _FIRST: Final = (MODEL, SIZE, NUMBERS, ACCELERATORS)
 _LAST: Final = (TRAINING, ADAPTERS, PARALLELISM, LISTS, OUTPUT, HELP)
 
 TOPICS: Final = {"training": (TRAINING, ADAPTERS, PARALLELISM), "lists": (LISTS, OUTPUT)}
-"""What `--help-for` takes beside the engines' names."""
+"""Values of `--help-for` in addition to the engines' names."""
 
 
 def in_order(panels: set[str]) -> tuple[str, ...]:
-    """The panels as help has them: those that are named nowhere here (the engines') after the accelerators."""
+    """The panels in the order of the help; those not listed here (the engines') come after the accelerators."""
     others = sorted(panels - {*_FIRST, *_LAST}, key=str.lower)
     return tuple(panel for panel in (*_FIRST, *others, *_LAST) if panel in panels)

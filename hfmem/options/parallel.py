@@ -1,4 +1,4 @@
-"""How work is spread over accelerators, and how ranks share what training holds."""
+"""Options on parallelism, and on sharding in training."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +17,7 @@ _training_size = partial(_training, least=1, most=100_000)
 
 @dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
 class ParallelOptions:
-    """The sizes of a parallel plan; None is one, or what `gpus` leaves."""
+    """The sizes of a parallel plan; None is 1, or the rest of `gpus`."""
 
     gpus: Annotated[
         int | None,

@@ -1,4 +1,4 @@
-"""How values are read that people write in several ways, and what is said of a word that is not known."""
+"""Parsing of values with several spellings, and suggestions for unknown words."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ __all__ = ["near", "not_one_of", "plain", "tokens"]
 _TOKENS: Final = re.compile(r"(\d[\d_,]*|\d*\.\d+)\s*([km]?)", re.IGNORECASE | re.ASCII)
 _SIZES: Final = {"": 1, "k": 2**10, "m": 2**20}
 _MOST_DIGITS: Final = 20
-_LONGEST: Final = 80  # letters of a word that are compared
-_ENOUGH: Final = 2  # letters that say which word is begun
+_LONGEST: Final = 80  # characters of a word that are compared
+_ENOUGH: Final = 2  # characters that are enough to complete a word
 
 
 def tokens(text: str) -> int:
-    """A number of tokens as people write it: `4096`, `32k` and `128K` (x 1024), `1M`, `131,072`.
+    """A number of tokens: `4096`, `32k` and `128K` (× 1024), `1M`, `131,072`.
 
     Raises:
-        ValueError: it is none, with what is wrong as it follows an option's name.
+        ValueError: it is not a number of tokens; the message is worded to follow an option's name.
     """
     found = _TOKENS.fullmatch(text.strip())
     if found is not None and len(text) <= _MOST_DIGITS:
@@ -37,21 +37,21 @@ def tokens(text: str) -> int:
 
 
 def plain(value: Any) -> Any:
-    """A number or a switch of another package (NumPy's, PyTorch's) as Python's own; anything else as it is."""
+    """A scalar of another package (NumPy, PyTorch) as a Python number or bool; anything else unchanged."""
     if isinstance(value, (bool, int, float, str)) or value is None:
         return value
-    if getattr(value, "shape", None) == ():  # a scalar: NumPy's say what they are by their dtype
+    if getattr(value, "shape", None) == ():  # a scalar; NumPy's have a dtype
         return value.item()
     try:
         return index(value)
-    except TypeError:  # an array has the method, and is none
+    except TypeError:  # an array has the method too, but is no scalar
         return value
 
 
 def near(word: str, known: Iterable[str], count: int = 1) -> tuple[str, ...]:
-    """The known words that a misspelt one may mean, the nearest first, else those that it is the beginning of; letter
-    case does not count."""
-    from difflib import get_close_matches  # for what is misspelt only
+    """Known words similar to a misspelled one, most similar first; otherwise those that it is a prefix of. Case is
+    ignored."""
+    from difflib import get_close_matches  # only for misspelled words
 
     by_fold, asked = {each.lower(): each for each in known}, word[:_LONGEST].lower()
     begun = [each for each in by_fold if len(asked) >= _ENOUGH and each.startswith(asked)]
@@ -59,7 +59,7 @@ def near(word: str, known: Iterable[str], count: int = 1) -> tuple[str, ...]:
 
 
 def not_one_of(word: object, known: Iterable[str]) -> str:
-    """What is said of a word that is not among those that are known: which are, and which may be meant."""
+    """The message for an unknown word: the known ones, and a suggestion."""
     words = tuple(known)
     meant = near(str(word), words)
     told = f" (did you mean '{meant[0]}'?)" if meant else ""

@@ -1,4 +1,4 @@
-"""What is wrong with what was asked, read from the declarations: the same for Python and the command line."""
+"""Validation of options by their declarations, the same for Python and the command line."""
 
 from __future__ import annotations
 
@@ -23,28 +23,28 @@ from hfmem.refusals.options import (
 __all__ = ["Owners", "idle", "mode_of", "refusals", "wrong"]
 
 Owners = Mapping[str, tuple[tuple[str, str, bool], ...]]
-"""Of an engine's option, the engines that have it: the word for `--runtime`, the name in sentences, and whether a model
-may choose it where no engine is asked for."""
+"""For each option of an engine, the engines that have it: the value of `--runtime`, the name in sentences, and whether
+the engine may be chosen by the model if the user does not choose one."""
 
 
 def _owned(runtime: str | None, owners: tuple[tuple[str, str, bool], ...]) -> bool:
-    """Whether the engine has an option; where none is asked for, whether one has it that a model may choose."""
+    """Whether the engine has an option; without a choice of engine, whether one has it that a model may choose."""
     return any(chosen if runtime is None else name == runtime for name, _, chosen in owners)
 
 
 def mode_of(asked: Any) -> Mode:
-    """Whether a model is to be run or trained."""
+    """The mode: inference or training."""
     return "training" if asked.train is not None else "inference"
 
 
 def refusals(options: Iterable[Declared], asked: Any, owners: Owners) -> Iterator[InvalidScenarioError]:
-    """An error for each option that has no effect under what else was asked, and cannot be meant.
+    """An error for each option to reject, as it has no effect in combination with the others.
 
     Args:
-        options: the options to look at.
-        asked: an object with every option as an attribute; on the command line `several` too, whether there are several
+        options: the options to check.
+        asked: an object with all options as attributes; on the command line also `several`, whether there are several
             models.
-        owners: of an engine's option, the engines that have it.
+        owners: for each option of an engine, the engines that have it.
     """
     for option in options:
         if option.asked(asked):
@@ -56,13 +56,13 @@ def refusals(options: Iterable[Declared], asked: Any, owners: Owners) -> Iterato
 
 
 def idle(options: Iterable[Declared], asked: Any) -> tuple[str, ...]:
-    """A sentence for each option that has no effect under what else was asked, and does no harm."""
+    """A sentence for each harmless option without effect in combination with the others."""
     told = [(option, _unmet(option, asked, harmless=True)) for option in options if option.asked(asked)]
     return tuple(f"{option.flags[0]} {sentence}" for option, sentence in told if sentence)
 
 
 def _misplaced(option: Declared, asked: Any, owners: tuple[tuple[str, str, bool], ...]) -> InvalidScenarioError | None:
-    """Why an option has no place with this engine, method or mode."""
+    """Why an option does not apply to this engine, method or mode."""
     rules, mode, flag = option.option, mode_of(asked), option.flags[0]
     if owners and not _owned(asked.runtime, owners):
         return ForeignOptionError(flag, tuple((name, title) for name, title, _ in owners))
@@ -81,7 +81,7 @@ def _unmet(option: Declared, asked: Any, *, harmless: bool) -> str | None:
 
 
 def wrong(option: Declared, value: Any) -> InvalidScenarioError | None:
-    """What is wrong with a value by itself; None where nothing is."""
+    """What is wrong with a single value; None if it is valid."""
     if value is None:
         return None if option.default is None else MissingValueError(option.called)
     if option.several and not isinstance(value, tuple):
@@ -122,5 +122,5 @@ def _out_of_range(option: Declared, value: Any) -> InvalidScenarioError | None:
 
 
 def _checked(option: Declared, found: InvalidScenarioError | str | None) -> InvalidScenarioError | None:
-    """What the option's own check found; a message is its declaration's."""
+    """The result of the option's own check as an error; a message becomes an `OptionRefusedError`."""
     return OptionRefusedError(option.called, found) if isinstance(found, str) else found

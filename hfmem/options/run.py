@@ -1,4 +1,4 @@
-"""What a model is to run, on what, and in which numbers."""
+"""Options on the run: its size, hardware and number formats."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -14,28 +14,28 @@ from hfmem.units import gib_of
 __all__ = ["DEFAULT_SEQ", "RunOptions"]
 
 DEFAULT_SEQ = 4096
-"""Default tokens per sequence, for models that support as many."""
+"""Default tokens per sequence, for models that support that many."""
 
-_MOST = 10**9  # tokens, or sequences: beyond it a figure means nothing
+_MOST = 10**9  # tokens, or sequences: a bound beyond any meaningful value
 
 
 def _automatic(word: str) -> str | None:
-    """A dtype, or None for `auto`, as engines spell the default."""
+    """A dtype; None for `auto`, the engines' word for the default."""
     return None if word == "auto" else word
 
 
 def _cache_dtype(name: str) -> UnknownWordError | None:
-    """What is wrong with the dtype of a cache."""
+    """What is wrong with a KV cache dtype; None if it is valid."""
     from hfmem.dtypes import KV_DTYPES, canonical  # its table is not needed for help
 
     return None if canonical(name) in KV_DTYPES else UnknownWordError("--kv-dtype", name, KV_DTYPES)
 
 
 def _memory(text: str) -> float:
-    """GiB of a size of memory; a bare number is GiB.
+    """A memory size in GiB; a number without unit is GiB.
 
     Raises:
-        ValueError: it is no size.
+        ValueError: it is not a size.
     """
     size = gib_of(text)
     try:

@@ -1,4 +1,4 @@
-"""What is trained, by which method and software."""
+"""Options on training: method, software and recipe."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +17,7 @@ _exact = partial(_choice, methods=("exact",))
 
 @dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
 class TrainingOptions:
-    """One step of training; None leaves the choice to the software."""
+    """Options of a training step; None leaves the choice to the software."""
 
     train: Annotated[
         Train | None,

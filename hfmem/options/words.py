@@ -1,4 +1,4 @@
-"""The words that options take, where the rest of the package asks for them too."""
+"""Values of options that the rest of the package uses too."""
 
 from __future__ import annotations
 

@@ -1,2 +1,2 @@
-"""Measures the `transformers` implementations and writes the tables in `hfmem/data/`. Needs the `[probe]` extra;
-nothing in the rest of the package imports it."""
+"""Offline tools that measure the `transformers` implementations and write the tables in `hfmem/data/`. They need the
+`[probe]` extra; the rest of the package imports them only on demand."""

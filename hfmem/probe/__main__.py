@@ -1,10 +1,10 @@
 """Measures activations of the real implementations, and writes `data/activations.jsonl`.
 
     python -m hfmem.probe                 every text-generating and encoder type of the installed `transformers`
-    python -m hfmem.probe qwen3 gemma3    these types only; the others stay as they are (seconds a type)
-    python -m hfmem.probe --modes prefill these modes of the types that are there; the other modes stay as they are
+    python -m hfmem.probe qwen3 gemma3    only these types, leaving the others unchanged (seconds per type)
+    python -m hfmem.probe --modes prefill only these modes of the types in the file, leaving other modes unchanged
 
-What could not be measured, and why, goes to `data/activations_report.jsonl`.
+Types and modes that could not be measured are listed with the reason in `data/activations_report.jsonl`.
 """
 
 from __future__ import annotations
@@ -34,22 +34,28 @@ from hfmem.probe.activations.table import FLASH, MODES, PIECES, derive, merged, 
 
 DATA: Final = Path(__file__).parent.parent / "data"
 TARGET: Final = DATA / "activations.jsonl"
-_ORDER: Final = ("causal", "image-text", "encoder-decoder")  # text models before the wholes that have them
-_PATIENCE: Final = 300  # seconds for one type, on a machine that is busy
-_SECONDS: Final = 60  # of the processor for one type; `derive` begins nothing that is likely to end after 50
+_ORDER: Final = (
+    "causal",
+    "image-text",
+    "encoder-decoder",
+)  # text models before the multimodal models that contain them
+_PATIENCE: Final = 300  # wall-clock seconds for one type, generous for a busy machine
+_SECONDS: Final = 60  # CPU seconds for one type; `derive` starts no mode that would probably end after 50
 REPORT: Final = DATA / "activations_report.jsonl"
 
 
 def main() -> None:
-    """Measure, print a line a type, write."""
+    """Measure the types, print one line each, and write the files."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("types", nargs="*")
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--modes", default="", help="modes whose name contains this, of types that were measured")
+    parser.add_argument(
+        "--modes", default="", help="only modes whose name contains this, for types already in the file"
+    )
     parser.add_argument("--dry", action="store_true", help="do not write")
     arguments = parser.parse_args()
-    if nobody := [name for name in arguments.types if plain(name) not in tiny.types()]:
-        parser.error(f"transformers {transformers.__version__} has no text-generating class of {', '.join(nobody)}")
+    if missing := [name for name in arguments.types if plain(name) not in tiny.types()]:
+        parser.error(f"transformers {transformers.__version__} has no text-generating class for {', '.join(missing)}")
     started = time.monotonic()
     asked = [mode for mode in (*MODES, *FLASH, *PIECES) if arguments.modes in str(mode)] if arguments.modes else []
     there = stored() if arguments.modes else {}
@@ -63,31 +69,31 @@ def main() -> None:
 
 
 def names() -> list[str]:
-    """Every type that is measured; of a type's further classes, encoder-decoders."""
+    """All types to measure; of a type's additional classes only encoder-decoders."""
     types = tiny.types()
     asked = [name for name, (group, _) in types.items() if group in _ORDER and (":" not in name or group == _ORDER[-1])]
     return sorted(asked, key=lambda name: (_ORDER.index(types[name][0]), name))
 
 
 def expanded(types: Sequence[str]) -> list[str]:
-    """The types, then those among them whose class knows structures of its own, once a structure."""
+    """The types, followed by one row name per config structure that their classes distinguish."""
     return [*types, *(row for name in types if plain(name) == name for row in structures_of(name))]
 
 
 def stored() -> dict[str, dict[str, Any]]:
-    """The rows of the file that are no other type's."""
+    """The rows of the file that do not refer to another type."""
     return {name: row for name, row in store.read(TARGET).items() if "same_as" not in row}
 
 
 def rows(types: Sequence[str], jobs: int, modes: Sequence[Mode] = ()) -> Iterator[Mapping[str, Any]]:
-    """The rows of several types, each in a process of its own: a class may bring PyTorch down, or never end."""
+    """The rows of several types, each measured in its own process, as a class may crash PyTorch or never finish."""
     torch.set_num_threads(1)
     with ThreadPoolExecutor(jobs) as pool:
         yield from pool.map(partial(_apart, modes=modes), types)
 
 
 def _apart(model_type: str, modes: Sequence[Mode]) -> Mapping[str, Any]:
-    context = get_context("fork")  # what was imported is there already
+    context = get_context("fork")  # keeps the imports of this process
     started = time.monotonic()
     theirs, mine = context.Pipe(duplex=False)
     process = context.Process(target=lambda: mine.send(_within_time(model_type, modes)))
@@ -97,11 +103,11 @@ def _apart(model_type: str, modes: Sequence[Mode]) -> Mapping[str, Any]:
         if theirs.poll(_PATIENCE):
             found: Mapping[str, Any] = theirs.recv()
             return found
-        why = f"it did not end within {_PATIENCE} s"
+        why = f"it did not finish within {_PATIENCE} s"
     except EOFError:
         process.join()
         slow = process.exitcode == -signal.SIGXCPU
-        why = f"it took more than {_SECONDS} s" if slow else f"its process ended with {process.exitcode}"
+        why = f"it took more than {_SECONDS} s" if slow else f"its process exited with {process.exitcode}"
     finally:
         process.kill()
         process.join()
@@ -112,13 +118,13 @@ def _apart(model_type: str, modes: Sequence[Mode]) -> Mapping[str, Any]:
 
 
 def _within_time(model_type: str, modes: Sequence[Mode]) -> Mapping[str, Any]:
-    """A row, in a process that may take so much of the processor."""
+    """A row, measured with a limit on CPU time."""
     resource.setrlimit(resource.RLIMIT_CPU, (_SECONDS, _SECONDS + 1))
     return measure(model_type, modes)
 
 
 def measure(model_type: str, modes: Sequence[Mode] = ()) -> Mapping[str, Any]:
-    """The row of one type, quietly."""
+    """The row of one type, without the warnings of the libraries."""
     torch.set_num_threads(1)
     transformers.logging.set_verbosity_error()
     logging.disable(logging.WARNING)
@@ -128,7 +134,7 @@ def measure(model_type: str, modes: Sequence[Mode] = ()) -> Mapping[str, Any]:
 
 
 def describe(row: Mapping[str, Any]) -> str:
-    """A row as a line for people."""
+    """A row as a line to print."""
     counts = f"{len(row['modes']):2} modes, {len(row['within'])} within windows"
     reason = next(iter(row["missing"].items()), None)
     why = f"  {reason[0]}: {reason[1]}" if reason else ""
@@ -136,7 +142,7 @@ def describe(row: Mapping[str, Any]) -> str:
 
 
 def write(row: Mapping[str, Any], *, report: bool) -> None:
-    """Puts a row into the file, and what is to say of it into the report, in place of the type's old one."""
+    """Replace the type's row in the file, and its line in the report."""
     head = {"transformers": transformers.__version__, "torch": torch.__version__.partition("+")[0]}
     head["tool"] = "python -m hfmem.probe"
     rows = store.read(TARGET)

@@ -1,9 +1,9 @@
-"""Writes `data/attention.jsonl`: which implementations of attention the classes of the installed `transformers` have.
+"""Writes `data/attention.jsonl`: the attention implementations that classes of the installed `transformers` support.
 
     python -m hfmem.probe.attention
 
-A class without `sdpa` runs the arithmetic written out (`eager`) where nobody names an implementation; one without
-`flash_attention` refuses it; one that lists kernels takes the first of them that is built for the device.
+A class without `sdpa` uses `eager` unless an implementation is requested; a class without `flash_attention` rejects it;
+a class that lists kernels uses the first one available for the device.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ TARGET = Path(__file__).parent.parent / "data" / "attention.jsonl"
 
 
 def main() -> None:
-    """Write the table: a line of provenance, then a line a model type that does not have everything."""
+    """Write the table: a line of provenance, then one line per model type that lacks an implementation."""
     lines = [
         json.dumps({"source": f"transformers {transformers.__version__}", "tool": "python -m hfmem.probe.attention"})
     ]
@@ -37,7 +37,7 @@ def main() -> None:
 
 
 def classes() -> dict[str, str]:
-    """The class of each type: that for generating text, else the first that there is."""
+    """The class of each type: the one for text generation, otherwise the first available."""
     found: dict[str, str] = {}
     for names in (MODEL_FOR_PRETRAINING_MAPPING_NAMES, MODEL_MAPPING_NAMES, *reversed(tiny.GROUPS.values())):
         found |= {model_type: _first(name) for model_type, name in names.items()}
@@ -49,7 +49,7 @@ def _first(name: str | tuple[str, ...]) -> str:
 
 
 def _row(model_class: Any) -> Mapping[str, Any]:
-    """What a class lacks, and the kernels that it names; nothing for one that has everything."""
+    """The implementations that a class lacks, and the kernels that it lists; empty for a class that lacks none."""
     lacks = [
         word
         for word, attribute in (("sdpa", "_supports_sdpa"), ("flash", "_supports_flash_attn"))

@@ -1,9 +1,9 @@
-"""Writes `data/config_defaults.jsonl`: the defaults of every configuration class of the installed `transformers`.
+"""Writes `data/config_defaults.jsonl`: the defaults of every config class of the installed `transformers`.
 
     python -m hfmem.probe.defaults
 
-Many public config.json leave out keys whose value is the class default, and importing a configuration class takes
-seconds. The table holds what memory can depend on; model types it does not have are looked up in `transformers` itself.
+Many public config.json omit keys whose value is the class default, and importing a config class takes seconds. The
+table contains the keys that memory can depend on; types not in the table are looked up in `transformers` itself.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING, CONFIG_M
 
 TARGET = Path(__file__).parent.parent / "data" / "config_defaults.jsonl"
 
-# Keys that no memory figure depends on: numerics of training and decoding, token ids, labels, bookkeeping.
+# Keys that no estimate depends on: numerics of training and decoding, token ids, labels, bookkeeping.
 _IRRELEVANT = re.compile(
     r"(_eps(ilon)?$|^eps$|dropout|drop_path|layerdrop|pdrop|_token_ids?$|_token_index$|_coef$|_loss|loss_|^init|init_std|"
     r"initializer|^output_(attentions|hidden|router|scores)|^return_|label|problem_type|transformers_version|"
@@ -31,7 +31,7 @@ _MOST_ITEMS = 64
 
 
 def main() -> None:
-    """Write the table: a line of provenance, then a line a model type."""
+    """Write the table: a line of provenance, then one line per model type."""
     lines = [json.dumps({"transformers": transformers.__version__, "tool": "python -m hfmem.probe.defaults"})]
     for model_type in sorted(CONFIG_MAPPING_NAMES):
         config_class = CONFIG_MAPPING[model_type]
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def _defaults(config_class: Any) -> dict[str, Any]:
-    """Static defaults a key; keys whose default is computed or null are left out (null is what absence means)."""
+    """The static default of each key. Computed and null defaults are omitted, as a missing key means null."""
     return {
         field.name: field.default
         for field in dataclasses.fields(config_class)
@@ -64,12 +64,12 @@ def _is_plain(value: Any) -> bool:
 
 
 def _parts(config_class: Any) -> dict[str, str]:
-    """Model type of each part (`text_config`, `vision_config`) that the class fixes."""
+    """The model type of each sub-config (`text_config`, `vision_config`) whose type the class fixes."""
     return {name: part.model_type for name, part in config_class.sub_configs.items() if getattr(part, "model_type", "")}
 
 
 def _choices(config_class: Any) -> dict[str, str]:
-    """Model type of each part that the file may choose, where it does not."""
+    """The default model type of each sub-config whose type the config.json may choose."""
     fixed = _parts(config_class)
     return {
         name: spec.model_type
@@ -79,8 +79,8 @@ def _choices(config_class: Any) -> dict[str, str]:
 
 
 def _assumed(config_class: Any) -> dict[str, dict[str, Any]]:
-    """Keys of each part that the file does not have at all, where they are not those of the part's own class; null is
-    a value here, where that class has another."""
+    """Values that the class gives a sub-config missing from the file, where they differ from the defaults of the
+    sub-config's own class; null counts as a value here."""
     found = {
         name: {
             key: value

@@ -1,5 +1,5 @@
-"""Writes `hfmem/data/lora_targets.json` from the installed PEFT: the modules that get an adapter when nobody names any,
-and the mixtures whose experts are one parameter, with the names that lead to it.
+"""Writes `hfmem/data/lora_targets.json` from the installed PEFT: the default target modules by model type, and the
+types whose experts are stored in one parameter, with the module names that PEFT maps to it.
 
 python -m hfmem.probe.lora_targets
 """
@@ -16,7 +16,7 @@ import hfmem.data
 
 
 def main() -> None:
-    """Write the table with the versions it is from."""
+    """Write the table with the library versions that it comes from."""
     from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as TARGETS
     from peft.utils.transformers_weight_conversion import _MODEL_TO_CONVERSION_PATTERN as PATTERNS
     from peft.utils.transformers_weight_conversion import _MOE_TARGET_MODULE_MAPPING as MOVED
@@ -35,20 +35,20 @@ def main() -> None:
     }
     path = Path(hfmem.data.__file__).parent / "lora_targets.json"
     path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    print(f"{len(document['targets'])} defaults and {len(experts)} mixtures in {path.name}")
+    print(f"{len(document['targets'])} defaults and {len(experts)} types with fused experts in {path.name}")
 
 
 def _names(found: Any) -> list[str]:
-    """The names; of a pattern for the text model of a whole, its alternatives.
+    """The target names; if PEFT gives a pattern for the text model of a multimodal model, its alternatives.
 
     Raises:
-        ValueError: another pattern.
+        ValueError: a pattern of another form.
     """
     if not isinstance(found, str):
         return sorted(found)
     match = re.fullmatch(r"\.\*language_model\\\.\.\*\\\.\(([\w|]+)\)", found)
     if match is None:
-        raise ValueError(f"a pattern of another kind: {found}")
+        raise ValueError(f"unexpected pattern: {found}")
     return [f"language_model.{name}" for name in sorted(match[1].split("|"))]
 
 

@@ -1,4 +1,4 @@
-"""What the small configuration of a type needs beyond the rules of `hfmem.probe.tiny`: keys by type."""
+"""Config keys by model type that its small config needs in addition to the rules of `hfmem.probe.tiny`."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ from typing import Any, Final
 
 __all__ = ["OVERRIDES"]
 
-# What a type needs beyond the rules; keys of its text model.
 _ROTARY: Final = {"rope_type": "default", "rope_theta": 10000.0}
 
-# Text models whose code takes rotary sections for larger heads, where the file has none.
+# Text models whose default rotary sections (`mrope_section`) are too large for small heads.
 _SECTIONED: Final = (
     "glm4v_text",
     "glm_ocr_text",

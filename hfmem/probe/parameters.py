@@ -1,4 +1,4 @@
-"""Parameters of every model that `transformers` can build, counted on the meta device: no weights, no memory."""
+"""Counts parameters of models that `transformers` can build, on the meta device, without allocating weights."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _CLASSES = (
 
 
 def count(config: Mapping[str, Any]) -> int:
-    """Parameters of the class that a config.json names, tied weights once. Code of the repository is never run.
+    """Parameters of the class named in a config.json, counting tied weights once. Custom code is never run.
 
     Raises:
         LookupError: `transformers` has no class for it.
@@ -36,7 +36,7 @@ def count(config: Mapping[str, Any]) -> int:
 
 
 def table(config: Mapping[str, Any], architecture: Architecture) -> ParameterTable:
-    """The same as groups, by the names that the class gives its parameters.
+    """The parameters as groups, by their names in the class.
 
     Raises:
         LookupError: `transformers` has no class for it.
@@ -46,13 +46,13 @@ def table(config: Mapping[str, Any], architecture: Architecture) -> ParameterTab
         for name, parameter in _build(config).named_parameters()
     ]
     unquantised = {key: value for key, value in config.items() if key != "quantization_config"}
-    # every parameter of the class is one that runs: no layer of it is beyond the architecture's
+    # the class builds only layers that run, so none may be filtered out as an extra (MTP) layer
     groups = from_tensors(tensors, replace(architecture, layers=None), unquantised).groups
     return ParameterTable(groups=tuple(replace(group, dtype=None, stored_bytes=None) for group in groups))
 
 
 def _build(config: Mapping[str, Any]) -> Any:
-    """The class that a config.json names, on the meta device."""
+    """An instance of the class named in a config.json, on the meta device."""
     found = model_class(config)
     dropped = ("model_type", "auto_map", "quantization_config")
     rest = {key: value for key, value in copy.deepcopy(dict(config)).items() if key not in dropped}
@@ -67,7 +67,7 @@ def _build(config: Mapping[str, Any]) -> Any:
 
 
 def model_class(config: Mapping[str, Any]) -> Any:
-    """The class of `architectures`; without one, the class that generates text from the type, else its base model.
+    """The class in `architectures`; otherwise the type's class for text generation, otherwise its base model.
 
     Raises:
         LookupError: `transformers` has no class for it.

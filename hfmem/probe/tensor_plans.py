@@ -1,11 +1,12 @@
-"""Writes `data/tensor_plans.jsonl`: how the classes of the installed `transformers` are cut over tensor-parallel ranks.
+"""Writes `data/tensor_plans.jsonl`: how the classes of the installed `transformers` are split across tensor-parallel
+ranks.
 
     python -m hfmem.probe.tensor_plans
 
-Each type's class is built small on the meta device and cut by the library's own functions over two ranks of a process
-group that sends nothing; what of each parameter a rank holds is then told from its shape. A class without a plan is
-refused (`_resolve_parallel_plans` of distributed/mixin.py). One that cannot be built here has no line: its text model's
-may stand for it.
+A small model of each type is built on the meta device and split by the library's own functions across two ranks of a
+fake process group; how each parameter is split then follows from its shape. transformers rejects classes without a plan
+(`_resolve_parallel_plans` of distributed/mixin.py). A class that cannot be built here has no line; the line of its text
+model may apply.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ __all__ = ["TARGET", "built", "classes", "cut", "on_meta", "row", "shards"]
 
 TARGET: Final = Path(__file__).parent.parent / "data" / "tensor_plans.jsonl"
 
-_LOCAL: Final = ("colwise", "packed_colwise")  # styles whose output stays a part: heads and channels are shared
+_LOCAL: Final = ("colwise", "packed_colwise")  # styles whose output stays sharded, and with it heads and channels
 _WAYS: Final = {
     **dict.fromkeys(("colwise", "colwise_gather_output", "colwise_rep", "embedding_rowwise"), "rows"),
     **dict.fromkeys(
@@ -47,14 +48,14 @@ _WAYS: Final = {
 
 
 def main() -> None:
-    """Write the table: provenance; the types without a plan, with their classes; then a line a plan."""
+    """Write the table: provenance, the types without a plan with their classes, then one line per plan."""
     source = {"source": f"transformers {transformers.__version__}", "tool": "python -m hfmem.probe.tensor_plans"}
     without: dict[str, str] = {}
     plans: dict[str, dict[str, str]] = defaultdict(dict)
     for model_type, name in sorted(classes().items()):
         try:
             model = built(model_type, name)
-        except Exception as error:  # a class refuses sizes, or lacks a package, in whatever way it likes
+        except Exception as error:  # a class may reject the sizes or miss a package with any exception
             print(f"{model_type}: {type(error).__name__}")
             continue
         if model.tp_plan:
@@ -70,8 +71,8 @@ def main() -> None:
 
 
 def built(model_type: str, name: str) -> Any:
-    """A small model of a class, or its default where it takes no other sizes; ties are made after loading
-    (`get_init_context` of modeling_utils.py)."""
+    """A small model of a class, or its default sizes if it cannot be shrunk. Weights are not tied yet, as in
+    `from_pretrained`, which ties them after loading (`get_init_context` of modeling_utils.py)."""
     try:
         config = tiny.build(tiny.shrunk(model_type, name))
     except Exception:  # not a text-generating type
@@ -80,13 +81,13 @@ def built(model_type: str, name: str) -> Any:
 
 
 def on_meta(model_class: Any, config: Any) -> Any:
-    """A model without memory, as `from_pretrained` builds it before it is cut."""
+    """A model on the meta device, as `from_pretrained` builds it before splitting it."""
     with torch.device("meta"), no_tie_weights():
         return model_class(config)
 
 
 def cut(model: Any, ranks: int) -> Any:
-    """The model as the first of so many ranks holds it."""
+    """The model as the first of `ranks` tensor-parallel ranks holds it."""
     if not dist.is_initialized():
         dist.init_process_group("fake", rank=0, world_size=64, store=FakeStore())
     mesh = init_device_mesh("cpu", (64 // ranks, ranks), mesh_dim_names=("dp", "tp"))["tp"]
@@ -95,7 +96,7 @@ def cut(model: Any, ranks: int) -> Any:
 
 
 def shards(model: Any) -> dict[str, tuple[int, ...]]:
-    """The shape of each parameter, as it is on this rank."""
+    """The shape of each parameter on this rank."""
     return {
         name: tuple((parameter.to_local() if isinstance(parameter, DTensor) else parameter).shape)
         for name, parameter in model.named_parameters()
@@ -103,18 +104,18 @@ def shards(model: Any) -> dict[str, tuple[int, ...]]:
 
 
 def row(model: Any) -> dict[str, Any]:
-    """What the plan of a class says of each role in the components that it cuts; whether key/value heads and the
-    channels of states are shared with the matrices; whether there is a plan for experts."""
+    """How the plan of a class splits each role of each component; whether KV heads and channels of recurrent states are
+    split with the matrices; whether it has a plan for expert parallelism."""
     plan, experts = dict(model.tp_plan), bool(model.ep_plan)
     whole, after = shards(model), shards(cut(model, 2))
     found: dict[str, dict[str, Counter[str]]] = defaultdict(lambda: defaultdict(Counter))
     for name, shape in whole.items():
-        told = meaning(name, len(shape))
-        found[told.component][told.role][_way(shape, after[name], _style(name, plan))] += 1
-    for name, style in plan.items():  # parts that the small model does not have, a dense layer before experts
-        told = meaning(f"{name}.weight", 2)
-        if style in _WAYS and told.role not in found[told.component]:
-            found[told.component][told.role][_WAYS[style]] += 1
+        of = meaning(name, len(shape))
+        found[of.component][of.role][_way(shape, after[name], _style(name, plan))] += 1
+    for name, style in plan.items():  # modules that the small model lacks, such as the MLP of a dense layer in an MoE
+        of = meaning(f"{name}.weight", 2)
+        if style in _WAYS and of.role not in found[of.component]:
+            found[of.component][of.role][_WAYS[style]] += 1
     local = {meaning(f"{name}.weight", 2).component for name, style in plan.items() if style in _LOCAL}
     parts = {component: _parts(roles.items()) for component, roles in found.items() if _any(roles.values())}
     return {"heads": "attention" in local, "states": "state" in local, "experts": experts, "cut": parts}
@@ -125,7 +126,8 @@ def _any(counts: Iterable[Counter[str]]) -> bool:
 
 
 def _parts(roles: Iterable[tuple[str, Counter[str]]]) -> dict[str, list[str]]:
-    """Roles by what is done with them; of one that several parts have, with most tensors, rather cut than not."""
+    """Roles by the way they are split. If tensors of one role differ, the most frequent way counts, and of equally
+    frequent ones a split."""
     ways: dict[str, list[str]] = defaultdict(list)
     for role, counts in sorted(roles):
         ways[max(counts, key=lambda way: (counts[way], way != "whole"))].append(role)
@@ -133,8 +135,8 @@ def _parts(roles: Iterable[tuple[str, Counter[str]]]) -> dict[str, list[str]]:
 
 
 def _way(whole: tuple[int, ...], part: tuple[int, ...], style: str) -> str:
-    """Which dimension is cut: the last but one (`rows`; `pairs` where two matrices lie in it, each of which is cut),
-    the last (`columns`), or none."""
+    """The dimension that is split: the second to last (`rows`; `pairs` if it contains two matrices, each of which is
+    split), the last (`columns`), or none (`whole`)."""
     if part == whole:
         return "whole"
     if part[-1] != whole[-1]:

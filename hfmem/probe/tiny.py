@@ -1,8 +1,8 @@
-"""Small configurations of every text-generating type: a config.json of few keys that keeps the mixture of layers.
+"""Small configs of every text-generating type, with few keys, that keep the type's mix of layers.
 
-`shrunk(model_type)` is made from the class default: sizes are replaced by small ones where the class has the key, and
-there are as few layers as still hold every kind of layer that the default has. What cannot be told by rules stands in
-`hfmem.probe.overrides`. `perturbed` changes one thing at a time.
+`shrunk(model_type)` starts from the class default: sizes are replaced by small ones if the class has the key, and the
+number of layers is the smallest that still contains every kind of layer of the default. Exceptions to the rules are in
+`hfmem.probe.overrides`. `perturbed` varies one key at a time.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ GROUPS: Final[dict[str, Mapping[str, str]]] = {
     "encoder-decoder": MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
     "speech": MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES,
 }
-"""Text-generating types by what they are for; a type belongs to the first group that has it."""
+"""Text-generating types by task; a type belongs to the first group that contains it."""
 
-# Sizes of a text model. No two are equal where a reader could confuse them.
+# Sizes of a text model. They differ wherever equal sizes could hide a mix-up of two keys.
 _SIZES: Final[dict[str, int]] = {
     "hidden_size": 64,
     "d_model": 64,
@@ -153,7 +153,7 @@ _LAYER_KEYS: Final = (
     "num_decoder_layers",
 )
 
-# Keys of a part that is not the text model: as few layers as there can be, the sizes as they are.
+# Keys of the number of layers in sub-configs other than the text model, which are reduced while sizes stay.
 _DEPTHS: Final = ("num_hidden_layers", "depth", "num_layers", "layers", "encoder_layers", "decoder_layers", "n_layer")
 
 _WIDTHS: Final = (
@@ -175,7 +175,7 @@ _COUNTS: Final = (2, 4, 5, 6, 8, 10, 12, 16, 18, 20, 24, 32, 40, 48)
 
 
 def types() -> dict[str, tuple[str, str]]:
-    """Group and class name of every row: a type, or `type:class` for a type's class of a further group."""
+    """Group and class name by row name: a type, or `type:class` for a type's class in an additional group."""
     found: dict[str, tuple[str, str]] = {}
     for group, names in GROUPS.items():
         for model_type, named in names.items():
@@ -188,7 +188,7 @@ def types() -> dict[str, tuple[str, str]]:
 
 
 def config_type(model_type: str, name: str) -> str:
-    """The type whose configuration a class takes: that of a part, for the text model of a whole."""
+    """The type whose config a class takes; for the text model of a multimodal type, that of the sub-config."""
     wanted = getattr(transformers, name).config_class
     if wanted is None or isinstance(wanted, str) or CONFIG_MAPPING[model_type] is wanted:
         return model_type
@@ -196,7 +196,7 @@ def config_type(model_type: str, name: str) -> str:
 
 
 def build(config: Mapping[str, Any]) -> PreTrainedConfig:
-    """The configuration object of a config.json."""
+    """The config object for a config.json."""
     rest = {key: value for key, value in copy.deepcopy(dict(config)).items() if key != "model_type"}
     return CONFIG_MAPPING[config["model_type"]](**rest)
 
@@ -217,7 +217,7 @@ def shrunk(model_type: str, name: str) -> dict[str, Any]:
                 continue
             with torch.device("meta"):
                 getattr(transformers, name)(built)
-        except Exception as error:  # a class refuses sizes in whatever way it likes
+        except Exception as error:  # a class may reject the sizes with any exception
             last = last or error
             continue
         return config
@@ -225,7 +225,7 @@ def shrunk(model_type: str, name: str) -> dict[str, Any]:
 
 
 def text_path(config: PreTrainedConfig) -> tuple[str, ...]:
-    """The keys that lead from a configuration to that of its decoder; () where it is its own."""
+    """The keys from a config to its decoder's sub-config; () if the config itself describes the decoder."""
     text = config.get_text_config(decoder=True)
     return _find(config, text) or ()
 
@@ -242,14 +242,14 @@ def _find(config: PreTrainedConfig, wanted: PreTrainedConfig) -> tuple[str, ...]
 
 
 def at(config: Any, path: tuple[str, ...]) -> Any:
-    """The part of a config at a path of attributes."""
+    """The sub-config at a path of attributes."""
     for key in path:
         config = getattr(config, key)
     return config
 
 
 def _kinds(text: PreTrainedConfig) -> set[str]:
-    """Every word that a list with one entry a layer holds."""
+    """All values of the lists with one entry per layer."""
     return {
         f"{key}={word}"
         for key in ("layer_types", "layers_block_type", "mlp_layer_types", "attention_types", "block_types")
@@ -259,8 +259,8 @@ def _kinds(text: PreTrainedConfig) -> set[str]:
 
 
 def _small(config: PreTrainedConfig, path: tuple[str, ...], count: int, tiny: bool) -> dict[str, Any]:
-    """The keys of a configuration that lead to a small one; at the end of `path` is its text model. Other parts get
-    the same sizes where they are to be `tiny`, and are only less deep otherwise."""
+    """The keys that make a config small; `path` leads to its text model. Other sub-configs get the same small sizes if
+    `tiny`, otherwise only fewer layers."""
     keys = _text(config, count) if not path else {}
     for key in config.sub_configs:
         part = getattr(config, key, None)
@@ -281,7 +281,9 @@ def _text(config: PreTrainedConfig, count: int) -> dict[str, Any]:
         names[key]: size for key, size in _SIZES.items() if names[key] in fields and _counts(fields[names[key]])
     }
     keys |= {names[key]: count for key in _LAYER_KEYS if names[key] in fields}
-    if fields.get("kv_lora_rank") and fields["kv_lora_rank"].default:  # keys of all heads are made from one latent
+    if (
+        fields.get("kv_lora_rank") and fields["kv_lora_rank"].default
+    ):  # MLA: all heads share one latent, and head_dim follows from its parts
         keys.pop("head_dim", None)
         keys |= {"num_key_value_heads": keys["num_attention_heads"]} if "num_key_value_heads" in keys else {}
     keys |= _cut_lists(config, fields, count) | _sections(config)
@@ -289,7 +291,7 @@ def _text(config: PreTrainedConfig, count: int) -> dict[str, Any]:
 
 
 def _sections(config: PreTrainedConfig) -> dict[str, Any]:
-    """Rotary sections of time, height and width, for heads of 32."""
+    """Rotary sections (time, height, width) scaled to a head_dim of 32."""
     rope = getattr(config, "rope_parameters", None) or {}
     sections = rope.get("mrope_section")
     if not sections:
@@ -300,12 +302,12 @@ def _sections(config: PreTrainedConfig) -> dict[str, Any]:
 
 
 def _counts(field: Any) -> bool:
-    """Whether a key is a number in the default, or left for the class to compute."""
+    """Whether the default of a key is an integer, or None and computed by the class."""
     return field.default is None or (isinstance(field.default, int) and not isinstance(field.default, bool))
 
 
 def _cut_lists(config: PreTrainedConfig, fields: Mapping[str, Any], count: int) -> dict[str, Any]:
-    """Lists with an entry a layer that the class has as a constant, cut."""
+    """Constant defaults with one entry per layer, cut to `count` layers."""
     depth = getattr(config, "num_hidden_layers", None)
     return {
         key: list(field.default)[:count]
@@ -315,7 +317,7 @@ def _cut_lists(config: PreTrainedConfig, fields: Mapping[str, Any], count: int) 
 
 
 def _other(config: PreTrainedConfig, tiny: bool) -> dict[str, Any]:
-    """A vision or audio part of two layers, or of its own where its keys count layers."""
+    """A vision or audio sub-config with two layers, or unchanged depth if some of its keys are layer indices."""
     fields = fields_of(config)
     keys: dict[str, Any] = {}
     if not any("index" in key for key in fields):
@@ -330,10 +332,10 @@ def _other(config: PreTrainedConfig, tiny: bool) -> dict[str, Any]:
 
 
 def value(config: PreTrainedConfig, key: str) -> Any:
-    """A value of a configuration; the one that holds for all layers but a few, where some have their own."""
+    """A value of a config; if some layers override it, the value of all other layers."""
     try:
         return getattr(config, key, None)
-    except RuntimeError:  # a class with layers of their own refuses to tell
+    except RuntimeError:  # raised by classes in which the value varies by layer
         return vars(config).get(key)
 
 
@@ -343,7 +345,7 @@ def fields_of(config: PreTrainedConfig) -> dict[str, Any]:
 
 
 def perturbed(config: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each change of one thing in the text model: what was changed, and the whole config.json."""
+    """Configs with one key of the text model changed, each with the name of the change."""
     built = build(config)
     path = text_path(built)
     text = at(built, path)

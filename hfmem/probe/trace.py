@@ -1,10 +1,10 @@
 """The peak of one step, measured on the real class at its real size, without weights, memory or a GPU.
 
-The class that a config.json names is built under PyTorch's `FakeTensorMode`, where tensors have shapes and no content,
-and runs the step under the tracer. Layers that differ in nothing are run a few times instead of all: what is alive at a
-moment of a layer grows by the same bytes with every further layer of a kind before it, or after it, so each part of the
-step is extended to the full depth on its own, and the peak is the highest of them *after* that (which part is the
-highest changes with depth). Where that does not come out exactly, all layers are run.
+The class named in a config.json is built under PyTorch's `FakeTensorMode`, where tensors have shapes but no data, and
+runs the step under the tracer. Of identical layers, only a few are run: each additional layer of a kind before or after
+a layer adds the same bytes to what is alive in that layer. So every part of the step is extrapolated to the full depth
+separately, and the peak is taken *afterwards*, as the part with the peak changes with depth. If the extrapolation is
+not exact, all layers are run.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ __all__ = ["Step", "shortened", "step_of", "timeline", "trace", "unpadded"]
 
 _GROUPS: Final[tuple[Group, ...]] = ("weights", "kv_cache", "activations", "gradients", "optimizer", "temporary")
 
-_EXACT: Final = 1e-4  # of the highest: how far parts may be from the straight line that is put through them
+_EXACT: Final = 1e-4  # of the largest value: maximum deviation from the linear fit
 
 Config = dict[str, Any]
 Bytes = np.ndarray
@@ -50,14 +50,14 @@ Bytes = np.ndarray
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """What is run.
+    """The step to run.
 
     Attributes:
-        mode: attention, precision, method and checkpointing.
-        batch, seq: sequences and their tokens.
-        source_seq: tokens of an encoder; None where there is none.
-        optimizer: the name of PyTorch's class, in training; its step is then the last part. With `foreach`, as it is
-            on a GPU: PyTorch takes that for itself only there.
+        mode: attention, precision, method and gradient checkpointing.
+        batch, seq: sequences, and tokens per sequence.
+        source_seq: tokens of the encoder; None without one.
+        optimizer: in training, the name of the `torch.optim` class, whose step is then the last part. It runs with
+            `foreach` as on a GPU, where that is PyTorch's default.
     """
 
     mode: Mode
@@ -69,23 +69,23 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """The layers that a run had, and the highest moment of each part of it."""
+    """The layers of a run, and the highest moment of each of its parts."""
 
     layers: tuple[Layer, ...]
     moments: Mapping[Segment, Bytes]
 
 
 def step_of(model: Model, scenario: Scenario) -> Step:
-    """The step that a scenario asks for.
+    """The step of a scenario.
 
     Raises:
-        UntraceableError: the dtype is not known.
-        UntracedError: a way of training that the tracer does not run.
+        UntraceableError: the dtype is unknown.
+        UntracedError: a kind of training that the tracer does not support.
     """
     if isinstance(scenario, TrainingScenario):
         return _training_step(scenario, scenario.training)
     if scenario.compute_dtype is None:
-        raise UntraceableError(model.checkpoint.ref.model_id, "the dtype that it computes in is not known: use --dtype")
+        raise UntraceableError(model.checkpoint.ref.model_id, "the compute dtype is not known: use --dtype")
     mode = Mode(
         attention="eager" if scenario.attention == "eager" else "sdpa",
         precision="fp32" if scenario.compute_dtype == "float32" else "bf16",
@@ -98,7 +98,7 @@ _OPTIMIZERS: Final = {"adamw": "AdamW", "adam": "Adam", "sgd": "SGD"}
 
 
 def _training_step(scenario: Scenario, training: Training) -> Step:
-    """A step of full training with an optimizer of PyTorch."""
+    """A step of full training with one of PyTorch's optimizers."""
     optimizer = _OPTIMIZERS.get(training.optimizer.name)
     plain = training.method == "full" and training.precision.master == 0 and training.checkpointing != "selective"
     if not plain or optimizer is None or training.stack.name != "transformers-5" or training.fused_loss:
@@ -116,27 +116,27 @@ def _training_step(scenario: Scenario, training: Training) -> Step:
 
 
 def trace(model: Model, step: Step, *, whole: bool = False) -> Trace:
-    """The highest moment of a step.
+    """The peak of a step.
 
     Args:
         model: the model.
-        step: what is run.
-        whole: whether all layers are run, however alike they are.
+        step: the step to run.
+        whole: whether to run all layers, even identical ones.
 
     Raises:
-        UntraceableError: the class cannot be built, or does not run without content.
+        UntraceableError: the class cannot be built, or does not run on tensors without data.
     """
     started = time.monotonic()
     name, config = model.checkpoint.ref.model_id, _plain(model)
     layers = model.architecture.layers
     if not layers:
-        raise UntraceableError(name, "its layers are not known")
+        raise UntraceableError(name, "its layers are unknown")
     try:
         runs = () if whole else _samples(config, layers, step)
         extended = _extended(runs, layers) if runs else None
         count = len(layers) if extended is None else sum(len(part.layers) for part in runs)
         found = _run(config, layers, step).moments if extended is None else extended
-    except Exception as error:  # a class refuses sizes in whatever way it likes
+    except Exception as error:  # a class may fail with any exception
         raise UntraceableError(name, f"{type(error).__name__}: {' '.join(str(error).split())[:200]}") from error
     segment = max(found, key=lambda part: int(found[part].sum()))
     return Trace(
@@ -150,10 +150,10 @@ def trace(model: Model, step: Step, *, whole: bool = False) -> Trace:
 
 
 def _plain(model: Model) -> Config:
-    """The configuration without what would load or quantise weights, or leave layers out at random.
+    """The config without keys that load or quantize weights, and with LayerDrop disabled.
 
     Raises:
-        UntraceableError: there is none, or `transformers` has no class for it.
+        UntraceableError: there is no config, or `transformers` has no class for it.
     """
     dropped = ("quantization_config", "auto_map", "dtype", "torch_dtype")
     config = {key: value for key, value in (model.checkpoint.config or {}).items() if key not in dropped}
@@ -178,7 +178,7 @@ def _phase(segment: Segment, step: Step) -> str:
 
 
 def _highest(found: Mapping[Segment, Bytes], step: Step) -> dict[str, int]:
-    """The bytes of the highest moment of each phase."""
+    """The peak bytes of each phase."""
     sums: dict[str, int] = {}
     for segment, parts in found.items():
         phase = _phase(segment, step)
@@ -194,11 +194,11 @@ def timeline(model: Model, step: Step, keep: Sequence[int] | None = None) -> Tim
 
     Args:
         model: the model.
-        step: what is run.
-        keep: the numbers of the layers that are run, as `shortened` has them; None for all.
+        step: the step to run.
+        keep: the numbers of the layers to run, from `shortened`; None for all.
 
     Raises:
-        Exception: what the class raises.
+        Exception: whatever the class raises.
     """
     config, depth = _plain(model), len(model.architecture.layers or ())
     cut = _cut(config, keep, depth) if keep is not None and len(keep) < depth else None
@@ -208,8 +208,8 @@ def timeline(model: Model, step: Step, keep: Sequence[int] | None = None) -> Tim
 
 
 def shortened(model: Model) -> tuple[int, ...]:
-    """The numbers of the layers that stand for all: the first, and two more of each kind; all, where the
-    configuration cannot be cut so, and where an encoder would be cut with them."""
+    """The numbers of layers that represent all: the first, and two more of each kind. All layers, if the config cannot
+    be cut down to these, or if that would also cut an encoder."""
     layers = model.architecture.layers or ()
     if model.architecture.source == "encoder":
         return tuple(range(len(layers)))
@@ -221,7 +221,7 @@ def shortened(model: Model) -> tuple[int, ...]:
 
 
 def _run(config: Config, layers: Sequence[Layer], step: Step) -> _Run:
-    """The highest moments of a step."""
+    """A run with these layers."""
     return _Run(tuple(layers), _moments(_timeline(config, len(layers), step)))
 
 
@@ -230,7 +230,7 @@ def _timeline(config: Config, depth: int, step: Step) -> Timeline:
     built = tiny.build(config)
     with _quiet(), unpadded(), FakeTensorMode(allow_non_fake_inputs=True):
         found = getattr(transformers, config["architectures"][0])
-        # what is not asked is fused attention, in those parts of the model that have it
+        # without a request, every part of the model uses SDPA if it supports it
         asked = {"attn_implementation": "eager"} if step.mode.attention == "eager" else {}
         with no_init_weights():
             model = found._from_config(built, dtype=dtype, **asked)
@@ -247,10 +247,10 @@ def _timeline(config: Config, depth: int, step: Step) -> Timeline:
 
 @contextmanager
 def unpadded() -> Iterator[None]:
-    """While it is entered, `transformers` takes batches for what they are here, without padding and one sequence a row.
+    """A context in which `transformers` assumes unpadded batches with one sequence per row, as the steps here have.
 
-    It looks at positions and masks to tell, and where they have no content it makes a mask of tokens × tokens in case,
-    which a real run does not have.
+    It normally reads positions and masks to find out. As fake tensors have no data, it would create a mask of tokens ×
+    tokens to be safe, which a real run does not have.
     """
     with ExitStack() as stack:
         for name, answer in (("find_packed_sequence_indices", None), ("fast_all", True), ("is_tracing", False)):
@@ -275,7 +275,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _moments(timeline: Timeline) -> dict[Segment, Bytes]:
-    """The highest moment of each part of the step that counts."""
+    """The highest moment of each part, within the steady step (the second one, if there is an optimizer)."""
     owners = _owners(timeline)
     live = np.zeros(len(_GROUPS), dtype=np.int64)
     total = 0
@@ -290,7 +290,7 @@ def _moments(timeline: Timeline) -> dict[Segment, Bytes]:
 
 
 def _owners(timeline: Timeline) -> list[int]:
-    """The number of each storage's group in `_GROUPS`."""
+    """For each storage, the index of its group in `_GROUPS`."""
     groups: dict[Group, frozenset[int]] = {
         "weights": timeline.given,
         "kv_cache": timeline.cache,
@@ -309,8 +309,8 @@ def _owners(timeline: Timeline) -> list[int]:
 
 
 def _samples(config: Config, layers: Sequence[Layer], step: Step) -> tuple[_Run, ...]:
-    """Runs with few layers: the first one and one of each kind, and the same with one more of each kind in turn; none
-    where that would be as many as there are, or where the configuration cannot be cut so."""
+    """Runs with few layers: one with the first layer and one of each kind, then the same with one more layer of each
+    kind in turn. None if that would not be fewer layers than the model has, or if the config cannot be cut that way."""
     cuts = _cuts(layers)
     if sum(len(keep) for keep in cuts) >= len(layers):
         return ()
@@ -325,7 +325,7 @@ def _samples(config: Config, layers: Sequence[Layer], step: Step) -> tuple[_Run,
 
 
 def _cuts(layers: Sequence[Layer]) -> list[list[int]]:
-    """The layers of each run, by number."""
+    """The numbers of the layers in each run."""
     kinds: dict[Layer, list[int]] = {}
     for index, layer in enumerate(layers[1:], 1):
         kinds.setdefault(layer, []).append(index)
@@ -335,7 +335,7 @@ def _cuts(layers: Sequence[Layer]) -> list[list[int]]:
 
 
 def _cut(config: Config, keep: Sequence[int], depth: int) -> Config | None:
-    """The configuration with these layers only: lists with an entry a layer are cut, those of the class included."""
+    """The config with only these layers; lists with one entry per layer are cut, including those of class defaults."""
     built = tiny.build(config)
     path = tiny.text_path(built)
     text = tiny.at(built, path)
@@ -364,7 +364,7 @@ def _layers_of(config: Config) -> tuple[Layer, ...] | None:
 
 
 def _extended(runs: Sequence[_Run], layers: Sequence[Layer]) -> dict[Segment, Bytes] | None:
-    """The moments at full depth; None where they do not lie on a straight line."""
+    """The moments at full depth; None if the fit is not exact."""
     kinds = list(dict.fromkeys(layers[1:]))
     phases = dict.fromkeys(part for one in runs for part, index in one.moments if index)
     found = _ends(runs, layers)
@@ -386,14 +386,15 @@ def _extended(runs: Sequence[_Run], layers: Sequence[Layer]) -> dict[Segment, By
 
 
 def _row(layers: Sequence[Layer], index: int, kinds: Sequence[Layer]) -> list[int]:
-    """A layer's kind, and how many there are of each kind before and after it; but for the first layer of all."""
+    """A row of the fit's matrix: the layer's kind (one-hot), and the number of layers of each kind before and after it,
+    without the first layer, which is fitted separately."""
     own = [int(layers[index] == kind) for kind in kinds]
     before, after = layers[1:index], layers[index + 1 :]
     return [*own, *(before.count(kind) for kind in kinds), *(after.count(kind) for kind in kinds)]
 
 
 def _ends(runs: Sequence[_Run], layers: Sequence[Layer]) -> dict[Segment, Bytes]:
-    """The moments of what is there once, however deep the model is: the first layer, and what is beside the layers."""
+    """The moments of parts that occur once at any depth: the first layer, and everything outside the layers."""
     base, *more = runs
     found = {}
     for segment, parts in base.moments.items():

@@ -1,11 +1,11 @@
-"""Writes `data/vllm_architectures.jsonl`: which classes of models each release of vLLM runs, and which classes of the
-installed `transformers` its backend for them takes.
+"""Writes `data/vllm_architectures.jsonl`: the model classes that each release of vLLM supports, and the classes of the
+installed `transformers` that vLLM's Transformers backend supports.
 
     python -m hfmem.probe.vllm_classes vllm-0.19.0.whl vllm-0.27.0.whl vllm-0.33.0.whl
 
-A wheel is one that PyPI has, or a folder that one was unpacked into. Nothing of it is run: the registry
-(`model_executor/models/registry.py`) is a module of dictionaries, and `transformers` is read in the same way, as vLLM
-asks it: `PreTrainedModel.is_backend_compatible`, and from 0.33 on `_can_set_attn_implementation` too.
+A wheel is a file from PyPI, or a folder with its contents. No code of it is run: the registry
+(`model_executor/models/registry.py`) consists of dictionaries that are parsed. `transformers` is parsed too, for the
+conditions that vLLM checks: `PreTrainedModel.is_backend_compatible`, and from 0.33 on `_can_set_attn_implementation`.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ _INTERFACE: Final = "ALL_ATTENTION_FUNCTIONS.get_interface("
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Release:
-    """What the registry of a release says.
+    """The registry of a release.
 
     Attributes:
-        name: the release, as `0.27.0`.
-        classes: the names in config.json that it has a class for.
-        until: of names that it had, the last release that did.
-        plugins: of names that a plugin brings, its address.
-        suffixes: ends of names that it takes for each other (`_SUFFIX_TO_DEFAULTS`).
+        name: the release, such as `0.27.0`.
+        classes: the supported values of `architectures` in config.json.
+        until: by formerly supported name, the last release with it.
+        plugins: by name that a plugin supports, the URL of the plugin.
+        suffixes: suffixes of names that it treats as equivalent (`_SUFFIX_TO_DEFAULTS`).
     """
 
     name: str
@@ -52,7 +52,7 @@ class Release:
 
     @property
     def number(self) -> tuple[int, ...]:
-        """The release as releases are compared."""
+        """The release as a tuple of integers, for comparison."""
         return _number(self.name)
 
 
@@ -61,7 +61,7 @@ def _number(name: str) -> tuple[int, ...]:
 
 
 def read(wheel: Path) -> Release:
-    """The registry of a wheel, or of a folder that one was unpacked into."""
+    """The registry in a wheel, or in a folder with its contents."""
     if wheel.is_dir():
         names = {path.relative_to(wheel).as_posix(): path for path in wheel.glob("*/METADATA")}
         texts = [(wheel / name).read_text(encoding="utf-8") for name in (_REGISTRY, _CONFIG, next(iter(names)))]
@@ -81,7 +81,7 @@ def read(wheel: Path) -> Release:
 
 
 def _assigned(source: str) -> dict[str, ast.expr]:
-    """The values of a module's names."""
+    """The values assigned to names in a module."""
     found: dict[str, ast.expr] = {}
     for node in ast.parse(source).body:
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
@@ -92,9 +92,9 @@ def _assigned(source: str) -> dict[str, ast.expr]:
 
 
 def _items(node: ast.expr) -> Iterator[tuple[Any, ast.expr]]:
-    """Keys and values of a dictionary as it is written; None for the key of one that is unpacked into it."""
+    """Keys and values of a dictionary display; the key is None for `**` entries."""
     if not isinstance(node, ast.Dict):
-        raise TypeError(f"{ast.unparse(node)[:60]} is no dictionary")
+        raise TypeError(f"{ast.unparse(node)[:60]} is not a dictionary")
     return zip(node.keys, node.values, strict=True)
 
 
@@ -103,8 +103,8 @@ def _is_word(key: ast.expr | None) -> bool:
 
 
 def backend_classes(package: Path) -> dict[str, str]:
-    """The public classes of `transformers`, and how vLLM's backend takes each: `flag` by the attribute of
-    `is_backend_compatible`, `source` by what `_can_set_attn_implementation` looks for in its module, "" not at all."""
+    """The public classes of `transformers`, and why vLLM's backend supports each: `flag` by the attribute that
+    `is_backend_compatible` checks, `source` by what `_can_set_attn_implementation` finds in its module, "" if not."""
     public: set[str] = set()
     bases: dict[str, list[str]] = {}
     flags: dict[str, bool] = {}
@@ -129,14 +129,14 @@ def backend_classes(package: Path) -> dict[str, str]:
 
 
 def _flags(node: ast.ClassDef) -> Iterator[bool]:
-    """What a class itself says of `_supports_attention_backend`."""
+    """The value of `_supports_attention_backend` set in a class body."""
     for inner in node.body:
         if isinstance(inner, ast.Assign) and ast.unparse(inner.targets[0]) == "_supports_attention_backend":
             yield bool(ast.literal_eval(inner.value))
 
 
 def _line(name: str, bases: Mapping[str, list[str]]) -> Iterator[str]:
-    """A class and those that it inherits from."""
+    """A class, then its base classes."""
     yield name
     for base in bases.get(name, ()):
         if base != name:
@@ -144,8 +144,8 @@ def _line(name: str, bases: Mapping[str, list[str]]) -> Iterator[str]:
 
 
 def rows(releases: Sequence[Release], backend: Mapping[str, str]) -> list[dict[str, Any]]:
-    """The lines of the table: provenance, one for each class that a release knows, and one for each way in which the
-    backend takes the classes of `transformers`."""
+    """The lines of the table: provenance, one per class in any release, and one per way in which the backend supports
+    classes of `transformers`."""
     ordered = sorted(releases, key=lambda release: release.number)
     newest = ordered[-1]
     head = {
@@ -165,12 +165,12 @@ def rows(releases: Sequence[Release], backend: Mapping[str, str]) -> list[dict[s
 
 
 def _row(name: str, ordered: Sequence[Release]) -> dict[str, str]:
-    """What there is to know of a class: the first release here that has it, the last that had it, and the address of a
-    plugin that brings it."""
+    """The facts on a class: the first of these releases with it, the last release with it if support has ended, and the
+    URL of a plugin that supports it."""
     having = [release for release in ordered if name in release.classes]
     found = {"since": having[0].name} if having else {}
-    told = next((release.until[name] for release in reversed(ordered) if name in release.until), "")
-    if name not in ordered[-1].classes and (last := told or (having[-1].name if having else "")):
+    stated = next((release.until[name] for release in reversed(ordered) if name in release.until), "")
+    if name not in ordered[-1].classes and (last := stated or (having[-1].name if having else "")):
         found["until"] = last
     if name in ordered[-1].plugins:
         found["plugin"] = ordered[-1].plugins[name]
@@ -178,7 +178,7 @@ def _row(name: str, ordered: Sequence[Release]) -> dict[str, str]:
 
 
 def main(wheels: Sequence[str]) -> None:
-    """Write the table of some wheels."""
+    """Write the table for these wheels."""
     spec = find_spec("transformers")
     if spec is None or spec.origin is None:
         raise SystemExit("transformers is not installed")

@@ -1,4 +1,4 @@
-"""One model on one card: what it is, where the facts are from, the parts and their sum, and what to know."""
+"""The card for a single model: the model, the source of its facts, the memory by group, and notes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _NARROWEST = 32
 
 
 def to_card(report: Report, unit: str, width: int | None) -> str:
-    """The card; long lines are folded at `width`."""
+    """The card, with long lines folded at `width`."""
     folded = max(_NARROWEST, min(width or _WIDEST, _WIDEST))
     lines = [
         *_heading(report),
@@ -46,7 +46,7 @@ def to_card(report: Report, unit: str, width: int | None) -> str:
 
 
 def to_explanation(report: Report, unit: str, width: int | None) -> str:
-    """Every term with its arithmetic and source, and the textbook's values beside ours."""
+    """Every term with its arithmetic and source, and the textbook's values."""
     folded = max(_NARROWEST, min(width or _WIDEST, _WIDEST))
     sources = list(dict.fromkeys(term.source for term in report.estimate.terms))
     lines = ["Terms"]
@@ -68,7 +68,7 @@ def _choices(report: Report, unit: str, width: int | None) -> list[str]:
 
 
 def _machine(report: Report, unit: str, width: int | None) -> Iterator[str]:
-    """Ranks, accelerators, a server's pool and what would help: each a block, where there is any."""
+    """Blocks on ranks, accelerators, a server's KV cache pool and advice, if there are any."""
     blocks = (
         rank_lines(report, unit, width),
         list(fit_lines(report.fits, unit, width)),
@@ -120,13 +120,13 @@ def _stored(report: Report) -> str:
 
 
 def _prompt(scenario: Scenario) -> str:
-    """How much of the tokens is the prompt, and in which pieces it is run."""
+    """The prompt's share of the tokens, and its chunks."""
     prompt = f" (prompt of {scenario.prompt:,})" if scenario.prompt is not None else ""
     return prompt + (f" in chunks of {scenario.prefill_chunk:,}" if scenario.prefill_chunk is not None else "")
 
 
 def _action(scenario: Scenario) -> tuple[str, str]:
-    """What is done, and with which software."""
+    """The action (inference or training), and the software."""
     if not scenario.train:
         return "inference", scenario.runtime
     from hfmem.report.training import describe, software  # for runs that train only
@@ -135,7 +135,7 @@ def _action(scenario: Scenario) -> tuple[str, str]:
 
 
 def _training(report: Report, unit: str) -> list[str]:
-    """Phases and what else only training has."""
+    """The phases and other facts of training."""
     if report.estimate.training is None:
         return []
     from hfmem.report.training import to_lines
@@ -196,13 +196,13 @@ def _beside(report: Report, unit: str) -> Iterator[str]:
 
 
 def _trace(report: Report, unit: str) -> Iterator[str]:
-    """The peak that was measured on the class, beside the estimate of what it allocates."""
+    """The traced peak, with the estimate of what the class allocates."""
     trace = report.trace
     if trace is None:
         return
     yield f"traced on the model class without weights ({trace.source}, {trace.seconds:g} s); peak phase: {trace.phase}"
     groups = [group for group in GROUPS if group != "overhead"]
-    # a few bytes are counters, and the loss
+    # small differences are counters and the loss
     shown = [group for group in groups if trace.groups.get(group, 0) >= 1024 or report.estimate.group(group)]
     rows = [
         [GROUP_NAMES[group], format_bytes(trace.groups.get(group, 0), unit), _size(report.estimate.group(group), unit)]
@@ -233,7 +233,7 @@ def _explain(term: Term, source: int, unit: str, width: int) -> Iterator[str]:
 
 
 def _textbook(report: Report, unit: str, width: int) -> list[str]:
-    """What the original article's formulas give for the same scenario."""
+    """The result of the original article's formulas for the same scenario."""
     if report.scenario.method == "textbook" or len(report.models) > 1:
         return []
     if report.scenario.dtype not in TEXTBOOK_PRECISIONS:

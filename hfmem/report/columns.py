@@ -23,7 +23,7 @@ class Column:
         title: its heading in tables.
         value: the figure: bytes, a count, or a word; None where unknown.
         kind: how tables show it.
-        rank: what narrow terminals keep longest (0 first).
+        rank: priority on narrow terminals (0 is kept longest).
     """
 
     key: str
@@ -33,7 +33,7 @@ class Column:
     rank: int
 
     def text(self, report: Report, unit: str) -> str:
-        """The figure as tables show it; "?" where unknown."""
+        """The figure in tables; "?" if unknown."""
         value = self.value(report)
         if value is None:
             return "?"

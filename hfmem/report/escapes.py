@@ -1,5 +1,5 @@
-"""Names come from files and from other people: each format writes them by its own rules, so that no name can break a
-row, give a terminal a command or a spreadsheet a formula."""
+"""Escaping of names, which come from files and other people: by the rules of each format, so that no name can break a
+row, control a terminal or insert a formula into a spreadsheet."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import Any, Final
 __all__ = ["csv_cell", "json_text", "line", "markdown_cell", "visible"]
 
 _FORMULAS: Final = ("=", "+", "-", "@", "\t", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-"""What spreadsheets take for the beginning of a formula (OWASP, CSV injection), the full-width signs too."""
+"""Characters that begin a formula in spreadsheets (OWASP, CSV injection), including full-width ones."""
 
 _MARKDOWN: Final = re.compile(r"[\\|`*<>\[\]~]")
 _NOT_ASCII: Final = re.compile(r"[^\x00-\x7f]")
 
 
 def visible(text: str, keep: str = "\n\t") -> str:
-    """The text with what cannot be seen written as an escape: control characters (a terminal would obey them), marks
-    that turn the direction of writing, characters without width, halves of characters."""
+    """The text with invisible characters escaped: control characters (which terminals interpret), direction marks,
+    zero-width characters and surrogates."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c in keep else _escape(c) for c in text)
@@ -34,8 +34,8 @@ def line(text: str) -> str:
 
 
 def csv_cell(value: Any) -> Any:
-    """A cell of CSV, before it is quoted: nothing for what is unknown, and text that begins as a formula does has an
-    apostrophe before it. Numbers stay numbers."""
+    """A CSV cell before quoting: empty if unknown; text that begins like a formula gets an apostrophe. Numbers are
+    unchanged."""
     if value is None:
         return ""
     if not isinstance(value, str):
@@ -50,9 +50,9 @@ def markdown_cell(text: str) -> str:
 
 
 def json_text(document: Any, indent: int | None = None, *, ascii_only: bool = False) -> str:
-    """JSON, in which what cannot be seen is an escape of JSON's (`\\u001b`), or with `ascii_only` all but ASCII."""
+    """JSON with invisible characters escaped (`\\u001b`), or with `ascii_only` all non-ASCII characters."""
     text = json.dumps(document, indent=indent, ensure_ascii=ascii_only)
     if text.replace("\n", "").isprintable():
         return text
-    # only strings can hold such characters: the rest of JSON is plain ASCII
+    # the whole text can be escaped, as outside of strings JSON is plain ASCII
     return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)

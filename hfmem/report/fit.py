@@ -1,6 +1,6 @@
-"""Accelerators in reports: a bar of the memory, what fits, what would help, and models × accelerators as a matrix.
+"""Accelerators in reports: a bar of the memory, what fits, advice, and a matrix of models × accelerators.
 
-A bar's letters say what its colours would, so that it reads without any.
+The parts of a bar are letters instead of colours.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _WIDEST: Final = 100
 
 
 def fit_lines(fits: Sequence[Fit], unit: str, room: int | None = None) -> Iterator[str]:
-    """A bar a machine, and what fits on it; in lines of `room` columns, where that is limited."""
+    """A bar per machine, and what fits on it, in lines of at most `room` columns."""
     width = max((len(_name(fit)) for fit in fits), default=0)
     cells = _cells(fits, unit, width, room)
     shown: list[Group] = []
@@ -74,7 +74,7 @@ def fit_lines(fits: Sequence[Fit], unit: str, room: int | None = None) -> Iterat
 
 
 def _cells(fits: Sequence[Fit], unit: str, name: int, room: int | None) -> int:
-    """How long the bars are: as long as leaves room for names and verdicts, or for names alone where that is little."""
+    """The length of bars: the rest of the line after names and verdicts, or after names only if that is too short."""
     if room is None:
         return _BAR
     beside = room - name - len("  [] ")
@@ -91,7 +91,7 @@ def _name(fit: Fit) -> str:
 
 
 def _bar(estimate: Estimate, usable: int, length: int) -> str:
-    """Cells in proportion to what one accelerator can use; what is beyond that is shown as `!`."""
+    """Cells in proportion to the usable memory of one accelerator; an excess is shown as `!`."""
     whole = max(estimate.total, usable, 1)
     cells = ""
     done = 0
@@ -114,17 +114,17 @@ def _verdict(fit: Fit, unit: str) -> str:
 
 
 _WORDS: Final = {"tight": "fits, but tight", "no": "does not fit"}
-"""Verdicts as sentences have them, where that is not the word itself."""
+"""Verdicts in sentences, if they differ from the word itself."""
 
 
 def by_some(fit: Fit) -> bool:
-    """Whether it fits by some of the recipes that the asked quantisation may mean, and not by the one that leaves
-    most."""
+    """Whether it fits with some of the recipes that the requested quantisation may stand for, but not with the one that
+    leaves most unquantised."""
     return fit.estimate is not None and bool(fit.estimate.spared) and not fit.estimate.is_lower_bound
 
 
 def _remarks(fit: Fit, unit: str) -> Iterator[str]:
-    """What a verdict rests on: memory of other programs, a refusal, a margin."""
+    """The reasons for a verdict: reserved memory, a refusal, the margin."""
     if fit.reserve:
         yield f"{format_bytes(fit.reserve, unit)} of {format_bytes(fit.gpu.memory, unit)} reserved for other programs"
     if fit.refused and not (fit.estimate and fit.estimate.serving):
@@ -170,7 +170,7 @@ def _instead(fit: Fit) -> str:
 
 
 def advice_lines(advice: Sequence[Advice], unit: str) -> Iterator[str]:
-    """What would help, with the total then."""
+    """Advice, with the resulting total."""
     if not advice:
         return
     yield "what would help"
@@ -181,7 +181,7 @@ def advice_lines(advice: Sequence[Advice], unit: str) -> Iterator[str]:
 
 
 def serving_lines(report: Report, unit: str, room: int | None = None) -> Iterator[str]:
-    """What a serving engine has left, and how to start it."""
+    """A serving engine's KV cache pool, and the launch line."""
     serving = report.estimate.serving
     if serving is None:
         return
@@ -228,7 +228,7 @@ def rank_lines(report: Report, unit: str, room: int | None = None) -> list[str]:
 
 
 def _ranks(rank: Rank) -> str:
-    """Numbers of ranks, runs of them as `0-3`."""
+    """The numbers of ranks, with ranges as `0-3`."""
     runs: list[list[int]] = []
     for number in rank.ranks:
         if runs and runs[-1][1] == number - 1:
@@ -243,7 +243,7 @@ _MATRIX_WIDTH: Final = 100
 
 
 def to_matrix(reports: Sequence[Report], unit: str, width: int | None) -> str:
-    """Models by accelerators: free memory, or how many are needed; in blocks that fit the width."""
+    """Models × accelerators with free memory, or the number of accelerators needed, in blocks that fit the width."""
     names = list(dict.fromkeys(_name(fit) for report in reports for fit in report.fits))
     room = min(width or _MATRIX_WIDTH, _MATRIX_WIDTH)
     blocks: list[str] = []
@@ -257,7 +257,7 @@ def to_matrix(reports: Sequence[Report], unit: str, width: int | None) -> str:
 
 
 def _legend(reports: Sequence[Report], unit: str) -> str:
-    """What the cells say; of the rarer words those that are there."""
+    """The meaning of the cells; rarer words are only explained if they occur."""
     words = {fit.verdict for report in reports for fit in report.fits}
     rare = {
         "refused": "'refused': the engine does not start, however much memory is free",
@@ -287,13 +287,13 @@ def _size(reports: Sequence[Report], name: str, unit: str) -> str:
 
 
 def machine_name(fit: Fit) -> str:
-    """What was asked to hold the model, whatever the model uses of it: an instance, so many of a name, or a name."""
+    """The name of a machine as requested, however much of it the model uses: an instance, `N × name`, or a name."""
     count = fit.machine.count
     return fit.machine.instance or (f"{count} x {fit.gpu.name}" if count and count > 1 else fit.gpu.name)
 
 
 def fit_cell(fit: Fit | None, unit: str) -> str:
-    """What is free on an accelerator, or what is missing and how many are needed, in a table cell."""
+    """A table cell: the free memory of an accelerator, or the missing memory and the number needed."""
     if fit is None:
         return ""
     if fit.headroom is None or fit.verdict in ("refused", "unknown"):
@@ -303,7 +303,7 @@ def fit_cell(fit: Fit | None, unit: str) -> str:
 
 
 def list_gpus(rows: Sequence[Accelerator], instances: Sequence[Instance], unit: str, width: int | None = None) -> str:
-    """The table of accelerators, and the instances of clouds with what they hold."""
+    """The table of accelerators, and the cloud instances with their accelerators."""
     cards = [
         [
             row.name,

@@ -1,8 +1,8 @@
 """Reports as text: one function per format, and the table that `--format` reads.
 
-To add a format: write its function here, with the name and traits that `output_format` puts into the table. Nothing
-else knows it: choices, help, checks and the command line ask the table. What makes the text is imported when a report
-is shown, since `--help` asks for the names.
+To add a format, write its function here with `output_format`, which adds its name and properties to the table. Choices,
+help, validation and the command line read the table. Modules that produce the text are imported when a report is shown,
+as `--help` only needs the names.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ __all__ = ["FORMATS", "OutputFormat", "Style", "output_format", "render"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Style:
-    """How to show.
+    """How to print.
 
     Attributes:
         unit: `GiB` or `GB`.
         explain: whether to print every term.
-        width: columns of the terminal; None where there is none.
-        several: whether several models were asked for (a table, even if one answered).
-        ascii: whether what is printed to takes ASCII alone; JSON then has escapes for the rest.
-        free: bytes that are free on the disk that downloads go to; None where that does not matter.
+        width: columns of the terminal; None without one.
+        several: whether several models were requested (then it is a table, even with one report).
+        ascii: whether the output is restricted to ASCII; JSON then has escapes for other characters.
+        free: free bytes on the disk for downloads; None if irrelevant.
     """
 
     unit: str = "GiB"
@@ -40,23 +40,24 @@ class Style:
 
 
 _Render = Callable[..., str]
-"""Of reports, problems and a style: their classes load what `--help` does not need."""
+"""A function of reports, problems and a style; untyped, as `--help` must not import their classes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutputFormat:
-    """A way to print reports.
+    """An output format.
 
     Attributes:
-        name: its word for `--format`.
-        render: makes the text.
-        units: whether it shows sizes in a unit of choice; others have bytes.
-        explains: whether it has a place for the arithmetic of every term (`--explain`).
-        whole: whether it is a document even where no model was found: the failures are in it, or a heading.
-        json: whether it is for programs, which get lists of accelerators as JSON too.
-        known_only: whether models are left out whose weights are not known.
-        reasons: whether a single model's answer has the reason of each verdict; documents for programs have all.
-        bare: whether it has figures alone, so that what they lack has to be told beside it.
+        name: its value of `--format`.
+        render: produces the text.
+        units: whether sizes are in the unit of `--unit`; otherwise in bytes.
+        explains: whether it can show the arithmetic of every term (`--explain`).
+        whole: whether it is a document even if no model was found, with the failures or a heading.
+        json: whether it is JSON, so that `--list-gpus` prints JSON too.
+        known_only: whether it omits models with unknown weights.
+        reasons: whether the report of a single model contains the reason of each verdict, as formats for programs
+            always do.
+        bare: whether it contains only figures, so that remarks have to be printed separately.
     """
 
     name: str
@@ -71,11 +72,11 @@ class OutputFormat:
 
 
 FORMATS: Final[dict[str, OutputFormat]] = {}
-"""The formats by name, as they stand below."""
+"""The formats by name, in the order below."""
 
 
 def output_format(name: str, **traits: bool) -> Callable[[_Render], _Render]:
-    """Put a function into the table as a format of that name; the traits are fields of `OutputFormat`."""
+    """Register a function as a format with this name; the traits are fields of `OutputFormat`."""
 
     def add(function: _Render) -> _Render:
         FORMATS[name] = OutputFormat(name=name, render=function, **traits)
@@ -85,7 +86,7 @@ def output_format(name: str, **traits: bool) -> Callable[[_Render], _Render]:
 
 
 def render(name: str, reports: Sequence[Report], problems: Sequence[Problem], style: Style) -> str:
-    """The text of a format, names escaped by its rules; empty where there is nothing to show."""
+    """The text in a format, with names escaped by its rules; empty if there is nothing to show."""
     from hfmem.report.names import told_apart
 
     return FORMATS[name].render(*told_apart(reports, problems), style)
@@ -158,7 +159,7 @@ def _markdown(reports: Sequence[Report], problems: Sequence[Problem], style: Sty
 
 @output_format("quiet", known_only=True, bare=True)
 def _quiet(reports: Sequence[Report], problems: Sequence[Problem], style: Style) -> str:  # noqa: ARG001 - one signature
-    """Id, total in bytes, and for each accelerator that was named whether it fits; tabs between them."""
+    """Id, total in bytes, and the verdict for each given accelerator, separated by tabs."""
     from hfmem.report.escapes import line
 
     rows = [

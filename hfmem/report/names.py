@@ -1,4 +1,4 @@
-"""What the models of a list are called: by their ids; where several rows have the same, by what was asked behind it."""
+"""Names of models in a list: their ids; rows with the same id are distinguished by the requested revision and files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["told_apart"]
 
 
 def told_apart(reports: Sequence[Report], problems: Sequence[Problem]) -> tuple[list[Report], list[Problem]]:
-    """The same, with names that tell the rows of one model apart, as far as what was asked of it differs."""
+    """The reports and problems with names that distinguish the rows of one model, if the requests differ."""
     asked: dict[str, set[str]] = defaultdict(set)
     for report in reports:
         asked[report.checkpoint.ref.model_id].add(report.checkpoint.ref.named)

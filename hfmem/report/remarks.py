@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["free_room", "remarks"]
 
-_NAMED: Final = 3  # models of a remark
+_NAMED: Final = 3  # models named in a remark
 
 
 def remarks(
@@ -32,11 +32,11 @@ def remarks(
     """The sentences on some reports.
 
     Args:
-        reports: as they are shown.
+        reports: the reports shown.
         style: how they are shown.
         output: the format.
-        named: the words of `--gpu`.
-        tight: whether tight fits are reported, which the exit code takes as fits.
+        named: the values of `--gpu`.
+        tight: whether to report tight fits, which count as fits for the exit code.
     """
     yield from _named(reports, named)
     if not (output.json or (output.reasons and not style.several)):
@@ -57,7 +57,7 @@ def remarks(
 
 
 def _named(reports: Sequence[Report], named: Sequence[str]) -> Iterator[str]:
-    """Of accelerators that were named: those that are not there, and those that another word has named before."""
+    """Sentences on given accelerators that do not exist here, or are the same as an earlier one."""
     machines = {fit.machine for report in reports for fit in report.fits}
     for machine in machines:
         if not machine.there:
@@ -72,7 +72,7 @@ def _named(reports: Sequence[Report], named: Sequence[str]) -> Iterator[str]:
 
 
 def _disk(report: Report, unit: str) -> Iterator[str]:
-    """A warning where the download is larger than what is free."""
+    """A warning if the download exceeds the free disk space."""
     nbytes = report.download.nbytes
     if not nbytes or report.checkpoint.source == "local":
         return
@@ -85,13 +85,13 @@ def _disk(report: Report, unit: str) -> Iterator[str]:
 
 
 def free_room() -> int | None:
-    """Bytes that are free where downloads go; None where that is not known."""
+    """Free bytes on the disk for downloads; None if unknown."""
     room = cache_room()
     return room[1] if room is not None else None
 
 
 def _lacking(report: Report) -> str:
-    """What of the total is not known, and why."""
+    """The unknown parts of the total, and why."""
     return "; ".join(f"{group.replace('_', ' ')}: {reason}" for group, reason in report.estimate.unknown)
 
 
@@ -100,7 +100,7 @@ def _of(report: Report, verdict: str) -> list[Fit]:
 
 
 def _refusals(report: Report) -> Iterator[str]:
-    """Each reason to refuse, once, with the accelerators that it is about."""
+    """Each refusal once, with the accelerators that it applies to."""
     about: dict[str, list[str]] = {}
     for fit in _of(report, "refused"):
         about.setdefault(fit.refused, []).append(machine_name(fit))
@@ -109,7 +109,7 @@ def _refusals(report: Report) -> Iterator[str]:
 
 
 def _some(report: Report, unit: str) -> Iterator[str]:
-    """What fits by some of the recipes that the asked quantisation may mean."""
+    """Accelerators on which the model fits with only some of the recipes for the requested quantisation."""
     for fit in _of(report, "unknown"):
         if fit.estimate is None or not by_some(fit):
             continue
@@ -118,13 +118,13 @@ def _some(report: Report, unit: str) -> Iterator[str]:
 
 
 def _tight(report: Report, unit: str) -> Iterator[str]:
-    """What fits with little room, which is taken as a fit."""
+    """Tight fits, which count as fits."""
     for fit in _of(report, "tight"):
         yield f"{report.name} fits on {fit.gpu.name}, but {tight_words(fit, unit)}."
 
 
 def _otherwise(reports: Sequence[Report]) -> Iterator[str]:
-    """Remarks that an answer is of something else than was asked, each once, with the models that it is about."""
+    """Remarks that a report is for something other than requested, each once, with the models that it applies to."""
     about: dict[str, list[str]] = {}
     for report in reports:
         for note in report.notes:

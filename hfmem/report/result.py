@@ -53,7 +53,7 @@ def to_result(report: Report) -> dict[str, Any]:
 
 
 def _trace(report: Report, trace: Trace) -> dict[str, Any]:
-    """The peak that was measured; the estimate beside it is without the overhead, which no trace sees."""
+    """The traced peak; the estimate next to it excludes the overhead, which a trace does not see."""
     return {
         "peak": trace.peak,
         **{group: trace.groups[group] for group in GROUPS if group in trace.groups},
@@ -68,12 +68,12 @@ def _trace(report: Report, trace: Trace) -> dict[str, Any]:
 
 
 def _pieces(pieces: InPieces) -> dict[str, int]:
-    """What a long prompt takes where it is run in pieces."""
+    """The total with a long prompt run in chunks."""
     return {"prefill_chunk": pieces.tokens, "total": pieces.total}
 
 
 def _help(report: Report) -> list[dict[str, Any]] | None:
-    """What would help: to fit, else to need less for training."""
+    """Advice: to fit, otherwise to need less memory in training."""
     rows = [{"option": row.option, "total": row.total, "fits": row.fits, "tight": row.tight} for row in report.advice]
     if rows or not report.savings:
         return rows or None
@@ -88,7 +88,7 @@ def _phase(phase: Phase) -> dict[str, Any]:
 
 
 def _training(report: Report) -> dict[str, Any] | None:
-    """What the schema has no other place for; None for inference."""
+    """Facts on training that have no other place in the schema; None for inference."""
     if report.estimate.training is None:
         return None
     from hfmem.report.training import training_fields
@@ -166,7 +166,7 @@ _TRAINING: Final = (
     "fsdp",
     "offload",
 )
-"""Keys of `scenario` that only training fills; null where nothing is trained."""
+"""Keys of `scenario` for training only; null in inference."""
 
 
 def _training_scenario(scenario: Scenario) -> dict[str, Any]:
@@ -178,7 +178,7 @@ def _training_scenario(scenario: Scenario) -> dict[str, Any]:
 
 
 def _machine(scenario: Scenario) -> dict[str, Any]:
-    """What the model runs on, and the settings of a serving engine."""
+    """The accelerator, and the settings of a serving engine."""
     parallel, server = scenario.parallel, scenario.serving
     facts: dict[str, Any] = {
         "gpu": scenario.gpu.name if scenario.gpu else None,
@@ -195,8 +195,7 @@ def _machine(scenario: Scenario) -> dict[str, Any]:
 
 
 def _host(report: Report) -> dict[str, Any] | None:
-    """What the machine's own memory holds: all of it on a processor, else what is left there; and the most of it while
-    the model is loaded."""
+    """Host memory: everything on a CPU, otherwise only what is offloaded; and its peak while loading."""
     scenario, estimate = report.scenario, report.estimate
     if scenario.method == "textbook":
         return None
@@ -215,7 +214,7 @@ def _host(report: Report) -> dict[str, Any] | None:
 
 
 def _load_peak(estimate: Estimate) -> dict[str, Any] | None:
-    """The most that is held while the model is loaded, on the most loaded accelerator and in the host's memory."""
+    """The peak while loading, on the most loaded accelerator and in host memory."""
     loading = estimate.loading
     if loading is None:
         return None
@@ -234,7 +233,7 @@ def _rank(estimate: Estimate, rank: Rank) -> dict[str, Any]:
 
 
 def _all_gpus(estimate: Estimate) -> dict[str, int | None] | None:
-    """The sum over every rank."""
+    """The sum over all ranks."""
     if not estimate.ranks:
         return None
     sums: dict[str, int | None] = {}

@@ -1,4 +1,4 @@
-"""Several models side by side: a table that fits the terminal, Markdown, CSV."""
+"""Comparisons of several models: a table that fits the terminal, Markdown, CSV."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from hfmem.units import format_bytes
 
 __all__ = ["format_lines", "to_csv", "to_markdown", "to_table"]
 
-_NAMED: Final = 3  # models of a remark
+_NAMED: Final = 3  # models named in a remark
 
 
 def to_table(
@@ -30,7 +30,7 @@ def to_table(
 ) -> str:
     """One row per model, failures last; columns that do not fit `width` are omitted, least important first, and named.
 
-    `free` bytes of a disk add a column where a download would not fit it.
+    With `free` bytes on the disk, there is a column of downloads that do not fit.
     """
 
     def least(column: Column) -> tuple[bool, int]:
@@ -54,7 +54,7 @@ _SHORTEST: Final = 12  # characters of a name
 
 
 def _with_short_names(reports: Sequence[Report], problems: Sequence[Problem], unit: str, width: int) -> str:
-    """Names and totals alone, the names as long as there is room."""
+    """Only names and totals, with names shortened to the available room."""
     name, total = (column for column in COLUMNS if column.key in ("model", "total"))
     longest = max(len(item) for item in _names(reports, problems))
     for room in range(max(longest, _SHORTEST), _SHORTEST - 1, -1):
@@ -75,7 +75,7 @@ def _names(reports: Sequence[Report], problems: Sequence[Problem]) -> list[str]:
 
 
 def _disk(reports: Sequence[Report], unit: str, free: int | None) -> list[Column]:
-    """A column of the downloads that the disk of the cache has no room for, where there is such a one."""
+    """A column of downloads larger than the free disk space, if there are any."""
     if free is None:
         return []
 
@@ -88,7 +88,7 @@ def _disk(reports: Sequence[Report], unit: str, free: int | None) -> list[Column
 
 
 def format_lines(reports: Sequence[Report], width: int | None) -> str:
-    """What a number format does to the figures of a table, each sentence once with the models that it is about."""
+    """Sentences on number formats that change the figures of a table, each once with the models that it applies to."""
     about: dict[str, list[str]] = {}
     for report in reports:
         for sentence in report.estimate.formats:
@@ -102,16 +102,16 @@ def format_lines(reports: Sequence[Report], width: int | None) -> str:
 
 
 def to_markdown(reports: Sequence[Report], problems: Sequence[Problem], unit: str) -> str:
-    """A GitHub table of every column, and one for each accelerator that was named; of a single model its quantisations
-    below it."""
+    """A GitHub table with all columns, and one column for each given accelerator; below it, the quantisations of a
+    single model."""
     text = _render(reports, problems, _columns(reports), unit, "github")
     single = reports[0].choices if len(reports) == 1 and not problems else ()
     return f"{text}\n\n{choice_markdown(single, unit)}" if single else text
 
 
 def to_csv(reports: Sequence[Report], problems: Sequence[Problem]) -> str:
-    """One line a model; sizes in bytes, unknown ones empty; for each accelerator that was named, whether it fits, what
-    stays free, and the verdict's word; failures with their class in the last column."""
+    """One line per model, with sizes in bytes, empty if unknown. For each given accelerator, whether it fits, the
+    headroom and the verdict; for failures, the error class in the last column."""
     stream = io.StringIO()
     columns = _columns(reports, ("master_weights", "temporary"))
     writer = csv.writer(stream, lineterminator="\n")
@@ -133,11 +133,11 @@ def to_csv(reports: Sequence[Report], problems: Sequence[Problem]) -> str:
 
 
 _FITS: Final = {"fits": "true", "tight": "true", "no": "false", "refused": "false", "unknown": None}
-"""What CSV has for a verdict where it asks whether it fits."""
+"""Values of CSV's `fits` columns by verdict."""
 
 
 def _machines(reports: Sequence[Report]) -> tuple[str, ...]:
-    """The accelerators that were named, in order."""
+    """The given accelerators, in order."""
     return tuple(dict.fromkeys(machine_name(fit) for report in reports for fit in report.fits))
 
 
@@ -152,13 +152,13 @@ _LOW: Final = Column(
     kind="bytes",
     rank=5,
 )
-"""The low end, where the total of a row is a range."""
+"""The low end, if the total of a row is a range."""
 
 _ONLY_TRAINING: Final = ("gradients", "optimizer", "master_weights", "temporary")
 
 
 def _columns(reports: Sequence[Report], only_training: Sequence[str] = _ONLY_TRAINING) -> list[Column]:
-    """The columns that say something: gradients, optimizer states and the like only where there are any."""
+    """The relevant columns: gradients, optimizer states and the like only if there are any."""
     training = any(report.scenario.train for report in reports)
     shown = [column for column in COLUMNS if training or column.key not in only_training]
     if any(report.estimate.spared for report in reports):

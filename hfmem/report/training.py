@@ -1,4 +1,4 @@
-"""The part of a report that only training has: its phases, its GPUs, and what would help. For such reports only."""
+"""The part of reports for training only: phases, GPUs and advice. Imported only for such reports."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = [
 
 
 def describe(scenario: Scenario) -> str:
-    """How the model is trained, in a line."""
+    """The training in one line."""
     plan = scenario.parallel
     if not isinstance(scenario, TrainingScenario):
         return f"full training with {scenario.optimizer}"
@@ -49,7 +49,7 @@ def software(scenario: Scenario) -> str:
 
 
 def scenario_fields(scenario: Scenario) -> dict[str, Any]:
-    """What JSON's `scenario` says of training; nothing for the textbook's."""
+    """The fields for training in JSON's `scenario`; empty for the textbook method."""
     if not isinstance(scenario, TrainingScenario):
         return {}
     training = scenario.training
@@ -73,7 +73,7 @@ def scenario_fields(scenario: Scenario) -> dict[str, Any]:
 
 
 def help_rows(savings: Sequence[Saving]) -> list[dict[str, Any]] | None:
-    """JSON's `help`: ways to need less."""
+    """JSON's `help`: options that reduce memory."""
     return [
         {"option": row.option, "what": row.what, "total": row.total, "fits": row.fits, "tight": row.tight}
         for row in savings
@@ -81,7 +81,7 @@ def help_rows(savings: Sequence[Saving]) -> list[dict[str, Any]] | None:
 
 
 def training_fields(estimate: Estimate) -> dict[str, Any] | None:
-    """JSON's `training`: what the schema has no other place for."""
+    """JSON's `training`: facts without another place in the schema."""
     facts = estimate.training
     if facts is None:
         return None
@@ -97,7 +97,7 @@ def training_fields(estimate: Estimate) -> dict[str, Any] | None:
 
 
 def to_lines(report: Report, unit: str) -> list[str]:
-    """The card's part: phases with the peak marked, GPUs, allocated and reserved, what would help."""
+    """The lines of the card: phases with the peak marked, GPUs, allocated and reserved memory, advice."""
     estimate = report.estimate
     facts = estimate.training
     if facts is None:
@@ -134,7 +134,7 @@ def _verdict(saving: Saving) -> str:
 
 
 def _numbers(rank: Rank) -> str:
-    """Which GPUs: numbers that follow each other as a range."""
+    """The numbers of GPUs, with consecutive ones as a range."""
     first, last = rank.ranks[0], rank.ranks[-1]
     return f"{first}" if first == last else f"{first} to {last}"
 

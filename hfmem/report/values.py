@@ -1,4 +1,4 @@
-"""What every report is made from."""
+"""The report as a value, from which all formats are rendered."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ GROUP_NAMES: Final[dict[Group, str]] = {
     "optimizer": "optimizer states",
     "temporary": "temporary",
 }
-"""What people call each group."""
+"""The name of each group in reports."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Download:
-    """What a download to run the model would fetch. `nbytes` and `files` are None where they are not known."""
+    """The download needed to run the model. `nbytes` and `files` are None if unknown."""
 
     nbytes: int | None
     files: int | None
@@ -42,20 +42,19 @@ class Download:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """A model under a scenario: everything that a format shows.
+    """A model in a scenario, with everything that formats show.
 
     Attributes:
-        model: the model; of a bundle the first.
-        scenario: what is assumed of it.
-        estimate: of all models together.
+        model: the model; the first one of a bundle.
+        scenario: its scenario.
+        estimate: the estimate for all models together.
         bundle: the models that run as one; None for a single model.
-        fits: the model held against each accelerator that was named; empty where none was.
-        advice: what would help, where it does not fit on the first.
-        savings: ways to need less in training, the largest saving first.
-        trace: the peak as it was measured on the real class, where that was asked.
-        choices: the quantisations that there are to choose from, the smallest first; empty where one was named, or
-            where there is one only.
-        label: what a list calls it, where the model's id alone does not tell its rows apart; "" where it does.
+        fits: one result per given accelerator; empty without any.
+        advice: options that help if it does not fit on the first accelerator.
+        savings: options that reduce the memory of training, the largest saving first.
+        trace: the traced peak, if requested.
+        choices: the quantisations to choose from, the smallest first; empty if one was named, or if there is only one.
+        label: its name in a list, if the id alone does not distinguish the rows; "" if it does.
     """
 
     model: Model
@@ -82,12 +81,12 @@ class Report:
 
     @property
     def name(self) -> str:
-        """What it is called in lists and sentences."""
+        """Its name in lists and sentences."""
         return self.label or self.checkpoint.ref.model_id
 
     @property
     def models(self) -> tuple[Model, ...]:
-        """Every model that runs."""
+        """All models that run."""
         return self._bundle.models
 
     @property
@@ -96,7 +95,7 @@ class Report:
 
     @property
     def checkpoint(self) -> Checkpoint:
-        """What was fetched."""
+        """The fetched checkpoint."""
         return self.model.checkpoint
 
     @property
@@ -111,22 +110,22 @@ class Report:
 
     @property
     def certainty(self) -> Certainty:
-        """Of the parameters."""
+        """The certainty of the parameters."""
         return self._bundle.certainty
 
     @property
     def source(self) -> str:
-        """Where the parameters are from."""
+        """The source of the parameters."""
         return self._bundle.source
 
     @property
     def allocated(self) -> int:
-        """Bytes of the estimate that the class itself allocates: all but the overhead."""
+        """Bytes of the estimate without the overhead, which are allocated by the class itself."""
         return self.estimate.total - (self.estimate.group("overhead") or 0)
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Every remark, once."""
+        """All remarks, without duplicates."""
         told = choice_notes(self.choices, self.checkpoint) if self.choices else ()
         lines = (*told, *self._bundle.notes, *self.scenario.chosen, *self.estimate.formats, *self.estimate.notes)
         reasons = (f"{group.replace('_', ' ')}: unknown, {reason}." for group, reason in self.estimate.unknown)
@@ -134,15 +133,15 @@ class Report:
 
     @property
     def download(self) -> Download:
-        """The chosen weights of all models with the configuration and tokenizer files; nothing for what is on this
-        machine already."""
+        """The selected weights of all models with config and tokenizer files, except files that are already on this
+        machine."""
         parts = [_download(model.checkpoint) for model in self.models]
         return Download(nbytes=_sum(part.nbytes for part in parts), files=_sum(part.files for part in parts))
 
 
 def _download(checkpoint: Checkpoint) -> Download:
-    """Of one checkpoint. Where no listing is at hand (the catalog), the bytes of the tensors, without a count of
-    files."""
+    """The download of one checkpoint. Without a file listing (in the catalog), the bytes of the tensors, and no number
+    of files."""
     if checkpoint.source == "local":
         return Download(nbytes=0, files=0)
     if not checkpoint.weight_files:
@@ -153,7 +152,7 @@ def _download(checkpoint: Checkpoint) -> Download:
 
 
 def _sum(sizes: Iterable[int | None]) -> int | None:
-    """The sum; None where one is not known."""
+    """The sum; None if a size is unknown."""
     found = list(sizes)
     known = [size for size in found if size is not None]
     return sum(known) if len(known) == len(found) else None

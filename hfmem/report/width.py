@@ -1,4 +1,4 @@
-"""What a terminal's width does to text: lines are folded between words, and columns that are left out are named."""
+"""Fits text to the width of a terminal: folds lines between words, and omits columns, which are named."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ _PIECES: Final = re.compile(r"[^/_.,;:=-]*[/_.,;:=-]+|[^/_.,;:=-]+")
 
 
 def fold(text: str, width: int) -> str:
-    """A line as lines of at most `width`, the later ones indented by two more. A word is broken only where it is wider
-    than a line, and then behind a slash or the like."""
+    """A line folded to at most `width` columns, with continuation lines indented by two. A word is only broken if it is
+    wider than a line, and then after a slash or the like."""
     hang = " " * (2 + len(text) - len(text.lstrip()))
     lines: list[str] = []
     line, gap = "", ""
@@ -33,7 +33,7 @@ def fold(text: str, width: int) -> str:
 
 
 def items(texts: Iterable[str], indent: int, width: int | None) -> Iterator[str]:
-    """Short texts in a row, or in several that are as wide as `width`; none is broken."""
+    """Short texts joined to lines of at most `width` columns; none is broken."""
     row = ""
     for text in texts:
         longer = f"{row}  {text}" if row else f"{'':{indent}}{text}"
@@ -45,7 +45,7 @@ def items(texts: Iterable[str], indent: int, width: int | None) -> Iterator[str]
 
 
 def command_lines(command: str, width: int | None) -> Iterator[str]:
-    """A command to copy: what does not fit goes on in the next line, as a shell reads it."""
+    """A command to copy, with line continuations for the shell."""
     words = re.split(r" (?=-)", command)  # an option stays beside its value
     line = words[0]
     for word in words[1:]:
@@ -58,7 +58,7 @@ def command_lines(command: str, width: int | None) -> Iterator[str]:
 
 
 def widest(text: str) -> int:
-    """Characters of the longest line."""
+    """The length of the longest line."""
     return max(map(len, text.splitlines()), default=0)
 
 
@@ -69,14 +69,14 @@ def narrowed(
     least: Callable[[_Column], Any],
     kept: int,
 ) -> tuple[str, list[_Column]]:
-    """A table with as many columns as fit, and those that do not.
+    """A table with as many columns as fit, and the omitted columns.
 
     Args:
-        columns: all of them, in order.
-        show: the table with some of them.
-        width: of the terminal; None where there is none.
-        least: how little a column tells: the largest goes first.
-        kept: how many stay, however narrow it is.
+        columns: all columns, in order.
+        show: renders a table with some of the columns.
+        width: columns of the terminal; None without one.
+        least: key of a column; the column with the largest value is omitted first.
+        kept: minimum number of columns, at any width.
     """
     left, out = list(columns), []
     text = show(left)
@@ -88,12 +88,12 @@ def narrowed(
 
 
 def left_out(names: Sequence[str], whole: str = "") -> str:
-    """The line below a table that has not all its columns; `whole` is the format that has."""
+    """The line below a table with omitted columns; `whole` is a format that shows all."""
     return f"columns left out: {', '.join(names)}" + (f"; --format {whole} has all" if whole else "")
 
 
 def shortened(name: str, width: int) -> str:
-    """A name in so many characters; what is left out of its middle is shown as `…`."""
+    """A name shortened to `width` characters, with `…` in place of its middle."""
     if len(name) <= width:
         return name
     head = max(1, (width - 1) // 3)

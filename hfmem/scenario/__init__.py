@@ -1,1 +1,1 @@
-"""From what a person asks to a scenario with every choice made."""
+"""From the user's options to a scenario with all defaults resolved."""

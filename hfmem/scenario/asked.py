@@ -1,4 +1,4 @@
-"""Every option of a scenario, those that were registered later included. Light to import: help needs no more."""
+"""All options of a scenario, including those registered later. It is light to import, as help needs it."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ _REGISTERED: list[type] = []
 
 @dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
 class Asked(RunOptions, EngineOptions, TrainingOptions, AdapterOptions, ParallelOptions):
-    """The options, as the keywords of Python's functions have them."""
+    """The options, which are also the keywords of the Python functions."""
 
 
 def register_options(options: type) -> None:
-    """Add a set of options that belongs to no engine: a frozen, keyword-only dataclass. The command line, its help, the
-    keywords of the Python functions, training files and the checks then have them too."""
+    """Add options that belong to no engine: a frozen, keyword-only dataclass. They become available on the command
+    line, in its help, as keywords of the Python functions and in training files, and are validated."""
     _REGISTERED.append(options)
 
 
 @contextmanager
 def registered_options(options: type) -> Iterator[None]:
-    """A set of options that is there for a while."""
+    """Register a set of options for the duration of a `with` block."""
     register_options(options)
     try:
         yield
@@ -42,7 +42,7 @@ def registered_options(options: type) -> Iterator[None]:
 
 
 def extended(options: type) -> type[Any]:
-    """A dataclass of options with those that were registered later; itself where there are none."""
+    """A dataclass of options extended by those registered later; the dataclass itself if there are none."""
     later = [row.options for row in engines()] + _REGISTERED
     return _with(options, tuple(dict.fromkeys(cls for cls in later if not issubclass(options, cls))))
 
@@ -60,7 +60,7 @@ def _with(options: type, later: tuple[type, ...]) -> type[Any]:
 
 
 def owners() -> Owners:
-    """Of each engine's option, the engines that have it."""
+    """For each option of an engine, the engines that have it."""
     found: dict[str, tuple[tuple[str, str, bool], ...]] = {}
     for row in engines():
         chosen = row.name == USUAL or bool(row.formats)

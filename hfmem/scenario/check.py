@@ -1,8 +1,8 @@
-"""What of the asked makes no sense for any model: it is refused before anything is fetched.
+"""Rejects options that make no sense for any model, before anything is fetched.
 
-The line between wrong usage (exit code 2) and a model's failure (1): what the options and the machine alone decide is
-refused here, once; what depends on a model as well, such as a length beyond its own maximum or a split of its heads, is
-an error of that model, where the scenario is resolved, and the others are still answered.
+This separates wrong usage (exit code 2) from the failure of a model (1). Errors that depend only on the options and the
+machine are raised here, once. Errors that also depend on a model, such as a length beyond its maximum or a split of its
+heads, are raised for that model when its scenario is resolved, and the other models are still reported.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ __all__ = ["check", "without_effect"]
 
 
 def check(options: Options) -> None:
-    """Refuse what no model could answer.
+    """Reject options that are wrong for any model.
 
     Raises:
-        InvalidScenarioError: a value of the wrong type, out of range or unknown, options that have no effect beside the
-            others, or that contradict each other.
+        InvalidScenarioError: a value of the wrong type, out of range or unknown; options that have no effect in
+            combination with the others, or that contradict each other.
     """
     for error in _refusals(options):
         raise error
 
 
 def without_effect(options: Options, architecture: Architecture) -> tuple[str, ...]:
-    """A sentence for each option that changes nothing on a model, and does no harm."""
+    """A sentence for each option that has no effect on a model, but is harmless."""
     told = rules.idle(declared(type(options)), options)
     layers = architecture.layers or ()
     if (options.ep or 1) > 1 and layers and not any(isinstance(layer.ffn, Experts) for layer in layers):
@@ -47,7 +47,7 @@ def without_effect(options: Options, architecture: Architecture) -> tuple[str, .
 
 
 def _pieces(options: Options, architecture: Architecture) -> Iterator[str]:
-    """What is asked of a prompt, and neither the engine nor the model does."""
+    """Prompt options that the engine or the model does not support."""
     runs = engine(options.runtime or USUAL)
     steps = f"{runs.title} plans with its own step size, whatever the prompt length"
     if runs.profiled and options.prompt is not None:
@@ -59,10 +59,10 @@ def _pieces(options: Options, architecture: Architecture) -> Iterator[str]:
 
 
 def _refusals(options: Options) -> Iterator[InvalidScenarioError]:
-    """What is wrong, the values by themselves first."""
+    """All errors, those of single values first."""
     table = declared(type(options))
     given = ((option, getattr(options, option.name)) for option in table)
-    # by identity: True equals 1, and is no number
+    # by identity, as True == 1
     yield from filter(None, (rules.wrong(option, value) for option, value in given if value is not option.default))
     asked = [option for option in table if option.asked(options)]
     yield from _engine(options)
@@ -72,7 +72,7 @@ def _refusals(options: Options) -> Iterator[InvalidScenarioError]:
 
 
 def _engine(options: Options) -> Iterator[InvalidScenarioError]:
-    """What the engine does not do at all."""
+    """Modes and methods that the engine does not support."""
     row = None if options.runtime is None else find_engine(options.runtime)
     if row is not None and rules.mode_of(options) not in row.modes:
         yield IncompatibleOptionsError(("--runtime", row.name), ("--train",))

@@ -1,4 +1,4 @@
-"""What the keys of training files say against each other, where the trainer refuses to choose."""
+"""Contradictions between keys of training files that the trainer rejects."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ _EQUAL: Final = (
     (("bf16",), "bf16.enabled", "precision"),
     (("fp16",), "fp16.enabled", "precision"),
 )
-"""Keys of the trainers, DeepSpeed's, and the option that both set (`trainer_config_process` of transformers 5.24.0's
-integrations/deepspeed.py raises where they differ)."""
+"""Key of the trainers, key of DeepSpeed, and the option that both set (`trainer_config_process` of transformers
+5.24.0's integrations/deepspeed.py raises if they differ)."""
 
 _EXCLUSIVE: Final = ("bf16", "fp16")
-"""Not both (`_validate_args` of transformers 5.24.0's training_args.py; DeepSpeed's config.py for its own)."""
+"""Mutually exclusive (`_validate_args` of transformers 5.24.0's training_args.py; config.py of DeepSpeed)."""
 
 
 def refuse_conflicts(entries: Iterable[Entry], asked: Collection[str]) -> None:
-    """Refuse what the software refuses, unless the command line decides; `asked` are the options that it sets.
+    """Reject contradictions that the software rejects, unless the command line sets the option (`asked`).
 
     Raises:
         KeyConflictError: two keys contradict each other.
@@ -51,7 +51,7 @@ def refuse_conflicts(entries: Iterable[Entry], asked: Collection[str]) -> None:
 
 
 def _plain(name: str) -> str:
-    """A key of DeepSpeed without the section of the file that it stands in."""
+    """A key of DeepSpeed without its section."""
     root, _, rest = name.partition(".")
     return rest if root in ("deepspeed", "deepspeed_config") else name
 
@@ -81,7 +81,7 @@ def _both(trainer: Mapping[str, Entry], deepspeed: Mapping[str, Entry]) -> _Foun
 
 
 def _differ(ours: Any, theirs: Any) -> bool:
-    """Whether both say something, and not the same; words such as axolotl's `auto` leave it to the machine."""
+    """Whether both values are set and differ; words such as axolotl's `auto` do not count as set."""
     kinds = (bool, int, float)
     return isinstance(ours, kinds) and isinstance(theirs, kinds) and ours != theirs
 

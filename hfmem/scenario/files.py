@@ -1,6 +1,5 @@
-"""Options from the files that people train with: transformers' `TrainingArguments` (and trl's), accelerate, DeepSpeed,
-axolotl, LLaMA-Factory; YAML or JSON. Several are merged in their order. Every key is used, or named with what became of
-it."""
+"""Options from training files in YAML or JSON: transformers' `TrainingArguments` (and trl's), accelerate, DeepSpeed,
+axolotl, LLaMA-Factory. Several files are merged in order. Each key is used, or reported with the reason why not."""
 
 from __future__ import annotations
 
@@ -25,18 +24,18 @@ __all__ = ["FromFiles", "with_file", "with_files"]
 _LATER: Final = "overridden by a later file"
 _LINE: Final = "overridden by the command line"
 _LEFT: Final = "left to the trainer (auto)"
-_MOST_VALUES: Final = 20_000  # of a file; the longest known ones have some hundred
+_MOST_VALUES: Final = 20_000  # per file; the longest known ones have a few hundred
 _LARGEST: Final = 2**20  # bytes; a training file is a few kilobytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FromFiles:
-    """What training files say.
+    """The contents of training files.
 
     Attributes:
-        options: the options, with what the files say where they said nothing themselves.
-        model, revision: the model that the files train; "" where they name none.
-        named: the file and the key that name it, in words.
+        options: the options, with those from the files for options that the user did not set.
+        model, revision: the model that the files train; "" if they name none.
+        named: the file and the key that name it, for sentences.
     """
 
     options: Options
@@ -50,7 +49,7 @@ class _Entry:
     """A key of a file with its value.
 
     Attributes:
-        deepspeed: whether DeepSpeed reads it, and not the trainer.
+        deepspeed: whether DeepSpeed reads it instead of the trainer.
     """
 
     file: str
@@ -61,12 +60,13 @@ class _Entry:
 
 @dataclass(slots=True, kw_only=True)
 class _Merged:
-    """Every key once, as the last file has it, DeepSpeed's behind those of the trainer, which it fills in.
+    """Each key once, with the value of the last file; DeepSpeed's keys come after those of the trainer, which they
+    supplement.
 
     Attributes:
         entries: these keys.
-        replaced: those that a later file replaces.
-        left: those whose `auto` leaves them to the others.
+        replaced: keys that a later file replaces.
+        left: keys with the value `auto`, which leaves them to other files.
         names: the keys of each file.
     """
 
@@ -78,10 +78,10 @@ class _Merged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Said:
-    """What a key said.
+    """The effect of a key.
 
     Attributes:
-        understood: whether it says anything here.
+        understood: whether its value is understood.
         wrote: what it set.
         off: switches that it leaves off.
     """
@@ -93,21 +93,21 @@ class _Said:
 
 
 def with_file(options: Options, path: Path) -> Options:
-    """The options, with what one file says where they say nothing themselves; see `with_files`."""
+    """The options, supplemented by one training file; see `with_files`."""
     return with_files(options, (path,)).options
 
 
 def with_files(options: Options, paths: Sequence[Path], given: Collection[str] = ()) -> FromFiles:
-    """The options, with what the files say where they say nothing themselves. They are merged in their order: a
-    key that several have is read from the last of them; `"auto"` leaves it to the others.
+    """The options, supplemented by training files. The files are merged in order: the last one with a key counts, but
+    `"auto"` leaves the key to the others.
 
     Args:
-        options: what is asked beside the files, which wins.
+        options: the user's other options, which take precedence.
         paths: the files.
-        given: options that are asked although they have their default value.
+        given: options that the user has set to their default value.
 
     Raises:
-        InvalidScenarioError: a file cannot be read, a value in it cannot be, or its software would refuse it.
+        InvalidScenarioError: a file cannot be read, has an invalid value, or its software would reject it.
     """
     table = declared(type(options))
     asked = {option.name for option in table if option.asked(options) or option.name in given}
@@ -145,7 +145,9 @@ def _merged(paths: Sequence[Path]) -> _Merged:
             if value == "auto" and name.rpartition(".")[2] not in OWN_AUTO:
                 merged.left.append(entry)
                 continue
-            earlier = found.pop((name, entry.deepspeed), None)  # what is later is read later, and wins over others too
+            earlier = found.pop(
+                (name, entry.deepspeed), None
+            )  # moved to the end, so that it also takes precedence over other keys for the same option
             if earlier is not None and earlier.file != path.name:
                 merged.replaced.append(earlier)
             found[name, entry.deepspeed] = entry
@@ -156,7 +158,7 @@ def _merged(paths: Sequence[Path]) -> _Merged:
 def _outcome(
     said: _Said, written: Mapping[str, Any], settled: Settled, taken: Collection[str], asked: Collection[str]
 ) -> str:
-    """What became of a key: used, given way to the command line or to a later key, or ignored."""
+    """The outcome of a key: used, overridden by the command line or a later key, or ignored."""
     if not said.understood:
         return "ignored"
     if not said.wrote:
@@ -170,7 +172,7 @@ def _outcome(
 
 
 def _remarks(outcomes: Iterable[tuple[_Entry, str]]) -> Iterator[str]:
-    """The keys by file and by what became of them."""
+    """Sentences with the keys, grouped by file and outcome."""
     names: dict[tuple[str, str], list[str]] = {}
     for entry, outcome in outcomes:
         names.setdefault((entry.file, outcome), []).append(entry.name)
@@ -181,7 +183,7 @@ def _remarks(outcomes: Iterable[tuple[_Entry, str]]) -> Iterator[str]:
 
 
 def _defaults(software: Software | None, file: str, settled: Settled) -> Iterator[str]:
-    """What the software does where the files say nothing."""
+    """Sentences on defaults of the software for keys that the files omit."""
     if software is not None and settled.defaults:
         told = ", ".join(f"{default.key} {default.shown}" for default in settled.defaults)
         yield f"{file}: defaults of {software.title} for the keys that it omits: {told}."
@@ -191,7 +193,7 @@ _OF_ADAPTERS: Final = re.compile(r"(^|[._])(peft|q?lora|adapters?|tuner|finetun\
 
 
 def _method(outcomes: Sequence[tuple[_Entry, str]], settled: Settled, train: str) -> Iterator[str]:
-    """A sentence where a key may say that something else is trained than what is taken."""
+    """A sentence if a key suggests another training method than the one assumed."""
     names: dict[str, list[str]] = {}
     for entry, outcome in outcomes:
         if outcome != "ignored" or entry.value in (None, False, {}, ""):
@@ -221,8 +223,8 @@ def _parse(text: str, path: Path) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
-        pass  # JSON is YAML but for tabs and numbers such as 1e8
-    import yaml  # what huggingface_hub reads cards with; for these files only
+        pass  # YAML; JSON comes first, as it is YAML except for tabs and numbers such as 1e8
+    import yaml  # a dependency of huggingface_hub; only training files need it here
 
     loader = None
     try:
@@ -239,20 +241,20 @@ def _parse(text: str, path: Path) -> Any:
 
 
 def _is_small(document: Any) -> bool:
-    """Whether a YAML document has few values, one that an alias names counted each time: some lines of aliases of
-    aliases stand for billions of them. One that holds itself has no end."""
+    """Whether a YAML document has few values, with aliases expanded: a few lines of nested aliases can expand to
+    billions of values, and a recursive alias never ends."""
     left = [document]
     for _ in range(_MOST_VALUES):
         if not left or len(left) > _MOST_VALUES:
             break
-        inner = getattr(left.pop(), "value", None)  # the parts of a list, pairs of a mapping, or a text
+        inner = getattr(left.pop(), "value", None)  # the items of a list, the pairs of a mapping, or a string
         if isinstance(inner, list):
             left += (node for part in inner for node in (part if isinstance(part, tuple) else (part,)))
     return not left
 
 
 def _leaves(document: Mapping[str, Any], path: Path, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
-    """Every key with its value; inner mappings as `outer.inner`, and so a DeepSpeed file where it is named."""
+    """All keys with their values; nested keys as `outer.inner`, also those of a DeepSpeed file that the file names."""
     for key, value in document.items():
         name = f"{prefix}{key}"
         if isinstance(value, dict) and value and depth < 3:
@@ -266,7 +268,7 @@ def _leaves(document: Mapping[str, Any], path: Path, prefix: str = "", depth: in
 
 
 def _use(entry: _Entry, draft: Draft, keys: Mapping[str, Use]) -> _Said:
-    """What the key says; it is put into the draft."""
+    """Apply a key to the draft, and return its effect."""
     draft.wrote, draft.off = {}, set()
     understood = _understood(entry, draft, keys)
     wrote = dict(draft.wrote) if understood else {}
@@ -274,7 +276,7 @@ def _use(entry: _Entry, draft: Draft, keys: Mapping[str, Use]) -> _Said:
 
 
 def _understood(entry: _Entry, draft: Draft, keys: Mapping[str, Use]) -> bool:
-    """Whether the key says anything."""
+    """Apply a key; whether its value is understood."""
     name, value = entry.name, entry.value
     if value is None or value in ({}, ""):
         return False

@@ -1,4 +1,4 @@
-"""What the keys of training files mean: transformers' `TrainingArguments`, trl, accelerate, DeepSpeed, axolotl,
+"""The meaning of keys in training files: transformers' `TrainingArguments`, trl, accelerate, DeepSpeed, axolotl,
 LLaMA-Factory (hiyouga/LLaMA-Factory, src/llamafactory/hparams)."""
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ __all__ = ["METHODS", "OWN_AUTO", "Draft", "Use", "meanings"]
 
 
 class Draft(dict[str, Any]):
-    """What keys have set so far: options, and words beside them that say something with others only (`settle`).
+    """The settings made by keys so far: options, and further words that only have a meaning in combination (`settle`).
 
     Attributes:
-        wrote: what was written since this was last emptied, what was there already included.
-        off: the switches that were left off since then.
+        wrote: names written since this set was last cleared, including values that were already set.
+        off: switches left off since then.
     """
 
     def __init__(self) -> None:
@@ -30,32 +30,32 @@ class Draft(dict[str, Any]):
         super().__setitem__(name, value)
 
     def suggest(self, name: str, value: Any) -> None:
-        """Set what nothing has set yet."""
+        """Set a name unless it is already set."""
         if name not in self:
             self[name] = value
 
 
 Use = Callable[[Draft, Any], bool]
-"""Takes what a value says; whether it says anything."""
+"""Applies the value of a key to a draft; returns whether the value is understood."""
 
 METHODS: Final = (
     *("adapter", "adapter_type", "finetune_type", "finetuning_type", "peft_config.name", "peft_method", "peft_type"),
     *("sft_type", "train_type", "training_type", "tuner", "tuner_type", "tuning_method"),
 )
-"""Keys that name what is trained: axolotl's, LLaMA-Factory's, ms-swift's, and those of others that are like them."""
+"""Keys for the training method: those of axolotl, LLaMA-Factory and ms-swift, and similar ones."""
 
 OWN_AUTO: Final = frozenset(("bf16", "fp16", "dtype", "torch_dtype", "flash_attn"))
-"""Keys whose `auto` is a value of their own; of others it means what the trainer has (transformers'
+"""Keys for which `auto` is a value of its own; for others it means the trainer's value (transformers'
 integrations/deepspeed.py, `fill_match`)."""
 
 
 def meanings(options: Iterable[Declared]) -> dict[str, Use]:
-    """What each key does: those that set one option, as the declarations have them, and those that say more."""
+    """The effect of each key: the `keys` declared by options, and those with more than one effect."""
     return {key: _plain(option) for option in options for key in option.option.keys} | _KEYS
 
 
 def _plain(option: Declared) -> Use:
-    """How a key sets an option of its type."""
+    """A key that sets one option."""
     if option.several:
         return _names(option.name)
     if option.kind is int:
@@ -81,7 +81,7 @@ def _stage(draft: Draft, value: Any) -> bool:
 
 
 def _half(kind: str) -> Use:
-    """`bf16` and `fp16` of the trainers; axolotl's `auto` means it where the card has it, `full` weights of it."""
+    """`bf16` and `fp16` of the trainers; axolotl's `auto` means it if the GPU supports it, `full` also for weights."""
 
     def use(draft: Draft, value: Any) -> bool:
         if value == "full":
@@ -92,7 +92,7 @@ def _half(kind: str) -> Use:
 
 
 def _recompute(draft: Draft, value: Any) -> bool:
-    """Gradient checkpointing; axolotl's words `offload`, `unsloth` and their like recompute too."""
+    """Gradient checkpointing; axolotl's `offload`, `unsloth` and the like are variants of it."""
     return _switch("gradient_checkpointing")(draft, bool(value) if isinstance(value, str) else value)
 
 
@@ -139,7 +139,7 @@ def _fraction(option: str) -> Use:
 
 
 def _switch(option: str, setting: Any = True) -> Use:
-    """An option that the key turns on; off it says nothing."""
+    """A key that turns an option on; if off, it has no effect."""
 
     def use(draft: Draft, value: Any) -> bool:
         if not isinstance(value, bool):
@@ -181,7 +181,7 @@ def _optimizer(draft: Draft, value: Any) -> bool:
 
 
 def _own_optimizer(name: str) -> Use:
-    """A switch of LLaMA-Factory's, which wins over `optim` (train/trainer_utils.py, `create_custom_optimizer`)."""
+    """A switch of LLaMA-Factory that overrides `optim` (train/trainer_utils.py, `create_custom_optimizer`)."""
 
     def use(draft: Draft, value: Any) -> bool:
         if _switch("own_optimizer")(draft, value) and value:
@@ -192,7 +192,7 @@ def _own_optimizer(name: str) -> Use:
 
 
 def _method(draft: Draft, value: Any) -> bool:
-    """What is trained, by a word of the software that trains."""
+    """The training method, in the software's words."""
     word = str(value).lower()
     if word in ("lora", "qlora", "full"):
         draft["train"] = word
@@ -200,7 +200,7 @@ def _method(draft: Draft, value: Any) -> bool:
 
 
 def _peft(draft: Draft, value: Any) -> bool:
-    """trl's `use_peft`, without which its keys of adapters say nothing."""
+    """trl's `use_peft`, without which its adapter keys have no effect."""
     draft["train"] = "lora" if value else "full"
     return True
 
@@ -211,7 +211,7 @@ def _rank(draft: Draft, value: Any) -> bool:
 
 
 def _targets(draft: Draft, value: Any) -> bool:
-    """LLaMA-Factory's modules that get adapters: `all` is every linear one."""
+    """LLaMA-Factory's LoRA targets; `all` means all linear modules."""
     return _names("lora_targets")(draft, "all-linear" if value in ("all", ["all"]) else value)
 
 
@@ -223,7 +223,7 @@ def _bits(draft: Draft, value: Any) -> bool:
 
 
 def _quantiser(draft: Draft, value: Any) -> bool:
-    """LLaMA-Factory's `quantization_method`; the bits of others than bitsandbytes are not known here."""
+    """LLaMA-Factory's `quantization_method`; only bitsandbytes is supported."""
     draft["quantiser"] = str(value)
     return value in ("bnb", "bitsandbytes")
 
@@ -237,7 +237,7 @@ def _no_recompute(draft: Draft, value: Any) -> bool:
 
 
 def _frozen(part: str) -> Use:
-    """A component that is not trained."""
+    """A key that freezes a component."""
 
     def use(draft: Draft, value: Any) -> bool:
         if not isinstance(value, bool):
@@ -250,12 +250,12 @@ def _frozen(part: str) -> Use:
 
 
 def _as_counted(*words: str) -> Use:
-    """A key that changes nothing of what is counted with some words, and is not understood with others."""
+    """A key that does not change the estimate for some values, and is not understood for others."""
     return lambda _, value: value in words
 
 
 def _enabled(kind: str) -> Use:
-    """DeepSpeed's `bf16` and `fp16`: 16-bit weights, and float32 ones that are stepped on."""
+    """DeepSpeed's `bf16` and `fp16`: 16-bit weights with float32 master weights."""
 
     def use(draft: Draft, value: Any) -> bool:
         if _switch("master")(draft, value) and value:
@@ -301,7 +301,7 @@ def _distributed(draft: Draft, value: Any) -> bool:
 
 
 def _number_above_one(option: str) -> Use:
-    """A size of which 1 says nothing."""
+    """A key with a size, for which 1 has no effect."""
 
     def use(draft: Draft, value: Any) -> bool:
         return value in (1, -1) or _number(option)(draft, value)
@@ -392,4 +392,4 @@ _KEYS: Final[dict[str, Use]] = {
     "offload_param_device": _offload("parameters"),
     "zero_optimization.offload_param.device": _offload("parameters"),
 }
-"""The keys that say more than one option, or only with others; the plain ones stand on the options (`keys`)."""
+"""Keys that set several options, or depend on other keys; simple keys are declared with the options (`keys`)."""

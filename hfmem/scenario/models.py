@@ -1,4 +1,4 @@
-"""Which models are asked for: those of the command line, of lists in files and on standard input, of training files."""
+"""The requested models: from the command line, lists in files or on standard input, and training files."""
 
 from __future__ import annotations
 
@@ -21,17 +21,16 @@ from hfmem.scenario.options import Options
 __all__ = ["listed", "with_training_files"]
 
 _LONGEST_LIST: Final = 64 * 2**20
-"""Bytes of a list of models: every id of the Hub takes some fifty megabytes."""
+"""Maximum bytes of a list of models; all ids on the Hub together take about 50 MB."""
 
 
 def listed(given: Sequence[str], lists: Sequence[str], revision: str) -> list[ModelRef]:
-    """The models asked for, in order: those that are given, then those of each list. A model that is there twice is
-    asked for twice.
+    """The requested models in order: those given directly, then those of each list, including duplicates.
 
     Args:
         given: names of models.
-        lists: files with a name a line; `-` is standard input.
-        revision: what is meant of names that have none of their own.
+        lists: files with one name per line; `-` is standard input.
+        revision: the revision for names without one.
 
     Raises:
         UnreadableFileError: a file cannot be read.
@@ -41,7 +40,7 @@ def listed(given: Sequence[str], lists: Sequence[str], revision: str) -> list[Mo
 
 
 def _lines(source: str) -> Iterator[str]:
-    """One model a line; blank lines and what follows a # are skipped."""
+    """The lines of a list, without blank lines and comments after #."""
     try:
         text = _stdin() if source == "-" else read_text(Path(source), _LONGEST_LIST)
     except (OSError, UnicodeDecodeError) as error:
@@ -52,7 +51,7 @@ def _lines(source: str) -> Iterator[str]:
 
 
 def _stdin() -> str:
-    """The text on standard input; one byte more than is taken shows that there is too much."""
+    """The text on standard input, up to one byte more than the maximum, which shows that it is too long."""
     if sys.stdin is None:
         raise OSError(0, "standard input is closed")
     return as_text(sys.stdin.buffer.read(_LONGEST_LIST + 1))
@@ -61,18 +60,18 @@ def _stdin() -> str:
 def with_training_files(
     options: Options, refs: list[ModelRef], files: Sequence[Path], *, revision: str, written: Collection[str]
 ) -> tuple[Options, list[ModelRef]]:
-    """The options with what training files say where the command line says nothing, and the models: the one that they
-    name, where none is given; at the state that they name, where it is the one that is given.
+    """The options supplemented by training files, and the models: without a given model, the one that the files name.
+    If the given model is the one that they name, it gets their revision.
 
     Args:
-        options: what is asked beside the files.
-        refs: the models that were asked for.
-        files: those that people train with.
-        revision: what is meant of a name that has none of its own.
-        written: the options that are asked although they have their default value.
+        options: the user's other options.
+        refs: the given models.
+        files: training files.
+        revision: the revision for names without one.
+        written: the options that the user has set to their default value.
 
     Raises:
-        InvalidScenarioError: a file cannot be read, or its software would refuse it.
+        InvalidScenarioError: a file cannot be read, or its software would reject it.
     """
     from hfmem.scenario.files import with_files  # its tables are for training only
 

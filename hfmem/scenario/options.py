@@ -1,4 +1,4 @@
-"""Everything that a scenario is asked by, as one value; the declarations are those of its bases."""
+"""All options of a scenario as one value; they are declared in its base classes."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ __all__ = ["Options", "options_type"]
 
 @dataclass(frozen=True, kw_only=True)
 class Options(Asked):
-    """What a person asks for; None leaves the choice to the model.
+    """The user's options; None leaves the choice to the model.
 
     The fields are those of `RunOptions`, `TransformersOptions`, `VllmOptions`, `EngineOptions`, `TrainingOptions`,
     `AdapterOptions` and `ParallelOptions`, each explained where it is declared, and by `hfmem --help-all`.
 
     Attributes:
-        remarks: sentences for the report about where options are from.
+        remarks: sentences for the report on where options come from.
     """
 
     remarks: tuple[str, ...] = ()
@@ -35,5 +35,5 @@ class Options(Asked):
 
 
 def options_type() -> type[Options]:
-    """`Options`, or a subclass of it with the options of engines and sets that were registered later."""
+    """`Options`, or a subclass of it with options registered later."""
     return extended(Options)

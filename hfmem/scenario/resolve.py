@@ -1,4 +1,4 @@
-"""From what a person asks to a scenario with every choice made."""
+"""From the user's options and a model to a scenario with all defaults resolved."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ __all__ = ["DEFAULT_SEQ", "reserve_of", "resolve"]
 
 
 def resolve(options: Options, model: Model, machine: Machine | None = None) -> Scenario:
-    """The scenario for a model, on an accelerator where one is named.
+    """The scenario for a model, on an accelerator if one is given.
 
-    `seq` is 4096, or the model's own maximum where that is lower. The run dtype is the configuration's own, else the
-    dominant stored floating dtype, else unknown. The cache has the compute dtype unless asked otherwise.
+    By default, `seq` is 4096, or the model's maximum if that is lower; the run dtype is the config's, otherwise the
+    most common floating-point dtype of the files, otherwise unknown; and the KV cache has the compute dtype.
     """
     options = for_model(options, model)
     check(options)
@@ -42,9 +42,7 @@ def resolve(options: Options, model: Model, machine: Machine | None = None) -> S
         return _training(options, model, machine, lengths, formats)
     gpu = machine.accelerator if machine else None
     server = engine(options.runtime or USUAL).settings(options, gpu, lengths.tokens)
-    parallel, laid = spread(options, machine, model.architecture)
-    if isinstance(engine(options.runtime or USUAL), Whole):
-        parallel = Parallel(pp=parallel.gpus)  # whole layers on each
+    parallel, laid = _spread(options, machine, model.architecture)
     attending = _attention(options, model, gpu)
     made = (*filter(None, [attending.told]), *_taken(machine), *(server.chosen if server else ()), *laid)
     return Scenario(
@@ -72,13 +70,21 @@ def resolve(options: Options, model: Model, machine: Machine | None = None) -> S
     )
 
 
+def _spread(options: Options, machine: Machine | None, architecture: Architecture) -> tuple[Parallel, tuple[str, ...]]:
+    """The split; engines that are estimated as a whole put whole layers on each accelerator."""
+    parallel, notes = spread(options, machine, architecture)
+    if isinstance(engine(options.runtime or USUAL), Whole):
+        return Parallel(pp=parallel.gpus), notes
+    return parallel, notes
+
+
 def reserve_of(options: Options) -> int:
-    """Bytes of each accelerator that other programs hold."""
+    """Bytes of each accelerator that are reserved for other programs."""
     return round((options.reserve or 0) * GIB)
 
 
 def _attention(options: Options, model: Model, gpu: Accelerator | None) -> Attending:
-    """The implementation of attention that runs."""
+    """The attention implementation that runs."""
     runs = engine(options.runtime or USUAL)
     if options.method == "textbook" or not isinstance(runs, Attends):
         return Attending(options.attention)
@@ -86,14 +92,13 @@ def _attention(options: Options, model: Model, gpu: Accelerator | None) -> Atten
 
 
 def _taken(machine: Machine | None) -> tuple[str, ...]:
-    """Which accelerator was taken for a name that stands for several."""
+    """A sentence on the accelerator chosen for an ambiguous name."""
     return (machine.note,) if machine is not None and machine.note else ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Lengths:
-    """Tokens of a sequence, of an encoder beside it, of the prompt and of a piece of it that is run at once, and a
-    sentence for each default."""
+    """Tokens of a sequence, of the encoder, of the prompt and of a prefill chunk, and a sentence for each default."""
 
     tokens: int
     source: int | None
@@ -104,8 +109,8 @@ class _Lengths:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Formats:
-    """Number formats: as the report names the weights', of what is computed, of the cache; and a sentence for each that
-    nobody chose."""
+    """Number formats of the weights (as reports name it), of computation and of the KV cache, and a sentence for each
+    default."""
 
     dtype: str | None
     compute: str | None
@@ -123,7 +128,7 @@ def _lengths(options: Options, architecture: Architecture) -> _Lengths:
         raise PromptError(options.prompt, seq)
     source, sentence = _source(options, architecture, seq)
     chosen += [sentence] if sentence else []
-    own = engine(options.runtime or USUAL).profiled  # it has steps of its own
+    own = engine(options.runtime or USUAL).profiled  # a profiled engine has its own chunk size
     whole = own or architecture.source is not None
     return _Lengths(
         tokens=seq,
@@ -151,7 +156,7 @@ def _formats(options: Options, model: Model, machine: Machine | None) -> _Format
 def _training(
     options: Options, model: Model, machine: Machine | None, lengths: _Lengths, formats: _Formats
 ) -> Scenario:
-    """The scenario of a training run: its precision decides on the dtypes, and it keeps no cache."""
+    """The scenario of a training run: its precision determines the dtypes, and it has no KV cache."""
     from hfmem.estimator.recipe.values import TrainingScenario  # its tables are for training only
     from hfmem.scenario.training import resolve_training
 
@@ -182,13 +187,13 @@ def _training(
 
 
 def _own_dtype(options: Options, model: Model, machine: Machine | None) -> tuple[str | None, str]:
-    """The run dtype that nothing else chooses, and why it is not the model's."""
+    """The default run dtype, and why it differs from the model's dtype."""
     own = model.architecture.dtype or model.stored_dtype
     return engine(options.runtime or USUAL).run_dtype(own, model.architecture, machine.accelerator if machine else None)
 
 
 def _source(options: Options, architecture: Architecture, seq: int) -> tuple[int | None, str]:
-    """Tokens of the encoder, and a sentence where the person did not choose them; None without an encoder."""
+    """Tokens of the encoder, and a sentence if they are a default; None without an encoder."""
     kind, longest = architecture.source, architecture.max_source_positions
     if kind is None and not _crosses(architecture):
         told = "" if options.source_seq is None else "--source-seq has no effect: the model has no encoder."
@@ -206,12 +211,12 @@ def _source(options: Options, architecture: Architecture, seq: int) -> tuple[int
 
 
 def _crosses(architecture: Architecture) -> bool:
-    """Whether a layer keeps anything of an encoder's tokens."""
+    """Whether a layer caches anything for encoder tokens."""
     return any(layer.elements(0, source=1) != layer.elements(0) for layer in set(architecture.layers or ()))
 
 
 def _dtypes(options: Options, own: str | None) -> tuple[str | None, str | None]:
-    """The dtype as the report names it, and the floating dtype that is computed in."""
+    """The dtype as reports name it, and the compute dtype."""
     if options.dtype is None:
         return own, own
     quantiser = find_quantiser(options.dtype)

@@ -1,4 +1,4 @@
-"""What several keys of training files mean together, and beside the command line, which wins."""
+"""Combinations of keys in training files, and their precedence: the command line overrides them."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ __all__ = ["Settled", "settle"]
 
 @dataclass(slots=True, kw_only=True)
 class Settled:
-    """What became of what a draft holds beside options.
+    """The outcome for the names in a draft that are not options.
 
     Attributes:
-        worked: what had an effect.
-        gave: what gave way to the command line.
-        assumed: whether nothing says what is trained.
-        defaults: what the software does that no key and no option says.
+        worked: names with an effect.
+        gave: names overridden by the command line.
+        assumed: whether the training method is an assumption, as no key states it.
+        defaults: applied defaults of the software.
     """
 
     worked: set[str] = field(default_factory=lambda: {"model", "revision"})
@@ -32,7 +32,7 @@ class Settled:
     defaults: tuple[Default, ...] = ()
 
     def note(self, name: str, *, worked: bool, gave: bool) -> None:
-        """Keep what became of one thing."""
+        """Record the outcome of a name."""
         if gave:
             self.gave.add(name)
         elif worked:
@@ -42,10 +42,10 @@ class Settled:
 def settle(
     draft: Draft, options: Options, asked: Collection[str], software: Software | None, keys: Collection[str]
 ) -> Settled:
-    """Leave options only in a draft, with the defaults of the software where neither another key nor its own, among
-    `keys`, says something; `asked` are the options of the command line."""
+    """Reduce a draft to options. Defaults of the software apply if neither their own key (among `keys`) nor another one
+    sets the option; `asked` are the options of the command line."""
     settled = Settled()
-    draft.pop("own_optimizer", None)  # it has set the optimizer
+    draft.pop("own_optimizer", None)  # its effect, the optimizer, is already set
     possible = software.defaults if software is not None else ()
     defaults = [default for default in possible if default.option not in draft and default.key not in keys]
     for default in defaults:
@@ -56,7 +56,7 @@ def settle(
     train = options.train or draft["train"]
     for option in declared(type(options)):
         if option.option.train and train not in option.option.train:
-            draft.pop(option.name, None)  # files keep what another method would take
+            draft.pop(option.name, None)  # files often keep keys of another training method
     _precision(draft, train, settled, software if "dtype" not in asked else None)
     _sharding(draft, options, settled)
     _drop(draft, options, software)
@@ -65,10 +65,10 @@ def settle(
 
 
 def _base(draft: Draft, options: Options, asked: Collection[str], settled: Settled) -> None:
-    """The weights under adapters."""
+    """The base weights under adapters."""
     four, eight = draft.pop("four_bit", False), draft.pop("eight_bit", False)
     if draft.pop("quantiser", "bnb") not in ("bnb", "bitsandbytes"):
-        return  # bits that bitsandbytes does not pack
+        return  # bitsandbytes does not support this number of bits
     settled.worked.add("quantiser")
     if four and draft["train"] == "lora":
         draft["train"] = "qlora"
@@ -80,12 +80,12 @@ def _base(draft: Draft, options: Options, asked: Collection[str], settled: Settl
 
 
 def _precision(draft: Draft, train: str, settled: Settled, software: Software | None) -> None:
-    """The number formats; `software` is None where the command line says the dtype of weights."""
+    """The number formats; `software` is None if the command line sets the dtype of weights."""
     deepspeed, master, pure = (draft.pop(name, False) for name in ("deepspeed", "master", "pure"))
     said = draft.get("precision", "")
     half = said.removeprefix("trainer-")
     if said in ("trainer-bf16", "trainer-fp16") and (master or (deepspeed and train == "full")):
-        # DeepSpeed's `"enabled": "auto"` follows the trainer's flag, and its weights are of 16 bits with others beside
+        # DeepSpeed's `"enabled": "auto"` follows the trainer's flag; it has 16-bit weights with master weights
         draft["precision"] = f"{half}-master"
     elif pure:
         settled.worked.add("pure")
@@ -95,7 +95,7 @@ def _precision(draft: Draft, train: str, settled: Settled, software: Software | 
 
 
 def _sharding(draft: Draft, options: Options, settled: Settled) -> None:
-    """FSDP's strategies."""
+    """Options for FSDP's sharding strategies."""
     if draft.pop("unsharded", False):
         draft.pop("fsdp", None)
         draft.pop("offload", None)
@@ -109,7 +109,7 @@ def _sharding(draft: Draft, options: Options, settled: Settled) -> None:
 
 
 def _drop(draft: Draft, options: Options, software: Software | None) -> None:
-    """Take out what files say and has no effect beside the rest."""
+    """Remove settings from files that have no effect in combination with the rest."""
     if not (draft.get("fsdp") or draft.get("zero") or options.fsdp or options.zero):
         draft.pop("shard", None)
     if draft.get("tp", options.tp or 1) == 1:
@@ -118,7 +118,7 @@ def _drop(draft: Draft, options: Options, software: Software | None) -> None:
         draft.pop("selective_checkpointing", None)
     plain = find_quantiser(draft.get("dtype", "")) is None
     if plain and not (options.precision or draft.get("precision", "trainer-")).startswith("trainer-"):
-        draft.pop("dtype", None)  # the precision says what the weights are in
+        draft.pop("dtype", None)  # the precision determines the dtype of weights
     row = find_optimizer(options.optimizer or draft.get("optimizer", ""))
     if row is not None and not row.rank:
         draft.pop("optimizer_rank", None)

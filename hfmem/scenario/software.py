@@ -1,4 +1,4 @@
-"""Whose a training file is, by its keys, and what that software does where a file says nothing."""
+"""The software that a training file belongs to, recognised by its keys, and the defaults of that software."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ __all__ = ["Default", "Software", "inside_deepspeed", "is_deepspeed", "software_
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Default:
-    """What an option is where a file leaves a key out.
+    """A default for a key missing from a file.
 
     Attributes:
-        option, value: what is set.
+        option, value: the option that it sets.
         key, shown: the key and its default, in the software's words.
     """
 
@@ -30,11 +30,11 @@ class Software:
 
     Attributes:
         title: its name in sentences.
-        marks: keys that are its own.
-        defaults: what it does where nothing is said.
-        upcasts: whether it turns what is trained into float32 first.
-        optimizer_rank: the rank of low-rank optimizers; 0 for their own.
-        source: where that is written.
+        marks: keys that only it has.
+        defaults: its defaults.
+        upcasts: whether it casts trained parameters to float32 first.
+        optimizer_rank: the rank of low-rank optimizers; 0 for the optimizer's default.
+        source: where this is documented.
     """
 
     title: str
@@ -77,10 +77,10 @@ _TRAINING_ARGUMENTS: Final = _words("""
     warmup_ratio warmup_steps weight_decay
     """)
 """The fields of `TrainingArguments` and `Seq2SeqTrainingArguments` (training_args.py and training_args_seq2seq.py of
-transformers 5.24.0, and those that 4.51.3 has besides)."""
+transformers 5.24.0, and additional ones of 4.51.3)."""
 
 _TRL: Final = _words("use_peft max_seq_length dataset_text_field model_name_or_path lora_r")
-"""Keys of trl's `SFTConfig`, `ModelConfig` and `ScriptArguments`, which are read beside `TrainingArguments`."""
+"""Keys of trl's `SFTConfig`, `ModelConfig` and `ScriptArguments`, which it reads in addition to `TrainingArguments`."""
 
 _DEEPSPEED: Final = _words(
     "zero_optimization. bf16. fp16. optimizer. scheduler. tensor_parallel. train_batch_size "
@@ -88,8 +88,7 @@ _DEEPSPEED: Final = _words(
     "zero_allow_untested_optimizer zero_force_ds_cpu_optimizer communication_data_type comms_logger. "
     "flops_profiler. aio. data_types. amp."
 )
-"""Keys that DeepSpeed has at the root of its files and the trainers have not (deepspeed.ai/docs/config-json); with a
-dot, sections."""
+"""Top-level keys that only DeepSpeed's files have (deepspeed.ai/docs/config-json); with a dot, sections."""
 
 _ACCELERATE: Final = _words(
     "compute_environment distributed_type mixed_precision num_processes machine_rank num_machines gpu_ids "
@@ -97,13 +96,13 @@ _ACCELERATE: Final = _words(
     "fp8_config. deepspeed_config. megatron_lm_config. mpirun_config. downcast_bf16 tpu_use_cluster tpu_use_sudo "
     "tpu_env dynamo_config."
 )
-"""Keys that accelerate has and the trainers have not (commands/config/config_args.py of accelerate 1.15.0)."""
+"""Keys that only accelerate's files have (commands/config/config_args.py of accelerate 1.15.0)."""
 
 _SHARED: Final = _words(
     "gradient_accumulation_steps fsdp_config fsdp_config. parallelism_config parallelism_config. debug use_cpu bf16. "
     "fp16. activation_checkpointing activation_checkpointing."
 )
-"""Keys of `TrainingArguments` that are DeepSpeed's or accelerate's too."""
+"""Keys of `TrainingArguments` that DeepSpeed or accelerate have too."""
 
 _OPTIM: Final = Default(
     option="optimizer", value="adamw-fused", key="optim", shown="adamw_torch_fused (PyTorch 2.8 or newer)"
@@ -148,36 +147,39 @@ _SOFTWARE: Final = (
         source="transformers 5.24.0, training_args.py",
     ),
 )
-"""The first whose marks a file has is its software."""
+"""A file belongs to the first software of which it has a mark."""
 
 
 def software_of(files: Mapping[str, Iterable[str]]) -> tuple[Software | None, str]:
-    """The software that trains with these files (names of keys by file), and the file that tells; None where only
-    DeepSpeed or accelerate speak, which start any software."""
+    """The software that these files belong to (key names by file), and the file that shows it. None if there are only
+    files of DeepSpeed or accelerate, which are used with any software."""
     roots = {file: _roots(names) for file, names in files.items()}
     for software in _SOFTWARE:
         for file, keys in roots.items():
             if software.marks & {key.rstrip(".") for key in keys - _SHARED - _DEEPSPEED}:
                 return software, file
-    for file, keys in roots.items():  # what several have is the trainer's where nobody else's keys are beside
+    for (
+        file,
+        keys,
+    ) in roots.items():  # shared keys count as the trainer's if the file has no keys of DeepSpeed or accelerate
         if keys & _SHARED and not keys & (_DEEPSPEED | _ACCELERATE):
             return _SOFTWARE[-1], file
     return None, ""
 
 
 def is_deepspeed(names: Iterable[str]) -> bool:
-    """Whether a file with these keys is DeepSpeed's: it has its own ones, and none of a trainer's."""
+    """Whether a file with these keys is DeepSpeed's: it has some of DeepSpeed's own keys, and none of a trainer."""
     keys = _roots(names)
     marks = frozenset().union(*(software.marks for software in _SOFTWARE))
     return bool(keys & _DEEPSPEED) and not marks & {key.rstrip(".") for key in keys - _SHARED - _DEEPSPEED}
 
 
 def inside_deepspeed(name: str) -> bool:
-    """Whether a key is of DeepSpeed wherever it stands: within a file or section that is named, or one of its own."""
+    """Whether a key is DeepSpeed's in any file: it is in a section or file for DeepSpeed, or one of its own keys."""
     root = name.partition(".")[0]
     return root in ("deepspeed", "deepspeed_config") or bool(_roots((name,)) & _DEEPSPEED)
 
 
 def _roots(names: Iterable[str]) -> set[str]:
-    """The keys at the root of a file, sections with a dot behind."""
+    """The top-level keys of a file, sections with a trailing dot."""
     return {f"{root}." if dot else root for root, dot, _ in (name.partition(".") for name in names)}

@@ -1,4 +1,4 @@
-"""The parallel plan that options ask for: all accelerators that are named, unless the sizes say otherwise."""
+"""The parallel plan for the options: it uses all given accelerators, unless parallel sizes are set."""
 
 from __future__ import annotations
 
@@ -24,8 +24,9 @@ _SIZES: Final = ("tp", "pp", "dp", "cp")
 
 
 def plan_of(options: Options, machine: Machine | None = None) -> Parallel:
-    """How the options spread the work. A machine that is named with its number of accelerators is used whole: what the
-    sizes leave open is data parallelism for training, else tensor parallelism, and replicas where that was chosen.
+    """The parallel plan. A machine given with a number of accelerators is used completely: accelerators that the sizes
+    leave over are used for data parallelism in training, and in inference for tensor parallelism, or for replicas if
+    `tp` is set.
 
     Raises:
         InvalidScenarioError: the sizes contradict each other, or the number of accelerators.
@@ -48,21 +49,21 @@ def plan_of(options: Options, machine: Machine | None = None) -> Parallel:
 
 
 def plans(options: Options) -> tuple[Parallel, ...]:
-    """The plan on each of the machines that are named, this machine's processor too; where none is, and for this
-    machine's accelerators, of which a plan takes as many as it needs, the one of the sizes alone.
+    """The plan on each given machine, including this machine's CPU. Without a machine, and for this machine's
+    accelerators, of which a plan uses as many as needed, the plan depends only on the sizes.
 
     Raises:
         InvalidScenarioError: as `plan_of`, or a name is not in the table.
     """
     if not options.gpu:
         return (plan_of(options),)
-    from hfmem.hardware.detect import machine  # reads the table; most runs name no accelerator
+    from hfmem.hardware.detect import machine  # reads the table, which most runs do not need
 
     return tuple(plan_of(options, None if name.lower() == "auto" else machine(name)) for name in options.gpu)
 
 
 def spread(options: Options, machine: Machine | None, architecture: Architecture) -> tuple[Parallel, tuple[str, ...]]:
-    """The plan that the engine accepts, and a sentence where it is not the whole machine, or not what is usual.
+    """A plan that the engine accepts, and a sentence if it does not use the whole machine, or is unusual.
 
     Raises:
         InvalidScenarioError: as `plan_of`.
@@ -91,7 +92,7 @@ _REST: Final = {"tp": "tensor-parallel", "dp": "data-parallel"}
 def _accepted(
     options: Options, machine: Machine, architecture: Architecture, whole: Parallel
 ) -> tuple[Parallel, tuple[str, ...]]:
-    """The first plan that the engine does not refuse; the whole machine where it refuses all, for its reason."""
+    """The first plan that the engine accepts; if it refuses all, the whole machine, whose refusal is then reported."""
     reason = ""
     for found in _plans(whole, replicas=whole.ep > 1 and options.dp is None):
         try:
@@ -110,7 +111,8 @@ def _accepted(
 
 
 def _plans(whole: Parallel, *, replicas: bool) -> Iterator[Parallel]:
-    """The whole; where replicas may take the rest, fewer tensor-parallel ranks on all accelerators; then fewer."""
+    """The whole machine; if replicas are allowed, fewer tensor-parallel ranks on all accelerators; then fewer
+    accelerators."""
     sizes = [size for size in range(whole.tp, 0, -1) if whole.tp % size == 0]
     if replicas:
         yield from (replace(whole, tp=size, dp=whole.dp * whole.tp // size) for size in sizes)
@@ -130,12 +132,12 @@ def _plan(options: Options, gpus: int | None) -> Parallel:
 
 
 def _asked(options: Options) -> str:
-    """The sizes as they were written."""
+    """The sizes as the user wrote them."""
     return " ".join(f"--{name} {size}" for name, size in _sizes(options).items())
 
 
 def _sizes(options: Options) -> dict[str, int]:
-    """The sizes that were asked for."""
+    """The sizes that the user gave."""
     return {name: size for name in ("gpus", *_SIZES) if (size := getattr(options, name)) is not None}
 
 

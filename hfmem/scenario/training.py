@@ -1,4 +1,4 @@
-"""From what a person asks of training to a `Training` with every choice made, as a model takes it."""
+"""From the user's training options and a model to a `Training` with all defaults resolved."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _BY_DTYPE: Final = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
 def resolve_training(
     options: Options, model: Model, own: str | None, machine: Machine | None = None
 ) -> tuple[Training, Parallel, list[str]]:
-    """The training of a model whose floating dtype is `own`, the plan, and a sentence for each choice made here."""
+    """The training of a model with floating-point dtype `own`, the plan, and a sentence for each default."""
     stored = _stored(options, model, machine)
     stack = find_stack(options.stack or DEFAULT_STACK) or STACKS[0]
     parallel, told = spread(options, machine, model.architecture)
@@ -60,7 +60,7 @@ def resolve_training(
 
 
 def _stored(options: Options, model: Model, machine: Machine | None) -> str:
-    """The dtypes that a quantiser has stored the weights in; "" for none, and where they are unpacked to be trained.
+    """The dtypes of weights stored by a quantiser; "" if there are none, or if they are dequantised for training.
 
     Raises:
         QuantisedError: they cannot be trained as asked.
@@ -78,7 +78,7 @@ def _stored(options: Options, model: Model, machine: Machine | None) -> str:
 
 
 def _recipe(options: Options, stack: Stack, precision: Precision, optimizer: Optimizer, *, shard: int) -> Training:
-    """What follows from the options alone."""
+    """The part of the training that depends only on the options."""
     return Training(
         method=options.train or "full",
         optimizer=optimizer,
@@ -101,7 +101,7 @@ def _recipe(options: Options, stack: Stack, precision: Precision, optimizer: Opt
 
 
 def _optimizer(options: Options, stack: Stack) -> tuple[Optimizer, str]:
-    """The optimizer, and a sentence where the person did not choose it."""
+    """The optimizer, and a sentence if it is a default."""
     optimizer = find_optimizer(options.optimizer or stack.optimizer) or OPTIMIZERS[0]
     if options.optimizer is not None:
         return optimizer, ""
@@ -110,10 +110,10 @@ def _optimizer(options: Options, stack: Stack) -> tuple[Optimizer, str]:
 
 
 def _freezing(options: Options, model: Model) -> list[str]:
-    """What there is to say of frozen parts.
+    """Sentences on frozen components.
 
     Raises:
-        FrozenError: nothing else is left.
+        FrozenError: everything is frozen.
     """
     frozen = _names(options.freeze)
     if not frozen or model.parameters is None:
@@ -134,7 +134,7 @@ def _checkpointing(options: Options) -> Checkpointing:
 
 
 def _precision(options: Options, own: str | None, stack: Stack) -> tuple[Precision, list[str]]:
-    """The row that was asked for; else the stack's, else what ZeRO or the model's dtype mean."""
+    """The requested row, otherwise the stack's, otherwise the default for ZeRO or the model's dtype."""
     if options.precision in TRAINER:
         half, whole = TRAINER[options.precision]
         name = whole if own == "float32" else half
@@ -146,8 +146,7 @@ def _precision(options: Options, own: str | None, stack: Stack) -> tuple[Precisi
 
 
 def usual_precision(own: str | None, stack: Stack, *, deepspeed: bool) -> tuple[Precision, str]:
-    """The default precision, and why: of weights of the dtype `own`; `deepspeed` where ZeRO shares
-    what full training holds."""
+    """The default precision for weights of dtype `own`, and why; `deepspeed` for full training with ZeRO."""
     name = stack.precision or _BY_DTYPE.get(own or "", "bf16")
     why = f"the weights are {own}" if own in _BY_DTYPE else f"the dtype of the weights is {own or 'not known'}"
     why = "the default of the stack" if stack.precision else why
@@ -157,12 +156,12 @@ def usual_precision(own: str | None, stack: Stack, *, deepspeed: bool) -> tuple[
 
 
 def _names(given: Iterable[str] | str) -> tuple[str, ...]:
-    """Names as they are, or as a list with commas, which callers from Python may give too."""
+    """Names from an iterable, or from a comma-separated string, which Python callers may also pass."""
     return split(given if isinstance(given, str) else ",".join(given))
 
 
 def _unnamed(options: Options, model: Model, targets: tuple[str, ...]) -> list[str]:
-    """A sentence for names that no module has; PEFT passes them over in silence.
+    """A sentence for names that no module has, which PEFT ignores silently.
 
     Raises:
         NoTargetsError: no module has any of the targets' names.

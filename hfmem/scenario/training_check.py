@@ -1,4 +1,4 @@
-"""What of the asked makes no sense for training, where its own tables tell: names, and what they go with."""
+"""Training options that are invalid by the tables of training: unknown names, and unsupported combinations."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _TRAINABLE: Final = ("bfloat16", "float16", "float32")
 
 
 def refusals(options: Options) -> Iterator[InvalidScenarioError]:
-    """An error for each thing that makes no sense."""
+    """An error for each invalid option."""
     yield from _names(options)
     yield from _optimizer_rank(options)
     yield from _replicas(options)
@@ -59,7 +59,7 @@ def _replicas(options: Options) -> Iterator[InvalidScenarioError]:
 
 
 def _base(options: Options) -> Iterator[InvalidScenarioError]:
-    """What adapters, or training in full, cannot have under them."""
+    """Base weights that adapters, or full training, do not support."""
     quantiser = find_quantiser(options.dtype or "")
     floating = find_dtype(options.dtype or "")
     precision = None if options.precision in TRAINER else find_precision(options.precision or "")

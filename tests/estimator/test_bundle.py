@@ -95,7 +95,7 @@ def test_bundles_that_are_none(pair: Bundle) -> None:
     for roles in (("target",), ("same", "same")):
         with pytest.raises(ValueError, match="role"):
             Bundle(kind="speculative", models=pair.models, roles=roles)
-    with pytest.raises(ValueError, match="no bundle"):
+    with pytest.raises(ValueError, match="one role per model"):
         Bundle(kind="pipeline", models=(), roles=())
 
 

@@ -143,7 +143,10 @@ def test_algorithms_of_modelopt_are_refused_for_what_they_are(
     config = dict(hfmem.inspect("Qwen/Qwen3-8B", offline=True).checkpoint.config or {})
     config["quantization_config"] = {"quant_method": "modelopt", "quant_algo": algorithm}
     (tmp_path / "config.json").write_text(json.dumps(config))
-    for runtime, reason in (("vllm", "ModelOpt currently only supports FP8"), ("transformers", "what ModelOpt packed")):
+    for runtime, reason in (
+        ("vllm", "ModelOpt currently only supports FP8"),
+        ("transformers", "quantiser that reads ModelOpt"),
+    ):
         found = hfmem.estimate(str(tmp_path), gpu=gpu, offline=True, runtime=runtime)
         assert reason in found.estimate.refused
 
@@ -217,7 +220,10 @@ def test_a_quantised_checkpoint_is_packed_anew_by_tools(model: str, asked: dict[
 
 
 def test_loading_takes_no_other_quantiser_than_the_checkpoints() -> None:
-    for runtime, reason in (("transformers", "no configuration of another quantiser"), ("vllm", "does not match")):
+    for runtime, reason in (
+        ("transformers", "does not accept another quantization_config"),
+        ("vllm", "does not match"),
+    ):
         report = hfmem.estimate("Qwen/Qwen3-30B-A3B-FP8", runtime=runtime, dtype="nf4", gpu=("H100",), offline=True)
         (fit,) = report.fits
         assert fit.fits is False

@@ -135,7 +135,7 @@ def test_an_unknown_dtype_is_unknown() -> None:
     unknown = replace(scenario(model), dtype=None, compute_dtype=None)
     terms, reasons = activation_terms(model, unknown)
     assert not terms
-    assert reasons == [("activations", "the dtype that is computed in is not known: use --dtype")]
+    assert reasons == [("activations", "the compute dtype is not known: use --dtype")]
 
 
 def test_an_unknown_architecture_is_unknown() -> None:

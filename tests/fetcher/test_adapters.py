@@ -18,7 +18,7 @@ from tests.hub import Hub, adapter
 
 BASE = "HuggingFaceTB/SmolLM2-135M-Instruct"
 NAME = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"
-NAMED = f"the one that it names is {BASE}: estimate that as well"
+NAMED = f"its base model is also needed; estimate {BASE} as well"
 UNNAMED = "its id is not recorded here"
 
 

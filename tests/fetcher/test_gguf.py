@@ -178,7 +178,7 @@ HOSTILE = {
     "nested": (raw(0, 1, string("k") + struct.pack("<IIQIQ", 9, 9, 1, 9, 1)), "an array of arrays"),
     "type of value": (raw(0, 1, string("k") + struct.pack("<II", 77, 1)), "a value of type 77"),
     "type of elements": (raw(0, 1, string("k") + struct.pack("<IIQ", 9, 99, 1)), "a value of type 99"),
-    "key twice": (raw(0, 2, NAMED + NAMED), "stands twice"),
+    "key twice": (raw(0, 2, NAMED + NAMED), "has the key"),
     "type of tensor": (raw(1, 0, info("a", (32,), 99)), "a format of number 99"),
     "removed type": (raw(1, 0, info("a", (32,), 31)), "Q4_0_4_4, a format that llama.cpp has removed"),
     "dimensions": (raw(1, 0, string("a") + struct.pack("<I", 2**31) + bytes(64)), "dimensions"),

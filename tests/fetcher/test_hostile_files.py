@@ -42,16 +42,16 @@ BROKEN = {
         weights({"a": ROWS["a"] | {"data_offsets": [4, 12]}, "b": ROWS["b"] | {"data_offsets": [12, 20]}}, 20),
         "4 bytes before 'a'",
     ),
-    "data cut off": (weights(data=9), "bytes where its header places"),
-    "no data at all": (weights(data=0), "bytes where its header places"),
-    "data behind the last tensor": (weights(data=17), "bytes where its header places"),
+    "data cut off": (weights(data=9), "by its header"),
+    "no data at all": (weights(data=0), "by its header"),
+    "data behind the last tensor": (weights(data=17), "by its header"),
     "more bytes than dtype x shape": (
         weights({"b": ROWS["b"] | {"data_offsets": [8, 20]}}, 20),
-        "hold 12 bytes where shape × dtype is 8",
+        "have 12 bytes where shape × dtype is 8",
     ),
     "fewer bytes than dtype x shape": (
         weights({"b": ROWS["b"] | {"shape": [400]}}),
-        "hold 8 bytes where shape × dtype is 800",
+        "have 8 bytes where shape × dtype is 800",
     ),
 }
 
@@ -96,7 +96,7 @@ def test_whole_files_are_exact(tmp_path: Path, hub: Hub) -> None:
 def test_a_note_names_one_and_counts_the_others(tmp_path: Path) -> None:
     for number in (1, 2, 3):
         (tmp_path / f"model-0000{number}-of-00003.safetensors").write_bytes(weights({"a": ROWS["a"]}, 3 * number))
-    (note,) = [note for note in hfmem.inspect(str(tmp_path)).notes if "cut or broken" in note]
+    (note,) = [note for note in hfmem.inspect(str(tmp_path)).notes if "truncated or corrupt" in note]
     assert "model-00001-of-00003.safetensors has" in note
     assert "and 2 more" in note
 
@@ -165,7 +165,7 @@ def test_what_is_left_out_is_named(kind: str, tmp_path: Path) -> None:
     (tmp_path / "old.safetensors").symlink_to("nothing")
     found = fetch(ModelRef(model_id=str(tmp_path)), Access(offline=True))
     assert (found.config, len(found.tensors)) == (None, 2)
-    assert found.notes == ("config.json, old.safetensors are no files that can be read, and are left out.",)
+    assert found.notes == ("config.json, old.safetensors are not readable files, and are ignored.",)
 
 
 def test_a_file_that_grows_is_read_to_its_limit(tmp_path: Path) -> None:

@@ -538,7 +538,7 @@ def test_an_endless_refusal_is_cut_off(hub: Hub) -> None:
 def test_a_listed_file_that_is_not_there(hub: Hub) -> None:
     hub.put(small())
     hub.fail("*model.safetensors", status(404), times=None)
-    with pytest.raises(InvalidFileError, match="named but missing"):
+    with pytest.raises(InvalidFileError, match="listed but missing"):
         read("org/small")
 
 

@@ -70,15 +70,15 @@ def test_one_file_with_the_config_beside_it(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(CONFIG))
     found = read(tmp_path / "weights.safetensors")
     assert found.config == CONFIG
-    assert "beside" in found.notes[0]
+    assert "next to" in found.notes[0]
 
 
 @pytest.mark.parametrize(
     ("content", "words"),
     [
         (b"", "0 bytes long"),
-        (b"\x00" * 8, "0 bytes long"),
-        ((1).to_bytes(8, "little") + b"{", "1 bytes long"),
+        (b"\x00" * 8, "header of 0 bytes"),
+        ((1).to_bytes(8, "little") + b"{", "header of 1 bytes"),
         ((25_000_001).to_bytes(8, "little"), "25,000,001"),
         ((100).to_bytes(8, "little") + b"{}", "ends inside its header"),
         ((2).to_bytes(8, "little") + b"[]", "not a JSON object"),

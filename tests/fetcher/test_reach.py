@@ -144,7 +144,7 @@ def test_a_deadline_holds_for_what_never_returns() -> None:
     ("value", "package", "reason"),
     [
         ("socks5://user:pw@127.0.0.1:9", "socksio", "HTTP_PROXY names a SOCKS proxy, which needs the package socksio"),
-        ("gopher://user:pw@x", "", "HTTP_PROXY .*holds no address of a proxy"),
+        ("gopher://user:pw@x", "", "HTTP_PROXY .*is not a valid proxy address"),
     ],
 )
 def test_a_proxy_that_cannot_be_used(hub_env: dict[str, str], value: str, package: str, reason: str) -> None:

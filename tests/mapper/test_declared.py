@@ -54,7 +54,7 @@ def test_without_its_headers_a_model_takes_the_same(name: str) -> None:
     known = checkpoint(name)
     model = bare(known)
     assert stored(model) == pytest.approx(stored(interpret(known)), rel=0.01)
-    assert not any("without their files" in note for note in model.notes)
+    assert not any("without the files" in note for note in model.notes)
 
 
 def test_there_are_enough_of_them() -> None:
@@ -410,7 +410,7 @@ def test_a_method_of_unknown_layout_changes_nothing_and_is_told() -> None:
     model = described({"quant_method": "some_new_thing"})
     assert model.parameters is not None
     assert all(group.dtype is None for group in model.parameters.groups)
-    assert any("without their files" in note for note in model.notes)
+    assert any("without the files" in note for note in model.notes)
 
 
 @pytest.mark.parametrize(

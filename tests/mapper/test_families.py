@@ -200,7 +200,7 @@ def test_layer_types_must_name_every_layer() -> None:
 
 
 def test_layer_types_that_the_family_does_not_have_are_refused() -> None:
-    with pytest.raises(InvalidConfigError, match="'linear_attention', which llama does not know"):
+    with pytest.raises(InvalidConfigError, match="'linear_attention', which is not a layer type of llama"):
         blueprint("meta-llama/Llama-2-7b-hf", layer_types=["linear_attention"] * 32)
 
 

@@ -282,7 +282,7 @@ def test_keys_that_cannot_be_right_leave_the_weights(given: dict[str, Any], word
 
 def test_an_architecture_that_nobody_knows() -> None:
     found = interpret(checkpoint(keys("llama9"), [("blk.0.attn_q.weight", "Q4_0", (64, 64))]))
-    assert "'llama9' is none of llama.cpp's" in found.architecture.unknown
+    assert "the llama.cpp architecture 'llama9' is not known" in found.architecture.unknown
     assert found.architecture.depth == 8
     unnamed = interpret(checkpoint({}, [("a", "F16", (4,))]))
     assert "general.architecture" in unnamed.architecture.unknown
@@ -372,7 +372,7 @@ def test_prediction_layers_are_counted_and_not_loaded() -> None:
     groups = [group for group in found.parameters.groups if group.component == "mtp"]
     assert groups
     assert not any(group.loaded for group in groups)
-    assert any("extra prediction layers" in note for note in found.notes)
+    assert any("multi-token prediction (MTP) layers" in note for note in found.notes)
 
 
 def test_rotary_factors_are_loaded_and_no_parameters() -> None:

@@ -82,7 +82,7 @@ def test_extra_prediction_layers_are_parameters_and_not_loaded() -> None:
     assert found.parameters is not None
     assert found.parameters.by_component["mtp"] == 128
     assert found.parameters.active == TOTAL
-    assert any("extra prediction layers" in note for note in found.notes)
+    assert any("multi-token prediction (MTP) layers" in note for note in found.notes)
 
 
 def test_a_stored_copy_of_a_tied_head_is_counted_once() -> None:
@@ -196,7 +196,7 @@ def test_the_cache_has_the_compute_dtype_unless_the_checkpoint_brings_scales(
     ("config", "words"),
     [
         (None, "no config.json"),
-        ({}, "does not say its model_type"),
+        ({}, "has no model_type"),
         ({"model_type": "a_type_nobody_knows"}, "a_type_nobody_knows"),
         (LLAMA | {"hidden_size": "wide"}, "hidden_size is 'wide'"),
         (LLAMA | {"hidden_size": 10**40}, "expected a whole number from 0 to 1,000,000,000,000,000"),
@@ -222,7 +222,7 @@ def test_what_is_unknown_says_why_and_keeps_exact_weights(config: dict[str, obje
 def test_key_value_heads_that_do_not_divide_the_heads_are_told(kept: int, odd: bool) -> None:
     config = {"model_type": "qwen3", "num_attention_heads": 32, "num_key_value_heads": kept, "num_hidden_layers": 2}
     found = model(config, [])
-    assert any(f"32 attention heads with {kept} key/value heads" in note for note in found.notes) is odd
+    assert any(f"32 query heads and {kept} KV heads" in note for note in found.notes) is odd
 
 
 def test_no_model_of_the_catalog_has_odd_heads() -> None:

@@ -243,7 +243,7 @@ REFUSED = [
     (
         "sizes/qwen3_next-0",
         {"layer_types": ["chunked_attention"] * 6},
-        "'chunked_attention', which qwen3_next does not",
+        "'chunked_attention', which is not a layer type of qwen3_next",
     ),
     ("sizes/nemotron_h-0", {"hybrid_override_pattern": "MX"}, "hybrid_override_pattern is 'MX'"),
     ("sizes/recurrent_gemma-0", {"block_types": ["mamba"]}, "block_types has 'mamba'"),

@@ -46,6 +46,7 @@ class Step:
         replaces: those of `reads` whose memory it may take.
         place: the device where its weights or its cache are, `HOST`, or None: where its neighbours run.
         copied: names and bytes of weights on the host, which are copied where it is offloaded.
+        borrowed: names and bytes of caches on the host that it reads, which are copied where it runs on a device.
         rows: of its result, which decide whether it is offloaded; 0 for operations that never are.
         output: whether it is kept to the end.
     """
@@ -55,6 +56,7 @@ class Step:
     replaces: tuple[int, ...] = ()
     place: int | None = None
     copied: tuple[tuple[str, int], ...] = ()
+    borrowed: tuple[tuple[str, int], ...] = ()
     rows: int = 0
     output: bool = False
 
@@ -189,7 +191,7 @@ class _Plan:
                     continue
                 here.append(self._copy(splits.setdefault(start, []), read, place, self._size_of(read)))
             if place != self.host:
-                for name, size in step.copied:
+                for name, size in (*step.copied, *step.borrowed):
                     here.append(self._copy(splits.setdefault(start, []), name, place, size))
             reads.append(tuple(here))
         return reads, splits

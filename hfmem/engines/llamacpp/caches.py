@@ -6,14 +6,14 @@ Source: `llama_kv_cache`, `llama_kv_cache_iswa`, `llama_memory_recurrent` and `l
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from hfmem.engines.llamacpp.settings import CACHE_TYPES, LlamaSettings
 from hfmem.mapper.caches import KV, Cache, Combined, Compressed, Indexed, Latent, State
 from hfmem.mapper.values import Layer
 
-__all__ = ["Kept", "kept", "row_bytes"]
+__all__ = ["Kept", "kept", "row_bytes", "sides"]
 
 _FLOAT: Final = 4
 
@@ -50,6 +50,24 @@ def kept(layers: Sequence[Layer], kernel: int, settings: LlamaSettings) -> Itera
     run = _Run(settings=settings, kernel=kernel, widest=max((_value(layer.cache) for layer in layers), default=0))
     for layer in layers:
         yield tuple(_parts(layer.cache, run))
+
+
+def sides(layer: Layer, settings: LlamaSettings) -> tuple[int, int]:
+    """Bytes of a layer's keys and of its values, of all tokens; 0 for what it has not."""
+    cache = layer.cache
+    if isinstance(cache, Combined):
+        found = [sides(replace(layer, cache=each), settings) for each in cache.caches]
+        return max(keys for keys, _ in found), max(values for _, values in found)
+    if isinstance(cache, Indexed):
+        return sides(replace(layer, cache=cache.attention), settings)
+    if isinstance(cache, Latent):
+        rows = settings.streams * _cells(cache.window, settings)
+        return rows * row_bytes(cache.rank + cache.rope_dim, settings.type_k), 0
+    if not isinstance(cache, KV):
+        return 0, 0
+    rows = settings.streams * _cells(cache.window, settings)
+    keys, values = cache.heads * cache.key_dim, cache.heads * cache.value_dim
+    return rows * row_bytes(keys, settings.type_k), rows * row_bytes(values, settings.type_v)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

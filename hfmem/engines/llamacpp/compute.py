@@ -35,14 +35,23 @@ class Compute:
 
 
 _IN_A_ROW: Final = 3
+_FIRST: Final = 10_000  # the first layer is only run as a first one
 _GATHERS: Final = "GET_ROWS"
 _LEAST_ROTATION: Final = 64
 _COPIES: Final = 4
 """Batches under way at once on several devices (`GGML_SCHED_MAX_COPIES`)."""
 
 
-def computed(placement: Placement, devices: Sequence[Device]) -> Compute | Unknown:
-    """The compute buffers of a file as it is placed."""
+def computed(
+    placement: Placement, devices: Sequence[Device], caches: Sequence[tuple[int, int]] = ()
+) -> Compute | Unknown:
+    """The compute buffers of a file as it is placed.
+
+    Args:
+        placement: where its layers are.
+        devices: the accelerators.
+        caches: bytes of each layer's keys and values, for where they stay on the host.
+    """
     blocks, settings = placement.blocks, placement.settings
     layers = [
         Layer(kind=kind, names=frozenset(tensor.inner for tensor in each))
@@ -55,7 +64,7 @@ def computed(placement: Placement, devices: Sequence[Device]) -> Compute | Unkno
     if graph is None:
         return Unknown(f"'{blocks.architecture}' does not run with these settings")
     try:
-        inputs, steps = _Sized(placement=placement, structure=structure, graph=graph, layers=layers).built()
+        inputs, steps = _Sized(placement, structure, graph, layers, caches).built()
     except KeyError as error:
         return Unknown(f"the file does not say its {error.args[0]}")
     *found, host = compute_buffers(inputs, steps, devices, copies=_COPIES if placement.pipelined else 1)
@@ -77,7 +86,15 @@ def _turned(kind: str, size: int) -> bool:
 class _Sized:
     """A recorded graph with the sizes of a file."""
 
-    def __init__(self, *, placement: Placement, structure: Structure, graph: Graph, layers: Sequence[Layer]) -> None:
+    def __init__(
+        self,
+        placement: Placement,
+        structure: Structure,
+        graph: Graph,
+        layers: Sequence[Layer],
+        caches: Sequence[tuple[int, int]],
+    ) -> None:
+        self.caches = () if placement.settings.offload_kqv else caches
         self.placement, self.graph = placement, graph
         self.blocks, self.settings = placement.blocks, placement.settings
         self.structure, self.layers = structure, layers
@@ -114,24 +131,26 @@ class _Sized:
         return self.layers[layer], self.placement.layers[layer], tuple(own.items()), host
 
     def _recorded(self, chosen: Sequence[int], place: int) -> int:
-        """The recorded layer that a layer is run as: the last for the last, else one of its kind behind one like that
-        before it."""
+        """The recorded layer that a layer is run as: the last for the last, else one of its kind between such as are
+        before and after it."""
         recorded, layers = self.structure.layers, self.layers
         if place == len(chosen) - 1:
             return len(recorded) - 1
-        own = layers[chosen[place]]
+        own, after = layers[chosen[place]], layers[chosen[place + 1]]
         before = layers[chosen[place - 1]] if place else None
 
         def distance(number: int) -> tuple[int, int]:
             previous = recorded[number - 1] if number else None
             first = (before is None) != (previous is None)
             behind = before.distance(previous) if before is not None and previous is not None else 0
-            return own.distance(recorded[number]), 10_000 if first else behind
+            ahead = after.distance(recorded[number + 1]) if number + 1 < len(recorded) else 0
+            return own.distance(recorded[number]), ahead + (_FIRST if first else behind)
 
         return min(range(max(len(recorded) - 1, 1)), key=distance)
 
     def _add(self, steps: list[Step], part: Part, layer: int | None) -> None:
         values = self._values(layer or 0)
+        sides = list(self.caches[layer]) if self.caches and layer is not None else []
         for step in part:
             at = len(steps)
             steps.append(
@@ -141,6 +160,7 @@ class _Sized:
                     replaces=tuple(_read(read, at) for read in step.replaces),
                     place=self._place(step, layer),
                     copied=self._copied(step, layer),
+                    borrowed=_borrowed(step, layer, sides),
                     rows=self._rows(step, values),
                     output=step.output,
                 )
@@ -186,6 +206,19 @@ class _Sized:
         if step.operation == _GATHERS:
             return 0
         return values["n_outputs"] if "n_outputs" in step.size else values["n_tokens"]
+
+
+def _borrowed(step: RecordedStep, layer: int | None, sides: list[int]) -> tuple[tuple[str, int], ...]:
+    """The keys and values that a step of attention reads: both at once, or one after the other without flash."""
+    if not step.cached or step.size == "-" or not sides:
+        return ()
+    if step.operation == "FLASH_ATTN_EXT":
+        taken, sides[:] = list(sides), []
+    elif step.operation == "MUL_MAT":
+        taken = [sides.pop(0)]
+    else:
+        return ()
+    return tuple((f"cache {layer} {len(sides)} {number}", size) for number, size in enumerate(taken) if size)
 
 
 def _read(read: int, at: int) -> int:

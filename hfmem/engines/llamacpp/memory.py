@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from hfmem.engines.llamacpp.allocator import HOST, Device
-from hfmem.engines.llamacpp.caches import Kept, kept
+from hfmem.engines.llamacpp.caches import Kept, kept, sides
 from hfmem.engines.llamacpp.compute import computed
 from hfmem.engines.llamacpp.placement import Placement
 from hfmem.engines.llamacpp.settings import LlamaSettings
@@ -56,7 +56,8 @@ def memory_of(
         terms[place].append(_weights(found, place, blocks.resized))
     for place, term in _caches(placement, architecture):
         terms[place].append(term)
-    compute = computed(placement, [device] * devices)
+    layers = (architecture.layers or ())[: blocks.loaded]
+    compute = computed(placement, [device] * devices, [sides(layer, settings) for layer in layers])
     unknown: tuple[tuple[Group, str], ...] = ()
     if isinstance(compute, Unknown):
         unknown = (("activations", compute.reason),)

@@ -1,1 +1,1 @@
-"""The library itself: models run and trained by the classes of `transformers`."""
+"""transformers: models run and trained by the library's own classes."""

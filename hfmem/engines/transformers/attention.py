@@ -1,4 +1,4 @@
-"""Which implementation of attention runs: the asked one, where the model's classes and the accelerator have it.
+"""The attention implementation that runs: the requested one, if the model's classes and the accelerator support it.
 
 Sources: transformers 5.24, modeling_utils.py (`_check_and_adjust_attn_implementation`, `_sdpa_can_dispatch`,
 `_flash_attn_can_dispatch`) and modeling_flash_attention_utils.py (versions, devices, kernels).
@@ -21,13 +21,13 @@ __all__ = ["FLASH", "Kernel", "taken"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kernel:
-    """A kernel of FlashAttention's kind.
+    """A FlashAttention kernel.
 
     Attributes:
-        name: what `attn_implementation` calls it.
+        name: its value of `attn_implementation`.
         title: its name in sentences.
         runs: whether it runs on an accelerator.
-        needs: what it needs, as it follows "needs".
+        needs: its requirement, worded to follow "needs".
         source: the evidence.
     """
 
@@ -39,7 +39,7 @@ class Kernel:
 
 
 def _capability(gpu: Accelerator) -> float:
-    """NVIDIA's compute capability; 0 for other makers."""
+    """NVIDIA's compute capability; 0 for other vendors."""
     try:
         return float(gpu.compute_capability) if gpu.vendor == "nvidia" else 0.0
     except ValueError:
@@ -52,7 +52,7 @@ FLASH: Final[tuple[Kernel, ...]] = (
         title="FlashAttention 2",
         runs=lambda gpu: _capability(gpu) >= 8,
         needs="an NVIDIA GPU of compute capability 8.0 or more",
-        source="github.com/Dao-AILab/flash-attention, README: Ampere, Ada and Hopper; its builds have Blackwell since "
+        source="github.com/Dao-AILab/flash-attention, README: Ampere, Ada and Hopper; builds include Blackwell since "
         "2.7.4",
     ),
     Kernel(
@@ -88,7 +88,7 @@ FLASH: Final[tuple[Kernel, ...]] = (
         title="FlashAttention 2 in Triton",
         runs=lambda gpu: gpu.vendor == "amd" and gpu.generation.startswith("rdna"),
         needs="an AMD GPU of RDNA",
-        source="github.com/Dao-AILab/flash-attention, README: the Triton backend has CDNA and RDNA",
+        source="github.com/Dao-AILab/flash-attention, README: the Triton backend supports CDNA and RDNA",
     ),
     Kernel(
         name="kernels-community/metal-flash-sdpa",
@@ -98,25 +98,26 @@ FLASH: Final[tuple[Kernel, ...]] = (
         source="FLASH_ATTN_KERNEL_DEVICES: mps",
     ),
 )
-"""The kernels that a class may take, in the order in which one without a list of its own is given them."""
+"""The kernels, in the order in which they are tried for a class that does not list its own."""
 
+# reversed, so that of two rows with one name the first is found
 _BY_NAME: Final = {kernel.name: kernel for kernel in reversed(FLASH)}
 
 
 def taken(asked: Attention, has: Implementations, gpu: Accelerator | None, *, attends: bool) -> Attending:
-    """What runs where `asked` is asked.
+    """The implementation that runs if the user asks for `asked`.
 
     Args:
-        asked: `sdpa` is the default of transformers: it runs where the class has it.
-        has: the implementations of the model's classes.
-        gpu: the accelerator, where one is named.
-        attends: whether the model has attention at all.
+        asked: `sdpa`, the default of transformers, falls back to eager where the class does not support it.
+        has: the implementations that the model's classes support.
+        gpu: the accelerator, if given.
+        attends: whether the model has attention layers at all.
 
     Raises:
-        NoFlashError: the class takes no flash kernels.
+        NoFlashError: the class does not support flash attention.
     """
     if asked == "flash":
-        known = gpu is not None and (gpu.vendor or gpu.kind == "cpu")  # a budget says nothing of the kernels
+        known = gpu is not None and (gpu.vendor or gpu.kind == "cpu")  # a memory budget says nothing about kernels
         return _flash(has, gpu if known else None)
     if asked == "sdpa" and not has.sdpa:
         reason = f"{has.name} of {has.source} does not support sdpa and uses eager attention"
@@ -125,13 +126,14 @@ def taken(asked: Attention, has: Implementations, gpu: Accelerator | None, *, at
 
 
 def _flash(has: Implementations, gpu: Accelerator | None) -> Attending:
-    """The kernel that runs, in words; or what those that the class takes need.
+    """The flash kernel that runs, or the requirements of those that the class supports.
 
     Raises:
-        NoFlashError: the class takes none.
+        NoFlashError: the class supports none.
     """
     if not has.flash and not has.kernels:
         raise NoFlashError(has.name, has.source, "sdpa" if has.sdpa else "eager")
+    # a class that lists kernels accepts no others
     rows = [row for name in has.kernels if (row := _BY_NAME.get(name))] if has.kernels else list(FLASH)
     if not rows:
         return Attending("flash", f"--attention flash: {has.kernels[0]}, the kernel that {has.name} names.")
@@ -146,5 +148,5 @@ def _flash(has: Implementations, gpu: Accelerator | None) -> Attending:
 
 
 def _choices(has: Implementations, rows: list[Kernel]) -> str:
-    """The kernels of a class that takes only some, for an unnamed accelerator."""
+    """The kernels of a class that supports only some, where no accelerator is given."""
     return f"{has.name} takes only {', '.join(f'{row.title} ({row.needs})' for row in rows)}"

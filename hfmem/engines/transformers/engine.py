@@ -81,6 +81,7 @@ class Transformers:
     def refused(self, model: Model, scenario: Scenario) -> str:
         if reason := model.unloadable or self._formats_refused(model, scenario) or scenario.unattended:
             return reason
+        # rotary positions can be extrapolated, but a learned table has no row for further positions
         longest, table = model.architecture.max_positions, model.parameters
         if longest is None or scenario.seq <= longest or table is None or table.positions(longest) is None:
             return ""

@@ -1,6 +1,7 @@
-"""Number formats in transformers: what becomes of quantised checkpoints, and what `--dtype` packs while they load.
+"""Number formats in transformers: how quantised checkpoints are held, and what `--dtype` quantises while loading.
 
-Read in transformers 5.24 (paths below `transformers/`), bitsandbytes 0.50.2, torchao 0.18 and compressed-tensors 0.20.
+From the sources of transformers 5.24 (paths below `transformers/`), bitsandbytes 0.50.2, torchao 0.18 and
+compressed-tensors 0.20.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ __all__ = ["ANOTHER", "FORMATS", "RECIPES", "TRAINED"]
 
 _FP8: Final = "quantizers/quantizer_finegrained_fp8.py:38-58"
 _MXFP4: Final = "quantizers/quantizer_mxfp4.py:63-121"
-_BNB: Final = "integrations/bitsandbytes.py:184-216: nn.Linear and Conv1D, and fused experts are neither"
-_UNKNOWN: Final = "quantizers/auto.py:264-271, 358-361 (modelopt is no quantiser)"
+_BNB: Final = "integrations/bitsandbytes.py:184-216: replaces nn.Linear and Conv1D; fused experts are neither"
+_UNKNOWN: Final = "quantizers/auto.py:264-271, 358-361 (there is no quantiser named modelopt)"
 _GPU_ONLY: Final[tuple[tuple[str, str, str], ...]] = (
     ("fbgemm_fp8", "using fbgemm fp8 quantization requires a GPU or XPU", "quantizers/quantizer_fbgemm_fp8.py:55-74"),
     ("eetq", "no GPU found, and a GPU is needed for this quantisation", "quantizers/quantizer_eetq.py:49-50"),
@@ -25,22 +26,22 @@ _GPU_ONLY: Final[tuple[tuple[str, str, str], ...]] = (
     ("higgs", "HIGGS runs on a GPU only", "quantizers/quantizer_higgs.py:43-75"),
     ("fp_quant", "FPQuant runs on a GPU or Intel XPU only", "quantizers/quantizer_fp_quant.py:43-63"),
 )
-"""Quantisers that a processor and Apple's GPUs are refused by: their name, the reason, the line."""
+"""Quantisers that refuse CPUs and Apple GPUs: method, reason, source line."""
 
 _WITHOUT_GPU: Final[tuple[Hardware, ...]] = ("mps", "cpu")
 
 ANOTHER: Final = FormatRow(
     methods=(),
     outcome="refused",
-    reason="the model is quantised already, and from_pretrained takes no configuration of another quantiser for it",
+    reason="the model is quantised already, and from_pretrained does not accept another quantization_config for it",
     source="quantizers/auto.py:259-266",
 )
-"""What becomes of `--dtype` where the checkpoint is quantised otherwise."""
+"""The result of `--dtype` where the checkpoint is quantised with another method."""
 
-# The experts of gpt-oss are those that have biases: GptOssMLP is the one class that Mxfp4Config replaces, and the one
-# that FineGrainedFP8Config cannot.
+# `biased_experts` identifies gpt-oss, whose experts have biases: its GptOssMLP is the only class that Mxfp4Config
+# replaces, and the one that FineGrainedFP8Config cannot replace.
 FORMATS: Final[tuple[FormatRow, ...]] = (
-    # weights of fewer bits that checkpoints bring
+    # packed weights of quantised checkpoints
     FormatRow(methods=("fp8", "mxfp8"), hardware=("cuda",), least=89, outcome="kept", source=_FP8),
     FormatRow(methods=("fp8", "mxfp8"), hardware=("rocm", "xpu"), outcome="kept", source=_FP8),
     FormatRow(
@@ -81,7 +82,7 @@ FORMATS: Final[tuple[FormatRow, ...]] = (
         biased_experts=True,
         hardware=("cpu",),
         outcome="unpacked",
-        reason="unpacked on a processor unless from_pretrained has use_kernels=True",
+        reason="unpacked on CPU unless from_pretrained has use_kernels=True",
         source="quantizers/quantizer_mxfp4.py:179-184, modeling_utils.py:4175",
     ),
     FormatRow(
@@ -95,14 +96,14 @@ FORMATS: Final[tuple[FormatRow, ...]] = (
     FormatRow(
         methods=("mxfp4",),
         outcome="refused",
-        reason="its MXFP4 replaces the experts of gpt-oss alone, and blocks and scales have nowhere to go",
+        reason="its MXFP4 supports the experts of gpt-oss only, and cannot load blocks and scales of other models",
         source="integrations/mxfp4.py:517-535",
     ),
     FormatRow(
         methods=("modelopt",),
         schemes=("fp8", "mxfp8"),
         outcome="unpacked",
-        reason="no quantiser of this name: a warning, then FP8 values are cast without their scales, which gives wrong "
+        reason="it has no such quantiser: after a warning, FP8 values are cast without their scales, which gives wrong "
         "outputs",
         source=_UNKNOWN,
     ),
@@ -116,14 +117,14 @@ FORMATS: Final[tuple[FormatRow, ...]] = (
     FormatRow(
         methods=("modelopt",),
         outcome="refused",
-        reason="no quantiser of this name reads what ModelOpt packed",
+        reason="it has no quantiser that reads ModelOpt's packed weights",
         source=_UNKNOWN,
     ),
     FormatRow(
         methods=("compressed-tensors",),
         outcome="unpacked",
         scales_stay=True,
-        reason="packed only until the first forward pass, which unpacks the whole model and keeps the scales beside it",
+        reason="packed only until the first forward pass, which unpacks the whole model and keeps the scales too",
         source="quantizers/quantizer_compressed_tensors.py:47-49, 115-119; compressed_tensors 0.20, "
         "model_compressor.py:177-180, 256-279",
     ),
@@ -146,7 +147,7 @@ FORMATS: Final[tuple[FormatRow, ...]] = (
         source="quantizers/quantizer_eetq.py:49-50, quantizer_spqr.py:42-56, quantizer_vptq.py:47-48, "
         "quantizer_higgs.py:43-75",
     ),
-    # --dtype: what packs while the weights load
+    # --dtype: quantisation while loading
     FormatRow(
         methods=("--dtype fp8",),
         biased_experts=True,
@@ -178,7 +179,7 @@ FORMATS: Final[tuple[FormatRow, ...]] = (
     FormatRow(
         methods=("--dtype mxfp4",),
         outcome="unpacked",
-        reason="Mxfp4Config replaces the experts of gpt-oss alone, with a warning for every other model",
+        reason="Mxfp4Config quantises the experts of gpt-oss only, and warns for other models",
         source="integrations/mxfp4.py:524-535",
     ),
     FormatRow(
@@ -195,13 +196,13 @@ FORMATS: Final[tuple[FormatRow, ...]] = (
         source="quantizers/quantizer_nvfp4.py:61-79",
     ),
 )
-"""Format x hardware -> what happens."""
+"""(Format, hardware) -> outcome, for inference."""
 
 TRAINED: Final[tuple[FormatRow, ...]] = (
     FormatRow(
         methods=("mxfp4",),
         outcome="unpacked",
-        reason="MXFP4 is not trained, and Mxfp4Config(dequantize=True) unpacks it",
+        reason="MXFP4 cannot be trained, so Mxfp4Config(dequantize=True) unpacks it",
         source="quantizers/quantizer_mxfp4.py:209-213",
     ),
     *(
@@ -226,7 +227,7 @@ TRAINED: Final[tuple[FormatRow, ...]] = (
     ),
     *FORMATS,
 )
-"""The same in training: what cannot be trained as it is stored, then what holds for every run."""
+"""The same for training: formats that cannot be trained as stored come first, then the rows for inference."""
 
 _FUSED: Final = ("experts",)
 
@@ -240,8 +241,8 @@ RECIPES: Final[tuple[Recipe, ...]] = (
         multiple=128,
         conv1d=False,
         loads=True,
-        source="integrations/finegrained_fp8.py:956-1006: linear modules and fused experts, but no head, and no sides "
-        "that 128 does not divide",
+        source="integrations/finegrained_fp8.py:956-1006: linear modules and fused experts, except the head and "
+        "matrices with a dimension that is not a multiple of 128",
     ),
     Recipe(
         name="torchao Int4WeightOnlyConfig",
@@ -260,7 +261,7 @@ RECIPES: Final[tuple[Recipe, ...]] = (
             multiple=row.multiple,
             conv1d=row.conv1d,
             words=row.words,
-            source=f"{row.source}; only nn.Linear is replaced, so that fused experts stay",
+            source=f"{row.source}; only nn.Linear is replaced, so fused experts stay unquantised",
         )
         for row in TOOLS
         if row.dtype == "int4" and "w4a16" not in row.words
@@ -279,7 +280,7 @@ RECIPES: Final[tuple[Recipe, ...]] = (
         multiple=16,
         biased=False,
         loads=True,
-        source="integrations/nvfp4.py:111-118, 159-177: linear modules without a bias, whose scales are held twice",
+        source="integrations/nvfp4.py:111-118, 159-177: linear modules without a bias, with two copies of the scales",
     ),
 )
-"""What `--dtype` means."""
+"""What `--dtype` stands for in transformers."""

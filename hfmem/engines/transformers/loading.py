@@ -1,4 +1,4 @@
-"""What `from_pretrained` holds while it loads, and what of a card it leaves alone."""
+"""Memory that `from_pretrained` needs while loading, and the safety margin."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ _LAST: Final = Margin(
 
 
 def loading(model: Model, scenario: Scenario, weights: int) -> Loading | None:
-    """The peak while loading: tensors go one by one from mapped files to their place, pickled files are read whole; a
-    matrix is quantised beside its original, and the experts of a layer are joined beside their parts."""
+    """The peak while loading. Tensors are copied one by one from memory-mapped files, while pickled files are read as a
+    whole. On the device, a matrix is quantised next to its original, and a layer's experts are fused next to their
+    separate tensors."""
     from_files = mapped(model)
     if from_files is None:
         return None
-    how, host = "mapped files, whose pages the system may drop", 0
+    how, host = "memory-mapped files, whose pages can be reclaimed", 0
     if not from_files:
         read = file_bytes(model)
         how, host = "all pickled files together", -1 if read is None else read
@@ -33,13 +34,14 @@ def loading(model: Model, scenario: Scenario, weights: int) -> Loading | None:
     quantiser = find_quantiser(scenario.dtype or "")
     beside, what = 0, ""
     if quantiser is not None:
-        beside, what = largest_matrix(model, scenario.compute_dtype), ", and the largest matrix beside its packed form"
+        beside, what = largest_matrix(model, scenario.compute_dtype), ", and the original of the largest packed matrix"
     elif _joined(model):
-        beside, what = largest_experts(model, scenario.compute_dtype), ", and one layer's experts beside their parts"
+        beside, what = largest_experts(model, scenario.compute_dtype), ", and one layer's experts before they are fused"
+    # `weights` are those of one rank, whereas the largest matrix is of the whole model
     ranks = max(1, scenario.parallel.tp * scenario.parallel.ep)
     device = weights + beside // ranks
     return Loading(
-        host=None if host < 0 else host + (device if on_cpu else 0),
+        host=None if host < 0 else host + (device if on_cpu else 0),  # on a CPU, the weights are in host memory too
         gpu=device,
         how=f"host: {how}; accelerator: the weights{what}",
         source=_SOURCE,
@@ -47,14 +49,15 @@ def loading(model: Model, scenario: Scenario, weights: int) -> Loading | None:
 
 
 def _joined(model: Model) -> bool:
-    """Whether the files have each expert by itself, which the class keeps as one tensor."""
+    """Whether the files store experts as separate tensors, which the class fuses into one."""
+    # stored fused, a layer has at most two expert tensors (gate_up and down), which are three-dimensional
     table, depth = model.parameters, model.architecture.depth or 0
     groups = table.groups if table is not None else ()
     return any(group.component == "experts" and len(group.shape) == 2 and group.count > 2 * depth for group in groups)
 
 
 def margin(estimate: Estimate) -> Margin:
-    """Running: the last 1.2 GiB; training: what the allocator reserves beyond what is allocated."""
+    """Inference: the last 1.2 GiB. Training: memory that the allocator may reserve beyond what is allocated."""
     facts = estimate.training
     if facts is None:
         return _LAST

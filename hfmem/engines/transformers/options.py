@@ -1,4 +1,4 @@
-"""What only `transformers` takes."""
+"""The options of `transformers` alone."""
 
 from dataclasses import dataclass
 from importlib.util import find_spec

@@ -25,4 +25,4 @@ RULES: Final = SplitRules(
     source="transformers 5.24.0: distributed/mixin.py:85-105 and 256-262 (plans), tensor_parallel.py (styles), "
     "pipeline_parallel.py:109 (layer_range_for_rank), expert_parallel.py (MoEParamShard)",
 )
-"""Tensor parallelism by each class's own plan; key/value heads cannot be repeated."""
+"""Tensor parallelism by each class's tp_plan; KV heads cannot be replicated."""

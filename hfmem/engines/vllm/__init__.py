@@ -1,1 +1,1 @@
-"""vLLM: what a server's rank holds, by the engine's own rules. One set of rules a release that changed them."""
+"""vLLM: memory of a server's rank by the engine's own rules, with one set of rules per release that changed them."""

@@ -1,4 +1,4 @@
-"""The cache that a batch needs on one rank of a vLLM server."""
+"""The KV cache of a batch on one rank of a vLLM server."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ class PagedCache(CacheSize):
     """The cache of one rank; `per_token` is an average over a page.
 
     Attributes:
-        layout: groups and pages.
+        layout: KV cache groups and pages.
     """
 
     layout: Layout
 
 
 def layout_of(model: Model, scenario: Scenario) -> Layout | Unknown:
-    """How one rank's cache is laid out, which neither batch nor length changes; or why it is not known."""
+    """The layout of one rank's cache, which does not depend on batch and length; or why it is unknown."""
     architecture, settings = model.architecture, settings_of(scenario)
     if architecture.layers is None:
         return Unknown(architecture.unknown or "the layers of the architecture are not known")
@@ -40,7 +40,7 @@ def layout_of(model: Model, scenario: Scenario) -> Layout | Unknown:
 
 
 def cache_of(found: Layout | Unknown, scenario: Scenario) -> PagedCache | Unknown:
-    """The cache that the asked batch needs on one rank; or why it is not known."""
+    """The cache for the scenario's batch on one rank, or why it is unknown."""
     if isinstance(found, Unknown):
         return found
     settings = settings_of(scenario)
@@ -57,6 +57,7 @@ def cache_of(found: Layout | Unknown, scenario: Scenario) -> PagedCache | Unknow
         if (pages := group.spec.pages(scenario.seq, settings))
     )
     per_token = found.per_token(scenario.seq, settings) if found.groups else 0
+    # what is left of the blocks after the linear part: states, windows, and unused tokens of the last page
     needed = found.blocks(scenario.seq, settings) * found.block_bytes
     return PagedCache(layout=found, terms=terms, per_token=per_token, fixed=max(0, needed - per_token * scenario.seq))
 
@@ -71,7 +72,7 @@ _GROUP_NAMES = {
 
 
 def _group_name(found: Layout, index: int) -> str:
-    """The kind of layers of a group, numbered where a kind has several."""
+    """The kind of layers in a group, numbered where several groups have the same kind."""
     kinds = [group.spec.kind for group in found.groups]
     kind = kinds[index]
     number = f" (group {kinds[: index + 1].count(kind)} of {kinds.count(kind)})" if kinds.count(kind) > 1 else ""

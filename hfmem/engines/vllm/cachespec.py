@@ -1,7 +1,7 @@
-"""The KV cache as vLLM lays it out: pages of a block of tokens, and groups of layers that share a block table.
+"""The layout of vLLM's KV cache: pages of one block of tokens each, and groups of layers that share a block table.
 
-Source: vLLM 0.19.0 `v1/kv_cache_interface.py` (what a layer is charged for a request), `v1/core/kv_cache_utils.py`
-(groups, padding, one page size for all), `model_executor/models/config.py` (pages of states).
+Source: vLLM 0.19.0 `v1/kv_cache_interface.py` (blocks of a request per layer), `v1/core/kv_cache_utils.py` (groups,
+padding, uniform page size), `model_executor/models/config.py` (pages of recurrent states).
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ __all__ = ["Dtypes", "Group", "Layout", "Spec", "layout"]
 Kind = Literal["full", "sliding", "chunked", "state", "cross"]
 
 SPARSE_LATENT: Final = 656
-"""Bytes per token of an FP8 latent under sparse attention: 512 of values, 16 of scales, 128 of 16-bit rotary part."""
+"""Bytes per token of an FP8 latent under sparse attention: 512 of values, 16 of scales, 128 of 16-bit rope part."""
 
-_INDEX_SCALE: Final = 4
-_INDEX_GROUP: Final = 128
-_ALIGNMENT: Final = 16
+_INDEX_SCALE: Final = 4  # bytes of a float32 scale of indexer keys
+_INDEX_GROUP: Final = 128  # indexer key elements per scale
+_ALIGNMENT: Final = 16  # tokens: a grown block size is a multiple of this
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spec:
-    """What one layer is charged with.
+    """The KV cache spec of one layer.
 
     Attributes:
-        kind: how the number of pages follows from the length.
-        block: tokens of a page; 0 for states.
-        page: bytes of a page.
-        window: tokens of a window or chunk; 0 for none.
+        kind: determines the number of pages for a length.
+        block: tokens per page; 0 for recurrent states.
+        page: bytes per page.
+        window: tokens of the sliding window or attention chunk; 0 for none.
     """
 
     kind: Kind
@@ -47,13 +47,14 @@ class Spec:
     window: int = 0
 
     def pages(self, length: int, settings: Settings) -> int:
-        """Pages that one request of `length` tokens is charged with."""
+        """Pages that vLLM plans for one request of `length` tokens (`max_memory_usage_bytes`)."""
         batched = settings.max_num_batched_tokens
         if self.kind == "state":
             return settings.rules.state_blocks
         if self.kind == "cross":
             return -(-batched // self.block)
         if self.kind == "sliding":
+            # one page more, as the window need not start at a page boundary
             return -(-min(self.window - 1 + batched, length) // self.block) + 1
         tokens = min(self.window + batched, length) if self.kind == "chunked" else length
         return -(-tokens // self.block)
@@ -69,12 +70,13 @@ class Group:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """The groups of a rank.
+    """The KV cache groups of a rank.
 
     Attributes:
-        groups: each takes one page a layer for a block, padding included.
-        width: layers of the widest group: what a block is charged with.
-        page: bytes of one layer's page; for layers of one type and several sizes, of all layers together (`width` 1).
+        groups: each with one page per layer and block, padding included.
+        width: layers of the largest group; a block of the pool has a page for each.
+        page: bytes of one layer's page; for layers of one type with different sizes, of all layers together
+            (`width` 1).
     """
 
     groups: tuple[Group, ...]
@@ -88,15 +90,16 @@ class Layout:
 
     @property
     def block(self) -> int:
-        """Tokens that the engine's log counts a block as."""
+        """Tokens per block, as counted in the engine's log."""
         return min((group.spec.block for group in self.groups if group.spec.block), default=1)
 
     def blocks(self, length: int, settings: Settings) -> int:
-        """Blocks that a request of `length` tokens is charged with."""
+        """Blocks that vLLM plans for a request of `length` tokens, over all groups."""
         return sum(group.spec.pages(length, settings) for group in self.groups)
 
     def per_token(self, length: int, settings: Settings) -> int:
-        """Bytes that a further token costs on average, once a request has `length` tokens."""
+        """Bytes that each further token adds on average to a request of `length` tokens."""
+        # over a length that is a whole number of blocks in every group, so that rounding to pages cancels out
         step = lcm(*(group.spec.block for group in self.groups if group.spec.block)) if self.block > 1 else 1
         grown = self.blocks(length + step, settings) - self.blocks(length, settings)
         return grown * self.block_bytes // step
@@ -104,8 +107,8 @@ class Layout:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dtypes:
-    """Of keys and values, of what is computed, and of recurrent states (None for the compute dtype: the engine does not
-    keep them wider by itself, `mamba_utils.py::MambaStateDtypeCalculator`)."""
+    """Dtypes of keys and values, of activations, and of recurrent states (None: the compute dtype, as vLLM does not
+    widen states by default, `mamba_utils.py::MambaStateDtypeCalculator`)."""
 
     kv: str
     compute: str
@@ -113,7 +116,7 @@ class Dtypes:
 
 
 def layout(layers: tuple[Layer, ...], settings: Settings, dtypes: Dtypes, conv_kernel: int | None) -> Layout | Unknown:
-    """The groups of some layers; or why they are not known."""
+    """The layout for some layers, or why it is unknown."""
     widths = _Widths(
         settings=settings,
         kv=_bytes(dtypes.kv),
@@ -138,7 +141,7 @@ def _bytes(dtype: str) -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Widths:
-    """Bytes of what a layer keeps, under one server's dtypes."""
+    """Page sizes of layers for one server's dtypes, as bytes per element."""
 
     settings: Settings
     kv: float
@@ -147,16 +150,16 @@ class _Widths:
     kernel: int | None
 
     def specs(self, cache: Cache, kind: str, *, sparse: bool = False) -> list[Spec] | Unknown:
-        """The specs of one layer, or why they are not known."""
+        """The specs of one layer, or why they are unknown."""
         for known, make in self._makers(kind, sparse=sparse).items():
             if isinstance(cache, known):
                 return make(cache)
-        return Unknown(f"vLLM's layout of what {kind.replace('_', ' ')} layers keep is not modelled")
+        return Unknown(f"vLLM's cache layout for {kind.replace('_', ' ')} layers is not modelled")
 
     def _makers(self, kind: str, *, sparse: bool) -> dict[type, Callable[..., list[Spec] | Unknown]]:
         return {
             Nothing: lambda _: [],
-            Shared: lambda _: [],
+            Shared: lambda _: [],  # such layers read the pages of another layer
             KV: lambda cache: [self._attention(cache, kind)],
             CrossKV: lambda cache: [self._cross(cache)],
             Latent: lambda cache: [self._latent(cache, sparse=sparse)],
@@ -179,15 +182,16 @@ class _Widths:
         return Spec(kind="cross", block=block, page=page)
 
     def _latent(self, cache: Latent, *, sparse: bool) -> Spec:
-        """A latent with its rotary part, on every tensor-parallel rank."""
+        """A latent with its rope part, replicated on every tensor-parallel rank."""
         alignment = self.settings.rules.latent_alignment
         row = -(-(cache.rank + cache.rope_dim) // alignment) * alignment
         nbytes = SPARSE_LATENT if sparse and self.kv == 1 else row * self.kv
         return Spec(kind="full", block=self.settings.block_size, page=int(self.settings.block_size * nbytes))
 
     def _state(self, cache: State) -> Spec:
-        """A convolution's window without the token that is being made, and a recurrent state."""
+        """A convolution state without the current token (`kernel` - 1 columns), and a recurrent state."""
         kernel = self.kernel
+        # transformers also keeps the current token's column, which `cache.conv` includes
         conv = cache.conv * (kernel - 1) // kernel if kernel else cache.conv
         nbytes = conv * self._dtype(cache.conv_dtype) + cache.recurrent * self.state
         return Spec(kind="state", block=0, page=ceil(nbytes))
@@ -196,7 +200,7 @@ class _Widths:
         return self.compute if name == COMPUTE else _bytes(name)
 
     def _indexed(self, cache: Indexed, kind: str) -> list[Spec] | Unknown:
-        """Attention, and its indexer's keys in FP8 with a float32 scale for 128 of them."""
+        """The attention's spec, and one for the indexer's FP8 keys with a float32 scale per 128 elements."""
         inner = self.specs(cache.attention, kind, sparse=True)
         if isinstance(inner, Unknown):
             return inner
@@ -214,13 +218,13 @@ class _Widths:
 
 
 def _paged_states(specs: Counter[Spec], settings: Settings) -> Counter[Spec]:
-    """With states beside attention, the attention's block grows (in steps of 16 tokens) until its page holds the
-    largest state, and each state takes a page of that size."""
+    """In hybrids of attention and recurrent layers, the attention block grows in steps of 16 tokens until its page
+    holds the largest state, and each state takes a page of that size."""
     largest = max((spec.page for spec in specs if spec.kind == "state"), default=0)
     attention = [spec for spec in specs if spec.kind != "state"]
     if not largest or not attention:
         return specs
-    token = max(spec.page // spec.block for spec in attention)
+    token = max(spec.page // spec.block for spec in attention)  # bytes per token
     block = max(settings.block_size, _ALIGNMENT * -(-largest // (_ALIGNMENT * token)))
     grown: Counter[Spec] = Counter()
     for spec, count in specs.items():
@@ -230,7 +234,7 @@ def _paged_states(specs: Counter[Spec], settings: Settings) -> Counter[Spec]:
 
 
 def _grouped(specs: Counter[Spec]) -> Layout:
-    """One group for one type of layer, else groups of equal width and page."""
+    """One group if all layers have the same type, else groups with the same number of layers and page size."""
     same_blocks = len({spec.block for spec in specs}) == 1
     if same_blocks and len({(spec.kind, spec.window) for spec in specs}) == 1:
         page = sum(spec.page * count for spec, count in specs.items())
@@ -239,6 +243,7 @@ def _grouped(specs: Counter[Spec]) -> Layout:
             return Layout(groups=(Group(spec=kind, layers=specs[kind]),), width=specs[kind], page=kind.page)
         return Layout(groups=(Group(spec=replace(kind, page=page), layers=1),), width=1, page=page)
     unified = _one_page(specs)
+    # vLLM pads smaller types up to the largest if they are nearly as many, else splits larger types
     counts = list(unified.values())
     width = max(counts) if max(counts) < 1.5 * min(counts) else min(counts)
     groups = [Group(spec=spec, layers=width) for spec, count in unified.items() for _ in range(-(-count // width))]
@@ -246,7 +251,7 @@ def _grouped(specs: Counter[Spec]) -> Layout:
 
 
 def _one_page(specs: Counter[Spec]) -> Counter[Spec]:
-    """Smaller pages hold more tokens, so that all are of one size; what does not divide is padded."""
+    """Specs with one page size: smaller pages get larger blocks, and are padded where they do not divide evenly."""
     largest = max(spec.page for spec in specs)
     unified: Counter[Spec] = Counter()
     for spec, count in specs.items():

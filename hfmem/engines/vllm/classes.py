@@ -1,10 +1,10 @@
-"""Which models a release has a class for, from the table that `hfmem.probe.vllm_classes` writes.
+"""Whether a vLLM release has a class for a model, from the table that `hfmem.probe.vllm_classes` writes.
 
-vLLM 0.33.0, 0.27.0 and 0.19.0, `model_executor/models/registry.py::inspect_model_cls`: a class that the registry names,
-else one whose name ends otherwise (`_normalize_arch`), else its backend for the classes of `transformers`
-(`_try_resolve_transformers`), which are asked whether their attention can be replaced. That backend keeps a cache for
-one attention a layer and starts from tokens (`models/transformers/base.py`, `causal.py`), so it runs neither a decoder
-beside an encoder nor a model without a vocabulary.
+vLLM 0.33.0, 0.27.0 and 0.19.0 look up a class in this order (`model_executor/models/registry.py::inspect_model_cls`):
+the registry; the registry with another suffix of the name (`_normalize_arch`); the transformers backend
+(`_try_resolve_transformers`), if the class of `transformers` lets its attention be replaced. The backend keeps one KV
+cache per layer and starts from token ids (`models/transformers/base.py`, `causal.py`), so it runs neither
+encoder-decoders nor models without a vocabulary.
 """
 
 from __future__ import annotations
@@ -24,13 +24,14 @@ __all__ = ["classless", "releases"]
 _Number = tuple[int, ...]
 
 _BY_SOURCE: Final = (0, 28)
-"""The first release that may ask a class of transformers by the source of its module: 0.27.0 asks its flag alone."""
+"""The first release that may inspect the source of a class's module; up to 0.27.0 only the class's flag counts."""
 
 
 def classless(model: Model, release: _Number) -> str:
-    """Why a release has no class for a model; "" where it has one, or where that cannot be told: its code may be the
-    repository's own, or the release newer than the table."""
+    """Why a release has no class for a model. "" where it has one, and where that is unknown, because the code is in
+    the model's repository or the release is newer than the table."""
     table, names = _table(), model.architecture.class_names
+    # a release newer than the table may have gained the class
     if not names or release > table.releases[-1] or any(table.runs(name, release) for name in names):
         return ""
     name, version = names[0], ".".join(map(str, release))
@@ -39,31 +40,31 @@ def classless(model: Model, release: _Number) -> str:
 
 
 def releases() -> tuple[_Number, ...]:
-    """The releases that the table knows, oldest first."""
+    """The releases in the table, oldest first."""
     return _table().releases
 
 
 def _unfit(model: Model, taken: str | None) -> str:
-    """Why the backend cannot run a class that it takes."""
+    """Why the transformers backend cannot run a model although it accepts the class."""
     if not taken:
         return ""
     if model.architecture.source in ("encoder", "fixed"):
-        return ", and its backend for transformers runs no decoder beside an encoder"
+        return ", and its transformers backend does not run encoder-decoders"
     parts = model.parameters.by_component if model.parameters is not None else {}
     if not model.architecture.vocab_size or (parts and "embedding" not in parts):
-        return ", and its backend for transformers runs models that read tokens only"
+        return ", and its transformers backend runs only models with token inputs"
     return ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Table:
-    """The classes of the releases that were read.
+    """The model classes of vLLM releases.
 
     Attributes:
-        releases: these releases, oldest first.
-        suffixes: ends of names that stand for each other.
-        rows: what the table says of a class.
-        backend: of a class of transformers, how it is taken.
+        releases: the releases that were read, oldest first.
+        suffixes: interchangeable suffixes of class names.
+        rows: the table's row for each class.
+        backend: for each class of transformers, how the backend recognises it (`flag` or `source`).
     """
 
     releases: tuple[_Number, ...]
@@ -72,12 +73,12 @@ class _Table:
     backend: Mapping[str, str]
 
     def runs(self, name: str, release: _Number) -> bool:
-        """Whether a release has a class for a name, or may have it: between two releases of the table, what one of them
-        has."""
+        """Whether a release has a class for a name, or may have it: a release between two in the table is taken to have
+        the classes of both."""
         return any(self._has(self.rows.get(each), release) for each in self._alike(name))
 
     def _alike(self, name: str) -> Iterator[str]:
-        """A name, and those with another end."""
+        """A name, and the same name with each other suffix."""
         yield name
         end = next((suffix for suffix in self.suffixes if name.endswith(suffix)), None)
         if end is not None:
@@ -86,22 +87,23 @@ class _Table:
     def _has(self, row: Mapping[str, str] | None, release: _Number) -> bool:
         if row is None or ("until" in row and release > _number(row["until"])):
             return False
-        if "since" not in row:  # gone before the first release of the table
+        if "since" not in row:  # removed before the first release of the table
             return "until" in row or release < self.releases[0]
+        # between two releases of the table it is unknown when the class was added, so it may be there
         older = [each for each in self.releases if each < _number(row["since"])]
         return not older or release > older[-1]
 
     def backend_refuses(self, name: str, release: _Number) -> str:
-        """Why the backend for transformers does not take a class; "" where it does, or may take what is no class of
-        transformers."""
+        """Why the transformers backend does not accept a class; "" where it does, or where the class is not one of
+        transformers and may be accepted."""
         row, taken = self.rows.get(name, {}), self.backend.get(name)
         if taken == "flag" or (taken == "source" and release >= _BY_SOURCE) or (taken is None and "until" not in row):
             return ""
         if "plugin" in row:
-            return f"; the plugin at {row['plugin']} has one"
+            return f"; the plugin at {row['plugin']} provides one"
         if "until" in row:
             return f": {row['until']} was the last release with one"
-        return ", and its backend for transformers does not take it"
+        return ", and its transformers backend does not accept it"
 
 
 def _number(name: str) -> _Number:

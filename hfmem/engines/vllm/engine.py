@@ -33,7 +33,7 @@ from hfmem.unknown import Unknown
 
 __all__ = ["ENGINE", "Vllm"]
 
-_WITHOUT_BFLOAT16: Final = ("pascal", "volta", "turing")
+_WITHOUT_BFLOAT16: Final = ("pascal", "volta", "turing")  # compute capability below 8.0
 
 
 class Vllm:
@@ -50,8 +50,8 @@ class Vllm:
     def run_dtype(
         self, dtype: str | None, architecture: Architecture, gpu: Accelerator | None
     ) -> tuple[str | None, str]:
-        """float32 checkpoints run in 16 bits, and bfloat16 ones in float16 where the card has no bfloat16, or in
-        float32 where float16 is too narrow for them (0.19.0, `config/model.py::_resolve_auto_dtype`)."""
+        """float32 checkpoints run in 16 bits. On GPUs without bfloat16, bfloat16 checkpoints run in float16, or in
+        float32 if their values overflow float16 (0.19.0, `config/model.py::_resolve_auto_dtype`)."""
         if dtype not in ("float32", "bfloat16"):
             return dtype, ""
         old = gpu is not None and gpu.generation in _WITHOUT_BFLOAT16
@@ -112,10 +112,10 @@ class Vllm:
         return (Otherwise(f"Of {scenario.batch:,} sequences, --max-num-seqs lets {most:,} run concurrently."),)
 
     def _to_be_made(self, model: Model, scenario: Scenario) -> str:
-        """What has to be made before it can be served; "" where the model is served as it is."""
+        """Why a new checkpoint has to be written before serving; "" where vLLM serves the model as it is."""
         if not all(kept.written for kept in self.kept(model, scenario)):
             return ""
-        return f"vLLM makes no {scenario.dtype} while it loads; it serves files that a tool has made"
+        return f"vLLM does not quantise to {scenario.dtype} while loading; it serves checkpoints that a tool quantised"
 
 
 ENGINE: Final[Ranked] = Vllm()

@@ -1,6 +1,6 @@
-"""Number formats in vLLM: what becomes of quantised checkpoints, and what `--dtype` means.
+"""Number formats in vLLM: how quantised checkpoints are held, and what `--dtype` stands for.
 
-Read in vLLM 0.33 (paths below `vllm/model_executor/layers/quantization/` where none other is told).
+From the sources of vLLM 0.33 (paths below `vllm/model_executor/layers/quantization/` unless stated otherwise).
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ __all__ = ["ANOTHER", "FORMATS", "RECIPES", "formats_of"]
 _ELSEWHERE: Final[tuple[Hardware, ...]] = ("rocm", "xpu", "cpu")
 _LISTS: Final = "platforms/rocm.py:668-692, platforms/xpu.py:113-131"
 _NO_METAL: Final = "platforms/: cuda, rocm, xpu, cpu, tpu"
-_NO_GPU: Final = "vLLM has no platform for Apple's GPUs; on a Mac it runs on the processor"
+_NO_GPU: Final = "vLLM has no platform for Apple GPUs; on a Mac it runs on the CPU"
 
 ANOTHER: Final = FormatRow(
     methods=(),
     outcome="refused",
-    reason="the quantization method in the model's configuration does not match the one that is asked for",
+    reason="the quantization method in the model's configuration does not match the requested one",
     source="config/model.py:1456-1462",
 )
-"""What becomes of `--dtype` where the checkpoint is quantised otherwise."""
+"""The result of `--dtype` where the checkpoint is quantised with another method."""
 
-# methods, schemes, the lowest compute capability, what holds below native hardware, the line
+# methods, schemes, minimum compute capability, source line (with the fallback on GPUs without native support)
 _LEAST: Final[tuple[tuple[tuple[str, ...], tuple[str, ...], int, str], ...]] = (
     (("fp8",), (), 75, "fp8.py:146-147, utils/marlin_utils_fp8.py:30-31 (weights only, through Marlin, below 8.9)"),
     (("mxfp8",), (), 80, "modelopt.py:1230-1233 (through Marlin below 10.0)"),
@@ -61,7 +61,7 @@ def _capability(least: int) -> str:
 _DEPRECATED: Final = FormatRow(
     methods=("fbgemm_fp8",),
     outcome="refused",
-    reason="fbgemm_fp8 is deprecated: vLLM wants --allow-deprecated-quantization",
+    reason="fbgemm_fp8 is deprecated: vLLM requires --allow-deprecated-quantization",
     source="config/model.py:1472-1483; in 0.19 already",
 )
 _DEPRECATED_SINCE: Final = (0, 17)
@@ -81,7 +81,7 @@ FORMATS: Final[tuple[FormatRow, ...]] = (
         methods=("gptq",),
         schemes=("int2", "int3", "int5", "int6", "int7", "reordered", "asymmetric"),
         outcome="refused",
-        reason="its GPTQ takes 4 and 8 bits, symmetric, without reordered groups (desc_act)",
+        reason="its GPTQ supports 4 and 8 bits, symmetric, without reordered groups (desc_act)",
         source="auto_gptq.py:152-155, utils/gptq_utils.py:29-37",
     ),
     FormatRow(
@@ -104,7 +104,7 @@ FORMATS: Final[tuple[FormatRow, ...]] = (
         schemes=("nvfp4",),
         hardware=("cpu",),
         outcome="refused",
-        reason="there is no kernel that can implement the NVFP4 linear layer on a processor",
+        reason="there is no kernel for NVFP4 linear layers on CPU",
         source="../../kernels/linear/__init__.py:592-613",
     ),
     *(
@@ -159,18 +159,18 @@ FORMATS: Final[tuple[FormatRow, ...]] = (
         source="__init__.py:15-49, config/model.py:1464-1469",
     ),
 )
-"""Format x hardware -> what happens."""
+"""(Format, hardware) -> outcome, for releases in general; `formats_of` adds rows of single releases."""
 
 RECIPES: Final[tuple[Recipe, ...]] = (
     Recipe(
-        name="--quantization fp8 while it loads",
+        name="--quantization fp8 while loading",
         dtype="fp8",
         packs=everything("fp8 tensors"),
         loads=True,
-        source="config/quantization.py:195-209, online/base.py:290-411: linear layers, a vision tower's too, experts",
+        source="config/quantization.py:195-209, online/base.py:290-411: linear layers (also of vision towers), experts",
     ),
     Recipe(
-        name="--quantization mxfp4 while it loads",
+        name="--quantization mxfp4 while loading",
         dtype="mxfp4",
         packs=everything("mxfp4"),
         loads=True,
@@ -185,14 +185,14 @@ RECIPES: Final[tuple[Recipe, ...]] = (
     ),
     *TOOLS,
 )
-"""What `--dtype` means: what the engine packs while it loads, else checkpoints that tools write."""
+"""What `--dtype` stands for: quantisation by the engine while loading, else checkpoints of offline tools."""
 
 
 _MXFP4_SINCE: Final = (0, 33)
 _WITHOUT_MXFP4: Final = FormatRow(
     methods=("--dtype mxfp4",),
     outcome="refused",
-    reason="it packs nothing in MXFP4 while it loads: its mxfp4 leaves linear layers as they are",
+    reason="it does not quantise to MXFP4 while loading: its mxfp4 leaves linear layers unquantised",
     source="mxfp4.py of 0.27, get_quant_method; config/quantization.py:115-143 of 0.27 has no shorthand mxfp4",
 )
 _PLUGIN_SINCE: Final = (0, 28)
@@ -206,7 +206,8 @@ _ROCM_WITHOUT: Final = FormatRow(
 
 
 def formats_of(release: tuple[int, int]) -> tuple[FormatRow, ...]:
-    """The rows of a release."""
+    """The rows that apply to a release."""
+    # rows are tried in order, so those of single releases come before the general ones
     own = [_DEPRECATED] if release >= _DEPRECATED_SINCE else []
     own += [_WITHOUT_MXFP4] if release < _MXFP4_SINCE else []
     own += [_ROCM_WITHOUT] if release >= _PLUGIN_SINCE else []

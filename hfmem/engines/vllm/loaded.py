@@ -1,5 +1,5 @@
-"""What vLLM's "Model loading took" counts beyond the checkpoint's tensors: the rotary table, latents' projections in
-the compute dtype, padding of MXFP4 experts, and what PyTorch's allocator adds to large tensors.
+"""Memory in vLLM's log line "Model loading took" beyond the checkpoint's tensors: the rotary table, MLA projections in
+the compute dtype, padding of MXFP4 experts, and rounding by PyTorch's allocator.
 """
 
 from __future__ import annotations
@@ -27,13 +27,14 @@ _LATENT_SOURCE: Final = (
 _MXFP4_SOURCE: Final = "vLLM 0.19.0, fused_moe/oracle/mxfp4.py: sizes rounded up for the kernel"
 _ALLOCATOR_SOURCE: Final = "PyTorch c10/cuda/CUDACachingAllocator: segments of 2 MiB, not split below 1 MiB"
 
+# kRoundLarge, kMinLargeAlloc and kSmallSize of PyTorch's CUDACachingAllocator
 _SEGMENT: Final = 2 * MIB
 _LARGE: Final = 10 * MIB
 _UNSPLIT: Final = MIB
 
 
 def loaded_terms(model: Model, scenario: Scenario, kept: Kept) -> tuple[Term, ...]:
-    """The terms of one rank (`model` as that rank holds it)."""
+    """The terms of one rank; `model` is the part on that rank."""
     dtype = find_dtype(scenario.compute_dtype) if scenario.compute_dtype else None
     settings = settings_of(scenario)
     if dtype is None or model.parameters is None:
@@ -53,9 +54,10 @@ def _term(name: str, nbytes: int, how: str, source: str) -> Term:
 
 
 def _rotary(model: Model, groups: Iterable[TensorGroup], width: int) -> list[Term]:
-    """The tables that all layers share, where positions are rotary."""
+    """The cos/sin table that all layers share, for models with rotary positions."""
     architecture = model.architecture
     positions = architecture.max_positions
+    # an embedding with one row per position means learned positions, and no rotary table
     learned = any(group.component == "embedding" and group.shape[0] == positions for group in groups)
     size = max((_rotary_width(layer.cache) for layer in set(architecture.layers or ())), default=0)
     rows = architecture.rotary_rows
@@ -78,7 +80,7 @@ def _rotary_width(cache: Cache) -> int:
 
 
 def _projections(model: Model, width: int) -> list[Term]:
-    """The up projections of latents, kept a second time in the compute dtype for decoding."""
+    """MLA's up projections, which vLLM holds a second time in the compute dtype for decoding."""
     latents = [_latent(layer.cache) for layer in model.architecture.layers or ()]
     elements = sum(
         latent.heads * (latent.key_dim - latent.rope_dim + latent.value_dim) * latent.rank
@@ -96,7 +98,7 @@ def _latent(cache: Cache) -> Latent | None:
 
 
 def _padding(model: Model, groups: Iterable[TensorGroup], settings: Settings, parallel: Parallel) -> list[Term]:
-    """MXFP4 experts, whose sizes are rounded up to what the kernel takes."""
+    """Padding of MXFP4 experts, whose sizes are rounded up to the kernel's multiples."""
     layer = next((layer for layer in model.architecture.layers or () if isinstance(layer.ffn, Experts)), None)
     stored = sum(
         group.stored_bytes or 0 for group in groups if group.component == "experts" and group.layout == "mxfp4"
@@ -104,6 +106,7 @@ def _padding(model: Model, groups: Iterable[TensorGroup], settings: Settings, pa
     hidden = model.architecture.hidden_size
     if layer is None or not isinstance(layer.ffn, Experts) or not stored or not hidden:
         return []
+    # expert parallelism keeps experts whole; otherwise each is split across all ranks of a stage
     inner = layer.ffn.intermediate // (1 if parallel.ep > 1 else parallel.tp * parallel.dp)
     by_inner, by_hidden = settings.rules.mxfp4_multiples
     padded = _up(inner, by_inner) * _up(hidden, by_hidden)
@@ -117,9 +120,10 @@ def _up(size: int, multiple: int) -> int:
 
 
 def _rounding(groups: Iterable[TensorGroup], scenario: Scenario, kept: Kept) -> list[Term]:
-    """A tensor of 10 MiB and more has a segment of its own, in steps of 2 MiB; a rest below 1 MiB is not split off."""
+    """Rounding by the allocator: a tensor of 10 MiB or more gets its own segment, a multiple of 2 MiB; an unused rest
+    below 1 MiB is not split off, and is lost."""
     waste = sum(count * _rest(nbytes) for nbytes, count in _tensors(groups, scenario, kept))
-    how = "rest of each tensor's last segment of 2 MiB, where it is less than 1 MiB"
+    how = "unused rest of each large tensor's segment (a multiple of 2 MiB), where it is less than 1 MiB"
     return [_term("allocator's rounding", waste, how, _ALLOCATOR_SOURCE)] if waste else []
 
 
@@ -129,8 +133,8 @@ def _rest(nbytes: int) -> int:
 
 
 def _tensors(groups: Iterable[TensorGroup], scenario: Scenario, kept: Kept) -> list[tuple[int, int]]:
-    """Bytes of each tensor as the engine allocates it, and how many there are: projections with one input are fused,
-    experts are not looked at (their kernels repack them)."""
+    """(bytes, count) of tensors as vLLM allocates them: projections with the same input are fused. Experts are left
+    out, as their kernels repack them."""
     fused: dict[tuple[str, str, int], list[int]] = {}
     alone = []
     for group in groups:

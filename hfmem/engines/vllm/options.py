@@ -1,4 +1,4 @@
-"""What only vLLM takes, under its own names."""
+"""The options of vLLM alone, under vLLM's own names."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -14,8 +14,8 @@ _option = partial(Option, panel="vLLM")
 
 
 def _release(version: str) -> InvalidScenarioError | None:
-    """What is wrong with a release."""
-    from hfmem.engines.vllm.rules import rules_of  # for runs that name one only
+    """Why a release is not accepted; None if it is."""
+    from hfmem.engines.vllm.rules import rules_of  # only runs with --vllm-version need it here
 
     try:
         rules_of(version)
@@ -26,7 +26,7 @@ def _release(version: str) -> InvalidScenarioError | None:
 
 @dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
 class VllmOptions:
-    """The options of `vllm serve`; None is its default for the release and the card."""
+    """The options of `vllm serve`; None stands for vLLM's default for the release and the GPU."""
 
     max_num_seqs: Annotated[
         int | None,

@@ -1,8 +1,8 @@
 """The activation peak of vLLM's profile run: `torch peak memory increase` in its log.
 
 The engine runs one forward pass of `max_num_batched_tokens` tokens, and then the sampler on `max_num_seqs` rows of
-random logits, with top-k and top-p on. The peak is the larger of the two; what outlives the forward pass counts in
-both. Sources: vLLM 0.19.0 `v1/worker/gpu_model_runner.py::{profile_run,_dummy_run,_dummy_sampler_run}`,
+random logits, with top-k and top-p enabled. The peak is the larger of the two; tensors that outlive the forward pass
+count in both. Sources: vLLM 0.19.0 `v1/worker/gpu_model_runner.py::{profile_run,_dummy_run,_dummy_sampler_run}`,
 `v1/sample/ops/topk_topp_{sampler,triton}.py`, `model_executor/layers/fused_moe/fused_moe.py::workspace_shapes`;
 PyTorch `aten/src/ATen/native/cuda/SortStable.cu`.
 """
@@ -33,10 +33,11 @@ _MULTIPROCESSORS: Final = {
     "ada": 142,
     "turing": 40,
 }
+# PyTorch's default cuBLAS workspace: 32 MiB from sm90 on, 8,519,680 B (':4096:2:16:8') before
 _WORKSPACE: Final = {"hopper": 32 * 2**20, "blackwell": 32 * 2**20, "blackwell-rtx": 32 * 2**20}
 _SMALL_WORKSPACE: Final = 8_519_680
-_FEW_ROWS: Final = 128
-_TRITON_ROWS: Final = 8
+_FEW_ROWS: Final = 128  # SortStable.cu sorts rows one by one below this, else in segments
+_TRITON_ROWS: Final = 8  # topk_topp_sampler uses the Triton kernel from this batch size on
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +57,7 @@ class _Run:
 
     @property
     def gathered(self) -> int:
-        """Tokens of all replicas, which the experts see together."""
+        """Tokens of all data-parallel replicas, which are gathered for the experts."""
         return self.tokens * self.parallel.dp
 
     @property
@@ -69,11 +70,11 @@ class _Run:
 
 
 def peak_terms(model: Model, settings: Settings, scenario: Scenario, stage: Stage) -> list[Term] | Unknown:
-    """The terms of the peak on one rank (`model` as that rank holds it); or why it is not known."""
+    """The terms of the peak on one rank, or why it is unknown; `model` is the part on that rank."""
     dtype = find_dtype(scenario.compute_dtype) if scenario.compute_dtype else None
     architecture = model.architecture
     if dtype is None or architecture.hidden_size is None or architecture.layers is None:
-        return Unknown(architecture.unknown or "the hidden size or the dtype is not known")
+        return Unknown(architecture.unknown or "the hidden size or the dtype is unknown")
     run = _Run(
         model=model,
         settings=settings,
@@ -93,11 +94,12 @@ def _term(name: str, nbytes: int, how: str) -> Term:
 
 
 def _forward(run: _Run) -> list[Term]:
-    """What lives at the widest point of a layer: the attention's output, the residual stream before and after it, the
-    normalised states, the gate and up projections and their product."""
+    """Tensors alive at the widest point of a layer: the attention output, the residual stream before and after it, the
+    normalised hidden states (4 × hidden), the gate and up projections and their product (`inner`)."""
     layers = dict.fromkeys(run.model.architecture.layers or ())
     inner = max((_inner(layer, run.parallel) for layer in layers), default=0)
     scratch = max((_scratch(layer, run) for layer in layers), default=0)
+    # the first pipeline stage also holds hidden states and residual that it sends on
     streams = 4 + (2 if run.parallel.pp > 1 and run.stage.first else 0)
     per_token = inner + streams * run.hidden
     how = f"{run.tokens} tokens × ({inner} + {streams} × {run.hidden}) × {run.width} B"
@@ -108,7 +110,7 @@ def _forward(run: _Run) -> list[Term]:
 
 
 def _inner(layer: Layer, parallel: Parallel) -> int:
-    """Elements per token of the feed-forward network's inputs and product on one rank."""
+    """Elements per token of the gate and up projections and their product on one rank."""
     if isinstance(layer.ffn, Dense):
         return (3 if layer.ffn.gated else 2) * layer.ffn.intermediate // parallel.tp
     if isinstance(layer.ffn, Experts):
@@ -117,7 +119,7 @@ def _inner(layer: Layer, parallel: Parallel) -> int:
 
 
 def _scratch(layer: Layer, run: _Run) -> int:
-    """Bytes of the two workspaces of the fused experts' kernel; none for MXFP4, whose kernel has none."""
+    """Bytes of the two workspaces of the fused experts' kernel; 0 for MXFP4, whose kernel needs none."""
     if not isinstance(layer.ffn, Experts) or _packed_experts(run.model):
         return 0
     inner = layer.ffn.intermediate // (1 if run.parallel.ep > 1 else run.parallel.tp * run.parallel.dp)
@@ -135,7 +137,7 @@ def _packed_experts(model: Model) -> bool:
 
 
 def _sampler(run: _Run) -> list[Term]:
-    """The logits in the compute dtype and in float32, and what applying top-k and top-p and drawing takes."""
+    """The sampler: logits in the compute dtype and in float32, and temporaries of top-k, top-p and random sampling."""
     vocab = run.model.architecture.vocab_size or 0
     entries = run.rows * vocab
     states = (run.tokens + 2 * run.rows) * run.hidden * run.width
@@ -160,7 +162,7 @@ def _sampler(run: _Run) -> list[Term]:
 
 
 def _drawing(run: _Run) -> tuple[int, str]:
-    """Bytes per entry besides the logits, and in words."""
+    """Bytes per logit of the sampler's temporaries, and a description."""
     if run.settings.rules.sampler == "triton" and run.rows >= _TRITON_ROWS:
         return 8, "4 B probabilities + 4 B exponential noise"
     if run.rows == 1:
@@ -171,7 +173,7 @@ def _drawing(run: _Run) -> tuple[int, str]:
 
 
 def _lasting(run: _Run) -> list[Term]:
-    """What the run leaves allocated until it ends, in either half."""
+    """Tensors that stay allocated through both the forward pass and the sampler."""
     workspace = _WORKSPACE.get(run.gpu.generation if run.gpu else "", _SMALL_WORKSPACE)
     terms = [_term("cuBLAS workspace", workspace, f"{workspace:,} B per handle and stream")]
     layers = dict.fromkeys(run.model.architecture.layers or ())
@@ -180,7 +182,7 @@ def _lasting(run: _Run) -> list[Term]:
         terms.append(_term("experts' scratch", scratch, _scratch_how(run)))
     if run.parallel.pp > 1 and not run.stage.first:
         nbytes = 2 * run.tokens * run.hidden * run.width
-        how = f"2 × {run.tokens} tokens × {run.hidden} × {run.width} B received from the stage before"
+        how = f"2 × {run.tokens} tokens × {run.hidden} × {run.width} B received from the previous stage"
         terms.append(_term("intermediate tensors", nbytes, how))
     components = {group.component for group in run.model.parameters.groups} if run.model.parameters else set()
     if run.stage.first and components & {"vision", "audio"}:

@@ -1,4 +1,4 @@
-"""What vLLM refuses to start with, whatever memory there is."""
+"""Configurations that vLLM refuses to start with, whatever the memory."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hfmem.mapper.values import Architecture
 
 __all__ = ["CACHE_DTYPES", "longest", "refused"]
 
-_STRETCHED: Final = ("su", "longrope", "llama3")  # their lengths are those of the stretched context already
+_STRETCHED: Final = ("su", "longrope", "llama3")  # max_position_embeddings is the extended length already
 _NATIVE_FP8: Final = 8.9
 _WITHOUT_VOLTA: Final = (0, 33)
 
@@ -25,13 +25,13 @@ CACHE_DTYPES: Final[dict[str, str]] = {
     "bfloat16": "bfloat16",
     "float16": "float16",
 }
-"""Formats of the cache, by their words for `--kv-cache-dtype`."""
+"""Dtypes of the KV cache, with their values of `--kv-cache-dtype`."""
 
 _YARN: Final = ("yarn", "deepseek_yarn", "deepseek_llama_scaling")
 
 
 def refused(model: Model, scenario: Scenario) -> str:
-    """The reason; "" where it starts."""
+    """The first reason to refuse; "" where vLLM starts."""
     return next(filter(None, _reasons(model, scenario)), "")
 
 
@@ -41,7 +41,7 @@ def _reasons(model: Model, scenario: Scenario) -> Iterator[str]:
         yield _platform(scenario.gpu, settings.rules)
     yield classless(model, settings.release)
     if architecture.overflows and scenario.compute_dtype == "float16":
-        yield "models of this type do not support float16: numerical instability, bfloat16 or float32 instead"
+        yield "models of this type are numerically unstable in float16: use bfloat16 or float32"
     yield _cache(model, scenario)
     if scenario.parallel.ep > 1 and architecture.layers and not architecture.experts:
         yield "the number of experts in the model must be greater than 0 when expert parallelism is enabled"
@@ -54,19 +54,19 @@ def _reasons(model: Model, scenario: Scenario) -> Iterator[str]:
 
 
 def _platform(gpu: Accelerator, rules: Rules) -> str:
-    """vLLM 0.27.0, `platforms/__init__.py`; its wheels of 0.33.0 have kernels for compute capability 7.5 and up, and
-    its documents ask for 7.0 before."""
+    """Unsupported devices (vLLM 0.27.0, `platforms/__init__.py`). The wheels of 0.33.0 have kernels for compute
+    capability 7.5 and higher; the documentation of earlier releases requires 7.0."""
     if gpu.vendor == "apple" and gpu.kind != "cpu":
-        return "vLLM has no platform for Apple's GPUs; on a Mac it runs on the processor"
+        return "vLLM has no platform for Apple GPUs; on a Mac it runs on the CPU"
     least = 7.5 if rules.since >= _WITHOUT_VOLTA else 7.0
     capability = _capability(gpu)
     if capability and capability < least:
-        return f"vLLM {rules.name} needs compute capability {least} or more, and {gpu.name} has {capability}"
+        return f"vLLM {rules.name} needs compute capability {least} or higher, and {gpu.name} has {capability}"
     return ""
 
 
 def _capability(gpu: Accelerator) -> float:
-    """NVIDIA's compute capability; 0 for other makers."""
+    """NVIDIA's compute capability; 0 for other vendors."""
     try:
         return float(gpu.compute_capability) if gpu.vendor == "nvidia" else 0.0
     except ValueError:
@@ -74,17 +74,18 @@ def _capability(gpu: Accelerator) -> float:
 
 
 def _cache(model: Model, scenario: Scenario) -> str:
-    """Formats of the cache (0.27.0, config/cache.py::CacheDType), and FP8 where the only attention backend left is
-    Triton's: below 8.0, and with sinks before Hopper (v1/attention/backends/{flashinfer,fa_utils,triton_attn}.py)."""
+    """Unsupported KV cache dtypes (0.27.0, config/cache.py::CacheDType). FP8 is refused where only the Triton attention
+    backend is left: below compute capability 8.0, and for attention with sinks before Hopper
+    (v1/attention/backends/{flashinfer,fa_utils,triton_attn}.py)."""
     if scenario.kv_dtype not in (scenario.compute_dtype, None, *CACHE_DTYPES):
-        return f"--kv-cache-dtype has no {scenario.kv_dtype}: it has auto, float16, bfloat16, fp8 and fp8_e5m2"
+        return f"--kv-cache-dtype {scenario.kv_dtype} does not exist: choose auto, float16, bfloat16, fp8 or fp8_e5m2"
     capability = _capability(scenario.gpu) if scenario.gpu is not None else 0.0
     if not capability or not (scenario.kv_dtype or "").startswith("float8"):
         return ""
     sinks = model.parameters is not None and model.parameters.sinks
     if capability < 8.0 or (sinks and capability < _NATIVE_FP8):
-        why = "attention with sinks" if capability >= 8.0 else "Triton's attention"
-        return f"an FP8 cache under {why} needs compute capability {_NATIVE_FP8}, and {capability} is there"
+        why = "attention sinks" if capability >= 8.0 else "the Triton attention backend"
+        return f"an FP8 KV cache with {why} needs compute capability {_NATIVE_FP8}, and the GPU has {capability}"
     return ""
 
 
@@ -97,15 +98,15 @@ def _length(architecture: Architecture, scenario: Scenario, rules: Rules) -> str
         return ""
     return (
         f"--max-model-len {scenario.seq:,} is more than the model's {limit[1]:,} ({limit[0]}); "
-        "VLLM_ALLOW_LONG_MAX_MODEL_LEN=1 in the environment allows it, and answers beyond may be wrong"
+        "VLLM_ALLOW_LONG_MAX_MODEL_LEN=1 in the environment allows it, at the risk of wrong outputs"
     )
 
 
 def longest(architecture: Architecture, rules: Rules) -> tuple[str, int] | None:
-    """The longest context it derives from the configuration, with the key that sets it; None where no key does.
+    """The maximum context that vLLM derives from the config, with the key that sets it; None where no key does.
 
-    vLLM 0.33.0 and 0.27.0, `config/model.py::_get_and_verify_max_len`: the length, times the factor of a scaling
-    unless it is that of the stretched context already.
+    vLLM 0.33.0 and 0.27.0, `config/model.py::_get_and_verify_max_len`: the config's length, times the factor of
+    `rope_scaling` unless the length is the extended one already.
     """
     context = architecture.context
     if context is None:
@@ -116,5 +117,5 @@ def longest(architecture: Architecture, rules: Rules) -> tuple[str, int] | None:
             continue
         factor = stretch.factor
         if stretch.kind == "yarn" and stretch.original is not None:
-            key, length = "YaRN's original length × factor", stretch.original
+            key, length = "YaRN's original_max_position_embeddings × factor", stretch.original
     return key, int(length * factor)

@@ -1,8 +1,8 @@
-"""What changed between releases of vLLM, as one table: the newest row not above the asked release holds.
+"""Differences between vLLM releases in one table: the newest row that is not newer than the release applies.
 
-The rules were read in the source of 0.19.0 (`SOURCE`); a row stands where start-up logs of public servers show a change
+The rules follow the source of 0.19.0 (`SOURCE`). A row is added where start-up logs of public servers show a change
 (github.com/jgchn/llm-d-planner, accuracy/results: 0.15 to 0.19; github.com/unslothai/notebooks: 0.6 to 0.11), or a
-merged change says so (CUDA graphs in the budget: github.com/gpustack/runner/pull/251; the token count:
+merged pull request states one (CUDA graphs in the budget: github.com/gpustack/runner/pull/251; the token count:
 github.com/vllm-project/vllm/issues/40691; prefix caching of states: github.com/vllm-project/vllm/pull/50991; free
 memory at the start: github.com/vllm-project/vllm/issues/20305; YaRN's longest context:
 github.com/vllm-project/vllm/pull/56446, in the source of 0.33.0 and not of 0.27.0).
@@ -24,28 +24,28 @@ DEFAULT: Final = "0.27"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """How a release does what differs between releases.
+    """The rules of a release, where releases differ.
 
     Attributes:
-        since: the first release they hold for.
-        sampler: how top-k and top-p are applied in the profile run: `sort` of all logits, or a `triton` kernel with one
-            row of scratch a multiprocessor.
+        since: the first release they apply to.
+        sampler: how top-k and top-p are applied in the profile run: a `sort` of all logits, or a `triton` kernel with
+            one row of scratch per multiprocessor.
         keeps_workspaces: whether the experts' scratch stays allocated after the forward pass.
-        hybrid: whether layers that keep a window or a state get groups of their own in the KV cache.
-        state_blocks: blocks of state that a sequence holds (2 where prefix caching of states is on by default).
-        graphs_budgeted: whether CUDA graphs are taken from `gpu_memory_utilization`'s budget.
-        graphs: MiB a captured size: piecewise graphs take about 12, full ones about 6.
-        latent_alignment: elements that a row of a latent is padded to a multiple of.
-        forward: non-PyTorch bytes (MiB) that appear during the profile run on one rank alone, and with tensor
+        hybrid: whether layers with a sliding window or a recurrent state get KV cache groups of their own.
+        state_blocks: blocks of recurrent state per sequence (2 where prefix caching of states is on by default).
+        graphs_budgeted: whether CUDA graphs count against the budget of `gpu_memory_utilization`.
+        graphs: MiB per captured size: piecewise graphs take about 12, full ones about 6.
+        latent_alignment: a latent's row is padded to a multiple of this many elements.
+        forward: MiB that are allocated outside of PyTorch during the profile run: on one rank, and with tensor
             parallelism.
-        mxfp4_multiples: what the inner and the hidden size of MXFP4 experts are rounded up to.
-        chunked: whether a long prompt is fed in steps; up to 0.7 that was so beyond 32,768 tokens only, and a step was
-            as long as the longest prompt.
-        large_defaults: whether cards of 70 GiB and more (no A100) default to 1,024 sequences and 8,192 tokens.
-        tokens_from_concurrency: whether the log's token count is concurrency × length.
-        yarn_stretches: whether the longest context under YaRN is its original length × factor; else what the
-            configuration names is taken as stretched already.
-        checks_free: whether the memory that is free at the start has to hold the whole budget.
+        mxfp4_multiples: intermediate and hidden size of MXFP4 experts are rounded up to multiples of these.
+        chunked: whether chunked prefill is on for all prompts; up to 0.7 only beyond 32,768 tokens, and a step was as
+            long as the longest prompt.
+        large_defaults: whether GPUs of 70 GiB and more (except A100) default to 1,024 sequences and 8,192 tokens.
+        tokens_from_concurrency: whether the token count in the log is concurrency × length.
+        yarn_stretches: whether the maximum context under YaRN is its original length × factor; else the config's
+            length is taken as extended already.
+        checks_free: whether free memory at start-up must cover the whole budget.
     """
 
     since: tuple[int, int]
@@ -66,7 +66,7 @@ class Rules:
 
     @property
     def name(self) -> str:
-        """The first release, as `0.17`."""
+        """The first release, e.g. `0.17`."""
         return ".".join(map(str, self.since))
 
 
@@ -101,10 +101,10 @@ RULES: Final = (_V06, _V08, _V09, _V10, _V13, _V17, _V21, _V27, _V33)
 
 
 def rules_of(version: str | None) -> Rules:
-    """The rules of a release (`0.19`, `v0.19.0`, `0.11.1rc3`); the newest where none is given.
+    """The rules of a release (`0.19`, `v0.19.0`, `0.11.1rc3`); those of `DEFAULT` for None.
 
     Raises:
-        ReleaseError: it is no release, or older than the oldest rules.
+        ReleaseError: not a release, or older than the oldest rules.
     """
     asked = release_of(version)
     found = [rules for rules in RULES if rules.since <= asked]
@@ -114,10 +114,10 @@ def rules_of(version: str | None) -> Rules:
 
 
 def release_of(version: str | None) -> tuple[int, int]:
-    """The numbers of a release; those of the default where none is given.
+    """(major, minor) of a release; of `DEFAULT` for None.
 
     Raises:
-        ReleaseError: it is no release.
+        ReleaseError: not a release.
     """
     match = re.match(r"^v?(\d{1,4})\.(\d{1,4})", (DEFAULT if version is None else version).strip())
     if match is None:

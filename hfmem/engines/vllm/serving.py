@@ -1,4 +1,4 @@
-"""What vLLM makes of a card's memory: the budget, the pool of its cache, the tokens in it, and the line to start it."""
+"""How vLLM divides a GPU's memory: the budget, the KV cache pool, the tokens in it; and the launch line."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ __all__ = ["MARGIN", "budgeted", "serving", "usable"]
 
 MARGIN: Final = Margin(
     nbytes=150 * MIB,
-    why="its profile of memory may come out somewhat low",
-    source="vLLM 0.33.0, v1/worker/gpu_worker.py: the 150 MiB that it keeps of what it suggests as a cache",
+    why="vLLM's memory profiling may underestimate slightly",
+    source="vLLM 0.33.0, v1/worker/gpu_worker.py: the 150 MiB that it subtracts from its suggested KV cache size",
 )
 
 
 def budgeted(terms: Sequence[Term], settings: Settings) -> int:
-    """Bytes of a rank's terms that the engine takes from `gpu_memory_utilization`'s budget before it sizes its pool."""
+    """Bytes of a rank's terms that count against the budget of `gpu_memory_utilization` before the pool is sized."""
     inside = [term for term in terms if term.group in ("weights", "activations")]
     kinds = {"libraries", "graphs"} if settings.rules.graphs_budgeted else {"libraries"}
     return total_of(inside) + total_of(term for term in terms if term.kind in kinds)
 
 
 def usable(terms: Sequence[Term], scenario: Scenario) -> int:
-    """Bytes of the scenario's accelerator that an estimate may take. The engine plans with a share of it, outside of
-    which stand the context and, up to 0.20, the CUDA graphs; together they cannot be more than there is."""
+    """Bytes of the scenario's accelerator that an estimate may use: vLLM's budget plus the terms outside of it (the
+    context and, up to 0.20, CUDA graphs), but not more than is available."""
     gpu = scenario.gpu
     if gpu is None:
         return 0
@@ -47,19 +47,20 @@ def usable(terms: Sequence[Term], scenario: Scenario) -> int:
 
 
 def _budget(settings: Settings, gpu: Accelerator) -> int:
-    """Bytes that the engine plans with."""
+    """The budget: `gpu_memory_utilization` × the GPU's memory."""
+    # as an exact fraction: 0.9 as a float would be off by a byte or more
     return int(Fraction(settings.gpu_memory_utilization).limit_denominator(10**6) * gpu.memory)
 
 
 def serving(ranks: Sequence[RankMemory], scenario: Scenario, model: Model, to_be_made: str = "") -> Serving | None:
-    """What a server on this card has: the smallest pool of its ranks; None where no card is given, or a cache is not
-    known.
+    """What a server on this GPU has left: the smallest pool over its ranks; None where no GPU is given, or a rank's
+    cache is unknown.
 
     Args:
-        ranks: under the asked batch and length.
-        scenario: what is assumed.
-        model: the whole one.
-        to_be_made: what has to be made of the model's files before they can be served.
+        ranks: the ranks, for the scenario's batch and length.
+        scenario: the scenario.
+        model: the whole model.
+        to_be_made: why a new checkpoint has to be written before serving; "" where none is needed.
     """
     settings, gpu = settings_of(scenario), scenario.gpu
     layouts = [rank.cache.layout for rank in ranks if isinstance(rank.cache, PagedCache)]
@@ -93,7 +94,7 @@ def serving(ranks: Sequence[RankMemory], scenario: Scenario, model: Model, to_be
 
 
 def _no_free_memory(ranks: Sequence[RankMemory], scenario: Scenario) -> str:
-    """Why what is free at the start does not hold the budget (v1/worker/utils.py::request_memory); "" where it does."""
+    """Why free memory at start-up does not cover the budget (v1/worker/utils.py::request_memory); "" where it does."""
     settings, gpu = settings_of(scenario), scenario.gpu
     if gpu is None or not settings.rules.checks_free:
         return ""
@@ -101,17 +102,18 @@ def _no_free_memory(ranks: Sequence[RankMemory], scenario: Scenario) -> str:
     free, share = scenario.available - context, settings.gpu_memory_utilization
     if free >= _budget(settings, gpu):
         return ""
+    # rounded down to two decimals: the value is a suggestion that must work
     possible = max(0, free) * 100 // gpu.memory
     return (
-        f"{format_bytes(max(0, free))} are free at start-up, but --gpu-memory-utilization {share:g} asks for "
+        f"{format_bytes(max(0, free))} are free at start-up, but --gpu-memory-utilization {share:g} requires "
         f"{format_bytes(_budget(settings, gpu))}"
         + (f"; --gpu-memory-utilization {possible / 100:g} is the most that fits" if possible else "")
     )
 
 
 def _no_pool(pool: int, layout: Layout, needed: int, scenario: Scenario) -> str:
-    """Why the pool is too small to start with (v1/core/kv_cache_utils.py::_check_enough_kv_cache_memory); "" where it
-    is not."""
+    """Why the KV cache pool is too small to start (v1/core/kv_cache_utils.py::_check_enough_kv_cache_memory); "" where
+    it is large enough."""
     if not layout.block_bytes:
         return ""
     if pool <= 0:
@@ -126,7 +128,7 @@ def _no_pool(pool: int, layout: Layout, needed: int, scenario: Scenario) -> str:
 
 
 def _command(model: Model, scenario: Scenario, settings: Settings) -> str:
-    """The launch line, with what differs from the engine's defaults."""
+    """The launch line, with all options that differ from vLLM's defaults."""
     parallel = scenario.parallel
     sizes = {
         "--tensor-parallel-size": parallel.tp,

@@ -1,4 +1,4 @@
-"""A server's settings with every default made, as `vllm serve` makes them."""
+"""A server's settings with all defaults resolved, as `vllm serve` resolves them."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ if TYPE_CHECKING:
 __all__ = ["Settings", "settings", "settings_of"]
 
 UTILIZATION: Final = 0.9
-_LARGE: Final = 70 * GIB
-_CHUNKED_BEYOND: Final = 32_768
-BLOCK: Final = 16
+_LARGE: Final = 70 * GIB  # vLLM's threshold for the larger defaults of H100, H200, MI300X, …
+_CHUNKED_BEYOND: Final = 32_768  # tokens: up to 0.7, chunked prefill was on for longer contexts only
+BLOCK: Final = 16  # tokens: vLLM's default block_size on CUDA
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What `vllm serve` runs with, under its own names.
+    """The settings of `vllm serve`, under vLLM's own names.
 
     Attributes:
-        rules: how the release behaves.
-        release: the release itself.
+        rules: the rules of the release.
+        release: (major, minor) of the release.
         max_num_seqs: maximum sequences per step.
         max_num_batched_tokens: maximum tokens per step.
-        gpu_memory_utilization: share of the card's memory that the engine plans with.
-        block_size: tokens of a page of the KV cache.
-        enforce_eager: whether no CUDA graphs are captured.
-        chosen: sentences on what was not asked for.
-        given: the options that were asked for, as the launch line repeats them.
+        gpu_memory_utilization: fraction of the GPU's memory that vLLM plans with.
+        block_size: tokens per block of the KV cache.
+        enforce_eager: whether CUDA graphs are disabled.
+        chosen: a sentence for each setting that the user did not give.
+        given: the user's options, as repeated in the launch line.
     """
 
     rules: Rules
@@ -53,7 +53,7 @@ class Settings:
         return f"vLLM {self.rules.name}"
 
     def fields(self) -> Mapping[str, Any]:
-        """What `scenario` of the JSON contract shows."""
+        """The engine's entries in `scenario` of the JSON output."""
         return {
             "vllm_rules": self.rules.name,
             "max_num_seqs": self.max_num_seqs,
@@ -65,10 +65,10 @@ class Settings:
 
 
 def settings_of(scenario: Scenario) -> Settings:
-    """The settings of a scenario of this engine.
+    """vLLM's settings in a scenario.
 
     Raises:
-        TypeError: it is a scenario of another engine.
+        TypeError: the scenario is of another engine.
     """
     if not isinstance(scenario.serving, Settings):
         raise TypeError("not a scenario of vLLM")
@@ -76,8 +76,8 @@ def settings_of(scenario: Scenario) -> Settings:
 
 
 def settings(options: VllmOptions, gpu: Accelerator | None, length: int) -> Settings:
-    """The settings of a server on a card, for requests of up to `length` tokens; a step is no longer than all sequences
-    together (vLLM `engine/arg_utils.py`)."""
+    """The settings of a server on a GPU, for requests of up to `length` tokens. The default for tokens per step is
+    limited to the length of all sequences together (vLLM `engine/arg_utils.py`)."""
     rules = rules_of(options.vllm_version)
     seqs, tokens = _defaults(rules, gpu, length)
     batched = options.max_num_batched_tokens or min(tokens, (options.max_num_seqs or seqs) * length)
@@ -102,7 +102,7 @@ def settings(options: VllmOptions, gpu: Accelerator | None, length: int) -> Sett
 
 
 def _defaults(rules: Rules, gpu: Accelerator | None, length: int) -> tuple[int, int]:
-    """Default sequences and tokens per step: cards of 70 GiB and more, other than the A100, get more."""
+    """Default sequences and tokens per step: larger for GPUs of 70 GiB and more, except A100."""
     large = (
         rules.large_defaults
         and gpu is not None
@@ -117,7 +117,7 @@ def _defaults(rules: Rules, gpu: Accelerator | None, length: int) -> tuple[int, 
 
 
 def _rules_words(options: VllmOptions, rules: Rules, gpu: Accelerator | None) -> list[str]:
-    """Whose rules hold."""
+    """Remarks on which release and hardware the rules describe."""
     words = f"Modelled on the source of {SOURCE}, with start-up logs of {rules.name}."
     found = [words + ("" if options.vllm_version else " --vllm-version selects another release.")]
     if gpu and gpu.vendor != "nvidia":
@@ -126,7 +126,7 @@ def _rules_words(options: VllmOptions, rules: Rules, gpu: Accelerator | None) ->
 
 
 def _given(options: VllmOptions) -> tuple[str, ...]:
-    """The options that were asked for, as the launch line repeats them."""
+    """The user's options, as repeated in the launch line."""
     asked = {
         "--max-num-seqs": options.max_num_seqs,
         "--max-num-batched-tokens": options.max_num_batched_tokens,

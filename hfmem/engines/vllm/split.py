@@ -29,4 +29,4 @@ RULES: Final = SplitRules(
     source="vLLM 0.19.0, model_executor/layers/{linear,vocab_parallel_embedding}.py (QKVParallelLinear, "
     "DEFAULT_VOCAB_PADDING_SIZE), distributed/utils.py::get_pp_indices",
 )
-"""Key/value heads that are fewer than ranks are repeated, and the vocabulary is padded and shared."""
+"""KV heads are replicated where there are fewer than ranks; the vocabulary is padded and split."""

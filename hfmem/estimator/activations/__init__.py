@@ -1,1 +1,1 @@
-"""What a model holds beside its weights and cache while it runs or is trained."""
+"""Activations: memory beyond weights and KV cache during a forward pass or a training step."""

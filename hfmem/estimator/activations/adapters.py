@@ -1,20 +1,21 @@
-"""What adapters hold besides the frozen layers (peft 0.21, tuners/lora/layer.py, Linear.forward).
+"""Activations of LoRA adapters, on top of the frozen layers (peft 0.21, tuners/lora/layer.py, Linear.forward).
 
-A layer of linear modules 1 … n, adapted, whose backward pass goes from n to 1:
+For a layer with adapted linear modules 1 … n, whose backward pass runs from n to 1:
 
-    kept         what the frozen layer keeps + what each adapter keeps
-    between      a moment of the frozen layer's backward + what the adapters of modules whose turn is still to come keep
-    at module i  what the layer keeps and the gradient of its output + what adapters 1 … i-1 keep
-                 + two tensors like the module's input: the gradient through the frozen matrix, and that through the
-                 adapter; or, while the adapter's own is made, what adapter i keeps and that gradient
+    kept         saved tensors of the frozen layer + saved tensors of each adapter
+    between      the peak of the frozen layer's backward + saved tensors of the adapters that are still to run
+    at module i  saved tensors of the layer and the gradient of its output + saved tensors of adapters 1 … i-1
+                 + two tensors shaped like the module's input: the gradients through the frozen matrix and through the
+                 adapter; or, during the adapter's own backward, its saved tensors and that one gradient
 
-Experts are one parameter, no module: PEFT makes that parameter anew with what its adapter adds (`_LoraFactorsProxy`,
-one `baddbmm`), which stays for the backward pass with the inputs of its experts, and gets a gradient as large.
+Fused experts are one parameter, not modules: PEFT materialises the parameter with the adapter's delta added
+(`_LoraFactorsProxy`, one `baddbmm`). It is saved for backward together with the experts' inputs, and gets a gradient of
+its own size.
 
-Module n is taken to be done at the frozen layer's highest moment, where a feed-forward network of matrices ends the
-layer; what the layer keeps for operations behind module i is taken to be there still. The sum of the two is
-made in place of the first (`accumulate` of torch/csrc/autograd/input_buffer.cpp); under a dispatch mode such as
-`MemTracker` PyTorch makes a third tensor for it.
+Two assumptions: where a feed-forward network of linear modules ends the layer, module n is done by the time of the
+frozen layer's peak; tensors that the layer saves for operations after module i are still alive at module i. The two
+gradients are summed in place (`accumulate` in torch/csrc/autograd/input_buffer.cpp), but under a dispatch mode such as
+`MemTracker` PyTorch allocates a third tensor for the sum.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from hfmem.mapper.values import Dense, Experts, Layer
 __all__ = ["with_adapters"]
 
 GRADIENTS_AT_ONCE = 2
-"""Tensors like a module's input that its backward holds at once; 3 under a dispatch mode, where no sum is in place."""
+"""Tensors shaped like a module's input that its backward holds at once; 3 under a dispatch mode (no in-place sum)."""
 
 _MASK = 1  # bytes per element: native_dropout of CUDA keeps booleans
 
@@ -41,7 +42,7 @@ _MASK = 1  # bytes per element: native_dropout of CUDA keeps booleans
 def with_adapters(
     model: Model, scenario: TrainingScenario, found: TrainingActivations, source: ActivationSource
 ) -> TrainingActivations:
-    """The activations of frozen layers, with those of their adapters; `source` tells the modules of a layer."""
+    """The activations of frozen layers plus those of their adapters; `source` lists the modules of each layer."""
     training, layers = scenario.training, model.architecture.layers
     lora = training.lora
     if lora is None or layers is None or model.parameters is None:
@@ -61,8 +62,10 @@ def with_adapters(
         kept.append(found.layers[index] + (0 if whole else tokens * more.kept + stays))
         between = found.backward[index] + tokens * more.between + inside
         at_module = found.begun[index] + tokens * more.at_module + stays
+        # experts and adapted modules run their backward at different times, so the layer's peak is the largest of them
         at_experts = found.begun[index] + tokens * more.kept + gradient
         backward.append(max(between, at_module if more.kept else 0, at_experts if gradient else 0))
+    # with full checkpointing, encoder layers too save only their inputs
     of_encoder = 0 if whole else _of_encoder(model, scenario, targets, source)
     return replace(found, outside=found.outside + of_encoder, layers=tuple(kept), backward=tuple(backward))
 
@@ -72,7 +75,7 @@ _Key = tuple[object, ...]
 
 
 def _of_encoder(model: Model, scenario: TrainingScenario, targets: Sequence[Adapter], source: ActivationSource) -> int:
-    """What the adapters of an encoder keep: those that the decoder's layers do not have."""
+    """Bytes saved by the adapters of an encoder: all adapters that are not in the decoder's layers."""
     training, layers = scenario.training, model.architecture.layers or ()
     lora = training.lora
     if model.architecture.source != "encoder" or lora is None:
@@ -99,12 +102,12 @@ def _of_encoder(model: Model, scenario: TrainingScenario, targets: Sequence[Adap
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Remade:
-    """Experts' parameters with what their adapters add, of one layer.
+    """Fused expert parameters of one layer, materialised with their adapters' delta.
 
     Attributes:
-        inward, outward: bytes of what leads into the experts' units, and out of them; 0 where it has no adapter.
-        inputs: bytes per element of what the experts read.
-        hidden: size of the residual stream.
+        inward, outward: bytes of the gate/up projections, and of the down projection; 0 where it has no adapter.
+        inputs: bytes per element of the experts' inputs.
+        hidden: hidden size.
     """
 
     inward: int = 0
@@ -114,7 +117,7 @@ class _Remade:
 
     @classmethod
     def of(cls, model: Model, training: Training, targets: Sequence[Adapter]) -> _Remade:
-        """Those of a model; nothing for software whose experts are modules."""
+        """The parameters of a model; all zero for software whose experts are separate modules."""
         count = sum(isinstance(layer.ffn, Experts) for layer in model.architecture.layers or ())
         groups = [adapter.group for adapter in targets if adapter.group.component == "experts"]
         weights = find_dtype(training.precision.weights)
@@ -130,11 +133,12 @@ class _Remade:
         )
 
     def bytes(self, layer: Layer, tokens: int) -> tuple[int, int, int]:
-        """What a layer keeps; what of it is there at the frozen layer's highest moment, among the units, where the way
-        out is done; and the most beside the gradients of a parameter and of what it reads, of the way out or in."""
+        """Three sums of bytes: saved for backward; of those, alive at the frozen layer's peak, which lies between the
+        down and the gate/up projection's backward; and the most during the backward of either projection, including
+        the gradients of its parameter and of its input."""
         if not isinstance(layer.ffn, Experts) or not self.inward + self.outward:
             return 0, 0, 0
-        rows = tokens * layer.ffn.per_token * self.inputs
+        rows = tokens * layer.ffn.per_token * self.inputs  # each token is copied once per expert that it is routed to
         inward = self.inward + (rows * self.hidden if self.inward else 0)
         outward = self.outward + (rows * layer.ffn.intermediate if self.outward else 0)
         out = outward + self.outward + rows * (self.hidden + layer.ffn.intermediate) if self.outward else 0
@@ -143,7 +147,7 @@ class _Remade:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Adapted:
-    """Bytes per token beyond the frozen layer: kept, at its own highest moment, and at the highest of its modules."""
+    """Bytes per token on top of the frozen layer: saved, at the frozen layer's peak, at the adapters' peak."""
 
     kept: int
     between: int
@@ -154,6 +158,7 @@ def _adapted(linears: Sequence[Linear], modules: set[_Key], lora: Lora, training
     chosen = [
         linear
         for linear in linears
+        # both orders: Conv1D (GPT-2) stores its weight as (inputs, outputs)
         if {(linear.module, linear.outputs, linear.inputs), (linear.module, linear.inputs, linear.outputs)} & modules
     ]
     totals = [_token(chosen[:count], lora, training) for count in range(len(chosen) + 1)]
@@ -163,16 +168,17 @@ def _adapted(linears: Sequence[Linear], modules: set[_Key], lora: Lora, training
         max(totals[index] + GRADIENTS_AT_ONCE * compute * linear.inputs, totals[index + 1] + own * linear.inputs)
         for index, linear in enumerate(chosen)
     ]
+    # module n's adapter is freed by the frozen layer's peak only if it is really the layer's last module
     done = last and bool(chosen) and chosen[-1] == linears[-1]
     return _Adapted(kept=totals[-1], between=totals[-2] if done else totals[-1], at_module=max(moments, default=0))
 
 
 def _token(adapted: Sequence[Linear], lora: Lora, training: Training) -> int:
-    """Bytes per token that some adapters keep.
+    """Bytes per token that adapters save for backward.
 
-    The first matrix saves its input: with float32 adapters a cast of its own; under autocast a copy in the compute
-    dtype; with adapters in the compute dtype the module's input itself, which modules of one input share. Dropout makes
-    that input anew for each module, and keeps a mask. The second matrix saves the first one's output.
+    `lora_A` saves its input: with float32 adapters a cast of its own; under autocast a copy in the compute dtype; with
+    adapters in the compute dtype the module's input itself, which modules with the same input share. Dropout makes a
+    new input for each module, and saves a mask. `lora_B` saves the output of `lora_A`, `rank` elements.
     """
     own = _own(training)
     total = sum(lora.rank * own for _ in adapted)
@@ -189,5 +195,5 @@ def _compute(training: Training) -> int:
 
 
 def _own(training: Training) -> int:
-    """Bytes per element that adapters compute in."""
+    """Bytes per element of the dtype that adapters compute in."""
     return _compute(training) if training.precision.autocast or training.stack.autocast else training.adapter_bytes

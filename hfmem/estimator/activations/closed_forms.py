@@ -1,8 +1,8 @@
-"""What a training step holds for its backward pass, by closed forms: for types without measured coefficients.
+"""Activations saved for the backward pass by closed forms, for model types without measured coefficients.
 
-They are those of decoders in transformers, evaluated on the layers' sizes. A token of a gated layer with
-RMSNorm in bf16 keeps 16 bytes a hidden unit, 4 a query unit, 4 a key/value unit, 8 a feed-forward unit, and the
-log-sum-exp of each head; a frozen layer keeps neither the outputs of its norms nor what its matrices would need.
+The formulas describe decoders in transformers. Per token, a gated layer with RMSNorm in bf16 saves 16 bytes per hidden
+unit, 4 per query unit, 4 per key/value unit, 8 per feed-forward unit, and the log-sum-exp of each head. A frozen layer
+saves neither the outputs of its norms nor the inputs of its matrices, which only weight gradients need.
 """
 
 from __future__ import annotations
@@ -26,14 +26,15 @@ class ClosedForms:
     takes_adapters = True
 
     def activations(self, model: Model, scenario: TrainingScenario, plan: Parallel) -> TrainingActivations | Unknown:
-        """The bytes of the whole layers, or why they are not known."""
-        del plan  # ranks share what the whole layers hold
+        """Bytes of the unsplit layers, or why they are unknown."""
+        del plan  # the caller divides the bytes of whole layers over ranks
         architecture, training = model.architecture, scenario.training
         hidden = architecture.hidden_size
         if architecture.layers is None or hidden is None:
             return Unknown(architecture.unknown or "the layers of the architecture are not known")
         tokens = scenario.batch * scenario.seq
         saved = [tokens * _saved(layer, hidden, training) + _scores(layer, scenario) for layer in architecture.layers]
+        # with full checkpointing, a layer's saved tensors exist only during its own backward, after recomputation
         transient = [tokens * _transient(layer, hidden, training) for layer in architecture.layers]
         width = _width(training)
         whole = training.checkpointing == "full"
@@ -51,18 +52,18 @@ class ClosedForms:
         )
 
     def counts_encoder(self, model: Model, scenario: TrainingScenario) -> bool:
-        """Never: they are those of decoders."""
+        """False: the formulas describe decoders only."""
         del model, scenario
         return False
 
     def linears(self, model: Model, scenario: TrainingScenario, index: int) -> tuple[Linear, ...]:
-        """The matrices of which every layer has as many."""
+        """The linear modules that every layer has in the same number."""
         del scenario
         return closed_linears(model, index)
 
 
 def closed_linears(model: Model, index: int) -> tuple[Linear, ...]:
-    """The linear modules of a layer, as the table of parameters tells."""
+    """The linear modules of a layer, from the parameter table."""
     architecture = model.architecture
     if model.parameters is None or architecture.layers is None:
         return ()
@@ -70,6 +71,7 @@ def closed_linears(model: Model, index: int) -> tuple[Linear, ...]:
     layer = architecture.layers[index]
     found = []
     for group in model.parameters.groups:
+        # a group whose tensors do not divide evenly over the layers cannot be assigned to one of them
         if not group.linear or len(group.shape) != 2 or group.component not in _HERE or group.count % depth:
             continue
         if group.component == "mlp" and not isinstance(layer.ffn, Dense):
@@ -83,7 +85,7 @@ _HERE = ("attention", "mlp", "shared_experts", "state")
 
 def _linear(group: TensorGroup, hidden: int) -> Linear:
     outputs, inputs = group.shape
-    # what reads the residual stream shares the output of a norm; what writes into it has an input of its own
+    # modules that read the residual stream share a norm's output as input; those that write to it have their own input
     back = outputs == hidden and not group.reads_stream
     number = {"attention": 0, "mlp": 2, "shared_experts": 4, "state": 6}.get(group.component, 8) + (1 if back else 0)
     return Linear(
@@ -96,7 +98,7 @@ def _width(training: Training) -> int:
 
 
 def _saved(layer: Layer, hidden: int, training: Training) -> int:
-    """Bytes per token, attention scores apart."""
+    """Bytes per token that a layer saves, without attention scores."""
     query, keys = widths(layer)
     frozen = training.method != "full"
     units, router = _units(layer, hidden)
@@ -105,29 +107,31 @@ def _saved(layer: Layer, hidden: int, training: Training) -> int:
     elements = (0 if frozen else 8) * hidden + 4 * query + 4 * keys + per_unit * units
     if training.precision.compute == "float32":
         return 8 * hidden + 2 * elements + 4 * layer.heads + router + 8
+    # FSDP gathers its units in the compute dtype, so autocast finds nothing left to cast
     casts = training.precision.autocast and training.precision.weights == "float32" and not training.fsdp
     cast = 10 * hidden if casts else 0
     return 8 * hidden + elements + cast + 4 * layer.heads + router + 8
 
 
 def _transient(layer: Layer, hidden: int, training: Training) -> int:
-    """Bytes per token that the backward of the feed-forward network makes: the gradients of its three inner tensors."""
+    """Bytes per token allocated in the feed-forward network's backward: gradients of its three inner tensors."""
     units, _ = _units(layer, hidden)
     width = 2 if training.precision.compute == "float32" else 1
     return width * 6 * units if units else width * 4 * hidden
 
 
 def _scores(layer: Layer, scenario: TrainingScenario) -> int:
-    """Bytes of the attention scores of one layer, where the implementation keeps them."""
+    """Bytes of one layer's attention scores (heads × seq²), where the implementation saves them."""
     training = scenario.training
     if scenario.attention != "eager" or training.checkpointing == "selective":
         return 0
+    # in 16 bits: the float32 softmax (4) and its cast to the compute dtype (2)
     width = 8 if training.precision.compute == "float32" else 6
     return width * layer.heads * scenario.batch * scenario.seq**2
 
 
 def _units(layer: Layer, hidden: int) -> tuple[int, int]:
-    """Feed-forward units that a token uses, and bytes of routing: scores, copies of the token, their combination."""
+    """Intermediate units that a token uses, and its bytes of routing: router scores, copies of the token, their sum."""
     if isinstance(layer.ffn, Dense):
         return layer.ffn.intermediate, 0
     if isinstance(layer.ffn, Experts):
@@ -138,10 +142,10 @@ def _units(layer: Layer, hidden: int) -> tuple[int, int]:
 
 
 def widths(layer: Layer) -> tuple[int, int]:
-    """Elements per token of the queries, and half of those of keys and values together."""
+    """Elements per token of the queries, and the mean of those of the keys and of the values."""
     cache = layer.cache
     if isinstance(cache, Combined):
-        cache = cache.caches[0]
+        cache = cache.caches[0]  # the attention's; recurrent states come after it
     if isinstance(cache, KV | Latent):
         heads = max(cache.heads, 1)
         return layer.heads * cache.key_dim, heads * (cache.key_dim + (cache.value_dim or cache.key_dim)) // 2
@@ -153,5 +157,6 @@ def widths(layer: Layer) -> tuple[int, int]:
 def _logits(architecture: Architecture, tokens: int, width: int) -> int:
     if architecture.head != "lm_head" or architecture.vocab_size is None:
         return 0
-    # float32 log-softmax, its gradient and that of the logits; the last norm's input, copies and output, and a gradient
+    # 12: float32 log-softmax, its gradient and that of the logits. 5 + 2 × width: the last norm's input, copies and
+    # output, and a gradient
     return tokens * (12 * architecture.vocab_size + (5 + 2 * width) * (architecture.hidden_size or 0))

@@ -1,11 +1,12 @@
-"""Coefficients measured on the real implementations (`hfmem.probe`): what a part of a model keeps and allocates.
+"""Activation coefficients measured on the real implementations (`hfmem.probe`): bytes that each part of a model saves
+for its backward pass and allocates temporarily.
 
-`data/activations.jsonl` has the types, each with a line for every set of modes that keep the same (`of`), then the
-parts that these name (`part`), each once. A structure that makes the class run otherwise is a type of its own, under
-the type and the keys that are switched (`falcon new_decoder_architecture`). Only what is asked for is read.
-A mode is an attention implementation (`sdpa`, `eager`, `flash`), a precision and a method (`sdpa/bf16/full`);
-`within` are the same where windows are longer than the tokens. What rows are called by, types and keys, are labels
-(`hfmem.mapper.structure`).
+`data/activations.jsonl` contains the model types, each followed by one line per set of modes with equal coefficients
+(`of`), and then the parts that these lines refer to (`part`), each once. If a config key makes a class run differently,
+the combination is a row of its own, named by the type and the key (`falcon new_decoder_architecture`). Only the lines
+needed are parsed. A mode is an attention implementation (`sdpa`, `eager`, `flash`), a precision and a method
+(`sdpa/bf16/full`); `within` has the coefficients for sliding windows longer than the sequence. The names of rows are
+labels of `hfmem.mapper.structure`.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Moment:
-    """Bytes alive at one moment of a part: activations and temporaries, and gradients of the part's own parameters."""
+    """Live bytes at one moment of a part: activations with temporaries, and gradients of the part's own parameters."""
 
     activations: Polynomial
     gradients: Polynomial
@@ -43,13 +44,13 @@ class Moment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinearUse:
-    """A linear module of a layer, as a forward pass uses it.
+    """A linear module of a layer, as used in a forward pass.
 
     Attributes:
         name: its name within the layer.
-        inputs, outputs: its sizes.
-        source: a number that modules reading the same tensor share.
-        kept: whether the layer keeps that tensor when its weights are frozen.
+        inputs, outputs: its input and output features.
+        source: number of its input tensor; modules that read the same tensor have the same number.
+        kept: whether the layer saves that tensor for backward even when its weights are frozen.
     """
 
     name: str
@@ -60,20 +61,20 @@ class LinearUse:
 
     @property
     def module(self) -> str:
-        """The label by which it is compared with adapters: the last word of its name."""
+        """The last component of its name, which LoRA targets are compared with."""
         return self.name.rpartition(".")[2]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """One layer, or the head.
+    """One layer, or the LM head.
 
     Attributes:
-        kept: what it keeps until its backward pass.
-        moments: its highest moments beyond what earlier parts keep: of its backward pass in training, of its forward
-            pass in a prefill.
-        input: what leads into a layer: all that it keeps with gradient checkpointing.
-        input_kept: whether `kept` holds that too.
+        kept: bytes that it saves for its backward pass.
+        moments: its candidates for the peak, beyond what earlier parts have saved: moments of its backward pass in
+            training, of its forward pass in a prefill.
+        input: the input of a layer, which is all that it saves with gradient checkpointing.
+        input_kept: whether `kept` includes the input.
     """
 
     kept: Polynomial
@@ -87,14 +88,14 @@ class Coefficients:
     """The coefficients of a type in one mode.
 
     Attributes:
-        name, mode: the row and the mode of it that they are from.
-        before: bytes kept beyond the layers and the head (masks, positions, embedding).
-        head: the head and the loss: what they keep, and their highest moments, which include it.
-        layers: a layer's part, by its signature (`hfmem.mapper.sizes.signature`).
-        linears: linear modules of a layer, by its signature.
-        fixed: sizes that the probe could not change; the coefficients hold for these values.
-        within: whether windows were longer than the tokens, so that a layer with one is as one without.
-        entry: the highest moments of a prefill before its layers, where they can be higher than those of the layers.
+        name, mode: the row and mode that they come from.
+        before: bytes saved outside the layers and the head (masks, positions, embedding).
+        head: the LM head with the loss; its moments include what it saves.
+        layers: the part of each kind of layer, by signature (`hfmem.mapper.sizes.signature`).
+        linears: the linear modules of each kind of layer, by signature.
+        fixed: sizes that the probe could not vary; the coefficients are only valid for these values.
+        within: whether sliding windows were longer than the sequence, so that they have no effect.
+        entry: moments of a prefill before its layers that may be the peak.
     """
 
     name: str
@@ -108,26 +109,26 @@ class Coefficients:
     entry: tuple[Moment, ...] = ()
 
     def with_each(self, change: Callable[[Polynomial], Polynomial]) -> Coefficients:
-        """The same with every polynomial of bytes changed."""
+        """A copy with `change` applied to every polynomial of bytes."""
 
-        def moments(found: Sequence[Moment]) -> tuple[Moment, ...]:
-            return tuple(Moment(activations=change(m.activations), gradients=change(m.gradients)) for m in found)
+        def moments(old: Sequence[Moment]) -> tuple[Moment, ...]:
+            return tuple(Moment(activations=change(m.activations), gradients=change(m.gradients)) for m in old)
 
-        def part(found: Part) -> Part:
-            held = None if found.input is None else change(found.input)
-            return replace(found, kept=change(found.kept), moments=moments(found.moments), input=held)
+        def part(old: Part) -> Part:
+            input_ = None if old.input is None else change(old.input)
+            return replace(old, kept=change(old.kept), moments=moments(old.moments), input=input_)
 
         return replace(
             self,
             before=change(self.before),
             head=part(self.head),
-            layers={name: part(found) for name, found in self.layers.items()},
+            layers={name: part(layer) for name, layer in self.layers.items()},
             entry=moments(self.entry),
         )
 
 
 def find(label: str, mode: str, *, within: bool = False) -> Coefficients | None:
-    """The coefficients of a label; None where it was not measured in that mode."""
+    """The coefficients of a label; None if it was not measured in that mode."""
     row = _row(label)
     if row is None:
         return None
@@ -138,20 +139,20 @@ def find(label: str, mode: str, *, within: bool = False) -> Coefficients | None:
 
 
 def implementations(label: str) -> frozenset[str]:
-    """The attention implementations that a type was measured with: those that its class has."""
+    """The attention implementations that a type was measured with, which are all that its class supports."""
     row = _row(label)
     return frozenset(mode.partition("/")[0] for mode in row["modes"]) if row else frozenset()
 
 
 def runs_as(label: str) -> str:
-    """The type that a type runs as: a whole as its text model, else itself."""
+    """The type whose coefficients apply: for a multimodal model that of its text model, otherwise the type itself."""
     line = _line(label)
     return runs_as(line["same_as"]) if line is not None and "same_as" in line else label
 
 
 @cache
 def structures(label: str) -> frozenset[str]:
-    """The keys, joined by `+`, that a type was measured with when they are not as the class has them."""
+    """Sets of config keys, each joined by `+`, for whose non-default values a type was measured separately."""
     text, begin, found = _text(), _first(f"{runs_as(label)} ")[:-3], []
     at = text.find(begin)
     while at >= 0:
@@ -168,7 +169,7 @@ def from_row(row: Mapping[str, Any], mode: str) -> Coefficients:
 
 @cache
 def versions() -> str:
-    """What the coefficients were measured with."""
+    """The library versions that the coefficients were measured with."""
     head = _line_at(0)
     return f"transformers {head['transformers']}, PyTorch {head['torch']}"
 
@@ -194,7 +195,7 @@ def _row(label: str) -> dict[str, Any] | None:
     line = _line(label)
     if line is None:
         return None
-    if "same_as" in line:  # a whole that runs as its text model does
+    if "same_as" in line:  # a multimodal model that runs like its text model
         return _row(line["same_as"])
     blocks = _blocks(label)
     regimes = {
@@ -205,7 +206,7 @@ def _row(label: str) -> dict[str, Any] | None:
 
 
 def _blocks(label: str) -> list[dict[str, Any]]:
-    """The lines of a type that follow its first."""
+    """The lines of coefficients that follow the first line of a type."""
     text, head = _text(), f'{{"of": {json.dumps(label)}, '.encode()
     at = text.index(b"\n", text.index(_first(label)) + 1) + 1
     found = []
@@ -220,7 +221,7 @@ def _part(name: str) -> Mapping[str, Any]:
 
 
 def _first(label: str) -> bytes:
-    """What the first line of a type begins with, and the end of the line before it."""
+    """The beginning of a type's first line, with the newline before it."""
     return f'\n{{"type": {json.dumps(label)}, '.encode()
 
 
@@ -238,7 +239,7 @@ def _coefficients(row: Mapping[str, Any], mode: str, block: Mapping[str, Any]) -
 
 
 def _read(part: str | Mapping[str, Any]) -> Part:
-    """A part, by its name in the file or as it is."""
+    """A part, given by its name in the file or inline."""
     record = _part(part) if isinstance(part, str) else part
     return Part(
         kept=Polynomial.parse(record["kept"]),
@@ -249,15 +250,15 @@ def _read(part: str | Mapping[str, Any]) -> Part:
 
 
 def _moments(texts: Sequence[Sequence[str]]) -> tuple[Moment, ...]:
-    """Moments of activations, and of gradients where there are any."""
+    """Moments from pairs of activations and gradients; the gradients are omitted if there are none."""
     return tuple(
-        Moment(activations=Polynomial.parse(found[0]), gradients=Polynomial.parse(found[1] if len(found) > 1 else ""))
-        for found in texts
+        Moment(activations=Polynomial.parse(pair[0]), gradients=Polynomial.parse(pair[1] if len(pair) > 1 else ""))
+        for pair in texts
     )
 
 
 def _linears(items: str | Sequence[Sequence[Any]]) -> tuple[LinearUse, ...]:
-    """Linear modules, by their name in the file or as they are."""
+    """Linear modules, given by their name in the file or inline."""
     return tuple(_linear(item) for item in (_part(items)["linears"] if isinstance(items, str) else items))
 
 

@@ -1,30 +1,29 @@
-"""Activations of LitGPT with adapters on a frozen base, in bf16 or NF4.
+"""Activations of LitGPT with LoRA on a frozen base, in bf16 or NF4.
 
-What layers keep, measured on litgpt 0.4.1 and 0.5.3 (model.py, lora.py), bytes per token: H hidden, Q query width, K
-key/value width, F feed-forward units.
+Tensors saved per layer, measured on litgpt 0.4.1 and 0.5.3 (model.py, lora.py), in bytes per token. H is the hidden
+size, Q the query width (heads × head_dim), K the key/value width, F the intermediate size.
 
-    norms       RMSNorm a float32 copy 4H each; LayerNorm its input 2H once, as all read the same stream
-    attention   queries and keys after rotation 2Q + 2K, the fused projection that values are a view of 2(Q + 2K), and
-                the output 2Q; with grouped heads keys and values are expanded to Q, and nothing fused stays: 8Q;
-                explicit attention keeps 6Q and, a head and position, the capped score 2, the float32 softmax 4 and its
-                copy 2
-    feed-forward  6F where it is gated (both projections and the activation), else 2F
-    adapters    a mask H and its input 2H for each adapted matrix (one for q, k and v together; without dropout the
-                input alone, once for all that read it), and what is added to q, k and v, 2 B per output, unless all
-                three are adapted
-    NF4         the inputs of all matrices: 2H for each of two norms, 2Q (SDPA's output in another order), 2F. They
-                hang on the graph itself, not on its saved tensors, and go with the graph
+    norms       RMSNorm: a float32 copy, 4H each; LayerNorm: its input 2H, saved once as all norms read the same tensor
+    attention   rotated queries and keys 2Q + 2K, the fused projection (values are a view of it) 2(Q + 2K), and the
+                output 2Q. With grouped heads, keys and values are expanded to Q, and the fused projection is freed: 8Q.
+                Eager attention: 6Q and, per head and position, the capped score 2, the float32 softmax 4, its copy 2
+    feed-forward  gated: 6F (both projections and the activation), otherwise 2F
+    adapters    a dropout mask H and its input 2H per adapted matrix (one for q, k and v together; without dropout only
+                the input, once for all matrices that read it), and the tensor added to q, k and v, 2 bytes per output,
+                unless all three are adapted
+    NF4         the inputs of all matrices: 2H for each of two norms, 2Q (SDPA's output, transposed), 2F. The autograd
+                nodes hold them as attributes, not as saved tensors, so they are freed only with the graph
 
-Fabric turns the logits, pieces of 128 tokens, into float32, and `logits` and `loss` are variables of the training
-loop: they stay through the backward pass, and through the next forward pass with the graph that they belong to. So
-the moments of head and loss are, a token and vocabulary entry:
+Fabric converts the logits, chunks of 128 tokens, to float32. `logits` and `loss` are local variables of the training
+loop, so they live through the backward pass, and with their graph through the next forward pass. The candidates for
+the peak of head and loss, in bytes per token and vocabulary entry:
 
-    heads       bf16 logits 2 but for the last piece's, with the head unpacked if it is NF4
-    float32     bf16 logits 2 and float32 ones 4
-    loss        float32 logits 4, log-softmax 4, and two gradients 4 of one piece
-    backward    float32 logits 4, gradients of the bf16 logits 2, with the head unpacked if it is NF4
+    heads       bf16 logits 2 except those of the last chunk, and the dequantized head if it is NF4
+    float32     bf16 logits 2 and float32 logits 4
+    loss        float32 logits 4, log-softmax 4, and two gradients 4 of one chunk
+    backward    float32 logits 4, gradients of the bf16 logits 2, and the dequantized head if it is NF4
 
-and in the first two, from the second micro-batch on, the previous float32 logits 4 and inputs of NF4 matrices.
+To the first two, the previous float32 logits 4 and the inputs of NF4 matrices are added from the second micro-batch on.
 """
 
 from __future__ import annotations
@@ -43,26 +42,26 @@ from hfmem.unknown import Unknown
 
 __all__ = ["LitGpt"]
 
-_SOURCE = "saved tensors of litgpt 0.4.1 and 0.5.3 (lora.py, model.py), masks of one byte as CUDA keeps them"
-_PIECE = 128
+_SOURCE = "saved tensors of litgpt 0.4.1 and 0.5.3 (lora.py, model.py), dropout masks of one byte as on CUDA"
+_PIECE = 128  # tokens per chunk of the LM head, `lm_head_chunk_size` in litgpt's finetuning scripts
 
 
 class LitGpt:
-    """LitGPT's own classes, with adapters."""
+    """LitGPT's own model classes, with adapters."""
 
     of_one_rank = False
     brings_adapters = True
     takes_adapters = False
 
     def activations(self, model: Model, scenario: TrainingScenario, plan: Parallel) -> TrainingActivations | Unknown:
-        """The bytes of one GPU, adapters included."""
-        del plan  # it shards weights only
+        """Bytes on one GPU, including those of adapters."""
+        del plan  # LitGPT's FSDP shards weights, not activations
         architecture, training = model.architecture, scenario.training
         hidden = architecture.hidden_size
         if architecture.layers is None or hidden is None or model.parameters is None:
             return Unknown(architecture.unknown or "the layers of the architecture are not known")
         if training.lora is None:
-            return Unknown("only adapters are described for this stack")
+            return Unknown("only LoRA is supported for this stack")
         tokens, vocabulary = scenario.batch * scenario.seq, architecture.vocab_size or 0
         sizes = _Sizes(model, scenario, hidden)
         saved = [tokens * sizes.kept(index, layer) for index, layer in enumerate(architecture.layers)]
@@ -82,18 +81,18 @@ class LitGpt:
         )
 
     def counts_encoder(self, model: Model, scenario: TrainingScenario) -> bool:
-        """Never: its models are decoders."""
+        """Always False, as its models are decoders."""
         del model, scenario
         return False
 
     def linears(self, model: Model, scenario: TrainingScenario, index: int) -> tuple[Linear, ...]:
-        """The matrices of which every layer has as many."""
+        """The matrices that each layer has the same number of."""
         del scenario
         return closed_linears(model, index)
 
 
 def _logits(scenario: TrainingScenario, vocabulary: int, hidden: int, inputs: int) -> tuple[int, str]:
-    """Bytes of head and loss at their highest moment, and which it is."""
+    """Peak bytes of head and loss, and which moment it is."""
     training, tokens = scenario.training, scenario.batch * scenario.seq
     piece = scenario.batch * min(_PIECE, scenario.seq)
     last = scenario.batch * ((scenario.seq - 1) % _PIECE + 1)
@@ -111,7 +110,7 @@ def _logits(scenario: TrainingScenario, vocabulary: int, hidden: int, inputs: in
 
 @dataclass(frozen=True)
 class _Sizes:
-    """Bytes per token."""
+    """Saved bytes per token."""
 
     model: Model
     scenario: TrainingScenario
@@ -124,7 +123,7 @@ class _Sizes:
 
     @property
     def outside(self) -> int:
-        """The last norm and the head's input; adapters of the head."""
+        """Of the final norm, the head's input and adapters on the head."""
         final = 2 * self.hidden if self._layer_norm else 4 * self.hidden
         rows = self.model.architecture.vocab_size
         heads = (adapter.group for adapter in self._adapted if adapter.group.component == "lm_head")
@@ -133,16 +132,16 @@ class _Sizes:
 
     @property
     def head_input(self) -> int:
-        """What an NF4 head keeps."""
+        """Of an NF4 head: its input."""
         return 2 * self.hidden if self.training.method == "qlora" else 0
 
     def kept(self, index: int, layer: Layer) -> int:
-        """By one layer."""
+        """Of one layer."""
         norms = 2 * self.hidden if self._layer_norm else 4 * self.hidden * self._norms
         return norms + self._attention(layer) + _feed_forward(layer) + self._adapters(index, layer)
 
     def inputs(self, layer: Layer) -> int:
-        """By the NF4 matrices of one layer."""
+        """Inputs of the NF4 matrices of one layer."""
         if self.training.method != "qlora":
             return 0
         return 2 * (self.hidden * min(self._norms, 2) + widths(layer)[0] + _units(layer))
@@ -154,7 +153,7 @@ class _Sizes:
 
     @property
     def _norms(self) -> int:
-        """Of a layer."""
+        """RMSNorms per layer over the hidden size."""
         parameters, layers = self.model.parameters, self.model.architecture.layers
         groups = parameters.groups if parameters else ()
         found = [group for group in groups if group.component == "norm" and group.shape == (self.hidden,)]
@@ -174,7 +173,7 @@ class _Sizes:
         return () if lora is None else adapters(self.model, lora.targets)
 
     def _adapters(self, index: int, layer: Layer) -> int:
-        """What the adapters of a layer keep, and the inputs of NF4 matrices that they do not keep already."""
+        """Of the adapters of a layer, with the inputs of NF4 matrices that the adapters do not already save."""
         modules = {adapter.module for adapter in self._adapted}
         adapted = [linear for linear in closed_linears(self.model, index) if linear.module in modules]
         inwards = [linear for linear in adapted if linear.shares_input_with == 0]
@@ -197,7 +196,8 @@ class _Sizes:
 
 
 def _added(inwards: list[Linear], layer: Layer) -> int:
-    """What is added to the fused projection, unless all of it is adapted; one fused matrix is adapted for q and v."""
+    """Saved bytes of padding the LoRA output to the width of the fused projection, which LitGPT skips if q, k and v are
+    all adapted. With one fused matrix, q and v are adapted."""
     if len(inwards) == 1 and inwards[0].outputs > widths(layer)[0]:
         return 2 * sum(widths(layer))
     return 2 * sum(linear.outputs for linear in inwards) if len(inwards) < 3 else 0

@@ -1,4 +1,4 @@
-"""A model's layers under measured coefficients: which apply, and their values at the model's sizes."""
+"""Measured coefficients for a model: which row applies, and its values at the model's sizes."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ from hfmem.unknown import Unknown
 __all__ = ["Applied", "Measured", "measured"]
 
 _WITH_CACHE: Final = ("prefill", "chunk", "decode")
-"""Methods that fill a cache."""
+"""Methods that fill a KV cache."""
 
 _PIECES: Final = ("chunk", "decode")
-"""Methods that go on from a cache."""
+"""Methods that continue from a KV cache."""
 
 _PRECISIONS: Final = {"bfloat16": "bf16", "float16": "bf16", "float32": "fp32"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Applied:
-    """Coefficients that apply to a model, with its sizes; whatever the batch and the length.
+    """Coefficients that apply to a model, with its sizes, for any batch and length.
 
     Attributes:
         structure: of the model.
-        coefficients: those of its type, or of its nearest relative.
-        certainty: `measured` for the type itself in the asked mode, else `typical`.
-        why: what stands in for what, where it is `typical`.
+        coefficients: those of its type, or of the nearest related type.
+        certainty: `measured` for the type itself in the requested mode, otherwise `typical`.
+        why: if `typical`, what was used in place of what.
     """
 
     structure: Structure
@@ -54,78 +54,76 @@ class Applied:
 
     @property
     def source(self) -> str:
-        """Where the coefficients are from."""
-        found = self.coefficients
-        where = f"hfmem.probe on {found.name} ({found.mode}), {versions()}"
+        """The source of the coefficients, for reports."""
+        where = f"hfmem.probe on {self.coefficients.name} ({self.coefficients.mode}), {versions()}"
         return f"{where}; {self.why}" if self.why else where
 
     @cached_property
     def kinds(self) -> tuple[str, ...]:
-        """For each of the structure's layers, the measured kind of layer that it is, or is most like."""
-        found = self.coefficients
-        return tuple(nearest(name, found.layers, within=found.within) for name in self.structure.signatures)
+        """For each layer of the structure, the measured kind of layer that is the same or most similar."""
+        row = self.coefficients
+        return tuple(nearest(name, row.layers, within=row.within) for name in self.structure.signatures)
 
     @cached_property
     def parts(self) -> tuple[Part, ...]:
-        """The coefficients of each of the structure's layers, then of the head, then of what comes before them."""
-        found = self.coefficients
-        entry = Part(kept=found.before, moments=found.entry)
-        return (*(found.layers[kind] for kind in self.kinds), found.head, entry)
+        """The coefficients of each layer of the structure, then of the head, then of the embedding and masks."""
+        row = self.coefficients
+        entry = Part(kept=row.before, moments=row.entry)
+        return (*(row.layers[kind] for kind in self.kinds), row.head, entry)
 
     @cached_property
     def sizes(self) -> tuple[Mapping[str, int], ...]:
-        """The named sizes of each of the parts. Where keys and values have as many heads as queries, attention reads
-        the cache itself; in training what it reads is kept once, copied or not."""
+        """The named sizes of each part. With as many KV heads as query heads, inference attends to the cache itself
+        without a repeated copy; in training the tensor is saved once, whether copied or not."""
         if self.coefficients.mode.split("/")[-1] not in _WITH_CACHE:
             return self.structure.sizes
         return tuple(_uncopied(sizes) for sizes in self.structure.sizes)
 
     @cached_property
     def reduced(self) -> tuple[Part, ...]:
-        """The same at the sizes of the model."""
+        """`parts` with the sizes of the model inserted; tokens remain variables."""
         return tuple(_reduced(part, sizes) for part, sizes in zip(self.parts, self.sizes, strict=True))
 
     @cached_property
     def unbounded(self) -> tuple[Part, ...]:
-        """The same with windows left open, which may be longer than the tokens that there are."""
+        """As `reduced`, but with windows as variables, since they may be longer than the sequence."""
         sizes = [{name: value for name, value in own.items() if name != "window"} for own in self.sizes]
         return tuple(_reduced(part, own) for part, own in zip(self.parts, sizes, strict=True))
 
     @cached_property
     def before(self) -> Polynomial:
-        """Bytes kept beyond the layers and the head, at the sizes of the first layer."""
+        """Bytes saved outside the layers and the head, at the sizes of the first layer."""
         return self.reduced[-1].kept
 
     @cached_property
     def recomputed(self) -> Polynomial:
-        """`before` with gradient checkpointing: an encoder's layers keep their inputs then, as all others do."""
-        found = find(self.coefficients.name, f"{self.coefficients.mode}+gc")
-        return self.before if found is None else found.before.reduced(self.structure.sizes[-1])
+        """`before` with gradient checkpointing, which includes encoder layers: they save only their inputs too."""
+        row = find(self.coefficients.name, f"{self.coefficients.mode}+gc")
+        return self.before if row is None else row.before.reduced(self.structure.sizes[-1])
 
     def linears(self, number: int) -> tuple[LinearUse, ...]:
-        """The linear modules of one of the structure's layers."""
+        """The linear modules of a layer of the structure."""
         return self.coefficients.linears.get(self.kinds[number], ())
 
     def knows(self, name: str) -> bool:
-        """Whether any coefficient is of a size or a number of tokens."""
+        """Whether any coefficient depends on this size or number of tokens."""
         return any(name in _names(part) for part in self.parts)
 
     def is_complete(self) -> bool:
-        """Whether the model has every size that the coefficients are written in."""
-        found = self.structure
-        tokens = found.tokens(1, 1, 0 if found.architecture.source is None else 1, 1)
+        """Whether the model has every size that the coefficients depend on."""
+        own = self.structure
+        tokens = own.tokens(1, 1, 0 if own.architecture.source is None else 1, 1)
         return all(
-            _names(part) <= {*counts, *sizes}
-            for part, counts, sizes in zip(self.parts, tokens, found.sizes, strict=True)
+            _names(part) <= {*counts, *sizes} for part, counts, sizes in zip(self.parts, tokens, own.sizes, strict=True)
         )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """Coefficients that apply to a model, for one batch and length, and a number of an encoder's tokens; `past` tokens
-    are there before those of the length.
+    """Coefficients that apply to a model, for a batch of `seq` new tokens after `past` cached ones, and `source` tokens
+    of an encoder.
 
-    Parts go by their number: those of the structure's layers, then the head, then what comes before them.
+    Parts are numbered: the layers of the structure, then the head, then what precedes the layers.
     """
 
     applied: Applied
@@ -141,24 +139,24 @@ class Measured:
 
     @property
     def entry(self) -> int:
-        """The number of what comes before the layers."""
+        """The number of the part that precedes the layers."""
         return self.head + 1
 
     @cached_property
     def tokens(self) -> tuple[Mapping[str, int], ...]:
-        """Sequences, tokens and what follows from them, for each part."""
+        """Sequences, tokens and the numbers derived from them, for each part."""
         return self.applied.structure.tokens(self.batch, self.seq, self.source, self.past)
 
     def value(self, polynomial: Polynomial, number: int) -> int:
-        """Bytes of a polynomial of a part."""
+        """The bytes that a polynomial of a part amounts to."""
         return polynomial.at(self.tokens[number])
 
     def before(self) -> int:
-        """Bytes kept beyond the layers and the head."""
+        """Bytes saved outside the layers and the head."""
         return self.value(self.applied.before, self.entry)
 
     def highest(self, number: int) -> int:
-        """Which moment of a part is its highest."""
+        """Index of the highest moment of a part; -1 if it has none."""
         moments = self.applied.reduced[number].moments
         return max(
             range(len(moments)),
@@ -167,12 +165,12 @@ class Measured:
         )
 
     def alpha_beta(self, polynomial: Polynomial, number: int) -> tuple[float, float]:
-        """Bytes as the article's alpha (a token and hidden unit) and beta (a head and pair of tokens)."""
-        found = self.applied.structure
-        sizes = {**self.tokens[number], **found.sizes[number]}
+        """Bytes as the article's alpha (per token and hidden unit) and beta (per head and pair of tokens)."""
+        own = self.applied.structure
+        sizes = {**self.tokens[number], **own.sizes[number]}
         quadratic = polynomial.quadratic().at(sizes)
         linear = polynomial.at(sizes) - quadratic
-        heads = sizes.get("heads") or found.architecture.attention_heads or 1
+        heads = sizes.get("heads") or own.architecture.attention_heads or 1
         tokens = self.batch * self.seq
         return linear / (tokens * sizes["hidden"]), quadratic / (tokens * heads * self.seq)
 
@@ -187,16 +185,16 @@ def measured(
         scenario: batch, length, attention and compute dtype.
         method: `full`, `frozen`, `prefill`, `forward`, `chunk` or `decode`.
         precision: `bf16`, `fp32` or `autocast`; None for that of the compute dtype.
-        past: tokens that are there before those of the length; of `chunk` and `decode`.
+        past: cached tokens before the new ones, for `chunk` and `decode`.
     """
     architecture = model.architecture
     if not architecture.layers or architecture.hidden_size is None:
         return Unknown(architecture.unknown or "the layers of the architecture are not known")
     precision = precision or _PRECISIONS.get(scenario.compute_dtype or "")
     if precision is None:
-        return Unknown("the dtype that is computed in is not known: use --dtype")
+        return Unknown("the compute dtype is not known: use --dtype")
     structure = model.structure
-    # Flash kernels mask windows by themselves; a model without any window has none that is shorter
+    # Flash kernels apply windows without a mask tensor, so a short window costs them no more than a long one
     within = scenario.attention == "flash" or all(past + scenario.seq < window for window in structure.windows)
     applied = _apply(structure, (scenario.attention, precision, method), within)
     if isinstance(applied, Unknown):
@@ -205,33 +203,33 @@ def measured(
     return Measured(applied=applied, batch=scenario.batch, seq=scenario.seq, source=source, past=past)
 
 
-@lru_cache(maxsize=64)  # searches for what fits ask for one model again and again
+@lru_cache(maxsize=64)  # the search for what fits calls this for the same model many times
 def _apply(structure: Structure, asked: tuple[str, str, str], within: bool) -> Applied | Unknown:
     own = structure.own
     for label in (*own, *structure.relatives):
-        name, untold = _structured(label, structure.switched, structure.telling)
+        name, defaulted = _structured(label, structure.switched, structure.telling)
         for mode in _modes(*asked, implementations(name)):
-            found = find(name, mode.name, within=within)
-            if found is None:
+            row = find(name, mode.name, within=within)
+            if row is None:
                 continue
-            found = mode.changed(found)
-            piece = " in pieces" if asked[2] in _PIECES else ""
+            row = mode.changed(row)
+            piece = " in chunks" if asked[2] in _PIECES else ""
             reasons = [f"{own[-1] if own else 'the type'} was not measured{piece}"] if label not in own else []
             reasons += [mode.why] if mode.why else []
-            reasons += [*(f"measured with the class's own {key}" for key in untold), *_unfamiliar(found, structure)]
+            reasons += [*(f"measured with the default {key}" for key in defaulted), *_unfamiliar(row, structure)]
             applied = Applied(
                 structure=structure,
-                coefficients=found,
+                coefficients=row,
                 certainty="typical" if reasons else "measured",
                 why="; ".join(reasons),
             )
             if applied.is_complete():
                 return applied
-    return Unknown(f"nothing like '{own[-1] if own else '?'}' was measured")
+    return Unknown(f"neither '{own[-1] if own else '?'}' nor a similar type was measured")
 
 
 def _structured(label: str, switched: Sequence[str], telling: Collection[str]) -> tuple[str, tuple[str, ...]]:
-    """The row of a type for what a model has switched, and the keys among that which the row does not tell of."""
+    """The name of the row for a type with the model's non-default keys, and those keys that the row does not cover."""
     label, there = runs_as(label), structures(label)
     keys = [key for key in switched if key in there or key in telling]
     for known in (keys, *([key] for key in keys)):
@@ -241,7 +239,7 @@ def _structured(label: str, switched: Sequence[str], telling: Collection[str]) -
 
 
 def _uncopied(sizes: Mapping[str, int]) -> Mapping[str, int]:
-    """The sizes where keys and values are copied only if several query heads share them."""
+    """The sizes for keys and values that are copied only if several query heads share them."""
     if sizes.get("kv_heads") != sizes.get("heads"):
         return sizes
     return {**sizes, **{name: 0 for name in _COPIES if name in sizes}}
@@ -269,13 +267,13 @@ def _names(part: Part) -> frozenset[str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Mode:
-    """A mode that can be looked up.
+    """A mode to look up.
 
     Attributes:
-        name: as rows call it.
-        why: what it stands in for; "" where it is the asked one.
-        fused: whether what grows with tokens × tokens is left out.
-        times: what its bytes are multiplied by.
+        name: its name in the rows.
+        why: how it differs from the requested one; "" if it is that one.
+        fused: whether to drop the terms in tokens × tokens.
+        times: factor for its bytes.
     """
 
     name: str
@@ -283,16 +281,16 @@ class _Mode:
     fused: bool = False
     times: int = 1
 
-    def changed(self, found: Coefficients) -> Coefficients:
-        """The coefficients as they stand in."""
+    def changed(self, row: Coefficients) -> Coefficients:
+        """The coefficients, adjusted to the requested mode."""
         if self.fused:
-            found = found.with_each(lambda polynomial: polynomial - polynomial.quadratic())
-        return found.with_each(lambda polynomial: polynomial * self.times) if self.times > 1 else found
+            row = row.with_each(lambda polynomial: polynomial - polynomial.quadratic())
+        return row.with_each(lambda polynomial: polynomial * self.times) if self.times > 1 else row
 
 
 def _modes(attention: str, precision: str, method: str, known: frozenset[str]) -> tuple[_Mode, ...]:
-    """The asked mode, then what can stand in for it, with the reason. A class that has one implementation only runs
-    that; where it has both, the other one is no stand-in: one keeps tokens × tokens, the other does not."""
+    """The requested mode, then its replacements, with the reason. A class with a single attention implementation always
+    runs that one. If it has both, one does not replace the other: eager saves tokens × tokens, SDPA does not."""
     piece = method in _PIECES
     words: tuple[str, ...] = (attention,)
     if attention == "flash":
@@ -305,23 +303,23 @@ def _modes(attention: str, precision: str, method: str, known: frozenset[str]) -
         fused = attention == "flash" and word == "eager"
         other = "; ".join(filter(None, (why, f"{precision} was not measured")))
         found.append(_Mode(name=f"{word}/{precision}/{method}", why=why, fused=fused))
-        # of pieces float32 was not measured at all, and nothing of it is more than twice as large
+        # chunks were not measured in float32; no tensor is more than twice as large there as in bf16
         times = 2 if piece and precision == "fp32" else 1
         found.append(_Mode(name=f"{word}/bf16/{method}", why=other, fused=fused, times=times))
     return tuple(found)
 
 
 def _instead(attention: str, word: str, *, piece: bool) -> str:
-    """Why an implementation that stands in for flash attention is not the same; "" where it is."""
+    """How the implementation used in place of flash attention differs; "" if it does not."""
     if attention != "flash" or word == attention:
         return ""
     if word == "eager":
-        return "what eager attention takes, without its tokens × tokens, for flash attention"
-    return "sdpa, which has a mask then, for flash attention" if piece else ""
+        return "eager attention without its tokens × tokens in place of flash attention"
+    return "SDPA, which then has a mask, in place of flash attention" if piece else ""
 
 
 def _unfamiliar(coefficients: Coefficients, structure: Structure) -> list[str]:
-    """Sentences for kinds of layers that were not measured, and for sizes that were and are others here."""
+    """Reasons: kinds of layers that were not measured, and sizes that differ from the only measured value."""
     reasons = [
         f"no layer '{name}' was measured"
         for name in sorted(set(structure.signatures))

@@ -1,9 +1,9 @@
-"""What inference holds besides weights and cache where a prompt is run in pieces, or an answer follows it.
+"""Activations of inference where the prompt is prefilled in chunks, or tokens are generated after it.
 
-A piece runs on the cache of those before it. Each layer makes its keys and values anew, the old ones beside the new
-(`torch.cat` of `DynamicLayer.update`), so that while a layer runs the earlier ones hold the new cache, and the later
-ones the old. The output tokens run one by one. The result is the peak of all that, above weights and the
-whole cache. As transformers runs it: `generate(prefill_chunk_size=...)`.
+A chunk runs on the KV cache of the chunks before it. Each layer concatenates old and new keys and values into a new
+tensor (`torch.cat` in `DynamicLayer.update`), so while a layer runs, old and new cache of that layer coexist; earlier
+layers hold the new cache, later ones still the old. Generated tokens run one by one. The result is the peak over all
+these passes, above weights and the final cache. It follows transformers' `generate(prefill_chunk_size=...)`.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ __all__ = ["Highest", "highest_of_later"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Run:
-    """One forward pass on a cache.
+    """One forward pass on an existing cache.
 
     Attributes:
-        method: as measured.
-        past, tokens: those that are there, and those that are run.
-        piece: tokens of the pass before it.
+        method: the measured mode.
+        past, tokens: tokens in the cache, and tokens of this pass.
+        piece: tokens of the previous pass.
     """
 
     method: Literal["chunk", "decode"]
@@ -41,12 +41,12 @@ class _Run:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Highest:
-    """The highest moment.
+    """The peak.
 
     Attributes:
-        nbytes: above weights and the whole cache.
-        found, number: the coefficients, and the part that it is in.
-        how: what is run then, in words.
+        nbytes: bytes above weights and the final cache.
+        found, number: the coefficients, and the number of the part with the peak.
+        how: the arithmetic.
     """
 
     nbytes: int
@@ -56,7 +56,7 @@ class Highest:
 
 
 def highest_of_later(model: Model, scenario: Scenario) -> Highest | Unknown | None:
-    """The highest moment after the first piece; None where there is no later one, or why it is not known."""
+    """The peak of all passes after the first chunk; None where there is no later pass; Unknown with the reason."""
     best: Highest | None = None
     for run in _runs(scenario):
         found = measured(model, replace(scenario, seq=run.tokens), run.method, past=run.past)
@@ -69,7 +69,8 @@ def highest_of_later(model: Model, scenario: Scenario) -> Highest | Unknown | No
 
 
 def _runs(scenario: Scenario) -> Iterator[_Run]:
-    """The last full piece, what is left of the prompt after it, and the last token of the answer."""
+    """The passes that can have the peak: the last full chunk, the remainder of the prompt, the last generated token.
+    Earlier chunks of the same size run on a shorter cache and need less."""
     prompt = min(scenario.prompt or scenario.seq, scenario.seq)
     piece = min(scenario.prefill_chunk or prompt, prompt)
     rest = prompt % piece
@@ -93,7 +94,7 @@ def _highest(found: Measured, scenario: Scenario, run: _Run) -> Highest:
     there, carried = sum(old[number] for number in structure.order), found.value(parts[-1].kept, found.entry)
     best, at = there + working[found.entry], found.entry
     for number in structure.order:
-        there -= old[number]  # the layer's own is in what it works with
+        there -= old[number]  # the measured working set of a layer includes its own cache, old and new
         nbytes = there + carried + working[number]
         best, at = (nbytes, number) if nbytes >= best else (best, at)
         there += new[number]
@@ -104,8 +105,8 @@ def _highest(found: Measured, scenario: Scenario, run: _Run) -> Highest:
 
 
 def _held(layer: Layer, scenario: Scenario, tokens: int, piece: int) -> int:
-    """What a layer's cache holds after so many tokens, the last of them in one piece: all of a piece's keys and values
-    stay until the next one where a window is a view of them."""
+    """Bytes of a layer's cache after `tokens` tokens, the last `piece` of them in one pass. With a sliding window, all
+    keys and values of that pass stay until the next one, because the window is a view of them."""
     window = getattr(layer.cache, "window", None)
     kept = tokens if window is None else min(tokens, window - 1 + piece)
     return prompt_bytes(layer, replace(scenario, seq=kept))
@@ -120,6 +121,6 @@ def _how(found: Measured, number: int, run: _Run) -> str:
     named = ", ".join(f"{name} {sizes[name]:,}" for name in sorted(polynomial.names, key=lambda n: (n not in "bs", n)))
     what = "one token" if run.method == "decode" else f"a piece of {run.tokens:,} tokens"
     return (
-        f"{what} on the cache of {run.past:,}: {polynomial.describe()} bytes with {named}; + what was before, and the "
-        "cache as it is then, - the whole cache"
+        f"{what} on a cache of {run.past:,}: {polynomial.describe()} bytes with {named}; + activations kept by earlier "
+        "layers and the cache at that moment, - the final cache"
     )

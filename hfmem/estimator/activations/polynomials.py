@@ -1,7 +1,7 @@
-"""Polynomials in named sizes: what measured coefficients are written in.
+"""Polynomials in named sizes, in which the measured coefficients are written.
 
-As text, `16·b·s·hidden + 8·b·s·intermediate + 8` is `8+b*s*(16*hidden+8*intermediate)`. `b` stands for the sequences of
-a batch, `s` for the tokens of each.
+`16·b·s·hidden + 8·b·s·intermediate + 8` is stored as `8+b*s*(16*hidden+8*intermediate)`. `b` is the batch size, `s` the
+tokens per sequence.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _TOKENS: Final = ("s", "past", "seen")
 
 
 _COMMON: Final = ("b", "s", "past", "seen", "source")
-"""What a text has before the parentheses, as often as it is there."""
+"""Names that are factored out in front of the parentheses, repeated for higher powers."""
 
 _TERM: Final = re.compile(r"-?[^+\-()]+")
 _GROUP: Final = re.compile(r"(?P<common>[a-z*]+)\*\((?P<inner>[^)]*)\)|-?[^+\-()]+")
@@ -32,22 +32,22 @@ def _joined(parts: list[str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Polynomial:
-    """A sum of multiples of products of sizes.
+    """A polynomial in named sizes.
 
     Attributes:
-        terms: the factor of each product; a product is the sorted names of its sizes, () the constant.
+        terms: the coefficient of each monomial; a monomial is its sorted size names, () the constant term.
     """
 
     terms: Mapping[Monomial, Fraction]
 
     @classmethod
     def constant(cls, value: int) -> Polynomial:
-        """A number."""
+        """A constant polynomial."""
         return cls({(): Fraction(value)} if value else {})
 
     @classmethod
     def parse(cls, text: str) -> Polynomial:
-        """The polynomial that `str` wrote."""
+        """Parse the output of `str`."""
         terms: dict[Monomial, Fraction] = {}
         for group in _GROUP.finditer(text):
             common = tuple(filter(None, (group["common"] or "").split("*")))
@@ -90,11 +90,12 @@ class Polynomial:
         return found
 
     def at(self, sizes: Mapping[str, int]) -> int:
-        """The value, rounded up to a whole byte.
+        """The value at the given sizes, rounded up to a whole byte.
 
         Raises:
-            KeyError: a size is not there.
+            KeyError: a size is missing.
         """
+        # fractions are summed apart from integers, so that rounding happens once and most terms avoid Fraction
         whole, rest = 0, Fraction(0)
         for names, factor in self.terms.items():
             value = factor.numerator
@@ -107,7 +108,7 @@ class Polynomial:
         return whole - int(-rest // 1)
 
     def reduced(self, sizes: Mapping[str, int]) -> Polynomial:
-        """The same at the sizes of a model: what is left is sequences, tokens and what follows from them."""
+        """The polynomial with the model's sizes filled in; only batch and token counts remain as names."""
         terms: dict[Monomial, Fraction] = {}
         for names, factor in self.terms.items():
             value = factor
@@ -131,12 +132,12 @@ class Polynomial:
         )
 
     def quadratic(self) -> Polynomial:
-        """The terms that grow with the square of the tokens, or with those tokens for each that is there before."""
+        """The terms in tokens × tokens, or tokens × cached tokens."""
         return Polynomial(
             {names: factor for names, factor in self.terms.items() if sum(name in _TOKENS for name in names) > 1}
         )
 
     @property
     def names(self) -> frozenset[str]:
-        """The sizes it depends on."""
+        """The names of the sizes it depends on."""
         return frozenset(name for names in self.terms for name in names)

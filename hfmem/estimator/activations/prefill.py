@@ -1,8 +1,9 @@
-"""What inference holds besides weights and cache: the highest moment of a prefill, as it was measured on the class; and
-of what follows it, where the prompt is run in pieces or is not all that there is (`pieces`).
+"""Activations of inference: the peak of the prefill, measured on the real class, and of the passes that follow it where
+the prompt is run in chunks or tokens are generated (`pieces`).
 
-The prompt runs through the layers one by one. Each adds its cache, and needs its own working set on top of resident
-memory, so the peak is the largest of them and of the head; the part above weights and the whole cache is counted here.
+The prompt runs through the layers one by one. Each layer adds its KV cache and needs a working set on top of resident
+memory, so the peak is the largest over the layers and the head. Only the part above weights and the final KV cache is
+counted here.
 """
 
 from __future__ import annotations
@@ -22,15 +23,15 @@ __all__ = ["activation_terms"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Peak:
-    """The highest moment of a prefill.
+    """The peak of a prefill.
 
     Attributes:
-        nbytes: above weights and cache.
-        number: the part it is in.
-        carried: bytes that earlier layers, and what is before them, keep beside the cache.
-        missing: bytes of the cache that this and later layers have not made yet; what there is of this layer's own is
-            in its working set.
-        beyond: bytes of the prompt's keys and values that windows of earlier layers no longer need.
+        nbytes: bytes above weights and the final cache.
+        number: the number of the part with the peak.
+        carried: bytes kept, besides the cache, by earlier layers and by what precedes the layers.
+        missing: bytes of cache that this and later layers have not allocated yet; this layer's own is counted in its
+            working set.
+        beyond: bytes of keys and values outside the sliding windows of earlier layers, which are not freed yet.
     """
 
     nbytes: int
@@ -42,6 +43,7 @@ class _Peak:
 
 def activation_terms(model: Model, scenario: Scenario) -> tuple[list[Term], list[tuple[Group, str]]]:
     """The terms, and what is unknown."""
+    # the first pass covers the first chunk, or the prompt, or all tokens: whichever is shortest
     first = min(filter(None, (scenario.prefill_chunk, scenario.prompt, scenario.seq)))
     alone = replace(scenario, seq=first)
     found = measured(model, alone, "prefill")
@@ -51,6 +53,7 @@ def activation_terms(model: Model, scenario: Scenario) -> tuple[list[Term], list
     if isinstance(later, Unknown):
         return [], [("activations", later.reason)]
     peak = _peak(found, alone)
+    # terms count against the final cache, part of which is still free during the first pass
     unfilled = _cache(model, scenario) - _cache(model, alone)
     if later is not None and later.nbytes >= peak.nbytes - unfilled:
         return [_later_term(later)], []
@@ -80,7 +83,7 @@ def _later_term(later: Highest) -> Term:
 
 
 def _cache(model: Model, scenario: Scenario) -> int:
-    """Bytes of the whole cache."""
+    """Bytes of the cache of all layers."""
     structure = model.structure
     return sum(layer_bytes(structure.layers[number], scenario) for number in structure.order)
 
@@ -119,7 +122,7 @@ def _place(found: Measured, number: int) -> str:
 def _how(found: Measured, peak: _Peak, scenario: Scenario) -> str:
     index = found.highest(peak.number)
     if index < 0:
-        return "nothing beside weights and cache"
+        return "nothing besides weights and cache"
     polynomial = found.applied.parts[peak.number].moments[index].activations
     sizes = {**found.tokens[peak.number], **found.applied.sizes[peak.number]}
     named = ", ".join(f"{name} {sizes[name]:,}" for name in sorted(polynomial.names, key=lambda n: (n not in "bs", n)))
@@ -127,9 +130,9 @@ def _how(found: Measured, peak: _Peak, scenario: Scenario) -> str:
     if peak.carried:
         how += f"; + {peak.carried:,} B kept from earlier layers"
     if peak.beyond:
-        how += f"; + {peak.beyond:,} B of keys and values beyond the windows, which stay until the next token"
+        how += f"; + {peak.beyond:,} B of keys and values outside the sliding windows, kept until the next token"
     if peak.missing:
-        how += f"; - {peak.missing:,} B of cache that this and later layers have not made yet"
+        how += f"; - {peak.missing:,} B of cache that this and later layers have not allocated yet"
     alpha, beta = found.alpha_beta(polynomial, peak.number)
     book = ALPHA_BETA[scenario.attention]
     return f"{how}. That is alpha {alpha:.1f} and beta {beta:.1f}; the article has {book[0]} and {book[1]}"

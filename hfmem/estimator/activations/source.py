@@ -1,5 +1,5 @@
-"""What knows the activations of training answers alike: bytes of one micro-batch at the moments of a step, and the
-linear modules that adapters can be put on."""
+"""The interface of activation sources for training: bytes of one micro-batch at the moments of a step, and the linear
+modules that can get adapters."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ class TrainingActivations:
     """Bytes of one micro-batch on one GPU.
 
     Attributes:
-        outside: saved outside the layers once the forward pass is done (embedding, masks, …).
-        layers: what each layer keeps until its backward (with gradient checkpointing: its input only).
-        logits: the peak of head and loss, forward and backward, beyond `outside` and all layers.
-        backward: of each layer: the most that its backward holds beyond `outside` and what the earlier layers keep: its
-            own saved tensors (with gradient checkpointing: those computed anew) and what it makes; no gradients of
-            parameters.
-        begun: of each layer: what is there beyond `outside` and what the earlier layers keep as its backward begins:
-            all that it keeps (with gradient checkpointing: its input too), and the gradient of its output. Only for
-            layers that adapters go on.
-        logits_gradients: gradients of the head's parameters that are there at that moment.
-        backward_gradients: of each layer: gradients of its own parameters that are there at that moment; None where it
-            is not known, and all of them are taken to be.
-        certainty, how, source: of all of these.
+        outside: saved outside the layers after the forward pass (embedding, masks, …).
+        layers: per layer, saved until its backward (with gradient checkpointing: its input only).
+        logits: the peak of head and loss, forward and backward, on top of `outside` and all layers.
+        backward: per layer, the peak of its backward on top of `outside` and the saved tensors of earlier layers: its
+            own saved tensors (with gradient checkpointing: recomputed ones) and temporaries, without parameter
+            gradients.
+        begun: per layer, bytes at the start of its backward on top of `outside` and of earlier layers: its saved
+            tensors (with gradient checkpointing: its input too) and the gradient of its output. Only for sources that
+            adapters are added to.
+        logits_gradients: gradients of the head's parameters at the moment of `logits`.
+        backward_gradients: per layer, gradients of its own parameters at the moment of `backward`; None where unknown,
+            and all of them are counted then.
+        certainty, how, source: as in `Term`, for all of these.
     """
 
     outside: int
@@ -52,10 +52,10 @@ class Linear:
     """A linear module of a layer.
 
     Attributes:
-        module: the label by which it is compared with adapters.
-        inputs, outputs: its sizes.
-        shares_input_with: number of the input: modules of one number read the same tensor.
-        input_saved: whether the layer keeps that input anyway while the module is frozen.
+        module: its name, by which adapters are matched.
+        inputs, outputs: in_features and out_features.
+        shares_input_with: number of its input tensor: modules with the same number read the same tensor.
+        input_saved: whether the layer saves that input even if the module is frozen.
     """
 
     module: str
@@ -69,9 +69,9 @@ class ActivationSource(Protocol):
     """Coefficients or formulas for the activations of one training software.
 
     Attributes:
-        of_one_rank: whether its bytes are those of one tensor-parallel rank already, and not of the whole layer.
-        brings_adapters: whether they include those of adapters.
-        takes_adapters: whether adapters can stand in for the training of all weights, as far as it is described.
+        of_one_rank: whether bytes are per tensor-parallel rank already, and not of the whole layer.
+        brings_adapters: whether bytes include those of adapters.
+        takes_adapters: whether training with adapters is described.
     """
 
     @property
@@ -84,13 +84,13 @@ class ActivationSource(Protocol):
     def takes_adapters(self) -> bool: ...
 
     def activations(self, model: Model, scenario: TrainingScenario, plan: Parallel) -> TrainingActivations | Unknown:
-        """The bytes of one micro-batch on one GPU of a plan, or why they are not known."""
+        """Bytes of one micro-batch on one GPU of a plan, or why they are unknown."""
         ...
 
     def counts_encoder(self, model: Model, scenario: TrainingScenario) -> bool:
-        """Whether the activations are those of an encoder's tokens too."""
+        """Whether the activations include those of an encoder's tokens."""
         ...
 
     def linears(self, model: Model, scenario: TrainingScenario, index: int) -> tuple[Linear, ...] | None:
-        """The linear modules of a layer that adapters can be put on; None where they are not known."""
+        """The linear modules of a layer that can get adapters; None where they are unknown."""
         ...

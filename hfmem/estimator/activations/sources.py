@@ -1,4 +1,4 @@
-"""Which source tells the activations of which training software: the rows that `Stack.layers` names."""
+"""The activation source of each training software, by `Stack.layers`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["SOURCES", "source_of", "step_activations"]
 
 @dataclass(frozen=True, slots=True)
 class _Preferred:
-    """What the first knows, and where it does not, what the second does. Both are of one software."""
+    """The first source, or the second where the first does not know the model. Both describe the same software."""
 
     first: ActivationSource
     second: ActivationSource
@@ -63,7 +63,7 @@ def source_of(scenario: TrainingScenario) -> ActivationSource:
 
 
 def step_activations(model: Model, scenario: TrainingScenario, plan: Parallel) -> TrainingActivations | Unknown:
-    """The bytes of one micro-batch with its adapters, or why they are not known."""
+    """Bytes of one micro-batch including adapters, or why they are unknown."""
     source = source_of(scenario)
     found = source.activations(model, scenario, plan)
     if isinstance(found, Unknown) or source.brings_adapters:

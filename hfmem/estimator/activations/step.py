@@ -1,7 +1,7 @@
-"""What a training step holds for its backward pass, from the coefficients measured on the real classes: of the layers,
-around them, and for the loss.
+"""Activations of a training step from coefficients measured on the real classes: of the layers, outside of the layers,
+and of the loss.
 
-A checkpointed layer keeps its input, and computes the rest anew in its backward pass, beside that input.
+A checkpointed layer saves its input, and recomputes the rest in its backward pass while that input stays alive.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ __all__ = ["MeasuredClasses"]
 
 
 class MeasuredClasses:
-    """The classes of transformers, as they were measured."""
+    """The classes of transformers, by measured coefficients."""
 
     of_one_rank = False
     brings_adapters = False
     takes_adapters = True
 
     def activations(self, model: Model, scenario: TrainingScenario, plan: Parallel) -> TrainingActivations | Unknown:
-        """The bytes of the whole layers, or why they are not known."""
-        del plan  # ranks share what the whole layers hold
+        """Bytes of the unsplit layers, or why they are unknown."""
+        del plan  # the caller divides the bytes of whole layers over ranks
         found = _measured(model, scenario)
         if isinstance(found, Unknown):
             return found
@@ -48,12 +48,12 @@ class MeasuredClasses:
         )
 
     def counts_encoder(self, model: Model, scenario: TrainingScenario) -> bool:
-        """Where coefficients know of such tokens."""
+        """Whether the coefficients depend on encoder tokens."""
         found = _measured(model, scenario)
         return not isinstance(found, Unknown) and found.applied.knows("source")
 
     def linears(self, model: Model, scenario: TrainingScenario, index: int) -> tuple[Linear, ...] | None:
-        """The modules that the measured layer ran, in their order."""
+        """The linear modules that the measured layer ran, in execution order."""
         found = _measured(model, scenario)
         if isinstance(found, Unknown):
             return None
@@ -74,7 +74,7 @@ class MeasuredClasses:
 def _measured(model: Model, scenario: TrainingScenario) -> Measured | Unknown:
     training = scenario.training
     if training.stack.residual:
-        return Unknown("the stack keeps the residual stream in another dtype than the classes that were measured")
+        return Unknown("the stack keeps the residual stream in a dtype that was not measured")
     precision = "bf16"
     if training.precision.compute == "float32":
         precision = "fp32"
@@ -84,22 +84,23 @@ def _measured(model: Model, scenario: TrainingScenario) -> Measured | Unknown:
 
 
 def _layer(found: Measured, number: int, training: Training) -> tuple[int, int, int]:
-    """What a layer keeps, and its highest moment in backward: activations, and gradients of its parameters."""
+    """Bytes that a layer saves, and at the peak of its backward: activations, and gradients of its parameters."""
     part = found.applied.reduced[number]
     kept, beside = part.kept, Polynomial({})
     if training.checkpointing == "full" and part.input is not None:
         kept, beside = part.input, Polynomial({}) if part.input_kept else part.input
     elif training.checkpointing == "selective":
-        kept = kept - kept.quadratic()
+        kept = kept - kept.quadratic()  # only the attention scores are recomputed
     nbytes, gradients = _highest(found, number, training, beside)
     return _value(found, kept, number, training), nbytes, gradients
 
 
 def _before(found: Measured, training: Training) -> Polynomial:
-    """What is kept around the layers.
+    """Bytes saved outside the layers.
 
-    The coefficients of frozen layers are those of an embedding that requires a gradient, and stays for it. Adapters
-    alone do not make it one; with gradient checkpointing it does, and is what the first layer keeps anyway.
+    Frozen layers were measured with an embedding output that requires a gradient, and is therefore saved. With adapters
+    alone it does not require one and is subtracted. With gradient checkpointing it does, but is the same tensor as the
+    saved input of the first layer, and is subtracted for that reason.
     """
     before, first = found.applied.before, found.applied.reduced[found.applied.structure.order[0]]
     if training.checkpointing == "full":
@@ -111,7 +112,8 @@ def _before(found: Measured, training: Training) -> Polynomial:
 
 
 def _begun(found: Measured, number: int, training: Training) -> int:
-    """What a layer keeps, with its input where it is checkpointed, and a gradient like its input."""
+    """Bytes at the start of a layer's backward: its saved tensors, its input if checkpointed, and the gradient of its
+    output, which has the shape of its input."""
     part = found.applied.reduced[number]
     if part.input is None:
         return _value(found, part.kept, number, training)
@@ -120,7 +122,7 @@ def _begun(found: Measured, number: int, training: Training) -> int:
 
 
 def _highest(found: Measured, number: int, training: Training, beside: Polynomial) -> tuple[int, int]:
-    """Bytes of the highest moment of a part, and of gradients that it has by then."""
+    """Bytes of activations and of parameter gradients at the peak of a part."""
     moments = [
         (_value(found, moment.activations + beside, number, training), found.value(moment.gradients, number))
         for moment in found.applied.reduced[number].moments
@@ -129,7 +131,7 @@ def _highest(found: Measured, number: int, training: Training, beside: Polynomia
 
 
 def _value(found: Measured, polynomial: Polynomial, number: int, training: Training) -> int:
-    """Bytes, without copies of weights that autocast makes: those are told apart, as temporary."""
+    """Bytes of a polynomial, without autocast's copies of weights (terms without tokens): `phases` counts those."""
     if training.precision.autocast:
         polynomial = Polynomial({names: factor for names, factor in polynomial.terms.items() if "s" in names})
     return max(0, found.value(polynomial, number))

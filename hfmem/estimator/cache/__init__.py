@@ -1,1 +1,1 @@
-"""What layers keep of the tokens that they have seen."""
+"""The KV cache and recurrent states."""

@@ -1,4 +1,4 @@
-"""The KV cache: the sum over layers of what each keeps, every part in its own dtype."""
+"""The KV cache: the sum over layers of their caches and states, each part in its own dtype."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from hfmem.unknown import Unknown
 
 __all__ = ["CacheSize", "cache_size", "layer_bytes", "prompt_bytes"]
 
-_SOURCE = "layers of the architecture; what transformers' cache objects hold after so many tokens"
+_SOURCE = "layers of the architecture; contents of transformers' cache objects after this number of tokens"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheSize:
-    """What the cache takes.
+    """Size of the cache.
 
     Attributes:
-        terms: one a kind of layer and part.
-        per_token: marginal bytes of token seq+1 at batch 1.
+        terms: one per kind of layer and part.
+        per_token: bytes that token seq+1 adds at batch 1.
         fixed: bytes at batch 1 that do not grow with the length.
     """
 
@@ -32,9 +32,10 @@ class CacheSize:
 
 
 def cache_size(architecture: Architecture, scenario: Scenario) -> CacheSize | Unknown:
-    """The cache for `batch` sequences of `seq` tokens, or why it is not known."""
+    """The cache for `batch` sequences of `seq` tokens, or why it is unknown."""
     if architecture.layers is None:
         return Unknown(architecture.unknown or "the layers of the architecture are not known")
+    # the growth per token is the difference of two lengths, as windows and compressed caches are not linear
     now, later = _seen(scenario, scenario.seq), _seen(scenario, scenario.seq + 1)
     terms: list[Term] = []
     per_token, fixed = 0, 0
@@ -48,24 +49,25 @@ def cache_size(architecture: Architecture, scenario: Scenario) -> CacheSize | Un
             if dtype is not None
         ]
         sizes, grown = _sizes(layer, now, scenario), _sizes(layer, later, scenario)
+        # a full window adds nothing, and a compressed cache grows only every n-th token
         per_token += count * (sum(grown.values()) - sum(sizes.values()))
         fixed += count * sum(nbytes for name, nbytes in sizes.items() if grown.get(name) == nbytes)
     return CacheSize(terms=tuple(terms), per_token=per_token, fixed=fixed)
 
 
 def layer_bytes(layer: Layer, scenario: Scenario) -> int:
-    """What one layer's cache takes for the whole batch; parts of an unknown dtype count as nothing."""
+    """Bytes of one layer's cache for the whole batch; parts with an unknown dtype count as 0."""
     return scenario.batch * sum(_sizes(layer, _seen(scenario, scenario.seq), scenario).values())
 
 
 def prompt_bytes(layer: Layer, scenario: Scenario) -> int:
-    """What one layer's cache holds in memory right after a prompt of `seq` tokens: in `transformers` a window is a view
-    of the keys and values of the whole prompt, which stay until the next token (`DynamicSlidingWindowLayer.update`)."""
+    """Bytes of one layer's cache right after a prompt of `seq` tokens. In `transformers` a sliding window is a view of
+    the keys and values of the whole prompt, which stay until the next token (`DynamicSlidingWindowLayer.update`)."""
     return layer_bytes(replace(layer, cache=_whole(layer.cache)), scenario)
 
 
 def _whole(cache: Cache) -> Cache:
-    """The cache without its window."""
+    """The cache without its sliding window."""
     if isinstance(cache, Combined):
         return replace(cache, caches=tuple(_whole(part) for part in cache.caches))
     return replace(cache, window=None) if isinstance(cache, KV | Latent) else cache

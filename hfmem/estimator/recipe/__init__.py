@@ -1,1 +1,1 @@
-"""How a model is trained: optimizer, number formats, software, adapters. Values and tables; no formula of a step."""
+"""How a model is trained: optimizer, precision, software stack, adapters. Values and tables without step formulas."""

@@ -1,6 +1,6 @@
-"""What optimizers keep of a tensor, as functions of its shape and of the bytes of an element.
+"""Optimizer states per parameter tensor, as functions of its shape and bytes per element.
 
-Counters of steps (one number a tensor, on the host unless the optimizer is fused) are not counted.
+Step counters (one number per tensor, in host memory unless the optimizer is fused) are not counted.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kept:
-    """A tensor that is trained, as an optimizer sees it.
+    """A trained tensor, as the optimizer sees it.
 
     Attributes:
         shape: of the tensor.
-        width: bytes per element of the copy that the optimizer steps on.
-        embedding: whether it is an embedding's, which transformers' Trainer keeps out of 8-bit states.
-        matrix: whether it is the matrix of a linear layer inside the blocks.
-        rank: of low-rank optimizers.
+        width: bytes per element of the copy that the optimizer updates.
+        embedding: whether it is an embedding, which transformers' Trainer excludes from 8-bit states.
+        matrix: whether it is the weight of a linear layer inside the blocks.
+        rank: rank of low-rank optimizers.
     """
 
     shape: tuple[int, ...]
@@ -47,18 +47,18 @@ class Kept:
 
     @property
     def elements(self) -> int:
-        """How many there are."""
+        """Number of elements."""
         return prod(self.shape)
 
 
 States = Callable[[Kept], int]
-"""Bytes that an optimizer keeps of a tensor. Those below are values: reports that hold them can be compared, copied,
-pickled, and written as JSON."""
+"""Bytes of optimizer state for a tensor. The implementations below are values, not closures, so that reports that
+contain them can be compared, copied, pickled and written as JSON."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Copies:
-    """Tensors like the parameter."""
+    """Tensors of the parameter's shape and dtype."""
 
     count: int
 
@@ -68,7 +68,7 @@ class _Copies:
 
 @dataclass(frozen=True, slots=True)
 class _Float32:
-    """float32 tensors."""
+    """float32 tensors of the parameter's shape."""
 
     count: int
 
@@ -83,6 +83,7 @@ class _Blockwise:
     count: int
 
     def __call__(self, t: Kept) -> int:
+        # bitsandbytes' min_8bit_size; embeddings are overridden to 32 bits (GlobalOptimManager)
         if t.elements < 4096 or t.embedding:
             return 4 * self.count * t.elements
         return self.count * (t.elements + 4 * -(-t.elements // 256))
@@ -90,7 +91,7 @@ class _Blockwise:
 
 @dataclass(frozen=True, slots=True)
 class _TorchAo:
-    """Two tensors of few bits with a float32 scale per block, and a table of values each."""
+    """Two low-bit tensors, each with a float32 scale per block and a lookup table of float32 values."""
 
     bits: int
     block: int
@@ -104,7 +105,7 @@ class _TorchAo:
 
 @dataclass(frozen=True, slots=True)
 class _Factored:
-    """Means of rows and columns, and full tensors besides."""
+    """Row and column means, plus full-size tensors."""
 
     width: int | None
     copies: int
@@ -119,7 +120,7 @@ class _Factored:
 
 @dataclass(frozen=True, slots=True)
 class _Named:
-    """A rule without numbers, by its name."""
+    """A rule without parameters, by name."""
 
     rule: str
 
@@ -128,7 +129,7 @@ class _Named:
 
 
 def copies(count: int) -> States:
-    """`count` tensors like the parameter."""
+    """`count` tensors of the parameter's shape and dtype."""
     return _Copies(count)
 
 
@@ -138,31 +139,32 @@ def float32(count: int) -> States:
 
 
 def blockwise(count: int) -> States:
-    """bitsandbytes: `count` 8-bit tensors with a float32 maximum per block of 256; small ones and embeddings 32-bit."""
+    """bitsandbytes: `count` 8-bit tensors, a float32 absmax per block of 256; small tensors and embeddings 32-bit."""
     return _Blockwise(count)
 
 
 def torchao(bits: int, block: int, table: int) -> States:
-    """torchao: two tensors of so many bits with a float32 scale per block, and a table of values each; tensors that are
-    small, or no multiple of the block, stay as they are."""
+    """torchao: two tensors of `bits` bits, each with a float32 scale per block and a lookup table; tensors that are
+    small, or not a multiple of the block size, keep states in the parameter's dtype."""
     return _TorchAo(bits, block, table)
 
 
 def factored(width: int | None = None, *, copies: int = 0) -> States:
-    """Row and column means of squares instead of the squares, in `width` bytes per element (None: as the parameter),
-    and `copies` full tensors besides."""
+    """Row and column means of the squared gradients in place of the full second moment, in `width` bytes per element
+    (None: as the parameter), plus `copies` full-size tensors."""
     return _Factored(width, copies)
 
 
 def _confidence(t: Kept) -> int:
-    """CAME: a momentum, and two factored statistics."""
+    """CAME: a momentum and two factored statistics."""
     if len(t.shape) < 2:
         return 2 * t.elements * t.width
     return factored(copies=1)(t) + factored()(t)
 
 
 def _low_rank(t: Kept) -> int:
-    """A projection of the smaller side to the rank, and two moments in the projected space; the rest as AdamW."""
+    """A projection of the smaller dimension to `rank`, and two moments in the projected space; AdamW for other
+    tensors."""
     if not t.matrix or len(t.shape) != 2:
         return 2 * t.elements * t.width
     small, large = sorted(t.shape)
@@ -171,11 +173,12 @@ def _low_rank(t: Kept) -> int:
 
 
 def _galore(t: Kept) -> int:
-    """As above; in float32 the projection is a view of the whole singular vectors, which stay with it."""
+    """As `_low_rank`; in float32 the projection is a view of all singular vectors, which are kept alive by it."""
     return _low_rank(t) + _whole_vectors(t)
 
 
 def _whole_vectors(t: Kept) -> int:
+    """Bytes of the singular vectors beyond the rank. A 16-bit projection is a cast copy and keeps nothing alive."""
     if not t.matrix or len(t.shape) != 2 or t.width < 4:
         return 0
     small = min(t.shape)
@@ -183,7 +186,7 @@ def _whole_vectors(t: Kept) -> int:
 
 
 def _galore_8bit(t: Kept) -> int:
-    """As above with both moments in 8 bits, by blocks of 256."""
+    """As `_galore` with both moments in 8 bits, in blocks of 256."""
     if not t.matrix or len(t.shape) != 2:
         return blockwise(2)(t)
     small, large = sorted(t.shape)
@@ -193,12 +196,12 @@ def _galore_8bit(t: Kept) -> int:
 
 
 def _muon(t: Kept) -> int:
-    """One momentum for the matrices of the blocks, AdamW's two for the rest."""
+    """One momentum for linear weights of the blocks, AdamW's two moments for the rest."""
     return (1 if t.matrix else 2) * t.elements * t.width
 
 
 def _mini(t: Kept) -> int:
-    """A momentum, and one second moment per row of a matrix (a block of the Hessian)."""
+    """A momentum, and one second moment per row of a matrix (a block of the Hessian in Adam-mini's sense)."""
     blocks = t.shape[0] if len(t.shape) > 1 else t.elements if not t.matrix else 1
     return t.width * (t.elements + blocks)
 

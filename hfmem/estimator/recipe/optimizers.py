@@ -1,5 +1,5 @@
-"""Optimizers: one row each. What it keeps of a tensor is a function of the tensor's shape (`optimizer_states`);
-`tests/oracle` measures every row that a package implements on real tensors.
+"""Optimizers, one row each. States are functions of the tensor's shape (`optimizer_states`); `tests/oracle` measures
+every row that has a package on real tensors.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ class Optimizer:
     """An optimizer.
 
     Attributes:
-        name: what `--optimizer` calls it.
-        states: bytes that it keeps of a tensor.
-        describe: the same in words.
-        lists: how many lists with a tensor like each parameter the step makes at once (PyTorch's foreach).
-        tensor_bytes: bytes per element of the largest tensor that the step makes, where it works on one at a time: of a
-            32-bit parameter, and of a 16-bit one.
-        once: bytes kept once, however many tensors there are.
-        one_gradient: whether it steps during backward, so that one tensor's gradient is there at a time.
-        paged: whether its states may leave the GPU under pressure.
+        name: its name in `--optimizer`.
+        states: bytes of state per tensor.
+        describe: the states in words.
+        lists: temporary copies of all parameters that the step holds at once (PyTorch's foreach).
+        tensor_bytes: bytes per element of temporaries for the largest tensor, where the step handles one tensor at a
+            time: for a 32-bit parameter, and for a 16-bit one.
+        once: bytes allocated once, whatever the number of tensors.
+        one_gradient: whether it steps during backward, so that only one tensor's gradient exists at a time.
+        paged: whether its states may be paged out to host memory.
         rank: default rank of low-rank optimizers; 0 for others.
         aliases: other names, such as those of transformers' `optim`.
-        source: whose implementation this is.
+        source: the implementation.
     """
 
     name: str
@@ -61,7 +61,7 @@ class Optimizer:
 _TORCH = "torch.optim (PyTorch 2.13)"
 _BNB = "bitsandbytes.optim 0.50: blocks of 256, tensors under 4096 elements and embeddings 32-bit"
 _AO = "torchao.optim 0.18"
-_MAPS = 2 * 256 * 4
+_MAPS = 2 * 256 * 4  # two dynamic quantisation maps (signed, unsigned) of 256 float32 values, shared by all tensors
 
 OPTIMIZERS: Final[tuple[Optimizer, ...]] = (
     Optimizer(
@@ -70,14 +70,14 @@ OPTIMIZERS: Final[tuple[Optimizer, ...]] = (
         describe="two moments in the parameter's dtype",
         lists=1,
         aliases=("adam", "adamw_torch", "adamw_hf", "adamw-foreach", "nadam", "adamax"),
-        source=f"{_TORCH}: foreach, the default on CUDA, makes a list of roots as large as a moment",
+        source=f"{_TORCH}: foreach, the default on CUDA, makes a list of square roots as large as one moment",
     ),
     Optimizer(
         name="adamw-fused",
         states=copies(2),
         describe="two moments in the parameter's dtype",
         aliases=("adamw_torch_fused", "adam-fused", "fusedadam", "adamw_apex_fused", "adamw_torch_npu_fused"),
-        source=f"{_TORCH}, fused=True: one kernel, nothing besides",
+        source=f"{_TORCH}, fused=True: one kernel without temporaries",
     ),
     Optimizer(
         name="adamw-single",
@@ -85,7 +85,7 @@ OPTIMIZERS: Final[tuple[Optimizer, ...]] = (
         describe="two moments in the parameter's dtype",
         tensor_bytes=(12, 6),
         aliases=("adamw-for-loop", "adamw_torch_xla"),
-        source=f"{_TORCH}, foreach=False: the roots of one tensor at a time",
+        source=f"{_TORCH}, foreach=False: the square roots of one tensor at a time",
     ),
     Optimizer(
         name="adamw-32bit",
@@ -97,7 +97,7 @@ OPTIMIZERS: Final[tuple[Optimizer, ...]] = (
     Optimizer(
         name="adamw-8bit",
         states=blockwise(2),
-        describe="two 8-bit moments, a float32 maximum per block of 256 each; small tensors and embeddings 32-bit",
+        describe="two 8-bit moments, each with a float32 absmax per block of 256; small tensors and embeddings 32-bit",
         once=_MAPS,
         aliases=("adam-8bit", "adamw_8bit", "adamw_bnb_8bit", "adamw8bit"),
         source=_BNB,
@@ -129,7 +129,7 @@ OPTIMIZERS: Final[tuple[Optimizer, ...]] = (
     Optimizer(
         name="ademamix-8bit",
         states=blockwise(3),
-        describe="three 8-bit moments, a float32 maximum per block of 256 each",
+        describe="three 8-bit moments, each with a float32 absmax per block of 256",
         once=_MAPS,
         aliases=("ademamix_8bit", "paged_ademamix_8bit"),
         source=_BNB,
@@ -137,7 +137,7 @@ OPTIMIZERS: Final[tuple[Optimizer, ...]] = (
     Optimizer(
         name="torchao-adamw-8bit",
         states=torchao(8, 256, 256),
-        describe="two 8-bit moments, a float32 scale per block of 256 and a table of 256 values each",
+        describe="two 8-bit moments, each with a float32 scale per block of 256 and a table of 256 values",
         tensor_bytes=(8, 8),
         aliases=("torchao-8bit",),
         source=_AO,
@@ -145,7 +145,7 @@ OPTIMIZERS: Final[tuple[Optimizer, ...]] = (
     Optimizer(
         name="torchao-adamw-4bit",
         states=torchao(4, 128, 16),
-        describe="two 4-bit moments, a float32 scale per block of 128 and a table of 16 values each",
+        describe="two 4-bit moments, each with a float32 scale per block of 128 and a table of 16 values",
         tensor_bytes=(8, 8),
         aliases=("adamw_torch_4bit", "adamw-4bit", "torchao-4bit"),
         source=_AO,
@@ -153,19 +153,19 @@ OPTIMIZERS: Final[tuple[Optimizer, ...]] = (
     Optimizer(
         name="torchao-adamw-fp8",
         states=torchao(8, 256, 0),
-        describe="two float8_e4m3fn moments, a float32 scale per block of 256 each",
+        describe="two float8_e4m3fn moments, each with a float32 scale per block of 256",
         tensor_bytes=(8, 8),
         aliases=("adamw_torch_8bit", "adamw-fp8", "torchao-fp8"),
         source=_AO,
     ),
     Optimizer(
-        name="sgd", states=copies(0), describe="nothing", source=f"{_TORCH}, without momentum: the step is in place"
+        name="sgd", states=copies(0), describe="no state", source=f"{_TORCH}, without momentum: the step is in place"
     ),
     Optimizer(name="sgd-momentum", states=copies(1), describe="one momentum", aliases=("sgdm",), source=_TORCH),
     Optimizer(
         name="sgd-8bit",
         states=blockwise(1),
-        describe="one 8-bit momentum, a float32 maximum per block of 256",
+        describe="one 8-bit momentum with a float32 absmax per block of 256",
         once=_MAPS // 2,
         aliases=("sgd_8bit",),
         source=_BNB,
@@ -173,14 +173,14 @@ OPTIMIZERS: Final[tuple[Optimizer, ...]] = (
     Optimizer(
         name="adafactor",
         states=factored(4),
-        describe="float32 row and column means of squares; of vectors the squares",
+        describe="float32 row and column means of squared gradients; full second moment for vectors",
         tensor_bytes=(12, 20),
         source="transformers 5 optimization.py, Adafactor without beta1: one float32 tensor and its update at a time",
     ),
     Optimizer(
         name="adafactor-beta1",
         states=factored(4, copies=1),
-        describe="a float32 momentum, and float32 row and column means of squares",
+        describe="a float32 momentum, and float32 row and column means of squared gradients",
         tensor_bytes=(8, 16),
         aliases=("adafactor-momentum",),
         source="transformers 5 optimization.py, Adafactor with beta1",
@@ -188,14 +188,14 @@ OPTIMIZERS: Final[tuple[Optimizer, ...]] = (
     Optimizer(
         name="torch-adafactor",
         states=factored(),
-        describe="row and column means of squares in the parameter's dtype",
+        describe="row and column means of squared gradients in the parameter's dtype",
         lists=1,
         source=_TORCH,
     ),
     Optimizer(
         name="came",
         states=confidence,
-        describe="a momentum, and two pairs of row and column means",
+        describe="a momentum, and row and column means of two statistics",
         lists=2,
         source="pytorch_optimizer 4.1, arXiv 2307.02047",
     ),
@@ -217,7 +217,7 @@ OPTIMIZERS: Final[tuple[Optimizer, ...]] = (
     Optimizer(
         name="lion-8bit",
         states=blockwise(1),
-        describe="one 8-bit momentum, a float32 maximum per block of 256",
+        describe="one 8-bit momentum with a float32 absmax per block of 256",
         once=_MAPS // 2,
         aliases=("lion_8bit", "paged_lion_8bit"),
         source=_BNB,
@@ -225,23 +225,27 @@ OPTIMIZERS: Final[tuple[Optimizer, ...]] = (
     Optimizer(
         name="muon",
         states=muon,
-        describe="one momentum for matrices of the blocks, two moments for the rest",
+        describe="one momentum for linear weights of the layers, two moments for the rest",
         tensor_bytes=(12, 10),
         source=f"{_TORCH}: torch.optim.Muon for matrices of hidden layers, AdamW for the rest",
     ),
-    Optimizer(name="adagrad", states=copies(1), describe="one sum of squares", lists=2, source=f"{_TORCH}, foreach"),
+    Optimizer(
+        name="adagrad", states=copies(1), describe="one sum of squared gradients", lists=2, source=f"{_TORCH}, foreach"
+    ),
     Optimizer(
         name="adagrad-8bit",
         states=blockwise(1),
-        describe="one 8-bit sum of squares, a float32 maximum per block of 256",
+        describe="one 8-bit sum of squared gradients with a float32 absmax per block of 256",
         once=_MAPS // 2,
         source=_BNB,
     ),
-    Optimizer(name="rmsprop", states=copies(1), describe="one mean of squares", lists=1, source=f"{_TORCH}, foreach"),
+    Optimizer(
+        name="rmsprop", states=copies(1), describe="one mean of squared gradients", lists=1, source=f"{_TORCH}, foreach"
+    ),
     Optimizer(
         name="rmsprop-8bit",
         states=blockwise(1),
-        describe="one 8-bit mean of squares, a float32 maximum per block of 256",
+        describe="one 8-bit mean of squared gradients with a float32 absmax per block of 256",
         once=_MAPS // 2,
         aliases=("rmsprop_bnb_8bit",),
         source=_BNB,
@@ -264,7 +268,7 @@ OPTIMIZERS: Final[tuple[Optimizer, ...]] = (
     Optimizer(
         name="sophia-h",
         states=copies(3),
-        describe="a momentum, the Hessian's diagonal and its mean",
+        describe="a momentum, the Hessian's diagonal and its moving average",
         lists=2,
         aliases=("sophiah",),
         source="pytorch_optimizer 4.1, SophiaH",
@@ -280,7 +284,7 @@ OPTIMIZERS: Final[tuple[Optimizer, ...]] = (
     Optimizer(
         name="galore",
         states=galore,
-        describe="a projection to the rank and two projected moments for matrices of the blocks, AdamW for the rest",
+        describe="a low-rank projection and two projected moments for linear weights of the layers, AdamW for the rest",
         tensor_bytes=(12, 12),
         rank=128,
         aliases=("galore_adamw",),
@@ -289,7 +293,7 @@ OPTIMIZERS: Final[tuple[Optimizer, ...]] = (
     Optimizer(
         name="galore-8bit",
         states=galore_8bit,
-        describe="a projection to the rank and two 8-bit projected moments for matrices of the blocks",
+        describe="a low-rank projection and two 8-bit projected moments for linear weights of the layers",
         tensor_bytes=(12, 12),
         once=_MAPS,
         rank=128,
@@ -308,7 +312,7 @@ OPTIMIZERS: Final[tuple[Optimizer, ...]] = (
     Optimizer(
         name="apollo",
         states=low_rank,
-        describe="a random projection to the rank and two projected moments for matrices of the blocks",
+        describe="a random low-rank projection and two projected moments for linear weights of the layers",
         tensor_bytes=(8, 4),
         rank=128,
         aliases=("apollo_adamw",),
@@ -317,7 +321,7 @@ OPTIMIZERS: Final[tuple[Optimizer, ...]] = (
     Optimizer(
         name="apollo-mini",
         states=low_rank,
-        describe="as apollo, of rank 1",
+        describe="as apollo with rank 1",
         tensor_bytes=(8, 4),
         rank=1,
         source="apollo_torch 1.0, arXiv 2412.05270",
@@ -325,7 +329,7 @@ OPTIMIZERS: Final[tuple[Optimizer, ...]] = (
     Optimizer(
         name="schedule-free",
         states=copies(2),
-        describe="a second point z and one second moment",
+        describe="the base iterate z and one second moment",
         lists=1,
         aliases=("schedule_free_adamw", "schedulefree", "schedule_free_radam"),
         source="schedulefree 1.4 (foreach), arXiv 2405.15682",
@@ -333,21 +337,21 @@ OPTIMIZERS: Final[tuple[Optimizer, ...]] = (
     Optimizer(
         name="schedule-free-sgd",
         states=copies(1),
-        describe="a second point z",
+        describe="the base iterate z",
         aliases=("schedule_free_sgd",),
         source="schedulefree 1.4, arXiv 2405.15682",
     ),
     Optimizer(
         name="lomo",
         states=copies(0),
-        describe="nothing; it steps during backward",
+        describe="no state; it steps during backward",
         one_gradient=True,
         source="lomo-optim 0.1, arXiv 2306.09782",
     ),
     Optimizer(
         name="adalomo",
         states=factored(4),
-        describe="float32 row and column means of squares; it steps during backward",
+        describe="float32 row and column means of squared gradients; it steps during backward",
         one_gradient=True,
         source="lomo-optim 0.1, arXiv 2310.10195",
     ),
@@ -365,6 +369,6 @@ _BY_NAME: Final = {name: row for row in OPTIMIZERS for name in (row.name, *row.a
 
 
 def find_optimizer(name: str) -> Optimizer | None:
-    """The row of a name; None where it is not known."""
+    """The row with a name or alias; None for an unknown name."""
     lower = name.lower()
     return _BY_NAME.get(lower) or _BY_NAME.get(lower.replace("_", "-"))

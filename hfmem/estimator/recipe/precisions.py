@@ -1,4 +1,4 @@
-"""In which formats training keeps weights, gradients and optimizer states: one row each."""
+"""Precisions: the dtypes of weights, gradients and optimizer states in training, one row each."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ __all__ = ["PRECISIONS", "TRAINER", "Precision", "find_precision"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Precision:
-    """A way to mix number formats in training. Sizes are bytes per element.
+    """A combination of dtypes in training. Sizes are bytes per element.
 
     Attributes:
-        name: what `--precision` calls it.
-        weights: dtype of the weights that layers hold.
+        name: its name in `--precision`.
+        weights: dtype of the model's weights.
         compute: dtype of activations.
-        gradient: bytes of a gradient.
-        master: bytes of a second copy of the weights, which the optimizer steps on; 0 for none.
-        state: dtype that the optimizer takes its states from: that of the weights it steps on.
-        autocast: whether weights are cast for each use, and the copies are kept until the step's end.
-        fp8: whether linear layers multiply in FP8, with the inputs they save and copies of the weights in it.
+        gradient: bytes per element of gradients.
+        master: bytes per element of master weights, which the optimizer updates; 0 for none.
+        state: dtype of the weights that the optimizer updates, from which its states take theirs.
+        autocast: whether weights are cast for each use, and the casts are kept until the end of the step.
+        fp8: whether linear layers multiply in FP8, and keep saved inputs and weight copies in FP8.
         aliases: other names.
         source: where this is defined.
     """
@@ -146,12 +146,12 @@ TRAINER: Final = {
     "trainer-bf16": ("bf16-autocast", "autocast-bf16"),
     "trainer-fp16": ("fp16", "autocast-fp16"),
 }
-"""Names for what transformers' `bf16=True` and `fp16=True` mean: autocast on the weights as they are loaded, of 16 bits
-or of 32."""
+"""What transformers' `bf16=True` and `fp16=True` stand for: autocast on the weights in their loaded dtype, which is
+16-bit (first name) or float32 (second)."""
 
 _BY_NAME: Final = {name: row for row in PRECISIONS for name in (row.name, *row.aliases)}
 
 
 def find_precision(name: str) -> Precision | None:
-    """The row of a name; None where it is not known."""
+    """The row with a name or alias; None for an unknown name."""
     return _BY_NAME.get(name.lower())

@@ -1,8 +1,8 @@
-"""What training software does beyond the arithmetic of the model: one row a stack, each difference with its source.
+"""Training software stacks, one row each: how each differs from the plain arithmetic of the model, with its source.
 
-The logits and their loss are where stacks differ most. A row gives the bytes per token at the peak of that phase, above
-what the layers keep, as a multiple of the vocabulary and of the hidden size; where it gives none, the measured
-coefficients of the installed transformers hold.
+Stacks differ most in logits and loss. A row gives bytes per token at the peak of that phase, on top of the layers'
+saved tensors, as multiples of the vocabulary and hidden sizes; a row without them uses the coefficients measured on
+transformers.
 """
 
 from __future__ import annotations
@@ -18,30 +18,31 @@ class Stack:
     """A combination of software.
 
     Attributes:
-        name: what `--stack` calls it.
-        logits_vocabulary: bytes per token and vocabulary entry at the peak of the logits phase; None takes what is
-            measured on transformers.
-        logits_hidden: bytes per token and unit of the hidden size at the same time.
-        sharded_logits: bytes per entry that FSDP adds: accelerate turns its outputs into float32.
-        vocabulary_parallel: whether tensor-parallel ranks share the logits.
-        fused_loss: whether head and loss are taken piece by piece (Liger).
+        name: its name in `--stack`.
+        logits_vocabulary: bytes per token and vocabulary entry at the peak of the logits phase; None: as measured on
+            transformers.
+        logits_hidden: bytes per token and hidden unit at the same moment.
+        sharded_logits: bytes per entry added under FSDP, as accelerate converts outputs to float32.
+        vocabulary_parallel: whether the logits are split over tensor-parallel ranks.
+        fused_loss: whether head and loss are computed in chunks (Liger).
         residual: bytes per element of the residual stream, where the software makes it wider than the compute dtype.
-        autocast: whether layers run under autocast although weights are in the compute dtype already.
-        fused_experts: whether experts are one parameter a layer, which quantisers of linear modules leave alone.
-        workspaces: cuBLAS workspaces: one a thread that multiplies matrices.
-        layers: the row of `hfmem.estimator.activations.sources` that tells the layers' activations.
-        dropout: whether layers drop, with masks that stay (Megatron's formulas only).
-        persistent_gradients: whether gradients have buffers that are there in every phase.
-        untied: whether head and embedding are two tensors even where a model ties them.
-        quantised_head: whether NF4 takes in the head.
-        unpacked: bytes per element of an NF4 matrix unpacked to be multiplied.
-        previous: whether a forward pass begins while logits and graph of the previous one are still referred to.
-        longest_first: whether the longest sequences are those of the first micro-batch, before which nothing is kept.
-        reentrant: whether checkpointing is the reentrant one, which runs a layer anew on detached inputs.
-        mixed_units: whether FSDP's units hold frozen weights beside trained ones, which get gradients with them.
+        autocast: whether layers run under autocast although weights have the compute dtype already.
+        fused_experts: whether a layer's experts are one parameter, which quantisers of linear modules skip.
+        workspaces: number of cuBLAS workspaces: one per thread that multiplies matrices.
+        layers: the key in `hfmem.estimator.activations.sources` for the layers' activations.
+        dropout: whether layers save dropout masks (Megatron's formulas only).
+        persistent_gradients: whether gradients have buffers that exist in every phase.
+        untied: whether head and embedding are separate tensors even where the model ties them.
+        quantised_head: whether the head is quantised to NF4 too.
+        unpacked: bytes per element of a dequantised NF4 matrix.
+        previous: whether a forward pass starts while logits and graph of the previous one are still referenced.
+        longest_first: whether the first micro-batch has the longest sequences, so that nothing of an earlier one is
+            alive at the peak.
+        reentrant: whether checkpointing is reentrant, recomputing a layer on detached inputs.
+        mixed_units: whether FSDP units mix frozen and trained weights, so that frozen ones get gradients too.
         optimizer: the default optimizer.
         precision: the default precision; None follows the model's dtype.
-        split: the row of `hfmem.estimator.training.split` that tells how a model is laid on ranks.
+        split: the key in `hfmem.estimator.training.split` for how a model is split over ranks.
         source: the evidence.
     """
 
@@ -72,7 +73,7 @@ class Stack:
 
     @property
     def own_attention(self) -> bool:
-        """Whether the attention is not that of the installed transformers' classes."""
+        """Whether the attention differs from that of the installed transformers' classes."""
         return self.layers != "measured" or self.residual is not None
 
 
@@ -219,5 +220,5 @@ _BY_NAME: Final = {row.name: row for row in STACKS}
 
 
 def find_stack(name: str) -> Stack | None:
-    """The row of a name; None where it is not known."""
+    """The row with a name; None for an unknown name."""
     return _BY_NAME.get(name.lower())

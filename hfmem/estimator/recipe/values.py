@@ -1,4 +1,4 @@
-"""What a training run assumes, with every choice made."""
+"""The settings of a training run, with every open option resolved."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ Offload = Literal["none", "optimizer", "parameters"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lora:
-    """Low-rank adapters, as PEFT makes them (arXiv 2106.09685).
+    """LoRA adapters, as in PEFT (arXiv 2106.09685).
 
     Attributes:
-        rank: of each adapter.
-        targets: names of the modules that get one, or `all-linear` alone.
-        dropout: probability; above 0 each adapter keeps a mask and its own input.
+        rank: rank of each adapter.
+        targets: names of the modules that get one, or only `all-linear`.
+        dropout: probability; above 0 each adapter saves a mask and its own input.
         dtype: dtype of the adapters' weights.
-        dora: whether each has a magnitude a row besides (arXiv 2402.09353).
-        saved_modules: names of modules that are trained in full beside the adapters (`modules_to_save`).
+        dora: whether each also has a magnitude vector (arXiv 2402.09353).
+        saved_modules: names of modules that are trained in full in addition (`modules_to_save`).
     """
 
     rank: int
@@ -52,20 +52,20 @@ class Training:
     Attributes:
         method: all weights (`full`), adapters (`lora`), adapters on a 4-bit base (`qlora`).
         optimizer, precision, stack: rows of their tables.
-        precision_asked: whether a person named the precision; else it follows from the rest.
+        precision_asked: whether the user gave the precision; else it follows from the rest.
         optimizer_rank: rank of low-rank optimizers; 0 for others.
-        checkpointing: what is computed anew in backward: nothing, the attention scores, or whole layers.
-        accumulation: micro-batches to one optimizer step; above 1 gradients stay in between.
-        fused_loss: whether the head and its loss are computed piece by piece (Liger's fused linear cross-entropy).
+        checkpointing: what is recomputed in backward: nothing, the attention scores, or whole layers.
+        accumulation: micro-batches per optimizer step; above 1 gradients stay alive in between.
+        fused_loss: whether head and loss are computed in chunks (Liger's fused linear cross-entropy).
         frozen: components that are not trained.
         lora: the adapters; None for `full`.
         double_quant: whether the scales of NF4 are quantised too.
-        zero: ZeRO stage (0 for none); FSDP is stage 3 with units of its own.
+        zero: ZeRO stage (0 for none); FSDP is stage 3 with `fsdp` set.
         fsdp: whether the sharding is FSDP's.
-        shard: ranks that share one copy of what is sharded; the rest hold copies (hybrid sharding).
-        offload: what lives in the host's memory.
-        sequence_parallel: whether tensor-parallel ranks share what lies between the matrices too.
-        virtual_stages: pieces of the model on one pipeline rank (interleaved schedule).
+        shard: ranks over which one copy is sharded; other groups of ranks replicate it (hybrid sharding).
+        offload: what is kept in host memory.
+        sequence_parallel: whether activations between the linear layers are split over tensor-parallel ranks too.
+        virtual_stages: model chunks per pipeline rank (interleaved schedule).
     """
 
     method: TrainMethod

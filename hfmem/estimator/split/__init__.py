@@ -1,1 +1,1 @@
-"""How layers, heads, experts and the vocabulary lie on ranks: one model, by rules that are data."""
+"""How layers, heads, experts and the vocabulary are split over ranks, by rules that are data."""

@@ -1,4 +1,4 @@
-"""Which splits software refuses."""
+"""Splits that software refuses."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ __all__ = ["check_split"]
 
 
 def check_split(architecture: Architecture, plan: Parallel, rules: SplitRules, *, pieces: int = 1) -> None:
-    """Refuse a split that the software of these rules would refuse; `pieces` of the model are on each pipeline stage.
+    """Refuse a split that the software of these rules would refuse; each pipeline stage has `pieces` model chunks.
 
     Raises:
-        InvalidScenarioError: with the sizes that do not go together.
+        InvalidScenarioError: with the sizes that do not fit together.
     """
     if plan.gpus == 1:
         return
@@ -43,7 +43,7 @@ def check_split(architecture: Architecture, plan: Parallel, rules: SplitRules, *
     if rules.tensors == "planned":
         _check_planned(architecture, plan)
     heads, _ = cache_ranks(architecture, plan, rules)
-    for layer in dict.fromkeys(layers):
+    for layer in dict.fromkeys(layers):  # equal layers have the same result
         _check_heads(layer, heads, rules)
         _check_ffn(layer, plan, rules)
 
@@ -60,7 +60,7 @@ def _check_sizes(plan: Parallel, rules: SplitRules) -> None:
 
 
 def _check_planned(architecture: Architecture, plan: Parallel) -> None:
-    """transformers 5.24.0, distributed/mixin.py:256-262: a size above one needs a plan of the class."""
+    """transformers 5.24.0, distributed/mixin.py:256-262: a size above one requires the class to have a plan."""
     told = architecture.tensor_plan or TensorPlan(name="")
     for option, size, there in (("tp", plan.tp, told.tensors), ("ep", plan.ep, told.experts)):
         if size > 1 and not there:
@@ -77,13 +77,14 @@ def _check_heads(layer: Layer, tp: int, rules: SplitRules) -> None:
     if layer.heads % tp:
         raise IndivisibleError("tp", tp, layer.heads, "heads")
     for heads in _kv_heads(layer.cache, rules):
+        # fewer KV heads than ranks are replicated, which needs a whole number of ranks per head
         if heads % tp and not (rules.fewer_kv_heads and tp % heads == 0):
             raise IndivisibleError("tp", tp, heads, "kv_heads", replicated=rules.fewer_kv_heads)
 
 
 def _check_ffn(layer: Layer, plan: Parallel, rules: SplitRules) -> None:
     ffn = layer.ffn
-    even = rules.tensors != "planned"
+    even = rules.tensors != "planned"  # a tp_plan may split unevenly
     if even and isinstance(ffn, Dense) and ffn.intermediate % plan.tp:
         raise IndivisibleError("tp", plan.tp, ffn.intermediate, "units")
     if not isinstance(ffn, Experts):
@@ -92,13 +93,14 @@ def _check_ffn(layer: Layer, plan: Parallel, rules: SplitRules) -> None:
         raise TooManyRanksError("ep", plan.ep, ffn.count, "experts")
     if rules.even_experts and ffn.count % plan.ep:
         raise IndivisibleError("ep", plan.ep, ffn.count, "experts")
+    # without expert parallelism each expert is split, in some engines also across data-parallel ranks
     parts = plan.tp * (plan.dp if rules.replicas_share_experts else 1)
     if even and plan.ep == 1 and ffn.intermediate % parts:
         raise IndivisibleError("", parts, ffn.intermediate, "expert_units")
 
 
 def _kv_heads(cache: Cache, rules: SplitRules) -> tuple[int, ...]:
-    """Key/value heads of a layer; none for latents and states."""
+    """KV heads of a layer's cache; () for latents and recurrent states, which are not split by head."""
     if not isinstance(cache, rules.headed):
         return ()
     if isinstance(cache, KV | CrossKV):

@@ -1,4 +1,4 @@
-"""A model as one rank holds it: its layers, with its part of each tensor and of each layer's cache."""
+"""The part of a model on one rank: its layers, and its shards of each tensor and of each layer's cache."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["rank_model"]
 
 
 def rank_model(model: Model, plan: Parallel, stage: Stage, rules: SplitRules) -> Model:
-    """The model as one rank of a stage holds it."""
+    """The part of the model on one rank of a pipeline stage."""
     architecture = model.architecture
     if plan.gpus == 1 or architecture.layers is None:
         return model
@@ -33,9 +33,9 @@ def rank_model(model: Model, plan: Parallel, stage: Stage, rules: SplitRules) ->
 
 
 def _shard_cache(cache: Cache, tp: int, states: int) -> Cache:
-    """A layer's cache on one of `tp` ranks that share heads, and of `states` that share channels: latents and indexer
-    keys are on every rank."""
-    if isinstance(cache, KV | CrossKV | Latent):
+    """A layer's cache on one rank, with heads split over `tp` ranks and state channels over `states`. Latents and
+    indexer keys belong to no head, and are replicated on every rank."""
+    if isinstance(cache, KV | CrossKV | Latent):  # rounded up: fewer heads than ranks are replicated
         return replace(cache, heads=max(1, -(-cache.heads // tp)))
     if isinstance(cache, State):
         conv, recurrent, channels = (-(-n // states) for n in (cache.conv, cache.recurrent, cache.channels))
@@ -50,7 +50,7 @@ def _shard_cache(cache: Cache, tp: int, states: int) -> Cache:
 
 
 def _group(group: TensorGroup, share: Share) -> TensorGroup | None:
-    """What a rank holds of a group; None for nothing. Tensors are whole ones, so that parts of them are rounded up."""
+    """A rank's shard of a group; None if it has none. Counts and sizes are integers, so shares are rounded up."""
     layers = share.of_layers(group.component)
     if layers == 0:
         return None
@@ -68,12 +68,12 @@ def _group(group: TensorGroup, share: Share) -> TensorGroup | None:
 
 
 def _part(size: int, share: Fraction) -> int:
-    """A share of a whole, rounded up."""
+    """A share of a size, rounded up."""
     return -(-size * share.numerator // share.denominator)
 
 
 def _divided(shape: tuple[int, ...], part: Fraction) -> tuple[int, ...]:
-    """The shape with one dimension cut to its share: the first that divides evenly, else the first, rounded up."""
+    """The shape with one dimension divided: the first that divides evenly, else the first one, rounded up."""
     if part == 1 or not shape:
         return shape
     axis = next((index for index, size in enumerate(shape) if (size * part).denominator == 1), 0)

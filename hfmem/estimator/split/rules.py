@@ -1,4 +1,4 @@
-"""What software repeats, pads or refuses when a model is split: one row an engine, one a way of training."""
+"""How software replicates, pads or refuses when a model is split: one row per engine and per training framework."""
 
 from __future__ import annotations
 
@@ -14,34 +14,36 @@ Size = Literal["tp", "pp", "dp", "ep", "cp"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SplitRules:
-    """How one engine or training framework lays a model on ranks. The first rows say what a rank holds, those from
-    `fewer_kv_heads` on what is refused.
+    """How one engine or training framework splits a model over ranks. Fields up to `replicas_share_experts` describe
+    what a rank holds, those from `fewer_kv_heads` on what is refused.
 
     Attributes:
         software: its name in sentences.
-        remainder: where layers go that do not divide by the stages: one each to the `first` stages, or to those
-            `before_last`, which has the head besides; or `floor`: stage i of n ends at layer ⌊layers × (i + 1) / n⌋.
-        numbering: which ranks stand side by side after the tensor-parallel ones: the stages of one of the `replicas`,
-            or the replicas of one of the `stages`.
-        rest: where components lie that are neither a known part of layers nor of what is before or after them:
-            `before` the layers, on the first stage, or `inside`, shared like the layers.
-        unowned: what a stage holds of tensors of which no layer is known to be the owner: the `whole`, or what is
-            `even` with its number of layers.
-        tensors: what decides which tensors tensor-parallel ranks share: the plan of the model's class (`planned`: in
-            uneven parts too, and refused without a plan; the four rows below have no say then), whether they are
-            `matrices` of linear layers or embeddings, or their `kind`.
-        embedding: which embedding tables tensor-parallel ranks share: that of the `vocabulary`, or `all`.
-        vocabulary_padding: rows to a multiple of which a shared vocabulary is padded.
-        towers: whether tensor-parallel ranks share the matrices of vision and audio towers.
-        kv_weights: matrices of key/value heads that are fewer than ranks: `repeated`, or `cut` all the same.
-        replicas_share_experts: whether the ranks of all replicas share each expert where experts are not whole.
-        fewer_kv_heads: whether there may be fewer key/value heads than ranks, if their number divides that of ranks.
-        headed: caches whose key/value heads have to go into the ranks.
-        sizes: sizes that may be above one at all.
-        blind: sizes that may be above one for a model whose layers are not known.
-        ep_of_all: whether experts are split over all ranks of a stage or over none; else by any number of them.
-        ep_needs_experts: whether sharing experts is refused for a model without any.
-        even_experts: whether each rank has to have as many experts as the others; else at least one.
+        remainder: where layers go if the stages do not divide them: one extra to each of the `first` stages; or to
+            the stages `before_last`, as the last one has the head; or `floor`: stage i of n ends at layer
+            ⌊layers × (i + 1) / n⌋.
+        numbering: the rank order outside of tensor parallelism: `replicas` numbers all stages of a replica
+            consecutively, `stages` all replicas of a stage.
+        rest: where components go that are known neither as part of layers nor as before or after them: `before` the
+            layers, on the first stage, or `inside`, divided like the layers.
+        unowned: what a stage holds of tensors that cannot be assigned to layers: the `whole`, or a share `even` with
+            its number of layers.
+        tensors: which tensors are split over tensor-parallel ranks: those in the tp_plan of the model's class
+            (`planned`: unevenly if needed, refused without a plan; the next four fields are ignored then), all
+            `matrices` of linear layers and embeddings, or according to their `kind`.
+        embedding: embedding tables that are split over tensor-parallel ranks: that of the `vocabulary`, or `all`.
+        vocabulary_padding: a split vocabulary is padded to a multiple of this many rows.
+        towers: whether linear layers of vision and audio towers are split over tensor-parallel ranks.
+        kv_weights: key/value projections with fewer heads than ranks: `repeated` (heads are replicated), or `cut`.
+        replicas_share_experts: whether, without expert parallelism, each expert is split over the ranks of all
+            replicas.
+        fewer_kv_heads: whether there may be fewer KV heads than ranks, if the heads divide the ranks.
+        headed: cache types whose KV heads must be divisible by the ranks.
+        sizes: parallel sizes that may be above one at all.
+        blind: parallel sizes that may be above one for a model with unknown layers.
+        ep_of_all: whether experts are split over all ranks of a stage or none; else over any number of ranks.
+        ep_needs_experts: whether expert parallelism is refused for a model without experts.
+        even_experts: whether every rank must have the same number of experts; else at least one.
         source: where the rules are from.
     """
 

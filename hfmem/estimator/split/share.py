@@ -1,4 +1,4 @@
-"""The share of a tensor that one rank holds: by where it lies among the layers, and how it is cut over ranks."""
+"""The share of a tensor on one rank, from its pipeline stage and from how tensor parallelism splits it."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _WHOLE: Final = Fraction(1)
 
 
 class Tensor(Protocol):
-    """What a split asks of a tensor.
+    """The properties of a tensor that decide how it is split.
 
     Attributes:
         component: the part of the model it belongs to.
-        shape: its sizes.
-        linear: whether it is the matrix of a linear layer.
-        cut: what decides its part (`TensorGroup.cut`); `repeated`: each rank holds the whole, under any rules.
-        along: the dimension that the plan of the class cuts.
+        shape: its shape.
+        linear: whether it is the weight of a linear layer.
+        cut: how it is split (`TensorGroup.cut`); `repeated`: replicated on each rank, under any rules.
+        along: the dimension that the class's tp_plan splits.
     """
 
     @property
@@ -73,7 +73,7 @@ _SHARED: Final = ("attention", "mlp", "experts", "shared_experts", "state")
 
 
 def place_of(component: Component, rules: SplitRules) -> Place:
-    """Where a component lies: before the layers, in them, or after them."""
+    """Whether a component is before, inside or after the layers."""
     if component in _BEFORE:
         return "before"
     if component in _AFTER:
@@ -82,13 +82,13 @@ def place_of(component: Component, rules: SplitRules) -> Place:
 
 
 def owned(layer: Layer, component: Component) -> bool:
-    """Whether a layer has tensors of a component that lies in layers."""
+    """Whether a layer has tensors of a component (of one that is inside the layers)."""
     return component not in _OWNERS or _OWNERS[component](layer)
 
 
 class LayerShares:
-    """How much of the components' tensors lies in some layers, by the layers that have such. Those of a component are
-    counted once, so that it can be asked of every layer of a deep model."""
+    """The fraction of a component's tensors in a range of layers, counting only layers that have the component. Counts
+    are cached as prefix sums, so that it can be asked for every layer of a deep model."""
 
     def __init__(self, architecture: Architecture, rules: SplitRules) -> None:
         self._layers = architecture.layers or ()
@@ -96,12 +96,12 @@ class LayerShares:
         self._before: dict[Component, tuple[int, ...]] = {}
 
     def of(self, component: Component, start: int, end: int) -> Fraction:
-        """The part in the layers from `start` to `end`."""
+        """The fraction in the layers from `start` to before `end`."""
         depth = len(self._layers)
         if not depth or (start <= 0 and end >= depth):
             return _WHOLE
         before = self.owners_before(component)
-        if not before[-1]:
+        if not before[-1]:  # no known layer has the component, e.g. because its name was not recognised
             if self._rules.unowned == "whole":
                 return _WHOLE
             before = tuple(range(depth + 1))
@@ -109,7 +109,7 @@ class LayerShares:
         return Fraction(max(0, before[last] - before[first]), before[-1])
 
     def owners_before(self, component: Component) -> tuple[int, ...]:
-        """How many layers before each one, and in all, have tensors of a component."""
+        """Prefix sums: how many layers before each one have the component; the last entry is the total."""
         if component not in self._before:
             owners = (owned(layer, component) for layer in self._layers)
             self._before[component] = tuple(accumulate(owners, initial=0))
@@ -117,7 +117,7 @@ class LayerShares:
 
 
 def cache_ranks(architecture: Architecture, plan: Parallel, rules: SplitRules) -> tuple[int, int]:
-    """How many tensor-parallel ranks share the heads of keys and values, and the channels of states."""
+    """Over how many tensor-parallel ranks KV heads are split, and state channels."""
     if rules.tensors != "planned":
         return plan.tp, plan.tp
     told = architecture.tensor_plan
@@ -126,7 +126,7 @@ def cache_ranks(architecture: Architecture, plan: Parallel, rules: SplitRules) -
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Share:
-    """What one rank of a stage holds of each tensor."""
+    """The share of each tensor on one rank of a stage."""
 
     architecture: Architecture
     plan: Parallel
@@ -134,11 +134,11 @@ class Share:
     rules: SplitRules
 
     def of(self, tensor: Tensor) -> Fraction:
-        """The share of all tensors like this one."""
+        """The share of all tensors of this kind."""
         return self.of_layers(tensor.component) * self.of_one(tensor)
 
     def of_layers(self, component: Component) -> Fraction:
-        """How many of a component's tensors are on this stage, of one. A tied embedding is on the last stage too."""
+        """The fraction of a component's tensors on this stage. The last stage has a tied embedding too, as its head."""
         place = place_of(component, self.rules)
         if place == "inside":
             return LayerShares(self.architecture, self.rules).of(component, self.stage.start, self.stage.end)
@@ -148,7 +148,7 @@ class Share:
         return Fraction(self.stage.first or (tied and self.stage.last))
 
     def of_one(self, tensor: Tensor) -> Fraction:
-        """How much of one tensor a rank holds."""
+        """The fraction of one tensor on a rank."""
         plan, rules, component = self.plan, self.rules, tensor.component
         if component == "experts" and (plan.ep > 1 or rules.replicas_share_experts):
             return Fraction(1, plan.ep if plan.ep > 1 else plan.tp * plan.dp)
@@ -164,18 +164,20 @@ class Share:
         return self._heads_or_units(tensor) if tower or component in _SHARED else _WHOLE
 
     def _planned(self, tensor: Tensor) -> Fraction:
-        """A tensor that the plan of the class cuts: where ranks do not divide the dimension, the first have one more
-        (`Shard` of torch.distributed.tensor, by which distributed/tensor_parallel.py of transformers cuts)."""
+        """A tensor split by the class's tp_plan: where ranks do not divide the dimension, the first ranks get one more
+        (`Shard` of torch.distributed.tensor, used by transformers' distributed/tensor_parallel.py)."""
         if tensor.along == "whole" or not tensor.shape or self.plan.tp == 1:
             return _WHOLE
         size = tensor.shape[-1] if tensor.along == "columns" else tensor.shape[max(0, len(tensor.shape) - 2)]
+        # "pairs": gate and up projection in one tensor, each split on its own
         matrices = 2 if tensor.along == "pairs" and size % 2 == 0 else 1
         return Fraction(matrices * -(-size // (matrices * self.plan.tp)), max(1, size))
 
     def _vocabulary(self, tensor: Tensor) -> Fraction:
-        """An embedding or the head: rows are shared, of the vocabulary's own tables after padding."""
+        """An embedding or the head: rows are split, after padding of the vocabulary."""
         tp, rules = self.plan.tp, self.rules
         rows = tensor.shape[0] if tensor.shape else 1
+        # position tables and the like have another number of rows than the vocabulary
         whole = rules.embedding == "vocabulary" and rows != self.architecture.vocab_size
         if tensor.component == "embedding" and whole:
             return _WHOLE
@@ -183,14 +185,16 @@ class Share:
         return Fraction(padded, max(1, rows) * tp)
 
     def _heads_or_units(self, tensor: Tensor) -> Fraction:
-        """A tensor whose heads or units are cut: heads of keys and values may be fewer than ranks."""
+        """A tensor split by heads or intermediate units. With fewer KV heads than ranks, heads may be replicated."""
         tp, kv = self.plan.tp, self.architecture.kv_heads or 1
         keys = Fraction(1, min(tp, kv) if self.rules.kv_weights == "repeated" else tp)
+        # MLA's latent belongs to no head; a row-parallel bias is added after the all-reduce, so every rank has it
         if tensor.cut in ("latent", "output_bias"):
             return _WHOLE
         if tensor.cut == "keys_values":
             return keys
         if tensor.cut == "fused_qkv":
+            # query heads are always split; keys and values are 2 × kv of heads + 2 × kv equal parts
             heads = self.architecture.attention_heads or kv
             return (Fraction(heads, tp) + 2 * kv * keys) / (heads + 2 * kv)
         return Fraction(1, tp)

@@ -1,4 +1,4 @@
-"""The stages of a pipeline: which layers each has, and on which ranks it lies."""
+"""Pipeline stages: the layers of each, and its ranks."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ __all__ = ["Stage", "stages"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """A pipeline stage: its ranks hold the same of every tensor.
+    """A pipeline stage; all of its ranks hold shards of the same size.
 
     Attributes:
-        index, of: its number, from 0, and how many there are.
+        index, of: its number, from 0, and the number of stages.
         start, end: its layers, `end` exclusive.
-        ranks: numbers of its ranks.
+        ranks: its rank numbers.
     """
 
     index: int
@@ -28,22 +28,22 @@ class Stage:
 
     @property
     def first(self) -> bool:
-        """Whether it holds what comes before the layers."""
+        """Whether it is the first stage, with the embedding."""
         return self.index == 0
 
     @property
     def last(self) -> bool:
-        """Whether it holds what comes after the layers."""
+        """Whether it is the last stage, with the head."""
         return self.index == self.of - 1
 
     @property
     def depth(self) -> int:
-        """How many layers it has."""
+        """The number of its layers."""
         return self.end - self.start
 
 
 def stages(layers: int, plan: Parallel, rules: SplitRules) -> tuple[Stage, ...]:
-    """The stages of a model of so many layers."""
+    """The stages of a model with this many layers."""
     ends = _ends(layers, plan.pp, rules)
     starts = (0, *ends)
     return tuple(
@@ -58,12 +58,12 @@ def _ends(layers: int, pp: int, rules: SplitRules) -> tuple[int, ...]:
     each, left = divmod(layers, pp)
     if rules.remainder == "first":
         return tuple(each * (index + 1) + min(left, index + 1) for index in range(pp))
-    # the stages that get one more stand side by side before the last
+    # one extra layer each for the `left` stages just before the last one
     return tuple(each * (index + 1) + min(left, max(0, index + 2 + left - pp)) for index in range(pp))
 
 
 def _ranks(index: int, plan: Parallel, rules: SplitRules) -> tuple[int, ...]:
-    alike = plan.gpus // plan.pp
+    alike = plan.gpus // plan.pp  # ranks per stage
     if rules.numbering == "stages":
         return tuple(range(index * alike, (index + 1) * alike))
     replicas = alike // plan.tp

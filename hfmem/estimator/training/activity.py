@@ -1,4 +1,4 @@
-"""What activations take on one GPU at each moment of a step, before gradients."""
+"""Activations on one GPU at each moment of a training step, without parameter gradients."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ __all__ = ["Activity", "activity"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Activity:
-    """Bytes on one GPU, for one micro-batch but for `waiting`.
+    """Bytes on one GPU; all but `waiting` are for one micro-batch.
 
     Attributes:
-        outside, layers, logits, backward: as in `TrainingActivations`, of the layers of this GPU, adapters included.
-        logits_gradients, backward_gradients: as in `TrainingActivations`; known for a GPU that works alone.
-        staying: of each layer: what the layers after it, whose backward is done, still hold.
-        waiting: what other micro-batches in flight hold.
+        outside, layers, logits, backward: as in `TrainingActivations`, for this GPU's layers, adapters included.
+        logits_gradients, backward_gradients: as in `TrainingActivations`; known only without parallelism.
+        staying: per layer, bytes still held by later layers whose backward is done.
+        waiting: bytes held by other micro-batches in flight (pipeline parallelism).
         logits_how: the arithmetic of `logits`.
-        certainty, how, source: of all of these.
-        logits_source: of `logits`.
+        certainty, how, source: as in `Term`, for all of these.
+        logits_source: source of `logits`.
     """
 
     outside: int
@@ -48,8 +48,9 @@ class Activity:
 
 
 def activity(gpu: Gpu) -> Activity | Unknown:
-    """The activations of one GPU, or why they are not known."""
+    """The activations of one GPU, or why they are unknown."""
     model, training, stage = gpu.model, gpu.training, gpu.stage
+    # rounded up: the most loaded context-parallel rank counts
     mine = replace(gpu.scenario, seq=-(-gpu.scenario.seq // gpu.plan.cp))
     found = step_activations(model, mine, gpu.plan)
     if isinstance(found, Unknown):
@@ -60,16 +61,19 @@ def activity(gpu: Gpu) -> Activity | Unknown:
     layers = tuple(share.of(size) for size in found.layers[stage.start : stage.end])
     backward = tuple(share.of(size) for size in found.backward[stage.start : stage.end])
     logits, how, source = _logits(model, mine, found, gpu)
+    # gradients were measured on one GPU with all weights trained and no master weights; else all are counted as present
     alone = gpu.plan.gpus == 1 and training.method == "full" and not training.precision.master
     outside = found.outside if stage.first or stage.last else 0
+    # one of the micro-batches in flight is the current one, whose tensors the phases count themselves
     waiting = ceil((gpu.in_flight - 1) * (sum(layers) + outside)) if gpu.in_flight > 1 else 0
     return Activity(
         outside=outside,
         layers=layers,
         logits=logits if stage.last else 0,
         backward=backward,
-        staying=_staying(training, layers, 2 * mine.batch * mine.seq * hidden),
+        staying=_staying(training, layers, 2 * mine.batch * mine.seq * hidden),  # gradients of inputs in 16 bits
         waiting=waiting,
+        # a stack's own formula for the logits says nothing of the head's gradient at that moment
         logits_gradients=found.logits_gradients if alone and logits == found.logits else 0,
         backward_gradients=found.backward_gradients if alone else None,
         logits_how=how,
@@ -81,11 +85,12 @@ def activity(gpu: Gpu) -> Activity | Unknown:
 
 
 def _staying(training: Training, inputs: tuple[int, ...], gradient: int) -> tuple[int, ...]:
-    """Inputs of checkpointed layers and their gradients, which FSDP's hook for frozen units refers to till the end.
+    """Inputs of checkpointed layers and their gradients, kept alive to the end of backward by FSDP's hook for frozen
+    units.
 
-    The hook is registered on the inputs (`_register_post_backward_reshard_only_hook` of torch's fsdp/_runtime_utils.py)
-    and holds their nodes; the reentrant checkpoint detaches them, so that a node is a leaf's, with tensor and gradient.
-    The gradient that the next layer hands on is counted in the layer's own backward.
+    The hook is registered on the inputs (`_register_post_backward_reshard_only_hook` in torch's fsdp/_runtime_utils.py)
+    and references their autograd nodes. Reentrant checkpointing detaches the inputs, which makes each node a leaf's and
+    holds its tensor and gradient. The gradient from the next layer is counted in the layer's own backward.
     """
     depth = len(inputs)
     hooked = training.fsdp and training.lora is not None and not training.stack.mixed_units
@@ -96,23 +101,25 @@ def _staying(training: Training, inputs: tuple[int, ...], gradient: int) -> tupl
 
 
 class _Share:
-    """What of a layer's activations lies on one tensor-parallel rank: what the norms make lies on each, unless the
-    sequence is shared too (Korthikanti et al., arXiv 2205.05198, 4)."""
+    """A layer's activations on one tensor-parallel rank. Inputs and outputs of norms are replicated on every rank,
+    unless sequence parallelism splits them too (Korthikanti et al., arXiv 2205.05198, 4)."""
 
     def __init__(self, training: Training, ranks: int, units: int) -> None:
         self._ranks = ranks
+        # per token and hidden unit, as in `closed_forms`: frozen layers do not save the norms' outputs
         bytes_each = 8 if training.method != "full" else 16
         self._replicated = 0 if training.sequence_parallel else bytes_each * units
 
     def of(self, nbytes: int) -> int:
         if self._ranks == 1:
             return nbytes
+        # with full checkpointing a layer saves only its input, which is less than what norms would save
         everywhere = min(nbytes, self._replicated)
         return everywhere + ceil(Fraction(nbytes - everywhere, self._ranks))
 
 
 def _logits(model: Model, scenario: TrainingScenario, found: TrainingActivations, gpu: Gpu) -> tuple[int, str, str]:
-    """Head and loss: by pieces where the loss is fused, as the stack does it, or as measured."""
+    """Head and loss: in chunks where the loss is fused, by the stack's own formula, or as measured."""
     architecture, training = model.architecture, scenario.training
     stack = training.stack
     vocabulary, hidden = architecture.vocab_size or 0, architecture.hidden_size or 0
@@ -123,11 +130,12 @@ def _logits(model: Model, scenario: TrainingScenario, found: TrainingActivations
         chunk = min(tokens, _chunk(tokens, vocabulary, hidden))
         how = f"{chunk:,} tokens × {vocabulary:,} × 2 B at a time + {tokens:,} × {hidden} × 2 B of gradient"
         source = (
-            "liger-kernel ops/fused_linear_cross_entropy.py: pieces of next_power_of_2(tokens / ceil(vocab/hidden))"
+            "liger-kernel ops/fused_linear_cross_entropy.py: chunks of next_power_of_2(tokens / ceil(vocab/hidden))"
         )
         return chunk * vocabulary * 2 + tokens * hidden * 2, how, source
     if stack.logits_vocabulary is None:
         return found.logits, found.how, found.source
+    # vocabulary-parallel loss: each rank has the logits of its part of the vocabulary, else every rank has all
     ranks = gpu.plan.tp if stack.vocabulary_parallel else 1
     entry = stack.logits_vocabulary + (stack.sharded_logits if training.fsdp else 0)
     each = entry * vocabulary // ranks + stack.logits_hidden * hidden
@@ -136,5 +144,6 @@ def _logits(model: Model, scenario: TrainingScenario, found: TrainingActivations
 
 
 def _chunk(tokens: int, vocabulary: int, hidden: int) -> int:
+    # Liger sizes chunks so that a chunk's logits are about as large as the hidden states of all tokens
     pieces = -(-vocabulary // hidden)
     return 1 << (-(-tokens // pieces) - 1).bit_length()

@@ -23,7 +23,7 @@ __all__ = ["estimate"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Loaded:
-    """One GPU with its phases; `reason` says why its activations are not known, None where they are."""
+    """One GPU with its phases; `reason` says why its activations are unknown, None where they are known."""
 
     gpu: Gpu
     stays: Held
@@ -43,6 +43,7 @@ def estimate(model: Model, scenario: TrainingScenario) -> Estimate:
         return Estimate(terms=(), unknown=tuple((group, why) for group in groups))
     model = untied(model) if scenario.training.stack.untied else model
     found = [_loaded(gpu) for gpu in gpus(model, scenario)]
+    # pipeline stages may peak in different phases: an early one holds more micro-batches, the last one the logits
     worst = max(found, key=lambda one: one.peak.total)
     ranks = tuple(Rank(ranks=one.gpu.stage.ranks, terms=one.peak.terms) for one in found)
     return Estimate(
@@ -66,15 +67,15 @@ def _loaded(gpu: Gpu) -> _Loaded:
 
 
 def _loading(model: Model, scenario: TrainingScenario) -> Loading | None:
-    """The host's peak while the weights are loaded: with ZeRO-3 of DeepSpeed the first rank reads all of them."""
+    """Peak host memory while the weights are loaded: with DeepSpeed's ZeRO-3 the first rank reads all of them."""
     training, from_files = scenario.training, mapped(model)
     if from_files is None:
         return None
     whole = training.zero == 3 and not training.fsdp
-    held = file_bytes(model) if whole or not from_files else 0
-    how = "the first rank reads the whole checkpoint" if whole else "mapped files, whose pages the system may drop"
+    host = file_bytes(model) if whole or not from_files else 0
+    how = "the first rank reads the whole checkpoint" if whole else "memory-mapped files, whose pages can be reclaimed"
     return Loading(
-        host=held,
+        host=host,
         gpu=None,
         how=how if from_files or whole else "all pickled files together",
         source="transformers 5.24.0, modeling_utils.py::_load_pretrained_model",
@@ -82,12 +83,12 @@ def _loading(model: Model, scenario: TrainingScenario) -> Loading | None:
 
 
 def _unknown(model: Model, scenario: TrainingScenario, found: list[_Loaded]) -> tuple[tuple[Group, str], ...]:
-    """What is not counted, and why."""
+    """Groups that are not counted in full, and why."""
     unknown: list[tuple[Group, str]] = []
     if model.checkpoint.missing:
         unknown.append(("weights", f"{model.checkpoint.missing} weight files are missing"))
     reasons = [one.reason for one in found if one.reason is not None]
-    unknown += [("activations", reason) for reason in reasons[-1:]]
+    unknown += [("activations", reason) for reason in reasons[-1:]]  # the stages of a model share one reason
     if scenario.source_seq and not source_of(scenario).counts_encoder(model, scenario):
         tokens = f"{scenario.source_seq:,} tokens"
         unknown.append(("activations", f"activations of the encoder's {tokens} are not measured and not counted"))
@@ -103,13 +104,14 @@ def _notes(model: Model, scenario: TrainingScenario) -> tuple[str, ...]:
     if training.precision.name == "fp16" and training.method == "full":
         notes.append("Pure float16 training is unstable and GradScaler refuses it: --precision autocast-fp16 is usual.")
     if training.optimizer.paged:
-        notes.append("Paged optimizer states may move to the host's memory under pressure; they are counted here.")
+        notes.append("Paged optimizer states may be paged out to host memory; they are counted on the GPU here.")
     notes += _experts_note(model, scenario)
     return tuple(notes)
 
 
 def _experts_note(model: Model, scenario: TrainingScenario) -> list[str]:
-    """What a 4-bit base would be if experts were linear modules, which transformers 5 does not make them."""
+    """A note on how much smaller a 4-bit base would be if experts were linear modules; in transformers 5 they are one
+    fused parameter."""
     training = scenario.training
     if training.method != "qlora" or not training.stack.fused_experts or model.parameters is None:
         return []

@@ -1,4 +1,4 @@
-"""One distinct GPU of a training run: what is computed of it starts from this value."""
+"""One distinct GPU of a training run; all of its memory terms are computed from this value."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ __all__ = ["Gpu", "gpus"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gpu:
-    """A GPU; others of its pipeline stage are like it.
+    """A GPU, which stands for all GPUs of its pipeline stage.
 
     Attributes:
-        model, scenario: of the whole.
-        pieces: everything that gets a gradient, of the whole model.
+        model, scenario: of the whole run.
+        pieces: all trained tensors of the whole model.
         split: its share of each tensor.
-        shares: what lies in which layers of the whole model.
+        shares: how the tensors of the whole model are distributed over layers.
     """
 
     model: Model
@@ -42,12 +42,12 @@ class Gpu:
 
     @property
     def plan(self) -> Parallel:
-        """Sizes of the split."""
+        """The parallel plan."""
         return self.scenario.parallel
 
     @property
     def architecture(self) -> Architecture:
-        """Of the whole model."""
+        """The architecture of the whole model."""
         return self.model.architecture
 
     @property
@@ -57,13 +57,14 @@ class Gpu:
 
     @property
     def inside(self) -> tuple[Piece, ...]:
-        """The pieces that lie in layers."""
+        """The pieces inside the layers."""
         return tuple(piece for piece in self.pieces if piece.place == "inside")
 
     @property
     def in_flight(self) -> Fraction:
-        """Micro-batches whose saved tensors it holds at once, in units of all layers of its stage (1F1B, Megatron-LM
-        arXiv 2104.04473, 2.2). A schedule has at least as many as there are stages, unless fewer make a step."""
+        """Micro-batches whose saved tensors it holds at once, in units of all layers of its stage (1F1B schedule,
+        Megatron-LM arXiv 2104.04473, 2.2). At least as many micro-batches as stages are assumed, unless gradient
+        accumulation has fewer."""
         stages_, stage, training = self.plan.pp, self.stage.index, self.training
         if stages_ == 1:
             return Fraction(1)
@@ -71,31 +72,32 @@ class Gpu:
         if training.virtual_stages == 1:
             return Fraction(min(batches, stages_ - stage))
         pieces = training.virtual_stages
+        # forward passes of model chunks before the first backward: Megatron's num_warmup_microbatches, plus one
         warm = 2 * (stages_ - stage - 1) + (pieces - 1) * stages_ + 1
         return Fraction(min(warm, batches * pieces), pieces)
 
     def over(self, component: Component, zero: int) -> int:
-        """Over how many ranks a component's tensors are spread that ZeRO shares from stage `zero` on."""
+        """The number of ranks that ZeRO shards a component's tensors over, for tensors sharded from stage `zero` on."""
         training = self.training
         if training.zero < zero:
             return 1
-        if component == "experts" and self.plan.ep > 1:  # replicas of an expert are fewer
+        if component == "experts" and self.plan.ep > 1:  # expert parallelism leaves fewer replicas of each expert
             return max(1, training.shard * self.plan.tp // self.plan.ep)
         return training.shard
 
     def share(self, tensor: Tensor, zero: int | None = None) -> Fraction:
-        """How much of all tensors like this one it holds; with `zero`, after the sharding of that ZeRO stage."""
-        held = self.split.of(tensor)
-        return held if zero is None else held / self.over(tensor.component, zero)
+        """The fraction of all tensors of this kind on this GPU; with `zero`, after sharding by that ZeRO stage."""
+        share = self.split.of(tensor)
+        return share if zero is None else share / self.over(tensor.component, zero)
 
     def share_of_layers(self, component: Component, first: int, count: int) -> Fraction:
-        """How much of a component's tensors lies in so many layers, from the layer `first` of its own on."""
+        """The fraction of a component's tensors in `count` layers, starting at layer `first` of its stage."""
         start = self.stage.start + first
         return self.shares.of(component, start, start + count)
 
 
 def gpus(model: Model, scenario: TrainingScenario) -> Iterator[Gpu]:
-    """One a pipeline stage."""
+    """One GPU per pipeline stage."""
     architecture, plan = model.architecture, scenario.parallel
     pieces, rules = trained_pieces(model, scenario.training), rules_of(scenario.training.stack)
     shares = LayerShares(architecture, rules)

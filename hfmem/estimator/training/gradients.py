@@ -1,4 +1,4 @@
-"""The gradients on one GPU at each moment of a step."""
+"""Parameter gradients on one GPU at each moment of a step."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class Gradients:
     """The gradients of one GPU.
 
     Attributes:
-        gpu: whose.
-        from_layer: bytes of those of the layers from each one of this GPU on.
-        frozen: bytes of the weights of a unit that frozen ones are in with adapters; None where there is none.
-        made: of each layer of the model, bytes that its backward has made by its highest moment; None: all of them.
+        gpu: the GPU.
+        from_layer: for each layer of this GPU, bytes of the gradients of it and all later layers.
+        frozen: bytes of the weights of an FSDP unit that mixes frozen weights and adapters; None where none does.
+        made: per layer of the model, bytes of gradients that exist at the peak of its backward; None: all of them.
     """
 
     gpu: Gpu
@@ -37,68 +37,70 @@ class Gradients:
 
     @property
     def carried(self) -> bool:
-        """Whether gradients are there when a forward pass begins."""
+        """Whether gradients exist already when a forward pass begins."""
         training = self.gpu.training
+        # if the longest micro-batch comes first, the peak is in the first forward pass, before any gradient exists
         again = training.accumulation > 1 and not training.stack.longest_first
         return training.stack.persistent_gradients or again or self.gpu.plan.pp > 1
 
     @property
     def tied(self) -> bool:
-        """Whether this GPU has a head whose gradient waits for that of the embedding."""
+        """Whether this GPU has a tied head, whose gradient waits to be summed with the embedding's."""
         stage = self.gpu.stage
         return self.gpu.architecture.tied_embeddings is True and stage.first and stage.last
 
     def carried_terms(self) -> list[Term]:
-        """Those of earlier micro-batches."""
+        """The gradients of earlier micro-batches."""
         return self.terms(0, "carried over micro-batches")
 
     def all_terms(self) -> list[Term]:
-        """All, when the backward pass is done."""
+        """All gradients, at the end of the backward pass."""
         return self.terms(0, "of all trained parameters")
 
     def by(self, index: int) -> list[Term]:
-        """Those that are there at the highest moment of a layer's backward."""
+        """The gradients that exist at the peak of a layer's backward."""
         if self.carried:
             return self.carried_terms()
         later = self._not_yet(index)
-        found = self.terms(index, "of the layers done, and of this one by then", before=False)
+        found = self.terms(index, "of the layers done, and of this one so far", before=False)
         return [replace(term, nbytes=max(0, term.nbytes - later)) for term in found]
 
     def at_layer(self, index: int) -> int:
-        """Bytes of them that change with the layer whose backward runs."""
+        """The part of the gradients' bytes that depends on which layer's backward runs."""
         if self.carried:
             return 0
         frozen = sum(term.nbytes for term in frozen_gradients(self.gpu, self.frozen, index))
         return self.from_layer[index] - self._not_yet(index) + frozen
 
     def _not_yet(self, index: int) -> int:
-        """Bytes of a layer's parameters' that its backward has not made at its highest moment."""
+        """Bytes of a layer's parameter gradients that do not exist yet at the peak of its backward."""
         training = self.gpu.training
+        # with one_gradient and with offloading, gradients do not accumulate over layers anyway
         if self.made is None or training.optimizer.one_gradient or training.offload != "none":
             return 0
         after = self.from_layer[index + 1] if index + 1 < len(self.from_layer) else 0
         return max(0, self.from_layer[index] - after - self.made[index])
 
     def terms(self, first: int, what: str, *, before: bool = True) -> list[Term]:
-        """Of the layers from `first` of this GPU on, of what comes after them, and of what comes before; a tied
-        embedding comes after them too, as the head."""
+        """Gradients of this GPU's layers from `first` on, of what follows the layers, and, with `before`, of what
+        precedes them. A tied embedding follows them too, as the head."""
         gpu, training = self.gpu, self.gpu.training
         if training.optimizer.one_gradient:
             largest = max((piece.kept.elements * piece.gradient for piece in gpu.pieces), default=0)
             return [self.term(largest, "one tensor at a time: the optimizer steps during backward")]
         if training.offload != "none":
-            return [self.term(unit_gradient(gpu), "of one layer: they move to the host as they are made")]
+            return [self.term(unit_gradient(gpu), "of one layer: gradients are moved to the host as they are computed")]
         ends = [piece for piece in gpu.pieces if self._outside(piece, before=before)]
         inside = self.from_layer[first] if self.from_layer else 0
         return [self.term(gradient_bytes(gpu, ends) + inside, what), *frozen_gradients(gpu, self.frozen, first)]
 
     def _outside(self, piece: Piece, *, before: bool) -> bool:
-        """Whether a piece comes after the layers; with `before`, or before them."""
+        """Whether a piece follows the layers or, with `before`, precedes them."""
         late = before or (self.tied and piece.component == "embedding")
         return piece.place == "after" or (piece.place == "before" and late)
 
     def term(self, nbytes: int, what: str) -> Term:
-        """So many bytes of gradients."""
+        """A term of gradients."""
         training = self.gpu.training
         width = training.precision.gradient if training.lora is None else training.adapter_bytes
         spread = f" (over {training.shard} ranks)" if training.zero >= 2 and training.shard > 1 else ""
@@ -113,12 +115,13 @@ class Gradients:
 
 
 def gradients_of(gpu: Gpu, made: tuple[int, ...] | None) -> Gradients:
-    """The gradients of one GPU, of which each layer's backward has `made` so many bytes by its highest moment."""
+    """The gradients of one GPU; `made` as in `Gradients`."""
     return Gradients(gpu=gpu, from_layer=_from_layers(gpu, gpu.inside), frozen=frozen_unit(gpu), made=made)
 
 
 def _from_layers(gpu: Gpu, pieces: Iterable[Piece]) -> tuple[int, ...]:
-    """Bytes of the layers from each one of this GPU on: a component's lie in the layers that have such a part."""
+    """For each layer of this GPU, bytes of the gradients of it and all later layers. A component's gradients are spread
+    evenly over the layers that have the component."""
     sizes: dict[Component, Fraction] = {}
     for piece in pieces:
         size = piece.elements * piece.gradient * gpu.share(piece, 2)
@@ -127,6 +130,7 @@ def _from_layers(gpu: Gpu, pieces: Iterable[Piece]) -> tuple[int, ...]:
     layers = (gpu.architecture.layers or ())[gpu.stage.start : gpu.stage.end]
     totals = [0.0] * depth
     for component, size in sizes.items():
+        # a component that no layer is known to have: evenly over all layers
         holders = [index for index, layer in enumerate(layers) if owned(layer, component)] or list(range(depth))
         for index in range(depth):
             left = len(holders) - bisect_left(holders, index)

@@ -1,4 +1,4 @@
-"""What a training run shows besides its phases: allocated and reserved memory, and the host's."""
+"""Allocated and reserved GPU memory, and host memory, of a training run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _RATIO_SOURCE = (
 
 
 def facts_of(gpu: Gpu, stays: Held, phases: tuple[Phase, ...]) -> TrainingFacts:
-    """The facts of the most loaded GPU."""
+    """The figures of the most loaded GPU."""
     training = gpu.training
     peak = max(phases, key=lambda phase: phase.total)
     allocated = _allocated(peak.terms)
@@ -34,6 +34,7 @@ def facts_of(gpu: Gpu, stays: Held, phases: tuple[Phase, ...]) -> TrainingFacts:
         allocated=allocated,
         steady=_allocated(stays.terms) + (gradients if training.stack.persistent_gradients else 0),
         gradients=gradients,
+        # with a small peak, the context alone may exceed what the ratio adds
         reserved=(allocated + outside, max(allocated + outside, most)),
         reserved_source=_RATIO_SOURCE,
         host=total_of(stays.host),

@@ -1,11 +1,11 @@
-"""One step of training, as phases: logits and loss, the backward of each layer, the optimizer's step.
+"""The phases of a training step: logits and loss, the backward of each layer, the optimizer step.
 
-Each phase includes resident memory, and the peak is the largest, not the sum:
+Each phase includes resident memory, and the peak is the largest phase, not the sum:
 
-    logits      resident + saved outside the layers + saved of all layers + head and loss
-    backward i  resident + saved outside + saved of layers before i + backward of i + gradients of layers from i on
-    its end     resident + saved outside + all gradients, of a tied embedding both that are to be summed
-    optimizer   resident + gradients + what the step makes
+    logits      resident + saved outside the layers + saved by all layers + head and loss
+    backward i  resident + saved outside + saved by layers before i + backward of i + gradients of layers from i on
+    its end     resident + saved outside + all gradients, with both gradients of a tied embedding
+    optimizer   resident + gradients + temporaries of the optimizer step
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from hfmem.estimator.weights.base import largest_linear, replaced
 
 __all__ = ["phases_of"]
 
-_LEFT = "inputs and their gradients, which hooks of frozen FSDP units refer to"
+_LEFT = "inputs and their gradients, referenced by hooks of frozen FSDP units"
 
 TIED_SUMS = 0
-"""Tensors for the sum of a tied embedding's two gradients: it is made in place, but under a dispatch mode."""
+"""Extra tensors for the sum of a tied embedding's two gradients: 0, as it is in place; 1 under a dispatch mode."""
 
 
 def phases_of(gpu: Gpu, stays: Held, active: Activity | None) -> tuple[Phase, ...]:
-    """The phases of one GPU. Without activations, only what is known of them."""
+    """The phases of one GPU. Where activations are unknown, the phases have the other terms only."""
     made = active.backward_gradients if active is not None else None
     saved = tuple(accumulate(active.layers, initial=0)) if active is not None else ()
     moments = _Moments(gpu=gpu, stays=stays, active=active, gradients=gradients_of(gpu, made), saved=saved)
@@ -40,8 +40,8 @@ def phases_of(gpu: Gpu, stays: Held, active: Activity | None) -> tuple[Phase, ..
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Moments:
-    """The parts that the phases of one GPU are put together from; `saved` is what the layers before each one saved, and
-    at last all of them."""
+    """The parts of which the phases of one GPU consist. `saved` are prefix sums: bytes saved by the layers before each
+    one, and by all layers as the last entry."""
 
     gpu: Gpu
     stays: Held
@@ -50,57 +50,58 @@ class _Moments:
     saved: tuple[int, ...]
 
     def logits(self) -> Phase:
-        """Head and loss, while all layers still hold what they saved."""
+        """Head and loss, while the saved tensors of all layers are alive."""
         active, carried = self.active, self.gradients.carried
         terms = [*self.stays.terms, *(self.gradients.carried_terms() if carried else ())]
         if active is not None:
             terms += self._saved(len(active.layers))
-            if active.logits_gradients and not carried:
-                terms.append(self.gradients.term(active.logits_gradients, "of the head, by then"))
+            if active.logits_gradients and not carried:  # carried gradients already include the head's
+                terms.append(self.gradients.term(active.logits_gradients, "of the head, at that moment"))
             if active.logits:
                 terms.append(self._term("logits and loss", active.logits, active.logits_how, logits=True))
         return _phase("logits", [*terms, *self._casts(self.gpu.stage.depth), *gathered(self.gpu, backward=False)])
 
     def backward(self) -> Phase:
-        """The backward of the layer at which it needs most, or of what is before the layers."""
+        """The backward pass at its peak: in one of the layers, or at the end."""
         index = max(range(self.gpu.stage.depth), key=self._at_layer, default=None)
         end = _phase("backward", self._at_end())
         found = _phase("backward", self._backward_of(index))
         return max(end, found, key=lambda phase: phase.total)
 
     def optimizer(self) -> Phase:
-        """The optimizer's step, with every gradient there."""
+        """The optimizer step, with all gradients alive."""
         terms = [*self.stays.terms, *self.gradients.all_terms()]
         if self.gpu.training.zero == 0:
-            terms += gathered(self.gpu, backward=False)  # the buckets of DDP are always there
+            terms += gathered(self.gpu, backward=False)  # DDP's buckets are allocated for the whole run
         return _phase("optimizer", [*terms, *optimizer_terms(self.gpu)])
 
     def _at_end(self) -> list[Term]:
-        """The end of the backward pass, where the embedding's gradient is made."""
+        """The end of the backward pass, where the embedding's gradient is computed."""
         gpu, training, gradients = self.gpu, self.gpu.training, self.gradients
         terms = [*self.stays.terms, *self._saved(0), *gradients.all_terms()]
         simple = training.zero == 0 and training.offload == "none"
         if not gpu.stage.first or not simple or training.optimizer.one_gradient:
             return terms
         own = [piece for piece in gpu.pieces if piece.component == "embedding"]
+        # a new gradient beside the one it is added to: the earlier micro-batches', or the tied head's
         more = int(gradients.carried) + (1 + TIED_SUMS if gradients.tied else 0)
         nbytes = more * gradient_bytes(gpu, own)
         return [*terms, *gathered(gpu, backward=False), gradients.term(nbytes, "of the embedding, to be added")]
 
     def _backward_of(self, index: int | None) -> list[Term]:
         terms = list(self.stays.terms)
-        if index is None:
+        if index is None:  # no layers are known
             return terms
         terms += self.gradients.by(index)
         if self.active is not None:
             terms += self._saved(index)
-            how = f"layer {self.gpu.stage.start + index + 1}: what it saved or computes anew, and its gradients"
+            how = f"layer {self.gpu.stage.start + index + 1}: saved or recomputed tensors, and their gradients"
             terms.append(self._term("backward of one layer", self.active.backward[index], how))
             terms.append(self._term("left by the layers done", self.active.staying[index], _LEFT))
         return [*terms, *self._casts(index + 1), self._unpacked(), *gathered(self.gpu, backward=True)]
 
     def _at_layer(self, index: int) -> int:
-        """Bytes that change with the layer whose backward runs."""
+        """The part of the bytes that depends on which layer's backward runs."""
         active, total = self.active, self.gradients.at_layer(index)
         if active is not None:
             total += self.saved[index] + active.backward[index] + active.staying[index]
@@ -114,7 +115,7 @@ class _Moments:
         return [
             self._term("saved outside the layers", active.outside, active.how),
             self._term(f"{kept} {upto} layers", self.saved[upto], active.how),
-            self._term("other micro-batches in flight", active.waiting, "1F1B: as many as stages that follow"),
+            self._term("other micro-batches in flight", active.waiting, "1F1B: one per following stage"),
         ]
 
     def _term(self, name: str, nbytes: int, how: str, *, logits: bool = False) -> Term:
@@ -124,15 +125,16 @@ class _Moments:
         return Term(name=name, group="activations", nbytes=nbytes, how=how, source=source, certainty=certainty)
 
     def _casts(self, layers: int) -> list[Term]:
-        """Copies of trained float32 weights in the compute dtype, which the graph keeps until their layer is done."""
+        """Autocast's copies of trained float32 weights, which the graph keeps until their layer's backward is done."""
         gpu, training = self.gpu, self.gpu.training
         cast = training.precision.autocast and training.precision.weights == "float32"
         if not cast or training.lora is not None or training.fsdp:  # FSDP gathers its units in the compute dtype
             return []
         first = 0
+        # recomputation casts the weights of only the one layer whose backward runs; the others' casts are gone
         if training.checkpointing == "full" and layers < gpu.stage.depth:
             first, layers = layers - 1, 1
-        total = sum(
+        total = sum(  # 2 bytes, as autocast computes in 16 bits
             2 * piece.elements * float(gpu.share_of_layers(piece.component, first, layers)) / gpu.plan.tp
             for piece in gpu.inside
             if piece.linear
@@ -141,11 +143,11 @@ class _Moments:
         return [_temporary("cast weights", ceil(total), how, training.precision.source)]
 
     def _unpacked(self) -> Term:
-        """The NF4 matrix that is being multiplied with, of which there is none without NF4."""
+        """The dequantised NF4 matrix of the current multiplication; 0 bytes without NF4."""
         model, training = self.gpu.model, self.gpu.training
         elements = largest_linear(model, replaced(model, training)) // self.gpu.plan.tp
         width = training.stack.unpacked
-        how = f"{elements:,} × {width} B: the largest NF4 matrix, to be multiplied"
+        how = f"{elements:,} × {width} B: the largest NF4 matrix, dequantised"
         source = "bitsandbytes 0.50 autograd/_functions.py, MatMul4Bit.backward"
         return _temporary("unpacked matrix", width * elements, how, source)
 

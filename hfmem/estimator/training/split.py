@@ -1,4 +1,4 @@
-"""How training software splits a model over ranks: one row per way, which stacks name."""
+"""How training software splits a model over ranks: one row per scheme, referenced by stacks."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MEGATRON: Final = SplitRules(
     even_experts=True,
     source="Megatron-LM, megatron/training/arguments.py and megatron/core/transformer/transformer_config.py",
 )
-"""Matrices are cut evenly, those of few key/value heads too."""
+"""Linear weights are split evenly, also those with fewer KV heads than ranks."""
 
 TRAINER: Final = replace(
     MEGATRON,
@@ -40,10 +40,10 @@ TRAINER: Final = replace(
     headed=(KV, CrossKV, Indexed, Combined),
     sizes=("tp", "dp", "ep", "cp"),
     blind=("dp", "cp"),
-    source="transformers 5.24.0: trainer.py:467 and 777-790 (a model that from_pretrained has cut, by its plan); "
+    source="transformers 5.24.0: trainer.py:467 and 777-790 (a model that from_pretrained has split by its tp_plan); "
     "distributed/pipeline_parallel.py, pipeline_parallel_naive_forward: stages have no loss and send no gradients",
 )
-"""Tensor parallelism by each class's own plan, as in inference; no pipeline."""
+"""Tensor parallelism by each class's tp_plan, as in inference; no pipeline parallelism."""
 
 REPLICAS: Final = replace(
     TRAINER,
@@ -53,11 +53,11 @@ REPLICAS: Final = replace(
     source="transformers 4.48, training_args.py: neither tp_size nor parallelism_config; litgpt 0.4, finetune/lora.py: "
     "FSDPStrategy over all devices",
 )
-"""Data-parallel ranks alone, which may share what they hold."""
+"""Data parallelism only, sharded or not."""
 
 _ROWS: Final = {"megatron": MEGATRON, "trainer": TRAINER, "replicas": REPLICAS}
 
 
 def rules_of(stack: Stack) -> SplitRules:
-    """How a stack splits a model."""
+    """The split rules of a stack."""
     return _ROWS[stack.split]

@@ -1,4 +1,4 @@
-"""What a training run holds on one GPU whatever the moment: weights, their copies, optimizer states, overheads."""
+"""Resident memory of a training run on one GPU: weights, master weights, optimizer states, overheads."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ __all__ = ["Held", "gradient_bytes", "held"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
-    """What stays on one GPU, and what of it lives in the host's memory instead."""
+    """Resident terms on one GPU, and those offloaded to host memory."""
 
     terms: tuple[Term, ...]
     host: tuple[Term, ...] = ()
 
 
 def held(gpu: Gpu) -> Held:
-    """The terms of one GPU. Nothing here depends on the phase."""
+    """The resident terms of one GPU, the same in every phase."""
     if gpu.model.parameters is None:
         return Held(terms=())
     weights = [*_weights(gpu), *_adapters(gpu), *_fp8(gpu)]
@@ -43,7 +43,7 @@ def held(gpu: Gpu) -> Held:
 
 
 def gradient_bytes(gpu: Gpu, pieces: Iterable[Piece], *, shard: bool = True) -> int:
-    """Gradients of some pieces on one GPU; all of a tensor where they are not sharded yet."""
+    """Bytes of the gradients of some pieces on one GPU; before ZeRO's sharding with `shard=False`."""
     zero = 2 if shard else None
     return ceil(sum((piece.elements * piece.gradient * gpu.share(piece, zero) for piece in pieces), Fraction(0)))
 
@@ -58,9 +58,10 @@ def _weights(gpu: Gpu) -> Iterator[Term]:
             continue
         share = gpu.share(group)
         sharded = share / gpu.over(group.component, 3)
+        # NF4 packs two elements per byte; the rest of the bytes are quantisation scales
         scales = nbytes - -(-group.elements // 2) if id(group) in nf4 and training.fsdp else 0
         entry = sums.setdefault((group.component, id(group) in nf4), [Fraction(0), Fraction(0)])
-        entry[0] += (nbytes - scales) * sharded + scales * share  # FSDP shards parameters, which scales are not
+        entry[0] += (nbytes - scales) * sharded + scales * share  # FSDP shards parameters; NF4 scales are none
         entry[1] += group.elements * sharded
     for component, quantised in sorted(sums, key=lambda key: component_order(key[0])):
         nbytes_, elements = sums[component, quantised]
@@ -78,7 +79,7 @@ def _weights(gpu: Gpu) -> Iterator[Term]:
 
 
 def _fp8(gpu: Gpu) -> Iterator[Term]:
-    """The copies that Transformer Engine multiplies with, as they are and transposed, kept between micro-batches."""
+    """Transformer Engine's FP8 weight copies, one of them transposed, which are cached between micro-batches."""
     matrices = tuple(piece for piece in gpu.pieces if piece.kept.matrix)
     if gpu.training.precision.fp8 and matrices:
         elements = _elements(gpu, matrices, 3)
@@ -127,6 +128,7 @@ def _optimizer(gpu: Gpu) -> list[Term]:
     training, total = gpu.training, Fraction(0)
     for piece in gpu.pieces:
         total += training.optimizer.states(piece.kept) * piece.count * gpu.share(piece, 1)
+    # `once` is not sharded: every rank has its own quantisation maps
     total += training.optimizer.once if gpu.pieces else 0
     if not total:
         return []
@@ -148,7 +150,7 @@ def _elements(gpu: Gpu, pieces: Iterable[Piece], zero: int) -> Fraction:
 
 
 def _spread(gpu: Gpu, zero: int) -> str:
-    """How a term's arithmetic names the sharding of a ZeRO stage."""
+    """The suffix of a term's arithmetic for tensors that are sharded from a ZeRO stage on."""
     training = gpu.training
     return f" (over {training.shard} ranks)" if training.zero >= zero and training.shard > 1 else ""
 

@@ -1,4 +1,4 @@
-"""The parameters of a training run as pieces: what is trained, in which format, and where in the model it lies."""
+"""The trained parameters as pieces: shape, dtype widths, and place in the model."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ __all__ = ["Piece", "trained_pieces"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Piece:
-    """Tensors that are trained, all of one shape.
+    """Trained tensors of the same shape.
 
     Attributes:
         component: the part of the model.
-        kept: one of them, as the optimizer sees it.
-        count: how many.
+        kept: one of the tensors, as the optimizer sees it.
+        count: the number of tensors.
         gradient: bytes per element of the gradient.
-        master: bytes per element of a second copy.
-        adapter: whether it is an adapter's, which the base model does not hold.
-        place: where in the model it lies.
-        cut, along: what decides its part on a tensor-parallel rank; adapters are `repeated`.
+        master: bytes per element of the master weights; 0 for none.
+        adapter: whether it belongs to an adapter, in addition to the base model.
+        place: before, inside or after the layers.
+        cut, along: how it is split over tensor-parallel ranks; adapters are `repeated`, i.e. replicated.
     """
 
     component: Component
@@ -44,22 +44,22 @@ class Piece:
 
     @property
     def elements(self) -> int:
-        """Of all tensors."""
+        """Elements of all tensors."""
         return self.kept.elements * self.count
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of one tensor."""
+        """Shape of one tensor."""
         return self.kept.shape
 
     @property
     def linear(self) -> bool:
-        """Whether it is the matrix of a linear layer."""
+        """Whether it is the weight of a linear layer."""
         return self.kept.matrix
 
 
 def trained_pieces(model: Model, training: Training) -> tuple[Piece, ...]:
-    """Everything that gets a gradient."""
+    """All tensors that get a gradient."""
     if model.parameters is None:
         return ()
     if training.lora is None:
@@ -83,7 +83,7 @@ def _whole(group: TensorGroup, training: Training) -> Piece:
         component=group.component,
         kept=Kept(
             shape=group.shape,
-            width=state.nbytes(1) if state else 4,
+            width=state.nbytes(1) if state else 4,  # float32 states unless the precision says otherwise
             embedding=group.component == "embedding",
             matrix=group.linear,
             rank=training.optimizer_rank,
@@ -98,8 +98,8 @@ def _whole(group: TensorGroup, training: Training) -> Piece:
 
 
 def _pair(adapter: Adapter, lora: Lora, training: Training) -> list[Piece]:
-    """The two matrices of an adapter, and with DoRA a magnitude a row."""
-    rank = adapter.ranks * lora.rank
+    """The two matrices of an adapter, and DoRA's magnitude vector."""
+    rank = adapter.ranks * lora.rank  # a fused parameter, such as gate and up, has one adapter of a multiple rank
     shapes: list[tuple[int, ...]] = [(rank, adapter.inputs), (adapter.outputs, rank)]
     if lora.dora:
         shapes.append((adapter.outputs,))
@@ -107,7 +107,7 @@ def _pair(adapter: Adapter, lora: Lora, training: Training) -> list[Piece]:
 
 
 def _copy(group: TensorGroup, training: Training) -> Piece:
-    """A module that is trained in full: PEFT copies it, and keeps the original."""
+    """A module in `modules_to_save`: PEFT trains a copy and keeps the original too."""
     return _adapter(group.component, group.shape, group.count, training)
 
 
@@ -115,7 +115,7 @@ def _adapter(component: Component, shape: tuple[int, ...], count: int, training:
     width = training.adapter_bytes
     return Piece(
         component=component,
-        kept=Kept(shape=shape, width=width, matrix=False),
+        kept=Kept(shape=shape, width=width, matrix=False),  # FP8 copies and autocast casts are of base matrices only
         count=count,
         gradient=width,
         master=0,

@@ -1,4 +1,4 @@
-"""What sharding and the optimizer's step make for a moment: gathered weights, buckets, roots of moments."""
+"""Temporaries of sharding and of the optimizer step: gathered weights, gradient buckets, foreach lists."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from hfmem.mapper.values import Experts
 
 __all__ = ["frozen_gradients", "frozen_unit", "gathered", "optimizer_terms", "unit_gradient"]
 
-_BUCKET = 500_000_000
-_SUB_GROUP = 10**9
+_BUCKET = 500_000_000  # elements: DeepSpeed's default reduce_bucket_size
+_SUB_GROUP = 10**9  # elements: DeepSpeed's default sub_group_size
 _FSDP = (
     "docs.pytorch.org, FullyShardedDataParallel: BACKWARD_PRE gathers the next unit before the current one is freed; "
     "the root unit (embeddings, head) stays gathered"
 )
 _PEFT = "peft utils/other.py, fsdp_auto_wrap_policy: adapters are units of their own, between those of two layers"
 _MIXED = (
-    "torch FullyShardedDataParallel: a unit's parameters are one, with one gradient, of the frozen ones too; no_sync "
-    "keeps it whole between micro-batches"
+    "torch FullyShardedDataParallel: a unit is one flat parameter with one gradient, which covers frozen weights too; "
+    "no_sync keeps it unsharded between micro-batches"
 )
 _DDP = "docs.pytorch.org, DistributedDataParallel: buckets hold a copy of the gradients unless gradient_as_bucket_view"
 _DEEPSPEED = "deepspeed runtime/zero/config.py: reduce_bucket_size 5e8"
@@ -40,10 +40,11 @@ _LIVE = (
 
 
 def optimizer_terms(gpu: Gpu) -> list[Term]:
-    """What the step makes besides gradients and states."""
+    """Temporaries of the optimizer step, besides gradients and states."""
     training = gpu.training
     precision, row = training.precision, training.optimizer
     terms = []
+    # 16-bit gradients are cast to float32 to update the master weights
     if precision.master and precision.gradient < 4 and training.zero and training.offload == "none":
         terms.append(_widened(gpu))
     if precision.master or training.offload != "none":
@@ -57,6 +58,7 @@ def optimizer_terms(gpu: Gpu) -> list[Term]:
         terms.append(_term("optimizer's list", ceil(total), how, row.source))
     if any(row.tensor_bytes):
         wide, half = row.tensor_bytes
+        # such optimizers update one tensor at a time, so the largest one counts, not their sum
         sizes = (piece.kept.elements * (wide if piece.kept.width > 2 else half) for piece in gpu.pieces)
         nbytes = ceil(max(sizes, default=0) / gpu.plan.tp / (training.shard if training.zero >= 1 else 1))
         terms.append(_term("optimizer's update", nbytes, "of the largest tensor, one at a time", row.source))
@@ -64,8 +66,8 @@ def optimizer_terms(gpu: Gpu) -> list[Term]:
 
 
 def _widened(gpu: Gpu) -> Term:
-    """The gradients that DeepSpeed's step turns into float32: all of this rank's at once, with ZeRO-3 those of one
-    sub-group after the other, which the tensor that reaches its size closes."""
+    """Float32 copies of the gradients in DeepSpeed's step: of all gradients on this rank at once; with ZeRO-3, one
+    sub-group at a time. A sub-group may exceed its size by the tensor that fills it."""
     whole = [piece.elements * gpu.share(piece, 1) for piece in gpu.pieces]
     elements, how = sum(whole, Fraction(0)), "4 B of each of this rank's parameters"
     if gpu.training.zero < 3 or gpu.training.fsdp:
@@ -77,24 +79,24 @@ def _widened(gpu: Gpu) -> Term:
 
 
 def gathered(gpu: Gpu, *, backward: bool) -> list[Term]:
-    """Buffers of parallelism while layers run."""
+    """Communication buffers while layers run."""
     exchanged = _exchanged(gpu) if backward else []
     return [*exchanged, *_data_parallel(gpu, backward=backward)]
 
 
 def frozen_unit(gpu: Gpu) -> int | None:
-    """Bytes of the weights of a unit that frozen ones are in with adapters; None where there is no such unit."""
+    """Bytes of the weights of an FSDP unit that mixes frozen weights and adapters; None where none does."""
     return _units(gpu)[0] if _mixed(gpu.training) else None
 
 
 def frozen_gradients(gpu: Gpu, layer: int | None, first: int) -> list[Term]:
-    """Gradients that frozen weights get, of the layers from `first` of this GPU on: those in a unit with adapters,
-    which takes `layer` bytes (`frozen_unit`)."""
+    """Gradients of frozen weights that share an FSDP unit with adapters, for this GPU's layers from `first` on. One
+    unit has `layer` bytes of weights (`frozen_unit`)."""
     training = gpu.training
     if layer is None:
         return []
     count = gpu.stage.depth - first
-    ranks = 1 if training.accumulation > 1 else training.shard
+    ranks = 1 if training.accumulation > 1 else training.shard  # no_sync leaves gradients unsharded (`_MIXED`)
     spread = f", over {ranks} ranks" if ranks > 1 else ", whole on each rank"
     return [
         Term(
@@ -109,15 +111,16 @@ def frozen_gradients(gpu: Gpu, layer: int | None, first: int) -> list[Term]:
 
 
 def _mixed(training: Training) -> bool:
-    """Whether FSDP's units hold frozen weights beside adapters."""
+    """Whether FSDP units mix frozen weights and adapters."""
     return training.fsdp and training.lora is not None and training.stack.mixed_units
 
 
 def _exchanged(gpu: Gpu) -> list[Term]:
-    """What goes between the ranks of one layer: tokens on their way to experts, keys and values of other parts of the
-    sequence."""
+    """Buffers exchanged between ranks within a layer: tokens routed to other ranks' experts (expert parallelism), keys
+    and values of other parts of the sequence (context parallelism)."""
     hidden, layers = gpu.architecture.hidden_size or 0, gpu.architecture.layers or ()
     tokens = -(-gpu.scenario.batch * gpu.scenario.seq // (gpu.plan.cp * gpu.plan.tp))
+    # layers run one after another, so the buffers of the largest one are enough
     used = max((layer.ffn.per_token for layer in layers if isinstance(layer.ffn, Experts)), default=0)
     terms = []
     if gpu.plan.ep > 1 and used:
@@ -128,6 +131,7 @@ def _exchanged(gpu: Gpu) -> list[Term]:
         )
     if gpu.plan.cp > 1:
         width = max((sum(widths(layer)) - widths(layer)[0] for layer in layers), default=0)
+        # ring attention computes on one part while it receives the next: two parts, keys and values, 2 B each
         nbytes = 2 * 2 * 2 * tokens * width
         how = f"two pieces: 2 × {tokens:,} tokens × 2 × {width} × 2 B"
         terms.append(_term("keys and values of other ranks", nbytes, how, "ring attention, arXiv 2310.01889"))
@@ -135,7 +139,7 @@ def _exchanged(gpu: Gpu) -> list[Term]:
 
 
 def _data_parallel(gpu: Gpu, *, backward: bool) -> list[Term]:
-    """What data-parallel ranks hold of each other's parameters and gradients."""
+    """Buffers of data parallelism: gradient buckets, and parameters gathered from other ranks."""
     training = gpu.training
     if gpu.plan.dp * gpu.plan.cp == 1 or training.stack.persistent_gradients:
         return []  # Megatron reduces in the gradients' own buffers
@@ -146,6 +150,7 @@ def _data_parallel(gpu: Gpu, *, backward: bool) -> list[Term]:
         return [_term("bucket", elements * training.precision.gradient, f"{elements:,} elements", _DEEPSPEED)]
     layer, root = _units(gpu)
     if not training.fsdp:
+        # DeepSpeed's 4 B per parameter in 16-bit training: 2 of weights, 2 of gradients
         return [_term("gathered layer", 2 * layer, "weights and gradients of the largest layer", _LIVE)]
     return [
         _gathered_unit(training, layer, backward=backward),
@@ -155,7 +160,7 @@ def _data_parallel(gpu: Gpu, *, backward: bool) -> list[Term]:
 
 
 def _gathered_unit(training: Training, layer: int, *, backward: bool) -> Term:
-    """The weights of FSDP's units, of which one has `layer` bytes, that are whole at a time."""
+    """The weights of FSDP units that are unsharded at the same time; one unit has `layer` bytes."""
     if not backward:
         return _term("gathered unit", layer, "the last layer's weights", _FSDP)
     if training.lora is None or _mixed(training):
@@ -164,7 +169,7 @@ def _gathered_unit(training: Training, layer: int, *, backward: bool) -> Term:
 
 
 def _unshared(gpu: Gpu, layer: int) -> Term:
-    """The gradients of one layer, whose weights take `layer` bytes, before they are sharded."""
+    """The gradients of one layer before they are sharded; its weights take `layer` bytes."""
     training = gpu.training
     nbytes = unit_gradient(gpu)
     if _mixed(training):
@@ -174,12 +179,12 @@ def _unshared(gpu: Gpu, layer: int) -> Term:
 
 
 def unit_gradient(gpu: Gpu) -> int:
-    """Bytes of the gradients of one layer, not sharded yet: the mean of this GPU's layers."""
+    """Bytes of one layer's gradients before sharding, as the mean over this GPU's layers."""
     return gradient_bytes(gpu, gpu.inside, shard=False) // max(1, gpu.stage.depth)
 
 
 def _units(gpu: Gpu) -> tuple[int, int]:
-    """Bytes of one layer's weights, and of what lies outside the layers, as layers compute with them."""
+    """Bytes of one layer's weights, and of all weights outside the layers, in the dtype that layers compute in."""
     model, precision = gpu.model, gpu.training.precision
     nf4 = replaced(model, gpu.training)
     compute, weights = find_dtype(precision.compute), find_dtype(precision.weights)
@@ -188,7 +193,7 @@ def _units(gpu: Gpu) -> tuple[int, int]:
         if not group.loaded:
             continue
         nbytes = float(base_bytes(group, gpu.scenario, nf4) or 0)
-        if id(group) not in nf4 and compute and weights:
+        if id(group) not in nf4 and compute and weights:  # FSDP gathers in the compute dtype, but NF4 as it is
             nbytes *= float(compute.bytes_each / weights.bytes_each)
         nbytes *= float(gpu.share(group))
         if place_of(group.component, gpu.split.rules) == "inside":

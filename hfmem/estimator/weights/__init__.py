@@ -1,1 +1,1 @@
-"""What weights take in memory."""
+"""The weights in memory."""

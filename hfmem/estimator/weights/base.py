@@ -1,4 +1,4 @@
-"""What the weights of the base model take in training: in the precision's dtype, as stored, or in NF4."""
+"""The base model's weights in training: in the precision's dtype, as stored, or in NF4."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _TABLE = 16 * 4
 
 
 def nf4_bytes(elements: int, double_quant: bool) -> int:
-    """One matrix in NF4 (arXiv 2305.14314): half a byte per element and a scale per block of 64: a float32, or with
-    double quantisation a byte, with a float32 per block of 256 of those and one offset."""
+    """One matrix in NF4 (arXiv 2305.14314): half a byte per element, and a float32 absmax per block of 64. With double
+    quantisation the absmax is one byte, plus a float32 per 256 blocks and one float32 offset."""
     blocks = -(-elements // 64)
     packed = -(-elements // 2) + _TABLE
     if not double_quant:
@@ -31,8 +31,8 @@ def nf4_bytes(elements: int, double_quant: bool) -> int:
 
 
 def replaced(model: Model, training: Training) -> frozenset[int]:
-    """Identities of the groups that bitsandbytes replaces: linear modules, the head where the stack
-    takes it in, experts where they are such."""
+    """`id()`s of the groups that bitsandbytes quantises: linear modules, the head where the stack includes it, experts
+    where they are linear modules."""
     if training.method != "qlora" or model.parameters is None:
         return frozenset()
     found = {id(group) for group in linear_modules(model.parameters) if group.component != "projector"}
@@ -46,7 +46,7 @@ def replaced(model: Model, training: Training) -> frozenset[int]:
 
 
 def stored_quantised(model: Model) -> tuple[str, ...]:
-    """Dtypes of fewer than 16 bits that matrices of the layers are stored in: a quantiser has been there."""
+    """Dtypes below 16 bits in which the checkpoint stores layer weights, i.e. it is quantised already."""
     groups = model.parameters.groups if model.parameters is not None else ()
     matrices = [group for group in groups if group.loaded and not group.scale and (group.linear or _is_expert(group))]
     return tuple(dict.fromkeys(group.dtype for group in matrices if group.dtype and not _is_floating(group)))
@@ -62,11 +62,11 @@ def _is_floating(group: TensorGroup) -> bool:
 
 
 def base_bytes(group: TensorGroup, scenario: TrainingScenario, nf4: frozenset[int]) -> int | None:
-    """Bytes of all tensors of a group; None where its dtype is not known."""
+    """Bytes of all tensors of a group; None where the dtype is unknown."""
     training = scenario.training
     floating = _is_floating(group)
     if training.method == "full" and not floating:
-        # what is stored in fewer bits is trained in the precision's dtype, without scales
+        # full training needs floating-point weights: packed ones are dequantised to the precision's dtype, scales go
         dtype = find_dtype(training.precision.weights)
         return dtype.nbytes(group.parameters) if dtype else 2 * group.parameters
     if id(group) in nf4 and floating:
@@ -75,7 +75,8 @@ def base_bytes(group: TensorGroup, scenario: TrainingScenario, nf4: frozenset[in
 
 
 def base_kept(scenario: TrainingScenario) -> Kept:
-    """How the base is packed where `--dtype` names a quantiser: everything linear, and experts where they are such."""
+    """How the base is quantised where `--dtype` names a quantiser: all linear modules, and experts where they are
+    linear modules."""
     asked = find_quantiser(scenario.dtype or "")
     if asked is None:
         return PLAIN
@@ -84,14 +85,14 @@ def base_kept(scenario: TrainingScenario) -> Kept:
 
 
 def largest_linear(model: Model, nf4: frozenset[int]) -> int:
-    """Elements of the largest matrix of a layer that is kept in NF4: it is unpacked to be multiplied."""
+    """Elements of the largest NF4 matrix of a layer, which is dequantised for each multiplication."""
     groups = model.parameters.groups if model.parameters is not None else ()
     inside = [group for group in groups if id(group) in nf4 and group.component != "lm_head"]
     return max((group.elements // group.count for group in inside), default=0)
 
 
 def untied(model: Model) -> Model:
-    """The model with a head of its own, for software that ties none: as large as the embedding."""
+    """The model with a separate head, as large as the embedding, for software that never ties them."""
     architecture, table = model.architecture, model.parameters
     if table is None or architecture.tied_embeddings is not True or architecture.head != "lm_head":
         return model

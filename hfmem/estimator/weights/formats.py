@@ -1,6 +1,7 @@
-"""What becomes of a quantised checkpoint on some hardware: rows of (format, hardware) -> kept, unpacked, refused.
+"""What an engine does with a quantised checkpoint on given hardware: (format, hardware) -> kept, unpacked or refused.
 
-The rows of an engine stand in its own room, each with the line of source that decides; this is how one is found.
+Each engine's rows are in its own package (`engines/*/formats.py`), with the source line that decides. This module
+selects a row.
 """
 
 from __future__ import annotations
@@ -20,21 +21,19 @@ Outcome = Literal["kept", "unpacked", "refused"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FormatRow:
-    """What an engine does with one format on some hardware; of several rows that match, the first holds.
+    """What an engine does with a format on given hardware. The first row that matches applies.
 
     Attributes:
-        methods: quantisers' names as checkpoints give them, `*` for every one, or `--dtype WORD` for quantising while
-            it loads.
-        outcome: packed weights stay as they are; they become the dtype that is computed in; the engine refuses.
-        schemes: the number formats it speaks of; empty for all.
-        biased_experts: whether it is about models whose experts have biases, or about those whose have none; None for
-            all.
-        hardware: the kinds of device; empty for all.
-        least: the lowest compute capability of NVIDIA's (8.9 is 89); 0 for all.
-        scales_stay: whether scales stay beside weights that are unpacked.
-        stays: components that stay as they are stored where the rest is unpacked.
-        reason: what the engine says or does, as half a sentence.
-        source: the line that decides.
+        methods: `quant_method` names, `*` for every one, or `--dtype WORD` for quantisation while loading.
+        outcome: weights stay packed; they are unpacked to the compute dtype; the engine refuses them.
+        schemes: number formats it applies to; empty for all.
+        biased_experts: True: only models whose experts have biases; False: only those without; None: both.
+        hardware: kinds of device; empty for all.
+        least: minimum NVIDIA compute capability (8.9 is 89); 0 for any.
+        scales_stay: whether scales are kept although weights are unpacked.
+        stays: components that stay packed where the rest is unpacked.
+        reason: the engine's behaviour, as a clause.
+        source: the source line that decides.
     """
 
     methods: tuple[str, ...]
@@ -49,17 +48,17 @@ class FormatRow:
     source: str
 
     def speaks_of(self, method: str, scheme: str, *, biased_experts: bool) -> bool:
-        """Whether it is about a format, on whatever hardware."""
+        """Whether the row applies to a format, regardless of hardware."""
         named = method in self.methods or ("*" in self.methods and not method.startswith("--"))
         return named and (not self.schemes or scheme in self.schemes) and self.biased_experts in (None, biased_experts)
 
     @property
     def everywhere(self) -> bool:
-        """Whether it is about all hardware, so that no later row is ever looked at."""
+        """Whether the row applies to all hardware, so that later rows are never reached."""
         return not self.hardware and not self.least
 
     def holds_on(self, gpu: Accelerator) -> bool:
-        """Whether it is about an accelerator; never for one of which nothing is known."""
+        """Whether the row's hardware conditions match an accelerator; not for one of unknown kind."""
         kind = hardware_of(gpu)
         if self.hardware and kind not in self.hardware:
             return False
@@ -67,7 +66,7 @@ class FormatRow:
 
 
 AS_STORED: Final = FormatRow(methods=(), outcome="kept", source="")
-"""What holds where no row speaks of a format: packed weights stay as they are stored."""
+"""The default where no row matches: weights stay packed, as stored."""
 
 _VENDORS: Final[dict[str, Hardware]] = {
     "nvidia": "cuda",
@@ -79,7 +78,7 @@ _VENDORS: Final[dict[str, Hardware]] = {
 
 
 def hardware_of(gpu: Accelerator) -> Hardware | None:
-    """The kind of device that an accelerator is to PyTorch; None where that is not known (a budget of memory)."""
+    """PyTorch's device type of an accelerator; None where it is unknown (a memory budget)."""
     return "cpu" if gpu.kind == "cpu" else _VENDORS.get(gpu.vendor)
 
 
@@ -90,12 +89,12 @@ def _capability(gpu: Accelerator) -> int:
 
 
 def row_of(rows: Iterable[FormatRow], gpu: Accelerator | None) -> FormatRow:
-    """What becomes of a format on an accelerator.
+    """The row that applies to a format on an accelerator.
 
     Args:
-        rows: those that speak of the format, in their order.
-        gpu: where it runs; without one, or where its kind is not known, hardware that keeps the format is assumed, and
-            what is about some other kind of hardware is passed over.
+        rows: the rows for the format, in order.
+        gpu: the accelerator. If None or of unknown kind, hardware that keeps the format packed is assumed, and rows
+            that unpack or refuse on certain hardware are skipped.
     """
     found = list(rows)
     if gpu is not None and hardware_of(gpu) is not None:

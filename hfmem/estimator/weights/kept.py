@@ -1,4 +1,4 @@
-"""How an engine holds a model's weights: what a quantiser packs while they load, and what becomes of packed ones."""
+"""How an engine holds a model's weights: which are quantised while loading, and whether packed ones are unpacked."""
 
 from __future__ import annotations
 
@@ -25,12 +25,13 @@ class Kept:
     """One way to hold a model's weights.
 
     Attributes:
-        recipe: what packs floating weights; None where nothing does.
-        asked: what becomes of the asked quantisation on the hardware.
-        stored: what becomes of the checkpoint's own packed weights.
-        assumed: whether hardware that keeps them is assumed, and other hardware does not.
+        recipe: how floating-point weights are quantised; None if they are not.
+        asked: the format row for the requested quantisation on the hardware.
+        stored: the format row for the checkpoint's own packed weights.
+        assumed: whether hardware that keeps them packed was assumed, while other hardware would unpack them.
         biased: modules that have a bias, by component and name.
-        rewritten: whether the recipe is a tool's that unpacks a quantised checkpoint before it packs it anew.
+        rewritten: whether the recipe is that of an offline tool, which unpacks a quantised checkpoint and quantises it
+            again.
     """
 
     recipe: Recipe | None = None
@@ -47,23 +48,23 @@ class Kept:
 
     @property
     def written(self) -> bool:
-        """Whether the weights are those of files that a tool makes of the model's."""
+        """Whether the weights are those of a new checkpoint that an offline tool writes."""
         return self.recipe is not None and not self.recipe.loads
 
     def quantiser(self, group: TensorGroup) -> Quantiser | None:
-        """How floating or unpacked tensors are packed; None where they are not."""
+        """How floating-point or unpacked tensors are quantised; None if they are not."""
         if self.recipe is None:
             return None
         return self.recipe.quantiser(group, (group.component, group.module) in self.biased)
 
     def unpacks(self, group: TensorGroup) -> bool:
-        """Whether packed tensors become the dtype that is computed in, or what a recipe makes of that."""
+        """Whether packed tensors are unpacked to the compute dtype (from which a recipe may quantise them again)."""
         if self.rewritten:
             return is_packed(group)
         return self.stored.outcome == "unpacked" and is_packed(group) and group.component not in self.stored.stays
 
     def drops(self, group: TensorGroup) -> bool:
-        """Whether scales go, with the packed tensors that they belong to."""
+        """Whether a group of scales is dropped, because its packed tensors are unpacked."""
         stored = self.stored
         if self.rewritten:
             return group.scale
@@ -75,24 +76,24 @@ class Kept:
         )
 
     def unpacked(self) -> Kept:
-        """The same on hardware that does not keep the packed weights."""
+        """The weights on hardware that unpacks them."""
         return replace(self, recipe=None, rewritten=False, stored=UNPACKED)
 
 
 PLAIN: Final = Kept()
-"""Weights as they are stored, floating ones in the run dtype."""
+"""Packed weights as stored, floating-point ones in the run dtype."""
 
 UNPACKED: Final = FormatRow(methods=(), outcome="unpacked", source="")
 
 
 def is_packed(group: TensorGroup) -> bool:
-    """Whether it holds parameters in a format of fewer than 16 bits."""
+    """Whether a group holds parameters in a format below 16 bits."""
     dtype = stored_dtype(group.dtype) if group.dtype else None
     return dtype is not None and not dtype.is_wide_float and not group.scale and group.parameters > 0
 
 
 def as_plain(group: TensorGroup) -> TensorGroup:
-    """Packed tensors as the matrices that they stand for."""
+    """Packed tensors with the shape of the matrices that they encode."""
     *rest, inputs = group.shape or (1,)
     if len(rest) > 2:  # blocks of a row
         inputs *= rest.pop()
@@ -101,7 +102,7 @@ def as_plain(group: TensorGroup) -> TensorGroup:
 
 
 def as_held(model: Model, row: FormatRow) -> Model:
-    """The model with the weights that a row unpacks as plain ones, in whatever dtype the run has."""
+    """The model with the weights that a row unpacks replaced by plain ones in the run dtype."""
     table = model.parameters
     if row.outcome != "unpacked" or table is None:
         return model
@@ -115,7 +116,7 @@ def as_held(model: Model, row: FormatRow) -> Model:
 
 
 def stored_row(model: Model, gpu: Accelerator | None, rows: Iterable[FormatRow]) -> FormatRow:
-    """What becomes of the checkpoint's own packed weights."""
+    """The format row that applies to the checkpoint's own packed weights."""
     own, biased = model.quantisation, _biased_experts(model)
     if own is None or not own.method:
         return AS_STORED
@@ -123,7 +124,7 @@ def stored_row(model: Model, gpu: Accelerator | None, rows: Iterable[FormatRow])
 
 
 def kept_plainly(model: Model, scenario: Scenario) -> tuple[Kept, ...]:
-    """For an engine without rules of its own: a quantiser packs everything linear."""
+    """The weights under an engine without rules of its own: a quantiser packs all linear layers."""
     asked = find_quantiser(scenario.dtype or "")
     if asked is None:
         return (PLAIN,)
@@ -135,14 +136,14 @@ def kept_plainly(model: Model, scenario: Scenario) -> tuple[Kept, ...]:
 def kept_by(
     model: Model, scenario: Scenario, recipes: Iterable[Recipe], rows: Iterable[FormatRow], another: FormatRow
 ) -> tuple[Kept, ...]:
-    """By an engine's tables: one per recipe that the requested word may mean, at least one.
+    """The weights under an engine's tables: one result per recipe that `--dtype` may stand for, at least one.
 
     Args:
-        model: what is held.
-        scenario: what is assumed.
-        recipes: of the engine, and of tools whose files it reads.
-        rows: what becomes of formats.
-        another: what becomes of an asked quantisation that the engine cannot put over the checkpoint's own.
+        model: the model.
+        scenario: the scenario.
+        recipes: recipes of the engine, and of offline tools whose checkpoints it reads.
+        rows: the engine's format rows.
+        another: the row for a requested quantisation that the engine cannot apply to a quantised checkpoint.
     """
     table = list(rows)
     own, gpu, modules = model.quantisation, scenario.gpu, _biased(model)
@@ -172,7 +173,8 @@ def kept_by(
 def _over(
     kept: Kept, asked: str, recipes: Iterable[Recipe], another: FormatRow, own: Quantisation | None
 ) -> tuple[Kept, ...]:
-    """An asked quantisation of a quantised checkpoint: nothing where it is the same, else a tool's new files."""
+    """A quantisation requested for a quantised checkpoint: no change if it is the checkpoint's own, else a new
+    checkpoint by an offline tool."""
     if own is not None and asked in (own.scheme, own.method):
         return (replace(kept, asked=AS_STORED),)
     written = [recipe for recipe in recipes if not recipe.loads]

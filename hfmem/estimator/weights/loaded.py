@@ -1,5 +1,5 @@
-"""What the weights take after kept: floating tensors in the run dtype or as a quantiser packs them, packed ones as
-stored or unpacked."""
+"""The weights after loading: floating-point tensors are cast to the run dtype or quantised, packed ones kept or
+unpacked."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _Unknown = list[tuple[Group, str]]
 
 
 def weight_terms(model: Model, scenario: Scenario, kept: Kept = PLAIN) -> tuple[list[Term], _Unknown]:
-    """One term a component and way of storing; what is unknown is named."""
+    """One term per component and storage format, and the unknown parts."""
     if model.parameters is None:
         return _from_files(model)
     groups = [group for group in model.parameters.groups if group.loaded and not kept.drops(group)]
@@ -32,7 +32,7 @@ def weight_terms(model: Model, scenario: Scenario, kept: Kept = PLAIN) -> tuple[
             terms.append(_term(model, component, storage, parts, sum(size or 0 for size in sizes)))
     unknown: _Unknown = []
     if missing:
-        unknown.append(("weights", "the run dtype is not known: neither config.json nor a header tells; use --dtype"))
+        unknown.append(("weights", "the run dtype is unknown: neither config.json nor a header has it; use --dtype"))
     if model.checkpoint.missing:
         unknown.append(("weights", f"{model.checkpoint.missing} weight files are missing"))
     if model.lacks:
@@ -41,13 +41,13 @@ def weight_terms(model: Model, scenario: Scenario, kept: Kept = PLAIN) -> tuple[
 
 
 def weights_of(model: Model, scenario: Scenario, kept: Kept) -> int:
-    """Bytes of the known weights under one way of kept."""
+    """Bytes of the known weights, held as `kept` says."""
     terms, _ = weight_terms(model, scenario, kept)
     return total_of(terms)
 
 
 def group_bytes(group: TensorGroup, scenario: Scenario, kept: Kept = PLAIN) -> int | None:
-    """Bytes of a group in memory under a scenario; None where the dtype is not known."""
+    """Bytes of a group in memory; None where the dtype is unknown."""
     if kept.drops(group):
         return 0
     unpacks = kept.unpacks(group)
@@ -62,7 +62,7 @@ def group_bytes(group: TensorGroup, scenario: Scenario, kept: Kept = PLAIN) -> i
 
 
 def _from_files(model: Model) -> tuple[list[Term], _Unknown]:
-    """The size of the weight files, where nothing tells what is in them."""
+    """The size of the weight files, where their contents are unknown."""
     if not model.file_bytes:
         why = model.lacks or "neither the files nor the configuration determine the size of the model"
         return [], [("weights", why)]
@@ -80,13 +80,13 @@ def _from_files(model: Model) -> tuple[list[Term], _Unknown]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Storage:
-    """How tensors are kept in memory.
+    """How tensors are held in memory.
 
     Attributes:
-        kind: packed by a quantiser, cast to the run dtype, unpacked to it, or as the files have them.
-        name: of the quantiser; "" for the others.
-        cost: of an element, in words.
-        source: the line that decides; "" where the files do.
+        kind: quantised, cast to the run dtype, unpacked to it, or as stored in the files.
+        name: the quantiser's name; "" for other kinds.
+        cost: bytes or bits per element, in words.
+        source: the source line that decides; "" for kinds that follow from the files.
     """
 
     kind: Literal["quantised", "cast", "unpacked", "stored"]
@@ -122,8 +122,8 @@ def _storage(group: TensorGroup, scenario: Scenario, kept: Kept) -> _Storage:
 
 
 def _is_cast(group: TensorGroup) -> bool:
-    """Whether loading casts it to the run dtype: floating tensors of 16 bits and more that are no scales, unless the
-    run keeps them as they are."""
+    """Whether loading casts a group to the run dtype: floating-point tensors of 16 or more bits other than scales,
+    unless `group.kept` exempts them."""
     if group.scale or group.kept:
         return False
     if group.dtype is None:

@@ -1,4 +1,4 @@
-"""What a loader holds beside the weights: whole files in the host's memory, or a second copy of one part."""
+"""Extra memory while loading: whole files in host memory, or a second copy of one part."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _PICKLED = (".bin", ".pt", ".pth", ".ckpt")
 
 
 def mapped(model: Model) -> bool | None:
-    """Whether the weights lie in files that are mapped into memory, not read into it; None where nothing tells."""
+    """Whether the weight files are memory-mapped (safetensors) rather than read (pickles); None where unknown."""
     names = [file.name for file in model.checkpoint.weight_files]
     if names and all(name.endswith(_MAPPED) for name in names):
         return True
@@ -22,7 +22,7 @@ def mapped(model: Model) -> bool | None:
 
 
 def file_bytes(model: Model) -> int | None:
-    """Bytes of the tensors of all weight files; None where they are not known."""
+    """Bytes of the tensors in all weight files; None where unknown."""
     tensors = model.checkpoint.tensors
     if tensors:
         return stored_bytes(tensors)
@@ -32,7 +32,7 @@ def file_bytes(model: Model) -> int | None:
 
 
 def largest_matrix(model: Model, dtype: str | None) -> int:
-    """Bytes of the largest matrix that a quantiser replaces, in a floating dtype."""
+    """Bytes of the largest matrix that a quantiser replaces, in a floating-point dtype."""
     groups = model.parameters.groups if model.parameters else ()
     found = find_dtype(dtype or "bfloat16")
     matrices = [group.parameters // max(1, group.count) for group in groups if group.linear and group.loaded]
@@ -40,7 +40,7 @@ def largest_matrix(model: Model, dtype: str | None) -> int:
 
 
 def largest_experts(model: Model, dtype: str | None) -> int:
-    """Bytes of all experts of one layer, both halves of a gated projection, in a floating dtype; 0 without any."""
+    """Bytes of the gate and up projections of one layer's experts, in a floating-point dtype; 0 without experts."""
     hidden, found = model.architecture.hidden_size, find_dtype(dtype or "bfloat16")
     layers = model.architecture.layers or ()
     sizes = [2 * ffn.count * ffn.intermediate for layer in layers if isinstance(ffn := layer.ffn, Experts)]

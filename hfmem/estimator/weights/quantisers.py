@@ -1,7 +1,7 @@
-"""Quantisations to try on a model that is stored in floating point: one row each, with what it adds for scales.
+"""Quantisation formats for a model that is stored in floating point, one row each, including scales.
 
-A quantiser says how one matrix is packed. Which matrices are is the business of a recipe (`recipes.py`): software and
-tools differ in that.
+A quantiser describes how one matrix is packed. Which matrices are packed depends on software and tool, and is
+described by a recipe (`recipes.py`).
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ __all__ = ["QUANTISERS", "Quantiser", "find_quantiser", "layout"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quantiser:
-    """A way to store the matrix of a linear layer.
+    """A storage layout for the weight of a linear layer.
 
     Attributes:
-        name: what `--dtype` calls it.
+        name: its name in `--dtype`.
         bits: bits per parameter.
-        group: parameters along a row that share one scale; None for one scale per output channel.
+        group: group size: parameters along a row that share one scale; None for one scale per output channel.
         rows: output channels that share one scale.
-        scale_bytes: bytes of one scale.
-        zero_bits: bits of one zero point (0 for symmetric formats).
-        tensor_bytes: bytes kept once a tensor (a global scale).
+        scale_bytes: bytes per scale.
+        zero_bits: bits per zero point (0 for symmetric formats).
+        tensor_bytes: bytes per tensor (a global scale).
         aliases: other names.
-        source: whose layout this is.
+        source: the implementation or specification of this layout.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Quantiser:
         return packed + groups * self.scale_bytes + zeros + count * self.tensor_bytes
 
     def describe(self) -> str:
-        """The cost of a parameter, in words."""
+        """Bits per parameter and bytes per scale, in words."""
         shared = f"{self.group} parameters" if self.group else "an output channel"
         if self.rows > 1:
             shared = f"{self.rows} × {self.group} parameters"
@@ -151,17 +151,17 @@ _LAYOUTS: Final[dict[str, Quantiser]] = {
         group=16,
         scale_bytes=2,
         tensor_bytes=4,
-        source="transformers 5.24, integrations/nvfp4.py: the scale of a block of 16 is held in two layouts",
+        source="transformers 5.24, integrations/nvfp4.py: the scales of blocks of 16 are held in two layouts",
     ),
 }
-"""Layouts that are no word of `--dtype` by themselves."""
+"""Layouts that recipes use, which are not values of `--dtype` themselves."""
 
 
 def layout(name: str) -> Quantiser:
-    """The layout that a recipe names."""
+    """The layout with the name that a recipe uses."""
     return _LAYOUTS.get(name) or _BY_NAME[name]
 
 
 def find_quantiser(name: str) -> Quantiser | None:
-    """The row of a name; None for plain dtypes and unknown words."""
+    """The row with a name or alias; None for plain dtypes and unknown words."""
     return _BY_NAME.get(name.lower())

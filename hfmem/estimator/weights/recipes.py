@@ -1,7 +1,7 @@
-"""What software that quantises packs, and what it leaves: one row a recipe.
+"""Quantisation recipes: which modules a tool or engine quantises, and which it skips; one row each.
 
-The recipes of tools that write checkpoints stand here; those of engines that quantise while they load stand in the room
-of the engine.
+The recipes of offline tools, which write checkpoints, are here. Those of engines that quantise while loading are in
+the engine's package.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ Part = Literal[
     "tower",
     "lm_head",
 ]
-"""What recipes tell apart: the inputs and the gates of recurrent layers (`recurrent`: the rest of these), and
-everything linear of the vision and audio towers."""
+"""The parts of a model that recipes treat differently. Recurrent layers have input projections, gates, and others
+(`recurrent`); `tower` stands for all linear layers of vision and audio towers."""
 
 _WORDS: Final[dict[str, str]] = {
     "lm_head": "the head",
@@ -43,7 +43,7 @@ _WORDS: Final[dict[str, str]] = {
 
 _TOWERS: Final = {"vision": "the vision tower", "audio": "the audio tower", "projector": "the projector"}
 _LEFT_ALONE: Final = {"embedding": "embeddings", "norm": "norms", "router": "routers"}
-"""What no recipe packs, by its component."""
+"""Components that no recipe quantises, with their names in sentences."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,15 +51,15 @@ class Recipe:
     """One way to quantise a model.
 
     Attributes:
-        name: of the software, and of its scheme where it has several.
-        dtype: the word of `--dtype` that it answers.
-        packs: the layout of each part that it packs; the other parts are left.
-        multiple: what both sides of a matrix are a multiple of, else it is left.
-        biased: whether it packs matrices of modules that have a bias.
-        conv1d: whether it packs transformers' Conv1D as well as `nn.Linear`.
-        needs: a part without which nobody uses the recipe; None for a common one.
-        words: other words of `--dtype` that mean this recipe alone.
-        loads: whether an engine packs so while it loads; else a tool writes files so, from unpacked weights.
+        name: the software, and its scheme where it has several.
+        dtype: the value of `--dtype` it belongs to.
+        packs: (part, layout) for each part that it quantises; other parts are skipped.
+        multiple: both dimensions of a matrix must be multiples of this, else it is skipped.
+        biased: whether it quantises modules that have a bias.
+        conv1d: whether it quantises transformers' Conv1D as well as `nn.Linear`.
+        needs: a part that the model must have for the recipe to make sense; None for any model.
+        words: other values of `--dtype` that select this recipe alone.
+        loads: whether an engine quantises this way while loading; else an offline tool writes a checkpoint.
         source: where that is from.
     """
 
@@ -75,7 +75,7 @@ class Recipe:
     source: str
 
     def quantiser(self, group: TensorGroup, biased: bool) -> Quantiser | None:
-        """How it packs a group of floating tensors; None where it leaves them.
+        """How it quantises a group of floating-point tensors; None where it skips them.
 
         Args:
             group: the tensors.
@@ -90,7 +90,7 @@ class Recipe:
         return layout(found)
 
     def leaves(self, groups: Iterable[TensorGroup]) -> str:
-        """What of a model it leaves, in words."""
+        """The parts of a model that it skips, in words."""
         packed = {part for part, _ in self.packs}
         there = {part for group in groups if group.loaded and (part := part_of(group))}
         left = [words for part, words in _WORDS.items() if part in there - packed and part != "tower"]
@@ -100,7 +100,7 @@ class Recipe:
 
 
 def part_of(group: TensorGroup) -> Part | None:
-    """The part that a matrix belongs to; None for what no recipe packs."""
+    """The part that a matrix belongs to; None for tensors that no recipe quantises."""
     if group.component == "lm_head":
         return "lm_head" if len(group.shape) == 2 else None
     if not group.linear or group.scale:
@@ -131,7 +131,7 @@ _LINEAR: Final[tuple[Part, ...]] = (
 
 
 def everything(name: str, *, but: Iterable[Part] = ()) -> tuple[tuple[Part, str], ...]:
-    """Every linear part in one layout, except some."""
+    """All linear parts in one layout, except those in `but`."""
     left = set(but)
     return tuple((part, name) for part in _LINEAR if part not in left)
 
@@ -139,14 +139,14 @@ def everything(name: str, *, but: Iterable[Part] = ()) -> tuple[tuple[Part, str]
 def fitting(
     recipes: Iterable[Recipe], dtype: str, word: str, groups: Iterable[TensorGroup], *, conv1d: bool = False
 ) -> tuple[Recipe, ...]:
-    """The recipes that a word of `--dtype` may mean for a model, each with what it packs of its class.
+    """The recipes that `--dtype` may stand for with a model, adapted to its class.
 
     Args:
-        recipes: of an engine.
+        recipes: the recipes of an engine.
         dtype: the quantiser's name.
-        word: what was asked, which may name a tool.
-        groups: of the model.
-        conv1d: whether the class has Conv1D where others have `nn.Linear`.
+        word: the requested `--dtype`, which may name a tool.
+        groups: the model's tensors.
+        conv1d: whether the class uses Conv1D in place of `nn.Linear`.
     """
     there = {part_of(group) for group in groups if group.loaded}
     found = [row for row in recipes if row.dtype == dtype and (row.needs is None or row.needs in there)]
@@ -155,7 +155,7 @@ def fitting(
 
 
 def _head_alone(recipe: Recipe) -> Recipe:
-    """What is left to pack of a class whose head is its one `nn.Linear`."""
+    """The recipe for a class whose only `nn.Linear` is the head."""
     return replace(recipe, packs=tuple((part, name) for part, name in recipe.packs if part == "lm_head"))
 
 
@@ -216,7 +216,8 @@ RECIPES: Final[tuple[Recipe, ...]] = (
         packs=everything("int4", but=("recurrent_gates", "tower")),
         multiple=32,
         words=("autoround", "auto-round"),
-        source="auto-round 0.16: quant_lm_head and quant_nontext_module are False; sides that 32 does not divide stay",
+        source="auto-round 0.16: quant_lm_head and quant_nontext_module are False; layers with a dimension that is not "
+        "a multiple of 32 are skipped",
     ),
     Recipe(
         name="AutoAWQ",
@@ -261,4 +262,4 @@ RECIPES: Final[tuple[Recipe, ...]] = (
         source=_LLM_COMPRESSOR,
     ),
 )
-"""Recipes of tools that write quantised checkpoints."""
+"""Recipes of offline tools, which write quantised checkpoints."""

@@ -1,1 +1,1 @@
-"""File formats: one module each, and nothing else knows how a format lays out its bytes."""
+"""File formats, one module each; no other module depends on the byte layout of a format."""

@@ -1,6 +1,6 @@
-"""GGUF, llama.cpp's format: key-values, then what each tensor is and where its data lies. Pure; nothing is trusted.
+"""GGUF, llama.cpp's format: metadata, then each tensor's name, type, shape and offset. Pure; no length is trusted.
 
-The tensors stand behind the vocabulary, which makes up most of a header: it is walked over, and not built.
+The tensors follow the tokenizer's vocabulary, which is most of the header: it is skipped without being decoded.
 
 Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md (versions 2 and 3, little and big endian).
 """
@@ -27,17 +27,17 @@ __all__ = ["FORMAT", "TYPES", "is_left_out", "read"]
 MAGIC: Final = b"GGUF"
 
 _STEPS: Final = (MIB, 17 * MIB // 2, 17 * MIB, 34 * MIB, 64 * MIB)
-"""Where pieces of the header end. The first holds headers whose vocabulary is small; the second those of 150,000 to
-260,000 tokens (Qwen3-8B 5,956,416 bytes, gemma-3-4b 6,405,024, Llama-3.1-8B 7,840,928)."""
+"""Offsets at which successive fetches of the header end. The first fetch covers headers with a small vocabulary; the
+second those of 150,000 to 260,000 tokens (Qwen3-8B 5,956,416 bytes, gemma-3-4b 6,405,024, Llama-3.1-8B 7,840,928)."""
 
 _LONGEST: Final = _STEPS[-1]
 
 _MOST_ELEMENTS: Final = 2**56  # of one tensor: a hundred thousand times the largest model
 _MOST_DIMENSIONS: Final = 4  # GGML_MAX_DIMS
 _LONGEST_NAME: Final = 65_535
-_LONGEST_TEXT: Final = 1024  # of a text that is kept: names and licences, not templates of chats
-_LONGEST_ARRAY: Final = 1024  # of numbers that are kept: one a layer, of which llama.cpp allows 512
-_MOST_TEXTS: Final = 64  # of an array of texts that is kept: tags and languages
+_LONGEST_TEXT: Final = 1024  # of strings that are kept: names and licences are shorter, chat templates longer
+_LONGEST_ARRAY: Final = 1024  # of numeric arrays that are kept: one entry per layer, of which llama.cpp allows 512
+_MOST_TEXTS: Final = 64  # of string arrays that are kept: tags and languages, not the vocabulary
 
 TYPES: Final[Mapping[int, str]] = {
     **dict(enumerate(("F32", "F16", "Q4_0", "Q4_1"))),
@@ -47,18 +47,18 @@ TYPES: Final[Mapping[int, str]] = {
     **dict(enumerate(("TQ1_0", "TQ2_0"), start=34)),
     **dict(enumerate(("MXFP4", "NVFP4", "Q1_0", "Q2_0"), start=39)),
 }
-"""Number formats by the number that files give them (`enum ggml_type` of ggml.h)."""
+"""Tensor types by their number in files (`enum ggml_type` in ggml.h)."""
 
 _REMOVED: Final[Mapping[int, str]] = {
     **dict(enumerate(("Q4_2", "Q4_3"), start=4)),
     **dict(enumerate(("Q4_0_4_4", "Q4_0_4_8", "Q4_0_8_8"), start=31)),
     **dict(enumerate(("IQ4_NL_4_4", "IQ4_NL_4_8", "IQ4_NL_8_8"), start=36)),
 }
-"""Numbers of formats that llama.cpp has removed."""
+"""Types that llama.cpp has removed, by number."""
 
 _STRING: Final = 8
 _ARRAY: Final = 9
-# `enum gguf_type`: the letter of struct for each type of value that has a fixed size, by its number.
+# `enum gguf_type`: the `struct` format character of each fixed-size value type, by its number.
 _LETTERS: Final[Mapping[int, str]] = dict(zip((0, 1, 2, 3, 4, 5, 6, 7, 10, 11, 12), "BbHhIif?Qqd", strict=True))
 _WORDS: Final = ("u8", "i8", "u16", "i16", "u32", "i32", "f32", "bool", "string", "array", "u64", "i64", "f64")
 
@@ -68,13 +68,12 @@ _Steps = Generator[Span, bytes, _T]
 
 
 def is_left_out(value: object) -> bool:
-    """Whether a value of the metadata is not the value itself, but its type and length: those of long texts and arrays
-    are not kept."""
+    """Whether a metadata value was too long to keep, so that only its type and length are recorded."""
     return isinstance(value, Mapping)
 
 
 def read(file: str) -> Reading:
-    """Read the header of a file, in pieces that grow."""
+    """Read the header of a file, in fetches of growing size."""
     source = _Source(file)
     order, version = yield from source.next(_start(file))
     header = _Header(file, order)
@@ -85,7 +84,7 @@ def read(file: str) -> Reading:
     for _ in range(values):
         key, value = yield from source.next(header.key_value)
         if key in metadata:
-            raise InvalidHeaderError("", f"'{key}' stands twice in the header of {file}")
+            raise InvalidHeaderError("", f"the header of {file} has the key '{key}' twice")
         metadata[key] = value
     found: list[TensorInfo] = []
     places: list[int] = []
@@ -106,7 +105,7 @@ FORMAT: Final = Format(
 
 
 class _ShortAtError(ShortError):
-    """The bytes end within a value that begins at `at`; those before it are read."""
+    """The bytes end inside the value that begins at `at`; everything before it has been parsed."""
 
     def __init__(self, at: int) -> None:
         self.at = at
@@ -114,17 +113,17 @@ class _ShortAtError(ShortError):
 
 
 class _Source:
-    """The bytes of a file from its beginning on, and how far they are read."""
+    """The bytes fetched from a file so far, and the position of the parser in them."""
 
     def __init__(self, file: str) -> None:
         self._file = file
         self._data = b""
         self._at = 0
-        self._fetched = 0  # bytes of the file that came
+        self._fetched = 0  # bytes received, including those already parsed and dropped
         self._ended = False
 
     def next(self, parse: _Parse[_T]) -> _Steps[_T]:
-        """The next value. Where the bytes end within it, it is begun anew with more of them."""
+        """The next value. Where the bytes end inside it, more are fetched and it is parsed again from its start."""
         while True:
             try:
                 value, self._at = parse(self._data, self._at)
@@ -136,7 +135,7 @@ class _Source:
                 return value
 
     def _more(self) -> _Steps[None]:
-        """Bring the next piece; what is read already is let go."""
+        """Fetch the next piece, and drop the bytes that are already parsed."""
         stop = next((step for step in _STEPS if step > self._fetched), None)
         if self._ended:
             raise InvalidHeaderError("", f"{self._file} ends inside its header, after {self._fetched:,} bytes")
@@ -150,14 +149,14 @@ class _Source:
 
 
 def _start(file: str) -> _Parse[tuple[str, int]]:
-    """Reads the order of bytes, as struct writes it, and the version."""
+    """A parser for the byte order (as a `struct` prefix) and the version."""
 
     def parse(data: bytes, at: int) -> tuple[tuple[str, int], int]:
         if data[:4] != MAGIC[: len(data)]:
             raise InvalidHeaderError("", f"{file} is no GGUF: it begins with {bytes(data[:4])!r}")
         (version,) = _struct("<I").unpack_from(data, at + 4)
         order = "<"
-        if version & 0xFFFF == 0:  # the other order of bytes: gguf-py tells it so
+        if version & 0xFFFF == 0:  # a small version number with swapped bytes: gguf-py detects big endian this way too
             order = ">"
             (version,) = _struct(">I").unpack_from(data, at + 4)
         if version not in (2, 3):
@@ -168,7 +167,7 @@ def _start(file: str) -> _Parse[tuple[str, int]]:
 
 
 class _Header:
-    """Reads the parts of one header. Each method reads a value at a position, and says where the next one is."""
+    """Parses one header. Each method returns the value at a position, and the position after it."""
 
     def __init__(self, file: str, order: str) -> None:
         self._file = file
@@ -179,23 +178,23 @@ class _Header:
         self._sizes: dict[tuple[int, ...], tuple[str, tuple[int, ...], int]] = {}
 
     def counts(self, data: bytes, at: int) -> tuple[tuple[int, int], int]:
-        """How many tensors and key-values there are."""
+        """The number of tensors and of metadata entries."""
         return (self._u64(data, at)[0], self._u64(data, at + 8)[0]), at + 16
 
     def check(self, count: int, least: int, what: str) -> None:
-        """Refuse a count of things of at least so many bytes that no header can hold."""
+        """Refuse a count of items, of at least `least` bytes each, that does not fit in the longest header."""
         if count * least > _LONGEST:
             self._refuse(f"says that it has {count:,} {what}, more than a header can hold")
 
     def key_value(self, data: bytes, at: int) -> tuple[tuple[str, Any], int]:
-        """A key with its value."""
+        """One metadata entry."""
         key, at = self._name(data, at)
         (kind,) = self._u32(data, at)
         value, at = self._array(key, data, at + 4) if kind == _ARRAY else self._scalar(key, kind, data, at + 4)
         return (key, value), at
 
     def tensors(self, count: int, found: list[TensorInfo], places: list[int]) -> _Parse[None]:
-        """Reads tensors into `found`, and where their data begins into `places`, until there are so many."""
+        """A parser that appends `count` tensors to `found`, and the offsets of their data to `places`."""
         length_at, dimensions_at, placed, sizes_of = self._u64, self._u32, self._placed, self._sizes
 
         def parse(data: bytes, at: int) -> tuple[None, int]:
@@ -206,7 +205,7 @@ class _Header:
                     end = begin + length
                     if length > _LONGEST_NAME:
                         self._refuse(f"has a name of {length:,} bytes")
-                    (dimensions,) = dimensions_at(data, end)  # beyond the last byte, this says so
+                    (dimensions,) = dimensions_at(data, end)  # raises where `end` lies beyond the fetched bytes
                     if dimensions > _MOST_DIMENSIONS:
                         self._refuse(f"has a tensor of {dimensions} dimensions, more than {_MOST_DIMENSIONS}")
                     fields = placed[dimensions](data, end + 4)
@@ -223,7 +222,7 @@ class _Header:
         return parse
 
     def _size(self, name: str, key: tuple[int, ...]) -> tuple[str, tuple[int, ...], int]:
-        """The dtype, shape (rows first, as everywhere but in GGUF) and bytes of a tensor of such sizes and type."""
+        """Dtype, shape and bytes of a tensor. GGUF stores dimensions innermost first; the shape is outermost first."""
         *sizes, kind = key
         dtype = self._dtype(name, kind)
         elements = prod(sizes)
@@ -299,7 +298,7 @@ class _Header:
         length = self._u64
         try:
             for _ in range(count):
-                at += 8 + length(data, at)[0]  # beyond the end, `unpack_from` of the next one says so
+                at += 8 + length(data, at)[0]  # the next `unpack_from` raises where `at` is beyond the end
         except OverflowError:
             self._refuse(f"has texts in '{key}' that are longer than any file")
         if at > len(data):
@@ -324,7 +323,7 @@ _NAME, _DTYPE, _SHAPE, _NBYTES, _FILE = (
 
 
 def _info(name: str, dtype: str, shape: tuple[int, ...], nbytes: int, file: str) -> TensorInfo:
-    """A tensor, made in half the time that the constructor of a frozen class takes: headers have up to 300,000."""
+    """A tensor, built in half the time of the frozen dataclass's constructor: headers have up to 300,000 tensors."""
     info = object.__new__(TensorInfo)
     _NAME(info, name)
     _DTYPE(info, dtype)
@@ -340,22 +339,23 @@ def _struct(layout: str) -> Struct:
 
 
 def _kept(value: Any) -> Any:
-    """A number as JSON can hold it."""
+    """The number, or None for infinities and NaN, which JSON cannot represent."""
     return None if isinstance(value, float) and not isfinite(value) else value
 
 
 def _check_tensors(found: list[TensorInfo], places: list[int], file: str) -> None:
-    """Refuse two tensors of one name, and tensors that lie on each other or beyond any file."""
+    """Refuse duplicate names, overlapping tensors, and offsets beyond any real file."""
     if len({info.name for info in found}) < len(found):
         counts = Counter(info.name for info in found)
         raise InvalidHeaderError("", f"the header of {file} has '{counts.most_common(1)[0][0]}' twice")
+    # writers lay tensors out in the order of the header, so sorting is rarely needed
     order: Iterable[int] = range(len(places))
     if any(map(gt, places, places[1:])):
         order = sorted(order, key=places.__getitem__)
     end, before = 0, ""
     for index in order:
         nbytes, offset = found[index].nbytes, places[index]
-        if offset < end and nbytes:
+        if offset < end and nbytes:  # an empty tensor may share the offset of the next one
             raise InvalidHeaderError("", f"in {file}, '{found[index].name}' begins inside the data of '{before}'")
         if nbytes:
             end, before = offset + nbytes, found[index].name
@@ -364,7 +364,7 @@ def _check_tensors(found: list[TensorInfo], places: list[int], file: str) -> Non
 
 
 def _check_alignment(metadata: Mapping[str, Any], file: str) -> None:
-    """Refuse an alignment that is no power of two (`gguf_init_from_file`)."""
+    """Refuse an alignment that is not a power of two (`gguf_init_from_file`)."""
     alignment = metadata.get("general.alignment", 32)
     if type(alignment) is not int or alignment <= 0 or alignment & (alignment - 1):
         raise InvalidHeaderError("", f"{file} asks for an alignment of {alignment!r}, which is no power of two")

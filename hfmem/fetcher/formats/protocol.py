@@ -1,7 +1,7 @@
-"""What a file format is to the rest of the fetcher: spans of bytes it asks for, tensors and metadata it gives.
+"""The interface of a file format: it requests spans of bytes, and returns tensors and metadata.
 
-A format reads no file itself. Its reader is a generator that yields the spans it wants, one after another, and is sent
-their bytes; it returns what they tell. So the same code reads a local file, a snapshot and the Hub.
+A format does no I/O. Its reader is a generator that yields the spans it needs one after another, is sent their bytes,
+and returns the contents, so the same code reads local files, snapshots and the Hub.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ __all__ = ["FileContents", "Format", "Reading", "Span"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Span:
-    """A range of bytes of a file, as Python slices: negative numbers count from the end.
+    """A range of bytes of a file, like a Python slice: negative numbers count from the end.
 
     Attributes:
-        start: its first byte.
-        stop: the byte after its last one; None: the end of the file.
+        start: offset of its first byte.
+        stop: offset after its last byte; None for the end of the file.
     """
 
     start: int
@@ -31,13 +31,13 @@ class Span:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileContents:
-    """What one file tells.
+    """The contents of one file, as described by its header.
 
     Attributes:
-        tensors: every tensor in it.
-        metadata: what the file says of itself besides: values that JSON can hold.
-        length: bytes that a file of these contents has; None where the file does not tell.
-        faults: how the file contradicts itself, a clause each: what it tells is then no exact count.
+        tensors: all its tensors.
+        metadata: other metadata, as values that JSON can represent.
+        length: bytes that the file should have by its header; None if the header does not determine it.
+        faults: contradictions within the file, one clause each; with any, its numbers do not count as exact.
     """
 
     tensors: tuple[TensorInfo, ...]
@@ -47,7 +47,7 @@ class FileContents:
 
 
 Reading = Generator[Span, bytes, FileContents]
-"""Yields a span, is sent its bytes (fewer where the file ends within it), and returns the contents."""
+"""Yields a span, is sent its bytes (fewer if the file ends within it), and returns the contents."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,15 +55,15 @@ class Format:
     """A file format.
 
     Attributes:
-        name: what people call it.
-        suffixes: how the names of its files end, dots included.
-        read: begins to read a file of the given name (for errors). It raises `InvalidHeaderError` for bytes that cannot
-            be of this format, and trusts no length that a file states. None for a format whose files are known by
-            their size alone.
-        head: bytes of the beginning that hold most headers whole: they are fetched first, together.
-        tail: bytes of the end that are needed in any case; 0 for formats that have nothing there.
-        most_bytes: bytes that are read of one file at most.
-        most_requests: spans that are fetched of one file at most.
+        name: its common name.
+        suffixes: suffixes of its files, with the dot.
+        read: starts to read a file; its argument is the file's name, for errors. It raises `InvalidHeaderError` for
+            bytes that are invalid in this format, and does not trust lengths stated in the file. None for a format of
+            which only file sizes are used.
+        head: bytes at the beginning that are fetched first, in one request; most headers are no longer.
+        tail: bytes at the end that are always needed; 0 for none.
+        most_bytes: maximum of bytes read per file.
+        most_requests: maximum of requests per file.
     """
 
     name: str
@@ -75,5 +75,5 @@ class Format:
     most_requests: int = 64
 
     def matches(self, filename: str) -> bool:
-        """Whether a file of this name is of this format."""
+        """Whether a file of this name has this format."""
         return filename.endswith(self.suffixes)

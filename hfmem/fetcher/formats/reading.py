@@ -1,4 +1,4 @@
-"""Reads a file of any format from wherever its bytes are: the format says which it wants, a function brings them."""
+"""Reads a file of any format from any source: the format yields spans, and a function fetches their bytes."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ __all__ = ["Fetch", "Piece", "empty_note", "read_contents"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Piece:
-    """Bytes of a file, as they were brought.
+    """Fetched bytes of a file.
 
     Attributes:
-        content: from the first byte that was asked for; fewer than asked where the file ends.
-        size: bytes of the whole file; None where that is not known.
+        content: the requested bytes; fewer if the file ends within the range.
+        size: bytes of the whole file; None if unknown.
     """
 
     content: bytes
@@ -26,20 +26,20 @@ class Piece:
 
 
 Fetch = Callable[[int, int], Piece]
-"""Brings the bytes of a file from the first number to before the second."""
+"""Fetches the bytes of a file from the first offset up to, but not including, the second."""
 
 
 def read_contents(format_: Format, file: str, fetch: Fetch, size: int | None = None) -> FileContents:
-    """What a file of a format holds.
+    """The contents of a file.
 
     Args:
-        format_: one that can be read.
-        file: the name of the file, for errors.
-        fetch: brings its bytes. The head comes first, in one piece, then the tail where the format has one.
-        size: bytes of the file as a listing says; believed only where no answer of `fetch` tells it.
+        format_: its format.
+        file: its name, for errors.
+        fetch: fetches its bytes: first the head in one request, then the tail if the format has one.
+        size: bytes of the file according to a listing; only used if no response of `fetch` contains the size.
 
     Raises:
-        InvalidFileError: bytes that cannot be of the format, or a file that asks for more than any file needs.
+        InvalidFileError: the bytes are invalid in this format, or its header exceeds the format's limits.
     """
     if format_.read is None:
         return FileContents(tensors=())
@@ -57,31 +57,32 @@ def read_contents(format_: Format, file: str, fetch: Fetch, size: int | None = N
 
 
 def empty_note(contents: Mapping[str, FileContents]) -> tuple[str, ...]:
-    """A sentence where the weight files that were read hold nothing."""
+    """A sentence if none of the weight files contains a tensor."""
     files = [name for name in contents if (format_ := format_of(name)) is not None and format_.read]
-    if not files or any(found.tensors for found in contents.values()):
+    if not files or any(file.tensors for file in contents.values()):
         return ()
-    named = f"{files[0]} holds" if len(files) == 1 else f"{files[0]} and {len(files) - 1:,} more files contain"
-    return (f"{named} no tensor: they are not counted.",)
+    if len(files) == 1:
+        return (f"{files[0]} contains no tensors, so it is not counted.",)
+    return (f"{files[0]} and {len(files) - 1:,} more files contain no tensors, so they are not counted.",)
 
 
 def _measured(contents: FileContents, window: _Window) -> FileContents:
-    """The contents, with a fault where the file is not as long as they say."""
+    """The contents, with a fault if the file's length differs from that stated in its header."""
     size = window.listed if window.end is None else window.end
     if size is None or contents.length in (None, size):
         return contents
-    fault = f"{window.file} has {size:,} bytes where its header places {contents.length:,}"
+    fault = f"{window.file} has {size:,} bytes, but {contents.length:,} by its header"
     return replace(contents, faults=(*contents.faults, fault))
 
 
 @dataclass(slots=True, kw_only=True)
 class _Window:
-    """The parts of a file that are here, and the way to more of them.
+    """The bytes of a file fetched so far.
 
     Attributes:
-        end: bytes of the file, once an answer has told.
-        pieces: where each part that is here begins, with its bytes.
-        fetched: bytes brought so far.
+        end: bytes of the file, once a response has contained its size.
+        pieces: the fetched pieces, each with the offset of its first byte.
+        fetched: bytes requested so far.
     """
 
     format: Format
@@ -93,7 +94,7 @@ class _Window:
     fetched: int = 0
 
     def read(self, span: Span) -> bytes:
-        """The bytes of a span; what is not here is fetched, what lies behind the end of the file left out."""
+        """The bytes of a span, fetched if necessary; bytes beyond the end of the file are omitted."""
         position, stop = self._resolve(span)
         parts: list[bytes] = []
         while position < stop and (self.end is None or position < self.end):
@@ -110,27 +111,27 @@ class _Window:
             return span.start, span.stop
         size = self.listed if self.end is None else self.end
         if size is None:
-            raise InvalidFileError("", f"nothing tells how long {self.file} is, which {self.format.name} needs")
+            raise InvalidFileError("", f"the size of {self.file} is unknown, which {self.format.name} needs")
         start, stop, _ = slice(span.start, span.stop).indices(size)
         return start, stop
 
     def _here(self, position: int, stop: int) -> bytes:
-        """The bytes from a position on, as far as one piece has them; none where it has to be brought."""
+        """The bytes from a position up to the end of the piece that contains it; empty if it has to be fetched."""
         for start, content in self.pieces:
             if start <= position < start + len(content):
                 return content[position - start : stop - start]
         return b""
 
     def _bring(self, start: int, stop: int) -> None:
-        """Fetch from a position up to the next piece, or to the end of what is asked."""
+        """Fetch from a position up to the next piece, or to the end of the requested range."""
         stop = min(stop, *(begin for begin, _ in self.pieces if begin > start), stop if self.end is None else self.end)
         self.fetched += stop - start
         if self.fetched > self.format.most_bytes or len(self.pieces) >= self.format.most_requests:
-            raise InvalidFileError("", f"{self.file} asks for more bytes than the header of any {self.format.name} has")
+            raise InvalidFileError("", f"{self.file} has a header larger than that of any {self.format.name} file")
         piece = self.fetch(start, stop)
         self.pieces.append((start, piece.content))
         if len(piece.content) < stop - start:
-            # where nothing came, the file ends somewhere before, and only the listing may know where
+            # an empty response means that the file ends somewhere before; only the listing may give the exact size
             nothing = start if self.listed is None else min(start, self.listed)
             self.end = start + len(piece.content) if piece.content else nothing
         elif piece.size is not None:

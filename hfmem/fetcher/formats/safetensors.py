@@ -1,4 +1,5 @@
-"""safetensors: 8 bytes of little-endian length, then that much JSON, then the data. Pure; nothing is trusted.
+"""safetensors: a length in 8 little-endian bytes, a JSON header of that length, then the data. No I/O; headers are
+validated, as files come from strangers.
 
 Format: https://huggingface.co/docs/safetensors/index#format
 """
@@ -23,14 +24,14 @@ MAX_HEADER: Final = 25_000_000
 """Longest header read, in bytes; the same limit as `huggingface_hub.constants.SAFETENSORS_MAX_HEADER_LENGTH`."""
 
 PREFETCH: Final = 100_001
-"""Bytes asked for first: `huggingface_hub` found 97 % of the headers of the 1,000 top models to be shorter
-(https://github.com/huggingface/huggingface_hub/pull/1855), and asks for `bytes=0-100000` too."""
+"""Bytes requested first. 97 % of the headers of the 1,000 top models are shorter, and `huggingface_hub` requests
+`bytes=0-100000` too (https://github.com/huggingface/huggingface_hub/pull/1855)."""
 
-_MOST_ELEMENTS: Final = 2**56  # of one tensor: a hundred thousand times the largest model
+_MOST_ELEMENTS: Final = 2**56  # per tensor; a hundred thousand times the largest model
 
-_LONGEST_NAME: Final = 65_535  # characters of a tensor's, as of GGUF's
+_LONGEST_NAME: Final = 65_535  # characters, the limit for tensor names in GGUF too
 _LONGEST_DTYPE: Final = 80
-_LONGEST: Final = 1024  # characters of a text that is kept, with its name
+_LONGEST: Final = 1024  # characters of a metadata entry with its key; longer ones are dropped
 _MOST_TEXTS: Final = 64
 
 _MIN_HEADER: Final = len(b"{}")
@@ -38,11 +39,11 @@ _METADATA: Final = "__metadata__"
 
 
 def read(file: str) -> Reading:
-    """Read the header of a file: its length, then as much JSON."""
+    """Read the header of a file: its length, then its JSON."""
     length = header_length((yield Span(start=0, stop=LENGTH_BYTES)), file)
     header = yield Span(start=LENGTH_BYTES, stop=LENGTH_BYTES + length)
     if len(header) < length:
-        raise InvalidHeaderError("", f"{file} ends inside its header: {len(header):,} of {length:,} bytes are there")
+        raise InvalidHeaderError("", f"{file} ends inside its header, after {len(header):,} of {length:,} bytes")
     contents = parse_header(header, file)
     whole = LENGTH_BYTES + length + sum(tensor.nbytes for tensor in contents.tensors)
     return replace(contents, length=None if contents.faults else whole)
@@ -59,29 +60,33 @@ FORMAT: Final = Format(
 
 
 def header_length(prefix: bytes, file: str) -> int:
-    """Length of the JSON that follows the first eight bytes.
+    """Length of the JSON header after the first eight bytes.
 
     Raises:
-        InvalidHeaderError: fewer than eight bytes, or a length no header has.
+        InvalidHeaderError: fewer than eight bytes, or an impossible length.
     """
     if len(prefix) < LENGTH_BYTES:
         raise InvalidHeaderError("", f"{file} is {len(prefix)} bytes long, too short for a safetensors file")
     length = int.from_bytes(prefix[:LENGTH_BYTES], "little")
     if length < _MIN_HEADER:
-        raise InvalidHeaderError("", f"{file} says that its header is {length} bytes long, too short for one")
+        raise InvalidHeaderError(
+            "", f"{file} states a header of {length} bytes, fewer than the minimum of {_MIN_HEADER}"
+        )
     if length > MAX_HEADER:
-        raise InvalidHeaderError("", f"{file} says that its header is {length:,} bytes long, more than {MAX_HEADER:,}")
+        raise InvalidHeaderError(
+            "", f"{file} states a header of {length:,} bytes, more than the maximum of {MAX_HEADER:,}"
+        )
     return length
 
 
 def parse_header(header: bytes, file: str) -> FileContents:
-    """What the JSON of a header says.
+    """The contents described by a JSON header.
 
     Raises:
-        InvalidHeaderError: not JSON, or an entry that cannot be a tensor.
+        InvalidHeaderError: invalid JSON, or an entry that does not describe a tensor.
     """
     if has_too_many_parts(header):
-        raise InvalidHeaderError("", f"the header of {file} holds more lists and objects than that of any file")
+        raise InvalidHeaderError("", f"the header of {file} has too many lists and objects")
     try:
         parsed = json.loads(header)
     except (ValueError, RecursionError) as error:
@@ -90,10 +95,10 @@ def parse_header(header: bytes, file: str) -> FileContents:
 
 
 def contents_of(parsed: Any, file: str) -> FileContents:
-    """What a header says that is already parsed from JSON.
+    """The contents described by a header that is already parsed from JSON.
 
     Raises:
-        InvalidHeaderError: an entry that cannot be a tensor.
+        InvalidHeaderError: an entry does not describe a tensor.
     """
     if not isinstance(parsed, dict):
         raise InvalidHeaderError("", f"the header of {file} is not a JSON object")
@@ -106,14 +111,14 @@ def contents_of(parsed: Any, file: str) -> FileContents:
 
 
 def _texts(metadata: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """What is kept of a file's own words: the format has text by name, and whole training logs are stored there."""
+    """The metadata entries to keep: only short ones, as some files store whole training logs there."""
     short = ((key, text) for key, text in metadata.items() if type(text) is str and len(key) + len(text) <= _LONGEST)
     return islice(short, _MOST_TEXTS)
 
 
 def _faults(parsed: Mapping[str, Any], file: str) -> Iterator[str]:
-    """What no writer of the format does: tensors that overlap, and bytes between them that are nobody's. The library
-    refuses both (`Metadata::validate` in its `tensor.rs`)."""
+    """Tensors that overlap, and gaps between them. The safetensors library rejects both (`Metadata::validate` in its
+    `tensor.rs`)."""
     spans = sorted((*entry["data_offsets"], name) for name, entry in parsed.items() if name != _METADATA)
     end, before = 0, ""
     for start, stop, name in spans:
@@ -127,8 +132,8 @@ def _faults(parsed: Mapping[str, Any], file: str) -> Iterator[str]:
 
 
 def belongs(header: Mapping[str, Any], size: int) -> bool:
-    """Whether a header whose tensors were read can be that of a file of so many bytes: its data must leave room for a
-    header, and for no more."""
+    """Whether a valid header can belong to a file of `size` bytes: besides its data, the file has room for a header of
+    allowed length."""
     ends = [entry["data_offsets"][1] for name, entry in header.items() if name != _METADATA]
     return 0 <= size - LENGTH_BYTES - max(ends, default=0) <= MAX_HEADER
 
@@ -139,13 +144,13 @@ def _tensor(name: str, entry: Any, file: str) -> TensorInfo:
     try:
         dtype, shape, (start, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
     except (TypeError, KeyError, ValueError) as error:
-        raise InvalidHeaderError("", f"'{name}' in the header of {file} has no dtype, shape or data_offsets") from error
+        raise InvalidHeaderError("", f"'{name}' in the header of {file} lacks dtype, shape or data_offsets") from error
     if type(dtype) is not str:
         raise InvalidHeaderError("", f"'{name}.dtype' in the header of {file} is {quoted(dtype)}, expected a string")
     if type(shape) is not list or not all(type(size) is int and size >= 0 for size in shape):
-        raise InvalidHeaderError("", f"'{name}.shape' in the header of {file} is not a list of whole numbers")
+        raise InvalidHeaderError("", f"'{name}.shape' in the header of {file} is not a list of non-negative integers")
     if type(start) is not int or type(end) is not int or not 0 <= start <= end:
-        raise InvalidHeaderError("", f"'{name}.data_offsets' in the header of {file} are not a range of bytes")
+        raise InvalidHeaderError("", f"'{name}.data_offsets' in the header of {file} is not a valid range of bytes")
     tensor = TensorInfo(name=name, dtype=dtype[:_LONGEST_DTYPE], shape=tuple(shape), nbytes=end - start, file=file)
     if end > 8 * _MOST_ELEMENTS or len(shape) > 16 or tensor.elements > _MOST_ELEMENTS:
         raise InvalidHeaderError("", f"'{name}' in the header of {file} is larger than any tensor")

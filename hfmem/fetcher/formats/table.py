@@ -1,4 +1,4 @@
-"""Every file format, in the order of preference; `register` adds one."""
+"""The file formats in order of preference; `register` adds one."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ __all__ = ["format_of", "formats", "is_weights", "readable", "register"]
 _FORMATS: Final[list[Format]] = [safetensors.FORMAT, gguf.FORMAT]
 
 _OTHER_WEIGHTS: Final = (".bin", ".pt", ".pth", ".h5", ".msgpack", ".onnx", ".ckpt", ".nemo", ".npz")
-"""Suffixes of weights that no format here describes."""
+"""Suffixes of weight files in formats that cannot be read."""
 
 
 def register(new: Format) -> None:
-    """Add a format behind those that are there; the same one again changes nothing.
+    """Append a format; registering the same one again has no effect.
 
     Raises:
-        ValueError: its name or one of its suffixes is another format's.
+        ValueError: another format has its name or one of its suffixes.
     """
     if new in _FORMATS:
         return
     for old in _FORMATS:
         if old.name == new.name or set(old.suffixes) & set(new.suffixes):
-            raise ValueError(f"{new.name} has the name or a suffix of {old.name}")
+            raise ValueError(f"{new.name} has the same name or a suffix of {old.name}")
     _FORMATS.append(new)
 
 
 def formats() -> tuple[Format, ...]:
-    """Every format."""
+    """All formats."""
     return tuple(_FORMATS)
 
 
@@ -40,10 +40,10 @@ def readable() -> tuple[Format, ...]:
 
 
 def format_of(filename: str) -> Format | None:
-    """The format of a file, by its name; None for a file of none of them."""
+    """The format of a file, by its suffix; None if it has none of them."""
     return next((row for row in _FORMATS if row.matches(filename)), None)
 
 
 def is_weights(filename: str) -> bool:
-    """Whether a file holds weights, read or not."""
+    """Whether a file contains weights by its suffix, in a readable format or not."""
     return format_of(filename) is not None or filename.endswith(_OTHER_WEIGHTS)

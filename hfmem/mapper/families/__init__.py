@@ -1,9 +1,9 @@
-"""One module a family of architectures; each has `read(facts) -> Blueprint`.
+"""Architecture families, one module each, with a function `read(facts) -> Blueprint`.
 
-To add an architecture: a row in a relative's table (`DIALECTS` of llama.py for dense decoders, of mixtral.py for
-mixtures of experts; `OWN` of own_code.py for code that lives in repositories; `WHOLES` of multimodal.py for towers
-before a decoder), or a module with the type's own name. It is found by that, and nothing else lists it. The oracle
-tests then hold it against the real class. Modules are imported when a model of their family is asked for.
+To add an architecture, add a row to the table of a related family (`DIALECTS` in llama.py for dense decoders, in
+mixtral.py for mixtures of experts; `OWN` in own_code.py for remote code; `WHOLES` in multimodal.py for models with
+towers), or a module named after the model type, which is discovered by its name. The oracle tests then compare it with
+the real class. Modules are imported when a model of their family is read.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["known_types", "reader", "types_of"]
 Reader = Callable[[Facts], Blueprint]
 
 _TABLES: Final = ("llama", "mixtral", "own_code", "multimodal")
-"""Modules that read the types of a table of their own, which they name in `TYPES`."""
+"""Modules that read several model types, listed in their `TYPES`."""
 
 _MODULES: Final[dict[str, str]] = {
     **dict.fromkeys(("codegen", "gpt-sw3", "gpt2", "gpt_bigcode", "gpt_neo", "gptj"), "gpt2"),
@@ -115,40 +115,40 @@ _MODULES: Final[dict[str, str]] = {
     **dict.fromkeys(("bailing_hybrid", "kimi_linear"), "kimi_linear"),
     **dict.fromkeys(("lfm2", "lfm2_moe", "lfm3"), "lfm2"),
 }
-"""The module of a type that has another name: of types that share one, and of the parts of a model."""
+"""The module of each model type that is not named after the type: shared modules, and types of a model's parts."""
 
 _SHARED: Final = frozenset(_MODULES.values())
 
 
 def reader(model_type: str) -> Reader | None:
-    """The reader of a model type; None where no family knows it."""
+    """The reader of a model type; None where no family has one."""
     module = _MODULES.get(model_type) or _own(model_type) or _tabled(model_type)
     return cast(Reader, import_module(f"{__name__}.{module}").read) if module else None
 
 
 def known_types() -> frozenset[str]:
     """Every model type that has a reader."""
-    from pkgutil import iter_modules  # for lists of all types only
+    from pkgutil import iter_modules  # only needed to list all types
 
     return frozenset(_MODULES) | types_of(*_TABLES) | {row.name for row in iter_modules(__path__) if _own(row.name)}
 
 
 def types_of(*modules: str) -> frozenset[str]:
-    """The model types that these modules read."""
+    """The model types that the given modules read."""
     found = {model_type for model_type, module in _MODULES.items() if module in modules}
     found |= {module for module in modules if _own(module)}
     return frozenset(found.union(*(_types(module) for module in modules if module in _TABLES)))
 
 
 def _own(model_type: str) -> str | None:
-    """The module that is named as the type, and reads it alone; None where there is none."""
+    """The module named after the type, which reads only that type; None where there is none."""
     if not model_type.isidentifier() or model_type.startswith("_") or model_type in (*_TABLES, *_SHARED):
         return None
     return model_type if find_spec(f"{__name__}.{model_type}") else None
 
 
 def _tabled(model_type: str) -> str | None:
-    """The module with the type in its table; None where none has it."""
+    """The module that lists the type in its `TYPES`; None where none does."""
     return next((module for module in _TABLES if model_type in _types(module)), None)
 
 

@@ -1,4 +1,4 @@
-"""Blocks of towers: the encoders of images and sound that stand before a decoder. Every weight of one belongs to it."""
+"""Building blocks of vision and audio towers. All of their weights, norms included, count to the tower's component."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ __all__ = ["Block", "UndescribedError", "blocks", "norms", "patches", "projectio
 
 
 class UndescribedError(Exception):
-    """A part of a model whose weights no reader describes: the weights of the whole are unknown, its layers are not."""
+    """No reader describes the weights of a part of the model: the whole's weights are unknown, its layers are known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Block:
-    """One transformer block: attention, feed-forward, and two norms.
+    """One transformer block: attention, feed-forward network and two norms.
 
     Attributes:
-        hidden, inner: sizes.
-        kv: width of keys and of values; None for the hidden size.
-        qkv_bias, key_bias, out_bias, mlp_bias: biases; `key_bias` is for types whose keys alone have none.
-        gated: the feed-forward network has a second input projection.
-        norm_bias: LayerNorm with a bias, not RMSNorm.
+        hidden, inner: hidden and intermediate size.
+        kv: width of keys and of values (KV heads × head_dim); None for the hidden size.
+        qkv_bias, key_bias, out_bias, mlp_bias: biases of the projections; `key_bias=False` for types where only the
+            key projection has none.
+        gated: whether the feed-forward network has a gate projection.
+        norm_bias: True for LayerNorm with a bias, False for RMSNorm.
     """
 
     hidden: int
@@ -39,27 +40,28 @@ class Block:
 
 
 def blocks(component: Component, b: Block, count: int) -> list[TensorGroup]:
-    """Every weight of `count` blocks."""
+    """All weights of `count` blocks."""
     kv = b.hidden if b.kv is None else b.kv
     groups = [
         *linear(component, "q_proj", b.hidden, b.hidden, count=count, bias=b.qkv_bias),
         *linear(component, "k_proj", kv, b.hidden, count=count, bias=b.qkv_bias and b.key_bias),
         *linear(component, "v_proj", kv, b.hidden, count=count, bias=b.qkv_bias),
         *linear(component, "out_proj", b.hidden, b.hidden, count=count, bias=b.out_bias),
+        # gated: gate and up projection have the same shape
         *linear(component, "fc1", b.inner, b.hidden, count=count * (2 if b.gated else 1), bias=b.mlp_bias),
         *linear(component, "fc2", b.hidden, b.inner, count=count, bias=b.mlp_bias),
     ]
-    return groups + norms(component, b.hidden, count=2 * count, bias=b.norm_bias)
+    return groups + norms(component, b.hidden, count=2 * count, bias=b.norm_bias)  # of attention and of the MLP
 
 
 def norms(component: Component, size: int, *, count: int = 1, bias: bool = True) -> list[TensorGroup]:
-    """Norms of a tower: LayerNorm, or RMSNorm without a bias."""
+    """Norms of a tower: LayerNorm with a bias, or RMSNorm without."""
     groups = weight(component, "norm", size, count=count)
     return groups + weight(component, "norm.bias", size, count=count) if bias else groups
 
 
 def patches(hidden: int, *shape: int, bias: bool = True) -> list[TensorGroup]:
-    """The convolution that makes vectors of patches; `shape` is that of one patch."""
+    """The patch embedding, a convolution; `shape` is that of one patch."""
     groups = weight("vision", "patch_embedding", hidden, *shape)
     return groups + weight("vision", "patch_embedding.bias", hidden) if bias else groups
 
@@ -70,7 +72,7 @@ def projection(outputs: int, inputs: int, *, bias: bool = True, role: str = "lin
 
 
 def side(facts: Facts, *keys: str) -> int:
-    """A size of an image or a patch: a whole number, or several equal ones."""
+    """The side length of an image or patch, given as one integer or several equal ones."""
     found = set(facts.integers(*keys))
     if len(found) != 1:
         raise UndescribedError

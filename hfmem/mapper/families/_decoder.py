@@ -1,4 +1,4 @@
-"""Parts that decoders share: sizes, attention and feed-forward weights, and which layers keep a window."""
+"""Shared parts of decoders: sizes, attention and feed-forward weights, and which layers use a sliding window."""
 
 from __future__ import annotations
 
@@ -47,22 +47,22 @@ class Sizes:
 
     @property
     def query(self) -> int:
-        """Width of all query heads."""
+        """Width of all query heads together."""
         return self.heads * self.head_dim
 
     @property
     def kv(self) -> int:
-        """Width of all keys, and of all values."""
+        """Width of all key heads together, and of all value heads."""
         return self.kv_heads * self.head_dim
 
 
 def sizes(
     facts: Facts, *, hidden: int | None = None, kv_heads: int | None = None, head_dim: int | None = None
 ) -> Sizes:
-    """Sizes as most configurations tell them; the arguments are for types that fix them otherwise.
+    """Sizes from the usual config keys; the arguments override them for types that differ.
 
     Raises:
-        MissingFactError: the file is that of a multimodal model under its text model's type: its sizes are elsewhere.
+        MissingFactError: a multimodal config with the model_type of its text model: the sizes are in `text_config`.
     """
     if facts.part("text_config") is not None and not facts.has("hidden_size"):
         raise MissingFactError("hidden_size")
@@ -80,10 +80,10 @@ def sizes(
 
 
 def layer_count(facts: Facts, key: str = "num_hidden_layers") -> int:
-    """How many layers there are.
+    """The number of layers.
 
     Raises:
-        InvalidConfigError: more than a file can mean; each layer becomes a value of its own.
+        InvalidConfigError: implausibly many; each layer becomes an object, so a bad file could exhaust memory.
     """
     layers = facts.integer(key)
     if layers > MOST_LAYERS:
@@ -92,8 +92,8 @@ def layer_count(facts: Facts, key: str = "num_hidden_layers") -> int:
 
 
 def own_facts(listed: Facts, index: int) -> Facts:
-    """What `per_layer_config` changes of one layer. Its keys are numbers, which `save_pretrained` pads with zeros to
-    the length of the largest (integrations/heterogeneity/configuration_utils.py)."""
+    """The overrides of one layer in `per_layer_config`. Its keys are layer indices, which `save_pretrained` pads with
+    zeros to equal length (integrations/heterogeneity/configuration_utils.py)."""
     for name in listed.names():
         if name.isdecimal() and int(name) == index:
             return listed.part(name) or Facts({})
@@ -108,7 +108,7 @@ def _changed_layers(facts: Facts) -> Sequence[Facts]:
 def separate_attention(
     s: Sizes, names: Sequence[str] = ("q_proj", "k_proj", "v_proj", "o_proj"), *, bias: bool, out_bias: bool
 ) -> list[TensorGroup]:
-    """Queries, keys, values and output of all layers, each a matrix of its own."""
+    """Query, key, value and output projections of all layers as separate matrices."""
     query, key, value, out = names
     return [
         *linear("attention", query, s.query, s.hidden, count=s.layers, bias=bias),
@@ -119,7 +119,7 @@ def separate_attention(
 
 
 def fused_attention(s: Sizes, names: Sequence[str], *, bias: bool, out_bias: bool) -> list[TensorGroup]:
-    """Queries, keys and values of all layers in one matrix, and the output."""
+    """The fused query/key/value projection and the output projection of all layers."""
     fused, out = names
     return [
         *linear("attention", fused, s.query + 2 * s.kv, s.hidden, count=s.layers, bias=bias),
@@ -130,8 +130,8 @@ def fused_attention(s: Sizes, names: Sequence[str], *, bias: bool, out_bias: boo
 def feed_forward(
     sizes_: tuple[int, int], names: Sequence[str], *, count: int, bias: bool = False, component: Component = "mlp"
 ) -> list[TensorGroup]:
-    """Feed-forward networks of (hidden, intermediate). `names` ends with the projection back to the hidden size; the
-    ones before it lead into the intermediate size, and one that is named `gate_up…` holds two of them."""
+    """Feed-forward networks with sizes (hidden, intermediate). The last of `names` is the down projection; the others
+    project to the intermediate size, and one named `gate_up…` is the gate and up projection fused."""
     hidden, intermediate = sizes_
     groups: list[TensorGroup] = []
     for name in names[:-1]:
@@ -140,7 +140,7 @@ def feed_forward(
     return groups + linear(component, names[-1], hidden, intermediate, count=count, bias=bias)
 
 
-# Which layers keep a window, where the file has no `layer_types`: (facts, layers) -> one flag a layer.
+# Which layers use a sliding window, for files without `layer_types`: (facts, number of layers) -> a flag per layer.
 Schedule = Callable[[Facts, int], Sequence[bool]]
 
 
@@ -150,12 +150,13 @@ def never(facts: Facts, layers: int) -> Sequence[bool]:  # noqa: ARG001 - a sche
 
 
 def all_sliding(facts: Facts, layers: int) -> Sequence[bool]:
-    """A window in every layer where the configuration has one (`get_layer_types_and_kwargs` of cache_utils.py)."""
+    """A sliding window in every layer if the config has one (`get_layer_types_and_kwargs` in cache_utils.py)."""
     return (facts.optional_integer("sliding_window") is not None,) * layers
 
 
 def every(pattern: int, key: str = "") -> Schedule:
-    """Full attention in each `pattern`-th layer, a window in the others; a whole number at `key` replaces `pattern`."""
+    """Full attention in every `pattern`-th layer, a sliding window in the others; the config's `key` overrides
+    `pattern`."""
 
     def schedule(facts: Facts, layers: int) -> Sequence[bool]:
         period = facts.integer(key, default=pattern) if key else pattern
@@ -167,19 +168,19 @@ def every(pattern: int, key: str = "") -> Schedule:
 def layers_of(
     facts: Facts, s: Sizes, ffn: Ffn | Sequence[Ffn], schedule: Schedule = all_sliding, window: int | None = None
 ) -> tuple[Layer, ...]:
-    """One layer each, with the cache that `DynamicCache` of cache_utils.py makes for it.
+    """All layers, with the cache that `DynamicCache` in cache_utils.py creates for each.
 
-    `layer_types` of the file wins over `schedule`. A sliding layer holds `sliding_window` tokens: those that the next
-    token attends to, of which the implementation keeps all but the token itself.
+    `layer_types` in the file takes precedence over `schedule`. A sliding layer is counted with `sliding_window` tokens,
+    those that the next token attends to; the implementation keeps one less, as the token itself is not cached yet.
 
     Raises:
-        InvalidConfigError: layers have sizes of their own, which a reader that calls this does not know.
+        InvalidConfigError: `per_layer_config` gives layers sizes of their own, which this reader does not support.
     """
     if any(facts_.names() for facts_ in _changed_layers(facts)):
         raise InvalidConfigError("", f"per_layer_config gives layers of {facts.model_type} sizes of their own")
     window = facts.optional_integer("sliding_window") if window is None else window
     ffns = [ffn] * s.layers if isinstance(ffn, Dense | Experts) else ffn
-    windows = {"full_attention": None, "sliding_attention": window or None}
+    windows = {"full_attention": None, "sliding_attention": window or None}  # 0 is no window
     if facts.has("attention_chunk_size"):
         windows["chunked_attention"] = facts.integer("attention_chunk_size")
     return tuple(
@@ -197,12 +198,13 @@ def _kinds(facts: Facts, layers: int, schedule: Schedule, known: Sequence[str]) 
     listed = facts.items("layer_types")
     if listed is None:
         return ["sliding_attention" if slides else "full_attention" for slides in schedule(facts, layers)]
+    # "attention" is the older name
     kinds = ["full_attention" if kind == "attention" else str(kind) for kind in listed]
     if len(kinds) != layers:
         raise InvalidConfigError("", f"layer_types has {len(kinds)} entries for {layers} layers")
     for kind in kinds:
         if kind not in known:
-            raise InvalidConfigError("", f"layer_types has {kind!r}, which {facts.model_type} does not know")
+            raise InvalidConfigError("", f"layer_types has {kind!r}, which is not a layer type of {facts.model_type}")
     return kinds
 
 
@@ -213,11 +215,11 @@ def decoder(
     layers: tuple[Layer, ...],
     out: Output | None = None,
 ) -> Blueprint:
-    """A decoder of `weights` (all but the head) and `layers`, with the head of its class."""
+    """A decoder with `weights` (all but the head) and `layers`; the head follows from the class in `architectures`."""
     head, kind = output(facts, out or Output(width=s.hidden, vocab=s.vocab, tied=s.tied))
     experts = next((layer.ffn for layer in layers if isinstance(layer.ffn, Experts)), None)
     dense = next((layer.ffn for layer in layers if isinstance(layer.ffn, Dense)), None)
-    first = dense or experts
+    first = dense or experts  # `intermediate_size` in configs is that of dense layers, if there are any
     return Blueprint(
         architecture=Architecture(
             model_type=facts.model_type,

@@ -1,4 +1,4 @@
-"""How the relatives of Llama differ from it, as values: one `Dialect` a model type."""
+"""How decoders related to Llama differ from it: one `Dialect` per model type."""
 
 from __future__ import annotations
 
@@ -22,32 +22,32 @@ from hfmem.mapper.values import TensorGroup
 __all__ = ["GATED", "Dialect", "Flag", "QkNorm", "attention", "flag", "norms", "output_of", "sizes_of"]
 
 Flag = bool | str
-"""True, False, or the configuration's key that tells."""
+"""True, False, or the config key of a flag."""
 
 QkNorm = Literal["none", "head", "whole", "each head"]
-"""Norms of queries and keys: none; one of `head_dim` that all heads share; one over all heads together; one a head."""
+"""Norms of queries and keys: none; one of size `head_dim` shared by all heads; one over all heads; one per head."""
 
 GATED = ("gate_proj", "up_proj", "down_proj")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dialect:
-    """One type's differences from Llama: pre-norm RMSNorm, rotary positions, grouped-query attention, gated
-    feed-forward without biases.
+    """A type's differences from Llama, which has pre-norm RMSNorm, rotary positions, grouped-query attention, and a
+    gated feed-forward network without biases.
 
     Attributes:
-        qkv_bias, out_bias, mlp_bias, head_bias: biases of the projections and of the language model's head.
-        fused: queries, keys and values are one matrix.
-        names: of the attention's matrices; of the fused one and the output where `fused`.
-        mlp: names of the feed-forward's matrices, the one back to the hidden size last.
-        qk_norm: norms of queries and keys; `qk_flag` switches them.
-        qk_bias: these norms have a bias.
-        norms: norms of the hidden size in a layer.
-        norm_bias: LayerNorm with a bias, not RMSNorm.
+        qkv_bias, out_bias, mlp_bias, head_bias: biases of the projections and of the LM head.
+        fused: whether query, key and value projections are one matrix.
+        names: names of the attention projections; of the fused and the output projection where `fused`.
+        mlp: names of the feed-forward projections, the down projection last.
+        qk_norm: norms of queries and keys, present if `qk_flag`.
+        qk_bias: whether these norms have a bias.
+        norms: number of norms of the hidden size per layer.
+        norm_bias: True for LayerNorm with a bias, False for RMSNorm.
         norm_weight: False where norms have no parameters at all (OLMo).
-        square_out: the attention's output is a matrix of the hidden size by itself, whatever the heads' is.
-        head_dim: False where it is always hidden size / heads, whatever the file says.
-        schedule: which layers keep a window.
+        square_out: whether the output projection is hidden × hidden, even if heads × head_dim differs.
+        head_dim: False where it is always hidden size / heads, even if the file has `head_dim`.
+        schedule: which layers use a sliding window.
         more: further parameters of all layers.
     """
 
@@ -71,12 +71,12 @@ class Dialect:
 
 
 def flag(facts: Facts, value: Flag) -> bool:
-    """A flag of the dialect, for this configuration."""
+    """The value of a dialect's flag for this config."""
     return facts.flag(value) if isinstance(value, str) else value
 
 
 def sizes_of(facts: Facts, dialect: Dialect) -> Sizes:
-    """The sizes, with the head size as the dialect takes it."""
+    """The sizes, with `head_dim` as the dialect defines it."""
     if dialect.head_dim:
         return sizes(facts)
     return sizes(facts, head_dim=facts.integer("hidden_size") // facts.integer("num_attention_heads"))

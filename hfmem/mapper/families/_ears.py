@@ -1,4 +1,4 @@
-"""Encoders of sound, as the models that contain one build them: every weight, component `audio`."""
+"""Audio towers of multimodal models: all of their weights, with component `audio`."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["EARS", "ear"]
 
 
 def ear(facts: Facts) -> list[TensorGroup]:
-    """Every weight of an audio tower.
+    """All weights of an audio tower.
 
     Raises:
-        UndescribedError: no reader knows its type.
+        UndescribedError: there is no reader for its type.
     """
     read = EARS.get(facts.model_type)
     if read is None:
@@ -26,7 +26,7 @@ def ear(facts: Facts) -> list[TensorGroup]:
 
 
 def _convolutions(facts: Facts, hidden: int) -> list[TensorGroup]:
-    """Two convolutions over three frames each."""
+    """Two convolutions with kernel size 3."""
     return [
         *weight("audio", "conv1", hidden, facts.integer("num_mel_bins"), 3),
         *weight("audio", "conv2", hidden, hidden, 3),
@@ -41,7 +41,7 @@ def _stack(facts: Facts, *, key_bias: bool = False) -> list[TensorGroup]:
 
 
 def _whisper(facts: Facts) -> list[TensorGroup]:
-    """The encoder of modeling_whisper.py, as Qwen2-Audio, Voxtral and Audio Flamingo have it."""
+    """The encoder in modeling_whisper.py, also used by Qwen2-Audio, Voxtral and Audio Flamingo."""
     hidden = facts.integer("d_model", "hidden_size")
     return [
         *_convolutions(facts, hidden),
@@ -51,7 +51,7 @@ def _whisper(facts: Facts) -> list[TensorGroup]:
 
 
 def _glm(facts: Facts) -> list[TensorGroup]:
-    """modeling_glmasr.py: rotary positions, and grouped keys and values."""
+    """modeling_glmasr.py: rotary positions, grouped-query attention."""
     hidden, heads = facts.integer("hidden_size"), facts.integer("num_attention_heads")
     kv = hidden // heads * facts.integer("num_key_value_heads", default=heads)
     b = Block(hidden=hidden, inner=facts.integer("intermediate_size"), kv=kv, key_bias=False)
@@ -60,7 +60,7 @@ def _glm(facts: Facts) -> list[TensorGroup]:
 
 
 def _qwen2_5_omni(facts: Facts) -> list[TensorGroup]:
-    """modeling_qwen2_5_omni.py: computed positions, marks of beginning and end, and a projection."""
+    """modeling_qwen2_5_omni.py: sinusoidal positions, embeddings of begin and end of audio, and a projection."""
     hidden, width = facts.integer("d_model"), facts.integer("output_dim")
     return [
         *_convolutions(facts, hidden),
@@ -71,10 +71,10 @@ def _qwen2_5_omni(facts: Facts) -> list[TensorGroup]:
 
 
 def _qwen3(facts: Facts) -> list[TensorGroup]:
-    """modeling_qwen3_asr.py and modeling_qwen3_omni_moe.py: three convolutions over frequencies and time."""
+    """modeling_qwen3_asr.py and modeling_qwen3_omni_moe.py: three 2D convolutions over frequency and time."""
     hidden, channels = facts.integer("d_model"), facts.integer("downsample_hidden_size")
     bins = facts.integer("num_mel_bins")
-    for _ in range(3):
+    for _ in range(3):  # each convolution has stride 2
         bins = (bins + 1) // 2
     return [
         *weight("audio", "conv2d1", channels, 1, 3, 3),
@@ -86,7 +86,7 @@ def _qwen3(facts: Facts) -> list[TensorGroup]:
 
 
 def _qwen3_omni(facts: Facts) -> list[TensorGroup]:
-    """modeling_qwen3_omni_moe.py: two projections behind the same encoder."""
+    """modeling_qwen3_omni_moe.py: the same encoder followed by two projections."""
     hidden, width = facts.integer("d_model"), facts.integer("output_dim")
     return [
         *_qwen3(facts),
@@ -96,7 +96,7 @@ def _qwen3_omni(facts: Facts) -> list[TensorGroup]:
 
 
 def _gemma4(facts: Facts) -> list[TensorGroup]:
-    """modeling_gemma4.py: a conformer behind two convolutions."""
+    """modeling_gemma4.py: two convolutions, then a Conformer."""
     hidden, layers = facts.integer("hidden_size"), facts.integer("num_hidden_layers")
     heads, kernel = facts.integer("num_attention_heads"), facts.integer("conv_kernel_size")
     first, second = facts.integers("subsampling_conv_channels")
@@ -106,6 +106,7 @@ def _gemma4(facts: Facts) -> list[TensorGroup]:
         *weight("audio", "layer1.conv", second, first, 3, 3),
         *norms("audio", first, bias=False),
         *norms("audio", second, bias=False),
+        # as in the class, which takes the first convolution's channels for the number of mel bins; two strides of 2
         *linear("audio", "input_proj_linear", hidden, (first // 4) * second),
         *linear("audio", "ffw_layer_1", 4 * hidden, hidden, count=2 * layers),
         *linear("audio", "ffw_layer_2", hidden, 4 * hidden, count=2 * layers),

@@ -1,4 +1,4 @@
-"""Parts that encoders share: blocks, poolers, and the heads of their classes."""
+"""Shared parts of encoder models: blocks, poolers, and the heads of their classes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _CROSSING = ("crossattention.query", "crossattention.key", "crossattention.value
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Widths:
-    """Sizes of an encoder; `embedding` is that of a token's vector where it is narrower than the hidden size."""
+    """Sizes of an encoder; `embedding` is the embedding size, which may be smaller than the hidden size."""
 
     hidden: int
     embedding: int
@@ -34,16 +34,16 @@ class Widths:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heads:
-    """What the classes of one type add to their base model.
+    """The heads that a type's classes add to the base model.
 
     Attributes:
-        pooled: tasks whose class has the pooler.
+        pooled: tasks whose class includes the pooler.
         dense: tasks with a dense layer before the classifier.
         pairs: outputs of the second pre-training head (next sentence, sentence order); 0 for one per label.
         answers: outputs of a question-answering head; None for one per label.
-        untied_biases: biases of a language-model head that does not share the embedding's weights.
-        transform: whether a language-model head has a dense layer and a norm before the embedding's weights.
-        crosses: whether its classes can attend to another encoder's output.
+        untied_biases: number of biases of an LM head that is not tied to the embedding.
+        transform: whether an LM head has a dense layer and a norm before the projection to the vocabulary.
+        crosses: whether its classes support cross-attention.
         unknown: tasks that are not described here.
     """
 
@@ -58,7 +58,7 @@ class Heads:
 
 
 def widths(facts: Facts, intermediate: str = "intermediate_size") -> Widths:
-    """Sizes as the configuration tells them."""
+    """Sizes from the config."""
     hidden = facts.integer("hidden_size")
     return Widths(
         hidden=hidden,
@@ -81,7 +81,7 @@ def blocks(w: Widths, count: int, names: Sequence[str] = ("query", "key", "value
 
 
 def architecture_of(facts: Facts, w: Widths, layer: Layer, head: Literal["lm_head", "none"] | None) -> Architecture:
-    """A stack of equal layers of an encoder's sizes, under the head that its class adds."""
+    """An encoder of identical layers, with the kind of head that its class has."""
     return Architecture(
         model_type=facts.model_type,
         hidden_size=w.hidden,
@@ -100,7 +100,7 @@ def architecture_of(facts: Facts, w: Widths, layer: Layer, head: Literal["lm_hea
 def encoder(
     facts: Facts, w: Widths, weights: Sequence[TensorGroup], heads: Heads | Sequence[TensorGroup], gated: bool = False
 ) -> Blueprint:
-    """An encoder of `weights`, with what its class adds: told by `heads`, or given where a type has its own."""
+    """An encoder with `weights` and the head of its class, which is described by `heads` or given as weights."""
     kind = task(facts, "base")
     if isinstance(heads, Heads):
         extra = None if kind in heads.unknown else _added(facts, w, heads, kind)
@@ -125,7 +125,7 @@ def encoder(
 
 
 def _crossing(w: Widths) -> list[TensorGroup]:
-    """The attention to another encoder's output that each layer has besides its own."""
+    """Cross-attention of all layers, each with a norm."""
     groups = norm(w.hidden, count=w.layers, bias=True)
     for role in _CROSSING:
         groups += linear("attention", role, w.hidden, w.hidden, count=w.layers, bias=True)
@@ -165,7 +165,7 @@ def _classifier(w: Widths, outputs: int, role: str) -> list[TensorGroup]:
 
 
 def _language_head(w: Widths, heads: Heads) -> list[TensorGroup]:
-    """A transform to the embedding's width, its norm, and the projection to the vocabulary with its bias."""
+    """An LM head: a transform to the embedding size, its norm, and the projection to the vocabulary with its bias."""
     transform = [
         *head(w.embedding, w.hidden, tied=False, bias=True, role="transform"),
         *weight("norm", "transform.norm", w.embedding),

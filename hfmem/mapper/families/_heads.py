@@ -1,4 +1,4 @@
-"""What a class adds to its base model: the output head, told by the class's name in `architectures`."""
+"""The output head that a class adds to the base model, from the class name in `architectures`."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ class Output:
     """A decoder's output layer.
 
     Attributes:
-        width: what it reads: the hidden size, or the narrower projection of it that OPT-350m has.
+        width: its input size: the hidden size, or a smaller projection of it (OPT-350m).
         vocab: rows of the output embedding.
-        tied: whether it shares the input embedding's weights.
-        bias: whether the language model's head has a bias.
-        role: its name.
+        tied: whether it is tied to the input embedding.
+        bias: whether the LM head has a bias.
+        role: module name.
         answers: outputs of a question-answering head; None where the class gives it one per label.
     """
 
@@ -50,13 +50,12 @@ class Output:
 
 
 def task(facts: Facts, default: str) -> str:
-    """The task of the first class in `architectures` (`causal_lm`, `base`, …); `default` where none is named.
-
-    "" stands for a class whose head is not known.
-    """
+    """The task of the first class in `architectures` (`causal_lm`, `base`, …); `default` if there is none; "" for a
+    class with an unknown head."""
     named = facts.items("architectures")
     if not named or not isinstance(named[0], str):
         return default
+    # configs may still name the class of another framework
     found = _SUFFIX.search(named[0].removeprefix("TF").removeprefix("Flax"))
     if found is None or named[0].endswith(("DoubleHeadsModel", "ForRewardModel")):
         return ""
@@ -64,13 +63,13 @@ def task(facts: Facts, default: str) -> str:
 
 
 def labels(facts: Facts, default: int = 2) -> int:
-    """Labels of a classifier: `id2label` tells, else `num_labels`, else two (configuration_utils.py) for most types."""
+    """Labels of a classifier: from `id2label`, else `num_labels`, else `default` (2 in configuration_utils.py)."""
     named = facts.entries("id2label")
     return facts.integer("num_labels", default=default) if named is None else named
 
 
 def output(facts: Facts, spec: Output) -> tuple[list[TensorGroup] | None, Literal["lm_head", "none"] | None]:
-    """A decoder's head and its kind; None for the weights where the class is not known.
+    """A decoder's head and its kind; None for the weights of an unknown class.
 
     The classification heads are those of modeling_layers.py (`GenericFor…`).
     """

@@ -1,4 +1,4 @@
-"""Mixtures of experts: which layers have them, and the weights of all feed-forward networks."""
+"""Mixtures of experts: which layers have experts, and the weights of all feed-forward networks."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ __all__ = ["DEEPSEEK", "Mixture", "after_the_first", "by_type", "mixture", "prod
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mixture:
-    """How a type mixes experts.
+    """A type's mixture of experts.
 
     Attributes:
-        intermediate: key of an expert's units.
-        count, used: keys of the experts, and of those that a token uses.
-        sparse: which layers have experts: (facts, layers) -> one flag a layer.
-        shared: units that every token uses besides, and the shared network's own gate.
-        shared_gate: whether the shared network has a gate of one output.
-        expert_bias: experts have biases, and the router too (gpt-oss).
-        fixed: parameters of a router besides its matrix, as a count an expert (`e_score_correction_bias`).
+        intermediate: config key of an expert's intermediate size.
+        count, used: config keys of the number of experts, and of experts per token.
+        sparse: which layers have experts: (facts, number of layers) -> a flag per layer.
+        shared: intermediate size of the shared experts together; 0 for none.
+        shared_gate: whether the shared experts have a gate with one output.
+        expert_bias: whether experts and router have biases (gpt-oss).
+        fixed: further router parameters per expert (1 for `e_score_correction_bias`).
         mlp_bias: bias of dense and shared networks.
-        dense: key of a dense network's units; those at `intermediate_size` where it has none.
+        dense: config key of a dense layer's intermediate size, with `intermediate_size` as fallback.
     """
 
     intermediate: str = "intermediate_size"
@@ -44,12 +44,12 @@ class Mixture:
 
 
 def product(size: str, count: str) -> Callable[[Facts], int]:
-    """Units of `count` shared experts of `size` each."""
+    """The intermediate size of `count` shared experts together, of `size` each (config keys)."""
     return lambda facts: facts.integer(size) * facts.integer(count, default=0)
 
 
 def by_type(default: Callable[[Facts, int], Sequence[bool]]) -> Callable[[Facts, int], Sequence[bool]]:
-    """The layers that `mlp_layer_types` calls sparse; `default` where the file has no such list."""
+    """The layers that are not `dense` in `mlp_layer_types`; `default` where the file has no such list."""
 
     def sparse(facts: Facts, layers: int) -> Sequence[bool]:
         kinds = facts.items("mlp_layer_types")
@@ -77,7 +77,8 @@ DEEPSEEK = Mixture(
 
 
 def mixture(facts: Facts, mixed: Mixture, hidden: int, layers: int) -> tuple[list[Ffn], list[TensorGroup]]:
-    """The feed-forward network of each layer, and the weights of all."""
+    """The feed-forward network of each layer, and the weights of all networks."""
+    # no experts: a dense model of the same type
     sparse = list(mixed.sparse(facts, layers)) if facts.integer(mixed.count) else [False] * layers
     groups = [
         *_dense(facts, hidden, mixed, sparse.count(False)),
@@ -113,16 +114,17 @@ def _dense_units(facts: Facts, mixed: Mixture) -> int:
 
 
 def _experts(facts: Facts, hidden: int, mixed: Mixture, layers: int) -> list[TensorGroup]:
-    """Experts, routers and shared networks. One matrix an expert; the class stacks those of a layer."""
+    """Experts, routers and shared experts. Counted as one matrix per expert, which the class stacks per layer."""
     if not layers:
         return []
     count, used = facts.integer(mixed.count), facts.integer(mixed.used)
     intermediate, shared = facts.integer(mixed.intermediate), mixed.shared(facts)
     groups = router(count, hidden, count=layers, bias=mixed.expert_bias)
-    groups += weight("router", "e_score_correction_bias", count, count=layers * mixed.fixed)
+    groups += weight("router", "e_score_correction_bias", count, count=layers * mixed.fixed)  # 0 without one
     groups += experts("gate_up_proj", count, used, 2 * intermediate, hidden, layers=layers)
     groups += experts("down_proj", count, used, hidden, intermediate, layers=layers)
     if mixed.expert_bias:
+        # stacked biases have two dimensions, like matrices, but quantisers skip them
         groups += _unquantised(experts("gate_up_proj_bias", count, used, 2 * intermediate, layers=layers))
         groups += _unquantised(experts("down_proj_bias", count, used, hidden, layers=layers))
     if shared:

@@ -1,4 +1,4 @@
-"""Parts that encoder-decoders share: sizes of both stacks, their blocks, and the decoder's layers."""
+"""Shared parts of encoder-decoders: sizes of both stacks, their blocks, and the decoder's layers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hfmem.mapper.values import Architecture, Dense, Layer, TensorGroup
 __all__ = ["Form", "Stack", "Stacks", "added", "attentions", "form", "networks", "seq2seq", "stack"]
 
 Form = Literal["both", "encoder", "decoder"]
-"""What a class has of the two stacks."""
+"""Which of the two stacks a class has."""
 
 _ENCODERS = ("EncoderModel", "ForTokenClassification", "ForAudioClassification", "Encoder")
 _DECODERS = ("ForCausalLM", "DecoderWrapper", "Decoder")
@@ -24,8 +24,7 @@ _DECODERS = ("ForCausalLM", "DecoderWrapper", "Decoder")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stack:
-    """One of the two: how many layers, heads and units of feed-forward networks it has; `kv_heads` where keys and
-    values have fewer."""
+    """The sizes of the encoder or the decoder; `kv_heads` only where they differ from `heads`."""
 
     layers: int
     heads: int
@@ -35,7 +34,7 @@ class Stack:
 
     @property
     def kept_heads(self) -> int:
-        """Heads of keys and values."""
+        """KV heads."""
         return self.heads if self.kv_heads is None else self.kv_heads
 
 
@@ -44,13 +43,13 @@ class Stacks:
     """Encoder and decoder.
 
     Attributes:
-        hidden: width of both.
-        head_dim: of keys and values, in both.
+        hidden: hidden size of both.
+        head_dim: head_dim of both.
         vocab: rows of the output embedding.
         tied: whether encoder, decoder and head share one embedding.
-        positions: longest sequence of the decoder; None where nothing limits it.
-        source_positions: longest of the encoder's output.
-        fixed: whether the encoder always makes as many (Whisper).
+        positions: maximum decoder length; None for no limit.
+        source_positions: maximum length of the encoder's output.
+        fixed: whether the encoder's output always has this length (Whisper).
     """
 
     hidden: int
@@ -65,7 +64,7 @@ class Stacks:
 
 
 def form(facts: Facts) -> Form:
-    """Which stacks the first class of `architectures` has."""
+    """Which stacks the first class in `architectures` has."""
     named = facts.items("architectures")
     name = named[0] if named and isinstance(named[0], str) else ""
     if name.endswith(_ENCODERS):
@@ -74,7 +73,7 @@ def form(facts: Facts) -> Form:
 
 
 def stack(facts: Facts, layers: str, heads: str, intermediate: str, *, gated: bool = False) -> Stack:
-    """One stack, its facts at these keys."""
+    """A stack with its sizes at the given config keys."""
     return Stack(
         layers=layer_count(facts, layers),
         heads=facts.integer(heads),
@@ -86,7 +85,7 @@ def stack(facts: Facts, layers: str, heads: str, intermediate: str, *, gated: bo
 def attentions(
     s: Stacks, names: Sequence[str], *, count: int, bias: bool = False, key_bias: bool = True
 ) -> list[TensorGroup]:
-    """`count` attentions of queries, keys, values and output, as wide in both stacks."""
+    """Query, key, value and output projections of `count` attention modules, of the same size in both stacks."""
     query, key, value, out = names
     width = s.decoder.heads * s.head_dim
     return [
@@ -103,7 +102,8 @@ def networks(s: Stacks, one: Stack, names: Sequence[str], *, bias: bool = False)
 
 
 def added(kind: str, s: Stacks, outputs: int) -> list[TensorGroup] | None:
-    """What a class of this task adds; None where it is not described. Sequences are classified behind a dense layer."""
+    """The head of a class for this task; None where it is not described. Sequence classification has a dense layer
+    before the classifier."""
     classifier = head(outputs, s.hidden, tied=False, bias=True, role="classifier")
     return {
         "base": [],
@@ -120,7 +120,7 @@ def seq2seq(facts: Facts, s: Stacks, groups: Sequence[TensorGroup] | None) -> Bl
 
 
 def _architecture(facts: Facts, s: Stacks) -> Architecture:
-    """Layers and sizes: the decoder's, or those of the encoder where the class has nothing else."""
+    """The architecture of the decoder, or of the encoder for classes that have only that."""
     which = form(facts)
     one = s.encoder if which == "encoder" else s.decoder
     layer = Layer(
@@ -148,7 +148,7 @@ def _architecture(facts: Facts, s: Stacks) -> Architecture:
 
 
 def _cache(s: Stacks, one: Stack, which: Form) -> Cache:
-    """Keys and values of the decoder's own tokens, and of the encoder's."""
+    """The decoder's KV cache: of its own tokens, and of the encoder's for cross-attention."""
     if which == "encoder":
         return Nothing()
     heads = one.kept_heads

@@ -1,4 +1,4 @@
-"""The SigLIP vision tower, as the models that contain one build it (modeling_siglip.py)."""
+"""The SigLIP vision tower of multimodal models (modeling_siglip.py)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["vision_tower"]
 
 
 def vision_tower(facts: Facts) -> list[TensorGroup]:
-    """Every weight of the tower, component `vision`."""
+    """All weights of the tower, with component `vision`."""
     hidden, layers = facts.integer("hidden_size"), facts.integer("num_hidden_layers")
     patch, channels = facts.integer("patch_size"), facts.integer("num_channels")
     sizes = (hidden, facts.integer("intermediate_size"))
@@ -37,7 +37,7 @@ def vision_tower(facts: Facts) -> list[TensorGroup]:
 
 
 def _pooling(sizes: tuple[int, int]) -> list[TensorGroup]:
-    """The attention that pools all patches into one vector (SiglipMultiheadAttentionPoolingHead)."""
+    """The attention pooling head, which pools all patches into one vector (SiglipMultiheadAttentionPoolingHead)."""
     hidden = sizes[0]
     return [
         *weight("vision", "probe", 1, 1, hidden),

@@ -1,7 +1,7 @@
-"""Parts that layers with a state share: which layer is of which kind, what each keeps, and the weights of mixers.
+"""Shared parts of recurrent layers: kinds of layers, their states, and the weights of their mixers.
 
-The states of `LinearAttentionLayer` (cache_utils.py) do not grow: the convolution's window, in the dtype of the model,
-and the recurrent state, in the dtype that the mixer computes it in.
+The states of `LinearAttentionLayer` (cache_utils.py) have a fixed size: a convolution state in the model's dtype, and
+a recurrent state in the dtype that the mixer computes it in.
 """
 
 from __future__ import annotations
@@ -36,39 +36,39 @@ __all__ = [
 
 _FLOAT32: Final = "float32"
 
-# Words of older files (`_LEGACY_LAYER_TYPE_REMAP` of configuration_utils.py).
+# Layer types of older files (`_LEGACY_LAYER_TYPE_REMAP` in configuration_utils.py).
 _OLDER: Final = {"attention": "full_attention", "mamba": "linear_attention"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Keeps:
-    """What a layer of one kind keeps, and its query heads."""
+    """The cache of layers of one kind, and their query heads."""
 
     cache: Cache
     heads: int = 0
 
 
 def kinds_of(facts: Facts, default: Sequence[str], known: Sequence[str], *keys: str) -> tuple[str, ...]:
-    """The kind of each layer: the list at `keys` (`layer_types`) where the file has one, else `default`.
+    """The kind of each layer: the file's list at `keys` (default `layer_types`), else `default`.
 
     Raises:
-        InvalidConfigError: a kind that the type does not know.
+        InvalidConfigError: a kind that is not in `known`.
     """
     listed = facts.items(*(keys or ("layer_types",)))
     kinds = tuple(_OLDER.get(str(kind), str(kind)) for kind in (default if listed is None else listed))
     for kind in kinds:
         if kind not in known:
-            raise InvalidConfigError("", f"layer_types has {kind!r}, which {facts.model_type} does not know")
+            raise InvalidConfigError("", f"layer_types has {kind!r}, which is not a layer type of {facts.model_type}")
     return kinds
 
 
 def layers_with(
     facts: Facts, kinds: Sequence[str], keeps: Mapping[str, Keeps], ffn: Ffn | Sequence[Ffn | None] | None
 ) -> tuple[Layer, ...]:
-    """One layer each, with what its kind keeps; a layer whose kind keeps nothing is of the kind `none`.
+    """All layers, with the cache of their kind; layers without a cache get the kind `none`.
 
     Raises:
-        InvalidConfigError: the list of kinds is not that of as many layers as there are feed-forward networks.
+        InvalidConfigError: the list of kinds has another length than the list of feed-forward networks.
     """
     ffns = list(ffn) if isinstance(ffn, Sequence) else [ffn] * len(kinds)
     if len(ffns) != len(kinds):
@@ -85,18 +85,18 @@ def layers_with(
 
 
 def kept_kv(s: Sizes, window: int | None = None) -> Keeps:
-    """What attention keeps."""
+    """The KV cache of attention layers."""
     return Keeps(cache=KV(heads=s.kv_heads, key_dim=s.head_dim, value_dim=s.head_dim, window=window), heads=s.heads)
 
 
 def attention_of(s: Sizes, kinds: Sequence[str], *kind: str) -> Sizes:
-    """The sizes, with as many layers as are of a kind (`full_attention` where none is named)."""
+    """The sizes, with the number of layers restricted to certain kinds (default `full_attention`)."""
     wanted = kind or ("full_attention",)
     return replace(s, layers=sum(found in wanted for found in kinds))
 
 
 def unattended(facts: Facts, hidden: int, *, head_dim: int = 0) -> Sizes:
-    """The sizes of a model without attention."""
+    """The sizes of a model without attention layers."""
     return Sizes(
         hidden=hidden,
         layers=layer_count(facts),
@@ -109,13 +109,13 @@ def unattended(facts: Facts, hidden: int, *, head_dim: int = 0) -> Sizes:
 
 
 def without_attention(blueprint: Blueprint) -> Blueprint:
-    """The blueprint of a model that has no attention heads to tell of."""
+    """The blueprint without attention heads, for models without attention layers."""
     architecture = replace(blueprint.architecture, attention_heads=None, kv_heads=None, head_dim=None)
     return replace(blueprint, architecture=architecture)
 
 
 def automatic(facts: Facts, key: str, otherwise: int) -> int:
-    """A whole number, or `otherwise` where the file says "auto" or nothing."""
+    """An integer, or `otherwise` where the config has "auto" or nothing."""
     with suppress(InvalidConfigError):
         if facts.text(key) in (None, "auto"):
             return otherwise
@@ -127,13 +127,13 @@ class Mamba:
     """Mamba's mixer (arXiv 2312.00752; modeling_mamba.py).
 
     Attributes:
-        hidden, inner: width of the residual stream, and of the mixer.
-        state: recurrent elements per channel.
-        kernel: positions that the convolution sees.
-        rank: of the time step's projection.
-        bias, conv_bias: biases of the projections in and out, and of the convolution.
-        heads: parts that the channels fall into, each with its own small projections (Zamba).
-        norms: the time step, B and C are normalised with weights (Jamba).
+        hidden, inner: hidden size, and width of the mixer.
+        state: state size: recurrent elements per channel.
+        kernel: kernel size of the convolution.
+        rank: rank of the time step's (dt) projection.
+        bias, conv_bias: biases of the input and output projections, and of the convolution.
+        heads: groups of channels with their own `x_proj` and `dt_proj` (Zamba).
+        norms: whether dt, B and C have RMSNorms (Jamba).
     """
 
     hidden: int
@@ -148,7 +148,7 @@ class Mamba:
 
     @property
     def cache(self) -> State:
-        """What a layer keeps."""
+        """The state of a layer."""
         return State(
             conv=self.inner * self.kernel,
             recurrent=self.inner * self.state,
@@ -157,10 +157,10 @@ class Mamba:
         )
 
     def weights(self, count: int) -> list[TensorGroup]:
-        """Every weight of `count` mixers; the small projections as each head has them."""
+        """All weights of `count` mixers, with `x_proj` and `dt_proj` per head."""
         channels, heads = self.inner // self.heads, self.heads * count
         groups = [
-            *linear("state", "in_proj", 2 * self.inner, self.hidden, count=count, bias=self.bias),
+            *linear("state", "in_proj", 2 * self.inner, self.hidden, count=count, bias=self.bias),  # x and gate
             *_convolution(self.inner, self.kernel, count, bias=self.conv_bias),
             *linear("state", "x_proj", self.rank + 2 * self.state, channels, count=heads),
             *linear("state", "dt_proj", channels, self.rank, count=heads, bias=True),
@@ -174,7 +174,7 @@ class Mamba:
 
 
 def mamba_of(facts: Facts, hidden: int) -> Mamba:
-    """The mixer of files that name its sizes `mamba_…`."""
+    """The mixer, for configs with its sizes at keys `mamba_…`."""
     return Mamba(
         hidden=hidden,
         inner=facts.integer("mamba_expand") * hidden,
@@ -191,13 +191,13 @@ class Mamba2:
     """Mamba-2's mixer (arXiv 2405.21060; modeling_mamba2.py).
 
     Attributes:
-        hidden, inner: width of the residual stream, and of all heads.
-        heads: of the recurrence.
-        groups: that share B and C.
-        state: recurrent elements per channel.
-        kernel: positions that the convolution sees.
+        hidden, inner: hidden size, and width of all heads together.
+        heads: heads of the recurrence.
+        groups: groups of heads that share B and C.
+        state: state size: recurrent elements per channel.
+        kernel: kernel size of the convolution.
         in_bias, out_bias, conv_bias: biases of the projections and of the convolution.
-        normed: the gated output is normalised with weights.
+        normed: whether the gated output has an RMSNorm.
     """
 
     hidden: int
@@ -213,11 +213,12 @@ class Mamba2:
 
     @property
     def _convolved(self) -> int:
-        return self.inner + 2 * self.groups * self.state
+        return self.inner + 2 * self.groups * self.state  # x, and B and C of each group
 
     @property
     def cache(self) -> State:
-        """What a layer keeps."""
+        """The state of a layer."""
+        # heads × head_dim may be less than `inner`, if heads do not divide it
         head_dim = self.inner // self.heads
         return State(
             conv=self._convolved * self.kernel,
@@ -226,7 +227,7 @@ class Mamba2:
         )
 
     def weights(self, count: int) -> list[TensorGroup]:
-        """Every weight of `count` mixers."""
+        """All weights of `count` mixers."""
         inputs = self.inner + self._convolved + self.heads
         groups = [
             *linear("state", "in_proj", inputs, self.hidden, count=count, bias=self.in_bias),
@@ -244,9 +245,9 @@ class DeltaNet:
     """Linear attention by the gated delta rule (arXiv 2412.06464; modeling_qwen3_next.py).
 
     Attributes:
-        hidden: width of the residual stream.
-        key_heads, value_heads, key_dim, value_dim: heads and their sizes.
-        kernel: positions that the convolution of queries, keys and values sees.
+        hidden: hidden size.
+        key_heads, value_heads, key_dim, value_dim: heads and head sizes of keys and values.
+        kernel: kernel size of the convolution of queries, keys and values.
     """
 
     hidden: int
@@ -258,21 +259,21 @@ class DeltaNet:
 
     @property
     def keys(self) -> int:
-        """Width of all keys."""
+        """Width of all key heads together."""
         return self.key_heads * self.key_dim
 
     @property
     def values(self) -> int:
-        """Width of all values."""
+        """Width of all value heads together."""
         return self.value_heads * self.value_dim
 
     @property
     def _convolved(self) -> int:
-        return 2 * self.keys + self.values
+        return 2 * self.keys + self.values  # queries have the width of keys
 
     @property
     def cache(self) -> State:
-        """What a layer keeps."""
+        """The state of a layer."""
         return State(
             conv=self._convolved * self.kernel,
             recurrent=self.value_heads * self.key_dim * self.value_dim,
@@ -280,7 +281,7 @@ class DeltaNet:
         )
 
     def weights(self, projections: Mapping[str, int], count: int, *, out: str = "out_proj") -> list[TensorGroup]:
-        """Every weight of `count` layers; `projections` names those that lead in, with their outputs."""
+        """All weights of `count` layers; `projections` are the input projections, by name, with their output sizes."""
         groups = [
             group
             for role, outputs in projections.items()
@@ -297,6 +298,6 @@ class DeltaNet:
 
 
 def _convolution(channels: int, kernel: int, count: int, *, bias: bool) -> list[TensorGroup]:
-    """One filter a channel."""
+    """A depthwise convolution."""
     groups = weight("state", "conv1d", channels, 1, kernel, count=count)
     return groups + weight("state", "conv1d.bias", channels, count=count) if bias else groups

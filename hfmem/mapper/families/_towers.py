@@ -1,6 +1,6 @@
-"""Encoders of images, as the models that contain one build them: every weight, component `vision`.
+"""Vision towers of multimodal models: all of their weights, with component `vision`.
 
-To add one: a function from its configuration to its weights, and its type in `TOWERS`.
+To add one: a function from its config to its weights, and a row in `TOWERS`.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ __all__ = ["TOWERS", "tower"]
 
 
 def tower(facts: Facts) -> list[TensorGroup]:
-    """Every weight of a vision tower.
+    """All weights of a vision tower.
 
     Raises:
-        UndescribedError: no reader knows its type.
+        UndescribedError: there is no reader for its type.
     """
     read = TOWERS.get(facts.model_type)
     if read is None:
@@ -34,7 +34,7 @@ def _block(facts: Facts, **differences: bool) -> Block:
 
 
 def _grid(facts: Facts) -> int:
-    """Patches of an image."""
+    """The number of patches of an image."""
     return (side(facts, "image_size") // side(facts, "patch_size")) ** 2
 
 
@@ -44,7 +44,7 @@ def _flat_patches(facts: Facts, *, bias: bool = True) -> list[TensorGroup]:
 
 
 def _clip(facts: Facts) -> list[TensorGroup]:
-    """modeling_clip.py: a class token, positions, a norm before and one after."""
+    """modeling_clip.py: a class token, learned positions, a norm before the layers and one after."""
     hidden = facts.integer("hidden_size")
     return [
         *weight("vision", "class_embedding", hidden),
@@ -56,7 +56,7 @@ def _clip(facts: Facts) -> list[TensorGroup]:
 
 
 def _blip(facts: Facts) -> list[TensorGroup]:
-    """modeling_blip_2.py, modeling_instructblip.py: a class token, positions, and one norm after."""
+    """modeling_blip_2.py, modeling_instructblip.py: a class token, learned positions, a norm after the layers."""
     hidden, patch = facts.integer("hidden_size"), side(facts, "patch_size")
     b = _block(facts, qkv_bias=facts.flag("qkv_bias", default=True))
     return [
@@ -69,7 +69,7 @@ def _blip(facts: Facts) -> list[TensorGroup]:
 
 
 def _got_ocr2(facts: Facts) -> list[TensorGroup]:
-    """modeling_got_ocr2.py: Segment Anything's encoder, whose blocks attend within windows or to the whole grid."""
+    """modeling_got_ocr2.py: Segment Anything's encoder, with windowed and global attention blocks."""
     hidden, layers = facts.integer("hidden_size"), facts.integer("num_hidden_layers")
     grid, channels = side(facts, "image_size") // side(facts, "patch_size"), facts.integer("output_channels")
     b = Block(hidden=hidden, inner=facts.integer("mlp_dim"), qkv_bias=facts.flag("qkv_bias"))
@@ -79,6 +79,7 @@ def _got_ocr2(facts: Facts) -> list[TensorGroup]:
         size = hidden // facts.integer("num_attention_heads")
         over_all = sum(index in facts.integers("global_attn_indexes") for index in range(layers))
         window = facts.integer("window_size") or grid
+        # relative offsets, one table each for height and width
         groups += weight("vision", "rel_pos", 2 * grid - 1, size, count=2 * over_all)
         groups += weight("vision", "rel_pos", 2 * window - 1, size, count=2 * (layers - over_all))
     return [
@@ -96,11 +97,12 @@ def _idefics(facts: Facts) -> list[TensorGroup]:
 
 
 def _siglip2(facts: Facts) -> list[TensorGroup]:
-    """modeling_siglip2.py: patches come flat, and positions are as many as `num_patches`."""
+    """modeling_siglip2.py: a linear patch embedding, and `num_patches` positions."""
     patch = side(facts, "patch_size")
     head = siglip(facts.changed(image_size=patch, num_hidden_layers=0))
     hidden = facts.integer("hidden_size")
     return [
+        # `head` has a position embedding already, of one patch
         *weight("vision", "position_embedding", facts.integer("num_patches") - 1, hidden),
         *blocks("vision", _block(facts), facts.integer("num_hidden_layers")),
         *head,
@@ -108,7 +110,7 @@ def _siglip2(facts: Facts) -> list[TensorGroup]:
 
 
 def _video_llama(facts: Facts) -> list[TensorGroup]:
-    """modeling_video_llama_3.py: rotary positions, and no head."""
+    """modeling_video_llama_3.py: rotary positions, no pooling head."""
     hidden = facts.integer("hidden_size")
     return [
         *_flat_patches(facts),
@@ -118,7 +120,7 @@ def _video_llama(facts: Facts) -> list[TensorGroup]:
 
 
 def _pixtral(facts: Facts) -> list[TensorGroup]:
-    """modeling_pixtral.py: blocks like Llama's."""
+    """modeling_pixtral.py: blocks as in Llama."""
     b = _block(facts, qkv_bias=False, out_bias=False, mlp_bias=False, gated=True, norm_bias=False)
     return [
         *_flat_patches(facts, bias=False),
@@ -128,7 +130,7 @@ def _pixtral(facts: Facts) -> list[TensorGroup]:
 
 
 def _internvl(facts: Facts) -> list[TensorGroup]:
-    """modeling_internvl.py: a class token, positions, and a learned scale after each half of a block."""
+    """modeling_internvl.py: a class token, learned positions, and a layer scale after attention and after the MLP."""
     hidden, layers = facts.integer("hidden_size"), facts.integer("num_hidden_layers")
     biased = facts.flag("attention_bias")
     with_bias = facts.text("norm_type") == "layer_norm"
@@ -148,13 +150,13 @@ def _internvl(facts: Facts) -> list[TensorGroup]:
 
 
 def _volume(facts: Facts, hidden: int, *, bias: bool = False) -> list[TensorGroup]:
-    """Patches of several frames."""
+    """The patch embedding over several frames (3D convolution)."""
     patch, frames = side(facts, "patch_size"), side(facts, "temporal_patch_size")
     return patches(hidden, facts.integer("in_channels"), frames, patch, patch, bias=bias)
 
 
 def _merger(outputs: int, inputs: int, *, count: int = 1) -> list[TensorGroup]:
-    """The two layers that make one token of several patches."""
+    """The patch merger: two linear layers that merge several patches into one token."""
     return [
         *linear("projector", "linear_fc1", inputs, inputs, count=count, bias=True),
         *linear("projector", "linear_fc2", outputs, inputs, count=count, bias=True),
@@ -162,7 +164,7 @@ def _merger(outputs: int, inputs: int, *, count: int = 1) -> list[TensorGroup]:
 
 
 def _qwen2(facts: Facts) -> list[TensorGroup]:
-    """modeling_qwen2_vl.py: the merger makes tokens of the decoder's hidden size."""
+    """modeling_qwen2_vl.py: here `hidden_size` is the merger's output size, that of the decoder."""
     hidden = facts.integer("embed_dim")
     b = Block(hidden=hidden, inner=int(hidden * facts.number("mlp_ratio")))
     return [
@@ -174,7 +176,8 @@ def _qwen2(facts: Facts) -> list[TensorGroup]:
 
 
 def _qwen2_5(facts: Facts) -> list[TensorGroup]:
-    """modeling_qwen2_5_vl.py: gated feed-forward networks and RMSNorm (modeling_exaone4_5.py: grouped keys, values)."""
+    """modeling_qwen2_5_vl.py: gated feed-forward networks and RMSNorm (modeling_exaone4_5.py: with grouped-query
+    attention)."""
     hidden, heads = facts.integer("hidden_size"), facts.integer("num_heads")
     b = Block(
         hidden=hidden,
@@ -192,7 +195,7 @@ def _qwen2_5(facts: Facts) -> list[TensorGroup]:
 
 
 def _qwen3(facts: Facts) -> list[TensorGroup]:
-    """modeling_qwen3_vl.py: learned positions, and a merger for each layer whose output the decoder sees besides."""
+    """modeling_qwen3_vl.py: learned positions, and one more merger per DeepStack layer."""
     hidden = facts.integer("hidden_size")
     merged = hidden * side(facts, "spatial_merge_size") ** 2
     deep = len(facts.items("deepstack_visual_indexes") or ())
@@ -207,7 +210,7 @@ def _qwen3(facts: Facts) -> list[TensorGroup]:
 
 
 def _glm(facts: Facts) -> list[TensorGroup]:
-    """modeling_glm4v.py: blocks as wide as the output, a convolution that halves the grid, and a gated merger."""
+    """modeling_glm4v.py: MLPs with the output size as intermediate size, a downsampling convolution, a gated merger."""
     hidden, width = facts.integer("hidden_size"), facts.integer("out_hidden_size")
     biased, layers, merge = facts.flag("attention_bias"), facts.integer("depth"), side(facts, "spatial_merge_size")
     b = Block(
@@ -240,17 +243,17 @@ def _gated_merger(width: int, inner: int) -> list[TensorGroup]:
 
 
 def _glm_ocr(facts: Facts) -> list[TensorGroup]:
-    """modeling_glm_ocr.py: the merger is as wide as the output, for each colour."""
+    """modeling_glm_ocr.py: the merger's intermediate size is output size × input channels."""
     return _glm_rotary(facts, facts.integer("out_hidden_size") * facts.integer("in_channels"))
 
 
 def _glm5_next(facts: Facts) -> list[TensorGroup]:
-    """modeling_glm5_next.py: the merger has a width of its own."""
+    """modeling_glm5_next.py: the merger's intermediate size has a config key."""
     return _glm_rotary(facts, facts.integer("projection_intermediate_size"))
 
 
 def _glm_rotary(facts: Facts, merger: int) -> list[TensorGroup]:
-    """Rotary positions, norms of queries and keys, one norm at the end, a merger of so many units."""
+    """Rotary positions, q and k norms, a final norm, and a merger with intermediate size `merger`."""
     hidden, width = facts.integer("hidden_size"), facts.integer("out_hidden_size")
     biased, layers, merge = facts.flag("attention_bias"), facts.integer("depth"), side(facts, "spatial_merge_size")
     b = _block(facts, qkv_bias=biased, out_bias=biased, mlp_bias=biased, gated=True, norm_bias=False)
@@ -266,7 +269,7 @@ def _glm_rotary(facts: Facts, merger: int) -> list[TensorGroup]:
 
 
 def _kimi(facts: Facts) -> list[TensorGroup]:
-    """modeling_kimi_k25.py: MoonViT with positions of a grid."""
+    """modeling_kimi_k25.py: MoonViT with learned 2D positions."""
     hidden = facts.integer("hidden_size")
     grid = (facts.integer("pos_emb_height"), facts.integer("pos_emb_width"))
     patch = side(facts, "patch_size")
@@ -279,7 +282,7 @@ def _kimi(facts: Facts) -> list[TensorGroup]:
 
 
 def _ovis(facts: Facts) -> list[TensorGroup]:
-    """modeling_ovis2.py: a ViT that ends in probabilities of visual words."""
+    """modeling_ovis2.py: a ViT with a head over a visual vocabulary."""
     hidden = facts.integer("hidden_size")
     biased = facts.flag("qkv_bias")
     b = _block(facts, qkv_bias=biased, out_bias=biased, mlp_bias=facts.flag("mlp_bias"), gated=True, norm_bias=False)
@@ -295,7 +298,7 @@ def _ovis(facts: Facts) -> list[TensorGroup]:
 
 
 def _llama4(facts: Facts) -> list[TensorGroup]:
-    """modeling_llama4.py: a ViT over unfolded patches, and the adapter that shuffles its pixels."""
+    """modeling_llama4.py: a ViT with a linear patch embedding, and a pixel-shuffle adapter."""
     hidden, patch = facts.integer("hidden_size"), side(facts, "patch_size")
     outputs = facts.integer("projector_output_dim")
     return [
@@ -310,7 +313,7 @@ def _llama4(facts: Facts) -> list[TensorGroup]:
 
 
 def _mllama(facts: Facts) -> list[TensorGroup]:
-    """modeling_mllama.py: local and global blocks, and embeddings of each arrangement of tiles."""
+    """modeling_mllama.py: local and global blocks, and embeddings of tiles by aspect ratio."""
     hidden, tiles = facts.integer("hidden_size"), facts.integer("max_num_tiles")
     local, over_all = facts.integer("num_hidden_layers"), facts.integer("num_global_layers")
     positions = _grid(facts) + 1
@@ -328,7 +331,7 @@ def _mllama(facts: Facts) -> list[TensorGroup]:
 
 
 def _gemma4(facts: Facts) -> list[TensorGroup]:
-    """modeling_gemma4.py: grouped heads with norms, four norms a block, positions of both axes."""
+    """modeling_gemma4.py: grouped-query attention with q and k norms, four norms per block, 2D positions."""
     hidden, layers = facts.integer("hidden_size"), facts.integer("num_hidden_layers")
     size, heads = facts.integer("head_dim"), facts.integer("num_attention_heads")
     query, kv = heads * size, size * facts.integer("num_key_value_heads", default=heads)

@@ -1,4 +1,4 @@
-"""A model around a text model: the text family's own reader gives the decoder, and towers and projectors are added."""
+"""Multimodal models: the reader of the text model's family describes the decoder; towers and projectors are added."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ __all__ = ["Whole", "read_whole"]
 
 _LANGUAGE = ("causal_lm", "conditional_generation")
 
-# Text types that are another's under a second name.
+# Text model types that are another type under a second name.
 _SAME = {"kimi_k2": "deepseek_v3", "qwen3_asr_text": "qwen3"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Whole:
-    """How a type puts a text model together with other parts.
+    """How a multimodal type combines a text model with other parts.
 
     Attributes:
-        others: every weight besides the text model's and its head: (the whole's facts, the text's) -> groups. It raises
-            UndescribedError where a part is not described; None where no configuration of the type is.
-        text: the key of the text model's configuration; "" where it is the file's root itself.
-        text_type: the text model's type where neither the class nor the file tells.
-        flat: whether files without such a part have its keys at their root.
-        merged: whether keys that the file's text model leaves out are those that the whole's class assumes, not those
-            of the text model's own class.
-        spoken: whether the text model is built with its own head, tied as its own configuration says, whichever of the
-            whole's two classes runs.
-        text_class: the class that is the text model alone, whatever other parts the file describes.
-        tied: whose `tie_word_embeddings` the head follows: the whole's, the text's, or either's.
+        others: all weights except those of the text model and its head: (facts of the whole, facts of the text model)
+            -> groups. It raises UndescribedError for a part that is not described; None if the type is not described.
+        text: the key of the text model's config; "" where it is the root of the file.
+        text_type: the text model's type where neither class nor file states it.
+        flat: whether files without the nested config have its keys at the root.
+        merged: whether missing keys of the nested config default to those of the whole's class, and not of the text
+            model's own class.
+        spoken: whether the text model always has its own head, tied according to its own config, in both classes of
+            the whole.
+        text_class: the class that is the text model alone, even if the file describes other parts.
+        tied: whose `tie_word_embeddings` applies to the head: the whole's, the text model's, or either.
     """
 
     others: Callable[[Facts, Facts], Sequence[TensorGroup]] | None = None
@@ -50,7 +50,7 @@ class Whole:
 
 
 def read_whole(facts: Facts, spec: Whole) -> Blueprint:
-    """Layers and weights of the whole."""
+    """Layers and weights of the whole model."""
     text, own = _text(facts, spec)
     read = reader(text.model_type)
     if read is None:
@@ -62,12 +62,13 @@ def read_whole(facts: Facts, spec: Whole) -> Blueprint:
         return replace(alone, architecture=replace(alone.architecture, model_type=facts.model_type))
     if spec.spoken:
         return _around(facts, text, spec, read(text.changed(architectures=None)))
+    # the text model is read with its own LM head, which is dropped below if the whole ties it
     inner = read(text.changed(architectures=None, tie_word_embeddings=False))
     tied = _tied(facts, text, spec)
     head, kind = _head(facts, inner, tied=tied)
     others = _others(facts, text, spec) if own else None
     known = inner.groups is not None and head is not None and others is not None
-    body = [group for group in inner.groups or () if group.component != "lm_head"]
+    body = [group for group in inner.groups or () if group.component != "lm_head"]  # `_head` adds it again
     return Blueprint(
         architecture=replace(inner.architecture, model_type=facts.model_type, tied_embeddings=tied, head=kind),
         groups=(*body, *(head or ()), *(others or ())) if known else None,
@@ -75,7 +76,7 @@ def read_whole(facts: Facts, spec: Whole) -> Blueprint:
 
 
 def _around(facts: Facts, text: Facts, spec: Whole, inner: Blueprint) -> Blueprint:
-    """A whole of which one part is the text model with its head."""
+    """A whole that contains the text model together with its head."""
     others = _others(facts, text, spec) if task(facts, "conditional_generation") in ("base", *_LANGUAGE) else None
     return Blueprint(
         architecture=replace(inner.architecture, model_type=facts.model_type),
@@ -84,7 +85,7 @@ def _around(facts: Facts, text: Facts, spec: Whole, inner: Blueprint) -> Bluepri
 
 
 def _text(facts: Facts, spec: Whole) -> tuple[Facts, bool]:
-    """The text model's facts, and whether the file is as the class writes it."""
+    """The text model's facts, and whether the file has the structure that the class writes."""
     if not spec.text:
         return facts.changed(model_type=spec.text_type), True
     outer = facts.part("thinker_config") if facts.part(spec.text, "llm_config", "language_config") is None else None
@@ -108,7 +109,7 @@ def _tied(facts: Facts, text: Facts, spec: Whole) -> bool:
 def _head(
     facts: Facts, inner: Blueprint, *, tied: bool
 ) -> tuple[list[TensorGroup] | None, Literal["lm_head", "none"] | None]:
-    """The head of the whole's class; a language model's has what the text model's has, a tied one only its biases."""
+    """The head of the whole's class. An LM head is that of the text model; if tied, only its biases are new weights."""
     if task(facts, "conditional_generation") in _LANGUAGE:
         groups = [group for group in inner.groups or () if group.component == "lm_head"]
         return [group for group in groups if not tied or group.role.endswith(".bias")], "lm_head"

@@ -1,4 +1,4 @@
-"""Bamba, Falcon-H1 and Granite 4 hybrids: Mamba-2 in turn with attention, or (Falcon-H1) both side by side."""
+"""Bamba, Falcon-H1 and Granite 4 hybrids: Mamba-2 and attention in different layers, or (Falcon-H1) both in each."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def _kinds(facts: Facts, layers: int) -> Sequence[str]:
 
 
 def _mixer(facts: Facts, hidden: int) -> Mamba2:
-    """The mixer; Falcon-H1 may give its width, tells of the output's bias apart, and switches the norm."""
+    """The mixer. Falcon-H1 may set its width, has a separate flag for the output bias, and one for the norm."""
     falcon = facts.model_type == "falcon_h1"
     bias = facts.flag("mamba_proj_bias")
     given = facts.optional_integer("mamba_d_ssm") if falcon else None
@@ -70,7 +70,7 @@ def _mixer(facts: Facts, hidden: int) -> Mamba2:
 
 
 def _networks(facts: Facts, s: Sizes) -> tuple[Sequence[Ffn], list[TensorGroup]]:
-    """Dense networks; of Granite experts beside a shared network, which is all there is where there are no experts."""
+    """Dense networks. Granite has experts and a shared network, or only the latter."""
     if facts.model_type != "granitemoehybrid":
         units, bias = facts.integer("intermediate_size"), facts.flag("mlp_bias")
     elif facts.integer("num_local_experts"):

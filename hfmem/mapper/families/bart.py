@@ -1,4 +1,4 @@
-"""BART and the encoder-decoders of its shape, for text and for speech (`modeling_<type>.py`)."""
+"""BART and related encoder-decoders, for text and for speech (`modeling_<type>.py`)."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ _NETWORK = ("fc1", "fc2")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Style:
-    """One type's differences.
+    """How a type differs.
 
     Attributes:
-        positions: rows of the position embeddings besides `max_position_embeddings`; None where they are computed.
-        embedding_norm: a norm after the embeddings of each stack.
-        final_norm: a norm after the last layer of each stack.
-        bias, key_bias: biases of the attention's projections, and of keys.
-        lengths: keys of the positions of encoder and decoder.
+        positions: rows of the position embeddings beyond `max_position_embeddings`; None for sinusoidal positions.
+        embedding_norm: whether each stack has a norm after the embeddings.
+        final_norm: whether each stack has a norm after the last layer.
+        bias, key_bias: biases of the attention projections, and of the key projection.
+        lengths: config keys of the maximum lengths of encoder and decoder.
         more: further parameters of the encoder.
-        alone_tied: whether the decoder's own class can share the embedding's weights with its head.
-        labels: a classifier's labels where the file does not tell.
-        sound: the encoder hears: convolutions instead of an embedding. `whisper` always makes as many tokens.
+        alone_tied: whether the class with only the decoder can tie its head to the embedding.
+        labels: default number of a classifier's labels.
+        sound: the encoder reads audio, with convolutions in place of an embedding; `whisper` has a fixed length.
     """
 
     positions: int | None = 0
@@ -48,7 +48,7 @@ class Style:
 
 
 def _global_attention(_: Facts, s: Stacks) -> list[TensorGroup]:
-    """Projections of the tokens that attend to all (LEDEncoderSelfAttention)."""
+    """Projections of tokens with global attention (LEDEncoderSelfAttention)."""
     groups: list[TensorGroup] = []
     for role in ("query_global", "key_global", "value_global"):
         groups += linear("attention", role, s.hidden, s.hidden, count=s.encoder.layers, bias=True)
@@ -56,7 +56,7 @@ def _global_attention(_: Facts, s: Stacks) -> list[TensorGroup]:
 
 
 def _global_tokens(facts: Facts, s: Stacks) -> list[TensorGroup]:
-    """Tokens that all attend to, and their norm in each layer (PegasusXEncoder)."""
+    """Embeddings of global tokens, and their norm in each layer (PegasusXEncoder)."""
     tokens = embedding(facts.integer("num_global_tokens"), s.hidden, role="embed_global")
     return tokens + norm(s.hidden, count=s.encoder.layers, bias=True)
 
@@ -142,7 +142,7 @@ def _positions(rows: int, s: Stacks, style: Style) -> list[TensorGroup]:
 
 
 def _convolutions(facts: Facts, s: Stacks, style: Style) -> list[TensorGroup]:
-    """What makes tokens of sound: two convolutions, or several that each halve the channels again (GLU)."""
+    """The convolutions of an audio encoder: two, or several with a GLU each, which halves the channels."""
     if style.sound == "whisper":
         return [
             *weight("audio", "conv1", s.hidden, facts.integer("num_mel_bins"), 3),
@@ -158,13 +158,13 @@ def _convolutions(facts: Facts, s: Stacks, style: Style) -> list[TensorGroup]:
         last = index == len(kernels) - 1
         outputs = 2 * s.hidden if last else facts.integer("conv_channels")
         groups += weight("audio", "conv", outputs, inputs, kernel) + weight("audio", "conv.bias", outputs)
-        inputs = outputs // 2
+        inputs = outputs // 2  # each convolution is followed by a GLU, which halves the channels
     return groups
 
 
 def _embeddings(facts: Facts, s: Stacks, style: Style, which: Form) -> list[TensorGroup]:
-    """One table that both stacks share; without tying, the shared one and one of each stack. Marian may have one of
-    each stack and none to share, its head tied to the decoder's."""
+    """Token embeddings: one table shared by both stacks; without tying, the shared table and one per stack. Marian may
+    have one table per stack and no shared one, with its head tied to the decoder's."""
     if which == "decoder":
         return embedding(facts.integer("decoder_vocab_size", default=s.vocab), s.hidden)
     if not facts.flag("share_encoder_decoder_embeddings", default=True):
@@ -176,7 +176,7 @@ def _embeddings(facts: Facts, s: Stacks, style: Style, which: Form) -> list[Tens
 
 
 def _head(facts: Facts, s: Stacks, style: Style, which: Form) -> Sequence[TensorGroup] | None:
-    """What the class adds; None where it is not described. Its question answering takes no other number of outputs."""
+    """The head of the class; None where it is not described. Question answering always has two outputs."""
     named = facts.items("architectures") or ("",)
     if which == "decoder":
         tied = s.tied and style.alone_tied

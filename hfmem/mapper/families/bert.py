@@ -1,5 +1,5 @@
-"""BERT and the encoders of its shape: RoBERTa, XLM-RoBERTa, CamemBERT, DistilBERT, ALBERT, ELECTRA, MPNet, ERNIE, and
-those that normalise before each half of a block, with one norm after the last in place of the embeddings'."""
+"""BERT and related encoders: RoBERTa, XLM-RoBERTa, CamemBERT, DistilBERT, ALBERT, ELECTRA, MPNet, ERNIE, and pre-norm
+variants, which have a final norm in place of the embeddings' norm."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def read(facts: Facts) -> Blueprint:
 
 
 def _generating(facts: Facts, w: Widths, weights: list[TensorGroup]) -> Blueprint:
-    """BertGenerationEncoder, and BertGenerationDecoder with a head that is the embedding and a bias."""
+    """BertGenerationEncoder, and BertGenerationDecoder, whose head is the tied embedding with a bias."""
     named = str((facts.items("architectures") or ("Decoder",))[0])
     speaks = named.endswith(("Decoder", "ForCausalLM"))
     facts = facts.changed(architectures=["ForCausalLM" if speaks else "Model"])
@@ -68,8 +68,8 @@ def _generating(facts: Facts, w: Widths, weights: list[TensorGroup]) -> Blueprin
 
 
 def _embeddings(facts: Facts, w: Widths) -> list[TensorGroup]:
-    """Words, positions and token types; where they are narrower than the hidden size, the projection to it."""
-    rotary = facts.model_type == "roformer"  # whose table of sines has the size of a head
+    """Embeddings of words, positions and token types, and the projection to the hidden size if they are smaller."""
+    rotary = facts.model_type == "roformer"  # its sinusoidal table has rows of head_dim
     width = w.hidden // w.heads if rotary else w.embedding
     groups = [
         *embedding(w.vocab, w.embedding, role="word_embeddings"),
@@ -87,14 +87,14 @@ def _embeddings(facts: Facts, w: Widths) -> list[TensorGroup]:
 
 
 def _block_count(facts: Facts, w: Widths) -> int:
-    """Blocks that have weights of their own: ALBERT runs a few of them again and again."""
+    """The number of blocks with weights of their own: ALBERT shares blocks between layers."""
     if facts.model_type != "albert":
         return w.layers
     return facts.integer("num_hidden_groups") * facts.integer("inner_group_num")
 
 
 def _discriminator(w: Widths) -> list[TensorGroup]:
-    """ElectraForPreTraining's head: was this token replaced?"""
+    """ElectraForPreTraining's head, which predicts whether a token was replaced."""
     return [
         *weight("lm_head", "dense", w.hidden, w.hidden),
         *weight("lm_head", "dense.bias", w.hidden),

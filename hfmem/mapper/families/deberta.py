@@ -1,4 +1,4 @@
-"""DeBERTa-v2 and -v3: relative positions that have queries and keys of their own (modeling_deberta_v2.py)."""
+"""DeBERTa-v2 and -v3: relative positions with query and key projections of their own (modeling_deberta_v2.py)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _HEADS = Heads(pooled=frozenset({"sequence_classification", "multiple_choice"}))
 
 
 def read(facts: Facts) -> Blueprint:
-    """Layers and weights; heads of other sizes than the hidden size / heads are left unknown."""
+    """Layers and weights; the LM head is unknown where `attention_head_size` differs from hidden size / heads."""
     w = widths(facts)
     weights = [*_embeddings(facts, w), *blocks(w, w.layers), *_positions(facts, w), *_convolution(facts, w)]
     special = facts.has("attention_head_size") or not facts.flag("legacy", default=True)
@@ -39,13 +39,14 @@ def _embeddings(facts: Facts, w: Widths) -> list[TensorGroup]:
 
 
 def _positions(facts: Facts, w: Widths) -> list[TensorGroup]:
-    """The table of relative positions, its norm, and a key and a query projection of it in each layer."""
+    """The relative position embeddings, their norm, and their key and query projections in each layer."""
     if not facts.flag("relative_attention"):
         return []
     buckets = int(facts.number("position_buckets", default=-1))
     reach = int(facts.number("max_relative_positions", default=-1))
     if reach < 1:
         reach = facts.integer("max_position_embeddings")
+    # relative positions in both directions
     groups = embedding(2 * (buckets if buckets > 0 else reach), w.hidden, role="rel_embeddings")
     if "layer_norm" in facts.words("norm_rel_ebd"):
         groups += norm(w.hidden, bias=True)
@@ -58,7 +59,7 @@ def _positions(facts: Facts, w: Widths) -> list[TensorGroup]:
 
 
 def _convolution(facts: Facts, w: Widths) -> list[TensorGroup]:
-    """The convolution beside the first layer (DeBERTa-v2 xlarge and xxlarge)."""
+    """The convolution parallel to the first layer (DeBERTa-v2 xlarge and xxlarge)."""
     kernel = facts.integer("conv_kernel_size", default=0)
     if not kernel:
         return []

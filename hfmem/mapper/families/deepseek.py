@@ -1,8 +1,8 @@
-"""DeepSeek-V2 and -V3 and their relatives: multi-head latent attention, mostly with a mixture of experts after the
-first layers; since V3.2 with an indexer that picks the tokens attended to.
+"""DeepSeek-V2, -V3 and related models: multi-head latent attention (MLA), mostly with experts after the first layers;
+since V3.2 with an indexer that selects the tokens to attend to (sparse attention).
 
-The weights are those of `modeling_<type>.py`. The cache of transformers 5.23 keeps the latent and the rotary part, and
-the indexer's keys in the layers that have one.
+Weights follow `modeling_<type>.py`. The cache in transformers 5.23 holds the latent and the rope part, and the
+indexer's keys in layers that have an indexer.
 """
 
 from __future__ import annotations
@@ -41,16 +41,16 @@ def _nothing(_: Facts, __: Sizes, ___: int) -> list[TensorGroup]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LatentDialect:
-    """One type's differences from DeepSeek-V3.
+    """How a type differs from DeepSeek-V3.
 
     Attributes:
         mixed: its experts; None for a dense model.
         mlp_bias: biases of the feed-forward networks.
-        indexer: which layers have an indexer; None where none has.
-        expanded: whether the cache holds the keys and values of all heads instead of the latent.
-        queries: the second projection of the queries reads the low rank and what it was made of, and gates the output
-            (A.X-K2); False for a plain one.
-        more: further parameters, given how many layers have experts.
+        indexer: which layers have an indexer; None for no layer.
+        expanded: whether the cache holds keys and values of all heads in place of the latent.
+        gated_queries: whether the second query projection has twice the low rank as input, and also computes the
+            output gate (A.X-K2).
+        more: further parameters; its last argument is the number of layers with experts.
     """
 
     mixed: Mixture | None = DEEPSEEK
@@ -67,7 +67,7 @@ def _first_dense(_: Facts, layers: int) -> Sequence[bool]:
 
 
 def _each_freq(facts: Facts, layers: int) -> Sequence[bool]:
-    """Every `moe_layer_freq`-th layer from `first_k_dense_replace` on (configuration_axk1.py)."""
+    """Each `moe_layer_freq`-th layer from `first_k_dense_replace` on (configuration_axk1.py)."""
     first, step = facts.integer("first_k_dense_replace", default=1), facts.integer("moe_layer_freq", default=1)
     return [index >= first and index % step == 0 for index in range(layers)]
 
@@ -84,7 +84,8 @@ def _listed(facts: Facts, layers: int) -> Sequence[bool] | None:
 
 
 def shared_indexers(facts: Facts, layers: int) -> Sequence[bool]:
-    """`indexer_types`, else a pattern of F and S, else a frequency and an offset (configuration_glm_moe_dsa.py)."""
+    """Which layers have an indexer of their own: from `indexer_types`, else a pattern of F (full) and S (shared), else
+    a frequency and an offset (configuration_glm_moe_dsa.py)."""
     listed = _listed(facts, layers)
     if listed is not None:
         return listed
@@ -95,6 +96,7 @@ def shared_indexers(facts: Facts, layers: int) -> Sequence[bool]:
         return found
     step = max(facts.integer("index_topk_freq", default=1), 1)
     offset = facts.integer("index_skip_topk_offset", default=2)
+    # max: every layer before the offset has its own indexer
     return [max(index - offset + 1, 0) % step == 0 for index in range(layers)]
 
 
@@ -103,7 +105,7 @@ def _letters(word: str) -> Sequence[str]:
 
 
 def _each_fourth_indexer(facts: Facts, layers: int) -> Sequence[bool]:
-    """`indexer_types`, else the first layer and each fourth after it (configuration_hy_v4.py)."""
+    """From `indexer_types`, else layers 0, 1, 5, 9, … (configuration_hy_v4.py)."""
     listed = _listed(facts, layers)
     return [index == 0 or (index - 1) % 4 == 0 for index in range(layers)] if listed is None else listed
 
@@ -113,7 +115,7 @@ def _norms_after_experts(_: Facts, s: Sizes, sparse: int) -> list[TensorGroup]:
 
 
 def _gated_norms(facts: Facts, s: Sizes, sparse: int) -> list[TensorGroup]:
-    """The low-rank gate of the norms before attention, and before experts (AXK2GatedRMSNorm)."""
+    """The low-rank gates of the norms before attention and before experts (AXK2GatedRMSNorm)."""
     rank, count = facts.integer("gated_norm_rank"), s.layers + sparse
     return [
         *weight("norm", "mlp.fc1", rank, s.hidden, count=count),
@@ -122,7 +124,7 @@ def _gated_norms(facts: Facts, s: Sizes, sparse: int) -> list[TensorGroup]:
 
 
 def _gates_and_streams(facts: Facts, s: Sizes, _: int) -> list[TensorGroup]:
-    """The output's gate and sinks, and the hyper-connections of several residual streams (modeling_hy_v4.py)."""
+    """Output gates, attention sinks, and hyper-connections of several residual streams (modeling_hy_v4.py)."""
     streams, value = facts.integer("hc_mult"), facts.integer("v_head_dim")
     return [
         *linear("attention", "gate_proj", s.heads * value, s.hidden, count=s.layers),
@@ -150,7 +152,7 @@ LATENTS: Final[dict[str, LatentDialect]] = {
     "hy_v4": LatentDialect(
         mixed=replace(DEEPSEEK, sparse=by_type(_first_dense)), indexer=_each_fourth_indexer, more=_gates_and_streams
     ),
-    # modeling_deepseek.py of Kimi-K2, its own code: the cache holds the keys and values of all heads
+    # remote code of Kimi-K2 (modeling_deepseek.py): the cache holds keys and values of all heads
     "kimi_k2": LatentDialect(expanded=True),
     "minicpm3": LatentDialect(mixed=None, mlp_bias="mlp_bias"),
     "mistral4": LatentDialect(),
@@ -164,7 +166,7 @@ def read(facts: Facts) -> Blueprint:
 
 
 def read_latent(facts: Facts, dialect: LatentDialect) -> Blueprint:
-    """The same, with the type's differences given."""
+    """Layers and weights of a decoder with latent attention, for a given dialect."""
     s = latent_sizes(facts)
     ffns, networks = _networks(facts, s, dialect)
     indexed = (False,) * s.layers if dialect.indexer is None else dialect.indexer(facts, s.layers)
@@ -187,14 +189,14 @@ def read_latent(facts: Facts, dialect: LatentDialect) -> Blueprint:
 
 
 def latent_sizes(facts: Facts) -> Sizes:
-    """Sizes; the latent is expanded into one key and value a query head, so these are never grouped."""
+    """Sizes. The latent is expanded to one key and value per query head, so KV heads equal query heads."""
     head_dim = facts.integer("qk_nope_head_dim") + facts.integer("qk_rope_head_dim")
     s = sizes(facts, head_dim=head_dim)
     return replace(s, kv_heads=s.heads)
 
 
 def latent_cache(facts: Facts, s: Sizes, *, expanded: bool = False) -> Latent:
-    """What one layer keeps."""
+    """The cache of one layer."""
     return Latent(
         rank=facts.integer("kv_lora_rank"),
         rope_dim=facts.integer("qk_rope_head_dim"),
@@ -206,7 +208,7 @@ def latent_cache(facts: Facts, s: Sizes, *, expanded: bool = False) -> Latent:
 
 
 def latent_attention(facts: Facts, s: Sizes, *, gated: bool = False) -> list[TensorGroup]:
-    """Queries through a low rank where there is one, keys and values through the latent, and the output."""
+    """Query projections (low-rank if `q_lora_rank` is set), keys and values through the latent, and the output."""
     rank, rope = facts.integer("kv_lora_rank"), facts.integer("qk_rope_head_dim")
     value = _value_dim(facts, s)
     expanded = s.heads * (facts.integer("qk_nope_head_dim") + value)
@@ -221,7 +223,7 @@ def latent_attention(facts: Facts, s: Sizes, *, gated: bool = False) -> list[Ten
 
 
 def _value_dim(facts: Facts, s: Sizes) -> int:
-    """Elements of a value; MiniCPM3 takes hidden size / heads where the file is silent (configuration_minicpm3.py)."""
+    """Size of a value head; MiniCPM3 defaults to hidden size / heads (configuration_minicpm3.py)."""
     if facts.model_type == "minicpm3":
         return facts.integer("v_head_dim", default=s.hidden // s.heads)
     return facts.integer("v_head_dim")
@@ -249,7 +251,7 @@ def _gated_queries(facts: Facts, s: Sizes, bias: bool) -> list[TensorGroup]:
 
 
 def indexers(facts: Facts, s: Sizes, count: int) -> list[TensorGroup]:
-    """`count` indexers (DeepseekV32Indexer); they read the low rank of the queries and the hidden state."""
+    """`count` indexers (DeepseekV32Indexer), with the low-rank queries and the hidden states as inputs."""
     size, heads = facts.integer("index_head_dim"), facts.integer("index_n_heads")
     return [
         *linear("attention", "indexer.wq_b", heads * size, facts.integer("q_lora_rank"), count=count),

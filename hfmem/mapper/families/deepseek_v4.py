@@ -1,8 +1,8 @@
-"""DeepSeek-V4: a short window of shared keys and values, beside it compressed entries of everything before
+"""DeepSeek-V4: a short sliding window with shared keys and values, plus compressed entries of earlier tokens
 (configuration_deepseek_v4.py, modeling_deepseek_v4.py).
 
-Three kinds of layer: a window alone; a window and entries of 128 tokens each; a window, overlapping entries of four
-tokens, and smaller entries of the same tokens for the indexer that picks among them.
+There are three kinds of layer: a sliding window only; a window and one entry per 128 tokens; a window, one overlapping
+entry per 4 tokens, and smaller entries of the same tokens for the indexer that selects among them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _BY_RATIO: Final = {0: _SLIDING, 4: _SPARSE, 128: _HEAVY}  # `_COMPRESS_RATIO_TO
 
 
 def read(facts: Facts) -> Blueprint:
-    """Layers and weights. `deepseek_ref` is the name that serving engines' own copies of the files give it."""
+    """Layers and weights. `deepseek_ref` is the model_type in copies of the files for serving engines."""
     known = facts if facts.model_type == "deepseek_v4" else facts.changed(model_type="deepseek_v4")
     s = sizes(known, kv_heads=1, head_dim=known.integer("head_dim"))
     kinds = _kinds(known, s.layers)
@@ -54,7 +54,8 @@ def read(facts: Facts) -> Blueprint:
 
 
 def _kinds(facts: Facts, layers: int) -> Sequence[str]:
-    """`layer_types`, else one ratio a layer (the files have those of the prediction layers too), else the default."""
+    """From `layer_types`, else `compress_ratios`, else the class's default. Both lists may also cover the MTP layers,
+    which follow the model's own."""
     listed = facts.items("layer_types")
     ratios = facts.items("compress_ratios")
     if listed is not None:
@@ -76,7 +77,8 @@ def _rate(facts: Facts, kind: str) -> int:
 
 
 def _cache(facts: Facts, s: Sizes, kind: str, rates: dict[str, int]) -> Cache:
-    """Keys and values are one tensor; a layer that has only the window keeps it twice, as DynamicCache's own does."""
+    """The cache of a layer. Keys and values are one tensor, but layers with only the window store it twice, because
+    they use DynamicCache's plain sliding layer."""
     shared = kind != _SLIDING
     window = KV(
         heads=1,
@@ -96,7 +98,7 @@ def _cache(facts: Facts, s: Sizes, kind: str, rates: dict[str, int]) -> Cache:
 
 
 def _attention(facts: Facts, s: Sizes) -> list[TensorGroup]:
-    """Queries through a low rank, one key that is also the value, and an output in groups through a low rank."""
+    """Low-rank queries, one head for keys and values together, and a grouped low-rank output projection."""
     rank, groups, out = facts.integer("q_lora_rank"), facts.integer("o_groups"), facts.integer("o_lora_rank")
     return [
         *linear("attention", "q_a_proj", rank, s.hidden, count=s.layers),
@@ -111,7 +113,7 @@ def _attention(facts: Facts, s: Sizes) -> list[TensorGroup]:
 
 
 def _compressors(s: Sizes, kinds: Sequence[str], rates: dict[str, int]) -> list[TensorGroup]:
-    """Those of attention; the overlapping ones are twice as wide."""
+    """The compressors of attention; those of overlapping entries have twice the output size."""
     groups = []
     for kind, width in ((_HEAVY, s.head_dim), (_SPARSE, 2 * s.head_dim)):
         groups += _compressor(s, "compressor", (width, s.head_dim, rates[kind]), kinds.count(kind))
@@ -138,7 +140,7 @@ def _indexers(facts: Facts, s: Sizes, count: int, rate: int) -> list[TensorGroup
 
 
 def _experts(s: Sizes, ffn: Experts, *, bias: bool) -> list[TensorGroup]:
-    """Hash-routed layers have a router too, whose scores weigh the experts that the table picks."""
+    """Experts and routers. Hash-routed layers have a router too, as its scores weight the experts in the hash table."""
     return [
         *router(ffn.count, s.hidden, count=s.layers),
         *experts("gate_up_proj", ffn.count, ffn.per_token, 2 * ffn.intermediate, s.hidden, layers=s.layers),
@@ -148,10 +150,11 @@ def _experts(s: Sizes, ffn: Experts, *, bias: bool) -> list[TensorGroup]:
 
 
 def _streams(facts: Facts, s: Sizes) -> list[TensorGroup]:
-    """The hyper-connections that mix several residual streams before and after each block."""
+    """Hyper-connections, which mix several residual streams before and after attention and feed-forward network."""
     streams = facts.integer("hc_mult")
     mixes = (2 + streams) * streams
     return [
+        # twice per layer: hyper-connections around attention and around the feed-forward network
         *weight("other", "hc.fn", mixes, streams * s.hidden, count=2 * s.layers),
         *weight("other", "hc.base", mixes, count=2 * s.layers),
         *weight("other", "hc.scale", 3, count=2 * s.layers),

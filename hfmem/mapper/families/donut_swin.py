@@ -1,4 +1,5 @@
-"""Donut's encoder of images: Swin, whose stages attend within windows and each halve the grid (`DonutSwinModel`)."""
+"""Donut's image encoder: a Swin Transformer, whose stages use windowed attention and each halve the grid
+(`DonutSwinModel`)."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ __all__ = ["read"]
 
 
 def read(facts: Facts) -> Blueprint:
-    """Layers and weights of the base model. Each stage doubles the width, and merges four patches into one before."""
+    """Layers and weights of the base model. Each stage after the first merges four patches and doubles the width."""
     width, patch = facts.integer("embed_dim"), side(facts, "patch_size")
     depths, heads = facts.integers("depths"), facts.integers("num_heads")
     if len(depths) != len(heads) or min((*depths, *heads), default=0) < 1 or sum(depths) > MOST_LAYERS:
@@ -24,9 +25,10 @@ def read(facts: Facts) -> Blueprint:
         groups += weight("vision", "position_embeddings", 1, _tokens(facts, 0) + 1, width)
     layers: list[Layer] = []
     for stage, (depth, count) in enumerate(zip(depths, heads, strict=True)):
-        hidden = width * 2**stage
+        hidden = width * 2**stage  # each stage doubles the width and halves both sides of the grid
         inner = int(facts.number("mlp_ratio") * hidden)
         if stage:
+            # merges 2 × 2 patches of the previous width, hidden / 2
             groups += linear("vision", "downsample", hidden, 2 * hidden)
             groups += norms("vision", 2 * hidden)
         groups += _stage(facts, Block(hidden=hidden, inner=inner, qkv_bias=facts.flag("qkv_bias")), depth, count)
@@ -46,12 +48,12 @@ def read(facts: Facts) -> Blueprint:
 
 
 def _tokens(facts: Facts, halvings: int) -> int:
-    """Patches of an image, after so many of its sides' halvings."""
+    """The number of patches of an image after `halvings` stages that halve each side."""
     height, *rest = facts.integers("image_size")
     size = side(facts, "patch_size") << halvings
     return (height // size) * ((rest[0] if rest else height) // size)
 
 
 def _stage(facts: Facts, b: Block, depth: int, heads: int) -> list[TensorGroup]:
-    positions = (2 * facts.integer("window_size") - 1) ** 2
+    positions = (2 * facts.integer("window_size") - 1) ** 2  # relative offsets within a window, in both axes
     return blocks("vision", b, depth) + weight("vision", "relative_position_bias_table", positions, heads, count=depth)

@@ -1,4 +1,4 @@
-"""Dots 3 Note: latent attention with an indexer in some layers and a window in the others, whose sizes differ
+"""Dots 3 Note: latent attention with an indexer in some layers, and with a sliding window and other sizes in the rest
 (configuration_dots3_note.py, modeling_dots3_note.py)."""
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _INDEXED: Final = "indexed_attention"
 _FULL: Final = "full_attention"
 _SLIDING: Final = "sliding_attention"
 
-# Sizes of sliding layers, where the file does not have them as `swa_…`.
+# Default sizes of sliding-window layers; the config's keys are `swa_…`.
 _SLIDING_SIZES: Final = {
     "num_attention_heads": 64,
     "q_lora_rank": 1024,
@@ -40,7 +40,7 @@ _Changes = tuple[tuple[str, int], ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Kind:
-    """A layer's kind, and its keys that differ from the model's."""
+    """A layer's kind, and the config keys that it overrides."""
 
     name: str
     changes: _Changes
@@ -68,7 +68,8 @@ def _layers(facts: Facts, layers: int) -> list[_Kind]:
 
 
 def _names(facts: Facts, layers: int) -> Sequence[str]:
-    """`layer_types`, in which older files call layers with an indexer full attention; else two of four slide."""
+    """From `layer_types` (older files list layers with an indexer as full attention); by default every layer but 0 and
+    1, 5, 9, … uses a sliding window."""
     full = _INDEXED if facts.flag("use_dsa", default=True) else _FULL
     slides = facts.flag("use_sliding_window", default=True)
     default = [_SLIDING if slides and index > 1 and index % 4 != 1 else full for index in range(layers)]
@@ -79,7 +80,7 @@ def _names(facts: Facts, layers: int) -> Sequence[str]:
 
 
 def _changes(facts: Facts, name: str, index: int) -> _Changes:
-    """`per_layer_config`, else the keys that begin with `swa_` for sliding layers."""
+    """The overrides of a layer: from `per_layer_config`, else the keys `swa_…` for sliding-window layers."""
     listed = facts.part("per_layer_config")
     if listed is not None:
         part = own_facts(listed, index)
@@ -92,14 +93,14 @@ def _changes(facts: Facts, name: str, index: int) -> _Changes:
 
 
 def _mixed(facts: Facts) -> Mixture:
-    """Shared experts have a size of their own, which some files name otherwise."""
+    """Experts; the shared ones have their own size, whose key differs in older files."""
     older = facts.optional_integer("moe_shared_expert_intermediate_size")
     size = facts.integer("shared_experts_intermediate_size") if older is None else older
     return replace(DEEPSEEK, sparse=by_type(_sparse), shared=lambda _: size * facts.integer("n_shared_experts"))
 
 
 def _sparse(facts: Facts, layers: int) -> Sequence[bool]:
-    """From `first_k_dense_replace` on, those that `moe_layer_freq` lists, or each so many-th."""
+    """Which layers from `first_k_dense_replace` on have experts: a flag per layer or a period in `moe_layer_freq`."""
     first = facts.integer("first_k_dense_replace", default=1)
     steps = facts.integers("moe_layer_freq") if facts.has("moe_layer_freq") else (1,)
     if len(steps) == 1:
@@ -116,7 +117,7 @@ def _layer(facts: Facts, kind: _Kind, ffn: Ffn) -> Layer:
     cache: Cache = latent
     if kind.name == _SLIDING:
         cache = replace(latent, window=_window(own))
-    elif kind.name == _INDEXED:  # the class computes rotary positions, and what they touch, in float32
+    elif kind.name == _INDEXED:  # the class applies rotary positions in float32, and does not cast the keys back
         cache = Indexed(attention=latent, index_dim=own.integer("index_head_dim"), index_dtype="float32")
     return Layer(kind=kind.name, cache=cache, heads=s.heads, ffn=ffn)
 
@@ -127,7 +128,7 @@ def _window(facts: Facts) -> int:
 
 
 def _attention(facts: Facts, kind: _Kind, count: int) -> list[TensorGroup]:
-    """`count` layers of one kind: a norm of the rotary keys and a gate a head besides the usual."""
+    """Attention of `count` layers of one kind, with a norm of the rope keys and a gate per head in addition to MLA."""
     own = facts.changed(**dict(kind.changes))
     s = replace(latent_sizes(own), layers=count)
     return [

@@ -1,4 +1,4 @@
-"""Gemma 3: the text decoder, and the model that puts a SigLIP vision tower before it (modeling_gemma3.py)."""
+"""Gemma 3: the text decoder, and the multimodal model with a SigLIP vision tower (modeling_gemma3.py)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def read(facts: Facts) -> Blueprint:
         return _text(facts, facts)
     text = facts.part("text_config") or Facts({}, "gemma3_text", "text_config.")
     named = facts.items("architectures")
-    if named and named[0] == "Gemma3ForCausalLM":  # the text model alone, whatever other parts the file describes
+    if named and named[0] == "Gemma3ForCausalLM":  # the text model alone, even if the file has a vision_config
         alone = text.changed(architectures=named)
         found = _text(alone, alone)
         return replace(found, architecture=replace(found.architecture, model_type=facts.model_type))
@@ -45,7 +45,7 @@ def read(facts: Facts) -> Blueprint:
 
 
 def _text(facts: Facts, whole: Facts) -> Blueprint:
-    """The decoder. `whole` names the class and tells whether its head shares the embedding's weights."""
+    """The decoder. The class and `tie_word_embeddings` are taken from `whole`."""
     s = replace(sizes_of(facts, _DIALECT), tied=whole.flag("tie_word_embeddings"))
     intermediate = facts.integer("intermediate_size")
     weights = [
@@ -55,7 +55,7 @@ def _text(facts: Facts, whole: Facts) -> Blueprint:
     ]
     window = facts.optional_integer("sliding_window")
     if window is not None and facts.flag("use_bidirectional_attention"):
-        window = window // 2 + 1
+        window = window // 2 + 1  # Gemma3TextConfig halves it: bidirectional windows extend to both sides
     layers = layers_of(facts, s, Dense(intermediate=intermediate, gated=True), _DIALECT.schedule, window)
     blueprint = decoder(facts, s, weights, layers)
     if whole is facts:

@@ -1,5 +1,5 @@
-"""Gemma 3n and Gemma 4: layers that read another's cache, embeddings a layer, and sizes that differ between the layers
-with a window and those without (modeling_gemma3n.py, modeling_gemma4.py, modeling_gemma4_unified.py)."""
+"""Gemma 3n and Gemma 4: layers that share an earlier layer's KV cache, per-layer embeddings, and different sizes in
+sliding-window and full-attention layers (modeling_gemma3n.py, modeling_gemma4.py, modeling_gemma4_unified.py)."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ __all__ = ["read"]
 
 _FULL, _SLIDING = "full_attention", "sliding_attention"
 
-# What the class takes for layers without a window where the file has no `global_head_dim` (configuration_gemma4.py).
+# The class's default `global_head_dim`, used in full-attention layers (configuration_gemma4.py).
 _GLOBAL_HEAD_DIM = 512
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Attention:
-    """One layer's attention: `keys_only` has no projection of values, a `shared` one none of keys either."""
+    """One layer's attention; `keys_only`: without a value projection; `shared`: without key and value projections."""
 
     sliding: bool
     heads: int
@@ -65,7 +65,7 @@ def _attentions(facts: Facts, s: Sizes) -> Iterable[_Attention]:
 
 
 def _sizes(facts: Facts, s: Sizes, index: int, *, full: bool) -> tuple[int, int]:
-    """Key/value heads and head size: of this layer where the file tells, else those of layers without a window."""
+    """KV heads and head_dim of a layer: from `per_layer_config`, else those of its kind (`full` or sliding window)."""
     listed = facts.part("per_layer_config")
     if listed is not None:
         own = own_facts(listed, index)
@@ -91,7 +91,7 @@ def _kinds(facts: Facts, layers: int) -> Sequence[str]:
     if len(kinds) != layers or not {_FULL, _SLIDING}.issuperset(kinds):
         raise InvalidConfigError("", f"layer_types does not say {_FULL} or {_SLIDING} for each of {layers} layers")
     if kinds and not _is_3n(facts):
-        kinds[-1] = _FULL
+        kinds[-1] = _FULL  # Gemma4TextConfig overrides the last entry
     return kinds
 
 
@@ -112,7 +112,8 @@ def _projections(s: Sizes, parts: Sequence[_Attention], *, bias: bool) -> list[T
 
 
 def _networks(facts: Facts, s: Sizes, parts: Sequence[_Attention]) -> tuple[list[Ffn], list[TensorGroup]]:
-    """Each layer's feed-forward network; with experts, they stand beside a dense one that every token uses."""
+    """Each layer's feed-forward network, and all weights. Layers with experts have a dense network too, which every
+    token uses."""
     widths = _widths(facts, parts)
     groups: list[TensorGroup] = []
     for width, count in Counter(widths).items():
@@ -133,11 +134,11 @@ def _networks(facts: Facts, s: Sizes, parts: Sequence[_Attention]) -> tuple[list
 
 
 _SPARSE_FIRST = 10
-"""Layers at the start whose networks are sparse, where the file does not say (configuration_gemma3n.py)."""
+"""Default number of leading layers with sparse activations (configuration_gemma3n.py)."""
 
 
 def _sparse(facts: Facts, layers: int) -> list[bool]:
-    """Whether each layer's network lets its strongest units alone through (Gemma 3n)."""
+    """Whether each layer's network has sparse activations, which keep only the largest units (Gemma 3n)."""
     if not _is_3n(facts):
         return [False] * layers
     listed = facts.items("activation_sparsity_pattern")
@@ -149,8 +150,8 @@ def _sparse(facts: Facts, layers: int) -> list[bool]:
 
 
 def _widths(facts: Facts, parts: Sequence[_Attention]) -> list[int]:
-    """Units of each layer's dense network: one number, or one a layer (Gemma 3n); twice as many where a cache is shared
-    and `use_double_wide_mlp` says so."""
+    """Intermediate size of each layer's dense network: one for all, or one per layer (Gemma 3n); doubled in layers with
+    a shared cache if `use_double_wide_mlp`."""
     given = facts.integers("intermediate_size")
     if len(given) not in (1, len(parts)):
         raise InvalidConfigError("", f"intermediate_size has {len(given)} entries for {len(parts)} layers")
@@ -161,7 +162,7 @@ def _widths(facts: Facts, parts: Sequence[_Attention]) -> list[int]:
 
 
 def _a_layer(facts: Facts, s: Sizes) -> list[TensorGroup]:
-    """Norms, and what Gemma 3n and 4 add to each layer."""
+    """Norms, and the per-layer embeddings of Gemma 3n and 4."""
     groups = norm(s.hidden, count=4 * s.layers + 1)
     per_layer = facts.integer("hidden_size_per_layer_input", default=0)
     if per_layer:
@@ -178,8 +179,8 @@ def _a_layer(facts: Facts, s: Sizes) -> list[TensorGroup]:
 
 
 def _altup(facts: Facts, s: Sizes) -> list[TensorGroup]:
-    """Several residual streams of which one is computed and the others predicted, and a low-rank path beside each layer
-    (Gemma3nTextAltUp, Gemma3nTextLaurelBlock)."""
+    """AltUp (several residual streams, of which one is computed and the others are predicted) and LAuReL (a low-rank
+    path parallel to each layer): Gemma3nTextAltUp, Gemma3nTextLaurelBlock."""
     streams, rank = facts.integer("altup_num_inputs"), facts.integer("laurel_rank")
     return [
         *weight("other", "correct_output_scale", s.hidden, count=s.layers),
@@ -189,6 +190,7 @@ def _altup(facts: Facts, s: Sizes) -> list[TensorGroup]:
         *norm(s.hidden, count=2 * s.layers),
         *linear("mlp", "linear_left", rank, s.hidden, count=s.layers),
         *linear("mlp", "linear_right", s.hidden, rank, count=s.layers),
+        # the first stream is the embedding itself; the others are projected from it, and back at the end
         *linear("other", "altup_projections", s.hidden, s.hidden, count=2 * (streams - 1)),
     ]
 
@@ -196,7 +198,7 @@ def _altup(facts: Facts, s: Sizes) -> list[TensorGroup]:
 def _layers(facts: Facts, parts: Sequence[_Attention], ffns: Sequence[Ffn]) -> Iterable[Layer]:
     window = facts.optional_integer("sliding_window")
     if window is not None and not _is_3n(facts) and facts.text("use_bidirectional_attention") == "all":
-        window = window // 2 + 1
+        window = window // 2 + 1  # bidirectional windows extend to both sides
     for part, ffn in zip(parts, ffns, strict=True):
         own = KV(
             heads=part.kv_heads,

@@ -1,4 +1,4 @@
-"""GIT: a decoder of BERT's shape that sees an image's patches as the first tokens (modeling_git.py)."""
+"""GIT: a decoder with BERT's blocks, with an image's patches as the first tokens (modeling_git.py)."""
 
 from __future__ import annotations
 

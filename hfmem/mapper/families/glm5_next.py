@@ -1,5 +1,5 @@
-"""GLM-5.3-Flash: Kimi Delta Attention, with latent attention that has an indexer in each fourth layer, and several
-residual streams (configuration_glm5_next.py, modeling_glm5_next.py)."""
+"""GLM-5.3-Flash: Kimi Delta Attention, latent attention with an indexer in every fourth layer, and several residual
+streams (configuration_glm5_next.py, modeling_glm5_next.py)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["read"]
 
 _LINEAR: Final = "linear_attention"
 _INDEXED: Final = "indexed_attention"
-_SHARED: Final = "shared_indexer"  # attention over the tokens that an earlier layer's indexer has picked
+_SHARED: Final = "shared_indexer"  # attention over the tokens that an earlier layer's indexer selected
 _DENSE: Final = 3
 
 _MIXED: Final = replace(DEEPSEEK, sparse=by_type(lambda _, layers: [index >= _DENSE for index in range(layers)]))
@@ -53,11 +53,13 @@ def read(facts: Facts) -> Blueprint:
     layers = layers_with(facts, kinds, keeps, ffns)
     named = tuple(replace(one, kind=_INDEXED) if one.heads else one for one in layers)
     found = decoder(facts, s, weights, named)
-    return replace(found, architecture=replace(found.architecture, state_dtype="float32"))  # engines keep KDA's so
+    return replace(
+        found, architecture=replace(found.architecture, state_dtype="float32")
+    )  # serving engines keep KDA states in float32
 
 
 def _kinds(facts: Facts, layers: int) -> Sequence[str]:
-    """What each layer is: of those with attention, which have an indexer of their own."""
+    """The kind of each layer, where layers with latent attention have their own indexer or share an earlier one."""
     default = [_INDEXED if index % 4 == 3 else _LINEAR for index in range(layers)]
     kinds = kinds_of(facts, default, (_LINEAR, _INDEXED, "full_attention"))
     if len(kinds) != layers:
@@ -69,12 +71,12 @@ def _kinds(facts: Facts, layers: int) -> Sequence[str]:
 
 
 def _index_dim(facts: Facts) -> int:
-    """A key, its gate in the pool, and whether the token counts."""
+    """Cached elements per token of an indexer: a key, its pooling gate, and a flag for padding."""
     return 2 * facts.integer("index_head_dim") + 1
 
 
 def _indexers(facts: Facts, s: Sizes, count: int) -> list[TensorGroup]:
-    """Indexers that compress their keys in pools."""
+    """Indexers that compress their keys by pooling."""
     size = facts.integer("index_head_dim")
     return [
         *indexers(facts, s, count),
@@ -84,7 +86,7 @@ def _indexers(facts: Facts, s: Sizes, count: int) -> list[TensorGroup]:
 
 
 def _streams(facts: Facts, s: Sizes) -> list[TensorGroup]:
-    """The hyper-connections before attention and feed-forward network; the streams' mean needs no weights."""
+    """Hyper-connections of attention and feed-forward networks. The final average of the streams has no weights."""
     streams = facts.integer("hc_mult")
     outputs = (2 + streams) * streams
     return [

@@ -1,4 +1,4 @@
-"""GPT-2 and the decoders that took over its layout (`wte`, `h`, `ln_f`): GPT-BigCode, GPT-Neo, GPT-J, CodeGen."""
+"""GPT-2 and the decoders with its layout (`wte`, `h`, `ln_f`): GPT-BigCode, GPT-Neo, GPT-J, CodeGen."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _gpt2(facts: Facts) -> Blueprint:
 
 
 def _crossing(s: Sizes) -> list[TensorGroup]:
-    """A second attention, to an encoder's output, and its norm."""
+    """Cross-attention of all layers, each with a norm."""
     return [
         *linear("attention", "crossattention.c_attn", 2 * s.hidden, s.hidden, count=s.layers, bias=True),
         *linear("attention", "crossattention.q_attn", s.hidden, s.hidden, count=s.layers, bias=True),
@@ -66,7 +66,7 @@ def _crossing(s: Sizes) -> list[TensorGroup]:
 
 
 def _gpt_neo(facts: Facts) -> Blueprint:
-    """modeling_gpt_neo.py; its local layers attend to `window_size` tokens, but the cache keeps all."""
+    """modeling_gpt_neo.py; local layers attend to `window_size` tokens only, but their cache holds all tokens."""
     s = _sizes(facts)
     inner = facts.integer("intermediate_size", default=4 * s.hidden)
     weights = [

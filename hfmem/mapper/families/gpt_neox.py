@@ -1,4 +1,4 @@
-"""Decoders with one matrix for queries, keys and values, and LayerNorm: GPT-NeoX, BLOOM, MPT, Falcon."""
+"""Decoders with a fused query/key/value projection and LayerNorm: GPT-NeoX, BLOOM, MPT, Falcon."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["read"]
 _ATTENTION = ("query_key_value", "dense")
 _MLP = ("dense_h_to_4h", "dense_4h_to_h")
 
-# Types whose class takes `n_embed` for the hidden size (configuration_bloom.py, configuration_falcon.py).
+# Types whose config class accepts `n_embed` as the hidden size (configuration_bloom.py, configuration_falcon.py).
 _OLD_SPELLING = ("bloom", "falcon")
 
 
@@ -53,13 +53,13 @@ def _bloom(facts: Facts) -> Blueprint:
             *embedding(s.vocab, s.hidden, role="word_embeddings"),
             *fused_attention(s, _ATTENTION, bias=True, out_bias=True),
             *feed_forward((s.hidden, 4 * s.hidden), _MLP, count=s.layers, bias=True),
-            *norm(s.hidden, count=2 * s.layers + 2, bias=True),
+            *norm(s.hidden, count=2 * s.layers + 2, bias=True),  # + 2: after the embedding, and the final norm
         ],
     )
 
 
 def _mpt(facts: Facts) -> Blueprint:
-    """modeling_mpt.py: ALiBi, no biases; the class fixes the feed-forward at 4 × the hidden size."""
+    """modeling_mpt.py: ALiBi, no biases; the intermediate size is always 4 × the hidden size."""
     s = _sizes(facts)
     return _decoder(
         facts,
@@ -75,8 +75,9 @@ def _mpt(facts: Facts) -> Blueprint:
 
 
 def _falcon(facts: Facts) -> Blueprint:
-    """modeling_falcon.py: the 7B has one key/value head, the 40B and 180B (`new_decoder_architecture`) a group of
-    them and a norm for each of the two parallel branches, the RW models as many as query heads."""
+    """modeling_falcon.py. KV heads: one in the 7B (multi-query); `num_kv_heads` in the 40B and 180B
+    (`new_decoder_architecture`), which also have a norm for each of the two parallel branches; as many as query heads
+    in the RW models."""
     grouped = facts.flag("new_decoder_architecture")
     heads = facts.integer("num_attention_heads")
     kv_heads = facts.integer("num_kv_heads", default=heads)
@@ -100,12 +101,12 @@ def _falcon(facts: Facts) -> Blueprint:
 
 
 def _repeated(blueprint: Blueprint, s: Sizes) -> Blueprint:
-    """The cache of Falcon's new architecture: `_split_heads` repeats keys and values for every query head before the
-    cache takes them."""
+    """The cache of Falcon's new architecture: `_split_heads` repeats keys and values for every query head before they
+    are cached."""
     cache = KV(heads=s.heads, key_dim=s.head_dim, value_dim=s.head_dim)
     note = (
-        f"The cache of transformers holds Falcon's keys and values once for each of the {s.heads} query heads, "
-        f"although there are only {s.kv_heads} different ones."
+        f"The cache of transformers stores Falcon's keys and values for each of the {s.heads} query heads, although "
+        f"the model has only {s.kv_heads} KV heads."
     )
     layers = tuple(replace(layer, cache=cache) for layer in blueprint.architecture.layers or ())
     return replace(blueprint, architecture=replace(blueprint.architecture, layers=layers, notes=(note,)))

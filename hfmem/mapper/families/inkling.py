@@ -1,4 +1,4 @@
-"""Inkling: attention of two sizes, most of it windowed, and short convolutions around it (modeling_inkling.py)."""
+"""Inkling: full and sliding-window attention with different sizes, and short convolutions (modeling_inkling.py)."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _KINDS: Final = ("hybrid_sliding", "hybrid")
 def read(facts: Facts) -> Blueprint:
     """Layers and weights of the text model.
 
-    Besides keys and values, a layer keeps what four convolutions see: those of keys, of values, and of what attention
-    and network put out, in float32 (InklingShortConvolution).
+    Besides keys and values, a layer caches the states of four short convolutions in float32
+    (InklingShortConvolution): those of keys, of values, and of the outputs of attention and feed-forward network.
     """
-    s = replace(sizes(facts), tied=False)  # the class ties nothing, whatever the file says
+    s = replace(sizes(facts), tied=False)  # the class ignores `tie_word_embeddings`
     kinds = kinds_of(facts, _default(facts, s.layers), _KINDS)
     window, kernel = facts.integer("sliding_window_size"), facts.integer("conv_kernel_size", "sconv_kernel_size")
     local = replace(
@@ -54,12 +54,13 @@ def _default(facts: Facts, layers: int) -> Sequence[str]:
 
 
 def _keeps(s: Sizes, window: int | None, kernel: int) -> Keeps:
+    # short convolutions over keys and values, and two over the hidden size
     state = State(conv=(2 * s.kv + 2 * s.hidden) * kernel, conv_dtype="float32")
     return Keeps(cache=Combined(caches=(kept_kv(s, window).cache, state)), heads=s.heads)
 
 
 def _attention(facts: Facts, s: Sizes, extent: int, kernel: int) -> list[TensorGroup]:
-    """Attention whose positions are a learned bias of a low rank for each distance up to `extent`."""
+    """Attention with learned low-rank position biases for each distance up to `extent`."""
     rank = facts.integer("d_rel")
     return [
         *linear("attention", "q_proj", s.query, s.hidden, count=s.layers),
@@ -74,8 +75,8 @@ def _attention(facts: Facts, s: Sizes, extent: int, kernel: int) -> list[TensorG
 
 
 def _networks(facts: Facts, s: Sizes) -> tuple[Sequence[Ffn], list[TensorGroup]]:
-    """Dense networks and experts, each with a scale; a file that tells the dense width apart means the experts'
-    by the other width."""
+    """Dense networks and experts, each with a scale. If the config has `dense_intermediate_size`, its
+    `intermediate_size` is that of the experts."""
     sparse = _sparse(facts, s.layers)
     units = facts.integer("dense_intermediate_size", default=facts.integer("intermediate_size"))
     apart = facts.has("dense_intermediate_size")

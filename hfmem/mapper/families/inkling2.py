@@ -1,4 +1,4 @@
-"""Inkling 2: experts in every layer, attention of two sizes, most of it windowed, and short convolutions around it
+"""Inkling 2: experts in every layer, full and sliding-window attention with different sizes, and short convolutions
 (modeling_inkling2.py)."""
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ _PERIOD: Final = 6
 def read(facts: Facts) -> Blueprint:
     """Layers and weights of the text model.
 
-    Besides keys and values, a layer keeps what four convolutions see: those of keys, of values, and of what attention
-    and network put out, in float32 (Inkling2ShortConvolution, Inkling2DynamicShortConvolution).
+    Besides keys and values, a layer caches the states of four short convolutions in float32
+    (Inkling2ShortConvolution, Inkling2DynamicShortConvolution): those of keys, of values, and of the outputs of
+    attention and feed-forward network.
     """
-    s = replace(sizes(facts), tied=False)  # the class ties nothing, whatever the file says
+    s = replace(sizes(facts), tied=False)  # the class ignores `tie_word_embeddings`
     default = [_SLIDING if (index + 1) % _PERIOD else _FULL for index in range(s.layers)]
     kinds = kinds_of(facts, default, (_SLIDING, _FULL))
     window, kernel = facts.integer("sliding_window_size"), facts.integer("conv_kernel_size")
@@ -57,7 +58,7 @@ def read(facts: Facts) -> Blueprint:
 
 
 def _local(facts: Facts, s: Sizes) -> Sizes:
-    """The sizes of layers with a window."""
+    """The sizes of sliding-window layers."""
     return replace(
         s,
         heads=facts.integer("swa_num_attention_heads"),
@@ -72,7 +73,7 @@ def _keeps(s: Sizes, window: int | None, kernel: int) -> Keeps:
 
 
 def _attention(facts: Facts, s: Sizes, extent: int) -> list[TensorGroup]:
-    """Gated attention with sinks, whose positions are a learned bias of a low rank for each distance up to `extent`."""
+    """Gated attention with sinks, and learned low-rank position biases for each distance up to `extent`."""
     rank = facts.integer("d_rel")
     return [
         *linear("attention", "q_proj", s.query, s.hidden, count=s.layers),
@@ -89,7 +90,7 @@ def _attention(facts: Facts, s: Sizes, extent: int) -> list[TensorGroup]:
 
 
 def _dynamic_convolutions(s: Sizes, kernel: int) -> list[TensorGroup]:
-    """Convolutions of keys and values, whose filters each token adds to."""
+    """Convolutions of keys and values whose filters are a static weight plus a projection of the token."""
     return [
         *weight("state", "static_weight", kernel, s.kv, count=2 * s.layers),
         *linear("state", "weight_proj", s.kv_heads * kernel, s.hidden, count=2 * s.layers),
@@ -106,7 +107,7 @@ def _mixture(s: Sizes, mixed: Experts) -> list[TensorGroup]:
 
 
 def _residuals(s: Sizes, kinds: Sequence[str]) -> list[TensorGroup]:
-    """Queries that choose among earlier blocks: one before each network and at the end, one before each attention but
-    the first, three where queries, keys and values choose apart."""
+    """Queries of attention over the outputs of earlier blocks: one before each feed-forward network and at the end, one
+    before each attention but the first, or three where queries, keys and values have one each (full attention)."""
     attentions = sum(3 if kind == _FULL else 1 for kind in kinds[1:])
     return weight("other", "query", s.hidden, count=attentions + s.layers + 1)

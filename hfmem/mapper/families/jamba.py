@@ -1,4 +1,4 @@
-"""Jamba: Mamba layers with attention in each eighth, and a mixture of experts in each second (modeling_jamba.py)."""
+"""Jamba: Mamba layers, with attention in every eighth and experts in every second layer (modeling_jamba.py)."""
 
 from __future__ import annotations
 
@@ -33,6 +33,6 @@ def read(facts: Facts) -> Blueprint:
 
 
 def _each_period(facts: Facts, layers: int) -> Sequence[bool]:
-    """Each `expert_layer_period`-th layer, from the offset on; a single expert is a dense network."""
+    """Every `expert_layer_period`-th layer, starting at the offset; a single expert is a dense network."""
     period, offset = facts.integer("expert_layer_period"), facts.integer("expert_layer_offset")
     return [facts.integer("num_experts") > 1 and i % period == offset for i in range(layers)]

@@ -1,4 +1,4 @@
-"""Kimi Linear and Ling hybrids: Kimi Delta Attention (arXiv 2510.26692), with multi-head latent attention between."""
+"""Kimi Linear and Ling hybrids: Kimi Delta Attention (arXiv 2510.26692), with MLA in some layers."""
 
 from __future__ import annotations
 
@@ -22,9 +22,12 @@ _KINDS: Final = ("linear_attention", "full_attention")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delta:
-    """Kimi Delta Attention: heads, the size of their keys and values, and what the convolution sees.
+    """Kimi Delta Attention.
 
-    `low_rank` is whether forget gate and output gate go through a projection of one head's size.
+    Attributes:
+        heads, head_dim: heads, and the size of their keys and values.
+        kernel: kernel size of the convolutions.
+        low_rank: whether forget gate and output gate are low-rank, with rank `head_dim`.
     """
 
     heads: int
@@ -34,12 +37,12 @@ class Delta:
 
     @property
     def width(self) -> int:
-        """Width of all keys, and of all values."""
+        """Width of all key heads together, and of all value heads."""
         return self.heads * self.head_dim
 
     @property
     def cache(self) -> State:
-        """What a layer keeps."""
+        """The state of a layer."""
         return State(
             conv=3 * self.width * self.kernel,
             recurrent=self.heads * self.head_dim * self.head_dim,
@@ -50,7 +53,7 @@ class Delta:
 def read(facts: Facts) -> Blueprint:
     """Layers and weights (modeling_kimi_linear.py, modeling_bailing_hybrid.py)."""
     head_dim = facts.integer("qk_nope_head_dim") + facts.integer("qk_rope_head_dim")
-    s = replace(sizes(facts, head_dim=head_dim), tied=False)  # the classes tie nothing, whatever the file says
+    s = replace(sizes(facts, head_dim=head_dim), tied=False)  # the classes ignore `tie_word_embeddings`
     kinds = kinds_of(facts, _default(facts, s.layers), _KINDS)
     delta = delta_of(facts, s.heads)
     ffns, networks = mixture(facts, _MIXED, s.hidden, s.layers)
@@ -66,11 +69,13 @@ def read(facts: Facts) -> Blueprint:
         "linear_attention": Keeps(cache=delta.cache),
     }
     found = decoder(facts, s, weights, layers_with(facts, kinds, keeps, ffns))
-    return replace(found, architecture=replace(found.architecture, state_dtype="float32"))  # engines keep KDA's so
+    return replace(
+        found, architecture=replace(found.architecture, state_dtype="float32")
+    )  # serving engines keep KDA states in float32
 
 
 def _default(facts: Facts, layers: int) -> Sequence[str]:
-    """The kinds where `layer_types` does not tell; Kimi's files count the layers of `linear_attn_config` from one."""
+    """The kinds of layers without `layer_types`. The layer numbers in Kimi's `linear_attn_config` start at one."""
     if facts.model_type == "bailing_hybrid":
         group = facts.integer("layer_group_size")
         return [_KINDS[(index + 1) % group == 0] for index in range(layers)]
@@ -82,7 +87,7 @@ def _default(facts: Facts, layers: int) -> Sequence[str]:
 
 
 def delta_of(facts: Facts, heads: int) -> Delta:
-    """The sizes of the delta attention, of Kimi in a configuration of its own, of Ling those of the attention."""
+    """The sizes of delta attention: in Kimi's nested config, while Ling uses those of its attention by default."""
     if facts.model_type == "bailing_hybrid":
         head_dim = facts.integer("linear_head_dim", default=facts.integer("head_dim"))
         return Delta(heads=heads, head_dim=head_dim, kernel=facts.integer("short_conv_kernel_size"), low_rank=False)
@@ -111,7 +116,7 @@ def _latent(facts: Facts, s: Sizes) -> Latent:
 
 
 def _attention(facts: Facts, s: Sizes) -> list[TensorGroup]:
-    """Latent attention; Ling has a gate a head."""
+    """Latent attention; Ling also has a gate per head."""
     latent, bias = _latent(facts, s), facts.flag("attention_bias")
     expanded = s.heads * (facts.integer("qk_nope_head_dim") + latent.value_dim)
     groups = [
@@ -138,7 +143,7 @@ def _queries(facts: Facts, s: Sizes, *, bias: bool) -> list[TensorGroup]:
 
 
 def delta_attention(delta: Delta, hidden: int, count: int) -> list[TensorGroup]:
-    """Every weight of `count` layers of delta attention."""
+    """All weights of `count` layers of delta attention."""
     inner = {"f_b_proj": "f_a_proj", "g_b_proj": "g_a_proj"} if delta.low_rank else {"f_proj": "", "g_proj": ""}
     gates = [group for role, before in inner.items() for group in _gate(delta, hidden, role, before, count)]
     return [
@@ -165,7 +170,7 @@ def _gate(delta: Delta, hidden: int, role: str, before: str, count: int) -> list
 
 
 def _sparse(facts: Facts, layers: int) -> Sequence[bool]:
-    """The layers that `mlp_layer_types` names, else all after the first `first_k_dense_replace` (one, if not given)."""
+    """Layers that are `sparse` in `mlp_layer_types`, else all after the first `first_k_dense_replace` (default 1)."""
     listed = facts.items("mlp_layer_types")
     if listed is None:
         first = facts.integer("first_k_dense_replace", default=1)

@@ -1,5 +1,5 @@
-"""Laguna and Step-3.5: gated attention whose query heads differ from layer to layer, and experts (modeling_laguna.py,
-modeling_step3p7.py)."""
+"""Laguna and Step-3.5: gated attention with a different number of query heads per layer, and experts
+(modeling_laguna.py, modeling_step3p7.py)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _first_dense(_: Facts, layers: int) -> Sequence[bool]:
 
 
 def _enumerated(facts: Facts, layers: int) -> Sequence[bool]:
-    """The layers of `moe_layers_enum`, else all but the first three (configuration_step3p7.py)."""
+    """The layers in `moe_layers_enum`, else all after `first_k_dense_replace` (default 3, configuration_step3p7.py)."""
     if not facts.has("moe_layers_enum"):
         return [index >= facts.integer("first_k_dense_replace", default=3) for index in range(layers)]
     text = facts.text("moe_layers_enum") or ""
@@ -50,7 +50,7 @@ _STEP_MIXTURE: Final = Mixture(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Type:
-    """What of the two types differs: experts, query heads of each layer, and whether the whole is described."""
+    """The differences between the two types: experts, query heads of each layer, and gates per head or per element."""
 
     mixed: Mixture
     heads: Sequence[int]
@@ -58,8 +58,8 @@ class _Type:
 
 
 def read(facts: Facts) -> Blueprint:
-    """Layers and weights. Step-3.7 puts a vision tower before Step-3.5, which is not described; its files have the
-    text model's keys in a part of their own, or at the root."""
+    """Layers and weights. Step-3.7 is Step-3.5 with a vision tower, which is not described; its files have the text
+    model's keys in `text_config` or at the root."""
     if facts.model_type not in _STEP:
         return _decoder(facts, _laguna(facts))
     nested = facts.part("text_config")
@@ -84,7 +84,7 @@ def _laguna(facts: Facts) -> _Type:
 
 
 def _per_head(facts: Facts) -> bool:
-    """`gating` is true, or the word `per-head`, for one gate a head."""
+    """Whether there is one gate per head: `gating` is true or "per-head"."""
     try:
         return facts.flag("gating")
     except InvalidConfigError:
@@ -105,7 +105,7 @@ def _step(facts: Facts) -> _Type:
 
 
 def _trimmed(facts: Facts) -> Facts:
-    """Without the entries of the prediction layers, which the files append to their lists."""
+    """The facts without list entries of the MTP layers, which the files append to the model's own."""
     changes = {}
     layers = layer_count(facts)
     padded = layers + facts.integer("num_nextn_predict_layers", default=0)

@@ -1,4 +1,4 @@
-"""LFM2 and LFM3: gated short convolutions, with attention between them."""
+"""LFM2 and LFM3: layers with gated short convolutions, and some with attention."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def read(facts: Facts) -> Blueprint:
     kinds = kinds_of(facts, _default(facts, s.layers), _KINDS if third else _KINDS[:2])
     kernel = facts.integer("conv_L_cache")
     ffns, networks = _networks(facts, s)
-    norms = 4 if third and facts.flag("use_sandwich_norm") else 2
+    norms = 4 if third and facts.flag("use_sandwich_norm") else 2  # sandwich: also after attention and after the MLP
     weights = [
         *embedding(s.vocab, s.hidden),
         *_attention(facts, attention_of(s, kinds, *_ATTENTION)),
@@ -44,10 +44,10 @@ def read(facts: Facts) -> Blueprint:
 
 
 def _default(facts: Facts, layers: int) -> Sequence[str]:
-    """The kinds where the file lists none (configuration_lfm2.py, configuration_lfm3.py).
+    """The kinds of layers without `layer_types` (configuration_lfm2.py, configuration_lfm3.py).
 
     Raises:
-        MissingFactError: LFM2-MoE, whose class has none either.
+        MissingFactError: LFM2-MoE, whose config class has no default.
     """
     if facts.items("layer_types") is not None:
         return ()
@@ -61,7 +61,7 @@ def _default(facts: Facts, layers: int) -> Sequence[str]:
 
 
 def _attention(facts: Facts, s: Sizes) -> list[TensorGroup]:
-    """Attention with normed queries and keys; LFM3 has a gate a head."""
+    """Attention with q and k norms; LFM3 also has a gate per head."""
     third = facts.model_type == "lfm3"
     bias = third and facts.flag("attention_bias")
     names = ("q_proj", "k_proj", "v_proj", "o_proj" if third else "out_proj")
@@ -72,7 +72,7 @@ def _attention(facts: Facts, s: Sizes) -> list[TensorGroup]:
 
 
 def _convolution(hidden: int, kernel: int, count: int, *, bias: bool) -> list[TensorGroup]:
-    """Two gates and the input of the convolution, one filter a channel, and the output."""
+    """Gated short convolutions: an input projection (two gates and the input), a depthwise filter, and the output."""
     return [
         *linear("state", "in_proj", 3 * hidden, hidden, count=count, bias=bias),
         *weight("state", "conv", hidden, 1, kernel, count=count),
@@ -107,7 +107,8 @@ def _experts(mixed: Experts, hidden: int, layers: int) -> list[TensorGroup]:
 
 
 def _units(facts: Facts) -> int:
-    """Units of a dense network: of LFM2 two thirds of what the file says, scaled and rounded up (Lfm2MLP)."""
+    """Intermediate size of dense networks. LFM2 takes two thirds of the config's value, scaled and rounded up
+    (Lfm2MLP)."""
     if facts.model_type != "lfm2":
         return facts.integer("intermediate_size")
     units = facts.integer("block_ff_dim", "intermediate_size")

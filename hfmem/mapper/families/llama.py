@@ -1,4 +1,4 @@
-"""Llama and its dense relatives: one reader, and for each type the ways it differs (`modeling_<type>.py`)."""
+"""Llama and related dense decoders: one reader, with the differences of each type as data (`modeling_<type>.py`)."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ __all__ = ["DIALECTS", "TYPES", "read"]
 
 
 def _last_layers_slide(facts: Facts, layers: int) -> Sequence[bool]:
-    """Layers from `max_window_layers` on keep a window, if windows are on (configuration_qwen2.py)."""
+    """Layers from `max_window_layers` on use a sliding window, if enabled (configuration_qwen2.py)."""
     window = facts.flag("use_sliding_window", default=True) and facts.optional_integer("sliding_window") is not None
     first = facts.integer("max_window_layers", default=0) if window else layers
     return [index >= first for index in range(layers)]
 
 
 def _unrotated_slide(facts: Facts, layers: int) -> Sequence[bool]:
-    """Layers without rotary positions keep a window, if windows are on (configuration_smollm3.py)."""
+    """Layers without rotary positions (NoPE) use a sliding window, if enabled (configuration_smollm3.py)."""
     window = facts.flag("use_sliding_window") and facts.optional_integer("sliding_window") is not None
     interval = facts.integer("no_rope_layer_interval")
     rotated = facts.items("no_rope_layers") or [(index + 1) % interval for index in range(layers)]
@@ -32,12 +32,12 @@ def _unrotated_slide(facts: Facts, layers: int) -> Sequence[bool]:
 
 
 def _all_but_each_fourth(_: Facts, layers: int) -> Sequence[bool]:
-    """Full attention in the first of each four layers (configuration_cwm.py)."""
+    """Full attention in layers 0, 4, 8, …; a sliding window in the others (configuration_cwm.py)."""
     return [index % 4 != 0 for index in range(layers)]
 
 
 def _if_windowed(schedule: Schedule) -> Schedule:
-    """`schedule` where the configuration has a window, else full attention (configuration_exaone4.py)."""
+    """`schedule` if the config has a sliding window, else full attention (configuration_exaone4.py)."""
 
     def windowed(facts: Facts, layers: int) -> Sequence[bool]:
         return [False] * layers if facts.optional_integer("sliding_window") is None else schedule(facts, layers)
@@ -50,31 +50,31 @@ def _one_norm_if_parallel(facts: Facts) -> int:
 
 
 def _xielu(facts: Facts, s: Sizes) -> list[TensorGroup]:
-    """The two parameters of the activation (activations.py, XIELUActivation), which is the class's default."""
+    """The two parameters of the xIELU activation (activations.py, XIELUActivation), the class's default."""
     if facts.text("hidden_act") not in (None, "xielu"):
         return []
     return weight("mlp", "act_fn.alpha", 1, count=2 * s.layers)
 
 
 def _sub_norms(facts: Facts, s: Sizes) -> list[TensorGroup]:
-    """Norms before the projections back to the hidden size (modeling_bitnet.py)."""
+    """Norms before the output and down projections (modeling_bitnet.py)."""
     inner = facts.integer("intermediate_size")
     return norm(s.hidden, count=s.layers, role="attn_sub_norm") + norm(inner, count=s.layers, role="ffn_sub_norm")
 
 
 def _lambdas(_: Facts, s: Sizes) -> list[TensorGroup]:
-    """How much of one half of the heads is taken from the other (modeling_diffllama.py)."""
-    return weight("attention", "lambda", s.head_dim, count=4 * s.layers)
+    """Parameters of the lambda that scales the subtracted half of the heads (modeling_diffllama.py)."""
+    return weight("attention", "lambda", s.head_dim, count=4 * s.layers)  # for q and k of each half
 
 
 def _sinks(_: Facts, s: Sizes) -> list[TensorGroup]:
-    """A learned logit a head that takes part of the attention (modeling_granite_swa.py)."""
+    """Attention sinks: a learned logit per head (modeling_granite_swa.py)."""
     return weight("attention", "sinks", s.heads, count=s.layers)
 
 
 def _dynamic_mask(facts: Facts, s: Sizes) -> list[TensorGroup]:
-    """The mask that attention makes of its values, scales of the residuals, and beside the feed-forward network experts
-    of one unit where `is_moe` is set (modeling_doge.py)."""
+    """The dynamic attention mask, computed from the values; residual scales; and, if `is_moe`, experts of one unit in
+    addition to the feed-forward network (modeling_doge.py)."""
     bias = facts.flag("attention_bias")
     groups = [
         *weight("attention", "A", s.kv_heads, count=s.layers),
@@ -86,6 +86,7 @@ def _dynamic_mask(facts: Facts, s: Sizes) -> list[TensorGroup]:
     count, used = facts.integer("num_experts"), facts.integer("num_experts_per_tok")
     return [
         *groups,
+        # product keys: an expert is a pair of rows of two tables with √count rows each
         *router(2 * isqrt(count), s.hidden, count=s.layers, role="router_gate"),
         *experts("embed", count, used, 2, s.hidden, layers=s.layers),
     ]
@@ -123,7 +124,7 @@ DIALECTS: Final[dict[str, Dialect]] = {
     "doge": replace(_LLAMA, qk_norm="head", more=_dynamic_mask),
     "emu3_text_model": replace(_LLAMA, schedule=never),
     "ernie4_5": Dialect(qkv_bias="use_bias", out_bias="use_bias", mlp_bias="use_bias"),
-    "exaone": _LLAMA,  # transformers builds Llama for it
+    "exaone": _LLAMA,  # transformers maps it to Llama's class
     "exaone4": Dialect(qk_norm="head", schedule=_if_windowed(every(4, "sliding_window_pattern"))),
     "gemma": _ATTENTION_BIAS,
     "gemma2": replace(_ATTENTION_BIAS, norms=4, schedule=every(2)),
@@ -137,7 +138,7 @@ DIALECTS: Final[dict[str, Dialect]] = {
     "helium": replace(_LLAMA, out_bias=False, square_out=True),
     "hunyuan_v1_dense": replace(_ATTENTION_BIAS, qk_norm="head"),
     "hyperclovax": replace(_LLAMA, norms=lambda facts: 4 if facts.flag("use_post_norm") else 2),
-    "internlm3": _LLAMA,  # transformers builds Llama for it
+    "internlm3": _LLAMA,  # transformers maps it to Llama's class
     "iquestcoder": _LLAMA,
     "jais2": replace(_LLAMA, mlp=_PLAIN, norm_bias=True),
     "llama": _LLAMA,
@@ -187,7 +188,7 @@ TYPES: Final = frozenset(DIALECTS)
 
 
 def read(facts: Facts) -> Blueprint:
-    """Layers and weights of a dense decoder; of the whole where the file is that of a model around it (Ministral 3)."""
+    """Layers and weights of a dense decoder, or of the multimodal model if the file describes one (Ministral 3)."""
     if facts.part("text_config") is not None and not facts.has("hidden_size"):
         from hfmem.mapper.families.multimodal import read_nested
 

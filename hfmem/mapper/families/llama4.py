@@ -17,7 +17,7 @@ _DIALECT: Final = Dialect(qkv_bias="attention_bias", out_bias="attention_bias")
 
 
 def _interleaved(facts: Facts, layers: int) -> Sequence[bool]:
-    """The layers that `moe_layers` names, else each `interleave_moe_layer_step`-th."""
+    """The layers in `moe_layers`, else every `interleave_moe_layer_step`-th."""
     named = facts.items("moe_layers")
     if named is not None:
         return [index in named for index in range(layers)]
@@ -33,7 +33,7 @@ _MIXTURE: Final = Mixture(
 
 
 def read(facts: Facts) -> Blueprint:
-    """Layers and weights. Experts have `intermediate_size` units, the other networks `intermediate_size_mlp`."""
+    """Layers and weights. `intermediate_size` is that of the experts, `intermediate_size_mlp` that of dense layers."""
     s = sizes_of(facts, _DIALECT)
     renamed = facts.changed(
         moe_intermediate_size=facts.integer("intermediate_size"),
@@ -47,7 +47,7 @@ def read(facts: Facts) -> Blueprint:
 
 
 def _kinds(facts: Facts, layers: int) -> list[str]:
-    """Layers with rotary positions are chunked."""
+    """Layers with rotary positions use chunked attention; NoPE layers attend to everything."""
     interval = facts.integer("no_rope_layer_interval")
     rotated = facts.items("no_rope_layers") or [(index + 1) % interval for index in range(layers)]
     return ["chunked_attention" if has_rope else "full_attention" for has_rope in rotated]

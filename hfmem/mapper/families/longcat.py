@@ -1,5 +1,5 @@
-"""LongCat-Flash: each layer attends twice and has two dense networks, and experts beside them, some of which do nothing
-(configuration_longcat_flash.py, modeling_longcat_flash.py)."""
+"""LongCat-Flash: each layer has two attention modules, two dense networks, and experts, some of which are identity
+("zero") experts (configuration_longcat_flash.py, modeling_longcat_flash.py)."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ __all__ = ["read"]
 
 
 def read(facts: Facts) -> Blueprint:
-    """Layers and weights. The cache has a layer for each attention, and so has the architecture here: the first of a
-    pair has the experts beside its dense network."""
+    """Layers and weights. As in the cache, each attention module counts as a layer of its own here; the first of a pair
+    has the experts in addition to its dense network."""
     pairs = layer_count(facts, "num_layers")
     heads = facts.integer("num_attention_heads")
     s = Sizes(
@@ -52,7 +52,7 @@ def read(facts: Facts) -> Blueprint:
 
 
 def _experts(facts: Facts, s: Sizes, mixed: Experts, layers: int) -> list[TensorGroup]:
-    """The class gives the experts that do nothing a gate and up projection all the same."""
+    """Experts and routers. The class allocates gate and up projections for zero experts too, but no down projection."""
     idle = facts.integer("zero_expert_num", default=0)
     scored, used = mixed.count + idle, mixed.per_token
     return [

@@ -1,4 +1,4 @@
-"""Mamba, Falcon-Mamba and Mamba-2: decoders of state-space layers alone."""
+"""Mamba, Falcon-Mamba and Mamba-2: decoders with state-space layers only."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def read(facts: Facts) -> Blueprint:
 
 
 def _first(facts: Facts, hidden: int) -> Mamba:
-    """The first Mamba's mixer; a width that the file gives wins over `expand` (configuration_mamba.py)."""
+    """The mixer of Mamba 1; `intermediate_size` takes precedence over `expand` (configuration_mamba.py)."""
     return Mamba(
         hidden=hidden,
         inner=facts.integer("intermediate_size", default=int(facts.number("expand") * hidden)),

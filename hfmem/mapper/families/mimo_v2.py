@@ -1,5 +1,5 @@
-"""MiMo-V2-Flash: windows with twice the key/value heads of the full layers, values smaller than keys, and experts
-(configuration_mimo_v2_flash.py, modeling_mimo_v2_flash.py)."""
+"""MiMo-V2-Flash: sliding-window layers with twice the KV heads of full-attention layers, values smaller than keys, and
+experts (configuration_mimo_v2_flash.py, modeling_mimo_v2_flash.py)."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ __all__ = ["read"]
 
 
 def _listed(facts: Facts, key: str, layers: int) -> Sequence[bool] | None:
-    """One flag a layer, of a list of numbers."""
+    """A flag per layer from a list of numbers; None where the list is missing or has another length."""
     listed = facts.items(key)
     return None if listed is None or len(listed) != layers else [bool(item) for item in listed]
 
 
 def _slides(facts: Facts, layers: int) -> Sequence[bool]:
-    """`hybrid_layer_pattern` of the published file, else full attention in the first and each sixth layer."""
+    """From `hybrid_layer_pattern`, else full attention in the first and every sixth layer."""
     default = [index > 0 and (index + 1) % 6 != 0 for index in range(layers)]
     return _listed(facts, "hybrid_layer_pattern", layers) or default
 
@@ -37,7 +37,7 @@ _MIXTURE: Final = replace(DEEPSEEK, sparse=by_type(_sparse), shared=lambda _: 0)
 
 
 def read(facts: Facts) -> Blueprint:
-    """Layers and weights. `sliding_window_size` counts the tokens before the one that attends, `sliding_window` all."""
+    """Layers and weights. `sliding_window_size` excludes the current token, `sliding_window` includes it."""
     s = sizes(facts)
     before = facts.optional_integer("sliding_window_size")
     window = facts.integer("sliding_window") if before is None else before + 1

@@ -1,4 +1,4 @@
-"""MiniMax-Text-01 and M1: lightning attention in turn with attention, and experts everywhere (modeling_minimax.py)."""
+"""MiniMax-Text-01 and M1: layers of lightning and softmax attention, all with experts (modeling_minimax.py)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The text model of MiniMax-M3: grouped-query attention, in most layers over the blocks of keys that an indexer picks
+"""The text model of MiniMax-M3: grouped-query attention, in most layers over blocks of keys selected by an indexer
 (configuration_minimax_m3_vl.py, modeling_minimax_m3_vl.py)."""
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _DIALECT: Final = Dialect(qk_norm="head")
 
 
 def _frequency(facts: Facts, layers: int) -> Sequence[bool]:
-    """Layers whose entry of `moe_layer_freq` is not 0; all where there is no such list."""
+    """Layers with a non-zero entry in `moe_layer_freq`; all if there is no such list."""
     listed = facts.items("moe_layer_freq")
     return (True,) * layers if listed is None else [bool(item) for item in listed[:layers]]
 
@@ -36,7 +36,7 @@ _MIXTURE: Final = Mixture(
 
 
 def read(facts: Facts) -> Blueprint:
-    """Layers and weights. `minimax_m3` is what serving engines call files that hold the text model alone."""
+    """Layers and weights. `minimax_m3` is the model_type in files for serving engines with only the text model."""
     text = facts.changed(model_type="minimax_m3_vl_text")
     s = sizes(text)
     kinds = _kinds(text, s.layers)
@@ -58,7 +58,7 @@ def read(facts: Facts) -> Blueprint:
 
 
 def _kinds(facts: Facts, layers: int) -> tuple[str, ...]:
-    """`layer_types`, else `sparse_attention_freq`, else full attention everywhere."""
+    """From `layer_types`, else `sparse_attention_freq`, else full attention everywhere."""
     listed = facts.items("layer_types")
     sparse = facts.part("sparse_attention_config")
     frequency = None if sparse is None else sparse.items("sparse_attention_freq")
@@ -74,7 +74,7 @@ def _kinds(facts: Facts, layers: int) -> tuple[str, ...]:
 
 
 def _index(facts: Facts, key: str, older: str) -> int:
-    """A size of the indexer; files of before give it in `sparse_attention_config`, which wins."""
+    """A size of the indexer. Older files have it in `sparse_attention_config`, which takes precedence."""
     sparse = facts.part("sparse_attention_config")
     size = None if sparse is None else sparse.optional_integer(older)
     return facts.integer(key) if size is None else size

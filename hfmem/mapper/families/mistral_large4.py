@@ -1,4 +1,4 @@
-"""Mistral Large 4: latent attention with an indexer, some layers without positions, and some that read an earlier
+"""Mistral Large 4: latent attention with an indexer; some layers have no positions (NoPE), and some share an earlier
 layer's latent (configuration_mistral_large4.py, modeling_mistral_large4.py)."""
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _MIXED: Final = replace(DEEPSEEK, sparse=by_type(DEEPSEEK.sparse))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Attention:
-    """One layer's attention: whether it has positions, keeps a latent of its own, and has an indexer."""
+    """One layer's attention: whether it has rotary positions, a latent of its own, and an indexer of its own."""
 
     rotary: bool
     own: bool
@@ -48,7 +48,7 @@ def read(facts: Facts) -> Blueprint:
 
 
 def _attention(facts: Facts, layers: int) -> list[_Attention]:
-    """Each fourth layer has no positions, and all keep a latent, where the file has no lists."""
+    """Attention of each layer. Without lists in the file, every fourth layer is NoPE, and all have their own latent."""
     interval = facts.integer("no_rope_layer_interval", default=4)
     rotary = _listed(facts, "no_rope_layers", [int((index + 1) % interval != 0) for index in range(layers)])
     sources = _listed(facts, "kv_source_layers", list(range(layers)))
@@ -72,7 +72,7 @@ def _layer(facts: Facts, s: Sizes, one: _Attention, ffn: Ffn) -> Layer:
 
 
 def _cache(facts: Facts, s: Sizes, one: _Attention) -> Cache:
-    """A layer that reads another's latent keeps its indexer's keys all the same."""
+    """The cache of a layer. One that shares another's latent may still cache its own indexer's keys."""
     latent = latent_cache(facts if one.rotary else facts.changed(qk_rope_head_dim=0), s)
     if not one.indexed:
         return latent if one.own else Nothing()
@@ -81,7 +81,8 @@ def _cache(facts: Facts, s: Sizes, one: _Attention) -> Cache:
 
 
 def _weights(facts: Facts, s: Sizes, one: _Attention, count: int) -> list[TensorGroup]:
-    """`count` layers of one kind. Without positions, what would have been rotated is made from the latent instead."""
+    """Attention of `count` layers of one kind. In NoPE layers, the rope part of the keys is projected from the latent
+    too."""
     rank, rope = facts.integer("kv_lora_rank"), facts.integer("qk_rope_head_dim") if one.rotary else 0
     value, bias = facts.integer("v_head_dim"), facts.flag("attention_bias")
     own = count if one.own else 0
@@ -97,7 +98,7 @@ def _weights(facts: Facts, s: Sizes, one: _Attention, count: int) -> list[Tensor
 
 
 def _indexers(facts: Facts, s: Sizes, count: int) -> list[TensorGroup]:
-    """`count` indexers (MistralLarge4TextIndexer), which read the hidden state alone."""
+    """`count` indexers (MistralLarge4TextIndexer), with only the hidden states as input."""
     size, heads = facts.integer("index_head_dim"), facts.integer("index_n_heads")
     return [
         *linear("attention", "indexer.wq_b", heads * size, s.hidden, count=count),

@@ -1,4 +1,4 @@
-"""Mixtral and its relatives: decoders whose feed-forward networks are mixtures of experts, in some or all layers."""
+"""Mixtral and related decoders with experts in some or all layers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["DIALECTS", "TYPES", "read"]
 
 
 def _each_step(facts: Facts, layers: int) -> Sequence[bool]:
-    """Every `decoder_sparse_step`-th layer, but none of `mlp_only_layers` (modeling_qwen2_moe.py)."""
+    """Every `decoder_sparse_step`-th layer, except `mlp_only_layers` (modeling_qwen2_moe.py)."""
     step = facts.integer("decoder_sparse_step")
     dense = facts.items("mlp_only_layers") or ()
     return [index not in dense and (index + 1) % step == 0 for index in range(layers)]
@@ -32,13 +32,13 @@ def _between(facts: Facts, layers: int) -> Sequence[bool]:
 
 
 def _every_other(facts: Facts, layers: int) -> Sequence[bool]:
-    """Sparse attention of Qwen2-MoE: every other layer below `max_window_layers` (configuration_qwen2_moe.py)."""
+    """Sliding windows of Qwen2-MoE: every other layer below `max_window_layers` (configuration_qwen2_moe.py)."""
     last = facts.integer("max_window_layers") if facts.flag("use_sliding_window") else 0
     return [index % 2 == 0 and index < last for index in range(layers)]
 
 
 def _all_if_used(facts: Facts, layers: int) -> Sequence[bool]:
-    """All layers, if windows are on (configuration_qwen3_moe.py)."""
+    """All layers, if sliding windows are enabled (configuration_qwen3_moe.py)."""
     used = facts.flag("use_sliding_window") and facts.optional_integer("sliding_window") is not None
     return (used,) * layers
 
@@ -50,12 +50,12 @@ def _last_layers(facts: Facts, layers: int) -> Sequence[bool]:
 
 
 def _sinks(_: Facts, s: Sizes) -> list[TensorGroup]:
-    """A learned logit a head that takes part of the attention (modeling_gpt_oss.py)."""
+    """Attention sinks: a learned logit per head (modeling_gpt_oss.py)."""
     return weight("attention", "sinks", s.heads, count=s.layers)
 
 
 def _gates(_: Facts, s: Sizes) -> list[TensorGroup]:
-    """The gate of the attention's output (modeling_afmoe.py)."""
+    """The gate of the attention output (modeling_afmoe.py)."""
     return linear("attention", "gate_proj", s.query, s.hidden, count=s.layers)
 
 
@@ -74,17 +74,17 @@ def _after_the_first_one(_: Facts, layers: int) -> Sequence[bool]:
 
 
 def _all_but_each_fourth(_: Facts, layers: int) -> Sequence[bool]:
-    """Full attention in the first of each four layers (configuration_granitemoe_swa.py)."""
+    """Full attention in layers 0, 4, 8, …; a sliding window in the others (configuration_granitemoe_swa.py)."""
     return [index % 4 != 0 for index in range(layers)]
 
 
 def _between_full_ones(_: Facts, layers: int) -> Sequence[bool]:
-    """Full attention in the first two layers, each fourth and the last (configuration_flint.py)."""
+    """Full attention in the first two layers, in layers 5, 9, 13, … and in the last (configuration_flint.py)."""
     return [index >= 2 and index % 4 != 1 and index != layers - 1 for index in range(layers)]
 
 
 def _after_two(facts: Facts, layers: int) -> Sequence[bool]:
-    """Every `decoder_sparse_step`-th layer, but none of `mlp_only_layers`, by default the first two
+    """Every `decoder_sparse_step`-th layer, except `mlp_only_layers`, by default the first two
     (configuration_flint.py)."""
     step, dense = facts.integer("decoder_sparse_step"), facts.items("mlp_only_layers")
     dense = (0, 1) if dense is None else dense
@@ -92,14 +92,14 @@ def _after_two(facts: Facts, layers: int) -> Sequence[bool]:
 
 
 def _every_if_windowed(facts: Facts, layers: int) -> Sequence[bool]:
-    """`every(4)` where the configuration has a window (configuration_exaone_moe.py)."""
+    """`every(4)` if the config has a sliding window, else full attention (configuration_exaone_moe.py)."""
     if facts.optional_integer("sliding_window") is None:
         return (False,) * layers
     return every(4, "sliding_window_pattern")(facts, layers)
 
 
 def _after_the_prefix(facts: Facts, layers: int) -> Sequence[bool]:
-    """Full attention in each fourth layer, counted anew after the dense ones, which have a pattern of their own
+    """Full attention in every n-th layer, with separate patterns for the leading dense layers and for the rest
     (configuration_cohere2_moe.py)."""
     first = min(facts.integer("first_k_dense_replace", default=0), layers)
     before, after = (every(1, key) for key in ("prefix_dense_sliding_window_pattern", "sliding_window_pattern"))
@@ -107,7 +107,7 @@ def _after_the_prefix(facts: Facts, layers: int) -> Sequence[bool]:
 
 
 def _after_any_dense(facts: Facts, layers: int) -> Sequence[bool]:
-    """All layers but the first `first_k_dense_replace`, if there are such (configuration_cohere2_moe.py)."""
+    """All layers but the first `first_k_dense_replace` (default 0, configuration_cohere2_moe.py)."""
     return [index >= facts.integer("first_k_dense_replace", default=0) for index in range(layers)]
 
 

@@ -1,4 +1,4 @@
-"""Llama 3.2 Vision's text model: some layers attend to an image's tokens instead of the text's (modeling_mllama.py)."""
+"""Llama 3.2 Vision's text model: some layers have cross-attention to image tokens only (modeling_mllama.py)."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from hfmem.mapper.values import Dense, Layer, TensorGroup
 
 __all__ = ["read"]
 
-# The class's own list, for files without one.
+# The class's default `cross_attention_layers`.
 _CROSS: Final = (3, 8, 13, 18, 23, 28, 33, 38)
 
-# Rows of the embedding besides the vocabulary, for the image's and other special tokens.
+# Embedding rows beyond the vocabulary, for the image token and other special tokens.
 _EXTRA_ROWS: Final = 8
 
 
 def read(facts: Facts) -> Blueprint:
-    """Layers and weights. Without images, the layers of cross-attention are skipped and keep nothing."""
+    """Layers and weights. Without images, cross-attention layers are skipped and cache nothing."""
     s, intermediate = sizes(facts), facts.integer("intermediate_size")
     listed = facts.items("cross_attention_layers")
     cross = set(_CROSS if listed is None else listed)
@@ -42,7 +42,8 @@ def read(facts: Facts) -> Blueprint:
 
 
 def _cross_only(s: Sizes, count: int) -> list[TensorGroup]:
-    """Norms of queries and keys, and a gate for each half of the layer."""
+    """Q and k norms, and gates of attention and of the MLP."""
+    # self-attention layers have neither
     return norm(s.head_dim, count=2 * count, role="qk_norm") + weight("attention", "gate", 1, count=2 * count)
 
 

@@ -1,4 +1,4 @@
-"""Encoders with rotary positions and a gated feed-forward: ModernBERT, Nomic BERT."""
+"""Encoders with rotary positions and gated feed-forward networks: ModernBERT, Nomic BERT."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def read(facts: Facts) -> Blueprint:
 
 
 def _modernbert(facts: Facts) -> Blueprint:
-    """modeling_modernbert.py: alternating windows; the first layer has no norm before its attention."""
+    """modeling_modernbert.py: alternating local and global attention; the first layer has no attention norm."""
     w = widths(facts)
     attention, mlp = facts.flag("attention_bias"), facts.flag("mlp_bias")
     weights = [

@@ -1,4 +1,4 @@
-"""Moonshine: an encoder of raw sound and a gated decoder (modeling_moonshine.py)."""
+"""Moonshine: an encoder of raw audio, and a decoder with gated feed-forward networks (modeling_moonshine.py)."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from hfmem.mapper.values import TensorGroup
 
 __all__ = ["read"]
 
-# Of the three convolutions that make tokens of sound.
+# Kernel sizes of the three convolutions of the audio encoder.
 _KERNELS = (127, 7, 3)
 
 
 def read(facts: Facts) -> Blueprint:
     """Layers and weights.
 
-    The decoder has the encoder's heads, whatever the file says of its own: MoonshineAttention writes its heads into the
-    configuration, and the decoder is built after the encoder.
+    The decoder has the encoder's heads, even if the config states others: MoonshineAttention writes its heads into the
+    config, and the decoder is built after the encoder.
     """
     s = _stacks(facts)
     groups = [*_encoder(facts, s), *_decoder(facts, s), *embedding(s.vocab, s.hidden)]

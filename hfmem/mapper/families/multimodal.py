@@ -1,4 +1,4 @@
-"""Models that put towers for images or sound before a text decoder: what each adds to it (`modeling_<type>.py`)."""
+"""Multimodal models: towers, projectors and other weights in addition to the text decoder (`modeling_<type>.py`)."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ __all__ = ["TYPES", "WHOLES", "read", "read_nested"]
 
 Others = Callable[[Facts, Facts], list[TensorGroup]]
 
-# Queries of a picture, where the file does not list them (configuration_aria.py).
+# Default number of queries per image (configuration_aria.py).
 _ARIA_QUERIES: Final = 256
 
 
 def read(facts: Facts) -> Blueprint:
-    """Layers and weights of a model with several parts."""
+    """Layers and weights of a multimodal model."""
     return read_whole(facts, WHOLES[facts.model_type])
 
 
 def read_nested(facts: Facts) -> Blueprint:
-    """The same for a file that has its text model's type at its root, where the class tells the type of the whole.
+    """The same for a config with the text model's model_type at its root; the type follows from the class name.
 
     Raises:
-        MissingFactError: it does not.
+        MissingFactError: the class is not one of a known multimodal type.
     """
     named = facts.items("architectures")
     name = named[0] if named and isinstance(named[0], str) else ""
@@ -46,7 +46,7 @@ def _vision(whole: Facts) -> Facts:
 
 
 def _features(whole: Facts) -> int:
-    """How many layers of the tower the projector sees."""
+    """The number of tower layers whose outputs the projector concatenates."""
     return len(whole.integers("vision_feature_layer"))
 
 
@@ -92,7 +92,7 @@ def _vipllava(whole: Facts, text: Facts) -> list[TensorGroup]:
 
 
 def _mistral3(whole: Facts, text: Facts) -> list[TensorGroup]:
-    """A norm, a layer that merges patches, and Llava's projector."""
+    """A norm, a patch merger, and Llava's projector."""
     vision = _vision(whole)
     width, merge = vision.integer("hidden_size"), side(whole, "spatial_merge_size")
     bias = whole.flag("multimodal_projector_bias")
@@ -105,7 +105,7 @@ def _mistral3(whole: Facts, text: Facts) -> list[TensorGroup]:
 
 
 def _lighton(whole: Facts, text: Facts) -> list[TensorGroup]:
-    """Mistral 3's projector without biases, of the last layer."""
+    """Mistral 3's projector without biases, on the tower's last layer only."""
     vision = _vision(whole)
     width, merge = vision.integer("hidden_size"), side(whole, "spatial_merge_size")
     return [
@@ -123,7 +123,7 @@ def _idefics3(whole: Facts, text: Facts) -> list[TensorGroup]:
 
 
 def _idefics2(whole: Facts, text: Facts) -> list[TensorGroup]:
-    """A gated projection, and a perceiver that makes a fixed number of tokens (Idefics2PerceiverResampler)."""
+    """A gated projection, and a perceiver resampler with a fixed number of latents (Idefics2PerceiverResampler)."""
     vision, hidden, perceiver = _vision(whole), text.integer("hidden_size"), whole.nested("perceiver_config")
     width, inner = vision.integer("hidden_size"), text.integer("intermediate_size")
     depth, size = perceiver.integer("resampler_depth"), perceiver.integer("resampler_head_dim")
@@ -146,12 +146,13 @@ def _idefics2(whole: Facts, text: Facts) -> list[TensorGroup]:
 
 def _internvl(whole: Facts, text: Facts) -> list[TensorGroup]:
     vision = _vision(whole)
+    # pixel shuffle merges neighbouring patches into one of more channels
     inputs = vision.integer("hidden_size") * int(1 / whole.number("downsample_ratio")) ** 2
     return tower(vision) + norms("projector", inputs) + _two_layers(inputs, text.integer("hidden_size"))
 
 
 def _halved(whole: Facts, text: Facts) -> list[TensorGroup]:
-    """A projector whose first layer is gated by its other half (Aya Vision, Cohere 2 Vision)."""
+    """A projector with SwiGLU: one half of the first layer's output gates the other (Aya Vision, Cohere 2 Vision)."""
     vision = _vision(whole)
     inputs = vision.integer("hidden_size") * whole.integer("downsample_factor") ** 2
     hidden = text.integer("hidden_size")
@@ -175,7 +176,7 @@ def _paligemma(whole: Facts, text: Facts) -> list[TensorGroup]:  # noqa: ARG001 
 
 
 def _only_towers(whole: Facts, text: Facts) -> list[TensorGroup]:  # noqa: ARG001 - an `Others`
-    """A tower that has its projector within."""
+    """A tower that includes its projector."""
     return tower(_vision(whole))
 
 
@@ -216,7 +217,7 @@ def _lfm2(whole: Facts, text: Facts) -> list[TensorGroup]:
 
 
 def _ovis2(whole: Facts, text: Facts) -> list[TensorGroup]:
-    """A table of a vector a visual word; like the head, as wide as the whole's own sizes say."""
+    """An embedding table of the visual vocabulary; like the head, it has the hidden size at the root of the config."""
     vision, sizes = _vision(whole), ("hidden_size", "vocab_size")
     words, width = vision.integer("vocab_size"), whole.integer("hidden_size")
     if not whole.flag("tie_word_embeddings") and any(whole.integer(key) != text.integer(key) for key in sizes):
@@ -241,7 +242,7 @@ def _mllama(whole: Facts, text: Facts) -> list[TensorGroup]:
 
 
 def _audio(inputs: str, *, layers: int, biased: Flag) -> Others:
-    """An audio tower, and a projector of so many layers from its size at `inputs`."""
+    """An audio tower, and a projector with `layers` linear layers; `inputs` is the config key of its input size."""
 
     def others(whole: Facts, text: Facts) -> list[TensorGroup]:
         sound, hidden = whole.nested("audio_config"), text.integer("hidden_size")
@@ -259,7 +260,7 @@ def _glmasr(whole: Facts, text: Facts) -> list[TensorGroup]:
 
 
 def _moss(whole: Facts, text: Facts) -> list[TensorGroup]:
-    """Several frames make one token."""
+    """Several audio frames are merged into one token."""
     sound, hidden = whole.nested("audio_config"), text.integer("hidden_size")
     frames = whole.integer("audio_merge_size")
     width = sound.integer("d_model") * frames
@@ -274,12 +275,12 @@ def _qwen3_asr(whole: Facts, text: Facts) -> list[TensorGroup]:  # noqa: ARG001 
 
 
 def _thinker(whole: Facts, text: Facts) -> list[TensorGroup]:  # noqa: ARG001 - an `Others`
-    """Towers for both, with their projectors within."""
+    """Audio and vision towers, which include their projectors."""
     return ear(whole.nested("audio_config")) + tower(_vision(whole))
 
 
 def _gemma4(whole: Facts, text: Facts) -> list[TensorGroup]:
-    """A tower where there is a configuration of one, and its projection."""
+    """Vision and audio towers, where the config has them, each with a projection."""
     hidden, groups = text.integer("hidden_size"), []
     if whole.has("vision_config"):
         vision = _vision(whole)
@@ -291,7 +292,7 @@ def _gemma4(whole: Facts, text: Facts) -> list[TensorGroup]:
 
 
 def _gemma4_unified(whole: Facts, text: Facts) -> list[TensorGroup]:
-    """No towers: patches are projected (Gemma4UnifiedVisionEmbedder), and so are frames of sound."""
+    """No towers: image patches (Gemma4UnifiedVisionEmbedder) and audio frames are projected directly."""
     hidden, groups = text.integer("hidden_size"), []
     if whole.has("vision_config"):
         vision = _vision(whole)
@@ -310,7 +311,7 @@ def _gemma4_unified(whole: Facts, text: Facts) -> list[TensorGroup]:
 
 
 def _got_ocr2(whole: Facts, text: Facts) -> list[TensorGroup]:
-    """Two convolutions that each halve the grid, and a projection."""
+    """Two strided convolutions, which halve the grid each, and a projection."""
     vision, hidden = _vision(whole), text.integer("hidden_size")
     channels = vision.integer("output_channels")
     return [
@@ -322,7 +323,7 @@ def _got_ocr2(whole: Facts, text: Facts) -> list[TensorGroup]:
 
 
 def _blip2(whole: Facts, text: Facts) -> list[TensorGroup]:
-    """A tower, queries that attend to it (Blip2QFormerModel), and a projection of what they become."""
+    """A tower, a Q-Former whose queries cross-attend to it (Blip2QFormerModel), and a projection of its output."""
     former, vision = whole.nested("qformer_config"), _vision(whole)
     hidden = former.integer("hidden_size")
     return [
@@ -334,8 +335,8 @@ def _blip2(whole: Facts, text: Facts) -> list[TensorGroup]:
 
 
 def _query_former(former: Facts, width: int, *, instructed: bool) -> list[TensorGroup]:
-    """An encoder of BERT's shape, some of whose layers attend to the tower's output of this width; one that is
-    instructed reads text too, with networks of its own for it."""
+    """A Q-Former: BERT's blocks, some with cross-attention to the tower's output of size `width`. If `instructed`, it
+    also reads text, with separate feed-forward networks for it."""
     hidden, inner = former.integer("hidden_size"), former.integer("intermediate_size")
     layers = former.integer("num_hidden_layers")
     crossing = len(range(0, layers, former.integer("cross_attention_frequency")))
@@ -354,7 +355,7 @@ def _query_former(former: Facts, width: int, *, instructed: bool) -> list[Tensor
 
 
 def _aria(whole: Facts, text: Facts) -> list[TensorGroup]:
-    """Learned queries that attend to a picture's patches (AriaProjector)."""
+    """Learned queries that cross-attend to image patches (AriaProjector)."""
     width, hidden = _vision(whole).integer("hidden_size"), text.integer("hidden_size")
     listed = whole.part("projector_patch_to_query_dict")
     queries = _ARIA_QUERIES if listed is None else max(listed.integer(name) for name in listed.names())

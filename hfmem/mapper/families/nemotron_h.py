@@ -1,7 +1,6 @@
-"""Nemotron-H and Nemotron 3: each layer is one thing alone, Mamba-2, attention, a network or experts.
+"""Nemotron-H and Nemotron 3: each layer is either Mamba-2, attention, a dense feed-forward network, or experts.
 
-Experts may work in a latent space of their own width, into and out of which two projections lead
-(modeling_nemotron_h.py).
+Experts may work in a smaller latent space, with a projection into it and one back (modeling_nemotron_h.py).
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ def read(facts: Facts) -> Blueprint:
         *embedding(s.vocab, s.hidden, role="embeddings"),
         *separate_attention(attention_of(s, kinds), bias=False, out_bias=False),
         *mixer.weights(kinds.count("linear_attention")),
-        *norm(s.hidden, count=s.layers + 1),
+        *norm(s.hidden, count=s.layers + 1),  # one per layer, as attention and networks are separate layers here
     ]
     if networks:
         units, bias = facts.integer("intermediate_size"), facts.flag("mlp_bias")
@@ -55,7 +54,7 @@ def read(facts: Facts) -> Blueprint:
 
 
 def _kinds(facts: Facts) -> Sequence[str]:
-    """The list of kinds, else the pattern, a letter a layer; their length is the number of layers."""
+    """The kinds of layers from a list or from a pattern with one letter per layer, whose length is the layer count."""
     pattern = facts.text("hybrid_override_pattern")
     if pattern is None:
         default: Sequence[str] = ("linear_attention", "moe", "full_attention", "mlp")
@@ -76,7 +75,7 @@ def _sizes(facts: Facts, layers: int) -> Sizes:
         kv_heads=facts.integer("num_key_value_heads", default=heads),
         head_dim=facts.integer("head_dim", default=hidden // heads),
         vocab=facts.integer("vocab_size"),
-        tied=False,  # the class ties nothing, whatever the file says
+        tied=False,  # the class ignores `tie_word_embeddings`
     )
 
 
@@ -105,7 +104,8 @@ def _mixture(facts: Facts) -> Experts:
 
 
 def _experts(facts: Facts, hidden: int, layers: int) -> list[TensorGroup]:
-    """Experts without a gate, in the latent space where there is one; the router and the shared network see all."""
+    """Experts without a gate projection, in the latent space if there is one. Router and shared experts use the full
+    hidden size."""
     mixed, bias = _mixture(facts), facts.flag("mlp_bias")
     latent = facts.optional_integer("moe_latent_size")
     width = hidden if latent is None else latent

@@ -1,5 +1,5 @@
-"""Nemotron found by architecture search (Llama-3.x-Nemotron): Llama whose layers differ, some without attention or
-without a feed-forward network (modeling_decilm.py and block_config.py of its repositories)."""
+"""Llama-Nemotron models from neural architecture search: Llama with layers of different sizes, some without attention
+or without a feed-forward network (modeling_decilm.py and block_config.py in its repositories)."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from hfmem.mapper.values import Dense, Layer, TensorGroup
 
 __all__ = ["read"]
 
-_MULTIPLE: Final = 256  # `find_multiple` rounds the feed-forward's units up to it
+_MULTIPLE: Final = 256  # `find_multiple` rounds the intermediate size up to a multiple of this
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Block:
-    """One layer: what is left of attention and of the feed-forward network.
+    """One layer.
 
     Attributes:
-        kv_heads: key/value heads; 0 without attention.
-        window: tokens attended to; None for all.
-        inner: the feed-forward's units; 0 without one.
-        mixed: whether attention is replaced by one linear layer.
-        plain: whether the feed-forward network is.
+        kv_heads: KV heads; 0 without attention.
+        window: sliding window in tokens; None for none.
+        inner: intermediate size; 0 without a feed-forward network.
+        mixed: whether a linear layer replaces attention.
+        plain: whether a linear layer replaces the feed-forward network.
     """
 
     kv_heads: int
@@ -40,7 +40,7 @@ class _Block:
 
 
 def read(facts: Facts) -> Blueprint:
-    """Layers and weights: the sum of the modules is 49,867,145,216 parameters for the 49B."""
+    """Layers and weights; 49,867,145,216 parameters for the 49B model."""
     facts = facts.alone()
     hidden, heads = facts.integer("hidden_size"), facts.integer("num_attention_heads")
     head_dim = facts.integer("head_dim", default=hidden // heads)
@@ -88,16 +88,17 @@ def _block(block: Any, hidden: int, heads: int) -> _Block:
 
 
 def _inner(network: Facts, hidden: int) -> int:
-    """`_ffn_mult_to_intermediate_size`; later files give the units themselves."""
+    """The intermediate size, from `ffn_mult` (`_ffn_mult_to_intermediate_size`); newer files state it directly."""
     units = network.optional_integer("intermediate_size")
     if units is not None:
         return units
+    # 2 / 3, as in Llama: a gated network has three matrices instead of two
     units = int(2 * network.number("ffn_mult") * hidden / 3)
     return -(-units // _MULTIPLE) * _MULTIPLE
 
 
 def _weights(facts: Facts, s: Sizes, block: _Block, count: int) -> list[TensorGroup]:
-    """A norm goes with each part that there is."""
+    """The weights of `count` equal layers. Layers without attention or without a network lack its norm too."""
     groups: list[TensorGroup] = []
     bias = facts.flag("attention_bias")
     if block.kv_heads:

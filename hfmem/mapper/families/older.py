@@ -1,5 +1,5 @@
-"""Older decoders that keep plain keys and values: CTRL, XGLM, BioGPT, the Japanese GPT-NeoX; CPM-Ant, which keeps those
-of its prompt too; and the first GPT, whose class keeps nothing (`modeling_<type>.py`)."""
+"""Older decoders with a plain KV cache: CTRL, XGLM, BioGPT, GPT-NeoX Japanese; CPM-Ant, which also caches its prompt;
+and the first GPT, whose class has no cache (`modeling_<type>.py`)."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def read(facts: Facts) -> Blueprint:
 
 
 def _biogpt(facts: Facts) -> Blueprint:
-    """Learned positions, of which there are two more than the configuration says."""
+    """Learned positions, with two rows more than `max_position_embeddings`."""
     s = _sizes(facts)
     positions = embedding(facts.integer("max_position_embeddings") + 2, s.hidden, role="embed_positions")
     return _like_opt(facts, s, facts.integer("intermediate_size"), positions)
 
 
 def _xglm(facts: Facts) -> Blueprint:
-    """Sinusoidal positions, which are no parameters; a second attention where an encoder's output is attended to."""
+    """Sinusoidal positions, which are not parameters; optional cross-attention."""
     s = _sizes(facts)
     crossing: list[TensorGroup] = []
     if facts.flag("add_cross_attention"):
@@ -66,7 +66,7 @@ def _like_opt(facts: Facts, s: Sizes, inner: int, more: list[TensorGroup]) -> Bl
 
 
 def _ctrl(facts: Facts) -> Blueprint:
-    """The head has a bias of its own."""
+    """The head has a bias."""
     s, inner = _sizes(facts), facts.integer("dff")
     weights = [
         *embedding(s.vocab, s.hidden, role="w"),
@@ -78,13 +78,13 @@ def _ctrl(facts: Facts) -> Blueprint:
 
 
 def _gpt_neox_japanese(facts: Facts) -> Blueprint:
-    """Only the last layer's attention has a bias."""
+    """Only the last layer's attention output has a bias."""
     s = _sizes(facts)
     inner = facts.integer("intermediate_multiple_size") * s.hidden
     weights = [
         *embedding(s.vocab, s.hidden, role="embed_in"),
         *fused_attention(s, ("query_key_value", "dense"), bias=False, out_bias=False),
-        *weight("attention", "dense_bias", s.hidden, count=min(1, s.layers)),
+        *weight("attention", "dense_bias", s.hidden, count=min(1, s.layers)),  # only the last layer has it
         *feed_forward((s.hidden, inner), ("dense_h_to_4h", "dense_4h_to_h"), count=s.layers),
         *norm(s.hidden, count=2 * s.layers + 1, bias=True),
     ]
@@ -92,7 +92,7 @@ def _gpt_neox_japanese(facts: Facts) -> Blueprint:
 
 
 def _openai_gpt(facts: Facts) -> Blueprint:
-    """Norms after each half of a layer and none at the end; Conv1D stores (inputs, outputs)."""
+    """Post-norm layers without a final norm; Conv1D weights have shape (inputs, outputs)."""
     s = _sizes(facts)
     inner = 4 * s.hidden
     weights = [
@@ -109,8 +109,8 @@ def _openai_gpt(facts: Facts) -> Blueprint:
 
 
 def _cpmant(facts: Facts) -> Blueprint:
-    """Learned prompts, one of which stands before every text, and biases of distances and of pairs of segments; the
-    head is never tied."""
+    """Learned prompts, one of which precedes every text; attention biases by distance and by pair of segments; an
+    untied head."""
     s = replace(sizes(facts, head_dim=facts.integer("dim_head")), tied=False)
     inner, prompt, segments = facts.integer("dim_ff"), facts.integer("prompt_length"), facts.integer("segment_types")
     weights = [

@@ -1,4 +1,4 @@
-"""OLMo hybrid: gated delta nets, with attention in each fourth layer (modeling_olmo_hybrid.py)."""
+"""OLMo hybrid: gated delta nets, with attention in every fourth layer (modeling_olmo_hybrid.py)."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def read(facts: Facts) -> Blueprint:
 
 
 def _default(layers: int) -> Sequence[str]:
-    """Attention in each fourth layer, else in the last one (configuration_olmo_hybrid.py)."""
+    """Attention in every fourth layer; with fewer than four layers, in the last one (configuration_olmo_hybrid.py)."""
     return [
         "full_attention" if i % 4 == 3 or (layers < 4 and i == layers - 1) else "linear_attention"
         for i in range(layers)
@@ -55,7 +55,7 @@ def _default(layers: int) -> Sequence[str]:
 
 
 def _net(facts: Facts, hidden: int, heads: int) -> DeltaNet:
-    """Where not given: heads as the attention has them, keys of 3/4 of the hidden size, values twice as wide."""
+    """Defaults: as many heads as attention, all keys together 3/4 of the hidden size, value heads twice as large."""
     key_heads = facts.integer("linear_num_key_heads", default=heads)
     key_dim = facts.integer("linear_key_head_dim", default=int(0.75 * hidden / key_heads))
     return DeltaNet(

@@ -1,4 +1,4 @@
-"""OPT: learned positions, biases, and for OPT-350m a word embedding narrower than the hidden size."""
+"""OPT: learned positions, biases, and in OPT-350m an embedding smaller than the hidden size."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hfmem.mapper.values import Dense
 
 __all__ = ["read"]
 
-# modeling_opt.py: OPTLearnedPositionalEmbedding has two rows more than positions.
+# modeling_opt.py: OPTLearnedPositionalEmbedding has two extra rows.
 _POSITION_OFFSET = 2
 
 
@@ -30,7 +30,7 @@ def read(facts: Facts) -> Blueprint:
         *weight("embedding", "project_in", s.hidden, width, count=projections),
         *separate_attention(s, ("q_proj", "k_proj", "v_proj", "out_proj"), bias=bias, out_bias=bias),
         *feed_forward((s.hidden, inner), ("fc1", "fc2"), count=s.layers, bias=bias),
-        *norm(s.hidden, count=(2 * s.layers + final) * affine, bias=True),
+        *norm(s.hidden, count=(2 * s.layers + final) * affine, bias=True),  # without affine, norms have no weights
         *weight("lm_head", "project_out", width, s.hidden, count=projections),
     ]
     layers = layers_of(facts, s, Dense(intermediate=inner, gated=False))

@@ -1,7 +1,7 @@
-"""Decoders whose code lives in their repositories (`auto_map`), which is never run: each row follows that code.
+"""Decoders with remote code (`auto_map`), which is never run: each row describes that code.
 
-Nearly all are Llama with other names and a few differences. The keys of their files are put into Llama's words, and
-what a file may leave out has the value of the repository's own configuration class, which the row gives.
+Nearly all are Llama with other names and a few differences. Their config keys are renamed to Llama's, and missing keys
+get the defaults of the repository's configuration class, which are in the row.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ Words = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Own:
-    """One type of own code.
+    """One type with remote code.
 
     Attributes:
-        dialect: its differences from Llama, in Llama's words.
-        keys: Llama's word for a key of the file, and the file's.
-        prepared: further words that are computed from the file.
-        defaults: what the configuration class says of keys that a file leaves out.
+        dialect: its differences from Llama, with Llama's config keys.
+        keys: Llama's config key -> the file's key.
+        prepared: further keys of Llama, computed from the file.
+        defaults: defaults of the type's configuration class.
         mixed: its experts; None for a dense model.
-        classes: classes of its code whose head the class's name does not tell, and a name that does.
-        reward: the name of a reward model's head of one output.
-        weights: whether every weight is described; False leaves them unknown.
+        classes: class names that do not show their head, mapped to equivalent names that do.
+        reward: name of the single-output head of a reward model; "" for none.
+        weights: whether all weights are described; False leaves them unknown.
     """
 
     dialect: Dialect
@@ -52,8 +52,8 @@ _FUSED_MLP: Final = ("gate_up_proj", "down_proj")
 
 
 def _chatglm_words(facts: Facts) -> Words:
-    """configuration_chatglm.py: key/value heads only count where `multi_query_attention` is on; `add_bias_linear` gives
-    every linear layer a bias, `add_qkv_bias` the first of attention alone."""
+    """configuration_chatglm.py: `multi_query_group_num` applies only with `multi_query_attention`; `add_bias_linear`
+    adds a bias to all linear layers, `add_qkv_bias` to the fused q, k, v projection only."""
     grouped = facts.flag("multi_query_attention")
     every = facts.flag("add_bias_linear")
     heads = facts.integer("multi_query_group_num") if grouped else facts.integer("num_attention_heads")
@@ -65,8 +65,8 @@ def _chatglm_words(facts: Facts) -> Words:
 
 
 def _qwen_words(facts: Facts) -> Words:
-    """modeling_qwen.py: `intermediate_size` counts gate and up projection together; only the fused projection of
-    attention has a bias where `no_bias` is set."""
+    """modeling_qwen.py: `intermediate_size` is that of gate and up projection together; with `no_bias`, only the fused
+    q, k, v projection has a bias."""
     return {
         "intermediate_size": facts.integer("intermediate_size") // 2,
         "mlp_bias": not facts.flag("no_bias", default=True),
@@ -74,7 +74,7 @@ def _qwen_words(facts: Facts) -> Words:
 
 
 def _phi_words(facts: Facts) -> Words:
-    """configuration_phi.py of 2023: `n_head_kv` null means as many as `n_head`, `n_inner` null four times `n_embd`."""
+    """configuration_phi.py of 2023: `n_head_kv` defaults to `n_head`, `n_inner` to 4 × `n_embd`."""
     heads = facts.integer("n_head")
     return {
         "num_key_value_heads": facts.integer("n_head_kv", default=heads),
@@ -89,7 +89,7 @@ def _by_frequency(facts: Facts, layers: int) -> Sequence[bool]:
 
 
 def _windows_if_used(facts: Facts, layers: int) -> Sequence[bool]:
-    """Qwen2's windows, which MiMo's files switch off."""
+    """Qwen2's sliding windows, which MiMo's files disable."""
     used = facts.flag("use_sliding_window") and facts.optional_integer("sliding_window") is not None
     first = facts.integer("max_window_layers", default=0) if used else layers
     return [index >= first for index in range(layers)]
@@ -97,9 +97,9 @@ def _windows_if_used(facts: Facts, layers: int) -> Sequence[bool]:
 
 _LLAMA = Dialect(schedule=never)
 OWN: Final[dict[str, Own]] = {
-    # modeling_baichuan.py: one matrix for queries, keys and values; the head normalises its weights
+    # modeling_baichuan.py: a fused q, k, v projection; NormHead has the weights of a plain head
     "baichuan": Own(dialect=replace(_LLAMA, fused=True, names=("W_pack", "o_proj")), defaults=_UNTIED),
-    # modeling_chatglm.py of ChatGLM2, ChatGLM3 and GLM-4-9B; the base class holds the output layer
+    # modeling_chatglm.py of ChatGLM2, ChatGLM3 and GLM-4-9B; the base class includes the output layer
     "chatglm": Own(
         dialect=Dialect(
             fused=True,
@@ -138,7 +138,7 @@ OWN: Final[dict[str, Own]] = {
         },
         weights=False,
     ),
-    # modeling_internlm.py: `bias` is that of attention alone
+    # modeling_internlm.py: `bias` applies to attention only
     "internlm": Own(dialect=replace(_LLAMA, qkv_bias="bias", out_bias="bias"), defaults={**_UNTIED, "bias": True}),
     # modeling_internlm2.py
     "internlm2": Own(
@@ -148,9 +148,9 @@ OWN: Final[dict[str, Own]] = {
         defaults={**_UNTIED, "bias": True},
         reward="v_head",
     ),
-    # modeling_mimo.py: Qwen2; its prediction layers are not loaded by the class's plain use
+    # modeling_mimo.py: Qwen2; its class does not load the MTP layers
     "mimo": Own(dialect=Dialect(qkv_bias="attention_bias", schedule=_windows_if_used), defaults=_UNTIED),
-    # modeling_minicpm.py of MiniCPM 1, 2 and the mixture of eight
+    # modeling_minicpm.py of MiniCPM 1, 2 and MiniCPM-MoE-8x2B
     "minicpm": Own(
         dialect=replace(_LLAMA, qkv_bias="attention_bias", out_bias="attention_bias"),
         mixed=Mixture(count="num_experts"),
@@ -158,7 +158,7 @@ OWN: Final[dict[str, Own]] = {
     ),
     # the decoder of modeling_molmo.py; its vision tower is not described
     "molmo": Own(dialect=_LLAMA, weights=False),
-    # modeling_minicpmv.py: the sizes of its language model stand at the root; its tower and resampler are not described
+    # modeling_minicpmv.py: the language model's sizes are at the root; tower and resampler are not described
     "minicpmv": Own(dialect=_LLAMA, weights=False),
     # modeling_orion.py: LayerNorm
     "orion": Own(dialect=replace(_LLAMA, norm_bias=True), defaults=_UNTIED),
@@ -185,7 +185,7 @@ OWN: Final[dict[str, Own]] = {
         prepared=_phi_words,
         defaults=_UNTIED,
     ),
-    # modeling_phi3_small.py: every linear layer has a bias; block-sparse layers keep all tokens too
+    # modeling_phi3_small.py: all linear layers have biases; block-sparse layers cache all tokens too
     "phi3small": Own(
         dialect=Dialect(
             fused=True,
@@ -223,15 +223,16 @@ TYPES: Final = frozenset(OWN)
 
 
 def read(facts: Facts) -> Blueprint:
-    """Layers and weights of a type of the table."""
+    """Layers and weights of a type in the table."""
     return read_own(facts, OWN[facts.model_type])
 
 
 def read_own(facts: Facts, own: Own) -> Blueprint:
-    """The same, with the row given."""
+    """Layers and weights for a given row."""
     words = _in_llamas_words(facts.alone(), own)
     named = (words.items("architectures") or ("",))[0]
     if own.reward and isinstance(named, str) and named.endswith("ForRewardModel"):
+        # the class for rewards has the model without its LM head
         plain = _decoder(words.alone(architectures=["Model"]), own)
         head = weight("lm_head", own.reward, 1, plain.architecture.hidden_size or 0)
         return replace(plain, groups=(*(plain.groups or ()), *head))

@@ -1,7 +1,7 @@
-"""Models of own code that put other parts around a text model: the text model's own reader gives the decoder.
+"""Multimodal models with remote code; the reader of the text model's type describes the decoder.
 
-Towers are described where a published total shows that they are understood; elsewhere the weights stay unknown, which
-the tensor headers of the files then tell.
+Towers are described where a published parameter count confirms them. Elsewhere the weights follow only from the files'
+headers.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _PHI3: Final = Own(
     defaults={"tie_word_embeddings": False},
 )
 
-# config.json of openai/clip-vit-large-patch14-336, which Phi-3-vision's file only names
+# config.json of openai/clip-vit-large-patch14-336, which Phi-3-vision's config refers to by name
 _CLIP: Final = {
     "model_type": "clip_vision_model",
     "hidden_size": 1024,
@@ -42,7 +42,13 @@ _CLIP: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Parts:
-    """Where the text model's configuration is, and every weight besides its own: None where they are not described."""
+    """The parts of a type.
+
+    Attributes:
+        text: keys of the text model's config; () for the root of the file.
+        others: all weights except the text model's; None where they are not described.
+        expanded: whether the cache holds keys and values of all heads in place of MLA's latent.
+    """
 
     text: tuple[str, ...]
     others: Callable[[Facts, Facts], list[TensorGroup]] | None = None
@@ -54,6 +60,7 @@ def _internvl(whole: Facts, text: Facts) -> list[TensorGroup]:
     vision = whole.part("vision_config")
     if vision is None or vision.model_type != "intern_vit_6b":
         raise UndescribedError
+    # pixel shuffle merges neighbouring patches into one of more channels
     merged = int(vision.integer("hidden_size") / whole.number("downsample_ratio") ** 2)
     hidden = text.integer("hidden_size")
     return [
@@ -77,6 +84,7 @@ def _intern_vit(facts: Facts) -> list[TensorGroup]:
     )
     groups = [
         *weight("vision", "class_embedding", 1, 1, hidden),
+        # + 1: the class token
         *weight("vision", "position_embedding", 1, (facts.integer("image_size") // patch) ** 2 + 1, hidden),
         *patches(hidden, facts.integer("num_channels", default=3), patch, patch, bias=True),
         *blocks("vision", block, layers),
@@ -86,7 +94,7 @@ def _intern_vit(facts: Facts) -> list[TensorGroup]:
 
 
 def _phi3_v(whole: Facts, text: Facts) -> list[TensorGroup]:
-    """image_embedding_phi3_v.py: CLIP, separators of rows and images, and a projector of four patches together."""
+    """image_embedding_phi3_v.py: CLIP, learned separators of rows and images, a projector of 2 × 2 merged patches."""
     named = whole.part("img_processor")
     if named is None or named.text("model_name") != "openai/clip-vit-large-patch14-336":
         raise UndescribedError
@@ -101,10 +109,10 @@ def _phi3_v(whole: Facts, text: Facts) -> list[TensorGroup]:
 
 
 _PARTS: Final[dict[str, _Parts]] = {
-    # its own modeling_deepseek.py keeps the keys and values of all heads
+    # the cache of its remote code (modeling_deepseek.py) holds keys and values of all heads
     "deepseek_vl_v2": _Parts(text=("language_config",), expanded=True),
     "internvl_chat": _Parts(text=("llm_config",), others=_internvl),
-    # its text model is a Kimi Linear with gates and a latent mixture that are not described
+    # its text model is Kimi Linear with gates and latent experts that are not described
     "kimi_k3": _Parts(text=("text_config",)),
     "locateanything": _Parts(text=("text_config",)),
     "multi_modality": _Parts(text=("language_config",)),

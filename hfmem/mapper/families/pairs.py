@@ -1,4 +1,4 @@
-"""An encoder and a decoder of any two types, each with a configuration of its own (modeling_encoder_decoder.py,
+"""Encoder-decoder pairs of any two model types, each with its own config (modeling_encoder_decoder.py,
 modeling_vision_encoder_decoder.py)."""
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["read"]
 
 
 def read(facts: Facts) -> Blueprint:
-    """Layers of the decoder, which keep keys and values of the encoder's tokens too, and the weights of both."""
+    """Layers of the decoder, with caches for self- and cross-attention, and the weights of both."""
     encoder, decoder = facts.nested("encoder"), facts.nested("decoder")
     read_encoder, read_decoder = reader(encoder.model_type), reader(decoder.model_type)
     if read_decoder is None:
@@ -54,7 +54,7 @@ def _crossed(layers: Iterable[Layer]) -> Iterable[Layer]:
 
 
 def _between(first: Blueprint, second: Blueprint, decoder: Facts) -> list[TensorGroup]:
-    """A projection where the widths differ and the decoder does not take the encoder's."""
+    """A projection, where hidden sizes differ and the decoder has no `cross_attention_hidden_size`."""
     inputs, outputs = first.architecture.hidden_size or 0, second.architecture.hidden_size or 0
     if inputs == outputs or decoder.has("cross_attention_hidden_size"):
         return []

@@ -1,4 +1,4 @@
-"""Qwen3-Next and Qwen3.5: gated delta nets, with gated attention in each fourth layer."""
+"""Qwen3-Next and Qwen3.5: gated delta nets, with gated attention in every fourth layer."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ def read(facts: Facts) -> Blueprint:
 
 
 def gated_attention(s: Sizes, *, bias: bool) -> list[TensorGroup]:
-    """Queries with a gate each, keys, values, output, and the norms of a head's queries and keys."""
+    """Projections of queries (with an output gate of the same size), keys, values and output, and q and k norms."""
     return [
-        *linear("attention", "q_proj", 2 * s.query, s.hidden, count=s.layers, bias=bias),
+        *linear("attention", "q_proj", 2 * s.query, s.hidden, count=s.layers, bias=bias),  # queries and output gates
         *linear("attention", "k_proj", s.kv, s.hidden, count=s.layers, bias=bias),
         *linear("attention", "v_proj", s.kv, s.hidden, count=s.layers, bias=bias),
         *linear("attention", "o_proj", s.hidden, s.query, count=s.layers, bias=bias),
@@ -50,7 +50,7 @@ def gated_attention(s: Sizes, *, bias: bool) -> list[TensorGroup]:
 
 
 def delta_net(facts: Facts, hidden: int) -> DeltaNet:
-    """The sizes of the gated delta net's heads and convolution."""
+    """The sizes of the gated delta net."""
     return DeltaNet(
         hidden=hidden,
         key_heads=facts.integer("linear_num_key_heads"),
@@ -62,7 +62,8 @@ def delta_net(facts: Facts, hidden: int) -> DeltaNet:
 
 
 def projections(facts: Facts, net: DeltaNet) -> dict[str, int]:
-    """Queries, keys, values and the output's gate, and the two numbers a head: fused in two ways."""
+    """Input projections with their output sizes: q, k, v, the output gate z, and b and a per head. Qwen3-Next fuses
+    them into two matrices, Qwen3.5 into four."""
     if facts.model_type == "qwen3_next":
         return {"in_proj_qkvz": 2 * net.keys + 2 * net.values, "in_proj_ba": 2 * net.value_heads}
     return {
@@ -90,6 +91,6 @@ def _networks(facts: Facts, s: Sizes) -> tuple[Sequence[Ffn], list[TensorGroup]]
 
 
 def _each_step(facts: Facts, layers: int) -> Sequence[bool]:
-    """Every `decoder_sparse_step`-th layer, but none of `mlp_only_layers`."""
+    """Every `decoder_sparse_step`-th layer, except `mlp_only_layers`."""
     step, dense = facts.integer("decoder_sparse_step"), facts.items("mlp_only_layers") or ()
     return [index not in dense and (index + 1) % step == 0 for index in range(layers)]

@@ -1,4 +1,4 @@
-"""Qwen4-Exp: gated delta nets and indexed attention between hyper-connections, with embeddings of n-grams."""
+"""Qwen4-Exp: gated delta nets and indexed (sparse) attention with hyper-connections, and n-gram embeddings."""
 
 from __future__ import annotations
 
@@ -32,13 +32,21 @@ _MIXED: Final = Mixture(
     shared=lambda facts: facts.integer("shared_expert_intermediate_size"),
     shared_gate=True,
 )
-_MOST_TABLES, _MOST_ROWS = 1000, 2**32
+_MOST_TABLES, _MOST_ROWS = 1000, 2**32  # finding that many primes must not hang on a bad config
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Ngrams:
-    """Embeddings of n-grams inside some layers: the layers (from 0), the embedding's width, the width of all streams,
-    and what the convolution and the n-gram's memory see."""
+    """N-gram embeddings in some layers.
+
+    Attributes:
+        layers: indices of these layers.
+        width: embedding size.
+        streams: width of all residual streams together.
+        kernel: kernel size of the convolution, dilated by `size`.
+        size: n of the n-grams.
+        heads: hash heads over all n-gram lengths.
+    """
 
     layers: tuple[int, ...]
     width: int
@@ -49,8 +57,8 @@ class _Ngrams:
 
     @property
     def cache(self) -> Cache:
-        """The convolution's window, and the tokens before the next as numbers."""
-        seen = (self.kernel - 1) * self.size
+        """A convolution state, and the ids of the last n - 1 tokens."""
+        seen = (self.kernel - 1) * self.size  # earlier tokens that the dilated convolution needs
         memory = State(recurrent=self.size - 1, recurrent_dtype="int64")
         return Combined(caches=(State(conv=self.streams * seen), memory))
 
@@ -88,7 +96,8 @@ def _kinds(facts: Facts, layers: int) -> Sequence[str]:
 def _layers(
     facts: Facts, s: Sizes, ngrams: _Ngrams, state: State, layers: Sequence[tuple[str, Ffn]]
 ) -> tuple[Layer, ...]:
-    """The first indexed layer keeps the positions of all, three a token (`Qwen4ExpTextModel.forward`)."""
+    """All layers. The first one with an indexer also caches the positions, three per token, for all of them
+    (`Qwen4ExpTextModel.forward`)."""
     first = next((index for index, (kind, _) in enumerate(layers) if kind == "indexed_attention"), None)
     attention, index_dim = kept_kv(s).cache, facts.integer("indexer_head_dim")
     found = []
@@ -111,7 +120,7 @@ def _indexer(facts: Facts, s: Sizes) -> list[TensorGroup]:
 
 
 def _connections(facts: Facts, s: Sizes, width: int) -> list[TensorGroup]:
-    """Two hyper-connections a layer, and the one at the end, which has nothing to put into the streams."""
+    """Two hyper-connections per layer, and a final one, which only reads the streams and has no inject weight."""
     rank, count = facts.integer("hc_lowrank"), 2 * s.layers
     return [
         *norm(width, count=count + 1, role="hc_norm"),
@@ -124,6 +133,7 @@ def _connections(facts: Facts, s: Sizes, width: int) -> list[TensorGroup]:
 def _ngrams(facts: Facts, hidden: int) -> _Ngrams:
     listed = facts.items("ple_layer_ids") or ()
     return _Ngrams(
+        # the key numbers layers from one
         layers=tuple(sorted({index - 1 for index in listed if isinstance(index, int)})),
         width=facts.integer("ple_embed_dim", default=hidden),
         streams=facts.integer("hc_count") * hidden,
@@ -134,7 +144,8 @@ def _ngrams(facts: Facts, hidden: int) -> _Ngrams:
 
 
 def _tables(facts: Facts, ngrams: _Ngrams) -> list[TensorGroup]:
-    """A table a layer, for each head as many rows as the next prime number, all of a layer padded together."""
+    """One embedding table per layer. Each head has a prime number of rows, the next one from `ngram_vocab_size_base`
+    on; the sum over a layer's heads is padded."""
     base, multiple = facts.integer("ngram_vocab_size_base"), facts.integer("make_ngram_vocab_size_divisible_by")
     tables = ngrams.heads * len(ngrams.layers)
     if tables > _MOST_TABLES or base > _MOST_ROWS:

@@ -1,4 +1,4 @@
-"""RecurrentGemma (Griffin, arXiv 2402.19427): gated linear recurrences, with local attention in each third layer."""
+"""RecurrentGemma (Griffin, arXiv 2402.19427): gated linear recurrences, with local attention in every third layer."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _BLOCKS: Final = {"recurrent": "linear_attention", "attention": "sliding_attenti
 
 
 def read(facts: Facts) -> Blueprint:
-    """Layers and weights (modeling_recurrent_gemma.py). The blocks of the file, or the class's three, are repeated."""
+    """Layers and weights (modeling_recurrent_gemma.py). `block_types` (three by default) repeats over the layers."""
     hidden = facts.integer("hidden_size")
     s = sizes(facts, head_dim=hidden // facts.integer("num_attention_heads"))
     kinds = _kinds(facts, s.layers)
     width, kernel = facts.integer("lru_width", default=hidden), facts.integer("conv1d_width")
-    units = facts.integer("intermediate_size") // 2
+    units = facts.integer("intermediate_size") // 2  # the key counts gate and up projection together
     weights = [
         *embedding(s.vocab, hidden),
         *separate_attention(
@@ -48,12 +48,12 @@ def _kinds(facts: Facts, layers: int) -> list[str]:
     blocks = facts.items("block_types") or ("recurrent", "recurrent", "attention")
     for block in blocks:
         if block not in _BLOCKS:
-            raise InvalidConfigError("", f"block_types has {block!r}, which {facts.model_type} does not know")
+            raise InvalidConfigError("", f"block_types has {block!r}, which is not a block type of {facts.model_type}")
     return [_BLOCKS[blocks[index % len(blocks)]] for index in range(layers)]
 
 
 def _recurrence(hidden: int, width: int, heads: int, *, count: int) -> list[TensorGroup]:
-    """The branches in and out, and the recurrence with its two gates, a small matrix a head."""
+    """Input and output projections, and the recurrence with two block-diagonal gates (one block per head)."""
     block = width // heads
     return [
         *linear("state", "linear_x", width, hidden, count=count, bias=True),

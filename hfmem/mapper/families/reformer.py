@@ -1,5 +1,4 @@
-"""Reformer: layers that attend locally or to tokens of the same hash, and keep the states that lead into them
-(modeling_reformer.py)."""
+"""Reformer: layers with local or LSH attention, which cache their input hidden states (modeling_reformer.py)."""
 
 from __future__ import annotations
 
@@ -23,7 +22,7 @@ _MOST_LAYERS = 100_000
 
 
 def read(facts: Facts) -> Blueprint:
-    """Layers and weights; the residual stream is twice as wide at the end, as each half of a layer adds to its own."""
+    """Layers and weights. The output has twice the hidden size, as reversible layers have two residual streams."""
     kinds = _kinds(facts)
     s, inner = _sizes(facts, len(kinds)), facts.integer("feed_forward_size")
     weights = [
@@ -32,7 +31,7 @@ def read(facts: Facts) -> Blueprint:
         *_attention(s, kinds),
         *feed_forward((s.hidden, inner), ("dense", "output.dense"), count=s.layers, bias=True),
         *norm(s.hidden, count=2 * s.layers, bias=True),
-        *norm(2 * s.hidden, bias=True),
+        *norm(2 * s.hidden, bias=True),  # the final norm is over both streams of the reversible layers, concatenated
     ]
     caches = _caches(facts, s, kinds)
     ffn = Dense(intermediate=inner, gated=False)
@@ -56,7 +55,7 @@ def _kinds(facts: Facts) -> tuple[str, ...]:
         raise InvalidConfigError("", f"attn_layers has {len(kinds)} entries, expected at most {_MOST_LAYERS}")
     for kind in kinds:
         if kind not in (_LOCAL, _HASHED):
-            raise InvalidConfigError("", f"attn_layers has {kind!r}, which {facts.model_type} does not know")
+            raise InvalidConfigError("", f"attn_layers has {kind!r}, which is not a layer type of {facts.model_type}")
     return kinds
 
 
@@ -69,13 +68,13 @@ def _sizes(facts: Facts, layers: int) -> Sizes:
         kv_heads=heads,
         head_dim=facts.integer("attention_head_size"),
         vocab=facts.integer("vocab_size"),
-        tied=False,  # the head is wider than the embedding
+        tied=False,  # the head's input is twice the hidden size, so it cannot share the embedding
     )
 
 
 def _caches(facts: Facts, s: Sizes, kinds: Sequence[str]) -> list[Cache]:
-    """The states of all tokens (ReformerDynamicCache), and the bucket of each token, head and hash; a masked language
-    model keeps nothing."""
+    """Hidden states of all tokens (ReformerDynamicCache), and in LSH layers the bucket of each token, head and hash.
+    Masked language models have no cache."""
     if _task(facts) == "masked_lm":
         return [Nothing()] * len(kinds)
     local = Hidden(width=s.hidden)
@@ -87,14 +86,15 @@ def _caches(facts: Facts, s: Sizes, kinds: Sequence[str]) -> list[Cache]:
 
 
 def _hashed_beyond(facts: Facts, kinds: Sequence[str]) -> int:
-    """How many tokens are attended to without hashing: one chunk, of the input as it is padded."""
+    """The longest input that LSH layers process without hashing: one chunk, after padding."""
+    # inputs are padded to a multiple of both chunk lengths, so a shorter local chunk can be the limit
     own = facts.integer("lsh_attn_chunk_length")
     other = facts.integer("local_attn_chunk_length") if _LOCAL in kinds else own
     return own if lcm(own, other) == own else min(own, other)
 
 
 def _positions(facts: Facts, s: Sizes) -> list[TensorGroup]:
-    """A table of all positions, or one for each side of a grid of them (AxialPositionEmbeddings)."""
+    """Position embeddings: one table, or one per axis of a grid (AxialPositionEmbeddings)."""
     if not facts.flag("axial_pos_embds"):
         return embedding(facts.integer("max_position_embeddings"), s.hidden, role="position_embeddings")
     sides = zip(facts.integers("axial_pos_shape"), facts.integers("axial_pos_embds_dim"), strict=False)
@@ -102,7 +102,7 @@ def _positions(facts: Facts, s: Sizes) -> list[TensorGroup]:
 
 
 def _attention(s: Sizes, kinds: Sequence[str]) -> list[TensorGroup]:
-    """Queries and keys are the same where tokens are hashed."""
+    """Attention projections. LSH layers share one projection for queries and keys."""
     local, hashed = kinds.count(_LOCAL), kinds.count(_HASHED)
     return [
         *linear("attention", "query_key", s.query, s.hidden, count=hashed),
@@ -114,14 +114,14 @@ def _attention(s: Sizes, kinds: Sequence[str]) -> list[TensorGroup]:
 
 
 def _task(facts: Facts) -> str:
-    """The task of the class; its causal one has a name of its own kind."""
+    """The task of the class; the causal LM is named `ReformerModelWithLMHead`."""
     named = facts.items("architectures") or ("",)
     return "causal_lm" if str(named[0]).endswith("ModelWithLMHead") else task(facts, "causal_lm")
 
 
 def _head(facts: Facts, s: Sizes, kind: str) -> list[TensorGroup] | None:
-    """What the class adds; None where it is not described. A language model's head has a second bias that nothing
-    reads (ReformerOnlyLMHead)."""
+    """The head of the class; None where it is not described. LM heads have a second, unused bias
+    (ReformerOnlyLMHead)."""
     width = 2 * s.hidden
     speaks = [*head(s.vocab, width, tied=False, bias=True, role="decoder"), *weight("lm_head", "bias", s.vocab)]
     if kind == "sequence_classification":

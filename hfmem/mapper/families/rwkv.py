@@ -16,8 +16,8 @@ __all__ = ["read"]
 def read(facts: Facts) -> Blueprint:
     """Layers and weights.
 
-    A layer keeps the last token's input of either half, which shifts by one token (a convolution of two), and three
-    numbers per channel of the recurrence in float32 (`RwkvModel.forward`).
+    A layer's state holds the last token's input of time mixing and of channel mixing, for the token shift, and three
+    float32 numbers per channel of the recurrence (`RwkvModel.forward`).
     """
     hidden = facts.integer("hidden_size")
     s = unattended(facts, hidden)
@@ -27,8 +27,10 @@ def read(facts: Facts) -> Blueprint:
         *embedding(s.vocab, hidden, role="embeddings"),
         *_time_mixing(s, width),
         *_channel_mixing(s, units),
+        # two per layer, one more in the first layer (`pre_ln`), and the final norm
         *norm(hidden, count=2 * s.layers + min(1, s.layers) + 1, bias=True),
     ]
+    # the last token's inputs of time mixing and channel mixing; numerator, denominator and maximum of the recurrence
     state = State(conv=2 * hidden, recurrent=3 * width, recurrent_dtype="float32")
     keeps = {"linear_attention": Keeps(cache=state)}
     network = Dense(intermediate=units, gated=False)

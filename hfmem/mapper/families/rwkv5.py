@@ -1,5 +1,5 @@
-"""RWKV-5: a recurrence with a matrix a head (modeling_rwkv5.py of its repositories, which is never run; the state is
-also that of mlc-llm's rwkv5_model.py)."""
+"""RWKV-5: a recurrence with a matrix-valued state per head (modeling_rwkv5.py in its repositories, which is never run;
+mlc-llm's rwkv5_model.py has the same state)."""
 
 from __future__ import annotations
 
@@ -16,16 +16,18 @@ __all__ = ["read"]
 
 
 def read(facts: Facts) -> Blueprint:
-    """Layers: each keeps the last token's input of either half, and in float32 a square matrix a head.
+    """Layers. The state holds the last token's input of time mixing and of channel mixing, and a square float32 matrix
+    per head.
 
-    `intermediate_size` is null in the files: 3.5 × the hidden size, in steps of 32. The weights are not described: the
-    files say that the head is tied, and no published total tells whether it is.
+    `intermediate_size` is null in the files and defaults to 3.5 × hidden size, rounded down to a multiple of 32. The
+    weights are not described: the files state a tied head, which no published parameter count confirms.
     """
     facts = facts.alone()
     hidden = facts.integer("hidden_size")
     s = unattended(facts, hidden)
     width = facts.integer("attention_hidden_size", default=hidden)
     units = facts.integer("intermediate_size", default=int(hidden * 3.5) // 32 * 32)
+    # the recurrent state is a matrix of head size × head size per head, unlike that of RWKV-4
     state = State(conv=2 * hidden, recurrent=width * facts.integer("head_size"), recurrent_dtype="float32")
     layers = layers_with(
         facts,

@@ -1,4 +1,4 @@
-"""T5 and its relatives: encoder-decoders with relative positions (`modeling_<type>.py`)."""
+"""T5 and related encoder-decoders with relative positions (`modeling_<type>.py`)."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _stacks(facts: Facts) -> Stacks:
         hidden=facts.integer("d_model"),
         head_dim=facts.integer("d_kv"),
         vocab=facts.integer("vocab_size"),
-        tied=True,  # whatever the file says: the configuration classes set it (configuration_t5.py)
+        tied=True,  # the config classes override the file's value (configuration_t5.py)
         encoder=Stack(layers=layers, heads=heads, intermediate=intermediate, gated=gated),
         decoder=Stack(layers=layers if below is None else below, heads=heads, intermediate=intermediate, gated=gated),
         positions=facts.optional_integer("n_positions"),
@@ -47,7 +47,7 @@ def _stacks(facts: Facts) -> Stacks:
 
 
 def _stack(facts: Facts, s: Stacks, one: Stack, *, crossing: bool) -> list[TensorGroup]:
-    """Blocks, the final norm, and the table of relative positions that all layers share (in UMT5, one a layer)."""
+    """Blocks, the final norm, and the table of relative positions, shared by all layers (in UMT5, one per layer)."""
     halves = 3 if crossing else 2
     tables = one.layers if facts.model_type == "umt5" else min(one.layers, 1)
     groups = [
@@ -70,5 +70,5 @@ def _stack(facts: Facts, s: Stacks, one: Stack, *, crossing: bool) -> list[Tenso
 
 
 def _head(facts: Facts, s: Stacks, which: Form) -> Sequence[TensorGroup] | None:
-    """What the class adds; None where it is not described."""
+    """The head of the class; None where it is not described."""
     return None if which == "decoder" else added(task(facts, "conditional_generation"), s, labels(facts))

@@ -1,4 +1,4 @@
-"""TrOCR's decoder: BART's, which always attends to the encoder of images beside it (modeling_trocr.py)."""
+"""TrOCR's decoder: BART's decoder with cross-attention to an image encoder (modeling_trocr.py)."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ __all__ = ["read"]
 
 _ATTENTION = ("q_proj", "k_proj", "v_proj", "out_proj")
 
-# modeling_trocr.py: TrOCRLearnedPositionalEmbedding has two rows more than positions.
+# modeling_trocr.py: TrOCRLearnedPositionalEmbedding has two extra rows.
 _POSITION_OFFSET = 2
 
 
 def read(facts: Facts) -> Blueprint:
-    """Layers and weights. Keys and values of the image have the encoder's width, where the file tells it."""
+    """Layers and weights. Cross-attention's key and value inputs have `cross_attention_hidden_size`, if given."""
     hidden = facts.integer("d_model")
     decoder = stack(facts, "decoder_layers", "decoder_attention_heads", "decoder_ffn_dim")
     s = Stacks(

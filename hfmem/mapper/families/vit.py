@@ -1,5 +1,4 @@
-"""Encoders of images alone: ViT, DeiT, which has a second token for what a teacher said, and YOLOS, which finds objects
-(`modeling_<type>.py`)."""
+"""Image encoders: ViT, DeiT (with a distillation token), and YOLOS (object detection) (`modeling_<type>.py`)."""
 
 from __future__ import annotations
 
@@ -17,7 +16,7 @@ __all__ = ["read"]
 
 
 def read(facts: Facts) -> Blueprint:
-    """Layers and weights. An image's tokens are kept nowhere."""
+    """Layers and weights; there is no cache."""
     hidden, layers = facts.integer("hidden_size"), layer_count(facts)
     b = replace(Block(hidden=hidden, inner=facts.integer("intermediate_size")), qkv_bias=facts.flag("qkv_bias"))
     heads = facts.integer("num_attention_heads")
@@ -45,7 +44,7 @@ def read(facts: Facts) -> Blueprint:
 
 
 def _positions(facts: Facts) -> int:
-    """One a patch, one for the class, and one for each object that is looked for."""
+    """The number of positions: of patches, of class tokens, and of YOLOS's detection tokens."""
     height, *rest = facts.integers("image_size")
     patch, width = side(facts, "patch_size"), rest[0] if rest else height
     detected = facts.integer("num_detection_tokens") if facts.model_type == "yolos" else 0
@@ -53,7 +52,7 @@ def _positions(facts: Facts) -> int:
 
 
 def _tokens(facts: Facts) -> int:
-    """Vectors that stand before the patches."""
+    """The number of class and distillation tokens before the patches."""
     return 2 if facts.model_type == "deit" else 1
 
 
@@ -63,7 +62,7 @@ def _class(facts: Facts) -> str:
 
 
 def _vit(facts: Facts) -> list[TensorGroup] | None:
-    """A pooler, or a classifier."""
+    """The pooler, or the classifier; None for other classes."""
     hidden, name = facts.integer("hidden_size"), _class(facts)
     if name.endswith("ForImageClassification"):
         return head(labels(facts), hidden, tied=False, bias=True, role="classifier")
@@ -77,7 +76,7 @@ def _vit(facts: Facts) -> list[TensorGroup] | None:
 
 
 def _yolos(facts: Facts, layers: int) -> list[TensorGroup] | None:
-    """Vectors of the objects to find, positions for each layer but the last, and two heads of three layers."""
+    """Detection tokens, positions for each layer but the last, and two heads with three layers each."""
     hidden, name = facts.integer("hidden_size"), _class(facts)
     groups = weight("vision", "detection_tokens", 1, facts.integer("num_detection_tokens"), hidden)
     if facts.flag("use_mid_position_embeddings"):

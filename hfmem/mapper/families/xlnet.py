@@ -1,4 +1,4 @@
-"""XLNet: keeps the states that lead into each layer, not keys and values (modeling_xlnet.py)."""
+"""XLNet: caches the input hidden states of each layer in place of keys and values (modeling_xlnet.py)."""
 
 from __future__ import annotations
 
@@ -42,7 +42,8 @@ def read(facts: Facts) -> Blueprint:
 
 
 def _cache(facts: Facts, width: int) -> Cache:
-    """The last `mem_len` states; of what is fed in at once, the first `reuse_len` (XLNetModel.cache_mem)."""
+    """Hidden states of the last `mem_len` tokens, and of each input only the first `reuse_len` tokens
+    (XLNetModel.cache_mem)."""
     if not facts.flag("use_mems_eval"):
         return Nothing()
     bounds = [facts.optional_integer(key) for key in ("mem_len", "reuse_len")]
@@ -50,7 +51,7 @@ def _cache(facts: Facts, width: int) -> Cache:
 
 
 def _attention(s: Sizes) -> list[TensorGroup]:
-    """Attention by relative positions, and by whether two tokens are of one segment."""
+    """Attention with relative positions and relative segments."""
     return [
         *weight("attention", "qkvro", s.hidden, s.heads, s.head_dim, count=5 * s.layers),
         *weight("attention", "bias", s.heads, s.head_dim, count=3 * s.layers),
@@ -59,7 +60,7 @@ def _attention(s: Sizes) -> list[TensorGroup]:
 
 
 def _head(facts: Facts, s: Sizes) -> list[TensorGroup] | None:
-    """The heads that are the type's own; None for the others."""
+    """The heads specific to XLNet; None for heads that all decoders share."""
     named = facts.items("architectures") or ("",)
     kind = task(facts, "causal_lm")
     if kind == "token_classification":
@@ -73,7 +74,7 @@ def _head(facts: Facts, s: Sizes) -> list[TensorGroup] | None:
 
 
 def _summary(facts: Facts, s: Sizes) -> list[TensorGroup]:
-    """What makes one vector of a text (XLNetSequenceSummary)."""
+    """The sequence summary before a classifier (XLNetSequenceSummary)."""
     if not facts.flag("summary_use_proj"):
         return []
     outputs = labels(facts) if facts.flag("summary_proj_to_labels") else s.hidden
@@ -81,7 +82,7 @@ def _summary(facts: Facts, s: Sizes) -> list[TensorGroup]:
 
 
 def _answers(s: Sizes) -> list[TensorGroup]:
-    """Where an answer starts, where it ends given that, and whether there is one."""
+    """Question answering: start logits, end logits given the start, and whether the question is answerable."""
     return [
         *linear("lm_head", "start_logits", 1, s.hidden, bias=True),
         *linear("lm_head", "dense_0", s.hidden, 2 * s.hidden, count=2, bias=True),

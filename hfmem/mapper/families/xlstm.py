@@ -1,4 +1,4 @@
-"""xLSTM (arXiv 2503.13427): mLSTM layers alone (modeling_xlstm.py)."""
+"""xLSTM (arXiv 2503.13427): mLSTM layers only (modeling_xlstm.py)."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ __all__ = ["read"]
 def read(facts: Facts) -> Blueprint:
     """Layers and weights.
 
-    A head keeps a matrix of keys by values, a vector of keys and one number, in the dtype of the model (`xLSTMCache`),
-    whatever dtype the kernels compute them in.
+    A head's state is a key_dim × value_dim matrix, a key vector and a scalar, in the model's dtype (`xLSTMCache`) even
+    if kernels compute them in another.
     """
     hidden = facts.integer("hidden_size", "embedding_dim")
     facts = facts.changed(num_hidden_layers=facts.integer("num_blocks", "num_hidden_layers"))
-    s = replace(unattended(facts, hidden), tied=False)  # the class ties nothing, whatever the file says
+    s = replace(unattended(facts, hidden), tied=False)  # the class ignores `tie_word_embeddings`
     heads, bias = facts.integer("num_heads"), facts.flag("use_bias")
     keys = int(hidden * facts.number("qk_dim_factor"))
     values = int(hidden * facts.number("v_dim_factor"))
@@ -46,7 +46,7 @@ def read(facts: Facts) -> Blueprint:
 
 
 def _inputs(keys: int, values: int, heads: int, *, fused: bool) -> Sequence[tuple[str, int, bool]]:
-    """The projections in: name, outputs, and whether there is a bias whatever the file says."""
+    """Input projections: name, output size, and whether there is a bias even without `use_bias`."""
     if fused:
         return [("qkv_opreact", 2 * keys + 2 * values, False), ("ifgate_preact", 2 * heads, True)]
     return [

@@ -1,8 +1,8 @@
-"""Zamba and Zamba-2: Mamba layers, before some of which a transformer block stands that these layers share.
+"""Zamba and Zamba-2: Mamba layers, some of them preceded by a transformer block with shared weights.
 
-The block reads the residual stream beside the embeddings, so its attention is twice as wide. It is stored once
-(Zamba-2: `num_mem_blocks` of them, used in turn), but each layer that uses it keeps keys and values of its own. The
-class shares by tying weights, so that without `tie_word_embeddings` each use has a block of its own.
+The block's input is the hidden states concatenated with the embeddings, so its attention input is twice the hidden
+size. Its weights are stored once (Zamba-2: `num_mem_blocks` times, used in turn), but each layer that uses it has its
+own KV cache. The class shares by weight tying: without `tie_word_embeddings`, each use has its own copy.
 """
 
 from __future__ import annotations
@@ -26,8 +26,15 @@ _KINDS = ("linear_attention", "hybrid")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Shared:
-    """The shared block: its feed-forward units, the attention's input width, how often it is stored, and what each use
-    of it adds."""
+    """The shared block.
+
+    Attributes:
+        intermediate: intermediate size.
+        width: input size of attention.
+        mlp, bias: names and biases of the feed-forward projections.
+        count: stored copies.
+        adapters: weights of low-rank adapters, which each use has of its own.
+    """
 
     intermediate: int
     width: int
@@ -66,7 +73,8 @@ def read(facts: Facts) -> Blueprint:
 
 
 def _sizes(facts: Facts, layers: int, *, fixed: bool) -> Sizes:
-    """The sizes; heads divide twice the hidden size unless the file says otherwise (Zamba-2: whatever it says)."""
+    """The sizes; head_dim is 2 × hidden size / heads, unless the config has `attention_head_dim` (ignored by
+    Zamba-2)."""
     hidden, heads = facts.integer("hidden_size"), facts.integer("num_attention_heads")
     given = None if fixed else facts.optional_integer("attention_head_dim")
     return Sizes(
@@ -74,21 +82,21 @@ def _sizes(facts: Facts, layers: int, *, fixed: bool) -> Sizes:
         layers=layers,
         heads=heads,
         kv_heads=facts.integer("num_key_value_heads", default=heads),
-        head_dim=given or 2 * hidden // heads,
+        head_dim=given or 2 * hidden // heads,  # attention reads the hidden states and the embeddings, concatenated
         vocab=facts.integer("vocab_size"),
         tied=facts.flag("tie_word_embeddings"),
     )
 
 
 def _first_kinds(facts: Facts) -> Sequence[str]:
-    """The third layer uses the block, then one in each period (configuration_zamba.py)."""
+    """The third layer uses the block, then one per period (configuration_zamba.py)."""
     period, offset = facts.integer("attn_layer_period"), facts.integer("attn_layer_offset")
     later = ["hybrid" if i % period == offset else "linear_attention" for i in range(layer_count(facts) - 3)]
     return ["linear_attention", "linear_attention", "hybrid", *later]
 
 
 def _second_kinds() -> Sequence[str]:
-    """54 layers, however many the file names (configuration_zamba2.py)."""
+    """The class's default list, always of 54 layers (configuration_zamba2.py)."""
     hybrids = (6, 12, 18, 24, 30, 36, 42, 47, 51)
     return ["hybrid" if index in hybrids else "linear_attention" for index in range(54)]
 
@@ -98,7 +106,7 @@ def _first(facts: Facts, hidden: int) -> Mamba:
 
 
 def _second(facts: Facts, hidden: int) -> Mamba2:
-    """Zamba-2's mixer. Files that are older than the class name its sizes otherwise, and count no heads."""
+    """Zamba-2's mixer. Files older than the class have other keys, and `mamba_headdim` in place of the heads."""
     bias = facts.flag("add_bias_linear")
     inner = facts.integer("mamba_expand", "expansion_factor") * hidden
     head_dim = None if facts.has("n_mamba_heads") else facts.optional_integer("mamba_headdim")
@@ -118,16 +126,17 @@ def _once(facts: Facts, s: Sizes, uses: int) -> _Shared:
     return _Shared(
         intermediate=facts.integer("intermediate_size"),
         width=facts.optional_integer("attention_hidden_size") or 2 * s.hidden,
-        count=min(1, uses) if s.tied else uses,
+        count=min(1, uses) if s.tied else uses,  # untied files have a copy of the block per use
     )
 
 
 def _in_turn(facts: Facts, s: Sizes, uses: int) -> _Shared:
-    """Blocks in turn; a block holds low-rank adapters for each of its uses."""
+    """Shared blocks used in turn, each with low-rank adapters for all of its uses."""
     intermediate, width = facts.optional_integer("intermediate_size", "ffn_hidden_size"), 2 * s.hidden
     intermediate = intermediate or 4 * s.hidden
     rank, blocks = facts.integer("adapter_rank", "lora_rank"), facts.integer("num_mem_blocks")
     count = min(blocks, uses) if s.tied else uses
+    # block i is used at i, i + blocks, …, and each of its copies has adapters for all of these uses
     held = sum(len(range(block % blocks, uses, blocks)) for block in range(count))
     adapters = [
         *linear("mlp", "adapter_down", rank, s.hidden, count=held),

@@ -20,8 +20,8 @@ _KINDS: Final = ("hybrid", "hybrid_sliding")
 def read(facts: Facts) -> Blueprint:
     """Layers and weights.
 
-    Besides keys and values a layer keeps what its two convolutions of queries and keys see, and of the last token the
-    half of the values that comes a token late.
+    Besides keys and values, a layer caches the states of two convolutions of queries and keys, and the last token's
+    half of the values that is delayed by one token.
     """
     s = sizes(facts)
     kinds = kinds_of(facts, ("hybrid",) * s.layers, _KINDS)
@@ -39,6 +39,7 @@ def read(facts: Facts) -> Blueprint:
         *weight("other", "residual_scale", s.hidden, count=8 * s.layers + 2),
         *norm(s.hidden, count=2 * s.layers + 1),
     ]
+    # earlier tokens that the two causal convolutions over queries and keys need together
     seen = facts.integer("cca_time0") - 1 + facts.integer("cca_time1") - 1
     state = State(conv=(s.query + s.kv) * seen, recurrent=s.kv // 2)
     windows = {"hybrid": None, "hybrid_sliding": facts.optional_integer("sliding_window")}
@@ -51,8 +52,7 @@ def read(facts: Facts) -> Blueprint:
 
 
 def _attention(facts: Facts, s: Sizes) -> list[TensorGroup]:
-    """The projections, values in two halves, the convolutions over time of a channel and of a head, and a number a head
-    that scales the keys."""
+    """Projections (values in two halves), a depthwise convolution and one per head, and a key temperature per head."""
     bias, channels = facts.flag("attention_bias"), s.query + s.kv
     return [
         *linear("attention", "q_proj", s.query, s.hidden, count=s.layers, bias=bias),
@@ -67,7 +67,8 @@ def _attention(facts: Facts, s: Sizes) -> list[TensorGroup]:
 
 
 def _router(s: Sizes, count: int, width: int) -> list[TensorGroup]:
-    """A network that scores the experts and the choice of none; all but the first add the state of the one before."""
+    """The router: a small network that scores the experts and a skip option. All but the first also use the previous
+    layer's router state."""
     return [
         *weight("router", "down_proj", width, s.hidden, count=s.layers),
         *weight("router", "fc", width, width, count=2 * s.layers),

@@ -1,4 +1,4 @@
-"""Typed reading of a GGUF's key-values: those of its architecture, whole numbers or one of them a layer."""
+"""Typed access to a GGUF's metadata: the keys under its architecture's prefix, as one integer or one per layer."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _LARGEST: Final = 2**40
 
 
 class MissingKeyError(Exception):
-    """A key that the architecture needs and the file has not.
+    """A key that the architecture requires is missing from the file.
 
     Attributes:
-        key: its whole name.
+        key: the full name, prefix included.
     """
 
     def __init__(self, key: str) -> None:
@@ -23,11 +23,11 @@ class MissingKeyError(Exception):
 
 
 class InvalidKeyError(Exception):
-    """A key whose value cannot be right.
+    """A key has an impossible value.
 
     Attributes:
-        key: its whole name.
-        value: what the file has.
+        key: the full name, prefix included.
+        value: the value in the file.
     """
 
     def __init__(self, key: str, value: object) -> None:
@@ -37,7 +37,7 @@ class InvalidKeyError(Exception):
 
 
 class Keys:
-    """The key-values of one file, by their names without the architecture's.
+    """The metadata of one file, by key without the architecture's prefix.
 
     Attributes:
         architecture: `general.architecture`; "" where the file has none.
@@ -49,38 +49,38 @@ class Keys:
         self._metadata = metadata
 
     def optional(self, key: str) -> int | None:
-        """A whole number of at least 0, or None; of one that is given for each layer, the first.
+        """A non-negative integer, or None where the key is absent; the first entry of a per-layer list.
 
         Raises:
-            InvalidKeyError: something else.
+            InvalidKeyError: any other value.
         """
         value = self._value(key)
         found = value[0] if isinstance(value, list) and value else value
         return None if found is None else self._whole(key, found)
 
     def number(self, key: str, default: int | None = None) -> int:
-        """A whole number.
+        """A non-negative integer.
 
         Raises:
-            MissingKeyError: absent, and no default.
-            InvalidKeyError: something else.
+            MissingKeyError: the key is absent and there is no default.
+            InvalidKeyError: any other value.
         """
-        found = self.optional(key)
-        if found is not None:
-            return found
+        value = self.optional(key)
+        if value is not None:
+            return value
         if default is None:
             raise MissingKeyError(f"{self.architecture}.{key}")
         return default
 
     def listed(self, key: str) -> bool:
-        """Whether the file has a list of values, one a layer."""
+        """Whether the value is a list with one entry per layer."""
         return isinstance(self._value(key), list)
 
     def each(self, key: str, layers: int, default: int) -> list[int]:
-        """A whole number for each layer: from a list, or the same for all.
+        """One integer per layer: from a list, or the same for all layers.
 
         Raises:
-            InvalidKeyError: a list that is shorter than the layers, or something else.
+            InvalidKeyError: a list with fewer entries than layers, or any other value.
         """
         value = self._value(key)
         if value is None:

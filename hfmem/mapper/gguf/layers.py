@@ -1,4 +1,4 @@
-"""The layers of a GGUF: each with its cache and feed-forward network, as config.json would give them."""
+"""The layers of a GGUF: the cache and feed-forward network of each, in the same form as from a config.json."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _NETWORK: Final = ("ffn_", "channel_mix_key")
 
 
 def blocks_of(tensors: Iterable[TensorInfo]) -> Blocks:
-    """The feed-forward networks that the files hold. Experts that are tensors of their own are counted."""
+    """The feed-forward matrices in the files. Experts stored as separate tensors are merged into one stacked shape."""
     found: dict[int, dict[str, tuple[int, ...]]] = {}
     for tensor in tensors:
         name = tensor.name
@@ -57,19 +57,21 @@ def blocks_of(tensors: Iterable[TensorInfo]) -> Blocks:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What the keys say of all layers.
+    """Per-layer sizes from the metadata.
 
     Attributes:
-        count: layers that run, those of further predictions left out.
-        heads, kv_heads: of each layer.
-        key, value: sizes of a head, of layers without and with a window.
-        recurrent, sliding, indexed: whether each layer is so.
-        units: of each layer's feed-forward network, as the keys have them.
-        used: experts per token, of each layer.
+        count: layers that run; next-token prediction (MTP) layers are excluded.
+        hidden: hidden size.
+        heads, kv_heads: query heads and KV heads of each layer.
+        key, value: key and value head_dim: of full-attention layers, then of sliding-window layers.
+        units: feed-forward length of each layer.
+        used: experts per token of each layer.
         dense: leading layers without experts.
         first: query heads of the first layer that has any.
-        ratios: tokens to an entry of compressed attention, of each layer.
-        window: tokens; None where none is kept to.
+        ratios: tokens per compressed entry, of each layer (DeepSeek-V4).
+        recurrent: whether each layer has a recurrent state.
+        sliding: whether each layer uses the sliding window.
+        window: size of the sliding window in tokens; None for none.
     """
 
     count: int
@@ -89,10 +91,10 @@ class Plan:
 
 
 def plan_of(keys: Keys, row: Row) -> Plan:
-    """What the keys say (`llama_model_base::load_hparams`).
+    """The plan that the metadata describes (`llama_model_base::load_hparams`).
 
     Raises:
-        MissingKeyError, InvalidKeyError: a key that is needed, or whose value cannot be right.
+        MissingKeyError, InvalidKeyError: a required key is absent, or has an impossible value.
     """
     blocks = keys.number("block_count")
     count = blocks - keys.number("nextn_predict_layers", 0)
@@ -139,7 +141,8 @@ def _window(keys: Keys, windows: Windows, count: int) -> int | None:
 
 
 def _sliding(keys: Keys, windows: Windows, count: int) -> list[bool]:
-    """Which layers keep a window (`load_swa_pattern`): a list in the file wins over a number, and that over the row."""
+    """Which layers use the sliding window (`load_swa_pattern`). A list in the file takes precedence over a number in
+    the file, and that over the architecture's row."""
     key = f"{_WINDOW}_pattern"
     if keys.listed(key):
         return [bool(flag) for flag in keys.each(key, count, 0)]
@@ -169,7 +172,7 @@ def layers(keys: Keys, row: Row, plan: Plan, blocks: Blocks) -> tuple[Layer, ...
     """Every layer that runs.
 
     Raises:
-        MissingKeyError, InvalidKeyError: as `plan_of`.
+        MissingKeyError, InvalidKeyError: as in `plan_of`.
     """
     kept = plan.count
     if row.kept_first is not None:
@@ -188,6 +191,7 @@ def layers(keys: Keys, row: Row, plan: Plan, blocks: Blocks) -> tuple[Layer, ...
             kind, cache = "shared", Shared(source=cache)
         heads = 0 if kind in ("linear_attention", "conv") else plan.heads[index]
         found.append(Layer(kind=kind, cache=cache, heads=heads, ffn=_ffn(plan, index, blocks.get(index, {}))))
+    # bounded by _MOST_LAYERS: `loops` comes from the file and multiplies the list
     if row.loops:
         found *= min(max(keys.number(row.loops, 1), 1), _MOST_LAYERS // plan.count)
     if row.router:
@@ -216,7 +220,7 @@ def _listed_indexers(keys: Keys, row: Row, count: int) -> list[bool]:
 
 
 def _cache(keys: Keys, row: Row, plan: Plan, index: int) -> tuple[str, Cache]:
-    """The kind of a layer, and what it keeps."""
+    """The kind of a layer, and its cache."""
     without = not plan.kv_heads[index] or (row.states == "without_kv_or_ffn" and plan.units[index] > 0)
     if not row.keeps or (without and not plan.recurrent[index] and not row.compressed):
         return "none", Nothing()
@@ -239,7 +243,7 @@ def _with_state(keys: Keys, row: Row, plan: Plan, index: int) -> tuple[str, Cach
 
 
 def _attention(keys: Keys, plan: Plan, index: int) -> Cache:
-    """Keys and values, or the latent of both where the file is made for it."""
+    """A KV cache, or a latent one where the file has the key lengths of MLA (older conversions do not)."""
     sliding = plan.sliding[index]
     window = plan.window if sliding else None
     suffix = "_swa" if sliding and _has(keys, "attention.kv_lora_rank_swa") else ""
@@ -255,7 +259,7 @@ def _attention(keys: Keys, plan: Plan, index: int) -> Cache:
 
 
 def _compressed(keys: Keys, plan: Plan, index: int) -> tuple[str, Cache]:
-    """A window of one key that is also the value, and entries for each so many tokens (DeepSeek-V4)."""
+    """A sliding window with one tensor for key and value, and one compressed entry per `ratio` tokens (DeepSeek-V4)."""
     ratio, size = plan.ratios[index], plan.key[0]
     window = KV(heads=1, key_dim=size, value_dim=0 if ratio else size, window=keys.number(_WINDOW))
     if not ratio:
@@ -270,7 +274,7 @@ def _compressed(keys: Keys, plan: Plan, index: int) -> tuple[str, Cache]:
 
 
 def _state(keys: Keys, row: Row, plan: Plan, index: int) -> State:
-    """What a recurrent layer keeps (`n_embd_r` and `n_embd_s`; the convolution's window with the token that comes)."""
+    """The state of a recurrent layer (`n_embd_r` and `n_embd_s`); the convolution's includes the current token."""
     hidden, heads = plan.hidden, plan.heads[index] or plan.first
     if wkv := keys.optional("wkv.head_size"):
         shifts = keys.number("token_shift_count", 2)
@@ -296,7 +300,7 @@ def _state(keys: Keys, row: Row, plan: Plan, index: int) -> State:
 
 
 def _ffn(plan: Plan, index: int, block: Mapping[str, tuple[int, ...]]) -> Ffn | None:
-    """A feed-forward network as its matrices have it."""
+    """The feed-forward network that a layer's matrices describe."""
     dense = block.get("ffn_down")
     if experts := block.get("ffn_down_exps"):
         count, intermediate = experts[0], experts[-1]

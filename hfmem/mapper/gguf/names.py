@@ -1,4 +1,4 @@
-"""What a tensor of a GGUF is, from its name: component and role (`LLM_TENSOR_NAMES` of llama.cpp's llama-arch.cpp)."""
+"""Component and role of a GGUF tensor, from its name (`LLM_TENSOR_NAMES` in llama.cpp's llama-arch.cpp)."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ __all__ = ["Meaning", "block_of", "meaning", "split"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Meaning:
-    """What a name tells.
+    """What a tensor name stands for.
 
     Attributes:
         component: the part of the model.
-        role: the name of the module as transformers' classes have it, where they have one such.
-        table: numbers that are computed, not learned: rotary factors, lists of tokens.
-        matrix: whether a linear layer's matrix of a block has such a name.
+        role: the module's name in transformers, where it has an equivalent.
+        table: a computed table rather than learned parameters: rotary factors, token lists.
+        matrix: whether this is the weight of a linear layer inside a block.
     """
 
     component: Component
@@ -34,8 +34,8 @@ _EXPERT: Final = re.compile(r"\.(\d{1,6})(?=\.)")
 
 _TABLES: Final = re.compile(r"^(rope_freqs|rope_factors_|d2t|masked_embd_ordering)|attn_rot_embd|ffn_gate_tid2eid")
 
-# In this order: the first that is found names the component. `clip` files hold towers (`v.`, `a.`) and what leads from
-# them to the decoder (`mm.`).
+# The first pattern that matches wins. `clip` files hold vision and audio towers (`v.`, `a.`) and the projector that
+# leads from them to the decoder (`mm.`).
 _COMPONENTS: Final[tuple[tuple[str, Component], ...]] = (
     (r"^(mm|resampler|v\.deepstack)\.|^model\.(mm|image_newline)", "projector"),
     (r"^v\.", "vision"),
@@ -80,8 +80,8 @@ _MATRICES: Final = frozenset({"attention", "mlp", "experts", "shared_experts", "
 
 
 def split(name: str) -> tuple[int | None, str]:
-    """The number of the decoder's layer that a tensor belongs to (None outside of it), and its name with # for the
-    layer's and the expert's number: the same for every layer and expert."""
+    """The decoder layer that a tensor belongs to (None outside the decoder's layers), and its name with the layer and
+    expert numbers replaced by #, so that it is the same for every layer and expert."""
     match = _LAYER.match(name)
     if not match:
         return None, name
@@ -96,14 +96,14 @@ def _alike(part: str, block: str) -> str:
 
 
 def block_of(name: str) -> str:
-    """What is left of a name inside its layer; the whole name outside of layers."""
+    """The name without its layer prefix; unchanged for tensors outside of layers."""
     match = _LAYER.match(name)
     return name[match.end() :] if match else name
 
 
 @lru_cache(maxsize=4096)
 def meaning(name: str, recurrent: bool = False) -> Meaning:
-    """What a tensor is; in a layer that is `recurrent`, projections are those of its state."""
+    """Component and role of a tensor. In a `recurrent` layer, projections named like attention's are the state's."""
     block = block_of(name)
     searched = (name if name.startswith(("v.", "a.")) else block).replace("#", "0")
     component: Component = next((part for search, part in _SEARCHES if search.search(searched)), "other")
@@ -117,7 +117,7 @@ def meaning(name: str, recurrent: bool = False) -> Meaning:
 
 
 def _role(block: str) -> str:
-    """The module's own name, with what of it this is where that is not its weight."""
+    """The module's name; for a tensor other than its weight, followed by the kind (`.bias`, `.scale`)."""
     stem, _, kind = block.rpartition(".")
     if not stem or kind not in ("weight", "bias", "scale", "input_scale"):
         stem, kind = block, "weight"

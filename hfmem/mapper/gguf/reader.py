@@ -20,7 +20,7 @@ _UNMODELLED: Final = "GGUF files are modelled as llama.cpp runs them: use --runt
 
 
 def architecture_of(checkpoint: Checkpoint) -> Architecture:
-    """The architecture as the key-values of the first file describe it; unknown layers where they cannot."""
+    """The architecture described by the metadata of the first file; with unknown layers where it is incomplete."""
     keys = Keys(_metadata(checkpoint))
     row = ROWS.get(keys.architecture, Row())
     if reason := _refusal(keys, row):
@@ -34,18 +34,18 @@ def architecture_of(checkpoint: Checkpoint) -> Architecture:
 
 
 def _refusal(keys: Keys, row: Row) -> str:
-    """Why there are no layers to tell of; "" where there are."""
+    """Why the layers cannot be described; "" where they can."""
     if not keys.architecture:
-        return "the GGUF does not say its general.architecture"
+        return "the GGUF has no general.architecture"
     if keys.architecture not in ROWS:
-        return f"the architecture '{keys.architecture}' is none of llama.cpp's that are known here"
+        return f"the llama.cpp architecture '{keys.architecture}' is not known here"
     if row.form == "tower":
-        return "it is a tower for images or sound (mmproj), which runs beside a model"
-    return f"'{keys.architecture}' makes sound from codes, and keeps nothing of a text" if row.form == "audio" else ""
+        return "it is an image or audio tower (mmproj), which runs together with a language model"
+    return f"'{keys.architecture}' decodes audio codes and has no KV cache" if row.form == "audio" else ""
 
 
 def _metadata(checkpoint: Checkpoint) -> Mapping[str, Any]:
-    """Of a model in several files, the first has the key-values."""
+    """The metadata; of a model split into several files, only the first one has it."""
     names = [file.name for file in checkpoint.weight_files] or list(checkpoint.metadata)
     found = (checkpoint.metadata.get(name, {}) for name in names)
     return next((values for values in found if "general.architecture" in values), {})
@@ -99,7 +99,7 @@ def _known(keys: Keys, row: Row, tensors: Sequence[TensorInfo]) -> Architecture:
 
 
 def _kv_heads(keys: Keys, plan: Plan, index: int) -> int:
-    """Latent attention makes one key and value a query head; the file counts the latent as one."""
+    """KV heads of a layer. MLA expands its latent to one key and value per query head, while the file states one."""
     return plan.heads[index] if keys.optional("attention.key_length_mla") else plan.kv_heads[index]
 
 
@@ -107,8 +107,8 @@ _Key = tuple[Component, str, tuple[int, ...], str, bool, bool, bool]
 
 
 def table_of(tensors: Iterable[TensorInfo], architecture: Architecture) -> ParameterTable:
-    """The parameters of the files. Layers beyond the architecture's own are extra prediction layers (`mtp`), which
-    llama.cpp does not load."""
+    """The parameters in the files. Layers beyond the architecture's layer count are next-token prediction layers
+    (`mtp`), which llama.cpp does not load."""
     own = architecture.layers or ()
     experts, used = architecture.experts, architecture.experts_per_token
     share = (min(used, experts), experts) if experts and used else (1, 1)
@@ -124,8 +124,8 @@ _Sort = tuple[str, str, tuple[int, ...], bool, bool]
 
 
 def _alike(tensors: Iterable[TensorInfo], own: tuple[Layer, ...]) -> dict[_Sort, list[int]]:
-    """Tensors that differ in nothing but the numbers of their layer and expert: their name, dtype and shape, whether
-    they are in layers beyond the model's own, and whether in such as keep a state alone; how many, and their bytes."""
+    """Tensors grouped over layers and experts. The key is name, dtype, shape, whether the layer is an MTP layer, and
+    whether it has only a recurrent state; the value is how many tensors there are, and their bytes."""
     depth = len(own) or None
     stateful = {index for index, layer in enumerate(own) if layer.kind in ("linear_attention", "conv")}
     sorts: dict[_Sort, list[int]] = {}

@@ -1,4 +1,4 @@
-"""What llama.cpp's architectures do that no key of a file tells: one row each.
+"""Properties of llama.cpp's architectures that a file's metadata does not state: one row each.
 
 Source: `load_arch_hparams` of src/models/*.cpp, `llama_model_base::load_hparams` and `create_memory` of
 llama-model.cpp, and the names of llama-arch.cpp (llama.cpp 0.5.0, in the sdist llama-cpp-python 0.3.36).
@@ -12,25 +12,25 @@ from typing import Final, Literal
 __all__ = ["ROWS", "Row", "States", "Windows"]
 
 States = Literal["none", "all", "without_kv", "without_kv_or_ffn", "interval", "beside"]
-"""Which layers have a recurrent state: none; all; those with no key/value heads; those with neither these nor a
-feed-forward network; all but each so many-th; all, beside their attention."""
+"""Which layers have a recurrent state: none; all; those without KV heads; those with neither KV heads nor a
+feed-forward network; all but every n-th; all, in addition to their attention."""
 
 Indexers = Literal["none", "all", "listed", "after_dense"]
-"""Which layers of attention have an indexer: none; all; those that the file lists (all, where it lists none); those
-behind the leading dense ones."""
+"""Which attention layers have an indexer: none; all; those that the file lists (all where it has no list); those after
+the leading dense layers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Windows:
-    """Which layers keep a window, where the file has no list of them.
+    """Which layers use a sliding window, where the file does not list them.
 
     Attributes:
-        pattern: each so many-th layer keeps all; 0: none does.
-        first: the full layer is the first of each so many, not the last.
-        size: the window where the file names none; None: then there is none.
-        fixed: the window wherever there is one, whatever the file says.
-        kind: the word for these layers.
-        layers: the only number of layers at which there are windows; 0 for any.
+        pattern: period of full attention: one layer in `pattern` is full; 0 for none.
+        first: the full layer is the first of each period, not the last.
+        size: window in tokens where the file has no value; None: no window then.
+        fixed: window in tokens that overrides the file's value, as llama.cpp does.
+        kind: layer kind of these layers.
+        layers: windows apply only to models with this many layers; 0 for any.
     """
 
     pattern: int = 0
@@ -43,24 +43,24 @@ class Windows:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One architecture's differences from a Llama.
+    """How one architecture differs from Llama.
 
     Attributes:
-        windows: None: a window that the file names is not kept to.
+        windows: its sliding windows; None where llama.cpp ignores a window stated in the file.
         states: which layers have a recurrent state.
-        interval: for `interval` of `states`, where the file names none.
+        interval: the period for `states="interval"` where the file has no value.
         indexers: which layers have an indexer.
-        sharing: at contexts of at least the first number, where the file lists no indexers: layers at the beginning
-            that have one, and the period after which one has (GLM-5.2); None: all have.
-        compressed: attention over compressed entries beside a window (DeepSeek-V4).
-        keeps: False for encoders and diffusion models, which keep nothing.
-        lightning: the state is one of linear attention of the attention's own heads (MiniMax-01).
-        kept_first: layers from this one on read the keys and values of earlier ones; None: the file tells, or none
-            does.
-        shared: the key that says how many of the last layers do so; "" for none.
-        loops: the key that says how often the layers run, each time with keys and values of their own; "" for once.
-        router: a last layer of one head keeps which adapter a token is for (Granite Switch).
-        form: what kind of model it is.
+        sharing: (context, leading, period) where the file does not list the indexers: at a context length of at least
+            `context`, the first `leading` layers and then one in `period` have one (GLM-5.2); None: all have one.
+        compressed: attention over compressed entries in addition to a sliding window (DeepSeek-V4).
+        keeps: False for encoders and diffusion models, which have no cache.
+        lightning: the state is that of lightning (linear) attention, one head_dim² matrix per head (MiniMax-01).
+        kept_first: layers from this index on reuse the KV cache of earlier layers; None where the file states it, or
+            no layer does.
+        shared: the key with the number of last layers that reuse an earlier KV cache; "" for none.
+        loops: the key with the number of times that the layers run, each time with a KV cache of its own; "" for once.
+        router: an extra last layer with one head caches which adapter each token uses (Granite Switch).
+        form: the kind of model.
     """
 
     windows: Windows | None = None

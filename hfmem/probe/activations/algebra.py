@@ -1,8 +1,8 @@
-"""From bytes measured at several sizes to the polynomial in the sizes that they are.
+"""From bytes measured at several sizes to a polynomial in these sizes.
 
-Each tensor is solved for on its own: its bytes (or each of its dimensions) at every probe are held against products of
-sizes. With sizes that are drawn independently, a match at all probes is the tensor's shape and no coincidence; probes
-that took no part in it check the whole.
+Each tensor is solved separately: its bytes, or each of its dimensions, are compared with products of sizes at every
+probe. As sizes are drawn independently, a product that matches at all probes is the tensor's shape and no coincidence.
+Probes held back from the fit verify the result.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ _TOKENS: tuple[Monomial, ...] = (("b", "s"), ("b",), ("s",), (), ("b", "s", "s")
 _MULTIPLES = (1, 2, 3, 4)
 _LARGEST_DENOMINATOR = 64
 _DEPTH = "num_hidden_layers"
-_LEAST_DEPTH = 7  # a number of layers that nothing else is a multiple of: a prime that is no count of parts
-_SMALL = 4  # a size that no class would have changed is told from a count of parts if it is larger
+_LEAST_DEPTH = 7  # a prime number of layers from here on is recognised as a factor, as nothing else is a multiple of it
+_SMALL = 4  # a constant size is only recognised if it is larger, as small numbers may count parts of a tensor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,9 +34,9 @@ class TensorRecord:
     """One storage at every probe.
 
     Attributes:
-        nbytes: bytes of the storage, a value a probe.
-        shapes: shape of the tensor that it was allocated for, one a probe.
-        itemsize: bytes of an element.
+        nbytes: bytes of the storage at each probe.
+        shapes: shape at each probe of the tensor that it was allocated for.
+        itemsize: bytes per element.
     """
 
     nbytes: Vector
@@ -49,8 +49,8 @@ class Solver:
     """Recognises vectors of bytes as polynomials of named sizes.
 
     Attributes:
-        sizes: value of each size at each probe; `b` and `s` are the sequences and their tokens.
-        copied: the size that counts query heads which keys and values are copied for.
+        sizes: the value of each size at each probe; `b` is the batch, `s` the tokens per sequence.
+        copied: the name of the size for the number of query heads that keys and values are repeated for.
     """
 
     sizes: Mapping[str, Vector]
@@ -81,11 +81,11 @@ class Solver:
 
     @property
     def probes(self) -> int:
-        """How many probes there are."""
+        """The number of probes."""
         return len(self.sizes["b"])
 
     def tensor(self, record: TensorRecord) -> Polynomial | None:
-        """The bytes of a storage as a polynomial; None where no product or sum of sizes fits all probes."""
+        """The bytes of a storage as a polynomial; None if no product or sum of sizes matches at all probes."""
         if record not in self._known:
             self._known[record] = self._tensor(record)
         return self._known[record]
@@ -101,7 +101,8 @@ class Solver:
         return None if found is None else self._with_depth(found * record.itemsize)
 
     def _with_depth(self, found: Polynomial) -> Polynomial:
-        """With the number of layers where there is something for each of them: it is the same at all probes."""
+        """The polynomial with the number of layers as a variable, if a factor is a multiple of it. The number is the
+        same at all probes, so it first appears as part of a constant factor."""
         depth = self.sizes.get(_DEPTH, (0,))[0]
         if depth < _LEAST_DEPTH or any(depth % factor == 0 for factor in range(2, depth)):
             return found
@@ -112,7 +113,7 @@ class Solver:
         return Polynomial(terms)
 
     def _copied(self, elements: Vector, shapes: Sequence[tuple[int, ...]]) -> Polynomial | None:
-        """Keys or values that each group of query heads has a copy of: sequences × key/value heads × groups × more."""
+        """Keys or values repeated for each query head of a group: batch × KV heads × group size × other dimensions."""
         kv_heads, heads = self.sizes.get("kv_heads"), self.sizes.get("heads")
         if kv_heads is None or heads is None or {len(shape) for shape in shapes} != {5}:
             return None
@@ -120,7 +121,7 @@ class Solver:
         if kept != tuple(kv_heads) or tuple(shape[1] * shape[2] for shape in shapes) != tuple(heads):
             return None
         rest = self._product(tuple(n // count for n, count in zip(elements, heads, strict=True)))
-        if rest is None:  # as many as a window and some more
+        if rest is None:  # e.g. a window with a few more tokens, which is a sum
             own = tuple((shape[0], *shape[3:]) for shape in shapes)
             rest = self._by_dimensions(tuple(prod(shape) for shape in own), own)
         return None if rest is None else rest * Polynomial({(self.copied,): Fraction(1)})
@@ -139,13 +140,13 @@ class Solver:
         return found
 
     def dimension(self, vector: Vector) -> Polynomial | None:
-        """One dimension of a tensor."""
+        """One dimension of a tensor as a polynomial; None if nothing matches."""
         if vector not in self._known:
             self._known[vector] = self._product(vector) or self._sum(vector)
         return self._known[vector]
 
     def _by_width(self, elements: Vector) -> Polynomial | None:
-        """A sum of sizes, times tokens."""
+        """A sum of sizes, multiplied by tokens."""
         for tokens in _TOKENS:
             factor = self._values(tokens)
             if all(n % f == 0 for n, f in zip(elements, factor, strict=True)):
@@ -155,7 +156,7 @@ class Solver:
         return None
 
     def _product(self, vector: Vector) -> Polynomial | None:
-        """A multiple of one product of sizes."""
+        """A multiple of a single product of sizes."""
         if len(set(vector)) == 1:
             return Polynomial.constant(vector[0])
         direction = _direction(vector)
@@ -169,7 +170,7 @@ class Solver:
         return None
 
     def _extend(self, degree: int) -> None:
-        """All products of `degree` sizes, and the tokens."""
+        """Add all products of `degree` sizes, each with every power of tokens."""
         if degree <= self._degree:
             return
         self._degree = degree

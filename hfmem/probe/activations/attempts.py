@@ -1,4 +1,4 @@
-"""Whether a class takes a configuration, and runs it."""
+"""Whether a class accepts a config and runs with it."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ Config = dict[str, Any]
 
 
 def works(base: Config, path: tuple[str, ...], changes: Mapping[str, Any]) -> bool:
-    """Whether the class takes a configuration, and runs a few tokens."""
+    """Whether the class accepts a config with changes, and runs a few tokens with it."""
     config = with_changes(base, path, changes)
     return builds(config) and runs(config)
 
 
 def builds(config: Config) -> bool:
-    """Whether the class can be built from a config."""
+    """Whether the config object can be built."""
     return _attempt(lambda: tiny.build(config))
 
 
@@ -35,7 +35,8 @@ def runs(config: Config) -> bool:
 
 
 def loops_over_tokens(config: Config) -> bool:
-    """Whether a forward pass of a few tokens more runs more operations: no chunk is that short."""
+    """Whether a forward pass of slightly more tokens runs more operations. Both lengths fit into one chunk, so only a
+    loop over single tokens would."""
     counts = []
     for tokens in (16, 24):
         with torch.no_grad(), Counting() as counting:
@@ -45,7 +46,7 @@ def loops_over_tokens(config: Config) -> bool:
 
 
 def hears(config: Config) -> bool:
-    """Whether the class has an encoder beside its decoder: BART's configuration says so for its decoder alone, too."""
+    """Whether the class has an encoder. The config does not tell: BART's is also used for its decoder-only class."""
     return (
         "decoder_input_ids" in inspect.signature(getattr(transformers, config["architectures"][0]).forward).parameters
     )
@@ -70,13 +71,13 @@ def _forward(config: Config, tokens: int) -> None:
 def _attempt(action: Callable[[], Any]) -> bool:
     try:
         action()
-    except Exception:  # a class refuses sizes in whatever way it likes
+    except Exception:  # a class may reject the sizes with any exception
         return False
     return True
 
 
 def with_changes(base: Config, path: tuple[str, ...], changes: Mapping[str, Any]) -> Config:
-    """A copy of a config with new values in the part at `path`, and wherever the whole config repeats them."""
+    """A copy of a config with new values in the sub-config at `path`, and at the top level if it repeats them."""
     changed = copy.deepcopy(base)
     part = changed
     for key in path:
@@ -84,6 +85,6 @@ def with_changes(base: Config, path: tuple[str, ...], changes: Mapping[str, Any]
     for key, value in changes.items():
         old = part.get(key)
         if part is not changed and old is not None and changed.get(key) == old:
-            changed[key] = value  # a whole that repeats a size of its text model
+            changed[key] = value  # the top level repeats a size of the text model
         part[key] = [value] * len(old) if isinstance(old, list) and isinstance(value, int) else value
     return changed

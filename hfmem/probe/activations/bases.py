@@ -1,5 +1,5 @@
-"""The configuration that the variants of a type have in common: room for their tokens, every kind of layer, sizes that
-can be told apart."""
+"""The base config for the variants of a type: enough positions for their tokens, every kind of layer, and sizes that
+can be distinguished."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ __all__ = ["encoder_depth", "is_chunked", "lengthened", "with_all_heads", "with_
 
 
 def encoder_depth(config: Config, path: tuple[str, ...]) -> tuple[str, ...]:
-    """The key that counts an encoder's layers, where there is an encoder: what they keep is told by their number.
+    """The key of the number of encoder layers, if there is an encoder; what they save is fitted as a multiple of it.
 
     Raises:
-        LookupError: there is an encoder, and the text model's configuration does not count its layers.
+        LookupError: there is an encoder, but the text model's config has no key for its number of layers.
     """
     text = tiny.at(tiny.build(config), path)
     if not hears(config):
@@ -33,15 +33,15 @@ def encoder_depth(config: Config, path: tuple[str, ...]) -> tuple[str, ...]:
     for key, other in _DEPTHS.items():
         if isinstance(getattr(text, key, None), int) and isinstance(getattr(text, other, None), int):
             return (key,)
-    raise LookupError("nothing in its text model's configuration counts the layers of its encoder")
+    raise LookupError("its text model's config has no key for the number of encoder layers")
 
 
 _DEPTHS: Final = {"encoder_layers": "decoder_layers", "num_layers": "num_decoder_layers"}
-"""The key that counts an encoder's layers, and the one that counts the decoder's."""
+"""The key of the number of encoder layers, and the corresponding one of decoder layers."""
 
 
 def is_chunked(config: Config, path: tuple[str, ...]) -> bool:
-    """Whether the class computes the sequence in chunks."""
+    """Whether the class processes the sequence in chunks of tokens."""
     text = tiny.at(tiny.build(config), path)
     kinds = getattr(text, "layer_types", None) or ()
     names = (key for key in (*dict(integers(text)), *map(str, kinds)) if key != "chunk_size_feed_forward")
@@ -49,19 +49,20 @@ def is_chunked(config: Config, path: tuple[str, ...]) -> bool:
 
 
 def lengthened(config: Config, within: bool) -> Config:
-    """The configuration with room for the tokens of every shape, and windows around or below them."""
+    """The config with enough positions for the tokens of every shape, and windows longer (`within`) or shorter than
+    these."""
     built = tiny.build(config)
     path = tiny.text_path(built)
     text = tiny.at(built, path)
     changes: dict[str, Any] = {}
-    # a layer between the first, which may make what all use, and the last
+    # the first layer may create tensors that all use, and the last is special too, so there is one between them
     changes |= {_DEPTHS[key]: 3 for key in encoder_depth(config, path)}
-    changes |= {key: 0.0 for key in tiny.fields_of(text) if "layerdrop" in key}  # no layer is left out at random
+    changes |= {key: 0.0 for key in tiny.fields_of(text) if "layerdrop" in key}  # LayerDrop would skip layers at random
     for key, value in integers(text):
         if POSITIONS.search(key) and "rope" not in key:
             changes[key] = 4096
         elif DENSE_FIRST.search(key):
-            changes[key] = 1  # so that there are layers with experts, and layers without
+            changes[key] = 1  # so that there are both dense and MoE layers
         elif WINDOWS.search(key) and value > 1:
             changes[key] = 2048 if within else value
     changed = with_changes(config, path, changes)
@@ -69,7 +70,7 @@ def lengthened(config: Config, within: bool) -> Config:
 
 
 def with_all_heads(config: Config, path: tuple[str, ...]) -> Config:
-    """The configuration with as many key/value heads as heads, where it does not run with fewer."""
+    """The config with as many KV heads as query heads, if it does not run with fewer."""
     text = tiny.at(tiny.build(config), path)
     kv, heads = (next((key for key in keys if hasattr(text, key)), None) for keys in (KV, HEADS))
     if kv is None or heads is None or runs(config):
@@ -79,8 +80,8 @@ def with_all_heads(config: Config, path: tuple[str, ...]) -> Config:
 
 
 def with_shared_caches(config: Config) -> Config:
-    """The configuration with layers of each kind that read another's cache, after those that have their own, where the
-    class has such layers; one of each kind whose network is sparse before all others, where it has those too."""
+    """The config with layers of each kind that share another layer's KV cache, after those with their own cache, if the
+    class has such layers. If the class also supports activation sparsity, it has sparse layers of each kind first."""
     built = tiny.build(config)
     path = tiny.text_path(built)
     text = tiny.at(built, path)
@@ -108,8 +109,8 @@ _SPARSITY: Final = "activation_sparsity_pattern"
 
 
 def with_head_dim(config: Config, path: tuple[str, ...]) -> Config:
-    """The configuration with the size of its heads, where the class takes one that it has no field for: models then
-    have queries of another width than their hidden size, and the two must be told apart."""
+    """The config with an explicit `head_dim`, if the class reads that key without declaring it. In models that set it,
+    the query width differs from the hidden size, so the two must be distinguishable."""
     text = tiny.at(tiny.build(config), path)
     if any(isinstance(tiny.value(text, key), int) for key in HEAD_DIM):
         return config

@@ -1,4 +1,4 @@
-"""The coefficients of a type, from timelines at several sizes."""
+"""Solves for the coefficients of a type from timelines at several sizes."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from hfmem.probe.activations.tracer import Segment
 __all__ = ["HELD_BACK", "MOST_OFF", "Solution", "solve"]
 
 HELD_BACK: Final = 2
-"""Probes at the end that take no part in the fit."""
+"""Number of probes at the end that are not used in the fit, but to verify it."""
 
 FEWEST: Final = 5
-"""Probes that a fit needs, those that are held back included."""
+"""Minimum number of probes, including those held back."""
 
 MOST_OFF: Final = 0.001
-"""Relative error at probes that took no part in a fit, above which it is refused."""
+"""Relative error at the probes held back, above which a fit is rejected."""
 
-_TINY: Final = 4096  # bytes of a storage that need no polynomial: counters, positions, a table of chunks
+_TINY: Final = 4096  # bytes; a storage up to this size counts as constant: counters, positions, a table of chunks
 
 Selection = tuple[frozenset[int], ...]
-"""Storages at each probe."""
+"""A set of storages, by number, at each probe."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,9 +42,10 @@ class Solution:
 
     Attributes:
         before, entry, head, layers: as in `hfmem.estimator.activations.coefficients.Coefficients`.
-        linears: linear modules of a layer by its signature; of a frozen base only.
-        inputs: a layer's input by its signature, and whether the layer keeps it without checkpointing.
-        residual: the largest relative error at the probes that were held back.
+        linears: linear modules of each kind of layer, by signature; only for a frozen base.
+        inputs: the input of each kind of layer, by signature, and whether the layer saves it without gradient
+            checkpointing.
+        residual: the largest relative error at the probes held back.
     """
 
     before: Polynomial
@@ -60,7 +61,7 @@ def solve(probes: Sequence[Probe], mode: Mode) -> Solution:
     """The coefficients of a mode.
 
     Raises:
-        ProbeError: they cannot be told.
+        ProbeError: there is no solution.
     """
     readings = [Reading(probe.run(mode), mode) for probe in probes]
     return _Solver(probes=probes, readings=readings).solution()
@@ -71,9 +72,9 @@ class _Solver:
     """Solves for one mode.
 
     Attributes:
-        probes, readings: the probes, and what a step of each says.
-        aligned: whether all ran the same operations one by one. Else (a loop over tokens runs as often as there are
-            tokens) storages are taken together that one line allocated with one shape (`ragged`).
+        probes, readings: the probes, and the evaluated timeline of each.
+        aligned: whether all probes ran the same sequence of operations, so that storages correspond by number.
+            Otherwise (with a loop over tokens) storages of one shape from one source line form a group (`ragged`).
     """
 
     probes: Sequence[Probe]
@@ -81,7 +82,9 @@ class _Solver:
     aligned: bool = True
     _solvers: dict[int, Solver] = field(default_factory=dict)
     _totals: dict[tuple[int, Selection], Polynomial] = field(default_factory=dict)
-    _slack: dict[tuple[int, Selection], int] = field(default_factory=dict)  # of a total: bytes that need not be there
+    _slack: dict[tuple[int, Selection], int] = field(
+        default_factory=dict
+    )  # bytes of a total that exist at some probes only
 
     def __post_init__(self) -> None:
         self._align()
@@ -90,8 +93,8 @@ class _Solver:
             raise ProbeError(f"{calls} calls of {depth} layers")
 
     def _align(self) -> None:
-        """Keeps the probes that ran the same operations, where a few sizes lead elsewhere (heads that are a power of
-        two, in ALiBi)."""
+        """Drop probes that ran other operations than most, as a few sizes take another path (ALiBi with a number of
+        heads that is a power of two)."""
         ops = [tuple(a.op for a in reading.timeline.allocations) for reading in self.readings]
         common = max(ops, key=ops.count)
         alike = [index for index, seen in enumerate(ops) if seen == common]
@@ -106,7 +109,7 @@ class _Solver:
 
     @property
     def single(self) -> bool:
-        """Whether one token is run."""
+        """Whether the step runs a single token."""
         return self.readings[0].mode.method == "decode"
 
     @cached_property
@@ -115,13 +118,13 @@ class _Solver:
 
     @cached_property
     def representatives(self) -> dict[str, int]:
-        """The last layer of each signature."""
+        """The last layer with each signature."""
         return {name: index for index, name in enumerate(self.signatures)}
 
     @cached_property
     def keepers(self) -> dict[str, int]:
-        """The layer of each signature whose kept bytes stand for all: in a prefill not the last of all, where there is
-        another, since what that one leaves counts with the head."""
+        """For each signature the layer whose saved bytes represent all. In a prefill, if possible not the last layer of
+        the model, since its output counts with the head."""
         last = len(self.signatures) - 1
         if self.readings[0].mode.trains:
             return self.representatives
@@ -145,32 +148,32 @@ class _Solver:
             residual=self.residual(),
         )
         if found.residual > MOST_OFF:
-            raise ProbeError(f"the sizes that were held back are {found.residual:.2%} off")
+            raise ProbeError(f"the error at the probes held back is {found.residual:.2%}")
         return found
 
     def residual(self) -> float:
-        """The largest relative error of what is kept, and of each moment, at the probes that were held back."""
+        """The largest relative error of saved bytes, and of each moment, at the probes held back."""
         worst = 0.0
         for (index, selection), polynomial in self._totals.items():
             for probe in range(len(self.probes) - HELD_BACK, len(self.probes)):
                 measured = self.readings[probe].bytes(selection[probe])
-                told = polynomial.at(self.probes[probe].sizes(index, self.readings[probe].mode))
-                off = max(0, abs(told - measured) - self._slack.get((index, selection), 0))
+                predicted = polynomial.at(self.probes[probe].sizes(index, self.readings[probe].mode))
+                off = max(0, abs(predicted - measured) - self._slack.get((index, selection), 0))
                 worst = max(worst, off / max(measured, 1))
         return worst
 
     def kept(self, segment: Segment) -> Selection:
-        """What a part keeps, at each probe."""
+        """The storages that a part saves, at each probe."""
         if self.aligned:
             return (self.readings[0].kept_in(segment),) * len(self.readings)
         return tuple(reading.kept_in(segment) for reading in self.readings)
 
     def before(self, kept: Mapping[str, Polynomial]) -> Polynomial:
-        """What is kept beyond the layers and the head; where the first layer keeps otherwise than its kind does, with
-        the difference.
+        """Bytes saved outside the layers and the head; if the first layer saves more or less than others of its kind,
+        including the difference.
 
         Raises:
-            ProbeError: a later layer keeps otherwise than its kind.
+            ProbeError: a later layer differs from others of its kind.
         """
         found, last = self.total(self.kept(("before", 0)), 0), len(self.signatures) - 1
         for index, name in enumerate(self.signatures):
@@ -178,12 +181,12 @@ class _Solver:
             if self.bytes(here) == self.bytes(there) or (index == last and not self.readings[0].mode.trains):
                 continue
             if index:
-                raise ProbeError(f"layers {index} and {self.keepers[name]} ({name}) keep different amounts")
+                raise ProbeError(f"layers {index} and {self.keepers[name]} ({name}) save different amounts")
             found = found + self.total(here, index) - kept[name]
         return found
 
     def entry(self, before: Polynomial, layers: Iterable[Part]) -> tuple[Moment, ...]:
-        """The highest moments of a prefill before its layers, where they can be higher than those of the layers."""
+        """Moments of a prefill before its layers, if they can be higher than those of the layers."""
         if self.readings[0].mode.trains:
             return ()
         try:
@@ -198,7 +201,7 @@ class _Solver:
         return tuple(moment for moment in highest([*rest, *own], single=self.single) if moment in own)
 
     def input(self, index: int) -> tuple[Polynomial, bool]:
-        """What leads into a layer, and whether it is kept."""
+        """The input of a layer, and whether it is saved."""
         numbers = [reading.timeline.inputs[index] for reading in self.readings]
         kept = numbers[0] in self.readings[0].kept_in(("forward", index))
         return self.total(tuple(frozenset({number}) for number in numbers), index), kept
@@ -226,7 +229,7 @@ class _Solver:
         return tuple(found)
 
     def moments(self, segment: Segment, index: int) -> tuple[Moment, ...]:
-        """The highest moments of a part, beyond what earlier parts keep."""
+        """The highest moments of a part, without what earlier parts have saved."""
         if self.aligned:
             selections = [(peak,) * len(self.readings) for peak in self.readings[0].peaks(segment)]
             return highest([self._moment(selection, index) for selection in selections], single=self.single)
@@ -235,19 +238,19 @@ class _Solver:
         for selection in landmarks(self.readings, segment):
             try:
                 found[selection] = self._moment(selection, index)
-            except ProbeError as error:  # turns that are another one of few than of many
+            except ProbeError as error:  # an iteration that does not correspond at all probes
                 reason = str(error)
         self._check_peaks(list(found), segment, reason)
         return highest(list(found.values()), single=self.single)
 
     def _check_peaks(self, selections: Sequence[Selection], segment: Segment, reason: str) -> None:
-        """Whether one of the moments is the highest, at each probe."""
+        """Check that the moments include the highest one at each probe."""
         reached = [self.bytes(selection) for selection in selections]
         for probe, reading in enumerate(self.readings):
             most = reading.bytes(reading.peak(segment))
             here = max((row[probe] for row in reached), default=0)
             if here < most * (1 - MOST_OFF):
-                raise ProbeError(f"the highest moment of {segment} is not told ({here} of {most} bytes): {reason}")
+                raise ProbeError(f"no solution for the peak of {segment} ({here} of {most} bytes): {reason}")
 
     def _moment(self, selection: Selection, index: int) -> Moment:
         gradients = tuple(
@@ -257,7 +260,7 @@ class _Solver:
         return Moment(activations=self.total(rest, index), gradients=self.total(gradients, index))
 
     def total(self, selection: Selection, index: int) -> Polynomial:
-        """The bytes of some storages, in the sizes of a layer."""
+        """The bytes of some storages as a polynomial in the sizes of a layer."""
         key = (index, selection)
         if key not in self._totals:
             self._totals[key] = self._matched(selection[0], index) if self.aligned else self._by_roles(selection, index)
@@ -283,7 +286,7 @@ class _Solver:
             names = [*_CANONICAL, *(name for name in rows[0] if name not in _CANONICAL)]
             shared = [name for name in names if all(name in row for row in rows)]
             fitted = rows[:-HELD_BACK]
-            # what is computed step by step makes copies of one head for all, too
+            # eager attention also copies a single KV head, which fused kernels expand as a view
             copied = "grouped_heads" if self.readings[0].mode.attention == "eager" else "repeated_heads"
             sizes = {name: tuple(row[name] for row in fitted) for name in shared}
             self._solvers[index] = Solver(sizes, copied=copied)
@@ -305,12 +308,14 @@ class _Solver:
         return Roles(self.readings[:-HELD_BACK])
 
     def _by_roles(self, selection: Selection, index: int) -> Polynomial:
-        """The bytes of some storages, where loops run as often as sizes say."""
+        """The bytes of some storages, if the number of loop iterations depends on the sizes."""
         found = Polynomial({})
         for role, count in self.roles.counts(selection).items():
             record = self.roles.record(role, count)
             most = max(number * nbytes for number, nbytes in zip(count, record.nbytes, strict=True))
-            if role[1] is not None and 0 in count and most <= _TINY:  # there for some sizes only: slopes of ALiBi
+            if (
+                role[1] is not None and 0 in count and most <= _TINY
+            ):  # exists at some sizes only, like the slopes of ALiBi
                 found = found + Polynomial.constant(most)
                 self._slack[index, selection] = self._slack.get((index, selection), 0) + most
                 continue
@@ -322,7 +327,7 @@ class _Solver:
         return found
 
     def bytes(self, selection: Selection) -> tuple[int, ...]:
-        """Bytes of some storages at every probe."""
+        """Bytes of some storages at each probe."""
         return tuple(reading.bytes(numbers) for reading, numbers in zip(self.readings, selection, strict=True))
 
 

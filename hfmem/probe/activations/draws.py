@@ -1,4 +1,4 @@
-"""Sizes that are drawn: none equals another, and those that a class ties to each other go together."""
+"""Random sizes for the variants: all different, and consistent where a class ties sizes to each other."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ __all__ = ["Deck", "free", "joint"]
 
 
 class Deck:
-    """Draws sizes: each of a key's values once before any of them comes again, so that no two keys go together."""
+    """Draws sizes without replacement for each key, so that the values of no two keys are correlated."""
 
     def __init__(self, seed: str) -> None:
         self._random = random.Random(seed)  # noqa: S311 - sizes, no secrets
         self._left: dict[str, list[Any]] = {}
 
     def pick(self, key: str, values: Sequence[Any]) -> Any:
-        """One of the values."""
+        """One of the values, not drawn for this key before unless all have been."""
         left = [value for value in self._left.get(key, []) if value in values]
         if not left:
             left = self._random.sample(list(values), len(values))
@@ -41,7 +41,7 @@ class Deck:
         return value
 
     def size(self, key: str, value: int) -> int:
-        """A size like `value`: counts are small, widths multiples of eight."""
+        """A size of the order of `value`: small for counts, a multiple of eight for widths."""
         return int(self.pick(key, _values(key, value)))
 
 
@@ -62,12 +62,12 @@ def _values(key: str, value: int) -> Sequence[int]:  # noqa: PLR0911 - one kind 
 
 
 def free(base: Config, path: tuple[str, ...], key: str, value: int, deck: Deck) -> bool:
-    """Whether the class takes another size: of several, since one may be too large for another reason."""
+    """Whether the class accepts another size. Three are tried, as a single one may fail for other reasons."""
     return any(works(base, path, {key: deck.size(key, value)}) for _ in range(3))
 
 
 def joint(base: Config, path: tuple[str, ...], fields: Mapping[str, int], deck: Deck) -> dict[str, Any]:
-    """All sizes drawn at once; those that cannot go together stay as they are."""
+    """New sizes for all keys; keys that the class does not accept in combination keep their value."""
     for _ in range(6):
         changes = _tied_sizes(base, path, fields, deck)
         changes |= {key: deck.size(key, value) for key, value in fields.items() if key not in changes}
@@ -88,13 +88,13 @@ def joint(base: Config, path: tuple[str, ...], fields: Mapping[str, int], deck: 
     return changes
 
 
-_VOCABULARIES: Final = ("decoder_vocab_size",)  # one vocabulary for both, where embeddings are shared
+_VOCABULARIES: Final = ("decoder_vocab_size",)  # the same as `vocab_size` if embeddings are shared
 
-_MOST_ROTARY: Final = 16  # elements; more would make heads too large to be quick
+_MOST_ROTARY: Final = 16  # elements; larger ones would need heads too large for a fast run
 
 
 def _tied_sizes(base: Config, path: tuple[str, ...], fields: Mapping[str, int], deck: Deck) -> dict[str, Any]:
-    """Heads that key/value heads divide, and a hidden size that heads divide."""
+    """Query heads as a multiple of KV heads, and a hidden size as a multiple of query heads."""
     text = tiny.at(tiny.build(base), path)
     names = {group: next((key for key in group if key in fields), None) for group in (HEADS, KV, HIDDEN, HEAD_DIM)}
     heads, kv, hidden, dim = (names[group] for group in (HEADS, KV, HIDDEN, HEAD_DIM))
@@ -110,7 +110,7 @@ def _tied_sizes(base: Config, path: tuple[str, ...], fields: Mapping[str, int], 
     step = 8 if rotary_sections(text) is None else 32
     rotary = getattr(text, "rotary_dim", None)
     if isinstance(rotary, int) and rotary <= _MOST_ROTARY:
-        step = max(step, 2 * rotary)  # part of a head is rotated, never all of it
+        step = max(step, 2 * rotary)  # so that only part of a head is rotated
     changes[hidden] = count * step * deck.pick("hidden", (1, 2, 3) if count < 8 else (1, 2))
     if dim is not None:
         changes[dim] = step * deck.pick("head_dim", (1, 2, 3, 4))
@@ -127,7 +127,8 @@ def _tied_sizes(base: Config, path: tuple[str, ...], fields: Mapping[str, int], 
 
 
 def _tied_states(base: Config, path: tuple[str, ...], changes: Mapping[str, Any], deck: Deck) -> dict[str, Any]:
-    """Heads of a state that fill the widened hidden size, which groups divide; value heads that key heads divide."""
+    """Heads of a recurrent state that fill the expanded hidden size and are divisible by groups; value heads as a
+    multiple of key heads."""
     text = tiny.at(tiny.build(base), path)
     found: dict[str, Any] = {}
     hidden = next((key for key in HIDDEN if tiny.value(text, key) is not None), None)
@@ -144,7 +145,7 @@ def _tied_states(base: Config, path: tuple[str, ...], changes: Mapping[str, Any]
             break
     if hasattr(text, "linear_num_key_heads"):
         found["linear_num_key_heads"] = deck.pick("key heads", (2, 3, 4, 5))
-        if hasattr(text, "linear_key_head_dim"):  # keys and values that come from one line are to be told apart
+        if hasattr(text, "linear_key_head_dim"):  # different, as one source line allocates both
             pairs = ((8, 16), (16, 24), (24, 8), (32, 40), (40, 16), (48, 32), (16, 32))
             found["linear_key_head_dim"], found["linear_value_head_dim"] = deck.pick("state dims", pairs)
         found["linear_num_value_heads"] = found["linear_num_key_heads"] * deck.pick("value heads", (2, 3, 4))

@@ -1,9 +1,9 @@
-"""Attention as fused kernels keep it: nothing of the size of tokens × tokens, whatever the sizes of heads.
+"""Attention that saves the same tensors as fused GPU kernels: nothing of size tokens × tokens, for any head sizes.
 
-PyTorch's CPU build has a fused kernel for equal sizes of keys and values and no dropout; the kernels of a GPU take
-both. Where the CPU would fall back to the arithmetic written out, this stands in with what the fused kernels keep for
-the backward pass: queries, keys, values, the output, and one float32 a head and token (the log-sum-exp). A GPU's
-kernel keeps no mask of its dropout, but the state of the generator.
+PyTorch's CPU build only has a fused kernel for equal key and value sizes without dropout; GPU kernels have no such
+limits. Where the CPU would fall back to eager arithmetic, a replacement saves what the fused kernels save for the
+backward pass: queries, keys, values, the output, and one float32 per head and token (the log-sum-exp). GPU kernels save
+the state of the random generator instead of a dropout mask.
 """
 
 from __future__ import annotations
@@ -23,12 +23,14 @@ _sdpa = functional.scaled_dot_product_attention
 
 
 class _Fused(torch.autograd.Function):  # type: ignore[misc] # PyTorch is untyped here
-    """Scaled dot-product attention that keeps what a fused kernel keeps."""
+    """Scaled dot-product attention that saves the tensors of a fused kernel."""
 
     @staticmethod
     def forward(ctx: Any, query: Any, key: Any, value: Any) -> Any:
         batch, heads, tokens, _ = query.shape
-        output = query.new_zeros((batch, tokens, heads, value.shape[-1])).transpose(1, 2)  # as the kernels lay it out
+        output = query.new_zeros((batch, tokens, heads, value.shape[-1])).transpose(
+            1, 2
+        )  # the memory layout of the kernels
         logsumexp = query.new_zeros(query.shape[:-1], dtype=torch.float32)
         ctx.save_for_backward(query, key, value, output, logsumexp)
         return output
@@ -48,14 +50,13 @@ def _attention(query: Any, key: Any, value: Any, *args: Any, **kwargs: Any) -> A
 
 
 def _flash(query: Any, key: Any, value: Any, *_args: Any, **_kwargs: Any) -> Any:
-    """The kernel of `flash_attention_*`, which has the tokens before the heads."""
+    """Replacement for `_flash_attention_forward`, whose tensors have tokens before heads."""
     return _Fused.apply(query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)).transpose(1, 2)
 
 
 @contextmanager
 def fused_attention() -> Iterator[None]:
-    """While it is entered, fused attention keeps what the kernels of a GPU keep: `scaled_dot_product_attention`, and
-    FlashAttention's own."""
+    """A context in which `scaled_dot_product_attention` and FlashAttention save what the GPU kernels save."""
     with (
         patch.object(functional, "scaled_dot_product_attention", _attention),
         patch.object(flash_attention, "_flash_attention_forward", _flash),
@@ -64,7 +65,7 @@ def fused_attention() -> Iterator[None]:
 
 
 def take_flash(model: Any) -> None:
-    """Sets a model to FlashAttention, whatever this machine has of it."""
+    """Set a model to FlashAttention even if the package is not installed."""
     for module in model.modules():
         config = getattr(module, "config", None)
         if config is not None and hasattr(config, "_attn_implementation_internal"):

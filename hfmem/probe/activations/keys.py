@@ -1,4 +1,4 @@
-"""Which keys of a configuration are sizes, and of what."""
+"""Which config keys are sizes, and what of."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ __all__ = [
 
 POSITIONS: Final = re.compile(r"(max_position|^n_positions$|^n_ctx$|max_seq_len|max_sequence_length|seq_length)")
 
-# Numbers that are no sizes of a tensor, or that decide on the kinds of layers and not on their sizes.
+# Numbers that are not sizes of a tensor, or that determine the kinds of layers rather than their sizes.
 _FIXED: Final = re.compile(
     r"(_id$|_ids$|token|_index$|layer|depth|interval|pattern|period|every|step|_group$|^topk_group$|seed|pretraining_tp|"
     r"first_k|version|^rope|rotary|_size_per|num_labels|hidden_act|num_nextn|mtp|experts_implementation|position|"
@@ -48,12 +48,12 @@ _ALWAYS: Final = (
 
 WINDOWS: Final = re.compile(r"(window|attention_chunk_size$|chunk_length|index_topk|indexer_budget|^local_attention)")
 
-# How many layers at the start have no experts.
+# Keys of the number of dense layers before the MoE layers.
 DENSE_FIRST: Final = re.compile(r"^(first_k_dense_replace|num_dense_layers|n_dense_layers|moe_layer_start_index)$")
 
 EXPERTS: Final = re.compile(r"(num|routed|local)_experts$|^n_routed_experts$|_num_experts$")
 
-# Chunks of tokens that a scan works through; tokens of the shapes are multiples of them.
+# Keys of the chunk of tokens that a scan processes at a time.
 CHUNK: Final = re.compile(r"^(mamba_|ssm_|linear_)?chunk_size$|^block_size$")
 
 CHUNKS: Final = re.compile(r"(chunk_size|linear_|lightning|block_size|delta)")
@@ -66,7 +66,7 @@ HIDDEN: Final = ("hidden_size", "d_model", "n_embd")
 
 HEAD_DIM: Final = ("head_dim", "d_kv", "kv_channels", "dim_head")
 
-# (heads of a state, the size of each, groups that share a projection, the factor from the hidden size)
+# Keys of (heads of a recurrent state, head size, groups that share a projection, factor from the hidden size)
 STATE_HEADS: Final = (
     ("mamba_n_heads", "mamba_d_head", "mamba_n_groups", "mamba_expand"),
     ("mamba_num_heads", "mamba_head_dim", "n_groups", "expand"),
@@ -74,11 +74,11 @@ STATE_HEADS: Final = (
     ("n_mamba_heads", "mamba_headdim", "mamba_ngroups", "mamba_expand"),
 )
 
-STATE_WIDTH: Final = "mamba_d_ssm"  # heads × size, where a class does not take it from the hidden size
+STATE_WIDTH: Final = "mamba_d_ssm"  # heads × head size, if the class does not derive it from the hidden size
 
 
 def tied(key: str) -> bool:
-    """Whether other sizes depend on this one, so that it is changed together with them."""
+    """Whether other sizes depend on this one, so that they must change together."""
     states = [name for names in STATE_HEADS for name in names]
     return key in (
         *HEADS,
@@ -93,7 +93,7 @@ def tied(key: str) -> bool:
 
 
 def drawn_sizes(config: Config, path: tuple[str, ...]) -> dict[str, int]:
-    """The sizes of the text part that probes vary, with their values."""
+    """The sizes of the text model that the variants change, with their values."""
     text = tiny.at(tiny.build(config), path)
     return {
         key: value
@@ -105,10 +105,12 @@ def drawn_sizes(config: Config, path: tuple[str, ...]) -> dict[str, int]:
 
 
 def integers(text: Any) -> Iterator[tuple[str, int]]:
-    """The whole numbers of a configuration; of a list with an entry a layer, the one that all layers have."""
+    """The integers of a config; of a list with one entry per layer, the entry if all are equal."""
     fields = tiny.fields_of(text)
-    own = [key for key in HEAD_DIM if key not in fields and key in vars(text)]  # that the class has no field for
-    if tiny.value(text, "kv_lora_rank"):  # where it follows from the parts of a head
+    own = [
+        key for key in HEAD_DIM if key not in fields and key in vars(text)
+    ]  # set although the class does not declare it
+    if tiny.value(text, "kv_lora_rank"):  # MLA: derived from the parts of a head
         own = []
     for key in (*fields, *own):
         value = tiny.value(text, key)

@@ -1,4 +1,4 @@
-"""Which moments of a part can be its highest, for sizes that models have."""
+"""Selects the moments of a part that can be its peak, for sizes of real models."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from hfmem.estimator.activations.polynomials import Polynomial
 __all__ = ["highest"]
 
 _SAMPLES = 160
-_CLOSE = 0.9995  # of the highest: no moment is kept for less
+_CLOSE = 0.9995  # of the highest value: a moment this close does not justify another entry
 
 
 def highest(moments: Sequence[Moment], *, single: bool = False) -> tuple[Moment, ...]:
-    """The moments that are the highest one for some sizes that models have; `single` where one token is run."""
+    """A small set of moments that contains the highest one at all sampled sizes; `single` if one token is run."""
     totals = [moment.activations + moment.gradients for moment in moments]
     if not totals:
         return ()
@@ -35,7 +35,7 @@ def highest(moments: Sequence[Moment], *, single: bool = False) -> tuple[Moment,
 
 
 def _values(totals: Sequence[Polynomial], *, single: bool) -> np.ndarray:
-    """Each polynomial at sizes as models have them: a row each."""
+    """The values of each polynomial (rows) at sampled sizes of real models (columns)."""
     names = sorted(frozenset().union(*(total.names for total in totals)))
     samples = list(_samples(names, single=single))
     columns = {name: np.array([sample[name] for sample in samples], dtype=float) for name in names}
@@ -46,7 +46,7 @@ def _values(totals: Sequence[Polynomial], *, single: bool) -> np.ndarray:
 
 
 def _samples(names: Sequence[str], *, single: bool) -> Iterator[dict[str, int]]:
-    """Sizes as models have them."""
+    """Random sizes in the range of real models."""
     rng = random.Random(0)  # noqa: S311 - sizes, no secrets
     for _ in range(_SAMPLES):
         hidden = 128 * round(4 * 32 ** rng.random())
@@ -67,7 +67,7 @@ def _samples(names: Sequence[str], *, single: bool) -> Iterator[dict[str, int]]:
             "expert_intermediate": round(hidden * rng.choice((0.25, 0.5, 2))),
             "shared": round(hidden * rng.choice((0.25, 0.5, 2))),
         }
-        if {"past", "seen"} & {*names}:  # tokens before, and with those that are run
+        if {"past", "seen"} & {*names}:  # cached tokens, and their sum with the new ones
             past = known["s"] * rng.choice((1, 4, 16, 64))
             known["s"] = 1 if single else known["s"]
             known |= {"past": past, "seen": past + known["s"]}

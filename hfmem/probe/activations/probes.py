@@ -1,4 +1,4 @@
-"""Small models of a type, built, and how the mapper reads them; and how far coefficients are off for one."""
+"""Small models of a type with the mapper's view of them, and the error of coefficients at one."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ from hfmem.probe.activations.variants import Variant
 __all__ = ["Probe", "ProbeError", "deviation", "probes"]
 
 _KINDS: Final = ("mm_token_type_ids", "token_type_ids")
-"""Inputs that say of each token what it is (0 for text), for classes that refuse to go without."""
+"""Inputs with the kind of each token (0 for text), which some classes require."""
 
 _SOURCES: Final = {16: 28, 20: 38, 24: 18, 28: 34, 32: 12, 36: 22, 40: 14}
-"""Tokens of an encoder for the decoder's."""
+"""Encoder tokens by decoder tokens; unrelated numbers, so that the two can be distinguished."""
 
 _PASTS: Final = {16: 31, 24: 53, 36: 59, 20: 43, 32: 73, 28: 47, 40: 61}
-"""Tokens whose cache a step goes on from, for those that it runs; of other numbers half as many more."""
+"""Cached tokens by new tokens; for numbers not listed, one and a half times the new tokens."""
 
 
 class ProbeError(Exception):
-    """Coefficients that cannot be told, and why."""
+    """There are no coefficients; the message says why."""
 
 
 @dataclass(slots=True)
 class Probe:
-    """A variant, built, and how the mapper reads it."""
+    """A variant as a model, with the mapper's architecture of it."""
 
     variant: Variant
     device: str = "cpu"
@@ -76,14 +76,14 @@ class Probe:
         """The timeline of a step.
 
         Raises:
-            ProbeError: a step that goes on from a cache, of a class with an encoder.
+            ProbeError: the mode continues from a cache, and the class has an encoder.
         """
         dtype = torch.bfloat16 if mode.precision == "bf16" else torch.float32
         self.model.to(dtype)
         self._attend(mode.attention)
         torch.manual_seed(0)
         gc.collect()
-        gc.freeze()  # what earlier runs left: the collection before each step need not look at it again
+        gc.freeze()  # excludes remains of earlier runs from the collection before each step
         try:
             return run(self.model, self.layers, self._inputs(mode), mode, sums_in_place=True)
         except ValueError as error:
@@ -94,22 +94,22 @@ class Probe:
         return self.run(mode)
 
     def _inputs(self, mode: Mode) -> dict[str, Any]:
-        """What the model is called with; and the tokens before that, where a step goes on from their cache."""
+        """The inputs of the model; if the step continues from a cache, also the tokens before it."""
         if not mode.continues:
             return self.inputs
         if self.source:
-            raise ProbeError("an encoder's class is not run in pieces")
+            raise ProbeError("classes with an encoder are not run in chunks")
         batch, past, tokens = self.variant[1], self.past(mode), 1 if mode.method == "decode" else self.variant[2]
         found = {PAST: torch.randint(3, 90, (batch, past)), **self.inputs}
         return {name: value.to(self.device)[:, : past if name == PAST else tokens] for name, value in found.items()}
 
     def past(self, mode: Mode) -> int:
-        """Tokens whose cache a step goes on from; 0 where there are none."""
+        """Number of cached tokens that a step continues from; 0 without a cache."""
         tokens = self.variant[2]
         return _PASTS.get(tokens, tokens + tokens // 2 + 1) if mode.continues else 0
 
     def _attend(self, attention: str) -> None:
-        """Sets the attention; of the decoder only, where another part does not have it."""
+        """Set the attention implementation, or only the decoder's if another part does not support it."""
         if attention == "flash":
             take_flash(self.model)
             return
@@ -122,7 +122,7 @@ class Probe:
             decoder.set_attn_implementation(attention)
 
     def sizes(self, index: int, mode: Mode) -> dict[str, int]:
-        """The named sizes for a layer, sequences and tokens included."""
+        """The named sizes for a layer, including batch and tokens."""
         config, batch, tokens = self.variant
         sizes = model_sizes(config, self.architecture, index)
         tokens = 1 if mode.method == "decode" else tokens
@@ -130,47 +130,47 @@ class Probe:
 
 
 def probes(variants: Sequence[Variant], device: str = "cpu") -> list[Probe]:
-    """The variants, built."""
+    """The variants as models."""
     found = [Probe(variant, device) for variant in variants]
     gc.collect()
-    gc.freeze()  # what is there now stays: collections before each step need not look at it again
+    gc.freeze()  # the models stay, so the collection before each step can skip them
     return found
 
 
-def deviation(probe: Probe, mode: Mode, told: Coefficients) -> float:
-    """The largest error of coefficients at a probe that took no part in them, of what is kept and of the highest moment
-    of each part, in parts of all that is alive then; 1 where there are layers that they do not know."""
+def deviation(probe: Probe, mode: Mode, row: Coefficients) -> float:
+    """The largest error of coefficients at a probe not used for them: of saved bytes and of the peak of each part,
+    relative to all bytes alive then; 1 if the coefficients lack a kind of layer."""
     reading = Reading(probe.run(mode), mode)
     layers = probe.architecture.layers or ()
-    if not {signature(layer) for layer in layers} <= told.layers.keys():
+    if not {signature(layer) for layer in layers} <= row.layers.keys():
         return 1.0
-    parts = {name: (index, told.layers[name]) for index, name in enumerate(map(signature, layers))}
-    kept = told.before.at(probe.sizes(0, mode)) + sum(
-        told.layers[name].kept.at(probe.sizes(index, mode)) for index, name in enumerate(map(signature, layers))
+    parts = {name: (index, row.layers[name]) for index, name in enumerate(map(signature, layers))}
+    kept = row.before.at(probe.sizes(0, mode)) + sum(
+        row.layers[name].kept.at(probe.sizes(index, mode)) for index, name in enumerate(map(signature, layers))
     )
     segments: list[Segment] = [("before", 0), *(("forward", index) for index in range(len(layers)))]
     held = sum(reading.bytes(reading.kept_in(segment)) for segment in segments)
     head, end = reading.bytes(reading.kept_in(("head", 0))), len(layers)
-    pairs = [(kept, held), (told.head.kept.at(probe.sizes(end, mode)), head)]
-    places: list[tuple[Segment, int, Part]] = [(("head", 0), end, told.head)]
+    pairs = [(kept, held), (row.head.kept.at(probe.sizes(end, mode)), head)]
+    places: list[tuple[Segment, int, Part]] = [(("head", 0), end, row.head)]
     places += [((reading.layer_phase, index), index, part) for index, part in parts.values()]
     for segment, index, part in places:
         sizes = probe.sizes(index, mode)
         most = max((m.activations.at(sizes) + m.gradients.at(sizes) for m in part.moments), default=0)
         pairs.append((most, reading.bytes(reading.peak(segment))))
     if not mode.trains and layers:
-        pairs.append(_first(probe, reading, told))
+        pairs.append(_first(probe, reading, row))
     whole = held + max(measured for _, measured in pairs)
     return max(abs(one - other) / whole for one, other in pairs)
 
 
-def _first(probe: Probe, reading: Reading, told: Coefficients) -> tuple[int, int]:
-    """The highest moment of a prefill before its layers, where that can be the highest of all, as told and as measured;
-    else the higher one of that and of the first layer's, as it is in small sizes."""
-    sizes, part = probe.sizes(0, reading.mode), told.layers[signature((probe.architecture.layers or ())[0])]
+def _first(probe: Probe, reading: Reading, row: Coefficients) -> tuple[int, int]:
+    """The peak of a prefill before its layers by the coefficients, and as measured. Coefficients without such moments
+    are compared at the first layer, whose moments are higher except possibly at small sizes."""
+    sizes, part = probe.sizes(0, reading.mode), row.layers[signature((probe.architecture.layers or ())[0])]
     before = reading.bytes(reading.peak(("before", 0)))
-    if told.entry:
-        return max(moment.activations.at(sizes) for moment in told.entry), before
-    layer = told.before.at(sizes) + max((moment.activations.at(sizes) for moment in part.moments), default=0)
+    if row.entry:
+        return max(moment.activations.at(sizes) for moment in row.entry), before
+    layer = row.before.at(sizes) + max((moment.activations.at(sizes) for moment in part.moments), default=0)
     measured = reading.bytes(reading.kept_in(("before", 0))) + reading.bytes(reading.peak(("forward", 0)))
     return layer, max(before, measured)

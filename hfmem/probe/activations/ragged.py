@@ -1,7 +1,7 @@
-"""Timelines whose length depends on the sizes: loops over tokens or chunks run as often as there are some.
+"""Timelines whose length depends on the sizes, because of loops over tokens or chunks.
 
-What one line of the implementation allocates with one shape is one role, whichever turn of the loop it was in. A role's
-bytes are a product of sizes as any tensor's; how often it is there grows linearly with the tokens or the chunks.
+The storages that one source line allocates with one shape form a role, in any iteration of the loop. The bytes of a
+role are a product of sizes like those of any tensor; its count grows linearly with the tokens or chunks.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ __all__ = ["Role", "Roles", "landmarks", "linear"]
 
 Group = tuple[Segment, str, str, int]
 Role = tuple[Group, int | None]
-"""A line's storages of one shape, by the order in which its shapes came; where their number differs between probes, one
-storage by its order (inverted), or all of them (None)."""
+"""A source line's storages of one shape, identified by the order in which its shapes first occurred. If the number of
+shapes differs between probes, a single storage by its order (bitwise inverted), or all of them together (None)."""
 
 _OFTEN = 4
-"""How many of a line's turns are looked at: of the first and of the last, half each."""
+"""How many iterations of a line are examined: half of them the first, half the last."""
 
 _NEAR = 0.7
 _WEIGHTS = (1, 8, 64)
@@ -36,7 +36,7 @@ def _group(allocation: Allocation) -> Group:
 
 @dataclass(frozen=True, slots=True)
 class _Kinds:
-    """Of one timeline: the shapes of each group in the order in which they came, and its storages in that order."""
+    """The shapes of each group in one timeline by first occurrence, and its storages by order of allocation."""
 
     shapes: Mapping[Group, Mapping[object, int]]
     members: Mapping[Group, Sequence[Allocation]]
@@ -60,10 +60,10 @@ class _Kinds:
 
 
 class Roles:
-    """The roles of several timelines, matched.
+    """The roles of several timelines, matched with each other.
 
     Args:
-        readings: those that take part in the fit.
+        readings: the timelines used in the fit.
     """
 
     def __init__(self, readings: Sequence[Reading]) -> None:
@@ -80,12 +80,12 @@ class Roles:
             if len({len(one.shapes.get(group, ())) for one in self._kinds}) == 1:
                 kind = kinds.shapes[group][allocation.shape, allocation.nbytes]
             elif len({len(one.members.get(group, ())) for one in self._kinds}) == 1:
-                kind = ~kinds.ordinals[number]  # two shapes are one at some probe
+                kind = ~kinds.ordinals[number]  # two shapes coincide at some probe
             known[number] = (group, kind)
         return known[number]
 
     def counts(self, selection: Sequence[frozenset[int]]) -> dict[Role, Vector]:
-        """How many storages of each role are in a selection, a number a probe; bytes of a role of several shapes."""
+        """The number of storages of each role in a selection at each probe; for a role of several shapes, the bytes."""
         counters: list[Counter[Role]] = []
         for probe, numbers in enumerate(selection[: len(self._readings)]):
             allocations = self._readings[probe].timeline.allocations
@@ -98,7 +98,7 @@ class Roles:
         return {role: tuple(counter[role] for counter in counters) for role in roles}
 
     def record(self, role: Role, count: Vector) -> TensorRecord:
-        """One storage of a role at each probe; all of them, of a role of several shapes."""
+        """One storage of a role at each probe; for a role of several shapes, all of them."""
         group, kind = role
         if kind is None:
             return TensorRecord(nbytes=count, shapes=((),) * len(count), itemsize=group[3])
@@ -109,7 +109,7 @@ class Roles:
 
 
 def linear(vector: Vector, sizes: Mapping[str, Vector]) -> Polynomial | None:
-    """A number of turns: a constant, or a multiple of one size and a constant."""
+    """A number of iterations as a constant, or as a linear function of one size; None if it is neither."""
     if len(set(vector)) == 1:
         return Polynomial.constant(vector[0])
     for name, values in sizes.items():
@@ -124,8 +124,8 @@ def linear(vector: Vector, sizes: Mapping[str, Vector]) -> Polynomial | None:
 
 
 def landmarks(readings: Sequence[Reading], segment: Segment) -> list[tuple[frozenset[int], ...]]:
-    """Moments of a part that all timelines have, as what is alive then: when something is freed after a line allocated,
-    in its first and last turns. Those that are far from the highest whatever weighs most are left out."""
+    """Moments of a part that occur in all timelines, as the storages alive then: where something is freed right after
+    an allocation, in the first and last iterations. Moments far below the peak under any weighting are omitted."""
     marked = [_marks(reading, segment) for reading in readings]
     shared = [mark for mark in marked[0] if all(mark in other for other in marked[1:])]
     near: dict[object, None] = {}
@@ -143,7 +143,7 @@ def landmarks(readings: Sequence[Reading], segment: Segment) -> list[tuple[froze
 
 
 def _marks(reading: Reading, segment: Segment) -> dict[object, tuple[int, int, int]]:
-    """Position, bytes of activations and of gradients at each peak, by line and turn."""
+    """Position, bytes of activations and bytes of gradients at each local peak, by line and iteration."""
     found: dict[Group, list[tuple[int, int, int]]] = {}
     for position, newest, others, own in reading.rises(segment):
         found.setdefault(_group(reading.timeline.allocations[newest]), []).append((position, others, own))

@@ -1,4 +1,4 @@
-"""What a timeline says: which storages a part of the model keeps, and which are alive at its highest moments."""
+"""Evaluates a timeline: the storages that each part of the model saves, and those alive at its highest moments."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ __all__ = ["Reading"]
 
 
 class Reading:
-    """One timeline, by parts."""
+    """One timeline, evaluated by parts of the model."""
 
     def __init__(self, timeline: Timeline, mode: Mode) -> None:
         self.timeline, self.mode = timeline, mode
 
     @property
     def layer_phase(self) -> Phase:
-        """Where a layer's moments are looked for."""
+        """The phase in which a layer has its peak."""
         return "backward" if self.mode.trains else "forward"
 
     @cached_property
     def kept(self) -> frozenset[int]:
-        """Alive once the layers (in training, the loss too) are done; without the cache."""
+        """Storages alive after the last layer (in training, after the loss), without weights and cache."""
         if self.mode.trains:
             return self.timeline.kept
         live: set[int] = set()
@@ -36,9 +36,10 @@ class Reading:
 
     @cached_property
     def _by_owner(self) -> dict[Segment, set[int]]:
-        """What is kept, by the part it belongs to: where it was allocated; a layer's input belongs to that layer. What
-        leads into the first layer of a prefill belongs to no layer: where it is kept, that is until the end. What the
-        last layer of a prefill leaves belongs to the head: a variable of the loop, which each layer overwrites."""
+        """The saved storages by the part that they count with. That is the part that allocated them, except that a
+        layer's input counts with this layer. In a prefill, the input of the first layer counts with no layer, as it is
+        saved until the end if at all, and what the last layer leaves counts with the head: it is in a loop variable
+        that every other layer overwrites."""
         depth = self.timeline.depth
         inputs: dict[int, Segment] = {
             number: ("head", 0) if index == depth else ("forward", index)
@@ -54,7 +55,7 @@ class Reading:
         return found
 
     def kept_in(self, segment: Segment) -> frozenset[int]:
-        """What a part keeps."""
+        """The storages that a part saves."""
         return frozenset(self._by_owner.get(segment, ()))
 
     def bytes(self, numbers: Iterable[int]) -> int:
@@ -62,7 +63,8 @@ class Reading:
         return sum(self.timeline.allocations[number].nbytes for number in numbers)
 
     def peaks(self, segment: Segment) -> list[frozenset[int]]:
-        """What is alive whenever a part frees something after it allocated, but for what other parts answer for."""
+        """The storages alive at each local peak of a part (a free after an allocation), without those that count with
+        other parts."""
         elsewhere = self._elsewhere(segment)
         live: set[int] = set()
         found: dict[frozenset[int], None] = {}
@@ -76,7 +78,7 @@ class Reading:
         return list(found)
 
     def peak(self, segment: Segment) -> frozenset[int]:
-        """The highest of them in bytes."""
+        """The storages alive at the highest peak in bytes."""
         elsewhere = self._elsewhere(segment)
         size, highest, at = 0, -1, 0
         for position, (allocated, number, where) in enumerate(self.timeline.events):
@@ -92,8 +94,8 @@ class Reading:
         return frozenset(live)
 
     def rises(self, segment: Segment) -> Iterator[tuple[int, int, int, int]]:
-        """Whenever a part frees something after it allocated: the number of the event before, the storage that was
-        allocated last, and bytes alive of all but gradients, and of the part's own gradients."""
+        """Each local peak of a part (a free after an allocation): the number of the event, the storage allocated last,
+        the live bytes without gradients, and the bytes of the part's own gradients."""
         elsewhere, gradients = self._elsewhere(segment), self.timeline.gradients
         others = own = 0
         newest: int | None = None
@@ -110,7 +112,7 @@ class Reading:
                 others += change
 
     def alive(self, segment: Segment, positions: frozenset[int]) -> dict[int, frozenset[int]]:
-        """What is alive before some events, but for what other parts answer for."""
+        """The storages alive before some events, without those that count with other parts."""
         elsewhere = self._elsewhere(segment)
         live: set[int] = set()
         found: dict[int, frozenset[int]] = {}
@@ -122,7 +124,7 @@ class Reading:
         return found
 
     def _elsewhere(self, segment: Segment) -> frozenset[int]:
-        """Storages that other parts answer for: weights, what earlier parts keep, others' caches and gradients."""
+        """Storages that do not count with a part: weights, what earlier parts saved, others' caches and gradients."""
         phase, index = segment
         last = self.timeline.depth if phase == "head" else index
         earlier: list[Segment] = [("before", 0), *(("forward", number) for number in range(last))]

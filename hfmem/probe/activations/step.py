@@ -1,4 +1,4 @@
-"""One step of a model under the tracer: a training step up to its gradients, or a prefill."""
+"""Runs one step of a model under the tracer: a training step, or a prefill."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from hfmem.probe.activations.tracer import Allocation, Segment, Tracer
 __all__ = ["PAST", "LinearUse", "Mode", "Timeline", "find_layers", "run"]
 
 PAST = "past_input_ids"
-"""Of a step's inputs: the tokens before those that it runs, where it goes on from their cache."""
+"""Key in a step's inputs for the tokens whose cache it continues from."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,10 +28,10 @@ class Mode:
     Attributes:
         attention: `sdpa`, `eager` or `flash`.
         precision: `bf16` or `fp32` for weights and arithmetic, `autocast` for bfloat16 arithmetic on float32 weights.
-        method: `full` training, a `frozen` base whose input needs a gradient (LoRA), or `prefill`: the forward pass of
-            a prompt with a cache, with the logits of the last position only; `forward` with those of all; `chunk` the
-            same for a later piece of a prompt, on the cache of what came before; `decode` for one token.
-        checkpointing: whether layers are recomputed in the backward pass.
+        method: `full` training; a `frozen` base whose embedding output requires a gradient (LoRA); `prefill`, the
+            forward pass of a prompt with a cache and logits of the last position; `forward`, with logits of all
+            positions; `chunk`, like `prefill` for a later chunk of a prompt with cached tokens; `decode`, one token.
+        checkpointing: whether to use gradient checkpointing.
     """
 
     attention: Literal["sdpa", "eager", "flash"] = "sdpa"
@@ -46,7 +46,7 @@ class Mode:
 
     @property
     def continues(self) -> bool:
-        """Whether it goes on from the cache of what came before."""
+        """Whether it continues from a cache."""
         return self.method in ("chunk", "decode")
 
     def __str__(self) -> str:
@@ -55,12 +55,12 @@ class Mode:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinearUse:
-    """A linear module of a layer in a forward pass.
+    """A linear module of a layer, as used in a forward pass.
 
     Attributes:
         name: its name within the layer.
-        inputs, outputs: its sizes.
-        source: number of the storage that it reads.
+        inputs, outputs: its input and output features.
+        source: number of the storage of its input.
     """
 
     name: str
@@ -74,16 +74,16 @@ class Timeline:
     """What a step allocated and freed.
 
     Attributes:
-        allocations, events: as the tracer has them.
-        given: weights, buffers and inputs.
-        kept: alive once the forward pass is done, without the logits that nobody holds.
-        cache: storages of the cache that a prefill returns.
-        gradients: storages of the parameters' gradients, and of that of a tied head, which waits for the embedding's.
-        optimizer: storages of the optimizer's states.
-        steady: how many events came before the step that counts (a first one makes the optimizer's states).
-        depth: how many times a layer was called.
-        inputs: the storage that leads into each layer (and, at `depth`, into the head).
-        linears: linear modules by the number of the layer.
+        allocations, events: from the tracer.
+        given: storages of weights, buffers and inputs.
+        kept: storages alive after the forward pass, without given ones and without unreferenced logits.
+        cache: storages of the KV cache that a prefill returns.
+        gradients: storages of parameter gradients, including that of a tied head until the embedding's is added.
+        optimizer: storages of optimizer states.
+        steady: number of events before the step that counts (a first step creates the optimizer states).
+        depth: number of layer calls.
+        inputs: the storage of each layer's input (and, at `depth`, of the head's).
+        linears: linear modules by layer number.
     """
 
     allocations: Sequence[Allocation]
@@ -100,10 +100,10 @@ class Timeline:
 
 
 def find_layers(model: Any, depth: int) -> list[Any]:
-    """The modules that are the decoder's layers, in order.
+    """The layer modules of the decoder, in order.
 
     Raises:
-        LookupError: there is no list of so many modules.
+        LookupError: there is no `ModuleList` of this length.
     """
     lists = [
         (name, module)
@@ -127,11 +127,11 @@ def run(  # noqa: PLR0913 - the parts of a step
     *,
     sums_in_place: bool = False,
 ) -> Timeline:
-    """The timeline of one step. The model must be in the precision and with the attention of `mode`; `sums_in_place` as
-    `Tracer` has it.
+    """The timeline of one step. The model must already have the precision and attention of `mode`; `sums_in_place` is
+    passed to `Tracer`.
 
-    With an optimizer, the step is run twice and ends with the optimizer's: the first makes its states, the second is
-    as all that follow.
+    With an optimizer, the step includes the optimizer's and runs twice: the first creates the states, the second is
+    representative of all later ones.
     """
     tracer = Tracer(sums_in_place=sums_in_place)
     hooks = _Hooks(tracer, layers, mode)
@@ -189,8 +189,8 @@ def _train(  # noqa: PLR0913, PLR0917 - the parts of a step
 
 
 def _waiting(model: Any, tracer: Tracer) -> frozenset[int]:
-    """The gradient that a head has made of the weights that it shares with the embedding: it is there until the end of
-    the backward pass, where the embedding makes its own and the two are added."""
+    """The gradient of tied weights from the head. It lives until the end of the backward pass, where it is added to the
+    embedding's."""
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
     if not hasattr(embedding, "weight") or getattr(head, "weight", None) is not embedding.weight:
         return frozenset()
@@ -232,12 +232,12 @@ def _infer(  # noqa: PLR0913, PLR0917 - the parts of a step
 
 
 def _held(output: Any) -> Any:
-    """The cache that a model returns."""
+    """The KV cache or recurrent states in a model's output."""
     return output.get("past_key_values", None) or output.get("cache_params", None) or output.get("state", None)
 
 
 def _cached(held: Any, tracer: Tracer) -> frozenset[int]:
-    """The storages of a cache."""
+    """The storages of a cache object."""
     return frozenset(number for tensor in _reachable(held, set()) if (number := tracer.number(tensor)) is not None)
 
 
@@ -252,7 +252,8 @@ def _no_cache(model: Any) -> dict[str, Any]:
 
 @contextmanager
 def _prepared(model: Any, mode: Mode) -> Iterator[None]:
-    """Train or eval, frozen or not, checkpointing or not; as it was, afterwards."""
+    """A context with the model in train or eval mode, frozen and with gradient checkpointing by `mode`; both are reset
+    afterwards."""
     model.train(mode.trains)
     hooks: list[Any] = []
     if mode.method == "frozen":
@@ -278,7 +279,7 @@ def _require_gradient(_module: Any, _inputs: Any, output: Any) -> None:
 
 
 def _inward(model: Any) -> list[Any]:
-    """The modules that embed tokens: those of encoder and decoder share the weights of one."""
+    """The modules that embed tokens; encoder and decoder may each have one with shared weights."""
     embedding = model.get_input_embeddings()
     weight = getattr(embedding, "weight", None)
     alike = [module for module in model.modules() if module is not embedding and isinstance(module, type(embedding))]
@@ -286,12 +287,12 @@ def _inward(model: Any) -> list[Any]:
 
 
 class _Hooks:
-    """Tells the tracer which layer is running, forwards and backwards.
+    """Hooks that tell the tracer which layer is running, in the forward and backward pass.
 
     Attributes:
-        backward: whether the backward pass has begun (layers that run in it are recomputed).
-        calls: how many times a layer was called in the forward pass.
-        inputs: the storage that leads into each call, and into the head.
+        backward: whether the backward pass has begun (layer calls are recomputations from then on).
+        calls: number of layer calls in the forward pass.
+        inputs: the storage of each call's input, and of the head's.
         linears: linear modules by the number of the call.
     """
 
@@ -304,7 +305,7 @@ class _Hooks:
         self.linears: dict[int, list[LinearUse]] = {}
 
     def restart(self) -> None:
-        """For another step."""
+        """Reset for another step."""
         self.backward, self.calls = False, 0
         self.inputs, self.linears = {}, {}
         self._tracer.segment = ("before", 0)
@@ -346,7 +347,7 @@ class _Hooks:
             hidden.register_hook(self._entering(("backward", number)))
 
     def _lead(self, hidden: Any) -> None:
-        """Remembers what leads into the next layer."""
+        """Record the input of the next layer."""
         number = None if hidden is None else self._tracer.number(hidden)
         if number is not None:
             self.inputs[self.calls] = number
@@ -371,7 +372,7 @@ class _Hooks:
 
 
 def _numbers(tracer: Tracer, value: Any) -> frozenset[int]:
-    """The storages of the tensors in a value."""
+    """The numbers of the storages of all tensors in a nested value."""
     return frozenset(number for tensor in _tensors(value) if (number := tracer.number(tensor)) is not None)
 
 
@@ -380,7 +381,7 @@ def _tensors(value: Any) -> Iterator[torch.Tensor]:
 
 
 def _reachable(value: Any, seen: set[int]) -> Iterator[torch.Tensor]:
-    """Every tensor that hangs from a cache object."""
+    """All tensors reachable from a cache object."""
     if isinstance(value, torch.Tensor):
         yield value
     elif isinstance(value, dict):

@@ -1,8 +1,8 @@
-"""The file of measured coefficients: read and written whole, as lines that a person can compare.
+"""Reads and writes the whole file of measured coefficients, in lines that give readable diffs.
 
-The types come first, each with what holds for all its modes, then a line for each set of modes that keep the same; then
-the parts that those name (layers, heads, lists of linear modules), by a digest of what is in them, so that equal ones
-of several types stand there once and a change shows where it is.
+The types come first, each with the facts for all its modes, followed by one line per set of modes with equal
+coefficients. Then come the parts that these lines refer to (layers, heads, lists of linear modules), named by a digest
+of their contents, so that equal parts of several types are stored once and a diff shows only the changed ones.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _REGIMES = ("modes", "within")
 
 
 def read(path: Path) -> dict[str, Row]:
-    """Every row of a file by its type, with its parts in their places."""
+    """All rows of a file by type, with references to parts resolved."""
     rows: dict[str, Row] = {}
     parts: dict[str, Row] = {}
     for line in path.read_text(encoding="ascii").splitlines()[1:] if path.exists() else ():
@@ -48,7 +48,7 @@ def _put(row: Row, block: Row) -> None:
 
 
 def write(path: Path, head: Mapping[str, str], rows: Mapping[str, Row]) -> None:
-    """All rows, with what they were measured with."""
+    """Write all rows, after a line of provenance (`head`)."""
     parts: dict[str, Row] = {}
     lines = [line for name in sorted(rows) for line in _lines(rows[name], parts)]
     lines += [_line({"part": name, **parts[name]}) for name in sorted(parts)]
@@ -56,7 +56,7 @@ def write(path: Path, head: Mapping[str, str], rows: Mapping[str, Row]) -> None:
 
 
 def _lines(row: Row, parts: dict[str, Row]) -> Iterator[str]:
-    """A type, and a line for each of its blocks."""
+    """The line of a type, then one for each of its blocks."""
     name = row["type"]
     if "same_as" in row:
         yield _line({"type": name, "same_as": row["same_as"]})
@@ -73,10 +73,10 @@ def _lines(row: Row, parts: dict[str, Row]) -> Iterator[str]:
 
 
 def _named(part: Row, parts: dict[str, Row]) -> str:
-    """The name of a part: a digest of what is in it."""
+    """The name of a part: a digest of its contents."""
     name = hashlib.blake2s(_line(part).encode(), digest_size=5).hexdigest()
     if parts.setdefault(name, part) != part:
-        raise ValueError(f"two parts are called {name}")
+        raise ValueError(f"two parts have the digest {name}")
     return name
 
 

@@ -1,8 +1,8 @@
-"""Keys of a configuration that make a class run otherwise: each is measured as a row of its own.
+"""Config keys that make a class run differently; each is measured as a separate row.
 
-Which flags do is not told by their names: each flag of a class is switched, and what does not run as before is solved
-(`hfmem.probe.activations.table`). The name of such a row is that of the type and of the keys, as
-`hfmem.mapper.sizes.switched_structure` finds them in a file: `stablelm qk_layernorm+use_parallel_residual`.
+Flags that do so cannot be recognised by name: each flag of a class is switched, and if the class then runs differently,
+coefficients are solved for (`hfmem.probe.activations.table`). Such a row is named by the type and the keys, in the form
+that `hfmem.mapper.sizes.switched_structure` derives from a config: `stablelm qk_layernorm+use_parallel_residual`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from hfmem.probe import tiny
 
 __all__ = ["plain", "structures_of", "switched", "without_class"]
 
-# Keys that real files switch together.
+# Keys that public configs switch together.
 COMBINED: Final[Mapping[str, tuple[tuple[str, ...], ...]]] = {
     "falcon": (("alibi", "multi_query", "parallel_attn"), ("alibi", "multi_query")),
     "mbart:MBartForConditionalGeneration": (("activation_function=relu",),),
@@ -26,9 +26,9 @@ COMBINED: Final[Mapping[str, tuple[tuple[str, ...], ...]]] = {
     "t5": (("feed_forward_proj=gated-gelu",),),
 }
 
-_WIDTH: Final = 40  # no other size of a small configuration
+_WIDTH: Final = 40  # not equal to any other size of a small config
 
-# Flags of numbers, of outputs, of how weights are made or tied, and of kernels: a layer allocates the same.
+# Flags on numerics, outputs, initialisation or tying of weights, and kernels: none changes what a layer allocates.
 _OTHERWISE: Final = re.compile(
     r"(^_|bias|tie|cache|^is_|^add_cross|^output_|^return_|norm_topk|kernel|_scan$|mambapy|rope|rotary|^mup|scale|init|"
     r"summary|flash|embed(ding)?s?$|_emb$|_emb_|label|loss|sliding_window|elementwise_affine|interleave|exact|compile|"
@@ -37,22 +37,22 @@ _OTHERWISE: Final = re.compile(
 
 
 def plain(name: str) -> str:
-    """The type of a row's name."""
+    """The type in a row's name."""
     return name.partition(" ")[0]
 
 
 def without_class(name: str) -> str:
-    """A row's name without the class of its type."""
+    """A row's name without the class."""
     head, space, keys = name.partition(" ")
     return head.partition(":")[0] + space + keys
 
 
 def structures_of(model_type: str) -> list[str]:
-    """The names of rows to be measured for a type beside its own; none for a whole, whose text model has them."""
+    """The names of additional rows to measure for a type; none for a multimodal type, as its text model has them."""
     _, name = tiny.types()[model_type]
     try:
         built = tiny.build(tiny.shrunk(model_type.partition(":")[0], name))
-    except Exception:  # whatever a class raises: its own row tells why
+    except Exception:  # any exception of the class; its own row will report it
         return []
     text = built.get_text_config(decoder=True)
     if text is not built:
@@ -67,7 +67,7 @@ def structures_of(model_type: str) -> list[str]:
 
 
 def switched(config: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """The values of the keys in a row's name: not as the class has them."""
+    """Non-default values for the keys in a row's name."""
     fields = tiny.fields_of(_text(config))
     found: dict[str, Any] = {}
     for key in name.partition(" ")[2].split("+") if " " in name else ():

@@ -1,4 +1,4 @@
-"""The rows of `data/activations.jsonl`: every mode of a type, and why one is missing."""
+"""The rows of `data/activations.jsonl`: all modes of a type, and reasons for missing ones."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ MODES: Final[tuple[Mode, ...]] = (
     Mode(attention="eager", precision="fp32"),
     Mode(attention="eager", precision="fp32", method="prefill"),
 )
-"""Every mode that is measured, the most asked for first. Checkpointing follows from them: a layer keeps its input, and
-its backward pass has the same moments, beside that input (the oracle tests measure it)."""
+"""The measured modes, the most common first. Gradient checkpointing follows from them: a layer saves its input, and its
+backward pass has the same moments in addition to that input (the oracle tests measure this)."""
 
 PIECES: Final[tuple[Mode, ...]] = tuple(
     Mode(attention=attention, method=method)
     for attention in ("sdpa", "eager", "flash")
     for method in ("chunk", "decode")
 )
-"""Modes of a prompt in pieces, and of the tokens after it. In float32 nothing is more than twice as large."""
+"""Modes of a prompt in chunks, and of the tokens after it. float32 is not measured: it at most doubles each tensor."""
 
 FLASH: Final[tuple[Mode, ...]] = (
     Mode(attention="flash", method="prefill"),
@@ -57,27 +57,26 @@ FLASH: Final[tuple[Mode, ...]] = (
     Mode(attention="flash", precision="autocast"),
     Mode(attention="flash", precision="autocast", method="frozen"),
 )
-"""Modes of classes that have flash attention and no other fused one; of the others it keeps what theirs keeps.
-FlashAttention has no float32."""
+"""Modes of classes that support flash attention but not SDPA; in other classes, it saves the same as SDPA.
+FlashAttention does not support float32."""
 
 _RECOMPUTED: Final = tuple(
     Mode(attention=attention, method=method, checkpointing=True)
     for method in ("full", "frozen")
     for attention in ("sdpa", "eager")
 )
-"""Modes of encoder-decoders besides: what an encoder keeps is told by no layer."""
+"""Additional modes of encoder-decoders, as the coefficients of decoder layers do not cover what an encoder saves."""
 
 _ALIKE: Final = (MODES[0], MODES[2], MODES[1], MODES[4])
-"""Modes in which a type and its text model are compared: the first two that there are."""
+"""Modes in which a type is compared with its text model; the first two available are used."""
 
 _MOST_SECONDS: Final = 50
 _DRAWS: Final = 3
-_HOPELESS: Final = 3  # modes that fail at the start: the rest would too
+_HOPELESS: Final = 3  # failed modes at the start after which the rest are skipped
 
 
 def derive(model_type: str, modes: Sequence[Mode] = ()) -> Row:
-    """Everything about a type: its coefficients a mode (all of them, unless some are named), the reasons for missing
-    ones, and how it went."""
+    """The row of a type: coefficients by mode (all modes by default), reasons for missing ones, and statistics."""
     started = time.process_time()
     whole = not modes
     modes = modes or modes_of(model_type)
@@ -93,7 +92,7 @@ def derive(model_type: str, modes: Sequence[Mode] = ()) -> Row:
             break
         try:
             drawn, built, first = _drawn(without_class(model_type), name, asked[0], within=regime == "within")
-        except Exception as error:  # whatever a class raises
+        except Exception as error:  # any exception of the class
             row["missing"][regime] = _sentence(error)
             break
         row["fixed"] |= fixed_sizes(drawn)
@@ -107,7 +106,7 @@ def derive(model_type: str, modes: Sequence[Mode] = ()) -> Row:
 
 
 def _record(row: Row, table: _Table, regime: str, mode: Mode, found: Solution | Unknown) -> None:
-    """Puts what a mode gives into a row, or why it gives nothing."""
+    """Add the solution of a mode to a row, or the reason why there is none."""
     if isinstance(found, Solution):
         row[regime][str(mode)] = table.block(found, linears=mode.method == "frozen")
         row["residual"] = max(row.get("residual", 0.0), found.residual)
@@ -116,8 +115,7 @@ def _record(row: Row, table: _Table, regime: str, mode: Mode, found: Solution | 
 
 
 def modes_of(model_type: str) -> tuple[Mode, ...]:
-    """The modes of a type: those of all, those of flash attention where its class has no other fused one, and those of
-    a prompt in pieces."""
+    """The modes of a type: those of all types, flash attention if its class does not support SDPA, and chunks."""
     has = implementations([plain(without_class(model_type))])
     pieces = tuple(mode for mode in PIECES if has.flash or mode.attention != "flash")
     return (*MODES, *(FLASH if has.flash and not has.sdpa else ()), *pieces)
@@ -126,8 +124,8 @@ def modes_of(model_type: str) -> tuple[Mode, ...]:
 def _drawn(
     model_type: str, name: str, mode: Mode, *, within: bool
 ) -> tuple[list[Variant], list[Probe], Solution | Unknown]:
-    """Variants, the probes of them, and what the first mode gives: drawn again where sizes happen to stand for each
-    other."""
+    """Variants, their probes, and the solution of the first mode. If the probes held back do not match, some sizes were
+    confused by coincidence, and the variants are drawn again."""
     for attempt in range(_DRAWS):
         drawn = variants(model_type, name, within=within, attempt=attempt)
         built = probes(drawn)
@@ -138,39 +136,40 @@ def _drawn(
 
 
 def _text_type(model_type: str) -> str | None:
-    """The type that a type may run as: that of its text model, where that is measured on its own; the type itself,
-    where keys are switched."""
+    """The type whose coefficients may apply to a type: that of its text model, if measured separately; for a row with
+    switched keys, the plain type."""
     if plain(model_type) != model_type:
         return plain(model_type)
     try:
         base = tiny.shrunk(model_type.partition(":")[0], tiny.types()[model_type][1])
-    except Exception:  # whatever a class raises
+    except Exception:  # any exception of the class
         return None
     found = model_types(base)[-1]
     return found if found != model_type and found in tiny.types() else None
 
 
 def _alias(model_type: str, text: str) -> Row | None:
-    """The row of a type that runs just as its text model does: one that points there; None where it does not."""
+    """A row that refers to the text model's, for a type that runs exactly like it; None if it does not."""
     _, name = tiny.types()[plain(model_type)]
     try:
-        told = _told(text)
+        known = _told(text)
         drawn = variants(without_class(model_type), name, few=True)
         built = probes(drawn)
-        off = max(_beyond(probe, text, mode, found) for mode, found in told for probe in built)
-    except Exception:  # whatever a class raises; solving it on its own tells why
+        off = max(_beyond(probe, text, mode, found) for mode, found in known for probe in built)
+    except Exception:  # any exception of the class; solving for the type separately will report it
         return None
     if off > MOST_OFF:
         return None
     row: Row = {"type": model_type, "class": name, "same_as": text, "within": {}, "missing": {}, "fixed": {}}
-    row["modes"] = {str(mode): 0 for mode in MODES if find(text, str(mode))} or {str(mode): 0 for mode, _ in told}
+    row["modes"] = {str(mode): 0 for mode in MODES if find(text, str(mode))} or {str(mode): 0 for mode, _ in known}
     return row | {"residual": off}
 
 
-def _beyond(probe: Probe, text: str, mode: Mode, told: Coefficients) -> float:
-    """How far coefficients of a text model are off for a whole; of that, what is beyond the text model itself, where
-    that is off in the same sizes (storages of a few bytes have no coefficients, and count in so small a model)."""
-    off = deviation(probe, mode, told)
+def _beyond(probe: Probe, text: str, mode: Mode, known: Coefficients) -> float:
+    """The error of a text model's coefficients for a multimodal model. If it is large, the error for the text model
+    itself at the same sizes is subtracted: storages of a few bytes have no coefficients, but count in so small a
+    model."""
+    off = deviation(probe, mode, known)
     if off <= MOST_OFF:
         return off
     config, batch, tokens = probe.variant
@@ -181,11 +180,11 @@ def _beyond(probe: Probe, text: str, mode: Mode, told: Coefficients) -> float:
     for key in path:
         part = part[key]
     own = {**part, "model_type": text, "architectures": [tiny.types()[text][1]], "pad_token_id": 0}
-    return abs(off - deviation(Probe((own, batch, tokens)), mode, told))
+    return abs(off - deviation(Probe((own, batch, tokens)), mode, known))
 
 
 def _told(text: str) -> list[tuple[Mode, Coefficients]]:
-    """What is known of a text model, in the modes that a whole is compared in."""
+    """The coefficients of a text model in the modes used for comparison."""
     stored = [(mode, found) for mode in _ALIKE if (found := find(text, str(mode)))]
     if stored:
         return stored[:2]
@@ -194,7 +193,7 @@ def _told(text: str) -> list[tuple[Mode, Coefficients]]:
 
 
 def merged(old: Row, new: Row) -> Row:
-    """A row with the modes of `new`, and those of `old` that it does not have."""
+    """A row with the modes of `new`, and those of `old` that `new` lacks."""
     table = _Table()
     found = dict(new)
     for regime in ("modes", "within"):
@@ -210,7 +209,7 @@ def merged(old: Row, new: Row) -> Row:
 def _solved(
     built: Sequence[Probe], modes: Sequence[Mode], first: Solution | Unknown, until: float
 ) -> Iterator[tuple[Mode, Solution | Unknown]]:
-    """Each mode, the first of which is solved already: as long as one more is likely to end in time."""
+    """The solution of each mode, given that of the first, except modes that would probably exceed the time."""
     failed, longest = 0, 0.0
     for mode in modes:
         if failed == _HOPELESS:
@@ -234,7 +233,7 @@ def _attempt(built: Sequence[Probe], mode: Mode) -> Solution | Unknown:
         return solve(built, mode)
     except ProbeError as error:
         return Unknown(str(error))
-    except Exception as error:  # whatever a class raises
+    except Exception as error:  # any exception of the class
         return Unknown(_sentence(error))
 
 
@@ -245,7 +244,7 @@ def _sentence(error: Exception) -> str:
 
 @dataclass(slots=True)
 class _Table:
-    """Blocks, each once."""
+    """Blocks of coefficients without duplicates."""
 
     blocks: list[Row] = field(default_factory=list)
 
@@ -262,11 +261,11 @@ class _Table:
         return self.number(found)
 
     def adopt(self, row: Row, number: int) -> int:
-        """A block of another row."""
+        """Add a block of another row; its number here."""
         return self.number(row["blocks"][number])
 
     def number(self, block: Row) -> int:
-        """The number of a block."""
+        """The number of a block, added if necessary."""
         if block not in self.blocks:
             self.blocks.append(block)
         return self.blocks.index(block)

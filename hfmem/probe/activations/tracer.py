@@ -1,8 +1,8 @@
-"""Every storage that a step allocates and frees, in order, with the part of the model that was running.
+"""Records all storages that a step allocates and frees, in order, with the part of the model that was running.
 
-What PyTorch's dispatcher does not see is not there: workspaces inside kernels, the rounding and caching of an
-allocator. What it changes is undone where asked for: autograd adds a gradient to another one in place, where nobody
-else holds it (`accumulate` of input_buffer.cpp), but makes a new one whenever a dispatch mode looks on.
+It does not include what PyTorch's dispatcher does not see: workspaces inside kernels, and the rounding and caching of
+an allocator. A dispatch mode itself changes one thing, which can be undone: autograd normally adds gradients in place
+if nothing else references the buffer (`accumulate` of input_buffer.cpp), but allocates a new one under such a mode.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ __all__ = ["Allocation", "Counting", "Phase", "Segment", "Tracer"]
 
 Phase = Literal["given", "before", "forward", "head", "backward", "after", "optimizer"]
 Segment = tuple[Phase, int]
-"""What was running: before the layers, the forward pass of a layer, the head and the loss, the backward pass of a
-layer, what comes after, the optimizer's step. `given` is what was there before the step."""
+"""The part of the step that was running: before the layers, the forward pass of a layer, head and loss, the backward
+pass of a layer, the rest of the backward pass, the optimizer step. `given` is for storages from before the step."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,11 +34,12 @@ class Allocation:
 
     Attributes:
         nbytes: its bytes.
-        itemsize: bytes of an element of the tensor it was allocated for.
+        itemsize: bytes per element of the tensor that it was allocated for.
         shape: shape of that tensor.
         op: the operation that returned it.
-        segment: what was running.
-        site: the line of the implementation that called it; in a backward pass, the line whose gradient it is.
+        segment: the part of the step that was running.
+        site: the source line of the model that called the operation; in a backward pass, the line whose gradient it
+            computes.
     """
 
     nbytes: int
@@ -59,7 +60,7 @@ class _Log:
 
 
 def _site() -> str:
-    """The innermost line of a model's own code."""
+    """The innermost source line in a model's own code."""
     frame: FrameType | None = sys._getframe(3)
     while frame is not None:
         name = frame.f_code.co_filename
@@ -70,14 +71,14 @@ def _site() -> str:
 
 
 class Tracer(TorchDispatchMode):  # type: ignore[misc] # PyTorch is untyped here
-    """Records allocations while it is entered.
+    """A context that records allocations.
 
     Args:
-        sums_in_place: whether gradients are added in place, as they are without a dispatch mode; else as they are with
-            one, which is how `MemTracker` and other tools of PyTorch count them.
+        sums_in_place: whether gradients are added in place, as without a dispatch mode. Otherwise each sum is a new
+            storage, which is how `MemTracker` and other PyTorch tools count.
 
     Attributes:
-        segment: what is running; hooks of the step set it.
+        segment: the part of the step that is running, set by hooks.
     """
 
     def __init__(self, *, sums_in_place: bool = False) -> None:
@@ -88,29 +89,29 @@ class Tracer(TorchDispatchMode):  # type: ignore[misc] # PyTorch is untyped here
 
     @property
     def allocations(self) -> list[Allocation]:
-        """Every storage, in the order of allocation."""
+        """All storages, in order of allocation."""
         return self._log.allocations
 
     @property
     def events(self) -> list[tuple[bool, int, Segment]]:
-        """(allocated or freed, number of the storage, what was running), in order."""
+        """(allocated or freed, number of the storage, part of the step), in order."""
         return self._log.events
 
     def give(self, tensors: Iterable[torch.Tensor]) -> frozenset[int]:
-        """Tells of tensors that are there already (weights, inputs); their numbers."""
+        """Register tensors that already exist (weights, inputs), and return their numbers."""
         return frozenset(number for tensor in tensors if (number := self._see(tensor, "given")) is not None)
 
     def number(self, tensor: torch.Tensor) -> int | None:
-        """The number of a tensor's storage, if it is alive and was seen."""
+        """The number of a tensor's storage; None if it was not recorded or is freed."""
         return self._log.numbers.get(tensor.untyped_storage()._cdata)
 
     def live(self) -> set[int]:
-        """The numbers of all storages that are alive now."""
+        """The numbers of all live storages."""
         return set(self._log.numbers.values())
 
     def __enter__(self) -> Tracer:
         gc.collect()
-        gc.disable()  # a collection in the middle of a step would move frees to where it happens
+        gc.disable()  # a collection during a step would make the time of frees arbitrary
         super().__enter__()
         return self
 
@@ -122,7 +123,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[misc] # PyTorch is untyped here
         node = torch._C._current_autograd_node()
         if self._alone and node is not None and _is_sum(func, args):
             own = next((n for n in (0, 1) if _holders(args, n) == self._alone and args[n].is_contiguous()), None)
-            if own is not None:  # the sum takes the place of the one that nobody else holds
+            if own is not None:  # as autograd would without a dispatch mode
                 return args[own].add_(args[1 - own])
         out = func(*args, **(kwargs or {}))
         if node is None:
@@ -133,7 +134,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[misc] # PyTorch is untyped here
         return out
 
     def _remember(self) -> None:
-        """The line of the implementation that the newest node of the graph is from."""
+        """Record the source line that created the newest node of the autograd graph."""
         log, nodes = self._log, torch.autograd._get_sequence_nr()
         if nodes != log.nodes:
             log.nodes = nodes
@@ -175,7 +176,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[misc] # PyTorch is untyped here
 
 
 def _is_sum(func: Any, args: Any) -> bool:
-    """Whether an operation of a backward pass adds one gradient to another one."""
+    """Whether an operation in a backward pass is a sum of two gradients."""
     if func is not torch.ops.aten.add.Tensor or not all(isinstance(item, torch.Tensor) for item in args):
         return False
     one, other = args
@@ -183,14 +184,14 @@ def _is_sum(func: Any, args: Any) -> bool:
 
 
 def _holders(args: Any, number: int) -> tuple[int, int, int]:
-    """How many hold a tensor: in Python, in C++, and its storage."""
+    """Reference counts of a tensor: in Python, in C++, and of its storage."""
     storage = torch._C._storage_Use_Count(args[number].untyped_storage()._cdata)
     return sys.getrefcount(args[number]), args[number]._use_count(), storage
 
 
 @cache
 def _alone() -> tuple[int, int, int]:
-    """`_holders` of a gradient that nobody but autograd holds."""
+    """`_holders` of a gradient that only autograd references, measured on a small graph."""
     seen: list[tuple[int, int, int]] = []
 
     class Watching(TorchDispatchMode):  # type: ignore[misc] # PyTorch is untyped here
@@ -207,10 +208,10 @@ def _alone() -> tuple[int, int, int]:
 
 
 class Counting(TorchDispatchMode):  # type: ignore[misc] # PyTorch is untyped here
-    """Counts operations while it is entered.
+    """A context that counts operations.
 
     Attributes:
-        count: how many there were.
+        count: the number of operations so far.
     """
 
     def __init__(self) -> None:

@@ -1,7 +1,7 @@
-"""Small configurations of a type whose sizes are all different, so that each size can be told from its tensors.
+"""Small configs of a type whose sizes are all different, so that each size can be recognised in tensor shapes.
 
-A variant starts from the type's small configuration (`hfmem.probe.tiny`) and draws every size anew. Sizes that a class
-ties to each other are drawn together where the tie is known; a size that the class refuses to change stays as it is.
+A variant starts from the type's small config (`hfmem.probe.tiny`) with new random sizes. Sizes with a known dependency
+are drawn together; a size that the class does not accept changed keeps its value.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from hfmem.probe.activations.structures import plain, switched
 __all__ = ["SHAPES", "Variant", "fixed_sizes", "has_windows", "variants"]
 
 SHAPES: Final = ((2, 16), (3, 24), (2, 36), (4, 20), (3, 32), (5, 28), (2, 40))
-"""Sequences and their tokens at each probe, all longer than the windows that are drawn."""
+"""Batch and tokens at each probe, all longer than the drawn sliding windows."""
 
 CHUNKED_SHAPES: Final = ((2, 210), (3, 270), (2, 350), (4, 230), (2, 290), (3, 200), (2, 410))
-"""The same for classes that work in chunks of tokens and pad to them: four chunks at least, of 64 or fewer, so that
-the first and the last two turns of a loop are others; the last one not full, so that padding can be told."""
+"""The same for classes that process chunks of tokens and pad to them: at least four chunks of up to 64, so that the
+first two and last two iterations of a loop are distinct, with an incomplete last one, so that padding shows."""
 
 Variant = tuple[Config, int, int]
 
@@ -38,17 +38,16 @@ _FEW: Final = 3
 
 
 def variants(model_type: str, name: str, *, within: bool = False, few: bool = False, attempt: int = 0) -> list[Variant]:
-    """A configuration for each of `SHAPES`, with the sequences and tokens to run it with.
+    """A config for each of `SHAPES`, with the batch and tokens to run it with.
 
     Args:
-        model_type, name: the type, with the keys that are switched (`hfmem.probe.activations.structures`), and its
-            class.
-        within: whether windows are longer than the tokens (else they are shorter).
-        attempt: another number draws other sizes.
-        few: only the first ones, with no search for the sizes that the class takes: to compare, not to solve.
+        model_type, name: the type, with switched keys (`hfmem.probe.activations.structures`), and its class.
+        within: whether windows are longer than the sequence instead of shorter.
+        attempt: seed; another number draws other sizes.
+        few: only the first shapes, without a search for sizes that the class accepts; enough to compare, not to solve.
 
     Raises:
-        Exception: what the class raises for its small configuration.
+        Exception: whatever the class raises for its small config.
     """
     base = lengthened(with_shared_caches(tiny.shrunk(plain(model_type), name)), within)
     path = tiny.text_path(tiny.build(base))
@@ -67,7 +66,7 @@ def variants(model_type: str, name: str, *, within: bool = False, few: bool = Fa
 
 
 def has_windows(drawn: Sequence[Variant]) -> bool:
-    """Whether a type has attention that sees a window of the tokens."""
+    """Whether a type has sliding-window attention."""
     config = drawn[0][0]
     built = tiny.build(config)
     text = tiny.at(built, tiny.text_path(built))
@@ -75,8 +74,8 @@ def has_windows(drawn: Sequence[Variant]) -> bool:
 
 
 def fixed_sizes(drawn: Sequence[Variant]) -> dict[str, int]:
-    """Sizes that are the same in all variants, since the class would not have them changed; windows that are longer
-    than the tokens are no sizes of anything."""
+    """Sizes that are the same in all variants, since the class does not accept them changed. Windows longer than the
+    sequence are left out, as no tensor has their size."""
     path = tiny.text_path(tiny.build(drawn[0][0]))
     texts = [tiny.at(tiny.build(config), path) for config, _, _ in drawn]
     names = drawn_sizes(drawn[0][0], path)

@@ -14,7 +14,7 @@ from hfmem.probe.catalog import entries, totals
 
 
 def main() -> int:
-    """Regenerate, extend or check the catalog; 1 where a model failed."""
+    """Regenerate, extend or check the catalog; exit status 1 if a model failed."""
     arguments = _parse()
     catalog = entries.read()
     if arguments.check:
@@ -32,7 +32,7 @@ def main() -> int:
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m hfmem.probe.catalog", description=__doc__)
     parser.add_argument("--configs", type=Path, action="append", help="folder of <org>--<name>/config.json to add")
-    parser.add_argument("--published", type=Path, help="JSON lines of published totals to compare with and to keep")
+    parser.add_argument("--published", type=Path, help="JSON lines of published totals to compare with and to store")
     parser.add_argument("--check", action="store_true", help="only compare with the published totals; needs no PyTorch")
     parser.add_argument("--only", action="append", default=[], help="a model's id; repeatable")
     return parser.parse_args()
@@ -90,7 +90,7 @@ def _check(catalog: dict[str, entries.Entry]) -> int:
 
 
 def _sources(directory: Path) -> dict[str, dict[str, Any]]:
-    """Provenance rows by the path they describe."""
+    """Provenance rows by the path of the file that they describe."""
     lines = (directory / "SOURCES.jsonl").read_text(encoding="utf-8").splitlines()
     return {row["path"]: row for row in map(json.loads, lines)}
 

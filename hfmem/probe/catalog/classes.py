@@ -1,7 +1,7 @@
-"""Tensor tables from the classes of `transformers`, on PyTorch's `meta` device: shapes without memory.
+"""Tensor tables from the classes of `transformers`, built on PyTorch's `meta` device without memory.
 
-`transformers` 5 fuses experts, renames and regroups on load. Its own `revert_weight_conversion`, which
-`save_pretrained` uses to write files in the original layout, turns the class's names and shapes back into the files'.
+`transformers` 5 fuses experts and renames tensors on load. Its `revert_weight_conversion`, with which `save_pretrained`
+writes files in the original layout, converts the names and shapes of the class back to those of the files.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["class_table"]
 
 
 def class_table(config: dict[str, Any]) -> Table:
-    """The files' tensors of the class that the config names, every floating-point one in the config's dtype."""
+    """The tensors in the files of the class named in the config, floating-point ones in the config's dtype."""
     model = _build(config)
     tied = set(getattr(model, "all_tied_weights_keys", None) or ())
     state = {name: tensor for name, tensor in model.state_dict().items() if name not in tied}
@@ -43,18 +43,18 @@ def _build(config: dict[str, Any]) -> Any:
 
 
 def _unquantized(values: Any) -> Any:
-    """The values without any quantization_config: the class is built plain, its stored form is made by `quantized`."""
+    """The values without any quantization_config, as the class is built unquantized; `quantized` converts its table."""
     if not isinstance(values, dict):
         return values
     return {key: _unquantized(value) for key, value in values.items() if key != "quantization_config"}
 
 
 def _conversions(model: Any) -> list[Any]:
-    """The renames to reverse.
+    """The weight conversions to revert.
 
-    Prefix changes depend on which head a file was saved with, so `transformers` leaves them out for a model that was
-    not loaded. The vision and text towers of CLIP and SigLIP are the exception: files of before version 5 always have
-    `vision_model.` and `text_model.` there (`vision_tower.vision_model.encoder.…`).
+    Changes of prefixes depend on the head that a file was saved with, so `transformers` omits them for a model that was
+    not loaded from files. The vision and text towers of CLIP and SigLIP are an exception: files from before version 5
+    always have `vision_model.` and `text_model.` there (`vision_tower.vision_model.encoder.…`).
     """
     return [
         conversion

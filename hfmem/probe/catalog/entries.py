@@ -1,4 +1,4 @@
-"""The lines of `data/catalog.jsonl`: one of provenance, then one a model, sorted by id."""
+"""The lines of `data/catalog.jsonl`: one of provenance, then one per model, sorted by id."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class Entry:
     Attributes:
         model: its id on the Hub.
         aliases: older ids that the Hub redirects to it.
-        commit: the Hub commit the facts belong to, where known.
-        names: whether the tensor names were recorded from an index, derived from the class, or are the class's own.
-        source: where the config's facts come from and how the table was made.
-        config: the facts of config.json.
-        tensors: rows, compressed by `hfmem.fetcher.patterns`.
-        published: what others published about the stored elements, and the named differences to the rows.
+        commit: the Hub commit of the config and tensors, if known.
+        names: whether the tensor names are recorded from an index, derived from the class, or those of the class.
+        source: the source of the config, and how the tensor table was made.
+        config: the relevant keys of config.json.
+        tensors: tensor rows in the compact form of `hfmem.fetcher.patterns`.
+        published: element counts published elsewhere, and named differences from the rows.
     """
 
     model: str
@@ -43,7 +43,7 @@ class Entry:
     published: dict[str, Any] = field(default_factory=dict)
 
     def line(self) -> str:
-        """The entry as a line; `model` comes first so that a reader can find it without parsing the others."""
+        """The entry as a line, with `model` first, so that a reader can find it without parsing all lines."""
         values: dict[str, Any] = {"model": self.model}
         if self.aliases:
             values["aliases"] = list(self.aliases)
@@ -61,7 +61,7 @@ class Entry:
 
 
 def read(path: Path = CATALOG) -> dict[str, Entry]:
-    """The catalog by model id; empty where the file does not exist yet."""
+    """The catalog by model id; empty if the file does not exist yet."""
     if not path.exists():
         return {}
     lines = path.read_text(encoding="utf-8").splitlines()[1:]
@@ -77,7 +77,7 @@ def _parse(line: str) -> Entry:
 
 
 def write(entries: Iterable[Entry], versions: dict[str, str], path: Path = CATALOG) -> None:
-    """Write the catalog; `versions` are those of the libraries whose classes made the tables."""
+    """Write the catalog; `versions` are those of the libraries that the tables were made with."""
     provenance = {"schema": SCHEMA, **versions, "tool": "python -m hfmem.probe.catalog"}
     lines = [json.dumps(provenance, separators=(",", ":"))]
     lines += [entry.line() for entry in sorted(entries, key=lambda entry: entry.model)]

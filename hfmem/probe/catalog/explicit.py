@@ -1,6 +1,6 @@
-"""Tables of models whose repositories bring their own code, written out: one function a model type.
+"""Tensor tables of models with custom code, one function per model type.
 
-Names and shapes follow the modules of that code; nothing of it is run. Each function says how its total was checked.
+Names and shapes follow the modules of that code, which is not run. Each function states how its total was checked.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Config = dict[str, Any]
 
 
 def _llama_mlp(prefix: str, hidden: int, width: int, dtype: str) -> Table:
-    """Gate, up and down projection under the names of Llama."""
+    """Gate, up and down projections with Llama's names."""
     return {
         f"{prefix}gate_proj.weight": (dtype, (width, hidden)),
         f"{prefix}up_proj.weight": (dtype, (width, hidden)),
@@ -25,7 +25,7 @@ def _llama_mlp(prefix: str, hidden: int, width: int, dtype: str) -> Table:
 
 
 def _attention(prefix: str, hidden: int, query: int, key: int, dtype: str) -> Table:
-    """Projections of a layer's attention under the names of Llama; `query` and `key` are widths."""
+    """Attention projections with Llama's names; `query` and `key` are widths (heads × head_dim)."""
     return {
         f"{prefix}q_proj.weight": (dtype, (query, hidden)),
         f"{prefix}k_proj.weight": (dtype, (key, hidden)),
@@ -39,7 +39,7 @@ def _norms(prefix: str, names: tuple[str, ...], hidden: int, dtype: str) -> Tabl
 
 
 def _chatglm(config: Config) -> Table:
-    """ChatGLM2, ChatGLM3, GLM-4-9B: 6,243,584,032 and 9,399,951,392 elements with `inv_freq`, as their users print."""
+    """ChatGLM2, ChatGLM3, GLM-4-9B: 6,243,584,032 and 9,399,951,392 elements with `inv_freq`, as printed by users."""
     dtype, hidden, width = stored_dtype(config), config["hidden_size"], config["ffn_hidden_size"]
     query = config["kv_channels"] * config["num_attention_heads"]
     fused = query + 2 * config["kv_channels"] * config["multi_query_group_num"]
@@ -102,7 +102,8 @@ def _internlm2(config: Config) -> Table:
 
 
 def _qwen(config: Config) -> Table:
-    """Qwen of 2023: 7,721,324,544 parameters for the 7B, as its users print. `intermediate_size` counts both halves."""
+    """Qwen of 2023: 7,721,324,544 parameters for the 7B, as users have printed. `intermediate_size` is the sum of gate
+    and up projection."""
     dtype, hidden, width = stored_dtype(config), config["hidden_size"], config["intermediate_size"] // 2
     vocabulary = (dtype, (config["vocab_size"], hidden))
     table: Table = {"transformer.wte.weight": vocabulary}
@@ -165,7 +166,8 @@ def _deepseek(config: Config) -> Table:
 def _phi3_v(config: Config) -> Table:
     """Phi-3-vision and Phi-3.5-vision: 4,146,621,440 elements, the published total.
 
-    The vision tower is OpenAI's CLIP ViT-L/14 at 336 pixels, which the config only names (`img_processor.model_name`).
+    The vision tower is OpenAI's CLIP ViT-L/14 at 336 pixels, of which the config only contains the name
+    (`img_processor.model_name`).
     """
     dtype, hidden, width = stored_dtype(config), config["hidden_size"], config["intermediate_size"]
     head = hidden // config["num_attention_heads"]
@@ -203,7 +205,7 @@ def _clip_vision(prefix: str, dtype: str) -> Table:
         f"{prefix}embeddings.patch_embedding.weight": (dtype, (size, 3, patch, patch)),
         f"{prefix}embeddings.position_embedding.weight": (dtype, ((pixels // patch) ** 2 + 1, size)),
     }
-    for name in ("pre_layrnorm", "post_layernorm"):  # the first is CLIP's own spelling
+    for name in ("pre_layrnorm", "post_layernorm"):  # CLIP misspells the first
         table |= _affine(f"{prefix}{name}", (size,), dtype)
     for layer in range(layers):
         block = f"{prefix}encoder.layers.{layer}."
@@ -218,7 +220,7 @@ def _clip_vision(prefix: str, dtype: str) -> Table:
 
 
 def _affine(name: str, shape: tuple[int, ...], dtype: str) -> Table:
-    """A weight and the bias of its outputs."""
+    """A weight and the bias over its outputs."""
     return {f"{name}.weight": (dtype, shape), f"{name}.bias": (dtype, shape[:1])}
 
 
@@ -226,11 +228,11 @@ def _internvl(config: Config) -> Table:
     """InternVL2-2B: 2,205,754,368 elements, the published total of InternVL2.5-2B, which has the same sizes.
 
     Raises:
-        ValueError: a language model other than InternLM2, or a vision tower with options that no entry needs.
+        ValueError: a language model other than InternLM2, or a vision tower with unsupported options.
     """
     vision, dtype = config["vision_config"], stored_dtype(config)
     if config["llm_config"]["model_type"] != "internlm2" or vision["qk_normalization"] or not vision["qkv_bias"]:
-        raise ValueError("internvl_chat: only InternLM2 with the 300M vision tower is written out")
+        raise ValueError("internvl_chat: only InternLM2 with the 300M vision tower is supported")
     size, width, hidden = vision["hidden_size"], vision["intermediate_size"], config["llm_config"]["hidden_size"]
     patches = (vision["image_size"] // vision["patch_size"]) ** 2
     table: Table = {

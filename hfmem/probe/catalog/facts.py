@@ -1,4 +1,4 @@
-"""What of a config.json the catalog keeps: everything that sizes, layers or stored formats depend on."""
+"""The config keys that the catalog keeps: all that sizes, layers or stored formats depend on."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any, Final
 
 __all__ = ["facts", "read_config"]
 
-# Labels, token ids, decoding, dropout, numerics of training and bookkeeping: no size depends on them. `num_labels`
-# stays: a classifier's head has it as a dimension.
+# Labels, token ids, decoding, dropout, numerics of training and bookkeeping, which no size depends on. `num_labels` is
+# kept, as it is a dimension of a classification head.
 _DROPPED: Final = re.compile(
     r"""^_ | _token_ids?$ | _token_index$ | (?<!per)_token$ | dropout | drop_path | layerdrop | layer_drop | pdrop$
     | _drop$ | droprate | _eps(ilon)?$ | ^eps$ | init(ializer)?_(range|factor|std) | initializer | ^init_ | _coef$
@@ -27,11 +27,16 @@ _DROPPED: Final = re.compile(
     |attn_implementation)$""",
     re.VERBOSE,
 )
-_DECODING: Final = {"top_p", "typical_p", "num_beams", "do_sample"}  # beside one of them, `top_k` is a decoding key
+_DECODING: Final = {
+    "top_p",
+    "typical_p",
+    "num_beams",
+    "do_sample",
+}  # next to one of these, `top_k` is a decoding key, otherwise it may count experts
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The config of a repository's folder, with `hf_quant_config.json` merged where the config itself has none."""
+    """The config in a repository's folder; without a `quantization_config`, it gets that of `hf_quant_config.json`."""
     config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     extra = folder / "hf_quant_config.json"
     if extra.exists() and not config.get("quantization_config"):
@@ -40,12 +45,12 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def facts(config: dict[str, Any]) -> dict[str, Any]:
-    """The config without what no size depends on; values are carried over exactly, nulls included."""
+    """The config without keys that no size depends on; values are unchanged, including nulls."""
     kept = {}
     for key, value in config.items():
         if _DROPPED.search(key) or (key == "top_k" and _DECODING & config.keys()):
             continue
         if isinstance(value, float) and not math.isfinite(value):
-            continue  # JSON proper has no Infinity, and no size is infinite
+            continue  # standard JSON has no Infinity, and no size is infinite
         kept[key] = facts(value) if isinstance(value, dict) else value
     return kept

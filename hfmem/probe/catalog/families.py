@@ -1,4 +1,4 @@
-"""How a family's files differ from what `transformers` itself would save for its class."""
+"""How the files of a family differ from what `transformers` would save for its class."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["CLASSES", "adapt"]
 
 Config = dict[str, Any]
 
-# Repositories that name an architecture of their own code, and the class of transformers that stands for it.
+# Architectures of custom code, and the equivalent transformers class.
 CLASSES: Final[dict[str, str]] = {
     "KimiK25ForConditionalGeneration": "Kimi_K25ForConditionalGeneration",
     "PhiMoEForCausalLM": "PhimoeForCausalLM",
@@ -25,9 +25,9 @@ def adapt(contents: Table, config: Config) -> Table:
 
 
 def _fused_experts(contents: Table, config: Config) -> Table:
-    """Qwen3.5's files keep the experts of a layer in two tensors, as the class does, `mlp.experts.gate_up_proj`.
+    """Qwen3.5's files store the experts of a layer in two tensors, like the class: `mlp.experts.gate_up_proj`.
 
-    transformers 5.23 would save them apart (it shares Qwen3-MoE's conversion).
+    transformers 5.23 would save them separately, as it uses Qwen3-MoE's conversion.
     """
     text = config["text_config"]
     count, width, hidden = text["num_experts"], text["moe_intermediate_size"], text["hidden_size"]
@@ -45,7 +45,7 @@ def _fused_experts(contents: Table, config: Config) -> Table:
 
 
 def _transposed_experts(contents: Table, _: Config) -> Table:
-    """Qwen3-VL-MoE's files hold experts as `[experts, in, out]` (huggingface/transformers pull request 43201)."""
+    """Qwen3-VL-MoE's files store experts as `[experts, in, out]` (huggingface/transformers pull request 43201)."""
     fused = ("experts.gate_up_proj", "experts.down_proj")
     return {
         name: (dtype, (shape[0], shape[2], shape[1]) if name.endswith(fused) else shape)
@@ -56,7 +56,8 @@ def _transposed_experts(contents: Table, _: Config) -> Table:
 def _shared_cache_layers(contents: Table, config: Config) -> Table:
     """Gemma 4's layers that reuse another layer's keys and values.
 
-    The class builds no projections for them; the files hold them, and the published totals of E2B and E4B count them.
+    The class builds no projections for them, but the files contain them, and the published totals of E2B and E4B count
+    them.
     """
     text = config["text_config"]
     layers, shared = text["num_hidden_layers"], text.get("num_kv_shared_layers") or 0
@@ -64,7 +65,7 @@ def _shared_cache_layers(contents: Table, config: Config) -> Table:
     widths = [contents[f"{prefix}{layer}.self_attn.q_proj.weight"][1][0] for layer in range(layers)]
     result = dict(contents)
     for layer in range(layers - shared, layers):
-        like = widths.index(widths[layer])  # the first layer of the same kind, which has its own
+        like = widths.index(widths[layer])  # the first layer of the same kind, which has its own keys and values
         for part in ("k_proj.weight", "v_proj.weight", "k_norm.weight"):
             source = f"{prefix}{like}.self_attn.{part}"
             if source in contents:
@@ -73,9 +74,10 @@ def _shared_cache_layers(contents: Table, config: Config) -> Table:
 
 
 def _deepseek_v4(contents: Table, _: Config) -> Table:
-    """DeepSeek-V4's files have no `model.` and short names at the top (`embed.weight`, `hc_head_fn`).
+    """DeepSeek-V4's files have no `model.` prefix, and short top-level names (`embed.weight`, `hc_head_fn`).
 
-    Keys and compressors have both a `norm` in the reversed names; the files say `attn.kv_norm` for the keys'.
+    The norms of keys and of compressors are both called `norm` after reverting the conversion; that of keys is
+    `attn.kv_norm` in the files.
     """
     short = {"embed_tokens.": "embed.", "hc_head.hc_": "hc_head_", ".attn.norm.": ".attn.kv_norm."}
 
@@ -89,10 +91,10 @@ def _deepseek_v4(contents: Table, _: Config) -> Table:
 
 
 def _kimi_k25(contents: Table, _: Config) -> Table:
-    """Kimi-K2.5: the reversed renames reach too far (`blocks` into the language model) or not far enough.
+    """Kimi-K2.5: the reverted renames apply to too much (`blocks` also in the language model) or too little.
 
-    The files say `language_model.model.layers`, `mm_projector.pre_norm` and `vision_tower.patch_embed`, as public
-    loaders of them do.
+    The names in the files are `language_model.model.layers`, `mm_projector.pre_norm` and `vision_tower.patch_embed`, as
+    in public loaders.
     """
     prefixes = {
         "language_model.model.blocks.": "language_model.model.layers.",

@@ -1,4 +1,4 @@
-"""From a config to an entry: the one place where the roads meet (class or explicit table, repository, quantisation)."""
+"""From a config to a catalog entry, combining class or explicit table, repository exceptions and quantization."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ __all__ = ["LeftOutError", "from_folder", "regenerate"]
 
 
 class LeftOutError(Exception):
-    """A config from which the table of its repository's files does not follow; the reason is the message."""
+    """The tensors of a repository cannot be derived from its config; the message gives the reason."""
 
 
 _INDEX: Final = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 
 
 def regenerate(entry: Entry) -> Entry:
-    """The entry with its table made anew from its own config.
+    """The entry with a new table from its own config.
 
     Raises:
-        ValueError: the entry's names were recorded from an index, and the new ones are not those.
+        ValueError: the new names differ from those recorded from an index.
     """
     contents = make_table(entry.model, entry.config)
     if entry.names == "recorded" and contents.keys() != table(entry.tensors).keys():
@@ -38,7 +38,7 @@ def regenerate(entry: Entry) -> Entry:
 
 
 def make_table(model: str, config: dict[str, Any]) -> Table:
-    """The tensors of the model's files."""
+    """The tensors in the model's files."""
     written = explicit.EXPLICIT.get(config["model_type"])
     contents = written(config) if written else families.adapt(classes.class_table(config), config)
     contents = prediction.with_prediction_layers(contents, config)
@@ -50,15 +50,15 @@ def from_folder(folder: Path, sources: dict[str, dict[str, Any]]) -> Entry:
     """An entry from a repository's folder (`<org>--<name>`) and the provenance of its config.
 
     Raises:
-        LeftOutError: the table does not follow from the config.
-        ValueError: the folder's index lists other names.
+        LeftOutError: the table cannot be derived from the config.
+        ValueError: the index in the folder lists other names.
     """
     model = folder.name.replace("--", "/", 1)
     if model in repositories.LEFT_OUT:
         raise LeftOutError(repositories.LEFT_OUT[model])
     config = facts(read_config(folder))
     if not config.get("model_type") or not config.get("architectures"):
-        raise LeftOutError("the config names no architecture")
+        raise LeftOutError("the config has no model_type or architectures")
     contents = make_table(model, config)
     names: Names = repositories.names(model, config)
     recorded = _recorded(folder)
@@ -78,17 +78,17 @@ def from_folder(folder: Path, sources: dict[str, dict[str, Any]]) -> Entry:
 
 
 def _recorded(folder: Path) -> set[str] | None:
-    """The names that the repository's own index lists; None where the folder has none."""
+    """The names in the repository's index; None without one."""
     for name in _INDEX:
         if (folder / name).exists():
-            # An index can hold two documents, one after the other; the first is the one that loaders read.
+            # An index may contain two JSON documents in a row, of which loaders read the first.
             document, _ = json.JSONDecoder().raw_decode((folder / name).read_text(encoding="utf-8"))
             return set(document["weight_map"])
     return None
 
 
 def _source(row: dict[str, Any], config: dict[str, Any]) -> Provenance:
-    """Where the config's facts come from and how the table was made."""
+    """The source of the config, and how the table was made."""
     inferred = re.fullmatch(r"inferred \(([^()]*)\)(?:; (.*))?", str(row.get("identity", "")))
     return Provenance(
         path=row["public_path"],

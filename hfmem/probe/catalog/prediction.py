@@ -1,4 +1,4 @@
-"""Layers for multi-token prediction (MTP) that files carry and the class of `transformers` does not build."""
+"""Multi-token-prediction (MTP) layers, which files contain but the class of `transformers` does not build."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ __all__ = ["with_prediction_layers"]
 
 
 def with_prediction_layers(contents: Table, config: dict[str, Any]) -> Table:
-    """The table with the prediction layers that the config announces and the family's files hold."""
+    """The table with the MTP layers by the config, in the layout of the family's files."""
     add = _FAMILIES.get(config.get("model_type", ""))
     return add(contents, config) if add else contents
 
 
 def _extra_layers(contents: Table, config: dict[str, Any]) -> Table:
-    """DeepSeek-V3's layout: the layers go on after the last one, each with its own embedding and head.
+    """DeepSeek-V3's layout: MTP layers are numbered after the last layer, each with its own embedding and head.
 
-    `model.layers.61.{eh_proj,enorm,hnorm,embed_tokens,shared_head.norm,shared_head.head}` beside a whole layer
-    (deepseek-ai/DeepSeek-V3, README_WEIGHTS.md).
+    `model.layers.61.{eh_proj,enorm,hnorm,embed_tokens,shared_head.norm,shared_head.head}` in addition to the tensors of
+    a normal layer (deepseek-ai/DeepSeek-V3, README_WEIGHTS.md).
     """
     count, end = config.get("num_nextn_predict_layers") or 0, config["num_hidden_layers"]
     last = _last_whole(contents, end)
@@ -42,7 +42,8 @@ def _extra_layers(contents: Table, config: dict[str, Any]) -> Table:
 
 
 def _last_whole(contents: Table, end: int) -> int:
-    """The last layer with every kind of tensor: GLM-5.2's layers share indexers, its prediction layer has one."""
+    """The last layer with the most tensors, as the template for MTP layers. Some of GLM-5.2's layers share an indexer,
+    but its MTP layer has one."""
     sizes = [len(_layer(contents, f"model.layers.{layer}.")) for layer in range(end)]
     return max(range(end), key=lambda layer: (sizes[layer], layer))
 
@@ -52,7 +53,8 @@ def _layer(contents: Table, prefix: str) -> Table:
 
 
 def _qwen(contents: Table, config: dict[str, Any]) -> Table:
-    """Qwen3-Next's and Qwen3.5's: `mtp.layers.0` is a full-attention layer, embedding and head are the model's."""
+    """Qwen3-Next's and Qwen3.5's layout: `mtp.layers.0` is a full-attention layer that uses the model's embedding and
+    head."""
     text = config.get("text_config") or config
     prefix = "model.language_model.layers." if "text_config" in config else "model.layers."
     kinds = text.get("layer_types") or _periodic(text)
@@ -74,7 +76,8 @@ def _periodic(text: dict[str, Any]) -> list[str]:
 
 
 def _deepseek_v4(contents: Table, config: dict[str, Any]) -> Table:
-    """DeepSeek-V4's layout: `mtp.N` is a layer without compressor, with projections for both inputs and a head mix."""
+    """DeepSeek-V4's layout: `mtp.N` is a layer without compressor and indexer, but with projections of both inputs and
+    the hyper-connection tensors of the head."""
     hidden, dtype, last = config["hidden_size"], stored_dtype(config), config["num_hidden_layers"] - 1
     layer = {
         name: value
@@ -90,7 +93,7 @@ def _deepseek_v4(contents: Table, config: dict[str, Any]) -> Table:
     return result
 
 
-# GLM-4.5 and later: embedding and head of the prediction layer are the model's own, so the files have no second copy...
+# The MTP layer uses the model's embedding and head, so the files have no second copy.
 _SHARED_EMBEDDING: Final = frozenset({"glm_moe_dsa"})
 
 _FAMILIES: Final[dict[str, Callable[[Table, dict[str, Any]], Table]]] = {

@@ -1,7 +1,7 @@
 """The stored form of a table under the config's quantization: packed weights, scales, zero points.
 
-Each scheme is a function from a weight's shape to the tensors that stand in its place; which weights it applies to
-follows from the config's own lists, read as the quantiser reads them.
+Each scheme is a function from the shape of a weight to the tensors that replace it. The config's lists determine which
+weights it applies to, interpreted like the quantizer does.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ __all__ = ["quantization", "stored"]
 Scheme = Callable[[Shape], Table]
 """Suffix (`weight_scale`) to dtype and shape, from the shape of the plain weight `[out, in]`."""
 
-# Weights of two dimensions that no quantiser takes for a linear layer's, or that every one of the schemes below leaves:
-# embeddings, heads, routers, and the small projections that checkpoints keep in 16 bits.
+# Weights of two dimensions that are not of linear layers, or that none of the schemes below quantizes: embeddings,
+# heads, routers, and small projections that checkpoints keep in 16 bits.
 _KEPT: Final = re.compile(
     r"(embed|wte\.|lm_head|^head\.|shared_head\.head|output_layer|norm|conv|\.gate\.weight|router|eh_proj|weights_proj|A_log)"
 )
 
 
 def quantization(config: dict[str, Any]) -> dict[str, Any] | None:
-    """The quantization's facts, from the top or from the text part; None for a plain checkpoint.
+    """The quantization config, from the top level or from `text_config`; None for an unquantized checkpoint.
 
-    `scope` is the prefix of the modules they speak of: `language_model.` where they stand in the text part.
+    `scope` is the prefix of the modules that it applies to: `language_model.` if it is in `text_config`.
     """
     for part, scope in ((config, ""), (config.get("text_config") or {}, "language_model.")):
         found = part.get("quantization_config")
@@ -38,10 +38,10 @@ def quantization(config: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def stored(contents: Table, config: dict[str, Any]) -> Table:
-    """The table with every quantised weight replaced by its stored tensors.
+    """The table with each quantized weight replaced by its stored tensors.
 
     Raises:
-        ValueError: a method that has no scheme here.
+        ValueError: the method is not supported.
     """
     facts = quantization(config)
     if facts is None:
@@ -63,7 +63,8 @@ def stored(contents: Table, config: dict[str, Any]) -> Table:
 
 
 def _selection(facts: dict[str, Any]) -> Callable[[str], bool]:
-    """Whether the config's lists leave a module to the scheme. `re:` marks a regular expression, `*` a glob."""
+    """A predicate for modules quantized according to the config's lists, in which `re:` marks a regular expression and
+    `*` a glob."""
     listed = [
         *(facts.get("modules_to_not_convert") or ()),
         *(facts.get("exclude_modules") or facts.get("ignore") or ()),
@@ -92,7 +93,7 @@ def _scheme(facts: dict[str, Any], config: dict[str, Any]) -> Scheme:
         return _fp8_tensor
     if method == "fp8" and facts.get("weight_block_size"):
         rows, columns = facts["weight_block_size"]
-        # Qwen3 keeps the scales in bfloat16 (HabanaAI/vllm-fork pull request 2141), DeepSeek and GLM in float32
+        # Qwen3 stores the scales in bfloat16 (HabanaAI/vllm-fork pull request 2141), DeepSeek and GLM in float32
         scale = "BF16" if config["model_type"].startswith("qwen3") else "F32"
         return lambda shape: _fp8_block(shape, rows, columns, scale)
     if method == "compressed-tensors":
@@ -101,7 +102,7 @@ def _scheme(facts: dict[str, Any], config: dict[str, Any]) -> Scheme:
 
 
 def _fp8_block(shape: Shape, rows: int, columns: int, scale: str) -> Table:
-    """FP8 with one scale a block (arXiv 2412.19437, section 3.3.2; the layout that DeepSeek-V3 published)."""
+    """FP8 with one scale per block (arXiv 2412.19437, section 3.3.2; the layout that DeepSeek-V3 published)."""
     out, width = shape
     return {"weight": ("F8_E4M3", shape), "weight_scale_inv": (scale, (-(-out // rows), -(-width // columns)))}
 
@@ -131,7 +132,7 @@ def _compressed_tensors(facts: dict[str, Any]) -> Scheme:
 
 
 def _packed(shape: Shape, bits: int, size: int) -> Table:
-    """compressed-tensors' `pack-quantized`: 32/bits values per int32, a scale per group, and the plain shape."""
+    """compressed-tensors' `pack-quantized`: 32/bits values per int32, a scale per group, and the unpacked shape."""
     out, width = shape
     return {
         "weight_packed": ("I32", (out, width * bits // 32)),
@@ -141,9 +142,9 @@ def _packed(shape: Shape, bits: int, size: int) -> Table:
 
 
 def _mxfp4(contents: Table) -> Table:
-    """gpt-oss: the fused experts in blocks of 32 values, 16 bytes each, with one exponent a block.
+    """gpt-oss: fused experts in blocks of 32 values with 16 bytes, and one exponent per block.
 
-    The class holds `[experts, in, out]`, the files `[experts, out, in/32, 16]` (openai/gpt-oss, `torch/weights.py`).
+    The class has `[experts, in, out]`, the files `[experts, out, in/32, 16]` (openai/gpt-oss, `torch/weights.py`).
     """
     result: Table = {}
     for name, (dtype, shape) in contents.items():
@@ -156,8 +157,8 @@ def _mxfp4(contents: Table) -> Table:
     return result
 
 
-# DeepSeek-V4: linear layers in FP8 with an exponent a 128 × 128 block, and what stays in float32. The split makes the
-# published dtypes of V4-Flash: BF16 1,415,259,264, F32 36,168,018, F8_E8M0 8,858,737,664, F8_E4M3 6,023,020,544.
+# DeepSeek-V4: linear layers in FP8 with one exponent per block of 128 × 128, and tensors in float32. Together they give
+# the published counts of V4-Flash: BF16 1,415,259,264, F32 36,168,018, F8_E8M0 8,858,737,664, F8_E4M3 6,023,020,544.
 _V4_FP8: Final = re.compile(
     r"(attn\.(wq_a|wq_b|wkv|wo_a|wo_b)|indexer\.wq_b|shared_experts\.w[123]|mtp\.\d+\.[eh]_proj)\.weight$"
 )
@@ -165,7 +166,8 @@ _V4_F32: Final = re.compile(r"(hc_(attn|ffn|head)_(fn|base|scale)|attn_sink|\.ap
 
 
 def _deepseek_v4(contents: Table, facts: dict[str, Any]) -> Table:
-    """Experts in FP4, two values per byte with an exponent per 32; as NVFP4 where the config says so (not in `mtp`)."""
+    """Experts in FP4, two values per byte with an exponent per 32 values; in NVFP4 if the config says so, except in
+    `mtp`."""
     result: Table = {}
     for name, (dtype, shape) in contents.items():
         module = name.removesuffix(".weight")

@@ -1,4 +1,4 @@
-"""What single repositories hold beyond, or other than, what their family says; each with its evidence."""
+"""Repositories whose files differ from those of their family, each with its evidence, and excluded repositories."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["ALIASES", "COMMITS", "LEFT_OUT", "adapt", "finish", "names"]
 
 Step = Callable[[Table, dict[str, Any]], Table]
 
-# Other ids of the same repository: the Hub redirects (307) one to the other.
+# Other ids of the same repository, which the Hub redirects (307) to it or back.
 ALIASES: Final[dict[str, tuple[str, ...]]] = {
     "FacebookAI/roberta-base": ("roberta-base",),
     "albert/albert-base-v1": ("albert-base-v1",),
@@ -30,7 +30,7 @@ ALIASES: Final[dict[str, tuple[str, ...]]] = {
     "openai-community/openai-gpt": ("openai-gpt",),
 }
 
-# Commits to which a published total belongs.
+# Commits that the published totals belong to.
 COMMITS: Final[dict[str, str]] = {
     "allenai/OLMo-2-1124-7B": "7df9a82518afdecae4e8c026b27adccc8c1f0032",
     "meta-llama/Llama-2-13b-hf": "5c31dfb671ce7cfe2d7bb7c04375e44c55e815b1",
@@ -41,28 +41,28 @@ COMMITS: Final[dict[str, str]] = {
     "zai-org/GLM-5.3": "aca966e4e02791568aa6a4ced368624b3d897f42",
 }
 
-# Configs at hand from which the table of the repository's files does not follow.
+# Repositories whose tensors cannot be derived from the available config.
 LEFT_OUT: Final[dict[str, str]] = {
     "MiniMaxAI/MiniMax-M3": "no class for its text-only config, and seven prediction modules of unknown layout",
     "Qwen/Qwen2.5-Omni-7B-AWQ": "the config does not say which of the talker's layers are quantised",
     "Qwen/Qwen3-ASR-1.7B": "the config (thinker_config) is of the repository's own code and of another size's values",
     "RWKV/rwkv-5-world-3b": "own code; no published total to check a written-out table against",
-    "TheBloke/Genz-70b-GPTQ": "the config at hand (3 bit) is of a branch, not of main",
+    "TheBloke/Genz-70b-GPTQ": "the available config (3 bit) is of a branch, not of main",
     "XiaomiMiMo/MiMo-7B-Base": "own code with a prediction layer; no published total to check against",
-    "XiaomiMiMo/MiMo-V2-Flash": "which layers are FP8 is in a list that the config at hand lacks",
-    "Zyphra/Zamba2-7B": "the config at hand lacks the number of Mamba heads",
-    "allenai/OLMo-2-0325-32B-Instruct": "the config at hand is the base model's (float32), listed under its id",
-    "allenai/OLMo-2-1124-7B-Instruct": "the config at hand is the base model's (float32), listed under its id",
-    "bigcode/starcoder2-15b": "the config at hand has the 7B's sizes, listed under its id",
+    "XiaomiMiMo/MiMo-V2-Flash": "which layers are FP8 is in a list that the available config lacks",
+    "Zyphra/Zamba2-7B": "the available config lacks the number of Mamba heads",
+    "allenai/OLMo-2-0325-32B-Instruct": "the available config is the base model's (float32), listed under its id",
+    "allenai/OLMo-2-1124-7B-Instruct": "the available config is the base model's (float32), listed under its id",
+    "bigcode/starcoder2-15b": "the available config has the 7B's sizes, listed under its id",
     "deepseek-ai/Janus-1.3B": "the config names towers by class only; their sizes are in the repository's code",
     "liuhaotian/llava-v1.5-7b": "own code; the vision tower is not in its files in every revision",
-    "meta-llama/Llama-3.1-405B-Instruct-FP8": "the list of modules kept in 16 bits is cut short in the config at hand",
+    "meta-llama/Llama-3.1-405B-Instruct-FP8": "the list of 16-bit modules is incomplete in the available config",
     "meta-llama/Llama-4-Maverick-17B-128E-Instruct-FP8": "how the experts were unfused for FP8 is not in the config",
     "microsoft/Phi-3-vision-128k-instruct": "no published total; Phi-3.5-vision's table was checked against its own",
-    "microsoft/deberta-v3-base": "the config at hand is a fine-tuned model's",
-    "microsoft/git-base": "the config at hand was cut down for a test (one vision layer)",
-    "microsoft/phi-1_5": "the config at hand is of an older revision with other names (phi-msft)",
-    "mistralai/Ministral-3-3B-Instruct-2512": "the config at hand lacks the FP8 quantization of the files",
+    "microsoft/deberta-v3-base": "the available config is a fine-tuned model's",
+    "microsoft/git-base": "the available config was cut down for a test (one vision layer)",
+    "microsoft/phi-1_5": "the available config is of an older revision with other names (phi-msft)",
+    "mistralai/Ministral-3-3B-Instruct-2512": "the available config lacks the FP8 quantization of the files",
     "nvidia/Gemma-4-26B-A4B-NVFP4": "how the fused experts are stored is not in the config",
     "nvidia/Kimi-K2.5-NVFP4": "no published total to check against",
     "nvidia/Kimi-K2.6-NVFP4": "no published total to check against",
@@ -72,17 +72,17 @@ LEFT_OUT: Final[dict[str, str]] = {
     "openbmb/MiniCPM-MoE-8x2B": "own code; no published total to check against",
     "pypi/tokenlearn-static-model": "not a repository of the Hub",
     "sgl-project/DeepSeek-V4-Flash-FP8": "own layout; no published total to check against",
-    "stepfun-ai/Step-3.7-Flash-FP8": "the config at hand is flattened and lacks the vision tower",
+    "stepfun-ai/Step-3.7-Flash-FP8": "the available config is flattened and lacks the vision tower",
     "tiiuae/Falcon-Perception": "own code; exact variant not verified",
 }
 
-# Repositories of before safetensors, or with a head of another kind: whether the files have buffers (`attn.bias`) or
-# another prefix is not known.
+# Types whose repositories predate safetensors, or have a head of another kind: it is unknown whether the files contain
+# buffers (`attn.bias`), or use another prefix.
 _CLASS_NAMES: Final = frozenset({"gpt_bigcode", "gptj", "opt", "mpt", "falcon", "albert", "openai-gpt"})
 
 
 def names(model: str, config: dict[str, Any]) -> Names:
-    """`class` where it is not known how the class's names and the files' compare, else `derived`."""
+    """`class` if it is unknown whether the files use the names of the class, otherwise `derived`."""
     if model in _STEPS:
         return "derived"
     unsure = config.get("model_type") in _CLASS_NAMES or config["architectures"][0] in ("BertModel", "XLMRobertaModel")
@@ -90,14 +90,14 @@ def names(model: str, config: dict[str, Any]) -> Names:
 
 
 def adapt(model: str, contents: Table, config: dict[str, Any]) -> Table:
-    """The table of `model`'s files, from that of its family."""
+    """The table of a repository, from that of its family."""
     for step in _STEPS.get(model, ()):
         contents = step(contents, config)
     return contents
 
 
 def finish(model: str, contents: Table) -> Table:
-    """Dtypes that differ from the config's: a published one, and the routers' biases, which are float32 everywhere."""
+    """The table with dtypes that differ from the config's: published ones, and float32 for router biases."""
     dtype = _DTYPES.get(model)
     result: Table = {}
     for name, (kind, shape) in contents.items():
@@ -109,9 +109,10 @@ def finish(model: str, contents: Table) -> Table:
 
 
 def _inv_freq(contents: Table, config: dict[str, Any]) -> Table:
-    """`rotary_emb.inv_freq` a layer, a buffer that transformers saved until 4.31.
+    """`rotary_emb.inv_freq` in each layer, a buffer that transformers saved until 4.31.
 
-    In float16 as the rest: Llama-2-7b-chat-hf's safetensors have 13,476,835,328 bytes, 2 × (6,738,415,616 + 32 × 64).
+    It is float16 like the rest: Llama-2-7b-chat-hf's safetensors have 13,476,835,328 bytes, 2 × (6,738,415,616 + 32 ×
+    64).
     """
     half = config["hidden_size"] // config["num_attention_heads"] // 2
     layers = (f"model.layers.{layer}.self_attn.rotary_emb.inv_freq" for layer in range(config["num_hidden_layers"]))
@@ -147,7 +148,7 @@ def _redpajama(contents: Table, config: dict[str, Any]) -> Table:
 
 
 def _stored_head(contents: Table, config: dict[str, Any]) -> Table:
-    """A head stored beside the embedding it is tied to: the published total is higher by vocabulary × hidden size."""
+    """A head stored although it is tied to the embedding: the published total is higher by vocabulary × hidden size."""
     return contents | {"lm_head.weight": (stored_dtype(config), (config["vocab_size"], config["hidden_size"]))}
 
 
@@ -158,7 +159,7 @@ def _position_ids(contents: Table, config: dict[str, Any]) -> Table:
 
 
 def _bert_pretraining(contents: Table, config: dict[str, Any]) -> Table:
-    """Google's BERT: both pretraining heads and the pooler, norms under TensorFlow's names (`LayerNorm.gamma`)."""
+    """Google's BERT: both pretraining heads and the pooler, norms with TensorFlow's names (`LayerNorm.gamma`)."""
     hidden, dtype = config["hidden_size"], stored_dtype(config)
     heads: Table = {
         "bert.pooler.dense.weight": (dtype, (hidden, hidden)),
@@ -194,9 +195,9 @@ _STEPS: Final[dict[str, tuple[Step, ...]]] = {
     "togethercomputer/RedPajama-INCITE-7B-Base": (_redpajama,),
 }
 
-# Stored dtypes of models whose config names none: as published, or from the size of the files.
+# Stored dtypes of models whose config has none: as published, or from the size of the files.
 _DTYPES: Final[dict[str, str]] = {
-    "Qwen/Qwen-72B-Chat": "BF16",  # modeling_qwen.py loads in bf16 where none of bf16, fp16, fp32 is set
+    "Qwen/Qwen-72B-Chat": "BF16",  # modeling_qwen.py loads in bf16 if none of bf16, fp16, fp32 is set
     "Qwen/Qwen-7B": "BF16",  # the same
     "Qwen/Qwen2-Audio-7B-Instruct": "BF16",  # index total_size 16,794,189,824 is two bytes per element
     "Qwen/Qwen2.5-72B-Instruct": "BF16",  # as all of Qwen2.5; its registry entry has no dtype

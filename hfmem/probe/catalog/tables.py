@@ -1,4 +1,4 @@
-"""A tensor table in the making: names with dtype and shape."""
+"""Tensor tables as dictionaries from name to dtype and shape, the form in which they are edited."""
 
 from __future__ import annotations
 
@@ -12,28 +12,29 @@ __all__ = ["SAFETENSORS", "Shape", "Table", "elements", "renamed", "rows", "stor
 
 Shape = tuple[int, ...]
 Table = dict[str, tuple[str, Shape]]
-"""Dtype (safetensors name) and shape by tensor name."""
+"""Dtype (as named in safetensors) and shape by tensor name."""
 
 SAFETENSORS = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "half": "F16", "float": "F32"}
 
 
 def table(patterns: Iterable[Row]) -> Table:
-    """The table that compressed rows stand for."""
+    """The table from compact rows."""
     return {name: (dtype, shape) for name, dtype, shape in expand(patterns)}
 
 
 def rows(contents: Table) -> tuple[Row, ...]:
-    """The table as compressed rows."""
+    """The table as compact rows."""
     return tuple(compress((name, dtype, shape) for name, (dtype, shape) in contents.items()))
 
 
 def elements(contents: Table) -> int:
-    """Stored elements."""
+    """The number of stored elements."""
     return sum(prod(shape) for _, shape in contents.values())
 
 
 def stored_dtype(config: dict[str, Any]) -> str:
-    """The safetensors name of the dtype that the config names, at the top or in a part; F32, torch's, without one."""
+    """The config's dtype as named in safetensors, from the top level or a sub-config; without one F32, torch's
+    default."""
     for part in _parts(config):
         name = part.get("dtype") or part.get("torch_dtype")
         if isinstance(name, str):
@@ -49,5 +50,5 @@ def _parts(config: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def renamed(contents: Table, rename: Callable[[str], str]) -> Table:
-    """The table with every name put through `rename`."""
+    """The table with `rename` applied to every name."""
     return {rename(name): value for name, value in contents.items()}

@@ -1,7 +1,7 @@
-"""Published totals against the tables: equal, or apart by differences that each have a name.
+"""Compares published totals with the tables: they must be equal, or differ by named parts.
 
-The Hub publishes `safetensors.total`. It counts what is stored, buffers and prediction layers with the rest; since 2026
-it counts packed 4-bit weights unpacked and leaves scales out, and figures of before and after are both in circulation.
+The Hub publishes `safetensors.total`, the number of stored elements including buffers and MTP layers. Since 2026 it
+counts packed 4-bit weights unpacked and omits scales; totals from before and after the change are in circulation.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ DIFFERENCES: Final[dict[str, str]] = {
     "hash_tables": "token-to-expert tables of hash-routed layers, integers",
     "clip_ranges": "input and output ranges of clipped linear layers, scalars",
     "prediction_layers": "multi-token-prediction layers, stored beside the model and not built by its class",
-    "scales": "scales of quantised weights, one a block, a group or a row",
+    "scales": "scales of quantised weights, one per block, group or row",
     "scalar_scales": "scales of a whole weight or its input, one number each",
     "packing_data": "zero points, group indices and shapes that packed weights carry",
     "packing": "packed 4-bit weights counted as they lie in the file instead of unpacked (negative)",
@@ -44,7 +44,7 @@ _LAYER: Final = re.compile(r"^model\.layers\.(\d+)\.")
 
 
 def parts(entry: Entry) -> dict[str, int]:
-    """Elements by part: `weights`, logical and without everything that has a name of its own, and each of those."""
+    """Elements by part: `weights`, counted unpacked and without the parts in `DIFFERENCES`, and each of these parts."""
     found = dict.fromkeys(("weights", *DIFFERENCES), 0)
     layers = entry.config.get("num_hidden_layers") or 0
     for name, dtype, shape, count in _by_layer(entry.tensors):
@@ -57,7 +57,8 @@ def parts(entry: Entry) -> dict[str, int]:
 
 
 def _by_layer(rows: Iterable[Row]) -> Iterator[tuple[str, str, tuple[int, ...], int]]:
-    """A name a layer and pattern, with how many tensors it stands for: the experts of a layer are all of one part."""
+    """One name per pattern and layer, with the number of tensors that it represents, as the experts of a layer all
+    belong to the same part."""
     for pattern, dtype, shape in rows:
         head, brace, tail = pattern.partition("}")
         rest = list(expand_name(tail)) if brace else [""]
@@ -81,12 +82,12 @@ def _part(name: str, shape: tuple[int, ...], layers: int) -> str:
 
 
 def _quantised(name: str) -> bool:
-    """Whether a scale belongs to a stored weight; the routers of Gemma 4 have a parameter of that name."""
+    """Whether a scale belongs to a quantized weight; the routers of Gemma 4 have a parameter with such a name."""
     return "router" not in name
 
 
 def _unpacked(name: str, dtype: str, config: Mapping[str, Any]) -> float:
-    """Weights that one stored element of a packed tensor stands for."""
+    """The number of weights per stored element; more than 1 for packed tensors."""
     if dtype == "U8" and (name.endswith((".weight", "_blocks"))):
         return 2
     if dtype == "I8" and name.endswith(".weight"):
@@ -99,7 +100,7 @@ def _unpacked(name: str, dtype: str, config: Mapping[str, Any]) -> float:
 
 
 def explain(found: Mapping[str, int], total: int) -> dict[str, int] | None:
-    """The parts that, added to the weights, give the total; as many as possible. None where no choice of them does."""
+    """The parts that add up to the total with the weights, as many as possible; None if no choice does."""
     named = {part: count for part, count in found.items() if part != "weights"}
     for size in range(len(named), -1, -1):
         for chosen in combinations(named, size):
@@ -109,10 +110,10 @@ def explain(found: Mapping[str, int], total: int) -> dict[str, int] | None:
 
 
 def with_published(entry: Entry, rows: Iterable[Mapping[str, Any]] = ()) -> Entry:
-    """The entry with the published totals of its model; those the catalog has already are kept.
+    """The entry with the published totals of its model, including those already in the catalog.
 
     Raises:
-        ValueError: a total that no choice of the entry's parts explains.
+        ValueError: a total that is no sum of the entry's parts.
     """
     known = [*_figures(entry), *({key: row[key] for key in _KEPT if row.get(key)} for row in rows)]
     found = parts(entry)
@@ -130,7 +131,7 @@ def with_published(entry: Entry, rows: Iterable[Mapping[str, Any]] = ()) -> Entr
 
 
 def by_dtype(entry: Entry, figure: Mapping[str, Any]) -> dict[str, int]:
-    """Elements by dtype as the figure counts them: the parts it takes in, packed weights unpacked or not."""
+    """Elements by dtype, with the parts that the published figure includes, and packed weights counted as it does."""
     layers = entry.config.get("num_hidden_layers") or 0
     found: dict[str, int] = {}
     for name, dtype, shape, count in _by_layer(entry.tensors):
@@ -160,7 +161,7 @@ def read_rows(path: Path) -> dict[str, list[dict[str, Any]]]:
 
 
 def check(catalog: Mapping[str, Entry]) -> Iterator[str]:
-    """What does not add up, one sentence each."""
+    """A sentence for each total that does not add up."""
     for entry in catalog.values():
         found = parts(entry)
         for figure in _all_figures(entry):

@@ -103,17 +103,14 @@ def plans(architecture: str) -> Iterator[Plan]:
 
 
 def _layers(row: Row) -> Mapping[str, Any]:
-    """So many layers that each kind comes, and each comes after each."""
+    """So many layers that each kind comes between those that it has in files: of layers with states, the one before
+    runs what loads the next one's."""
     if row.states == "interval":
-        return {"block_count": row.interval + 1, "full_attention_interval": row.interval}
+        return {"block_count": 2 * row.interval + 1, "full_attention_interval": row.interval}
     if row.states == "without_kv":
-        return {"block_count": 4, "attention.head_count_kv": [0, 0, 2, 0]}
+        return {"block_count": 8, "attention.head_count_kv": [0, 0, 0, 2, 0, 2, 0, 0]}
     if row.states == "without_kv_or_ffn":
-        return {
-            "block_count": 6,
-            "attention.head_count_kv": [0, 0, 2, 0, 0, 0],
-            "feed_forward_length": [0, 1536, 0, 1536, 0, 0],
-        }
+        return _mixed("M-M-M*-MM-M")
     if row.windows is None:
         return {"block_count": 3}
     window = {"attention.sliding_window": 512}
@@ -127,19 +124,24 @@ def _other_ending(row: Row) -> Mapping[str, Any]:
     if row.states == "interval":
         return {"block_count": 2 * row.interval, "full_attention_interval": row.interval}
     if row.states == "without_kv":
-        return {"block_count": 5, "attention.head_count_kv": [0, 2, 0, 0, 2]}
+        return {"block_count": 7, "attention.head_count_kv": [0, 0, 0, 2, 0, 0, 2]}
     if row.states == "without_kv_or_ffn":
-        return {
-            "block_count": 7,
-            "attention.head_count_kv": [0, 0, 2, 0, 0, 0, 0],
-            "feed_forward_length": [0, 1536, 0, 1536, 0, 0, 1536],
-        }
+        return _mixed("M-M-M*-MM-")
     if row.windows is None or row.windows.layers:
         return {}
     window = {"attention.sliding_window": 512}
     if not row.windows.pattern:
         return {"block_count": 4, **window, "attention.sliding_window_pattern": [True, False, True, False]}
     return {"block_count": 2 * row.windows.pattern, **window}
+
+
+def _mixed(pattern: str) -> Mapping[str, Any]:
+    """Layers as Nemotron-H's `hybrid_override_pattern` writes them: M with a state, * attention, - a network."""
+    return {
+        "block_count": len(pattern),
+        "attention.head_count_kv": [2 if kind == "*" else 0 for kind in pattern],
+        "feed_forward_length": [1536 if kind == "-" else 0 for kind in pattern],
+    }
 
 
 _OFTEN: Final = (
@@ -177,6 +179,7 @@ NEEDED: Final = (
     "ffn_up_shexp.weight",
     "ffn_down_shexp.weight",
     "ssm_in.weight",
+    "ssm_conv1d.bias",
     "time_mix_lerp_fused.weight",
     "attn_rel_b.weight",
 )
@@ -253,7 +256,12 @@ _RANKS: Final = {
     "attention.value_residual_mix_lora_rank": 32,
     "attention.gate_lora_rank": 128,
 }
+_DELTA: Final = {"ssm.inner_size": 2048}  # as many heads as time steps, each as large as the state
 _OWN: Final[Mapping[str, Mapping[str, Any]]] = {
+    "qwen35": _DELTA,
+    "qwen35moe": _DELTA,
+    "qwen3next": _DELTA,
+    "qwen4exp": {**_DELTA, "hyper_connection.count": 4},
     "llama4": {"interleave_moe_layer_step": 2, "expert_used_count": 1},
     "apertus": {".xielu.alpha_n": 0.8, ".xielu.alpha_p": 0.8, ".xielu.beta": 0.5, ".xielu.eps": 1e-6},
     "bailingmoe3": {"kda.gate_lower_bound": -5.0, "kda.head_dim": 128},
@@ -263,14 +271,15 @@ _OWN: Final[Mapping[str, Mapping[str, Any]]] = {
     "jina-bert-v3": {"tokenizer.ggml.token_type_count": 1},
     "lfm2": {"shortconv.l_cache": 3},
     "lfm2moe": {"shortconv.l_cache": 3},
-    "rwkv6": {"wkv.head_size": 64},
-    "rwkv7": {"wkv.head_size": 64, **_RANKS},
+    "rwkv6": {"wkv.head_size": 64, "attention.head_count": 0, "attention.head_count_kv": 0},
+    "rwkv7": {"wkv.head_size": 64, "attention.head_count": 0, "attention.head_count_kv": 0, **_RANKS},
     "rwkv6qwen2": {"wkv.head_size": 64, "token_shift_count": 1},
     "arwkv7": {"wkv.head_size": 64, "token_shift_count": 1, **_RANKS},
     "jamba": {"ssm.inner_size": 2048, "embedding_length": 1024},
     "plamo2": {"ssm.group_count": 0},
     "hrm_text": {"hrm.layers_per_stack": 1, "hrm.h_cycles": 1, "hrm.l_cycles": 2},
     "minimax-m2": {"expert_gating_func": 2},
+    "dots1": {"expert_gating_func": 2},
 }
 
 

@@ -56,6 +56,7 @@ _TIES: Final[Mapping[str, tuple[tuple[str, ...], ...]]] = {
     "rope.dimension_count": ((), ("attention.key_length", "attention.key_length_mla")),
     "ssm.inner_size": ((), (_EMBEDDING,), ("ssm.time_step_rank",)),
     "ssm.time_step_rank": ((), ("ssm.inner_size",)),
+    "ssm.state_size": ((), ("ssm.inner_size",)),
 }
 """Values that change together where one alone is refused."""
 _WINDOW: Final = "n_kv_swa"

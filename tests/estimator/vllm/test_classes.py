@@ -34,9 +34,9 @@ def named(*names: str, like: str = LLAMA) -> Model:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("google-t5/t5-small", "vLLM 0.27 has no class for T5ForConditionalGeneration, and its backend"),
-        ("hustvl/yolos-tiny", "vLLM 0.27 has no class for YolosForObjectDetection, and its backend"),
-        ("facebook/bart-base", "the plugin at https://github.com/vllm-project/bart-plugin has one"),
+        ("google-t5/t5-small", "vLLM 0.27 has no class for T5ForConditionalGeneration, and its transformers backend"),
+        ("hustvl/yolos-tiny", "vLLM 0.27 has no class for YolosForObjectDetection, and its transformers backend"),
+        ("facebook/bart-base", "the plugin at https://github.com/vllm-project/bart-plugin provides one"),
         ("Qwen/Qwen-7B", "0.23.0 was the last release with one"),
     ],
 )
@@ -50,9 +50,9 @@ def test_a_model_without_a_class_is_refused(name: str, words: str) -> None:
 @pytest.mark.parametrize(
     ("name", "release", "refused"),
     [
-        ("google-t5/t5-small", (0, 33), "runs no decoder beside an encoder"),
+        ("google-t5/t5-small", (0, 33), "does not run encoder-decoders"),
         ("google-t5/t5-small", (0, 99), ""),  # newer than the table
-        ("hustvl/yolos-tiny", (0, 33), "models that read tokens only"),
+        ("hustvl/yolos-tiny", (0, 33), "models with token inputs"),
         ("openai/whisper-tiny", (0, 27), ""),
         ("Qwen/Qwen-7B", (0, 23), ""),
         ("mosaicml/mpt-7b", (0, 28), ""),
@@ -61,7 +61,7 @@ def test_a_model_without_a_class_is_refused(name: str, words: str) -> None:
         ("facebook/bart-base", (0, 8), ""),  # before the first release that was read
         ("Skywork/Skywork-Reward-Llama-3.1-8B-v0.2", (0, 27), ""),  # LlamaForSequenceClassification, by its other ends
         ("albert/albert-base-v1", (0, 27), ""),  # by the backend for transformers
-        ("openai-community/openai-gpt", (0, 33), "does not take it"),
+        ("openai-community/openai-gpt", (0, 33), "does not accept it"),
     ],
 )
 def test_releases_differ(name: str, release: tuple[int, int], refused: str) -> None:
