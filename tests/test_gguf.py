@@ -56,26 +56,6 @@ def test_a_card_that_is_too_small_for_the_weights(tmp_path: Path) -> None:
     assert [fit.fits for fit in report.fits] == [False, True]
 
 
-def test_several_quantisations_are_listed_with_their_sizes(hub: Hub, hub_env: dict[str, str], tmp_path: Path) -> None:
-    head = header(Header({"general.architecture": "llama"}, [("a", "Q4_0", (4, 32))]))
-    names = ("m-Q4_K_M.gguf", "m-F16-00001-of-00002.gguf", "m-F16-00002-of-00002.gguf", "mmproj-F16.gguf")
-    hub.put(Repo(id="org/m-GGUF", files=tuple(virtual_file(name, head, size=2**30) for name in names)))
-    done = run("org/m-GGUF", "--format", "json", env=hub_env)
-    assert done.returncode == 1
-    (result,) = json.loads(done.stdout)["results"]
-    (note,) = (note for note in result["notes"] if "GGUF" in note)
-    assert "holds 2 models in GGUF files" in note
-    assert "m-Q4_K_M.gguf (1.00 GiB)" in note
-    assert "m-F16-00001-of-00002.gguf (2 files, 2.00 GiB)" in note
-    assert "mmproj" not in note
-    assert "as in org/m-GGUF:F16" in note
-    for name in names[:2]:
-        (tmp_path / name).write_bytes(head)
-    local = run(str(tmp_path), "--format", "json")
-    assert local.returncode == 1
-    assert "give the path of one" in local.stdout
-
-
 def test_a_quantisation_of_a_repository_is_chosen_behind_its_name(hub: Hub, hub_env: dict[str, str]) -> None:
     heads = {
         quant: header(Header({"general.architecture": "llama"}, [("a", quant, (4, 32))])) for quant in ("Q4_0", "Q8_0")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import PurePath
 from shlex import quote
 
 from hfmem.engines.llamacpp.options import ALL_LAYERS
@@ -38,7 +39,9 @@ def _model(model: Model) -> tuple[str, str]:
     checkpoint = model.checkpoint
     ref = checkpoint.ref
     if checkpoint.source == "local":
-        return "-m", ref.model_id
+        first = checkpoint.weight_files[0].name if checkpoint.weight_files else ""
+        alone = not first or PurePath(ref.model_id).name == PurePath(first).name
+        return "-m", ref.model_id if alone else str(PurePath(ref.model_id, first))
     return "-hf", f"{ref.model_id}:{ref.quant}" if ref.quant else ref.model_id
 
 

@@ -12,7 +12,7 @@ from hfmem.engines.llamacpp.command import launch_line, modelfile
 from hfmem.engines.llamacpp.memory import Memory, cache_of, memory_of
 from hfmem.engines.llamacpp.offload import most_offloaded
 from hfmem.engines.llamacpp.options import ALL_LAYERS, LlamaCppOptions
-from hfmem.engines.llamacpp.settings import Defaults, LlamaSettings, server, server_of
+from hfmem.engines.llamacpp.settings import Defaults, LlamaSettings, padded, server, server_of
 from hfmem.engines.llamacpp.split import RULES
 from hfmem.engines.protocol import Engine, Suggestions
 from hfmem.estimator.parallel import Parallel
@@ -74,6 +74,10 @@ class LlamaCpp:
         settings = _settings(scenario)
         memory = memory_of(model.blocks, model.architecture, settings, scenario, _devices(scenario))
         return _shown(memory, model, scenario)
+
+    def padded(self, batch: int, seq: int) -> int:
+        """The next multiple of what contexts are padded to; sequences that share one have no such bounds."""
+        return padded(seq) if batch == 1 else seq
 
     def offload(self, model: Model, scenario: Scenario) -> Offload | None:
         """The fewest layers of experts on the host, else the most layers on the accelerators."""
@@ -201,7 +205,7 @@ def _stored(model: Model) -> tuple[Term, ...]:
             nbytes=sum(size or 0 for size in loaded),
             how="the tensors of the file, as they are stored",
             source=model.source,
-            certainty="exact",
+            certainty="derived" if model.resized else "exact",
         ),
     )
 

@@ -66,13 +66,17 @@ class _Run:
         self.blocks, self.architecture, self.scenario, self.devices = blocks, architecture, scenario, devices
         self.ollama = bool(server_of(scenario).defaults.title)
         """Whether Ollama runs it, which moves whole layers only."""
+        self._known: dict[tuple[int, int], Memory] = {}
 
     def memory(self, layers: int, experts: int) -> Memory:
         """The memory with so many layers there, and the experts of so many on the host."""
-        settings = server_of(self.scenario).of(
-            self.scenario, n_gpu_layers=ALL_LAYERS if layers > self.blocks.count else layers, n_cpu_moe=experts
-        )
-        return memory_of(self.blocks, self.architecture, settings, self.scenario, self.devices)
+        if (layers, experts) not in self._known:
+            settings = server_of(self.scenario).of(
+                self.scenario, n_gpu_layers=ALL_LAYERS if layers > self.blocks.count else layers, n_cpu_moe=experts
+            )
+            found = memory_of(self.blocks, self.architecture, settings, self.scenario, self.devices)
+            self._known[layers, experts] = found
+        return self._known[layers, experts]
 
     def fits(self, layers: int, experts: int, room: int) -> bool:
         """Whether each accelerator has room for its part."""

@@ -37,6 +37,11 @@ def _layers(text: str) -> int | None:
     raise ValueError(f"is {quoted(text)}, expected a number of layers, 'all' or 'auto'")
 
 
+def _quantisation(word: str) -> str | None:
+    """What is wrong with the name of a quantisation."""
+    return None if re.fullmatch(r"[A-Za-z0-9][\w.\-]{0,199}", word, re.ASCII) else f"is {quoted(word)}, no such name"
+
+
 def _shares(text: str) -> tuple[float, ...]:
     """Shares of the accelerators, as `3,1`.
 
@@ -88,6 +93,15 @@ class OllamaOptions:
             parse=_layers,
             least=0,
             most=ALL_LAYERS,
+        ),
+    ] = None
+    quant: Annotated[
+        str | None,
+        _option(
+            help="Quantisation of a repository or folder of GGUF files, as :NAME behind the id does",
+            metavar="NAME",
+            shown="Q4_K_M, else Q8_0, else the first; with --gpu the largest that fits",
+            check=_quantisation,
         ),
     ] = None
     ctx_size: Annotated[

@@ -212,7 +212,7 @@ class LlamaServer:
             offload_kqv=not asked.no_kv_offload,
             embeddings=self.defaults.embeddings and self.release != NEWEST,
             release=self.release,
-            pins_norms=True,
+            pins_norms=scenario.gpu is not None,  # an accelerator without a name is as llama.cpp itself simulates it
         )
 
 
