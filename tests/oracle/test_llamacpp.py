@@ -174,7 +174,7 @@ def test_of_a_remote_file_the_header_is_fetched_and_no_more(hub: Hub, tmp_path: 
 
 
 def test_what_llama_cpp_refuses_is_a_sentence(tmp_path: Path) -> None:
-    """A latent without its own tensors keeps keys and values, whose types must then be the same."""
+    """The estimate says it too, in its own words."""
     path = made(tmp_path, "DeepSeek-V2-Lite.Q4_K_M.gguf")
     command = [sys.executable, "-m", "hfmem", str(path), "--trace", "-ctk", "q8_0"]
     process = subprocess.run(command, capture_output=True, text=True, check=False)
