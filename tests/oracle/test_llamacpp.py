@@ -9,6 +9,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping
+from itertools import product
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,7 +21,8 @@ from hfmem.engines.llamacpp.caches import kept
 from hfmem.engines.llamacpp.compute import computed
 from hfmem.engines.llamacpp.graphs import structures
 from hfmem.engines.llamacpp.placement import Placement
-from hfmem.engines.llamacpp.settings import LlamaSettings
+from hfmem.engines.llamacpp.refusals import refusal
+from hfmem.engines.llamacpp.settings import LlamaSettings, server
 from hfmem.engines.llamacpp.weights import placed
 from hfmem.engines.tracing import library_folder
 from hfmem.mapper.gguf.layout import layout_of
@@ -28,6 +30,7 @@ from hfmem.mapper.gguf.reader import architecture_of
 from hfmem.probe.llamacpp import specimens
 from hfmem.probe.llamacpp.library import RELEASE, Asked, LlamaError, apart, library
 from hfmem.probe.llamacpp.specimens import Specimen
+from hfmem.scenario.options import Options
 from hfmem.unknown import Unknown
 from tests.hub import Hub, Repo, virtual_file
 from tests.mapper.gguf_models import MODELS, model
@@ -137,6 +140,22 @@ def test_buffers_are_those_that_llama_cpp_tells(architecture: str, tmp_path: Pat
     assert len(errors) >= 4
     assert max(errors.values()) <= 0.05, errors
     assert sum(error == 0 for error in errors.values()) >= 0.75 * len(errors), errors
+
+
+@pytest.mark.parametrize("architecture", ["qwen2", "phi2", "deepseek2", "gpt2", "falcon"])
+def test_cache_types_are_refused_as_llama_cpp_does(architecture: str, tmp_path: Path) -> None:
+    path = tmp_path / "specimen.gguf"
+    blocks = specimen_of(FILES[architecture], path).blocks()
+    assert blocks is not None
+    for flash, keys, values in product(("on", "off"), ("f16", "q8_0"), ("f16", "q8_0", "q5_1")):
+        asked = Asked(n_ctx=512, flash=flash, type_k=keys, type_v=values)
+        options = Options(flash_attn=flash, cache_type_k=keys, cache_type_v=values)
+        try:
+            apart(lambda asked=asked: library().buffers(path, asked))  # type: ignore[misc]
+            told = False
+        except LlamaError:
+            told = True
+        assert bool(refusal(blocks, server(options))) is told, asked
 
 
 # --- --trace ---------------------------------------------------------------------------------------------------------
