@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from importlib import import_module
 from importlib.util import find_spec
@@ -10,12 +10,14 @@ from importlib.util import find_spec
 from hfmem.advice.values import Fit, Saving
 from hfmem.engines.inference import estimate as estimate_memory
 from hfmem.engines.table import find_engine
-from hfmem.errors import HfmemError, UntraceableError
+from hfmem.errors import HfmemError, InvalidFileError, UntraceableError
 from hfmem.estimator.values import Estimate, Scenario, Trace
 from hfmem.fetcher.concurrent import Fetched, unforeseen
+from hfmem.fetcher.quantisations import Choice
 from hfmem.fetcher.values import Checkpoint, ModelRef
 from hfmem.hardware.values import Machine
 from hfmem.mapper.bundle import Bundle
+from hfmem.mapper.holdings import offered
 from hfmem.mapper.interpret import Model, interpret
 from hfmem.refusals.options import SeveralModelsError
 from hfmem.report.values import Report
@@ -36,8 +38,41 @@ def report_on(model: Model, options: Options) -> Report:
     check(options)
     with HfmemError.concerning(model.checkpoint.ref.model_id):
         options = for_model(options, model)
-        report = _report(model, options)
-        return replace(report, trace=_traced(model, options, report.scenario)) if options.trace else report
+        report = _of_several(model, options, among) if (among := offered(model.checkpoint)) else _report(model, options)
+        return replace(report, trace=_traced(report.model, options, report.scenario)) if options.trace else report
+
+
+def _of_several(model: Model, options: Options, among: Sequence[Choice]) -> Report:
+    """The report of the quantisation to take, with all that there are."""
+    from hfmem.advice.choices import compared  # for repositories and folders with several files only
+
+    others, unread = _others(model, among)
+    found = compared(model, options, among, others, unread)
+    report = _report(found.model, options)
+    rows = (
+        replace(row, estimate=report.estimate, fits=report.fits) if row.chosen and row.estimate is not None else row
+        for row in found.rows
+    )
+    return replace(report, choices=tuple(rows))
+
+
+def _others(model: Model, among: Sequence[Choice]) -> tuple[dict[str, Model], dict[str, str]]:
+    """The other files of a folder of this machine, understood; and why files could not be read."""
+    from hfmem.fetcher.local import read_choice
+
+    found: dict[str, Model] = {}
+    unread = dict(model.checkpoint.unread)
+    for choice in among:
+        if choice.files == model.checkpoint.weight_files or choice.file in unread:
+            continue
+        try:
+            other = read_choice(model.checkpoint, choice)
+        except InvalidFileError as error:
+            unread[choice.file] = error.reason
+        else:
+            if other is not None:
+                found[choice.file] = interpret(other)
+    return found, unread
 
 
 def report_on_bundle(bundle: Bundle, options: Options) -> Report:

@@ -10,7 +10,7 @@ from typing import Any, ParamSpec, TypeVar
 from hfmem.answers import completed, report_all, report_each, report_on, report_on_bundle
 from hfmem.errors import HfmemError
 from hfmem.fetcher.concurrent import fetch_all
-from hfmem.fetcher.identity import reference
+from hfmem.fetcher.identity import reference, with_quantisation
 from hfmem.fetcher.sources import fetch
 from hfmem.fetcher.values import ModelRef
 from hfmem.mapper.bundle import Bundle
@@ -174,7 +174,7 @@ def estimate(asked: _Estimate) -> Report:
         return report_on_bundle(asked.model, options)
     if isinstance(asked.model, Model):
         return report_on(asked.model, options)
-    return report_on(_inspected(asked.model, asked.revision, asked), options)
+    return report_on(_inspected(asked.model, asked.revision, asked, asked.quant), options)
 
 
 @_keywords(_Compare)
@@ -199,7 +199,7 @@ def compare(asked: _Compare) -> tuple[Report | HfmemError, ...]:
     """
     options = _options(asked)
     check(options)
-    meant = [_meant(model, asked.revision) for model in _several(asked.models)]
+    meant = [_meant(model, asked) for model in _several(asked.models)]
     refs = [each for each in meant if isinstance(each, ModelRef)]
     fetched = iter(list(report_all(fetch_all(refs, asked, asked.jobs), options)))
     known = report_each([each for each in meant if isinstance(each, Model | Bundle)], options)
@@ -222,19 +222,19 @@ def _several(models: object) -> Iterable[object]:
     raise ModelNameError(models, several=True)
 
 
-def _meant(model: object, revision: str) -> ModelRef | Model | Bundle | HfmemError:
+def _meant(model: object, asked: _Compare) -> ModelRef | Model | Bundle | HfmemError:
     """The reference of a model to fetch, or an interpreted model as it is; an error for anything else."""
     if isinstance(model, (Model, Bundle)):
         return model
     try:
         with HfmemError.concerning(f"{model!r:.60}"):
-            return reference(_name(model), revision)
+            return with_quantisation(reference(_name(model), asked.revision), asked.quant)
     except HfmemError as error:
         return error
 
 
-def _inspected(model: str, revision: str, access: Access) -> Model:
-    ref = reference(_name(model), revision)
+def _inspected(model: str, revision: str, access: Access, word: str | None = None) -> Model:
+    ref = with_quantisation(reference(_name(model), revision), word)
     with HfmemError.concerning(ref.model_id):
         return completed(interpret(fetch(ref, access)))
 

@@ -56,26 +56,6 @@ def test_a_card_that_is_too_small_for_the_weights(tmp_path: Path) -> None:
     assert [fit.fits for fit in report.fits] == [False, True]
 
 
-def test_several_quantisations_are_listed_with_their_sizes(hub: Hub, hub_env: dict[str, str], tmp_path: Path) -> None:
-    head = header(Header({"general.architecture": "llama"}, [("a", "Q4_0", (4, 32))]))
-    names = ("m-Q4_K_M.gguf", "m-F16-00001-of-00002.gguf", "m-F16-00002-of-00002.gguf", "mmproj-F16.gguf")
-    hub.put(Repo(id="org/m-GGUF", files=tuple(virtual_file(name, head, size=2**30) for name in names)))
-    done = run("org/m-GGUF", "--format", "json", env=hub_env)
-    assert done.returncode == 1
-    (result,) = json.loads(done.stdout)["results"]
-    (note,) = (note for note in result["notes"] if "GGUF" in note)
-    assert "holds 2 models in GGUF files" in note
-    assert "m-Q4_K_M.gguf (1.00 GiB)" in note
-    assert "m-F16-00001-of-00002.gguf (2 files, 2.00 GiB)" in note
-    assert "mmproj" not in note
-    assert "as in org/m-GGUF:F16" in note
-    for name in names[:2]:
-        (tmp_path / name).write_bytes(head)
-    local = run(str(tmp_path), "--format", "json")
-    assert local.returncode == 1
-    assert "give the path of one" in local.stdout
-
-
 def test_a_quantisation_of_a_repository_is_chosen_behind_its_name(hub: Hub, hub_env: dict[str, str]) -> None:
     heads = {
         quant: header(Header({"general.architecture": "llama"}, [("a", quant, (4, 32))])) for quant in ("Q4_0", "Q8_0")
@@ -100,3 +80,14 @@ def test_a_broken_file_is_a_sentence(tmp_path: Path) -> None:
     done = run(str(path), cwd=tmp_path)
     assert done.returncode == 1
     assert "m.gguf is of version 0 of GGUF; 2 and 3 are read" in done.stderr
+
+
+def test_shares_of_accelerators_are_taken_as_they_are_written(tmp_path: Path) -> None:
+    path = str(made(tmp_path, "Llama-3.1-8B-Instruct.Q4_K_M.gguf"))
+    process = run(path, "-ts", "3,1", "--gpu", "2x RTX 4090")
+    assert (process.returncode, process.stderr) == (0, "")
+    ours = hfmem.estimate(path, tensor_split=(3.0, 1.0), gpu=("2x RTX 4090",))
+    first, second = (rank.total for rank in ours.estimate.ranks)
+    assert first > 2 * second
+    with pytest.raises(hfmem.HfmemError, match="--tensor-split"):
+        hfmem.estimate(path, tensor_split=("a",), gpu=("2x RTX 4090",))  # type: ignore[arg-type] # what is refused

@@ -45,6 +45,10 @@ SAMPLES: Final[list[tuple[InvalidScenarioError, str]]] = [
         options.UnknownWordError("--dtype", 5, iter(["float32"]), under="textbook"),
         "--dtype '5' is not one of float32, which --method textbook supports",
     ),
+    (
+        options.QuantisationError("Q8_0", "org/m:Q4_0"),
+        "--quant Q8_0 contradicts org/m:Q4_0, which names another: give one of them",
+    ),
     (options.OptionRefusedError("--shard", "needs --fsdp or --zero"), "--shard needs --fsdp or --zero"),
     (
         options.ForeignOptionError("--a", (("x", "X"), ("y", "Y"))),

@@ -7,13 +7,13 @@ estimate increases with batch and length, so bisection is exact.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
 from hfmem.advice.values import Fit
 from hfmem.engines.inference import Prepared
 from hfmem.engines.inference import estimate as estimate_memory
-from hfmem.engines.protocol import Offloads
+from hfmem.engines.protocol import Offloads, Pads
 from hfmem.engines.table import engine
 from hfmem.errors import InvalidScenarioError
 from hfmem.estimator.values import Estimate, Margin, Offload, Scenario, Term
@@ -25,7 +25,21 @@ from hfmem.scenario.resolve import reserve_of, resolve
 from hfmem.scenario.runtime import for_model
 from hfmem.scenario.spread import plan_of
 
-__all__ = ["Case", "Verdict", "anywhere", "fit_all", "held", "judged", "largest", "machines", "more", "named", "usable"]
+__all__ = [
+    "MOST",
+    "Case",
+    "Verdict",
+    "anywhere",
+    "fit_all",
+    "fit_of",
+    "held",
+    "judged",
+    "largest",
+    "machines",
+    "more",
+    "named",
+    "usable",
+]
 
 MOST: Final = 10**9  # batch or tokens: a larger result counts as unlimited
 _NODE: Final = 8  # accelerators per node: tensor parallelism does not go beyond a node
@@ -55,10 +69,10 @@ def usable(terms: Iterable[Term], scenario: Scenario) -> int:
     return engine(scenario.runtime).usable(tuple(terms), scenario)
 
 
-def held(estimate: Estimate, scenario: Scenario) -> bool:
-    """Whether the known terms of an estimate fit, and the engine does not refuse it."""
+def held(estimate: Estimate, scenario: Scenario, more: int = 0) -> bool:
+    """Whether the known terms of an estimate, plus `more` bytes, fit, and the engine does not refuse it."""
     started = not estimate.refused and not estimate.refused_by_most
-    return started and estimate.total <= usable(estimate.terms, scenario)
+    return started and estimate.total + more <= usable(estimate.terms, scenario)
 
 
 def anywhere(options: Options) -> Options:
@@ -85,13 +99,18 @@ def more(machine: Machine, count: int) -> tuple[str, Machine]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """A model in one scenario, to be evaluated for other batches and lengths."""
+    """A model in one scenario, to be evaluated for other batches and lengths.
+
+    Attributes:
+        known: estimates with their scenarios, by batch and length.
+    """
 
     model: Model
     options: Options
     machine: Machine
     scenario: Scenario
     prepared: Prepared
+    known: dict[tuple[int, int], tuple[Estimate, Scenario]] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
     def of(cls, model: Model, options: Options, machine: Machine) -> Case:
@@ -126,10 +145,19 @@ class Case:
             return estimate_memory(self.model, scenario)  # vLLM's step size may depend on the request length
         return self.prepared.estimate(scenario)
 
+    def taken(self, batch: int, seq: int) -> tuple[Estimate, Scenario]:
+        """The estimate of another batch and length, made once for all that take the same."""
+        runs = engine(self.scenario.runtime)
+        if isinstance(runs, Pads):
+            seq = runs.padded(batch, seq)
+        if (batch, seq) not in self.known:
+            scenario = self.at(batch, seq)
+            self.known[batch, seq] = self.estimate(scenario), scenario
+        return self.known[batch, seq]
+
     def fits(self, batch: int, seq: int) -> bool:
         """Whether the known terms fit."""
-        scenario = self.at(batch, seq)
-        return held(self.estimate(scenario), scenario)
+        return held(*self.taken(batch, seq))
 
     def max_batch(self) -> int | None:
         """The largest batch at the scenario's length; None if unlimited."""
@@ -178,11 +206,20 @@ def _fit(model: Model, options: Options, machine: Machine) -> Fit:
             refused=error.reason,
             never=True,
         )
-    estimate, scenario = case.estimate(case.scenario), case.scenario
-    never = engine(scenario.runtime).refused(model, scenario)  # refused with any number of accelerators
+    found = fit_of(case)
+    if found.estimate is None or found.estimate.is_lower_bound:
+        return found
+    needed = None if found.never else _gpus_needed(model, options, machine)
+    return replace(found, max_batch=case.max_batch(), max_seq=case.max_seq(), gpus_needed=needed)
+
+
+def fit_of(case: Case) -> Fit:
+    """The fit of a case on its machine, without any search for limits."""
+    model, scenario = case.model, case.scenario
+    estimate = case.estimate(scenario)
     verdict, room = judged(estimate, scenario), usable(estimate.terms, scenario)
-    found = Fit(
-        machine=machine,
+    return Fit(
+        machine=case.machine,
         parallel=scenario.parallel,
         usable=room,
         estimate=estimate,
@@ -191,13 +228,9 @@ def _fit(model: Model, options: Options, machine: Machine) -> Fit:
         margin=verdict.margin,
         reserve=scenario.reserve,
         refused=estimate.refused,
-        never=bool(never),
+        never=bool(engine(scenario.runtime).refused(model, scenario)),  # then no number of them is enough
         offload=_offload(model, scenario),
     )
-    if estimate.is_lower_bound:
-        return found
-    needed = None if never else _gpus_needed(model, options, machine)
-    return replace(found, max_batch=case.max_batch(), max_seq=case.max_seq(), gpus_needed=needed)
 
 
 def _offload(model: Model, scenario: Scenario) -> Offload | None:

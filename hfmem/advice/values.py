@@ -9,7 +9,7 @@ from hfmem.estimator.parallel import Parallel
 from hfmem.estimator.values import Estimate, Margin, Offload
 from hfmem.hardware.values import Accelerator, Machine
 
-__all__ = ["VERDICTS", "Advice", "Fit", "Saving", "Verdict"]
+__all__ = ["VERDICTS", "Advice", "Candidate", "Fit", "Saving", "Verdict"]
 
 Verdict = Literal["fits", "tight", "no", "refused", "unknown"]
 
@@ -109,3 +109,52 @@ class Advice:
     total: int
     fits: bool
     tight: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """One of several quantisations of a model.
+
+    Attributes:
+        word: what is asked for it, behind the id or with `--quant`.
+        file: its first file.
+        quant: the quantisation that the file's name tells; "" for none.
+        nbytes: bytes of its files; None where the listing does not tell.
+        bits_per_weight: bits of its files a parameter; None where one of the two is not known.
+        estimate: what it takes, on the first accelerator that was named; None where it is not known.
+        derived: whether that is from the size of its files and another one's header.
+        unknown: why there is no estimate; "" where there is one.
+        fits: it on each accelerator that was named, without what takes a search.
+        chosen: whether the report is about it.
+    """
+
+    word: str
+    file: str
+    quant: str
+    nbytes: int | None
+    bits_per_weight: float | None
+    estimate: Estimate | None = None
+    derived: bool = False
+    unknown: str = ""
+    fits: tuple[Fit, ...] = ()
+    chosen: bool = False
+
+    @property
+    def first(self) -> Fit | None:
+        """It on the first accelerator that was named and is there."""
+        return next((fit for fit in self.fits if fit.machine.there), None)
+
+    @property
+    def max_seq(self) -> int | None:
+        """Tokens that fit there at the asked batch; None where that is not known."""
+        return None if self.first is None else self.first.max_seq
+
+    @property
+    def n_gpu_layers(self) -> int | None:
+        """Layers that go there, the output counted; None where that is not known."""
+        first = self.first
+        if first is None or first.fits is None:
+            return None
+        if first.offload is None:
+            return None if first.fits else 0
+        return first.offload.of if first.fits else first.offload.layers

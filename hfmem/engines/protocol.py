@@ -28,6 +28,7 @@ __all__ = [
     "Engine",
     "Found",
     "Offloads",
+    "Pads",
     "RankMemory",
     "Ranked",
     "Sizes",
@@ -183,6 +184,14 @@ class Offloads(Protocol):
     def offload(self, model: Model, scenario: Scenario) -> Offload | None:
         """The most of the model that fits on the scenario's accelerators, with room to spare; None where nobody asked
         for a choice, or not even a part is of use."""
+
+
+@runtime_checkable
+class Pads(Protocol):
+    """An engine that rounds contexts up."""
+
+    def padded(self, batch: int, seq: int) -> int:
+        """Tokens of the longest sequences that take exactly as much as `batch` of `seq` tokens."""
 
 
 @runtime_checkable

@@ -7,7 +7,7 @@ from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
-from hfmem.engines.llamacpp.options import LlamaCppOptions
+from hfmem.engines.llamacpp.options import LlamaCppOptions, OllamaOptions
 from hfmem.engines.transformers.options import TransformersOptions
 from hfmem.engines.vllm.options import VllmOptions
 from hfmem.options.option import Option
@@ -29,7 +29,7 @@ __all__ = [
     "registered",
 ]
 
-Runtime = Literal["transformers", "vllm", "llamacpp"]
+Runtime = Literal["transformers", "vllm", "llamacpp", "ollama"]
 
 USUAL: Final[Runtime] = "transformers"
 """The engine of a model that is none of another's files."""
@@ -125,6 +125,7 @@ register(
         formats=("GGUF",),
     )
 )
+register(EngineRow(name="ollama", title="Ollama", options=OllamaOptions, home="hfmem.engines.llamacpp.ollama"))
 
 
 @dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)

@@ -128,6 +128,7 @@ class Client:
         abandoned: set when responses are no longer needed, so that waiting requests end.
         reach: hosts that do not respond in this run.
         received: bytes received so far.
+        moved: where ranges of a file were redirected to, by its address: later ranges are requested there.
         patient: whether to retry when the Hub cannot be reached (no, if there is a local answer).
     """
 
@@ -137,6 +138,7 @@ class Client:
     patient: Callable[[], bool] = lambda: True
     abandoned: threading.Event = field(default_factory=threading.Event)
     received: _Received = field(default_factory=_Received)
+    moved: dict[str, str] = field(default_factory=dict)
 
     def get(self, url: str, *, limit: int, span: tuple[int, int] | None = None) -> Answer:
         """The body of `url`, or of its bytes `span` (first, last); never more than `limit` bytes are read.
@@ -173,9 +175,21 @@ class Client:
                 raise HubUnreachableError(self.model, "given up")
 
     def _once(self, url: str, headers: Mapping[str, str], limit: int, attempt: Attempt) -> Answer:
+        """One response: from where an earlier range of the file came from, else from the Hub."""
+        if url not in self.moved:
+            return self._followed(url, headers, limit, attempt)
+        bare = {name: value for name, value in headers.items() if name.lower() != "authorization"}
+        try:
+            return self._followed(self.moved[url], bare, limit, attempt)
+        except HfHubHTTPError:  # signed addresses expire
+            self.moved.pop(url, None)
+            return self._followed(url, headers, limit, attempt)
+
+    def _followed(self, url: str, headers: Mapping[str, str], limit: int, attempt: Attempt) -> Answer:
         """One response, following redirects here: limited to `limit` bytes and in time, and without sending the token
         to other hosts. The session would read bodies of redirects and errors of any length."""
         commit: str | None = None
+        first = url
         for _ in range(_MOST_REDIRECTS):
             asked = httpx2.URL(url)
             if down := self.reach.down(asked.netloc.decode("ascii")):
@@ -185,6 +199,8 @@ class Client:
             if self.received.add(len(found.content)) > _MOST_BYTES:
                 raise InvalidFileError(self.model, f"its headers take more than {_MOST_BYTES >> 20} MiB")
             if found.target is None:
+                if url != first and "Range" in headers:
+                    self.moved[first] = url
                 return Answer(content=found.content, status=found.status, commit=commit, size=found.size)
             there = asked.join(found.target)
             if (there.scheme, there.host, there.port) != (asked.scheme, asked.host, asked.port):

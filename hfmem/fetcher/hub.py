@@ -46,7 +46,7 @@ from hfmem.fetcher.formats.reading import Piece, empty_note, read_contents
 from hfmem.fetcher.formats.table import format_of
 from hfmem.fetcher.http import Answer, Client, FileMissingError
 from hfmem.fetcher.identity import is_model_id
-from hfmem.fetcher.selection import INDEX, SINGLE, Selection, select_for
+from hfmem.fetcher.selection import INDEX, SINGLE, Selection, first_readable, select_for
 from hfmem.fetcher.tensors import each_once
 from hfmem.fetcher.values import Checkpoint, FileInfo, ModelRef
 from hfmem.units import MIB
@@ -142,7 +142,7 @@ def _read(client: Client, ref: ModelRef, info: Info | None) -> Checkpoint:
         config = _config(client, pinned, early_config, notes)
         side = pool().submit(_beside, client, pinned, quantisation_file(config, (f.name for f in info.files)))
         adapted = pool().submit(_beside, client, pinned, ADAPTER if selection.layout == "adapter" else None)
-        contents = _contents(client, ref, pinned, selection, early_header)
+        selection, contents = _chosen(client, ref, pinned, selection, early_header)
         quantisation, adapter = side.result(), adapted.result()
     except GatedModelError:
         if not info.totals and not info.config:
@@ -177,6 +177,7 @@ def _filled(checkpoint: Checkpoint, contents: _Contents, selection: Selection) -
         faults=tuple(fault for found in contents.values() for fault in found.faults),
         doubts=doubts,
         missing=selection.missing,
+        unread=selection.unread,
         notes=(*checkpoint.notes, *empty_note(contents)),
     )
 
@@ -234,6 +235,21 @@ def _beside(client: Client, pinned: ModelRef, file: str | None) -> Mapping[str, 
         return None
 
 
+def _chosen(
+    client: Client, ref: ModelRef, pinned: ModelRef, selection: Selection, early: Future[_Read] | None
+) -> tuple[Selection, _Contents]:
+    """What the chosen files hold; where there are several models, those of one that can be read."""
+    if not selection.choices or not selection.weights:
+        return selection, _contents(client, ref, pinned, selection, early)
+    return first_readable(selection, lambda files: _of_files(client, pinned, files))
+
+
+def _of_files(client: Client, pinned: ModelRef, files: Sequence[FileInfo]) -> _Contents:
+    """What each of some files holds, asked for together."""
+    futures = {file.name: pool().submit(_read_listed, client, pinned, file) for file in files}
+    return {name: future.result() for name, future in futures.items()}
+
+
 def _contents(
     client: Client,
     ref: ModelRef,
@@ -272,8 +288,7 @@ def _sharded(client: Client, ref: ModelRef, pinned: ModelRef, selection: Selecti
         if found:
             return found
     files = selection.weights or tuple(FileInfo(name=name, size=None) for name in sorted(_indexed(client, pinned)))
-    futures = {file.name: pool().submit(_read_listed, client, pinned, file) for file in files}
-    return {name: future.result() for name, future in futures.items()}
+    return _of_files(client, pinned, files)
 
 
 def _one_request(client: Client, pinned: ModelRef, shards: Sequence[FileInfo]) -> _Contents:

@@ -11,8 +11,9 @@ from urllib.parse import unquote
 from huggingface_hub import constants
 
 from hfmem.fetcher.values import ModelRef
+from hfmem.refusals.options import QuantisationError
 
-__all__ = ["is_model_id", "is_path", "page", "reference", "why_no_id"]
+__all__ = ["is_model_id", "is_path", "page", "reference", "why_no_id", "with_quantisation"]
 
 _ID: Final = re.compile(r"[A-Za-z0-9][\w.\-]*(/[A-Za-z0-9][\w.\-]*)?", re.ASCII)
 _LONGEST: Final = 200  # characters; the Hub allows 96 per part
@@ -46,6 +47,19 @@ def reference(text: str, revision: str = constants.DEFAULT_REVISION) -> ModelRef
     if found.own and revision not in (found.revision, constants.DEFAULT_REVISION):
         return replace(found, beside=revision)
     return found.at(revision)
+
+
+def with_quantisation(ref: ModelRef, word: str | None) -> ModelRef:
+    """The model in the quantisation that an option names; None names none.
+
+    Raises:
+        QuantisationError: it names another one itself.
+    """
+    if word is None or ref.quant.lower() == word.lower():
+        return ref
+    if ref.quant:
+        raise QuantisationError(word, ref.named)
+    return replace(ref, quant=word)
 
 
 def _of_word(word: str) -> ModelRef:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,13 +28,13 @@ from hfmem.fetcher.formats import gguf
 from hfmem.fetcher.formats.protocol import FileContents
 from hfmem.fetcher.formats.reading import Piece, empty_note, read_contents
 from hfmem.fetcher.formats.table import format_of, formats, readable
-from hfmem.fetcher.quantisations import parts_of
-from hfmem.fetcher.selection import INDEX, PIPELINE, Selection, select_for
+from hfmem.fetcher.quantisations import Choice, parts_of
+from hfmem.fetcher.selection import INDEX, PIPELINE, Selection, first_readable, select_for
 from hfmem.fetcher.tensors import each_once
 from hfmem.fetcher.values import Checkpoint, FileInfo, ModelRef
 from hfmem.units import format_bytes
 
-__all__ = ["is_local", "is_there", "read", "snapshot", "snapshots", "why_not"]
+__all__ = ["is_local", "is_there", "read", "read_choice", "snapshot", "snapshots", "why_not"]
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _LONGEST_REF = 1024  # bytes of a file with a commit hash
@@ -172,11 +172,11 @@ def _shards(path: Path) -> tuple[tuple[FileInfo, ...], int]:
 def _read_folder(ref: ModelRef, path: Path) -> Checkpoint:
     files = tuple(_listing(path))
     names = {file.name for file in files}
-    selection = select_for(files, ref)
+    selection, contents = _chosen(path, select_for(files, ref))
     indexed = _indexed(path, selection, names)
     weights, missing, notes = _weights(selection, files, indexed)
     notes += _no_files(path)
-    contents = {file.name: _contents(path / file.name, file.name) for file in weights}
+    contents = contents or _of_files(path, weights)
     tensors = tuple(tensor for found in contents.values() for tensor in found.tensors)
     doubts: tuple[str, ...] = ()
     if selection.layout == "sharded":  # other files may use the same names
@@ -205,7 +205,43 @@ def _read_folder(ref: ModelRef, path: Path) -> Checkpoint:
         faults=tuple(fault for found in contents.values() for fault in found.faults),
         doubts=doubts,
         missing=missing,
+        unread=selection.unread,
         notes=(*notes, *empty_note(contents)),
+    )
+
+
+def _chosen(path: Path, selection: Selection) -> tuple[Selection, dict[str, FileContents]]:
+    """Of several models one that can be read, and what it holds; nothing yet of what else is selected."""
+    if not selection.choices or not selection.weights:
+        return selection, {}
+    return first_readable(selection, lambda files: _of_files(path, files))
+
+
+def _of_files(path: Path, files: Iterable[FileInfo]) -> dict[str, FileContents]:
+    """What each of some files of a folder holds."""
+    return {file.name: _contents(path / file.name, file.name) for file in files}
+
+
+def read_choice(checkpoint: Checkpoint, choice: Choice) -> Checkpoint | None:
+    """Another of the models in a folder of this machine; None of what is not in one.
+
+    Raises:
+        InvalidFileError: a file that is not what its name says, or that cannot be read.
+    """
+    folder = Path(checkpoint.ref.model_id).expanduser()
+    if checkpoint.source != "local" or not folder.is_dir():
+        return None
+    try:
+        contents = _of_files(folder, choice.files)
+    except OSError as error:
+        raise InvalidFileError(checkpoint.ref.model_id, f"{choice.file}: {error.strerror or error}") from error
+    return replace(
+        checkpoint,
+        tensors=tuple(tensor for found in contents.values() for tensor in found.tensors),
+        weight_files=choice.files,
+        metadata={name: found.metadata for name, found in contents.items() if found.metadata},
+        faults=tuple(fault for found in contents.values() for fault in found.faults),
+        missing=choice.missing,
     )
 
 

@@ -10,7 +10,7 @@ from typing import Final
 from hfmem.fetcher.formats import gguf
 from hfmem.fetcher.values import FileInfo, ModelRef
 
-__all__ = ["DEFAULTS", "Choice", "choices", "choose", "is_model", "parts_of", "wanted"]
+__all__ = ["DEFAULTS", "Choice", "choices", "choose", "is_model", "parts_of", "preferred", "wanted", "word_for"]
 
 DEFAULTS: Final = ("Q4_K_M", "Q8_0")
 """The quantisations that `llama-server -hf` tries by default, in order; else it uses the first model (`find_best_model`
@@ -45,6 +45,15 @@ class Choice:
         """Bytes of all files; None if one is unknown."""
         sizes = [file.size for file in self.files]
         return None if None in sizes else sum(size for size in sizes if size is not None)
+
+    @property
+    def file(self) -> str:
+        """The name of its first file, which llama.cpp is given."""
+        return self.files[0].name
+
+    def alike(self, other: Choice) -> bool:
+        """Whether it may be the same model in another quantisation: names that tell a size (`8B`) tell the same."""
+        return _sizes(self.name) == _sizes(other.name)
 
 
 def wanted(ref: ModelRef) -> str:
@@ -92,6 +101,19 @@ def choose(among: Sequence[Choice], quant: str) -> Choice | None:
     return _named(among, quant)
 
 
+def preferred(among: Sequence[Choice]) -> tuple[Choice, ...]:
+    """All of them: first the one that llama.cpp takes where nobody names any, then the others in its order."""
+    firsts = [found for default in DEFAULTS if (found := _named(among, default)) is not None]
+    return tuple(dict.fromkeys((*firsts, *among)))
+
+
+def word_for(choice: Choice, among: Sequence[Choice]) -> str:
+    """What to write behind the id for one of several: its quantisation, or its file's name where that is not enough."""
+    if choice.quant and choose(among, choice.quant) == choice:
+        return choice.quant
+    return choice.name.rpartition("/")[2]
+
+
 def _named(among: Sequence[Choice], quant: str) -> Choice | None:
     wanted = quant.lower().removesuffix(".gguf")
     for choice in among:
@@ -99,6 +121,14 @@ def _named(among: Sequence[Choice], quant: str) -> Choice | None:
             return choice
     pattern = re.compile(rf"(?<![^-._/]){re.escape(wanted)}(?![^-./])", re.IGNORECASE)
     return next((choice for choice in among if pattern.search(choice.name)), None)
+
+
+_SIZE: Final = re.compile(r"(?<![a-z0-9.])(\d+(?:\.\d+)?)([bm])(?![a-z0-9])", re.IGNORECASE)
+
+
+def _sizes(name: str) -> list[str]:
+    """The sizes that the file's own name tells, experts' among them (`30B-A3B`)."""
+    return [number + unit.lower() for number, unit in _SIZE.findall(name.rpartition("/")[2])]
 
 
 def _quant_of(name: str) -> str:

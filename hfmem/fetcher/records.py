@@ -13,7 +13,7 @@ from hfmem.fetcher.values import Checkpoint, FileInfo, ModelRef, TensorInfo
 
 __all__ = ["SCHEMA", "from_record", "to_record"]
 
-SCHEMA: Final = 6
+SCHEMA: Final = 7
 
 _MOST_TENSORS: Final = 5_000_000
 
@@ -34,6 +34,7 @@ def to_record(checkpoint: Checkpoint) -> dict[str, Any]:
         "faults": list(checkpoint.faults),
         "doubts": list(checkpoint.doubts),
         "missing": checkpoint.missing,
+        "unread": checkpoint.unread,
         "totals": checkpoint.totals,
         "notes": list(checkpoint.notes),
     }
@@ -51,8 +52,11 @@ def from_record(record: dict[str, Any], ref: ModelRef) -> Checkpoint:
     adapter = record.get("adapter")  # absent in older records
     if not all(isinstance(each, dict | None) for each in (config, quantisation, adapter)):
         raise TypeError("no configuration")
+    unread = record["unread"]
     if not isinstance(metadata, dict) or not all(isinstance(values, dict) for values in metadata.values()):
         raise TypeError("no metadata")
+    if not isinstance(unread, dict) or not all(isinstance(reason, str) for reason in unread.values()):
+        raise TypeError("no reasons")
     files = tuple(FileInfo(name=str(name), size=size) for name, size in record["files"])
     chosen = set(record["weight_files"])
     return Checkpoint(
@@ -70,6 +74,7 @@ def from_record(record: dict[str, Any], ref: ModelRef) -> Checkpoint:
         faults=tuple(map(str, record["faults"])),
         doubts=tuple(map(str, record["doubts"])),
         missing=record["missing"],
+        unread=unread,
         totals=record["totals"],
         notes=tuple(record["notes"]),
     )

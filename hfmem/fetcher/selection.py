@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Final, Literal
 
+from hfmem.errors import InvalidFileError
 from hfmem.fetcher.configs import ADAPTER, CONFIG
 from hfmem.fetcher.foreign import foreign
 from hfmem.fetcher.formats import safetensors
-from hfmem.fetcher.formats.protocol import Format
+from hfmem.fetcher.formats.protocol import FileContents, Format
 from hfmem.fetcher.formats.table import readable
-from hfmem.fetcher.quantisations import Choice, choices, choose, wanted
+from hfmem.fetcher.quantisations import Choice, choices, choose, preferred, wanted
 from hfmem.fetcher.values import FileInfo, ModelRef
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "Layout",
     "Selection",
     "download_files",
+    "first_readable",
     "select",
     "select_for",
 ]
@@ -48,13 +50,16 @@ class Selection:
         weights: the files to load, if the listing determines them; for `sharded` the shards if their names are regular,
             else empty (the index determines them).
         missing: number of missing shards, according to the names of the others.
-        choices: the models in GGUF files, if there are several and none is chosen.
+        choices: the models in GGUF files, if there are several and none is named; `weights` are then those of
+            llama.cpp's default, or empty if the named one does not exist.
+        unread: why preferred files could not be read, by file name.
     """
 
     layout: Layout
     weights: tuple[FileInfo, ...] = ()
     missing: int = 0
     choices: tuple[Choice, ...] = ()
+    unread: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
 def select(files: Sequence[FileInfo], quant: str | None = None) -> Selection:
@@ -84,6 +89,34 @@ def select_for(files: Sequence[FileInfo], ref: ModelRef) -> Selection:
     quant = wanted(ref)
     found = select(files, quant) if quant else Selection(layout="none")
     return select(files) if found.layout == "none" else found
+
+
+_MOST_TRIED: Final = 3  # of several files, before none of them is read
+
+
+def first_readable(
+    selection: Selection, read: Callable[[Sequence[FileInfo]], dict[str, FileContents]]
+) -> tuple[Selection, dict[str, FileContents]]:
+    """Of several models the first that can be read, in llama.cpp's order, and what its files hold.
+
+    Args:
+        selection: one with choices.
+        read: brings what files hold.
+
+    Raises:
+        InvalidFileError: none of the first few can.
+    """
+    unread: dict[str, str] = {}
+    first: InvalidFileError | None = None
+    for choice in preferred(selection.choices)[:_MOST_TRIED]:
+        try:
+            found = read(choice.files)
+        except InvalidFileError as error:
+            first = first or error
+            unread[choice.file] = error.reason
+        else:
+            return replace(selection, weights=choice.files, missing=choice.missing, unread=unread), found
+    raise first or InvalidFileError("", "there is no file to read")
 
 
 def _other_layouts(names: Collection[str], files: Sequence[FileInfo]) -> Selection:
@@ -179,7 +212,8 @@ def _quantised(files: Sequence[FileInfo], quant: str | None) -> Selection:
     among = choices(files)
     if not among:
         return Selection(layout="none")
-    chosen = choose(among, quant) if quant is not None else among[0] if len(among) == 1 else None
+    chosen = choose(among, quant or "")
     if chosen is None:
         return Selection(layout="gguf", choices=among)
-    return Selection(layout="gguf", weights=chosen.files, missing=chosen.missing)
+    open_ = among if quant is None and len(among) > 1 else ()
+    return Selection(layout="gguf", weights=chosen.files, missing=chosen.missing, choices=open_)

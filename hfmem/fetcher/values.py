@@ -111,6 +111,7 @@ class Checkpoint:
         doubts: clauses on contradictions between weight files or with their index, which loaders accept; the tensor
             count is then not exact.
         missing: number of missing weight files; the weights are then a lower bound.
+        unread: why other files of the model could not be read, by file name.
         totals: elements by safetensors dtype as published by the Hub; None if unknown.
         gated: whether the files require an accepted licence that this user lacks.
         notes: remarks for the reader, one sentence each.
@@ -131,6 +132,7 @@ class Checkpoint:
     faults: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
     missing: int = 0
+    unread: Mapping[str, str] = field(default_factory=dict, hash=False)
     totals: Mapping[str, int] | None = field(default=None, hash=False)
     gated: bool = False
     notes: tuple[str, ...] = ()

@@ -9,12 +9,12 @@ from hfmem.fetcher.foreign import foreign
 from hfmem.fetcher.formats import gguf
 from hfmem.fetcher.formats.table import format_of
 from hfmem.fetcher.quantisations import Choice, wanted
-from hfmem.fetcher.selection import Selection
+from hfmem.fetcher.selection import Selection, select_for
 from hfmem.fetcher.values import Checkpoint, FileInfo
 from hfmem.mapper.values import ParameterTable
 from hfmem.units import format_bytes
 
-__all__ = ["NOT_LOADED", "choices_note", "format_name", "is_gguf", "lacks", "layout_notes"]
+__all__ = ["NOT_LOADED", "choices_note", "format_name", "is_gguf", "lacks", "layout_notes", "offered"]
 
 NOT_LOADED: Final = ("gguf", "foreign")
 
@@ -31,10 +31,18 @@ def is_gguf(checkpoint: Checkpoint) -> bool:
     return bool(checkpoint.tensors) and format_of(checkpoint.tensors[0].file) is gguf.FORMAT
 
 
-def format_name(checkpoint: Checkpoint) -> str:
-    """The name of the format of what was read; "" where nothing was."""
+def format_name(checkpoint: Checkpoint, offered: str = "") -> str:
+    """The name of the format of what was read; where nothing was, that of the models that are `offered`; else ""."""
+    if offered and not checkpoint.tensors:
+        return gguf.FORMAT.name
     found = format_of(checkpoint.tensors[0].file) if checkpoint.tensors else None
     return found.name if found is not None else ""
+
+
+def offered(checkpoint: Checkpoint) -> tuple[Choice, ...]:
+    """The quantisations that a repository or folder has, where none of them was named; () for one alone."""
+    named = wanted(checkpoint.ref)
+    return select_for(checkpoint.files, checkpoint.ref).choices if is_gguf(checkpoint) and not named else ()
 
 
 def choices_note(checkpoint: Checkpoint, choices: Sequence[Choice]) -> str:

@@ -47,6 +47,7 @@ class Model:
         notes: remarks for the reader.
         lacks: weights that a run also needs, and that are not counted; "" for none.
         offered: a sentence that lists the models in the files, if none was chosen; "" otherwise.
+        resized: what the sizes of the tensors were derived from, if the header of the files was not read; "" if it was.
         unloadable: why software that loads the config's class finds no weights here; "" if it does, or if there are no
             files at all.
     """
@@ -63,6 +64,7 @@ class Model:
     lacks: str = ""
     offered: str = ""
     unloadable: str = ""
+    resized: str = ""
 
     def __repr__(self) -> str:
         count = f"{self.parameters.total:,}" if self.parameters else "unknown"
@@ -76,7 +78,8 @@ class Model:
             return None
         from hfmem.mapper.gguf.layout import layout_of  # for such files only
 
-        return layout_of(self.checkpoint, self.architecture)
+        found = layout_of(self.checkpoint, self.architecture)
+        return replace(found, resized=self.resized) if found is not None and self.resized else found
 
     @cached_property
     def structure(self) -> Structure:
@@ -180,11 +183,10 @@ def _usual(config: Mapping[str, Any], parameters: ParameterTable | None) -> str 
 
 
 def _dominant(parameters: ParameterTable | None) -> str | None:
-    """The floating-point dtype of at least 16 bits with most stored elements."""
+    """The floating-point dtype of at least 16 bits with most stored elements, without the scales of packed tensors."""
     counts: dict[str, int] = {}
     for group in parameters.groups if parameters else ():
-        # tensors with a dtype of their own say nothing about the dtype that the model runs in
-        dtype = stored_dtype(group.dtype) if group.dtype and not group.kept else None
+        dtype = stored_dtype(group.dtype) if group.dtype and not group.kept and not group.scale else None
         if dtype is not None and dtype.is_wide_float:
             counts[dtype.name] = counts.get(dtype.name, 0) + group.elements
     return max(counts, key=lambda name: counts[name]) if counts else None

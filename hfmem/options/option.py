@@ -113,6 +113,11 @@ class Declared:
     option: Option
 
     @property
+    def listed(self) -> bool:
+        """Whether its value is a tuple, or None."""
+        return self.several or any(get_origin(item) is tuple for item in get_args(self.annotation))
+
+    @property
     def flags(self) -> tuple[str, ...]:
         """Its names on the command line; sentences use the first."""
         return self.option.names or (flag(self.name),)

@@ -18,6 +18,7 @@ __all__ = [
     "OptionRefusedError",
     "ProfileGpuError",
     "PromptError",
+    "QuantisationError",
     "Range",
     "ReleaseError",
     "SeveralModelsError",
@@ -158,6 +159,19 @@ class PromptError(InvalidScenarioError):
     def __init__(self, prompt: int, seq: int) -> None:
         super().__init__()
         self.prompt, self.seq = prompt, seq
+
+
+class QuantisationError(InvalidScenarioError):
+    """An option for a quantisation beside a model that names another one.
+
+    Attributes:
+        word: the option's.
+        named: the model's.
+    """
+
+    def __init__(self, word: str, named: str) -> None:
+        super().__init__()
+        self.word, self.named = word, named
 
 
 class NoFlashError(InvalidScenarioError):

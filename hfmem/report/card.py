@@ -11,7 +11,8 @@ from tabulate import tabulate
 from hfmem.estimator import textbook
 from hfmem.estimator.textbook import TEXTBOOK_PRECISIONS
 from hfmem.estimator.values import GROUPS, Estimate, Group, Scenario, Term
-from hfmem.mapper.values import Architecture, ParameterTable
+from hfmem.mapper.values import Architecture
+from hfmem.report.choices import choice_lines
 from hfmem.report.escapes import line
 from hfmem.report.fit import advice_lines, fit_lines, rank_lines, serving_lines
 from hfmem.report.values import GROUP_NAMES, Report
@@ -33,6 +34,7 @@ def to_card(report: Report, unit: str, width: int | None) -> str:
         "",
         *_parts(report, unit),
         "",
+        *_choices(report, unit, width),
         *_machine(report, unit, width),
         *_beside(report, unit),
     ]
@@ -60,6 +62,11 @@ def to_explanation(report: Report, unit: str, width: int | None) -> str:
     return text if width is None else "\n".join(fold(line, folded) for line in text.splitlines())
 
 
+def _choices(report: Report, unit: str, width: int | None) -> list[str]:
+    """The quantisations that there are to choose from, and a blank line."""
+    return [*choice_lines(report.choices, unit, width), ""] if report.choices else []
+
+
 def _machine(report: Report, unit: str, width: int | None) -> Iterator[str]:
     """Blocks on ranks, accelerators, a server's KV cache pool and advice, if there are any."""
     blocks = (
@@ -82,7 +89,7 @@ def _heading(report: Report) -> Iterator[str]:
     if count is not None and active is not None:
         mixture = architecture.experts and active < count
         words.append(f"{format_count(count)} parameters" + (f", {format_count(active)} active" if mixture else ""))
-    words.append(report.scenario.dtype or _mostly(report.parameters))
+    words.append(report.scenario.dtype or _stored(report))
     yield f"{line(checkpoint.ref.model_id)}  ({' · '.join(words)})"
     if shape := _shape(architecture):
         yield shape
@@ -103,9 +110,12 @@ def _heading(report: Report) -> Iterator[str]:
     yield f"{action}: batch {scenario.batch} × {scenario.seq:,} tokens{_prompt(scenario)}, {method}"
 
 
-def _mostly(table: ParameterTable | None) -> str:
-    """The format that most elements are stored in."""
-    stored = table.stored if table is not None else {}
+def _stored(report: Report) -> str:
+    """The quantisation that was chosen of several, else the format that most elements are stored in."""
+    chosen = next((row.quant for row in report.choices if row.chosen), "")
+    if chosen:
+        return chosen
+    stored = report.parameters.stored if report.parameters is not None else {}
     return f"mostly {max(stored, key=lambda name: stored[name])}" if stored else "unknown dtype"
 
 

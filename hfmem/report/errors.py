@@ -112,13 +112,24 @@ def _near(error: HfmemError) -> str:
 
 
 def _after_near(text: str) -> _Words:
-    return lambda error: _near(error) + text
+    return lambda error: _ollama(error) + _near(error) + text
 
 
 def _not_found(error: HfmemError) -> str:
     if error.reason:
         return f"{error.model or 'The model'} was not found ({error.reason})."
     return f"{error.model or 'The model'} was not found: there is no such model at {page()}, or it is private."
+
+
+def _ollama(error: HfmemError) -> str:
+    """A sentence for a name as Ollama's own library has them, `llama3.2:3b`; "" for any other."""
+    name, _, tag = error.asked.partition(":")
+    if not tag or "/" in name or "@" in name:
+        return ""
+    return (
+        f"If {error.asked} is a name of Ollama's own library: that cannot be reached from here; give the Hub's "
+        "repository of its GGUF files, as hf.co/OWNER/NAME-GGUF:Q4_K_M. "
+    )
 
 
 def _not_found_hint(error: HfmemError) -> str:
@@ -129,6 +140,8 @@ def _not_found_hint(error: HfmemError) -> str:
     if not is_model_id(error.model):
         return "Use the id of a model (owner/name), the address of its page, or a folder or weight file."
     private = "if it is private, `hf auth login` with an account that may read it."
+    if told := _ollama(error):
+        return told.rstrip()
     return f"{_near(error)}Check the spelling; {private}"
 
 

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from hfmem.estimator.values import GROUPS, Estimate, InPieces, Phase, Rank, Scenario, Serving, Term, Trace
 from hfmem.mapper.values import Architecture
+from hfmem.report.choices import choice_dicts
 from hfmem.report.fit import fit_dict
 from hfmem.report.values import Report
 
@@ -43,6 +44,7 @@ def to_result(report: Report) -> dict[str, Any]:
         "load_peak": _load_peak(estimate),
         "terms": [_term(term) for term in estimate.terms],
         "fit": [fit_dict(fit) for fit in report.fits] or None,
+        "choices": choice_dicts(report.choices, checkpoint.ref.model_id),
         "help": _help(report),
         "notes": list(report.notes),
         **({} if estimate.in_pieces is None else {"prefill_in_pieces": _pieces(estimate.in_pieces)}),

@@ -11,6 +11,7 @@ from typing import Final
 from tabulate import tabulate
 
 from hfmem.advice.values import Fit
+from hfmem.report.choices import choice_markdown
 from hfmem.report.columns import COLUMNS, Column
 from hfmem.report.errors import Problem, sizeless
 from hfmem.report.escapes import csv_cell, line, markdown_cell
@@ -101,8 +102,11 @@ def format_lines(reports: Sequence[Report], width: int | None) -> str:
 
 
 def to_markdown(reports: Sequence[Report], problems: Sequence[Problem], unit: str) -> str:
-    """A GitHub table with all columns, and one column for each given accelerator."""
-    return _render(reports, problems, _columns(reports), unit, "github")
+    """A GitHub table with all columns, and one column for each given accelerator; below it, the quantisations of a
+    single model."""
+    text = _render(reports, problems, _columns(reports), unit, "github")
+    single = reports[0].choices if len(reports) == 1 and not problems else ()
+    return f"{text}\n\n{choice_markdown(single, unit)}" if single else text
 
 
 def to_csv(reports: Sequence[Report], problems: Sequence[Problem]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from hfmem.advice.values import Advice, Fit, Saving
+from hfmem.advice.values import Advice, Candidate, Fit, Saving
 from hfmem.estimator.values import Estimate, Group, Scenario, Trace
 from hfmem.fetcher.selection import download_files
 from hfmem.fetcher.tensors import stored_bytes
@@ -14,6 +14,7 @@ from hfmem.fetcher.values import Checkpoint
 from hfmem.mapper.bundle import Bundle
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Architecture, Certainty, ParameterTable
+from hfmem.report.choice_notes import choice_notes
 from hfmem.units import format_bytes
 
 __all__ = ["GROUP_NAMES", "Download", "Report"]
@@ -52,6 +53,7 @@ class Report:
         advice: options that help if it does not fit on the first accelerator.
         savings: options that reduce the memory of training, the largest saving first.
         trace: the traced peak, if requested.
+        choices: the quantisations to choose from, the smallest first; empty if one was named, or if there is only one.
         label: its name in a list, if the id alone does not distinguish the rows; "" if it does.
     """
 
@@ -63,6 +65,7 @@ class Report:
     savings: tuple[Saving, ...] = ()
     trace: Trace | None = None
     bundle: Bundle | None = None
+    choices: tuple[Candidate, ...] = ()
     label: str = ""
 
     def __repr__(self) -> str:
@@ -136,7 +139,8 @@ class Report:
     @property
     def notes(self) -> tuple[str, ...]:
         """All remarks, without duplicates."""
-        lines = (*self._bundle.notes, *self.scenario.chosen, *self.estimate.formats, *self.estimate.notes)
+        told = choice_notes(self.choices, self.checkpoint) if self.choices else ()
+        lines = (*told, *self._bundle.notes, *self.scenario.chosen, *self.estimate.formats, *self.estimate.notes)
         reasons = (f"{group.replace('_', ' ')}: unknown, {reason}." for group, reason in self.estimate.unknown)
         return tuple(dict.fromkeys((*lines, *reasons)))
 

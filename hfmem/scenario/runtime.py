@@ -30,7 +30,7 @@ def for_model(options: Options, model: Model) -> Options:
 
 def _usual(options: Options, model: Model) -> Runtime:
     """The engine whose own files the model's are, if it does what is asked."""
-    form = format_name(model.checkpoint)
+    form = format_name(model.checkpoint, model.offered if model.parameters is None else "")
     for row in engines():
         if form in row.formats and mode_of(options) in row.modes and options.method in row.methods:
             return cast("Runtime", row.name)

@@ -11,10 +11,12 @@ import pytest
 from safetensors.numpy import save_file
 
 import hfmem
+from hfmem.errors import InvalidHeaderError
 from hfmem.fetcher.foreign import foreign
 from hfmem.fetcher.values import FileInfo
 from hfmem.report.result import to_result
 from tests.command import run
+from tests.fetcher.gguf_files import Header, header
 
 CONFIG = (Path(__file__).parents[2] / "fixtures" / "HuggingFaceTB--SmolLM2-135M-Instruct" / "config.json").read_text()
 
@@ -66,11 +68,16 @@ def test_a_server_finds_none_either(tmp_path: Path) -> None:
     assert "none of the files here" in result["serving"]["refused"]
 
 
-def test_several_files_of_gguf_beside_a_configuration_are_choices_and_refused(tmp_path: Path) -> None:
+def test_several_files_of_gguf_beside_a_configuration_are_what_is_there(tmp_path: Path) -> None:
     path = folder(tmp_path, {"m-Q4_K_M.gguf": 2**28, "m-Q8_0.gguf": 2**29})
-    result = told(path, gpu="RTX 4090")
-    assert "2 models in GGUF files" in " ".join(result["notes"])
-    assert result["fit"][0]["fits"] is False
+    with pytest.raises(InvalidHeaderError, match=r"m-Q4_K_M\.gguf is no GGUF"):
+        told(path)
+    head = header(Header({"general.architecture": "llama"}, [("a", "Q4_0", (4, 32))]))
+    for name in ("m-Q4_K_M.gguf", "m-Q8_0.gguf"):
+        (tmp_path / name).write_bytes(head)
+    result = told(path)
+    assert [choice["file"] for choice in result["choices"]] == ["m-Q4_K_M.gguf", "m-Q8_0.gguf"]
+    assert result["memory"]["weights"] == 72
 
 
 def test_torch_weights_beside_them_win(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ CASES = [
     (["a.safetensors", "b.safetensors"], "none", []),
     (["pytorch_model-00001-of-00002.bin", "pytorch_model-00002-of-00002.bin"], "bin", None),
     (["m-Q4_K_M.gguf"], "gguf", ["m-Q4_K_M.gguf"]),
-    (["m-Q4_K_M.gguf", "m-Q8_0.gguf"], "gguf", []),
+    (["m-Q4_K_M.gguf", "m-Q8_0.gguf"], "gguf", ["m-Q4_K_M.gguf"]),
     (["m-00002-of-00002.gguf", "m-00001-of-00002.gguf"], "gguf", ["m-00001-of-00002.gguf", "m-00002-of-00002.gguf"]),
     (["Q8_0/m-Q8_0.gguf", "mmproj-F16.gguf", "imatrix.gguf", "mtp-m.gguf"], "gguf", ["Q8_0/m-Q8_0.gguf"]),
     (["mmproj-F16.gguf"], "gguf", ["mmproj-F16.gguf"]),

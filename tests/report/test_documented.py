@@ -19,9 +19,12 @@ from hfmem import errors
 from hfmem.advice.values import VERDICTS
 from hfmem.errors import GatedModelError
 from hfmem.estimator.values import GROUPS, Loading, Trace
+from hfmem.fetcher.values import FileInfo
+from hfmem.mapper.interpret import interpret
 from hfmem.report.errors import explain
 from hfmem.report.formats import Style, render
 from hfmem.report.values import Report
+from tests.mapper.gguf_models import model
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "json.md").read_text(encoding="utf-8")
@@ -55,7 +58,11 @@ def reports() -> tuple[Report, ...]:
     trace = Trace(phase="head", groups=groups, phases={"head": 1}, layers=1, seconds=1.0, source="")
     loading = Loading(host=1, gpu=1, how="", source="")  # the catalog does not tell in which files weights are
     last = replace(made[0], trace=trace, estimate=replace(made[0].estimate, loading=loading))
-    return (*made, last)
+    file = interpret(model("Qwen3-30B-A3B.Q4_K_M.gguf"))
+    infos = (*file.checkpoint.weight_files, FileInfo(name="Qwen3-30B-A3B.F32.gguf", size=None))
+    checkpoint = replace(file.checkpoint, files=infos)
+    several = hfmem.estimate(interpret(checkpoint), gpu=("16GB",))
+    return (*made, last, several)
 
 
 def shown(value: Any, path: str = "RESULT") -> Iterator[tuple[str, str]]:
@@ -84,6 +91,8 @@ def test_every_key_is_documented_and_no_other() -> None:
     found = keys()
     assert found.pop("memory_all_gpus") == documented("memory")
     assert found.pop("training.reserved") == {"low", "high", "source"}
+    assert found.pop("choices[].fits[]") == documented("fit[]")
+    assert found.pop("choices[].fits[].offload") == documented("fit[].offload")
     for section, names in found.items():
         assert documented(section) == names, section
     others = {"Verdicts", "CSV", "Quiet"}

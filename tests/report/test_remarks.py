@@ -34,7 +34,7 @@ def test_a_bare_figure_that_is_a_lower_bound_is_told(hub: Hub, hub_env: dict[str
 @pytest.mark.parametrize("name", ["json", "jsonl", "csv", "quiet", "markdown", "table"])
 def test_a_model_of_which_nothing_is_known_is_an_error(hub: Hub, hub_env: dict[str, str], name: str) -> None:
     hub.put(gguf("org/g", TWO), single("org/a", CONFIG, ROWS))
-    process = run("org/g", "org/a", "--format", name, env=hub_env)
+    process = run("org/g:Q3_K_M", "org/a", "--format", name, env=hub_env)
     assert process.returncode == 1
     assert process.stderr.count("org/g cannot be determined") == 1
     if name in ("json", "jsonl"):
@@ -56,7 +56,7 @@ def test_a_model_of_which_nothing_is_known_is_an_error(hub: Hub, hub_env: dict[s
 def test_the_models_to_choose_from_are_told(hub: Hub, hub_env: dict[str, str]) -> None:
     hub.put(gguf("org/g", TWO))
     for output in ("table", "quiet", "json"):
-        process = run("org/g", "--format", output, env=hub_env)
+        process = run("org/g:Q3_K_M", "--format", output, env=hub_env)
         assert "It holds 2 models in GGUF files to choose from; name one, as in org/g:Q4_K_M: " in process.stderr
         assert "a-Q8_0.gguf" in process.stderr
 

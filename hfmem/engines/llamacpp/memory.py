@@ -11,8 +11,9 @@ from hfmem.engines.llamacpp.allocator import HOST, Device
 from hfmem.engines.llamacpp.caches import Kept, kept, sides
 from hfmem.engines.llamacpp.compute import computed
 from hfmem.engines.llamacpp.placement import Placement
+from hfmem.engines.llamacpp.releases import NEWEST
 from hfmem.engines.llamacpp.settings import LlamaSettings
-from hfmem.engines.llamacpp.weights import placed
+from hfmem.engines.llamacpp.weights import Placed, placed
 from hfmem.estimator.overheads import context_terms
 from hfmem.estimator.parallel import SINGLE
 from hfmem.estimator.values import Group, Scenario, Term
@@ -23,6 +24,7 @@ from hfmem.unknown import Unknown
 __all__ = ["Memory", "cache_of", "memory_of"]
 
 _SOURCE: Final = "llama.cpp 0.5.0"
+_OWN: Final = "the file's header"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +54,7 @@ def memory_of(
     placement = Placement(blocks=blocks, settings=settings, free=(1,) * devices)
     terms: dict[int, list[Term]] = defaultdict(list)
     for place, found in placed(placement, device).items():
-        terms[place].append(_weights(found.nbytes, found.count, place))
+        terms[place].append(_weights(found, place, blocks.resized))
     for place, term in _caches(placement, architecture):
         terms[place].append(term)
     layers = (architecture.layers or ())[: blocks.loaded]
@@ -87,15 +89,15 @@ def cache_of(blocks: Blocks, architecture: Architecture, settings: LlamaSettings
     return sum(part.nbytes for parts in kept(layers, blocks.kernel, settings) for part in parts)
 
 
-def _weights(nbytes: int, count: int, place: int) -> Term:
+def _weights(found: Placed, place: int, resized: str) -> Term:
     where = "the host's memory" if place == HOST else f"device {place}"
     return Term(
         name="model buffer",
         group="weights",
-        nbytes=nbytes,
-        how=f"{count} tensors of the file in {where}, each rounded up to 32 B",
-        source=f"the file's header; {_SOURCE}, llama-model.cpp::load_tensors",
-        certainty="exact",
+        nbytes=found.nbytes,
+        how=f"{found.count} tensors of the file in {where}, each rounded up to 32 B",
+        source=f"{resized or _OWN}; {_SOURCE}, llama-model.cpp::load_tensors",
+        certainty="derived" if resized else "exact",
     )
 
 
@@ -123,23 +125,24 @@ def _caches(placement: Placement, architecture: Architecture) -> Iterator[tuple[
 
 
 def _compute(nbytes: int, settings: LlamaSettings) -> Term:
+    older = "" if settings.release == NEWEST else f", changed to the rules of {settings.release.name}"
     return Term(
         name="compute buffer",
         group="activations",
         nbytes=nbytes,
         how=f"the largest batch of {settings.tokens} tokens through the recorded graph, by ggml's allocator",
-        source=f"{_SOURCE}, graphs recorded by python -m hfmem.probe.llamacpp; ggml-alloc.c, ggml-backend.cpp",
+        source=f"{_SOURCE}{older}; graphs recorded by python -m hfmem.probe.llamacpp; ggml-alloc.c, ggml-backend.cpp",
         certainty="derived",
     )
 
 
 def _output(blocks: Blocks, settings: LlamaSettings) -> Term:
-    rows = blocks.vocabulary
+    row = blocks.vocabulary + (blocks.number("embedding_length") if settings.embeddings else 0)
     return Term(
         name="output buffer",
         group="activations",
-        nbytes=rows * settings.n_seq_max * 4,
-        how=f"{rows} logits × {settings.n_seq_max} sequences × 4 B",
+        nbytes=row * settings.n_seq_max * 4,
+        how=f"{row} {'logits and states' if settings.embeddings else 'logits'} × {settings.n_seq_max} sequences × 4 B",
         source=f"{_SOURCE}, llama-context.cpp::output_reserve",
         certainty="derived",
     )

@@ -1,4 +1,4 @@
-"""What only llama.cpp takes, under the names of llama-server."""
+"""What only llama.cpp takes, under the names of llama-server, and what Ollama, which runs it, can be told of it."""
 
 import re
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from hfmem.errors import quoted
 from hfmem.options.option import Need, Option
 from hfmem.options.reading import not_one_of, tokens
 
-__all__ = ["ALL_LAYERS", "CACHE_WORDS", "LlamaCppOptions"]
+__all__ = ["ALL_LAYERS", "CACHE_WORDS", "LlamaCppOptions", "OllamaOptions"]
 
 ALL_LAYERS = 10**6
 """The number for "all": every layer, and the output."""
@@ -18,7 +18,6 @@ ALL_LAYERS = 10**6
 CACHE_WORDS = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
 """Types of the KV cache."""
 
-_RELEASES = ("0.5.0",)
 _option = partial(Option, panel="llama.cpp")
 
 
@@ -36,6 +35,11 @@ def _layers(text: str) -> int | None:
     if re.fullmatch(r"\d{1,7}", word):
         return min(int(word), ALL_LAYERS)
     raise ValueError(f"is {quoted(text)}, expected a number of layers, 'all' or 'auto'")
+
+
+def _quantisation(word: str) -> str | None:
+    """What is wrong with the name of a quantisation."""
+    return None if re.fullmatch(r"[A-Za-z0-9][\w.\-]{0,199}", word, re.ASCII) else f"is {quoted(word)}, no such name"
 
 
 def _shares(text: str) -> tuple[float, ...]:
@@ -69,12 +73,15 @@ def _override(text: str) -> str | None:
 
 def _release(version: str) -> str | None:
     """What is wrong with a release."""
-    return None if version in _RELEASES else not_one_of(version, _RELEASES)
+    from hfmem.engines.llamacpp.releases import RELEASES  # for runs that name one only
+
+    names = tuple(release.name for release in RELEASES)
+    return None if version in names else not_one_of(version, names)
 
 
 @dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
-class LlamaCppOptions(TraceOptions):
-    """The options of `llama-server` and `llama-cli`; None is its default."""
+class OllamaOptions:
+    """What Ollama can be told too, by its own names of it; None is the default."""
 
     n_gpu_layers: Annotated[
         int | None,
@@ -86,6 +93,15 @@ class LlamaCppOptions(TraceOptions):
             parse=_layers,
             least=0,
             most=ALL_LAYERS,
+        ),
+    ] = None
+    quant: Annotated[
+        str | None,
+        _option(
+            help="Quantisation of a repository or folder of GGUF files, as :NAME behind the id does",
+            metavar="NAME",
+            shown="Q4_K_M, else Q8_0, else the first; with --gpu the largest that fits",
+            check=_quantisation,
         ),
     ] = None
     ctx_size: Annotated[
@@ -127,20 +143,9 @@ class LlamaCppOptions(TraceOptions):
         int | None,
         _option(
             help="Maximum tokens of a logical batch",
-            shown="2048",
+            shown="2048, Ollama 512",
             parse=tokens,
             mistaken="--batch",
-            least=1,
-            most=10**7,
-        ),
-    ] = None
-    ubatch_size: Annotated[
-        int | None,
-        _option(
-            help="Maximum tokens that are computed at once",
-            names=("--ubatch-size", "-ub"),
-            shown="512",
-            parse=tokens,
             least=1,
             most=10**7,
         ),
@@ -161,6 +166,32 @@ class LlamaCppOptions(TraceOptions):
             alone="on",
         ),
     ] = "auto"
+    llamacpp_version: Annotated[
+        str | None,
+        _option(
+            help="llama.cpp release to model: of older builds, the month of the first whose rules it has",
+            metavar="VERSION",
+            shown="the newest known",
+            check=_release,
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
+class LlamaCppOptions(OllamaOptions, TraceOptions):
+    """The options of `llama-server` and `llama-cli`; None is its default."""
+
+    ubatch_size: Annotated[
+        int | None,
+        _option(
+            help="Maximum tokens that are computed at once",
+            names=("--ubatch-size", "-ub"),
+            shown="512",
+            parse=tokens,
+            least=1,
+            most=10**7,
+        ),
+    ] = None
     n_cpu_moe: Annotated[
         int | None,
         _option(
@@ -199,7 +230,3 @@ class LlamaCppOptions(TraceOptions):
         bool | None, _option(help="One KV cache for all sequences, not one each", shown="one each")
     ] = None
     swa_full: Annotated[bool, _option(help="Keep all tokens in layers with a sliding window too")] = False
-    llamacpp_version: Annotated[
-        str | None,
-        _option(help="llama.cpp release to model", metavar="VERSION", shown=_RELEASES[-1], check=_release),
-    ] = None

@@ -43,7 +43,7 @@ class Placement:
     def layers(self) -> tuple[int, ...]:
         """The device of each layer, then that of the output."""
         count, wanted = self.blocks.count, self.settings.n_gpu_layers
-        begin = max(count + 1 - wanted, 0)
+        begin = max(count + int(self.settings.release.output_first) - wanted, 0)
         active = min(wanted, count + 1) if self.devices else 0
         points = self._points()
         return tuple(self._device(layer, begin, active, points) for layer in range(count + 1))

@@ -71,6 +71,7 @@ class Blocks:
         window: tokens that layers with one keep; None where there is none.
         headed: whether it makes words of its states.
         tensors: all of them.
+        resized: from what their sizes follow, where they are not of the file's own header; "" where they are.
     """
 
     architecture: str
@@ -81,6 +82,7 @@ class Blocks:
     headed: bool
     values: Mapping[str, int | tuple[int, ...]] = field(hash=False)
     tensors: tuple[GgufTensor, ...] = field(repr=False)
+    resized: str = ""
 
     def number(self, key: str, layer: int = 0, default: int = 0) -> int:
         """A value, of a layer where each has its own."""

@@ -18,6 +18,7 @@ from hfmem.refusals.options import (
     OptionRefusedError,
     ProfileGpuError,
     PromptError,
+    QuantisationError,
     Range,
     ReleaseError,
     SeveralModelsError,
@@ -142,6 +143,10 @@ def _untraced(error: UntracedError) -> str:
     return f"--trace runs full training in transformers with {optimizers}, with or without --gradient-checkpointing"
 
 
+def _quantisation(error: QuantisationError) -> str:
+    return f"--quant {cut(error.word)} contradicts {cut(error.named)}, which names another: give one of them"
+
+
 def _model_name(error: ModelNameError) -> str:
     if error.several:
         return f"the models are {error.given}, expected Hub ids or paths, or a list of such"
@@ -159,6 +164,7 @@ WORDS: Final[dict[type, Callable[[Any], str]]] = {
     OptionRefusedError: _option_refused,
     ProfileGpuError: _profile_gpu,
     PromptError: _prompt,
+    QuantisationError: _quantisation,
     ReleaseError: _release,
     SeveralModelsError: _several_models,
     UnknownGpuError: _unknown_gpu,
