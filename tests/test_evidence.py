@@ -35,6 +35,7 @@ EXEMPTIONS: Final = FIXTURES / "exemptions.json"
 ACTIVATIONS: Final = ROOT / "hfmem" / "data" / "activations.jsonl"
 GRAPHS: Final = ROOT / "hfmem" / "data" / "llamacpp_graphs.jsonl"
 BUFFERS: Final = FIXTURES / "gguf" / "buffers.jsonl"
+LOGS: Final = FIXTURES / "measured" / "llamacpp.jsonl"
 
 SHORTEST: Final = 30
 """Characters of a reason."""
@@ -185,7 +186,8 @@ def measured_engines() -> Names:
     """Those of which a server's readings are compared, and llama.cpp, whose library told its buffers."""
     told, *rows = lines(BUFFERS)
     own = {"llamacpp"} if "llama.cpp" in told["source"] and rows else set()
-    return frozenset({row["engine"] for row in served()} | own)
+    printed = {"ollama"} if any(row["software"].startswith("Ollama") for row in lines(LOGS)) else set()
+    return frozenset({row["engine"] for row in served()} | own | printed)
 
 
 def recorded_graphs() -> Names:

@@ -184,7 +184,7 @@ def test_the_line_names_a_repository_and_its_quantisation() -> None:
     assert "-hf org/m-GGUF:Q4_K_M -c" in chosen
     assert "-hf org/m-GGUF -c" in line(settings, source="hub", ref=ModelRef(model_id="org/m-GGUF"))
     assert f"-m '/a b/{FILE}' -c" in line(settings, ref=ModelRef(model_id=f"/a b/{FILE}"))
-    assert f"-m '/a b/{FILE}' -c" in line(settings, ref=ModelRef(model_id="/a b"))
+    assert f"-m '/a b/{FILE}' -c" in line(settings, ref=ModelRef(model_id="/a b"))  # a folder, and its file
 
 
 def test_fields_of_json_are_what_was_asked() -> None:
