@@ -9,6 +9,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping
+from itertools import product
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,7 +21,8 @@ from hfmem.engines.llamacpp.caches import kept
 from hfmem.engines.llamacpp.compute import computed
 from hfmem.engines.llamacpp.graphs import structures
 from hfmem.engines.llamacpp.placement import Placement
-from hfmem.engines.llamacpp.settings import LlamaSettings
+from hfmem.engines.llamacpp.refusals import refusal
+from hfmem.engines.llamacpp.settings import LlamaSettings, server
 from hfmem.engines.llamacpp.weights import placed
 from hfmem.engines.tracing import library_folder
 from hfmem.mapper.gguf.layout import layout_of
@@ -28,6 +30,7 @@ from hfmem.mapper.gguf.reader import architecture_of
 from hfmem.probe.llamacpp import specimens
 from hfmem.probe.llamacpp.library import RELEASE, Asked, LlamaError, apart, library
 from hfmem.probe.llamacpp.specimens import Specimen
+from hfmem.scenario.options import Options
 from hfmem.unknown import Unknown
 from tests.hub import Hub, Repo, virtual_file
 from tests.mapper.gguf_models import MODELS, model
@@ -139,6 +142,22 @@ def test_buffers_are_those_that_llama_cpp_tells(architecture: str, tmp_path: Pat
     assert sum(error == 0 for error in errors.values()) >= 0.75 * len(errors), errors
 
 
+@pytest.mark.parametrize("architecture", ["qwen2", "phi2", "deepseek2", "gpt2", "falcon"])
+def test_cache_types_are_refused_as_llama_cpp_does(architecture: str, tmp_path: Path) -> None:
+    path = tmp_path / "specimen.gguf"
+    blocks = specimen_of(FILES[architecture], path).blocks()
+    assert blocks is not None
+    for flash, keys, values in product(("on", "off"), ("f16", "q8_0"), ("f16", "q8_0", "q5_1")):
+        asked = Asked(n_ctx=512, flash=flash, type_k=keys, type_v=values)
+        options = Options(flash_attn=flash, cache_type_k=keys, cache_type_v=values)
+        try:
+            apart(lambda asked=asked: library().buffers(path, asked))  # type: ignore[misc]
+            told = False
+        except LlamaError:
+            told = True
+        assert bool(refusal(blocks, server(options))) is told, asked
+
+
 # --- --trace ---------------------------------------------------------------------------------------------------------
 
 TRACED: Final = {
@@ -174,7 +193,7 @@ def test_of_a_remote_file_the_header_is_fetched_and_no_more(hub: Hub, tmp_path: 
 
 
 def test_what_llama_cpp_refuses_is_a_sentence(tmp_path: Path) -> None:
-    """A latent without its own tensors keeps keys and values, whose types must then be the same."""
+    """The estimate says it too, in its own words."""
     path = made(tmp_path, "DeepSeek-V2-Lite.Q4_K_M.gguf")
     command = [sys.executable, "-m", "hfmem", str(path), "--trace", "-ctk", "q8_0"]
     process = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -158,6 +158,13 @@ def test_what_a_model_turns_out_to_be_decides_what_is_missing(monkeypatch: pytes
     assert explain(caught.value).message.startswith("--trace of a GGUF needs a library of llama.cpp")
 
 
+def test_another_release_than_the_librarys_is_not_traced(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    library(monkeypatch, tmp_path)
+    path = made(tmp_path, "Qwen2.5-0.5B.Q4_K_M.gguf")
+    with pytest.raises(UntraceableError, match=r"the library is of llama\.cpp 0\.5\.0, not of 2025-08"):
+        estimate(str(path), trace=True, llamacpp_version="2025-08")
+
+
 def test_an_estimate_of_its_own_stands_beside() -> None:
     own = replace(TRACE, subject="llama.cpp,", estimate={"weights": 11 * GIB, "kv_cache": 2 * GIB})
     report = replace(traced(), trace=own)

@@ -12,6 +12,7 @@ from hfmem.engines.llamacpp.command import launch_line, modelfile
 from hfmem.engines.llamacpp.memory import Memory, cache_of, memory_of
 from hfmem.engines.llamacpp.offload import most_offloaded
 from hfmem.engines.llamacpp.options import ALL_LAYERS, LlamaCppOptions
+from hfmem.engines.llamacpp.refusals import refusal
 from hfmem.engines.llamacpp.settings import Defaults, LlamaSettings, padded, server, server_of
 from hfmem.engines.llamacpp.split import RULES
 from hfmem.engines.protocol import Engine, Suggestions
@@ -73,7 +74,7 @@ class LlamaCpp:
             return self._unknown(model, scenario)
         settings = _settings(scenario)
         memory = memory_of(model.blocks, model.architecture, settings, scenario, _devices(scenario))
-        return _shown(memory, model, scenario)
+        return _started(_shown(memory, model, scenario), self.refused(model, scenario))
 
     def padded(self, batch: int, seq: int) -> int:
         """The next multiple of what contexts are padded to; sequences that share one have no such bounds."""
@@ -106,7 +107,7 @@ class LlamaCpp:
         return (PLAIN,)
 
     def refused(self, model: Model, scenario: Scenario) -> str:
-        return ""
+        return "" if model.blocks is None else refusal(model.blocks, server_of(scenario))
 
     def loading(self, model: Model, scenario: Scenario, weights: int) -> Loading | None:
         return None
@@ -131,6 +132,13 @@ def _devices(scenario: Scenario) -> int:
 def _settings(scenario: Scenario) -> LlamaSettings:
     """All layers on accelerators, unless something else was asked."""
     return server_of(scenario).of(scenario, n_gpu_layers=ALL_LAYERS if _devices(scenario) else 0)
+
+
+def _started(found: Estimate, refused: str) -> Estimate:
+    """The estimate without a launch line, if llama.cpp would not start."""
+    if not refused or found.serving is None:
+        return found
+    return replace(found, refused=refused, serving=replace(found.serving, command=None, refused=refused))
 
 
 def _shown(memory: Memory, model: Model, scenario: Scenario) -> Estimate:

@@ -31,7 +31,6 @@ UBATCH: Final = 512
 """Tokens that are computed at once, by default."""
 
 _WORDS: Final = {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}
-_PLAIN: Final = ("f32", "f16", "bf16")
 
 
 def padded(number: int, to: int = 256) -> int:
@@ -241,12 +240,8 @@ def server(options: LlamaCppOptions, kv_dtype: str | None = None, defaults: Defa
         if kind not in CACHE_TYPES:
             raise UnknownWordError("--kv-dtype", kv_dtype, tuple(CACHE_TYPES))
         options = replace(options, cache_type_k=options.cache_type_k or kind, cache_type_v=options.cache_type_v or kind)
-    flash = options.flash_attn != "off"
-    chosen = [f"Modelled on {_software(defaults, release_of(options.llamacpp_version))}."]
-    if not flash and (options.cache_type_v or "f16") not in _PLAIN:
-        flash = True  # a quantised V cache needs it
-        chosen.append(f"--cache-type-v {options.cache_type_v} turns flash attention on.")
-    return LlamaServer(asked=options, flash=flash, chosen=tuple(chosen), defaults=defaults)
+    chosen = (f"Modelled on {_software(defaults, release_of(options.llamacpp_version))}.",)
+    return LlamaServer(asked=options, flash=options.flash_attn != "off", chosen=chosen, defaults=defaults)
 
 
 def server_of(scenario: Scenario) -> LlamaServer:

@@ -45,13 +45,16 @@ def traced(model: Model, scenario: Scenario) -> Trace:
     """The buffers of a file with all layers on the processor, and the estimate of the same.
 
     Raises:
-        UntraceableError: it is no GGUF whose header is known, or llama.cpp refuses it.
+        UntraceableError: it is no GGUF whose header is known, another release is asked for, or llama.cpp refuses it.
     """
     name = model.checkpoint.ref.model_id
     blocks = layout_of(model.checkpoint, model.architecture)
     if blocks is None:
         raise UntraceableError(name, "the header of its GGUF is not known")
-    settings = replace(server_of(scenario).of(scenario), n_gpu_layers=0)
+    server = server_of(scenario)
+    if server.release.name != RELEASE:
+        raise UntraceableError(name, f"the library is of llama.cpp {RELEASE}, not of {server.release.name}")
+    settings = replace(server.of(scenario), n_gpu_layers=0)
     started = time.monotonic()
     told = _told(name, specimen_of(model, blocks), settings)
     groups = {group: sum(sizes[part] for sizes in told.values()) for part, group in _GROUPS.items()}

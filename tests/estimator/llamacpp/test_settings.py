@@ -10,12 +10,15 @@ import pytest
 
 import hfmem
 from hfmem.engines.llamacpp.command import launch_line
+from hfmem.engines.llamacpp.refusals import refusal
 from hfmem.engines.llamacpp.settings import LlamaServer, LlamaSettings, padded, server
 from hfmem.errors import InvalidScenarioError
 from hfmem.fetcher.values import Checkpoint, ModelRef
 from hfmem.mapper.interpret import Model, interpret
 from hfmem.report.errors import explain
 from hfmem.scenario.options import Options
+from tests.estimator.llamacpp.buffers import blocks_of
+from tests.estimator.llamacpp.small import blocks
 from tests.mapper.gguf_models import model
 from tests.test_gguf import made, run
 
@@ -97,14 +100,48 @@ def test_a_logical_batch_bounds_what_is_computed_at_once(path: str) -> None:
     assert after(command(path, ubatch_size=1024, batch_size=64), "-ub") == "64"
 
 
-@pytest.mark.parametrize("kind", ["q8_0", "q4_0"])
-def test_quantised_values_turn_flash_attention_on(kind: str) -> None:
-    assert not server(Options(flash_attn="off")).flash
-    assert not server(Options(flash_attn="off", cache_type_k=kind)).flash
-    found = server(Options(flash_attn="off", cache_type_v=kind))
-    assert found.flash
-    assert any(f"--cache-type-v {kind}" in sentence for sentence in found.chosen)
+def test_flash_attention_is_on_unless_it_is_switched_off() -> None:
     assert server(Options()).flash
+    assert server(Options(flash_attn="on")).flash
+    assert not server(Options(flash_attn="off")).flash
+
+
+# --- what it does not start with --------------------------------------------------------------------------------------
+
+
+def refused(file: str, **asked: Any) -> str:
+    return refusal(blocks_of(file)[1], server(Options(**asked)))
+
+
+def test_quantised_values_need_flash_attention() -> None:
+    assert refused(FILE, cache_type_v="q8_0") == ""
+    assert refused(FILE, cache_type_k="q8_0", flash_attn="off") == ""
+    assert "values in q8_0 only with flash attention" in refused(FILE, cache_type_v="q8_0", flash_attn="off")
+    assert refused(FILE, cache_type_v="f32", flash_attn="off") == ""
+
+
+def test_a_latent_has_one_type() -> None:
+    latent = "DeepSeek-V2-Lite.Q4_K_M.gguf"
+    assert "not with q8_0 and f16" in refused(latent, cache_type_k="q8_0")
+    assert refused(latent, cache_type_k="q8_0", cache_type_v="q8_0") == ""
+    assert refused(FILE, cache_type_k="q8_0") == ""
+
+
+def test_blocks_divide_heads() -> None:
+    odd = blocks(**{"attention.key_length": 80, "attention.value_length": 64})
+    assert refusal(odd, server(Options(cache_type_v="q8_0"))) == ""
+    found = refusal(odd, server(Options(cache_type_k="q8_0")))
+    assert found == "q8_0 has blocks of 32, which do not divide heads with keys of 80"
+    assert refusal(odd, server(Options(cache_type_k="q8_0", flash_attn="off"))) == ""
+
+
+def test_a_refusal_stands_in_the_report(path: str) -> None:
+    found = hfmem.estimate(path, cache_type_v="q8_0", flash_attn="off", gpu="RTX 4090")
+    assert "only with flash attention" in found.estimate.refused
+    assert found.estimate.serving is not None
+    assert (found.estimate.serving.command, found.estimate.serving.refused) == (None, found.estimate.refused)
+    assert found.fits[0].fits is False
+    assert found.estimate.total > 0
 
 
 # --- the line ---------------------------------------------------------------------------------------------------------
