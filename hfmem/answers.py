@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from importlib import import_module
 from importlib.util import find_spec
 
 from hfmem.advice.values import Fit, Saving
 from hfmem.engines.inference import estimate as estimate_memory
-from hfmem.errors import HfmemError, InvalidFileError
+from hfmem.engines.table import find_engine
+from hfmem.errors import HfmemError, InvalidFileError, UntraceableError
 from hfmem.estimator.values import Estimate, Scenario, Trace
 from hfmem.fetcher.concurrent import Fetched, unforeseen
 from hfmem.fetcher.quantisations import Choice
@@ -17,9 +19,9 @@ from hfmem.hardware.values import Machine
 from hfmem.mapper.bundle import Bundle
 from hfmem.mapper.holdings import offered
 from hfmem.mapper.interpret import Model, interpret
-from hfmem.refusals.options import SeveralModelsError, UntracedError
+from hfmem.refusals.options import SeveralModelsError
 from hfmem.report.values import Report
-from hfmem.scenario.check import check
+from hfmem.scenario.check import check, check_again
 from hfmem.scenario.options import Options
 from hfmem.scenario.resolve import resolve
 from hfmem.scenario.runtime import for_model
@@ -37,7 +39,7 @@ def report_on(model: Model, options: Options) -> Report:
     with HfmemError.concerning(model.checkpoint.ref.model_id):
         options = for_model(options, model)
         report = _of_several(model, options, among) if (among := offered(model.checkpoint)) else _report(model, options)
-        return replace(report, trace=_traced(report.model, report.scenario)) if options.trace else report
+        return replace(report, trace=_traced(report.model, options, report.scenario)) if options.trace else report
 
 
 def _of_several(model: Model, options: Options, among: Sequence[Choice]) -> Report:
@@ -99,13 +101,14 @@ def _together(bundle: Bundle, options: Options) -> Report:
     return Report(model=bundle.first, scenario=scenario, estimate=combined(estimates), bundle=bundle)
 
 
-def _traced(model: Model, scenario: Scenario) -> Trace:
-    """The peak of the step, traced on the class."""
-    if scenario.parallel.gpus > 1:
-        raise UntracedError(model.checkpoint.ref.model_id)
-    from hfmem.probe.trace import step_of, trace  # PyTorch takes seconds to load
-
-    return trace(model, step_of(model, scenario))
+def _traced(model: Model, options: Options, scenario: Scenario) -> Trace:
+    """The peak of the step, measured on what the engine runs."""
+    check_again(options, "trace")
+    row = find_engine(scenario.runtime)
+    if row is None or not row.tracer:
+        raise UntraceableError(model.checkpoint.ref.model_id, f"{scenario.runtime} has no trace")
+    found: Trace = import_module(row.tracer).traced(model, scenario)  # what it loads may take seconds
+    return found
 
 
 def _report(model: Model, options: Options) -> Report:

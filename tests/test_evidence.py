@@ -26,12 +26,16 @@ from hfmem.engines.vllm import rules
 from hfmem.estimator.recipe import optimizers, precisions, stacks
 from hfmem.estimator.weights import quantisers, recipes
 from hfmem.mapper import families
+from hfmem.mapper.gguf.rows import ROWS
 from tests.measured import training
 
 ROOT: Final = Path(__file__).parents[1]
 FIXTURES: Final = ROOT / "fixtures"
 EXEMPTIONS: Final = FIXTURES / "exemptions.json"
 ACTIVATIONS: Final = ROOT / "hfmem" / "data" / "activations.jsonl"
+GRAPHS: Final = ROOT / "hfmem" / "data" / "llamacpp_graphs.jsonl"
+BUFFERS: Final = FIXTURES / "gguf" / "buffers.jsonl"
+LOGS: Final = FIXTURES / "measured" / "llamacpp.jsonl"
 
 SHORTEST: Final = 30
 """Characters of a reason."""
@@ -85,6 +89,7 @@ THINGS: Final[dict[str, Callable[[], Names]]] = {
     "recipe": recipes_of_engines,
     "vllm release": lambda: frozenset(row.name for row in rules.RULES),
     "engine": lambda: frozenset(row.name for row in engines.engines()),
+    "llama.cpp graph": lambda: frozenset(ROWS),
 }
 """Everything that needs evidence, by its kind, as the code's tables have it now."""
 
@@ -177,6 +182,20 @@ def measured_releases() -> Names:
     return frozenset(row.name for row in held if row is not None)
 
 
+def measured_engines() -> Names:
+    """Those of which a server's readings are compared, and llama.cpp, whose library told its buffers."""
+    told, *rows = lines(BUFFERS)
+    own = {"llamacpp"} if "llama.cpp" in told["source"] and rows else set()
+    printed = {"ollama"} if any(row["software"].startswith("Ollama") for row in lines(LOGS)) else set()
+    return frozenset({row["engine"] for row in served()} | own | printed)
+
+
+def recorded_graphs() -> Names:
+    """Architectures of GGUF files whose graphs the probe recorded of the library."""
+    text = GRAPHS.read_text(encoding="utf-8")
+    return frozenset(re.findall(r'^\{"architecture":"([^"]+)"', text, re.MULTILINE))
+
+
 MEASURED: Final[dict[str, Callable[[], Names]]] = {
     "reader": measured_readers,
     "activations": measured_activations,
@@ -186,7 +205,8 @@ MEASURED: Final[dict[str, Callable[[], Names]]] = {
     "layout": lambda: frozenset(row["layout"] for row in oracle("quantisers")["layouts"]),
     "recipe": measured_recipes,
     "vllm release": measured_releases,
-    "engine": lambda: frozenset(row["engine"] for row in served()),
+    "engine": measured_engines,
+    "llama.cpp graph": recorded_graphs,
 }
 """What has a recorded measurement, by its kind."""
 
@@ -277,6 +297,11 @@ def test_a_row_without_evidence_fails(monkeypatch: pytest.MonkeyPatch, kind: str
 def test_a_release_without_evidence_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rules, "RULES", (*rules.RULES, replace(rules.RULES[-1], since=(9, 9))))
     assert missing("vllm release") == {"9.9"}
+
+
+def test_an_architecture_without_a_graph_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ROWS, "unmeasured", ROWS["llama"])
+    assert "unmeasured" in missing("llama.cpp graph")
 
 
 def test_an_engine_without_evidence_fails() -> None:

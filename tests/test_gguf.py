@@ -80,3 +80,14 @@ def test_a_broken_file_is_a_sentence(tmp_path: Path) -> None:
     done = run(str(path), cwd=tmp_path)
     assert done.returncode == 1
     assert "m.gguf is of version 0 of GGUF; 2 and 3 are read" in done.stderr
+
+
+def test_shares_of_accelerators_are_taken_as_they_are_written(tmp_path: Path) -> None:
+    path = str(made(tmp_path, "Llama-3.1-8B-Instruct.Q4_K_M.gguf"))
+    process = run(path, "-ts", "3,1", "--gpu", "2x RTX 4090")
+    assert (process.returncode, process.stderr) == (0, "")
+    ours = hfmem.estimate(path, tensor_split=(3.0, 1.0), gpu=("2x RTX 4090",))
+    first, second = (rank.total for rank in ours.estimate.ranks)
+    assert first > 2 * second
+    with pytest.raises(hfmem.HfmemError, match="--tensor-split"):
+        hfmem.estimate(path, tensor_split=("a",), gpu=("2x RTX 4090",))  # type: ignore[arg-type] # what is refused

@@ -54,6 +54,10 @@ SAMPLES: Final[list[tuple[InvalidScenarioError, str]]] = [
         options.ForeignOptionError("--a", (("x", "X"), ("y", "Y"))),
         "--a is an option of X and Y: add --runtime x",
     ),
+    (
+        options.ForeignOptionError("--batch-size", (("x", "X"),), "--batch"),
+        "--batch-size is an option of X: add --runtime x (did you mean --batch?)",
+    ),
     (options.MisplacedOptionError("--optimizer", "inference"), "--optimizer needs --train"),
     (options.MisplacedOptionError("--prompt", "training"), "--prompt is for inference"),
     (

@@ -7,7 +7,7 @@ from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
-from hfmem.engines.llamacpp.options import LlamaCppOptions
+from hfmem.engines.llamacpp.options import LlamaCppOptions, OllamaOptions
 from hfmem.engines.transformers.options import TransformersOptions
 from hfmem.engines.vllm.options import VllmOptions
 from hfmem.options.option import Option
@@ -29,7 +29,7 @@ __all__ = [
     "registered",
 ]
 
-Runtime = Literal["transformers", "vllm", "llamacpp"]
+Runtime = Literal["transformers", "vllm", "llamacpp", "ollama"]
 
 USUAL: Final[Runtime] = "transformers"
 """The engine of a model that is none of another's files."""
@@ -47,6 +47,7 @@ class EngineRow:
         modes: inference, training, or both.
         methods: the values of `--method` that it supports.
         formats: file formats that are its own: it runs them if the user does not choose an engine.
+        tracer: the module whose `traced` asks the engine's own software, for `--trace`; "" if there is none.
     """
 
     name: str
@@ -56,6 +57,7 @@ class EngineRow:
     modes: tuple[Mode, ...] = ("inference",)
     methods: tuple[str, ...] = ("exact",)
     formats: tuple[str, ...] = ()
+    tracer: str = ""
 
 
 _ROWS: dict[str, EngineRow] = {}
@@ -109,6 +111,7 @@ register(
         home="hfmem.engines.transformers.engine",
         modes=("inference", "training"),
         methods=("exact", "textbook"),
+        tracer="hfmem.probe.trace",
     )
 )
 register(EngineRow(name="vllm", title="vLLM", options=VllmOptions, home="hfmem.engines.vllm.engine"))
@@ -118,9 +121,11 @@ register(
         title="llama.cpp",
         options=LlamaCppOptions,
         home="hfmem.engines.llamacpp.engine",
+        tracer="hfmem.probe.llamacpp.trace",
         formats=("GGUF",),
     )
 )
+register(EngineRow(name="ollama", title="Ollama", options=OllamaOptions, home="hfmem.engines.llamacpp.ollama"))
 
 
 @dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)

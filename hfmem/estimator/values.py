@@ -327,8 +327,8 @@ class TrainingFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trace:
-    """The peak of a step in bytes, traced on the real class without a GPU: the CUDA context, workspaces and the
-    allocator's rounding are not included.
+    """The peak of a step in bytes, traced on the real implementation without a GPU: the CUDA context, workspaces and
+    the allocator's rounding are not included.
 
     Attributes:
         phase: the phase with the peak: `layers` or `head`; in training `logits`, `backward` or `optimizer`.
@@ -337,6 +337,8 @@ class Trace:
         layers: the number of layers run, over all runs together.
         seconds: how long the trace took.
         source: versions of the software that was run.
+        subject: what was run, as it stands before `without weights` in a sentence.
+        estimate: the estimate of what was traced, by group, if it is not the report's own estimate.
     """
 
     phase: str
@@ -345,6 +347,8 @@ class Trace:
     layers: int
     seconds: float
     source: str
+    subject: str = "the model class"
+    estimate: Mapping[Group, int] | None = field(default=None, hash=False)
 
     @property
     def peak(self) -> int:

@@ -183,11 +183,10 @@ def _usual(config: Mapping[str, Any], parameters: ParameterTable | None) -> str 
 
 
 def _dominant(parameters: ParameterTable | None) -> str | None:
-    """The floating-point dtype of at least 16 bits with most stored elements."""
+    """The floating-point dtype of at least 16 bits with most stored elements, without the scales of packed tensors."""
     counts: dict[str, int] = {}
     for group in parameters.groups if parameters else ():
-        # tensors with a dtype of their own say nothing about the dtype that the model runs in
-        dtype = stored_dtype(group.dtype) if group.dtype and not group.kept else None
+        dtype = stored_dtype(group.dtype) if group.dtype and not group.kept and not group.scale else None
         if dtype is not None and dtype.is_wide_float:
             counts[dtype.name] = counts.get(dtype.name, 0) + group.elements
     return max(counts, key=lambda name: counts[name]) if counts else None

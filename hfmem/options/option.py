@@ -57,6 +57,7 @@ class Option:
         parse: converts a string from the user to the value; a ValueError has a message worded to follow the option's
             name.
         alone: the value if the option is given without one on the command line; "" if it needs one.
+        mistaken: the option that is often meant where another engine runs; "" for none.
         words: whether several values are separated by commas (otherwise the option is repeated).
         modes: inference, training, or both if empty.
         methods: the values of `--method` that it applies to; empty for all.
@@ -79,6 +80,7 @@ class Option:
     check: Callable[[Any], InvalidScenarioError | str | None] | None = None
     parse: Callable[[str], Any] | None = None
     alone: str = ""
+    mistaken: str = ""
     words: bool = False
     modes: tuple[Mode, ...] = ()
     methods: tuple[str, ...] = ()
@@ -109,6 +111,11 @@ class Declared:
     several: bool
     default: Any
     option: Option
+
+    @property
+    def listed(self) -> bool:
+        """Whether its value is a tuple, or None."""
+        return self.several or any(get_origin(item) is tuple for item in get_args(self.annotation))
 
     @property
     def flags(self) -> tuple[str, ...]:

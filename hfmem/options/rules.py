@@ -65,7 +65,7 @@ def _misplaced(option: Declared, asked: Any, owners: tuple[tuple[str, str, bool]
     """Why an option does not apply to this engine, method or mode."""
     rules, mode, flag = option.option, mode_of(asked), option.flags[0]
     if owners and not _owned(asked.runtime, owners):
-        return ForeignOptionError(flag, tuple((name, title) for name, title, _ in owners))
+        return ForeignOptionError(flag, tuple((name, title) for name, title, _ in owners), option.option.mistaken)
     if rules.modes and mode not in rules.modes:
         return MisplacedOptionError(flag, mode)
     if rules.methods and asked.method not in rules.methods:
@@ -86,7 +86,7 @@ def wrong(option: Declared, value: Any) -> InvalidScenarioError | None:
         return None if option.default is None else MissingValueError(option.called)
     if option.several and not isinstance(value, tuple):
         return WrongValueError(option.called, value, tuple)
-    for single in value if option.several else (value,):
+    for single in value if isinstance(value, tuple) and option.listed else (value,):
         error = _mistyped(option, single) or _not_among(option, single) or _out_of_range(option, single)
         if error is None and option.option.check is not None:
             error = _checked(option, option.option.check(single))

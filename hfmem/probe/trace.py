@@ -37,7 +37,7 @@ from hfmem.probe.activations.tracer import Segment
 from hfmem.probe.parameters import model_class
 from hfmem.refusals.options import UntracedError
 
-__all__ = ["Step", "shortened", "step_of", "timeline", "trace", "unpadded"]
+__all__ = ["Step", "shortened", "step_of", "timeline", "trace", "traced", "unpadded"]
 
 _GROUPS: Final[tuple[Group, ...]] = ("weights", "kv_cache", "activations", "gradients", "optimizer", "temporary")
 
@@ -73,6 +73,18 @@ class _Run:
 
     layers: tuple[Layer, ...]
     moments: Mapping[Segment, Bytes]
+
+
+def traced(model: Model, scenario: Scenario) -> Trace:
+    """The highest moment of the step that a scenario asks for.
+
+    Raises:
+        UntraceableError: the class cannot be built, or does not run without content.
+        UntracedError: a step that the tracer does not run.
+    """
+    if scenario.parallel.gpus > 1:
+        raise UntracedError(model.checkpoint.ref.model_id)
+    return trace(model, step_of(model, scenario))
 
 
 def step_of(model: Model, scenario: Scenario) -> Step:

@@ -102,11 +102,12 @@ class ForeignOptionError(InvalidScenarioError):
     Attributes:
         option: its flag.
         owners: of each engine that has it, the word for `--runtime` and the name in sentences.
+        meant: the option of every engine that may be meant; "" for none.
     """
 
-    def __init__(self, option: str, owners: tuple[tuple[str, str], ...]) -> None:
+    def __init__(self, option: str, owners: tuple[tuple[str, str], ...], meant: str = "") -> None:
         super().__init__()
-        self.option, self.owners = option, owners
+        self.option, self.owners, self.meant = option, owners, meant
 
 
 class MisplacedOptionError(InvalidScenarioError):

@@ -196,20 +196,20 @@ def _beside(report: Report, unit: str) -> Iterator[str]:
 
 
 def _trace(report: Report, unit: str) -> Iterator[str]:
-    """The traced peak, with the estimate of what the class allocates."""
+    """The traced peak, with the estimate of what is allocated."""
     trace = report.trace
     if trace is None:
         return
-    yield f"traced on the model class without weights ({trace.source}, {trace.seconds:g} s); peak phase: {trace.phase}"
+    yield f"traced on {trace.subject} without weights ({trace.source}, {trace.seconds:g} s); peak phase: {trace.phase}"
     groups = [group for group in GROUPS if group != "overhead"]
     # small differences are counters and the loss
-    shown = [group for group in groups if trace.groups.get(group, 0) >= 1024 or report.estimate.group(group)]
+    shown = [group for group in groups if trace.groups.get(group, 0) >= 1024 or report.beside(group)]
     rows = [
-        [GROUP_NAMES[group], format_bytes(trace.groups.get(group, 0), unit), _size(report.estimate.group(group), unit)]
+        [GROUP_NAMES[group], format_bytes(trace.groups.get(group, 0), unit), _size(report.beside(group), unit)]
         for group in shown
     ]
-    apart = f"{report.allocated / trace.peak - 1:+.1%}" if trace.peak else ""
-    rows.append(["peak", format_bytes(trace.peak, unit), f"{format_bytes(report.allocated, unit)} ({apart})"])
+    apart = f"{report.beside_peak / trace.peak - 1:+.1%}" if trace.peak else ""
+    rows.append(["peak", format_bytes(trace.peak, unit), f"{format_bytes(report.beside_peak, unit)} ({apart})"])
     yield from tabulate(
         rows, headers=["", "traced", "estimated"], disable_numparse=True, colalign=("left", "right", "left")
     ).splitlines()

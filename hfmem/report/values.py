@@ -123,6 +123,19 @@ class Report:
         """Bytes of the estimate without the overhead, which are allocated by the class itself."""
         return self.estimate.total - (self.estimate.group("overhead") or 0)
 
+    def beside(self, group: Group) -> int | None:
+        """The estimate of a group of what was traced; None where it is not known."""
+        if self.trace is None or self.trace.estimate is None:
+            return self.estimate.group(group)
+        return self.trace.estimate.get(group)
+
+    @property
+    def beside_peak(self) -> int:
+        """The estimate of all that was traced, as far as it is known."""
+        if self.trace is None or self.trace.estimate is None:
+            return self.allocated
+        return sum(self.trace.estimate.values())
+
     @property
     def notes(self) -> tuple[str, ...]:
         """All remarks, without duplicates."""

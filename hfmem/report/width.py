@@ -46,6 +46,9 @@ def items(texts: Iterable[str], indent: int, width: int | None) -> Iterator[str]
 
 def command_lines(command: str, width: int | None) -> Iterator[str]:
     """A command to copy, with line continuations for the shell."""
+    if "\n" in command:  # lines of a file
+        yield from command.splitlines()
+        return
     words = re.split(r" (?=-)", command)  # an option stays beside its value
     line = words[0]
     for word in words[1:]:

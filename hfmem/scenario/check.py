@@ -21,7 +21,7 @@ from hfmem.scenario.asked import owners
 from hfmem.scenario.options import Options
 from hfmem.scenario.spread import plans
 
-__all__ = ["check", "without_effect"]
+__all__ = ["check", "check_again", "without_effect"]
 
 
 def check(options: Options) -> None:
@@ -32,6 +32,17 @@ def check(options: Options) -> None:
             combination with the others, or that contradict each other.
     """
     for error in _refusals(options):
+        raise error
+
+
+def check_again(options: Options, name: str) -> None:
+    """Refuse an option where the engine is known that a model has chosen, and does not do it.
+
+    Raises:
+        InvalidScenarioError: what it needs is not there.
+    """
+    again = [option for option in declared(type(options)) if option.name == name]
+    for error in rules.refusals(again, options, owners()):
         raise error
 
 

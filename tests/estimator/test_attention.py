@@ -37,6 +37,18 @@ def test_flash_is_refused_where_no_kernel_runs(gpu: str) -> None:
     assert any("does not run on" in note for note in report.notes)
 
 
+@pytest.mark.parametrize(
+    ("gpu", "kernel"),
+    [("T4", None), ("A100", "FlashAttention 2"), ("H100", "FlashAttention 2"), ("MI300X", "AITER's FlashAttention")],
+)
+def test_flash_by_compute_capability(gpu: str, kernel: str | None) -> None:
+    """github.com/Dao-AILab/flash-attention, README: "Ampere, Ada, or Hopper GPUs", which begin with 8.0; a T4 has 7.5
+    (developer.nvidia.com/cuda-gpus)."""
+    report = estimate("Qwen/Qwen3-0.6B", offline=True, attention="flash", gpu=(gpu,))
+    told = any(f"--attention flash: {kernel} (" in note for note in report.notes)
+    assert (bool(report.estimate.refused), told) == (kernel is None, kernel is not None)
+
+
 def test_flash_is_refused_where_the_class_has_none() -> None:
     with pytest.raises(InvalidScenarioError, match="does not support flash attention; it runs eager"):
         estimate("bigscience/bloom", attention="flash", offline=True)
@@ -47,3 +59,8 @@ def test_a_long_prompt_is_told_in_pieces() -> None:
     assert whole.estimate.in_pieces is not None
     assert whole.estimate.in_pieces.total == pieces.estimate.total < whole.estimate.total
     assert pieces.scenario.prefill_chunk == 4096
+
+
+@pytest.mark.parametrize(("seq", "told_so"), [(16_384, False), (32_768, False), (32_769, True)])
+def test_a_prompt_of_a_usual_length_is_not_told_in_pieces(seq: int, told_so: bool) -> None:
+    assert (told(seq=seq).estimate.in_pieces is not None) is told_so

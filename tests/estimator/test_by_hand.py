@@ -75,6 +75,17 @@ def test_autocast_keeps_a_copy_in_16_bits(precision: str) -> None:
     assert again["cast weights"] == 2 * ONE
 
 
+def test_a_checkpointed_layer_has_its_own_casts_alone() -> None:
+    """aten/src/ATen/autocast_mode.cpp: the outermost autocast context clears the cache where it ends, which is before
+    the backward pass; torch/utils/checkpoint.py computes a layer anew in a context of its own. With gradients carried
+    over, the last layer's backward is the highest: all inputs are there. Its casts are no more than another's."""
+    asked: dict[str, Any] = {"precision": "autocast-bf16", "seq": 64, "gradient_accumulation": 2}
+    found = terms(matrices(COUNT), "backward", gradient_checkpointing=True, **asked)
+    assert found[f"the inputs of {LAYERS - 1} layers"] == (LAYERS - 1) * 64 * 1000 * 4
+    assert found["cast weights"] == 2 * ONE
+    assert terms(matrices(COUNT), "logits", gradient_checkpointing=True, **asked)["cast weights"] == 2 * COUNT
+
+
 @pytest.mark.parametrize("precision", ["bf16", "fp32", "bf16-autocast"])
 def test_nothing_is_cast_where_weights_are_in_the_compute_dtype(precision: str) -> None:
     assert "cast weights" not in terms(matrices(COUNT), "logits", precision=precision, seq=64)
@@ -132,6 +143,30 @@ def test_one_tensor_at_a_time(asked: dict[str, Any], nbytes: int) -> None:
     """torch.optim, foreach=False: three tensors like the one that is stepped on; of it, a rank has its share."""
     found = terms(matrices(COUNT), "optimizer", optimizer="adamw-single", seq=64, **asked)
     assert found["optimizer's update"] == nbytes
+
+
+@pytest.mark.parametrize("optimizer", ["apollo", "apollo-mini"])
+@pytest.mark.parametrize(("precision", "width"), [("fp32", 4), ("bf16", 2)])
+def test_one_tensor_of_apollo(optimizer: str, precision: str, width: int) -> None:
+    """apollo_torch/apollo.py: the gradient scaled by channel or tensor, and the update that is made of it."""
+    found = terms(matrices(COUNT), "optimizer", optimizer=optimizer, precision=precision, seq=64)
+    assert found["optimizer's update"] == (width + width) * ONE
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "precision", "each"),
+    [
+        ("adafactor", "fp32", 4 + 4 + 4),
+        ("adafactor", "bf16", 4 + 4 + 4 + 4 + 4),
+        ("adafactor-beta1", "fp32", 4 + 4),
+        ("adafactor-beta1", "bf16", 4 + 4 + 4 + 4),
+    ],
+)
+def test_one_tensor_of_adafactor(optimizer: str, precision: str, each: int) -> None:
+    """transformers 5.24 optimization.py, Adafactor.step: the squared gradient and its sum with eps in float32, beside
+    what the tensor before it was updated by, unless that is its momentum; in 16 bits, copies of tensor and gradient."""
+    found = terms(matrices(COUNT), "optimizer", optimizer=optimizer, precision=precision, seq=64)
+    assert found["optimizer's update"] == each * ONE
 
 
 @pytest.mark.parametrize(
@@ -210,6 +245,28 @@ def test_experts_in_megatron() -> None:
     assert saved == 32 * 512 * (10 * 4096 + attention + 2 * (4 * 4096 + 6 * 14336))
 
 
+@pytest.mark.parametrize(
+    ("name", "asked", "more"),
+    [
+        ("Qwen/Qwen3-0.6B", {}, 1 + 1),
+        ("Qwen/Qwen3-0.6B", {"gradient_accumulation": 2}, 1 + 1 + 1),
+        (MISTRAL, {}, 0),
+        (MISTRAL, {"gradient_accumulation": 2}, 1),
+    ],
+)
+def test_gradients_of_an_embedding_meet_at_the_end(name: str, asked: dict[str, Any], more: int) -> None:
+    """PyTorch 2.13, torch.profiler with profile_memory, of an embedding and a head: where they are one, the gradients
+    of both and their sum are there at once, and an earlier micro-batch's that the sum is added to; where they are two,
+    each has its own. Qwen3-0.6B has 151,936 words of 1,024 in 596,049,920 parameters, Mistral 32,000 of 4,096 in
+    7,241,732,096."""
+    count, matrix = (596_049_920, 151_936 * 1024) if name != MISTRAL else (7_241_732_096, 32_000 * 4096)
+    report = report_on(
+        bundled(name), Options(train="full", precision="bf16", seq=64, gradient_checkpointing=True, **asked)
+    )
+    (backward,) = [phase for phase in report.estimate.phases if phase.name == "backward"]
+    assert backward.group("gradients") == 2 * (count + more * matrix)
+
+
 @pytest.mark.parametrize(("precision", "each"), [("bf16", 4 + 2), ("fp32", 4 + 4)])
 def test_scores_that_are_written_out(precision: str, each: int) -> None:
     """`eager_attention_forward` of transformers: float32 probabilities for the softmax, and those that are multiplied
@@ -228,6 +285,15 @@ def test_scales_are_not_sharded() -> None:
     found = terms(bundled(MISTRAL), "optimizer", train="qlora", lora_targets="all-linear", dp=4, fsdp=True, seq=64)
     mlp = 32 * 3 * 14336 * 4096
     assert found["mlp (nf4)"] == mlp // 2 // 4 + mlp // 64 * 4 + 32 * 3 * 16 * 4
+
+
+@pytest.mark.parametrize("tp", [1, 2])
+def test_the_matrix_that_is_multiplied_is_unpacked(tp: int) -> None:
+    """bitsandbytes autograd/_functions.py, MatMul4Bit.backward: `dequantize_4bit` of one matrix into the compute dtype;
+    14,336 × 4,096 in 2 B, of which ranks have a part."""
+    asked: dict[str, Any] = {"train": "qlora", "lora_targets": ("q_proj",), "seq": 64, "tp": tp}
+    found = terms(bundled(MISTRAL), "backward", **asked)["unpacked matrix"]
+    assert (found, type(found)) == (14336 * 4096 * 2 // tp, int)
 
 
 def test_the_other_micro_batches_hold_what_this_one_does() -> None:
@@ -291,3 +357,74 @@ def test_lists_of_an_optimizer(optimizer: str, lists: int) -> None:
     one of updates; a fused or in-place step makes none."""
     found = terms(matrices(COUNT), "optimizer", precision="bf16", optimizer=optimizer, seq=64)
     assert found.get("optimizer's list", 0) == lists * 2 * COUNT
+
+
+@pytest.mark.parametrize(("train", "each"), [("full", 2 * 4), ("lora", 2 * 3)])
+def test_what_a_unit_costs_by_the_closed_form(train: str, each: int) -> None:
+    """modeling_llama.py, LlamaMLP in bf16: the outputs of gate and up, of the activation function, and the product,
+    which only `down_proj` saves to train its own weights, and a frozen one does not: 2 B each."""
+    name, asked = f"saved by {LAYERS} layers", {"train": train, "precision": "bf16", "batch": 2, "seq": 512}
+    asked |= {"lora_targets": ("fc",)} if train == "lora" else {}
+    few, many = (
+        terms(decoder(Dense(intermediate=units, gated=True)), "logits", **asked)[name] for units in (4000, 5000)
+    )
+    assert many - few == LAYERS * 2 * 512 * 1000 * each
+
+
+@pytest.mark.parametrize(("precision", "width"), [("bf16", 2), ("fp32", 4)])
+def test_what_a_unit_costs_in_the_backward_pass(precision: str, width: int) -> None:
+    """Beside what the layer saved of it, the gradients of three inner tensors: of the product, of the factor from `up`,
+    and of what `silu` puts out."""
+    asked = {"precision": precision, "batch": 2, "seq": 512}
+    few, many = (
+        terms(decoder(Dense(intermediate=units, gated=True)), "backward", **asked)["backward of one layer"]
+        for units in (4000, 5000)
+    )
+    assert many - few == 2 * 512 * 1000 * (4 + 3) * width
+
+
+@pytest.mark.parametrize(
+    ("stack", "checkpointing", "left"),
+    [("transformers-4.48", True, 30), ("transformers-4.48", False, 0), ("transformers-5", True, 0)],
+)
+def test_hooks_of_frozen_units_hold_what_layers_done_left(stack: str, checkpointing: bool, left: int) -> None:
+    """torch fsdp/_runtime_utils.py, hooks of units without trained parameters, on inputs that a reentrant checkpoint
+    detaches: at the backward of Mistral's first layer, the inputs of the 31 after it and gradients of 30 of them stay;
+    what is not detached goes, and so does what nothing computes anew."""
+    asked: dict[str, Any] = {"train": "lora", "dp": 2, "fsdp": True, "batch": 2, "seq": 4096, "precision": "bf16"}
+    found = terms(bundled(MISTRAL), "backward", stack=stack, gradient_checkpointing=checkpointing, **asked)
+    state = 2 * 4096 * 4096 * 2
+    assert found.get("left by the layers done", 0) == (left and (31 + 30) * state)
+
+
+def test_experts_of_litgpt_keep_the_units_of_each_that_a_token_uses() -> None:
+    """litgpt model.py, LLaMAMLP, frozen: silu's input and output and the other factor, in 2 B. Of Mixtral's, each token
+    uses two; Mistral's is one of them."""
+    asked: dict[str, Any] = {"train": "lora", "lora_targets": ("q_proj",), "precision": "bf16", "stack": "litgpt"}
+    one, two = (terms(bundled(name), "logits", seq=512, **asked)["saved by 32 layers"] for name in (MISTRAL, MIXTRAL))
+    assert two - one == 32 * 512 * 3 * 2 * 14336
+
+
+@pytest.mark.parametrize(("precision", "casts"), [("bf16", 0), ("autocast-bf16", 10)])
+def test_the_closed_form_of_a_gated_layer(precision: str, casts: int) -> None:
+    """As its module tells: 16 bytes a hidden unit, 4 a query unit and 4 of keys and values, 8 a feed-forward unit,
+    log-sum-exps of 8 heads in float32, and two numbers of the norms. Under autocast the stream is float32 and five of
+    its tensors are cast, of 2 B each."""
+    found = terms(decoder(Dense(intermediate=2000, gated=True)), "logits", precision=precision, batch=2, seq=512)
+    a_token = (16 + casts) * 1000 + 4 * 1000 + 4 * 1000 + 8 * 2000 + 4 * 8 + 2 * 4
+    assert found[f"saved by {LAYERS} layers"] == LAYERS * 2 * 512 * a_token
+
+
+@pytest.mark.parametrize(
+    ("stack", "accumulation", "units"),
+    [("litgpt", 1, 1), ("litgpt", 2, 1), ("litgpt-longest-first", 1, 1), ("litgpt-longest-first", 2, 0)],
+)
+def test_gradients_before_they_are_shared(stack: str, accumulation: int, units: int) -> None:
+    """torch FullyShardedDataParallel: a unit of frozen and trained weights has one gradient, of all of them, until it
+    is shared. litgpt finetune/lora.py under no_sync: those of its first step are the ones that stay. A unit of
+    Mistral's is a layer in 2 B, its adapters apart."""
+    asked: dict[str, Any] = {"train": "lora", "lora_targets": ("q_proj",), "dp": 2, "fsdp": True, "precision": "bf16"}
+    asked |= {"gradient_checkpointing": True, "seq": 512, "gradient_accumulation": accumulation}
+    found = terms(bundled(MISTRAL), "backward", stack=stack, **asked)
+    layer = 2 * 4096 * 4096 + 2 * 1024 * 4096 + 3 * 14336 * 4096 + Fraction(65, 32) * 4096
+    assert found.get("gradients to be shared", 0) == units * 2 * layer

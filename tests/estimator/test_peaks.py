@@ -8,8 +8,6 @@ from typing import Any, Final
 
 import pytest
 
-from hfmem.estimator.activations import adapters as adapter_activations
-from hfmem.estimator.training import phases as training
 from tests.oracle.peak_cases import ours, shortened
 
 RECORDED: dict[str, Any] = json.loads(
@@ -25,10 +23,7 @@ ROWS = [
 
 
 @pytest.mark.parametrize(("name", "case", "nbytes"), ROWS)
-def test_peak(name: str, case: str, nbytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    # the tracker is a dispatch mode, under which no sum of gradients is made in place
-    monkeypatch.setattr(adapter_activations, "GRADIENTS_AT_ONCE", 3)
-    monkeypatch.setattr(training, "TIED_SUMS", 1)
+def test_peak(name: str, case: str, nbytes: int) -> None:
     method, checkpointing, shape = case.split()
     batch, seq = map(int, shape.split("x"))
     told = ours(shortened(name), batch, seq, method, checkpointing=checkpointing == "checkpointing")

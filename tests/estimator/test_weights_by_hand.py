@@ -93,6 +93,20 @@ def test_nothing_stands_beside_plain_weights() -> None:
     assert found.loading.gpu == found.group("weights")
 
 
+@pytest.mark.parametrize(("parts", "joined"), [(1, False), (2, False), (3, True), (8, True)])
+def test_experts_of_a_layer_are_joined_beside_their_parts(parts: int, joined: bool) -> None:
+    """core_model_loading.py joins experts that files have one by one: as more than the two matrices of a layer, into
+    and out of all of them, that other files have. Mixtral has 8 of 14,336 units with a gate in each of 32 layers."""
+    whole = model(MIXTRAL)
+    assert whole.parameters is not None
+    groups = [group for group in whole.parameters.groups if group.component == "experts"]
+    table = replace(whole.parameters, groups=tuple(replace(group, count=parts * 32) for group in groups))
+    found = estimate(replace(whole, parameters=table), seq=64).estimate
+    assert found.loading is not None
+    assert found.loading.gpu is not None
+    assert found.loading.gpu - (found.group("weights") or 0) == joined * 8 * 2 * 14336 * 4096 * 2
+
+
 def test_the_cache_of_a_batch() -> None:
     """Llama-3.1-8B: 32 layers of 8 heads of 128, keys and values, in 2 B. A window of Mistral-7B-v0.1 is 4,096 long."""
     a_token = 32 * 2 * 8 * 128 * 2
@@ -102,3 +116,12 @@ def test_the_cache_of_a_batch() -> None:
     windowed = estimate(model("mistralai/Mistral-7B-v0.1"), seq=10_000).estimate
     assert windowed.group("kv_cache") == windowed.kv_cache_fixed == 4096 * a_token
     assert windowed.kv_cache_per_token == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "seq", "refused"),
+    [("openai-community/gpt2", 1024, False), ("openai-community/gpt2", 1025, True), (LLAMA, 131_073, False)],
+)
+def test_only_a_table_of_positions_has_an_end(name: str, seq: int, refused: bool) -> None:
+    """modeling_gpt2.py: `wpe` has a row for each of 1,024 positions; angles of rotary ones are computed for any."""
+    assert bool(estimate(model(name), seq=seq).estimate.refused) is refused

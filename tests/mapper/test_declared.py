@@ -116,6 +116,22 @@ def groups_of(**weights: Any) -> dict[str, Any]:
         (
             {
                 "quant_method": "compressed-tensors",
+                "config_groups": groups_of(num_bits=4, type="int", strategy="channel"),
+                "ignore": ["lm_head"],
+            },
+            LINEAR // 2 + ROWS * 2 + 224 * 16,
+        ),
+        (
+            {
+                "quant_method": "compressed-tensors",
+                "config_groups": groups_of(num_bits=8, type="int", strategy="channel"),
+                "ignore": ["lm_head"],
+            },
+            LINEAR + ROWS * 2,
+        ),
+        (
+            {
+                "quant_method": "compressed-tensors",
                 "config_groups": groups_of(num_bits=8, type="float", strategy="channel"),
                 "ignore": ["re:.*lm_head"],
             },
@@ -435,3 +451,29 @@ def test_a_plain_checkpoint_declares_none() -> None:
     assert model.quantisation is None
     assert model.parameters is not None
     assert as_stored(model.parameters, {}, model.architecture).table is model.parameters
+
+
+def test_experts_are_within_the_network_unless_a_dense_one_is() -> None:
+    """modeling_qwen3_moe.py: `mlp.experts` of each layer. Those of one that stay have a byte more an element."""
+    mixture = {"model_type": "qwen3_moe", "architectures": ["Qwen3MoeForCausalLM"], "num_hidden_layers": 2}
+    mixture |= {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 1024}
+    packed = {"quant_method": "fp8", "activation_scheme": "dynamic"}
+    all_, some = (
+        stored(described({**packed, "modules_to_not_convert": [*left, "lm_head"]}, **mixture))
+        for left in ((), ("model.layers.0.mlp.experts",))
+    )
+    assert some - all_ == pytest.approx(4 * 3 * 4096 * 1024, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("quantisation", "dtype"),
+    [
+        ({"quant_method": "gptq", "bits": 4, "group_size": 128}, "float16"),
+        ({"quant_method": "awq", "bits": 4, "group_size": 128}, "float16"),
+        ({"quant_method": "fp8", "weight_block_size": [128, 128]}, "bfloat16"),
+        ({"quant_method": "bitsandbytes", "load_in_4bit": True}, "bfloat16"),
+    ],
+)
+def test_what_a_quantised_model_runs_in_where_nothing_tells(quantisation: dict[str, Any], dtype: str) -> None:
+    """transformers 5.24, quantizers: `update_dtype` of GPTQ and AWQ falls back to float16, of others to bfloat16."""
+    assert described(quantisation).stored_dtype == dtype

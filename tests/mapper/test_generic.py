@@ -101,3 +101,11 @@ def test_it_is_silent_and_needs_no_pytorch() -> None:
     )
     process = subprocess.run([sys.executable, "-c", hidden], capture_output=True, text=True, check=True, timeout=60)
     assert (process.stdout, process.stderr) == ("26\n", "")
+
+
+def test_infinities_that_save_pretrained_writes_as_objects_are_numbers() -> None:
+    """configuration_utils.py of transformers 5, `__float__`: the class takes such a limit; what is asked next fails."""
+    with pytest.raises(InvalidConfigError, match="linear_attention"):
+        read({"model_type": "mamba2", "time_step_limit": [0.0, {"__float__": "Infinity"}]})
+    with pytest.raises(InvalidConfigError, match="time_step_limit"):
+        read({"model_type": "mamba2", "time_step_limit": [0.0, {"__float__": "Infinity", "more": 1}]})

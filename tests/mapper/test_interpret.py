@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from hfmem import estimate
 from hfmem.fetcher.patterns import expand
 from hfmem.fetcher.tensors import table_bytes
 from hfmem.fetcher.values import Checkpoint, ModelRef, TensorInfo
@@ -253,3 +254,10 @@ def test_a_quantisation_that_only_the_configuration_tells_is_named() -> None:
     unknown = model({**LLAMA, "quantization_config": {"quant_method": "some_new_thing"}}, [])
     assert any("quantised (some_new_thing)" in note for note in unknown.notes)
     assert not any("quantised" in note for note in model(LLAMA, []).notes)
+
+
+def test_elements_of_which_only_the_dtype_is_known_are_no_matrices() -> None:
+    """What a quantiser would replace of them cannot be told: they stay as they are."""
+    found = model({"model_type": "llama"}, [], gated=True, totals={"BF16": 7_000_000_000, "F32": 1000})
+    report = estimate(found, dtype="nf4", seq=64).estimate
+    assert report.group("weights") == 2 * 7_000_001_000

@@ -50,6 +50,7 @@ BAICHUAN2 = sizes("baichuan", hidden=4096, layers=32, heads=32, vocab=125696, in
 INTERNLM2 = sizes(
     "internlm2", hidden=4096, layers=32, heads=32, vocab=92544, inner=14336, num_key_value_heads=8, bias=False
 )
+INTERNLM = sizes("internlm", hidden=4096, layers=32, heads=32, vocab=103168, inner=11008)
 EXAONE = sizes(
     "exaone",
     hidden=4096,
@@ -120,10 +121,22 @@ MODELS = [
         7_737_708_544 - 92544 * 4096 + 4096,
         32 * 2 * 8 * 128,
     ),
+    (  # its attention has biases where the file does not say
+        "internlm-7b",
+        INTERNLM,
+        2 * 103168 * 4096 + 32 * (4 * 4096 * 4096 + 4 * 4096 + 3 * 4096 * 11008 + 2 * 4096) + 4096,
+        32 * 2 * 4096,
+    ),
     ("EXAONE-3.5-7.8B", EXAONE, 7_818_448_896, 32 * 2 * 8 * 128),
     ("Phi-3-small-8k", PHI3_SMALL, 7_392_272_384, 32 * 2 * 8 * 128),
     ("MiMo-7B", MIMO, 7_622_619_136, 36 * 2 * 8 * 128),  # without prediction layers
     ("MiniCPM-MoE-8x2B", MINICPM_MOE, 13_873_291_776, 40 * 2 * 2304),
+    (  # the same without experts; its head is the embedding
+        "MiniCPM-2B",
+        sizes("minicpm", hidden=2304, layers=40, heads=36, vocab=122753, inner=5760),
+        122753 * 2304 + 40 * (4 * 2304 * 2304 + 3 * 2304 * 5760 + 2 * 2304) + 2304,
+        40 * 2 * 2304,
+    ),
 ]
 
 

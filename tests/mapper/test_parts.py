@@ -11,7 +11,9 @@ from hfmem.errors import InvalidConfigError
 from hfmem.mapper.caches import KV, Combined, CrossKV
 from hfmem.mapper.facts import Facts
 from hfmem.mapper.families import reader
-from hfmem.mapper.values import Layer
+from hfmem.mapper.families._blocks import UndescribedError
+from hfmem.mapper.families._heads import task
+from hfmem.mapper.values import Dense, Layer
 from tests.mapper.windows import elements
 
 
@@ -177,3 +179,57 @@ def test_what_a_whole_assumes_for_a_part_may_be_null() -> None:
     """Mistral's own class has a window of 4,096 tokens, that of Mistral 3 none."""
     caches = {layer.cache for layer in layers({"model_type": "mistral3"})}
     assert caches == {KV(heads=8, key_dim=128, value_dim=128)}
+
+
+@pytest.mark.parametrize(
+    ("config", "sparse"),
+    [
+        ({"model_type": "gemma3n_text"}, [True] * 10 + [False] * 25),
+        ({"model_type": "gemma3n_text", "num_hidden_layers": 10, "num_kv_shared_layers": 0}, [False] * 10),
+        ({"model_type": "gemma4_text"}, [False] * 30),
+    ],
+)
+def test_networks_of_which_few_units_go_on(config: dict[str, Any], sparse: list[bool]) -> None:
+    """configuration_gemma3n.py: `[0.95] * num_sparse_layers + [0.0] * (num_hidden_layers - num_sparse_layers)`, where
+    num_sparse_layers is 10 of more layers than 10, and none of fewer."""
+    assert [isinstance(layer.ffn, Dense) and layer.ffn.sparse for layer in layers(config)] == sparse
+
+
+def test_the_first_of_several_classes_is_the_model() -> None:
+    assert task(Facts({"architectures": ["GPT2DoubleHeadsModel", "GPT2LMHeadModel"]}), "base") == ""
+    assert task(Facts({"architectures": ["GPT2LMHeadModel", "GPT2DoubleHeadsModel"]}), "base") == "causal_lm"
+
+
+def test_the_first_of_four_layers_has_no_window() -> None:
+    """configuration_cwm.py: full attention where `i % window_pattern == 0`, with a pattern of 4."""
+    found = layers({"model_type": "cwm", "num_hidden_layers": 9})
+    assert [index for index, layer in enumerate(found) if layer.kind == "full_attention"] == [0, 4, 8]
+
+
+@pytest.mark.parametrize(
+    ("model_type", "name", "labels", "parameters"),
+    [
+        ("bert", "BertForPreTraining", 2, 110_106_428),
+        ("bert", "BertForPreTraining", 5, 110_106_428),
+        ("albert", "AlbertForPreTraining", 2, 223_158_450),
+        ("albert", "AlbertForPreTraining", 5, 223_170_741),
+        ("bert", "BertForMultipleChoice", 5, 109_483_009),
+    ],
+)
+def test_outputs_that_labels_are_not(model_type: str, name: str, labels: int, parameters: int) -> None:
+    """transformers 5.24 on the meta device: of BERT's pre-training two, of ALBERT's as many as there are labels; one
+    for a choice, however many there are."""
+    assert total({"model_type": model_type, "architectures": [name], "num_labels": labels}) == parameters
+
+
+@pytest.mark.parametrize("hidden", [1024, 1536, 2048])
+def test_a_head_of_another_width_than_the_text_model_is_not_described(hidden: int) -> None:
+    """modeling_ovis2.py: the head has the whole's own sizes, its input those of the text model."""
+    config = {"model_type": "ovis2", "architectures": ["Ovis2ForConditionalGeneration"], "hidden_size": hidden}
+    text = {"model_type": "qwen2", "hidden_size": 1536, "vocab_size": 1000}
+    found = {**config, "tie_word_embeddings": False, "vocab_size": 1000, "text_config": text}
+    try:
+        known = total(found)
+    except UndescribedError:
+        known = None
+    assert (known is not None) == (hidden == 1536)

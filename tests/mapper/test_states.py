@@ -263,3 +263,14 @@ def test_a_class_without_a_default_for_its_layers_needs_them_in_the_file() -> No
     assert read is not None
     with pytest.raises(MissingFactError, match="layer_types"):
         read(Facts(config))
+
+
+def test_layers_of_a_reformer_by_what_they_attend_to() -> None:
+    """modeling_reformer.py: local and hashed attention, with a cache in a decoder, and none elsewhere."""
+    sizes = {"model_type": "reformer", "attn_layers": ["local", "lsh"], "is_decoder": True}
+    read = reader("reformer")
+    assert read is not None
+    for decodes, kinds in ((True, ["local", "lsh"]), (False, ["none", "none"])):
+        name = "ReformerModelWithLMHead" if decodes else "ReformerForMaskedLM"
+        config = {**sizes, "is_decoder": decodes, "architectures": [name]}
+        assert [layer.kind for layer in read(Facts(config)).architecture.layers or ()] == kinds

@@ -47,7 +47,12 @@ def kept(layers: Sequence[Layer], kernel: int, settings: LlamaSettings) -> Itera
         kernel: tokens of the window of their convolutions; 0 where they have none.
         settings: of the context.
     """
-    run = _Run(settings=settings, kernel=kernel, widest=max((_value(layer.cache) for layer in layers), default=0))
+    run = _Run(
+        settings=settings,
+        kernel=kernel,
+        widest=max((_value(layer.cache) for layer in layers), default=0),
+        keys_only=any(isinstance(part, Compressed) for layer in layers for part in _all(layer.cache)),
+    )
     for layer in layers:
         yield tuple(_parts(layer.cache, run))
 
@@ -72,11 +77,21 @@ def sides(layer: Layer, settings: LlamaSettings) -> tuple[int, int]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Run:
-    """What is the same for all layers; `widest` is the elements of the widest layer's values."""
+    """What is the same for all layers.
+
+    Attributes:
+        widest: elements of the widest layer's values.
+        keys_only: whether the values are made of the keys (`dsv4_make_k_only`).
+    """
 
     settings: LlamaSettings
     kernel: int
     widest: int
+    keys_only: bool
+
+
+def _all(cache: Cache) -> tuple[Cache, ...]:
+    return cache.caches if isinstance(cache, Combined) else (cache,)
 
 
 def _value(cache: Cache) -> int:
@@ -111,8 +126,11 @@ def _parts(cache: Cache, run: _Run) -> Iterator[Kept]:
 def _keys_and_values(cache: KV, run: _Run) -> Kept:
     """Without flash attention values lie transposed, and all layers' are as wide as the widest's."""
     settings = run.settings
+    keys = (cache.heads * cache.key_dim, settings.type_k)
+    if run.keys_only:
+        return _rows("KV cache", (keys,), _cells(cache.window, settings), settings)
     value = cache.heads * cache.value_dim if settings.flash else run.widest
-    rows = ((cache.heads * cache.key_dim, settings.type_k), (value, settings.type_v))
+    rows = (keys, (value, settings.type_v))
     return _rows("KV cache", rows, _cells(cache.window, settings), settings)
 
 

@@ -1,4 +1,4 @@
-"""The line that starts llama-server with the settings of an estimate."""
+"""What starts a model with the settings of an estimate: the line of llama-server, or the file for Ollama."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hfmem.engines.llamacpp.options import ALL_LAYERS
 from hfmem.engines.llamacpp.settings import UBATCH, LlamaSettings
 from hfmem.mapper.interpret import Model
 
-__all__ = ["launch_line"]
+__all__ = ["launch_line", "modelfile"]
 
 
 def launch_line(model: Model, settings: LlamaSettings) -> str:
@@ -43,3 +43,22 @@ def _model(model: Model) -> tuple[str, str]:
         alone = not first or PurePath(ref.model_id).name == PurePath(first).name
         return "-m", ref.model_id if alone else str(PurePath(ref.model_id, first))
     return "-hf", f"{ref.model_id}:{ref.quant}" if ref.quant else ref.model_id
+
+
+def modelfile(model: Model, settings: LlamaSettings, layers: int) -> str:
+    """The lines of a Modelfile; what Ollama's server takes from its environment stands in a comment.
+
+    Args:
+        layers: of the model, its output among them.
+    """
+    ref = model.checkpoint.ref
+    name = f"hf.co/{ref.model_id}:{ref.quant}" if ref.quant else f"hf.co/{ref.model_id}"
+    environment = [f"OLLAMA_NUM_PARALLEL={settings.n_seq_max}"] if settings.n_seq_max > 1 else []
+    environment += [f"OLLAMA_KV_CACHE_TYPE={settings.type_k}"] if settings.type_k != "f16" else []
+    environment += [] if settings.flash else ["OLLAMA_FLASH_ATTENTION=0"]
+    lines = [f"# {' '.join(environment)} ollama serve"] if environment else []
+    lines.append(f"FROM {ref.model_id if model.checkpoint.source == 'local' else name}")
+    lines.append(f"PARAMETER num_ctx {settings.n_ctx // settings.n_seq_max}")
+    lines.append(f"PARAMETER num_gpu {min(settings.n_gpu_layers, layers)}")
+    lines.append(f"PARAMETER num_batch {settings.n_batch}")
+    return "\n".join(lines)

@@ -36,6 +36,10 @@ class Compute:
 
 _IN_A_ROW: Final = 3
 _FIRST: Final = 10_000  # the first layer is only run as a first one
+_EMBEDDINGS: Final = "inp_embd"
+_MASK: Final = "kq_mask"
+_ROWS: Final = "_idxs"
+_NORMS: Final = ("RMS_NORM", "NORM")
 _GATHERS: Final = "GET_ROWS"
 _LEAST_ROTATION: Final = 64
 _COPIES: Final = 4
@@ -74,6 +78,8 @@ def computed(
 def _setting(structure: Structure, blocks: Blocks, settings: LlamaSettings) -> Graph | None:
     """The recorded graph of these settings: quantised keys and values are turned, where their heads allow it."""
     key_dim, value_dim = blocks.heads
+    if not settings.release.turned_caches:
+        return structure.graph(settings.flash, False, False)
     turned = (_turned(settings.type_k, key_dim), _turned(settings.type_v, value_dim))
     return structure.graph(settings.flash, *turned)
 
@@ -98,20 +104,43 @@ class _Sized:
         self.placement, self.graph = placement, graph
         self.blocks, self.settings = placement.blocks, placement.settings
         self.structure, self.layers = structure, layers
+        self.at: list[int] = []
+        """Where each recorded step is, as steps of older builds come between them."""
+        self.converted: dict[int, int] = {}
+        """Where each mask is converted, by the input."""
 
     def built(self) -> tuple[list[int], list[Step]]:
         """The bytes of inputs, and the steps."""
-        whole = self._values(0)
-        inputs = [size_of(formula, whole) for formula in self.graph.inputs]
+        inputs = [self._input(number) for number in range(len(self.graph.inputs))]
         steps: list[Step] = []
         head = len(self.graph.parts) - len(self.structure.layers)
-        for part in self.graph.parts[:head]:
-            self._add(steps, part, None)
         chosen = self._chosen()
+        for part in self.graph.parts[:head]:
+            self._add(steps, part, None, chosen[0])
         for place, layer in enumerate(chosen):
             part = self.graph.parts[head + self._recorded(chosen, place)]
-            self._add(steps, part, layer)
+            self._add(steps, part, layer, chosen[place + 1] if place + 1 < len(chosen) else None)
         return inputs, steps
+
+    def _input(self, number: int) -> int:
+        """The bytes of an input by the rules of the release."""
+        size, release = size_of(self.graph.inputs[number], self._values(0)), self.settings.release
+        name = self.graph.names[number]
+        if (name == _EMBEDDINGS and not release.both_inputs) or (name.endswith(_ROWS) and not release.row_indices):
+            return 0
+        return size * 2 if self._is_converted(number) else size
+
+    def _is_converted(self, number: int) -> bool:
+        """Whether it is a mask that is made in float32 and then converted to float16."""
+        return _MASK in self.graph.names[number] and self.settings.flash and not self.settings.release.half_masks
+
+    def _convert(self, steps: list[Step], step: RecordedStep, values: Mapping[str, int]) -> None:
+        """Convert the masks that a step is the first to read."""
+        for read in step.reads:
+            number = -1 - read
+            if read < 0 and number not in self.converted and self._is_converted(number):
+                self.converted[number] = len(steps)
+                steps.append(Step(nbytes=size_of(self.graph.inputs[number], values), reads=(read,)))
 
     def _chosen(self) -> list[int]:
         """The layers that are run through: of those in a row that are the same, on one device, no more than three:
@@ -148,23 +177,31 @@ class _Sized:
 
         return min(range(max(len(recorded) - 1, 1)), key=distance)
 
-    def _add(self, steps: list[Step], part: Part, layer: int | None) -> None:
+    def _add(self, steps: list[Step], part: Part, layer: int | None, following: int | None) -> None:
+        """Add the steps of a layer; its last may be the normalisation that the next layer begins with."""
         values = self._values(layer or 0)
         sides = list(self.caches[layer]) if self.caches and layer is not None else []
-        for step in part:
-            at = len(steps)
+        for number, step in enumerate(part):
+            home = following if number == len(part) - 1 else layer
+            self._convert(steps, step, values)
+            self.at.append(len(steps))
             steps.append(
                 Step(
                     nbytes=None if step.size == "-" else size_of(step.size, values),
-                    reads=tuple(_read(read, at) for read in step.reads),
-                    replaces=tuple(_read(read, at) for read in step.replaces),
-                    place=self._place(step, layer),
+                    reads=tuple(self._read(read) for read in step.reads),
+                    replaces=tuple(self._read(read) for read in step.replaces),
+                    place=self._place(step, layer) if (pinned := self._pinned(step, home)) is None else pinned,
                     copied=self._copied(step, layer),
                     borrowed=_borrowed(step, layer, sides),
                     rows=self._rows(step, values),
                     output=step.output,
                 )
             )
+
+    def _read(self, read: int) -> int:
+        if read < 0:
+            return self.converted.get(-1 - read, read)
+        return self.at[read - HEAD] if read >= HEAD else self.at[len(self.at) - 1 - read]
 
     def _values(self, layer: int) -> dict[str, int]:
         """What the formulas are in: the file's own sizes, and the settings'."""
@@ -177,6 +214,12 @@ class _Sized:
             "n_rot_k": _rotation(self.blocks.heads[0]),
         }
         return values | ({"n_kv_swa": settings.window_cells(window)} if window else {})
+
+    def _pinned(self, step: RecordedStep, layer: int | None) -> int | None:
+        """The device of a normalisation where all layers are offloaded: its own layer's, not that of what it reads."""
+        whole = self.settings.n_gpu_layers > self.blocks.count and self.placement.devices
+        pinned = self.settings.pins_norms and whole and step.operation in _NORMS
+        return self.placement.layers[layer] if pinned and layer is not None else None
 
     def _place(self, step: RecordedStep, layer: int | None) -> int | None:
         placement = self.placement
@@ -219,12 +262,6 @@ def _borrowed(step: RecordedStep, layer: int | None, sides: list[int]) -> tuple[
     else:
         return ()
     return tuple((f"cache {layer} {len(sides)} {number}", size) for number, size in enumerate(taken) if size)
-
-
-def _read(read: int, at: int) -> int:
-    if read < 0:
-        return read
-    return read - HEAD if read >= HEAD else at - read
 
 
 def _rotation(size: int) -> int:

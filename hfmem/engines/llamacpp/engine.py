@@ -8,11 +8,11 @@ from typing import Any, Final
 
 from hfmem.dtypes import canonical
 from hfmem.engines.llamacpp.allocator import HOST
-from hfmem.engines.llamacpp.command import launch_line
+from hfmem.engines.llamacpp.command import launch_line, modelfile
 from hfmem.engines.llamacpp.memory import Memory, cache_of, memory_of
 from hfmem.engines.llamacpp.offload import most_offloaded
 from hfmem.engines.llamacpp.options import ALL_LAYERS, LlamaCppOptions
-from hfmem.engines.llamacpp.settings import LlamaSettings, padded, server, server_of
+from hfmem.engines.llamacpp.settings import Defaults, LlamaSettings, padded, server, server_of
 from hfmem.engines.llamacpp.split import RULES
 from hfmem.engines.protocol import Engine, Suggestions
 from hfmem.estimator.parallel import Parallel
@@ -39,6 +39,7 @@ class LlamaCpp:
     """`llama-server` and `llama-cli`."""
 
     title = "llama.cpp"
+    defaults = Defaults()
     split = RULES
     profiled = False
     suggestions = Suggestions(others=(("-ctk q8_0 -ctv q8_0", (("cache_type_k", "q8_0"), ("cache_type_v", "q8_0"))),))
@@ -64,7 +65,7 @@ class LlamaCpp:
         if not isinstance(options, LlamaCppOptions):
             raise TypeError("not the options of llama.cpp")
         asked = getattr(options, "kv_dtype", None)
-        return server(options, None if asked is None else canonical(asked))
+        return server(options, None if asked is None else canonical(asked), self.defaults)
 
     def estimate(self, model: Model, scenario: Scenario) -> Estimate:
         """Everything: on which accelerator it lies, and what the host holds."""
@@ -90,7 +91,7 @@ class LlamaCpp:
             return None
         layers = ALL_LAYERS if found.layers == found.of else found.layers
         settings = server_of(scenario).of(scenario, n_gpu_layers=layers, n_cpu_moe=found.experts_on_host)
-        return replace(found, command=launch_line(model, settings))
+        return replace(found, command=_command(model, settings, scenario))
 
     def _unknown(self, model: Model, scenario: Scenario) -> Estimate:
         """The weights of the files, and why nothing else is known."""
@@ -153,10 +154,16 @@ def _shown(memory: Memory, model: Model, scenario: Scenario) -> Estimate:
             kv_pool=None,
             kv_tokens=None,
             max_concurrency=None,
-            command=launch_line(model, memory.placement.settings),
+            command=_command(model, memory.placement.settings, scenario),
         ),
         host=host,
     )
+
+
+def _command(model: Model, settings: LlamaSettings, scenario: Scenario) -> str:
+    if server_of(scenario).defaults.title and model.blocks is not None:
+        return modelfile(model, settings, model.blocks.count + 1)
+    return launch_line(model, settings)
 
 
 _PADDING: Final = 256  # tokens to whose multiple contexts are rounded up

@@ -62,8 +62,10 @@ Part = tuple[RecordedStep, ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Graph:
-    """One setting's graph: formulas of its inputs, and its parts: what comes before the layers, then the layers."""
+    """One setting's graph: names and formulas of its inputs, and its parts: what comes before the layers, then the
+    layers."""
 
+    names: tuple[str, ...]
     inputs: tuple[str, ...]
     parts: tuple[Part, ...]
 
@@ -121,6 +123,7 @@ def _structure(row: Mapping[str, Any], parts: Mapping[int, str]) -> Structure:
             graphs[word] = graphs[graph]
             continue
         graphs[word] = Graph(
+            names=tuple(text.split(" ", 1)[0] for text in graph["inputs"]),
             inputs=tuple(text.split(" ", 1)[1] for text in graph["inputs"]),
             parts=tuple(_part(number, parts[number]) for number in graph["parts"]),
         )

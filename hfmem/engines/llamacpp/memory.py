@@ -11,6 +11,7 @@ from hfmem.engines.llamacpp.allocator import HOST, Device
 from hfmem.engines.llamacpp.caches import Kept, kept, sides
 from hfmem.engines.llamacpp.compute import computed
 from hfmem.engines.llamacpp.placement import Placement
+from hfmem.engines.llamacpp.releases import NEWEST
 from hfmem.engines.llamacpp.settings import LlamaSettings
 from hfmem.engines.llamacpp.weights import Placed, placed
 from hfmem.estimator.overheads import context_terms
@@ -124,23 +125,24 @@ def _caches(placement: Placement, architecture: Architecture) -> Iterator[tuple[
 
 
 def _compute(nbytes: int, settings: LlamaSettings) -> Term:
+    older = "" if settings.release == NEWEST else f", changed to the rules of {settings.release.name}"
     return Term(
         name="compute buffer",
         group="activations",
         nbytes=nbytes,
         how=f"the largest batch of {settings.tokens} tokens through the recorded graph, by ggml's allocator",
-        source=f"{_SOURCE}, graphs recorded by python -m hfmem.probe.llamacpp; ggml-alloc.c, ggml-backend.cpp",
+        source=f"{_SOURCE}{older}; graphs recorded by python -m hfmem.probe.llamacpp; ggml-alloc.c, ggml-backend.cpp",
         certainty="derived",
     )
 
 
 def _output(blocks: Blocks, settings: LlamaSettings) -> Term:
-    rows = blocks.vocabulary
+    row = blocks.vocabulary + (blocks.number("embedding_length") if settings.embeddings else 0)
     return Term(
         name="output buffer",
         group="activations",
-        nbytes=rows * settings.n_seq_max * 4,
-        how=f"{rows} logits × {settings.n_seq_max} sequences × 4 B",
+        nbytes=row * settings.n_seq_max * 4,
+        how=f"{row} {'logits and states' if settings.embeddings else 'logits'} × {settings.n_seq_max} sequences × 4 B",
         source=f"{_SOURCE}, llama-context.cpp::output_reserve",
         certainty="derived",
     )

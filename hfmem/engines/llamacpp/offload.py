@@ -35,7 +35,7 @@ def most_offloaded(
     every = blocks.count + 1
     if run.fits(every, 0, room):
         return run.found(every, 0)
-    if blocks.mixed and run.fits(every, blocks.count, room):
+    if blocks.mixed and not run.ollama and run.fits(every, blocks.count, room):
         return run.found(every, _least(lambda layers: run.fits(every, layers, room), blocks.count))
     most = _most(lambda layers: run.fits(layers, 0, room), blocks.count)
     return run.found(most, 0) if most else None
@@ -64,6 +64,8 @@ class _Run:
 
     def __init__(self, blocks: Blocks, architecture: Architecture, scenario: Scenario, devices: int) -> None:
         self.blocks, self.architecture, self.scenario, self.devices = blocks, architecture, scenario, devices
+        self.ollama = bool(server_of(scenario).defaults.title)
+        """Whether Ollama runs it, which moves whole layers only."""
         self._known: dict[tuple[int, int], Memory] = {}
 
     def memory(self, layers: int, experts: int) -> Memory:
@@ -85,6 +87,7 @@ class _Run:
         """The answer for these numbers."""
         memory = self.memory(layers, experts)
         option = "-ngl all" if layers > self.blocks.count else f"-ngl {layers}"
+        option = f"num_gpu {layers}" if self.ollama else option
         return Offload(
             layers=layers,
             of=self.blocks.count + 1,

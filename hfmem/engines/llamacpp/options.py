@@ -1,15 +1,16 @@
-"""What only llama.cpp takes, under the names of llama-server."""
+"""What only llama.cpp takes, under the names of llama-server, and what Ollama, which runs it, can be told of it."""
 
 import re
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Literal
 
+from hfmem.engines.tracing import TraceOptions
 from hfmem.errors import quoted
 from hfmem.options.option import Need, Option
 from hfmem.options.reading import not_one_of, tokens
 
-__all__ = ["ALL_LAYERS", "CACHE_WORDS", "LlamaCppOptions"]
+__all__ = ["ALL_LAYERS", "CACHE_WORDS", "LlamaCppOptions", "OllamaOptions"]
 
 ALL_LAYERS = 10**6
 """The number for "all": every layer, and the output."""
@@ -17,7 +18,6 @@ ALL_LAYERS = 10**6
 CACHE_WORDS = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
 """Types of the KV cache."""
 
-_RELEASES = ("0.5.0",)
 _option = partial(Option, panel="llama.cpp")
 
 
@@ -73,12 +73,15 @@ def _override(text: str) -> str | None:
 
 def _release(version: str) -> str | None:
     """What is wrong with a release."""
-    return None if version in _RELEASES else not_one_of(version, _RELEASES)
+    from hfmem.engines.llamacpp.releases import RELEASES  # for runs that name one only
+
+    names = tuple(release.name for release in RELEASES)
+    return None if version in names else not_one_of(version, names)
 
 
 @dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
-class LlamaCppOptions:
-    """The options of `llama-server` and `llama-cli`; None is its default."""
+class OllamaOptions:
+    """What Ollama can be told too, by its own names of it; None is the default."""
 
     n_gpu_layers: Annotated[
         int | None,
@@ -138,15 +141,11 @@ class LlamaCppOptions:
     ] = None
     batch_size: Annotated[
         int | None,
-        _option(help="Maximum tokens of a logical batch", shown="2048", parse=tokens, least=1, most=10**7),
-    ] = None
-    ubatch_size: Annotated[
-        int | None,
         _option(
-            help="Maximum tokens that are computed at once",
-            names=("--ubatch-size", "-ub"),
-            shown="512",
+            help="Maximum tokens of a logical batch",
+            shown="2048, Ollama 512",
             parse=tokens,
+            mistaken="--batch",
             least=1,
             most=10**7,
         ),
@@ -167,6 +166,32 @@ class LlamaCppOptions:
             alone="on",
         ),
     ] = "auto"
+    llamacpp_version: Annotated[
+        str | None,
+        _option(
+            help="llama.cpp release to model: of older builds, the month of the first whose rules it has",
+            metavar="VERSION",
+            shown="the newest known",
+            check=_release,
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
+class LlamaCppOptions(OllamaOptions, TraceOptions):
+    """The options of `llama-server` and `llama-cli`; None is its default."""
+
+    ubatch_size: Annotated[
+        int | None,
+        _option(
+            help="Maximum tokens that are computed at once",
+            names=("--ubatch-size", "-ub"),
+            shown="512",
+            parse=tokens,
+            least=1,
+            most=10**7,
+        ),
+    ] = None
     n_cpu_moe: Annotated[
         int | None,
         _option(
@@ -205,7 +230,3 @@ class LlamaCppOptions:
         bool | None, _option(help="One KV cache for all sequences, not one each", shown="one each")
     ] = None
     swa_full: Annotated[bool, _option(help="Keep all tokens in layers with a sliding window too")] = False
-    llamacpp_version: Annotated[
-        str | None,
-        _option(help="llama.cpp release to model", metavar="VERSION", shown=_RELEASES[-1], check=_release),
-    ] = None

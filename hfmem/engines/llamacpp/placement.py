@@ -43,10 +43,15 @@ class Placement:
     def layers(self) -> tuple[int, ...]:
         """The device of each layer, then that of the output."""
         count, wanted = self.blocks.count, self.settings.n_gpu_layers
-        begin = max(count + 1 - wanted, 0)
+        begin = max(count + int(self.settings.release.output_first) - wanted, 0)
         active = min(wanted, count + 1) if self.devices else 0
         points = self._points()
         return tuple(self._device(layer, begin, active, points) for layer in range(count + 1))
+
+    @property
+    def places(self) -> tuple[int, ...]:
+        """The devices that have layers, the host among them."""
+        return tuple(sorted(set(self.layers[: self.blocks.loaded])))
 
     def _points(self) -> list[float]:
         shares = [_float(share) for share in self.settings.tensor_split or self.free][: self.devices]

@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 from hfmem.engines.llamacpp.options import ALL_LAYERS, LlamaCppOptions
+from hfmem.engines.llamacpp.releases import NEWEST, Release, release_of
 from hfmem.estimator.values import Scenario
 from hfmem.refusals.options import UnknownWordError
 
-__all__ = ["CACHE_TYPES", "UBATCH", "LlamaServer", "LlamaSettings", "padded", "server", "server_of"]
+__all__ = ["CACHE_TYPES", "UBATCH", "Defaults", "LlamaServer", "LlamaSettings", "padded", "server", "server_of"]
 
 CACHE_TYPES: Final = {
     "f32": (1, 4),
@@ -29,8 +30,6 @@ CACHE_TYPES: Final = {
 UBATCH: Final = 512
 """Tokens that are computed at once, by default."""
 
-_BATCH: Final = 2048
-_RELEASE: Final = "0.5.0"
 _WORDS: Final = {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}
 _PLAIN: Final = ("f32", "f16", "bf16")
 
@@ -55,10 +54,15 @@ class LlamaSettings:
         tensor_split: shares of the accelerators; () by their free memory.
         n_cpu_moe: of so many first layers the experts stay on the host.
         overrides: regular expressions of tensors and where they go: "CPU", or a device's number as text.
+        embeddings: whether the states of the last layer are given out beside the logits.
+        release: whose rules hold.
+        pins_norms: whether normalisations run on their own layer's device where all layers are offloaded, as they do
+            when a model is loaded (`graph_get_cb`); what llama.cpp simulates without loading leaves them to the device
+            before.
     """
 
     n_ctx: int = 4096
-    n_batch: int = _BATCH
+    n_batch: int = 2048
     n_ubatch: int = UBATCH
     n_seq_max: int = 1
     n_outputs: int = 1
@@ -73,6 +77,9 @@ class LlamaSettings:
     n_cpu_moe: int = 0
     overrides: tuple[tuple[str, str], ...] = ()
     offload_kqv: bool = True
+    embeddings: bool = False
+    release: Release = NEWEST
+    pins_norms: bool = False
 
     @property
     def cells(self) -> int:
@@ -99,6 +106,26 @@ class LlamaSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Defaults:
+    """What differs between programs that run llama.cpp.
+
+    Attributes:
+        title: the program; "" for llama.cpp's own.
+        batch: tokens of a logical batch.
+        one_batch: whether so many are computed at once, too.
+        embeddings: whether builds before the newest gave the states of the last layer out.
+    """
+
+    title: str = ""
+    batch: int = 2048
+    one_batch: bool = False
+    embeddings: bool = False
+
+
+_OWN: Final = Defaults()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LlamaServer:
     """What a person asked of llama.cpp; batch and length come from the scenario.
 
@@ -106,23 +133,40 @@ class LlamaServer:
         asked: the options.
         flash: whether flash attention runs on the accelerator.
         chosen: a sentence for each choice that the engine made.
+        defaults: of the program.
     """
 
     asked: LlamaCppOptions
     flash: bool
     chosen: tuple[str, ...] = ()
+    defaults: Defaults = _OWN
 
     def describe(self) -> str:
         """The engine and its release."""
-        return f"llama.cpp {_RELEASE}"
+        return _software(self.defaults, self.release)
+
+    @property
+    def batch(self) -> int:
+        """Tokens of a logical batch."""
+        return self.asked.batch_size or self.defaults.batch
+
+    @property
+    def ubatch(self) -> int:
+        """Tokens that are computed at once."""
+        return self.batch if self.defaults.one_batch else min(self.asked.ubatch_size or UBATCH, self.batch)
+
+    @property
+    def release(self) -> Release:
+        """The release whose rules hold."""
+        return release_of(self.asked.llamacpp_version)
 
     def fields(self) -> Mapping[str, Any]:
         """What `scenario` of the JSON contract shows."""
         asked = self.asked
         return {
-            "llamacpp_release": _RELEASE,
+            "llamacpp_release": self.release.name,
             "n_gpu_layers": asked.n_gpu_layers,
-            "ubatch_size": asked.ubatch_size or UBATCH,
+            "ubatch_size": self.ubatch,
             "cache_type_k": self.type_k,
             "cache_type_v": self.type_v,
             "flash_attn": self.flash,
@@ -151,10 +195,10 @@ class LlamaServer:
         asked = self.asked
         return LlamaSettings(
             n_ctx=max(asked.ctx_size or 0, scenario.batch * scenario.seq),
-            n_batch=asked.batch_size or _BATCH,
-            n_ubatch=min(asked.ubatch_size or UBATCH, asked.batch_size or _BATCH),
+            n_batch=self.batch,
+            n_ubatch=self.ubatch,
             n_seq_max=scenario.batch,
-            n_outputs=scenario.batch,
+            n_outputs=self.ubatch if self.release.all_outputs else scenario.batch,
             flash=self.flash,
             type_k=self.type_k,
             type_v=self.type_v,
@@ -166,7 +210,14 @@ class LlamaServer:
             n_cpu_moe=n_cpu_moe if asked.n_cpu_moe is None else asked.n_cpu_moe,
             overrides=tuple(_rule(rule) for rule in asked.override_tensor),
             offload_kqv=not asked.no_kv_offload,
+            embeddings=self.defaults.embeddings and self.release != NEWEST,
+            release=self.release,
+            pins_norms=scenario.gpu is not None,  # an accelerator without a name is as llama.cpp itself simulates it
         )
+
+
+def _software(defaults: Defaults, release: Release) -> str:
+    return f"{defaults.title} (llama.cpp {release.name})" if defaults.title else f"llama.cpp {release.name}"
 
 
 def _rule(text: str) -> tuple[str, str]:
@@ -174,12 +225,13 @@ def _rule(text: str) -> tuple[str, str]:
     return pattern, place
 
 
-def server(options: LlamaCppOptions, kv_dtype: str | None = None) -> LlamaServer:
+def server(options: LlamaCppOptions, kv_dtype: str | None = None, defaults: Defaults = _OWN) -> LlamaServer:
     """What was asked, with the defaults of the release.
 
     Args:
         options: llama.cpp's own.
         kv_dtype: what was asked of the cache by its general name, for keys and values that have no type of their own.
+        defaults: of the program that runs it.
 
     Raises:
         UnknownWordError: llama.cpp has no such cache.
@@ -190,11 +242,11 @@ def server(options: LlamaCppOptions, kv_dtype: str | None = None) -> LlamaServer
             raise UnknownWordError("--kv-dtype", kv_dtype, tuple(CACHE_TYPES))
         options = replace(options, cache_type_k=options.cache_type_k or kind, cache_type_v=options.cache_type_v or kind)
     flash = options.flash_attn != "off"
-    chosen = [f"Modelled on llama.cpp {_RELEASE}."]
+    chosen = [f"Modelled on {_software(defaults, release_of(options.llamacpp_version))}."]
     if not flash and (options.cache_type_v or "f16") not in _PLAIN:
         flash = True  # a quantised V cache needs it
         chosen.append(f"--cache-type-v {options.cache_type_v} turns flash attention on.")
-    return LlamaServer(asked=options, flash=flash, chosen=tuple(chosen))
+    return LlamaServer(asked=options, flash=flash, chosen=tuple(chosen), defaults=defaults)
 
 
 def server_of(scenario: Scenario) -> LlamaServer:

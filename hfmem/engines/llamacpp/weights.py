@@ -15,6 +15,8 @@ from hfmem.mapper.gguf.layout import GgufTensor
 __all__ = ["Placed", "placed"]
 
 _HOST: Final = Device()
+_SHARED: Final = ("rope_freqs.", "rope_factors_long.", "rope_factors_short.")
+"""What every layer reads, which each device with layers has a copy of (`TENSOR_DUPLICATED`)."""
 _FLOATS: Final = ("F64", "F32", "F16", "BF16", "I8", "I16", "I32", "I64")
 
 
@@ -51,6 +53,9 @@ def _homes(placement: Placement) -> Iterator[tuple[GgufTensor, int]]:
     for tensor in blocks.tensors:
         if tensor.layer is not None and blocks.loaded <= tensor.layer < blocks.count:
             continue  # layers of further predictions
-        yield tensor, placement.of(tensor)
+        if tensor.name.startswith(_SHARED):
+            yield from ((tensor, place) for place in placement.places)
+        else:
+            yield tensor, placement.of(tensor)
     if blocks.tied is not None and placement.layers[-1] != HOST:
         yield blocks.tied, placement.layers[-1]

@@ -33,8 +33,10 @@ from hfmem.mapper.values import Dense, Experts, Layer
 
 __all__ = ["with_adapters"]
 
-GRADIENTS_AT_ONCE = 2
-"""Tensors shaped like a module's input that its backward holds at once; 3 under a dispatch mode (no in-place sum)."""
+_GRADIENTS_AT_ONCE = 3
+"""Tensors like a module's input that its backward holds at once: the module's gradient of it, the adapter's, and their
+sum, which is not made in place, because the first is a view of two dimensions (PyTorch 2.13, `aten::add` in its
+profiler)."""
 
 _MASK = 1  # bytes per element: native_dropout of CUDA keeps booleans
 
@@ -165,7 +167,7 @@ def _adapted(linears: Sequence[Linear], modules: set[_Key], lora: Lora, training
     compute = _compute(training)
     own = max(_own(training), compute)
     moments = [
-        max(totals[index] + GRADIENTS_AT_ONCE * compute * linear.inputs, totals[index + 1] + own * linear.inputs)
+        max(totals[index] + _GRADIENTS_AT_ONCE * compute * linear.inputs, totals[index + 1] + own * linear.inputs)
         for index, linear in enumerate(chosen)
     ]
     # module n's adapter is freed by the frozen layer's peak only if it is really the layer's last module

@@ -93,8 +93,15 @@ def _linear(group: TensorGroup, hidden: int) -> Linear:
     )
 
 
+def _casts(training: Training) -> bool:
+    """Whether autocast turns float32 into 16 bits for each matrix; FSDP gathers its units in the compute dtype."""
+    return training.precision.autocast and training.precision.weights == "float32" and not training.fsdp
+
+
 def _width(training: Training) -> int:
-    return training.stack.residual or (4 if training.precision.compute == "float32" else 2)
+    """Bytes of an element of the residual stream, which starts as a row of the embedding and is not cast."""
+    wide = training.precision.compute == "float32" or _casts(training)
+    return training.stack.residual or (4 if wide else 2)
 
 
 def _saved(layer: Layer, hidden: int, training: Training) -> int:
@@ -107,9 +114,7 @@ def _saved(layer: Layer, hidden: int, training: Training) -> int:
     elements = (0 if frozen else 8) * hidden + 4 * query + 4 * keys + per_unit * units
     if training.precision.compute == "float32":
         return 8 * hidden + 2 * elements + 4 * layer.heads + router + 8
-    # FSDP gathers its units in the compute dtype, so autocast finds nothing left to cast
-    casts = training.precision.autocast and training.precision.weights == "float32" and not training.fsdp
-    cast = 10 * hidden if casts else 0
+    cast = 10 * hidden if _casts(training) else 0
     return 8 * hidden + elements + cast + 4 * layer.heads + router + 8
 
 

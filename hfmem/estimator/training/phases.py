@@ -4,7 +4,7 @@ Each phase includes resident memory, and the peak is the largest phase, not the 
 
     logits      resident + saved outside the layers + saved by all layers + head and loss
     backward i  resident + saved outside + saved by layers before i + backward of i + gradients of layers from i on
-    its end     resident + saved outside + all gradients, with both gradients of a tied embedding
+    its end     resident + saved outside + all gradients, with both gradients of a tied embedding and their sum
     optimizer   resident + gradients + temporaries of the optimizer step
 """
 
@@ -26,8 +26,9 @@ __all__ = ["phases_of"]
 
 _LEFT = "inputs and their gradients, referenced by hooks of frozen FSDP units"
 
-TIED_SUMS = 0
-"""Extra tensors for the sum of a tied embedding's two gradients: 0, as it is in place; 1 under a dispatch mode."""
+_TIED = 2
+"""The second gradient of a tied embedding, and the sum of both: autograd adds what is hidden states' in place, but not
+to the head's gradient, which is a view (PyTorch 2.13, `aten::add` in its profiler)."""
 
 
 def phases_of(gpu: Gpu, stays: Held, active: Activity | None) -> tuple[Phase, ...]:
@@ -59,7 +60,8 @@ class _Moments:
                 terms.append(self.gradients.term(active.logits_gradients, "of the head, at that moment"))
             if active.logits:
                 terms.append(self._term("logits and loss", active.logits, active.logits_how, logits=True))
-        return _phase("logits", [*terms, *self._casts(self.gpu.stage.depth), *gathered(self.gpu, backward=False)])
+        casts = self._casts(0, self.gpu.stage.depth)
+        return _phase("logits", [*terms, *casts, *gathered(self.gpu, backward=False)])
 
     def backward(self) -> Phase:
         """The backward pass at its peak: in one of the layers, or at the end."""
@@ -83,8 +85,7 @@ class _Moments:
         if not gpu.stage.first or not simple or training.optimizer.one_gradient:
             return terms
         own = [piece for piece in gpu.pieces if piece.component == "embedding"]
-        # a new gradient beside the one it is added to: the earlier micro-batches', or the tied head's
-        more = int(gradients.carried) + (1 + TIED_SUMS if gradients.tied else 0)
+        more = int(gradients.carried) + (_TIED if gradients.tied else 0)
         nbytes = more * gradient_bytes(gpu, own)
         return [*terms, *gathered(gpu, backward=False), gradients.term(nbytes, "of the embedding, to be added")]
 
@@ -98,14 +99,14 @@ class _Moments:
             how = f"layer {self.gpu.stage.start + index + 1}: saved or recomputed tensors, and their gradients"
             terms.append(self._term("backward of one layer", self.active.backward[index], how))
             terms.append(self._term("left by the layers done", self.active.staying[index], _LEFT))
-        return [*terms, *self._casts(index + 1), self._unpacked(), *gathered(self.gpu, backward=True)]
+        return [*terms, *self._casts_at(index), self._unpacked(), *gathered(self.gpu, backward=True)]
 
     def _at_layer(self, index: int) -> int:
         """The part of the bytes that depends on which layer's backward runs."""
         active, total = self.active, self.gradients.at_layer(index)
         if active is not None:
             total += self.saved[index] + active.backward[index] + active.staying[index]
-        return total + sum(term.nbytes for term in self._casts(index + 1))
+        return total + sum(term.nbytes for term in self._casts_at(index))
 
     def _saved(self, upto: int) -> list[Term]:
         active = self.active
@@ -124,22 +125,26 @@ class _Moments:
         certainty = "unknown" if active is None else active.certainty
         return Term(name=name, group="activations", nbytes=nbytes, how=how, source=source, certainty=certainty)
 
-    def _casts(self, layers: int) -> list[Term]:
-        """Autocast's copies of trained float32 weights, which the graph keeps until their layer's backward is done."""
+    def _casts_at(self, index: int) -> list[Term]:
+        """The casts at the backward of a layer: the graph keeps those of the layers not done. Checkpointed layers have
+        none in the graph: autocast forgets all where its outermost context ends, before the backward pass, in which
+        each layer casts its own under a context of its own."""
+        if self.gpu.training.checkpointing == "full":
+            return self._casts(index, 1)
+        return self._casts(0, index + 1)
+
+    def _casts(self, first: int, layers: int) -> list[Term]:
+        """Copies in the compute dtype of trained float32 weights, of so many layers from one on."""
         gpu, training = self.gpu, self.gpu.training
         cast = training.precision.autocast and training.precision.weights == "float32"
         if not cast or training.lora is not None or training.fsdp:  # FSDP gathers its units in the compute dtype
             return []
-        first = 0
-        # recomputation casts the weights of only the one layer whose backward runs; the others' casts are gone
-        if training.checkpointing == "full" and layers < gpu.stage.depth:
-            first, layers = layers - 1, 1
-        total = sum(  # 2 bytes, as autocast computes in 16 bits
+        total = sum(
             2 * piece.elements * float(gpu.share_of_layers(piece.component, first, layers)) / gpu.plan.tp
             for piece in gpu.inside
             if piece.linear
         )
-        how = f"2 B per element of the matrices of {layers} layers"
+        how = f"2 B per element of the matrices of {layers} layer{'s' if layers > 1 else ''}"
         return [_temporary("cast weights", ceil(total), how, training.precision.source)]
 
     def _unpacked(self) -> Term:

@@ -26,6 +26,8 @@ _OUTPUT: Final = (
     "dec.output_norm",
     "enc.output_norm",
 )
+_OUTPUT_OF: Final = {"lfm2": "token_embd_norm", "lfm2moe": "token_embd_norm"}
+"""What is the output's in one architecture alone (`LLM_TENSOR_OUTPUT_NORM_LFM2`)."""
 _INPUT: Final = ("token_embd.", "position_embd.", "token_types.", "per_layer_token_embd.", "masked_embd")
 
 
@@ -184,7 +186,7 @@ def layout_of(checkpoint: Checkpoint, architecture: Architecture) -> Blocks | No
         headed=architecture.head != "none",
         window=next(filter(None, (_window(layer.cache) for layer in layers)), None),
         values=_values(metadata, keys.architecture, checkpoint.tensors),
-        tensors=tuple(_tensor(tensor) for tensor in checkpoint.tensors),
+        tensors=tuple(_tensor(tensor, keys.architecture) for tensor in checkpoint.tensors),
     )
 
 
@@ -217,11 +219,20 @@ def _values(
     return found
 
 
-def _tensor(tensor: TensorInfo) -> GgufTensor:
+def _tensor(tensor: TensorInfo, architecture: str) -> GgufTensor:
     layer, _ = split(tensor.name)
-    place: Literal["before", "inside", "after"] = "inside"
-    if layer is None:
-        place = "before" if tensor.name.startswith(_INPUT) else "after" if tensor.name.startswith(_OUTPUT) else "inside"
     return GgufTensor(
-        name=tensor.name, layer=layer, place=place, nbytes=tensor.nbytes, dtype=tensor.dtype, shape=tensor.shape
+        name=tensor.name,
+        layer=layer,
+        place=_place(tensor.name, architecture) if layer is None else "inside",
+        nbytes=tensor.nbytes,
+        dtype=tensor.dtype,
+        shape=tensor.shape,
     )
+
+
+def _place(name: str, architecture: str) -> Literal["before", "inside", "after"]:
+    if name.startswith(_INPUT):
+        return "before"
+    own = _OUTPUT_OF.get(architecture)
+    return "after" if name.startswith(_OUTPUT) or (own and name.startswith(own)) else "inside"

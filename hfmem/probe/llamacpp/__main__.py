@@ -46,7 +46,7 @@ def main() -> None:
             if out is not None:
                 out.write_text(_text(store))
     if out is None:
-        print(_text(store))
+        print(_text(store), end="")
 
 
 def _text(store: Store) -> str:

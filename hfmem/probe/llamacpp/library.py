@@ -19,13 +19,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final, NoReturn, TypeVar
 
+from hfmem.engines.tracing import FOLDER, library_folder
+
 __all__ = ["RELEASE", "Asked", "Graph", "Library", "LlamaError", "Tensor", "apart"]
 
 RELEASE: Final = "0.5.0"
 """The release whose structures these are."""
-
-FOLDER: Final = "HFMEM_LLAMACPP"
-"""The environment variable that names the folder of the libraries."""
 
 _INPUT, _OUTPUT = 1, 2  # GGML_TENSOR_FLAG_*
 _TYPES: Final = {"f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q5_0": 6, "q5_1": 7, "q8_0": 8, "iq4_nl": 20, "bf16": 30}
@@ -105,6 +104,22 @@ class _ContextParams(c.Structure):
         ("n_samplers", c.c_size_t),
         ("ctx_other", c.c_void_p),
     )
+
+
+_MODEL_DEFAULTS: Final[Mapping[str, Any]] = {
+    **{"n_gpu_layers": -1, "split_mode": 1, "main_gpu": 0, "use_extra_bufts": True},
+    **dict.fromkeys(("devices", "tensor_buft_overrides", "tensor_split", "kv_overrides")),
+    **dict.fromkeys(("vocab_only", "check_tensors", "no_host", "no_alloc", "load_mtp"), False),
+}
+_CONTEXT_DEFAULTS: Final[Mapping[str, Any]] = {
+    **{"n_ctx": 512, "n_batch": 2048, "n_ubatch": 512, "n_seq_max": 1, "n_outputs_max": 0, "n_outputs_max_per_seq": 1},
+    **{"flash_attn_type": -1, "rope_freq_base": 0.0, "yarn_ext_factor": -1.0, "yarn_orig_ctx": 0, "defrag_thold": -1.0},
+    **{"type_k": 1, "type_v": 1, "n_samplers": 0},
+    **dict.fromkeys(("cb_eval", "abort_callback", "samplers", "ctx_other")),
+    **dict.fromkeys(("offload_kqv", "no_perf", "op_offload", "swa_full"), True),
+    **dict.fromkeys(("embeddings", "kv_unified"), False),
+}
+"""`llama_model_default_params` and `llama_context_default_params` of the release."""
 
 
 class _TensorStruct(c.Structure):
@@ -223,14 +238,14 @@ class Library:
     """A llama.cpp library.
 
     Args:
-        folder: with libllama and the libraries of ggml; default: the environment variable `HFMEM_LLAMACPP`.
+        folder: with libllama and the libraries of ggml; default: that of this machine.
 
     Raises:
         LlamaError: no library is there.
     """
 
     def __init__(self, folder: str | None = None) -> None:
-        home = Path(folder or os.environ.get(FOLDER) or ".")
+        home = Path(folder or library_folder() or ".")
         os.environ.setdefault("GGML_NO_BACKTRACE", "1")
         self._base = _load(home, "libggml-base.so*", "libggml-base.dylib")
         ggml = _load(home, "libggml.so*", "libggml.v*.so", "libggml.dylib")
@@ -240,6 +255,7 @@ class Library:
             lambda _level, text, _data: self._log.append(text.decode("utf8", "replace"))
         )
         self._declare()
+        self._check()
         self._llama.llama_log_set(self._heard, None)
         ggml.ggml_backend_load_all_from_path(str(home).encode())
         self._llama.llama_backend_init()
@@ -263,6 +279,17 @@ class Library:
         base.ggml_op_name.restype = c.c_char_p
         base.ggml_nbytes.argtypes = [c.c_void_p]
         base.ggml_nbytes.restype = c.c_size_t
+
+    def _check(self) -> None:
+        """Refuse a library whose structures are others: their default values would stand in other places.
+
+        Raises:
+            LlamaError: it is of another release.
+        """
+        model, context = self._llama.llama_model_default_params(), self._llama.llama_context_default_params()
+        for params, expected in ((model, _MODEL_DEFAULTS), (context, _CONTEXT_DEFAULTS)):
+            if any(getattr(params, name) != value for name, value in expected.items()):
+                raise LlamaError(f"the library is not of llama.cpp {RELEASE}")
 
     def model(self, path: Path) -> int:
         """A model, of which only the metadata is read; its handle.
@@ -299,6 +326,22 @@ class Library:
         if not found:
             raise LlamaError("".join(self._log)[-1500:])
         return int(found)
+
+    def buffers(self, path: Path, asked: Asked) -> dict[str, dict[str, int]]:
+        """What llama.cpp itself says that a file takes: bytes of each buffer for model, context and compute.
+
+        Raises:
+            LlamaError: refused.
+        """
+        model = self.model(path)
+        try:
+            context = self.context(model, asked)
+            try:
+                return self._breakdown(context)
+            finally:
+                self._llama.llama_free(context)
+        finally:
+            self.free(model)
 
     def graph(self, path: Path, asked: Asked) -> Graph:
         """The graph of the largest batch of a file, and the buffers that llama.cpp says it needs.

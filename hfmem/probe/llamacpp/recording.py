@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -190,7 +191,7 @@ def recorded(specimen: Specimen, path: Path) -> dict[str, Recorded]:
     stuck = tuple(name for name in names if not runs.movable(name))
     names = [name for name in names if name not in stuck]
     if stuck:
-        print("    stuck:", *stuck)
+        print("    stuck:", *stuck, file=sys.stderr)
     return {word: _fit(runs, word, graph, names) for word, graph in graphs.items()}
 
 

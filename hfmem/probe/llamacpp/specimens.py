@@ -19,11 +19,19 @@ from hfmem.mapper.gguf.layout import Blocks, layout_of
 from hfmem.mapper.gguf.reader import architecture_of
 from hfmem.probe.llamacpp.library import LlamaError, library
 
-__all__ = ["DEFAULTS", "Specimen", "discovered"]
+__all__ = ["DEFAULTS", "Specimen", "discovered", "loads", "typed"]
 
 _ALIGNMENT: Final = 32
 _ROUNDS: Final = 900
-_MARKS: Final = {"u32": (4, "<I"), "i32": (5, "<i"), "f32": (6, "<f"), "bool": (7, "<?"), "str": (8, "")}
+_MARKS: Final = {
+    "u32": (4, "<I"),
+    "i32": (5, "<i"),
+    "f32": (6, "<f"),
+    "bool": (7, "<?"),
+    "str": (8, ""),
+    "u64": (10, "<Q"),
+    "i64": (11, "<q"),
+}
 _WORDS: Final = {"u32": "UINT32", "i32": "INT32", "f32": "FLOAT32", "bool": "BOOL", "str": "STRING"}
 
 _MISSING_KEY: Final = re.compile(r"key not found in model: (\S+)")
@@ -77,11 +85,13 @@ class Specimen:
         architecture: `general.architecture`.
         keys: values without the architecture's prefix; lists are one value a layer.
         tensors: shapes as llama.cpp has them (the contiguous dimension first), by name.
+        formats: the number of each tensor's format and its bytes; those that are not named are of float32.
     """
 
     architecture: str
     keys: Mapping[str, Any]
     tensors: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    formats: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     def _named(self, key: str) -> str:
         """A key as the file has it: those that begin with a point, and the tokenizer's, are not the architecture's."""
@@ -90,14 +100,19 @@ class Specimen:
         return key if key.startswith("tokenizer.") else f"{self.architecture}.{key}"
 
     def blocks(self) -> Blocks | None:
-        """The file as the mapper reads it."""
+        """What llama.cpp reads of it."""
+        checkpoint = self.checkpoint()
+        return layout_of(checkpoint, architecture_of(checkpoint))
+
+    def checkpoint(self) -> Checkpoint:
+        """The file as the fetcher reads it."""
         keys = {f"{self.architecture}.{key}": value for key, value in self.keys.items()}
         file = FileInfo(name="specimen.gguf", size=None)
         tensors = tuple(
             TensorInfo(name=name, dtype="F32", shape=shape[::-1], nbytes=4 * prod(shape), file=file.name)
             for name, shape in self.tensors.items()
         )
-        checkpoint = Checkpoint(
+        return Checkpoint(
             ref=ModelRef(model_id=file.name),
             commit=None,
             source="local",
@@ -108,10 +123,9 @@ class Specimen:
             weight_files=(file,),
             metadata={file.name: {"general.architecture": self.architecture, **keys}},
         )
-        return layout_of(checkpoint, architecture_of(checkpoint))
 
     def write(self, path: Path) -> None:
-        """Write it: float32, aligned, a hole in place of the weights."""
+        """Write it: aligned, a hole in place of the weights."""
         values: list[tuple[str, Any]] = [
             ("general.architecture", self.architecture),
             ("tokenizer.ggml.model", "no_vocab"),
@@ -121,8 +135,9 @@ class Specimen:
         out += b"".join(_text(key) + _value(value) for key, value in values)
         offset = 0
         for name, shape in self.tensors.items():
-            out += _text(name) + struct.pack(f"<I{len(shape)}QIQ", len(shape), *shape, 0, offset)
-            offset += -(-prod(shape) * 4 // _ALIGNMENT) * _ALIGNMENT
+            kind, nbytes = self.formats.get(name, (0, 4 * prod(shape)))
+            out += _text(name) + struct.pack(f"<I{len(shape)}QIQ", len(shape), *shape, kind, offset)
+            offset += -(-nbytes // _ALIGNMENT) * _ALIGNMENT
         with path.open("wb") as file:
             file.write(out + bytes(-len(out) % _ALIGNMENT))
             file.truncate(len(out) + -len(out) % _ALIGNMENT + offset)
@@ -148,8 +163,8 @@ class Signed(int):
 def _kind(value: Any) -> str:
     if isinstance(value, bool):
         return "bool"
-    if isinstance(value, Signed):
-        return "i32"
+    if isinstance(value, int) and (isinstance(value, Signed) or not 0 <= value < 2**32):
+        return "i32" if -(2**31) <= value < 2**31 else "u64" if value > 0 else "i64"
     return {int: "u32", float: "f32", str: "str"}[type(value)]
 
 
@@ -203,17 +218,40 @@ def _grown(specimen: Specimen, log: str) -> Specimen:
         if key in specimen.keys:
             raise LlamaError(log[-400:])
         return replace(specimen, keys={**specimen.keys, key: DEFAULTS.get(key, 1)})
-    if found := _WRONG_TYPE.search(log):
-        key = found[1].removeprefix(prefix)
-        value = specimen.keys[key]
-        value = value[0] if isinstance(value, list) else value
-        kind: dict[str, Callable[[Any], Any]] = {
-            "f32": float,
-            "i32": Signed,
-            "u32": int,
-            "bool": bool,
-            "str": str,
-            "arr": lambda one: [one] * 4,
-        }
-        return replace(specimen, keys={**specimen.keys, key: kind[found[3]](value)})
-    raise LlamaError(log[-400:])
+    return _retyped(specimen, log)
+
+
+def typed(specimen: Specimen, path: Path, load: Callable[[Path], object]) -> Specimen:
+    """The file, with the types of its values as `load` wants them; nothing is added to it.
+
+    Raises:
+        LlamaError: it is not taken.
+    """
+    for _ in range(_ROUNDS):
+        specimen.write(path)
+        try:
+            load(path)
+        except LlamaError as error:
+            specimen = _retyped(specimen, str(error))
+        else:
+            return specimen
+    raise LlamaError(f"{specimen.architecture}: no end after {_ROUNDS} rounds")
+
+
+def _retyped(specimen: Specimen, log: str) -> Specimen:
+    """The file with a value of the type that llama.cpp expects."""
+    found = _WRONG_TYPE.search(log)
+    key = found[1].removeprefix(f"{specimen.architecture}.") if found else ""
+    if found is None or key not in specimen.keys:
+        raise LlamaError(log[-400:])
+    value = specimen.keys[key]
+    value = value[0] if isinstance(value, list) else value
+    kind: dict[str, Callable[[Any], Any]] = {
+        "f32": float,
+        "i32": Signed,
+        "u32": int,
+        "bool": bool,
+        "str": str,
+        "arr": lambda one: [one] * 4,
+    }
+    return replace(specimen, keys={**specimen.keys, key: kind[found[3]](value)})

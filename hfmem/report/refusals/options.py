@@ -81,7 +81,8 @@ def _option_refused(error: OptionRefusedError) -> str:
 
 def _foreign_option(error: ForeignOptionError) -> str:
     titles = " and ".join(title for _, title in error.owners)
-    return f"{error.option} is an option of {titles}: add --runtime {error.owners[0][0]}"
+    meant = f" (did you mean {error.meant}?)" if error.meant else ""
+    return f"{error.option} is an option of {titles}: add --runtime {error.owners[0][0]}{meant}"
 
 
 def _misplaced_option(error: MisplacedOptionError) -> str:

@@ -69,6 +69,13 @@ def test_releases_differ(name: str, release: tuple[int, int], refused: str) -> N
     assert refused in found if refused else found == ""
 
 
+def test_the_source_of_a_class_counts_since_0_28() -> None:
+    """model_executor/models/registry.py: 0.27 asks `_supports_attention_backend` alone, which BioGPT's class leaves
+    unsaid while its attention takes what it is given."""
+    assert "its backend for transformers does not take it" in classless(named("BioGptForCausalLM"), (0, 27))
+    assert classless(named("BioGptForCausalLM"), (0, 28)) == ""
+
+
 def test_what_cannot_be_told_is_not_refused() -> None:
     """Code of the repository's own may fit the backend; a configuration may name nothing, or several."""
     assert classless(named("NobodyKnowsForCausalLM"), (0, 33)) == ""

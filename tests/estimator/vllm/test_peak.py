@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from hfmem import estimate, inspect
 from hfmem.engines.vllm.cachespec import Dtypes, Spec, layout
+from hfmem.engines.vllm.formats import formats_of
 from hfmem.mapper.caches import KV, Cache, Indexed, Latent, State
 from hfmem.mapper.values import Dense, Layer
 from hfmem.units import MIB
@@ -106,7 +108,10 @@ def test_older_releases_free_the_scratch() -> None:
     assert ("experts' scratch" in found) == ("forward pass" in found)
 
 
-@pytest.mark.parametrize(("card", "nbytes"), [("H100", 32 * MIB), ("A100", (4096 * 2 + 16 * 8) * 1024)])
+@pytest.mark.parametrize(
+    ("card", "nbytes"),
+    [("H100", 32 * MIB), ("B200", 32 * MIB), ("RTX 5090", 32 * MIB), ("A100", (4096 * 2 + 16 * 8) * 1024)],
+)
 def test_the_workspace_of_cublas(card: str, nbytes: int) -> None:
     """docs.pytorch.org, CUBLAS_WORKSPACE_CONFIG: 32 MiB on sm90, else `:4096:2:16:8`, two of 4 MiB and eight of
     16 KiB."""
@@ -170,6 +175,7 @@ def test_pages_of_latents_and_states(kept: Cache, dtype: str, pages: list[int]) 
     found = layout((layer,), settings, dtypes, 4)
     assert not isinstance(found, Unknown)
     assert [found.block_bytes] == pages
+    assert found.block == (1 if isinstance(kept, State) else 16)  # a state is of any number of tokens
 
 
 @pytest.mark.parametrize(("windows", "whole", "width", "groups"), [(13, 12, 13, 2), (17, 12, 17, 2), (18, 12, 12, 3)])
@@ -203,6 +209,17 @@ def test_the_smallest_pool_of_all_stages_counts() -> None:
     assert report.estimate.serving.kv_pool == report.scenario.gpu.memory * 9 // 10 - max(taken)
 
 
+def test_the_recipe_that_leaves_most_decides_the_pool() -> None:
+    """Tools that write 4-bit files of a mixture leave different matrices unquantised: the pool is what the largest of
+    them leaves, though another would leave more."""
+    report = server("Qwen/Qwen3-30B-A3B", dtype="int4")
+    found = report.estimate
+    assert found.spared > 0
+    outside = ("CUDA context", "CUDA graphs")
+    taken = sum(term.nbytes for term in found.terms if term.group != "kv_cache" and term.name not in outside)
+    assert found.serving.kv_pool == report.scenario.gpu.memory * 9 // 10 - taken
+
+
 def test_no_more_sequences_than_tokens_of_a_step() -> None:
     """config/scheduler.py: max_num_batched_tokens has to be at least max_num_seqs."""
     assert server(LLAMA, max_num_batched_tokens=100).scenario.serving.max_num_seqs == 100
@@ -214,3 +231,57 @@ def test_what_libraries_take_during_the_profile_run(asked: dict[str, Any], gib: 
     0.07 in a pipeline, 2.1 with tensor parallelism."""
     found = terms(LLAMA, **asked)["libraries, during the profile run"]
     assert found / 2**30 == pytest.approx(gib, abs=0.01)
+
+
+def test_the_rest_of_a_segment() -> None:
+    """c10/cuda/CUDACachingAllocator.cpp: 10 MiB and more take a segment of their own, in steps of 2 MiB, and a rest of
+    up to 1 MiB is not split off. Qwen2.5-7B in 2 B, 3,584 units: of 28 layers, q, k, v (4,608 rows) 15¾ steps, gate and
+    up (37,888) 129½, down (18,944) 64¾, each of which the last is not full; the output (3,584) 12¼, whose rest is split
+    off; 152,064 words, in the embedding and the head, 519¾."""
+    found = terms("Qwen/Qwen2.5-7B-Instruct")["allocator's rounding"]
+    assert found == 28 * (MIB // 2 + MIB + MIB // 2) + 2 * (MIB // 2)
+
+
+@pytest.mark.parametrize("tp", [1, 4])
+def test_projections_of_latents_are_kept_twice(tp: int) -> None:
+    """model_executor/layers/attention/mla_attention.py: W_UK_T and W_UV beside kv_b_proj, of a rank's heads. In
+    DeepSeek-V3, 61 layers have 128 heads of 128 and 128 without the rotary part, from latents of 512."""
+    found = terms("deepseek-ai/DeepSeek-V3", tp=tp)
+    assert found["latent projections"] == 61 * 128 // tp * (128 + 128) * 512 * 2
+    assert "latent projections" not in terms(LLAMA)
+
+
+def test_the_table_of_rotary_positions_is_one() -> None:
+    """model_executor/layers/rotary_embedding: cos and sin of half of a head's 128 each, a row a position, in 2 B."""
+    assert terms(LLAMA)["rotary table"] == 131_072 * 128 * 2
+    assert "rotary table" not in terms("openai-community/gpt2", seq=1024)
+
+
+@pytest.mark.parametrize(("release", "refused"), [((0, 16), False), ((0, 17), True), ((0, 19), True)])
+def test_deprecated_formats_are_refused(release: tuple[int, int], refused: bool) -> None:
+    """config/model.py: `DEPRECATED_QUANTIZATION_METHODS` needs --allow-deprecated-quantization."""
+    found = [row.reason for row in formats_of(release) if row.methods == ("fbgemm_fp8",) and not row.hardware]
+    assert any("--allow-deprecated-quantization" in reason for reason in found) is refused
+
+
+@pytest.mark.parametrize("kv_dtype", [None, "fp8"])
+def test_nothing_is_sized_in_an_unknown_dtype(kv_dtype: str | None) -> None:
+    """Neither the file nor a header tells: a cache of its own dtype does not make the rest known."""
+    whole = model(LLAMA)
+    assert whole.parameters is not None
+    groups = tuple(replace(group, dtype=None) for group in whole.parameters.groups)
+    architecture, table = replace(whole.architecture, dtype=None), replace(whole.parameters, groups=groups)
+    untold = replace(whole, architecture=architecture, stored_dtype=None, parameters=table)
+    found = estimate(untold, runtime="vllm", gpu=("H100",), seq=4096, kv_dtype=kv_dtype).estimate
+    assert [group for group, _ in found.unknown] == ["weights", "activations", "kv_cache"]
+    assert not any(term.group in ("weights", "activations", "kv_cache") for term in found.terms)
+
+
+@pytest.mark.parametrize(("tp", "name", "each"), [
+    (1, LLAMA, 32 * 2 * 8 * 128 * 2),
+    (2, LLAMA, 32 * 2 * 4 * 128 * 2), (16, LLAMA, 32 * 2 * 128 * 2), (1, GEMMA, 10 * 2 * 16 * 128 * 2),
+])  # fmt: skip
+def test_what_a_further_token_costs(tp: int, name: str, each: int) -> None:
+    """Keys and values of each layer that keeps all tokens: of gemma-3-27b each sixth of 62; the others have a window of
+    1,024. Of 8 heads of keys, each of 16 ranks has one."""
+    assert server(name, tp=tp, seq=8192, max_num_batched_tokens=2048).estimate.kv_cache_per_token == each

@@ -11,6 +11,7 @@ import pytest
 from hfmem import Model, estimate, inspect
 from hfmem.engines.vllm.refusals import longest
 from hfmem.engines.vllm.rules import rules_of
+from hfmem.errors import InvalidScenarioError
 from hfmem.mapper.context import context_of
 from hfmem.mapper.values import Architecture
 from hfmem.report.formats import Style, render
@@ -185,3 +186,10 @@ def test_a_cache_of_another_dtype_is_in_the_line() -> None:
         assert report.estimate.serving is not None
         lines[word] = (report.estimate.serving.command or "").partition(" --kv-cache-dtype ")[2]
     assert lines == {None: "", "bfloat16": "", "float16": "float16", "fp8": "fp8", "fp8_e5m2": "fp8_e5m2"}
+
+
+@pytest.mark.parametrize("asked", [{"tp": 4, "ep": 2}, {"tp": 2, "dp": 2, "ep": 2}])
+def test_experts_lie_on_all_ranks_of_a_stage(asked: dict[str, Any]) -> None:
+    """config/parallel.py: `enable_expert_parallel` is a switch, and its size is that of tp × dp."""
+    with pytest.raises(InvalidScenarioError, match="tp × dp = 4"):
+        estimate("mistralai/Mixtral-8x7B-v0.1", offline=True, runtime="vllm", gpu="H100", **asked)

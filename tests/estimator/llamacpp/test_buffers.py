@@ -1,0 +1,76 @@
+"""Weights, caches and compute buffers against what llama.cpp told of 63 files, on the host and on stand-ins."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import median
+from typing import Final
+
+import pytest
+
+from hfmem.engines.llamacpp.graphs import structures
+from tests.estimator.llamacpp.buffers import ROWS, Pair, Row, blocks_of, cache_pairs, compute_pairs, weight_pairs
+
+SAMPLE: Final = ROWS[::7]
+"""Seven goes into no file's number of rows, so that each setting comes, of another file each time."""
+
+EVERY: Final = pytest.param(ROWS, marks=pytest.mark.slow, id="all")
+SOME: Final = pytest.param(SAMPLE, id="sample")
+
+
+def recorded(rows: Sequence[Row], *, offloaded: bool = True) -> list[Row]:
+    """Rows of architectures that have a graph, which `tests/test_evidence.py` asks of all."""
+    return [
+        row
+        for row in rows
+        if structures(blocks_of(row.file)[1].architecture) and row.settings().offload_kqv is offloaded
+    ]
+
+
+def within(pairs: Sequence[Pair], share: float) -> float:
+    """How many of a hundred are not further off than that."""
+    return 100 * sum(pair.error <= share for pair in pairs) / len(pairs)
+
+
+def shown(pairs: Sequence[Pair]) -> str:
+    worst = sorted(pairs, key=lambda pair: -pair.error)[:3]
+    return f"{within(pairs, 0):.1f} % equal, {within(pairs, 0.05):.1f} % within 5 %, the worst {worst}"
+
+
+def test_the_sample_has_every_file_and_every_setting() -> None:
+    assert {row.file for row in SAMPLE} == {row.file for row in ROWS}
+    assert {key for row in SAMPLE for key in row.asked} == {key for row in ROWS for key in row.asked}
+
+
+@pytest.mark.parametrize("rows", [SOME, EVERY])
+def test_weights_are_equal_by_device(rows: Sequence[Row]) -> None:
+    assert [pair for pair in weight_pairs(rows) if pair.error] == []
+
+
+@pytest.mark.parametrize("rows", [SOME, EVERY])
+def test_caches_and_states_are_equal_by_device(rows: Sequence[Row]) -> None:
+    assert [pair for pair in cache_pairs(rows) if pair.error] == []
+
+
+@pytest.mark.parametrize("rows", [SOME, EVERY])
+def test_compute_buffers_are_mostly_equal(rows: Sequence[Row]) -> None:
+    pairs = compute_pairs(recorded(rows))
+    print(shown(pairs))
+    assert within(pairs, 0) >= 90, shown(pairs)
+    assert median(pair.error for pair in pairs) <= 0.01, shown(pairs)
+    assert within(pairs, 0.05) >= 95, shown(pairs)
+
+
+def test_compute_buffers_of_what_llama_server_runs_are_mostly_equal() -> None:
+    """It asks for a row of logits of each sequence; others for one of every token."""
+    rows = [row for row in SAMPLE if row.asked.get("n_outputs_max") == row.settings().n_seq_max]
+    pairs = compute_pairs(recorded(rows))
+    assert within(pairs, 0) >= 90, shown(pairs)
+    assert within(pairs, 0.05) >= 95, shown(pairs)
+
+
+def test_compute_buffers_with_the_cache_on_the_host() -> None:
+    """Which device an attention runs on then follows from rules of the scheduler that are not all modelled."""
+    pairs = compute_pairs(recorded(ROWS, offloaded=False))
+    assert median(pair.error for pair in pairs) <= 0.01, shown(pairs)
+    assert within(pairs, 0.05) >= 85, shown(pairs)
