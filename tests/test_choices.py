@@ -224,6 +224,8 @@ def test_each_file_of_a_folder_is_read(hub: Hub, hub_env: dict[str, str], tmp_pa
     assert chosen(result)["quant"] == "Q8_0"
     assert f"-m {path / name_of('Q8_0')}" in result["serving"]["command"]
     assert any("--quant Q4_K_M" in note for note in result["notes"])
+    ollama = answer(str(path), "--gpu", "12GB", "--runtime", "ollama", env=hub_env)
+    assert ollama["serving"]["command"].startswith(f"FROM {path / name_of('Q8_0')}\n")
     assert hub.requests == []
 
 
