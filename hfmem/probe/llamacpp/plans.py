@@ -116,7 +116,9 @@ def _layers(row: Row) -> Mapping[str, Any]:
     window = {"attention.sliding_window": 512}
     if not row.windows.pattern:
         return {"block_count": 4, **window, "attention.sliding_window_pattern": [True, True, False, True]}
-    return {"block_count": row.windows.layers or row.windows.pattern + 1, **window}
+    if row.windows.layers:
+        return {"block_count": 3}  # only models of that depth have windows
+    return {"block_count": row.windows.pattern + 1, **window}
 
 
 def _other_ending(row: Row) -> Mapping[str, Any]:
@@ -256,8 +258,18 @@ _RANKS: Final = {
     "attention.value_residual_mix_lora_rank": 32,
     "attention.gate_lora_rank": 128,
 }
+_INDEXER: Final = {
+    "attention.indexer.key_length": 128,
+    "attention.indexer.head_count": 4,
+    "attention.indexer.top_k": 256,
+    "expert_gating_func": 2,
+}
 _DELTA: Final = {"ssm.inner_size": 2048}  # as many heads as time steps, each as large as the state
 _OWN: Final[Mapping[str, Mapping[str, Any]]] = {
+    "deepseek32": _INDEXER,
+    "glm-dsa": _INDEXER,
+    "minimax-m3": {**_INDEXER, "attention.indexer.head_count": 2, "expert_gating_func": 2},
+    "smallthinker": {"expert_gating_func": 2},
     "qwen35": _DELTA,
     "qwen35moe": _DELTA,
     "qwen3next": _DELTA,

@@ -139,7 +139,7 @@ class _Runs:
                     )
                 )
             specimen.write(self.path)
-            graphs = apart(lambda: _graphs(self.path, asked))
+            graphs = _graphs(self.path, asked)
         except LlamaError:
             return None
         return (values_of(specimen, replace(BASE, **asked)), graphs) if graphs else None
@@ -169,9 +169,23 @@ def _times(value: Any, factor: int) -> Any:
 
 
 def _graphs(path: Path, asked: Mapping[str, Any]) -> dict[str, Steps]:
-    """The graphs of all settings that the file runs under."""
+    """The graphs of all settings that the file runs under; some stop llama.cpp by an assertion."""
+    try:
+        return apart(lambda: _refused_apart(path, SETTINGS, asked))
+    except LlamaError:
+        found: dict[str, Steps] = {}
+        for word, setting in SETTINGS.items():
+            try:
+                found |= apart(lambda: _refused_apart(path, {word: setting}, asked))  # noqa: B023 - called at once
+            except LlamaError:
+                continue
+        return found
+
+
+def _refused_apart(path: Path, settings: Mapping[str, Asked], asked: Mapping[str, Any]) -> dict[str, Steps]:
+    """The graphs of the settings that llama.cpp does not refuse."""
     found: dict[str, Steps] = {}
-    for word, setting in SETTINGS.items():
+    for word, setting in settings.items():
         try:
             found[word] = simplified(library().graph(path, replace(setting, **asked)))
         except LlamaError:
