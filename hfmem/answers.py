@@ -43,8 +43,8 @@ def report_on(model: Model, options: Options) -> Report:
 
 
 def _of_several(model: Model, options: Options, among: Sequence[Choice]) -> Report:
-    """The report of the quantisation to take, with all that there are."""
-    from hfmem.advice.choices import compared  # for repositories and folders with several files only
+    """The report on one of several quantisations, with a row for each."""
+    from hfmem.advice.choices import compared  # only for repositories and folders with several models
 
     others, unread = _others(model, among)
     found = compared(model, options, among, others, unread)
@@ -57,7 +57,7 @@ def _of_several(model: Model, options: Options, among: Sequence[Choice]) -> Repo
 
 
 def _others(model: Model, among: Sequence[Choice]) -> tuple[dict[str, Model], dict[str, str]]:
-    """The other files of a folder of this machine, understood; and why files could not be read."""
+    """The other models in a local folder, and why files could not be read."""
     from hfmem.fetcher.local import read_choice
 
     found: dict[str, Model] = {}

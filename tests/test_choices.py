@@ -224,6 +224,8 @@ def test_each_file_of_a_folder_is_read(hub: Hub, hub_env: dict[str, str], tmp_pa
     assert chosen(result)["quant"] == "Q8_0"
     assert f"-m {path / name_of('Q8_0')}" in result["serving"]["command"]
     assert any("--quant Q4_K_M" in note for note in result["notes"])
+    ollama = answer(str(path), "--gpu", "12GB", "--runtime", "ollama", env=hub_env)
+    assert ollama["serving"]["command"].startswith(f"FROM {path / name_of('Q8_0')}\n")
     assert hub.requests == []
 
 
@@ -240,7 +242,7 @@ def test_shards_are_one_choice(few: Hub, hub_env: dict[str, str]) -> None:
     single = by_quant(answer("org/m-GGUF", "--gpu", "24GB", env=hub_env))
     assert rows["F16"]["total"] == single["F16"]["total"]
     assert rows["BF16"]["total"] is None
-    assert rows["BF16"]["unknown"] == "2 of its 3 files are not there"
+    assert rows["BF16"]["unknown"] == "2 of its 3 files are missing"
 
 
 def test_files_of_another_size_are_not_taken_for_it(few: Hub, hub_env: dict[str, str]) -> None:
@@ -250,7 +252,7 @@ def test_files_of_another_size_are_not_taken_for_it(few: Hub, hub_env: dict[str,
     assert rows[other.name]["total"] is None
     assert rows[other.name]["asked"] == "org/two-GGUF:Q8_0"  # as llama.cpp would take it
     assert rows[name_of("Q8_0")]["asked"] == "org/two-GGUF:Llama-3.1-8B-Instruct-Q8_0"
-    assert "named otherwise" in rows[other.name]["unknown"]
+    assert "states another size" in rows[other.name]["unknown"]
     assert rows[name_of("Q8_0")]["total"] is not None
 
 
@@ -321,7 +323,7 @@ def test_names_of_ollamas_library_are_told_so(few: Hub, hub_env: dict[str, str])
     for arguments in (("llama3.2:3b",), ("llama3.2:3b", "--offline")):
         done = run(*arguments, env=hub_env)
         assert done.returncode == 1
-        assert "Ollama's own library: that cannot be reached from here" in done.stderr
+        assert "Ollama's own library: that library cannot be queried" in done.stderr
         assert "hf.co/OWNER/NAME-GGUF:Q4_K_M" in done.stderr
     assert "Ollama" not in run("org/missing:Q4_K_M", env=hub_env).stderr
 

@@ -47,7 +47,7 @@ SAMPLES: Final[list[tuple[InvalidScenarioError, str]]] = [
     ),
     (
         options.QuantisationError("Q8_0", "org/m:Q4_0"),
-        "--quant Q8_0 contradicts org/m:Q4_0, which names another: give one of them",
+        "--quant Q8_0 contradicts org/m:Q4_0: use one of them",
     ),
     (options.OptionRefusedError("--shard", "needs --fsdp or --zero"), "--shard needs --fsdp or --zero"),
     (

@@ -1,7 +1,7 @@
-"""Which of several quantisations to take: each held against the accelerators that were named.
+"""The fit of each quantisation of a repository or folder on the given accelerators, and which one to use.
 
-One header is enough for all of them. What a quantisation changes are the weights: those of a file whose header was not
-read follow from its size, and cache, compute buffers and output are the same.
+One header is enough for all: a quantisation changes the weights, which follow from the size of the file, while the KV
+cache, the compute buffers and the output stay the same.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ __all__ = ["Comparison", "compared"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """Several quantisations, the smallest first.
+    """The quantisations of a model.
 
     Attributes:
-        rows: each of them; one is chosen.
-        model: the chosen one.
+        rows: one for each, sorted by size; one of them is chosen.
+        model: the model of the chosen one.
     """
 
     rows: tuple[Candidate, ...]
@@ -41,33 +41,35 @@ class Comparison:
 def compared(
     model: Model, options: Options, among: Sequence[Choice], others: Mapping[str, Model], unread: Mapping[str, str]
 ) -> Comparison:
-    """Each quantisation, and the one to take: the largest that fits with room to spare on the first accelerator that
-    was named, else the one that llama.cpp takes.
+    """Compare quantisations, and choose one: the largest that fits on the first accelerator with the engine's margin to
+    spare, else llama.cpp's default.
 
     Args:
-        model: the one whose header was read.
-        options: what is asked.
-        among: the quantisations, that one among them.
-        others: those whose headers were read too, by their first files.
-        unread: why files could not be read, by their names.
+        model: the model whose header was read.
+        options: the requested options.
+        among: all quantisations, including the one of `model`.
+        others: further models whose headers were read, by their first file.
+        unread: why files could not be read, by file name.
     """
     run = _Run(model, options, machines(options) if options.gpu else (), among)
     models = {choice: run.model_of(choice, others, unread) for choice in among}
     rows = {choice: run.row(choice, models[choice], unread) for choice in among}
-    chosen = _best(rows) or next(choice for choice in preferred(among) if models[choice] is not None)
+    chosen = _best(rows, run.read) or next(choice for choice in preferred(among) if models[choice] is not None)
     rows[chosen] = replace(rows[chosen], chosen=True)
     ordered = sorted(rows.values(), key=lambda row: (row.nbytes is None, row.nbytes or 0, row.file))
     return Comparison(rows=tuple(ordered), model=models[chosen] or model)
 
 
-def _best(rows: Mapping[Choice, Candidate]) -> Choice | None:
-    """The largest of those that fit as a whole with room to spare."""
-    fitting = [choice for choice, row in rows.items() if row.first is not None and row.first.verdict == "fits"]
+def _best(rows: Mapping[Choice, Candidate], read: Choice | None) -> Choice | None:
+    """The largest that fits with room to spare; a folder may also hold models of other sizes, which are not compared
+    with the default."""
+    alike = {choice: row.first for choice, row in rows.items() if read is None or choice.alike(read)}
+    fitting = [choice for choice, fit in alike.items() if fit is not None and fit.verdict == "fits"]
     return max(fitting, key=lambda choice: choice.size or 0, default=None)
 
 
 class _Run:
-    """What is asked, and the model whose header was read on each machine, whose estimates serve the others."""
+    """The options, and a case of the model whose header was read for each machine; its estimates are shared."""
 
     def __init__(self, model: Model, options: Options, machines: Iterable[Machine], among: Sequence[Choice]) -> None:
         self.model, self.options, self.among = model, options, among
@@ -77,11 +79,11 @@ class _Run:
 
     @property
     def measured(self) -> bool:
-        """Whether quantisations are compared by more than their sizes."""
+        """Whether to estimate each quantisation; other modes list file sizes only."""
         return mode_of(self.options) == "inference" and self.options.method == "exact"
 
     def model_of(self, choice: Choice, others: Mapping[str, Model], unread: Mapping[str, str]) -> Model | None:
-        """The model in a quantisation; None where nothing tells it."""
+        """The model of a quantisation; None if it cannot be determined."""
         word = word_for(choice, self.among)
         own = self.model if choice == self.read else others.get(choice.file)
         if own is not None:
@@ -92,7 +94,7 @@ class _Run:
         return resized(self.model, choice, word)
 
     def row(self, choice: Choice, model: Model | None, unread: Mapping[str, str]) -> Candidate:
-        """A quantisation with what is known of it."""
+        """The row of a quantisation."""
         found = Candidate(
             word=word_for(choice, self.among),
             file=choice.file,
@@ -111,18 +113,18 @@ class _Run:
 
     def _unknown(self, choice: Choice, unread: Mapping[str, str]) -> str:
         if reason := unread.get(choice.file):
-            return f"it cannot be read ({reason})"
+            return f"the file cannot be read ({reason})"
         if choice.missing:
-            return f"{choice.missing} of its {choice.missing + len(choice.files)} files are not there"
+            return f"{choice.missing} of its {choice.missing + len(choice.files)} files are missing"
         if self.read is not None and not choice.alike(self.read):
-            return f"it is named otherwise than {self.read.file}, whose header was read"
-        return "its size is not known"
+            return f"its name states another size than {self.read.file}, whose header was read"
+        return "its file size is unknown"
 
     def _anywhere(self, model: Model) -> Estimate:
         return estimate_memory(model, resolve(self.options, model))
 
     def _case(self, machine: Machine) -> Case | None:
-        """The model whose header was read on a machine; None where the engine refuses it there."""
+        """The model whose header was read, on a machine; None if the engine refuses it there."""
         if not machine.there or not self.measured:
             return None
         try:
@@ -131,7 +133,7 @@ class _Run:
             return None
 
     def _fit(self, model: Model, machine: Machine) -> Fit:
-        """A quantisation on a machine, and the longest context there."""
+        """The fit of a quantisation on a machine, with the longest context."""
         shared = self.cases.get(machine)
         if shared is None:
             return fit_all(model, self.options, (machine,))[0]
@@ -142,8 +144,8 @@ class _Run:
 
 
 def _longest(shared: Case, estimate: Estimate) -> int:
-    """Tokens that fit: a quantisation takes, at each length, so much more or less than the one that was read as it does
-    at the asked length."""
+    """The longest context: at every length, the total differs from the shared case's by the same number of bytes as at
+    the requested length, the difference of the weights."""
     batch = shared.scenario.batch
     before, _ = shared.taken(batch, shared.scenario.seq)
     more = estimate.total - before.total
@@ -155,6 +157,6 @@ def _longest(shared: Case, estimate: Estimate) -> int:
 
 
 def _bits(choice: Choice, model: Model | None) -> float | None:
-    """Bits of the files a parameter."""
+    """File bits per parameter."""
     parameters = model.parameters.total if model is not None and model.parameters is not None else 0
     return None if choice.size is None or not parameters else 8 * choice.size / parameters

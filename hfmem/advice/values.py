@@ -116,15 +116,15 @@ class Candidate:
     """One of several quantisations of a model.
 
     Attributes:
-        word: what is asked for it, behind the id or with `--quant`.
+        word: its name after the id or for `--quant`.
         file: its first file.
-        quant: the quantisation that the file's name tells; "" for none.
-        nbytes: bytes of its files; None where the listing does not tell.
-        bits_per_weight: bits of its files a parameter; None where one of the two is not known.
-        estimate: what it takes, on the first accelerator that was named; None where it is not known.
-        derived: whether that is from the size of its files and another one's header.
-        unknown: why there is no estimate; "" where there is one.
-        fits: it on each accelerator that was named, without what takes a search.
+        quant: the quantisation in the file name; "" for none.
+        nbytes: bytes of its files; None if the listing lacks a size.
+        bits_per_weight: file bits per parameter; None if either is unknown.
+        estimate: the estimate on the first accelerator; None if unknown.
+        derived: whether its weights were derived from the file size and the header of another file.
+        unknown: why there is no estimate; "" if there is one, or if none was made.
+        fits: one result per given accelerator, without the limits that need a search, except for the context.
         chosen: whether the report is about it.
     """
 
@@ -141,17 +141,17 @@ class Candidate:
 
     @property
     def first(self) -> Fit | None:
-        """It on the first accelerator that was named and is there."""
+        """The result on the first accelerator that exists; None without any."""
         return next((fit for fit in self.fits if fit.machine.there), None)
 
     @property
     def max_seq(self) -> int | None:
-        """Tokens that fit there at the asked batch; None where that is not known."""
+        """The longest context there at the requested batch; None if unknown."""
         return None if self.first is None else self.first.max_seq
 
     @property
     def n_gpu_layers(self) -> int | None:
-        """Layers that go there, the output counted; None where that is not known."""
+        """Layers offloaded there, including the output layer; None if unknown."""
         first = self.first
         if first is None or first.fits is None:
             return None

@@ -188,10 +188,10 @@ class Offloads(Protocol):
 
 @runtime_checkable
 class Pads(Protocol):
-    """An engine that rounds contexts up."""
+    """An engine that rounds up context lengths."""
 
     def padded(self, batch: int, seq: int) -> int:
-        """Tokens of the longest sequences that take exactly as much as `batch` of `seq` tokens."""
+        """The longest sequence length that takes exactly as much memory as `seq`."""
 
 
 @runtime_checkable

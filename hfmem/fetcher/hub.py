@@ -238,14 +238,14 @@ def _beside(client: Client, pinned: ModelRef, file: str | None) -> Mapping[str, 
 def _chosen(
     client: Client, ref: ModelRef, pinned: ModelRef, selection: Selection, early: Future[_Read] | None
 ) -> tuple[Selection, _Contents]:
-    """What the chosen files hold; where there are several models, those of one that can be read."""
+    """The contents of the selected files; of several models, those of the first that can be read."""
     if not selection.choices or not selection.weights:
         return selection, _contents(client, ref, pinned, selection, early)
     return first_readable(selection, lambda files: _of_files(client, pinned, files))
 
 
 def _of_files(client: Client, pinned: ModelRef, files: Sequence[FileInfo]) -> _Contents:
-    """What each of some files holds, asked for together."""
+    """The contents of files, requested concurrently."""
     futures = {file.name: pool().submit(_read_listed, client, pinned, file) for file in files}
     return {name: future.result() for name, future in futures.items()}
 

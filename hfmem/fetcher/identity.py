@@ -50,10 +50,10 @@ def reference(text: str, revision: str = constants.DEFAULT_REVISION) -> ModelRef
 
 
 def with_quantisation(ref: ModelRef, word: str | None) -> ModelRef:
-    """The model in the quantisation that an option names; None names none.
+    """The reference with the quantisation of `--quant`, if given.
 
     Raises:
-        QuantisationError: it names another one itself.
+        QuantisationError: the reference itself names another one.
     """
     if word is None or ref.quant.lower() == word.lower():
         return ref

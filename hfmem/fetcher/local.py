@@ -211,22 +211,22 @@ def _read_folder(ref: ModelRef, path: Path) -> Checkpoint:
 
 
 def _chosen(path: Path, selection: Selection) -> tuple[Selection, dict[str, FileContents]]:
-    """Of several models one that can be read, and what it holds; nothing yet of what else is selected."""
+    """The first of several models that can be read, with its contents; other selections stay as they are, unread."""
     if not selection.choices or not selection.weights:
         return selection, {}
     return first_readable(selection, lambda files: _of_files(path, files))
 
 
 def _of_files(path: Path, files: Iterable[FileInfo]) -> dict[str, FileContents]:
-    """What each of some files of a folder holds."""
+    """The contents of files in a folder."""
     return {file.name: _contents(path / file.name, file.name) for file in files}
 
 
 def read_choice(checkpoint: Checkpoint, choice: Choice) -> Checkpoint | None:
-    """Another of the models in a folder of this machine; None of what is not in one.
+    """Another model in the same local folder; None if the checkpoint is not from a local folder.
 
     Raises:
-        InvalidFileError: a file that is not what its name says, or that cannot be read.
+        InvalidFileError: a file is invalid or cannot be read.
     """
     folder = Path(checkpoint.ref.model_id).expanduser()
     if checkpoint.source != "local" or not folder.is_dir():

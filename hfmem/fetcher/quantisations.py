@@ -48,11 +48,11 @@ class Choice:
 
     @property
     def file(self) -> str:
-        """The name of its first file, which llama.cpp is given."""
+        """The name of its first file, the one to pass to llama.cpp."""
         return self.files[0].name
 
     def alike(self, other: Choice) -> bool:
-        """Whether it may be the same model in another quantisation: names that tell a size (`8B`) tell the same."""
+        """Whether it can be the same model in another quantisation: any sizes in the file names (`8B`) are equal."""
         return _sizes(self.name) == _sizes(other.name)
 
 
@@ -102,13 +102,13 @@ def choose(among: Sequence[Choice], quant: str) -> Choice | None:
 
 
 def preferred(among: Sequence[Choice]) -> tuple[Choice, ...]:
-    """All of them: first the one that llama.cpp takes where nobody names any, then the others in its order."""
+    """All models, llama.cpp's defaults first."""
     firsts = [found for default in DEFAULTS if (found := _named(among, default)) is not None]
     return tuple(dict.fromkeys((*firsts, *among)))
 
 
 def word_for(choice: Choice, among: Sequence[Choice]) -> str:
-    """What to write behind the id for one of several: its quantisation, or its file's name where that is not enough."""
+    """The name of a model after the id: its quantisation, or its file name if that is ambiguous."""
     if choice.quant and choose(among, choice.quant) == choice:
         return choice.quant
     return choice.name.rpartition("/")[2]
@@ -127,7 +127,7 @@ _SIZE: Final = re.compile(r"(?<![a-z0-9.])(\d+(?:\.\d+)?)([bm])(?![a-z0-9])", re
 
 
 def _sizes(name: str) -> list[str]:
-    """The sizes that the file's own name tells, experts' among them (`30B-A3B`)."""
+    """The model sizes in a file name (`30B`)."""
     return [number + unit.lower() for number, unit in _SIZE.findall(name.rpartition("/")[2])]
 
 

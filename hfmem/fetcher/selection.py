@@ -91,20 +91,20 @@ def select_for(files: Sequence[FileInfo], ref: ModelRef) -> Selection:
     return select(files) if found.layout == "none" else found
 
 
-_MOST_TRIED: Final = 3  # of several files, before none of them is read
+_MOST_TRIED: Final = 3  # files of a repository that are all broken are not all read
 
 
 def first_readable(
     selection: Selection, read: Callable[[Sequence[FileInfo]], dict[str, FileContents]]
 ) -> tuple[Selection, dict[str, FileContents]]:
-    """Of several models the first that can be read, in llama.cpp's order, and what its files hold.
+    """The first of several models that can be read, starting with llama.cpp's default, and the contents of its files.
 
     Args:
-        selection: one with choices.
-        read: brings what files hold.
+        selection: a selection with choices.
+        read: reads the headers of files.
 
     Raises:
-        InvalidFileError: none of the first few can.
+        InvalidFileError: none of the first few models can be read.
     """
     unread: dict[str, str] = {}
     first: InvalidFileError | None = None

@@ -113,7 +113,7 @@ def _local(ref: ModelRef) -> Checkpoint:
     if ref.revision != constants.DEFAULT_REVISION:
         notes.append(Otherwise("--revision has no effect on local files."))
     if ref.quant and found.files == found.weight_files:
-        notes.append(Otherwise(f"--quant {ref.quant} has no effect: {ref.model_id} has one model only."))
+        notes.append(Otherwise(f"--quant {ref.quant} has no effect: {ref.model_id} is a single model."))
     return replace(found, notes=(*found.notes, *notes)) if notes else found
 
 

@@ -32,7 +32,7 @@ def is_gguf(checkpoint: Checkpoint) -> bool:
 
 
 def format_name(checkpoint: Checkpoint, offered: str = "") -> str:
-    """The name of the format of what was read; where nothing was, that of the models that are `offered`; else ""."""
+    """The format of the files that were read; GGUF if none were, but GGUF models are offered; else ""."""
     if offered and not checkpoint.tensors:
         return gguf.FORMAT.name
     found = format_of(checkpoint.tensors[0].file) if checkpoint.tensors else None
@@ -40,9 +40,11 @@ def format_name(checkpoint: Checkpoint, offered: str = "") -> str:
 
 
 def offered(checkpoint: Checkpoint) -> tuple[Choice, ...]:
-    """The quantisations that a repository or folder has, where none of them was named; () for one alone."""
-    named = wanted(checkpoint.ref)
-    return select_for(checkpoint.files, checkpoint.ref).choices if is_gguf(checkpoint) and not named else ()
+    """The quantisations in a repository or folder, one of which was read; () if one was named, or there is only one."""
+    if not is_gguf(checkpoint) or wanted(checkpoint.ref):
+        return ()
+    found = select_for(checkpoint.files, checkpoint.ref).choices
+    return found if any(choice.files == checkpoint.weight_files for choice in found) else ()
 
 
 def choices_note(checkpoint: Checkpoint, choices: Sequence[Choice]) -> str:

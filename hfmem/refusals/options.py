@@ -162,11 +162,11 @@ class PromptError(InvalidScenarioError):
 
 
 class QuantisationError(InvalidScenarioError):
-    """An option for a quantisation beside a model that names another one.
+    """`--quant` with a model that names another quantisation.
 
     Attributes:
-        word: the option's.
-        named: the model's.
+        word: the option's value.
+        named: the model as given.
     """
 
     def __init__(self, word: str, named: str) -> None:

@@ -1,4 +1,4 @@
-"""The quantisations of a repository in reports: a table, and the JSON contract's `choices`."""
+"""The quantisations of a repository in reports: a table, and `choices` in JSON."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SHORTEST: Final = 16  # characters of a file's name
 
 
 def placed(fit: Fit) -> str:
-    """Where a model goes, in a cell: whole on the accelerator, so much of it, or not at all."""
+    """The cell of an accelerator: whether the whole model fits, or which part of it."""
     some = fit.offload
     if fit.fits or fit.verdict in ("refused", "unknown"):
         return {"fits": "whole", "tight": "whole, tight", "unknown": "?"}.get(fit.verdict, fit.verdict)
@@ -36,7 +36,7 @@ def placed(fit: Fit) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Column:
-    """A column: its heading, its cells, and what narrow terminals keep longest (0 first)."""
+    """A column with its heading, its cells, and its rank: narrow terminals drop the highest first."""
 
     title: str
     text: Callable[[Candidate], str]
@@ -45,7 +45,7 @@ class _Column:
 
 
 def choice_lines(rows: Sequence[Candidate], unit: str, width: int | None) -> Iterator[str]:
-    """The table; columns that do not fit are left out, and named."""
+    """The table; columns that do not fit are dropped, and listed below it."""
     columns = _columns(rows, unit)
     longest = max(len(row.file) for row in rows)
     for length in range(longest, min(longest, _SHORTEST) - 1, -1):
@@ -60,13 +60,13 @@ def choice_lines(rows: Sequence[Candidate], unit: str, width: int | None) -> Ite
 
 
 def choice_markdown(rows: Sequence[Candidate], unit: str) -> str:
-    """The table as GitHub has it."""
+    """The table in GitHub's Markdown."""
     columns = [*_columns(rows, unit), _file(max(len(row.file) for row in rows))]
     return _table(rows, columns, "github")
 
 
 def _columns(rows: Sequence[Candidate], unit: str) -> list[_Column]:
-    """All columns but the file's."""
+    """All columns except the file name."""
     found = [
         _Column(title="", text=lambda row: _MARK if row.chosen else "", rank=0, word=True),
         _Column(title="quant", text=lambda row: shortened(line(row.word), _LONGEST), rank=0, word=True),
@@ -103,7 +103,7 @@ def _total(row: Candidate, unit: str) -> str:
 
 
 def _on(name: str) -> Callable[[Candidate], str]:
-    """The cells of an accelerator."""
+    """The cells of one accelerator."""
     return lambda row: next((placed(fit) for fit in row.fits if machine_name(fit) == name), "?")
 
 
@@ -123,7 +123,7 @@ def _table(rows: Sequence[Candidate], columns: Sequence[_Column], style: str) ->
 
 
 def choice_dicts(rows: Sequence[Candidate], model: str) -> list[dict[str, Any]] | None:
-    """The JSON contract's `choices`; null where there is nothing to choose."""
+    """`choices` in JSON; null if there is nothing to choose from."""
     return [_dict(row, model) for row in rows] or None
 
 

@@ -122,13 +122,13 @@ def _not_found(error: HfmemError) -> str:
 
 
 def _ollama(error: HfmemError) -> str:
-    """A sentence for a name as Ollama's own library has them, `llama3.2:3b`; "" for any other."""
+    """A hint for a name of Ollama's library, such as `llama3.2:3b`; "" for other names."""
     name, _, tag = error.asked.partition(":")
     if not tag or "/" in name or "@" in name:
         return ""
     return (
-        f"If {error.asked} is a name of Ollama's own library: that cannot be reached from here; give the Hub's "
-        "repository of its GGUF files, as hf.co/OWNER/NAME-GGUF:Q4_K_M. "
+        f"If {error.asked} is from Ollama's own library: that library cannot be queried; use the Hub repository with "
+        "its GGUF files, such as hf.co/OWNER/NAME-GGUF:Q4_K_M. "
     )
 
 

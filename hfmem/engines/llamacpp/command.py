@@ -36,13 +36,18 @@ def launch_line(model: Model, settings: LlamaSettings) -> str:
 
 def _model(model: Model) -> tuple[str, str]:
     """The file, or the repository and its quantisation."""
-    checkpoint = model.checkpoint
-    ref = checkpoint.ref
-    if checkpoint.source == "local":
-        first = checkpoint.weight_files[0].name if checkpoint.weight_files else ""
-        alone = not first or PurePath(ref.model_id).name == PurePath(first).name
-        return "-m", ref.model_id if alone else str(PurePath(ref.model_id, first))
+    ref = model.checkpoint.ref
+    if model.checkpoint.source == "local":
+        return "-m", _path(model)
     return "-hf", f"{ref.model_id}:{ref.quant}" if ref.quant else ref.model_id
+
+
+def _path(model: Model) -> str:
+    """The first file of a local model, which may have been given as a folder."""
+    given, files = model.checkpoint.ref.model_id, model.checkpoint.weight_files
+    first = files[0].name if files else ""
+    alone = not first or PurePath(given).name == PurePath(first).name
+    return given if alone else str(PurePath(given, first))
 
 
 def modelfile(model: Model, settings: LlamaSettings, layers: int) -> str:
@@ -57,7 +62,7 @@ def modelfile(model: Model, settings: LlamaSettings, layers: int) -> str:
     environment += [f"OLLAMA_KV_CACHE_TYPE={settings.type_k}"] if settings.type_k != "f16" else []
     environment += [] if settings.flash else ["OLLAMA_FLASH_ATTENTION=0"]
     lines = [f"# {' '.join(environment)} ollama serve"] if environment else []
-    lines.append(f"FROM {ref.model_id if model.checkpoint.source == 'local' else name}")
+    lines.append(f"FROM {_path(model) if model.checkpoint.source == 'local' else name}")
     lines.append(f"PARAMETER num_ctx {settings.n_ctx // settings.n_seq_max}")
     lines.append(f"PARAMETER num_gpu {min(settings.n_gpu_layers, layers)}")
     lines.append(f"PARAMETER num_batch {settings.n_batch}")

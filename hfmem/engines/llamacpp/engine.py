@@ -77,7 +77,7 @@ class LlamaCpp:
         return _started(_shown(memory, model, scenario), self.refused(model, scenario))
 
     def padded(self, batch: int, seq: int) -> int:
-        """The next multiple of what contexts are padded to; sequences that share one have no such bounds."""
+        """The next multiple of the context's padding; with several sequences, it is not per sequence."""
         return padded(seq) if batch == 1 else seq
 
     def offload(self, model: Model, scenario: Scenario) -> Offload | None:

@@ -1,4 +1,4 @@
-"""A model in a quantisation whose header was not read: the tensors of a file that was, with the sizes of its own."""
+"""The model of a GGUF file whose header was not read, from the header of another quantisation and the file size."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ __all__ = ["resized"]
 
 
 def resized(model: Model, choice: Choice, word: str) -> Model | None:
-    """The model of one of several files, from another one's header. What no quantisation touches keeps its bytes. The
-    matrices have the format that the file is named after, where that makes a file of its size; else they share what is
-    left of it as they share the other's. None where the sizes of the files do not tell it.
+    """The model of another quantisation. Tensors that are not quantised keep their bytes. Matrices have the format in
+    the file name, if that explains the file size; else their bytes are scaled. None if the file sizes are unknown or
+    too small.
 
     Args:
-        model: the one whose header was read.
-        choice: the one that is meant.
-        word: what is asked for it.
+        model: the model whose header was read.
+        choice: the other quantisation.
+        word: its name after the id.
     """
     checkpoint, table = model.checkpoint, model.parameters
     sizes = _sizes(checkpoint.tensors, checkpoint.weight_files, choice)
@@ -58,11 +58,11 @@ def resized(model: Model, choice: Choice, word: str) -> Model | None:
 
 
 class _Sizes(NamedTuple):
-    """What the matrices of a file take.
+    """The sizes of the matrices in a file.
 
     Attributes:
-        of: bytes of one, from its bytes in the file that was read and its elements.
-        dtype: the format that all have; "" where that is not known.
+        of: bytes of a matrix, from its bytes in the file that was read and its elements.
+        dtype: the format of all matrices; "" if unknown.
         kept: whether a tensor keeps its format.
     """
 
@@ -72,8 +72,8 @@ class _Sizes(NamedTuple):
 
 
 def _sizes(tensors: Sequence[TensorInfo], read: Sequence[FileInfo], choice: Choice) -> _Sizes | None:
-    """How large the matrices of a file are. Headers are taken to be as long as the one that was read: the vocabulary
-    makes them up, and is the same."""
+    """The sizes of the matrices in a file. Its header is assumed to be as long as the one that was read: most of it is
+    the vocabulary."""
     quantised = any(tensor.dtype != _FULL and len(tensor.shape) > 1 for tensor in tensors)
 
     def kept(tensor: TensorInfo) -> bool:
@@ -94,14 +94,14 @@ def _sizes(tensors: Sequence[TensorInfo], read: Sequence[FileInfo], choice: Choi
 
 
 _FULL: Final = "F32"
-"""The format of what quantising leaves alone: vectors, and matrices of routers and states."""
+"""The format of tensors that are not quantised: vectors, and the matrices of routers and states."""
 
 _UNTOLD: Final = 2000
-"""Of so many bytes of a file a longer header and the rounding of tensors make up one."""
+"""File bytes per byte of tolerance, for a header of another length and the alignment of tensors."""
 
 
 def _explains(row: Dtype, matrices: Sequence[TensorInfo], nbytes: int) -> bool:
-    """Whether matrices in a format take so many bytes."""
+    """Whether matrices in a format take `nbytes`."""
     if any(tensor.shape[-1] % row.block for tensor in matrices):
         return False
     taken = sum(row.nbytes(prod(tensor.shape)) for tensor in matrices)
@@ -109,7 +109,7 @@ def _explains(row: Dtype, matrices: Sequence[TensorInfo], nbytes: int) -> bool:
 
 
 def _made(tensors: Sequence[TensorInfo], sizes: _Sizes, file: str) -> Iterator[TensorInfo]:
-    known: dict[tuple[int, int], int] = {}  # of matrices: many have the same
+    known: dict[tuple[int, int], int] = {}  # many matrices have the same size
     for tensor in tensors:
         nbytes, dtype = tensor.nbytes, tensor.dtype
         if not sizes.kept(tensor):
@@ -121,7 +121,7 @@ def _made(tensors: Sequence[TensorInfo], sizes: _Sizes, file: str) -> Iterator[T
 
 
 def _table(tensors: Sequence[TensorInfo], model: Model, sizes: _Sizes) -> ParameterTable:
-    """The parameters, without the formats of the other file."""
+    """The parameters; without formats, if these are unknown."""
     table = table_of(tensors, model.architecture)
     if sizes.dtype:
         return table

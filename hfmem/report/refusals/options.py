@@ -144,7 +144,7 @@ def _untraced(error: UntracedError) -> str:
 
 
 def _quantisation(error: QuantisationError) -> str:
-    return f"--quant {cut(error.word)} contradicts {cut(error.named)}, which names another: give one of them"
+    return f"--quant {cut(error.word)} contradicts {cut(error.named)}: use one of them"
 
 
 def _model_name(error: ModelNameError) -> str:
