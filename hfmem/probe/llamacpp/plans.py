@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from hfmem.mapper.gguf.rows import ROWS, Row
+from hfmem.mapper.gguf.rows import ROWS, Row, Windows
 
 __all__ = ["BEGUN", "FUSED", "NEEDED", "OPTIONAL", "PROFILES", "USUAL", "Plan", "plans", "values"]
 
@@ -111,14 +111,17 @@ def _layers(row: Row) -> Mapping[str, Any]:
         return {"block_count": 8, "attention.head_count_kv": [0, 0, 0, 2, 0, 2, 0, 0]}
     if row.states == "without_kv_or_ffn":
         return _mixed("M-M-M*-MM-M")
-    if row.windows is None:
-        return {"block_count": 3}
+    return _windows(row.windows)
+
+
+def _windows(windows: Windows | None) -> Mapping[str, Any]:
+    """As many layers as one with all tokens comes among those with a window, and one more."""
+    if windows is None or windows.layers:
+        return {"block_count": 3}  # windows that only models of one depth have are left out
     window = {"attention.sliding_window": 512}
-    if not row.windows.pattern:
+    if not windows.pattern:
         return {"block_count": 4, **window, "attention.sliding_window_pattern": [True, True, False, True]}
-    if row.windows.layers:
-        return {"block_count": 3}  # only models of that depth have windows
-    return {"block_count": row.windows.pattern + 1, **window}
+    return {"block_count": windows.pattern + 1, **window}
 
 
 def _other_ending(row: Row) -> Mapping[str, Any]:
@@ -184,6 +187,11 @@ NEEDED: Final = (
     "ssm_conv1d.bias",
     "time_mix_lerp_fused.weight",
     "attn_rel_b.weight",
+    "indexer.k_norm.weight",
+    "indexer.k_norm.bias",
+    "indexer.proj.weight",
+    "indexer.attn_k.weight",
+    "indexer.attn_q_b.weight",
 )
 """Tensors that the loader takes as optional and the graph needs all the same: a layer has some in place of others."""
 

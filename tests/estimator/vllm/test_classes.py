@@ -72,7 +72,7 @@ def test_releases_differ(name: str, release: tuple[int, int], refused: str) -> N
 def test_the_source_of_a_class_counts_since_0_28() -> None:
     """model_executor/models/registry.py: 0.27 asks `_supports_attention_backend` alone, which BioGPT's class leaves
     unsaid while its attention takes what it is given."""
-    assert "its backend for transformers does not take it" in classless(named("BioGptForCausalLM"), (0, 27))
+    assert "its transformers backend does not accept it" in classless(named("BioGptForCausalLM"), (0, 27))
     assert classless(named("BioGptForCausalLM"), (0, 28)) == ""
 
 
