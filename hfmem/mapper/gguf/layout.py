@@ -145,6 +145,8 @@ class Blocks:
         size = found.get("embedding_length", 0) // heads
         for key in ("attention.key_length", "attention.value_length", "rope.dimension_count"):
             found.setdefault(key, size)
+        shared = found.get("expert_shared_feed_forward_length", found.get("expert_feed_forward_length", 0))
+        found.setdefault("feed_forward_length", shared)  # mixtures without a dense layer leave it out
         return found
 
     def read(self, names: Iterable[str], layer: int | None, *, gathers: bool) -> Iterator[GgufTensor]:

@@ -68,8 +68,13 @@ class Plan:
     keys: Mapping[str, Any]
 
 
-_EXPERTS: Final = {"expert_count": 16, "expert_used_count": 4, "expert_feed_forward_length": 512}
-_SHARED: Final = {"expert_shared_count": 1, "expert_shared_feed_forward_length": 640}
+_EXPERTS: Final = {
+    "expert_count": 16,
+    "expert_used_count": 4,
+    "expert_feed_forward_length": 512,
+    "expert_shared_feed_forward_length": 640,
+}
+_SHARED: Final = {"expert_shared_count": 1}
 _STATES: Final = {
     "ssm.conv_kernel": 4,
     "ssm.inner_size": 2560,
