@@ -66,8 +66,7 @@ def smallest() -> dict[str, str]:
 
 FILES: Final = smallest()
 OFF: Final = {
-    "chatglm": "its files have one matrix for queries, keys and values, and the recorded one may have three",
-    "lfm2": "its layers with a convolution are recorded in another order than its files have them in",
+    "lfm2": "where its attention is put elsewhere than its layer, flash attention is switched off, which is not modelled",
 }
 """Architectures whose compute buffers may be further off, and why."""
 
