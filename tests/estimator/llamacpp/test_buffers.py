@@ -70,7 +70,7 @@ def test_compute_buffers_of_what_llama_server_runs_are_mostly_equal() -> None:
 
 
 def test_compute_buffers_with_the_cache_on_the_host() -> None:
-    """Which device an attention or a state's operation runs on then follows from rules of the scheduler that are not all
+    """Which device attention or a state's operation runs on then follows from rules of the scheduler that are not all
     modelled (`resolve_fused_ops`): hybrids are further off."""
     pairs = compute_pairs(recorded(ROWS, offloaded=False))
     assert median(pair.error for pair in pairs) <= 0.01, shown(pairs)
