@@ -28,7 +28,9 @@ from hfmem.units import MIB, format_bytes
 
 __all__ = ["ENGINE", "LlamaCpp"]
 
-_ONE_FILE: Final = "llama.cpp runs GGUF files, and this is none"
+_ONE_FILE: Final = (
+    "llama.cpp runs GGUF files, and these are none: name a repository of them, such as one that ends in -GGUF"
+)
 _MARGIN: Final = Margin(
     nbytes=1024 * MIB,
     why="llama.cpp's own --fit leaves so much for what it does not foresee",
