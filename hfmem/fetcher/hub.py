@@ -42,7 +42,7 @@ from hfmem.fetcher.configs import (
 )
 from hfmem.fetcher.formats import safetensors
 from hfmem.fetcher.formats.protocol import FileContents
-from hfmem.fetcher.formats.reading import Piece, empty_note, read_contents
+from hfmem.fetcher.formats.reading import Piece, contents_notes, read_contents, tensors_of
 from hfmem.fetcher.formats.table import format_of
 from hfmem.fetcher.http import Answer, Client, FileMissingError
 from hfmem.fetcher.identity import is_model_id
@@ -167,7 +167,7 @@ def _read(client: Client, ref: ModelRef, info: Info | None) -> Checkpoint:
 
 def _filled(checkpoint: Checkpoint, contents: _Contents, selection: Selection) -> Checkpoint:
     """A checkpoint with the contents of its files. Tensor names are unique over shards, but not over other files."""
-    tensors = tuple(tensor for found in contents.values() for tensor in found.tensors)
+    tensors = tensors_of(contents)
     tensors, doubts = each_once(tensors) if selection.layout == "sharded" else (tensors, ())
     return replace(
         checkpoint,
@@ -178,7 +178,7 @@ def _filled(checkpoint: Checkpoint, contents: _Contents, selection: Selection) -
         doubts=doubts,
         missing=selection.missing,
         unread=selection.unread,
-        notes=(*checkpoint.notes, *empty_note(contents)),
+        notes=(*checkpoint.notes, *contents_notes(contents)),
     )
 
 

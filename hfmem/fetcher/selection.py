@@ -10,10 +10,10 @@ from typing import Final, Literal
 
 from hfmem.errors import InvalidFileError
 from hfmem.fetcher.configs import ADAPTER, CONFIG
-from hfmem.fetcher.foreign import foreign
+from hfmem.fetcher.foreign import foreign, is_pickled
 from hfmem.fetcher.formats import safetensors
 from hfmem.fetcher.formats.protocol import FileContents, Format
-from hfmem.fetcher.formats.table import readable
+from hfmem.fetcher.formats.table import format_of, readable
 from hfmem.fetcher.quantisations import Choice, choices, choose, preferred, wanted
 from hfmem.fetcher.values import FileInfo, ModelRef
 
@@ -197,13 +197,22 @@ def _other_formats(files: Sequence[FileInfo]) -> Selection:
     found = _quantised(files, None)
     if found.layout == "gguf":
         return found
+    if (pickled := _pickled(files)) and all(file.name != CONFIG for file in files):
+        return Selection(layout="several", weights=pickled)
     for format_ in readable():
-        if odd := _oddly_named(files, format_):
+        if not format_.optional and (odd := _oddly_named(files, format_)):
             return Selection(layout="several", weights=odd)
     others = tuple(file for kind in foreign(files) for file in kind.files)
     # with a config.json, these files may belong to other software than its class: they are reported, but not counted
     alone = others if len(others) == 1 and all(file.name != CONFIG for file in files) else ()
     return Selection(layout="foreign" if others else "none", weights=alone)
+
+
+def _pickled(files: Sequence[FileInfo]) -> tuple[FileInfo, ...]:
+    """Root-level pickles of PyTorch with other names: Meta's `consolidated.…`, else a single file."""
+    root = [file for file in files if is_pickled(file.name) and "/" not in file.name and format_of(file.name)]
+    parts = tuple(file for file in root if file.name.startswith("consolidated."))
+    return parts or (tuple(root) if len(root) == 1 else ())
 
 
 def _quantised(files: Sequence[FileInfo], quant: str | None) -> Selection:

@@ -19,8 +19,8 @@ __all__ = ["NOT_LOADED", "choices_note", "format_name", "is_gguf", "lacks", "lay
 NOT_LOADED: Final = ("gguf", "foreign")
 
 _LAYOUT_NOTES: Final = {
-    "bin": "The weights are PyTorch pickles (.bin), which are not read: the figures are from the configuration, or "
-    "from the size of the files.",
+    "bin": "The PyTorch pickles (.bin) could not be read: the figures are from the configuration, or from the size of "
+    "the files.",
     "diffusers": "This is a diffusers pipeline: the weights of all its components are counted; its activations are "
     "unknown.",
 }
@@ -86,8 +86,9 @@ def layout_notes(selection: Selection, checkpoint: Checkpoint, parameters: Param
     if selection.layout not in NOT_LOADED or checkpoint.tensors:
         if selection.layout == "adapter":
             yield _adapter_note(checkpoint)
-        elif note := _LAYOUT_NOTES.get(selection.layout):
+        elif note := _layout_note(selection, checkpoint):
             yield note
+        yield from _pickle_notes(checkpoint)
         return
     choices = choices_note(checkpoint, selection.choices)
     there = choices or f"No weights for the classes of transformers are here, but {_held(checkpoint)}."
@@ -95,6 +96,25 @@ def layout_notes(selection: Selection, checkpoint: Checkpoint, parameters: Param
         yield f"{there} The figures are those of the class that config.json describes, and not of these files."
     elif choices or selection.weights:
         yield there if choices else f"{there} Their file sizes are used."
+
+
+def _layout_note(selection: Selection, checkpoint: Checkpoint) -> str:
+    return "" if selection.layout == "bin" and checkpoint.tensors else _LAYOUT_NOTES.get(selection.layout, "")
+
+
+def _pickle_notes(checkpoint: Checkpoint) -> Iterator[str]:
+    """Remarks on what pickles have besides tensors."""
+    for name, metadata in checkpoint.metadata.items():
+        if refused := metadata.get("refused"):
+            yield (
+                f"Loading {name} imports {', '.join(refused)}, which torch.load refuses by default: unpickling can run "
+                "any code. It was read as data here."
+            )
+        if states := metadata.get("optimizer"):
+            yield (
+                f"{name} also has an optimizer's state ({states['tensors']:,} tensors, "
+                f"{format_bytes(states['bytes'])}), which is not counted."
+            )
 
 
 def _adapter_note(checkpoint: Checkpoint) -> str:

@@ -4,16 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
+from hfmem.fetcher.formats.pickled.limits import HEAD, LONGEST
 from hfmem.fetcher.formats.protocol import Format, Reading
-from hfmem.units import MIB
 
-__all__ = ["FORMAT", "HEAD", "LONGEST"]
-
-HEAD: Final = 128 * 1024
-"""Bytes requested first: the pickle of 1,000 tensors."""
-
-LONGEST: Final = 64 * MIB
-"""Longest row of pickles that is read, in bytes."""
+__all__ = ["FORMAT"]
 
 
 def _read(file: str) -> Reading:
@@ -29,4 +23,5 @@ FORMAT: Final = Format(
     head=HEAD,
     most_bytes=2 * LONGEST,
     most_requests=8,
+    optional=True,
 )

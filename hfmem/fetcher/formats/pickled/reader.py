@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from hfmem.errors import InvalidHeaderError
 from hfmem.fetcher.formats.pickled import archive
-from hfmem.fetcher.formats.pickled.format import HEAD, LONGEST
+from hfmem.fetcher.formats.pickled.limits import HEAD, LONGEST
 from hfmem.fetcher.formats.pickled.opcodes import Call, Items, PickleError, Reference, load
 from hfmem.fetcher.formats.pickled.safe import unsafe
 from hfmem.fetcher.formats.pickled.tensors import Found, Storage, Stored, find, storage_of
@@ -60,7 +60,7 @@ def _archive(file: str) -> Reading:
     found = Found()
     for name, record in pickles.items():
         content = yield from archive.content_of(file, record)
-        part = find(_unpickled(file, content, 0)[0])
+        part = _found(_unpickled(file, content, 0)[0])
         folder = name.removesuffix(".pkl") + "/"
         _check_records(part, folder, records)
         _merge(found, part, "" if folder.endswith("data/") else "constants.")
@@ -113,6 +113,20 @@ def _check_records(found: Found, folder: str, records: Mapping[str, archive.Reco
             found.faults.append(f"'{tensor.name}' is larger than its data")
 
 
+def _found(root: Any) -> Found:
+    """The tensors in a pickle. A state that is one entry of a dictionary, beside others without tensors, is named as
+    if it stood alone."""
+    found = find(root)
+    first = {tensor.name.partition(".")[0] for tensor in found.tensors}
+    if not isinstance(root, Items) or not root.mapping or len(first) != 1:
+        return found
+    wrapper = next(iter(first))
+    inner = next((value for key, value in root.pairs if key == wrapper), None)
+    if isinstance(inner, Items) or (isinstance(inner, Call) and inner.items.pairs):
+        found.tensors = [replace(tensor, name=tensor.name[len(wrapper) + 1 :]) for tensor in found.tensors]
+    return found
+
+
 def _unpickled(file: str, content: bytes, start: int) -> tuple[Any, int]:
     try:
         return load(content, start)
@@ -134,7 +148,7 @@ def _legacy(file: str) -> Reading:
             if len(content) < stop or stop >= LONGEST:
                 raise InvalidHeaderError("", f"the pickles in {file} cannot be read: {error}") from error
             stop = min(LONGEST, max(stop * 4, _STEP))
-    found = find(values[3])
+    found = _found(values[3])
     return _contents(file, found, _legacy_length(values, end))
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from hfmem.dtypes import find_dtype
+from hfmem.dtypes import Dtype, find_dtype
 from hfmem.fetcher.formats.pickled.opcodes import Call, Global, Items, Reference
 
 __all__ = ["Found", "Storage", "Stored", "find", "storage_of"]
@@ -251,7 +251,7 @@ def _placed(name: str, storage: Storage, place: tuple[Any, tuple[int, ...], tupl
     first, last = found.nbytes(offset), found.nbytes(offset + extent)
     if last > storage.nbytes:
         raise _NoTensorError("it is larger than its storage")
-    name_of_dtype = found.safetensors or found.name
+    name_of_dtype = _stored_name(found)
     elements = Stored(name=name, dtype=name_of_dtype, shape=shape).elements
     identity = (storage.key, storage.start, name_of_dtype, offset, elements) if extent else None
     return Stored(
@@ -323,8 +323,13 @@ def _start(view: Any) -> int:
     return start if type(start) is int and 0 <= start <= _MOST_ELEMENTS else 0
 
 
+def _stored_name(dtype: Dtype) -> str:
+    return dtype.safetensors or dtype.name
+
+
 def _dtype(value: Any) -> str:
-    """The name of a dtype that is imported by its name: `torch.float8_e4m3fn`."""
-    if isinstance(value, Global) and value.module == "torch" and find_dtype(value.name) is not None:
-        return value.name
+    """The dtype that is imported by its name: `torch.float8_e4m3fn`, as safetensors names it."""
+    found = find_dtype(value.name) if isinstance(value, Global) and value.module == "torch" else None
+    if found is not None:
+        return _stored_name(found)
     raise _NoTensorError("its dtype is not known")
