@@ -345,12 +345,16 @@ def _read_listed(client: Client, ref: ModelRef, file: FileInfo) -> FileContents:
     """Contents of a listed file.
 
     Raises:
-        InvalidFileError: the file is missing nevertheless, or not of the format that its name indicates.
+        InvalidFileError: the file is missing nevertheless, or not of the format that its name indicates; unless the
+            format is optional.
     """
     try:
         return read_file(client, ref, file.name, file.size)[0]
     except FileMissingError as error:
-        raise InvalidFileError(client.model, f"{file.name} is listed but missing") from error
+        missing = f"{file.name} is listed but missing"
+        if (format_ := format_of(file.name)) is not None and format_.optional:
+            return FileContents(tensors=(), unread=missing)
+        raise InvalidFileError(client.model, missing) from error
 
 
 def read_file(client: Client, ref: ModelRef, file: str, size: int | None = None) -> _Read:
