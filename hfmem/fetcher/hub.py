@@ -141,7 +141,7 @@ def _read(client: Client, ref: ModelRef, info: Info | None) -> Checkpoint:
     try:
         config = _config(client, pinned, early_config, notes)
         side = pool().submit(_beside, client, pinned, quantisation_file(config, (f.name for f in info.files)))
-        adapted = pool().submit(_beside, client, pinned, ADAPTER if selection.layout == "adapter" else None)
+        adapted = pool().submit(_beside, client, pinned, _adapter_file(selection))
         selection, contents = _chosen(client, ref, pinned, selection, early_header)
         quantisation, adapter = side.result(), adapted.result()
     except GatedModelError:
@@ -163,6 +163,10 @@ def _read(client: Client, ref: ModelRef, info: Info | None) -> Checkpoint:
         notes=tuple(notes),
     )
     return _filled(found, contents, selection)
+
+
+def _adapter_file(selection: Selection) -> str | None:
+    return selection.folder + ADAPTER if selection.layout == "adapter" else None
 
 
 def _filled(checkpoint: Checkpoint, contents: _Contents, selection: Selection) -> Checkpoint:

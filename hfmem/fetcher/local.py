@@ -197,7 +197,7 @@ def _read_folder(ref: ModelRef, path: Path) -> Checkpoint:
         provenance=str(path),
         config=config,
         quantisation=_read_config(path / side) if side is not None else None,
-        adapter=_adapter(path),
+        adapter=_adapter(path / selection.folder),
         tensors=tensors,
         files=files,
         weight_files=weights,

@@ -53,6 +53,7 @@ class Selection:
         choices: the models in GGUF files, if there are several and none is named; `weights` are then those of
             llama.cpp's default, or empty if the named one does not exist.
         unread: why preferred files could not be read, by file name.
+        folder: the folder of an adapter's files, with a slash behind it; "" for the repository itself.
     """
 
     layout: Layout
@@ -60,6 +61,7 @@ class Selection:
     missing: int = 0
     choices: tuple[Choice, ...] = ()
     unread: Mapping[str, str] = field(default_factory=dict, hash=False)
+    folder: str = ""
 
 
 def select(files: Sequence[FileInfo], quant: str | None = None) -> Selection:
@@ -126,8 +128,22 @@ def _other_layouts(names: Collection[str], files: Sequence[FileInfo]) -> Selecti
         return Selection(layout="adapter", weights=weights)
     if PIPELINE in names:
         return Selection(layout="diffusers", weights=_components(files))
-    odd = _oddly_named(files, safetensors.FORMAT)
-    return Selection(layout="several", weights=odd) if odd else _other_formats(files)
+    if odd := _oddly_named(files, safetensors.FORMAT):
+        return Selection(layout="several", weights=odd)
+    return _saved_adapter(files) or _other_formats(files)
+
+
+_CHECKPOINT: Final = re.compile(r"checkpoint-(\d{1,12})/adapter_model\.(?:safetensors|bin)")
+
+
+def _saved_adapter(files: Sequence[FileInfo]) -> Selection | None:
+    """The adapter in the newest folder that a trainer has saved, of a repository with nothing else; None for none."""
+    steps = [int(match.group(1)) for file in files if (match := _CHECKPOINT.fullmatch(file.name))]
+    if not steps or any(is_pickled(file.name) and "/" not in file.name for file in files):
+        return None
+    folder = f"checkpoint-{max(steps)}/"
+    weights = next(filter(None, (_named(files, folder + name) for name in _ADAPTER_WEIGHTS)), ())
+    return Selection(layout="adapter", weights=weights, folder=folder)
 
 
 def _shards(files: Sequence[FileInfo]) -> tuple[tuple[FileInfo, ...], int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from hfmem.fetcher.bases import base_name
 from hfmem.fetcher.foreign import foreign
 from hfmem.fetcher.formats import gguf
 from hfmem.fetcher.formats.table import format_of
@@ -72,7 +73,7 @@ def _size_of(choice: Choice) -> str:
 def lacks(selection: Selection, checkpoint: Checkpoint, parameters: ParameterTable | None) -> str:
     """Why weights are missing here; "" if none are."""
     if selection.layout == "adapter":
-        base = _base(checkpoint)
+        base = base_name(checkpoint)
         return "this is an adapter, and its base model is also needed" + (f": {base}" if base else "")
     if selection.choices and parameters is None:
         return "choose one of its files"
@@ -119,18 +120,9 @@ def _pickle_notes(checkpoint: Checkpoint) -> Iterator[str]:
 
 def _adapter_note(checkpoint: Checkpoint) -> str:
     """A remark on the base model of an adapter."""
-    base = _base(checkpoint)
+    base = base_name(checkpoint)
     named = f"estimate {base} as well" if base else "its id is not recorded here"
     return f"This is an adapter: its base model is also needed; {named}."
-
-
-_LONGEST_NAME: Final = 300  # characters of an adapter's base model, which comes from a file
-
-
-def _base(checkpoint: Checkpoint) -> str:
-    """The base model in an adapter's config, on one line; "" for none."""
-    name = (checkpoint.adapter or {}).get("base_model_name_or_path")
-    return " ".join(name.split())[:_LONGEST_NAME] if isinstance(name, str) else ""
 
 
 def _held(checkpoint: Checkpoint) -> str:
