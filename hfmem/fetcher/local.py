@@ -50,7 +50,9 @@ def is_local(model: str) -> bool:
         path = Path(model).expanduser()
         if path.is_dir():
             names = [item.name for item in path.iterdir() if item.is_file()]
-            return any(name in (CONFIG, PIPELINE, ADAPTER) or _is_readable(name) or is_foreign(name) for name in names)
+            if any(name in (CONFIG, PIPELINE, ADAPTER) or _is_readable(name) or is_foreign(name) for name in names):
+                return True
+            return any(path.glob(f"checkpoint-*/{ADAPTER}"))
         return path.is_file() and format_of(path.name) is not None
     except (OSError, RuntimeError, ValueError):  # RuntimeError: the home of an unknown user
         return False
