@@ -71,6 +71,7 @@ def _joined(base: Model, own: Model) -> Model:
             kind=_text(checkpoint.adapter, "peft_type"),
             rank=_rank(checkpoint.adapter),
             parameters=ParameterTable(groups=groups),
+            trained=sum(group.parameters for group in groups) + _trained_biases(checkpoint),
         ),
     )
 
@@ -87,6 +88,12 @@ def _groups(base: Model, checkpoint: Checkpoint) -> Iterator[TensorGroup]:
         if ".base_layer." in name:  # a resized embedding replaces the base's
             continue
         yield _group(name, row.tensor, row.count, copy=kinds.is_copy(name))
+
+
+def _trained_biases(checkpoint: Checkpoint) -> int:
+    """Elements of the base's biases that were trained with the adapter (`bias` of LoraConfig), and replace them."""
+    rows = rows_of(checkpoint.tensors)
+    return sum(row.tensor.elements * row.count for row in rows if row.tensor.name.endswith(".base_layer.bias"))
 
 
 def _stripped(name: str) -> str:

@@ -39,12 +39,14 @@ class Adapted:
         kind: PEFT's name of its kind (`LORA`); "" where its configuration has none.
         rank: its rank; None for kinds without one.
         parameters: what it adds to the base.
+        trained: parameters that were trained: those, and biases of the base that the adapter replaces.
     """
 
     base: Model
     kind: str
     rank: int | None
     parameters: ParameterTable
+    trained: int
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -138,7 +138,7 @@ def _components(report: Report) -> list[dict[str, Any]] | None:
         {
             "name": report.checkpoint.ref.model_id,
             "class": adapted.kind or None,
-            "parameters": adapted.parameters.total,
+            "parameters": adapted.trained,
             "dtype": "float32",
             "bytes": own,
             "loaded": True,
