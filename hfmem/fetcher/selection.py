@@ -37,7 +37,10 @@ PIPELINE: Final = "model_index.json"
 _ADAPTER_WEIGHTS: Final = ("adapter_model.safetensors", "adapter_model.bin")
 
 _SHARD: Final = re.compile(r"model-(\d{1,9})-of-(\d{1,9})\.safetensors")
-_DENSE: Final = re.compile(r"\d+_Dense/model\.safetensors")
+_MODULES: Final = "modules.json"
+_MODULE: Final = re.compile(r"((?:(?:[\w-]+_)?\d+_\w+/)+)(?:model\.safetensors|pytorch_model\.bin)")
+"""The weights of a module of sentence-transformers, in the folder that it is saved in: `2_Dense/`, and of a `Router`
+`query_0_StaticEmbedding/` (`SentenceTransformer.save_pretrained`, `Router.save`)."""
 _SMALL_SUFFIXES: Final = (".json", ".txt", ".model", ".jinja", ".tiktoken")
 
 
@@ -76,8 +79,7 @@ def select(files: Sequence[FileInfo], quant: str | None = None) -> Selection:
         return _quantised(files, quant)
     names = {file.name: file for file in files}
     if SINGLE in names:
-        dense = (file for file in files if "modules.json" in names and _DENSE.fullmatch(file.name))
-        return Selection(layout="single", weights=(names[SINGLE], *dense))
+        return Selection(layout="single", weights=(names[SINGLE], *_modules(files)))
     shards, missing = _shards(files)
     if INDEX in names:
         return Selection(layout="sharded", weights=() if missing else shards)
@@ -130,7 +132,25 @@ def _other_layouts(names: Collection[str], files: Sequence[FileInfo]) -> Selecti
         return Selection(layout="diffusers", weights=_components(files))
     if odd := _oddly_named(files, safetensors.FORMAT):
         return Selection(layout="several", weights=odd)
-    return _saved_adapter(files) or _other_formats(files)
+    found = _saved_adapter(files) or _other_formats(files)
+    if not (modules := _modules(files)):
+        return found
+    if found.layout == "bin":
+        return replace(found, weights=(*found.weights, *modules))
+    return Selection(layout="several", weights=modules)
+
+
+def _modules(files: Sequence[FileInfo]) -> tuple[FileInfo, ...]:
+    """The weights of the modules of sentence-transformers that have folders of their own; of each, safetensors if it
+    has them."""
+    if all(file.name != _MODULES for file in files):
+        return ()
+    found: dict[str, FileInfo] = {}
+    for file in files:
+        match = _MODULE.fullmatch(file.name)
+        if match and (match.group(1) not in found or safetensors.FORMAT.matches(file.name)):
+            found[match.group(1)] = file
+    return tuple(found.values())
 
 
 _CHECKPOINT: Final = re.compile(r"checkpoint-(\d{1,12})/adapter_model\.(?:safetensors|bin)")
