@@ -186,7 +186,7 @@ def completed(model: Model) -> Model:
     """The model with its parameters counted on the class, if there is only a config, no reader describes the weights,
     and PyTorch is installed (the `[probe]` extra). It takes seconds, so it is not done in other cases."""
     config = model.checkpoint.config
-    if config is None or model.parameters is not None or model.checkpoint.gated:
+    if config is None or model.parameters is not None or model.checkpoint.gated or model.offered:
         return model
     if (model.architecture.depth or 0) > _DEEPEST or find_spec("torch") is None:
         return model

@@ -10,7 +10,7 @@ from typing import Any, ParamSpec, TypeVar
 from hfmem.answers import completed, report_all, report_each, report_on, report_on_bundle
 from hfmem.errors import HfmemError
 from hfmem.fetcher.concurrent import fetch_all
-from hfmem.fetcher.identity import reference, with_quantisation
+from hfmem.fetcher.identity import reference, with_file, with_quantisation
 from hfmem.fetcher.sources import fetch
 from hfmem.fetcher.values import ModelRef
 from hfmem.mapper.adapted import understood
@@ -229,13 +229,13 @@ def _meant(model: object, asked: _Compare) -> ModelRef | Model | Bundle | HfmemE
         return model
     try:
         with HfmemError.concerning(f"{model!r:.60}"):
-            return with_quantisation(reference(_name(model), asked.revision), asked.quant)
+            return with_file(with_quantisation(reference(_name(model), asked.revision), asked.quant), asked.file)
     except HfmemError as error:
         return error
 
 
 def _inspected(model: str, revision: str, access: Access, word: str | None = None) -> Model:
-    ref = with_quantisation(reference(_name(model), revision), word)
+    ref = with_file(with_quantisation(reference(_name(model), revision), word), access.file)
     with HfmemError.concerning(ref.model_id):
         return completed(understood(fetch(ref, access)))
 

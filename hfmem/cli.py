@@ -322,7 +322,7 @@ def _models(
 ) -> tuple[Options, list[ModelRef]]:
     """The requested models, and the options supplemented by training files; `written` are those set on the command
     line."""
-    from hfmem.fetcher.identity import with_quantisation
+    from hfmem.fetcher.identity import with_file, with_quantisation
     from hfmem.scenario.models import listed, with_training_files
 
     try:
@@ -331,7 +331,7 @@ def _models(
             options, refs = with_training_files(
                 options, refs, around.from_args, revision=around.revision, written=written
             )
-        refs = [with_quantisation(ref, options.quant) for ref in refs]
+        refs = [with_file(with_quantisation(ref, options.quant), around.file) for ref in refs]
     except InvalidScenarioError as error:
         _wrong(error)
     if not refs:

@@ -80,6 +80,9 @@ DTYPES: Final[tuple[Dtype, ...]] = (
     Dtype(name="int8", block_bits=8, kind="integer", safetensors="I8"),
     Dtype(name="uint8", block_bits=8, kind="integer", safetensors="U8"),
     Dtype(name="int4", block_bits=4, kind="integer", safetensors="I4"),
+    Dtype(name="uint4", block_bits=4, kind="integer"),
+    Dtype(name="int2", block_bits=2, kind="integer"),
+    Dtype(name="uint2", block_bits=2, kind="integer"),
     Dtype(name="bool", block_bits=8, kind="bool", safetensors="BOOL"),
 )
 

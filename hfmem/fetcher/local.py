@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ def is_local(model: str) -> bool:
             names = [item.name for item in path.iterdir() if item.is_file()]
             if any(name in (CONFIG, PIPELINE, ADAPTER) or _is_readable(name) or is_foreign(name) for name in names):
                 return True
-            return any(path.glob(f"checkpoint-*/{ADAPTER}"))
+            return any(path.glob(f"checkpoint-*/{ADAPTER}")) or _has_files(path)
         return path.is_file() and format_of(path.name) is not None
     except (OSError, RuntimeError, ValueError):  # RuntimeError: the home of an unknown user
         return False
@@ -61,6 +62,15 @@ def is_local(model: str) -> bool:
 def _is_readable(filename: str) -> bool:
     format_ = format_of(filename)
     return format_ is not None and format_.read is not None
+
+
+_LOOKED_AT = 2000  # items of a folder's folders: any folder of a disk may be named by mistake
+
+
+def _has_files(path: Path) -> bool:
+    """Whether a folder has weight files in folders of its own."""
+    items = islice(chain(path.glob("*/*"), path.glob("*/*/*")), _LOOKED_AT)
+    return any(_is_readable(item.name) and item.is_file() for item in items)
 
 
 def is_there(model: str) -> bool:
@@ -248,8 +258,9 @@ def read_choice(checkpoint: Checkpoint, choice: Choice) -> Checkpoint | None:
 
 
 def _listing(path: Path) -> list[FileInfo]:
-    """Files in the folder and its direct subfolders (used by diffusers and sentence-transformers)."""
-    found = [item for pattern in ("*", "*/*") for item in path.glob(pattern) if item.is_file()]
+    """Files in the folder and its subfolders (used by diffusers, sentence-transformers and collections of files)."""
+    patterns = ("*", "*/*", "*/*/*")
+    found = [item for pattern in patterns for item in path.glob(pattern) if item.is_file()]
     return [FileInfo(name=item.relative_to(path).as_posix(), size=item.stat().st_size) for item in sorted(found)]
 
 
@@ -332,4 +343,4 @@ def _contents(path: Path, name: str) -> FileContents:
             file.seek(start)
             return Piece(content=file.read(stop - start), size=size)
 
-        return read_contents(format_, name, fetch)
+        return read_contents(format_, name, fetch, near=True)

@@ -11,7 +11,8 @@ from typing import Final, Literal
 from hfmem.errors import InvalidFileError
 from hfmem.fetcher.configs import ADAPTER, CONFIG
 from hfmem.fetcher.foreign import foreign, is_pickled
-from hfmem.fetcher.formats import safetensors
+from hfmem.fetcher.formats import gguf, safetensors
+from hfmem.fetcher.formats.pickled import format as pickled
 from hfmem.fetcher.formats.protocol import FileContents, Format
 from hfmem.fetcher.formats.table import format_of, readable
 from hfmem.fetcher.quantisations import Choice, choices, choose, preferred, wanted
@@ -29,7 +30,7 @@ __all__ = [
     "select_for",
 ]
 
-Layout = Literal["single", "sharded", "several", "adapter", "diffusers", "bin", "gguf", "foreign", "none"]
+Layout = Literal["single", "sharded", "several", "adapter", "diffusers", "bin", "gguf", "foreign", "picked", "none"]
 
 SINGLE: Final = "model.safetensors"
 INDEX: Final = "model.safetensors.index.json"
@@ -57,6 +58,7 @@ class Selection:
             llama.cpp's default, or empty if the named one does not exist.
         unread: why preferred files could not be read, by file name.
         folder: the folder of an adapter's files, with a slash behind it; "" for the repository itself.
+        described: whether the repository's config.json describes these weights.
     """
 
     layout: Layout
@@ -65,6 +67,7 @@ class Selection:
     choices: tuple[Choice, ...] = ()
     unread: Mapping[str, str] = field(default_factory=dict, hash=False)
     folder: str = ""
+    described: bool = True
 
 
 def select(files: Sequence[FileInfo], quant: str | None = None) -> Selection:
@@ -89,7 +92,9 @@ def select(files: Sequence[FileInfo], quant: str | None = None) -> Selection:
 
 
 def select_for(files: Sequence[FileInfo], ref: ModelRef) -> Selection:
-    """The selection for a reference: the requested quantisation or GGUF file if it exists, else as by `select`."""
+    """The selection for a reference: the requested quantisation or file if it exists, else as by `select`."""
+    if ref.picked:
+        return _picked(files, ref.file)
     quant = wanted(ref)
     found = select(files, quant) if quant else Selection(layout="none")
     return select(files) if found.layout == "none" else found
@@ -230,18 +235,63 @@ def _other_formats(files: Sequence[FileInfo]) -> Selection:
     binaries = binaries or tuple(file for file in files if re.fullmatch(r"pytorch_model-\d+-of-\d+\.bin", file.name))
     if binaries:
         return Selection(layout="bin", weights=binaries)
-    found = _quantised(files, None)
-    if found.layout == "gguf":
+    if (found := _quantised(files, None)).layout == "gguf":
         return found
-    if (pickled := _pickled(files)) and all(file.name != CONFIG for file in files):
-        return Selection(layout="several", weights=pickled)
+    if (odd := _pickled(files)) and all(file.name != CONFIG for file in files):
+        return Selection(layout="several", weights=odd)
     for format_ in readable():
         if not format_.optional and (odd := _oddly_named(files, format_)):
             return Selection(layout="several", weights=odd)
-    others = tuple(file for kind in foreign(files) for file in kind.files)
-    # with a config.json, these files may belong to other software than its class: they are reported, but not counted
-    alone = others if len(others) == 1 and all(file.name != CONFIG for file in files) else ()
-    return Selection(layout="foreign" if others else "none", weights=alone)
+    return _other_software(files) or _NONE
+
+
+def _other_software(files: Sequence[FileInfo]) -> Selection | None:
+    """Files that transformers does not load, or that are in other folders than it looks in: counted if they are one
+    model; None for no such files, or for several models of the second kind."""
+    if others := tuple(file for kind in foreign(files) for file in kind.files):
+        return Selection(layout="foreign", weights=_whole(others, others[0]), described=False)
+    spare = tuple(file for file in files if (one := format_of(file.name)) and one.read)
+    if not spare or any(file.name == CONFIG for file in files):
+        return None
+    whole = _whole(spare, spare[0])
+    return Selection(layout="picked", weights=whole, described=False) if whole else None
+
+
+_NONE: Final = Selection(layout="none")
+_PART: Final = re.compile(r"-\d+-of-(\d+)(?=\.\w+$)")
+_BESIDE: Final = (".data", "_data")
+
+
+def _picked(files: Sequence[FileInfo], name: str) -> Selection:
+    """The file of a name, or the only one with that name in a folder, and what belongs to it."""
+    named = [file for file in files if file.name == name] or [
+        file for file in files if file.name.rpartition("/")[2] == name
+    ]
+    if len(named) != 1:
+        return Selection(layout="none", described=False)
+    if gguf.FORMAT.matches(name):
+        return _quantised(files, named[0].name)
+    file = named[0]
+    torch = format_of(file.name) in (safetensors.FORMAT, pickled.FORMAT)
+    described = torch and "/" not in file.name
+    return Selection(layout="picked" if torch else "foreign", weights=_parts(files, file), described=described)
+
+
+def _parts(files: Iterable[FileInfo], file: FileInfo) -> tuple[FileInfo, ...]:
+    """A file with its other shards, or with the files that hold its bytes: `model.onnx_data` is of `model.onnx`."""
+    shards = _PART.sub(r"-*-of-\1", file.name)
+    if shards != file.name:
+        return tuple(each for each in files if _PART.sub(r"-*-of-\1", each.name) == shards)
+    stem = file.name.rpartition(".")[0]
+    beside = (*(file.name + end for end in _BESIDE), *(stem + end for end in _BESIDE))
+    return (file, *(each for each in files if each.name.startswith(beside) and each != file))
+
+
+def _whole(files: Sequence[FileInfo], first: FileInfo) -> tuple[FileInfo, ...]:
+    """These files if they are one model; () for several."""
+    mains = [file for file in files if not any(file in _parts(files, each)[1:] for each in files if each != file)]
+    parts = _parts(files, mains[0] if mains else first)
+    return parts if len(parts) == len(files) else ()
 
 
 def _pickled(files: Sequence[FileInfo]) -> tuple[FileInfo, ...]:

@@ -82,7 +82,12 @@ def _unused(ref: ModelRef, found: Checkpoint) -> Iterator[str]:
         yield f"The catalog has only the revision {constants.DEFAULT_REVISION} of {ref.model_id}, not {ref.revision}."
     if ref.quant and not any(file.name.endswith(".gguf") for file in found.files):
         yield f"':{ref.quant}' has no effect: {ref.model_id} has no known GGUF files."
-    if ref.file and is_weights(ref.file) and ref.file not in {file.name for file in found.weight_files}:
+    if (
+        ref.file
+        and not ref.picked
+        and is_weights(ref.file)
+        and ref.file not in {file.name for file in found.weight_files}
+    ):
         yield f"The URL points to {ref.file}; the figures are those of {ref.model_id} as a whole."
 
 

@@ -25,7 +25,8 @@ class ModelRef:
         revision: branch, tag, commit or `refs/pr/N`.
         quant: the quantisation after the id (`:Q4_K_M`), for repositories with one GGUF file per quantisation; "" for
             none.
-        file: the file in the URL; "" for none.
+        file: the file in the URL, or of `--file`; "" for none.
+        picked: whether `file` was chosen by `--file`, and is the only one to count.
         hub: whether a Hub URL was given, so that a local folder of the same name is not used.
         own: whether the revision was given in the argument itself, and takes precedence.
         beside: the `--revision` that was overridden by the argument's own; "" for none.
@@ -36,6 +37,7 @@ class ModelRef:
     revision: str = DEFAULT_REVISION
     quant: str = ""
     file: str = ""
+    picked: bool = False
     hub: bool = False
     own: bool = field(default=False, compare=False)
     beside: str = ""

@@ -6,16 +6,17 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from hfmem.fetcher.bases import base_name
-from hfmem.fetcher.foreign import foreign
+from hfmem.fetcher.foreign import foreign, is_foreign
 from hfmem.fetcher.formats import gguf
-from hfmem.fetcher.formats.table import format_of
+from hfmem.fetcher.formats.onnx import FORMAT as ONNX
+from hfmem.fetcher.formats.table import format_of, is_weights
 from hfmem.fetcher.quantisations import Choice, wanted
 from hfmem.fetcher.selection import Selection, select_for
 from hfmem.fetcher.values import Checkpoint, FileInfo
 from hfmem.mapper.values import ParameterTable
 from hfmem.units import format_bytes
 
-__all__ = ["NOT_LOADED", "choices_note", "format_name", "is_gguf", "lacks", "layout_notes", "offered"]
+__all__ = ["NOT_LOADED", "choices_note", "files_note", "format_name", "is_gguf", "lacks", "layout_notes", "offered"]
 
 NOT_LOADED: Final = ("gguf", "foreign")
 
@@ -77,13 +78,30 @@ def lacks(selection: Selection, checkpoint: Checkpoint, parameters: ParameterTab
         return "this is an adapter, and its base model is also needed" + (f": {base}" if base else "")
     if selection.choices and parameters is None:
         return "choose one of its files"
-    if selection.layout in NOT_LOADED and parameters is None and not selection.weights:
-        return f"no weights for the classes of transformers are here, but {_held(checkpoint)}"
+    if files_note(selection, checkpoint):
+        return "choose one of its files"
     return ""
+
+
+def files_note(selection: Selection, checkpoint: Checkpoint) -> str:
+    """A sentence with the weight files of a repository, if it does not show which of them are one model."""
+    ref = checkpoint.ref
+    chosen = selection.weights or checkpoint.tensors or selection.layout not in ("foreign", "none")
+    if chosen or not (selection.layout == "foreign" or ref.picked or checkpoint.config is None):
+        return ""
+    files = [file for file in checkpoint.files if is_weights(file.name) or is_foreign(file.name)]
+    missed = f"None of its files is '{ref.file}', or several are. " if ref.picked else ""
+    if not files:
+        return missed.rstrip()
+    listed = ", ".join(map(_sized, files[:_LISTED])) + (f" and {len(files) - _LISTED} more" if files[_LISTED:] else "")
+    return f"{missed}It has {len(files)} weight files; count one with --file {files[0].name}: {listed}."
 
 
 def layout_notes(selection: Selection, checkpoint: Checkpoint, parameters: ParameterTable | None) -> Iterator[str]:
     """Remarks on which files were used, and what that means for the figures."""
+    if selection.layout == "foreign":
+        yield from _foreign_notes(selection, checkpoint)
+        return
     if selection.layout not in NOT_LOADED or checkpoint.tensors:
         if selection.layout == "adapter":
             yield _adapter_note(checkpoint)
@@ -91,12 +109,30 @@ def layout_notes(selection: Selection, checkpoint: Checkpoint, parameters: Param
             yield note
         yield from _pickle_notes(checkpoint)
         return
-    choices = choices_note(checkpoint, selection.choices)
-    there = choices or f"No weights for the classes of transformers are here, but {_held(checkpoint)}."
-    if parameters is not None:
-        yield f"{there} The figures are those of the class that config.json describes, and not of these files."
-    elif choices or selection.weights:
-        yield there if choices else f"{there} Their file sizes are used."
+    if choices := choices_note(checkpoint, selection.choices):
+        described = " The figures are those of the class that config.json describes, and not of these files."
+        yield choices + (described if parameters is not None else "")
+
+
+def _foreign_notes(selection: Selection, checkpoint: Checkpoint) -> Iterator[str]:
+    """Remarks on files of other software than transformers: what loads them, and what of them is counted."""
+    names = {file.name for file in selection.weights}
+    if selection.weights and len(names) < len([*_foreign(checkpoint)]):
+        yield f"Counted is {selection.weights[0].name} alone, which transformers does not load."
+    else:
+        yield f"No weights for the classes of transformers are here, but {_held(checkpoint)}."
+    if selection.weights and not checkpoint.tensors:
+        yield "The sizes of these files are used: what else the software that loads them takes is unknown."
+    elif any(ONNX.matches(name) for name in names):
+        yield "The tensors of the graph are counted: what else ONNX Runtime takes is unknown."
+    elif checkpoint.config is not None:
+        yield "What else the software that loads them takes is unknown."
+    yield from _pickle_notes(checkpoint)
+
+
+def _foreign(checkpoint: Checkpoint) -> Iterator[FileInfo]:
+    for kind in foreign(checkpoint.files):
+        yield from kind.files
 
 
 def _layout_note(selection: Selection, checkpoint: Checkpoint) -> str:
@@ -137,6 +173,7 @@ def _held(checkpoint: Checkpoint) -> str:
     return "; ".join(kinds)
 
 
+_LISTED: Final = 12  # files listed to choose from
 _NAMED: Final = 4  # files named in a sentence; the others are counted
 
 

@@ -11,11 +11,11 @@ from hfmem.dtypes import stored_dtype
 from hfmem.errors import shortened
 from hfmem.fetcher.formats import safetensors
 from hfmem.fetcher.formats.table import format_of
-from hfmem.fetcher.selection import Layout, select_for
+from hfmem.fetcher.selection import Layout, Selection, select_for
 from hfmem.fetcher.values import Checkpoint
 from hfmem.mapper.architecture import blueprint_of, finished
 from hfmem.mapper.declared import as_stored
-from hfmem.mapper.holdings import NOT_LOADED, choices_note, is_gguf, lacks, layout_notes
+from hfmem.mapper.holdings import NOT_LOADED, choices_note, files_note, is_gguf, lacks, layout_notes
 from hfmem.mapper.packing import declared_quantisation
 from hfmem.mapper.sizes import model_types
 from hfmem.mapper.structure import Structure
@@ -111,11 +111,11 @@ class Model:
 def interpret(checkpoint: Checkpoint) -> Model:
     """The model of a checkpoint. Never raises for contents of files: unreadable facts are unknown, with the reason."""
     selection = select_for(checkpoint.files, checkpoint.ref)
-    config, described, architecture = _described(checkpoint)
+    config, described, architecture = _described(checkpoint, selection)
     types = model_types(config) or (architecture.model_type or "",)
     architecture = finished(architecture, config, types)
     parameters, certainty, source, notes = _parameters(checkpoint, config, architecture, described, selection.layout)
-    unread = selection.layout in NOT_LOADED and not checkpoint.tensors
+    unread = selection.layout == "foreign" or (selection.layout in NOT_LOADED and not checkpoint.tensors)
     return Model(
         checkpoint=checkpoint,
         architecture=architecture,
@@ -137,18 +137,23 @@ def interpret(checkpoint: Checkpoint) -> Model:
             )
         ),
         lacks=lacks(selection, checkpoint, parameters),
-        offered=choices_note(checkpoint, selection.choices),
+        offered=choices_note(checkpoint, selection.choices) or files_note(selection, checkpoint),
         unloadable="it loads none of the files here" if unread else "",
     )
 
 
-def _described(checkpoint: Checkpoint) -> tuple[Mapping[str, Any], ParameterTable | None, Architecture]:
+def _described(
+    checkpoint: Checkpoint, selection: Selection
+) -> tuple[Mapping[str, Any], ParameterTable | None, Architecture]:
     """The config (including a quantisation config from a separate file), the weights that it describes, and the
     architecture. For GGUF files only their headers count, as a config.json in the repository describes other files."""
     if is_gguf(checkpoint):
         from hfmem.mapper.gguf.reader import architecture_of  # only needed for GGUF
 
         return {}, None, architecture_of(checkpoint)
+    if not selection.described:
+        reason = "config.json describes other files" if checkpoint.config is not None else "there is no config.json"
+        return {}, None, Architecture(model_type=None, unknown=reason)
     config = checkpoint.config or {}
     if checkpoint.quantisation:
         config = {**config, "quantization_config": checkpoint.quantisation}

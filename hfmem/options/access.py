@@ -22,6 +22,7 @@ class Access:
         token: a Hub token; None uses the stored login or `HF_TOKEN`, as `huggingface_hub` does.
         offline: do not use the network (like `HF_HUB_OFFLINE`).
         use_cache: read and write the cache of earlier responses.
+        file: the weight file to count, of several in a repository or folder; None for those that would be loaded.
     """
 
     token: Annotated[
@@ -38,6 +39,15 @@ class Access:
     use_cache: Annotated[
         bool, Option(help="Do not read or write the cache of earlier results", panel=MODEL, names=("--no-cache",))
     ] = True
+    file: Annotated[
+        str | None,
+        Option(
+            help="Weight file to count, of several in a repository or folder",
+            panel=MODEL,
+            metavar="NAME",
+            shown="those that would be loaded",
+        ),
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)

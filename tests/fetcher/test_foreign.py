@@ -55,11 +55,74 @@ def test_files_beside_a_configuration_are_told_and_refused(tmp_path: Path, files
     result = told(folder(tmp_path, files), gpu="RTX 4090")
     notes = " ".join(result["notes"])
     assert words in notes
-    assert "and not of these files" in notes
-    assert "the class loads none of the files here" in result["parameters"]["source"]
+    models = [name for name in files if name.endswith((".onnx", ".bin", ".msgpack", ".h5", ".nemo", ".pth"))]
+    sizes = sum(size for name, size in files.items() if not name.endswith(".xml"))
+    assert result["memory"]["weights"] == (sizes if len(models) == 1 else None), "the files' own sizes"
+    assert result["total_is_lower_bound"] is True
+    assert result["kv_cache_per_token"] is None, "config.json is of another class"
     (fit,) = result["fit"]
-    assert fit["fits"] is False
-    assert "it loads none of the files here" in fit["refused"]
+    assert fit["fits"] is (False if len(models) == 1 else None)
+    assert len(models) > 1 or "it loads none of the files here" in fit["refused"]
+
+
+@pytest.mark.parametrize("config", [True, False])
+def test_of_several_models_one_is_named(tmp_path: Path, config: bool) -> None:
+    path = folder(
+        tmp_path, {"onnx/model.onnx": 2**20, "onnx/model.onnx_data": 2**29, "onnx/q4.onnx": 2**27}, config=config
+    )
+    done = run(path)
+    assert done.returncode == 1
+    assert "count one with --file onnx/model.onnx: onnx/model.onnx 0.00098 GiB" in done.stderr
+    assert told(path, file="onnx/q4.onnx")["memory"]["weights"] == 2**27
+    assert told(path, file="q4.onnx")["memory"]["weights"] == 2**27
+    result = told(path, file="onnx/model.onnx")
+    assert result["memory"]["weights"] == 2**20 + 2**29, "with its external data"
+    assert "Counted is onnx/model.onnx alone" in " ".join(result["notes"])
+    assert "None of its files is 'x.onnx'" in run(path, "--file", "x.onnx").stderr
+
+
+def matrices(path: Path, *names: str) -> str:
+    for name in names:
+        file = path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        save_file({"w": np.zeros((4, len(name)), np.float32)}, file)
+    return str(path)
+
+
+def test_files_in_folders_are_listed_and_one_is_picked(tmp_path: Path) -> None:
+    first, second = "split_files/diffusion_models/a.safetensors", "split_files/vae/b.safetensors"
+    path = matrices(tmp_path, first, second)
+    done = run(path)
+    assert done.returncode == 1
+    assert "It has 2 weight files" in done.stderr
+    assert second in done.stderr
+    assert told(path, file="b.safetensors")["parameters"]["total"] == 4 * len(second)
+
+
+def test_the_only_file_in_a_folder_is_the_model(tmp_path: Path) -> None:
+    path = matrices(tmp_path, "split_files/vae/b.safetensors")
+    assert told(path)["parameters"]["total"] == 4 * len("split_files/vae/b.safetensors")
+
+
+def test_several_files_with_names_of_their_own(tmp_path: Path) -> None:
+    path = matrices(tmp_path, "a.safetensors", "other.safetensors")
+    assert "one with --file a.safetensors" in run(path).stderr
+    assert told(path, file="other.safetensors")["parameters"]["total"] == 4 * len("other.safetensors")
+
+
+def test_another_file_of_a_model_takes_its_place(tmp_path: Path) -> None:
+    path = matrices(tmp_path, "model.safetensors", "model.fp16.safetensors")
+    (tmp_path / "config.json").write_text(CONFIG)
+    result = told(path, file="model.fp16.safetensors")
+    assert result["parameters"]["total"] == 4 * len("model.fp16.safetensors")
+    assert result["kv_cache_per_token"], "config.json describes it as well"
+
+
+def test_shards_belong_together(tmp_path: Path) -> None:
+    names = [f"fp32/model-0000{number}-of-00002.safetensors" for number in (1, 2)]
+    path = matrices(tmp_path, "model.safetensors", *names)
+    assert told(path, file=names[0])["download"]["files"] == 0
+    assert told(path, file=names[0])["memory"]["weights"] == 2 * 4 * 4 * len(names[0])
 
 
 def test_a_server_finds_none_either(tmp_path: Path) -> None:
@@ -105,7 +168,7 @@ def test_of_a_repository_of_which_nothing_is_known_no_total_is_printed(tmp_path:
         done = run(path, "--format", format_)
         assert done.returncode == 1
         assert "GiB" not in done.stdout
-        assert "ONNX weights for ONNX Runtime" in done.stderr
+        assert "It has 2 weight files; count one with --file a.onnx" in done.stderr
 
 
 def test_an_adapter_beside_a_configuration_is_a_lower_bound(tmp_path: Path) -> None:

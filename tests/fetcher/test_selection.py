@@ -56,7 +56,7 @@ CASES = [
     (["consolidated.00.pth", "consolidated.01.pth", "params.json"], "several", None),
     (["model.pt"], "several", ["model.pt"]),
     (["a.pt", "b.pt"], "foreign", []),
-    (["model.pt", "config.json"], "foreign", []),
+    (["model.pt", "config.json"], "foreign", ["model.pt"]),
     (
         ["checkpoint-9/adapter_model.bin", "checkpoint-10/adapter_model.bin", "checkpoint-10/adapter_config.json"],
         "adapter",

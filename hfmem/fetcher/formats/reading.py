@@ -30,7 +30,9 @@ Fetch = Callable[[int, int], Piece]
 """Fetches the bytes of a file from the first offset up to, but not including, the second."""
 
 
-def read_contents(format_: Format, file: str, fetch: Fetch, size: int | None = None) -> FileContents:
+def read_contents(
+    format_: Format, file: str, fetch: Fetch, size: int | None = None, *, near: bool = False
+) -> FileContents:
     """The contents of a file.
 
     Args:
@@ -38,13 +40,14 @@ def read_contents(format_: Format, file: str, fetch: Fetch, size: int | None = N
         file: its name, for errors.
         fetch: fetches its bytes: first the head in one request, then the tail if the format has one.
         size: bytes of the file according to a listing; only used if no response of `fetch` contains the size.
+        near: whether the file is on this machine, so that any number of requests may be made.
 
     Raises:
         InvalidFileError: the bytes are invalid in this format, or its header exceeds the format's limits.
     """
     if format_.read is None:
         return FileContents(tensors=())
-    window = _Window(format=format_, file=file, fetch=fetch, listed=size)
+    window = _Window(format=format_, file=file, fetch=fetch, listed=size, near=near)
     try:
         return _read(format_, file, window)
     except InvalidFileError as error:
@@ -110,6 +113,7 @@ class _Window:
     file: str
     fetch: Fetch
     listed: int | None
+    near: bool
     end: int | None = None
     pieces: list[tuple[int, bytes]] = field(default_factory=list)
     fetched: int = 0
@@ -147,7 +151,8 @@ class _Window:
         """Fetch from a position up to the next piece, or to the end of the requested range."""
         stop = min(stop, *(begin for begin, _ in self.pieces if begin > start), stop if self.end is None else self.end)
         self.fetched += stop - start
-        if self.fetched > self.format.most_bytes or len(self.pieces) >= self.format.most_requests:
+        many = len(self.pieces) >= self.format.most_requests and not self.near
+        if self.fetched > self.format.most_bytes or many:
             raise InvalidFileError("", f"{self.file} has a header larger than that of any {self.format.name} file")
         piece = self.fetch(start, stop)
         self.pieces.append((start, piece.content))
