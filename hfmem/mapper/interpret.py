@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from hfmem.dtypes import stored_dtype
 from hfmem.errors import shortened
@@ -158,7 +159,23 @@ def _described(
     if checkpoint.quantisation:
         config = {**config, "quantization_config": checkpoint.quantisation}
     blueprint = blueprint_of(checkpoint)
-    return config, blueprint.parameters, blueprint.architecture
+    architecture = blueprint.architecture
+    if architecture.layers is None and _is_static(checkpoint):
+        architecture = replace(architecture, layers=(), unknown="")
+    return config, blueprint.parameters, architecture
+
+
+_STATIC: Final = re.compile(r"(.*\.)?(embeddings?(\.weight)?|weights|mapping)")
+
+
+def _is_static(checkpoint: Checkpoint) -> bool:
+    """Whether the files have nothing but a table of vectors, one for each token, and the weights of their mean
+    (`StaticEmbedding` of sentence-transformers, `StaticModel` of model2vec): no layer runs, and nothing is cached."""
+    tensors = checkpoint.tensors
+    return 0 < len(tensors) <= _STATIC_TENSORS and all(_STATIC.fullmatch(tensor.name) for tensor in tensors)
+
+
+_STATIC_TENSORS: Final = 6  # a table, weights and a mapping of it, for each of two routes
 
 
 def _parameters(

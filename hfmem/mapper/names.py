@@ -22,12 +22,14 @@ class Meaning:
         component: the part of the model.
         role: the module's name (`q_proj`), with the kind for tensors other than its weight (`q_proj.bias`).
         buffer: whether it is a constant that the class computes itself and does not load.
+        statistic: whether it is a buffer that the class loads: the running mean and variance of a batch normalisation.
         matrix: whether it is the weight of a linear layer in a block or expert, judged by name and dimensions.
     """
 
     component: Component
     role: str
     buffer: bool
+    statistic: bool
     matrix: bool
 
 
@@ -42,6 +44,7 @@ _BUFFER: Final = re.compile(
     r"(\binv_freq|\brotary_emb\.(cos|sin)_cached|position_ids|token_type_ids|masked_bias|num_batches_tracked|"
     r"_float_tensor|relative_position_index|\bfreqs_cis)$"
 )
+_STATISTIC: Final = re.compile(r"(^|[._])running_(mean|var)$")
 _MASK: Final = re.compile(r"(attn|attention)\.bias$")
 
 # The first pattern that matches wins. Towers come early, so that all of their tensors belong to the tower.
@@ -112,6 +115,7 @@ def _meaning(name: str, dimensions: int) -> Meaning:
         component=component,
         role=role,
         buffer=bool(_BUFFER.search(name)) or (dimensions == 4 and bool(_MASK.search(name))),
+        statistic=bool(_STATISTIC.search(name)),
         matrix=_is_matrix(kind, role, dimensions) and component in _MATRIX_COMPONENTS,
     )
 

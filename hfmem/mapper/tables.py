@@ -122,7 +122,7 @@ class _Reader:
         # a duplicate is in the file, but the class ties it to the embedding on load
         loaded = not found.buffer and component != "mtp" and not duplicate
         parameters = 0
-        if not (scale or found.buffer or duplicate or tensor.dtype in _COUNTERS):
+        if not (scale or found.buffer or found.statistic or duplicate or tensor.dtype in _COUNTERS):
             parameters = self._packed.parameters(tensor)
         key = (component, found.role, tensor.shape, tensor.dtype, loaded, found.matrix and not scale, scale)
         return key, parameters

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from hfmem.dtypes import find_dtype
 from hfmem.estimator.activations.measured import Measured, measured
 from hfmem.estimator.activations.pieces import Highest, highest_of_later
 from hfmem.estimator.cache.sizes import layer_bytes, prompt_bytes
 from hfmem.estimator.textbook import ALPHA_BETA
 from hfmem.estimator.values import Group, Scenario, Term
 from hfmem.mapper.interpret import Model
+from hfmem.mapper.values import ParameterTable
 from hfmem.unknown import Unknown
 
 __all__ = ["activation_terms"]
@@ -43,6 +45,8 @@ class _Peak:
 
 def activation_terms(model: Model, scenario: Scenario) -> tuple[list[Term], list[tuple[Group, str]]]:
     """The terms, and what is unknown."""
+    if model.architecture.layers == () and model.parameters is not None:
+        return [_lookup(model.parameters, scenario)], []
     # the first pass covers the first chunk, or the prompt, or all tokens: whichever is shortest
     first = min(filter(None, (scenario.prefill_chunk, scenario.prompt, scenario.seq)))
     alone = replace(scenario, seq=first)
@@ -68,6 +72,22 @@ def activation_terms(model: Model, scenario: Scenario) -> tuple[list[Term], list
             certainty=found.applied.certainty,
         )
     ], []
+
+
+def _lookup(parameters: ParameterTable, scenario: Scenario) -> Term:
+    """The rows of a table of static embeddings for all tokens, whose mean is the result. `EmbeddingBag` sums them
+    without gathering them first: this is the most that an implementation takes."""
+    width = max((group.shape[-1] for group in parameters.groups if len(group.shape) == 2), default=0)
+    dtype = find_dtype(scenario.compute_dtype or "") or find_dtype("float32")
+    each = dtype.nbytes(width) if dtype is not None else 0
+    return Term(
+        name="prefill: rows of the tokens",
+        group="activations",
+        nbytes=scenario.batch * scenario.seq * each,
+        how=f"batch {scenario.batch:,} × {scenario.seq:,} tokens × {each:,} B of a row: no layer runs",
+        source="model2vec's StaticModel and sentence-transformers' StaticEmbedding: a lookup and a mean",
+        certainty="derived",
+    )
 
 
 def _later_term(later: Highest) -> Term:
