@@ -201,7 +201,7 @@ def _oddly_named(files: Sequence[FileInfo], format_: Format) -> tuple[FileInfo, 
     """Root-level files of a format with other names: Mistral's `consolidated…`, variants of `model` if there is no
     plain one, else a single file. Only one of several variants is selected."""
     root = [file for file in files if format_.matches(file.name) and "/" not in file.name]
-    for stem in ("consolidated", "model", ""):
+    for stem in ("consolidated", "model", "diffusion_pytorch_model", ""):
         family = [file for file in root if file.name.startswith(stem)]
         if family and (stem or len(root) == 1):
             return tuple(_one_variant(family, format_))
@@ -250,7 +250,11 @@ def _other_software(files: Sequence[FileInfo]) -> Selection | None:
     model; None for no such files, or for several models of the second kind."""
     if others := tuple(file for kind in foreign(files) for file in kind.files):
         return Selection(layout="foreign", weights=_whole(others, others[0]), described=False)
-    spare = tuple(file for file in files if (one := format_of(file.name)) and one.read)
+    spare = tuple(
+        file
+        for file in files
+        if (one := format_of(file.name)) and one.read and (one is not pickled.FORMAT or is_pickled(file.name))
+    )
     if not spare or any(file.name == CONFIG for file in files):
         return None
     whole = _whole(spare, spare[0])

@@ -9,7 +9,7 @@ from hfmem.fetcher.bases import base_name
 from hfmem.fetcher.foreign import foreign, is_foreign
 from hfmem.fetcher.formats import gguf
 from hfmem.fetcher.formats.onnx import FORMAT as ONNX
-from hfmem.fetcher.formats.table import format_of, is_weights
+from hfmem.fetcher.formats.table import format_of
 from hfmem.fetcher.quantisations import Choice, wanted
 from hfmem.fetcher.selection import Selection, select_for
 from hfmem.fetcher.values import Checkpoint, FileInfo
@@ -35,7 +35,7 @@ def is_gguf(checkpoint: Checkpoint) -> bool:
 
 def format_name(checkpoint: Checkpoint, offered: str = "") -> str:
     """The format of the files that were read; GGUF if none were, but GGUF models are offered; else ""."""
-    if offered and not checkpoint.tensors:
+    if offered and not checkpoint.tensors and any(gguf.FORMAT.matches(file.name) for file in checkpoint.files):
         return gguf.FORMAT.name
     found = format_of(checkpoint.tensors[0].file) if checkpoint.tensors else None
     return found.name if found is not None else ""
@@ -89,12 +89,13 @@ def files_note(selection: Selection, checkpoint: Checkpoint) -> str:
     chosen = selection.weights or checkpoint.tensors or selection.layout not in ("foreign", "none")
     if chosen or not (selection.layout == "foreign" or ref.picked or checkpoint.config is None):
         return ""
-    files = [file for file in checkpoint.files if is_weights(file.name) or is_foreign(file.name)]
+    files = [file for file in checkpoint.files if is_foreign(file.name) or _is_read(file.name)]
     missed = f"None of its files is '{ref.file}', or several are. " if ref.picked else ""
     if not files:
         return missed.rstrip()
     listed = ", ".join(map(_sized, files[:_LISTED])) + (f" and {len(files) - _LISTED} more" if files[_LISTED:] else "")
-    return f"{missed}It has {len(files)} weight files; count one with --file {files[0].name}: {listed}."
+    count = "1 weight file" if len(files) == 1 else f"{len(files)} weight files"
+    return f"{missed}It has {count}; count one with --file {files[0].name}: {listed}."
 
 
 def layout_notes(selection: Selection, checkpoint: Checkpoint, parameters: ParameterTable | None) -> Iterator[str]:
@@ -171,6 +172,12 @@ def _held(checkpoint: Checkpoint) -> str:
         count = "1 file" if len(kind.files) == 1 else f"{len(kind.files)} files"
         kinds.append(f"{kind.name} weights for {kind.loader} ({count}{total}: {names}{more})")
     return "; ".join(kinds)
+
+
+def _is_read(name: str) -> bool:
+    """Whether a file is of a format that only weights have; `.bin` may be anything."""
+    format_ = format_of(name)
+    return format_ is not None and format_.read is not None and not format_.optional
 
 
 _LISTED: Final = 12  # files listed to choose from

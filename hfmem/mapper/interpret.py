@@ -12,7 +12,7 @@ from hfmem.dtypes import stored_dtype
 from hfmem.errors import shortened
 from hfmem.fetcher.formats import safetensors
 from hfmem.fetcher.formats.table import format_of
-from hfmem.fetcher.selection import Layout, Selection, select_for
+from hfmem.fetcher.selection import Selection, select_for
 from hfmem.fetcher.values import Checkpoint
 from hfmem.mapper.architecture import blueprint_of, finished
 from hfmem.mapper.declared import as_stored
@@ -115,7 +115,7 @@ def interpret(checkpoint: Checkpoint) -> Model:
     config, described, architecture = _described(checkpoint, selection)
     types = model_types(config) or (architecture.model_type or "",)
     architecture = finished(architecture, config, types)
-    parameters, certainty, source, notes = _parameters(checkpoint, config, architecture, described, selection.layout)
+    parameters, certainty, source, notes = _parameters(checkpoint, config, architecture, described, selection)
     unread = selection.layout == "foreign" or (selection.layout in NOT_LOADED and not checkpoint.tensors)
     return Model(
         checkpoint=checkpoint,
@@ -183,10 +183,11 @@ def _parameters(
     config: Mapping[str, Any],
     architecture: Architecture,
     described: ParameterTable | None,
-    layout: Layout,
+    selection: Selection,
 ) -> tuple[ParameterTable | None, Certainty, str, list[str]]:
+    layout = selection.layout
     if checkpoint.tensors and layout == "adapter":
-        return _adapter(from_tensors(checkpoint.tensors, architecture, config)), *_header_source(checkpoint)[::-1], []
+        return _as_stored(from_tensors(checkpoint.tensors, architecture, config)), *_header_source(checkpoint)[::-1], []
     if checkpoint.tensors:
         if is_gguf(checkpoint):
             from hfmem.mapper.gguf.reader import table_of  # only needed for GGUF
@@ -194,6 +195,7 @@ def _parameters(
             table = table_of(checkpoint.tensors, architecture)
         else:
             table = from_tensors(checkpoint.tensors, architecture, config)
+        table = _as_stored(table) if layout == "foreign" else table  # other software casts nothing
         source, certainty = _header_source(checkpoint)
         doubtful = certainty == "exact" and broken_files(checkpoint)
         return table, "derived" if doubtful else certainty, source, of_headers(checkpoint, table, described)
@@ -203,7 +205,7 @@ def _parameters(
         source += "" if stored.table is described else ", stored as its quantization_config says"
         source += "; the class loads none of the files here" if layout in NOT_LOADED else ""
         return stored.table, "typical" if stored.unread else "derived", source, unread_quantisation(stored, described)
-    if checkpoint.totals:
+    if checkpoint.totals and not files_note(selection, checkpoint):
         return from_totals(checkpoint.totals), "derived", "the Hub's public totals", []
     return None, "unknown", "", []
 
@@ -240,6 +242,6 @@ def _file_bytes(checkpoint: Checkpoint) -> int | None:
     return sum(size for size in sizes if size is not None) if sizes and None not in sizes else None
 
 
-def _adapter(table: ParameterTable) -> ParameterTable:
-    """An adapter's own parameters, in their stored dtype."""
+def _as_stored(table: ParameterTable) -> ParameterTable:
+    """The parameters in their stored dtype, as adapters and weights of other software are loaded."""
     return replace(table, groups=tuple(replace(group, kept=True) for group in table.groups))

@@ -100,6 +100,12 @@ FORMATS: Final[tuple[FormatRow, ...]] = (
         source="integrations/mxfp4.py:517-535",
     ),
     FormatRow(
+        methods=("exl2", "exl3"),
+        outcome="refused",
+        reason="it has no quantiser for the files of ExLlama, which only ExLlamaV2 and ExLlamaV3 load",
+        source="quantizers/auto.py:264-271, 358-361 (there is no quantiser named exl2 or exl3)",
+    ),
+    FormatRow(
         methods=("modelopt",),
         schemes=("fp8", "mxfp8"),
         outcome="unpacked",
