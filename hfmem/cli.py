@@ -25,9 +25,9 @@ from hfmem.options.help import common, panels
 from hfmem.options.option import Declared, declared, value_of
 from hfmem.options.output import HelpOptions, ListOptions
 from hfmem.options.panels import HELP, TOPICS
-from hfmem.refusals.options import UnknownWordError
+from hfmem.refusals.options import IncompatibleOptionsError, UnknownWordError
 from hfmem.report.formats import FORMATS, Style, render
-from hfmem.report.options import OutputOptions
+from hfmem.report.options import SHORT, OutputOptions
 from hfmem.scenario.asked import Asked, extended, owners
 
 if TYPE_CHECKING:
@@ -192,7 +192,7 @@ def _run(given: Sequence[str], line: _Values) -> None:
     """Run a parsed command line."""
     from hfmem.scenario.options import options_type
 
-    values = _understood(line)
+    values = _with_format(_understood(line))
     around = _made(_Around, values)
     options = _made(options_type(), values)
     _refuse(rules.wrong(option, getattr(around, option.name)) for option in declared(_Around))
@@ -235,6 +235,17 @@ def _understood(line: _Values) -> _Values:
         }
     except InvalidScenarioError as error:
         _wrong(error)
+
+
+def _with_format(values: _Values) -> _Values:
+    """The values with the format that a switch is short for."""
+    short = [name for name in SHORT if values.get(name)]
+    formats = {SHORT[name] for name in short} | ({values["output"]} if "output" in values else set())
+    if len(formats) > 1:
+        flags = {option.name: option.flags[0] for option in declared(_Around)}
+        other = (flags[short[1]],) if len(short) > 1 else (flags["output"], str(values["output"]))
+        _wrong(IncompatibleOptionsError((flags[short[0]],), other))
+    return {**values, "output": SHORT[short[0]]} if short else values
 
 
 def _made(kind: type[_Made], values: Mapping[str, Any]) -> _Made:

@@ -71,10 +71,10 @@ _ON: Final[dict[str, tuple[Kind, Callable[[Fit], Any]]]] = {
 """Columns for each accelerator."""
 
 
-def flat(answers: Iterable[Report | HfmemError]) -> Flat:
+def flat(answers: Iterable[Report | Problem | HfmemError]) -> Flat:
     """The rows of some answers; sizes are bytes."""
     shown: Sequence[Report | Problem] = [
-        answer if isinstance(answer, Report) else explain(answer) for answer in answers
+        explain(answer) if isinstance(answer, HfmemError) else answer for answer in answers
     ]
     machines = dict.fromkeys(machine_name(fit) for each in shown if isinstance(each, Report) for fit in each.fits)
     kinds: dict[str, Kind] = {"model": "text", **{name: kind for name, (kind, _) in _CELLS.items()}}
@@ -87,7 +87,7 @@ def flat(answers: Iterable[Report | HfmemError]) -> Flat:
 def _row(answer: Report | Problem) -> dict[str, Any]:
     """The cells that are known."""
     if isinstance(answer, Problem):
-        return {"model": answer.asked or answer.model, **_failure(answer)}
+        return {"model": answer.label or answer.asked or answer.model, **_failure(answer)}
     row = {"model": answer.name, **{name: value(answer) for name, (_, value) in _CELLS.items()}}
     for fit in answer.fits:
         row |= {f"{what}: {machine_name(fit)}": value(fit) for what, (_, value) in _ON.items()}

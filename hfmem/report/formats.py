@@ -176,3 +176,16 @@ def _quiet(reports: Sequence[Report], problems: Sequence[Problem], style: Style)
         (line(report.name), str(report.estimate.total), *(fit.verdict for fit in report.fits)) for report in reports
     ]
     return "\n".join("\t".join(row) for row in rows)
+
+
+@output_format("agent", whole=True)
+def _agent(reports: Sequence[Report], problems: Sequence[Problem], style: Style) -> str:  # noqa: ARG001 - one signature
+    """Rows for agents, as `hf --format agent` has them: tab-separated, with a heading, nothing shortened; columns
+    without any value are left out."""
+    from hfmem.report.escapes import line
+    from hfmem.report.flat import flat
+
+    found = flat([*reports, *problems])
+    names = [name for name in found.kinds if any(value not in (None, 0) for value in found.column(name))]
+    rows = [["" if row[name] is None else line(str(row[name])) for name in names] for row in found.rows]
+    return "\n".join("\t".join(row) for row in [names or list(found.kinds), *rows])

@@ -8,7 +8,10 @@ from hfmem.options.panels import ACCELERATORS, OUTPUT
 from hfmem.report.formats import FORMATS
 from hfmem.units import UNITS
 
-__all__ = ["OutputOptions"]
+__all__ = ["SHORT", "OutputOptions"]
+
+SHORT = {"as_json": "json", "quiet": "quiet"}
+"""Formats by the switch that is short for them, as the `hf` command line has them."""
 
 
 @dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
@@ -17,8 +20,17 @@ class OutputOptions:
 
     output: Annotated[
         str,
-        Option(help="Output format", panel=OUTPUT, common=True, names=("--format",), choices=lambda: tuple(FORMATS)),
+        Option(
+            help="Output format",
+            panel=OUTPUT,
+            common=True,
+            names=("--format",),
+            choices=lambda: tuple(FORMATS),
+            parse=lambda word: "table" if word == "human" else word,  # the word of `hf`
+        ),
     ] = "table"
+    as_json: Annotated[bool, Option(help="The same as --format json", panel=OUTPUT, names=("--json",))] = False
+    quiet: Annotated[bool, Option(help="The same as --format quiet", panel=OUTPUT, names=("-q", "--quiet"))] = False
     unit: Annotated[
         str,
         Option(
