@@ -19,6 +19,7 @@ from hfmem.options.access import Access, Concurrency, Revision
 from hfmem.options.option import declared, value_of
 from hfmem.options.reading import near
 from hfmem.options.rules import wrong
+from hfmem.options.run import is_profile
 from hfmem.refusals.options import ModelNameError
 from hfmem.report.comparisons import Comparison
 from hfmem.report.values import Report
@@ -251,7 +252,12 @@ def _name(model: object) -> str:
     raise ModelNameError(model)
 
 
-def _options(asked: Asked) -> Options:
+def _options(asked: _Estimate | _Compare) -> Options:
     """The options of the scenario in a call."""
     kind = options_type()
-    return kind(**{option.name: getattr(asked, option.name) for option in declared(kind)})
+    options = kind(**{option.name: getattr(asked, option.name) for option in declared(kind)})
+    if not any(is_profile(name) for name in options.gpu if isinstance(name, str)):
+        return options
+    from hfmem.scenario.profile import with_profile  # which asks the Hub
+
+    return with_profile(options, asked)

@@ -25,6 +25,7 @@ from hfmem.options.help import common, panels
 from hfmem.options.option import Declared, declared, value_of
 from hfmem.options.output import HelpOptions, ListOptions
 from hfmem.options.panels import HELP, TOPICS
+from hfmem.options.run import is_profile
 from hfmem.refusals.options import IncompatibleOptionsError, UnknownWordError
 from hfmem.report.formats import FORMATS, Style, render
 from hfmem.report.options import SHORT, OutputOptions
@@ -201,6 +202,7 @@ def _run(given: Sequence[str], line: _Values) -> None:
         return
     _check_environment()
     options, refs = _models(given, options, around, values)
+    options = _with_profile(options, around)
     _check(options, around, refs)
     results, interrupted = _collect(refs, options, around)
     reports, problems = _split(results)
@@ -348,6 +350,18 @@ def _models(
     if not refs:
         _usage("No model given: use hfmem MODEL, or --from FILE with one per line.")
     return options, refs
+
+
+def _with_profile(options: Options, around: _Around) -> Options:
+    """The options with the accelerators of the user's Hub profile in place of `me`."""
+    if not any(map(is_profile, options.gpu)):
+        return options
+    from hfmem.scenario.profile import with_profile
+
+    try:
+        return with_profile(options, around)
+    except InvalidScenarioError as error:
+        _wrong(error)
 
 
 def _usage(sentence: str) -> NoReturn:
