@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from inspect import Parameter, Signature
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
@@ -23,7 +23,7 @@ from hfmem.options import rules
 from hfmem.options.access import Access, Concurrency, Revision
 from hfmem.options.help import common, panels
 from hfmem.options.option import Declared, declared, value_of
-from hfmem.options.output import HelpOptions, ListOptions
+from hfmem.options.output import DefaultsOptions, HelpOptions, ListOptions
 from hfmem.options.panels import HELP, TOPICS
 from hfmem.options.run import is_profile
 from hfmem.refusals.options import IncompatibleOptionsError, UnknownWordError
@@ -47,7 +47,7 @@ _Made = TypeVar("_Made")
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
-class _Around(Revision, Access, ListOptions, Concurrency, OutputOptions):
+class _Around(Revision, Access, ListOptions, Concurrency, OutputOptions, DefaultsOptions):
     """The options other than the scenario's: which models, and how to print them."""
 
 
@@ -202,6 +202,7 @@ def _run(given: Sequence[str], line: _Values) -> None:
         return
     _check_environment()
     options, refs = _models(given, options, around, values)
+    options, around, defaults = _with_defaults(options, around, values)
     options = _with_profile(options, around)
     _check(options, around, refs)
     results, interrupted = _collect(refs, options, around)
@@ -211,6 +212,8 @@ def _run(given: Sequence[str], line: _Values) -> None:
 
         reports = sorted_reports(reports, around.sort)
     failed = _print(reports, problems, around, options, several=len(refs) > 1)
+    for sentence in defaults if problems and not reports else ():  # otherwise they are among the notes
+        _tell(sentence)
     if interrupted or failed:
         raise typer.Exit(INTERRUPTED if interrupted else FAILED)
     if around.require_fit and not all(report.fits and all(fit.fits for fit in report.fits) for report in reports):
@@ -350,6 +353,26 @@ def _models(
     if not refs:
         _usage("No model given: use hfmem MODEL, or --from FILE with one per line.")
     return options, refs
+
+
+def _with_defaults(options: Options, around: _Around, written: Collection[str]) -> tuple[Options, _Around, list[str]]:
+    """The options with the defaults of the person or the project, and the sentences on those that count."""
+    if not around.defaults:
+        return options, around, []
+    from hfmem.options.otherwise import Otherwise
+    from hfmem.scenario.preferences import as_words, preferences, with_preferences
+
+    try:
+        preferred = [each for each in preferences(table()) if each.option.name not in written]
+    except InvalidScenarioError as error:
+        _wrong(error)
+    options, used = with_preferences(options, preferred)
+    unit = next((each for each in preferred if each.option.name == "unit"), None)
+    if unit is not None and FORMATS[around.output].units:
+        around = replace(around, unit=unit.value)
+        used = [*used, unit]
+    sentences = list(as_words(used))
+    return replace(options, remarks=(*options.remarks, *map(Otherwise, sentences))), around, sentences
 
 
 def _with_profile(options: Options, around: _Around) -> Options:

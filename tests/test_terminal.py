@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import subprocess
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 
+import hfmem
 from tests.command import run
 
 LLAMA = "meta-llama/Llama-2-7b-hf"
@@ -53,3 +57,131 @@ def test_rows_for_agents_are_whole_and_have_the_figures_of_json() -> None:
         assert row["verdict: H100 80GB"] == result["fit"][0]["verdict"]
     assert [row["error"] for row in rows if row["error"]] == ["offline_error"]
     assert "gradients" not in heading
+
+
+@pytest.fixture
+def mine(alone: dict[str, str], tmp_path: Path) -> Mine:
+    """A person with an empty folder for defaults, in a project without any."""
+    folder = tmp_path / "project" / "deeper"
+    folder.mkdir(parents=True)
+    return Mine(
+        tmp_path / "config" / "hfmem" / "config.toml", folder, {**alone, "XDG_CONFIG_HOME": f"{tmp_path}/config"}
+    )
+
+
+class Mine(NamedTuple):
+    """Where defaults of one's own are, and a run that reads them."""
+
+    file: Path
+    folder: Path
+    env: dict[str, str]
+
+    def has(self, text: str) -> None:
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        self.file.write_text(text, encoding="utf-8")
+
+    def project(self, text: str) -> None:
+        self.folder.parent.joinpath("pyproject.toml").write_text(text, encoding="utf-8")
+
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return run(*words, "--offline", env=self.env, cwd=self.folder)
+
+    def result(self, *words: str) -> dict[str, Any]:
+        (found,) = json.loads(self.run(LLAMA, "--json", *words).stdout)["results"]
+        return dict(found)
+
+
+MINE = 'gpu = "RTX 4090"\nruntime = "vllm"\nunit = "GB"\n'
+
+
+def test_defaults_of_ones_own_count_and_are_named(mine: Mine) -> None:
+    mine.has(MINE)
+    done = mine.run(LLAMA)
+    said = " ".join(done.stdout.split())
+    assert "1 × RTX 4090" in said
+    assert "vLLM" in said
+    assert " GB" in said
+    assert " GiB" not in said
+    assert "--runtime vllm --gpu 'RTX 4090' --unit GB: the default in" in said
+    assert "hfmem/config.toml (--no-defaults leaves it out)" in said
+    assert mine.run(LLAMA, "-q").stderr.count("the default in") == 1
+    found = mine.result()
+    assert (found["scenario"]["runtime"], found["fit"][0]["gpu"]) == ("vllm", "RTX 4090")
+    assert any("the default in" in note for note in found["notes"])
+
+
+def test_what_is_asked_counts_before_defaults(mine: Mine) -> None:
+    mine.has(MINE)
+    found = mine.result("--gpu", "T4", "--runtime", "transformers")
+    assert (found["scenario"]["runtime"], [row["gpu"] for row in found["fit"]]) == ("transformers", ["T4"])
+    assert not any("the default in" in note for note in found["notes"])
+    assert " GiB" in mine.run(LLAMA, "--unit", "GiB").stdout
+    assert mine.run(LLAMA, "--no-defaults").stdout == run(LLAMA, "--offline").stdout
+
+
+def test_the_projects_defaults_win_key_by_key(mine: Mine) -> None:
+    mine.has(MINE)
+    mine.project('[tool.hfmem]\ngpu = ["T4", "2x L4"]\n')
+    found = mine.result()
+    assert [row["gpu"] for row in found["fit"]] == ["T4", "L4"]
+    assert found["scenario"]["runtime"] == "vllm"
+    said = [note for note in found["notes"] if "the default in" in note]
+    assert ["pyproject.toml" in note for note in said] == [False, True]
+
+
+def test_a_default_that_does_not_go_with_what_is_asked_is_left_out(mine: Mine) -> None:
+    mine.has(MINE)
+    found = mine.result("--train", "lora")
+    assert found["scenario"]["runtime"] == "transformers"
+    assert [note for note in found["notes"] if "the default in" in note] == [
+        note for note in found["notes"] if note.startswith("--gpu 'RTX 4090': the default in")
+    ]
+    assert mine.run(LLAMA, "--max-num-seqs", "4").returncode == 0  # an option of the default engine
+
+
+def test_defaults_are_for_the_command_line_alone(mine: Mine, monkeypatch: pytest.MonkeyPatch) -> None:
+    mine.has(MINE)
+    monkeypatch.setenv("XDG_CONFIG_HOME", mine.env["XDG_CONFIG_HOME"])
+    assert not hfmem.estimate(LLAMA, offline=True).fits
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("gpus = 'T4'", "'gpus' is not one of runtime, gpu, unit (did you mean 'gpu'?), which may have a default"),
+        ("unit = 'TB'", "--unit 'TB' is not one of GiB, GB"),
+        ("gpu = 'RTX 49090'", "--gpu 'RTX 49090' is not in the table"),
+        ("gpu = 3", "--gpu is 3, expected a list"),
+        ("runtime = 3", "--runtime is 3, expected a word"),
+        ("runtime = true", "--runtime is True, expected a word"),
+        ("gpu = [['T4']]", "--gpu is ['T4'], expected a word"),
+        ("gpu = ", "cannot be read ("),
+        ("[" * 5000, "cannot be read ("),
+    ],
+)
+def test_defaults_that_cannot_be_are_a_sentence(text: str, sentence: str, mine: Mine) -> None:
+    mine.has(text)
+    done = mine.run(LLAMA)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert sentence in done.stderr
+    assert "config.toml: " in done.stderr
+    assert "Correct it, or use --no-defaults" in done.stderr
+    assert mine.run(LLAMA, "--no-defaults").returncode == 0
+
+
+def test_projects_that_have_none_are_nobodys_concern(mine: Mine) -> None:
+    for text in ("[tool.other]\n", "tool = 3\n# tool.hfmem", "not toml"):
+        mine.project(text)
+        assert mine.run(LLAMA, "-q").stderr == ""
+    mine.project("[tool]\nhfmem = 3")
+    assert mine.run(LLAMA, "-q").returncode == 0
+    mine.project("tool.hfmem = 3")
+    assert "pyproject.toml: tool.hfmem is not a table" in mine.run(LLAMA, "-q").stderr
+
+
+def test_the_default_is_named_where_the_model_fails(mine: Mine) -> None:
+    mine.has("runtime = 'llamacpp'")
+    done = mine.run("nobody/has-this")
+    assert done.returncode == 1
+    assert "--runtime llamacpp: the default in" in done.stderr

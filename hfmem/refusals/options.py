@@ -225,7 +225,7 @@ class ProfileGpuError(InvalidScenarioError):
             is not public); `unknown` (nothing of it is in the table); `answer` (the Hub did not give it); `count` (it
             was given with a count).
         user: whose profile it is; "" where that is not known.
-        names: what is saved, where none of it is in the table.
+        owned: names and GB of what is saved, where none of it is in the table.
         cause: what the Hub answered instead.
     """
 
@@ -235,11 +235,11 @@ class ProfileGpuError(InvalidScenarioError):
         why: str = "unread",
         *,
         user: str = "",
-        names: tuple[str, ...] = (),
+        owned: tuple[tuple[str, int], ...] = (),
         cause: HfmemError | None = None,
     ) -> None:
         super().__init__()
-        self.name, self.why, self.user, self.names, self.cause = name, why, user, names, cause
+        self.name, self.why, self.user, self.owned, self.cause = name, why, user, owned, cause
 
 
 class SeveralModelsError(InvalidScenarioError):

@@ -38,12 +38,13 @@ def _named(asked: str, user: str, items: Sequence[Owned]) -> tuple[list[str], li
     chosen = [item for item in items if item.kind != "cpu"] or items
     words = [(item, _spelled(item)) for item in chosen]
     names = [name for _, name in words if name]
-    unknown = [f"{item.name} with {item.memory} GB" for item, name in words if not name]
+    unknown = [item for item, name in words if not name]
     if not names:
-        raise ProfileGpuError(asked, "unknown", user=user, names=tuple(unknown))
+        raise ProfileGpuError(asked, "unknown", user=user, owned=tuple((item.name, item.memory) for item in unknown))
     remarks = [f"--gpu {asked}: {', '.join(names)}, as saved on the Hub profile of {user}."]
     if unknown:
-        remarks.append(Otherwise(f"--gpu {asked} leaves out {', '.join(unknown)}, which the table does not have."))
+        left = ", ".join(f"{item.name} with {item.memory} GB" for item in unknown)
+        remarks.append(Otherwise(f"--gpu {asked} leaves out {left}, which the table does not have."))
     return names, remarks
 
 

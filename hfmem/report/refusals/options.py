@@ -126,11 +126,12 @@ def _unknown_gpu(error: UnknownGpuError) -> str:
 def _profile_gpu(error: ProfileGpuError) -> str:
     whose = f"the Hub profile of {error.user}" if error.user else "your Hub profile"
     page = "https://huggingface.co/settings/hardware"
+    owned = ", ".join(f"{name} with {memory} GB" for name, memory in error.owned)
     why = {
         "offline": f"is the hardware saved on {whose}, which cannot be read offline",
         "login": f"is the hardware saved on {whose}, and nobody is logged in: run `hf auth login`, or set HF_TOKEN",
         "nothing": f"finds no public hardware on {whose}: add it, and make it visible, at {page}",
-        "unknown": f"finds nothing on {whose} that the table has ({', '.join(error.names)})",
+        "unknown": f"finds nothing on {whose} that the table has ({owned})",
         "answer": f"is the hardware saved on {whose}, which cannot be read: {_cause(error)}",
         "unread": f"is the hardware saved on {whose}, which hfmem.estimate, hfmem.compare and the command line read",
         "count": f"takes no count: it is the hardware saved on {whose}",
