@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from hfmem.errors import HfmemError
     from hfmem.fetcher.values import ModelRef
     from hfmem.report.errors import Problem
+    from hfmem.report.formats import OutputFormat
+    from hfmem.report.paint import Depth
     from hfmem.report.values import Report
     from hfmem.scenario.options import Options
 
@@ -290,7 +292,7 @@ def _print(reports: list[Report], problems: list[Problem], around: _Around, opti
     from hfmem.report.escapes import line
     from hfmem.report.names import told_apart
     from hfmem.report.remarks import free_room, remarks
-    from hfmem.streams import columns, only_ascii
+    from hfmem.streams import colours, columns, only_ascii
 
     output, width = FORMATS[around.output], columns(sys.stdout)
     free = free_room() if several and width is not None else None  # only in a terminal, as it is about this machine
@@ -301,13 +303,22 @@ def _print(reports: list[Report], problems: list[Problem], around: _Around, opti
     failures = [*problems, *sizeless(reports)]
     shown = [each for each in reports if each.estimate.known_total is not None] if output.known_only else reports
     if (shown or several or output.whole) and (text := render(output.name, shown, problems, style)):
-        print(text)
+        print(_painted(text, output, colours(sys.stdout)))
     for sentence in remarks(shown, style, output=output, named=options.gpu, tight=around.require_fit):
         _tell(line(sentence))
     for problem in failures:
         whose = f"{problem.model}: " if several and problem.model not in problem.message else ""
         _tell(line(f"{whose}{problem.message} {problem.hint}"))
     return bool(failures)
+
+
+def _painted(text: str, output: OutputFormat, depth: Depth) -> str:
+    """The text with the meters of the card in colour."""
+    if not depth or not output.meters:
+        return text
+    from hfmem.report.paint import painted
+
+    return painted(text, depth)
 
 
 def _list_gpus(models: Sequence[str], options: Options, around: _Around) -> None:

@@ -28,8 +28,8 @@ LLAMA = "meta-llama/Llama-2-7b-hf"
 
 
 def on_terminal(*arguments: str, env: dict[str, str], columns: int) -> str:
-    """What a terminal of so many columns shows."""
-    env = {name: value for name, value in env.items() if name not in ("COLUMNS", "LINES")}
+    """What a terminal of so many columns shows, without colours unless the environment asks for them."""
+    env = {"NO_COLOR": "1"} | {name: value for name, value in env.items() if name not in ("COLUMNS", "LINES")}
     parent, child = pty.openpty()
     fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
     with subprocess.Popen(

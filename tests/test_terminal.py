@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import subprocess
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,7 +12,8 @@ from typing import Any, NamedTuple
 import pytest
 
 import hfmem
-from tests.command import run
+from tests.command import NOWHERE, run
+from tests.test_cli import on_terminal
 
 LLAMA = "meta-llama/Llama-2-7b-hf"
 GPT = "openai-community/gpt2"
@@ -185,3 +188,34 @@ def test_the_default_is_named_where_the_model_fails(mine: Mine) -> None:
     done = mine.run("nobody/has-this")
     assert done.returncode == 1
     assert "--runtime llamacpp: the default in" in done.stderr
+
+
+def terminal(*words: str, **env: str) -> str:
+    """What is printed on a terminal of 100 columns."""
+    around = {name: value for name, value in os.environ.items() if name not in ("TERM", "COLORTERM")}
+    return on_terminal(*words, env={**around, **NOWHERE, "NO_COLOR": "", **env}, columns=100)
+
+
+@pytest.mark.parametrize(
+    ("env", "colour"),
+    [
+        ({"TERM": "xterm-256color"}, "48;5;"),
+        ({"TERM": "xterm-256color", "COLORTERM": "truecolor"}, "48;2;"),
+        ({"TERM": "xterm-256color", "NO_COLOR": "1"}, ""),
+        ({"TERM": "xterm-256color", "NO_COLOR": ""}, "48;5;"),
+        ({"TERM": "dumb"}, ""),
+        ({}, ""),
+    ],
+)
+def test_the_meter_has_the_colours_of_the_terminal(env: dict[str, str], colour: str) -> None:
+    shown = terminal(LLAMA, "--gpu", "RTX 4090", "--offline", **env)
+    assert "[W" in re.sub(r"\x1b\[[0-9;]*m", "", shown)
+    assert bool(colour) == ("\x1b[" in shown)
+    assert colour in shown
+
+
+def test_files_and_other_formats_have_no_colours() -> None:
+    asked = (LLAMA, "--gpu", "RTX 4090", "--offline")
+    assert "\x1b" not in run(*asked, env={**os.environ, **NOWHERE, "TERM": "xterm-256color"}).stdout
+    for name in ("json", "csv", "markdown", "agent", "html"):
+        assert "\x1b" not in terminal(*asked, "--format", name, TERM="xterm-256color")

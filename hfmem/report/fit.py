@@ -1,6 +1,6 @@
 """Accelerators in reports: a bar of the memory, what fits, advice, and a matrix of models × accelerators.
 
-The parts of a bar are letters instead of colours.
+The parts of a bar are letters, which `hfmem.report.paint` puts on colours where a terminal has them.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from hfmem.report.width import command_lines, fold, items, left_out, narrowed, w
 from hfmem.units import format_bytes
 
 __all__ = [
+    "LETTERS",
     "by_some",
     "command_block",
     "fit_cell",
@@ -36,7 +37,7 @@ __all__ = [
     "to_matrix",
 ]
 
-_LETTERS: Final[dict[Group, str]] = {
+LETTERS: Final[dict[Group, str]] = {
     "weights": "W",
     "kv_cache": "K",
     "activations": "A",
@@ -46,6 +47,7 @@ _LETTERS: Final[dict[Group, str]] = {
     "optimizer": "S",
     "temporary": "T",
 }
+"""The letter of each group in bars."""
 _BAR: Final = 40  # cells of a bar
 _SHORTEST: Final = 10
 _WIDEST: Final = 100
@@ -71,7 +73,7 @@ def fit_lines(fits: Sequence[Fit], unit: str, room: int | None = None) -> Iterat
         for remark in _remarks(fit, unit):
             yield fold(f"{'':{width}}  {remark}", room or _WIDEST)
     if shown:
-        legend = [f"{_LETTERS[group]} {GROUP_NAMES[group]}" for group in GROUPS if group in shown]
+        legend = [f"{LETTERS[group]} {GROUP_NAMES[group]}" for group in GROUPS if group in shown]
         yield from items([*legend, ". free", "! too much"], width + 2, room)
 
 
@@ -92,7 +94,7 @@ def _bar(estimate: Estimate, usable: int, length: int) -> str:
     done = 0
     for group in GROUPS:
         done += estimate.group(group) or 0
-        cells += _LETTERS[group] * (round(done * length / whole) - len(cells))
+        cells += LETTERS[group] * (round(done * length / whole) - len(cells))
     cells = cells.ljust(length, ".")
     if estimate.total <= usable:
         return cells

@@ -58,6 +58,7 @@ class OutputFormat:
         reasons: whether the report of a single model contains the reason of each verdict, as formats for programs
             always do.
         full: whether it has everything about each of several reports too.
+        meters: whether it has bars of letters, which a terminal shows on colours.
         bare: whether it contains only figures, so that remarks have to be printed separately.
     """
 
@@ -70,6 +71,7 @@ class OutputFormat:
     known_only: bool = False
     reasons: bool = False
     full: bool = False
+    meters: bool = False
     bare: bool = False
 
 
@@ -94,7 +96,7 @@ def render(name: str, reports: Sequence[Report], problems: Sequence[Problem], st
     return FORMATS[name].render(*told_apart(reports, problems), style)
 
 
-@output_format("table", units=True, explains=True, reasons=True)
+@output_format("table", units=True, explains=True, reasons=True, meters=True)
 def _table(reports: Sequence[Report], problems: Sequence[Problem], style: Style) -> str:
     from hfmem.report.card import to_card, to_explanation
     from hfmem.report.escapes import line, visible
