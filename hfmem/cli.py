@@ -55,7 +55,7 @@ class _Around(Revision, Access, ListOptions, Concurrency, OutputOptions, Default
 
 def app(prog_name: str = "hfmem") -> None:
     """Run the command line and exit."""
-    command = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    command = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
     settings = {"help_option_names": ["-h", "--help"]}
     command.command("hfmem", cls=_Command, context_settings=settings)(_entry())
     command(_words(sys.argv[1:]), prog_name=prog_name)
@@ -88,11 +88,28 @@ def _entry() -> Callable[..., None]:
         """
         _run(models or [], {name: value for name, value in given.items() if value not in (None, [])})
 
-    argument = typer.Argument(None, metavar="MODEL...")
+    argument = typer.Argument(None, metavar="MODEL...", autocompletion=_models_begun)
     models = Parameter("models", Parameter.KEYWORD_ONLY, default=argument, annotation=list[str] | None)
     hfmem.__dict__["__signature__"] = Signature([models, *map(_parameter, table())])  # which typer reads
     hfmem.__annotations__.clear()
     return hfmem
+
+
+def _models_begun(incomplete: str) -> list[str]:
+    from hfmem.completion import models  # when a shell asks
+
+    return models(incomplete)
+
+
+def _values_begun(option: Declared) -> Callable[[str], list[str]]:
+    """What a shell asks for the values of an option."""
+
+    def begun(incomplete: str) -> list[str]:
+        from hfmem.completion import completions
+
+        return completions(option, incomplete)
+
+    return begun
 
 
 def _parameter(option: Declared) -> Parameter:
@@ -107,7 +124,8 @@ def _parameter(option: Declared) -> Parameter:
         one: Any = str if kind in _NUMBERS else kind
         kind = list[one] if option.several else one
     eager = _AT_ONCE.get(option.name)
-    asked = typer.Option(None, *names, callback=eager, is_eager=eager is not None)
+    begun = None if kind is bool else _values_begun(option)
+    asked = typer.Option(None, *names, callback=eager, is_eager=eager is not None, autocompletion=begun)
     return Parameter(option.name, Parameter.KEYWORD_ONLY, default=asked, annotation=kind | None)
 
 
@@ -141,7 +159,7 @@ class _Command(TyperCommand):
             formatter.write_dl([("MODEL...", "Hub ids, local folders, or .safetensors or .gguf files.")])
         for title, rows in sections:
             with formatter.section(title):
-                formatter.write_dl([*([_PLAIN] if title == HELP else []), *rows])
+                formatter.write_dl([_PLAIN, *rows, *_SHELLS] if title == HELP else rows)
         if shown is None:
             formatter.write_paragraph()
             formatter.write_text(
@@ -151,6 +169,10 @@ class _Command(TyperCommand):
 
 _SHOWN: Final = "hfmem.shown"
 _PLAIN: Final = ("-h, --help", "Show the common options.")
+_SHELLS: Final = (  # which typer adds
+    ("--install-completion", "Complete options and ids in this shell from now on (bash, zsh, fish, PowerShell)."),
+    ("--show-completion", "Print what that installs."),
+)
 
 
 def _topics() -> str:
@@ -165,13 +187,13 @@ def _help(ctx: typer.Context, shown: Iterable[Declared]) -> NoReturn:
 
 
 def _help_all(ctx: typer.Context, asked: bool) -> None:
-    if asked:
+    if asked and not ctx.resilient_parsing:  # as for completion
         _help(ctx, table())
 
 
 def _help_for(ctx: typer.Context, name: str | None) -> None:
     """Print the options of an engine or topic."""
-    if name is None:
+    if name is None or ctx.resilient_parsing:
         return
     if name in TOPICS:
         _help(ctx, (option for option in table() if option.option.panel in TOPICS[name]))
@@ -181,8 +203,8 @@ def _help_for(ctx: typer.Context, name: str | None) -> None:
     _help(ctx, declared(engine.options))
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _version(ctx: typer.Context, asked: bool) -> None:
+    if asked and not ctx.resilient_parsing:
         print(f"hfmem {__version__}")
         raise typer.Exit
 

@@ -32,6 +32,7 @@ LAYERS = (
     "answers",
     "api",
     "streams",
+    "completion",
     "cli",
     "__main__",
 )

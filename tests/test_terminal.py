@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import pty
 import re
+import select
+import shutil
+import struct
 import subprocess
+import sys
+import termios
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
 import hfmem
+from hfmem.cli import table
+from hfmem.completion import completions
+from hfmem.hardware.detect import machine
+from hfmem.hardware.table import accelerators
+from hfmem.options import rules
+from hfmem.options.option import value_of
 from tests.command import NOWHERE, run
 from tests.test_cli import on_terminal
 
@@ -219,3 +232,134 @@ def test_files_and_other_formats_have_no_colours() -> None:
     assert "\x1b" not in run(*asked, env={**os.environ, **NOWHERE, "TERM": "xterm-256color"}).stdout
     for name in ("json", "csv", "markdown", "agent", "html"):
         assert "\x1b" not in terminal(*asked, "--format", name, TERM="xterm-256color")
+
+
+BASH = shutil.which("bash")
+needs_bash = pytest.mark.skipif(BASH is None, reason="there is no bash")
+
+
+class Person:
+    """Somebody in an interactive bash in which completion is installed."""
+
+    def __init__(self, env: dict[str, str], folder: Path) -> None:
+        self._terminal, there = pty.openpty()
+        fcntl.ioctl(there, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 300, 0, 0))
+        self._bash = subprocess.Popen([str(BASH), "-i"], env=env, cwd=folder, stdin=there, stdout=there, stderr=there)
+        os.close(there)
+        self.shown()
+        self.types("PS1='$ '\n")
+
+    def types(self, keys: str) -> str:
+        """What the terminal shows after these keys, when it has come to rest."""
+        os.write(self._terminal, keys.encode())
+        return self.shown()
+
+    def shown(self) -> str:
+        found, rest = b"", 60.0
+        while select.select([self._terminal], [], [], rest)[0]:
+            found += os.read(self._terminal, 65536)
+            rest = 0.5 if found.endswith((b"$ ", b" ")) else 3.0
+        return found.decode().replace("\a", "")
+
+    def leaves(self) -> None:
+        self._bash.kill()
+        self._bash.wait()
+        os.close(self._terminal)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+    """A home with `hfmem` in it, and its environment, after `hfmem --install-completion` in bash."""
+    home = tmp_path_factory.mktemp("home")
+    program = home / "bin" / "hfmem"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m hfmem "$@"\n')
+    program.chmod(0o755)
+    env = {**os.environ, **NOWHERE, "HOME": str(home), "HF_HOME": str(home), "PS1": "$ ", "TERM": "dumb"}
+    env |= {"PATH": f"{program.parent}:{os.environ['PATH']}", "PYTHONPATH": str(Path(hfmem.__file__).parents[1])}
+    env |= {"INPUTRC": os.devnull}
+    (home / "hub" / "models--Somebody--Tuned-Model").mkdir(parents=True)
+    (home / "hfmem" / "v1" / "asked--before").mkdir(parents=True)
+    done = subprocess.run(
+        [str(BASH), "-c", "hfmem --install-completion; exit $?"], env=env, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return home, env
+
+
+@needs_bash
+def test_a_person_in_bash_completes_words(home: tuple[Path, dict[str, str]], tmp_path: Path) -> None:
+    (tmp_path / "weights.gguf").touch()
+    person = Person(home[1], tmp_path)
+    try:
+        assert person.types("hfmem meta-llama/Llama-2-7b-h\t").endswith("Llama-2-7b-hf ")
+        assert person.types("--gpu H100-P\t").endswith("H100-PCIe ")
+        assert person.types("--optimizer adamw-8\t").endswith("adamw-8bit ")
+        assert person.types("--explai\t").endswith("--explain ")
+        assert person.types("./wei\t").endswith("./weights.gguf ")
+    finally:
+        person.leaves()
+
+
+@pytest.mark.parametrize(
+    ("line", "some"),
+    [
+        ("meta-llama/Llama-2-", ["meta-llama/Llama-2-7b-hf", "meta-llama/Llama-2-70b-hf"]),
+        ("META-LLAMA/llama-2-7b-H", ["META-LLAMA/llama-2-7b-Hf"]),
+        ("Some", ["Somebody/Tuned-Model"]),
+        ("aske", ["asked/before"]),
+        ("openai-community/gpt2 meta-llama/Llama-2-7b-h", ["meta-llama/Llama-2-7b-hf"]),
+        ("x --gpu rtx-409", ["rtx-4090"]),
+        ("x --gpu 4xl40", ["4xl40", "4xl40S"]),
+        ("x --gpu p4d", ["p4d.24xlarge"]),
+        ("x --gpu a", ["auto"]),
+        ("x --optimizer ad", ["adamw", "adafactor"]),
+        ("x --runtime v", ["vllm"]),
+        ("x --format j", ["json", "jsonl"]),
+        ("x --dtype nf", ["nf4"]),
+        ("x --freeze vision,a", ["vision,audio"]),
+        ("x --sort to", ["total"]),
+        ("x --stack meg", ["megatron"]),
+        ("x --precision bf", ["bf16"]),
+        ("--help-for v", ["vllm"]),
+        ("--install", ["--install-completion"]),
+        ("--help-all --require", ["--require-fit"]),
+        ("--version --require", ["--require-fit"]),
+    ],
+)
+def test_words_that_a_shell_asks_for(line: str, some: list[str], home: tuple[Path, dict[str, str]]) -> None:
+    found = asked_by_shell(line, home[1])
+    assert set(some) <= set(found)
+    last = line.rpartition(" ")[2]
+    assert all(word.startswith(last) for word in found)
+
+
+@pytest.mark.parametrize("line", ["./wei", "/tmp/", "~/", "x --from li", "x --batch 4", "x --token hf", "nobody/has"])
+def test_files_and_numbers_are_left_to_the_shell(line: str, home: tuple[Path, dict[str, str]]) -> None:
+    assert asked_by_shell(line, home[1]) == []
+
+
+def asked_by_shell(line: str, env: dict[str, str]) -> list[str]:
+    words = ["hfmem", *line.split(" ")]
+    asked = {"COMP_WORDS": "\n".join(words), "COMP_CWORD": str(len(words) - 1), "_HFMEM_COMPLETE": "complete_bash"}
+    done = run(env=env | asked)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout.split()
+
+
+def test_every_accelerator_is_completed_to_a_name_that_means_it() -> None:
+    (gpu,) = (option for option in table() if option.name == "gpu")
+    words = completions(gpu, "")
+    assert {machine(word).accelerator.name for word in words if word not in ("auto", "me", "cpu")} >= {
+        row.name for row in accelerators()
+    }
+    assert not any(" " in word for word in words)
+
+
+def test_all_words_of_options_are_taken() -> None:
+    """A word that is offered and then refused would be worse than none."""
+    for option in table():
+        if option.name in ("gpu", "help_for", "sort"):
+            continue
+        for word in completions(option, ""):
+            assert rules.wrong(option, value_of(option, word)) is None, (option.name, word)
