@@ -32,6 +32,8 @@ from hfmem.report.options import SHORT, OutputOptions
 from hfmem.scenario.asked import Asked, extended, owners
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from hfmem.errors import HfmemError
     from hfmem.fetcher.values import ModelRef
     from hfmem.report.errors import Problem
@@ -236,6 +238,7 @@ def _run(given: Sequence[str], line: _Values) -> None:
 
         reports = sorted_reports(reports, around.sort)
     failed = _print(reports, problems, around, options, several=len(refs) > 1)
+    failed |= around.plot is not None and not _plotted(around.plot, reports, options, around)
     for sentence in defaults if problems and not reports else ():  # otherwise they are among the notes
         _tell(sentence)
     if interrupted or failed:
@@ -332,6 +335,28 @@ def _print(reports: list[Report], problems: list[Problem], around: _Around, opti
         whose = f"{problem.model}: " if several and problem.model not in problem.message else ""
         _tell(line(f"{whose}{problem.message} {problem.hint}"))
     return bool(failures)
+
+
+def _plotted(path: Path, reports: Sequence[Report], options: Options, around: _Around) -> bool:
+    """Write the picture. Returns whether there is one."""
+    from hfmem.report.plots.file import picture, titled
+    from hfmem.report.plots.panels import panels
+
+    found = panels(reports, options, around.plot_of)
+    if not found:
+        if reports:
+            _tell("There is nothing to draw: sizes are unknown, or the engine refuses the split.")
+        return False
+    kind = path.suffix.lower().removeprefix(".")
+    try:
+        path.write_bytes(picture(found, titled(reports), kind, around.unit))
+    except OSError as error:
+        _tell(f"{path} cannot be written: {error.strerror or type(error).__name__}.")
+        return False
+    drawn = {panel.name for panel in found}
+    left = "".join(f"; nothing to draw of {name}" for name in around.plot_of if name not in drawn)
+    _tell(f"{path}: {', '.join(panel.name for panel in found)}{left}.")
+    return True
 
 
 def _painted(text: str, output: OutputFormat, depth: Depth) -> str:
