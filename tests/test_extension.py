@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.fetcher.test_hub import CONFIG, ROWS
 from tests.command import NOWHERE
+from tests.fetcher.test_hub import CONFIG, ROWS
 from tests.hub import Hub, single
 from tests.tools.github import COMMIT, ROOT, repository
 from tests.tools.served import serving
@@ -96,7 +96,13 @@ def redirected(server: str, *arguments: str, env: dict[str, str]) -> subprocess.
 @pytest.mark.pypi
 def test_the_client_installs_it_from_an_archive_of_the_checkout(tmp_path: Path) -> None:
     """`hf extensions install hfmem/hf-hfmem`, then `hf hfmem MODEL` in the environment that the client has made."""
-    env = {**os.environ, **NOWHERE, "HOME": str(tmp_path), "HF_HOME": str(tmp_path / "hf-home"), "NO_PROXY": "127.0.0.1"}
+    env = {
+        **os.environ,
+        **NOWHERE,
+        "HOME": str(tmp_path),
+        "HF_HOME": str(tmp_path / "hf-home"),
+        "NO_PROXY": "127.0.0.1",
+    }
     env.pop("PYTHONPATH", None)  # the environment's own package answers
     with serving(repository("hfmem")) as (server, seen):
         done = redirected(server, "extensions", "install", "hfmem/hf-hfmem", env=env)

@@ -38,7 +38,7 @@ def serving(answer: Callable[[Asked], Answer]) -> Iterator[tuple[str, list[str]]
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name is the base class's
+        def log_message(self, format: str, *args: object) -> None:
             """Say nothing."""
 
         def handle_any(self) -> None:
