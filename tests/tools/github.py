@@ -16,7 +16,7 @@ from typing import Any
 
 from tests.tools.served import Answer, Asked
 
-__all__ = ["COMMIT", "ROOT", "archive", "repository"]
+__all__ = ["COMMIT", "ROOT", "archive", "files", "repository"]
 
 ROOT = Path(__file__).parents[2]
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -28,17 +28,17 @@ def archive(root: Path = ROOT) -> bytes:
     """`archive/HEAD.zip`: the files of the checkout below one folder, named after repository and commit."""
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as file:
-        for path in _files(root):
+        for path in files(root):
             file.write(path, f"hf-hfmem-{COMMIT}/{path.relative_to(root).as_posix()}")
     return stream.getvalue()
 
 
-def _files(folder: Path) -> Iterator[Path]:
+def files(folder: Path = ROOT) -> Iterator[Path]:
     """What is under version control, nearly: neither hidden folders nor generated ones."""
     for path in sorted(folder.iterdir()):
         if path.is_dir():
             if not (path.name.startswith(".") or path.name in _GENERATED or path.name.endswith(".egg-info")):
-                yield from _files(path)
+                yield from files(path)
         elif path.name != ".git":  # a file in a work tree
             yield path
 
