@@ -40,6 +40,11 @@ LINES = [
         "./build/bin/llama-server -m ./m.gguf -ngl 99 -c 16384 -fa -np 4 -b 512 --jinja --host 0.0.0.0",
         "./m.gguf --runtime llamacpp -ngl 99 -c 16384 -fa on -np 4 --batch-size 512",
     ),
+    (
+        "docker run --gpus all -v ~/.cache:/root/.cache -p 8000:8000 --ipc=host docker.io/vllm/vllm-openai:v0.19.0 "
+        "--model org/m --max-model-len 4096",
+        "org/m --runtime vllm --max-model-len 4096",
+    ),
     ("llama-server -hf org/m-GGUF:Q8_0 -fa off", "org/m-GGUF:Q8_0 --runtime llamacpp -fa off"),
     ("vllm serve 'org/m' --max-model-len 4096 # | a comment", "org/m --runtime vllm --max-model-len 4096"),
 ]
@@ -104,6 +109,8 @@ def test_no_option_that_takes_memory_here_is_called_idle() -> None:
 def test_lines_are_found_in_a_script() -> None:
     script = "#!/bin/sh\n# vllm serve old\nset -e\nexec vllm serve org/m \\\n    --max-model-len 4096\necho vllm\n"
     assert list(launch_lines(script)) == ["exec vllm serve org/m  --max-model-len 4096"]
+    image = "docker run --gpus all vllm/vllm-openai:latest --model org/m"
+    assert list(launch_lines(f"docker pull vllm/vllm-openai:latest\n{image}\n")) == [image]
 
 
 def test_several_files_and_the_worst_exit_code(

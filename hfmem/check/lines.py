@@ -60,7 +60,9 @@ def launch_lines(text: str) -> Iterator[str]:
     begins = [" ".join(words) for _, launch in _launches() for words in launch.begins]
     for line in re.sub(r"\\\n\s*", " ", text).splitlines():
         told = line.strip()
-        if not told.startswith("#") and any(re.search(rf"(^|[\s/]){re.escape(each)}\s", told) for each in begins):
+        if not told.startswith("#") and any(
+            re.search(rf"(^|[\s/]){re.escape(each)}(:\S+)?\s", told) for each in begins
+        ):
             yield told
 
 
@@ -79,11 +81,16 @@ def question(line: str, ignore: Collection[str] = ()) -> Question:
     for row, launch in _launches():
         for begins in launch.begins:
             for start in range(len(words) - len(begins) + 1):
-                found = [word.rpartition("/")[2] for word in words[start : start + len(begins)]]
+                found = [_program(word) for word in words[start : start + len(begins)]]
                 if found == list(begins):
                     given = words[start + len(begins) :]
                     return _Reading(begins, launch, ignore).read(line, row.name, given)
     raise LaunchLineError(line, "program", [launch.begins[0] for _, launch in _launches()])
+
+
+def _program(word: str) -> str:
+    """The name of a program or an image, without its folder and tag."""
+    return word.rpartition("/")[2].partition(":")[0]
 
 
 def _words(line: str) -> list[str]:

@@ -16,7 +16,7 @@ class Launch:
     """A program's launch line.
 
     Attributes:
-        begins: words that begin it, any of these.
+        begins: words that begin it, any of these; of an image its name without registry and tag.
         model: options whose value is the model.
         positional: whether the first word that is no option is the model too.
         length: the option without which the program takes the model's own maximum; "" if it takes something else.
