@@ -18,23 +18,23 @@ from hfmem.refusals.launch import LaunchLineError, LaunchOptionError
 LINES = [
     (
         "vllm serve org/m --max-model-len 32768 --tensor-parallel-size 2",
-        "org/m --runtime vllm --max-model-len 32768 --tp 2",
+        "org/m --runtime vllm --max-model-len 32768 --tp 2 --pp 1 --dp 1",
     ),
     (
         "CUDA_VISIBLE_DEVICES=0,1 nohup vllm serve org/m -tp=2 --max_model_len=8192 > log 2>&1 &",
-        "org/m --runtime vllm --tp 2 --max-model-len 8192",
+        "org/m --runtime vllm --tp 2 --max-model-len 8192 --pp 1 --dp 1",
     ),
     (
         "python -m vllm.entrypoints.openai.api_server --model org/m --port 8000 --max-model-len 4096 && echo done",
-        "org/m --runtime vllm --max-model-len 4096",
+        "org/m --runtime vllm --max-model-len 4096 --tp 1 --pp 1 --dp 1",
     ),
     (
         "vllm serve org/m --dtype half --kv-cache-dtype auto --quantization fp8 --max-model-len 1k",
-        "org/m --runtime vllm --dtype fp8 --max-model-len 1k",
+        "org/m --runtime vllm --dtype fp8 --max-model-len 1k --tp 1 --pp 1 --dp 1",
     ),
     (
         "vllm serve org/m -q awq -tp 4 -dp 2 --enable-expert-parallel --enforce-eager --max-model-len 1k",
-        "org/m --runtime vllm --tp 4 --dp 2 --enforce-eager --max-model-len 1k --ep 8",
+        "org/m --runtime vllm --tp 4 --dp 2 --enforce-eager --max-model-len 1k --ep 8 --pp 1",
     ),
     (
         "./build/bin/llama-server -m ./m.gguf -ngl 99 -c 16384 -fa -np 4 -b 512 --jinja --host 0.0.0.0",
@@ -43,10 +43,13 @@ LINES = [
     (
         "docker run --gpus all -v ~/.cache:/root/.cache -p 8000:8000 --ipc=host docker.io/vllm/vllm-openai:v0.19.0 "
         "--model org/m --max-model-len 4096",
-        "org/m --runtime vllm --max-model-len 4096",
+        "org/m --runtime vllm --max-model-len 4096 --tp 1 --pp 1 --dp 1",
     ),
     ("llama-server -hf org/m-GGUF:Q8_0 -fa off", "org/m-GGUF:Q8_0 --runtime llamacpp -fa off"),
-    ("vllm serve 'org/m' --max-model-len 4096 # | a comment", "org/m --runtime vllm --max-model-len 4096"),
+    (
+        "vllm serve 'org/m' --max-model-len 4096 # | a comment",
+        "org/m --runtime vllm --max-model-len 4096 --tp 1 --pp 1 --dp 1",
+    ),
 ]
 
 
@@ -66,6 +69,16 @@ def test_the_length_is_the_models_own(capsys: pytest.CaptureFixture[str], monkey
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     assert run(["--line", "vllm serve meta-llama/Llama-3.1-8B-Instruct", "--gpu", "RTX 4090"]) == 3
     assert "131,072 tokens" in capsys.readouterr().out
+
+
+def test_a_line_without_a_split_is_on_one_accelerator_however_many_there_are(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As vLLM starts it; on both it would fit."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    line = "vllm serve Qwen/Qwen3-32B --max-model-len 8192"
+    assert run(["--line", line, "--gpu", "2x L40S"]) == 3
+    assert run(["--line", f"{line} -tp 2", "--gpu", "2x L40S"]) == 0
 
 
 @pytest.mark.parametrize(
@@ -88,7 +101,7 @@ def test_what_is_not_understood_is_refused(line: str, kind: type, told: str) -> 
 
 def test_an_option_is_left_out_where_somebody_says_so() -> None:
     asked = question("vllm serve org/m --of-tomorrow 3 --max-model-len 4096", ["--of-tomorrow"])
-    assert asked.words == ("org/m", "--runtime", "vllm", "--max-model-len", "4096")
+    assert " ".join(asked.words) == "org/m --runtime vllm --max-model-len 4096 --tp 1 --pp 1 --dp 1"
     assert asked.ignored == ("--of-tomorrow",)
 
 

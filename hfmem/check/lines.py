@@ -134,6 +134,7 @@ class _Reading:
         for flag in self.products:
             option, factors = self.launch.products[flag]
             self.found[option] = [str(prod(int(self.found.get(name, ["1"])[-1]) for name in factors))]
+        self.found |= {name: [value] for name, value in self.launch.missing.items() if name not in self.found}
         options = [word for name, values in self.found.items() for value in values for word in (name, value) if word]
         length = self.launch.length
         return Question(

@@ -25,6 +25,8 @@ class Launch:
             is left out. A tuple is another option with its value.
         products: flags that stand for an option whose value is the product of others: expert parallelism over all
             ranks.
+        missing: options with the value that the program takes where the line has none, and hfmem would take another:
+            it uses every accelerator that is named.
         idle: flags that change no memory.
         idle_with_value: options with a value that change no memory.
         source: the release whose options these are.
@@ -37,6 +39,7 @@ class Launch:
     renamed: Mapping[str, str] = field(default_factory=dict)
     values: Mapping[str, Mapping[str, str | tuple[str, str] | None]] = field(default_factory=dict)
     products: Mapping[str, tuple[str, tuple[str, ...]]] = field(default_factory=dict)
+    missing: Mapping[str, str] = field(default_factory=dict)
     idle: frozenset[str] = frozenset()
     idle_with_value: frozenset[str] = frozenset()
     source: str

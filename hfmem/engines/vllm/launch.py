@@ -49,6 +49,7 @@ LAUNCH: Final = Launch(
         "--quantization": {"fp8": ("--dtype", "fp8"), **dict.fromkeys(_OF_THE_CHECKPOINT)},
     },
     products={"--enable-expert-parallel": ("--ep", ("--tp", "--dp"))},
+    missing={"--tp": "1", "--pp": "1", "--dp": "1"},
     idle=frozenset(
         {
             "--allow-credentials",
