@@ -21,7 +21,7 @@ from tests.gguf_repositories import folder, repository
 from tests.hub import Hub
 from tests.hub.files import safetensors_file
 
-__all__ = ["Example", "examples", "listed", "pages", "place", "printed", "regenerated", "shelf"]
+__all__ = ["Example", "examples", "listed", "pages", "place", "printed", "process", "regenerated", "shelf"]
 
 ROOT: Final = Path(__file__).parents[2]
 _FOLLOWED_ELSEWHERE: Final = {"adding.md"}  # tests/test_docs.py applies it to a copy of the package
@@ -90,7 +90,7 @@ def printed(example: Example) -> str:
         for name, text in example.files.items():
             (where / name).write_text(text, encoding="utf-8")
         if command[0] == "hfmem-check":
-            done = _process("hfmem.check", *command[1:], env=env, cwd=where)
+            done = process("hfmem.check", *command[1:], env=env, cwd=where)
         else:
             done = run(*command[1:], env=env, cwd=where)
     judged = "--require-fit" in command or command[0] == "hfmem-check"
@@ -102,7 +102,8 @@ def printed(example: Example) -> str:
     return "".join(lines)
 
 
-def _process(module: str, *words: str, env: Mapping[str, str], cwd: Path) -> subprocess.CompletedProcess[str]:
+def process(module: str, *words: str, env: Mapping[str, str], cwd: Path) -> subprocess.CompletedProcess[str]:
+    """`python -m MODULE` of this checkout."""
     command = [sys.executable, "-m", module, *words]
     own = {**env, "PYTHONPATH": str(ROOT)}
     return subprocess.run(command, env=own, cwd=cwd, capture_output=True, text=True, check=False, timeout=120)

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import tomllib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 from tests.command import run
-from tests.documents.pages import ROOT, Example, examples, listed, pages, place, printed, shelf
+from tests.documents.pages import ROOT, Example, examples, listed, pages, place, printed, process, shelf
 from tests.documents.pieces import MARKED, PIECES
 from tests.documents.terminal import PICTURE, picture, seen
 
 PAGES = pages()
+SCRIPTS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["scripts"]
 SHOWN = [example for page in PAGES for example in examples(page)]
-LISTED = [(page.name, command) for page in PAGES for command in listed(page) if command.startswith("hfmem")]
+LISTED = [(page.name, command) for page in PAGES for command in listed(page) if command.startswith("hfmem ")]
 MADE = [
     (page.name, command, text)
     for page in PAGES
@@ -67,13 +71,18 @@ def _own(page: Path) -> str:
     return re.sub(r"(?ms)^```(?:yaml|sh)\b.*?^```$", "", page.read_text(encoding="utf-8"))
 
 
+@cache
 def _options() -> set[str]:
-    return set(re.findall(r"--[a-z][a-z-]*", run("--help-all").stdout))
+    """Those of every command of the package, by their help."""
+    told = [run("--help-all").stdout]
+    scripts = {target.partition(":")[0].removesuffix(".__main__") for target in SCRIPTS.values()} - {"hfmem"}
+    told += [process(module, "--help", env=os.environ, cwd=ROOT).stdout for module in sorted(scripts)]
+    return set(re.findall(r"--[a-z][a-z-]*", "\n".join(told)))
 
 
 def _of_others() -> set[str]:
-    """`hfmem-check`'s own, those of `hf`, of llama.cpp where a page speaks of its, and of tests.documents."""
-    return {"--ignore", "--summary", "--line", "--global", "--cache-ram", "--split-mode", "--write"}
+    """Those of `hf`, of llama.cpp where a page speaks of its, and of tests.documents."""
+    return {"--global", "--cache-ram", "--split-mode", "--write"}
 
 
 def _links(page: Path) -> Iterator[str]:
