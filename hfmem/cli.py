@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from inspect import Parameter, Signature
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
@@ -23,17 +23,22 @@ from hfmem.options import rules
 from hfmem.options.access import Access, Concurrency, Revision
 from hfmem.options.help import common, panels
 from hfmem.options.option import Declared, declared, value_of
-from hfmem.options.output import HelpOptions, ListOptions
+from hfmem.options.output import DefaultsOptions, HelpOptions, ListOptions
 from hfmem.options.panels import HELP, TOPICS
-from hfmem.refusals.options import UnknownWordError
+from hfmem.options.run import is_profile
+from hfmem.refusals.options import IncompatibleOptionsError, UnknownWordError
 from hfmem.report.formats import FORMATS, Style, render
-from hfmem.report.options import OutputOptions
+from hfmem.report.options import SHORT, OutputOptions
 from hfmem.scenario.asked import Asked, extended, owners
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from hfmem.errors import HfmemError
     from hfmem.fetcher.values import ModelRef
     from hfmem.report.errors import Problem
+    from hfmem.report.formats import OutputFormat
+    from hfmem.report.paint import Depth
     from hfmem.report.values import Report
     from hfmem.scenario.options import Options
 
@@ -46,13 +51,13 @@ _Made = TypeVar("_Made")
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
-class _Around(Revision, Access, ListOptions, Concurrency, OutputOptions):
+class _Around(Revision, Access, ListOptions, Concurrency, OutputOptions, DefaultsOptions):
     """The options other than the scenario's: which models, and how to print them."""
 
 
 def app(prog_name: str = "hfmem") -> None:
     """Run the command line and exit."""
-    command = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    command = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
     settings = {"help_option_names": ["-h", "--help"]}
     command.command("hfmem", cls=_Command, context_settings=settings)(_entry())
     command(_words(sys.argv[1:]), prog_name=prog_name)
@@ -85,11 +90,28 @@ def _entry() -> Callable[..., None]:
         """
         _run(models or [], {name: value for name, value in given.items() if value not in (None, [])})
 
-    argument = typer.Argument(None, metavar="MODEL...")
+    argument = typer.Argument(None, metavar="MODEL...", autocompletion=_models_begun)
     models = Parameter("models", Parameter.KEYWORD_ONLY, default=argument, annotation=list[str] | None)
     hfmem.__dict__["__signature__"] = Signature([models, *map(_parameter, table())])  # which typer reads
     hfmem.__annotations__.clear()
     return hfmem
+
+
+def _models_begun(incomplete: str) -> list[str]:
+    from hfmem.completion import models  # when a shell asks
+
+    return models(incomplete)
+
+
+def _values_begun(option: Declared) -> Callable[[str], list[str]]:
+    """What a shell asks for the values of an option."""
+
+    def begun(incomplete: str) -> list[str]:
+        from hfmem.completion import completions
+
+        return completions(option, incomplete)
+
+    return begun
 
 
 def _parameter(option: Declared) -> Parameter:
@@ -104,7 +126,8 @@ def _parameter(option: Declared) -> Parameter:
         one: Any = str if kind in _NUMBERS else kind
         kind = list[one] if option.several else one
     eager = _AT_ONCE.get(option.name)
-    asked = typer.Option(None, *names, callback=eager, is_eager=eager is not None)
+    begun = None if kind is bool else _values_begun(option)
+    asked = typer.Option(None, *names, callback=eager, is_eager=eager is not None, autocompletion=begun)
     return Parameter(option.name, Parameter.KEYWORD_ONLY, default=asked, annotation=kind | None)
 
 
@@ -138,7 +161,7 @@ class _Command(TyperCommand):
             formatter.write_dl([("MODEL...", "Hub ids, local folders, or .safetensors or .gguf files.")])
         for title, rows in sections:
             with formatter.section(title):
-                formatter.write_dl([*([_PLAIN] if title == HELP else []), *rows])
+                formatter.write_dl([_PLAIN, *rows, *_SHELLS] if title == HELP else rows)
         if shown is None:
             formatter.write_paragraph()
             formatter.write_text(
@@ -148,6 +171,10 @@ class _Command(TyperCommand):
 
 _SHOWN: Final = "hfmem.shown"
 _PLAIN: Final = ("-h, --help", "Show the common options.")
+_SHELLS: Final = (  # which typer adds
+    ("--install-completion", "Complete options and ids in this shell from now on (bash, zsh, fish, PowerShell)."),
+    ("--show-completion", "Print what that installs."),
+)
 
 
 def _topics() -> str:
@@ -162,13 +189,13 @@ def _help(ctx: typer.Context, shown: Iterable[Declared]) -> NoReturn:
 
 
 def _help_all(ctx: typer.Context, asked: bool) -> None:
-    if asked:
+    if asked and not ctx.resilient_parsing:  # as for completion
         _help(ctx, table())
 
 
 def _help_for(ctx: typer.Context, name: str | None) -> None:
     """Print the options of an engine or topic."""
-    if name is None:
+    if name is None or ctx.resilient_parsing:
         return
     if name in TOPICS:
         _help(ctx, (option for option in table() if option.option.panel in TOPICS[name]))
@@ -178,8 +205,8 @@ def _help_for(ctx: typer.Context, name: str | None) -> None:
     _help(ctx, declared(engine.options))
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _version(ctx: typer.Context, asked: bool) -> None:
+    if asked and not ctx.resilient_parsing:
         print(f"hfmem {__version__}")
         raise typer.Exit
 
@@ -192,7 +219,7 @@ def _run(given: Sequence[str], line: _Values) -> None:
     """Run a parsed command line."""
     from hfmem.scenario.options import options_type
 
-    values = _understood(line)
+    values = _with_format(_understood(line))
     around = _made(_Around, values)
     options = _made(options_type(), values)
     _refuse(rules.wrong(option, getattr(around, option.name)) for option in declared(_Around))
@@ -201,6 +228,8 @@ def _run(given: Sequence[str], line: _Values) -> None:
         return
     _check_environment()
     options, refs = _models(given, options, around, values)
+    options, around, defaults = _with_defaults(options, around, values)
+    options = _with_profile(options, around)
     _check(options, around, refs)
     results, interrupted = _collect(refs, options, around)
     reports, problems = _split(results)
@@ -209,6 +238,9 @@ def _run(given: Sequence[str], line: _Values) -> None:
 
         reports = sorted_reports(reports, around.sort)
     failed = _print(reports, problems, around, options, several=len(refs) > 1)
+    failed |= around.plot is not None and not _plotted(around.plot, reports, options, around)
+    for sentence in defaults if problems and not reports else ():  # otherwise they are among the notes
+        _tell(sentence)
     if interrupted or failed:
         raise typer.Exit(INTERRUPTED if interrupted else FAILED)
     if around.require_fit and not all(report.fits and all(fit.fits for fit in report.fits) for report in reports):
@@ -235,6 +267,17 @@ def _understood(line: _Values) -> _Values:
         }
     except InvalidScenarioError as error:
         _wrong(error)
+
+
+def _with_format(values: _Values) -> _Values:
+    """The values with the format that a switch is short for."""
+    short = [name for name in SHORT if values.get(name)]
+    formats = {SHORT[name] for name in short} | ({values["output"]} if "output" in values else set())
+    if len(formats) > 1:
+        flags = {option.name: option.flags[0] for option in declared(_Around)}
+        other = (flags[short[1]],) if len(short) > 1 else (flags["output"], str(values["output"]))
+        _wrong(IncompatibleOptionsError((flags[short[0]],), other))
+    return {**values, "output": SHORT[short[0]]} if short else values
 
 
 def _made(kind: type[_Made], values: Mapping[str, Any]) -> _Made:
@@ -274,7 +317,7 @@ def _print(reports: list[Report], problems: list[Problem], around: _Around, opti
     from hfmem.report.escapes import line
     from hfmem.report.names import told_apart
     from hfmem.report.remarks import free_room, remarks
-    from hfmem.streams import columns, only_ascii
+    from hfmem.streams import colours, columns, only_ascii
 
     output, width = FORMATS[around.output], columns(sys.stdout)
     free = free_room() if several and width is not None else None  # only in a terminal, as it is about this machine
@@ -285,13 +328,44 @@ def _print(reports: list[Report], problems: list[Problem], around: _Around, opti
     failures = [*problems, *sizeless(reports)]
     shown = [each for each in reports if each.estimate.known_total is not None] if output.known_only else reports
     if (shown or several or output.whole) and (text := render(output.name, shown, problems, style)):
-        print(text)
+        print(_painted(text, output, colours(sys.stdout)))
     for sentence in remarks(shown, style, output=output, named=options.gpu, tight=around.require_fit):
         _tell(line(sentence))
     for problem in failures:
         whose = f"{problem.model}: " if several and problem.model not in problem.message else ""
         _tell(line(f"{whose}{problem.message} {problem.hint}"))
     return bool(failures)
+
+
+def _plotted(path: Path, reports: Sequence[Report], options: Options, around: _Around) -> bool:
+    """Write the picture. Returns whether there is one."""
+    from hfmem.report.plots.file import picture, titled
+    from hfmem.report.plots.panels import panels
+
+    found = panels(reports, options, around.plot_of)
+    if not found:
+        if reports:
+            _tell("There is nothing to draw: sizes are unknown, or the engine refuses the split.")
+        return False
+    kind = path.suffix.lower().removeprefix(".")
+    try:
+        path.write_bytes(picture(found, titled(reports), kind, around.unit))
+    except OSError as error:
+        _tell(f"{path} cannot be written: {error.strerror or type(error).__name__}.")
+        return False
+    drawn = {panel.name for panel in found}
+    left = "".join(f"; nothing to draw of {name}" for name in around.plot_of if name not in drawn)
+    _tell(f"{path}: {', '.join(panel.name for panel in found)}{left}.")
+    return True
+
+
+def _painted(text: str, output: OutputFormat, depth: Depth) -> str:
+    """The text with the meters of the card in colour."""
+    if not depth or not output.meters:
+        return text
+    from hfmem.report.paint import painted
+
+    return painted(text, depth)
 
 
 def _list_gpus(models: Sequence[str], options: Options, around: _Around) -> None:
@@ -337,6 +411,38 @@ def _models(
     if not refs:
         _usage("No model given: use hfmem MODEL, or --from FILE with one per line.")
     return options, refs
+
+
+def _with_defaults(options: Options, around: _Around, written: Collection[str]) -> tuple[Options, _Around, list[str]]:
+    """The options with the defaults of the person or the project, and the sentences on those that count."""
+    if not around.defaults:
+        return options, around, []
+    from hfmem.options.otherwise import Otherwise
+    from hfmem.scenario.preferences import as_words, preferences, with_preferences
+
+    try:
+        preferred = [each for each in preferences(table()) if each.option.name not in written]
+    except InvalidScenarioError as error:
+        _wrong(error)
+    options, used = with_preferences(options, preferred)
+    unit = next((each for each in preferred if each.option.name == "unit"), None)
+    if unit is not None and FORMATS[around.output].units:
+        around = replace(around, unit=unit.value)
+        used = [*used, unit]
+    sentences = list(as_words(used))
+    return replace(options, remarks=(*options.remarks, *map(Otherwise, sentences))), around, sentences
+
+
+def _with_profile(options: Options, around: _Around) -> Options:
+    """The options with the accelerators of the user's Hub profile in place of `me`."""
+    if not any(map(is_profile, options.gpu)):
+        return options
+    from hfmem.scenario.profile import with_profile
+
+    try:
+        return with_profile(options, around)
+    except InvalidScenarioError as error:
+        _wrong(error)
 
 
 def _usage(sentence: str) -> NoReturn:

@@ -13,12 +13,12 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 if TYPE_CHECKING:
     from typing import TextIO
 
-__all__ = ["Progress", "Streams", "columns", "only_ascii"]
+__all__ = ["Progress", "Streams", "colours", "columns", "only_ascii"]
 
 _USUAL_WIDTH: Final = 80
 
@@ -118,6 +118,19 @@ def columns(stream: TextIO) -> int | None:
         return os.get_terminal_size(stream.fileno()).columns or _USUAL_WIDTH
     except OSError:
         return _USUAL_WIDTH
+
+
+def colours(stream: TextIO) -> Literal["", "256", "full"]:
+    """Which colours a stream shows: none (a file, a pipe, `NO_COLOR`, a terminal without), a table of 256, or all."""
+    kind = os.environ.get("TERM", "")
+    windows = os.name == "nt" and bool(os.environ.get("WT_SESSION") or kind)
+    if os.environ.get("NO_COLOR") or not stream.isatty() or not (windows or (kind and kind not in _WITHOUT)):
+        return ""
+    return "full" if windows or os.environ.get("COLORTERM", "").lower() in ("truecolor", "24bit") else "256"
+
+
+_WITHOUT: Final = ("dumb", "linux", "unknown", "vt100", "vt102", "vt220")
+"""Terminals without a table of 256 colours."""
 
 
 def only_ascii(stream: TextIO) -> bool:

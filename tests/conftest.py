@@ -32,6 +32,11 @@ _CLEARED = (
 )
 
 
+def pytest_configure() -> None:
+    """Nobody's defaults count in tests."""
+    os.environ["XDG_CONFIG_HOME"] = os.devnull
+
+
 def pytest_collection_finish() -> None:
     """What was collected stays to the end: no collection of garbage looks at it again."""
     gc.collect()

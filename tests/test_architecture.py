@@ -32,6 +32,7 @@ LAYERS = (
     "answers",
     "api",
     "streams",
+    "completion",
     "cli",
     "check",
     "__main__",
@@ -96,6 +97,7 @@ def test_imports_run_one_way(name: str, path: Path) -> None:
         ("transformers", {"mapper.defaults", "mapper.generic"}),
         ("click", set()),
         ("typer", {"cli"}),
+        ("matplotlib", {"report.plots.draw"}),
         ("tabulate", {"report.card", "report.choices", "report.fit", "report.tables", "report.training"}),
     ],
 )

@@ -28,8 +28,8 @@ LLAMA = "meta-llama/Llama-2-7b-hf"
 
 
 def on_terminal(*arguments: str, env: dict[str, str], columns: int) -> str:
-    """What a terminal of so many columns shows."""
-    env = {name: value for name, value in env.items() if name not in ("COLUMNS", "LINES")}
+    """What a terminal of so many columns shows, without colours unless the environment asks for them."""
+    env = {"NO_COLOR": "1"} | {name: value for name, value in env.items() if name not in ("COLUMNS", "LINES")}
     parent, child = pty.openpty()
     fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
     with subprocess.Popen(
@@ -650,10 +650,10 @@ def test_a_folder_that_cannot_be_made_is_no_full_disk(alone: dict[str, str]) -> 
     assert done.stderr == ("Warning: cannot download to /proc/nope/hub: the folder cannot be created. Check HF_HOME.\n")
 
 
-def test_the_hardware_of_a_profile_is_named_instead() -> None:
+def test_the_hardware_of_a_profile_is_not_known_offline() -> None:
     done = run(LLAMA, "--gpu", "me", "--offline")
     assert done.returncode == 2
-    assert done.stderr.startswith("--gpu me would be the hardware of a Hub profile, which programs cannot read: ")
+    assert done.stderr.startswith("--gpu me is the hardware saved on your Hub profile, which cannot be read offline. ")
 
 
 def test_of_several_models_each_error_says_whose_it_is() -> None:

@@ -89,8 +89,13 @@ SAMPLES: Final[list[tuple[InvalidScenarioError, str]]] = [
     ),
     (
         options.ProfileGpuError("me"),
-        "--gpu me would be the hardware of a Hub profile, which programs cannot read: name it instead, as in "
-        "--gpu 'RTX 4090', or use --gpu auto for this machine",
+        "--gpu me is the hardware saved on your Hub profile, which hfmem.estimate, hfmem.compare and the command line "
+        "read. Otherwise name it, as in --gpu 'RTX 4090', or use --gpu auto for this machine",
+    ),
+    (
+        options.ProfileGpuError("me", "unknown", user="somebody", owned=(("Apple M9", 3),)),
+        "--gpu me finds nothing on the Hub profile of somebody that the table has (Apple M9 with 3 GB). "
+        "Otherwise name it, as in --gpu 'RTX 4090', or use --gpu auto for this machine",
     ),
     (
         options.SeveralModelsError(("--train", "--gpu", "--trace")),
@@ -119,6 +124,19 @@ SAMPLES: Final[list[tuple[InvalidScenarioError, str]]] = [
     (
         files.UnreadableVariableError("", "no int"),
         "One of the variables that begin with HF_ cannot be read (no int): correct it, or unset it",
+    ),
+    (
+        files.DefaultsFileError("~/c.toml", key="gpus", known=("gpu", "unit")),
+        "~/c.toml: 'gpus' is not one of gpu, unit (did you mean 'gpu'?), which may have a default. "
+        "Correct it, or use --no-defaults",
+    ),
+    (
+        files.DefaultsFileError("c.toml", why="it is a device, where a file is expected"),
+        "c.toml: it cannot be read (it is a device, where a file is expected). Correct it, or use --no-defaults",
+    ),
+    (
+        files.DefaultsFileError("pyproject.toml", key="tool.hfmem"),
+        "pyproject.toml: tool.hfmem is not a table. Correct it, or use --no-defaults",
     ),
     (files.TrainingFileError("x", "syntax"), "--from-args x is neither valid JSON nor valid YAML"),
     (files.TrainingFileError("x", "mapping"), "--from-args x does not contain a mapping of keys to values"),

@@ -7,6 +7,7 @@ parsed.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -79,7 +80,7 @@ def find(ref: ModelRef) -> Checkpoint | None:
 @cache
 def model_ids() -> tuple[str, ...]:
     """All models in the catalog, in order."""
-    return tuple(json.loads(line)["model"] for line in _text().splitlines()[1:])
+    return tuple(json.loads(name) for name in re.findall(r'^{"model":("[^"]*")', _text(), re.MULTILINE))
 
 
 @cache

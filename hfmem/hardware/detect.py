@@ -16,7 +16,7 @@ from typing import Final
 
 from hfmem.hardware.table import find, named
 from hfmem.hardware.values import Accelerator, Machine
-from hfmem.units import GIB, MIB
+from hfmem.units import GIB, MIB, gib_of
 
 __all__ = ["absent", "cpu", "detect", "machine"]
 
@@ -49,25 +49,30 @@ def absent() -> Machine:
 
 
 def machine(name: str) -> Machine:
-    """The machine for a name: `cpu` for this machine's CPU, else a row of the table, or a memory budget.
+    """The machine for a name: `cpu` for this machine's CPU, or `cpu 64GB` for one with this memory; else a row of the
+    table, or a memory budget.
 
     Raises:
         InvalidScenarioError: an unknown name.
     """
-    return cpu() if name.strip().lower() == "cpu" else find(name)
+    word, _, rest = name.strip().partition(" ")
+    if word.lower() != "cpu":
+        return find(name)
+    size = gib_of(rest)
+    return find(name) if rest and size is None else cpu(size)
 
 
-def cpu() -> Machine:
-    """This machine's CPU and memory."""
+def cpu(size: float | None = None) -> Machine:
+    """This machine's CPU and memory, or a CPU with `size` GiB."""
     return Machine(
         accelerator=Accelerator(
-            name="CPU",
+            name="CPU" if size is None else f"CPU {size:g} GiB",
             vendor="",
             generation="cpu",
             kind="cpu",
-            memory=_physical_memory(),
-            basis="detected",
-            source="physical memory of this machine",
+            memory=_physical_memory() if size is None else round(size * GIB),
+            basis="detected" if size is None else "given",
+            source="physical memory of this machine" if size is None else "--gpu",
         ),
         count=1,
     )

@@ -16,6 +16,7 @@ from typing import Final, cast
 from hfmem.errors import cut
 from hfmem.hardware.spelling import Spelled, budget, counted, spelled
 from hfmem.hardware.values import Accelerator, Instance, Kind, Machine
+from hfmem.options.run import is_profile
 from hfmem.refusals.options import ProfileGpuError, UnknownGpuError
 from hfmem.units import GIB, MIB
 
@@ -23,7 +24,6 @@ __all__ = ["accelerators", "find", "instances", "named"]
 
 _SHOWN: Final = 4  # suggestions for an unknown name
 _TELLING: Final = 3  # shorter keys are contained in too many names to be useful for suggestions
-_PROFILE: Final = "me"
 
 
 def _rows(name: str) -> list[dict[str, str]]:
@@ -72,8 +72,8 @@ def find(name: str) -> Machine:
         UnknownGpuError, ProfileGpuError: an unknown name.
     """
     rest, count = counted(name)
-    if rest.lower() == _PROFILE:
-        raise ProfileGpuError(name.strip())
+    if is_profile(rest):
+        raise ProfileGpuError(name.strip(), "unread" if count is None else "count")
     for text, number in ((name.strip(), None), (rest, count)):
         machine = _of_table(text, number)
         if machine is not None:

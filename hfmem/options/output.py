@@ -1,13 +1,14 @@
-"""Options of the command line only: lists of models, and help. Those on output are in `hfmem.report.options`."""
+"""Options of the command line only: lists of models, defaults of one's own, and help. Those on output are in
+`hfmem.report.options`."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 from hfmem.options.option import Need, Option
-from hfmem.options.panels import HELP, LISTS, TRAINING
+from hfmem.options.panels import HELP, LISTS, OUTPUT, TRAINING
 
-__all__ = ["HelpOptions", "ListOptions"]
+__all__ = ["DefaultsOptions", "HelpOptions", "ListOptions"]
 
 
 @dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
@@ -42,6 +43,21 @@ class ListOptions:
             needs=(Need(sentence="has no effect on a single model", met=lambda asked: asked.several, harmless=True),),
         ),
     ] = None
+
+
+@dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
+class DefaultsOptions:
+    """Whether the defaults of one's own count (`hfmem.scenario.preferences`)."""
+
+    defaults: Annotated[
+        bool,
+        Option(
+            help="Ignore your defaults for --gpu, --runtime and --unit, in ~/.config/hfmem/config.toml or in "
+            "[tool.hfmem] of pyproject.toml",
+            panel=OUTPUT,
+            names=("--no-defaults",),
+        ),
+    ] = True
 
 
 @dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)

@@ -11,12 +11,17 @@ from hfmem.options.words import Method
 from hfmem.refusals.options import UnknownWordError
 from hfmem.units import gib_of
 
-__all__ = ["DEFAULT_SEQ", "RunOptions"]
+__all__ = ["DEFAULT_SEQ", "RunOptions", "is_profile"]
 
 DEFAULT_SEQ = 4096
 """Default tokens per sequence, for models that support that many."""
 
 _MOST = 10**9  # tokens, or sequences: a bound beyond any meaningful value
+
+
+def is_profile(gpu: str) -> bool:
+    """Whether a value of `--gpu` stands for the hardware saved on the user's Hub profile."""
+    return gpu.strip().lower() == "me"
 
 
 def _automatic(word: str) -> str | None:
@@ -162,7 +167,8 @@ class RunOptions:
         tuple[str, ...],
         Option(
             help="Accelerator to check the fit on (repeatable): 'H100', 'RTX 4090', '4x L40S', a cloud instance, "
-            "'cpu', a memory size (24GB means 24 GiB, regardless of --unit), or 'auto' for this machine",
+            "'cpu', a memory size (24GB means 24 GiB, regardless of --unit), 'auto' for this machine, or 'me' for the "
+            "hardware saved on your Hub profile",
             panel=ACCELERATORS,
             common=True,
             metavar="NAME",

@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple
 from hfmem.errors import InvalidScenarioError, quoted
 
 __all__ = [
+    "DefaultsFileError",
     "KeyConflictError",
     "KeyValueError",
     "Setting",
@@ -49,6 +50,30 @@ class UnreadableVariableError(InvalidScenarioError):
     def __init__(self, name: str, why: str) -> None:
         super().__init__()
         self.name, self.why = name, why
+
+
+class DefaultsFileError(InvalidScenarioError):
+    """A file with defaults of one's own that cannot be read, or has a key or value that cannot be.
+
+    Attributes:
+        file: its path.
+        key: the key; "" if it is the whole file.
+        known: the keys that there are; empty if the key is one of them.
+        cause: what is wrong with the value.
+        why: why the file cannot be read.
+    """
+
+    def __init__(
+        self,
+        file: str,
+        *,
+        key: str = "",
+        known: tuple[str, ...] = (),
+        cause: InvalidScenarioError | None = None,
+        why: str = "",
+    ) -> None:
+        super().__init__()
+        self.file, self.key, self.known, self.cause, self.why = file, key, known, cause, why
 
 
 class TrainingFileError(InvalidScenarioError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
-from hfmem.errors import InvalidScenarioError, quoted
+from hfmem.errors import HfmemError, InvalidScenarioError, quoted
 
 __all__ = [
     "ForeignOptionError",
@@ -217,15 +217,29 @@ class UnknownGpuError(InvalidScenarioError):
 
 
 class ProfileGpuError(InvalidScenarioError):
-    """A name that stands for the hardware of a profile of the Hub, which only its owner's browser sees.
+    """A name that stands for the hardware saved on the user's Hub profile, which is not there or cannot be read.
 
     Attributes:
         name: what was given.
+        why: `unread` (nobody asked the Hub); `offline`; `login` (there is no token); `nothing` (none is saved, or it
+            is not public); `unknown` (nothing of it is in the table); `answer` (the Hub did not give it); `count` (it
+            was given with a count).
+        user: whose profile it is; "" where that is not known.
+        owned: names and GB of what is saved, where none of it is in the table.
+        cause: what the Hub answered instead.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(
+        self,
+        name: str,
+        why: str = "unread",
+        *,
+        user: str = "",
+        owned: tuple[tuple[str, int], ...] = (),
+        cause: HfmemError | None = None,
+    ) -> None:
         super().__init__()
-        self.name = name
+        self.name, self.why, self.user, self.owned, self.cause = name, why, user, owned, cause
 
 
 class SeveralModelsError(InvalidScenarioError):

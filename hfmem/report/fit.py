@@ -1,6 +1,6 @@
 """Accelerators in reports: a bar of the memory, what fits, advice, and a matrix of models × accelerators.
 
-The parts of a bar are letters instead of colours.
+The parts of a bar are letters, which `hfmem.report.paint` puts on colours where a terminal has them.
 """
 
 from __future__ import annotations
@@ -10,29 +10,34 @@ from typing import Any, Final
 
 from tabulate import tabulate
 
-from hfmem.advice.values import Advice, Fit
+from hfmem.advice.values import Fit
 from hfmem.estimator.values import GROUPS, Estimate, Group, Offload, Rank
 from hfmem.hardware.values import Accelerator, Instance
 from hfmem.report.escapes import line
+from hfmem.report.sentences import machine_words
 from hfmem.report.values import GROUP_NAMES, Report
 from hfmem.report.width import command_lines, fold, items, left_out, narrowed, widest
 from hfmem.units import format_bytes
 
 __all__ = [
-    "advice_lines",
+    "LETTERS",
     "by_some",
+    "command_block",
     "fit_cell",
     "fit_dict",
     "fit_lines",
+    "help_lines",
+    "limit_lines",
     "list_gpus",
     "machine_name",
+    "pool_lines",
     "rank_lines",
-    "serving_lines",
+    "refusal_lines",
     "tight_words",
     "to_matrix",
 ]
 
-_LETTERS: Final[dict[Group, str]] = {
+LETTERS: Final[dict[Group, str]] = {
     "weights": "W",
     "kv_cache": "K",
     "activations": "A",
@@ -42,6 +47,7 @@ _LETTERS: Final[dict[Group, str]] = {
     "optimizer": "S",
     "temporary": "T",
 }
+"""The letter of each group in bars."""
 _BAR: Final = 40  # cells of a bar
 _SHORTEST: Final = 10
 _WIDEST: Final = 100
@@ -49,27 +55,25 @@ _WIDEST: Final = 100
 
 def fit_lines(fits: Sequence[Fit], unit: str, room: int | None = None) -> Iterator[str]:
     """A bar per machine, and what fits on it, in lines of at most `room` columns."""
-    width = max((len(_name(fit)) for fit in fits), default=0)
+    width = max((len(machine_words(fit)) for fit in fits), default=0)
     cells = _cells(fits, unit, width, room)
     shown: list[Group] = []
     for fit in fits:
         if fit.estimate is None:
             why = f"not possible: {fit.refused}{_instead(fit)}" if fit.refused else f"{fit.verdict}: {fit.gpu.source}"
-            yield f"{_name(fit):{width}}  {why}"
+            yield f"{machine_words(fit):{width}}  {why}"
             continue
         shown += [group for group in GROUPS if fit.estimate.group(group) and group not in shown]
-        bar = f"{_name(fit):{width}}  [{_bar(fit.estimate, fit.usable, cells)}]"
+        bar = f"{machine_words(fit):{width}}  [{_bar(fit.estimate, fit.usable, cells)}]"
         verdict = _verdict(fit, unit)
         if room is None or len(bar) + 1 + len(verdict) <= room:
             yield f"{bar} {verdict}"
         else:
             yield from (bar, f"{'':{width}}  {verdict}")
-        if answers := _answers(fit):
-            yield f"{'':{width}}  {answers}"
         for remark in _remarks(fit, unit):
             yield fold(f"{'':{width}}  {remark}", room or _WIDEST)
     if shown:
-        legend = [f"{_LETTERS[group]} {GROUP_NAMES[group]}" for group in GROUPS if group in shown]
+        legend = [f"{LETTERS[group]} {GROUP_NAMES[group]}" for group in GROUPS if group in shown]
         yield from items([*legend, ". free", "! too much"], width + 2, room)
 
 
@@ -83,13 +87,6 @@ def _cells(fits: Sequence[Fit], unit: str, name: int, room: int | None) -> int:
     return max(_SHORTEST, min(_BAR, with_verdict if with_verdict >= _SHORTEST else beside))
 
 
-def _name(fit: Fit) -> str:
-    there, used = fit.machine.count or 0, fit.parallel.gpus
-    if there > used:
-        return f"{used} of {there} × {fit.gpu.name}"
-    return f"{used} × {fit.gpu.name}" if used > 1 else fit.gpu.name
-
-
 def _bar(estimate: Estimate, usable: int, length: int) -> str:
     """Cells in proportion to the usable memory of one accelerator; an excess is shown as `!`."""
     whole = max(estimate.total, usable, 1)
@@ -97,7 +94,7 @@ def _bar(estimate: Estimate, usable: int, length: int) -> str:
     done = 0
     for group in GROUPS:
         done += estimate.group(group) or 0
-        cells += _LETTERS[group] * (round(done * length / whole) - len(cells))
+        cells += LETTERS[group] * (round(done * length / whole) - len(cells))
     cells = cells.ljust(length, ".")
     if estimate.total <= usable:
         return cells
@@ -154,49 +151,75 @@ def tight_words(fit: Fit, unit: str) -> str:
     return f"tight: {format_bytes(left, unit)} free, {kept} recommended: {fit.margin.why}"
 
 
-def _answers(fit: Fit) -> str:
-    parts = []
-    if fit.max_batch:
-        parts.append(f"batch up to {fit.max_batch:,}")
+def limit_lines(fits: Sequence[Fit], room: int | None = None) -> Iterator[str]:
+    """How long a context and how large a batch each machine has room for, and how many of it are needed."""
+    rows = [(f"on {machine_words(fit)}:", "; ".join(_answers(fit))) for fit in fits if fit.estimate is not None]
+    width = max((len(name) for name, answers in rows if answers), default=0)
+    for name, answers in rows:
+        if answers:
+            yield fold(f"{name:{width}} {answers}", room or _WIDEST)
+
+
+def _answers(fit: Fit) -> Iterator[str]:
     if fit.max_seq:
-        parts.append(f"context up to {fit.max_seq:,}")
+        yield f"context up to {fit.max_seq:,}"
+    if fit.max_batch:
+        yield f"batch up to {fit.max_batch:,}"
     if fit.gpus_needed and fit.fits is False:
-        parts.append(f"needs {fit.gpus_needed}")
-    return "; ".join(parts)
+        yield f"needs {fit.gpus_needed}"
 
 
 def _instead(fit: Fit) -> str:
     return f"; needs {fit.gpus_needed}" if fit.gpus_needed else ""
 
 
-def advice_lines(advice: Sequence[Advice], unit: str) -> Iterator[str]:
-    """Advice, with the resulting total."""
-    if not advice:
-        return
-    yield "what would help"
-    width = max(len(row.option) for row in advice)
-    for row in advice:
-        verdict = ("fits, but tight" if row.tight else "fits") if row.fits else "not enough alone"
-        yield f"  {row.option:{width}}  {format_bytes(row.total, unit):>12}  {verdict}"
+def help_lines(report: Report, unit: str) -> Iterator[str]:
+    """What would help a model that does not fit, or to train with less; each with the resulting total."""
+    rows = [(row.option, row.total, _enough(row.fits, row.tight)) for row in report.advice]
+    for saving in report.savings if not rows else ():
+        verdict = _enough(saving.fits, saving.tight)
+        rows.append((saving.option, saving.total, f"{verdict}: {saving.what}" if verdict else saving.what))
+    if rows:
+        yield "what would help"
+    sizes = [format_bytes(total, unit) for _, total, _ in rows]
+    width, size = max(map(len, (row[0] for row in rows)), default=0), max(map(len, sizes), default=0)
+    for (option, _, words), total in zip(rows, sizes, strict=True):
+        yield f"  {option:{width}}  {total:>{size}}  {words}"
 
 
-def serving_lines(report: Report, unit: str, room: int | None = None) -> Iterator[str]:
-    """A serving engine's KV cache pool, and the launch line."""
+def _enough(fits: bool | None, tight: bool) -> str:
+    if fits is None:
+        return ""
+    return ("fits, but tight" if tight else "fits") if fits else "not enough alone"
+
+
+def refusal_lines(report: Report, room: int | None = None) -> Iterator[str]:
+    """Why the engine would not start."""
     serving = report.estimate.serving
-    if serving is None:
+    if serving is not None and serving.refused:
+        yield fold(f"refused at the start: {serving.refused}", room or _WIDEST)
+
+
+def pool_lines(report: Report, unit: str) -> Iterator[str]:
+    """A serving engine's KV cache pool."""
+    serving = report.estimate.serving
+    if serving is None or serving.kv_pool is None:
         return
-    if serving.kv_pool is None:
-        pass
-    elif serving.kv_pool <= 0 and not serving.refused and not report.estimate.refused_by_most:
+    if serving.kv_pool <= 0 and not serving.refused and not report.estimate.refused_by_most:
         yield f"KV pool: none, {format_bytes(-serving.kv_pool, unit)} short"
     elif serving.kv_pool > 0 and serving.kv_tokens is not None and serving.max_concurrency is not None:
         yield (
             f"KV pool {format_bytes(serving.kv_pool, unit)}: {serving.kv_tokens:,} tokens, "
             f"{serving.max_concurrency:,.2f} requests of {report.scenario.seq:,} tokens at once"
         )
-    if serving.refused:
-        yield fold(f"refused at the start: {serving.refused}", room or _WIDEST)
-    elif serving.lineless:
+
+
+def command_block(report: Report, room: int | None = None) -> Iterator[str]:
+    """The line that starts a server, or why there is none."""
+    serving = report.estimate.serving
+    if serving is None:
+        return
+    if serving.lineless and not serving.refused:
         yield fold(f"No launch command: {serving.lineless}", room or _WIDEST)
     if serving.command is not None:
         yield from command_lines(serving.command, room)
@@ -244,7 +267,7 @@ _MATRIX_WIDTH: Final = 100
 
 def to_matrix(reports: Sequence[Report], unit: str, width: int | None) -> str:
     """Models × accelerators with free memory, or the number of accelerators needed, in blocks that fit the width."""
-    names = list(dict.fromkeys(_name(fit) for report in reports for fit in report.fits))
+    names = list(dict.fromkeys(machine_words(fit) for report in reports for fit in report.fits))
     room = min(width or _MATRIX_WIDTH, _MATRIX_WIDTH)
     blocks: list[str] = []
     while names:
@@ -270,7 +293,7 @@ def _legend(reports: Sequence[Report], unit: str) -> str:
 def _block(reports: Sequence[Report], names: Sequence[str], unit: str) -> str:
     rows = []
     for report in reports:
-        by_name = {_name(fit): fit for fit in report.fits}
+        by_name = {machine_words(fit): fit for fit in report.fits}
         total = format_bytes(report.estimate.total, unit, label=False)
         cells = [fit_cell(by_name.get(name), unit) for name in names]
         rows.append([line(report.name), ("≥ " if report.estimate.is_lower_bound else "") + total, *cells])
@@ -281,7 +304,7 @@ def _block(reports: Sequence[Report], names: Sequence[str], unit: str) -> str:
 
 def _size(reports: Sequence[Report], name: str, unit: str) -> str:
     """Usable bytes of a column's accelerator."""
-    fits = [fit for report in reports for fit in report.fits if _name(fit) == name]
+    fits = [fit for report in reports for fit in report.fits if machine_words(fit) == name]
     known = bool(fits) and fits[0].machine.there
     return f"({format_bytes(fits[0].gpu.memory, unit, label=False)})" if known else ""
 

@@ -57,6 +57,8 @@ class OutputFormat:
         known_only: whether it omits models with unknown weights.
         reasons: whether the report of a single model contains the reason of each verdict, as formats for programs
             always do.
+        full: whether it has everything about each of several reports too.
+        meters: whether it has bars of letters, which a terminal shows on colours.
         bare: whether it contains only figures, so that remarks have to be printed separately.
     """
 
@@ -68,6 +70,8 @@ class OutputFormat:
     json: bool = False
     known_only: bool = False
     reasons: bool = False
+    full: bool = False
+    meters: bool = False
     bare: bool = False
 
 
@@ -92,7 +96,7 @@ def render(name: str, reports: Sequence[Report], problems: Sequence[Problem], st
     return FORMATS[name].render(*told_apart(reports, problems), style)
 
 
-@output_format("table", units=True, explains=True, reasons=True)
+@output_format("table", units=True, explains=True, reasons=True, meters=True)
 def _table(reports: Sequence[Report], problems: Sequence[Problem], style: Style) -> str:
     from hfmem.report.card import to_card, to_explanation
     from hfmem.report.escapes import line, visible
@@ -106,7 +110,7 @@ def _table(reports: Sequence[Report], problems: Sequence[Problem], style: Style)
         parts.append(to_table(reports, problems, style.unit, style.width, style.free))
     else:
         known = [report for report in reports if report.estimate.known_total is not None]
-        parts += [to_card(report, style.unit, style.width) for report in known]
+        parts += [to_card(report, style.unit, style.width, explain=style.explain) for report in known]
     if style.several and (lines := format_lines(reports, style.width)):
         parts.append(lines)
     if style.explain:
@@ -116,7 +120,7 @@ def _table(reports: Sequence[Report], problems: Sequence[Problem], style: Style)
     return visible("\n\n".join(parts))
 
 
-@output_format("json", whole=True, json=True)
+@output_format("json", whole=True, json=True, full=True)
 def _json(reports: Sequence[Report], problems: Sequence[Problem], style: Style) -> str:
     from hfmem import __version__
     from hfmem.report.errors import sizeless
@@ -132,7 +136,7 @@ def _json(reports: Sequence[Report], problems: Sequence[Problem], style: Style) 
     return json_text(document, indent=2, ascii_only=style.ascii)
 
 
-@output_format("jsonl", whole=True, json=True)
+@output_format("jsonl", whole=True, json=True, full=True)
 def _jsonl(reports: Sequence[Report], problems: Sequence[Problem], style: Style) -> str:
     from hfmem.report.errors import sizeless
     from hfmem.report.escapes import json_text
@@ -157,6 +161,14 @@ def _markdown(reports: Sequence[Report], problems: Sequence[Problem], style: Sty
     return to_markdown(reports, problems, style.unit)
 
 
+@output_format("html", units=True, explains=True, whole=True, reasons=True, full=True)
+def _html(reports: Sequence[Report], problems: Sequence[Problem], style: Style) -> str:
+    """A page that needs nothing else. It always has the arithmetic of every term."""
+    from hfmem.report.html.page import page
+
+    return page(reports, problems, style.unit)
+
+
 @output_format("quiet", known_only=True, bare=True)
 def _quiet(reports: Sequence[Report], problems: Sequence[Problem], style: Style) -> str:  # noqa: ARG001 - one signature
     """Id, total in bytes, and the verdict for each given accelerator, separated by tabs."""
@@ -166,3 +178,16 @@ def _quiet(reports: Sequence[Report], problems: Sequence[Problem], style: Style)
         (line(report.name), str(report.estimate.total), *(fit.verdict for fit in report.fits)) for report in reports
     ]
     return "\n".join("\t".join(row) for row in rows)
+
+
+@output_format("agent", whole=True)
+def _agent(reports: Sequence[Report], problems: Sequence[Problem], style: Style) -> str:  # noqa: ARG001 - one signature
+    """Rows for agents, as `hf --format agent` has them: tab-separated, with a heading, nothing shortened; columns
+    without any value are left out."""
+    from hfmem.report.escapes import line
+    from hfmem.report.flat import flat
+
+    found = flat([*reports, *problems])
+    names = [name for name in found.kinds if any(value not in (None, 0) for value in found.column(name))]
+    rows = [["" if row[name] is None else line(str(row[name])) for name in names] for row in found.rows]
+    return "\n".join("\t".join(row) for row in [names or list(found.kinds), *rows])

@@ -95,8 +95,9 @@ def printed(example: Example) -> str:
             done = run(*command[1:], env=env, cwd=where)
     judged = "--require-fit" in command or command[0] == "hfmem-check"
     assert done.returncode in ((0, 3) if judged else (0,)), done.stderr
-    host = env["HF_ENDPOINT"].removeprefix("http://")
-    lines = re.sub(rf" at [0-9a-f]{{12}} \({host}\)", "", done.stdout).splitlines(keepends=True)
+    lines = re.sub(r"(the Hub) at [0-9a-f]{12}( \([\w.:]+\))?$", r"\1", done.stdout, flags=re.M).splitlines(
+        keepends=True
+    )
     for name, *words in filters:
         lines = _FILTERS[name](lines, words)
     return "".join(lines)

@@ -69,6 +69,8 @@ class Site:
         url: address of the Hub, set when it opens.
         cdn_url: address of the server that has the large files.
         tokens: valid tokens, each with the gated and private repositories that it may read.
+        owners: whose the tokens are, by token.
+        hardware: saved hardware by user; a user who does not show it has none here.
         sharded_endpoint: whether there is the one request for all shard headers.
         tree_page: entries a page of a listing.
         compress: gzip text for clients that accept it, as the real Hub's CDN does.
@@ -77,6 +79,8 @@ class Site:
     url: str = ""
     cdn_url: str = ""
     tokens: dict[str, set[str]] = field(default_factory=dict)
+    owners: dict[str, str] = field(default_factory=dict)
+    hardware: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     sharded_endpoint: bool = True
     tree_page: int = 1000
     compress: bool = False
@@ -115,6 +119,8 @@ class Site:
     def _answer(self, request: Request) -> Response:
         if request.path == "/api/agent-harnesses":  # the client library asks for it once a day
             return json_response(200, b'{"standardEnvVars":[],"harnesses":{}}')
+        if request.path == "/api/whoami-v2" or request.path.startswith("/api/users/"):
+            return self._user(request)
         route = parse(request.path)
         if route is None or (route.kind == "headers" and not self.sharded_endpoint):
             message = "Sorry, we can't find the page you are looking for."
@@ -127,6 +133,22 @@ class Site:
         if target != route.repo_id:
             return _redirect(route, target, request)
         return self._from_repo(route, repo, request)
+
+    def _user(self, request: Request) -> Response:
+        """Whose the token is, or a user's public profile (huggingface.co/docs/hub/hardware)."""
+        reader = self._reader(request)
+        if reader is None:
+            message = "Invalid credentials in Authorization header"
+            return json_response(401, json.dumps({"error": message}).encode(), ("X-Error-Message", message))
+        if request.path == "/api/whoami-v2":
+            return (
+                _missing() if not reader else json_response(200, _dump({"type": "user", "name": self.owners[reader]}))
+            )
+        name = request.path.removeprefix("/api/users/").removesuffix("/overview")
+        if name not in self.owners.values():
+            return json_response(404, json.dumps({"error": "This user does not exist"}).encode())
+        shown = {"hardwareItems": self.hardware[name]} if name in self.hardware else {}
+        return json_response(200, _dump({"user": name, "type": "user", "isPro": False, "numModels": 0, **shown}))
 
     def _refusal(self, route: Route, repo: Repo | None, request: Request) -> Response | None:
         """Who may see what: None lets the request through."""

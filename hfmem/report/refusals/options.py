@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from hfmem.dtypes import BLOCK_DTYPES
-from hfmem.errors import cut
+from hfmem.errors import InvalidTokenError, ModelNotFoundError, cut
 from hfmem.options.reading import not_one_of
 from hfmem.refusals.options import (
     ForeignOptionError,
@@ -131,10 +131,28 @@ def _unknown_gpu(error: UnknownGpuError) -> str:
 
 
 def _profile_gpu(error: ProfileGpuError) -> str:
-    return (
-        f"--gpu {error.name} would be the hardware of a Hub profile, which programs cannot read: name it "
-        "instead, as in --gpu 'RTX 4090', or use --gpu auto for this machine"
-    )
+    whose = f"the Hub profile of {error.user}" if error.user else "your Hub profile"
+    page = "https://huggingface.co/settings/hardware"
+    owned = ", ".join(f"{name} with {memory} GB" for name, memory in error.owned)
+    why = {
+        "offline": f"is the hardware saved on {whose}, which cannot be read offline",
+        "login": f"is the hardware saved on {whose}, and nobody is logged in: run `hf auth login`, or set HF_TOKEN",
+        "nothing": f"finds no public hardware on {whose}: add it, and make it visible, at {page}",
+        "unknown": f"finds nothing on {whose} that the table has ({owned})",
+        "answer": f"is the hardware saved on {whose}, which cannot be read: {_cause(error)}",
+        "unread": f"is the hardware saved on {whose}, which hfmem.estimate, hfmem.compare and the command line read",
+        "count": f"takes no count: it is the hardware saved on {whose}",
+    }[error.why]
+    return f"--gpu {error.name} {why}. Otherwise name it, as in --gpu 'RTX 4090', or use --gpu auto for this machine"
+
+
+def _cause(error: ProfileGpuError) -> str:
+    """What the Hub answered, in a few words."""
+    if error.cause is None:
+        return "no answer"
+    if isinstance(error.cause, (InvalidTokenError, ModelNotFoundError)):
+        return "the Hub does not know the token"
+    return error.cause.reason or error.cause.code().replace("_", " ")
 
 
 def _several_models(error: SeveralModelsError) -> str:
