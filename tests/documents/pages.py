@@ -123,7 +123,8 @@ def place(command: str) -> Iterator[tuple[Path, dict[str, str]]]:
     answers, or with one where a repository of GGUF files is asked for."""
     with tempfile.TemporaryDirectory() as name:
         path = Path(name)
-        env = {**os.environ, **NOWHERE, "HF_HOME": str(path / "home"), "COLUMNS": "100"}
+        own = {"HF_HOME": str(path / "home"), "XDG_CONFIG_HOME": str(path / "config"), "COLUMNS": "100"}
+        env = {**os.environ, **NOWHERE, **own}
         named = re.search(r"\b([\w.-]+/[\w.-]+-GGUF)\b", command)
         if named is None:
             yield path, env

@@ -60,7 +60,14 @@ def shown(command: str = COMMAND) -> str:
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 60, _COLUMNS, 0, 0))
     with tempfile.TemporaryDirectory() as home:
-        env = {**os.environ, **NOWHERE, "HF_HOME": home, "TERM": "xterm-256color", "PYTHONPATH": str(ROOT)}
+        env = {
+            **os.environ,
+            **NOWHERE,
+            "HF_HOME": home,
+            "XDG_CONFIG_HOME": home,
+            "TERM": "xterm-256color",
+            "PYTHONPATH": str(ROOT),
+        }
         for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "CI"):
             env.pop(name, None)
         words = [sys.executable, "-m", *shlex.split(command)]
