@@ -21,7 +21,7 @@ from hfmem.engines.table import engines
 from hfmem.errors import InvalidScenarioError
 from hfmem.options import rules
 from hfmem.options.access import Access, Concurrency, Revision
-from hfmem.options.help import common, panels
+from hfmem.options.help import Row, common, definitions, panels
 from hfmem.options.option import Declared, declared, value_of
 from hfmem.options.output import DefaultsOptions, HelpOptions, ListOptions
 from hfmem.options.panels import HELP, TOPICS
@@ -158,15 +158,21 @@ class _Command(TyperCommand):
         shown = ctx.meta.get(_SHOWN)
         sections = common(table()) if shown is None else panels(shown)
         with formatter.section("Arguments"):
-            formatter.write_dl([("MODEL...", "Hub ids, local folders, or .safetensors or .gguf files.")])
+            _write(formatter, [("MODEL...", "Hub ids, local folders, or .safetensors or .gguf files.")])
         for title, rows in sections:
             with formatter.section(title):
-                formatter.write_dl([_PLAIN, *rows, *_SHELLS] if title == HELP else rows)
+                _write(formatter, [_PLAIN, *rows, *_SHELLS] if title == HELP else rows)
         if shown is None:
             formatter.write_paragraph()
             formatter.write_text(
                 f"`hfmem --help-all` shows every option, `hfmem --help-for NAME` those for {_topics()}."
             )
+
+
+def _write(formatter: Any, rows: Iterable[Row]) -> None:
+    """Write rows of the help; those of `typer` break words where lines are narrow."""
+    for line in definitions(rows, formatter.width):
+        formatter.write(f"{line}\n")
 
 
 _SHOWN: Final = "hfmem.shown"

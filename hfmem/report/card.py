@@ -38,7 +38,7 @@ def to_card(report: Report, unit: str, width: int | None, *, explain: bool = Fal
         list(_heading(report, explain=explain)),
         list(choice_lines(report.choices, unit, width)) if report.choices else [],
         [*fit_lines(report.fits, unit, width), *refusal_lines(report, width)],
-        _parts(report, unit),
+        _parts(report, unit, folded),
         rank_lines(report, unit, width),
         [*limit_lines(report.fits, width), *pool_lines(report, unit), *_growth(report, unit)],
         _training(report, unit),
@@ -108,7 +108,7 @@ def _training(report: Report, unit: str) -> list[str]:
     return to_lines(report, unit)
 
 
-def _parts(report: Report, unit: str) -> list[str]:
+def _parts(report: Report, unit: str, width: int) -> list[str]:
     """The total, and the parts that it is the sum of."""
     estimate = report.estimate
     sign = "≥ " if estimate.is_lower_bound else ""
@@ -121,7 +121,7 @@ def _parts(report: Report, unit: str) -> list[str]:
         if estimate.group(group) != 0
     ]
     lines = tabulate(rows, tablefmt="plain", disable_numparse=True, colalign=("left", "right", "left")).splitlines()
-    rule = "-" * max(len(line.rstrip()) for line in lines)
+    rule = "-" * min(width, max(len(line.rstrip()) for line in lines))
     return [line.rstrip() for line in (lines[0], rule, *lines[1:])]
 
 

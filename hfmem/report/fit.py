@@ -16,7 +16,7 @@ from hfmem.hardware.values import Accelerator, Instance
 from hfmem.report.escapes import line
 from hfmem.report.sentences import machine_words
 from hfmem.report.values import GROUP_NAMES, Report
-from hfmem.report.width import command_lines, fold, items, left_out, narrowed, widest
+from hfmem.report.width import command_lines, fold, items, left_out, narrowed, shortened, widest
 from hfmem.units import format_bytes
 
 __all__ = [
@@ -50,6 +50,7 @@ LETTERS: Final[dict[Group, str]] = {
 """The letter of each group in bars."""
 _BAR: Final = 40  # cells of a bar
 _SHORTEST: Final = 10
+_SHORTEST_NAME: Final = 12
 _WIDEST: Final = 100
 
 
@@ -269,12 +270,15 @@ def to_matrix(reports: Sequence[Report], unit: str, width: int | None) -> str:
     """Models × accelerators with free memory, or the number of accelerators needed, in blocks that fit the width."""
     names = list(dict.fromkeys(machine_words(fit) for report in reports for fit in report.fits))
     room = min(width or _MATRIX_WIDTH, _MATRIX_WIDTH)
+    longest = max((len(line(report.name)) for report in reports), default=0)
+    beyond = max((widest(_block(reports, [name], unit, longest)) for name in names), default=0) - room
+    longest = max(_SHORTEST_NAME, longest - max(0, beyond))
     blocks: list[str] = []
     while names:
         count = len(names)
-        while count > 1 and widest(_block(reports, names[:count], unit)) > room:
+        while count > 1 and widest(_block(reports, names[:count], unit, longest)) > room:
             count -= 1
-        blocks.append(_block(reports, names[:count], unit))
+        blocks.append(_block(reports, names[:count], unit, longest))
         names = names[count:]
     return "\n\n".join([*blocks, fold(_legend(reports, unit), room)])
 
@@ -290,13 +294,16 @@ def _legend(reports: Sequence[Report], unit: str) -> str:
     return "; ".join([usual, *(text for word, text in rare.items() if word in words)])
 
 
-def _block(reports: Sequence[Report], names: Sequence[str], unit: str) -> str:
+def _block(reports: Sequence[Report], names: Sequence[str], unit: str, longest: int) -> str:
+    """The matrix for some machines, with the models' names shortened to `longest` characters."""
     rows = []
     for report in reports:
         by_name = {machine_words(fit): fit for fit in report.fits}
         total = format_bytes(report.estimate.total, unit, label=False)
         cells = [fit_cell(by_name.get(name), unit) for name in names]
-        rows.append([line(report.name), ("≥ " if report.estimate.is_lower_bound else "") + total, *cells])
+        rows.append(
+            [shortened(line(report.name), longest), ("≥ " if report.estimate.is_lower_bound else "") + total, *cells]
+        )
     headers = ["model", f"total\n({unit})", *(f"{name}\n{_size(reports, name, unit)}" for name in names)]
     alignment = ["left", "right"] + ["right"] * len(names)
     return tabulate(rows, headers=headers, disable_numparse=True, colalign=alignment)

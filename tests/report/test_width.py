@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
+from hfmem.cli import table
 from hfmem.hardware.table import accelerators, instances
+from hfmem.options.help import Row, common, definitions, panels
 from hfmem.report.columns import COLUMNS
-from hfmem.report.fit import list_gpus
+from hfmem.report.fit import list_gpus, to_matrix
 from hfmem.report.formats import Style, render
 from hfmem.report.tables import to_table
 from hfmem.report.width import command_lines, fold, items, shortened, widest
 from hfmem.scenario.options import Options
 from tests.report.test_formats import PROBLEM, report, reports
 
-WIDTHS = [60, 72, 80, 100, 120]
+WIDTHS = [60, 72, 80, 100, 120, 160]
 ASKED = {
     "fits": Options(batch=4, seq=4096, gpu=("H100", "RTX 4090", "M2 Max", "3x L4")),
     "does not fit": Options(batch=4, seq=4096, gpu=("RTX 3060",)),
@@ -127,3 +130,31 @@ def test_short_texts_in_rows() -> None:
 def test_names_in_so_many_characters() -> None:
     assert shortened("org/name", 8) == "org/name"
     assert shortened("org/long-name-8B", 10) == "org…ame-8B"
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 160])
+def test_a_matrix_fits_with_names_of_any_length(width: int) -> None:
+    long = "an-organisation-of-a-long-name/A-Model-Of-A-Very-Long-Name-Instruct-2512-FP8"
+    asked = Options(gpu=("RTX 4090", "RTX PRO 6000 Blackwell Max-Q", "8x H100"))
+    text = to_matrix([report(long, asked=asked), report("org/short", asked=asked)], "GiB", width)
+    assert widest(text) <= width
+    assert "org/short" in text
+    assert (long in text) != ("…" in text)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_range_fits(width: int) -> None:
+    text = render("table", [report(asked=Options(dtype="int4", gpu=("RTX 3060",)))], [], Style(width=width))
+    assert "depending on" in " ".join(text.split())
+    assert widest(text) <= width
+
+
+@pytest.mark.parametrize("width", [58, 78, 98])
+@pytest.mark.parametrize("shown", [common, panels])
+def test_help_breaks_no_word(shown: Callable[..., list[tuple[str, list[Row]]]], width: int) -> None:
+    for _, rows in shown(table()):
+        lines = list(definitions(rows, width))
+        assert widest("\n".join(lines)) <= width
+        words = [word for names, told in rows for word in f"{names} {told}".split()]
+        whole = sorted(piece for word in words for piece in re.findall(r"[^|]+\|?", word))
+        assert sorted(piece for word in " ".join(lines).split() for piece in re.findall(r"[^|]+\|?", word)) == whole
