@@ -186,7 +186,7 @@ def compare(asked: _Compare) -> Comparison:
     returned. The result is a tuple with `to_pandas()`, `to_polars()` and `to_arrow()`: one flat row a model.
 
     Args:
-        models: Hub ids or paths, results of `inspect` (then nothing is fetched), or `Bundle`s of such models; a single
+        models: Hub ids or paths, results of `inspect` (then nothing is fetched), or a `Bundle` of such models; a single
             one is also accepted.
         jobs: how many are fetched at once.
         revision, token, offline, use_cache, batch, seq, dtype, …: as for `estimate`.

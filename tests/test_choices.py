@@ -31,7 +31,7 @@ from tests.hub import Hub, Repo, status, virtual_file
 from tests.mapper.gguf_models import model
 
 FEW = ("Q4_K_M", "Q8_0", "F16", "F32")
-README = Path(__file__).parents[1] / "README.md"
+PAGE = Path(__file__).parents[1] / "docs" / "formats.md"
 GOLDEN = Path(__file__).parent / "report" / "golden"
 
 
@@ -407,9 +407,9 @@ def test_lengths_that_share_an_estimate_take_the_same(batch: int) -> None:
         assert estimate.total == case.estimate(case.at(batch, seq)).total
 
 
-def test_the_readme_shows_it(few: Hub) -> None:
+def test_its_page_shows_it(few: Hub) -> None:
     rows = hfmem.estimate("org/m-GGUF", gpu=("RTX 4090", "RTX 3060")).choices
-    assert "\n".join(choice_lines(rows, "GiB", 90)).rpartition("columns left out")[0] in README.read_text(
+    assert "\n".join(choice_lines(rows, "GiB", 90)).rpartition("columns left out")[0] in PAGE.read_text(
         encoding="utf-8"
     )
 

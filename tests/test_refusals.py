@@ -18,7 +18,7 @@ import pytest
 import hfmem
 from hfmem import errors, refusals
 from hfmem.errors import InvalidScenarioError
-from hfmem.refusals import files, options, splits, training
+from hfmem.refusals import files, launch, options, splits, training
 from hfmem.report.errors import explain
 from hfmem.report.refusals.words import WORDS
 
@@ -108,6 +108,16 @@ SAMPLES: Final[list[tuple[InvalidScenarioError, str]]] = [
     ),
     (options.ModelNameError(5), "a model is 5, expected a Hub id or a path"),
     (options.ModelNameError(None, several=True), "the models are None, expected Hub ids or paths, or a list of such"),
+    (
+        launch.LaunchLineError("x serve m", "program", [("a", "serve"), ("b",)]),
+        "'x serve m' is not a launch line of a serve or b",
+    ),
+    (launch.LaunchLineError("a serve", "model", []), "'a serve' names no model"),
+    (launch.LaunchLineError("a 'serve", "quotes"), """"a 'serve": a quote is not closed"""),
+    (
+        launch.LaunchOptionError(iter(["a", "serve"]), "--x", "y"),
+        "a serve --x y: whether it takes memory is not known; --ignore=--x leaves it out, if it takes none",
+    ),
     (files.UnreadableFileError("--from", Path("x"), "Is a directory"), "--from x cannot be read: Is a directory"),
     (files.UnreadableFileError("--from", "x", None), "--from x cannot be read: it is not text"),
     (files.UnreadableVariableError("HF_X", "no int"), "HF_X cannot be read (no int): correct it, or unset it"),

@@ -48,6 +48,7 @@ class EngineRow:
         methods: the values of `--method` that it supports.
         formats: file formats that are its own: it runs them if the user does not choose an engine.
         tracer: the module whose `traced` asks the engine's own software, for `--trace`; "" if there is none.
+        launch: the module whose `LAUNCH` tells how its program's launch line is read; "" if there is none.
     """
 
     name: str
@@ -58,6 +59,7 @@ class EngineRow:
     methods: tuple[str, ...] = ("exact",)
     formats: tuple[str, ...] = ()
     tracer: str = ""
+    launch: str = ""
 
 
 _ROWS: dict[str, EngineRow] = {}
@@ -114,7 +116,15 @@ register(
         tracer="hfmem.probe.trace",
     )
 )
-register(EngineRow(name="vllm", title="vLLM", options=VllmOptions, home="hfmem.engines.vllm.engine"))
+register(
+    EngineRow(
+        name="vllm",
+        title="vLLM",
+        options=VllmOptions,
+        home="hfmem.engines.vllm.engine",
+        launch="hfmem.engines.vllm.launch",
+    )
+)
 register(
     EngineRow(
         name="llamacpp",
@@ -122,6 +132,7 @@ register(
         options=LlamaCppOptions,
         home="hfmem.engines.llamacpp.engine",
         tracer="hfmem.probe.llamacpp.trace",
+        launch="hfmem.engines.llamacpp.launch",
         formats=("GGUF",),
     )
 )

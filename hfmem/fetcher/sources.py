@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Final
 
 from huggingface_hub import constants
@@ -117,7 +118,7 @@ def prepare(refs: Iterable[ModelRef], access: Access) -> None:
 
 def _local(ref: ModelRef) -> Checkpoint:
     found, notes = local.read(ref), []
-    if is_model_id(ref.model_id):
+    if is_model_id(ref.model_id) and Path(ref.model_id).is_dir():  # nobody means a model by the name of a weight file
         notes.append(
             f"'{ref.model_id}' is a path on this machine; it is read instead of the Hub model of the same name."
         )

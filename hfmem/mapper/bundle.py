@@ -65,7 +65,7 @@ class Bundle:
 
     @property
     def certainty(self) -> Certainty:
-        """The certainty of the parameters: the lowest over the models."""
+        """The certainty of the parameters, the lowest over the models."""
         # certainties are listed from the highest to the lowest
         return max((model.certainty for model in self.models), key=_CERTAINTIES.index)
 

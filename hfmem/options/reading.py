@@ -16,6 +16,7 @@ _SIZES: Final = {"": 1, "k": 2**10, "m": 2**20}
 _MOST_DIGITS: Final = 20
 _LONGEST: Final = 80  # characters of a word that are compared
 _ENOUGH: Final = 2  # characters that are enough to complete a word
+_BEGUN: Final = re.compile(r"\d+", re.ASCII)
 
 
 def tokens(text: str) -> int:
@@ -61,6 +62,12 @@ def near(word: str, known: Iterable[str], count: int = 1) -> tuple[str, ...]:
 def not_one_of(word: object, known: Iterable[str]) -> str:
     """The message for an unknown word: the known ones, and a suggestion."""
     words = tuple(known)
-    meant = near(str(word), words)
-    told = f" (did you mean '{meant[0]}'?)" if meant else ""
+    meant = " or ".join(f"'{each}'" for each in near(str(word), words) or _of_the_same_number(str(word), words)[:2])
+    told = f" (did you mean {meant}?)" if meant else ""
     return f"'{cut(word)}' is not one of {', '.join(words)}{told}"
+
+
+def _of_the_same_number(word: str, known: Iterable[str]) -> tuple[str, ...]:
+    """Known words that end in the number with which another begins: int4 and nf4 for `4bit`."""
+    begun = _BEGUN.match(word[:_LONGEST])
+    return () if begun is None else tuple(each for each in known if re.fullmatch(rf"[a-z]+{begun[0]}", each))

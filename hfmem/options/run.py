@@ -137,7 +137,7 @@ class RunOptions:
         str | None,
         Option(
             help="Run dtype (float32, bfloat16, float16), or a quantisation to try (int8, fp8, int4, nf4, mxfp4, "
-            "nvfp4)",
+            "nvfp4, awq, gptq)",
             panel=NUMBERS,
             common=True,
             shown="the model's own",

@@ -138,6 +138,8 @@ def _not_found_hint(error: HfmemError) -> str:
         hub = f"; for the Hub's model of that name, use its address: {page(error.model)}"
         return hint + (hub if is_model_id(error.model) else ".")
     if not is_model_id(error.model):
+        if all(map(is_model_id, each := error.model.split(","))) and len(each) > 1:
+            return f"For several models, leave a space between them: {' '.join(each)}."
         return "Use the id of a model (owner/name), the address of its page, or a folder or weight file."
     private = "if it is private, `hf auth login` with an account that may read it."
     if told := _ollama(error):

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from hfmem.dtypes import RUN_DTYPES, canonical
 from hfmem.engines.table import USUAL, engine, find_engine
 from hfmem.errors import InvalidScenarioError
-from hfmem.estimator.weights.quantisers import QUANTISERS, find_quantiser
+from hfmem.estimator.weights.quantisers import find_quantiser, quantiser_names
 from hfmem.mapper.values import Architecture, Experts
 from hfmem.options import rules
 from hfmem.options.option import declared
@@ -94,7 +94,7 @@ def _engine(options: Options) -> Iterator[InvalidScenarioError]:
 def _exact(options: Options) -> Iterator[InvalidScenarioError]:
     dtype = options.dtype
     if dtype is not None and find_quantiser(dtype) is None and canonical(dtype) not in RUN_DTYPES:
-        yield UnknownWordError("--dtype", dtype, (*RUN_DTYPES, *(row.name for row in QUANTISERS)))
+        yield UnknownWordError("--dtype", dtype, (*RUN_DTYPES, *quantiser_names()))
     if options.train is not None:
         from hfmem.scenario.training_check import refusals  # its tables are for training only
 

@@ -150,6 +150,12 @@ def test_words_that_are_neither_path_nor_id(name: str) -> None:
         fetch(ModelRef(model_id=name), Access(offline=True))
 
 
+def test_a_comma_between_ids_is_a_space_that_was_meant() -> None:
+    with pytest.raises(ModelNotFoundError) as caught:
+        fetch(ModelRef(model_id="org/a,org/b"), Access(offline=True))
+    assert "For several models, leave a space between them: org/a org/b." in explain(caught.value).hint
+
+
 def test_a_path_wins_over_a_hub_id_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "openai-community" / "gpt2"
     folder.mkdir(parents=True)
@@ -158,6 +164,14 @@ def test_a_path_wins_over_a_hub_id_and_says_so(tmp_path: Path, monkeypatch: pyte
     found = fetch(ModelRef(model_id="openai-community/gpt2"), Access(offline=True))
     assert found.source == "local"
     assert any("path on this machine" in note for note in found.notes)
+
+
+def test_a_weight_file_is_no_hub_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "folder").mkdir()
+    save_file({"w": np.zeros((2, 2), np.float16)}, tmp_path / "folder" / "m.safetensors")
+    monkeypatch.chdir(tmp_path)
+    found = fetch(ModelRef(model_id="folder/m.safetensors"), Access(offline=True))
+    assert not any("path on this machine" in str(note) for note in found.notes)
 
 
 def test_a_quantisation_in_a_file_of_its_own(tmp_path: Path) -> None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from pathlib import Path
 from statistics import median
 
 import pytest
 
-from tests.measured.inference import FIXTURES, Comparison, comparisons, document, end_to_end, rows, table
+from tests.measured.inference import FIXTURES, Comparison, comparisons, document, end_to_end, rows
 
 
 def of(*kinds: str) -> list[Comparison]:
@@ -66,11 +65,6 @@ def test_tokens_of_a_server_from_its_command_line() -> None:
     found = list(end_to_end())
     assert len(found) >= 30
     assert median(c.error for c in found) <= 0.03
-
-
-def test_the_readme_has_the_table_of_the_command() -> None:
-    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    assert table() in readme
 
 
 def test_the_kept_document_is_current() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from hfmem.engines.llamacpp.releases import RELEASES
 from tests.measured import llamacpp_peers
-from tests.measured.llamacpp import PAGE, WITHIN, Reading, page, readings, rows, shares
+from tests.measured.llamacpp import PAGE, WITHIN, Reading, page, readings, rows
 
 
 def stated(kind: str) -> list[Reading]:
@@ -63,13 +63,3 @@ def test_no_other_tool_is_nearer(each: llamacpp_peers.Answers) -> None:
     ours = abs(each.ours - each.truth)
     assert ours < 1e-4
     assert all(ours < abs(theirs - each.truth) for theirs in (each.parser, each.hf_mem) if theirs is not None)
-
-
-def test_the_readme_says_how_many_are_compared_and_close() -> None:
-    readme = (PAGE.parents[1] / "README.md").read_text(encoding="utf-8")
-    logs = {reading.row["id"] for reading in readings()}
-    assert f"{len(readings())} readings of {len(logs)} public logs" in readme
-    close, every = shares()["compute"]
-    share = f"{close / every:.0%}".replace("%", " %")
-    assert f"{share} of the compute buffers" in readme.replace("\n", " ")
-    assert f"{share} of compute buffers" in readme

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["QUANTISERS", "Quantiser", "find_quantiser", "layout"]
+__all__ = ["QUANTISERS", "Quantiser", "find_quantiser", "layout", "quantiser_names"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,6 +160,12 @@ _LAYOUTS: Final[dict[str, Quantiser]] = {
 def layout(name: str) -> Quantiser:
     """The layout with the name that a recipe uses."""
     return _LAYOUTS.get(name) or _BY_NAME[name]
+
+
+def quantiser_names() -> tuple[str, ...]:
+    """What `--dtype` calls quantisations, without other spellings: the formats, then tools (names without digits)."""
+    tools = (alias for row in QUANTISERS for alias in row.aliases if alias.isalpha())
+    return (*(row.name for row in QUANTISERS), *tools)
 
 
 def find_quantiser(name: str) -> Quantiser | None:

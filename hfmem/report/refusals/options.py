@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
+from hfmem.dtypes import BLOCK_DTYPES
 from hfmem.errors import InvalidTokenError, ModelNotFoundError, cut
 from hfmem.options.reading import not_one_of
 from hfmem.refusals.options import (
@@ -71,6 +72,12 @@ def _missing_value(error: MissingValueError) -> str:
 
 
 def _unknown_word(error: UnknownWordError) -> str:
+    word = error.word.upper()
+    if error.option == "--dtype" and any(word.startswith(each.name.upper()) for each in BLOCK_DTYPES):
+        return (
+            f"--dtype '{cut(error.word)}' is a quantisation of GGUF files: name the repository that has them, as in "
+            f"OWNER/NAME-GGUF:{cut(word)}, or the file"
+        )
     under = f", which --method {error.under} supports" if error.under else ""
     return f"{error.option} {not_one_of(error.word, error.known)}{under}"
 

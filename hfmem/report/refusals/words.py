@@ -8,7 +8,7 @@ from typing import Any, Final
 from hfmem.errors import InvalidScenarioError
 from hfmem.options.reading import not_one_of
 from hfmem.refusals.files import DefaultsFileError
-from hfmem.report.refusals import files, options, splits, training
+from hfmem.report.refusals import files, launch, options, splits, training
 
 __all__ = ["WORDS", "words"]
 
@@ -27,6 +27,7 @@ def _defaults_file(error: DefaultsFileError) -> str:
 WORDS: Final[dict[type, Callable[[Any], str]]] = {
     **options.WORDS,
     **files.WORDS,
+    **launch.WORDS,
     **splits.WORDS,
     **training.WORDS,
     DefaultsFileError: _defaults_file,

@@ -1,0 +1,97 @@
+"""`llama-server`, as it is written in scripts."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from hfmem.engines.launch import Launch
+
+__all__ = ["LAUNCH"]
+
+LAUNCH: Final = Launch(
+    begins=(("llama-server",), ("llama-cli",)),
+    model=("-m", "--model", "-hf", "-hfr", "--hf-repo"),
+    renamed={"-b": "--batch-size", "-kvu": "--kv-unified", "-nkvo": "--no-kv-offload", "-ncmoe": "--n-cpu-moe"},
+    idle=frozenset(
+        {
+            "--cont-batching",
+            "--context-shift",
+            "--embedding",
+            "--embeddings",
+            "--jinja",
+            "--log-disable",
+            "--log-prefix",
+            "--log-timestamps",
+            "--metrics",
+            "--mlock",
+            "--no-cont-batching",
+            "--no-context-shift",
+            "--no-jinja",
+            "--no-mmap",
+            "--no-perf",
+            "--no-slots",
+            "--no-warmup",
+            "--no-webui",
+            "--props",
+            "--slots",
+            "--verbose",
+            "--webui",
+            "-cb",
+            "-cnv",
+            "-nocb",
+            "-v",
+        }
+    ),
+    idle_with_value=frozenset(
+        {
+            "--alias",
+            "--api-key",
+            "--api-key-file",
+            "--api-prefix",
+            "--chat-template",
+            "--chat-template-file",
+            "--chat-template-kwargs",
+            "--frequency-penalty",
+            "--hf-token",
+            "--host",
+            "--log-file",
+            "--log-verbosity",
+            "--media-path",
+            "--min-p",
+            "--n-predict",
+            "--path",
+            "--port",
+            "--predict",
+            "--presence-penalty",
+            "--prio",
+            "--prompt",
+            "--reasoning-budget",
+            "--reasoning-format",
+            "--repeat-last-n",
+            "--repeat-penalty",
+            "--samplers",
+            "--seed",
+            "--slot-prompt-similarity",
+            "--slot-save-path",
+            "--tags",
+            "--temp",
+            "--threads",
+            "--threads-batch",
+            "--threads-http",
+            "--timeout",
+            "--top-k",
+            "--top-p",
+            "-a",
+            "-hft",
+            "-lv",
+            "-n",
+            "-p",
+            "-s",
+            "-sps",
+            "-t",
+            "-tb",
+            "-to",
+        }
+    ),
+    source="llama.cpp 0.5.0, common/arg.cpp",
+)
