@@ -32,7 +32,7 @@ from hfmem.fetcher.reach import Reach
 from hfmem.fetcher.selection import select_for
 from hfmem.fetcher.tensors import rows_of
 from hfmem.fetcher.values import Access, Checkpoint, ModelRef, TensorInfo
-from hfmem.options.otherwise import Otherwise
+from hfmem.options.otherwise import Detail, Otherwise
 
 __all__ = ["fetch", "prepare"]
 
@@ -182,7 +182,16 @@ def _elsewhere(ref: ModelRef, access: Access, error: HfmemError) -> Checkpoint:
     note = f"{why}; this answer is from {place}."
     if isinstance(error, ConnectionSettingsError):
         note = Otherwise(f"{why} ({error.reason}); this answer is from {place}.")
-    return replace(found, notes=(note, *found.notes))
+        return replace(found, notes=(note, *found.notes))
+    words = _WITHOUT.get(type(error), "")
+    return replace(found, without_hub=words, notes=(Detail(note) if words else note, *found.notes))
+
+
+_WITHOUT: Final[dict[type[HfmemError], str]] = {
+    OfflineError: "offline",
+    HubUnreachableError: "the Hub cannot be reached",
+}
+"""The errors that a phrase beside the source tells enough about."""
 
 
 def _gated(public: Checkpoint, access: Access, *, authenticated: bool) -> Checkpoint:

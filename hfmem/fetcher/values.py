@@ -123,6 +123,8 @@ class Checkpoint:
         unread: why other files of the model could not be read, by file name.
         totals: elements by safetensors dtype as published by the Hub; None if unknown.
         gated: whether the files require an accepted licence that this user lacks.
+        without_hub: in place of the Hub, which was not asked or not reached: a few words on that; "" where it answered,
+            or where a note says what it refused.
         notes: remarks for the reader, one sentence each.
     """
 
@@ -144,6 +146,7 @@ class Checkpoint:
     unread: Mapping[str, str] = field(default_factory=dict, hash=False)
     totals: Mapping[str, int] | None = field(default=None, hash=False)
     gated: bool = False
+    without_hub: str = ""
     notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:

@@ -10,14 +10,14 @@ from tabulate import tabulate
 
 from hfmem.estimator import textbook
 from hfmem.estimator.textbook import TEXTBOOK_PRECISIONS
-from hfmem.estimator.values import GROUPS, Estimate, Group, Scenario, Term
-from hfmem.mapper.values import Architecture
+from hfmem.estimator.values import GROUPS, Estimate, Group, Term
 from hfmem.report.choices import choice_lines
 from hfmem.report.escapes import line
 from hfmem.report.fit import advice_lines, fit_lines, rank_lines, serving_lines
+from hfmem.report.heading import about, asked, chain, shape
 from hfmem.report.values import GROUP_NAMES, Report
 from hfmem.report.width import fold
-from hfmem.units import format_bytes, format_count
+from hfmem.units import format_bytes
 
 __all__ = ["to_card", "to_explanation"]
 
@@ -82,56 +82,12 @@ def _machine(report: Report, unit: str, width: int | None) -> Iterator[str]:
 
 
 def _heading(report: Report) -> Iterator[str]:
-    architecture, checkpoint = report.architecture, report.checkpoint
-    count = report.parameters.total if report.parameters else None
-    active = report.parameters.active if report.parameters else None
-    words = [line(architecture.model_type or "unknown architecture")]
-    if count is not None and active is not None:
-        mixture = architecture.experts and active < count
-        words.append(f"{format_count(count)} parameters" + (f", {format_count(active)} active" if mixture else ""))
-    words.append(report.scenario.dtype or _stored(report))
-    yield f"{line(checkpoint.ref.model_id)}  ({' · '.join(words)})"
-    if shape := _shape(architecture):
-        yield shape
-    commit = f" at {checkpoint.commit[:12]}" if checkpoint.commit else ""
-    origin = {"hub": "the Hub", "cache": "the cache", "local": "this machine", "catalog": "the bundled catalog"}
-    yield f"facts: {origin[checkpoint.source]}{commit} ({checkpoint.provenance.rstrip('.') or checkpoint.provenance})"
-    scenario = report.scenario
-    action, software = _action(scenario)
-    exact = f"{software} with {scenario.attention} attention"
-    if scenario.serving is not None:
-        exact = scenario.serving.describe()
-    if scenario.gpu is not None or scenario.parallel.gpus > 1:
-        name = scenario.gpu.name if scenario.gpu else "GPUs"
-        exact += f", {scenario.parallel.gpus} × {name}" + (
-            f" ({scenario.parallel.describe()})" if scenario.parallel.gpus > 1 else ""
-        )
-    method = "the textbook formulas" if scenario.method == "textbook" else exact
-    yield f"{action}: batch {scenario.batch} × {scenario.seq:,} tokens{_prompt(scenario)}, {method}"
-
-
-def _stored(report: Report) -> str:
-    """The quantisation that was chosen of several, else the format that most elements are stored in."""
-    chosen = next((row.quant for row in report.choices if row.chosen), "")
-    if chosen:
-        return chosen
-    stored = report.parameters.stored if report.parameters is not None else {}
-    return f"mostly {max(stored, key=lambda name: stored[name])}" if stored else "unknown dtype"
-
-
-def _prompt(scenario: Scenario) -> str:
-    """The prompt's share of the tokens, and its chunks."""
-    prompt = f" (prompt of {scenario.prompt:,})" if scenario.prompt is not None else ""
-    return prompt + (f" in chunks of {scenario.prefill_chunk:,}" if scenario.prefill_chunk is not None else "")
-
-
-def _action(scenario: Scenario) -> tuple[str, str]:
-    """The action (inference or training), and the software."""
-    if not scenario.train:
-        return "inference", scenario.runtime
-    from hfmem.report.training import describe, software  # for runs that train only
-
-    return describe(scenario), software(scenario)
+    checkpoint = report.checkpoint
+    yield line(f"{checkpoint.ref.model_id}  ({' · '.join(about(report))})")
+    if words := shape(report.architecture):
+        yield words
+    yield f"facts: {chain(checkpoint)}"
+    yield asked(report)
 
 
 def _training(report: Report, unit: str) -> list[str]:
@@ -141,19 +97,6 @@ def _training(report: Report, unit: str) -> list[str]:
     from hfmem.report.training import to_lines
 
     return to_lines(report, unit)
-
-
-def _shape(architecture: Architecture) -> str:
-    kinds = ", ".join(f"{count} {kind.replace('_', ' ')}" for kind, count in architecture.layer_kinds.items())
-    parts = [
-        f"{architecture.depth} layers" + (f" ({kinds})" if kinds not in ("", f"{architecture.depth} none") else ""),
-        f"hidden {architecture.hidden_size}",
-    ]
-    if architecture.attention_heads and architecture.kv_heads and architecture.head_dim:
-        parts.append(f"{architecture.attention_heads} heads, {architecture.kv_heads} KV × {architecture.head_dim}")
-    if architecture.experts:
-        parts.append(f"{architecture.experts_per_token} of {architecture.experts} experts")
-    return ", ".join(part for part in parts if "None" not in part)
 
 
 def _parts(report: Report, unit: str) -> list[str]:

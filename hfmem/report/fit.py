@@ -14,6 +14,7 @@ from hfmem.advice.values import Advice, Fit
 from hfmem.estimator.values import GROUPS, Estimate, Group, Offload, Rank
 from hfmem.hardware.values import Accelerator, Instance
 from hfmem.report.escapes import line
+from hfmem.report.sentences import machine_words
 from hfmem.report.values import GROUP_NAMES, Report
 from hfmem.report.width import command_lines, fold, items, left_out, narrowed, widest
 from hfmem.units import format_bytes
@@ -49,16 +50,16 @@ _WIDEST: Final = 100
 
 def fit_lines(fits: Sequence[Fit], unit: str, room: int | None = None) -> Iterator[str]:
     """A bar per machine, and what fits on it, in lines of at most `room` columns."""
-    width = max((len(_name(fit)) for fit in fits), default=0)
+    width = max((len(machine_words(fit)) for fit in fits), default=0)
     cells = _cells(fits, unit, width, room)
     shown: list[Group] = []
     for fit in fits:
         if fit.estimate is None:
             why = f"not possible: {fit.refused}{_instead(fit)}" if fit.refused else f"{fit.verdict}: {fit.gpu.source}"
-            yield f"{_name(fit):{width}}  {why}"
+            yield f"{machine_words(fit):{width}}  {why}"
             continue
         shown += [group for group in GROUPS if fit.estimate.group(group) and group not in shown]
-        bar = f"{_name(fit):{width}}  [{_bar(fit.estimate, fit.usable, cells)}]"
+        bar = f"{machine_words(fit):{width}}  [{_bar(fit.estimate, fit.usable, cells)}]"
         verdict = _verdict(fit, unit)
         if room is None or len(bar) + 1 + len(verdict) <= room:
             yield f"{bar} {verdict}"
@@ -81,13 +82,6 @@ def _cells(fits: Sequence[Fit], unit: str, name: int, room: int | None) -> int:
     verdicts = [len(_verdict(fit, unit)) for fit in fits if fit.estimate is not None]
     with_verdict = beside - max((length for length in verdicts if length <= room // 2), default=0)
     return max(_SHORTEST, min(_BAR, with_verdict if with_verdict >= _SHORTEST else beside))
-
-
-def _name(fit: Fit) -> str:
-    there, used = fit.machine.count or 0, fit.parallel.gpus
-    if there > used:
-        return f"{used} of {there} × {fit.gpu.name}"
-    return f"{used} × {fit.gpu.name}" if used > 1 else fit.gpu.name
 
 
 def _bar(estimate: Estimate, usable: int, length: int) -> str:
@@ -244,7 +238,7 @@ _MATRIX_WIDTH: Final = 100
 
 def to_matrix(reports: Sequence[Report], unit: str, width: int | None) -> str:
     """Models × accelerators with free memory, or the number of accelerators needed, in blocks that fit the width."""
-    names = list(dict.fromkeys(_name(fit) for report in reports for fit in report.fits))
+    names = list(dict.fromkeys(machine_words(fit) for report in reports for fit in report.fits))
     room = min(width or _MATRIX_WIDTH, _MATRIX_WIDTH)
     blocks: list[str] = []
     while names:
@@ -270,7 +264,7 @@ def _legend(reports: Sequence[Report], unit: str) -> str:
 def _block(reports: Sequence[Report], names: Sequence[str], unit: str) -> str:
     rows = []
     for report in reports:
-        by_name = {_name(fit): fit for fit in report.fits}
+        by_name = {machine_words(fit): fit for fit in report.fits}
         total = format_bytes(report.estimate.total, unit, label=False)
         cells = [fit_cell(by_name.get(name), unit) for name in names]
         rows.append([line(report.name), ("≥ " if report.estimate.is_lower_bound else "") + total, *cells])
@@ -281,7 +275,7 @@ def _block(reports: Sequence[Report], names: Sequence[str], unit: str) -> str:
 
 def _size(reports: Sequence[Report], name: str, unit: str) -> str:
     """Usable bytes of a column's accelerator."""
-    fits = [fit for report in reports for fit in report.fits if _name(fit) == name]
+    fits = [fit for report in reports for fit in report.fits if machine_words(fit) == name]
     known = bool(fits) and fits[0].machine.there
     return f"({format_bytes(fits[0].gpu.memory, unit, label=False)})" if known else ""
 

@@ -57,6 +57,7 @@ class OutputFormat:
         known_only: whether it omits models with unknown weights.
         reasons: whether the report of a single model contains the reason of each verdict, as formats for programs
             always do.
+        full: whether it has everything about each of several reports too.
         bare: whether it contains only figures, so that remarks have to be printed separately.
     """
 
@@ -68,6 +69,7 @@ class OutputFormat:
     json: bool = False
     known_only: bool = False
     reasons: bool = False
+    full: bool = False
     bare: bool = False
 
 
@@ -116,7 +118,7 @@ def _table(reports: Sequence[Report], problems: Sequence[Problem], style: Style)
     return visible("\n\n".join(parts))
 
 
-@output_format("json", whole=True, json=True)
+@output_format("json", whole=True, json=True, full=True)
 def _json(reports: Sequence[Report], problems: Sequence[Problem], style: Style) -> str:
     from hfmem import __version__
     from hfmem.report.errors import sizeless
@@ -132,7 +134,7 @@ def _json(reports: Sequence[Report], problems: Sequence[Problem], style: Style) 
     return json_text(document, indent=2, ascii_only=style.ascii)
 
 
-@output_format("jsonl", whole=True, json=True)
+@output_format("jsonl", whole=True, json=True, full=True)
 def _jsonl(reports: Sequence[Report], problems: Sequence[Problem], style: Style) -> str:
     from hfmem.report.errors import sizeless
     from hfmem.report.escapes import json_text
@@ -155,6 +157,14 @@ def _markdown(reports: Sequence[Report], problems: Sequence[Problem], style: Sty
     from hfmem.report.tables import to_markdown
 
     return to_markdown(reports, problems, style.unit)
+
+
+@output_format("html", units=True, explains=True, whole=True, full=True)
+def _html(reports: Sequence[Report], problems: Sequence[Problem], style: Style) -> str:
+    """A page that needs nothing else. It always has the arithmetic of every term."""
+    from hfmem.report.html.page import page
+
+    return page(reports, problems, style.unit)
 
 
 @output_format("quiet", known_only=True, bare=True)

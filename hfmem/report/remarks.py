@@ -39,9 +39,9 @@ def remarks(
         tight: whether to report tight fits, which count as fits for the exit code.
     """
     yield from _named(reports, named)
-    if not (output.json or (output.reasons and not style.several)):
+    reasons = output.full or (output.reasons and not style.several)
+    if not reasons:
         yield from _otherwise(reports)
-    reasons = output.json or (output.reasons and not style.several)
     for report in reports:
         if not style.several:  # tables have a column
             yield from _disk(report, style.unit)

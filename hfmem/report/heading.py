@@ -1,0 +1,94 @@
+"""What a report is about, in a few words: the model, its shape, what is asked, and where the facts are from."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from hfmem.estimator.values import Scenario
+from hfmem.fetcher.values import Checkpoint
+from hfmem.mapper.values import Architecture
+from hfmem.report.values import Report
+from hfmem.units import format_count
+
+__all__ = ["about", "asked", "chain", "origin", "shape"]
+
+_PLACES: Final = {"hub": "the Hub", "cache": "the cache", "local": "this machine", "catalog": "the bundled catalog"}
+
+
+def about(report: Report) -> list[str]:
+    """The model's type, parameters and format of its weights."""
+    count = report.parameters.total if report.parameters else None
+    active = report.parameters.active if report.parameters else None
+    words = [report.architecture.model_type or "unknown architecture"]
+    if count is not None and active is not None:
+        mixture = report.architecture.experts and active < count
+        words.append(f"{format_count(count)} parameters" + (f", {format_count(active)} active" if mixture else ""))
+    return [*words, report.scenario.dtype or _stored(report)]
+
+
+def _stored(report: Report) -> str:
+    """The quantisation that was chosen of several, else the format that most elements are stored in."""
+    chosen = next((row.quant for row in report.choices if row.chosen), "")
+    if chosen:
+        return chosen
+    stored = report.parameters.stored if report.parameters is not None else {}
+    return f"mostly {max(stored, key=lambda name: stored[name])}" if stored else "unknown dtype"
+
+
+def shape(architecture: Architecture) -> str:
+    """Layers and sizes; "" where none is known."""
+    kinds = ", ".join(f"{count} {kind.replace('_', ' ')}" for kind, count in architecture.layer_kinds.items())
+    parts = [
+        f"{architecture.depth} layers" + (f" ({kinds})" if kinds not in ("", f"{architecture.depth} none") else ""),
+        f"hidden {architecture.hidden_size}",
+    ]
+    if architecture.attention_heads and architecture.kv_heads and architecture.head_dim:
+        parts.append(f"{architecture.attention_heads} heads, {architecture.kv_heads} KV × {architecture.head_dim}")
+    if architecture.experts:
+        parts.append(f"{architecture.experts_per_token} of {architecture.experts} experts")
+    return ", ".join(part for part in parts if "None" not in part)
+
+
+def origin(checkpoint: Checkpoint) -> str:
+    """Where the facts are from, as a phrase: `the Hub`, `bundled catalog, offline`."""
+    commit = f" at {checkpoint.commit[:12]}" if checkpoint.commit and checkpoint.source in ("hub", "cache") else ""
+    place = _PLACES[checkpoint.source].replace("the bundled", "bundled")
+    return place + commit + (f", {checkpoint.without_hub}" if checkpoint.without_hub else "")
+
+
+def chain(checkpoint: Checkpoint) -> str:
+    """Where each of the facts is from, in full."""
+    commit = f" at {checkpoint.commit[:12]}" if checkpoint.commit else ""
+    provenance = checkpoint.provenance.rstrip(".") or checkpoint.provenance
+    return f"{_PLACES[checkpoint.source]}{commit} ({provenance})"
+
+
+def asked(report: Report) -> str:
+    """The scenario: what is done, how much of it, and by which software."""
+    scenario = report.scenario
+    action, software = _action(scenario)
+    exact = f"{software} with {scenario.attention} attention"
+    if scenario.serving is not None:
+        exact = scenario.serving.describe()
+    if scenario.gpu is not None or scenario.parallel.gpus > 1:
+        name = scenario.gpu.name if scenario.gpu else "GPUs"
+        exact += f", {scenario.parallel.gpus} × {name}" + (
+            f" ({scenario.parallel.describe()})" if scenario.parallel.gpus > 1 else ""
+        )
+    method = "the textbook formulas" if scenario.method == "textbook" else exact
+    return f"{action}: batch {scenario.batch} × {scenario.seq:,} tokens{_prompt(scenario)}, {method}"
+
+
+def _prompt(scenario: Scenario) -> str:
+    """The prompt's share of the tokens, and its chunks."""
+    prompt = f" (prompt of {scenario.prompt:,})" if scenario.prompt is not None else ""
+    return prompt + (f" in chunks of {scenario.prefill_chunk:,}" if scenario.prefill_chunk is not None else "")
+
+
+def _action(scenario: Scenario) -> tuple[str, str]:
+    """The action (inference or training), and the software."""
+    if not scenario.train:
+        return "inference", scenario.runtime
+    from hfmem.report.training import describe, software  # for runs that train only
+
+    return describe(scenario), software(scenario)
