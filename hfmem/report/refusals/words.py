@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from hfmem.errors import InvalidScenarioError
-from hfmem.report.refusals import files, options, splits, training
+from hfmem.report.refusals import files, options, splits, training, visits
 
 __all__ = ["WORDS", "words"]
 
-WORDS = {**options.WORDS, **files.WORDS, **splits.WORDS, **training.WORDS}
+WORDS = {**options.WORDS, **files.WORDS, **splits.WORDS, **training.WORDS, **visits.WORDS}
 
 
 def words(error: InvalidScenarioError) -> str:
