@@ -26,7 +26,7 @@ function later(milliseconds) {
 
 function here(pairs) {
   const text = pairs.toString();
-  return text ? `?${text}` : location.pathname;
+  return (text ? `?${text}` : location.pathname) + location.hash;
 }
 
 async function ask() {
@@ -70,9 +70,19 @@ function show(html, pairs) {
   answer.removeAttribute("aria-busy");
   const models = pairs.getAll("model");
   document.title = models.length ? `Memory of ${models.join(", ")}` : "hfmem: the memory that a model needs";
-  document.getElementById("told").textContent = answer.firstElementChild?.dataset.told ?? "";
+  document.getElementById("told").textContent = said();
   shown();
 }
+
+function said() {
+  return answer.firstElementChild?.dataset.told ?? "";
+}
+
+// On a phone the answer is below the form: its sentence stands at the foot until the answer is in sight.
+const verdict = document.getElementById("verdict");
+new IntersectionObserver(([answered]) => {
+  verdict.classList.toggle("away", !answered.isIntersecting && Boolean(said()));
+}, { rootMargin: "0px 0px -120px 0px" }).observe(answer);
 
 // What does not apply is hidden, and not asked for.
 function sync() {
@@ -96,8 +106,13 @@ function sync() {
     panel.hidden = panel.querySelector(".control") && !panel.querySelector(".control:not([hidden])");
 }
 
+const VIEW = "#textbook";
+
 function shown() {
+  const book = answer.querySelector(VIEW);
+  if (book && location.hash === VIEW) book.open = true;
   sync();
+  verdict.textContent = said();
   for (const each of answer.querySelectorAll("pre")) addCopy(each);
   for (const code of answer.querySelectorAll("td > code")) {
     const changes = changesOf(code.textContent);
@@ -213,6 +228,8 @@ document.getElementById("share").addEventListener("click", (event) => {
 document.getElementById("reset").addEventListener("click", () => { location.href = location.pathname; });
 answer.addEventListener("toggle", async (event) => {
   const box = event.target;
+  if (box.id && box.open !== (location.hash === VIEW))
+    history.replaceState(null, "", location.pathname + location.search + (box.open ? VIEW : ""));
   if (!box.open || !box.dataset.json || box.dataset.asked) return;
   box.dataset.asked = "yes";
   const found = await fetch(box.dataset.json, { headers: headers() });

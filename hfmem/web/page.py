@@ -66,6 +66,7 @@ def page(answer: Answer) -> str:
             ),
         ),
         element("p", "", class_="unseen", role="status", id="told"),
+        element("a", "", href="#answer", id="verdict", aria_hidden="true", tabindex="-1"),
         _foot(),
     )
     return f'<!doctype html>\n<html lang="en">\n{element("head", *head)}\n{element("body", *body)}\n</html>'
@@ -77,6 +78,9 @@ _ICON: Final = (
     "height='6' fill='%230077bb'/%3E%3Crect x='9' y='5' width='4' height='6' fill='%23ee7733'/%3E%3Crect x='13' y='5' "
     "width='3' height='6' fill='%23999'/%3E%3C/svg%3E"
 )
+
+
+_PROMISE: Final = " · no question is stored; a token is neither stored nor logged"
 
 
 def _foot() -> str:
@@ -102,7 +106,7 @@ def _foot() -> str:
             "p",
             f"hfmem {text(__version__)} · ",
             element("a", "install it", href=_SOURCE),
-            " · nothing that you type is kept",
+            _PROMISE,
         ),
         class_="hfmem",
     )

@@ -16,6 +16,7 @@ import asyncio
 
 import gradio
 from fastapi import Request
+from fastapi.middleware.gzip import GZipMiddleware
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 
 from hfmem import __version__
@@ -46,7 +47,7 @@ class Gate:
     request of any size. It adds the headers that keep a browser to the page."""
 
     _PAGE: Final = frozenset({"/", "/answer", "/json", "/suggest", "/page.css", "/page.js", "/favicon.ico"})
-    _API: Final = ("info", "openapi.json", "call/", "run/", "queue/", "mcp", "startup-events", "heartbeat/", "app_id")
+    _API: Final = ("info", "openapi.json", "call/", "queue/", "mcp", "startup-events", "heartbeat/", "app_id")
 
     def __init__(self, app: _App) -> None:
         self._app = app
@@ -181,6 +182,7 @@ _KEPT: Final = {"Cache-Control": "public, max-age=3600"}
 def build(service: Service) -> gradio.Server:
     """The server of a page, not started yet."""
     app = gradio.Server(title="hfmem", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
+    app.add_middleware(GZipMiddleware, minimum_size=1000)
     app.add_middleware(Gate)
     for path, method, answers in _routes(service, _Desk(service)):
         app.add_api_route(path, answers, methods=[method], response_model=None)

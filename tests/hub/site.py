@@ -115,6 +115,8 @@ class Site:
     def _answer(self, request: Request) -> Response:
         if request.path == "/api/agent-harnesses":  # the client library asks for it once a day
             return json_response(200, b'{"standardEnvVars":[],"harnesses":{}}')
+        if request.decoded_path == "/api/models":
+            return self._found(request)
         route = parse(request.path)
         if route is None or (route.kind == "headers" and not self.sharded_endpoint):
             message = "Sorry, we can't find the page you are looking for."
@@ -127,6 +129,16 @@ class Site:
         if target != route.repo_id:
             return _redirect(route, target, request)
         return self._from_repo(route, repo, request)
+
+    def _found(self, request: Request) -> Response:
+        """The repositories with the searched words in their id, of those that who asks may see."""
+        query, reader = parse_qs(request.query), self._reader(request)
+        words, most = query.get("search", [""])[0].lower(), int(query.get("limit", ["1000"])[0])
+        seen = [
+            each for each in self._repos.values() if not each.private or each.id in self.tokens.get(reader or "", ())
+        ]
+        rows = [{"id": each.id, "modelId": each.id} for each in seen if words in each.id.lower()]
+        return json_response(200, json.dumps(rows[:most]).encode())
 
     def _refusal(self, route: Route, repo: Repo | None, request: Request) -> Response | None:
         """Who may see what: None lets the request through."""
