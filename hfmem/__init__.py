@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from hfmem.mapper.bundle import Bundle
     from hfmem.mapper.interpret import Model
     from hfmem.mapper.values import Architecture, Layer, ParameterTable, TensorGroup
+    from hfmem.report.comparisons import Comparison
     from hfmem.report.values import Report
     from hfmem.scenario.options import Options
 
@@ -32,6 +33,7 @@ _HOMES: Final[dict[str, str]] = {
     "Architecture": "hfmem.mapper.values",
     "Bundle": "hfmem.mapper.bundle",
     "Checkpoint": "hfmem.fetcher.values",
+    "Comparison": "hfmem.report.comparisons",
     "Estimate": "hfmem.estimator.values",
     "FileInfo": "hfmem.fetcher.values",
     "HfmemError": "hfmem.errors",
@@ -54,6 +56,7 @@ __all__ = [
     "Architecture",
     "Bundle",
     "Checkpoint",
+    "Comparison",
     "Estimate",
     "FileInfo",
     "HfmemError",

@@ -20,6 +20,7 @@ from hfmem.options.option import declared, value_of
 from hfmem.options.reading import near
 from hfmem.options.rules import wrong
 from hfmem.refusals.options import ModelNameError
+from hfmem.report.comparisons import Comparison
 from hfmem.report.values import Report
 from hfmem.scenario.asked import Asked, extended
 from hfmem.scenario.check import check
@@ -178,9 +179,9 @@ def estimate(asked: _Estimate) -> Report:
 
 
 @_keywords(_Compare)
-def compare(asked: _Compare) -> tuple[Report | HfmemError, ...]:
+def compare(asked: _Compare) -> Comparison:
     """Several models in one scenario, fetched concurrently, in the given order. For a model that fails, its error is
-    returned.
+    returned. The result is a tuple with `to_pandas()`, `to_polars()` and `to_arrow()`: one flat row a model.
 
     Args:
         models: Hub ids or paths, results of `inspect` (then nothing is fetched), or `Bundle`s of such models; a single
@@ -203,7 +204,7 @@ def compare(asked: _Compare) -> tuple[Report | HfmemError, ...]:
     refs = [each for each in meant if isinstance(each, ModelRef)]
     fetched = iter(list(report_all(fetch_all(refs, asked, asked.jobs), options)))
     known = report_each([each for each in meant if isinstance(each, Model | Bundle)], options)
-    return tuple(
+    return Comparison(
         each if isinstance(each, HfmemError) else next(fetched if isinstance(each, ModelRef) else known)
         for each in meant
     )

@@ -370,7 +370,7 @@ def test_type_checkers_see_every_option(type_checked: list[str]) -> None:
     expected = (
         (3, 'Revealed type is "hfmem.report.values.Report"'),
         (5, 'Revealed type is "hfmem.mapper.interpret.Model"'),
-        (6, 'Revealed type is "tuple[hfmem.report.values.Report | hfmem.errors.HfmemError, ...]"'),
+        (6, "hfmem.report.comparisons.Comparison"),
         (7, 'Unexpected keyword argument "bacth"'),
         (8, 'Argument "batch" to "estimate" has incompatible type "str"; expected "int"'),
         (9, 'Argument "runtime" to "estimate" has incompatible type'),

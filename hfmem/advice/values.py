@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Literal, get_args
+from typing import ClassVar, Final, Literal, get_args
 
 from hfmem.estimator.parallel import Parallel
 from hfmem.estimator.values import Estimate, Margin, Offload
@@ -66,6 +67,12 @@ class Fit:
     refused: str = ""
     never: bool = False
     offload: Offload | None = None
+
+    shown: ClassVar[Callable[[Fit], str] | None] = None
+    """How notebooks show it as HTML; set by `hfmem.report`, which this package does not import."""
+
+    def _repr_html_(self) -> str | None:
+        return None if Fit.shown is None else Fit.shown(self)
 
     def __repr__(self) -> str:
         return f"<Fit {self.parallel.gpus} × {self.gpu.name}: fits {self.fits}, headroom {self.headroom}>"

@@ -14,6 +14,7 @@ from hfmem.mapper.declared import Stored
 from hfmem.mapper.holdings import is_gguf
 from hfmem.mapper.packing import quantisation_of
 from hfmem.mapper.values import Architecture, ParameterTable
+from hfmem.options.otherwise import Detail
 
 __all__ = ["broken_files", "odd_heads", "of_headers", "unread_quantisation", "unseen_quantisation"]
 
@@ -88,20 +89,24 @@ def _unknown_dtypes(checkpoint: Checkpoint) -> list[str]:
 
 def _unloaded(table: ParameterTable) -> list[str]:
     """Sentences on tensors in the files that are not loaded."""
-    notes = []
+    notes: list[str] = []
     mtp = sum(group.parameters for group in table.groups if group.component == "mtp")
     if mtp:
         notes.append(
-            f"{mtp:,} of the parameters are multi-token prediction (MTP) layers, which transformers does not load; the "
-            f"weights do not include them."
+            Detail(
+                f"{mtp:,} of the parameters are multi-token prediction (MTP) layers, which transformers does not load; "
+                "the weights do not include them."
+            )
         )
     rest = [group for group in table.groups if not group.loaded and group.component != "mtp"]
     if rest:
         names = sorted({group.role for group in rest})
         elements, nbytes = sum(g.elements for g in rest), sum(g.stored_bytes or 0 for g in rest)
         notes.append(
-            f"Not parameters, and not loaded: {sum(g.count for g in rest)} stored tensors ({', '.join(names[:4])}), "
-            f"{elements:,} elements, {nbytes:,} bytes."
+            Detail(
+                f"Not parameters, and not loaded: {sum(g.count for g in rest)} stored tensors "
+                f"({', '.join(names[:4])}), {elements:,} elements, {nbytes:,} bytes."
+            )
         )
     return notes
 

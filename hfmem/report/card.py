@@ -1,4 +1,5 @@
-"""The card for a single model: the model, the source of its facts, the memory by group, and notes."""
+"""The card for a single model: what it is, whether it fits, the memory by group, how much more there is room for, what
+would help, and notes."""
 
 from __future__ import annotations
 
@@ -11,10 +12,11 @@ from tabulate import tabulate
 from hfmem.estimator import textbook
 from hfmem.estimator.textbook import TEXTBOOK_PRECISIONS
 from hfmem.estimator.values import GROUPS, Estimate, Group, Term
+from hfmem.options.otherwise import Detail
 from hfmem.report.choices import choice_lines
 from hfmem.report.escapes import line
-from hfmem.report.fit import advice_lines, fit_lines, rank_lines, serving_lines
-from hfmem.report.heading import about, asked, chain, shape
+from hfmem.report.fit import command_block, fit_lines, help_lines, limit_lines, pool_lines, rank_lines, refusal_lines
+from hfmem.report.heading import about, asked, chain, origin, shape
 from hfmem.report.values import GROUP_NAMES, Report
 from hfmem.report.width import fold
 from hfmem.units import format_bytes
@@ -26,23 +28,49 @@ _WIDEST = 100
 _NARROWEST = 32
 
 
-def to_card(report: Report, unit: str, width: int | None) -> str:
-    """The card, with long lines folded at `width`."""
+def to_card(report: Report, unit: str, width: int | None, *, explain: bool = False) -> str:
+    """The card, with long lines folded at `width`: what decides, in the order in which a person asks.
+
+    With `explain`, it has the chain of origins and the remarks that change no decision too.
+    """
     folded = max(_NARROWEST, min(width or _WIDEST, _WIDEST))
-    lines = [
-        *_heading(report),
-        "",
-        *_parts(report, unit),
-        "",
-        *_choices(report, unit, width),
-        *_machine(report, unit, width),
-        *_beside(report, unit),
+    blocks = (
+        list(_heading(report, explain=explain)),
+        list(choice_lines(report.choices, unit, width)) if report.choices else [],
+        [*fit_lines(report.fits, unit, width), *refusal_lines(report, width)],
+        _parts(report, unit),
+        rank_lines(report, unit, width),
+        [*limit_lines(report.fits, width), *pool_lines(report, unit), *_growth(report, unit)],
+        _training(report, unit),
+        list(help_lines(report, unit)),
+        list(command_block(report, width)),
+        list(_trace(report, unit)),
+        [
+            *_beside(report, unit),
+            *(fold(f"- {note}", folded) for note in _notes(report, explain=explain)),
+            *([] if explain else [_more(report)]),
+        ],
+    )
+    long = ("facts", "full training", "LoRA", "QLoRA", "refused at the start", "while loading", "more: ")
+    shown = [
+        "\n".join(fold(line, folded) if width is not None or line.startswith(long) else line for line in block)
+        for block in blocks
+        if block
     ]
-    lines += _training(report, unit)
-    notes = [fold(f"- {note}", folded) for note in report.notes]
-    long = ("facts", "full training", "LoRA", "QLoRA", "refused at the start", "while loading")
-    shown = [fold(line, folded) if width is not None or line.startswith(long) else line for line in lines]
-    return "\n".join(shown + notes).rstrip()
+    return "\n\n".join(shown).rstrip()
+
+
+def _notes(report: Report, *, explain: bool) -> list[str]:
+    """The remarks that change a decision, or all."""
+    return [note for note in report.notes if explain or not isinstance(note, Detail)]
+
+
+def _more(report: Report) -> str:
+    """What the card leaves out, and the option that shows it."""
+    left = len(report.notes) - len(_notes(report, explain=False))
+    notes = f" and {left} more {'note' if left == 1 else 'notes'}" if left else ""
+    fits = "" if report.fits or report.scenario.method == "textbook" else "--gpu NAME for whether it fits; "
+    return f"more: {fits}--explain for the arithmetic, the sources{notes}"
 
 
 def to_explanation(report: Report, unit: str, width: int | None) -> str:
@@ -62,64 +90,44 @@ def to_explanation(report: Report, unit: str, width: int | None) -> str:
     return text if width is None else "\n".join(fold(line, folded) for line in text.splitlines())
 
 
-def _choices(report: Report, unit: str, width: int | None) -> list[str]:
-    """The quantisations that there are to choose from, and a blank line."""
-    return [*choice_lines(report.choices, unit, width), ""] if report.choices else []
-
-
-def _machine(report: Report, unit: str, width: int | None) -> Iterator[str]:
-    """Blocks on ranks, accelerators, a server's KV cache pool and advice, if there are any."""
-    blocks = (
-        rank_lines(report, unit, width),
-        list(fit_lines(report.fits, unit, width)),
-        list(advice_lines(report.advice, unit)),
-        list(serving_lines(report, unit, width)),
-        list(_trace(report, unit)),
-    )
-    for block in blocks:
-        if block:
-            yield from (*block, "")
-
-
-def _heading(report: Report) -> Iterator[str]:
+def _heading(report: Report, *, explain: bool) -> Iterator[str]:
     checkpoint = report.checkpoint
     yield line(f"{checkpoint.ref.model_id}  ({' · '.join(about(report))})")
     if words := shape(report.architecture):
         yield words
-    yield f"facts: {chain(checkpoint)}"
     yield asked(report)
+    yield f"facts: {chain(checkpoint) if explain else origin(checkpoint)}"
 
 
 def _training(report: Report, unit: str) -> list[str]:
     """The phases and other facts of training."""
     if report.estimate.training is None:
         return []
-    from hfmem.report.training import to_lines
+    from hfmem.report.training import to_lines  # for runs that train only
 
     return to_lines(report, unit)
 
 
 def _parts(report: Report, unit: str) -> list[str]:
+    """The total, and the parts that it is the sum of."""
     estimate = report.estimate
-    rows = [
+    sign = "≥ " if estimate.is_lower_bound else ""
+    low, high = format_bytes(estimate.low, unit), format_bytes(estimate.total, unit)
+    range_ = f"{low} to {high}, depending on the recipe" if low != high else ""
+    rows = [["total", sign + high, "partly unknown" if sign else range_]]
+    rows += [
         [GROUP_NAMES[group], _size(estimate.group(group), unit), _certainty(estimate, group)]
         for group in GROUPS
         if estimate.group(group) != 0
     ]
-    sign = "≥ " if estimate.is_lower_bound else ""
-    low, high = format_bytes(estimate.low, unit), format_bytes(estimate.total, unit)
-    range_ = f"{low} to {high}, depending on the recipe" if low != high else ""
-    rows.append(["total", sign + format_bytes(estimate.total, unit), "partly unknown" if sign else range_])
     lines = tabulate(rows, tablefmt="plain", disable_numparse=True, colalign=("left", "right", "left")).splitlines()
     rule = "-" * max(len(line.rstrip()) for line in lines)
-    return [line.rstrip() for line in (*lines[:-1], rule, lines[-1])]
+    return [line.rstrip() for line in (lines[0], rule, *lines[1:])]
 
 
-def _beside(report: Report, unit: str) -> Iterator[str]:
-    estimate, download = report.estimate, report.download
-    if pieces := estimate.in_pieces:
-        total = format_bytes(pieces.total, unit)
-        yield f"in chunks of {pieces.tokens:,} tokens (--prefill-chunk {pieces.tokens}): {total}"
+def _growth(report: Report, unit: str) -> Iterator[str]:
+    """What a longer context takes."""
+    estimate = report.estimate
     if estimate.kv_cache_per_token:
         fixed = (
             f", plus {format_bytes(estimate.kv_cache_fixed, unit)} that does not grow"
@@ -128,6 +136,13 @@ def _beside(report: Report, unit: str) -> Iterator[str]:
         )
         each = " per GPU" if estimate.ranks else ""
         yield f"each additional token per sequence: {estimate.kv_cache_per_token:,} B of cache{each}{fixed}"
+    if pieces := estimate.in_pieces:
+        total = format_bytes(pieces.total, unit)
+        yield f"in chunks of {pieces.tokens:,} tokens (--prefill-chunk {pieces.tokens}): {total}"
+
+
+def _beside(report: Report, unit: str) -> Iterator[str]:
+    estimate, download = report.estimate, report.download
     loading = estimate.loading
     if loading is not None and loading.host:
         yield f"while loading: {format_bytes(loading.host, unit)} of host memory ({loading.how.split(';')[0]})"

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from tabulate import tabulate
 
-from hfmem.advice.values import Advice, Fit
+from hfmem.advice.values import Fit
 from hfmem.estimator.values import GROUPS, Estimate, Group, Offload, Rank
 from hfmem.hardware.values import Accelerator, Instance
 from hfmem.report.escapes import line
@@ -20,15 +20,18 @@ from hfmem.report.width import command_lines, fold, items, left_out, narrowed, w
 from hfmem.units import format_bytes
 
 __all__ = [
-    "advice_lines",
     "by_some",
+    "command_block",
     "fit_cell",
     "fit_dict",
     "fit_lines",
+    "help_lines",
+    "limit_lines",
     "list_gpus",
     "machine_name",
+    "pool_lines",
     "rank_lines",
-    "serving_lines",
+    "refusal_lines",
     "tight_words",
     "to_matrix",
 ]
@@ -65,8 +68,6 @@ def fit_lines(fits: Sequence[Fit], unit: str, room: int | None = None) -> Iterat
             yield f"{bar} {verdict}"
         else:
             yield from (bar, f"{'':{width}}  {verdict}")
-        if answers := _answers(fit):
-            yield f"{'':{width}}  {answers}"
         for remark in _remarks(fit, unit):
             yield fold(f"{'':{width}}  {remark}", room or _WIDEST)
     if shown:
@@ -148,49 +149,75 @@ def tight_words(fit: Fit, unit: str) -> str:
     return f"tight: {format_bytes(left, unit)} free, {kept} recommended: {fit.margin.why}"
 
 
-def _answers(fit: Fit) -> str:
-    parts = []
-    if fit.max_batch:
-        parts.append(f"batch up to {fit.max_batch:,}")
+def limit_lines(fits: Sequence[Fit], room: int | None = None) -> Iterator[str]:
+    """How long a context and how large a batch each machine has room for, and how many of it are needed."""
+    rows = [(f"on {machine_words(fit)}:", "; ".join(_answers(fit))) for fit in fits if fit.estimate is not None]
+    width = max((len(name) for name, answers in rows if answers), default=0)
+    for name, answers in rows:
+        if answers:
+            yield fold(f"{name:{width}} {answers}", room or _WIDEST)
+
+
+def _answers(fit: Fit) -> Iterator[str]:
     if fit.max_seq:
-        parts.append(f"context up to {fit.max_seq:,}")
+        yield f"context up to {fit.max_seq:,}"
+    if fit.max_batch:
+        yield f"batch up to {fit.max_batch:,}"
     if fit.gpus_needed and fit.fits is False:
-        parts.append(f"needs {fit.gpus_needed}")
-    return "; ".join(parts)
+        yield f"needs {fit.gpus_needed}"
 
 
 def _instead(fit: Fit) -> str:
     return f"; needs {fit.gpus_needed}" if fit.gpus_needed else ""
 
 
-def advice_lines(advice: Sequence[Advice], unit: str) -> Iterator[str]:
-    """Advice, with the resulting total."""
-    if not advice:
-        return
-    yield "what would help"
-    width = max(len(row.option) for row in advice)
-    for row in advice:
-        verdict = ("fits, but tight" if row.tight else "fits") if row.fits else "not enough alone"
-        yield f"  {row.option:{width}}  {format_bytes(row.total, unit):>12}  {verdict}"
+def help_lines(report: Report, unit: str) -> Iterator[str]:
+    """What would help a model that does not fit, or to train with less; each with the resulting total."""
+    rows = [(row.option, row.total, _enough(row.fits, row.tight)) for row in report.advice]
+    for saving in report.savings if not rows else ():
+        verdict = _enough(saving.fits, saving.tight)
+        rows.append((saving.option, saving.total, f"{verdict}: {saving.what}" if verdict else saving.what))
+    if rows:
+        yield "what would help"
+    sizes = [format_bytes(total, unit) for _, total, _ in rows]
+    width, size = max(map(len, (row[0] for row in rows)), default=0), max(map(len, sizes), default=0)
+    for (option, _, words), total in zip(rows, sizes, strict=True):
+        yield f"  {option:{width}}  {total:>{size}}  {words}"
 
 
-def serving_lines(report: Report, unit: str, room: int | None = None) -> Iterator[str]:
-    """A serving engine's KV cache pool, and the launch line."""
+def _enough(fits: bool | None, tight: bool) -> str:
+    if fits is None:
+        return ""
+    return ("fits, but tight" if tight else "fits") if fits else "not enough alone"
+
+
+def refusal_lines(report: Report, room: int | None = None) -> Iterator[str]:
+    """Why the engine would not start."""
     serving = report.estimate.serving
-    if serving is None:
+    if serving is not None and serving.refused:
+        yield fold(f"refused at the start: {serving.refused}", room or _WIDEST)
+
+
+def pool_lines(report: Report, unit: str) -> Iterator[str]:
+    """A serving engine's KV cache pool."""
+    serving = report.estimate.serving
+    if serving is None or serving.kv_pool is None:
         return
-    if serving.kv_pool is None:
-        pass
-    elif serving.kv_pool <= 0 and not serving.refused and not report.estimate.refused_by_most:
+    if serving.kv_pool <= 0 and not serving.refused and not report.estimate.refused_by_most:
         yield f"KV pool: none, {format_bytes(-serving.kv_pool, unit)} short"
     elif serving.kv_pool > 0 and serving.kv_tokens is not None and serving.max_concurrency is not None:
         yield (
             f"KV pool {format_bytes(serving.kv_pool, unit)}: {serving.kv_tokens:,} tokens, "
             f"{serving.max_concurrency:,.2f} requests of {report.scenario.seq:,} tokens at once"
         )
-    if serving.refused:
-        yield fold(f"refused at the start: {serving.refused}", room or _WIDEST)
-    elif serving.lineless:
+
+
+def command_block(report: Report, room: int | None = None) -> Iterator[str]:
+    """The line that starts a server, or why there is none."""
+    serving = report.estimate.serving
+    if serving is None:
+        return
+    if serving.lineless and not serving.refused:
         yield fold(f"No launch command: {serving.lineless}", room or _WIDEST)
     if serving.command is not None:
         yield from command_lines(serving.command, room)

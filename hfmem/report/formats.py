@@ -108,7 +108,7 @@ def _table(reports: Sequence[Report], problems: Sequence[Problem], style: Style)
         parts.append(to_table(reports, problems, style.unit, style.width, style.free))
     else:
         known = [report for report in reports if report.estimate.known_total is not None]
-        parts += [to_card(report, style.unit, style.width) for report in known]
+        parts += [to_card(report, style.unit, style.width, explain=style.explain) for report in known]
     if style.several and (lines := format_lines(reports, style.width)):
         parts.append(lines)
     if style.explain:
@@ -159,7 +159,7 @@ def _markdown(reports: Sequence[Report], problems: Sequence[Problem], style: Sty
     return to_markdown(reports, problems, style.unit)
 
 
-@output_format("html", units=True, explains=True, whole=True, full=True)
+@output_format("html", units=True, explains=True, whole=True, reasons=True, full=True)
 def _html(reports: Sequence[Report], problems: Sequence[Problem], style: Style) -> str:
     """A page that needs nothing else. It always has the arithmetic of every term."""
     from hfmem.report.html.page import page

@@ -50,10 +50,11 @@ def shape(architecture: Architecture) -> str:
 
 
 def origin(checkpoint: Checkpoint) -> str:
-    """Where the facts are from, as a phrase: `the Hub`, `bundled catalog, offline`."""
-    commit = f" at {checkpoint.commit[:12]}" if checkpoint.commit and checkpoint.source in ("hub", "cache") else ""
-    place = _PLACES[checkpoint.source].replace("the bundled", "bundled")
-    return place + commit + (f", {checkpoint.without_hub}" if checkpoint.without_hub else "")
+    """Where the facts are from, as a phrase: `the Hub`, `the bundled catalog, offline`."""
+    if checkpoint.source == "local":
+        return chain(checkpoint)
+    commit = f" at {checkpoint.commit[:12]}" if checkpoint.commit and checkpoint.source != "catalog" else ""
+    return _PLACES[checkpoint.source] + commit + (f", {checkpoint.without_hub}" if checkpoint.without_hub else "")
 
 
 def chain(checkpoint: Checkpoint) -> str:

@@ -97,7 +97,7 @@ def training_fields(estimate: Estimate) -> dict[str, Any] | None:
 
 
 def to_lines(report: Report, unit: str) -> list[str]:
-    """The lines of the card: phases with the peak marked, GPUs, allocated and reserved memory, advice."""
+    """The lines of the card: phases with the peak marked, GPUs, allocated and reserved memory."""
     estimate = report.estimate
     facts = estimate.training
     if facts is None:
@@ -121,16 +121,7 @@ def to_lines(report: Report, unit: str) -> list[str]:
     ]
     if facts.host:
         lines.append(f"host memory: {format_bytes(facts.host, unit)} per GPU, plus half as much for buffers")
-    if report.savings:
-        lines += ["", "what would help"]
-        lines += _table([[f"  {i.option}", format_bytes(i.total, unit), _verdict(i) + i.what] for i in report.savings])
     return lines
-
-
-def _verdict(saving: Saving) -> str:
-    if saving.fits is None:
-        return ""
-    return ("fits, but tight: " if saving.tight else "fits: ") if saving.fits else "not enough alone: "
 
 
 def _numbers(rank: Rank) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from importlib import import_module
+from typing import Any, Final
 
 from hfmem.advice.values import Advice, Candidate, Fit, Saving
 from hfmem.estimator.values import Estimate, Group, Scenario, Trace
@@ -17,7 +18,7 @@ from hfmem.mapper.values import Architecture, Certainty, ParameterTable
 from hfmem.report.choice_notes import choice_notes
 from hfmem.units import format_bytes
 
-__all__ = ["GROUP_NAMES", "Download", "Report"]
+__all__ = ["GROUP_NAMES", "Download", "Fits", "Report"]
 
 GROUP_NAMES: Final[dict[Group, str]] = {
     "weights": "weights",
@@ -38,6 +39,23 @@ class Download:
 
     nbytes: int | None
     files: int | None
+
+
+class Fits(tuple[Fit, ...]):
+    """Whether a model fits on some accelerators; a tuple that shows itself in notebooks."""
+
+    __slots__ = ()
+
+    def _repr_html_(self) -> str:
+        return str(_view("hfmem.report.html.fragments", "fits_fragment", self))
+
+
+def _view(module: str, name: str, *shown: object) -> Any:
+    """What a function that renders reports makes of one; it is named, as its module imports this one."""
+    return getattr(import_module(module), name)(*shown)
+
+
+Fit.shown = lambda fit: Fits((fit,))._repr_html_()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +85,17 @@ class Report:
     bundle: Bundle | None = None
     choices: tuple[Candidate, ...] = ()
     label: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "fits", Fits(self.fits))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as one of the `results` of `--format json`: sizes in bytes, None where unknown."""
+        found: dict[str, Any] = _view("hfmem.report.result", "to_result", self)
+        return found
+
+    def _repr_html_(self) -> str:
+        return str(_view("hfmem.report.html.fragments", "summary", self))
 
     def __repr__(self) -> str:
         scenario, estimate = self.scenario, self.estimate

@@ -13,7 +13,7 @@ from hfmem.estimator.values import Scenario
 from hfmem.estimator.weights.quantisers import find_quantiser
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Architecture
-from hfmem.options.otherwise import Otherwise
+from hfmem.options.otherwise import Detail, Otherwise
 from hfmem.options.run import DEFAULT_SEQ
 from hfmem.refusals.options import PromptError
 from hfmem.scenario.check import check, without_effect
@@ -123,7 +123,7 @@ def _lengths(options: Options, architecture: Architecture) -> _Lengths:
     seq, longest = options.seq, architecture.max_positions
     if seq is None:
         seq = DEFAULT_SEQ if longest is None else max(1, min(DEFAULT_SEQ, longest))
-        chosen.append(f"--seq {seq:,}: the {'default' if seq == DEFAULT_SEQ else 'maximum of the model'}.")
+        chosen.append(Detail(f"--seq {seq:,}: the {'default' if seq == DEFAULT_SEQ else 'maximum of the model'}."))
     if options.prompt is not None and options.prompt > seq:
         raise PromptError(options.prompt, seq)
     source, sentence = _source(options, architecture, seq)
@@ -145,7 +145,8 @@ def _formats(options: Options, model: Model, machine: Machine | None) -> _Format
     dtype, compute = _dtypes(options, own)
     if options.dtype is None and own is not None:
         where = "of config.json" if model.architecture.dtype else "most weights are stored in"
-        chosen.append(f"--dtype {own}: {halved or f'the dtype {where}'}.")
+        told = f"--dtype {own}: {halved or f'the dtype {where}'}."
+        chosen.append(told if halved else Detail(told))
     kv_dtype, brought = canonical(options.kv_dtype) if options.kv_dtype else compute, model.architecture.kv_dtype
     if options.kv_dtype is None and brought is not None and options.method == "exact" and not options.train:
         kv_dtype = brought

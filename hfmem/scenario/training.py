@@ -19,7 +19,7 @@ from hfmem.estimator.weights.base import stored_quantised
 from hfmem.mapper.lora import ALL_LINEAR, adapters, default_targets, saved_groups
 from hfmem.options.adapters import ADAPTER_DTYPES
 from hfmem.options.option import split
-from hfmem.options.otherwise import Otherwise
+from hfmem.options.otherwise import Detail, Otherwise
 from hfmem.refusals.training import FrozenError, NoTargetsError, QuantisedError
 from hfmem.scenario.spread import spread
 
@@ -106,7 +106,7 @@ def _optimizer(options: Options, stack: Stack) -> tuple[Optimizer, str]:
     if options.optimizer is not None:
         return optimizer, ""
     whose = "the default of the stack" if optimizer.name != "adamw" else "torch.optim.AdamW with its defaults"
-    return optimizer, f"--optimizer {optimizer.name}: {whose}."
+    return optimizer, Detail(f"--optimizer {optimizer.name}: {whose}.")
 
 
 def _freezing(options: Options, model: Model) -> list[str]:
@@ -142,7 +142,7 @@ def _precision(options: Options, own: str | None, stack: Stack) -> tuple[Precisi
     if options.precision is not None:
         return find_precision(options.precision) or PRECISIONS[0], []
     row, why = usual_precision(own, stack, deepspeed=bool(options.zero) and options.train == "full")
-    return row, [f"--precision {row.name}: {why}."]
+    return row, [Detail(f"--precision {row.name}: {why}.")]
 
 
 def usual_precision(own: str | None, stack: Stack, *, deepspeed: bool) -> tuple[Precision, str]:
@@ -178,7 +178,7 @@ def _unnamed(options: Options, model: Model, targets: tuple[str, ...]) -> list[s
 
 
 def _lora(options: Options, model: Model, precision: Precision) -> tuple[Lora, list[str]]:
-    sentences = []
+    sentences: list[str] = []
     targets = _names(options.lora_targets)
     if not targets:
         model_type = model.architecture.model_type or ""
@@ -186,10 +186,10 @@ def _lora(options: Options, model: Model, precision: Precision) -> tuple[Lora, l
         if found is None:
             raise NoTargetsError(unlisted=model_type)
         targets = found
-        sentences.append(f"--lora-targets {','.join(targets)}: PEFT's default for {model_type}.")
+        sentences.append(Detail(f"--lora-targets {','.join(targets)}: PEFT's default for {model_type}."))
     sentences += _unnamed(options, model, targets)
     if options.lora_rank is None:
-        sentences.append(f"--lora-rank {_DEFAULT_RANK}: PEFT's default.")
+        sentences.append(Detail(f"--lora-rank {_DEFAULT_RANK}: PEFT's default."))
     asked = ADAPTER_DTYPES[(options.lora_dtype or "auto").lower()]
     if asked != "float32" and precision.weights == "float32":
         sentences.append(Otherwise(f"--lora-dtype {asked} has no effect: adapters on float32 weights are float32."))

@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 from hfmem.engines.llamacpp.options import ALL_LAYERS, LlamaCppOptions
 from hfmem.engines.llamacpp.releases import NEWEST, Release, release_of
 from hfmem.estimator.values import Scenario
+from hfmem.options.otherwise import Detail
 from hfmem.refusals.options import UnknownWordError
 
 __all__ = ["CACHE_TYPES", "UBATCH", "Defaults", "LlamaServer", "LlamaSettings", "padded", "server", "server_of"]
@@ -240,7 +241,7 @@ def server(options: LlamaCppOptions, kv_dtype: str | None = None, defaults: Defa
         if kind not in CACHE_TYPES:
             raise UnknownWordError("--kv-dtype", kv_dtype, tuple(CACHE_TYPES))
         options = replace(options, cache_type_k=options.cache_type_k or kind, cache_type_v=options.cache_type_v or kind)
-    chosen = (f"Modelled on {_software(defaults, release_of(options.llamacpp_version))}.",)
+    chosen = (Detail(f"Modelled on {_software(defaults, release_of(options.llamacpp_version))}."),)
     return LlamaServer(asked=options, flash=options.flash_attn != "off", chosen=chosen, defaults=defaults)
 
 

@@ -13,6 +13,7 @@ from typing import Final
 from hfmem.engines.protocol import Attending
 from hfmem.hardware.values import Accelerator
 from hfmem.mapper.values import Implementations
+from hfmem.options.otherwise import Detail
 from hfmem.options.words import Attention
 from hfmem.refusals.options import NoFlashError
 
@@ -121,7 +122,7 @@ def taken(asked: Attention, has: Implementations, gpu: Accelerator | None, *, at
         return _flash(has, gpu if known else None)
     if asked == "sdpa" and not has.sdpa:
         reason = f"{has.name} of {has.source} does not support sdpa and uses eager attention"
-        return Attending("eager", f"--attention eager: {reason}." if attends else "")
+        return Attending("eager", Detail(f"--attention eager: {reason}.") if attends else "")
     return Attending(asked)
 
 

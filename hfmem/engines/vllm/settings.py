@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from hfmem.engines.vllm.options import VllmOptions
 from hfmem.engines.vllm.rules import SOURCE, Rules, release_of, rules_of
 from hfmem.estimator.values import Scenario
+from hfmem.options.otherwise import Detail
 from hfmem.units import GIB
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def settings(options: VllmOptions, gpu: Accelerator | None, length: int) -> Sett
     made += [f"--max-num-batched-tokens {batched:,}"] if not options.max_num_batched_tokens else []
     if made:
         where = f"for {gpu.name}" if gpu else "for an unknown GPU (use --gpu)"
-        chosen.append(f"{', '.join(made)}: vLLM's {'defaults' if len(made) > 1 else 'default'} {where}.")
+        chosen.append(Detail(f"{', '.join(made)}: vLLM's {'defaults' if len(made) > 1 else 'default'} {where}."))
     return Settings(
         rules=rules,
         release=release_of(options.vllm_version),
@@ -119,7 +120,7 @@ def _defaults(rules: Rules, gpu: Accelerator | None, length: int) -> tuple[int, 
 def _rules_words(options: VllmOptions, rules: Rules, gpu: Accelerator | None) -> list[str]:
     """Remarks on which release and hardware the rules describe."""
     words = f"Modelled on the source of {SOURCE}, with start-up logs of {rules.name}."
-    found = [words + ("" if options.vllm_version else " --vllm-version selects another release.")]
+    found: list[str] = [Detail(words + ("" if options.vllm_version else " --vllm-version selects another release."))]
     if gpu and gpu.vendor != "nvidia":
         found.append("The rules and overheads are those for NVIDIA GPUs.")
     return found
