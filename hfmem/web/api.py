@@ -11,7 +11,7 @@ from typing import Any, Final
 from hfmem.errors import InvalidScenarioError
 from hfmem.options.option import Declared
 from hfmem.report.result import SCHEMA
-from hfmem.web.controls import asked_here, titles
+from hfmem.web.controls import asked_here, by_use, controls, titles
 from hfmem.web.question import MOST_MODELS, Question
 from hfmem.web.service import Answer, Service, problem_of
 
@@ -48,9 +48,11 @@ def endpoints(service: Service, request: type) -> tuple[Endpoint, ...]:
     one = Parameter("model", Parameter.POSITIONAL_OR_KEYWORD, annotation=str)
     several = one.replace(name="models", annotation=list[str])
     word = one.replace(name="search", default="")
-    options = [_parameter(option) for option in asked_here()]
+    declarations = {option.name: option for option in asked_here()}
+    asked = [declarations[control.name] for control in by_use(controls())]
+    options = [_parameter(option) for option in asked]
     told = Parameter("request", Parameter.POSITIONAL_OR_KEYWORD, annotation=request, default=None)
-    helps = {option.name: _help(option) for option in asked_here()}
+    helps = {option.name: _help(option) for option in asked}
     return (
         _endpoint("estimate", _one(service), [one, *options, told], {"model": _ID, **helps}),
         _endpoint("compare", _several(service), [several, *options, told], {"models": _IDS, **helps}),

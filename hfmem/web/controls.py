@@ -15,7 +15,7 @@ from hfmem.options.written import NUMBERS
 from hfmem.scenario.asked import owners
 from hfmem.scenario.options import options_type
 
-__all__ = ["Control", "Kind", "asked_here", "controls", "is_size", "known_words", "panels", "titles"]
+__all__ = ["Control", "Kind", "asked_here", "by_use", "controls", "is_size", "known_words", "panels", "titles"]
 
 Kind = Literal["choice", "switch", "answer", "number", "text", "list"]
 """A word of a few; on or off; yes, no or the default; a number; one text; several texts, one in each field."""
@@ -66,6 +66,15 @@ def controls() -> tuple[Control, ...]:
     """The controls, in the order of the table."""
     owned = owners()
     return tuple(_control(option, tuple(name for name, _, _ in owned.get(option.name, ()))) for option in asked_here())
+
+
+_FIRST: Final = ("gpu", "runtime", "seq", "batch", "dtype", "kv_dtype", "gpus", "train")
+
+
+def by_use(of: Iterable[Control]) -> list[Control]:
+    """Controls with the common ones first, and of these what is asked for most."""
+    order = {name: number for number, name in enumerate(_FIRST)}
+    return sorted(of, key=lambda control: (not control.common, order.get(control.name, len(order))))
 
 
 def _control(option: Declared, names: tuple[str, ...]) -> Control:

@@ -8,7 +8,7 @@ from typing import Final
 from hfmem.fetcher.catalog import model_ids
 from hfmem.report.html.tags import element, text
 from hfmem.units import UNITS
-from hfmem.web.controls import Control, controls, known_words, panels, titles
+from hfmem.web.controls import Control, by_use, controls, known_words, panels, titles
 from hfmem.web.question import MOST_MODELS, MOST_VALUES, Question
 
 __all__ = ["form"]
@@ -25,7 +25,7 @@ def form(question: Question) -> str:
     return element(
         "form",
         _models(question.models),
-        element("div", *(_control(control, given) for control in _ordered(first)), _unit(question.unit), class_="grid"),
+        element("div", *(_control(control, given) for control in by_use(first)), _unit(question.unit), class_="grid"),
         *_folded(rest, given),
         _token(),
         element(
@@ -41,15 +41,6 @@ def form(question: Question) -> str:
         action="./",
         autocomplete="off",
     )
-
-
-_FIRST: Final = ("gpu", "runtime", "seq", "batch", "dtype", "kv_dtype", "gpus", "train")
-
-
-def _ordered(common: Sequence[Control]) -> list[Control]:
-    """The common controls, what is asked for most first."""
-    order = {name: number for number, name in enumerate(_FIRST)}
-    return sorted(common, key=lambda control: order.get(control.name, len(order)))
 
 
 def _models(models: Sequence[str]) -> str:

@@ -3,8 +3,9 @@ page needs."""
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 from urllib.parse import parse_qsl
@@ -218,7 +219,7 @@ def launch(  # noqa: PLR0913 - the options of `hfmem-web`
     _, address, _ = app.launch(
         server_name=host,
         server_port=port,
-        prevent_thread_lock=not wait,
+        prevent_thread_lock=True,
         inbrowser=browser,
         share=False,
         quiet=not wait,
@@ -229,4 +230,22 @@ def launch(  # noqa: PLR0913 - the options of `hfmem-web`
         ssr_mode=False,
         pwa=False,
     )
+    blocks = app.get_blocks()
+    _finish(blocks)
+    if wait:
+        blocks.block_thread()
     return app, address
+
+
+def _finish(blocks: Any) -> None:
+    """Set what `launch` has no parameter for, on what it has made."""
+    # without a bound, calls that nobody waits for fill the memory
+    blocks._queue.max_size = _WAITING
+    # tools answer with JSON: Gradio's own text of a dictionary is Python's, with None and True in it
+    blocks.mcp_server_obj.postprocess_output_data = _texts
+
+
+def _texts(data: Iterable[Any], _: str) -> list[Any]:
+    from mcp.types import TextContent
+
+    return [TextContent(type="text", text=json.dumps(output, ensure_ascii=False)) for output in data]

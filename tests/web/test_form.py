@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import tomllib
 from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
@@ -154,7 +155,8 @@ def test_programs_see_the_options_with_their_meaning() -> None:
     functions = {endpoint.name: endpoint.function for endpoint in endpoints(Service(), object)}
     assert [*functions] == ["estimate", "compare", "accelerators", "models"]
     names = [*inspect.signature(functions["estimate"]).parameters]
-    assert names == ["model", *(control.name for control in controls()), "request"]
+    assert names[:3] == ["model", "gpu", "runtime"]
+    assert sorted(names) == sorted(["model", *(control.name for control in controls()), "request"])
     lines = (functions["compare"].__doc__ or "").splitlines()
     told = {line.strip().partition(":")[0] for line in lines if line.startswith("    ")}
     assert {control.name for control in controls()} < told
@@ -174,3 +176,21 @@ def test_programs_get_the_document_of_the_command_line() -> None:
 
 def _offline() -> Service:
     return Service(models=Models(offline=True))
+
+
+def test_the_space_asks_for_this_release_and_for_a_gradio_that_it_takes() -> None:
+    from huggingface_hub import SpaceCard
+    from packaging.requirements import Requirement
+
+    from hfmem import __version__
+
+    root = Path(__file__).parents[2]
+    card = SpaceCard.load(root / "spaces/hfmem/README.md").data
+    (asked,) = (root / "spaces/hfmem/requirements.txt").read_text(encoding="utf-8").split()
+    assert asked == f"hfmem[web]=={__version__}"
+    extras = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    (gradio,) = map(Requirement, extras["web"])
+    assert card.sdk == gradio.name
+    assert gradio.specifier.contains(card.sdk_version)
+    assert (root / "spaces/hfmem" / card.app_file).is_file()
+    assert len(card.short_description) <= 60  # the Hub refuses longer ones
