@@ -56,6 +56,7 @@ def test_a_page_answers_what_its_address_asks(served: Served) -> None:
     assert "Fits on RTX 4090" in text
     assert headers["cache-control"] == "no-store"
     assert "script-src 'self';" in headers["content-security-policy"]
+    assert "frame-ancestors 'self' https://huggingface.co" in headers["content-security-policy"], "a Space is a frame"
     assert headers["x-content-type-options"] == "nosniff"
     assert not {"set-cookie", "server-timing"} & {*headers}
 
