@@ -62,7 +62,7 @@ def _problems(problems: list[Problem]) -> Iterator[str]:
 
 def _several(answer: Answer) -> Iterator[str]:
     """The models side by side, then each by itself."""
-    yield comparison(answer.known, (), answer.question.unit, style=False)
+    yield element("div", comparison(answer.known, (), answer.question.unit, style=False), class_="side")
     for report in answer.known:
         yield element("details", element("summary", text(report.name)), _whole(report, answer), class_="model")
 

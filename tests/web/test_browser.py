@@ -110,8 +110,8 @@ def test_models_stand_side_by_side(browser: Browser, served: Served) -> None:
     browser.open(address(served, model=LLAMA, gpu="T4"))
     browser.one("[data-for=model]").click()
     browser.driver.switch_to.active_element.send_keys("mistralai/Mistral-7B-v0.1" + ENTER)
-    browser.until(lambda: len(browser.all("#answer > div > details.model")) == 2, "two models")
-    rows = [row.text for row in browser.all("#answer tbody tr")[:2]]
+    browser.until(lambda: len(browser.all("#answer details.model")) == 2, "two models")
+    rows = [row.text for row in browser.all("#answer .side tr") if "GiB" in row.text][-2:]
     assert [row.split()[0] for row in rows] == [LLAMA, "mistralai/Mistral-7B-v0.1"]
     browser.one("#answer details.model summary").click()
     browser.shows("Does not fit on T4")
