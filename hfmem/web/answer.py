@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from hfmem.advice.curves import Line, curve
 from hfmem.errors import HfmemError
+from hfmem.fetcher.identity import page
 from hfmem.report.errors import Problem, sizeless
 from hfmem.report.html.fragments import fragment
 from hfmem.report.html.lists import comparison
@@ -54,10 +56,20 @@ def _problems(problems: list[Problem]) -> Iterator[str]:
         yield element(
             "div",
             element("p", text(problem.message), class_="said"),
-            element("p", text(problem.hint)) if problem.hint else "",
+            element("p", _linked(problem.hint)) if problem.hint else "",
             class_="problem",
             role="alert",
+            data_code=problem.code,
         )
+
+
+def _linked(words: str) -> str:
+    """Words, in which addresses of the Hub are links."""
+    parts = re.split(rf"({re.escape(page('').rstrip('/'))}/[\w./-]*[\w-])", words)
+    return "".join(
+        element("a", text(part), href=part, target="_blank", rel="noopener") if number % 2 else text(part)
+        for number, part in enumerate(parts)
+    )
 
 
 def _several(answer: Answer) -> Iterator[str]:

@@ -10,6 +10,7 @@ from hfmem.report.html.tags import element, text
 from hfmem.units import UNITS
 from hfmem.web.controls import Control, by_use, controls, known_words, panels, titles
 from hfmem.web.question import MOST_MODELS, MOST_VALUES, Question
+from hfmem.web.service import TOKEN_PANEL
 
 __all__ = ["form"]
 
@@ -219,7 +220,7 @@ def _token() -> str:
     """A field for a token: it has no name, so that it is in no address."""
     return element(
         "details",
-        element("summary", "A private or gated model"),
+        element("summary", text(TOKEN_PANEL)),
         element("label", "Hub token of your account", for_="token"),
         _void("input", type="password", id="token", autocomplete="off", spellcheck="false", maxlength=200),
         element(

@@ -111,6 +111,7 @@ const VIEW = "#textbook";
 function shown() {
   const book = answer.querySelector(VIEW);
   if (book && location.hash === VIEW) book.open = true;
+  if (answer.querySelector("[data-code='gated_model_error']")) token.closest("details").open = true;
   sync();
   verdict.textContent = said();
   for (const each of answer.querySelectorAll("pre")) addCopy(each);

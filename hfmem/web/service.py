@@ -21,7 +21,10 @@ from hfmem.web.controls import asked_here
 from hfmem.web.models import Models
 from hfmem.web.question import Question
 
-__all__ = ["Answer", "Service"]
+__all__ = ["TOKEN_PANEL", "Answer", "Service", "problem_of"]
+
+TOKEN_PANEL: Final = "A private or gated model"  # noqa: S105 - a heading
+"""The heading of the field for a token."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +120,11 @@ def problem_of(error: HfmemError) -> Problem:
 def _gated(error: HfmemError) -> str:
     place = f"accept its licence on its page ({page(error.model)})"
     known = isinstance(error, errors.GatedModelError) and error.authenticated
-    return f"With this account, {place}." if known else f"{place[0].upper()}{place[1:]}, then give a token below."
+    return (
+        f"With this account, {place}."
+        if known
+        else f"{place[0].upper()}{place[1:]}, then give a token under “{TOKEN_PANEL}”."
+    )
 
 
 def _near(error: HfmemError) -> str:

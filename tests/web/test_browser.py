@@ -153,8 +153,9 @@ def gated(hub: Hub, hub_env: dict[str, str], tmp_path: Path) -> Iterator[Served]
 def test_a_gated_model_opens_with_a_token_that_is_kept_nowhere(browser: Browser, gated: Served) -> None:
     browser.open(address(gated, model="org/gated"))
     browser.shows("Accept its licence on its page")
+    assert browser.one("#answer [role=alert] a").get_attribute("href").endswith("/org/gated")
+    browser.until(lambda: browser.one("#token").is_displayed(), "the field for a token unfolds")
     browser.picture("page-gated")
-    browser.js("document.getElementById('token').closest('details').open = true")
     browser.type("#token", SECRET + ENTER)
     browser.until(lambda: not browser.all("#answer [role=alert]"), "the model is read")
     assert "org/gated" in browser.text()

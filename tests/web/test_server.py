@@ -186,7 +186,6 @@ def test_thirty_visitors_at_once_are_each_answered_right(served: Served) -> None
     assert found == [(seq, seq, expected[seq]) for seq in SEQS]
 
 
-@pytest.mark.slow
 def test_memory_is_flat_over_two_thousand_requests(tmp_path: Path) -> None:
     with serving(tmp_path) as page:
         _ask_many(page, 400)  # caches of the program fill

@@ -150,7 +150,7 @@ def test_a_gated_model_tells_how_to_get_in(hub: Hub) -> None:
     hub.site.tokens[SECRET] = {"org/open"}
     (problem,) = ask(Service(), "org/open").problems
     assert problem.code == "gated_model_error"
-    assert problem.hint.endswith("then give a token below.")
+    assert problem.hint.endswith("then give a token under “A private or gated model”.")
     assert ask(Service(), "org/open", token=SECRET).reports
 
 
