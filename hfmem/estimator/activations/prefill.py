@@ -85,9 +85,7 @@ def _later_term(later: Highest) -> Term:
 def _cache(model: Model, scenario: Scenario) -> int:
     """Bytes of the cache of all layers."""
     structure = model.structure
-    each = [
-        layer_bytes(layer, scenario) for layer in structure.layers
-    ]
+    each = [layer_bytes(layer, scenario) for layer in structure.layers]
     return sum(each[number] for number in structure.order)
 
 
