@@ -85,7 +85,8 @@ def _runs(scenario: Scenario) -> Iterator[_Run]:
 
 def _highest(found: Measured, scenario: Scenario, run: _Run) -> Highest:
     structure, parts = found.applied.structure, found.applied.unbounded
-    whole = sum(layer_bytes(structure.layers[number], scenario) for number in structure.order)
+    each = [layer_bytes(layer, scenario) for layer in structure.layers]
+    whole = sum(each[number] for number in structure.order)
     old = [_held(layer, scenario, run.past, run.piece) for layer in structure.layers]
     new = [_held(layer, scenario, run.past + run.tokens, run.tokens) for layer in structure.layers]
     working = [

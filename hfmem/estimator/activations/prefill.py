@@ -105,7 +105,8 @@ def _later_term(later: Highest) -> Term:
 def _cache(model: Model, scenario: Scenario) -> int:
     """Bytes of the cache of all layers."""
     structure = model.structure
-    return sum(layer_bytes(structure.layers[number], scenario) for number in structure.order)
+    each = [layer_bytes(layer, scenario) for layer in structure.layers]
+    return sum(each[number] for number in structure.order)
 
 
 def _peak(found: Measured, scenario: Scenario) -> _Peak:
