@@ -26,6 +26,7 @@ from hfmem.options.option import Declared, declared, value_of
 from hfmem.options.output import DefaultsOptions, HelpOptions, ListOptions
 from hfmem.options.panels import HELP, TOPICS
 from hfmem.options.run import is_profile
+from hfmem.options.written import NUMBERS, written
 from hfmem.refusals.options import IncompatibleOptionsError, UnknownWordError
 from hfmem.report.formats import FORMATS, Style, render
 from hfmem.report.options import SHORT, OutputOptions
@@ -122,32 +123,13 @@ def _parameter(option: Declared) -> Parameter:
         names[0] += f"/{option.opposite}"
     elif option.option.parse is not None or option.option.words:
         kind = str
-    elif option.several or kind in _NUMBERS:
-        one: Any = str if kind in _NUMBERS else kind
+    elif option.several or kind in NUMBERS:
+        one: Any = str if kind in NUMBERS else kind
         kind = list[one] if option.several else one
     eager = _AT_ONCE.get(option.name)
     begun = None if kind is bool else _values_begun(option)
     asked = typer.Option(None, *names, callback=eager, is_eager=eager is not None, autocompletion=begun)
     return Parameter(option.name, Parameter.KEYWORD_ONLY, default=asked, annotation=kind | None)
-
-
-_NUMBERS: Final = (int, float)
-
-
-def _written(option: Declared, value: Any) -> Any:
-    """A number from a string if possible; anything else is left to the validation."""
-    if option.option.parse is not None or option.option.words or option.kind not in _NUMBERS:
-        return value
-    if option.several:
-        return [_number(option.kind, each) for each in value]
-    return _number(option.kind, value)
-
-
-def _number(kind: type, value: str) -> Any:
-    try:
-        return kind(value)
-    except ValueError:
-        return value
 
 
 class _Command(TyperCommand):
@@ -268,7 +250,7 @@ def _understood(line: _Values) -> _Values:
     known = {option.name: option for option in table()}
     try:
         return {
-            name: value_of(known[name], not value if known[name].default is True else _written(known[name], value))
+            name: value_of(known[name], not value if known[name].default is True else written(known[name], value))
             for name, value in line.items()
         }
     except InvalidScenarioError as error:

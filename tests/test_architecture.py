@@ -31,6 +31,7 @@ LAYERS = (
     "report",
     "answers",
     "api",
+    "web",
     "streams",
     "completion",
     "cli",

@@ -18,7 +18,7 @@ import pytest
 import hfmem
 from hfmem import errors, refusals
 from hfmem.errors import InvalidScenarioError
-from hfmem.refusals import files, launch, options, splits, training
+from hfmem.refusals import files, launch, options, splits, training, visits
 from hfmem.report.errors import explain
 from hfmem.report.refusals.words import WORDS
 
@@ -204,6 +204,27 @@ SAMPLES: Final[list[tuple[InvalidScenarioError, str]]] = [
     (training.UntrainableDtypeError("fp8", ("x", "y")), "--dtype fp8 cannot be trained in; use x, y"),
     (training.UntrainableDtypeError("nf4"), "--dtype nf4 cannot be trained in full; --train qlora adds adapters"),
     (training.AdapterBaseError("int8"), "--train qlora is NF4; for adapters on int8 use --train lora"),
+    (visits.TooManyError("models", 9, 8), "9 models are more than the 8 that this page takes at once"),
+    (
+        visits.TooManyError("values", 9, 8, "--gpu"),
+        "9 values of --gpu are more than the 8 that this page takes at once",
+    ),
+    (visits.TooLongError("--dtype", 200), "--dtype has more than 200 characters"),
+    (visits.TooLongError("model", 200), "the name of a model has more than 200 characters"),
+    (visits.UnknownKeyError("sqe", "seq"), "'sqe' is not an option of this page (did you mean 'seq'?)"),
+    (visits.UnknownKeyError("x"), "'x' is not an option of this page"),
+    (
+        visits.NotHereError("model", "/etc/passwd"),
+        "'/etc/passwd' is not the id of a model on the Hub: files of a machine are for the command line, where the "
+        "same question is `hfmem PATH`",
+    ),
+    (
+        visits.NotHereError("--gpu", "auto"),
+        "--gpu 'auto' is about the machine that serves this page, not yours: name what you have, or use the command "
+        "line",
+    ),
+    (visits.BusyError(), "The page has as many visitors as it can serve: try again in a few seconds"),
+    (visits.BusyError(20), "No answer within 20 s: try again, or ask for less at once"),
 ]
 """Errors of every kind with their sentence, without the full stop."""
 

@@ -50,6 +50,7 @@ class TraceOptions:
             help="Run the model without weights and show its peak next to the estimate: the model class, which needs "
             "PyTorch, or llama.cpp for a GGUF",
             panel=OUTPUT,
+            own=True,
             methods=("exact",),
             needs=(
                 Need(

@@ -16,17 +16,21 @@ Fetched = tuple[ModelRef, Checkpoint | HfmemError]
 
 
 def fetch_all(
-    refs: Sequence[ModelRef], access: Access, jobs: int, done: Callable[[], object] = lambda: None
+    refs: Sequence[ModelRef],
+    access: Access,
+    jobs: int,
+    done: Callable[[], object] = lambda: None,
+    reach: Reach | None = None,
 ) -> Iterator[Fetched]:
     """Start fetching `jobs` models at once; returns an iterator over the results in order.
 
     Requests are running when this returns; `done` is called from another thread as each model becomes ready. Duplicate
-    models are fetched once.
+    models are fetched once. `reach` is shared by runs that follow each other.
     """
 
     def one(ref: ModelRef) -> Checkpoint | HfmemError:
         try:
-            return fetch(ref, access, reach)
+            return fetch(ref, access, shared)
         except HfmemError as error:
             error.model, error.asked = error.model or ref.model_id, ref.named
             return error
@@ -35,7 +39,7 @@ def fetch_all(
         finally:
             done()
 
-    reach = Reach()
+    shared = reach or Reach()
     prepare(refs, access)
     pool = ThreadPoolExecutor(max_workers=max(1, min(jobs, len(refs))), thread_name_prefix="hfmem-model")
     each = {ref: pool.submit(one, ref) for ref in dict.fromkeys(refs)}

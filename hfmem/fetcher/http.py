@@ -279,13 +279,20 @@ class Client:
         return _by_status(self.model, error)
 
 
-def client_for(model: str, token: str | None, patient: Callable[[], bool], reach: Reach | None = None) -> Client:
-    """A client with the user's token: the one given, else `HF_TOKEN` or the stored login.
+def client_for(
+    model: str,
+    token: str | None,
+    patient: Callable[[], bool],
+    reach: Reach | None = None,
+    *,
+    login: bool = True,
+) -> Client:
+    """A client with the user's token: the one given, else, with `login`, `HF_TOKEN` or the stored login.
 
     `build_hf_headers` is not used: it first requests a list of telemetry labels from the Hub, which costs a round trip.
     """
     try:
-        found = (token or _stored_token() or "").strip()
+        found = (token or (_stored_token() if login else None) or "").strip()
     except (OSError, ValueError) as error:
         reason = f"the stored login, {constants.HF_TOKEN_PATH}, cannot be read: {type(error).__name__}"
         raise ConnectionSettingsError(model, reason) from error

@@ -40,10 +40,14 @@ def is_model_id(text: str) -> bool:
     return len(text) <= _LONGEST and ".." not in text and "--" not in text and _ID.fullmatch(text) is not None
 
 
-def reference(text: str, revision: str = constants.DEFAULT_REVISION) -> ModelRef:
+def reference(text: str, revision: str = constants.DEFAULT_REVISION, *, paths: bool = True) -> ModelRef:
     """The model that a word stands for: an existing path takes precedence, then a Hub URL, then `ID@REVISION:QUANT`. A
-    revision in the word takes precedence over `revision`. Other words are kept as they are."""
-    found = replace(_of_word(text if _exists(text) else text.strip(_UNSEEN)), asked=text)
+    revision in the word takes precedence over `revision`. Other words are kept as they are. Without `paths`, the file
+    system is not looked at, and the model is one of the Hub."""
+    word = text if paths and _exists(text) else text.strip(_UNSEEN)
+    found = replace(_of_word(word, paths=paths), asked=text)
+    if not paths:
+        found = replace(found, hub=True)
     if found.own and revision not in (found.revision, constants.DEFAULT_REVISION):
         return replace(found, beside=revision)
     return found.at(revision)
@@ -62,9 +66,9 @@ def with_quantisation(ref: ModelRef, word: str | None) -> ModelRef:
     return replace(ref, quant=word)
 
 
-def _of_word(word: str) -> ModelRef:
+def _of_word(word: str, *, paths: bool = True) -> ModelRef:
     """The model that a word stands for, without `revision`."""
-    if _exists(word) or is_path(word):
+    if is_path(word) or (paths and _exists(word)):
         return ModelRef(model_id=word)
     if word.lower().startswith(_SCHEME):
         return _split(word[len(_SCHEME) :].removeprefix("models/")) or ModelRef(model_id=word)

@@ -18,12 +18,13 @@ __all__ = ["near_ids", "other_states", "state"]
 _SHOWN = 3
 
 
-def near_ids(word: str) -> tuple[str, ...]:
-    """Similar ids from the catalog and the caches, the closest first; for a name without owner, those of any owner."""
+def near_ids(word: str, *, here: bool = True) -> tuple[str, ...]:
+    """Similar ids from the catalog and, if `here`, from this machine's caches, the closest first; for a name without
+    owner, those of any owner."""
     from difflib import get_close_matches  # only needed for suggestions
 
     whole = "/" in word
-    known_ids = _known()
+    known_ids = _known() if here else catalog.model_ids()
     namesakes = [each for each in known_ids if each.lower().rpartition("/")[2] == word.lower().rpartition("/")[2]]
     if namesakes and not whole:
         return tuple(namesakes[:_SHOWN])

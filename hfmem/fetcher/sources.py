@@ -64,8 +64,12 @@ def fetch(ref: ModelRef, access: Access, reach: Reach | None = None) -> Checkpoi
 
 
 def _fetched(ref: ModelRef, access: Access, reach: Reach | None) -> Checkpoint:
+    if not access.mine:
+        ref = replace(ref, hub=True)
     if not ref.hub and local.is_local(ref.model_id):
         return _local(ref)
+    if is_path(ref.model_id) and not access.mine:
+        raise ModelNotFoundError(ref.model_id, "a path, and only models of the Hub can be asked for here")
     if is_path(ref.model_id) or (not ref.hub and local.is_there(ref.model_id)):
         raise ModelNotFoundError(ref.model_id, local.why_not(ref.model_id), local=True)
     if reason := why_no_id(ref.model_id):
@@ -126,7 +130,7 @@ def _local(ref: ModelRef) -> Checkpoint:
 
 def _from_hub(ref: ModelRef, access: Access, reach: Reach) -> Checkpoint:
     """The checkpoint from the Hub, or from the cache if the Hub confirms that its commit is current."""
-    known = cache.load(ref) if access.use_cache else None
+    known = cache.load(ref) if _keeps(access) else None
     if known is not None and known.commit == ref.revision:
         return known  # commits are immutable
     if fault := endpoint_fault():
@@ -137,7 +141,13 @@ def _from_hub(ref: ModelRef, access: Access, reach: Reach) -> Checkpoint:
     except Exception as error:  # the client parses the environment on import
         reason = f"the HTTP client cannot be loaded: {type(error).__name__}"
         raise ConnectionSettingsError(ref.model_id, reason) from error
-    client = client_for(ref.model_id, access.token, patient=lambda: _stored(ref, access) is None, reach=reach)
+    client = client_for(
+        ref.model_id,
+        access.token,
+        patient=lambda: _stored(ref, access) is None,
+        reach=reach,
+        login=access.mine,
+    )
     info = hub.read_info(client, ref) if known is not None else None
     if info is not None and info.commit is not None:
         kept = known if known is not None and known.commit == info.commit else cache.load(ref, info.commit)
@@ -147,13 +157,20 @@ def _from_hub(ref: ModelRef, access: Access, reach: Reach) -> Checkpoint:
     found = hub.read(client, ref, info)
     if found.gated:
         return _gated(found, access, authenticated="authorization" in client.headers)
-    if access.use_cache:
+    if _keeps(access):
         cache.save(found)
     return found
 
 
+def _keeps(access: Access) -> bool:
+    """Whether answers are kept in, and taken from, this machine's cache."""
+    return access.use_cache and access.mine
+
+
 def _stored(ref: ModelRef, access: Access) -> Checkpoint | None:
     """The checkpoint from local sources: the cache, a downloaded snapshot, the catalog."""
+    if not access.mine:
+        return catalog.find(ref)
     kept = cache.load(ref) if access.use_cache else None
     return kept or local.snapshot(ref) or catalog.find(ref)
 
@@ -165,8 +182,8 @@ def _elsewhere(ref: ModelRef, access: Access, error: HfmemError) -> Checkpoint:
     found = _stored(ref, access) if why else None
     if found is None:
         if isinstance(error, (ModelNotFoundError, OfflineError, HubUnreachableError)):
-            error.asked, error.kept = state(ref), other_states(ref) if access.use_cache else ()
-            error.near = () if error.kept else near_ids(ref.model_id)
+            error.asked, error.kept = state(ref), other_states(ref) if _keeps(access) else ()
+            error.near = () if error.kept else near_ids(ref.model_id, here=access.mine)
         raise error
     place = {"cache": "the cache", "catalog": "the bundled catalog"}[found.source]
     note = f"{why}; this answer is from {place}."
@@ -191,10 +208,10 @@ def _gated(public: Checkpoint, access: Access, *, authenticated: bool) -> Checkp
         if not public.totals:
             raise GatedModelError(public.ref.model_id, "its files need a licence", authenticated=authenticated)
         note = "The model is gated: this answer is from the parameter totals that the Hub makes public."
-        return replace(public, notes=(f"{note} {_way_in(public, authenticated)}", *public.notes))
+        return replace(public, notes=(f"{note} {_way_in(public, access, authenticated)}", *public.notes))
     place = "the cache" if known.source == "cache" else "the bundled catalog"
     note = f"The model is gated: this answer is from {place}, not from its files."
-    notes = [f"{note} {_way_in(public, authenticated)}", *known.notes]
+    notes = [f"{note} {_way_in(public, access, authenticated)}", *known.notes]
     if public.totals and (difference := _difference(known.tensors, public.totals)):
         notes.append(difference)
     files = public.files or known.files
@@ -208,10 +225,11 @@ def _gated(public: Checkpoint, access: Access, *, authenticated: bool) -> Checkp
     )
 
 
-def _way_in(public: Checkpoint, authenticated: bool) -> str:
+def _way_in(public: Checkpoint, access: Access, authenticated: bool) -> str:
     """How to get access to the files."""
+    login = "`hf auth login`" if access.mine else "ask with a token of your account"
     return f"For the files, accept its licence at {page(public.ref.model_id)}" + (
-        " with this account." if authenticated else ", then `hf auth login`."
+        " with this account." if authenticated else f", then {login}."
     )
 
 

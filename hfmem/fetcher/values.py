@@ -4,16 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from huggingface_hub.constants import DEFAULT_REVISION
 
 from hfmem.options.access import Access
 
-__all__ = ["Access", "Checkpoint", "FileInfo", "ModelRef", "Names", "Source", "TensorInfo"]
+__all__ = ["Access", "Checkpoint", "FileInfo", "ModelRef", "Names", "Source", "TensorInfo", "Visitor"]
 
 Source = Literal["hub", "cache", "local", "catalog"]
 Names = Literal["recorded", "derived", "class"]
+
+
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+class Visitor(Access):
+    """Access for someone who asks from elsewhere, as on a public page: only the Hub, with the visitor's own token or
+    none, and the catalog. Nothing that is this machine's is read or told: no paths, no login, no caches, no downloads;
+    and nothing that the token may read is kept."""
+
+    mine: ClassVar[bool] = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

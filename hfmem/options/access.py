@@ -1,7 +1,7 @@
 """Options on access to models."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from hfmem.options.option import Need, Option
 from hfmem.options.panels import LISTS, MODEL
@@ -22,7 +22,11 @@ class Access:
         token: a Hub token; None uses the stored login or `HF_TOKEN`, as `huggingface_hub` does.
         offline: do not use the network (like `HF_HUB_OFFLINE`).
         use_cache: read and write the cache of earlier responses.
+        mine: whether it is the owner of this machine who asks, so that paths, the stored login, caches and downloads
+            may be used.
     """
+
+    mine: ClassVar[bool] = True
 
     token: Annotated[
         str | None,

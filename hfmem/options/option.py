@@ -64,6 +64,8 @@ class Option:
         train: the training methods that it applies to; empty for all.
         needs: conditions on other options.
         keys: keys of training files that set this option directly.
+        own: whether it names files or runs software of the machine that hfmem is on, or its value may take any time
+            there: a page that others open does not have it.
     """
 
     help: str
@@ -87,6 +89,7 @@ class Option:
     train: tuple[str, ...] = ()
     needs: tuple[Need, ...] = ()
     keys: tuple[str, ...] = ()
+    own: bool = False
 
     def __repr__(self) -> str:
         return f"Option({self.help!r})"

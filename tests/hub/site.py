@@ -117,10 +117,8 @@ class Site:
         return _content(file, None if ignore_range else request.range, headers)
 
     def _answer(self, request: Request) -> Response:
-        if request.path == "/api/agent-harnesses":  # the client library asks for it once a day
-            return json_response(200, b'{"standardEnvVars":[],"harnesses":{}}')
-        if request.path == "/api/whoami-v2" or request.path.startswith("/api/users/"):
-            return self._user(request)
+        if (beside := self._beside_repositories(request)) is not None:
+            return beside
         route = parse(request.path)
         if route is None or (route.kind == "headers" and not self.sharded_endpoint):
             message = "Sorry, we can't find the page you are looking for."
@@ -133,6 +131,14 @@ class Site:
         if target != route.repo_id:
             return _redirect(route, target, request)
         return self._from_repo(route, repo, request)
+
+    def _beside_repositories(self, request: Request) -> Response | None:
+        """What is about no repository; None for the rest."""
+        if request.path == "/api/agent-harnesses":  # the client library asks for it once a day
+            return json_response(200, b'{"standardEnvVars":[],"harnesses":{}}')
+        if request.path == "/api/whoami-v2" or request.path.startswith("/api/users/"):
+            return self._user(request)
+        return self._found(request) if request.decoded_path == "/api/models" else None
 
     def _user(self, request: Request) -> Response:
         """Whose the token is, or a user's public profile (huggingface.co/docs/hub/hardware)."""
@@ -149,6 +155,16 @@ class Site:
             return json_response(404, json.dumps({"error": "This user does not exist"}).encode())
         shown = {"hardwareItems": self.hardware[name]} if name in self.hardware else {}
         return json_response(200, _dump({"user": name, "type": "user", "isPro": False, "numModels": 0, **shown}))
+
+    def _found(self, request: Request) -> Response:
+        """The repositories with the searched words in their id, of those that who asks may see."""
+        query, reader = parse_qs(request.query), self._reader(request)
+        words, most = query.get("search", [""])[0].lower(), int(query.get("limit", ["1000"])[0])
+        seen = [
+            each for each in self._repos.values() if not each.private or each.id in self.tokens.get(reader or "", ())
+        ]
+        rows = [{"id": each.id, "modelId": each.id} for each in seen if words in each.id.lower()]
+        return json_response(200, json.dumps(rows[:most]).encode())
 
     def _refusal(self, route: Route, repo: Repo | None, request: Request) -> Response | None:
         """Who may see what: None lets the request through."""

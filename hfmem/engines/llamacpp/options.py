@@ -209,6 +209,7 @@ class LlamaCppOptions(OllamaOptions, TraceOptions):
             names=("--override-tensor", "-ot"),
             metavar="PATTERN=TYPE",
             check=_override,
+            own=True,  # a regular expression may take any time
         ),
     ] = ()
     tensor_split: Annotated[

@@ -15,7 +15,7 @@ def text(words: object) -> str:
     return escape(line(str(words)))
 
 
-def element(name: str, *inner: str, **attributes: str | int | float | None) -> str:
+def element(name: str, /, *inner: str, **attributes: str | int | float | None) -> str:
     """An element around markup. `class_` is `class`, and `_` in names is `-`; attributes that are None are left out."""
     given = ((key.rstrip("_").replace("_", "-"), value) for key, value in attributes.items())
     written = "".join(f' {key}="{text(value)}"' for key, value in given if value is not None)

@@ -8,7 +8,7 @@ from typing import Any, Final
 from hfmem.errors import InvalidScenarioError
 from hfmem.options.reading import not_one_of
 from hfmem.refusals.files import DefaultsFileError
-from hfmem.report.refusals import files, launch, options, splits, training
+from hfmem.report.refusals import files, launch, options, splits, training, visits
 
 __all__ = ["WORDS", "words"]
 
@@ -30,6 +30,7 @@ WORDS: Final[dict[type, Callable[[Any], str]]] = {
     **launch.WORDS,
     **splits.WORDS,
     **training.WORDS,
+    **visits.WORDS,
     DefaultsFileError: _defaults_file,
 }
 
