@@ -16,7 +16,8 @@ from hfmem.fetcher.concurrent import fetch_all, unforeseen
 from hfmem.fetcher.reach import Reach
 from hfmem.fetcher.search import public_ids
 from hfmem.fetcher.values import Access, Checkpoint, ModelRef, Visitor
-from hfmem.mapper.interpret import Model, interpret
+from hfmem.mapper.adapted import understood
+from hfmem.mapper.interpret import Model
 
 __all__ = ["Models"]
 
@@ -98,7 +99,7 @@ def _interpreted(ref: ModelRef, found: Checkpoint | HfmemError) -> Model | Hfmem
         return found
     try:
         with HfmemError.concerning(ref.model_id):
-            return interpret(replace(found, ref=ref))
+            return understood(replace(found, ref=ref))
     except HfmemError as error:
         error.asked = ref.named
         return error

@@ -17,7 +17,7 @@ from hfmem.report.errors import explain
 from hfmem.web.models import Models
 from hfmem.web.question import LONGEST, MOST_MODELS, MOST_RANKS, MOST_VALUES, Question
 from hfmem.web.service import Answer, Service
-from tests.hub import Hub, single
+from tests.hub import Hub, adapter, single
 
 CONFIG = {
     "model_type": "llama",
@@ -136,6 +136,27 @@ def test_a_folder_of_the_same_name_is_not_read(hub: Hub, tmp_path: Path, monkeyp
         fetch(reference("org/model"), Visitor())
     with pytest.raises(ModelNotFoundError, match="path"):
         fetch(reference(str(folder)), Visitor())
+
+
+@pytest.mark.parametrize("base", ["org/hidden", "org/folder"])
+def test_the_base_of_an_adapter_is_read_as_its_visitor_may(
+    private: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: str
+) -> None:
+    """The name in an adapter's file is a stranger's: neither the machine's login, caches nor folders are for it."""
+    rows = [("base_model.model.model.embed_tokens.lora_embedding_A", "F32", (4, 10))]
+    private.put(adapter("org/lora", {"base_model_name_or_path": base, "r": 4, "peft_type": "LORA"}, rows))
+    monkeypatch.setenv("HF_TOKEN", SECRET)
+    fetch(reference("org/hidden"), Access())  # in the machine's cache now
+    (tmp_path / "org" / "folder").mkdir(parents=True)
+    (tmp_path / "org" / "folder" / "config.json").write_text(json.dumps(CONFIG))
+    monkeypatch.chdir(tmp_path)
+    before = len(private.requests)
+    (report,) = ask(Service(), "org/lora").reports
+    assert any(f"Its base model {base} could not be read" in note for note in report.notes)
+    assert {request.authorization for request in private.requests[before:]} == {None}
+    private.site.tokens[SECRET].add("org/lora")
+    (mine,) = ask(Service(), "org/lora", token=SECRET).reports
+    assert (mine.model.adapted is not None) == (base == "org/hidden")
 
 
 @pytest.mark.parametrize("name", ["auto", "me", "cpu", "AUTO", "2x auto"])

@@ -14,7 +14,7 @@ from typing import Literal
 
 from hfmem.estimator.activations.measured import Measured, measured
 from hfmem.estimator.activations.polynomials import Polynomial
-from hfmem.estimator.cache.sizes import each_layer, prompt_bytes
+from hfmem.estimator.cache.sizes import layer_bytes, prompt_bytes
 from hfmem.estimator.values import Scenario
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Layer
@@ -85,7 +85,8 @@ def _runs(scenario: Scenario) -> Iterator[_Run]:
 
 def _highest(found: Measured, scenario: Scenario, run: _Run) -> Highest:
     structure, parts = found.applied.structure, found.applied.unbounded
-    whole = sum(each_layer((structure.layers[number] for number in structure.order), scenario))
+    each = [layer_bytes(layer, scenario) for layer in structure.layers]
+    whole = sum(each[number] for number in structure.order)
     old = [_held(layer, scenario, run.past, run.piece) for layer in structure.layers]
     new = [_held(layer, scenario, run.past + run.tokens, run.tokens) for layer in structure.layers]
     working = [

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from hfmem.estimator.activations.measured import Measured, measured
 from hfmem.estimator.activations.pieces import Highest, highest_of_later
-from hfmem.estimator.cache.sizes import each_layer, prompt_bytes
+from hfmem.estimator.cache.sizes import layer_bytes, prompt_bytes
 from hfmem.estimator.textbook import ALPHA_BETA
 from hfmem.estimator.values import Group, Scenario, Term
 from hfmem.mapper.interpret import Model
@@ -85,13 +85,14 @@ def _later_term(later: Highest) -> Term:
 def _cache(model: Model, scenario: Scenario) -> int:
     """Bytes of the cache of all layers."""
     structure = model.structure
-    return sum(each_layer((structure.layers[number] for number in structure.order), scenario))
+    each = [layer_bytes(layer, scenario) for layer in structure.layers]
+    return sum(each[number] for number in structure.order)
 
 
 def _peak(found: Measured, scenario: Scenario) -> _Peak:
     applied, structure = found.applied, found.applied.structure
-    caches = [*each_layer(structure.layers, scenario), 0]
-    whole = [*each_layer(structure.layers, scenario, prompt_bytes), 0]
+    caches = [layer_bytes(layer, scenario) for layer in structure.layers] + [0]
+    whole = [prompt_bytes(layer, scenario) for layer in structure.layers] + [0]
     kept = [found.value(part.kept, number) for number, part in enumerate(applied.reduced)]
     working = [
         max((found.value(moment.activations, number) for moment in part.moments), default=0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from hfmem.dtypes import Dtype, find_dtype
@@ -12,7 +11,7 @@ from hfmem.mapper.caches import COMPUTE, KV, KV_DTYPE, Cache, Combined, Latent, 
 from hfmem.mapper.values import Architecture, Layer
 from hfmem.unknown import Unknown
 
-__all__ = ["CacheSize", "cache_size", "each_layer", "layer_bytes", "prompt_bytes"]
+__all__ = ["CacheSize", "cache_size", "layer_bytes", "prompt_bytes"]
 
 _SOURCE = "layers of the architecture; contents of transformers' cache objects after this number of tokens"
 
@@ -59,21 +58,6 @@ def cache_size(architecture: Architecture, scenario: Scenario) -> CacheSize | Un
 def layer_bytes(layer: Layer, scenario: Scenario) -> int:
     """Bytes of one layer's cache for the whole batch; parts with an unknown dtype count as 0."""
     return scenario.batch * sum(_sizes(layer, _seen(scenario, scenario.seq), scenario).values())
-
-
-def each_layer(
-    layers: Iterable[Layer], scenario: Scenario, of: Callable[[Layer, Scenario], int] = layer_bytes
-) -> list[int]:
-    """Bytes of each layer's cache. Most layers are equal, and equal ones are looked at once: a search for the longest
-    context asks for all of them dozens of times."""
-    known: dict[Layer, int] = {}
-    found = []
-    for layer in layers:
-        nbytes = known.get(layer)
-        if nbytes is None:
-            nbytes = known[layer] = of(layer, scenario)
-        found.append(nbytes)
-    return found
 
 
 def prompt_bytes(layer: Layer, scenario: Scenario) -> int:
