@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
@@ -263,6 +264,32 @@ def test_all_of_it_by_keyboard(browser: Browser, served: Served) -> None:
     outline = browser.js("return getComputedStyle(document.activeElement).outlineStyle")
     assert outline != "none", "where one is can be seen"
     assert browser.js("return document.getElementById('told').textContent").startswith(LLAMA), "and is read aloud"
+
+
+REACH = [
+    {},
+    {"model": LLAMA, "gpu": ["RTX 4090", "T4"]},
+    {"model": LLAMA, "train": "lora", "gpu": "T4", "__theme": "dark"},
+    {"model": [LLAMA, "no/such", "openai-community/gpt2"], "gpu": "T4"},
+]
+
+
+@pytest.mark.parametrize("given", REACH, ids=("empty", "answer", "training", "several"))
+def test_no_rule_of_accessibility_is_broken(browser: Browser, served: Served, given: dict[str, Any]) -> None:
+    """By axe-core's rules, with all unfolded."""
+    rules = files(pytest.importorskip("axe_core_python", reason="pip install '.[browser]'")) / "axe.min.js"
+    browser.open(address(served, **given))
+    for box in browser.all("details:not([open])"):
+        browser.js("arguments[0].open = true", box)
+    browser.js(rules.read_text(encoding="utf-8"))
+    assert browser.driver.execute_async_script(_RULES) == []
+
+
+_RULES = """
+const done = arguments[0];
+const named = each => [each.help, ...each.nodes.map(node => node.html.slice(0, 200))];
+axe.run().then(found => done(found.violations.map(named)));
+"""
 
 
 def test_the_form_shows_what_applies(browser: Browser, served: Served) -> None:
