@@ -328,7 +328,7 @@ def _print(reports: list[Report], problems: list[Problem], around: _Around, opti
 def _plotted(path: Path, reports: Sequence[Report], options: Options, around: _Around) -> bool:
     """Write the picture. Returns whether there is one."""
     from hfmem.report.plots.file import picture, titled
-    from hfmem.report.plots.panels import panels
+    from hfmem.report.plots.panels import MOST_CURVES, panels
 
     found = panels(reports, options, around.plot_of)
     if not found:
@@ -343,6 +343,7 @@ def _plotted(path: Path, reports: Sequence[Report], options: Options, around: _A
         return False
     drawn = {panel.name for panel in found}
     left = "".join(f"; nothing to draw of {name}" for name in around.plot_of if name not in drawn)
+    left += f"; curves only of up to {MOST_CURVES} models" if len(reports) > MOST_CURVES else ""
     _tell(f"{path}: {', '.join(panel.name for panel in found)}{left}.")
     return True
 

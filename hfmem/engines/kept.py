@@ -14,6 +14,7 @@ from hfmem.estimator.weights.quantisers import find_quantiser
 from hfmem.estimator.weights.recipes import Recipe
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import TensorGroup
+from hfmem.options.otherwise import Detail
 from hfmem.units import format_bytes
 
 __all__ = ["kept_notes", "kept_weights", "trained_notes"]
@@ -74,7 +75,8 @@ def _recipes(kept: tuple[Kept, ...], model: Model, scenario: Scenario) -> Iterat
         by = " or ".join(recipe.name for recipe in recipes)
         each = f", {format_bytes(size)}" if len(set(sizes.values())) > 1 else ""
         sources = "; ".join(dict.fromkeys(recipe.source for recipe in recipes))
-        yield f"{word} with {by} {anew}leaves unquantised: {left}{each} ({sources})."
+        yield f"{word} with {by} {anew}leaves unquantised: {left}{each}."
+        yield Detail(f"What {by} leaves unquantised: {sources}.")
     # worth a remark only where skipped modules make a difference of more than 10 %
     most = weights_of(model, scenario, kept_plainly(model, scenario)[0])
     if most < 0.9 * min(sizes.values(), default=weights_of(model, scenario, first)):

@@ -111,6 +111,9 @@ def _unloaded(table: ParameterTable) -> list[str]:
     return notes
 
 
+_LITTLE: Final = 0.001  # of the parameters: less is no reason to doubt either
+
+
 def _disagreement(table: ParameterTable, described: ParameterTable | None) -> list[str]:
     """A sentence if parameter counts of files and config differ, with the differences by component."""
     if described is None:
@@ -124,10 +127,9 @@ def _disagreement(table: ParameterTable, described: ParameterTable | None) -> li
         for component in dict.fromkeys((*stored, *expected))
         if stored.get(component, 0) != expected.get(component, 0)
     ]
-    return [
-        f"The files have {sum(stored.values()):,} parameters, but the config describes {sum(expected.values()):,}: "
-        f"{', '.join(parts)}."
-    ]
+    found, said = sum(stored.values()), sum(expected.values())
+    sentence = f"The files have {found:,} parameters, but the config describes {said:,}: {', '.join(parts)}."
+    return [Detail(sentence) if abs(found - said) < _LITTLE * found else sentence]
 
 
 def odd_heads(architecture: Architecture) -> list[str]:

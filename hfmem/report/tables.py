@@ -11,6 +11,7 @@ from typing import Final
 from tabulate import tabulate
 
 from hfmem.advice.values import Fit
+from hfmem.options.otherwise import Detail
 from hfmem.report.choices import choice_markdown
 from hfmem.report.columns import COLUMNS, Column
 from hfmem.report.errors import Problem, sizeless
@@ -92,6 +93,8 @@ def format_lines(reports: Sequence[Report], width: int | None) -> str:
     about: dict[str, list[str]] = {}
     for report in reports:
         for sentence in report.estimate.formats:
+            if isinstance(sentence, Detail):
+                continue
             about.setdefault(sentence, []).append(report.name)
     lines = []
     for sentence, models in about.items():

@@ -14,7 +14,7 @@ import pytest
 
 import hfmem
 from hfmem.options.words import PANELS
-from hfmem.report.plots.panels import Bars, Curves, panels
+from hfmem.report.plots.panels import MOST_CURVES, Bars, Curves, panels
 from hfmem.report.values import Report
 from hfmem.scenario.options import Options
 from hfmem.units import GIB
@@ -205,3 +205,30 @@ def test_a_plain_run_loads_no_library_of_an_extra() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program, LLAMA], capture_output=True, text=True, check=True)
     assert done.stderr.strip() == "[]"
+
+
+def test_curves_of_more_models_than_can_be_told_apart_are_not_drawn() -> None:
+    reports, options = made(GPT)
+    many = [replace(reports[0], label=f"org/model-{number}") for number in range(MOST_CURVES + 1)]
+    assert [panel.name for panel in panels(many, options)] == ["parts"]
+    assert [panel.name for panel in panels(many[1:], options)] == ["parts", "context", "batch"]
+
+
+@pytest.mark.extras
+def test_lists_of_any_length_are_drawn() -> None:
+    from hfmem.report.plots.file import picture
+
+    reports, options = made(GPT)
+    many = [replace(reports[0], label=f"org/model-{number}") for number in range(300)]
+    content = picture(panels(many, options), "many", "png", "GiB")
+    assert all(0 < side < 2**16 for side in struct.unpack(">II", content[16:24]))
+
+
+@pytest.mark.extras
+def test_several_with_a_failure_are_drawn_and_said(tmp_path: Path) -> None:
+    done = run(LLAMA, GPT, "nobody/has-this", "--offline", "--plot", "a.svg", "--plot-of", "parts", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "a.svg: parts." in done.stderr
+    words = (tmp_path / "a.svg").read_text()
+    assert LLAMA in words
+    assert "nobody" not in words

@@ -36,6 +36,7 @@ _DASHES: Final = ("-", "--", ":", "-.")
 _CARDS: Final = ("--", ":", "-.", (0, (8, 3)))
 _BEHIND: Final = {"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 1}
 _WIDE, _HIGH = 5.4, 3.6  # inches of a panel
+_DPI, _MOST_PIXELS = 160, 60_000  # the format has room for 2^16 pixels a side
 _ROW: Final = 0.36  # inches of a bar
 _LETTERS: Final = 10  # of a title in an inch
 _LONGEST: Final = 44  # characters of a name beside a bar
@@ -90,7 +91,8 @@ def saved(figure: Any, kind: str, title: str, description: str) -> bytes:
     more: dict[str, str | None] = {"Title": on_one_line(title), "Description": on_one_line(description)}
     more |= {"Date": None, "Creator": "hfmem"} if kind == "svg" else {"Software": "hfmem"}
     with rc_context(_SETTINGS), _quiet():
-        figure.savefig(out, format=kind, dpi=160, metadata=more)
+        dpi = min(_DPI, _MOST_PIXELS / max(figure.get_size_inches()))
+        figure.savefig(out, format=kind, dpi=dpi, metadata=more)
     return out.getvalue()
 
 

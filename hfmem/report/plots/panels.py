@@ -13,7 +13,10 @@ from hfmem.options.words import PANELS
 from hfmem.report.values import Report
 from hfmem.scenario.options import Options
 
-__all__ = ["Bar", "Bars", "Curves", "Panel", "panels"]
+__all__ = ["MOST_CURVES", "Bar", "Bars", "Curves", "Panel", "panels"]
+
+MOST_CURVES: Final = 24
+"""Models whose curves are drawn: more could not be told apart."""
 
 _OVER: Final[Mapping[str, Over]] = {"context": "seq", "batch": "batch"}
 
@@ -110,6 +113,8 @@ def _phases(reports: Sequence[Report]) -> Iterator[Bar]:
 
 
 def _curves(name: str, reports: Sequence[Report], options: Options) -> Curves | None:
+    if len(reports) > MOST_CURVES:
+        return None
     found = [(report.name, each) for report in reports if (each := _curve(report, options, name)) is not None]
     if not found:
         return None
