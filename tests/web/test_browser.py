@@ -328,18 +328,20 @@ def test_the_page_works_without_a_script(browser: Browser, served: Served) -> No
 
 
 def test_times(browser: Browser, served: Served, capsys: pytest.CaptureFixture[str]) -> None:
-    """Bounds of a machine that others use too; `docs/page.md` has the times of an idle one."""
-    served.ask(urlsplit(address(served, model=LLAMA)).query)  # a first visitor has been there
+    """`docs/page.md` has the times of a machine with nothing else to do; here what the server computes is bounded, and
+    the times loosely, as others may use the machine."""
     browser.open(served.url)
     first = _asked(browser, "#o-model", LLAMA)
     browser.type("#o-gpu", "RTX 4090" + ENTER)
     browser.shows("Fits on RTX 4090")
+    before = served.computed()
     changes = [_asked(browser, "#o-batch", str(number)) for number in range(2, 12)]
-    middle = sorted(changes)[len(changes) // 2]
+    middle, computed = sorted(changes)[len(changes) // 2], (served.computed() - before) * 1000 / len(changes)
     with capsys.disabled():
-        print(f"\nanswer {first:.0f} ms, a change {middle:.0f} ms (longest {max(changes):.0f} ms)")
-    assert first < 4000
-    assert middle < 1000
+        print(f"\nanswer {first:.0f} ms, change {middle:.0f} ms (longest {max(changes):.0f}, computed {computed:.0f})")
+    assert computed < 300
+    assert first < 5000
+    assert middle < 2000
 
 
 def _asked(browser: Browser, selector: str, value: str) -> float:
