@@ -212,12 +212,16 @@ def _run(given: Sequence[str], line: _Values) -> None:
     options = _made(options_type(), values)
     _refuse(rules.wrong(option, getattr(around, option.name)) for option in declared(_Around))
     if around.list_gpus:
+        _, around, defaults = _with_defaults(options, around, {*values, "gpu", "runtime"})
         _list_gpus(given, options, around)
+        for sentence in defaults:
+            _tell(sentence)
         return
     _check_environment()
     options, refs = _models(given, options, around, values)
+    named = bool(options.gpu)
     options, around, defaults = _with_defaults(options, around, values)
-    options = _with_profile(options, around)
+    options = _with_profile(options, around, named=named)
     _check(options, around, refs)
     results, interrupted = _collect(refs, options, around)
     reports, problems = _split(results)
@@ -422,16 +426,22 @@ def _with_defaults(options: Options, around: _Around, written: Collection[str]) 
     return replace(options, remarks=(*options.remarks, *map(Otherwise, sentences))), around, sentences
 
 
-def _with_profile(options: Options, around: _Around) -> Options:
-    """The options with the accelerators of the user's Hub profile in place of `me`."""
+def _with_profile(options: Options, around: _Around, *, named: bool) -> Options:
+    """The options with the accelerators of the user's Hub profile in place of `me`. Where that cannot be read, it is
+    refused if it was `named`, and a default is left out with a remark."""
     if not any(map(is_profile, options.gpu)):
         return options
+    from hfmem.options.otherwise import Otherwise
+    from hfmem.report.errors import explain
     from hfmem.scenario.profile import with_profile
 
     try:
         return with_profile(options, around)
     except InvalidScenarioError as error:
-        _wrong(error)
+        if named:
+            _wrong(error)
+        others = tuple(name for name in options.gpu if not is_profile(name))
+        return replace(options, gpu=others, remarks=(*options.remarks, Otherwise(explain(error).message)))
 
 
 def _usage(sentence: str) -> NoReturn:

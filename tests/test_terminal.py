@@ -196,6 +196,26 @@ def test_projects_that_have_none_are_nobodys_concern(mine: Mine) -> None:
     assert "pyproject.toml: tool.hfmem is not a table" in mine.run(LLAMA, "-q").stderr
 
 
+def test_a_default_that_cannot_be_read_now_is_left_out_with_a_word(mine: Mine) -> None:
+    mine.has('gpu = ["me", "T4"]')
+    found = mine.result()
+    assert [row["gpu"] for row in found["fit"]] == ["T4"]
+    done = mine.run(LLAMA, "-q")
+    assert done.returncode == 0
+    assert "--gpu me is the hardware saved on your Hub profile, which cannot be read offline." in done.stderr
+    assert mine.run(LLAMA, "--gpu", "me").returncode == 2
+
+
+def test_the_unit_is_that_of_the_list_of_accelerators_too(mine: Mine) -> None:
+    mine.has(MINE)
+    done = run("--list-gpus", env=mine.env, cwd=mine.folder)
+    assert "GB" in done.stdout.partition("\n\n")[0]
+    assert done.stdout == run("--list-gpus", "--unit", "GB").stdout
+    assert "--unit GB: the default in" in done.stderr
+    assert "--gpu" not in done.stderr
+    assert run("--list-gpus", "--json", env=mine.env, cwd=mine.folder).stderr == ""
+
+
 def test_the_default_is_named_where_the_model_fails(mine: Mine) -> None:
     mine.has("runtime = 'llamacpp'")
     done = mine.run("nobody/has-this")

@@ -100,8 +100,9 @@ def as_words(used: Sequence[Preference]) -> Iterator[str]:
 
 
 def _valid(options: Options) -> bool:
+    """Whether options go together; the hardware of a profile is not known yet."""
     try:
-        check(options)
+        check(replace(options, gpu=tuple(name for name in options.gpu if not is_profile(name))))
     except InvalidScenarioError:
         return False
     return True

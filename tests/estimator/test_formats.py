@@ -18,6 +18,7 @@ from hfmem.estimator.weights.quantisers import find_quantiser, layout
 from hfmem.estimator.weights.recipes import Recipe
 from hfmem.hardware.detect import cpu
 from hfmem.hardware.table import find
+from hfmem.options.otherwise import Detail
 from hfmem.units import GIB
 from tests.command import run
 
@@ -255,7 +256,10 @@ def test_a_word_that_names_a_tool_is_one_recipe() -> None:
     for word in ("awq", "gptq", "autoround", "w4a16"):
         report = hfmem.estimate(EXPERTS, runtime="vllm", dtype=word, offline=True)
         assert report.estimate.spared == 0
-        assert len(report.estimate.formats) == 1
+        said, source = report.estimate.formats
+        assert "leaves unquantised" in said
+        assert isinstance(source, Detail)
+        assert said not in source
 
 
 def test_the_head_of_a_tied_checkpoint_is_counted_once_and_of_an_untied_one_twice() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -148,3 +149,16 @@ def test_from_python(hub: Hub) -> None:
     assert [fit.gpu.name for fit in report.fits] == ["RTX 4090"]
     with pytest.raises(ProfileGpuError, match="takes no count"):
         hfmem.estimate(LLAMA, gpu=("2x me",), token=TOKEN)
+
+
+def test_it_may_be_a_default_of_ones_own(hub: Hub, hub_env: dict[str, str], tmp_path: Path) -> None:
+    saved(hub, item("GPU", "NVIDIA", "RTX 4090", 24))
+    file = tmp_path / "hfmem" / "config.toml"
+    file.parent.mkdir()
+    file.write_text('gpu = "me"')
+    done = run(LLAMA, env={**hub_env, "HF_TOKEN": TOKEN, "XDG_CONFIG_HOME": str(tmp_path)})
+    assert done.returncode == 0
+    words = " ".join(done.stdout.split())
+    assert "1 × RTX 4090" in words
+    assert "--gpu me: the default in" in words
+    assert "--gpu me: RTX 4090 24GB, as saved on the Hub profile of somebody" in words
