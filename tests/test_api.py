@@ -9,6 +9,7 @@ import importlib
 import json
 import pickle
 import pkgutil
+import re
 from collections.abc import Callable
 from inspect import signature
 from pathlib import Path
@@ -71,9 +72,10 @@ PUBLIC = [getattr(hfmem, name) for name in hfmem.__all__ if isinstance(getattr(h
 
 
 def classes() -> list[type]:
-    """Every class of the package, those of the probe left out, which need PyTorch."""
+    """Every class of the package; without the probe, which needs PyTorch, and the page's server, which needs Gradio."""
     names = [found.name for found in pkgutil.walk_packages(hfmem.__path__, "hfmem.")]
-    modules = [importlib.import_module(name) for name in names if ".probe" not in name and "__main__" not in name]
+    left_out = re.compile(r"\.probe|__main__|\.web\.server")
+    modules = [importlib.import_module(name) for name in names if not left_out.search(name)]
     return [
         value
         for module in modules
