@@ -192,19 +192,6 @@ def build(service: Service) -> gradio.Server:
     return app
 
 
-_ALWAYS: Final[dict[str, Any]] = {
-    "prevent_thread_lock": True,
-    "share": False,
-    "mcp_server": True,
-    "run_history": False,
-    "enable_monitoring": False,
-    "max_file_size": "1b",
-    "ssr_mode": False,
-    "pwa": False,
-}
-"""What Gradio is started with, whatever is asked for."""
-
-
 def launch(  # noqa: PLR0913 - the options of `hfmem-web`
     *,
     host: str = "127.0.0.1",
@@ -229,12 +216,26 @@ def launch(  # noqa: PLR0913 - the options of `hfmem-web`
         The server and its address.
     """
     app = build(Service(models=Models(offline=offline, private=private)))
-    _, address, _ = app.launch(server_name=host, server_port=port, inbrowser=browser, quiet=not wait, **_ALWAYS)
+    _, address, _ = app.launch(
+        server_name=host, server_port=port, prevent_thread_lock=True, inbrowser=browser, quiet=not wait, **_SETTINGS
+    )
     blocks = app.get_blocks()
     _finish(blocks)
     if wait:
         blocks.block_thread()
     return app, address
+
+
+_SETTINGS: Final[dict[str, Any]] = {
+    "share": False,
+    "mcp_server": True,
+    "run_history": False,
+    "enable_monitoring": False,
+    "max_file_size": "1b",
+    "ssr_mode": False,
+    "pwa": False,
+}
+"""What of Gradio the page has, and what not."""
 
 
 def _finish(blocks: Any) -> None:
