@@ -6,6 +6,7 @@ The command is built from the declared options when it runs, so it includes opti
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -91,11 +92,16 @@ def _entry() -> Callable[..., None]:
         """
         _run(models or [], {name: value for name, value in given.items() if value not in (None, [])})
 
-    argument = typer.Argument(None, metavar="MODEL...", autocompletion=_models_begun)
+    argument = typer.Argument(None, metavar="MODEL...", autocompletion=_models_begun if _completing() else None)
     models = Parameter("models", Parameter.KEYWORD_ONLY, default=argument, annotation=list[str] | None)
     hfmem.__dict__["__signature__"] = Signature([models, *map(_parameter, table())])  # which typer reads
     hfmem.__annotations__.clear()
     return hfmem
+
+
+def _completing() -> bool:
+    """Whether a shell asks what completes a line: only then is it declared, as that takes time for each option."""
+    return "_HFMEM_COMPLETE" in os.environ
 
 
 def _models_begun(incomplete: str) -> list[str]:
@@ -127,7 +133,7 @@ def _parameter(option: Declared) -> Parameter:
         one: Any = str if kind in NUMBERS else kind
         kind = list[one] if option.several else one
     eager = _AT_ONCE.get(option.name)
-    begun = None if kind is bool else _values_begun(option)
+    begun = _values_begun(option) if kind is not bool and _completing() else None
     asked = typer.Option(None, *names, callback=eager, is_eager=eager is not None, autocompletion=begun)
     return Parameter(option.name, Parameter.KEYWORD_ONLY, default=asked, annotation=kind | None)
 
@@ -212,7 +218,7 @@ def _run(given: Sequence[str], line: _Values) -> None:
     options = _made(options_type(), values)
     _refuse(rules.wrong(option, getattr(around, option.name)) for option in declared(_Around))
     if around.list_gpus:
-        _, around, defaults = _with_defaults(options, around, {*values, "gpu", "runtime"})
+        _, around, defaults = _with_defaults(options, around, values, of=("unit",))
         _list_gpus(given, options, around)
         for sentence in defaults:
             _tell(sentence)
@@ -406,8 +412,11 @@ def _models(
     return options, refs
 
 
-def _with_defaults(options: Options, around: _Around, written: Collection[str]) -> tuple[Options, _Around, list[str]]:
-    """The options with the defaults of the person or the project, and the sentences on those that count."""
+def _with_defaults(
+    options: Options, around: _Around, written: Collection[str], of: Collection[str] = ()
+) -> tuple[Options, _Around, list[str]]:
+    """The options with the defaults of the person or the project, and the sentences on those that count; `of` names
+    the only options whose defaults do."""
     if not around.defaults:
         return options, around, []
     from hfmem.options.otherwise import Otherwise
@@ -415,6 +424,7 @@ def _with_defaults(options: Options, around: _Around, written: Collection[str]) 
 
     try:
         preferred = [each for each in preferences(table()) if each.option.name not in written]
+        preferred = [each for each in preferred if not of or each.option.name in of]
     except InvalidScenarioError as error:
         _wrong(error)
     options, used = with_preferences(options, preferred)
@@ -431,17 +441,15 @@ def _with_profile(options: Options, around: _Around, *, named: bool) -> Options:
     refused if it was `named`, and a default is left out with a remark."""
     if not any(map(is_profile, options.gpu)):
         return options
-    from hfmem.options.otherwise import Otherwise
     from hfmem.report.errors import explain
-    from hfmem.scenario.profile import with_profile
+    from hfmem.scenario.profile import with_profile, without_profile
 
     try:
         return with_profile(options, around)
     except InvalidScenarioError as error:
         if named:
             _wrong(error)
-        others = tuple(name for name in options.gpu if not is_profile(name))
-        return replace(options, gpu=others, remarks=(*options.remarks, Otherwise(explain(error).message)))
+        return without_profile(options, explain(error).message)
 
 
 def _usage(sentence: str) -> NoReturn:

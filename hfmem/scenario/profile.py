@@ -13,7 +13,7 @@ from hfmem.options.run import is_profile
 from hfmem.refusals.options import ProfileGpuError
 from hfmem.scenario.options import Options
 
-__all__ = ["with_profile"]
+__all__ = ["with_profile", "without_profile"]
 
 
 def with_profile(options: Options, access: Access) -> Options:
@@ -31,6 +31,12 @@ def with_profile(options: Options, access: Access) -> Options:
     for name in options.gpu:
         gpu += names if is_profile(name) else [name]
     return replace(options, gpu=tuple(dict.fromkeys(gpu)), remarks=(*options.remarks, *remarks))
+
+
+def without_profile(options: Options, why: str) -> Options:
+    """The options without `me`, and a remark on why."""
+    others = tuple(name for name in options.gpu if not is_profile(name))
+    return replace(options, gpu=others, remarks=(*options.remarks, Otherwise(why)))
 
 
 def _named(asked: str, user: str, items: Sequence[Owned]) -> tuple[list[str], list[str]]:
