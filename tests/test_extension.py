@@ -89,7 +89,7 @@ def redirected(server: str, *arguments: str, env: dict[str, str]) -> subprocess.
         capture_output=True,
         text=True,
         check=False,
-        timeout=400,
+        timeout=900,
     )
 
 

@@ -25,8 +25,9 @@ def test_the_first_command_and_its_answer_come_first() -> None:
     assert "\ntotal " in rest[:1500]
 
 
-def test_every_page_is_linked() -> None:
+def test_the_pages_that_it_links_are_there() -> None:
+    """Those that it does not are in the lists of docs/index.md, or the strict build fails."""
     pages = {path.name for path in (Path(__file__).parents[1] / "docs").glob("*.md")}
-    inside = {"contributing.md", "publishing.md"}  # the text of CONTRIBUTING.md; for the owner of the accounts
     linked = set(re.findall(r"\(docs/([\w.-]+\.md)\)", README))
-    assert pages - inside <= linked
+    assert linked <= pages
+    assert linked >= {"index.md", "page.md", "recipes.md", "accuracy.md", "formulas.md", "adding.md"}

@@ -76,16 +76,18 @@ def _several(answer: Answer) -> Iterator[str]:
     """The models side by side, then each by itself."""
     yield element("div", comparison(answer.known, (), answer.question.unit, style=False), class_="side")
     for report in answer.known:
-        yield element("details", element("summary", text(report.name)), _whole(report, answer), class_="model")
+        yield element(
+            "details", element("summary", text(report.name)), _whole(report, answer, alone=False), class_="model"
+        )
 
 
-def _whole(report: Report, answer: Answer) -> str:
+def _whole(report: Report, answer: Answer, *, alone: bool = True) -> str:
     unit = answer.question.unit
     return element(
         "article",
         fragment(report, unit, style=False),
         *(_curves(report, answer.options, unit) if answer.options is not None else ()),
-        element("div", beside(report, unit), class_="hfmem"),
+        element("div", beside(report, unit, ident="textbook" if alone else None), class_="hfmem"),
     )
 
 
@@ -100,7 +102,7 @@ def _curves(report: Report, options: Options, unit: str) -> Iterator[str]:
         except HfmemError:  # a split that the engine refuses: the answer says so
             continue
         found += [plot(drawn, unit)] if drawn is not None else []
-    yield element("section", *found, class_="hfmem plots", aria_label="Memory over context and over batch")
+    yield element("section", *found, class_="hfmem plots", aria_label=f"Curves of {report.name}")
 
 
 def _same(answer: Answer) -> Iterator[str]:

@@ -114,6 +114,7 @@ function shown() {
   if (answer.querySelector("[data-code='gated_model_error']")) token.closest("details").open = true;
   sync();
   verdict.textContent = said();
+  reach();
   for (const each of answer.querySelectorAll("pre")) addCopy(each);
   for (const code of answer.querySelectorAll("td > code")) {
     const changes = changesOf(code.textContent);
@@ -124,6 +125,15 @@ function shown() {
     code.after(button);
   }
 }
+
+// What is wider than its place is scrolled, by keyboard too.
+function reach() {
+  for (const each of answer.querySelectorAll(".wide")) {
+    if (each.scrollWidth > each.clientWidth) each.tabIndex = 0;
+    else each.removeAttribute("tabindex");
+  }
+}
+new ResizeObserver(reach).observe(answer);
 
 function addCopy(block) {
   const button = Object.assign(document.createElement("button"), { type: "button", className: "copy", textContent: "Copy" });
@@ -229,6 +239,7 @@ document.getElementById("share").addEventListener("click", (event) => {
 document.getElementById("reset").addEventListener("click", () => { location.href = location.pathname; });
 answer.addEventListener("toggle", async (event) => {
   const box = event.target;
+  reach();
   if (box.id && box.open !== (location.hash === VIEW))
     history.replaceState(null, "", location.pathname + location.search + (box.open ? VIEW : ""));
   if (!box.open || !box.dataset.json || box.dataset.asked) return;

@@ -217,24 +217,25 @@ def launch(  # noqa: PLR0913 - the options of `hfmem-web`
     """
     app = build(Service(models=Models(offline=offline, private=private)))
     _, address, _ = app.launch(
-        server_name=host,
-        server_port=port,
-        prevent_thread_lock=True,
-        inbrowser=browser,
-        share=False,
-        quiet=not wait,
-        mcp_server=True,
-        run_history=False,
-        enable_monitoring=False,
-        max_file_size="1b",
-        ssr_mode=False,
-        pwa=False,
+        server_name=host, server_port=port, prevent_thread_lock=True, inbrowser=browser, quiet=not wait, **_SETTINGS
     )
     blocks = app.get_blocks()
     _finish(blocks)
     if wait:
         blocks.block_thread()
     return app, address
+
+
+_SETTINGS: Final[dict[str, Any]] = {
+    "share": False,
+    "mcp_server": True,
+    "run_history": False,
+    "enable_monitoring": False,
+    "max_file_size": "1b",
+    "ssr_mode": False,
+    "pwa": False,
+}
+"""What of Gradio the page has, and what not."""
 
 
 def _finish(blocks: Any) -> None:

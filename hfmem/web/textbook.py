@@ -21,8 +21,14 @@ __all__ = ["beside"]
 _GROUPS: Final[tuple[Group, ...]] = ("weights", "kv_cache", "activations", "gradients", "optimizer")
 
 
-def beside(report: Report, unit: str) -> str:
-    """The section: a row for each part, with the article's arithmetic, the exact figure, and why they differ."""
+def beside(report: Report, unit: str, ident: str | None = None) -> str:
+    """The section: a row for each part, with the article's arithmetic, the exact figure, and why they differ.
+
+    Args:
+        report: the exact answer.
+        unit: `GiB` or `GB`.
+        ident: its id, by which an address leads to it; None where there are several.
+    """
     if len(report.models) > 1:
         return ""
     body = [*_comparison(report, unit), *_tables()]
@@ -31,7 +37,7 @@ def beside(report: Report, unit: str) -> str:
         element("summary", "The textbook's calculator beside the exact one"),
         *body,
         class_="textbook",
-        id="textbook",
+        id=ident,
     )
 
 

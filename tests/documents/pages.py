@@ -66,7 +66,7 @@ def examples(page: Path) -> Iterator[Example]:
             files[block["path"]] = block["text"]
         elif block["language"] == "console":
             for found in _COMMAND.finditer(text, block.start("text"), block.end("text")):
-                if found[1].startswith("hfmem"):
+                if found[1].startswith(("hfmem ", "hfmem-check ")):  # not a server
                     start = found.start(2)
                     yield Example(page=page.name, command=found[1], output=found[2], start=start, files=dict(files))
 

@@ -117,10 +117,8 @@ class Site:
         return _content(file, None if ignore_range else request.range, headers)
 
     def _answer(self, request: Request) -> Response:
-        if request.path == "/api/agent-harnesses":  # the client library asks for it once a day
-            return json_response(200, b'{"standardEnvVars":[],"harnesses":{}}')
-        if (answer := self._beside_repositories(request)) is not None:
-            return answer
+        if (beside := self._beside_repositories(request)) is not None:
+            return beside
         route = parse(request.path)
         if route is None or (route.kind == "headers" and not self.sharded_endpoint):
             message = "Sorry, we can't find the page you are looking for."
@@ -135,7 +133,9 @@ class Site:
         return self._from_repo(route, repo, request)
 
     def _beside_repositories(self, request: Request) -> Response | None:
-        """The answer to a question that is not of one repository; None for others."""
+        """What is about no repository; None for the rest."""
+        if request.path == "/api/agent-harnesses":  # the client library asks for it once a day
+            return json_response(200, b'{"standardEnvVars":[],"harnesses":{}}')
         if request.path == "/api/whoami-v2" or request.path.startswith("/api/users/"):
             return self._user(request)
         return self._found(request) if request.decoded_path == "/api/models" else None

@@ -53,7 +53,7 @@ def started(folder: Path, inputs: Mapping[str, str], *, install: bool = False) -
         own = {name: _evaluated(str(value), given) for name, value in step.get("env", {}).items()}
         command = ["bash", "--noprofile", "--norc", "-eo", "pipefail", str(script)]
         done = subprocess.run(
-            command, cwd=folder, env=env | own, capture_output=True, text=True, timeout=400, check=False
+            command, cwd=folder, env=env | own, capture_output=True, text=True, timeout=900, check=False
         )
         log, code = log + done.stdout + done.stderr, done.returncode
         if code:

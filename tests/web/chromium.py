@@ -121,6 +121,7 @@ def chromium(folder: Path) -> Iterator[Browser]:
     for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", f"--user-data-dir={folder}"):
         options.add_argument(argument)
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(found[1]))
+    driver.set_script_timeout(4 * _PATIENCE)
     try:
         yield Browser(driver)
     finally:

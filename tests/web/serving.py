@@ -48,6 +48,11 @@ class Served:
         finally:
             connection.close()
 
+    def computed(self) -> float:
+        """Seconds of processor time that the process has used."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def memory(self) -> int:
         """Bytes of memory that the process holds."""
         rows = Path(f"/proc/{self.pid}/status").read_text(encoding="ascii").splitlines()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
@@ -265,6 +266,32 @@ def test_all_of_it_by_keyboard(browser: Browser, served: Served) -> None:
     assert browser.js("return document.getElementById('told').textContent").startswith(LLAMA), "and is read aloud"
 
 
+REACH = [
+    {},
+    {"model": LLAMA, "gpu": ["RTX 4090", "T4"]},
+    {"model": LLAMA, "train": "lora", "gpu": "T4", "__theme": "dark"},
+    {"model": [LLAMA, "no/such", "openai-community/gpt2"], "gpu": "T4"},
+]
+
+
+@pytest.mark.parametrize("given", REACH, ids=("empty", "answer", "training", "several"))
+def test_no_rule_of_accessibility_is_broken(browser: Browser, served: Served, given: dict[str, Any]) -> None:
+    """By axe-core's rules, with all unfolded."""
+    rules = files(pytest.importorskip("axe_core_python", reason="pip install '.[browser]'")) / "axe.min.js"
+    browser.open(address(served, **given))
+    for box in browser.all("details:not([open])"):
+        browser.js("arguments[0].open = true", box)
+    browser.js(rules.read_text(encoding="utf-8"))
+    assert browser.driver.execute_async_script(_RULES) == []
+
+
+_RULES = """
+const done = arguments[0];
+const named = each => [each.help, ...each.nodes.map(node => node.html.slice(0, 200))];
+axe.run().then(found => done(found.violations.map(named)));
+"""
+
+
 def test_the_form_shows_what_applies(browser: Browser, served: Served) -> None:
     browser.open(address(served, model=LLAMA))
     assert not browser.one("#o-lora_rank").is_displayed()
@@ -301,18 +328,20 @@ def test_the_page_works_without_a_script(browser: Browser, served: Served) -> No
 
 
 def test_times(browser: Browser, served: Served, capsys: pytest.CaptureFixture[str]) -> None:
-    """Bounds of a machine that others use too; `docs/page.md` has the times of an idle one."""
-    served.ask(urlsplit(address(served, model=LLAMA)).query)  # a first visitor has been there
+    """`docs/page.md` has the times of a machine with nothing else to do; here what the server computes is bounded, and
+    the times loosely, as others may use the machine."""
     browser.open(served.url)
     first = _asked(browser, "#o-model", LLAMA)
     browser.type("#o-gpu", "RTX 4090" + ENTER)
     browser.shows("Fits on RTX 4090")
+    before = served.computed()
     changes = [_asked(browser, "#o-batch", str(number)) for number in range(2, 12)]
-    middle = sorted(changes)[len(changes) // 2]
+    middle, computed = sorted(changes)[len(changes) // 2], (served.computed() - before) * 1000 / len(changes)
     with capsys.disabled():
-        print(f"\nanswer {first:.0f} ms, a change {middle:.0f} ms (longest {max(changes):.0f} ms)")
-    assert first < 4000
-    assert middle < 1000
+        print(f"\nanswer {first:.0f} ms, change {middle:.0f} ms (longest {max(changes):.0f}, computed {computed:.0f})")
+    assert computed < 300
+    assert first < 5000
+    assert middle < 2000
 
 
 def _asked(browser: Browser, selector: str, value: str) -> float:

@@ -186,6 +186,19 @@ def test_thirty_visitors_at_once_are_each_answered_right(served: Served) -> None
     assert found == [(seq, seq, expected[seq]) for seq in SEQS]
 
 
+def test_calls_that_nobody_waits_for_are_bounded(served: Served) -> None:
+    body = json.dumps({"model": LLAMA, "gpu": ["RTX 3060"]})
+
+    def call(_: int) -> int:
+        return served.ask("gradio_api/call/v2/estimate", body, {"Content-Type": "application/json"})[0]
+
+    with ThreadPoolExecutor(32) as pool:
+        found = list(pool.map(call, range(200)))
+    assert {*found} == {200, 503}
+    assert found.count(503) > 50
+    assert served.ask(f"?{of(model=LLAMA)}")[0] == 200, "the page is answered meanwhile"
+
+
 def test_memory_is_flat_over_two_thousand_requests(tmp_path: Path) -> None:
     with serving(tmp_path) as page:
         _ask_many(page, 400)  # caches of the program fill
