@@ -126,6 +126,7 @@ class Release:
     latent_step: int = 16
     checkpoints: tuple[str, ...] = ()
     nemotron: str = ""
+    nemotron_nested: bool = False
     qwen: bool = False
 
     @property
@@ -163,10 +164,11 @@ _V020: Final = replace(
     utilization=0.92,
     refuses_states=True,
     nemotron="float32",
+    nemotron_nested=True,
     counts_graphs=True,
-    counts_requests=True,
 )
-_V024: Final = replace(_V020, since=(0, 24, 0), pads_pages=True)
+_V0201: Final = replace(_V020, since=(0, 20, 1), counts_requests=True)
+_V024: Final = replace(_V0201, since=(0, 24, 0), pads_pages=True)
 _V026: Final = replace(_V024, since=(0, 26, 0), in_flight=True)
 _V027: Final = replace(_V026, since=(0, 27, 0), latent_step=128)
 _V028: Final = replace(
@@ -207,6 +209,7 @@ RELEASES: Final = (
     _V015,
     _V017,
     _V020,
+    _V0201,
     _V024,
     _V026,
     _V027,

@@ -29,8 +29,9 @@ class Mixer:
     Attributes:
         name: as in `Release.checkpoints`; "" where it never has those.
         every_mode: whether its states can be cached for every block (`SupportsMambaPrefixCaching`).
-        own_dtype: whether a class of its own in `models/config.py` reads the state's dtype from the config:
-            `configured`, or `defaulted` where it has a dtype for configs without one (Nemotron-H); "" for none.
+        own_dtype: where the state's dtype is from: `configured` if a class of its own in `models/config.py` reads it
+            from the config; `defaulted` if that has a dtype for configs without one (Nemotron-H), `nested` if it does
+            so for a model inside of it; `fixed` if it is the layer's; "" for the compute dtype.
     """
 
     name: str = ""
@@ -43,8 +44,8 @@ _NEMOTRON: Final = Mixer(name="ssd", every_mode=True, own_dtype="defaulted")
 _MAMBA1: Final = Mixer(name="selective", every_mode=True)
 _DELTA: Final = Mixer(name="gated_delta")
 _QWEN: Final = Mixer(name="gated_delta", own_dtype="configured")
-_KIMI: Final = Mixer(name="kimi_kda")
-_GLM: Final = Mixer(name="glm_kda")
+_KIMI: Final = Mixer(name="kimi_kda", own_dtype="fixed")
+_GLM: Final = Mixer(name="glm_kda", own_dtype="fixed")
 
 CLASSES: Final[dict[str, Mixer]] = {
     "BambaForCausalLM": _MAMBA2,
@@ -54,13 +55,18 @@ CLASSES: Final[dict[str, Mixer]] = {
     "Zamba2ForCausalLM": _MAMBA2,
     "NemotronHForCausalLM": _NEMOTRON,
     "NemotronHPuzzleForCausalLM": _NEMOTRON,
-    "NemotronH_Nano_VL_V2": _NEMOTRON,
+    "NemotronH_Nano_VL_V2": Mixer(name="ssd", own_dtype="nested"),
+    "NemotronH_Nano_Omni_Reasoning_V3": Mixer(name="ssd"),
+    "NemotronH_Super_Omni_Reasoning_V3": Mixer(name="ssd"),
+    "NemotronH_Omni_Reasoning_V3": Mixer(name="ssd"),
     "FalconMambaForCausalLM": _MAMBA1,
     "JambaForCausalLM": _MAMBA1,
     "JambaForSequenceClassification": _MAMBA1,
     "MambaForCausalLM": _MAMBA1,
     "Qwen3NextForCausalLM": _DELTA,
     "OlmoHybridForCausalLM": Mixer(),
+    "InternS2MobiusForConditionalGeneration": _DELTA,
+    "MiniCPMV4_6ForConditionalGeneration": _DELTA,
     "Qwen3_5ForCausalLM": _QWEN,
     "Qwen3_5ForConditionalGeneration": _QWEN,
     "Qwen3_5MoeForCausalLM": _QWEN,
@@ -139,10 +145,14 @@ def _writes_inside(mixer: Mixer, gpu: Accelerator | None) -> bool:
 
 def state_dtype(architecture: Architecture, settings: Settings) -> str | None:
     """The dtype of recurrent states; None for the compute dtype, as vLLM does not widen states by default
-    (`MambaStateDtypeCalculator`). Only Nemotron-H and Qwen3.5 have a class that reads it from the config."""
-    release, own = settings.source, _mixer(architecture).own_dtype
-    if own == "defaulted":
-        return (architecture.state_dtype or release.nemotron) if release.nemotron else None
-    if own == "configured":
-        return architecture.state_dtype if release.qwen else None
-    return architecture.state_dtype
+    (`MambaStateDtypeCalculator`), and reads it from the config of few classes."""
+    names = [name for name in architecture.class_names if name in CLASSES]
+    if not names:
+        return architecture.state_dtype
+    release, own = settings.source, CLASSES[names[0]].own_dtype
+    if own in ("defaulted", "nested"):
+        read = release.nemotron if own == "defaulted" or release.nemotron_nested else ""
+        return (architecture.state_dtype or read) if read else None
+    if own == "configured" and not release.qwen:
+        return None
+    return architecture.state_dtype if own else None
