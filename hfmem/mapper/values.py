@@ -217,8 +217,8 @@ class Architecture:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """The classes in its config, for software that supports only certain classes; no size or formula may depend on
-        them."""
+        """The classes in its config, for software that supports only certain classes or has settings for them; no size
+        of the model may depend on them."""
         return self.architectures
 
     def __repr__(self) -> str:

@@ -1,4 +1,5 @@
-"""Whether a vLLM release has a class for a model, from the table that `hfmem.probe.vllm_classes` writes.
+"""Whether a vLLM release has a class for a model, from the table that `hfmem.probe.vllm_classes` writes, and what vLLM
+sets for certain classes.
 
 vLLM 0.33.0, 0.27.0 and 0.19.0 look up a class in this order (`model_executor/models/registry.py::inspect_model_cls`):
 the registry; the registry with another suffix of the name (`_normalize_arch`); the transformers backend
@@ -19,7 +20,7 @@ from typing import Any, Final
 
 from hfmem.mapper.interpret import Model
 
-__all__ = ["classless", "releases"]
+__all__ = ["ClassRule", "class_rule", "classless", "releases"]
 
 _Number = tuple[int, ...]
 
@@ -37,6 +38,32 @@ def classless(model: Model, release: _Number) -> str:
     name, version = names[0], ".".join(map(str, release))
     why = table.backend_refuses(name, release) or _unfit(model, table.backend.get(name))
     return f"vLLM {version} has no class for {name}{why}" if why else ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassRule:
+    """What vLLM itself sets for a class.
+
+    Attributes:
+        captured: tokens of the largest CUDA graph; 0 for the default.
+        prefixed: whether its images attend in both directions, for which FlashAttention has no kernel.
+    """
+
+    captured: int = 0
+    prefixed: bool = False
+
+
+def class_rule(model: Model) -> ClassRule:
+    """The rule of a model's class (`hfmem/data/vllm_class_rules.jsonl`)."""
+    rules = _class_rules()
+    return next((rules[name] for name in model.architecture.class_names if name in rules), ClassRule())
+
+
+@cache
+def _class_rules() -> dict[str, ClassRule]:
+    text = files("hfmem.data").joinpath("vllm_class_rules.jsonl").read_text(encoding="ascii")
+    _, *rows = (json.loads(line) for line in text.splitlines())
+    return {row.pop("class"): ClassRule(**row) for row in rows}
 
 
 def releases() -> tuple[_Number, ...]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from hfmem.engines.vllm.extras import NO_EXTRAS, Extras
 from hfmem.engines.vllm.options import VllmOptions
 from hfmem.engines.vllm.rules import SOURCE, Rules, release_of, rules_of
 from hfmem.estimator.values import Scenario
@@ -14,11 +15,11 @@ from hfmem.units import GIB
 if TYPE_CHECKING:
     from hfmem.hardware.values import Accelerator
 
-__all__ = ["Settings", "settings", "settings_of"]
+__all__ = ["CHUNKED_BEYOND", "Settings", "settings", "settings_of"]
 
 UTILIZATION: Final = 0.9
 _LARGE: Final = 70 * GIB  # vLLM's threshold for the larger defaults of H100, H200, MI300X, …
-_CHUNKED_BEYOND: Final = 32_768  # tokens: up to 0.7, chunked prefill was on for longer contexts only
+CHUNKED_BEYOND: Final = 32_768  # tokens: up to 0.7, chunked prefill was on for longer contexts only
 BLOCK: Final = 16  # tokens: vLLM's default block_size on CUDA
 
 
@@ -34,6 +35,7 @@ class Settings:
         gpu_memory_utilization: fraction of the GPU's memory that vLLM plans with.
         block_size: tokens per block of the KV cache.
         enforce_eager: whether CUDA graphs are disabled.
+        extras: adapters, drafts, offloading.
         chosen: a sentence for each setting that the user did not give.
         given: the user's options, as repeated in the launch line.
     """
@@ -45,6 +47,7 @@ class Settings:
     gpu_memory_utilization: float
     block_size: int
     enforce_eager: bool
+    extras: Extras = NO_EXTRAS
     chosen: tuple[str, ...] = ()
     given: tuple[str, ...] = ()
 
@@ -111,7 +114,7 @@ def _defaults(rules: Rules, gpu: Accelerator | None, length: int) -> tuple[int, 
         and not gpu.name.startswith("A100")
     )
     seqs, tokens = (1024, 8192) if large else (256, 2048)
-    if not rules.chunked and length <= _CHUNKED_BEYOND:
+    if not rules.chunked and length <= CHUNKED_BEYOND:
         tokens = max(tokens, length)
     return seqs, tokens
 
