@@ -98,7 +98,7 @@ def _parameter(option: Declared) -> Parameter:
     names = list(option.flags)
     if option.opposite:
         names[0] += f"/{option.opposite}"
-    elif option.option.parse is not None or option.option.words:
+    elif (option.option.parse is not None and not option.several) or option.option.words:
         kind = str
     elif option.several or kind in _NUMBERS:
         one: Any = str if kind in _NUMBERS else kind

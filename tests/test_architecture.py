@@ -155,6 +155,7 @@ WORDS = {
     "loss": "a moment of a step",
     "block_size": "an option of vLLM",
     "cache_size": "a function's name",
+    "ngram": "a method of speculative decoding",
 }
 LOOKED_UP = ("interpret", "values", "caches", "structure", "lora", "gguf.layout")
 """Modules of the mapper that hand over sizes, signatures and roles; the others read names and keys."""

@@ -46,11 +46,13 @@ class Found:
         terms: the known terms.
         unknown: (group, reason) for each group with an unknown part.
         spared: bytes between the highest and the lowest result, where `--dtype` may stand for several recipes.
+        host: terms in the host's memory, of all ranks together.
     """
 
     terms: tuple[Term, ...] = ()
     unknown: tuple[tuple[Group, str], ...] = ()
     spared: int = 0
+    host: tuple[Term, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from typing import Final, Literal, TypeVar
 from hfmem.mapper import roles
 from hfmem.mapper.caches import Cache, Seen
 from hfmem.mapper.context import Context
-from hfmem.mapper.cuts import Cut, cut_of
+from hfmem.mapper.cuts import Cut, cut_of, is_output
 
 __all__ = [
     "COMPONENTS",
@@ -328,6 +328,11 @@ class TensorGroup:
     def reads_stream(self) -> bool:
         """Whether its module reads the residual stream."""
         return roles.reads_stream(self.role)
+
+    @property
+    def writes_stream(self) -> bool:
+        """Whether its module writes to the residual stream: output and down projections."""
+        return is_output(self.role)
 
     @property
     def packed_as(self) -> roles.Packed | None:

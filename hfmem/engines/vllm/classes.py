@@ -47,23 +47,33 @@ class ClassRule:
     Attributes:
         captured: tokens of the largest CUDA graph; 0 for the default.
         prefixed: whether its images attend in both directions, for which FlashAttention has no kernel.
+        adapted: which of its embeddings adapters may change: `embedding`, or `both` it and the head; "" for none.
     """
 
     captured: int = 0
     prefixed: bool = False
+    adapted: str = ""
 
 
-def class_rule(model: Model) -> ClassRule:
-    """The rule of a model's class (`hfmem/data/vllm_class_rules.jsonl`)."""
-    rules = _class_rules()
-    return next((rules[name] for name in model.architecture.class_names if name in rules), ClassRule())
+def class_rule(model: Model, release: _Number) -> ClassRule:
+    """The rule of a model's class in a release (`hfmem/data/vllm_class_rules.jsonl`). A row applies from the first
+    release that was read with it, to the one before the next that was read without."""
+    rows = (row for name in model.architecture.class_names for row in _class_rules().get(name, ()))
+    return next((rule for since, until, rule in rows if since <= release <= until), ClassRule())
+
+
+_ALWAYS: Final = (10**6,)
 
 
 @cache
-def _class_rules() -> dict[str, ClassRule]:
+def _class_rules() -> dict[str, list[tuple[_Number, _Number, ClassRule]]]:
     text = files("hfmem.data").joinpath("vllm_class_rules.jsonl").read_text(encoding="ascii")
     _, *rows = (json.loads(line) for line in text.splitlines())
-    return {row.pop("class"): ClassRule(**row) for row in rows}
+    found: dict[str, list[tuple[_Number, _Number, ClassRule]]] = {}
+    for row in rows:
+        until = _number(row.pop("until")) if "until" in row else _ALWAYS
+        found.setdefault(row.pop("class"), []).append((_number(row.pop("since")), until, ClassRule(**row)))
+    return found
 
 
 def releases() -> tuple[_Number, ...]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Final
 
 from hfmem.engines.kept import kept_weights
@@ -12,6 +13,8 @@ from hfmem.engines.vllm.cachespec import Layout
 from hfmem.engines.vllm.formats import ANOTHER, RECIPES, formats_of
 from hfmem.engines.vllm.loaded import loaded_terms
 from hfmem.engines.vllm.loading import loading
+from hfmem.engines.vllm.lora import lora_refusal, lora_terms
+from hfmem.engines.vllm.offload import host_terms, moved_terms, offload_refusal
 from hfmem.engines.vllm.options import VllmOptions
 from hfmem.engines.vllm.overheads import server_overheads
 from hfmem.engines.vllm.peak import peak_terms
@@ -23,7 +26,7 @@ from hfmem.estimator.cache.sizes import CacheSize
 from hfmem.estimator.parallel import Parallel
 from hfmem.estimator.split.check import check_split
 from hfmem.estimator.split.stages import Stage
-from hfmem.estimator.values import Estimate, Loading, Margin, Scenario, Serving, Term
+from hfmem.estimator.values import Estimate, Loading, Margin, Scenario, Serving, Term, total_of
 from hfmem.estimator.weights.kept import Kept, kept_by
 from hfmem.hardware.values import Accelerator
 from hfmem.mapper.interpret import Model
@@ -71,7 +74,9 @@ class Vllm:
         return kept_by(model, scenario, RECIPES, formats_of(settings_of(scenario).rules.since), ANOTHER)
 
     def weights(self, model: Model, scenario: Scenario) -> Found:
-        return kept_weights(self, model, scenario, lambda kept: loaded_terms(model, scenario, kept))
+        found = kept_weights(self, model, scenario, lambda kept: _beside(model, scenario, kept))
+        host = max((host_terms(model, scenario, kept) for kept in self.kept(model, scenario)), key=total_of, default=())
+        return replace(found, host=host)
 
     def layout(self, model: Model, scenario: Scenario) -> Layout | Unknown:
         return layout_of(model, scenario)
@@ -91,7 +96,17 @@ class Vllm:
         return Found(terms=tuple(server_overheads(model, scenario)))
 
     def refused(self, model: Model, scenario: Scenario) -> str:
-        return model.unloadable or refused(model, scenario) or self.kept(model, scenario)[0].refused
+        return next(filter(None, self._refusals(model, scenario)), "")
+
+    def _refusals(self, model: Model, scenario: Scenario) -> Iterator[str]:
+        yield model.unloadable
+        yield refused(model, scenario)
+        yield lora_refusal(model, scenario)
+        yield offload_refusal(scenario)
+        extras = settings_of(scenario).extras
+        if extras.spec_method or extras.context_ranks > 1 or extras.side or extras.mix:
+            yield "drafts, context parallelism, disaggregation and mixes are not modelled yet"
+        yield self.kept(model, scenario)[0].refused
 
     def loading(self, model: Model, scenario: Scenario, weights: int) -> Loading | None:
         return loading(model, scenario, weights)
@@ -116,6 +131,15 @@ class Vllm:
         if not all(kept.written for kept in self.kept(model, scenario)):
             return ""
         return f"vLLM does not quantise to {scenario.dtype} while loading; it serves checkpoints that a tool quantised"
+
+
+def _beside(model: Model, scenario: Scenario, kept: Kept) -> tuple[Term, ...]:
+    """What is loaded beside the checkpoint's tensors, and what is moved to the host."""
+    return (
+        *loaded_terms(model, scenario, kept),
+        *lora_terms(model, scenario),
+        *moved_terms(model, scenario, kept),
+    )
 
 
 ENGINE: Final[Ranked] = Vllm()

@@ -5,6 +5,7 @@
 * **The driver** keeps memory for every executable graph, and for every kernel in it. The two figures are those that the
   readings of 17 models on an H100 under vLLM 0.19 leave (least squares; `python -m tests.measured.inference` compares
   the rest, of other cards and releases).
+* **Adapters** add kernels; since 0.12, everything is captured with and without them (`cudagraph_specialize_lora`).
 * **The private pool** has the activations of the largest size once for all graphs; a run to warm up leaves the same in
   the common pool. In full graphs of FlashAttention 3 it has the partial results of up to 32 splits of the context.
 
@@ -38,6 +39,9 @@ _KERNEL: Final = 14 * KIB
 """Bytes of the driver for a kernel of a graph."""
 _COLLECTIVE: Final = 55 * KIB
 """Further bytes of an all-reduce that is not fused with the next kernel: two a layer explain 0.9.2 on four cards."""
+
+_ADAPTERS: Final = (0, 12)
+_ADAPTER_KERNELS: Final = 4 * 3  # the intermediate zeroed, shrink and expand for each linear of a dense layer
 
 _SPLITS: Final = 32  # VLLM_FLASH_ATTN_MAX_NUM_SPLITS_FOR_CUDA_GRAPH, flash_attn_max_num_splits_for_cuda_graph
 _FLASH_3: Final = "9.0"  # FlashAttention 3 runs on Hopper only (vllm_flash_attn/fa_utils.py::get_flash_attn_version)
@@ -121,7 +125,7 @@ def _sizes(row: _Capture, model: Model, settings: Settings) -> tuple[int, ...]:
         largest = next(size for size in (1, 2, 4, *range(8, 8 * 1025, 8)) if size >= seqs or size == 8 * 1024)
     elif row.doubled:
         largest = min(2 * seqs * settings.extras.query_length, _LARGEST)
-    special = class_rule(model).captured if row.doubled else 0
+    special = class_rule(model, settings.release).captured if row.doubled else 0
     largest = special or largest
     if row.piecewise:
         largest = min(largest, settings.max_num_batched_tokens)
@@ -201,6 +205,9 @@ def _graphs(model: Model, scenario: Scenario, settings: Settings, taken: Capture
         reduced = 2 * len(layers) * (_KERNEL if _fuses(scenario, settings) else _KERNEL + _COLLECTIVE)
     piece = (len(layers) + 1) * _EXECUTABLE + sum(outside for outside, _ in kernels) * _KERNEL + reduced
     whole = _EXECUTABLE + sum(outside + inside for outside, inside in kernels) * _KERNEL + reduced
+    if settings.extras.loras:
+        adapters, times = len(layers) * _ADAPTER_KERNELS * _KERNEL, 2 if settings.release >= _ADAPTERS else 1
+        piece, whole = times * piece + adapters, times * whole + adapters
     return _Graphs(
         taken=taken,
         piece=piece,
@@ -269,7 +276,12 @@ def _splits(layers: Iterable[Layer], model: Model, scenario: Scenario, settings:
     gpu = scenario.gpu
     hopper = gpu is None or gpu.compute_capability == _FLASH_3
     halves = scenario.compute_dtype in ("float16", "bfloat16")
-    if not (hopper and halves) or class_rule(model).prefixed or not taken.wholes or settings.release < (0, 11):
+    if (
+        not (hopper and halves)
+        or class_rule(model, settings.release).prefixed
+        or not taken.wholes
+        or settings.release < (0, 11)
+    ):
         return 0
     # float32 outputs of the query heads of one rank
     outputs = [layer.heads // scenario.parallel.tp * _head(cache) for layer in layers for cache in _caches(layer.cache)]

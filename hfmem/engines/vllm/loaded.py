@@ -4,7 +4,7 @@ the compute dtype, padding of MXFP4 experts, and rounding by PyTorch's allocator
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from hfmem.dtypes import find_dtype
@@ -18,7 +18,7 @@ from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Experts, TensorGroup
 from hfmem.units import MIB
 
-__all__ = ["loaded_terms"]
+__all__ = ["layer_tensors", "loaded_terms"]
 
 _ROTARY_SOURCE: Final = "vLLM 0.19.0, model_executor/layers/rotary_embedding: cos_sin_cache, counted with the model"
 _LATENT_SOURCE: Final = (
@@ -31,6 +31,7 @@ _ALLOCATOR_SOURCE: Final = "PyTorch c10/cuda/CUDACachingAllocator: segments of 2
 _SEGMENT: Final = 2 * MIB
 _LARGE: Final = 10 * MIB
 _UNSPLIT: Final = MIB
+_IN_LAYERS: Final = ("norm", "attention", "state", "mlp", "router", "experts", "shared_experts")
 
 
 def loaded_terms(model: Model, scenario: Scenario, kept: Kept) -> tuple[Term, ...]:
@@ -130,6 +131,21 @@ def _rounding(groups: Iterable[TensorGroup], scenario: Scenario, kept: Kept) -> 
 def _rest(nbytes: int) -> int:
     rest = -nbytes % _SEGMENT
     return rest if nbytes >= _LARGE and rest <= _UNSPLIT else 0
+
+
+def layer_tensors(model: Model, scenario: Scenario, kept: Kept) -> Iterator[int]:
+    """Bytes of the parameters of a rank's layers as vLLM allocates them, layer by layer: projections with the same
+    input are fused, and so are all experts of a layer."""
+    layers = len(model.architecture.layers or ())
+    groups = model.parameters.groups if model.parameters else ()
+    fused: dict[tuple[str, str], int] = {}
+    for group in groups:
+        nbytes = group_bytes(group, scenario, kept)
+        if group.loaded and nbytes and group.component in _IN_LAYERS and layers:
+            name = group.packed_as or ("inward" if group.inward else str(group.shape))
+            fused[group.component, name] = fused.get((group.component, name), 0) + nbytes
+    for _ in range(layers):
+        yield from (nbytes // layers for nbytes in fused.values())
 
 
 def _tensors(groups: Iterable[TensorGroup], scenario: Scenario, kept: Kept) -> list[tuple[int, int]]:

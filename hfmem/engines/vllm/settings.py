@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from hfmem.engines.vllm.extras import NO_EXTRAS, Extras
+from hfmem.engines.vllm.extras import NO_EXTRAS, Extras, extras
 from hfmem.engines.vllm.options import VllmOptions
 from hfmem.engines.vllm.rules import SOURCE, Rules, release_of, rules_of
 from hfmem.estimator.values import Scenario
@@ -64,6 +64,7 @@ class Settings:
             "gpu_memory_utilization": self.gpu_memory_utilization,
             "block_size": self.block_size,
             "enforce_eager": self.enforce_eager,
+            **self.extras.fields(),
         }
 
 
@@ -81,7 +82,7 @@ def settings_of(scenario: Scenario) -> Settings:
 def settings(options: VllmOptions, gpu: Accelerator | None, length: int) -> Settings:
     """The settings of a server on a GPU, for requests of up to `length` tokens. The default for tokens per step is
     limited to the length of all sequences together (vLLM `engine/arg_utils.py`)."""
-    rules = rules_of(options.vllm_version)
+    rules, found_extras = rules_of(options.vllm_version), extras(options)
     seqs, tokens = _defaults(rules, gpu, length)
     batched = options.max_num_batched_tokens or min(tokens, (options.max_num_seqs or seqs) * length)
     found = options.max_num_seqs or min(seqs, batched)
@@ -99,6 +100,7 @@ def settings(options: VllmOptions, gpu: Accelerator | None, length: int) -> Sett
         gpu_memory_utilization=options.gpu_memory_utilization or UTILIZATION,
         block_size=options.block_size or BLOCK,
         enforce_eager=options.enforce_eager,
+        extras=found_extras,
         chosen=tuple(chosen),
         given=_given(options),
     )
@@ -139,4 +141,4 @@ def _given(options: VllmOptions) -> tuple[str, ...]:
     given = [
         f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in asked.items() if value
     ]
-    return (*given, *(("--enforce-eager",) if options.enforce_eager else ()))
+    return (*given, *(("--enforce-eager",) if options.enforce_eager else ()), *extras(options).given)
