@@ -154,6 +154,7 @@ WORDS = {
     "norm": "a component",
     "loss": "a moment of a step",
     "block_size": "an option of vLLM",
+    "align": "a mode of vLLM's prefix cache",
     "cache_size": "a function's name",
     "ngram": "a method of speculative decoding",
 }

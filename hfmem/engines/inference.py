@@ -197,7 +197,10 @@ class Prepared:
             unknown=top.unknown,
             kv_cache_per_token=max(cache.per_token for cache in caches) if known else None,
             kv_cache_fixed=max(cache.fixed for cache in caches) if known else None,
-            notes=_notes(runs, self.model, scenario, "" if serving is not None or self._told(refused) else refused),
+            notes=(
+                *_notes(runs, self.model, scenario, "" if serving is not None or self._told(refused) else refused),
+                *([serving.remark] if serving is not None and serving.command and serving.remark else []),
+            ),
             ranks=_ranks(self.stages, filled) if scenario.parallel.gpus > 1 else (),
             serving=serving,
             # with the lighter recipe, another rank may be the most loaded one

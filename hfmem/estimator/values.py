@@ -216,16 +216,22 @@ class Serving:
         kv_tokens: tokens that fit in the pool, as the engine's log counts them; None for a model without a KV cache.
         max_concurrency: requests of `seq` tokens that fit in the pool; None for a model without a KV cache.
         command: the launch line; None where the engine would not start, or the scenario does not fit.
+        kv_blocks: blocks of the pool; None for an engine without blocks, and where no accelerator is given.
+        blocks_per_request: blocks that a request of `seq` tokens takes at most; None as above.
         refused: why the engine does not start; "" where it does.
         lineless: why there is no launch line although the engine starts; "" where there is one.
+        remark: why the launch line has an option that nobody asked for; "" where it has none.
     """
 
     kv_pool: int | None
     kv_tokens: int | None
     max_concurrency: float | None
     command: str | None
+    kv_blocks: int | None = None
+    blocks_per_request: int | None = None
     refused: str = ""
     lineless: str = ""
+    remark: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -178,6 +178,7 @@ class Architecture:
         overflows: whether its activations overflow float16.
         conv1d: whether its class uses transformers' Conv1D in place of `nn.Linear`.
         state_dtype: dtype of recurrent states that the config requests of serving engines; None for the compute dtype.
+        state_chunk: tokens that a state-space kernel handles at once; None if the config does not have it.
         rotary_rows: rows of the cos/sin tables that engines precompute for rotary positions.
         context: the config's maximum context, for engines with their own rules; None if it has none.
         tensor_plan: the parallel plans of its class; None if they were not looked up.
@@ -208,6 +209,7 @@ class Architecture:
     overflows: bool = False
     conv1d: bool = False
     state_dtype: str | None = None
+    state_chunk: int | None = None
     rotary_rows: int | None = None
     context: Context | None = None
     tensor_plan: TensorPlan | None = None

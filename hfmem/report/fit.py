@@ -194,6 +194,8 @@ def serving_lines(report: Report, unit: str, room: int | None = None) -> Iterato
             f"KV pool {format_bytes(serving.kv_pool, unit)}: {serving.kv_tokens:,} tokens, "
             f"{serving.max_concurrency:,.2f} requests of {report.scenario.seq:,} tokens at once"
         )
+        if serving.kv_blocks is not None and serving.blocks_per_request is not None:
+            yield f"  in {serving.kv_blocks:,} blocks, {serving.blocks_per_request:,} for such a request"
     if serving.refused:
         yield fold(f"refused at the start: {serving.refused}", room or _WIDEST)
     elif serving.lineless:

@@ -252,6 +252,8 @@ def _serving(serving: Serving | None) -> dict[str, Any] | None:
         "kv_pool": serving.kv_pool,
         "kv_tokens": serving.kv_tokens,
         "max_concurrency": serving.max_concurrency,
+        "kv_blocks": serving.kv_blocks,
+        "blocks_per_request": serving.blocks_per_request,
         "command": serving.command,
         "refused": serving.refused or None,
     }

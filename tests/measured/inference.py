@@ -85,8 +85,10 @@ def _model(name: str) -> Model:
 
 def _version(row: Row) -> str:
     """The release of a row; older than the rules is taken as the oldest, unknown as 0.11."""
-    found = re.match(r"0\.(\d+)", row.get("engine_version") or "")
-    return f"0.{max(6, int(found[1]))}" if found and row["engine"] == "vllm" else "0.11"
+    found = re.match(r"0\.(\d+)(\.\d+)?", row.get("engine_version") or "")
+    if found is None or row["engine"] != "vllm":
+        return "0.11"
+    return f"0.{found[1]}{found[2] or ''}" if int(found[1]) >= 6 else "0.6"
 
 
 def _machine(row: Row) -> Machine:
@@ -147,6 +149,7 @@ def _options(row: Row) -> Options:
         max_num_batched_tokens=row.get("max_num_batched_tokens"),
         gpu_memory_utilization=row.get("gpu_memory_utilization"),
         enforce_eager=bool(row.get("enforce_eager")),
+        enable_prefix_caching=row.get("enable_prefix_caching"),
     )
 
 

@@ -9,8 +9,8 @@ from typing import Final
 from hfmem.engines.kept import kept_weights
 from hfmem.engines.protocol import Found, Ranked, RankMemory, Suggestions
 from hfmem.engines.vllm.cache import cache_of, layout_of
-from hfmem.engines.vllm.cachespec import Layout
 from hfmem.engines.vllm.formats import ANOTHER, RECIPES, formats_of
+from hfmem.engines.vllm.groups import Layout
 from hfmem.engines.vllm.loaded import loaded_terms
 from hfmem.engines.vllm.loading import loading
 from hfmem.engines.vllm.lora import lora_refusal, lora_terms
@@ -71,7 +71,7 @@ class Vllm:
         return settings(options, gpu, length)
 
     def kept(self, model: Model, scenario: Scenario) -> tuple[Kept, ...]:
-        return kept_by(model, scenario, RECIPES, formats_of(settings_of(scenario).rules.since), ANOTHER)
+        return kept_by(model, scenario, RECIPES, formats_of(settings_of(scenario).release), ANOTHER)
 
     def weights(self, model: Model, scenario: Scenario) -> Found:
         found = kept_weights(self, model, scenario, lambda kept: _beside(model, scenario, kept))

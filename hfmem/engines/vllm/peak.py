@@ -96,7 +96,7 @@ def _in_chunks(model: Model, settings: Settings, length: int) -> bool:
     chunks (0.7.2, `worker/model_runner.py::profile_run`; github.com/vllm-project/vllm/issues/10517: 2.99 GiB at 29,000
     tokens, 0.06 at 35,000), which those of latents do not."""
     latent = any(isinstance(layer.cache, Latent) for layer in model.architecture.layers or ())
-    return not settings.rules.chunked and length > CHUNKED_BEYOND and not latent
+    return bool(settings.source.long_step) and length > CHUNKED_BEYOND and not latent
 
 
 def _term(name: str, nbytes: int, how: str) -> Term:

@@ -41,7 +41,7 @@ def named(*names: str, like: str = LLAMA) -> Model:
     ],
 )
 def test_a_model_without_a_class_is_refused(name: str, words: str) -> None:
-    found = to_result(estimate(model(name), runtime="vllm", gpu="H100"))
+    found = to_result(estimate(model(name), runtime="vllm", gpu="H100", vllm_version="0.27"))
     (fit,) = found["fit"]
     assert words in fit["refused"]
     assert (fit["fits"], fit["gpus_needed"], found["serving"]["command"]) == (False, None, None)

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from hfmem import estimate, inspect
-from hfmem.engines.vllm.cachespec import Dtypes, Spec, layout
+from hfmem.engines.vllm.cachespec import Dtypes, States, layout
 from hfmem.engines.vllm.formats import formats_of
+from hfmem.engines.vllm.groups import Spec
+from hfmem.engines.vllm.states import Kept
 from hfmem.mapper.caches import KV, Cache, Indexed, Latent, State
 from hfmem.mapper.values import Dense, Layer
 from hfmem.units import MIB
@@ -19,6 +21,7 @@ from hfmem.unknown import Unknown
 model = cache(lambda name: inspect(name, offline=True))
 LLAMA, MIXTRAL, GEMMA = "meta-llama/Llama-3.1-8B-Instruct", "mistralai/Mixtral-8x7B-v0.1", "google/gemma-3-27b-it"
 DENSE = Dense(intermediate=1, gated=True)
+ONE = Kept(mode="none", pages=1)
 HIDDEN, UNITS, VOCABULARY = 4096, 14336, 128256
 """Of Llama-3.1-8B."""
 
@@ -143,7 +146,10 @@ def test_pages_of_a_request(kind: Any, window: int, batched: int, length: int, p
     """v1/kv_cache_interface.py, max_memory_usage_bytes: a window min(window - 1 + batched, length) tokens, and a page
     more because it need not begin at one; chunks min(chunk + batched, length) tokens."""
     settings = server(LLAMA, max_num_batched_tokens=batched).scenario.serving
-    assert Spec(kind=kind, block=16, page=1, window=window).pages(length, settings) == pages
+    assert (
+        Spec(kind=kind, block=16, page=1, window=window, ahead=settings.max_num_batched_tokens).pages(length, settings)
+        == pages
+    )
 
 
 LATENT = Latent(rank=512, rope_dim=64, heads=128, key_dim=192, value_dim=128)
@@ -165,7 +171,7 @@ def test_pages_of_latents_and_states(kept: Cache, dtype: str, pages: list[int]) 
     layer = Layer(kind="full_attention", cache=kept, heads=1, ffn=DENSE)
     settings = server(LLAMA).scenario.serving
     dtypes = Dtypes(kv=dtype, compute="bfloat16", state="float32")
-    found = layout((layer,), settings, dtypes, 4)
+    found = layout((layer,), settings, dtypes, States(kept=ONE, conv_kernel=4), 8192)
     assert not isinstance(found, Unknown)
     assert [found.block_bytes] == pages
     assert found.block == (1 if isinstance(kept, State) else 16)  # a state is of any number of tokens
@@ -181,7 +187,7 @@ def test_groups_of_layers_of_unequal_number(windows: int, whole: int, width: int
         for _ in range(count)
     )
     dtypes = Dtypes(kv="bfloat16", compute="bfloat16", state=None)
-    found = layout(layers, server(LLAMA).scenario.serving, dtypes, None)
+    found = layout(layers, server(LLAMA).scenario.serving, dtypes, States(kept=ONE), 8192)
     assert not isinstance(found, Unknown)
     assert (found.width, len(found.groups)) == (width, groups)
 
