@@ -28,6 +28,7 @@ __all__ = [
     "Engine",
     "Found",
     "Offloads",
+    "Packs",
     "Pads",
     "RankMemory",
     "Ranked",
@@ -186,6 +187,17 @@ class Offloads(Protocol):
     def offload(self, model: Model, scenario: Scenario) -> Offload | None:
         """The most of the model that fits on the scenario's accelerators, with room to spare; None where nobody asked
         for a choice, or not even a part is of use."""
+
+
+@runtime_checkable
+class Packs(Protocol):
+    """An engine with formats of its own for the KV cache.
+
+    Attributes:
+        cache_formats: values of `--kv-dtype`, of those in `PACKED_KV`.
+    """
+
+    cache_formats: tuple[str, ...]
 
 
 @runtime_checkable

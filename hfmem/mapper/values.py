@@ -178,6 +178,7 @@ class Architecture:
         overflows: whether its activations overflow float16.
         conv1d: whether its class uses transformers' Conv1D in place of `nn.Linear`.
         state_dtype: dtype of recurrent states that the config requests of serving engines; None for the compute dtype.
+        prediction_layers: layers that predict further tokens, which serving engines may draft with.
         state_chunk: tokens that a state-space kernel handles at once; None if the config does not have it.
         rotary_rows: rows of the cos/sin tables that engines precompute for rotary positions.
         context: the config's maximum context, for engines with their own rules; None if it has none.
@@ -209,6 +210,7 @@ class Architecture:
     overflows: bool = False
     conv1d: bool = False
     state_dtype: str | None = None
+    prediction_layers: int = 0
     state_chunk: int | None = None
     rotary_rows: int | None = None
     context: Context | None = None
@@ -350,6 +352,13 @@ class TensorGroup:
     def recurrent_part(self) -> roles.Recurrent:
         """Its part of a recurrent layer, as quantisers distinguish them."""
         return roles.recurrent_part(self.role)
+
+    def in_a_layer(self, layers: int) -> TensorGroup:
+        """The same tensors of so many prediction layers as tensors of layers that run."""
+        component: Component = roles.component_of(self.role)
+        if component == "mlp" and (self.count > 2 * max(1, layers) or len(self.shape) > 2):
+            component = "experts"
+        return replace(self, component=component, loaded=True)
 
     def as_head(self) -> TensorGroup:
         """The same tensors as an output embedding."""

@@ -9,8 +9,10 @@ from typing import Final
 from hfmem.engines.kept import kept_weights
 from hfmem.engines.protocol import Found, Ranked, RankMemory, Suggestions
 from hfmem.engines.vllm.cache import cache_of, layout_of
+from hfmem.engines.vllm.drafts import draft_refusal, draft_terms
 from hfmem.engines.vllm.formats import ANOTHER, RECIPES, formats_of
 from hfmem.engines.vllm.groups import Layout
+from hfmem.engines.vllm.kvformats import FORMATS as CACHE_FORMATS
 from hfmem.engines.vllm.loaded import loaded_terms
 from hfmem.engines.vllm.loading import loading
 from hfmem.engines.vllm.lora import lora_refusal, lora_terms
@@ -45,6 +47,7 @@ class Vllm:
     title = "vLLM"
     split = RULES
     profiled = True
+    cache_formats = tuple(CACHE_FORMATS)
     suggestions = Suggestions(dtypes=("fp8", "int4"), kv_dtype="fp8")
 
     def check_split(self, architecture: Architecture, parallel: Parallel) -> None:
@@ -103,9 +106,10 @@ class Vllm:
         yield refused(model, scenario)
         yield lora_refusal(model, scenario)
         yield offload_refusal(scenario)
+        yield draft_refusal(model, scenario)
         extras = settings_of(scenario).extras
-        if extras.spec_method or extras.context_ranks > 1 or extras.side or extras.mix:
-            yield "drafts, context parallelism, disaggregation and mixes are not modelled yet"
+        if extras.context_ranks > 1 or extras.side or extras.mix:
+            yield "context parallelism, disaggregation and mixes are not modelled yet"
         yield self.kept(model, scenario)[0].refused
 
     def loading(self, model: Model, scenario: Scenario, weights: int) -> Loading | None:
@@ -121,10 +125,16 @@ class Vllm:
         return serving(ranks, scenario, model, self._to_be_made(model, scenario))
 
     def notes(self, model: Model, scenario: Scenario) -> tuple[str, ...]:
-        most = settings_of(scenario).max_num_seqs
+        most, extras = settings_of(scenario).max_num_seqs, settings_of(scenario).extras
+        found = []
+        if extras.spec_method == "mtp" and model.architecture.prediction_layers:
+            found.append("--spec-method mtp loads the prediction layers; weights and KV cache include them.")
         if scenario.batch <= most:
-            return ()
-        return (Otherwise(f"Of {scenario.batch:,} sequences, --max-num-seqs lets {most:,} run concurrently."),)
+            return tuple(found)
+        return (
+            *found,
+            Otherwise(f"Of {scenario.batch:,} sequences, --max-num-seqs lets {most:,} run concurrently."),
+        )
 
     def _to_be_made(self, model: Model, scenario: Scenario) -> str:
         """Why a new checkpoint has to be written before serving; "" where vLLM serves the model as it is."""
@@ -137,6 +147,7 @@ def _beside(model: Model, scenario: Scenario, kept: Kept) -> tuple[Term, ...]:
     """What is loaded beside the checkpoint's tensors, and what is moved to the host."""
     return (
         *loaded_terms(model, scenario, kept),
+        *draft_terms(model, scenario, kept),
         *lora_terms(model, scenario),
         *moved_terms(model, scenario, kept),
     )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from hfmem.engines.vllm.serving_options import ServingOptions
+from hfmem.engines.vllm.options import VllmOptions
+from hfmem.engines.vllm.rules import release_of
 from hfmem.units import GIB
 
 if TYPE_CHECKING:
@@ -93,9 +96,9 @@ class Extras:
 NO_EXTRAS: Final = Extras()
 
 
-def extras(options: ServingOptions) -> Extras:
+def extras(options: VllmOptions) -> Extras:
     """What the user's options ask for."""
-    companions: Mapping[str, Model] = dict(getattr(options, "companions", ()))
+    companions: Mapping[str, Model] = dict(getattr(options, "companions", ()))  # of `Options`
     method: SpecMethod | None = options.spec_method  # type: ignore[assignment] # one of its choices
     return Extras(
         loras=(options.max_loras or _LORAS) if options.enable_lora else 0,
@@ -124,11 +127,13 @@ def _mix(words: tuple[str, ...]) -> tuple[Request, ...]:
     return tuple(Request(prompt=prompt, answer=answer, share=share / every) for prompt, answer, share in read)
 
 
-def _given(options: ServingOptions) -> Iterator[str]:
+def _given(options: VllmOptions) -> Iterator[str]:
     if options.enable_lora:
         yield "--enable-lora"
         yield from (f"--max-loras {options.max_loras}",) if options.max_loras else ()
         yield from (f"--max-lora-rank {options.max_lora_rank}",) if options.max_lora_rank else ()
+    if options.spec_method:
+        yield from _drafting(options)
     if options.cpu_offload_gb:
         yield f"--cpu-offload-gb {options.cpu_offload_gb:g}"
     if options.kv_offloading_size:
@@ -137,3 +142,21 @@ def _given(options: ServingOptions) -> Iterator[str]:
         yield f"--decode-context-parallel-size {options.decode_context_parallel_size}"
     if options.kv_role:
         yield f'--kv-transfer-config \'{{"kv_connector":"NixlConnector","kv_role":"kv_{options.kv_role}"}}\''
+
+
+_OWN_OPTIONS: Final = (0, 22)  # before, one option had all of it as JSON
+
+
+def _drafting(options: VllmOptions) -> Iterator[str]:
+    """Speculative decoding, as the release asked for spells it (engine/arg_utils.py)."""
+    if release_of(options.vllm_version) >= _OWN_OPTIONS:
+        yield f"--spec-method {options.spec_method}"
+        yield from (f"--spec-model {shlex.quote(options.spec_model)}",) if options.spec_model else ()
+        yield from (f"--spec-tokens {options.spec_tokens}",) if options.spec_tokens else ()
+        return
+    values = {
+        "method": options.spec_method,
+        "model": options.spec_model,
+        "num_speculative_tokens": options.spec_tokens,
+    }
+    yield f"--speculative-config {shlex.quote(json.dumps({name: value for name, value in values.items() if value}))}"

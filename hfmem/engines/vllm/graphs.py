@@ -21,6 +21,7 @@ from typing import Final
 
 from hfmem.dtypes import find_dtype
 from hfmem.engines.vllm.classes import class_rule
+from hfmem.engines.vllm.drafts import draft_layers, drafted
 from hfmem.engines.vllm.peak import layer_inner, layer_scratch, packed_experts
 from hfmem.engines.vllm.settings import Settings
 from hfmem.estimator.values import Scenario, Term, TermKind
@@ -102,8 +103,8 @@ def captured(model: Model, scenario: Scenario, settings: Settings) -> Captured:
         return Captured()
     row = _row(scenario, settings)
     sizes = _sizes(row, model, settings)
-    decoding = settings.max_num_seqs * settings.extras.query_length
-    wholes = tuple(size for size in sizes if size <= decoding and size >= settings.extras.query_length)
+    query = 1 + drafted(model, settings)
+    wholes = tuple(size for size in sizes if query <= size <= settings.max_num_seqs * query)
     if not row.piecewise:
         return Captured(wholes=sizes)
     whole = row.full and model.architecture.head == "lm_head" and model.architecture.source is None
@@ -124,7 +125,7 @@ def _sizes(row: _Capture, model: Model, settings: Settings) -> tuple[int, ...]:
     if not row.piecewise:
         largest = next(size for size in (1, 2, 4, *range(8, 8 * 1025, 8)) if size >= seqs or size == 8 * 1024)
     elif row.doubled:
-        largest = min(2 * seqs * settings.extras.query_length, _LARGEST)
+        largest = min(2 * seqs * (1 + drafted(model, settings)), _LARGEST)
     special = class_rule(model, settings.release).captured if row.doubled else 0
     largest = special or largest
     if row.piecewise:
@@ -205,6 +206,8 @@ def _graphs(model: Model, scenario: Scenario, settings: Settings, taken: Capture
         reduced = 2 * len(layers) * (_KERNEL if _fuses(scenario, settings) else _KERNEL + _COLLECTIVE)
     piece = (len(layers) + 1) * _EXECUTABLE + sum(outside for outside, _ in kernels) * _KERNEL + reduced
     whole = _EXECUTABLE + sum(outside + inside for outside, inside in kernels) * _KERNEL + reduced
+    if draft := draft_layers(model, scenario):  # in pieces of its own
+        piece += (len(draft) + 1) * _EXECUTABLE + sum(_kernels(layer)[0] for layer in draft) * _KERNEL
     if settings.extras.loras:
         adapters, times = len(layers) * _ADAPTER_KERNELS * _KERNEL, 2 if settings.release >= _ADAPTERS else 1
         piece, whole = times * piece + adapters, times * whole + adapters

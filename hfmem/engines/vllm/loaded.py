@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from hfmem.dtypes import find_dtype
+from hfmem.engines.vllm.drafts import draft_layers
 from hfmem.engines.vllm.settings import Settings, settings_of
 from hfmem.estimator.parallel import Parallel
 from hfmem.estimator.values import Scenario, Term
@@ -15,7 +16,7 @@ from hfmem.estimator.weights.kept import Kept
 from hfmem.estimator.weights.loaded import group_bytes
 from hfmem.mapper.caches import KV, Cache, Combined, Indexed, Latent
 from hfmem.mapper.interpret import Model
-from hfmem.mapper.values import Experts, TensorGroup
+from hfmem.mapper.values import Experts, Layer, TensorGroup
 from hfmem.units import MIB
 
 __all__ = ["layer_tensors", "loaded_terms"]
@@ -44,7 +45,7 @@ def loaded_terms(model: Model, scenario: Scenario, kept: Kept) -> tuple[Term, ..
     width = dtype.nbytes(1)
     return (
         *_rotary(model, groups, width),
-        *_projections(model, width),
+        *_projections((*(model.architecture.layers or ()), *draft_layers(model, scenario)), width),
         *_padding(model, groups, settings, scenario.parallel),
         *_rounding(groups, scenario, kept),
     )
@@ -80,9 +81,9 @@ def _rotary_width(cache: Cache) -> int:
     return 0
 
 
-def _projections(model: Model, width: int) -> list[Term]:
+def _projections(layers: Iterable[Layer], width: int) -> list[Term]:
     """MLA's up projections, which vLLM holds a second time in the compute dtype for decoding."""
-    latents = [_latent(layer.cache) for layer in model.architecture.layers or ()]
+    latents = [_latent(layer.cache) for layer in layers]
     elements = sum(
         latent.heads * (latent.key_dim - latent.rope_dim + latent.value_dim) * latent.rank
         for latent in latents

@@ -156,11 +156,16 @@ def packed_experts(model: Model) -> bool:
 
 
 def _sampler(run: _Run) -> list[Term]:
-    """The sampler: logits in the compute dtype and in float32, and temporaries of top-k, top-p and random sampling."""
+    """The sampler: logits in the compute dtype and in float32, and temporaries of top-k, top-p and random sampling.
+    With speculative decoding, a draft token of each row is verified after that (`v1/sample/rejection_sampler.py`): two
+    more rows of logits, and the bonus tokens' logits and a copy of the target's in float32."""
     vocab = run.model.architecture.vocab_size or 0
     entries = run.rows * vocab
     states = (run.tokens + 2 * run.rows) * run.hidden * run.width
     beyond, how = _drawing(run)
+    if run.settings.extras.spec_method is not None:
+        verified = 2 * run.width + 8
+        beyond, how = beyond + verified, f"{how} + {verified} B to verify drafts"
     terms = [
         _term(
             "hidden states",

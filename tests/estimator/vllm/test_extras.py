@@ -107,3 +107,68 @@ def test_blocks_in_host_memory() -> None:
     (term,) = found.host
     assert (term.group, term.nbytes) == ("kv_cache", 32 * GIB)
     assert "0.11 and later" in server(LLAMA, kv_offloading_size=32, vllm_version="0.10").estimate.refused
+
+
+QWEN, DEEPSEEK = "Qwen/Qwen3.5-27B", "deepseek-ai/DeepSeek-V3"
+
+
+def test_pages_of_drafted_tokens() -> None:
+    """github.com/noonghunna/club-3090/pull/594: Qwen3.6-27B in FP8 with three tokens of MTP on 0.24. A block of the
+    pool is 17 layers × 1,638,400 B (the prediction layer is the 17th, and 1,600 tokens hold a state with three columns
+    more); a request has 164 pages and 2 + 3 pages for each of three groups of states: 205 / 179 × 262,144 tokens."""
+    asked: dict[str, Any] = {"dtype": "fp8", "kv_dtype": "fp8", "tp": 2, "seq": 262_144, "vllm_version": "0.24"}
+    asked |= {"gpu": ("RTX 3090",), "gpu_memory_utilization": 0.92, "max_num_seqs": 2, "max_num_batched_tokens": 8192}
+    found = server(QWEN, enable_prefix_caching=True, spec_method="mtp", spec_tokens=3, **asked).estimate
+    assert found.serving.blocks_per_request == 179
+    states = [term for term in found.terms if term.name.startswith("states")]
+    assert [term.nbytes for term in states] == [5 * 17 * 1_638_400] * 3
+    assert found.serving.kv_blocks == pytest.approx(205, rel=0.06)  # the checkpoint leaves other parts unquantised
+    assert "--spec-method mtp --spec-tokens 3" in found.serving.command
+    old = server(QWEN, enable_prefix_caching=True, spec_method="mtp", spec_tokens=3, **asked | {"vllm_version": "0.19"})
+    assert old.estimate.refused or '"num_speculative_tokens": 3' in old.estimate.serving.command
+
+
+def test_prediction_layers_are_loaded_without_embedding_and_head() -> None:
+    """DeepSeek-V3's layer 61: 14.0 B parameters with a copy of both, of 129,280 × 7,168 each."""
+    model_ = model(DEEPSEEK)
+    every = sum(group.parameters for group in model_.parameters.groups if group.component == "mtp")
+    (term,) = (t for t in server(DEEPSEEK, spec_method="mtp", tp=8).estimate.terms if t.name == "prediction layers")
+    alone = every - 2 * 129_280 * 7168
+    # FP8, split; the projection of both inputs is bfloat16 and on every rank
+    inputs = 7168 * 14_336
+    assert term.nbytes == pytest.approx((alone - inputs) / 8 + 2 * inputs, rel=0.015)
+    one, with_it = (server(DEEPSEEK, spec_method=way, tp=8).estimate for way in (None, "mtp"))
+    assert with_it.kv_cache_per_token == one.kv_cache_per_token * 62 // 61
+
+
+def test_drafts_are_verified_in_the_profile_run() -> None:
+    """v1/sample/rejection_sampler.py: two more rows of logits, and two of float32 for each row of the sampler."""
+    asked: dict[str, Any] = {"spec_method": "ngram", "spec_tokens": 3}
+    without, with_drafts = (terms(LLAMA, **each)["sampler"] for each in ({}, asked))
+    assert with_drafts - without == 1024 * 128_256 * (2 * 2 + 8)
+    assert "sampler" in terms(LLAMA, **asked)
+
+
+def test_a_draft_model_is_split_over_the_same_ranks() -> None:
+    asked: dict[str, Any] = {"spec_method": "draft_model", "spec_tokens": 5, "offline": True}
+    draft = "meta-llama/Llama-3.2-1B-Instruct"
+    without, with_draft = (server(LLAMA, tp=2, **each).estimate for each in ({}, asked | {"spec_model": draft}))
+    alone = estimate(model(draft), runtime="vllm", tp=2, gpu=("H100",), seq=8192).estimate
+    more = with_draft.group("weights") - without.group("weights")
+    assert more == pytest.approx(alone.group("weights"), rel=0.02)
+    assert with_draft.kv_cache_per_token - without.kv_cache_per_token == alone.kv_cache_per_token
+    assert f"--spec-model {draft} --spec-tokens 5" in with_draft.serving.command
+
+
+@pytest.mark.parametrize(
+    ("name", "asked", "told"),
+    [
+        (LLAMA, {"spec_method": "mtp"}, "needs a model with prediction layers"),
+        (LLAMA, {"spec_method": "ngram"}, "needs --spec-tokens"),
+        (LLAMA, {"spec_method": "eagle", "spec_tokens": 2}, "needs --spec-model"),
+        (LLAMA, {"spec_method": "ngram", "spec_tokens": 2, "vllm_version": "0.8"}, "0.9 and later"),
+    ],
+    ids=str,
+)
+def test_refused_drafts(name: str, asked: dict[str, Any], told: str) -> None:
+    assert told in server(name, **asked).estimate.refused
