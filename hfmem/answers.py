@@ -19,6 +19,7 @@ from hfmem.hardware.values import Machine
 from hfmem.mapper.bundle import Bundle
 from hfmem.mapper.holdings import offered
 from hfmem.mapper.interpret import Model, interpret
+from hfmem.options.access import Access
 from hfmem.refusals.options import SeveralModelsError
 from hfmem.report.values import Report
 from hfmem.scenario.check import check, check_again
@@ -26,7 +27,23 @@ from hfmem.scenario.options import Options
 from hfmem.scenario.resolve import resolve
 from hfmem.scenario.runtime import for_model
 
-__all__ = ["completed", "report_all", "report_each", "report_on", "report_on_bundle"]
+__all__ = ["accompanied", "completed", "report_all", "report_each", "report_on", "report_on_bundle"]
+
+
+def accompanied(options: Options, access: Access) -> Options:
+    """The options with the models that run beside the asked ones: the draft that `--spec-model` names.
+
+    Raises:
+        HfmemError: such a model was not found, or cannot be read.
+    """
+    if not options.spec_model or options.companions:
+        return options
+    from hfmem.fetcher.identity import reference
+    from hfmem.fetcher.sources import fetch  # only for runs with a draft
+
+    ref = reference(options.spec_model, "main")
+    with HfmemError.concerning(ref.model_id):
+        return replace(options, companions=(("draft", completed(interpret(fetch(ref, access)))),))
 
 
 def report_on(model: Model, options: Options) -> Report:

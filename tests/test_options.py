@@ -257,7 +257,7 @@ def test_help_and_a_plain_run_load_no_more_than_they_need(alone: dict[str, str])
         return set(process.stdout.splitlines()[-1].split()[1:])
 
     declarations = (
-        r"hfmem\.(cli|errors|refusals(\.options)?|streams|units|scenario(\.asked)?|options(\..*)?|engines(\.table|\.\w+(\.options)?)?"
+        r"hfmem\.(cli|errors|refusals(\.options)?|streams|units|scenario(\.asked)?|options(\..*)?|engines(\.table|\.\w+(\.\w*options)?)?"
         r"|report(\.formats|\.options)?)"
     )
     assert [name for name in loaded("--help") if not re.fullmatch(declarations, name)] == []

@@ -88,6 +88,7 @@ class _Held:
     terms: tuple[Term, ...]
     unknown: _Unknown
     spared: int
+    host: tuple[Term, ...]
     layout: object
 
     @classmethod
@@ -103,6 +104,7 @@ class _Held:
             terms=tuple(term for each in found for term in each.terms),
             unknown=tuple(reason for each in found for reason in each.unknown),
             spared=sum(each.spared for each in found),
+            host=tuple(term for each in found for term in each.host),
             layout=engine.layout(part, scenario),
         )
 
@@ -207,6 +209,7 @@ class Prepared:
             refused_by_most=by_most,
             formats=self.formats,
             loading=self.loading,
+            host=max((held.host for held in self.held), key=total_of, default=()),
         )
 
 

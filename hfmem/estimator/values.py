@@ -128,9 +128,9 @@ class Scenario:
         return 0 if self.gpu is None else max(0, self.gpu.memory - self.reserve)
 
 
-TermKind = Literal["context", "communication", "workspace", "libraries", "graphs"]
+TermKind = Literal["context", "communication", "workspace", "libraries", "graphs", "graph activations"]
 """Overheads: the context that a process creates on the accelerator; NCCL buffers; cuBLAS workspaces; memory that
-libraries take during vLLM's profile run; CUDA graphs."""
+libraries take during vLLM's profile run; CUDA graphs; activations that graphs and their warm-up keep."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,9 +26,10 @@ def _automatic(word: str) -> str | None:
 
 def _cache_dtype(name: str) -> UnknownWordError | None:
     """What is wrong with a KV cache dtype; None if it is valid."""
-    from hfmem.dtypes import KV_DTYPES, canonical  # its table is not needed for help
+    from hfmem.dtypes import KV_DTYPES, PACKED_KV, canonical  # its table is not needed for help
 
-    return None if canonical(name) in KV_DTYPES else UnknownWordError("--kv-dtype", name, KV_DTYPES)
+    every = (*KV_DTYPES, *PACKED_KV)
+    return None if canonical(name) in every else UnknownWordError("--kv-dtype", name, every)
 
 
 def _memory(text: str) -> float:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hfmem.dtypes import RUN_DTYPES, canonical
+from hfmem.dtypes import KV_DTYPES, PACKED_KV, RUN_DTYPES, canonical
+from hfmem.engines.protocol import Packs
 from hfmem.engines.table import USUAL, engine, find_engine
 from hfmem.errors import InvalidScenarioError
 from hfmem.estimator.weights.quantisers import QUANTISERS, find_quantiser
@@ -92,7 +93,10 @@ def _engine(options: Options) -> Iterator[InvalidScenarioError]:
 
 
 def _exact(options: Options) -> Iterator[InvalidScenarioError]:
-    dtype = options.dtype
+    dtype, runs = options.dtype, engine(options.runtime or USUAL)
+    cache = options.kv_dtype or ""
+    if cache in PACKED_KV and not (isinstance(runs, Packs) and cache in runs.cache_formats):
+        yield UnknownWordError("--kv-dtype", cache, KV_DTYPES)
     if dtype is not None and find_quantiser(dtype) is None and canonical(dtype) not in RUN_DTYPES:
         yield UnknownWordError("--dtype", dtype, (*RUN_DTYPES, *(row.name for row in QUANTISERS)))
     if options.train is not None:

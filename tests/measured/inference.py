@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -110,6 +110,7 @@ _CARDS: Final = {
     "2060": "RTX 2060 12GB",
     "3090": "RTX 3090",
     "GB10": "DGX Spark",
+    "total 39.5": "A100 40GB",
     "total 94.97": "RTX PRO 6000",
     "total 14.74": "T4",
 }
@@ -201,20 +202,20 @@ def _peak(row: Row) -> float:
     return _group(_estimated(_facts(row))[2], "activations", row)
 
 
-def _overhead(row: Row, names: Iterable[str]) -> float:
-    estimate = _estimated(_facts(row))[2]
-    return sum(t.nbytes for t in estimate.terms if t.group == "overhead" and t.name.startswith(tuple(names))) / GIB
+def _overhead(row: Row, *kinds: str) -> float:
+    return sum(term.nbytes for term in _estimated(_facts(row))[2].terms if term.kind in kinds) / GIB
 
 
 def _non_torch(row: Row) -> float:
     """The context and communication at the start of a worker, or what appears during the profile run."""
     if row.get("subkind") == "init":
-        return _overhead(row, ("CUDA context", "NCCL"))
-    return _overhead(row, ("libraries",))
+        return _overhead(row, "context", "communication")
+    return _overhead(row, "libraries")
 
 
 def _graphs(row: Row) -> float:
-    return _overhead(row, ("CUDA graphs",))
+    """What capturing takes of the free memory, or what the profile run expects it to take."""
+    return _overhead(row, "graphs", *(() if row.get("subkind") == "estimated" else ("graph activations",)))
 
 
 def _cache(row: Row) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hfmem.engines.vllm.cachespec import Dtypes, States, layout
+from hfmem.engines.vllm.drafts import draft_layers, drafted
 from hfmem.engines.vllm.groups import Layout
 from hfmem.engines.vllm.settings import Settings, settings_of
 from hfmem.engines.vllm.states import kept_states, state_dtype
@@ -41,8 +42,10 @@ def layout_of(model: Model, scenario: Scenario) -> Layout | Unknown:
     states = States(
         kept=kept_states(architecture, settings, scenario.gpu),
         conv_kernel=model.parameters.conv_kernel if model.parameters else None,
+        drafted=drafted(model, settings),
     )
-    return layout(architecture.layers, settings, dtypes, states, _in_flight(settings, scenario, architecture.head))
+    layers = (*architecture.layers, *draft_layers(model, scenario))
+    return layout(layers, settings, dtypes, states, _in_flight(settings, scenario, architecture.head))
 
 
 def _in_flight(settings: Settings, scenario: Scenario, head: str | None) -> int:

@@ -14,6 +14,7 @@ from typing import Final
 
 from hfmem.dtypes import find_dtype
 from hfmem.engines.vllm.groups import Kind, Layout, Spec, grouped
+from hfmem.engines.vllm.kvformats import CacheFormat, format_of
 from hfmem.engines.vllm.settings import Settings
 from hfmem.engines.vllm.states import Kept
 from hfmem.mapper.caches import (
@@ -39,6 +40,7 @@ SPARSE_LATENT: Final = 656
 
 _INDEX_SCALE: Final = 4  # bytes of a float32 scale of indexer keys
 _INDEX_GROUP: Final = 128  # indexer key elements per scale
+_ONE_PAGE: Final = (0, 27)  # the first release that pads pages of layers in another dtype
 _ALIGNMENT: Final = 16  # tokens: a grown block size is a multiple of this
 
 # DeepSeek-V4 (models/deepseek_v4/{attention,compressor}.py, v1/attention/backends/mla/sparse_swa.py)
@@ -66,10 +68,12 @@ class States:
     Attributes:
         kept: how they are kept.
         conv_kernel: the kernel size of their convolutions; None if there is none.
+        drafted: tokens drafted per step, each of which has a state.
     """
 
     kept: Kept
     conv_kernel: int | None = None
+    drafted: int = 0
 
 
 def layout(
@@ -86,6 +90,8 @@ def layout(
     """
     widths = _Widths(
         settings=settings,
+        block=settings.block_size,
+        packed=format_of(dtypes.kv),
         kv=_bytes(dtypes.kv),
         compute=_bytes(dtypes.compute),
         state=_bytes(dtypes.state or dtypes.compute),
@@ -94,13 +100,36 @@ def layout(
         compressed=any(_compresses(layer.cache) for layer in set(layers)),
     )
     specs: Counter[Spec] = Counter()
-    for layer, count in Counter(layers).items():
-        found = widths.specs(layer.cache, layer.kind)
+    for (layer, own), count in _at_boundaries(layers, widths).items():
+        found = own.specs(layer.cache, layer.kind)
         if isinstance(found, Unknown):
             return found
         for spec in found:
             specs[spec] += count
     return grouped(_paged_states(specs, settings, states.kept), settings)
+
+
+def _at_boundaries(layers: tuple[Layer, ...], widths: _Widths) -> Counter[tuple[Layer, _Widths]]:
+    """How many layers of each sort there are: some packed formats leave the first and the last layers in the compute
+    dtype, except in hybrids. Since 0.27, blocks are so large that their pages hold those of such layers
+    (`Platform._align_heterogeneous_kv_block_size`)."""
+    packed = widths.packed
+    caches = [layer.cache for layer in layers if isinstance(layer.cache, KV)]
+    left = 0 if packed is None or len(caches) < len(layers) else min(packed.boundary, len(layers) // 2)
+    if packed is None or packed.slot is None or not left:
+        return Counter((layer, widths) for layer in layers)
+    first, plain = caches[0], replace(widths, packed=None, kv=widths.compute)
+    if widths.settings.release >= _ONE_PAGE:
+        row, wide = packed.slot(*_dims(first)), sum(_dims(first)) * int(widths.compute)
+        block = widths.block * -(-wide // row)
+        widths = replace(widths, block=block)
+        plain = replace(plain, page=block * row * first.heads)
+    ends = {*range(left), *range(len(layers) - left, len(layers))}
+    return Counter((layer, plain if index in ends else widths) for index, layer in enumerate(layers))
+
+
+def _dims(cache: KV) -> tuple[int, int]:
+    return cache.key_dim, cache.value_dim or cache.key_dim
 
 
 def _compresses(cache: Cache) -> bool:
@@ -117,12 +146,15 @@ class _Widths:
     """Page sizes of layers for one server's dtypes, as bytes per element."""
 
     settings: Settings
+    block: int
+    packed: CacheFormat | None
     kv: float
     compute: float
     state: float
     states: States
     ahead: int
     compressed: bool
+    page: int = 0  # of layers that keep the compute dtype, where those of others are larger
 
     def specs(self, cache: Cache, kind: str, *, sparse: bool = False) -> list[Spec] | Unknown:
         """The specs of one layer, or why they are unknown."""
@@ -135,17 +167,19 @@ class _Widths:
         return {
             Nothing: lambda _: [],
             Shared: lambda _: [],  # such layers read the pages of another layer
-            KV: lambda cache: [self._attention(cache, kind)],
-            CrossKV: lambda cache: [self._cross(cache)],
-            Latent: lambda cache: [self._latent(cache, sparse=sparse)],
+            KV: lambda cache: _one(self._attention(cache, kind)),
+            CrossKV: lambda cache: _one(self._cross(cache)),
+            Latent: lambda cache: _one(self._latent(cache, sparse=sparse)),
             State: lambda cache: [self._state(cache)],
             Indexed: lambda cache: self._indexed(cache, kind),
             Combined: lambda cache: self._combined(cache, kind),
         }
 
-    def _attention(self, cache: KV, kind: str) -> Spec:
-        block = self.settings.block_size
-        page = int(block * cache.heads * (cache.key_dim + (cache.value_dim or cache.key_dim)) * self.kv)
+    def _attention(self, cache: KV, kind: str) -> Spec | Unknown:
+        block = self.block
+        page = self.page or self._page(cache.heads, *_dims(cache))
+        if not page:
+            return self._unsupported(cache)
         chunked, own = kind.startswith("chunked"), self.settings.source
         if cache.window is None or not (own.chunked if chunked else own.windowed):
             return Spec(kind="full", block=block, page=page)
@@ -154,6 +188,16 @@ class _Widths:
         name: Kind = "chunked" if chunked else "sliding"
         return Spec(kind=name, block=block, page=page, window=cache.window, ahead=self.ahead)
 
+    def _page(self, heads: int, key: int, value: int) -> int:
+        """Bytes of keys and values for a block; 0 where the format has none."""
+        if self.packed is None:
+            return int(self.block * heads * (key + value) * self.kv)
+        return self.block * heads * self.packed.slot(key, value) if self.packed.slot else 0
+
+    def _unsupported(self, cache: Cache) -> Unknown:
+        where = "latents" if isinstance(cache, Latent) else "keys and values of heads"
+        return Unknown(f"--kv-cache-dtype {self.packed.name if self.packed else ''} is not for {where}")
+
     def _entries(self, block: int, nbytes: int, *, window: int = 0) -> Spec:
         """Pages of DeepSeek-V4, of the given bytes before padding."""
         page = -(-nbytes // _PAGE_STEP) * _PAGE_STEP
@@ -161,29 +205,34 @@ class _Widths:
             return Spec(kind="full", block=block, page=page, latent=True, packed=True)
         return Spec(kind="sliding", block=block, page=page, window=window, ahead=self.ahead, latent=True, packed=True)
 
-    def _cross(self, cache: CrossKV) -> Spec:
-        block = self.settings.block_size
-        page = int(block * cache.heads * (cache.key_dim + cache.value_dim) * self.kv)
-        return Spec(kind="cross", block=block, page=page)
+    def _cross(self, cache: CrossKV) -> Spec | Unknown:
+        page = self._page(cache.heads, cache.key_dim, cache.value_dim)
+        return Spec(kind="cross", block=self.block, page=page) if page else self._unsupported(cache)
 
-    def _latent(self, cache: Latent, *, sparse: bool) -> Spec:
+    def _latent(self, cache: Latent, *, sparse: bool) -> Spec | Unknown:
         """A latent with its rope part, replicated on every tensor-parallel rank."""
         alignment = self.settings.rules.latent_alignment
         row = -(-(cache.rank + cache.rope_dim) // alignment) * alignment
         nbytes = SPARSE_LATENT if sparse and self.kv == 1 else row * self.kv
-        block = self.settings.block_size
+        if self.packed is not None:
+            if self.packed.latent is None:
+                return self._unsupported(cache)
+            nbytes = self.packed.latent(row)
+        block = self.block
         whole = Spec(kind="full", block=block, page=int(block * nbytes), latent=True)
         if cache.window is None:
             return whole
         return replace(whole, kind="sliding", window=cache.window, ahead=self.ahead)
 
     def _state(self, cache: State) -> Spec:
-        """A convolution state without the current token (`kernel` - 1 columns), and a recurrent state."""
+        """A convolution state without the current token (`kernel` - 1 columns), but with those that are drafted, and a
+        recurrent state."""
         kernel = self.states.conv_kernel
         # transformers also keeps the current token's column, which `cache.conv` includes
-        conv = cache.conv * (kernel - 1) // kernel if kernel else cache.conv
+        columns = kernel - 1 + self.states.drafted * self.states.kept.widens if kernel else 0
+        conv = cache.conv * columns // kernel if kernel else cache.conv
         nbytes = conv * self._dtype(cache.conv_dtype) + cache.recurrent * self.state
-        return Spec(kind="state", block=0, page=ceil(nbytes), resident=self.states.kept.pages)
+        return Spec(kind="state", block=0, page=ceil(nbytes), resident=self.states.kept.pages + self.states.drafted)
 
     def _dtype(self, name: str) -> float:
         return self.compute if name == COMPUTE else _bytes(name)
@@ -194,8 +243,7 @@ class _Widths:
         if isinstance(inner, Unknown):
             return inner
         row = cache.index_dim + -(-cache.index_dim // _INDEX_GROUP) * _INDEX_SCALE
-        page = self.settings.block_size * row
-        return [*inner, Spec(kind="full", block=self.settings.block_size, page=page, latent=True)]
+        return [*inner, Spec(kind="full", block=self.block, page=self.block * row, latent=True)]
 
     def _compressed(self, cache: Compressed, entry: int) -> list[Spec] | Unknown:
         """Compressed entries of so many bytes, and the states of the compressor: the projection and the gate of each
@@ -227,6 +275,10 @@ class _Widths:
                 return specs
             found += specs
         return found
+
+
+def _one(found: Spec | Unknown) -> list[Spec] | Unknown:
+    return found if isinstance(found, Unknown) else [found]
 
 
 def _paged_states(specs: Counter[Spec], settings: Settings, kept: Kept) -> Counter[Spec]:

@@ -29,7 +29,7 @@ class Spec:
         page: bytes per page.
         window: tokens of the sliding window or attention chunk; 0 for none.
         ahead: tokens of the steps in flight, whose pages a window needs beside its own.
-        resident: pages of a recurrent state without blocks.
+        resident: pages of a recurrent state beside its blocks.
         latent: whether the page has latents, which are not padded.
         packed: whether pages of several sizes lie side by side in a block (a block-outermost layout).
     """
@@ -53,7 +53,7 @@ class Spec:
             # one page more, as the window need not start at a page boundary
             return -(-min(self.window - 1 + self.ahead, length) // self.block) + 1
         tokens = min(self.window + self.ahead, length) if self.kind == "chunked" else length
-        return -(-tokens // self.block)
+        return -(-tokens // self.block) + self.resident
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,10 +4,11 @@ the compute dtype, padding of MXFP4 experts, and rounding by PyTorch's allocator
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from hfmem.dtypes import find_dtype
+from hfmem.engines.vllm.drafts import draft_layers
 from hfmem.engines.vllm.settings import Settings, settings_of
 from hfmem.estimator.parallel import Parallel
 from hfmem.estimator.values import Scenario, Term
@@ -15,10 +16,10 @@ from hfmem.estimator.weights.kept import Kept
 from hfmem.estimator.weights.loaded import group_bytes
 from hfmem.mapper.caches import KV, Cache, Combined, Indexed, Latent
 from hfmem.mapper.interpret import Model
-from hfmem.mapper.values import Experts, TensorGroup
+from hfmem.mapper.values import Experts, Layer, TensorGroup
 from hfmem.units import MIB
 
-__all__ = ["loaded_terms"]
+__all__ = ["layer_tensors", "loaded_terms"]
 
 _ROTARY_SOURCE: Final = "vLLM 0.19.0, model_executor/layers/rotary_embedding: cos_sin_cache, counted with the model"
 _LATENT_SOURCE: Final = (
@@ -31,6 +32,7 @@ _ALLOCATOR_SOURCE: Final = "PyTorch c10/cuda/CUDACachingAllocator: segments of 2
 _SEGMENT: Final = 2 * MIB
 _LARGE: Final = 10 * MIB
 _UNSPLIT: Final = MIB
+_IN_LAYERS: Final = ("norm", "attention", "state", "mlp", "router", "experts", "shared_experts")
 
 
 def loaded_terms(model: Model, scenario: Scenario, kept: Kept) -> tuple[Term, ...]:
@@ -43,7 +45,7 @@ def loaded_terms(model: Model, scenario: Scenario, kept: Kept) -> tuple[Term, ..
     width = dtype.nbytes(1)
     return (
         *_rotary(model, groups, width),
-        *_projections(model, width),
+        *_projections((*(model.architecture.layers or ()), *draft_layers(model, scenario)), width),
         *_padding(model, groups, settings, scenario.parallel),
         *_rounding(groups, scenario, kept),
     )
@@ -79,9 +81,9 @@ def _rotary_width(cache: Cache) -> int:
     return 0
 
 
-def _projections(model: Model, width: int) -> list[Term]:
+def _projections(layers: Iterable[Layer], width: int) -> list[Term]:
     """MLA's up projections, which vLLM holds a second time in the compute dtype for decoding."""
-    latents = [_latent(layer.cache) for layer in model.architecture.layers or ()]
+    latents = [_latent(layer.cache) for layer in layers]
     elements = sum(
         latent.heads * (latent.key_dim - latent.rope_dim + latent.value_dim) * latent.rank
         for latent in latents
@@ -130,6 +132,21 @@ def _rounding(groups: Iterable[TensorGroup], scenario: Scenario, kept: Kept) -> 
 def _rest(nbytes: int) -> int:
     rest = -nbytes % _SEGMENT
     return rest if nbytes >= _LARGE and rest <= _UNSPLIT else 0
+
+
+def layer_tensors(model: Model, scenario: Scenario, kept: Kept) -> Iterator[int]:
+    """Bytes of the parameters of a rank's layers as vLLM allocates them, layer by layer: projections with the same
+    input are fused, and so are all experts of a layer."""
+    layers = len(model.architecture.layers or ())
+    groups = model.parameters.groups if model.parameters else ()
+    fused: dict[tuple[str, str], int] = {}
+    for group in groups:
+        nbytes = group_bytes(group, scenario, kept)
+        if group.loaded and nbytes and group.component in _IN_LAYERS and layers:
+            name = group.packed_as or ("inward" if group.inward else str(group.shape))
+            fused[group.component, name] = fused.get((group.component, name), 0) + nbytes
+    for _ in range(layers):
+        yield from (nbytes // layers for nbytes in fused.values())
 
 
 def _tensors(groups: Iterable[TensorGroup], scenario: Scenario, kept: Kept) -> list[tuple[int, int]]:

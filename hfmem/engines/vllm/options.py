@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Annotated
 
+from hfmem.engines.vllm.serving_options import ServingOptions
 from hfmem.errors import InvalidScenarioError
 from hfmem.options.option import Option
 from hfmem.options.reading import tokens
@@ -25,7 +26,7 @@ def _release(version: str) -> InvalidScenarioError | None:
 
 
 @dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
-class VllmOptions:
+class VllmOptions(ServingOptions):
     """The options of `vllm serve`; None stands for vLLM's default for the release and the GPU."""
 
     max_num_seqs: Annotated[

@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from typing import Final
 
 from hfmem.engines.vllm.classes import classless
+from hfmem.engines.vllm.kvformats import CacheFormat, format_of
 from hfmem.engines.vllm.releases import Release
 from hfmem.engines.vllm.settings import Settings, settings_of
 from hfmem.estimator.values import Scenario
 from hfmem.hardware.values import Accelerator
+from hfmem.mapper.caches import KV
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Architecture
 
@@ -87,6 +89,8 @@ def _cache(model: Model, scenario: Scenario) -> str:
     """Unsupported KV cache dtypes (0.27.0, config/cache.py::CacheDType). FP8 is refused where only the Triton attention
     backend is left: below compute capability 8.0, and for attention with sinks before Hopper
     (v1/attention/backends/{flashinfer,fa_utils,triton_attn}.py)."""
+    if (packed := format_of(scenario.kv_dtype)) is not None:
+        return _packed(packed, model, scenario)
     if scenario.kv_dtype not in (scenario.compute_dtype, None, *CACHE_DTYPES):
         return f"--kv-cache-dtype {scenario.kv_dtype} does not exist: choose auto, float16, bfloat16, fp8 or fp8_e5m2"
     capability = _capability(scenario.gpu) if scenario.gpu is not None else 0.0
@@ -96,6 +100,21 @@ def _cache(model: Model, scenario: Scenario) -> str:
     if capability < 8.0 or (sinks and capability < _NATIVE_FP8):
         why = "attention sinks" if capability >= 8.0 else "the Triton attention backend"
         return f"an FP8 KV cache with {why} needs compute capability {_NATIVE_FP8}, and the GPU has {capability}"
+    return ""
+
+
+def _packed(packed: CacheFormat, model: Model, scenario: Scenario) -> str:
+    """Why a packed format of the KV cache is refused; "" where it is not."""
+    settings, gpu = settings_of(scenario), scenario.gpu
+    if settings.release < packed.since:
+        since = ".".join(map(str, packed.since))
+        return f"--kv-cache-dtype {packed.name} exists in vLLM {since} and later, not in {settings.describe()}"
+    if gpu is not None and packed.vendor and gpu.vendor != packed.vendor:
+        return f"--kv-cache-dtype {packed.name} has kernels for {packed.vendor.upper()} GPUs only"
+    dims = {layer.cache.key_dim for layer in model.architecture.layers or () if isinstance(layer.cache, KV)}
+    if packed.head_dims and (others := sorted(dims - {*packed.head_dims})):
+        allowed = " or ".join(map(str, packed.head_dims))
+        return f"--kv-cache-dtype {packed.name} needs a head dimension of {allowed}, and this model has {others[0]}"
     return ""
 
 

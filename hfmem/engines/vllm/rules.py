@@ -25,19 +25,14 @@ class Rules:
         sampler: how top-k and top-p are applied in the profile run: a `sort` of all logits, or a `triton` kernel with
             one row of scratch per multiprocessor.
         keeps_workspaces: whether the experts' scratch stays allocated after the forward pass.
-        graphs: MiB per captured size: piecewise graphs take about 12, full ones about 6.
         latent_alignment: a latent's row is padded to a multiple of this many elements.
-        forward: MiB that are allocated outside of PyTorch during the profile run: on one rank, and with tensor
-            parallelism.
         mxfp4_multiples: intermediate and hidden size of MXFP4 experts are rounded up to multiples of these.
     """
 
     since: tuple[int, int]
     sampler: Literal["sort", "triton"]
     keeps_workspaces: bool
-    graphs: int
     latent_alignment: int
-    forward: tuple[int, int]
     mxfp4_multiples: tuple[int, int]
 
     @property
@@ -50,14 +45,12 @@ _V06: Final = Rules(
     since=(0, 6),
     sampler="sort",
     keeps_workspaces=False,
-    graphs=12,
     latent_alignment=128,
-    forward=(92, 1572),
     mxfp4_multiples=(64, 256),
 )
-_V09: Final = replace(_V06, since=(0, 9), latent_alignment=1, forward=(133, 563))
-_V13: Final = replace(_V09, since=(0, 13), keeps_workspaces=True, graphs=18)
-_V17: Final = replace(_V13, since=(0, 17), sampler="triton", forward=(256, 2150), mxfp4_multiples=(128, 256))
+_V09: Final = replace(_V06, since=(0, 9), latent_alignment=1)
+_V13: Final = replace(_V09, since=(0, 13), keeps_workspaces=True)
+_V17: Final = replace(_V13, since=(0, 17), sampler="triton", mxfp4_multiples=(128, 256))
 
 RULES: Final = (_V06, _V09, _V13, _V17)
 """Oldest first."""

@@ -11,6 +11,7 @@ from typing import Final
 from hfmem.engines.protocol import RankMemory
 from hfmem.engines.vllm.cache import PagedCache
 from hfmem.engines.vllm.groups import Layout
+from hfmem.engines.vllm.kvformats import format_of
 from hfmem.engines.vllm.refusals import CACHE_DTYPES
 from hfmem.engines.vllm.settings import Settings, settings_of
 from hfmem.estimator.values import Margin, Scenario, Serving, Term, total_of
@@ -215,5 +216,6 @@ def _dtype_options(scenario: Scenario, model: Model) -> list[str]:
     elif scenario.dtype is not None and scenario.dtype != own:
         options.append(f"--dtype {scenario.dtype}")
     brought = scenario.kv_dtype in (scenario.compute_dtype, None)
-    cache = "" if brought else CACHE_DTYPES.get(scenario.kv_dtype or "")
+    packed = format_of(scenario.kv_dtype)
+    cache = packed.name if packed else "" if brought else CACHE_DTYPES.get(scenario.kv_dtype or "")
     return [*options, *([f"--kv-cache-dtype {cache}"] if cache else [])]

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from hfmem.engines.vllm.extras import NO_EXTRAS, Extras, extras
 from hfmem.engines.vllm.options import VllmOptions
 from hfmem.engines.vllm.releases import Release, read_of, sizes_of
 from hfmem.engines.vllm.rules import Rules, release_of, rules_of
@@ -14,8 +15,9 @@ from hfmem.estimator.values import Scenario
 if TYPE_CHECKING:
     from hfmem.hardware.values import Accelerator
 
-__all__ = ["Settings", "settings", "settings_of"]
+__all__ = ["CHUNKED_BEYOND", "Settings", "settings", "settings_of"]
 
+CHUNKED_BEYOND: Final = 32_768  # tokens: up to 0.7, chunked prefill was on for longer contexts only
 BLOCK: Final = 16  # tokens: vLLM's default block_size on CUDA
 
 
@@ -32,6 +34,7 @@ class Settings:
         gpu_memory_utilization: fraction of the GPU's memory that vLLM plans with.
         block_size: tokens per block of the KV cache.
         enforce_eager: whether CUDA graphs are disabled.
+        extras: adapters, drafts, offloading.
         prefix_caching: whether the user wants prefix caching; None for the default of the model's class.
         mamba_cache_mode: how the user wants it to keep recurrent states; None for the default.
         seqs_given: whether `max_num_seqs` is the user's.
@@ -47,6 +50,7 @@ class Settings:
     gpu_memory_utilization: float
     block_size: int
     enforce_eager: bool
+    extras: Extras = NO_EXTRAS
     prefix_caching: bool | None = None
     mamba_cache_mode: str | None = None
     seqs_given: bool = False
@@ -66,6 +70,7 @@ class Settings:
             "gpu_memory_utilization": self.gpu_memory_utilization,
             "block_size": self.block_size,
             "enforce_eager": self.enforce_eager,
+            **self.extras.fields(),
             "enable_prefix_caching": self.prefix_caching,
             "mamba_cache_mode": self.mamba_cache_mode,
         }
@@ -106,6 +111,7 @@ def settings(options: VllmOptions, gpu: Accelerator | None, length: int) -> Sett
         gpu_memory_utilization=utilization,
         block_size=options.block_size or BLOCK,
         enforce_eager=options.enforce_eager,
+        extras=extras(options),
         prefix_caching=options.enable_prefix_caching,
         mamba_cache_mode=options.mamba_cache_mode,
         seqs_given=bool(options.max_num_seqs),
@@ -138,4 +144,4 @@ def _given(options: VllmOptions) -> tuple[str, ...]:
     caching = {True: ("--enable-prefix-caching",), False: ("--no-enable-prefix-caching",), None: ()}
     mode = (f"--mamba-cache-mode {options.mamba_cache_mode}",) if options.mamba_cache_mode else ()
     eager = ("--enforce-eager",) if options.enforce_eager else ()
-    return (*given, *caching[options.enable_prefix_caching], *mode, *eager)
+    return (*given, *caching[options.enable_prefix_caching], *mode, *eager, *extras(options).given)

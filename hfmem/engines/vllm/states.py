@@ -86,11 +86,13 @@ class Kept:
         mode: of the prefix cache.
         pages: pages of a request in modes other than `all`, where each block of tokens has one.
         step: tokens of which a grown block of attention is a multiple; 0 for the attention's own.
+        widens: whether convolutions have a column for each drafted token; Mamba 1's have none.
     """
 
     mode: CacheMode
     pages: int
     step: int = 0
+    widens: bool = True
 
 
 def recurrent(architecture: Architecture) -> bool:
@@ -125,14 +127,15 @@ def cache_mode(architecture: Architecture, settings: Settings) -> CacheMode:
 
 def kept_states(architecture: Architecture, settings: Settings, gpu: Accelerator | None) -> Kept:
     """How the states of a model are kept (`MambaSpec.max_memory_usage_bytes`)."""
-    mode = cache_mode(architecture, settings)
+    mode, mixer = cache_mode(architecture, settings), _mixer(architecture)
+    widens = mixer.name != "selective"
     if mode == "all":
-        return Kept(mode=mode, pages=0, step=architecture.state_chunk or _STATE_CHUNK)
+        return Kept(mode=mode, pages=0, step=architecture.state_chunk or _STATE_CHUNK, widens=widens)
     if mode == "none":
-        return Kept(mode=mode, pages=1)
-    mixer = _mixer(architecture)
+        return Kept(mode=mode, pages=1, widens=widens)
     inside = mixer.name in settings.source.checkpoints and _writes_inside(mixer, gpu)
-    return Kept(mode=mode, pages=3 if inside else 2, step=_DELTA_STEP if inside and mixer.name == "gated_delta" else 0)
+    step = _DELTA_STEP if inside and mixer.name == "gated_delta" else 0
+    return Kept(mode=mode, pages=3 if inside else 2, step=step, widens=widens)
 
 
 def _writes_inside(mixer: Mixer, gpu: Accelerator | None) -> bool:

@@ -145,4 +145,4 @@ def test_other_engines_do_not_load_the_table() -> None:
         "print(json.dumps([name for name in sys.modules if name.startswith('hfmem.engines.vllm.')]))"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert json.loads(run.stdout) == ["hfmem.engines.vllm.options"]
+    assert sorted(json.loads(run.stdout)) == [f"hfmem.engines.vllm.{name}" for name in ("options", "serving_options")]

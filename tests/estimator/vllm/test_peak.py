@@ -128,13 +128,6 @@ def test_a_step_of_the_encoders_outputs() -> None:
     assert "encoder outputs" not in terms(LLAMA)
 
 
-@pytest.mark.parametrize(("seqs", "sizes"), [(256, 3 + 31 + 17), (1024, 3 + 31 + 17), (64, 3 + 16), (1, 2), (2, 3)])
-def test_sizes_of_cuda_graphs(seqs: int, sizes: int) -> None:
-    """config/vllm.py::_set_cudagraph_sizes: 1, 2, 4, then each eighth below 256 and each sixteenth from there on, up to
-    min(2 × max_num_seqs, 512). Here 18 MiB each."""
-    assert terms(LLAMA, max_num_seqs=seqs)["CUDA graphs"] == sizes * 18 * MIB
-
-
 @pytest.mark.parametrize(
     ("kind", "window", "batched", "length", "pages"),
     [
@@ -221,7 +214,7 @@ def test_the_recipe_that_leaves_most_decides_the_pool() -> None:
     report = server("Qwen/Qwen3-30B-A3B", dtype="int4")
     found = report.estimate
     assert found.spared > 0
-    outside = ("CUDA context", "CUDA graphs")
+    outside = ("CUDA context", "CUDA graphs", "CUDA graphs, beyond the profile")
     taken = sum(term.nbytes for term in found.terms if term.group != "kv_cache" and term.name not in outside)
     assert found.serving.kv_pool == report.scenario.gpu.memory * 9 // 10 - taken
 
@@ -231,12 +224,12 @@ def test_no_more_sequences_than_tokens_of_a_step() -> None:
     assert server(LLAMA, max_num_batched_tokens=100).scenario.serving.max_num_seqs == 100
 
 
-@pytest.mark.parametrize(("asked", "gib"), [({}, 0.25), ({"pp": 2}, 0.07), ({"tp": 2}, 2.1), ({"tp": 2, "pp": 2}, 2.1)])
+@pytest.mark.parametrize(("asked", "gib"), [({}, 0.25), ({"pp": 2}, 0.07), ({"tp": 2}, 2.1), ({"tp": 4}, 2.15)])
 def test_what_libraries_take_during_the_profile_run(asked: dict[str, Any], gib: float) -> None:
     """Start-up logs of vLLM 0.19 (llm-d-planner, accuracy/results), non-torch forward increase: 0.25 GiB on one GPU,
-    0.07 in a pipeline, 2.1 with tensor parallelism."""
-    found = terms(LLAMA, **asked)["libraries, during the profile run"]
-    assert found / 2**30 == pytest.approx(gib, abs=0.01)
+    0.07 in a pipeline, 2.06 to 2.21 with tensor parallelism."""
+    found = server(LLAMA, **asked).estimate.terms
+    assert sum(term.nbytes for term in found if term.kind == "libraries") / 2**30 == pytest.approx(gib, abs=0.1)
 
 
 def test_the_rest_of_a_segment() -> None:

@@ -288,10 +288,14 @@ def test_rules_are_in_order() -> None:
 
 def test_graphs_are_in_the_budget_since_0_20() -> None:
     """envs.py: VLLM_MEMORY_PROFILER_ESTIMATE_CUDAGRAPHS is 1 from 0.20.0 on."""
-    old, new = (server(LLAMA, vllm_version=version).estimate.serving.kv_pool for version in ("0.19", "0.20"))
-    assert old - new == 51 * 18 * 2**20
-    eager = server(LLAMA, vllm_version="0.20", enforce_eager=True).estimate.serving.kv_pool
-    assert eager == old
+    old, new = (
+        server(LLAMA, vllm_version=version, gpu_memory_utilization=0.9).estimate.serving.kv_pool
+        for version in ("0.19", "0.20")
+    )
+    graphs = {t.name: t.nbytes for t in server(LLAMA, vllm_version="0.20").estimate.terms}["CUDA graphs"]
+    assert old - new == graphs
+    eager = server(LLAMA, vllm_version="0.20", enforce_eager=True, gpu_memory_utilization=0.9).estimate.serving.kv_pool
+    assert eager - old == 123 * 2**20  # what the profile of graphs leaves
 
 
 def test_the_launch_line() -> None:
