@@ -20,6 +20,7 @@ from hfmem.mapper.bundle import Bundle
 from hfmem.mapper.holdings import offered
 from hfmem.mapper.interpret import Model, interpret
 from hfmem.options.access import Access
+from hfmem.options.run import DEFAULT_SEQ, LONGEST
 from hfmem.refusals.options import SeveralModelsError
 from hfmem.report.values import Report
 from hfmem.scenario.check import check, check_again
@@ -55,8 +56,27 @@ def report_on(model: Model, options: Options) -> Report:
     check(options)
     with HfmemError.concerning(model.checkpoint.ref.model_id):
         options = for_model(options, model)
+        options = _settled(model, options)
         report = _of_several(model, options, among) if (among := offered(model.checkpoint)) else _report(model, options)
         return replace(report, trace=_traced(report.model, options, report.scenario)) if options.trace else report
+
+
+def _settled(model: Model, options: Options) -> Options:
+    """The options with the longest context that fits on the first accelerator, where that is what is asked for."""
+    if options.seq != LONGEST:
+        return options
+    from hfmem.advice.fit import Case, machines
+
+    machine = next((machine for machine in machines(options) if machine.there), None)
+    if machine is None:
+        return replace(options, seq=None)
+    most = model.architecture.max_positions or DEFAULT_SEQ
+    case = Case.of(model, replace(options, seq=most), machine)
+    fits = most if case.fits(case.scenario.batch, most) else case.max_seq()
+    if not fits:
+        return replace(options, seq=most)
+    told = f"--seq {fits:,}: {'the maximum of the model' if fits == most else 'the longest'} that fits on "
+    return replace(options, seq=fits, remarks=(*options.remarks, f"{told}{machine.accelerator.name}."))
 
 
 def _of_several(model: Model, options: Options, among: Sequence[Choice]) -> Report:

@@ -22,6 +22,7 @@ __all__ = [
     "Loading",
     "Margin",
     "Method",
+    "Mix",
     "Mode",
     "Offload",
     "Phase",
@@ -207,6 +208,23 @@ class Rank:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Mix:
+    """Requests of a mix of lengths that run at once.
+
+    Attributes:
+        on_average: while answers grow.
+        at_full_length: if all had their whole answer at the same time: more than that may be preempted.
+        limited: whether the engine's limit of sequences is what limits them, and not the pool.
+        tokens: of a request in the pool, on average.
+    """
+
+    on_average: float
+    at_full_length: float
+    limited: bool
+    tokens: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Serving:
     """What a serving engine has left for its KV cache.
 
@@ -220,6 +238,9 @@ class Serving:
         blocks_per_request: blocks that a request of `seq` tokens takes at most; None as above.
         refused: why the engine does not start; "" where it does.
         lineless: why there is no launch line although the engine starts; "" where there is one.
+        mix: how many requests of a mix of lengths run at once; None where no mix is given.
+        least_utilization: the smallest share of the accelerator's memory, in hundredths, with which the engine starts
+            and holds the batch; None for engines without such a setting, and where more than all is needed.
         remark: why the launch line has an option that nobody asked for; "" where it has none.
     """
 
@@ -232,6 +253,8 @@ class Serving:
     refused: str = ""
     lineless: str = ""
     remark: str = ""
+    mix: Mix | None = None
+    least_utilization: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -51,6 +51,7 @@ class Option:
         shown: the default in words, if it is not the field's default; None if it is not shown.
         choices: the allowed words, or a function that returns them; empty for any.
         least, most: the smallest and largest allowed number.
+        also: a number outside of the bounds, which stands for a word.
         above, below: exclusive bounds.
         check: returns what is wrong with a value: an error, or a message worded to follow the option's name; None if
             it is valid.
@@ -75,6 +76,7 @@ class Option:
     choices: tuple[str, ...] | Callable[[], tuple[str, ...]] = ()
     least: float | None = None
     most: float | None = None
+    also: float | None = None
     above: float | None = None
     below: float | None = None
     check: Callable[[Any], InvalidScenarioError | str | None] | None = None

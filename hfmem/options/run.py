@@ -11,9 +11,11 @@ from hfmem.options.words import Method
 from hfmem.refusals.options import UnknownWordError
 from hfmem.units import gib_of
 
-__all__ = ["DEFAULT_SEQ", "RunOptions"]
+__all__ = ["DEFAULT_SEQ", "LONGEST", "RunOptions"]
 
 DEFAULT_SEQ = 4096
+LONGEST = -1
+"""`--seq auto`: the longest that fits, as in vLLM."""
 """Default tokens per sequence, for models that support that many."""
 
 _MOST = 10**9  # tokens, or sequences: a bound beyond any meaningful value
@@ -22,6 +24,15 @@ _MOST = 10**9  # tokens, or sequences: a bound beyond any meaningful value
 def _automatic(word: str) -> str | None:
     """A dtype; None for `auto`, the engines' word for the default."""
     return None if word == "auto" else word
+
+
+def _length(word: str) -> int:
+    """A number of tokens; `LONGEST` for `auto`, as vLLM spells it.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    return LONGEST if word.strip().lower() == "auto" else tokens(word)
 
 
 def _cache_dtype(name: str) -> UnknownWordError | None:
@@ -74,10 +85,19 @@ class RunOptions:
             panel=SIZE,
             common=True,
             names=("--seq", "--max-model-len"),
-            shown=f"{DEFAULT_SEQ}, or the model's maximum",
-            parse=tokens,
+            shown=f"{DEFAULT_SEQ}, or the model's maximum; 'auto': the longest that fits",
+            parse=_length,
+            also=LONGEST,
             least=1,
             most=_MOST,
+            needs=(
+                Need(sentence="auto needs --gpu NAME", met=lambda asked: asked.seq != LONGEST or asked.gpu),
+                Need(sentence="auto is for inference", met=lambda asked: asked.seq != LONGEST or asked.train is None),
+                Need(
+                    sentence="auto cannot be used with --method textbook",
+                    met=lambda asked: asked.seq != LONGEST or asked.method != "textbook",
+                ),
+            ),
             keys=("max_length", "max_seq_length", "sequence_len", "model_max_length", "cutoff_len"),
         ),
     ] = None
@@ -95,7 +115,7 @@ class RunOptions:
             needs=(
                 Need(
                     sentence="exceeds --seq, which covers prompt and output",
-                    met=lambda asked: asked.seq is None or asked.prompt <= asked.seq,
+                    met=lambda asked: asked.seq in (None, LONGEST) or asked.prompt <= asked.seq,
                 ),
                 Need(
                     sentence=f"exceeds --seq, which covers prompt and output and defaults to {DEFAULT_SEQ:,}",

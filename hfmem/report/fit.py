@@ -11,7 +11,7 @@ from typing import Any, Final
 from tabulate import tabulate
 
 from hfmem.advice.values import Advice, Fit
-from hfmem.estimator.values import GROUPS, Estimate, Group, Offload, Rank
+from hfmem.estimator.values import GROUPS, Estimate, Group, Offload, Rank, Serving
 from hfmem.hardware.values import Accelerator, Instance
 from hfmem.report.escapes import line
 from hfmem.report.values import GROUP_NAMES, Report
@@ -196,12 +196,27 @@ def serving_lines(report: Report, unit: str, room: int | None = None) -> Iterato
         )
         if serving.kv_blocks is not None and serving.blocks_per_request is not None:
             yield f"  in {serving.kv_blocks:,} blocks, {serving.blocks_per_request:,} for such a request"
+    yield from _beside_the_pool(serving)
     if serving.refused:
         yield fold(f"refused at the start: {serving.refused}", room or _WIDEST)
     elif serving.lineless:
         yield fold(f"No launch command: {serving.lineless}", room or _WIDEST)
     if serving.command is not None:
         yield from command_lines(serving.command, room)
+
+
+def _beside_the_pool(serving: Serving) -> Iterator[str]:
+    """Requests of a mix, and the least memory of a server whose model keeps no cache."""
+    if serving.refused:
+        return
+    if (mix := serving.mix) is not None:
+        limit = ", the most that the engine runs at once" if mix.limited else ""
+        yield (
+            f"  of the mix: {mix.on_average:,.1f} requests at once on average{limit}, {mix.at_full_length:,.1f} if all "
+            f"have their whole answer"
+        )
+    if serving.least_utilization is not None and serving.kv_tokens is None:
+        yield f"{serving.least_utilization:g} of the accelerator's memory is enough: the model keeps no cache"
 
 
 def rank_lines(report: Report, unit: str, room: int | None = None) -> list[str]:

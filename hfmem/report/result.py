@@ -254,6 +254,15 @@ def _serving(serving: Serving | None) -> dict[str, Any] | None:
         "max_concurrency": serving.max_concurrency,
         "kv_blocks": serving.kv_blocks,
         "blocks_per_request": serving.blocks_per_request,
+        "least_utilization": serving.least_utilization,
+        "mix": None
+        if serving.mix is None
+        else {
+            "on_average": serving.mix.on_average,
+            "at_full_length": serving.mix.at_full_length,
+            "limited": serving.mix.limited,
+            "tokens": serving.mix.tokens,
+        },
         "command": serving.command,
         "refused": serving.refused or None,
     }

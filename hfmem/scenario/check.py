@@ -93,16 +93,23 @@ def _engine(options: Options) -> Iterator[InvalidScenarioError]:
 
 
 def _exact(options: Options) -> Iterator[InvalidScenarioError]:
-    dtype, runs = options.dtype, engine(options.runtime or USUAL)
-    cache = options.kv_dtype or ""
-    if cache in PACKED_KV and not (isinstance(runs, Packs) and cache in runs.cache_formats):
-        yield UnknownWordError("--kv-dtype", cache, KV_DTYPES)
+    dtype = options.dtype
+    yield from _packed(options.kv_dtype or "", options)
     if dtype is not None and find_quantiser(dtype) is None and canonical(dtype) not in RUN_DTYPES:
         yield UnknownWordError("--dtype", dtype, (*RUN_DTYPES, *(row.name for row in QUANTISERS)))
     if options.train is not None:
         from hfmem.scenario.training_check import refusals  # its tables are for training only
 
         yield from refusals(options)
+
+
+def _packed(cache: str, options: Options) -> Iterator[InvalidScenarioError]:
+    """A packed format of the KV cache that the engine does not have."""
+    if cache not in PACKED_KV:
+        return
+    runs = engine(options.runtime or USUAL)
+    if not isinstance(runs, Packs) or cache not in runs.cache_formats:
+        yield UnknownWordError("--kv-dtype", cache, KV_DTYPES)
 
 
 def _textbook(options: Options) -> Iterator[InvalidScenarioError]:

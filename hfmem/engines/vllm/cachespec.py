@@ -16,6 +16,7 @@ from hfmem.dtypes import find_dtype
 from hfmem.engines.vllm.groups import Kind, Layout, Spec, grouped
 from hfmem.engines.vllm.kvformats import CacheFormat, format_of
 from hfmem.engines.vllm.settings import Settings
+from hfmem.engines.vllm.shared import windowless
 from hfmem.engines.vllm.states import Kept
 from hfmem.mapper.caches import (
     COMPUTE,
@@ -181,7 +182,8 @@ class _Widths:
         if not page:
             return self._unsupported(cache)
         chunked, own = kind.startswith("chunked"), self.settings.source
-        if cache.window is None or not (own.chunked if chunked else own.windowed):
+        in_groups = (own.chunked if chunked else own.windowed) and not windowless(self.settings)
+        if cache.window is None or not in_groups:
             return Spec(kind="full", block=block, page=page)
         if self.compressed:
             return self._entries(_WINDOW_BLOCK, _WINDOW_BLOCK * _ENTRY, window=cache.window)

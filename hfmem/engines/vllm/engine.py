@@ -16,6 +16,7 @@ from hfmem.engines.vllm.kvformats import FORMATS as CACHE_FORMATS
 from hfmem.engines.vllm.loaded import loaded_terms
 from hfmem.engines.vllm.loading import loading
 from hfmem.engines.vllm.lora import lora_refusal, lora_terms
+from hfmem.engines.vllm.mix import mix_refusal
 from hfmem.engines.vllm.offload import host_terms, moved_terms, offload_refusal
 from hfmem.engines.vllm.options import VllmOptions
 from hfmem.engines.vllm.overheads import server_overheads
@@ -23,6 +24,7 @@ from hfmem.engines.vllm.peak import peak_terms
 from hfmem.engines.vllm.refusals import refused
 from hfmem.engines.vllm.serving import MARGIN, serving, usable
 from hfmem.engines.vllm.settings import Settings, settings, settings_of
+from hfmem.engines.vllm.shared import shared_refusal
 from hfmem.engines.vllm.split import RULES
 from hfmem.estimator.cache.sizes import CacheSize
 from hfmem.estimator.parallel import Parallel
@@ -107,9 +109,8 @@ class Vllm:
         yield lora_refusal(model, scenario)
         yield offload_refusal(scenario)
         yield draft_refusal(model, scenario)
-        extras = settings_of(scenario).extras
-        if extras.context_ranks > 1 or extras.side or extras.mix:
-            yield "context parallelism, disaggregation and mixes are not modelled yet"
+        yield shared_refusal(model, scenario)
+        yield mix_refusal(scenario, settings_of(scenario))
         yield self.kept(model, scenario)[0].refused
 
     def loading(self, model: Model, scenario: Scenario, weights: int) -> Loading | None:

@@ -7,14 +7,12 @@ import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import Any, Final, Literal
 
 from hfmem.engines.vllm.options import VllmOptions
 from hfmem.engines.vllm.rules import release_of
+from hfmem.mapper.interpret import Model
 from hfmem.units import GIB
-
-if TYPE_CHECKING:
-    from hfmem.mapper.interpret import Model
 
 __all__ = ["NO_EXTRAS", "Extras", "Request", "SpecMethod", "extras"]
 
@@ -63,6 +61,11 @@ class Extras:
     side: str = ""
     mix: tuple[Request, ...] = ()
     given: tuple[str, ...] = ()
+
+    @property
+    def connected(self) -> bool:
+        """Whether a connector moves KV cache out of the GPU: to another server, or to the host."""
+        return bool(self.side or self.kv_offload)
 
     @property
     def drafted(self) -> int:

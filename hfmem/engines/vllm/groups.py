@@ -53,6 +53,8 @@ class Spec:
             # one page more, as the window need not start at a page boundary
             return -(-min(self.window - 1 + self.ahead, length) // self.block) + 1
         tokens = min(self.window + self.ahead, length) if self.kind == "chunked" else length
+        if self.kind == "full":  # each rank of a context-parallel group has its share
+            tokens = -(-tokens // settings.extras.context_ranks)
         return -(-tokens // self.block) + self.resident
 
 
@@ -101,6 +103,7 @@ class Layout:
         """Bytes that each further token adds on average to a request of `length` tokens."""
         # over a length that is a whole number of blocks in every group, so that rounding to pages cancels out
         step = lcm(*(group.spec.block for group in self.groups if group.spec.block)) if self.block > 1 else 1
+        step *= settings.extras.context_ranks
         grown = self.blocks(length + step, settings) - self.blocks(length, settings)
         return grown * self.block_bytes // step
 

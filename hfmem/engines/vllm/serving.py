@@ -12,6 +12,7 @@ from hfmem.engines.protocol import RankMemory
 from hfmem.engines.vllm.cache import PagedCache
 from hfmem.engines.vllm.groups import Layout
 from hfmem.engines.vllm.kvformats import format_of
+from hfmem.engines.vllm.mix import mix_of
 from hfmem.engines.vllm.refusals import CACHE_DTYPES
 from hfmem.engines.vllm.settings import Settings, settings_of
 from hfmem.estimator.values import Margin, Scenario, Serving, Term, total_of
@@ -27,6 +28,9 @@ MARGIN: Final = Margin(
     why="vLLM's memory profiling may underestimate slightly",
     source="vLLM 0.33.0, v1/worker/gpu_worker.py: the 150 MiB that it subtracts from its suggested KV cache size",
 )
+
+
+_WHOLE: Final = 100  # hundredths
 
 
 def budgeted(terms: Sequence[Term], settings: Settings) -> int:
@@ -84,7 +88,22 @@ def serving(ranks: Sequence[RankMemory], scenario: Scenario, model: Model, to_be
         refused=refused,
         lineless=lineless,
         remark=_remark(found, settings),
+        mix=mix_of(found.layout, found.blocks, settings),
+        least_utilization=_least(ranks, scenario, settings),
     )
+
+
+def _least(ranks: Sequence[RankMemory], scenario: Scenario, settings: Settings) -> float | None:
+    """The smallest `--gpu-memory-utilization` with which the server starts and holds the batch."""
+    gpu = scenario.gpu
+    if gpu is None:
+        return None
+    inside = max(
+        budgeted(rank.terms, settings) + total_of(term for term in rank.terms if term.group == "kv_cache")
+        for rank in ranks
+    )
+    hundredths = -(-(inside + MARGIN.nbytes) * 100 // gpu.memory)
+    return hundredths / 100 if hundredths <= _WHOLE else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +134,8 @@ def _tokens(pool: _Pool, concurrency: float | None, scenario: Scenario) -> int |
         return None
     if settings_of(scenario).source.counts_requests:
         return int(concurrency * scenario.seq)
-    return pool.blocks // max(1, len(pool.layout.groups)) * pool.layout.block
+    alone = pool.blocks // max(1, len(pool.layout.groups)) * pool.layout.block
+    return alone * settings_of(scenario).extras.context_ranks
 
 
 def _no_free_memory(ranks: Sequence[RankMemory], scenario: Scenario) -> str:

@@ -12,6 +12,7 @@ from hfmem import estimate, inspect
 from hfmem.engines.vllm.cache import layout_of
 from hfmem.engines.vllm.releases import DEFAULT, RELEASES, read_of
 from hfmem.engines.vllm.rules import RULES, rules_of
+from hfmem.engines.vllm.settings import settings_of
 from hfmem.errors import InvalidScenarioError
 from hfmem.scenario.options import Options
 from hfmem.scenario.resolve import resolve
@@ -113,11 +114,12 @@ def test_states_of_every_block() -> None:
     """Up to 0.27, classes of Mamba 2 keep a state for every block with prefix caching; the block is a multiple of their
     kernel's chunk (`SupportsMambaPrefixCaching`, `get_mamba_chunk_size`: 128 of Nemotron-H)."""
     asked = {"vllm_version": "0.27", "enable_prefix_caching": True, "seq": 8192, "max_num_seqs": 8}
-    found = layout_of(model(NEMOTRON), resolve(Options(runtime="vllm", **asked), model(NEMOTRON)))
+    scenario = resolve(Options(runtime="vllm", **asked), model(NEMOTRON))
+    found = layout_of(model(NEMOTRON), scenario)
     assert not isinstance(found, Unknown)
     assert found.block % 128 == 0
     pages = -(-8192 // found.block)
-    assert [group.spec.pages(8192, None) for group in found.groups] == [pages] * len(found.groups)  # type: ignore[arg-type]
+    assert [group.spec.pages(8192, settings_of(scenario)) for group in found.groups] == [pages] * len(found.groups)
 
 
 NEMOTRON = "nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-BF16"
