@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from hfmem import HfmemError, estimate, inspect
 from hfmem.units import GIB
+from tests.mapper.test_adapted import BASE, CONFIG, saved
 
 model = cache(lambda name: inspect(name, offline=True))
 LLAMA, MIXTRAL = "meta-llama/Llama-3.1-8B-Instruct", "mistralai/Mixtral-8x7B-Instruct-v0.1"
@@ -107,6 +110,33 @@ def test_blocks_in_host_memory() -> None:
     (term,) = found.host
     assert (term.group, term.nbytes) == ("kv_cache", 32 * GIB)
     assert "0.11 and later" in server(LLAMA, kv_offloading_size=32, vllm_version="0.10").estimate.refused
+
+
+def test_an_adapter_gets_its_slot(tmp_path: Path) -> None:
+    """PEFT's adapter has float32 weights for the modules that it changes; vLLM's slot has room for all modules, of the
+    next rank that it knows, in the base's dtype: SmolLM2's 30 layers of 576, three KV heads of 64, 1,536."""
+    asked: dict[str, Any] = {"runtime": "vllm", "gpu": ("RTX 4090",), "offline": True, "vllm_version": "0.27"}
+    path = saved(tmp_path / "lora", CONFIG | {"r": 9})
+    found = estimate(path, **asked)
+    base = estimate(BASE, **asked, enable_lora=True, max_lora_rank=16)
+    layer = 3 * 576 + 576 + 2 * 192 + 2 * 576 + 2 * 576 + 2 * 1536 + 1536 + 576
+    assert base.estimate.group("weights") == found.estimate.group("weights")
+    slots = {t.name: t.nbytes for t in found.estimate.terms}["adapter slots"]
+    assert slots == 16 * (30 * layer + 2 * (49_152 + 576)) * 2  # a tied head has a slot of its own
+    command = found.estimate.serving.command
+    assert command.startswith(f"vllm serve {BASE} ")
+    assert f"--enable-lora --lora-modules adapter={path}" in command
+    wider = estimate(saved(tmp_path / "wide", CONFIG | {"r": 20}), **asked).estimate
+    assert "--enable-lora --max-lora-rank 32" in wider.serving.command
+
+
+def test_adapters_that_are_not_served(tmp_path: Path) -> None:
+    asked: dict[str, Any] = {"runtime": "vllm", "gpu": ("RTX 4090",), "offline": True}
+    head = {"base_model.model.lm_head.weight": np.zeros((49_152, 576), np.float32)}
+    copies = saved(tmp_path / "copies", CONFIG | {"modules_to_save": ["lm_head"]}, head)
+    assert "whole copies of modules" in estimate(copies, **asked).estimate.refused
+    other = saved(tmp_path / "other", CONFIG | {"peft_type": "LOHA"})
+    assert "LoRA adapters only" in estimate(other, **asked).estimate.refused
 
 
 QWEN, DEEPSEEK = "Qwen/Qwen3.5-27B", "deepseek-ai/DeepSeek-V3"
