@@ -16,6 +16,7 @@ from hfmem.fetcher.concurrent import Fetched, unforeseen
 from hfmem.fetcher.quantisations import Choice
 from hfmem.fetcher.values import Checkpoint, ModelRef
 from hfmem.hardware.values import Machine
+from hfmem.mapper.adapted import understood
 from hfmem.mapper.bundle import Bundle
 from hfmem.mapper.holdings import offered
 from hfmem.mapper.interpret import Model, interpret
@@ -54,6 +55,8 @@ def report_on(model: Model, options: Options) -> Report:
         HfmemError: options contradict each other, or the class cannot be traced.
     """
     check(options)
+    if options.train and model.adapted is not None:
+        model = _base_of(model)
     with HfmemError.concerning(model.checkpoint.ref.model_id):
         options = for_model(options, model)
         options = _settled(model, options)
@@ -77,6 +80,15 @@ def _settled(model: Model, options: Options) -> Options:
         return replace(options, seq=most)
     told = f"--seq {fits:,}: {'the maximum of the model' if fits == most else 'the longest'} that fits on "
     return replace(options, seq=fits, remarks=(*options.remarks, f"{told}{machine.accelerator.name}."))
+
+
+def _base_of(model: Model) -> Model:
+    """The base of an adapter, which training takes: what is trained is a new adapter, or the base itself."""
+    if model.adapted is None:
+        return model
+    base = model.adapted.base
+    note = f"Training is of the base model of {model.checkpoint.ref.model_id}: the adapter that it has is left out."
+    return replace(base, notes=(note, *base.notes))
 
 
 def _of_several(model: Model, options: Options, among: Sequence[Choice]) -> Report:
@@ -247,7 +259,7 @@ def _attempted(ref: ModelRef, given: Checkpoint | Model | Bundle, options: Optio
         with HfmemError.concerning(ref.model_id):
             if isinstance(given, Bundle):
                 return report_on_bundle(given, options)
-            return report_on(given if isinstance(given, Model) else completed(interpret(given)), options)
+            return report_on(given if isinstance(given, Model) else completed(understood(given)), options)
     except HfmemError as error:
         error.asked = ref.named
         return error
