@@ -150,6 +150,8 @@ def _options(row: Row) -> Options:
         gpu_memory_utilization=row.get("gpu_memory_utilization"),
         enforce_eager=bool(row.get("enforce_eager")),
         enable_prefix_caching=row.get("enable_prefix_caching"),
+        enable_lora="max_lora_rank" in row,
+        max_lora_rank=row.get("max_lora_rank"),
     )
 
 

@@ -172,3 +172,20 @@ def test_a_draft_model_is_split_over_the_same_ranks() -> None:
 )
 def test_refused_drafts(name: str, asked: dict[str, Any], told: str) -> None:
     assert told in server(name, **asked).estimate.refused
+
+
+@pytest.mark.parametrize(
+    ("gpu", "version", "inner"),
+    [
+        ("H100", "0.11", 2880),
+        ("H100", "0.10", 2944),  # Marlin, as PyTorch 2.7 has no Triton kernel for it
+        ("A100 80GB", "0.11", 2944),
+        ("B200", "0.27", 3072),
+        ("B200", "0.28", 2944),
+    ],
+)
+def test_padding_of_experts_is_that_of_the_card(gpu: str, version: str, inner: int) -> None:
+    """layers/quantization/mxfp4.py: gpt-oss-20b's experts of 2,880 × 2,880 in multiples of the kernel."""
+    found = server("openai/gpt-oss-20b", gpu=(gpu,), vllm_version=version, seq=4096).estimate
+    (term,) = (term for term in found.terms if term.name == "padding of experts")
+    assert f"({inner} × 3072) / (2880 × 2880)" in term.how or f"({inner} × 3072 / (2880 × 2880)" in term.how
