@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
 
-from hfmem import Report, estimate
+from hfmem import Report, estimate, inspect
 from hfmem.estimator.values import Serving, total_of
 from hfmem.units import GIB
 from tests.measured.inference import FIXTURES
@@ -109,15 +109,24 @@ _READ: Final[dict[str, Callable[[Report, Row], float | str]]] = _IN_GIB | {
 }
 
 
-def compared(row: Row) -> Reported:
+_model = cache(lambda name: inspect(name, offline=True))
+
+
+@cache
+def comparisons() -> tuple[Reported, ...]:
+    """Every reading with its estimate."""
+    return tuple(map(_compared, rows()))
+
+
+def _compared(row: Row) -> Reported:
     """The estimate for a reading."""
-    report = estimate(row["model"], runtime="vllm", offline=True, **row["asked"])
+    report = estimate(_model(row["model"]), runtime="vllm", **row["asked"])
     return Reported(row=row, estimated=_READ[row["reading"]](report, row))
 
 
 def document() -> str:
     """The table of all readings."""
-    found = [compared(row) for row in rows()]
+    found = comparisons()
     counts = {word: sum(each.outcome == word for each in found) for word in ("right", "explained", "off")}
     lines = [
         "# Reports of vLLM servers, and the estimates of them",

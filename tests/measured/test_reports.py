@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 import pytest
 
 from tests.measured.inference import FIXTURES
-from tests.measured.reports import Reported, compared, document, rows
-
-
-@cache
-def found() -> tuple[Reported, ...]:
-    return tuple(map(compared, rows()))
+from tests.measured.reports import comparisons, document, rows
 
 
 def test_nine_of_ten_reports_are_right() -> None:
-    assert len(found()) >= 20
-    assert sum(each.right for each in found()) >= 0.9 * len(found())
+    assert len(comparisons()) >= 20
+    assert sum(each.right for each in comparisons()) >= 0.9 * len(comparisons())
 
 
 @pytest.mark.parametrize("index", range(len(rows())))
 def test_a_report_is_right_or_explained(index: int) -> None:
-    each = found()[index]
+    each = comparisons()[index]
     assert each.outcome != "off", (each.row["url"], each.row["measured"], each.estimated)
     # an explanation of what is right is out of date
     assert (each.outcome == "explained") == ("explained" in each.row)
