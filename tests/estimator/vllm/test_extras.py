@@ -174,6 +174,15 @@ def test_prediction_layers_are_loaded_without_embedding_and_head() -> None:
     assert with_it.kv_cache_per_token == one.kv_cache_per_token * 62 // 61
 
 
+def test_a_layer_without_compressed_entries_predicts() -> None:
+    """DeepSeek-V4: `mtp.0` has a window only, which does not grow with the length."""
+    name = "deepseek-ai/DeepSeek-V4-Flash"
+    without, drafting = (server(name, tp=8, spec_method=way, gpu=("H200",)).estimate for way in (None, "mtp"))
+    assert not drafting.refused
+    assert drafting.kv_cache_per_token == pytest.approx(without.kv_cache_per_token, rel=0.02)
+    assert drafting.group("kv_cache") >= without.group("kv_cache")
+
+
 def test_drafts_are_verified_in_the_profile_run() -> None:
     """v1/sample/rejection_sampler.py: two more rows of logits, and two of float32 for each row of the sampler."""
     asked: dict[str, Any] = {"spec_method": "ngram", "spec_tokens": 3}
