@@ -9,15 +9,13 @@ from typing import Final
 
 from hfmem.dtypes import find_dtype
 from hfmem.engines.vllm.drafts import draft_layers
-from hfmem.engines.vllm.settings import Settings, settings_of
-from hfmem.estimator.parallel import Parallel
+from hfmem.engines.vllm.mxfp4 import mxfp4_terms
 from hfmem.estimator.values import Scenario, Term
 from hfmem.estimator.weights.kept import Kept
 from hfmem.estimator.weights.loaded import group_bytes
-from hfmem.hardware.values import Accelerator
 from hfmem.mapper.caches import KV, Cache, Combined, Indexed, Latent
 from hfmem.mapper.interpret import Model
-from hfmem.mapper.values import Experts, Layer, TensorGroup
+from hfmem.mapper.values import Layer, TensorGroup
 from hfmem.units import MIB
 
 __all__ = ["layer_tensors", "loaded_terms"]
@@ -26,13 +24,6 @@ _ROTARY_SOURCE: Final = "vLLM 0.19.0, model_executor/layers/rotary_embedding: co
 _LATENT_SOURCE: Final = (
     "vLLM 0.19.0, model_executor/layers/attention/mla_attention.py: W_UK_T and W_UV beside kv_b_proj"
 )
-_MXFP4_SOURCE: Final = "vLLM 0.19.0, fused_moe/oracle/mxfp4.py: sizes rounded up for the kernel"
-_HOPPER: Final = "9.0"
-_TRITON: Final = (0, 11)  # the first release with PyTorch 2.8, which Triton's kernel needs
-_SMALLER: Final = (0, 28)
-_MARLIN: Final = (128, 256)
-_FLASHINFER: Final = (256, 256)
-_AMD: Final = (256, 256)
 _ALLOCATOR_SOURCE: Final = "PyTorch c10/cuda/CUDACachingAllocator: segments of 2 MiB, not split below 1 MiB"
 
 # kRoundLarge, kMinLargeAlloc and kSmallSize of PyTorch's CUDACachingAllocator
@@ -45,7 +36,6 @@ _IN_LAYERS: Final = ("norm", "attention", "state", "mlp", "router", "experts", "
 def loaded_terms(model: Model, scenario: Scenario, kept: Kept) -> tuple[Term, ...]:
     """The terms of one rank; `model` is the part on that rank."""
     dtype = find_dtype(scenario.compute_dtype) if scenario.compute_dtype else None
-    settings = settings_of(scenario)
     if dtype is None or model.parameters is None:
         return ()
     groups = [group for group in model.parameters.groups if group.loaded]
@@ -53,7 +43,7 @@ def loaded_terms(model: Model, scenario: Scenario, kept: Kept) -> tuple[Term, ..
     return (
         *_rotary(model, groups, width),
         *_projections((*(model.architecture.layers or ()), *draft_layers(model, scenario)), width),
-        *_padding(model, groups, settings, scenario.parallel, scenario.gpu),
+        *mxfp4_terms(model, groups, scenario),
         *_rounding(groups, scenario, kept),
     )
 
@@ -104,43 +94,6 @@ def _latent(cache: Cache) -> Latent | None:
     if isinstance(cache, Indexed):
         return _latent(cache.attention)
     return cache if isinstance(cache, Latent) else None
-
-
-def _padding(
-    model: Model, groups: Iterable[TensorGroup], settings: Settings, parallel: Parallel, gpu: Accelerator | None
-) -> list[Term]:
-    """Padding of MXFP4 experts, whose sizes are rounded up to the kernel's multiples."""
-    layer = next((layer for layer in model.architecture.layers or () if isinstance(layer.ffn, Experts)), None)
-    stored = sum(
-        group.stored_bytes or 0 for group in groups if group.component == "experts" and group.layout == "mxfp4"
-    )
-    hidden = model.architecture.hidden_size
-    if layer is None or not isinstance(layer.ffn, Experts) or not stored or not hidden:
-        return []
-    # expert parallelism keeps experts whole; otherwise each is split across all ranks of a stage
-    inner = layer.ffn.intermediate // (1 if parallel.ep > 1 else parallel.tp * parallel.dp)
-    by_inner, by_hidden = _multiples(settings, gpu)
-    padded = _up(inner, by_inner) * _up(hidden, by_hidden)
-    nbytes = stored * padded // (inner * hidden) - stored
-    how = f"{stored:,} B × ({_up(inner, by_inner)} × {_up(hidden, by_hidden)} / ({inner} × {hidden}) - 1)"
-    return [_term("padding of experts", nbytes, how, _MXFP4_SOURCE)] if nbytes else []
-
-
-def _multiples(settings: Settings, gpu: Accelerator | None) -> tuple[int, int]:
-    """The multiples of the kernel that a card gets: Triton's on Hopper, FlashInfer's on Blackwell modules, Marlin's on
-    others, and on all of NVIDIA's with the PyTorch 2.7 of 0.10."""
-    release, capability = settings.release, gpu.compute_capability if gpu is not None else _HOPPER
-    if gpu is not None and gpu.vendor != "nvidia":
-        return _AMD
-    if capability.startswith("10."):
-        return _FLASHINFER if release < _SMALLER else _MARLIN
-    if capability != _HOPPER or release < _TRITON:
-        return _MARLIN
-    return settings.rules.mxfp4_multiples
-
-
-def _up(size: int, multiple: int) -> int:
-    return -(-size // multiple) * multiple
 
 
 def _rounding(groups: Iterable[TensorGroup], scenario: Scenario, kept: Kept) -> list[Term]:

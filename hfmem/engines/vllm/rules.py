@@ -26,14 +26,12 @@ class Rules:
             one row of scratch per multiprocessor.
         keeps_workspaces: whether the experts' scratch stays allocated after the forward pass.
         latent_alignment: a latent's row is padded to a multiple of this many elements.
-        mxfp4_multiples: intermediate and hidden size of MXFP4 experts are rounded up to multiples of these.
     """
 
     since: tuple[int, int]
     sampler: Literal["sort", "triton"]
     keeps_workspaces: bool
     latent_alignment: int
-    mxfp4_multiples: tuple[int, int]
 
     @property
     def name(self) -> str:
@@ -46,11 +44,10 @@ _V06: Final = Rules(
     sampler="sort",
     keeps_workspaces=False,
     latent_alignment=128,
-    mxfp4_multiples=(64, 256),
 )
 _V09: Final = replace(_V06, since=(0, 9), latent_alignment=1)
 _V13: Final = replace(_V09, since=(0, 13), keeps_workspaces=True)
-_V17: Final = replace(_V13, since=(0, 17), sampler="triton", mxfp4_multiples=(128, 256))
+_V17: Final = replace(_V13, since=(0, 17), sampler="triton")
 
 RULES: Final = (_V06, _V09, _V13, _V17)
 """Oldest first."""
