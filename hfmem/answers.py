@@ -78,7 +78,7 @@ def _settled(model: Model, options: Options) -> Options:
     fits = most if case.fits(case.scenario.batch, most) else case.max_seq()
     if not fits:
         return replace(options, seq=most)
-    told = f"--seq {fits:,}: {'the maximum of the model' if fits == most else 'the longest'} that fits on "
+    told = f"--seq {fits:,}: {'the maximum of the model, which' if fits == most else 'the longest that'} fits on "
     return replace(options, seq=fits, remarks=(*options.remarks, f"{told}{machine.accelerator.name}."))
 
 

@@ -139,7 +139,7 @@ def _components(report: Report) -> list[dict[str, Any]] | None:
             "name": report.checkpoint.ref.model_id,
             "class": adapted.kind or None,
             "parameters": adapted.trained,
-            "dtype": "float32",
+            "dtype": "float32" if report.scenario.serving is None else report.scenario.compute_dtype,
             "bytes": own,
             "loaded": True,
         },

@@ -83,8 +83,14 @@ def _model(name: str) -> Model:
     )
 
 
+_FIRST_ENGINE: Final = "0.7.3"
+
+
 def _version(row: Row) -> str:
-    """The release of a row; older than the rules is taken as the oldest, unknown as 0.11."""
+    """The release of a row; older than the rules is taken as the oldest, unknown as 0.11, and one that ran the first
+    engine (VLLM_USE_V1=0, whose log counts blocks of the GPU and the CPU) as the last with it alone."""
+    if row.get("first_engine"):
+        return _FIRST_ENGINE
     found = re.match(r"0\.(\d+)(\.\d+)?", row.get("engine_version") or "")
     if found is None or row["engine"] != "vllm":
         return "0.11"

@@ -39,13 +39,16 @@ def layout_of(model: Model, scenario: Scenario) -> Layout | Unknown:
         return Unknown("the dtype of the cache is not known: use --dtype or --kv-dtype")
     state = state_dtype(architecture, settings)
     dtypes = Dtypes(kv=scenario.kv_dtype, compute=scenario.compute_dtype, state=state)
+    beside = draft_layers(model, scenario)
     states = States(
         kept=kept_states(architecture, settings, scenario.gpu),
         conv_kernel=model.parameters.conv_kernel if model.parameters else None,
         drafted=drafted(model, settings),
+        beside=len(beside),
     )
-    layers = (*architecture.layers, *draft_layers(model, scenario))
-    return layout(layers, settings, dtypes, states, _in_flight(settings, scenario, architecture.head))
+    return layout(
+        (*architecture.layers, *beside), settings, dtypes, states, _in_flight(settings, scenario, architecture.head)
+    )
 
 
 def _in_flight(settings: Settings, scenario: Scenario, head: str | None) -> int:

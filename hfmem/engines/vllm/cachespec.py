@@ -70,11 +70,13 @@ class States:
         kept: how they are kept.
         conv_kernel: the kernel size of their convolutions; None if there is none.
         drafted: tokens drafted per step, each of which has a state.
+        beside: layers of a draft, which follow the model's.
     """
 
     kept: Kept
     conv_kernel: int | None = None
     drafted: int = 0
+    beside: int = 0
 
 
 def layout(
@@ -101,8 +103,9 @@ def layout(
         compressed=any(_compresses(layer.cache) for layer in set(layers)),
     )
     specs: Counter[Spec] = Counter()
-    for (layer, own), count in _at_boundaries(layers, widths).items():
-        found = own.specs(layer.cache, layer.kind)
+    packed, plain, ends = _at_boundaries(layers, widths)
+    for (layer, at_end), count in Counter((layer, index in ends) for index, layer in enumerate(layers)).items():
+        found = (plain if at_end else packed).specs(layer.cache, layer.kind)
         if isinstance(found, Unknown):
             return found
         for spec in found:
@@ -110,23 +113,23 @@ def layout(
     return grouped(_paged_states(specs, settings, states.kept), settings)
 
 
-def _at_boundaries(layers: tuple[Layer, ...], widths: _Widths) -> Counter[tuple[Layer, _Widths]]:
-    """How many layers of each sort there are: some packed formats leave the first and the last layers in the compute
-    dtype, except in hybrids. Since 0.27, blocks are so large that their pages hold those of such layers
-    (`Platform._align_heterogeneous_kv_block_size`)."""
+def _at_boundaries(layers: tuple[Layer, ...], widths: _Widths) -> tuple[_Widths, _Widths, set[int]]:
+    """The sizes of most layers, those of others, and which are these: some packed formats leave the first and the last
+    layers of a model in the compute dtype, except in hybrids. Since 0.27, blocks are so large that their pages hold
+    those of such layers (`Platform._align_heterogeneous_kv_block_size`)."""
     packed = widths.packed
     caches = [layer.cache for layer in layers if isinstance(layer.cache, KV)]
-    left = 0 if packed is None or len(caches) < len(layers) else min(packed.boundary, len(layers) // 2)
+    depth = len(layers) - widths.states.beside
+    left = 0 if packed is None or len(caches) < len(layers) else min(packed.boundary, depth // 2)
     if packed is None or packed.slot is None or not left:
-        return Counter((layer, widths) for layer in layers)
+        return widths, widths, set()
     first, plain = caches[0], replace(widths, packed=None, kv=widths.compute)
     if widths.settings.release >= _ONE_PAGE:
         row, wide = packed.slot(*_dims(first)), sum(_dims(first)) * int(widths.compute)
         block = widths.block * -(-wide // row)
         widths = replace(widths, block=block)
         plain = replace(plain, page=block * row * first.heads)
-    ends = {*range(left), *range(len(layers) - left, len(layers))}
-    return Counter((layer, plain if index in ends else widths) for index, layer in enumerate(layers))
+    return widths, plain, {*range(left), *range(depth - left, depth)}
 
 
 def _dims(cache: KV) -> tuple[int, int]:

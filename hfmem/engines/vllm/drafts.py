@@ -25,7 +25,7 @@ from hfmem.estimator.split.stages import Stage
 from hfmem.estimator.values import Scenario, Term
 from hfmem.estimator.weights.kept import Kept
 from hfmem.estimator.weights.loaded import group_bytes
-from hfmem.mapper.caches import KV, Cache, Combined, State
+from hfmem.mapper.caches import KV, Cache, Combined, Compressed, State
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Layer, ParameterTable, TensorGroup
 
@@ -61,10 +61,15 @@ def draft_layers(model: Model, scenario: Scenario) -> tuple[Layer, ...]:
 
 
 def _attending(layers: tuple[Layer, ...]) -> Layer:
-    """The kind of layer that predicts: the last one with attention over all tokens, or else with any."""
+    """The kind of layer that predicts: the last one with attention over all tokens, or else with any; of DeepSeek-V4,
+    one without compressed entries (`models/deepseek_v4`, its `mtp.0` has no compressor)."""
     attending = [layer for layer in layers if not _recurrent(layer.cache)]
     whole = [layer for layer in attending if not (isinstance(layer.cache, KV) and layer.cache.window)]
-    return (whole or attending or list(layers))[-1]
+    found = (whole or attending or list(layers))[-1]
+    parts = found.cache.caches if isinstance(found.cache, Combined) else ()
+    if any(isinstance(part, Compressed) for part in parts):
+        return next((replace(found, cache=part) for part in parts if isinstance(part, KV)), found)
+    return found
 
 
 def _recurrent(cache: Cache) -> bool:

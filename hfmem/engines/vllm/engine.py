@@ -15,7 +15,7 @@ from hfmem.engines.vllm.groups import Layout
 from hfmem.engines.vllm.kvformats import FORMATS as CACHE_FORMATS
 from hfmem.engines.vllm.loaded import loaded_terms
 from hfmem.engines.vllm.loading import loading
-from hfmem.engines.vllm.lora import lora_refusal, lora_terms
+from hfmem.engines.vllm.lora import base_of, lora_refusal, lora_terms
 from hfmem.engines.vllm.mix import mix_refusal
 from hfmem.engines.vllm.offload import host_terms, moved_terms, offload_refusal
 from hfmem.engines.vllm.options import VllmOptions
@@ -79,6 +79,7 @@ class Vllm:
         return kept_by(model, scenario, RECIPES, formats_of(settings_of(scenario).release), ANOTHER)
 
     def weights(self, model: Model, scenario: Scenario) -> Found:
+        model = base_of(model)
         found = kept_weights(self, model, scenario, lambda kept: _beside(model, scenario, kept))
         host = max((host_terms(model, scenario, kept) for kept in self.kept(model, scenario)), key=total_of, default=())
         return replace(found, host=host)

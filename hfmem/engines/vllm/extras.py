@@ -14,12 +14,12 @@ from hfmem.engines.vllm.rules import release_of
 from hfmem.mapper.interpret import Model
 from hfmem.units import GIB
 
-__all__ = ["NO_EXTRAS", "Extras", "Request", "SpecMethod", "extras"]
+__all__ = ["DEFAULT_RANK", "NO_EXTRAS", "Extras", "Request", "SpecMethod", "extras"]
 
 SpecMethod = Literal["mtp", "eagle", "eagle3", "draft_model", "ngram"]
 
 _LORAS: Final = 1
-_RANK: Final = 16
+DEFAULT_RANK: Final = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +105,7 @@ def extras(options: VllmOptions) -> Extras:
     method: SpecMethod | None = options.spec_method  # type: ignore[assignment] # one of its choices
     return Extras(
         loras=(options.max_loras or _LORAS) if options.enable_lora else 0,
-        lora_rank=(options.max_lora_rank or _RANK) if options.enable_lora else 0,
+        lora_rank=(options.max_lora_rank or DEFAULT_RANK) if options.enable_lora else 0,
         spec_method=method,
         spec_tokens=options.spec_tokens,
         spec_model=options.spec_model or "",

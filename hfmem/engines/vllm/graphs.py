@@ -22,6 +22,7 @@ from typing import Final
 from hfmem.dtypes import find_dtype
 from hfmem.engines.vllm.classes import class_rule
 from hfmem.engines.vllm.drafts import draft_layers, drafted
+from hfmem.engines.vllm.lora import adapters
 from hfmem.engines.vllm.peak import layer_inner, layer_scratch, packed_experts
 from hfmem.engines.vllm.settings import Settings
 from hfmem.estimator.values import Scenario, Term, TermKind
@@ -208,9 +209,9 @@ def _graphs(model: Model, scenario: Scenario, settings: Settings, taken: Capture
     whole = _EXECUTABLE + sum(outside + inside for outside, inside in kernels) * _KERNEL + reduced
     if draft := draft_layers(model, scenario):  # in pieces of its own
         piece += (len(draft) + 1) * _EXECUTABLE + sum(_kernels(layer)[0] for layer in draft) * _KERNEL
-    if settings.extras.loras:
-        adapters, times = len(layers) * _ADAPTER_KERNELS * _KERNEL, 2 if settings.release >= _ADAPTERS else 1
-        piece, whole = times * piece + adapters, times * whole + adapters
+    if adapters(model, settings)[0]:
+        more, times = len(layers) * _ADAPTER_KERNELS * _KERNEL, 2 if settings.release >= _ADAPTERS else 1
+        piece, whole = times * piece + more, times * whole + more
     return _Graphs(
         taken=taken,
         piece=piece,

@@ -12,6 +12,7 @@ from hfmem.engines.protocol import RankMemory
 from hfmem.engines.vllm.cache import PagedCache
 from hfmem.engines.vllm.groups import Layout
 from hfmem.engines.vllm.kvformats import format_of
+from hfmem.engines.vllm.lora import lora_options
 from hfmem.engines.vllm.mix import mix_of
 from hfmem.engines.vllm.refusals import CACHE_DTYPES
 from hfmem.engines.vllm.settings import Settings, settings_of
@@ -218,11 +219,12 @@ def _command(model: Model, scenario: Scenario, settings: Settings, fewer: int) -
         "--pipeline-parallel-size": parallel.pp,
         "--data-parallel-size": parallel.dp,
     }
-    parts = ["vllm serve", shlex.quote(model.checkpoint.ref.model_id), f"--max-model-len {scenario.seq}"]
+    served = model if model.adapted is None else model.adapted.base
+    parts = ["vllm serve", shlex.quote(served.checkpoint.ref.model_id), f"--max-model-len {scenario.seq}"]
     parts += [f"{name} {size}" for name, size in sizes.items() if size > 1]
     parts += ["--enable-expert-parallel"] if parallel.ep > 1 else []
     parts += [f"--max-num-seqs {fewer}"] if fewer else []
-    parts += settings.given
+    parts += [*settings.given, *lora_options(model, settings)]
     return " ".join([*parts, *_dtype_options(scenario, model)])
 
 

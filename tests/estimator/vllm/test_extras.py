@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from functools import cache
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from hfmem import HfmemError, estimate, inspect
 from hfmem.units import GIB
+from tests.command import run
+from tests.mapper.test_adapted import BASE, CONFIG, saved
 
 model = cache(lambda name: inspect(name, offline=True))
 LLAMA, MIXTRAL = "meta-llama/Llama-3.1-8B-Instruct", "mistralai/Mixtral-8x7B-Instruct-v0.1"
@@ -109,6 +115,33 @@ def test_blocks_in_host_memory() -> None:
     assert "0.11 and later" in server(LLAMA, kv_offloading_size=32, vllm_version="0.10").estimate.refused
 
 
+def test_an_adapter_gets_its_slot(tmp_path: Path) -> None:
+    """PEFT's adapter has float32 weights for the modules that it changes; vLLM's slot has room for all modules, of the
+    next rank that it knows, in the base's dtype: SmolLM2's 30 layers of 576, three KV heads of 64, 1,536."""
+    asked: dict[str, Any] = {"runtime": "vllm", "gpu": ("RTX 4090",), "offline": True, "vllm_version": "0.27"}
+    path = saved(tmp_path / "lora", CONFIG | {"r": 9})
+    found = estimate(path, **asked)
+    base = estimate(BASE, **asked, enable_lora=True, max_lora_rank=16)
+    layer = 3 * 576 + 576 + 2 * 192 + 2 * 576 + 2 * 576 + 2 * 1536 + 1536 + 576
+    assert base.estimate.group("weights") == found.estimate.group("weights")
+    slots = {t.name: t.nbytes for t in found.estimate.terms}["adapter slots"]
+    assert slots == 16 * (30 * layer + 2 * (49_152 + 576)) * 2  # a tied head has a slot of its own
+    command = found.estimate.serving.command
+    assert command.startswith(f"vllm serve {BASE} ")
+    assert f"--enable-lora --lora-modules adapter={path}" in command
+    wider = estimate(saved(tmp_path / "wide", CONFIG | {"r": 20}), **asked).estimate
+    assert "--enable-lora --max-lora-rank 32" in wider.serving.command
+
+
+def test_adapters_that_are_not_served(tmp_path: Path) -> None:
+    asked: dict[str, Any] = {"runtime": "vllm", "gpu": ("RTX 4090",), "offline": True}
+    head = {"base_model.model.lm_head.weight": np.zeros((49_152, 576), np.float32)}
+    copies = saved(tmp_path / "copies", CONFIG | {"modules_to_save": ["lm_head"]}, head)
+    assert "whole copies of modules" in estimate(copies, **asked).estimate.refused
+    other = saved(tmp_path / "other", CONFIG | {"peft_type": "LOHA"})
+    assert "LoRA adapters only" in estimate(other, **asked).estimate.refused
+
+
 QWEN, DEEPSEEK = "Qwen/Qwen3.5-27B", "deepseek-ai/DeepSeek-V3"
 
 
@@ -139,6 +172,15 @@ def test_prediction_layers_are_loaded_without_embedding_and_head() -> None:
     assert term.nbytes == pytest.approx((alone - inputs) / 8 + 2 * inputs, rel=0.015)
     one, with_it = (server(DEEPSEEK, spec_method=way, tp=8).estimate for way in (None, "mtp"))
     assert with_it.kv_cache_per_token == one.kv_cache_per_token * 62 // 61
+
+
+def test_a_layer_without_compressed_entries_predicts() -> None:
+    """DeepSeek-V4: `mtp.0` has a window only, which does not grow with the length."""
+    name = "deepseek-ai/DeepSeek-V4-Flash"
+    without, drafting = (server(name, tp=8, spec_method=way, gpu=("H200",)).estimate for way in (None, "mtp"))
+    assert not drafting.refused
+    assert drafting.kv_cache_per_token == pytest.approx(without.kv_cache_per_token, rel=0.02)
+    assert drafting.group("kv_cache") >= without.group("kv_cache")
 
 
 def test_drafts_are_verified_in_the_profile_run() -> None:
@@ -189,3 +231,62 @@ def test_padding_of_experts_is_that_of_the_card(gpu: str, version: str, inner: i
     found = server("openai/gpt-oss-20b", gpu=(gpu,), vllm_version=version, seq=4096).estimate
     (term,) = (term for term in found.terms if term.name == "padding of experts")
     assert f"({inner} × 3072) / (2880 × 2880)" in term.how or f"({inner} × 3072 / (2880 × 2880)" in term.how
+
+
+def head(folder: Path, kind: str) -> str:
+    """The checkpoint of an EAGLE head for SmolLM2: one layer of its sizes, that reads 2 or 3 × 576 for `fc`."""
+    folder.mkdir(parents=True)
+    streams = {"eagle": 2, "eagle3": 3}[kind]
+    config = {
+        "architectures": ["LlamaForCausalLMEagle3" if kind == "eagle3" else "LlamaForCausalLM"],
+        "model_type": "llama",
+        "hidden_size": 576,
+        "intermediate_size": 1536,
+        "num_attention_heads": 9,
+        "num_key_value_heads": 3,
+        "num_hidden_layers": 1,
+        "vocab_size": 49_152,
+        "tie_word_embeddings": False,
+        "torch_dtype": "float16",
+        "max_position_embeddings": 8192,
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    read = 2 * 576 if kind == "eagle3" else 576
+    sizes = {
+        "embed_tokens.weight": (49_152, 576),
+        "fc.weight": (576, streams * 576),
+        "layers.0.self_attn.q_proj.weight": (576, read),
+        "layers.0.self_attn.k_proj.weight": (192, read),
+        "layers.0.self_attn.v_proj.weight": (192, read),
+        "layers.0.self_attn.o_proj.weight": (576, 576),
+        "layers.0.mlp.gate_proj.weight": (1536, 576),
+        "layers.0.mlp.up_proj.weight": (1536, 576),
+        "layers.0.mlp.down_proj.weight": (576, 1536),
+    }
+    if kind == "eagle3":
+        sizes["lm_head.weight"] = (4096, 576)  # of a vocabulary of its own
+    save_file({name: np.zeros(size, np.float16) for name, size in sizes.items()}, folder / "model.safetensors")
+    return str(folder)
+
+
+@pytest.mark.parametrize(("kind", "own"), [("eagle", 0), ("eagle3", 4096 * 576)])
+def test_a_head_shares_the_embedding(tmp_path: Path, kind: str, own: int) -> None:
+    """v1/spec_decode/eagle.py: an embedding of the model's shape is the model's; `eagle3` has a head of its own."""
+    asked: dict[str, Any] = {"runtime": "vllm", "gpu": ("RTX 4090",), "offline": True, "seq": 4096}
+    base = estimate(BASE, **asked).estimate
+    found = estimate(BASE, **asked, spec_method=kind, spec_model=head(tmp_path / kind, kind), spec_tokens=3).estimate
+    assert not found.refused
+    read, streams = (1152, 3) if kind == "eagle3" else (576, 2)
+    layer = (576 + 2 * 192) * read + 576 * 576 + 3 * 1536 * 576
+    (term,) = (term for term in found.terms if term.name == "draft model")
+    assert term.nbytes == 2 * (layer + streams * 576 * 576 + own)
+    assert found.kv_cache_per_token - base.kv_cache_per_token == 2 * 3 * 64 * 2
+    assert f"--spec-method {kind} --spec-model {tmp_path / kind} --spec-tokens 3" in found.serving.command
+
+
+def test_a_draft_that_is_not_found_is_an_error(tmp_path: Path) -> None:
+    line = [BASE, "--runtime", "vllm", "--offline", "--spec-method", "eagle", "--spec-tokens", "2"]
+    ran = run(*line, "--spec-model", "org/no-such-head")
+    assert ran.returncode == 1
+    assert "org/no-such-head" in ran.stderr
+    assert "Traceback" not in ran.stderr
