@@ -241,6 +241,20 @@ def pads_pages(source: Source) -> bool:
     return "page_size_padded" in source.code("unify_kv_cache_spec_page_size", *_PLANNING)
 
 
+_PACKINGS: Final = {
+    "groups": "_get_packed_kv_cache_groups",
+    "dense": "_get_packed_kv_cache_layout",
+    "slots": "_get_kv_cache_config_packed",
+    "tuples": "_get_kv_cache_config_deepseek_v4",
+}
+
+
+@fact
+def packs(source: Source) -> str:
+    text = source.text(*_PLANNING)
+    return next((word for word, name in _PACKINGS.items() if f"def {name}(" in text), "")
+
+
 @fact
 def in_flight(source: Source) -> bool:
     return "max_in_flight_tokens" in source.text("v1/kv_cache_interface.py")

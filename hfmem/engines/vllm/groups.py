@@ -115,7 +115,7 @@ def grouped(specs: Counter[Spec], settings: Settings) -> Layout | Unknown:
     if _uniform(specs):
         return _one_group(specs)
     if any(spec.packed for spec in specs):
-        return _packed(specs)
+        return _packed(specs, settings)
     unified = _one_page(specs, settings)
     if isinstance(unified, Unknown):
         return unified
@@ -159,31 +159,54 @@ def _one_page(specs: Counter[Spec], settings: Settings) -> Counter[Spec] | Unkno
     return unified
 
 
-def _packed(specs: Counter[Spec]) -> Layout:
-    """Groups with pages of several sizes side by side (`_get_packed_kv_cache_groups`). Layers of one type are a bucket;
-    a bucket with as many layers of each size as of the others is split, so that groups repeat about as often."""
+def _packed(specs: Counter[Spec], settings: Settings) -> Layout | Unknown:
+    """Groups with pages of several sizes (`_get_packed_kv_cache_groups`, before `_get_kv_cache_groups_uniform_groups`).
+    Layers of one type are a bucket; a bucket with as many layers of each size as of the others is split, so that groups
+    repeat about as often."""
+    packs = settings.source.packs
     buckets: dict[tuple[Kind, int, int], Counter[Spec]] = {}
     for spec, count in specs.items():
         buckets.setdefault((spec.kind, spec.block, spec.window), Counter())[spec] += count
-    sizes = [_sizes(bucket) for bucket in buckets.values()]
-    balanced = [len(set(pages.values())) == 1 for pages in sizes]
+    whole = next((bucket for (kind, _, _), bucket in buckets.items() if kind == "full"), Counter())
+    if not packs or not whole:
+        return Unknown(f"vLLM {settings.source.name} has no layout for compressed entries")
+    known = sorted({spec.page for spec in whole})
+    sizes = [_sizes(bucket, known if packs != "groups" else []) for bucket in buckets.values()]
     most = [max(pages.values()) for pages in sizes]
-    least = max((most[i] for i, pages in enumerate(sizes) if balanced[i] and len(pages) > 1), default=0)
-    repeats = _nearest_divisor([most[i] for i, even in enumerate(balanced) if even], least) if least else 0
-    groups, widest = [], 0
-    for bucket, even, count in zip(buckets.values(), balanced, most, strict=True):
+    balanced = [len(set(pages.values())) == 1 for pages in sizes]
+    if packs == "groups":
+        least = max((most[i] for i, pages in enumerate(sizes) if balanced[i] and len(pages) > 1), default=0)
+        counts = [most[i] for i, even in enumerate(balanced) if even]
+    else:
+        least, counts = max(_sizes(whole, []).values()), most
+    repeats = _nearest_divisor(counts, least) if least else 0
+    groups, laid = [], []
+    for bucket, pages, even, count in zip(buckets.values(), sizes, balanced, most, strict=True):
         parts = -(-count // repeats) if even and repeats else 1
-        page = sum(spec.page * -(-layers // parts) for spec, layers in bucket.items())
-        widest = max(widest, page)
-        groups += [Group(spec=replace(next(iter(bucket)), page=page), layers=1)] * parts
-    return Layout(groups=tuple(groups), width=1, page=widest)
+        of_one = Counter({page: -(-layers // parts) for page, layers in pages.items()})
+        laid.append(of_one)
+        groups += [Group(spec=replace(next(iter(bucket)), page=_all(of_one)), layers=1)] * parts
+    return Layout(groups=tuple(groups), width=1, page=_block(laid, packs, known))
 
 
-def _sizes(bucket: Counter[Spec]) -> Counter[int]:
-    """How many layers have a page of each size."""
+def _block(laid: list[Counter[int]], packs: str, known: list[int]) -> int:
+    """Bytes of a block that holds the pages of any group."""
+    if packs == "tuples":
+        return max(max(pages.values()) for pages in laid) * sum(known)
+    if packs == "slots":
+        return _all(Counter({page: max(pages[page] for pages in laid) for pages in laid for page in pages}))
+    return max(map(_all, laid))
+
+
+def _all(pages: Counter[int]) -> int:
+    return sum(page * layers for page, layers in pages.items())
+
+
+def _sizes(bucket: Counter[Spec], known: list[int]) -> Counter[int]:
+    """How many layers have a page of each size, padded to the next of the known ones."""
     found: Counter[int] = Counter()
     for spec, count in bucket.items():
-        found[spec.page] += count
+        found[next((page for page in known if page >= spec.page), spec.page)] += count
     return found
 
 

@@ -17,9 +17,10 @@ from hfmem.units import GIB
 if TYPE_CHECKING:
     from hfmem.hardware.values import Accelerator
 
-__all__ = ["DEFAULT", "RELEASES", "CacheMode", "Release", "Tier", "number_of", "read_of", "sizes_of"]
+__all__ = ["DEFAULT", "RELEASES", "CacheMode", "Packing", "Release", "Tier", "number_of", "read_of", "sizes_of"]
 
 CacheMode = Literal["none", "align", "all"]
+Packing = Literal["", "tuples", "slots", "dense", "groups"]
 
 DEFAULT: Final = "0.33"
 """The release that `pip install vllm` installs."""
@@ -97,6 +98,9 @@ class Release:
         overlaps_stages: whether asynchronous scheduling is on with pipeline stages, too (model runner V2).
         pads_pages: whether a page that does not divide the largest is padded; else the engine does not start
             (`unify_kv_cache_spec_page_size`).
+        packs: how layers with pages of several sizes share blocks: `tuples` of one page of each size, as many as the
+            largest group has; `slots`, for each size as many; `dense`, the pages of each group from the beginning;
+            `groups`, with groups that are formed so; "" where there is no way.
         latent_step: tokens of which a grown block of latents is a multiple, next to recurrent states.
         checkpoints: mixers that write a state inside of a prefill, and have a page more for it where states are
             aligned (`num_prefill_checkpoint_blocks`).
@@ -123,6 +127,7 @@ class Release:
     in_flight: bool = False
     overlaps_stages: bool = False
     pads_pages: bool = False
+    packs: Packing = ""
     latent_step: int = 16
     checkpoints: tuple[str, ...] = ()
     nemotron: str = ""
@@ -165,12 +170,13 @@ _V020: Final = replace(
     refuses_states=True,
     nemotron="float32",
     nemotron_nested=True,
+    packs="tuples",
     counts_graphs=True,
 )
 _V0201: Final = replace(_V020, since=(0, 20, 1), counts_requests=True)
-_V024: Final = replace(_V0201, since=(0, 24, 0), pads_pages=True)
+_V024: Final = replace(_V0201, since=(0, 24, 0), pads_pages=True, packs="slots")
 _V026: Final = replace(_V024, since=(0, 26, 0), in_flight=True)
-_V027: Final = replace(_V026, since=(0, 27, 0), latent_step=128)
+_V027: Final = replace(_V026, since=(0, 27, 0), latent_step=128, packs="dense")
 _V028: Final = replace(
     _V027,
     since=(0, 28, 0),
@@ -182,7 +188,7 @@ _V028: Final = replace(
         _SMALL,
     ),
 )
-_V029: Final = replace(_V028, since=(0, 29, 0), overlaps_stages=True, checkpoints=("kimi_kda",))
+_V029: Final = replace(_V028, since=(0, 29, 0), overlaps_stages=True, packs="groups", checkpoints=("kimi_kda",))
 _V030: Final = replace(_V029, since=(0, 30, 0), yarn_stretches=False)
 _V032: Final = replace(_V030, since=(0, 32, 0), modes=("align", "none"), checkpoints=("kimi_kda", "glm_kda", "ssd"))
 _V033: Final = replace(

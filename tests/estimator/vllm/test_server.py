@@ -328,3 +328,50 @@ def test_what_makes_no_sense_is_refused(asked: dict[str, Any]) -> None:
 
     with pytest.raises(InvalidScenarioError):
         check(Options(**asked))
+
+
+@pytest.mark.parametrize(("length", "gib"), [(30_000, 6.66), (13_528, 5.44)])
+def test_compressed_attention_is_charged_as_the_engine_says(length: int, gib: float) -> None:
+    """github.com/vllm-project/vllm/issues/44376: 0.22, `LLM` (16,384 tokens a step), DeepSeek-V4-Flash: 6.66 GiB are
+    needed for 30,000 tokens, and of 13,528 a request fits in 5.44."""
+    report = server(
+        "deepseek-ai/DeepSeek-V4-Flash",
+        gpu=("2x H200",),
+        tp=2,
+        seq=length,
+        max_num_batched_tokens=16_384,
+        vllm_version="0.22",
+    )
+    found = layout_of(report.model, report.scenario)
+    assert not isinstance(found, Unknown)
+    needed = found.blocks(length, settings_of(report.scenario)) * found.block_bytes
+    assert needed / GIB == pytest.approx(gib, abs=0.005)
+
+
+@pytest.mark.parametrize(
+    ("version", "page"),
+    [
+        ("0.22", 22 * (37_440 + 8_640 + 1_728)),
+        ("0.24", 22 * 37_440 + 21 * 8_640 + 20 * 1_728),
+        ("0.27", 21 * (37_440 + 8_640) + 20 * 1_728),
+        ("0.33", 21 * (37_440 + 8_640) + 20 * 1_728),
+    ],
+)
+def test_a_block_of_compressed_attention_by_release(version: str, page: int) -> None:
+    """64 entries of 584 B, 64 keys of 132 B, 2 entries of 584 B, in steps of 576 B; 43 windows in two groups of 22,
+    21 layers with one entry per 4 tokens, 20 with one per 128."""
+    report = server("deepseek-ai/DeepSeek-V4-Flash", gpu=("2x H200",), tp=2, vllm_version=version)
+    found = layout_of(report.model, report.scenario)
+    assert not isinstance(found, Unknown)
+    assert found.block_bytes == page
+    assert len(found.groups) == 5
+
+
+@pytest.mark.parametrize(("version", "page"), [("0.12", 2_752_512), ("0.19", 2_752_512), ("0.27", 5_373_952)])
+def test_states_of_nemotron_without_a_dtype(version: str, page: int) -> None:
+    """128 heads of 80 x 128 and a convolution of 12,288 channels, beside 4,096 B a token: blocks of
+    672 tokens in 16 bits, of 1,312 in 32."""
+    report = server("nvidia/NVIDIA-Nemotron-Nano-9B-v2", vllm_version=version)
+    found = layout_of(report.model, report.scenario)
+    assert not isinstance(found, Unknown)
+    assert found.page == page
