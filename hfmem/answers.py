@@ -20,6 +20,8 @@ from hfmem.mapper.adapted import understood
 from hfmem.mapper.bundle import Bundle
 from hfmem.mapper.holdings import offered
 from hfmem.mapper.interpret import Model, interpret
+from hfmem.options.access import Access
+from hfmem.options.run import DEFAULT_SEQ, LONGEST
 from hfmem.refusals.options import SeveralModelsError
 from hfmem.report.values import Report
 from hfmem.scenario.check import check, check_again
@@ -27,7 +29,23 @@ from hfmem.scenario.options import Options
 from hfmem.scenario.resolve import resolve
 from hfmem.scenario.runtime import for_model
 
-__all__ = ["completed", "report_all", "report_each", "report_on", "report_on_bundle"]
+__all__ = ["accompanied", "completed", "report_all", "report_each", "report_on", "report_on_bundle"]
+
+
+def accompanied(options: Options, access: Access) -> Options:
+    """The options with the models that run beside the asked ones: the draft that `--spec-model` names.
+
+    Raises:
+        HfmemError: such a model was not found, or cannot be read.
+    """
+    if not options.spec_model or options.companions:
+        return options
+    from hfmem.fetcher.identity import reference
+    from hfmem.fetcher.sources import fetch  # only for runs with a draft
+
+    ref = reference(options.spec_model, "main")
+    with HfmemError.concerning(ref.model_id):
+        return replace(options, companions=(("draft", completed(interpret(fetch(ref, access)))),))
 
 
 def report_on(model: Model, options: Options) -> Report:
@@ -41,8 +59,27 @@ def report_on(model: Model, options: Options) -> Report:
         model = _base_of(model)
     with HfmemError.concerning(model.checkpoint.ref.model_id):
         options = for_model(options, model)
+        options = _settled(model, options)
         report = _of_several(model, options, among) if (among := offered(model.checkpoint)) else _report(model, options)
         return replace(report, trace=_traced(report.model, options, report.scenario)) if options.trace else report
+
+
+def _settled(model: Model, options: Options) -> Options:
+    """The options with the longest context that fits on the first accelerator, where that is what is asked for."""
+    if options.seq != LONGEST:
+        return options
+    from hfmem.advice.fit import Case, machines
+
+    machine = next((machine for machine in machines(options) if machine.there), None)
+    if machine is None:
+        return replace(options, seq=None)
+    most = model.architecture.max_positions or DEFAULT_SEQ
+    case = Case.of(model, replace(options, seq=most), machine)
+    fits = most if case.fits(case.scenario.batch, most) else case.max_seq()
+    if not fits:
+        return replace(options, seq=most)
+    told = f"--seq {fits:,}: {'the maximum of the model, which' if fits == most else 'the longest that'} fits on "
+    return replace(options, seq=fits, remarks=(*options.remarks, f"{told}{machine.accelerator.name}."))
 
 
 def _base_of(model: Model) -> Model:

@@ -7,7 +7,7 @@ from inspect import Signature, signature
 from os import PathLike
 from typing import Any, ParamSpec, TypeVar
 
-from hfmem.answers import completed, report_all, report_each, report_on, report_on_bundle
+from hfmem.answers import accompanied, completed, report_all, report_each, report_on, report_on_bundle
 from hfmem.errors import HfmemError
 from hfmem.fetcher.concurrent import fetch_all
 from hfmem.fetcher.identity import reference, with_file, with_quantisation
@@ -173,6 +173,7 @@ def estimate(asked: _Estimate) -> Report:
     """
     options = _options(asked)
     check(options)
+    options = accompanied(options, asked)
     if isinstance(asked.model, Bundle):
         return report_on_bundle(asked.model, options)
     if isinstance(asked.model, Model):
@@ -202,6 +203,7 @@ def compare(asked: _Compare) -> Comparison:
     """
     options = _options(asked)
     check(options)
+    options = accompanied(options, asked)
     meant = [_meant(model, asked) for model in _several(asked.models)]
     refs = [each for each in meant if isinstance(each, ModelRef)]
     fetched = iter(list(report_all(fetch_all(refs, asked, asked.jobs), options)))

@@ -127,7 +127,7 @@ def _parameter(option: Declared) -> Parameter:
     names = list(option.flags)
     if option.opposite:
         names[0] += f"/{option.opposite}"
-    elif option.option.parse is not None or option.option.words:
+    elif (option.option.parse is not None and not option.several) or option.option.words:
         kind = str
     elif option.several or kind in NUMBERS:
         one: Any = str if kind in NUMBERS else kind
@@ -474,12 +474,16 @@ def _collect(refs: Sequence[ModelRef], options: Options, around: _Around) -> tup
     progress = Progress([ref.model_id for ref in refs]) if sys.stderr.isatty() else None
     found = fetch_all(refs, around, around.jobs, done=progress.step if progress else lambda: None)
     # The following is imported while the first requests are in progress.
-    from hfmem.answers import report_all
+    from hfmem.answers import accompanied, report_all
+    from hfmem.errors import HfmemError
 
     results: list[Report | HfmemError] = []
     try:
+        options = accompanied(options, around)
         for result in report_all(found, options):
             results.append(result)
+    except HfmemError as error:
+        return [error], False
     except KeyboardInterrupt:
         return results, True
     finally:

@@ -161,3 +161,23 @@ RUN_DTYPES: Final = ("float64", "float32", "bfloat16", "float16")
 
 KV_DTYPES: Final = (*RUN_DTYPES, "float8_e4m3fn", "float8_e5m2", "int8")
 """Dtypes of a KV cache."""
+
+PACKED_KV: Final = (
+    "fp8_inc",
+    "fp8_ds_mla",
+    "nvfp4_ds_mla",
+    "turboquant_k8v4",
+    "turboquant_4bit_nc",
+    "turboquant_k3v4_nc",
+    "turboquant_3bit_nc",
+    "octave_k3v4",
+    "octave_k3v3",
+    "octave_k3v3_compact",
+    "ultraquant_4bit",
+    "int4_per_token_head",
+    "int8_per_token_head",
+    "fp8_per_token_head",
+    "nvfp4",
+    "nvfp4_4over6",
+)
+"""Formats of a KV cache that vLLM packs in a way of its own (`hfmem/engines/vllm/kvformats.py` has their sizes)."""

@@ -158,7 +158,9 @@ WORDS = {
     "norm": "a component",
     "loss": "a moment of a step",
     "block_size": "an option of vLLM",
+    "align": "a mode of vLLM's prefix cache",
     "cache_size": "a function's name",
+    "ngram": "a method of speculative decoding",
 }
 LOOKED_UP = ("interpret", "values", "caches", "structure", "lora", "gguf.layout")
 """Modules of the mapper that hand over sizes, signatures and roles; the others read names and keys."""

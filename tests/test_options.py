@@ -257,7 +257,7 @@ def test_help_and_a_plain_run_load_no_more_than_they_need(alone: dict[str, str])
         return set(process.stdout.splitlines()[-1].split()[1:])
 
     declarations = (
-        r"hfmem\.(cli|errors|refusals(\.options)?|streams|units|scenario(\.asked)?|options(\..*)?|engines(\.table|\.\w+(\.options)?)?"
+        r"hfmem\.(cli|errors|refusals(\.options)?|streams|units|scenario(\.asked)?|options(\..*)?|engines(\.table|\.\w+(\.\w*options)?)?"
         r"|report(\.formats|\.options)?)"
     )
     assert [name for name in loaded("--help") if not re.fullmatch(declarations, name)] == []
@@ -386,7 +386,7 @@ def test_type_checkers_see_every_option(type_checked: list[str]) -> None:
 def test_numbers_of_tokens_are_written_in_one_way(option: Declared) -> None:
     """Whatever is counted in tokens takes 1k and a string, as a length does."""
     counts = re.match(r"(Maximum |Prompt |Encoder input )?tokens\b", option.option.help, re.IGNORECASE) is not None
-    assert (option.option.parse is tokens) == counts
+    assert (option.option.parse is tokens or option.option.also is not None) == counts  # a length may be auto
     if counts:
         assert value_of(option, "1k") == 1024
         assert value_of(option, "1000") == 1000

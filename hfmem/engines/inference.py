@@ -88,6 +88,7 @@ class _Held:
     terms: tuple[Term, ...]
     unknown: _Unknown
     spared: int
+    host: tuple[Term, ...]
     layout: object
 
     @classmethod
@@ -103,6 +104,7 @@ class _Held:
             terms=tuple(term for each in found for term in each.terms),
             unknown=tuple(reason for each in found for reason in each.unknown),
             spared=sum(each.spared for each in found),
+            host=tuple(term for each in found for term in each.host),
             layout=engine.layout(part, scenario),
         )
 
@@ -195,7 +197,10 @@ class Prepared:
             unknown=top.unknown,
             kv_cache_per_token=max(cache.per_token for cache in caches) if known else None,
             kv_cache_fixed=max(cache.fixed for cache in caches) if known else None,
-            notes=_notes(runs, self.model, scenario, "" if serving is not None or self._told(refused) else refused),
+            notes=(
+                *_notes(runs, self.model, scenario, "" if serving is not None or self._told(refused) else refused),
+                *([serving.remark] if serving is not None and serving.command and serving.remark else []),
+            ),
             ranks=_ranks(self.stages, filled) if scenario.parallel.gpus > 1 else (),
             serving=serving,
             # with the lighter recipe, another rank may be the most loaded one
@@ -204,6 +209,7 @@ class Prepared:
             refused_by_most=by_most,
             formats=self.formats,
             loading=self.loading,
+            host=max((held.host for held in self.held), key=total_of, default=()),
         )
 
 

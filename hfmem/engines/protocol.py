@@ -28,6 +28,7 @@ __all__ = [
     "Engine",
     "Found",
     "Offloads",
+    "Packs",
     "Pads",
     "RankMemory",
     "Ranked",
@@ -46,11 +47,13 @@ class Found:
         terms: the known terms.
         unknown: (group, reason) for each group with an unknown part.
         spared: bytes between the highest and the lowest result, where `--dtype` may stand for several recipes.
+        host: terms in the host's memory, of all ranks together.
     """
 
     terms: tuple[Term, ...] = ()
     unknown: tuple[tuple[Group, str], ...] = ()
     spared: int = 0
+    host: tuple[Term, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,6 +187,17 @@ class Offloads(Protocol):
     def offload(self, model: Model, scenario: Scenario) -> Offload | None:
         """The most of the model that fits on the scenario's accelerators, with room to spare; None where nobody asked
         for a choice, or not even a part is of use."""
+
+
+@runtime_checkable
+class Packs(Protocol):
+    """An engine with formats of its own for the KV cache.
+
+    Attributes:
+        cache_formats: values of `--kv-dtype`, of those in `PACKED_KV`.
+    """
+
+    cache_formats: tuple[str, ...]
 
 
 @runtime_checkable

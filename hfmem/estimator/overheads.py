@@ -25,7 +25,7 @@ class Overhead:
     Attributes:
         name: name of the term.
         kind: kind of the term.
-        of: what it applies to: a GPU generation or vendor, PyTorch (`workspace`), `several` GPUs, or `experts`.
+        of: what it applies to: a GPU generation or vendor, PyTorch (`workspace`), or `several` GPUs.
         nbytes: bytes on one GPU.
         how: what was measured, and the range that was seen.
         source: where the measurement was published.
@@ -98,14 +98,6 @@ OVERHEADS: Final[tuple[Overhead, ...]] = (
         how="1.43 to 1.53 GiB at the start of a worker with 2 or 4 GPUs, 0.51 GiB with one; 0.9 to 1.5 GiB seen",
         source=f"start-up snapshots of vLLM 0.19 on H100: {_LOGS}",
     ),
-    Overhead(
-        name="NCCL, the experts' group",
-        kind="communication",
-        of="experts",
-        nbytes=500 * MIB,
-        how="1.99 to 2.05 GiB at the start of a worker for models with experts, 1.51 to 1.53 for others",
-        source=f"start-up snapshots of vLLM 0.19 on H100: {_LOGS}",
-    ),
 )
 
 
@@ -115,7 +107,7 @@ def overhead_terms(gpu: Accelerator | None = None, parallel: Parallel = SINGLE) 
     return terms + ([_term(row) for row in OVERHEADS if row.kind == "workspace"] if _is_cuda(gpu) else [])
 
 
-def context_terms(gpu: Accelerator | None, parallel: Parallel, *, experts: bool = False) -> list[Term]:
+def context_terms(gpu: Accelerator | None, parallel: Parallel) -> list[Term]:
     """The context of the accelerator and the communication buffers of several GPUs. Without `--gpu`, and for
     generations that were not measured, the H100's figure stands in; CPUs and vendors without a row add nothing."""
     rows = {row.of: row for row in OVERHEADS}
@@ -126,9 +118,6 @@ def context_terms(gpu: Accelerator | None, parallel: Parallel, *, experts: bool 
         chosen.append(rows["amd"])
     if chosen and parallel.gpus > 1:
         chosen.append(rows["several"])
-        # models with experts open a second NCCL group, for which the H100 logs show another 0.5 GiB
-        if experts and parallel.tp > 1:
-            chosen.append(rows["experts"])
     return [_term(row) for row in chosen]
 
 

@@ -22,6 +22,7 @@ __all__ = [
     "Loading",
     "Margin",
     "Method",
+    "Mix",
     "Mode",
     "Offload",
     "Phase",
@@ -128,9 +129,9 @@ class Scenario:
         return 0 if self.gpu is None else max(0, self.gpu.memory - self.reserve)
 
 
-TermKind = Literal["context", "communication", "workspace", "libraries", "graphs"]
+TermKind = Literal["context", "communication", "workspace", "libraries", "graphs", "graph activations"]
 """Overheads: the context that a process creates on the accelerator; NCCL buffers; cuBLAS workspaces; memory that
-libraries take during vLLM's profile run; CUDA graphs."""
+libraries take during vLLM's profile run; CUDA graphs; activations that graphs and their warm-up keep."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,6 +208,23 @@ class Rank:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Mix:
+    """Requests of a mix of lengths that run at once.
+
+    Attributes:
+        on_average: while answers grow.
+        at_full_length: if all had their whole answer at the same time: more than that may be preempted.
+        limited: whether the engine's limit of sequences is what limits them, and not the pool.
+        tokens: of a request in the pool, on average.
+    """
+
+    on_average: float
+    at_full_length: float
+    limited: bool
+    tokens: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Serving:
     """What a serving engine has left for its KV cache.
 
@@ -216,16 +234,27 @@ class Serving:
         kv_tokens: tokens that fit in the pool, as the engine's log counts them; None for a model without a KV cache.
         max_concurrency: requests of `seq` tokens that fit in the pool; None for a model without a KV cache.
         command: the launch line; None where the engine would not start, or the scenario does not fit.
+        kv_blocks: blocks of the pool; None for an engine without blocks, and where no accelerator is given.
+        blocks_per_request: blocks that a request of `seq` tokens takes at most; None as above.
         refused: why the engine does not start; "" where it does.
         lineless: why there is no launch line although the engine starts; "" where there is one.
+        mix: how many requests of a mix of lengths run at once; None where no mix is given.
+        least_utilization: the smallest share of the accelerator's memory, in hundredths, with which the engine starts
+            and holds the batch; None for engines without such a setting, and where more than all is needed.
+        remark: why the launch line has an option that nobody asked for; "" where it has none.
     """
 
     kv_pool: int | None
     kv_tokens: int | None
     max_concurrency: float | None
     command: str | None
+    kv_blocks: int | None = None
+    blocks_per_request: int | None = None
     refused: str = ""
     lineless: str = ""
+    remark: str = ""
+    mix: Mix | None = None
+    least_utilization: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

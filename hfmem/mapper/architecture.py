@@ -99,6 +99,7 @@ def _size(facts: Facts, *keys: str) -> int | None:
 
 
 _LONGEST_NAME: Final = 80  # characters of a class name or model type
+_LARGEST_CHUNK: Final = 2**20  # tokens; real configs have 64 to 512
 _MOST_CLASSES: Final = 16  # names in `architectures`, of which real configs have one or two
 
 
@@ -117,6 +118,8 @@ def finished(architecture: Architecture, config: Mapping[str, Any], types: Seque
         overflows=architecture.model_type in _OVERFLOWING,
         conv1d=architecture.model_type in _CONV1D,
         state_dtype=architecture.state_dtype or _state_dtype(config),
+        prediction_layers=_prediction_layers(config),
+        state_chunk=_state_chunk(config),
         rotary_rows=rotary_rows(config, architecture.max_positions),
         context=context_of(config, architecture.max_positions),
     )
@@ -138,6 +141,32 @@ def _state_dtype(config: Mapping[str, Any]) -> str | None:
             found = find_dtype(name) if isinstance(name, str) else None
             if found is not None:
                 return found.name
+    return None
+
+
+_MOST_PREDICTED: Final = 64  # layers; real configs have 1 to 3
+
+
+def _prediction_layers(config: Mapping[str, Any]) -> int:
+    """The layers that predict further tokens, at the root of a config or in `text_config`: the keys that vLLM 0.33.0
+    reads (`config/speculative.py::hf_config_override`). Qwen3-Next has one, and no key for it."""
+    text = config.get("text_config")
+    for part in (text if isinstance(text, Mapping) else {}, config):
+        for key in ("num_nextn_predict_layers", "mtp_num_hidden_layers", "num_mtp_modules", "num_mtp_layers"):
+            found = part.get(key)
+            if isinstance(found, int) and not isinstance(found, bool) and 0 <= found <= _MOST_PREDICTED:
+                return found
+    return 1 if config.get("model_type") == "qwen3_next" else 0
+
+
+def _state_chunk(config: Mapping[str, Any]) -> int | None:
+    """The tokens that a state-space kernel handles at once, at the root of a config or in `text_config`."""
+    text = config.get("text_config")
+    for part in (text if isinstance(text, Mapping) else {}, config):
+        for key in ("mamba_chunk_size", "chunk_size"):
+            found = part.get(key)
+            if isinstance(found, int) and 0 < found <= _LARGEST_CHUNK:
+                return found
     return None
 
 

@@ -8,6 +8,7 @@ __all__ = [
     "Layout",
     "Packed",
     "Recurrent",
+    "component_of",
     "is_bias",
     "is_convolution",
     "is_positions",
@@ -42,6 +43,25 @@ _POSITIONS: Final = ("wpe", "position_embeddings", "embed_positions", "positions
 def module_of(role: str) -> str:
     """The module to which a tensor belongs; for a bias, that of its weight."""
     return role.partition(".")[0]
+
+
+_InLayer = Literal["norm", "embedding", "lm_head", "router", "mlp", "attention", "other"]
+_IN_LAYER: Final[dict[str, _InLayer]] = {
+    **dict.fromkeys(("eh_proj", "enorm", "hnorm"), "other"),  # nn.Linear and norms, on every rank
+    **dict.fromkeys(("gate", "router", "shared_expert_gate", "e_score_correction_bias"), "router"),
+    **dict.fromkeys((*_INWARD, "down_proj", "w2", "output_linear", "fc"), "mlp"),
+    **dict.fromkeys(("embed_tokens", "embedding"), "embedding"),
+    **dict.fromkeys(("head", "lm_head"), "lm_head"),
+}
+
+
+def component_of(role: str) -> _InLayer:
+    """The component of a tensor in a decoder's layer, or in one that predicts, from its role alone; those of experts
+    have the roles of an MLP's."""
+    module = module_of(role).removesuffix("_blocks").removesuffix("_scales")
+    if module not in _IN_LAYER and "norm" in module:
+        return "norm"
+    return _IN_LAYER.get(module, "attention")
 
 
 def leads_inward(role: str) -> bool:

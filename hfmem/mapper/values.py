@@ -10,7 +10,7 @@ from typing import Final, Literal, TypeVar
 from hfmem.mapper import roles
 from hfmem.mapper.caches import Cache, Seen
 from hfmem.mapper.context import Context
-from hfmem.mapper.cuts import Cut, cut_of
+from hfmem.mapper.cuts import Cut, cut_of, is_output
 
 __all__ = [
     "COMPONENTS",
@@ -179,6 +179,8 @@ class Architecture:
         overflows: whether its activations overflow float16.
         conv1d: whether its class uses transformers' Conv1D in place of `nn.Linear`.
         state_dtype: dtype of recurrent states that the config requests of serving engines; None for the compute dtype.
+        prediction_layers: layers that predict further tokens, which serving engines may draft with.
+        state_chunk: tokens that a state-space kernel handles at once; None if the config does not have it.
         rotary_rows: rows of the cos/sin tables that engines precompute for rotary positions.
         context: the config's maximum context, for engines with their own rules; None if it has none.
         tensor_plan: the parallel plans of its class; None if they were not looked up.
@@ -209,6 +211,8 @@ class Architecture:
     overflows: bool = False
     conv1d: bool = False
     state_dtype: str | None = None
+    prediction_layers: int = 0
+    state_chunk: int | None = None
     rotary_rows: int | None = None
     context: Context | None = None
     tensor_plan: TensorPlan | None = None
@@ -218,8 +222,8 @@ class Architecture:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """The classes in its config, for software that supports only certain classes; no size or formula may depend on
-        them."""
+        """The classes in its config, for software that supports only certain classes or has settings for them; no size
+        of the model may depend on them."""
         return self.architectures
 
     def __repr__(self) -> str:
@@ -331,6 +335,11 @@ class TensorGroup:
         return roles.reads_stream(self.role)
 
     @property
+    def writes_stream(self) -> bool:
+        """Whether its module writes to the residual stream: output and down projections."""
+        return is_output(self.role)
+
+    @property
     def packed_as(self) -> roles.Packed | None:
         """The fused matrix that serving engines build of it and others with the same input; None if it is not fused."""
         return roles.packed_as(self.role)
@@ -344,6 +353,13 @@ class TensorGroup:
     def recurrent_part(self) -> roles.Recurrent:
         """Its part of a recurrent layer, as quantisers distinguish them."""
         return roles.recurrent_part(self.role)
+
+    def in_a_layer(self, layers: int) -> TensorGroup:
+        """The same tensors of so many prediction layers as tensors of layers that run."""
+        component: Component = roles.component_of(self.role)
+        if component == "mlp" and (self.count > 2 * max(1, layers) or len(self.shape) > 2):
+            component = "experts"
+        return replace(self, component=component, loaded=True)
 
     def as_head(self) -> TensorGroup:
         """The same tensors as an output embedding."""

@@ -51,6 +51,7 @@ class Option:
         shown: the default in words, if it is not the field's default; None if it is not shown.
         choices: the allowed words, or a function that returns them; empty for any.
         least, most: the smallest and largest allowed number.
+        also: a number outside of the bounds, which stands for a word.
         above, below: exclusive bounds.
         check: returns what is wrong with a value: an error, or a message worded to follow the option's name; None if
             it is valid.
@@ -77,6 +78,7 @@ class Option:
     choices: tuple[str, ...] | Callable[[], tuple[str, ...]] = ()
     least: float | None = None
     most: float | None = None
+    also: float | None = None
     above: float | None = None
     below: float | None = None
     check: Callable[[Any], InvalidScenarioError | str | None] | None = None
@@ -211,14 +213,26 @@ def value_of(option: Declared, given: Any) -> Any:
     Raises:
         OptionRefusedError: the value cannot be parsed.
     """
-    if isinstance(given, str) and option.option.parse is not None:
-        try:
-            return option.option.parse(given)
-        except ValueError as error:
-            raise OptionRefusedError(option.flags[0], str(error)) from None
+    if isinstance(given, str) and option.option.parse is not None and not option.several:
+        return _parsed(option, given)
     if not option.several or given is None:
         return option.default if given is None and option.several else plain(given)
     if isinstance(given, str):
-        return split(given) if option.option.words else (given,)
-    several = isinstance(given, Iterable) and not isinstance(given, (Mapping, bytes, bytearray))
-    return tuple(map(plain, given)) if several else given
+        given = split(given) if option.option.words else (given,)
+    if not isinstance(given, Iterable) or isinstance(given, (Mapping, bytes, bytearray)):
+        return given
+    if option.option.parse is not None:
+        return tuple(_parsed(option, one) if isinstance(one, str) else plain(one) for one in given)
+    return tuple(map(plain, given))
+
+
+def _parsed(option: Declared, given: str) -> Any:
+    """The value of a string.
+
+    Raises:
+        OptionRefusedError: the value cannot be parsed.
+    """
+    try:
+        return option.option.parse(given) if option.option.parse is not None else given
+    except ValueError as error:
+        raise OptionRefusedError(option.flags[0], str(error)) from None

@@ -118,7 +118,7 @@ def _out_of_range(option: Declared, value: Any) -> InvalidScenarioError | None:
         and (rules.below is None or value < rules.below)
     )
     taken = Range(least=rules.least, most=rules.most, above=rules.above, below=rules.below)
-    return None if held else WrongValueError(option.called, value, taken)
+    return None if held or value == rules.also else WrongValueError(option.called, value, taken)
 
 
 def _checked(option: Declared, found: InvalidScenarioError | str | None) -> InvalidScenarioError | None:

@@ -11,10 +11,13 @@ from hfmem.options.words import Method
 from hfmem.refusals.options import UnknownWordError
 from hfmem.units import gib_of
 
-__all__ = ["DEFAULT_SEQ", "RunOptions", "is_profile"]
+__all__ = ["DEFAULT_SEQ", "LONGEST", "RunOptions", "is_profile"]
 
 DEFAULT_SEQ = 4096
 """Default tokens per sequence, for models that support that many."""
+
+LONGEST = -1
+"""`--seq auto`: the longest that fits, as in vLLM."""
 
 _MOST = 10**9  # tokens, or sequences: a bound beyond any meaningful value
 
@@ -29,11 +32,21 @@ def _automatic(word: str) -> str | None:
     return None if word == "auto" else word
 
 
+def _length(word: str) -> int:
+    """A number of tokens; `LONGEST` for `auto`, as vLLM spells it.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    return LONGEST if word.strip().lower() == "auto" else tokens(word)
+
+
 def _cache_dtype(name: str) -> UnknownWordError | None:
     """What is wrong with a KV cache dtype; None if it is valid."""
-    from hfmem.dtypes import KV_DTYPES, canonical  # its table is not needed for help
+    from hfmem.dtypes import KV_DTYPES, PACKED_KV, canonical  # its table is not needed for help
 
-    return None if canonical(name) in KV_DTYPES else UnknownWordError("--kv-dtype", name, KV_DTYPES)
+    every = (*KV_DTYPES, *PACKED_KV)
+    return None if canonical(name) in every else UnknownWordError("--kv-dtype", name, every)
 
 
 def _memory(text: str) -> float:
@@ -78,10 +91,19 @@ class RunOptions:
             panel=SIZE,
             common=True,
             names=("--seq", "--max-model-len"),
-            shown=f"{DEFAULT_SEQ}, or the model's maximum",
-            parse=tokens,
+            shown=f"{DEFAULT_SEQ}, or the model's maximum; 'auto': the longest that fits",
+            parse=_length,
+            also=LONGEST,
             least=1,
             most=_MOST,
+            needs=(
+                Need(sentence="auto needs --gpu NAME", met=lambda asked: asked.seq != LONGEST or asked.gpu),
+                Need(sentence="auto is for inference", met=lambda asked: asked.seq != LONGEST or asked.train is None),
+                Need(
+                    sentence="auto cannot be used with --method textbook",
+                    met=lambda asked: asked.seq != LONGEST or asked.method != "textbook",
+                ),
+            ),
             keys=("max_length", "max_seq_length", "sequence_len", "model_max_length", "cutoff_len"),
         ),
     ] = None
@@ -99,7 +121,7 @@ class RunOptions:
             needs=(
                 Need(
                     sentence="exceeds --seq, which covers prompt and output",
-                    met=lambda asked: asked.seq is None or asked.prompt <= asked.seq,
+                    met=lambda asked: asked.seq in (None, LONGEST) or asked.prompt <= asked.seq,
                 ),
                 Need(
                     sentence=f"exceeds --seq, which covers prompt and output and defaults to {DEFAULT_SEQ:,}",

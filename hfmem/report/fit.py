@@ -11,7 +11,7 @@ from typing import Any, Final
 from tabulate import tabulate
 
 from hfmem.advice.values import Fit
-from hfmem.estimator.values import GROUPS, Estimate, Group, Offload, Rank
+from hfmem.estimator.values import GROUPS, Estimate, Group, Offload, Rank, Serving
 from hfmem.hardware.values import Accelerator, Instance
 from hfmem.report.escapes import line
 from hfmem.report.sentences import machine_words
@@ -204,15 +204,20 @@ def refusal_lines(report: Report, room: int | None = None) -> Iterator[str]:
 def pool_lines(report: Report, unit: str) -> Iterator[str]:
     """A serving engine's KV cache pool."""
     serving = report.estimate.serving
-    if serving is None or serving.kv_pool is None:
+    if serving is None:
         return
-    if serving.kv_pool <= 0 and not serving.refused and not report.estimate.refused_by_most:
+    if serving.kv_pool is None:
+        pass
+    elif serving.kv_pool <= 0 and not serving.refused and not report.estimate.refused_by_most:
         yield f"KV pool: none, {format_bytes(-serving.kv_pool, unit)} short"
     elif serving.kv_pool > 0 and serving.kv_tokens is not None and serving.max_concurrency is not None:
         yield (
             f"KV pool {format_bytes(serving.kv_pool, unit)}: {serving.kv_tokens:,} tokens, "
             f"{serving.max_concurrency:,.2f} requests of {report.scenario.seq:,} tokens at once"
         )
+        if serving.kv_blocks is not None and serving.blocks_per_request is not None:
+            yield f"  in {serving.kv_blocks:,} blocks, {serving.blocks_per_request:,} for such a request"
+    yield from _beside_the_pool(serving)
 
 
 def command_block(report: Report, room: int | None = None) -> Iterator[str]:
@@ -224,6 +229,20 @@ def command_block(report: Report, room: int | None = None) -> Iterator[str]:
         yield fold(f"No launch command: {serving.lineless}", room or _WIDEST)
     if serving.command is not None:
         yield from command_lines(serving.command, room)
+
+
+def _beside_the_pool(serving: Serving) -> Iterator[str]:
+    """Requests of a mix, and the least memory of a server whose model keeps no cache."""
+    if serving.refused:
+        return
+    if (mix := serving.mix) is not None:
+        limit = ", the most that the engine runs at once" if mix.limited else ""
+        yield (
+            f"  of the mix: {mix.on_average:,.1f} requests at once on average{limit}, {mix.at_full_length:,.1f} if all "
+            f"have their whole answer"
+        )
+    if serving.least_utilization is not None and serving.kv_tokens is None:
+        yield f"{serving.least_utilization:g} of the accelerator's memory is enough: the model keeps no cache"
 
 
 def rank_lines(report: Report, unit: str, room: int | None = None) -> list[str]:

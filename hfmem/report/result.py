@@ -139,7 +139,7 @@ def _components(report: Report) -> list[dict[str, Any]] | None:
             "name": report.checkpoint.ref.model_id,
             "class": adapted.kind or None,
             "parameters": adapted.trained,
-            "dtype": "float32",
+            "dtype": "float32" if report.scenario.serving is None else report.scenario.compute_dtype,
             "bytes": own,
             "loaded": True,
         },
@@ -283,6 +283,17 @@ def _serving(serving: Serving | None) -> dict[str, Any] | None:
         "kv_pool": serving.kv_pool,
         "kv_tokens": serving.kv_tokens,
         "max_concurrency": serving.max_concurrency,
+        "kv_blocks": serving.kv_blocks,
+        "blocks_per_request": serving.blocks_per_request,
+        "least_utilization": serving.least_utilization,
+        "mix": None
+        if serving.mix is None
+        else {
+            "on_average": serving.mix.on_average,
+            "at_full_length": serving.mix.at_full_length,
+            "limited": serving.mix.limited,
+            "tokens": serving.mix.tokens,
+        },
         "command": serving.command,
         "refused": serving.refused or None,
     }

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hfmem.dtypes import RUN_DTYPES, canonical
+from hfmem.dtypes import KV_DTYPES, PACKED_KV, RUN_DTYPES, canonical
+from hfmem.engines.protocol import Packs
 from hfmem.engines.table import USUAL, engine, find_engine
 from hfmem.errors import InvalidScenarioError
 from hfmem.estimator.weights.quantisers import find_quantiser, quantiser_names
@@ -93,12 +94,22 @@ def _engine(options: Options) -> Iterator[InvalidScenarioError]:
 
 def _exact(options: Options) -> Iterator[InvalidScenarioError]:
     dtype = options.dtype
+    yield from _packed(options.kv_dtype or "", options)
     if dtype is not None and find_quantiser(dtype) is None and canonical(dtype) not in RUN_DTYPES:
         yield UnknownWordError("--dtype", dtype, (*RUN_DTYPES, *quantiser_names()))
     if options.train is not None:
         from hfmem.scenario.training_check import refusals  # its tables are for training only
 
         yield from refusals(options)
+
+
+def _packed(cache: str, options: Options) -> Iterator[InvalidScenarioError]:
+    """A packed format of the KV cache that the engine does not have."""
+    if cache not in PACKED_KV:
+        return
+    runs = engine(options.runtime or USUAL)
+    if not isinstance(runs, Packs) or cache not in runs.cache_formats:
+        yield UnknownWordError("--kv-dtype", cache, KV_DTYPES)
 
 
 def _textbook(options: Options) -> Iterator[InvalidScenarioError]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from hfmem.options.option import declared, value_of
 from hfmem.scenario.asked import Asked, extended
@@ -19,9 +20,11 @@ class Options(Asked):
 
     Attributes:
         remarks: sentences for the report on where options come from.
+        companions: models that run beside the asked one, by what they do: (`draft`, the model).
     """
 
     remarks: tuple[str, ...] = ()
+    companions: tuple[tuple[str, Any], ...] = ()
 
     def __post_init__(self) -> None:
         for option in declared(type(self)):

@@ -14,7 +14,7 @@ from hfmem.estimator.weights.quantisers import find_quantiser
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Architecture
 from hfmem.options.otherwise import Detail, Otherwise
-from hfmem.options.run import DEFAULT_SEQ
+from hfmem.options.run import DEFAULT_SEQ, LONGEST
 from hfmem.refusals.options import PromptError
 from hfmem.scenario.check import check, without_effect
 from hfmem.scenario.options import Options
@@ -121,7 +121,7 @@ class _Formats:
 def _lengths(options: Options, architecture: Architecture) -> _Lengths:
     chosen: list[str] = [Otherwise(f"{sentence}.") for sentence in without_effect(options, architecture)]
     seq, longest = options.seq, architecture.max_positions
-    if seq is None:
+    if seq is None or seq == LONGEST:  # the longest is searched for before
         seq = DEFAULT_SEQ if longest is None else max(1, min(DEFAULT_SEQ, longest))
         chosen.append(Detail(f"--seq {seq:,}: the {'default' if seq == DEFAULT_SEQ else 'maximum of the model'}."))
     if options.prompt is not None and options.prompt > seq:

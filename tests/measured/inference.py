@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -83,10 +83,18 @@ def _model(name: str) -> Model:
     )
 
 
+_FIRST_ENGINE: Final = "0.7.3"
+
+
 def _version(row: Row) -> str:
-    """The release of a row; older than the rules is taken as the oldest, unknown as 0.11."""
-    found = re.match(r"0\.(\d+)", row.get("engine_version") or "")
-    return f"0.{max(6, int(found[1]))}" if found and row["engine"] == "vllm" else "0.11"
+    """The release of a row; older than the rules is taken as the oldest, unknown as 0.11, and one that ran the first
+    engine (VLLM_USE_V1=0, whose log counts blocks of the GPU and the CPU) as the last with it alone."""
+    if row.get("first_engine"):
+        return _FIRST_ENGINE
+    found = re.match(r"0\.(\d+)(\.\d+)?", row.get("engine_version") or "")
+    if found is None or row["engine"] != "vllm":
+        return "0.11"
+    return f"0.{found[1]}{found[2] or ''}" if int(found[1]) >= 6 else "0.6"
 
 
 def _machine(row: Row) -> Machine:
@@ -108,6 +116,7 @@ _CARDS: Final = {
     "2060": "RTX 2060 12GB",
     "3090": "RTX 3090",
     "GB10": "DGX Spark",
+    "total 39.5": "A100 40GB",
     "total 94.97": "RTX PRO 6000",
     "total 14.74": "T4",
 }
@@ -146,6 +155,9 @@ def _options(row: Row) -> Options:
         max_num_batched_tokens=row.get("max_num_batched_tokens"),
         gpu_memory_utilization=row.get("gpu_memory_utilization"),
         enforce_eager=bool(row.get("enforce_eager")),
+        enable_prefix_caching=row.get("enable_prefix_caching"),
+        enable_lora="max_lora_rank" in row,
+        max_lora_rank=row.get("max_lora_rank"),
     )
 
 
@@ -198,20 +210,20 @@ def _peak(row: Row) -> float:
     return _group(_estimated(_facts(row))[2], "activations", row)
 
 
-def _overhead(row: Row, names: Iterable[str]) -> float:
-    estimate = _estimated(_facts(row))[2]
-    return sum(t.nbytes for t in estimate.terms if t.group == "overhead" and t.name.startswith(tuple(names))) / GIB
+def _overhead(row: Row, *kinds: str) -> float:
+    return sum(term.nbytes for term in _estimated(_facts(row))[2].terms if term.kind in kinds) / GIB
 
 
 def _non_torch(row: Row) -> float:
     """The context and communication at the start of a worker, or what appears during the profile run."""
     if row.get("subkind") == "init":
-        return _overhead(row, ("CUDA context", "NCCL"))
-    return _overhead(row, ("libraries",))
+        return _overhead(row, "context", "communication")
+    return _overhead(row, "libraries")
 
 
 def _graphs(row: Row) -> float:
-    return _overhead(row, ("CUDA graphs",))
+    """What capturing takes of the free memory, or what the profile run expects it to take."""
+    return _overhead(row, "graphs", *(() if row.get("subkind") == "estimated" else ("graph activations",)))
 
 
 def _cache(row: Row) -> Any:

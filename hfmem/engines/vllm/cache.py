@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hfmem.engines.vllm.cachespec import Dtypes, Layout, layout
-from hfmem.engines.vllm.settings import settings_of
+from hfmem.engines.vllm.cachespec import Dtypes, States, layout
+from hfmem.engines.vllm.drafts import draft_layers, drafted
+from hfmem.engines.vllm.groups import Layout
+from hfmem.engines.vllm.settings import Settings, settings_of
+from hfmem.engines.vllm.states import kept_states, state_dtype
 from hfmem.estimator.cache.sizes import CacheSize
 from hfmem.estimator.values import Scenario, Term
 from hfmem.mapper.interpret import Model
@@ -13,7 +16,7 @@ from hfmem.unknown import Unknown
 
 __all__ = ["PagedCache", "cache_of", "layout_of"]
 
-_CACHE_SOURCE = "vLLM 0.19.0, v1/kv_cache_interface.py and v1/core/kv_cache_utils.py"
+_CACHE_SOURCE = "vLLM 0.33.0, v1/kv_cache_interface.py and v1/core/kv_cache_planning.py"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,9 +37,28 @@ def layout_of(model: Model, scenario: Scenario) -> Layout | Unknown:
         return Unknown(architecture.unknown or "the layers of the architecture are not known")
     if scenario.kv_dtype is None or scenario.compute_dtype is None:
         return Unknown("the dtype of the cache is not known: use --dtype or --kv-dtype")
-    dtypes = Dtypes(kv=scenario.kv_dtype, compute=scenario.compute_dtype, state=architecture.state_dtype)
-    kernel = model.parameters.conv_kernel if model.parameters else None
-    return layout(architecture.layers, settings, dtypes, kernel)
+    state = state_dtype(architecture, settings)
+    dtypes = Dtypes(kv=scenario.kv_dtype, compute=scenario.compute_dtype, state=state)
+    beside = draft_layers(model, scenario)
+    states = States(
+        kept=kept_states(architecture, settings, scenario.gpu),
+        conv_kernel=model.parameters.conv_kernel if model.parameters else None,
+        drafted=drafted(model, settings),
+        beside=len(beside),
+    )
+    return layout(
+        (*architecture.layers, *beside), settings, dtypes, states, _in_flight(settings, scenario, architecture.head)
+    )
+
+
+def _in_flight(settings: Settings, scenario: Scenario, head: str | None) -> int:
+    """Tokens of all steps that may be in flight at once (`VllmConfig.max_in_flight_tokens`): one step per pipeline
+    stage, and one more with asynchronous scheduling, the default of models that generate text."""
+    if not settings.source.in_flight:
+        return settings.max_num_batched_tokens
+    stages = scenario.parallel.pp
+    overlaps = head != "none" and (stages == 1 or settings.source.overlaps_stages)
+    return (stages + overlaps) * settings.max_num_batched_tokens
 
 
 def cache_of(found: Layout | Unknown, scenario: Scenario) -> PagedCache | Unknown:

@@ -1,4 +1,5 @@
-"""Whether a vLLM release has a class for a model, from the table that `hfmem.probe.vllm_classes` writes.
+"""Whether a vLLM release has a class for a model, from the table that `hfmem.probe.vllm_classes` writes, and what vLLM
+sets for certain classes.
 
 vLLM 0.33.0, 0.27.0 and 0.19.0 look up a class in this order (`model_executor/models/registry.py::inspect_model_cls`):
 the registry; the registry with another suffix of the name (`_normalize_arch`); the transformers backend
@@ -19,7 +20,7 @@ from typing import Any, Final
 
 from hfmem.mapper.interpret import Model
 
-__all__ = ["classless", "releases"]
+__all__ = ["ClassRule", "class_rule", "classless", "releases"]
 
 _Number = tuple[int, ...]
 
@@ -37,6 +38,42 @@ def classless(model: Model, release: _Number) -> str:
     name, version = names[0], ".".join(map(str, release))
     why = table.backend_refuses(name, release) or _unfit(model, table.backend.get(name))
     return f"vLLM {version} has no class for {name}{why}" if why else ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassRule:
+    """What vLLM itself sets for a class.
+
+    Attributes:
+        captured: tokens of the largest CUDA graph; 0 for the default.
+        prefixed: whether its images attend in both directions, for which FlashAttention has no kernel.
+        adapted: which of its embeddings adapters may change: `embedding`, or `both` it and the head; "" for none.
+    """
+
+    captured: int = 0
+    prefixed: bool = False
+    adapted: str = ""
+
+
+def class_rule(model: Model, release: _Number) -> ClassRule:
+    """The rule of a model's class in a release (`hfmem/data/vllm_class_rules.jsonl`). A row applies from the first
+    release that was read with it, to the one before the next that was read without."""
+    rows = (row for name in model.architecture.class_names for row in _class_rules().get(name, ()))
+    return next((rule for since, until, rule in rows if since <= release <= until), ClassRule())
+
+
+_ALWAYS: Final = (10**6,)
+
+
+@cache
+def _class_rules() -> dict[str, list[tuple[_Number, _Number, ClassRule]]]:
+    text = files("hfmem.data").joinpath("vllm_class_rules.jsonl").read_text(encoding="ascii")
+    _, *rows = (json.loads(line) for line in text.splitlines())
+    found: dict[str, list[tuple[_Number, _Number, ClassRule]]] = {}
+    for row in rows:
+        until = _number(row.pop("until")) if "until" in row else _ALWAYS
+        found.setdefault(row.pop("class"), []).append((_number(row.pop("since")), until, ClassRule(**row)))
+    return found
 
 
 def releases() -> tuple[_Number, ...]:

@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Final
 
 from hfmem.engines.kept import kept_weights
 from hfmem.engines.protocol import Found, Ranked, RankMemory, Suggestions
 from hfmem.engines.vllm.cache import cache_of, layout_of
-from hfmem.engines.vllm.cachespec import Layout
+from hfmem.engines.vllm.drafts import draft_refusal, draft_terms
 from hfmem.engines.vllm.formats import ANOTHER, RECIPES, formats_of
+from hfmem.engines.vllm.groups import Layout
+from hfmem.engines.vllm.kvformats import FORMATS as CACHE_FORMATS
 from hfmem.engines.vllm.loaded import loaded_terms
 from hfmem.engines.vllm.loading import loading
+from hfmem.engines.vllm.lora import base_of, lora_refusal, lora_terms
+from hfmem.engines.vllm.mix import mix_refusal
+from hfmem.engines.vllm.offload import host_terms, moved_terms, offload_refusal
 from hfmem.engines.vllm.options import VllmOptions
 from hfmem.engines.vllm.overheads import server_overheads
 from hfmem.engines.vllm.peak import peak_terms
 from hfmem.engines.vllm.refusals import refused
 from hfmem.engines.vllm.serving import MARGIN, serving, usable
 from hfmem.engines.vllm.settings import Settings, settings, settings_of
+from hfmem.engines.vllm.shared import shared_refusal
 from hfmem.engines.vllm.split import RULES
 from hfmem.estimator.cache.sizes import CacheSize
 from hfmem.estimator.parallel import Parallel
 from hfmem.estimator.split.check import check_split
 from hfmem.estimator.split.stages import Stage
-from hfmem.estimator.values import Estimate, Loading, Margin, Scenario, Serving, Term
+from hfmem.estimator.values import Estimate, Loading, Margin, Scenario, Serving, Term, total_of
 from hfmem.estimator.weights.kept import Kept, kept_by
 from hfmem.hardware.values import Accelerator
 from hfmem.mapper.interpret import Model
@@ -42,6 +49,7 @@ class Vllm:
     title = "vLLM"
     split = RULES
     profiled = True
+    cache_formats = tuple(CACHE_FORMATS)
     suggestions = Suggestions(dtypes=("fp8", "int4"), kv_dtype="fp8")
 
     def check_split(self, architecture: Architecture, parallel: Parallel) -> None:
@@ -68,10 +76,13 @@ class Vllm:
         return settings(options, gpu, length)
 
     def kept(self, model: Model, scenario: Scenario) -> tuple[Kept, ...]:
-        return kept_by(model, scenario, RECIPES, formats_of(settings_of(scenario).rules.since), ANOTHER)
+        return kept_by(model, scenario, RECIPES, formats_of(settings_of(scenario).release), ANOTHER)
 
     def weights(self, model: Model, scenario: Scenario) -> Found:
-        return kept_weights(self, model, scenario, lambda kept: loaded_terms(model, scenario, kept))
+        model = base_of(model)
+        found = kept_weights(self, model, scenario, lambda kept: _beside(model, scenario, kept))
+        host = max((host_terms(model, scenario, kept) for kept in self.kept(model, scenario)), key=total_of, default=())
+        return replace(found, host=host)
 
     def layout(self, model: Model, scenario: Scenario) -> Layout | Unknown:
         return layout_of(model, scenario)
@@ -91,7 +102,17 @@ class Vllm:
         return Found(terms=tuple(server_overheads(model, scenario)))
 
     def refused(self, model: Model, scenario: Scenario) -> str:
-        return model.unloadable or refused(model, scenario) or self.kept(model, scenario)[0].refused
+        return next(filter(None, self._refusals(model, scenario)), "")
+
+    def _refusals(self, model: Model, scenario: Scenario) -> Iterator[str]:
+        yield model.unloadable
+        yield refused(model, scenario)
+        yield lora_refusal(model, scenario)
+        yield offload_refusal(scenario)
+        yield draft_refusal(model, scenario)
+        yield shared_refusal(model, scenario)
+        yield mix_refusal(scenario, settings_of(scenario))
+        yield self.kept(model, scenario)[0].refused
 
     def loading(self, model: Model, scenario: Scenario, weights: int) -> Loading | None:
         return loading(model, scenario, weights)
@@ -106,16 +127,32 @@ class Vllm:
         return serving(ranks, scenario, model, self._to_be_made(model, scenario))
 
     def notes(self, model: Model, scenario: Scenario) -> tuple[str, ...]:
-        most = settings_of(scenario).max_num_seqs
+        most, extras = settings_of(scenario).max_num_seqs, settings_of(scenario).extras
+        found = []
+        if extras.spec_method == "mtp" and model.architecture.prediction_layers:
+            found.append("--spec-method mtp loads the prediction layers; weights and KV cache include them.")
         if scenario.batch <= most:
-            return ()
-        return (Otherwise(f"Of {scenario.batch:,} sequences, --max-num-seqs lets {most:,} run concurrently."),)
+            return tuple(found)
+        return (
+            *found,
+            Otherwise(f"Of {scenario.batch:,} sequences, --max-num-seqs lets {most:,} run concurrently."),
+        )
 
     def _to_be_made(self, model: Model, scenario: Scenario) -> str:
         """Why a new checkpoint has to be written before serving; "" where vLLM serves the model as it is."""
         if not all(kept.written for kept in self.kept(model, scenario)):
             return ""
         return f"vLLM does not quantise to {scenario.dtype} while loading; it serves checkpoints that a tool quantised"
+
+
+def _beside(model: Model, scenario: Scenario, kept: Kept) -> tuple[Term, ...]:
+    """What is loaded beside the checkpoint's tensors, and what is moved to the host."""
+    return (
+        *loaded_terms(model, scenario, kept),
+        *draft_terms(model, scenario, kept),
+        *lora_terms(model, scenario),
+        *moved_terms(model, scenario, kept),
+    )
 
 
 ENGINE: Final[Ranked] = Vllm()

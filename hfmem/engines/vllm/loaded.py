@@ -4,47 +4,46 @@ the compute dtype, padding of MXFP4 experts, and rounding by PyTorch's allocator
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from hfmem.dtypes import find_dtype
-from hfmem.engines.vllm.settings import Settings, settings_of
-from hfmem.estimator.parallel import Parallel
+from hfmem.engines.vllm.drafts import draft_layers
+from hfmem.engines.vllm.mxfp4 import mxfp4_terms
 from hfmem.estimator.values import Scenario, Term
 from hfmem.estimator.weights.kept import Kept
 from hfmem.estimator.weights.loaded import group_bytes
 from hfmem.mapper.caches import KV, Cache, Combined, Indexed, Latent
 from hfmem.mapper.interpret import Model
-from hfmem.mapper.values import Experts, TensorGroup
+from hfmem.mapper.values import Layer, TensorGroup
 from hfmem.units import MIB
 
-__all__ = ["loaded_terms"]
+__all__ = ["layer_tensors", "loaded_terms"]
 
 _ROTARY_SOURCE: Final = "vLLM 0.19.0, model_executor/layers/rotary_embedding: cos_sin_cache, counted with the model"
 _LATENT_SOURCE: Final = (
     "vLLM 0.19.0, model_executor/layers/attention/mla_attention.py: W_UK_T and W_UV beside kv_b_proj"
 )
-_MXFP4_SOURCE: Final = "vLLM 0.19.0, fused_moe/oracle/mxfp4.py: sizes rounded up for the kernel"
 _ALLOCATOR_SOURCE: Final = "PyTorch c10/cuda/CUDACachingAllocator: segments of 2 MiB, not split below 1 MiB"
 
 # kRoundLarge, kMinLargeAlloc and kSmallSize of PyTorch's CUDACachingAllocator
 _SEGMENT: Final = 2 * MIB
 _LARGE: Final = 10 * MIB
 _UNSPLIT: Final = MIB
+_IN_LAYERS: Final = ("norm", "attention", "state", "mlp", "router", "experts", "shared_experts")
 
 
 def loaded_terms(model: Model, scenario: Scenario, kept: Kept) -> tuple[Term, ...]:
     """The terms of one rank; `model` is the part on that rank."""
     dtype = find_dtype(scenario.compute_dtype) if scenario.compute_dtype else None
-    settings = settings_of(scenario)
     if dtype is None or model.parameters is None:
         return ()
     groups = [group for group in model.parameters.groups if group.loaded]
     width = dtype.nbytes(1)
     return (
         *_rotary(model, groups, width),
-        *_projections(model, width),
-        *_padding(model, groups, settings, scenario.parallel),
+        *_projections((*(model.architecture.layers or ()), *draft_layers(model, scenario)), width),
+        *mxfp4_terms(model, groups, scenario),
         *_rounding(groups, scenario, kept),
     )
 
@@ -79,9 +78,9 @@ def _rotary_width(cache: Cache) -> int:
     return 0
 
 
-def _projections(model: Model, width: int) -> list[Term]:
+def _projections(layers: Iterable[Layer], width: int) -> list[Term]:
     """MLA's up projections, which vLLM holds a second time in the compute dtype for decoding."""
-    latents = [_latent(layer.cache) for layer in model.architecture.layers or ()]
+    latents = [_latent(layer.cache) for layer in layers]
     elements = sum(
         latent.heads * (latent.key_dim - latent.rope_dim + latent.value_dim) * latent.rank
         for latent in latents
@@ -97,28 +96,6 @@ def _latent(cache: Cache) -> Latent | None:
     return cache if isinstance(cache, Latent) else None
 
 
-def _padding(model: Model, groups: Iterable[TensorGroup], settings: Settings, parallel: Parallel) -> list[Term]:
-    """Padding of MXFP4 experts, whose sizes are rounded up to the kernel's multiples."""
-    layer = next((layer for layer in model.architecture.layers or () if isinstance(layer.ffn, Experts)), None)
-    stored = sum(
-        group.stored_bytes or 0 for group in groups if group.component == "experts" and group.layout == "mxfp4"
-    )
-    hidden = model.architecture.hidden_size
-    if layer is None or not isinstance(layer.ffn, Experts) or not stored or not hidden:
-        return []
-    # expert parallelism keeps experts whole; otherwise each is split across all ranks of a stage
-    inner = layer.ffn.intermediate // (1 if parallel.ep > 1 else parallel.tp * parallel.dp)
-    by_inner, by_hidden = settings.rules.mxfp4_multiples
-    padded = _up(inner, by_inner) * _up(hidden, by_hidden)
-    nbytes = stored * padded // (inner * hidden) - stored
-    how = f"{stored:,} B × ({_up(inner, by_inner)} × {_up(hidden, by_hidden)} / ({inner} × {hidden}) - 1)"
-    return [_term("padding of experts", nbytes, how, _MXFP4_SOURCE)] if nbytes else []
-
-
-def _up(size: int, multiple: int) -> int:
-    return -(-size // multiple) * multiple
-
-
 def _rounding(groups: Iterable[TensorGroup], scenario: Scenario, kept: Kept) -> list[Term]:
     """Rounding by the allocator: a tensor of 10 MiB or more gets its own segment, a multiple of 2 MiB; an unused rest
     below 1 MiB is not split off, and is lost."""
@@ -130,6 +107,21 @@ def _rounding(groups: Iterable[TensorGroup], scenario: Scenario, kept: Kept) -> 
 def _rest(nbytes: int) -> int:
     rest = -nbytes % _SEGMENT
     return rest if nbytes >= _LARGE and rest <= _UNSPLIT else 0
+
+
+def layer_tensors(model: Model, scenario: Scenario, kept: Kept) -> Iterator[int]:
+    """Bytes of the parameters of a rank's layers as vLLM allocates them, layer by layer: projections with the same
+    input are fused, and so are all experts of a layer."""
+    layers = len(model.architecture.layers or ())
+    groups = model.parameters.groups if model.parameters else ()
+    fused: dict[tuple[str, str], int] = {}
+    for group in groups:
+        nbytes = group_bytes(group, scenario, kept)
+        if group.loaded and nbytes and group.component in _IN_LAYERS and layers:
+            name = group.packed_as or ("inward" if group.inward else str(group.shape))
+            fused[group.component, name] = fused.get((group.component, name), 0) + nbytes
+    for _ in range(layers):
+        yield from (nbytes // layers for nbytes in fused.values())
 
 
 def _tensors(groups: Iterable[TensorGroup], scenario: Scenario, kept: Kept) -> list[tuple[int, int]]:

@@ -13,16 +13,17 @@ from dataclasses import dataclass
 from typing import Final
 
 from hfmem.dtypes import find_dtype
-from hfmem.engines.vllm.settings import Settings
+from hfmem.engines.vllm.settings import CHUNKED_BEYOND, Settings
 from hfmem.estimator.parallel import Parallel
 from hfmem.estimator.split.stages import Stage
 from hfmem.estimator.values import Scenario, Term
 from hfmem.hardware.values import Accelerator
+from hfmem.mapper.caches import Latent
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Dense, Experts, Layer
 from hfmem.unknown import Unknown
 
-__all__ = ["peak_terms"]
+__all__ = ["layer_inner", "layer_scratch", "packed_experts", "peak_terms"]
 
 _SOURCE: Final = "vLLM 0.19.0, profile run: v1/worker/gpu_model_runner.py, v1/sample/ops"
 _MULTIPROCESSORS: Final = {
@@ -84,9 +85,18 @@ def peak_terms(model: Model, settings: Settings, scenario: Scenario, stage: Stag
         width=dtype.nbytes(1),
     )
     forward = _forward(run)
-    sampler = _sampler(run) if stage.last and architecture.head == "lm_head" else []
+    sampled = stage.last and architecture.head == "lm_head" and not _in_chunks(model, settings, scenario.seq)
+    sampler = _sampler(run) if sampled else []
     larger = max(forward, sampler, key=lambda terms: sum(term.nbytes for term in terms))
     return [*larger, *_lasting(run)]
+
+
+def _in_chunks(model: Model, settings: Settings, length: int) -> bool:
+    """Whether no prompt of the profile run is complete, so that nothing is sampled: up to 0.7, where prompts run in
+    chunks (0.7.2, `worker/model_runner.py::profile_run`; github.com/vllm-project/vllm/issues/10517: 2.99 GiB at 29,000
+    tokens, 0.06 at 35,000), which those of latents do not."""
+    latent = any(isinstance(layer.cache, Latent) for layer in model.architecture.layers or ())
+    return bool(settings.source.long_step) and length > CHUNKED_BEYOND and not latent
 
 
 def _term(name: str, nbytes: int, how: str) -> Term:
@@ -97,7 +107,7 @@ def _forward(run: _Run) -> list[Term]:
     """Tensors alive at the widest point of a layer: the attention output, the residual stream before and after it, the
     normalised hidden states (4 × hidden), the gate and up projections and their product (`inner`)."""
     layers = dict.fromkeys(run.model.architecture.layers or ())
-    inner = max((_inner(layer, run.parallel) for layer in layers), default=0)
+    inner = max((layer_inner(layer, run.parallel) for layer in layers), default=0)
     scratch = max((_scratch(layer, run) for layer in layers), default=0)
     # the first pipeline stage also holds hidden states and residual that it sends on
     streams = 4 + (2 if run.parallel.pp > 1 and run.stage.first else 0)
@@ -109,7 +119,7 @@ def _forward(run: _Run) -> list[Term]:
     return terms
 
 
-def _inner(layer: Layer, parallel: Parallel) -> int:
+def layer_inner(layer: Layer, parallel: Parallel) -> int:
     """Elements per token of the gate and up projections and their product on one rank."""
     if isinstance(layer.ffn, Dense):
         return (3 if layer.ffn.gated else 2) * layer.ffn.intermediate // parallel.tp
@@ -119,29 +129,43 @@ def _inner(layer: Layer, parallel: Parallel) -> int:
 
 
 def _scratch(layer: Layer, run: _Run) -> int:
-    """Bytes of the two workspaces of the fused experts' kernel; 0 for MXFP4, whose kernel needs none."""
-    if not isinstance(layer.ffn, Experts) or _packed_experts(run.model):
+    """Bytes of the two workspaces of the fused experts' kernel in the profile run; 0 for MXFP4, whose kernel needs
+    none."""
+    if packed_experts(run.model):
         return 0
-    inner = layer.ffn.intermediate // (1 if run.parallel.ep > 1 else run.parallel.tp * run.parallel.dp)
-    widest = max(inner, run.hidden) + max(2 * inner, run.hidden)
-    return run.gathered * layer.ffn.per_token * widest * run.width
+    return layer_scratch(layer, run.model, run.parallel, run.gathered, run.width)
+
+
+def layer_scratch(layer: Layer, model: Model, parallel: Parallel, tokens: int, width: int) -> int:
+    """Bytes that experts need for their inputs and outputs, for so many tokens."""
+    if not isinstance(layer.ffn, Experts):
+        return 0
+    hidden = model.architecture.hidden_size or 0
+    inner = layer.ffn.intermediate // (1 if parallel.ep > 1 else parallel.tp * parallel.dp)
+    return tokens * layer.ffn.per_token * (max(inner, hidden) + max(2 * inner, hidden)) * width
 
 
 def _scratch_how(run: _Run) -> str:
     return f"{run.gathered} tokens × experts per token × (max(inner, hidden) + max(2 × inner, hidden)) × {run.width} B"
 
 
-def _packed_experts(model: Model) -> bool:
+def packed_experts(model: Model) -> bool:
+    """Whether its experts are stored in MXFP4."""
     groups = model.parameters.groups if model.parameters else ()
     return any(group.component == "experts" and group.layout == "mxfp4" and not group.scale for group in groups)
 
 
 def _sampler(run: _Run) -> list[Term]:
-    """The sampler: logits in the compute dtype and in float32, and temporaries of top-k, top-p and random sampling."""
+    """The sampler: logits in the compute dtype and in float32, and temporaries of top-k, top-p and random sampling.
+    With speculative decoding, a draft token of each row is verified after that (`v1/sample/rejection_sampler.py`): two
+    more rows of logits, and the bonus tokens' logits and a copy of the target's in float32."""
     vocab = run.model.architecture.vocab_size or 0
     entries = run.rows * vocab
     states = (run.tokens + 2 * run.rows) * run.hidden * run.width
     beyond, how = _drawing(run)
+    if run.settings.extras.spec_method is not None:
+        verified = 2 * run.width + 8
+        beyond, how = beyond + verified, f"{how} + {verified} B to verify drafts"
     terms = [
         _term(
             "hidden states",

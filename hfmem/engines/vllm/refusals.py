@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from typing import Final
 
 from hfmem.engines.vllm.classes import classless
-from hfmem.engines.vllm.rules import Rules
-from hfmem.engines.vllm.settings import settings_of
+from hfmem.engines.vllm.kvformats import CacheFormat, format_of
+from hfmem.engines.vllm.releases import Release
+from hfmem.engines.vllm.settings import Settings, settings_of
 from hfmem.estimator.values import Scenario
 from hfmem.hardware.values import Accelerator
+from hfmem.mapper.caches import KV
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Architecture
 
@@ -38,7 +40,7 @@ def refused(model: Model, scenario: Scenario) -> str:
 def _reasons(model: Model, scenario: Scenario) -> Iterator[str]:
     settings, architecture = settings_of(scenario), model.architecture
     if scenario.gpu is not None:
-        yield _platform(scenario.gpu, settings.rules)
+        yield _platform(scenario.gpu, settings)
     yield classless(model, settings.release)
     if architecture.overflows and scenario.compute_dtype == "float16":
         yield "models of this type are numerically unstable in float16: use bfloat16 or float32"
@@ -50,18 +52,28 @@ def _reasons(model: Model, scenario: Scenario) -> Iterator[str]:
             f"--max-num-batched-tokens {settings.max_num_batched_tokens:,} is less than --max-num-seqs "
             f"{settings.max_num_seqs:,}"
         )
-    yield _length(architecture, scenario, settings.rules)
+    yield _length(architecture, scenario, settings.source)
+    yield _mode(settings)
 
 
-def _platform(gpu: Accelerator, rules: Rules) -> str:
+def _mode(settings: Settings) -> str:
+    """A value of `--mamba-cache-mode` that the release does not have; the option is there since 0.15."""
+    mode, modes = settings.mamba_cache_mode, settings.source.modes
+    if mode is None or (mode in modes and "none" in modes):
+        return ""
+    known = f"choose {' or '.join(modes)}" if "none" in modes else "it has no such option"
+    return f"--mamba-cache-mode {mode} does not exist in {settings.describe()}: {known}"
+
+
+def _platform(gpu: Accelerator, settings: Settings) -> str:
     """Unsupported devices (vLLM 0.27.0, `platforms/__init__.py`). The wheels of 0.33.0 have kernels for compute
     capability 7.5 and higher; the documentation of earlier releases requires 7.0."""
     if gpu.vendor == "apple" and gpu.kind != "cpu":
         return "vLLM has no platform for Apple GPUs; on a Mac it runs on the CPU"
-    least = 7.5 if rules.since >= _WITHOUT_VOLTA else 7.0
+    least = 7.5 if settings.release >= _WITHOUT_VOLTA else 7.0
     capability = _capability(gpu)
     if capability and capability < least:
-        return f"vLLM {rules.name} needs compute capability {least} or higher, and {gpu.name} has {capability}"
+        return f"{settings.describe()} needs compute capability {least} or higher, and {gpu.name} has {capability}"
     return ""
 
 
@@ -77,6 +89,8 @@ def _cache(model: Model, scenario: Scenario) -> str:
     """Unsupported KV cache dtypes (0.27.0, config/cache.py::CacheDType). FP8 is refused where only the Triton attention
     backend is left: below compute capability 8.0, and for attention with sinks before Hopper
     (v1/attention/backends/{flashinfer,fa_utils,triton_attn}.py)."""
+    if (packed := format_of(scenario.kv_dtype)) is not None:
+        return _packed(packed, model, scenario)
     if scenario.kv_dtype not in (scenario.compute_dtype, None, *CACHE_DTYPES):
         return f"--kv-cache-dtype {scenario.kv_dtype} does not exist: choose auto, float16, bfloat16, fp8 or fp8_e5m2"
     capability = _capability(scenario.gpu) if scenario.gpu is not None else 0.0
@@ -89,8 +103,23 @@ def _cache(model: Model, scenario: Scenario) -> str:
     return ""
 
 
-def _length(architecture: Architecture, scenario: Scenario, rules: Rules) -> str:
-    limit = longest(architecture, rules)
+def _packed(packed: CacheFormat, model: Model, scenario: Scenario) -> str:
+    """Why a packed format of the KV cache is refused; "" where it is not."""
+    settings, gpu = settings_of(scenario), scenario.gpu
+    if settings.release < packed.since:
+        since = ".".join(map(str, packed.since))
+        return f"--kv-cache-dtype {packed.name} exists in vLLM {since} and later, not in {settings.describe()}"
+    if gpu is not None and packed.vendor and gpu.vendor != packed.vendor:
+        return f"--kv-cache-dtype {packed.name} has kernels for {packed.vendor.upper()} GPUs only"
+    dims = {layer.cache.key_dim for layer in model.architecture.layers or () if isinstance(layer.cache, KV)}
+    if packed.head_dims and (others := sorted(dims - {*packed.head_dims})):
+        allowed = " or ".join(map(str, packed.head_dims))
+        return f"--kv-cache-dtype {packed.name} needs a head dimension of {allowed}, and this model has {others[0]}"
+    return ""
+
+
+def _length(architecture: Architecture, scenario: Scenario, release: Release) -> str:
+    limit = longest(architecture, release)
     if limit is None or scenario.seq <= limit[1]:
         return ""
     context = architecture.context
@@ -102,10 +131,10 @@ def _length(architecture: Architecture, scenario: Scenario, rules: Rules) -> str
     )
 
 
-def longest(architecture: Architecture, rules: Rules) -> tuple[str, int] | None:
+def longest(architecture: Architecture, release: Release) -> tuple[str, int] | None:
     """The maximum context that vLLM derives from the config, with the key that sets it; None where no key does.
 
-    vLLM 0.33.0 and 0.27.0, `config/model.py::_get_and_verify_max_len`: the config's length, times the factor of
+    vLLM 0.30.0 and 0.29.0, `config/model.py::_get_and_verify_max_len`: the config's length, times the factor of
     `rope_scaling` unless the length is the extended one already.
     """
     context = architecture.context
@@ -113,7 +142,7 @@ def longest(architecture: Architecture, rules: Rules) -> tuple[str, int] | None:
         return None
     key, length, factor = context.key, context.length, 1.0
     for stretch in context.stretches:
-        if stretch.kind in _STRETCHED or (stretch.kind in _YARN and not rules.yarn_stretches):
+        if stretch.kind in _STRETCHED or (stretch.kind in _YARN and not release.yarn_stretches):
             continue
         factor = stretch.factor
         if stretch.kind == "yarn" and stretch.original is not None:

@@ -6,20 +6,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from hfmem.engines.vllm.extras import NO_EXTRAS, Extras, extras
 from hfmem.engines.vllm.options import VllmOptions
-from hfmem.engines.vllm.rules import SOURCE, Rules, release_of, rules_of
+from hfmem.engines.vllm.releases import Release, read_of, sizes_of
+from hfmem.engines.vllm.rules import Rules, release_of, rules_of
 from hfmem.estimator.values import Scenario
 from hfmem.options.otherwise import Detail
-from hfmem.units import GIB
 
 if TYPE_CHECKING:
     from hfmem.hardware.values import Accelerator
 
-__all__ = ["Settings", "settings", "settings_of"]
+__all__ = ["CHUNKED_BEYOND", "Settings", "settings", "settings_of"]
 
-UTILIZATION: Final = 0.9
-_LARGE: Final = 70 * GIB  # vLLM's threshold for the larger defaults of H100, H200, MI300X, …
-_CHUNKED_BEYOND: Final = 32_768  # tokens: up to 0.7, chunked prefill was on for longer contexts only
+CHUNKED_BEYOND: Final = 32_768  # tokens: up to 0.7, chunked prefill was on for longer contexts only
 BLOCK: Final = 16  # tokens: vLLM's default block_size on CUDA
 
 
@@ -28,30 +27,40 @@ class Settings:
     """The settings of `vllm serve`, under vLLM's own names.
 
     Attributes:
-        rules: the rules of the release.
+        rules: the rules of the release that logs show.
+        source: the rules of the release that its source states.
         release: (major, minor) of the release.
         max_num_seqs: maximum sequences per step.
         max_num_batched_tokens: maximum tokens per step.
         gpu_memory_utilization: fraction of the GPU's memory that vLLM plans with.
         block_size: tokens per block of the KV cache.
         enforce_eager: whether CUDA graphs are disabled.
+        extras: adapters, drafts, offloading.
+        prefix_caching: whether the user wants prefix caching; None for the default of the model's class.
+        mamba_cache_mode: how the user wants it to keep recurrent states; None for the default.
+        seqs_given: whether `max_num_seqs` is the user's.
         chosen: a sentence for each setting that the user did not give.
         given: the user's options, as repeated in the launch line.
     """
 
     rules: Rules
+    source: Release
     release: tuple[int, int]
     max_num_seqs: int
     max_num_batched_tokens: int
     gpu_memory_utilization: float
     block_size: int
     enforce_eager: bool
+    extras: Extras = NO_EXTRAS
+    prefix_caching: bool | None = None
+    mamba_cache_mode: str | None = None
+    seqs_given: bool = False
     chosen: tuple[str, ...] = ()
     given: tuple[str, ...] = ()
 
     def describe(self) -> str:
         """The engine and the vLLM release to model."""
-        return f"vLLM {self.rules.name}"
+        return f"vLLM {self.release[0]}.{self.release[1]}"
 
     def fields(self) -> Mapping[str, Any]:
         """The engine's entries in `scenario` of the JSON output."""
@@ -62,6 +71,9 @@ class Settings:
             "gpu_memory_utilization": self.gpu_memory_utilization,
             "block_size": self.block_size,
             "enforce_eager": self.enforce_eager,
+            **self.extras.fields(),
+            "enable_prefix_caching": self.prefix_caching,
+            "mamba_cache_mode": self.mamba_cache_mode,
         }
 
 
@@ -79,47 +91,40 @@ def settings_of(scenario: Scenario) -> Settings:
 def settings(options: VllmOptions, gpu: Accelerator | None, length: int) -> Settings:
     """The settings of a server on a GPU, for requests of up to `length` tokens. The default for tokens per step is
     limited to the length of all sequences together (vLLM `engine/arg_utils.py`)."""
-    rules = rules_of(options.vllm_version)
-    seqs, tokens = _defaults(rules, gpu, length)
+    rules, source = rules_of(options.vllm_version), read_of(options.vllm_version)
+    seqs, tokens = sizes_of(source, gpu, length)
     batched = options.max_num_batched_tokens or min(tokens, (options.max_num_seqs or seqs) * length)
     found = options.max_num_seqs or min(seqs, batched)
+    utilization = options.gpu_memory_utilization or source.utilization
     chosen = _rules_words(options, rules, gpu)
     made = [f"--max-num-seqs {found:,}"] if not options.max_num_seqs else []
     made += [f"--max-num-batched-tokens {batched:,}"] if not options.max_num_batched_tokens else []
+    made += [f"--gpu-memory-utilization {utilization:g}"] if not options.gpu_memory_utilization else []
     if made:
         where = f"for {gpu.name}" if gpu else "for an unknown GPU (use --gpu)"
         chosen.append(Detail(f"{', '.join(made)}: vLLM's {'defaults' if len(made) > 1 else 'default'} {where}."))
     return Settings(
         rules=rules,
+        source=source,
         release=release_of(options.vllm_version),
         max_num_seqs=found,
         max_num_batched_tokens=batched,
-        gpu_memory_utilization=options.gpu_memory_utilization or UTILIZATION,
+        gpu_memory_utilization=utilization,
         block_size=options.block_size or BLOCK,
         enforce_eager=options.enforce_eager,
+        extras=extras(options),
+        prefix_caching=options.enable_prefix_caching,
+        mamba_cache_mode=options.mamba_cache_mode,
+        seqs_given=bool(options.max_num_seqs),
         chosen=tuple(chosen),
         given=_given(options),
     )
 
 
-def _defaults(rules: Rules, gpu: Accelerator | None, length: int) -> tuple[int, int]:
-    """Default sequences and tokens per step: larger for GPUs of 70 GiB and more, except A100."""
-    large = (
-        rules.large_defaults
-        and gpu is not None
-        and gpu.kind == "discrete"
-        and gpu.memory >= _LARGE
-        and not gpu.name.startswith("A100")
-    )
-    seqs, tokens = (1024, 8192) if large else (256, 2048)
-    if not rules.chunked and length <= _CHUNKED_BEYOND:
-        tokens = max(tokens, length)
-    return seqs, tokens
-
-
 def _rules_words(options: VllmOptions, rules: Rules, gpu: Accelerator | None) -> list[str]:
     """Remarks on which release and hardware the rules describe."""
-    words = f"Modelled on the source of {SOURCE}, with start-up logs of {rules.name}."
+    release = ".".join(map(str, release_of(options.vllm_version)))
+    words = f"Modelled on the source of vLLM {release}, with start-up logs of {rules.name}."
     found: list[str] = [Detail(words + ("" if options.vllm_version else " --vllm-version selects another release."))]
     if gpu and gpu.vendor != "nvidia":
         found.append("The rules and overheads are those for NVIDIA GPUs.")
@@ -137,4 +142,7 @@ def _given(options: VllmOptions) -> tuple[str, ...]:
     given = [
         f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in asked.items() if value
     ]
-    return (*given, *(("--enforce-eager",) if options.enforce_eager else ()))
+    caching = {True: ("--enable-prefix-caching",), False: ("--no-enable-prefix-caching",), None: ()}
+    mode = (f"--mamba-cache-mode {options.mamba_cache_mode}",) if options.mamba_cache_mode else ()
+    eager = ("--enforce-eager",) if options.enforce_eager else ()
+    return (*given, *caching[options.enable_prefix_caching], *mode, *eager, *extras(options).given)

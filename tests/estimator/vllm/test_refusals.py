@@ -10,7 +10,7 @@ import pytest
 
 from hfmem import Model, estimate, inspect
 from hfmem.engines.vllm.refusals import longest
-from hfmem.engines.vllm.rules import rules_of
+from hfmem.engines.vllm.releases import read_of
 from hfmem.errors import InvalidScenarioError
 from hfmem.mapper.context import context_of
 from hfmem.mapper.values import Architecture
@@ -65,7 +65,7 @@ def test_the_card_has_no_line_to_copy() -> None:
     ("asked", "reason"),
     [
         ({"gpu": "T4"}, "are missing before any KV cache can be allocated"),
-        ({"gpu": "RTX 4090", "seq": 40_960}, "a request of 40,960 tokens needs 5.62 GiB of KV cache, and 4.25 GiB"),
+        ({"gpu": "RTX 4090", "seq": 40_960}, "a request of 40,960 tokens needs 5.62 GiB of KV cache, and 5.22 GiB"),
         ({"max_num_seqs": 512, "max_num_batched_tokens": 256}, "--max-num-batched-tokens 256 is less than"),
         ({"reserve": "10GiB"}, "--gpu-memory-utilization 0.86 is the most that fits"),
         ({"gpu_memory_utilization": 0.999}, "are free at start-up"),
@@ -94,9 +94,9 @@ def test_too_many_at_once_get_no_line() -> None:
     """It would start, and let requests wait: what was asked does not fit."""
     found = server(gpu="RTX 4090", batch=16)
     (fit,) = found["fit"]
-    assert (fit["fits"], fit["refused"], fit["max_batch"]) == (False, None, 7)
+    assert (fit["fits"], fit["refused"], fit["max_batch"]) == (False, None, 9)
     assert (found["serving"]["command"], found["serving"]["refused"]) == (None, None)
-    assert server(gpu="RTX 4090", batch=7)["serving"]["command"]
+    assert server(gpu="RTX 4090", batch=9)["serving"]["command"]
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_too_many_at_once_get_no_line() -> None:
 )
 def test_the_longest_context_by_release(config: dict[str, Any], version: str, length: int | None) -> None:
     architecture = Architecture(model_type=config.get("model_type"), context=context_of(config, None))
-    found = longest(architecture, rules_of(version))
+    found = longest(architecture, read_of(version))
     assert (found[1] if found else None) == length
 
 
@@ -138,7 +138,7 @@ def test_makers_may_allow_more() -> None:
 @pytest.mark.parametrize(
     ("name", "asked", "reason"),
     [
-        ("Qwen/Qwen3-32B", {"gpu": "RTX 5090", "dtype": "mxfp4"}, "does not quantise to MXFP4"),
+        ("Qwen/Qwen3-32B", {"gpu": "RTX 5090", "dtype": "mxfp4", "vllm_version": "0.27"}, "does not quantise to MXFP4"),
         ("Qwen/Qwen3-32B", {"gpu": "RTX 5090", "dtype": "mxfp4", "vllm_version": "0.33"}, ""),
         (
             "Qwen/Qwen3-8B",
@@ -154,11 +154,13 @@ def test_makers_may_allow_more() -> None:
         ("Qwen/Qwen3-8B", {"gpu": "M3 Max"}, "no platform for Apple GPUs"),
         ("Qwen/Qwen3-8B-FP8", {"gpu": "M3 Max", "dtype": "int4"}, "no platform for Apple GPUs"),
         ("Qwen/Qwen3-8B-FP8", {"gpu": "V100", "dtype": "int4"}, "compute capability 7.5"),
-        ("Qwen/Qwen3-4B", {"gpu": "P40"}, "compute capability 7.0"),
+        ("Qwen/Qwen3-4B", {"gpu": "P40", "vllm_version": "0.27"}, "vLLM 0.27 needs compute capability 7.0"),
         ("Qwen/Qwen3-4B", {"gpu": "V100", "vllm_version": "0.33"}, "compute capability 7.5"),
         ("Qwen/Qwen3-8B", {"gpu": "Arc B580", "dtype": "nf4"}, "not supported in xpu"),
         ("Qwen/Qwen3-8B", {"gpu": "RX 7900 XTX", "dtype": "nf4", "vllm_version": "0.33"}, "not supported in rocm"),
-        ("Qwen/Qwen3-8B", {"gpu": "RX 7900 XTX", "dtype": "nf4"}, ""),
+        ("Qwen/Qwen3-8B", {"gpu": "RX 7900 XTX", "dtype": "nf4", "vllm_version": "0.27"}, ""),
+        ("Qwen/Qwen3-8B", {"gpu": "H100", "mamba_cache_mode": "all"}, "does not exist in vLLM 0.33"),
+        ("Qwen/Qwen3-8B", {"gpu": "H100", "mamba_cache_mode": "all", "vllm_version": "0.31"}, ""),
         ("meta-llama/Llama-3.1-8B-Instruct", {"gpu": "4x H100", "ep": 4}, "number of experts"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -9,7 +10,9 @@ import pytest
 
 from hfmem import estimate, inspect
 from hfmem.engines.vllm.cache import layout_of
-from hfmem.engines.vllm.rules import DEFAULT, RULES, rules_of
+from hfmem.engines.vllm.releases import DEFAULT, RELEASES, read_of
+from hfmem.engines.vllm.rules import RULES, rules_of
+from hfmem.engines.vllm.settings import settings_of
 from hfmem.errors import InvalidScenarioError
 from hfmem.scenario.options import Options
 from hfmem.scenario.resolve import resolve
@@ -87,10 +90,94 @@ def test_a_block_holds_a_state() -> None:
     assert 290_864 == 1_487 // 4 * 784
 
 
-def test_prefix_caching_keeps_a_second_state() -> None:
-    """On by default for hybrids since github.com/vllm-project/vllm/pull/50991."""
-    one, two = (server("Qwen/Qwen3.5-27B", vllm_version=v).estimate for v in ("0.26", "0.27"))
-    assert two.group("kv_cache") - one.group("kv_cache") == 48 * 784 * 4096
+@pytest.mark.parametrize(
+    ("version", "asked", "blocks"),
+    [
+        ("0.24", {}, 66),
+        ("0.24", {"enable_prefix_caching": True}, 69),
+        ("0.28", {}, 69),
+        ("0.28", {"enable_prefix_caching": False}, 66),
+        ("0.24", {"mamba_cache_mode": "align"}, 66),
+    ],
+)
+def test_prefix_caching_keeps_a_second_state(version: str, asked: dict[str, Any], blocks: int) -> None:
+    """Qwen3.6-35B-A3B on an RTX 5090, FP8 cache, with caching: 4.3333 requests of 131,072 tokens in 5.98 GiB, which are
+    299 blocks of 2,096 tokens (github.com/noonghunna/club-3090/issues/612, 0.24.0). Without it, each of three groups
+    keeps one state fewer; the default is `_set_default_chunked_prefill_and_prefix_caching_args`."""
+    asked = {"gpu": ("RTX 5090",), "seq": 131_072, "kv_dtype": "fp8", "dtype": "nvfp4", "max_num_seqs": 1} | asked
+    found = server("Qwen/Qwen3.6-35B-A3B", vllm_version=version, **asked).estimate.serving
+    assert found.blocks_per_request == blocks
+    assert round(299 / 69, 4) == 4.3333
+
+
+def test_states_of_every_block() -> None:
+    """Up to 0.27, classes of Mamba 2 keep a state for every block with prefix caching; the block is a multiple of their
+    kernel's chunk (`SupportsMambaPrefixCaching`, `get_mamba_chunk_size`: 128 of Nemotron-H)."""
+    asked = {"vllm_version": "0.27", "enable_prefix_caching": True, "seq": 8192, "max_num_seqs": 8}
+    scenario = resolve(Options(runtime="vllm", **asked), model(NEMOTRON))
+    found = layout_of(model(NEMOTRON), scenario)
+    assert not isinstance(found, Unknown)
+    assert found.block % 128 == 0
+    pages = -(-8192 // found.block)
+    assert [group.spec.pages(8192, settings_of(scenario)) for group in found.groups] == [pages] * len(found.groups)
+
+
+NEMOTRON = "nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-BF16"
+
+
+def test_more_sequences_than_states_do_not_start() -> None:
+    """config/compilation.py since 0.20: `max_num_seqs` must not exceed the pool's blocks with full CUDA graphs."""
+    asked: dict[str, Any] = {"gpu_memory_utilization": 0.92, "seq": 8192}
+    chosen = server(NEMOTRON, vllm_version="0.27.1", **asked)
+    found = chosen.estimate.serving
+    assert found.kv_blocks < 1024
+    assert f"--max-num-seqs {_of(found.command)}" in found.command
+    assert 0 < _of(found.command) <= found.kv_blocks
+    assert any("--max-num-seqs" in note for note in chosen.estimate.notes)
+    asked |= {"max_num_seqs": 1024}
+    refused = server(NEMOTRON, vllm_version="0.27.1", **asked)
+    assert "exceeds" in refused.estimate.serving.refused
+    assert refused.estimate.serving.command is None
+    assert refused.fits[0].refused == refused.estimate.serving.refused
+    for free in ({"vllm_version": "0.19.1"}, {"vllm_version": "0.27.1", "enforce_eager": True}):
+        assert not server(NEMOTRON, **(asked | free)).estimate.serving.refused
+
+
+def _of(command: str) -> int:
+    """The limit of sequences in a launch line."""
+    return int(command.split("--max-num-seqs ")[1].split(maxsplit=1)[0])
+
+
+@pytest.mark.parametrize(
+    ("version", "dtype", "page"), [("0.12", "bfloat16", 2), ("0.19", "float16", 2), ("0.20", "float32", 4)]
+)
+def test_the_state_of_a_class_without_a_dtype_in_its_config(version: str, dtype: str, page: int) -> None:
+    """NemotronHForCausalLMConfig: float16 from 0.13 to 0.19, then float32; 64 heads of 64 x 128, and a convolution of
+    three columns of 64 x 64 + 2 x 8 x 128 in bfloat16."""
+    plain = replace(model(NEMOTRON), architecture=replace(model(NEMOTRON).architecture, state_dtype=None))
+    found = layout_of(plain, resolve(Options(runtime="vllm", vllm_version=version, max_num_seqs=8), plain))
+    assert not isinstance(found, Unknown)
+    state = 64 * 64 * 128 * page + 3 * (64 * 64 + 2 * 8 * 128) * 2
+    token = 2 * 2 * 128 * 2
+    assert found.page == -(-state // (16 * token)) * 16 * token
+    assert dtype
+
+
+@pytest.mark.parametrize(
+    ("version", "asked", "pages"),
+    [("0.25", {}, (127 + 8192) // 16 + 1), ("0.26", {}, (127 + 16384) // 16 + 1), ("0.28", {"pp": 2}, 1)],
+)
+def test_windows_wait_for_the_steps_in_flight(version: str, asked: dict[str, Any], pages: int) -> None:
+    """`max_in_flight_tokens` since 0.26: with asynchronous scheduling a second step is on its way."""
+    settings = Options(runtime="vllm", vllm_version=version, max_num_batched_tokens=8192, seq=131_072, **asked)
+    scenario = resolve(settings, model("openai/gpt-oss-20b"))
+    found = layout_of(model("openai/gpt-oss-20b"), scenario)
+    assert not isinstance(found, Unknown)
+    sliding = next(group.spec for group in found.groups if group.spec.kind == "sliding")
+    if pages > 1:
+        assert sliding.pages(131_072, scenario.serving) == pages + 1  # type: ignore[arg-type]
+    else:
+        assert sliding.ahead == 2 * 8192
 
 
 @pytest.mark.parametrize(("name", "bytes_"), [("Qwen/Qwen3.5-27B", 4), ("Qwen/Qwen3-Next-80B-A3B-Instruct", 2)])
@@ -135,10 +222,29 @@ def test_the_sampler_needs_less_for_fewer_sequences() -> None:
 
 
 @pytest.mark.parametrize(
-    ("card", "seqs", "tokens"), [("H100", 1024, 8192), ("A100", 256, 2048), ("L4", 256, 2048), ("M2 Ultra", 256, 2048)]
+    ("version", "card", "seqs", "tokens"),
+    [
+        ("0.19", "H100", 1024, 8192),
+        ("0.19", "A100", 256, 2048),
+        ("0.19", "L4", 256, 2048),
+        ("0.19", "M2 Ultra", 256, 2048),
+        ("0.8.2", "H100", 1024, 8192),
+        ("0.8.2", "MI300X", 1024, 2048),
+        ("0.8.2", "L4", 1024, 2048),
+        ("0.8.2", "T4", 256, 8192),
+        ("0.8.4", "MI300X", 256, 2048),
+        ("0.8.5", "A100", 1024, 8192),
+        ("0.9", "A100", 256, 2048),
+        ("0.27", "B200", 1024, 8192),
+        ("0.28", "B200", 1024, 16384),
+        ("0.28", "H200", 1024, 8192),
+        ("0.32", "DGX Spark", 1024, 8192),
+        ("0.33", "DGX Spark", 256, 2048),
+        ("0.7", "H100", 256, 8192),
+    ],
 )
-def test_defaults_follow_the_card(card: str, seqs: int, tokens: int) -> None:
-    found = server(LLAMA, gpu=(card,)).scenario.serving
+def test_defaults_follow_the_card(version: str, card: str, seqs: int, tokens: int) -> None:
+    found = server(LLAMA, gpu=(card,), vllm_version=version).scenario.serving
     assert (found.max_num_seqs, found.max_num_batched_tokens) == (seqs, tokens)
 
 
@@ -154,11 +260,21 @@ def test_a_float32_checkpoint_runs_in_16_bits() -> None:
 
 @pytest.mark.parametrize(
     ("version", "rules"),
-    [("0.6.4.post1", "0.6"), ("0.8.5", "0.8"), ("v0.9.2", "0.9"), ("0.11.1rc3", "0.10"), ("0.19.0", "0.17")]
-    + [("0.21.0", "0.21"), ("0.28.1", "0.27"), ("0.99", RULES[-1].name), ("1.2", RULES[-1].name), (None, DEFAULT)],
+    [("0.6.4.post1", "0.6"), ("0.8.5", "0.6"), ("v0.9.2", "0.9"), ("0.11.1rc3", "0.9"), ("0.13.0", "0.13")]
+    + [("0.99", RULES[-1].name), ("1.2", RULES[-1].name), (None, RULES[-1].name)],
 )
 def test_the_rules_of_a_release(version: str | None, rules: str) -> None:
     assert rules_of(version).name == rules
+
+
+@pytest.mark.parametrize(
+    ("version", "row"),
+    [("0.6.4.post1", "0.6"), ("0.8.3", "0.8"), ("0.8.4", "0.8.4"), ("0.8", "0.8.5"), ("0.27.1", "0.27")]
+    + [("0.19.1", "0.17"), ("0.99", RELEASES[-1].name), (None, DEFAULT)],
+)
+def test_the_source_of_a_release(version: str | None, row: str) -> None:
+    """A release without a patch is the latest of its minor releases."""
+    assert read_of(version).name == row
 
 
 @pytest.mark.parametrize("version", ["0.5.5", "latest", "", "0"])
@@ -169,13 +285,19 @@ def test_no_rules(version: str) -> None:
 
 def test_rules_are_in_order() -> None:
     assert [rules.since for rules in RULES] == sorted(rules.since for rules in RULES)
+    assert [row.since for row in RELEASES] == sorted(row.since for row in RELEASES)
 
 
-def test_graphs_are_in_the_budget_since_0_21() -> None:
-    old, new = (server(LLAMA, vllm_version=version).estimate.serving.kv_pool for version in ("0.20", "0.21"))
-    assert old - new == 51 * 18 * 2**20
-    eager = server(LLAMA, vllm_version="0.21", enforce_eager=True).estimate.serving.kv_pool
-    assert eager == old
+def test_graphs_are_in_the_budget_since_0_20() -> None:
+    """envs.py: VLLM_MEMORY_PROFILER_ESTIMATE_CUDAGRAPHS is 1 from 0.20.0 on."""
+    old, new = (
+        server(LLAMA, vllm_version=version, gpu_memory_utilization=0.9).estimate.serving.kv_pool
+        for version in ("0.19", "0.20")
+    )
+    graphs = {t.name: t.nbytes for t in server(LLAMA, vllm_version="0.20").estimate.terms}["CUDA graphs"]
+    assert old - new == graphs
+    eager = server(LLAMA, vllm_version="0.20", enforce_eager=True, gpu_memory_utilization=0.9).estimate.serving.kv_pool
+    assert eager - old == 123 * 2**20  # what the profile of graphs leaves
 
 
 def test_the_launch_line() -> None:
@@ -206,3 +328,50 @@ def test_what_makes_no_sense_is_refused(asked: dict[str, Any]) -> None:
 
     with pytest.raises(InvalidScenarioError):
         check(Options(**asked))
+
+
+@pytest.mark.parametrize(("length", "gib"), [(30_000, 6.66), (13_528, 5.44)])
+def test_compressed_attention_is_charged_as_the_engine_says(length: int, gib: float) -> None:
+    """github.com/vllm-project/vllm/issues/44376: 0.22, `LLM` (16,384 tokens a step), DeepSeek-V4-Flash: 6.66 GiB are
+    needed for 30,000 tokens, and of 13,528 a request fits in 5.44."""
+    report = server(
+        "deepseek-ai/DeepSeek-V4-Flash",
+        gpu=("2x H200",),
+        tp=2,
+        seq=length,
+        max_num_batched_tokens=16_384,
+        vllm_version="0.22",
+    )
+    found = layout_of(report.model, report.scenario)
+    assert not isinstance(found, Unknown)
+    needed = found.blocks(length, settings_of(report.scenario)) * found.block_bytes
+    assert needed / GIB == pytest.approx(gib, abs=0.005)
+
+
+@pytest.mark.parametrize(
+    ("version", "page"),
+    [
+        ("0.22", 22 * (37_440 + 8_640 + 1_728)),
+        ("0.24", 22 * 37_440 + 21 * 8_640 + 20 * 1_728),
+        ("0.27", 21 * (37_440 + 8_640) + 20 * 1_728),
+        ("0.33", 21 * (37_440 + 8_640) + 20 * 1_728),
+    ],
+)
+def test_a_block_of_compressed_attention_by_release(version: str, page: int) -> None:
+    """64 entries of 584 B, 64 keys of 132 B, 2 entries of 584 B, in steps of 576 B; 43 windows in two groups of 22,
+    21 layers with one entry per 4 tokens, 20 with one per 128."""
+    report = server("deepseek-ai/DeepSeek-V4-Flash", gpu=("2x H200",), tp=2, vllm_version=version)
+    found = layout_of(report.model, report.scenario)
+    assert not isinstance(found, Unknown)
+    assert found.block_bytes == page
+    assert len(found.groups) == 5
+
+
+@pytest.mark.parametrize(("version", "page"), [("0.12", 2_752_512), ("0.19", 2_752_512), ("0.27", 5_373_952)])
+def test_states_of_nemotron_without_a_dtype(version: str, page: int) -> None:
+    """128 heads of 80 x 128 and a convolution of 12,288 channels, beside 4,096 B a token: blocks of
+    672 tokens in 16 bits, of 1,312 in 32."""
+    report = server("nvidia/NVIDIA-Nemotron-Nano-9B-v2", vllm_version=version)
+    found = layout_of(report.model, report.scenario)
+    assert not isinstance(found, Unknown)
+    assert found.page == page

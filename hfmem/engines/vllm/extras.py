@@ -1,0 +1,165 @@
+"""What a server does besides serving the model: adapters, drafts, offloading, context parallelism."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, Final, Literal
+
+from hfmem.engines.vllm.options import VllmOptions
+from hfmem.engines.vllm.rules import release_of
+from hfmem.mapper.interpret import Model
+from hfmem.units import GIB
+
+__all__ = ["DEFAULT_RANK", "NO_EXTRAS", "Extras", "Request", "SpecMethod", "extras"]
+
+SpecMethod = Literal["mtp", "eagle", "eagle3", "draft_model", "ngram"]
+
+_LORAS: Final = 1
+DEFAULT_RANK: Final = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """A kind of request: tokens of its prompt and of its answer, and its share of all requests."""
+
+    prompt: int
+    answer: int
+    share: Fraction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extras:
+    """Settings of these; the default is none of them.
+
+    Attributes:
+        loras, lora_rank: slots for adapters, and their rank; 0 without.
+        spec_method: how tokens are drafted; None without.
+        spec_tokens: tokens drafted per step; None for as many as the model has prediction layers.
+        spec_model: the draft's name; "" for none.
+        draft: the draft model, if it could be read.
+        cpu_offload: bytes of each rank's weights in host memory.
+        kv_offload: bytes of host memory for the KV cache, of all ranks.
+        context_ranks: ranks that share each request's KV cache.
+        side: the side of a disaggregated server; "" for none.
+        mix: kinds of requests.
+        given: the options, as repeated in the launch line.
+    """
+
+    loras: int = 0
+    lora_rank: int = 0
+    spec_method: SpecMethod | None = None
+    spec_tokens: int | None = None
+    spec_model: str = ""
+    draft: Model | None = None
+    cpu_offload: int = 0
+    kv_offload: int = 0
+    context_ranks: int = 1
+    side: str = ""
+    mix: tuple[Request, ...] = ()
+    given: tuple[str, ...] = ()
+
+    @property
+    def connected(self) -> bool:
+        """Whether a connector moves KV cache out of the GPU: to another server, or to the host."""
+        return bool(self.side or self.kv_offload)
+
+    @property
+    def drafted(self) -> int:
+        """Tokens drafted per step; 0 without speculative decoding."""
+        return 0 if self.spec_method is None else self.spec_tokens or 1
+
+    @property
+    def query_length(self) -> int:
+        """Tokens of a sequence in a step of decoding: the last one, and the drafts to be verified."""
+        return 1 + self.drafted
+
+    def fields(self) -> Mapping[str, Any]:
+        """The entries in `scenario` of the JSON output, of what is asked for."""
+        found: dict[str, Any] = {}
+        if self.loras:
+            found |= {"max_loras": self.loras, "max_lora_rank": self.lora_rank}
+        if self.spec_method:
+            found |= {"spec_method": self.spec_method, "spec_tokens": self.drafted}
+            found["spec_model"] = self.spec_model or None
+        if self.cpu_offload:
+            found["cpu_offload_bytes"] = self.cpu_offload
+        if self.kv_offload:
+            found["kv_offloading_bytes"] = self.kv_offload
+        if self.context_ranks > 1:
+            found["decode_context_parallel_size"] = self.context_ranks
+        if self.side:
+            found["kv_role"] = self.side
+        return found
+
+
+NO_EXTRAS: Final = Extras()
+
+
+def extras(options: VllmOptions) -> Extras:
+    """What the user's options ask for."""
+    companions: Mapping[str, Model] = dict(getattr(options, "companions", ()))  # of `Options`
+    method: SpecMethod | None = options.spec_method  # type: ignore[assignment] # one of its choices
+    return Extras(
+        loras=(options.max_loras or _LORAS) if options.enable_lora else 0,
+        lora_rank=(options.max_lora_rank or DEFAULT_RANK) if options.enable_lora else 0,
+        spec_method=method,
+        spec_tokens=options.spec_tokens,
+        spec_model=options.spec_model or "",
+        draft=companions.get("draft"),
+        cpu_offload=int((options.cpu_offload_gb or 0) * GIB),
+        kv_offload=int((options.kv_offloading_size or 0) * GIB),
+        context_ranks=options.decode_context_parallel_size or 1,
+        side=options.kv_role or "",
+        mix=_mix(options.request_mix),
+        given=tuple(_given(options)),
+    )
+
+
+def _mix(words: tuple[str, ...]) -> tuple[Request, ...]:
+    """The kinds of requests, with shares that add up to 1."""
+    read = []
+    for word in words:
+        lengths, _, share = word.partition("@")
+        prompt, _, answer = lengths.partition("+")
+        read.append((int(prompt), int(answer), Fraction(share).limit_denominator(10**6)))
+    every = sum(share for _, _, share in read)
+    return tuple(Request(prompt=prompt, answer=answer, share=share / every) for prompt, answer, share in read)
+
+
+def _given(options: VllmOptions) -> Iterator[str]:
+    if options.enable_lora:
+        yield "--enable-lora"
+        yield from (f"--max-loras {options.max_loras}",) if options.max_loras else ()
+        yield from (f"--max-lora-rank {options.max_lora_rank}",) if options.max_lora_rank else ()
+    if options.spec_method:
+        yield from _drafting(options)
+    if options.cpu_offload_gb:
+        yield f"--cpu-offload-gb {options.cpu_offload_gb:g}"
+    if options.kv_offloading_size:
+        yield f"--kv-offloading-size {options.kv_offloading_size:g}"
+    if (options.decode_context_parallel_size or 1) > 1:
+        yield f"--decode-context-parallel-size {options.decode_context_parallel_size}"
+    if options.kv_role:
+        yield f'--kv-transfer-config \'{{"kv_connector":"NixlConnector","kv_role":"kv_{options.kv_role}"}}\''
+
+
+_OWN_OPTIONS: Final = (0, 22)  # before, one option had all of it as JSON
+
+
+def _drafting(options: VllmOptions) -> Iterator[str]:
+    """Speculative decoding, as the release asked for spells it (engine/arg_utils.py)."""
+    if release_of(options.vllm_version) >= _OWN_OPTIONS:
+        yield f"--spec-method {options.spec_method}"
+        yield from (f"--spec-model {shlex.quote(options.spec_model)}",) if options.spec_model else ()
+        yield from (f"--spec-tokens {options.spec_tokens}",) if options.spec_tokens else ()
+        return
+    values = {
+        "method": options.spec_method,
+        "model": options.spec_model,
+        "num_speculative_tokens": options.spec_tokens,
+    }
+    yield f"--speculative-config {shlex.quote(json.dumps({name: value for name, value in values.items() if value}))}"

@@ -1,0 +1,123 @@
+"""The options of `vllm serve` for what it does besides: adapters, drafts, offloading, and how requests are made up."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated
+
+from hfmem.options.option import Need, Option
+from hfmem.options.reading import tokens
+
+__all__ = ["ServingOptions"]
+
+_option = partial(Option, panel="vLLM", modes=("inference",))
+_MOST = 10**9
+_TIB = 1024
+RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""Ranks of adapters that vLLM accepts (config/lora.py, MaxLoRARanks)."""
+
+
+def _rank(rank: int) -> str | None:
+    return None if rank in RANKS else f"is {rank}, and vLLM accepts {', '.join(map(str, RANKS[:-1]))} or {RANKS[-1]}"
+
+
+def _share(word: str) -> str:
+    """A kind of request, in one spelling.
+
+    Raises:
+        ValueError: it is none.
+    """
+    lengths, _, share = word.partition("@")
+    prompt, plus, answer = lengths.partition("+")
+    try:
+        sizes = tokens(prompt), tokens(answer)
+        weight = float(share) if share else 1.0
+    except ValueError:
+        plus = ""
+    if not plus or min(sizes) < 0 or sum(sizes) == 0 or not 0 < weight < _MOST:
+        raise ValueError(f"'{word:.40}' is not PROMPT+ANSWER@SHARE, such as 1000+200 or 8k+1k@0.25")
+    return f"{sizes[0]}+{sizes[1]}@{weight:g}"
+
+
+@dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
+class ServingOptions:
+    """Adapters, drafts, offloading, context parallelism, disaggregation, and a mix of requests; off by default."""
+
+    enable_lora: Annotated[bool, _option(help="Reserve slots for LoRA adapters")] = False
+    max_loras: Annotated[
+        int | None,
+        _option(
+            help="Adapters in a step",
+            shown="1",
+            least=1,
+            most=1000,
+            needs=(Need(sentence="needs --enable-lora", met=lambda asked: asked.enable_lora),),
+        ),
+    ] = None
+    max_lora_rank: Annotated[
+        int | None,
+        _option(
+            help="Largest rank of an adapter",
+            shown="16",
+            check=_rank,
+            needs=(Need(sentence="needs --enable-lora", met=lambda asked: asked.enable_lora),),
+        ),
+    ] = None
+    spec_method: Annotated[
+        str | None,
+        _option(
+            help="Speculative decoding: with the model's own prediction layers (mtp), a head trained for it (eagle, "
+            "eagle3), a smaller model, or n-grams of the prompt",
+            choices=("mtp", "eagle", "eagle3", "draft_model", "ngram"),
+        ),
+    ] = None
+    spec_model: Annotated[
+        str | None,
+        _option(
+            help="The draft: a Hub id or path",
+            metavar="MODEL",
+            needs=(
+                Need(
+                    sentence="needs --spec-method eagle, eagle3 or draft_model",
+                    met=lambda asked: asked.spec_method in ("eagle", "eagle3", "draft_model"),
+                ),
+            ),
+        ),
+    ] = None
+    spec_tokens: Annotated[
+        int | None,
+        _option(
+            help="Drafted tokens per step",
+            shown="the model's prediction layers; else required",
+            least=1,
+            most=1000,
+            needs=(Need(sentence="needs --spec-method", met=lambda asked: asked.spec_method),),
+        ),
+    ] = None
+    cpu_offload_gb: Annotated[
+        float | None,
+        _option(help="GiB of each GPU's weights to keep in host memory", shown="0", least=0, most=100 * _TIB),
+    ] = None
+    kv_offloading_size: Annotated[
+        float | None,
+        _option(help="GiB of host memory for KV cache, for all GPUs together", shown="0", above=0, most=100 * _TIB),
+    ] = None
+    decode_context_parallel_size: Annotated[
+        int | None,
+        _option(help="Tensor-parallel ranks that share each request's KV cache", shown="1", least=1, most=1024),
+    ] = None
+    kv_role: Annotated[
+        str | None,
+        _option(
+            help="Side of a disaggregated server: producer prefills, consumer decodes",
+            choices=("producer", "consumer", "both"),
+        ),
+    ] = None
+    request_mix: Annotated[
+        tuple[str, ...],
+        _option(
+            help="A kind of request: tokens of prompt and answer, and its share (repeatable): 1000+200@3",
+            metavar="PROMPT+ANSWER@SHARE",
+            parse=_share,
+            needs=(Need(sentence="needs --gpu NAME", met=lambda asked: asked.gpu),),
+        ),
+    ] = ()
