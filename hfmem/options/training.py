@@ -22,7 +22,8 @@ class TrainingOptions:
     train: Annotated[
         Train | None,
         Option(
-            help="Estimate training: all weights, LoRA adapters, or LoRA adapters on a 4-bit base",
+            help="Estimate training: all weights, LoRA adapters, or LoRA adapters on a 4-bit base (full, lora, qlora); "
+            "or a trainer of TRL (sft, dpo, kto, grpo, rloo, reward)",
             panel=TRAINING,
             common=True,
             needs=(
@@ -60,13 +61,14 @@ class TrainingOptions:
         ),
     ] = None
     gradient_checkpointing: Annotated[
-        bool,
+        bool | None,
         _exact(
             help="Recompute layers in the backward pass",
             common=True,
+            shown="no; TRL's trainers do",
             keys=("activation_checkpointing", "fsdp_activation_checkpointing"),
         ),
-    ] = False
+    ] = None
     selective_checkpointing: Annotated[
         bool,
         _exact(

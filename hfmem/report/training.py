@@ -8,6 +8,7 @@ from typing import Any
 from tabulate import tabulate
 
 from hfmem.advice.values import Saving
+from hfmem.estimator.recipe.trainers import Tuning
 from hfmem.estimator.recipe.values import TrainingScenario
 from hfmem.estimator.values import Estimate, Rank, Scenario
 from hfmem.report.values import Report
@@ -32,6 +33,8 @@ def describe(scenario: Scenario) -> str:
     words = {"full": "full training", "lora": "LoRA", "qlora": "QLoRA"}[training.method]
     if training.lora is not None:
         words += f" (rank {training.lora.rank}, {','.join(training.lora.targets)})"
+    if training.tuning is not None:
+        words = f"{training.tuning.trainer.title} of TRL, {words}"
     parts = [f"{words} with {training.optimizer.name}", training.precision.name]
     if training.checkpointing != "none":
         parts.append(f"{'' if training.checkpointing == 'full' else 'selective '}gradient checkpointing")
@@ -69,6 +72,23 @@ def scenario_fields(scenario: Scenario) -> dict[str, Any]:
         "zero": training.zero,
         "fsdp": training.fsdp,
         "offload": training.offload,
+        "batching": training.batching,
+        **_trainer_fields(training.tuning),
+    }
+
+
+def _trainer_fields(tuning: Tuning | None) -> dict[str, Any]:
+    """The settings of a trainer of TRL; empty without one."""
+    if tuning is None:
+        return {}
+    return {
+        "trainer": tuning.trainer.name,
+        "loss_type": tuning.loss or None,
+        "beta": tuning.beta if tuning.trainer.reference != "never" else None,
+        "reference_model": tuning.reference,
+        "num_generations": tuning.generations or None,
+        "max_completion_length": tuning.completion,
+        "vllm_mode": tuning.vllm,
     }
 
 

@@ -66,7 +66,8 @@ def with_adapters(
         at_module = found.begun[index] + tokens * more.at_module + stays
         # experts and adapted modules run their backward at different times, so the layer's peak is the largest of them
         at_experts = found.begun[index] + tokens * more.kept + gradient
-        backward.append(max(between, at_module if more.kept else 0, at_experts if gradient else 0))
+        again = found.begun[index] + tokens * more.recomputed if whole else 0
+        backward.append(max(between, at_module if more.kept else 0, at_experts if gradient else 0, again))
     # with full checkpointing, encoder layers too save only their inputs
     of_encoder = 0 if whole else _of_encoder(model, scenario, targets, source)
     return replace(found, outside=found.outside + of_encoder, layers=tuple(kept), backward=tuple(backward))
@@ -149,11 +150,13 @@ class _Remade:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Adapted:
-    """Bytes per token on top of the frozen layer: saved, at the frozen layer's peak, at the adapters' peak."""
+    """Bytes per token on top of the frozen layer: saved, at the frozen layer's peak, at the adapters' peak, and at the
+    end of the layer's recomputation, in its last module; 0 where that is not known to matter."""
 
     kept: int
     between: int
     at_module: int
+    recomputed: int = 0
 
 
 def _adapted(linears: Sequence[Linear], modules: set[_Key], lora: Lora, training: Training, *, last: bool) -> _Adapted:
@@ -172,7 +175,21 @@ def _adapted(linears: Sequence[Linear], modules: set[_Key], lora: Lora, training
     ]
     # module n's adapter is freed by the frozen layer's peak only if it is really the layer's last module
     done = last and bool(chosen) and chosen[-1] == linears[-1]
-    return _Adapted(kept=totals[-1], between=totals[-2] if done else totals[-1], at_module=max(moments, default=0))
+    return _Adapted(
+        kept=totals[-1],
+        between=totals[-2] if done else totals[-1],
+        at_module=max(moments, default=0),
+        recomputed=totals[-1] + _recomputing(chosen[-1], training) if chosen else 0,
+    )
+
+
+def _recomputing(linear: Linear, training: Training) -> int:
+    """Bytes per token while the layer's last module is recomputed, under autocast with wider adapters: its input, the
+    cast of that to the adapter's dtype (`_cast_input_dtype` of peft 0.21.2), its result, and the gradients that have
+    come in as far as the module: recomputation begins where the backward pass first needs a saved tensor."""
+    if _own(training) == training.adapter_bytes:
+        return 0
+    return linear.inputs * (_compute(training) + training.adapter_bytes) + 3 * linear.outputs * _compute(training)
 
 
 def _token(adapted: Sequence[Linear], lora: Lora, training: Training) -> int:

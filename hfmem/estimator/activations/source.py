@@ -30,6 +30,7 @@ class TrainingActivations:
             tensors (with gradient checkpointing: its input too) and the gradient of its output. Only for sources that
             adapters are added to.
         logits_gradients: gradients of the head's parameters at the moment of `logits`.
+        normed: the part of `logits` that does not depend on the vocabulary: what the last norm saves.
         backward_gradients: per layer, gradients of its own parameters at the moment of `backward`; None where unknown,
             and all of them are counted then.
         certainty, how, source: as in `Term`, for all of these.
@@ -41,6 +42,7 @@ class TrainingActivations:
     backward: tuple[int, ...]
     begun: tuple[int, ...] = ()
     logits_gradients: int = 0
+    normed: int = 0
     backward_gradients: tuple[int, ...] | None = None
     certainty: Certainty
     how: str

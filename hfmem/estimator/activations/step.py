@@ -41,6 +41,7 @@ class MeasuredClasses:
             backward=tuple(parts[number][1] for number in order),
             begun=tuple(begun[number] for number in order),
             logits_gradients=logits_gradients,
+            normed=_normed(found, training),
             backward_gradients=tuple(parts[number][2] for number in order),
             certainty=found.applied.certainty,
             how=_how(found, training),
@@ -119,6 +120,13 @@ def _begun(found: Measured, number: int, training: Training) -> int:
         return _value(found, part.kept, number, training)
     beside = part.input if training.checkpointing == "full" and not part.input_kept else Polynomial({})
     return _value(found, part.kept + beside + part.input, number, training)
+
+
+def _normed(found: Measured, training: Training) -> int:
+    """Bytes that the head saves without its logits: those of the last norm."""
+    kept, sizes = found.applied.parts[found.head].kept, found.applied.sizes[found.head]
+    alone = Polynomial({names: factor for names, factor in kept.terms.items() if "vocab" not in names})
+    return _value(found, alone.reduced(sizes), found.head, training)
 
 
 def _highest(found: Measured, number: int, training: Training, beside: Polynomial) -> tuple[int, int]:

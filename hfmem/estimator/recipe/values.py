@@ -8,9 +8,11 @@ from typing import Literal
 from hfmem.estimator.recipe.optimizers import Optimizer
 from hfmem.estimator.recipe.precisions import Precision
 from hfmem.estimator.recipe.stacks import Stack
+from hfmem.estimator.recipe.trainers import Tuning
 from hfmem.estimator.values import Scenario
 
 __all__ = [
+    "Batching",
     "Checkpointing",
     "Lora",
     "Offload",
@@ -22,6 +24,8 @@ __all__ = [
 TrainMethod = Literal["full", "lora", "qlora"]
 Checkpointing = Literal["none", "selective", "full"]
 Offload = Literal["none", "optimizer", "parameters"]
+Batching = Literal["full", "padded", "joined"]
+"""Rows of a batch: all of full length, padded to the longest, or joined into one without padding."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +70,8 @@ class Training:
         offload: what is kept in host memory.
         sequence_parallel: whether activations between the linear layers are split over tensor-parallel ranks too.
         virtual_stages: model chunks per pipeline rank (interleaved schedule).
+        batching: how rows are put into a batch.
+        tuning: the settings of a trainer of TRL; None for a plain Trainer.
     """
 
     method: TrainMethod
@@ -86,6 +92,8 @@ class Training:
     offload: Offload = "none"
     sequence_parallel: bool = False
     virtual_stages: int = 1
+    batching: Batching = "full"
+    tuning: Tuning | None = None
 
     @property
     def adapter_bytes(self) -> int:

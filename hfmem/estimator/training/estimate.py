@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hfmem.estimator.activations.sources import source_of
 from hfmem.estimator.recipe.values import TrainingScenario
@@ -13,6 +13,7 @@ from hfmem.estimator.training.phases import phases_of
 from hfmem.estimator.training.states import Held, held
 from hfmem.estimator.values import Estimate, Group, Loading, Phase, Rank
 from hfmem.estimator.weights.base import base_bytes, nf4_bytes, untied
+from hfmem.estimator.weights.heads import scoring
 from hfmem.estimator.weights.loading import file_bytes, mapped
 from hfmem.mapper.interpret import Model
 from hfmem.units import format_bytes
@@ -42,7 +43,10 @@ def estimate(model: Model, scenario: TrainingScenario) -> Estimate:
         groups: tuple[Group, ...] = ("weights", "activations", "gradients", "optimizer")
         return Estimate(terms=(), unknown=tuple((group, why) for group in groups))
     model = untied(model) if scenario.training.stack.untied else model
-    found = [_loaded(gpu) for gpu in gpus(model, scenario)]
+    tuning = scenario.training.tuning
+    if tuning is not None and tuning.head == "classes":
+        model = scoring(model)
+    found = [_loaded(gpu) for gpu in gpus(model, _forward(scenario))]
     # pipeline stages may peak in different phases: an early one holds more micro-batches, the last one the logits
     worst = max(found, key=lambda one: one.peak.total)
     ranks = tuple(Rank(ranks=one.gpu.stage.ranks, terms=one.peak.terms) for one in found)
@@ -57,6 +61,12 @@ def estimate(model: Model, scenario: TrainingScenario) -> Estimate:
         host=worst.stays.host,
         loading=_loading(model, scenario),
     )
+
+
+def _forward(scenario: TrainingScenario) -> TrainingScenario:
+    """The scenario with the rows of a forward pass as its batch: a trainer may have several per pair or prompt."""
+    tuning = scenario.training.tuning
+    return scenario if tuning is None else replace(scenario, batch=scenario.batch * tuning.trainer.rows)
 
 
 def _loaded(gpu: Gpu) -> _Loaded:

@@ -9,6 +9,7 @@ from math import ceil
 
 from hfmem.estimator.overheads import overhead_terms
 from hfmem.estimator.training.gpu import Gpu
+from hfmem.estimator.training.reference import reference_weights
 from hfmem.estimator.training.trained import Piece
 from hfmem.estimator.values import Term
 from hfmem.estimator.weights.base import NF4_SOURCE, base_bytes, replaced
@@ -30,6 +31,7 @@ def held(gpu: Gpu) -> Held:
     if gpu.model.parameters is None:
         return Held(terms=())
     weights = [*_weights(gpu), *_adapters(gpu), *_fp8(gpu)]
+    weights += reference_weights(gpu, tuple(weights))
     master, optimizer = _master(gpu), _optimizer(gpu)
     host: list[Term] = []
     offload = gpu.training.offload
