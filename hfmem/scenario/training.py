@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from hfmem.engines.protocol import Trains
 from hfmem.engines.table import USUAL, engine
@@ -14,12 +14,14 @@ from hfmem.estimator.recipe.precisions import PRECISIONS, TRAINER, Precision, fi
 from hfmem.estimator.recipe.stacks import DEFAULT_STACK, STACKS, Stack, find_stack
 from hfmem.estimator.recipe.values import Checkpointing, Lora, Training
 from hfmem.estimator.split.check import check_split
+from hfmem.estimator.training.class_heads import own_head
 from hfmem.estimator.training.split import rules_of
 from hfmem.estimator.weights.base import stored_quantised
 from hfmem.mapper.lora import ALL_LINEAR, adapters, default_targets, saved_groups
 from hfmem.options.adapters import ADAPTER_DTYPES
 from hfmem.options.option import split
 from hfmem.options.otherwise import Otherwise
+from hfmem.options.words import Head
 from hfmem.refusals.training import FrozenError, NoTargetsError, QuantisedError
 from hfmem.scenario.spread import spread
 
@@ -28,9 +30,16 @@ if TYPE_CHECKING:
     from hfmem.mapper.interpret import Model
     from hfmem.scenario.options import Options
 
-__all__ = ["resolve_training", "usual_precision"]
+__all__ = ["Sharding", "resolve_training", "usual_precision"]
 
 _DEFAULT_RANK: Final = 8  # LoraConfig's own, peft 0.21
+Sharding = Literal["", "zero", "fsdp"]
+"""How full training is sharded: not at all, by DeepSpeed, by FSDP."""
+
+_UPCAST: Final = (
+    "accelerate's FSDP keeps what it trains in float32 under mixed precision (accelerate 1.15, "
+    "accelerator.py:1998-2037 and utils/fsdp_utils.py:814-820)"
+)
 _BY_DTYPE: Final = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
 
 
@@ -56,7 +65,16 @@ def resolve_training(
     if recipe.zero and parallel.dp * parallel.cp == 1:
         option = "--fsdp" if recipe.fsdp else f"--zero {recipe.zero}"
         sentences.append(f"{option} shards across replicas, but there is only one: use --gpus N for more.")
-    return replace(recipe, lora=lora), parallel, [*sentences, *told]
+    head = options.head or own_head(model)
+    sentences += _heading(options, head)
+    return replace(recipe, lora=lora, own_dtype=own, head=head), parallel, [*sentences, *told]
+
+
+def _heading(options: Options, head: Head) -> list[str]:
+    """A sentence for a head that is not a language model's, if the user did not name it."""
+    if options.head is not None or head == "lm":
+        return []
+    return [f"--head {head}: the model's class has no logits over a vocabulary."]
 
 
 def _stored(options: Options, model: Model, machine: Machine | None) -> str:
@@ -135,23 +153,36 @@ def _checkpointing(options: Options) -> Checkpointing:
 
 def _precision(options: Options, own: str | None, stack: Stack) -> tuple[Precision, list[str]]:
     """The requested row, otherwise the stack's, otherwise the default for ZeRO or the model's dtype."""
+    sharding: Sharding = "" if options.train != "full" else "fsdp" if options.fsdp else "zero" if options.zero else ""
     if options.precision in TRAINER:
-        half, whole = TRAINER[options.precision]
-        name = whole if own == "float32" else half
-        return find_precision(name) or PRECISIONS[0], [f"--precision {name}: autocast on {own or '16-bit'} weights."]
+        return _of_trainer(options.precision, own, upcast=sharding == "fsdp" and stack.accelerate)
     if options.precision is not None:
         return find_precision(options.precision) or PRECISIONS[0], []
-    row, why = usual_precision(own, stack, deepspeed=bool(options.zero) and options.train == "full")
+    row, why = usual_precision(own, stack, sharding)
     return row, [f"--precision {row.name}: {why}."]
 
 
-def usual_precision(own: str | None, stack: Stack, *, deepspeed: bool) -> tuple[Precision, str]:
-    """The default precision for weights of dtype `own`, and why; `deepspeed` for full training with ZeRO."""
+def _of_trainer(asked: str, own: str | None, *, upcast: bool) -> tuple[Precision, list[str]]:
+    """The row for the Trainer's `bf16=True`, `fp16=True` or neither; `upcast` for accelerate's FSDP."""
+    half, whole = TRAINER[asked]
+    if asked == "trainer-no":
+        name = whole if own == "float32" else _BY_DTYPE.get(own or "", half)
+        return find_precision(name) or PRECISIONS[0], [f"--precision {name}: no mixed precision."]
+    name = whole if own == "float32" or upcast else half
+    why = _UPCAST if upcast and own != "float32" else f"autocast on {own or '16-bit'} weights"
+    return find_precision(name) or PRECISIONS[0], [f"--precision {name}: {why}."]
+
+
+def usual_precision(own: str | None, stack: Stack, sharding: Sharding = "") -> tuple[Precision, str]:
+    """The default precision for weights of dtype `own`, and why; `sharding` for full training with it."""
     name = stack.precision or _BY_DTYPE.get(own or "", "bf16")
     why = f"the weights are {own}" if own in _BY_DTYPE else f"the dtype of the weights is {own or 'not known'}"
     why = "the default of the stack" if stack.precision else why
-    if deepspeed and not stack.precision and name in ("bf16", "fp16"):
-        name, why = f"{name}-master", "DeepSpeed keeps float32 master weights"
+    if sharding and not stack.precision and name in ("bf16", "fp16"):
+        if sharding == "zero":
+            name, why = f"{name}-master", "DeepSpeed keeps float32 master weights"
+        elif stack.accelerate:
+            name, why = f"autocast-{name}", _UPCAST
     return find_precision(name) or PRECISIONS[0], why
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from hfmem.estimator.activations.sources import source_of
 from hfmem.estimator.recipe.values import TrainingScenario
 from hfmem.estimator.training.activity import activity
+from hfmem.estimator.training.class_heads import with_head
 from hfmem.estimator.training.gpu import Gpu, gpus
 from hfmem.estimator.training.outcome import facts_of
 from hfmem.estimator.training.phases import phases_of
@@ -41,6 +42,7 @@ def estimate(model: Model, scenario: TrainingScenario) -> Estimate:
         why = model.architecture.unknown or "neither the files nor the configuration determine the size of the model"
         groups: tuple[Group, ...] = ("weights", "activations", "gradients", "optimizer")
         return Estimate(terms=(), unknown=tuple((group, why) for group in groups))
+    model = with_head(model, scenario)
     model = untied(model) if scenario.training.stack.untied else model
     found = [_loaded(gpu) for gpu in gpus(model, scenario)]
     # pipeline stages may peak in different phases: an early one holds more micro-batches, the last one the logits
