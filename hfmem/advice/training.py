@@ -23,7 +23,7 @@ from hfmem.estimator.weights.base import stored_quantised
 from hfmem.estimator.weights.quantisers import find_quantiser
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.lora import ALL_LINEAR, adapters, default_targets
-from hfmem.scenario.training import usual_precision
+from hfmem.scenario.training import Sharding, usual_precision
 
 if TYPE_CHECKING:
     from hfmem.hardware.values import Machine
@@ -62,7 +62,7 @@ def savings(
         *_sharding(training, scenario.parallel.dp * scenario.parallel.cp),
         *_offloading(training),
     ]
-    others = [(option, what, replace(scenario, training=changed)) for option, what, changed in changes]
+    others = [(option, what, _trained(scenario, changed)) for option, what, changed in changes]
     half = scenario.batch // 2
     if half >= _least(training):
         others.append((f"--batch {half}", "half the micro-batch", replace(scenario, batch=half)))
@@ -121,7 +121,7 @@ def _over(scenario: TrainingScenario, count: int, *, fsdp: bool, zero: int) -> T
     if count <= plan.gpus or count % others:
         return None
     shared = replace(scenario.training, fsdp=fsdp, zero=zero, shard=count // others * plan.cp)
-    return replace(scenario, training=_as_chosen(shared), parallel=replace(plan, dp=count // others))
+    return replace(_trained(scenario, _as_chosen(shared)), parallel=replace(plan, dp=count // others))
 
 
 def _fits(model: Model, scenario: TrainingScenario, machine: Machine | None) -> bool:
@@ -223,12 +223,21 @@ def _lora(model: Model) -> Lora | None:
     return None
 
 
+def _trained(scenario: TrainingScenario, training: Training) -> TrainingScenario:
+    """The scenario with another training, whose precision determines the dtypes."""
+    weights = training.precision.weights
+    dtype = scenario.dtype if find_quantiser(scenario.dtype or "") else weights
+    return replace(scenario, training=training, dtype=dtype, compute_dtype=weights)
+
+
 def _as_chosen(training: Training) -> Training:
     """The same with its default precision, unless the user has set one."""
     if training.precision_asked:
         return training
-    deepspeed = training.zero > 0 and not training.fsdp and training.method == "full"
-    if training.tuning is not None and not deepspeed:
+    sharding: Sharding = ""
+    if training.zero and training.method == "full":
+        sharding = "fsdp" if training.fsdp else "zero"
+    if training.tuning is not None and sharding != "zero":
         return training
-    row, _ = usual_precision(training.precision.weights, training.stack, deepspeed=deepspeed)
+    row, _ = usual_precision(training.own_dtype, training.stack, sharding)
     return replace(training, precision=row)

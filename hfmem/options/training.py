@@ -6,7 +6,7 @@ from typing import Annotated
 
 from hfmem.options.option import Need, Option
 from hfmem.options.panels import TRAINING
-from hfmem.options.words import Train
+from hfmem.options.words import OBJECTIVES, Head, Train
 
 __all__ = ["TrainingOptions"]
 
@@ -103,6 +103,23 @@ class TrainingOptions:
             ),
         ),
     ] = False
+    head: Annotated[
+        Head | None,
+        _exact(
+            help="What follows the layers: logits over the vocabulary, a classifier, a pooled embedding, or nothing",
+            shown="that of the model's class",
+            needs=(
+                Need(
+                    sentence="classification, embedding and none have no loss over the vocabulary to fuse",
+                    met=lambda asked: asked.head in (None, "lm") or not asked.fused_loss,
+                ),
+                Need(
+                    sentence="is for --train full, lora and qlora: a trainer of TRL loads the class that it needs",
+                    met=lambda asked: asked.train not in OBJECTIVES,
+                ),
+            ),
+        ),
+    ] = None
     freeze: Annotated[
         tuple[str, ...],
         _exact(help="Components to freeze: embedding,vision,…", metavar="PARTS", words=True),

@@ -7,6 +7,7 @@ from typing import Any, Final, Literal, cast
 __all__ = [
     "OBJECTIVES",
     "Attention",
+    "Head",
     "Method",
     "Mode",
     "Offload",
@@ -24,6 +25,7 @@ TrainMethod = Literal["full", "lora", "qlora"]
 Train = Literal["full", "lora", "qlora", "sft", "dpo", "kto", "grpo", "rloo", "reward"]
 OBJECTIVES: Final = ("sft", "dpo", "kto", "grpo", "rloo", "reward")
 """The values of `--train` that name a trainer of TRL; what they train is in `--train-method`."""
+Head = Literal["lm", "classification", "embedding", "none"]
 VllmMode = Literal["colocate", "server"]
 PackingStrategy = Literal["bfd", "bfd_split", "wrapped"]
 Offload = Literal["none", "optimizer", "parameters"]

@@ -157,6 +157,7 @@ _TRAINING: Final = (
     "checkpointing",
     "gradient_accumulation",
     "fused_loss",
+    "head",
     "lora_rank",
     "lora_targets",
     "lora_dropout",

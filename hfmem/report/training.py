@@ -64,6 +64,7 @@ def scenario_fields(scenario: Scenario) -> dict[str, Any]:
         "checkpointing": training.checkpointing,
         "gradient_accumulation": training.accumulation,
         "fused_loss": training.fused_loss,
+        "head": training.head,
         "lora_rank": lora.rank if lora else None,
         "lora_targets": list(lora.targets) if lora else None,
         "lora_dropout": lora.dropout if lora else None,

@@ -268,7 +268,7 @@ def _enabled(kind: str) -> Use:
 def _precision(draft: Draft, value: Any) -> bool:
     if value in ("bf16", "fp16"):
         draft["precision"] = f"trainer-{value}"
-    return value in ("bf16", "fp16", "no")
+    return value in ("bf16", "fp16", "no", False)  # YAML reads an unquoted `no` as false
 
 
 def _fsdp(draft: Draft, value: Any) -> bool:

@@ -92,6 +92,8 @@ def _precision(draft: Draft, train: str, settled: Settled, software: Software | 
         draft.suggest("precision", "bf16")
     elif software is not None and software.upcasts and train == "full" and not deepspeed:
         draft["precision"] = f"autocast-{half}" if said.startswith("trainer-") else said or "fp32"
+    if draft.get("fsdp"):  # without a key for it, neither accelerate nor the Trainer has mixed precision
+        draft.suggest("precision", "trainer-no")
 
 
 def _sharding(draft: Draft, options: Options, settled: Settled) -> None:

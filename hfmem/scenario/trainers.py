@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from hfmem.estimator.recipe.trainers import Head, Reference, Trainer, Tuning, find_trainer
 from hfmem.estimator.recipe.values import Batching
+from hfmem.options.words import Head as HeadWord
 from hfmem.options.words import trained_as
 from hfmem.refusals.training import GenerationsError
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from hfmem.mapper.values import Architecture
     from hfmem.scenario.options import Options
 
-__all__ = ["batch_of", "batching_of", "recomputes", "seq_of", "tuning_of"]
+__all__ = ["batch_of", "batching_of", "head_of", "recomputes", "seq_of", "tuning_of"]
 
 _PROMPT: Final = 512  # tokens assumed of a prompt, where a trainer has no limit
 _SHARE: Final = 0.3  # TRL's vllm_gpu_memory_utilization, grpo_config.py:656
@@ -118,6 +119,14 @@ def _defaults(options: Options, tuning: Tuning) -> list[str]:
     if trainer.completion and options.max_completion_length is None:
         told.append(f"--max-completion-length {tuning.completion:,}: TRL's default.")
     return told
+
+
+def head_of(options: Options) -> HeadWord | None:
+    """What follows the layers: what a trainer loads, else what the user says; None where that is the model's class."""
+    trainer = find_trainer(options.train)
+    if trainer is None:
+        return options.head
+    return "classification" if trainer.head == "classes" else "lm"
 
 
 def _head(options: Options, trainer: Trainer) -> Head:

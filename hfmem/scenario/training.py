@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from hfmem.engines.protocol import Trains
 from hfmem.engines.table import USUAL, engine
@@ -15,25 +15,33 @@ from hfmem.estimator.recipe.stacks import DEFAULT_STACK, STACKS, Stack, find_sta
 from hfmem.estimator.recipe.trainers import find_trainer
 from hfmem.estimator.recipe.values import Checkpointing, Lora, Training
 from hfmem.estimator.split.check import check_split
+from hfmem.estimator.training.class_heads import own_head
 from hfmem.estimator.training.split import rules_of
 from hfmem.estimator.weights.base import stored_quantised
 from hfmem.mapper.lora import ALL_LINEAR, adapters, default_targets, saved_groups
 from hfmem.options.adapters import ADAPTER_DTYPES
 from hfmem.options.option import split
 from hfmem.options.otherwise import Otherwise
-from hfmem.options.words import trained_as
+from hfmem.options.words import Head, trained_as
 from hfmem.refusals.training import FrozenError, NoTargetsError, QuantisedError
 from hfmem.scenario.spread import spread
-from hfmem.scenario.trainers import batch_of, batching_of, recomputes, tuning_of
+from hfmem.scenario.trainers import batch_of, batching_of, head_of, recomputes, tuning_of
 
 if TYPE_CHECKING:
     from hfmem.hardware.values import Machine
     from hfmem.mapper.interpret import Model
     from hfmem.scenario.options import Options
 
-__all__ = ["resolve_training", "usual_precision"]
+__all__ = ["Sharding", "resolve_training", "usual_precision"]
 
 _DEFAULT_RANK: Final = 8  # LoraConfig's own, peft 0.21
+Sharding = Literal["", "zero", "fsdp"]
+"""How full training is sharded: not at all, by DeepSpeed, by FSDP."""
+
+_UPCAST: Final = (
+    "accelerate's FSDP keeps what it trains in float32 under mixed precision (accelerate 1.15, "
+    "accelerator.py:1998-2037 and utils/fsdp_utils.py:814-820)"
+)
 _BY_DTYPE: Final = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
 
 
@@ -73,7 +81,16 @@ def resolve_training(
     if recipe.zero and parallel.dp * parallel.cp == 1:
         option = "--fsdp" if recipe.fsdp else f"--zero {recipe.zero}"
         sentences.append(f"{option} shards across replicas, but there is only one: use --gpus N for more.")
-    return replace(recipe, lora=lora), parallel, [*sentences, *told]
+    head = head_of(options) or own_head(model)
+    sentences += _heading(options, head)
+    return replace(recipe, lora=lora, own_dtype=own, head=head), parallel, [*sentences, *told]
+
+
+def _heading(options: Options, head: Head) -> list[str]:
+    """A sentence for a head that is not a language model's, if the user did not name it."""
+    if options.head is not None or head == "lm" or find_trainer(options.train) is not None:
+        return []
+    return [f"--head {head}: the model's class has no logits over a vocabulary."]
 
 
 def _tuned(options: Options, recipe: Training, seq: int) -> tuple[Training, list[str]]:
@@ -167,29 +184,44 @@ def _checkpointing(options: Options) -> Checkpointing:
 
 def _precision(options: Options, own: str | None, stack: Stack) -> tuple[Precision, list[str]]:
     """The requested row, otherwise the stack's, otherwise the default for ZeRO or the model's dtype."""
+    sharding: Sharding = (
+        "" if trained_as(options) != "full" else "fsdp" if options.fsdp else "zero" if options.zero else ""
+    )
     if options.precision in TRAINER:
-        half, whole = TRAINER[options.precision]
-        name = whole if own == "float32" else half
-        return find_precision(name) or PRECISIONS[0], [f"--precision {name}: autocast on {own or '16-bit'} weights."]
+        return _of_trainer(options.precision, own, upcast=sharding == "fsdp" and stack.accelerate)
     if options.precision is not None:
         return find_precision(options.precision) or PRECISIONS[0], []
-    deepspeed = bool(options.zero) and trained_as(options) == "full"
-    if find_trainer(options.train) is not None and not deepspeed:
+    trainer = find_trainer(options.train)
+    if trainer is not None and sharding != "zero":
         half, whole = TRAINER["trainer-bf16"]
-        name = whole if options.dtype is None or own == "float32" else half
+        name = whole if options.dtype is None or own == "float32" or sharding else half
         loaded = "TRL loads a model by its name in float32" if options.dtype is None else f"the weights are {own}"
         return find_precision(name) or PRECISIONS[0], [f"--precision {name}: {loaded}, and bf16 is its default."]
-    row, why = usual_precision(own, stack, deepspeed=deepspeed)
+    row, why = usual_precision("bfloat16" if trainer is not None else own, stack, sharding)
     return row, [f"--precision {row.name}: {why}."]
 
 
-def usual_precision(own: str | None, stack: Stack, *, deepspeed: bool) -> tuple[Precision, str]:
-    """The default precision for weights of dtype `own`, and why; `deepspeed` for full training with ZeRO."""
+def _of_trainer(asked: str, own: str | None, *, upcast: bool) -> tuple[Precision, list[str]]:
+    """The row for the Trainer's `bf16=True`, `fp16=True` or neither; `upcast` for accelerate's FSDP."""
+    half, whole = TRAINER[asked]
+    if asked == "trainer-no":
+        name = whole if own == "float32" else _BY_DTYPE.get(own or "", half)
+        return find_precision(name) or PRECISIONS[0], [f"--precision {name}: no mixed precision."]
+    name = whole if own == "float32" or upcast else half
+    why = _UPCAST if upcast and own != "float32" else f"autocast on {own or '16-bit'} weights"
+    return find_precision(name) or PRECISIONS[0], [f"--precision {name}: {why}."]
+
+
+def usual_precision(own: str | None, stack: Stack, sharding: Sharding = "") -> tuple[Precision, str]:
+    """The default precision for weights of dtype `own`, and why; `sharding` for full training with it."""
     name = stack.precision or _BY_DTYPE.get(own or "", "bf16")
     why = f"the weights are {own}" if own in _BY_DTYPE else f"the dtype of the weights is {own or 'not known'}"
     why = "the default of the stack" if stack.precision else why
-    if deepspeed and not stack.precision and name in ("bf16", "fp16"):
-        name, why = f"{name}-master", "DeepSpeed keeps float32 master weights"
+    if sharding and not stack.precision and name in ("bf16", "fp16"):
+        if sharding == "zero":
+            name, why = f"{name}-master", "DeepSpeed keeps float32 master weights"
+        elif stack.accelerate:
+            name, why = f"autocast-{name}", _UPCAST
     return find_precision(name) or PRECISIONS[0], why
 
 

@@ -74,6 +74,15 @@ def test_accelerate(tmp_path: Path) -> None:
     assert "fsdp_config.fsdp_sharding_strategy" in options.remarks[0]
 
 
+@pytest.mark.parametrize(("line", "precision"), [
+    ("mixed_precision: bf16", "trainer-bf16"), ("mixed_precision: 'no'", "trainer-no"),
+    ("mixed_precision: no", "trainer-no"), ("debug: false", "trainer-no"),
+])  # fmt: skip
+def test_fsdp_without_mixed_precision_casts_nothing(tmp_path: Path, line: str, precision: str) -> None:
+    text = ACCELERATE.replace("mixed_precision: bf16", line)
+    assert with_file(Options(), written(tmp_path, text)).precision == precision
+
+
 def test_axolotl(tmp_path: Path) -> None:
     options = with_file(Options(), written(tmp_path, AXOLOTL))
     check(options)

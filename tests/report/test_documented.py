@@ -45,9 +45,9 @@ ASKED: tuple[dict[str, Any], ...] = (
     {"seq": 65536},
     {"runtime": "vllm", "gpu": ("H100", "T4"), "tp": 2},
     {"train": "lora", "gpu": ("RTX 4090",)},
-    {"train": "grpo"},
     {"gpu": ("T4",)},
     {"model": "Qwen/Qwen3-30B-A3B", "runtime": "vllm", "dtype": "nvfp4", "gpu": ("8GiB",)},
+    {"train": "grpo"},
 )
 
 

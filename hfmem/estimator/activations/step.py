@@ -6,6 +6,7 @@ A checkpointed layer saves its input, and recomputes the rest in its backward pa
 
 from __future__ import annotations
 
+from hfmem.estimator.activations.coefficients import Part
 from hfmem.estimator.activations.measured import Measured, measured
 from hfmem.estimator.activations.polynomials import Polynomial
 from hfmem.estimator.activations.source import Linear, TrainingActivations
@@ -33,7 +34,8 @@ class MeasuredClasses:
         training, order = scenario.training, found.applied.structure.order
         parts = [_layer(found, number, training) for number in range(found.head)]
         begun = [_begun(found, number, training) for number in range(found.head)]
-        logits, logits_gradients = _highest(found, found.head, training, Polynomial({}))
+        head = found.applied.reduced[found.head] if _speaks(model) else found.applied.headed(_outputs(model))
+        logits, logits_gradients = _highest(found, head, found.head, training, Polynomial({}))
         return TrainingActivations(
             outside=_value(found, _before(found, training), order[0], training),
             layers=tuple(parts[number][0] for number in order),
@@ -92,7 +94,7 @@ def _layer(found: Measured, number: int, training: Training) -> tuple[int, int, 
         kept, beside = part.input, Polynomial({}) if part.input_kept else part.input
     elif training.checkpointing == "selective":
         kept = kept - kept.quadratic()  # only the attention scores are recomputed
-    nbytes, gradients = _highest(found, number, training, beside)
+    nbytes, gradients = _highest(found, part, number, training, beside)
     return _value(found, kept, number, training), nbytes, gradients
 
 
@@ -129,11 +131,22 @@ def _normed(found: Measured, training: Training) -> int:
     return _value(found, alone.reduced(sizes), found.head, training)
 
 
-def _highest(found: Measured, number: int, training: Training, beside: Polynomial) -> tuple[int, int]:
+def _speaks(model: Model) -> bool:
+    """Whether logits over the vocabulary follow the layers; so they are taken to do where the class is not known."""
+    return model.architecture.head != "none"
+
+
+def _outputs(model: Model) -> int:
+    """Outputs of a classifier; 0 without one."""
+    groups = model.parameters.groups if model.parameters is not None else ()
+    return max((group.shape[0] for group in groups if group.component == "lm_head"), default=0)
+
+
+def _highest(found: Measured, part: Part, number: int, training: Training, beside: Polynomial) -> tuple[int, int]:
     """Bytes of activations and of parameter gradients at the peak of a part."""
     moments = [
         (_value(found, moment.activations + beside, number, training), found.value(moment.gradients, number))
-        for moment in found.applied.reduced[number].moments
+        for moment in part.moments
     ]
     return max(moments, key=sum, default=(0, 0))
 

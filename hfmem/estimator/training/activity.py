@@ -21,10 +21,6 @@ from hfmem.unknown import Unknown
 __all__ = ["Activity", "activity"]
 
 
-_SCORE = 12
-"""Bytes per token of a head with one label: its score, a float32 copy, and the gradient."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Activity:
     """Bytes on one GPU; all but `waiting` are for one micro-batch.
@@ -102,13 +98,9 @@ def activity(gpu: Gpu) -> Activity | Unknown:
 def _head(scenario: TrainingScenario, found: TrainingActivations, gpu: Gpu) -> tuple[int, int | None, str, str]:
     """Head and loss: bytes of the backward pass, those of the forward pass if that is another moment, the arithmetic
     and its source."""
-    tuning, tiled = gpu.training.tuning, tiled_head(gpu)
+    tiled = tiled_head(gpu)
     if tiled is not None:
         return found.normed + tiled.backward, found.normed + tiled.forward, tiled.how, HEAD_SOURCE
-    if tuning is not None and tuning.head == "classes":
-        tokens = scenario.batch * scenario.seq
-        how = f"the last norm, and one score for each of {tokens:,} tokens"
-        return found.normed + _SCORE * tokens, None, how, tuning.trainer.source
     logits, how, source = _logits(gpu.model, scenario, found, gpu)
     return logits, None, how, source
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from hfmem.estimator.activations.sources import source_of
 from hfmem.estimator.recipe.values import TrainingScenario
 from hfmem.estimator.training.activity import activity
+from hfmem.estimator.training.class_heads import with_head
 from hfmem.estimator.training.gpu import Gpu, gpus
 from hfmem.estimator.training.outcome import facts_of
 from hfmem.estimator.training.phases import phases_of
 from hfmem.estimator.training.states import Held, held
 from hfmem.estimator.values import Estimate, Group, Loading, Phase, Rank
 from hfmem.estimator.weights.base import base_bytes, nf4_bytes, untied
-from hfmem.estimator.weights.heads import scoring
 from hfmem.estimator.weights.loading import file_bytes, mapped
 from hfmem.mapper.interpret import Model
 from hfmem.units import format_bytes
@@ -42,10 +42,8 @@ def estimate(model: Model, scenario: TrainingScenario) -> Estimate:
         why = model.architecture.unknown or "neither the files nor the configuration determine the size of the model"
         groups: tuple[Group, ...] = ("weights", "activations", "gradients", "optimizer")
         return Estimate(terms=(), unknown=tuple((group, why) for group in groups))
+    model = with_head(model, scenario)
     model = untied(model) if scenario.training.stack.untied else model
-    tuning = scenario.training.tuning
-    if tuning is not None and tuning.head == "classes":
-        model = scoring(model)
     found = [_loaded(gpu) for gpu in gpus(model, _forward(scenario))]
     # pipeline stages may peak in different phases: an early one holds more micro-batches, the last one the logits
     worst = max(found, key=lambda one: one.peak.total)
