@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import gcd
 from typing import TYPE_CHECKING, Final
 
 from hfmem.estimator.recipe.trainers import Head, Reference, Trainer, Tuning, find_trainer
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from hfmem.mapper.values import Architecture
     from hfmem.scenario.options import Options
 
-__all__ = ["batch_of", "batching_of", "head_of", "recomputes", "seq_of", "tuning_of"]
+__all__ = ["batch_of", "batch_steps", "batching_of", "head_of", "recomputes", "seq_of", "tuning_of"]
 
 _PROMPT: Final = 512  # tokens assumed of a prompt, where a trainer has no limit
 _SHARE: Final = 0.3  # TRL's vllm_gpu_memory_utilization, grpo_config.py:656
@@ -32,6 +33,18 @@ def batch_of(options: Options) -> tuple[int, str]:
         return generations, f"--batch {generations}: the completions of one prompt."
     why = "the fewest that TRL's trainer takes"
     return trainer.least, f"--batch {trainer.least}: {why}." if trainer.least > 1 else ""
+
+
+def batch_steps(options: Options) -> tuple[int, int]:
+    """The smallest micro-batch that a trainer takes, and the step to the next: whole groups of completions."""
+    trainer = find_trainer(options.train)
+    if trainer is None:
+        return 1, 1
+    if not trainer.online:
+        return trainer.least, 1
+    generations = options.num_generations or trainer.generations
+    step = generations // gcd(generations, _micro_batches(options))
+    return step, step
 
 
 def seq_of(options: Options, architecture: Architecture) -> tuple[int, str] | None:
@@ -143,5 +156,9 @@ def _reference(options: Options, trainer: Trainer, beta: float) -> Reference:
 
 def _whole_groups(options: Options, batch: int, generations: int) -> bool:
     """Whether what is generated for a step, on all replicas, holds all completions of each prompt."""
-    replicas = options.dp or options.gpus or 1
-    return (batch * replicas * (options.gradient_accumulation or 1)) % generations == 0
+    return batch * _micro_batches(options) % generations == 0
+
+
+def _micro_batches(options: Options) -> int:
+    """Micro-batches of a step on all replicas."""
+    return (options.dp or options.gpus or 1) * (options.gradient_accumulation or 1)

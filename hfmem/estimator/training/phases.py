@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 
 from hfmem.estimator.training.activity import Activity
-from hfmem.estimator.training.casts import casts_for_use
+from hfmem.estimator.training.casts import Casts
 from hfmem.estimator.training.gpu import Gpu
 from hfmem.estimator.training.gradients import Gradients, gradients_of
 from hfmem.estimator.training.reference import forward_terms
@@ -36,7 +36,9 @@ def phases_of(gpu: Gpu, stays: Held, active: Activity | None) -> tuple[Phase, ..
     """The phases of one GPU. Where activations are unknown, the phases have the other terms only."""
     made = active.backward_gradients if active is not None else None
     saved = tuple(accumulate(active.layers, initial=0)) if active is not None else ()
-    moments = _Moments(gpu=gpu, stays=stays, active=active, gradients=gradients_of(gpu, made), saved=saved)
+    moments = _Moments(
+        gpu=gpu, stays=stays, active=active, gradients=gradients_of(gpu, made), saved=saved, casts=Casts.of(gpu)
+    )
     return *moments.reference(), moments.logits(), moments.backward(), moments.optimizer()
 
 
@@ -50,6 +52,7 @@ class _Moments:
     active: Activity | None
     gradients: Gradients
     saved: tuple[int, ...]
+    casts: Casts
 
     def reference(self) -> tuple[Phase, ...]:
         """The reference model's forward pass, where there is one: with the policy's graph alive, or before it."""
@@ -62,7 +65,7 @@ class _Moments:
             terms.append(self._term("last norm, of the policy", self.active.normed, self.active.how))
             # with checkpointing, the policy's own casts went with its forward pass; otherwise its graph has them
             if self.gpu.training.checkpointing != "full":
-                terms += casts_for_use(self.gpu, 0, self.gpu.stage.depth)
+                terms += self._casts(0, self.gpu.stage.depth)
         terms += forward_terms(self.gpu)
         return (_phase("reference", [*terms, *gathered(self.gpu, backward=False)]),)
 
@@ -163,7 +166,7 @@ class _Moments:
 
     def _casts(self, first: int, layers: int) -> list[Term]:
         """Copies in the compute dtype of float32 weights, of so many layers from one on."""
-        return casts_for_use(self.gpu, first, layers)
+        return self.casts.of_layers(first, layers)
 
     def _unpacked(self) -> Term:
         """The dequantised NF4 matrix of the current multiplication; 0 bytes without NF4."""

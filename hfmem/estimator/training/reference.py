@@ -13,7 +13,7 @@ from math import ceil
 
 from hfmem.estimator.activations.measured import measured
 from hfmem.estimator.cache.sizes import layer_bytes
-from hfmem.estimator.training.casts import casts_for_use, largest_cast
+from hfmem.estimator.training.casts import Casts
 from hfmem.estimator.training.gpu import Gpu
 from hfmem.estimator.training.tiles import tiled_head
 from hfmem.estimator.values import Term
@@ -51,7 +51,8 @@ def forward_terms(gpu: Gpu) -> list[Term]:
     if tuning is None or tuning.reference == "none":
         return []
     copied = tuning.reference == "copy"
-    casts = casts_for_use(gpu, 0, gpu.stage.depth) if copied else largest_cast(gpu)
+    made = Casts.of(gpu)
+    casts = made.of_layers(0, gpu.stage.depth) if copied else made.of_largest()
     terms = [replace(term, name="cast weights of the reference") for term in casts]
     head = tiled_head(gpu)
     inside, source = _layer(gpu)
