@@ -101,3 +101,51 @@ def test_grpo_has_a_reference_with_beta_only(beta: float | None, expected: bool)
 def test_refused(options: dict[str, Any], error: type[Exception]) -> None:
     with pytest.raises(error):
         _estimate(**options)
+
+
+def test_generation_is_an_inference_beside_the_optimizer() -> None:
+    """Of the cache the inference of the same rows; the weights are cast, all of them, as they are trained."""
+    found = _estimate(train="grpo", seq=1536, max_completion_length=1024)
+    phase = next(phase for phase in found.phases if phase.name == "generation")
+    cache = report_on(inspect(LLAMA, offline=True), Options(batch=8, seq=1536, prompt=512)).estimate.group("kv_cache")
+    assert phase.group("kv_cache") == cache == 8 * 1536 * 32 * 2 * 8 * 128 * 2
+    casts = sum(term.nbytes for term in phase.terms if term.group == "temporary")
+    assert casts == 2 * (8_030_261_248 - 128256 * 4096 - 65 * 4096)  # all but the embedding and the norms
+    assert phase.group("gradients") == 0
+    assert phase.group("optimizer") == 8 * 8_030_261_248
+
+
+def test_several_micro_batches_are_generated_at_once() -> None:
+    one, four = (
+        next(
+            phase for phase in _estimate(train="rloo", gradient_accumulation=count).phases if phase.name == "generation"
+        )
+        for count in (1, 4)
+    )
+    assert four.group("kv_cache") == 2 * one.group("kv_cache")  # of one micro-batch two rows, of four one each
+
+
+@pytest.mark.parametrize("sleeps", [False, True])
+def test_vllm_takes_its_share(sleeps: bool) -> None:
+    options: dict[str, Any] = {"train": "grpo", "vllm_mode": "colocate", "gpu": ("H100",), "train_method": "lora"}
+    report = report_on(inspect(LLAMA, offline=True), Options(**options, vllm_enable_sleep_mode=sleeps))
+    share = int(0.3 * report.fits[0].gpu.memory) + 1
+    phases = {phase.name: phase for phase in report.estimate.phases}
+    there = {name: any(term.name == "vLLM's share" for term in phase.terms) for name, phase in phases.items()}
+    assert there == (
+        {"generation": True, **dict.fromkeys(("logits", "backward", "optimizer"), False)}
+        if sleeps
+        else dict.fromkeys(("logits", "backward", "optimizer"), True)
+    )
+    term = next(t for phase in phases.values() for t in phase.terms if t.name == "vLLM's share")
+    assert term.nbytes == pytest.approx(share, abs=1)
+
+
+def test_vllm_on_a_server_takes_nothing_here() -> None:
+    found = _estimate(train="grpo", vllm_mode="server")
+    assert [phase.name for phase in found.phases] == ["logits", "backward", "optimizer"]
+
+
+def test_vllm_on_an_unnamed_accelerator_is_a_lower_bound() -> None:
+    assert _estimate(train="grpo", vllm_mode="colocate").is_lower_bound
+    assert not _estimate(train="grpo", vllm_mode="server").is_lower_bound

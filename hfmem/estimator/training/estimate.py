@@ -95,6 +95,9 @@ def _unknown(model: Model, scenario: TrainingScenario, found: list[_Loaded]) -> 
     unknown: list[tuple[Group, str]] = []
     if model.checkpoint.missing:
         unknown.append(("weights", f"{model.checkpoint.missing} weight files are missing"))
+    tuning = scenario.training.tuning
+    if tuning is not None and tuning.vllm == "colocate" and scenario.gpu is None:
+        unknown.append(("overhead", "vLLM's share of the accelerator is not known: name it with --gpu"))
     reasons = [one.reason for one in found if one.reason is not None]
     unknown += [("activations", reason) for reason in reasons[-1:]]  # the stages of a model share one reason
     if scenario.source_seq and not source_of(scenario).counts_encoder(model, scenario):

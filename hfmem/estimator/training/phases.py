@@ -15,6 +15,7 @@ from itertools import accumulate
 
 from hfmem.estimator.training.activity import Activity
 from hfmem.estimator.training.casts import Casts
+from hfmem.estimator.training.generation import generates, generation_terms
 from hfmem.estimator.training.gpu import Gpu
 from hfmem.estimator.training.gradients import Gradients, gradients_of
 from hfmem.estimator.training.reference import forward_terms
@@ -39,7 +40,8 @@ def phases_of(gpu: Gpu, stays: Held, active: Activity | None) -> tuple[Phase, ..
     moments = _Moments(
         gpu=gpu, stays=stays, active=active, gradients=gradients_of(gpu, made), saved=saved, casts=Casts.of(gpu)
     )
-    return *moments.reference(), moments.logits(), moments.backward(), moments.optimizer()
+    before = (*moments.generation(), *moments.reference())
+    return *before, moments.logits(), moments.backward(), moments.optimizer()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,13 +56,20 @@ class _Moments:
     saved: tuple[int, ...]
     casts: Casts
 
+    def generation(self) -> tuple[Phase, ...]:
+        """What a step begins with, if it generates: there are no gradients yet, also with several micro-batches."""
+        if not generates(self.gpu):
+            return ()
+        return (_phase("generation", [*self.stays.terms, *generation_terms(self.gpu)]),)
+
     def reference(self) -> tuple[Phase, ...]:
         """The reference model's forward pass, where there is one: with the policy's graph alive, or before it."""
         tuning = self.gpu.training.tuning
         if tuning is None or tuning.reference == "none" or self.active is None:
             return ()
-        terms = [*self.stays.terms, *(self.gradients.carried_terms() if self.gradients.carried else ())]
+        terms = list(self.stays.terms)
         if tuning.trainer.reference == "after":
+            terms += self.gradients.carried_terms() if self.gradients.carried else ()
             terms += self._saved(len(self.active.layers))
             terms.append(self._term("last norm, of the policy", self.active.normed, self.active.how))
             # with checkpointing, the policy's own casts went with its forward pass; otherwise its graph has them

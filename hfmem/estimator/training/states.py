@@ -8,6 +8,7 @@ from fractions import Fraction
 from math import ceil
 
 from hfmem.estimator.overheads import overhead_terms
+from hfmem.estimator.training.generation import server_share
 from hfmem.estimator.training.gpu import Gpu
 from hfmem.estimator.training.reference import reference_weights
 from hfmem.estimator.training.trained import Piece
@@ -41,7 +42,9 @@ def held(gpu: Gpu) -> Held:
     if offload != "none":
         host += [*master, *optimizer]
         master, optimizer = [], []
-    return Held(terms=(*weights, *master, *optimizer, *_overhead(gpu)), host=tuple(host))
+    tuning, share = gpu.training.tuning, server_share(gpu)
+    kept = [share] if share is not None and tuning is not None and not tuning.sleeps else []
+    return Held(terms=(*weights, *master, *optimizer, *_overhead(gpu), *kept), host=tuple(host))
 
 
 def gradient_bytes(gpu: Gpu, pieces: Iterable[Piece], *, shard: bool = True) -> int:
