@@ -15,7 +15,18 @@ from hfmem.estimator.recipe.values import TrainingScenario
 from hfmem.estimator.values import Estimate
 from hfmem.options.words import OBJECTIVES
 from hfmem.refusals.training import GenerationsError, TrainerError
-from tests.oracle.trl_cases import CASES, MODELS, RECORD, Case, key_of, ours
+from tests.oracle.trl_cases import (
+    CASES,
+    GENERATIONS,
+    MODELS,
+    RECORD,
+    Case,
+    Generation,
+    generation_key,
+    key_of,
+    ours,
+    ours_generating,
+)
 
 RECORDED: dict[str, Any] = json.loads(RECORD.read_text(encoding="utf-8"))
 CLOSE: Final = 0.03
@@ -35,6 +46,13 @@ def _training(**options: Any) -> TrainingScenario:
 @pytest.mark.parametrize("case", [pytest.param(case, id=key_of(case)) for case in CASES])
 def test_peak(case: Case) -> None:
     assert ours(case) == pytest.approx(RECORDED["steps"][key_of(case)]["peak"], rel=CLOSE)
+
+
+@pytest.mark.parametrize("case", [pytest.param(case, id=generation_key(case)) for case in GENERATIONS])
+def test_generation(case: Generation) -> None:
+    """Never less than measured; more where a class casts its keys back, and where a cast is gone at the peak."""
+    measured = RECORDED["generation"][generation_key(case)]
+    assert 0.99 * measured < ours_generating(case) < 1.25 * measured
 
 
 def test_six_models_of_each_trainer() -> None:
@@ -104,11 +122,12 @@ def test_refused(options: dict[str, Any], error: type[Exception]) -> None:
 
 
 def test_generation_is_an_inference_beside_the_optimizer() -> None:
-    """Of the cache the inference of the same rows; the weights are cast, all of them, as they are trained."""
+    """The cache is that of the same rows in inference, with keys in float32; all weights are cast, as all are trained."""
     found = _estimate(train="grpo", seq=1536, max_completion_length=1024)
     phase = next(phase for phase in found.phases if phase.name == "generation")
     cache = report_on(inspect(LLAMA, offline=True), Options(batch=8, seq=1536, prompt=512)).estimate.group("kv_cache")
-    assert phase.group("kv_cache") == cache == 8 * 1536 * 32 * 2 * 8 * 128 * 2
+    assert cache == 8 * 1536 * 32 * 2 * 8 * 128 * 2
+    assert phase.group("kv_cache") == cache * 3 // 2
     casts = sum(term.nbytes for term in phase.terms if term.group == "temporary")
     assert casts == 2 * (8_030_261_248 - 128256 * 4096 - 65 * 4096)  # all but the embedding and the norms
     assert phase.group("gradients") == 0

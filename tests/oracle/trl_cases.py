@@ -11,7 +11,19 @@ from hfmem.api import report_on
 from tests.measured.training import from_config
 from tests.oracle.peak_cases import WORKSPACES, shortened
 
-__all__ = ["CASES", "RECORD", "Case", "case_config", "key_of", "ours"]
+__all__ = [
+    "CASES",
+    "GENERATIONS",
+    "MODELS",
+    "RECORD",
+    "Case",
+    "Generation",
+    "case_config",
+    "generation_key",
+    "key_of",
+    "ours",
+    "ours_generating",
+]
 
 RECORD: Final = Path(__file__).parents[2] / "fixtures" / "oracle" / "trl.json"
 LAYERS: Final = 4
@@ -50,6 +62,50 @@ class Case:
     def rows(self) -> int:
         """Rows of a forward pass."""
         return self.batch * (2 if self.trainer in ("dpo", "reward") else 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generation:
+    """A generation phase: rows, and tokens of prompts and completions."""
+
+    model: str
+    method: str
+    rows: int
+    prompt: int
+    completion: int
+
+
+GENERATIONS: Final = tuple(
+    Generation(model=model, method=method, rows=rows, prompt=prompt, completion=completion)
+    for model in MODELS
+    for method, rows, prompt, completion in (
+        ("full", 8, 512, 512),
+        ("lora", 8, 512, 512),
+        ("full", 8, 1500, 500),
+        ("lora", 16, 128, 1900),
+    )
+)
+
+
+def generation_key(case: Generation) -> str:
+    """Its name in the record."""
+    return f"{case.method} {case.model} {case.rows}x{case.prompt}+{case.completion}"
+
+
+def ours_generating(case: Generation) -> int:
+    """Bytes of the phase above what stays."""
+    options = Options(
+        train="grpo",
+        train_method=case.method,
+        seq=case.prompt + case.completion,
+        max_completion_length=case.completion,
+        batch=case.rows,
+        num_generations=case.rows,
+        lora_targets=("all-linear",) if case.method == "lora" else (),
+    )
+    estimate = report_on(from_config("model", shortened(case.model, LAYERS)), options).estimate
+    (phase,) = (phase for phase in estimate.phases if phase.name == "generation")
+    return sum(phase.group(group) for group in ("kv_cache", "activations", "temporary"))
 
 
 def _cases() -> tuple[Case, ...]:

@@ -2,8 +2,8 @@
 graph, or vLLM does, with a share of the accelerator that it keeps or frees in between.
 
 All completions for a step are generated at once: the micro-batch times the micro-batches of a step. Autocast stays
-around the forward pass, so the cache is in the compute dtype, and the cast of each trained matrix is kept to the end of
-a pass.
+around the forward pass: values are in the compute dtype, keys in float32 behind rotary positions, and the cast of each
+trained matrix is kept to the end of a pass. `tests/oracle/trl_generation.py` measures it.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ from math import ceil
 from typing import Final
 
 from hfmem.estimator.activations.prefill import activation_terms
-from hfmem.estimator.cache.sizes import cache_size
+from hfmem.estimator.cache.sizes import cache_size, layer_bytes
 from hfmem.estimator.recipe.values import TrainingScenario
 from hfmem.estimator.training.casts import Casts
 from hfmem.estimator.training.gpu import Gpu
-from hfmem.estimator.values import Term
+from hfmem.estimator.values import Group, Term
+from hfmem.mapper.caches import KV
+from hfmem.mapper.values import Layer
 from hfmem.unknown import Unknown
 
 __all__ = ["generates", "generation_terms", "server_share"]
@@ -60,11 +62,9 @@ def generation_terms(gpu: Gpu) -> list[Term]:
         share = server_share(gpu)
         return [share] if share is not None else []
     scenario = _scenario(gpu)
-    cache = cache_size(gpu.architecture, scenario)
-    terms = [] if isinstance(cache, Unknown) else list(cache.terms)
-    terms += activation_terms(gpu.model, scenario)[0]
-    terms = [replace(term, nbytes=ceil(term.nbytes / gpu.plan.tp)) for term in terms]
-    return [*terms, *_widened(gpu, scenario), *_casts(gpu), *_gathered(gpu)]
+    moments = (_in_layer(gpu, scenario), _at_head(gpu, scenario))
+    filled = [*_cache(gpu, scenario), *_gathered(gpu)]
+    return [*filled, *max(moments, key=lambda terms: sum(term.nbytes for term in terms))]
 
 
 def _scenario(gpu: Gpu) -> TrainingScenario:
@@ -81,39 +81,87 @@ def _scenario(gpu: Gpu) -> TrainingScenario:
     )
 
 
-def _widened(gpu: Gpu, scenario: TrainingScenario) -> Iterator[Term]:
-    """Under autocast on float32 weights, the hidden states and what norms make of them have four bytes, not two."""
-    precision = gpu.training.precision
-    if precision.autocast and precision.weights == "float32":
-        nbytes = 4 * scenario.batch * (scenario.prompt or 1) * (gpu.architecture.hidden_size or 0)
-        how = "2 B more per element of the hidden states and of a norm's result"
-        yield Term(
-            name="float32 hidden states",
-            group="activations",
-            nbytes=nbytes,
-            how=how,
-            source=precision.source,
-            certainty="derived",
-        )
+def _cache(gpu: Gpu, scenario: TrainingScenario) -> list[Term]:
+    """The cache of whole completions. Under autocast on float32 weights, rotary positions make keys float32, unless the
+    class casts them back, which is not counted on."""
+    found = cache_size(gpu.architecture, scenario)
+    terms = [] if isinstance(found, Unknown) else [_on(gpu, term) for term in found.terms]
+    more = sum(_keys(layer, scenario) for layer in gpu.architecture.layers or ()) if _mixed(gpu) else 0
+    if more:
+        how = "2 B more per element of the keys, which rotary positions in float32 have widened"
+        terms.append(_term(gpu, "float32 keys", "kv_cache", more // gpu.plan.tp, how))
+    return terms
 
 
-def _casts(gpu: Gpu) -> Iterator[Term]:
-    """Casts of one forward pass: of all matrices, the head too, if they are trained; otherwise of one at a time."""
+def _keys(layer: Layer, scenario: TrainingScenario) -> int:
+    """Bytes of a layer's cached keys in the compute dtype."""
+    cache = layer.cache
+    if not isinstance(cache, KV):
+        return 0
+    value = cache.key_dim if cache.value_dim is None else cache.value_dim
+    return layer_bytes(layer, scenario) * cache.key_dim // max(1, cache.key_dim + value)
+
+
+def _in_layer(gpu: Gpu, scenario: TrainingScenario) -> list[Term]:
+    """In a layer: the prompt's pass, or a token's, which copies the cache of one layer to append to it."""
     made = Casts.of(gpu)
-    terms = made.of_layers(0, gpu.stage.depth) if gpu.training.lora is None else made.of_largest()
-    yield from (replace(term, name="cast weights, generating") for term in terms)
-    if made.elements and gpu.training.lora is None:
-        architecture = gpu.architecture
-        elements = (architecture.hidden_size or 0) * (architecture.vocab_size or 0) // gpu.plan.tp
-        source = gpu.training.precision.source
-        yield Term(
-            name="cast head, generating",
-            group="temporary",
-            nbytes=2 * elements,
-            how=f"2 B per element of {elements:,}",
-            source=source,
-            certainty="derived",
-        )
+    casts = made.of_layers(0, gpu.stage.depth) if gpu.training.lora is None else made.of_largest()
+    casts = [replace(term, name="cast weights, generating") for term in casts]
+    first = [_on(gpu, term) for term in activation_terms(gpu.model, scenario)[0]]
+    if _mixed(gpu):
+        layers = gpu.architecture.layers or ()
+        heads = max((layer.heads * _width(layer) for layer in layers), default=0)
+        nbytes = 4 * scenario.batch * (scenario.prompt or 1) * ((gpu.architecture.hidden_size or 0) + heads)
+        how = "float32 hidden states and norms for 16-bit ones; queries rotated in float32, and cast again"
+        first.append(_term(gpu, "float32 in a layer", "activations", nbytes // gpu.plan.tp, how))
+    copied = max((_copied(layer, scenario, gpu) for layer in gpu.architecture.layers or ()), default=0)
+    how = f"the cache of a layer, while a token is appended: {copied:,} B"
+    later = [_term(gpu, "cache of a layer, appended to", "activations", copied // gpu.plan.tp, how)]
+    # of a frozen matrix there is no copy while the cache is appended to
+    later = [*casts, *later] if gpu.training.lora is None else later
+    return max([*casts, *first], later, key=lambda terms: sum(term.nbytes for term in terms))
+
+
+def _width(layer: Layer) -> int:
+    return layer.cache.key_dim if isinstance(layer.cache, KV) else 0
+
+
+def _copied(layer: Layer, scenario: TrainingScenario, gpu: Gpu) -> int:
+    """Bytes of the copies: of keys, then of values, when the old keys are gone; a window is cut after both."""
+    keys, whole = _keys(layer, scenario), layer_bytes(layer, scenario)
+    wide = 2 * keys if _mixed(gpu) else keys
+    if not isinstance(layer.cache, KV) or layer.cache.window is not None:
+        return whole - keys + wide
+    return max(wide, whole - keys)
+
+
+def _at_head(gpu: Gpu, scenario: TrainingScenario) -> list[Term]:
+    """At the head, for one position of each row: its cast, and those of trained matrices before it."""
+    made, architecture = Casts.of(gpu), gpu.architecture
+    casts = made.of_layers(0, gpu.stage.depth) if gpu.training.lora is None else []
+    terms = [replace(term, name="cast weights, generating") for term in casts]
+    if not _mixed(gpu):
+        return terms
+    elements = (architecture.hidden_size or 0) * (architecture.vocab_size or 0) // gpu.plan.tp
+    terms.append(_term(gpu, "cast head", "temporary", 2 * elements, f"2 B per element of {elements:,}"))
+    scores = 6 * scenario.batch * (architecture.vocab_size or 0)
+    terms.append(_term(gpu, "scores", "activations", scores, "of one position of each row, and a float32 copy"))
+    return terms
+
+
+def _mixed(gpu: Gpu) -> bool:
+    """Whether the policy runs in autocast on float32 weights."""
+    precision = gpu.training.precision
+    return precision.autocast and precision.weights == "float32"
+
+
+def _on(gpu: Gpu, term: Term) -> Term:
+    return replace(term, nbytes=ceil(term.nbytes / gpu.plan.tp))
+
+
+def _term(gpu: Gpu, name: str, group: Group, nbytes: int, how: str) -> Term:
+    source = f"{_GENERATES}; {gpu.training.precision.source}"
+    return Term(name=name, group=group, nbytes=nbytes, how=how, source=source, certainty="derived")
 
 
 def _gathered(gpu: Gpu) -> Iterator[Term]:
