@@ -122,7 +122,7 @@ def test_refused(options: dict[str, Any], error: type[Exception]) -> None:
 
 
 def test_generation_is_an_inference_beside_the_optimizer() -> None:
-    """The cache is that of the same rows in inference, with keys in float32; all weights are cast, as all are trained."""
+    """Its cache is that of the same rows in inference, with keys in float32; all that is trained is cast."""
     found = _estimate(train="grpo", seq=1536, max_completion_length=1024)
     phase = next(phase for phase in found.phases if phase.name == "generation")
     cache = report_on(inspect(LLAMA, offline=True), Options(batch=8, seq=1536, prompt=512)).estimate.group("kv_cache")

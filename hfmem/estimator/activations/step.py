@@ -34,6 +34,7 @@ class MeasuredClasses:
         training, order = scenario.training, found.applied.structure.order
         parts = [_layer(found, number, training) for number in range(found.head)]
         begun = [_begun(found, number, training) for number in range(found.head)]
+        around = [_around_attention(found, number, training) for number in range(found.head)]
         head = found.applied.reduced[found.head] if _speaks(model) else found.applied.headed(_outputs(model))
         logits, logits_gradients = _highest(found, head, found.head, training, Polynomial({}))
         return TrainingActivations(
@@ -42,6 +43,8 @@ class MeasuredClasses:
             logits=logits,
             backward=tuple(parts[number][1] for number in order),
             begun=tuple(begun[number] for number in order),
+            before_attending=tuple(around[number][0] for number in order),
+            attending=tuple(around[number][1] for number in order),
             logits_gradients=logits_gradients,
             normed=_normed(found, training),
             backward_gradients=tuple(parts[number][2] for number in order),
@@ -89,13 +92,35 @@ def _measured(model: Model, scenario: TrainingScenario) -> Measured | Unknown:
 def _layer(found: Measured, number: int, training: Training) -> tuple[int, int, int]:
     """Bytes that a layer saves, and at the peak of its backward: activations, and gradients of its parameters."""
     part = found.applied.reduced[number]
-    kept, beside = part.kept, Polynomial({})
+    kept = part.kept
     if training.checkpointing == "full" and part.input is not None:
-        kept, beside = part.input, Polynomial({}) if part.input_kept else part.input
+        kept = part.input
     elif training.checkpointing == "selective":
         kept = kept - kept.quadratic()  # only the attention scores are recomputed
-    nbytes, gradients = _highest(found, part, number, training, beside)
+    nbytes, gradients = _highest(found, part, number, training, _beside(part, training))
     return _value(found, kept, number, training), nbytes, gradients
+
+
+def _beside(part: Part, training: Training) -> Polynomial:
+    """What is alive beside the moments of a layer's backward: its input, if checkpointing saves it alone."""
+    if training.checkpointing == "full" and part.input is not None and not part.input_kept:
+        return part.input
+    return Polynomial({})
+
+
+def _around_attention(found: Measured, number: int, training: Training) -> tuple[int, int]:
+    """Bytes of activations at the peak of a layer's backward before it reaches attention scores that it has saved, and
+    from there on; all are before if it has saved none."""
+    part = found.applied.reduced[number]
+    beside, scores = _beside(part, training), part.kept.quadratic()
+    before = after = 0
+    for moment in part.moments:
+        nbytes = _value(found, moment.activations + beside, number, training)
+        if moment.activations.quadratic() == scores:
+            before = max(before, nbytes)
+        else:
+            after = max(after, nbytes)
+    return before, after
 
 
 def _before(found: Measured, training: Training) -> Polynomial:
@@ -120,8 +145,7 @@ def _begun(found: Measured, number: int, training: Training) -> int:
     part = found.applied.reduced[number]
     if part.input is None:
         return _value(found, part.kept, number, training)
-    beside = part.input if training.checkpointing == "full" and not part.input_kept else Polynomial({})
-    return _value(found, part.kept + beside + part.input, number, training)
+    return _value(found, part.kept + _beside(part, training) + part.input, number, training)
 
 
 def _normed(found: Measured, training: Training) -> int:
