@@ -147,7 +147,10 @@ class Case:
             settings = runs.settings(self.options, self.scenario.gpu, seq) if self.scenario.serving else None
             return replace(self.scenario, batch=batch, seq=seq, serving=settings)
         prompt = None if self.options.prompt is None else min(self.options.prompt, seq)
-        return resolve(replace(self.options, batch=batch, seq=seq, prompt=prompt), self.model, self.machine)
+        completion = self.options.max_completion_length
+        completion = None if completion is None else min(completion, seq)
+        options = replace(self.options, batch=batch, seq=seq, prompt=prompt, max_completion_length=completion)
+        return resolve(options, self.model, self.machine)
 
     def estimate(self, scenario: Scenario) -> Estimate:
         """The estimate of one of the case's scenarios."""

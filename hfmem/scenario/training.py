@@ -187,6 +187,8 @@ def _precision(options: Options, own: str | None, stack: Stack) -> tuple[Precisi
     sharding: Sharding = (
         "" if trained_as(options) != "full" else "fsdp" if options.fsdp else "zero" if options.zero else ""
     )
+    if find_trainer(options.train) is not None and options.dtype is None:
+        own = "float32"  # TRL loads a model by its name so
     if options.precision in TRAINER:
         return _of_trainer(options.precision, own, upcast=sharding == "fsdp" and stack.accelerate)
     if options.precision is not None:
@@ -194,7 +196,7 @@ def _precision(options: Options, own: str | None, stack: Stack) -> tuple[Precisi
     trainer = find_trainer(options.train)
     if trainer is not None and sharding != "zero":
         half, whole = TRAINER["trainer-bf16"]
-        name = whole if options.dtype is None or own == "float32" or sharding else half
+        name = whole if own == "float32" or sharding else half
         loaded = "TRL loads a model by its name in float32" if options.dtype is None else f"the weights are {own}"
         return find_precision(name) or PRECISIONS[0], [f"--precision {name}: {loaded}, and bf16 is its default."]
     row, why = usual_precision("bfloat16" if trainer is not None else own, stack, sharding)
