@@ -61,3 +61,12 @@ def test_all() -> None:
 
 def test_many_architectures() -> None:
     assert len({config_of(name)["model_type"] for name in RECORDED}) >= 35
+
+
+# Peaks of the class with SGD, as in the record: Phi-3-mini-4k, whose window is shorter than its longest sequence.
+@pytest.mark.parametrize(("seq", "nbytes"), [(2040, 2326842536), (2048, 2349422984), (4096, 3885382024)])
+def test_a_window_as_short_as_the_sequence(seq: int, nbytes: int) -> None:
+    config = {**config_of("microsoft/Phi-3.5-mini-instruct"), "sliding_window": 2047, "max_position_embeddings": 4096}
+    del config["rope_scaling"]
+    case = Case(method="full", attention="sdpa", checkpointing=False, batch=1, seq=seq)
+    assert ours(config, case, "sgd") == pytest.approx(nbytes, rel=0.001)
