@@ -126,7 +126,7 @@ def _logits(model: Model, scenario: TrainingScenario, found: TrainingActivations
     tokens = scenario.batch * scenario.seq
     if architecture.head != "lm_head" or not vocabulary or not hidden:
         return found.logits, found.how, found.source
-    if training.fused_loss or stack.fused_loss:
+    if training.fused_head:
         chunk = min(tokens, _chunk(tokens, vocabulary, hidden))
         how = f"{chunk:,} tokens × {vocabulary:,} × 2 B at a time + {tokens:,} × {hidden} × 2 B of gradient"
         source = (

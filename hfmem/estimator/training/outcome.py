@@ -25,7 +25,7 @@ def facts_of(gpu: Gpu, stays: Held, phases: tuple[Phase, ...]) -> TrainingFacts:
     kind = "one"
     if training.zero:
         kind = "sharded"
-    elif training.fused_loss or training.stack.fused_loss:
+    elif training.fused_head:
         kind = "fused"
     most = allocated * _RATIOS[kind] // 100
     outside = total_of(term for term in peak.terms if not term.allocated)
