@@ -1,7 +1,7 @@
 """Gradients of an embedding that is tied to the head, at the end of the backward pass.
 
-Real runs on the CPU, PyTorch 2.13, without any dispatch mode, resident memory above the forward pass: 3.00 embeddings for
-a linear head, 2.00 for a head whose gradient an autograd function returns, both in float32 and bfloat16
+Real runs on the CPU (PyTorch 2.13, no dispatch mode, resident memory above the forward pass): 3.00 embeddings for a
+linear head, 2.00 for a head whose gradient an autograd function returns, both in float32 and in bfloat16
 (`tests/oracle/test_tied.py`).
 """
 
