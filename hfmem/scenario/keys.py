@@ -93,7 +93,18 @@ def _half(kind: str) -> Use:
 
 def _recompute(draft: Draft, value: Any) -> bool:
     """Gradient checkpointing; axolotl's `offload`, `unsloth` and the like are variants of it."""
+    if value is False:
+        draft["no_recompute"] = True
+        return True
     return _switch("gradient_checkpointing")(draft, bool(value) if isinstance(value, str) else value)
+
+
+def _loss(draft: Draft, value: Any) -> bool:
+    """TRL's `loss_type`: a name, or a list, of which one is understood."""
+    names = value if isinstance(value, list) else [value]
+    if len(names) == 1:
+        draft["loss_type"] = str(names[0])
+    return len(names) == 1
 
 
 def _attention(draft: Draft, value: Any) -> bool:
@@ -336,6 +347,9 @@ _KEYS: Final[dict[str, Use]] = {
     "bfloat16": _switch("precision", "bf16"),
     "float16": _switch("precision", "fp16"),
     "gradient_checkpointing": _recompute,
+    "loss_type": _loss,
+    "use_vllm": _switch("use_vllm"),
+    "vllm_mode": _word("vllm_mode"),
     "per_gpu_train_batch_size": _number("batch"),
     "bf16.enabled": _enabled("bf16"),
     "fp16.enabled": _enabled("fp16"),

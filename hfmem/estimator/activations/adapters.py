@@ -81,23 +81,39 @@ def with_adapters(
         more, tokens = by_layer[layer], scenario.batch * scenario.seq
         stays, inside, gradient = experts.bytes(layer, tokens)
         kept.append(found.layers[index] + (0 if whole else tokens * more.kept + stays))
-        between = found.backward[index] + tokens * more.between + inside
-        if found.attending and found.attending[index]:
-            between = max(
-                found.before_attending[index] + tokens * more.between + inside,
-                found.attending[index] + tokens * more.before_scores,
-            )
-        at_module = found.begun[index] + tokens * more.at_module + stays
-        # experts and adapted modules run their backward at different times, so the layer's peak is the largest of them
-        at_experts = found.begun[index] + tokens * more.kept + gradient
-        forming = 0
-        if more.forms:
-            there = found.begun[index] if whole else found.layers[index]
-            forming = there + max(tokens * saved + fixed + tokens * each for saved, fixed, each in more.forms)
-        backward.append(max(between, at_module if more.kept else 0, at_experts if gradient else 0, forming))
+        backward.append(_highest(found, index, more, tokens, (stays, inside, gradient), whole=whole))
     # with full checkpointing, encoder layers too save only their inputs
     of_encoder = 0 if whole else _of_encoder(model, scenario, targets, source)
     return replace(found, outside=found.outside + of_encoder, layers=tuple(kept), backward=tuple(backward))
+
+
+def _highest(  # noqa: PLR0913 - the facts of one layer
+    found: TrainingActivations,
+    index: int,
+    more: _Adapted,
+    tokens: int,
+    experts: tuple[int, int, int],
+    *,
+    whole: bool,
+) -> int:
+    """Bytes at the highest moment of a layer's backward pass: experts and adapted modules run theirs at different
+    times."""
+    stays, inside, gradient = experts
+    between = found.backward[index] + tokens * more.between + inside
+    if found.attending and found.attending[index]:
+        between = max(
+            found.before_attending[index] + tokens * more.between + inside,
+            found.attending[index] + tokens * more.before_scores,
+        )
+    begun = found.begun[index]
+    at_module = begun + tokens * more.at_module + stays if more.kept else 0
+    at_experts = begun + tokens * more.kept + gradient if gradient else 0
+    forming = 0
+    if more.forms:
+        there = begun if whole else found.layers[index]
+        forming = there + max(tokens * saved + fixed + tokens * each for saved, fixed, each in more.forms)
+    again = begun + tokens * more.recomputed if whole else 0
+    return max(between, at_module, at_experts, forming, again)
 
 
 _Key = tuple[object, ...]
@@ -177,8 +193,9 @@ class _Remade:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Adapted:
-    """Bytes per token on top of the frozen layer: saved, at the frozen layer's peak, at the adapters' peak, and of the
-    modules before the attention scores.
+    """Bytes per token on top of the frozen layer: saved, at the frozen layer's peak, at the adapters' peak, of the
+    modules before the attention scores, and at the end of the layer's recomputation, in its last module (0 where that
+    is not known to matter).
 
     `forms` has the moments in which DoRA forms an adapter's matrix: bytes per token saved so far, bytes of matrices,
     and bytes per token of temporaries.
@@ -188,6 +205,7 @@ class _Adapted:
     between: int
     at_module: int
     before_scores: int
+    recomputed: int = 0
     forms: tuple[tuple[int, int, int], ...] = ()
 
 
@@ -238,8 +256,18 @@ def _adapted(  # noqa: PLR0913 - the facts of one layer
         between=between,
         at_module=max(moments, default=0),
         before_scores=totals[sum(_is_one(linear, modules) for linear in before)],
+        recomputed=totals[-1] + _recomputing(chosen[-1], training) if chosen else 0,
         forms=tuple(forms),
     )
+
+
+def _recomputing(linear: Linear, training: Training) -> int:
+    """Bytes per token while the layer's last module is recomputed, under autocast with wider adapters: its input, the
+    cast of that to the adapter's dtype (`_cast_input_dtype` of peft 0.21.2), its result, and the gradients that have
+    come in as far as the module: recomputation begins where the backward pass first needs a saved tensor."""
+    if _own(training) == training.adapter_bytes:
+        return 0
+    return linear.inputs * (_compute(training) + training.adapter_bytes) + 3 * linear.outputs * _compute(training)
 
 
 def _forming(linear: Linear, lora: Lora, training: Training) -> tuple[tuple[int, int], tuple[int, int]]:

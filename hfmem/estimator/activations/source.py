@@ -33,6 +33,7 @@ class TrainingActivations:
             gradients, or are gone; 0 where there are none. Only for sources that adapters are added to.
         before_attending: per layer, as `backward`, of all other moments.
         logits_gradients: gradients of the head's parameters at the moment of `logits`.
+        normed: the part of `logits` that does not depend on the vocabulary: what the last norm saves.
         backward_gradients: per layer, gradients of its own parameters at the moment of `backward`; None where unknown,
             and all of them are counted then.
         certainty, how, source: as in `Term`, for all of these.
@@ -46,6 +47,7 @@ class TrainingActivations:
     attending: tuple[int, ...] = ()
     before_attending: tuple[int, ...] = ()
     logits_gradients: int = 0
+    normed: int = 0
     backward_gradients: tuple[int, ...] | None = None
     certainty: Certainty
     how: str

@@ -46,6 +46,7 @@ class MeasuredClasses:
             before_attending=tuple(around[number][0] for number in order),
             attending=tuple(around[number][1] for number in order),
             logits_gradients=logits_gradients,
+            normed=_normed(found, training),
             backward_gradients=tuple(parts[number][2] for number in order),
             certainty=found.applied.certainty,
             how=_how(found, training),
@@ -145,6 +146,13 @@ def _begun(found: Measured, number: int, training: Training) -> int:
     if part.input is None:
         return _value(found, part.kept, number, training)
     return _value(found, part.kept + _beside(part, training) + part.input, number, training)
+
+
+def _normed(found: Measured, training: Training) -> int:
+    """Bytes that the head saves without its logits: those of the last norm."""
+    kept, sizes = found.applied.parts[found.head].kept, found.applied.sizes[found.head]
+    alone = Polynomial({names: factor for names, factor in kept.terms.items() if "vocab" not in names})
+    return _value(found, alone.reduced(sizes), found.head, training)
 
 
 def _speaks(model: Model) -> bool:

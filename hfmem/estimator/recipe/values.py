@@ -8,10 +8,12 @@ from typing import Literal
 from hfmem.estimator.recipe.optimizers import Optimizer
 from hfmem.estimator.recipe.precisions import Precision
 from hfmem.estimator.recipe.stacks import Stack
+from hfmem.estimator.recipe.trainers import Tuning
 from hfmem.estimator.values import Scenario
 from hfmem.options.words import Head
 
 __all__ = [
+    "Batching",
     "Checkpointing",
     "Lora",
     "Offload",
@@ -23,6 +25,8 @@ __all__ = [
 TrainMethod = Literal["full", "lora", "qlora"]
 Checkpointing = Literal["none", "selective", "full"]
 Offload = Literal["none", "optimizer", "parameters"]
+Batching = Literal["full", "padded", "joined"]
+"""Rows of a batch: all of full length, padded to the longest, or joined into one without padding."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +73,8 @@ class Training:
         offload: what is kept in host memory.
         sequence_parallel: whether activations between the linear layers are split over tensor-parallel ranks too.
         virtual_stages: model chunks per pipeline rank (interleaved schedule).
+        batching: how rows are put into a batch.
+        tuning: the settings of a trainer of TRL; None for a plain Trainer.
     """
 
     method: TrainMethod
@@ -91,11 +97,20 @@ class Training:
     offload: Offload = "none"
     sequence_parallel: bool = False
     virtual_stages: int = 1
+    batching: Batching = "full"
+    tuning: Tuning | None = None
+
+    @property
+    def labels(self) -> int:
+        """Outputs of a classifier that replaces a model's own head: one for Reward, otherwise those of a config
+        without `num_labels` (transformers 5.24, configuration_utils.py)."""
+        return 1 if self.tuning is not None else 2
 
     @property
     def fused_head(self) -> bool:
         """Whether the gradient of the LM head comes from an autograd function that computes head and loss in one."""
-        return self.fused_loss or self.stack.fused_loss
+        tiled = self.tuning is not None and self.tuning.head == "fused"
+        return tiled or self.fused_loss or self.stack.fused_loss
 
     @property
     def adapter_bytes(self) -> int:

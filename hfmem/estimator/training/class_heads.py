@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Final
 
 from hfmem.estimator.recipe.values import TrainingScenario
 from hfmem.mapper.interpret import Model
@@ -11,8 +10,6 @@ from hfmem.mapper.values import Architecture, TensorGroup
 from hfmem.options.words import Head
 
 __all__ = ["own_head", "with_head"]
-
-_LABELS: Final = 2  # of a config without `num_labels`: transformers 5.24, configuration_utils.py
 
 
 def own_head(model: Model) -> Head:
@@ -37,7 +34,7 @@ def with_head(model: Model, scenario: TrainingScenario) -> Model:
         if group.component == "embedding" and group.shape == (architecture.vocab_size, architecture.hidden_size)
     ]
     if asked == "classification" and rows:
-        head = (_classifier(rows[0]),)
+        head = (_classifier(rows[0], scenario.training.labels),)
     if asked != "lm":
         architecture = _headless(architecture)
     else:
@@ -55,16 +52,16 @@ def _headless(architecture: Architecture) -> Architecture:
     return replace(architecture, head="none", tied_embeddings=False)
 
 
-def _classifier(embedding: TensorGroup) -> TensorGroup:
+def _classifier(embedding: TensorGroup, labels: int) -> TensorGroup:
     """A classifier as wide as the embedding, in its dtype."""
     rows, width = embedding.shape
-    elements = _LABELS * width
-    stored = None if embedding.stored_bytes is None else embedding.stored_bytes * _LABELS // rows
+    elements = labels * width
+    stored = None if embedding.stored_bytes is None else embedding.stored_bytes * labels // rows
     return replace(
         embedding,
         component="lm_head",
         role="score",
-        shape=(_LABELS, width),
+        shape=(labels, width),
         count=1,
         stored_bytes=stored,
         parameters=elements,

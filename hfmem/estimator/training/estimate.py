@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hfmem.estimator.activations.sources import source_of
 from hfmem.estimator.recipe.values import TrainingScenario
@@ -44,7 +44,7 @@ def estimate(model: Model, scenario: TrainingScenario) -> Estimate:
         return Estimate(terms=(), unknown=tuple((group, why) for group in groups))
     model = with_head(model, scenario)
     model = untied(model) if scenario.training.stack.untied else model
-    found = [_loaded(gpu) for gpu in gpus(model, scenario)]
+    found = [_loaded(gpu) for gpu in gpus(model, _forward(scenario))]
     # pipeline stages may peak in different phases: an early one holds more micro-batches, the last one the logits
     worst = max(found, key=lambda one: one.peak.total)
     ranks = tuple(Rank(ranks=one.gpu.stage.ranks, terms=one.peak.terms) for one in found)
@@ -59,6 +59,12 @@ def estimate(model: Model, scenario: TrainingScenario) -> Estimate:
         host=worst.stays.host,
         loading=_loading(model, scenario),
     )
+
+
+def _forward(scenario: TrainingScenario) -> TrainingScenario:
+    """The scenario with the rows of a forward pass as its batch: a trainer may have several per pair or prompt."""
+    tuning = scenario.training.tuning
+    return scenario if tuning is None else replace(scenario, batch=scenario.batch * tuning.trainer.rows)
 
 
 def _loaded(gpu: Gpu) -> _Loaded:
@@ -89,6 +95,9 @@ def _unknown(model: Model, scenario: TrainingScenario, found: list[_Loaded]) -> 
     unknown: list[tuple[Group, str]] = []
     if model.checkpoint.missing:
         unknown.append(("weights", f"{model.checkpoint.missing} weight files are missing"))
+    tuning = scenario.training.tuning
+    if tuning is not None and tuning.vllm == "colocate" and scenario.gpu is None:
+        unknown.append(("overhead", "vLLM's share of the accelerator is not known: name it with --gpu"))
     reasons = [one.reason for one in found if one.reason is not None]
     unknown += [("activations", reason) for reason in reasons[-1:]]  # the stages of a model share one reason
     if scenario.source_seq and not source_of(scenario).counts_encoder(model, scenario):
