@@ -107,6 +107,12 @@ class Training:
         return 1 if self.tuning is not None else 2
 
     @property
+    def fused_head(self) -> bool:
+        """Whether the gradient of the LM head comes from an autograd function that computes head and loss in one."""
+        tiled = self.tuning is not None and self.tuning.head == "fused"
+        return tiled or self.fused_loss or self.stack.fused_loss
+
+    @property
     def adapter_bytes(self) -> int:
         """Bytes per element of the adapters."""
         return 4 if self.lora is not None and self.lora.dtype == "float32" else 2

@@ -26,9 +26,7 @@ def facts_of(gpu: Gpu, stays: Held, phases: tuple[Phase, ...]) -> TrainingFacts:
     peak = max(phases, key=lambda phase: phase.total)
     allocated = _allocated(peak.terms)
     gradients = gradient_bytes(gpu, gpu.pieces)
-    tiled = training.tuning is not None and training.tuning.head == "fused"
-    fused = tiled or training.fused_loss or training.stack.fused_loss
-    least, most = _USUAL["fused" if fused else "whole"]
+    least, most = _USUAL["fused" if training.fused_head else "whole"]
     outside = total_of(term for term in peak.terms if not term.allocated)
     return TrainingFacts(
         trainable=sum(piece.elements for piece in gpu.pieces),

@@ -4,7 +4,8 @@ Each phase includes resident memory, and the peak is the largest phase, not the 
 
     logits      resident + saved outside the layers + saved by all layers + head and loss
     backward i  resident + saved outside + saved by layers before i + backward of i + gradients of layers from i on
-    its end     resident + saved outside + all gradients, with both gradients of a tied embedding and their sum
+    its end     resident + saved outside + all gradients, with both gradients of a tied embedding, and their sum where
+                it is a third tensor
     optimizer   resident + gradients + temporaries of the optimizer step
 """
 
@@ -27,10 +28,6 @@ from hfmem.estimator.weights.base import largest_linear, replaced
 __all__ = ["phases_of"]
 
 _LEFT = "inputs and their gradients, referenced by hooks of frozen FSDP units"
-
-_TIED = 2
-"""The second gradient of a tied embedding, and the sum of both: autograd adds what is hidden states' in place, but not
-to the head's gradient, which is a view (PyTorch 2.13, `aten::add` in its profiler)."""
 
 
 def phases_of(gpu: Gpu, stays: Held, active: Activity | None) -> tuple[Phase, ...]:
@@ -125,8 +122,7 @@ class _Moments:
         if not gpu.stage.first or not simple or training.optimizer.one_gradient:
             return terms
         own = [piece for piece in gpu.pieces if piece.component == "embedding"]
-        more = int(gradients.carried) + (_TIED if gradients.tied else 0)
-        nbytes = more * gradient_bytes(gpu, own)
+        nbytes = (int(gradients.carried) + gradients.added) * gradient_bytes(gpu, own)
         return [*terms, *gathered(gpu, backward=False), gradients.term(nbytes, "of the embedding, to be added")]
 
     def _backward_of(self, index: int | None) -> list[Term]:
