@@ -86,6 +86,9 @@ def _half(kind: str) -> Use:
     def use(draft: Draft, value: Any) -> bool:
         if value == "full":
             return _word("precision")(draft, kind)
+        if value is False and kind == "bf16":
+            draft["unmixed"] = True
+            return True
         return _switch("precision", f"trainer-{kind}")(draft, True if value == "auto" else value)
 
     return use

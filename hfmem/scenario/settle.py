@@ -88,6 +88,10 @@ def _of_trainer(draft: Draft, asked: Collection[str], settled: Settled, trainer:
         settled.note("no_recompute", worked=True, gave="gradient_checkpointing" in asked)
         if trainer:
             draft["gradient_checkpointing"] = False
+    if draft.pop("unmixed", False):
+        settled.note("unmixed", worked=True, gave="precision" in asked)
+        if trainer:  # whose default is bf16
+            draft.suggest("precision", "trainer-no")
     uses = draft.pop("use_vllm", False)
     settled.note("use_vllm", worked=trainer in ("grpo", "rloo"), gave="vllm_mode" in asked)
     if uses:

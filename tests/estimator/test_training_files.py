@@ -336,3 +336,12 @@ def test_the_command_line_names_the_trainer(tmp_path: Path) -> None:
     assert with_file(Options(train="dpo", train_method="full"), path).train_method == "full"
     plain = with_file(Options(train="lora"), path)
     assert (plain.train, plain.beta, plain.loss_type) == ("lora", None, None)
+
+
+def test_trl_without_mixed_precision(tmp_path: Path) -> None:
+    found = with_file(Options(), written(tmp_path, "packing: true\nbf16: false\n", "sft.yaml"))
+    assert (found.train, found.precision) == ("sft", "trainer-no")
+    half = with_file(Options(), written(tmp_path, "packing: true\nbf16: false\nfp16: true\n", "sft.yaml"))
+    assert half.precision == "trainer-fp16"
+    plain = with_file(Options(), written(tmp_path, "learning_rate: 1.0e-4\nbf16: false\n", "plain.yaml"))
+    assert (plain.train, plain.precision) == ("full", None)
