@@ -16,6 +16,7 @@ from hfmem.fetcher.concurrent import Fetched, unforeseen
 from hfmem.fetcher.quantisations import Choice
 from hfmem.fetcher.values import Checkpoint, ModelRef
 from hfmem.hardware.values import Machine
+from hfmem.mapper.adapted import understood
 from hfmem.mapper.bundle import Bundle
 from hfmem.mapper.holdings import offered
 from hfmem.mapper.interpret import Model, interpret
@@ -36,10 +37,21 @@ def report_on(model: Model, options: Options) -> Report:
         HfmemError: options contradict each other, or the class cannot be traced.
     """
     check(options)
+    if options.train and model.adapted is not None:
+        model = _base_of(model)
     with HfmemError.concerning(model.checkpoint.ref.model_id):
         options = for_model(options, model)
         report = _of_several(model, options, among) if (among := offered(model.checkpoint)) else _report(model, options)
         return replace(report, trace=_traced(report.model, options, report.scenario)) if options.trace else report
+
+
+def _base_of(model: Model) -> Model:
+    """The base of an adapter, which training takes: what is trained is a new adapter, or the base itself."""
+    if model.adapted is None:
+        return model
+    base = model.adapted.base
+    note = f"Training is of the base model of {model.checkpoint.ref.model_id}: the adapter that it has is left out."
+    return replace(base, notes=(note, *base.notes))
 
 
 def _of_several(model: Model, options: Options, among: Sequence[Choice]) -> Report:
@@ -223,7 +235,7 @@ def _attempted(ref: ModelRef, given: Checkpoint | Model | Bundle, options: Optio
         with HfmemError.concerning(ref.model_id):
             if isinstance(given, Bundle):
                 return report_on_bundle(given, options)
-            return report_on(given if isinstance(given, Model) else completed(interpret(given)), options)
+            return report_on(given if isinstance(given, Model) else completed(understood(given)), options)
     except HfmemError as error:
         error.asked = ref.named
         return error
