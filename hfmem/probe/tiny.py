@@ -34,6 +34,7 @@ __all__ = [
     "build",
     "config_type",
     "fields_of",
+    "generating",
     "jsonable",
     "perturbed",
     "shrunk",
@@ -185,8 +186,13 @@ def types() -> dict[str, tuple[str, str]]:
             if model_type not in found:
                 found[model_type] = (group, name)
             elif found[model_type][1] != name and config_type(model_type, name) == model_type:
-                found[f"{model_type}:{name}"] = (group, name)
+                found.setdefault(f"{model_type}:{name}", (group, name))
     return found
+
+
+def generating() -> dict[str, str]:
+    """Class name by row name, as `types`, of those that generate text."""
+    return {name: class_name for name, (group, class_name) in types().items() if group != "masked"}
 
 
 def config_type(model_type: str, name: str) -> str:

@@ -23,6 +23,7 @@ def peak(name: str, **asked: Any) -> int:
     ("BAAI/bge-m3", {"batch": 8, "seq": 512, "precision": "fp32"}, 13.21),
     ("Intel/bert-base-uncased-mrpc", {"batch": 32, "seq": 128, "precision": "fp32"}, 3.84),
     ("Skywork/Skywork-Reward-Llama-3.1-8B-v0.2", {"batch": 4, "seq": 1024, "optimizer": "sgd"}, 38.87),
+    ("google-bert/bert-base-uncased", {"batch": 8, "seq": 512, "optimizer": "sgd", "precision": "bf16"}, 2.21),
 ])  # fmt: skip
 def test_the_class_decides(name: str, asked: dict[str, Any], gib: float) -> None:
     assert peak(name, **asked) == pytest.approx(gib * GIB, rel=0.01)
