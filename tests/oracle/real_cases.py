@@ -44,15 +44,14 @@ def _pair(model: str, batch: int, seq: int, precision: Literal["fp32", "bf16"] =
 
 CASES: Final = (
     *_pair("Qwen/Qwen3-0.6B", 1, 320),
+    Real(model="Qwen/Qwen3-0.6B", method="full", precision="fp32", checkpointing=True, batch=1, seq=512),
+    *_pair("openai-community/gpt2", 3, 512),
+    *_pair("stabilityai/stablelm-3b-4e1t", 2, 192),
+    *_pair("HuggingFaceTB/SmolLM-1.7B", 2, 320),
+    *_pair("microsoft/phi-2", 2, 192),
+    *_pair("TinyLlama/TinyLlama-1.1B-Chat-v1.0", 4, 448),
     *_pair("google/gemma-3-1b-it", 1, 192, "bf16"),
     *_pair("HuggingFaceTB/SmolLM3-3B", 1, 128, "bf16"),
-    *_pair("openai-community/gpt2", 4, 512),
-    *_pair("HuggingFaceTB/SmolLM-1.7B", 2, 512),
-    *_pair("stabilityai/stablelm-3b-4e1t", 2, 256),
-    *_pair("microsoft/phi-2", 2, 256),
-    *_pair("TinyLlama/TinyLlama-1.1B-Chat-v1.0", 4, 512),
-    Real(model="Qwen/Qwen3-0.6B", method="full", precision="fp32", checkpointing=True, batch=1, seq=512),
-    Real(model="stabilityai/stablelm-3b-4e1t", method="full", precision="fp32", checkpointing=True, batch=2, seq=512),
 )
 
 
