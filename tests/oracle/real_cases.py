@@ -18,7 +18,8 @@ __all__ = ["CASES", "Real", "above_weights", "config_of"]
 
 def config_of(name: str) -> dict[str, Any]:
     """A model's configuration with its first layers and without dropout, whose masks a CPU keeps in another dtype."""
-    return {key: 0.0 if re.search("pdrop|dropout", key) else value for key, value in shortened(name).items()}
+    own = {key: 0.0 if re.search("pdrop|dropout", key) else value for key, value in shortened(name).items()}
+    return own | dict.fromkeys(("attn_pdrop", "embd_pdrop", "resid_pdrop"), 0.0)  # 0.1 in GPT-2's class
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
