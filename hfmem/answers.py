@@ -7,10 +7,10 @@ from dataclasses import replace
 from importlib import import_module
 from importlib.util import find_spec
 
-from hfmem.advice.values import Fit, Saving
+from hfmem.advice.values import Fit, Plan, Saving
 from hfmem.engines.inference import estimate as estimate_memory
 from hfmem.engines.table import find_engine
-from hfmem.errors import HfmemError, InvalidFileError, UntraceableError
+from hfmem.errors import HfmemError, InvalidFileError, InvalidScenarioError, UntraceableError
 from hfmem.estimator.values import Estimate, Scenario, Trace
 from hfmem.fetcher.concurrent import Fetched, unforeseen
 from hfmem.fetcher.quantisations import Choice
@@ -188,6 +188,7 @@ def _report(model: Model, options: Options) -> Report:
         fits=fits,
         advice=advise(model, options, first) if first else (),
         savings=_savings(model, options, scenario, estimate, there[0] if there else None),
+        plans=_plans(model, options, estimate, there[0] if there else None),
     )
 
 
@@ -214,6 +215,18 @@ def _savings(
     if not isinstance(scenario, TrainingScenario):
         return ()
     return savings(model, scenario, estimate, machine, options.dp)
+
+
+def _plans(model: Model, options: Options, estimate: Estimate, machine: Machine | None) -> tuple[Plan, ...]:
+    """How far training goes on an accelerator."""
+    if estimate.training is None or estimate.is_lower_bound or machine is None:
+        return ()
+    from hfmem.advice.solve import plans  # only for training
+
+    try:
+        return plans(model, options, machine)
+    except InvalidScenarioError:
+        return ()
 
 
 _DEEPEST = 1000  # layers; a class with more is not built to count its parameters, as no model has as many

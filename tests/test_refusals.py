@@ -203,6 +203,19 @@ SAMPLES: Final[list[tuple[InvalidScenarioError, str]]] = [
     (training.DtypeConflictError("fp8", "bf16", "bfloat16"), "--dtype fp8 contradicts --precision bf16 (bfloat16)"),
     (training.UntrainableDtypeError("fp8", ("x", "y")), "--dtype fp8 cannot be trained in; use x, y"),
     (training.UntrainableDtypeError("nf4"), "--dtype nf4 cannot be trained in full; --train qlora adds adapters"),
+    (
+        training.TrainerError("stack", "megatron", "DPOTrainer"),
+        "--stack megatron does not go with DPOTrainer: TRL 1.16 runs on transformers 5",
+    ),
+    (
+        training.TrainerError("completion", 2048, "GRPOTrainer", most=1024),
+        "--max-completion-length 2,048 exceeds --seq 1,024, which covers the prompt too",
+    ),
+    (
+        training.GenerationsError(3, 8),
+        "--batch 3 does not hold whole groups of --num-generations 8: "
+        "TRL needs batch x GPUs x --gradient-accumulation to be a multiple of it",
+    ),
     (training.AdapterBaseError("int8"), "--train qlora is NF4; for adapters on int8 use --train lora"),
     (visits.TooManyError("models", 9, 8), "9 models are more than the 8 that this page takes at once"),
     (

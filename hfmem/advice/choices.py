@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from hfmem.advice.fit import MOST, Case, fit_all, fit_of, held, largest, machines
+from hfmem.advice.bisection import largest
+from hfmem.advice.fit import MOST, Case, fit_all, fit_of, held, machines
 from hfmem.advice.values import Candidate, Fit
 from hfmem.engines.inference import estimate as estimate_memory
 from hfmem.errors import InvalidScenarioError

@@ -1,7 +1,7 @@
 """Whether a model fits, and the largest batch, longest context and fewest accelerators that fit.
 
-All of these invert the estimate by bisection on the same function that reports print, without separate formulas. The
-estimate increases with batch and length, so bisection is exact.
+All of these invert the estimate, the same function that reports print, without separate formulas. It increases with
+batch and length, so that what is found is exact.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
+from hfmem.advice.bisection import largest, last_within
 from hfmem.advice.values import Fit
 from hfmem.engines.inference import Prepared
 from hfmem.engines.inference import estimate as estimate_memory
@@ -20,6 +21,7 @@ from hfmem.estimator.values import Estimate, Margin, Offload, Scenario, Term
 from hfmem.estimator.weights.loaded import weights_of
 from hfmem.hardware.values import Machine
 from hfmem.mapper.interpret import Model
+from hfmem.options.words import OBJECTIVES
 from hfmem.scenario.options import Options
 from hfmem.scenario.resolve import reserve_of, resolve
 from hfmem.scenario.runtime import for_model
@@ -30,11 +32,12 @@ __all__ = [
     "Case",
     "Verdict",
     "anywhere",
+    "beyond",
+    "fewest",
     "fit_all",
     "fit_of",
     "held",
     "judged",
-    "largest",
     "machines",
     "more",
     "named",
@@ -44,7 +47,7 @@ __all__ = [
 MOST: Final = 10**9  # batch or tokens: a larger result counts as unlimited
 _NODE: Final = 8  # accelerators per node: tensor parallelism does not go beyond a node
 _MOST_NODES: Final = 16
-_REPLICAS: Final = (1, 2, 4, 8, 16, 32, 64, 128)
+_MOST_REPLICAS: Final = 128
 
 
 def machines(options: Options) -> tuple[Machine, ...]:
@@ -73,6 +76,13 @@ def held(estimate: Estimate, scenario: Scenario, more: int = 0) -> bool:
     """Whether the known terms of an estimate, plus `more` bytes, fit, and the engine does not refuse it."""
     started = not estimate.refused and not estimate.refused_by_most
     return started and estimate.total + more <= usable(estimate.terms, scenario)
+
+
+def beyond(estimate: Estimate, scenario: Scenario) -> int:
+    """Bytes that are missing; 0 or less where it fits."""
+    if estimate.refused or estimate.refused_by_most:
+        return MOST**2
+    return estimate.total - usable(estimate.terms, scenario)
 
 
 def anywhere(options: Options) -> Options:
@@ -130,14 +140,17 @@ class Case:
         )
 
     def at(self, batch: int, seq: int) -> Scenario:
-        """The scenario with another batch and length; for encoder-decoders it is resolved anew, as the source length
-        may depend on them."""
-        if self.model.architecture.source is None:
+        """The scenario with another batch and length; it is resolved anew for encoder-decoders, whose source length may
+        depend on them, and for trainers of TRL, of which the scored tokens and the mask do."""
+        if self.model.architecture.source is None and self.options.train not in OBJECTIVES:
             runs = engine(self.scenario.runtime)
             settings = runs.settings(self.options, self.scenario.gpu, seq) if self.scenario.serving else None
             return replace(self.scenario, batch=batch, seq=seq, serving=settings)
         prompt = None if self.options.prompt is None else min(self.options.prompt, seq)
-        return resolve(replace(self.options, batch=batch, seq=seq, prompt=prompt), self.model, self.machine)
+        completion = self.options.max_completion_length
+        completion = None if completion is None else min(completion, seq)
+        options = replace(self.options, batch=batch, seq=seq, prompt=prompt, max_completion_length=completion)
+        return resolve(options, self.model, self.machine)
 
     def estimate(self, scenario: Scenario) -> Estimate:
         """The estimate of one of the case's scenarios."""
@@ -160,29 +173,25 @@ class Case:
         return held(*self.taken(batch, seq))
 
     def max_batch(self) -> int | None:
-        """The largest batch at the scenario's length; None if unlimited."""
-        found = largest(lambda batch: self.fits(batch, self.scenario.seq), MOST)
-        return None if found == MOST else found
+        """The largest batch at the scenario's length; None if unlimited. A trainer may take some batches only."""
+        least, step = 1, 1
+        if self.options.train in OBJECTIVES:
+            from hfmem.scenario.trainers import batch_steps  # its tables are for training only
+
+            least, step = batch_steps(self.options)
+        found = self._last(lambda steps: (steps * step, self.scenario.seq), MOST // step) * step
+        return None if found == MOST // step * step else found if found >= least else 0
 
     def max_seq(self) -> int:
         """The longest context at the scenario's batch, limited to the model's maximum."""
         longest = self.model.architecture.max_positions or MOST
-        return largest(lambda seq: self.fits(self.scenario.batch, seq), longest)
+        return self._last(lambda seq: (self.scenario.batch, seq), longest)
 
-
-def largest(holds: Callable[[int], bool], most: int) -> int:
-    """The largest number up to `most` for which `holds` is true, 0 for none; it must be true for all smaller ones."""
-    # doubling first: most answers are far below `most`, and large cases are slow to evaluate
-    low, high = 0, 1
-    while high < most and holds(high):
-        low, high = high, high * 2
-    high = min(high, most)
-    if high == most and holds(most):
-        return most
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if holds(middle) else (low, middle)
-    return low
+    def _last(self, shape: Callable[[int], tuple[int, int]], most: int) -> int:
+        """The last number whose batch and length fit."""
+        if not self.scenario.train:
+            return largest(lambda number: self.fits(*shape(number)), most)
+        return last_within(lambda number: beyond(*self.taken(*shape(number))), most)
 
 
 def fit_all(model: Model, options: Options, machines: Iterable[Machine]) -> tuple[Fit, ...]:
@@ -292,21 +301,28 @@ def _gpus_needed(model: Model, options: Options, machine: Machine) -> int | None
 
 
 def _replicas_needed(model: Model, options: Options, machine: Machine) -> int | None:
-    """The fewest accelerators on which sharded training fits: a power of two of replicas, times the other parallel
-    sizes; None without sharding, as more replicas then do not help."""
-    if not (options.zero or options.fsdp) or options.shard is not None or options.ep is not None:
+    """The fewest accelerators on which sharded training fits; None without sharding, as more replicas then do not
+    help."""
+    return fewest(model, options, machine) if options.zero or options.fsdp else None
+
+
+def fewest(model: Model, options: Options, machine: Machine) -> int | None:
+    """The fewest accelerators that a sharded training fits on: replicas times the other parallel sizes; None if that is
+    unknown, or if 128 replicas are not enough."""
+    if options.shard is not None or options.ep is not None:
         return None
     machine, group = replace(machine, count=None), (options.tp or 1) * (options.pp or 1) * (options.cp or 1)
-    for replicas in _REPLICAS:
-        asked = replace(anywhere(options), gpus=None, dp=replicas)
-        try:
-            case = Case.of(model, asked, machine)
-        except InvalidScenarioError:
-            return None
+
+    def short(replicas: int) -> bool:
+        case = Case.of(model, replace(anywhere(options), gpus=None, dp=replicas), machine)
         estimate = case.estimate(case.scenario)
-        if held(estimate, case.scenario):
-            return None if estimate.is_lower_bound else group * replicas
-    return None
+        return estimate.is_lower_bound or not held(estimate, case.scenario)
+
+    try:
+        found = largest(short, _MOST_REPLICAS)
+    except InvalidScenarioError:
+        return None
+    return None if found == _MOST_REPLICAS else group * (found + 1)
 
 
 def _weights(model: Model, options: Options, machine: Machine) -> int:

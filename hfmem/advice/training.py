@@ -23,7 +23,7 @@ from hfmem.estimator.weights.base import stored_quantised
 from hfmem.estimator.weights.quantisers import find_quantiser
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.lora import ALL_LINEAR, adapters, default_targets
-from hfmem.scenario.training import usual_precision
+from hfmem.scenario.training import Sharding, usual_precision
 
 if TYPE_CHECKING:
     from hfmem.hardware.values import Machine
@@ -62,9 +62,9 @@ def savings(
         *_sharding(training, scenario.parallel.dp * scenario.parallel.cp),
         *_offloading(training),
     ]
-    others = [(option, what, replace(scenario, training=changed)) for option, what, changed in changes]
-    if scenario.batch > 1:
-        half = scenario.batch // 2
+    others = [(option, what, _trained(scenario, changed)) for option, what, changed in changes]
+    half = scenario.batch // 2
+    if half >= _least(training):
         others.append((f"--batch {half}", "half the micro-batch", replace(scenario, batch=half)))
     found = []
     for option, what, other in (*others, *_attention(model, scenario), *_more(model, scenario, machine, replicas)):
@@ -74,6 +74,12 @@ def savings(
             fits, tight = (verdict.fits, verdict.tight) if verdict else (None, False)
             found.append(Saving(option=option, what=what, total=new.total, fits=fits, tight=tight))
     return tuple(sorted(found, key=lambda item: item.total))
+
+
+def _least(training: Training) -> int:
+    """The fewest rows of a micro-batch: a trainer that generates takes whole groups, here of one micro-batch."""
+    tuning = training.tuning
+    return 1 if tuning is None else max(tuning.trainer.least, tuning.generations)
 
 
 def _attention(model: Model, scenario: TrainingScenario) -> Iterator[_Other]:
@@ -115,7 +121,7 @@ def _over(scenario: TrainingScenario, count: int, *, fsdp: bool, zero: int) -> T
     if count <= plan.gpus or count % others:
         return None
     shared = replace(scenario.training, fsdp=fsdp, zero=zero, shard=count // others * plan.cp)
-    return replace(scenario, training=_as_chosen(shared), parallel=replace(plan, dp=count // others))
+    return replace(_trained(scenario, _as_chosen(shared)), parallel=replace(plan, dp=count // others))
 
 
 def _fits(model: Model, scenario: TrainingScenario, machine: Machine | None) -> bool:
@@ -189,13 +195,22 @@ def _adapters(model: Model, scenario: TrainingScenario, training: Training) -> I
         return
     named = default_targets(model.architecture.model_type or "") == lora.targets or training.lora is not None
     targets = "" if named else f" --lora-targets {','.join(lora.targets)}"
+    option = "--train" if training.tuning is None else "--train-method"
     if training.method == "full":
-        changed = _as_chosen(replace(training, method="lora", lora=lora))
-        yield f"--train lora{targets}", "adapters instead of all weights", changed
+        changed = _as_chosen(_without_copy(replace(training, method="lora", lora=lora)))
+        yield f"{option} lora{targets}", "adapters instead of all weights", changed
     quantised = find_quantiser(scenario.dtype or "")
     if training.method != "qlora" and not stored_quantised(model) and (quantised is None or quantised.name == "nf4"):
-        changed = _as_chosen(replace(training, method="qlora", lora=lora))
-        yield f"--train qlora{targets}", "adapters on a 4-bit base", changed
+        changed = _as_chosen(_without_copy(replace(training, method="qlora", lora=lora)))
+        yield f"{option} qlora{targets}", "adapters on a 4-bit base", changed
+
+
+def _without_copy(training: Training) -> Training:
+    """The same with adapters: their base is the reference model, so a trainer keeps no copy."""
+    tuning = training.tuning
+    if tuning is None or tuning.reference != "copy":
+        return training
+    return replace(training, tuning=replace(tuning, reference="adapters off"))
 
 
 def _lora(model: Model) -> Lora | None:
@@ -208,10 +223,21 @@ def _lora(model: Model) -> Lora | None:
     return None
 
 
+def _trained(scenario: TrainingScenario, training: Training) -> TrainingScenario:
+    """The scenario with another training, whose precision determines the dtypes."""
+    weights = training.precision.weights
+    dtype = scenario.dtype if find_quantiser(scenario.dtype or "") else weights
+    return replace(scenario, training=training, dtype=dtype, compute_dtype=weights)
+
+
 def _as_chosen(training: Training) -> Training:
     """The same with its default precision, unless the user has set one."""
     if training.precision_asked:
         return training
-    deepspeed = training.zero > 0 and not training.fsdp and training.method == "full"
-    row, _ = usual_precision(training.precision.weights, training.stack, deepspeed=deepspeed)
+    sharding: Sharding = ""
+    if training.zero and training.method == "full":
+        sharding = "fsdp" if training.fsdp else "zero"
+    if training.tuning is not None and sharding != "zero":
+        return training
+    row, _ = usual_precision(training.own_dtype, training.stack, sharding)
     return replace(training, precision=row)

@@ -10,7 +10,7 @@ from hfmem.estimator.parallel import Parallel
 from hfmem.estimator.values import Estimate, Margin, Offload
 from hfmem.hardware.values import Accelerator, Machine
 
-__all__ = ["VERDICTS", "Advice", "Candidate", "Fit", "Saving", "Verdict"]
+__all__ = ["VERDICTS", "Advice", "Candidate", "Fit", "Plan", "Saving", "Verdict"]
 
 Verdict = Literal["fits", "tight", "no", "refused", "unknown"]
 
@@ -116,6 +116,39 @@ class Advice:
     total: int
     fits: bool
     tight: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A way of training, and how far it goes on one kind of accelerator.
+
+    Attributes:
+        option: what to add to the command line; "" as asked.
+        method: `full`, `lora` or `qlora`.
+        checkpointing: whether layers are recomputed.
+        seq, batch: tokens of a row, and the largest micro-batch of them, or the smallest that there is if none fits.
+        total: bytes at that batch.
+        usable: bytes of one accelerator that training may use.
+        max_batch: the largest micro-batch at `seq`; 0 for none, None if unlimited.
+        max_seq: the longest rows at the asked batch, at most the model's own maximum; 0 for none.
+        max_rank: the highest rank of adapters there; 0 for none, None without adapters.
+        gpus: the fewest accelerators at the asked batch, sharded as asked, or by FSDP; None if 128 replicas are not
+            enough.
+        best: whether it trains the most of the model of those that fit.
+    """
+
+    option: str
+    method: Literal["full", "lora", "qlora"]
+    checkpointing: bool
+    seq: int
+    batch: int
+    total: int
+    usable: int
+    max_batch: int | None
+    max_seq: int
+    max_rank: int | None
+    gpus: int | None
+    best: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

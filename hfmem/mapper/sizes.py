@@ -17,6 +17,7 @@ from hfmem.mapper.values import Architecture, Dense, Experts, Layer
 __all__ = [
     "NULLABLE",
     "OWN_WIDTH",
+    "UNGROUPED",
     "configured_sizes",
     "decides",
     "layer_sizes",
@@ -59,6 +60,10 @@ OWN_WIDTH: Final = ("word_embed_proj_dim",)
 """Embedding sizes that, if they differ from the hidden size, add a projection."""
 
 
+UNGROUPED: Final = "ungrouped"
+"""What stands for as many KV heads as query heads. Keys and values are copied for groups of query heads, and saved
+as copies; without groups they are saved themselves, which for views of a fused projection keeps all of it alive."""
+
 _ACTIVATIONS: Final = ("hidden_act", "activation_function", "hidden_activation", "feed_forward_proj")
 
 # Activation functions with one kernel that saves its input for backward; others save more, or their output.
@@ -72,13 +77,16 @@ def decides(key: str) -> bool:
 
 def switched_structure(config: Mapping[str, Any]) -> tuple[str, ...]:
     """Sorted keys that may change what a layer computes, and differ from the config class's defaults: flags, sizes that
-    are null, embedding sizes, and activation functions that save other tensors (`key=value`)."""
+    are null, embedding sizes, activation functions that save other tensors (`key=value`), and `UNGROUPED`."""
     found: set[str] = set()
     for facts in _parts(config):
         numbers = facts.whole_numbers()
         hidden = numbers.get("hidden_size", numbers.get("d_model"))
         found |= {*facts.switched(), *(key for key in NULLABLE if facts.lacks(key))}
         found |= {key for key in OWN_WIDTH if numbers.get(key, hidden) != hidden}
+        heads = numbers.get("num_attention_heads")
+        if heads is not None and numbers.get("num_key_value_heads", heads) == heads:
+            found.add(UNGROUPED)
         words = {key: pair for key, pair in facts.replaced().items() if key in _ACTIVATIONS}
         found |= {f"{key}={own}" for key, (own, other) in words.items() if not {own, other} <= {*_ONE_KERNEL}}
     return tuple(sorted(found))

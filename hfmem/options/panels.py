@@ -15,6 +15,7 @@ __all__ = [
     "PARALLELISM",
     "SIZE",
     "TOPICS",
+    "TRAINERS",
     "TRAINING",
     "in_order",
 ]
@@ -24,6 +25,7 @@ SIZE: Final = "Size of the run"
 NUMBERS: Final = "Number formats"
 ACCELERATORS: Final = "Accelerators"
 TRAINING: Final = "Training"
+TRAINERS: Final = "Trainers of TRL, and batches"
 ADAPTERS: Final = "Adapters"
 PARALLELISM: Final = "Parallelism"
 LISTS: Final = "Lists"
@@ -31,9 +33,9 @@ OUTPUT: Final = "Output"
 HELP: Final = "Help"
 
 _FIRST: Final = (MODEL, SIZE, NUMBERS, ACCELERATORS)
-_LAST: Final = (TRAINING, ADAPTERS, PARALLELISM, LISTS, OUTPUT, HELP)
+_LAST: Final = (TRAINING, TRAINERS, ADAPTERS, PARALLELISM, LISTS, OUTPUT, HELP)
 
-TOPICS: Final = {"training": (TRAINING, ADAPTERS, PARALLELISM), "lists": (LISTS, OUTPUT)}
+TOPICS: Final = {"training": (TRAINING, TRAINERS, ADAPTERS, PARALLELISM), "lists": (LISTS, OUTPUT)}
 """Values of `--help-for` in addition to the engines' names."""
 
 

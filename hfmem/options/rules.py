@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, get_args
 
 from hfmem.errors import InvalidScenarioError
 from hfmem.options.option import Declared
-from hfmem.options.words import Mode
+from hfmem.options.words import OBJECTIVES, Mode, TrainMethod, trained_as
 from hfmem.refusals.options import (
     ForeignOptionError,
     IncompatibleOptionsError,
@@ -70,8 +70,9 @@ def _misplaced(option: Declared, asked: Any, owners: tuple[tuple[str, str, bool]
         return MisplacedOptionError(flag, mode)
     if rules.methods and asked.method not in rules.methods:
         return IncompatibleOptionsError((flag,), ("--method", asked.method))
-    if rules.train and asked.train is not None and asked.train not in rules.train:
-        return OnlyForError(flag, "--train", rules.train)
+    if rules.train and asked.train is not None and not {asked.train, trained_as(asked)} & {*rules.train}:
+        methods = asked.train in OBJECTIVES and {*rules.train} <= {*get_args(TrainMethod)}
+        return OnlyForError(flag, "--train-method" if methods else "--train", rules.train)
     return None
 
 

@@ -76,7 +76,7 @@ class RunOptions:
     batch: Annotated[
         int,
         Option(
-            help="Batch size in sequences (training: micro-batch size per replica)",
+            help="Batch size in sequences (training: micro-batch size per replica; DPO and reward: in pairs)",
             panel=SIZE,
             common=True,
             least=1,

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from hfmem.options.option import Need, Option
 from hfmem.options.panels import TRAINING
-from hfmem.options.words import Train
+from hfmem.options.words import OBJECTIVES, Head, Train
 
 __all__ = ["TrainingOptions"]
 
@@ -22,7 +22,8 @@ class TrainingOptions:
     train: Annotated[
         Train | None,
         Option(
-            help="Estimate training: all weights, LoRA adapters, or LoRA adapters on a 4-bit base",
+            help="Estimate training: all weights, LoRA adapters, or LoRA adapters on a 4-bit base (full, lora, qlora); "
+            "or a trainer of TRL (sft, dpo, kto, grpo, rloo, reward)",
             panel=TRAINING,
             common=True,
             needs=(
@@ -60,13 +61,14 @@ class TrainingOptions:
         ),
     ] = None
     gradient_checkpointing: Annotated[
-        bool,
+        bool | None,
         _exact(
             help="Recompute layers in the backward pass",
             common=True,
+            shown="no; TRL's trainers do",
             keys=("activation_checkpointing", "fsdp_activation_checkpointing"),
         ),
-    ] = False
+    ] = None
     selective_checkpointing: Annotated[
         bool,
         _exact(
@@ -101,6 +103,23 @@ class TrainingOptions:
             ),
         ),
     ] = False
+    head: Annotated[
+        Head | None,
+        _exact(
+            help="What follows the layers: logits over the vocabulary, a classifier, a pooled embedding, or nothing",
+            shown="that of the model's class",
+            needs=(
+                Need(
+                    sentence="classification, embedding and none have no loss over the vocabulary to fuse",
+                    met=lambda asked: asked.head in (None, "lm") or not asked.fused_loss,
+                ),
+                Need(
+                    sentence="is for --train full, lora and qlora: a trainer of TRL loads the class that it needs",
+                    met=lambda asked: asked.train not in OBJECTIVES,
+                ),
+            ),
+        ),
+    ] = None
     freeze: Annotated[
         tuple[str, ...],
         _exact(help="Components to freeze: embedding,vision,…", metavar="PARTS", words=True),

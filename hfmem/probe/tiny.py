@@ -21,6 +21,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
     MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
+    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
     MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
     MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "build",
     "config_type",
     "fields_of",
+    "generating",
     "jsonable",
     "perturbed",
     "shrunk",
@@ -46,8 +48,9 @@ GROUPS: Final[dict[str, Mapping[str, str]]] = {
     "causal": MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
     "encoder-decoder": MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
     "speech": MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES,
+    "masked": MODEL_FOR_MASKED_LM_MAPPING_NAMES,
 }
-"""Text-generating types by task; a type belongs to the first group that contains it."""
+"""Types by task; a type belongs to the first group that contains it."""
 
 # Sizes of a text model. They differ wherever equal sizes could hide a mix-up of two keys.
 _SIZES: Final[dict[str, int]] = {
@@ -183,8 +186,13 @@ def types() -> dict[str, tuple[str, str]]:
             if model_type not in found:
                 found[model_type] = (group, name)
             elif found[model_type][1] != name and config_type(model_type, name) == model_type:
-                found[f"{model_type}:{name}"] = (group, name)
+                found.setdefault(f"{model_type}:{name}", (group, name))
     return found
+
+
+def generating() -> dict[str, str]:
+    """Class name by row name, as `types`, of those that generate text."""
+    return {name: class_name for name, (group, class_name) in types().items() if group != "masked"}
 
 
 def config_type(model_type: str, name: str) -> str:

@@ -37,7 +37,7 @@ from hfmem.probe.activations.tracer import Segment
 from hfmem.probe.parameters import model_class
 from hfmem.refusals.options import UntracedError
 
-__all__ = ["Step", "shortened", "step_of", "timeline", "trace", "traced", "unpadded"]
+__all__ = ["Step", "quiet", "shortened", "step_of", "timeline", "trace", "traced", "unpadded"]
 
 _GROUPS: Final[tuple[Group, ...]] = ("weights", "kv_cache", "activations", "gradients", "optimizer", "temporary")
 
@@ -240,7 +240,7 @@ def _run(config: Config, layers: Sequence[Layer], step: Step) -> _Run:
 def _timeline(config: Config, depth: int, step: Step) -> Timeline:
     dtype = torch.bfloat16 if step.mode.precision == "bf16" else torch.float32
     built = tiny.build(config)
-    with _quiet(), unpadded(), FakeTensorMode(allow_non_fake_inputs=True):
+    with quiet(), unpadded(), FakeTensorMode(allow_non_fake_inputs=True):
         found = getattr(transformers, config["architectures"][0])
         # without a request, every part of the model uses SDPA if it supports it
         asked = {"attn_implementation": "eager"} if step.mode.attention == "eager" else {}
@@ -271,7 +271,8 @@ def unpadded() -> Iterator[None]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
+    """A context without the libraries' messages and warnings."""
     level = transformers.logging.get_verbosity()
     transformers.logging.set_verbosity_error()
     fake = logging.getLogger("torch._subclasses.fake_tensor")

@@ -10,8 +10,10 @@ __all__ = [
     "AdapterBaseError",
     "DtypeConflictError",
     "FrozenError",
+    "GenerationsError",
     "NoTargetsError",
     "QuantisedError",
+    "TrainerError",
     "UntrainableDtypeError",
 ]
 
@@ -89,3 +91,31 @@ class AdapterBaseError(InvalidScenarioError):
     def __init__(self, quantiser: str) -> None:
         super().__init__()
         self.quantiser = quantiser
+
+
+class TrainerError(InvalidScenarioError):
+    """A setting that a trainer of TRL does not take.
+
+    Attributes:
+        setting: `stack` or `completion`.
+        value: what was asked.
+        title: the trainer's class.
+        most: the tokens of a row, which the completion exceeds; 0 for others.
+    """
+
+    def __init__(self, setting: str, value: int | str, title: str, *, most: int = 0) -> None:
+        super().__init__()
+        self.setting, self.value, self.title, self.most = setting, value, title, most
+
+
+class GenerationsError(InvalidScenarioError):
+    """A batch that does not hold whole groups of completions.
+
+    Attributes:
+        batch: the batch.
+        generations: the completions of a prompt.
+    """
+
+    def __init__(self, batch: int, generations: int) -> None:
+        super().__init__()
+        self.batch, self.generations = batch, generations

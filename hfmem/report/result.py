@@ -46,6 +46,7 @@ def to_result(report: Report) -> dict[str, Any]:
         "fit": [fit_dict(fit) for fit in report.fits] or None,
         "choices": choice_dicts(report.choices, checkpoint.ref.model_id),
         "help": _help(report),
+        "plans": _plans(report),
         "components": _components(report),
         "notes": list(report.notes),
         **({} if estimate.in_pieces is None else {"prefill_in_pieces": _pieces(estimate.in_pieces)}),
@@ -81,6 +82,15 @@ def _help(report: Report) -> list[dict[str, Any]] | None:
     from hfmem.report.training import help_rows  # for runs that train only
 
     return help_rows(report.savings)
+
+
+def _plans(report: Report) -> list[dict[str, Any]] | None:
+    """How far training goes; null for inference, or without an accelerator."""
+    if not report.plans:
+        return None
+    from hfmem.report.training import plan_rows  # for runs that train only
+
+    return plan_rows(report.plans)
 
 
 def _phase(phase: Phase) -> dict[str, Any]:
@@ -188,6 +198,7 @@ _TRAINING: Final = (
     "checkpointing",
     "gradient_accumulation",
     "fused_loss",
+    "head",
     "lora_rank",
     "lora_targets",
     "lora_dropout",

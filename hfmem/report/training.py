@@ -7,7 +7,8 @@ from typing import Any
 
 from tabulate import tabulate
 
-from hfmem.advice.values import Saving
+from hfmem.advice.values import Plan, Saving
+from hfmem.estimator.recipe.trainers import Tuning
 from hfmem.estimator.recipe.values import TrainingScenario
 from hfmem.estimator.values import Estimate, Rank, Scenario
 from hfmem.report.values import Report
@@ -16,6 +17,7 @@ from hfmem.units import format_bytes
 __all__ = [
     "describe",
     "help_rows",
+    "plan_rows",
     "scenario_fields",
     "software",
     "to_lines",
@@ -32,6 +34,8 @@ def describe(scenario: Scenario) -> str:
     words = {"full": "full training", "lora": "LoRA", "qlora": "QLoRA"}[training.method]
     if training.lora is not None:
         words += f" (rank {training.lora.rank}, {','.join(training.lora.targets)})"
+    if training.tuning is not None:
+        words = f"{training.tuning.trainer.title} of TRL, {words}"
     parts = [f"{words} with {training.optimizer.name}", training.precision.name]
     if training.checkpointing != "none":
         parts.append(f"{'' if training.checkpointing == 'full' else 'selective '}gradient checkpointing")
@@ -61,6 +65,7 @@ def scenario_fields(scenario: Scenario) -> dict[str, Any]:
         "checkpointing": training.checkpointing,
         "gradient_accumulation": training.accumulation,
         "fused_loss": training.fused_loss,
+        "head": training.head,
         "lora_rank": lora.rank if lora else None,
         "lora_targets": list(lora.targets) if lora else None,
         "lora_dropout": lora.dropout if lora else None,
@@ -69,6 +74,23 @@ def scenario_fields(scenario: Scenario) -> dict[str, Any]:
         "zero": training.zero,
         "fsdp": training.fsdp,
         "offload": training.offload,
+        "batching": training.batching,
+        **_trainer_fields(training.tuning),
+    }
+
+
+def _trainer_fields(tuning: Tuning | None) -> dict[str, Any]:
+    """The settings of a trainer of TRL; empty without one."""
+    if tuning is None:
+        return {}
+    return {
+        "trainer": tuning.trainer.name,
+        "loss_type": tuning.loss or None,
+        "beta": tuning.beta if tuning.trainer.reference != "never" else None,
+        "reference_model": tuning.reference,
+        "num_generations": tuning.generations or None,
+        "max_completion_length": tuning.completion,
+        "vllm_mode": tuning.vllm,
     }
 
 
@@ -78,6 +100,51 @@ def help_rows(savings: Sequence[Saving]) -> list[dict[str, Any]] | None:
         {"option": row.option, "what": row.what, "total": row.total, "fits": row.fits, "tight": row.tight}
         for row in savings
     ] or None
+
+
+def plan_rows(plans: Sequence[Plan]) -> list[dict[str, Any]]:
+    """JSON's `plans`: how far training goes in several ways."""
+    return [
+        {
+            "option": plan.option,
+            "method": plan.method,
+            "gradient_checkpointing": plan.checkpointing,
+            "batch": plan.batch,
+            "seq": plan.seq,
+            "total": plan.total,
+            "usable": plan.usable,
+            "max_batch": plan.max_batch,
+            "max_seq": plan.max_seq,
+            "max_lora_rank": plan.max_rank,
+            "gpus_needed": plan.gpus,
+            "best": plan.best,
+        }
+        for plan in plans
+    ]
+
+
+def _plan_lines(report: Report, unit: str) -> list[str]:
+    """A table of how far training goes in each way, and a sentence on the best."""
+    if not report.plans:
+        return []
+    rows = [["", "micro-batch", "tokens", "rank", "GPUs"]]
+    for plan in report.plans:
+        numbers = (plan.max_batch, plan.max_seq, plan.max_rank, plan.gpus)
+        rows.append([f"{_way(plan)}  ", *("-" if number is None else f"{number:,}" for number in numbers)])
+    name = next(fit.gpu.name for fit in report.fits if fit.machine.there)
+    text = tabulate(rows, tablefmt="plain", disable_numparse=True, colalign=("left", *["right"] * 4))
+    lines = ["", f"at most on {name} (GPUs: at least, sharded)", *(f"  {line.rstrip()}" for line in text.splitlines())]
+    best = next((plan for plan in report.plans if plan.best), None)
+    if best is None:
+        return lines
+    size = f"{format_bytes(best.total, unit, label=False)} of {format_bytes(best.usable, unit)}"
+    option = f" ({best.option})" if best.option else ""
+    return [*lines, f"  best: {_way(best)}, batch {best.batch:,}, {best.seq:,} tokens, {size}{option}"]
+
+
+def _way(plan: Plan) -> str:
+    words = {"full": "full", "lora": "LoRA", "qlora": "QLoRA"}[plan.method]
+    return f"{words} with gradient checkpointing" if plan.checkpointing else words
 
 
 def training_fields(estimate: Estimate) -> dict[str, Any] | None:
@@ -121,6 +188,7 @@ def to_lines(report: Report, unit: str) -> list[str]:
     ]
     if facts.host:
         lines.append(f"host memory: {format_bytes(facts.host, unit)} per GPU, plus half as much for buffers")
+    lines += _plan_lines(report, unit)
     return lines
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Final
 
-from hfmem.advice.values import Advice, Candidate, Fit, Saving
+from hfmem.advice.values import Advice, Candidate, Fit, Plan, Saving
 from hfmem.estimator.values import Estimate, Group, Scenario, Trace
 from hfmem.fetcher.selection import download_files
 from hfmem.fetcher.tensors import stored_bytes
@@ -70,6 +70,7 @@ class Report:
         fits: one result per given accelerator; empty without any.
         advice: options that help if it does not fit on the first accelerator.
         savings: options that reduce the memory of training, the largest saving first.
+        plans: how far training goes on the first accelerator, in several ways; empty without one, or for inference.
         trace: the traced peak, if requested.
         choices: the quantisations to choose from, the smallest first; empty if one was named, or if there is only one.
         label: its name in a list, if the id alone does not distinguish the rows; "" if it does.
@@ -81,6 +82,7 @@ class Report:
     fits: tuple[Fit, ...] = ()
     advice: tuple[Advice, ...] = ()
     savings: tuple[Saving, ...] = ()
+    plans: tuple[Plan, ...] = ()
     trace: Trace | None = None
     bundle: Bundle | None = None
     choices: tuple[Candidate, ...] = ()

@@ -13,6 +13,7 @@ from hfmem.options.option import declared
 from hfmem.options.parallel import ParallelOptions
 from hfmem.options.rules import Owners
 from hfmem.options.run import RunOptions
+from hfmem.options.trainers import TrainerOptions
 from hfmem.options.training import TrainingOptions
 
 __all__ = ["Asked", "extended", "owners", "register_options", "registered_options"]
@@ -21,7 +22,7 @@ _REGISTERED: list[type] = []
 
 
 @dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
-class Asked(RunOptions, EngineOptions, TrainingOptions, AdapterOptions, ParallelOptions):
+class Asked(RunOptions, EngineOptions, TrainingOptions, TrainerOptions, AdapterOptions, ParallelOptions):
     """The options, which are also the keywords of the Python functions."""
 
 

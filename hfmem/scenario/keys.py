@@ -86,6 +86,9 @@ def _half(kind: str) -> Use:
     def use(draft: Draft, value: Any) -> bool:
         if value == "full":
             return _word("precision")(draft, kind)
+        if value is False and kind == "bf16":
+            draft["unmixed"] = True
+            return True
         return _switch("precision", f"trainer-{kind}")(draft, True if value == "auto" else value)
 
     return use
@@ -93,7 +96,18 @@ def _half(kind: str) -> Use:
 
 def _recompute(draft: Draft, value: Any) -> bool:
     """Gradient checkpointing; axolotl's `offload`, `unsloth` and the like are variants of it."""
+    if value is False:
+        draft["no_recompute"] = True
+        return True
     return _switch("gradient_checkpointing")(draft, bool(value) if isinstance(value, str) else value)
+
+
+def _loss(draft: Draft, value: Any) -> bool:
+    """TRL's `loss_type`: a name, or a list, of which one is understood."""
+    names = value if isinstance(value, list) else [value]
+    if len(names) == 1:
+        draft["loss_type"] = str(names[0])
+    return len(names) == 1
 
 
 def _attention(draft: Draft, value: Any) -> bool:
@@ -268,7 +282,7 @@ def _enabled(kind: str) -> Use:
 def _precision(draft: Draft, value: Any) -> bool:
     if value in ("bf16", "fp16"):
         draft["precision"] = f"trainer-{value}"
-    return value in ("bf16", "fp16", "no")
+    return value in ("bf16", "fp16", "no", False)  # YAML reads an unquoted `no` as false
 
 
 def _fsdp(draft: Draft, value: Any) -> bool:
@@ -336,6 +350,9 @@ _KEYS: Final[dict[str, Use]] = {
     "bfloat16": _switch("precision", "bf16"),
     "float16": _switch("precision", "fp16"),
     "gradient_checkpointing": _recompute,
+    "loss_type": _loss,
+    "use_vllm": _switch("use_vllm"),
+    "vllm_mode": _word("vllm_mode"),
     "per_gpu_train_batch_size": _number("batch"),
     "bf16.enabled": _enabled("bf16"),
     "fp16.enabled": _enabled("fp16"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from hfmem.dtypes import canonical
@@ -121,7 +121,11 @@ class _Formats:
 def _lengths(options: Options, architecture: Architecture) -> _Lengths:
     chosen: list[str] = [Otherwise(f"{sentence}.") for sentence in without_effect(options, architecture)]
     seq, longest = options.seq, architecture.max_positions
-    if seq is None or seq == LONGEST:  # the longest is searched for before
+    usual = _trained_seq(options, architecture)
+    if usual is not None:
+        seq = usual[0]
+        chosen.append(usual[1])
+    elif seq is None or seq == LONGEST:  # the longest is searched for before
         seq = DEFAULT_SEQ if longest is None else max(1, min(DEFAULT_SEQ, longest))
         chosen.append(Detail(f"--seq {seq:,}: the {'default' if seq == DEFAULT_SEQ else 'maximum of the model'}."))
     if options.prompt is not None and options.prompt > seq:
@@ -137,6 +141,15 @@ def _lengths(options: Options, architecture: Architecture) -> _Lengths:
         piece=None if whole else options.prefill_chunk,
         chosen=tuple(chosen),
     )
+
+
+def _trained_seq(options: Options, architecture: Architecture) -> tuple[int, str] | None:
+    """The default length of a trainer of TRL, and a sentence; None without one, or where the length is given."""
+    if options.train is None or options.seq is not None:
+        return None
+    from hfmem.scenario.trainers import seq_of  # its tables are for training only
+
+    return seq_of(options, architecture)
 
 
 def _formats(options: Options, model: Model, machine: Machine | None) -> _Formats:
@@ -159,9 +172,12 @@ def _training(
 ) -> Scenario:
     """The scenario of a training run: its precision determines the dtypes, and it has no KV cache."""
     from hfmem.estimator.recipe.values import TrainingScenario  # its tables are for training only
+    from hfmem.scenario.trainers import batch_of
     from hfmem.scenario.training import resolve_training
 
-    training, parallel, sentences = resolve_training(options, model, formats.compute, machine)
+    batch, told = batch_of(options)
+    options = replace(options, batch=batch, remarks=(*filter(None, [told]), *options.remarks))
+    training, parallel, sentences = resolve_training(options, model, formats.compute, machine, seq=lengths.tokens)
     gpu = machine.accelerator if machine else None
     own = training.stack.own_attention
     attending = Attending(options.attention) if own else _attention(options, model, gpu)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from hfmem.estimator.recipe.optimizers import find_optimizer
 from hfmem.estimator.weights.quantisers import find_quantiser
 from hfmem.options.option import declared
+from hfmem.options.words import OBJECTIVES
 from hfmem.scenario.keys import Draft
 from hfmem.scenario.options import Options
 from hfmem.scenario.software import Default, Software
@@ -53,15 +54,54 @@ def settle(
     settled.assumed = options.train is None and "train" not in draft
     draft.suggest("train", "full")
     _base(draft, options, asked, settled)
-    train = options.train or draft["train"]
+    method = _told(options) or draft["train"]
+    trainer = _trainer(draft, options, software, method)
+    _of_trainer(draft, asked, settled, trainer)
     for option in declared(type(options)):
-        if option.option.train and train not in option.option.train:
+        if option.option.train and not {trainer or method, method} & {*option.option.train}:
             draft.pop(option.name, None)  # files often keep keys of another training method
-    _precision(draft, train, settled, software if "dtype" not in asked else None)
+    _precision(draft, method, settled, software if "dtype" not in asked else None)
     _sharding(draft, options, settled)
     _drop(draft, options, software)
     settled.defaults = tuple(default for default in defaults if default.option in draft and default.option not in asked)
     return settled
+
+
+def _told(options: Options) -> str | None:
+    """The method of the command line: what is trained."""
+    return options.train_method if options.train in OBJECTIVES else options.train
+
+
+def _trainer(draft: Draft, options: Options, software: Software | None, method: str) -> str:
+    """The trainer of TRL, of the command line or of the files; "" for none."""
+    trainer: str = (options.train or "") if options.train in OBJECTIVES else ""
+    if options.train is None and software is not None:
+        trainer = software.trainer
+    if trainer:
+        draft["train"], draft["train_method"] = trainer, method
+    return trainer
+
+
+def _of_trainer(draft: Draft, asked: Collection[str], settled: Settled, trainer: str) -> None:
+    """Keys with another meaning, or another default, in trainers of TRL."""
+    if draft.pop("no_recompute", False):
+        settled.note("no_recompute", worked=True, gave="gradient_checkpointing" in asked)
+        if trainer:
+            draft["gradient_checkpointing"] = False
+    if draft.pop("unmixed", False):
+        settled.note("unmixed", worked=True, gave="precision" in asked)
+        if trainer:  # whose default is bf16
+            draft.suggest("precision", "trainer-no")
+    uses = draft.pop("use_vllm", False)
+    settled.note("use_vllm", worked=trainer in ("grpo", "rloo"), gave="vllm_mode" in asked)
+    if uses:
+        draft.suggest("vllm_mode", "colocate")
+    else:
+        for name in ("vllm_mode", "vllm_gpu_memory_utilization", "vllm_enable_sleep_mode"):
+            draft.pop(name, None)
+    if draft.get("vllm_mode") == "server":
+        draft.pop("vllm_gpu_memory_utilization", None)
+        draft.pop("vllm_enable_sleep_mode", None)
 
 
 def _base(draft: Draft, options: Options, asked: Collection[str], settled: Settled) -> None:
@@ -72,11 +112,12 @@ def _base(draft: Draft, options: Options, asked: Collection[str], settled: Settl
     settled.worked.add("quantiser")
     if four and draft["train"] == "lora":
         draft["train"] = "qlora"
-    train = options.train or draft["train"]
-    settled.note("four_bit", worked=train == "qlora", gave=options.train in ("full", "lora"))
+    told = _told(options)
+    train = told or draft["train"]
+    settled.note("four_bit", worked=train == "qlora", gave=told in ("full", "lora"))
     if eight and train == "lora":
         draft["dtype"] = "int8"
-    settled.note("eight_bit", worked=train == "lora", gave="dtype" in asked or options.train in ("full", "qlora"))
+    settled.note("eight_bit", worked=train == "lora", gave="dtype" in asked or told in ("full", "qlora"))
 
 
 def _precision(draft: Draft, train: str, settled: Settled, software: Software | None) -> None:
@@ -92,6 +133,8 @@ def _precision(draft: Draft, train: str, settled: Settled, software: Software | 
         draft.suggest("precision", "bf16")
     elif software is not None and software.upcasts and train == "full" and not deepspeed:
         draft["precision"] = f"autocast-{half}" if said.startswith("trainer-") else said or "fp32"
+    if draft.get("fsdp"):  # without a key for it, neither accelerate nor the Trainer has mixed precision
+        draft.suggest("precision", "trainer-no")
 
 
 def _sharding(draft: Draft, options: Options, settled: Settled) -> None:

@@ -32,6 +32,7 @@ class Software:
         title: its name in sentences.
         marks: keys that only it has.
         defaults: its defaults.
+        trainer: the trainer of TRL that it is; "" for others.
         upcasts: whether it casts trained parameters to float32 first.
         optimizer_rank: the rank of low-rank optimizers; 0 for the optimizer's default.
         source: where this is documented.
@@ -40,6 +41,7 @@ class Software:
     title: str
     marks: frozenset[str]
     defaults: tuple[Default, ...]
+    trainer: str = ""
     upcasts: bool = False
     optimizer_rank: int = 0
     source: str
@@ -109,6 +111,23 @@ _OPTIM: Final = Default(
 )
 _BATCH: Final = Default(option="batch", value=8, key="per_device_train_batch_size", shown="8")
 
+_TRAINERS: Final = {
+    "sft": ("SFTConfig", "assistant_only_loss completion_only_loss eval_packing packing packing_strategy"),
+    "dpo": (
+        "DPOConfig",
+        "discopop_tau f_alpha_divergence_coef f_divergence_type label_smoothing ld_alpha loss_weights use_weighting",
+    ),
+    "kto": ("KTOConfig", "desirable_weight undesirable_weight"),
+    "rloo": ("RLOOConfig", "normalize_advantages reward_clip_range"),
+    "reward": ("RewardConfig", "center_rewards_coefficient"),
+    "grpo": (
+        "GRPOConfig",
+        "num_generations max_completion_length num_iterations scale_rewards delta importance_sampling_level "
+        "mask_truncated_completions steps_per_generation",
+    ),
+}
+"""Fields that only one configuration has; GRPO's that RLOO has too are GRPO's without a mark of RLOO."""
+
 _SOFTWARE: Final = (
     Software(
         title="LLaMA-Factory",
@@ -139,6 +158,16 @@ _SOFTWARE: Final = (
         ),
         defaults=(Default(option="optimizer", value="adamw-fused", key="optimizer", shown="adamw_torch_fused"),),
         source="axolotl-ai-cloud/axolotl, src/axolotl/utils/schemas/training.py",
+    ),
+    *(
+        Software(
+            title=f"TRL's {title}",
+            marks=_words(marks),
+            defaults=(_BATCH,),
+            trainer=trainer,
+            source=f"fields that only this configuration of trl 1.16.0 has: trainer/{trainer}_config.py",
+        )
+        for trainer, (title, marks) in _TRAINERS.items()
     ),
     Software(
         title="TrainingArguments",

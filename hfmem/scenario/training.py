@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from hfmem.engines.protocol import Trains
 from hfmem.engines.table import USUAL, engine
@@ -12,32 +12,54 @@ from hfmem.estimator.parallel import Parallel
 from hfmem.estimator.recipe.optimizers import OPTIMIZERS, Optimizer, find_optimizer
 from hfmem.estimator.recipe.precisions import PRECISIONS, TRAINER, Precision, find_precision
 from hfmem.estimator.recipe.stacks import DEFAULT_STACK, STACKS, Stack, find_stack
+from hfmem.estimator.recipe.trainers import find_trainer
 from hfmem.estimator.recipe.values import Checkpointing, Lora, Training
 from hfmem.estimator.split.check import check_split
+from hfmem.estimator.training.class_heads import own_head
 from hfmem.estimator.training.split import rules_of
 from hfmem.estimator.weights.base import stored_quantised
 from hfmem.mapper.lora import ALL_LINEAR, adapters, default_targets, saved_groups
 from hfmem.options.adapters import ADAPTER_DTYPES
 from hfmem.options.option import split
 from hfmem.options.otherwise import Detail, Otherwise
+from hfmem.options.words import Head, trained_as
 from hfmem.refusals.training import FrozenError, NoTargetsError, QuantisedError
 from hfmem.scenario.spread import spread
+from hfmem.scenario.trainers import batch_of, batching_of, head_of, recomputes, tuning_of
 
 if TYPE_CHECKING:
     from hfmem.hardware.values import Machine
     from hfmem.mapper.interpret import Model
     from hfmem.scenario.options import Options
 
-__all__ = ["resolve_training", "usual_precision"]
+__all__ = ["Sharding", "resolve_training", "usual_precision"]
 
 _DEFAULT_RANK: Final = 8  # LoraConfig's own, peft 0.21
+Sharding = Literal["", "zero", "fsdp"]
+"""How full training is sharded: not at all, by DeepSpeed, by FSDP."""
+
+_UPCAST: Final = (
+    "accelerate's FSDP keeps what it trains in float32 under mixed precision (accelerate 1.15, "
+    "accelerator.py:1998-2037 and utils/fsdp_utils.py:814-820)"
+)
 _BY_DTYPE: Final = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
 
 
 def resolve_training(
-    options: Options, model: Model, own: str | None, machine: Machine | None = None
+    options: Options, model: Model, own: str | None, machine: Machine | None = None, *, seq: int = 0
 ) -> tuple[Training, Parallel, list[str]]:
-    """The training of a model with floating-point dtype `own`, the plan, and a sentence for each default."""
+    """The training of a model with floating-point dtype `own`, the plan, and a sentence for each default.
+
+    Args:
+        options: the user's options.
+        model: the model.
+        own: the dtype of its weights.
+        machine: the accelerators, if given.
+        seq: tokens of a row.
+
+    Raises:
+        InvalidScenarioError: the model cannot be trained so.
+    """
     stored = _stored(options, model, machine)
     stack = find_stack(options.stack or DEFAULT_STACK) or STACKS[0]
     parallel, told = spread(options, machine, model.architecture)
@@ -46,17 +68,40 @@ def resolve_training(
     optimizer, sentence = _optimizer(options, stack)
     sentences += [sentence] if sentence else []
     lora = None
-    if options.train in ("lora", "qlora"):
+    method = trained_as(options) or "full"
+    if method != "full":
         lora, chosen = _lora(options, model, precision)
         sentences += chosen
-    if stored and options.train == "full":
+    if stored and method == "full":
         sentences.append(f"Weights stored in {stored} are trained in {precision.weights}.")
     sentences += _freezing(options, model)
     recipe = _recipe(options, stack, precision, optimizer, shard=options.shard or parallel.dp * parallel.cp)
+    recipe, chosen = _tuned(options, recipe, seq)
+    sentences += chosen
     if recipe.zero and parallel.dp * parallel.cp == 1:
         option = "--fsdp" if recipe.fsdp else f"--zero {recipe.zero}"
         sentences.append(f"{option} shards across replicas, but there is only one: use --gpus N for more.")
-    return replace(recipe, lora=lora), parallel, [*sentences, *told]
+    head = head_of(options) or own_head(model)
+    sentences += _heading(options, head)
+    return replace(recipe, lora=lora, own_dtype=own, head=head), parallel, [*sentences, *told]
+
+
+def _heading(options: Options, head: Head) -> list[str]:
+    """A sentence for a head that is not a language model's, if the user did not name it."""
+    if options.head is not None or head == "lm" or find_trainer(options.train) is not None:
+        return []
+    return [f"--head {head}: the model's class has no logits over a vocabulary."]
+
+
+def _tuned(options: Options, recipe: Training, seq: int) -> tuple[Training, list[str]]:
+    """The training with what a trainer of TRL adds, and how rows are put into a batch; a sentence for each default."""
+    tuning, sentences = tuning_of(options, seq)
+    batch, _ = batch_of(options)
+    batching, sentence = batching_of(options, batch * (tuning.trainer.rows if tuning else 1))
+    checkpointing, whole = recomputes(options)
+    kind = "full" if checkpointing else recipe.checkpointing
+    told = [each for each in (*sentences, sentence, whole) if each]
+    return replace(recipe, tuning=tuning, batching=batching, checkpointing=kind), told
 
 
 def _stored(options: Options, model: Model, machine: Machine | None) -> str:
@@ -67,12 +112,13 @@ def _stored(options: Options, model: Model, machine: Machine | None) -> str:
     """
     groups = model.parameters.groups if model.parameters else ()
     runs, gpu = engine(options.runtime or USUAL), machine.accelerator if machine else None
-    if options.train != "qlora" and isinstance(runs, Trains) and runs.trained(model, gpu).outcome == "unpacked":
+    method = trained_as(options)
+    if method != "qlora" and isinstance(runs, Trains) and runs.trained(model, gpu).outcome == "unpacked":
         return ""
-    if options.train == "full" and any(group.parameters > group.elements for group in groups):
+    if method == "full" and any(group.parameters > group.elements for group in groups):
         raise QuantisedError()
     stored = stored_quantised(model)
-    if stored and options.train == "qlora":
+    if stored and method == "qlora":
         raise QuantisedError(stored)
     return " and ".join(stored)
 
@@ -80,7 +126,7 @@ def _stored(options: Options, model: Model, machine: Machine | None) -> str:
 def _recipe(options: Options, stack: Stack, precision: Precision, optimizer: Optimizer, *, shard: int) -> Training:
     """The part of the training that depends only on the options."""
     return Training(
-        method=options.train or "full",
+        method=trained_as(options) or "full",
         optimizer=optimizer,
         precision=precision,
         precision_asked=options.precision is not None,
@@ -102,6 +148,9 @@ def _recipe(options: Options, stack: Stack, precision: Precision, optimizer: Opt
 
 def _optimizer(options: Options, stack: Stack) -> tuple[Optimizer, str]:
     """The optimizer, and a sentence if it is a default."""
+    if options.optimizer is None and find_trainer(options.train) is not None:
+        row = find_optimizer("adamw-fused") or OPTIMIZERS[0]
+        return row, f"--optimizer {row.name}: TRL's default (adamw_torch_fused)."
     optimizer = find_optimizer(options.optimizer or stack.optimizer) or OPTIMIZERS[0]
     if options.optimizer is not None:
         return optimizer, ""
@@ -118,7 +167,7 @@ def _freezing(options: Options, model: Model) -> list[str]:
     frozen = _names(options.freeze)
     if not frozen or model.parameters is None:
         return []
-    if options.train != "full":
+    if trained_as(options) != "full":
         return ["--freeze: the base of adapters is frozen anyway."]
     groups = [group for group in model.parameters.groups if group.loaded and group.parameters]
     if all(group.component in frozen for group in groups):
@@ -135,23 +184,46 @@ def _checkpointing(options: Options) -> Checkpointing:
 
 def _precision(options: Options, own: str | None, stack: Stack) -> tuple[Precision, list[str]]:
     """The requested row, otherwise the stack's, otherwise the default for ZeRO or the model's dtype."""
+    sharding: Sharding = (
+        "" if trained_as(options) != "full" else "fsdp" if options.fsdp else "zero" if options.zero else ""
+    )
+    if find_trainer(options.train) is not None and options.dtype is None:
+        own = "float32"  # TRL loads a model by its name so
     if options.precision in TRAINER:
-        half, whole = TRAINER[options.precision]
-        name = whole if own == "float32" else half
-        return find_precision(name) or PRECISIONS[0], [f"--precision {name}: autocast on {own or '16-bit'} weights."]
+        return _of_trainer(options.precision, own, upcast=sharding == "fsdp" and stack.accelerate)
     if options.precision is not None:
         return find_precision(options.precision) or PRECISIONS[0], []
-    row, why = usual_precision(own, stack, deepspeed=bool(options.zero) and options.train == "full")
+    trainer = find_trainer(options.train)
+    if trainer is not None and sharding != "zero":
+        half, whole = TRAINER["trainer-bf16"]
+        name = whole if own == "float32" or sharding else half
+        loaded = "TRL loads a model by its name in float32" if options.dtype is None else f"the weights are {own}"
+        return find_precision(name) or PRECISIONS[0], [f"--precision {name}: {loaded}, and bf16 is its default."]
+    row, why = usual_precision("bfloat16" if trainer is not None else own, stack, sharding)
     return row, [Detail(f"--precision {row.name}: {why}.")]
 
 
-def usual_precision(own: str | None, stack: Stack, *, deepspeed: bool) -> tuple[Precision, str]:
-    """The default precision for weights of dtype `own`, and why; `deepspeed` for full training with ZeRO."""
+def _of_trainer(asked: str, own: str | None, *, upcast: bool) -> tuple[Precision, list[str]]:
+    """The row for the Trainer's `bf16=True`, `fp16=True` or neither; `upcast` for accelerate's FSDP."""
+    half, whole = TRAINER[asked]
+    if asked == "trainer-no":
+        name = whole if own == "float32" else _BY_DTYPE.get(own or "", half)
+        return find_precision(name) or PRECISIONS[0], [f"--precision {name}: no mixed precision."]
+    name = whole if own == "float32" or upcast else half
+    why = _UPCAST if upcast and own != "float32" else f"autocast on {own or '16-bit'} weights"
+    return find_precision(name) or PRECISIONS[0], [f"--precision {name}: {why}."]
+
+
+def usual_precision(own: str | None, stack: Stack, sharding: Sharding = "") -> tuple[Precision, str]:
+    """The default precision for weights of dtype `own`, and why; `sharding` for full training with it."""
     name = stack.precision or _BY_DTYPE.get(own or "", "bf16")
     why = f"the weights are {own}" if own in _BY_DTYPE else f"the dtype of the weights is {own or 'not known'}"
     why = "the default of the stack" if stack.precision else why
-    if deepspeed and not stack.precision and name in ("bf16", "fp16"):
-        name, why = f"{name}-master", "DeepSpeed keeps float32 master weights"
+    if sharding and not stack.precision and name in ("bf16", "fp16"):
+        if sharding == "zero":
+            name, why = f"{name}-master", "DeepSpeed keeps float32 master weights"
+        elif stack.accelerate:
+            name, why = f"autocast-{name}", _UPCAST
     return find_precision(name) or PRECISIONS[0], why
 
 
@@ -177,6 +249,13 @@ def _unnamed(options: Options, model: Model, targets: tuple[str, ...]) -> list[s
     return [f"{option}: no module is named {' or '.join(names)}." for option, names in named.items() if names]
 
 
+def _adapter_dtype(options: Options, precision: Precision, asked: str) -> str:
+    """The dtype of adapters: PEFT's, but TRL casts those on a quantised base to bfloat16 (sft_trainer.py:902-911)."""
+    if find_trainer(options.train) is not None and trained_as(options) == "qlora" and options.lora_dtype is None:
+        return "bfloat16"
+    return "float32" if precision.weights == "float32" else asked
+
+
 def _lora(options: Options, model: Model, precision: Precision) -> tuple[Lora, list[str]]:
     sentences: list[str] = []
     targets = _names(options.lora_targets)
@@ -198,7 +277,7 @@ def _lora(options: Options, model: Model, precision: Precision) -> tuple[Lora, l
             rank=options.lora_rank or _DEFAULT_RANK,
             targets=targets,
             dropout=options.lora_dropout or 0.0,
-            dtype="float32" if precision.weights == "float32" else asked,
+            dtype=_adapter_dtype(options, precision, asked),
             dora=options.dora,
             saved_modules=_names(options.modules_to_save),
         ),

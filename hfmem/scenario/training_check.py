@@ -10,12 +10,14 @@ from hfmem.errors import InvalidScenarioError
 from hfmem.estimator.recipe.optimizers import OPTIMIZERS, find_optimizer
 from hfmem.estimator.recipe.precisions import PRECISIONS, TRAINER, find_precision
 from hfmem.estimator.recipe.stacks import STACKS, find_stack
+from hfmem.estimator.recipe.trainers import find_trainer
 from hfmem.estimator.weights.quantisers import find_quantiser
 from hfmem.mapper.values import COMPONENTS
 from hfmem.options.option import split
+from hfmem.options.words import trained_as
 from hfmem.refusals.options import OnlyForError, UnknownWordError
 from hfmem.refusals.splits import IndivisibleError
-from hfmem.refusals.training import AdapterBaseError, DtypeConflictError, UntrainableDtypeError
+from hfmem.refusals.training import AdapterBaseError, DtypeConflictError, TrainerError, UntrainableDtypeError
 from hfmem.scenario.options import Options
 from hfmem.scenario.spread import plans
 
@@ -30,6 +32,7 @@ def refusals(options: Options) -> Iterator[InvalidScenarioError]:
     yield from _optimizer_rank(options)
     yield from _replicas(options)
     yield from _base(options)
+    yield from _trainer(options)
 
 
 def _names(options: Options) -> Iterator[InvalidScenarioError]:
@@ -58,6 +61,19 @@ def _replicas(options: Options) -> Iterator[InvalidScenarioError]:
             yield IndivisibleError("shard", options.shard, replicas, "replicas")
 
 
+def _trainer(options: Options) -> Iterator[InvalidScenarioError]:
+    """What a trainer of TRL refuses."""
+    trainer = find_trainer(options.train)
+    if trainer is None:
+        return
+    if options.stack is not None and find_stack(options.stack) is not STACKS[0]:
+        yield TrainerError("stack", options.stack, trainer.title)
+    if options.loss_type is not None and options.loss_type not in trainer.losses:
+        yield UnknownWordError("--loss-type", options.loss_type, trainer.losses, under=trainer.name)
+    if options.seq is not None and (options.max_completion_length or 0) > options.seq:
+        yield TrainerError("completion", options.max_completion_length or 0, trainer.title, most=options.seq)
+
+
 def _base(options: Options) -> Iterator[InvalidScenarioError]:
     """Base weights that adapters, or full training, do not support."""
     quantiser = find_quantiser(options.dtype or "")
@@ -68,7 +84,7 @@ def _base(options: Options) -> Iterator[InvalidScenarioError]:
     if quantiser is None:
         if floating is not None and floating.name not in _TRAINABLE:
             yield UntrainableDtypeError(options.dtype, _TRAINABLE)
-    elif options.train == "full":
+    elif trained_as(options) == "full":
         yield UntrainableDtypeError(options.dtype)
-    elif options.train == "qlora" and quantiser.name != "nf4":
+    elif trained_as(options) == "qlora" and quantiser.name != "nf4":
         yield AdapterBaseError(quantiser.name)

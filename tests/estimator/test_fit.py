@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hfmem import Model, inspect
-from hfmem.advice.fit import MOST, Case, fit_all, held, largest
+from hfmem.advice.bisection import largest
+from hfmem.advice.fit import MOST, Case, fit_all, held
 from hfmem.advice.values import Fit
 from hfmem.engines.inference import estimate
 from hfmem.errors import InvalidScenarioError

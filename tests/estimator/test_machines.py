@@ -142,7 +142,8 @@ def test_more_of_what_shares_already() -> None:
     asked = {"train": "full", "seq": 1024, "gradient_checkpointing": True, "zero": 3, "gpu": "2x H100"}
     found = estimate(model("meta-llama/Llama-3.1-70B-Instruct"), **asked)
     (fit,) = found.fits
-    assert fit.gpus_needed == 16  # 16 B × 70.6 G parameters are 66 GiB of each, and a sub-group 4
+    # 16 B × 70.6 G parameters are 70.1 GiB of each of 15, and a sub-group 4; of 14 they are 75.1, and too much with it
+    assert fit.gpus_needed == 15
     options = {row.option: row for row in found.savings}
     assert options["--gpu '16x H100 80GB'"].fits
 

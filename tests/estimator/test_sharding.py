@@ -62,6 +62,22 @@ def test_zero_alone_means_float32_weights_beside_bf16_ones() -> None:
     )
 
 
+@pytest.mark.parametrize(("asked", "bytes_a_parameter"), [
+    ({}, 16),  # as without a word on precision: accelerate.yaml's questions suggest mixed precision
+    ({"precision": "trainer-bf16"}, 16),
+    ({"precision": "trainer-fp16"}, 16),
+    ({"precision": "trainer-no"}, 8),
+    ({"precision": "bf16"}, 8),
+])  # fmt: skip
+def test_fsdp_keeps_what_it_trains_in_float32_under_mixed_precision(
+    asked: dict[str, Any], bytes_a_parameter: float
+) -> None:
+    """accelerate 1.15, accelerator.py:1998-2037 (FSDP 1) and utils/fsdp_utils.py:814-820 (FSDP 2)."""
+    assert states(Options(train="full", fsdp=True, dp=4, **asked), 10**9) == pytest.approx(
+        bytes_a_parameter * 10**9 / 4
+    )
+
+
 @pytest.mark.parametrize(("options", "bytes_a_parameter"), [
     (Options(train="full", precision="bf16", fsdp=True, dp=4), 8 / 4),
     (Options(train="full", precision="fp32", fsdp=True, dp=4), 16 / 4),

@@ -74,6 +74,15 @@ def test_accelerate(tmp_path: Path) -> None:
     assert "fsdp_config.fsdp_sharding_strategy" in options.remarks[0]
 
 
+@pytest.mark.parametrize(("line", "precision"), [
+    ("mixed_precision: bf16", "trainer-bf16"), ("mixed_precision: 'no'", "trainer-no"),
+    ("mixed_precision: no", "trainer-no"), ("debug: false", "trainer-no"),
+])  # fmt: skip
+def test_fsdp_without_mixed_precision_casts_nothing(tmp_path: Path, line: str, precision: str) -> None:
+    text = ACCELERATE.replace("mixed_precision: bf16", line)
+    assert with_file(Options(), written(tmp_path, text)).precision == precision
+
+
 def test_axolotl(tmp_path: Path) -> None:
     options = with_file(Options(), written(tmp_path, AXOLOTL))
     check(options)
@@ -266,3 +275,73 @@ def test_what_gives_way_to_the_command_line_is_named(tmp_path: Path) -> None:
     full = with_file(Options(train="full"), written(tmp_path, AXOLOTL))
     (ignored,) = [remark for remark in full.remarks if "ignored" in remark]
     assert all(key in ignored for key in ("lora_r", "lora_dropout", "lora_target_linear"))
+
+
+_SFT = """
+use_peft: true
+load_in_4bit: true
+lora_r: 16
+per_device_train_batch_size: 2
+max_length: 2048
+packing: true
+bf16: true
+loss_type: nll
+"""
+_GRPO = """
+per_device_train_batch_size: 4
+num_generations: 8
+max_completion_length: 1024
+beta: 0.04
+use_vllm: true
+vllm_gpu_memory_utilization: 0.25
+gradient_checkpointing: false
+"""
+
+
+def test_a_file_of_sft(tmp_path: Path) -> None:
+    found = with_file(Options(), written(tmp_path, _SFT, "sft.yaml"))
+    assert (found.train, found.train_method, found.lora_rank) == ("sft", "qlora", 16)
+    assert (found.batch, found.seq, found.packing, found.loss_type) == (2, 2048, True, "nll")
+    assert found.gradient_checkpointing is None  # TRL's own default
+
+
+def test_a_file_of_grpo(tmp_path: Path) -> None:
+    found = with_file(Options(), written(tmp_path, _GRPO, "grpo.yaml"))
+    assert (found.train, found.train_method, found.num_generations) == ("grpo", "full", 8)
+    assert (found.max_completion_length, found.beta) == (1024, 0.04)
+    assert (found.vllm_mode, found.vllm_gpu_memory_utilization) == ("colocate", 0.25)
+    assert found.gradient_checkpointing is False
+
+
+@pytest.mark.parametrize(
+    ("text", "trainer"),
+    [
+        ("beta: 0.1\nloss_type: [sigmoid]\nf_divergence_type: reverse_kl\n", "dpo"),
+        ("desirable_weight: 1.0\nmax_length: 512\n", "kto"),
+        ("num_generations: 2\nnormalize_advantages: true\n", "rloo"),
+        ("center_rewards_coefficient: 0.01\n", "reward"),
+        ("per_device_train_batch_size: 4\nmax_length: 512\n", "full"),
+        ("sample_packing: true\nsequence_len: 512\n", "full"),
+        ("packing: true\ncutoff_len: 512\nfinetuning_type: full\n", "full"),
+    ],
+)
+def test_the_trainer_that_a_file_is_for(tmp_path: Path, text: str, trainer: str) -> None:
+    assert with_file(Options(), written(tmp_path, text, "file.yaml")).train == trainer
+
+
+def test_the_command_line_names_the_trainer(tmp_path: Path) -> None:
+    path = written(tmp_path, "beta: 0.3\nuse_peft: true\nlora_r: 8\nmax_length: 512\nloss_type: [ipo]\n", "run.yaml")
+    found = with_file(Options(train="dpo"), path)
+    assert (found.train, found.train_method, found.beta, found.loss_type) == ("dpo", "lora", 0.3, "ipo")
+    assert with_file(Options(train="dpo", train_method="full"), path).train_method == "full"
+    plain = with_file(Options(train="lora"), path)
+    assert (plain.train, plain.beta, plain.loss_type) == ("lora", None, None)
+
+
+def test_trl_without_mixed_precision(tmp_path: Path) -> None:
+    found = with_file(Options(), written(tmp_path, "packing: true\nbf16: false\n", "sft.yaml"))
+    assert (found.train, found.precision) == ("sft", "trainer-no")
+    half = with_file(Options(), written(tmp_path, "packing: true\nbf16: false\nfp16: true\n", "sft.yaml"))
+    assert half.precision == "trainer-fp16"
+    plain = with_file(Options(), written(tmp_path, "learning_rate: 1.0e-4\nbf16: false\n", "plain.yaml"))
+    assert (plain.train, plain.precision) == ("full", None)

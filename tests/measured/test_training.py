@@ -51,6 +51,14 @@ def test_what_stays_between_steps_is_close(found: list[Comparison]) -> None:
     assert sum(error <= 0.05 for error in errors) >= 0.85 * len(errors)
 
 
+def test_what_the_driver_shows_is_in_a_narrow_range(found: list[Comparison]) -> None:
+    seen = [item for item in found if item.seen and not item.reason]
+    assert len(seen) >= 50
+    assert all(high - low <= 0.3 * (low + high) / 2 for low, high in (item.reserved for item in seen))
+    inside = [item for item in seen if item.reserved[0] <= item.seen <= item.reserved[1]]
+    assert len(inside) >= 0.85 * len(seen), [(item.row["id"], item.seen / item.reserved[0]) for item in seen]
+
+
 @pytest.mark.parametrize("method", ["full", "lora", "qlora", "gptq-lora"])
 def test_every_method_is_close(found: list[Comparison], method: str) -> None:
     errors = [abs(item.error) for item in _done(found, "A") if item.row["method"] == method]

@@ -97,6 +97,7 @@ class Comparison:
         stack: what it is taken as; "" where it is not compared.
         measured, ours: bytes; 0 where it is not compared.
         between, ours_between: bytes allocated between steps; 0 where the row does not have them.
+        seen, reserved: bytes that nvidia-smi showed, and our range of them; 0 where the row does not have them.
         reason: why it is not compared.
     """
 
@@ -106,6 +107,8 @@ class Comparison:
     ours: int = 0
     between: int = 0
     ours_between: int = 0
+    seen: int = 0
+    reserved: tuple[int, int] = (0, 0)
     reason: str = ""
 
     @property
@@ -169,6 +172,8 @@ def compare_row(row: Row) -> Comparison:
         ours=ours,
         between=row.get("end_alloc_bytes", 0),
         ours_between=facts.steady + kept,
+        seen=round(row.get("nvidia_smi_mib", 0) * 2**20) if "allocated" in str(row["metric"]) else 0,
+        reserved=facts.reserved,
     )
 
 

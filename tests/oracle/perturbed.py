@@ -49,7 +49,7 @@ _ENCODERS: Final = {
 
 def classes() -> dict[str, str]:
     """The class of each type."""
-    return {**{name: class_name for name, (_, class_name) in tiny.types().items()}, **_ENCODERS}
+    return {**tiny.generating(), **_ENCODERS}
 
 
 def names() -> list[str]:

@@ -179,10 +179,10 @@ def main() -> None:
     arguments = parser.parse_args()
     started = time.monotonic()
     known = {row["type"]: row for row in recorded()}
-    for row in run(arguments.types or sorted(tiny.types()), arguments.jobs):
+    for row in run(arguments.types or sorted(tiny.generating()), arguments.jobs):
         print(line(row), flush=True)
         known[row["type"]] = row
-    rows = [known[name] for name in sorted(tiny.types()) if name in known]
+    rows = [known[name] for name in sorted(tiny.generating()) if name in known]
     print(summary(rows), f"\n{time.monotonic() - started:.0f} s")
     if not arguments.dry:
         write(rows)

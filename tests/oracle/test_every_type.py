@@ -18,7 +18,7 @@ from tests.oracle import survey
 pytestmark = [pytest.mark.oracle, pytest.mark.filterwarnings("ignore")]
 
 RECORDED = {row["type"]: row for row in survey.recorded()}
-NAMES = sorted(tiny.types())
+NAMES = sorted(tiny.generating())
 SAMPLE = NAMES if os.environ.get("HFMEM_EVERY_TYPE") else NAMES[::8]
 
 

@@ -47,6 +47,7 @@ ASKED: tuple[dict[str, Any], ...] = (
     {"train": "lora", "gpu": ("RTX 4090",)},
     {"gpu": ("T4",)},
     {"model": "Qwen/Qwen3-30B-A3B", "runtime": "vllm", "dtype": "nvfp4", "gpu": ("8GiB",)},
+    {"train": "grpo"},
 )
 
 

@@ -3,7 +3,8 @@
 For a layer with adapted linear modules 1 … n, whose backward pass runs from n to 1:
 
     kept         saved tensors of the frozen layer + saved tensors of each adapter
-    between      the peak of the frozen layer's backward + saved tensors of the adapters that are still to run
+    between      the peak of the frozen layer's backward + saved tensors of the adapters that are still to run: those
+                 before the attention scores, where eager attention has the peak
     at module i  saved tensors of the layer and the gradient of its output + saved tensors of adapters 1 … i-1
                  + two tensors shaped like the module's input: the gradients through the frozen matrix and through the
                  adapter; or, during the adapter's own backward, its saved tensors and that one gradient
@@ -11,6 +12,12 @@ For a layer with adapted linear modules 1 … n, whose backward pass runs from n
 Fused experts are one parameter, not modules: PEFT materialises the parameter with the adapter's delta added
 (`_LoraFactorsProxy`, one `baddbmm`). It is saved for backward together with the experts' inputs, and gets a gradient of
 its own size.
+
+DoRA (peft 0.21.2, tuners/lora/dora.py, DoraLinearLayer.forward) scales each output by a magnitude over the norm of the
+adapted weight. It saves two tensors like the module's output for the magnitude's gradient (the frozen result and the
+adapter's), and forms the adapter's whole matrix in each forward pass: `lora_B(lora_A(eye))`, whose identity of inputs ×
+inputs stays until the module returns. That is alive on top of what is saved so far: in the forward pass of the last
+layers, and with gradient checkpointing in the recomputation of each.
 
 Two assumptions: where a feed-forward network of linear modules ends the layer, module n is done by the time of the
 frozen layer's peak; tensors that the layer saves for operations after module i are still alive at module i. The two
@@ -28,7 +35,7 @@ from hfmem.dtypes import find_dtype
 from hfmem.estimator.activations.source import ActivationSource, Linear, TrainingActivations
 from hfmem.estimator.recipe.values import Lora, Training, TrainingScenario
 from hfmem.mapper.interpret import Model
-from hfmem.mapper.lora import Adapter, adapters
+from hfmem.mapper.lora import Adapter, adapters, linear_modules
 from hfmem.mapper.values import Dense, Experts, Layer
 
 __all__ = ["with_adapters"]
@@ -37,6 +44,11 @@ _GRADIENTS_AT_ONCE = 3
 """Tensors like a module's input that its backward holds at once: the module's gradient of it, the adapter's, and their
 sum, which is not made in place, because the first is a view of two dimensions (PyTorch 2.13, `aten::add` in its
 profiler)."""
+
+_SCALED = 3
+"""Tensors like a module's output that DoRA holds at once while it scales: the scaled frozen result, the scaled result
+of the adapter, and a third, which is an intermediate or their sum; in its backward, the gradient, the adapter's
+gradient and a product of the gradient with a saved result."""
 
 _MASK = 1  # bytes per element: native_dropout of CUDA keeps booleans
 
@@ -51,6 +63,11 @@ def with_adapters(
         return found
     targets = adapters(model, lora.targets)
     modules: set[_Key] = {(adapter.module, *adapter.group.shape[-2:]) for adapter in targets}
+    attention: set[_Key] = {
+        (group.module, *group.shape[-2:])
+        for group in linear_modules(model.parameters)
+        if group.component == "attention"
+    }
     whole = training.checkpointing == "full"
     by_layer: dict[Layer, _Adapted] = {}
     kept, backward = [], []
@@ -58,18 +75,45 @@ def with_adapters(
     for index, layer in enumerate(layers):
         if layer not in by_layer:
             linears = source.linears(model, scenario, index) or ()
-            by_layer[layer] = _adapted(linears, modules, lora, training, last=isinstance(layer.ffn, Dense))
+            before = _before_scores(linears, attention)
+            last = isinstance(layer.ffn, Dense)
+            by_layer[layer] = _adapted(linears, modules, lora, training, before=before, last=last)
         more, tokens = by_layer[layer], scenario.batch * scenario.seq
         stays, inside, gradient = experts.bytes(layer, tokens)
         kept.append(found.layers[index] + (0 if whole else tokens * more.kept + stays))
-        between = found.backward[index] + tokens * more.between + inside
-        at_module = found.begun[index] + tokens * more.at_module + stays
-        # experts and adapted modules run their backward at different times, so the layer's peak is the largest of them
-        at_experts = found.begun[index] + tokens * more.kept + gradient
-        backward.append(max(between, at_module if more.kept else 0, at_experts if gradient else 0))
+        backward.append(_highest(found, index, more, tokens, (stays, inside, gradient), whole=whole))
     # with full checkpointing, encoder layers too save only their inputs
     of_encoder = 0 if whole else _of_encoder(model, scenario, targets, source)
     return replace(found, outside=found.outside + of_encoder, layers=tuple(kept), backward=tuple(backward))
+
+
+def _highest(  # noqa: PLR0913 - the facts of one layer
+    found: TrainingActivations,
+    index: int,
+    more: _Adapted,
+    tokens: int,
+    experts: tuple[int, int, int],
+    *,
+    whole: bool,
+) -> int:
+    """Bytes at the highest moment of a layer's backward pass: experts and adapted modules run theirs at different
+    times."""
+    stays, inside, gradient = experts
+    between = found.backward[index] + tokens * more.between + inside
+    if found.attending and found.attending[index]:
+        between = max(
+            found.before_attending[index] + tokens * more.between + inside,
+            found.attending[index] + tokens * more.before_scores,
+        )
+    begun = found.begun[index]
+    at_module = begun + tokens * more.at_module + stays if more.kept else 0
+    at_experts = begun + tokens * more.kept + gradient if gradient else 0
+    forming = 0
+    if more.forms:
+        there = begun if whole else found.layers[index]
+        forming = there + max(tokens * saved + fixed + tokens * each for saved, fixed, each in more.forms)
+    again = begun + tokens * more.recomputed if whole else 0
+    return max(between, at_module, at_experts, forming, again)
 
 
 _Key = tuple[object, ...]
@@ -149,30 +193,98 @@ class _Remade:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Adapted:
-    """Bytes per token on top of the frozen layer: saved, at the frozen layer's peak, at the adapters' peak."""
+    """Bytes per token on top of the frozen layer: saved, at the frozen layer's peak, at the adapters' peak, of the
+    modules before the attention scores, and at the end of the layer's recomputation, in its last module (0 where that
+    is not known to matter).
+
+    `forms` has the moments in which DoRA forms an adapter's matrix: bytes per token saved so far, bytes of matrices,
+    and bytes per token of temporaries.
+    """
 
     kept: int
     between: int
     at_module: int
+    before_scores: int
+    recomputed: int = 0
+    forms: tuple[tuple[int, int, int], ...] = ()
 
 
-def _adapted(linears: Sequence[Linear], modules: set[_Key], lora: Lora, training: Training, *, last: bool) -> _Adapted:
-    chosen = [
-        linear
-        for linear in linears
-        # both orders: Conv1D (GPT-2) stores its weight as (inputs, outputs)
-        if {(linear.module, linear.outputs, linear.inputs), (linear.module, linear.inputs, linear.outputs)} & modules
-    ]
+def _is_one(linear: Linear, modules: set[_Key]) -> bool:
+    """Whether a module is one of some; Conv1D (GPT-2) stores its weight as (inputs, outputs)."""
+    return bool(
+        {(linear.module, linear.outputs, linear.inputs), (linear.module, linear.inputs, linear.outputs)} & modules
+    )
+
+
+def _before_scores(linears: Sequence[Linear], attention: set[_Key]) -> Sequence[Linear]:
+    """The modules that run before the attention scores: those before attention's last, which projects its output."""
+    last = max((index for index, linear in enumerate(linears) if _is_one(linear, attention)), default=len(linears))
+    return linears[:last]
+
+
+def _adapted(  # noqa: PLR0913 - the facts of one layer
+    linears: Sequence[Linear],
+    modules: set[_Key],
+    lora: Lora,
+    training: Training,
+    *,
+    before: Sequence[Linear],
+    last: bool,
+) -> _Adapted:
+    chosen = [linear for linear in linears if _is_one(linear, modules)]
     totals = [_token(chosen[:count], lora, training) for count in range(len(chosen) + 1)]
     compute = _compute(training)
     own = max(_own(training), compute)
     moments = [
-        max(totals[index] + _GRADIENTS_AT_ONCE * compute * linear.inputs, totals[index + 1] + own * linear.inputs)
+        max(
+            totals[index] + _GRADIENTS_AT_ONCE * compute * linear.inputs,
+            totals[index + 1] + own * linear.inputs,
+            totals[index + 1] + _SCALED * own * linear.outputs if lora.dora else 0,
+        )
         for index, linear in enumerate(chosen)
+    ]
+    forms = [
+        (totals[index + 1], *moment)
+        for index, linear in enumerate(chosen if lora.dora else ())
+        for moment in _forming(linear, lora, training)
     ]
     # module n's adapter is freed by the frozen layer's peak only if it is really the layer's last module
     done = last and bool(chosen) and chosen[-1] == linears[-1]
-    return _Adapted(kept=totals[-1], between=totals[-2] if done else totals[-1], at_module=max(moments, default=0))
+    between = totals[-2] if done else totals[-1]
+    return _Adapted(
+        kept=totals[-1],
+        between=between,
+        at_module=max(moments, default=0),
+        before_scores=totals[sum(_is_one(linear, modules) for linear in before)],
+        recomputed=totals[-1] + _recomputing(chosen[-1], training) if chosen else 0,
+        forms=tuple(forms),
+    )
+
+
+def _recomputing(linear: Linear, training: Training) -> int:
+    """Bytes per token while the layer's last module is recomputed, under autocast with wider adapters: its input, the
+    cast of that to the adapter's dtype (`_cast_input_dtype` of peft 0.21.2), its result, and the gradients that have
+    come in as far as the module: recomputation begins where the backward pass first needs a saved tensor."""
+    if _own(training) == training.adapter_bytes:
+        return 0
+    return linear.inputs * (_compute(training) + training.adapter_bytes) + 3 * linear.outputs * _compute(training)
+
+
+def _forming(linear: Linear, lora: Lora, training: Training) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Bytes of matrices, and bytes per token of temporaries, while DoRA takes the norm of an adapted matrix, and while
+    it scales the outputs."""
+    width, own = training.adapter_bytes, _own(training)
+    elements = linear.inputs * linear.outputs
+    stay = own * (linear.inputs * (linear.inputs + lora.rank) + elements)
+    if own != width:  # autocast: the matrix is cast to the dtype of the input, which is the adapter's
+        stay += width * elements
+    frozen = find_dtype(training.precision.weights)
+    if training.method == "qlora":
+        stay += _compute(training) * elements  # dequantised
+    if frozen is None or frozen.bytes_each != width:
+        stay += width * elements
+    # of the norm: the scaled adapter and its sum with the frozen matrix
+    return (stay + 2 * width * elements, 0), (stay, _SCALED * own * linear.outputs)
 
 
 def _token(adapted: Sequence[Linear], lora: Lora, training: Training) -> int:
@@ -184,6 +296,12 @@ def _token(adapted: Sequence[Linear], lora: Lora, training: Training) -> int:
     """
     own = _own(training)
     total = sum(lora.rank * own for _ in adapted)
+    if lora.dora:
+        # without dropout the frozen result is the module's own; with it, that of the dropped-out input
+        result = (
+            max(own, training.adapter_bytes) if lora.dropout and not training.precision.autocast else _compute(training)
+        )
+        total += sum(linear.outputs * (own + result) for linear in adapted)
     if lora.dropout:
         return total + sum(linear.inputs * (own + _MASK) for linear in adapted)
     if training.adapter_bytes != _compute(training):

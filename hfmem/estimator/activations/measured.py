@@ -84,6 +84,14 @@ class Applied:
         """`parts` with the sizes of the model inserted; tokens remain variables."""
         return tuple(_reduced(part, sizes) for part, sizes in zip(self.parts, self.sizes, strict=True))
 
+    def headed(self, outputs: int) -> Part:
+        """What follows the layers where a class has so many outputs in place of logits over the vocabulary. An encoder
+        passes the hidden state of one token on, a decoder those of all tokens through its last norm."""
+        if all(layer.kind == "none" for layer in self.structure.layers):
+            return Part(kept=Polynomial({}), moments=())
+        head = len(self.structure.layers)
+        return _reduced(self.parts[head], {**self.sizes[head], "vocab": outputs})
+
     @cached_property
     def unbounded(self) -> tuple[Part, ...]:
         """As `reduced`, but with windows as variables, since they may be longer than the sequence."""

@@ -29,7 +29,11 @@ class TrainingActivations:
         begun: per layer, bytes at the start of its backward on top of `outside` and of earlier layers: its saved
             tensors (with gradient checkpointing: its input too) and the gradient of its output. Only for sources that
             adapters are added to.
+        attending: per layer, as `backward`, but of the moments in which the attention scores of eager attention have
+            gradients, or are gone; 0 where there are none. Only for sources that adapters are added to.
+        before_attending: per layer, as `backward`, of all other moments.
         logits_gradients: gradients of the head's parameters at the moment of `logits`.
+        normed: the part of `logits` that does not depend on the vocabulary: what the last norm saves.
         backward_gradients: per layer, gradients of its own parameters at the moment of `backward`; None where unknown,
             and all of them are counted then.
         certainty, how, source: as in `Term`, for all of these.
@@ -40,7 +44,10 @@ class TrainingActivations:
     logits: int
     backward: tuple[int, ...]
     begun: tuple[int, ...] = ()
+    attending: tuple[int, ...] = ()
+    before_attending: tuple[int, ...] = ()
     logits_gradients: int = 0
+    normed: int = 0
     backward_gradients: tuple[int, ...] | None = None
     certainty: Certainty
     how: str

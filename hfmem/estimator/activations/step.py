@@ -6,6 +6,7 @@ A checkpointed layer saves its input, and recomputes the rest in its backward pa
 
 from __future__ import annotations
 
+from hfmem.estimator.activations.coefficients import Part
 from hfmem.estimator.activations.measured import Measured, measured
 from hfmem.estimator.activations.polynomials import Polynomial
 from hfmem.estimator.activations.source import Linear, TrainingActivations
@@ -33,14 +34,19 @@ class MeasuredClasses:
         training, order = scenario.training, found.applied.structure.order
         parts = [_layer(found, number, training) for number in range(found.head)]
         begun = [_begun(found, number, training) for number in range(found.head)]
-        logits, logits_gradients = _highest(found, found.head, training, Polynomial({}))
+        around = [_around_attention(found, number, training) for number in range(found.head)]
+        head = found.applied.reduced[found.head] if _speaks(model) else found.applied.headed(_outputs(model))
+        logits, logits_gradients = _highest(found, head, found.head, training, Polynomial({}))
         return TrainingActivations(
             outside=_value(found, _before(found, training), order[0], training),
             layers=tuple(parts[number][0] for number in order),
             logits=logits,
             backward=tuple(parts[number][1] for number in order),
             begun=tuple(begun[number] for number in order),
+            before_attending=tuple(around[number][0] for number in order),
+            attending=tuple(around[number][1] for number in order),
             logits_gradients=logits_gradients,
+            normed=_normed(found, training),
             backward_gradients=tuple(parts[number][2] for number in order),
             certainty=found.applied.certainty,
             how=_how(found, training),
@@ -86,13 +92,35 @@ def _measured(model: Model, scenario: TrainingScenario) -> Measured | Unknown:
 def _layer(found: Measured, number: int, training: Training) -> tuple[int, int, int]:
     """Bytes that a layer saves, and at the peak of its backward: activations, and gradients of its parameters."""
     part = found.applied.reduced[number]
-    kept, beside = part.kept, Polynomial({})
+    kept = part.kept
     if training.checkpointing == "full" and part.input is not None:
-        kept, beside = part.input, Polynomial({}) if part.input_kept else part.input
+        kept = part.input
     elif training.checkpointing == "selective":
         kept = kept - kept.quadratic()  # only the attention scores are recomputed
-    nbytes, gradients = _highest(found, number, training, beside)
+    nbytes, gradients = _highest(found, part, number, training, _beside(part, training))
     return _value(found, kept, number, training), nbytes, gradients
+
+
+def _beside(part: Part, training: Training) -> Polynomial:
+    """What is alive beside the moments of a layer's backward: its input, if checkpointing saves it alone."""
+    if training.checkpointing == "full" and part.input is not None and not part.input_kept:
+        return part.input
+    return Polynomial({})
+
+
+def _around_attention(found: Measured, number: int, training: Training) -> tuple[int, int]:
+    """Bytes of activations at the peak of a layer's backward before it reaches attention scores that it has saved, and
+    from there on; all are before if it has saved none."""
+    part = found.applied.reduced[number]
+    beside, scores = _beside(part, training), part.kept.quadratic()
+    before = after = 0
+    for moment in part.moments:
+        nbytes = _value(found, moment.activations + beside, number, training)
+        if moment.activations.quadratic() == scores:
+            before = max(before, nbytes)
+        else:
+            after = max(after, nbytes)
+    return before, after
 
 
 def _before(found: Measured, training: Training) -> Polynomial:
@@ -117,15 +145,32 @@ def _begun(found: Measured, number: int, training: Training) -> int:
     part = found.applied.reduced[number]
     if part.input is None:
         return _value(found, part.kept, number, training)
-    beside = part.input if training.checkpointing == "full" and not part.input_kept else Polynomial({})
-    return _value(found, part.kept + beside + part.input, number, training)
+    return _value(found, part.kept + _beside(part, training) + part.input, number, training)
 
 
-def _highest(found: Measured, number: int, training: Training, beside: Polynomial) -> tuple[int, int]:
+def _normed(found: Measured, training: Training) -> int:
+    """Bytes that the head saves without its logits: those of the last norm."""
+    kept, sizes = found.applied.parts[found.head].kept, found.applied.sizes[found.head]
+    alone = Polynomial({names: factor for names, factor in kept.terms.items() if "vocab" not in names})
+    return _value(found, alone.reduced(sizes), found.head, training)
+
+
+def _speaks(model: Model) -> bool:
+    """Whether logits over the vocabulary follow the layers; so they are taken to do where the class is not known."""
+    return model.architecture.head != "none"
+
+
+def _outputs(model: Model) -> int:
+    """Outputs of a classifier; 0 without one."""
+    groups = model.parameters.groups if model.parameters is not None else ()
+    return max((group.shape[0] for group in groups if group.component == "lm_head"), default=0)
+
+
+def _highest(found: Measured, part: Part, number: int, training: Training, beside: Polynomial) -> tuple[int, int]:
     """Bytes of activations and of parameter gradients at the peak of a part."""
     moments = [
         (_value(found, moment.activations + beside, number, training), found.value(moment.gradients, number))
-        for moment in found.applied.reduced[number].moments
+        for moment in part.moments
     ]
     return max(moments, key=sum, default=(0, 0))
 

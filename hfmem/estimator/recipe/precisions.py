@@ -145,9 +145,10 @@ PRECISIONS: Final[tuple[Precision, ...]] = (
 TRAINER: Final = {
     "trainer-bf16": ("bf16-autocast", "autocast-bf16"),
     "trainer-fp16": ("fp16", "autocast-fp16"),
+    "trainer-no": ("bf16", "fp32"),
 }
 """What transformers' `bf16=True` and `fp16=True` stand for: autocast on the weights in their loaded dtype, which is
-16-bit (first name) or float32 (second)."""
+16-bit (first name) or float32 (second); and what accelerate's `mixed_precision: no` does."""
 
 _BY_NAME: Final = {name: row for row in PRECISIONS for name in (row.name, *row.aliases)}
 

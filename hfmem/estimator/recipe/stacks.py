@@ -72,6 +72,11 @@ class Stack:
     source: str
 
     @property
+    def accelerate(self) -> bool:
+        """Whether it shards with accelerate, as transformers' Trainer does."""
+        return self.layers == "measured"
+
+    @property
     def own_attention(self) -> bool:
         """Whether the attention differs from that of the installed transformers' classes."""
         return self.layers != "measured" or self.residual is not None

@@ -8,9 +8,12 @@ from typing import Literal
 from hfmem.estimator.recipe.optimizers import Optimizer
 from hfmem.estimator.recipe.precisions import Precision
 from hfmem.estimator.recipe.stacks import Stack
+from hfmem.estimator.recipe.trainers import Tuning
 from hfmem.estimator.values import Scenario
+from hfmem.options.words import Head
 
 __all__ = [
+    "Batching",
     "Checkpointing",
     "Lora",
     "Offload",
@@ -22,6 +25,8 @@ __all__ = [
 TrainMethod = Literal["full", "lora", "qlora"]
 Checkpointing = Literal["none", "selective", "full"]
 Offload = Literal["none", "optimizer", "parameters"]
+Batching = Literal["full", "padded", "joined"]
+"""Rows of a batch: all of full length, padded to the longest, or joined into one without padding."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,11 +57,13 @@ class Training:
     Attributes:
         method: all weights (`full`), adapters (`lora`), adapters on a 4-bit base (`qlora`).
         optimizer, precision, stack: rows of their tables.
-        precision_asked: whether the user gave the precision; else it follows from the rest.
+        precision_asked: whether the user gave the precision; else it follows from `own_dtype` and the rest.
+        own_dtype: floating-point dtype of the model's weights before training; None where it is unknown.
         optimizer_rank: rank of low-rank optimizers; 0 for others.
         checkpointing: what is recomputed in backward: nothing, the attention scores, or whole layers.
         accumulation: micro-batches per optimizer step; above 1 gradients stay alive in between.
         fused_loss: whether head and loss are computed in chunks (Liger's fused linear cross-entropy).
+        head: what follows the layers.
         frozen: components that are not trained.
         lora: the adapters; None for `full`.
         double_quant: whether the scales of NF4 are quantised too.
@@ -66,6 +73,8 @@ class Training:
         offload: what is kept in host memory.
         sequence_parallel: whether activations between the linear layers are split over tensor-parallel ranks too.
         virtual_stages: model chunks per pipeline rank (interleaved schedule).
+        batching: how rows are put into a batch.
+        tuning: the settings of a trainer of TRL; None for a plain Trainer.
     """
 
     method: TrainMethod
@@ -73,10 +82,12 @@ class Training:
     precision: Precision
     stack: Stack
     precision_asked: bool = False
+    own_dtype: str | None = None
     optimizer_rank: int = 0
     checkpointing: Checkpointing = "none"
     accumulation: int = 1
     fused_loss: bool = False
+    head: Head = "lm"
     frozen: tuple[str, ...] = ()
     lora: Lora | None = None
     double_quant: bool = False
@@ -86,6 +97,20 @@ class Training:
     offload: Offload = "none"
     sequence_parallel: bool = False
     virtual_stages: int = 1
+    batching: Batching = "full"
+    tuning: Tuning | None = None
+
+    @property
+    def labels(self) -> int:
+        """Outputs of a classifier that replaces a model's own head: one for Reward, otherwise those of a config
+        without `num_labels` (transformers 5.24, configuration_utils.py)."""
+        return 1 if self.tuning is not None else 2
+
+    @property
+    def fused_head(self) -> bool:
+        """Whether the gradient of the LM head comes from an autograd function that computes head and loss in one."""
+        tiled = self.tuning is not None and self.tuning.head == "fused"
+        return tiled or self.fused_loss or self.stack.fused_loss
 
     @property
     def adapter_bytes(self) -> int:

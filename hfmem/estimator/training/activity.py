@@ -7,10 +7,13 @@ from fractions import Fraction
 from itertools import accumulate
 from math import ceil
 
+from hfmem.estimator.activations.masks import with_masks
 from hfmem.estimator.activations.source import TrainingActivations
 from hfmem.estimator.activations.sources import source_of, step_activations
+from hfmem.estimator.activations.tiles import SOURCE as HEAD_SOURCE
 from hfmem.estimator.recipe.values import Training, TrainingScenario
 from hfmem.estimator.training.gpu import Gpu
+from hfmem.estimator.training.tiles import tiled_head
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Certainty
 from hfmem.unknown import Unknown
@@ -30,6 +33,9 @@ class Activity:
         logits_how: the arithmetic of `logits`.
         certainty, how, source: as in `Term`, for all of these.
         logits_source: source of `logits`.
+        normed: as in `TrainingActivations`.
+        scoring: bytes of head and loss in the forward pass, where the backward pass that `logits` is for is another
+            moment, after autocast; None where both are one.
     """
 
     outside: int
@@ -45,6 +51,8 @@ class Activity:
     how: str
     source: str
     logits_source: str
+    normed: int = 0
+    scoring: int | None = None
 
 
 def activity(gpu: Gpu) -> Activity | Unknown:
@@ -55,12 +63,13 @@ def activity(gpu: Gpu) -> Activity | Unknown:
     found = step_activations(model, mine, gpu.plan)
     if isinstance(found, Unknown):
         return found
+    found = with_masks(model, mine, found)
     hidden = model.architecture.hidden_size or 0
     ranks = 1 if source_of(mine).of_one_rank else gpu.plan.tp
     share = _Share(training, ranks, mine.batch * mine.seq * hidden)
     layers = tuple(share.of(size) for size in found.layers[stage.start : stage.end])
     backward = tuple(share.of(size) for size in found.backward[stage.start : stage.end])
-    logits, how, source = _logits(model, mine, found, gpu)
+    logits, scoring, how, source = _head(mine, found, gpu)
     # gradients were measured on one GPU with all weights trained and no master weights; else all are counted as present
     alone = gpu.plan.gpus == 1 and training.method == "full" and not training.precision.master
     outside = found.outside if stage.first or stage.last else 0
@@ -70,6 +79,8 @@ def activity(gpu: Gpu) -> Activity | Unknown:
         outside=outside,
         layers=layers,
         logits=logits if stage.last else 0,
+        normed=found.normed,
+        scoring=scoring if stage.last else None,
         backward=backward,
         staying=_staying(training, layers, 2 * mine.batch * mine.seq * hidden),  # gradients of inputs in 16 bits
         waiting=waiting,
@@ -82,6 +93,16 @@ def activity(gpu: Gpu) -> Activity | Unknown:
         source=found.source,
         logits_source=source,
     )
+
+
+def _head(scenario: TrainingScenario, found: TrainingActivations, gpu: Gpu) -> tuple[int, int | None, str, str]:
+    """Head and loss: bytes of the backward pass, those of the forward pass if that is another moment, the arithmetic
+    and its source."""
+    tiled = tiled_head(gpu)
+    if tiled is not None:
+        return found.normed + tiled.backward, found.normed + tiled.forward, tiled.how, HEAD_SOURCE
+    logits, how, source = _logits(gpu.model, scenario, found, gpu)
+    return logits, None, how, source
 
 
 def _staying(training: Training, inputs: tuple[int, ...], gradient: int) -> tuple[int, ...]:

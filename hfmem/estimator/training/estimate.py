@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hfmem.estimator.activations.sources import source_of
 from hfmem.estimator.recipe.values import TrainingScenario
 from hfmem.estimator.training.activity import activity
+from hfmem.estimator.training.class_heads import with_head
 from hfmem.estimator.training.gpu import Gpu, gpus
 from hfmem.estimator.training.outcome import facts_of
 from hfmem.estimator.training.phases import phases_of
@@ -41,8 +42,9 @@ def estimate(model: Model, scenario: TrainingScenario) -> Estimate:
         why = model.architecture.unknown or "neither the files nor the configuration determine the size of the model"
         groups: tuple[Group, ...] = ("weights", "activations", "gradients", "optimizer")
         return Estimate(terms=(), unknown=tuple((group, why) for group in groups))
+    model = with_head(model, scenario)
     model = untied(model) if scenario.training.stack.untied else model
-    found = [_loaded(gpu) for gpu in gpus(model, scenario)]
+    found = [_loaded(gpu) for gpu in gpus(model, _forward(scenario))]
     # pipeline stages may peak in different phases: an early one holds more micro-batches, the last one the logits
     worst = max(found, key=lambda one: one.peak.total)
     ranks = tuple(Rank(ranks=one.gpu.stage.ranks, terms=one.peak.terms) for one in found)
@@ -57,6 +59,12 @@ def estimate(model: Model, scenario: TrainingScenario) -> Estimate:
         host=worst.stays.host,
         loading=_loading(model, scenario),
     )
+
+
+def _forward(scenario: TrainingScenario) -> TrainingScenario:
+    """The scenario with the rows of a forward pass as its batch: a trainer may have several per pair or prompt."""
+    tuning = scenario.training.tuning
+    return scenario if tuning is None else replace(scenario, batch=scenario.batch * tuning.trainer.rows)
 
 
 def _loaded(gpu: Gpu) -> _Loaded:
@@ -87,6 +95,9 @@ def _unknown(model: Model, scenario: TrainingScenario, found: list[_Loaded]) -> 
     unknown: list[tuple[Group, str]] = []
     if model.checkpoint.missing:
         unknown.append(("weights", f"{model.checkpoint.missing} weight files are missing"))
+    tuning = scenario.training.tuning
+    if tuning is not None and tuning.vllm == "colocate" and scenario.gpu is None:
+        unknown.append(("overhead", "vLLM's share of the accelerator is not known: name it with --gpu"))
     reasons = [one.reason for one in found if one.reason is not None]
     unknown += [("activations", reason) for reason in reasons[-1:]]  # the stages of a model share one reason
     if scenario.source_seq and not source_of(scenario).counts_encoder(model, scenario):

@@ -49,6 +49,18 @@ class Gradients:
         stage = self.gpu.stage
         return self.gpu.architecture.tied_embeddings is True and stage.first and stage.last
 
+    @property
+    def added(self) -> int:
+        """Tensors like a tied embedding's gradient that are alive while it is added to the head's, which arrived first.
+
+        Autograd adds to the first in place, unless that is a view (`can_accumulate_inplace` of PyTorch 2.13's
+        torch/csrc/autograd/input_buffer.cpp). What a linear module returns is one (the transpose of a product), so the
+        sum is a third tensor; the autograd function of a fused head returns a tensor of its own.
+        """
+        if not self.tied:
+            return 0
+        return 1 if self.gpu.training.fused_head else 2
+
     def carried_terms(self) -> list[Term]:
         """The gradients of earlier micro-batches."""
         return self.terms(0, "carried over micro-batches")

@@ -4,7 +4,8 @@ Each phase includes resident memory, and the peak is the largest phase, not the 
 
     logits      resident + saved outside the layers + saved by all layers + head and loss
     backward i  resident + saved outside + saved by layers before i + backward of i + gradients of layers from i on
-    its end     resident + saved outside + all gradients, with both gradients of a tied embedding and their sum
+    its end     resident + saved outside + all gradients, with both gradients of a tied embedding, and their sum where
+                it is a third tensor
     optimizer   resident + gradients + temporaries of the optimizer step
 """
 
@@ -12,11 +13,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import accumulate
-from math import ceil
 
 from hfmem.estimator.training.activity import Activity
+from hfmem.estimator.training.casts import Casts
+from hfmem.estimator.training.generation import generates, generation_terms
 from hfmem.estimator.training.gpu import Gpu
 from hfmem.estimator.training.gradients import Gradients, gradients_of
+from hfmem.estimator.training.reference import forward_terms
 from hfmem.estimator.training.states import Held, gradient_bytes
 from hfmem.estimator.training.transients import gathered, optimizer_terms
 from hfmem.estimator.values import Phase, Term
@@ -26,17 +29,16 @@ __all__ = ["phases_of"]
 
 _LEFT = "inputs and their gradients, referenced by hooks of frozen FSDP units"
 
-_TIED = 2
-"""The second gradient of a tied embedding, and the sum of both: autograd adds what is hidden states' in place, but not
-to the head's gradient, which is a view (PyTorch 2.13, `aten::add` in its profiler)."""
-
 
 def phases_of(gpu: Gpu, stays: Held, active: Activity | None) -> tuple[Phase, ...]:
     """The phases of one GPU. Where activations are unknown, the phases have the other terms only."""
     made = active.backward_gradients if active is not None else None
     saved = tuple(accumulate(active.layers, initial=0)) if active is not None else ()
-    moments = _Moments(gpu=gpu, stays=stays, active=active, gradients=gradients_of(gpu, made), saved=saved)
-    return moments.logits(), moments.backward(), moments.optimizer()
+    moments = _Moments(
+        gpu=gpu, stays=stays, active=active, gradients=gradients_of(gpu, made), saved=saved, casts=Casts.of(gpu)
+    )
+    before = (*moments.generation(), *moments.reference())
+    return *before, moments.logits(), moments.backward(), moments.optimizer()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,18 +51,53 @@ class _Moments:
     active: Activity | None
     gradients: Gradients
     saved: tuple[int, ...]
+    casts: Casts
+
+    def generation(self) -> tuple[Phase, ...]:
+        """What a step begins with, if it generates: there are no gradients yet, also with several micro-batches."""
+        if not generates(self.gpu):
+            return ()
+        return (_phase("generation", [*self.stays.terms, *generation_terms(self.gpu)]),)
+
+    def reference(self) -> tuple[Phase, ...]:
+        """The reference model's forward pass, where there is one: with the policy's graph alive, or before it."""
+        tuning = self.gpu.training.tuning
+        if tuning is None or tuning.reference == "none" or self.active is None:
+            return ()
+        terms = list(self.stays.terms)
+        if tuning.trainer.reference == "after":
+            terms += self.gradients.carried_terms() if self.gradients.carried else ()
+            terms += self._saved(len(self.active.layers))
+            terms.append(self._term("last norm, of the policy", self.active.normed, self.active.how))
+            # with checkpointing, the policy's own casts went with its forward pass; otherwise its graph has them
+            if self.gpu.training.checkpointing != "full":
+                terms += self._casts(0, self.gpu.stage.depth)
+        terms += forward_terms(self.gpu)
+        return (_phase("reference", [*terms, *gathered(self.gpu, backward=False)]),)
 
     def logits(self) -> Phase:
-        """Head and loss, while the saved tensors of all layers are alive."""
+        """Head and loss, while the saved tensors of all layers are alive: in the forward pass, or in the backward pass
+        if that is another moment."""
+        active = self.active
+        saved = self.gpu.training.checkpointing != "full"
+        casts = self._casts(0, self.gpu.stage.depth)
+        # casts of frozen matrices are not cached: where layers are recomputed, each is gone with its layer
+        forward = casts if saved or self.gpu.training.lora is None else []
+        backward = casts if saved else []
+        if active is None or active.scoring is None:
+            return self._logits(0 if active is None else active.logits, forward)
+        moments = (self._logits(active.scoring, forward), self._logits(active.logits, backward))
+        return max(moments, key=lambda phase: phase.total)
+
+    def _logits(self, nbytes: int, casts: list[Term]) -> Phase:
         active, carried = self.active, self.gradients.carried
         terms = [*self.stays.terms, *(self.gradients.carried_terms() if carried else ())]
         if active is not None:
             terms += self._saved(len(active.layers))
             if active.logits_gradients and not carried:  # carried gradients already include the head's
                 terms.append(self.gradients.term(active.logits_gradients, "of the head, at that moment"))
-            if active.logits:
-                terms.append(self._term("logits and loss", active.logits, active.logits_how, logits=True))
-        casts = self._casts(0, self.gpu.stage.depth)
+            if nbytes:
+                terms.append(self._term("logits and loss", nbytes, active.logits_how, logits=True))
         return _phase("logits", [*terms, *casts, *gathered(self.gpu, backward=False)])
 
     def backward(self) -> Phase:
@@ -85,8 +122,7 @@ class _Moments:
         if not gpu.stage.first or not simple or training.optimizer.one_gradient:
             return terms
         own = [piece for piece in gpu.pieces if piece.component == "embedding"]
-        more = int(gradients.carried) + (_TIED if gradients.tied else 0)
-        nbytes = more * gradient_bytes(gpu, own)
+        nbytes = (int(gradients.carried) + gradients.added) * gradient_bytes(gpu, own)
         return [*terms, *gathered(gpu, backward=False), gradients.term(nbytes, "of the embedding, to be added")]
 
     def _backward_of(self, index: int | None) -> list[Term]:
@@ -134,18 +170,8 @@ class _Moments:
         return self._casts(0, index + 1)
 
     def _casts(self, first: int, layers: int) -> list[Term]:
-        """Copies in the compute dtype of trained float32 weights, of so many layers from one on."""
-        gpu, training = self.gpu, self.gpu.training
-        cast = training.precision.autocast and training.precision.weights == "float32"
-        if not cast or training.lora is not None or training.fsdp:  # FSDP gathers its units in the compute dtype
-            return []
-        total = sum(
-            2 * piece.elements * float(gpu.share_of_layers(piece.component, first, layers)) / gpu.plan.tp
-            for piece in gpu.inside
-            if piece.linear
-        )
-        how = f"2 B per element of the matrices of {layers} layer{'s' if layers > 1 else ''}"
-        return [_temporary("cast weights", ceil(total), how, training.precision.source)]
+        """Copies in the compute dtype of float32 weights, of so many layers from one on."""
+        return self.casts.of_layers(first, layers)
 
     def _unpacked(self) -> Term:
         """The dequantised NF4 matrix of the current multiplication; 0 bytes without NF4."""

@@ -8,7 +8,9 @@ from fractions import Fraction
 from math import ceil
 
 from hfmem.estimator.overheads import overhead_terms
+from hfmem.estimator.training.generation import server_share
 from hfmem.estimator.training.gpu import Gpu
+from hfmem.estimator.training.reference import reference_weights
 from hfmem.estimator.training.trained import Piece
 from hfmem.estimator.values import Term
 from hfmem.estimator.weights.base import NF4_SOURCE, base_bytes, replaced
@@ -30,6 +32,7 @@ def held(gpu: Gpu) -> Held:
     if gpu.model.parameters is None:
         return Held(terms=())
     weights = [*_weights(gpu), *_adapters(gpu), *_fp8(gpu)]
+    weights += reference_weights(gpu, tuple(weights))
     master, optimizer = _master(gpu), _optimizer(gpu)
     host: list[Term] = []
     offload = gpu.training.offload
@@ -39,7 +42,9 @@ def held(gpu: Gpu) -> Held:
     if offload != "none":
         host += [*master, *optimizer]
         master, optimizer = [], []
-    return Held(terms=(*weights, *master, *optimizer, *_overhead(gpu)), host=tuple(host))
+    tuning, share = gpu.training.tuning, server_share(gpu)
+    kept = [share] if share is not None and tuning is not None and not tuning.sleeps else []
+    return Held(terms=(*weights, *master, *optimizer, *_overhead(gpu), *kept), host=tuple(host))
 
 
 def gradient_bytes(gpu: Gpu, pieces: Iterable[Piece], *, shard: bool = True) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -53,10 +54,7 @@ class Probe:
 
     def __post_init__(self) -> None:
         config, batch, tokens = self.variant
-        torch.manual_seed(0)
-        built = tiny.build(config)
-        with torch.device(self.device):
-            self.model = getattr(transformers, config["architectures"][0])._from_config(built, dtype=torch.bfloat16)
+        self.model = self._built()
         ref = ModelRef(model_id="probe")
         checkpoint = Checkpoint(
             ref=ref, commit=None, source="local", provenance="", config=config, tensors=(), files=()
@@ -72,6 +70,13 @@ class Probe:
             heard = torch.randint(3, 90, (batch, self.source)).to(self.device)
             self.inputs = {"decoder_input_ids": self.inputs["input_ids"], "input_ids": heard}
 
+    def _built(self, **asked: str) -> Any:
+        config = self.variant[0]
+        torch.manual_seed(0)
+        built = tiny.build(config)
+        with torch.device(self.device):
+            return getattr(transformers, config["architectures"][0])._from_config(built, dtype=torch.bfloat16, **asked)
+
     def run(self, mode: Mode) -> Timeline:
         """The timeline of a step.
 
@@ -79,8 +84,8 @@ class Probe:
             ProbeError: the mode continues from a cache, and the class has an encoder.
         """
         dtype = torch.bfloat16 if mode.precision == "bf16" else torch.float32
-        self.model.to(dtype)
         self._attend(mode.attention)
+        self.model.to(dtype)
         torch.manual_seed(0)
         gc.collect()
         gc.freeze()  # excludes remains of earlier runs from the collection before each step
@@ -120,6 +125,12 @@ class Probe:
             if decoder is self.model:
                 raise
             decoder.set_attn_implementation(attention)
+        if self.model.config._attn_implementation == attention:
+            return
+        with suppress(ValueError):  # it does not support it, and runs what it has
+            # some classes choose their attention where they are made, and only there (Falcon)
+            self.model = self._built(attn_implementation=attention)
+            self.layers = find_layers(self.model, len(self.layers))
 
     def sizes(self, index: int, mode: Mode) -> dict[str, int]:
         """The named sizes for a layer, including batch and tokens."""

@@ -11,8 +11,9 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from hfmem.mapper.sizes import NULLABLE, OWN_WIDTH
+from hfmem.mapper.sizes import NULLABLE, OWN_WIDTH, UNGROUPED
 from hfmem.probe import tiny
+from hfmem.probe.activations.keys import HEADS, KV
 
 __all__ = ["plain", "structures_of", "switched", "without_class"]
 
@@ -22,6 +23,7 @@ COMBINED: Final[Mapping[str, tuple[tuple[str, ...], ...]]] = {
     "mbart:MBartForConditionalGeneration": (("activation_function=relu",),),
     "mt5": (("feed_forward_proj=relu",),),
     "opt": (("do_layer_norm_before", "word_embed_proj_dim"),),
+    "phi3": ((UNGROUPED,),),
     "stablelm": (("qk_layernorm", "use_parallel_residual"),),
     "t5": (("feed_forward_proj=gated-gelu",),),
 }
@@ -68,12 +70,17 @@ def structures_of(model_type: str) -> list[str]:
 
 def switched(config: Mapping[str, Any], name: str) -> dict[str, Any]:
     """Non-default values for the keys in a row's name."""
-    fields = tiny.fields_of(_text(config))
+    text = _text(config)
+    fields = tiny.fields_of(text)
     found: dict[str, Any] = {}
     for key in name.partition(" ")[2].split("+") if " " in name else ():
         if "=" in key:
             word, _, value = key.partition("=")
             found[word] = value
+            continue
+        if key == UNGROUPED:
+            kv, heads = (next(each for each in names if each in fields) for names in (KV, HEADS))
+            found[kv] = tiny.value(text, heads)
             continue
         flag = isinstance(fields[key].default, bool)
         found[key] = not fields[key].default if flag else _WIDTH if key in OWN_WIDTH else None

@@ -1,8 +1,10 @@
 """Records all storages that a step allocates and frees, in order, with the part of the model that was running.
 
 It does not include what PyTorch's dispatcher does not see: workspaces inside kernels, and the rounding and caching of
-an allocator. A dispatch mode itself changes one thing, which can be undone: autograd normally adds gradients in place
-if nothing else references the buffer (`accumulate` of input_buffer.cpp), but allocates a new one under such a mode.
+an allocator. A dispatch mode itself changes one thing, which can be undone: of two gradients of one tensor, autograd
+normally adds the later one to the earlier one in place, if that is dense and nothing else references it or its storage
+(`accumulate` and `can_accumulate_inplace` of PyTorch 2.13's torch/csrc/autograd/input_buffer.cpp); a view shares its
+storage with its base, and is never added to. Under a dispatch mode each sum is a new tensor.
 """
 
 from __future__ import annotations
@@ -121,10 +123,10 @@ class Tracer(TorchDispatchMode):  # type: ignore[misc] # PyTorch is untyped here
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         node = torch._C._current_autograd_node()
-        if self._alone and node is not None and _is_sum(func, args):
-            own = next((n for n in (0, 1) if _holders(args, n) == self._alone and args[n].is_contiguous()), None)
-            if own is not None:  # as autograd would without a dispatch mode
-                return args[own].add_(args[1 - own])
+        sums = self._alone is not None and node is not None and _is_sum(func, args)
+        if sums and _holders(args, 0) == self._alone and _is_dense(args[0]):
+            # the gradient that arrived first takes the other one in, if nothing else holds it or its storage
+            return args[0].add_(args[1])
         out = func(*args, **(kwargs or {}))
         if node is None:
             self._remember()
@@ -181,6 +183,16 @@ def _is_sum(func: Any, args: Any) -> bool:
         return False
     one, other = args
     return bool(one.shape == other.shape and one.dtype == other.dtype)
+
+
+def _is_dense(tensor: torch.Tensor) -> bool:
+    """Whether a tensor's elements lie side by side, in whatever order of its dimensions."""
+    expected = 1
+    for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
+        if size != 1 and stride != expected:
+            return False
+        expected *= size
+    return True
 
 
 def _holders(args: Any, number: int) -> tuple[int, int, int]:

@@ -40,6 +40,13 @@ _KINDS: Final[dict[type, str]] = {
     tuple: "a list",
 }
 
+_EXPERIMENTAL: Final = ": it is one of TRL's experimental trainers, which are not covered"
+_UNCOVERED: Final = {
+    "ppo": ": TRL 1.16 has dropped PPOTrainer; GRPO and RLOO are its online trainers",
+    **dict.fromkeys(("cpo", "gkd", "gold", "online-dpo", "online_dpo", "orpo", "tpo", "distillation"), _EXPERIMENTAL),
+}
+"""What else TRL has or had (trl 1.16.0, `experimental`)."""
+
 
 def _wrong_value(error: WrongValueError) -> str:
     if isinstance(error.expected, Range):
@@ -79,7 +86,8 @@ def _unknown_word(error: UnknownWordError) -> str:
             f"OWNER/NAME-GGUF:{cut(word)}, or the file"
         )
     under = f", which --method {error.under} supports" if error.under else ""
-    return f"{error.option} {not_one_of(error.word, error.known)}{under}"
+    without = _UNCOVERED.get(error.word.lower(), "") if error.option == "--train" else ""
+    return f"{error.option} {not_one_of(error.word, error.known)}{under}{without}"
 
 
 def _option_refused(error: OptionRefusedError) -> str:

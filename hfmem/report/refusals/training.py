@@ -9,8 +9,10 @@ from hfmem.refusals.training import (
     AdapterBaseError,
     DtypeConflictError,
     FrozenError,
+    GenerationsError,
     NoTargetsError,
     QuantisedError,
+    TrainerError,
     UntrainableDtypeError,
 )
 
@@ -49,12 +51,27 @@ def _adapter_base(error: AdapterBaseError) -> str:
     return f"--train qlora is NF4; for adapters on {error.quantiser} use --train lora"
 
 
+def _trainer(error: TrainerError) -> str:
+    if error.setting == "completion":
+        return f"--max-completion-length {error.value:,} exceeds --seq {error.most:,}, which covers the prompt too"
+    return f"--stack {error.value} does not go with {error.title}: TRL 1.16 runs on transformers 5"
+
+
+def _generations(error: GenerationsError) -> str:
+    return (
+        f"--batch {error.batch} does not hold whole groups of --num-generations {error.generations}: "
+        "TRL needs batch x GPUs x --gradient-accumulation to be a multiple of it"
+    )
+
+
 WORDS: Final[dict[type, Callable[[Any], str]]] = {
     AdapterBaseError: _adapter_base,
     DtypeConflictError: _dtype_conflict,
     FrozenError: _frozen,
+    GenerationsError: _generations,
     NoTargetsError: _no_targets,
     QuantisedError: _quantised,
+    TrainerError: _trainer,
     UntrainableDtypeError: _untrainable_dtype,
 }
 """The words of each kind."""
