@@ -13,12 +13,14 @@ from hfmem.engines.table import find_engine
 from hfmem.errors import HfmemError, InvalidFileError, UntraceableError
 from hfmem.estimator.values import Estimate, Scenario, Trace
 from hfmem.fetcher.concurrent import Fetched, unforeseen
+from hfmem.fetcher.formats import gguf
 from hfmem.fetcher.quantisations import Choice
 from hfmem.fetcher.values import Checkpoint, ModelRef
 from hfmem.hardware.values import Machine
 from hfmem.mapper.bundle import Bundle
-from hfmem.mapper.holdings import offered
+from hfmem.mapper.holdings import is_gguf, offered
 from hfmem.mapper.interpret import Model, interpret
+from hfmem.options.otherwise import Otherwise
 from hfmem.refusals.options import SeveralModelsError
 from hfmem.report.values import Report
 from hfmem.scenario.check import check, check_again
@@ -38,8 +40,36 @@ def report_on(model: Model, options: Options) -> Report:
     check(options)
     with HfmemError.concerning(model.checkpoint.ref.model_id):
         options = for_model(options, model)
-        report = _of_several(model, options, among) if (among := offered(model.checkpoint)) else _report(model, options)
+        word = model.checkpoint.ref.quant
+        model = _as_run(model, options)
+        among = _choices(model, word)
+        report = _of_several(model, options, among) if among else _report(model, options)
         return replace(report, trace=_traced(report.model, options, report.scenario)) if options.trace else report
+
+
+def _as_run(model: Model, options: Options) -> Model:
+    """The model in the form that its engine runs: a GGUF for those that run nothing else."""
+    row, ref = find_engine(options.runtime or ""), model.checkpoint.ref
+    if row is not None and gguf.FORMAT.name in row.formats and model.blocks is None and _convertible(model):
+        from hfmem.mapper.gguf.conversion.models import converted  # only for models that are none
+
+        model = converted(model)
+    if not ref.quant or any(gguf.FORMAT.matches(file.name) for file in model.checkpoint.files):
+        return model
+    note = f"':{ref.quant}' has no effect: {ref.model_id} has no known GGUF files."
+    return replace(model, notes=(*model.notes, Otherwise(note)))
+
+
+def _convertible(model: Model) -> bool:
+    """Whether it is a checkpoint of transformers, without GGUF files to choose from."""
+    return model.checkpoint.config is not None and not model.offered and not is_gguf(model.checkpoint)
+
+
+def _choices(model: Model, word: str) -> tuple[Choice, ...]:
+    """The quantisations of a model of which none was named."""
+    if model.conversion is None:
+        return offered(model.checkpoint)
+    return () if word else model.conversion.choices()
 
 
 def _of_several(model: Model, options: Options, among: Sequence[Choice]) -> Report:
@@ -58,6 +88,8 @@ def _of_several(model: Model, options: Options, among: Sequence[Choice]) -> Repo
 
 def _others(model: Model, among: Sequence[Choice]) -> tuple[dict[str, Model], dict[str, str]]:
     """The other models in a local folder, and why files could not be read."""
+    if model.conversion is not None:
+        return _quantised(model, among), {}
     from hfmem.fetcher.local import read_choice
 
     found: dict[str, Model] = {}
@@ -73,6 +105,18 @@ def _others(model: Model, among: Sequence[Choice]) -> tuple[dict[str, Model], di
             if other is not None:
                 found[choice.file] = interpret(other)
     return found, unread
+
+
+def _quantised(model: Model, among: Sequence[Choice]) -> dict[str, Model]:
+    """The models of all quantisations of a conversion, by file."""
+    from hfmem.mapper.gguf.conversion.models import quantised
+
+    conversion = model.conversion
+    if conversion is None:
+        return {}
+    source = replace(model, checkpoint=conversion.checkpoint)
+    made = {choice.file: quantised(source, conversion, choice.quant) for choice in among}
+    return {file: found for file, found in made.items() if found is not None}
 
 
 def report_on_bundle(bundle: Bundle, options: Options) -> Report:
@@ -172,7 +216,12 @@ _DEEPEST = 1000  # layers; a class with more is not built to count its parameter
 
 def completed(model: Model) -> Model:
     """The model with its parameters counted on the class, if there is only a config, no reader describes the weights,
-    and PyTorch is installed (the `[probe]` extra). It takes seconds, so it is not done in other cases."""
+    and PyTorch is installed (the `[probe]` extra). It takes seconds, so it is not done in other cases. Of a repository
+    of GGUF files that were not read, the model that follows from the one they were made of."""
+    if model.checkpoint.quantised_of and model.conversion is None:
+        from hfmem.mapper.gguf.conversion.models import converted
+
+        return converted(model)
     config = model.checkpoint.config
     if config is None or model.parameters is not None or model.checkpoint.gated:
         return model

@@ -115,6 +115,8 @@ class Checkpoint:
         totals: elements by safetensors dtype as published by the Hub; None if unknown.
         gated: whether the files require an accepted licence that this user lacks.
         notes: remarks for the reader, one sentence each.
+        quantised_of: for a repository of GGUF files that were not read, the model that they were made of, whose facts
+            these are; "" otherwise.
     """
 
     ref: ModelRef
@@ -136,6 +138,7 @@ class Checkpoint:
     totals: Mapping[str, int] | None = field(default=None, hash=False)
     gated: bool = False
     notes: tuple[str, ...] = ()
+    quantised_of: str = ""
 
     def __repr__(self) -> str:
         commit = f" at {self.commit[:12]}" if self.commit else ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ from hfmem.mapper.values import Architecture, Certainty, ParameterTable, Quantis
 from hfmem.mapper.weight_notes import broken_files, odd_heads, of_headers, unread_quantisation, unseen_quantisation
 
 if TYPE_CHECKING:
+    from hfmem.mapper.gguf.conversion.convert import Conversion
     from hfmem.mapper.gguf.layout import Blocks
 
 __all__ = ["Model", "interpret"]
@@ -50,6 +51,9 @@ class Model:
         resized: what the sizes of the tensors were derived from, if the header of the files was not read; "" if it was.
         unloadable: why software that loads the config's class finds no weights here; "" if it does, or if there are no
             files at all.
+        unconverted: why llama.cpp's tools make no GGUF of it; "" if they do, or it was not asked.
+        conversion: how its GGUF files follow from a checkpoint of transformers, where they were not read; else None.
+        made: whether these files are still to be made.
     """
 
     checkpoint: Checkpoint
@@ -65,6 +69,9 @@ class Model:
     offered: str = ""
     unloadable: str = ""
     resized: str = ""
+    unconverted: str = ""
+    conversion: Conversion | None = field(default=None, repr=False, compare=False)
+    made: bool = False
 
     def __repr__(self) -> str:
         count = f"{self.parameters.total:,}" if self.parameters else "unknown"

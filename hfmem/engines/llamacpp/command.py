@@ -37,6 +37,8 @@ def launch_line(model: Model, settings: LlamaSettings) -> str:
 def _model(model: Model) -> tuple[str, str]:
     """The file, or the repository and its quantisation."""
     ref = model.checkpoint.ref
+    if model.made:
+        return "-m", model.checkpoint.weight_files[0].name
     if model.checkpoint.source == "local":
         return "-m", _path(model)
     return "-hf", f"{ref.model_id}:{ref.quant}" if ref.quant else ref.model_id
@@ -62,7 +64,8 @@ def modelfile(model: Model, settings: LlamaSettings, layers: int) -> str:
     environment += [f"OLLAMA_KV_CACHE_TYPE={settings.type_k}"] if settings.type_k != "f16" else []
     environment += [] if settings.flash else ["OLLAMA_FLASH_ATTENTION=0"]
     lines = [f"# {' '.join(environment)} ollama serve"] if environment else []
-    lines.append(f"FROM {_path(model) if model.checkpoint.source == 'local' else name}")
+    file = f"./{model.checkpoint.weight_files[0].name}" if model.made else ""
+    lines.append(f"FROM {file or (_path(model) if model.checkpoint.source == 'local' else name)}")
     lines.append(f"PARAMETER num_ctx {settings.n_ctx // settings.n_seq_max}")
     lines.append(f"PARAMETER num_gpu {min(settings.n_gpu_layers, layers)}")
     lines.append(f"PARAMETER num_batch {settings.n_batch}")

@@ -99,6 +99,7 @@ class LlamaCpp:
     def _unknown(self, model: Model, scenario: Scenario) -> Estimate:
         """The weights of the files, and why nothing else is known."""
         reason = model.architecture.unknown or _ONE_FILE
+        reason += f" ({model.unconverted})" if model.unconverted else ""
         stored = _stored(model)
         groups: tuple[Group, ...] = ("kv_cache", "activations") if stored else ("weights", "kv_cache", "activations")
         return Estimate(
