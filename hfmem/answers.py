@@ -40,9 +40,8 @@ def report_on(model: Model, options: Options) -> Report:
     check(options)
     with HfmemError.concerning(model.checkpoint.ref.model_id):
         options = for_model(options, model)
-        word = model.checkpoint.ref.quant
         model = _as_run(model, options)
-        among = _choices(model, word)
+        among = _choices(model)
         report = _of_several(model, options, among) if among else _report(model, options)
         return replace(report, trace=_traced(report.model, options, report.scenario)) if options.trace else report
 
@@ -50,7 +49,7 @@ def report_on(model: Model, options: Options) -> Report:
 def _as_run(model: Model, options: Options) -> Model:
     """The model in the form that its engine runs: a GGUF for those that run nothing else."""
     row, ref = find_engine(options.runtime or ""), model.checkpoint.ref
-    if row is not None and gguf.FORMAT.name in row.formats and model.blocks is None and _convertible(model):
+    if row is not None and row.only == gguf.FORMAT.name and model.blocks is None and _convertible(model):
         from hfmem.mapper.gguf.conversion.models import converted  # only for models that are none
 
         model = converted(model)
@@ -65,11 +64,12 @@ def _convertible(model: Model) -> bool:
     return model.checkpoint.config is not None and not model.offered and not is_gguf(model.checkpoint)
 
 
-def _choices(model: Model, word: str) -> tuple[Choice, ...]:
+def _choices(model: Model) -> tuple[Choice, ...]:
     """The quantisations of a model of which none was named."""
     if model.conversion is None:
         return offered(model.checkpoint)
-    return () if word else model.conversion.choices()
+    named = model.conversion.checkpoint.ref.quant
+    return () if named else model.conversion.choices()
 
 
 def _of_several(model: Model, options: Options, among: Sequence[Choice]) -> Report:

@@ -47,6 +47,7 @@ class EngineRow:
         modes: inference, training, or both.
         methods: the values of `--method` that it supports.
         formats: file formats that are its own: it runs them if the user does not choose an engine.
+        only: the file format besides which it runs none; "" where it runs several.
         tracer: the module whose `traced` asks the engine's own software, for `--trace`; "" if there is none.
     """
 
@@ -57,6 +58,7 @@ class EngineRow:
     modes: tuple[Mode, ...] = ("inference",)
     methods: tuple[str, ...] = ("exact",)
     formats: tuple[str, ...] = ()
+    only: str = ""
     tracer: str = ""
 
 
@@ -123,9 +125,12 @@ register(
         home="hfmem.engines.llamacpp.engine",
         tracer="hfmem.probe.llamacpp.trace",
         formats=("GGUF",),
+        only="GGUF",
     )
 )
-register(EngineRow(name="ollama", title="Ollama", options=OllamaOptions, home="hfmem.engines.llamacpp.ollama"))
+register(
+    EngineRow(name="ollama", title="Ollama", options=OllamaOptions, home="hfmem.engines.llamacpp.ollama", only="GGUF")
+)
 
 
 @dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)

@@ -1,13 +1,14 @@
 """The bundled catalog: configs and tensors of well-known public models, for use without network or access.
 
 `data/catalog.jsonl` has one model per line, written by `python -m hfmem.probe.catalog`. Only the requested line is
-parsed.
+parsed. `data/gguf_repositories.jsonl` has repositories of GGUF files, each with the model that its files were made of.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 from typing import Any, Final, Literal
@@ -62,7 +63,7 @@ def find(ref: ModelRef) -> Checkpoint | None:
     """The catalog's checkpoint of a model; None if it has none. Ids are case-insensitive, as on the Hub."""
     entry = _entry(ref.model_id)
     if entry is None:
-        return None
+        return _quantised(ref)
     published = entry.get("published") or {}
     return Checkpoint(
         ref=ref,
@@ -76,10 +77,27 @@ def find(ref: ModelRef) -> Checkpoint | None:
     )
 
 
+def _quantised(ref: ModelRef) -> Checkpoint | None:
+    """The checkpoint that a repository of GGUF files was made of; None where the name is not known."""
+    of = _repositories().get(ref.model_id.lower(), ("", ""))[1]
+    found = find(replace(ref, model_id=of)) if of else None
+    if found is None:
+        return None
+    return replace(found, ref=ref, commit=None, totals=None, quantised_of=of)
+
+
 @cache
 def model_ids() -> tuple[str, ...]:
-    """All models in the catalog, in order."""
-    return tuple(json.loads(line)["model"] for line in _text().splitlines()[1:])
+    """All models in the catalog, in order, then the repositories of GGUF files."""
+    own = tuple(json.loads(line)["model"] for line in _text().splitlines()[1:])
+    return (*own, *(name for name, _ in _repositories().values()))
+
+
+@cache
+def _repositories() -> Mapping[str, tuple[str, str]]:
+    """The name of each repository of GGUF files and the model of its files, by the name in lower case."""
+    lines = files("hfmem.data").joinpath("gguf_repositories.jsonl").read_text(encoding="utf-8").splitlines()[1:]
+    return {row["model"].lower(): (row["model"], row["of"]) for row in map(json.loads, lines)}
 
 
 @cache

@@ -78,6 +78,11 @@ class Model:
         kind = self.architecture.model_type or "of unknown type"
         return f"<Model {self.checkpoint.ref.model_id!r}, {kind}: {count} parameters ({self.certainty})>"
 
+    @property
+    def source_of_files(self) -> Checkpoint:
+        """The checkpoint whose files are downloaded: of a GGUF that is still to be made, what it is made of."""
+        return self.conversion.checkpoint if self.made and self.conversion is not None else self.checkpoint
+
     @cached_property
     def blocks(self) -> Blocks | None:
         """What llama.cpp reads of its GGUF files; None where it has none, or their keys do not tell its layers."""

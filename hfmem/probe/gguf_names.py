@@ -1,6 +1,6 @@
 """Writes `data/gguf_names.jsonl`: the names that gguf-py knows for the tensors of GGUF files.
 
-    PYTHONPATH=LLAMA_CPP/gguf-py python -m hfmem.probe.gguf_names     # or `pip install gguf`
+PYTHONPATH=LLAMA_CPP/gguf-py python -m hfmem.probe.gguf_names     # or `pip install gguf`
 """
 
 from __future__ import annotations
@@ -32,9 +32,7 @@ def lines() -> list[dict[str, Any]]:
         for kind, spellings in known.items()
         if kind in used
     ]
-    rows += [
-        {"architecture": word, "kinds": [kind.name for kind in known if kind in tensors[word]]} for word in wanted
-    ]
+    rows += [{"architecture": word, "kinds": [kind.name for kind in known if kind in tensors[word]]} for word in wanted]
     return rows
 
 

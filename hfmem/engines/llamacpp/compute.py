@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -56,6 +56,34 @@ def computed(
         devices: the accelerators.
         caches: bytes of each layer's keys and values, for where they stay on the host.
     """
+    key = _key(placement, devices, caches)
+    found = _KNOWN.get(key)
+    if found is None:
+        found = _computed(placement, devices, caches)
+        if len(_KNOWN) >= _MOST_KNOWN:
+            _KNOWN.clear()
+        _KNOWN[key] = found
+    return found
+
+
+_KNOWN: Final[dict[Hashable, Compute | Unknown]] = {}
+"""What was computed: quantisations of one model differ in nothing that counts here but in weights that are copied."""
+_MOST_KNOWN: Final = 512
+
+
+def _key(placement: Placement, devices: Sequence[Device], caches: Sequence[tuple[int, int]]) -> Hashable:
+    """All that compute buffers depend on."""
+    blocks = placement.blocks
+    weights = tuple(
+        (tensor.name, tensor.nbytes) if placement.of(tensor) == HOST else tensor.name for tensor in blocks.tensors
+    )
+    values = tuple(blocks.values.items())
+    layout = (blocks.architecture, blocks.count, blocks.loaded, blocks.kinds, blocks.window, blocks.headed, values)
+    kept = () if placement.settings.offload_kqv else tuple(caches)
+    return layout, weights, placement.settings, placement.free, tuple(devices), kept
+
+
+def _computed(placement: Placement, devices: Sequence[Device], caches: Sequence[tuple[int, int]]) -> Compute | Unknown:
     blocks, settings = placement.blocks, placement.settings
     layers = [
         Layer(kind=kind, names=frozenset(tensor.inner for tensor in each))

@@ -154,7 +154,10 @@ _BLOCK: Final = re.compile(r"blk\.(\d+)\.")
 _NEVER: Final = (
     *("_norm.weight", "ffn_gate_inp.weight", "ffn_gate_tid2eid.weight", "altup", "laurel", "per_layer_model_proj"),
     *("ssm_conv1d", "shortconv.conv.weight", "indexer.k_proj.weight", "indexer.q_proj.weight"),
-    *(f"time_mix_{part}.weight" for part in "first w0 w1 w2 v0 v1 v2 a0 a1 a2 g1 g2 decay_w1 decay_w2".split()),
+    *(
+        f"time_mix_{part}.weight"
+        for part in ["first", "w0", "w1", "w2", "v0", "v1", "v2", "a0", "a1", "a2", "g1", "g2", "decay_w1", "decay_w2"]
+    ),
     *("time_mix_lerp_fused.weight", "attn_rel_b.weight", ".position_embd", "sam.pos_embd", "sam.neck.", "sam.net_"),
     *(".rel_pos", ".patch_embd", ".patch_merger", "a.rvq.codebook", "mm.a.code_embd"),
 )
@@ -258,9 +261,7 @@ class _Run:
     def type_of(self, tensor: Shaped, default: str) -> str:
         """The type of a tensor, whether its shape allows it or not."""
         part = _part(tensor.name)
-        if self.facts.architecture == "glm5-next" and any(
-            piece in tensor.name for piece in ("attn_q_a", "attn_q_b", "nextn.eh_proj")
-        ):
+        if self.facts.architecture == "glm5-next" and any(piece in tensor.name for piece in _WIDE_OF_GLM):
             return "Q8_0"
         if part == "output" or (part == "embedding" and self.tied):
             return self._output(tensor, default)
@@ -268,17 +269,7 @@ class _Run:
             return self._mixture(tensor, part)
         if part == "embedding":
             return self._embedding(default)
-        if self.kind in _TINY:
-            return self._tiny(part, default)
-        if part in _LIKE_VALUES:
-            return self._value(default)
-        if part in ("k", "q"):
-            return self._key(part, default)
-        if part == "down":
-            return self._down(tensor, default)
-        if part == "attention":
-            return self._attention(default)
-        return self._inner(tensor, part, default)
+        return self._tiny(part, default) if self.kind in _TINY else self._inner(tensor, part, default)
 
     def _output(self, tensor: Shaped, default: str) -> str:
         if self.kind == "MXFP4_MOE" or self.facts.architecture == "falcon" or tensor.shape[-1] % _block(default):
@@ -300,21 +291,20 @@ class _Run:
         return "Q4_K" if self.kind in ("TQ1_0", "TQ2_0", "Q2_0") else default
 
     def _tiny(self, part: _Part, default: str) -> str:
+        """Of quantisations below three bits."""
         wide = "IQ3_S" if self.kind in ("IQ2_S", "IQ2_M") else "Q2_K"
-        eight = self.facts.experts == 8
+        eight, found = self.facts.experts == 8, default
         if part in _LIKE_VALUES:
-            return "Q4_K" if self.facts.grouped >= 4 or self.facts.experts >= 4 else wide
-        if part == "k" and eight:
-            return "Q4_K"
-        if part == "down":
-            return wide if self._count("down") < self.facts.layers // 8 else default
-        if part == "attention":
-            if eight:
-                return "Q5_K"
-            if self.kind in ("IQ1_S", "IQ1_M"):
-                return "IQ2_XXS"
-            return "IQ3_S" if self.kind in ("IQ2_S", "IQ2_M") else default
-        return default
+            found = "Q4_K" if self.facts.grouped >= 4 or self.facts.experts >= 4 else wide
+        elif part == "k" and eight:
+            found = "Q4_K"
+        elif part == "down" and self._count("down") < self.facts.layers // 8:
+            found = wide
+        elif part == "attention" and eight:
+            found = "Q5_K"
+        elif part == "attention":
+            found = {"IQ1_S": "IQ2_XXS", "IQ1_M": "IQ2_XXS", "IQ2_S": "IQ3_S", "IQ2_M": "IQ3_S"}.get(self.kind, default)
+        return found
 
     def _count(self, what: str) -> int:
         """How many of this part came before."""
@@ -389,13 +379,24 @@ class _Run:
         return found.get(self.kind, default)
 
     def _inner(self, tensor: Shaped, part: _Part, default: str) -> str:
-        if part in ("gate", "up"):
+        """Of all other quantisations, what lies inside of layers."""
+        found = default
+        if part in _LIKE_VALUES:
+            found = self._value(default)
+        elif part in ("k", "q"):
+            found = self._key(part, default)
+        elif part == "down":
+            found = self._down(tensor, default)
+        elif part == "attention":
+            found = self._attention(default)
+        elif part in ("gate", "up"):
             layer, layers = self._layer(tensor, part), self.facts.layers
             between = layers // 8 <= layer < 7 * layers // 8
-            return "IQ3_XXS" if self.kind == "IQ3_XS" and between else default
-        return default
+            found = "IQ3_XXS" if self.kind == "IQ3_XS" and between else default
+        return found
 
 
+_WIDE_OF_GLM: Final = ("attn_q_a", "attn_q_b", "nextn.eh_proj")
 _MORE_OF_EIGHT: Final = (
     *("Q2_K", "IQ3_XS", "IQ3_XXS", "Q3_K_S", "Q3_K_M", "IQ4_NL", "Q4_K_S", "Q4_K_M", "IQ3_S", "IQ3_M", "IQ4_XS"),
 )

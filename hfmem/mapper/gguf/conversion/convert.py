@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from hfmem.errors import InvalidConfigError
@@ -26,7 +26,7 @@ USUAL: Final = "Q4_K_M"
 """The quantisation that llama-server takes where none is named."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Conversion:
     """A model that llama.cpp's tools convert.
 
@@ -40,7 +40,8 @@ class Conversion:
     checkpoint: Checkpoint
     architecture: str
     values: Values
-    tensors: tuple[Shaped, ...]
+    tensors: tuple[Shaped, ...] = field(repr=False)
+    _known: dict[str, dict[str, str] | None] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def choices(self) -> tuple[Choice, ...]:
         """All quantisations that llama-quantize makes of it, as the files they would be."""
@@ -84,17 +85,21 @@ class Conversion:
         )
 
     def _types(self, name: str) -> dict[str, str] | None:
-        try:
-            return types(self.tensors, self._rules, name)
-        except NoTypeError:
-            return None
+        """The types of a quantisation; None where a tensor's shape allows none."""
+        if name not in self._known:
+            try:
+                self._known[name] = types(self.tensors, self._rules, name)
+            except NoTypeError:
+                self._known[name] = None
+        return self._known[name]
 
     def _choice(self, name: str) -> Choice | None:
         found = self._types(name)
         if found is None or (name == "MXFP4_MOE" and "expert_count" not in self.values):
             return None
         size = sum(table_bytes(found[tensor.name], tensor.shape) for tensor in self.tensors)
-        stem = f"{self.checkpoint.ref.model_id.rpartition('/')[2]}-{name}"
+        source = self.checkpoint.quantised_of or self.checkpoint.ref.model_id
+        stem = f"{source.rstrip('/').rpartition('/')[2] or 'model'}-{name}"
         return Choice(name=stem, quant=name, files=(FileInfo(name=f"{stem}.gguf", size=size),))
 
     @property
@@ -125,7 +130,9 @@ def conversion_of(checkpoint: Checkpoint, architecture: Architecture) -> Convers
     name = classes[0] if isinstance(classes, list) and classes and isinstance(classes[0], str) else ""
     dialect = DIALECTS.get(name)
     if dialect is None:
-        return Unknown(f"how '{name[:80]}' is converted to GGUF is not known here" if name else "config.json names no class")
+        return Unknown(
+            f"how '{name[:80]}' is converted to GGUF is not known here" if name else "config.json names no class"
+        )
     if not checkpoint.tensors:
         return Unknown("the names and shapes of its tensors are not known")
     facts = _completed(_text(config), architecture)

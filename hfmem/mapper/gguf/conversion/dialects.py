@@ -21,6 +21,14 @@ Piece = tuple[str, tuple[int, ...]]
 Change = Callable[[Facts, Piece], Iterable[Piece]]
 
 
+def _none(_: Facts) -> Values:
+    return {}
+
+
+def _itself(_: Facts) -> Dialect | None:
+    return None
+
+
 def _same(_: Facts, piece: Piece) -> Iterable[Piece]:
     yield piece
 
@@ -45,7 +53,7 @@ class Dialect:
     """
 
     architecture: str
-    keys: Callable[[Facts], Values] = lambda facts: {}
+    keys: Callable[[Facts], Values] = _none
     copies: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     without: tuple[str, ...] = ()
     change: Change = _same
@@ -55,7 +63,7 @@ class Dialect:
     drops_tied: bool = False
     further: str = ""
     frequencies: bool = False
-    instead: Callable[[Facts], Dialect | None] = lambda facts: None
+    instead: Callable[[Facts], Dialect | None] = _itself
 
 
 # --- values ----------------------------------------------------------------------------------------------------------
@@ -99,9 +107,11 @@ def _gemma(facts: Facts) -> Values:
 
 
 def _gemma3(facts: Facts) -> Values:
-    window = {} if facts.optional_integer("sliding_window_pattern") == 1 else {
-        "attention.sliding_window": facts.integer("sliding_window")
-    }
+    window = (
+        {}
+        if facts.optional_integer("sliding_window_pattern") == 1
+        else {"attention.sliding_window": facts.integer("sliding_window")}
+    )
     return {**_gemma(facts), **window}
 
 
@@ -209,7 +219,10 @@ def _mixture(facts: Facts) -> Values:
 
 def _glm4_moe(facts: Facts) -> Values:
     found = {**_mixture(facts), **_rotary(0.5)(facts)}
-    for key, name in (("expert_shared_count", "n_shared_experts"), ("leading_dense_block_count", "first_k_dense_replace")):
+    for key, name in (
+        ("expert_shared_count", "n_shared_experts"),
+        ("leading_dense_block_count", "first_k_dense_replace"),
+    ):
         if (value := facts.optional_integer(name)) is not None:
             found[key] = value
     return found
@@ -259,13 +272,12 @@ def _starcoder(facts: Facts) -> Values:
 
 
 def _llama4(facts: Facts) -> Values:
-    found = {
+    return {
         **_whole_rotary(facts),
         "expert_feed_forward_length": facts.integer("intermediate_size"),
         "interleave_moe_layer_step": facts.integer("interleave_moe_layer_step", default=1),
         "feed_forward_length": facts.integer("intermediate_size_mlp"),
     }
-    return found
 
 
 def _minimax(facts: Facts) -> Values:
@@ -452,7 +464,7 @@ def _gemma4_names(_: Facts, piece: Piece) -> Iterable[Piece]:
         yield piece
 
 
-def _ernie(facts: Facts, piece: Piece) -> Iterable[Piece]:
+def _ernie(_: Facts, piece: Piece) -> Iterable[Piece]:
     yield piece[0].replace("ernie.", "model."), piece[1]
 
 
@@ -563,9 +575,7 @@ DIALECTS: Final[Mapping[str, Dialect]] = {
     "Exaone4ForCausalLM": Dialect(architecture="exaone4", keys=_sliding, frequencies=True),
     "InternLM2ForCausalLM": Dialect(architecture="internlm2", change=_intern),
     "MiniMaxM2ForCausalLM": Dialect(architecture="minimax-m2", keys=_minimax),
-    "Llama4ForConditionalGeneration": Dialect(
-        architecture="llama4", keys=_llama4, stacks_fused=True, frequencies=True
-    ),
+    "Llama4ForConditionalGeneration": Dialect(architecture="llama4", keys=_llama4, stacks_fused=True, frequencies=True),
     "Ernie4_5ForCausalLM": Dialect(architecture="ernie4_5", change=_ernie),
 }
 """Classes by their names in config.json, those that are converted here."""

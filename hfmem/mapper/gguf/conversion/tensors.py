@@ -71,8 +71,8 @@ def shaped(tensors: Iterable[TensorInfo], facts: Facts, dialect: Dialect, layers
             found[own] = Shaped(own, dtype if dtype == "MXFP4" else _format(own, size), size)
     if dialect.headless or (facts.flag("tie_word_embeddings") and dialect.drops_tied):
         found.pop("output.weight", None)
-    for name, size in _tables(facts, dialect):
-        found[name] = Shaped(name, "F32", (size,))
+    for name, length in _tables(facts, dialect):
+        found[name] = Shaped(name, "F32", (length,))
     return tuple(found.values())
 
 
@@ -134,17 +134,18 @@ def _split(tensors: Iterable[_Stored], dialect: Dialect) -> Iterator[_Stored]:
         if match is None or len(shape) < 3:
             yield name, shape, dtype
             continue
-        if name.endswith("_blocks"):
-            shape, dtype = (*shape[:2], shape[2] * _FP4_PACK), "MXFP4"
+        count, outer, inner = shape[:3]
+        packed = name.endswith("_blocks")
+        if packed:
+            inner *= _FP4_PACK
         elif dialect.stacks_fused:
-            shape = (shape[0], shape[2], shape[1])
-        if match[2] == "down_proj":
-            yield f"{match[1]}down_proj.weight", shape, dtype
-        elif dialect.keeps_fused:
-            yield f"{match[1]}gate_up_proj.weight", shape, dtype
+            outer, inner = inner, outer
+        kind = "MXFP4" if packed else dtype
+        if match[2] == "down_proj" or dialect.keeps_fused:
+            yield f"{match[1]}{match[2]}.weight", (count, outer, inner), kind
         else:
             for part in ("gate", "up"):
-                yield f"{match[1]}{part}_proj.weight", (shape[0], shape[1] // 2, shape[2]), dtype
+                yield f"{match[1]}{part}_proj.weight", (count, outer // 2, inner), kind
 
 
 def _format(name: str, shape: tuple[int, ...]) -> str:
