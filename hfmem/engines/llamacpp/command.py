@@ -12,12 +12,17 @@ from hfmem.mapper.interpret import Model
 __all__ = ["launch_line", "modelfile"]
 
 
-def launch_line(model: Model, settings: LlamaSettings) -> str:
-    """The line, with the settings that are not llama-server's defaults."""
+def launch_line(model: Model, settings: LlamaSettings, *, flash: bool) -> str:
+    """The line, with the settings that are not llama-server's defaults.
+
+    Args:
+        flash: whether flash attention runs; where llama.cpp itself switches it off, that is left to it.
+    """
     words = ["llama-server", *_model(model), "-c", str(settings.n_ctx), "-np", str(settings.n_seq_max)]
     layers = settings.n_gpu_layers
     words += ["-ngl", "all" if layers >= ALL_LAYERS else str(layers)]
-    words += ["--flash-attn", "on" if settings.flash else "off"]
+    left = settings.auto_flash and not flash
+    words += ["--flash-attn", "auto" if left else "on" if settings.flash else "off"]
     if settings.n_ubatch != UBATCH:
         words += ["-ub", str(settings.n_ubatch)]
     for flag, kind in (("-ctk", settings.type_k), ("-ctv", settings.type_v)):

@@ -89,12 +89,13 @@ class LlamaCpp:
             return None
         if scenario.gpu is None or scenario.gpu.kind == "unified":
             return None  # what one memory has no room for, the other side of it has not either
-        found = most_offloaded(model.blocks, model.architecture, scenario, _devices(scenario), _MARGIN.nbytes)
-        if found is None:
-            return None
-        layers = ALL_LAYERS if found.layers == found.of else found.layers
-        settings = server_of(scenario).of(scenario, n_gpu_layers=layers, n_cpu_moe=found.experts_on_host)
-        return replace(found, command=_command(model, settings, scenario))
+        return most_offloaded(
+            model,
+            scenario,
+            _devices(scenario),
+            _MARGIN.nbytes,
+            lambda memory: _command(model, memory, scenario),
+        )
 
     def _unknown(self, model: Model, scenario: Scenario) -> Estimate:
         """The weights of the files, and why nothing else is known."""
@@ -165,16 +166,17 @@ def _shown(memory: Memory, model: Model, scenario: Scenario) -> Estimate:
             kv_pool=None,
             kv_tokens=None,
             max_concurrency=None,
-            command=_command(model, memory.placement.settings, scenario),
+            command=_command(model, memory, scenario),
         ),
         host=host,
     )
 
 
-def _command(model: Model, settings: LlamaSettings, scenario: Scenario) -> str:
+def _command(model: Model, memory: Memory, scenario: Scenario) -> str:
+    settings = memory.placement.settings
     if server_of(scenario).defaults.title and model.blocks is not None:
         return modelfile(model, settings, model.blocks.count + 1)
-    return launch_line(model, settings)
+    return launch_line(model, settings, flash=memory.flash)
 
 
 _PADDING: Final = 256  # tokens to whose multiple contexts are rounded up
@@ -234,6 +236,11 @@ def _remarks(memory: Memory, model: Model, scenario: Scenario) -> Iterator[str]:
     if scenario.prompt is not None or scenario.prefill_chunk is not None:
         yield Otherwise(
             "--prompt and --prefill-chunk have no effect: llama.cpp runs --ubatch-size tokens of a prompt at once."
+        )
+    if memory.placement.settings.flash and not memory.flash:
+        yield Otherwise(
+            "llama.cpp switches flash attention off, as some of it would run on another device than its layer's; "
+            "--flash-attn on keeps it, and takes less memory."
         )
     host = memory.total(HOST)
     if len(memory.terms) > 1 and host:

@@ -35,11 +35,13 @@ class Memory:
         placement: where the layers are.
         terms: of each place.
         unknown: what is not known.
+        flash: whether flash attention runs: llama.cpp may have switched it off.
     """
 
     placement: Placement
     terms: dict[int, tuple[Term, ...]] = field(hash=False)
     unknown: tuple[tuple[Group, str], ...] = ()
+    flash: bool = True
 
     def total(self, place: int) -> int:
         """Bytes of a place."""
@@ -72,6 +74,7 @@ def memory_of(
         placement=placement,
         terms={place: tuple(term for term in found if term.nbytes) for place, found in terms.items()},
         unknown=unknown,
+        flash=settings.flash and (isinstance(compute, Unknown) or compute.flash),
     )
 
 

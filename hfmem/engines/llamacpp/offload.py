@@ -10,27 +10,30 @@ from hfmem.engines.llamacpp.options import ALL_LAYERS
 from hfmem.engines.llamacpp.settings import server_of
 from hfmem.estimator.values import Offload, Scenario
 from hfmem.mapper.gguf.layout import Blocks
+from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Architecture
 
 __all__ = ["most_offloaded"]
 
 
 def most_offloaded(
-    blocks: Blocks, architecture: Architecture, scenario: Scenario, devices: int, margin: int
+    model: Model, scenario: Scenario, devices: int, margin: int, line: Callable[[Memory], str]
 ) -> Offload | None:
     """All of the model; else all but the experts of as few layers as possible, which costs less time than whole layers
     on the host; else as many layers as fit, each with `margin` bytes to spare. None where not even one fits, or a part
     is not known.
 
     Args:
-        blocks, architecture: the file.
+        model: the file.
         scenario: with the accelerator.
         devices: how many there are.
         margin: bytes of each that should stay free.
+        line: what starts it.
     """
-    if not devices or scenario.gpu is None:
+    blocks = model.blocks
+    if not devices or scenario.gpu is None or blocks is None:
         return None
-    run = _Run(blocks, architecture, scenario, devices)
+    run = _Run(blocks, model.architecture, scenario, devices, line)
     room = scenario.available - margin
     every = blocks.count + 1
     if run.fits(every, 0, room):
@@ -62,7 +65,15 @@ def _most(holds: Callable[[int], bool], most: int) -> int:
 class _Run:
     """A file on the accelerators of a scenario, for any number of layers there."""
 
-    def __init__(self, blocks: Blocks, architecture: Architecture, scenario: Scenario, devices: int) -> None:
+    def __init__(
+        self,
+        blocks: Blocks,
+        architecture: Architecture,
+        scenario: Scenario,
+        devices: int,
+        line: Callable[[Memory], str],
+    ) -> None:
+        self.line = line
         self.blocks, self.architecture, self.scenario, self.devices = blocks, architecture, scenario, devices
         self.ollama = bool(server_of(scenario).defaults.title)
         """Whether Ollama runs it, which moves whole layers only."""
@@ -95,4 +106,5 @@ class _Run:
             total=max(memory.total(place) for place in range(self.devices)),
             host=memory.total(HOST),
             option=f"{option} --n-cpu-moe {experts}" if experts else option,
+            command=self.line(memory),
         )

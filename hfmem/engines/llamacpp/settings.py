@@ -47,6 +47,7 @@ class LlamaSettings:
         n_seq_max: sequences (`--parallel`).
         n_outputs: rows of logits of one batch (llama-server: one a sequence).
         flash: whether flash attention runs.
+        auto_flash: whether llama.cpp still switches it off where it would run on another device than its layer's.
         type_k, type_v: types of the cache.
         unified: one cache for all sequences, not one each.
         n_gpu_layers: layers on accelerators, the output counted first.
@@ -66,6 +67,7 @@ class LlamaSettings:
     n_seq_max: int = 1
     n_outputs: int = 1
     flash: bool = True
+    auto_flash: bool = False
     type_k: str = "f16"
     type_v: str = "f16"
     unified: bool = False
@@ -199,6 +201,7 @@ class LlamaServer:
             n_seq_max=scenario.batch,
             n_outputs=self.ubatch if self.release.all_outputs else scenario.batch,
             flash=self.flash,
+            auto_flash=self.flash and self.asked.flash_attn == "auto" and CACHE_TYPES[self.type_v][0] == 1,
             type_k=self.type_k,
             type_v=self.type_v,
             unified=bool(asked.kv_unified),
