@@ -88,7 +88,7 @@ class Conversion:
         """The types of a quantisation; None where a tensor's shape allows none."""
         if name not in self._known:
             try:
-                self._known[name] = types(self.tensors, self._rules, name)
+                self._known[name] = types(self.tensors, self.rules, name)
             except NoTypeError:
                 self._known[name] = None
         return self._known[name]
@@ -103,7 +103,8 @@ class Conversion:
         return Choice(name=stem, quant=name, files=(FileInfo(name=f"{stem}.gguf", size=size),))
 
     @property
-    def _rules(self) -> Rules:
+    def rules(self) -> Rules:
+        """What llama-quantize's rules ask of the file."""
         heads = _first(self.values.get("attention.head_count", 0))
         return Rules(
             architecture=self.architecture,
