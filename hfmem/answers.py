@@ -191,7 +191,7 @@ def _started(estimate: Estimate, fit: Fit) -> Estimate:
     serving, offload = estimate.serving, fit.offload
     if serving is None or serving.command is None or fit.fits is not False:
         return estimate
-    if offload is None or offload.whole:
+    if offload is None or offload.whole or not offload.held:
         why = f"it does not fit on {fit.gpu.name}"
         return replace(estimate, serving=replace(serving, command=None, lineless=why))
     return replace(estimate, serving=replace(serving, command=offload.command))

@@ -387,6 +387,19 @@ def test_a_mixture_leaves_experts_on_the_host() -> None:
     assert hfmem.estimate(mixture(), gpu=("1GB",)).choices[1].n_gpu_layers == 0
 
 
+def test_the_memory_of_the_host_is_a_limit() -> None:
+    """What the accelerator leaves over has to lie somewhere."""
+    free = hfmem.estimate(mixture(), gpu=("12GB",), host_memory=64).choices[1].fits[0]
+    assert free.offload is not None
+    assert free.offload.held
+    rest = free.offload.host
+    short = hfmem.estimate(mixture(), gpu=("12GB",), host_memory=rest / 2**30 - 0.1)
+    row = short.choices[1]
+    assert (placed(row.fits[0]), row.n_gpu_layers) == ("no, RAM too small", 0)
+    exact = hfmem.estimate(mixture(), gpu=("12GB",), host_memory=rest / 2**30)
+    assert placed(exact.choices[1].fits[0]) == placed(free)
+
+
 def test_what_does_not_follow_from_sizes_is_not_told() -> None:
     read = mixture()
     choice = Choice(name="m-F16", quant="F16", files=(FileInfo(name="m-F16.gguf", size=None),))

@@ -18,7 +18,7 @@ from hfmem.hardware.table import find, named
 from hfmem.hardware.values import Accelerator, Machine
 from hfmem.units import GIB, MIB
 
-__all__ = ["absent", "cpu", "detect", "machine"]
+__all__ = ["absent", "cpu", "detect", "machine", "physical_memory"]
 
 _SYSFS: Final = Path("/sys/class/drm")
 _SAME_CARD: Final = 1.1  # detected memory up to 10 % above the table's reading counts as the same GPU
@@ -65,7 +65,7 @@ def cpu() -> Machine:
             vendor="",
             generation="cpu",
             kind="cpu",
-            memory=_physical_memory(),
+            memory=physical_memory(),
             basis="detected",
             source="physical memory of this machine",
         ),
@@ -73,7 +73,8 @@ def cpu() -> Machine:
     )
 
 
-def _physical_memory() -> int:
+def physical_memory() -> int:
+    """Bytes of this machine's memory; 0 if unknown."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):  # Windows has no sysconf

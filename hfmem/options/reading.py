@@ -8,8 +8,9 @@ from operator import index
 from typing import Any, Final
 
 from hfmem.errors import cut, quoted
+from hfmem.units import gib_of
 
-__all__ = ["near", "not_one_of", "plain", "tokens"]
+__all__ = ["gibibytes", "near", "not_one_of", "plain", "tokens"]
 
 _TOKENS: Final = re.compile(r"(\d[\d_,]*|\d*\.\d+)\s*([km]?)", re.IGNORECASE | re.ASCII)
 _SIZES: Final = {"": 1, "k": 2**10, "m": 2**20}
@@ -64,3 +65,16 @@ def not_one_of(word: object, known: Iterable[str]) -> str:
     meant = near(str(word), words)
     told = f" (did you mean '{meant[0]}'?)" if meant else ""
     return f"'{cut(word)}' is not one of {', '.join(words)}{told}"
+
+
+def gibibytes(text: str) -> float:
+    """A memory size in GiB; a number without unit is GiB.
+
+    Raises:
+        ValueError: it is not a size.
+    """
+    size = gib_of(text)
+    try:
+        return float(text) if size is None else size
+    except ValueError:
+        raise ValueError(f"'{cut(text)}' is not a memory size such as 2, 2GiB or 512MiB") from None

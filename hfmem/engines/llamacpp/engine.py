@@ -24,7 +24,7 @@ from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Architecture
 from hfmem.options.otherwise import Otherwise
 from hfmem.refusals.splits import UnsupportedSizeError
-from hfmem.units import MIB, format_bytes
+from hfmem.units import GIB, MIB, format_bytes
 
 __all__ = ["ENGINE", "LlamaCpp"]
 
@@ -89,13 +89,14 @@ class LlamaCpp:
             return None
         if scenario.gpu is None or scenario.gpu.kind == "unified":
             return None  # what one memory has no room for, the other side of it has not either
-        return most_offloaded(
+        found = most_offloaded(
             model,
             scenario,
             _devices(scenario),
             _MARGIN.nbytes,
             lambda memory: _command(model, memory, scenario),
         )
+        return None if found is None else replace(found, room=_host_memory(scenario))
 
     def _unknown(self, model: Model, scenario: Scenario) -> Estimate:
         """The weights of the files, and why nothing else is known."""
@@ -131,6 +132,19 @@ def _devices(scenario: Scenario) -> int:
     asked = server_of(scenario).asked
     on_cpu = scenario.gpu is not None and scenario.gpu.kind == "cpu"
     return 0 if on_cpu or asked.n_gpu_layers == 0 else scenario.parallel.gpus
+
+
+def _host_memory(scenario: Scenario) -> int | None:
+    """Bytes that the host may use: what was asked, else this machine's; None for another machine's."""
+    asked = server_of(scenario).asked.host_memory
+    if asked is not None:
+        return int(asked * GIB)
+    here = scenario.gpu is not None and scenario.gpu.basis == "detected"
+    if not here:
+        return None
+    from hfmem.hardware.detect import physical_memory  # for this machine's accelerators only
+
+    return physical_memory() or None
 
 
 def _settings(scenario: Scenario) -> LlamaSettings:
