@@ -9,7 +9,7 @@ from hfmem.errors import InvalidFileError
 from hfmem.fetcher.formats.protocol import FileContents, Format, Span
 from hfmem.fetcher.formats.table import format_of
 
-__all__ = ["Fetch", "Piece", "empty_note", "read_contents"]
+__all__ = ["Fetch", "Piece", "empty_note", "is_whole", "read_contents"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +54,27 @@ def read_contents(format_: Format, file: str, fetch: Fetch, size: int | None = N
             wanted = reading.send(window.read(wanted))
     except StopIteration as finished:
         return _measured(finished.value, window)
+
+
+def is_whole(format_: Format, file: str, content: bytes) -> bool:
+    """Whether the beginning of a file has all of its header.
+
+    Args:
+        format_: its format.
+        file: its name, for errors.
+        content: the beginning.
+    """
+    if format_.read is None:
+        return True
+    reading = format_.read(file)
+    try:
+        wanted = next(reading)
+        while True:
+            wanted = reading.send(content[wanted.start : wanted.stop])
+    except StopIteration:
+        return True
+    except InvalidFileError:
+        return False
 
 
 def empty_note(contents: Mapping[str, FileContents]) -> tuple[str, ...]:
