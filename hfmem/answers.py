@@ -17,6 +17,7 @@ from hfmem.fetcher.formats import gguf
 from hfmem.fetcher.quantisations import Choice
 from hfmem.fetcher.values import Checkpoint, ModelRef
 from hfmem.hardware.values import Machine
+from hfmem.mapper.adapted import understood
 from hfmem.mapper.bundle import Bundle
 from hfmem.mapper.holdings import is_gguf, offered
 from hfmem.mapper.interpret import Model, interpret
@@ -38,6 +39,8 @@ def report_on(model: Model, options: Options) -> Report:
         HfmemError: options contradict each other, or the class cannot be traced.
     """
     check(options)
+    if options.train and model.adapted is not None:
+        model = _base_of(model)
     with HfmemError.concerning(model.checkpoint.ref.model_id):
         options = for_model(options, model)
         model = _as_run(model, options)
@@ -60,8 +63,9 @@ def _as_run(model: Model, options: Options) -> Model:
 
 
 def _convertible(model: Model) -> bool:
-    """Whether it is a checkpoint of transformers, without GGUF files to choose from."""
-    return model.checkpoint.config is not None and not model.offered and not is_gguf(model.checkpoint)
+    """Whether it is a checkpoint of transformers, without an adapter or GGUF files to choose from."""
+    checkpoint = model.checkpoint
+    return checkpoint.config is not None and not model.offered and not is_gguf(checkpoint) and model.adapted is None
 
 
 def _choices(model: Model) -> tuple[Choice, ...]:
@@ -70,6 +74,15 @@ def _choices(model: Model) -> tuple[Choice, ...]:
         return offered(model.checkpoint)
     named = model.conversion.checkpoint.ref.quant
     return () if named else model.conversion.choices()
+
+
+def _base_of(model: Model) -> Model:
+    """The base of an adapter, which training takes: what is trained is a new adapter, or the base itself."""
+    if model.adapted is None:
+        return model
+    base = model.adapted.base
+    note = f"Training is of the base model of {model.checkpoint.ref.model_id}: the adapter that it has is left out."
+    return replace(base, notes=(note, *base.notes))
 
 
 def _of_several(model: Model, options: Options, among: Sequence[Choice]) -> Report:
@@ -259,7 +272,7 @@ def _attempted(ref: ModelRef, given: Checkpoint | Model | Bundle, options: Optio
         with HfmemError.concerning(ref.model_id):
             if isinstance(given, Bundle):
                 return report_on_bundle(given, options)
-            return report_on(given if isinstance(given, Model) else completed(interpret(given)), options)
+            return report_on(given if isinstance(given, Model) else completed(understood(given)), options)
     except HfmemError as error:
         error.asked = ref.named
         return error

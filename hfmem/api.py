@@ -13,8 +13,9 @@ from hfmem.fetcher.concurrent import fetch_all
 from hfmem.fetcher.identity import reference, with_quantisation
 from hfmem.fetcher.sources import fetch
 from hfmem.fetcher.values import ModelRef
+from hfmem.mapper.adapted import understood
 from hfmem.mapper.bundle import Bundle
-from hfmem.mapper.interpret import Model, interpret
+from hfmem.mapper.interpret import Model
 from hfmem.options.access import Access, Concurrency, Revision
 from hfmem.options.option import declared, value_of
 from hfmem.options.reading import near
@@ -236,7 +237,7 @@ def _meant(model: object, asked: _Compare) -> ModelRef | Model | Bundle | HfmemE
 def _inspected(model: str, revision: str, access: Access, word: str | None = None) -> Model:
     ref = with_quantisation(reference(_name(model), revision), word)
     with HfmemError.concerning(ref.model_id):
-        return completed(interpret(fetch(ref, access)))
+        return completed(understood(fetch(ref, access)))
 
 
 def _name(model: object) -> str:

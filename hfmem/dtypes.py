@@ -70,6 +70,7 @@ DTYPES: Final[tuple[Dtype, ...]] = (
     Dtype(name="float6_e3m2", block_bits=6, kind="float", safetensors="F6_E3M2"),
     Dtype(name="float4_e2m1fn", block_bits=4, kind="float", safetensors="F4", aliases=("fp4",)),
     Dtype(name="complex64", block_bits=64, kind="complex", safetensors="C64"),
+    Dtype(name="complex128", block_bits=128, kind="complex"),
     Dtype(name="int64", block_bits=64, kind="integer", safetensors="I64", aliases=("long",)),
     Dtype(name="uint64", block_bits=64, kind="integer", safetensors="U64"),
     Dtype(name="int32", block_bits=32, kind="integer", safetensors="I32"),

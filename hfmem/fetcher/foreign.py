@@ -9,7 +9,7 @@ from typing import Final
 
 from hfmem.fetcher.values import FileInfo
 
-__all__ = ["Foreign", "foreign", "is_foreign"]
+__all__ = ["Foreign", "foreign", "is_foreign", "is_pickled"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +58,11 @@ _OTHERWISE: Final = re.compile(
 def is_foreign(filename: str) -> bool:
     """Whether a file has such weights, judged by its name."""
     return bool(_kind(filename))
+
+
+def is_pickled(filename: str) -> bool:
+    """Whether a file is a pickle of PyTorch, judged by its name: `.bin` has many meanings."""
+    return _kind(filename) == "pickled"
 
 
 def _kind(filename: str) -> str:

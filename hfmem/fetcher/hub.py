@@ -42,7 +42,7 @@ from hfmem.fetcher.configs import (
 )
 from hfmem.fetcher.formats import safetensors
 from hfmem.fetcher.formats.protocol import FileContents
-from hfmem.fetcher.formats.reading import Piece, empty_note, is_whole, read_contents
+from hfmem.fetcher.formats.reading import Piece, contents_notes, is_whole, read_contents, tensors_of
 from hfmem.fetcher.formats.table import format_of
 from hfmem.fetcher.http import Answer, Client, FileMissingError
 from hfmem.fetcher.identity import is_model_id
@@ -141,7 +141,7 @@ def _read(client: Client, ref: ModelRef, info: Info | None) -> Checkpoint:
     try:
         config = _config(client, pinned, early_config, notes)
         side = pool().submit(_beside, client, pinned, quantisation_file(config, (f.name for f in info.files)))
-        adapted = pool().submit(_beside, client, pinned, ADAPTER if selection.layout == "adapter" else None)
+        adapted = pool().submit(_beside, client, pinned, _adapter_file(selection))
         selection, contents = _chosen(client, ref, pinned, selection, early_header)
         quantisation, adapter = side.result(), adapted.result()
     except GatedModelError:
@@ -165,9 +165,13 @@ def _read(client: Client, ref: ModelRef, info: Info | None) -> Checkpoint:
     return _filled(found, contents, selection)
 
 
+def _adapter_file(selection: Selection) -> str | None:
+    return selection.folder + ADAPTER if selection.layout == "adapter" else None
+
+
 def _filled(checkpoint: Checkpoint, contents: _Contents, selection: Selection) -> Checkpoint:
     """A checkpoint with the contents of its files. Tensor names are unique over shards, but not over other files."""
-    tensors = tuple(tensor for found in contents.values() for tensor in found.tensors)
+    tensors = tensors_of(contents)
     tensors, doubts = each_once(tensors) if selection.layout == "sharded" else (tensors, ())
     return replace(
         checkpoint,
@@ -178,7 +182,7 @@ def _filled(checkpoint: Checkpoint, contents: _Contents, selection: Selection) -
         doubts=doubts,
         missing=selection.missing,
         unread=selection.unread,
-        notes=(*checkpoint.notes, *empty_note(contents)),
+        notes=(*checkpoint.notes, *contents_notes(contents)),
     )
 
 
@@ -345,12 +349,16 @@ def _read_listed(client: Client, ref: ModelRef, file: FileInfo) -> FileContents:
     """Contents of a listed file.
 
     Raises:
-        InvalidFileError: the file is missing nevertheless, or not of the format that its name indicates.
+        InvalidFileError: the file is missing nevertheless, or not of the format that its name indicates; unless the
+            format is optional.
     """
     try:
         return read_file(client, ref, file.name, file.size)[0]
     except FileMissingError as error:
-        raise InvalidFileError(client.model, f"{file.name} is listed but missing") from error
+        missing = f"{file.name} is listed but missing"
+        if (format_ := format_of(file.name)) is not None and format_.optional:
+            return FileContents(tensors=(), unread=missing)
+        raise InvalidFileError(client.model, missing) from error
 
 
 def read_file(client: Client, ref: ModelRef, file: str, size: int | None = None) -> _Read:

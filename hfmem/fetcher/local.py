@@ -26,7 +26,7 @@ from hfmem.fetcher.files import open_plain, read_bytes, read_text
 from hfmem.fetcher.foreign import is_foreign
 from hfmem.fetcher.formats import gguf
 from hfmem.fetcher.formats.protocol import FileContents
-from hfmem.fetcher.formats.reading import Piece, empty_note, read_contents
+from hfmem.fetcher.formats.reading import Piece, contents_notes, read_contents, tensors_of
 from hfmem.fetcher.formats.table import format_of, formats, readable
 from hfmem.fetcher.quantisations import Choice, parts_of
 from hfmem.fetcher.selection import INDEX, PIPELINE, Selection, first_readable, select_for
@@ -50,7 +50,9 @@ def is_local(model: str) -> bool:
         path = Path(model).expanduser()
         if path.is_dir():
             names = [item.name for item in path.iterdir() if item.is_file()]
-            return any(name in (CONFIG, PIPELINE, ADAPTER) or _is_readable(name) or is_foreign(name) for name in names)
+            if any(name in (CONFIG, PIPELINE, ADAPTER) or _is_readable(name) or is_foreign(name) for name in names):
+                return True
+            return any(path.glob(f"checkpoint-*/{ADAPTER}"))
         return path.is_file() and format_of(path.name) is not None
     except (OSError, RuntimeError, ValueError):  # RuntimeError: the home of an unknown user
         return False
@@ -150,13 +152,13 @@ def _read_file(ref: ModelRef, path: Path) -> Checkpoint:
         provenance=str(path),
         config=beside,
         adapter=_adapter(path.parent),
-        tensors=tuple(tensor for found in contents.values() for tensor in found.tensors),
+        tensors=tensors_of(contents),
         files=files,
         weight_files=files,
         metadata={name: found.metadata for name, found in contents.items() if found.metadata},
         missing=missing,
         faults=tuple(fault for found in contents.values() for fault in found.faults),
-        notes=(*notes, *_missing_note(missing, len(files)), *empty_note(contents)),
+        notes=(*notes, *_missing_note(missing, len(files)), *contents_notes(contents)),
     )
 
 
@@ -177,7 +179,7 @@ def _read_folder(ref: ModelRef, path: Path) -> Checkpoint:
     weights, missing, notes = _weights(selection, files, indexed)
     notes += _no_files(path)
     contents = contents or _of_files(path, weights)
-    tensors = tuple(tensor for found in contents.values() for tensor in found.tensors)
+    tensors = tensors_of(contents)
     doubts: tuple[str, ...] = ()
     if selection.layout == "sharded":  # other files may use the same names
         tensors, doubts = each_once(tensors, [name for name, file in indexed.items() if file in contents])
@@ -197,7 +199,7 @@ def _read_folder(ref: ModelRef, path: Path) -> Checkpoint:
         provenance=str(path),
         config=config,
         quantisation=_read_config(path / side) if side is not None else None,
-        adapter=_adapter(path),
+        adapter=_adapter(path / selection.folder),
         tensors=tensors,
         files=files,
         weight_files=weights,
@@ -206,7 +208,7 @@ def _read_folder(ref: ModelRef, path: Path) -> Checkpoint:
         doubts=doubts,
         missing=missing,
         unread=selection.unread,
-        notes=(*notes, *empty_note(contents)),
+        notes=(*notes, *contents_notes(contents)),
     )
 
 
@@ -237,7 +239,7 @@ def read_choice(checkpoint: Checkpoint, choice: Choice) -> Checkpoint | None:
         raise InvalidFileError(checkpoint.ref.model_id, f"{choice.file}: {error.strerror or error}") from error
     return replace(
         checkpoint,
-        tensors=tuple(tensor for found in contents.values() for tensor in found.tensors),
+        tensors=tensors_of(contents),
         weight_files=choice.files,
         metadata={name: found.metadata for name, found in contents.items() if found.metadata},
         faults=tuple(fault for found in contents.values() for fault in found.faults),

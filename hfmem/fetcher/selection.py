@@ -10,10 +10,10 @@ from typing import Final, Literal
 
 from hfmem.errors import InvalidFileError
 from hfmem.fetcher.configs import ADAPTER, CONFIG
-from hfmem.fetcher.foreign import foreign
+from hfmem.fetcher.foreign import foreign, is_pickled
 from hfmem.fetcher.formats import safetensors
 from hfmem.fetcher.formats.protocol import FileContents, Format
-from hfmem.fetcher.formats.table import readable
+from hfmem.fetcher.formats.table import format_of, readable
 from hfmem.fetcher.quantisations import Choice, choices, choose, preferred, wanted
 from hfmem.fetcher.values import FileInfo, ModelRef
 
@@ -37,7 +37,10 @@ PIPELINE: Final = "model_index.json"
 _ADAPTER_WEIGHTS: Final = ("adapter_model.safetensors", "adapter_model.bin")
 
 _SHARD: Final = re.compile(r"model-(\d{1,9})-of-(\d{1,9})\.safetensors")
-_DENSE: Final = re.compile(r"\d+_Dense/model\.safetensors")
+_MODULES: Final = "modules.json"
+_MODULE: Final = re.compile(r"((?:(?:[\w-]+_)?\d+_\w+/)+)(?:model\.safetensors|pytorch_model\.bin)")
+"""The weights of a module of sentence-transformers, in the folder that it is saved in: `2_Dense/`, and of a `Router`
+`query_0_StaticEmbedding/` (`SentenceTransformer.save_pretrained`, `Router.save`)."""
 _SMALL_SUFFIXES: Final = (".json", ".txt", ".model", ".jinja", ".tiktoken")
 
 
@@ -53,6 +56,7 @@ class Selection:
         choices: the models in GGUF files, if there are several and none is named; `weights` are then those of
             llama.cpp's default, or empty if the named one does not exist.
         unread: why preferred files could not be read, by file name.
+        folder: the folder of an adapter's files, with a slash behind it; "" for the repository itself.
     """
 
     layout: Layout
@@ -60,6 +64,7 @@ class Selection:
     missing: int = 0
     choices: tuple[Choice, ...] = ()
     unread: Mapping[str, str] = field(default_factory=dict, hash=False)
+    folder: str = ""
 
 
 def select(files: Sequence[FileInfo], quant: str | None = None) -> Selection:
@@ -74,8 +79,7 @@ def select(files: Sequence[FileInfo], quant: str | None = None) -> Selection:
         return _quantised(files, quant)
     names = {file.name: file for file in files}
     if SINGLE in names:
-        dense = (file for file in files if "modules.json" in names and _DENSE.fullmatch(file.name))
-        return Selection(layout="single", weights=(names[SINGLE], *dense))
+        return Selection(layout="single", weights=(names[SINGLE], *_modules(files)))
     shards, missing = _shards(files)
     if INDEX in names:
         return Selection(layout="sharded", weights=() if missing else shards)
@@ -126,8 +130,40 @@ def _other_layouts(names: Collection[str], files: Sequence[FileInfo]) -> Selecti
         return Selection(layout="adapter", weights=weights)
     if PIPELINE in names:
         return Selection(layout="diffusers", weights=_components(files))
-    odd = _oddly_named(files, safetensors.FORMAT)
-    return Selection(layout="several", weights=odd) if odd else _other_formats(files)
+    if odd := _oddly_named(files, safetensors.FORMAT):
+        return Selection(layout="several", weights=odd)
+    found = _saved_adapter(files) or _other_formats(files)
+    if not (modules := _modules(files)):
+        return found
+    if found.layout == "bin":
+        return replace(found, weights=(*found.weights, *modules))
+    return Selection(layout="several", weights=modules)
+
+
+def _modules(files: Sequence[FileInfo]) -> tuple[FileInfo, ...]:
+    """The weights of the modules of sentence-transformers that have folders of their own; of each, safetensors if it
+    has them."""
+    if all(file.name != _MODULES for file in files):
+        return ()
+    found: dict[str, FileInfo] = {}
+    for file in files:
+        match = _MODULE.fullmatch(file.name)
+        if match and (match.group(1) not in found or safetensors.FORMAT.matches(file.name)):
+            found[match.group(1)] = file
+    return tuple(found.values())
+
+
+_CHECKPOINT: Final = re.compile(r"checkpoint-(\d{1,12})/adapter_model\.(?:safetensors|bin)")
+
+
+def _saved_adapter(files: Sequence[FileInfo]) -> Selection | None:
+    """The adapter in the newest folder that a trainer has saved, of a repository with nothing else; None for none."""
+    steps = [int(match.group(1)) for file in files if (match := _CHECKPOINT.fullmatch(file.name))]
+    if not steps or any(is_pickled(file.name) and "/" not in file.name for file in files):
+        return None
+    folder = f"checkpoint-{max(steps)}/"
+    weights = next(filter(None, (_named(files, folder + name) for name in _ADAPTER_WEIGHTS)), ())
+    return Selection(layout="adapter", weights=weights, folder=folder)
 
 
 def _shards(files: Sequence[FileInfo]) -> tuple[tuple[FileInfo, ...], int]:
@@ -197,13 +233,22 @@ def _other_formats(files: Sequence[FileInfo]) -> Selection:
     found = _quantised(files, None)
     if found.layout == "gguf":
         return found
+    if (pickled := _pickled(files)) and all(file.name != CONFIG for file in files):
+        return Selection(layout="several", weights=pickled)
     for format_ in readable():
-        if odd := _oddly_named(files, format_):
+        if not format_.optional and (odd := _oddly_named(files, format_)):
             return Selection(layout="several", weights=odd)
     others = tuple(file for kind in foreign(files) for file in kind.files)
     # with a config.json, these files may belong to other software than its class: they are reported, but not counted
     alone = others if len(others) == 1 and all(file.name != CONFIG for file in files) else ()
     return Selection(layout="foreign" if others else "none", weights=alone)
+
+
+def _pickled(files: Sequence[FileInfo]) -> tuple[FileInfo, ...]:
+    """Root-level pickles of PyTorch with other names: Meta's `consolidated.…`, else a single file."""
+    root = [file for file in files if is_pickled(file.name) and "/" not in file.name and format_of(file.name)]
+    parts = tuple(file for file in root if file.name.startswith("consolidated."))
+    return parts or (tuple(root) if len(root) == 1 else ())
 
 
 def _quantised(files: Sequence[FileInfo], quant: str | None) -> Selection:

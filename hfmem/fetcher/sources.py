@@ -24,6 +24,7 @@ from hfmem.errors import (
     UnexpectedAnswerError,
 )
 from hfmem.fetcher import cache, catalog, local
+from hfmem.fetcher.bases import with_base
 from hfmem.fetcher.environment import endpoint_fault
 from hfmem.fetcher.formats.table import is_weights
 from hfmem.fetcher.identity import is_model_id, is_path, page, why_no_id
@@ -52,11 +53,16 @@ _REFUSALS: Final[tuple[tuple[type[HfmemError], str], ...]] = (
 
 
 def fetch(ref: ModelRef, access: Access, reach: Reach | None = None) -> Checkpoint:
-    """The checkpoint of a Hub id or a local path; `reach` is shared by the models of a run.
+    """The checkpoint of a Hub id or a local path, with that of its base model if it is an adapter; `reach` is shared by
+    the models of a run.
 
     Raises:
         HfmemError: the model was not found, or is unreadable.
     """
+    return with_base(_fetched(ref, access, reach), lambda base: _fetched(base, access, reach))
+
+
+def _fetched(ref: ModelRef, access: Access, reach: Reach | None) -> Checkpoint:
     if not ref.hub and local.is_local(ref.model_id):
         return _local(ref)
     if is_path(ref.model_id) or (not ref.hub and local.is_there(ref.model_id)):

@@ -101,6 +101,7 @@ class Checkpoint:
         quantisation: the parsed hf_quant_config.json or quantize_config.json, if config.json has no quantisation
             config; None otherwise.
         adapter: the parsed adapter_config.json; None if there is none.
+        base: the checkpoint of the adapter's base model; None for other models, and where it cannot be had.
         tensors: all tensors in the files to load; empty if no header could be read.
         names: for a catalog entry, whether the tensor names were recorded from the files, derived from the class by
             reversing its renames, or are the class's own; `recorded` for all other sources.
@@ -126,6 +127,7 @@ class Checkpoint:
     config: Mapping[str, Any] | None = field(hash=False)
     quantisation: Mapping[str, Any] | None = field(default=None, hash=False)
     adapter: Mapping[str, Any] | None = field(default=None, hash=False)
+    base: Checkpoint | None = None
     tensors: Sequence[TensorInfo] = ()
     names: Names = "recorded"
     files: tuple[FileInfo, ...] = ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from hfmem.fetcher.bases import base_name
 from hfmem.fetcher.foreign import foreign
 from hfmem.fetcher.formats import gguf
 from hfmem.fetcher.formats.table import format_of
@@ -19,8 +20,8 @@ __all__ = ["NOT_LOADED", "choices_note", "format_name", "is_gguf", "lacks", "lay
 NOT_LOADED: Final = ("gguf", "foreign")
 
 _LAYOUT_NOTES: Final = {
-    "bin": "The weights are PyTorch pickles (.bin), which are not read: the figures are from the configuration, or "
-    "from the size of the files.",
+    "bin": "The PyTorch pickles (.bin) could not be read: the figures are from the configuration, or from the size of "
+    "the files.",
     "diffusers": "This is a diffusers pipeline: the weights of all its components are counted; its activations are "
     "unknown.",
 }
@@ -72,7 +73,7 @@ def _size_of(choice: Choice) -> str:
 def lacks(selection: Selection, checkpoint: Checkpoint, parameters: ParameterTable | None) -> str:
     """Why weights are missing here; "" if none are."""
     if selection.layout == "adapter":
-        base = _base(checkpoint)
+        base = base_name(checkpoint)
         return "this is an adapter, and its base model is also needed" + (f": {base}" if base else "")
     if selection.choices and parameters is None:
         return "choose one of its files"
@@ -86,8 +87,9 @@ def layout_notes(selection: Selection, checkpoint: Checkpoint, parameters: Param
     if selection.layout not in NOT_LOADED or checkpoint.tensors:
         if selection.layout == "adapter":
             yield _adapter_note(checkpoint)
-        elif note := _LAYOUT_NOTES.get(selection.layout):
+        elif note := _layout_note(selection, checkpoint):
             yield note
+        yield from _pickle_notes(checkpoint)
         return
     choices = choices_note(checkpoint, selection.choices)
     there = choices or f"No weights for the classes of transformers are here, but {_held(checkpoint)}."
@@ -97,20 +99,30 @@ def layout_notes(selection: Selection, checkpoint: Checkpoint, parameters: Param
         yield there if choices else f"{there} Their file sizes are used."
 
 
+def _layout_note(selection: Selection, checkpoint: Checkpoint) -> str:
+    return "" if selection.layout == "bin" and checkpoint.tensors else _LAYOUT_NOTES.get(selection.layout, "")
+
+
+def _pickle_notes(checkpoint: Checkpoint) -> Iterator[str]:
+    """Remarks on what pickles have besides tensors."""
+    for name, metadata in checkpoint.metadata.items():
+        if refused := metadata.get("refused"):
+            yield (
+                f"Loading {name} imports {', '.join(refused)}, which torch.load refuses by default: unpickling can run "
+                "any code. It was read as data here."
+            )
+        if states := metadata.get("optimizer"):
+            yield (
+                f"{name} also has an optimizer's state ({states['tensors']:,} tensors, "
+                f"{format_bytes(states['bytes'])}), which is not counted."
+            )
+
+
 def _adapter_note(checkpoint: Checkpoint) -> str:
     """A remark on the base model of an adapter."""
-    base = _base(checkpoint)
+    base = base_name(checkpoint)
     named = f"estimate {base} as well" if base else "its id is not recorded here"
     return f"This is an adapter: its base model is also needed; {named}."
-
-
-_LONGEST_NAME: Final = 300  # characters of an adapter's base model, which comes from a file
-
-
-def _base(checkpoint: Checkpoint) -> str:
-    """The base model in an adapter's config, on one line; "" for none."""
-    name = (checkpoint.adapter or {}).get("base_model_name_or_path")
-    return " ".join(name.split())[:_LONGEST_NAME] if isinstance(name, str) else ""
 
 
 def _held(checkpoint: Checkpoint) -> str:

@@ -28,7 +28,26 @@ if TYPE_CHECKING:
     from hfmem.mapper.gguf.conversion.convert import Conversion
     from hfmem.mapper.gguf.layout import Blocks
 
-__all__ = ["Model", "interpret"]
+__all__ = ["Adapted", "Model", "interpret"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adapted:
+    """The adapter of a model that was put together from a base and an adapter.
+
+    Attributes:
+        base: the base model alone.
+        kind: PEFT's name of its kind (`LORA`); "" where its configuration has none.
+        rank: its rank; None for kinds without one.
+        parameters: what it adds to the base.
+        trained: parameters that were trained: those, and biases of the base that the adapter replaces.
+    """
+
+    base: Model
+    kind: str
+    rank: int | None
+    parameters: ParameterTable
+    trained: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +68,7 @@ class Model:
         lacks: weights that a run also needs, and that are not counted; "" for none.
         offered: a sentence that lists the models in the files, if none was chosen; "" otherwise.
         resized: what the sizes of the tensors were derived from, if the header of the files was not read; "" if it was.
+        adapted: the adapter on it; None for a model without one.
         unloadable: why software that loads the config's class finds no weights here; "" if it does, or if there are no
             files at all.
         unconverted: why llama.cpp's tools make no GGUF of it; "" if they do, or it was not asked.
@@ -69,6 +89,7 @@ class Model:
     offered: str = ""
     unloadable: str = ""
     resized: str = ""
+    adapted: Adapted | None = None
     unconverted: str = ""
     conversion: Conversion | None = field(default=None, repr=False, compare=False)
     made: bool = False

@@ -60,6 +60,7 @@ COMPONENTS: Final[tuple[Component, ...]] = (
     "audio",
     "projector",
     "mtp",
+    "adapter",
     "other",
 )
 """The known components, in the order of reports."""

@@ -46,6 +46,7 @@ def to_result(report: Report) -> dict[str, Any]:
         "fit": [fit_dict(fit) for fit in report.fits] or None,
         "choices": choice_dicts(report.choices, checkpoint.ref.model_id),
         "help": _help(report),
+        "components": _components(report),
         "notes": list(report.notes),
         **({} if estimate.in_pieces is None else {"prefill_in_pieces": _pieces(estimate.in_pieces)}),
         **({} if report.trace is None else {"trace": _trace(report, report.trace)}),
@@ -113,6 +114,36 @@ def _architecture(architecture: Architecture) -> dict[str, Any]:
         "experts_per_token": architecture.experts_per_token,
         "layer_kinds": architecture.layer_kinds,
     }
+
+
+def _components(report: Report) -> list[dict[str, Any]] | None:
+    """The base model and the adapter of a model that has one."""
+    adapted = report.model.adapted
+    if adapted is None:
+        return None
+    weights = [term for term in report.estimate.terms if term.group == "weights"]
+    own = sum(term.nbytes for term in weights if term.name.startswith("adapter"))
+    base = adapted.base
+    total = base.parameters.total if base.parameters else None
+    rest = sum(term.nbytes for term in weights) - own
+    return [
+        {
+            "name": base.checkpoint.ref.model_id,
+            "class": next(iter(base.architecture.architectures), None),
+            "parameters": total,
+            "dtype": report.scenario.compute_dtype,
+            "bytes": rest,
+            "loaded": True,
+        },
+        {
+            "name": report.checkpoint.ref.model_id,
+            "class": adapted.kind or None,
+            "parameters": adapted.trained,
+            "dtype": "float32",
+            "bytes": own,
+            "loaded": True,
+        },
+    ]
 
 
 def _parameters(report: Report) -> dict[str, Any]:

@@ -155,6 +155,8 @@ class Report:
 def _download(checkpoint: Checkpoint) -> Download:
     """The download of one checkpoint. Without a file listing (in the catalog), the bytes of the tensors, and no number
     of files."""
+    if checkpoint.base is not None:
+        return _with_base(checkpoint, checkpoint.base)
     if checkpoint.source == "local":
         return Download(nbytes=0, files=0)
     if not checkpoint.weight_files:
@@ -162,6 +164,16 @@ def _download(checkpoint: Checkpoint) -> Download:
         return Download(nbytes=nbytes or None, files=None)
     files = download_files(checkpoint.files, checkpoint.weight_files)
     return Download(nbytes=_sum(file.size for file in files), files=len(files))
+
+
+def _with_base(checkpoint: Checkpoint, base: Checkpoint) -> Download:
+    """The download of a base model and of the adapter on it."""
+    first = _download(base)
+    if checkpoint.source == "local":
+        return first
+    own = [file for file in checkpoint.weight_files if file not in base.weight_files]
+    nbytes = _sum([first.nbytes, *(file.size for file in own)])
+    return Download(nbytes=nbytes, files=None if first.files is None else first.files + len(own))
 
 
 def _sum(sizes: Iterable[int | None]) -> int | None:

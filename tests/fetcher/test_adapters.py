@@ -16,7 +16,7 @@ from hfmem.fetcher.values import Access, ModelRef
 from tests.command import run
 from tests.hub import Hub, adapter
 
-BASE = "HuggingFaceTB/SmolLM2-135M-Instruct"
+BASE = "nobody/has-this-base"
 NAME = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"
 NAMED = f"its base model is also needed; estimate {BASE} as well"
 UNNAMED = "its id is not recorded here"

@@ -42,6 +42,27 @@ CASES = [
         ["model.safetensors", "2_Dense/model.safetensors"],
     ),
     (
+        ["modules.json", "pytorch_model.bin", "2_Dense/pytorch_model.bin", "2_Dense/model.safetensors", "3_x/a.bin"],
+        "bin",
+        ["pytorch_model.bin", "2_Dense/model.safetensors"],
+    ),
+    (["modules.json", "0_StaticEmbedding/model.safetensors"], "several", ["0_StaticEmbedding/model.safetensors"]),
+    (
+        ["modules.json", "query_0_StaticEmbedding/model.safetensors", "document_0_Dense/pytorch_model.bin"],
+        "several",
+        ["query_0_StaticEmbedding/model.safetensors", "document_0_Dense/pytorch_model.bin"],
+    ),
+    (["1_Pooling/pytorch_model.bin"], "foreign", ["1_Pooling/pytorch_model.bin"]),
+    (["consolidated.00.pth", "consolidated.01.pth", "params.json"], "several", None),
+    (["model.pt"], "several", ["model.pt"]),
+    (["a.pt", "b.pt"], "foreign", []),
+    (["model.pt", "config.json"], "foreign", []),
+    (
+        ["checkpoint-9/adapter_model.bin", "checkpoint-10/adapter_model.bin", "checkpoint-10/adapter_config.json"],
+        "adapter",
+        ["checkpoint-10/adapter_model.bin"],
+    ),
+    (
         [
             "model_index.json",
             "unet/diffusion_pytorch_model.safetensors",
@@ -66,7 +87,8 @@ CASES = [
 def test_select(names: list[str], layout: str, weights: list[str] | None) -> None:
     selection = select(files(*names))
     assert selection.layout == layout
-    assert [file.name for file in selection.weights] == (names if weights is None else weights)
+    everything = [name for name in names if not name.endswith(".json")]
+    assert [file.name for file in selection.weights] == (everything if weights is None else weights)
 
 
 def test_a_download_takes_configuration_and_tokenizer_but_no_other_format() -> None:

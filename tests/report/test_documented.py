@@ -20,7 +20,7 @@ from hfmem.advice.values import VERDICTS
 from hfmem.errors import GatedModelError
 from hfmem.estimator.values import GROUPS, Loading, Trace
 from hfmem.fetcher.values import FileInfo
-from hfmem.mapper.interpret import interpret
+from hfmem.mapper.interpret import Adapted, interpret
 from hfmem.report.errors import explain
 from hfmem.report.formats import Style, render
 from hfmem.report.values import Report
@@ -62,7 +62,10 @@ def reports() -> tuple[Report, ...]:
     infos = (*file.checkpoint.weight_files, FileInfo(name="Qwen3-30B-A3B.F32.gguf", size=None))
     checkpoint = replace(file.checkpoint, files=infos)
     several = hfmem.estimate(interpret(checkpoint), gpu=("16GB",))
-    return (*made, last, several)
+    base = made[0].model
+    assert base.parameters
+    adapted = replace(base, adapted=Adapted(base=base, kind="LORA", rank=8, parameters=base.parameters, trained=0))
+    return (*made, last, several, replace(made[0], model=adapted))
 
 
 def shown(value: Any, path: str = "RESULT") -> Iterator[tuple[str, str]]:

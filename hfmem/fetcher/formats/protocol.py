@@ -38,12 +38,14 @@ class FileContents:
         metadata: other metadata, as values that JSON can represent.
         length: bytes that the file should have by its header; None if the header does not determine it.
         faults: contradictions within the file, one clause each; with any, its numbers do not count as exact.
+        unread: why nothing of it could be read, for a format that allows it; its size then counts.
     """
 
     tensors: tuple[TensorInfo, ...]
     metadata: Mapping[str, Any] = field(default_factory=dict)
     length: int | None = None
     faults: tuple[str, ...] = ()
+    unread: str = ""
 
 
 Reading = Generator[Span, bytes, FileContents]
@@ -66,6 +68,7 @@ class Format:
         tail: bytes at the end that are always needed; 0 for none.
         most_bytes: maximum of bytes read per file.
         most_requests: maximum of requests per file.
+        optional: whether a file that cannot be read counts by its size, as other software uses these suffixes too.
     """
 
     name: str
@@ -76,6 +79,7 @@ class Format:
     tail: int = 0
     most_bytes: int = 64 * MIB
     most_requests: int = 64
+    optional: bool = False
 
     def matches(self, filename: str) -> bool:
         """Whether a file of this name has this format."""

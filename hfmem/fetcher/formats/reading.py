@@ -8,8 +8,9 @@ from dataclasses import dataclass, field, replace
 from hfmem.errors import InvalidFileError
 from hfmem.fetcher.formats.protocol import FileContents, Format, Span
 from hfmem.fetcher.formats.table import format_of
+from hfmem.fetcher.values import TensorInfo
 
-__all__ = ["Fetch", "Piece", "empty_note", "is_whole", "read_contents"]
+__all__ = ["Fetch", "Piece", "contents_notes", "is_whole", "read_contents", "tensors_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +45,16 @@ def read_contents(format_: Format, file: str, fetch: Fetch, size: int | None = N
     if format_.read is None:
         return FileContents(tensors=())
     window = _Window(format=format_, file=file, fetch=fetch, listed=size)
+    try:
+        return _read(format_, file, window)
+    except InvalidFileError as error:
+        if not format_.optional:
+            raise
+        return FileContents(tensors=(), unread=error.reason)
+
+
+def _read(format_: Format, file: str, window: _Window) -> FileContents:
+    assert format_.read is not None  # noqa: S101 - the caller has looked
     window.read(Span(start=0, stop=format_.head))
     if format_.tail:
         window.read(Span(start=-format_.tail, stop=None))
@@ -77,8 +88,18 @@ def is_whole(format_: Format, file: str, content: bytes) -> bool:
         return False
 
 
-def empty_note(contents: Mapping[str, FileContents]) -> tuple[str, ...]:
-    """A sentence if none of the weight files contains a tensor."""
+def tensors_of(contents: Mapping[str, FileContents]) -> tuple[TensorInfo, ...]:
+    """The tensors of all files; none where one of them could not be read, as a part is no model."""
+    if any(file.unread for file in contents.values()):
+        return ()
+    return tuple(tensor for file in contents.values() for tensor in file.tensors)
+
+
+def contents_notes(contents: Mapping[str, FileContents]) -> tuple[str, ...]:
+    """A sentence if none of the weight files contains a tensor, or if one of them could not be read."""
+    if unread := next((file.unread for file in contents.values() if file.unread), ""):
+        words = "The" + unread.removeprefix("the") if unread.startswith("the ") else unread
+        return (f"{words}; the sizes of the weight files are used.",)
     files = [name for name in contents if (format_ := format_of(name)) is not None and format_.read]
     if not files or any(file.tensors for file in contents.values()):
         return ()

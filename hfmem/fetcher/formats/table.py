@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Final
 
 from hfmem.fetcher.formats import gguf, safetensors
+from hfmem.fetcher.formats.pickled import format as pickled
 from hfmem.fetcher.formats.protocol import Format
 
 __all__ = ["format_of", "formats", "is_weights", "readable", "register"]
 
-_FORMATS: Final[list[Format]] = [safetensors.FORMAT, gguf.FORMAT]
+_FORMATS: Final[list[Format]] = [safetensors.FORMAT, gguf.FORMAT, pickled.FORMAT]
 
-_OTHER_WEIGHTS: Final = (".bin", ".pt", ".pth", ".h5", ".msgpack", ".onnx", ".ckpt", ".nemo", ".npz")
+_OTHER_WEIGHTS: Final = (".h5", ".msgpack", ".onnx", ".nemo", ".npz")
 """Suffixes of weight files in formats that cannot be read."""
 
 
