@@ -329,8 +329,8 @@ def test_names_of_ollamas_library_are_told_so(few: Hub, hub_env: dict[str, str])
 
 
 def test_an_address_that_has_expired_is_asked_for_again(hub: Hub, hub_env: dict[str, str]) -> None:
-    """The second piece comes from where the first one came from, as long as that may be read."""
-    hub.put(repository(("Q4_K_M", "Q8_0")))
+    """The second piece of a long header comes from where the first one came from, as long as that may be read."""
+    hub.put(repository(("Q4_K_M", "Q8_0"), vocabulary=300_000))
     hub.fail("/repos/*", status(403), times=1)
     assert run("org/m-GGUF", "--no-cache", env=hub_env).returncode == 1  # the first: nothing else can be tried
     hub.reset()

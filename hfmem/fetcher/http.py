@@ -164,8 +164,11 @@ class Client:
         headers = dict(self.headers)
         if span is not None:
             headers["Range"] = f"bytes={span[0]}-{span[1]}"
+        return self._tried(url, headers, _Part(limit=limit, enough=enough))
+
+    def _tried(self, url: str, headers: Mapping[str, str], part: _Part) -> Answer:
+        """The part of a body, asked for again where that is useful."""
         tries, begun = 0, time.monotonic()
-        part = _Part(limit=limit, enough=enough)
         while True:
             tries += 1
             attempt = Attempt()

@@ -7,6 +7,7 @@ from shlex import quote
 
 from hfmem.engines.llamacpp.options import ALL_LAYERS
 from hfmem.engines.llamacpp.settings import UBATCH, LlamaSettings
+from hfmem.fetcher.quantisations import tower_for
 from hfmem.mapper.interpret import Model
 
 __all__ = ["launch_line", "modelfile"]
@@ -36,7 +37,19 @@ def launch_line(model: Model, settings: LlamaSettings, *, flash: bool) -> str:
     words += ["--no-kv-offload"] if not settings.offload_kqv else []
     words += ["--kv-unified"] if settings.unified else []
     words += ["--swa-full"] if settings.swa_full else []
+    words += _tower(model, settings)
     return " ".join(quote(word) for word in words)
+
+
+def _tower(model: Model, settings: LlamaSettings) -> list[str]:
+    """The tower where it is not the one that llama-server itself takes, and that none is taken where it would."""
+    checkpoint = model.checkpoint
+    own = tower_for(checkpoint.weight_files[0].name, checkpoint.files) if checkpoint.weight_files else None
+    taken = own is not None and checkpoint.source != "local"
+    if not settings.mmproj:
+        return ["--no-mmproj"] if taken else []
+    name = settings.mmproj[0][0]
+    return [] if taken and own is not None and own.name == name else ["--mmproj", name]
 
 
 def _model(model: Model) -> tuple[str, str]:

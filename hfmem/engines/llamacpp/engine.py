@@ -15,6 +15,7 @@ from hfmem.engines.llamacpp.options import ALL_LAYERS, LlamaCppOptions
 from hfmem.engines.llamacpp.refusals import refusal
 from hfmem.engines.llamacpp.settings import Defaults, LlamaSettings, padded, server, server_of
 from hfmem.engines.llamacpp.split import RULES
+from hfmem.engines.llamacpp.tower import tower_of
 from hfmem.engines.protocol import Engine, Suggestions
 from hfmem.estimator.parallel import Parallel
 from hfmem.estimator.values import Estimate, Group, Loading, Margin, Offload, Rank, Scenario, Serving, Settings, Term
@@ -74,7 +75,7 @@ class LlamaCpp:
         """Everything: on which accelerator it lies, and what the host holds."""
         if model.blocks is None:
             return self._unknown(model, scenario)
-        settings = _settings(scenario)
+        settings = replace(_settings(scenario), mmproj=tower_of(model, scenario))
         memory = memory_of(model.blocks, model.architecture, settings, scenario, _devices(scenario))
         return _started(_shown(memory, model, scenario), self.refused(model, scenario))
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from hfmem.engines.llamacpp.allocator import HOST
 from hfmem.engines.llamacpp.memory import Memory, memory_of
 from hfmem.engines.llamacpp.options import ALL_LAYERS
 from hfmem.engines.llamacpp.settings import server_of
+from hfmem.engines.llamacpp.tower import tower_of
 from hfmem.estimator.values import Offload, Scenario
 from hfmem.mapper.gguf.layout import Blocks
 from hfmem.mapper.interpret import Model
-from hfmem.mapper.values import Architecture
 
 __all__ = ["most_offloaded"]
 
@@ -33,7 +34,7 @@ def most_offloaded(
     blocks = model.blocks
     if not devices or scenario.gpu is None or blocks is None:
         return None
-    run = _Run(blocks, model.architecture, scenario, devices, line)
+    run = _Run(model, blocks, scenario, devices, line)
     room = scenario.available - margin
     every = blocks.count + 1
     if run.fits(every, 0, room):
@@ -66,25 +67,23 @@ class _Run:
     """A file on the accelerators of a scenario, for any number of layers there."""
 
     def __init__(
-        self,
-        blocks: Blocks,
-        architecture: Architecture,
-        scenario: Scenario,
-        devices: int,
-        line: Callable[[Memory], str],
+        self, model: Model, blocks: Blocks, scenario: Scenario, devices: int, line: Callable[[Memory], str]
     ) -> None:
         self.line = line
-        self.blocks, self.architecture, self.scenario, self.devices = blocks, architecture, scenario, devices
-        self.ollama = bool(server_of(scenario).defaults.title)
+        self.server = server_of(scenario)
+        self.mmproj = tower_of(model, scenario)
+        self.blocks, self.architecture, self.scenario, self.devices = blocks, model.architecture, scenario, devices
+        self.ollama = bool(self.server.defaults.title)
         """Whether Ollama runs it, which moves whole layers only."""
         self._known: dict[tuple[int, int], Memory] = {}
 
     def memory(self, layers: int, experts: int) -> Memory:
         """The memory with so many layers there, and the experts of so many on the host."""
         if (layers, experts) not in self._known:
-            settings = server_of(self.scenario).of(
+            settings = self.server.of(
                 self.scenario, n_gpu_layers=ALL_LAYERS if layers > self.blocks.count else layers, n_cpu_moe=experts
             )
+            settings = replace(settings, mmproj=self.mmproj)
             found = memory_of(self.blocks, self.architecture, settings, self.scenario, self.devices)
             self._known[layers, experts] = found
         return self._known[layers, experts]

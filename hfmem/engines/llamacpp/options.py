@@ -241,4 +241,12 @@ class LlamaCppOptions(OllamaOptions, TraceOptions):
     kv_unified: Annotated[
         bool | None, _option(help="One KV cache for all sequences, not one each", shown="one each")
     ] = None
+    mmproj: Annotated[
+        str,
+        _option(
+            help="Image or audio tower: auto, the one that llama-server -hf takes of the repository; none; or a file",
+            names=("--mmproj",),
+            metavar="auto|none|FILE",
+        ),
+    ] = "auto"
     swa_full: Annotated[bool, _option(help="Keep all tokens in layers with a sliding window too")] = False

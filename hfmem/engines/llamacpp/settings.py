@@ -55,6 +55,7 @@ class LlamaSettings:
         n_cpu_moe: of so many first layers the experts stay on the host.
         overrides: regular expressions of tensors and where they go: "CPU", or a device's number as text.
         embeddings: whether the states of the last layer are given out beside the logits.
+        mmproj: the file of a tower and its bytes; () for none.
         release: whose rules hold.
         pins_norms: whether normalisations run on their own layer's device where all layers are offloaded, as they do
             when a model is loaded (`graph_get_cb`); what llama.cpp simulates without loading leaves them to the device
@@ -79,6 +80,7 @@ class LlamaSettings:
     overrides: tuple[tuple[str, str], ...] = ()
     offload_kqv: bool = True
     embeddings: bool = False
+    mmproj: tuple[tuple[str, int], ...] = ()
     release: Release = NEWEST
     pins_norms: bool = False
 
