@@ -16,7 +16,7 @@ from typing import Any, Final, Literal
 from hfmem.fetcher.tensors import Tensors, row
 from hfmem.fetcher.values import Checkpoint, ModelRef, Names
 
-__all__ = ["Provenance", "find", "model_ids"]
+__all__ = ["Provenance", "find", "model_ids", "quantised_of"]
 
 _MADE: Final = {"class": "class on the meta device", "modules": "modules of its own code written out"}
 _NAMES: Final = {
@@ -79,11 +79,16 @@ def find(ref: ModelRef) -> Checkpoint | None:
 
 def _quantised(ref: ModelRef) -> Checkpoint | None:
     """The checkpoint that a repository of GGUF files was made of; None where the name is not known."""
-    of = _repositories().get(ref.model_id.lower(), ("", ""))[1]
+    of = quantised_of(ref.model_id)
     found = find(replace(ref, model_id=of)) if of else None
     if found is None:
         return None
     return replace(found, ref=ref, commit=None, totals=None, quantised_of=of)
+
+
+def quantised_of(model_id: str) -> str:
+    """The model that the files of a repository of GGUF files were made of; "" where the name is not known."""
+    return _repositories().get(model_id.lower(), ("", ""))[1]
 
 
 @cache

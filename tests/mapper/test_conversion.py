@@ -65,3 +65,27 @@ def test_what_needs_an_importance_matrix_is_made_with_one() -> None:
     given = types(found.tensors, found.rules, "IQ3_XXS", matrix=True)
     assert made["IQ3_XXS"] == sum(table_bytes(given[tensor.name], tensor.shape) for tensor in found.tensors)
     assert "IQ3_XXS" in given.values()
+
+
+REPOSITORIES: Final = tuple(name for name in catalog.model_ids() if catalog.quantised_of(name))
+OF: Final = {catalog.quantised_of(name): name for name in REPOSITORIES}
+
+
+def test_widely_used_repositories_are_known() -> None:
+    assert len(OF) >= 25
+    assert set(OF) <= set(catalog.model_ids())
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if number % 8 == 0 else pytest.mark.slow) for number, name in enumerate(OF.values())],
+)
+def test_a_repository_that_is_known_by_name_has_its_quantisations(name: str) -> None:
+    checkpoint = catalog.find(ModelRef(model_id=name))
+    assert checkpoint is not None
+    assert checkpoint.quantised_of == catalog.quantised_of(name)
+    found = conversion_of(checkpoint, interpret(checkpoint).architecture)
+    assert isinstance(found, Conversion), found
+    sizes = {choice.quant: choice.size or 0 for choice in found.choices()}
+    assert {"Q4_K_M", "Q8_0", "F16"} <= sizes.keys()
+    assert sizes["Q4_K_M"] < sizes["Q8_0"] < sizes["F16"]
