@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from hfmem.dtypes import stored_dtype
 from hfmem.errors import shortened
 from hfmem.fetcher.formats import safetensors
 from hfmem.fetcher.formats.table import format_of
+from hfmem.fetcher.quantisations import Choice
 from hfmem.fetcher.selection import Layout, select_for
 from hfmem.fetcher.values import Checkpoint
 from hfmem.mapper.architecture import blueprint_of, finished
@@ -25,10 +26,23 @@ from hfmem.mapper.values import Architecture, Certainty, ParameterTable, Quantis
 from hfmem.mapper.weight_notes import broken_files, odd_heads, of_headers, unread_quantisation, unseen_quantisation
 
 if TYPE_CHECKING:
-    from hfmem.mapper.gguf.conversion.convert import Conversion
     from hfmem.mapper.gguf.layout import Blocks
 
-__all__ = ["Adapted", "Model", "interpret"]
+__all__ = ["Adapted", "Model", "Quantisable", "interpret"]
+
+
+class Quantisable(Protocol):
+    """A checkpoint of transformers of which llama.cpp's tools make GGUF files."""
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """What is converted."""
+
+    def choices(self) -> tuple[Choice, ...]:
+        """All quantisations, as the files they would be."""
+
+    def quantised(self, word: str) -> Checkpoint | None:
+        """The file of a quantisation; None where there is no such."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +105,7 @@ class Model:
     resized: str = ""
     adapted: Adapted | None = None
     unconverted: str = ""
-    conversion: Conversion | None = field(default=None, repr=False, compare=False)
+    conversion: Quantisable | None = field(default=None, repr=False, compare=False)
     made: bool = False
 
     def __repr__(self) -> str:

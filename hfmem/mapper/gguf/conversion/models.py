@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from hfmem.mapper.gguf.conversion.convert import USUAL, Conversion, conversion_of
+from hfmem.mapper.gguf.conversion.convert import USUAL, conversion_of
 from hfmem.mapper.gguf.quantisation import QUANTISATIONS
-from hfmem.mapper.interpret import Model, interpret
+from hfmem.mapper.interpret import Model, Quantisable, interpret
 from hfmem.refusals.options import UnknownWordError
 from hfmem.unknown import Unknown
 
@@ -34,7 +34,7 @@ def converted(model: Model) -> Model:
     return own
 
 
-def quantised(model: Model, conversion: Conversion, word: str) -> Model | None:
+def quantised(model: Model, conversion: Quantisable, word: str) -> Model | None:
     """The model of one quantisation; None where llama-quantize does not make it.
 
     Args:
