@@ -13,14 +13,16 @@ from hfmem.engines.table import find_engine
 from hfmem.errors import HfmemError, InvalidFileError, InvalidScenarioError, UntraceableError
 from hfmem.estimator.values import Estimate, Scenario, Trace
 from hfmem.fetcher.concurrent import Fetched, unforeseen
+from hfmem.fetcher.formats import gguf
 from hfmem.fetcher.quantisations import Choice
 from hfmem.fetcher.values import Checkpoint, ModelRef
 from hfmem.hardware.values import Machine
 from hfmem.mapper.adapted import understood
 from hfmem.mapper.bundle import Bundle
-from hfmem.mapper.holdings import offered
+from hfmem.mapper.holdings import is_gguf, offered
 from hfmem.mapper.interpret import Model, interpret
 from hfmem.options.access import Access
+from hfmem.options.otherwise import Otherwise
 from hfmem.options.run import DEFAULT_SEQ, LONGEST
 from hfmem.refusals.options import SeveralModelsError
 from hfmem.report.values import Report
@@ -59,8 +61,10 @@ def report_on(model: Model, options: Options) -> Report:
         model = _base_of(model)
     with HfmemError.concerning(model.checkpoint.ref.model_id):
         options = for_model(options, model)
+        model = _as_run(model, options)
         options = _settled(model, options)
-        report = _of_several(model, options, among) if (among := offered(model.checkpoint)) else _report(model, options)
+        among = _choices(model)
+        report = _of_several(model, options, among) if among else _report(model, options)
         return replace(report, trace=_traced(report.model, options, report.scenario)) if options.trace else report
 
 
@@ -80,6 +84,33 @@ def _settled(model: Model, options: Options) -> Options:
         return replace(options, seq=most)
     told = f"--seq {fits:,}: {'the maximum of the model, which' if fits == most else 'the longest that'} fits on "
     return replace(options, seq=fits, remarks=(*options.remarks, f"{told}{machine.accelerator.name}."))
+
+
+def _as_run(model: Model, options: Options) -> Model:
+    """The model in the form that its engine runs: a GGUF for those that run nothing else."""
+    row, ref = find_engine(options.runtime or ""), model.checkpoint.ref
+    if row is not None and row.only == gguf.FORMAT.name and model.blocks is None and _convertible(model):
+        from hfmem.mapper.gguf.conversion.models import converted  # only for models that are none
+
+        model = converted(model)
+    if not ref.quant or any(gguf.FORMAT.matches(file.name) for file in model.checkpoint.files):
+        return model
+    note = f"':{ref.quant}' has no effect: {ref.model_id} has no known GGUF files."
+    return replace(model, notes=(*model.notes, Otherwise(note)))
+
+
+def _convertible(model: Model) -> bool:
+    """Whether it is a checkpoint of transformers, without an adapter or GGUF files to choose from."""
+    checkpoint = model.checkpoint
+    return checkpoint.config is not None and not model.offered and not is_gguf(checkpoint) and model.adapted is None
+
+
+def _choices(model: Model) -> tuple[Choice, ...]:
+    """The quantisations of a model of which none was named."""
+    if model.conversion is None:
+        return offered(model.checkpoint)
+    named = model.conversion.checkpoint.ref.quant
+    return () if named else model.conversion.choices()
 
 
 def _base_of(model: Model) -> Model:
@@ -107,6 +138,8 @@ def _of_several(model: Model, options: Options, among: Sequence[Choice]) -> Repo
 
 def _others(model: Model, among: Sequence[Choice]) -> tuple[dict[str, Model], dict[str, str]]:
     """The other models in a local folder, and why files could not be read."""
+    if model.conversion is not None:
+        return _quantised(model, among), {}
     from hfmem.fetcher.local import read_choice
 
     found: dict[str, Model] = {}
@@ -122,6 +155,18 @@ def _others(model: Model, among: Sequence[Choice]) -> tuple[dict[str, Model], di
             if other is not None:
                 found[choice.file] = interpret(other)
     return found, unread
+
+
+def _quantised(model: Model, among: Sequence[Choice]) -> dict[str, Model]:
+    """The models of all quantisations of a conversion, by file."""
+    from hfmem.mapper.gguf.conversion.models import quantised
+
+    conversion = model.conversion
+    if conversion is None:
+        return {}
+    source = replace(model, checkpoint=conversion.checkpoint)
+    made = {choice.file: quantised(source, conversion, choice.quant) for choice in among}
+    return {file: found for file, found in made.items() if found is not None}
 
 
 def report_on_bundle(bundle: Bundle, options: Options) -> Report:
@@ -197,7 +242,7 @@ def _started(estimate: Estimate, fit: Fit) -> Estimate:
     serving, offload = estimate.serving, fit.offload
     if serving is None or serving.command is None or fit.fits is not False:
         return estimate
-    if offload is None or offload.whole:
+    if offload is None or offload.whole or not offload.held:
         why = f"it does not fit on {fit.gpu.name}"
         return replace(estimate, serving=replace(serving, command=None, lineless=why))
     return replace(estimate, serving=replace(serving, command=offload.command))
@@ -234,7 +279,12 @@ _DEEPEST = 1000  # layers; a class with more is not built to count its parameter
 
 def completed(model: Model) -> Model:
     """The model with its parameters counted on the class, if there is only a config, no reader describes the weights,
-    and PyTorch is installed (the `[probe]` extra). It takes seconds, so it is not done in other cases."""
+    and PyTorch is installed (the `[probe]` extra). It takes seconds, so it is not done in other cases. Of a repository
+    of GGUF files that were not read, the model that follows from the one they were made of."""
+    if model.checkpoint.quantised_of and model.conversion is None:
+        from hfmem.mapper.gguf.conversion.models import converted
+
+        return converted(model)
     config = model.checkpoint.config
     if config is None or model.parameters is not None or model.checkpoint.gated or model.offered:
         return model

@@ -59,8 +59,8 @@ def few(hub: Hub) -> Hub:
     return hub
 
 
-def test_25_files_take_four_requests_and_little_time(hub: Hub, hub_env: dict[str, str]) -> None:
-    """The listing, and the header of one file in two pieces, of which the first is redirected."""
+def test_25_files_take_three_requests_and_little_time(hub: Hub, hub_env: dict[str, str]) -> None:
+    """The listing, and the header of one file in one piece, which is redirected."""
     hub.put(repository())
     run("org/m-GGUF", "--no-cache", env=hub_env)  # what is imported is imported once
     hub.latency, taken = 0.04, []
@@ -69,7 +69,7 @@ def test_25_files_take_four_requests_and_little_time(hub: Hub, hub_env: dict[str
         begun = time.perf_counter()
         result = answer("org/m-GGUF", "--no-cache", env=hub_env)
         taken.append(time.perf_counter() - begun)
-        assert [path.split("/")[1] for path in hub.asked()] == ["api", "org", "repos", "repos"]
+        assert [path.split("/")[1] for path in hub.asked()] == ["api", "org", "repos"]
         assert sum(request.sent for request in hub.requests) < 9_000_000
     assert len(result["choices"]) == 25 == len(QUANTS)
     assert min(taken) < 1.2
@@ -329,8 +329,8 @@ def test_names_of_ollamas_library_are_told_so(few: Hub, hub_env: dict[str, str])
 
 
 def test_an_address_that_has_expired_is_asked_for_again(hub: Hub, hub_env: dict[str, str]) -> None:
-    """The second piece comes from where the first one came from, as long as that may be read."""
-    hub.put(repository(("Q4_K_M", "Q8_0")))
+    """The second piece of a long header comes from where the first one came from, as long as that may be read."""
+    hub.put(repository(("Q4_K_M", "Q8_0"), vocabulary=300_000))
     hub.fail("/repos/*", status(403), times=1)
     assert run("org/m-GGUF", "--no-cache", env=hub_env).returncode == 1  # the first: nothing else can be tried
     hub.reset()
@@ -385,6 +385,19 @@ def test_a_mixture_leaves_experts_on_the_host() -> None:
     assert small.fits[0].offload.experts_on_host < first.offload.experts_on_host
     assert placed(hfmem.estimate(mixture(), gpu=("1GB",)).choices[1].fits[0]) == "no"
     assert hfmem.estimate(mixture(), gpu=("1GB",)).choices[1].n_gpu_layers == 0
+
+
+def test_the_memory_of_the_host_is_a_limit() -> None:
+    """What the accelerator leaves over has to lie somewhere."""
+    free = hfmem.estimate(mixture(), gpu=("12GB",), host_memory=64).choices[1].fits[0]
+    assert free.offload is not None
+    assert free.offload.held
+    rest = free.offload.host
+    short = hfmem.estimate(mixture(), gpu=("12GB",), host_memory=rest / 2**30 - 0.1)
+    row = short.choices[1]
+    assert (placed(row.fits[0]), row.n_gpu_layers) == ("no, RAM too small", 0)
+    exact = hfmem.estimate(mixture(), gpu=("12GB",), host_memory=rest / 2**30)
+    assert placed(exact.choices[1].fits[0]) == placed(free)
 
 
 def test_what_does_not_follow_from_sizes_is_not_told() -> None:

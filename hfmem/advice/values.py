@@ -197,4 +197,6 @@ class Candidate:
             return None
         if first.offload is None:
             return None if first.fits else 0
-        return first.offload.of if first.fits else first.offload.layers
+        if first.fits:
+            return first.offload.of
+        return first.offload.layers if first.offload.held else 0

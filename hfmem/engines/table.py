@@ -47,6 +47,7 @@ class EngineRow:
         modes: inference, training, or both.
         methods: the values of `--method` that it supports.
         formats: file formats that are its own: it runs them if the user does not choose an engine.
+        only: the file format besides which it runs none; "" where it runs several.
         tracer: the module whose `traced` asks the engine's own software, for `--trace`; "" if there is none.
         launch: the module whose `LAUNCH` tells how its program's launch line is read; "" if there is none.
     """
@@ -58,6 +59,7 @@ class EngineRow:
     modes: tuple[Mode, ...] = ("inference",)
     methods: tuple[str, ...] = ("exact",)
     formats: tuple[str, ...] = ()
+    only: str = ""
     tracer: str = ""
     launch: str = ""
 
@@ -134,9 +136,12 @@ register(
         tracer="hfmem.probe.llamacpp.trace",
         launch="hfmem.engines.llamacpp.launch",
         formats=("GGUF",),
+        only="GGUF",
     )
 )
-register(EngineRow(name="ollama", title="Ollama", options=OllamaOptions, home="hfmem.engines.llamacpp.ollama"))
+register(
+    EngineRow(name="ollama", title="Ollama", options=OllamaOptions, home="hfmem.engines.llamacpp.ollama", only="GGUF")
+)
 
 
 @dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)

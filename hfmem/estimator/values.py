@@ -284,6 +284,7 @@ class Offload:
         host: bytes of the host then.
         option: what to add to the command line.
         command: the line that starts it so.
+        room: bytes of the host's memory; None where it is not known.
     """
 
     layers: int
@@ -293,6 +294,12 @@ class Offload:
     host: int
     option: str
     command: str = ""
+    room: int | None = None
+
+    @property
+    def held(self) -> bool:
+        """Whether the host has room for its part."""
+        return self.room is None or self.host <= self.room
 
     @property
     def whole(self) -> bool:

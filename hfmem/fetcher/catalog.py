@@ -1,14 +1,15 @@
 """The bundled catalog: configs and tensors of well-known public models, for use without network or access.
 
 `data/catalog.jsonl` has one model per line, written by `python -m hfmem.probe.catalog`. Only the requested line is
-parsed.
+parsed. `data/gguf_repositories.jsonl` has repositories of GGUF files, each with the model that its files were made of.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 from typing import Any, Final, Literal
@@ -16,7 +17,7 @@ from typing import Any, Final, Literal
 from hfmem.fetcher.tensors import Tensors, row
 from hfmem.fetcher.values import Checkpoint, ModelRef, Names
 
-__all__ = ["Provenance", "find", "model_ids"]
+__all__ = ["Provenance", "find", "model_ids", "quantised_of"]
 
 _MADE: Final = {"class": "class on the meta device", "modules": "modules of its own code written out"}
 _NAMES: Final = {
@@ -63,7 +64,7 @@ def find(ref: ModelRef) -> Checkpoint | None:
     """The catalog's checkpoint of a model; None if it has none. Ids are case-insensitive, as on the Hub."""
     entry = _entry(ref.model_id)
     if entry is None:
-        return None
+        return _quantised(ref)
     published = entry.get("published") or {}
     return Checkpoint(
         ref=ref,
@@ -77,10 +78,32 @@ def find(ref: ModelRef) -> Checkpoint | None:
     )
 
 
+def _quantised(ref: ModelRef) -> Checkpoint | None:
+    """The checkpoint that a repository of GGUF files was made of; None where the name is not known."""
+    of = quantised_of(ref.model_id)
+    found = find(replace(ref, model_id=of)) if of else None
+    if found is None:
+        return None
+    return replace(found, ref=ref, commit=None, totals=None, quantised_of=of)
+
+
+def quantised_of(model_id: str) -> str:
+    """The model that the files of a repository of GGUF files were made of; "" where the name is not known."""
+    return _repositories().get(model_id.lower(), ("", ""))[1]
+
+
 @cache
 def model_ids() -> tuple[str, ...]:
-    """All models in the catalog, in order."""
-    return tuple(json.loads(name) for name in re.findall(r'^{"model":("[^"]*")', _text(), re.MULTILINE))
+    """All models in the catalog, in order, then the repositories of GGUF files."""
+    own = tuple(json.loads(name) for name in re.findall(r'^{"model":("[^"]*")', _text(), re.MULTILINE))
+    return (*own, *(name for name, _ in _repositories().values()))
+
+
+@cache
+def _repositories() -> Mapping[str, tuple[str, str]]:
+    """The name of each repository of GGUF files and the model of its files, by the name in lower case."""
+    lines = files("hfmem.data").joinpath("gguf_repositories.jsonl").read_text(encoding="utf-8").splitlines()[1:]
+    return {row["model"].lower(): (row["model"], row["of"]) for row in map(json.loads, lines)}
 
 
 @cache

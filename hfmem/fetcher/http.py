@@ -57,6 +57,7 @@ TIMEOUT: Final = 10.0  # seconds without a byte (as HF_HUB_DOWNLOAD_TIMEOUT), an
 DEADLINE: Final = 60.0  # seconds for one response of any length
 SLOWEST: Final = 1024  # minimum bytes per second of a response that takes longer than `TIMEOUT`
 PATIENCE: Final = 15.0  # seconds after which failed connections are not retried
+_LEAST_ENOUGH: Final = 2**20  # bytes of a body that are read before it is asked whether they are enough
 LONGEST_WAIT: Final = 60  # seconds: longer rate-limit waits are reported as errors
 _UNNOTICED: Final = 2  # seconds: shorter waits are not announced
 _GRACE: Final = 1.0  # seconds added to our deadlines, so that the client's own timeouts, with better errors, come first
@@ -140,8 +141,21 @@ class Client:
     received: _Received = field(default_factory=_Received)
     moved: dict[str, str] = field(default_factory=dict)
 
-    def get(self, url: str, *, limit: int, span: tuple[int, int] | None = None) -> Answer:
+    def get(
+        self,
+        url: str,
+        *,
+        limit: int,
+        span: tuple[int, int] | None = None,
+        enough: Callable[[bytes], bool] | None = None,
+    ) -> Answer:
         """The body of `url`, or of its bytes `span` (first, last); never more than `limit` bytes are read.
+
+        Args:
+            url: the address.
+            limit: bytes that are read at most.
+            span: of the body.
+            enough: whether the first MiB is all that is needed; the rest of the body is then not read.
 
         Raises:
             FileMissingError: 404 for a file.
@@ -150,12 +164,16 @@ class Client:
         headers = dict(self.headers)
         if span is not None:
             headers["Range"] = f"bytes={span[0]}-{span[1]}"
+        return self._tried(url, headers, _Part(limit=limit, enough=enough))
+
+    def _tried(self, url: str, headers: Mapping[str, str], part: _Part) -> Answer:
+        """The part of a body, asked for again where that is useful."""
         tries, begun = 0, time.monotonic()
         while True:
             tries += 1
             attempt = Attempt()
             try:
-                return self._once(url, headers, limit, attempt)
+                return self._once(url, headers, part, attempt)
             except OfflineModeIsEnabled as error:
                 raise OfflineError(self.model, "offline mode is on") from error
             except HfHubHTTPError as error:
@@ -174,19 +192,19 @@ class Client:
             if pause(self.abandoned, wait):
                 raise HubUnreachableError(self.model, "given up")
 
-    def _once(self, url: str, headers: Mapping[str, str], limit: int, attempt: Attempt) -> Answer:
+    def _once(self, url: str, headers: Mapping[str, str], part: _Part, attempt: Attempt) -> Answer:
         """One response: from where an earlier range of the file came from, else from the Hub."""
         if url not in self.moved:
-            return self._followed(url, headers, limit, attempt)
+            return self._followed(url, headers, part, attempt)
         bare = {name: value for name, value in headers.items() if name.lower() != "authorization"}
         try:
-            return self._followed(self.moved[url], bare, limit, attempt)
+            return self._followed(self.moved[url], bare, part, attempt)
         except HfHubHTTPError:  # signed addresses expire
             self.moved.pop(url, None)
-            return self._followed(url, headers, limit, attempt)
+            return self._followed(url, headers, part, attempt)
 
-    def _followed(self, url: str, headers: Mapping[str, str], limit: int, attempt: Attempt) -> Answer:
-        """One response, following redirects here: limited to `limit` bytes and in time, and without sending the token
+    def _followed(self, url: str, headers: Mapping[str, str], part: _Part, attempt: Attempt) -> Answer:
+        """One response, following redirects here: limited in bytes and time, and without sending the token
         to other hosts. The session would read bodies of redirects and errors of any length."""
         commit: str | None = None
         first = url
@@ -194,7 +212,7 @@ class Client:
             asked = httpx2.URL(url)
             if down := self.reach.down(asked.netloc.decode("ascii")):
                 raise HubUnreachableError(self.model, down)
-            found = self._hop(asked, headers, limit, attempt)
+            found = self._hop(asked, headers, part, attempt)
             commit = commit or found.commit
             if self.received.add(len(found.content)) > _MOST_BYTES:
                 raise InvalidFileError(self.model, f"its headers take more than {_MOST_BYTES >> 20} MiB")
@@ -208,7 +226,7 @@ class Client:
             url = str(there)
         raise UnexpectedAnswerError(self.model, "the server redirects in a circle")
 
-    def _hop(self, url: httpx2.URL, headers: Mapping[str, str], limit: int, attempt: Attempt) -> _Hop:
+    def _hop(self, url: httpx2.URL, headers: Mapping[str, str], part: _Part, attempt: Attempt) -> _Hop:
         """The response of one host."""
         session = _session(self.model)
         host = url.netloc.decode("ascii")
@@ -223,7 +241,7 @@ class Client:
                 follow_redirects=False,
                 extensions={"trace": attempt.tracer(TIMEOUT + _GRACE)},
             ) as response:
-                return _received(response, limit, attempt)
+                return _received(response, part, attempt)
 
         found = within(attempt, ask)
         if found.status < 500:
@@ -329,14 +347,14 @@ def pause(abandoned: threading.Event, seconds: float) -> bool:
     return abandoned.wait(seconds)
 
 
-def _received(response: httpx2.Response, limit: int, attempt: Attempt) -> _Hop:
+def _received(response: httpx2.Response, part: _Part, attempt: Attempt) -> _Hop:
     """Read the body of a response whose headers have arrived; of errors only the beginning."""
     attempt.waits(DEADLINE + _GRACE)
     target = response.headers.get("Location") if 300 <= response.status_code < 400 else None
-    most = 0 if target is not None else limit if response.status_code < 400 else _LONGEST_REFUSAL
+    wanted = part if response.status_code < 400 else _Part(limit=_LONGEST_REFUSAL)
     return _Hop(
         status=response.status_code,
-        content=_body(response, most) if most else b"",
+        content=_body(response, wanted) if target is None else b"",
         commit=response.headers.get("X-Repo-Commit"),
         size=_whole_size(response),
         target=target,
@@ -344,17 +362,34 @@ def _received(response: httpx2.Response, limit: int, attempt: Attempt) -> _Hop:
     )
 
 
-def _body(response: httpx2.Response, limit: int) -> bytes:
-    """At most `limit` bytes of a body, unless it is too slow."""
-    begun, body = time.monotonic(), bytearray()
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Part:
+    """What is read of a body.
+
+    Attributes:
+        limit: bytes, at most.
+        enough: whether what was read so far is all that is needed; asked once, after the first MiB.
+    """
+
+    limit: int
+    enough: Callable[[bytes], bool] | None = None
+
+
+def _body(response: httpx2.Response, part: _Part) -> bytes:
+    """The wanted part of a body, unless it is too slow."""
+    begun, body, asked = time.monotonic(), bytearray(), False
     for chunk in response.iter_bytes():
         body += chunk
-        if len(body) >= limit:
+        if len(body) >= part.limit:
             break
+        if part.enough is not None and not asked and len(body) >= _LEAST_ENOUGH:
+            if part.enough(bytes(body)):
+                break
+            asked = True
         seconds = time.monotonic() - begun
         if seconds > DEADLINE or (seconds > TIMEOUT and len(body) < SLOWEST * seconds):
             raise StalledError
-    return bytes(body[:limit])
+    return bytes(body[: part.limit])
 
 
 def _whole_size(response: httpx2.Response) -> int | None:

@@ -42,7 +42,7 @@ from hfmem.fetcher.configs import (
 )
 from hfmem.fetcher.formats import safetensors
 from hfmem.fetcher.formats.protocol import FileContents
-from hfmem.fetcher.formats.reading import Piece, contents_notes, read_contents, tensors_of
+from hfmem.fetcher.formats.reading import Piece, contents_notes, is_whole, read_contents, tensors_of
 from hfmem.fetcher.formats.table import format_of
 from hfmem.fetcher.http import Answer, Client, FileMissingError
 from hfmem.fetcher.identity import is_model_id
@@ -373,9 +373,18 @@ def read_file(client: Client, ref: ModelRef, file: str, size: int | None = None)
 
     def fetch(start: int, stop: int) -> Piece:
         nonlocal waited
-        if stop - start > _LONG and not waited:
+        if max(stop - start, 0 if start else format_.ahead) > _LONG and not waited:
             waited = held.enter_context(_LONG_READS)
-        answer = _range(client, _file_url(ref, file), start, stop)
+        url = _file_url(ref, file)
+        if start == 0 and format_.ahead > stop:
+            answer = client.get(
+                url,
+                limit=format_.ahead,
+                span=(0, format_.ahead - 1),
+                enough=lambda content: is_whole(format_, file, content),
+            )
+        else:
+            answer = _range(client, url, start, stop)
         commits.append(answer.commit)
         return Piece(content=answer.content, size=answer.size)
 

@@ -10,7 +10,19 @@ from typing import Final
 from hfmem.fetcher.formats import gguf
 from hfmem.fetcher.values import FileInfo, ModelRef
 
-__all__ = ["DEFAULTS", "Choice", "choices", "choose", "is_model", "parts_of", "preferred", "wanted", "word_for"]
+__all__ = [
+    "DEFAULTS",
+    "Choice",
+    "choices",
+    "choose",
+    "is_model",
+    "parts_of",
+    "preferred",
+    "tower_for",
+    "towers",
+    "wanted",
+    "word_for",
+]
 
 DEFAULTS: Final = ("Q4_K_M", "Q8_0")
 """The quantisations that `llama-server -hf` tries by default, in order; else it uses the first model (`find_best_model`
@@ -105,6 +117,25 @@ def preferred(among: Sequence[Choice]) -> tuple[Choice, ...]:
     """All models, llama.cpp's defaults first."""
     firsts = [found for default in DEFAULTS if (found := _named(among, default)) is not None]
     return tuple(dict.fromkeys((*firsts, *among)))
+
+
+def towers(files: Iterable[FileInfo]) -> tuple[FileInfo, ...]:
+    """The image and audio towers (mmproj) among files."""
+    return tuple(file for file in files if gguf.FORMAT.matches(file.name) and "mmproj" in file.name)
+
+
+def tower_for(model: str, files: Iterable[FileInfo]) -> FileInfo | None:
+    """The tower that `llama-server -hf` loads with a file: in the same folder or one above it, the nearest, then the
+    one whose quantisation has as many bits or nearly so (`find_best_sibling` in llama.cpp's common/download.cpp)."""
+    home, bits = model.split("/")[:-1], _bits_of(model)
+    near = [file for file in towers(files) if home[: file.name.count("/")] == file.name.split("/")[:-1]]
+    return min(near, key=lambda file: (-file.name.count("/"), abs(_bits_of(file.name) - bits)), default=None)
+
+
+def _bits_of(name: str) -> int:
+    """The number in a quantisation's name; 0 for none."""
+    digits = re.search(r"\d+", _quant_of(name.rpartition("/")[2].removesuffix(".gguf")))
+    return int(digits[0]) if digits else 0
 
 
 def word_for(choice: Choice, among: Sequence[Choice]) -> str:

@@ -85,14 +85,8 @@ def _unused(ref: ModelRef, found: Checkpoint) -> Iterator[str]:
         yield f"--revision {ref.beside} has no effect on {ref.model_id}, which was given with @{ref.revision}."
     if found.source == "catalog" and ref.revision != constants.DEFAULT_REVISION:
         yield f"The catalog has only the revision {constants.DEFAULT_REVISION} of {ref.model_id}, not {ref.revision}."
-    if ref.quant and not any(file.name.endswith(".gguf") for file in found.files):
-        yield f"':{ref.quant}' has no effect: {ref.model_id} has no known GGUF files."
-    if (
-        ref.file
-        and not ref.picked
-        and is_weights(ref.file)
-        and ref.file not in {file.name for file in found.weight_files}
-    ):
+    counted = {file.name for file in found.weight_files}
+    if ref.file and not ref.picked and is_weights(ref.file) and ref.file not in counted:
         yield f"The URL points to {ref.file}; the figures are those of {ref.model_id} as a whole."
 
 

@@ -129,6 +129,8 @@ class Checkpoint:
         without_hub: in place of the Hub, which was not asked or not reached: a few words on that; "" where it answered,
             or where a note says what it refused.
         notes: remarks for the reader, one sentence each.
+        quantised_of: for a repository of GGUF files that were not read, the model that they were made of, whose facts
+            these are; "" otherwise.
     """
 
     ref: ModelRef
@@ -152,6 +154,7 @@ class Checkpoint:
     gated: bool = False
     without_hub: str = ""
     notes: tuple[str, ...] = ()
+    quantised_of: str = ""
 
     def __repr__(self) -> str:
         commit = f" at {self.commit[:12]}" if self.commit else ""

@@ -18,7 +18,7 @@ from hfmem.hardware.table import find, named
 from hfmem.hardware.values import Accelerator, Machine
 from hfmem.units import GIB, MIB, gib_of
 
-__all__ = ["absent", "cpu", "detect", "machine"]
+__all__ = ["absent", "cpu", "detect", "machine", "physical_memory"]
 
 _SYSFS: Final = Path("/sys/class/drm")
 _SAME_CARD: Final = 1.1  # detected memory up to 10 % above the table's reading counts as the same GPU
@@ -70,7 +70,7 @@ def cpu(size: float | None = None) -> Machine:
             vendor="",
             generation="cpu",
             kind="cpu",
-            memory=_physical_memory() if size is None else round(size * GIB),
+            memory=physical_memory() if size is None else round(size * GIB),
             basis="detected" if size is None else "given",
             source="physical memory of this machine" if size is None else "--gpu",
         ),
@@ -78,7 +78,8 @@ def cpu(size: float | None = None) -> Machine:
     )
 
 
-def _physical_memory() -> int:
+def physical_memory() -> int:
+    """Bytes of this machine's memory; 0 if unknown."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):  # Windows has no sysconf

@@ -199,6 +199,10 @@ class Facts:
         """The same config with some keys changed."""
         return Facts({**self._config, **changes}, self.model_type, self._path)
 
+    def above(self, outer: Mapping[str, Any]) -> Facts:
+        """The same config with the keys of another where it has none of its own."""
+        return Facts({**outer, **self._config}, self.model_type, self._path)
+
     def alone(self, **changes: Any) -> Facts:
         """The same config with some keys changed, and without a config class: missing keys are absent."""
         found = self.changed(**changes)

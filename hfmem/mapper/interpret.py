@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from hfmem.dtypes import stored_dtype
 from hfmem.errors import shortened
 from hfmem.fetcher.formats import safetensors
 from hfmem.fetcher.formats.table import format_of
+from hfmem.fetcher.quantisations import Choice
 from hfmem.fetcher.selection import Selection, select_for
 from hfmem.fetcher.values import Checkpoint
 from hfmem.mapper.architecture import blueprint_of, finished
@@ -28,7 +29,21 @@ from hfmem.mapper.weight_notes import broken_files, odd_heads, of_headers, unrea
 if TYPE_CHECKING:
     from hfmem.mapper.gguf.layout import Blocks
 
-__all__ = ["Adapted", "Model", "interpret"]
+__all__ = ["Adapted", "Model", "Quantisable", "interpret"]
+
+
+class Quantisable(Protocol):
+    """A checkpoint of transformers of which llama.cpp's tools make GGUF files."""
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """What is converted."""
+
+    def choices(self) -> tuple[Choice, ...]:
+        """All quantisations, as the files they would be."""
+
+    def quantised(self, word: str) -> Checkpoint | None:
+        """The file of a quantisation; None where there is no such."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +86,9 @@ class Model:
         adapted: the adapter on it; None for a model without one.
         unloadable: why software that loads the config's class finds no weights here; "" if it does, or if there are no
             files at all.
+        unconverted: why llama.cpp's tools make no GGUF of it; "" if they do, or it was not asked.
+        conversion: how its GGUF files follow from a checkpoint of transformers, where they were not read; else None.
+        made: whether these files are still to be made.
     """
 
     checkpoint: Checkpoint
@@ -87,11 +105,19 @@ class Model:
     unloadable: str = ""
     resized: str = ""
     adapted: Adapted | None = None
+    unconverted: str = ""
+    conversion: Quantisable | None = field(default=None, repr=False, compare=False)
+    made: bool = False
 
     def __repr__(self) -> str:
         count = f"{self.parameters.total:,}" if self.parameters else "unknown"
         kind = self.architecture.model_type or "of unknown type"
         return f"<Model {self.checkpoint.ref.model_id!r}, {kind}: {count} parameters ({self.certainty})>"
+
+    @property
+    def source_of_files(self) -> Checkpoint:
+        """The checkpoint whose files are downloaded: of a GGUF that is still to be made, what it is made of."""
+        return self.conversion.checkpoint if self.made and self.conversion is not None else self.checkpoint
 
     @cached_property
     def blocks(self) -> Blocks | None:

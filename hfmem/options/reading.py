@@ -8,8 +8,9 @@ from operator import index
 from typing import Any, Final
 
 from hfmem.errors import cut, quoted
+from hfmem.units import gib_of
 
-__all__ = ["near", "not_one_of", "plain", "tokens"]
+__all__ = ["gibibytes", "near", "not_one_of", "plain", "tokens"]
 
 _TOKENS: Final = re.compile(r"(\d[\d_,]*|\d*\.\d+)\s*([km]?)", re.IGNORECASE | re.ASCII)
 _SIZES: Final = {"": 1, "k": 2**10, "m": 2**20}
@@ -71,3 +72,16 @@ def _of_the_same_number(word: str, known: Iterable[str]) -> tuple[str, ...]:
     """Known words that end in the number with which another begins: int4 and nf4 for `4bit`."""
     begun = _BEGUN.match(word[:_LONGEST])
     return () if begun is None else tuple(each for each in known if re.fullmatch(rf"[a-z]+{begun[0]}", each))
+
+
+def gibibytes(text: str) -> float:
+    """A memory size in GiB; a number without unit is GiB.
+
+    Raises:
+        ValueError: it is not a size.
+    """
+    size = gib_of(text)
+    try:
+        return float(text) if size is None else size
+    except ValueError:
+        raise ValueError(f"'{cut(text)}' is not a memory size such as 2, 2GiB or 512MiB") from None

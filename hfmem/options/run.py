@@ -3,13 +3,11 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-from hfmem.errors import cut
 from hfmem.options.option import Need, Option
 from hfmem.options.panels import ACCELERATORS, MODEL, NUMBERS, SIZE
-from hfmem.options.reading import tokens
+from hfmem.options.reading import gibibytes, tokens
 from hfmem.options.words import Method
 from hfmem.refusals.options import UnknownWordError
-from hfmem.units import gib_of
 
 __all__ = ["DEFAULT_SEQ", "LONGEST", "RunOptions", "is_profile"]
 
@@ -47,19 +45,6 @@ def _cache_dtype(name: str) -> UnknownWordError | None:
 
     every = (*KV_DTYPES, *PACKED_KV)
     return None if canonical(name) in every else UnknownWordError("--kv-dtype", name, every)
-
-
-def _memory(text: str) -> float:
-    """A memory size in GiB; a number without unit is GiB.
-
-    Raises:
-        ValueError: it is not a size.
-    """
-    size = gib_of(text)
-    try:
-        return float(text) if size is None else size
-    except ValueError:
-        raise ValueError(f"'{cut(text)}' is not a memory size such as 2, 2GiB or 512MiB") from None
 
 
 @dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
@@ -204,7 +189,7 @@ class RunOptions:
             panel=ACCELERATORS,
             metavar="SIZE",
             shown="0",
-            parse=_memory,
+            parse=gibibytes,
             least=0,
             most=10**6,
             needs=(Need(sentence="needs --gpu NAME, or --gpu auto", met=lambda asked: asked.gpu),),

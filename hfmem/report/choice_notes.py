@@ -13,18 +13,24 @@ from hfmem.options.otherwise import Otherwise
 __all__ = ["choice_notes"]
 
 
-def choice_notes(rows: Sequence[Candidate], checkpoint: Checkpoint) -> tuple[str, ...]:
-    """Which quantisation the report is about, how to select another, how totals were derived, which are unknown."""
+def choice_notes(rows: Sequence[Candidate], checkpoint: Checkpoint, *, read: bool = True) -> tuple[str, ...]:
+    """Which quantisation the report is about, how to select another, how totals were derived, which are unknown.
+
+    Args:
+        rows: the quantisations.
+        checkpoint: of the chosen one.
+        read: whether a header was read, from which the others are derived.
+    """
     chosen = next(row for row in rows if row.chosen)
     other = _next(rows, chosen)
-    local, model = checkpoint.source == "local", checkpoint.ref.model_id
+    local, model = checkpoint.source == "local" and read, checkpoint.ref.model_id
     how = f"{PurePath(model, other.file)} or --quant {other.word}" if local else f"{model}:{other.word}"
     whole = chosen.first is not None and chosen.first.verdict == "fits"
     why = f"the largest that fits whole on {chosen.first.gpu.name}" if whole and chosen.first else "the default"
     notes: list[str] = [
         Otherwise(f"Of {len(rows)} quantisations, this is {chosen.file}, {why}. To select another: {how}.")
     ]
-    if any(row.derived for row in rows):
+    if read and any(row.derived for row in rows):
         notes.append(
             "Totals with ~ are derived from the file size and the one header that was read; selecting a quantisation "
             "reads its own header."

@@ -29,6 +29,8 @@ def placed(fit: Fit) -> str:
         return {"fits": "whole", "tight": "whole, tight", "unknown": "?"}.get(fit.verdict, fit.verdict)
     if some is None:
         return "no"
+    if not some.held:
+        return "no, RAM too small"
     if some.experts_on_host:
         return f"experts of {some.experts_on_host} layers in RAM"
     return f"{some.layers} of {some.of} layers"

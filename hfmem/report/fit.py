@@ -139,6 +139,9 @@ def _offload_words(offload: Offload, unit: str) -> str:
     if offload.experts_on_host:
         part = f"all layers but the experts of {offload.experts_on_host}"
     there, host = format_bytes(offload.total, unit), format_bytes(offload.host, unit)
+    if not offload.held:
+        room = format_bytes(offload.room or 0, unit)
+        return f"{part} would fit ({there}), but {host} remain for the host, whose memory is {room}"
     return f"fits with {part} ({there}), {host} in the host's memory: {offload.option}"
 
 
@@ -415,4 +418,6 @@ def _offload_dict(offload: Offload | None) -> dict[str, Any] | None:
         "n_cpu_moe": offload.experts_on_host,
         "total": offload.total,
         "host": offload.host,
+        "host_memory": offload.room,
+        "host_fits": offload.held,
     }

@@ -170,7 +170,7 @@ class Report:
     @property
     def notes(self) -> tuple[str, ...]:
         """All remarks, without duplicates."""
-        told = choice_notes(self.choices, self.checkpoint) if self.choices else ()
+        told = choice_notes(self.choices, self.checkpoint, read=self.model.conversion is None) if self.choices else ()
         lines = (*told, *self._bundle.notes, *self.scenario.chosen, *self.estimate.formats, *self.estimate.notes)
         reasons = (f"{group.replace('_', ' ')}: unknown, {reason}." for group, reason in self.estimate.unknown)
         return tuple(dict.fromkeys((*lines, *reasons)))
@@ -179,7 +179,7 @@ class Report:
     def download(self) -> Download:
         """The selected weights of all models with config and tokenizer files, except files that are already on this
         machine."""
-        parts = [_download(model.checkpoint) for model in self.models]
+        parts = [_download(model.source_of_files) for model in self.models]
         return Download(nbytes=_sum(part.nbytes for part in parts), files=_sum(part.files for part in parts))
 
 

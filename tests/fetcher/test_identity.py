@@ -157,13 +157,6 @@ def test_links_follow_the_endpoint(hub: Hub) -> None:
         assert "huggingface.co" not in hint
 
 
-def test_a_quantisation_without_gguf_files_is_told(hub: Hub) -> None:
-    hub.put(single("org/name", CONFIG, ROWS))
-    found = fetch(reference("org/name:Q4_K_M"), Access())
-    assert any("Q4_K_M" in note and "GGUF" in note for note in found.notes)
-    assert not any("GGUF" in note for note in fetch(reference("org/name"), Access()).notes)
-
-
 def test_a_file_that_an_address_names_and_that_is_not_counted_is_told(hub: Hub) -> None:
     hub.put(single("org/name", CONFIG, ROWS))
     address = f"{hub.url}/org/name/blob/main"

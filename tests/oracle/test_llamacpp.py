@@ -66,9 +66,7 @@ def smallest() -> dict[str, str]:
 
 FILES: Final = smallest()
 OFF: Final = {
-    "lfm2": "where its attention is put elsewhere than its layer, flash attention is off, which is not modelled",
-    "qwen35": "within a few percent: its layers with states are not recorded between all the neighbours that they have",
-    "granitehybrid": "within a few percent, for the same reason",
+    "granitehybrid": "within a few percent: its states are not recorded between all the neighbours that they have",
 }
 """Architectures whose compute buffers may be further off, and why."""
 

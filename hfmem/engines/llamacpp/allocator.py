@@ -12,7 +12,7 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-__all__ = ["HOST", "Device", "Step", "compute_buffers"]
+__all__ = ["HOST", "Device", "Step", "assigned", "compute_buffers"]
 
 HOST: Final = -1
 """The place of the processor, after all devices."""
@@ -116,15 +116,16 @@ def compute_buffers(
         copies: of inputs, where several devices work on several batches at once (`pipeline_parallel`).
     """
     host = len(devices)
-    places = _assigned(steps, devices)
+    places = assigned(steps, devices)
     buffers = [_Buffer(alignment=device.alignment) for device in devices] + [_Buffer(alignment=32)]
     plan = _Plan(inputs=inputs, steps=steps, places=places, host=host, copies=copies)
     plan.run(buffers)
     return tuple(buffer.most for buffer in buffers)
 
 
-def _assigned(steps: Sequence[Step], devices: Sequence[Device]) -> list[int]:
-    """The device of each step: that of its weights, else of its neighbours, accelerators first."""
+def assigned(steps: Sequence[Step], devices: Sequence[Device]) -> list[int]:
+    """The device of each step, the number of devices for the host: that of its weights, else of its neighbours,
+    accelerators first."""
     host = len(devices)
     places: list[int | None] = [_own(step, devices) for step in steps]
     order = range(len(steps))

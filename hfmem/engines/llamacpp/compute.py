@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
 from typing import Final
 
-from hfmem.engines.llamacpp.allocator import HOST, Device, Step, compute_buffers
+from hfmem.engines.llamacpp.allocator import HOST, Device, Step, assigned, compute_buffers
 from hfmem.engines.llamacpp.graphs import (
     HEAD,
     Graph,
@@ -28,10 +29,15 @@ __all__ = ["Compute", "computed"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compute:
-    """Compute buffers in bytes: of each device, and of the host."""
+    """Compute buffers in bytes: of each device, and of the host.
+
+    Attributes:
+        flash: whether flash attention runs: llama.cpp may have switched it off (`auto_flash`).
+    """
 
     devices: tuple[int, ...]
     host: int
+    flash: bool
 
 
 _IN_A_ROW: Final = 3
@@ -41,6 +47,8 @@ _MASK: Final = "kq_mask"
 _ROWS: Final = "_idxs"
 _NORMS: Final = ("RMS_NORM", "NORM")
 _GATHERS: Final = "GET_ROWS"
+_FLASH: Final = "FLASH_ATTN_EXT"
+_MATRIX: Final = "MUL_MAT"
 _LEAST_ROTATION: Final = 64
 _COPIES: Final = 4
 """Batches under way at once on several devices (`GGML_SCHED_MAX_COPIES`)."""
@@ -56,6 +64,34 @@ def computed(
         devices: the accelerators.
         caches: bytes of each layer's keys and values, for where they stay on the host.
     """
+    key = _key(placement, devices, caches)
+    found = _KNOWN.get(key)
+    if found is None:
+        found = _computed(placement, devices, caches)
+        if len(_KNOWN) >= _MOST_KNOWN:
+            _KNOWN.clear()
+        _KNOWN[key] = found
+    return found
+
+
+_KNOWN: Final[dict[Hashable, Compute | Unknown]] = {}
+"""What was computed: quantisations of one model differ in nothing that counts here but in weights that are copied."""
+_MOST_KNOWN: Final = 512
+
+
+def _key(placement: Placement, devices: Sequence[Device], caches: Sequence[tuple[int, int]]) -> Hashable:
+    """All that compute buffers depend on."""
+    blocks = placement.blocks
+    weights = tuple(
+        (tensor.name, tensor.nbytes) if placement.of(tensor) == HOST else tensor.name for tensor in blocks.tensors
+    )
+    values = tuple(blocks.values.items())
+    layout = (blocks.architecture, blocks.count, blocks.loaded, blocks.kinds, blocks.window, blocks.headed, values)
+    kept = () if placement.settings.offload_kqv and not placement.settings.auto_flash else tuple(caches)
+    return layout, weights, placement.settings, placement.free, tuple(devices), kept
+
+
+def _computed(placement: Placement, devices: Sequence[Device], caches: Sequence[tuple[int, int]]) -> Compute | Unknown:
     blocks, settings = placement.blocks, placement.settings
     layers = [
         Layer(kind=kind, names=frozenset(tensor.inner for tensor in each))
@@ -64,15 +100,30 @@ def computed(
     structure = nearest(structures(blocks.architecture), layers)
     if structure is None:
         return Unknown(f"no graph of '{blocks.architecture}' is recorded")
-    graph = _setting(structure, blocks, settings)
+    flash = settings.flash
+    sized = _sized(placement, structure, layers, caches)
+    if not isinstance(sized, Unknown) and settings.auto_flash and sized.apart(devices):
+        flash = False
+        sized = _sized(replace(placement, settings=replace(settings, flash=False)), structure, layers, caches)
+    if isinstance(sized, Unknown):
+        return sized
+    copies = _COPIES if placement.pipelined else 1
+    *found, host = compute_buffers(sized.inputs, sized.steps, devices, copies=copies)
+    return Compute(devices=tuple(found), host=host, flash=flash)
+
+
+def _sized(
+    placement: Placement, structure: Structure, layers: Sequence[Layer], caches: Sequence[tuple[int, int]]
+) -> _Sized | Unknown:
+    """The graph of these settings with the sizes of the file."""
+    blocks = placement.blocks
+    graph = _setting(structure, blocks, placement.settings)
     if graph is None:
         return Unknown(f"'{blocks.architecture}' does not run with these settings")
     try:
-        inputs, steps = _Sized(placement, structure, graph, layers, caches).built()
+        return _Sized(placement, structure, graph, layers, caches)
     except KeyError as error:
         return Unknown(f"the file does not say its {error.args[0]}")
-    *found, host = compute_buffers(inputs, steps, devices, copies=_COPIES if placement.pipelined else 1)
-    return Compute(devices=tuple(found), host=host)
 
 
 def _setting(structure: Structure, blocks: Blocks, settings: LlamaSettings) -> Graph | None:
@@ -89,6 +140,43 @@ def _turned(kind: str, size: int) -> bool:
     return CACHE_TYPES[kind][0] > 1 and size % _LEAST_ROTATION == 0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Before:
+    """The part that comes before a layer's: in the run, and where the layer was recorded. What it makes for the layer
+    besides its result, a state that is loaded early, may lie elsewhere among its steps.
+
+    Attributes:
+        own: the part in the run.
+        recorded: the one in the recording.
+    """
+
+    own: Part = ()
+    recorded: Part = ()
+
+    def moved(self, read: int, number: int) -> int:
+        """How many steps back a read goes in the run.
+
+        Args:
+            read: as it is recorded.
+            number: of the step in its part.
+        """
+        behind = read - number  # from the end of the part before, 1 for its last step
+        if read >= HEAD or not 0 < behind <= len(self.recorded) or self.own is self.recorded:
+            return read
+        found = self.recorded[len(self.recorded) - behind]
+        if not found.ahead:
+            return read
+        rank = _early(self.recorded).index(len(self.recorded) - behind)
+        places = _early(self.own)
+        return number + len(self.own) - places[rank] if rank < len(places) else read
+
+
+@cache
+def _early(part: Part) -> tuple[int, ...]:
+    """The steps of a part that are of the next layer's state."""
+    return tuple(number for number, step in enumerate(part) if step.ahead)
+
+
 class _Sized:
     """A recorded graph with the sizes of a file."""
 
@@ -100,6 +188,7 @@ class _Sized:
         layers: Sequence[Layer],
         caches: Sequence[tuple[int, int]],
     ) -> None:
+        self.kept = caches
         self.caches = () if placement.settings.offload_kqv else caches
         self.placement, self.graph = placement, graph
         self.blocks, self.settings = placement.blocks, placement.settings
@@ -108,19 +197,36 @@ class _Sized:
         """Where each recorded step is, as steps of older builds come between them."""
         self.converted: dict[int, int] = {}
         """Where each mask is converted, by the input."""
+        self.attending: list[tuple[int, int]] = []
+        """Where flash attention runs, and of which layer."""
+        self.upright: int | None = None
+        """Where the values of the layer were turned, of which eager attention finds each token's together."""
+        self.inputs = [self._input(number) for number in range(len(graph.inputs))]
+        """Bytes of inputs."""
+        self.steps: list[Step] = []
+        self._build()
 
-    def built(self) -> tuple[list[int], list[Step]]:
-        """The bytes of inputs, and the steps."""
-        inputs = [self._input(number) for number in range(len(self.graph.inputs))]
-        steps: list[Step] = []
-        head = len(self.graph.parts) - len(self.structure.layers)
+    def _build(self) -> None:
+        parts = self.graph.parts
+        head = len(parts) - len(self.structure.layers)
         chosen = self._chosen()
-        for part in self.graph.parts[:head]:
-            self._add(steps, part, None, chosen[0])
+        for part in parts[:head]:
+            self._add(part, None, chosen[0], _Before())
+        before = _Before(own=parts[head - 1], recorded=parts[head - 1]) if head else _Before()
         for place, layer in enumerate(chosen):
-            part = self.graph.parts[head + self._recorded(chosen, place)]
-            self._add(steps, part, layer, chosen[place + 1] if place + 1 < len(chosen) else None)
-        return inputs, steps
+            number = head + self._recorded(chosen, place)
+            recorded = replace(before, recorded=parts[number - 1] if number else ())
+            self._add(parts[number], layer, chosen[place + 1] if place + 1 < len(chosen) else None, recorded)
+            before = _Before(own=parts[number])
+
+    def apart(self, devices: Sequence[Device]) -> bool:
+        """Whether flash attention would run on another device than its layer's, of one token a sequence: then
+        llama.cpp switches it off (`resolve_fused_ops`)."""
+        if not self.attending or not devices:
+            return False
+        places = assigned([replace(step, rows=0) for step in self.steps], devices)
+        homes = ((number, self.placement.layers[layer]) for number, layer in self.attending)
+        return any(places[number] != (len(devices) if home == HOST else home) for number, home in homes)
 
     def _input(self, number: int) -> int:
         """The bytes of an input by the rules of the release."""
@@ -177,26 +283,43 @@ class _Sized:
 
         return min(range(max(len(recorded) - 1, 1)), key=distance)
 
-    def _add(self, steps: list[Step], part: Part, layer: int | None, following: int | None) -> None:
+    def _add(self, part: Part, layer: int | None, following: int | None, before: _Before) -> None:
         """Add the steps of a layer; its last may be the normalisation that the next layer begins with."""
-        values = self._values(layer or 0)
+        values, steps = self._values(layer or 0), self.steps
         sides = list(self.caches[layer]) if self.caches and layer is not None else []
+        self.upright = None
         for number, step in enumerate(part):
             home = following if number == len(part) - 1 else layer
             self._convert(steps, step, values)
+            turned = self._turn(step, layer)
             self.at.append(len(steps))
+            if step.operation == _FLASH and layer is not None:
+                self.attending.append((len(steps), layer))
+            owner = following if step.ahead > 0 else layer
             steps.append(
                 Step(
                     nbytes=None if step.size == "-" else size_of(step.size, values),
-                    reads=tuple(self._read(read) for read in step.reads),
-                    replaces=tuple(self._read(read) for read in step.replaces),
-                    place=self._place(step, layer) if (pinned := self._pinned(step, home)) is None else pinned,
+                    reads=(*turned, *(self._read(before.moved(read, number)) for read in step.reads)),
+                    replaces=tuple(self._read(before.moved(read, number)) for read in step.replaces),
+                    place=self._place(step, layer, owner) if (pinned := self._pinned(step, home)) is None else pinned,
                     copied=self._copied(step, layer),
                     borrowed=_borrowed(step, layer, sides),
                     rows=self._rows(step, values),
                     output=step.output,
                 )
             )
+
+    def _turn(self, step: RecordedStep, layer: int | None) -> tuple[int, ...]:
+        """What eager attention reads besides, where the cache is laid out for flash attention: the layer's values,
+        turned before its first step (`build_attn_mha`)."""
+        switched = self.settings.auto_flash and not self.settings.flash
+        if not switched or layer is None or step.operation != _MATRIX or not step.cached or step.size == "-":
+            return ()
+        if self.upright is None:
+            self.upright = len(self.steps)
+            self.steps.append(Step(nbytes=self.kept[layer][1], reads=()))
+            return ()
+        return (self.upright,)
 
     def _read(self, read: int) -> int:
         if read < 0:
@@ -221,12 +344,12 @@ class _Sized:
         pinned = self.settings.pins_norms and whole and step.operation in _NORMS
         return self.placement.layers[layer] if pinned and layer is not None else None
 
-    def _place(self, step: RecordedStep, layer: int | None) -> int | None:
+    def _place(self, step: RecordedStep, layer: int | None, owner: int | None) -> int | None:
         placement = self.placement
         for tensor in self._tensors(step, layer):
             return self._home(step, tensor)
-        if step.cached and step.size == "-" and layer is not None and placement.settings.offload_kqv:
-            return placement.layers[layer]
+        if step.cached and step.size == "-" and owner is not None and placement.settings.offload_kqv:
+            return placement.layers[owner]
         return HOST if step.cached and step.size == "-" else None
 
     def _tensors(self, step: RecordedStep, layer: int | None) -> Iterator[GgufTensor]:
@@ -255,9 +378,9 @@ def _borrowed(step: RecordedStep, layer: int | None, sides: list[int]) -> tuple[
     """The keys and values that a step of attention reads: both at once, or one after the other without flash."""
     if not step.cached or step.size == "-" or not sides:
         return ()
-    if step.operation == "FLASH_ATTN_EXT":
+    if step.operation == _FLASH:
         taken, sides[:] = list(sides), []
-    elif step.operation == "MUL_MAT":
+    elif step.operation == _MATRIX:
         taken = [sides.pop(0)]
     else:
         return ()

@@ -15,6 +15,7 @@ from hfmem.engines.llamacpp.options import ALL_LAYERS, LlamaCppOptions
 from hfmem.engines.llamacpp.refusals import refusal
 from hfmem.engines.llamacpp.settings import Defaults, LlamaSettings, padded, server, server_of
 from hfmem.engines.llamacpp.split import RULES
+from hfmem.engines.llamacpp.tower import tower_of
 from hfmem.engines.protocol import Engine, Suggestions
 from hfmem.estimator.parallel import Parallel
 from hfmem.estimator.values import Estimate, Group, Loading, Margin, Offload, Rank, Scenario, Serving, Settings, Term
@@ -24,7 +25,7 @@ from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Architecture
 from hfmem.options.otherwise import Otherwise
 from hfmem.refusals.splits import UnsupportedSizeError
-from hfmem.units import MIB, format_bytes
+from hfmem.units import GIB, MIB, format_bytes
 
 __all__ = ["ENGINE", "LlamaCpp"]
 
@@ -74,7 +75,7 @@ class LlamaCpp:
         """Everything: on which accelerator it lies, and what the host holds."""
         if model.blocks is None:
             return self._unknown(model, scenario)
-        settings = _settings(scenario)
+        settings = replace(_settings(scenario), mmproj=tower_of(model, scenario))
         memory = memory_of(model.blocks, model.architecture, settings, scenario, _devices(scenario))
         return _started(_shown(memory, model, scenario), self.refused(model, scenario))
 
@@ -89,16 +90,19 @@ class LlamaCpp:
             return None
         if scenario.gpu is None or scenario.gpu.kind == "unified":
             return None  # what one memory has no room for, the other side of it has not either
-        found = most_offloaded(model.blocks, model.architecture, scenario, _devices(scenario), _MARGIN.nbytes)
-        if found is None:
-            return None
-        layers = ALL_LAYERS if found.layers == found.of else found.layers
-        settings = server_of(scenario).of(scenario, n_gpu_layers=layers, n_cpu_moe=found.experts_on_host)
-        return replace(found, command=_command(model, settings, scenario))
+        found = most_offloaded(
+            model,
+            scenario,
+            _devices(scenario),
+            _MARGIN.nbytes,
+            lambda memory: _command(model, memory, scenario),
+        )
+        return None if found is None else replace(found, room=_host_memory(scenario))
 
     def _unknown(self, model: Model, scenario: Scenario) -> Estimate:
         """The weights of the files, and why nothing else is known."""
         reason = model.architecture.unknown or _ONE_FILE
+        reason += f" ({model.unconverted})" if model.unconverted else ""
         stored = _stored(model)
         groups: tuple[Group, ...] = ("kv_cache", "activations") if stored else ("weights", "kv_cache", "activations")
         return Estimate(
@@ -129,6 +133,19 @@ def _devices(scenario: Scenario) -> int:
     asked = server_of(scenario).asked
     on_cpu = scenario.gpu is not None and scenario.gpu.kind == "cpu"
     return 0 if on_cpu or asked.n_gpu_layers == 0 else scenario.parallel.gpus
+
+
+def _host_memory(scenario: Scenario) -> int | None:
+    """Bytes that the host may use: what was asked, else this machine's; None for another machine's."""
+    asked = server_of(scenario).asked.host_memory
+    if asked is not None:
+        return int(asked * GIB)
+    here = scenario.gpu is not None and scenario.gpu.basis == "detected"
+    if not here:
+        return None
+    from hfmem.hardware.detect import physical_memory  # for this machine's accelerators only
+
+    return physical_memory() or None
 
 
 def _settings(scenario: Scenario) -> LlamaSettings:
@@ -164,16 +181,17 @@ def _shown(memory: Memory, model: Model, scenario: Scenario) -> Estimate:
             kv_pool=None,
             kv_tokens=None,
             max_concurrency=None,
-            command=_command(model, memory.placement.settings, scenario),
+            command=_command(model, memory, scenario),
         ),
         host=host,
     )
 
 
-def _command(model: Model, settings: LlamaSettings, scenario: Scenario) -> str:
+def _command(model: Model, memory: Memory, scenario: Scenario) -> str:
+    settings = memory.placement.settings
     if server_of(scenario).defaults.title and model.blocks is not None:
         return modelfile(model, settings, model.blocks.count + 1)
-    return launch_line(model, settings)
+    return launch_line(model, settings, flash=memory.flash)
 
 
 _PADDING: Final = 256  # tokens to whose multiple contexts are rounded up
@@ -233,6 +251,11 @@ def _remarks(memory: Memory, model: Model, scenario: Scenario) -> Iterator[str]:
     if scenario.prompt is not None or scenario.prefill_chunk is not None:
         yield Otherwise(
             "--prompt and --prefill-chunk have no effect: llama.cpp runs --ubatch-size tokens of a prompt at once."
+        )
+    if memory.placement.settings.flash and not memory.flash:
+        yield Otherwise(
+            "llama.cpp switches flash attention off, as some of it would run on another device than its layer's; "
+            "--flash-attn on keeps it, and takes less memory."
         )
     host = memory.total(HOST)
     if len(memory.terms) > 1 and host:

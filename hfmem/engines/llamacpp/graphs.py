@@ -3,12 +3,14 @@
 `hfmem/data/llamacpp_graphs.jsonl` is written by `python -m hfmem.probe.llamacpp`. A line is a part of a graph (what
 one layer runs), or an architecture's structure: its layers' tensors and, for each setting, inputs and parts. A step is
 `OPERATION SIZE READS WEIGHTS`: the size a sum of products; reads are counted backwards from the step, `i0` is the first
-input, `!` marks memory that the result may take; `cache` marks those that read or write it, `=` those kept to the end.
+input, `!` marks memory that the result may take; `cache` marks those that read or write it (`cache+1` that of the next
+layer, whose state is loaded early), `=` those kept to the end.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -45,6 +47,7 @@ class RecordedStep:
         replaces: those of `reads` whose memory it may take.
         weights: names of tensors, of its own layer without their number.
         cached: whether it reads or writes the cache.
+        ahead: of which layer, counted from its own: 1 for the next.
         output: whether it is kept to the end.
     """
 
@@ -55,6 +58,7 @@ class RecordedStep:
     weights: tuple[str, ...]
     cached: bool
     output: bool
+    ahead: int = 0
 
 
 Part = tuple[RecordedStep, ...]
@@ -139,6 +143,9 @@ def _part(number: int, line: str) -> Part:
     return _PARSED[number]
 
 
+_CACHE: Final = re.compile(r"cache(?:[+-]\d+)?")
+
+
 def _step(text: str) -> RecordedStep:
     operation, size, reads, weights = text.split(" ")
     output = weights.endswith("=")
@@ -151,14 +158,16 @@ def _step(text: str) -> RecordedStep:
         found.append(back)
         if each.endswith("!"):
             replaced.append(back)
+    marks = [name for name in names if _CACHE.fullmatch(name)]
     return RecordedStep(
         operation=operation,
         size=size,
         reads=tuple(found),
         replaces=tuple(replaced),
-        weights=tuple(name for name in names if name not in ("-", "cache")),
-        cached="cache" in names,
+        weights=tuple(name for name in names if name != "-" and name not in marks),
+        cached=bool(marks),
         output=output,
+        ahead=int(marks[0].removeprefix("cache") or 0) if marks else 0,
     )
 
 

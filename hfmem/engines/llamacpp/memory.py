@@ -35,11 +35,13 @@ class Memory:
         placement: where the layers are.
         terms: of each place.
         unknown: what is not known.
+        flash: whether flash attention runs: llama.cpp may have switched it off.
     """
 
     placement: Placement
     terms: dict[int, tuple[Term, ...]] = field(hash=False)
     unknown: tuple[tuple[Group, str], ...] = ()
+    flash: bool = True
 
     def total(self, place: int) -> int:
         """Bytes of a place."""
@@ -66,13 +68,50 @@ def memory_of(
         for place, size in [*enumerate(compute.devices), (HOST, compute.host)]:
             terms[place].append(_compute(size, settings))
     terms[HOST].append(_output(blocks, settings))
+    terms[0 if devices else HOST] += _tower(settings)
     for place in range(devices):
         terms[place] += context_terms(scenario.gpu, SINGLE)  # devices pass activations on, without NCCL
     return Memory(
         placement=placement,
         terms={place: tuple(term for term in found if term.nbytes) for place, found in terms.items()},
         unknown=unknown,
+        flash=settings.flash and (isinstance(compute, Unknown) or compute.flash),
     )
+
+
+_TOWER_FLASH, _TOWER_EAGER = 739_025_728, 5_108_210_240
+"""Compute buffers of Qwen2.5-VL's tower, the largest of four families (`mtmd_get_memory_usage`, 0.5.0); those of
+gemma-3 are 127,139,840 and 1,186,988,032 B, of Qwen3-VL 338,153,728 and 4,957,737,216 B, of gemma-4 213,472,512 and
+397,497,600 B."""
+
+
+_WITH: Final = {True: "with flash attention", False: "without flash attention"}
+
+
+def _tower(settings: LlamaSettings) -> list[Term]:
+    """What an image or audio tower takes, on the first accelerator."""
+    found: list[Term] = []
+    for name, nbytes in settings.mmproj:
+        size = _TOWER_FLASH if settings.flash else _TOWER_EAGER
+        found += [
+            Term(
+                name="mmproj",
+                group="weights",
+                nbytes=nbytes,
+                how=f"the size of {name}, whose header is some kB of it",
+                source=f"the listing of files; {_SOURCE}, tools/mtmd",
+                certainty="derived",
+            ),
+            Term(
+                name="mmproj compute buffer",
+                group="activations",
+                nbytes=size,
+                how=f"that of Qwen2.5-VL's tower, the largest of four that were measured {_WITH[settings.flash]}",
+                source=f"{_SOURCE}, mtmd_get_memory_usage",
+                certainty="typical",
+            ),
+        ]
+    return found
 
 
 def _device(scenario: Scenario) -> Device:

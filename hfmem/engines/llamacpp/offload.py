@@ -3,34 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from hfmem.engines.llamacpp.allocator import HOST
 from hfmem.engines.llamacpp.memory import Memory, memory_of
 from hfmem.engines.llamacpp.options import ALL_LAYERS
 from hfmem.engines.llamacpp.settings import server_of
+from hfmem.engines.llamacpp.tower import tower_of
 from hfmem.estimator.values import Offload, Scenario
 from hfmem.mapper.gguf.layout import Blocks
-from hfmem.mapper.values import Architecture
+from hfmem.mapper.interpret import Model
 
 __all__ = ["most_offloaded"]
 
 
 def most_offloaded(
-    blocks: Blocks, architecture: Architecture, scenario: Scenario, devices: int, margin: int
+    model: Model, scenario: Scenario, devices: int, margin: int, line: Callable[[Memory], str]
 ) -> Offload | None:
     """All of the model; else all but the experts of as few layers as possible, which costs less time than whole layers
     on the host; else as many layers as fit, each with `margin` bytes to spare. None where not even one fits, or a part
     is not known.
 
     Args:
-        blocks, architecture: the file.
+        model: the file.
         scenario: with the accelerator.
         devices: how many there are.
         margin: bytes of each that should stay free.
+        line: what starts it.
     """
-    if not devices or scenario.gpu is None:
+    blocks = model.blocks
+    if not devices or scenario.gpu is None or blocks is None:
         return None
-    run = _Run(blocks, architecture, scenario, devices)
+    run = _Run(model, blocks, scenario, devices, line)
     room = scenario.available - margin
     every = blocks.count + 1
     if run.fits(every, 0, room):
@@ -62,18 +66,24 @@ def _most(holds: Callable[[int], bool], most: int) -> int:
 class _Run:
     """A file on the accelerators of a scenario, for any number of layers there."""
 
-    def __init__(self, blocks: Blocks, architecture: Architecture, scenario: Scenario, devices: int) -> None:
-        self.blocks, self.architecture, self.scenario, self.devices = blocks, architecture, scenario, devices
-        self.ollama = bool(server_of(scenario).defaults.title)
+    def __init__(
+        self, model: Model, blocks: Blocks, scenario: Scenario, devices: int, line: Callable[[Memory], str]
+    ) -> None:
+        self.line = line
+        self.server = server_of(scenario)
+        self.mmproj = tower_of(model, scenario)
+        self.blocks, self.architecture, self.scenario, self.devices = blocks, model.architecture, scenario, devices
+        self.ollama = bool(self.server.defaults.title)
         """Whether Ollama runs it, which moves whole layers only."""
         self._known: dict[tuple[int, int], Memory] = {}
 
     def memory(self, layers: int, experts: int) -> Memory:
         """The memory with so many layers there, and the experts of so many on the host."""
         if (layers, experts) not in self._known:
-            settings = server_of(self.scenario).of(
+            settings = self.server.of(
                 self.scenario, n_gpu_layers=ALL_LAYERS if layers > self.blocks.count else layers, n_cpu_moe=experts
             )
+            settings = replace(settings, mmproj=self.mmproj)
             found = memory_of(self.blocks, self.architecture, settings, self.scenario, self.devices)
             self._known[layers, experts] = found
         return self._known[layers, experts]
@@ -95,4 +105,5 @@ class _Run:
             total=max(memory.total(place) for place in range(self.devices)),
             host=memory.total(HOST),
             option=f"{option} --n-cpu-moe {experts}" if experts else option,
+            command=self.line(memory),
         )

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from hfmem.engines.tracing import TraceOptions
 from hfmem.errors import quoted
 from hfmem.options.option import Need, Option
-from hfmem.options.reading import not_one_of, tokens
+from hfmem.options.reading import gibibytes, not_one_of, tokens
 
 __all__ = ["ALL_LAYERS", "CACHE_WORDS", "LlamaCppOptions", "OllamaOptions"]
 
@@ -166,6 +166,18 @@ class OllamaOptions:
             alone="on",
         ),
     ] = "auto"
+    host_memory: Annotated[
+        float | None,
+        _option(
+            help="Memory of the host for what does not fit on the accelerators: 64 and 64GB mean 64 GiB; or 512MiB",
+            metavar="SIZE",
+            shown="with --gpu auto this machine's, else no limit",
+            parse=gibibytes,
+            least=0,
+            most=10**6,
+            needs=(Need(sentence="needs --gpu NAME, or --gpu auto", met=lambda asked: asked.gpu),),
+        ),
+    ] = None
     llamacpp_version: Annotated[
         str | None,
         _option(
@@ -230,4 +242,12 @@ class LlamaCppOptions(OllamaOptions, TraceOptions):
     kv_unified: Annotated[
         bool | None, _option(help="One KV cache for all sequences, not one each", shown="one each")
     ] = None
+    mmproj: Annotated[
+        str,
+        _option(
+            help="Image or audio tower: auto, the one that llama-server -hf takes of the repository; none; or a file",
+            names=("--mmproj",),
+            metavar="auto|none|FILE",
+        ),
+    ] = "auto"
     swa_full: Annotated[bool, _option(help="Keep all tokens in layers with a sliding window too")] = False

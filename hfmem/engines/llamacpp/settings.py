@@ -48,6 +48,7 @@ class LlamaSettings:
         n_seq_max: sequences (`--parallel`).
         n_outputs: rows of logits of one batch (llama-server: one a sequence).
         flash: whether flash attention runs.
+        auto_flash: whether llama.cpp still switches it off where it would run on another device than its layer's.
         type_k, type_v: types of the cache.
         unified: one cache for all sequences, not one each.
         n_gpu_layers: layers on accelerators, the output counted first.
@@ -55,6 +56,7 @@ class LlamaSettings:
         n_cpu_moe: of so many first layers the experts stay on the host.
         overrides: regular expressions of tensors and where they go: "CPU", or a device's number as text.
         embeddings: whether the states of the last layer are given out beside the logits.
+        mmproj: the file of a tower and its bytes; () for none.
         release: whose rules hold.
         pins_norms: whether normalisations run on their own layer's device where all layers are offloaded, as they do
             when a model is loaded (`graph_get_cb`); what llama.cpp simulates without loading leaves them to the device
@@ -67,6 +69,7 @@ class LlamaSettings:
     n_seq_max: int = 1
     n_outputs: int = 1
     flash: bool = True
+    auto_flash: bool = False
     type_k: str = "f16"
     type_v: str = "f16"
     unified: bool = False
@@ -78,6 +81,7 @@ class LlamaSettings:
     overrides: tuple[tuple[str, str], ...] = ()
     offload_kqv: bool = True
     embeddings: bool = False
+    mmproj: tuple[tuple[str, int], ...] = ()
     release: Release = NEWEST
     pins_norms: bool = False
 
@@ -200,6 +204,7 @@ class LlamaServer:
             n_seq_max=scenario.batch,
             n_outputs=self.ubatch if self.release.all_outputs else scenario.batch,
             flash=self.flash,
+            auto_flash=self.flash and self.asked.flash_attn == "auto" and CACHE_TYPES[self.type_v][0] == 1,
             type_k=self.type_k,
             type_v=self.type_v,
             unified=bool(asked.kv_unified),

@@ -99,6 +99,7 @@ FORMAT: Final = Format(
     suffixes=(".gguf",),
     read=read,
     head=_STEPS[0],
+    ahead=_STEPS[1],
     most_bytes=_LONGEST,
     most_requests=len(_STEPS),
 )

@@ -63,6 +63,8 @@ class Format:
             bytes that are invalid in this format, and does not trust lengths stated in the file. None for a format of
             which only file sizes are used.
         head: bytes at the beginning that are fetched first, in one request; most headers are no longer.
+        ahead: bytes at the beginning that one request is for, which ends after `head` where that is the whole header;
+            0 where further bytes are requested only when they are needed.
         tail: bytes at the end that are always needed; 0 for none.
         most_bytes: maximum of bytes read per file.
         most_requests: maximum of requests per file.
@@ -73,6 +75,7 @@ class Format:
     suffixes: tuple[str, ...]
     read: Callable[[str], Reading] | None
     head: int = 4096
+    ahead: int = 0
     tail: int = 0
     most_bytes: int = 64 * MIB
     most_requests: int = 64

@@ -10,7 +10,7 @@ from hfmem.fetcher.formats.protocol import FileContents, Format, Span
 from hfmem.fetcher.formats.table import format_of
 from hfmem.fetcher.values import TensorInfo
 
-__all__ = ["Fetch", "Piece", "contents_notes", "read_contents", "tensors_of"]
+__all__ = ["Fetch", "Piece", "contents_notes", "is_whole", "read_contents", "tensors_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +68,27 @@ def _read(format_: Format, file: str, window: _Window) -> FileContents:
             wanted = reading.send(window.read(wanted))
     except StopIteration as finished:
         return _measured(finished.value, window)
+
+
+def is_whole(format_: Format, file: str, content: bytes) -> bool:
+    """Whether the beginning of a file has all of its header.
+
+    Args:
+        format_: its format.
+        file: its name, for errors.
+        content: the beginning.
+    """
+    if format_.read is None:
+        return True
+    reading = format_.read(file)
+    try:
+        wanted = next(reading)
+        while True:
+            wanted = reading.send(content[wanted.start : wanted.stop])
+    except StopIteration:
+        return True
+    except InvalidFileError:
+        return False
 
 
 def tensors_of(contents: Mapping[str, FileContents]) -> tuple[TensorInfo, ...]:

@@ -12,6 +12,7 @@ import ctypes as c
 import json
 import os
 import pickle
+import re
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ from typing import Any, Final, NoReturn, TypeVar
 
 from hfmem.engines.tracing import FOLDER, library_folder
 
-__all__ = ["RELEASE", "Asked", "Graph", "Library", "LlamaError", "Tensor", "apart"]
+__all__ = ["FILE_TYPES", "RELEASE", "Asked", "Graph", "Library", "LlamaError", "Tensor", "apart"]
 
 RELEASE: Final = "0.5.0"
 """The release whose structures these are."""
@@ -105,6 +106,47 @@ class _ContextParams(c.Structure):
         ("ctx_other", c.c_void_p),
     )
 
+
+class _QuantizeParams(c.Structure):
+    _fields_ = (
+        *((name, c.c_int32) for name in ("nthread", "ftype", "output_tensor_type", "token_embedding_type")),
+        *(
+            (name, c.c_bool)
+            for name in (
+                "allow_requantize",
+                "quantize_output_tensor",
+                "only_copy",
+                "pure",
+                "keep_split",
+                "dry_run",
+            )
+        ),
+        *((name, c.c_void_p) for name in ("imatrix", "kv_overrides", "tt_overrides", "prune_layers")),
+        ("max_buf_size", c.c_size_t),
+    )
+
+
+class _Matrix(c.Structure):
+    _fields_ = (("name", c.c_char_p), ("data", c.c_void_p), ("size", c.c_size_t))
+
+
+FILE_TYPES: Final[Mapping[str, int]] = {
+    name: number
+    for number, name in enumerate(
+        (
+            *("F32", "F16", "Q4_0", "Q4_1", "", "", "", "Q8_0", "Q5_0", "Q5_1", "Q2_K", "Q3_K_S", "Q3_K_M", "Q3_K_L"),
+            *("Q4_K_S", "Q4_K_M", "Q5_K_S", "Q5_K_M", "Q6_K", "IQ2_XXS", "IQ2_XS", "Q2_K_S", "IQ3_XS", "IQ3_XXS"),
+            *("IQ1_S", "IQ4_NL", "IQ3_S", "IQ3_M", "IQ2_S", "IQ2_M", "IQ4_XS", "IQ1_M", "BF16", "", "", ""),
+            *("TQ1_0", "TQ2_0", "MXFP4_MOE", "", "Q1_0", "Q2_0"),
+        )
+    )
+    if name
+}
+"""`llama_ftype` of llama.h, as `LlamaFileType` of gguf-py has it."""
+
+_QUANTISED: Final = re.compile(
+    r"\]\s+(\S+)\s+- \[[^\]]*\], type =\s+(\S+), size =\s+[\d.]+ MiB(?: ->\s+[\d.]+ MiB \((\w+)\))?"
+)
 
 _MODEL_DEFAULTS: Final[Mapping[str, Any]] = {
     **{"n_gpu_layers": -1, "split_mode": 1, "main_gpu": 0, "use_extra_bufts": True},
@@ -269,6 +311,9 @@ class Library:
         llama.llama_init_from_model.restype = c.c_void_p
         llama.llama_init_from_model.argtypes = [c.c_void_p, _ContextParams]
         llama.llama_free.argtypes = [c.c_void_p]
+        llama.llama_model_quantize_default_params.restype = _QuantizeParams
+        llama.llama_model_quantize.argtypes = [c.c_char_p, c.c_char_p, c.POINTER(_QuantizeParams)]
+        llama.llama_model_quantize.restype = c.c_uint32
         llama.llama_model_free.argtypes = [c.c_void_p]
         base.ggml_backend_buft_name.restype = c.c_char_p
         base.ggml_backend_buft_name.argtypes = [c.c_void_p]
@@ -342,6 +387,28 @@ class Library:
                 self._llama.llama_free(context)
         finally:
             self.free(model)
+
+    def quantised(self, path: Path, quantisation: str, *, matrix: bool = False) -> dict[str, str]:
+        """The type that llama-quantize would give each tensor of a file, as its dry run says.
+
+        Args:
+            path: of the file, whose weights are not read.
+            quantisation: a key of `FILE_TYPES`.
+            matrix: whether there is an importance matrix.
+
+        Raises:
+            LlamaError: refused.
+        """
+        params = self._llama.llama_model_quantize_default_params()
+        params.dry_run, params.nthread, params.ftype = True, 1, FILE_TYPES[quantisation]
+        entries = (_Matrix * 2)(_Matrix(name=b"none", data=None, size=0))
+        params.imatrix = c.addressof(entries) if matrix else None
+        self._log.clear()
+        failed = self._llama.llama_model_quantize(str(path).encode(), b"", c.byref(params))
+        log = "".join(self._log)
+        if failed:
+            raise LlamaError(log[-1500:])
+        return {found[1]: (found[3] or found[2]).upper() for found in _QUANTISED.finditer(log)}
 
     def graph(self, path: Path, asked: Asked) -> Graph:
         """The graph of the largest batch of a file, and the buffers that llama.cpp says it needs.

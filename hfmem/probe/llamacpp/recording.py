@@ -76,12 +76,26 @@ class Recorded:
     unfit: tuple[str, ...]
 
 
-def linked(keys: Mapping[str, Any]) -> dict[str, Any]:
-    """Sizes of the cache's head that follow from the latent's, where a file keeps the latent."""
-    if "attention.key_length_mla" not in keys:
-        return {}
-    rank = keys["attention.kv_lora_rank"]
-    return {"attention.key_length": rank + keys["rope.dimension_count"], "attention.value_length": rank}
+_INNER, _STEPS, _STATE = "ssm.inner_size", "ssm.time_step_rank", "ssm.state_size"
+
+
+def linked(keys: Mapping[str, Any]) -> frozenset[str]:
+    """Keys that follow from others: sizes of the cache's head from the latent's, where a file keeps the latent; the
+    inner size of states whose heads are as large as the state."""
+    found = {"attention.key_length", "attention.value_length"} if "attention.key_length_mla" in keys else set()
+    if _INNER in keys and keys[_INNER] == keys.get(_STEPS, 0) * keys.get(_STATE, 0):
+        found.add(_INNER)
+    return frozenset(found)
+
+
+def _followed(keys: dict[str, Any], names: frozenset[str]) -> dict[str, Any]:
+    """The keys with those that follow from the others made so."""
+    if _INNER in names:
+        keys[_INNER] = keys[_STEPS] * keys[_STATE]
+    if "attention.key_length" in names:
+        rank = keys["attention.kv_lora_rank"]
+        keys |= {"attention.key_length": rank + keys["rope.dimension_count"], "attention.value_length": rank}
+    return keys
 
 
 def padded(number: int, to: int = 256) -> int:
@@ -128,7 +142,7 @@ class _Runs:
             factor, ties = ways[name]
             for each in (_KEYS.get(name, name), *ties):
                 keys[each] = _times(keys[each], factor)
-        keys |= linked(keys)
+        keys = _followed(keys, linked(self.specimen.keys))
         asked = {field: getattr(BASE, field) * 2 for name, field in _RUNTIME.items() if name in changed}
         try:
             specimen = self.specimen
@@ -199,7 +213,7 @@ def recorded(specimen: Specimen, path: Path) -> dict[str, Recorded]:
     values, graphs = runs.first
     # windows before what changes them too
     names = [_WINDOW] if _WINDOW in values else []
-    fixed = _FIXED | linked(specimen.keys).keys() | {"attention.sliding_window"}
+    fixed = _FIXED | linked(specimen.keys) | {"attention.sliding_window"}
     names += [key for key in specimen.keys if key in values and key not in fixed and key not in names]
     names += ["n_kv", "n_outputs", "n_tokens", "n_seqs"]
     stuck = tuple(name for name in names if not runs.movable(name))

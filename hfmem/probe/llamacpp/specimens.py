@@ -19,7 +19,7 @@ from hfmem.mapper.gguf.layout import Blocks, layout_of
 from hfmem.mapper.gguf.reader import architecture_of
 from hfmem.probe.llamacpp.library import LlamaError, library
 
-__all__ = ["DEFAULTS", "Specimen", "discovered", "loads", "typed"]
+__all__ = ["DEFAULTS", "Specimen", "discovered", "grown", "loads", "typed"]
 
 _ALIGNMENT: Final = 32
 _ROUNDS: Final = 900
@@ -181,16 +181,7 @@ def discovered(
     Raises:
         LlamaError: llama.cpp asks for something that is not understood here.
     """
-    specimen = Specimen(architecture=architecture, keys=dict(keys), tensors=dict(tensors or {}))
-    for _ in range(_ROUNDS):
-        specimen.write(path)
-        try:
-            load(path)
-        except LlamaError as error:
-            specimen = _grown(specimen, str(error))
-        else:
-            return specimen
-    raise LlamaError(f"{architecture}: no end after {_ROUNDS} rounds")
+    return grown(Specimen(architecture=architecture, keys=dict(keys), tensors=dict(tensors or {})), path, load)
 
 
 def loads(path: Path) -> None:
@@ -219,6 +210,23 @@ def _grown(specimen: Specimen, log: str) -> Specimen:
             raise LlamaError(log[-400:])
         return replace(specimen, keys={**specimen.keys, key: DEFAULTS.get(key, 1)})
     return _retyped(specimen, log)
+
+
+def grown(specimen: Specimen, path: Path, load: Callable[[Path], object]) -> Specimen:
+    """The file, with the keys that `load` asks for besides its own.
+
+    Raises:
+        LlamaError: it is not taken.
+    """
+    for _ in range(_ROUNDS):
+        specimen.write(path)
+        try:
+            load(path)
+        except LlamaError as error:
+            specimen = _grown(specimen, str(error))
+        else:
+            return specimen
+    raise LlamaError(f"{specimen.architecture}: no end after {_ROUNDS} rounds")
 
 
 def typed(specimen: Specimen, path: Path, load: Callable[[Path], object]) -> Specimen:

@@ -117,9 +117,15 @@ def _line(graph: Recorded, number: int, layer: int, head: int) -> str:
     reads = ",".join(_read(read, number, far) + ("!" if read in replaced else "") for read in step.reads)
     weights = ",".join(_weight(weight, layer) for weight in step.weights)
     if step.cache is not None:
-        weights = f"{weights},cache" if weights else "cache"
+        mark = _cache(step.cache, layer)
+        weights = f"{weights},{mark}" if weights else mark
     end = "=" if step.output else ""
     return f"{step.op} {'-' if size is None else text_of(size)} {reads or '-'} {weights or '-'}{end}"
+
+
+def _cache(owner: int, layer: int) -> str:
+    """The mark of a step with a cache; of another layer's than its part's, with how far behind that one is."""
+    return "cache" if owner == layer else f"cache{owner - layer:+d}"
 
 
 def _read(read: int, number: int, far: int) -> str:

@@ -57,6 +57,7 @@ class Row:
             n_seq_max=asked["n_seq_max"],
             n_outputs=asked.get("n_outputs_max", ALL_LAYERS),
             flash=asked["fa"] != "off",
+            auto_flash=asked["fa"] == "auto" and asked["ctv"] in ("f16", "f32", "bf16"),
             type_k=asked["ctk"],
             type_v=asked["ctv"],
             unified=asked["kv_unified"],

@@ -150,7 +150,7 @@ def test_a_refusal_stands_in_the_report(path: str) -> None:
 def line(settings: LlamaSettings, **changed: Any) -> str:
     checkpoint: Checkpoint = replace(model(FILE), **changed)
     found: Model = interpret(checkpoint)
-    return launch_line(found, settings)
+    return launch_line(found, settings, flash=settings.flash)
 
 
 def test_the_line_names_what_is_not_the_default() -> None:
