@@ -87,6 +87,7 @@ OWN = {
     *("unit", "explain", "output"),  # what the command line itself reads
     *("help_all", "help_for", "version"),  # what it answers at once
     "gpus",  # a key of `--list-gpus --format json`
+    "file",  # Python's own, of `print`
     "seq",  # models that run as one have one length
 }
 

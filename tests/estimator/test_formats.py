@@ -213,7 +213,7 @@ def test_a_fit_within_the_range_is_neither_yes_nor_no() -> None:
         ("deepseek-ai/DeepSeek-V3", {"dtype": "fp8", "runtime": "vllm"}, 628.85),  # as stored
         ("Qwen/Qwen3-8B-FP8", {"dtype": "awq", "runtime": "vllm"}, 5.68),  # of Qwen/Qwen3-8B it is the same
         ("Qwen/Qwen3-8B", {"dtype": "awq", "runtime": "vllm"}, 5.68),
-        (GPT_OSS, {"dtype": "w4a16", "runtime": "vllm"}, 12.52),
+        (GPT_OSS, {"dtype": "w4a16", "runtime": "vllm"}, 11.68),  # no longer MXFP4, whose kernels pad
     ],
 )
 def test_a_quantised_checkpoint_is_packed_anew_by_tools(model: str, asked: dict[str, Any], gib: float) -> None:

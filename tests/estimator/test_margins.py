@@ -96,7 +96,7 @@ def test_require_fit_takes_a_tight_fit_and_says_so() -> None:
         (QWEN, "--runtime", "vllm", "--seq", "131072", "--gpu", "H100"),
         (QWEN, "--runtime", "vllm", "--gpu", "T4"),
         (QWEN, "--gpu", "RTX 4090", "--seq", "32768", "--reserve", "0.5"),
-        ("nvidia/DeepSeek-V4-Flash-NVFP4", "--runtime", "vllm", "--gpu", "8x B200"),
+        ("albert/albert-base-v1", "--gpu", "H100", "--seq", "512"),
         (LLAMA, "--gpu", "H100", "--gpu", "3x H100", "--tp", "3"),
     ],
     ids=" ".join,
@@ -156,7 +156,7 @@ def stored(*names: str, **config: Any) -> Model:
 
 
 MAPPED = ("a.safetensors", "b.safetensors")
-PICKLED = ("pytorch_model-1.bin", "pytorch_model-2.bin")
+PICKLED = ("pytorch_model-00001-of-00002.bin", "pytorch_model-00002-of-00002.bin")
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ def loaded_terms(model: Model, scenario: Scenario, kept: Kept) -> tuple[Term, ..
     return (
         *_rotary(model, groups, width),
         *_projections((*(model.architecture.layers or ()), *draft_layers(model, scenario)), width),
-        *mxfp4_terms(model, groups, scenario),
+        *(() if kept.rewritten else mxfp4_terms(model, groups, scenario)),
         *_rounding(groups, scenario, kept),
     )
 
