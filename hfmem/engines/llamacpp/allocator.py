@@ -84,24 +84,24 @@ class _Buffer:
         return offset
 
     def give(self, offset: int, size: int) -> None:
-        """Free a block, which joins those beside it."""
+        """Free a block, which joins the first that it touches, and that one's neighbour: where a block of no size lies
+        between two, they stay apart, as in `ggml_dyn_tallocr_free_bytes`."""
         size = -(-size // self.alignment) * self.alignment
-        at = 0
-        while at < len(self.free) and self.free[at][0] < offset:
-            at += 1
-        before = self.free[at - 1] if at else None
-        after = self.free[at] if at < len(self.free) else None
-        joins_after = after is not None and offset + size == after[0]
-        if before is not None and before[0] + before[1] == offset:
-            before[1] += size
-            if joins_after and after is not None:
-                before[1] += after[1]
-                del self.free[at]
-        elif joins_after and after is not None:
-            after[0] = offset
-            after[1] += size
-        else:
-            self.free.insert(at, [offset, size])
+        free = self.free
+        for at, block in enumerate(free):
+            if block[0] + block[1] == offset:
+                block[1] += size
+                if at + 1 < len(free) and block[0] + block[1] == free[at + 1][0]:
+                    block[1] += free.pop(at + 1)[1]
+                return
+            if offset + size == block[0]:
+                block[:] = [offset, block[1] + size]
+                if at and sum(free[at - 1]) == offset:
+                    free[at - 1][1] += free.pop(at)[1]
+                return
+        # insert_block: before the first that lies behind
+        at = next((number for number, block in enumerate(free) if block[0] >= offset), len(free))
+        free.insert(at, [offset, size])
 
 
 def compute_buffers(
@@ -190,16 +190,28 @@ class _Plan:
                 if self._place_of(read) == place:
                     here.append(read)
                     continue
-                here.append(self._copy(splits.setdefault(start, []), read, place, self._size_of(read)))
+                copied = splits.setdefault(start, [])
+                if read < 0 and step.nbytes == 0:  # no rows, by a view of the input without any: copied by itself
+                    here.append(self._copy(copied, read, place, 0, empty=True))
+                else:
+                    here.append(self._copy(copied, read, place, self._size_of(read)))
             if place != self.host:
                 for name, size in (*step.copied, *step.borrowed):
                     here.append(self._copy(splits.setdefault(start, []), name, place, size))
             reads.append(tuple(here))
         return reads, splits
 
-    def _copy(self, copied: list[tuple[Hashable, Hashable]], source: Hashable, place: int, size: int) -> Hashable:
-        """The copy of a tensor on a device, made once for the whole graph."""
-        copy = ("copy", source, place)
+    def _copy(
+        self,
+        copied: list[tuple[Hashable, Hashable]],
+        source: Hashable,
+        place: int,
+        size: int,
+        *,
+        empty: bool = False,
+    ) -> Hashable:
+        """The copy of a tensor on a device, made once for the whole graph; of an empty view of it, another."""
+        copy = ("empty copy" if empty else "copy", source, place)
         if copy not in self.sizes:
             self.sizes[copy], self.home[copy] = size, place
             copied.append((source, copy))

@@ -97,7 +97,7 @@ def _computed(placement: Placement, devices: Sequence[Device], caches: Sequence[
         Layer(kind=kind, names=frozenset(tensor.inner for tensor in each))
         for kind, each in zip(blocks.kinds, blocks.of_layers[: blocks.loaded], strict=False)
     ]
-    structure = nearest(structures(blocks.architecture), layers)
+    structure = nearest(structures(blocks.architecture), layers, blocks.values)
     if structure is None:
         return Unknown(f"no graph of '{blocks.architecture}' is recorded")
     flash = settings.flash
@@ -230,11 +230,20 @@ class _Sized:
 
     def _input(self, number: int) -> int:
         """The bytes of an input by the rules of the release."""
-        size, release = size_of(self.graph.inputs[number], self._values(0)), self.settings.release
+        size, release = size_of(self.graph.inputs[number], self._largest()), self.settings.release
         name = self.graph.names[number]
         if (name == _EMBEDDINGS and not release.both_inputs) or (name.endswith(_ROWS) and not release.row_indices):
             return 0
         return size * 2 if self._is_converted(number) else size
+
+    def _largest(self) -> dict[str, int]:
+        """What formulas of inputs are in: of values of layers the largest, as one input is for all of them; the first
+        layer of a hybrid may have no keys."""
+        found = self._values(0)
+        found |= {
+            key: max(self._values(layer)[key] for layer in range(len(self.layers))) for key in self.blocks.by_layer
+        }
+        return found
 
     def _is_converted(self, number: int) -> bool:
         """Whether it is a mask that is made in float32 and then converted to float16."""
