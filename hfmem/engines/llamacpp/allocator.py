@@ -8,8 +8,9 @@ of), llama.cpp 0.5.0. Views take no memory and are not among the steps.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Final
 
 __all__ = ["HOST", "Device", "Step", "assigned", "compute_buffers"]
@@ -105,7 +106,12 @@ class _Buffer:
 
 
 def compute_buffers(
-    inputs: Sequence[int], steps: Sequence[Step], devices: Sequence[Device], *, copies: int = 1
+    inputs: Sequence[int],
+    steps: Sequence[Step],
+    devices: Sequence[Device],
+    *,
+    copies: int = 1,
+    homes: Mapping[int, int] = MappingProxyType({}),
 ) -> tuple[int, ...]:
     """The compute buffer of each device, then that of the host, in bytes.
 
@@ -113,12 +119,14 @@ def compute_buffers(
         inputs: bytes of the graph's inputs, which are made on the host.
         steps: the operations, in order.
         devices: the accelerators, in the order of layers.
+        homes: the devices of inputs that are made elsewhere, by their place among `inputs`: of what no one fills in.
         copies: of inputs, where several devices work on several batches at once (`pipeline_parallel`).
     """
     host = len(devices)
     places = assigned(steps, devices)
     buffers = [_Buffer(alignment=device.alignment) for device in devices] + [_Buffer(alignment=32)]
-    plan = _Plan(inputs=inputs, steps=steps, places=places, host=host, copies=copies)
+    at = [(size, homes.get(number, host)) for number, size in enumerate(inputs)]
+    plan = _Plan(inputs=at, steps=steps, places=places, host=host, copies=copies)
     plan.run(buffers)
     return tuple(buffer.most for buffer in buffers)
 
@@ -163,11 +171,17 @@ class _Plan:
     """One run through the steps: what is made, copied to another device, and let go."""
 
     def __init__(
-        self, *, inputs: Sequence[int], steps: Sequence[Step], places: list[int], host: int, copies: int
+        self,
+        *,
+        inputs: Sequence[tuple[int, int]],
+        steps: Sequence[Step],
+        places: list[int],
+        host: int,
+        copies: int,
     ) -> None:
         self.steps, self.places, self.host, self.copies = steps, places, host, copies
-        self.sizes: dict[Hashable, int] = {-1 - number: size for number, size in enumerate(inputs)}
-        self.home: dict[Hashable, int] = dict.fromkeys(self.sizes, host)
+        self.sizes: dict[Hashable, int] = {-1 - number: size for number, (size, _) in enumerate(inputs)}
+        self.home: dict[Hashable, int] = {-1 - number: home for number, (_, home) in enumerate(inputs)}
         self.kept: set[Hashable] = {number for number, step in enumerate(steps) if step.output}
         self.at: dict[Hashable, tuple[int, int]] = {}
         self.reads, self.splits = self._split()
@@ -218,7 +232,7 @@ class _Plan:
         return copy
 
     def _place_of(self, read: int) -> int:
-        return self.host if read < 0 else self._home_of(read)
+        return self.home[read] if read < 0 else self._home_of(read)
 
     def _home_of(self, number: int) -> int:
         """Where the memory of a step is: its own device."""
@@ -234,7 +248,7 @@ class _Plan:
         if self.copies > 1:
             self._ahead(buffers)
         for what in [each for each in self.sizes if isinstance(each, int) and each not in self.at]:
-            self._make(buffers, what, self.host)
+            self._make(buffers, what, self.home[what])
         for number, step in enumerate(self.steps):
             for source, copy in self.splits.get(number, ()):
                 if isinstance(source, int):

@@ -88,6 +88,14 @@ def test_hybrids_are_equal_with_their_layers_on_a_device() -> None:
     assert max(pair.error for pair in pairs) <= 1e-4, shown(pairs)
 
 
+def test_tensors_that_a_step_fills_lie_on_their_layers_device() -> None:
+    """The masks of GLM-5's indexer: no input that is set, so that none is on the host."""
+    rows = [row for row in recorded(ROWS) if row.devices == 1 and row.file.startswith("GLM-5@4")]
+    pairs = compute_pairs([row for row in rows if row.settings().n_gpu_layers > 4])
+    assert len(pairs) > 20
+    assert max(pair.error for pair in pairs) <= 0.01, shown(pairs)
+
+
 def test_no_device_needs_much_more_than_is_said() -> None:
     """A wrong fit is the worst fault: with caches on their layers' devices no buffer is more than 5 % larger."""
     assert [pair for pair in compute_pairs(recorded(SAMPLE)) if pair.ours < 0.95 * pair.told] == []
