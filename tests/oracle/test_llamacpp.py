@@ -65,10 +65,6 @@ def smallest() -> dict[str, str]:
 
 
 FILES: Final = smallest()
-OFF: Final = {
-    "granitehybrid": "within a few percent: its states are not recorded between all the neighbours that they have",
-}
-"""Architectures whose compute buffers may be further off, and why."""
 
 
 def specimen_of(file: str, path: Path) -> Specimen:
@@ -114,13 +110,7 @@ def test_there_are_enough_architectures() -> None:
     assert sum(bool(structures(architecture)) for architecture in FILES) >= 12
 
 
-@pytest.mark.parametrize(
-    "architecture",
-    [
-        pytest.param(name, marks=pytest.mark.xfail(strict=False, reason=OFF[name]) if name in OFF else ())
-        for name in FILES
-    ],
-)
+@pytest.mark.parametrize("architecture", FILES)
 def test_buffers_are_those_that_llama_cpp_tells(architecture: str, tmp_path: Path) -> None:
     if not structures(architecture):
         pytest.skip("no graph is recorded")
