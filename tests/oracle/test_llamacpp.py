@@ -178,7 +178,7 @@ def test_of_a_remote_file_the_header_is_fetched_and_no_more(hub: Hub, tmp_path: 
     (result,) = json.loads(process.stdout)["results"]
     assert result["trace"]["weights"] == MODELS[path.name]["loaded"]
     assert result["trace"]["difference"] == 0
-    assert sum(request.sent for request in hub.requests) < 2_000_000
+    assert sum(request.sent for request in hub.requests) < 9_000_000, "the header of any vocabulary, in one request"
 
 
 def test_what_llama_cpp_refuses_is_a_sentence(tmp_path: Path) -> None:
