@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from hfmem.engines.llamacpp.options import LlamaCppOptions, OllamaOptions
+from hfmem.engines.sglang.options import SglangOptions
 from hfmem.engines.transformers.options import TransformersOptions
 from hfmem.engines.vllm.options import VllmOptions
 from hfmem.options.option import Option
@@ -29,7 +30,7 @@ __all__ = [
     "registered",
 ]
 
-Runtime = Literal["transformers", "vllm", "llamacpp", "ollama"]
+Runtime = Literal["transformers", "vllm", "sglang", "llamacpp", "ollama"]
 
 USUAL: Final[Runtime] = "transformers"
 """The engine of a model that is none of another's files."""
@@ -49,6 +50,7 @@ class EngineRow:
         formats: file formats that are its own: it runs them if the user does not choose an engine.
         only: the file format besides which it runs none; "" where it runs several.
         tracer: the module whose `traced` asks the engine's own software, for `--trace`; "" if there is none.
+        regroups: whether its options may let replicas share their ranks (`Regroups`).
         launch: the module whose `LAUNCH` tells how its program's launch line is read; "" if there is none.
     """
 
@@ -61,6 +63,7 @@ class EngineRow:
     formats: tuple[str, ...] = ()
     only: str = ""
     tracer: str = ""
+    regroups: bool = False
     launch: str = ""
 
 
@@ -129,6 +132,16 @@ register(
 )
 register(
     EngineRow(
+        name="sglang",
+        title="SGLang",
+        options=SglangOptions,
+        home="hfmem.engines.sglang.engine",
+        regroups=True,
+        launch="hfmem.engines.sglang.launch",
+    )
+)
+register(
+    EngineRow(
         name="llamacpp",
         title="llama.cpp",
         options=LlamaCppOptions,
@@ -145,7 +158,7 @@ register(
 
 
 @dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
-class EngineOptions(TransformersOptions, VllmOptions, LlamaCppOptions):
+class EngineOptions(TransformersOptions, VllmOptions, SglangOptions, LlamaCppOptions):
     """The options of the built-in engines, statically typed, and `runtime`, which chooses one."""
 
     runtime: Annotated[
