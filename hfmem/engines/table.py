@@ -145,9 +145,7 @@ register(
 register(
     EngineRow(name="ollama", title="Ollama", options=OllamaOptions, home="hfmem.engines.llamacpp.ollama", only="GGUF")
 )
-register(
-    EngineRow(name="mlx", title="MLX", options=MlxOptions, home="hfmem.engines.mlx.engine", quantisers=("mlx",))
-)
+register(EngineRow(name="mlx", title="MLX", options=MlxOptions, home="hfmem.engines.mlx.engine", quantisers=("mlx",)))
 
 
 @dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)

@@ -135,7 +135,7 @@ def reading_of(method: str, bits: int, facts: Mapping[str, Any], config: Mapping
     if method == "compressed-tensors":
         _groups(found, facts)
     elif method == "mlx":
-        _mlx(found, bits, facts)
+        _mlx(found, bits, {**facts, "scales": config.get("torch_dtype") or config.get("dtype")})
         return found
     else:
         _others(found, method, bits, facts, config)
@@ -171,7 +171,7 @@ def _groups(found: Reading, facts: Mapping[str, Any]) -> None:
         found.add(Rule(scheme=scheme, taken=named, left=left, head=True))
 
 
-_PER_MODULE: Final = ("bits", "group_size", "mode")
+_PER_MODULE: Final = ("bits", "group_size", "mode", "scales")
 
 
 def _mlx(found: Reading, bits: int, facts: Mapping[str, Any]) -> None:

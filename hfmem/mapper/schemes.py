@@ -95,13 +95,14 @@ def integers(bits: int, group: int, *, zeros: bool, reordered: bool = False) -> 
 
 
 def _mlx(facts: Mapping[str, Any], bits: int) -> Scheme | None:
-    """MLX's `quantize` (mlx 0.32, mlx/ops.cpp): values in 32-bit words, and per group of inputs a scale and a zero point
-    (`affine`), or a scale of one byte."""
+    """MLX's `quantize` (mlx 0.32, mlx/ops.cpp): 32-bit words, and per group of inputs a scale and a zero point, or a
+    scale of one byte."""
     mode = facts.get("mode") or "affine"
     size = {"affine": 64, "mxfp4": 32, "mxfp8": 32, "nvfp4": 16}.get(mode if isinstance(mode, str) else "")
     if size is None:
         return None
     group = _whole(facts.get("group_size"), size)
+    scales = {"float32": "F32", "float16": "F16"}.get(str(facts.get("scales")), "BF16")  # the dtype of the model
 
     def stored(shape: Shape) -> Stored:
         *rest, inputs = shape
@@ -109,7 +110,7 @@ def _mlx(facts: Mapping[str, Any], bits: int) -> Scheme | None:
         packed = ("", "U32", (*rest, _up(inputs * bits, 32)))
         if mode != "affine":
             return packed, (".scales", "U8", groups)
-        return packed, (".scales", "BF16", groups), (".biases", "BF16", groups)
+        return packed, (".scales", scales, groups), (".biases", scales, groups)
 
     return stored
 

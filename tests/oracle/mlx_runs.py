@@ -1,12 +1,12 @@
 """Small models that mlx-lm runs for real, on MLX's CPU backend: weights, caches and peak.
 
-`python -m tests.oracle.mlx_runs` writes `fixtures/mlx/runs.jsonl` (needs `mlx[cpu]` and `mlx-lm`, which `pip` installs on
-Linux and macOS).
+`python -m tests.oracle.mlx_runs` writes `fixtures/mlx/runs.jsonl` (needs the packages `mlx[cpu]` and `mlx-lm`).
 """
 
 from __future__ import annotations
 
 import json
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
@@ -16,11 +16,11 @@ __all__ = ["RUNS", "WHERE", "measured"]
 WHERE: Final = Path(__file__).parents[2] / "fixtures" / "mlx" / "runs.jsonl"
 
 _BASE: Final[dict[str, Any]] = {
-    "torch_dtype": "bfloat16",
-    "hidden_size": 768,
-    "intermediate_size": 2048,
-    "num_hidden_layers": 10,
-    "num_attention_heads": 12,
+    "torch_dtype": "float32",
+    "hidden_size": 512,
+    "intermediate_size": 1536,
+    "num_hidden_layers": 8,
+    "num_attention_heads": 8,
     "num_key_value_heads": 4,
     "head_dim": 64,
     "vocab_size": 8192,
@@ -40,42 +40,41 @@ _LLAMA: Final = _config("LlamaForCausalLM", model_type="llama")
 _MOE: Final = {"num_experts": 16, "num_experts_per_tok": 4, "moe_intermediate_size": 512, "norm_topk_prob": True}
 
 RUNS: Final[dict[str, tuple[dict[str, Any], dict[str, Any]]]] = {
-    "llama": (_LLAMA, {"prompt": 1500}),
-    "llama, small steps": (_LLAMA, {"prompt": 3000, "step": 512}),
-    "llama, 4 bits": (_LLAMA, {"prompt": 1500, "bits": 4}),
-    "llama, an answer": (_LLAMA, {"prompt": 20, "generated": 600}),
-    "mistral": (_config("MistralForCausalLM", model_type="mistral"), {"prompt": 2100}),
-    "qwen2": (_config("Qwen2ForCausalLM", model_type="qwen2", tie_word_embeddings=True), {"prompt": 1200}),
-    "qwen3": (_config("Qwen3ForCausalLM", model_type="qwen3", head_dim=128, attention_bias=False), {"prompt": 1300}),
+    "llama": (_LLAMA, {"prompt": 700}),
+    "llama, small steps": (_LLAMA, {"prompt": 1300, "step": 256}),
+    "llama, 4 bits": (_LLAMA, {"prompt": 400, "bits": 4}),
+    "llama, bfloat16": ({**_LLAMA, "torch_dtype": "bfloat16"}, {"prompt": 300}),
+    "llama, an answer": (_LLAMA, {"prompt": 20, "generated": 300}),
+    "mistral": (_config("MistralForCausalLM", model_type="mistral"), {"prompt": 900}),
+    "qwen2": (_config("Qwen2ForCausalLM", model_type="qwen2", tie_word_embeddings=True), {"prompt": 600}),
+    "qwen3": (_config("Qwen3ForCausalLM", model_type="qwen3", head_dim=128, attention_bias=False), {"prompt": 500}),
     "qwen3_moe": (
-        _config(
-            "Qwen3MoeForCausalLM", model_type="qwen3_moe", decoder_sparse_step=1, mlp_only_layers=[], **_MOE
-        ),
-        {"prompt": 1000},
+        _config("Qwen3MoeForCausalLM", model_type="qwen3_moe", decoder_sparse_step=1, mlp_only_layers=[], **_MOE),
+        {"prompt": 400},
     ),
     "mixtral": (
-        _config("MixtralForCausalLM", model_type="mixtral", num_local_experts=8, num_experts_per_tok=2, intermediate_size=1024),
-        {"prompt": 1000},
+        _config("MixtralForCausalLM", model_type="mixtral", num_local_experts=8, num_experts_per_tok=2),
+        {"prompt": 400},
     ),
-    "phi3": (_config("Phi3ForCausalLM", model_type="phi3"), {"prompt": 1500}),
-    "olmo2": (_config("Olmo2ForCausalLM", model_type="olmo2"), {"prompt": 1500}),
+    "phi3": (_config("Phi3ForCausalLM", model_type="phi3"), {"prompt": 600}),
+    "olmo2": (_config("Olmo2ForCausalLM", model_type="olmo2"), {"prompt": 600}),
     "smollm3": (
         _config("SmolLM3ForCausalLM", model_type="smollm3", no_rope_layer_interval=4, tie_word_embeddings=True),
-        {"prompt": 1500},
+        {"prompt": 600},
     ),
     "gemma3, a rotating cache": (
         _config(
             "Gemma3ForCausalLM",
             model_type="gemma3_text",
             num_hidden_layers=12,
-            sliding_window=512,
+            sliding_window=256,
             sliding_window_pattern=6,
             query_pre_attn_scalar=64,
             rope_local_base_freq=10000.0,
             tie_word_embeddings=True,
             hidden_activation="gelu_pytorch_tanh",
         ),
-        {"prompt": 2500, "step": 1024},
+        {"prompt": 1300, "step": 512},
     ),
 }
 """Per run: the config, and how it is run: tokens of the prompt, tokens of a step, generated tokens, bits."""
@@ -84,7 +83,7 @@ RUNS: Final[dict[str, tuple[dict[str, Any], dict[str, Any]]]] = {
 def measured(config: dict[str, Any], how: dict[str, Any]) -> dict[str, int]:
     """Bytes of the weights, of the caches at the end, and of the peak."""
     import mlx.core as mx
-    import mlx.nn as nn
+    from mlx import nn
     from mlx.utils import tree_flatten, tree_map
     from mlx_lm.generate import generate_step
     from mlx_lm.models.cache import make_prompt_cache
@@ -92,7 +91,7 @@ def measured(config: dict[str, Any], how: dict[str, Any]) -> dict[str, int]:
 
     kind, arguments = _get_classes(config)
     model = kind(arguments.from_dict(config))
-    model.update(tree_map(_zeros, model.parameters()))
+    model.update(tree_map(partial(_zeros, dtype=getattr(mx, config["torch_dtype"])), model.parameters()))
     if getattr(model, "tie_word_embeddings", None) is False and config["tie_word_embeddings"]:
         model.tie_word_embeddings = True  # as `sanitize` does without a head in the files
         model.pop("lm_head")
@@ -114,16 +113,15 @@ def measured(config: dict[str, Any], how: dict[str, Any]) -> dict[str, int]:
     }
 
 
-def _zeros(array: Any) -> Any:
+def _zeros(array: Any, dtype: Any) -> Any:
     import mlx.core as mx
 
-    return mx.zeros(array.shape, mx.bfloat16) if mx.issubdtype(array.dtype, mx.floating) else array
+    return mx.zeros(array.shape, dtype) if mx.issubdtype(array.dtype, mx.floating) else array
 
 
 if __name__ == "__main__":
     versions = {name: version(name) for name in ("mlx", "mlx-lm")}
-    lines = [
-        json.dumps({"run": name, "config": config, "how": how, **measured(config, how), "versions": versions})
-        for name, (config, how) in RUNS.items()
-    ]
-    WHERE.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    with WHERE.open("w", encoding="utf-8") as file:
+        for name, (config, how) in RUNS.items():
+            row = {"run": name, "config": config, "how": how, **measured(config, how), "versions": versions}
+            print(json.dumps(row), file=file, flush=True)

@@ -155,7 +155,8 @@ class Rotating(_Arrays):
             zeros = [ops.array((ops.weight(1),), self._size(number, added)) for number in (0, 1)]
             self.capacity += added
             sizes = [self._size(number, self.capacity) for number in (0, 1)]
-            rooms = [ops.array(pair, size) for *pair, size in zip(rooms, zeros, sizes, strict=True)] or zeros
+            joined = zip(rooms, zeros, sizes, strict=True) if rooms else ()
+            rooms = [ops.array(pair, size) for *pair, size in joined] or zeros
         if self.capacity > self.window:
             self.capacity = self.window
             rooms = [ops.array((ops.view(room),), self._size(number, self.window)) for number, room in enumerate(rooms)]

@@ -38,21 +38,23 @@ class Dialect:
     scaled: bool = False
 
 
-_LLAMA: Final = Dialect(module="llama", windows=True)
-_GEMMA: Final = Dialect(module="gemma3_text", norms="around", queries="transposed", windows=True, steps=2, scaled=True)
+_LLAMA: Final = Dialect(module="llama.py", windows=True)
+_GEMMA: Final = Dialect(
+    module="gemma3_text.py", norms="around", queries="transposed", windows=True, steps=2, scaled=True
+)
 
 DIALECTS: Final[Mapping[str, Dialect]] = {
     "LlamaForCausalLM": _LLAMA,
-    "MistralForCausalLM": Dialect(module="llama"),  # with no layer types, its window is not kept
-    "Qwen2ForCausalLM": Dialect(module="qwen2"),
-    "Qwen3ForCausalLM": Dialect(module="qwen3", queries="heads"),
-    "Qwen3MoeForCausalLM": Dialect(module="qwen3_moe", queries="heads"),
-    "MixtralForCausalLM": Dialect(module="mixtral"),
-    "Phi3ForCausalLM": Dialect(module="phi3", fused=True),
-    "Olmo2ForCausalLM": Dialect(module="olmo2", norms="after", queries="whole"),
-    "SmolLM3ForCausalLM": Dialect(module="smollm3"),
+    "MistralForCausalLM": Dialect(module="llama.py"),  # with no layer types, its window is not kept
+    "Qwen2ForCausalLM": Dialect(module="qwen2.py"),
+    "Qwen3ForCausalLM": Dialect(module="qwen3.py", queries="heads"),
+    "Qwen3MoeForCausalLM": Dialect(module="qwen3_moe.py", queries="heads"),
+    "MixtralForCausalLM": Dialect(module="mixtral.py"),
+    "Phi3ForCausalLM": Dialect(module="phi3.py", fused=True),
+    "Olmo2ForCausalLM": Dialect(module="olmo2.py", norms="after", queries="whole"),
+    "SmolLM3ForCausalLM": Dialect(module="smollm3.py"),
     "Gemma3ForCausalLM": _GEMMA,
-    "Gemma3ForConditionalGeneration": replace(_GEMMA, module="gemma3"),
+    "Gemma3ForConditionalGeneration": replace(_GEMMA, module="gemma3.py"),
 }
 """Of mlx-lm 0.32.2, by the class that config.json names."""
 

@@ -138,7 +138,7 @@ def _run(model: Model, scenario: Scenario) -> Run | Unknown:
         return Unknown("the dtype of the activations is not known: use --dtype")
     return Run(
         batch=scenario.batch,
-        prompt=scenario.prompt or scenario.seq,
+        prompt=min(scenario.prompt or scenario.seq, scenario.seq),
         seq=scenario.seq,
         step=_asked(scenario) or scenario.prefill_chunk or DEFAULT_STEP,
         item=dtype.nbytes(1),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from hfmem.options.option import Option
+from hfmem.options.reading import tokens
 
 __all__ = ["DEFAULT_STEP", "MlxOptions"]
 
@@ -24,6 +25,7 @@ class MlxOptions:
             panel="MLX",
             least=1,
             most=10**6,
+            parse=tokens,
             shown=str(DEFAULT_STEP),
         ),
     ] = None

@@ -6,10 +6,11 @@ which only the caches are evaluated; then tokens are run one at a time, the next
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
+from typing import Final
 
 from hfmem.engines.mlx.caches import STEP, Growing, Rotating, rounded
 from hfmem.engines.mlx.graph import Node
@@ -103,39 +104,71 @@ def _grown(tokens: int, room: int, added: int) -> int:
 
 
 def _passes(run: Run) -> Iterator[_Passes]:
-    """The passes that can be at the peak: the first, the last full and the last step of the prompt, the first single
-    tokens, and the last time that caches grow."""
+    """The passes that can be at the peak: the last full and the last step of the prompt, as caches before a step only
+    grows; the first single tokens, and the last time that caches grow."""
     steps = _steps(run)
     tokens = room = 0
     last = [number for number, (one, after) in enumerate(pairwise([*steps, 0])) if after < one]
     for number, step in enumerate(steps):
-        if number == 0 or number in last:
+        if number in last:
             yield _Passes(phase="prefill", before=tokens, room=room, tokens=(step,))
         room = _grown(tokens, room, step)
         tokens += step
-    yield _Passes(phase="decode", before=tokens, room=room, tokens=(1,) * min(3, run.seq - tokens))
+    yield _Passes(phase="decode", before=tokens, room=room, tokens=(1,) * min(2, run.seq - tokens))
     if run.seq > room > 0:
         grows = room + (run.seq - 1 - room) // STEP * STEP
-        start = max(tokens, grows - 1)
-        yield _Passes(phase="decode", before=start, room=grows, tokens=(1,) * min(3, run.seq - start))
+        start = max(tokens, grows)
+        yield _Passes(phase="decode", before=start, room=grows, tokens=(1,) * min(2, run.seq - start))
 
 
 @lru_cache(maxsize=256)
 def peak(shape: Shape, run: Run, backend: Backend) -> Peak:
     """The peak of a run, without weights."""
-    found = [
-        Peak(
-            nbytes=_simulated(shape, run, passes, backend),
-            phase=passes.phase,
-            tokens=passes.tokens[0],
-            before=passes.before,
-        )
-        for passes in _passes(run)
-    ]
+    found: list[Peak] = []
+    for passes in _passes(run):
+        if passes.phase == "decode" and found and _at_most(shape, run) < max(one.nbytes for one in found):
+            continue
+        nbytes = _peak_of(shape, run, passes, backend)
+        found.append(Peak(nbytes=nbytes, phase=passes.phase, tokens=passes.tokens[0], before=passes.before))
     return max(found, key=lambda one: one.nbytes)
 
 
-def _simulated(shape: Shape, run: Run, passes: _Passes, backend: Backend) -> int:
+_ONE_TOKEN: Final = 64
+"""More arrays of a row than a layer makes of one token."""
+
+
+def _at_most(shape: Shape, run: Run) -> int:
+    """More than single tokens can take: all caches twice, all arrays of the layers, and the head's."""
+    caches = sum(kept(block.attention, run) * _width(block.attention) for block in shape.blocks)
+    rows = len(shape.blocks) * _ONE_TOKEN * shape.hidden + 8 * shape.vocab
+    return run.batch * run.item * (2 * caches + rows)
+
+
+def _width(attention: Attention) -> int:
+    return attention.kv_heads * (attention.key_dim + attention.value_dim)
+
+
+_FEWEST: Final = 8  # layers to simulate first
+_SETTLED: Final = 3  # layers that must be run after the main thread has begun to wait
+
+
+def _peak_of(shape: Shape, run: Run, passes: _Passes, backend: Backend) -> int:
+    """The peak of some passes. What is in flight reaches back a few layers only, and caches only grow: where all
+    layers before have grown caches already, the last few have the peak. They are as many as it takes until the main
+    thread has waited for a while."""
+    count = _FEWEST
+    while count < len(shape.blocks):
+        skipped, last = shape.blocks[:-count], shape.blocks[-count:]
+        if {block.attention for block in skipped} <= {block.attention for block in last}:
+            evaluator, sizes = _simulated(replace(shape, blocks=last), run, passes, backend)
+            if evaluator.waited * count >= _SETTLED * evaluator.made * len(passes.tokens):
+                return evaluator.peak + sum(sizes[block.attention] for block in skipped)
+        count *= 2
+    return _simulated(shape, run, passes, backend)[0].peak
+
+
+def _simulated(shape: Shape, run: Run, passes: _Passes, backend: Backend) -> tuple[Evaluator, Mapping[Attention, int]]:
+    """The memory over some passes, and bytes of each sort of cache after them."""
     evaluator = Evaluator(backend)
     caches = [_cache(block.attention, run, passes) for block in shape.blocks]
     for cache in caches:
@@ -155,7 +188,8 @@ def _simulated(shape: Shape, run: Run, passes: _Passes, backend: Backend) -> int
         logits.held = True
         evaluator.evaluate([logits], wait=number > 0)
         evaluator.drop(logits)
-    return evaluator.peak
+    pairs = zip(shape.blocks, caches, strict=True)
+    return evaluator, {block.attention: sum(array.nbytes for array in cache.existing()) for block, cache in pairs}
 
 
 def _cache(attention: Attention, run: Run, passes: _Passes) -> Growing | Rotating:

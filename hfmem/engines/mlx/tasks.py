@@ -80,11 +80,20 @@ class _Task:
 
 
 class Evaluator:
-    """Memory over several evaluations. `active` is what is allocated, without arrays that are `free`."""
+    """Memory over several evaluations.
+
+    Attributes:
+        active: bytes that are allocated, without arrays that are `free`.
+        peak: the most that was allocated.
+        made: tasks.
+        waited: tasks that the main thread waited for before it went on.
+    """
 
     def __init__(self, backend: Backend) -> None:
         self.active = 0
         self.peak = 0
+        self.made = 0
+        self.waited = 0
         self._backend = backend
         self._memory: dict[int, _Memory] = {}
         self._nodes: dict[int, Node] = {}  # keeps ids unique
@@ -190,8 +199,10 @@ class Evaluator:
             self._close()
             while len(self._tasks) > _UNFINISHED:
                 self._finish()
+                self.waited += 1
 
     def _close(self) -> None:
+        self.made += 1
         self._tasks.append(self._open.holds)
         self._open = _Task()
 
