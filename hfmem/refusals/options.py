@@ -75,7 +75,7 @@ class UnknownWordError(InvalidScenarioError):
         option: what the option is called.
         word: what was given.
         known: what it takes.
-        under: the word for `--method` that takes no others; "" where none does.
+        under: the word for `--method` or `--train` that takes no others; "" where none does.
     """
 
     def __init__(self, option: str, word: object, known: Iterable[str], *, under: str = "") -> None:

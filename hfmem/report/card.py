@@ -149,7 +149,7 @@ def _beside(report: Report, unit: str) -> Iterator[str]:
     if loading is not None and loading.gpu is not None and loading.gpu > estimate.total:
         yield f"while loading: {format_bytes(loading.gpu, unit)} on the GPU, briefly"
     if report.checkpoint.source != "local" and download.nbytes is not None:
-        files = f" in {download.files} files" if download.files else ""
+        files = f" in {download.files} file{'' if download.files == 1 else 's'}" if download.files else ""
         yield f"download: {format_bytes(download.nbytes, unit)}{files}"
 
 
@@ -192,7 +192,7 @@ def _explain(term: Term, source: int, unit: str, width: int) -> Iterator[str]:
 
 def _textbook(report: Report, unit: str, width: int) -> list[str]:
     """The result of the original article's formulas for the same scenario."""
-    if report.scenario.method == "textbook" or len(report.models) > 1:
+    if report.scenario.method == "textbook" or len(report.models) > 1 or report.scenario.dtype is None:
         return []
     if report.scenario.dtype not in TEXTBOOK_PRECISIONS:
         return ["", fold(f"The textbook has no precision for {report.scenario.dtype}.", width)]

@@ -47,7 +47,8 @@ def _comparison(report: Report, unit: str) -> Iterator[str]:
         yield element("p", "The answer above is the textbook's. With the method “exact” it stands beside what happens.")
         return
     if scenario.dtype not in TEXTBOOK_PRECISIONS:
-        yield element("p", text(f"The textbook has no precision for {scenario.dtype}."))
+        stored = scenario.dtype or "weights as GGUF files store them"
+        yield element("p", text(f"The textbook has no precision for {stored}."))
         return
     yield element(
         "p",

@@ -28,6 +28,7 @@ OFF: Final = {
     ("tiiuae/falcon-40b", "dora eager checkpointing 2x2048"): _FORWARD,
     ("nvidia/NVIDIA-Nemotron-Nano-9B-v2", "full sdpa checkpointing 2x2048"): _FORWARD,
     ("nvidia/NVIDIA-Nemotron-Nano-9B-v2", "full eager checkpointing 2x2048"): _FORWARD,
+    ("nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-BF16", "full sdpa saved 2x2048"): "2.1 % too high: why is not known",
 }
 
 

@@ -30,6 +30,9 @@ from hfmem.fetcher.values import Access, ModelRef
 from hfmem.report.result import to_result
 from tests.hub import Hub, Repo, json_file, virtual_file
 
+# pickletools decodes the escapes of a name as Python does, and warns of unknown ones
+pytestmark = pytest.mark.filterwarnings("ignore:invalid escape sequence:DeprecationWarning")
+
 FOLDER = Path(__file__).parents[2] / "fixtures" / "pickles"
 EXPECTED: dict[str, list[list[Any]]] = json.loads((FOLDER / "expected.json").read_text())["files"]
 

@@ -51,6 +51,11 @@ def test_cache_of_hybrids() -> None:
     assert share(found, 0.05) >= 0.9
 
 
+def test_weights_and_cache_together() -> None:
+    found = of("weights", "kv_per_tokens", "gpu_blocks", "kv_needed", "kv_self_size")
+    assert share(found, 0.01) >= 0.98
+
+
 def test_activation_peak() -> None:
     found = [c for c in of("activation_peak") if newer(c, 11)]
     assert median(c.error for c in found) <= 0.1

@@ -65,10 +65,6 @@ def smallest() -> dict[str, str]:
 
 
 FILES: Final = smallest()
-OFF: Final = {
-    "granitehybrid": "within a few percent: its states are not recorded between all the neighbours that they have",
-}
-"""Architectures whose compute buffers may be further off, and why."""
 
 
 def specimen_of(file: str, path: Path) -> Specimen:
@@ -114,13 +110,7 @@ def test_there_are_enough_architectures() -> None:
     assert sum(bool(structures(architecture)) for architecture in FILES) >= 12
 
 
-@pytest.mark.parametrize(
-    "architecture",
-    [
-        pytest.param(name, marks=pytest.mark.xfail(strict=False, reason=OFF[name]) if name in OFF else ())
-        for name in FILES
-    ],
-)
+@pytest.mark.parametrize("architecture", FILES)
 def test_buffers_are_those_that_llama_cpp_tells(architecture: str, tmp_path: Path) -> None:
     if not structures(architecture):
         pytest.skip("no graph is recorded")
@@ -188,7 +178,7 @@ def test_of_a_remote_file_the_header_is_fetched_and_no_more(hub: Hub, tmp_path: 
     (result,) = json.loads(process.stdout)["results"]
     assert result["trace"]["weights"] == MODELS[path.name]["loaded"]
     assert result["trace"]["difference"] == 0
-    assert sum(request.sent for request in hub.requests) < 2_000_000
+    assert sum(request.sent for request in hub.requests) < 9_000_000, "the header of any vocabulary, in one request"
 
 
 def test_what_llama_cpp_refuses_is_a_sentence(tmp_path: Path) -> None:

@@ -8,8 +8,9 @@ of), llama.cpp 0.5.0. Views take no memory and are not among the steps.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Final
 
 __all__ = ["HOST", "Device", "Step", "assigned", "compute_buffers"]
@@ -84,28 +85,33 @@ class _Buffer:
         return offset
 
     def give(self, offset: int, size: int) -> None:
-        """Free a block, which joins those beside it."""
+        """Free a block, which joins the first that it touches, and that one's neighbour: where a block of no size lies
+        between two, they stay apart, as in `ggml_dyn_tallocr_free_bytes`."""
         size = -(-size // self.alignment) * self.alignment
-        at = 0
-        while at < len(self.free) and self.free[at][0] < offset:
-            at += 1
-        before = self.free[at - 1] if at else None
-        after = self.free[at] if at < len(self.free) else None
-        joins_after = after is not None and offset + size == after[0]
-        if before is not None and before[0] + before[1] == offset:
-            before[1] += size
-            if joins_after and after is not None:
-                before[1] += after[1]
-                del self.free[at]
-        elif joins_after and after is not None:
-            after[0] = offset
-            after[1] += size
-        else:
-            self.free.insert(at, [offset, size])
+        free = self.free
+        for at, block in enumerate(free):
+            if block[0] + block[1] == offset:
+                block[1] += size
+                if at + 1 < len(free) and block[0] + block[1] == free[at + 1][0]:
+                    block[1] += free.pop(at + 1)[1]
+                return
+            if offset + size == block[0]:
+                block[:] = [offset, block[1] + size]
+                if at and sum(free[at - 1]) == offset:
+                    free[at - 1][1] += free.pop(at)[1]
+                return
+        # insert_block: before the first that lies behind
+        at = next((number for number, block in enumerate(free) if block[0] >= offset), len(free))
+        free.insert(at, [offset, size])
 
 
 def compute_buffers(
-    inputs: Sequence[int], steps: Sequence[Step], devices: Sequence[Device], *, copies: int = 1
+    inputs: Sequence[int],
+    steps: Sequence[Step],
+    devices: Sequence[Device],
+    *,
+    copies: int = 1,
+    homes: Mapping[int, int] = MappingProxyType({}),
 ) -> tuple[int, ...]:
     """The compute buffer of each device, then that of the host, in bytes.
 
@@ -113,12 +119,14 @@ def compute_buffers(
         inputs: bytes of the graph's inputs, which are made on the host.
         steps: the operations, in order.
         devices: the accelerators, in the order of layers.
+        homes: the devices of inputs that are made elsewhere, by their place among `inputs`: of what no one fills in.
         copies: of inputs, where several devices work on several batches at once (`pipeline_parallel`).
     """
     host = len(devices)
     places = assigned(steps, devices)
     buffers = [_Buffer(alignment=device.alignment) for device in devices] + [_Buffer(alignment=32)]
-    plan = _Plan(inputs=inputs, steps=steps, places=places, host=host, copies=copies)
+    at = [(size, homes.get(number, host)) for number, size in enumerate(inputs)]
+    plan = _Plan(inputs=at, steps=steps, places=places, host=host, copies=copies)
     plan.run(buffers)
     return tuple(buffer.most for buffer in buffers)
 
@@ -163,11 +171,17 @@ class _Plan:
     """One run through the steps: what is made, copied to another device, and let go."""
 
     def __init__(
-        self, *, inputs: Sequence[int], steps: Sequence[Step], places: list[int], host: int, copies: int
+        self,
+        *,
+        inputs: Sequence[tuple[int, int]],
+        steps: Sequence[Step],
+        places: list[int],
+        host: int,
+        copies: int,
     ) -> None:
         self.steps, self.places, self.host, self.copies = steps, places, host, copies
-        self.sizes: dict[Hashable, int] = {-1 - number: size for number, size in enumerate(inputs)}
-        self.home: dict[Hashable, int] = dict.fromkeys(self.sizes, host)
+        self.sizes: dict[Hashable, int] = {-1 - number: size for number, (size, _) in enumerate(inputs)}
+        self.home: dict[Hashable, int] = {-1 - number: home for number, (_, home) in enumerate(inputs)}
         self.kept: set[Hashable] = {number for number, step in enumerate(steps) if step.output}
         self.at: dict[Hashable, tuple[int, int]] = {}
         self.reads, self.splits = self._split()
@@ -190,23 +204,35 @@ class _Plan:
                 if self._place_of(read) == place:
                     here.append(read)
                     continue
-                here.append(self._copy(splits.setdefault(start, []), read, place, self._size_of(read)))
+                copied = splits.setdefault(start, [])
+                if read < 0 and step.nbytes == 0:  # no rows, by a view of the input without any: copied by itself
+                    here.append(self._copy(copied, read, place, 0, empty=True))
+                else:
+                    here.append(self._copy(copied, read, place, self._size_of(read)))
             if place != self.host:
                 for name, size in (*step.copied, *step.borrowed):
                     here.append(self._copy(splits.setdefault(start, []), name, place, size))
             reads.append(tuple(here))
         return reads, splits
 
-    def _copy(self, copied: list[tuple[Hashable, Hashable]], source: Hashable, place: int, size: int) -> Hashable:
-        """The copy of a tensor on a device, made once for the whole graph."""
-        copy = ("copy", source, place)
+    def _copy(
+        self,
+        copied: list[tuple[Hashable, Hashable]],
+        source: Hashable,
+        place: int,
+        size: int,
+        *,
+        empty: bool = False,
+    ) -> Hashable:
+        """The copy of a tensor on a device, made once for the whole graph; of an empty view of it, another."""
+        copy = ("empty copy" if empty else "copy", source, place)
         if copy not in self.sizes:
             self.sizes[copy], self.home[copy] = size, place
             copied.append((source, copy))
         return copy
 
     def _place_of(self, read: int) -> int:
-        return self.host if read < 0 else self._home_of(read)
+        return self.home[read] if read < 0 else self._home_of(read)
 
     def _home_of(self, number: int) -> int:
         """Where the memory of a step is: its own device."""
@@ -222,7 +248,7 @@ class _Plan:
         if self.copies > 1:
             self._ahead(buffers)
         for what in [each for each in self.sizes if isinstance(each, int) and each not in self.at]:
-            self._make(buffers, what, self.host)
+            self._make(buffers, what, self.home[what])
         for number, step in enumerate(self.steps):
             for source, copy in self.splits.get(number, ()):
                 if isinstance(source, int):

@@ -45,6 +45,8 @@ _FIRST: Final = 10_000  # the first layer is only run as a first one
 _EMBEDDINGS: Final = "inp_embd"
 _MASK: Final = "kq_mask"
 _ROWS: Final = "_idxs"
+_FILL: Final = "FILL"
+_BLANK: Final = "leaf_"  # ggml's own name of what has none
 _NORMS: Final = ("RMS_NORM", "NORM")
 _GATHERS: Final = "GET_ROWS"
 _FLASH: Final = "FLASH_ATTN_EXT"
@@ -97,7 +99,7 @@ def _computed(placement: Placement, devices: Sequence[Device], caches: Sequence[
         Layer(kind=kind, names=frozenset(tensor.inner for tensor in each))
         for kind, each in zip(blocks.kinds, blocks.of_layers[: blocks.loaded], strict=False)
     ]
-    structure = nearest(structures(blocks.architecture), layers)
+    structure = nearest(structures(blocks.architecture), layers, blocks.values)
     if structure is None:
         return Unknown(f"no graph of '{blocks.architecture}' is recorded")
     flash = settings.flash
@@ -108,7 +110,7 @@ def _computed(placement: Placement, devices: Sequence[Device], caches: Sequence[
     if isinstance(sized, Unknown):
         return sized
     copies = _COPIES if placement.pipelined else 1
-    *found, host = compute_buffers(sized.inputs, sized.steps, devices, copies=copies)
+    *found, host = compute_buffers(sized.inputs, sized.steps, devices, copies=copies, homes=sized.homes)
     return Compute(devices=tuple(found), host=host, flash=flash)
 
 
@@ -201,8 +203,18 @@ class _Sized:
         """Where flash attention runs, and of which layer."""
         self.upright: int | None = None
         """Where the values of the layer were turned, of which eager attention finds each token's together."""
+        self.blanks = {
+            -1 - read
+            for part in graph.parts
+            for step in part
+            for read in (step.replaces if step.operation == _FILL else ())
+            if read < 0 and graph.names[-1 - read].startswith(_BLANK)
+        }
+        """Those of the recorded inputs that a step fills."""
         self.inputs = [self._input(number) for number in range(len(graph.inputs))]
         """Bytes of inputs."""
+        self.homes: dict[int, int] = {}
+        """The devices of those that are made where they are read."""
         self.steps: list[Step] = []
         self._build()
 
@@ -213,11 +225,16 @@ class _Sized:
         for part in parts[:head]:
             self._add(part, None, chosen[0], _Before())
         before = _Before(own=parts[head - 1], recorded=parts[head - 1]) if head else _Before()
+        skipped = sorted(set(range(len(self.layers))) - set(chosen))
         for place, layer in enumerate(chosen):
             number = head + self._recorded(chosen, place)
             recorded = replace(before, recorded=parts[number - 1] if number else ())
             self._add(parts[number], layer, chosen[place + 1] if place + 1 < len(chosen) else None, recorded)
             before = _Before(own=parts[number])
+            later = chosen[place + 1] if place + 1 < len(chosen) else layer
+            for other in (each for each in skipped if layer < each < later):  # theirs is there from the beginning
+                for step in parts[number]:
+                    self._blank(step, other)
 
     def apart(self, devices: Sequence[Device]) -> bool:
         """Whether flash attention would run on another device than its layer's, of one token a sequence: then
@@ -228,13 +245,39 @@ class _Sized:
         homes = ((number, self.placement.layers[layer]) for number, layer in self.attending)
         return any(places[number] != (len(devices) if home == HOST else home) for number, home in homes)
 
+    def _blank(self, step: RecordedStep, layer: int | None) -> int | None:
+        """A tensor of the layer's own that a step fills, where it fills one: it is no input that is set, so that it
+        lies on the device of the layer; all layers' are there from the beginning."""
+        blank = next((-1 - read for read in step.reads if read < 0 and self._is_blank(-1 - read)), None)
+        if blank is None or layer is None:
+            return None
+        home = self.placement.layers[layer]
+        self.inputs.append(size_of(self.graph.inputs[blank], self._values(layer)))
+        if home != HOST:
+            self.homes[len(self.inputs) - 1] = home
+        return -len(self.inputs)
+
+    def _is_blank(self, number: int) -> bool:
+        return number in self.blanks
+
     def _input(self, number: int) -> int:
         """The bytes of an input by the rules of the release."""
-        size, release = size_of(self.graph.inputs[number], self._values(0)), self.settings.release
+        if self._is_blank(number):
+            return 0
+        size, release = size_of(self.graph.inputs[number], self._largest()), self.settings.release
         name = self.graph.names[number]
         if (name == _EMBEDDINGS and not release.both_inputs) or (name.endswith(_ROWS) and not release.row_indices):
             return 0
         return size * 2 if self._is_converted(number) else size
+
+    def _largest(self) -> dict[str, int]:
+        """What formulas of inputs are in: of values of layers the largest, as one input is for all of them; the first
+        layer of a hybrid may have no keys."""
+        found = self._values(0)
+        found |= {
+            key: max(self._values(layer)[key] for layer in range(len(self.layers))) for key in self.blocks.by_layer
+        }
+        return found
 
     def _is_converted(self, number: int) -> bool:
         """Whether it is a mask that is made in float32 and then converted to float16."""
@@ -296,11 +339,12 @@ class _Sized:
             if step.operation == _FLASH and layer is not None:
                 self.attending.append((len(steps), layer))
             owner = following if step.ahead > 0 else layer
+            blank = self._blank(step, layer)
             steps.append(
                 Step(
                     nbytes=None if step.size == "-" else size_of(step.size, values),
-                    reads=(*turned, *(self._read(before.moved(read, number)) for read in step.reads)),
-                    replaces=tuple(self._read(before.moved(read, number)) for read in step.replaces),
+                    reads=(*turned, *(self._filled(before.moved(read, number), blank) for read in step.reads)),
+                    replaces=tuple(self._filled(before.moved(read, number), blank) for read in step.replaces),
                     place=self._place(step, layer, owner) if (pinned := self._pinned(step, home)) is None else pinned,
                     copied=self._copied(step, layer),
                     borrowed=_borrowed(step, layer, sides),
@@ -320,6 +364,9 @@ class _Sized:
             self.steps.append(Step(nbytes=self.kept[layer][1], reads=()))
             return ()
         return (self.upright,)
+
+    def _filled(self, read: int, blank: int | None) -> int:
+        return blank if blank is not None and read < 0 and self._is_blank(-1 - read) else self._read(read)
 
     def _read(self, read: int) -> int:
         if read < 0:

@@ -77,7 +77,8 @@ class LlamaCpp:
             return self._unknown(model, scenario)
         settings = replace(_settings(scenario), mmproj=tower_of(model, scenario))
         memory = memory_of(model.blocks, model.architecture, settings, scenario, _devices(scenario))
-        return _started(_shown(memory, model, scenario), self.refused(model, scenario))
+        found = _shown(memory, model, scenario)
+        return _started(found, self.refused(model, scenario) or _crowded(found, scenario))
 
     def padded(self, batch: int, seq: int) -> int:
         """The next multiple of the context's padding; with several sequences, it is not per sequence."""
@@ -129,10 +130,11 @@ class LlamaCpp:
 
 
 def _devices(scenario: Scenario) -> int:
-    """Accelerators: none on a processor, or where no layer is offloaded."""
+    """Accelerators: none on a processor. One that is named takes part even with no layer: large batches run on it."""
     asked = server_of(scenario).asked
     on_cpu = scenario.gpu is not None and scenario.gpu.kind == "cpu"
-    return 0 if on_cpu or asked.n_gpu_layers == 0 else scenario.parallel.gpus
+    unused = asked.n_gpu_layers == 0 and scenario.gpu is None
+    return 0 if on_cpu or unused else scenario.parallel.gpus
 
 
 def _host_memory(scenario: Scenario) -> int | None:
@@ -146,6 +148,14 @@ def _host_memory(scenario: Scenario) -> int | None:
     from hfmem.hardware.detect import physical_memory  # for this machine's accelerators only
 
     return physical_memory() or None
+
+
+def _crowded(found: Estimate, scenario: Scenario) -> str:
+    """Why the host has no room for what stays there; "" where it has, or nobody knows."""
+    room, held = _host_memory(scenario), sum(term.nbytes for term in found.host or ())
+    if room is None or held <= room:
+        return ""
+    return f"the host's memory of {format_bytes(room)} has no room for the {format_bytes(held)} that stay there"
 
 
 def _settings(scenario: Scenario) -> LlamaSettings:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cache
 from importlib.resources import files
@@ -80,6 +80,7 @@ class Structure:
 
     Attributes:
         variant: its name.
+        holds: values of keys that a file has to have besides, where the same tensors make different graphs.
         layers: the tensors of each recorded layer.
         graphs: by setting.
     """
@@ -87,6 +88,11 @@ class Structure:
     variant: str
     layers: tuple[Layer, ...]
     graphs: Mapping[str, Graph]
+    holds: Mapping[str, int] = field(default_factory=dict)
+
+    def held(self, values: Mapping[str, object]) -> bool:
+        """Whether a file with these values of keys has what it holds."""
+        return all(values.get(key) == value for key, value in self.holds.items())
 
     def graph(self, flash: bool, keys: bool, values: bool) -> Graph | None:
         """The graph with flash attention or without, and with turned keys and values or not; None where llama.cpp does
@@ -131,7 +137,7 @@ def _structure(row: Mapping[str, Any], parts: Mapping[int, str]) -> Structure:
             inputs=tuple(text.split(" ", 1)[1] for text in graph["inputs"]),
             parts=tuple(_part(number, parts[number]) for number in graph["parts"]),
         )
-    return Structure(variant=row["variant"], layers=tuple(layers), graphs=graphs)
+    return Structure(variant=row["variant"], layers=tuple(layers), graphs=graphs, holds=row.get("holds", {}))
 
 
 _PARSED: Final[dict[int, Part]] = {}
@@ -206,8 +212,14 @@ def size_of(formula: str, values: Mapping[str, int]) -> int:
     return -(-total.numerator // total.denominator)
 
 
-def nearest(found: Iterable[Structure], layers: Sequence[Layer]) -> Structure | None:
-    """The structure whose layers are most like those of a file, the last above all: what follows the layers is its."""
+def nearest(found: Iterable[Structure], layers: Sequence[Layer], values: Mapping[str, object]) -> Structure | None:
+    """The structure whose layers are most like those of a file, the last above all: what follows the layers is its.
+
+    Args:
+        found: those of the architecture; what one holds, the file must.
+        layers: of the file.
+        values: of its keys.
+    """
     distinct = set(layers)
 
     def distance(structure: Structure) -> int:
@@ -218,5 +230,7 @@ def nearest(found: Iterable[Structure], layers: Sequence[Layer]) -> Structure | 
             + structure.layers[-1].distance(layers[-1])
         )
 
-    candidates = [structure for structure in found if structure.layers]
+    candidates = [structure for structure in found if structure.layers and structure.held(values)]
+    most = max((len(structure.holds) for structure in candidates), default=0)
+    candidates = [structure for structure in candidates if len(structure.holds) == most]
     return min(candidates, key=distance) if candidates and distinct else None

@@ -10,7 +10,7 @@ from hfmem.engines.kept import kept_weights
 from hfmem.engines.protocol import Found, Ranked, RankMemory, Suggestions
 from hfmem.engines.vllm.cache import cache_of, layout_of
 from hfmem.engines.vllm.drafts import draft_refusal, draft_terms
-from hfmem.engines.vllm.formats import ANOTHER, RECIPES, formats_of
+from hfmem.engines.vllm.formats import ANOTHER, formats_of, recipes_of
 from hfmem.engines.vllm.groups import Layout
 from hfmem.engines.vllm.kvformats import FORMATS as CACHE_FORMATS
 from hfmem.engines.vllm.loaded import loaded_terms
@@ -76,7 +76,8 @@ class Vllm:
         return settings(options, gpu, length)
 
     def kept(self, model: Model, scenario: Scenario) -> tuple[Kept, ...]:
-        return kept_by(model, scenario, RECIPES, formats_of(settings_of(scenario).release), ANOTHER)
+        release = settings_of(scenario)
+        return kept_by(model, scenario, recipes_of(release.version), formats_of(release.release), ANOTHER)
 
     def weights(self, model: Model, scenario: Scenario) -> Found:
         model = base_of(model)

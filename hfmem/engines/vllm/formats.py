@@ -5,13 +5,14 @@ From the sources of vLLM 0.33 (paths below `vllm/model_executor/layers/quantizat
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from hfmem.estimator.weights.formats import FormatRow, Hardware
 from hfmem.estimator.weights.recipes import RECIPES as TOOLS
 from hfmem.estimator.weights.recipes import Recipe, everything
 
-__all__ = ["ANOTHER", "FORMATS", "RECIPES", "formats_of"]
+__all__ = ["ANOTHER", "EXPANDS_SCALES", "FORMATS", "RECIPES", "formats_of", "recipes_of"]
 
 _ELSEWHERE: Final[tuple[Hardware, ...]] = ("rocm", "xpu", "cpu")
 _LISTS: Final = "platforms/rocm.py:668-692, platforms/xpu.py:113-131"
@@ -203,6 +204,20 @@ _ROCM_WITHOUT: Final = FormatRow(
     reason="bitsandbytes quantization is currently not supported in rocm",
     source="platforms/rocm.py:668-692 of 0.33, platforms/interface.py:963-969",
 )
+
+EXPANDS_SCALES: Final = (0, 9, 2)
+"""The first release whose bitsandbytes loader turns nested scales into float32 (`dequantize_dq`)."""
+
+
+def recipes_of(version: tuple[int, int, int]) -> tuple[Recipe, ...]:
+    """The recipes of a release."""
+    if version >= EXPANDS_SCALES:
+        return RECIPES
+    source = "model_loader/loader.py of 0.8.3, _unquantized_generator: compress_statistics=True, kept as it is"
+    return tuple(
+        replace(each, packs=everything("nf4 nested"), source=source) if each.loads and each.dtype == "nf4" else each
+        for each in RECIPES
+    )
 
 
 def formats_of(release: tuple[int, int]) -> tuple[FormatRow, ...]:

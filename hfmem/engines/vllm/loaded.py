@@ -1,5 +1,6 @@
 """Memory in vLLM's log line "Model loading took" beyond the checkpoint's tensors: the rotary table, MLA projections in
-the compute dtype, padding of MXFP4 experts, and rounding by PyTorch's allocator.
+the compute dtype, FlashInfer's workspace, padding of MXFP4 experts, expanded scales, and rounding by PyTorch's
+allocator.
 """
 
 from __future__ import annotations
@@ -9,10 +10,13 @@ from typing import Final
 
 from hfmem.dtypes import find_dtype
 from hfmem.engines.vllm.drafts import draft_layers
+from hfmem.engines.vllm.formats import EXPANDS_SCALES
 from hfmem.engines.vllm.mxfp4 import mxfp4_terms
+from hfmem.engines.vllm.segments import unused
+from hfmem.engines.vllm.settings import settings_of
 from hfmem.estimator.values import Scenario, Term
-from hfmem.estimator.weights.kept import Kept
-from hfmem.estimator.weights.loaded import group_bytes
+from hfmem.estimator.weights.kept import Kept, is_packed
+from hfmem.estimator.weights.loaded import code_bytes, group_bytes
 from hfmem.mapper.caches import KV, Cache, Combined, Indexed, Latent
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Layer, TensorGroup
@@ -22,14 +26,21 @@ __all__ = ["layer_tensors", "loaded_terms"]
 
 _ROTARY_SOURCE: Final = "vLLM 0.19.0, model_executor/layers/rotary_embedding: cos_sin_cache, counted with the model"
 _LATENT_SOURCE: Final = (
-    "vLLM 0.19.0, model_executor/layers/attention/mla_attention.py: W_UK_T and W_UV beside kv_b_proj"
+    "vLLM 0.19.0, model_executor/layers/attention/mla_attention.py: W_UK_T and W_UV beside kv_b_proj, "
+    "of which they are views where it is not quantised"
 )
+_WORKSPACE_SOURCE: Final = (
+    "vLLM 0.11.1 to 0.24, platforms/cuda.py::get_valid_backends imports attention/backends/mla/flashinfer_mla.py, "
+    "which allocates g_fi_workspace"
+)
+_WORKSPACE: Final = 128 * MIB
+_WORKSPACE_SINCE: Final = (0, 11, 1)
+_WORKSPACE_UNTIL: Final = (0, 25, 0)
+_VIEWS_SINCE: Final = (0, 8, 0)
+_SCALES_SOURCE: Final = "vLLM 0.9.2, model_loader/bitsandbytes_loader.py::dequantize_dq"
+_FLOAT32_TABLE: Final = frozenset({"GptOssForCausalLM"})  # models/gpt_oss.py: get_rope(dtype=torch.float32)
 _ALLOCATOR_SOURCE: Final = "PyTorch c10/cuda/CUDACachingAllocator: segments of 2 MiB, not split below 1 MiB"
 
-# kRoundLarge, kMinLargeAlloc and kSmallSize of PyTorch's CUDACachingAllocator
-_SEGMENT: Final = 2 * MIB
-_LARGE: Final = 10 * MIB
-_UNSPLIT: Final = MIB
 _IN_LAYERS: Final = ("norm", "attention", "state", "mlp", "router", "experts", "shared_experts")
 
 
@@ -42,7 +53,8 @@ def loaded_terms(model: Model, scenario: Scenario, kept: Kept) -> tuple[Term, ..
     width = dtype.nbytes(1)
     return (
         *_rotary(model, groups, width),
-        *_projections((*(model.architecture.layers or ()), *draft_layers(model, scenario)), width),
+        *_latents(model, groups, scenario, kept),
+        *_expanded(model, groups, scenario),
         *(() if kept.rewritten else mxfp4_terms(model, groups, scenario)),
         *_rounding(groups, scenario, kept),
     )
@@ -62,6 +74,8 @@ def _rotary(model: Model, groups: Iterable[TensorGroup], width: int) -> list[Ter
     rows = architecture.rotary_rows
     if learned or not size or not rows:
         return []
+    if _FLOAT32_TABLE.intersection(architecture.class_names):
+        width = 4
     how = f"{rows:,} rows × {size} × {width} B"
     return [_term("rotary table", rows * size * width, how, _ROTARY_SOURCE)]
 
@@ -76,6 +90,31 @@ def _rotary_width(cache: Cache) -> int:
     if isinstance(cache, Combined):
         return max(map(_rotary_width, cache.caches), default=0)
     return 0
+
+
+def _latents(model: Model, groups: Iterable[TensorGroup], scenario: Scenario, kept: Kept) -> list[Term]:
+    """What MLA adds: copies of quantised projections, and the workspace of a kernel that is only imported to be asked
+    whether it fits."""
+    dtype = find_dtype(scenario.compute_dtype or "")
+    layers = (*(model.architecture.layers or ()), *draft_layers(model, scenario))
+    if dtype is None or not any(_latent(layer.cache) for layer in layers):
+        return []
+    version, gpu = settings_of(scenario).version, scenario.gpu
+    attention = [group for group in groups if group.component == "attention" and group.linear]
+    packed = any(is_packed(group) or kept.quantiser(group) is not None for group in attention)
+    found = _projections(layers, dtype.nbytes(1)) if packed or version < _VIEWS_SINCE else []
+    if _WORKSPACE_SINCE <= version < _WORKSPACE_UNTIL and (gpu is None or gpu.vendor == "nvidia"):
+        found.append(_term("FlashInfer's workspace", _WORKSPACE, "a fixed buffer", _WORKSPACE_SOURCE))
+    return found
+
+
+def _expanded(model: Model, groups: Iterable[TensorGroup], scenario: Scenario) -> list[Term]:
+    """Nested scales of a bitsandbytes checkpoint, which are expanded from one byte to float32."""
+    own = model.quantisation
+    if own is None or own.method != "bitsandbytes" or settings_of(scenario).version < EXPANDS_SCALES:
+        return []
+    scales = sum(group.elements for group in groups if group.scale and group.dtype == "U8")
+    return [_term("expanded scales", 3 * scales, f"{scales:,} scales × 3 B", _SCALES_SOURCE)] if scales else []
 
 
 def _projections(layers: Iterable[Layer], width: int) -> list[Term]:
@@ -99,14 +138,9 @@ def _latent(cache: Cache) -> Latent | None:
 def _rounding(groups: Iterable[TensorGroup], scenario: Scenario, kept: Kept) -> list[Term]:
     """Rounding by the allocator: a tensor of 10 MiB or more gets its own segment, a multiple of 2 MiB; an unused rest
     below 1 MiB is not split off, and is lost."""
-    waste = sum(count * _rest(nbytes) for nbytes, count in _tensors(groups, scenario, kept))
+    waste = sum(count * unused(nbytes) for nbytes, count in _tensors(groups, scenario, kept))
     how = "unused rest of each large tensor's segment (a multiple of 2 MiB), where it is less than 1 MiB"
     return [_term("allocator's rounding", waste, how, _ALLOCATOR_SOURCE)] if waste else []
-
-
-def _rest(nbytes: int) -> int:
-    rest = -nbytes % _SEGMENT
-    return rest if nbytes >= _LARGE and rest <= _UNSPLIT else 0
 
 
 def layer_tensors(model: Model, scenario: Scenario, kept: Kept) -> Iterator[int]:
@@ -126,11 +160,11 @@ def layer_tensors(model: Model, scenario: Scenario, kept: Kept) -> Iterator[int]
 
 def _tensors(groups: Iterable[TensorGroup], scenario: Scenario, kept: Kept) -> list[tuple[int, int]]:
     """(bytes, count) of tensors as vLLM allocates them: projections with the same input are fused. Experts are left
-    out, as their kernels repack them."""
+    out, as their kernels repack them; scales are tensors of their own."""
     fused: dict[tuple[str, str, int], list[int]] = {}
     alone = []
     for group in groups:
-        nbytes = group_bytes(group, scenario, kept)
+        nbytes = code_bytes(group, scenario, kept)
         if nbytes is None or not group.count or group.scale or group.component == "experts":
             continue
         if group.packed_as is None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from hfmem.engines.vllm.segments import unused
 from hfmem.engines.vllm.settings import Settings, settings_of
 from hfmem.estimator.values import Scenario, Term
 from hfmem.hardware.values import Accelerator
@@ -52,7 +53,9 @@ def mxfp4_terms(model: Model, groups: Iterable[TensorGroup], scenario: Scenario)
     if multiples is None:
         experts = stored // _expert(inner, hidden)
         kept = _swizzled(inner, hidden, settings)
-        nbytes, how = experts * kept - stored, f"{experts:,} experts × {kept:,} B in Triton's layouts - {stored:,} B"
+        lost = _lost(experts, inner, hidden, model, settings)
+        nbytes = experts * kept + lost - stored
+        how = f"{experts:,} experts × {kept:,} B in Triton's layouts + {lost:,} B of segments - {stored:,} B"
     else:
         by_inner, by_hidden = _up(inner, multiples[0]), _up(hidden, multiples[1])
         nbytes = stored * by_inner * by_hidden // (inner * hidden) - stored
@@ -82,13 +85,25 @@ def _expert(inner: int, hidden: int) -> int:
 def _swizzled(inner: int, hidden: int, settings: Settings) -> int:
     """Bytes of an expert in Triton's layouts: gate and up projection in one matrix, and the down projection."""
     inner = _up(inner, _INNER)
-    inputs, outputs = (_INPUTS, _OUTPUTS) if settings.release >= _PADDED else (1, 1)
-    found = 0
+    found = sum(_values(inner, hidden, settings))
     for into, out in ((hidden, 2 * inner), (inner, hidden)):
-        found += _up(into, inputs) // 2 * _up(out, outputs)
         found += _up(into // _BLOCK, 2) * _up(out, _ROWS) + into // _BLOCK * out
         found += 2 * out  # a bias in float32 in place of one in 16 bits
     return found
+
+
+def _values(inner: int, hidden: int, settings: Settings) -> tuple[int, int]:
+    """Bytes of an expert's values in either matrix."""
+    inputs, outputs = (_INPUTS, _OUTPUTS) if settings.release >= _PADDED else (1, 1)
+    first, second = (_up(into, inputs) // 2 * _up(out, outputs) for into, out in ((hidden, 2 * inner), (inner, hidden)))
+    return first, second
+
+
+def _lost(experts: int, inner: int, hidden: int, model: Model, settings: Settings) -> int:
+    """Bytes that the allocator loses behind the values, which are one tensor per layer and matrix."""
+    layers = sum(isinstance(layer.ffn, Experts) for layer in model.architecture.layers or ())
+    sizes = _values(_up(inner, _INNER), hidden, settings)
+    return layers * sum(unused(experts // layers * size) for size in sizes)
 
 
 def _up(size: int, multiple: int) -> int:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from hfmem.engines.vllm.extras import NO_EXTRAS, Extras, extras
 from hfmem.engines.vllm.options import VllmOptions
-from hfmem.engines.vllm.releases import Release, read_of, sizes_of
+from hfmem.engines.vllm.releases import Release, number_of, read_of, sizes_of
 from hfmem.engines.vllm.rules import Rules, release_of, rules_of
 from hfmem.estimator.values import Scenario
 from hfmem.options.otherwise import Detail
@@ -30,6 +30,7 @@ class Settings:
         rules: the rules of the release that logs show.
         source: the rules of the release that its source states.
         release: (major, minor) of the release.
+        version: the release with its patch; a high one where the user names none.
         max_num_seqs: maximum sequences per step.
         max_num_batched_tokens: maximum tokens per step.
         gpu_memory_utilization: fraction of the GPU's memory that vLLM plans with.
@@ -46,6 +47,7 @@ class Settings:
     rules: Rules
     source: Release
     release: tuple[int, int]
+    version: tuple[int, int, int]
     max_num_seqs: int
     max_num_batched_tokens: int
     gpu_memory_utilization: float
@@ -107,6 +109,7 @@ def settings(options: VllmOptions, gpu: Accelerator | None, length: int) -> Sett
         rules=rules,
         source=source,
         release=release_of(options.vllm_version),
+        version=number_of(options.vllm_version),
         max_num_seqs=found,
         max_num_batched_tokens=batched,
         gpu_memory_utilization=utilization,

@@ -13,7 +13,7 @@ from hfmem.estimator.weights.kept import PLAIN, Kept, as_plain
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Component, TensorGroup, component_order
 
-__all__ = ["group_bytes", "weight_terms", "weights_of"]
+__all__ = ["code_bytes", "group_bytes", "weight_terms", "weights_of"]
 
 _Unknown = list[tuple[Group, str]]
 
@@ -59,6 +59,18 @@ def group_bytes(group: TensorGroup, scenario: Scenario, kept: Kept = PLAIN) -> i
         return quantiser.nbytes(plain.shape, plain.count)
     dtype = _run_dtype(scenario)
     return dtype.nbytes(group.parameters if unpacks else group.elements) if dtype else None
+
+
+def code_bytes(group: TensorGroup, scenario: Scenario, kept: Kept = PLAIN) -> int | None:
+    """Bytes of a group in memory, without the scales of a quantisation while loading, which are tensors of their own;
+    None where the dtype is unknown."""
+    unpacks = kept.unpacks(group)
+    if not kept.drops(group) and (unpacks or _is_cast(group)):
+        plain = as_plain(group) if unpacks else group
+        quantiser = kept.quantiser(plain)
+        if quantiser is not None:
+            return quantiser.codes(plain.shape, plain.count)
+    return group_bytes(group, scenario, kept)
 
 
 def _from_files(model: Model) -> tuple[list[Term], _Unknown]:

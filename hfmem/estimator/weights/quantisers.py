@@ -21,6 +21,7 @@ class Quantiser:
         bits: bits per parameter.
         group: group size: parameters along a row that share one scale; None for one scale per output channel.
         rows: output channels that share one scale.
+        nested: scales that share one float32, where they are quantised themselves; 0 where they are not.
         scale_bytes: bytes per scale.
         zero_bits: bits per zero point (0 for symmetric formats).
         tensor_bytes: bytes per tensor (a global scale).
@@ -35,6 +36,7 @@ class Quantiser:
     zero_bits: int = 0
     tensor_bytes: int = 0
     rows: int = 1
+    nested: int = 0
     aliases: tuple[str, ...] = ()
     source: str
 
@@ -43,11 +45,17 @@ class Quantiser:
         inputs, outputs, matrices = shape[-1], shape[-2] if len(shape) > 1 else 1, count
         for size in shape[:-2]:
             matrices *= size
-        rows = matrices * outputs
         groups = matrices * -(-outputs // self.rows) * (1 if self.group is None else -(-inputs // self.group))
-        packed = -(-rows * inputs * self.bits // 8)
         zeros = -(-groups * self.zero_bits // 8)
-        return packed + groups * self.scale_bytes + zeros + count * self.tensor_bytes
+        outer = 4 * matrices * -(-groups // (matrices * self.nested)) if self.nested and matrices else 0
+        return self.codes(shape, count) + groups * self.scale_bytes + outer + zeros + count * self.tensor_bytes
+
+    def codes(self, shape: tuple[int, ...], count: int) -> int:
+        """Bytes of the values alone, without scales and zero points."""
+        parameters = count
+        for size in shape:
+            parameters *= size
+        return -(-parameters * self.bits // 8)
 
     def describe(self) -> str:
         """Bits per parameter and bytes per scale, in words."""
@@ -58,7 +66,8 @@ class Quantiser:
             f"{self.scale_bytes} B per scale of {shared}" if self.scale_bytes else f"{self.tensor_bytes} B per matrix"
         )
         zero = f", {self.zero_bits} bits per zero point" if self.zero_bits else ""
-        return f"{self.bits} bits, {scale}{zero}"
+        outer = f", 4 B per {self.nested} scales" if self.nested else ""
+        return f"{self.bits} bits, {scale}{outer}{zero}"
 
 
 QUANTISERS: Final[tuple[Quantiser, ...]] = (
@@ -130,6 +139,14 @@ _LAYOUTS: Final[dict[str, Quantiser]] = {
         scale_bytes=0,
         tensor_bytes=4,
         source="float8_e4m3fn, one float32 scale per matrix",
+    ),
+    "nf4 nested": Quantiser(
+        name="nf4",
+        bits=4,
+        group=64,
+        scale_bytes=1,
+        nested=256,
+        source="bitsandbytes NF4 with compress_statistics: absmax in 8 bits, one float32 per 256 of them",
     ),
     "int4 torchao": Quantiser(
         name="int4",

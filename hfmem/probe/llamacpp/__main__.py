@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 from hfmem.mapper.gguf.rows import ROWS
@@ -78,8 +79,8 @@ def _structures(architecture: str, path: Path) -> Iterator[_Found]:
         else:
             variants = list(_variants(plan.variant, found, path))
         for variant, specimen in variants:
-            if _new(specimen, seen):
-                found_ = _recorded(Plan(architecture=architecture, variant=variant, keys=plan.keys), specimen, path)
+            if _new(specimen, plan, seen):
+                found_ = _recorded(replace(plan, variant=variant), specimen, path)
                 if found_ is not None:
                     yield found_
 
@@ -137,12 +138,12 @@ def _with(specimen: Specimen, added: tuple[str, ...], instead: tuple[str, ...], 
     return found
 
 
-def _new(specimen: Specimen, seen: set[str]) -> bool:
-    """Whether no variant before had the same tensors."""
+def _new(specimen: Specimen, plan: Plan, seen: set[str]) -> bool:
+    """Whether no variant before had the same tensors and what else the graph depends on."""
     layers = [(kind, sorted(names)) for kind, names in zip(_kinds(specimen), _names(specimen), strict=False)]
     mixed = any("_exps." in name for name in specimen.tensors)
     distinct = sorted({json.dumps(layer) for layer in layers})
-    same = json.dumps([distinct, layers[-1:], mixed and specimen.keys.get("expert_used_count") == 1])
+    same = json.dumps([distinct, layers[-1:], mixed and specimen.keys.get("expert_used_count") == 1, dict(plan.holds)])
     if same in seen:
         return False
     seen.add(same)

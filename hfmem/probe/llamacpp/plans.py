@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from hfmem.mapper.gguf.rows import ROWS, Row, Windows
@@ -59,13 +59,13 @@ class Plan:
     Attributes:
         variant: its name; "" for the usual one.
         keys: values of keys beside those of a profile.
-        vocabulary: words beside the architecture's keys (`tokenizer.ggml.…`).
-        fails: names of optional tensors that it has.
+        holds: those of its keys without which a file has the same tensors and another graph.
     """
 
     architecture: str
     variant: str
     keys: Mapping[str, Any]
+    holds: Mapping[str, int] = field(default_factory=dict)
 
 
 _EXPERTS: Final = {
@@ -105,6 +105,14 @@ def plans(architecture: str) -> Iterator[Plan]:
         }
         for variant, more in variants.items():
             yield Plan(architecture=architecture, variant=variant + ending, keys={**keys, **more})
+        switched = _SWITCHED.get(architecture, {})
+        for variant, more in variants.items() if switched else ():
+            yield Plan(
+                architecture=architecture,
+                variant=f"{variant}, {_SWITCHED_NAME}{ending}",
+                keys={**keys, **more, **switched},
+                holds={key: int(value) for key, value in switched.items()},
+            )
 
 
 def _layers(row: Row) -> Mapping[str, Any]:
@@ -306,6 +314,11 @@ _OWN: Final[Mapping[str, Mapping[str, Any]]] = {
     "minimax-m2": {"expert_gating_func": 2},
     "dots1": {"expert_gating_func": 2},
 }
+
+_NO_ROPE: Final[Mapping[str, bool]] = {"rope.scaling.finetuned": False}
+_SWITCHED: Final = dict.fromkeys(("granite", "granitehybrid", "granitemoe", "graniteswitch"), _NO_ROPE)
+"""Keys that change the graph and no tensor: Granite's hybrids have no positions (`has_rope` of llama-hparams.cpp)."""
+_SWITCHED_NAME: Final = "no rope"
 
 
 def values(plan: Plan, profile: str) -> dict[str, Any]:

@@ -54,6 +54,7 @@ class Store:
             {
                 "architecture": plan.architecture,
                 "variant": plan.variant,
+                **({"holds": dict(plan.holds)} if plan.holds else {}),
                 "kinds": list(kinds),
                 "layers": _alike(names),
                 "settings": settings,

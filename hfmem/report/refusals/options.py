@@ -85,7 +85,8 @@ def _unknown_word(error: UnknownWordError) -> str:
             f"--dtype '{cut(error.word)}' is a quantisation of GGUF files: name the repository that has them, as in "
             f"OWNER/NAME-GGUF:{cut(word)}, or the file"
         )
-    under = f", which --method {error.under} supports" if error.under else ""
+    option = "--method" if error.under == "textbook" else "--train"
+    under = f", which {option} {error.under} supports" if error.under else ""
     without = _UNCOVERED.get(error.word.lower(), "") if error.option == "--train" else ""
     return f"{error.option} {not_one_of(error.word, error.known)}{under}{without}"
 

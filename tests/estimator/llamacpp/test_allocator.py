@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hfmem.engines.llamacpp.allocator import HOST, Device, Step, compute_buffers
+from hfmem.engines.llamacpp.allocator import _Buffer as Buffer
 
 PLAIN = Device()
 OFFLOADS = Device(alignment=128, offloads=True)
@@ -127,3 +128,19 @@ def test_weights_of_two_steps_are_not_there_at_the_same_time() -> None:
     )
     # the input's copy and the first's weights are free when the second's come, 1,024 at 128 to 1,152 for both
     assert compute_buffers([128], [one, two], [OFFLOADS]) == (128 + 1024 + 128, 128)
+
+
+def test_a_block_of_no_size_keeps_its_neighbours_apart() -> None:
+    """`ggml_dyn_tallocr_free_bytes` joins a block with one side's neighbour, not with both across an empty one."""
+    buffer = Buffer(alignment=32)
+    assert [buffer.take(size) for size in (32, 0, 32, 32)] == [0, 32, 32, 64]
+    for place, size in ((32, 32), (0, 32), (32, 0)):  # the empty one lies inside of the free block then
+        buffer.give(place, size)
+    buffer.give(64, 32)  # joins the free block, and that not what is behind it
+    assert buffer.take(128) == 96
+
+
+def test_an_input_that_no_one_sets_is_made_on_its_device() -> None:
+    steps = (Step(nbytes=64, reads=(-1,), replaces=(-1,), place=0),)
+    assert compute_buffers([64], steps, [PLAIN], homes={0: 0}) == (64, 0)
+    assert compute_buffers([64], steps, [PLAIN]) == (64, 64)

@@ -75,3 +75,27 @@ def test_compute_buffers_with_the_cache_on_the_host() -> None:
     pairs = compute_pairs(recorded(ROWS, offloaded=False))
     assert median(pair.error for pair in pairs) <= 0.01, shown(pairs)
     assert within(pairs, 0.05) >= 80, shown(pairs)
+
+
+def test_hybrids_are_equal_with_their_layers_on_a_device() -> None:
+    """Blocks without a size keep free memory apart, their files have no positions, and keys and values in a layer that
+    is not the first."""
+    rows = [row for row in recorded(ROWS) if row.devices and row.settings().n_gpu_layers > row.placement().blocks.count]
+    pairs = compute_pairs(
+        [row for row in rows if row.file.startswith("granite-4.0-h") and not row.settings().n_cpu_moe]
+    )
+    assert len(pairs) > 60
+    assert max(pair.error for pair in pairs) <= 1e-4, shown(pairs)
+
+
+def test_tensors_that_a_step_fills_lie_on_their_layers_device() -> None:
+    """The masks of GLM-5's indexer: no input that is set, so that none is on the host."""
+    rows = [row for row in recorded(ROWS) if row.devices == 1 and row.file.startswith("GLM-5@4")]
+    pairs = compute_pairs([row for row in rows if row.settings().n_gpu_layers > 4])
+    assert len(pairs) > 20
+    assert max(pair.error for pair in pairs) <= 0.01, shown(pairs)
+
+
+def test_no_device_needs_much_more_than_is_said() -> None:
+    """A wrong fit is the worst fault: with caches on their layers' devices no buffer is more than 5 % larger."""
+    assert [pair for pair in compute_pairs(recorded(SAMPLE)) if pair.ours < 0.95 * pair.told] == []

@@ -12,7 +12,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from hfmem import HfmemError, estimate, inspect
-from hfmem.units import GIB
+from hfmem.units import GIB, MIB
 from tests.command import run
 from tests.mapper.test_adapted import BASE, CONFIG, saved
 
@@ -240,7 +240,8 @@ def test_experts_in_tritons_layouts() -> None:
     scales = 90 * 3072 + 90 * 2944 + 46 * 3072 + 46 * 2880
     stored = 24 * 32 * (3 * 1440 * 2880 * 17 // 32)
     (term,) = (term for term in found.terms if term.name == "padding of experts")
-    assert term.nbytes == 24 * 32 * (values + scales + 2 * (2944 + 2880)) - stored
+    lost = 24 * MIB // 2  # 67.5 MiB of the second matrix's values are in a segment of 68
+    assert term.nbytes == 24 * 32 * (values + scales + 2 * (2944 + 2880)) + lost - stored
     assert found.group("weights") / GIB == pytest.approx(7.01, abs=0.03)
 
 
