@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from hfmem.engines.llamacpp.options import LlamaCppOptions, OllamaOptions
+from hfmem.engines.mlx.options import MlxOptions
 from hfmem.engines.sglang.options import SglangOptions
 from hfmem.engines.transformers.options import TransformersOptions
 from hfmem.engines.vllm.options import VllmOptions
@@ -30,7 +31,7 @@ __all__ = [
     "registered",
 ]
 
-Runtime = Literal["transformers", "vllm", "sglang", "llamacpp", "ollama"]
+Runtime = Literal["transformers", "vllm", "sglang", "llamacpp", "ollama", "mlx"]
 
 USUAL: Final[Runtime] = "transformers"
 """The engine of a model that is none of another's files."""
@@ -48,6 +49,7 @@ class EngineRow:
         modes: inference, training, or both.
         methods: the values of `--method` that it supports.
         formats: file formats that are its own: it runs them if the user does not choose an engine.
+        quantisers: quantisers whose checkpoints are its own, likewise.
         only: the file format besides which it runs none; "" where it runs several.
         tracer: the module whose `traced` asks the engine's own software, for `--trace`; "" if there is none.
         regroups: whether its options may let replicas share their ranks (`Regroups`).
@@ -61,6 +63,7 @@ class EngineRow:
     modes: tuple[Mode, ...] = ("inference",)
     methods: tuple[str, ...] = ("exact",)
     formats: tuple[str, ...] = ()
+    quantisers: tuple[str, ...] = ()
     only: str = ""
     tracer: str = ""
     regroups: bool = False
@@ -155,10 +158,11 @@ register(
 register(
     EngineRow(name="ollama", title="Ollama", options=OllamaOptions, home="hfmem.engines.llamacpp.ollama", only="GGUF")
 )
+register(EngineRow(name="mlx", title="MLX", options=MlxOptions, home="hfmem.engines.mlx.engine", quantisers=("mlx",)))
 
 
 @dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
-class EngineOptions(TransformersOptions, VllmOptions, SglangOptions, LlamaCppOptions):
+class EngineOptions(TransformersOptions, VllmOptions, SglangOptions, LlamaCppOptions, MlxOptions):
     """The options of the built-in engines, statically typed, and `runtime`, which chooses one."""
 
     runtime: Annotated[
@@ -168,6 +172,6 @@ class EngineOptions(TransformersOptions, VllmOptions, SglangOptions, LlamaCppOpt
             panel=MODEL,
             common=True,
             choices=lambda: tuple(_ROWS),
-            shown="llamacpp for GGUF files, else transformers",
+            shown="llamacpp for GGUF files, mlx for what MLX quantised, else transformers",
         ),
     ] = None
