@@ -28,6 +28,7 @@ LAYERS = (
     "engines",
     "scenario",
     "advice",
+    "against",
     "report",
     "answers",
     "api",
@@ -99,7 +100,10 @@ def test_imports_run_one_way(name: str, path: Path) -> None:
         ("click", set()),
         ("typer", {"cli"}),
         ("matplotlib", {"report.plots.draw"}),
-        ("tabulate", {"report.card", "report.choices", "report.fit", "report.tables", "report.training"}),
+        (
+            "tabulate",
+            {"report.against", "report.card", "report.choices", "report.fit", "report.tables", "report.training"},
+        ),
     ],
 )
 def test_only_the_named_modules_import(module: str, allowed: set[str]) -> None:

@@ -54,6 +54,7 @@ class EngineRow:
         tracer: the module whose `traced` asks the engine's own software, for `--trace`; "" if there is none.
         regroups: whether its options may let replicas share their ranks (`Regroups`).
         launch: the module whose `LAUNCH` tells how its program's launch line is read; "" if there is none.
+        logs: the module whose `LOGS` tells how its server's log is read; "" if there is none.
     """
 
     name: str
@@ -68,6 +69,7 @@ class EngineRow:
     tracer: str = ""
     regroups: bool = False
     launch: str = ""
+    logs: str = ""
 
 
 _ROWS: dict[str, EngineRow] = {}
@@ -131,6 +133,7 @@ register(
         options=VllmOptions,
         home="hfmem.engines.vllm.engine",
         launch="hfmem.engines.vllm.launch",
+        logs="hfmem.engines.vllm.logs",
     )
 )
 register(
@@ -141,6 +144,7 @@ register(
         home="hfmem.engines.sglang.engine",
         regroups=True,
         launch="hfmem.engines.sglang.launch",
+        logs="hfmem.engines.sglang.logs",
     )
 )
 register(
@@ -151,6 +155,7 @@ register(
         home="hfmem.engines.llamacpp.engine",
         tracer="hfmem.probe.llamacpp.trace",
         launch="hfmem.engines.llamacpp.launch",
+        logs="hfmem.engines.llamacpp.logs",
         formats=("GGUF",),
         only="GGUF",
     )
