@@ -1,0 +1,305 @@
+"""Measures a class of diffusers or a text encoder: a row of the table of calls."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import diffusers
+import torch
+import transformers
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from hfmem.probe.diffusers.fitting import IMAGE, VIDEO, Call, Fitted, fit
+from hfmem.probe.diffusers.recipes import Recipe, Tensors
+from hfmem.probe.diffusers.recording import Recorded, build, record
+
+__all__ = ["call_class", "defaults", "measure", "model_class", "sizes_of"]
+
+_DEPTH: Final = re.compile(r"^(n|num)_\w*layers$|^depth$|^num_\w*_blocks$|^nlayers$")
+_SKIPPED: Final = re.compile(
+    r"sample_|theta|max_|_max|freq|train|groups|compression|scal|patch|axes|eps|dropout|rate$|version|size_t|rope"
+    r"|vocab|num_labels|token_id|position|buckets|distance|text_len|_ids|num_embeds|interpolation|padding|token_type"
+)
+_HEAD_COUNTS: Final = ("num_attention_heads", "num_heads", "n_heads", "num_layers_heads")
+_HEAD_SIZES: Final = ("attention_head_dim", "head_dim", "d_kv")
+_TILES: Final = re.compile(r"^(tile_|use_framewise|num_(sample|latent)_frames_batch_size|spatial_compression|temporal_comp|drop_last|block_)")
+
+Config = dict[str, Any]
+
+
+def model_class(name: str) -> Any:
+    """A class of diffusers or transformers.
+
+    Raises:
+        LookupError: neither has it.
+    """
+    for library in (diffusers, transformers):
+        if hasattr(library, name):
+            return getattr(library, name)
+    raise LookupError(f"diffusers {diffusers.__version__} has no {name}")
+
+
+def defaults(cls: Any) -> Config:
+    """The defaults of a class's config."""
+    found = getattr(cls, "config_class", None)
+    if found is not None and hasattr(found, "model_type"):
+        return {key: value for key, value in found().to_dict().items() if isinstance(value, int | float | str | list)}
+    parameters = inspect.signature(cls.__init__).parameters
+    return {name: p.default for name, p in parameters.items() if p.default is not p.empty}
+
+
+def sizes_of(config: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers of a config that memory may depend on, elements of lists by "key.position"."""
+    found: dict[str, float] = {}
+    for key, value in config.items():
+        if _SKIPPED.search(key) or _DEPTH.match(key) or "layers_per" in key:
+            continue
+        if isinstance(value, bool):
+            continue
+        if isinstance(value, int) and value > 1:
+            found[key] = value
+        elif isinstance(value, float) and "ratio" in key:
+            found[key] = value
+        elif isinstance(value, list | tuple) and value and all(isinstance(x, int) and not isinstance(x, bool) for x in value):
+            if ("channels" in key or "mult" in key or key in ("attention_head_dim", "num_attention_heads")) and max(value) > 1:
+                found.update({f"{key}.{n}": x for n, x in enumerate(value)})
+    return found
+
+
+def _shallow(config: Config, depth: int) -> Config:
+    found = dict(config)
+    for key, value in config.items():
+        if _DEPTH.match(key) and isinstance(value, int) and not isinstance(value, bool):
+            found[key] = min(value, depth)
+        elif key == "transformer_layers_per_block":
+            found[key] = min(value, depth) if isinstance(value, int) else tuple(min(x, depth) for x in value)
+    return found
+
+
+def _with(config: Config, key: str, value: float) -> Config:
+    """A config with another size; lists that split a head are adapted."""
+    found = dict(config)
+    name, dot, position = key.partition(".")
+    if dot:
+        items = list(config[name])
+        items[int(position)] = int(value)
+        found[name] = tuple(items)
+        return found
+    found[key] = int(value) if isinstance(config[key], int) else value
+    for before, after in zip(_heads(config), _heads(found), strict=True):
+        for other, items in config.items():
+            whole = isinstance(items, list | tuple) and items and all(isinstance(x, int) for x in items)
+            if whole and before and sum(items) == before and before != after and "channels" not in other:
+                factor = after // before if after > before else 1
+                found[other] = tuple(x * factor for x in items)
+    return found
+
+
+def _heads(config: Mapping[str, Any]) -> tuple[int, ...]:
+    direct = [config[key] for key in _HEAD_SIZES if isinstance(config.get(key), int)]
+    count = next((config[key] for key in _HEAD_COUNTS if isinstance(config.get(key), int)), 0)
+    width = next((config[key] for key in ("hidden_size", "dim", "model_dim") if isinstance(config.get(key), int)), 0)
+    return (direct[0] if direct else 0, width // count if count and width and not direct else 0)
+
+
+class _Answers(TorchDispatchMode):  # type: ignore[misc] # PyTorch is untyped here
+    """Answers what a class reads from a tensor without data."""
+
+    def __init__(self, answer: Any) -> None:
+        super().__init__()
+        self._answer = answer
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ARG002
+        if func is torch.ops.aten._local_scalar_dense.default:
+            try:
+                return func(*args, **(kwargs or {}))
+            except DataDependentOutputException:
+                return self._answer
+        return func(*args, **(kwargs or {}))
+
+
+def call_class(model: Any, recipe: Recipe, config: Mapping[str, Any], call: Call, dtype: torch.dtype, mode: Any) -> Recorded:
+    """What one call of a built model allocates."""
+    with mode:
+        inputs = recipe.inputs(Tensors(call, config, dtype), call, config)
+    method = getattr(model, recipe.method) if recipe.method != "forward" else model
+    plain = {"return_dict": False} if hasattr(model, "load_config") and hasattr(model, "register_to_config") else {}
+
+    def run(_model: Any) -> Any:
+        if recipe.scalar is None:
+            return method(**inputs, **plain)
+        with _Answers(recipe.scalar(call)):
+            return method(**inputs, **plain)
+
+    return record(model, run, inputs, mode)
+
+
+def _calls(recipe: Recipe, kind: str) -> Iterator[Call]:
+    even = recipe.even
+    texts = (64, 96) if recipe.text is None else (recipe.text,)
+    base = (2 * even, 4 * even)
+    for batch in (2, 3):
+        for size in base:
+            for frames in (3, 5) if recipe.video else (1,):
+                yield Call(batch=batch, height=size, width=2 * even, frames=frames, text=texts[0])
+        if len(texts) > 1:
+            yield Call(batch=batch, height=base[0], width=2 * even, frames=3 if recipe.video else 1, text=texts[1])
+
+
+def _checks(recipe: Recipe) -> Iterator[Call]:
+    even = recipe.even
+    text = 160 if recipe.text is None else recipe.text
+    for batch in (1, 2, 5):
+        yield Call(batch=batch, height=6 * even, width=4 * even, frames=7 if recipe.video else 1, text=text)
+
+
+def _realistic(recipe: Recipe) -> list[Call]:
+    text = (77, 226, 512) if recipe.text is None else (recipe.text,)
+    sizes = ((64, 64), (128, 128), (90, 160), (256, 256), (32, 32))
+    return [
+        Call(batch=batch, height=height, width=width, frames=frames, text=tokens)
+        for batch in (1, 2, 8)
+        for height, width in sizes
+        for frames in ((1, 13, 21, 31) if recipe.video else (1,))
+        for tokens in text
+    ]
+
+
+def measure(name: str, kind: str, recipe: Recipe, *, single: bool = False) -> dict[str, Any]:
+    """The row of a class for one of its configs.
+
+    Raises:
+        Exception: whatever the class raises.
+    """
+    cls = model_class(name)
+    dtype = torch.float32 if single else torch.bfloat16
+    config = {**defaults(cls), **recipe.config}
+    shallow, deep = _shallow(config, 2), _shallow(config, 3)
+    first = next(_calls(recipe, kind))
+    depths: dict[str, Any] = {}
+    base, tiles = _runs(cls, recipe, shallow, [*_calls(recipe, kind), *_checks(recipe)], dtype)
+    if deep != shallow:
+        other, _ = _runs(cls, recipe, deep, [first], dtype)
+        if abs(other[0][1].peak / base[0][1].peak - 1) > 1e-4:  # noqa: PLR2004
+            depths = {key: value for key, value in config.items() if _DEPTH.match(key) or "layers_per_block" in key}
+            shallow = config
+            base, tiles = _runs(cls, recipe, shallow, [*_calls(recipe, kind), *_checks(recipe)], dtype)
+    plain = list(_calls(recipe, kind))
+    sizes = sizes_of(config)
+    runs = [(sizes, call, run) for call, run in base[: len(plain)]]
+    checks = [(sizes, call, run) for call, run in base[len(plain) :]]
+    alike, varied, pairs = {tuple(run.ops) for _, _, run in runs}, [], []
+    for key in sizes:
+        changed = _with(shallow, key, sizes[key] * 2)
+        try:
+            found, _ = _runs(cls, recipe, changed, plain, dtype)
+        except Exception:  # noqa: BLE001, S112 - a class may refuse a size with any exception
+            continue
+        if len(alike) == 1 and {tuple(run.ops) for _, run in found} != alike:
+            continue
+        if all(a.moments == b.moments and a.inputs == b.inputs for (_, a), (_, _, b) in zip(found, runs[: len(plain)], strict=True)):
+            continue  # it does not matter
+        varied.append(key)
+        runs += [({**sizes, **_changed(changed, sizes)}, call, run) for call, run in found]
+    for pair in _pairs(varied):
+        changed = shallow
+        for key in pair:
+            changed = _with(changed, key, sizes[key] * 2)
+        try:
+            found, _ = _runs(cls, recipe, changed, plain, dtype)
+        except Exception:  # noqa: BLE001, S112 - as above
+            continue
+        if len(alike) == 1 and {tuple(run.ops) for _, run in found} != alike:
+            continue
+        pairs.append(pair)
+        runs += [({**sizes, **_changed(changed, sizes)}, call, run) for call, run in found]
+    names = [n for n in (VIDEO if recipe.video else IMAGE) if recipe.text is None or "T" not in n]
+    result = fit(runs, checks, varied, pairs, names, _realistic(recipe))
+    return _row(name, kind, recipe, config, result, depths, tiles, {key: sizes[key] for key in varied}, single)
+
+
+def _changed(config: Config, sizes: Mapping[str, float]) -> dict[str, float]:
+    found = sizes_of(config)
+    return {key: found[key] for key in sizes if key in found}
+
+
+def _pairs(keys: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Sizes that are multiplied with each other: heads and their size, a width and its ratio, a channel and its multiple."""
+    counts = [key for key in keys if "head" in key and ("num" in key or key.startswith("n_")) and "." not in key]
+    for size in (key for key in keys if key in (*_HEAD_SIZES, "cross_attention_head_dim")):
+        for count in counts:
+            if ("cross" in count) == ("cross" in size):
+                yield count, size
+    for key in keys:
+        if "mlp" in key and "ratio" in key:
+            for width in ("hidden_size", "dim", "num_attention_heads", "model_dim"):
+                if width in keys:
+                    yield width, key
+        if "mult." in key and "base_dim" in keys:
+            yield "base_dim", key
+        if "mult." in key and "decoder_base_dim" in keys:
+            yield "decoder_base_dim", key
+
+
+def _runs(cls: Any, recipe: Recipe, config: Config, calls: Sequence[Call], dtype: torch.dtype) -> tuple[list[tuple[Call, Recorded]], Any]:
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    asked = {key: value for key, value in config.items() if key in defaults(cls) or key in recipe.config}
+    found = getattr(cls, "config_class", None)
+    if found is not None and hasattr(found, "model_type"):
+        made = found(**asked)
+        made._attn_implementation = "sdpa"
+        model = build(cls, made, dtype, mode)
+    else:
+        model = build(cls, asked, dtype, mode)
+    tiles = {k: v for k, v in vars(model).items() if _TILES.match(k) and isinstance(v, int | float | bool)}
+    return [(call, call_class(model, recipe, config, call, dtype, mode)) for call in calls], tiles
+
+
+def _row(name: str, kind: str, recipe: Recipe, config: Config, result: Fitted, depths: Any, tiles: Any, base: Any, single: bool) -> dict[str, Any]:  # noqa: FBT001, PLR0913, PLR0917
+    def terms(table: Any) -> dict[str, dict[str, float]]:
+        found = {
+            n: {s: _short(c) for s, c in zip(result.sizes, row, strict=True) if c}
+            for n, row in zip(result.names, table, strict=True)
+        }
+        return {n: row for n, row in found.items() if row}
+
+    return {
+        "class": name,
+        "kind": kind,
+        "call": recipe.method,
+        "precision": "single" if single else "half",
+        "structure": _structure(config),
+        **({"depths": depths} if depths else {}),
+        "sizes": base,
+        **({"text": recipe.text} if recipe.text is not None else {}),
+        "peak": [terms(table) for table in result.plain],
+        "copied": [terms(table) for table in result.copied],
+        "inputs": terms(result.inputs),
+        "outputs": terms(result.outputs),
+        **({"tiles": tiles} if tiles else {}),
+        "worst": float(f"{result.worst:.2g}"),
+        "aligned": result.aligned,
+        "versions": f"diffusers {diffusers.__version__}, transformers {transformers.__version__}, PyTorch {torch.__version__.partition('+')[0]}",
+    }
+
+
+def _short(value: float) -> float:
+    number = float(f"{value:.9g}")
+    return int(number) if number == int(number) else number
+
+
+def _structure(config: Config) -> dict[str, Any]:
+    """What else a config says: flags, names and lengths of lists."""
+    found: dict[str, Any] = {}
+    for key, value in config.items():
+        if key in ("latents_mean", "latents_std") or "eps" in key or "theta" in key or "scaling" in key:
+            continue
+        if isinstance(value, bool | str) or (isinstance(value, int) and "patch" in key):
+            found[key] = value
+        elif isinstance(value, list | tuple):
+            found[key] = list(value) if value and isinstance(value[0], str) else len(value)
+    return found
