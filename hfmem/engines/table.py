@@ -7,6 +7,7 @@ from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
+from hfmem.engines.diffusers.options import DiffusersOptions
 from hfmem.engines.llamacpp.options import LlamaCppOptions, OllamaOptions
 from hfmem.engines.transformers.options import TransformersOptions
 from hfmem.engines.vllm.options import VllmOptions
@@ -29,7 +30,7 @@ __all__ = [
     "registered",
 ]
 
-Runtime = Literal["transformers", "vllm", "llamacpp", "ollama"]
+Runtime = Literal["transformers", "vllm", "llamacpp", "ollama", "diffusers"]
 
 USUAL: Final[Runtime] = "transformers"
 """The engine of a model that is none of another's files."""
@@ -46,8 +47,8 @@ class EngineRow:
         home: the module with its `ENGINE`, imported only when the engine is used.
         modes: inference, training, or both.
         methods: the values of `--method` that it supports.
-        formats: file formats that are its own: it runs them if the user does not choose an engine.
-        only: the file format besides which it runs none; "" where it runs several.
+        formats: formats of files or repositories that are its own: it runs them if the user does not choose an engine.
+        only: the format besides which it runs none; "" where it runs several.
         tracer: the module whose `traced` asks the engine's own software, for `--trace`; "" if there is none.
         launch: the module whose `LAUNCH` tells how its program's launch line is read; "" if there is none.
     """
@@ -142,10 +143,20 @@ register(
 register(
     EngineRow(name="ollama", title="Ollama", options=OllamaOptions, home="hfmem.engines.llamacpp.ollama", only="GGUF")
 )
+register(
+    EngineRow(
+        name="diffusers",
+        title="diffusers",
+        options=DiffusersOptions,
+        home="hfmem.engines.diffusers.engine",
+        formats=("diffusion pipeline",),
+        only="diffusion pipeline",
+    )
+)
 
 
 @dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
-class EngineOptions(TransformersOptions, VllmOptions, LlamaCppOptions):
+class EngineOptions(TransformersOptions, VllmOptions, LlamaCppOptions, DiffusersOptions):
     """The options of the built-in engines, statically typed, and `runtime`, which chooses one."""
 
     runtime: Annotated[
@@ -155,6 +166,6 @@ class EngineOptions(TransformersOptions, VllmOptions, LlamaCppOptions):
             panel=MODEL,
             common=True,
             choices=lambda: tuple(_ROWS),
-            shown="llamacpp for GGUF files, else transformers",
+            shown="llamacpp for GGUF files, diffusers for pipelines, else transformers",
         ),
     ] = None

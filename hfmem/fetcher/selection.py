@@ -30,7 +30,7 @@ __all__ = [
     "select_for",
 ]
 
-Layout = Literal["single", "sharded", "several", "adapter", "diffusers", "bin", "gguf", "foreign", "picked", "none"]
+Layout = Literal["single", "sharded", "several", "adapter", "pipeline", "bin", "gguf", "foreign", "picked", "none"]
 
 SINGLE: Final = "model.safetensors"
 INDEX: Final = "model.safetensors.index.json"
@@ -134,7 +134,7 @@ def _other_layouts(names: Collection[str], files: Sequence[FileInfo]) -> Selecti
         weights = next(filter(None, (_named(files, name) for name in _ADAPTER_WEIGHTS)), ())
         return Selection(layout="adapter", weights=weights)
     if PIPELINE in names:
-        return Selection(layout="diffusers", weights=_components(files))
+        return Selection(layout="pipeline", weights=_components(files))
     if odd := _oddly_named(files, safetensors.FORMAT):
         return Selection(layout="several", weights=odd)
     found = _saved_adapter(files) or _other_formats(files)

@@ -19,6 +19,7 @@ from hfmem.mapper.architecture import blueprint_of, finished
 from hfmem.mapper.declared import as_stored
 from hfmem.mapper.holdings import NOT_LOADED, choices_note, files_note, is_gguf, lacks, layout_notes
 from hfmem.mapper.packing import declared_quantisation
+from hfmem.mapper.pipelines.values import Pipeline
 from hfmem.mapper.sizes import model_types
 from hfmem.mapper.structure import Structure
 from hfmem.mapper.tables import from_tensors, from_totals
@@ -84,6 +85,7 @@ class Model:
         offered: a sentence that lists the models in the files, if none was chosen; "" otherwise.
         resized: what the sizes of the tensors were derived from, if the header of the files was not read; "" if it was.
         adapted: the adapter on it; None for a model without one.
+        pipeline: its components, if it is a diffusion pipeline; None for other models.
         unloadable: why software that loads the config's class finds no weights here; "" if it does, or if there are no
             files at all.
         unconverted: why llama.cpp's tools make no GGUF of it; "" if they do, or it was not asked.
@@ -105,6 +107,7 @@ class Model:
     unloadable: str = ""
     resized: str = ""
     adapted: Adapted | None = None
+    pipeline: Pipeline | None = None
     unconverted: str = ""
     conversion: Quantisable | None = field(default=None, repr=False, compare=False)
     made: bool = False

@@ -280,6 +280,7 @@ class TensorGroup:
         scale: whether they are scales, zero points or indices of quantised tensors.
         kept: whether they stay in their stored dtype, independent of the run dtype.
         along: the dimension in which the class's tp_plan splits them.
+        full_in: run dtypes in which the library keeps them in float32 (`_keep_in_fp32_modules`).
     """
 
     component: Component
@@ -295,6 +296,7 @@ class TensorGroup:
     scale: bool = False
     kept: bool = False
     along: Along = "whole"
+    full_in: tuple[str, ...] = ()
 
     @property
     def elements(self) -> int:
