@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from hfmem.dtypes import canonical
-from hfmem.engines.protocol import Attending, Attends, Whole
+from hfmem.engines.protocol import Attending, Attends, Settles, Whole
 from hfmem.engines.table import USUAL, engine
 from hfmem.estimator.parallel import Parallel
 from hfmem.estimator.values import Scenario
@@ -45,7 +45,7 @@ def resolve(options: Options, model: Model, machine: Machine | None = None) -> S
     parallel, laid = _spread(options, machine, model.architecture)
     attending = _attention(options, model, gpu)
     made = (*filter(None, [attending.told]), *_taken(machine), *(server.chosen if server else ()), *laid)
-    return Scenario(
+    scenario = Scenario(
         mode="training" if options.train else "inference",
         batch=options.batch,
         seq=lengths.tokens,
@@ -68,6 +68,16 @@ def resolve(options: Options, model: Model, machine: Machine | None = None) -> S
         prompt=lengths.prompt,
         prefill_chunk=lengths.piece,
     )
+    return _settled(scenario, model)
+
+
+def _settled(scenario: Scenario, model: Model) -> Scenario:
+    """With the settings that an engine has by default for this model."""
+    runs = engine(scenario.runtime)
+    if scenario.serving is None or not isinstance(runs, Settles) or scenario.method == "textbook":
+        return scenario
+    serving = runs.settled(scenario.serving, model, scenario)
+    return replace(scenario, serving=serving, chosen=(*scenario.chosen, *serving.chosen))
 
 
 def _spread(options: Options, machine: Machine | None, architecture: Architecture) -> tuple[Parallel, tuple[str, ...]]:

@@ -22,12 +22,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure classes and write their rows; rows of other classes stay."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("classes", nargs="*", help="only these")
+    parser.add_argument("--without", nargs="*", default=(), help="not these")
     parser.add_argument("--kind", choices=("denoiser", "vae", "text_encoder"), help="only classes of this kind")
     options = parser.parse_args(arguments)
     warnings.simplefilter("ignore")
     for kind, table in (("denoiser", DENOISERS), ("vae", VAES), ("text_encoder", ENCODERS)):
         for name, recipes in table.items():
-            if (options.classes and name not in options.classes) or options.kind not in (None, kind):
+            if (options.classes and name not in options.classes) or name in options.without or options.kind not in (None, kind):
                 continue
             rows: list[dict[str, Any]] = []
             failed: list[dict[str, Any]] = []

@@ -185,7 +185,7 @@ def _highest(rows: np.ndarray, samples: np.ndarray, floor: Any = None) -> np.nda
     kept: list[int] = []
     while needed.any():
         # the moment that is the highest for most calls, within a hundredth of a percent
-        close = (values >= top * (1 - 1e-5)) & needed
+        close = (values >= top - np.abs(top) * 1e-5) & needed
         best = int(close.sum(axis=1).argmax())
         kept.append(best)
         needed &= ~close[best]

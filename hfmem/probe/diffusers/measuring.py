@@ -144,17 +144,17 @@ def _calls(recipe: Recipe, kind: str) -> Iterator[Call]:
     base = (2 * even, 4 * even)
     for batch in (2, 3):
         for size in base:
-            for frames in (3, 5) if recipe.video else (1,):
+            for frames in recipe.frames if recipe.video else (1,):
                 yield Call(batch=batch, height=size, width=2 * even, frames=frames, text=texts[0])
         if len(texts) > 1:
-            yield Call(batch=batch, height=base[0], width=2 * even, frames=3 if recipe.video else 1, text=texts[1])
+            yield Call(batch=batch, height=base[0], width=2 * even, frames=recipe.frames[0] if recipe.video else 1, text=texts[1])
 
 
 def _checks(recipe: Recipe) -> Iterator[Call]:
     even = recipe.even
     text = 160 if recipe.text is None else recipe.text
     for batch in (1, 2, 5):
-        yield Call(batch=batch, height=6 * even, width=4 * even, frames=7 if recipe.video else 1, text=text)
+        yield Call(batch=batch, height=6 * even, width=4 * even, frames=(3 if recipe.frames[1] < 5 else 7) if recipe.video else 1, text=text)
 
 
 def _realistic(recipe: Recipe) -> list[Call]:
@@ -193,7 +193,9 @@ def measure(name: str, kind: str, recipe: Recipe, *, single: bool = False) -> di
     runs = [(sizes, call, run) for call, run in base[: len(plain)]]
     checks = [(sizes, call, run) for call, run in base[len(plain) :]]
     alike, varied, pairs = {tuple(run.ops) for _, _, run in runs}, [], []
-    for key in sizes:
+    for key in sizes if recipe.keys is None else [k for k in sizes if k.startswith(recipe.keys)]:
+        if single and recipe.method == "forward":
+            break  # the convolutional network in float32 is measured for its own sizes
         changed = _with(shallow, key, sizes[key] * 2)
         try:
             found, _ = _runs(cls, recipe, changed, plain, dtype)

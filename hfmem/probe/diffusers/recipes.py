@@ -52,9 +52,10 @@ class Recipe:
         video: whether the number of frames is free.
         text: whether the number of text tokens is free; otherwise its number.
         method: the method that is called.
-        depths: keys with numbers of layers, which do not matter where layers are equal.
         scalar: what the class reads from a tensor of its inputs.
         even: what height and width of the latents are multiples of.
+        frames: numbers of frames that are measured.
+        keys: how the sizes begin that are varied; None: all.
     """
 
     inputs: Callable[[Tensors, Call, Mapping[str, Any]], dict[str, Any]]
@@ -65,6 +66,7 @@ class Recipe:
     scalar: Callable[[Call], Any] | None = None
     even: int = 8
     keys: tuple[str, ...] | None = None
+    frames: tuple[int, int] = (3, 5)
 
 
 def _packed(t: Tensors, c: Call, g: Mapping[str, Any], **more: Any) -> dict[str, Any]:
@@ -452,7 +454,7 @@ DENOISERS: Final[dict[str, tuple[Recipe, ...]]] = {
         Recipe(inputs=_flux, config={"guidance_embeds": False}),
     ),
     "UNet2DConditionModel": tuple(
-        Recipe(inputs=_unet, config=config, even=16) for config in (_SD, _SDXL, _SD2, _KOLORS, _REFINER)
+        Recipe(inputs=_unet, config=config, even=16, keys=("block_out_channels",)) for config in (_SD, _SDXL, _SD2, _KOLORS, _REFINER)
     ),
     "WanTransformer3DModel": (Recipe(inputs=_video("text_dim"), video=True),),
     "SD3Transformer2DModel": (
@@ -519,10 +521,10 @@ DENOISERS: Final[dict[str, tuple[Recipe, ...]]] = {
             text=333,
         ),
     ),
-    "UNetSpatioTemporalConditionModel": (Recipe(inputs=_svd, video=True, text=1, even=16),),
+    "UNetSpatioTemporalConditionModel": (Recipe(inputs=_svd, video=True, text=1, even=16, keys=("block_out_channels",)),),
     "CogView3PlusTransformer2DModel": (Recipe(inputs=lambda t, c, g: _sizes(t, c, g, "text_embed_dim")),),
     "ControlNetModel": tuple(
-        Recipe(inputs=_controlnet, config={k: v for k, v in config.items() if k not in ("up_block_types", "sample_size")}, even=16)
+        Recipe(inputs=_controlnet, config={k: v for k, v in config.items() if k not in ("up_block_types", "sample_size")}, even=16, keys=("block_out_channels",))
         for config in (_SD, _SDXL)
     ),
     "FluxControlNetModel": (Recipe(inputs=_flux_controlnet, config={"num_layers": 5, "num_single_layers": 10}),),
@@ -589,10 +591,10 @@ DENOISERS: Final[dict[str, tuple[Recipe, ...]]] = {
     "AllegroTransformer3DModel": (Recipe(inputs=_allegro, video=True),),
     "StableAudioDiTModel": (Recipe(inputs=_audio),),
     "PriorTransformer": (Recipe(inputs=_prior, text=77),),
-    "UNet3DConditionModel": (Recipe(inputs=_unet_frames, video=True, even=16),),
-    "UNetMotionModel": (Recipe(inputs=_unet_frames, config={"cross_attention_dim": 768}, video=True, even=16),),
+    "UNet3DConditionModel": (Recipe(inputs=_unet_frames, video=True, even=16, keys=("block_out_channels",)),),
+    "UNetMotionModel": (Recipe(inputs=_unet_frames, config={"cross_attention_dim": 768}, video=True, even=16, keys=("block_out_channels",)),),
     "UNet2DModel": (
-        Recipe(inputs=lambda t, c, g: {"sample": t(c.batch, g["in_channels"], c.height, c.width), "timestep": t.whole()}, config={"block_out_channels": (128, 256, 512, 512), "sample_size": 64}, text=0, even=16),
+        Recipe(inputs=lambda t, c, g: {"sample": t(c.batch, g["in_channels"], c.height, c.width), "timestep": t.whole()}, config={"block_out_channels": (128, 256, 512, 512), "sample_size": 64}, text=0, even=16, keys=("block_out_channels",)),
     ),
     "Kandinsky3UNet": (
         Recipe(
@@ -601,7 +603,7 @@ DENOISERS: Final[dict[str, tuple[Recipe, ...]]] = {
                 "timestep": t.whole(),
                 "encoder_hidden_states": t(c.batch, c.text, g["encoder_hid_dim"]),
             },
-            even=16,
+            even=16, keys=("block_out_channels",),
         ),
     ),
     "Krea2Transformer2DModel": (Recipe(inputs=_krea2),),
@@ -626,17 +628,17 @@ def _pixels(scale: int, step: int, video: bool) -> Callable[[Tensors, Call, Mapp
     return inputs
 
 
-def _vae(key: str, config: Config | None = None, *, video: bool = False, scale: int = 8, step: int = 4) -> tuple[Recipe, ...]:
+def _vae(key: str, config: Config | None = None, *, frames: tuple[int, int] = (3, 5), video: bool = False, scale: int = 8, step: int = 4, keys: tuple[str, ...] = ()) -> tuple[Recipe, ...]:
     more = config or {}
     return (
-        Recipe(inputs=_latents(key, video), config=more, video=video, method="decode", text=0),
-        Recipe(inputs=_pixels(scale, step, video), config=more, video=video, method="encode", text=0),
+        Recipe(inputs=_latents(key, video), config=more, video=video, method="decode", text=0, keys=keys, frames=frames),
+        Recipe(inputs=_pixels(scale, step, video), config=more, video=video, method="encode", text=0, keys=keys, frames=frames),
     )
 
 
 VAES: Final[dict[str, tuple[Recipe, ...]]] = {
     "AutoencoderKL": (
-        *_vae("latent_channels", _KL),
+        *_vae("latent_channels", _KL, keys=("block_out_channels",)),
         *_vae("latent_channels", {**_KL, "latent_channels": 16, "use_quant_conv": False, "use_post_quant_conv": False, "sample_size": 1024}),
     ),
     "AutoencoderKLWan": (
@@ -644,7 +646,7 @@ VAES: Final[dict[str, tuple[Recipe, ...]]] = {
         *_vae("z_dim", {"base_dim": 160, "decoder_base_dim": 256, "z_dim": 48, "is_residual": True, "in_channels": 12, "out_channels": 12, "patch_size": 2, "latents_mean": [0.0] * 48, "latents_std": [1.0] * 48}, video=True, scale=8),
     ),
     "AutoencoderKLQwenImage": _vae("z_dim", video=True),
-    "AutoencoderKLHunyuanVideo": _vae("latent_channels", video=True),
+    "AutoencoderKLHunyuanVideo": _vae("latent_channels", video=True, frames=(2, 4)),
     "AutoencoderKLFlux2": _vae("latent_channels"),
     "AutoencoderDC": _vae("latent_channels", {"encoder_block_types": ("ResBlock",) * 3 + ("EfficientViTBlock",) * 3, "decoder_block_types": ("ResBlock",) * 3 + ("EfficientViTBlock",) * 3, "encoder_qkv_multiscales": ((), (), (), (5,), (5,), (5,)), "decoder_qkv_multiscales": ((), (), (), (5,), (5,), (5,)), "encoder_layers_per_block": (2, 2, 2, 3, 3, 3), "decoder_layers_per_block": (3, 3, 3, 3, 3, 3), "downsample_block_type": "conv", "upsample_block_type": "interpolate"}, scale=32),
     "AutoencoderKLCogVideoX": _vae("latent_channels", video=True),
@@ -659,6 +661,7 @@ VAES: Final[dict[str, tuple[Recipe, ...]]] = {
             video=True,
             method="decode",
             text=0,
+            keys=(),
         ),
     ),
     "AutoencoderKLAllegro": _vae("latent_channels", video=True),
@@ -671,7 +674,7 @@ VAES: Final[dict[str, tuple[Recipe, ...]]] = {
     "AutoencoderKLLTX2Video": _vae("latent_channels", video=True, scale=32, step=8),
     "VQModel": _vae("latent_channels"),
     "AutoencoderOobleck": (
-        Recipe(inputs=lambda t, c, g: {"z": t(c.batch, g["decoder_input_channels"], c.height * c.width)}, method="decode", text=0),
+        Recipe(inputs=lambda t, c, g: {"z": t(c.batch, g["decoder_input_channels"], c.height * c.width)}, method="decode", text=0, keys=()),
     ),
     "AutoencoderVidTok": _vae("z_channels", video=True),
     "ConsistencyDecoderVAE": (),

@@ -1,0 +1,80 @@
+"""What the config of a component says about the sizes of its calls."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hfmem.mapper.pipelines.values import Component
+
+__all__ = ["components_config", "depths", "differences", "flag", "list_length", "number", "sizes"]
+
+
+def components_config(component: Component) -> Mapping[str, Any]:
+    """The config; of a model that has a part for text, that part's keys as well."""
+    inner = component.config.get("text_config")
+    return {**component.config, **inner} if isinstance(inner, dict) else component.config
+
+
+def number(component: Component, key: str, default: float | None = None) -> float | None:
+    """A number of the config, the first if it is a list; `default` where it has none."""
+    value = component.config.get(key)
+    if isinstance(value, list | tuple) and value:
+        value = value[0]
+    return default if isinstance(value, bool) or not isinstance(value, int | float) else value
+
+
+def flag(component: Component, key: str, *, default: bool = False) -> bool:
+    """A switch of the config."""
+    value = component.config.get(key)
+    return value if isinstance(value, bool) else default
+
+
+def list_length(component: Component, key: str) -> int | None:
+    """How long a list of the config is; None where it has none."""
+    value = component.config.get(key)
+    return len(value) if isinstance(value, list | tuple) else None
+
+
+def sizes(component: Component, defaults: Mapping[str, float]) -> dict[str, float]:
+    """The numbers named in `defaults` ("key" or "key.position"), from the config where it has them."""
+    config, found = components_config(component), dict(defaults)
+    for name in defaults:
+        key, dot, position = name.partition(".")
+        value = config.get(key)
+        if dot and isinstance(value, list | tuple):
+            value = value[int(position)] if int(position) < len(value) else None
+        elif dot and isinstance(value, int):
+            pass  # one number for all
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            found[name] = value
+    return found
+
+
+def differences(component: Component, structure: Mapping[str, Any]) -> tuple[str, ...]:
+    """The keys that say something else than `structure`: flags, words, lists of words, and lengths of other lists."""
+    config, found = components_config(component), []
+    for key, expected in structure.items():
+        if key not in config:
+            continue
+        value = config[key]
+        if isinstance(value, list | tuple):
+            words = bool(value) and isinstance(value[0], str)
+            value = list(value) if words else len(value)
+        if isinstance(expected, list) and isinstance(value, str):
+            value = [value] * len(expected)
+        if isinstance(value, str | bool | int | list) and type(value) is type(expected) and value != expected:
+            found.append(key)
+        elif isinstance(expected, int) and not isinstance(expected, bool) and isinstance(config[key], str | bool):
+            found.append(key)
+    return tuple(found)
+
+
+def depths(component: Component, expected: Mapping[str, Any]) -> tuple[str, ...]:
+    """The numbers of layers that differ from the expected ones."""
+    config = components_config(component)
+
+    def plain(value: Any) -> Any:
+        return list(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
+
+    return tuple(key for key, value in expected.items() if key in config and plain(config[key]) != plain(value))
