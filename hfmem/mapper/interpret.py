@@ -30,7 +30,7 @@ from hfmem.mapper.weight_notes import broken_files, odd_heads, of_headers, unrea
 if TYPE_CHECKING:
     from hfmem.mapper.gguf.layout import Blocks
 
-__all__ = ["Adapted", "Model", "Quantisable", "interpret"]
+__all__ = ["Adapted", "Model", "Quantisable", "dominant", "interpret"]
 
 
 class Quantisable(Protocol):
@@ -153,7 +153,7 @@ def interpret(checkpoint: Checkpoint) -> Model:
         certainty=certainty,
         source=source,
         quantisation=declared_quantisation(config),
-        stored_dtype=_dominant(parameters) or _usual(config, parameters),
+        stored_dtype=dominant(parameters) or _usual(config, parameters),
         file_bytes=_file_bytes(checkpoint),
         notes=tuple(
             shortened(note)
@@ -256,7 +256,7 @@ def _usual(config: Mapping[str, Any], parameters: ParameterTable | None) -> str 
     return "float16" if own.method in ("gptq", "awq", "auto-round") else "bfloat16"
 
 
-def _dominant(parameters: ParameterTable | None) -> str | None:
+def dominant(parameters: ParameterTable | None) -> str | None:
     """The floating-point dtype of at least 16 bits with most stored elements, without the scales of packed tensors."""
     counts: dict[str, int] = {}
     for group in parameters.groups if parameters else ():

@@ -18,6 +18,7 @@ from hfmem.options.run import DEFAULT_SEQ, LONGEST
 from hfmem.refusals.options import PromptError
 from hfmem.scenario.check import check, without_effect
 from hfmem.scenario.options import Options
+from hfmem.scenario.pipelines import check_pipeline
 from hfmem.scenario.runtime import for_model
 from hfmem.scenario.spread import spread
 from hfmem.units import GIB
@@ -36,7 +37,7 @@ def resolve(options: Options, model: Model, machine: Machine | None = None) -> S
     """
     options = for_model(options, model)
     check(options)
-    lengths = _lengths(options, model.architecture)
+    lengths = _of_pipeline(options, model) or _lengths(options, model.architecture)
     formats = _formats(options, model, machine)
     if options.train and options.method == "exact":
         return _training(options, model, machine, lengths, formats)
@@ -153,6 +154,20 @@ def _lengths(options: Options, architecture: Architecture) -> _Lengths:
     )
 
 
+def _of_pipeline(options: Options, model: Model) -> _Lengths | None:
+    """The lengths of a pipeline, which has no cache of tokens; None for other models.
+
+    Raises:
+        PipelineError: what is asked does not go with the model.
+    """
+    check_pipeline(options, model)
+    if model.pipeline is None:
+        return None
+    asked = [("--seq", options.seq), ("--prompt", options.prompt), ("--prefill-chunk", options.prefill_chunk)]
+    told = tuple(Otherwise(f"{flag} has no effect: a pipeline has no cache of tokens.") for flag, on in asked if on)
+    return _Lengths(tokens=1, source=None, prompt=None, piece=None, chosen=told)
+
+
 def _trained_seq(options: Options, architecture: Architecture) -> tuple[int, str] | None:
     """The default length of a trainer of TRL, and a sentence; None without one, or where the length is given."""
     if options.train is None or options.seq is not None:
@@ -168,6 +183,7 @@ def _formats(options: Options, model: Model, machine: Machine | None) -> _Format
     dtype, compute = _dtypes(options, own)
     if options.dtype is None and own is not None:
         where = "of config.json" if model.architecture.dtype else "most weights are stored in"
+        where = where if model.pipeline is None else "of the denoiser; each component runs as it is stored"
         told = f"--dtype {own}: {halved or f'the dtype {where}'}."
         chosen.append(told if halved else Detail(told))
     kv_dtype, brought = canonical(options.kv_dtype) if options.kv_dtype else compute, model.architecture.kv_dtype

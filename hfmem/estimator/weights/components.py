@@ -75,7 +75,7 @@ def _how(component: Component, dtype: str | None) -> str:
         if group.kept or group.scale or (group.dtype is not None and (found is None or not found.is_wide_float)):
             what = f"as stored ({group.dtype})"
         elif run is not None and run.name in group.full_in:
-            what = "4 B (float32, as the library keeps them)"
+            what = "× 4 B (float32, in which the library keeps them)"
         else:
             what = f"× {float(run.bytes_each):g} B ({run.name})" if run else "of an unknown dtype"
         sums[what] = sums.get(what, 0) + group.elements
