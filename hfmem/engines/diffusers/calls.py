@@ -38,7 +38,8 @@ class Taken:
 
     Attributes:
         peak: the highest moment, without copies that convolutions make on a GPU.
-        copied: the highest moment with the copies of a half-precision convolution's input and output (NHWC).
+        once, copied: the highest moment with one and with both copies that a half-precision convolution makes of its
+            input and output (NHWC).
         inputs, outputs: bytes that the call is given and returns.
         how: the largest parts, in words.
         certainty: `measured`, or `typical` for a config that differs from all measured ones.
@@ -47,6 +48,7 @@ class Taken:
     """
 
     peak: int
+    once: int
     copied: int
     inputs: int
     outputs: int
@@ -91,12 +93,13 @@ def taken(component: Component, call: Call, *, single: bool, method: str = "forw
     have = sizes(component, row["sizes"])
     factor = _HALVES if single and row["precision"] == "half" else 1
     moments = [_sum(table, have, call) for table in row["peak"]]
-    copies = [_sum(table, have, call) for table in row["copied"]]
+    one, both = ([_sum(table, have, call) for table in row.get(kind, ())] for kind in ("once", "copied"))
     peak = max(moments)
     highest = row["peak"][moments.index(peak)]
     return Taken(
         peak=round(peak * factor),
-        copied=round(max([peak, *copies]) * factor),
+        once=round(max([peak, *one]) * factor),
+        copied=round(max([peak, *one, *both]) * factor),
         inputs=round(_sum(row["inputs"], have, call) * factor),
         outputs=round(_sum(row["outputs"], have, call) * factor),
         how=_words(highest, have, call),

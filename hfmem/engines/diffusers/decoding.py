@@ -99,7 +99,8 @@ def coded(  # noqa: PLR0913 - what a VAE is told
     def spread(part: Call) -> Taken | None:
         if not tiled or tiles is None or not tiles.divides(part):
             return timed(part)
-        return _gathered(timed, list(_parts(part, tiles)))
+        found, whole = _gathered(timed, list(_parts(part, tiles))), once(part)
+        return found if found is None or whole is None else replace(found, inputs=whole.inputs)
 
     if not sliced or call.batch == 1:
         return spread(call)
@@ -109,7 +110,7 @@ def coded(  # noqa: PLR0913 - what a VAE is told
     kept = one.outputs * (call.batch - 1)
     inputs = one.inputs * (call.batch - 1)  # all latents are there from the start
     return replace(
-        one, peak=one.peak + kept, copied=one.copied + kept, inputs=one.inputs + inputs, outputs=one.outputs * call.batch
+        one, peak=one.peak + kept, once=one.once + kept, copied=one.copied + kept, inputs=one.inputs + inputs, outputs=one.outputs * call.batch
     )
 
 
@@ -122,7 +123,8 @@ def _parts(call: Call, tiles: Tiles) -> Iterator[Call]:
 
 def _gathered(once: Callable[[Call], Taken | None], parts: list[Call]) -> Taken | None:
     """Parts one after another, whose results are kept until all are joined."""
-    kept, peak, copied, first = 0, 0, 0, None
+    kept, first = 0, None
+    peak = once_copied = copied = 0
     seen: dict[Call, Taken | None] = {}
     for part in parts:
         found = seen[part] if part in seen else seen.setdefault(part, once(part))
@@ -130,9 +132,11 @@ def _gathered(once: Callable[[Call], Taken | None], parts: list[Call]) -> Taken 
             return None
         first = first or found
         peak, copied = max(peak, kept + found.peak), max(copied, kept + found.copied)
+        once_copied = max(once_copied, kept + found.once)
         kept += found.outputs
     if first is None:
         return None
-    whole = once(replace(parts[0], height=max(part.height for part in parts)))
-    inputs = first.inputs if whole is None else whole.inputs
-    return replace(first, peak=max(peak, 2 * kept), copied=max(copied, 2 * kept), inputs=inputs, outputs=kept)
+    highest = {"peak": peak, "once": once_copied, "copied": copied}
+    return replace(
+        first, **{name: max(value, 2 * kept) for name, value in highest.items()}, outputs=kept
+    )

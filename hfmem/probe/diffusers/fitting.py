@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from hfmem.probe.diffusers.recording import Recorded
+from hfmem.probe.diffusers.recording import COPIES, Recorded
 
 __all__ = ["IMAGE", "VIDEO", "Call", "Fitted", "fit", "monomials", "value"]
 
@@ -67,8 +67,8 @@ class Fitted:
     Attributes:
         sizes: names of the sizes of the config: "1", a key, or two keys and "*".
         names: the monomials.
-        plain, copied: candidates for the highest moment without and with copies of convolutions: coefficients by
-            monomial and size.
+        plain, once, copied: candidates for the highest moment without, with one and with both copies of a convolution:
+            coefficients by monomial and size.
         inputs, outputs: bytes that a call is given and returns, likewise.
         worst: the largest deviation of the highest moment from a recorded one.
         aligned: whether single moments were fitted, and not only the highest.
@@ -77,6 +77,7 @@ class Fitted:
     sizes: tuple[str, ...]
     names: tuple[str, ...]
     plain: np.ndarray
+    once: np.ndarray
     copied: np.ndarray
     inputs: np.ndarray
     outputs: np.ndarray
@@ -120,23 +121,24 @@ def fit(
     alike = len({tuple(run.ops) for _, _, run in runs}) == 1
     if alike:
         ops = runs[0][2].ops
-        plain = np.array([[n for op, n in zip(ops, run.moments, strict=True) if op != "nhwc"] for *_, run in runs])
-        copied = np.array([[n for op, n in zip(ops, run.moments, strict=True) if op == "nhwc"] for *_, run in runs])
-        plain, copied = np.unique(plain, axis=1), np.unique(copied, axis=1) if copied.size else copied
+        plain, once, copied = (
+            np.unique([[n for op, n in zip(ops, run.moments, strict=True) if op in kinds] for *_, run in runs], axis=1)
+            for kinds in ({*ops} - {*COPIES}, {COPIES[0]}, {COPIES[1]})
+        )
     else:
         plain = np.array([[run.peak] for *_, run in runs])
-        copied = np.array([[run.peak_nhwc] for *_, run in runs])
+        once, copied = (np.array([[_peak(run, kind)] for *_, run in runs]) for kind in COPIES)
     ends = np.array([[run.inputs, run.outputs] for *_, run in runs])
     solve = _solver(design)
     found_plain, found_ends = solve(plain), solve(ends)
-    found_copied = solve(copied) if copied.size else np.zeros((0, design.shape[1]))
+    found_once, found_copied = (solve(x) if x.size else np.zeros((0, design.shape[1])) for x in (once, copied))
     grid = _grid(runs, keys, realistic)
     samples = np.array(
         [[value(name, call) * size_of(size, have) for name in names for size in sizes] for have, call in grid]
     )
     found_plain = _highest(found_plain, samples)
     floor = (samples @ found_plain.T).max(axis=1)
-    found_copied = _highest(found_copied, samples, floor)
+    found_once, found_copied = (_highest(x, samples, floor) for x in (found_once, found_copied))
     shape = (-1, len(names), len(sizes))
     worst = 0.0
     for have, call, run in (*runs, *checks):
@@ -146,12 +148,17 @@ def fit(
         sizes=sizes,
         names=tuple(names),
         plain=found_plain.reshape(shape),
+        once=found_once.reshape(shape),
         copied=found_copied.reshape(shape),
         inputs=found_ends[0].reshape(shape[1:]),
         outputs=found_ends[1].reshape(shape[1:]),
         worst=worst,
         aligned=alike,
     )
+
+
+def _peak(run: Recorded, kind: str) -> int:
+    return max([run.peak, *(n for op, n in zip(run.ops, run.moments, strict=True) if op == kind)])
 
 
 def _solver(design: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:

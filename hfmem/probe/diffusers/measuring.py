@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-import diffusers
+
 import torch
 import transformers
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from hfmem.probe.diffusers.fitting import IMAGE, VIDEO, Call, Fitted, fit
 from hfmem.probe.diffusers.recipes import Recipe, Tensors
 from hfmem.probe.diffusers.recording import Recorded, build, record
+from hfmem.probe.diffusers.uncached import diffusers
 
 __all__ = ["call_class", "defaults", "measure", "model_class", "sizes_of"]
 
@@ -258,6 +259,7 @@ def _runs(cls: Any, recipe: Recipe, config: Config, calls: Sequence[Call], dtype
     else:
         model = build(cls, asked, dtype, mode)
     tiles = {k: v for k, v in vars(model).items() if _TILES.match(k) and isinstance(v, int | float | bool)}
+    call_class(model, recipe, config, calls[0], dtype, mode)  # the first call may make what later ones find
     return [(call, call_class(model, recipe, config, call, dtype, mode)) for call in calls], tiles
 
 
@@ -279,6 +281,7 @@ def _row(name: str, kind: str, recipe: Recipe, config: Config, result: Fitted, d
         "sizes": base,
         **({"text": recipe.text} if recipe.text is not None else {}),
         "peak": [terms(table) for table in result.plain],
+        "once": [terms(table) for table in result.once],
         "copied": [terms(table) for table in result.copied],
         "inputs": terms(result.inputs),
         "outputs": terms(result.outputs),

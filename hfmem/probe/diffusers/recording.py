@@ -1,7 +1,7 @@
 """Records what one call of a model allocates above its weights and inputs, under fake tensors.
 
 A moment is a point of time right after an allocation. Convolutions on a GPU copy their input and output into another
-memory layout (NHWC) if they are in half precision: each such call has a second moment, with both copies.
+memory layout (NHWC) if they are in half precision: each such call has two more moments, with one and with both copies.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
-__all__ = ["Recorded", "build", "record"]
+__all__ = ["COPIES", "Recorded", "build", "record"]
+
+COPIES: Final = ("one copy", "copies")
+"""Names of moments with copies for convolutions."""
 
 _CONVOLUTION: Final = "aten.convolution.default"
 
@@ -32,7 +35,7 @@ class Recorded:
     """One call.
 
     Attributes:
-        ops: the operations, one per moment; a moment with copies for a convolution has the name "nhwc".
+        ops: the operations, one per moment; moments with copies for a convolution are named "one copy" and "copies".
         moments: bytes that are alive at each.
         inputs: bytes of the inputs.
         outputs: bytes of the storages of the output.
@@ -46,7 +49,7 @@ class Recorded:
     @property
     def peak(self) -> int:
         """The highest moment without copies of convolutions."""
-        return max((n for op, n in zip(self.ops, self.moments, strict=True) if op != "nhwc"), default=0)
+        return max((n for op, n in zip(self.ops, self.moments, strict=True) if op not in COPIES), default=0)
 
     @property
     def peak_nhwc(self) -> int:
@@ -90,9 +93,9 @@ class _Recorder(TorchDispatchMode):  # type: ignore[misc] # PyTorch is untyped h
             self.found.ops.append(name)
             self.found.moments.append(self._live)
             if name == _CONVOLUTION:
-                copies = args[0].numel() * args[0].element_size() + out.numel() * out.element_size()
-                self.found.ops.append("nhwc")
-                self.found.moments.append(self._live + copies)
+                copies = [x.numel() * x.element_size() for x in (args[0], out)]
+                self.found.ops += ["one copy", "copies"]
+                self.found.moments += [self._live + max(copies), self._live + sum(copies)]
         return out
 
 
@@ -145,8 +148,18 @@ def build(cls: Any, config: Any, dtype: torch.dtype, mode: FakeTensorMode) -> An
     return model
 
 
+def _forget(model: Any) -> None:
+    """Clear caches of positions, so that each call is a first one."""
+    for kind in {type(module) for module in model.modules()}:
+        for value in vars(kind).values():
+            clear = getattr(value, "cache_clear", None)
+            if clear is not None:
+                clear()
+
+
 def record(model: Any, call: Callable[[Any], Any], inputs: Any, mode: FakeTensorMode) -> Recorded:
     """What `call(model)` allocates; `inputs` are the tensors that it is given."""
+    _forget(model)
     recorder = _Recorder()
     with _quiet(), torch.no_grad(), mode, patch.object(functional, "scaled_dot_product_attention", _attention):
         recorder.give([*model.parameters(), *model.buffers()])
