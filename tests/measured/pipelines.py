@@ -67,7 +67,7 @@ class Compared:
     @property
     def close(self) -> bool:
         """Whether it is an answer within 5 %."""
-        return not self.wide and self.error <= 0.05  # noqa: PLR2004
+        return not self.wide and self.error <= 0.05
 
 
 @cache
@@ -87,7 +87,9 @@ def model_of(name: str) -> Model:
     row = _models()[name]
     components = tuple(_component(part) for part in row["components"])
     groups = [group for part in components if part.parameters is not None for group in part.parameters.groups]
-    checkpoint = Checkpoint(ref=ModelRef(model_id=name), commit=None, source="local", provenance="fixtures", config=None)
+    checkpoint = Checkpoint(
+        ref=ModelRef(model_id=name), commit=None, source="local", provenance="fixtures", config=None
+    )
     return Model(
         checkpoint=checkpoint,
         architecture=Architecture(model_type=None, architectures=(row["pipeline"],), layers=()),
@@ -169,9 +171,7 @@ def _compared(row: Row) -> Compared:
     found = _estimate(row)
     context = sum(term.nbytes for term in found.terms if not term.allocated)
     low, high = found.low - context, found.total - context
-    weights = sum(
-        term.nbytes for term in found.terms if term.group == "weights" and term.phase is None
-    )
+    weights = sum(term.nbytes for term in found.terms if term.group == "weights" and term.phase is None)
     replaced = row.get("quantisation") or "fuse_qkv True" in row.get("note", "")
     if replaced and "loaded" in row:
         low, high = low - weights + row["loaded"], high - weights + row["loaded"]
@@ -195,7 +195,7 @@ def table() -> str:
         run += [row["dtype"], *filter(None, [row.get("quantisation")])]
         run += [f"offload {row['offload']}"] if row.get("offload", "none") != "none" else []
         low, high = found.low / GIB, found.high / GIB
-        shown = f"{high:.2f}" if high - low < 0.005 else f"{low:.2f} to {high:.2f}"  # noqa: PLR2004
+        shown = f"{high:.2f}" if high - low < 0.005 else f"{low:.2f} to {high:.2f}"
         off = "too wide" if found.wide else f"{100 * found.error:.1f} %"
         lines.append(f"| {row['model']} | {', '.join(run)} | {found.measured / GIB:.2f} | {shown} | {off} |")
     return "\n".join(lines)

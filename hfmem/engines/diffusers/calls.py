@@ -150,7 +150,7 @@ _LETTERS: Final = {"B": "batch", "P": "latent pixels", "F": "latent frames", "N"
 def _words(table: Mapping[str, Mapping[str, float]], have: Mapping[str, float], call: Call) -> str:
     """The parts that make the most of it."""
     parts = sorted(_parts(table, have, call), reverse=True)
-    return " + ".join(text for share, text in parts[:3] if share > 0.01 * parts[0][0])  # noqa: PLR2004
+    return " + ".join(text for share, text in parts[:3] if share > 0.01 * parts[0][0])
 
 
 def _parts(

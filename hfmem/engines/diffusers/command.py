@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from hfmem.engines.diffusers.stages import Run
 from hfmem.engines.diffusers.settings import settings_of
+from hfmem.engines.diffusers.stages import Run
 from hfmem.estimator.values import Scenario
 from hfmem.mapper.interpret import Model
 
@@ -38,5 +38,7 @@ def _lines(model: Model, scenario: Scenario, run: Run, dtype: str | None) -> Ite
         yield "pipe.vae.enable_slicing()"
     sizes = f"height={run.height}, width={run.width}"
     frames = f", num_frames={run.frames}" if run.frames is not None else ""
-    several = f", num_{'videos' if run.frames is not None else 'images'}_per_prompt={run.batch}" if run.batch > 1 else ""
+    several = (
+        f", num_{'videos' if run.frames is not None else 'images'}_per_prompt={run.batch}" if run.batch > 1 else ""
+    )
     yield f'pipe(prompt="...", {sizes}{frames}{several})'

@@ -110,7 +110,12 @@ def coded(  # noqa: PLR0913 - what a VAE is told
     kept = one.outputs * (call.batch - 1)
     inputs = one.inputs * (call.batch - 1)  # all latents are there from the start
     return replace(
-        one, peak=one.peak + kept, once=one.once + kept, copied=one.copied + kept, inputs=one.inputs + inputs, outputs=one.outputs * call.batch
+        one,
+        peak=one.peak + kept,
+        once=one.once + kept,
+        copied=one.copied + kept,
+        inputs=one.inputs + inputs,
+        outputs=one.outputs * call.batch,
     )
 
 
@@ -136,7 +141,10 @@ def _gathered(once: Callable[[Call], Taken | None], parts: list[Call]) -> Taken 
         kept += found.outputs
     if first is None:
         return None
-    highest = {"peak": peak, "once": once_copied, "copied": copied}
     return replace(
-        first, **{name: max(value, 2 * kept) for name, value in highest.items()}, outputs=kept
+        first,
+        peak=max(peak, 2 * kept),
+        once=max(once_copied, 2 * kept),
+        copied=max(copied, 2 * kept),
+        outputs=kept,
     )

@@ -115,9 +115,7 @@ class Diffusers:
         unknown += _unmeasured(model.pipeline, found)
         how = settings_of(scenario).offload
         if not found:
-            return Estimate(
-                terms=(*weights, *fixed), unknown=tuple(unknown), kv_cache_per_token=0, kv_cache_fixed=0
-            )
+            return Estimate(terms=(*weights, *fixed), unknown=tuple(unknown), kv_cache_per_token=0, kv_cache_fixed=0)
         ends = []
         for stage in found:
             on_card = (*resident(weights, model.pipeline, stage, scenario, how), *fixed)
@@ -225,7 +223,8 @@ def _notes(found: Sequence[Stage], run: Run) -> Iterator[str]:
     for stage in found:
         if stage.found is not None and stage.found.odd and stage.name == "denoise":
             keys = ", ".join(stage.found.odd[:4])
-            yield f"{stage.component.class_name} is not measured with this config ({keys}): its activations are typical."
+            name = stage.component.class_name
+            yield f"{name} is not measured with this config ({keys}): its activations are typical."
     if run.guided and run.network > run.batch:
         yield Detail(f"Guidance multiplies the batch of the denoiser: {run.network}.")
 

@@ -1,6 +1,7 @@
 """What each class of pipelines does by default: sizes, guidance, length of the text.
 
-`hfmem/data/diffusers_pipelines.jsonl` is read from the source of diffusers by `python -m hfmem.probe.diffusers.pipelines`.
+`hfmem/data/diffusers_pipelines.jsonl` is read from the source of diffusers by
+`python -m hfmem.probe.diffusers.pipelines`.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ def resident(terms: Sequence[Term], pipeline: Pipeline, stage: Stage, scenario: 
             group="weights",
             nbytes=layer,
             how=f"the largest layer of {stage.component.class_name}: {_HOOKS}",
-            source="diffusers 0.42.1, pipelines/pipeline_utils.py::enable_sequential_cpu_offload, hooks/group_offloading.py",
+            source="diffusers 0.42.1, pipeline_utils.py::enable_sequential_cpu_offload, hooks/group_offloading.py",
             certainty="derived",
         ),
     )

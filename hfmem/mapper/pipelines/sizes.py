@@ -63,9 +63,9 @@ def differences(component: Component, structure: Mapping[str, Any]) -> tuple[str
             value = list(value) if words else len(value)
         if isinstance(expected, list) and isinstance(value, str):
             value = [value] * len(expected)
-        if isinstance(value, str | bool | int | list) and type(value) is type(expected) and value != expected:
-            found.append(key)
-        elif isinstance(expected, int) and not isinstance(expected, bool) and isinstance(config[key], str | bool):
+        alike = type(value) is type(expected)
+        other = isinstance(expected, int) and not alike and isinstance(value, str)
+        if other or (alike and value != expected):
             found.append(key)
     return tuple(found)
 

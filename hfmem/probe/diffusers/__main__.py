@@ -1,4 +1,5 @@
-"""`python -m hfmem.probe.diffusers [CLASS...]`: writes `hfmem/data/diffusers_calls.jsonl`, one line for each class, config and call."""
+"""`python -m hfmem.probe.diffusers [CLASS...]`: writes `hfmem/data/diffusers_calls.jsonl`, one line for each class,
+config and call."""
 
 from __future__ import annotations
 
@@ -28,7 +29,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     warnings.simplefilter("ignore")
     for kind, table in (("denoiser", DENOISERS), ("vae", VAES), ("text_encoder", ENCODERS)):
         for name, recipes in table.items():
-            if (options.classes and name not in options.classes) or name in options.without or options.kind not in (None, kind):
+            if (
+                (options.classes and name not in options.classes)
+                or name in options.without
+                or options.kind not in (None, kind)
+            ):
                 continue
             rows: list[dict[str, Any]] = []
             failed: list[dict[str, Any]] = []
@@ -44,10 +49,14 @@ def _one(name: str, kind: str, recipe: Recipe, rows: list[dict[str, Any]], faile
         try:
             rows.append(measure(name, kind, recipe, single=single))
             told = f"{rows[-1]['worst']:.1e}, {len(rows[-1]['peak'])} moments, aligned {rows[-1]['aligned']}"
-        except Exception as error:  # noqa: BLE001 - a class may fail with any exception
+        except Exception as error:
             told = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
             failed.append({"class": name, "call": recipe.method, "reason": told})
-        print(f"{name} {recipe.method} {'single' if single else 'half'}: {told} ({time.monotonic() - started:.0f} s)", file=sys.stderr, flush=True)
+        print(
+            f"{name} {recipe.method} {'single' if single else 'half'}: {told} ({time.monotonic() - started:.0f} s)",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def _replace(path: Path, name: str, rows: list[dict[str, Any]]) -> None:

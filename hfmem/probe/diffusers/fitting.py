@@ -16,7 +16,7 @@ import numpy as np
 
 from hfmem.probe.diffusers.recording import COPIES, Recorded
 
-__all__ = ["IMAGE", "VIDEO", "Call", "Fitted", "fit", "monomials", "value"]
+__all__ = ["IMAGE", "VIDEO", "Call", "Fitted", "Sizes", "fit", "monomials", "value"]
 
 IMAGE: Final = ("1", "B", "N", "BN", "T", "BT")
 VIDEO: Final = (*IMAGE, "F", "BF", "P", "BP")
@@ -37,6 +37,9 @@ class Call:
     width: int
     frames: int = 1
     text: int = 0
+
+
+_Run = tuple[Mapping[str, float], Call, Recorded]
 
 
 def value(monomial: str, call: Call) -> float:
@@ -65,6 +68,7 @@ class Fitted:
     """What was found.
 
     Attributes:
+        keys: the sizes of the config that matter.
         sizes: names of the sizes of the config: "1", a key, or two keys and "*".
         names: the monomials.
         plain, once, copied: candidates for the highest moment without, with one and with both copies of a convolution:
@@ -74,6 +78,7 @@ class Fitted:
         aligned: whether single moments were fitted, and not only the highest.
     """
 
+    keys: tuple[str, ...]
     sizes: tuple[str, ...]
     names: tuple[str, ...]
     plain: np.ndarray
@@ -93,30 +98,34 @@ def size_of(name: str, sizes: Mapping[str, float]) -> float:
     return found
 
 
-def fit(
-    runs: Sequence[tuple[Mapping[str, float], Call, Recorded]],
-    checks: Sequence[tuple[Mapping[str, float], Call, Recorded]],
-    keys: Sequence[str],
-    pairs: Sequence[tuple[str, str]],
-    names: Sequence[str],
-    realistic: Sequence[Call],
-) -> Fitted:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sizes:
+    """What the polynomials are in.
+
+    Attributes:
+        keys: sizes of the config that were varied.
+        pairs: sizes of the config that were varied together as well.
+        names: the monomials.
+    """
+
+    keys: Sequence[str]
+    pairs: Sequence[tuple[str, str]]
+    names: Sequence[str]
+
+
+def fit(runs: Sequence[_Run], checks: Sequence[_Run], of: Sizes, realistic: Sequence[Call]) -> Fitted:
     """Polynomials of recorded calls.
 
     Args:
         runs: sizes of the config, the call and what was recorded.
         checks: more of them, which are compared with the result but not fitted.
-        keys: sizes of the config that were varied.
-        pairs: sizes of the config that were varied together as well.
-        names: the monomials.
+        of: what they are in.
         realistic: calls for which the highest moments are kept.
     """
+    keys, pairs, names = of.keys, of.pairs, of.names
     sizes = ("1", *keys, *("*".join(pair) for pair in pairs))
     design = np.array(
-        [
-            [value(name, call) * size_of(size, have) for name in names for size in sizes]
-            for have, call, _ in runs
-        ]
+        [[value(name, call) * size_of(size, have) for name in names for size in sizes] for have, call, _ in runs]
     )
     alike = len({tuple(run.ops) for _, _, run in runs}) == 1
     if alike:
@@ -145,6 +154,7 @@ def fit(
         row = np.array([value(name, call) * size_of(size, have) for name in names for size in sizes])
         worst = max(worst, abs(float((found_plain @ row).max()) / run.peak - 1))
     return Fitted(
+        keys=tuple(keys),
         sizes=sizes,
         names=tuple(names),
         plain=found_plain.reshape(shape),
@@ -168,14 +178,14 @@ def _solver(design: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
     def solve(values: np.ndarray) -> np.ndarray:
         found, *_ = np.linalg.lstsq(design / scale, values.astype(float), rcond=1e-12)
         found = (found / scale[:, None]).T
-        found[np.abs(found * scale) < 0.5] = 0  # less than a byte  # noqa: PLR2004
-        return np.round(found, 6)
+        found[np.abs(found * scale) < 0.5] = 0  # less than a byte
+        return np.asarray(np.round(found, 6))
 
     return solve
 
 
 def _grid(
-    runs: Sequence[tuple[Mapping[str, float], Call, Recorded]], keys: Sequence[str], realistic: Sequence[Call]
+    runs: Sequence[_Run], keys: Sequence[str], realistic: Sequence[Call]
 ) -> list[tuple[Mapping[str, float], Call]]:
     configs = list({tuple(sorted(have.items())): have for have, *_ in runs}.values())
     base = runs[0][0]

@@ -5,15 +5,15 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
-
 
 import torch
 import transformers
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from hfmem.probe.diffusers.fitting import IMAGE, VIDEO, Call, Fitted, fit
+from hfmem.probe.diffusers.fitting import IMAGE, VIDEO, Call, Fitted, Sizes, fit
 from hfmem.probe.diffusers.recipes import Recipe, Tensors
 from hfmem.probe.diffusers.recording import Recorded, build, record
 from hfmem.probe.diffusers.uncached import diffusers
@@ -27,9 +27,14 @@ _SKIPPED: Final = re.compile(
 )
 _HEAD_COUNTS: Final = ("num_attention_heads", "num_heads", "n_heads", "num_layers_heads")
 _HEAD_SIZES: Final = ("attention_head_dim", "head_dim", "d_kv")
-_TILES: Final = re.compile(r"^(tile_|use_framewise|num_(sample|latent)_frames_batch_size|spatial_compression|temporal_comp|drop_last|block_)")
+_TILES: Final = re.compile(
+    r"^(tile_|use_framewise|num_(sample|latent)_frames_batch_size|spatial_compression|temporal_comp|drop_last|block_)"
+)
+
+_EQUAL: Final = 1e-4  # of the peak
 
 Config = dict[str, Any]
+_Run = tuple[Mapping[str, float], Call, Recorded]
 
 
 def model_class(name: str) -> Any:
@@ -61,14 +66,20 @@ def sizes_of(config: Mapping[str, Any]) -> dict[str, float]:
             continue
         if isinstance(value, bool):
             continue
-        if isinstance(value, int) and value > 1:
+        if (isinstance(value, int) and value > 1) or (isinstance(value, float) and "ratio" in key):
             found[key] = value
-        elif isinstance(value, float) and "ratio" in key:
-            found[key] = value
-        elif isinstance(value, list | tuple) and value and all(isinstance(x, int) and not isinstance(x, bool) for x in value):
-            if ("channels" in key or "mult" in key or key in ("attention_head_dim", "num_attention_heads")) and max(value) > 1:
-                found.update({f"{key}.{n}": x for n, x in enumerate(value)})
+        elif _listed(key, value):
+            found.update({f"{key}.{n}": x for n, x in enumerate(value)})
     return found
+
+
+def _listed(key: str, value: Any) -> bool:
+    """Whether a value is a list of channels or heads."""
+    if not isinstance(value, list | tuple) or not value:
+        return False
+    if any(isinstance(x, bool) or not isinstance(x, int) for x in value) or max(value) <= 1:
+        return False
+    return "channels" in key or "mult" in key or key in ("attention_head_dim", "num_attention_heads")
 
 
 def _shallow(config: Config, depth: int) -> Config:
@@ -114,7 +125,7 @@ class _Answers(TorchDispatchMode):  # type: ignore[misc] # PyTorch is untyped he
         super().__init__()
         self._answer = answer
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ARG002
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is torch.ops.aten._local_scalar_dense.default:
             try:
                 return func(*args, **(kwargs or {}))
@@ -123,7 +134,9 @@ class _Answers(TorchDispatchMode):  # type: ignore[misc] # PyTorch is untyped he
         return func(*args, **(kwargs or {}))
 
 
-def call_class(model: Any, recipe: Recipe, config: Mapping[str, Any], call: Call, dtype: torch.dtype, mode: Any) -> Recorded:
+def call_class(  # noqa: PLR0913, PLR0917 - all that a call depends on
+    model: Any, recipe: Recipe, config: Mapping[str, Any], call: Call, dtype: torch.dtype, mode: Any
+) -> Recorded:
     """What one call of a built model allocates."""
     with mode:
         inputs = recipe.inputs(Tensors(call, config, dtype), call, config)
@@ -139,7 +152,7 @@ def call_class(model: Any, recipe: Recipe, config: Mapping[str, Any], call: Call
     return record(model, run, inputs, mode)
 
 
-def _calls(recipe: Recipe, kind: str) -> Iterator[Call]:
+def _calls(recipe: Recipe) -> Iterator[Call]:
     even = recipe.even
     texts = (64, 96) if recipe.text is None else (recipe.text,)
     base = (2 * even, 4 * even)
@@ -148,14 +161,26 @@ def _calls(recipe: Recipe, kind: str) -> Iterator[Call]:
             for frames in recipe.frames if recipe.video else (1,):
                 yield Call(batch=batch, height=size, width=2 * even, frames=frames, text=texts[0])
         if len(texts) > 1:
-            yield Call(batch=batch, height=base[0], width=2 * even, frames=recipe.frames[0] if recipe.video else 1, text=texts[1])
+            yield Call(
+                batch=batch,
+                height=base[0],
+                width=2 * even,
+                frames=recipe.frames[0] if recipe.video else 1,
+                text=texts[1],
+            )
 
 
 def _checks(recipe: Recipe) -> Iterator[Call]:
     even = recipe.even
     text = 160 if recipe.text is None else recipe.text
     for batch in (1, 2, 5):
-        yield Call(batch=batch, height=6 * even, width=4 * even, frames=(3 if recipe.frames[1] < 5 else 7) if recipe.video else 1, text=text)
+        yield Call(
+            batch=batch,
+            height=6 * even,
+            width=4 * even,
+            frames=(3 if recipe.frames[1] < 5 else 7) if recipe.video else 1,
+            text=text,
+        )
 
 
 def _realistic(recipe: Recipe) -> list[Call]:
@@ -170,59 +195,104 @@ def _realistic(recipe: Recipe) -> list[Call]:
     ]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Subject:
+    """A class with a config, as it is measured."""
+
+    name: str
+    kind: str
+    recipe: Recipe
+    single: bool
+
+    @property
+    def cls(self) -> Any:
+        """The class."""
+        return model_class(self.name)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What it runs in."""
+        return torch.float32 if self.single else torch.bfloat16
+
+    @property
+    def config(self) -> Config:
+        """The config, with all defaults."""
+        return {**defaults(self.cls), **self.recipe.config}
+
+    def runs(self, config: Config, calls: Sequence[Call]) -> tuple[list[_Run], Any]:
+        """What calls take, and the sizes of tiles."""
+        found, tiles = _runs(self.cls, self.recipe, config, calls, self.dtype)
+        have = _changed(config, sizes_of(self.config))
+        return [({**sizes_of(self.config), **have}, call, run) for call, run in found], tiles
+
+    @property
+    def varied(self) -> tuple[str, ...]:
+        """The sizes to vary: a convolutional network in float32 is measured for its own sizes only."""
+        keys, begins = tuple(sizes_of(self.config)), self.recipe.keys
+        if self.single and self.recipe.method == "forward":
+            return ()
+        return keys if begins is None else tuple(key for key in keys if key.startswith(begins)) if begins else ()
+
+
 def measure(name: str, kind: str, recipe: Recipe, *, single: bool = False) -> dict[str, Any]:
     """The row of a class for one of its configs.
 
     Raises:
         Exception: whatever the class raises.
     """
-    cls = model_class(name)
-    dtype = torch.float32 if single else torch.bfloat16
-    config = {**defaults(cls), **recipe.config}
-    shallow, deep = _shallow(config, 2), _shallow(config, 3)
-    first = next(_calls(recipe, kind))
-    depths: dict[str, Any] = {}
-    base, tiles = _runs(cls, recipe, shallow, [*_calls(recipe, kind), *_checks(recipe)], dtype)
-    if deep != shallow:
-        other, _ = _runs(cls, recipe, deep, [first], dtype)
-        if abs(other[0][1].peak / base[0][1].peak - 1) > 1e-4:  # noqa: PLR2004
-            depths = {key: value for key, value in config.items() if _DEPTH.match(key) or "layers_per_block" in key}
-            shallow = config
-            base, tiles = _runs(cls, recipe, shallow, [*_calls(recipe, kind), *_checks(recipe)], dtype)
-    plain = list(_calls(recipe, kind))
-    sizes = sizes_of(config)
-    runs = [(sizes, call, run) for call, run in base[: len(plain)]]
-    checks = [(sizes, call, run) for call, run in base[len(plain) :]]
-    alike, varied, pairs = {tuple(run.ops) for _, _, run in runs}, [], []
-    for key in sizes if recipe.keys is None else [k for k in sizes if k.startswith(recipe.keys)]:
-        if single and recipe.method == "forward":
-            break  # the convolutional network in float32 is measured for its own sizes
-        changed = _with(shallow, key, sizes[key] * 2)
-        try:
-            found, _ = _runs(cls, recipe, changed, plain, dtype)
-        except Exception:  # noqa: BLE001, S112 - a class may refuse a size with any exception
-            continue
-        if len(alike) == 1 and {tuple(run.ops) for _, run in found} != alike:
-            continue
-        if all(a.moments == b.moments and a.inputs == b.inputs for (_, a), (_, _, b) in zip(found, runs[: len(plain)], strict=True)):
-            continue  # it does not matter
-        varied.append(key)
-        runs += [({**sizes, **_changed(changed, sizes)}, call, run) for call, run in found]
-    for pair in _pairs(varied):
-        changed = shallow
-        for key in pair:
-            changed = _with(changed, key, sizes[key] * 2)
-        try:
-            found, _ = _runs(cls, recipe, changed, plain, dtype)
-        except Exception:  # noqa: BLE001, S112 - as above
-            continue
-        if len(alike) == 1 and {tuple(run.ops) for _, run in found} != alike:
-            continue
-        pairs.append(pair)
-        runs += [({**sizes, **_changed(changed, sizes)}, call, run) for call, run in found]
+    subject = _Subject(name=name, kind=kind, recipe=recipe, single=single)
+    calls = list(_calls(recipe))
+    config, depths = _reduced(subject, calls[0])
+    found, tiles = subject.runs(config, [*calls, *_checks(recipe)])
+    runs, checks = found[: len(calls)], found[len(calls) :]
+    keys, pairs, more = _variations(subject, config, runs)
     names = [n for n in (VIDEO if recipe.video else IMAGE) if recipe.text is None or "T" not in n]
-    result = fit(runs, checks, varied, pairs, names, _realistic(recipe))
-    return _row(name, kind, recipe, config, result, depths, tiles, {key: sizes[key] for key in varied}, single)
+    result = fit([*runs, *more], checks, Sizes(keys=keys, pairs=pairs, names=names), _realistic(recipe))
+    return _row(subject, result, depths, tiles)
+
+
+def _reduced(subject: _Subject, call: Call) -> tuple[Config, dict[str, Any]]:
+    """The config with few layers, if their number does not matter; else the whole config, and its numbers of layers."""
+    config = subject.config
+    few, more = _shallow(config, 2), _shallow(config, 3)
+    if few == more:
+        return few, {}
+    peaks = [subject.runs(each, [call])[0][0][2].peak for each in (few, more)]
+    if abs(peaks[1] / peaks[0] - 1) <= _EQUAL:
+        return few, {}
+    return config, {key: value for key, value in config.items() if _DEPTH.match(key) or "layers_per_block" in key}
+
+
+def _variations(
+    subject: _Subject, config: Config, runs: Sequence[_Run]
+) -> tuple[list[str], list[tuple[str, str]], list[_Run]]:
+    """The sizes that matter, the pairs of them that were varied together, and what those calls took."""
+    keys: list[str] = []
+    pairs: list[tuple[str, str]] = []
+    more: list[_Run] = []
+    for key in subject.varied:
+        found = _varied(subject, config, (key,), runs)
+        if found and any(a[2].moments != b[2].moments or a[2].inputs != b[2].inputs for a, b in zip(found, runs)):  # noqa: B905 - of one length
+            keys.append(key)
+            more += found
+    for pair in _pairs(keys):
+        if found := _varied(subject, config, pair, runs):
+            pairs.append(pair)
+            more += found
+    return keys, pairs, more
+
+
+def _varied(subject: _Subject, config: Config, keys: Sequence[str], runs: Sequence[_Run]) -> list[_Run]:
+    """The calls with sizes doubled; none where the class refuses them, or does other operations."""
+    sizes = sizes_of(subject.config)
+    for key in keys:
+        config = _with(config, key, sizes[key] * 2)
+    try:
+        found, _ = subject.runs(config, [call for _, call, _ in runs])
+    except Exception:  # a class may refuse a size with any exception
+        return []
+    alike = {tuple(run.ops) for _, _, run in runs}
+    return found if len(alike) > 1 or {tuple(run.ops) for _, _, run in found} == alike else []
 
 
 def _changed(config: Config, sizes: Mapping[str, float]) -> dict[str, float]:
@@ -231,7 +301,7 @@ def _changed(config: Config, sizes: Mapping[str, float]) -> dict[str, float]:
 
 
 def _pairs(keys: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Sizes that are multiplied with each other: heads and their size, a width and its ratio, a channel and its multiple."""
+    """Sizes that are multiplied with each other: heads and their size, a width and its ratio or multiple."""
     counts = [key for key in keys if "head" in key and ("num" in key or key.startswith("n_")) and "." not in key]
     for size in (key for key in keys if key in (*_HEAD_SIZES, "cross_attention_head_dim")):
         for count in counts:
@@ -248,7 +318,9 @@ def _pairs(keys: Sequence[str]) -> Iterator[tuple[str, str]]:
             yield "decoder_base_dim", key
 
 
-def _runs(cls: Any, recipe: Recipe, config: Config, calls: Sequence[Call], dtype: torch.dtype) -> tuple[list[tuple[Call, Recorded]], Any]:
+def _runs(
+    cls: Any, recipe: Recipe, config: Config, calls: Sequence[Call], dtype: torch.dtype
+) -> tuple[list[tuple[Call, Recorded]], Any]:
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     asked = {key: value for key, value in config.items() if key in defaults(cls) or key in recipe.config}
     found = getattr(cls, "config_class", None)
@@ -263,7 +335,9 @@ def _runs(cls: Any, recipe: Recipe, config: Config, calls: Sequence[Call], dtype
     return [(call, call_class(model, recipe, config, call, dtype, mode)) for call in calls], tiles
 
 
-def _row(name: str, kind: str, recipe: Recipe, config: Config, result: Fitted, depths: Any, tiles: Any, base: Any, single: bool) -> dict[str, Any]:  # noqa: FBT001, PLR0913, PLR0917
+def _row(subject: _Subject, result: Fitted, depths: Any, tiles: Any) -> dict[str, Any]:
+    sizes, recipe = sizes_of(subject.config), subject.recipe
+
     def terms(table: Any) -> dict[str, dict[str, float]]:
         found = {
             n: {s: _short(c) for s, c in zip(result.sizes, row, strict=True) if c}
@@ -272,13 +346,13 @@ def _row(name: str, kind: str, recipe: Recipe, config: Config, result: Fitted, d
         return {n: row for n, row in found.items() if row}
 
     return {
-        "class": name,
-        "kind": kind,
+        "class": subject.name,
+        "kind": subject.kind,
         "call": recipe.method,
-        "precision": "single" if single else "half",
-        "structure": _structure(config),
+        "precision": "single" if subject.single else "half",
+        "structure": _structure(subject.config),
         **({"depths": depths} if depths else {}),
-        "sizes": base,
+        "sizes": {key: sizes[key] for key in result.keys},
         **({"text": recipe.text} if recipe.text is not None else {}),
         "peak": [terms(table) for table in result.plain],
         "once": [terms(table) for table in result.once],
@@ -288,7 +362,8 @@ def _row(name: str, kind: str, recipe: Recipe, config: Config, result: Fitted, d
         **({"tiles": tiles} if tiles else {}),
         "worst": float(f"{result.worst:.2g}"),
         "aligned": result.aligned,
-        "versions": f"diffusers {diffusers.__version__}, transformers {transformers.__version__}, PyTorch {torch.__version__.partition('+')[0]}",
+        "versions": f"diffusers {diffusers.__version__}, transformers {transformers.__version__}, "
+        f"PyTorch {torch.__version__.partition('+')[0]}",
     }
 
 

@@ -68,7 +68,9 @@ def _row(node: ast.ClassDef, source: str, where: str) -> dict[str, Any]:
 def _defaults(function: ast.FunctionDef) -> dict[str, Any]:
     found = {}
     arguments = function.args.args
-    for argument, default in zip(arguments[len(arguments) - len(function.args.defaults) :], function.args.defaults, strict=True):
+    for argument, default in zip(
+        arguments[len(arguments) - len(function.args.defaults) :], function.args.defaults, strict=True
+    ):
         try:
             found[argument.arg] = ast.literal_eval(default)
         except ValueError:

@@ -155,7 +155,11 @@ def _pixart(t: Tensors, c: Call, g: Mapping[str, Any]) -> dict[str, Any]:
     more = g["use_additional_conditions"]
     if more is None:
         more = g["sample_size"] == 128
-    conditions = {"resolution": t(c.batch, 2), "aspect_ratio": t(c.batch, 1)} if more else {"resolution": None, "aspect_ratio": None}
+    conditions = (
+        {"resolution": t(c.batch, 2), "aspect_ratio": t(c.batch, 1)}
+        if more
+        else {"resolution": None, "aspect_ratio": None}
+    )
     return {
         "hidden_states": t(c.batch, g["in_channels"], c.height, c.width),
         "encoder_hidden_states": t(c.batch, c.text, g["caption_channels"]),
@@ -245,7 +249,7 @@ def _unet(t: Tensors, c: Call, g: Mapping[str, Any]) -> dict[str, Any]:
         "encoder_hidden_states": t(c.batch, c.text, g.get("encoder_hid_dim") or g["cross_attention_dim"]),
     }
     if g.get("addition_embed_type") == "text_time":
-        ids = 6 if g["projection_class_embeddings_input_dim"] != 2560 else 5  # noqa: PLR2004 - the refiner's
+        ids = 6 if g["projection_class_embeddings_input_dim"] != 2560 else 5
         pooled = g["projection_class_embeddings_input_dim"] - ids * g["addition_time_embed_dim"]
         found["added_cond_kwargs"] = {"text_embeds": t(c.batch, pooled), "time_ids": t(c.batch, ids)}
     if g.get("num_class_embeds"):
@@ -442,7 +446,12 @@ _REFINER = {
     "cross_attention_dim": 1280,
     "projection_class_embeddings_input_dim": 2560,
 }
-_KOLORS = {**_SDXL, "encoder_hid_dim": 4096, "encoder_hid_dim_type": "text_proj", "projection_class_embeddings_input_dim": 5632}
+_KOLORS = {
+    **_SDXL,
+    "encoder_hid_dim": 4096,
+    "encoder_hid_dim_type": "text_proj",
+    "projection_class_embeddings_input_dim": 5632,
+}
 _SD2 = {**_SD, "attention_head_dim": (5, 10, 20, 20), "cross_attention_dim": 1024, "use_linear_projection": True}
 _FOUR_D = {"down_block_types": ("DownEncoderBlock2D",) * 4}
 _FOUR_U = {"up_block_types": ("UpDecoderBlock2D",) * 4}
@@ -454,7 +463,8 @@ DENOISERS: Final[dict[str, tuple[Recipe, ...]]] = {
         Recipe(inputs=_flux, config={"guidance_embeds": False}),
     ),
     "UNet2DConditionModel": tuple(
-        Recipe(inputs=_unet, config=config, even=16, keys=("block_out_channels",)) for config in (_SD, _SDXL, _SD2, _KOLORS, _REFINER)
+        Recipe(inputs=_unet, config=config, even=16, keys=("block_out_channels",))
+        for config in (_SD, _SDXL, _SD2, _KOLORS, _REFINER)
     ),
     "WanTransformer3DModel": (Recipe(inputs=_video("text_dim"), video=True),),
     "SD3Transformer2DModel": (
@@ -521,10 +531,17 @@ DENOISERS: Final[dict[str, tuple[Recipe, ...]]] = {
             text=333,
         ),
     ),
-    "UNetSpatioTemporalConditionModel": (Recipe(inputs=_svd, video=True, text=1, even=16, keys=("block_out_channels",)),),
+    "UNetSpatioTemporalConditionModel": (
+        Recipe(inputs=_svd, video=True, text=1, even=16, keys=("block_out_channels",)),
+    ),
     "CogView3PlusTransformer2DModel": (Recipe(inputs=lambda t, c, g: _sizes(t, c, g, "text_embed_dim")),),
     "ControlNetModel": tuple(
-        Recipe(inputs=_controlnet, config={k: v for k, v in config.items() if k not in ("up_block_types", "sample_size")}, even=16, keys=("block_out_channels",))
+        Recipe(
+            inputs=_controlnet,
+            config={k: v for k, v in config.items() if k not in ("up_block_types", "sample_size")},
+            even=16,
+            keys=("block_out_channels",),
+        )
         for config in (_SD, _SDXL)
     ),
     "FluxControlNetModel": (Recipe(inputs=_flux_controlnet, config={"num_layers": 5, "num_single_layers": 10}),),
@@ -586,15 +603,27 @@ DENOISERS: Final[dict[str, tuple[Recipe, ...]]] = {
     "BriaTransformer2DModel": (Recipe(inputs=_bria),),
     "BriaFiboTransformer2DModel": (Recipe(inputs=_fibo),),
     "EasyAnimateTransformer3DModel": (
-        Recipe(inputs=_video("text_embed_dim"), config={"in_channels": 16, "out_channels": 16, "patch_size": 2}, video=True),
+        Recipe(
+            inputs=_video("text_embed_dim"), config={"in_channels": 16, "out_channels": 16, "patch_size": 2}, video=True
+        ),
     ),
     "AllegroTransformer3DModel": (Recipe(inputs=_allegro, video=True),),
     "StableAudioDiTModel": (Recipe(inputs=_audio),),
     "PriorTransformer": (Recipe(inputs=_prior, text=77),),
     "UNet3DConditionModel": (Recipe(inputs=_unet_frames, video=True, even=16, keys=("block_out_channels",)),),
-    "UNetMotionModel": (Recipe(inputs=_unet_frames, config={"cross_attention_dim": 768}, video=True, even=16, keys=("block_out_channels",)),),
+    "UNetMotionModel": (
+        Recipe(
+            inputs=_unet_frames, config={"cross_attention_dim": 768}, video=True, even=16, keys=("block_out_channels",)
+        ),
+    ),
     "UNet2DModel": (
-        Recipe(inputs=lambda t, c, g: {"sample": t(c.batch, g["in_channels"], c.height, c.width), "timestep": t.whole()}, config={"block_out_channels": (128, 256, 512, 512), "sample_size": 64}, text=0, even=16, keys=("block_out_channels",)),
+        Recipe(
+            inputs=lambda t, c, g: {"sample": t(c.batch, g["in_channels"], c.height, c.width), "timestep": t.whole()},
+            config={"block_out_channels": (128, 256, 512, 512), "sample_size": 64},
+            text=0,
+            even=16,
+            keys=("block_out_channels",),
+        ),
     ),
     "Kandinsky3UNet": (
         Recipe(
@@ -603,7 +632,8 @@ DENOISERS: Final[dict[str, tuple[Recipe, ...]]] = {
                 "timestep": t.whole(),
                 "encoder_hidden_states": t(c.batch, c.text, g["encoder_hid_dim"]),
             },
-            even=16, keys=("block_out_channels",),
+            even=16,
+            keys=("block_out_channels",),
         ),
     ),
     "Krea2Transformer2DModel": (Recipe(inputs=_krea2),),
@@ -612,7 +642,7 @@ DENOISERS: Final[dict[str, tuple[Recipe, ...]]] = {
 }
 
 
-def _latents(key: str, video: bool) -> Callable[[Tensors, Call, Mapping[str, Any]], dict[str, Any]]:  # noqa: FBT001
+def _latents(key: str, video: bool) -> Callable[[Tensors, Call, Mapping[str, Any]], dict[str, Any]]:
     def inputs(t: Tensors, c: Call, g: Mapping[str, Any]) -> dict[str, Any]:
         frames = (c.frames,) if video else ()
         return {"z": t(c.batch, g[key], *frames, c.height, c.width)}
@@ -620,35 +650,93 @@ def _latents(key: str, video: bool) -> Callable[[Tensors, Call, Mapping[str, Any
     return inputs
 
 
-def _pixels(scale: int, step: int, video: bool) -> Callable[[Tensors, Call, Mapping[str, Any]], dict[str, Any]]:  # noqa: FBT001
+def _pixels(scale: int, step: int, video: bool) -> Callable[[Tensors, Call, Mapping[str, Any]], dict[str, Any]]:
     def inputs(t: Tensors, c: Call, g: Mapping[str, Any]) -> dict[str, Any]:
         frames = ((c.frames - 1) * step + 1,) if video else ()
-        return {"x": t(c.batch, g.get("in_channels") or 3, *frames, c.height * scale, c.width * scale)}
+        return {
+            "x": t(
+                c.batch,
+                3 if g.get("patch_size") else g.get("in_channels") or 3,
+                *frames,
+                c.height * scale,
+                c.width * scale,
+            )
+        }
 
     return inputs
 
 
-def _vae(key: str, config: Config | None = None, *, frames: tuple[int, int] = (3, 5), video: bool = False, scale: int = 8, step: int = 4, keys: tuple[str, ...] = ()) -> tuple[Recipe, ...]:
+def _vae(  # noqa: PLR0913 - what VAEs differ in
+    key: str,
+    config: Config | None = None,
+    *,
+    frames: tuple[int, int] = (3, 5),
+    video: bool = False,
+    scale: int = 8,
+    step: int = 4,
+    keys: tuple[str, ...] = (),
+) -> tuple[Recipe, ...]:
     more = config or {}
     return (
-        Recipe(inputs=_latents(key, video), config=more, video=video, method="decode", text=0, keys=keys, frames=frames),
-        Recipe(inputs=_pixels(scale, step, video), config=more, video=video, method="encode", text=0, keys=keys, frames=frames),
+        Recipe(
+            inputs=_latents(key, video), config=more, video=video, method="decode", text=0, keys=keys, frames=frames
+        ),
+        Recipe(
+            inputs=_pixels(scale, step, video),
+            config=more,
+            video=video,
+            method="encode",
+            text=0,
+            keys=keys,
+            frames=frames,
+        ),
     )
 
 
 VAES: Final[dict[str, tuple[Recipe, ...]]] = {
     "AutoencoderKL": (
         *_vae("latent_channels", _KL, keys=("block_out_channels",)),
-        *_vae("latent_channels", {**_KL, "latent_channels": 16, "use_quant_conv": False, "use_post_quant_conv": False, "sample_size": 1024}),
+        *_vae(
+            "latent_channels",
+            {**_KL, "latent_channels": 16, "use_quant_conv": False, "use_post_quant_conv": False, "sample_size": 1024},
+        ),
     ),
     "AutoencoderKLWan": (
         *_vae("z_dim", video=True),
-        *_vae("z_dim", {"base_dim": 160, "decoder_base_dim": 256, "z_dim": 48, "is_residual": True, "in_channels": 12, "out_channels": 12, "patch_size": 2, "latents_mean": [0.0] * 48, "latents_std": [1.0] * 48}, video=True, scale=8),
+        *_vae(
+            "z_dim",
+            {
+                "base_dim": 160,
+                "decoder_base_dim": 256,
+                "z_dim": 48,
+                "is_residual": True,
+                "in_channels": 12,
+                "out_channels": 12,
+                "patch_size": 2,
+                "latents_mean": [0.0] * 48,
+                "latents_std": [1.0] * 48,
+            },
+            video=True,
+            scale=8,
+        ),
     ),
     "AutoencoderKLQwenImage": _vae("z_dim", video=True),
     "AutoencoderKLHunyuanVideo": _vae("latent_channels", video=True, frames=(2, 4)),
     "AutoencoderKLFlux2": _vae("latent_channels"),
-    "AutoencoderDC": _vae("latent_channels", {"encoder_block_types": ("ResBlock",) * 3 + ("EfficientViTBlock",) * 3, "decoder_block_types": ("ResBlock",) * 3 + ("EfficientViTBlock",) * 3, "encoder_qkv_multiscales": ((), (), (), (5,), (5,), (5,)), "decoder_qkv_multiscales": ((), (), (), (5,), (5,), (5,)), "encoder_layers_per_block": (2, 2, 2, 3, 3, 3), "decoder_layers_per_block": (3, 3, 3, 3, 3, 3), "downsample_block_type": "conv", "upsample_block_type": "interpolate"}, scale=32),
+    "AutoencoderDC": _vae(
+        "latent_channels",
+        {
+            "encoder_block_types": ("ResBlock",) * 3 + ("EfficientViTBlock",) * 3,
+            "decoder_block_types": ("ResBlock",) * 3 + ("EfficientViTBlock",) * 3,
+            "encoder_qkv_multiscales": ((), (), (), (5,), (5,), (5,)),
+            "decoder_qkv_multiscales": ((), (), (), (5,), (5,), (5,)),
+            "encoder_layers_per_block": (2, 2, 2, 3, 3, 3),
+            "decoder_layers_per_block": (3, 3, 3, 3, 3, 3),
+            "downsample_block_type": "conv",
+            "upsample_block_type": "interpolate",
+        },
+        scale=32,
+    ),
     "AutoencoderKLCogVideoX": _vae("latent_channels", video=True),
     "AutoencoderKLLTXVideo": _vae("latent_channels", video=True, scale=32, step=8),
     "AutoencoderKLMochi": _vae("latent_channels", video=True, step=6),
@@ -669,12 +757,30 @@ VAES: Final[dict[str, tuple[Recipe, ...]]] = {
     "AutoencoderKLMagvit": _vae("latent_channels", video=True),
     "AutoencoderKLHunyuanVideo15": _vae("latent_channels", video=True, scale=16),
     "AutoencoderKLHunyuanImageRefiner": _vae("latent_channels", video=True, scale=16),
-    "AutoencoderKLHunyuanImage": _vae("latent_channels", {"in_channels": 3, "out_channels": 3, "latent_channels": 64, "block_out_channels": (128, 256, 512, 512, 1024, 1024), "layers_per_block": 2, "spatial_compression_ratio": 32, "sample_size": 384, "scaling_factor": 0.75}, scale=32),
+    "AutoencoderKLHunyuanImage": _vae(
+        "latent_channels",
+        {
+            "in_channels": 3,
+            "out_channels": 3,
+            "latent_channels": 64,
+            "block_out_channels": (128, 256, 512, 512, 1024, 1024),
+            "layers_per_block": 2,
+            "spatial_compression_ratio": 32,
+            "sample_size": 384,
+            "scaling_factor": 0.75,
+        },
+        scale=32,
+    ),
     "AutoencoderKLKVAE": _vae("z_channels"),
     "AutoencoderKLLTX2Video": _vae("latent_channels", video=True, scale=32, step=8),
     "VQModel": _vae("latent_channels"),
     "AutoencoderOobleck": (
-        Recipe(inputs=lambda t, c, g: {"z": t(c.batch, g["decoder_input_channels"], c.height * c.width)}, method="decode", text=0, keys=()),
+        Recipe(
+            inputs=lambda t, c, g: {"z": t(c.batch, g["decoder_input_channels"], c.height * c.width)},
+            method="decode",
+            text=0,
+            keys=(),
+        ),
     ),
     "AutoencoderVidTok": _vae("z_channels", video=True),
     "ConsistencyDecoderVAE": (),
@@ -692,13 +798,111 @@ def _masked(t: Tensors, c: Call, _g: Mapping[str, Any]) -> dict[str, Any]:
 
 
 ENCODERS: Final[dict[str, tuple[Recipe, ...]]] = {
-    "CLIPTextModel": (Recipe(inputs=_ids, config={"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12, "num_hidden_layers": 12}, text=77),),
-    "CLIPTextModelWithProjection": (Recipe(inputs=_ids, config={"hidden_size": 1280, "intermediate_size": 5120, "num_attention_heads": 20, "num_hidden_layers": 32, "projection_dim": 1280, "hidden_act": "gelu"}, text=77),),
-    "T5EncoderModel": (Recipe(inputs=_ids, config={"d_model": 4096, "d_ff": 10240, "d_kv": 64, "num_heads": 64, "num_layers": 24, "feed_forward_proj": "gated-gelu", "vocab_size": 32128}),),
-    "UMT5EncoderModel": (Recipe(inputs=_masked, config={"d_model": 4096, "d_ff": 10240, "d_kv": 64, "num_heads": 64, "num_layers": 24, "feed_forward_proj": "gated-gelu", "vocab_size": 256384}),),
-    "Qwen3ForCausalLM": (Recipe(inputs=_masked, config={"hidden_size": 2560, "intermediate_size": 9728, "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128, "num_hidden_layers": 36}),),
-    "Qwen3Model": (Recipe(inputs=_masked, config={"hidden_size": 2560, "intermediate_size": 9728, "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128, "num_hidden_layers": 36}),),
-    "Gemma2Model": (Recipe(inputs=_masked, config={"hidden_size": 2304, "intermediate_size": 9216, "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256, "num_hidden_layers": 26}),),
-    "LlamaModel": (Recipe(inputs=_masked, config={"hidden_size": 4096, "intermediate_size": 14336, "num_attention_heads": 32, "num_key_value_heads": 8, "num_hidden_layers": 32, "head_dim": 128}),),
-    "BertModel": (Recipe(inputs=_masked, config={"hidden_size": 1024, "intermediate_size": 4096, "num_attention_heads": 16, "num_hidden_layers": 24}),),
+    "CLIPTextModel": (
+        Recipe(
+            inputs=_ids,
+            config={"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12, "num_hidden_layers": 12},
+            text=77,
+        ),
+    ),
+    "CLIPTextModelWithProjection": (
+        Recipe(
+            inputs=_ids,
+            config={
+                "hidden_size": 1280,
+                "intermediate_size": 5120,
+                "num_attention_heads": 20,
+                "num_hidden_layers": 32,
+                "projection_dim": 1280,
+                "hidden_act": "gelu",
+            },
+            text=77,
+        ),
+    ),
+    "T5EncoderModel": (
+        Recipe(
+            inputs=_ids,
+            config={
+                "d_model": 4096,
+                "d_ff": 10240,
+                "d_kv": 64,
+                "num_heads": 64,
+                "num_layers": 24,
+                "feed_forward_proj": "gated-gelu",
+                "vocab_size": 32128,
+            },
+        ),
+    ),
+    "UMT5EncoderModel": (
+        Recipe(
+            inputs=_masked,
+            config={
+                "d_model": 4096,
+                "d_ff": 10240,
+                "d_kv": 64,
+                "num_heads": 64,
+                "num_layers": 24,
+                "feed_forward_proj": "gated-gelu",
+                "vocab_size": 256384,
+            },
+        ),
+    ),
+    "Qwen3ForCausalLM": (
+        Recipe(
+            inputs=_masked,
+            config={
+                "hidden_size": 2560,
+                "intermediate_size": 9728,
+                "num_attention_heads": 32,
+                "num_key_value_heads": 8,
+                "head_dim": 128,
+                "num_hidden_layers": 36,
+            },
+        ),
+    ),
+    "Qwen3Model": (
+        Recipe(
+            inputs=_masked,
+            config={
+                "hidden_size": 2560,
+                "intermediate_size": 9728,
+                "num_attention_heads": 32,
+                "num_key_value_heads": 8,
+                "head_dim": 128,
+                "num_hidden_layers": 36,
+            },
+        ),
+    ),
+    "Gemma2Model": (
+        Recipe(
+            inputs=_masked,
+            config={
+                "hidden_size": 2304,
+                "intermediate_size": 9216,
+                "num_attention_heads": 8,
+                "num_key_value_heads": 4,
+                "head_dim": 256,
+                "num_hidden_layers": 26,
+            },
+        ),
+    ),
+    "LlamaModel": (
+        Recipe(
+            inputs=_masked,
+            config={
+                "hidden_size": 4096,
+                "intermediate_size": 14336,
+                "num_attention_heads": 32,
+                "num_key_value_heads": 8,
+                "num_hidden_layers": 32,
+                "head_dim": 128,
+            },
+        ),
+    ),
+    "BertModel": (
+        Recipe(
+            inputs=_masked,
+            config={"hidden_size": 1024, "intermediate_size": 4096, "num_attention_heads": 16, "num_hidden_layers": 24},
+        ),
+    ),
 }

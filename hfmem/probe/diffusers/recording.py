@@ -78,7 +78,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[misc] # PyTorch is untyped h
     def _freed(self, key: int) -> None:
         self._live -= self._known.pop(key, 0)
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ARG002
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         before = self._live
         for tensor in tree_iter(out):

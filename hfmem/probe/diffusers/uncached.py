@@ -11,7 +11,7 @@ __all__ = ["diffusers"]
 _cached = functools.lru_cache
 
 
-def _unless_of_models(maxsize: Any = 128, typed: bool = False) -> Any:  # noqa: FBT001, FBT002 - the signature of lru_cache
+def _unless_of_models(maxsize: Any = 128, typed: bool = False) -> Any:
     def decorate(function: Callable[..., Any]) -> Any:
         if str(function.__module__).startswith("diffusers.models"):
             return function
@@ -20,13 +20,13 @@ def _unless_of_models(maxsize: Any = 128, typed: bool = False) -> Any:  # noqa: 
     return decorate(maxsize) if callable(maxsize) else decorate
 
 
-functools.lru_cache = _unless_of_models  # type: ignore[assignment]
+functools.lru_cache = _unless_of_models
 import diffusers  # noqa: E402
 
 for _name in dir(diffusers):
     if _name.endswith(("Model", "VAE", "UNet")) or _name.startswith(("Autoencoder", "UNet")) or "Transformer" in _name:
         try:
             getattr(diffusers, _name)
-        except Exception:  # noqa: BLE001, S112 - a class whose optional package is missing
+        except Exception:  # noqa: S112 - a class whose optional package is missing
             continue
 functools.lru_cache = _cached
