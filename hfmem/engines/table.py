@@ -149,6 +149,7 @@ register(
         title="diffusers",
         options=DiffusersOptions,
         home="hfmem.engines.diffusers.engine",
+        tracer="hfmem.probe.diffusers.trace",
         formats=("diffusion pipeline",),
         only="diffusion pipeline",
     )

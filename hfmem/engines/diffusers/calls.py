@@ -92,10 +92,10 @@ def taken(component: Component, call: Call, *, single: bool, method: str = "forw
         return None
     have = sizes(component, row["sizes"])
     factor = _HALVES if single and row["precision"] == "half" else 1
-    moments = [_sum(table, have, call) for table in row["peak"]]
-    one, both = ([_sum(table, have, call) for table in row.get(kind, ())] for kind in ("once", "copied"))
+    tables = row["alone"] if call.batch == 1 and "alone" in row else row
+    moments, one, both = ([_sum(table, have, call) for table in tables[kind]] for kind in ("peak", "once", "copied"))
     peak = max(moments)
-    highest = row["peak"][moments.index(peak)]
+    highest = tables["peak"][moments.index(peak)]
     return Taken(
         peak=round(peak * factor),
         once=round(max([peak, *one]) * factor),

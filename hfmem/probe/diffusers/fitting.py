@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
 
 from hfmem.probe.diffusers.recording import COPIES, Recorded
 
-__all__ = ["IMAGE", "VIDEO", "Call", "Fitted", "Sizes", "fit", "monomials", "value"]
+__all__ = ["IMAGE", "VIDEO", "Call", "Fitted", "Sizes", "deviation", "fit", "monomials", "value"]
 
 IMAGE: Final = ("1", "B", "N", "BN", "T", "BT")
 VIDEO: Final = (*IMAGE, "F", "BF", "P", "BP")
@@ -149,11 +149,7 @@ def fit(runs: Sequence[_Run], checks: Sequence[_Run], of: Sizes, realistic: Sequ
     floor = (samples @ found_plain.T).max(axis=1)
     found_once, found_copied = (_highest(x, samples, floor) for x in (found_once, found_copied))
     shape = (-1, len(names), len(sizes))
-    worst = 0.0
-    for have, call, run in (*runs, *checks):
-        row = np.array([value(name, call) * size_of(size, have) for name in names for size in sizes])
-        worst = max(worst, abs(float((found_plain @ row).max()) / run.peak - 1))
-    return Fitted(
+    result = Fitted(
         keys=tuple(keys),
         sizes=sizes,
         names=tuple(names),
@@ -162,9 +158,20 @@ def fit(runs: Sequence[_Run], checks: Sequence[_Run], of: Sizes, realistic: Sequ
         copied=found_copied.reshape(shape),
         inputs=found_ends[0].reshape(shape[1:]),
         outputs=found_ends[1].reshape(shape[1:]),
-        worst=worst,
+        worst=0.0,
         aligned=alike,
     )
+    return replace(result, worst=deviation(result, [*runs, *checks]))
+
+
+def deviation(result: Fitted, runs: Sequence[_Run]) -> float:
+    """How far the highest moment is off, at most."""
+    worst = 0.0
+    for have, call, run in runs:
+        row = np.array([value(name, call) * size_of(size, have) for name in result.names for size in result.sizes])
+        plain = result.plain.reshape(len(result.plain), -1)
+        worst = max(worst, abs(float((plain @ row).max()) / run.peak - 1))
+    return worst
 
 
 def _peak(run: Recorded, kind: str) -> int:

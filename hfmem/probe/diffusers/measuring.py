@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import torch
@@ -13,7 +13,7 @@ import transformers
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from hfmem.probe.diffusers.fitting import IMAGE, VIDEO, Call, Fitted, Sizes, fit
+from hfmem.probe.diffusers.fitting import IMAGE, VIDEO, Call, Fitted, Sizes, deviation, fit
 from hfmem.probe.diffusers.recipes import Recipe, Tensors
 from hfmem.probe.diffusers.recording import Recorded, build, record
 from hfmem.probe.diffusers.uncached import diffusers
@@ -32,6 +32,7 @@ _TILES: Final = re.compile(
 )
 
 _EQUAL: Final = 1e-4  # of the peak
+_CLOSE: Final = 1e-3  # likewise
 
 Config = dict[str, Any]
 _Run = tuple[Mapping[str, float], Call, Recorded]
@@ -243,12 +244,34 @@ def measure(name: str, kind: str, recipe: Recipe, *, single: bool = False) -> di
     subject = _Subject(name=name, kind=kind, recipe=recipe, single=single)
     calls = list(_calls(recipe))
     config, depths = _reduced(subject, calls[0])
-    found, tiles = subject.runs(config, [*calls, *_checks(recipe)])
-    runs, checks = found[: len(calls)], found[len(calls) :]
+    checks, tiles = subject.runs(config, list(_checks(recipe)))
+    several = [run for run in checks if run[1].batch > 1]
+    result = _fitted(subject, config, calls, several, _realistic(recipe))
+    row = _row(subject, result, depths, tiles)
+    one = [run for run in checks if run[1].batch == 1]
+    if deviation(result, one) <= _CLOSE:
+        return row
+    # a batch of one needs no copies that a larger one needs
+    alone = list(dict.fromkeys(replace(call, batch=1) for call in calls))
+    realistic = [call for call in _realistic(recipe) if call.batch == 1]
+    return {**row, "alone": _moments(_fitted(subject, config, alone, one, realistic, batched=False))}
+
+
+def _fitted(  # noqa: PLR0913 - all that a fit depends on
+    subject: _Subject,
+    config: Config,
+    calls: Sequence[Call],
+    checks: Sequence[_Run],
+    realistic: Sequence[Call],
+    *,
+    batched: bool = True,
+) -> Fitted:
+    runs, _ = subject.runs(config, calls)
     keys, pairs, more = _variations(subject, config, runs)
+    recipe = subject.recipe
     names = [n for n in (VIDEO if recipe.video else IMAGE) if recipe.text is None or "T" not in n]
-    result = fit([*runs, *more], checks, Sizes(keys=keys, pairs=pairs, names=names), _realistic(recipe))
-    return _row(subject, result, depths, tiles)
+    names = [n for n in names if batched or "B" not in n]
+    return fit([*runs, *more], checks, Sizes(keys=keys, pairs=pairs, names=names), realistic)
 
 
 def _reduced(subject: _Subject, call: Call) -> tuple[Config, dict[str, Any]]:
@@ -335,15 +358,22 @@ def _runs(
     return [(call, call_class(model, recipe, config, call, dtype, mode)) for call in calls], tiles
 
 
+def _moments(result: Fitted) -> dict[str, Any]:
+    """The candidates for the highest moment."""
+    tables = {"peak": result.plain, "once": result.once, "copied": result.copied}
+    return {name: [_terms(result, table) for table in found] for name, found in tables.items()}
+
+
+def _terms(result: Fitted, table: Any) -> dict[str, dict[str, float]]:
+    found = {
+        name: {size: _short(c) for size, c in zip(result.sizes, row, strict=True) if c}
+        for name, row in zip(result.names, table, strict=True)
+    }
+    return {name: row for name, row in found.items() if row}
+
+
 def _row(subject: _Subject, result: Fitted, depths: Any, tiles: Any) -> dict[str, Any]:
     sizes, recipe = sizes_of(subject.config), subject.recipe
-
-    def terms(table: Any) -> dict[str, dict[str, float]]:
-        found = {
-            n: {s: _short(c) for s, c in zip(result.sizes, row, strict=True) if c}
-            for n, row in zip(result.names, table, strict=True)
-        }
-        return {n: row for n, row in found.items() if row}
 
     return {
         "class": subject.name,
@@ -354,11 +384,9 @@ def _row(subject: _Subject, result: Fitted, depths: Any, tiles: Any) -> dict[str
         **({"depths": depths} if depths else {}),
         "sizes": {key: sizes[key] for key in result.keys},
         **({"text": recipe.text} if recipe.text is not None else {}),
-        "peak": [terms(table) for table in result.plain],
-        "once": [terms(table) for table in result.once],
-        "copied": [terms(table) for table in result.copied],
-        "inputs": terms(result.inputs),
-        "outputs": terms(result.outputs),
+        **_moments(result),
+        "inputs": _terms(result, result.inputs),
+        "outputs": _terms(result, result.outputs),
         **({"tiles": tiles} if tiles else {}),
         "worst": float(f"{result.worst:.2g}"),
         "aligned": result.aligned,
