@@ -50,6 +50,7 @@ class EngineRow:
         formats: formats of files or repositories that are its own: it runs them if the user does not choose an engine.
         only: the format besides which it runs none; "" where it runs several.
         tracer: the module whose `traced` asks the engine's own software, for `--trace`; "" if there is none.
+        offloads: values of `--offload` that it knows in inference.
         launch: the module whose `LAUNCH` tells how its program's launch line is read; "" if there is none.
     """
 
@@ -62,6 +63,7 @@ class EngineRow:
     formats: tuple[str, ...] = ()
     only: str = ""
     tracer: str = ""
+    offloads: tuple[str, ...] = ()
     launch: str = ""
 
 
@@ -150,6 +152,7 @@ register(
         options=DiffusersOptions,
         home="hfmem.engines.diffusers.engine",
         tracer="hfmem.probe.diffusers.trace",
+        offloads=("model", "group", "sequential"),
         formats=("diffusion pipeline",),
         only="diffusion pipeline",
     )

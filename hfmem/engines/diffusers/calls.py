@@ -12,7 +12,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Final
 
-from hfmem.mapper.pipelines.sizes import depths, differences, sizes
+from hfmem.mapper.pipelines.sizes import sizes, unlike
 from hfmem.mapper.pipelines.values import Component
 from hfmem.mapper.values import Certainty
 
@@ -74,15 +74,14 @@ def _row(component: Component, method: str, *, single: bool) -> tuple[Mapping[st
     else:
         found = [row for row in found if row["precision"] == "half"]
 
-    def strange(row: Mapping[str, Any]) -> tuple[str, ...]:
-        return (*differences(component, row["structure"]), *depths(component, row.get("depths", {})))
-
     def distance(row: Mapping[str, Any]) -> tuple[int, float]:
         have = sizes(component, row["sizes"])
-        return len(strange(row)), sum(abs(have[key] / value - 1) for key, value in row["sizes"].items() if value)
+        return len(unlike(component, row)), sum(
+            abs(have[key] / value - 1) for key, value in row["sizes"].items() if value
+        )
 
     best = min(found, key=distance, default=None)
-    return best, () if best is None else strange(best)
+    return best, () if best is None else unlike(component, best)
 
 
 def taken(component: Component, call: Call, *, single: bool, method: str = "forward") -> Taken | None:

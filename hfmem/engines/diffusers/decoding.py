@@ -10,7 +10,7 @@ from hfmem.engines.diffusers.calls import Call, Taken, taken, tiles_of
 from hfmem.mapper.pipelines.sizes import number
 from hfmem.mapper.pipelines.values import Component
 
-__all__ = ["Tiles", "coded", "tiling"]
+__all__ = ["Coder", "Tiles", "tiling"]
 
 _OVERLAP: Final = 0.25  # of a tile, where the class names its tiles by one size
 
@@ -64,21 +64,12 @@ def tiling(vae: Component, scale: tuple[int, int]) -> Tiles | None:
     return None
 
 
-def coded(  # noqa: PLR0913 - what a VAE is told
-    vae: Component,
-    call: Call,
-    *,
-    single: bool,
-    method: str,
-    tiles: Tiles | None,
-    tiled: bool,
-    sliced: bool,
-) -> Taken | None:
-    """What encoding or decoding takes; None for a class that is not measured.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coder:
+    """A VAE that encodes or decodes.
 
-    Args:
+    Attributes:
         vae: the component.
-        call: batch and latents.
         single: whether it runs in float32.
         method: `encode` or `decode`.
         tiles: the tiles of its class.
@@ -86,37 +77,49 @@ def coded(  # noqa: PLR0913 - what a VAE is told
         sliced: whether images are decoded one by one.
     """
 
-    def once(part: Call) -> Taken | None:
-        return taken(vae, part, single=single, method=method)
+    vae: Component
+    single: bool
+    method: str
+    tiles: Tiles | None
+    tiled: bool
+    sliced: bool
 
-    def timed(part: Call) -> Taken | None:
-        if tiles is None or not tiles.frames or part.frames <= tiles.frames:
-            return once(part)
-        starts = range(0, part.frames, tiles.along)
-        ends = [min(tiles.frames + 1, part.frames - start) for start in starts]
-        return _gathered(once, [replace(part, frames=count) for count in ends])
+    def taken(self, call: Call) -> Taken | None:
+        """What a call takes; None for a class that is not measured."""
+        if not self.sliced or call.batch == 1:
+            return self._spread(call)
+        one = self._spread(replace(call, batch=1))
+        if one is None:
+            return None
+        others = call.batch - 1
+        kept, inputs = one.outputs * others, one.inputs * others  # all latents are there from the start
+        return replace(
+            one,
+            peak=one.peak + kept,
+            once=one.once + kept,
+            copied=one.copied + kept,
+            inputs=one.inputs + inputs,
+            outputs=one.outputs * call.batch,
+        )
 
-    def spread(part: Call) -> Taken | None:
-        if not tiled or tiles is None or not tiles.divides(part):
-            return timed(part)
-        found, whole = _gathered(timed, list(_parts(part, tiles))), once(part)
+    def _once(self, call: Call) -> Taken | None:
+        return taken(self.vae, call, single=self.single, method=self.method)
+
+    def _timed(self, call: Call) -> Taken | None:
+        """In pieces of a few frames, where the class makes them by itself."""
+        tiles = self.tiles
+        if tiles is None or not tiles.frames or call.frames <= tiles.frames:
+            return self._once(call)
+        starts = range(0, call.frames, tiles.along)
+        ends = [min(tiles.frames + 1, call.frames - start) for start in starts]
+        return _gathered(self._once, [replace(call, frames=count) for count in ends])
+
+    def _spread(self, call: Call) -> Taken | None:
+        """In tiles, where that was asked."""
+        if not self.tiled or self.tiles is None or not self.tiles.divides(call):
+            return self._timed(call)
+        found, whole = _gathered(self._timed, list(_parts(call, self.tiles))), self._once(call)
         return found if found is None or whole is None else replace(found, inputs=whole.inputs)
-
-    if not sliced or call.batch == 1:
-        return spread(call)
-    one = spread(replace(call, batch=1))
-    if one is None:
-        return None
-    kept = one.outputs * (call.batch - 1)
-    inputs = one.inputs * (call.batch - 1)  # all latents are there from the start
-    return replace(
-        one,
-        peak=one.peak + kept,
-        once=one.once + kept,
-        copied=one.copied + kept,
-        inputs=one.inputs + inputs,
-        outputs=one.outputs * call.batch,
-    )
 
 
 def _parts(call: Call, tiles: Tiles) -> Iterator[Call]:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Literal
+from typing import Annotated
 
 from hfmem.options.option import Option
 
@@ -38,9 +38,5 @@ class DiffusersOptions:
             shown="as the pipeline's defaults",
         ),
     ] = None
-    offload: Annotated[
-        Literal["none", "model", "group", "sequential"],
-        _option(help="What waits in the host's memory: nothing, whole components, or single layers", metavar="HOW"),
-    ] = "none"
     vae_tiling: Annotated[bool, _option(help="Decode images in tiles (vae.enable_tiling)")] = False
     vae_slicing: Annotated[bool, _option(help="Decode images one by one (vae.enable_slicing)")] = False

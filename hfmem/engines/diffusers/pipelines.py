@@ -14,7 +14,7 @@ from importlib.resources import files
 from math import ceil
 from typing import Any, Final
 
-from hfmem.mapper.pipelines.sizes import list_length, number
+from hfmem.mapper.pipelines.sizes import embeds_guidance, list_length, number, own_frames
 from hfmem.mapper.pipelines.values import Component, Pipeline
 
 __all__ = ["Defaults", "defaults_of", "latents", "scale_of"]
@@ -99,7 +99,7 @@ def _from_text(name: str) -> bool:
 def _guided(row: Mapping[str, Any], pipeline: Pipeline) -> bool:
     denoiser = pipeline.denoiser
     distilled = bool(pipeline.settings.get("is_distilled"))
-    embedded = denoiser is not None and denoiser.config.get("guidance_embeds") is True
+    embedded = denoiser is not None and embeds_guidance(denoiser)
     if "true_cfg" in row:
         return float(row["true_cfg"]) > 1
     if distilled or (embedded and row.get("concatenates", 1) == 1):
@@ -142,7 +142,7 @@ def _frames(row: Mapping[str, Any], pipeline: Pipeline) -> int | None:
         return int((number(named, key) if named is not None else None) or _usual(named, key) or 0) or None
     denoiser = pipeline.denoiser
     if denoiser is not None and "Temporal" in denoiser.class_name:
-        return int(number(denoiser, "num_frames") or 25)
+        return own_frames(denoiser) or 25
     return None
 
 

@@ -51,7 +51,7 @@ class PipelineSettings:
             width=options.width,
             num_frames=options.num_frames,
             guidance=options.guidance,
-            offload=options.offload,
+            offload=getattr(options, "offload", "none"),  # training has this option too
             vae_tiling=options.vae_tiling,
             vae_slicing=options.vae_slicing,
         )

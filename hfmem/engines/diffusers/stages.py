@@ -8,7 +8,7 @@ from typing import Final, Literal
 
 from hfmem.dtypes import find_dtype
 from hfmem.engines.diffusers.calls import Call, Taken, taken
-from hfmem.engines.diffusers.decoding import coded, tiling
+from hfmem.engines.diffusers.decoding import Coder, tiling
 from hfmem.engines.diffusers.pipelines import Defaults, defaults_of, latents, scale_of
 from hfmem.engines.diffusers.settings import PipelineSettings, settings_of
 from hfmem.estimator.values import Scenario
@@ -159,15 +159,15 @@ def _vae(
     single = dtype == "float32" or upcast
     scale = scale_of(vae)
     call = Call(batch=run.batch, height=height, width=width, frames=frames)
-    found = coded(
-        vae,
-        call,
+    coder = Coder(
+        vae=vae,
         single=single,
         method=name.removeprefix("vae_"),
         tiles=tiling(vae, scale),
         tiled=asked.vae_tiling,
         sliced=asked.vae_slicing,
     )
+    found = coder.taken(call)
     grown = _elements(vae) * _extra(dtype) if upcast else 0
     batch = 1 if asked.vae_slicing else run.batch
     yield Stage(name=name, component=vae, found=found, single=single, batch=batch, doubled=grown)

@@ -7,10 +7,10 @@ from typing import Any
 
 from hfmem.mapper.pipelines.values import Component
 
-__all__ = ["components_config", "depths", "differences", "flag", "list_length", "number", "sizes"]
+__all__ = ["embeds_guidance", "flag", "list_length", "number", "own_frames", "sizes", "unlike"]
 
 
-def components_config(component: Component) -> Mapping[str, Any]:
+def _config_of(component: Component) -> Mapping[str, Any]:
     """The config; of a model that has a part for text, that part's keys as well."""
     inner = component.config.get("text_config")
     return {**component.config, **inner} if isinstance(inner, dict) else component.config
@@ -38,7 +38,7 @@ def list_length(component: Component, key: str) -> int | None:
 
 def sizes(component: Component, defaults: Mapping[str, float]) -> dict[str, float]:
     """The numbers named in `defaults` ("key" or "key.position"), from the config where it has them."""
-    config, found = components_config(component), dict(defaults)
+    config, found = _config_of(component), dict(defaults)
     for name in defaults:
         key, dot, position = name.partition(".")
         value = config.get(key)
@@ -51,9 +51,9 @@ def sizes(component: Component, defaults: Mapping[str, float]) -> dict[str, floa
     return found
 
 
-def differences(component: Component, structure: Mapping[str, Any]) -> tuple[str, ...]:
+def _differences(component: Component, structure: Mapping[str, Any]) -> tuple[str, ...]:
     """The keys that say something else than `structure`: flags, words, lists of words, and lengths of other lists."""
-    config, found = components_config(component), []
+    config, found = _config_of(component), []
     for key, expected in structure.items():
         if key not in config:
             continue
@@ -70,11 +70,27 @@ def differences(component: Component, structure: Mapping[str, Any]) -> tuple[str
     return tuple(found)
 
 
-def depths(component: Component, expected: Mapping[str, Any]) -> tuple[str, ...]:
+def _depths(component: Component, expected: Mapping[str, Any]) -> tuple[str, ...]:
     """The numbers of layers that differ from the expected ones."""
-    config = components_config(component)
+    config = _config_of(component)
 
     def plain(value: Any) -> Any:
         return list(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
 
     return tuple(key for key, value in expected.items() if key in config and plain(config[key]) != plain(value))
+
+
+def unlike(component: Component, row: Mapping[str, Any]) -> tuple[str, ...]:
+    """The keys of the config that differ from a measured one: its structure, and numbers of layers that matter."""
+    return (*_differences(component, row["structure"]), *_depths(component, row.get("depths", {})))
+
+
+def embeds_guidance(component: Component) -> bool:
+    """Whether guidance is an input of the network, which then runs once."""
+    return flag(component, "guidance_embeds")
+
+
+def own_frames(component: Component) -> int | None:
+    """Frames that the class makes by its config; None where its config has none."""
+    found = number(component, "num_frames")
+    return None if found is None else int(found)

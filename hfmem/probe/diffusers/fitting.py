@@ -127,16 +127,7 @@ def fit(runs: Sequence[_Run], checks: Sequence[_Run], of: Sizes, realistic: Sequ
     design = np.array(
         [[value(name, call) * size_of(size, have) for name in names for size in sizes] for have, call, _ in runs]
     )
-    alike = len({tuple(run.ops) for _, _, run in runs}) == 1
-    if alike:
-        ops = runs[0][2].ops
-        plain, once, copied = (
-            np.unique([[n for op, n in zip(ops, run.moments, strict=True) if op in kinds] for *_, run in runs], axis=1)
-            for kinds in ({*ops} - {*COPIES}, {COPIES[0]}, {COPIES[1]})
-        )
-    else:
-        plain = np.array([[run.peak] for *_, run in runs])
-        once, copied = (np.array([[_peak(run, kind)] for *_, run in runs]) for kind in COPIES)
+    alike, plain, once, copied = _columns(runs)
     ends = np.array([[run.inputs, run.outputs] for *_, run in runs])
     solve = _solver(design)
     found_plain, found_ends = solve(plain), solve(ends)
@@ -162,6 +153,20 @@ def fit(runs: Sequence[_Run], checks: Sequence[_Run], of: Sizes, realistic: Sequ
         aligned=alike,
     )
     return replace(result, worst=deviation(result, [*runs, *checks]))
+
+
+def _columns(runs: Sequence[_Run]) -> tuple[bool, np.ndarray, np.ndarray, np.ndarray]:
+    """Whether all runs did the same operations, and their moments without, with one and with both copies: one column
+    for each moment, or the highest only."""
+    if len({tuple(run.ops) for _, _, run in runs}) != 1:
+        once, copied = (np.array([[_peak(run, kind)] for *_, run in runs]) for kind in COPIES)
+        return False, np.array([[run.peak] for *_, run in runs]), once, copied
+    ops = runs[0][2].ops
+    plain, once, copied = (
+        np.unique([[n for op, n in zip(ops, run.moments, strict=True) if op in kinds] for *_, run in runs], axis=1)
+        for kinds in ({*ops} - {*COPIES}, {COPIES[0]}, {COPIES[1]})
+    )
+    return True, plain, once, copied
 
 
 def deviation(result: Fitted, runs: Sequence[_Run]) -> float:

@@ -32,6 +32,7 @@ _TILES: Final = re.compile(
 )
 
 _EQUAL: Final = 1e-4  # of the peak
+_SPLIT: Final = 5  # frames that some classes split
 _CLOSE: Final = 1e-3  # likewise
 
 Config = dict[str, Any]
@@ -171,6 +172,14 @@ def _calls(recipe: Recipe) -> Iterator[Call]:
             )
 
 
+def _checked_frames(recipe: Recipe) -> int:
+    """Another number of frames: between those that are measured where the class splits longer ones, else beyond."""
+    if not recipe.video:
+        return 1
+    high = recipe.frames[1]
+    return high - 1 if high < _SPLIT else high + 2
+
+
 def _checks(recipe: Recipe) -> Iterator[Call]:
     even = recipe.even
     text = 160 if recipe.text is None else recipe.text
@@ -179,7 +188,7 @@ def _checks(recipe: Recipe) -> Iterator[Call]:
             batch=batch,
             height=6 * even,
             width=4 * even,
-            frames=(3 if recipe.frames[1] < 5 else 7) if recipe.video else 1,
+            frames=_checked_frames(recipe),
             text=text,
         )
 

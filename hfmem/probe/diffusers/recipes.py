@@ -642,17 +642,19 @@ DENOISERS: Final[dict[str, tuple[Recipe, ...]]] = {
 }
 
 
-def _latents(key: str, video: bool) -> Callable[[Tensors, Call, Mapping[str, Any]], dict[str, Any]]:
+def _latents(key: str, video: bool, still: bool) -> Callable[[Tensors, Call, Mapping[str, Any]], dict[str, Any]]:
     def inputs(t: Tensors, c: Call, g: Mapping[str, Any]) -> dict[str, Any]:
-        frames = (c.frames,) if video else ()
+        frames = (c.frames,) if video else (1,) if still else ()
         return {"z": t(c.batch, g[key], *frames, c.height, c.width)}
 
     return inputs
 
 
-def _pixels(scale: int, step: int, video: bool) -> Callable[[Tensors, Call, Mapping[str, Any]], dict[str, Any]]:
+def _pixels(
+    scale: int, step: int, video: bool, still: bool
+) -> Callable[[Tensors, Call, Mapping[str, Any]], dict[str, Any]]:
     def inputs(t: Tensors, c: Call, g: Mapping[str, Any]) -> dict[str, Any]:
-        frames = ((c.frames - 1) * step + 1,) if video else ()
+        frames = ((c.frames - 1) * step + 1,) if video else (1,) if still else ()
         return {
             "x": t(
                 c.batch,
@@ -672,6 +674,7 @@ def _vae(  # noqa: PLR0913 - what VAEs differ in
     *,
     frames: tuple[int, int] = (3, 5),
     video: bool = False,
+    still: bool = False,
     scale: int = 8,
     step: int = 4,
     keys: tuple[str, ...] = (),
@@ -679,10 +682,16 @@ def _vae(  # noqa: PLR0913 - what VAEs differ in
     more = config or {}
     return (
         Recipe(
-            inputs=_latents(key, video), config=more, video=video, method="decode", text=0, keys=keys, frames=frames
+            inputs=_latents(key, video, still),
+            config=more,
+            video=video,
+            method="decode",
+            text=0,
+            keys=keys,
+            frames=frames,
         ),
         Recipe(
-            inputs=_pixels(scale, step, video),
+            inputs=_pixels(scale, step, video, still),
             config=more,
             video=video,
             method="encode",
@@ -720,7 +729,7 @@ VAES: Final[dict[str, tuple[Recipe, ...]]] = {
             scale=8,
         ),
     ),
-    "AutoencoderKLQwenImage": _vae("z_dim", video=True),
+    "AutoencoderKLQwenImage": _vae("z_dim", still=True),
     "AutoencoderKLHunyuanVideo": _vae("latent_channels", video=True, frames=(2, 4)),
     "AutoencoderKLFlux2": _vae("latent_channels"),
     "AutoencoderDC": _vae(
@@ -737,7 +746,7 @@ VAES: Final[dict[str, tuple[Recipe, ...]]] = {
         },
         scale=32,
     ),
-    "AutoencoderKLCogVideoX": _vae("latent_channels", video=True),
+    "AutoencoderKLCogVideoX": _vae("latent_channels", video=True, frames=(7, 11)),
     "AutoencoderKLLTXVideo": _vae("latent_channels", video=True, scale=32, step=8),
     "AutoencoderKLMochi": _vae("latent_channels", video=True, step=6),
     "AutoencoderTiny": _vae("latent_channels"),

@@ -40,7 +40,8 @@ def traced(model: Model, scenario: Scenario) -> Trace:
     if settings_of(scenario).offload != "none":
         raise UntraceableError(name, "the stages of a pipeline are traced without --offload")
     started = time.monotonic()
-    run, weights, taken = run_of(pipeline, scenario), 0, {}
+    run, weights = run_of(pipeline, scenario), 0
+    taken: dict[str, int] = {}
     traced_components: set[str] = set()
     try:
         for stage in stages(pipeline, scenario):
