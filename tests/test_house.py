@@ -103,6 +103,9 @@ def test_no_other_module_names_an_engine(name: str) -> None:
     libraries = {"hfmem.mapper.pipelines.reader", "hfmem.mapper.pipelines.single", "hfmem.mapper.pipelines.parts"}
     let_through = {"transformers"} if name in versions else {"llama.cpp"} if name in loaders else set()
     let_through |= {"transformers", "diffusers"} if name in libraries else set()
+    # the quantiser of that name, as checkpoints declare it
+    quantisers = {"hfmem.mapper.packing", "hfmem.mapper.packed_modules", "hfmem.mapper.schemes"}
+    let_through |= {"mlx"} if name in quantisers else set()
     assert found - let_through == set()
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from hfmem.engines.diffusers.options import DiffusersOptions
 from hfmem.engines.llamacpp.options import LlamaCppOptions, OllamaOptions
+from hfmem.engines.mlx.options import MlxOptions
 from hfmem.engines.transformers.options import TransformersOptions
 from hfmem.engines.vllm.options import VllmOptions
 from hfmem.options.option import Option
@@ -30,7 +31,7 @@ __all__ = [
     "registered",
 ]
 
-Runtime = Literal["transformers", "vllm", "llamacpp", "ollama", "diffusers"]
+Runtime = Literal["transformers", "vllm", "llamacpp", "ollama", "mlx", "diffusers"]
 
 USUAL: Final[Runtime] = "transformers"
 """The engine of a model that is none of another's files."""
@@ -48,6 +49,7 @@ class EngineRow:
         modes: inference, training, or both.
         methods: the values of `--method` that it supports.
         formats: formats of files or repositories that are its own: it runs them if the user does not choose an engine.
+        quantisers: quantisers whose checkpoints are its own, likewise.
         only: the format besides which it runs none; "" where it runs several.
         tracer: the module whose `traced` asks the engine's own software, for `--trace`; "" if there is none.
         offloads: values of `--offload` that it knows in inference.
@@ -61,6 +63,7 @@ class EngineRow:
     modes: tuple[Mode, ...] = ("inference",)
     methods: tuple[str, ...] = ("exact",)
     formats: tuple[str, ...] = ()
+    quantisers: tuple[str, ...] = ()
     only: str = ""
     tracer: str = ""
     offloads: tuple[str, ...] = ()
@@ -145,6 +148,7 @@ register(
 register(
     EngineRow(name="ollama", title="Ollama", options=OllamaOptions, home="hfmem.engines.llamacpp.ollama", only="GGUF")
 )
+register(EngineRow(name="mlx", title="MLX", options=MlxOptions, home="hfmem.engines.mlx.engine", quantisers=("mlx",)))
 register(
     EngineRow(
         name="diffusers",
@@ -160,7 +164,7 @@ register(
 
 
 @dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
-class EngineOptions(TransformersOptions, VllmOptions, LlamaCppOptions, DiffusersOptions):
+class EngineOptions(TransformersOptions, VllmOptions, LlamaCppOptions, MlxOptions, DiffusersOptions):
     """The options of the built-in engines, statically typed, and `runtime`, which chooses one."""
 
     runtime: Annotated[
@@ -170,6 +174,6 @@ class EngineOptions(TransformersOptions, VllmOptions, LlamaCppOptions, Diffusers
             panel=MODEL,
             common=True,
             choices=lambda: tuple(_ROWS),
-            shown="llamacpp for GGUF files, diffusers for pipelines, else transformers",
+            shown="llamacpp for GGUF files, mlx for what MLX quantised, diffusers for pipelines, else transformers",
         ),
     ] = None

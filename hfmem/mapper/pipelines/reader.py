@@ -13,6 +13,7 @@ from hfmem.fetcher.formats.table import format_of
 from hfmem.fetcher.pipelines import Listed, folder_of, listed, pipeline_files
 from hfmem.fetcher.tensors import Tensors
 from hfmem.fetcher.values import Checkpoint, FileInfo, TensorInfo
+from hfmem.mapper.families import reader
 from hfmem.mapper.interpret import Model, dominant, interpret
 from hfmem.mapper.packing import declared_quantisation
 from hfmem.mapper.pipelines.kept import kept_in
@@ -150,8 +151,12 @@ def component_of(
     )
 
 
-def _understood(checkpoint: Checkpoint, config: Mapping[str, Any]) -> Architecture:
-    """The layers and sizes of a class of transformers."""
+def _understood(checkpoint: Checkpoint, config: Mapping[str, Any]) -> Architecture | None:
+    """The layers and sizes of a class of transformers; None for types without a reader, for which the library would be
+    imported."""
+    model_type = config.get("model_type")
+    if not isinstance(model_type, str) or reader(model_type) is None:
+        return None
     alone = Checkpoint(
         ref=checkpoint.ref,
         commit=checkpoint.commit,

@@ -32,7 +32,7 @@ class Component:
         stored_dtype: the floating-point dtype of most of them (PyTorch's name); None if unknown.
         quantisation: how it is quantised; None if it is not.
         file_bytes: bytes of its weight files, used if `parameters` is None; None if unknown.
-        architecture: of a class of transformers, its layers and sizes; None for other classes.
+        architecture: of a class of transformers that has a reader, its layers and sizes; else None.
         certainty: of the parameters.
         source: where the parameters are from.
         unknown: why parameters are unknown; "" if they are known.
