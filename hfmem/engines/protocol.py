@@ -33,6 +33,7 @@ __all__ = [
     "Pads",
     "RankMemory",
     "Ranked",
+    "Settles",
     "Sizes",
     "Suggestions",
     "Trains",
@@ -178,6 +179,14 @@ class Sizes(Protocol):
 
     def sizes(self, options: Any) -> tuple[int, int | None]:
         """Batch and tokens per sequence as the options have them; None for the default."""
+
+
+@runtime_checkable
+class Settles(Protocol):
+    """An engine some of whose settings have defaults that depend on the model."""
+
+    def settled(self, settings: Settings, model: Model, scenario: Scenario) -> Settings:
+        """The settings with the defaults for a model."""
 
 
 @runtime_checkable

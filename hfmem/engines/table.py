@@ -52,6 +52,7 @@ class EngineRow:
         quantisers: quantisers whose checkpoints are its own, likewise.
         only: the format besides which it runs none; "" where it runs several.
         tracer: the module whose `traced` asks the engine's own software, for `--trace`; "" if there is none.
+        offloads: values of `--offload` that it knows in inference.
         launch: the module whose `LAUNCH` tells how its program's launch line is read; "" if there is none.
     """
 
@@ -65,6 +66,7 @@ class EngineRow:
     quantisers: tuple[str, ...] = ()
     only: str = ""
     tracer: str = ""
+    offloads: tuple[str, ...] = ()
     launch: str = ""
 
 
@@ -153,6 +155,8 @@ register(
         title="diffusers",
         options=DiffusersOptions,
         home="hfmem.engines.diffusers.engine",
+        tracer="hfmem.probe.diffusers.trace",
+        offloads=("model", "group", "sequential"),
         formats=("diffusion pipeline",),
         only="diffusion pipeline",
     )
