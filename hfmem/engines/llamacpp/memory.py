@@ -164,15 +164,14 @@ def _caches(placement: Placement, architecture: Architecture) -> Iterator[tuple[
 
 
 def _compute(nbytes: int, settings: LlamaSettings) -> Term:
-    apart = "" if settings.offload_kqv else "; with the cache on the host some take up to 60 % more"
     older = "" if settings.release == NEWEST else f", changed to the rules of {settings.release.name}"
     return Term(
         name="compute buffer",
         group="activations",
         nbytes=nbytes,
-        how=f"the largest batch of {settings.tokens} tokens through the recorded graph, by ggml's allocator{apart}",
+        how=f"the largest batch of {settings.tokens} tokens through the recorded graph, by ggml's allocator",
         source=f"{_SOURCE}{older}; graphs recorded by python -m hfmem.probe.llamacpp; ggml-alloc.c, ggml-backend.cpp",
-        certainty="derived" if settings.offload_kqv else "typical",
+        certainty="derived",
     )
 
 

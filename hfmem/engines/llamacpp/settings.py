@@ -58,9 +58,10 @@ class LlamaSettings:
         embeddings: whether the states of the last layer are given out beside the logits.
         mmproj: the file of a tower and its bytes; () for none.
         release: whose rules hold.
-        pins_norms: whether normalisations run on their own layer's device where all layers are offloaded, as they do
-            when a model is loaded (`graph_get_cb`); what llama.cpp simulates without loading leaves them to the device
-            before.
+        pins: whether llama.cpp's own choice of a device holds for some steps, as it does when a model is loaded:
+            normalisations on their own layer's where all layers are offloaded (`graph_get_cb`), heads put together on
+            the host where the cache is (`build_attn_mha`); what it simulates without loading forgets these
+            (`ggml_backend_sched_reserve_size`).
     """
 
     n_ctx: int = 4096
@@ -83,7 +84,7 @@ class LlamaSettings:
     embeddings: bool = False
     mmproj: tuple[tuple[str, int], ...] = ()
     release: Release = NEWEST
-    pins_norms: bool = False
+    pins: bool = False
 
     @property
     def cells(self) -> int:
@@ -217,7 +218,7 @@ class LlamaServer:
             offload_kqv=not asked.no_kv_offload,
             embeddings=self.defaults.embeddings and self.release != NEWEST,
             release=self.release,
-            pins_norms=scenario.gpu is not None,  # an accelerator without a name is as llama.cpp itself simulates it
+            pins=scenario.gpu is not None,  # an accelerator without a name is as llama.cpp itself simulates it
         )
 
 
