@@ -13,11 +13,12 @@ from hfmem.engines.llamacpp.compute import computed
 from hfmem.engines.llamacpp.placement import Placement
 from hfmem.engines.llamacpp.releases import NEWEST
 from hfmem.engines.llamacpp.settings import LlamaSettings
-from hfmem.engines.llamacpp.weights import Placed, placed
+from hfmem.engines.llamacpp.weights import Placed, parted, placed
 from hfmem.estimator.overheads import context_terms
 from hfmem.estimator.parallel import SINGLE
 from hfmem.estimator.values import Group, Scenario, Term
 from hfmem.mapper.gguf.layout import Blocks
+from hfmem.mapper.gguf.parts import Parts
 from hfmem.mapper.values import Architecture
 from hfmem.unknown import Unknown
 
@@ -53,19 +54,23 @@ def memory_of(
 ) -> Memory:
     """The memory of a file on so many accelerators; 0: on the host alone."""
     device = _device(scenario)
-    placement = Placement(blocks=blocks, settings=settings, free=(1,) * devices)
+    cut = settings.split_mode == "tensor" and devices > 1
+    seen = 1 if cut else devices  # those that share each matrix are one device to the rest of llama.cpp
+    placement = Placement(blocks=blocks, settings=settings, free=(1,) * seen)
     terms: dict[int, list[Term]] = defaultdict(list)
-    for place, found in placed(placement, device).items():
+    weights = parted(placement, device, devices) if cut else placed(placement, device)
+    for place, found in weights.items():
         terms[place].append(_weights(found, place, blocks.resized))
-    for place, term in _caches(placement, architecture):
+    for place, term in _cut(placement, architecture, devices) if cut else _caches(placement, architecture):
         terms[place].append(term)
     layers = (architecture.layers or ())[: blocks.loaded]
-    compute = computed(placement, [device] * devices, [sides(layer, settings) for layer in layers])
+    compute = computed(placement, [device] * seen, [sides(layer, settings) for layer in layers])
     unknown: tuple[tuple[Group, str], ...] = ()
     if isinstance(compute, Unknown):
         unknown = (("activations", compute.reason),)
     else:
-        for place, size in [*enumerate(compute.devices), (HOST, compute.host)]:
+        each = compute.devices * devices if cut else compute.devices
+        for place, size in [*enumerate(each), (HOST, compute.host)]:
             terms[place].append(_compute(size, settings))
     terms[HOST].append(_output(blocks, settings))
     terms[0 if devices else HOST] += _tower(settings)
@@ -158,6 +163,35 @@ def _caches(placement: Placement, architecture: Architecture) -> Iterator[tuple[
                 nbytes=part.nbytes * count,
                 how=f"{count} layers × {part.how}",
                 source=f"{_SOURCE}, llama-kv-cache.cpp, llama-memory-recurrent.cpp",
+                certainty="derived",
+            ),
+        )
+
+
+def _cut(placement: Placement, architecture: Architecture, devices: int) -> Iterator[tuple[int, Term]]:
+    """The caches where all accelerators share each of them by heads."""
+    blocks, settings = placement.blocks, placement.settings
+    parts = Parts(blocks=blocks, shares=settings.tensor_split, devices=devices)
+    layers = (architecture.layers or ())[: blocks.loaded]
+    found: dict[tuple[int, Kept], list[int]] = {}
+    for number, (layer, own) in enumerate(zip(layers, kept(layers, blocks.kernel, settings), strict=True)):
+        place = placement.layers[number] if settings.offload_kqv else HOST
+        for part in own:
+            each = [part.nbytes] * devices
+            if part.name == "KV cache":
+                side = sides(layer, settings)
+                each = parts.cached(number, side.keys, side.values)
+            for device, nbytes in [(HOST, part.nbytes)] if place == HOST else enumerate(each):
+                found.setdefault((device, part), []).append(nbytes)
+    for (device, part), sizes in found.items():
+        yield (
+            device,
+            Term(
+                name=part.name,
+                group="kv_cache",
+                nbytes=sum(sizes),
+                how=f"its heads, {sum(sizes) / (part.nbytes * len(sizes)):.0%} of {len(sizes)} layers × {part.how}",
+                source=f"{_SOURCE}, llama-model.cpp::llama_meta_device_get_split_state",
                 certainty="derived",
             ),
         )

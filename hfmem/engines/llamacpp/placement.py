@@ -56,7 +56,7 @@ class Placement:
     def _points(self) -> list[float]:
         shares = [_float(share) for share in self.settings.tensor_split or self.free][: self.devices]
         if self.settings.split_mode == "none":
-            shares = [1.0] + [0.0] * (self.devices - 1)
+            shares = [float(number == self.settings.main_gpu) for number in range(self.devices)]
         points, total = [], 0.0
         for share in shares:
             total = _float(total + share)

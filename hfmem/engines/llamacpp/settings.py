@@ -77,7 +77,8 @@ class LlamaSettings:
     swa_full: bool = False
     n_gpu_layers: int = ALL_LAYERS
     tensor_split: tuple[float, ...] = ()
-    split_mode: Literal["layer", "row", "none"] = "layer"
+    split_mode: Literal["layer", "none", "row", "tensor"] = "layer"
+    main_gpu: int = 0
     n_cpu_moe: int = 0
     overrides: tuple[tuple[str, str], ...] = ()
     offload_kqv: bool = True
@@ -190,6 +191,12 @@ class LlamaServer:
         """The type of the cached values."""
         return self.asked.cache_type_v or "f16"
 
+    @property
+    def auto_flash(self) -> bool:
+        """Whether llama.cpp still decides on flash attention, which quantised values and parts of matrices need."""
+        free = CACHE_TYPES[self.type_v][0] == 1 and self.asked.split_mode != "tensor"
+        return self.flash and self.asked.flash_attn == "auto" and free
+
     def of(self, scenario: Scenario, *, n_gpu_layers: int = ALL_LAYERS, n_cpu_moe: int = 0) -> LlamaSettings:
         """The settings of a run: a context of all sequences together, and a row of logits for each.
 
@@ -205,7 +212,7 @@ class LlamaServer:
             n_seq_max=scenario.batch,
             n_outputs=self.ubatch if self.release.all_outputs else scenario.batch,
             flash=self.flash,
-            auto_flash=self.flash and self.asked.flash_attn == "auto" and CACHE_TYPES[self.type_v][0] == 1,
+            auto_flash=self.auto_flash,
             type_k=self.type_k,
             type_v=self.type_v,
             unified=bool(asked.kv_unified),
@@ -213,6 +220,7 @@ class LlamaServer:
             n_gpu_layers=n_gpu_layers if asked.n_gpu_layers is None else asked.n_gpu_layers,
             tensor_split=asked.tensor_split or (),
             split_mode=asked.split_mode,
+            main_gpu=asked.main_gpu,
             n_cpu_moe=n_cpu_moe if asked.n_cpu_moe is None else asked.n_cpu_moe,
             overrides=tuple(_rule(rule) for rule in asked.override_tensor),
             offload_kqv=not asked.no_kv_offload,

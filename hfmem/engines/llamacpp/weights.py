@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Final
 
@@ -11,8 +11,9 @@ from hfmem.engines.llamacpp.allocator import HOST, Device
 from hfmem.engines.llamacpp.placement import Placement
 from hfmem.engines.llamacpp.settings import padded
 from hfmem.mapper.gguf.layout import GgufTensor
+from hfmem.mapper.gguf.parts import Parts
 
-__all__ = ["Placed", "placed"]
+__all__ = ["Placed", "parted", "placed"]
 
 _HOST: Final = Device()
 _SHARED: Final = ("rope_freqs.", "rope_factors_long.", "rope_factors_short.")
@@ -35,6 +36,27 @@ def placed(placement: Placement, device: Device) -> dict[int, Placed]:
         before = found.get(place, Placed())
         size = _allocated(tensor, _HOST if place == HOST else device)
         found[place] = Placed(nbytes=before.nbytes + size, count=before.count + 1)
+    return found
+
+
+def parted(placement: Placement, device: Device, devices: int) -> dict[int, Placed]:
+    """What each of the devices that share every matrix holds, and the host.
+
+    Args:
+        placement: on one device, which stands for all.
+        device: their kind.
+        devices: how many they are.
+    """
+    parts = Parts(blocks=placement.blocks, shares=placement.settings.tensor_split, devices=devices)
+    found: dict[int, Placed] = {}
+    for tensor, place in _homes(placement):
+        shapes = [tensor.shape] if place == HOST else parts.shapes(tensor)
+        for number, shape in enumerate(shapes):
+            own = replace(tensor, shape=shape, nbytes=tensor.nbytes * prod(shape) // max(prod(tensor.shape), 1))
+            where = HOST if place == HOST else number
+            before = found.get(where, Placed())
+            size = _allocated(own, _HOST if place == HOST else device) if own.nbytes else 0
+            found[where] = Placed(nbytes=before.nbytes + size, count=before.count + 1)
     return found
 
 
