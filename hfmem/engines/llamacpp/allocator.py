@@ -136,11 +136,19 @@ def compute_buffers(
     return tuple(buffer.most for buffer in buffers)
 
 
-def assigned(steps: Sequence[Step], devices: Sequence[Device]) -> list[int]:
+def assigned(steps: Sequence[Step], devices: Sequence[Device], *, small: bool = False) -> list[int]:
     """The device of each step, the number of devices for the host: that of its weights, else of its neighbours,
-    accelerators first."""
+    accelerators first.
+
+    Args:
+        steps: the operations, in order.
+        devices: the accelerators.
+        small: whether a batch is too small for a device to run what the host's weights are for.
+    """
     host = len(devices)
-    places: list[int | None] = [_own(step, devices) for step in steps]
+    least = 1 << 62 if small else _OFFLOADED_ROWS
+    offloading = next((number for number, device in enumerate(devices) if device.offloads), None)
+    places: list[int | None] = [_own(step, host, offloading, least) for step in steps]
     order = range(len(steps))
     _spread(places, order, host, host_too=False)
     _spread(places, reversed(order), host, host_too=False)
@@ -149,16 +157,10 @@ def assigned(steps: Sequence[Step], devices: Sequence[Device]) -> list[int]:
     return [host if place is None else place for place in places]
 
 
-def _own(step: Step, devices: Sequence[Device]) -> int | None:
-    if step.place is None:
-        return None
-    if step.place != HOST:
+def _own(step: Step, host: int, offloading: int | None, least: int) -> int | None:
+    if step.place is None or step.place != HOST:
         return step.place
-    if step.copied and step.rows >= _OFFLOADED_ROWS:
-        offloading = next((number for number, device in enumerate(devices) if device.offloads), None)
-        if offloading is not None:
-            return offloading
-    return len(devices)
+    return offloading if offloading is not None and step.copied and step.rows >= least else host
 
 
 def _spread(places: list[int | None], order: Iterable[int], host: int, *, host_too: bool) -> None:

@@ -43,6 +43,7 @@ class Compute:
 
 
 _IN_A_ROW: Final = 3
+_PERIODS: Final = range(1, 9)
 _FIRST: Final = 10_000  # the first layer is only run as a first one
 _EMBEDDINGS: Final = "inp_embd"
 _MASK: Final = "kq_mask"
@@ -89,8 +90,13 @@ _MOST_KNOWN: Final = 512
 def _key(placement: Placement, devices: Sequence[Device], caches: Sequence[Sides]) -> Hashable:
     """All that compute buffers depend on."""
     blocks = placement.blocks
+    offloads = any(device.offloads for device in devices)
+    read = placement.layers[-1] == HOST  # whether the embedding is more than a table whose rows are taken
     weights = tuple(
-        (tensor.name, tensor.nbytes) if placement.of(tensor) == HOST else tensor.name for tensor in blocks.tensors
+        (tensor.name, tensor.nbytes if offloads and (read or tensor.place != "before") else HOST)
+        if placement.of(tensor) == HOST
+        else tensor.name
+        for tensor in blocks.tensors
     )
     values = tuple(blocks.values.items())
     layout = (blocks.architecture, blocks.count, blocks.loaded, blocks.kinds, blocks.window, blocks.headed, values)
@@ -206,6 +212,7 @@ class _Sized:
         """Where each mask is converted, by the input."""
         self.attending: list[tuple[int, int]] = []
         """Where flash attention runs, and of which layer."""
+        self.given: dict[tuple[int, ...], tuple[dict[str, int], dict[str, int]]] = {}
         self.fused: set[int] = set()
         """Steps that make queries, keys and values in one."""
         self.recurrent: set[int] = set()
@@ -250,7 +257,7 @@ class _Sized:
         llama.cpp switches it off (`resolve_fused_ops`)."""
         if not self.attending or not devices:
             return False
-        places = assigned([replace(step, rows=0) for step in self.steps], devices)
+        places = assigned(self.steps, devices, small=True)
         homes = ((number, self.placement.layers[layer]) for number, layer in self.attending)
         return any(places[number] != (len(devices) if home == HOST else home) for number, home in homes)
 
@@ -301,17 +308,21 @@ class _Sized:
                 steps.append(Step(nbytes=size_of(self.graph.inputs[number], values), reads=(read,)))
 
     def _chosen(self) -> list[int]:
-        """The layers that are run through: of those in a row that are the same, on one device, no more than three:
-        more of them take no more. With caches on the host all are: free memory in pieces depends on their number."""
+        """The layers that are run through: of those in a row that are the same, on one device, or come again and again
+        in one order, no more than three: more of them take no more. With caches on the host all are: free memory in
+        pieces depends on their number."""
         if self.caches:
             return list(range(len(self.layers)))
+        kinds = [*(self._alike(number) for number in range(len(self.layers) - 1)), None]  # what follows is the last's
+        periods = _PERIODS[:1] if self.blocks.kernel else _PERIODS  # states leave free memory in pieces, too
         found: list[int] = []
-        same = 0
-        last = len(self.layers) - 1
-        for number in range(last + 1):
-            same = same + 1 if number and self._alike(number) == self._alike(number - 1) else 0
-            if same < _IN_A_ROW or number == last:
-                found.append(number)
+        start = 0
+        while start < len(kinds):
+            period, length = max((_repeated(kinds, start, period) for period in periods), key=_covered)
+            less = max(0, length // period - _IN_A_ROW) * period
+            kept = length - less
+            found += [*range(start, start + kept - period), *range(start + length - period, start + length)]
+            start += length
         return found
 
     def _alike(self, layer: int) -> object:
@@ -339,7 +350,7 @@ class _Sized:
 
     def _add(self, part: Part, layer: int | None, following: int | None, before: _Before) -> None:
         """Add the steps of a layer; its last may be the normalisation that the next layer begins with."""
-        values, steps = self._values(layer or 0), self.steps
+        (values, sizes), steps = self._known(layer or 0), self.steps
         borrowed, joined = self._lends(part, layer), self._joined(part, layer)
         self.upright = None
         for number, step in enumerate(part):
@@ -357,7 +368,7 @@ class _Sized:
             blank = self._blank(step, layer)
             steps.append(
                 Step(
-                    nbytes=None if step.size == "-" else size_of(step.size, values),
+                    nbytes=None if step.size == "-" else _size(step.size, values, sizes),
                     reads=(*turned, *(self._filled(before.moved(read, number), blank) for read in step.reads)),
                     replaces=tuple(self._filled(before.moved(read, number), blank) for read in step.replaces),
                     place=HOST if number == joined else self._where(step, layer, owner, home),
@@ -429,6 +440,13 @@ class _Sized:
             return self.converted.get(-1 - read, read)
         return self.at[read - HEAD] if read >= HEAD else self.at[len(self.at) - 1 - read]
 
+    def _known(self, layer: int) -> tuple[dict[str, int], dict[str, int]]:
+        """The values of a layer, and what formulas give with them, kept for layers that have the same."""
+        key = tuple(self.blocks.number(name, layer) for name in self.blocks.by_layer)
+        if key not in self.given:
+            self.given[key] = self._values(layer), {}
+        return self.given[key]
+
     def _values(self, layer: int) -> dict[str, int]:
         """What the formulas are in: the file's own sizes, and the settings'."""
         settings, window = self.settings, self.blocks.window
@@ -479,6 +497,27 @@ class _Sized:
 
 def _reads_cache(step: RecordedStep) -> bool:
     return step.cached and step.size != "-"
+
+
+def _size(formula: str, values: Mapping[str, int], known: dict[str, int]) -> int:
+    if formula not in known:
+        known[formula] = size_of(formula, values)
+    return known[formula]
+
+
+def _repeated(kinds: Sequence[object], start: int, period: int) -> tuple[int, int]:
+    """The period, and how many layers from this one on are as those a period before; one layer where it is not kept up
+    for more than is run through anyway."""
+    end = start + period
+    while end < len(kinds) and kinds[end] == kinds[end - period]:
+        end += 1
+    length = min(end, len(kinds)) - start
+    return (period, length) if length >= (_IN_A_ROW + 1) * period else (1, 1)
+
+
+def _covered(found: tuple[int, int]) -> tuple[int, int]:
+    period, length = found
+    return length, -period
 
 
 def _rotation(size: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from hfmem.engines.llamacpp.allocator import HOST, Device
@@ -22,7 +22,7 @@ from hfmem.mapper.gguf.parts import Parts
 from hfmem.mapper.values import Architecture
 from hfmem.unknown import Unknown
 
-__all__ = ["Memory", "cache_of", "memory_of"]
+__all__ = ["Memory", "cache_of", "least_of", "memory_of"]
 
 _SOURCE: Final = "llama.cpp 0.5.0"
 _OWN: Final = "the file's header"
@@ -53,6 +53,30 @@ def memory_of(
     blocks: Blocks, architecture: Architecture, settings: LlamaSettings, scenario: Scenario, devices: int
 ) -> Memory:
     """The memory of a file on so many accelerators; 0: on the host alone."""
+    least = least_of(blocks, architecture, settings, scenario, devices)
+    placement, seen = least.placement, least.placement.devices
+    layers = (architecture.layers or ())[: blocks.loaded]
+    compute = computed(placement, [_device(scenario)] * seen, [sides(layer, settings) for layer in layers])
+    if isinstance(compute, Unknown):
+        return replace(least, unknown=(("activations", compute.reason),))
+    each = compute.devices * devices if seen < devices else compute.devices
+    terms = dict(least.terms)
+    for place, size in [*enumerate(each), (HOST, compute.host)]:
+        if size:
+            terms[place] = _inserted(terms.get(place, ()), _compute(size, settings))
+    return replace(least, terms=terms, flash=settings.flash and compute.flash)
+
+
+def _inserted(terms: tuple[Term, ...], more: Term) -> tuple[Term, ...]:
+    """The terms with one more, behind weights and caches."""
+    at = next((number for number, term in enumerate(terms) if term.group not in ("weights", "kv_cache")), len(terms))
+    return (*terms[:at], more, *terms[at:])
+
+
+def least_of(
+    blocks: Blocks, architecture: Architecture, settings: LlamaSettings, scenario: Scenario, devices: int
+) -> Memory:
+    """The same without compute buffers, which are the costly part: what does not fit so does not fit with them."""
     device = _device(scenario)
     cut = settings.split_mode == "tensor" and devices > 1
     seen = 1 if cut else devices  # those that share each matrix are one device to the rest of llama.cpp
@@ -63,15 +87,6 @@ def memory_of(
         terms[place].append(_weights(found, place, blocks.resized))
     for place, term in _cut(placement, architecture, devices) if cut else _caches(placement, architecture):
         terms[place].append(term)
-    layers = (architecture.layers or ())[: blocks.loaded]
-    compute = computed(placement, [device] * seen, [sides(layer, settings) for layer in layers])
-    unknown: tuple[tuple[Group, str], ...] = ()
-    if isinstance(compute, Unknown):
-        unknown = (("activations", compute.reason),)
-    else:
-        each = compute.devices * devices if cut else compute.devices
-        for place, size in [*enumerate(each), (HOST, compute.host)]:
-            terms[place].append(_compute(size, settings))
     terms[HOST].append(_output(blocks, settings))
     terms[0 if devices else HOST] += _tower(settings)
     for place in range(devices):
@@ -79,8 +94,7 @@ def memory_of(
     return Memory(
         placement=placement,
         terms={place: tuple(term for term in found if term.nbytes) for place, found in terms.items()},
-        unknown=unknown,
-        flash=settings.flash and (isinstance(compute, Unknown) or compute.flash),
+        flash=settings.flash,
     )
 
 
