@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
 
-from hfmem.engines.vllm.extras import SpecMethod
+from hfmem.engines.vllm.serving_options import SpecMethod
 from hfmem.engines.vllm.settings import Settings, settings_of
 from hfmem.engines.vllm.split import RULES
 from hfmem.estimator.split.ranks import rank_model

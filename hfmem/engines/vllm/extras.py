@@ -7,16 +7,15 @@ import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from hfmem.engines.vllm.options import VllmOptions
 from hfmem.engines.vllm.rules import release_of
+from hfmem.engines.vllm.serving_options import SpecMethod
 from hfmem.mapper.interpret import Model
 from hfmem.units import GIB
 
-__all__ = ["DEFAULT_RANK", "NO_EXTRAS", "Extras", "Request", "SpecMethod", "extras"]
-
-SpecMethod = Literal["mtp", "eagle", "eagle3", "draft_model", "ngram"]
+__all__ = ["DEFAULT_RANK", "NO_EXTRAS", "Extras", "Request", "extras"]
 
 _LORAS: Final = 1
 DEFAULT_RANK: Final = 16
@@ -102,11 +101,10 @@ NO_EXTRAS: Final = Extras()
 def extras(options: VllmOptions) -> Extras:
     """What the user's options ask for."""
     companions: Mapping[str, Model] = dict(getattr(options, "companions", ()))  # of `Options`
-    method: SpecMethod | None = options.spec_method  # type: ignore[assignment] # one of its choices
     return Extras(
         loras=(options.max_loras or _LORAS) if options.enable_lora else 0,
         lora_rank=(options.max_lora_rank or DEFAULT_RANK) if options.enable_lora else 0,
-        spec_method=method,
+        spec_method=options.spec_method,
         spec_tokens=options.spec_tokens,
         spec_model=options.spec_model or "",
         draft=companions.get("draft"),

@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Literal
 
 from hfmem.options.option import Need, Option
 from hfmem.options.reading import tokens
 
-__all__ = ["ServingOptions"]
+__all__ = ["ServingOptions", "SpecMethod"]
+
+SpecMethod = Literal["mtp", "eagle", "eagle3", "draft_model", "ngram"]
 
 _option = partial(Option, panel="vLLM", modes=("inference",))
 _MOST = 10**9
@@ -63,11 +65,10 @@ class ServingOptions:
         ),
     ] = None
     spec_method: Annotated[
-        str | None,
+        SpecMethod | None,
         _option(
             help="Speculative decoding: with the model's own prediction layers (mtp), a head trained for it (eagle, "
             "eagle3), a smaller model, or n-grams of the prompt",
-            choices=("mtp", "eagle", "eagle3", "draft_model", "ngram"),
         ),
     ] = None
     spec_model: Annotated[

@@ -218,15 +218,7 @@ def grown(specimen: Specimen, path: Path, load: Callable[[Path], object]) -> Spe
     Raises:
         LlamaError: it is not taken.
     """
-    for _ in range(_ROUNDS):
-        specimen.write(path)
-        try:
-            load(path)
-        except LlamaError as error:
-            specimen = _grown(specimen, str(error))
-        else:
-            return specimen
-    raise LlamaError(f"{specimen.architecture}: no end after {_ROUNDS} rounds")
+    return _mended(specimen, path, load, _grown)
 
 
 def typed(specimen: Specimen, path: Path, load: Callable[[Path], object]) -> Specimen:
@@ -235,12 +227,19 @@ def typed(specimen: Specimen, path: Path, load: Callable[[Path], object]) -> Spe
     Raises:
         LlamaError: it is not taken.
     """
+    return _mended(specimen, path, load, _retyped)
+
+
+def _mended(
+    specimen: Specimen, path: Path, load: Callable[[Path], object], mend: Callable[[Specimen, str], Specimen]
+) -> Specimen:
+    """The file, after `mend` has changed it by each log of a refusal until `load` takes it."""
     for _ in range(_ROUNDS):
         specimen.write(path)
         try:
             load(path)
         except LlamaError as error:
-            specimen = _retyped(specimen, str(error))
+            specimen = mend(specimen, str(error))
         else:
             return specimen
     raise LlamaError(f"{specimen.architecture}: no end after {_ROUNDS} rounds")
