@@ -162,7 +162,7 @@ WORDS = {
     "cache_size": "a function's name",
     "ngram": "a method of speculative decoding",
 }
-LOOKED_UP = ("interpret", "values", "caches", "structure", "lora", "gguf.layout")
+LOOKED_UP = ("interpret", "values", "caches", "structure", "lora", "mixers", "gguf.layout")
 """Modules of the mapper that hand over sizes, signatures and roles; the others read names and keys."""
 
 UNREAD = {"config", "role", "model_type", "architectures"}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from hfmem.estimator.cache.sizes import CacheSize
 from hfmem.estimator.parallel import Parallel
@@ -206,6 +206,13 @@ class Pads(Protocol):
 
     def padded(self, batch: int, seq: int) -> int:
         """The longest sequence length that takes exactly as much memory as `seq`."""
+
+
+@runtime_checkable
+class Grows(Protocol):
+    """An engine whose memory grows almost in proportion to batch and length, and takes long to tell."""
+
+    grows: Literal[True]
 
 
 @runtime_checkable
