@@ -171,6 +171,7 @@ LOOKED_UP = (
     "caches",
     "structure",
     "lora",
+    "mixers",
     "gguf.layout",
     "gguf.parts",
     "pipelines.values",

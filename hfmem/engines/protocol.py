@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from hfmem.estimator.cache.sizes import CacheSize
 from hfmem.estimator.parallel import Parallel
@@ -27,6 +27,7 @@ __all__ = [
     "Attends",
     "Engine",
     "Found",
+    "Grows",
     "Limits",
     "Offloads",
     "Packs",
@@ -224,6 +225,13 @@ class Limits(Protocol):
 
     def most_at_once(self, scenario: Scenario) -> int | None:
         """The sequences that the user's own limit allows; None without one."""
+
+
+@runtime_checkable
+class Grows(Protocol):
+    """An engine whose memory grows almost in proportion to batch and length, and takes long to tell."""
+
+    grows: Literal[True]
 
 
 @runtime_checkable
