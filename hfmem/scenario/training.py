@@ -67,6 +67,7 @@ def resolve_training(
     precision, sentences = _precision(options, own, stack)
     optimizer, sentence = _optimizer(options, stack)
     sentences += [sentence] if sentence else []
+    optimizer = optimizer.in_backward() if options.optimizer_in_backward else optimizer
     lora = None
     method = trained_as(options) or "full"
     if method != "full":
