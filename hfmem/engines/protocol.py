@@ -34,6 +34,7 @@ __all__ = [
     "Pads",
     "RankMemory",
     "Ranked",
+    "Regroups",
     "Settles",
     "Sizes",
     "Suggestions",
@@ -198,6 +199,15 @@ class Offloads(Protocol):
     def offload(self, model: Model, scenario: Scenario) -> Offload | None:
         """The most of the model that fits on the scenario's accelerators, with room to spare; None where nobody asked
         for a choice, or not even a part is of use."""
+
+
+@runtime_checkable
+class Regroups(Protocol):
+    """An engine whose replicas may share their ranks: attention is replicated, and the rest is split over all."""
+
+    def regrouped(self, options: Any) -> tuple[int, int] | None:
+        """Tensor-parallel ranks of a replica, and ranks over which experts are split; None where replicas share
+        nothing."""
 
 
 @runtime_checkable
