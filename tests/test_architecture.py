@@ -102,7 +102,15 @@ def test_imports_run_one_way(name: str, path: Path) -> None:
         ("matplotlib", {"report.plots.draw"}),
         (
             "tabulate",
-            {"report.against", "report.card", "report.choices", "report.fit", "report.tables", "report.training"},
+            {
+                "report.against",
+                "report.card",
+                "report.choices",
+                "report.components",
+                "report.fit",
+                "report.tables",
+                "report.training",
+            },
         ),
     ],
 )
@@ -166,7 +174,18 @@ WORDS = {
     "cache_size": "a function's name",
     "ngram": "a method of speculative decoding",
 }
-LOOKED_UP = ("interpret", "values", "caches", "structure", "lora", "gguf.layout")
+LOOKED_UP = (
+    "interpret",
+    "values",
+    "caches",
+    "structure",
+    "lora",
+    "mixers",
+    "gguf.layout",
+    "gguf.parts",
+    "pipelines.values",
+    "pipelines.sizes",
+)
 """Modules of the mapper that hand over sizes, signatures and roles; the others read names and keys."""
 
 UNREAD = {"config", "role", "model_type", "architectures"}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from hfmem.estimator.cache.sizes import CacheSize
 from hfmem.estimator.parallel import Parallel
@@ -27,6 +27,7 @@ __all__ = [
     "Attends",
     "Engine",
     "Found",
+    "Grows",
     "Limits",
     "Offloads",
     "Packs",
@@ -34,6 +35,7 @@ __all__ = [
     "RankMemory",
     "Ranked",
     "Regroups",
+    "Settles",
     "Sizes",
     "Suggestions",
     "Trains",
@@ -182,6 +184,14 @@ class Sizes(Protocol):
 
 
 @runtime_checkable
+class Settles(Protocol):
+    """An engine some of whose settings have defaults that depend on the model."""
+
+    def settled(self, settings: Settings, model: Model, scenario: Scenario) -> Settings:
+        """The settings with the defaults for a model."""
+
+
+@runtime_checkable
 class Offloads(Protocol):
     """An engine that leaves a part of a model in the host's memory where it does not fit. Its launch line is that of
     what it chooses."""
@@ -225,6 +235,13 @@ class Limits(Protocol):
 
     def most_at_once(self, scenario: Scenario) -> int | None:
         """The sequences that the user's own limit allows; None without one."""
+
+
+@runtime_checkable
+class Grows(Protocol):
+    """An engine whose memory grows almost in proportion to batch and length, and takes long to tell."""
+
+    grows: Literal[True]
 
 
 @runtime_checkable
