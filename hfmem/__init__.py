@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Final
 from hfmem.errors import InvalidScenarioError
 
 if TYPE_CHECKING:
-    from hfmem.api import compare, estimate, inspect
+    from hfmem.against.values import Against
+    from hfmem.api import check, compare, estimate, inspect
     from hfmem.errors import HfmemError
     from hfmem.estimator.values import Estimate, Scenario, Term
     from hfmem.fetcher.values import Checkpoint, FileInfo, ModelRef, TensorInfo
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 __version__: Final = "0.1.0"
 
 _HOMES: Final[dict[str, str]] = {
+    "Against": "hfmem.against.values",
     "Architecture": "hfmem.mapper.values",
     "Bundle": "hfmem.mapper.bundle",
     "Checkpoint": "hfmem.fetcher.values",
@@ -47,12 +49,14 @@ _HOMES: Final[dict[str, str]] = {
     "TensorGroup": "hfmem.mapper.values",
     "TensorInfo": "hfmem.fetcher.values",
     "Term": "hfmem.estimator.values",
+    "check": "hfmem.api",
     "compare": "hfmem.api",
     "estimate": "hfmem.api",
     "inspect": "hfmem.api",
 }
 
 __all__ = [
+    "Against",
     "Architecture",
     "Bundle",
     "Checkpoint",
@@ -71,6 +75,7 @@ __all__ = [
     "TensorInfo",
     "Term",
     "__version__",
+    "check",
     "compare",
     "estimate",
     "inspect",

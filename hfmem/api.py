@@ -5,8 +5,10 @@ from dataclasses import dataclass, field, fields
 from functools import wraps
 from inspect import Signature, signature
 from os import PathLike
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
+from hfmem.against.values import Against
 from hfmem.answers import accompanied, completed, report_all, report_each, report_on, report_on_bundle
 from hfmem.errors import HfmemError
 from hfmem.fetcher.concurrent import fetch_all
@@ -25,10 +27,10 @@ from hfmem.refusals.options import ModelNameError
 from hfmem.report.comparisons import Comparison
 from hfmem.report.values import Report
 from hfmem.scenario.asked import Asked, extended
-from hfmem.scenario.check import check
+from hfmem.scenario.check import check as check_options
 from hfmem.scenario.options import Options, options_type
 
-__all__ = ["compare", "estimate", "inspect", "report_all", "report_on", "report_on_bundle"]
+__all__ = ["check", "compare", "estimate", "inspect", "report_all", "report_on", "report_on_bundle"]
 
 
 P = ParamSpec("P")
@@ -172,13 +174,35 @@ def estimate(asked: _Estimate) -> Report:
         (13476831232, 8589934592)
     """
     options = _options(asked)
-    check(options)
+    check_options(options)
     options = accompanied(options, asked)
     if isinstance(asked.model, Bundle):
         return report_on_bundle(asked.model, options)
     if isinstance(asked.model, Model):
         return report_on(asked.model, options)
     return report_on(_inspected(asked.model, asked.revision, asked, asked.quant), options)
+
+
+def check(report: Report, log: str | Path) -> Against:
+    """A report held against what a real run printed.
+
+    Args:
+        report: a result of `estimate`.
+        log: a file: the log of vLLM, SGLang or llama.cpp from its start, `torch.cuda.memory_stats()` as JSON, a memory
+            snapshot of PyTorch, metrics of transformers' Trainer, or the output of nvidia-smi.
+
+    Returns:
+        One row per reading, with the estimate of it in bytes (tokens and requests where the log counts those); `off`
+        names the term that is off, None where all agree.
+
+    Raises:
+        HfmemError: the file cannot be read, or has no line that is known.
+    """
+    from hfmem.against.compare import compared
+    from hfmem.against.read import read_log
+
+    model = report.model.checkpoint.ref.model_id
+    return compared(report.estimate, report.scenario, read_log(Path(log)), model)
 
 
 @_keywords(_Compare)
@@ -202,7 +226,7 @@ def compare(asked: _Compare) -> Comparison:
         [6738415616, 124439808]
     """
     options = _options(asked)
-    check(options)
+    check_options(options)
     options = accompanied(options, asked)
     meant = [_meant(model, asked) for model in _several(asked.models)]
     refs = [each for each in meant if isinstance(each, ModelRef)]

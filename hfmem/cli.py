@@ -36,6 +36,7 @@ from hfmem.scenario.asked import Asked, extended, owners
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from hfmem.against.values import Log
     from hfmem.errors import HfmemError
     from hfmem.fetcher.values import ModelRef
     from hfmem.report.errors import Problem
@@ -228,9 +229,15 @@ def _run(given: Sequence[str], line: _Values) -> None:
     named = bool(options.gpu)
     options, around, defaults = _with_defaults(options, around, values)
     options = _with_profile(options, around, named=named)
+    log: Log | None = None
+    taken: tuple[str, ...] = ()
+    if around.against is not None and len(refs) == 1:
+        options, log, taken = _with_log(options, around.against, values)
     _check(options, around, refs)
     results, interrupted = _collect(refs, options, around)
     reports, problems = _split(results)
+    if log is not None:
+        reports = _against(reports, log, taken)
     if around.sort:
         from hfmem.report.columns import sorted_reports
 
@@ -243,6 +250,29 @@ def _run(given: Sequence[str], line: _Values) -> None:
         raise typer.Exit(INTERRUPTED if interrupted else FAILED)
     if around.require_fit and not all(report.fits and all(fit.fits for fit in report.fits) for report in reports):
         raise typer.Exit(UNFIT)
+
+
+def _with_log(options: Options, path: Path, written: Collection[str]) -> tuple[Options, Log, tuple[str, ...]]:
+    """The options with the settings that the log states and nobody gave; the log, and what was taken from it."""
+    from hfmem.against.read import read_log
+    from hfmem.against.take import with_settings
+
+    try:
+        log = read_log(path)
+    except InvalidScenarioError as error:
+        _wrong(error)
+    found, taken = with_settings(options, log, written)
+    return found, log, taken
+
+
+def _against(reports: Sequence[Report], log: Log, taken: tuple[str, ...]) -> list[Report]:
+    """The reports with the log that they are held against."""
+    from hfmem.against.compare import compared
+
+    return [
+        replace(each, against=compared(each.estimate, each.scenario, log, each.model.checkpoint.ref.model_id, taken))
+        for each in reports
+    ]
 
 
 def _check_environment() -> None:

@@ -28,6 +28,7 @@ LAYERS = (
     "engines",
     "scenario",
     "advice",
+    "against",
     "report",
     "answers",
     "api",
@@ -101,7 +102,15 @@ def test_imports_run_one_way(name: str, path: Path) -> None:
         ("matplotlib", {"report.plots.draw"}),
         (
             "tabulate",
-            {"report.card", "report.choices", "report.components", "report.fit", "report.tables", "report.training"},
+            {
+                "report.against",
+                "report.card",
+                "report.choices",
+                "report.components",
+                "report.fit",
+                "report.tables",
+                "report.training",
+            },
         ),
     ],
 )

@@ -56,6 +56,7 @@ class EngineRow:
         offloads: values of `--offload` that it knows in inference.
         regroups: whether its options may let replicas share their ranks (`Regroups`).
         launch: the module whose `LAUNCH` tells how its program's launch line is read; "" if there is none.
+        logs: the module whose `LOGS` tells how its server's log is read; "" if there is none.
     """
 
     name: str
@@ -71,6 +72,7 @@ class EngineRow:
     offloads: tuple[str, ...] = ()
     regroups: bool = False
     launch: str = ""
+    logs: str = ""
 
 
 _ROWS: dict[str, EngineRow] = {}
@@ -134,6 +136,7 @@ register(
         options=VllmOptions,
         home="hfmem.engines.vllm.engine",
         launch="hfmem.engines.vllm.launch",
+        logs="hfmem.engines.vllm.logs",
     )
 )
 register(
@@ -144,6 +147,7 @@ register(
         home="hfmem.engines.sglang.engine",
         regroups=True,
         launch="hfmem.engines.sglang.launch",
+        logs="hfmem.engines.sglang.logs",
     )
 )
 register(
@@ -154,6 +158,7 @@ register(
         home="hfmem.engines.llamacpp.engine",
         tracer="hfmem.probe.llamacpp.trace",
         launch="hfmem.engines.llamacpp.launch",
+        logs="hfmem.engines.llamacpp.logs",
         formats=("GGUF",),
         only="GGUF",
     )

@@ -24,6 +24,17 @@ class ListOptions:
             metavar="FILE",
         ),
     ] = ()
+    against: Annotated[
+        Path | None,
+        Option(
+            help="Hold the answer against a log of vLLM, SGLang or llama.cpp, statistics or a snapshot of PyTorch's "
+            "allocator, metrics of the Trainer, or nvidia-smi",
+            panel=OUTPUT,
+            metavar="FILE",
+            own=True,
+            needs=(Need(sentence="is for a single model", met=lambda asked: not asked.several),),
+        ),
+    ] = None
     from_file: Annotated[
         tuple[str, ...],
         Option(

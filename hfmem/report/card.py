@@ -13,6 +13,7 @@ from hfmem.estimator import textbook
 from hfmem.estimator.textbook import TEXTBOOK_PRECISIONS
 from hfmem.estimator.values import GROUPS, Estimate, Group, Term, total_of
 from hfmem.options.otherwise import Detail
+from hfmem.report.against import against_lines
 from hfmem.report.choices import choice_lines
 from hfmem.report.components import component_lines
 from hfmem.report.escapes import line
@@ -48,6 +49,7 @@ def to_card(report: Report, unit: str, width: int | None, *, explain: bool = Fal
         list(help_lines(report, unit)),
         list(command_block(report, width)),
         list(_trace(report, unit)),
+        list(against_lines(report.against, unit)) if report.against else [],
         [
             *_beside(report, unit),
             *(fold(f"- {note}", folded) for note in _notes(report, explain=explain)),

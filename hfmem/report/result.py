@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from hfmem.estimator.values import GROUPS, Estimate, InPieces, Phase, Rank, Scenario, Serving, Term, Trace
 from hfmem.mapper.values import Architecture
+from hfmem.report.against import against_dict
 from hfmem.report.choices import choice_dicts
 from hfmem.report.components import component_dicts
 from hfmem.report.fit import fit_dict
@@ -51,6 +52,7 @@ def to_result(report: Report) -> dict[str, Any]:
         "components": _components(report),
         "notes": list(report.notes),
         **({} if estimate.in_pieces is None else {"prefill_in_pieces": _pieces(estimate.in_pieces)}),
+        **({} if report.against is None else {"against": against_dict(report.against)}),
         **({} if report.trace is None else {"trace": _trace(report, report.trace)}),
     }
 

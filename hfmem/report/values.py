@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import Any, Final
 
 from hfmem.advice.values import Advice, Candidate, Fit, Plan, Saving
+from hfmem.against.values import Against
 from hfmem.estimator.values import Estimate, Group, Scenario, Trace
 from hfmem.fetcher.pipelines import listed
 from hfmem.fetcher.selection import download_files
@@ -74,6 +75,7 @@ class Report:
         plans: how far training goes on the first accelerator, in several ways; empty without one, or for inference.
         trace: the traced peak, if requested.
         choices: the quantisations to choose from, the smallest first; empty if one was named, or if there is only one.
+        against: the estimate held against a log; None without one.
         label: its name in a list, if the id alone does not distinguish the rows; "" if it does.
     """
 
@@ -87,6 +89,7 @@ class Report:
     trace: Trace | None = None
     bundle: Bundle | None = None
     choices: tuple[Candidate, ...] = ()
+    against: Against | None = None
     label: str = ""
 
     def __post_init__(self) -> None:

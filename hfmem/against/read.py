@@ -1,0 +1,195 @@
+"""Reads a file of measurements: the log of a server, statistics or a snapshot of PyTorch's allocator, metrics of
+transformers' Trainer, or what nvidia-smi prints."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from hfmem.against.lines import Found, found_in, logs
+from hfmem.against.torch_stats import statistics
+from hfmem.against.values import Fact, Log, Reading
+from hfmem.refusals.against import LogError
+from hfmem.units import MIB
+
+__all__ = ["read_log"]
+
+_MOST: Final = 64 * MIB  # bytes of a file: logs of weeks have requests, and say nothing more about memory
+_LONGEST: Final = 20_000  # characters of a line; a line of settings has some thousands
+_FIGURES: Final = 2000  # characters of a line in which figures stand
+_HOSTS: Final = ("CPU", "host", "Host", "BLAS", "AARCH64")
+_CLOSE: Final = 0.005  # ranks that are further apart differ
+
+
+def read_log(path: Path) -> Log:
+    """What a file says.
+
+    Raises:
+        LogError: it cannot be read, or has no line that is known.
+    """
+    try:
+        with path.open("rb") as stream:
+            content = stream.read(_MOST)
+    except OSError as error:
+        raise LogError(path.name, "unreadable", error.strerror or type(error).__name__) from None
+    if not content.strip():
+        raise LogError(path.name, "empty")
+    found = statistics(path.name, content)
+    if found is not None:
+        return found
+    if b"\0" in content[:4096] and not content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise LogError(path.name, "binary")
+    encoding = "utf-16" if content.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8"
+    return _of_lines(path.name, content.decode(encoding, errors="replace").splitlines())
+
+
+@dataclass(slots=True)
+class _Start:
+    """What was read since a server started."""
+
+    found: list[Found] = field(default_factory=list)
+    settings: dict[str, dict[str, str]] = field(default_factory=dict)
+    facts: set[Fact] = field(default_factory=set)
+
+
+def _of_lines(name: str, lines: Iterable[str]) -> Log:
+    """What the last start of a log says.
+
+    Raises:
+        LogError: no line is known, or those of several programs are mixed.
+    """
+    start, starts = _Start(), 0
+    for number, line in enumerate(lines, 1):
+        text = line[:_LONGEST]
+        if any(each.starts.search(text) for each in logs().values()) and any(
+            found.what == "weights" for found in start.found
+        ):
+            start, starts = _Start(), starts + 1
+        start.found += found_in(text[:_FIGURES], number)
+        _settings(text, start.settings)
+        _facts(text, start.facts)
+    if not start.found:
+        raise LogError(name, "unknown")
+    programs = Counter(found.software for found in start.found)
+    software = _software(programs)
+    if software is None:
+        raise LogError(name, "mixed", " and ".join(sorted(programs)))
+    own = [found for found in start.found if found.software == software]
+    readings, facts = _readings(own, software)
+    facts |= start.facts | ({"several_starts"} if starts else set())
+    settings = dict(start.settings.get(software, {}))
+    return Log(
+        name=name,
+        software=software,
+        version=settings.get(f"{software}_version", ""),
+        model=settings.pop("model", ""),
+        settings=_typed(settings),
+        readings=tuple(readings),
+        facts=tuple(sorted(facts)),
+    )
+
+
+def _software(programs: Counter[str]) -> str | None:
+    """The program whose lines these are; None where several servers are mixed. A server's log may have what nvidia-smi
+    prints, which it then is held against too."""
+    servers = [name for name in programs if name not in ("nvidia-smi", "trainer")]
+    if len(servers) > 1:
+        return None
+    return servers[0] if servers else programs.most_common(1)[0][0]
+
+
+def _settings(text: str, known: dict[str, dict[str, str]]) -> None:
+    """Add the settings that a line states; the first value counts, as later lines may be of requests."""
+    for software, known_lines in logs().items():
+        for option, pattern in known_lines.settings:
+            match = pattern.search(text)
+            if match is not None:
+                known.setdefault(software, {}).setdefault(option, match[1])
+
+
+_FACTS: Final[tuple[tuple[str, Fact], ...]] = (
+    ("enable_lora=True", "adapters"),
+    ("'enable_lora': True", "adapters"),
+    ("lora_paths=[", "adapters"),
+    ("speculative_algorithm='", "drafts"),
+    ("SpeculativeConfig(method", "drafts"),
+    ("SWAKVPool", "hybrid"),
+    ("Mamba Cache is allocated", "hybrid"),
+    ("GB10", "whole_machine"),
+)
+
+
+def _facts(text: str, facts: set[Fact]) -> None:
+    facts.update(fact for word, fact in _FACTS if word in text)
+
+
+def _readings(found: list[Found], software: str) -> tuple[list[Reading], set[Fact]]:
+    """One reading of a kind: of several devices those of the fullest, of several ranks the largest."""
+    facts: set[Fact] = set()
+    kept = [each for each in found if each.value >= 0]
+    if len(kept) < len(found):
+        facts.add("negative")
+    by_device = list(_of_device(kept))
+    if by_device:
+        return by_device, facts
+    readings = []
+    for what in dict.fromkeys(each.what for each in kept):
+        values = [each for each in kept if each.what == what]
+        if what == "pool" and software in logs() and logs()[software].adds_pools:
+            values = _pools(values)
+        largest = max(values, key=lambda each: each.value)
+        if min(each.value for each in values) < largest.value * (1 - _CLOSE):
+            facts.add("ranks")
+        readings.append(Reading(what=what, value=largest.value, line=largest.line))
+    readings += _per_token(readings, facts)
+    return readings, facts
+
+
+def _pools(values: list[Found]) -> list[Found]:
+    """A server may print a line for the pool of each kind of layer and one for both: the last is their sum."""
+    largest = max(values, key=lambda each: each.value)
+    return [largest]
+
+
+def _per_token(readings: list[Reading], facts: set[Fact]) -> Iterator[Reading]:
+    """Bytes of a token, where a log has the pool's bytes and tokens."""
+    known = {reading.what: reading for reading in readings}
+    if "pool" in known and "tokens" in known and known["tokens"].value > 0 and "states" not in known:
+        value = known["pool"].value / known["tokens"].value
+        yield Reading(what="per_token", value=value, line=known["tokens"].line)
+    elif "states" in known:
+        facts.add("hybrid")
+
+
+def _of_device(found: list[Found]) -> Iterator[Reading]:
+    """The sums of the fullest device."""
+    sums: dict[str, dict[str, float]] = {}
+    lines: dict[str, int] = {}
+    for each in found:
+        if each.device:
+            kinds = sums.setdefault(each.device, {})
+            kinds[each.what] = kinds.get(each.what, 0) + each.value
+            lines[each.what] = each.line
+    devices = [name for name in sums if not name.startswith(_HOSTS) and not name.endswith(_HOSTS)]
+    if not sums:
+        return
+    fullest = max(devices or list(sums), key=lambda name: sum(sums[name].values()))
+    whats = {each.what for each in found if each.device == fullest}
+    for what in sorted(whats):
+        yield Reading(what=what, value=sums[fullest][what], line=lines[what])
+
+
+def _typed(settings: Mapping[str, str]) -> dict[str, object]:
+    """Settings as values of options."""
+    found: dict[str, object] = {}
+    for name, value in settings.items():
+        if value == "True":
+            found[name] = True
+        elif name in ("dtype", "kv_dtype") or name.endswith("_version"):
+            found[name] = value
+        else:
+            found[name] = float(value) if "." in value else int(value)
+    return found

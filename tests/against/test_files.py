@@ -1,0 +1,239 @@
+"""Files of measurements of every kind, and those that are none."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import hfmem
+from hfmem.against.read import read_log
+from hfmem.against.values import Log
+from hfmem.refusals.against import LogError
+from hfmem.units import GIB, MIB
+from tests.command import run
+
+LLAMA = "meta-llama/Llama-3.1-8B-Instruct"
+GPT2 = "openai-community/gpt2"
+
+VLLM = """\
+INFO api_server.py] vLLM API server version 0.19.0
+INFO core.py] Initializing a V1 LLM engine (v0.19.0) with config: model='/home/ann/models/secret', \
+dtype=torch.bfloat16, max_seq_len=4096, tensor_parallel_size=1, enforce_eager=False, kv_cache_dtype=auto
+INFO gpu_model_runner.py] Model loading took 14.99 GiB memory and 7.389678 seconds
+INFO gpu_worker.py] Memory profiling takes 17.89 seconds. torch peak memory increase: 1.89GiB
+INFO gpu_worker.py] Available KV cache memory: 58.11 GiB
+INFO kv_cache_utils.py] GPU KV cache size: 476,016 tokens
+INFO gpu_model_runner.py] Graph capturing finished in 3 secs, took 0.91 GiB
+"""
+
+
+def read(text: str | bytes, folder: Path) -> Log:
+    path = folder / "file.log"
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return read_log(path)
+
+
+def values(log: Log) -> dict[str, float]:
+    return {reading.what: reading.value for reading in log.readings}
+
+
+def test_settings_are_taken_from_the_log_and_what_was_asked_otherwise_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "vllm.log"
+    path.write_text(VLLM)
+    words = f"{LLAMA} --offline --gpu H100 --gpu-memory-utilization 0.95 --against {path}".split()
+    done = run(*words)
+    assert done.returncode == 0
+    assert "Taken from the log: --runtime vllm --vllm-version 0.19.0 --seq 4096" in done.stdout
+    assert "All terms agree." in done.stdout
+    asked = json.loads(run(*words, "--max-model-len", "8192", "--runtime", "vllm", "--json").stdout)["results"][0]
+    assert asked["against"]["differences"] == [{"option": "--seq", "log": 4096, "asked": 8192}]
+    assert asked["against"]["off"] is None
+    assert {row["term"] for row in asked["against"]["rows"]} >= {"weights", "activations", "graphs", "pool", "tokens"}
+
+
+def test_a_contribution_has_no_path(tmp_path: Path) -> None:
+    path = tmp_path / "vllm.log"
+    path.write_text(VLLM)
+    report = hfmem.estimate(LLAMA, runtime="vllm", gpu=("H100",), offline=True)
+    found = hfmem.check(report, path)
+    assert "ann" not in json.dumps(found.contribution)
+    assert found.contribution["model"] == LLAMA
+
+
+def test_check_is_a_function_whatever_was_imported_before(tmp_path: Path) -> None:
+    import hfmem.check.lines
+
+    path = tmp_path / "vllm.log"
+    path.write_text(VLLM)
+    report = hfmem.estimate(LLAMA, runtime="vllm", gpu=("H100",), offline=True)
+    assert hfmem.check(report, str(path)).log.version == "0.19.0"
+
+
+def test_the_last_start_counts(tmp_path: Path) -> None:
+    log = read(VLLM.replace("14.99", "99.99") + VLLM, tmp_path)
+    assert values(log)["weights"] == pytest.approx(14.99 * GIB)
+    assert log.facts == ("several_starts",)
+
+
+def test_ranks_that_differ(tmp_path: Path) -> None:
+    log = read("Model loading took 10.0 GiB\nModel loading took 12.0 GiB\n", tmp_path)
+    assert values(log) == {"weights": 12 * GIB}
+    assert log.facts == ("ranks",)
+
+
+def test_differences_below_zero_are_left_out(tmp_path: Path) -> None:
+    """A real line of SGLang: memory that the loader held was released in between."""
+    lines = "Load weight end. type=A, mem usage=12.91 GB.\nCapture cuda graph end. mem usage=-5.29 GB.\n"
+    log = read(lines, tmp_path)
+    assert values(log) == {"weights": 12.91 * GIB}
+    assert log.facts == ("negative",)
+
+
+def test_pools_of_windows_are_one_pool(tmp_path: Path) -> None:
+    lines = (
+        "KV Cache is allocated. #tokens: 81675, K size: 6.23 GB, V size: 6.23 GB\n"
+        "KV Cache is allocated. #tokens: 102094, K size: 0.78 GB, V size: 0.78 GB\n"
+        "SWAKVPool mem usage: 14.02 GB, swa size: 81675, full size: 102094\n"
+    )
+    log = read(lines, tmp_path)
+    assert (values(log)["pool"], values(log)["tokens"]) == (14.02 * GIB, 102_094)
+    assert "hybrid" in log.facts
+
+
+def test_buffers_of_the_fullest_device(tmp_path: Path) -> None:
+    lines = (
+        "load_tensors:   CPU_Mapped model buffer size =   308.23 MiB\n"
+        "load_tensors:        CUDA0 model buffer size =  1918.35 MiB\n"
+        "load_tensors:        CUDA1 model buffer size =   100.00 MiB\n"
+        "llama_kv_cache:      CUDA0 KV buffer size =   224.00 MiB\n"
+        "llama_kv_cache:      CUDA0 KV buffer size =   224.00 MiB\n"
+        "sched_reserve:      CUDA0 compute buffer size =   256.50 MiB\n"
+        "sched_reserve:  CUDA_Host compute buffer size =    14.01 MiB\n"
+    )
+    assert values(read(lines, tmp_path)) == {
+        "weights": 1918.35 * MIB,
+        "cache": 448 * MIB,
+        "activations": 256.5 * MIB,
+    }
+
+
+STATISTICS = {"allocated_bytes.all.peak": 3 * GIB, "reserved_bytes.all.peak": 4 * GIB, "num_ooms": 0}
+
+
+@pytest.mark.parametrize("text", [json.dumps(STATISTICS), repr(STATISTICS), repr(OrderedDict(STATISTICS))])
+def test_statistics_of_pytorch(text: str, tmp_path: Path) -> None:
+    assert values(read(text, tmp_path)) == {"allocated": 3 * GIB, "reserved": 4 * GIB}
+
+
+def snapshot(events: list[dict[str, Any]]) -> bytes:
+    """As `torch.cuda.memory._dump_snapshot` writes one (PyTorch 2.13)."""
+    segments = [
+        {"device": 0, "address": 1, "total_size": 20 * MIB, "allocated_size": 12 * MIB, "blocks": []},
+        {"device": 0, "address": 2, "total_size": 2 * MIB, "allocated_size": 1 * MIB, "blocks": []},
+    ]
+    return pickle.dumps({"segments": segments, "device_traces": [events]})
+
+
+def test_a_snapshot_has_its_peak_in_its_history(tmp_path: Path) -> None:
+    events = [
+        {"action": "alloc", "size": 13 * MIB, "addr": 1},
+        {"action": "alloc", "size": 7 * MIB, "addr": 2},
+        {"action": "free_requested", "size": 7 * MIB, "addr": 2},
+        {"action": "free_completed", "size": 7 * MIB, "addr": 2},
+    ]
+    log = read(snapshot(events), tmp_path)
+    assert values(log) == {"allocated": 20 * MIB, "reserved": 22 * MIB}
+    assert log.facts == ()
+    assert read(snapshot([]), tmp_path).facts == ("current_only",)
+
+
+def test_a_snapshot_is_data(tmp_path: Path) -> None:
+    class Attack:
+        def __reduce__(self) -> Any:
+            return (Path.touch, (tmp_path / "run",))
+
+    content = pickle.dumps({"segments": [Attack()], "device_traces": []})
+    with pytest.raises(LogError):
+        read(content, tmp_path)
+    assert not (tmp_path / "run").exists()
+
+
+def test_metrics_of_the_trainer_add_up_to_the_peak(tmp_path: Path) -> None:
+    """transformers, TrainerMemoryTracker: a stage's peak is on top of what was there at its end."""
+    text = (
+        "***** train metrics *****\n"
+        "  init_mem_gpu_alloc_delta   =      475MB\n"
+        "  train_mem_gpu_alloc_delta  =     1428MB\n"
+        "  train_mem_gpu_peaked_delta =      300MB\n"
+    )
+    assert values(read(text, tmp_path)) == {"allocated": (475 + 1428 + 300) * MIB}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "|  0%   36C    P0    64W / 300W |   9542MiB / 22731MiB |      0%      Default |\n"
+        "| N/A   32C    P0    79W / 400W |  38109MiB / 40536MiB |      0%      Default |\n",
+        "memory.used [MiB], memory.total [MiB]\n9542 MiB, 22731 MiB\n38109 MiB, 40536 MiB\n",
+    ],
+)
+def test_what_nvidia_smi_prints(text: str, tmp_path: Path) -> None:
+    assert values(read(text, tmp_path)) == {"used": 38_109 * MIB}
+
+
+def test_training_is_held_against_what_pytorch_allocated(tmp_path: Path) -> None:
+    report = hfmem.estimate(GPT2, train="full", batch=1, seq=128, offline=True)
+    assert report.estimate.training is not None
+    path = tmp_path / "stats.json"
+    for share, off in ((1.0, None), (2.0, "allocated")):
+        peak = round(report.estimate.training.allocated * share)
+        path.write_text(json.dumps({"allocated_bytes.all.peak": peak}))
+        assert hfmem.check(report, path).off == off
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"", "is empty"),
+        (b"hello\nworld\n", "has no line about memory that is known"),
+        (b"\x00\x01\x02" * 100, "neither text nor a snapshot"),
+        (b"\x80\x04broken", "has no line about memory that is known"),
+        (b'{"a": 1}', "has no line about memory that is known"),
+        (b"Model loading took 1 GiB\nLoad weight end. mem usage=1.0 GB\n", "has lines of sglang and vllm"),
+        (b"Model loading took 1.2.3 GiB\n", "has no line about memory that is known"),
+    ],
+)
+def test_other_files_get_a_sentence(content: bytes, sentence: str, tmp_path: Path) -> None:
+    path = tmp_path / "file.log"
+    path.write_bytes(content)
+    done = run(GPT2, "--offline", "--against", str(path))
+    assert done.returncode == 2
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr
+    with pytest.raises(LogError):
+        read_log(path)
+
+
+def test_a_file_that_is_not_there_and_several_models() -> None:
+    done = run(GPT2, "--offline", "--against", "/nowhere/file.log")
+    assert done.returncode == 2
+    assert "file.log cannot be read" in done.stderr
+    assert "is for a single model" in run(GPT2, LLAMA, "--offline", "--against", "/nowhere/file.log").stderr
+
+
+def test_a_log_in_utf_16_and_a_long_line(tmp_path: Path) -> None:
+    """As PowerShell's `>` writes it."""
+    assert values(read(VLLM.encode("utf-16"), tmp_path))["weights"] == pytest.approx(14.99 * GIB)
+    assert values(read("x" * 10**6 + "\n" + VLLM, tmp_path))["weights"] == pytest.approx(14.99 * GIB)
+
+
+def test_an_estimate_of_another_engine_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "vllm.log"
+    path.write_text(VLLM)
+    found = hfmem.check(hfmem.estimate(LLAMA, offline=True, seq=4096), path)
+    assert any(each.option == "--runtime" and each.stated == "vllm" for each in found.differences)
