@@ -14,7 +14,7 @@ from hfmem.advice.bisection import largest, last_within
 from hfmem.advice.values import Fit
 from hfmem.engines.inference import Prepared
 from hfmem.engines.inference import estimate as estimate_memory
-from hfmem.engines.protocol import Grows, Offloads, Pads
+from hfmem.engines.protocol import Grows, Limits, Offloads, Pads
 from hfmem.engines.table import engine
 from hfmem.errors import InvalidScenarioError
 from hfmem.estimator.values import Estimate, Margin, Offload, Scenario, Term
@@ -173,7 +173,12 @@ class Case:
         return held(*self.taken(batch, seq))
 
     def max_batch(self) -> int | None:
-        """The largest batch at the scenario's length; None if unlimited. A trainer may take some batches only."""
+        """The largest batch at the scenario's length; None if unlimited. A trainer may take some batches only, and a
+        server no more than it runs at once."""
+        runs = engine(self.scenario.runtime)
+        limit = runs.most_at_once(self.scenario) if isinstance(runs, Limits) and not self.scenario.train else None
+        if limit is not None:
+            return self._last(lambda batch: (batch, self.scenario.seq), limit)
         least, step = 1, 1
         if self.options.train in OBJECTIVES:
             from hfmem.scenario.trainers import batch_steps  # its tables are for training only
@@ -185,11 +190,20 @@ class Case:
     def max_seq(self) -> int:
         """The longest context at the scenario's batch, limited to the model's maximum."""
         longest = self.model.architecture.max_positions or MOST
-        return self._last(lambda seq: (self.scenario.batch, seq), longest)
+        batch, known = self.scenario.batch, self.scenario.seq
+        if not self._lines and known <= longest and self.fits(batch, known):
+            # shorter ones fit as well, but may be too short for a request that a server is told to expect
+            return known - 1 + largest(lambda more: self.fits(batch, known - 1 + more), longest - known + 1)
+        return self._last(lambda seq: (batch, seq), longest)
+
+    @property
+    def _lines(self) -> bool:
+        """Whether memory grows almost in proportion to batch and length."""
+        return bool(self.scenario.train) or isinstance(engine(self.scenario.runtime), Grows)
 
     def _last(self, shape: Callable[[int], tuple[int, int]], most: int) -> int:
         """The last number whose batch and length fit."""
-        if not self.scenario.train and not isinstance(engine(self.scenario.runtime), Grows):
+        if not self._lines:
             return largest(lambda number: self.fits(*shape(number)), most)
         return last_within(lambda number: beyond(*self.taken(*shape(number))), most)
 

@@ -27,6 +27,7 @@ __all__ = [
     "Attends",
     "Engine",
     "Found",
+    "Limits",
     "Offloads",
     "Packs",
     "Pads",
@@ -213,6 +214,14 @@ class Grows(Protocol):
     """An engine whose memory grows almost in proportion to batch and length, and takes long to tell."""
 
     grows: Literal[True]
+
+
+@runtime_checkable
+class Limits(Protocol):
+    """An engine that runs no more sequences at once than its settings let it."""
+
+    def most_at_once(self, scenario: Scenario) -> int | None:
+        """The sequences that the user's own limit allows; None without one."""
 
 
 @runtime_checkable
