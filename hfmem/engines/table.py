@@ -51,6 +51,7 @@ class EngineRow:
         quantisers: quantisers whose checkpoints are its own, likewise.
         only: the file format besides which it runs none; "" where it runs several.
         tracer: the module whose `traced` asks the engine's own software, for `--trace`; "" if there is none.
+        trainer: the program with which its project trains, which is not modelled; "" if there is none.
         launch: the module whose `LAUNCH` tells how its program's launch line is read; "" if there is none.
     """
 
@@ -64,6 +65,7 @@ class EngineRow:
     quantisers: tuple[str, ...] = ()
     only: str = ""
     tracer: str = ""
+    trainer: str = ""
     launch: str = ""
 
 
@@ -145,7 +147,16 @@ register(
 register(
     EngineRow(name="ollama", title="Ollama", options=OllamaOptions, home="hfmem.engines.llamacpp.ollama", only="GGUF")
 )
-register(EngineRow(name="mlx", title="MLX", options=MlxOptions, home="hfmem.engines.mlx.engine", quantisers=("mlx",)))
+register(
+    EngineRow(
+        name="mlx",
+        title="MLX",
+        options=MlxOptions,
+        home="hfmem.engines.mlx.engine",
+        quantisers=("mlx",),
+        trainer="mlx_lm.lora",
+    )
+)
 
 
 @dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)

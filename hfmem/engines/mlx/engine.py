@@ -17,7 +17,7 @@ from hfmem.engines.mlx.runs import Run, cached, kept, peak, quantised
 from hfmem.engines.mlx.split import RULES
 from hfmem.engines.mlx.states import Delta, Scan
 from hfmem.engines.mlx.tasks import CPU, Backend, metal
-from hfmem.engines.mlx.weights import packed_as, weight_term
+from hfmem.engines.mlx.weights import TOWERS, packed_as, weight_term
 from hfmem.engines.protocol import Engine, Suggestions
 from hfmem.estimator.parallel import Parallel
 from hfmem.estimator.values import Estimate, Group, Loading, Margin, Scenario, Serving, Settings, Term
@@ -286,6 +286,10 @@ def _flight(shape: Shape, run: Run, backend: Backend, cached: int) -> Term:
 def _command(model: Model, scenario: Scenario) -> str:
     words = ["mlx_lm.generate", "--model", model.checkpoint.ref.model_id]
     asked = _asked(scenario)
+    if scenario.batch > 1:  # mlx_lm.generate runs one sequence
+        words[0] = "mlx_lm.server"
+        words += ["--decode-concurrency", str(scenario.batch), "--prompt-concurrency", str(scenario.batch)]
+        asked = replace(asked, limit=None)  # the server has no such flag
     words += replace(asked, step=asked.step or scenario.prefill_chunk).flags()
     return " ".join(quote(word) for word in words)
 
@@ -299,6 +303,9 @@ def _notes(model: Model, scenario: Scenario) -> tuple[str, ...]:
         notes.append(Otherwise(f"--dtype {scenario.word} has no effect: MLX runs the weights as they are stored."))
     if scenario.kv_dtype not in (None, scenario.compute_dtype):
         notes.append(Otherwise("--kv-dtype has no effect: mlx-lm's cache has the dtype of the activations."))
+    groups = model.parameters.groups if model.parameters is not None else ()
+    if any(group.component in TOWERS for group in groups):
+        notes.append("mlx-lm runs the text model only; mlx-vlm, which takes images and sound too, is not covered.")
     shape = shape_of(model)
     if _asked(scenario).limit and not isinstance(shape, Unknown) and shape.own_caches:
         notes.append(Otherwise("--max-kv-size has no effect: mlx-lm's module of this model chooses its caches itself."))

@@ -109,3 +109,25 @@ def test_caches_that_mlx_cannot_quantise_are_refused(tmp_path: Path) -> None:
         hfmem.estimate(str(tmp_path), runtime="mlx", kv_bits=7)
     with pytest.raises(hfmem.HfmemError, match="--kv-bits"):
         hfmem.estimate(str(tmp_path), runtime="mlx", kv_group_size=64)
+
+
+def test_training_with_mlx_is_refused_in_words() -> None:
+    with pytest.raises(hfmem.HfmemError, match=r"mlx_lm\.lora"):
+        hfmem.estimate("Qwen/Qwen3-8B", runtime="mlx", train="lora", offline=True)
+
+
+def test_several_sequences_are_a_server() -> None:
+    found = hfmem.estimate("Qwen/Qwen3-8B", runtime="mlx", batch=4, prefill_step_size=512, offline=True).estimate
+    assert found.serving is not None
+    assert found.serving.command == (
+        "mlx_lm.server --model Qwen/Qwen3-8B --decode-concurrency 4 --prompt-concurrency 4 --prefill-step-size 512"
+    )
+
+
+def test_a_model_for_images_runs_as_its_text_model() -> None:
+    found = hfmem.estimate("Qwen/Qwen3-VL-4B-Instruct", runtime="mlx", seq=2048, offline=True).estimate
+    assert not found.unknown
+    assert found.group("weights") == hfmem.estimate("Qwen/Qwen3-4B", runtime="mlx", offline=True).estimate.group(
+        "weights"
+    )
+    assert any("mlx-vlm" in note for note in found.notes)
