@@ -7,8 +7,10 @@ from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
+from hfmem.engines.diffusers.options import DiffusersOptions
 from hfmem.engines.llamacpp.options import LlamaCppOptions, OllamaOptions
 from hfmem.engines.mlx.options import MlxOptions
+from hfmem.engines.sglang.options import SglangOptions
 from hfmem.engines.transformers.options import TransformersOptions
 from hfmem.engines.vllm.options import VllmOptions
 from hfmem.options.option import Option
@@ -30,7 +32,7 @@ __all__ = [
     "registered",
 ]
 
-Runtime = Literal["transformers", "vllm", "llamacpp", "ollama", "mlx"]
+Runtime = Literal["transformers", "vllm", "sglang", "llamacpp", "ollama", "mlx", "diffusers"]
 
 USUAL: Final[Runtime] = "transformers"
 """The engine of a model that is none of another's files."""
@@ -47,11 +49,13 @@ class EngineRow:
         home: the module with its `ENGINE`, imported only when the engine is used.
         modes: inference, training, or both.
         methods: the values of `--method` that it supports.
-        formats: file formats that are its own: it runs them if the user does not choose an engine.
+        formats: formats of files or repositories that are its own: it runs them if the user does not choose an engine.
         quantisers: quantisers whose checkpoints are its own, likewise.
-        only: the file format besides which it runs none; "" where it runs several.
+        only: the format besides which it runs none; "" where it runs several.
         tracer: the module whose `traced` asks the engine's own software, for `--trace`; "" if there is none.
         trainer: the program with which its project trains, which is not modelled; "" if there is none.
+        offloads: values of `--offload` that it knows in inference.
+        regroups: whether its options may let replicas share their ranks (`Regroups`).
         launch: the module whose `LAUNCH` tells how its program's launch line is read; "" if there is none.
     """
 
@@ -66,6 +70,8 @@ class EngineRow:
     only: str = ""
     tracer: str = ""
     trainer: str = ""
+    offloads: tuple[str, ...] = ()
+    regroups: bool = False
     launch: str = ""
 
 
@@ -134,6 +140,16 @@ register(
 )
 register(
     EngineRow(
+        name="sglang",
+        title="SGLang",
+        options=SglangOptions,
+        home="hfmem.engines.sglang.engine",
+        regroups=True,
+        launch="hfmem.engines.sglang.launch",
+    )
+)
+register(
+    EngineRow(
         name="llamacpp",
         title="llama.cpp",
         options=LlamaCppOptions,
@@ -157,10 +173,22 @@ register(
         trainer="mlx_lm.lora",
     )
 )
+register(
+    EngineRow(
+        name="diffusers",
+        title="diffusers",
+        options=DiffusersOptions,
+        home="hfmem.engines.diffusers.engine",
+        tracer="hfmem.probe.diffusers.trace",
+        offloads=("model", "group", "sequential"),
+        formats=("diffusion pipeline",),
+        only="diffusion pipeline",
+    )
+)
 
 
 @dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
-class EngineOptions(TransformersOptions, VllmOptions, LlamaCppOptions, MlxOptions):
+class EngineOptions(TransformersOptions, VllmOptions, SglangOptions, LlamaCppOptions, MlxOptions, DiffusersOptions):
     """The options of the built-in engines, statically typed, and `runtime`, which chooses one."""
 
     runtime: Annotated[
@@ -170,6 +198,6 @@ class EngineOptions(TransformersOptions, VllmOptions, LlamaCppOptions, MlxOption
             panel=MODEL,
             common=True,
             choices=lambda: tuple(_ROWS),
-            shown="llamacpp for GGUF files, mlx for what MLX quantised, else transformers",
+            shown="llamacpp for GGUF files, mlx for what MLX quantised, diffusers for pipelines, else transformers",
         ),
     ] = None
