@@ -75,7 +75,7 @@ def measured(case: dict[str, Any]) -> int:
     import torch
     import transformers
     from sentence_transformers import SentenceTransformer
-    from sentence_transformers.models import Normalize, Pooling, Transformer
+    from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
     from tokenizers import Tokenizer, models, pre_tokenizers
 
     from hfmem.probe.activations.tracer import Tracer
