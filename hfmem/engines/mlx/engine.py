@@ -284,7 +284,8 @@ def _flight(shape: Shape, run: Run, backend: Backend, cached: int) -> Term:
 
 
 def _command(model: Model, scenario: Scenario) -> str:
-    words = ["mlx_lm.generate", "--model", model.checkpoint.ref.model_id]
+    # the folder that mlx_lm.convert writes where none is named
+    words = ["mlx_lm.generate", "--model", "mlx_model" if model.made else model.checkpoint.ref.model_id]
     asked = _asked(scenario)
     if scenario.batch > 1:  # mlx_lm.generate runs one sequence
         words[0] = "mlx_lm.server"
