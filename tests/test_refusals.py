@@ -61,6 +61,11 @@ SAMPLES: Final[list[tuple[InvalidScenarioError, str]]] = [
     (options.MisplacedOptionError("--optimizer", "inference"), "--optimizer needs --train"),
     (options.MisplacedOptionError("--prompt", "training"), "--prompt is for inference"),
     (
+        options.NoTrainingError("x", "y"),
+        "--runtime x is for inference: what y takes to train is not modelled; leave out --runtime to train with "
+        "transformers",
+    ),
+    (
         options.IncompatibleOptionsError(("--runtime", "x"), ("--train",)),
         "--runtime x cannot be used with --train",
     ),

@@ -191,14 +191,19 @@ class Case:
         """The longest context at the scenario's batch, limited to the model's maximum."""
         longest = self.model.architecture.max_positions or MOST
         batch, known = self.scenario.batch, self.scenario.seq
-        if not self.scenario.train and known <= longest and self.fits(batch, known):
+        if not self._lines and known <= longest and self.fits(batch, known):
             # shorter ones fit as well, but may be too short for a request that a server is told to expect
             return known - 1 + largest(lambda more: self.fits(batch, known - 1 + more), longest - known + 1)
         return self._last(lambda seq: (batch, seq), longest)
 
+    @property
+    def _lines(self) -> bool:
+        """Whether memory grows almost in proportion to batch and length."""
+        return bool(self.scenario.train) or isinstance(engine(self.scenario.runtime), Grows)
+
     def _last(self, shape: Callable[[int], tuple[int, int]], most: int) -> int:
         """The last number whose batch and length fit."""
-        if not self.scenario.train and not isinstance(engine(self.scenario.runtime), Grows):
+        if not self._lines:
             return largest(lambda number: self.fits(*shape(number)), most)
         return last_within(lambda number: beyond(*self.taken(*shape(number))), most)
 

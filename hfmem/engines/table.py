@@ -53,6 +53,7 @@ class EngineRow:
         quantisers: quantisers whose checkpoints are its own, likewise.
         only: the format besides which it runs none; "" where it runs several.
         tracer: the module whose `traced` asks the engine's own software, for `--trace`; "" if there is none.
+        trainer: the program with which its project trains, which is not modelled; "" if there is none.
         offloads: values of `--offload` that it knows in inference.
         regroups: whether its options may let replicas share their ranks (`Regroups`).
         launch: the module whose `LAUNCH` tells how its program's launch line is read; "" if there is none.
@@ -69,6 +70,7 @@ class EngineRow:
     quantisers: tuple[str, ...] = ()
     only: str = ""
     tracer: str = ""
+    trainer: str = ""
     offloads: tuple[str, ...] = ()
     regroups: bool = False
     launch: str = ""
@@ -166,7 +168,16 @@ register(
 register(
     EngineRow(name="ollama", title="Ollama", options=OllamaOptions, home="hfmem.engines.llamacpp.ollama", only="GGUF")
 )
-register(EngineRow(name="mlx", title="MLX", options=MlxOptions, home="hfmem.engines.mlx.engine", quantisers=("mlx",)))
+register(
+    EngineRow(
+        name="mlx",
+        title="MLX",
+        options=MlxOptions,
+        home="hfmem.engines.mlx.engine",
+        quantisers=("mlx",),
+        trainer="mlx_lm.lora",
+    )
+)
 register(
     EngineRow(
         name="diffusers",

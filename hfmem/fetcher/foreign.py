@@ -40,14 +40,28 @@ _KINDS: Final = (
     ("ONNX", r"\.onnx(_data(_\d+)?|\.data)?$", "ONNX Runtime"),
     ("OpenVINO", r"(^|/)openvino[^/]*\.bin$", "OpenVINO"),
     ("Flax", r"\.msgpack(\.index)?$", "transformers up to 4"),
-    ("TensorFlow", r"(\.h5|(^|/)saved_model\.pb|\.tflite|\.ckpt\.data-[^/]*)$", "transformers up to 4"),
+    ("SavedModel", r"(^|/)(saved_model\.pb|variables/variables\.data-\d+-of-\d+)$", "TensorFlow"),
+    ("TensorFlow", r"(\.h5|\.ckpt\.data-[^/]*)$", "transformers up to 4"),
+    ("Keras", r"\.keras$", "Keras"),
+    ("LiteRT", r"\.(tflite|litertlm|task)$", "LiteRT"),
     ("Rust", r"(^|/)rust_model\.ot$", "rust-bert"),
     ("Core ML", r"(\.mlmodel|\.mlpackage/.*weight[^/]*\.bin)$", "Core ML"),
     ("CTranslate2", r"(^|/)model\.bin$", "CTranslate2"),
     ("NeMo", r"\.nemo$", "NeMo"),
+    ("TensorRT", r"\.(engine|plan|trt)$", "TensorRT"),
+    ("PaddlePaddle", r"\.(pdparams|pdiparams)$", "PaddlePaddle"),
+    ("MLC", r"(^|/)params_shard_\d+\.bin$", "MLC LLM"),
+    ("GGML", r"(^|/)ggml-[^/]*\.bin$", "whisper.cpp"),
+    ("llamafile", r"\.llamafile$", "llamafile"),
+    ("ExecuTorch", r"\.pte$", "ExecuTorch"),
+    ("Qualcomm", r"\.dlc$", "Qualcomm's SNPE and QNN"),
+    ("RKLLM", r"\.rkllm$", "Rockchip's RKLLM"),
+    ("spaCy", r"-py3-none-any\.whl$", "spaCy"),
     ("NumPy", r"\.npz$", "NumPy"),
     ("pickled", r"(\.pt|\.pth|\.ckpt|\.pkl|\.pickle|\.joblib|\.bin)$", "the program that wrote them"),
 )
+
+_VARIABLES: Final = re.compile(r"variables/variables\.data-\d+-of-\d+$")
 
 # Files that are not weights: training states, vocabularies, and others that inference does not read.
 _OTHERWISE: Final = re.compile(
@@ -74,8 +88,11 @@ def _kind(filename: str) -> str:
 def foreign(files: Iterable[FileInfo]) -> tuple[Foreign, ...]:
     """The files with such weights, by framework."""
     found: dict[str, list[FileInfo]] = {}
-    for file in files:
-        if kind := _kind(file.name):
+    named = list(files)
+    # a graph has no weights if its variables have them
+    graphs = {_VARIABLES.sub("saved_model.pb", file.name) for file in named if _VARIABLES.search(file.name)}
+    for file in named:
+        if (kind := _kind(file.name)) and file.name not in graphs:
             found.setdefault(kind, []).append(file)
     return tuple(
         Foreign(name=name, loader=loader, files=tuple(found[name])) for name, _, loader in _KINDS if name in found

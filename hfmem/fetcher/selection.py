@@ -256,7 +256,7 @@ def _other_software(files: Sequence[FileInfo]) -> Selection | None:
 
 
 _NONE: Final = Selection(layout="none")
-_PART: Final = re.compile(r"-\d+-of-(\d+)(?=\.\w+$)")
+_PART: Final = re.compile(r"-\d+-of-(\d+)(?=\.\w+$|$)|(?<=params_shard)_\d+(?=\.bin$)")
 _BESIDE: Final = (".data", "_data")
 
 

@@ -14,6 +14,7 @@ __all__ = [
     "MissingValueError",
     "ModelNameError",
     "NoFlashError",
+    "NoTrainingError",
     "OnlyForError",
     "OptionRefusedError",
     "ProfileGpuError",
@@ -133,6 +134,19 @@ class IncompatibleOptionsError(InvalidScenarioError):
     def __init__(self, option: tuple[str, ...], other: tuple[str, ...]) -> None:
         super().__init__()
         self.option, self.other = option, other
+
+
+class NoTrainingError(InvalidScenarioError):
+    """An engine for inference, with a training method.
+
+    Attributes:
+        runtime: the engine.
+        trainer: the program with which its project trains.
+    """
+
+    def __init__(self, runtime: str, trainer: str) -> None:
+        super().__init__()
+        self.runtime, self.trainer = runtime, trainer
 
 
 class OnlyForError(InvalidScenarioError):

@@ -17,7 +17,7 @@ from hfmem.estimator.weights.quantisers import find_quantiser, quantiser_names
 from hfmem.mapper.values import Architecture, Experts
 from hfmem.options import rules
 from hfmem.options.option import declared
-from hfmem.refusals.options import IncompatibleOptionsError, UnknownWordError
+from hfmem.refusals.options import IncompatibleOptionsError, NoTrainingError, UnknownWordError
 from hfmem.scenario.asked import owners
 from hfmem.scenario.options import Options
 from hfmem.scenario.spread import plans
@@ -87,7 +87,10 @@ def _engine(options: Options) -> Iterator[InvalidScenarioError]:
     """Modes and methods that the engine does not support."""
     row = None if options.runtime is None else find_engine(options.runtime)
     if row is not None and rules.mode_of(options) not in row.modes:
-        yield IncompatibleOptionsError(("--runtime", row.name), ("--train",))
+        if row.trainer:
+            yield NoTrainingError(row.name, row.trainer)
+        else:
+            yield IncompatibleOptionsError(("--runtime", row.name), ("--train",))
     if row is not None and options.method not in row.methods:
         yield IncompatibleOptionsError(("--runtime", row.name), ("--method", options.method))
 

@@ -58,6 +58,32 @@ LM = (json_file("config.json", CONFIG), safetensors_file("model.safetensors", WH
 ENCODER = json_file("config.json", {"model_type": "an_encoder_nobody_knows", "hidden_size": 8})
 LORA = json_file("adapter_config.json", {"base_model_name_or_path": SMALL, "peft_type": "LORA", "r": 8})
 MATRIX = "base_model.model.model.layers.0.self_attn.q_proj.lora_{}.weight"
+
+Row = tuple[str, str, tuple[int, ...]]
+
+
+def packed(rows: list[Row]) -> list[Row]:
+    """The tensors as MLX stores them with 4 bits in groups of 64."""
+    found: list[Row] = []
+    for name, dtype, shape in rows:
+        if len(shape) != 2:
+            found.append((name, dtype, shape))
+            continue
+        module = name.removesuffix(".weight")
+        found += [(name, "U32", (shape[0], shape[1] // 8)), (f"{module}.scales", "BF16", (shape[0], shape[1] // 64))]
+        found.append((f"{module}.biases", "BF16", (shape[0], shape[1] // 64)))
+    return found
+
+
+SHARD = "model-0000{}-of-00002.safetensors"
+SHARDS = (
+    json_file(
+        "model.safetensors.index.json",
+        {"weight_map": {name: SHARD.format(1 if at < 100 else 2) for at, (name, _, _) in enumerate(WHOLE)}},
+    ),
+    safetensors_file(SHARD.format(1), WHOLE[:100]),
+    safetensors_file(SHARD.format(2), WHOLE[100:]),
+)
 MATRICES = [(MATRIX.format("A"), "F32", (8, 576)), (MATRIX.format("B"), "F32", (576, 8))]
 OWN = 2 * 8 * 576
 
@@ -286,6 +312,133 @@ KINDS: dict[str, Kind] = {
     "documents only": model(sized("README.txt", 100), words="neither the files nor the configuration"),
     "vocabulary only": model(sized("spiece.model", 100), words="neither the files nor the configuration"),
     "training arguments only": model(sized("training_args.bin", 100), words="neither the files nor the configuration"),
+    "MLX": model(
+        json_file("config.json", {**CONFIG, "quantization": {"group_size": 64, "bits": 4}}),
+        safetensors_file("model.safetensors", packed(WHOLE)),
+        parameters=PARAMETERS,
+        weights=(PARAMETERS - 61 * 576) * 36 // 64 + 61 * 576 * 2,
+        bound=False,
+    ),
+    "a cross-encoder": model(
+        json_file("config.json", {"model_type": "an_encoder_nobody_knows", "architectures": ["XForSequence"]}),
+        named("model.safetensors", encoder__w=(8, 8), classifier__weight=(1, 8)),
+        parameters=72,
+        weights=288,
+    ),
+    "safetensors and a pickle": model(
+        *LM,
+        real("pickles", "state.bin", "pytorch_model.bin"),
+        parameters=PARAMETERS,
+        weights=2 * PARAMETERS,
+        bound=False,
+    ),
+    "a variant beside the plain file": model(
+        *LM,
+        safetensors_file("model.fp16.safetensors", WHOLE),
+        parameters=PARAMETERS,
+        weights=2 * PARAMETERS,
+        bound=False,
+    ),
+    "shards": model(
+        json_file("config.json", CONFIG), *SHARDS, parameters=PARAMETERS, weights=2 * PARAMETERS, bound=False
+    ),
+    "consolidated weights beside shards": model(
+        json_file("config.json", CONFIG),
+        *SHARDS,
+        safetensors_file("consolidated.safetensors", WHOLE),
+        parameters=PARAMETERS,
+        weights=2 * PARAMETERS,
+        bound=False,
+    ),
+    "Meta's files in a folder beside the model": model(
+        *LM,
+        sized("original/consolidated.00.pth", 2**28),
+        json_file("original/params.json", {"dim": 8}),
+        parameters=PARAMETERS,
+        weights=2 * PARAMETERS,
+        bound=False,
+    ),
+    "states of training beside the model": model(
+        *LM,
+        real("pickles", "optimizer.pt"),
+        sized("scheduler.pt", 1000),
+        sized("rng_state.pth", 1000),
+        parameters=PARAMETERS,
+        weights=2 * PARAMETERS,
+        bound=False,
+    ),
+    "only checkpoints of a training": model(
+        json_file("checkpoint-5/config.json", CONFIG),
+        safetensors_file("checkpoint-5/model.safetensors", WHOLE),
+        json_file("checkpoint-10/config.json", CONFIG),
+        safetensors_file("checkpoint-10/model.safetensors", WHOLE),
+        words="count one with --file checkpoint-5/model.safetensors",
+    ),
+    "a classifier of scikit-learn beside an encoder": model(
+        ENCODER, st("model.safetensors", (8, 8)), sized("model_head.pkl", 5000), parameters=64, weights=256
+    ),
+    "WordEmbeddings and LSTM": model(
+        json_file("modules.json", [module("0_WordEmbeddings", "WordEmbeddings"), module("1_LSTM", "LSTM")]),
+        named("0_WordEmbeddings/model.safetensors", emb_layer__weight=(100, 16)),
+        named("1_LSTM/model.safetensors", encoder__weight_ih_l0=(64, 16)),
+        parameters=1600 + 1024,
+        weights=4 * 2624,
+    ),
+    "prompt tuning": model(
+        json_file("adapter_config.json", {"base_model_name_or_path": SMALL, "peft_type": "PROMPT_TUNING"}),
+        named("adapter_model.safetensors", prompt_embeddings=(8, 576)),
+        parameters=PARAMETERS + 8 * 576,
+        weights=2 * PARAMETERS + 4 * 8 * 576,
+        bound=False,
+    ),
+    "timm as a pickle": model(
+        json_file("config.json", {"architecture": "resnet18", "num_classes": 10, "num_features": 8}),
+        real("pickles", "state.bin", "pytorch_model.bin"),
+        parameters=28,
+        weights=16 + 96 + 8,
+    ),
+    "two pickles of a program": model(
+        real("pickles", "script.pt", "yolov8n.pt"),
+        real("pickles", "script.pt", "yolov8s.pt"),
+        words="2 weight files; count one with --file yolov8n.pt",
+    ),
+    "Rust": model(json_file("config.json", CONFIG), sized("rust_model.ot", 2**20), weights=2**20, words="rust-bert"),
+    "SavedModel": model(
+        sized("saved_model.pb", 1000),
+        sized("variables/variables.data-00000-of-00001", 2**20),
+        weights=2**20,
+        words="SavedModel weights for TensorFlow",
+    ),
+    "SavedModel in parts": model(
+        sized("saved_model.pb", 1000),
+        sized("variables/variables.data-00000-of-00002", 2**20),
+        sized("variables/variables.data-00001-of-00002", 2**19),
+        weights=2**20 + 2**19,
+        words="2 files",
+    ),
+    "LiteRT": model(sized("model.tflite", 2**20), weights=2**20, words="LiteRT weights for LiteRT"),
+    "Keras": model(sized("model.keras", 2**20), weights=2**20, words="Keras weights for Keras"),
+    "TensorRT": model(
+        sized("rank0.engine", 2**20),
+        json_file("config.json", {"pretrained_config": {}, "build_config": {}}),
+        weights=2**20,
+        words="TensorRT weights for TensorRT",
+    ),
+    "PaddlePaddle": model(sized("model_state.pdparams", 2**20), weights=2**20, words="PaddlePaddle"),
+    "MLC": model(
+        json_file("mlc-chat-config.json", {}),
+        sized("params_shard_0.bin", 2**20),
+        sized("params_shard_1.bin", 2**19),
+        weights=2**20 + 2**19,
+        words="MLC weights for MLC LLM",
+    ),
+    "GGML": model(sized("ggml-base.en.bin", 2**20), weights=2**20, words="whisper.cpp"),
+    "llamafile": model(sized("m.Q4_0.llamafile", 2**20), weights=2**20, words="llamafile"),
+    "ExecuTorch": model(sized("model.pte", 2**20), weights=2**20, words="ExecuTorch"),
+    "Qualcomm": model(sized("model.dlc", 2**20), weights=2**20, words="Qualcomm"),
+    "RKLLM": model(sized("m.rkllm", 2**20), weights=2**20, words="RKLLM"),
+    "spaCy": model(sized("en_core_web_sm-any-py3-none-any.whl", 2**20), weights=2**20, words="spaCy"),
+    "a tokenizer only": model(json_file("tokenizer.json", {}), words="neither the files nor the configuration"),
     "EXL2": model(
         json_file("config.json", {**CONFIG, "quantization_config": {"quant_method": "exl2", "bits": 4.0}}),
         st("output.safetensors", (8, 8), dtype="I32"),

@@ -82,9 +82,18 @@ RUNS: Final[dict[str, tuple[dict[str, Any], dict[str, Any]]]] = {
     "llama, 4 bits": (_LLAMA, {"prompt": 400, "bits": 4}),
     "llama, bfloat16": ({**_LLAMA, "torch_dtype": "bfloat16"}, {"prompt": 300}),
     "llama, an answer": (_LLAMA, {"prompt": 20, "generated": 300}),
+    "llama, a quantised cache": (_LLAMA, {"prompt": 1300, "step": 512, "kv_bits": 4, "quantized_kv_start": 0}),
+    "llama, a cache that is quantised later": (
+        _LLAMA,
+        {"prompt": 1300, "step": 256, "kv_bits": 8, "quantized_kv_start": 600},
+    ),
     "mistral": (_config("MistralForCausalLM", model_type="mistral"), {"prompt": 900}),
     "qwen2": (_config("Qwen2ForCausalLM", model_type="qwen2", tie_word_embeddings=True), {"prompt": 600}),
     "qwen3": (_config("Qwen3ForCausalLM", model_type="qwen3", head_dim=128, attention_bias=False), {"prompt": 500}),
+    "qwen3, a limited cache": (
+        _config("Qwen3ForCausalLM", model_type="qwen3", head_dim=128, attention_bias=False),
+        {"prompt": 1300, "step": 512, "max_kv_size": 300, "generated": 8},
+    ),
     "qwen3_moe": (
         _config("Qwen3MoeForCausalLM", model_type="qwen3_moe", decoder_sparse_step=1, mlp_only_layers=[], **_MOE),
         {"prompt": 400},
@@ -165,9 +174,10 @@ def measured(config: dict[str, Any], how: dict[str, Any]) -> dict[str, int]:
     mx.clear_cache()
     mx.reset_peak_memory()
     weights = sum(array.nbytes for _, array in tree_flatten(model.parameters()))
-    cache = make_prompt_cache(model)
+    cache = make_prompt_cache(model, max_kv_size=how.get("max_kv_size"))
     tokens = mx.zeros((how["prompt"],), mx.int32)
     settings = {"max_tokens": how.get("generated", 1), "prefill_step_size": how.get("step", 2048)}
+    settings |= {name: how[name] for name in ("kv_bits", "quantized_kv_start") if name in how}
     for _ in generate_step(tokens, model, prompt_cache=cache, **settings):
         pass
     return {

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from hfmem.engines.mlx.graph import Node, leaf
-from hfmem.engines.mlx.operations import Operations
+from hfmem.engines.mlx.operations import Operations, Packed
 
-__all__ = ["STEP", "Attended", "Growing", "LayerCache", "Rotating", "States", "rounded"]
+__all__ = ["STEP", "Attended", "Growing", "LayerCache", "Quantised", "Rotating", "States", "rounded"]
 
 STEP: Final = 256
 """Tokens in whose multiples caches grow (`KVCache.step`)."""
@@ -24,12 +24,12 @@ class Attended:
     """What attention reads.
 
     Attributes:
-        keys, values: the arrays.
+        keys, values: the arrays: one each, or three if they are quantised.
         context: tokens in them.
     """
 
-    keys: Node
-    values: Node
+    keys: tuple[Node, ...]
+    values: tuple[Node, ...]
     context: int
 
 
@@ -102,7 +102,7 @@ class Growing(_Arrays):
         before = self._take(filled)
         self.tokens = after
         read = [self._read(array, number, after, ops) for number, array in enumerate(filled)]
-        return Attended(keys=read[0], values=read[1], context=after), before
+        return Attended(keys=(read[0],), values=(read[1],), context=after), before
 
     def _grown(self, number: int, kept: int, added: int, ops: Operations) -> Node:
         zeros = ops.array((ops.weight(1),), self._size(number, added))
@@ -117,6 +117,58 @@ class Growing(_Arrays):
         if after == self.capacity:
             return array
         return ops.part(array, self._size(number, after))
+
+
+@dataclass(slots=True, kw_only=True)
+class Quantised(_Arrays):
+    """`QuantizedKVCache`: as `Growing`, with words, scales and zero points of keys and of values.
+
+    Attributes:
+        how: bits and group size.
+    """
+
+    how: Packed
+
+    def start(self, capacity: int, tokens: int) -> None:
+        """Begin with `tokens` tokens in arrays for `capacity`."""
+        self.capacity, self.tokens = capacity, tokens
+        self.arrays = [leaf(elements, item) for elements, item in self._parts(capacity)]
+
+    def convert(self, plain: Growing, ops: Operations) -> list[Node]:
+        """Take over a cache that was not quantised; its arrays are returned."""
+        self.capacity, self.tokens = plain.capacity, plain.tokens
+        self._take([part for array in plain.arrays for part in ops.quantised(array, self.how)])
+        return plain.arrays
+
+    def update(self, keys: Node, values: Node, ops: Operations) -> tuple[Attended, list[Node]]:
+        rooms, after = self.arrays, self.tokens + ops.tokens
+        if after > self.capacity:
+            kept = self.tokens if self.tokens % STEP else self.capacity
+            zeros = self._parts(rounded(ops.tokens))
+            self.capacity = kept + rounded(ops.tokens)
+            sizes = self._parts(self.capacity)
+            rooms = [
+                ops.array((ops.view(old), ops.array((ops.weight(1),), new, item=item)), size, item=item, kernels=2)
+                for old, (new, item), (size, _) in zip(rooms, zeros, sizes, strict=True)
+            ]
+        parts = [part for array in (keys, values) for part in ops.quantised(array, self.how)]
+        filled = [
+            ops.array((room, part), size, item=item, donors=(0,))
+            for room, part, (size, item) in zip(rooms, parts, self._parts(self.capacity), strict=True)
+        ]
+        before = self._take(filled)
+        self.tokens = after
+        read = tuple(ops.view(array) for array in filled)
+        return Attended(keys=read[:3], values=read[3:], context=after), before
+
+    def _parts(self, tokens: int) -> list[tuple[int, int]]:
+        """Elements and bytes per element of each array."""
+        found = []
+        for number in (0, 1):
+            elements = self._size(number, tokens)
+            groups = (elements // self.how.group, self.item)
+            found += [(elements * self.how.bits // 32, 4), groups, groups]
+        return found
 
 
 @dataclass(slots=True, kw_only=True)
@@ -146,7 +198,7 @@ class Rotating(_Arrays):
         else:
             self.capacity = ops.tokens
         before = self._take(new)
-        return Attended(keys=new[0], values=new[1], context=self.capacity), before
+        return Attended(keys=(new[0],), values=(new[1],), context=self.capacity), before
 
     def _write(self, keys: Node, values: Node, ops: Operations) -> tuple[Attended, list[Node]]:
         rooms = list(self.arrays)
@@ -167,7 +219,7 @@ class Rotating(_Arrays):
         before = self._take(filled)
         context = min(self.tokens + 1, self.capacity)
         read = [ops.view(array) if context < self.capacity else array for array in filled]
-        return Attended(keys=read[0], values=read[1], context=context), before
+        return Attended(keys=(read[0],), values=(read[1],), context=context), before
 
 
 @dataclass(slots=True, kw_only=True)

@@ -14,7 +14,7 @@ from hfmem.mapper.mixers import DeltaRule, StateSpace
 from hfmem.mapper.values import Dense, Experts, Layer
 from hfmem.unknown import Unknown
 
-__all__ = ["DIALECTS", "Dialect", "shape_of"]
+__all__ = ["DIALECTS", "Dialect", "limited", "shape_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +34,7 @@ class Dialect:
         shared_gate: whether the experts that all tokens use have a gate.
         multiplied: whether what is added to the residual stream is multiplied by a factor.
         fused_shared: whether one matrix makes gate and up projection of the experts that all tokens use.
+        own_caches: whether it chooses its caches itself (`make_cache`), so that `--max-kv-size` has no effect.
     """
 
     module: str
@@ -48,20 +49,30 @@ class Dialect:
     shared_gate: bool = False
     multiplied: bool = False
     fused_shared: bool = False
+    own_caches: bool = False
 
 
-_LLAMA: Final = Dialect(module="llama.py", windows=True)
+_LLAMA: Final = Dialect(module="llama.py", windows=True, own_caches=True)
 _GEMMA: Final = Dialect(
-    module="gemma3_text.py", norms="around", queries="transposed", windows=True, steps=2, scaled=True
+    module="gemma3_text.py",
+    norms="around",
+    queries="transposed",
+    windows=True,
+    steps=2,
+    scaled=True,
+    own_caches=True,
 )
-_QWEN: Final = Dialect(module="qwen3_5.py", gated=True, shared_gate=True)
+_QWEN: Final = Dialect(module="qwen3_5.py", gated=True, shared_gate=True, own_caches=True)
 
 DIALECTS: Final[Mapping[str, Dialect]] = {
     "LlamaForCausalLM": _LLAMA,
-    "MistralForCausalLM": Dialect(module="llama.py"),  # with no layer types, its window is not kept
+    "MistralForCausalLM": Dialect(module="llama.py", own_caches=True),  # with no layer types, its window is not kept
     "Qwen2ForCausalLM": Dialect(module="qwen2.py"),
     "Qwen3ForCausalLM": Dialect(module="qwen3.py", queries="heads"),
     "Qwen3MoeForCausalLM": Dialect(module="qwen3_moe.py", queries="heads"),
+    "Qwen2VLForConditionalGeneration": Dialect(module="qwen2_vl.py"),
+    "Qwen3VLForConditionalGeneration": Dialect(module="qwen3_vl.py", queries="heads"),
+    "Qwen3VLMoeForConditionalGeneration": Dialect(module="qwen3_vl_moe.py", queries="heads"),
     "MixtralForCausalLM": Dialect(module="mixtral.py"),
     "Phi3ForCausalLM": Dialect(module="phi3.py", fused=True),
     "Olmo2ForCausalLM": Dialect(module="olmo2.py", norms="after", queries="whole"),
@@ -78,11 +89,22 @@ DIALECTS: Final[Mapping[str, Dialect]] = {
         _QWEN,
     ),
     "GraniteMoeHybridForCausalLM": Dialect(
-        module="granitemoehybrid.py", scaled=True, multiplied=True, fused_shared=True
+        module="granitemoehybrid.py", scaled=True, multiplied=True, fused_shared=True, own_caches=True
     ),
     "Gemma3ForConditionalGeneration": replace(_GEMMA, module="gemma3.py"),
 }
 """Of mlx-lm 0.32.2, by the class that config.json names."""
+
+
+def limited(shape: Shape, limit: int | None) -> Shape:
+    """A model with `--max-kv-size`: its layers keep to a window, if its module does not choose caches itself."""
+    if limit is None or shape.own_caches:
+        return shape
+    return replace(shape, blocks=tuple(replace(block, mixer=_limited(block.mixer, limit)) for block in shape.blocks))
+
+
+def _limited(mixer: Attention | Delta | Scan, limit: int) -> Attention | Delta | Scan:
+    return replace(mixer, window=limit) if isinstance(mixer, Attention) else mixer
 
 
 def shape_of(model: Model) -> Shape | Unknown:
@@ -103,6 +125,7 @@ def shape_of(model: Model) -> Shape | Unknown:
         vocab=architecture.vocab_size,
         blocks=tuple(block for block in blocks if block is not None),
         scaled=dialect.scaled,
+        own_caches=dialect.own_caches,
     )
 
 

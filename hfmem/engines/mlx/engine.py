@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from shlex import quote
 from typing import Final, Literal
 
 from hfmem.dtypes import find_dtype
-from hfmem.engines.mlx.classes import shape_of
+from hfmem.engines.mlx.classes import limited, shape_of
 from hfmem.engines.mlx.modules import Attention, Shape
-from hfmem.engines.mlx.options import DEFAULT_STEP, MlxOptions
-from hfmem.engines.mlx.runs import Run, cached, kept, peak
+from hfmem.engines.mlx.operations import Packed
+from hfmem.engines.mlx.options import DEFAULT_GROUP, DEFAULT_QUANTISED_FROM, DEFAULT_STEP, MlxOptions
+from hfmem.engines.mlx.runs import Run, cached, kept, peak, quantised
 from hfmem.engines.mlx.split import RULES
 from hfmem.engines.mlx.states import Delta, Scan
 from hfmem.engines.mlx.tasks import CPU, Backend, metal
-from hfmem.engines.mlx.weights import packed_as, weight_term
+from hfmem.engines.mlx.weights import TOWERS, packed_as, weight_term
 from hfmem.engines.protocol import Engine, Suggestions
 from hfmem.estimator.parallel import Parallel
 from hfmem.estimator.values import Estimate, Group, Loading, Margin, Scenario, Serving, Settings, Term
@@ -43,13 +44,33 @@ class _Steps:
     """What a person asked of mlx-lm."""
 
     step: int | None
+    limit: int | None = None
+    cache: Packed | None = None
+    cache_from: int | None = None
     chosen: tuple[str, ...] = ()
 
     def describe(self) -> str:
         return "mlx-lm 0.32"
 
     def fields(self) -> Mapping[str, object]:
-        return {"prefill_step_size": self.step or DEFAULT_STEP}
+        found: dict[str, object] = {"prefill_step_size": self.step or DEFAULT_STEP, "max_kv_size": self.limit}
+        if self.cache is not None:
+            found |= {"kv_bits": self.cache.bits, "kv_group_size": self.cache.group}
+            found |= {"quantized_kv_start": self.start}
+        return found
+
+    @property
+    def start(self) -> int:
+        """Tokens from which on the cache is quantised."""
+        return DEFAULT_QUANTISED_FROM if self.cache_from is None else self.cache_from
+
+    def flags(self) -> list[str]:
+        """The flags of mlx_lm.generate."""
+        found = {"--prefill-step-size": self.step, "--max-kv-size": self.limit}
+        if self.cache is not None:
+            found |= {"--kv-bits": self.cache.bits, "--kv-group-size": self.cache.group}
+            found |= {"--quantized-kv-start": self.cache_from}
+        return [word for flag, value in found.items() if value is not None for word in (flag, str(value))]
 
 
 class Mlx:
@@ -74,11 +95,17 @@ class Mlx:
     def settings(self, options: object, gpu: Accelerator | None, length: int) -> Settings:
         if not isinstance(options, MlxOptions):
             raise TypeError("not the options of mlx-lm")
-        return _Steps(step=options.prefill_step_size)
+        bits = options.kv_bits
+        return _Steps(
+            step=options.prefill_step_size,
+            limit=options.max_kv_size,
+            cache=None if bits is None else Packed(bits=bits, group=options.kv_group_size or DEFAULT_GROUP),
+            cache_from=options.quantized_kv_start,
+        )
 
     def estimate(self, model: Model, scenario: Scenario) -> Estimate:
         """Weights, caches, and what is in flight beside them at the peak."""
-        weights, shape = weight_term(model, scenario), shape_of(model)
+        weights, shape = weight_term(model, scenario), _shape(model, scenario)
         terms: list[Term] = []
         unknown: list[tuple[Group, str]] = []
         if isinstance(weights, Unknown):
@@ -90,7 +117,7 @@ class Mlx:
             reason = shape.reason if isinstance(shape, Unknown) else str(run)
             unknown += [("kv_cache", reason), ("activations", reason)]
             return Estimate(terms=tuple(terms), unknown=tuple(unknown), notes=_notes(model, scenario))
-        caches = _cache_terms(shape, run)
+        caches, refused = _cache_terms(shape, run), self.refused(model, scenario)
         terms += caches
         if isinstance(backend, Unknown):
             unknown.append(("activations", backend.reason))
@@ -107,14 +134,29 @@ class Mlx:
             kv_cache_per_token=grown,
             kv_cache_fixed=max(0, sum(term.nbytes for term in caches) // run.batch - grown * scenario.seq),
             notes=_notes(model, scenario),
-            serving=Serving(kv_pool=None, kv_tokens=None, max_concurrency=None, command=_command(model, scenario)),
+            refused=refused,
+            serving=Serving(
+                kv_pool=None,
+                kv_tokens=None,
+                max_concurrency=None,
+                command=None if refused else _command(model, scenario),
+                refused=refused,
+            ),
         )
 
     def kept(self, model: Model, scenario: Scenario) -> tuple[Kept, ...]:
         return (PLAIN,)
 
     def refused(self, model: Model, scenario: Scenario) -> str:
-        return ""
+        asked, shape = _asked(scenario), _shape(model, scenario)
+        if asked.cache is None or isinstance(shape, Unknown):
+            return ""
+        attention = [block.mixer for block in shape.blocks if isinstance(block.mixer, Attention)]
+        if any(mixer.window is not None for mixer in attention):
+            return "mlx-lm cannot quantise the caches of windows (RotatingKVCache): leave out --kv-bits"
+        widths = {width for mixer in attention for width in (mixer.key_dim, mixer.value_dim)}
+        odd = next((width for width in sorted(widths) if width % asked.cache.group), None)
+        return "" if odd is None else f"groups of {asked.cache.group} elements do not divide heads of {odd}"
 
     def loading(self, model: Model, scenario: Scenario, weights: int) -> Loading | None:
         return None
@@ -133,8 +175,14 @@ class Mlx:
         return ()
 
 
-def _asked(scenario: Scenario) -> int | None:
-    return scenario.serving.step if isinstance(scenario.serving, _Steps) else None
+def _asked(scenario: Scenario) -> _Steps:
+    return scenario.serving if isinstance(scenario.serving, _Steps) else _Steps(step=None)
+
+
+def _shape(model: Model, scenario: Scenario) -> Shape | Unknown:
+    """What the model is made of, with the caches that were asked for."""
+    found = shape_of(model)
+    return found if isinstance(found, Unknown) else limited(found, _asked(scenario).limit)
 
 
 def _run(model: Model, scenario: Scenario) -> Run | Unknown:
@@ -146,9 +194,11 @@ def _run(model: Model, scenario: Scenario) -> Run | Unknown:
         batch=scenario.batch,
         prompt=min(scenario.prompt or scenario.seq, scenario.seq),
         seq=scenario.seq,
-        step=_asked(scenario) or scenario.prefill_chunk or DEFAULT_STEP,
+        step=_asked(scenario).step or scenario.prefill_chunk or DEFAULT_STEP,
         item=dtype.nbytes(1),
         packed=packed_as(model),
+        cache=_asked(scenario).cache,
+        cache_from=_asked(scenario).start,
     )
 
 
@@ -185,10 +235,24 @@ def _attention_term(attention: Attention, count: int, run: Run) -> Term:
         group="kv_cache",
         nbytes=count * cached(attention, run),
         how=f"{count} layers × {kept(attention, run)} tokens × {attention.kv_heads} heads × "
-        f"({attention.key_dim} + {attention.value_dim}) × {run.item} B × batch {run.batch}; in steps of 256",
-        source=f"{_CACHES} ({'KVCache' if window is None else 'RotatingKVCache'})",
+        f"({attention.key_dim} + {attention.value_dim}) × {_width_of(attention, run)} × batch {run.batch}; "
+        "in steps of 256",
+        source=f"{_CACHES} ({_cache_class(attention, run)})",
         certainty="derived",
     )
+
+
+def _width_of(attention: Attention, run: Run) -> str:
+    """The bytes of an element, in words."""
+    if run.cache is None or not quantised(attention, run, run.seq):
+        return f"{run.item} B"
+    return f"({run.cache.bits} bits + 2 × {run.item} B / {run.cache.group})"
+
+
+def _cache_class(attention: Attention, run: Run) -> str:
+    if attention.window is not None:
+        return "RotatingKVCache"
+    return "QuantizedKVCache" if quantised(attention, run, run.seq) else "KVCache"
 
 
 def _state_term(mixer: Delta | Scan, count: int, run: Run) -> Term:
@@ -222,8 +286,12 @@ def _flight(shape: Shape, run: Run, backend: Backend, cached: int) -> Term:
 def _command(model: Model, scenario: Scenario) -> str:
     # the folder that mlx_lm.convert writes where none is named
     words = ["mlx_lm.generate", "--model", "mlx_model" if model.made else model.checkpoint.ref.model_id]
-    step = _asked(scenario) or scenario.prefill_chunk
-    words += ["--prefill-step-size", str(step)] if step else []
+    asked = _asked(scenario)
+    if scenario.batch > 1:  # mlx_lm.generate runs one sequence
+        words[0] = "mlx_lm.server"
+        words += ["--decode-concurrency", str(scenario.batch), "--prompt-concurrency", str(scenario.batch)]
+        asked = replace(asked, limit=None)  # the server has no such flag
+    words += replace(asked, step=asked.step or scenario.prefill_chunk).flags()
     return " ".join(quote(word) for word in words)
 
 
@@ -236,6 +304,12 @@ def _notes(model: Model, scenario: Scenario) -> tuple[str, ...]:
         notes.append(Otherwise(f"--dtype {scenario.word} has no effect: MLX runs the weights as they are stored."))
     if scenario.kv_dtype not in (None, scenario.compute_dtype):
         notes.append(Otherwise("--kv-dtype has no effect: mlx-lm's cache has the dtype of the activations."))
+    groups = model.parameters.groups if model.parameters is not None else ()
+    if any(group.component in TOWERS for group in groups):
+        notes.append("mlx-lm runs the text model only; mlx-vlm, which takes images and sound too, is not covered.")
+    shape = shape_of(model)
+    if _asked(scenario).limit and not isinstance(shape, Unknown) and shape.own_caches:
+        notes.append(Otherwise("--max-kv-size has no effect: mlx-lm's module of this model chooses its caches itself."))
     return tuple(notes)
 
 

@@ -107,12 +107,14 @@ class Shape:
         hidden, vocab: hidden size, and rows of the output embedding.
         blocks: the layers.
         scaled: whether embeddings are multiplied by a factor.
+        own_caches: whether it chooses its caches itself.
     """
 
     hidden: int
     vocab: int
     blocks: tuple[Block, ...]
     scaled: bool = False
+    own_caches: bool = False
 
 
 Release = Callable[[Sequence[Node]], None]

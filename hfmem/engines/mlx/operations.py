@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from hfmem.engines.mlx.graph import Node, weight
+from hfmem.engines.mlx.graph import Node, together, weight
 
 __all__ = ["Heads", "Operations", "Packed"]
 
@@ -36,11 +36,12 @@ class Packed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heads:
-    """What attention reads: arrays as [batch, heads, tokens, dim], of `context` tokens for keys and values."""
+    """What attention reads: arrays as [batch, heads, tokens, dim], of `context` tokens for keys and values, each of
+    which is one array, or three if the cache is quantised."""
 
     queries: Node
-    keys: Node
-    values: Node
+    keys: tuple[Node, ...]
+    values: tuple[Node, ...]
     context: int
 
 
@@ -101,6 +102,13 @@ class Operations:
         groups = elements // self.packed.group
         words = weight(elements * self.packed.bits // 32, _WORD)
         return (words, self.weight(groups), self.weight(groups))
+
+    def quantised(self, x: Node, how: Packed) -> tuple[Node, Node, Node]:
+        """`mx.quantize` of a transposed array: words, scales and zero points."""
+        words = self.array((x,), x.elements * how.bits // 32, item=_WORD, kernels=2)
+        words.scratch = x.elements * self.item  # a contiguous copy
+        groups = x.elements // how.group
+        return words, together(words, groups, self.item), together(words, groups, self.item)
 
     def linear(self, x: Node, wide: int, out: int, *, bias: bool = False) -> Node:
         """`nn.Linear` or `nn.QuantizedLinear`, over all rows."""
@@ -196,21 +204,21 @@ class Operations:
             mask: an array; None for a causal mask, which a kernel needs no array for.
         """
         out = self.batch * heads * self.tokens * dims[1]
-        if self.fused and self._kernel(dims):
+        if self.fused and len(of.keys) == 1 and self._kernel(dims):
             masks = () if mask is None else (self.view(mask),)
             donors = (0,) if self.tokens <= _FEW else ()
-            found = self.array((of.queries, of.keys, of.values, *masks), out, donors=donors)
+            found = self.array((of.queries, *of.keys, *of.values, *masks), out, donors=donors)
             return self.view(self.view(found))
         scaled = self.array((self.weight(1), of.queries), of.queries.elements, donors=(1,))
         count = self.batch * heads * self.tokens * of.context
-        scores = self.array((self.view(scaled), self.view(of.keys)), count)
+        scores = self.array((self.view(scaled), *map(self.view, of.keys)), count)
         if mask is None and self.tokens > 1:
             row, column = (self.array((self.weight(1),), size, item=_WORD) for size in (self.tokens, of.context))
             mask = self.array((self.view(row), self.view(column)), self.tokens * of.context, item=1)
         if mask is not None:
             scores = self.array((self.view(mask), scores, self.weight(1)), count, donors=(1,))
         scores = self.array((scores,), count, donors=(0,))
-        found = self.view(self.view(self.array((scores, self.view(of.values)), out)))
+        found = self.view(self.view(self.array((scores, *map(self.view, of.values)), out)))
         return self.copy(found) if self.tokens > 1 else found
 
     def _kernel(self, dims: tuple[int, int]) -> bool:

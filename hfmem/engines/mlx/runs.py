@@ -6,13 +6,13 @@ which only the caches are evaluated; then tokens are run one at a time, the next
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 from typing import Final
 
-from hfmem.engines.mlx.caches import STEP, Growing, Rotating, States, rounded
+from hfmem.engines.mlx.caches import STEP, Growing, Quantised, Rotating, States, rounded
 from hfmem.engines.mlx.graph import Node, leaf
 from hfmem.engines.mlx.modules import Attention, Shape, forward
 from hfmem.engines.mlx.operations import Operations, Packed
@@ -20,9 +20,11 @@ from hfmem.engines.mlx.states import Delta, Scan
 from hfmem.engines.mlx.tasks import Backend, Evaluator
 
 Mixing = Attention | Delta | Scan
+Caching = Growing | Quantised | Rotating | States
+Release = Callable[[Sequence[Node]], None]
 _STATE: Final = 4  # bytes of an element of a recurrent state
 
-__all__ = ["Peak", "Run", "cached", "kept", "peak"]
+__all__ = ["Peak", "Run", "cached", "kept", "peak", "quantised"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +40,8 @@ class Run:
         packed: how matrices are quantised; None for plain ones.
         logits: whether the last step of the prompt has all tokens that are left, with logits of each (mlx-lm before
             0.27).
+        cache: how keys and values are quantised; None for not at all.
+        cache_from: tokens from which on they are.
     """
 
     batch: int
@@ -47,6 +51,8 @@ class Run:
     item: int
     packed: Packed | None = None
     logits: bool = False
+    cache: Packed | None = None
+    cache_from: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,9 +97,23 @@ def kept(attention: Attention, run: Run) -> int:
 def cached(mixer: Mixing, run: Run) -> int:
     """Bytes of the cache of a layer at the end of a run."""
     if isinstance(mixer, Attention):
-        return run.batch * kept(mixer, run) * _width(mixer) * run.item
+        elements = run.batch * kept(mixer, run) * _width(mixer)
+        return _quantised_bytes(elements, run) if quantised(mixer, run, run.seq) else elements * run.item
     s = mixer.sizes
     return run.batch * ((s.kernel - 1) * s.convolved * run.item + s.recurrent * _STATE)
+
+
+def quantised(mixer: Mixing, run: Run, tokens: int) -> bool:
+    """Whether the cache of a layer is quantised with so many tokens in it."""
+    grows = isinstance(mixer, Attention) and mixer.window is None
+    return grows and run.cache is not None and tokens >= max(1, run.cache_from)
+
+
+def _quantised_bytes(elements: int, run: Run) -> int:
+    """Bytes of keys or values that are quantised: words, scales and zero points."""
+    if run.cache is None:
+        raise ValueError("the cache is not quantised")
+    return elements * run.cache.bits // 8 + 2 * (elements // run.cache.group) * run.item
 
 
 def _steps(run: Run) -> list[int]:
@@ -128,7 +148,8 @@ def _passes(run: Run, *, scans: bool) -> Iterator[_Passes]:
     tokens = room = 0
     last = [number for number, (one, after) in enumerate(pairwise([*steps, 0])) if after < one]
     for number, step in enumerate(steps):
-        if number in last:
+        converted = run.cache is not None and tokens < max(1, run.cache_from) <= tokens + step
+        if number in last or converted:
             yield _Passes(phase="prefill", before=tokens, room=room, tokens=(step,))
         room = _grown(tokens, room, step)
         tokens += step
@@ -139,6 +160,9 @@ def _passes(run: Run, *, scans: bool) -> Iterator[_Passes]:
         tokens += left
         if run.seq <= tokens:
             return
+    start = run.cache_from - 1
+    if run.cache is not None and tokens <= start < run.seq - 1:
+        yield _Passes(phase="decode", before=start, room=room + max(0, rounded(start - room)), tokens=(1, 1))
     grows = room + (run.seq - 1 - room) // STEP * STEP
     if run.seq > room > 0:
         start = max(tokens, grows)
@@ -197,6 +221,8 @@ def _simulated(shape: Shape, run: Run, passes: _Passes, backend: Backend) -> Eva
     for number, tokens in enumerate(passes.tokens):
         operations = Operations(fused=backend.fused, batch=run.batch, tokens=tokens, item=run.item, packed=run.packed)
         logits = forward(shape, caches, operations, release)
+        pairs = zip(shape.blocks, caches, strict=True)
+        caches = [_converted(block.mixer, cache, run, operations, release) for block, cache in pairs]
         if passes.phase == "prefill":
             evaluator.evaluate([array for cache in caches for array in cache.existing()])
             continue
@@ -206,11 +232,24 @@ def _simulated(shape: Shape, run: Run, passes: _Passes, backend: Backend) -> Eva
     return evaluator
 
 
-def _cache(attention: Mixing, run: Run, passes: _Passes) -> Growing | Rotating | States:
+def _converted(mixer: Mixing, cache: Caching, run: Run, operations: Operations, release: Release) -> Caching:
+    """The cache of a layer after a pass: quantised, if it is time (`maybe_quantize_kv_cache`)."""
+    if run.cache is None or not isinstance(cache, Growing) or not quantised(mixer, run, cache.tokens):
+        return cache
+    found = Quantised(widths=cache.widths, batch=cache.batch, item=cache.item, how=run.cache)
+    release(found.convert(cache, operations))
+    return found
+
+
+def _cache(attention: Mixing, run: Run, passes: _Passes) -> Caching:
     """The cache of a layer before some passes."""
     if not isinstance(attention, Attention):
         return _states(attention, run, passes)
     widths = (attention.kv_heads * attention.key_dim, attention.kv_heads * attention.value_dim)
+    if run.cache is not None and quantised(attention, run, passes.before):
+        packed = Quantised(widths=widths, batch=run.batch, item=run.item, how=run.cache)
+        packed.start(passes.room, passes.before)
+        return packed
     if attention.window is None:
         grown = Growing(widths=widths, batch=run.batch, item=run.item)
         grown.start(passes.room, passes.before)

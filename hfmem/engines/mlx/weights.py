@@ -10,9 +10,12 @@ from hfmem.estimator.values import Scenario, Term
 from hfmem.mapper.interpret import Model
 from hfmem.unknown import Unknown
 
-__all__ = ["packed_as", "weight_term"]
+__all__ = ["TOWERS", "packed_as", "weight_term"]
 
-_LEFT_OUT: Final = frozenset({"vision", "audio", "projector", "mtp"})
+TOWERS: Final = frozenset({"vision", "audio"})
+"""Parts for images and sound."""
+
+_LEFT_OUT: Final = TOWERS | {"projector", "mtp"}
 """Parts that the `sanitize` of mlx-lm's modules leaves out: it runs the text model."""
 
 _GROUP: Final = 64

@@ -15,6 +15,7 @@ from hfmem.refusals.options import (
     MissingValueError,
     ModelNameError,
     NoFlashError,
+    NoTrainingError,
     OnlyForError,
     OptionRefusedError,
     ProfileGpuError,
@@ -109,6 +110,13 @@ def _incompatible_options(error: IncompatibleOptionsError) -> str:
     return f"{' '.join(error.option)} cannot be used with {' '.join(error.other)}"
 
 
+def _no_training(error: NoTrainingError) -> str:
+    return (
+        f"--runtime {error.runtime} is for inference: what {error.trainer} takes to train is not modelled; "
+        "leave out --runtime to train with transformers"
+    )
+
+
 def _only_for(error: OnlyForError) -> str:
     joint = " and " if len(error.words) == 2 else ", "
     return f"{error.option} is for {error.other} {joint.join(error.words)}"
@@ -194,6 +202,7 @@ WORDS: Final[dict[type, Callable[[Any], str]]] = {
     MissingValueError: _missing_value,
     ModelNameError: _model_name,
     NoFlashError: _no_flash,
+    NoTrainingError: _no_training,
     OnlyForError: _only_for,
     OptionRefusedError: _option_refused,
     ProfileGpuError: _profile_gpu,

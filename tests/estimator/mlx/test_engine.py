@@ -75,3 +75,59 @@ def test_smaller_steps_take_less(tmp_path: Path) -> None:
 def test_several_accelerators_are_refused(tmp_path: Path) -> None:
     with pytest.raises(hfmem.HfmemError, match="MLX"):
         _report(tmp_path, {"bits": 4, "group_size": 64}, gpu="M4 Max 64GB", gpus=2)
+
+
+def test_a_quantised_cache_takes_its_bits_and_two_numbers_per_group(tmp_path: Path) -> None:
+    packed = {"bits": 4, "group_size": 64}
+    found = _report(tmp_path, packed, kv_bits=8, kv_group_size=32, quantized_kv_start=0).estimate
+    elements = 4 * 256 * 2 * 256  # layers × tokens × keys and values
+    assert found.group("kv_cache") == elements + elements // 32 * 4
+    later = _report(tmp_path, packed, kv_bits=8).estimate
+    assert later.group("kv_cache") == 2 * elements
+
+
+def test_a_limited_cache_keeps_its_tokens_where_the_module_does_not_choose(tmp_path: Path) -> None:
+    config = {**_SMALL, "architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2"}
+    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    found = hfmem.estimate(str(tmp_path), runtime="mlx", seq=4096, max_kv_size=512)
+    assert found.estimate.group("kv_cache") == 4 * 512 * 2 * 256 * 2
+    assert "--max-kv-size 512" in str(found.estimate.serving and found.estimate.serving.command)
+    (tmp_path / "config.json").write_text(json.dumps(_SMALL), encoding="utf-8")
+    whole = hfmem.estimate(str(tmp_path), runtime="mlx", seq=4096, max_kv_size=512).estimate
+    assert whole.group("kv_cache") == 4 * 4096 * 2 * 256 * 2
+    assert any("--max-kv-size has no effect" in note for note in whole.notes)
+
+
+def test_caches_that_mlx_cannot_quantise_are_refused(tmp_path: Path) -> None:
+    config = {**_SMALL, "architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2"}
+    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    found = hfmem.estimate(str(tmp_path), runtime="mlx", seq=512, max_kv_size=256, kv_bits=4).estimate
+    assert "cannot quantise" in found.refused
+    found = hfmem.estimate(str(tmp_path), runtime="mlx", seq=512, kv_bits=4, kv_group_size=128).estimate
+    assert "do not divide" in found.refused
+    with pytest.raises(hfmem.HfmemError, match="expected 2, 3, 4, 5, 6 or 8"):
+        hfmem.estimate(str(tmp_path), runtime="mlx", kv_bits=7)
+    with pytest.raises(hfmem.HfmemError, match="--kv-bits"):
+        hfmem.estimate(str(tmp_path), runtime="mlx", kv_group_size=64)
+
+
+def test_training_with_mlx_is_refused_in_words() -> None:
+    with pytest.raises(hfmem.HfmemError, match=r"mlx_lm\.lora"):
+        hfmem.estimate("Qwen/Qwen3-8B", runtime="mlx", train="lora", offline=True)
+
+
+def test_several_sequences_are_a_server() -> None:
+    found = hfmem.estimate("Qwen/Qwen3-8B", runtime="mlx", batch=4, prefill_step_size=512, offline=True).estimate
+    assert found.serving is not None
+    assert found.serving.command == (
+        "mlx_lm.server --model Qwen/Qwen3-8B --decode-concurrency 4 --prompt-concurrency 4 --prefill-step-size 512"
+    )
+
+
+def test_a_model_for_images_runs_as_its_text_model() -> None:
+    found = hfmem.estimate("Qwen/Qwen3-VL-4B-Instruct", runtime="mlx", seq=2048, offline=True).estimate
+    assert not found.unknown
+    assert found.group("weights") == hfmem.estimate("Qwen/Qwen3-4B", runtime="mlx", offline=True).estimate.group(
+        "weights"
+    )
+    assert any("mlx-vlm" in note for note in found.notes)

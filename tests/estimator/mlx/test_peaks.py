@@ -45,7 +45,9 @@ def _of_run(folder: Path, row: dict[str, Any]) -> Any:
     prompt, step = how["prompt"], how.get("step", 2048)
     length = prompt + how.get("generated", 1)
     bits = how.get("bits")
-    return _estimate(folder, row["config"], bits, 64, seq=length, prompt=prompt, prefill_step_size=step, gpu="cpu")
+    options = {name: how[name] for name in ("max_kv_size", "kv_bits", "quantized_kv_start") if name in how}
+    options |= {"seq": length, "prompt": prompt, "prefill_step_size": step, "gpu": "cpu"}
+    return _estimate(folder, row["config"], bits, 64, **options)
 
 
 @pytest.mark.parametrize("row", RUNS, ids=[row["run"] for row in RUNS])
@@ -53,7 +55,7 @@ def test_real_runs_on_a_processor(row: dict[str, Any], tmp_path: Path) -> None:
     found = _of_run(tmp_path, row)
     assert found.group("weights") == pytest.approx(row["weights"], rel=0.001)
     assert found.group("kv_cache") == row["cache"]
-    assert found.total == pytest.approx(row["peak"], rel=0.03)
+    assert found.total == pytest.approx(row["peak"], rel=0.05)
 
 
 def _of_mac(folder: Path, row: dict[str, Any]) -> float:
@@ -109,7 +111,7 @@ def test_a_prompt_of_192_thousand_tokens_holds_its_scores_and_inputs_of_convolut
 def test_a_causal_mask_is_no_array(tmp_path: Path) -> None:
     """Mistral 7B at 4 bits: 9.111 GB with 33,898 tokens (mlx-lm pull request 40), 12.257 GB before, with a mask."""
     found = _estimate(tmp_path, CONFIGS["mistral-7b-v0.3"], 4, 64, seq=33_899, prompt=33_898)
-    assert found.total == pytest.approx(9.111e9, rel=0.02)
+    assert found.total == pytest.approx(9.111e9, rel=0.005)
 
 
 def test_chips_differ_in_the_size_of_their_tasks() -> None:
