@@ -14,6 +14,7 @@ from hfmem.errors import HfmemError, InvalidFileError, InvalidScenarioError, Unt
 from hfmem.estimator.values import Estimate, Scenario, Trace
 from hfmem.fetcher.concurrent import Fetched, unforeseen
 from hfmem.fetcher.formats import gguf
+from hfmem.fetcher.identity import as_read
 from hfmem.fetcher.quantisations import Choice
 from hfmem.fetcher.values import Checkpoint, ModelRef
 from hfmem.hardware.values import Machine
@@ -95,7 +96,9 @@ def _as_run(model: Model, options: Options) -> Model:
         model = converted(model)
     if not ref.quant or any(gguf.FORMAT.matches(file.name) for file in model.checkpoint.files):
         return model
-    note = f"':{ref.quant}' has no effect: {ref.model_id} has no known GGUF files."
+    in_name = ref.asked.lower().endswith(f":{ref.quant.lower()}")
+    typed = f"':{ref.quant}'" if in_name else f"--quant {ref.quant}"
+    note = f"{typed} has no effect: {ref.model_id} has no known GGUF files."
     return replace(model, notes=(*model.notes, Otherwise(note)))
 
 
@@ -307,7 +310,7 @@ def report_all(found: Iterable[Fetched], options: Options) -> Iterator[Report | 
         if isinstance(result, HfmemError):
             yield result
         else:
-            yield _attempted(ref, replace(result, ref=ref), options)
+            yield _attempted(ref, replace(result, ref=as_read(ref, result.ref)), options)
 
 
 def report_each(models: Iterable[Model | Bundle], options: Options) -> Iterator[Report | HfmemError]:
