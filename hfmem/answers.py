@@ -15,6 +15,7 @@ from hfmem.estimator.values import Estimate, Scenario, Trace
 from hfmem.estimator.weights.quantisers import find_quantiser
 from hfmem.fetcher.concurrent import Fetched, unforeseen
 from hfmem.fetcher.formats import gguf
+from hfmem.fetcher.identity import as_read
 from hfmem.fetcher.quantisations import Choice
 from hfmem.fetcher.values import Checkpoint, ModelRef
 from hfmem.hardware.values import Machine
@@ -103,7 +104,9 @@ def _as_run(model: Model, options: Options) -> Model:
         return model if model.quantisation is not None else quantised(model, options.dtype or "")
     if not ref.quant or any(gguf.FORMAT.matches(file.name) for file in model.checkpoint.files):
         return model
-    note = f"':{ref.quant}' has no effect: {ref.model_id} has no known GGUF files."
+    in_name = ref.asked.lower().endswith(f":{ref.quant.lower()}")
+    typed = f"':{ref.quant}'" if in_name else f"--quant {ref.quant}"
+    note = f"{typed} has no effect: {ref.model_id} has no known GGUF files."
     return replace(model, notes=(*model.notes, Otherwise(note)))
 
 
@@ -321,7 +324,7 @@ def report_all(found: Iterable[Fetched], options: Options) -> Iterator[Report | 
         if isinstance(result, HfmemError):
             yield result
         else:
-            yield _attempted(ref, replace(result, ref=ref), options)
+            yield _attempted(ref, replace(result, ref=as_read(ref, result.ref)), options)
 
 
 def report_each(models: Iterable[Model | Bundle], options: Options) -> Iterator[Report | HfmemError]:

@@ -497,7 +497,8 @@ def test_an_address_and_a_revision(hub: Hub, hub_env: dict[str, str]) -> None:
     assert done.returncode == 0
     results = json.loads(done.stdout)["results"]
     assert [(result["model"], result["revision"]) for result in results] == [("org/a", "main")] * 4
-    assert [any("Q8_0" in note for note in result["notes"]) for result in results] == [False, False, True, False]
+    engines = [result["scenario"]["runtime"] for result in results]
+    assert engines == ["transformers", "transformers", "llamacpp", "transformers"]  # a quantisation is a GGUF's
     missing = run("org/a@nowhere", env=hub_env)
     assert missing.returncode == 1
     assert f"{hub.url}/org/a/tree/main" in missing.stderr
@@ -507,7 +508,7 @@ def test_an_address_and_a_revision(hub: Hub, hub_env: dict[str, str]) -> None:
     ("word", "options", "sentence"),
     [
         ("@v9", [], f"The catalog has only the revision main of {LLAMA}, not v9."),
-        (":Q4_K_M", [], f"':Q4_K_M' has no effect: {LLAMA} has no known GGUF files."),
+        (":Q4_K_M", ["--runtime", "transformers"], f"':Q4_K_M' has no effect: {LLAMA} has no known GGUF files."),
         ("", ["--revision", "v9"], f"The catalog has only the revision main of {LLAMA}, not v9."),
         ("@main", ["--revision", "v9"], f"--revision v9 has no effect on {LLAMA}, which was given with @main."),
         ("", ["--source-seq", "9"], "--source-seq has no effect: the model has no encoder."),

@@ -295,7 +295,7 @@ def _gpus_needed(model: Model, options: Options, machine: Machine) -> int | None
         return _replicas_needed(model, options, machine)
     single = replace(anywhere(options), gpus=None, tp=1, pp=None, dp=None, ep=None)
     machine = replace(machine, count=None)
-    weights = _weights(model, single, machine)
+    weights = _weights(model, single, machine) - _left(model, single, machine)
 
     def holds(tp: int, pp: int) -> bool:
         if weights > tp * pp * machine.accelerator.memory:
@@ -312,6 +312,15 @@ def _gpus_needed(model: Model, options: Options, machine: Machine) -> int | None
     # bisection is valid, as with one more stage no stage has more layers than before
     short = largest(lambda pp: not holds(_NODE, pp), _MOST_NODES)
     return None if short == _MOST_NODES else _NODE * (short + 1)
+
+
+def _left(model: Model, options: Options, machine: Machine) -> int:
+    """Bytes of the weights that the options leave in the host's memory."""
+    try:
+        case = Case.of(model, options, machine)
+    except InvalidScenarioError:
+        return 0
+    return sum(term.nbytes for term in case.estimate(case.scenario).host or () if term.group == "weights")
 
 
 def _replicas_needed(model: Model, options: Options, machine: Machine) -> int | None:

@@ -13,7 +13,7 @@ from huggingface_hub import constants
 from hfmem.fetcher.values import ModelRef
 from hfmem.refusals.options import QuantisationError
 
-__all__ = ["is_model_id", "is_path", "page", "reference", "why_no_id", "with_file", "with_quantisation"]
+__all__ = ["as_read", "is_model_id", "is_path", "page", "reference", "why_no_id", "with_file", "with_quantisation"]
 
 _ID: Final = re.compile(r"[A-Za-z0-9][\w.\-]*(/[A-Za-z0-9][\w.\-]*)?", re.ASCII)
 _LONGEST: Final = 200  # characters; the Hub allows 96 per part
@@ -69,6 +69,11 @@ def with_quantisation(ref: ModelRef, word: str | None) -> ModelRef:
 def with_file(ref: ModelRef, name: str | None) -> ModelRef:
     """The reference with the weight file of `--file`, if given."""
     return replace(ref, file=name, picked=True) if name else ref
+
+
+def as_read(ref: ModelRef, read: ModelRef) -> ModelRef:
+    """A reference with what was read in place of a file that it picks (the catalog has no list of files)."""
+    return ref if ref.picked == read.picked else replace(ref, file=read.file, picked=read.picked, quant=read.quant)
 
 
 def _of_word(word: str, *, paths: bool = True) -> ModelRef:

@@ -18,6 +18,7 @@ __all__ = [
     "is_model",
     "parts_of",
     "preferred",
+    "quant_of",
     "tower_for",
     "towers",
     "wanted",
@@ -96,7 +97,7 @@ def choices(files: Iterable[FileInfo]) -> tuple[Choice, ...]:
     return tuple(
         Choice(
             name=name,
-            quant=_quant_of(name),
+            quant=quant_of(name),
             files=tuple(parts[number] for number in sorted(parts)),
             missing=max(0, count - len(parts)),
         )
@@ -134,7 +135,7 @@ def tower_for(model: str, files: Iterable[FileInfo]) -> FileInfo | None:
 
 def _bits_of(name: str) -> int:
     """The number in a quantisation's name; 0 for none."""
-    digits = re.search(r"\d+", _quant_of(name.rpartition("/")[2].removesuffix(".gguf")))
+    digits = re.search(r"\d+", quant_of(name.rpartition("/")[2].removesuffix(".gguf")))
     return int(digits[0]) if digits else 0
 
 
@@ -162,7 +163,7 @@ def _sizes(name: str) -> list[str]:
     return [number + unit.lower() for number, unit in _SIZE.findall(name.rpartition("/")[2])]
 
 
-def _quant_of(name: str) -> str:
+def quant_of(name: str) -> str:
     """The last quantisation in a path: in the file name, else in a folder name."""
     found = _QUANT.findall(name)
     return found[-1].upper() if found else ""

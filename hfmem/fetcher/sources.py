@@ -30,6 +30,7 @@ from hfmem.fetcher.environment import endpoint_fault
 from hfmem.fetcher.formats.table import is_weights
 from hfmem.fetcher.identity import is_model_id, is_path, page, why_no_id
 from hfmem.fetcher.nearby import near_ids, other_states, state
+from hfmem.fetcher.quantisations import quant_of
 from hfmem.fetcher.reach import Reach
 from hfmem.fetcher.selection import select_for
 from hfmem.fetcher.tensors import rows_of
@@ -83,6 +84,10 @@ def _unused(ref: ModelRef, found: Checkpoint) -> Iterator[str]:
     """Sentences on parts of the reference that had no effect."""
     if ref.beside:
         yield f"--revision {ref.beside} has no effect on {ref.model_id}, which was given with @{ref.revision}."
+    if found.source == "catalog" and ref.picked:
+        told = found.ref.quant and found.ref.quant == quant_of(ref.file)
+        taken = f"taken as {found.ref.quant}, as its name says" if told else "left out"
+        yield f"--file {ref.file} is {taken}: the catalog does not list the files of {ref.model_id}."
     if found.source == "catalog" and ref.revision != constants.DEFAULT_REVISION:
         yield f"The catalog has only the revision {constants.DEFAULT_REVISION} of {ref.model_id}, not {ref.revision}."
     counted = {file.name for file in found.weight_files}
@@ -169,9 +174,18 @@ def _keeps(access: Access) -> bool:
 def _stored(ref: ModelRef, access: Access) -> Checkpoint | None:
     """The checkpoint from local sources: the cache, a downloaded snapshot, the catalog."""
     if not access.mine:
-        return catalog.find(ref)
+        return _catalogued(ref)
     kept = cache.load(ref) if access.use_cache else None
-    return kept or local.snapshot(ref) or catalog.find(ref)
+    return kept or local.snapshot(ref) or _catalogued(ref)
+
+
+def _catalogued(ref: ModelRef) -> Checkpoint | None:
+    """The catalog's checkpoint, which has no list of files to pick one of: of one by whose name a quantisation is told,
+    that."""
+    if not ref.picked:
+        return catalog.find(ref)
+    quant = ref.quant or quant_of(ref.file)
+    return catalog.find(replace(ref, file="", picked=False, quant=quant))
 
 
 def _elsewhere(ref: ModelRef, access: Access, error: HfmemError) -> Checkpoint:

@@ -11,7 +11,7 @@ from tabulate import tabulate
 
 from hfmem.estimator import textbook
 from hfmem.estimator.textbook import TEXTBOOK_PRECISIONS
-from hfmem.estimator.values import GROUPS, Estimate, Group, Term, total_of
+from hfmem.estimator.values import GROUPS, Estimate, Group, Offload, Term, total_of
 from hfmem.options.otherwise import Detail
 from hfmem.report.against import against_lines
 from hfmem.report.choices import choice_lines
@@ -149,7 +149,9 @@ def _growth(report: Report, unit: str) -> Iterator[str]:
 def _beside(report: Report, unit: str) -> Iterator[str]:
     estimate, download = report.estimate, report.download
     loading = estimate.loading
-    if estimate.host:
+    if (offload := _offload(report)) is not None:
+        yield f"host memory: {format_bytes(offload.host, unit)} with {offload.option}"
+    elif estimate.host:
         parts = ", ".join(f"{term.name} {format_bytes(term.nbytes, unit)}" for term in estimate.host)
         yield f"host memory: {format_bytes(total_of(estimate.host), unit)} ({parts})"
     if loading is not None and loading.host:
@@ -159,6 +161,14 @@ def _beside(report: Report, unit: str) -> Iterator[str]:
     if report.checkpoint.source != "local" and download.nbytes is not None:
         files = f" in {download.files} file{'' if download.files == 1 else 's'}" if download.files else ""
         yield f"download: {format_bytes(download.nbytes, unit)}{files}"
+
+
+def _offload(report: Report) -> Offload | None:
+    """What the launch line leaves to the host, where it is not of the whole model."""
+    fit = next((fit for fit in report.fits if fit.machine.there), None)
+    found, serving = None if fit is None else fit.offload, report.estimate.serving
+    shown = found is not None and not found.whole and serving is not None and serving.command == found.command
+    return found if shown else None
 
 
 def _trace(report: Report, unit: str) -> Iterator[str]:

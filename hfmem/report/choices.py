@@ -74,8 +74,9 @@ def _columns(rows: Sequence[Candidate], unit: str) -> list[_Column]:
         _Column(title="quant", text=lambda row: shortened(line(row.word), _LONGEST), rank=0, word=True),
         _Column(title="bits", text=_bits, rank=5),
         _Column(title=f"download\n({unit})", text=lambda row: _size(row, unit), rank=3),
-        _Column(title=f"total\n({unit})", text=lambda row: _total(row, unit), rank=1),
     ]
+    if any(row.estimate is not None for row in rows):  # none in training
+        found.append(_Column(title=f"total\n({unit})", text=lambda row: _total(row, unit), rank=1))
     names = list(dict.fromkeys(machine_name(fit) for row in rows for fit in row.fits))
     for rank, name in enumerate(names, 2):
         found.append(_Column(title=name, text=_on(name), rank=rank, word=True))

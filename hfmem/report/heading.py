@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
+from hfmem.engines.table import find_engine
 from hfmem.estimator.values import Scenario
+from hfmem.fetcher.formats import gguf
 from hfmem.fetcher.values import Checkpoint
 from hfmem.mapper.values import Architecture
 from hfmem.report.components import component_rows
@@ -25,7 +27,9 @@ def about(report: Report) -> list[str]:
     if count is not None and active is not None:
         mixture = report.architecture.experts and active < count
         words.append(f"{format_count(count)} parameters" + (f", {format_count(active)} active" if mixture else ""))
-    return [*words, _mixed(report) or report.scenario.dtype or _stored(report)]
+    engine = find_engine(report.scenario.runtime)
+    as_stored = engine is not None and engine.only == gguf.FORMAT.name  # whatever dtype was asked for
+    return [*words, _mixed(report) or (not as_stored and report.scenario.dtype) or _stored(report)]
 
 
 def _mixed(report: Report) -> str:

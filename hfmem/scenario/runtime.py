@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 from hfmem.engines.protocol import Sizes
 from hfmem.engines.table import USUAL, Runtime, engine, engines
+from hfmem.fetcher.formats import gguf
 from hfmem.mapper.holdings import format_name
 from hfmem.mapper.pipelines.values import PIPELINES
 from hfmem.options.rules import mode_of
@@ -38,4 +39,15 @@ def _usual(options: Options, model: Model) -> Runtime:
         own = form in row.formats or quantiser in row.quantisers
         if own and mode_of(options) in row.modes and options.method in row.methods:
             return cast("Runtime", row.name)
-    return USUAL
+    return _of_quant(options, model) or USUAL
+
+
+def _of_quant(options: Options, model: Model) -> Runtime | None:
+    """The engine of GGUF files where one of their quantisations is named of a model that is none: `MODEL:Q4_K_M`."""
+    word = model.checkpoint.ref.quant
+    if not word or model.adapted is not None or mode_of(options) != "inference" or options.method != "exact":
+        return None
+    from hfmem.mapper.gguf.quantisation import named  # only where a quantisation is named
+
+    row = next(row for row in engines() if row.only == gguf.FORMAT.name)
+    return cast("Runtime", row.name) if named(word) is not None else None

@@ -13,6 +13,7 @@ from typing import Final
 from hfmem.errors import HfmemError
 from hfmem.fetcher.catalog import model_ids
 from hfmem.fetcher.concurrent import fetch_all, unforeseen
+from hfmem.fetcher.identity import as_read
 from hfmem.fetcher.reach import Reach
 from hfmem.fetcher.search import public_ids
 from hfmem.fetcher.values import Access, Checkpoint, ModelRef, Visitor
@@ -99,7 +100,7 @@ def _interpreted(ref: ModelRef, found: Checkpoint | HfmemError) -> Model | Hfmem
         return found
     try:
         with HfmemError.concerning(ref.model_id):
-            return understood(replace(found, ref=ref))
+            return understood(replace(found, ref=as_read(ref, found.ref)))
     except HfmemError as error:
         error.asked = ref.named
         return error

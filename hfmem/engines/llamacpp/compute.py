@@ -112,7 +112,8 @@ def _computed(placement: Placement, devices: Sequence[Device], caches: Sequence[
     ]
     structure = nearest(structures(blocks.architecture), layers, blocks.values)
     if structure is None:
-        return Unknown(f"no graph of '{blocks.architecture}' is recorded")
+        why = f" ({blocks.unrecorded})" if blocks.unrecorded else ""
+        return Unknown(f"no graph of '{blocks.architecture}' is recorded{why}")
     flash = settings.flash
     sized = _sized(placement, structure, layers, caches)
     if not isinstance(sized, Unknown) and settings.auto_flash and sized.apart(devices):

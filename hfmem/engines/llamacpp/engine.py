@@ -267,12 +267,8 @@ def _remarks(memory: Memory, model: Model, scenario: Scenario) -> Iterator[str]:
             "llama.cpp switches flash attention off, as some of it would run on another device than its layer's; "
             "--flash-attn on keeps it, and takes less memory."
         )
-    host = memory.total(HOST)
-    if len(memory.terms) > 1 and host:
-        yield (
-            f"The host's memory holds {format_bytes(host)} beside the accelerator; llama-server's prompt cache may "
-            "take up to 8 GiB of it more (--cache-ram)."
-        )
+    if len(memory.terms) > 1 and memory.total(HOST):
+        yield "llama-server's prompt cache may take up to 8 GiB of the host's memory besides (--cache-ram)."
 
 
 ENGINE: Final[Engine] = LlamaCpp()

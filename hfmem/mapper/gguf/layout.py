@@ -11,6 +11,7 @@ from hfmem.fetcher.values import Checkpoint, TensorInfo
 from hfmem.mapper.caches import Cache, Combined, Shared
 from hfmem.mapper.gguf.keys import InvalidKeyError, Keys
 from hfmem.mapper.gguf.names import split
+from hfmem.mapper.gguf.unrecorded import UNRECORDED
 from hfmem.mapper.values import Architecture
 
 __all__ = ["Blocks", "GgufTensor", "layout_of"]
@@ -90,6 +91,11 @@ class Blocks:
         if isinstance(value, tuple):
             return value[layer] if layer < len(value) else default
         return value
+
+    @property
+    def unrecorded(self) -> str:
+        """Why no compute graph of it is known; "" where one is, or where it is no architecture of llama.cpp's."""
+        return UNRECORDED.get(self.architecture, "")
 
     @cached_property
     def memo(self) -> dict[Hashable, Any]:

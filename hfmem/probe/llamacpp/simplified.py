@@ -157,7 +157,7 @@ def _weights(tensor: Tensor, tensors: tuple[Tensor, ...]) -> tuple[str, ...]:
 
 
 def _of_cache(name: str) -> int | None:
-    match = re.match(r"cache_\w*?l(\d+)", name)
+    match = re.match(r"(?:cache_\w*?l|mamba_\w+?_states?-)(\d+)", name)  # PLaMo-2 gives its states names of its own
     return int(match[1]) if match else None
 
 

@@ -79,12 +79,19 @@ def _missing_value(error: MissingValueError) -> str:
     return f"{error.option} {'is empty: give a value or omit it' if error.empty else 'cannot be None'}"
 
 
+_LLAMA_TYPES: Final = ("q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1", "f32", "f16")
+
+
 def _unknown_word(error: UnknownWordError) -> str:
     word = error.word.upper()
     if error.option == "--dtype" and any(word.startswith(each.name.upper()) for each in BLOCK_DTYPES):
         return (
             f"--dtype '{cut(error.word)}' is a quantisation of GGUF files: name the repository that has them, as in "
             f"OWNER/NAME-GGUF:{cut(word)}, or the file"
+        )
+    if error.option == "--kv-dtype" and (kind := error.word.lower()) in _LLAMA_TYPES:
+        return (
+            f"--kv-dtype '{kind}' is a type of llama.cpp's cache, which has options of its own: -ctk {kind} -ctv {kind}"
         )
     option = "--method" if error.under == "textbook" else "--train"
     under = f", which {option} {error.under} supports" if error.under else ""

@@ -13,6 +13,8 @@ from hfmem.engines.llamacpp.allocator import Device
 from hfmem.engines.llamacpp.caches import sides
 from hfmem.engines.llamacpp.compute import Compute, computed
 from hfmem.engines.llamacpp.graphs import structures
+from hfmem.mapper.gguf.rows import ROWS as ARCHITECTURES
+from hfmem.mapper.gguf.unrecorded import UNRECORDED
 from tests.estimator.llamacpp.buffers import ROWS, Pair, Row, blocks_of, cache_pairs, compute_pairs, weight_pairs
 
 SAMPLE: Final = ROWS[::7]
@@ -63,6 +65,11 @@ def test_compute_buffers_are_mostly_equal(rows: Sequence[Row]) -> None:
     assert within(pairs, 0) >= 90, shown(pairs)
     assert median(pair.error for pair in pairs) <= 0.01, shown(pairs)
     assert within(pairs, 0.05) >= 95, shown(pairs)
+
+
+def test_architectures_without_a_graph_have_a_reason() -> None:
+    assert {name for name in ARCHITECTURES if not structures(name)} == UNRECORDED.keys()
+    assert all(len(reason) > 20 and not reason.endswith(".") for reason in UNRECORDED.values())
 
 
 def test_compute_buffers_of_what_llama_server_runs_are_mostly_equal() -> None:

@@ -59,8 +59,24 @@ def test_the_tower_of_a_repository_counts_on_the_accelerator() -> None:
 
 def test_another_tower_can_be_named() -> None:
     assert terms(mmproj="mmproj-F32.gguf")["mmproj"] == 1_679_000_000
-    with pytest.raises(InvalidScenarioError, match=r"mmproj-F16\.gguf"):
+    with pytest.raises(InvalidScenarioError, match=r"'mmproj-F8\.gguf': no such file is here.*mmproj-F16\.gguf"):
         terms(mmproj="mmproj-F8.gguf")
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        # of the tensors that convert_hf_to_gguf --mmproj --outtype f16 writes: 1,354,131,456 B; 851,226,048 B, some in
+        # 32 bits that are here taken with 16
+        ("Qwen/Qwen2.5-VL-7B-Instruct", "some 1.26 GiB"),
+        ("google/gemma-3-4b-it", "some 0.78 GiB"),
+    ],
+)
+def test_a_tower_that_is_still_to_be_made_is_told(name: str, told: str) -> None:
+    notes = hfmem.estimate(name, runtime="llamacpp", quant="Q4_K_M", offline=True).notes
+    assert any("--mmproj FILE" in note and told in note for note in notes)
+    plain = hfmem.estimate("Qwen/Qwen3-8B", runtime="llamacpp", quant="Q4_K_M", offline=True).notes
+    assert not any("tower" in note for note in plain)
 
 
 def test_the_line_tells_of_towers_what_llama_server_does_not_do_itself() -> None:

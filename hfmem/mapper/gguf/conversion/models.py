@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
+from math import prod
 from typing import Final
 
+from hfmem.fetcher.values import TensorInfo
 from hfmem.mapper.gguf.conversion.convert import USUAL, conversion_of
+from hfmem.mapper.gguf.conversion.tensors import TOWERS
 from hfmem.mapper.gguf.quantisation import QUANTISATIONS
 from hfmem.mapper.interpret import Model, Quantisable, interpret
 from hfmem.refusals.options import UnknownWordError
+from hfmem.units import format_bytes
 from hfmem.unknown import Unknown
 
 __all__ = ["converted", "quantised"]
@@ -53,12 +58,26 @@ def quantised(model: Model, conversion: Quantisable, word: str) -> Model | None:
         if of
         else f"This file is still to be made: {_TOOLS} would make it of {checkpoint.ref.model_id}."
     )
+    beside = () if of else _tower(model.checkpoint.tensors)
     return replace(
         found,
         certainty="derived",
         source=told,
         resized=told,
-        notes=(note, *model.checkpoint.notes, *found.notes),
+        notes=(note, *beside, *model.checkpoint.notes, *found.notes),
         conversion=conversion,
         made=not of,
+    )
+
+
+def _tower(tensors: Iterable[TensorInfo]) -> tuple[str, ...]:
+    """A sentence on the tower for images or sound, which the file leaves out: matrices in 16 bits, vectors in 32."""
+    nbytes = sum(
+        prod(tensor.shape) * (2 if len(tensor.shape) > 1 else 4) for tensor in tensors if TOWERS.search(tensor.name)
+    )
+    if not nbytes:
+        return ()
+    return (
+        f"Its tower for images or sound would be a file of its own (convert_hf_to_gguf --mmproj), of some "
+        f"{format_bytes(nbytes)}, which is not counted: --mmproj FILE counts one.",
     )

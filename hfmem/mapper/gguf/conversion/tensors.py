@@ -28,7 +28,7 @@ class UnconvertedError(Exception):
         super().__init__(name)
 
 
-_TOWERS: Final = re.compile(
+TOWERS: Final = re.compile(
     r"^(mlp|vit\.|vpm\.|siglip2\.|conformer\.|merger\.|resampler\.)|visual\.|vision\.|audio\.|talker\.|vision_|audio_|"
     r"token2wav\.|code2wav\.|projector\.|image_newline|view_seperator|patch_embed|patch_merger\.|model\.connector\."
 )
@@ -83,7 +83,7 @@ def _kept(tensors: Iterable[TensorInfo], dialect: Dialect, layers: int) -> Itera
         name = name.replace("e_score_correction_bias", "e_score_correction.bias")
         if name.endswith(_PACKED):
             raise UnconvertedError(tensor.name)
-        if name.endswith(_UNUSED) or _TOWERS.search(name):
+        if name.endswith(_UNUSED) or TOWERS.search(name):
             continue
         renamed = _predicting(name, layers)
         layer = _LAYER.search(renamed)
