@@ -17,7 +17,8 @@ from hfmem.fetcher.tensors import rows_of
 from hfmem.fetcher.values import Checkpoint, FileInfo, TensorInfo
 from hfmem.mapper.interpret import Adapted, Model, interpret
 from hfmem.mapper.names import without_numbers
-from hfmem.mapper.pipelines.reader import pipeline_of
+from hfmem.mapper.pipelines.reader import pipeline_of, single_component
+from hfmem.mapper.pipelines.single import single_file
 from hfmem.mapper.values import ParameterTable, TensorGroup
 
 __all__ = ["understood"]
@@ -31,7 +32,7 @@ def understood(checkpoint: Checkpoint) -> Model:
     files."""
     if checkpoint.pipeline is not None:
         return pipeline_of(checkpoint)
-    own = interpret(checkpoint)
+    own = single_file(checkpoint) or single_component(checkpoint) or interpret(checkpoint)
     if checkpoint.base is None:
         return own
     base = interpret(checkpoint.base)

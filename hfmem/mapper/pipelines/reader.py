@@ -19,7 +19,7 @@ from hfmem.mapper.packing import declared_quantisation
 from hfmem.mapper.pipelines.kept import kept_in
 from hfmem.mapper.pipelines.kinds import kind_of
 from hfmem.mapper.pipelines.notes import notes_on
-from hfmem.mapper.pipelines.values import Component, Pipeline
+from hfmem.mapper.pipelines.values import Component, Kind, Pipeline
 from hfmem.mapper.tables import from_tensors
 from hfmem.mapper.values import Architecture, Certainty, ParameterTable, TensorGroup
 
@@ -48,6 +48,22 @@ def pipeline_of(checkpoint: Checkpoint) -> Model:
         custom=custom,
     )
     return as_model(checkpoint, pipeline)
+
+
+_NAMES: Final[dict[Kind, str]] = {"denoiser": "transformer", "other": "model"}
+
+
+def single_component(checkpoint: Checkpoint) -> Model | None:
+    """The model of a repository with one class of diffusers, which its config.json names; None for other models."""
+    config = checkpoint.config or {}
+    class_name = config.get("_class_name")
+    if not isinstance(class_name, str) or config.get("model_type") or not checkpoint.tensors:
+        return None
+    kind = kind_of("", class_name[:100])
+    listed_ = Listed(name=_NAMES.get(kind, kind), library="diffusers", class_name=class_name[:100])
+    found = component_of(checkpoint, listed_, config, checkpoint.tensors)
+    note = f"This is one component of a pipeline ({class_name[:100]}), which runs beside others that are not counted."
+    return as_model(checkpoint, Pipeline(class_name="", components=(found,)), (note,))
 
 
 def as_model(checkpoint: Checkpoint, pipeline: Pipeline, notes: Sequence[str] = ()) -> Model:
@@ -172,23 +188,26 @@ def _table(
 ) -> ParameterTable:
     """The parameters of a component, those that its library keeps in float32 apart."""
     dtypes_of = kept_in(one.library, one.class_name)
-    sorts: dict[tuple[tuple[str, ...], bool], list[Any]] = {}
+    sorts: dict[tuple[tuple[str, ...], bool, bool], list[Any]] = {}
     rows = tensors.rows if isinstance(tensors, Tensors) else None
     for item in tensors if rows is None else rows:
         name = item.name if isinstance(item, TensorInfo) else item.tensor.name
         buffer = one.library != _TRANSFORMERS and bool(_BUFFER.search(name))
-        sorts.setdefault((dtypes_of(name), buffer), []).append(item)
+        sorts.setdefault((dtypes_of(name), buffer, bool(_SCALE.search(name))), []).append(item)
     groups: list[TensorGroup] = []
-    for (full_in, buffer), items in sorts.items():
+    for (full_in, buffer, scale), items in sorts.items():
         part = tuple(items) if rows is None else Tensors(tuple(items))
         found = from_tensors(part, _plain(architecture), config)
-        named = (_named(group, one, full_in) for group in found.groups)
-        groups += (replace(group, parameters=0, active=0, linear=False) if buffer else group for group in named)
+        named = [_named(group, one, full_in) for group in found.groups]
+        if buffer or scale:
+            named = [replace(group, parameters=0, active=0, linear=False, scale=scale) for group in named]
+        groups += named
     return ParameterTable(groups=tuple(groups))
 
 
 # Buffers that are in the files, and are loaded: sine and cosine tables of positions (diffusers 0.42,
 # `models/embeddings.py`: PatchEmbed, CogVideoXPatchEmbed), and constants of schedules and statistics.
+_SCALE: Final = re.compile(r"(^|\.)(scale_weight|scale_input|scaled_fp8|comfy_quant)$")  # of ComfyUI's FP8 files
 _BUFFER: Final = re.compile(r"(^|\.)(pos_embed\.pos_embed|patch_embed\.pos_embedding)$")
 
 
