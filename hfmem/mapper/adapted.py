@@ -17,6 +17,7 @@ from hfmem.fetcher.tensors import rows_of
 from hfmem.fetcher.values import Checkpoint, FileInfo, TensorInfo
 from hfmem.mapper.interpret import Adapted, Model, interpret
 from hfmem.mapper.names import without_numbers
+from hfmem.mapper.pipelines.lora import with_lora
 from hfmem.mapper.pipelines.reader import pipeline_of, single_component
 from hfmem.mapper.pipelines.single import single_file
 from hfmem.mapper.values import ParameterTable, TensorGroup
@@ -35,6 +36,8 @@ def understood(checkpoint: Checkpoint) -> Model:
     own = single_file(checkpoint) or single_component(checkpoint) or interpret(checkpoint)
     if checkpoint.base is None:
         return own
+    if checkpoint.base.pipeline is not None:
+        return with_lora(pipeline_of(checkpoint.base), checkpoint, _merged(checkpoint.base, checkpoint))
     base = interpret(checkpoint.base)
     return own if base.parameters is None else _joined(base, own)
 

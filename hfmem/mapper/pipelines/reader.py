@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from hfmem.dtypes import stored_dtype
 from hfmem.errors import shortened
+from hfmem.fetcher.formats.onnx import FORMAT as ONNX
 from hfmem.fetcher.formats.table import format_of
 from hfmem.fetcher.pipelines import Listed, folder_of, listed, pipeline_files
 from hfmem.fetcher.tensors import Tensors
@@ -202,6 +203,8 @@ def _table(
         if buffer or scale:
             named = [replace(group, parameters=0, active=0, linear=False, scale=scale) for group in named]
         groups += named
+    if format_of(next(iter(tensors)).file) is ONNX:  # whose runtime casts nothing
+        groups = [replace(group, kept=True) for group in groups]
     return ParameterTable(groups=tuple(groups))
 
 
