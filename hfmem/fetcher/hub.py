@@ -152,7 +152,7 @@ def _read(client: Client, ref: ModelRef, info: Info | None) -> Checkpoint:
         quantisation, adapter = side.result(), adapted.result()
         configs = {name: one for name, part in parts.items() if (one := part.result()) is not None}
     except GatedModelError:
-        if not info.totals and not info.config:
+        if not info.totals and not info.config and selection.layout != "pipeline":
             raise
         return _public_part(ref, info, notes)
     except ModelNotFoundError as error:

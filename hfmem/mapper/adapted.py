@@ -18,7 +18,7 @@ from hfmem.fetcher.values import Checkpoint, FileInfo, TensorInfo
 from hfmem.mapper.interpret import Adapted, Model, interpret
 from hfmem.mapper.names import without_numbers
 from hfmem.mapper.pipelines.lora import with_lora
-from hfmem.mapper.pipelines.reader import pipeline_of, single_component
+from hfmem.mapper.pipelines.reader import is_pipeline, pipeline_of, single_component
 from hfmem.mapper.pipelines.single import single_file
 from hfmem.mapper.values import ParameterTable, TensorGroup
 
@@ -31,7 +31,7 @@ _FULL: Final = "F32"
 def understood(checkpoint: Checkpoint) -> Model:
     """The model of a checkpoint; of an adapter whose base model was read, both as one. Never raises for contents of
     files."""
-    if checkpoint.pipeline is not None:
+    if checkpoint.pipeline is not None or is_pipeline(checkpoint):
         return pipeline_of(checkpoint)
     own = single_file(checkpoint) or single_component(checkpoint) or interpret(checkpoint)
     if checkpoint.base is None:

@@ -348,3 +348,25 @@ def test_a_lora_without_a_base_says_what_is_missing(hub: Hub, card: dict[str, An
     report = hfmem.estimate("org/lora")
     assert report.estimate.is_lower_bound
     assert any("This is an adapter: its base model is also needed" in note for note in report.notes)
+
+
+def test_a_gated_pipeline_counts_by_its_files(hub: Hub) -> None:
+    """Without access, the Hub tells the files with their sizes; nothing is taken for a language model."""
+    hub.put(Repo(id="org/gated", files=files_of(recorded("wan")), gated="auto", parameters={}))
+    report = hfmem.estimate("org/gated")
+    rows = {row["name"]: row for row in report.to_dict()["components"]}
+    assert set(rows) == {"transformer", "vae", "text_encoder"}
+    assert all(row["bytes"] and row["parameters"] is None for row in rows.values())
+    assert report.estimate.is_lower_bound
+    assert report.estimate.group("kv_cache") == 0
+    assert any("from the sizes of files that the Hub makes public" in note for note in report.notes)
+    assert any("transformer (unknown): its files need a licence" in note for note in report.notes)
+
+
+def test_an_index_that_cannot_be_read(hub: Hub) -> None:
+    files = [file for file in files_of(recorded("wan")) if file.name != "model_index.json"]
+    hub.put(Repo(id="org/broken", files=(virtual_file("model_index.json", b"{nothing"), *files)))
+    model = hfmem.inspect("org/broken")
+    assert {one.name for one in pipeline(model).components} == {"transformer", "vae", "text_encoder"}
+    assert model.parameters is not None
+    assert model.parameters.total == sum(recorded("wan")["parameters"].values())

@@ -12,6 +12,7 @@ from hfmem.errors import shortened
 from hfmem.fetcher.formats.onnx import FORMAT as ONNX
 from hfmem.fetcher.formats.table import format_of
 from hfmem.fetcher.pipelines import Listed, folder_of, listed, pipeline_files
+from hfmem.fetcher.selection import select_for
 from hfmem.fetcher.tensors import Tensors
 from hfmem.fetcher.values import Checkpoint, FileInfo, TensorInfo
 from hfmem.mapper.families import reader
@@ -24,15 +25,32 @@ from hfmem.mapper.pipelines.values import Component, Kind, Pipeline
 from hfmem.mapper.tables import from_tensors
 from hfmem.mapper.values import Architecture, Certainty, ParameterTable, TensorGroup
 
-__all__ = ["as_model", "component_of", "pipeline_of"]
+__all__ = ["as_model", "component_of", "is_pipeline", "pipeline_of", "single_component"]
 
 _TRANSFORMERS: Final = "transformers"
 _CERTAINTIES: Final[tuple[Certainty, ...]] = ("exact", "derived", "measured", "typical", "unknown")
 
 
+def is_pipeline(checkpoint: Checkpoint) -> bool:
+    """Whether it is a pipeline whose model_index.json could not be read: of a gated repository, or an invalid one."""
+    return select_for(checkpoint.files, checkpoint.ref, checkpoint.pipeline).layout == "pipeline"
+
+
+def _guessed(checkpoint: Checkpoint) -> dict[str, Any]:
+    """An index in place of one that could not be read: every folder with weights is a component, of a class that is not
+    known. The Hub tells the class of the pipeline."""
+    told = (checkpoint.config or {}).get("diffusers")
+    name = told.get("_class_name") if isinstance(told, dict) else None
+    folders = dict.fromkeys(folder_of(file.name) for file in checkpoint.weight_files)
+    return {"_class_name": name, **{folder: [_UNKNOWN, _UNKNOWN] for folder in folders}}
+
+
+_UNKNOWN: Final = "unknown"
+
+
 def pipeline_of(checkpoint: Checkpoint) -> Model:
     """The model of a checkpoint with a model_index.json. Never raises for contents of files."""
-    index = checkpoint.pipeline or {}
+    index = _guessed(checkpoint) if checkpoint.pipeline is None else checkpoint.pipeline
     by_folder = _by_folder(checkpoint.tensors)
     weights = _by_name(checkpoint.weight_files)
     components = tuple(
@@ -164,8 +182,13 @@ def component_of(
         architecture=architecture,
         certainty=certainty,
         source=source,
-        unknown="" if table is not None else "no reader knows the format of its files",
+        unknown="" if table is not None else _why(checkpoint),
     )
+
+
+def _why(checkpoint: Checkpoint) -> str:
+    """Why parameters are unknown where the files are not read."""
+    return "its files need a licence" if checkpoint.gated else "no reader knows the format of its files"
 
 
 def _understood(checkpoint: Checkpoint, config: Mapping[str, Any]) -> Architecture | None:

@@ -139,7 +139,8 @@ _NEAR: Final = 0.02  # by how much a denoiser may differ from the catalog's, and
 def single_file(checkpoint: Checkpoint) -> Model | None:
     """The pipeline whose parts a checkpoint's tensors are; None for other models."""
     config = checkpoint.config or {}
-    if not checkpoint.tensors or checkpoint.source == "catalog" or config.get("model_type"):
+    foreign = config.get("model_type") and "_class_name" not in config  # Wan's own config has a type of its own
+    if not checkpoint.tensors or checkpoint.source == "catalog" or foreign:
         return None
     prefix = next((each for each in _DENOISER if _begins(checkpoint.tensors, each)), "")
     names = {tensor.name.removeprefix(prefix) for tensor in checkpoint.tensors if tensor.name.startswith(prefix)}
