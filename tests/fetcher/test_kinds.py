@@ -175,7 +175,7 @@ KINDS: dict[str, Kind] = {
     ),
     "a pipeline with two denoisers": model(
         json_file(
-            "model_index.json", {f"transformer{end}": ["diffusers", "WanTransformer3DModel"] for end in ("", "_2")}
+            "model_index.json", {f"transformer{end}": ["diffusers", "NewTransformer3DModel"] for end in ("", "_2")}
         ),
         st("transformer/diffusion_pytorch_model.safetensors", (8, 8)),
         st("transformer_2/diffusion_pytorch_model.safetensors", (8, 8), dtype="BF16"),
