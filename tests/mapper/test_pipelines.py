@@ -299,7 +299,6 @@ def test_what_a_component_does(name: str, class_name: str, kind: str) -> None:
         {"a": 1},
         ["", "b"],
         [1, 2],
-        ["a" * 300, "b"],
     ],
 )
 def test_odd_entries_of_an_index_are_no_components(value: object) -> None:
@@ -370,3 +369,21 @@ def test_an_index_that_cannot_be_read(hub: Hub) -> None:
     assert {one.name for one in pipeline(model).components} == {"transformer", "vae", "text_encoder"}
     assert model.parameters is not None
     assert model.parameters.total == sum(recorded("wan")["parameters"].values())
+
+
+def test_names_that_are_none_do_not_reach_the_terminal(hub: Hub) -> None:
+    index = {"_class_name": ["x", "Bad\x1b[31mPipeline"], "unet": ["diffusers", "U\x1b[31mNet"]}
+    weights_ = safetensors_file("unet/diffusion_pytorch_model.safetensors", [("w", "F16", (4, 4))])
+    hub.put(Repo(id="org/odd", files=(json_file("model_index.json", index), weights_)))
+    model = hfmem.inspect("org/odd")
+    assert [(one.name, one.class_name) for one in pipeline(model).components] == [("unet", "unknown")]
+    assert "\x1b" not in repr(hfmem.estimate(model).to_dict())
+
+
+def test_a_page_shows_the_components() -> None:
+    from hfmem.report.html.fragments import fragment
+
+    shown = fragment(hfmem.estimate("black-forest-labs/FLUX.1-dev", offline=True))
+    assert "<h3>Components</h3>" in shown
+    for word in ("text_encoder_2", "FluxTransformer2DModel", "11.90 B", "22.17 GiB"):
+        assert word in shown

@@ -17,7 +17,7 @@ import hfmem
 from hfmem.fetcher.patterns import expand
 from hfmem.mapper.pipelines.values import Pipeline
 from tests.hub import Hub
-from tests.hub.files import gguf_file, safetensors_file
+from tests.hub.files import gguf_file, json_file, safetensors_file
 from tests.hub.repos import Repo
 
 NAMES = Path(__file__).parents[2] / "fixtures" / "single_files" / "names.json"
@@ -140,3 +140,42 @@ def test_scales_of_fp8_are_no_parameters(hub: Hub) -> None:
 def test_a_language_model_is_none(hub: Hub) -> None:
     hub.put(Repo(id="org/lm", files=(safetensors_file("x.safetensors", [("model.layers.0.w", "F16", (4, 4))]),)))
     assert hfmem.inspect("org/lm").pipeline is None
+
+
+def test_a_file_beside_a_pipeline_is_chosen_by_its_name(hub: Hub) -> None:
+    files = (
+        json_file("model_index.json", {"unet": ["diffusers", "UNet2DConditionModel"]}),
+        safetensors_file("unet/diffusion_pytorch_model.safetensors", [("w", "F16", (4, 4))]),
+        safetensors_file("v1-5-pruned.safetensors", tensors("sd15")),
+    )
+    hub.put(Repo(id="org/both", files=files))
+    whole = hfmem.estimate("org/both")
+    one = hfmem.estimate("org/both", file="v1-5-pruned.safetensors")
+    assert whole.parameters is not None
+    assert whole.parameters.total == 16
+    assert one.model.pipeline is not None
+    assert one.model.pipeline.class_name == "StableDiffusionPipeline"
+
+
+def test_a_file_on_this_machine(tmp_path: Path) -> None:
+    file = safetensors_file("flux1-dev.safetensors", tensors("flux1-dev"))
+    path = tmp_path / file.name
+    with path.open("wb") as stream:
+        stream.write(file.head)
+        stream.truncate(file.size)
+    model = hfmem.inspect(str(path), offline=True)
+    assert model.pipeline is not None
+    assert model.pipeline.class_name == "FluxPipeline"
+    assert hfmem.estimate(model).scenario.runtime == "diffusers"
+
+
+def test_authors_repositories_have_a_config_with_a_type_of_their_own(hub: Hub) -> None:
+    """Wan's own: `model_type` is no type of transformers."""
+    rows = [("patch_embedding.weight", "BF16", (1536, 16, 1, 2, 2)), ("head.modulation", "BF16", (1, 2, 1536))]
+    config = json_file("config.json", {"_class_name": "WanModel", "model_type": "t2v", "dim": 1536})
+    hub.put(Repo(id="org/wan", files=(config, safetensors_file("diffusion_pytorch_model.safetensors", rows))))
+    model = hfmem.inspect("org/wan")
+    assert model.pipeline is not None
+    assert model.pipeline.denoiser is not None
+    assert model.parameters is not None
+    assert model.parameters.total == 1536 * 64 + 3072

@@ -75,13 +75,13 @@ _NAMES: Final[dict[Kind, str]] = {"denoiser": "transformer", "other": "model"}
 def single_component(checkpoint: Checkpoint) -> Model | None:
     """The model of a repository with one class of diffusers, which its config.json names; None for other models."""
     config = checkpoint.config or {}
-    class_name = config.get("_class_name")
-    if not isinstance(class_name, str) or config.get("model_type") or not checkpoint.tensors:
+    (class_name, _), typed = _class(config.get("_class_name")), config.get("model_type")
+    if not class_name or typed or not checkpoint.tensors:
         return None
-    kind = kind_of("", class_name[:100])
-    listed_ = Listed(name=_NAMES.get(kind, kind), library="diffusers", class_name=class_name[:100])
+    kind = kind_of("", class_name)
+    listed_ = Listed(name=_NAMES.get(kind, kind), library="diffusers", class_name=class_name)
     found = component_of(checkpoint, listed_, config, checkpoint.tensors)
-    note = f"This is one component of a pipeline ({class_name[:100]}), which runs beside others that are not counted."
+    note = f"This is one component of a pipeline ({class_name}), which runs beside others that are not counted."
     return as_model(checkpoint, Pipeline(class_name="", components=(found,)), (note,))
 
 
@@ -113,7 +113,7 @@ def as_model(checkpoint: Checkpoint, pipeline: Pipeline, notes: Sequence[str] = 
 def _class(given: object) -> tuple[str, bool]:
     """The pipeline's class, and whether it is code in the repository: then its module comes before it."""
     words = given if isinstance(given, list) else [given]
-    names = [word[:100] for word in words if isinstance(word, str)]
+    names = [word for word in words if isinstance(word, str) and re.fullmatch(r"[\w.\-]{1,200}", word, re.ASCII)]
     return (names[-1] if names else ""), len(names) > 1
 
 

@@ -45,7 +45,10 @@ _FLUX: Final = "black-forest-labs/FLUX."
 
 # The first family whose marks are all there.
 _FAMILIES: Final[tuple[_Family, ...]] = (
-    _Family(marks=("single_stream_modulation.lin.weight",), models=(f"{_FLUX}2-dev", f"{_FLUX}2-klein-4B")),
+    _Family(
+        marks=("single_stream_modulation.lin.weight",),
+        models=(f"{_FLUX}2-dev", f"{_FLUX}2-klein-4B", f"{_FLUX}2-klein-9B"),
+    ),
     _Family(
         marks=("txt_in.individual_token_refiner.blocks.0.adaLN_modulation.1.bias",),
         models=("hunyuanvideo-community/HunyuanVideo",),
