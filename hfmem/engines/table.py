@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 from hfmem.engines.diffusers.options import DiffusersOptions
 from hfmem.engines.llamacpp.options import LlamaCppOptions, OllamaOptions
 from hfmem.engines.mlx.options import MlxOptions
+from hfmem.engines.sglang.options import SglangOptions
 from hfmem.engines.transformers.options import TransformersOptions
 from hfmem.engines.vllm.options import VllmOptions
 from hfmem.options.option import Option
@@ -31,7 +32,7 @@ __all__ = [
     "registered",
 ]
 
-Runtime = Literal["transformers", "vllm", "llamacpp", "ollama", "mlx", "diffusers"]
+Runtime = Literal["transformers", "vllm", "sglang", "llamacpp", "ollama", "mlx", "diffusers"]
 
 USUAL: Final[Runtime] = "transformers"
 """The engine of a model that is none of another's files."""
@@ -52,6 +53,8 @@ class EngineRow:
         quantisers: quantisers whose checkpoints are its own, likewise.
         only: the format besides which it runs none; "" where it runs several.
         tracer: the module whose `traced` asks the engine's own software, for `--trace`; "" if there is none.
+        offloads: values of `--offload` that it knows in inference.
+        regroups: whether its options may let replicas share their ranks (`Regroups`).
         launch: the module whose `LAUNCH` tells how its program's launch line is read; "" if there is none.
     """
 
@@ -65,6 +68,8 @@ class EngineRow:
     quantisers: tuple[str, ...] = ()
     only: str = ""
     tracer: str = ""
+    offloads: tuple[str, ...] = ()
+    regroups: bool = False
     launch: str = ""
 
 
@@ -133,6 +138,16 @@ register(
 )
 register(
     EngineRow(
+        name="sglang",
+        title="SGLang",
+        options=SglangOptions,
+        home="hfmem.engines.sglang.engine",
+        regroups=True,
+        launch="hfmem.engines.sglang.launch",
+    )
+)
+register(
+    EngineRow(
         name="llamacpp",
         title="llama.cpp",
         options=LlamaCppOptions,
@@ -153,6 +168,8 @@ register(
         title="diffusers",
         options=DiffusersOptions,
         home="hfmem.engines.diffusers.engine",
+        tracer="hfmem.probe.diffusers.trace",
+        offloads=("model", "group", "sequential"),
         formats=("diffusion pipeline",),
         only="diffusion pipeline",
     )
@@ -160,7 +177,7 @@ register(
 
 
 @dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
-class EngineOptions(TransformersOptions, VllmOptions, LlamaCppOptions, MlxOptions, DiffusersOptions):
+class EngineOptions(TransformersOptions, VllmOptions, SglangOptions, LlamaCppOptions, MlxOptions, DiffusersOptions):
     """The options of the built-in engines, statically typed, and `runtime`, which chooses one."""
 
     runtime: Annotated[
