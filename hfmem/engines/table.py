@@ -53,6 +53,7 @@ class EngineRow:
         only: the format besides which it runs none; "" where it runs several.
         tracer: the module whose `traced` asks the engine's own software, for `--trace`; "" if there is none.
         offloads: values of `--offload` that it knows in inference.
+        sizes: its options for what is made, whose defaults are no advice.
         launch: the module whose `LAUNCH` tells how its program's launch line is read; "" if there is none.
     """
 
@@ -67,6 +68,7 @@ class EngineRow:
     only: str = ""
     tracer: str = ""
     offloads: tuple[str, ...] = ()
+    sizes: tuple[str, ...] = ()
     launch: str = ""
 
 
@@ -157,6 +159,7 @@ register(
         home="hfmem.engines.diffusers.engine",
         tracer="hfmem.probe.diffusers.trace",
         offloads=("model", "group", "sequential"),
+        sizes=("height", "width", "num_frames", "num_images"),
         formats=("diffusion pipeline",),
         only="diffusion pipeline",
     )

@@ -9,10 +9,11 @@ from typing import Any, Final
 from hfmem.engines.diffusers.calls import Taken
 from hfmem.engines.diffusers.command import python_lines
 from hfmem.engines.diffusers.options import DiffusersOptions
+from hfmem.engines.diffusers.pipelines import scale_of
 from hfmem.engines.diffusers.resident import host_terms, resident
 from hfmem.engines.diffusers.settings import PipelineSettings, settings_of
 from hfmem.engines.diffusers.stages import Run, Stage, run_of, stages
-from hfmem.engines.protocol import Engine, Suggestions
+from hfmem.engines.protocol import Engine, Shape, Suggestions
 from hfmem.engines.transformers.split import RULES
 from hfmem.estimator.overheads import overhead_terms
 from hfmem.estimator.parallel import Parallel
@@ -35,6 +36,7 @@ from hfmem.mapper.interpret import Model
 from hfmem.mapper.pipelines.values import Pipeline
 from hfmem.mapper.values import Architecture
 from hfmem.options.otherwise import Detail
+from hfmem.refusals.splits import UnsupportedSizeError
 
 __all__ = ["ENGINE", "Diffusers"]
 
@@ -45,7 +47,7 @@ class Diffusers:
     """The pipelines of diffusers, called from Python."""
 
     title = "diffusers"
-    split = RULES
+    split = replace(RULES, software="diffusers")
     profiled = False
     suggestions = Suggestions(
         others=(
@@ -58,6 +60,8 @@ class Diffusers:
 
     def check_split(self, architecture: Architecture, parallel: Parallel) -> None:
         """A pipeline is on one accelerator."""
+        if parallel.gpus > 1:
+            raise UnsupportedSizeError("gpus", parallel.gpus, self.title)
 
     def run_dtype(
         self, dtype: str | None, architecture: Architecture, gpu: Accelerator | None
@@ -86,6 +90,12 @@ class Diffusers:
             guidance=run.guided,
             chosen=tuple(_chosen(settings, run)),
         )
+
+    def shapes(self, model: Model, scenario: Scenario) -> tuple[Shape, ...]:
+        """Resolutions with the same proportions, and numbers of frames."""
+        if model.pipeline is None:
+            return ()
+        return tuple(_shapes(run_of(model.pipeline, scenario), model.pipeline, scenario))
 
     def kept(self, model: Model, scenario: Scenario) -> tuple[Kept, ...]:
         return (PLAIN,)
@@ -141,6 +151,36 @@ class Diffusers:
                 command=python_lines(model, scenario, run, dtype),
             ),
         )
+
+
+_EDGE: Final = 16
+"""Pixels that sides are multiples of: eight of a VAE, in patches of two."""
+
+
+def _shapes(run: Run, pipeline: Pipeline, scenario: Scenario) -> Iterator[Shape]:
+    longer, asked = max(run.height, run.width), settings_of(scenario)
+
+    def sides(number: int) -> tuple[int, int]:
+        height, width = (max(1, round(number * side / longer)) * _EDGE for side in (run.height, run.width))
+        return height, width
+
+    def resized(number: int) -> Scenario:
+        height, width = sides(number)
+        return replace(scenario, serving=replace(asked, height=height, width=width))
+
+    yield Shape(
+        most=1024,
+        at=resized,
+        sizes=lambda number: (("height", sides(number)[0]), ("width", sides(number)[1])),
+    )
+    if run.frames is None:
+        return
+    step = scale_of(pipeline.vae)[1]
+    yield Shape(
+        most=4096,
+        at=lambda number: replace(scenario, serving=replace(asked, num_frames=(number - 1) * step + 1)),
+        sizes=lambda number: (("frames", (number - 1) * step + 1),),
+    )
 
 
 def _chosen(asked: PipelineSettings, run: Run) -> Iterator[str]:
