@@ -7,6 +7,7 @@ from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
+from hfmem.engines.diffusers.options import SIZES as DIFFUSERS_SIZES
 from hfmem.engines.diffusers.options import DiffusersOptions
 from hfmem.engines.llamacpp.options import LlamaCppOptions, OllamaOptions
 from hfmem.engines.mlx.options import MlxOptions
@@ -53,7 +54,7 @@ class EngineRow:
         only: the format besides which it runs none; "" where it runs several.
         tracer: the module whose `traced` asks the engine's own software, for `--trace`; "" if there is none.
         offloads: values of `--offload` that it knows in inference.
-        sizes: its options for what is made, whose defaults are no advice.
+        keeps: its options for what is made, whose defaults are no advice.
         launch: the module whose `LAUNCH` tells how its program's launch line is read; "" if there is none.
     """
 
@@ -68,7 +69,7 @@ class EngineRow:
     only: str = ""
     tracer: str = ""
     offloads: tuple[str, ...] = ()
-    sizes: tuple[str, ...] = ()
+    keeps: tuple[str, ...] = ()
     launch: str = ""
 
 
@@ -159,7 +160,7 @@ register(
         home="hfmem.engines.diffusers.engine",
         tracer="hfmem.probe.diffusers.trace",
         offloads=("model", "group", "sequential"),
-        sizes=("height", "width", "num_frames", "num_images"),
+        keeps=DIFFUSERS_SIZES,
         formats=("diffusion pipeline",),
         only="diffusion pipeline",
     )

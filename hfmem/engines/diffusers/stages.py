@@ -9,7 +9,7 @@ from typing import Final, Literal
 from hfmem.dtypes import find_dtype
 from hfmem.engines.diffusers.calls import Call, Taken, taken
 from hfmem.engines.diffusers.decoding import Coder, tiling
-from hfmem.engines.diffusers.pipelines import Defaults, defaults_of, latents, scale_of
+from hfmem.engines.diffusers.pipelines import Defaults, defaults_of, denoised, latents, scale_of
 from hfmem.engines.diffusers.settings import PipelineSettings, settings_of
 from hfmem.estimator.values import Scenario
 from hfmem.estimator.weights.components import component_dtype
@@ -134,6 +134,7 @@ def _denoise(pipeline: Pipeline, scenario: Scenario, run: Run) -> Iterator[Stage
         yield Stage(name="denoise", component=control, found=found, single=single, batch=run.network)
     for component in pipeline.denoisers:
         single = _single(component, scenario)
+        height, width, frames = denoised(component, (run.height, run.width, run.frames), pipeline.vae)
         call = Call(batch=run.network, height=height, width=width, frames=frames, text=run.text)
         found = taken(component, call, single=single)
         latent = 0 if found is None else found.outputs * run.batch // run.network

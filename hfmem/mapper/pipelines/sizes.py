@@ -81,8 +81,15 @@ def _depths(component: Component, expected: Mapping[str, Any]) -> tuple[str, ...
 
 
 def unlike(component: Component, row: Mapping[str, Any]) -> tuple[str, ...]:
-    """The keys of the config that differ from a measured one: its structure, and numbers of layers that matter."""
-    return (*_differences(component, row["structure"]), *_depths(component, row.get("depths", {})))
+    """The keys of the config that differ from a measured one: its structure, numbers of layers that matter, and sizes
+    that were not varied."""
+    fixed = row.get("fixed", {})
+    have = sizes(component, fixed)
+    return (
+        *_differences(component, row["structure"]),
+        *_depths(component, row.get("depths", {})),
+        *dict.fromkeys(key.partition(".")[0] for key, value in fixed.items() if have[key] != value),
+    )
 
 
 def embeds_guidance(component: Component) -> bool:

@@ -121,7 +121,6 @@ def _fused(query: Any, value: Any) -> Any:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    gc.collect()
     gc.disable()
     try:
         yield

@@ -25,14 +25,6 @@ def _remembered(maxsize: Any = 128, typed: bool = False) -> Any:
 functools.lru_cache = _remembered
 import diffusers  # noqa: E402
 
-for _name in dir(diffusers):
-    if _name.endswith(("Model", "VAE", "UNet")) or _name.startswith(("Autoencoder", "UNet")) or "Transformer" in _name:
-        try:
-            getattr(diffusers, _name)
-        except Exception:  # noqa: S112 - a class whose optional package is missing
-            continue
-functools.lru_cache = _cached
-
 
 def forget() -> None:
     """Empty the caches."""
