@@ -374,7 +374,7 @@ def _runs(
     asked = {key: value for key, value in config.items() if key in defaults(cls) or key in recipe.config}
     found = getattr(cls, "config_class", None)
     if found is not None and hasattr(found, "model_type"):
-        made = found(**asked)
+        made = found(**{key: config[key] for key in recipe.config})  # others follow from these
         made._attn_implementation = "sdpa"
         model = build(cls, made, dtype, mode)
     else:

@@ -490,7 +490,7 @@ DENOISERS: Final[dict[str, tuple[Recipe, ...]]] = {
     ),
     "UNet2DConditionModel": tuple(
         Recipe(inputs=_unet, config=config, even=16, keys=("block_out_channels",))
-        for config in (_SD, _SDXL, _SD2, _KOLORS, _REFINER)
+        for config in (_SDXL, _SD, _KOLORS, _REFINER, _SD2)
     ),
     "WanTransformer3DModel": (Recipe(inputs=_video("text_dim"), video=True),),
     "SD3Transformer2DModel": (
@@ -521,11 +521,17 @@ DENOISERS: Final[dict[str, tuple[Recipe, ...]]] = {
         ),
         Recipe(inputs=_cogvideo, video=True, text=226),
     ),
-    "LTXVideoTransformer3DModel": (Recipe(inputs=_ltx, video=True),),
+    "LTXVideoTransformer3DModel": (
+        Recipe(inputs=_ltx, video=True),
+        Recipe(inputs=_ltx, config={"attention_head_dim": 128, "cross_attention_dim": 4096}, video=True),
+    ),
     "ZImageTransformer2DModel": (Recipe(inputs=_z_image),),
     "Flux2Transformer2DModel": (
         Recipe(inputs=_flux2, config={"guidance_embeds": True}),
-        Recipe(inputs=_flux2, config={"guidance_embeds": False}),
+        *(
+            Recipe(inputs=_flux2, config={"guidance_embeds": False, "num_attention_heads": n, "joint_attention_dim": d})
+            for n, d in ((24, 7680), (32, 12288))
+        ),
     ),
     "MochiTransformer3DModel": (Recipe(inputs=_video("text_embed_dim", encoder_attention_mask=_true), video=True),),
     "SanaTransformer2DModel": (Recipe(inputs=_image("caption_channels", encoder_attention_mask=_mask)),),
@@ -846,20 +852,21 @@ ENCODERS: Final[dict[str, tuple[Recipe, ...]]] = {
             text=77,
         ),
     ),
-    "CLIPTextModelWithProjection": (
+    "CLIPTextModelWithProjection": tuple(
         Recipe(
             tokens=True,
             inputs=_clip,
             config={
-                "hidden_size": 1280,
-                "intermediate_size": 5120,
-                "num_attention_heads": 20,
-                "num_hidden_layers": 32,
-                "projection_dim": 1280,
-                "hidden_act": "gelu",
+                "hidden_size": width,
+                "intermediate_size": 4 * width,
+                "num_attention_heads": width // 64,
+                "num_hidden_layers": layers,
+                "projection_dim": width,
+                "hidden_act": act,
             },
             text=77,
-        ),
+        )
+        for width, layers, act in ((1280, 32, "gelu"), (768, 12, "quick_gelu"))
     ),
     "T5EncoderModel": (
         Recipe(
