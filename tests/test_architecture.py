@@ -165,7 +165,18 @@ WORDS = {
     "cache_size": "a function's name",
     "ngram": "a method of speculative decoding",
 }
-LOOKED_UP = ("interpret", "values", "caches", "structure", "lora", "gguf.layout", "pipelines.values", "pipelines.sizes")
+LOOKED_UP = (
+    "interpret",
+    "values",
+    "caches",
+    "structure",
+    "lora",
+    "mixers",
+    "gguf.layout",
+    "gguf.parts",
+    "pipelines.values",
+    "pipelines.sizes",
+)
 """Modules of the mapper that hand over sizes, signatures and roles; the others read names and keys."""
 
 UNREAD = {"config", "role", "model_type", "architectures"}

@@ -206,6 +206,19 @@ SAMPLES: Final[list[tuple[InvalidScenarioError, str]]] = [
     ),
     (training.QuantisedError(), "the weights are packed by a quantiser and cannot be trained: use --train lora"),
     (
+        training.QuantisedError(("Q6_K",), trainer=True),
+        "the weights are quantised already (Q6_K): use --train-method lora to adapt them",
+    ),
+    (
+        training.AdapterBaseError("int8", trainer=True),
+        "--train-method qlora is NF4; for adapters on int8 use --train-method lora",
+    ),
+    (
+        training.TrainerError("encoder", "t5", "SFTTrainer"),
+        "SFTTrainer is for causal language models, and a t5 has an encoder: use --train full, lora or qlora, as "
+        "Seq2SeqTrainer trains it",
+    ),
+    (
         training.QuantisedError(("int8", "fp8")),
         "the weights are quantised already (int8 and fp8): use --train lora to adapt them",
     ),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from hfmem.estimator.cache.sizes import CacheSize
 from hfmem.estimator.parallel import Parallel
@@ -27,12 +27,14 @@ __all__ = [
     "Attends",
     "Engine",
     "Found",
+    "Grows",
     "Limits",
     "Offloads",
     "Packs",
     "Pads",
     "RankMemory",
     "Ranked",
+    "Regroups",
     "Settles",
     "Shape",
     "Shaped",
@@ -225,6 +227,15 @@ class Offloads(Protocol):
 
 
 @runtime_checkable
+class Regroups(Protocol):
+    """An engine whose replicas may share their ranks: attention is replicated, and the rest is split over all."""
+
+    def regrouped(self, options: Any) -> tuple[int, int] | None:
+        """Tensor-parallel ranks of a replica, and ranks over which experts are split; None where replicas share
+        nothing."""
+
+
+@runtime_checkable
 class Packs(Protocol):
     """An engine with formats of its own for the KV cache.
 
@@ -249,6 +260,13 @@ class Limits(Protocol):
 
     def most_at_once(self, scenario: Scenario) -> int | None:
         """The sequences that the user's own limit allows; None without one."""
+
+
+@runtime_checkable
+class Grows(Protocol):
+    """An engine whose memory grows almost in proportion to batch and length, and takes long to tell."""
+
+    grows: Literal[True]
 
 
 @runtime_checkable

@@ -11,6 +11,7 @@ from hfmem.engines.diffusers.options import SIZES as DIFFUSERS_SIZES
 from hfmem.engines.diffusers.options import DiffusersOptions
 from hfmem.engines.llamacpp.options import LlamaCppOptions, OllamaOptions
 from hfmem.engines.mlx.options import MlxOptions
+from hfmem.engines.sglang.options import SglangOptions
 from hfmem.engines.transformers.options import TransformersOptions
 from hfmem.engines.vllm.options import VllmOptions
 from hfmem.options.option import Option
@@ -32,7 +33,7 @@ __all__ = [
     "registered",
 ]
 
-Runtime = Literal["transformers", "vllm", "llamacpp", "ollama", "mlx", "diffusers"]
+Runtime = Literal["transformers", "vllm", "sglang", "llamacpp", "ollama", "mlx", "diffusers"]
 
 USUAL: Final[Runtime] = "transformers"
 """The engine of a model that is none of another's files."""
@@ -55,6 +56,7 @@ class EngineRow:
         tracer: the module whose `traced` asks the engine's own software, for `--trace`; "" if there is none.
         offloads: values of `--offload` that it knows in inference.
         keeps: its options for what is made, whose defaults are no advice.
+        regroups: whether its options may let replicas share their ranks (`Regroups`).
         launch: the module whose `LAUNCH` tells how its program's launch line is read; "" if there is none.
     """
 
@@ -70,6 +72,7 @@ class EngineRow:
     tracer: str = ""
     offloads: tuple[str, ...] = ()
     keeps: tuple[str, ...] = ()
+    regroups: bool = False
     launch: str = ""
 
 
@@ -138,6 +141,16 @@ register(
 )
 register(
     EngineRow(
+        name="sglang",
+        title="SGLang",
+        options=SglangOptions,
+        home="hfmem.engines.sglang.engine",
+        regroups=True,
+        launch="hfmem.engines.sglang.launch",
+    )
+)
+register(
+    EngineRow(
         name="llamacpp",
         title="llama.cpp",
         options=LlamaCppOptions,
@@ -168,7 +181,7 @@ register(
 
 
 @dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
-class EngineOptions(TransformersOptions, VllmOptions, LlamaCppOptions, MlxOptions, DiffusersOptions):
+class EngineOptions(TransformersOptions, VllmOptions, SglangOptions, LlamaCppOptions, MlxOptions, DiffusersOptions):
     """The options of the built-in engines, statically typed, and `runtime`, which chooses one."""
 
     runtime: Annotated[

@@ -122,6 +122,11 @@ class Model:
         """The checkpoint whose files are downloaded: of a GGUF that is still to be made, what it is made of."""
         return self.conversion.checkpoint if self.made and self.conversion is not None else self.checkpoint
 
+    @property
+    def is_gguf(self) -> bool:
+        """Whether its tensors were read from GGUF files."""
+        return is_gguf(self.checkpoint)
+
     @cached_property
     def blocks(self) -> Blocks | None:
         """What llama.cpp reads of its GGUF files; None where it has none, or their keys do not tell its layers."""

@@ -18,6 +18,7 @@ from hfmem.report.components import component_lines
 from hfmem.report.escapes import line
 from hfmem.report.fit import command_block, fit_lines, help_lines, limit_lines, pool_lines, rank_lines, refusal_lines
 from hfmem.report.heading import about, asked, chain, origin, shape
+from hfmem.report.sentences import on_what
 from hfmem.report.values import GROUP_NAMES, Report
 from hfmem.report.width import fold
 from hfmem.units import format_bytes
@@ -115,7 +116,7 @@ def _parts(report: Report, unit: str, width: int) -> list[str]:
     estimate = report.estimate
     sign = "≥ " if estimate.is_lower_bound else ""
     low, high = format_bytes(estimate.low, unit), format_bytes(estimate.total, unit)
-    range_ = f"{low} to {high}, depending on the recipe" if low != high else ""
+    range_ = f"{low} to {high}, depending on {on_what(estimate)}" if low != high else ""
     rows = [["total", sign + high, "partly unknown" if sign else range_]]
     rows += [
         [GROUP_NAMES[group], _size(estimate.group(group), unit), _certainty(estimate, group)]
