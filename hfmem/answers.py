@@ -109,6 +109,8 @@ def _convertible(model: Model) -> bool:
 
 def _choices(model: Model) -> tuple[Choice, ...]:
     """The quantisations of a model of which none was named."""
+    if model.pipeline is not None:
+        return ()
     if model.conversion is None:
         return offered(model.checkpoint)
     named = model.conversion.checkpoint.ref.quant

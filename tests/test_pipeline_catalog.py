@@ -104,6 +104,21 @@ def test_totals_that_others_publish() -> None:
     assert mistral.parameters.total == PUBLISHED[1][1]
 
 
+@pytest.mark.parametrize(
+    ("model", "name", "nbytes"),
+    [
+        # `total_size` of the index of its shards, which others have a copy of
+        ("stabilityai/stable-diffusion-3.5-large", "transformer", 16_292_561_536),
+        ("lodestones/Chroma1-HD", "transformer", 17_799_966_848),
+        ("Tencent-Hunyuan/HunyuanDiT-v1.2-Diffusers", "text_encoder_2", 6_679_834_624),
+    ],
+)
+def test_bytes_of_the_published_files(model: str, name: str, nbytes: int) -> None:
+    table = component(model, name).parameters
+    assert table is not None
+    assert sum(group.stored_bytes or 0 for group in table.groups) == nbytes
+
+
 def test_there_are_many_and_each_answers() -> None:
     models = pipeline_catalog.model_ids()
     assert len(models) >= 40

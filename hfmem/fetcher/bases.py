@@ -20,8 +20,8 @@ _LONGEST_NAME = 300  # characters of a name that comes from a file
 
 
 def base_name(checkpoint: Checkpoint) -> str:
-    """The base model that adapter_config.json names, on one line; "" for none."""
-    return _text(checkpoint, "base_model_name_or_path")
+    """The base model that adapter_config.json names, else the model card, on one line; "" for none."""
+    return _text(checkpoint, "base_model_name_or_path") or checkpoint.card_base
 
 
 def _text(checkpoint: Checkpoint, key: str) -> str:

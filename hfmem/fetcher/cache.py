@@ -67,8 +67,8 @@ def save(checkpoint: Checkpoint) -> None:
 
 
 def _file(ref: ModelRef, commit: str) -> str:
-    """The file name of a record; each requested quantisation has its own."""
-    quant = wanted(ref)
+    """The file name of a record; each requested quantisation, and each file that was chosen, has its own."""
+    quant = wanted(ref) or (ref.file if ref.picked else "")
     return f"{commit}@{quote(quant.lower(), safe='')}.json" if quant else f"{commit}.json"
 
 

@@ -31,6 +31,7 @@ from hfmem.errors import (
     ModelNotFoundError,
     UnexpectedAnswerError,
 )
+from hfmem.fetcher.cards import card_base
 from hfmem.fetcher.configs import (
     ADAPTER,
     CONFIG,
@@ -80,6 +81,7 @@ class Info:
         files: the file listing.
         totals: elements by safetensors dtype as counted by the Hub; None if it has none.
         config: the part of config.json in the Hub's answer (`model_type`, `architectures`).
+        card_base: `base_model` of the model card; "" for none.
     """
 
     model_id: str
@@ -87,6 +89,7 @@ class Info:
     files: tuple[FileInfo, ...]
     totals: Mapping[str, int] | None
     config: Mapping[str, Any] | None
+    card_base: str = ""
 
 
 def connect() -> None:
@@ -149,7 +152,7 @@ def _read(client: Client, ref: ModelRef, info: Info | None) -> Checkpoint:
         quantisation, adapter = side.result(), adapted.result()
         configs = {name: one for name, part in parts.items() if (one := part.result()) is not None}
     except GatedModelError:
-        if not info.totals and not info.config:
+        if not info.totals and not info.config and selection.layout != "pipeline":
             raise
         return _public_part(ref, info, notes)
     except ModelNotFoundError as error:
@@ -175,6 +178,7 @@ def _listed(ref: ModelRef, info: Info, notes: Sequence[str]) -> Checkpoint:
         config=None,
         files=info.files,
         totals=info.totals,
+        card_base=info.card_base,
         notes=tuple(notes),
     )
 
@@ -448,13 +452,14 @@ def _info(ref: ModelRef, parsed: dict[str, Any]) -> Info:
     model_id, commit, siblings = parsed.get("id"), parsed.get("sha"), parsed.get("siblings")
     if not isinstance(siblings, list):
         raise UnexpectedAnswerError(ref.model_id, "the response on the repository has no file listing")
-    config = parsed.get("config")
+    config, card = parsed.get("config"), parsed.get("cardData")
     return Info(
         model_id=model_id if isinstance(model_id, str) and is_model_id(model_id) else ref.model_id,
         commit=commit if isinstance(commit, str) and re.fullmatch(r"[0-9a-f]{40}", commit) else None,
         files=tuple(_file(item) for item in siblings if isinstance(item, dict) and _safe(item.get("rfilename"))),
         totals=_totals(parsed.get("safetensors")),
         config=config if isinstance(config, dict) and config else None,
+        card_base=card_base(card.get("base_model")) if isinstance(card, dict) else "",
     )
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from huggingface_hub import constants
 
 from hfmem.errors import InvalidConfigError, InvalidFileError, ModelNotFoundError
+from hfmem.fetcher.cards import read_card_base
 from hfmem.fetcher.configs import (
     ADAPTER,
     CONFIG,
@@ -207,6 +208,7 @@ def _read_folder(ref: ModelRef, path: Path) -> Checkpoint:
         adapter=_read_beside(path / selection.folder / ADAPTER),
         pipeline=pipeline if selection.layout == "pipeline" else None,
         configs=_configs(path, files, pipeline or {}),
+        card_base=read_card_base(path) if selection.layout == "adapter" else "",
         tensors=tensors,
         files=files,
         weight_files=weights,

@@ -31,16 +31,21 @@ class Listed:
 
 
 def listed(index: Mapping[str, Any]) -> tuple[Listed, ...]:
-    """The components that are loaded, in order; those that are `[null, null]` are not."""
+    """The components that are loaded, in order; those that are `[null, null]` are not. Of a library or class that is no
+    name, nothing is told."""
     found = (
-        Listed(name=name, library=value[0], class_name=value[1])
+        Listed(name=name, library=_word(value[0]), class_name=_word(value[1]))
         for name, value in index.items()
         if re.fullmatch(r"[A-Za-z]\w{0,99}", name, re.ASCII)
         and isinstance(value, list)
         and len(value) == 2
-        and all(isinstance(word, str) and 0 < len(word) <= 200 for word in value)
+        and all(isinstance(word, str) and word for word in value)
     )
     return tuple(found)[:_MOST_COMPONENTS]
+
+
+def _word(given: str) -> str:
+    return given if re.fullmatch(r"[\w.\-]{1,200}", given, re.ASCII) else "unknown"
 
 
 def config_files(files: Iterable[FileInfo], index: Mapping[str, Any]) -> dict[str, str]:

@@ -35,6 +35,8 @@ Layout = Literal["single", "sharded", "several", "adapter", "pipeline", "bin", "
 SINGLE: Final = "model.safetensors"
 INDEX: Final = "model.safetensors.index.json"
 _ADAPTER_WEIGHTS: Final = ("adapter_model.safetensors", "adapter_model.bin")
+_PIPELINE_ADAPTER: Final = ("pytorch_lora_weights.safetensors", "pytorch_lora_weights.bin")
+"""LoRAs of pipelines (diffusers 0.42, `loaders/lora_base.py`)."""
 
 _SHARD: Final = re.compile(r"model-(\d{1,9})-of-(\d{1,9})\.safetensors")
 _MODULES: Final = "modules.json"
@@ -132,8 +134,8 @@ def first_readable(
 
 def _other_layouts(names: Collection[str], files: Sequence[FileInfo]) -> Selection:
     """An adapter, a pipeline, or safetensors with other names; else another format."""
-    if ADAPTER in names or (_ADAPTER_WEIGHTS[0] in names and PIPELINE not in names):
-        weights = next(filter(None, (_named(files, name) for name in _ADAPTER_WEIGHTS)), ())
+    if ADAPTER in names or (PIPELINE not in names and not {_ADAPTER_WEIGHTS[0], *_PIPELINE_ADAPTER}.isdisjoint(names)):
+        weights = next(filter(None, (_named(files, name) for name in (*_ADAPTER_WEIGHTS, *_PIPELINE_ADAPTER))), ())
         return Selection(layout="adapter", weights=weights)
     if PIPELINE in names:
         return Selection(layout="pipeline")

@@ -204,9 +204,11 @@ def _gated(public: Checkpoint, access: Access, *, authenticated: bool) -> Checkp
     """The public part of a gated model, completed from local sources."""
     known = _stored(public.ref, access)
     if known is None:
-        if not public.totals:
+        sized = select_for(public.files, public.ref).layout == "pipeline"
+        if not public.totals and not sized:
             raise GatedModelError(public.ref.model_id, "its files need a licence", authenticated=authenticated)
-        note = "The model is gated: this answer is from the parameter totals that the Hub makes public."
+        what = "sizes of files" if sized else "parameter totals"
+        note = f"The model is gated: this answer is from the {what} that the Hub makes public."
         return replace(public, notes=(f"{note} {_way_in(public, access, authenticated)}", *public.notes))
     place = "the cache" if known.source == "cache" else "the bundled catalog"
     note = f"The model is gated: this answer is from {place}, not from its files."

@@ -17,7 +17,9 @@ from hfmem.fetcher.tensors import rows_of
 from hfmem.fetcher.values import Checkpoint, FileInfo, TensorInfo
 from hfmem.mapper.interpret import Adapted, Model, interpret
 from hfmem.mapper.names import without_numbers
-from hfmem.mapper.pipelines.reader import pipeline_of
+from hfmem.mapper.pipelines.lora import with_lora
+from hfmem.mapper.pipelines.reader import is_pipeline, pipeline_of, single_component
+from hfmem.mapper.pipelines.single import single_file
 from hfmem.mapper.values import ParameterTable, TensorGroup
 
 __all__ = ["understood"]
@@ -29,11 +31,13 @@ _FULL: Final = "F32"
 def understood(checkpoint: Checkpoint) -> Model:
     """The model of a checkpoint; of an adapter whose base model was read, both as one. Never raises for contents of
     files."""
-    if checkpoint.pipeline is not None:
+    if checkpoint.pipeline is not None or is_pipeline(checkpoint):
         return pipeline_of(checkpoint)
-    own = interpret(checkpoint)
+    own = single_file(checkpoint) or single_component(checkpoint) or interpret(checkpoint)
     if checkpoint.base is None:
         return own
+    if checkpoint.base.pipeline is not None:
+        return with_lora(pipeline_of(checkpoint.base), checkpoint, _merged(checkpoint.base, checkpoint))
     base = interpret(checkpoint.base)
     return own if base.parameters is None else _joined(base, own)
 

@@ -54,6 +54,12 @@ def module(path: str, type_: str) -> dict[str, Any]:
     return {"idx": 0, "name": "0", "path": path, "type": f"sentence_transformers.models.{type_}"}
 
 
+INDEX = {
+    "_class_name": "StableDiffusionPipeline",
+    "unet": ["diffusers", "UNet2DConditionModel"],
+    "vae": ["diffusers", "AutoencoderKL"],
+    "safety_checker": [None, None],
+}
 LM = (json_file("config.json", CONFIG), safetensors_file("model.safetensors", WHOLE))
 ENCODER = json_file("config.json", {"model_type": "an_encoder_nobody_knows", "hidden_size": 8})
 LORA = json_file("adapter_config.json", {"base_model_name_or_path": SMALL, "peft_type": "LORA", "r": 8})
@@ -123,6 +129,82 @@ KINDS: dict[str, Kind] = {
         st("sdxl_vae.safetensors", (8, 8)),
         parameters=64,
         weights=256,
+        words="one component of a pipeline (AutoencoderKL)",
+    ),
+    "a ControlNet": model(
+        json_file("config.json", {"_class_name": "FluxControlNetModel"}),
+        st("diffusion_pytorch_model.safetensors", (8, 8), dtype="BF16"),
+        parameters=64,
+        weights=128,
+        words="one component of a pipeline (FluxControlNetModel)",
+    ),
+    "a pipeline": model(
+        json_file("model_index.json", INDEX),
+        st("unet/diffusion_pytorch_model.safetensors", (8, 8)),
+        st("unet/diffusion_pytorch_model.fp16.safetensors", (8, 8), dtype="F16"),
+        st("vae/diffusion_pytorch_model.safetensors", (4, 4)),
+        st("vae_1_0/diffusion_pytorch_model.safetensors", (4, 4)),
+        st("everything.safetensors", (9, 9)),
+        parameters=80,
+        weights=320,
+        words="vae_1_0/ is not in model_index.json",
+    ),
+    "a pipeline in one variant only": model(
+        json_file("model_index.json", INDEX),
+        st("unet/diffusion_pytorch_model.fp16.safetensors", (8, 8), dtype="F16"),
+        st("vae/diffusion_pytorch_model.fp16.safetensors", (4, 4), dtype="F16"),
+        parameters=80,
+        weights=160,
+        words='Loading it takes variant="fp16"',
+    ),
+    "a pipeline in shards": model(
+        json_file("model_index.json", INDEX),
+        st("unet/diffusion_pytorch_model-00001-of-00002.safetensors", (8, 8)),
+        st("unet/diffusion_pytorch_model-00002-of-00002.safetensors", (2, 8), key="x"),
+        st("vae/diffusion_pytorch_model.safetensors", (4, 4)),
+        parameters=96,
+        weights=384,
+    ),
+    "a pipeline of which a shard is missing": model(
+        json_file("model_index.json", INDEX),
+        st("unet/diffusion_pytorch_model-00001-of-00002.safetensors", (8, 8)),
+        st("vae/diffusion_pytorch_model.safetensors", (4, 4)),
+        parameters=80,
+        weights=320,
+        words="1 of its weight files are missing",
+    ),
+    "a pipeline with two denoisers": model(
+        json_file(
+            "model_index.json", {f"transformer{end}": ["diffusers", "NewTransformer3DModel"] for end in ("", "_2")}
+        ),
+        st("transformer/diffusion_pytorch_model.safetensors", (8, 8)),
+        st("transformer_2/diffusion_pytorch_model.safetensors", (8, 8), dtype="BF16"),
+        parameters=128,
+        weights=256 + 128,
+    ),
+    "a pipeline in pickles": model(
+        json_file("model_index.json", INDEX),
+        real("pickles", "state.bin", "unet/diffusion_pytorch_model.bin"),
+        parameters=28,
+        weights=16 + 96 + 8,
+    ),
+    "a pipeline of ONNX": model(
+        json_file("model_index.json", {"unet": ["diffusers", "OnnxRuntimeModel"]}),
+        real("onnx", "outside.onnx", "unet/model.onnx"),
+        real("onnx", "outside.onnx_data", "unet/outside.onnx_data"),
+        weights=128 * 32 * 4 + 32 * 64 * 2 + 64 * 4,
+    ),
+    "a pipeline of Flax": model(
+        json_file("model_index.json", {"unet": ["diffusers", "FlaxUNet2DConditionModel"]}),
+        sized("unet/diffusion_flax_model.msgpack", 2**20),
+        weights=2**20,
+        words="no reader knows the format of its files",
+    ),
+    "a pipeline whose index names nothing": model(
+        json_file("model_index.json", {"_class_name": "X"}), words="names no component whose weights are here"
+    ),
+    "a LoRA of a pipeline": model(
+        st("pytorch_lora_weights.safetensors", (4, 8)), parameters=32, weights=128, words="This is an adapter"
     ),
     "pickle": model(
         json_file("config.json", CLASS), real("pickles", "state.bin", "pytorch_model.bin"), parameters=28, bound=False

@@ -23,7 +23,18 @@ _LFS_SUFFIXES: Final = (".safetensors", ".bin", ".gguf", ".pt", ".pth", ".h5", "
 
 _GGUF_STRING: Final = 8
 _GGUF_UINT32: Final = 4
-_GGUF_TYPES: Final = {"F32": 0, "F16": 1, "I8": 24, "I16": 25, "I32": 26, "I64": 27, "F64": 28, "BF16": 30}
+_GGUF_TYPES: Final = {
+    "F32": 0,
+    "F16": 1,
+    "Q4_K": 12,
+    "Q8_0": 8,
+    "I8": 24,
+    "I16": 25,
+    "I32": 26,
+    "I64": 27,
+    "F64": 28,
+    "BF16": 30,
+}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -55,6 +55,7 @@ class Repo:
         total: `safetensors.total` of the model info; the sum if not given. The real Hub's may differ from it.
         library_name: as the model info has it.
         gguf: what the model info says of GGUF files.
+        card: what the model card says at its beginning.
     """
 
     id: str
@@ -69,6 +70,7 @@ class Repo:
     total: int | None = None
     library_name: str | None = "transformers"
     gguf: Mapping[str, Any] | None = None
+    card: Mapping[str, Any] | None = None
 
     def put(self, *files: File) -> Repo:
         """The same repository with these files added, or exchanged for those of the same name."""

@@ -365,6 +365,7 @@ def _info(repo: Repo, snapshot: Repo, query: Mapping[str, list[str]], expand: It
     total = snapshot.total if snapshot.total is not None else sum((counts or {}).values())
     everything: dict[str, Any] = {
         "author": repo.id.partition("/")[0],
+        "cardData": snapshot.card,
         "config": snapshot.public_config,
         "createdAt": _DATE,
         "disabled": repo.disabled,

@@ -299,8 +299,91 @@ def test_what_a_component_does(name: str, class_name: str, kind: str) -> None:
         {"a": 1},
         ["", "b"],
         [1, 2],
-        ["a" * 300, "b"],
     ],
 )
 def test_odd_entries_of_an_index_are_no_components(value: object) -> None:
     assert listed({"unet": value, "../up": ["a", "b"], "a/b": ["a", "b"]}) == ()
+
+
+LORA = [
+    ("transformer.blocks.0.attn1.to_q.lora_A.weight", "F32", (4, 24)),
+    ("transformer.blocks.0.attn1.to_q.lora_B.weight", "F32", (24, 4)),
+    ("transformer.blocks.0.attn1.to_q.alpha", "F32", ()),
+]
+
+
+@pytest.mark.parametrize("base", ["org/wan", ["org/wan", "org/other"]])
+def test_a_lora_stands_on_the_pipeline_that_its_card_names(hub: Hub, base: object) -> None:
+    row = recorded("wan")
+    lora = safetensors_file("pytorch_lora_weights.safetensors", LORA)
+    hub.put(Repo(id="org/wan", files=files_of(row)), Repo(id="org/lora", files=(lora,), card={"base_model": base}))
+    report = hfmem.estimate("org/lora", dtype="bfloat16")
+    rows = {each["name"]: each for each in report.to_dict()["components"]}
+    assert rows["adapter"]["parameters"] == 2 * 4 * 24
+    assert rows["adapter"]["bytes"] == 2 * 2 * 4 * 24
+    assert report.estimate.group("weights") == sum(each["bytes"] for each in rows.values())
+    assert report.parameters is not None
+    assert report.parameters.by_component["adapter"] == 2 * 4 * 24
+    assert any("A LoRA of rank 4 with 192 parameters, on org/wan" in note for note in report.notes)
+    again = hfmem.estimate("org/lora", dtype="bfloat16", offline=True)
+    assert again.to_dict()["components"] == report.to_dict()["components"]
+
+
+@pytest.mark.parametrize(
+    "card", ["base_model: org/wan", "base_model:\n- org/wan\n- b/c", 'tags:\n- lora\nbase_model:\n  - "org/wan"']
+)
+def test_a_folder_with_a_lora_and_its_card(hub: Hub, tmp_path: Path, card: str) -> None:
+    hub.put(Repo(id="org/wan", files=files_of(recorded("wan"))))
+    lora = safetensors_file("pytorch_lora_weights.safetensors", LORA)
+    (tmp_path / lora.name).write_bytes(lora.read(0, lora.size))
+    (tmp_path / "README.md").write_text(f"---\n{card}\n---\nbase_model: a/b\n")
+    assert [one.name for one in pipeline(hfmem.inspect(str(tmp_path))).components][-1] == "adapter"
+
+
+@pytest.mark.parametrize("card", [None, {}, {"base_model": None}, {"base_model": [1]}, {"base_model": "a b"}])
+def test_a_lora_without_a_base_says_what_is_missing(hub: Hub, card: dict[str, Any] | None) -> None:
+    lora = safetensors_file("pytorch_lora_weights.safetensors", LORA)
+    hub.put(Repo(id="org/lora", files=(lora,), card=card))
+    report = hfmem.estimate("org/lora")
+    assert report.estimate.is_lower_bound
+    assert any("This is an adapter: its base model is also needed" in note for note in report.notes)
+
+
+def test_a_gated_pipeline_counts_by_its_files(hub: Hub) -> None:
+    """Without access, the Hub tells the files with their sizes; nothing is taken for a language model."""
+    hub.put(Repo(id="org/gated", files=files_of(recorded("wan")), gated="auto", parameters={}))
+    report = hfmem.estimate("org/gated")
+    rows = {row["name"]: row for row in report.to_dict()["components"]}
+    assert set(rows) == {"transformer", "vae", "text_encoder"}
+    assert all(row["bytes"] and row["parameters"] is None for row in rows.values())
+    assert report.estimate.is_lower_bound
+    assert report.estimate.group("kv_cache") == 0
+    assert any("from the sizes of files that the Hub makes public" in note for note in report.notes)
+    assert any("transformer (unknown): its files need a licence" in note for note in report.notes)
+
+
+def test_an_index_that_cannot_be_read(hub: Hub) -> None:
+    files = [file for file in files_of(recorded("wan")) if file.name != "model_index.json"]
+    hub.put(Repo(id="org/broken", files=(virtual_file("model_index.json", b"{nothing"), *files)))
+    model = hfmem.inspect("org/broken")
+    assert {one.name for one in pipeline(model).components} == {"transformer", "vae", "text_encoder"}
+    assert model.parameters is not None
+    assert model.parameters.total == sum(recorded("wan")["parameters"].values())
+
+
+def test_names_that_are_none_do_not_reach_the_terminal(hub: Hub) -> None:
+    index = {"_class_name": ["x", "Bad\x1b[31mPipeline"], "unet": ["diffusers", "U\x1b[31mNet"]}
+    weights_ = safetensors_file("unet/diffusion_pytorch_model.safetensors", [("w", "F16", (4, 4))])
+    hub.put(Repo(id="org/odd", files=(json_file("model_index.json", index), weights_)))
+    model = hfmem.inspect("org/odd")
+    assert [(one.name, one.class_name) for one in pipeline(model).components] == [("unet", "unknown")]
+    assert "\x1b" not in repr(hfmem.estimate(model).to_dict())
+
+
+def test_a_page_shows_the_components() -> None:
+    from hfmem.report.html.fragments import fragment
+
+    shown = fragment(hfmem.estimate("black-forest-labs/FLUX.1-dev", offline=True))
+    assert "<h3>Components</h3>" in shown
+    for word in ("text_encoder_2", "FluxTransformer2DModel", "11.90 B", "22.17 GiB"):
+        assert word in shown

@@ -40,6 +40,8 @@ def component_terms(pipeline: Pipeline, scenario: Scenario) -> tuple[list[Term],
     """One term per component, and why the size of others is unknown."""
     terms: list[Term] = []
     unknown: list[tuple[Group, str]] = []
+    if not pipeline.components:
+        unknown.append(("weights", "model_index.json names no component whose weights are here"))
     for component in pipeline.components:
         dtype = component_dtype(component, scenario)
         nbytes = component_bytes(component, dtype)

@@ -9,8 +9,10 @@ from typing import Any, Final
 
 from hfmem.dtypes import stored_dtype
 from hfmem.errors import shortened
+from hfmem.fetcher.formats.onnx import FORMAT as ONNX
 from hfmem.fetcher.formats.table import format_of
 from hfmem.fetcher.pipelines import Listed, folder_of, listed, pipeline_files
+from hfmem.fetcher.selection import select_for
 from hfmem.fetcher.tensors import Tensors
 from hfmem.fetcher.values import Checkpoint, FileInfo, TensorInfo
 from hfmem.mapper.families import reader
@@ -19,19 +21,36 @@ from hfmem.mapper.packing import declared_quantisation
 from hfmem.mapper.pipelines.kept import kept_in
 from hfmem.mapper.pipelines.kinds import kind_of
 from hfmem.mapper.pipelines.notes import notes_on
-from hfmem.mapper.pipelines.values import Component, Pipeline
+from hfmem.mapper.pipelines.values import Component, Kind, Pipeline
 from hfmem.mapper.tables import from_tensors
 from hfmem.mapper.values import Architecture, Certainty, ParameterTable, TensorGroup
 
-__all__ = ["as_model", "component_of", "pipeline_of"]
+__all__ = ["as_model", "component_of", "is_pipeline", "pipeline_of", "single_component"]
 
 _TRANSFORMERS: Final = "transformers"
 _CERTAINTIES: Final[tuple[Certainty, ...]] = ("exact", "derived", "measured", "typical", "unknown")
 
 
+def is_pipeline(checkpoint: Checkpoint) -> bool:
+    """Whether it is a pipeline whose model_index.json could not be read: of a gated repository, or an invalid one."""
+    return select_for(checkpoint.files, checkpoint.ref, checkpoint.pipeline).layout == "pipeline"
+
+
+def _guessed(checkpoint: Checkpoint) -> dict[str, Any]:
+    """An index in place of one that could not be read: every folder with weights is a component, of a class that is not
+    known. The Hub tells the class of the pipeline."""
+    told = (checkpoint.config or {}).get("diffusers")
+    name = told.get("_class_name") if isinstance(told, dict) else None
+    folders = dict.fromkeys(folder_of(file.name) for file in checkpoint.weight_files)
+    return {"_class_name": name, **{folder: [_UNKNOWN, _UNKNOWN] for folder in folders}}
+
+
+_UNKNOWN: Final = "unknown"
+
+
 def pipeline_of(checkpoint: Checkpoint) -> Model:
     """The model of a checkpoint with a model_index.json. Never raises for contents of files."""
-    index = checkpoint.pipeline or {}
+    index = _guessed(checkpoint) if checkpoint.pipeline is None else checkpoint.pipeline
     by_folder = _by_folder(checkpoint.tensors)
     weights = _by_name(checkpoint.weight_files)
     components = tuple(
@@ -48,6 +67,22 @@ def pipeline_of(checkpoint: Checkpoint) -> Model:
         custom=custom,
     )
     return as_model(checkpoint, pipeline)
+
+
+_NAMES: Final[dict[Kind, str]] = {"denoiser": "transformer", "other": "model"}
+
+
+def single_component(checkpoint: Checkpoint) -> Model | None:
+    """The model of a repository with one class of diffusers, which its config.json names; None for other models."""
+    config = checkpoint.config or {}
+    (class_name, _), typed = _class(config.get("_class_name")), config.get("model_type")
+    if not class_name or typed or not checkpoint.tensors:
+        return None
+    kind = kind_of("", class_name)
+    listed_ = Listed(name=_NAMES.get(kind, kind), library="diffusers", class_name=class_name)
+    found = component_of(checkpoint, listed_, config, checkpoint.tensors)
+    note = f"This is one component of a pipeline ({class_name}), which runs beside others that are not counted."
+    return as_model(checkpoint, Pipeline(class_name="", components=(found,)), (note,))
 
 
 def as_model(checkpoint: Checkpoint, pipeline: Pipeline, notes: Sequence[str] = ()) -> Model:
@@ -78,7 +113,7 @@ def as_model(checkpoint: Checkpoint, pipeline: Pipeline, notes: Sequence[str] = 
 def _class(given: object) -> tuple[str, bool]:
     """The pipeline's class, and whether it is code in the repository: then its module comes before it."""
     words = given if isinstance(given, list) else [given]
-    names = [word[:100] for word in words if isinstance(word, str)]
+    names = [word for word in words if isinstance(word, str) and re.fullmatch(r"[\w.\-]{1,200}", word, re.ASCII)]
     return (names[-1] if names else ""), len(names) > 1
 
 
@@ -147,8 +182,13 @@ def component_of(
         architecture=architecture,
         certainty=certainty,
         source=source,
-        unknown="" if table is not None else "no reader knows the format of its files",
+        unknown="" if table is not None else _why(checkpoint),
     )
+
+
+def _why(checkpoint: Checkpoint) -> str:
+    """Why parameters are unknown where the files are not read."""
+    return "its files need a licence" if checkpoint.gated else "no reader knows the format of its files"
 
 
 def _understood(checkpoint: Checkpoint, config: Mapping[str, Any]) -> Architecture | None:
@@ -172,23 +212,28 @@ def _table(
 ) -> ParameterTable:
     """The parameters of a component, those that its library keeps in float32 apart."""
     dtypes_of = kept_in(one.library, one.class_name)
-    sorts: dict[tuple[tuple[str, ...], bool], list[Any]] = {}
+    sorts: dict[tuple[tuple[str, ...], bool, bool], list[Any]] = {}
     rows = tensors.rows if isinstance(tensors, Tensors) else None
     for item in tensors if rows is None else rows:
         name = item.name if isinstance(item, TensorInfo) else item.tensor.name
         buffer = one.library != _TRANSFORMERS and bool(_BUFFER.search(name))
-        sorts.setdefault((dtypes_of(name), buffer), []).append(item)
+        sorts.setdefault((dtypes_of(name), buffer, bool(_SCALE.search(name))), []).append(item)
     groups: list[TensorGroup] = []
-    for (full_in, buffer), items in sorts.items():
+    for (full_in, buffer, scale), items in sorts.items():
         part = tuple(items) if rows is None else Tensors(tuple(items))
         found = from_tensors(part, _plain(architecture), config)
-        named = (_named(group, one, full_in) for group in found.groups)
-        groups += (replace(group, parameters=0, active=0, linear=False) if buffer else group for group in named)
+        named = [_named(group, one, full_in) for group in found.groups]
+        if buffer or scale:
+            named = [replace(group, parameters=0, active=0, linear=False, scale=scale) for group in named]
+        groups += named
+    if format_of(next(iter(tensors)).file) is ONNX:  # whose runtime casts nothing
+        groups = [replace(group, kept=True) for group in groups]
     return ParameterTable(groups=tuple(groups))
 
 
 # Buffers that are in the files, and are loaded: sine and cosine tables of positions (diffusers 0.42,
 # `models/embeddings.py`: PatchEmbed, CogVideoXPatchEmbed), and constants of schedules and statistics.
+_SCALE: Final = re.compile(r"(^|\.)(scale_weight|scale_input|scaled_fp8|comfy_quant)$")  # of ComfyUI's FP8 files
 _BUFFER: Final = re.compile(r"(^|\.)(pos_embed\.pos_embed|patch_embed\.pos_embedding)$")
 
 

@@ -362,6 +362,7 @@ MODELS: Final[dict[str, Listing]] = {
             "vae": _diffusers("AutoencoderKL", "forge/stabilityai/stable-diffusion-2-1/vae", dtype="F32"),
         },
         settings={"requires_safety_checker": False},
+        aliases=("stabilityai/sd-turbo",),
     ),
     "stabilityai/stable-diffusion-xl-base-1.0": Listing(
         cls="StableDiffusionXLPipeline",
@@ -466,6 +467,21 @@ MODELS: Final[dict[str, Listing]] = {
             "vae": _FLUX_VAE,
         },
     ),
+    "black-forest-labs/FLUX.1-Depth-dev": Listing(
+        cls="FluxControlPipeline",
+        parts={
+            "text_encoder": _CLIP,
+            "text_encoder_2": _T5,
+            "transformer": Part(
+                library="diffusers",
+                cls="FluxTransformer2DModel",
+                config=f"{_FLUX}/transformer",
+                more={"in_channels": 128, "out_channels": 64},
+            ),
+            "vae": _FLUX_VAE,
+        },
+        aliases=("black-forest-labs/FLUX.1-Canny-dev",),
+    ),
     "black-forest-labs/FLUX.2-dev": Listing(
         cls="Flux2Pipeline",
         parts={"text_encoder": _MISTRAL, "transformer": _flux2(8, 48, 48, 15360), "vae": _FLUX2_VAE},
@@ -479,12 +495,25 @@ MODELS: Final[dict[str, Listing]] = {
         },
         settings={"is_distilled": True},
     ),
+    "black-forest-labs/FLUX.2-klein-9B": Listing(
+        cls="Flux2KleinPipeline",
+        parts={
+            "text_encoder": _transformers("Qwen3ForCausalLM", "catalog:Qwen/Qwen3-8B"),
+            "transformer": _flux2(8, 24, 32, 12288, guidance_embeds=False),
+            "vae": _FLUX2_VAE,
+        },
+        settings={"is_distilled": True},
+    ),
     "Qwen/Qwen-Image": Listing(
         cls="QwenImagePipeline",
         parts={"text_encoder": _QWEN_VL, "transformer": _QWEN_IMAGE, "vae": _QWEN_VAE},
     ),
     "Qwen/Qwen-Image-Edit": Listing(
         cls="QwenImageEditPipeline",
+        parts={"text_encoder": _QWEN_VL, "transformer": _QWEN_IMAGE, "vae": _QWEN_VAE},
+    ),
+    "Qwen/Qwen-Image-Edit-2509": Listing(
+        cls="QwenImageEditPlusPipeline",
         parts={"text_encoder": _QWEN_VL, "transformer": _QWEN_IMAGE, "vae": _QWEN_VAE},
     ),
     "Tongyi-MAI/Z-Image-Turbo": Listing(
@@ -596,6 +625,27 @@ MODELS: Final[dict[str, Listing]] = {
             "vae": _diffusers("AutoencoderKLCogVideoX", {"scaling_factor": 0.7}, _COG_SCRIPT),
         },
         aliases=("THUDM/CogVideoX-5b",),
+    ),
+    "zai-org/CogVideoX1.5-5B": Listing(
+        cls="CogVideoXPipeline",
+        parts={
+            "text_encoder": _T5,
+            "transformer": _cogvideox(
+                42,
+                48,
+                "BF16",
+                use_rotary_positional_embeddings=True,
+                patch_size_t=2,
+                patch_bias=False,
+                sample_height=300,
+                sample_width=300,
+                sample_frames=81,
+            ),
+            "vae": _diffusers(
+                "AutoencoderKLCogVideoX", {"scaling_factor": 0.7, "invert_scale_latents": True}, _COG_SCRIPT
+            ),
+        },
+        aliases=("THUDM/CogVideoX1.5-5B",),
     ),
     "PixArt-alpha/PixArt-Sigma-XL-2-1024-MS": Listing(
         cls="PixArtSigmaPipeline",
