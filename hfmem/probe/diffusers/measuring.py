@@ -162,7 +162,7 @@ def _calls(recipe: Recipe) -> Iterator[Call]:
         lengths = (64, 96, 160) if recipe.text is None else (recipe.text,)
         yield from (Call(batch=b, height=1, width=1, text=n) for b in (2, 3) for n in lengths)
         return
-    texts = (64, 96) if recipe.text is None else (recipe.text,)
+    texts = recipe.texts if recipe.text is None else (recipe.text,)
     base = (2 * even, 4 * even)
     for batch in (2, 3):
         for size in base:
@@ -384,6 +384,16 @@ def _runs(
     return [(call, call_class(model, recipe, config, call, dtype, mode)) for call in calls], tiles
 
 
+def _absent(subject: _Subject) -> dict[str, Any]:
+    """What the class takes for keys that a config does not have, where that is not what was measured."""
+    usual, config = defaults(subject.cls), subject.config
+    return {
+        key: list(value) if isinstance(value, tuple) else value
+        for key, value in usual.items()
+        if key in subject.recipe.config and value != config[key]
+    }
+
+
 def _moments(result: Fitted) -> dict[str, Any]:
     """The candidates for the highest moment."""
     tables = {"peak": result.plain, "once": result.once, "copied": result.copied}
@@ -410,6 +420,7 @@ def _row(subject: _Subject, result: Fitted, depths: Any, tiles: Any) -> dict[str
         **({"depths": depths} if depths else {}),
         "sizes": {key: sizes[key] for key in result.keys},
         **({"fixed": fixed} if fixed else {}),
+        "absent": _absent(subject),
         **({"text": recipe.text} if recipe.text is not None else {}),
         **_moments(result),
         "inputs": _terms(result, result.inputs),

@@ -56,6 +56,7 @@ class Recipe:
         even: what height and width of the latents are multiples of.
         frames: numbers of frames that are measured.
         tokens: whether text is all that it is given.
+        texts: numbers of text tokens that are measured.
         keys: how the sizes begin that are varied; None: all.
     """
 
@@ -69,6 +70,7 @@ class Recipe:
     keys: tuple[str, ...] | None = None
     frames: tuple[int, int] = (3, 5)
     tokens: bool = False
+    texts: tuple[int, int] = (64, 96)
 
 
 def _packed(t: Tensors, c: Call, g: Mapping[str, Any], **more: Any) -> dict[str, Any]:
@@ -525,7 +527,7 @@ DENOISERS: Final[dict[str, tuple[Recipe, ...]]] = {
         Recipe(inputs=_ltx, video=True),
         Recipe(inputs=_ltx, config={"attention_head_dim": 128, "cross_attention_dim": 4096}, video=True),
     ),
-    "ZImageTransformer2DModel": (Recipe(inputs=_z_image),),
+    "ZImageTransformer2DModel": (Recipe(inputs=_z_image, even=32, texts=(256, 512)),),
     "Flux2Transformer2DModel": (
         Recipe(inputs=_flux2, config={"guidance_embeds": True}),
         *(
