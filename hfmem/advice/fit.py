@@ -6,7 +6,7 @@ batch and length, so that what is found is exact.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
@@ -14,7 +14,7 @@ from hfmem.advice.bisection import largest, last_within
 from hfmem.advice.values import Fit
 from hfmem.engines.inference import Prepared
 from hfmem.engines.inference import estimate as estimate_memory
-from hfmem.engines.protocol import Grows, Limits, Offloads, Pads
+from hfmem.engines.protocol import Grows, Limits, Offloads, Pads, Shaped
 from hfmem.engines.table import engine
 from hfmem.errors import InvalidScenarioError
 from hfmem.estimator.values import Estimate, Margin, Offload, Scenario, Term
@@ -232,8 +232,22 @@ def _fit(model: Model, options: Options, machine: Machine) -> Fit:
     found = fit_of(case)
     if found.estimate is None or found.estimate.is_lower_bound:
         return found
+    if isinstance(runs := engine(case.scenario.runtime), Shaped):  # it has no length, and is on one accelerator
+        return replace(found, max_batch=case.max_batch(), largest=tuple(_largest(case, runs)))
     needed = None if found.never else _gpus_needed(model, options, machine)
     return replace(found, max_batch=case.max_batch(), max_seq=case.max_seq(), gpus_needed=needed)
+
+
+def _largest(case: Case, runs: Shaped) -> Iterator[tuple[str, int]]:
+    """The largest sizes of what is made that fit, one after another with the others as asked."""
+    for shape in runs.shapes(case.model, case.scenario):
+
+        def holds(number: int, at: Callable[[int], Scenario] = shape.at) -> bool:
+            scenario = at(number)
+            return held(case.estimate(scenario), scenario)
+
+        if found := largest(holds, shape.most):
+            yield from shape.sizes(found)
 
 
 def fit_of(case: Case) -> Fit:

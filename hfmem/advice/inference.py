@@ -77,8 +77,9 @@ def _changes(model: Model, options: Options, fit: Fit) -> Iterator[tuple[str, Op
 def _defaults(options: Options, machine: Machine) -> Iterator[tuple[str, Options, Machine]]:
     """Removal of each engine option that was given."""
     row = find_engine(options.runtime or USUAL)
+    sizes = row.keeps if row is not None else ()  # what is made would be something else
     for option in declared(row.options) if row is not None else ():
-        if option.asked(options) and option.name != "attention":
+        if option.asked(options) and option.name not in (*sizes, "attention"):
             yield f"without {option.flags[0]}", replace(options, **{option.name: option.default}), machine
 
 

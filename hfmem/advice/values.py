@@ -44,6 +44,8 @@ class Fit:
         margin: the part of `usable` that should stay free; None without an estimate.
         max_batch: sequences of the given length that fit; 0 for none, None if unknown or unlimited.
         max_seq: tokens that fit at the given batch, at most the model's own maximum; 0 for none, None if unknown.
+        largest: the largest sizes of what is made that fit, each with the others as asked, by name; () for models
+            without such sizes.
         gpus_needed: the fewest that fit (tensor-parallel up to 8, then pipeline stages of 8); None if unknown, or if
             128 are not enough.
         reserve: bytes of one accelerator that other programs use.
@@ -62,6 +64,7 @@ class Fit:
     margin: Margin | None = None
     max_batch: int | None = None
     max_seq: int | None = None
+    largest: tuple[tuple[str, int], ...] = ()
     gpus_needed: int | None = None
     reserve: int = 0
     refused: str = ""

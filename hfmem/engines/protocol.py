@@ -5,7 +5,7 @@ To add an engine: a package here with an `Engine` and its options, and a row in 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
@@ -36,6 +36,8 @@ __all__ = [
     "Ranked",
     "Regroups",
     "Settles",
+    "Shape",
+    "Shaped",
     "Sizes",
     "Suggestions",
     "Trains",
@@ -181,6 +183,29 @@ class Sizes(Protocol):
 
     def sizes(self, options: Any) -> tuple[int, int | None]:
         """Batch and tokens per sequence as the options have them; None for the default."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """A size of what is made, that may be searched for the largest that fits.
+
+    Attributes:
+        most: the largest number to try.
+        at: the scenario with that number.
+        sizes: the sizes that it stands for, by name.
+    """
+
+    most: int
+    at: Callable[[int], Scenario]
+    sizes: Callable[[int], tuple[tuple[str, int], ...]]
+
+
+@runtime_checkable
+class Shaped(Protocol):
+    """An engine whose runs have sizes other than batch and length."""
+
+    def shapes(self, model: Model, scenario: Scenario) -> tuple[Shape, ...]:
+        """Those sizes."""
 
 
 @runtime_checkable

@@ -7,6 +7,7 @@ from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
+from hfmem.engines.diffusers.options import SIZES as DIFFUSERS_SIZES
 from hfmem.engines.diffusers.options import DiffusersOptions
 from hfmem.engines.llamacpp.options import LlamaCppOptions, OllamaOptions
 from hfmem.engines.mlx.options import MlxOptions
@@ -55,6 +56,7 @@ class EngineRow:
         tracer: the module whose `traced` asks the engine's own software, for `--trace`; "" if there is none.
         trainer: the program with which its project trains, which is not modelled; "" if there is none.
         offloads: values of `--offload` that it knows in inference.
+        keeps: its options for what is made, whose defaults are no advice.
         regroups: whether its options may let replicas share their ranks (`Regroups`).
         launch: the module whose `LAUNCH` tells how its program's launch line is read; "" if there is none.
         logs: the module whose `LOGS` tells how its server's log is read; "" if there is none.
@@ -72,6 +74,7 @@ class EngineRow:
     tracer: str = ""
     trainer: str = ""
     offloads: tuple[str, ...] = ()
+    keeps: tuple[str, ...] = ()
     regroups: bool = False
     launch: str = ""
     logs: str = ""
@@ -186,6 +189,7 @@ register(
         home="hfmem.engines.diffusers.engine",
         tracer="hfmem.probe.diffusers.trace",
         offloads=("model", "group", "sequential"),
+        keeps=DIFFUSERS_SIZES,
         formats=("diffusion pipeline",),
         only="diffusion pipeline",
     )

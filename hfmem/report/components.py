@@ -53,7 +53,8 @@ def component_rows(report: Report) -> tuple[ComponentRow, ...]:
 def _row(report: Report, component: Component, *, loaded: bool = True) -> ComponentRow:
     dtype = component_dtype(component, report.scenario)
     estimate = report.estimate
-    terms = [term for term in (*estimate.terms, *estimate.host) if term.group == "weights"]
+    # what waits in the host's memory is all of it
+    terms = [term for term in estimate.host or estimate.terms if term.group == "weights"]
     own = [term.nbytes for term in terms if term.name == component.name]
     packed = component.quantisation.scheme or component.quantisation.method if component.quantisation else ""
     return ComponentRow(

@@ -170,8 +170,18 @@ def _answers(fit: Fit) -> Iterator[str]:
         yield f"context up to {fit.max_seq:,}"
     if fit.max_batch:
         yield f"batch up to {fit.max_batch:,}"
+    yield from largest_words(fit, "up to")
     if fit.gpus_needed and fit.fits is False:
         yield f"needs {fit.gpus_needed}"
+
+
+def largest_words(fit: Fit, words: str) -> Iterator[str]:
+    """The largest sizes of what a pipeline makes."""
+    found = dict(fit.largest)
+    if "width" in found:
+        yield f"images {words} {found['width']:,} × {found['height']:,}"
+    if "frames" in found:
+        yield f"{words} {found['frames']:,} frames"
 
 
 def _instead(fit: Fit) -> str:
@@ -402,6 +412,7 @@ def fit_dict(fit: Fit) -> dict[str, Any]:
         "headroom": fit.headroom,
         "max_batch": fit.max_batch,
         "max_seq": fit.max_seq,
+        **{f"max_{name}": size for name, size in fit.largest},
         "gpus_needed": fit.gpus_needed,
         "refused": fit.refused or None,
         "memory_basis": fit.gpu.basis,

@@ -66,6 +66,8 @@ def limits(fit: Fit) -> Iterator[str]:
         yield f"longest context {fit.max_seq:,}"
     if fit.max_batch:
         yield f"largest batch {fit.max_batch:,}"
+    for name, size in fit.largest:
+        yield f"largest {name} {size:,}"
     if fit.gpus_needed and fit.fits is False:
         yield f"needs {fit.gpus_needed}"
 

@@ -75,7 +75,7 @@ def _row(component: Component, method: str, *, single: bool) -> tuple[Mapping[st
         found = [row for row in found if row["precision"] == "half"]
 
     def distance(row: Mapping[str, Any]) -> tuple[int, float]:
-        have = sizes(component, row["sizes"])
+        have = sizes(component, row)
         return len(unlike(component, row)), sum(
             abs(have[key] / value - 1) for key, value in row["sizes"].items() if value
         )
@@ -89,7 +89,7 @@ def taken(component: Component, call: Call, *, single: bool, method: str = "forw
     row, odd = _row(component, method, single=single)
     if row is None:
         return None
-    have = sizes(component, row["sizes"])
+    have = sizes(component, row)
     factor = _HALVES if single and row["precision"] == "half" else 1
     tables = row["alone"] if call.batch == 1 and "alone" in row else row
     moments, one, both = ([_sum(table, have, call) for table in tables[kind]] for kind in ("peak", "once", "copied"))

@@ -10,9 +10,9 @@ from hfmem.engines.diffusers.stages import Run
 from hfmem.estimator.values import Scenario
 from hfmem.mapper.interpret import Model
 
-__all__ = ["python_lines"]
+__all__ = ["OFFLOADS", "python_lines"]
 
-_OFFLOADS: Final = {
+OFFLOADS: Final = {
     "model": "pipe.enable_model_cpu_offload()",
     "sequential": "pipe.enable_sequential_cpu_offload()",
     "group": 'pipe.enable_group_offload(onload_device=torch.device("cuda"), offload_type="leaf_level")',
@@ -31,7 +31,7 @@ def _lines(model: Model, scenario: Scenario, run: Run, dtype: str | None) -> Ite
     yield f"from diffusers import {name or 'DiffusionPipeline'}"
     kind = f", torch_dtype=torch.{dtype}" if dtype else ""
     yield f'pipe = {name or "DiffusionPipeline"}.from_pretrained("{model.checkpoint.ref.model_id}"{kind})'
-    yield _OFFLOADS.get(asked.offload, 'pipe.to("cuda")')
+    yield OFFLOADS.get(asked.offload, 'pipe.to("cuda")')
     if asked.vae_tiling:
         yield "pipe.vae.enable_tiling()"
     if asked.vae_slicing:

@@ -12,6 +12,9 @@ from hfmem.mapper.pipelines.values import Component
 
 __all__ = ["Coder", "Tiles", "tiling"]
 
+_CLAMPED: Final = ("AutoencoderKLWan", "AutoencoderKLQwenImage")
+"""Classes whose `tiled_decode` clamps what it has joined."""
+
 _OVERLAP: Final = 0.25  # of a tile, where the class names its tiles by one size
 
 
@@ -112,14 +115,29 @@ class Coder:
             return self._once(call)
         starts = range(0, call.frames, tiles.along)
         ends = [min(tiles.frames + 1, call.frames - start) for start in starts]
-        return _gathered(self._once, [replace(call, frames=count) for count in ends])
+        found, whole = _gathered(self._once, [replace(call, frames=count) for count in ends]), self._once(call)
+        if found is None or whole is None:
+            return found
+        joined = found.outputs + whole.outputs
+        return replace(found, copied=max(found.copied, joined), inputs=whole.inputs, outputs=whole.outputs)
 
     def _spread(self, call: Call) -> Taken | None:
         """In tiles, where that was asked."""
         if not self.tiled or self.tiles is None or not self.tiles.divides(call):
             return self._timed(call)
         found, whole = _gathered(self._timed, list(_parts(call, self.tiles))), self._once(call)
-        return found if found is None or whole is None else replace(found, inputs=whole.inputs)
+        if found is None or whole is None:
+            return found
+        # the rows of tiles, and all of them, are joined while the tiles are there; some clamp the result after that
+        joined = found.outputs + (3 if self.vae.class_name in _CLAMPED else 2) * whole.outputs
+        return replace(
+            found,
+            peak=max(found.peak, joined),
+            once=max(found.once, joined),
+            copied=max(found.copied, joined),
+            inputs=whole.inputs,
+            outputs=whole.outputs,
+        )
 
 
 def _parts(call: Call, tiles: Tiles) -> Iterator[Call]:
@@ -146,8 +164,8 @@ def _gathered(once: Callable[[Call], Taken | None], parts: list[Call]) -> Taken 
         return None
     return replace(
         first,
-        peak=max(peak, 2 * kept),
-        once=max(once_copied, 2 * kept),
-        copied=max(copied, 2 * kept),
+        peak=peak,
+        once=once_copied,
+        copied=copied,
         outputs=kept,
     )

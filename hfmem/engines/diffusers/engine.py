@@ -6,13 +6,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from hfmem.engines.diffusers.calls import Taken
 from hfmem.engines.diffusers.command import python_lines
+from hfmem.engines.diffusers.convolutions import COPIES, highest
 from hfmem.engines.diffusers.options import DiffusersOptions
+from hfmem.engines.diffusers.pipelines import scale_of
 from hfmem.engines.diffusers.resident import host_terms, resident
 from hfmem.engines.diffusers.settings import PipelineSettings, settings_of
 from hfmem.engines.diffusers.stages import Run, Stage, run_of, stages
-from hfmem.engines.protocol import Engine, Suggestions
+from hfmem.engines.protocol import Engine, Shape, Suggestions
 from hfmem.engines.transformers.split import RULES
 from hfmem.estimator.overheads import overhead_terms
 from hfmem.estimator.parallel import Parallel
@@ -35,17 +36,16 @@ from hfmem.mapper.interpret import Model
 from hfmem.mapper.pipelines.values import Pipeline
 from hfmem.mapper.values import Architecture
 from hfmem.options.otherwise import Detail
+from hfmem.refusals.splits import UnsupportedSizeError
 
 __all__ = ["ENGINE", "Diffusers"]
-
-_COPIES: Final = "with the copies that a half-precision convolution makes of its input and output on a GPU (NHWC)"
 
 
 class Diffusers:
     """The pipelines of diffusers, called from Python."""
 
     title = "diffusers"
-    split = RULES
+    split = replace(RULES, software="diffusers")
     profiled = False
     suggestions = Suggestions(
         others=(
@@ -58,6 +58,8 @@ class Diffusers:
 
     def check_split(self, architecture: Architecture, parallel: Parallel) -> None:
         """A pipeline is on one accelerator."""
+        if parallel.gpus > 1:
+            raise UnsupportedSizeError("gpus", parallel.gpus, self.title)
 
     def run_dtype(
         self, dtype: str | None, architecture: Architecture, gpu: Accelerator | None
@@ -86,6 +88,12 @@ class Diffusers:
             guidance=run.guided,
             chosen=tuple(_chosen(settings, run)),
         )
+
+    def shapes(self, model: Model, scenario: Scenario) -> tuple[Shape, ...]:
+        """Resolutions with the same proportions, and numbers of frames."""
+        if model.pipeline is None:
+            return ()
+        return tuple(_shapes(run_of(model.pipeline, scenario), model.pipeline, scenario))
 
     def kept(self, model: Model, scenario: Scenario) -> tuple[Kept, ...]:
         return (PLAIN,)
@@ -119,9 +127,10 @@ class Diffusers:
         ends = []
         for stage in found:
             on_card = (*resident(weights, model.pipeline, stage, scenario, how), *fixed)
-            ends.append((stage, (*on_card, *_terms(stage, high=True)), (*on_card, *_terms(stage, high=False))))
+            low, high = ((*on_card, *_terms(stage, scenario.gpu, high=end)) for end in (False, True))
+            ends.append((stage, high, low))
         stage, top, _ = max(ends, key=lambda end: total_of(end[1]))
-        low = max(total_of(end[2]) for end in ends)
+        least = max(total_of(end[2]) for end in ends)
         run = run_of(model.pipeline, scenario)
         dtype = next((component_dtype(each, scenario) for each in model.pipeline.denoisers), scenario.dtype)
         return Estimate(
@@ -131,7 +140,7 @@ class Diffusers:
             kv_cache_fixed=0,
             phases=tuple(_phases(ends)),
             peak_phase=stage.name,
-            spared=total_of(top) - low,
+            spared=total_of(top) - least,
             host=host_terms(weights, how),
             notes=tuple(_notes(found, run)),
             serving=Serving(
@@ -141,6 +150,36 @@ class Diffusers:
                 command=python_lines(model, scenario, run, dtype),
             ),
         )
+
+
+_EDGE: Final = 16
+"""Pixels that sides are multiples of: eight of a VAE, in patches of two."""
+
+
+def _shapes(run: Run, pipeline: Pipeline, scenario: Scenario) -> Iterator[Shape]:
+    longer, asked = max(run.height, run.width), settings_of(scenario)
+
+    def sides(number: int) -> tuple[int, int]:
+        height, width = (max(1, round(number * side / longer)) * _EDGE for side in (run.height, run.width))
+        return height, width
+
+    def resized(number: int) -> Scenario:
+        height, width = sides(number)
+        return replace(scenario, serving=replace(asked, height=height, width=width))
+
+    yield Shape(
+        most=1024,
+        at=resized,
+        sizes=lambda number: (("height", sides(number)[0]), ("width", sides(number)[1])),
+    )
+    if run.frames is None:
+        return
+    step = scale_of(pipeline.vae)[1]
+    yield Shape(
+        most=4096,
+        at=lambda number: replace(scenario, serving=replace(asked, num_frames=(number - 1) * step + 1)),
+        sizes=lambda number: (("frames", (number - 1) * step + 1),),
+    )
 
 
 def _chosen(asked: PipelineSettings, run: Run) -> Iterator[str]:
@@ -153,35 +192,15 @@ def _chosen(asked: PipelineSettings, run: Run) -> Iterator[str]:
         yield Detail(f"--guidance: {of}.")
 
 
-def _exact(stage: Stage) -> bool:
-    """Whether the copies of convolutions are certain: half precision, one image. Larger batches and float32 were
-    measured between one and both copies."""
-    return not stage.single and stage.batch <= (1 if stage.name != "denoise" else 2)  # guidance is a batch of two
-
-
-_LARGE: Final = 4
-"""Images from which no reading is higher than half way between one and both copies: FLUX's VAE on an H100 takes 28, 27
-and 1 % of the second copy at 4, 8 and 16 images, Stable Diffusion's on a T4 none at 4."""
-
-
-def _copied(stage: Stage, found: Taken, *, high: bool) -> int:
-    """The highest moment, with copies of convolutions."""
-    if _exact(stage):
-        return found.copied
-    if not high:
-        return found.once
-    if stage.batch >= _LARGE and not stage.single:
-        return (found.once + found.copied) // 2
-    return found.copied
-
-
-def _terms(stage: Stage, *, high: bool) -> Iterator[Term]:
+def _terms(stage: Stage, gpu: Accelerator | None, *, high: bool) -> Iterator[Term]:
     """What a stage takes above the weights."""
     found = stage.found
     if found is None:
         return
-    nbytes = _copied(stage, found, high=high)
-    more = f", {_COPIES}" if nbytes > found.peak else ""
+    # the network runs guidance as a batch of two, whose convolutions are small
+    images = max(1, stage.batch // 2) if stage.name == "denoise" else stage.batch
+    nbytes = highest(found, gpu, images=images, single=stage.single)[int(high)]
+    more = f", {COPIES}" if nbytes > found.peak else ""
     yield Term(
         name=f"{stage.component.name} activations",
         group="activations",

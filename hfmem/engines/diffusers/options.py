@@ -6,7 +6,7 @@ from typing import Annotated
 
 from hfmem.options.option import Option
 
-__all__ = ["DiffusersOptions"]
+__all__ = ["SIZES", "DiffusersOptions"]
 
 _option = partial(Option, panel="diffusers")
 
@@ -40,3 +40,7 @@ class DiffusersOptions:
     ] = None
     vae_tiling: Annotated[bool, _option(help="Decode images in tiles (vae.enable_tiling)")] = False
     vae_slicing: Annotated[bool, _option(help="Decode images one by one (vae.enable_slicing)")] = False
+
+
+SIZES = tuple(name for name in DiffusersOptions.__annotations__ if not name.startswith(("vae", "guidance")))
+"""The options for what is made."""

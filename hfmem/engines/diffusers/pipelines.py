@@ -17,7 +17,7 @@ from typing import Any, Final
 from hfmem.mapper.pipelines.sizes import embeds_guidance, list_length, number, own_frames
 from hfmem.mapper.pipelines.values import Component, Pipeline
 
-__all__ = ["Defaults", "defaults_of", "latents", "scale_of"]
+__all__ = ["Defaults", "defaults_of", "denoised", "latents", "scale_of"]
 
 _CLIP_TOKENS: Final = 77
 _JOINED: Final = ("StableDiffusion3",)  # CLIP's tokens and T5's, one after another
@@ -170,6 +170,21 @@ def scale_of(vae: Component | None) -> tuple[int, int]:
         int(spatial or _SPATIAL.get(vae.class_name, 8)),
         int(temporal or _TEMPORAL.get(vae.class_name, 4)),
     )
+
+
+_CASCADE: Final = "StableCascadeUNet"
+_COMPRESSED: Final = 42.67  # pixels of one latent of Stable Cascade's prior; the decoder has 10.67 times as many
+
+
+def denoised(component: Component, sizes: tuple[int, int, int | None], vae: Component | None) -> tuple[int, int, int]:
+    """Height, width and frames of what a denoiser works on."""
+    height, width, frames = sizes
+    if component.class_name != _CASCADE:
+        return latents(height, width, frames, vae)
+    found = [ceil(side / _COMPRESSED) for side in (height, width)]
+    if component.name != "prior":
+        found = [int(side * 10.67) for side in found]
+    return found[0], found[1], 1
 
 
 def latents(height: int, width: int, frames: int | None, vae: Component | None) -> tuple[int, int, int]:

@@ -9,7 +9,7 @@ from typing import Final, Literal
 from hfmem.dtypes import find_dtype
 from hfmem.engines.diffusers.calls import Call, Taken, taken
 from hfmem.engines.diffusers.decoding import Coder, tiling
-from hfmem.engines.diffusers.pipelines import Defaults, defaults_of, latents, scale_of
+from hfmem.engines.diffusers.pipelines import Defaults, defaults_of, denoised, latents, scale_of
 from hfmem.engines.diffusers.settings import PipelineSettings, settings_of
 from hfmem.estimator.values import Scenario
 from hfmem.estimator.weights.components import component_dtype
@@ -109,18 +109,29 @@ def _text(pipeline: Pipeline, scenario: Scenario, run: Run) -> Iterator[Stage]:
         yield Stage(name="text", component=component, found=_encoder(component, call, single=single), single=single)
 
 
-_LIKE: Final = "Qwen3Model"
-"""The class whose calls stand for a decoder that is not measured: the same attention and feed-forward parts."""
+_FEED: Final = 10
+_HIDDEN: Final = 3
+"""Bytes of a token by intermediate and hidden size in half precision, as measured for T5's gated feed-forward part,
+which decoders that encode prompts have too."""
 
 
 def _encoder(component: Component, call: Call, *, single: bool) -> Taken | None:
     found = taken(component, call, single=single)
-    if found is not None:
+    built = component.architecture
+    if found is not None or built is None or built.hidden_size is None or built.intermediate_size is None:
         return found
-    from dataclasses import replace
-
-    alike = taken(replace(component, class_name=_LIKE), call, single=single)
-    return None if alike is None else replace(alike, certainty="typical")
+    each = (_FEED * built.intermediate_size + _HIDDEN * built.hidden_size) * (2 if single else 1)
+    peak, outputs = call.batch * call.text * each, call.batch * call.text * built.hidden_size * 2
+    return Taken(
+        peak=peak,
+        once=peak,
+        copied=peak,
+        inputs=0,
+        outputs=outputs,
+        how=f"{each:,} B × {call.batch} batch × {call.text} text tokens, as T5's feed-forward part",
+        certainty="typical",
+        source="hfmem/data/diffusers_calls.jsonl, T5EncoderModel: 10 B × d_ff + 3 B × d_model a token",
+    )
 
 
 def _denoise(pipeline: Pipeline, scenario: Scenario, run: Run) -> Iterator[Stage]:
@@ -134,6 +145,7 @@ def _denoise(pipeline: Pipeline, scenario: Scenario, run: Run) -> Iterator[Stage
         yield Stage(name="denoise", component=control, found=found, single=single, batch=run.network)
     for component in pipeline.denoisers:
         single = _single(component, scenario)
+        height, width, frames = denoised(component, (run.height, run.width, run.frames), pipeline.vae)
         call = Call(batch=run.network, height=height, width=width, frames=frames, text=run.text)
         found = taken(component, call, single=single)
         latent = 0 if found is None else found.outputs * run.batch // run.network

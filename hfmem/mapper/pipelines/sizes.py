@@ -36,10 +36,10 @@ def list_length(component: Component, key: str) -> int | None:
     return len(value) if isinstance(value, list | tuple) else None
 
 
-def sizes(component: Component, defaults: Mapping[str, float]) -> dict[str, float]:
-    """The numbers named in `defaults` ("key" or "key.position"), from the config where it has them."""
-    config, found = _config_of(component), dict(defaults)
-    for name in defaults:
+def sizes(component: Component, row: Mapping[str, Any], kind: str = "sizes") -> dict[str, float]:
+    """The numbers named in a row's `kind` ("key" or "key.position"), from the config where it has them."""
+    config, found = {**row.get("absent", {}), **_config_of(component)}, dict(row.get(kind, {}))
+    for name in tuple(found):
         key, dot, position = name.partition(".")
         value = config.get(key)
         if dot and isinstance(value, list | tuple):
@@ -51,10 +51,10 @@ def sizes(component: Component, defaults: Mapping[str, float]) -> dict[str, floa
     return found
 
 
-def _differences(component: Component, structure: Mapping[str, Any]) -> tuple[str, ...]:
-    """The keys that say something else than `structure`: flags, words, lists of words, and lengths of other lists."""
-    config, found = _config_of(component), []
-    for key, expected in structure.items():
+def _differences(component: Component, row: Mapping[str, Any]) -> tuple[str, ...]:
+    """The keys that say something else than a row's structure: flags, words, lists of words, lengths of other lists."""
+    config, found = {**row.get("absent", {}), **_config_of(component)}, []
+    for key, expected in row["structure"].items():
         if key not in config:
             continue
         value = config[key]
@@ -81,8 +81,15 @@ def _depths(component: Component, expected: Mapping[str, Any]) -> tuple[str, ...
 
 
 def unlike(component: Component, row: Mapping[str, Any]) -> tuple[str, ...]:
-    """The keys of the config that differ from a measured one: its structure, and numbers of layers that matter."""
-    return (*_differences(component, row["structure"]), *_depths(component, row.get("depths", {})))
+    """The keys of the config that differ from a measured one: its structure, numbers of layers that matter, and sizes
+    that were not varied."""
+    fixed = row.get("fixed", {})
+    have = sizes(component, row, "fixed")
+    return (
+        *_differences(component, row),
+        *_depths(component, row.get("depths", {})),
+        *dict.fromkeys(key.partition(".")[0] for key, value in fixed.items() if have[key] != value),
+    )
 
 
 def embeds_guidance(component: Component) -> bool:

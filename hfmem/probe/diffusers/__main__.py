@@ -24,6 +24,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("classes", nargs="*", help="only these")
     parser.add_argument("--without", nargs="*", default=(), help="not these")
+    parser.add_argument("--quick", action="store_true", help="without varying the sizes of the configs")
+    parser.add_argument("--half", action="store_true", help="without float32")
     parser.add_argument("--kind", choices=("denoiser", "vae", "text_encoder"), help="only classes of this kind")
     options = parser.parse_args(arguments)
     warnings.simplefilter("ignore")
@@ -38,16 +40,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
             rows: list[dict[str, Any]] = []
             failed: list[dict[str, Any]] = []
             for recipe in recipes:
-                _one(name, kind, recipe, rows, failed)
-            _replace(_TABLE, name, rows)
-            _replace(_REPORT, name, failed)
+                _one((name, kind, recipe), rows, failed, options)
+                _replace(_TABLE, name, rows)  # after each, as a class may take long
+                _replace(_REPORT, name, failed)
 
 
-def _one(name: str, kind: str, recipe: Recipe, rows: list[dict[str, Any]], failed: list[dict[str, Any]]) -> None:
-    for single in (False, True) if kind == "vae" or "UNet" in name else (False,):
+def _one(what: tuple[str, str, Recipe], rows: list[dict[str, Any]], failed: list[dict[str, Any]], options: Any) -> None:
+    name, kind, recipe = what
+    both = not options.half and (kind == "vae" or "UNet" in name)
+    for single in (False, True) if both else (False,):
         started = time.monotonic()
         try:
-            rows.append(measure(name, kind, recipe, single=single))
+            rows.append(measure(name, kind, recipe, single=single, quick=options.quick))
             told = f"{rows[-1]['worst']:.1e}, {len(rows[-1]['peak'])} moments, aligned {rows[-1]['aligned']}"
         except Exception as error:
             told = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"

@@ -16,10 +16,11 @@ import numpy as np
 
 from hfmem.probe.diffusers.recording import COPIES, Recorded
 
-__all__ = ["IMAGE", "VIDEO", "Call", "Fitted", "Sizes", "deviation", "fit", "monomials", "value"]
+__all__ = ["IMAGE", "TEXT", "VIDEO", "Call", "Fitted", "Sizes", "deviation", "fit", "monomials", "value"]
 
 IMAGE: Final = ("1", "B", "N", "BN", "T", "BT")
 VIDEO: Final = (*IMAGE, "F", "BF", "P", "BP")
+TEXT: Final = ("1", "B", "T", "BT", "TT", "BTT")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +14,7 @@ import transformers
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from hfmem.probe.diffusers.fitting import IMAGE, VIDEO, Call, Fitted, Sizes, deviation, fit
+from hfmem.probe.diffusers.fitting import IMAGE, TEXT, VIDEO, Call, Fitted, Sizes, deviation, fit
 from hfmem.probe.diffusers.recipes import Recipe, Tensors
 from hfmem.probe.diffusers.recording import Recorded, build, record
 from hfmem.probe.diffusers.uncached import diffusers
@@ -31,6 +32,7 @@ _TILES: Final = re.compile(
     r"^(tile_|use_framewise|num_(sample|latent)_frames_batch_size|spatial_compression|temporal_comp|drop_last|block_)"
 )
 
+_WORDS: Final = ("hidden_act", "feed_forward_proj")  # of a text encoder's config
 _EQUAL: Final = 1e-4  # of the peak
 _SPLIT: Final = 5  # frames that some classes split
 _CLOSE: Final = 1e-3  # likewise
@@ -156,7 +158,11 @@ def call_class(  # noqa: PLR0913, PLR0917 - all that a call depends on
 
 def _calls(recipe: Recipe) -> Iterator[Call]:
     even = recipe.even
-    texts = (64, 96) if recipe.text is None else (recipe.text,)
+    if recipe.tokens:
+        lengths = (64, 96, 160) if recipe.text is None else (recipe.text,)
+        yield from (Call(batch=b, height=1, width=1, text=n) for b in (2, 3) for n in lengths)
+        return
+    texts = recipe.texts if recipe.text is None else (recipe.text,)
     base = (2 * even, 4 * even)
     for batch in (2, 3):
         for size in base:
@@ -213,6 +219,7 @@ class _Subject:
     kind: str
     recipe: Recipe
     single: bool
+    quick: bool
 
     @property
     def cls(self) -> Any:
@@ -238,19 +245,28 @@ class _Subject:
     @property
     def varied(self) -> tuple[str, ...]:
         """The sizes to vary: a convolutional network in float32 is measured for its own sizes only."""
+        if self.quick:
+            return ()
         keys, begins = tuple(sizes_of(self.config)), self.recipe.keys
         if self.single and self.recipe.method == "forward":
             return ()
         return keys if begins is None else tuple(key for key in keys if key.startswith(begins)) if begins else ()
 
 
-def measure(name: str, kind: str, recipe: Recipe, *, single: bool = False) -> dict[str, Any]:
+def measure(name: str, kind: str, recipe: Recipe, *, single: bool = False, quick: bool = False) -> dict[str, Any]:
     """The row of a class for one of its configs.
+
+    Args:
+        name: the class.
+        kind: what it is in a pipeline.
+        recipe: how it is called, and its config.
+        single: whether it runs in float32.
+        quick: whether only this config is measured, without varying its sizes.
 
     Raises:
         Exception: whatever the class raises.
     """
-    subject = _Subject(name=name, kind=kind, recipe=recipe, single=single)
+    subject = _Subject(name=name, kind=kind, recipe=recipe, single=single, quick=quick)
     calls = list(_calls(recipe))
     config, depths = _reduced(subject, calls[0])
     checks, tiles = subject.runs(config, list(_checks(recipe)))
@@ -278,7 +294,8 @@ def _fitted(  # noqa: PLR0913 - all that a fit depends on
     runs, _ = subject.runs(config, calls)
     keys, pairs, more = _variations(subject, config, runs)
     recipe = subject.recipe
-    names = [n for n in (VIDEO if recipe.video else IMAGE) if recipe.text is None or "T" not in n]
+    every = TEXT if recipe.tokens else VIDEO if recipe.video else IMAGE
+    names = [n for n in every if recipe.text is None or "T" not in n]
     names = [n for n in names if batched or "B" not in n]
     return fit([*runs, *more], checks, Sizes(keys=keys, pairs=pairs, names=names), realistic)
 
@@ -357,14 +374,24 @@ def _runs(
     asked = {key: value for key, value in config.items() if key in defaults(cls) or key in recipe.config}
     found = getattr(cls, "config_class", None)
     if found is not None and hasattr(found, "model_type"):
-        made = found(**asked)
+        made = found(**{key: config[key] for key in recipe.config})  # others follow from these
         made._attn_implementation = "sdpa"
         model = build(cls, made, dtype, mode)
     else:
         model = build(cls, asked, dtype, mode)
     tiles = {k: v for k, v in vars(model).items() if _TILES.match(k) and isinstance(v, int | float | bool)}
-    call_class(model, recipe, config, calls[0], dtype, mode)  # the first call may make what later ones find
+    gc.collect()
     return [(call, call_class(model, recipe, config, call, dtype, mode)) for call in calls], tiles
+
+
+def _absent(subject: _Subject) -> dict[str, Any]:
+    """What the class takes for keys that a config does not have, where that is not what was measured."""
+    usual, config = defaults(subject.cls), subject.config
+    return {
+        key: list(value) if isinstance(value, tuple) else value
+        for key, value in usual.items()
+        if key in subject.recipe.config and value != config[key]
+    }
 
 
 def _moments(result: Fitted) -> dict[str, Any]:
@@ -383,15 +410,17 @@ def _terms(result: Fitted, table: Any) -> dict[str, dict[str, float]]:
 
 def _row(subject: _Subject, result: Fitted, depths: Any, tiles: Any) -> dict[str, Any]:
     sizes, recipe = sizes_of(subject.config), subject.recipe
-
+    fixed = {key: value for key, value in sizes.items() if key not in subject.varied}
     return {
         "class": subject.name,
         "kind": subject.kind,
         "call": recipe.method,
         "precision": "single" if subject.single else "half",
-        "structure": _structure(subject.config),
+        "structure": _structure({k: v for k, v in subject.config.items() if k in _WORDS or not recipe.tokens}),
         **({"depths": depths} if depths else {}),
         "sizes": {key: sizes[key] for key in result.keys},
+        **({"fixed": fixed} if fixed else {}),
+        "absent": _absent(subject),
         **({"text": recipe.text} if recipe.text is not None else {}),
         **_moments(result),
         "inputs": _terms(result, result.inputs),

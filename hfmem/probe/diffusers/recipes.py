@@ -55,6 +55,8 @@ class Recipe:
         scalar: what the class reads from a tensor of its inputs.
         even: what height and width of the latents are multiples of.
         frames: numbers of frames that are measured.
+        tokens: whether text is all that it is given.
+        texts: numbers of text tokens that are measured.
         keys: how the sizes begin that are varied; None: all.
     """
 
@@ -67,6 +69,8 @@ class Recipe:
     even: int = 8
     keys: tuple[str, ...] | None = None
     frames: tuple[int, int] = (3, 5)
+    tokens: bool = False
+    texts: tuple[int, int] = (64, 96)
 
 
 def _packed(t: Tensors, c: Call, g: Mapping[str, Any], **more: Any) -> dict[str, Any]:
@@ -303,7 +307,7 @@ def _cascade(t: Tensors, c: Call, g: Mapping[str, Any]) -> dict[str, Any]:
     if g.get("clip_image_in_channels"):
         found["clip_img"] = t(c.batch, 1, g["clip_image_in_channels"])
     if g.get("effnet_in_channels"):
-        found["effnet"] = t(c.batch, g["effnet_in_channels"], c.height * 24 // 256 or 1, c.width * 24 // 256 or 1)
+        found["effnet"] = t(c.batch, g["effnet_in_channels"], c.height * 3 // 32 or 1, c.width * 3 // 32 or 1)
     return found
 
 
@@ -453,6 +457,30 @@ _KOLORS = {
     "projection_class_embeddings_input_dim": 5632,
 }
 _SD2 = {**_SD, "attention_head_dim": (5, 10, 20, 20), "cross_attention_dim": 1024, "use_linear_projection": True}
+_BLOCK, _ATTENDING = ["SDCascadeResBlock", "SDCascadeTimestepBlock"], "SDCascadeAttnBlock"
+_PRIOR = {
+    "block_types_per_layer": ((*_BLOCK, _ATTENDING),) * 2,
+    "clip_image_in_channels": 768,
+    "clip_text_in_channels": 1280,
+    "switch_level": (False,),
+}
+_DECODER = {
+    "block_out_channels": (320, 640, 1280, 1280),
+    "block_types_per_layer": (tuple(_BLOCK), tuple(_BLOCK), (*_BLOCK, _ATTENDING), (*_BLOCK, _ATTENDING)),
+    "conditioning_dim": 1280,
+    "down_blocks_repeat_mappers": (1, 1, 1, 1),
+    "down_num_layers_per_block": (2, 6, 28, 6),
+    "dropout": (0, 0, 0.1, 0.1),
+    "effnet_in_channels": 16,
+    "in_channels": 4,
+    "num_attention_heads": (0, 0, 20, 20),
+    "out_channels": 4,
+    "patch_size": 2,
+    "pixel_mapper_in_channels": 3,
+    "timestep_conditioning_type": ("sca",),
+    "up_blocks_repeat_mappers": (3, 3, 2, 2),
+    "up_num_layers_per_block": (6, 28, 6, 2),
+}
 _FOUR_D = {"down_block_types": ("DownEncoderBlock2D",) * 4}
 _FOUR_U = {"up_block_types": ("UpDecoderBlock2D",) * 4}
 _KL = {**_FOUR_D, **_FOUR_U, "block_out_channels": (128, 256, 512, 512), "layers_per_block": 2, "sample_size": 512}
@@ -464,7 +492,7 @@ DENOISERS: Final[dict[str, tuple[Recipe, ...]]] = {
     ),
     "UNet2DConditionModel": tuple(
         Recipe(inputs=_unet, config=config, even=16, keys=("block_out_channels",))
-        for config in (_SD, _SDXL, _SD2, _KOLORS, _REFINER)
+        for config in (_SDXL, _SD, _KOLORS, _REFINER, _SD2)
     ),
     "WanTransformer3DModel": (Recipe(inputs=_video("text_dim"), video=True),),
     "SD3Transformer2DModel": (
@@ -495,11 +523,17 @@ DENOISERS: Final[dict[str, tuple[Recipe, ...]]] = {
         ),
         Recipe(inputs=_cogvideo, video=True, text=226),
     ),
-    "LTXVideoTransformer3DModel": (Recipe(inputs=_ltx, video=True),),
-    "ZImageTransformer2DModel": (Recipe(inputs=_z_image),),
+    "LTXVideoTransformer3DModel": (
+        Recipe(inputs=_ltx, video=True),
+        Recipe(inputs=_ltx, config={"attention_head_dim": 128, "cross_attention_dim": 4096}, video=True),
+    ),
+    "ZImageTransformer2DModel": (Recipe(inputs=_z_image, even=32, texts=(256, 512)),),
     "Flux2Transformer2DModel": (
         Recipe(inputs=_flux2, config={"guidance_embeds": True}),
-        Recipe(inputs=_flux2, config={"guidance_embeds": False}),
+        *(
+            Recipe(inputs=_flux2, config={"guidance_embeds": False, "num_attention_heads": n, "joint_attention_dim": d})
+            for n, d in ((24, 7680), (32, 12288))
+        ),
     ),
     "MochiTransformer3DModel": (Recipe(inputs=_video("text_embed_dim", encoder_attention_mask=_true), video=True),),
     "SanaTransformer2DModel": (Recipe(inputs=_image("caption_channels", encoder_attention_mask=_mask)),),
@@ -514,7 +548,7 @@ DENOISERS: Final[dict[str, tuple[Recipe, ...]]] = {
             inputs=_image("cap_feat_dim", encoder_attention_mask=_mask), config={"cap_feat_dim": 2304}, scalar=_text
         ),
     ),
-    "StableCascadeUNet": (),
+    "StableCascadeUNet": tuple(Recipe(inputs=_cascade, config=config, even=16) for config in (_PRIOR, _DECODER)),
     "AuraFlowTransformer2DModel": (Recipe(inputs=_image("joint_attention_dim")),),
     "HunyuanDiT2DModel": (
         Recipe(
@@ -802,6 +836,11 @@ def _ids(t: Tensors, c: Call, _g: Mapping[str, Any]) -> dict[str, Any]:
     return {"input_ids": t.whole(c.batch, c.text)}
 
 
+def _clip(t: Tensors, c: Call, _g: Mapping[str, Any]) -> dict[str, Any]:
+    """Pipelines take the last layer but one."""
+    return {"input_ids": t.whole(c.batch, c.text), "output_hidden_states": True}
+
+
 def _masked(t: Tensors, c: Call, _g: Mapping[str, Any]) -> dict[str, Any]:
     return {"input_ids": t.whole(c.batch, c.text), "attention_mask": t.whole(c.batch, c.text)}
 
@@ -809,27 +848,31 @@ def _masked(t: Tensors, c: Call, _g: Mapping[str, Any]) -> dict[str, Any]:
 ENCODERS: Final[dict[str, tuple[Recipe, ...]]] = {
     "CLIPTextModel": (
         Recipe(
-            inputs=_ids,
+            tokens=True,
+            inputs=_clip,
             config={"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12, "num_hidden_layers": 12},
             text=77,
         ),
     ),
-    "CLIPTextModelWithProjection": (
+    "CLIPTextModelWithProjection": tuple(
         Recipe(
-            inputs=_ids,
+            tokens=True,
+            inputs=_clip,
             config={
-                "hidden_size": 1280,
-                "intermediate_size": 5120,
-                "num_attention_heads": 20,
-                "num_hidden_layers": 32,
-                "projection_dim": 1280,
-                "hidden_act": "gelu",
+                "hidden_size": width,
+                "intermediate_size": 4 * width,
+                "num_attention_heads": width // 64,
+                "num_hidden_layers": layers,
+                "projection_dim": width,
+                "hidden_act": act,
             },
             text=77,
-        ),
+        )
+        for width, layers, act in ((1280, 32, "gelu"), (768, 12, "quick_gelu"))
     ),
     "T5EncoderModel": (
         Recipe(
+            tokens=True,
             inputs=_ids,
             config={
                 "d_model": 4096,
@@ -844,6 +887,7 @@ ENCODERS: Final[dict[str, tuple[Recipe, ...]]] = {
     ),
     "UMT5EncoderModel": (
         Recipe(
+            tokens=True,
             inputs=_masked,
             config={
                 "d_model": 4096,
@@ -858,6 +902,7 @@ ENCODERS: Final[dict[str, tuple[Recipe, ...]]] = {
     ),
     "Qwen3ForCausalLM": (
         Recipe(
+            tokens=True,
             inputs=_masked,
             config={
                 "hidden_size": 2560,
@@ -871,6 +916,7 @@ ENCODERS: Final[dict[str, tuple[Recipe, ...]]] = {
     ),
     "Qwen3Model": (
         Recipe(
+            tokens=True,
             inputs=_masked,
             config={
                 "hidden_size": 2560,
@@ -884,6 +930,7 @@ ENCODERS: Final[dict[str, tuple[Recipe, ...]]] = {
     ),
     "Gemma2Model": (
         Recipe(
+            tokens=True,
             inputs=_masked,
             config={
                 "hidden_size": 2304,
@@ -897,6 +944,7 @@ ENCODERS: Final[dict[str, tuple[Recipe, ...]]] = {
     ),
     "LlamaModel": (
         Recipe(
+            tokens=True,
             inputs=_masked,
             config={
                 "hidden_size": 4096,
@@ -910,6 +958,7 @@ ENCODERS: Final[dict[str, tuple[Recipe, ...]]] = {
     ),
     "BertModel": (
         Recipe(
+            tokens=True,
             inputs=_masked,
             config={"hidden_size": 1024, "intermediate_size": 4096, "num_attention_heads": 16, "num_hidden_layers": 24},
         ),

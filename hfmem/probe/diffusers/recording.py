@@ -20,6 +20,8 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
+from hfmem.probe.diffusers.uncached import forget
+
 __all__ = ["COPIES", "Recorded", "build", "record"]
 
 COPIES: Final = ("one copy", "copies")
@@ -119,7 +121,6 @@ def _fused(query: Any, value: Any) -> Any:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    gc.collect()
     gc.disable()
     try:
         yield
@@ -148,18 +149,9 @@ def build(cls: Any, config: Any, dtype: torch.dtype, mode: FakeTensorMode) -> An
     return model
 
 
-def _forget(model: Any) -> None:
-    """Clear caches of positions, so that each call is a first one."""
-    for kind in {type(module) for module in model.modules()}:
-        for value in vars(kind).values():
-            clear = getattr(value, "cache_clear", None)
-            if clear is not None:
-                clear()
-
-
 def record(model: Any, call: Callable[[Any], Any], inputs: Any, mode: FakeTensorMode) -> Recorded:
     """What `call(model)` allocates; `inputs` are the tensors that it is given."""
-    _forget(model)
+    forget()
     recorder = _Recorder()
     with _quiet(), torch.no_grad(), mode, patch.object(functional, "scaled_dot_product_attention", _attention):
         recorder.give([*model.parameters(), *model.buffers()])

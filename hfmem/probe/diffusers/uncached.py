@@ -1,4 +1,4 @@
-"""Imports diffusers without the caches of its models' functions, so that each call is a first one."""
+"""Imports diffusers so that the caches of its models' functions can be emptied: then each call is a first one."""
 
 from __future__ import annotations
 
@@ -6,27 +6,27 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["diffusers"]
+__all__ = ["diffusers", "forget"]
 
 _cached = functools.lru_cache
+_found: list[Any] = []
 
 
-def _unless_of_models(maxsize: Any = 128, typed: bool = False) -> Any:
+def _remembered(maxsize: Any = 128, typed: bool = False) -> Any:
     def decorate(function: Callable[..., Any]) -> Any:
+        made = _cached(128 if callable(maxsize) else maxsize, typed)(function)
         if str(function.__module__).startswith("diffusers.models"):
-            return function
-        return _cached(128 if callable(maxsize) else maxsize, typed)(function)
+            _found.append(made)
+        return made
 
     return decorate(maxsize) if callable(maxsize) else decorate
 
 
-functools.lru_cache = _unless_of_models
+functools.lru_cache = _remembered
 import diffusers  # noqa: E402
 
-for _name in dir(diffusers):
-    if _name.endswith(("Model", "VAE", "UNet")) or _name.startswith(("Autoencoder", "UNet")) or "Transformer" in _name:
-        try:
-            getattr(diffusers, _name)
-        except Exception:  # noqa: S112 - a class whose optional package is missing
-            continue
-functools.lru_cache = _cached
+
+def forget() -> None:
+    """Empty the caches."""
+    for cached in _found:
+        cached.cache_clear()

@@ -1,0 +1,119 @@
+"""Pipelines of diffusers: the real classes under fake tensors, and the lines of Python that answers have."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+diffusers = pytest.importorskip("diffusers")
+
+from hfmem import estimate as estimated  # noqa: E402
+from hfmem.engines.diffusers.calls import Call, taken  # noqa: E402
+from hfmem.engines.diffusers.engine import ENGINE  # noqa: E402
+from hfmem.engines.protocol import Whole  # noqa: E402
+from hfmem.probe.diffusers.measuring import model_class  # noqa: E402
+from hfmem.probe.diffusers.trace import traced  # noqa: E402
+from tests.measured.pipelines import model_of, scenario_of  # noqa: E402
+
+pytestmark = pytest.mark.oracle
+
+
+def test_a_trace_is_near_the_estimate() -> None:
+    """FLUX.1 at its default size, whose text encoders are not held to their depth in the fixture."""
+    model, scenario = model_of("black-forest-labs/FLUX.1-dev"), scenario_of({"batch": 1, "dtype": "bfloat16"})
+    found = traced(model, scenario)
+    assert isinstance(ENGINE, Whole)
+    estimate = ENGINE.estimate(model, scenario)
+    assert found.phase == estimate.peak_phase == "vae_decode"
+    assert found.groups["activations"] == pytest.approx(estimate.group("activations"), rel=0.01)
+    assert found.seconds < 60
+
+
+def _tiny(folder: Path) -> None:
+    """A small Stable Diffusion with random weights."""
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+    words = {word: number for number, word in enumerate(("<|startoftext|>", "<|endoftext|>", ".", "a</w>", ".</w>"))}
+    tokenizer = CLIPTokenizer(vocab=words, merges=[], model_max_length=77)
+    blocks = {"block_out_channels": (32, 64), "norm_num_groups": 32}
+    unet = diffusers.UNet2DConditionModel(
+        **blocks,
+        layers_per_block=1,
+        sample_size=16,
+        cross_attention_dim=32,
+        attention_head_dim=8,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+    )
+    vae = diffusers.AutoencoderKL(
+        **blocks, down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2, sample_size=32
+    )
+    text = CLIPTextModel(
+        CLIPTextConfig(
+            hidden_size=32, intermediate_size=37, num_attention_heads=4, num_hidden_layers=2, vocab_size=len(words)
+        )
+    )
+    diffusers.StableDiffusionPipeline(
+        vae=vae,
+        text_encoder=text,
+        tokenizer=tokenizer,
+        unet=unet,
+        scheduler=diffusers.DDIMScheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    ).save_pretrained(folder)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_lines_to_copy_run(tmp_path: Path) -> None:
+    _tiny(tmp_path / "sd")
+    report = estimated(str(tmp_path / "sd"), height=32, width=32, num_images=2, vae_tiling=True, vae_slicing=True)
+    serving = report.estimate.serving
+    assert serving is not None
+    assert serving.command is not None
+    lines = serving.command.replace('"cuda"', '"cpu"').replace("width=32", "width=32, num_inference_steps=1")
+    names: dict[str, Any] = {}
+    last = lines.splitlines()[-1]
+    exec(lines.replace(last, f"made = {last}"), names)
+    assert len(names["made"].images) == 2
+    assert names["pipe"].vae.use_tiling
+    assert names["pipe"].vae.use_slicing
+
+
+@pytest.mark.parametrize("how", ["model", "sequential", "group"])
+def test_ways_of_offloading_are_methods_with_these_arguments(how: str) -> None:
+    from hfmem.engines.diffusers.command import OFFLOADS
+
+    name, _, arguments = OFFLOADS[how].removeprefix("pipe.").partition("(")
+    signature = inspect.signature(getattr(diffusers.DiffusionPipeline, name))
+    given = [part.partition("=")[0].strip() for part in arguments.removesuffix(")").split(", ") if "=" in part]
+    assert set(given) <= set(signature.parameters)
+
+
+def test_every_measured_class_is_there_and_its_row_holds() -> None:
+    """One call of the table, measured again."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    from hfmem.mapper.pipelines.values import Component
+    from hfmem.probe.diffusers.measuring import call_class, defaults
+    from hfmem.probe.diffusers.recipes import DENOISERS
+    from hfmem.probe.diffusers.recording import build
+
+    recipe = DENOISERS["WanTransformer3DModel"][0]
+    cls, mode = model_class("WanTransformer3DModel"), FakeTensorMode(allow_non_fake_inputs=True)
+    config = {**defaults(cls), "num_layers": 2, "num_attention_heads": 12, "ffn_dim": 8960}
+    sizes = {"batch": 2, "height": 30, "width": 52, "frames": 4, "text": 100}
+    call = Call(**sizes)
+    model = build(cls, config, torch.bfloat16, mode)
+    from hfmem.probe.diffusers.fitting import Call as Made
+
+    found = call_class(model, recipe, config, Made(**sizes), torch.bfloat16, mode)
+    one = Component(name="it", kind="denoiser", library="diffusers", class_name=cls.__name__, config=config)
+    expected = taken(one, call, single=False)
+    assert expected is not None
+    assert found.peak == pytest.approx(expected.peak, rel=0.001)
