@@ -10,6 +10,7 @@ from hfmem.engines.protocol import Trains
 from hfmem.engines.table import USUAL, engine
 from hfmem.estimator.parallel import Parallel
 from hfmem.estimator.recipe.optimizers import OPTIMIZERS, Optimizer, find_optimizer
+from hfmem.estimator.recipe.peft import Method, find_method
 from hfmem.estimator.recipe.precisions import PRECISIONS, TRAINER, Precision, find_precision
 from hfmem.estimator.recipe.stacks import DEFAULT_STACK, STACKS, Stack, find_stack
 from hfmem.estimator.recipe.trainers import find_trainer
@@ -18,7 +19,7 @@ from hfmem.estimator.split.check import check_split
 from hfmem.estimator.training.class_heads import own_head
 from hfmem.estimator.training.split import rules_of
 from hfmem.estimator.weights.base import stored_quantised
-from hfmem.mapper.lora import ALL_LINEAR, adapters, default_targets, saved_groups
+from hfmem.mapper.lora import ALL_LINEAR, adapters, default_targets, feed_forward, saved_groups
 from hfmem.options.adapters import ADAPTER_DTYPES
 from hfmem.options.option import split
 from hfmem.options.otherwise import Detail, Otherwise
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["Sharding", "resolve_training", "usual_precision"]
 
 _DEFAULT_RANK: Final = 8  # LoraConfig's own, peft 0.21
+_TOKENS: Final = 20  # of docs/source/conceptual_guides/prompting.md
 Sharding = Literal["", "zero", "fsdp"]
 """How full training is sharded: not at all, by DeepSpeed, by FSDP."""
 
@@ -279,30 +281,52 @@ def _adapter_dtype(options: Options, precision: Precision, asked: str) -> str:
     return "float32" if precision.weights == "float32" else asked
 
 
-def _lora(options: Options, model: Model, precision: Precision) -> tuple[Lora, list[str]]:
-    sentences: list[str] = []
-    targets = _names(options.lora_targets)
+def _targeted(options: Options, model: Model, method: Method | None) -> tuple[tuple[str, ...], list[str]]:
+    """The modules that get adapters, and sentences on them; none for methods that adapt no modules."""
+    if method is not None and method.kind != "modules":
+        return (), []
+    targets, sentences = _names(options.lora_targets), []
     if not targets:
         model_type = model.architecture.model_type or ""
-        found = default_targets(model_type)
+        found = default_targets(model_type, method.name if method else "lora")
         if found is None:
             raise NoTargetsError(unlisted=model_type)
         targets = found
         sentences.append(Detail(f"--lora-targets {','.join(targets)}: PEFT's default for {model_type}."))
-    sentences += _unnamed(options, model, targets)
-    if options.lora_rank is None:
-        sentences.append(Detail(f"--lora-rank {_DEFAULT_RANK}: PEFT's default."))
+    return targets, [*sentences, *_unnamed(options, model, targets)]
+
+
+def _ranked(options: Options, method: Method | None) -> tuple[int, int, list[str]]:
+    """The rank, the virtual tokens or trained rows, and a sentence for each default; 0 where a method has none."""
+    if method is not None and method.kind != "modules":
+        tokens, why = options.virtual_tokens or _TOKENS, "PEFT has no default, and its examples have 20"
+        told = [] if options.virtual_tokens else [f"--virtual-tokens {tokens}: {why}."]
+        return 0, tokens, told
+    rank = _DEFAULT_RANK if method is None else method.rank
+    if options.lora_rank is not None or not rank:
+        return options.lora_rank or 0, 0, []
+    return rank, 0, [Detail(f"--lora-rank {rank}: PEFT's default.")]
+
+
+def _lora(options: Options, model: Model, precision: Precision) -> tuple[Lora, list[str]]:
+    method = find_method(options.peft)
+    targets, sentences = _targeted(options, model, method)
+    rank, tokens, told = _ranked(options, method)
+    sentences += told
     asked = ADAPTER_DTYPES[(options.lora_dtype or "auto").lower()]
     if asked != "float32" and precision.weights == "float32":
         sentences.append(Otherwise(f"--lora-dtype {asked} has no effect: adapters on float32 weights are float32."))
     return (
         Lora(
-            rank=options.lora_rank or _DEFAULT_RANK,
+            rank=rank,
             targets=targets,
             dropout=options.lora_dropout or 0.0,
             dtype=_adapter_dtype(options, precision, asked),
             dora=options.dora,
             saved_modules=_names(options.modules_to_save),
+            method=method,
+            tokens=tokens,
+            inward=feed_forward(model.architecture.model_type or "") if options.peft == "ia3" else (),
         ),
         sentences,
     )
