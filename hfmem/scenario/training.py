@@ -12,7 +12,7 @@ from hfmem.estimator.parallel import Parallel
 from hfmem.estimator.recipe.optimizers import OPTIMIZERS, Optimizer, find_optimizer
 from hfmem.estimator.recipe.peft import Method, find_method
 from hfmem.estimator.recipe.precisions import PRECISIONS, TRAINER, Precision, find_precision
-from hfmem.estimator.recipe.stacks import DEFAULT_STACK, STACKS, Stack, find_stack
+from hfmem.estimator.recipe.stacks import DEFAULT_STACK, STACKS, Stack, find_stack, kin_of
 from hfmem.estimator.recipe.trainers import find_trainer
 from hfmem.estimator.recipe.values import Checkpointing, Lora, Training
 from hfmem.estimator.split.check import check_split
@@ -82,7 +82,7 @@ def resolve_training(
     recipe = _recipe(options, stack, precision, optimizer, shard=options.shard or parallel.dp * parallel.cp)
     recipe, chosen = _tuned(options, recipe, seq)
     sentences += chosen
-    sentences += _alone(recipe, parallel)
+    sentences += [*_alone(recipe, parallel), *_akin(options)]
     head = head_of(options) or own_head(model)
     sentences += _heading(options, head)
     return replace(recipe, lora=lora, own_dtype=own, head=head), parallel, [*sentences, *told]
@@ -104,6 +104,12 @@ def _tuned(options: Options, recipe: Training, seq: int) -> tuple[Training, list
     kind = "full" if checkpointing else recipe.checkpointing
     told = [each for each in (*sentences, sentence, whole) if each]
     return replace(recipe, tuning=tuning, batching=batching, checkpointing=kind), told
+
+
+def _akin(options: Options) -> list[str]:
+    """A sentence for software that trains as a row of the table."""
+    kin = kin_of(options.stack)
+    return [] if kin is None else [f"--stack {options.stack}: as {kin.of}, as {kin.why}."]
 
 
 def _alone(recipe: Training, parallel: Parallel) -> list[str]:
