@@ -38,12 +38,6 @@ class AdapterOptions:
         _adapter(
             help="Method of PEFT that the adapters are of",
             shown="lora",
-            needs=(
-                Need(
-                    sentence="prefix-tuning does not work with --gradient-checkpointing, as PEFT says",
-                    met=lambda asked: asked.peft != "prefix-tuning" or not asked.gradient_checkpointing,
-                ),
-            ),
         ),
     ] = None
     virtual_tokens: Annotated[

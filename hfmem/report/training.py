@@ -157,6 +157,8 @@ def _plan_lines(report: Report, unit: str) -> list[str]:
 
 def _way(plan: Plan) -> str:
     words = {"full": "full", "lora": "LoRA", "qlora": "QLoRA"}[plan.method]
+    if plan.adapters:
+        words = plan.adapters if plan.method == "lora" else f"{plan.adapters} on a 4-bit base"
     return f"{words} with gradient checkpointing" if plan.checkpointing else words
 
 

@@ -24,7 +24,7 @@ from hfmem.options.adapters import ADAPTER_DTYPES
 from hfmem.options.option import split
 from hfmem.options.otherwise import Detail, Otherwise
 from hfmem.options.words import Head, trained_as
-from hfmem.refusals.training import FrozenError, NoTargetsError, QuantisedError, TrainerError
+from hfmem.refusals.training import FrozenError, NoTargetsError, QuantisedError, RecomputedError, TrainerError
 from hfmem.scenario.spread import spread
 from hfmem.scenario.trainers import batch_of, batching_of, head_of, recomputes, tuning_of
 
@@ -85,7 +85,8 @@ def resolve_training(
     sentences += [*_alone(recipe, parallel), *_akin(options)]
     head = head_of(options) or own_head(model)
     sentences += _heading(options, head)
-    return replace(recipe, lora=lora, own_dtype=own, head=head), parallel, [*sentences, *told]
+    training = _possible(replace(recipe, lora=lora, own_dtype=own, head=head))
+    return training, parallel, [*sentences, *told]
 
 
 def _heading(options: Options, head: Head) -> list[str]:
@@ -104,6 +105,13 @@ def _tuned(options: Options, recipe: Training, seq: int) -> tuple[Training, list
     kind = "full" if checkpointing else recipe.checkpointing
     told = [each for each in (*sentences, sentence, whole) if each]
     return replace(recipe, tuning=tuning, batching=batching, checkpointing=kind), told
+
+
+def _possible(training: Training) -> Training:
+    """The training, or a `RecomputedError`."""
+    if training.keeps_prefix and training.checkpointing == "full":
+        raise RecomputedError()
+    return training
 
 
 def _akin(options: Options) -> list[str]:

@@ -115,9 +115,20 @@ def _logits(report: Report) -> int:
         {"peft": "oft", "virtual_tokens": 8},
         {"peft": "xlora"},
         {"peft": "prefix-tuning", "gradient_checkpointing": True},
+        {"peft": "prefix-tuning", "train": "dpo", "train_method": "lora"},
     ],
     ids=str,
 )
 def test_what_does_not_go_together_is_refused(asked: dict[str, Any]) -> None:
     with pytest.raises(InvalidScenarioError):
-        estimate(QWEN, train="lora", offline=True, **asked)
+        estimate(QWEN, **{"train": "lora", "offline": True, **asked})
+
+
+def test_plans_name_the_method_and_a_rank_only_where_it_has_one() -> None:
+    plans = {
+        method: estimate(QWEN, train="lora", peft=method, seq=256, gpu="RTX 4090", offline=True).plans
+        for method in ("vera", "ia3", "prefix-tuning")
+    }
+    assert all(plan.max_rank for plan in plans["vera"])
+    assert [plan.max_rank for plan in plans["ia3"]] == [None, None]
+    assert {(plan.adapters, plan.checkpointing) for plan in plans["prefix-tuning"]} == {("prefix tuning", False)}

@@ -120,6 +120,11 @@ class Training:
         return tiled or self.fused_loss or self.stack.fused_loss
 
     @property
+    def keeps_prefix(self) -> bool:
+        """Whether layers get keys and values of virtual tokens, which PEFT refuses to recompute."""
+        return self.lora is not None and self.lora.method is not None and self.lora.method.kind == "prefix"
+
+    @property
     def adapter_bytes(self) -> int:
         """Bytes per element of the adapters."""
         return 4 if self.lora is not None and self.lora.dtype == "float32" else 2
