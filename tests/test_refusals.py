@@ -18,7 +18,7 @@ import pytest
 import hfmem
 from hfmem import errors, refusals
 from hfmem.errors import InvalidScenarioError
-from hfmem.refusals import files, launch, options, splits, training, visits
+from hfmem.refusals import files, launch, options, pipelines, splits, training, visits
 from hfmem.report.errors import explain
 from hfmem.report.refusals.words import WORDS
 
@@ -111,6 +111,22 @@ SAMPLES: Final[list[tuple[InvalidScenarioError, str]]] = [
     (
         launch.LaunchLineError("x serve m", "program", [("a", "serve"), ("b",)]),
         "'x serve m' is not a launch line of a serve or b",
+    ),
+    (
+        pipelines.PipelineError("training"),
+        "this is a diffusion pipeline, and pipelines are not trained here: leave --train out to run it",
+    ),
+    (
+        pipelines.PipelineError("textbook"),
+        "the textbook's formulas are for language models, and this is a diffusion pipeline",
+    ),
+    (
+        pipelines.PipelineError("engine", runtime="X", runs="y"),
+        "X runs no diffusion pipelines: leave --runtime out, or use --runtime y",
+    ),
+    (
+        pipelines.PipelineError("model", runtime="X"),
+        "this is no diffusion pipeline, and X runs nothing else: leave --runtime out",
     ),
     (launch.LaunchLineError("a serve", "model", []), "'a serve' names no model"),
     (launch.LaunchLineError("a 'serve", "quotes"), """"a 'serve": a quote is not closed"""),

@@ -177,7 +177,7 @@ def _recipe(options: Options, stack: Stack, precision: Precision, optimizer: Opt
         zero=3 if options.fsdp else options.zero or 0,
         fsdp=options.fsdp,
         shard=shard,
-        offload=options.offload,
+        offload="none" if options.offload not in ("optimizer", "parameters") else options.offload,
         sequence_parallel=options.sequence_parallel,
         virtual_stages=options.virtual_stages or 1,
     )
