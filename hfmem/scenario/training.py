@@ -221,12 +221,17 @@ def _checkpointing(options: Options) -> Checkpointing:
     return "selective" if options.selective_checkpointing else "none"
 
 
+def _widens(options: Options) -> bool:
+    """Whether TRL loads the model in float32, as it does by a name alone (trl 1.16.0, trainer/utils.py:1332)."""
+    return find_trainer(options.train) is not None and options.dtype is None and not options.stored_dtype
+
+
 def _precision(options: Options, own: str | None, stack: Stack) -> tuple[Precision, list[str]]:
     """The requested row, otherwise the stack's, otherwise the default for ZeRO or the model's dtype."""
     sharding: Sharding = (
         "" if trained_as(options) != "full" else "fsdp" if options.fsdp else "zero" if options.zero else ""
     )
-    if find_trainer(options.train) is not None and options.dtype is None:
+    if _widens(options):
         own = "float32"  # TRL loads a model by its name so
     if options.precision in TRAINER:
         return _of_trainer(options.precision, own, upcast=sharding == "fsdp" and stack.accelerate)
@@ -236,7 +241,7 @@ def _precision(options: Options, own: str | None, stack: Stack) -> tuple[Precisi
     if trainer is not None and sharding != "zero":
         half, whole = TRAINER["trainer-bf16"]
         name = whole if own == "float32" or sharding else half
-        loaded = "TRL loads a model by its name in float32" if options.dtype is None else f"the weights are {own}"
+        loaded = "TRL loads a model by its name in float32" if _widens(options) else f"the weights are {own}"
         return find_precision(name) or PRECISIONS[0], [f"--precision {name}: {loaded}, and bf16 is its default."]
     row, why = usual_precision("bfloat16" if trainer is not None else own, stack, sharding)
     return row, [Detail(f"--precision {row.name}: {why}.")]

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from hfmem import Options, estimate, inspect
+from hfmem.api import report_on
 from hfmem.errors import InvalidScenarioError
 from hfmem.estimator.recipe.stacks import KIN, kin_of
 from hfmem.scenario import software
@@ -328,3 +329,12 @@ def test_trainers_of_trl_take_software_that_is_built_on_transformers() -> None:
         check(Options(train="dpo", stack="nemo"))
     with pytest.raises(InvalidScenarioError):
         check(Options(train="full", stack="nobody"))
+
+
+@pytest.mark.parametrize(("dtype", "width"), [("auto", 2), ("bfloat16", 2), ("float32", 4), (None, 4)])
+def test_trl_loads_in_float32_unless_a_file_says_otherwise(tmp_path: Path, dtype: str | None, width: int) -> None:
+    """trl 1.16.0, trainer/utils.py:1332: `auto` is the checkpoint's own dtype."""
+    text = "max_length: 512\n" + (f"dtype: {dtype}\n" if dtype else "")
+    options = read(tmp_path, text, options=Options(train="sft"))
+    found = report_on(inspect("Qwen/Qwen2.5-0.5B", offline=True), options).estimate
+    assert found.group("weights") == width * 494_032_768
