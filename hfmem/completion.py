@@ -77,9 +77,9 @@ def _precisions() -> Iterable[str]:
 
 
 def _stacks() -> Iterable[str]:
-    from hfmem.estimator.recipe.stacks import STACKS
+    from hfmem.estimator.recipe.stacks import stack_names
 
-    return (row.name for row in STACKS)
+    return stack_names()
 
 
 def _dtypes() -> Iterable[str]:

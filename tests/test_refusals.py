@@ -227,6 +227,10 @@ SAMPLES: Final[list[tuple[InvalidScenarioError, str]]] = [
         training.QuantisedError(("int8", "fp8")),
         "the weights are quantised already (int8 and fp8): use --train lora to adapt them",
     ),
+    (
+        training.RecomputedError(),
+        "PEFT refuses prefix-tuning with gradient checkpointing: use --no-gradient-checkpointing",
+    ),
     (training.FrozenError(("norm", "mlp")), "--freeze norm,mlp leaves nothing to train"),
     (training.NoTargetsError(), "the model has no linear modules to adapt"),
     (training.NoTargetsError(("a", "b")), "no module is named a or b: see `--lora-targets all-linear`"),

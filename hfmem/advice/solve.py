@@ -11,7 +11,7 @@ from hfmem.advice.fit import Case, beyond, fewest, usable
 from hfmem.advice.values import Plan
 from hfmem.errors import InvalidScenarioError
 from hfmem.estimator.recipe.trainers import find_trainer
-from hfmem.estimator.recipe.values import TrainingScenario, TrainMethod
+from hfmem.estimator.recipe.values import Lora, TrainingScenario, TrainMethod
 from hfmem.hardware.values import Machine
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.lora import ALL_LINEAR
@@ -52,11 +52,13 @@ def plans(model: Model, options: Options, machine: Machine) -> tuple[Plan, ...]:
 
 def highest_rank(case: Case) -> int | None:
     """The highest rank of its adapters that fits at the scenario's batch and length, at most the hidden size, beyond
-    which a matrix has no further ranks; 0 for none, None without adapters."""
+    which a matrix has no further ranks; 0 for none, None without adapters that have a rank."""
     scenario = case.scenario
     if not isinstance(scenario, TrainingScenario) or scenario.training.lora is None:
         return None
     training, lora = scenario.training, scenario.training.lora
+    if lora.method is not None and not lora.method.rank:
+        return None
 
     def excess(rank: int) -> int:
         ranked = replace(scenario, training=replace(training, lora=replace(lora, rank=rank)))
@@ -123,6 +125,7 @@ def _plan(way: _Way, *, best: bool) -> Plan:
     return Plan(
         option=way.option,
         method=scenario.training.method,
+        adapters=_title(scenario.training.lora),
         checkpointing=_recomputes(way),
         seq=scenario.seq,
         batch=at,
@@ -134,6 +137,11 @@ def _plan(way: _Way, *, best: bool) -> Plan:
         gpus=_gpus(case),
         best=best,
     )
+
+
+def _title(lora: Lora | None) -> str:
+    """The name of another method of PEFT; "" for LoRA, and without adapters."""
+    return lora.method.title if lora is not None and lora.method is not None else ""
 
 
 def _gpus(case: Case) -> int | None:

@@ -148,7 +148,7 @@ def _named(machine: Machine | None, count: int) -> str:
 
 def _step(training: Training) -> Iterator[_Change]:
     """Changes of the step on one GPU: recomputation, loss and optimizer."""
-    if training.checkpointing != "full":
+    if training.checkpointing != "full" and not training.keeps_prefix:
         instead = " (instead of --selective-checkpointing)" if training.checkpointing == "selective" else ""
         what = f"recompute layers in backward{instead}"
         yield "--gradient-checkpointing", what, replace(training, checkpointing="full")

@@ -128,6 +128,7 @@ class Plan:
     Attributes:
         option: what to add to the command line; "" as asked.
         method: `full`, `lora` or `qlora`.
+        adapters: another method of PEFT, by its name in sentences; "" for LoRA, and without adapters.
         checkpointing: whether layers are recomputed.
         seq, batch: tokens of a row, and the largest micro-batch of them, or the smallest that there is if none fits.
         total: bytes at that batch.
@@ -142,6 +143,7 @@ class Plan:
 
     option: str
     method: Literal["full", "lora", "qlora"]
+    adapters: str
     checkpointing: bool
     seq: int
     batch: int

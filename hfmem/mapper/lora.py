@@ -14,7 +14,7 @@ from typing import Any, Final
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import ParameterTable, TensorGroup, known_component
 
-__all__ = ["ALL_LINEAR", "Adapter", "adapters", "default_targets", "linear_modules", "saved_groups"]
+__all__ = ["ALL_LINEAR", "Adapter", "adapters", "default_targets", "feed_forward", "linear_modules", "saved_groups"]
 
 ALL_LINEAR: Final = "all-linear"
 
@@ -52,10 +52,17 @@ def _table() -> dict[str, Any]:
     return table
 
 
-def default_targets(model_type: str) -> tuple[str, ...] | None:
-    """PEFT's default targets for a model type; None where it has none, and the user must name the modules."""
-    found = _table()["targets"].get(model_type)
+def default_targets(model_type: str, method: str = "lora") -> tuple[str, ...] | None:
+    """PEFT's default targets for a model type and a method; None where it has none, and the user must name them."""
+    found = _table()["methods"].get(method, {}).get(model_type) or _table()["targets"].get(model_type)
+    if method != "lora" and _table()["methods"].get(method, {}).get(model_type) == []:
+        return None
     return None if found is None else tuple(found)
+
+
+def feed_forward(model_type: str) -> tuple[str, ...]:
+    """The targets of IA3 whose inputs it scales, not their outputs."""
+    return tuple(_table()["methods"]["ia3 feed-forward"].get(model_type, ()))
 
 
 _TEXT: Final = "language_model."
@@ -70,18 +77,19 @@ def linear_modules(parameters: ParameterTable) -> Iterator[TensorGroup]:
     return (group for group in parameters.groups if group.loaded and not group.scale and _is_module(group))
 
 
-def adapters(model: Model, targets: Iterable[str]) -> tuple[Adapter, ...]:
+def adapters(model: Model, targets: Iterable[str], *, experts: bool = True) -> tuple[Adapter, ...]:
     """The adapters for `targets`: suffixes of module names, or `all-linear`; () if the parameters are unknown.
 
     Targets that begin with `language_model.` exclude vision and audio modules (PEFT's default for Gemma 4). For models
     whose experts transformers 5 fuses, PEFT maps the names of expert matrices to the fused parameters; dense and shared
-    networks with the same names then get no adapter.
+    networks with the same names then get no adapter. It does so for LoRA only: for other methods, `experts` is False.
     """
     names = tuple(targets)
     words = {name.rpartition(".")[2] for name in names}
+    paths = tuple(name for name in names if "." in name and not name.startswith(_TEXT))
     everything = names == (ALL_LINEAR,)
     text_only = all(name.startswith(_TEXT) for name in names)
-    moved: dict[str, str] = _table()["experts"].get(model.architecture.model_type or "", {})
+    moved: dict[str, str] = _table()["experts"].get(model.architecture.model_type or "", {}) if experts else {}
     # the names of experts are also those of dense matrices, which get no adapter then
     taken = set(moved) if everything else words & set(moved)
     found = []
@@ -90,7 +98,7 @@ def adapters(model: Model, targets: Iterable[str]) -> tuple[Adapter, ...]:
             continue
         if group.component in ("experts", "router") and _inside(group, moved, taken):
             found.append(_expert(group))
-        elif group.role not in taken and (_is_module(group) if everything else _is_named(group, words)):
+        elif group.role not in taken and (_is_module(group) if everything else _is_named(group, words, paths)):
             outputs, inputs = group.shape[-2:]
             found.append(Adapter(group=group, inputs=inputs, outputs=outputs, ranks=1, count=group.count))
     return tuple(found)
@@ -105,9 +113,16 @@ def saved_groups(parameters: ParameterTable, names: Iterable[str]) -> tuple[Tens
 _UNLIKE_A_MODULE: Final = re.compile(r"conv|relative|norm|table|bias|\.|^embed_|embed(ding)?s?$")
 
 
+_INDEXER: Final = "indexer."  # a module of DeepSeek-V3.2 and GLM-5 around linear ones
+
+
 def _is_module(group: TensorGroup) -> bool:
     """Whether this is the weight of an `nn.Linear` (or of GPT-2's `Conv1D`) other than the output embedding."""
-    if len(group.shape) != 2 or _UNLIKE_A_MODULE.search(group.role) or group.component in ("experts", "mtp"):
+    if (
+        len(group.shape) != 2
+        or _UNLIKE_A_MODULE.search(group.role.removeprefix(_INDEXER))
+        or group.component in ("experts", "mtp")
+    ):
         return False
     if group.component == "router":
         return group.role == "shared_expert_gate"
@@ -116,10 +131,24 @@ def _is_module(group: TensorGroup) -> bool:
     return group.linear or known_component(group.component) in ("projector", "other") or "mapping" in group.role
 
 
-def _is_named(group: TensorGroup, words: set[str]) -> bool:
-    """Whether a target name selects this matrix: a linear module, the head, or an embedding."""
+def _is_named(group: TensorGroup, words: set[str], paths: tuple[str, ...] = ()) -> bool:
+    """Whether a target name selects this matrix: a linear module, the head, or an embedding.
+
+    A target with a dot names the module around it too: `mlp.c_proj` is not attention's.
+    """
     plain = len(group.shape) == 2 and group.component not in ("experts", "norm", "mtp")
-    return plain and group.role in words
+    role = "dense" if group.role in _DENSE else group.role
+    if not plain or role not in words:
+        return False
+    around = [path.split(".")[-2] for path in paths if path.rpartition(".")[2] == role]
+    if not around:
+        return True
+    within = {group.component, group.role} | ({"output"} if group.component == "attention" else set())
+    return not within.isdisjoint(around)
+
+
+_DENSE: Final = ("intermediate", "output", "transform")
+"""Modules of BERT and its relatives around a linear module named `dense`."""
 
 
 def _inside(group: TensorGroup, moved: dict[str, str], taken: set[str]) -> bool:

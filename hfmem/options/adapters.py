@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Final
 
-from hfmem.options.option import Option
+from hfmem.options.option import Need, Option
 from hfmem.options.panels import ADAPTERS
+from hfmem.options.words import RANKED, TARGETED, Peft
 from hfmem.refusals.options import UnknownWordError
 
 __all__ = ["ADAPTER_DTYPES", "AdapterOptions"]
@@ -20,11 +21,46 @@ def _adapter_dtype(name: str) -> UnknownWordError | None:
     return None if name.lower() in ADAPTER_DTYPES else UnknownWordError("--lora-dtype", name, ADAPTER_DTYPES)
 
 
+def _of(name: str, methods: tuple[str, ...]) -> Need:
+    """An option that belongs to some methods of PEFT."""
+    return Need(
+        sentence=f"is for --peft {', '.join(methods[:-1])} and {methods[-1]}" if methods[1:] else "is for --peft lora",
+        met=lambda asked: not getattr(asked, name) or (asked.peft or "lora") in methods,
+    )
+
+
 @dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
 class AdapterOptions:
     """Low-rank adapters; None and () leave the choice to PEFT."""
 
-    lora_rank: Annotated[int | None, _adapter(help="LoRA rank", shown="8", least=1, most=10**6)] = None
+    peft: Annotated[
+        Peft | None,
+        _adapter(
+            help="Method of PEFT that the adapters are of",
+            shown="lora",
+        ),
+    ] = None
+    virtual_tokens: Annotated[
+        int | None,
+        _adapter(
+            help="Virtual tokens of prompt, prefix and p-tuning, or trained rows of the embedding (trainable-tokens)",
+            shown="20",
+            least=1,
+            most=10**6,
+            needs=(_of("virtual_tokens", ("p-tuning", "prefix-tuning", "prompt-tuning", "trainable-tokens")),),
+            keys=("num_virtual_tokens",),
+        ),
+    ] = None
+    lora_rank: Annotated[
+        int | None,
+        _adapter(
+            help="Rank of LoRA, or of another method of --peft",
+            shown="PEFT's: 8, AdaLoRA 12, VeRA 256",
+            least=1,
+            most=10**6,
+            needs=(_of("lora_rank", RANKED),),
+        ),
+    ] = None
     lora_targets: Annotated[
         tuple[str, ...],
         _adapter(
@@ -32,19 +68,33 @@ class AdapterOptions:
             metavar="NAMES",
             shown="PEFT's default for the model type",
             words=True,
+            needs=(_of("lora_targets", TARGETED),),
             keys=("lora_target_modules",),
         ),
     ] = ()
     lora_dropout: Annotated[
-        float | None, _adapter(help="LoRA dropout", shown="0", least=0, below=1, keys=("lora_dropout",))
+        float | None,
+        _adapter(
+            help="LoRA dropout",
+            shown="0",
+            least=0,
+            below=1,
+            needs=(_of("lora_dropout", ("lora",)),),
+            keys=("lora_dropout",),
+        ),
     ] = None
     lora_dtype: Annotated[
         str | None,
         _adapter(help="Adapter dtype: float32 (PEFT's default) or bfloat16", shown="float32", check=_adapter_dtype),
     ] = None
-    dora: Annotated[bool, _adapter(help="Use DoRA (weight-decomposed LoRA)", keys=("use_dora", "peft_use_dora"))] = (
-        False
-    )
+    dora: Annotated[
+        bool,
+        _adapter(
+            help="Use DoRA (weight-decomposed LoRA)",
+            needs=(_of("dora", ("lora",)),),
+            keys=("use_dora", "peft_use_dora"),
+        ),
+    ] = False
     modules_to_save: Annotated[
         tuple[str, ...],
         _adapter(

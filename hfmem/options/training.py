@@ -70,7 +70,9 @@ class TrainingOptions:
     stack: Annotated[
         str | None,
         _exact(
-            help="Training software: transformers-4.48, megatron, litgpt, …", metavar="NAME", shown="transformers-5"
+            help="Training software: transformers-4.48, axolotl, torchtune, megatron, litgpt, …",
+            metavar="NAME",
+            shown="transformers-5",
         ),
     ] = None
     gradient_checkpointing: Annotated[

@@ -8,12 +8,15 @@ __all__ = [
     "OBJECTIVES",
     "PANELS",
     "PICTURES",
+    "RANKED",
+    "TARGETED",
     "Attention",
     "Head",
     "Method",
     "Mode",
     "Offload",
     "PackingStrategy",
+    "Peft",
     "Train",
     "TrainMethod",
     "VllmMode",
@@ -27,6 +30,25 @@ TrainMethod = Literal["full", "lora", "qlora"]
 Train = Literal["full", "lora", "qlora", "sft", "dpo", "kto", "grpo", "rloo", "reward"]
 OBJECTIVES: Final = ("sft", "dpo", "kto", "grpo", "rloo", "reward")
 """The values of `--train` that name a trainer of TRL; what they train is in `--train-method`."""
+Peft = Literal[
+    "lora",
+    "adalora",
+    "boft",
+    "ia3",
+    "loha",
+    "lokr",
+    "oft",
+    "p-tuning",
+    "prefix-tuning",
+    "prompt-tuning",
+    "trainable-tokens",
+    "vera",
+]
+"""Methods of PEFT, whose adapters `--train lora` and `qlora` put on a frozen base."""
+RANKED: Final = ("lora", "adalora", "loha", "lokr", "vera")
+"""Those with a rank."""
+TARGETED: Final = (*RANKED, "boft", "ia3", "oft")
+"""Those that adapt modules."""
 Head = Literal["lm", "classification", "embedding", "none"]
 VllmMode = Literal["colocate", "server"]
 PackingStrategy = Literal["bfd", "bfd_split", "wrapped"]

@@ -31,11 +31,35 @@ def main() -> None:
         "source": f"peft {version('peft')} (utils/constants.py, utils/transformers_weight_conversion.py) with "
         f"transformers {version('transformers')}",
         "targets": {model_type: _names(names) for model_type, names in sorted(TARGETS.items())},
+        "methods": _methods(),
         "experts": experts,
     }
     path = Path(hfmem.data.__file__).parent / "lora_targets.json"
     path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     print(f"{len(document['targets'])} defaults and {len(experts)} types with fused experts in {path.name}")
+
+
+def _methods() -> dict[str, dict[str, list[str]]]:
+    """The defaults of PEFT's other methods, of those types whose targets are not LoRA's."""
+    from peft.utils import constants
+
+    lora = constants.TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
+    tables = {
+        "adalora": constants.TRANSFORMERS_MODELS_TO_ADALORA_TARGET_MODULES_MAPPING,
+        "boft": constants.TRANSFORMERS_MODELS_TO_BOFT_TARGET_MODULES_MAPPING,
+        "ia3": constants.TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING,
+        "ia3 feed-forward": constants.TRANSFORMERS_MODELS_TO_IA3_FEEDFORWARD_MODULES_MAPPING,
+        "loha": constants.TRANSFORMERS_MODELS_TO_LOHA_TARGET_MODULES_MAPPING,
+        "lokr": constants.TRANSFORMERS_MODELS_TO_LOKR_TARGET_MODULES_MAPPING,
+        "oft": constants.TRANSFORMERS_MODELS_TO_OFT_TARGET_MODULES_MAPPING,
+        "vera": constants.TRANSFORMERS_MODELS_TO_VERA_TARGET_MODULES_MAPPING,
+    }
+    found = {}
+    for method, table in tables.items():
+        types = sorted({*table, *lora})
+        changed = {kind: _names(table.get(kind, [])) for kind in types if table.get(kind) != lora.get(kind)}
+        found[method] = changed
+    return {method: changed for method, changed in found.items() if changed}
 
 
 def _names(found: Any) -> list[str]:

@@ -13,6 +13,7 @@ __all__ = [
     "GenerationsError",
     "NoTargetsError",
     "QuantisedError",
+    "RecomputedError",
     "TrainerError",
     "UntrainableDtypeError",
 ]
@@ -29,6 +30,10 @@ class QuantisedError(InvalidScenarioError):
     def __init__(self, stored: Iterable[str] = (), *, trainer: bool = False) -> None:
         super().__init__()
         self.stored, self.trainer = tuple(stored), trainer
+
+
+class RecomputedError(InvalidScenarioError):
+    """Gradient checkpointing of layers that get keys and values of virtual tokens."""
 
 
 class FrozenError(InvalidScenarioError):

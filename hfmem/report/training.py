@@ -9,7 +9,7 @@ from tabulate import tabulate
 
 from hfmem.advice.values import Plan, Saving
 from hfmem.estimator.recipe.trainers import Tuning
-from hfmem.estimator.recipe.values import TrainingScenario
+from hfmem.estimator.recipe.values import Lora, TrainingScenario
 from hfmem.estimator.values import Estimate, Rank, Scenario
 from hfmem.report.values import Report
 from hfmem.units import format_bytes
@@ -33,7 +33,7 @@ def describe(scenario: Scenario) -> str:
     training = scenario.training
     words = {"full": "full training", "lora": "LoRA", "qlora": "QLoRA"}[training.method]
     if training.lora is not None:
-        words += f" (rank {training.lora.rank}, {','.join(training.lora.targets)})"
+        words = _adapted(training.method, words, training.lora)
     if training.tuning is not None:
         words = f"{training.tuning.trainer.title} of TRL, {words}"
     parts = [f"{words} with {training.optimizer.name}", training.precision.name]
@@ -45,6 +45,17 @@ def describe(scenario: Scenario) -> str:
         kind = ", FSDP" if training.fsdp else f", ZeRO-{training.zero}" if training.zero else ""
         parts.append(f"{plan.gpus} GPUs ({plan.describe()}{kind})")
     return ", ".join(parts)
+
+
+def _adapted(method: str, words: str, lora: Lora) -> str:
+    """The adapters in words."""
+    other, base = lora.method, " on a 4-bit base" if method == "qlora" else ""
+    if other is None:
+        return f"{words} (rank {lora.rank}, {','.join(lora.targets)})"
+    if other.kind != "modules":
+        return f"{other.title} ({lora.tokens} tokens){base}"
+    rank = f"rank {lora.rank}, " if lora.rank else ""
+    return f"{other.title} ({rank}{','.join(lora.targets)}){base}"
 
 
 def software(scenario: Scenario) -> str:
@@ -66,6 +77,8 @@ def scenario_fields(scenario: Scenario) -> dict[str, Any]:
         "gradient_accumulation": training.accumulation,
         "fused_loss": training.fused_loss,
         "head": training.head,
+        "peft": (lora.method.name if lora.method else "lora") if lora else None,
+        "virtual_tokens": (lora.tokens or None) if lora else None,
         "lora_rank": lora.rank if lora else None,
         "lora_targets": list(lora.targets) if lora else None,
         "lora_dropout": lora.dropout if lora else None,
@@ -144,6 +157,8 @@ def _plan_lines(report: Report, unit: str) -> list[str]:
 
 def _way(plan: Plan) -> str:
     words = {"full": "full", "lora": "LoRA", "qlora": "QLoRA"}[plan.method]
+    if plan.adapters:
+        words = plan.adapters if plan.method == "lora" else f"{plan.adapters} on a 4-bit base"
     return f"{words} with gradient checkpointing" if plan.checkpointing else words
 
 

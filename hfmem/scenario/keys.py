@@ -131,6 +131,7 @@ def _flash(draft: Draft, value: Any) -> bool:
 def _dtype(draft: Draft, value: Any) -> bool:
     """The dtype that a model is loaded in; `auto` is the checkpoint's."""
     if value == "auto":
+        draft["stored_dtype"] = True
         return True
     word = canonical(str(value).removeprefix("torch."))
     if word in ("bfloat16", "float16", "float32"):

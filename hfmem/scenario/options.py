@@ -20,10 +20,12 @@ class Options(Asked):
 
     Attributes:
         remarks: sentences for the report on where options come from.
+        stored_dtype: whether a training file says that weights are loaded in the checkpoint's own dtype.
         companions: models that run beside the asked one, by what they do: (`draft`, the model).
     """
 
     remarks: tuple[str, ...] = ()
+    stored_dtype: bool = False
     companions: tuple[tuple[str, Any], ...] = ()
 
     def __post_init__(self) -> None:

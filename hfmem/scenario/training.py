@@ -10,20 +10,21 @@ from hfmem.engines.protocol import Trains
 from hfmem.engines.table import USUAL, engine
 from hfmem.estimator.parallel import Parallel
 from hfmem.estimator.recipe.optimizers import OPTIMIZERS, Optimizer, find_optimizer
+from hfmem.estimator.recipe.peft import Method, find_method
 from hfmem.estimator.recipe.precisions import PRECISIONS, TRAINER, Precision, find_precision
-from hfmem.estimator.recipe.stacks import DEFAULT_STACK, STACKS, Stack, find_stack
+from hfmem.estimator.recipe.stacks import DEFAULT_STACK, STACKS, Stack, find_stack, kin_of
 from hfmem.estimator.recipe.trainers import find_trainer
 from hfmem.estimator.recipe.values import Checkpointing, Lora, Training
 from hfmem.estimator.split.check import check_split
 from hfmem.estimator.training.class_heads import own_head
 from hfmem.estimator.training.split import rules_of
 from hfmem.estimator.weights.base import stored_quantised
-from hfmem.mapper.lora import ALL_LINEAR, adapters, default_targets, saved_groups
+from hfmem.mapper.lora import ALL_LINEAR, adapters, default_targets, feed_forward, saved_groups
 from hfmem.options.adapters import ADAPTER_DTYPES
 from hfmem.options.option import split
 from hfmem.options.otherwise import Detail, Otherwise
 from hfmem.options.words import Head, trained_as
-from hfmem.refusals.training import FrozenError, NoTargetsError, QuantisedError, TrainerError
+from hfmem.refusals.training import FrozenError, NoTargetsError, QuantisedError, RecomputedError, TrainerError
 from hfmem.scenario.spread import spread
 from hfmem.scenario.trainers import batch_of, batching_of, head_of, recomputes, tuning_of
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["Sharding", "resolve_training", "usual_precision"]
 
 _DEFAULT_RANK: Final = 8  # LoraConfig's own, peft 0.21
+_TOKENS: Final = 20  # of docs/source/conceptual_guides/prompting.md
 Sharding = Literal["", "zero", "fsdp"]
 """How full training is sharded: not at all, by DeepSpeed, by FSDP."""
 
@@ -80,10 +82,11 @@ def resolve_training(
     recipe = _recipe(options, stack, precision, optimizer, shard=options.shard or parallel.dp * parallel.cp)
     recipe, chosen = _tuned(options, recipe, seq)
     sentences += chosen
-    sentences += _alone(recipe, parallel)
+    sentences += [*_alone(recipe, parallel), *_akin(options)]
     head = head_of(options) or own_head(model)
     sentences += _heading(options, head)
-    return replace(recipe, lora=lora, own_dtype=own, head=head), parallel, [*sentences, *told]
+    training = _possible(replace(recipe, lora=lora, own_dtype=own, head=head))
+    return training, parallel, [*sentences, *told]
 
 
 def _heading(options: Options, head: Head) -> list[str]:
@@ -102,6 +105,19 @@ def _tuned(options: Options, recipe: Training, seq: int) -> tuple[Training, list
     kind = "full" if checkpointing else recipe.checkpointing
     told = [each for each in (*sentences, sentence, whole) if each]
     return replace(recipe, tuning=tuning, batching=batching, checkpointing=kind), told
+
+
+def _possible(training: Training) -> Training:
+    """The training, or a `RecomputedError`."""
+    if training.keeps_prefix and training.checkpointing == "full":
+        raise RecomputedError()
+    return training
+
+
+def _akin(options: Options) -> list[str]:
+    """A sentence for software that trains as a row of the table."""
+    kin = kin_of(options.stack)
+    return [] if kin is None else [f"--stack {options.stack}: as {kin.of}, as {kin.why}."]
 
 
 def _alone(recipe: Training, parallel: Parallel) -> list[str]:
@@ -205,12 +221,17 @@ def _checkpointing(options: Options) -> Checkpointing:
     return "selective" if options.selective_checkpointing else "none"
 
 
+def _widens(options: Options) -> bool:
+    """Whether TRL loads the model in float32, as it does by a name alone (trl 1.16.0, trainer/utils.py:1332)."""
+    return find_trainer(options.train) is not None and options.dtype is None and not options.stored_dtype
+
+
 def _precision(options: Options, own: str | None, stack: Stack) -> tuple[Precision, list[str]]:
     """The requested row, otherwise the stack's, otherwise the default for ZeRO or the model's dtype."""
     sharding: Sharding = (
         "" if trained_as(options) != "full" else "fsdp" if options.fsdp else "zero" if options.zero else ""
     )
-    if find_trainer(options.train) is not None and options.dtype is None:
+    if _widens(options):
         own = "float32"  # TRL loads a model by its name so
     if options.precision in TRAINER:
         return _of_trainer(options.precision, own, upcast=sharding == "fsdp" and stack.accelerate)
@@ -220,7 +241,7 @@ def _precision(options: Options, own: str | None, stack: Stack) -> tuple[Precisi
     if trainer is not None and sharding != "zero":
         half, whole = TRAINER["trainer-bf16"]
         name = whole if own == "float32" or sharding else half
-        loaded = "TRL loads a model by its name in float32" if options.dtype is None else f"the weights are {own}"
+        loaded = "TRL loads a model by its name in float32" if _widens(options) else f"the weights are {own}"
         return find_precision(name) or PRECISIONS[0], [f"--precision {name}: {loaded}, and bf16 is its default."]
     row, why = usual_precision("bfloat16" if trainer is not None else own, stack, sharding)
     return row, [Detail(f"--precision {row.name}: {why}.")]
@@ -279,30 +300,52 @@ def _adapter_dtype(options: Options, precision: Precision, asked: str) -> str:
     return "float32" if precision.weights == "float32" else asked
 
 
-def _lora(options: Options, model: Model, precision: Precision) -> tuple[Lora, list[str]]:
-    sentences: list[str] = []
-    targets = _names(options.lora_targets)
+def _targeted(options: Options, model: Model, method: Method | None) -> tuple[tuple[str, ...], list[str]]:
+    """The modules that get adapters, and sentences on them; none for methods that adapt no modules."""
+    if method is not None and method.kind != "modules":
+        return (), []
+    targets, sentences = _names(options.lora_targets), []
     if not targets:
         model_type = model.architecture.model_type or ""
-        found = default_targets(model_type)
+        found = default_targets(model_type, method.name if method else "lora")
         if found is None:
             raise NoTargetsError(unlisted=model_type)
         targets = found
         sentences.append(Detail(f"--lora-targets {','.join(targets)}: PEFT's default for {model_type}."))
-    sentences += _unnamed(options, model, targets)
-    if options.lora_rank is None:
-        sentences.append(Detail(f"--lora-rank {_DEFAULT_RANK}: PEFT's default."))
+    return targets, [*sentences, *_unnamed(options, model, targets)]
+
+
+def _ranked(options: Options, method: Method | None) -> tuple[int, int, list[str]]:
+    """The rank, the virtual tokens or trained rows, and a sentence for each default; 0 where a method has none."""
+    if method is not None and method.kind != "modules":
+        tokens, why = options.virtual_tokens or _TOKENS, "PEFT has no default, and its examples have 20"
+        told = [] if options.virtual_tokens else [f"--virtual-tokens {tokens}: {why}."]
+        return 0, tokens, told
+    rank = _DEFAULT_RANK if method is None else method.rank
+    if options.lora_rank is not None or not rank:
+        return options.lora_rank or 0, 0, []
+    return rank, 0, [Detail(f"--lora-rank {rank}: PEFT's default.")]
+
+
+def _lora(options: Options, model: Model, precision: Precision) -> tuple[Lora, list[str]]:
+    method = find_method(options.peft)
+    targets, sentences = _targeted(options, model, method)
+    rank, tokens, told = _ranked(options, method)
+    sentences += told
     asked = ADAPTER_DTYPES[(options.lora_dtype or "auto").lower()]
     if asked != "float32" and precision.weights == "float32":
         sentences.append(Otherwise(f"--lora-dtype {asked} has no effect: adapters on float32 weights are float32."))
     return (
         Lora(
-            rank=options.lora_rank or _DEFAULT_RANK,
+            rank=rank,
             targets=targets,
             dropout=options.lora_dropout or 0.0,
             dtype=_adapter_dtype(options, precision, asked),
             dora=options.dora,
             saved_modules=_names(options.modules_to_save),
+            method=method,
+            tokens=tokens,
+            inward=feed_forward(model.architecture.model_type or "") if options.peft == "ia3" else (),
         ),
         sentences,
     )

@@ -9,7 +9,7 @@ from hfmem.dtypes import find_dtype
 from hfmem.errors import InvalidScenarioError
 from hfmem.estimator.recipe.optimizers import OPTIMIZERS, find_optimizer
 from hfmem.estimator.recipe.precisions import PRECISIONS, TRAINER, find_precision
-from hfmem.estimator.recipe.stacks import STACKS, find_stack
+from hfmem.estimator.recipe.stacks import DEFAULT_STACK, find_stack, kin_of, stack_names
 from hfmem.estimator.recipe.trainers import find_trainer
 from hfmem.estimator.weights.quantisers import find_quantiser
 from hfmem.mapper.values import COMPONENTS
@@ -37,10 +37,11 @@ def refusals(options: Options) -> Iterator[InvalidScenarioError]:
 
 def _names(options: Options) -> Iterator[InvalidScenarioError]:
     precision = None if options.precision in TRAINER else options.precision
+    if options.stack is not None and find_stack(options.stack) is None:
+        yield UnknownWordError("--stack", options.stack, stack_names())
     for option, value, find, rows in (
         ("--optimizer", options.optimizer, find_optimizer, OPTIMIZERS),
         ("--precision", precision, find_precision, PRECISIONS),
-        ("--stack", options.stack, find_stack, STACKS),
     ):
         if value is not None and find(value) is None:
             yield UnknownWordError(option, value, (row.name for row in rows))
@@ -66,7 +67,8 @@ def _trainer(options: Options) -> Iterator[InvalidScenarioError]:
     trainer = find_trainer(options.train)
     if trainer is None:
         return
-    if options.stack is not None and find_stack(options.stack) is not STACKS[0]:
+    kin = kin_of(options.stack)
+    if options.stack is not None and (kin.of if kin else options.stack) != DEFAULT_STACK:
         yield TrainerError("stack", options.stack, trainer.title)
     if options.loss_type is not None and options.loss_type not in trainer.losses:
         yield UnknownWordError("--loss-type", options.loss_type, trainer.losses, under=trainer.name)

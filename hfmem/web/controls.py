@@ -176,9 +176,9 @@ def _precisions() -> Iterable[str]:
 
 
 def _stacks() -> Iterable[str]:
-    from hfmem.estimator.recipe.stacks import STACKS
+    from hfmem.estimator.recipe.stacks import stack_names
 
-    return (row.name for row in STACKS)
+    return stack_names()
 
 
 _KNOWN: Final[dict[str, Callable[[], Iterable[str]]]] = {

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from hfmem import Options
+from hfmem import Options, estimate, inspect
+from hfmem.api import report_on
 from hfmem.errors import InvalidScenarioError
+from hfmem.estimator.recipe.stacks import KIN, kin_of
 from hfmem.scenario import software
 from hfmem.scenario.check import check
 from hfmem.scenario.files import with_files
@@ -297,3 +299,42 @@ def test_notes_tell_what_became_of_a_key(tmp_path: Path, text: str, options: Opt
     assert f" {key}," in told(read(tmp_path, text, options=options), outcome).replace(" is ", ", ").replace(
         " are ", ", "
     )
+
+
+@pytest.mark.parametrize("name", [name for kin in KIN for name in kin.names])
+def test_software_is_estimated_as_what_it_trains_with(name: str) -> None:
+    kin = kin_of(name)
+    assert kin is not None
+    model = inspect("Qwen/Qwen2.5-0.5B", offline=True)
+    asked = {"train": "full", "seq": 512, "dp": 2, "zero": 1}
+    found, own = (estimate(model, stack=stack, **asked) for stack in (name, kin.of))
+    assert found.estimate.total == own.estimate.total
+    assert found.scenario.training.stack.name == name
+    assert any(kin.why in told for told in found.scenario.chosen)
+
+
+def test_pytorch_alone_does_not_widen_what_it_shards() -> None:
+    model = inspect("Qwen/Qwen2.5-7B-Instruct", offline=True)
+    kept = {
+        stack: getattr(estimate(model, train="full", fsdp=True, dp=8, stack=stack).estimate.training, "steady", 0)
+        for stack in ("transformers-5", "axolotl", "torchtune", "torchtitan")
+    }
+    assert kept["torchtune"] * 2 == pytest.approx(kept["transformers-5"], rel=0.01)
+    assert kept["axolotl"] == kept["torchtitan"] == kept["transformers-5"]
+
+
+def test_trainers_of_trl_take_software_that_is_built_on_transformers() -> None:
+    check(Options(train="dpo", stack="unsloth"))
+    with pytest.raises(InvalidScenarioError):
+        check(Options(train="dpo", stack="nemo"))
+    with pytest.raises(InvalidScenarioError):
+        check(Options(train="full", stack="nobody"))
+
+
+@pytest.mark.parametrize(("dtype", "width"), [("auto", 2), ("bfloat16", 2), ("float32", 4), (None, 4)])
+def test_trl_loads_in_float32_unless_a_file_says_otherwise(tmp_path: Path, dtype: str | None, width: int) -> None:
+    """trl 1.16.0, trainer/utils.py:1332: `auto` is the checkpoint's own dtype."""
+    text = "max_length: 512\n" + (f"dtype: {dtype}\n" if dtype else "")
+    options = read(tmp_path, text, options=Options(train="sft"))
+    found = report_on(inspect("Qwen/Qwen2.5-0.5B", offline=True), options).estimate
+    assert found.group("weights") == width * 494_032_768

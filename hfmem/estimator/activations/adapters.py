@@ -38,7 +38,7 @@ from hfmem.mapper.interpret import Model
 from hfmem.mapper.lora import Adapter, adapters, linear_modules
 from hfmem.mapper.values import Dense, Experts, Layer
 
-__all__ = ["with_adapters"]
+__all__ = ["compute_bytes", "is_one", "own_bytes", "with_adapters"]
 
 _GRADIENTS_AT_ONCE = 3
 """Tensors like a module's input that its backward holds at once: the module's gradient of it, the adapter's, and their
@@ -174,7 +174,7 @@ class _Remade:
         return cls(
             inward=weights.nbytes(inward) // count,
             outward=weights.nbytes(outward) // count,
-            inputs=_compute(training),
+            inputs=compute_bytes(training),
             hidden=model.architecture.hidden_size or 0,
         )
 
@@ -209,7 +209,7 @@ class _Adapted:
     forms: tuple[tuple[int, int, int], ...] = ()
 
 
-def _is_one(linear: Linear, modules: set[_Key]) -> bool:
+def is_one(linear: Linear, modules: set[_Key]) -> bool:
     """Whether a module is one of some; Conv1D (GPT-2) stores its weight as (inputs, outputs)."""
     return bool(
         {(linear.module, linear.outputs, linear.inputs), (linear.module, linear.inputs, linear.outputs)} & modules
@@ -218,7 +218,7 @@ def _is_one(linear: Linear, modules: set[_Key]) -> bool:
 
 def _before_scores(linears: Sequence[Linear], attention: set[_Key]) -> Sequence[Linear]:
     """The modules that run before the attention scores: those before attention's last, which projects its output."""
-    last = max((index for index, linear in enumerate(linears) if _is_one(linear, attention)), default=len(linears))
+    last = max((index for index, linear in enumerate(linears) if is_one(linear, attention)), default=len(linears))
     return linears[:last]
 
 
@@ -231,10 +231,10 @@ def _adapted(  # noqa: PLR0913 - the facts of one layer
     before: Sequence[Linear],
     last: bool,
 ) -> _Adapted:
-    chosen = [linear for linear in linears if _is_one(linear, modules)]
+    chosen = [linear for linear in linears if is_one(linear, modules)]
     totals = [_token(chosen[:count], lora, training) for count in range(len(chosen) + 1)]
-    compute = _compute(training)
-    own = max(_own(training), compute)
+    compute = compute_bytes(training)
+    own = max(own_bytes(training), compute)
     moments = [
         max(
             totals[index] + _GRADIENTS_AT_ONCE * compute * linear.inputs,
@@ -255,7 +255,7 @@ def _adapted(  # noqa: PLR0913 - the facts of one layer
         kept=totals[-1],
         between=between,
         at_module=max(moments, default=0),
-        before_scores=totals[sum(_is_one(linear, modules) for linear in before)],
+        before_scores=totals[sum(is_one(linear, modules) for linear in before)],
         recomputed=totals[-1] + _recomputing(chosen[-1], training) if chosen else 0,
         forms=tuple(forms),
     )
@@ -265,22 +265,24 @@ def _recomputing(linear: Linear, training: Training) -> int:
     """Bytes per token while the layer's last module is recomputed, under autocast with wider adapters: its input, the
     cast of that to the adapter's dtype (`_cast_input_dtype` of peft 0.21.2), its result, and the gradients that have
     come in as far as the module: recomputation begins where the backward pass first needs a saved tensor."""
-    if _own(training) == training.adapter_bytes:
+    if own_bytes(training) == training.adapter_bytes:
         return 0
-    return linear.inputs * (_compute(training) + training.adapter_bytes) + 3 * linear.outputs * _compute(training)
+    return linear.inputs * (compute_bytes(training) + training.adapter_bytes) + 3 * linear.outputs * compute_bytes(
+        training
+    )
 
 
 def _forming(linear: Linear, lora: Lora, training: Training) -> tuple[tuple[int, int], tuple[int, int]]:
     """Bytes of matrices, and bytes per token of temporaries, while DoRA takes the norm of an adapted matrix, and while
     it scales the outputs."""
-    width, own = training.adapter_bytes, _own(training)
+    width, own = training.adapter_bytes, own_bytes(training)
     elements = linear.inputs * linear.outputs
     stay = own * (linear.inputs * (linear.inputs + lora.rank) + elements)
     if own != width:  # autocast: the matrix is cast to the dtype of the input, which is the adapter's
         stay += width * elements
     frozen = find_dtype(training.precision.weights)
     if training.method == "qlora":
-        stay += _compute(training) * elements  # dequantised
+        stay += compute_bytes(training) * elements  # dequantised
     if frozen is None or frozen.bytes_each != width:
         stay += width * elements
     # of the norm: the scaled adapter and its sum with the frozen matrix
@@ -294,26 +296,29 @@ def _token(adapted: Sequence[Linear], lora: Lora, training: Training) -> int:
     adapters in the compute dtype the module's input itself, which modules with the same input share. Dropout makes a
     new input for each module, and saves a mask. `lora_B` saves the output of `lora_A`, `rank` elements.
     """
-    own = _own(training)
+    own = own_bytes(training)
     total = sum(lora.rank * own for _ in adapted)
     if lora.dora:
         # without dropout the frozen result is the module's own; with it, that of the dropped-out input
         result = (
-            max(own, training.adapter_bytes) if lora.dropout and not training.precision.autocast else _compute(training)
+            max(own, training.adapter_bytes)
+            if lora.dropout and not training.precision.autocast
+            else compute_bytes(training)
         )
         total += sum(linear.outputs * (own + result) for linear in adapted)
     if lora.dropout:
         return total + sum(linear.inputs * (own + _MASK) for linear in adapted)
-    if training.adapter_bytes != _compute(training):
+    if training.adapter_bytes != compute_bytes(training):
         return total + sum(linear.inputs * own for linear in adapted)
     shared = {linear.shares_input_with: linear.inputs for linear in adapted if not linear.input_saved}
     return total + own * sum(shared.values())
 
 
-def _compute(training: Training) -> int:
+def compute_bytes(training: Training) -> int:
+    """Bytes per element of the dtype that layers compute in."""
     return 4 if training.precision.compute == "float32" else 2
 
 
-def _own(training: Training) -> int:
+def own_bytes(training: Training) -> int:
     """Bytes per element of the dtype that adapters compute in."""
-    return _compute(training) if training.precision.autocast or training.stack.autocast else training.adapter_bytes
+    return compute_bytes(training) if training.precision.autocast or training.stack.autocast else training.adapter_bytes

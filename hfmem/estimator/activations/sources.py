@@ -9,6 +9,7 @@ from hfmem.estimator.activations.adapters import with_adapters
 from hfmem.estimator.activations.closed_forms import ClosedForms
 from hfmem.estimator.activations.litgpt import LitGpt
 from hfmem.estimator.activations.megatron import Megatron
+from hfmem.estimator.activations.methods import with_method
 from hfmem.estimator.activations.source import ActivationSource, Linear, TrainingActivations
 from hfmem.estimator.activations.step import MeasuredClasses
 from hfmem.estimator.parallel import Parallel
@@ -68,4 +69,7 @@ def step_activations(model: Model, scenario: TrainingScenario, plan: Parallel) -
     found = source.activations(model, scenario, plan)
     if isinstance(found, Unknown) or source.brings_adapters:
         return found
+    lora = scenario.training.lora
+    if lora is not None and lora.method is not None:
+        return with_method(model, scenario, found, source)
     return with_adapters(model, scenario, found, source)

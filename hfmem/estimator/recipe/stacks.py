@@ -7,10 +7,10 @@ transformers.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-__all__ = ["DEFAULT_STACK", "STACKS", "Stack", "find_stack"]
+__all__ = ["DEFAULT_STACK", "KIN", "STACKS", "Kin", "Stack", "find_stack", "kin_of", "stack_names"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +43,7 @@ class Stack:
         optimizer: the default optimizer.
         precision: the default precision; None follows the model's dtype.
         split: the key in `hfmem.estimator.training.split` for how a model is split over ranks.
+        sharder: what shards: accelerate, as for transformers' Trainer, or PyTorch's FSDP alone.
         source: the evidence.
     """
 
@@ -69,12 +70,13 @@ class Stack:
     optimizer: str = "adamw"
     precision: str | None = None
     split: Literal["trainer", "replicas", "megatron"] = "trainer"
+    sharder: Literal["accelerate", "torch"] = "accelerate"
     source: str
 
     @property
     def accelerate(self) -> bool:
         """Whether it shards with accelerate, as transformers' Trainer does."""
-        return self.layers == "measured"
+        return self.layers == "measured" and self.sharder == "accelerate"
 
     @property
     def own_attention(self) -> bool:
@@ -224,6 +226,96 @@ STACKS: Final[tuple[Stack, ...]] = (
 _BY_NAME: Final = {row.name: row for row in STACKS}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kin:
+    """Software that trains as a row of the table does.
+
+    Attributes:
+        names: its names in `--stack`.
+        of: the row.
+        why: in which respect, and what is not counted.
+        sharder: as in `Stack`.
+        source: where that can be seen.
+    """
+
+    names: tuple[str, ...]
+    of: str
+    why: str
+    sharder: Literal["accelerate", "torch"] = "accelerate"
+    source: str
+
+
+KIN: Final[tuple[Kin, ...]] = (
+    Kin(
+        names=("axolotl",),
+        of=DEFAULT_STACK,
+        why="its trainer is transformers'",
+        source="axolotl 0.19.0, core/trainers/base.py:73",
+    ),
+    Kin(
+        names=("llamafactory", "llama-factory"),
+        of=DEFAULT_STACK,
+        why="its trainer is transformers'",
+        source="llamafactory 0.9.5, train/sft/trainer.py:47",
+    ),
+    Kin(
+        names=("ms-swift", "swift"),
+        of=DEFAULT_STACK,
+        why="its trainer is transformers'",
+        source="ms-swift 4.6.0, trainers/seq2seq_trainer.py:26; eight public figures of its examples "
+        "(fixtures/training/reports.jsonl)",
+    ),
+    Kin(
+        names=("unsloth",),
+        of=DEFAULT_STACK,
+        why="its trainer is TRL's; that its kernels and its checkpointing take less is not counted",
+        source="unsloth 2026.10.9, trainer.py:1383",
+    ),
+    Kin(
+        names=("torchtune",),
+        of=DEFAULT_STACK,
+        why="its layers save what those of transformers do; that its loss is in chunks is not counted",
+        sharder="torch",
+        source="torchtune 0.6.1, modules/loss/ce_chunked_output_loss.py; github.com/meta-pytorch/torchtune/pull/527 "
+        "(fixtures/training/reports.jsonl)",
+    ),
+    Kin(
+        names=("torchtitan",),
+        of=DEFAULT_STACK,
+        why="its layers save what those of transformers do, and its weights are float32 under FSDP; that it compiles "
+        "layers is not counted",
+        source="torchtitan 0.3.0, config/configs.py (dtype float32, mixed_precision_param bfloat16)",
+    ),
+    Kin(
+        names=("megatron-bridge", "nemo"),
+        of="megatron",
+        why="it trains with Megatron Core",
+        source="megatron-bridge 0.3.1, training/vlm_step.py:20",
+    ),
+    Kin(
+        names=("megatron-swift",),
+        of="megatron-no-dropout",
+        why="it trains with Megatron Core",
+        source="ms-swift 4.6.0, megatron/trainers; three public figures (fixtures/training/reports.jsonl)",
+    ),
+)
+"""Software by its relatives; a row of its own needs measured runs."""
+
+_KIN: Final = {name: kin for kin in KIN for name in kin.names}
+
+
+def kin_of(name: str | None) -> Kin | None:
+    """The software with a name, if it trains as a row does; None for the rows themselves."""
+    return _KIN.get((name or "").lower())
+
+
+def stack_names() -> tuple[str, ...]:
+    """All names, rows first."""
+    return (*_BY_NAME, *_KIN)
+
+
 def find_stack(name: str) -> Stack | None:
-    """The row with a name; None for an unknown name."""
-    return _BY_NAME.get(name.lower())
+    """The row with a name, or the one that the software with that name trains as; None for an unknown name."""
+    kin = kin_of(name)
+    row = _BY_NAME.get(kin.of if kin else name.lower())
+    return replace(row, name=name.lower(), sharder=kin.sharder) if row is not None and kin is not None else row

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from hfmem.estimator.recipe.optimizers import Optimizer
+from hfmem.estimator.recipe.peft import Method
 from hfmem.estimator.recipe.precisions import Precision
 from hfmem.estimator.recipe.stacks import Stack
 from hfmem.estimator.recipe.trainers import Tuning
@@ -40,6 +41,9 @@ class Lora:
         dtype: dtype of the adapters' weights.
         dora: whether each also has a magnitude vector (arXiv 2402.09353).
         saved_modules: names of modules that are trained in full in addition (`modules_to_save`).
+        method: another method of PEFT; None for LoRA.
+        tokens: virtual tokens, or trained rows of the embedding.
+        inward: targets of IA3 whose input is scaled.
     """
 
     rank: int
@@ -48,6 +52,9 @@ class Lora:
     dtype: str
     dora: bool
     saved_modules: tuple[str, ...]
+    method: Method | None = None
+    tokens: int = 0
+    inward: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +118,11 @@ class Training:
         """Whether the gradient of the LM head comes from an autograd function that computes head and loss in one."""
         tiled = self.tuning is not None and self.tuning.head == "fused"
         return tiled or self.fused_loss or self.stack.fused_loss
+
+    @property
+    def keeps_prefix(self) -> bool:
+        """Whether layers get keys and values of virtual tokens, which PEFT refuses to recompute."""
+        return self.lora is not None and self.lora.method is not None and self.lora.method.kind == "prefix"
 
     @property
     def adapter_bytes(self) -> int:

@@ -14,6 +14,7 @@ from hfmem.estimator.activations.tiles import SOURCE as HEAD_SOURCE
 from hfmem.estimator.recipe.values import Training, TrainingScenario
 from hfmem.estimator.training.gpu import Gpu
 from hfmem.estimator.training.tiles import tiled_head
+from hfmem.estimator.training.virtual import embedding_bytes
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Certainty
 from hfmem.unknown import Unknown
@@ -72,7 +73,7 @@ def activity(gpu: Gpu) -> Activity | Unknown:
     logits, scoring, how, source = _head(mine, found, gpu)
     # gradients were measured on one GPU with all weights trained and no master weights; else all are counted as present
     alone = gpu.plan.gpus == 1 and training.method == "full" and not training.precision.master
-    outside = found.outside if stage.first or stage.last else 0
+    outside = found.outside + _merged_rows(gpu) if stage.first or stage.last else 0
     # one of the micro-batches in flight is the current one, whose tensors the phases count themselves
     waiting = ceil((gpu.in_flight - 1) * (sum(layers) + outside)) if gpu.in_flight > 1 else 0
     return Activity(
@@ -93,6 +94,11 @@ def activity(gpu: Gpu) -> Activity | Unknown:
         source=found.source,
         logits_source=source,
     )
+
+
+def _merged_rows(gpu: Gpu) -> int:
+    """The embedding with its trained rows in it, made in each forward pass, which a tied head keeps."""
+    return embedding_bytes(gpu.model, gpu.training) if gpu.architecture.tied_embeddings is True else 0
 
 
 def _head(scenario: TrainingScenario, found: TrainingActivations, gpu: Gpu) -> tuple[int, int | None, str, str]:

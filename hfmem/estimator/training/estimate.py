@@ -63,8 +63,10 @@ def estimate(model: Model, scenario: TrainingScenario) -> Estimate:
 
 
 def _forward(scenario: TrainingScenario) -> TrainingScenario:
-    """The scenario with the rows of a forward pass as its batch: a trainer may have several per pair or prompt."""
-    tuning = scenario.training.tuning
+    """The scenario as a forward pass has it: with all rows of a pair or prompt, and with virtual tokens before each."""
+    tuning, lora = scenario.training.tuning, scenario.training.lora
+    if lora is not None and lora.method is not None and lora.method.kind in ("prompt", "encoded prompt"):
+        scenario = replace(scenario, seq=scenario.seq + lora.tokens)
     return scenario if tuning is None else replace(scenario, batch=scenario.batch * tuning.trainer.rows)
 
 

@@ -22,6 +22,7 @@ from hfmem.estimator.training.gradients import Gradients, gradients_of
 from hfmem.estimator.training.reference import forward_terms
 from hfmem.estimator.training.states import Held, gradient_bytes
 from hfmem.estimator.training.transients import gathered, optimizer_terms
+from hfmem.estimator.training.virtual import embedding_bytes
 from hfmem.estimator.values import Phase, Term
 from hfmem.estimator.weights.base import largest_linear, replaced
 
@@ -118,6 +119,10 @@ class _Moments:
         """The end of the backward pass, where the embedding's gradient is computed."""
         gpu, training, gradients = self.gpu, self.gpu.training, self.gradients
         terms = [*self.stays.terms, *self._saved(0), *gradients.all_terms()]
+        whole = embedding_bytes(gpu.model, training)
+        if whole and gpu.stage.first:
+            count = 3 if gradients.tied else 1
+            return [*terms, gradients.term(count * whole, "of the embedding that trained rows are written into")]
         simple = training.zero == 0 and training.offload == "none"
         if not gpu.stage.first or not simple or training.optimizer.one_gradient:
             return terms

@@ -12,6 +12,7 @@ from hfmem.estimator.training.generation import server_share
 from hfmem.estimator.training.gpu import Gpu
 from hfmem.estimator.training.reference import reference_weights
 from hfmem.estimator.training.trained import Piece
+from hfmem.estimator.training.virtual import held_elements
 from hfmem.estimator.values import Term
 from hfmem.estimator.weights.base import NF4_SOURCE, base_bytes, replaced
 from hfmem.mapper.values import Component, component_order
@@ -108,6 +109,18 @@ def _adapters(gpu: Gpu) -> Iterator[Term]:
             nbytes=ceil(elements * width),
             how=f"{ceil(elements):,} × {width} B{_spread(gpu, 3)}",
             source="peft 0.21: rank × (inputs + outputs) a module; autocast_adapter_dtype keeps them in float32",
+            certainty="derived",
+        )
+
+    lora = gpu.training.lora
+    frozen = held_elements(gpu.model, lora) if lora is not None else 0
+    if lora is not None and lora.method is not None and frozen:
+        yield Term(
+            name="frozen parts of adapters",
+            group="weights",
+            nbytes=4 * frozen,
+            how=f"{frozen:,} × 4 B",
+            source=lora.method.source,
             certainty="derived",
         )
 

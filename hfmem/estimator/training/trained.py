@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from hfmem.dtypes import find_dtype
@@ -10,8 +10,9 @@ from hfmem.estimator.recipe.optimizers import Kept
 from hfmem.estimator.recipe.values import Lora, Training
 from hfmem.estimator.split.share import Place, place_of
 from hfmem.estimator.training.split import rules_of
+from hfmem.estimator.training.virtual import adapted, module_of, virtual_shapes
 from hfmem.mapper.interpret import Model
-from hfmem.mapper.lora import Adapter, adapters, saved_groups
+from hfmem.mapper.lora import Adapter, saved_groups
 from hfmem.mapper.values import Along, Component, Cut, TensorGroup
 
 __all__ = ["Piece", "trained_pieces"]
@@ -70,8 +71,9 @@ def trained_pieces(model: Model, training: Training) -> tuple[Piece, ...]:
         ]
         return tuple(_whole(group, training) for group in groups)
     lora = training.lora
-    found = adapters(model, lora.targets)
-    pieces = [piece for adapter in found for piece in _pair(adapter, lora, training)]
+    pieces = [piece for adapter in adapted(model, lora) for piece in _pair(model, adapter, lora, training)]
+    virtual = virtual_shapes(model, lora)
+    pieces += [replace(_adapter("other", shape, count, training), place="before") for shape, count in virtual]
     saved = saved_groups(model.parameters, lora.saved_modules)
     return (*pieces, *(_copy(group, training) for group in saved))
 
@@ -97,8 +99,11 @@ def _whole(group: TensorGroup, training: Training) -> Piece:
     )
 
 
-def _pair(adapter: Adapter, lora: Lora, training: Training) -> list[Piece]:
-    """The two matrices of an adapter, and DoRA's magnitude vector."""
+def _pair(model: Model, adapter: Adapter, lora: Lora, training: Training) -> list[Piece]:
+    """The two matrices of an adapter, and DoRA's magnitude vector; or what another method trains of a module."""
+    if lora.method is not None:
+        own = lora.method.trained(module_of(model, adapter, lora))
+        return [_adapter(adapter.group.component, shape, adapter.count, training) for shape in own]
     rank = adapter.ranks * lora.rank  # a fused parameter, such as gate and up, has one adapter of a multiple rank
     shapes: list[tuple[int, ...]] = [(rank, adapter.inputs), (adapter.outputs, rank)]
     if lora.dora:

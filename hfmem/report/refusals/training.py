@@ -12,6 +12,7 @@ from hfmem.refusals.training import (
     GenerationsError,
     NoTargetsError,
     QuantisedError,
+    RecomputedError,
     TrainerError,
     UntrainableDtypeError,
 )
@@ -29,6 +30,11 @@ def _quantised(error: QuantisedError) -> str:
     if not error.stored:
         return f"the weights are packed by a quantiser and cannot be trained: use {option} lora"
     return f"the weights are quantised already ({' and '.join(error.stored)}): use {option} lora to adapt them"
+
+
+def _recomputed(error: RecomputedError) -> str:
+    del error
+    return "PEFT refuses prefix-tuning with gradient checkpointing: use --no-gradient-checkpointing"
 
 
 def _frozen(error: FrozenError) -> str:
@@ -83,6 +89,7 @@ WORDS: Final[dict[type, Callable[[Any], str]]] = {
     GenerationsError: _generations,
     NoTargetsError: _no_targets,
     QuantisedError: _quantised,
+    RecomputedError: _recomputed,
     TrainerError: _trainer,
     UntrainableDtypeError: _untrainable_dtype,
 }
