@@ -32,7 +32,7 @@ from hfmem.scenario.check import check, check_again
 from hfmem.scenario.options import Options
 from hfmem.scenario.pipelines import check_pipeline
 from hfmem.scenario.resolve import resolve
-from hfmem.scenario.runtime import for_model
+from hfmem.scenario.runtime import as_made, for_model
 
 __all__ = ["accompanied", "completed", "report_all", "report_each", "report_on", "report_on_bundle"]
 
@@ -66,7 +66,7 @@ def report_on(model: Model, options: Options) -> Report:
     with HfmemError.concerning(model.checkpoint.ref.model_id):
         options = for_model(options, model)
         model = _as_run(model, options)
-        options = _as_made(model, options)
+        options = as_made(options, model)
         options = _settled(model, options)
         among = _choices(model)
         report = _of_several(model, options, among) if among else _report(model, options)
@@ -108,12 +108,6 @@ def _as_run(model: Model, options: Options) -> Model:
     typed = f"':{ref.quant}'" if in_name else f"--quant {ref.quant}"
     note = f"{typed} has no effect: {ref.model_id} has no known GGUF files."
     return replace(model, notes=(*model.notes, Otherwise(note)))
-
-
-def _as_made(model: Model, options: Options) -> Options:
-    """The options for the model: one that is quantised as they ask runs as it is stored."""
-    quantised = model.made and model.quantisation is not None
-    return replace(options, dtype=None) if quantised else options
 
 
 def _convertible(model: Model) -> bool:

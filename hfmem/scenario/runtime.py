@@ -16,7 +16,7 @@ from hfmem.scenario.options import Options
 if TYPE_CHECKING:
     from hfmem.mapper.interpret import Model
 
-__all__ = ["for_model"]
+__all__ = ["as_made", "for_model"]
 
 
 def for_model(options: Options, model: Model) -> Options:
@@ -51,3 +51,9 @@ def _of_quant(options: Options, model: Model) -> Runtime | None:
 
     row = next(row for row in engines() if row.only == gguf.FORMAT.name)
     return cast("Runtime", row.name) if named(word) is not None else None
+
+
+def as_made(options: Options, model: Model) -> Options:
+    """The options for a model that is still to be made: one that is quantised as they ask runs as it is stored."""
+    quantised = model.made and model.quantisation is not None
+    return replace(options, dtype=None) if quantised else options
