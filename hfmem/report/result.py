@@ -191,6 +191,7 @@ def _scenario(scenario: Scenario) -> dict[str, Any]:
         "optimizer": scenario.optimizer,
         **_machine(scenario),
         **dict.fromkeys(_TRAINING),
+        **(scenario.serving.fields() if scenario.serving is not None else {}),  # an engine may have one of these too
         **_training_scenario(scenario),
         "cp": scenario.parallel.cp,
     }
