@@ -229,6 +229,9 @@ def _run(given: Sequence[str], line: _Values) -> None:
     options, around, defaults = _with_defaults(options, around, values)
     options = _with_profile(options, around, named=named)
     _check(options, around, refs)
+    if around.out is not None:
+        _scan(around.out, refs, options, around)
+        return
     results, interrupted = _collect(refs, options, around)
     reports, problems = _split(results)
     if around.sort:
@@ -242,6 +245,29 @@ def _run(given: Sequence[str], line: _Values) -> None:
     if interrupted or failed:
         raise typer.Exit(INTERRUPTED if interrupted else FAILED)
     if around.require_fit and not all(report.fits and all(fit.fits for fit in report.fits) for report in reports):
+        raise typer.Exit(UNFIT)
+
+
+def _scan(path: Path, refs: Sequence[ModelRef], options: Options, around: _Around) -> None:
+    """Write the rows of a list to a file, and tell how it went."""
+    from hfmem.report.escapes import line
+    from hfmem.scan.progress import ListProgress, summary
+    from hfmem.scan.run import scan
+
+    progress = ListProgress(sys.stderr, _tell)
+    try:
+        counts = scan(refs, options, around, around, progress.show)
+    except InvalidScenarioError as error:
+        _wrong(error)
+    except OSError as error:
+        _tell(line(f"{path} cannot be written: {error.strerror or type(error).__name__}."))
+        raise typer.Exit(FAILED) from None
+    finally:
+        progress.close()
+    _tell(line(summary(path, counts)))
+    if counts.interrupted or counts.failed:
+        raise typer.Exit(INTERRUPTED if counts.interrupted else FAILED)
+    if around.require_fit and counts.unfit:
         raise typer.Exit(UNFIT)
 
 

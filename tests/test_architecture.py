@@ -31,6 +31,7 @@ LAYERS = (
     "report",
     "answers",
     "api",
+    "scan",
     "web",
     "streams",
     "completion",
