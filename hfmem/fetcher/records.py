@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from hfmem.dtypes import stored_dtype
 from hfmem.fetcher.patterns import compress
+from hfmem.fetcher.pipelines import PIPELINE
 from hfmem.fetcher.tensors import TensorRow, Tensors, row, table_bytes
 from hfmem.fetcher.values import Checkpoint, FileInfo, ModelRef, TensorInfo
 
@@ -27,6 +28,8 @@ def to_record(checkpoint: Checkpoint) -> dict[str, Any]:
         "config": checkpoint.config,
         "quantisation": checkpoint.quantisation,
         "adapter": checkpoint.adapter,
+        "pipeline": checkpoint.pipeline,
+        "configs": checkpoint.configs,
         "tensors": _by_file(checkpoint.tensors),
         "files": [[file.name, file.size] for file in checkpoint.files],
         "weight_files": [file.name for file in checkpoint.weight_files],
@@ -52,11 +55,10 @@ def from_record(record: dict[str, Any], ref: ModelRef) -> Checkpoint:
     adapter = record.get("adapter")  # absent in older records
     if not all(isinstance(each, dict | None) for each in (config, quantisation, adapter)):
         raise TypeError("no configuration")
-    unread = record["unread"]
+    pipeline, configs = _pipeline(record)
+    unread = _unread(record)
     if not isinstance(metadata, dict) or not all(isinstance(values, dict) for values in metadata.values()):
         raise TypeError("no metadata")
-    if not isinstance(unread, dict) or not all(isinstance(reason, str) for reason in unread.values()):
-        raise TypeError("no reasons")
     files = tuple(FileInfo(name=str(name), size=size) for name, size in record["files"])
     chosen = set(record["weight_files"])
     return Checkpoint(
@@ -67,6 +69,8 @@ def from_record(record: dict[str, Any], ref: ModelRef) -> Checkpoint:
         config=config,
         quantisation=quantisation,
         adapter=adapter,
+        pipeline=pipeline,
+        configs=configs,
         tensors=Tensors(tuple(_rows(record["tensors"]))),
         files=files,
         weight_files=tuple(file for file in files if file.name in chosen),
@@ -78,6 +82,28 @@ def from_record(record: dict[str, Any], ref: ModelRef) -> Checkpoint:
         totals=record["totals"],
         notes=tuple(record["notes"]),
     )
+
+
+def _unread(record: dict[str, Any]) -> dict[str, str]:
+    """Why files could not be read."""
+    unread = record["unread"]
+    if not isinstance(unread, dict) or not all(isinstance(reason, str) for reason in unread.values()):
+        raise TypeError("no reasons")
+    return unread
+
+
+def _pipeline(record: dict[str, Any]) -> tuple[dict[str, Any] | None, dict[str, Any]]:
+    """model_index.json and the configs of the components.
+
+    Raises:
+        TypeError, ValueError: they are no such objects, or an older record of a pipeline lacks them.
+    """
+    pipeline, configs = record.get("pipeline"), record.get("configs", {})
+    if not isinstance(pipeline, dict | None) or not all(isinstance(each, dict) for each in configs.values()):
+        raise TypeError("no pipeline")
+    if "pipeline" not in record and any(name == PIPELINE for name, _ in record["files"]):
+        raise ValueError("an older record of a pipeline, without its components")
+    return pipeline, configs
 
 
 def _by_file(tensors: Iterable[TensorInfo]) -> list[list[Any]]:
