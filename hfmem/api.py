@@ -30,7 +30,17 @@ from hfmem.scenario.asked import Asked, extended
 from hfmem.scenario.check import check as check_options
 from hfmem.scenario.options import Options, options_type
 
-__all__ = ["check", "compare", "estimate", "inspect", "report_all", "report_on", "report_on_bundle"]
+__all__ = [
+    "called_with",
+    "check",
+    "compare",
+    "estimate",
+    "inspect",
+    "options_of",
+    "report_all",
+    "report_on",
+    "report_on_bundle",
+]
 
 
 P = ParamSpec("P")
@@ -71,7 +81,7 @@ def _keywords(
     def decorate(function: Callable[[_Call], _Answer]) -> Callable[P, _Answer]:
         @wraps(function)
         def called(*args: P.args, **kwargs: P.kwargs) -> _Answer:
-            return function(_called(function.__name__, extended(fields_of), args, kwargs))
+            return function(called_with(function.__name__, extended(fields_of), args, kwargs))
 
         del called.__wrapped__  # otherwise inspect.signature would show the wrapped function
         shown = _signature(fields_of, function)
@@ -84,7 +94,7 @@ def _keywords(
     return decorate
 
 
-def _called(function: str, kind: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+def called_with(function: str, kind: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """The dataclass for a call's arguments.
 
     Raises:
@@ -173,7 +183,7 @@ def estimate(asked: _Estimate) -> Report:
         >>> report.estimate.group("weights"), report.estimate.group("kv_cache")
         (13476831232, 8589934592)
     """
-    options = _options(asked)
+    options = options_of(asked)
     check_options(options)
     options = accompanied(options, asked)
     if isinstance(asked.model, Bundle):
@@ -225,7 +235,7 @@ def compare(asked: _Compare) -> Comparison:
         >>> [report.parameters.total for report in compare(ids, offline=True)]
         [6738415616, 124439808]
     """
-    options = _options(asked)
+    options = options_of(asked)
     check_options(options)
     options = accompanied(options, asked)
     meant = [_meant(model, asked) for model in _several(asked.models)]
@@ -279,7 +289,7 @@ def _name(model: object) -> str:
     raise ModelNameError(model)
 
 
-def _options(asked: _Estimate | _Compare) -> Options:
+def options_of(asked: Any) -> Options:
     """The options of the scenario in a call."""
     kind = options_type()
     options = kind(**{option.name: getattr(asked, option.name) for option in declared(kind)})

@@ -234,6 +234,9 @@ def _run(given: Sequence[str], line: _Values) -> None:
     if around.against is not None and len(refs) == 1:
         options, log, taken = _with_log(options, around.against, values)
     _check(options, around, refs)
+    if around.out is not None:
+        _scan(around.out, refs, options, around)
+        return
     results, interrupted = _collect(refs, options, around)
     reports, problems = _split(results)
     if log is not None:
@@ -273,6 +276,29 @@ def _against(reports: Sequence[Report], log: Log, taken: tuple[str, ...]) -> lis
         replace(each, against=compared(each.estimate, each.scenario, log, each.model.checkpoint.ref.model_id, taken))
         for each in reports
     ]
+
+
+def _scan(path: Path, refs: Sequence[ModelRef], options: Options, around: _Around) -> None:
+    """Write the rows of a list to a file, and tell how it went."""
+    from hfmem.report.escapes import line
+    from hfmem.scan.progress import ListProgress, summary
+    from hfmem.scan.run import scan
+
+    progress = ListProgress(sys.stderr, _tell)
+    try:
+        counts = scan(refs, options, around, around, progress.show)
+    except InvalidScenarioError as error:
+        _wrong(error)
+    except OSError as error:
+        _tell(line(f"{path} cannot be written: {error.strerror or type(error).__name__}."))
+        raise typer.Exit(FAILED) from None
+    finally:
+        progress.close()
+    _tell(line(summary(path, counts)))
+    if counts.interrupted or counts.failed:
+        raise typer.Exit(INTERRUPTED if counts.interrupted else FAILED)
+    if around.require_fit and counts.unfit:
+        raise typer.Exit(UNFIT)
 
 
 def _check_environment() -> None:

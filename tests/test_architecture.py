@@ -32,6 +32,7 @@ LAYERS = (
     "report",
     "answers",
     "api",
+    "scan",
     "web",
     "streams",
     "completion",

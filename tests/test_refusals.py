@@ -18,13 +18,33 @@ import pytest
 import hfmem
 from hfmem import errors, refusals
 from hfmem.errors import InvalidScenarioError
-from hfmem.refusals import files, launch, options, pipelines, splits, training, visits
+from hfmem.refusals import files, launch, lists, options, pipelines, splits, training, visits
 from hfmem.report.errors import explain
 from hfmem.report.refusals.words import WORDS
 
 PACKAGE: Final = Path(hfmem.__file__).parent
 
 SAMPLES: Final[list[tuple[InvalidScenarioError, str]]] = [
+    (
+        lists.OutFileError("a.csv", "there"),
+        "--out a.csv is there already: go on with it by --resume, or name another file",
+    ),
+    (
+        lists.OutFileError("a.csv", "unreadable", why="Is a directory"),
+        "--out a.csv cannot be used (Is a directory): name another file",
+    ),
+    (
+        lists.OutFileError("a.csv", "columns"),
+        "--out a.csv has other columns: use the options that it was written with, or name another file",
+    ),
+    (
+        lists.OutFileError("a.csv", "list"),
+        "--out a.csv has the rows of another list: add new models at its end, or name another file",
+    ),
+    (
+        lists.OutFileError("a.csv", "options"),
+        "--out a.csv has the rows of other options (its last column): use the same ones, or name another file",
+    ),
     (options.WrongValueError("--batch", "4", int), "--batch is '4', expected a whole number"),
     (options.WrongValueError("--batch", 4.0, int), "--batch is 4.0, expected a whole number"),
     (options.WrongValueError("--gpu", 3, tuple), "--gpu is 3, expected a list"),

@@ -182,7 +182,7 @@ class Client:
                     self._remember_refusal(attempt.host, error.response.status_code)
                     raise self._translated(error) from error
             except (httpx2.TransportError, NoConnectionError, StalledError) as error:
-                late = time.monotonic() - begun > PATIENCE
+                late = self.reach.budget is None and time.monotonic() - begun > PATIENCE
                 wait = None if late else self._wait_after(error, tries)
                 if wait is None:
                     self._remember(attempt.host, error, tries)
@@ -230,7 +230,6 @@ class Client:
         """The response of one host."""
         session = _session(self.model)
         host = url.netloc.decode("ascii")
-        attempt.asks(host, CONNECT + _GRACE)
 
         def ask() -> _Hop:
             with session.stream(
@@ -243,11 +242,30 @@ class Client:
             ) as response:
                 return _received(response, part, attempt)
 
-        found = within(attempt, ask)
+        def asked() -> _Hop:
+            attempt.asks(host, CONNECT + _GRACE)
+            return within(attempt, ask)
+
+        found = self._planned(url, asked)
         if found.status < 500:
             self.reach.answered(host)
         if found.status >= 400:
             _raise_for_status(found)
+        return found
+
+    def _planned(self, url: httpx2.URL, asked: Callable[[], _Hop]) -> _Hop:
+        """The response to a request, once the Hub's quotas allow it, in runs that keep them by planning."""
+        budget = self.reach.budget if str(url).startswith(f"{constants.ENDPOINT}/") else None
+        if budget is None:
+            return asked()
+        if not budget.take(url.path, self.abandoned):
+            raise HubUnreachableError(self.model, "given up")
+        told: Mapping[str, str] | None = None
+        try:
+            found = asked()
+            told = found.response.headers
+        finally:
+            budget.answered(url.path, told)
         return found
 
     def _remember(self, host: str, error: Exception, tries: int) -> None:
@@ -271,6 +289,8 @@ class Client:
         told = _told_wait(error)
         if told is None:
             return float(2 ** (tries - 2))
+        if status == 429 and self.reach.budget is not None:
+            return told + 1.0  # such a run waits for the next window anyway
         if told > LONGEST_WAIT or (told > _UNNOTICED and not self.patient()):
             return None
         if told > _UNNOTICED:

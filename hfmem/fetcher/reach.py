@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from hfmem.fetcher.budget import Budget
 
 __all__ = ["Reach"]
 
@@ -13,9 +16,14 @@ _MOST_FAILURES: Final = 3  # models in a row: a single one may fail for its own 
 
 
 class Reach:
-    """The unreachable hosts of a run; one instance is shared by all threads."""
+    """The unreachable hosts of a run; one instance is shared by all threads.
 
-    def __init__(self) -> None:
+    Attributes:
+        budget: the Hub's quotas, for runs that keep them by planning; None for others.
+    """
+
+    def __init__(self, budget: Budget | None = None) -> None:
+        self.budget = budget
         self._lock = threading.Lock()
         self._down: dict[str, tuple[float, str]] = {}
         self._failures: dict[str, set[str]] = {}

@@ -2,6 +2,7 @@
 `hfmem.report.options`."""
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,19 @@ from hfmem.options.option import Need, Option
 from hfmem.options.panels import HELP, LISTS, OUTPUT, TRAINING
 
 __all__ = ["DefaultsOptions", "HelpOptions", "ListOptions"]
+
+
+TABLES = (".parquet", ".csv", ".jsonl")
+"""Endings of the files that rows are written to."""
+
+
+def _table_fault(path: Path) -> str | None:
+    """What is wrong with the name of a table, worded to follow the option; None if nothing is."""
+    if path.suffix.lower() not in TABLES:
+        return f"{path} has to end with {', '.join(TABLES[:-1])} or {TABLES[-1]}"
+    if not path.parent.is_dir():
+        return f"{path} is in a folder that does not exist"
+    return None
 
 
 @dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
@@ -51,9 +65,40 @@ class ListOptions:
             help="Column to sort by",
             panel=LISTS,
             metavar="KEY",
-            needs=(Need(sentence="has no effect on a single model", met=lambda asked: asked.several, harmless=True),),
+            needs=(
+                Need(sentence="has no effect on a single model", met=lambda asked: asked.several, harmless=True),
+                Need(
+                    sentence="has no effect with --out, which keeps the order of the list",
+                    met=lambda asked: asked.out is None,
+                    harmless=True,
+                ),
+            ),
         ),
     ] = None
+    out: Annotated[
+        Path | None,
+        Option(
+            help="Write a row for each model to a file (.parquet, .csv or .jsonl) as it comes, within the Hub's quotas",
+            panel=LISTS,
+            metavar="FILE",
+            check=_table_fault,
+            needs=(
+                Need(sentence="cannot be used with --plot", met=lambda asked: asked.plot is None),
+                Need(
+                    sentence="FILE.parquet is written with PyArrow, which is not installed: pip install 'hfmem[scale]'",
+                    met=lambda asked: asked.out.suffix.lower() != ".parquet" or find_spec("pyarrow") is not None,
+                ),
+            ),
+        ),
+    ] = None
+    resume: Annotated[
+        bool,
+        Option(
+            help="Go on with the file of --out: read what is missing, or if nothing is, what has changed",
+            panel=LISTS,
+            needs=(Need(sentence="needs --out FILE", met=lambda asked: asked.out is not None),),
+        ),
+    ] = False
 
 
 @dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)

@@ -12,7 +12,7 @@ from tabulate import tabulate
 
 from hfmem.advice.values import Fit
 from hfmem.estimator.values import GROUPS, Estimate, Group, Offload, Rank, Serving
-from hfmem.hardware.values import Accelerator, Instance
+from hfmem.hardware.values import Accelerator, Instance, Machine
 from hfmem.report.escapes import line
 from hfmem.report.sentences import machine_words
 from hfmem.report.values import GROUP_NAMES, Report
@@ -30,6 +30,7 @@ __all__ = [
     "limit_lines",
     "list_gpus",
     "machine_name",
+    "named_machine",
     "pool_lines",
     "rank_lines",
     "refusal_lines",
@@ -351,8 +352,13 @@ def _size(reports: Sequence[Report], name: str, unit: str) -> str:
 
 def machine_name(fit: Fit) -> str:
     """The name of a machine as requested, however much of it the model uses: an instance, `N × name`, or a name."""
-    count = fit.machine.count
-    return fit.machine.instance or (f"{count} x {fit.gpu.name}" if count and count > 1 else fit.gpu.name)
+    return named_machine(fit.machine)
+
+
+def named_machine(machine: Machine) -> str:
+    """The same of a machine."""
+    count, name = machine.count, machine.accelerator.name
+    return machine.instance or (f"{count} x {name}" if count and count > 1 else name)
 
 
 def fit_cell(fit: Fit | None, unit: str) -> str:

@@ -71,14 +71,15 @@ _ON: Final[dict[str, tuple[Kind, Callable[[Fit], Any]]]] = {
 """Columns for each accelerator."""
 
 
-def flat(answers: Iterable[Report | Problem | HfmemError]) -> Flat:
-    """The rows of some answers; sizes are bytes."""
+def flat(answers: Iterable[Report | Problem | HfmemError], machines: Iterable[str] = ()) -> Flat:
+    """The rows of some answers; sizes are bytes. Accelerators that are named have columns without an answer too."""
     shown: Sequence[Report | Problem] = [
         explain(answer) if isinstance(answer, HfmemError) else answer for answer in answers
     ]
-    machines = dict.fromkeys(machine_name(fit) for each in shown if isinstance(each, Report) for fit in each.fits)
+    names = dict.fromkeys(machines)
+    names |= dict.fromkeys(machine_name(fit) for each in shown if isinstance(each, Report) for fit in each.fits)
     kinds: dict[str, Kind] = {"model": "text", **{name: kind for name, (kind, _) in _CELLS.items()}}
-    kinds |= {f"{what}: {name}": kind for name in machines for what, (kind, _) in _ON.items()}
+    kinds |= {f"{what}: {name}": kind for name in names for what, (kind, _) in _ON.items()}
     kinds |= {"error": "text", "message": "text"}
     empty = dict.fromkeys(kinds)
     return Flat(kinds=kinds, rows=[{**empty, **_row(each)} for each in shown])

@@ -7,6 +7,7 @@ in another process is measured against a server that hardly uses the machine.
 from __future__ import annotations
 
 import asyncio
+import math
 import socket
 import threading
 import time
@@ -39,6 +40,7 @@ class Hub:
         latency: seconds before each answer, of both servers.
         quotas: requests that a bucket (`api`, `resolvers`) allows before it answers 429; not counted where it is not
             named. `reset` fills it again.
+        window: seconds after which it is full again, in fixed windows from the first request on.
         site: what the Hub knows and how it answers: `site.tokens`, `site.sharded_endpoint`, `site.tree_page` and
             `site.compress` can be changed at any time.
     """
@@ -53,9 +55,12 @@ class Hub:
         tree_page: int = 1000,
         compress: bool = False,
         quotas: Mapping[str, int] | None = None,
+        window: float = WINDOW,
     ) -> None:
         self.latency = latency
         self.quotas = dict(quotas or {})
+        self.window = window
+        self._begun = 0.0
         self.site = Site(
             tokens={token: set(names) for token, names in (tokens or {}).items()},
             sharded_endpoint=sharded_endpoint,
@@ -115,6 +120,7 @@ class Hub:
             self._requests.clear()
             self._planned.clear()
             self._used.clear()
+            self.site.left.clear()
 
     def start(self) -> None:
         """Open both ports."""
@@ -191,10 +197,18 @@ class Hub:
         bucket = bucket_of(request.path)
         if request.port == "cdn" or bucket not in self.quotas:
             return None
+        now = time.monotonic()
+        self._begun = self._begun or now
+        if now - self._begun >= self.window:
+            self._begun += (now - self._begun) // self.window * self.window
+            self._used.clear()
         self._used[bucket] = self._used.get(bucket, 0) + 1
+        left = math.ceil(self._begun + self.window - now)
+        self.site.left[bucket] = (max(0, self.quotas[bucket] - self._used[bucket]), left, self.quotas[bucket])
+        self.site.window = round(self.window)
         if self._used[bucket] <= self.quotas[bucket]:
             return None
-        return rate_limited(WINDOW, bucket=bucket).response
+        return _with_defaults(rate_limited(left, bucket=bucket).response, self.site.limits(request))
 
 
 class _Connection(asyncio.Protocol):

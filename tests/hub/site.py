@@ -74,6 +74,8 @@ class Site:
         sharded_endpoint: whether there is the one request for all shard headers.
         tree_page: entries a page of a listing.
         compress: gzip text for clients that accept it, as the real Hub's CDN does.
+        left: requests left, seconds of the window, and quota, of each bucket that is counted.
+        window: seconds of a window.
     """
 
     url: str = ""
@@ -84,6 +86,8 @@ class Site:
     sharded_endpoint: bool = True
     tree_page: int = 1000
     compress: bool = False
+    left: dict[str, tuple[int, int, int]] = field(default_factory=dict)
+    window: int = WINDOW
     _repos: dict[str, Repo] = field(default_factory=dict)
     _canonical: dict[str, str] = field(default_factory=dict)
     _commits: dict[tuple[str, str], Repo] = field(default_factory=dict)
@@ -259,12 +263,13 @@ class Site:
         )
 
     def limits(self, request: Request) -> tuple[tuple[str, str], ...]:
-        """The quota headers of every answer. They say that hardly anything is used."""
+        """The quota headers of every answer. They say that hardly anything is used where it is not counted."""
         bucket = bucket_of(request.path)
-        quota = _QUOTAS[bucket][self._reader(request) not in ("", None)]
+        usual = _QUOTAS[bucket][self._reader(request) not in ("", None)]
+        rest, seconds, quota = self.left.get(bucket, (usual - 1, WINDOW, usual))
         return (
-            ("RateLimit", f'"{bucket}";r={quota - 1};t={WINDOW}'),
-            ("RateLimit-Policy", f'"fixed window";"{bucket}";q={quota};w={WINDOW}'),
+            ("RateLimit", f'"{bucket}";r={rest};t={seconds}'),
+            ("RateLimit-Policy", f'"fixed window";"{bucket}";q={quota};w={self.window}'),
         )
 
     def _body(self, key: tuple[object, ...], make: Callable[[], bytes]) -> bytes:

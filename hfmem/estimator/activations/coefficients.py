@@ -127,6 +127,7 @@ class Coefficients:
         )
 
 
+@cache
 def find(label: str, mode: str, *, within: bool = False) -> Coefficients | None:
     """The coefficients of a label; None if it was not measured in that mode."""
     row = _row(label)
@@ -144,6 +145,7 @@ def implementations(label: str) -> frozenset[str]:
     return frozenset(mode.partition("/")[0] for mode in row["modes"]) if row else frozenset()
 
 
+@cache
 def runs_as(label: str) -> str:
     """The type whose coefficients apply: for a multimodal model that of its text model, otherwise the type itself."""
     line = _line(label)
@@ -185,6 +187,7 @@ def _line_at(start: int) -> dict[str, Any]:
     return found
 
 
+@cache
 def _line(label: str) -> dict[str, Any] | None:
     start = _text().find(_first(label))
     return None if start < 0 else _line_at(start + 1)
@@ -216,6 +219,7 @@ def _blocks(label: str) -> list[dict[str, Any]]:
     return found
 
 
+@cache
 def _part(name: str) -> Mapping[str, Any]:
     return _line_at(_text().index(f'\n{{"part": "{name}", '.encode()) + 1)
 
