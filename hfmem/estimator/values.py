@@ -98,6 +98,9 @@ class Scenario:
         unattended: why the requested attention does not run on the accelerator; "" where it does.
         prompt: prompt tokens, the rest of `seq` being generated; None: all of `seq` is the prompt.
         prefill_chunk: prompt tokens per forward pass; None: the whole prompt in one pass.
+        images: images in a sequence.
+        image_tokens, video_tokens, audio_tokens: tokens of a sequence that stand for images, a video and sound; part of
+            the prompt, or of `source_seq` where the decoder attends to them.
         Others as in `Options`.
     """
 
@@ -122,6 +125,10 @@ class Scenario:
     unattended: str = ""
     prompt: int | None = None
     prefill_chunk: int | None = None
+    images: int = 0
+    image_tokens: int = 0
+    video_tokens: int = 0
+    audio_tokens: int = 0
 
     @property
     def available(self) -> int:

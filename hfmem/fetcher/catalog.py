@@ -72,6 +72,7 @@ def find(ref: ModelRef) -> Checkpoint | None:
         source="catalog",
         provenance=Provenance(**entry["source"]).sentence(entry["names"]),
         config=entry["config"],
+        processing=entry.get("processing", {}),
         tensors=Tensors(tuple(row(pattern, dtype, tuple(shape)) for pattern, dtype, shape in entry["tensors"])),
         names=entry["names"],
         totals=published.get("by_dtype"),

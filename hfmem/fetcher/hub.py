@@ -36,7 +36,9 @@ from hfmem.fetcher.configs import (
     CONFIG,
     LONGEST_CONFIG,
     LONGEST_INDEX,
+    PROCESSOR_FILES,
     parse_object,
+    processor_settings,
     quantisation_file,
     shards_of,
 )
@@ -142,6 +144,7 @@ def _read(client: Client, ref: ModelRef, info: Info | None) -> Checkpoint:
         config = _config(client, pinned, early_config, notes)
         side = pool().submit(_beside, client, pinned, quantisation_file(config, (f.name for f in info.files)))
         adapted = pool().submit(_beside, client, pinned, _adapter_file(selection))
+        prepared = _processing(client, pinned, info.files)
         selection, contents = _chosen(client, ref, pinned, selection, early_header)
         quantisation, adapter = side.result(), adapted.result()
     except GatedModelError:
@@ -158,11 +161,20 @@ def _read(client: Client, ref: ModelRef, info: Info | None) -> Checkpoint:
         config=config,
         quantisation=quantisation,
         adapter=adapter,
+        processing={name: processor_settings(found) for name, one in prepared.items() if (found := one.result())},
         files=info.files,
         totals=info.totals,
         notes=tuple(notes),
     )
     return _filled(found, contents, selection)
+
+
+def _processing(
+    client: Client, pinned: ModelRef, files: Sequence[FileInfo]
+) -> dict[str, Future[Mapping[str, Any] | None]]:
+    """Requests for the processor's files that the repository has, beside those for its headers."""
+    listed = {file.name for file in files}
+    return {name: pool().submit(_beside, client, pinned, name) for name in PROCESSOR_FILES if name in listed}
 
 
 def _adapter_file(selection: Selection) -> str | None:

@@ -13,7 +13,7 @@ from hfmem.fetcher.values import Checkpoint, FileInfo, ModelRef, TensorInfo
 
 __all__ = ["SCHEMA", "from_record", "to_record"]
 
-SCHEMA: Final = 7
+SCHEMA: Final = 8
 
 _MOST_TENSORS: Final = 5_000_000
 
@@ -27,6 +27,7 @@ def to_record(checkpoint: Checkpoint) -> dict[str, Any]:
         "config": checkpoint.config,
         "quantisation": checkpoint.quantisation,
         "adapter": checkpoint.adapter,
+        "processing": checkpoint.processing,
         "tensors": _by_file(checkpoint.tensors),
         "files": [[file.name, file.size] for file in checkpoint.files],
         "weight_files": [file.name for file in checkpoint.weight_files],
@@ -52,9 +53,10 @@ def from_record(record: dict[str, Any], ref: ModelRef) -> Checkpoint:
     adapter = record.get("adapter")  # absent in older records
     if not all(isinstance(each, dict | None) for each in (config, quantisation, adapter)):
         raise TypeError("no configuration")
-    unread = record["unread"]
-    if not isinstance(metadata, dict) or not all(isinstance(values, dict) for values in metadata.values()):
-        raise TypeError("no metadata")
+    unread, processing = record["unread"], record["processing"]
+    for each in (metadata, processing):
+        if not isinstance(each, dict) or not all(isinstance(values, dict) for values in each.values()):
+            raise TypeError("no metadata, or no settings of a processor")
     if not isinstance(unread, dict) or not all(isinstance(reason, str) for reason in unread.values()):
         raise TypeError("no reasons")
     files = tuple(FileInfo(name=str(name), size=size) for name, size in record["files"])
@@ -67,6 +69,7 @@ def from_record(record: dict[str, Any], ref: ModelRef) -> Checkpoint:
         config=config,
         quantisation=quantisation,
         adapter=adapter,
+        processing=processing,
         tensors=Tensors(tuple(_rows(record["tensors"]))),
         files=files,
         weight_files=tuple(file for file in files if file.name in chosen),

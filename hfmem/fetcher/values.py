@@ -112,6 +112,8 @@ class Checkpoint:
         quantisation: the parsed hf_quant_config.json or quantize_config.json, if config.json has no quantisation
             config; None otherwise.
         adapter: the parsed adapter_config.json; None if there is none.
+        processing: the parsed files of the processor, which prepares images and sound, by name; those that are missing
+            or invalid are absent.
         base: the checkpoint of the adapter's base model; None for other models, and where it cannot be had.
         tensors: all tensors in the files to load; empty if no header could be read.
         names: for a catalog entry, whether the tensor names were recorded from the files, derived from the class by
@@ -140,6 +142,7 @@ class Checkpoint:
     config: Mapping[str, Any] | None = field(hash=False)
     quantisation: Mapping[str, Any] | None = field(default=None, hash=False)
     adapter: Mapping[str, Any] | None = field(default=None, hash=False)
+    processing: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, hash=False)
     base: Checkpoint | None = None
     tensors: Sequence[TensorInfo] = ()
     names: Names = "recorded"

@@ -17,6 +17,7 @@ from hfmem.options.otherwise import Detail, Otherwise
 from hfmem.options.run import DEFAULT_SEQ, LONGEST
 from hfmem.refusals.options import PromptError
 from hfmem.scenario.check import check, without_effect
+from hfmem.scenario.media import with_media
 from hfmem.scenario.options import Options
 from hfmem.scenario.runtime import for_model
 from hfmem.scenario.spread import spread
@@ -36,6 +37,10 @@ def resolve(options: Options, model: Model, machine: Machine | None = None) -> S
     """
     options = for_model(options, model)
     check(options)
+    return with_media(_resolved(options, model, machine), options, model)
+
+
+def _resolved(options: Options, model: Model, machine: Machine | None) -> Scenario:
     lengths = _lengths(options, model.architecture)
     formats = _formats(options, model, machine)
     if options.train and options.method == "exact":
