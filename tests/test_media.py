@@ -37,8 +37,17 @@ def test_tokens_by_the_models_file(folder: Path) -> None:
     assert (found["video_tokens"], found["audio_tokens"]) == (0, 0)
 
 
+@pytest.mark.parametrize("more", [(), ("--train", "full"), ("--runtime", "vllm", "--gpu", "8x H200")])
+def test_what_the_tower_needs_is_unknown_not_nothing(more: tuple[str, ...]) -> None:
+    """A total without it is a lower bound, and no fit."""
+    done = run(QWEN, "--images", "1", "--offline", "--format", "json", *more)
+    found = json.loads(done.stdout)["results"][0]
+    assert found["total_is_lower_bound"]
+    assert not any(fit["fits"] for fit in found["fit"] or ())
+
+
 def test_they_are_within_seq(folder: Path) -> None:
-    """The memory is that of the same tokens of text; their tower is told apart."""
+    """The cache is that of the same tokens of text."""
     with_image = hfmem.estimate(str(folder), seq=8192, images=1, image_size="1024x1024")
     without = hfmem.estimate(str(folder), seq=8192)
     assert with_image.estimate.group("kv_cache") == without.estimate.group("kv_cache")

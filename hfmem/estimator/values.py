@@ -131,6 +131,11 @@ class Scenario:
     audio_tokens: int = 0
 
     @property
+    def media_tokens(self) -> int:
+        """Tokens of a sequence that stand for images, a video or sound."""
+        return self.image_tokens + self.video_tokens + self.audio_tokens
+
+    @property
     def available(self) -> int:
         """Bytes of the accelerator that are not reserved; 0 where no accelerator is given."""
         return 0 if self.gpu is None else max(0, self.gpu.memory - self.reserve)

@@ -37,6 +37,7 @@ class Provenance:
         inferred: how the model was identified, if the config's source does not state its id; "" if it does.
         note: a remark on the config.
         values: another model in the catalog from which the config's values are taken; "" for none.
+        processor: where the settings of the processor are from; "" without any.
         made: whether the tensors are those of the transformers `class`, or of `modules` described here.
     """
 
@@ -45,6 +46,7 @@ class Provenance:
     inferred: str = ""
     note: str = ""
     values: str = ""
+    processor: str = ""
     made: Literal["class", "modules"]
 
     def sentence(self, names: Names) -> str:
@@ -57,6 +59,7 @@ class Provenance:
         inferred = f" (inferred ({self.inferred}))" if self.inferred else ""
         note = f" ({self.note})" if self.note else ""
         values = f"; values: those of {self.values} in this catalog" if self.values else ""
+        values += f"; processor: {self.processor}" if self.processor else ""
         return f"config: {where}{inferred}{note}{values}; tensors: {_MADE[self.made]}, {_NAMES[names]}."
 
 

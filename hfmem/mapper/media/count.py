@@ -83,7 +83,8 @@ def counter(config: Mapping[str, Any], read: Mapping[str, Mapping[str, Any]]) ->
     settings, classes = {}, {"processor": name}
     for part in PARTS:
         written = _written(read, part)
-        classes[part] = _class(written.get(_TYPES[part])) or own.get(part, "")
+        named = _class(written.get(_TYPES[part]))
+        classes[part] = named if named in _table()[1] else own.get(part, "")
         passed = usual.get(_PASSED[part])
         settings[part] = Keys((passed if isinstance(passed, Mapping) else {}, written, _defaults(classes[part])))
     processor = read.get("processor_config.json", {})
