@@ -21,6 +21,7 @@ import pytest
 
 from hfmem import inspect
 from hfmem.engines import table as engines
+from hfmem.engines.mlx.classes import DIALECTS
 from hfmem.engines.vllm import formats as vllm
 from hfmem.engines.vllm import rules
 from hfmem.estimator.recipe import optimizers, precisions, stacks
@@ -35,6 +36,7 @@ EXEMPTIONS: Final = FIXTURES / "exemptions.json"
 ACTIVATIONS: Final = ROOT / "hfmem" / "data" / "activations.jsonl"
 GRAPHS: Final = ROOT / "hfmem" / "data" / "llamacpp_graphs.jsonl"
 BUFFERS: Final = FIXTURES / "gguf" / "buffers.jsonl"
+MLX: Final = FIXTURES / "mlx" / "runs.jsonl"
 LOGS: Final = FIXTURES / "measured" / "llamacpp.jsonl"
 
 SHORTEST: Final = 30
@@ -89,6 +91,7 @@ THINGS: Final[dict[str, Callable[[], Names]]] = {
     "recipe": recipes_of_engines,
     "vllm release": lambda: frozenset(row.name for row in rules.RULES),
     "engine": lambda: frozenset(row.name for row in engines.engines()),
+    "class of mlx-lm": lambda: frozenset(DIALECTS),
     "llama.cpp graph": lambda: frozenset(ROWS),
 }
 """Everything that needs evidence, by its kind, as the code's tables have it now."""
@@ -183,11 +186,17 @@ def measured_releases() -> Names:
 
 
 def measured_engines() -> Names:
-    """Those of which a server's readings are compared, and llama.cpp, whose library told its buffers."""
+    """Those of which a server's readings are compared, llama.cpp, whose library told its buffers, and MLX that ran."""
     told, *rows = lines(BUFFERS)
     own = {"llamacpp"} if "llama.cpp" in told["source"] and rows else set()
     printed = {"ollama"} if any(row["software"].startswith("Ollama") for row in lines(LOGS)) else set()
-    return frozenset({row["engine"] for row in served()} | own | printed)
+    run = {"mlx"} if run_classes() else set()
+    return frozenset({row["engine"] for row in served()} | own | printed | run)
+
+
+def run_classes() -> Names:
+    """Classes of which mlx-lm ran a small model for real."""
+    return frozenset(row["config"]["architectures"][0] for row in lines(MLX) if row["peak"] > row["weights"])
 
 
 def recorded_graphs() -> Names:
@@ -206,6 +215,7 @@ MEASURED: Final[dict[str, Callable[[], Names]]] = {
     "recipe": measured_recipes,
     "vllm release": measured_releases,
     "engine": measured_engines,
+    "class of mlx-lm": run_classes,
     "llama.cpp graph": recorded_graphs,
 }
 """What has a recorded measurement, by its kind."""

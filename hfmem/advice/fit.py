@@ -14,7 +14,7 @@ from hfmem.advice.bisection import largest, last_within
 from hfmem.advice.values import Fit
 from hfmem.engines.inference import Prepared
 from hfmem.engines.inference import estimate as estimate_memory
-from hfmem.engines.protocol import Offloads, Pads
+from hfmem.engines.protocol import Limits, Offloads, Pads
 from hfmem.engines.table import engine
 from hfmem.errors import InvalidScenarioError
 from hfmem.estimator.values import Estimate, Margin, Offload, Scenario, Term
@@ -173,7 +173,12 @@ class Case:
         return held(*self.taken(batch, seq))
 
     def max_batch(self) -> int | None:
-        """The largest batch at the scenario's length; None if unlimited. A trainer may take some batches only."""
+        """The largest batch at the scenario's length; None if unlimited. A trainer may take some batches only, and a
+        server no more than it runs at once."""
+        runs = engine(self.scenario.runtime)
+        limit = runs.most_at_once(self.scenario) if isinstance(runs, Limits) and not self.scenario.train else None
+        if limit is not None:
+            return self._last(lambda batch: (batch, self.scenario.seq), limit)
         least, step = 1, 1
         if self.options.train in OBJECTIVES:
             from hfmem.scenario.trainers import batch_steps  # its tables are for training only
@@ -185,7 +190,11 @@ class Case:
     def max_seq(self) -> int:
         """The longest context at the scenario's batch, limited to the model's maximum."""
         longest = self.model.architecture.max_positions or MOST
-        return self._last(lambda seq: (self.scenario.batch, seq), longest)
+        batch, known = self.scenario.batch, self.scenario.seq
+        if not self.scenario.train and known <= longest and self.fits(batch, known):
+            # shorter ones fit as well, but may be too short for a request that a server is told to expect
+            return known - 1 + largest(lambda more: self.fits(batch, known - 1 + more), longest - known + 1)
+        return self._last(lambda seq: (batch, seq), longest)
 
     def _last(self, shape: Callable[[int], tuple[int, int]], most: int) -> int:
         """The last number whose batch and length fit."""

@@ -27,6 +27,7 @@ __all__ = [
     "Attends",
     "Engine",
     "Found",
+    "Limits",
     "Offloads",
     "Packs",
     "Pads",
@@ -206,6 +207,14 @@ class Pads(Protocol):
 
     def padded(self, batch: int, seq: int) -> int:
         """The longest sequence length that takes exactly as much memory as `seq`."""
+
+
+@runtime_checkable
+class Limits(Protocol):
+    """An engine that runs no more sequences at once than its settings let it."""
+
+    def most_at_once(self, scenario: Scenario) -> int | None:
+        """The sequences that the user's own limit allows; None without one."""
 
 
 @runtime_checkable

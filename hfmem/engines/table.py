@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from hfmem.engines.llamacpp.options import LlamaCppOptions, OllamaOptions
+from hfmem.engines.mlx.options import MlxOptions
 from hfmem.engines.transformers.options import TransformersOptions
 from hfmem.engines.vllm.options import VllmOptions
 from hfmem.options.option import Option
@@ -29,7 +30,7 @@ __all__ = [
     "registered",
 ]
 
-Runtime = Literal["transformers", "vllm", "llamacpp", "ollama"]
+Runtime = Literal["transformers", "vllm", "llamacpp", "ollama", "mlx"]
 
 USUAL: Final[Runtime] = "transformers"
 """The engine of a model that is none of another's files."""
@@ -47,6 +48,7 @@ class EngineRow:
         modes: inference, training, or both.
         methods: the values of `--method` that it supports.
         formats: file formats that are its own: it runs them if the user does not choose an engine.
+        quantisers: quantisers whose checkpoints are its own, likewise.
         only: the file format besides which it runs none; "" where it runs several.
         tracer: the module whose `traced` asks the engine's own software, for `--trace`; "" if there is none.
         launch: the module whose `LAUNCH` tells how its program's launch line is read; "" if there is none.
@@ -59,6 +61,7 @@ class EngineRow:
     modes: tuple[Mode, ...] = ("inference",)
     methods: tuple[str, ...] = ("exact",)
     formats: tuple[str, ...] = ()
+    quantisers: tuple[str, ...] = ()
     only: str = ""
     tracer: str = ""
     launch: str = ""
@@ -142,10 +145,11 @@ register(
 register(
     EngineRow(name="ollama", title="Ollama", options=OllamaOptions, home="hfmem.engines.llamacpp.ollama", only="GGUF")
 )
+register(EngineRow(name="mlx", title="MLX", options=MlxOptions, home="hfmem.engines.mlx.engine", quantisers=("mlx",)))
 
 
 @dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
-class EngineOptions(TransformersOptions, VllmOptions, LlamaCppOptions):
+class EngineOptions(TransformersOptions, VllmOptions, LlamaCppOptions, MlxOptions):
     """The options of the built-in engines, statically typed, and `runtime`, which chooses one."""
 
     runtime: Annotated[
@@ -155,6 +159,6 @@ class EngineOptions(TransformersOptions, VllmOptions, LlamaCppOptions):
             panel=MODEL,
             common=True,
             choices=lambda: tuple(_ROWS),
-            shown="llamacpp for GGUF files, else transformers",
+            shown="llamacpp for GGUF files, mlx for what MLX quantised, else transformers",
         ),
     ] = None

@@ -71,6 +71,7 @@ class Rule:
         within: further lists, each of which must match a module of the decoder's layers too.
         components: components to which it is restricted; empty for all.
         head: whether the head counts as a linear layer.
+        tables: whether token embeddings do.
     """
 
     scheme: Scheme | None
@@ -79,12 +80,14 @@ class Rule:
     within: tuple[tuple[str, ...], ...] = ()
     components: frozenset[str] = frozenset()
     head: bool = False
+    tables: bool = False
 
     def layers(self, group: TensorGroup, names: Names) -> frozenset[int]:
         """The layers in which it applies to a group."""
         if self.components and group.component not in self.components:
             return frozenset()
-        if not (group.linear or (self.head and group.component == "lm_head" and len(group.shape) == 2)):
+        also = {"lm_head": self.head, "embedding": self.tables}.get(group.component, False)
+        if not (group.linear or (also and len(group.shape) == 2)):
             return frozenset()
         if group.role.startswith(_SCALED_LATER):
             return frozenset()
@@ -131,6 +134,9 @@ def reading_of(method: str, bits: int, facts: Mapping[str, Any], config: Mapping
     found = Reading()
     if method == "compressed-tensors":
         _groups(found, facts)
+    elif method == "mlx":
+        _mlx(found, bits, {**facts, "scales": config.get("torch_dtype") or config.get("dtype")})
+        return found
     else:
         _others(found, method, bits, facts, config)
     if found.rules:
@@ -163,6 +169,36 @@ def _groups(found: Reading, facts: Mapping[str, Any]) -> None:
         found.unread.update(dict.fromkeys(f"the target {word} of {name}" for word in classes))
         named = () if set(_LINEAR) & set(targets) else tuple(targets)
         found.add(Rule(scheme=scheme, taken=named, left=left, head=True))
+
+
+_PER_MODULE: Final = ("bits", "group_size", "mode", "scales")
+
+
+def _mlx(found: Reading, bits: int, facts: Mapping[str, Any]) -> None:
+    """MLX's `quantization`: all linear layers and embeddings of the text model, and modules with their own settings, or
+    `false` for those that stay (mlx-lm 0.32, `quantize_model` of mlx_lm/utils.py)."""
+    scheme = scheme_of("mlx", facts, bits)
+    if scheme is None:
+        return
+    base = Rule(
+        scheme=scheme, components=frozenset((*PARENTS, "router", "lm_head", "embedding")), head=True, tables=True
+    )
+    modules: dict[tuple[object, ...], list[str]] = {}
+    for name, own in facts.items():
+        if isinstance(own, Mapping):
+            modules.setdefault(tuple(own.get(key, facts.get(key)) for key in _PER_MODULE), []).append(name)
+        elif own is False:
+            modules.setdefault((), []).append(name)
+    for (settings, names), _ in zip(modules.items(), range(_MOST_FORMATS), strict=False):
+        values = dict(zip(_PER_MODULE, settings, strict=False))
+        own_bits = values.get("bits")
+        usable = type(own_bits) is int and 1 <= own_bits <= _PLAIN_BITS
+        own_scheme = scheme_of("mlx", values, own_bits) if usable and type(own_bits) is int else None
+        if settings and own_scheme is None:
+            found.unread[names[0]] = None
+        else:
+            found.add(replace(base, scheme=own_scheme, taken=tuple(names)))
+    found.add(base)
 
 
 def _others(found: Reading, method: str, bits: int, facts: Mapping[str, Any], config: Mapping[str, Any]) -> None:

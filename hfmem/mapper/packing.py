@@ -104,6 +104,7 @@ def quantisation_of(config: Mapping[str, Any]) -> Mapping[str, Any]:
     return {}
 
 
+_LARGEST_GROUP: Final = 2**20
 _LONGEST_NAME: Final = 80  # characters of a method or format name
 
 _SPELLINGS: Final[dict[str, str]] = {
@@ -128,7 +129,7 @@ def declared_quantisation(config: Mapping[str, Any]) -> Quantisation | None:
         return None
     inner = found.get("quantization")
     facts = {**found, **inner} if isinstance(inner, Mapping) else found
-    method, bits = _method(facts), _bits(facts)
+    method, bits, size = _method(facts), _bits(facts), facts.get("group_size")
     return Quantisation(
         method=method,
         scheme=_scheme(method, bits, facts),
@@ -137,6 +138,7 @@ def declared_quantisation(config: Mapping[str, Any]) -> Quantisation | None:
         # with one group per output channel (-1), reordering the inputs changes nothing
         reordered=facts.get("desc_act") is True and facts.get("group_size") != -1,
         static=facts.get("activation_scheme") == "static",
+        group=size if type(size) is int and 0 < size <= _LARGEST_GROUP else 0,
     )
 
 

@@ -94,6 +94,27 @@ def integers(bits: int, group: int, *, zeros: bool, reordered: bool = False) -> 
     return stored
 
 
+def _mlx(facts: Mapping[str, Any], bits: int) -> Scheme | None:
+    """MLX's `quantize` (mlx 0.32, mlx/ops.cpp): 32-bit words, and per group of inputs a scale and a zero point, or a
+    scale of one byte."""
+    mode = facts.get("mode") or "affine"
+    size = {"affine": 64, "mxfp4": 32, "mxfp8": 32, "nvfp4": 16}.get(mode if isinstance(mode, str) else "")
+    if size is None:
+        return None
+    group = _whole(facts.get("group_size"), size)
+    scales = {"float32": "F32", "float16": "F16"}.get(str(facts.get("scales")), "BF16")  # the dtype of the model
+
+    def stored(shape: Shape) -> Stored:
+        *rest, inputs = shape
+        groups = (*rest, _up(inputs, group))
+        packed = ("", "U32", (*rest, _up(inputs * bits, 32)))
+        if mode != "affine":
+            return packed, (".scales", "U8", groups)
+        return packed, (".scales", scales, groups), (".biases", scales, groups)
+
+    return stored
+
+
 def _compressed(weights: Mapping[str, Any]) -> Scheme:
     """compressed-tensors 0.20, `quantization/quant_scheme.py`; scales have the dtype of the model."""
     bits, size = _whole(weights.get("num_bits"), 8), weights.get("group_size")
@@ -192,7 +213,7 @@ def scheme_of(method: str, facts: Mapping[str, Any], bits: int) -> Scheme | None
     if method == "modelopt":
         return algorithm(str(facts.get("quant_algo") or ""), facts)
     plain: dict[str, Scheme] = {"mxfp4": mxfp4_blocks, "mxfp8": mxfp8, "fbgemm_fp8": _rows("F8_E4M3", "F32")}
-    return plain.get(method)
+    return _mlx(facts, bits) if method == "mlx" else plain.get(method)
 
 
 def _auto_round(kind: str, facts: Mapping[str, Any], bits: int) -> Scheme | None:

@@ -251,6 +251,7 @@ class Quantisation:
         symmetric: whether there are no zero points.
         reordered: whether groups are reordered by activation (`desc_act`).
         static: whether activation scales are stored.
+        group: elements that share a scale; 0 where the config does not say.
     """
 
     method: str
@@ -259,6 +260,7 @@ class Quantisation:
     symmetric: bool = True
     reordered: bool = False
     static: bool = False
+    group: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from tabulate import tabulate
 
 from hfmem.estimator import textbook
 from hfmem.estimator.textbook import TEXTBOOK_PRECISIONS
-from hfmem.estimator.values import GROUPS, Estimate, Group, Term
+from hfmem.estimator.values import GROUPS, Estimate, Group, Term, total_of
 from hfmem.options.otherwise import Detail
 from hfmem.report.choices import choice_lines
 from hfmem.report.escapes import line
@@ -144,6 +144,9 @@ def _growth(report: Report, unit: str) -> Iterator[str]:
 def _beside(report: Report, unit: str) -> Iterator[str]:
     estimate, download = report.estimate, report.download
     loading = estimate.loading
+    if estimate.host:
+        parts = ", ".join(f"{term.name} {format_bytes(term.nbytes, unit)}" for term in estimate.host)
+        yield f"host memory: {format_bytes(total_of(estimate.host), unit)} ({parts})"
     if loading is not None and loading.host:
         yield f"while loading: {format_bytes(loading.host, unit)} of host memory ({loading.how.split(';')[0]})"
     if loading is not None and loading.gpu is not None and loading.gpu > estimate.total:

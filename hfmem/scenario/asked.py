@@ -65,7 +65,7 @@ def owners() -> Owners:
     """For each option of an engine, the engines that have it."""
     found: dict[str, tuple[tuple[str, str, bool], ...]] = {}
     for row in engines():
-        chosen = row.name == USUAL or bool(row.formats)
+        chosen = row.name == USUAL or bool(row.formats or row.quantisers)
         for option in declared(row.options):
             found[option.name] = (*found.get(option.name, ()), (row.name, row.title, chosen))
     return found

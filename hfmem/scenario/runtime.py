@@ -31,7 +31,9 @@ def for_model(options: Options, model: Model) -> Options:
 def _usual(options: Options, model: Model) -> Runtime:
     """The engine whose own files the model's are, if it does what is asked."""
     form = format_name(model.checkpoint, model.offered if model.parameters is None else "")
+    quantiser = model.quantisation.method if model.quantisation is not None else ""
     for row in engines():
-        if form in row.formats and mode_of(options) in row.modes and options.method in row.methods:
+        own = form in row.formats or quantiser in row.quantisers
+        if own and mode_of(options) in row.modes and options.method in row.methods:
             return cast("Runtime", row.name)
     return USUAL

@@ -236,7 +236,10 @@ class _Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         self._full = False
         if self._pieces is not None:
-            self._pump()
+            # not from here: a transport that is closed in the middle of its own write would be closed twice
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = self._loop.call_soon(self._pump)
 
     def _next(self) -> None:
         """Take the next request, if it is here and the one before is answered."""

@@ -139,6 +139,11 @@ class Vllm:
             Otherwise(f"Of {scenario.batch:,} sequences, --max-num-seqs lets {most:,} run concurrently."),
         )
 
+    def most_at_once(self, scenario: Scenario) -> int | None:
+        """`--max-num-seqs`, where the user gave it; more than its default run where the launch line raises it."""
+        settings = settings_of(scenario)
+        return settings.max_num_seqs if settings.seqs_given else None
+
     def _to_be_made(self, model: Model, scenario: Scenario) -> str:
         """Why a new checkpoint has to be written before serving; "" where vLLM serves the model as it is."""
         if not all(kept.written for kept in self.kept(model, scenario)):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final
@@ -48,9 +48,13 @@ def usable(terms: Sequence[Term], scenario: Scenario) -> int:
     if gpu is None:
         return 0
     settings = settings_of(scenario)
+    return min(scenario.available, _budget(settings, gpu) + _outside(terms, settings))
+
+
+def _outside(terms: Sequence[Term], settings: Settings) -> int:
+    """Bytes of a rank's terms outside of the budget."""
     cache = total_of(term for term in terms if term.group == "kv_cache")
-    outside = total_of(terms) - budgeted(terms, settings) - cache
-    return min(scenario.available, _budget(settings, gpu) + outside)
+    return total_of(terms) - budgeted(terms, settings) - cache
 
 
 def _budget(settings: Settings, gpu: Accelerator) -> int:
@@ -76,7 +80,12 @@ def serving(ranks: Sequence[RankMemory], scenario: Scenario, model: Model, to_be
     found = _tightest([_budget(settings, gpu) - budgeted(rank.terms, settings) for rank in ranks], layouts)
     needed = found.layout.blocks(scenario.seq, settings)
     concurrency = found.blocks / needed if needed else None
-    refused = _no_free_memory(ranks, scenario) or _no_pool(found, needed, scenario) or _no_states(found, settings)
+    refused = (
+        _no_free_memory(ranks, scenario)
+        or _no_room_beside(ranks, scenario)
+        or _no_pool(found, needed, scenario)
+        or _no_states(found, settings)
+    )
     holds = all(total_of(rank.terms) <= usable(rank.terms, scenario) for rank in ranks)
     lineless = to_be_made if holds else f"{scenario.batch:,} such requests do not fit at once"
     return Serving(
@@ -88,7 +97,7 @@ def serving(ranks: Sequence[RankMemory], scenario: Scenario, model: Model, to_be
         command=None if lineless or refused else _command(model, scenario, settings, _fewer(found, settings)),
         refused=refused,
         lineless=lineless,
-        remark=_remark(found, settings),
+        remark="" if refused else _remark(found, settings) or _crowded_words(ranks, scenario),
         mix=mix_of(found.layout, found.blocks, settings),
         least_utilization=_least(ranks, scenario, settings),
     )
@@ -157,6 +166,32 @@ def _no_free_memory(ranks: Sequence[RankMemory], scenario: Scenario) -> str:
     )
 
 
+def _no_room_beside(ranks: Sequence[RankMemory], scenario: Scenario) -> str:
+    """Why the GPU has no room for the pool and what is allocated outside of the budget before the first request: the
+    context and, up to 0.19, CUDA graphs; "" where it has."""
+    # a request's activations are not there yet, and CUDA graphs may take their room
+    return _crowded(ranks, scenario, lambda terms: -total_of(term for term in terms if term.group == "activations"))
+
+
+def _crowded(
+    ranks: Sequence[RankMemory], scenario: Scenario, more: Callable[[Sequence[Term]], int] = lambda _: 0
+) -> str:
+    """Why the GPU has no room for the budget, which the pool fills, and what is outside of it, plus `more` bytes."""
+    settings, gpu = settings_of(scenario), scenario.gpu
+    if gpu is None:
+        return ""
+    outside = max((_outside(rank.terms, settings), more(rank.terms)) for rank in ranks)
+    room = scenario.available - sum(outside)
+    if room >= _budget(settings, gpu):
+        return ""
+    possible = max(0, scenario.available - outside[0]) * 100 // gpu.memory
+    return (
+        f"--gpu-memory-utilization {settings.gpu_memory_utilization:g} fills {format_bytes(_budget(settings, gpu))} "
+        f"with the KV cache pool, and {format_bytes(outside[0])} of context and CUDA graphs come on top of it"
+        + (f"; --gpu-memory-utilization {possible / 100:g} is the most that fits" if possible else "")
+    )
+
+
 def _no_pool(pool: _Pool, needed: int, scenario: Scenario) -> str:
     """Why the KV cache pool is too small to start (`_check_enough_kv_cache_memory`); "" where it is large enough."""
     if not pool.layout.block_bytes:
@@ -208,6 +243,12 @@ def _remark(pool: _Pool, settings: Settings) -> str:
         f"{settings.describe()} would refuse to start, as the KV cache pool has only {pool.blocks:,} blocks, and with "
         "CUDA graphs each sequence needs a block for its recurrent states."
     )
+
+
+def _crowded_words(ranks: Sequence[RankMemory], scenario: Scenario) -> str:
+    """That full steps may not fit, though the server starts; "" where they do."""
+    crowded = _crowded(ranks, scenario)
+    return f"Full steps may run out of memory: {crowded}." if crowded else ""
 
 
 def _command(model: Model, scenario: Scenario, settings: Settings, fewer: int) -> str:

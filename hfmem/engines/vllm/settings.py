@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from hfmem.engines.vllm.extras import NO_EXTRAS, Extras, extras
 from hfmem.engines.vllm.options import VllmOptions
-from hfmem.engines.vllm.releases import Release, number_of, read_of, sizes_of
+from hfmem.engines.vllm.releases import DEFAULT, Release, number_of, read_of, sizes_of
 from hfmem.engines.vllm.rules import Rules, release_of, rules_of
 from hfmem.estimator.values import Scenario
 from hfmem.options.otherwise import Detail
@@ -126,9 +126,16 @@ def settings(options: VllmOptions, gpu: Accelerator | None, length: int) -> Sett
 
 def _rules_words(options: VllmOptions, rules: Rules, gpu: Accelerator | None) -> list[str]:
     """Remarks on which release and hardware the rules describe."""
-    release = ".".join(map(str, release_of(options.vllm_version)))
-    words = f"Modelled on the source of vLLM {release}, with start-up logs of {rules.name}."
-    found: list[str] = [Detail(words + ("" if options.vllm_version else " --vllm-version selects another release."))]
+    asked = release_of(options.vllm_version)
+    release = ".".join(map(str, asked))
+    if asked > release_of(None):
+        found = [
+            f"vLLM {release} is newer than {DEFAULT}, the last release whose source was read: the rules are those of "
+            f"{DEFAULT}."
+        ]
+    else:
+        words = f"Modelled on the source of vLLM {release}, with start-up logs of {rules.name}."
+        found = [Detail(words + ("" if options.vllm_version else " --vllm-version selects another release."))]
     if gpu and gpu.vendor != "nvidia":
         found.append("The rules and overheads are those for NVIDIA GPUs.")
     return found

@@ -1,0 +1,1 @@
+"""MLX, as mlx-lm runs language models with it."""

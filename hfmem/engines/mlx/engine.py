@@ -1,0 +1,220 @@
+"""MLX as an engine: `mlx_lm.generate` on Apple silicon or, with MLX's CPU backend, on a processor."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from shlex import quote
+from typing import Final
+
+from hfmem.dtypes import find_dtype
+from hfmem.engines.mlx.classes import shape_of
+from hfmem.engines.mlx.modules import Attention, Shape
+from hfmem.engines.mlx.options import DEFAULT_STEP, MlxOptions
+from hfmem.engines.mlx.runs import Run, kept, peak
+from hfmem.engines.mlx.split import RULES
+from hfmem.engines.mlx.tasks import CPU, Backend, metal
+from hfmem.engines.mlx.weights import packed_as, weight_term
+from hfmem.engines.protocol import Engine, Suggestions
+from hfmem.estimator.parallel import Parallel
+from hfmem.estimator.values import Estimate, Group, Loading, Margin, Scenario, Serving, Settings, Term
+from hfmem.estimator.weights.kept import PLAIN, Kept
+from hfmem.hardware.values import Accelerator
+from hfmem.mapper.interpret import Model
+from hfmem.mapper.values import Architecture
+from hfmem.options.otherwise import Otherwise
+from hfmem.refusals.splits import UnsupportedSizeError
+from hfmem.unknown import Unknown
+
+__all__ = ["ENGINE", "Mlx"]
+
+_CACHES: Final = "mlx-lm 0.32.2, mlx_lm/models/cache.py"
+_TASKS: Final = (
+    "the operations of mlx-lm 0.32.2's modules (mlx_lm/models), and mlx 0.32, mlx/transforms.cpp (MAX_ACTIVE_TASKS) "
+    "and mlx/backend/metal/device.cpp (CommandEncoder::needs_commit)"
+)
+_FIVE_PERCENT: Final = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Steps:
+    """What a person asked of mlx-lm."""
+
+    step: int | None
+    chosen: tuple[str, ...] = ()
+
+    def describe(self) -> str:
+        return "mlx-lm 0.32"
+
+    def fields(self) -> Mapping[str, object]:
+        return {"prefill_step_size": self.step or DEFAULT_STEP}
+
+
+class Mlx:
+    """`mlx_lm.generate`."""
+
+    title = "MLX"
+    split = RULES
+    profiled = False
+    suggestions = Suggestions(others=(("--prefill-step-size 512", (("prefill_step_size", 512),)),))
+
+    def check_split(self, architecture: Architecture, parallel: Parallel) -> None:
+        for name in ("dp", "tp", "pp", "ep", "cp"):
+            if (size := getattr(parallel, name)) > 1:
+                raise UnsupportedSizeError(name, size, self.split.software)
+
+    def run_dtype(
+        self, dtype: str | None, architecture: Architecture, gpu: Accelerator | None
+    ) -> tuple[str | None, str]:
+        return dtype, ""
+
+    def settings(self, options: object, gpu: Accelerator | None, length: int) -> Settings:
+        if not isinstance(options, MlxOptions):
+            raise TypeError("not the options of mlx-lm")
+        return _Steps(step=options.prefill_step_size)
+
+    def estimate(self, model: Model, scenario: Scenario) -> Estimate:
+        """Weights, caches, and what is in flight beside them at the peak."""
+        weights, shape = weight_term(model, scenario), shape_of(model)
+        terms: list[Term] = []
+        unknown: list[tuple[Group, str]] = []
+        if isinstance(weights, Unknown):
+            unknown.append(("weights", weights.reason))
+        else:
+            terms.append(weights)
+        run, backend = _run(model, scenario), _backend(scenario)
+        if isinstance(shape, Unknown) or isinstance(run, Unknown):
+            reason = shape.reason if isinstance(shape, Unknown) else str(run)
+            unknown += [("kv_cache", reason), ("activations", reason)]
+            return Estimate(terms=tuple(terms), unknown=tuple(unknown), notes=_notes(model, scenario))
+        caches = _cache_terms(shape, run)
+        terms += caches
+        if isinstance(backend, Unknown):
+            unknown.append(("activations", backend.reason))
+        else:
+            terms.append(_flight(shape, run, backend, sum(term.nbytes for term in caches)))
+        grown = sum(_width(block.attention) for block in shape.blocks if block.attention.window is None) * run.item
+        return Estimate(
+            terms=tuple(terms),
+            unknown=tuple(unknown),
+            kv_cache_per_token=grown,
+            kv_cache_fixed=max(0, sum(term.nbytes for term in caches) // run.batch - grown * scenario.seq),
+            notes=_notes(model, scenario),
+            serving=Serving(kv_pool=None, kv_tokens=None, max_concurrency=None, command=_command(model, scenario)),
+        )
+
+    def kept(self, model: Model, scenario: Scenario) -> tuple[Kept, ...]:
+        return (PLAIN,)
+
+    def refused(self, model: Model, scenario: Scenario) -> str:
+        return ""
+
+    def loading(self, model: Model, scenario: Scenario, weights: int) -> Loading | None:
+        return None
+
+    def usable(self, terms: Sequence[Term], scenario: Scenario) -> int:
+        return scenario.available
+
+    def margin(self, estimate: Estimate, scenario: Scenario) -> Margin:
+        return Margin(
+            nbytes=scenario.available // _FIVE_PERCENT,
+            why="MLX starts to free what it keeps for reuse at 95 % of Metal's recommended working set",
+            source="mlx 0.32, mlx/backend/metal/allocator.cpp (gc_limit_)",
+        )
+
+    def notes(self, model: Model, scenario: Scenario) -> tuple[str, ...]:
+        return ()
+
+
+def _asked(scenario: Scenario) -> int | None:
+    return scenario.serving.step if isinstance(scenario.serving, _Steps) else None
+
+
+def _run(model: Model, scenario: Scenario) -> Run | Unknown:
+    """The run of a scenario."""
+    dtype = find_dtype(scenario.compute_dtype or "")
+    if dtype is None:
+        return Unknown("the dtype of the activations is not known: use --dtype")
+    return Run(
+        batch=scenario.batch,
+        prompt=min(scenario.prompt or scenario.seq, scenario.seq),
+        seq=scenario.seq,
+        step=_asked(scenario) or scenario.prefill_chunk or DEFAULT_STEP,
+        item=dtype.nbytes(1),
+        packed=packed_as(model),
+    )
+
+
+def _backend(scenario: Scenario) -> Backend | Unknown:
+    """What computes: Metal, by default one of a large chip, whose tasks are the larger ones."""
+    gpu = scenario.gpu
+    if gpu is None:
+        return metal("max")
+    if gpu.kind == "cpu":
+        return CPU
+    if gpu.vendor not in ("apple", ""):
+        return Unknown("what MLX has in flight on this accelerator is not modelled: only Metal and processors are")
+    return metal(gpu.name if gpu.vendor else "max")
+
+
+def _width(attention: Attention) -> int:
+    """Elements of a token's keys and values."""
+    return attention.kv_heads * (attention.key_dim + attention.value_dim)
+
+
+def _cache_terms(shape: Shape, run: Run) -> list[Term]:
+    """The caches at the end, by kind."""
+    terms = []
+    for attention, count in Counter(block.attention for block in shape.blocks).items():
+        tokens = kept(attention, run)
+        window = attention.window
+        terms.append(
+            Term(
+                name="full attention" if window is None else f"window of {window:,} tokens",
+                group="kv_cache",
+                nbytes=count * run.batch * tokens * _width(attention) * run.item,
+                how=f"{count} layers × {tokens} tokens × {attention.kv_heads} heads × "
+                f"({attention.key_dim} + {attention.value_dim}) × {run.item} B × batch {run.batch}; in steps of 256",
+                source=f"{_CACHES} ({'KVCache' if window is None else 'RotatingKVCache'})",
+                certainty="derived",
+            )
+        )
+    return terms
+
+
+def _flight(shape: Shape, run: Run, backend: Backend, cached: int) -> Term:
+    """What is allocated beside weights and caches at the peak."""
+    found = peak(shape, run, backend)
+    doing = "of the prompt" if found.phase == "prefill" else "of the answer"
+    return Term(
+        name="arrays in flight",
+        group="activations",
+        nbytes=max(0, found.nbytes - cached),
+        how=f"peak with {found.tokens:,} tokens {doing} at once after {found.before:,}: what the last 10 tasks of "
+        f"{backend.title} read and wrote, and caches that grow",
+        source=_TASKS,
+        certainty="derived",
+    )
+
+
+def _command(model: Model, scenario: Scenario) -> str:
+    words = ["mlx_lm.generate", "--model", model.checkpoint.ref.model_id]
+    step = _asked(scenario) or scenario.prefill_chunk
+    words += ["--prefill-step-size", str(step)] if step else []
+    return " ".join(quote(word) for word in words)
+
+
+def _notes(model: Model, scenario: Scenario) -> tuple[str, ...]:
+    notes: list[str] = []
+    longest = model.architecture.max_positions
+    if longest is not None and scenario.seq > longest:
+        notes.append(f"{scenario.seq:,} tokens exceed the model's maximum of {longest:,}.")
+    if scenario.word and model.quantisation is not None:
+        notes.append(Otherwise(f"--dtype {scenario.word} has no effect: MLX runs the weights as they are stored."))
+    if scenario.kv_dtype not in (None, scenario.compute_dtype):
+        notes.append(Otherwise("--kv-dtype has no effect: mlx-lm's cache has the dtype of the activations."))
+    return tuple(notes)
+
+
+ENGINE: Final[Engine] = Mlx()
