@@ -37,10 +37,18 @@ def test_tokens_by_the_models_file(folder: Path) -> None:
     assert (found["video_tokens"], found["audio_tokens"]) == (0, 0)
 
 
-@pytest.mark.parametrize("more", [(), ("--train", "full"), ("--runtime", "vllm", "--gpu", "8x H200")])
-def test_what_the_tower_needs_is_unknown_not_nothing(more: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    "line",
+    [
+        (QWEN, "--images", "1", "--train", "full"),
+        (QWEN, "--images", "1", "--runtime", "vllm", "--gpu", "8x H200"),
+        (QWEN, "--video-frames", "4", "--gpu", "H200"),
+        ("Qwen/Qwen2-Audio-7B-Instruct", "--audio-seconds", "9", "--gpu", "H200"),
+    ],
+)
+def test_what_a_tower_needs_is_unknown_not_nothing(line: tuple[str, ...]) -> None:
     """A total without it is a lower bound, and no fit."""
-    done = run(QWEN, "--images", "1", "--offline", "--format", "json", *more)
+    done = run(*line, "--offline", "--format", "json")
     found = json.loads(done.stdout)["results"][0]
     assert found["total_is_lower_bound"]
     assert not any(fit["fits"] for fit in found["fit"] or ())

@@ -280,7 +280,8 @@ def _activations(engine: Ranked, model: Model, scenario: Scenario, stage: Stage)
     if reason := model.architecture.unmodelled:
         return Found(unknown=(("activations", reason),))
     found = engine.activations(model, scenario, stage)
-    return replace(found, unknown=(*found.unknown, _TOWER)) if scenario.media_tokens else found
+    told = found.encoded or not scenario.media_tokens
+    return found if told else replace(found, unknown=(*found.unknown, _TOWER))
 
 
 def _ranks(found: Iterable[Stage], filled: Iterable[_Filled]) -> tuple[Rank, ...]:

@@ -101,6 +101,8 @@ class Scenario:
         images: images in a sequence.
         image_tokens, video_tokens, audio_tokens: tokens of a sequence that stand for images, a video and sound; part of
             the prompt, or of `source_seq` where the decoder attends to them.
+        pieces: images that the tower runs for a sequence, tiles counted one by one; 0 where that is not known.
+        patches: patches of each; 0 for those of the tower's own size of images.
         Others as in `Options`.
     """
 
@@ -129,6 +131,8 @@ class Scenario:
     image_tokens: int = 0
     video_tokens: int = 0
     audio_tokens: int = 0
+    pieces: int = 0
+    patches: int = 0
 
     @property
     def media_tokens(self) -> int:

@@ -29,6 +29,8 @@ class _Part:
     what: str
     tokens: int
     how: str
+    pieces: int = 0
+    patches: int = 0
 
 
 def with_media(scenario: _Any, options: Options, model: Model) -> _Any:
@@ -48,9 +50,12 @@ def with_media(scenario: _Any, options: Options, model: Model) -> _Any:
     elif total > (limit := scenario.prompt or scenario.seq):
         raise MediaLengthError(total, "--prompt" if scenario.prompt else "--seq", limit)
     told = [sentence for part in parts.values() for sentence in _told(part, rules)]
+    seen = parts.get("--images")
     return replace(
         scenario,
         images=options.images or 0,
+        pieces=seen.pieces if seen else 0,
+        patches=seen.patches if seen else 0,
         image_tokens=_tokens(parts, "--images"),
         video_tokens=_tokens(parts, "--video-frames"),
         audio_tokens=_tokens(parts, "--audio-seconds"),
@@ -94,7 +99,14 @@ def _parts(rules: Counter, options: Options) -> Iterator[_Part]:
             one = rules.image(Picture(width=width, height=height, of=count))
             plural = "image" if count == 1 else "images"
             what = f"{count:,} {plural} of {width} × {height}"
-            yield _Part(option=option, what=what, tokens=count * one.count, how=f"{count} × {one.count:,} ({one.how})")
+            yield _Part(
+                option=option,
+                what=what,
+                tokens=count * one.count,
+                how=f"{count} × {one.count:,} ({one.how})",
+                pieces=count * one.pieces,
+                patches=one.patches,
+            )
         if options.video_frames is not None:
             option, frames = "--video-frames", options.video_frames
             clip = rules.video(Clip(frames=frames, width=width, height=height))

@@ -15,7 +15,7 @@ def single(*names: str) -> Callable[[Ask, Picture], Tokens]:
 
     def rule(ask: Ask, picture: Picture) -> Tokens:  # noqa: ARG001 - a `PictureRule`
         count = Keys((*ask.processor.layers, *ask.image.layers)).size(*names)
-        return Tokens(count=count, how=f"{count} for an image of any size ('{names[0]}')")
+        return Tokens(count=count, how=f"{count} for an image of any size ('{names[0]}')", pieces=1)
 
     return rule
 
@@ -25,7 +25,7 @@ def from_config(*names: str) -> Callable[[Ask, Picture], Tokens]:
 
     def rule(ask: Ask, picture: Picture) -> Tokens:  # noqa: ARG001 - a `PictureRule`
         count = Keys((*ask.processor.layers, ask.config)).size(*names)
-        return Tokens(count=count, how=f"{count} for an image of any size ('{names[0]}')")
+        return Tokens(count=count, how=f"{count} for an image of any size ('{names[0]}')", pieces=1)
 
     return rule
 
@@ -39,7 +39,7 @@ def squared(ask: Ask, picture: Picture) -> Tokens:
     rows, columns = tall // patch, wide // patch
     how = f"scaled and cropped to {wide} × {tall} pixels, {columns} × {rows} patches of {patch} × {patch} pixels"
     extra = more - less
-    return Tokens(count=rows * columns + extra, how=how + (f", and {extra}" if extra else ""))
+    return Tokens(count=rows * columns + extra, how=how + (f", and {extra}" if extra else ""), pieces=1)
 
 
 def patch_of(ask: Ask) -> int:
@@ -88,7 +88,7 @@ def cropped(ask: Ask, picture: Picture) -> Tokens:
     if ask.image.flag("do_pan_and_scan"):
         crops = _pan_and_scan(ask.image, picture)
     told = f" × (1 image + {crops} crops)" if crops else " for an image of any size"
-    return Tokens(count=count * (1 + crops), how=f"{count}{told}")
+    return Tokens(count=count * (1 + crops), how=f"{count}{told}", pieces=1 + crops)
 
 
 def _pan_and_scan(keys: Keys, picture: Picture) -> int:

@@ -225,7 +225,8 @@ def merged(ask: Ask, picture: Picture) -> Tokens:
     """One token for each square of merged patches (Qwen2-VL and its relatives)."""
     patch, merge = _patch(ask.image)
     rows, columns, tall, wide = _grid(ask, picture)
-    return Tokens(count=rows * columns, how=_told(wide, tall, patch * merge, columns, rows))
+    how = _told(wide, tall, patch * merge, columns, rows)
+    return Tokens(count=rows * columns, how=how, pieces=1, patches=rows * columns * merge**2)
 
 
 def lined(ask: Ask, picture: Picture) -> Tokens:

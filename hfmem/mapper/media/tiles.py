@@ -70,7 +70,7 @@ def _product(each: int, grid: Grid, whole: int) -> Tokens:
     """Tokens of a grid and of the whole image."""
     tiles = grid[0] * grid[1]
     told = f"{grid[0]} × {grid[1]} tiles" + (f" + {whole} of the whole image" if whole else "")
-    return Tokens(count=each * (tiles + whole), how=f"{each} × ({told})")
+    return Tokens(count=each * (tiles + whole), how=f"{each} × ({told})", pieces=tiles + whole)
 
 
 def tiled(each: Callable[[Ask], int], choose: Callable[[Ask, Picture], Grid]) -> Callable[[Ask, Picture], Tokens]:

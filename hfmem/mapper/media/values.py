@@ -51,10 +51,19 @@ class Sound:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tokens:
-    """How many features are handed to the decoder, and the arithmetic."""
+    """How many features are handed to the decoder, and the arithmetic.
+
+    Attributes:
+        count: features of one image, video or sound.
+        how: the arithmetic.
+        pieces: images that its tower runs for it: tiles, or the image itself; 0 where that is not known.
+        patches: patches of each; 0 for those of the tower's own size of images.
+    """
 
     count: int
     how: str
+    pieces: int = 0
+    patches: int = 0
 
 
 @dataclass(frozen=True, slots=True)
