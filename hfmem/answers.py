@@ -28,6 +28,7 @@ from hfmem.refusals.options import SeveralModelsError
 from hfmem.report.values import Report
 from hfmem.scenario.check import check, check_again
 from hfmem.scenario.options import Options
+from hfmem.scenario.pipelines import check_pipeline
 from hfmem.scenario.resolve import resolve
 from hfmem.scenario.runtime import for_model
 
@@ -57,6 +58,7 @@ def report_on(model: Model, options: Options) -> Report:
         HfmemError: options contradict each other, or the class cannot be traced.
     """
     check(options)
+    check_pipeline(options, model)
     if options.train and model.adapted is not None:
         model = _base_of(model)
     with HfmemError.concerning(model.checkpoint.ref.model_id):

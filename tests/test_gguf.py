@@ -91,3 +91,15 @@ def test_shares_of_accelerators_are_taken_as_they_are_written(tmp_path: Path) ->
     assert first > 2 * second
     with pytest.raises(hfmem.HfmemError, match="--tensor-split"):
         hfmem.estimate(path, tensor_split=("a",), gpu=("2x RTX 4090",))  # type: ignore[arg-type] # what is refused
+
+
+def test_training_unpacks_a_file_to_float32_or_to_the_dtype_that_is_asked(tmp_path: Path) -> None:
+    path = str(made(tmp_path, "Llama-3.1-8B-Instruct.Q4_K_M.gguf"))
+    weights = {
+        dtype: hfmem.estimate(path, train="lora", dtype=dtype).estimate.group("weights") or 0
+        for dtype in (None, "float32", "bfloat16")
+    }
+    adapters = 3_407_872 * 4
+    assert weights[None] == weights["float32"]
+    assert weights["float32"] - adapters == pytest.approx(4 * 8_030_261_248, rel=1e-3)
+    assert weights["bfloat16"] - adapters == pytest.approx(2 * 8_030_261_248, rel=1e-3)

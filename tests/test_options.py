@@ -88,6 +88,7 @@ OWN = {
     *("help_all", "help_for", "version"),  # what it answers at once
     "gpus",  # a key of `--list-gpus --format json`
     "file",  # Python's own, of `print`
+    "width",  # of a terminal
     "seq",  # models that run as one have one length
 }
 

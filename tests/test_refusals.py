@@ -18,7 +18,7 @@ import pytest
 import hfmem
 from hfmem import errors, refusals
 from hfmem.errors import InvalidScenarioError
-from hfmem.refusals import files, launch, media, options, splits, training, visits
+from hfmem.refusals import files, launch, media, options, pipelines, splits, training, visits
 from hfmem.report.errors import explain
 from hfmem.report.refusals.words import WORDS
 
@@ -112,6 +112,22 @@ SAMPLES: Final[list[tuple[InvalidScenarioError, str]]] = [
         launch.LaunchLineError("x serve m", "program", [("a", "serve"), ("b",)]),
         "'x serve m' is not a launch line of a serve or b",
     ),
+    (
+        pipelines.PipelineError("training"),
+        "this is a diffusion pipeline, and pipelines are not trained here: leave --train out to run it",
+    ),
+    (
+        pipelines.PipelineError("textbook"),
+        "the textbook's formulas are for language models, and this is a diffusion pipeline",
+    ),
+    (
+        pipelines.PipelineError("engine", runtime="X", runs="y"),
+        "X runs no diffusion pipelines: leave --runtime out, or use --runtime y",
+    ),
+    (
+        pipelines.PipelineError("model", runtime="X"),
+        "this is no diffusion pipeline, and X runs nothing else: leave --runtime out",
+    ),
     (launch.LaunchLineError("a serve", "model", []), "'a serve' names no model"),
     (launch.LaunchLineError("a 'serve", "quotes"), """"a 'serve": a quote is not closed"""),
     (
@@ -189,6 +205,19 @@ SAMPLES: Final[list[tuple[InvalidScenarioError, str]]] = [
         "--gpus 3 does not match the 8 × H100 of p5 that --gpu names: use sizes that divide them, or --gpus N",
     ),
     (training.QuantisedError(), "the weights are packed by a quantiser and cannot be trained: use --train lora"),
+    (
+        training.QuantisedError(("Q6_K",), trainer=True),
+        "the weights are quantised already (Q6_K): use --train-method lora to adapt them",
+    ),
+    (
+        training.AdapterBaseError("int8", trainer=True),
+        "--train-method qlora is NF4; for adapters on int8 use --train-method lora",
+    ),
+    (
+        training.TrainerError("encoder", "t5", "SFTTrainer"),
+        "SFTTrainer is for causal language models, and a t5 has an encoder: use --train full, lora or qlora, as "
+        "Seq2SeqTrainer trains it",
+    ),
     (
         training.QuantisedError(("int8", "fp8")),
         "the weights are quantised already (int8 and fp8): use --train lora to adapt them",

@@ -14,7 +14,7 @@ from hfmem.advice.bisection import largest, last_within
 from hfmem.advice.values import Fit
 from hfmem.engines.inference import Prepared
 from hfmem.engines.inference import estimate as estimate_memory
-from hfmem.engines.protocol import Limits, Offloads, Pads
+from hfmem.engines.protocol import Grows, Limits, Offloads, Pads
 from hfmem.engines.table import engine
 from hfmem.errors import InvalidScenarioError
 from hfmem.estimator.values import Estimate, Margin, Offload, Scenario, Term
@@ -198,7 +198,7 @@ class Case:
 
     def _last(self, shape: Callable[[int], tuple[int, int]], most: int) -> int:
         """The last number whose batch and length fit."""
-        if not self.scenario.train:
+        if not self.scenario.train and not isinstance(engine(self.scenario.runtime), Grows):
             return largest(lambda number: self.fits(*shape(number)), most)
         return last_within(lambda number: beyond(*self.taken(*shape(number))), most)
 

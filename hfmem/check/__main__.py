@@ -21,7 +21,7 @@ HELP: Final = """\
 Usage: hfmem-check [FILE...] [--line LINE] --gpu NAME [OPTIONS of hfmem]
 
 Whether what is about to be started fits on an accelerator: training files (YAML, JSON) that name
-their model, and launch lines of `vllm serve` or `llama-server` in other files.
+their model, and launch lines of `vllm serve`, SGLang or `llama-server` in other files.
 
   --line LINE     A launch line to check. Can be repeated.
   --ignore NAME   An option of launch lines that takes no memory. Can be repeated.

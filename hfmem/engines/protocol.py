@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from hfmem.estimator.cache.sizes import CacheSize
 from hfmem.estimator.parallel import Parallel
@@ -27,12 +27,15 @@ __all__ = [
     "Attends",
     "Engine",
     "Found",
+    "Grows",
     "Limits",
     "Offloads",
     "Packs",
     "Pads",
     "RankMemory",
     "Ranked",
+    "Regroups",
+    "Settles",
     "Sizes",
     "Suggestions",
     "Trains",
@@ -183,6 +186,14 @@ class Sizes(Protocol):
 
 
 @runtime_checkable
+class Settles(Protocol):
+    """An engine some of whose settings have defaults that depend on the model."""
+
+    def settled(self, settings: Settings, model: Model, scenario: Scenario) -> Settings:
+        """The settings with the defaults for a model."""
+
+
+@runtime_checkable
 class Offloads(Protocol):
     """An engine that leaves a part of a model in the host's memory where it does not fit. Its launch line is that of
     what it chooses."""
@@ -190,6 +201,15 @@ class Offloads(Protocol):
     def offload(self, model: Model, scenario: Scenario) -> Offload | None:
         """The most of the model that fits on the scenario's accelerators, with room to spare; None where nobody asked
         for a choice, or not even a part is of use."""
+
+
+@runtime_checkable
+class Regroups(Protocol):
+    """An engine whose replicas may share their ranks: attention is replicated, and the rest is split over all."""
+
+    def regrouped(self, options: Any) -> tuple[int, int] | None:
+        """Tensor-parallel ranks of a replica, and ranks over which experts are split; None where replicas share
+        nothing."""
 
 
 @runtime_checkable
@@ -217,6 +237,13 @@ class Limits(Protocol):
 
     def most_at_once(self, scenario: Scenario) -> int | None:
         """The sequences that the user's own limit allows; None without one."""
+
+
+@runtime_checkable
+class Grows(Protocol):
+    """An engine whose memory grows almost in proportion to batch and length, and takes long to tell."""
+
+    grows: Literal[True]
 
 
 @runtime_checkable

@@ -7,8 +7,10 @@ from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
+from hfmem.engines.diffusers.options import DiffusersOptions
 from hfmem.engines.llamacpp.options import LlamaCppOptions, OllamaOptions
 from hfmem.engines.mlx.options import MlxOptions
+from hfmem.engines.sglang.options import SglangOptions
 from hfmem.engines.transformers.options import TransformersOptions
 from hfmem.engines.vllm.options import VllmOptions
 from hfmem.options.option import Option
@@ -30,7 +32,7 @@ __all__ = [
     "registered",
 ]
 
-Runtime = Literal["transformers", "vllm", "llamacpp", "ollama", "mlx"]
+Runtime = Literal["transformers", "vllm", "sglang", "llamacpp", "ollama", "mlx", "diffusers"]
 
 USUAL: Final[Runtime] = "transformers"
 """The engine of a model that is none of another's files."""
@@ -47,10 +49,12 @@ class EngineRow:
         home: the module with its `ENGINE`, imported only when the engine is used.
         modes: inference, training, or both.
         methods: the values of `--method` that it supports.
-        formats: file formats that are its own: it runs them if the user does not choose an engine.
+        formats: formats of files or repositories that are its own: it runs them if the user does not choose an engine.
         quantisers: quantisers whose checkpoints are its own, likewise.
-        only: the file format besides which it runs none; "" where it runs several.
+        only: the format besides which it runs none; "" where it runs several.
         tracer: the module whose `traced` asks the engine's own software, for `--trace`; "" if there is none.
+        offloads: values of `--offload` that it knows in inference.
+        regroups: whether its options may let replicas share their ranks (`Regroups`).
         launch: the module whose `LAUNCH` tells how its program's launch line is read; "" if there is none.
     """
 
@@ -64,6 +68,8 @@ class EngineRow:
     quantisers: tuple[str, ...] = ()
     only: str = ""
     tracer: str = ""
+    offloads: tuple[str, ...] = ()
+    regroups: bool = False
     launch: str = ""
 
 
@@ -132,6 +138,16 @@ register(
 )
 register(
     EngineRow(
+        name="sglang",
+        title="SGLang",
+        options=SglangOptions,
+        home="hfmem.engines.sglang.engine",
+        regroups=True,
+        launch="hfmem.engines.sglang.launch",
+    )
+)
+register(
+    EngineRow(
         name="llamacpp",
         title="llama.cpp",
         options=LlamaCppOptions,
@@ -146,10 +162,22 @@ register(
     EngineRow(name="ollama", title="Ollama", options=OllamaOptions, home="hfmem.engines.llamacpp.ollama", only="GGUF")
 )
 register(EngineRow(name="mlx", title="MLX", options=MlxOptions, home="hfmem.engines.mlx.engine", quantisers=("mlx",)))
+register(
+    EngineRow(
+        name="diffusers",
+        title="diffusers",
+        options=DiffusersOptions,
+        home="hfmem.engines.diffusers.engine",
+        tracer="hfmem.probe.diffusers.trace",
+        offloads=("model", "group", "sequential"),
+        formats=("diffusion pipeline",),
+        only="diffusion pipeline",
+    )
+)
 
 
 @dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
-class EngineOptions(TransformersOptions, VllmOptions, LlamaCppOptions, MlxOptions):
+class EngineOptions(TransformersOptions, VllmOptions, SglangOptions, LlamaCppOptions, MlxOptions, DiffusersOptions):
     """The options of the built-in engines, statically typed, and `runtime`, which chooses one."""
 
     runtime: Annotated[
@@ -159,6 +187,6 @@ class EngineOptions(TransformersOptions, VllmOptions, LlamaCppOptions, MlxOption
             panel=MODEL,
             common=True,
             choices=lambda: tuple(_ROWS),
-            shown="llamacpp for GGUF files, mlx for what MLX quantised, else transformers",
+            shown="llamacpp for GGUF files, mlx for what MLX quantised, diffusers for pipelines, else transformers",
         ),
     ] = None

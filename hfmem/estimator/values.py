@@ -145,9 +145,10 @@ class Scenario:
         return 0 if self.gpu is None else max(0, self.gpu.memory - self.reserve)
 
 
-TermKind = Literal["context", "communication", "workspace", "libraries", "graphs", "graph activations"]
+TermKind = Literal["context", "communication", "workspace", "libraries", "graphs", "graph activations", "managed"]
 """Overheads: the context that a process creates on the accelerator; NCCL buffers; cuBLAS workspaces; memory that
-libraries take during vLLM's profile run; CUDA graphs; activations that graphs and their warm-up keep."""
+libraries take during vLLM's profile run; CUDA graphs; activations that graphs and their warm-up keep; CUDA's managed
+memory, which the driver may page out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,8 +179,8 @@ class Term:
     @property
     def allocated(self) -> bool:
         """Whether it is allocated through PyTorch's caching allocator."""
-        # the CUDA context and NCCL buffers are allocated by the driver and NCCL, so torch's statistics lack them
-        return self.kind not in ("context", "communication")
+        # the CUDA context, NCCL buffers and managed memory are allocated by others, so torch's statistics lack them
+        return self.kind not in ("context", "communication", "managed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Final, Literal
 
+from hfmem.fetcher import pipeline_catalog
 from hfmem.fetcher.tensors import Tensors, row
 from hfmem.fetcher.values import Checkpoint, ModelRef, Names
 
@@ -67,7 +68,7 @@ def find(ref: ModelRef) -> Checkpoint | None:
     """The catalog's checkpoint of a model; None if it has none. Ids are case-insensitive, as on the Hub."""
     entry = _entry(ref.model_id)
     if entry is None:
-        return _quantised(ref)
+        return pipeline_catalog.find(ref) or _quantised(ref)
     published = entry.get("published") or {}
     return Checkpoint(
         ref=ref,
@@ -98,9 +99,9 @@ def quantised_of(model_id: str) -> str:
 
 @cache
 def model_ids() -> tuple[str, ...]:
-    """All models in the catalog, in order, then the repositories of GGUF files."""
+    """All models in the catalog, in order, then pipelines, then the repositories of GGUF files."""
     own = tuple(json.loads(name) for name in re.findall(r'^{"model":("[^"]*")', _text(), re.MULTILINE))
-    return (*own, *(name for name, _ in _repositories().values()))
+    return (*own, *pipeline_catalog.model_ids(), *(name for name, _ in _repositories().values()))
 
 
 @cache

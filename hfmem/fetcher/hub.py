@@ -48,6 +48,7 @@ from hfmem.fetcher.formats.reading import Piece, contents_notes, is_whole, read_
 from hfmem.fetcher.formats.table import format_of
 from hfmem.fetcher.http import Answer, Client, FileMissingError
 from hfmem.fetcher.identity import is_model_id
+from hfmem.fetcher.pipelines import PIPELINE, config_files
 from hfmem.fetcher.selection import INDEX, SINGLE, Selection, first_readable, select_for
 from hfmem.fetcher.tensors import each_once
 from hfmem.fetcher.values import Checkpoint, FileInfo, ModelRef
@@ -142,31 +143,65 @@ def _read(client: Client, ref: ModelRef, info: Info | None) -> Checkpoint:
         early_config = requests.submit(client.get, _file_url(pinned, CONFIG), limit=LONGEST_CONFIG + 1)
     try:
         config = _config(client, pinned, early_config, notes)
+        pipeline, selection = _pipeline(client, ref, pinned, info, selection)
+        parts = _parts(client, pinned, info.files, pipeline)
         side = pool().submit(_beside, client, pinned, quantisation_file(config, (f.name for f in info.files)))
         adapted = pool().submit(_beside, client, pinned, _adapter_file(selection))
         prepared = _processing(client, pinned, info.files)
         selection, contents = _chosen(client, ref, pinned, selection, early_header)
         quantisation, adapter = side.result(), adapted.result()
+        configs = _answers(parts)
     except GatedModelError:
         if not info.totals and not info.config:
             raise
         return _public_part(ref, info, notes)
     except ModelNotFoundError as error:
         raise _refused(error) from error.__cause__
-    found = Checkpoint(
+    found = replace(
+        _listed(ref, info, notes),
+        config=config,
+        quantisation=quantisation,
+        adapter=adapter,
+        pipeline=pipeline,
+        configs=configs,
+        processing={name: processor_settings(one) for name, one in _answers(prepared).items()},
+    )
+    return _filled(found, contents, selection)
+
+
+def _listed(ref: ModelRef, info: Info, notes: Sequence[str]) -> Checkpoint:
+    """What the Hub's information on a repository says of it."""
+    return Checkpoint(
         ref=ref,
         commit=info.commit,
         source="hub",
         provenance=constants.ENDPOINT.partition("://")[2],
-        config=config,
-        quantisation=quantisation,
-        adapter=adapter,
-        processing={name: processor_settings(found) for name, one in prepared.items() if (found := one.result())},
+        config=None,
         files=info.files,
         totals=info.totals,
         notes=tuple(notes),
     )
-    return _filled(found, contents, selection)
+
+
+def _pipeline(
+    client: Client, ref: ModelRef, pinned: ModelRef, info: Info, selection: Selection
+) -> tuple[Mapping[str, Any] | None, Selection]:
+    """model_index.json of a pipeline, and the files that are loaded according to it."""
+    index = _beside(client, pinned, PIPELINE) if selection.layout == "pipeline" else None
+    return index, selection if index is None else select_for(info.files, ref, index)
+
+
+def _parts(
+    client: Client, pinned: ModelRef, files: Sequence[FileInfo], index: Mapping[str, Any] | None
+) -> dict[str, Future[Mapping[str, Any] | None]]:
+    """The requests for the config.json of each component of a pipeline."""
+    found = config_files(files, index or {})
+    return {name: pool().submit(_beside, client, pinned, file) for name, file in found.items()}
+
+
+def _answers(asked: Mapping[str, Future[Mapping[str, Any] | None]]) -> dict[str, Mapping[str, Any]]:
+    """What came of requests for files, without those that are missing or invalid."""
+    return {name: found for name, one in asked.items() if (found := one.result()) is not None}
 
 
 def _processing(

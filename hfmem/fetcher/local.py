@@ -32,8 +32,9 @@ from hfmem.fetcher.formats import gguf
 from hfmem.fetcher.formats.protocol import FileContents
 from hfmem.fetcher.formats.reading import Piece, contents_notes, read_contents, tensors_of
 from hfmem.fetcher.formats.table import format_of, formats, readable
+from hfmem.fetcher.pipelines import PIPELINE, config_files
 from hfmem.fetcher.quantisations import Choice, parts_of
-from hfmem.fetcher.selection import INDEX, PIPELINE, Selection, first_readable, select_for
+from hfmem.fetcher.selection import INDEX, Selection, first_readable, select_for
 from hfmem.fetcher.tensors import each_once
 from hfmem.fetcher.values import Checkpoint, FileInfo, ModelRef
 from hfmem.units import format_bytes
@@ -164,7 +165,7 @@ def _read_file(ref: ModelRef, path: Path) -> Checkpoint:
         source="local",
         provenance=str(path),
         config=beside,
-        adapter=_adapter(path.parent),
+        adapter=_read_beside(path.parent / ADAPTER),
         processing=_processing(path.parent) if beside is not None else {},
         tensors=tensors_of(contents),
         files=files,
@@ -188,7 +189,8 @@ def _shards(path: Path) -> tuple[tuple[FileInfo, ...], int]:
 def _read_folder(ref: ModelRef, path: Path) -> Checkpoint:
     files = tuple(_listing(path))
     names = {file.name for file in files}
-    selection, contents = _chosen(path, select_for(files, ref))
+    pipeline = _read_beside(path / PIPELINE) if PIPELINE in names else None
+    selection, contents = _chosen(path, select_for(files, ref, pipeline))
     indexed = _indexed(path, selection, names)
     weights, missing, notes = _weights(selection, files, indexed)
     notes += _no_files(path)
@@ -197,14 +199,7 @@ def _read_folder(ref: ModelRef, path: Path) -> Checkpoint:
     doubts: tuple[str, ...] = ()
     if selection.layout == "sharded":  # other files may use the same names
         tensors, doubts = each_once(tensors, [name for name, file in indexed.items() if file in contents])
-    config = None
-    if CONFIG in names:
-        try:
-            config = _read_config(path / CONFIG)
-        except InvalidConfigError as error:
-            if not tensors:
-                raise
-            notes.append(f"{error.reason}; the weights are counted without it.")
+    config = _config_of(path, names, notes, needed=not tensors)
     side = quantisation_file(config, names)
     return Checkpoint(
         ref=ref,
@@ -213,7 +208,9 @@ def _read_folder(ref: ModelRef, path: Path) -> Checkpoint:
         provenance=str(path),
         config=config,
         quantisation=_read_config(path / side) if side is not None else None,
-        adapter=_adapter(path / selection.folder),
+        adapter=_read_beside(path / selection.folder / ADAPTER),
+        pipeline=pipeline if selection.layout == "pipeline" else None,
+        configs=_configs(path, files, pipeline or {}),
         processing=_processing(path),
         tensors=tensors,
         files=files,
@@ -225,6 +222,19 @@ def _read_folder(ref: ModelRef, path: Path) -> Checkpoint:
         unread=selection.unread,
         notes=(*notes, *contents_notes(contents)),
     )
+
+
+def _config_of(path: Path, names: Collection[str], notes: list[str], *, needed: bool) -> dict[str, Any] | None:
+    """config.json of a folder; with a note if it is invalid, but not needed."""
+    if CONFIG not in names:
+        return None
+    try:
+        return _read_config(path / CONFIG)
+    except InvalidConfigError as error:
+        if needed:
+            raise
+        notes.append(f"{error.reason}; the weights are counted without it.")
+        return None
 
 
 def _chosen(path: Path, selection: Selection) -> tuple[Selection, dict[str, FileContents]]:
@@ -317,12 +327,18 @@ def _processing(folder: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _adapter(folder: Path) -> dict[str, Any] | None:
-    """adapter_config.json of a folder; None if it is missing or invalid."""
+def _read_beside(path: Path) -> dict[str, Any] | None:
+    """Contents of another JSON file than config.json; None if it is missing or invalid."""
     try:
-        return _read_config(folder / ADAPTER) if (folder / ADAPTER).is_file() else None
+        return _read_config(path) if path.is_file() else None
     except InvalidConfigError:
         return None
+
+
+def _configs(path: Path, files: Iterable[FileInfo], index: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The config.json of each component of a pipeline."""
+    found = {name: _read_beside(path / file) for name, file in config_files(files, index).items()}
+    return {name: config for name, config in found.items() if config is not None}
 
 
 def _read_config(path: Path) -> dict[str, Any]:

@@ -8,12 +8,13 @@ from typing import Any, Final
 
 from hfmem.dtypes import stored_dtype
 from hfmem.fetcher.patterns import compress
+from hfmem.fetcher.pipelines import PIPELINE
 from hfmem.fetcher.tensors import TensorRow, Tensors, row, table_bytes
 from hfmem.fetcher.values import Checkpoint, FileInfo, ModelRef, TensorInfo
 
 __all__ = ["SCHEMA", "from_record", "to_record"]
 
-SCHEMA: Final = 8
+SCHEMA: Final = 9
 
 _MOST_TENSORS: Final = 5_000_000
 
@@ -28,6 +29,8 @@ def to_record(checkpoint: Checkpoint) -> dict[str, Any]:
         "quantisation": checkpoint.quantisation,
         "adapter": checkpoint.adapter,
         "processing": checkpoint.processing,
+        "pipeline": checkpoint.pipeline,
+        "configs": checkpoint.configs,
         "tensors": _by_file(checkpoint.tensors),
         "files": [[file.name, file.size] for file in checkpoint.files],
         "weight_files": [file.name for file in checkpoint.weight_files],
@@ -53,12 +56,9 @@ def from_record(record: dict[str, Any], ref: ModelRef) -> Checkpoint:
     adapter = record.get("adapter")  # absent in older records
     if not all(isinstance(each, dict | None) for each in (config, quantisation, adapter)):
         raise TypeError("no configuration")
-    unread, processing = record["unread"], record["processing"]
-    for each in (metadata, processing):
-        if not isinstance(each, dict) or not all(isinstance(values, dict) for values in each.values()):
-            raise TypeError("no metadata, or no settings of a processor")
-    if not isinstance(unread, dict) or not all(isinstance(reason, str) for reason in unread.values()):
-        raise TypeError("no reasons")
+    pipeline, configs = _pipeline(record)
+    unread = _unread(record)
+    _check_settings(metadata, record["processing"])
     files = tuple(FileInfo(name=str(name), size=size) for name, size in record["files"])
     chosen = set(record["weight_files"])
     return Checkpoint(
@@ -69,7 +69,9 @@ def from_record(record: dict[str, Any], ref: ModelRef) -> Checkpoint:
         config=config,
         quantisation=quantisation,
         adapter=adapter,
-        processing=processing,
+        processing=record["processing"],
+        pipeline=pipeline,
+        configs=configs,
         tensors=Tensors(tuple(_rows(record["tensors"]))),
         files=files,
         weight_files=tuple(file for file in files if file.name in chosen),
@@ -81,6 +83,35 @@ def from_record(record: dict[str, Any], ref: ModelRef) -> Checkpoint:
         totals=record["totals"],
         notes=tuple(record["notes"]),
     )
+
+
+def _unread(record: dict[str, Any]) -> dict[str, str]:
+    """Why files could not be read."""
+    unread = record["unread"]
+    if not isinstance(unread, dict) or not all(isinstance(reason, str) for reason in unread.values()):
+        raise TypeError("no reasons")
+    return unread
+
+
+def _pipeline(record: dict[str, Any]) -> tuple[dict[str, Any] | None, dict[str, Any]]:
+    """model_index.json and the configs of the components.
+
+    Raises:
+        TypeError, ValueError: they are no such objects, or an older record of a pipeline lacks them.
+    """
+    pipeline, configs = record.get("pipeline"), record.get("configs", {})
+    if not isinstance(pipeline, dict | None) or not all(isinstance(each, dict) for each in configs.values()):
+        raise TypeError("no pipeline")
+    if "pipeline" not in record and any(name == PIPELINE for name, _ in record["files"]):
+        raise ValueError("an older record of a pipeline, without its components")
+    return pipeline, configs
+
+
+def _check_settings(*records: Any) -> None:
+    """Of weight files, and of the processor's files, by name."""
+    for each in records:
+        if not isinstance(each, dict) or not all(isinstance(values, dict) for values in each.values()):
+            raise TypeError("no metadata, or no settings of a processor")
 
 
 def _by_file(tensors: Iterable[TensorInfo]) -> list[list[Any]]:

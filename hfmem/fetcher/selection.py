@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from hfmem.errors import InvalidFileError
 from hfmem.fetcher.configs import ADAPTER, CONFIG
@@ -15,12 +15,12 @@ from hfmem.fetcher.formats import gguf, safetensors
 from hfmem.fetcher.formats.pickled import format as pickled
 from hfmem.fetcher.formats.protocol import FileContents, Format
 from hfmem.fetcher.formats.table import format_of, readable
+from hfmem.fetcher.pipelines import PIPELINE, pipeline_files
 from hfmem.fetcher.quantisations import Choice, choices, choose, preferred, wanted
 from hfmem.fetcher.values import FileInfo, ModelRef
 
 __all__ = [
     "INDEX",
-    "PIPELINE",
     "SINGLE",
     "Layout",
     "Selection",
@@ -30,11 +30,10 @@ __all__ = [
     "select_for",
 ]
 
-Layout = Literal["single", "sharded", "several", "adapter", "diffusers", "bin", "gguf", "foreign", "picked", "none"]
+Layout = Literal["single", "sharded", "several", "adapter", "pipeline", "bin", "gguf", "foreign", "picked", "none"]
 
 SINGLE: Final = "model.safetensors"
 INDEX: Final = "model.safetensors.index.json"
-PIPELINE: Final = "model_index.json"
 _ADAPTER_WEIGHTS: Final = ("adapter_model.safetensors", "adapter_model.bin")
 
 _SHARD: Final = re.compile(r"model-(\d{1,9})-of-(\d{1,9})\.safetensors")
@@ -70,17 +69,20 @@ class Selection:
     described: bool = True
 
 
-def select(files: Sequence[FileInfo], quant: str | None = None) -> Selection:
+def select(files: Sequence[FileInfo], quant: str | None = None, index: Mapping[str, Any] | None = None) -> Selection:
     """The files that `transformers` (or `diffusers`, `peft`) would load: safetensors first, shards and single files
     before variants, and only one variant.
 
     Args:
         files: the listing.
         quant: the requested GGUF quantisation; "" for llama.cpp's default; None if no GGUF is requested.
+        index: the contents of model_index.json, if they are known.
     """
     if quant is not None:
         return _quantised(files, quant)
     names = {file.name: file for file in files}
+    if PIPELINE in names and ADAPTER not in names and (found := pipeline_files(files, index)).weights:
+        return Selection(layout="pipeline", weights=found.weights, missing=found.missing)
     if SINGLE in names:
         return Selection(layout="single", weights=(names[SINGLE], *_modules(files)))
     shards, missing = _shards(files)
@@ -91,13 +93,13 @@ def select(files: Sequence[FileInfo], quant: str | None = None) -> Selection:
     return _other_layouts(names, files)
 
 
-def select_for(files: Sequence[FileInfo], ref: ModelRef) -> Selection:
+def select_for(files: Sequence[FileInfo], ref: ModelRef, index: Mapping[str, Any] | None = None) -> Selection:
     """The selection for a reference: the requested quantisation or file if it exists, else as by `select`."""
     if ref.picked:
         return _picked(files, ref.file)
     quant = wanted(ref)
     found = select(files, quant) if quant else Selection(layout="none")
-    return select(files) if found.layout == "none" else found
+    return select(files, index=index) if found.layout == "none" else found
 
 
 _MOST_TRIED: Final = 3  # files of a repository that are all broken are not all read
@@ -134,7 +136,7 @@ def _other_layouts(names: Collection[str], files: Sequence[FileInfo]) -> Selecti
         weights = next(filter(None, (_named(files, name) for name in _ADAPTER_WEIGHTS)), ())
         return Selection(layout="adapter", weights=weights)
     if PIPELINE in names:
-        return Selection(layout="diffusers", weights=_components(files))
+        return Selection(layout="pipeline")
     if odd := _oddly_named(files, safetensors.FORMAT):
         return Selection(layout="several", weights=odd)
     found = _saved_adapter(files) or _other_formats(files)
@@ -181,10 +183,12 @@ def _shards(files: Sequence[FileInfo]) -> tuple[tuple[FileInfo, ...], int]:
     return tuple(found[number] for number in sorted(found)), max(0, total - len(found))
 
 
-def download_files(files: Iterable[FileInfo], weights: Sequence[FileInfo]) -> tuple[FileInfo, ...]:
+def download_files(
+    files: Iterable[FileInfo], weights: Sequence[FileInfo], besides: Iterable[str] = ()
+) -> tuple[FileInfo, ...]:
     """The files to download for running the model: weights, and config and tokenizer files in the same folders; not
-    other formats, images and documents."""
-    folders = {str(PurePosixPath(file.name).parent) for file in weights} | {"."}
+    other formats, images and documents. Folders `besides` have tokenizers and schedulers."""
+    folders = {str(PurePosixPath(file.name).parent) for file in weights} | {".", *besides}
     small = (
         file
         for file in files
@@ -206,16 +210,6 @@ def _oddly_named(files: Sequence[FileInfo], format_: Format) -> tuple[FileInfo, 
         if family and (stem or len(root) == 1):
             return tuple(_one_variant(family, format_))
     return ()
-
-
-def _components(files: Sequence[FileInfo]) -> tuple[FileInfo, ...]:
-    """One variant of each component folder of a diffusers repository: the plain one if it exists."""
-    by_folder: dict[str, list[FileInfo]] = {}
-    for file in files:
-        folder, _, name = file.name.rpartition("/")
-        if folder and "/" not in folder and safetensors.FORMAT.matches(name):
-            by_folder.setdefault(folder, []).append(file)
-    return tuple(file for group in by_folder.values() for file in _one_variant(group, safetensors.FORMAT))
 
 
 def _one_variant(files: list[FileInfo], format_: Format) -> list[FileInfo]:

@@ -217,7 +217,7 @@ def _gated(public: Checkpoint, access: Access, *, authenticated: bool) -> Checkp
     return replace(
         known,
         files=files,
-        weight_files=select_for(files, known.ref).weights or known.weight_files,
+        weight_files=select_for(files, known.ref, known.pipeline).weights or known.weight_files,
         totals=public.totals,
         gated=True,
         notes=tuple(notes),

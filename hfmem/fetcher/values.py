@@ -114,6 +114,8 @@ class Checkpoint:
         adapter: the parsed adapter_config.json; None if there is none.
         processing: the parsed files of the processor, which prepares images and sound, by name; those that are missing
             or invalid are absent.
+        pipeline: the parsed model_index.json of a diffusion pipeline; None if there is none.
+        configs: the parsed config.json of its components, by name.
         base: the checkpoint of the adapter's base model; None for other models, and where it cannot be had.
         tensors: all tensors in the files to load; empty if no header could be read.
         names: for a catalog entry, whether the tensor names were recorded from the files, derived from the class by
@@ -143,6 +145,8 @@ class Checkpoint:
     quantisation: Mapping[str, Any] | None = field(default=None, hash=False)
     adapter: Mapping[str, Any] | None = field(default=None, hash=False)
     processing: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, hash=False)
+    pipeline: Mapping[str, Any] | None = field(default=None, hash=False)
+    configs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, hash=False)
     base: Checkpoint | None = None
     tensors: Sequence[TensorInfo] = ()
     names: Names = "recorded"

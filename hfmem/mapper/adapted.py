@@ -17,6 +17,7 @@ from hfmem.fetcher.tensors import rows_of
 from hfmem.fetcher.values import Checkpoint, FileInfo, TensorInfo
 from hfmem.mapper.interpret import Adapted, Model, interpret
 from hfmem.mapper.names import without_numbers
+from hfmem.mapper.pipelines.reader import pipeline_of
 from hfmem.mapper.values import ParameterTable, TensorGroup
 
 __all__ = ["understood"]
@@ -28,6 +29,8 @@ _FULL: Final = "F32"
 def understood(checkpoint: Checkpoint) -> Model:
     """The model of a checkpoint; of an adapter whose base model was read, both as one. Never raises for contents of
     files."""
+    if checkpoint.pipeline is not None:
+        return pipeline_of(checkpoint)
     own = interpret(checkpoint)
     if checkpoint.base is None:
         return own

@@ -12,6 +12,7 @@ from hfmem.fetcher.values import Checkpoint
 from hfmem.mapper import generic
 from hfmem.mapper.blueprint import Blueprint
 from hfmem.mapper.context import context_of
+from hfmem.mapper.defaults import ConfigClass, config_class
 from hfmem.mapper.facts import Facts, MissingFactError
 from hfmem.mapper.families import reader
 from hfmem.mapper.packing import declared_cache_dtype
@@ -120,6 +121,7 @@ def finished(architecture: Architecture, config: Mapping[str, Any], types: Seque
         state_dtype=architecture.state_dtype or _state_dtype(config),
         prediction_layers=_prediction_layers(config),
         state_chunk=_state_chunk(config),
+        tower=_tower(config),
         rotary_rows=rotary_rows(config, architecture.max_positions),
         context=context_of(config, architecture.max_positions),
     )
@@ -168,6 +170,33 @@ def _state_chunk(config: Mapping[str, Any]) -> int | None:
             if isinstance(found, int) and 0 < found <= _LARGEST_CHUNK:
                 return found
     return None
+
+
+_LARGEST_TOWER: Final = 2**20  # layers, hidden size; real towers have up to 63 and 8192
+_TOWER: Final = (("num_hidden_layers", 24), ("hidden_size", 1024))
+_TOWER_OF_KIMI: Final = "vt_"  # before its keys, which SGLang's own config class calls as others do
+
+
+def _tower(config: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Layers and hidden size of the vision tower under the only keys that SGLang reads
+    (`adjust_mem_fraction_for_vlm`): a tower that has others counts as one of 24 layers or of 1,024."""
+    vision = config.get("vision_config")
+    if not isinstance(vision, Mapping):
+        return None
+    kind = vision.get("model_type")
+    absent = any(key not in vision for key, _ in _TOWER)
+    known = config_class(kind) if isinstance(kind, str) and absent else None
+    layers, hidden = (_tower_size(vision, key, usual, known) for key, usual in _TOWER)
+    return layers, hidden
+
+
+def _tower_size(vision: Mapping[str, Any], key: str, usual: int, known: ConfigClass | None) -> int:
+    """A size of the tower: the config's, else the class's default, else the one that SGLang assumes."""
+    default = known.defaults.get(key) if known else None
+    for value in (vision.get(key), vision.get(_TOWER_OF_KIMI + key), default):
+        if isinstance(value, int) and not isinstance(value, bool) and 0 < value < _LARGEST_TOWER:
+            return value
+    return usual
 
 
 def _run_dtype(config: Mapping[str, Any]) -> str | None:

@@ -23,8 +23,6 @@ NOT_LOADED: Final = ("gguf", "foreign")
 _LAYOUT_NOTES: Final = {
     "bin": "The PyTorch pickles (.bin) could not be read: the figures are from the configuration, or from the size of "
     "the files.",
-    "diffusers": "This is a diffusers pipeline: the weights of all its components are counted; its activations are "
-    "unknown.",
 }
 
 

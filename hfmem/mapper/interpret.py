@@ -19,6 +19,7 @@ from hfmem.mapper.architecture import blueprint_of, finished
 from hfmem.mapper.declared import as_stored
 from hfmem.mapper.holdings import NOT_LOADED, choices_note, files_note, is_gguf, lacks, layout_notes
 from hfmem.mapper.packing import declared_quantisation
+from hfmem.mapper.pipelines.values import Pipeline
 from hfmem.mapper.sizes import model_types
 from hfmem.mapper.structure import Structure
 from hfmem.mapper.tables import from_tensors, from_totals
@@ -29,7 +30,7 @@ from hfmem.mapper.weight_notes import broken_files, odd_heads, of_headers, unrea
 if TYPE_CHECKING:
     from hfmem.mapper.gguf.layout import Blocks
 
-__all__ = ["Adapted", "Model", "Quantisable", "interpret"]
+__all__ = ["Adapted", "Model", "Quantisable", "dominant", "interpret"]
 
 
 class Quantisable(Protocol):
@@ -84,6 +85,7 @@ class Model:
         offered: a sentence that lists the models in the files, if none was chosen; "" otherwise.
         resized: what the sizes of the tensors were derived from, if the header of the files was not read; "" if it was.
         adapted: the adapter on it; None for a model without one.
+        pipeline: its components, if it is a diffusion pipeline; None for other models.
         unloadable: why software that loads the config's class finds no weights here; "" if it does, or if there are no
             files at all.
         unconverted: why llama.cpp's tools make no GGUF of it; "" if they do, or it was not asked.
@@ -105,6 +107,7 @@ class Model:
     unloadable: str = ""
     resized: str = ""
     adapted: Adapted | None = None
+    pipeline: Pipeline | None = None
     unconverted: str = ""
     conversion: Quantisable | None = field(default=None, repr=False, compare=False)
     made: bool = False
@@ -118,6 +121,11 @@ class Model:
     def source_of_files(self) -> Checkpoint:
         """The checkpoint whose files are downloaded: of a GGUF that is still to be made, what it is made of."""
         return self.conversion.checkpoint if self.made and self.conversion is not None else self.checkpoint
+
+    @property
+    def is_gguf(self) -> bool:
+        """Whether its tensors were read from GGUF files."""
+        return is_gguf(self.checkpoint)
 
     @cached_property
     def blocks(self) -> Blocks | None:
@@ -157,7 +165,7 @@ def interpret(checkpoint: Checkpoint) -> Model:
         certainty=certainty,
         source=source,
         quantisation=declared_quantisation(config),
-        stored_dtype=_dominant(parameters) or _usual(config, parameters),
+        stored_dtype=dominant(parameters) or _usual(config, parameters),
         file_bytes=_file_bytes(checkpoint),
         notes=tuple(
             shortened(note)
@@ -260,7 +268,7 @@ def _usual(config: Mapping[str, Any], parameters: ParameterTable | None) -> str 
     return "float16" if own.method in ("gptq", "awq", "auto-round") else "bfloat16"
 
 
-def _dominant(parameters: ParameterTable | None) -> str | None:
+def dominant(parameters: ParameterTable | None) -> str | None:
     """The floating-point dtype of at least 16 bits with most stored elements, without the scales of packed tensors."""
     counts: dict[str, int] = {}
     for group in parameters.groups if parameters else ():

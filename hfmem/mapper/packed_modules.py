@@ -71,7 +71,7 @@ class Rule:
         within: further lists, each of which must match a module of the decoder's layers too.
         components: components to which it is restricted; empty for all.
         head: whether the head counts as a linear layer.
-        tables: whether token embeddings do.
+        tables: whether token embeddings and routers do.
     """
 
     scheme: Scheme | None
@@ -86,7 +86,7 @@ class Rule:
         """The layers in which it applies to a group."""
         if self.components and group.component not in self.components:
             return frozenset()
-        also = {"lm_head": self.head, "embedding": self.tables}.get(group.component, False)
+        also = {"lm_head": self.head, "embedding": self.tables, "router": self.tables}.get(group.component, False)
         if not (group.linear or (also and len(group.shape) == 2)):
             return frozenset()
         if group.role.startswith(_SCALED_LATER):

@@ -11,6 +11,7 @@ from hfmem.mapper import roles
 from hfmem.mapper.caches import Cache, Seen
 from hfmem.mapper.context import Context
 from hfmem.mapper.cuts import Cut, cut_of, is_output
+from hfmem.mapper.mixers import Mixer
 
 __all__ = [
     "COMPONENTS",
@@ -124,12 +125,14 @@ class Layer:
         cache: its cache or state.
         heads: query heads; 0 without attention.
         ffn: its feed-forward network; None for none.
+        mixer: the sizes of a mixer with a state, not compared as only some readers tell them; None for attention.
     """
 
     kind: str
     cache: Cache
     heads: int
     ffn: Ffn | None
+    mixer: Mixer | None = field(default=None, compare=False)
 
     def elements(self, tokens: int, source: int = 0) -> int:
         """Cached elements of one sequence, over all dtypes."""
@@ -200,6 +203,7 @@ class Architecture:
         state_dtype: dtype of recurrent states that the config requests of serving engines; None for the compute dtype.
         prediction_layers: layers that predict further tokens, which serving engines may draft with.
         state_chunk: tokens that a state-space kernel handles at once; None if the config does not have it.
+        tower: layers and hidden size of the vision tower, as SGLang reads them; None where the config has no tower.
         rotary_rows: rows of the cos/sin tables that engines precompute for rotary positions.
         context: the config's maximum context, for engines with their own rules; None if it has none.
         tensor_plan: the parallel plans of its class; None if they were not looked up.
@@ -232,6 +236,7 @@ class Architecture:
     state_dtype: str | None = None
     prediction_layers: int = 0
     state_chunk: int | None = None
+    tower: tuple[int, int] | None = None
     rotary_rows: int | None = None
     context: Context | None = None
     tensor_plan: TensorPlan | None = None
@@ -301,6 +306,7 @@ class TensorGroup:
         scale: whether they are scales, zero points or indices of quantised tensors.
         kept: whether they stay in their stored dtype, independent of the run dtype.
         along: the dimension in which the class's tp_plan splits them.
+        full_in: run dtypes in which the library keeps them in float32 (`_keep_in_fp32_modules`).
     """
 
     component: Component
@@ -316,6 +322,7 @@ class TensorGroup:
     scale: bool = False
     kept: bool = False
     along: Along = "whole"
+    full_in: tuple[str, ...] = ()
 
     @property
     def elements(self) -> int:

@@ -70,10 +70,21 @@ class ParallelOptions:
     ] = None
     offload: Annotated[
         Offload,
-        _training(
-            help="What to offload to host memory (ZeRO, FSDP)",
+        Option(
+            help="What waits in host memory: in training optimizer or parameters (ZeRO, FSDP); of a pipeline whole "
+            "components (model) or single layers (group, sequential)",
+            panel=PARALLELISM,
+            metavar="WHAT",
             needs=(
-                Need(sentence="needs --zero or --fsdp", met=lambda asked: asked.zero or asked.fsdp),
+                Need(
+                    sentence="needs --train for optimizer and parameters",
+                    met=lambda asked: asked.train or asked.offload not in ("optimizer", "parameters"),
+                ),
+                Need(
+                    sentence="is optimizer or parameters in training",
+                    met=lambda asked: not asked.train or asked.offload in ("none", "optimizer", "parameters"),
+                ),
+                Need(sentence="needs --zero or --fsdp", met=lambda asked: not asked.train or asked.zero or asked.fsdp),
                 Need(
                     sentence="parameters needs --zero 3 or --fsdp",
                     met=lambda asked: asked.offload != "parameters" or asked.zero == 3 or asked.fsdp,

@@ -76,7 +76,7 @@ class RunOptions:
             panel=SIZE,
             common=True,
             names=("--seq", "--max-model-len"),
-            shown=f"{DEFAULT_SEQ}, or the model's maximum; 'auto': the longest that fits",
+            shown=f"{DEFAULT_SEQ}, or the model's maximum; 'auto', for inference: the longest that fits",
             parse=_length,
             also=LONGEST,
             least=1,

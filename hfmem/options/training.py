@@ -43,6 +43,19 @@ class TrainingOptions:
             shown="adamw, or the training stack's default",
         ),
     ] = None
+    optimizer_in_backward: Annotated[
+        bool,
+        _exact(
+            help="Step each tensor as soon as its gradient is there, and free that",
+            needs=(
+                Need(
+                    sentence="excludes --gradient-accumulation: there is no gradient to add to",
+                    met=lambda asked: (asked.gradient_accumulation or 1) == 1 or not asked.optimizer_in_backward,
+                ),
+            ),
+            keys=("optimizer_in_bwd",),
+        ),
+    ] = False
     optimizer_rank: Annotated[int | None, _exact(help="Rank of GaLore or APOLLO", shown="128", least=1, most=_MOST)] = (
         None
     )

@@ -30,7 +30,7 @@ OBJECTIVES: Final = ("sft", "dpo", "kto", "grpo", "rloo", "reward")
 Head = Literal["lm", "classification", "embedding", "none"]
 VllmMode = Literal["colocate", "server"]
 PackingStrategy = Literal["bfd", "bfd_split", "wrapped"]
-Offload = Literal["none", "optimizer", "parameters"]
+Offload = Literal["none", "optimizer", "parameters", "model", "group", "sequential"]
 
 PANELS: Final = ("parts", "context", "batch", "phases")
 """What a picture may have: the parts of each model, memory over context and over batch, phases of a training step."""

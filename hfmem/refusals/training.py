@@ -23,11 +23,12 @@ class QuantisedError(InvalidScenarioError):
 
     Attributes:
         stored: the dtypes that they are to be quantised from; empty where they are to be trained.
+        trainer: whether a trainer of TRL was asked for, whose method has an option of its own.
     """
 
-    def __init__(self, stored: Iterable[str] = ()) -> None:
+    def __init__(self, stored: Iterable[str] = (), *, trainer: bool = False) -> None:
         super().__init__()
-        self.stored = tuple(stored)
+        self.stored, self.trainer = tuple(stored), trainer
 
 
 class FrozenError(InvalidScenarioError):
@@ -86,19 +87,20 @@ class AdapterBaseError(InvalidScenarioError):
 
     Attributes:
         quantiser: what was asked.
+        trainer: as in `QuantisedError`.
     """
 
-    def __init__(self, quantiser: str) -> None:
+    def __init__(self, quantiser: str, *, trainer: bool = False) -> None:
         super().__init__()
-        self.quantiser = quantiser
+        self.quantiser, self.trainer = quantiser, trainer
 
 
 class TrainerError(InvalidScenarioError):
     """A setting that a trainer of TRL does not take.
 
     Attributes:
-        setting: `stack` or `completion`.
-        value: what was asked.
+        setting: `stack`, `completion`, or `encoder` for a model that is no causal one.
+        value: what was asked; of `encoder`, the type of the model.
         title: the trainer's class.
         most: the tokens of a row, which the completion exceeds; 0 for others.
     """

@@ -14,9 +14,11 @@ from hfmem.estimator.textbook import TEXTBOOK_PRECISIONS
 from hfmem.estimator.values import GROUPS, Estimate, Group, Term, total_of
 from hfmem.options.otherwise import Detail
 from hfmem.report.choices import choice_lines
+from hfmem.report.components import component_lines
 from hfmem.report.escapes import line
 from hfmem.report.fit import command_block, fit_lines, help_lines, limit_lines, pool_lines, rank_lines, refusal_lines
 from hfmem.report.heading import about, asked, chain, origin, shape
+from hfmem.report.sentences import on_what
 from hfmem.report.values import GROUP_NAMES, Report
 from hfmem.report.width import fold
 from hfmem.units import format_bytes
@@ -38,6 +40,7 @@ def to_card(report: Report, unit: str, width: int | None, *, explain: bool = Fal
         list(_heading(report, explain=explain)),
         list(choice_lines(report.choices, unit, width)) if report.choices else [],
         [*fit_lines(report.fits, unit, width), *refusal_lines(report, width)],
+        component_lines(report, unit, width),
         _parts(report, unit, folded),
         rank_lines(report, unit, width),
         [*limit_lines(report.fits, width), *pool_lines(report, unit), *_growth(report, unit)],
@@ -93,7 +96,7 @@ def to_explanation(report: Report, unit: str, width: int | None) -> str:
 def _heading(report: Report, *, explain: bool) -> Iterator[str]:
     checkpoint = report.checkpoint
     yield line(f"{checkpoint.ref.model_id}  ({' · '.join(about(report))})")
-    if words := shape(report.architecture):
+    if words := shape(report):
         yield words
     yield asked(report)
     yield f"facts: {chain(checkpoint) if explain else origin(checkpoint)}"
@@ -113,7 +116,7 @@ def _parts(report: Report, unit: str, width: int) -> list[str]:
     estimate = report.estimate
     sign = "≥ " if estimate.is_lower_bound else ""
     low, high = format_bytes(estimate.low, unit), format_bytes(estimate.total, unit)
-    range_ = f"{low} to {high}, depending on the recipe" if low != high else ""
+    range_ = f"{low} to {high}, depending on {on_what(estimate)}" if low != high else ""
     rows = [["total", sign + high, "partly unknown" if sign else range_]]
     rows += [
         [GROUP_NAMES[group], _size(estimate.group(group), unit), _certainty(estimate, group)]
@@ -196,6 +199,8 @@ def _explain(term: Term, source: int, unit: str, width: int) -> Iterator[str]:
 def _textbook(report: Report, unit: str, width: int) -> list[str]:
     """The result of the original article's formulas for the same scenario."""
     if report.scenario.method == "textbook" or len(report.models) > 1 or report.scenario.dtype is None:
+        return []
+    if report.model.pipeline is not None:
         return []
     if report.scenario.dtype not in TEXTBOOK_PRECISIONS:
         return ["", fold(f"The textbook has no precision for {report.scenario.dtype}.", width)]

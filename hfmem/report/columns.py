@@ -47,6 +47,11 @@ def _group(group: Group) -> Callable[[Report], int | None]:
     return lambda report: report.estimate.group(group)
 
 
+def _seq(report: Report) -> str:
+    """Tokens of a sequence; pipelines have none."""
+    return "" if report.model.pipeline is not None else f"{report.scenario.seq}"
+
+
 COLUMNS: Final[tuple[Column, ...]] = (
     Column(key="model", title="model", value=lambda report: report.name, kind="word", rank=0),
     Column(
@@ -57,7 +62,7 @@ COLUMNS: Final[tuple[Column, ...]] = (
         rank=4,
     ),
     Column(key="dtype", title="dtype", value=lambda report: report.scenario.dtype, kind="word", rank=6),
-    Column(key="seq", title="seq", value=lambda report: f"{report.scenario.seq}", kind="word", rank=8),
+    Column(key="seq", title="seq", value=_seq, kind="word", rank=8),
     Column(key="weights", title="weights", value=_group("weights"), kind="bytes", rank=2),
     Column(key="kv_cache", title="KV cache", value=_group("kv_cache"), kind="bytes", rank=3),
     Column(key="activations", title="activations", value=_group("activations"), kind="bytes", rank=7),

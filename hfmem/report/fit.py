@@ -107,7 +107,8 @@ def _verdict(fit: Fit, unit: str) -> str:
     total = fit.estimate.total if fit.estimate else 0
     sign = "≥ " if fit.estimate and fit.estimate.is_lower_bound else ""
     size = f"{sign}{format_bytes(total, unit, label=False)} of {format_bytes(fit.usable, unit)}"
-    some = ", fits with some recipes" if fit.verdict == "unknown" and by_some(fit) else ""
+    which = "with some recipes" if fit.estimate is None or fit.estimate.training is None else "if states are paged out"
+    some = f", fits {which}" if fit.verdict == "unknown" and by_some(fit) else ""
     return f"{size}: {_WORDS.get(fit.verdict, fit.verdict)}{some}"
 
 

@@ -7,6 +7,8 @@ from typing import Final
 from hfmem.estimator.values import Scenario
 from hfmem.fetcher.values import Checkpoint
 from hfmem.mapper.values import Architecture
+from hfmem.report.components import component_rows
+from hfmem.report.escapes import line
 from hfmem.report.values import Report
 from hfmem.units import format_count
 
@@ -19,11 +21,24 @@ def about(report: Report) -> list[str]:
     """The model's type, parameters and format of its weights."""
     count = report.parameters.total if report.parameters else None
     active = report.parameters.active if report.parameters else None
-    words = [report.architecture.model_type or "unknown architecture"]
+    words = [_kind(report)]
     if count is not None and active is not None:
         mixture = report.architecture.experts and active < count
         words.append(f"{format_count(count)} parameters" + (f", {format_count(active)} active" if mixture else ""))
-    return [*words, report.scenario.dtype or _stored(report)]
+    return [*words, _mixed(report) or report.scenario.dtype or _stored(report)]
+
+
+def _mixed(report: Report) -> str:
+    """The dtypes of a pipeline whose components run in several; "" for one."""
+    found = dict.fromkeys(row.dtype for row in component_rows(report) if row.loaded and row.dtype)
+    return ", ".join(found) if len(found) > 1 else ""
+
+
+def _kind(report: Report) -> str:
+    pipeline = report.model.pipeline
+    if pipeline is not None:
+        return line(pipeline.class_name or ", ".join(one.class_name or one.name for one in pipeline.components))
+    return report.architecture.model_type or "unknown architecture"
 
 
 def _stored(report: Report) -> str:
@@ -35,8 +50,12 @@ def _stored(report: Report) -> str:
     return f"mostly {max(stored, key=lambda name: stored[name])}" if stored else "unknown dtype"
 
 
-def shape(architecture: Architecture) -> str:
-    """Layers and sizes; "" where none is known."""
+def shape(report: Report) -> str:
+    """Layers and sizes; "" where none is known, and for pipelines."""
+    return "" if report.model.pipeline is not None else _sizes(report.architecture)
+
+
+def _sizes(architecture: Architecture) -> str:
     kinds = ", ".join(f"{count} {kind.replace('_', ' ')}" for kind, count in architecture.layer_kinds.items())
     parts = [
         f"{architecture.depth} layers" + (f" ({kinds})" if kinds not in ("", f"{architecture.depth} none") else ""),
@@ -68,7 +87,7 @@ def asked(report: Report) -> str:
     """The scenario: what is done, how much of it, and by which software."""
     scenario = report.scenario
     action, software = _action(scenario)
-    exact = f"{software} with {scenario.attention} attention"
+    exact = software if report.model.pipeline is not None else f"{software} with {scenario.attention} attention"
     if scenario.serving is not None:
         exact = scenario.serving.describe()
     if scenario.gpu is not None or scenario.parallel.gpus > 1:
@@ -77,6 +96,8 @@ def asked(report: Report) -> str:
             f" ({scenario.parallel.describe()})" if scenario.parallel.gpus > 1 else ""
         )
     method = "the textbook formulas" if scenario.method == "textbook" else exact
+    if report.model.pipeline is not None:
+        return f"{action}: {method}" if scenario.serving is not None else f"{action}: batch {scenario.batch}, {method}"
     return f"{action}: batch {scenario.batch} × {scenario.seq:,} tokens{_prompt(scenario)}, {method}"
 
 

@@ -7,6 +7,7 @@ from typing import Any, Final
 from hfmem.estimator.values import GROUPS, Estimate, InPieces, Phase, Rank, Scenario, Serving, Term, Trace
 from hfmem.mapper.values import Architecture
 from hfmem.report.choices import choice_dicts
+from hfmem.report.components import component_dicts
 from hfmem.report.fit import fit_dict
 from hfmem.report.values import Report
 
@@ -27,7 +28,7 @@ def to_result(report: Report) -> dict[str, Any]:
         "provenance": checkpoint.provenance,
         "architecture": _architecture(report.architecture),
         "parameters": _parameters(report),
-        "scenario": _scenario(report.scenario),
+        "scenario": _scenario(report.scenario) | ({"seq": None} if report.model.pipeline is not None else {}),
         "memory": _memory(estimate),
         "total_is_lower_bound": estimate.is_lower_bound,
         "range": {"low": estimate.low, "high": estimate.total} if estimate.spared else None,
@@ -127,7 +128,9 @@ def _architecture(architecture: Architecture) -> dict[str, Any]:
 
 
 def _components(report: Report) -> list[dict[str, Any]] | None:
-    """The base model and the adapter of a model that has one."""
+    """The components of a pipeline, or the base model and the adapter of a model that has one."""
+    if report.model.pipeline is not None:
+        return component_dicts(report)
     adapted = report.model.adapted
     if adapted is None:
         return None

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from typing import Final
 
 from hfmem.advice.values import Fit
+from hfmem.estimator.values import Estimate
 from hfmem.report.values import Report
 from hfmem.units import format_bytes
 
-__all__ = ["lacking", "limits", "machine_words", "memory_words", "sentence"]
+__all__ = ["lacking", "limits", "machine_words", "memory_words", "on_what", "sentence"]
 
 _WORDS: Final = {
     "fits": "Fits on",
@@ -46,12 +47,17 @@ def _room(fit: Fit, unit: str) -> str:
     free = fit.headroom
     if fit.verdict == "unknown" and fit.estimate.spared and not fit.estimate.is_lower_bound:
         low, high = format_bytes(fit.estimate.low, unit), format_bytes(fit.estimate.total, unit)
-        return f"{low} to {high} of {format_bytes(fit.usable, unit)}, depending on the recipe"
+        return f"{low} to {high} of {format_bytes(fit.usable, unit)}, depending on {on_what(fit.estimate)}"
     if free < 0:
         least = "at least " if fit.estimate.is_lower_bound else ""
         return f"{least}{format_bytes(-free, unit)} missing"
     most = "at most " if fit.estimate.is_lower_bound else ""
     return f"{most}{format_bytes(free, unit)} free"
+
+
+def on_what(estimate: Estimate) -> str:
+    """What decides where in its range a total lies."""
+    return "the recipe" if estimate.training is None else "how much is paged out to the host"
 
 
 def limits(fit: Fit) -> Iterator[str]:

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from hfmem.advice.values import Advice, Candidate, Fit, Plan, Saving
 from hfmem.estimator.values import Estimate, Group, Scenario, Trace
+from hfmem.fetcher.pipelines import listed
 from hfmem.fetcher.selection import download_files
 from hfmem.fetcher.tensors import stored_bytes
 from hfmem.fetcher.values import Checkpoint
@@ -193,7 +194,8 @@ def _download(checkpoint: Checkpoint) -> Download:
     if not checkpoint.weight_files:
         nbytes = stored_bytes(checkpoint.tensors)
         return Download(nbytes=nbytes or None, files=None)
-    files = download_files(checkpoint.files, checkpoint.weight_files)
+    folders = [one.name for one in listed(checkpoint.pipeline or {})]
+    files = download_files(checkpoint.files, checkpoint.weight_files, folders)
     return Download(nbytes=_sum(file.size for file in files), files=len(files))
 
 

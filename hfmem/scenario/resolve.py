@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from hfmem.dtypes import canonical
-from hfmem.engines.protocol import Attending, Attends, Whole
-from hfmem.engines.table import USUAL, engine
+from hfmem.engines.protocol import Attending, Attends, Settles, Whole
+from hfmem.engines.table import USUAL, engine, find_engine
 from hfmem.estimator.parallel import Parallel
 from hfmem.estimator.values import Scenario
 from hfmem.estimator.weights.quantisers import find_quantiser
@@ -15,10 +15,11 @@ from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Architecture
 from hfmem.options.otherwise import Detail, Otherwise
 from hfmem.options.run import DEFAULT_SEQ, LONGEST
-from hfmem.refusals.options import PromptError
+from hfmem.refusals.options import PromptError, UnknownWordError
 from hfmem.scenario.check import check, without_effect
 from hfmem.scenario.media import with_media
 from hfmem.scenario.options import Options
+from hfmem.scenario.pipelines import check_pipeline
 from hfmem.scenario.runtime import for_model
 from hfmem.scenario.spread import spread
 from hfmem.units import GIB
@@ -35,13 +36,12 @@ def resolve(options: Options, model: Model, machine: Machine | None = None) -> S
     By default, `seq` is 4096, or the model's maximum if that is lower; the run dtype is the config's, otherwise the
     most common floating-point dtype of the files, otherwise unknown; and the KV cache has the compute dtype.
     """
-    options = for_model(options, model)
-    check(options)
+    options = _checked(for_model(options, model))
     return with_media(_resolved(options, model, machine), options, model)
 
 
 def _resolved(options: Options, model: Model, machine: Machine | None) -> Scenario:
-    lengths = _lengths(options, model.architecture)
+    lengths = _of_pipeline(options, model) or _lengths(options, model.architecture)
     formats = _formats(options, model, machine)
     if options.train and options.method == "exact":
         return _training(options, model, machine, lengths, formats)
@@ -50,7 +50,7 @@ def _resolved(options: Options, model: Model, machine: Machine | None) -> Scenar
     parallel, laid = _spread(options, machine, model.architecture)
     attending = _attention(options, model, gpu)
     made = (*filter(None, [attending.told]), *_taken(machine), *(server.chosen if server else ()), *laid)
-    return Scenario(
+    scenario = Scenario(
         mode="training" if options.train else "inference",
         batch=options.batch,
         seq=lengths.tokens,
@@ -73,6 +73,30 @@ def _resolved(options: Options, model: Model, machine: Machine | None) -> Scenar
         prompt=lengths.prompt,
         prefill_chunk=lengths.piece,
     )
+    return _settled(scenario, model)
+
+
+def _checked(options: Options) -> Options:
+    """Options whose engine is known, after all checks of them.
+
+    Raises:
+        InvalidScenarioError: they go not together, or the engine does not know such a way of offloading.
+    """
+    check(options)
+    row = find_engine(options.runtime or USUAL)
+    known = ("none", *(row.offloads if row is not None else ()))
+    if not options.train and options.offload not in known:
+        raise UnknownWordError("--offload", options.offload, known)
+    return options
+
+
+def _settled(scenario: Scenario, model: Model) -> Scenario:
+    """With the settings that an engine has by default for this model."""
+    runs = engine(scenario.runtime)
+    if scenario.serving is None or not isinstance(runs, Settles) or scenario.method == "textbook":
+        return scenario
+    serving = runs.settled(scenario.serving, model, scenario)
+    return replace(scenario, serving=serving, chosen=(*scenario.chosen, *serving.chosen))
 
 
 def _spread(options: Options, machine: Machine | None, architecture: Architecture) -> tuple[Parallel, tuple[str, ...]]:
@@ -148,6 +172,20 @@ def _lengths(options: Options, architecture: Architecture) -> _Lengths:
     )
 
 
+def _of_pipeline(options: Options, model: Model) -> _Lengths | None:
+    """The lengths of a pipeline, which has no cache of tokens; None for other models.
+
+    Raises:
+        PipelineError: what is asked does not go with the model.
+    """
+    check_pipeline(options, model)
+    if model.pipeline is None:
+        return None
+    asked = [("--seq", options.seq), ("--prompt", options.prompt), ("--prefill-chunk", options.prefill_chunk)]
+    told = tuple(Otherwise(f"{flag} has no effect: a pipeline has no cache of tokens.") for flag, on in asked if on)
+    return _Lengths(tokens=1, source=None, prompt=None, piece=None, chosen=told)
+
+
 def _trained_seq(options: Options, architecture: Architecture) -> tuple[int, str] | None:
     """The default length of a trainer of TRL, and a sentence; None without one, or where the length is given."""
     if options.train is None or options.seq is not None:
@@ -163,6 +201,7 @@ def _formats(options: Options, model: Model, machine: Machine | None) -> _Format
     dtype, compute = _dtypes(options, own)
     if options.dtype is None and own is not None:
         where = "of config.json" if model.architecture.dtype else "most weights are stored in"
+        where = where if model.pipeline is None else "of the denoiser; each component runs as it is stored"
         told = f"--dtype {own}: {halved or f'the dtype {where}'}."
         chosen.append(told if halved else Detail(told))
     kv_dtype, brought = canonical(options.kv_dtype) if options.kv_dtype else compute, model.architecture.kv_dtype

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 from hfmem.engines.protocol import Sizes
 from hfmem.engines.table import USUAL, Runtime, engine, engines
 from hfmem.mapper.holdings import format_name
+from hfmem.mapper.pipelines.values import PIPELINES
 from hfmem.options.rules import mode_of
 from hfmem.scenario.options import Options
 
@@ -31,6 +32,7 @@ def for_model(options: Options, model: Model) -> Options:
 def _usual(options: Options, model: Model) -> Runtime:
     """The engine whose own files the model's are, if it does what is asked."""
     form = format_name(model.checkpoint, model.offered if model.parameters is None else "")
+    form = form if model.pipeline is None else PIPELINES
     quantiser = model.quantisation.method if model.quantisation is not None else ""
     for row in engines():
         own = form in row.formats or quantiser in row.quantisers

@@ -7,7 +7,8 @@ from dataclasses import replace
 from math import prod
 from typing import TYPE_CHECKING, Final
 
-from hfmem.engines.table import USUAL, engine
+from hfmem.engines.protocol import Regroups
+from hfmem.engines.table import USUAL, engine, find_engine
 from hfmem.errors import InvalidScenarioError
 from hfmem.estimator.parallel import Parallel, plan
 from hfmem.options.otherwise import Otherwise
@@ -31,6 +32,9 @@ def plan_of(options: Options, machine: Machine | None = None) -> Parallel:
     Raises:
         InvalidScenarioError: the sizes contradict each other, or the number of accelerators.
     """
+    shared = _shared(options)
+    if shared is not None:
+        return _regrouped(options, machine, shared)
     if machine is None or machine.count is None or options.method == "textbook":
         return _plan(options, options.gpus)
     there = machine.count
@@ -46,6 +50,28 @@ def plan_of(options: Options, machine: Machine | None = None) -> Parallel:
         if getattr(options, name) is None:
             return _plan(replace(options, **{name: rest}), None)
     return _plan(options, None)
+
+
+def _shared(options: Options) -> tuple[int, int] | None:
+    """The ranks of a replica and of experts, where replicas share their ranks; None where they do not."""
+    row = find_engine(options.runtime or USUAL)
+    if row is None or not row.regroups:
+        return None
+    runs = engine(row.name)
+    return runs.regrouped(options) if isinstance(runs, Regroups) else None
+
+
+def _regrouped(options: Options, machine: Machine | None, shared: tuple[int, int]) -> Parallel:
+    """The plan of replicas that share their ranks.
+
+    Raises:
+        MachineError: as `plan_of`.
+    """
+    tp, experts = shared
+    found = Parallel(tp=tp, pp=options.pp or 1, dp=options.dp or 1, ep=experts)
+    if machine is not None and machine.count is not None and machine.count % found.gpus:
+        raise MachineError(_sizes(options), machine.count, machine.accelerator.name, machine.instance)
+    return found
 
 
 def plans(options: Options) -> tuple[Parallel, ...]:

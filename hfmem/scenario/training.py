@@ -23,7 +23,7 @@ from hfmem.options.adapters import ADAPTER_DTYPES
 from hfmem.options.option import split
 from hfmem.options.otherwise import Detail, Otherwise
 from hfmem.options.words import Head, trained_as
-from hfmem.refusals.training import FrozenError, NoTargetsError, QuantisedError
+from hfmem.refusals.training import FrozenError, NoTargetsError, QuantisedError, TrainerError
 from hfmem.scenario.spread import spread
 from hfmem.scenario.trainers import batch_of, batching_of, head_of, recomputes, tuning_of
 
@@ -61,6 +61,8 @@ def resolve_training(
         InvalidScenarioError: the model cannot be trained so.
     """
     stored = _stored(options, model, machine)
+    _causal(options, model)
+    own = _loaded(options, model, own)
     stack = find_stack(options.stack or DEFAULT_STACK) or STACKS[0]
     parallel, told = spread(options, machine, model.architecture)
     check_split(model.architecture, parallel, rules_of(stack), pieces=options.virtual_stages or 1)
@@ -78,9 +80,7 @@ def resolve_training(
     recipe = _recipe(options, stack, precision, optimizer, shard=options.shard or parallel.dp * parallel.cp)
     recipe, chosen = _tuned(options, recipe, seq)
     sentences += chosen
-    if recipe.zero and parallel.dp * parallel.cp == 1:
-        option = "--fsdp" if recipe.fsdp else f"--zero {recipe.zero}"
-        sentences.append(f"{option} shards across replicas, but there is only one: use --gpus N for more.")
+    sentences += _alone(recipe, parallel)
     head = head_of(options) or own_head(model)
     sentences += _heading(options, head)
     return replace(recipe, lora=lora, own_dtype=own, head=head), parallel, [*sentences, *told]
@@ -104,6 +104,27 @@ def _tuned(options: Options, recipe: Training, seq: int) -> tuple[Training, list
     return replace(recipe, tuning=tuning, batching=batching, checkpointing=kind), told
 
 
+def _alone(recipe: Training, parallel: Parallel) -> list[str]:
+    """A sentence where there is nothing to shard across."""
+    if not recipe.zero or parallel.dp * parallel.cp > 1:
+        return []
+    option = "--fsdp" if recipe.fsdp else f"--zero {recipe.zero}"
+    return [f"{option} shards across replicas, but there is only one: use --gpus N for more."]
+
+
+def _loaded(options: Options, model: Model, own: str | None) -> str | None:
+    """The dtype in which the weights are loaded: of GGUF files, which name none, torch's own (transformers 5.24,
+    modeling_utils.py:838 and 866)."""
+    return "float32" if model.is_gguf and options.dtype is None else own
+
+
+def _causal(options: Options, model: Model) -> None:
+    """Raises a `TrainerError` where a trainer of TRL that patches a causal language model is to train another."""
+    trainer = find_trainer(options.train)
+    if trainer is not None and trainer.head != "classes" and model.architecture.source in ("encoder", "fixed"):
+        raise TrainerError("encoder", model.architecture.model_type or "", trainer.title)
+
+
 def _stored(options: Options, model: Model, machine: Machine | None) -> str:
     """The dtypes of weights stored by a quantiser; "" if there are none, or if they are dequantised for training.
 
@@ -116,10 +137,10 @@ def _stored(options: Options, model: Model, machine: Machine | None) -> str:
     if method != "qlora" and isinstance(runs, Trains) and runs.trained(model, gpu).outcome == "unpacked":
         return ""
     if method == "full" and any(group.parameters > group.elements for group in groups):
-        raise QuantisedError()
+        raise QuantisedError(trainer=find_trainer(options.train) is not None)
     stored = stored_quantised(model)
     if stored and method == "qlora":
-        raise QuantisedError(stored)
+        raise QuantisedError(stored, trainer=find_trainer(options.train) is not None)
     return " and ".join(stored)
 
 
@@ -140,7 +161,7 @@ def _recipe(options: Options, stack: Stack, precision: Precision, optimizer: Opt
         zero=3 if options.fsdp else options.zero or 0,
         fsdp=options.fsdp,
         shard=shard,
-        offload=options.offload,
+        offload="none" if options.offload not in ("optimizer", "parameters") else options.offload,
         sequence_parallel=options.sequence_parallel,
         virtual_stages=options.virtual_stages or 1,
     )
@@ -152,6 +173,8 @@ def _optimizer(options: Options, stack: Stack) -> tuple[Optimizer, str]:
         row = find_optimizer("adamw-fused") or OPTIMIZERS[0]
         return row, f"--optimizer {row.name}: TRL's default (adamw_torch_fused)."
     optimizer = find_optimizer(options.optimizer or stack.optimizer) or OPTIMIZERS[0]
+    if options.optimizer_in_backward:
+        optimizer = optimizer.in_backward()
     if options.optimizer is not None:
         return optimizer, ""
     whose = "the default of the stack" if optimizer.name != "adamw" else "torch.optim.AdamW with its defaults"

@@ -87,4 +87,4 @@ def _base(options: Options) -> Iterator[InvalidScenarioError]:
     elif trained_as(options) == "full":
         yield UntrainableDtypeError(options.dtype)
     elif trained_as(options) == "qlora" and quantiser.name != "nf4":
-        yield AdapterBaseError(quantiser.name)
+        yield AdapterBaseError(quantiser.name, trainer=find_trainer(options.train) is not None)

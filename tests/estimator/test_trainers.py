@@ -121,6 +121,14 @@ def test_refused(options: dict[str, Any], error: type[Exception]) -> None:
         _estimate(**options)
 
 
+@pytest.mark.parametrize("name", ["google-t5/t5-small", "openai/whisper-large-v3"])
+def test_encoder_decoders_are_no_causal_models(name: str) -> None:
+    """trl 1.16.0, trainer/utils.py:1548 (`add_fused_lm_head`: a causal language model to patch)."""
+    with pytest.raises(TrainerError):
+        report_on(inspect(name, offline=True), Options(train="sft"))
+    assert report_on(inspect(name, offline=True), Options(train="full")).estimate.total
+
+
 def test_generation_is_an_inference_beside_the_optimizer() -> None:
     """Its cache is that of the same rows in inference, with keys in float32; all that is trained is cast."""
     found = _estimate(train="grpo", seq=1536, max_completion_length=1024)

@@ -247,3 +247,29 @@ def test_experts_are_spread_over_ranks() -> None:
     spread = train(mixture, seq=128, dp=8, zero=1, ep=8).estimate
     experts = 8 * 3 * 4096 * 14336 * 32
     assert (alone.group("weights") or 0) - (spread.group("weights") or 0) == 2 * experts * 7 // 8
+
+
+def test_paged_states_may_be_on_the_host_and_the_answer_is_a_range(mistral: Model) -> None:
+    report = train(mistral, optimizer="paged-adamw", optimizer_in_backward=True)
+    found, facts = report.estimate, report.estimate.training
+    states = 8 * COUNT  # two float32 moments
+    assert facts is not None
+    assert found.total - found.low == states
+    assert facts.allocated < found.total - states  # no context
+    assert facts.reserved[0] < found.total - states + facts.allocated // 2
+
+
+def test_a_step_in_backward_has_one_gradient_at_a_time(mistral: Model) -> None:
+    whole = train(mistral, optimizer="adamw-in-backward").estimate
+    assert train(mistral, optimizer_in_backward=True).estimate.total == whole.total
+    with pytest.raises(InvalidScenarioError):
+        train(mistral, optimizer_in_backward=True, gradient_accumulation=2)
+
+
+def test_zero_2_joins_its_gradients_before_it_widens_them() -> None:
+    """deepspeed, runtime/zero/stage_1_and_2.py, step: `flatten(averaged_gradients).to(float32)`."""
+    found = estimate("Qwen/Qwen2.5-3B-Instruct", train="full", zero=2, dp=2, offline=True).estimate
+    (step,) = [phase for phase in found.phases if phase.name == "optimizer"]
+    sizes = {term.name: term.nbytes for term in step.terms}
+    assert sizes["flat gradients"] == 3_085_938_688  # 2 B of half the parameters
+    assert sizes["float32 gradients"] == 2 * sizes["flat gradients"]

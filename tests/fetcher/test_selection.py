@@ -72,7 +72,7 @@ CASES = [
             "text_encoder/model-00002-of-00002.safetensors",
             "sd_xl_base_1.0.safetensors",
         ],
-        "diffusers",
+        "pipeline",
         [
             "unet/diffusion_pytorch_model.safetensors",
             "vae/diffusion_pytorch_model.fp16.safetensors",

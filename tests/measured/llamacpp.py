@@ -127,7 +127,7 @@ def _settings(row: Row) -> LlamaSettings:
         tensor_split=tuple(row.get("tensor_split", ())),
         embeddings=row.get("embeddings", False),
         release=release,
-        pins_norms=True,
+        pins=True,
     )
 
 

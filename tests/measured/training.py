@@ -1,7 +1,8 @@
 """Training peaks that programs printed on real GPUs, beside ours: `python -m tests.measured.training` prints the table.
 
 The rows are `fixtures/training/measured.jsonl`, each with its source. What a row is taken as (stack, precision) follows
-from what its source states, by the rules below and never by which fits; a row that cannot be compared says why.
+from what its source states, by the rules below and never by which fits; a row that cannot be compared says why. Public
+reports (`tests.measured.training_reports`) follow.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from hfmem import Model, Options
 from hfmem.api import inspect, report_on
 from hfmem.fetcher.values import Checkpoint, ModelRef
 from hfmem.mapper.interpret import interpret
-from tests.measured import megatron
+from tests.measured import megatron, training_reports
 
 FIXTURES: Final = Path(__file__).parents[2] / "fixtures" / "training"
 GIB: Final = 2**30
@@ -314,3 +315,5 @@ def between_steps(found: Iterable[Comparison]) -> list[float]:
 
 if __name__ == "__main__":
     print(table(compare()))
+    print()
+    print(training_reports.document())

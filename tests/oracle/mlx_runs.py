@@ -39,6 +39,43 @@ def _config(name: str, **own: Any) -> dict[str, Any]:
 _LLAMA: Final = _config("LlamaForCausalLM", model_type="llama")
 _MOE: Final = {"num_experts": 16, "num_experts_per_tok": 4, "moe_intermediate_size": 512, "norm_topk_prob": True}
 
+_SPARSE: Final[dict[str, Any]] = {"decoder_sparse_step": 1, "mlp_only_layers": []}
+_DELTA: Final[dict[str, Any]] = {
+    "head_dim": 128,
+    "full_attention_interval": 4,
+    "linear_num_value_heads": 8,
+    "linear_num_key_heads": 4,
+    "linear_key_head_dim": 64,
+    "linear_value_head_dim": 64,
+    "linear_conv_kernel_dim": 4,
+    "partial_rotary_factor": 0.25,
+    "shared_expert_intermediate_size": 512,
+    "attention_bias": False,
+}
+_GRANITE: Final = _config(
+    "GraniteMoeHybridForCausalLM",
+    model_type="granitemoehybrid",
+    layer_types=["mamba", "mamba", "mamba", "attention"] * 2,
+    intermediate_size=512,
+    num_local_experts=8,
+    num_experts_per_tok=2,
+    shared_intermediate_size=1024,
+    mamba_n_heads=16,
+    mamba_d_head=64,
+    mamba_d_state=64,
+    mamba_d_conv=4,
+    mamba_n_groups=1,
+    mamba_expand=2,
+    mamba_proj_bias=False,
+    mamba_conv_bias=True,
+    attention_bias=False,
+    embedding_multiplier=12.0,
+    attention_multiplier=0.1,
+    logits_scaling=6.0,
+    residual_multiplier=0.22,
+    position_embedding_type="rope",
+)
+
 RUNS: Final[dict[str, tuple[dict[str, Any], dict[str, Any]]]] = {
     "llama": (_LLAMA, {"prompt": 700}),
     "llama, small steps": (_LLAMA, {"prompt": 1300, "step": 256}),
@@ -76,6 +113,33 @@ RUNS: Final[dict[str, tuple[dict[str, Any], dict[str, Any]]]] = {
         ),
         {"prompt": 1300, "step": 512},
     ),
+    "qwen3_next": (
+        _config("Qwen3NextForCausalLM", model_type="qwen3_next", **_SPARSE, **_DELTA, **_MOE),
+        {"prompt": 70},
+    ),
+    "qwen3_5": (
+        {
+            "architectures": ["Qwen3_5ForConditionalGeneration"],
+            "model_type": "qwen3_5",
+            "torch_dtype": "float32",
+            "tie_word_embeddings": False,
+            "text_config": _config("Qwen3_5ForCausalLM", model_type="qwen3_5_text", **_DELTA),
+        },
+        {"prompt": 70},
+    ),
+    "qwen3_5_moe": (
+        {
+            "architectures": ["Qwen3_5MoeForConditionalGeneration"],
+            "model_type": "qwen3_5_moe",
+            "torch_dtype": "float32",
+            "tie_word_embeddings": False,
+            "text_config": _config("Qwen3_5MoeForCausalLM", model_type="qwen3_5_moe_text", **_DELTA, **_MOE),
+        },
+        {"prompt": 70},
+    ),
+    "granite, a state space": (_GRANITE, {"prompt": 700, "step": 512}),
+    "granite, an answer": (_GRANITE, {"prompt": 300, "generated": 20}),
+    "granite, 4 bits": (_GRANITE, {"prompt": 300, "bits": 4}),
 }
 """Per run: the config, and how it is run: tokens of the prompt, tokens of a step, generated tokens, bits."""
 

@@ -43,6 +43,7 @@ def test_stage_2_is_equal() -> None:
     _, gpu = theirs(COUNT, RANKS, 1, cpu_offload=False)[:2]
     ours = step(2)
     states = sum(ours.group(g) for g in ("weights", "master_weights", "optimizer", "gradients", "temporary"))
+    states -= sum(term.nbytes for term in ours.terms if term.name == "flat gradients")  # their estimator leaves it out
     assert gpu == pytest.approx(states, abs=LAYERS)
 
 

@@ -484,19 +484,24 @@ class _Remote(io.RawIOBase):
         return len(data)
 
 
-def wheel_of(version: str) -> str:
+def wheel_of(version: str, package: str = "vllm") -> str:
     """The address of a release's wheel, as pip finds it; "" for the newest release."""
     command = [sys.executable, "-m", "pip", "install", "--dry-run", "--no-deps", "--ignore-installed", "--quiet"]
-    command += ["--only-binary", ":all:", "--report", "-", f"vllm=={version}" if version else "vllm"]
+    command += ["--only-binary", ":all:", "--report", "-", f"{package}=={version}" if version else package]
     report = json.loads(subprocess.run(command, check=True, capture_output=True, timeout=300).stdout)
     return str(report["install"][0]["download_info"]["url"])
 
 
 def published(version: str) -> Source:
     """A release on PyPI."""
-    wheel = zipfile.ZipFile(io.BufferedReader(_Remote(wheel_of(version)), _BLOCK))
+    return Source(version, files_of(wheel_of(version)))
+
+
+def files_of(address: str) -> Callable[[str], str | None]:
+    """Reads files of a wheel, of which only the parts that are asked for are loaded."""
+    wheel = zipfile.ZipFile(io.BufferedReader(_Remote(address), _BLOCK))
     names = set(wheel.namelist())
-    return Source(version, lambda path: wheel.read(path).decode() if path in names else None)
+    return lambda path: wheel.read(path).decode() if path in names else None
 
 
 def unpacked(folder: Path) -> Source:

@@ -8,7 +8,7 @@ of), llama.cpp 0.5.0. Views take no memory and are not among the steps.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
@@ -48,6 +48,9 @@ class Step:
         place: the device where its weights or its cache are, `HOST`, or None: where its neighbours run.
         copied: names and bytes of weights on the host, which are copied where it is offloaded.
         borrowed: names and bytes of caches on the host that it reads, which are copied where it runs on a device.
+        apart: bytes of the view by which it reads the first of `reads`, which is copied for it alone; None for a whole
+            that others read too.
+        matrix_first: whether `copied` and `borrowed` come before all that it reads, not after the first of it.
         rows: of its result, which decide whether it is offloaded; 0 for operations that never are.
         output: whether it is kept to the end.
     """
@@ -58,6 +61,8 @@ class Step:
     place: int | None = None
     copied: tuple[tuple[str, int], ...] = ()
     borrowed: tuple[tuple[str, int], ...] = ()
+    apart: int | None = None
+    matrix_first: bool = False
     rows: int = 0
     output: bool = False
 
@@ -131,11 +136,19 @@ def compute_buffers(
     return tuple(buffer.most for buffer in buffers)
 
 
-def assigned(steps: Sequence[Step], devices: Sequence[Device]) -> list[int]:
+def assigned(steps: Sequence[Step], devices: Sequence[Device], *, small: bool = False) -> list[int]:
     """The device of each step, the number of devices for the host: that of its weights, else of its neighbours,
-    accelerators first."""
+    accelerators first.
+
+    Args:
+        steps: the operations, in order.
+        devices: the accelerators.
+        small: whether a batch is too small for a device to run what the host's weights are for.
+    """
     host = len(devices)
-    places: list[int | None] = [_own(step, devices) for step in steps]
+    least = 1 << 62 if small else _OFFLOADED_ROWS
+    offloading = next((number for number, device in enumerate(devices) if device.offloads), None)
+    places: list[int | None] = [_own(step, host, offloading, least) for step in steps]
     order = range(len(steps))
     _spread(places, order, host, host_too=False)
     _spread(places, reversed(order), host, host_too=False)
@@ -144,16 +157,10 @@ def assigned(steps: Sequence[Step], devices: Sequence[Device]) -> list[int]:
     return [host if place is None else place for place in places]
 
 
-def _own(step: Step, devices: Sequence[Device]) -> int | None:
-    if step.place is None:
-        return None
-    if step.place != HOST:
+def _own(step: Step, host: int, offloading: int | None, least: int) -> int | None:
+    if step.place is None or step.place != HOST:
         return step.place
-    if step.copied and step.rows >= _OFFLOADED_ROWS:
-        offloading = next((number for number, device in enumerate(devices) if device.offloads), None)
-        if offloading is not None:
-            return offloading
-    return len(devices)
+    return offloading if offloading is not None and step.copied and step.rows >= least else host
 
 
 def _spread(places: list[int | None], order: Iterable[int], host: int, *, host_too: bool) -> None:
@@ -165,6 +172,20 @@ def _spread(places: list[int | None], order: Iterable[int], host: int, *, host_t
             current = place if host_too or place != host else None
         elif current is not None:
             places[number] = current
+
+
+def _sources(step: Step) -> Iterator[int | tuple[str, int]]:
+    """What a step reads in the order of its sources: steps and inputs, and names and bytes of what lies on the host. A
+    product has its matrix first, attention its queries before keys and values."""
+    outside = (*step.copied, *step.borrowed)
+    first = step.reads[: 0 if step.matrix_first else 1]
+    yield from first
+    yield from outside
+    yield from step.reads[len(first) :]
+
+
+_Copy = tuple[str, Hashable, int]
+"""A copy: its kind, what it is of, and its device."""
 
 
 class _Plan:
@@ -200,33 +221,33 @@ class _Plan:
             if place != current or (splits.get(start) and new_weights):
                 start, current = number, place
             here: list[Hashable] = []
-            for read in step.reads:
-                if self._place_of(read) == place:
-                    here.append(read)
+            for source in _sources(step):
+                if isinstance(source, tuple) and place == self.host:
                     continue
-                copied = splits.setdefault(start, [])
-                if read < 0 and step.nbytes == 0:  # no rows, by a view of the input without any: copied by itself
-                    here.append(self._copy(copied, read, place, 0, empty=True))
+                if not isinstance(source, tuple) and self._place_of(source) == place:
+                    here.append(source)
                 else:
-                    here.append(self._copy(copied, read, place, self._size_of(read)))
-            if place != self.host:
-                for name, size in (*step.copied, *step.borrowed):
-                    here.append(self._copy(splits.setdefault(start, []), name, place, size))
+                    copied = splits.setdefault(start, [])
+                    here.append(self._copy(copied, *self._copied(number, source)))
             reads.append(tuple(here))
         return reads, splits
 
-    def _copy(
-        self,
-        copied: list[tuple[Hashable, Hashable]],
-        source: Hashable,
-        place: int,
-        size: int,
-        *,
-        empty: bool = False,
-    ) -> Hashable:
-        """The copy of a tensor on a device, made once for the whole graph; of an empty view of it, another."""
-        copy = ("empty copy" if empty else "copy", source, place)
+    def _copied(self, number: int, source: int | tuple[str, int]) -> tuple[_Copy, int]:
+        """The copy of a source on the device of a step, and its bytes: one for all who read it, another of an empty
+        view of it, and one of a view that a step has for itself."""
+        step, place = self.steps[number], self.places[number]
+        if isinstance(source, tuple):
+            return ("copy", source[0], place), source[1]
+        if step.apart is not None and source == step.reads[0]:
+            return (f"view {number}", source, place), step.apart
+        if source < 0 and step.nbytes == 0:  # no rows: a view of the input without any
+            return ("empty copy", source, place), 0
+        return ("copy", source, place), self._size_of(source)
+
+    def _copy(self, copied: list[tuple[Hashable, Hashable]], copy: _Copy, size: int) -> Hashable:
+        """A copy, made once for the whole graph."""
         if copy not in self.sizes:
+            _, source, place = copy
             self.sizes[copy], self.home[copy] = size, place
             copied.append((source, copy))
         return copy

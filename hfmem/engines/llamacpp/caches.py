@@ -6,14 +6,14 @@ Source: `llama_kv_cache`, `llama_kv_cache_iswa`, `llama_memory_recurrent` and `l
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Final
 
 from hfmem.engines.llamacpp.settings import CACHE_TYPES, LlamaSettings
 from hfmem.mapper.caches import KV, Cache, Combined, Compressed, Indexed, Latent, State
 from hfmem.mapper.values import Layer
 
-__all__ = ["Kept", "kept", "row_bytes", "sides"]
+__all__ = ["Kept", "Sides", "kept", "row_bytes", "sides"]
 
 _FLOAT: Final = 4
 
@@ -57,22 +57,49 @@ def kept(layers: Sequence[Layer], kernel: int, settings: LlamaSettings) -> Itera
         yield tuple(_parts(layer.cache, run))
 
 
-def sides(layer: Layer, settings: LlamaSettings) -> tuple[int, int]:
-    """Bytes of a layer's keys and of its values, of all tokens; 0 for what it has not."""
-    cache = layer.cache
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sides:
+    """What the steps of a layer read of its caches, in bytes of all tokens; 0 for what it has not.
+
+    Attributes:
+        keys, values: as they are kept.
+        part: what attention reads as values where they are a part of the keys (MLA).
+        index: keys of an indexer.
+        state: recurrent, of all sequences.
+    """
+
+    keys: int = 0
+    values: int = 0
+    part: int = 0
+    index: int = 0
+    state: int = 0
+
+
+def sides(layer: Layer, settings: LlamaSettings) -> Sides:
+    """What the steps of a layer read of its caches."""
+    return _sides(layer.cache, settings)
+
+
+def _sides(cache: Cache, settings: LlamaSettings) -> Sides:
     if isinstance(cache, Combined):
-        found = [sides(replace(layer, cache=each), settings) for each in cache.caches]
-        return max(keys for keys, _ in found), max(values for _, values in found)
+        found = [_sides(each, settings) for each in cache.caches]
+        return Sides(
+            **{each.name: max((getattr(own, each.name) for own in found), default=0) for each in fields(Sides)}
+        )
     if isinstance(cache, Indexed):
-        return sides(replace(layer, cache=cache.attention), settings)
+        rows = settings.streams * settings.cells
+        return replace(_sides(cache.attention, settings), index=rows * row_bytes(cache.index_dim, settings.type_k))
     if isinstance(cache, Latent):
         rows = settings.streams * _cells(cache.window, settings)
-        return rows * row_bytes(cache.rank + cache.rope_dim, settings.type_k), 0
+        row = row_bytes(cache.rank + cache.rope_dim, settings.type_k)
+        return Sides(keys=rows * row, part=(rows - 1) * row + row_bytes(cache.rank, settings.type_k))
+    if isinstance(cache, State):
+        return Sides(state=cache.recurrent * _FLOAT * settings.n_seq_max)
     if not isinstance(cache, KV):
-        return 0, 0
+        return Sides()
     rows = settings.streams * _cells(cache.window, settings)
     keys, values = cache.heads * cache.key_dim, cache.heads * cache.value_dim
-    return rows * row_bytes(keys, settings.type_k), rows * row_bytes(values, settings.type_v)
+    return Sides(keys=rows * row_bytes(keys, settings.type_k), values=rows * row_bytes(values, settings.type_v))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

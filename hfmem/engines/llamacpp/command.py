@@ -34,6 +34,7 @@ def launch_line(model: Model, settings: LlamaSettings, *, flash: bool) -> str:
     if settings.tensor_split:
         words += ["-ts", ",".join(f"{share:g}" for share in settings.tensor_split)]
     words += ["--split-mode", settings.split_mode] if settings.split_mode != "layer" else []
+    words += ["--main-gpu", str(settings.main_gpu)] if settings.main_gpu else []
     words += ["--no-kv-offload"] if not settings.offload_kqv else []
     words += ["--kv-unified"] if settings.unified else []
     words += ["--swa-full"] if settings.swa_full else []

@@ -8,6 +8,8 @@ from functools import cache
 from typing import Final
 
 from hfmem.engines.llamacpp.allocator import HOST, Device, Step, assigned, compute_buffers
+from hfmem.engines.llamacpp.borrowed import RECURRENT, Borrowed, span
+from hfmem.engines.llamacpp.caches import Sides
 from hfmem.engines.llamacpp.graphs import (
     HEAD,
     Graph,
@@ -41,6 +43,7 @@ class Compute:
 
 
 _IN_A_ROW: Final = 3
+_PERIODS: Final = range(1, 9)
 _FIRST: Final = 10_000  # the first layer is only run as a first one
 _EMBEDDINGS: Final = "inp_embd"
 _MASK: Final = "kq_mask"
@@ -49,22 +52,25 @@ _FILL: Final = "FILL"
 _BLANK: Final = "leaf_"  # ggml's own name of what has none
 _NORMS: Final = ("RMS_NORM", "NORM")
 _GATHERS: Final = "GET_ROWS"
+_FUSED: Final = "attn_qkv."
+_JOINS: Final = "CONT"
+_STORES: Final = "SET_ROWS"
+_FLOAT: Final = 4
 _FLASH: Final = "FLASH_ATTN_EXT"
 _MATRIX: Final = "MUL_MAT"
+_MATRIX_FIRST: Final = (_MATRIX, "MUL_MAT_ID", _GATHERS, "SSM_SCAN")
 _LEAST_ROTATION: Final = 64
 _COPIES: Final = 4
 """Batches under way at once on several devices (`GGML_SCHED_MAX_COPIES`)."""
 
 
-def computed(
-    placement: Placement, devices: Sequence[Device], caches: Sequence[tuple[int, int]] = ()
-) -> Compute | Unknown:
+def computed(placement: Placement, devices: Sequence[Device], caches: Sequence[Sides] = ()) -> Compute | Unknown:
     """The compute buffers of a file as it is placed.
 
     Args:
         placement: where its layers are.
         devices: the accelerators.
-        caches: bytes of each layer's keys and values, for where they stay on the host.
+        caches: what each layer's steps read of its caches, for where they stay on the host.
     """
     key = _key(placement, devices, caches)
     found = _KNOWN.get(key)
@@ -81,11 +87,16 @@ _KNOWN: Final[dict[Hashable, Compute | Unknown]] = {}
 _MOST_KNOWN: Final = 512
 
 
-def _key(placement: Placement, devices: Sequence[Device], caches: Sequence[tuple[int, int]]) -> Hashable:
+def _key(placement: Placement, devices: Sequence[Device], caches: Sequence[Sides]) -> Hashable:
     """All that compute buffers depend on."""
     blocks = placement.blocks
+    offloads = any(device.offloads for device in devices)
+    read = placement.layers[-1] == HOST  # whether the embedding is more than a table whose rows are taken
     weights = tuple(
-        (tensor.name, tensor.nbytes) if placement.of(tensor) == HOST else tensor.name for tensor in blocks.tensors
+        (tensor.name, tensor.nbytes if offloads and (read or tensor.place != "before") else HOST)
+        if placement.of(tensor) == HOST
+        else tensor.name
+        for tensor in blocks.tensors
     )
     values = tuple(blocks.values.items())
     layout = (blocks.architecture, blocks.count, blocks.loaded, blocks.kinds, blocks.window, blocks.headed, values)
@@ -93,7 +104,7 @@ def _key(placement: Placement, devices: Sequence[Device], caches: Sequence[tuple
     return layout, weights, placement.settings, placement.free, tuple(devices), kept
 
 
-def _computed(placement: Placement, devices: Sequence[Device], caches: Sequence[tuple[int, int]]) -> Compute | Unknown:
+def _computed(placement: Placement, devices: Sequence[Device], caches: Sequence[Sides]) -> Compute | Unknown:
     blocks, settings = placement.blocks, placement.settings
     layers = [
         Layer(kind=kind, names=frozenset(tensor.inner for tensor in each))
@@ -115,7 +126,7 @@ def _computed(placement: Placement, devices: Sequence[Device], caches: Sequence[
 
 
 def _sized(
-    placement: Placement, structure: Structure, layers: Sequence[Layer], caches: Sequence[tuple[int, int]]
+    placement: Placement, structure: Structure, layers: Sequence[Layer], caches: Sequence[Sides]
 ) -> _Sized | Unknown:
     """The graph of these settings with the sizes of the file."""
     blocks = placement.blocks
@@ -188,7 +199,7 @@ class _Sized:
         structure: Structure,
         graph: Graph,
         layers: Sequence[Layer],
-        caches: Sequence[tuple[int, int]],
+        caches: Sequence[Sides],
     ) -> None:
         self.kept = caches
         self.caches = () if placement.settings.offload_kqv else caches
@@ -201,6 +212,11 @@ class _Sized:
         """Where each mask is converted, by the input."""
         self.attending: list[tuple[int, int]] = []
         """Where flash attention runs, and of which layer."""
+        self.given: dict[tuple[int, ...], tuple[dict[str, int], dict[str, int]]] = {}
+        self.fused: set[int] = set()
+        """Steps that make queries, keys and values in one."""
+        self.recurrent: set[int] = set()
+        """Steps that make a new state."""
         self.upright: int | None = None
         """Where the values of the layer were turned, of which eager attention finds each token's together."""
         self.blanks = {
@@ -241,7 +257,7 @@ class _Sized:
         llama.cpp switches it off (`resolve_fused_ops`)."""
         if not self.attending or not devices:
             return False
-        places = assigned([replace(step, rows=0) for step in self.steps], devices)
+        places = assigned(self.steps, devices, small=True)
         homes = ((number, self.placement.layers[layer]) for number, layer in self.attending)
         return any(places[number] != (len(devices) if home == HOST else home) for number, home in homes)
 
@@ -292,15 +308,21 @@ class _Sized:
                 steps.append(Step(nbytes=size_of(self.graph.inputs[number], values), reads=(read,)))
 
     def _chosen(self) -> list[int]:
-        """The layers that are run through: of those in a row that are the same, on one device, no more than three:
-        more of them take no more."""
+        """The layers that are run through: of those in a row that are the same, on one device, or come again and again
+        in one order, no more than three: more of them take no more. With caches on the host all are: free memory in
+        pieces depends on their number."""
+        if self.caches:
+            return list(range(len(self.layers)))
+        kinds = [*(self._alike(number) for number in range(len(self.layers) - 1)), None]  # what follows is the last's
+        periods = _PERIODS[:1] if self.blocks.kernel else _PERIODS  # states leave free memory in pieces, too
         found: list[int] = []
-        same = 0
-        last = len(self.layers) - 1
-        for number in range(last + 1):
-            same = same + 1 if number and self._alike(number) == self._alike(number - 1) else 0
-            if same < _IN_A_ROW or number == last:
-                found.append(number)
+        start = 0
+        while start < len(kinds):
+            period, length = max((_repeated(kinds, start, period) for period in periods), key=_covered)
+            less = max(0, length // period - _IN_A_ROW) * period
+            kept = length - less
+            found += [*range(start, start + kept - period), *range(start + length - period, start + length)]
+            start += length
         return found
 
     def _alike(self, layer: int) -> object:
@@ -328,8 +350,8 @@ class _Sized:
 
     def _add(self, part: Part, layer: int | None, following: int | None, before: _Before) -> None:
         """Add the steps of a layer; its last may be the normalisation that the next layer begins with."""
-        values, steps = self._values(layer or 0), self.steps
-        sides = list(self.caches[layer]) if self.caches and layer is not None else []
+        (values, sizes), steps = self._known(layer or 0), self.steps
+        borrowed, joined = self._lends(part, layer), self._joined(part, layer)
         self.upright = None
         for number, step in enumerate(part):
             home = following if number == len(part) - 1 else layer
@@ -338,20 +360,65 @@ class _Sized:
             self.at.append(len(steps))
             if step.operation == _FLASH and layer is not None:
                 self.attending.append((len(steps), layer))
+            if step.operation in RECURRENT:
+                self.recurrent.add(len(steps))
+            if any(name.startswith(_FUSED) for name in step.weights):
+                self.fused.add(len(steps))
             owner = following if step.ahead > 0 else layer
             blank = self._blank(step, layer)
             steps.append(
                 Step(
-                    nbytes=None if step.size == "-" else size_of(step.size, values),
+                    nbytes=None if step.size == "-" else _size(step.size, values, sizes),
                     reads=(*turned, *(self._filled(before.moved(read, number), blank) for read in step.reads)),
                     replaces=tuple(self._filled(before.moved(read, number), blank) for read in step.replaces),
-                    place=self._place(step, layer, owner) if (pinned := self._pinned(step, home)) is None else pinned,
+                    place=HOST if number == joined else self._where(step, layer, owner, home),
                     copied=self._copied(step, layer),
-                    borrowed=_borrowed(step, layer, sides),
+                    borrowed=() if borrowed is None else borrowed.read(step),
+                    apart=self._apart(step, layer, values),
+                    matrix_first=step.operation in _MATRIX_FIRST,
                     rows=self._rows(step, values),
                     output=step.output,
                 )
             )
+
+    def _joined(self, part: Part, layer: int | None) -> int | None:
+        """Where a layer puts its heads together after eager attention: llama.cpp has that, and what comes between it
+        and the cache, run on the host where the cache is (`build_attn_mha`)."""
+        products = [number for number, step in enumerate(part) if step.operation == _MATRIX and _reads_cache(step)]
+        if layer is None or not self.caches or not products or not self.settings.pins:
+            return None
+        after = range(products[-1] + 1, len(part))
+        return next((number for number in after if part[number].operation == _JOINS), None)
+
+    def _where(self, step: RecordedStep, layer: int | None, owner: int | None, home: int | None) -> int | None:
+        pinned = self._pinned(step, home)
+        return self._place(step, layer, owner) if pinned is None else pinned
+
+    def _lends(self, part: Part, layer: int | None) -> Borrowed | None:
+        """The layer's caches, where they stay on the host."""
+        if layer is None or not self.caches:
+            return None
+        products = sum(step.operation == _MATRIX and _reads_cache(step) for step in part)
+        flash = any(step.operation == _FLASH and step.cached for step in part)
+        return Borrowed(layer, self.caches[layer], indexed=products > (0 if flash else 2))
+
+    def _apart(self, step: RecordedStep, layer: int | None, values: Mapping[str, int]) -> int | None:
+        """Bytes of the view by which a step reads the first of its sources, where it has one for itself: queries, keys
+        and values may lie in one product, and a new state behind what comes out."""
+        if layer is None or not self.caches or not step.reads or step.reads[0] <= 0:
+            return None
+        number = self._read(step.reads[0])
+        whole = self.steps[number].nbytes if number >= 0 else None
+        if whole is None:
+            return None
+        stored = step.cached and step.size == "-"
+        if stored and number in self.recurrent:
+            return self.caches[layer].state
+        if number in self.fused or (stored and step.operation == _STORES):
+            heads = "head_count" if step.operation in (_MATRIX, _FLASH) else "head_count_kv"
+            size = max(values.get("attention.key_length", 0), values.get("attention.value_length", 0))
+            return span(whole, values["n_tokens"], values.get(f"attention.{heads}", 0) * size * _FLOAT)
+        return None
 
     def _turn(self, step: RecordedStep, layer: int | None) -> tuple[int, ...]:
         """What eager attention reads besides, where the cache is laid out for flash attention: the layer's values,
@@ -361,7 +428,7 @@ class _Sized:
             return ()
         if self.upright is None:
             self.upright = len(self.steps)
-            self.steps.append(Step(nbytes=self.kept[layer][1], reads=()))
+            self.steps.append(Step(nbytes=self.kept[layer].values, reads=()))
             return ()
         return (self.upright,)
 
@@ -372,6 +439,13 @@ class _Sized:
         if read < 0:
             return self.converted.get(-1 - read, read)
         return self.at[read - HEAD] if read >= HEAD else self.at[len(self.at) - 1 - read]
+
+    def _known(self, layer: int) -> tuple[dict[str, int], dict[str, int]]:
+        """The values of a layer, and what formulas give with them, kept for layers that have the same."""
+        key = tuple(self.blocks.number(name, layer) for name in self.blocks.by_layer)
+        if key not in self.given:
+            self.given[key] = self._values(layer), {}
+        return self.given[key]
 
     def _values(self, layer: int) -> dict[str, int]:
         """What the formulas are in: the file's own sizes, and the settings'."""
@@ -388,7 +462,7 @@ class _Sized:
     def _pinned(self, step: RecordedStep, layer: int | None) -> int | None:
         """The device of a normalisation where all layers are offloaded: its own layer's, not that of what it reads."""
         whole = self.settings.n_gpu_layers > self.blocks.count and self.placement.devices
-        pinned = self.settings.pins_norms and whole and step.operation in _NORMS
+        pinned = self.settings.pins and whole and step.operation in _NORMS
         return self.placement.layers[layer] if pinned and layer is not None else None
 
     def _place(self, step: RecordedStep, layer: int | None, owner: int | None) -> int | None:
@@ -421,17 +495,29 @@ class _Sized:
         return values["n_outputs"] if "n_outputs" in step.size else values["n_tokens"]
 
 
-def _borrowed(step: RecordedStep, layer: int | None, sides: list[int]) -> tuple[tuple[str, int], ...]:
-    """The keys and values that a step of attention reads: both at once, or one after the other without flash."""
-    if not step.cached or step.size == "-" or not sides:
-        return ()
-    if step.operation == _FLASH:
-        taken, sides[:] = list(sides), []
-    elif step.operation == _MATRIX:
-        taken = [sides.pop(0)]
-    else:
-        return ()
-    return tuple((f"cache {layer} {len(sides)} {number}", size) for number, size in enumerate(taken) if size)
+def _reads_cache(step: RecordedStep) -> bool:
+    return step.cached and step.size != "-"
+
+
+def _size(formula: str, values: Mapping[str, int], known: dict[str, int]) -> int:
+    if formula not in known:
+        known[formula] = size_of(formula, values)
+    return known[formula]
+
+
+def _repeated(kinds: Sequence[object], start: int, period: int) -> tuple[int, int]:
+    """The period, and how many layers from this one on are as those a period before; one layer where it is not kept up
+    for more than is run through anyway."""
+    end = start + period
+    while end < len(kinds) and kinds[end] == kinds[end - period]:
+        end += 1
+    length = min(end, len(kinds)) - start
+    return (period, length) if length >= (_IN_A_ROW + 1) * period else (1, 1)
+
+
+def _covered(found: tuple[int, int]) -> tuple[int, int]:
+    period, length = found
+    return length, -period
 
 
 def _rotation(size: int) -> int:

@@ -114,7 +114,7 @@ class LlamaCpp:
         return (PLAIN,)
 
     def refused(self, model: Model, scenario: Scenario) -> str:
-        return "" if model.blocks is None else refusal(model.blocks, server_of(scenario))
+        return "" if model.blocks is None else refusal(model.blocks, server_of(scenario), _devices(scenario))
 
     def loading(self, model: Model, scenario: Scenario, weights: int) -> Loading | None:
         return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from hfmem.engines.llamacpp.allocator import HOST, Device
@@ -13,15 +13,16 @@ from hfmem.engines.llamacpp.compute import computed
 from hfmem.engines.llamacpp.placement import Placement
 from hfmem.engines.llamacpp.releases import NEWEST
 from hfmem.engines.llamacpp.settings import LlamaSettings
-from hfmem.engines.llamacpp.weights import Placed, placed
+from hfmem.engines.llamacpp.weights import Placed, parted, placed
 from hfmem.estimator.overheads import context_terms
 from hfmem.estimator.parallel import SINGLE
 from hfmem.estimator.values import Group, Scenario, Term
 from hfmem.mapper.gguf.layout import Blocks
+from hfmem.mapper.gguf.parts import Parts
 from hfmem.mapper.values import Architecture
 from hfmem.unknown import Unknown
 
-__all__ = ["Memory", "cache_of", "memory_of"]
+__all__ = ["Memory", "cache_of", "least_of", "memory_of"]
 
 _SOURCE: Final = "llama.cpp 0.5.0"
 _OWN: Final = "the file's header"
@@ -52,21 +53,40 @@ def memory_of(
     blocks: Blocks, architecture: Architecture, settings: LlamaSettings, scenario: Scenario, devices: int
 ) -> Memory:
     """The memory of a file on so many accelerators; 0: on the host alone."""
-    device = _device(scenario)
-    placement = Placement(blocks=blocks, settings=settings, free=(1,) * devices)
-    terms: dict[int, list[Term]] = defaultdict(list)
-    for place, found in placed(placement, device).items():
-        terms[place].append(_weights(found, place, blocks.resized))
-    for place, term in _caches(placement, architecture):
-        terms[place].append(term)
+    least = least_of(blocks, architecture, settings, scenario, devices)
+    placement, seen = least.placement, least.placement.devices
     layers = (architecture.layers or ())[: blocks.loaded]
-    compute = computed(placement, [device] * devices, [sides(layer, settings) for layer in layers])
-    unknown: tuple[tuple[Group, str], ...] = ()
+    compute = computed(placement, [_device(scenario)] * seen, [sides(layer, settings) for layer in layers])
     if isinstance(compute, Unknown):
-        unknown = (("activations", compute.reason),)
-    else:
-        for place, size in [*enumerate(compute.devices), (HOST, compute.host)]:
-            terms[place].append(_compute(size, settings))
+        return replace(least, unknown=(("activations", compute.reason),))
+    each = compute.devices * devices if seen < devices else compute.devices
+    terms = dict(least.terms)
+    for place, size in [*enumerate(each), (HOST, compute.host)]:
+        if size:
+            terms[place] = _inserted(terms.get(place, ()), _compute(size, settings))
+    return replace(least, terms=terms, flash=settings.flash and compute.flash)
+
+
+def _inserted(terms: tuple[Term, ...], more: Term) -> tuple[Term, ...]:
+    """The terms with one more, behind weights and caches."""
+    at = next((number for number, term in enumerate(terms) if term.group not in ("weights", "kv_cache")), len(terms))
+    return (*terms[:at], more, *terms[at:])
+
+
+def least_of(
+    blocks: Blocks, architecture: Architecture, settings: LlamaSettings, scenario: Scenario, devices: int
+) -> Memory:
+    """The same without compute buffers, which are the costly part: what does not fit so does not fit with them."""
+    device = _device(scenario)
+    cut = settings.split_mode == "tensor" and devices > 1
+    seen = 1 if cut else devices  # those that share each matrix are one device to the rest of llama.cpp
+    placement = Placement(blocks=blocks, settings=settings, free=(1,) * seen)
+    terms: dict[int, list[Term]] = defaultdict(list)
+    weights = parted(placement, device, devices) if cut else placed(placement, device)
+    for place, found in weights.items():
+        terms[place].append(_weights(found, place, blocks.resized))
+    for place, term in _cut(placement, architecture, devices) if cut else _caches(placement, architecture):
+        terms[place].append(term)
     terms[HOST].append(_output(blocks, settings))
     terms[0 if devices else HOST] += _tower(settings)
     for place in range(devices):
@@ -74,8 +94,7 @@ def memory_of(
     return Memory(
         placement=placement,
         terms={place: tuple(term for term in found if term.nbytes) for place, found in terms.items()},
-        unknown=unknown,
-        flash=settings.flash and (isinstance(compute, Unknown) or compute.flash),
+        flash=settings.flash,
     )
 
 
@@ -163,16 +182,44 @@ def _caches(placement: Placement, architecture: Architecture) -> Iterator[tuple[
         )
 
 
+def _cut(placement: Placement, architecture: Architecture, devices: int) -> Iterator[tuple[int, Term]]:
+    """The caches where all accelerators share each of them by heads."""
+    blocks, settings = placement.blocks, placement.settings
+    parts = Parts(blocks=blocks, shares=settings.tensor_split, devices=devices)
+    layers = (architecture.layers or ())[: blocks.loaded]
+    found: dict[tuple[int, Kept], list[int]] = {}
+    for number, (layer, own) in enumerate(zip(layers, kept(layers, blocks.kernel, settings), strict=True)):
+        place = placement.layers[number] if settings.offload_kqv else HOST
+        for part in own:
+            each = [part.nbytes] * devices
+            if part.name == "KV cache":
+                side = sides(layer, settings)
+                each = parts.cached(number, side.keys, side.values)
+            for device, nbytes in [(HOST, part.nbytes)] if place == HOST else enumerate(each):
+                found.setdefault((device, part), []).append(nbytes)
+    for (device, part), sizes in found.items():
+        yield (
+            device,
+            Term(
+                name=part.name,
+                group="kv_cache",
+                nbytes=sum(sizes),
+                how=f"its heads, {sum(sizes) / (part.nbytes * len(sizes)):.0%} of {len(sizes)} layers × {part.how}",
+                source=f"{_SOURCE}, llama-model.cpp::llama_meta_device_get_split_state",
+                certainty="derived",
+            ),
+        )
+
+
 def _compute(nbytes: int, settings: LlamaSettings) -> Term:
-    apart = "" if settings.offload_kqv else "; with the cache on the host some take up to 60 % more"
     older = "" if settings.release == NEWEST else f", changed to the rules of {settings.release.name}"
     return Term(
         name="compute buffer",
         group="activations",
         nbytes=nbytes,
-        how=f"the largest batch of {settings.tokens} tokens through the recorded graph, by ggml's allocator{apart}",
+        how=f"the largest batch of {settings.tokens} tokens through the recorded graph, by ggml's allocator",
         source=f"{_SOURCE}{older}; graphs recorded by python -m hfmem.probe.llamacpp; ggml-alloc.c, ggml-backend.cpp",
-        certainty="derived" if settings.offload_kqv else "typical",
+        certainty="derived",
     )
 
 

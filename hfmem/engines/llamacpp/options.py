@@ -235,9 +235,16 @@ class LlamaCppOptions(OllamaOptions, TraceOptions):
         ),
     ] = None
     split_mode: Annotated[
-        Literal["layer", "none"],
-        _option(help="How several accelerators share the model; none uses one", names=("--split-mode", "-sm")),
+        Literal["layer", "none", "row", "tensor"],
+        _option(
+            help="How several accelerators share the model: whole layers, or parts of each matrix; none uses one",
+            names=("--split-mode", "-sm"),
+        ),
     ] = "layer"
+    main_gpu: Annotated[
+        int,
+        _option(help="The accelerator that --split-mode none uses", names=("--main-gpu", "-mg"), metavar="N", least=0),
+    ] = 0
     no_kv_offload: Annotated[bool, _option(help="Keep the KV cache in the host's memory")] = False
     kv_unified: Annotated[
         bool | None, _option(help="One KV cache for all sequences, not one each", shown="one each")

@@ -7,12 +7,16 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Final
 
 from hfmem.engines.llamacpp.allocator import HOST
 from hfmem.engines.llamacpp.settings import LlamaSettings
 from hfmem.mapper.gguf.layout import Blocks, GgufTensor
 
 __all__ = ["Placement"]
+
+_EXPERTS: Final = re.compile(r"ffn_(up|down|gate|gate_up)_(ch|)exps")
+"""What `--n-cpu-moe` moves (`llm_ffn_exps_block_regex` of common.h)."""
 
 
 def _float(number: float) -> float:
@@ -56,7 +60,7 @@ class Placement:
     def _points(self) -> list[float]:
         shares = [_float(share) for share in self.settings.tensor_split or self.free][: self.devices]
         if self.settings.split_mode == "none":
-            shares = [1.0] + [0.0] * (self.devices - 1)
+            shares = [float(number == self.settings.main_gpu) for number in range(self.devices)]
         points, total = [], 0.0
         for share in shares:
             total = _float(total + share)
@@ -75,13 +79,36 @@ class Placement:
         """Whether devices work on several batches at once (`pipeline_parallel` of llama-context.cpp)."""
         settings = self.settings
         whole = settings.n_gpu_layers > self.blocks.count and settings.split_mode == "layer"
-        return self.devices > 1 and whole and settings.offload_kqv and not self._overrides
+        return (
+            self.devices > 1
+            and whole
+            and settings.offload_kqv
+            and not self.settings.overrides
+            and not self.settings.n_cpu_moe
+        )
 
     def of(self, tensor: GgufTensor) -> int:
         """The device of a tensor; `HOST` too for what the input needs."""
+        if tensor.name not in self._known:
+            self._known[tensor.name] = self._of(tensor)
+        return self._known[tensor.name]
+
+    @staticmethod
+    def is_expert(tensor: GgufTensor) -> bool:
+        """Whether it is one of those that `--n-cpu-moe` moves."""
+        return tensor.layer is not None and _EXPERTS.match(tensor.inner) is not None
+
+    @cached_property
+    def _known(self) -> dict[str, int]:
+        """The devices that were asked for."""
+        return {}
+
+    def _of(self, tensor: GgufTensor) -> int:
         for pattern, place in self._overrides:
             if pattern.search(tensor.name):
                 return place
+        if tensor.layer is not None and tensor.layer < self.settings.n_cpu_moe and self.is_expert(tensor):
+            return HOST
         if tensor.layer is not None:
             return self.layers[tensor.layer] if tensor.layer < self.blocks.count else HOST
         if tensor.place == "before":
@@ -93,8 +120,5 @@ class Placement:
         moved = [
             (pattern, HOST if place.upper().startswith("CPU") else int(place))
             for pattern, place in self.settings.overrides
-        ]
-        moved += [
-            (rf"blk\.{layer}\.ffn_(up|down|gate|gate_up)_(ch|)exps", HOST) for layer in range(self.settings.n_cpu_moe)
         ]
         return tuple((re.compile(pattern), place) for pattern, place in moved)

@@ -1,21 +1,47 @@
-"""Types of the cache that llama.cpp does not start with (`llama_init_from_model` of llama-context.cpp, 0.5.0)."""
+"""Types of the cache and ways to share a model that llama.cpp does not start with (`llama_init_from_model` of
+llama-context.cpp, `make_gpu_buft_list` of llama-model.cpp, 0.5.0)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 from typing import Final
 
+from hfmem.engines.llamacpp.releases import NEWEST
 from hfmem.engines.llamacpp.settings import CACHE_TYPES, LlamaServer
 from hfmem.mapper.gguf.layout import Blocks
+from hfmem.mapper.gguf.parts import UNPARTED
 
 __all__ = ["refusal"]
 
 _LATENT: Final = "attention.key_length_mla"
 
 
-def refusal(blocks: Blocks, server: LlamaServer) -> str:
-    """Why a context of the file is refused; "" if it is not."""
-    return next(_reasons(blocks, server), "")
+def refusal(blocks: Blocks, server: LlamaServer, devices: int) -> str:
+    """Why a context of the file is refused on so many accelerators; "" if it is not."""
+    return next(chain(_unshared(blocks, server, devices), _reasons(blocks, server)), "")
+
+
+def _unshared(blocks: Blocks, server: LlamaServer, devices: int) -> Iterator[str]:
+    """Why several accelerators cannot share it so."""
+    mode = server.asked.split_mode
+    if devices < 2:
+        return
+    if mode == "row" and server.release == NEWEST:
+        yield (
+            f"llama.cpp {NEWEST.name} has no --split-mode row on CUDA, HIP, Metal and Vulkan: it stops with 'does not "
+            "support split buffers'; --split-mode tensor has taken its place"
+        )
+    elif mode == "row":
+        yield "how builds before llama.cpp 0.5.0 split rows (--split-mode row) is not modelled"
+    elif mode == "tensor" and server.release != NEWEST:
+        yield f"--split-mode tensor is modelled for llama.cpp {NEWEST.name}, not for builds before it"
+    elif mode == "tensor" and blocks.architecture in UNPARTED:
+        yield f"llama.cpp has no --split-mode tensor for '{blocks.architecture}'"
+    elif mode == "tensor" and not server.flash:
+        yield "--split-mode tensor needs flash attention"
+    elif mode == "none" and server.asked.main_gpu >= devices:
+        yield f"--main-gpu {server.asked.main_gpu} is none of the {devices} accelerators, which begin with 0"
 
 
 def _reasons(blocks: Blocks, server: LlamaServer) -> Iterator[str]:

@@ -58,9 +58,10 @@ class LlamaSettings:
         embeddings: whether the states of the last layer are given out beside the logits.
         mmproj: the file of a tower and its bytes; () for none.
         release: whose rules hold.
-        pins_norms: whether normalisations run on their own layer's device where all layers are offloaded, as they do
-            when a model is loaded (`graph_get_cb`); what llama.cpp simulates without loading leaves them to the device
-            before.
+        pins: whether llama.cpp's own choice of a device holds for some steps, as it does when a model is loaded:
+            normalisations on their own layer's where all layers are offloaded (`graph_get_cb`), heads put together on
+            the host where the cache is (`build_attn_mha`); what it simulates without loading forgets these
+            (`ggml_backend_sched_reserve_size`).
     """
 
     n_ctx: int = 4096
@@ -76,14 +77,15 @@ class LlamaSettings:
     swa_full: bool = False
     n_gpu_layers: int = ALL_LAYERS
     tensor_split: tuple[float, ...] = ()
-    split_mode: Literal["layer", "row", "none"] = "layer"
+    split_mode: Literal["layer", "none", "row", "tensor"] = "layer"
+    main_gpu: int = 0
     n_cpu_moe: int = 0
     overrides: tuple[tuple[str, str], ...] = ()
     offload_kqv: bool = True
     embeddings: bool = False
     mmproj: tuple[tuple[str, int], ...] = ()
     release: Release = NEWEST
-    pins_norms: bool = False
+    pins: bool = False
 
     @property
     def cells(self) -> int:
@@ -189,6 +191,12 @@ class LlamaServer:
         """The type of the cached values."""
         return self.asked.cache_type_v or "f16"
 
+    @property
+    def auto_flash(self) -> bool:
+        """Whether llama.cpp still decides on flash attention, which quantised values and parts of matrices need."""
+        free = CACHE_TYPES[self.type_v][0] == 1 and self.asked.split_mode != "tensor"
+        return self.flash and self.asked.flash_attn == "auto" and free
+
     def of(self, scenario: Scenario, *, n_gpu_layers: int = ALL_LAYERS, n_cpu_moe: int = 0) -> LlamaSettings:
         """The settings of a run: a context of all sequences together, and a row of logits for each.
 
@@ -204,7 +212,7 @@ class LlamaServer:
             n_seq_max=scenario.batch,
             n_outputs=self.ubatch if self.release.all_outputs else scenario.batch,
             flash=self.flash,
-            auto_flash=self.flash and self.asked.flash_attn == "auto" and CACHE_TYPES[self.type_v][0] == 1,
+            auto_flash=self.auto_flash,
             type_k=self.type_k,
             type_v=self.type_v,
             unified=bool(asked.kv_unified),
@@ -212,12 +220,13 @@ class LlamaServer:
             n_gpu_layers=n_gpu_layers if asked.n_gpu_layers is None else asked.n_gpu_layers,
             tensor_split=asked.tensor_split or (),
             split_mode=asked.split_mode,
+            main_gpu=asked.main_gpu,
             n_cpu_moe=n_cpu_moe if asked.n_cpu_moe is None else asked.n_cpu_moe,
             overrides=tuple(_rule(rule) for rule in asked.override_tensor),
             offload_kqv=not asked.no_kv_offload,
             embeddings=self.defaults.embeddings and self.release != NEWEST,
             release=self.release,
-            pins_norms=scenario.gpu is not None,  # an accelerator without a name is as llama.cpp itself simulates it
+            pins=scenario.gpu is not None,  # an accelerator without a name is as llama.cpp itself simulates it
         )
 
 

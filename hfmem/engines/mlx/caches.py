@@ -8,7 +8,7 @@ from typing import Final, Protocol
 from hfmem.engines.mlx.graph import Node, leaf
 from hfmem.engines.mlx.operations import Operations
 
-__all__ = ["STEP", "Attended", "Growing", "LayerCache", "Rotating", "rounded"]
+__all__ = ["STEP", "Attended", "Growing", "LayerCache", "Rotating", "States", "rounded"]
 
 STEP: Final = 256
 """Tokens in whose multiples caches grow (`KVCache.step`)."""
@@ -111,7 +111,7 @@ class Growing(_Arrays):
         old = self.arrays[number]
         if kept < self.capacity:
             old = ops.view(old)
-        return ops.array((old, zeros), self._size(number, kept + added))
+        return ops.array((old, zeros), self._size(number, kept + added), kernels=2)
 
     def _read(self, array: Node, number: int, after: int, ops: Operations) -> Node:
         if after == self.capacity:
@@ -141,7 +141,7 @@ class Rotating(_Arrays):
             kept = min(self.capacity, self.tokens, self.window - 1)
             sizes = [self._size(number, kept + ops.tokens) for number in (0, 1)]
             olds = [ops.view(old) for old in self.arrays]
-            new = [ops.array((old, one), size) for old, one, size in zip(olds, new, sizes, strict=True)]
+            new = [ops.array((old, one), size, kernels=2) for old, one, size in zip(olds, new, sizes, strict=True)]
             self.capacity = kept + ops.tokens
         else:
             self.capacity = ops.tokens
@@ -156,7 +156,7 @@ class Rotating(_Arrays):
             self.capacity += added
             sizes = [self._size(number, self.capacity) for number in (0, 1)]
             joined = zip(rooms, zeros, sizes, strict=True) if rooms else ()
-            rooms = [ops.array(pair, size) for *pair, size in joined] or zeros
+            rooms = [ops.array(pair, size, kernels=2) for *pair, size in joined] or zeros
         if self.capacity > self.window:
             self.capacity = self.window
             rooms = [ops.array((ops.view(room),), self._size(number, self.window)) for number, room in enumerate(rooms)]
@@ -168,3 +168,31 @@ class Rotating(_Arrays):
         context = min(self.tokens + 1, self.capacity)
         read = [ops.view(array) if context < self.capacity else array for array in filled]
         return Attended(keys=read[0], values=read[1], context=context), before
+
+
+@dataclass(slots=True, kw_only=True)
+class States:
+    """`ArraysCache`: the last inputs of a convolution, and a recurrent state.
+
+    Attributes:
+        conv, state: their arrays; None before the first pass.
+    """
+
+    conv: Node | None = None
+    state: Node | None = None
+
+    def existing(self) -> list[Node]:
+        """The arrays that it consists of."""
+        return [array for array in (self.conv, self.state) if array is not None]
+
+    def take_conv(self, array: Node) -> list[Node]:
+        """Replace the inputs of the convolution; the old ones are returned."""
+        before, self.conv = self.conv, array
+        array.held = True
+        return [] if before is None else [before]
+
+    def take_state(self, array: Node) -> list[Node]:
+        """Replace the state; the old one is returned."""
+        before, self.state = self.state, array
+        array.held = True
+        return [] if before is None else [before]

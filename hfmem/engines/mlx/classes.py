@@ -7,8 +7,10 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from hfmem.engines.mlx.modules import Attention, Block, Mixture, Network, Norms, Shape
-from hfmem.mapper.caches import KV
+from hfmem.engines.mlx.states import Delta, Scan
+from hfmem.mapper.caches import KV, State
 from hfmem.mapper.interpret import Model
+from hfmem.mapper.mixers import DeltaRule, StateSpace
 from hfmem.mapper.values import Dense, Experts, Layer
 from hfmem.unknown import Unknown
 
@@ -27,6 +29,11 @@ class Dialect:
         fused: whether one matrix makes queries, keys and values, and another gate and up projection.
         steps: kernels of the activation function.
         scaled: whether embeddings are multiplied by a factor.
+        gated: whether attention has a gate for its output, and rotary positions in a part of each head.
+        apart: whether its delta nets copy their inputs out of one matrix.
+        shared_gate: whether the experts that all tokens use have a gate.
+        multiplied: whether what is added to the residual stream is multiplied by a factor.
+        fused_shared: whether one matrix makes gate and up projection of the experts that all tokens use.
     """
 
     module: str
@@ -36,12 +43,18 @@ class Dialect:
     fused: bool = False
     steps: int = 1
     scaled: bool = False
+    gated: bool = False
+    apart: bool = False
+    shared_gate: bool = False
+    multiplied: bool = False
+    fused_shared: bool = False
 
 
 _LLAMA: Final = Dialect(module="llama.py", windows=True)
 _GEMMA: Final = Dialect(
     module="gemma3_text.py", norms="around", queries="transposed", windows=True, steps=2, scaled=True
 )
+_QWEN: Final = Dialect(module="qwen3_5.py", gated=True, shared_gate=True)
 
 DIALECTS: Final[Mapping[str, Dialect]] = {
     "LlamaForCausalLM": _LLAMA,
@@ -54,6 +67,19 @@ DIALECTS: Final[Mapping[str, Dialect]] = {
     "Olmo2ForCausalLM": Dialect(module="olmo2.py", norms="after", queries="whole"),
     "SmolLM3ForCausalLM": Dialect(module="smollm3.py"),
     "Gemma3ForCausalLM": _GEMMA,
+    "Qwen3NextForCausalLM": replace(_QWEN, module="qwen3_next.py", apart=True),
+    **dict.fromkeys(
+        (
+            "Qwen3_5ForCausalLM",
+            "Qwen3_5ForConditionalGeneration",
+            "Qwen3_5MoeForCausalLM",
+            "Qwen3_5MoeForConditionalGeneration",
+        ),
+        _QWEN,
+    ),
+    "GraniteMoeHybridForCausalLM": Dialect(
+        module="granitemoehybrid.py", scaled=True, multiplied=True, fused_shared=True
+    ),
     "Gemma3ForConditionalGeneration": replace(_GEMMA, module="gemma3.py"),
 }
 """Of mlx-lm 0.32.2, by the class that config.json names."""
@@ -87,10 +113,21 @@ def _biases(model: Model) -> frozenset[tuple[str, bool]]:
 
 
 def _block(layer: Layer, dialect: Dialect, biased: frozenset[tuple[str, bool]]) -> Block | None:
-    cache, network = layer.cache, _network(layer, dialect, biased)
-    if not isinstance(cache, KV) or cache.prompt or not cache.value_dim or network is None:
+    network, mixer = _network(layer, dialect, biased), _mixer(layer, dialect, biased)
+    if network is None or mixer is None:
         return None
-    attention = Attention(
+    return Block(mixer=mixer, network=network, norms=dialect.norms, multiplied=dialect.multiplied)
+
+
+def _mixer(layer: Layer, dialect: Dialect, biased: frozenset[tuple[str, bool]]) -> Attention | Delta | Scan | None:
+    cache = layer.cache
+    if isinstance(cache, State) and isinstance(layer.mixer, DeltaRule):
+        return Delta(sizes=layer.mixer, fused=dialect.apart)
+    if isinstance(cache, State) and isinstance(layer.mixer, StateSpace):
+        return Scan(sizes=layer.mixer)
+    if not isinstance(cache, KV) or cache.prompt or not cache.value_dim:
+        return None
+    return Attention(
         heads=layer.heads,
         kv_heads=cache.heads,
         key_dim=cache.key_dim,
@@ -100,8 +137,9 @@ def _block(layer: Layer, dialect: Dialect, biased: frozenset[tuple[str, bool]]) 
         bias=("attention", True) in biased,
         out_bias=("attention", False) in biased,
         queries=dialect.queries,
+        gated=dialect.gated,
+        partial=dialect.gated,
     )
-    return Block(attention=attention, network=network, norms=dialect.norms)
 
 
 def _network(layer: Layer, dialect: Dialect, biased: frozenset[tuple[str, bool]]) -> Network | Mixture | None:
@@ -111,5 +149,11 @@ def _network(layer: Layer, dialect: Dialect, biased: frozenset[tuple[str, bool]]
         return Network(wide=ffn.intermediate, gated=ffn.gated, fused=dialect.fused, bias=bias, steps=dialect.steps)
     if not isinstance(ffn, Experts):
         return None
-    shared = Network(wide=ffn.shared) if ffn.shared else None
-    return Mixture(count=ffn.count, chosen=ffn.per_token, wide=ffn.intermediate, shared=shared)
+    shared = Network(wide=ffn.shared, fused=dialect.fused_shared) if ffn.shared else None
+    return Mixture(
+        count=ffn.count,
+        chosen=ffn.per_token,
+        wide=ffn.intermediate,
+        shared=shared,
+        shared_gate=shared is not None and dialect.shared_gate,
+    )

@@ -6,14 +6,15 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from shlex import quote
-from typing import Final
+from typing import Final, Literal
 
 from hfmem.dtypes import find_dtype
 from hfmem.engines.mlx.classes import shape_of
 from hfmem.engines.mlx.modules import Attention, Shape
 from hfmem.engines.mlx.options import DEFAULT_STEP, MlxOptions
-from hfmem.engines.mlx.runs import Run, kept, peak
+from hfmem.engines.mlx.runs import Run, cached, kept, peak
 from hfmem.engines.mlx.split import RULES
+from hfmem.engines.mlx.states import Delta, Scan
 from hfmem.engines.mlx.tasks import CPU, Backend, metal
 from hfmem.engines.mlx.weights import packed_as, weight_term
 from hfmem.engines.protocol import Engine, Suggestions
@@ -57,6 +58,7 @@ class Mlx:
     title = "MLX"
     split = RULES
     profiled = False
+    grows: Literal[True] = True
     suggestions = Suggestions(others=(("--prefill-step-size 512", (("prefill_step_size", 512),)),))
 
     def check_split(self, architecture: Architecture, parallel: Parallel) -> None:
@@ -94,7 +96,11 @@ class Mlx:
             unknown.append(("activations", backend.reason))
         else:
             terms.append(_flight(shape, run, backend, sum(term.nbytes for term in caches)))
-        grown = sum(_width(block.attention) for block in shape.blocks if block.attention.window is None) * run.item
+        grown = run.item * sum(
+            _width(block.mixer)
+            for block in shape.blocks
+            if isinstance(block.mixer, Attention) and block.mixer.window is None
+        )
         return Estimate(
             terms=tuple(terms),
             unknown=tuple(unknown),
@@ -165,22 +171,37 @@ def _width(attention: Attention) -> int:
 
 def _cache_terms(shape: Shape, run: Run) -> list[Term]:
     """The caches at the end, by kind."""
-    terms = []
-    for attention, count in Counter(block.attention for block in shape.blocks).items():
-        tokens = kept(attention, run)
-        window = attention.window
-        terms.append(
-            Term(
-                name="full attention" if window is None else f"window of {window:,} tokens",
-                group="kv_cache",
-                nbytes=count * run.batch * tokens * _width(attention) * run.item,
-                how=f"{count} layers × {tokens} tokens × {attention.kv_heads} heads × "
-                f"({attention.key_dim} + {attention.value_dim}) × {run.item} B × batch {run.batch}; in steps of 256",
-                source=f"{_CACHES} ({'KVCache' if window is None else 'RotatingKVCache'})",
-                certainty="derived",
-            )
-        )
-    return terms
+    kinds = Counter(block.mixer for block in shape.blocks)
+    return [
+        _attention_term(mixer, count, run) if isinstance(mixer, Attention) else _state_term(mixer, count, run)
+        for mixer, count in kinds.items()
+    ]
+
+
+def _attention_term(attention: Attention, count: int, run: Run) -> Term:
+    window = attention.window
+    return Term(
+        name="full attention" if window is None else f"window of {window:,} tokens",
+        group="kv_cache",
+        nbytes=count * cached(attention, run),
+        how=f"{count} layers × {kept(attention, run)} tokens × {attention.kv_heads} heads × "
+        f"({attention.key_dim} + {attention.value_dim}) × {run.item} B × batch {run.batch}; in steps of 256",
+        source=f"{_CACHES} ({'KVCache' if window is None else 'RotatingKVCache'})",
+        certainty="derived",
+    )
+
+
+def _state_term(mixer: Delta | Scan, count: int, run: Run) -> Term:
+    s = mixer.sizes
+    return Term(
+        name="states",
+        group="kv_cache",
+        nbytes=count * cached(mixer, run),
+        how=f"{count} layers × ({s.kernel - 1} × {s.convolved} × {run.item} B + {s.recurrent} × 4 B) × "
+        f"batch {run.batch}",
+        source=f"{_CACHES} (ArraysCache)",
+        certainty="derived",
+    )
 
 
 def _flight(shape: Shape, run: Run, backend: Backend, cached: int) -> Term:

@@ -6,14 +6,29 @@ the outputs with a limited width, computed from the back.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
-__all__ = ["Node", "leaf", "tape"]
+__all__ = ["Memory", "Node", "leaf", "tape", "together", "weight"]
 
 _WIDTH: Final = 20  # bfs_max_width of mlx/utils.h
+
+
+@dataclass(eq=False, slots=True)
+class Memory:
+    """Memory of one or more arrays, freed with the last user.
+
+    Attributes:
+        nbytes: its size.
+        users: arrays in it, and unfinished tasks that touch it, each as often as it does.
+        task: the last task of which a kernel read or wrote it.
+    """
+
+    nbytes: int
+    users: int
+    task: object = None
 
 
 @dataclass(eq=False, slots=True)
@@ -29,8 +44,14 @@ class Node:
         kernels: kernels that compute it; 0 for a view.
         scratch: bytes of temporaries while it is computed.
         held: whether Python or the cache holds it.
-        free: whether its memory is not counted: weights, which are counted on their own.
+        free: whether it is a weight: its memory is counted on its own, and it is read once.
         item: bytes per element, of an array that exists already.
+        twin: the array that is computed together with it, by the same operation; None for none.
+        others: arrays that are computed together with it.
+        uses: how often a tape still needs it, while the tape is made.
+        pending: how often it is still to be read.
+        done: whether it exists.
+        memory: its memory; None as long as it is not allocated, and after it was freed.
     """
 
     inputs: tuple[Node, ...]
@@ -43,22 +64,36 @@ class Node:
     held: bool = False
     free: bool = False
     item: int = 0
+    twin: Node | None = None
+    others: tuple[Node, ...] = ()
+    uses: int = 0
+    pending: int = 0
+    done: bool = False
+    memory: Memory | None = None
 
 
-def leaf(elements: int, item: int, *, free: bool = False) -> Node:
+def together(node: Node, elements: int, item: int) -> Node:
+    """A second output of the operation that computes an array."""
+    other = Node(inputs=node.inputs, nbytes=elements * item, elements=elements, kernels=0, twin=node)
+    node.others = (*node.others, other)
+    return other
+
+
+def leaf(elements: int, item: int) -> Node:
     """An array that exists before the evaluation, and is held."""
-    return Node(inputs=(), nbytes=elements * item, elements=elements, held=True, free=free, kernels=0, item=item)
+    return Node((), elements * item, elements, held=True, kernels=0, item=item, done=True)
 
 
-def tape(outputs: Sequence[Node], done: set[int]) -> list[Node]:
-    """The arrays that an evaluation of `outputs` computes, in its order.
+@lru_cache(maxsize=4096)
+def weight(elements: int, item: int) -> Node:
+    """A weight. Weights of one size are one node, as nothing is noted of them."""
+    return Node((), elements * item, elements, held=True, free=True, kernels=0, item=item, done=True)
 
-    Args:
-        outputs: the arrays that are asked for.
-        done: ids of arrays that were computed before.
-    """
+
+def tape(outputs: Sequence[Node]) -> list[Node]:
+    """The arrays that an evaluation of `outputs` computes, in its order; counts how often each array will be read."""
     root = Node(inputs=tuple(outputs), nbytes=0, elements=0)
-    uses = _uses(root, done)
+    _count_uses(root)
     found, deferred, at = [root], list[tuple[Node, int]](), 0
     while at < len(found) or deferred:
         if at >= len(found):
@@ -67,28 +102,31 @@ def tape(outputs: Sequence[Node], done: set[int]) -> list[Node]:
             node, start, at = found[at], 0, at + 1
         for number in range(start, len(node.inputs)):
             source = node.inputs[number]
-            if not source.inputs or id(source) in done:
+            if source.done:
                 continue
             if len(found) - at >= _WIDTH:
                 deferred.append((node, number))
                 break
-            uses[id(source)] -= 1
-            if not uses[id(source)]:
+            source = source.twin or source
+            source.uses -= 1
+            if not source.uses:
                 found.append(source)
     return found[:0:-1]
 
 
-def _uses(root: Node, done: set[int]) -> Counter[int]:
+def _count_uses(root: Node) -> None:
     """How often each array is an input, over everything that is computed."""
-    uses: Counter[int] = Counter()
-    waiting, seen = [root], {id(root)}
+    waiting = [root]
     while waiting:
         node = waiting.pop()
-        if id(node) in done:
-            continue
-        for source in node.inputs:
-            uses[id(source)] += 1
-            if id(source) not in seen:
-                seen.add(id(source))
+        for each in node.inputs:
+            if each.free:
+                continue
+            if node is not root:
+                each.pending += 1
+            if each.done:
+                continue
+            source = each.twin or each
+            source.uses += 1
+            if source.uses == 1:
                 waiting.append(source)
-    return uses

@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from hfmem.engines.mlx.caches import LayerCache
+from hfmem.engines.mlx.caches import LayerCache, States
 from hfmem.engines.mlx.graph import Node
 from hfmem.engines.mlx.operations import Heads, Operations
+from hfmem.engines.mlx.states import Delta, Place, Scan, delta_rule, state_space
 
 __all__ = ["Attention", "Block", "Mixture", "Network", "Norms", "Shape", "forward"]
 
@@ -27,6 +28,8 @@ class Attention:
         fused: whether one matrix makes queries, keys and values.
         bias, out_bias: whether the input and output projections have biases.
         queries: the norm of queries and keys: per head before or after they are transposed, over all heads, or none.
+        gated: whether the query projection makes a gate for the output, too.
+        partial: whether only a part of each head has rotary positions.
     """
 
     heads: int
@@ -38,6 +41,8 @@ class Attention:
     bias: bool = False
     out_bias: bool = False
     queries: Literal["none", "heads", "transposed", "whole"] = "none"
+    gated: bool = False
+    partial: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,11 +84,19 @@ class Mixture:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Block:
-    """One layer."""
+    """One layer.
 
-    attention: Attention
+    Attributes:
+        mixer: its attention, or a mixer with a state.
+        network: its feed-forward network.
+        norms: where its norms are.
+        multiplied: whether what is added to the residual stream is multiplied by a factor.
+    """
+
+    mixer: Attention | Delta | Scan
     network: Network | Mixture
     norms: Norms = "before"
+    multiplied: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +118,7 @@ class Shape:
 Release = Callable[[Sequence[Node]], None]
 
 
-def forward(shape: Shape, caches: Sequence[LayerCache], ops: Operations, release: Release) -> Node:
+def forward(shape: Shape, caches: Sequence[LayerCache | States], ops: Operations, release: Release) -> Node:
     """One pass over all layers: the log-probabilities after the last token. Caches are updated; arrays that they let go
     of are passed to `release`."""
     one = _Pass(shape.hidden, ops, release)
@@ -143,18 +156,35 @@ class _Pass:
         ops = self._ops
         return ops.array((part, ops.weight(ops.rows)), ops.rows * part.elements // shape.vocab, item=part.item)
 
-    def block(self, block: Block, x: Node, cache: LayerCache) -> Node:
+    def block(self, block: Block, x: Node, cache: LayerCache | States) -> Node:
         """A layer."""
         hidden, ops = self._hidden, self._ops
         before, after = block.norms != "after", block.norms != "before"
-        y = self._attention(block.attention, ops.norm(x, hidden) if before else x, cache)
+        y = self._mixed(block.mixer, ops.norm(x, hidden) if before else x, cache)
+        y = ops.elementwise(y) if block.multiplied else y
         h = ops.add(x, ops.norm(y, hidden) if after else y)
         y = self._network(block.network, ops.norm(h, hidden) if before else h)
+        y = ops.elementwise(y) if block.multiplied else y
         return ops.add(h, ops.norm(y, hidden) if after else y)
 
-    def _attention(self, a: Attention, x: Node, cache: LayerCache) -> Node:
+    def _mixed(self, mixer: Attention | Delta | Scan, x: Node, cache: LayerCache | States) -> Node:
+        if isinstance(mixer, Attention):
+            return self._attention(mixer, x, cache)
+        if not isinstance(cache, States):
+            raise TypeError("a mixer with a state has another cache")
+        place = Place(hidden=self._hidden, cache=cache, ops=self._ops, release=self._release)
+        return delta_rule(mixer, x, place) if isinstance(mixer, Delta) else state_space(mixer, x, place)
+
+    def _attention(self, a: Attention, x: Node, cache: LayerCache | States) -> Node:
         ops = self._ops
+        if isinstance(cache, States):
+            raise TypeError("attention has another cache")
         queries, keys, values = self._projected(a, x)
+        gate = None
+        if a.gated:  # queries and gates of a head lie side by side
+            whole, size = queries, queries.elements // 2
+            queries, gate = ops.part(whole, size), ops.array((ops.view(whole),), size)
+            queries, keys = ops.norm(queries, a.key_dim, strided=True), ops.norm(keys, a.key_dim)
         if a.queries == "whole":
             queries, keys = ops.norm(queries, a.heads * a.key_dim), ops.norm(keys, a.kv_heads * a.key_dim)
         queries, keys, values = ops.view(queries), ops.view(keys), ops.view(values)
@@ -163,7 +193,8 @@ class _Pass:
         queries, keys, values = ops.view(queries), ops.view(keys), ops.view(values)
         if a.queries == "transposed":
             queries, keys = (ops.norm(part, a.key_dim, strided=ops.tokens > 1) for part in (queries, keys))
-        queries, keys = ops.rope(queries, a.heads, a.key_dim), ops.rope(keys, a.kv_heads, a.key_dim)
+        queries = ops.rope(queries, a.heads, a.key_dim, partial=a.partial)
+        keys = ops.rope(keys, a.kv_heads, a.key_dim, partial=a.partial)
         read, before = cache.update(keys, values, ops)
         self._release(before)
         masked = ops.tokens > 1 and a.window is not None and read.context > a.window
@@ -173,12 +204,14 @@ class _Pass:
             dims=(a.key_dim, a.value_dim),
             mask=self._mask(a.window or 0, read.context) if masked else None,
         )
+        if gate is not None:
+            found = ops.add(found, ops.elementwise(gate))
         return ops.linear(found, a.heads * a.value_dim, self._hidden, bias=a.out_bias)
 
     def _projected(self, a: Attention, x: Node) -> list[Node]:
         """Queries, keys and values."""
         ops = self._ops
-        widths = (a.heads * a.key_dim, a.kv_heads * a.key_dim, a.kv_heads * a.value_dim)
+        widths = ((1 + a.gated) * a.heads * a.key_dim, a.kv_heads * a.key_dim, a.kv_heads * a.value_dim)
         if not a.fused:
             return [ops.linear(x, self._hidden, width, bias=a.bias) for width in widths]
         whole = ops.linear(x, self._hidden, sum(widths), bias=a.bias)

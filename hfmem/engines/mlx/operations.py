@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from hfmem.engines.mlx.graph import Node, leaf
+from hfmem.engines.mlx.graph import Node, weight
 
 __all__ = ["Heads", "Operations", "Packed"]
 
@@ -22,6 +22,8 @@ _FUSED_ALONE: Final = frozenset({64, 96, 128, 256})
 """Head dimensions of Metal's attention kernels, for many queries and for up to eight (`has_fused_kernel` and
 `use_fallback` of mlx/backend/metal/scaled_dot_product_attention.cpp)."""
 _FEW: Final = 8
+_TILE: Final = 32
+_GROUPS: Final = 512  # thread groups that `qmm_splitk` aims at
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +76,8 @@ class Operations:
 
     def view(self, of: Node, *others: Node) -> Node:
         """A reshaped, transposed or sliced array, in the same memory."""
+        if of.free:
+            return of
         return Node(inputs=(of, *others), nbytes=of.nbytes, elements=of.elements, view=True, kernels=0)
 
     def part(self, of: Node, elements: int) -> Node:
@@ -88,14 +92,14 @@ class Operations:
 
     def weight(self, elements: int) -> Node:
         """A weight that is not quantised."""
-        return leaf(elements, self.item, free=True)
+        return weight(elements, self.item)
 
     def matrix(self, elements: int) -> tuple[Node, ...]:
         """A matrix: plain, or packed with its scales and zero points."""
         if self.packed is None:
             return (self.weight(elements),)
         groups = elements // self.packed.group
-        words = leaf(elements * self.packed.bits // 32, _WORD, free=True)
+        words = weight(elements * self.packed.bits // 32, _WORD)
         return (words, self.weight(groups), self.weight(groups))
 
     def linear(self, x: Node, wide: int, out: int, *, bias: bool = False) -> Node:
@@ -104,7 +108,21 @@ class Operations:
         if bias and len(matrix) == 1:
             return self.array((self.weight(out), x, *matrix), size)
         y = self.array((x, *matrix), size)
+        parts = self._parts(wide, out) if len(matrix) > 1 else 1
+        if parts > 1:
+            y.scratch, y.kernels = parts * size * self.item, 2
         return self.array((y, self.weight(out)), size, donors=(0,)) if bias else y
+
+    def _parts(self, wide: int, out: int) -> int:
+        """Parts of its inputs that a packed matrix is multiplied in on Metal where there are few tiles of output; a
+        second kernel sums them up (`qmm_splitk` of mlx/backend/metal/quantized.cpp)."""
+        if not self.fused or self.packed is None or self.rows <= _FEW:
+            return 1
+        align = max(self.packed.group, _TILE)
+        parts = min(_GROUPS // (-(-self.rows // _TILE) * -(-out // _TILE)), wide // align)
+        while parts > 1 and wide % (parts * align):
+            parts -= 1
+        return max(1, parts)
 
     def add(self, x: Node, y: Node) -> Node:
         """A sum, in the memory of one of them where possible."""
@@ -114,7 +132,20 @@ class Operations:
         """A compiled elementwise function (`mx.compile`): one kernel, in the memory of an input where possible."""
         return self.array(inputs, inputs[0].elements, donors=tuple(range(len(inputs))))
 
-    def norm(self, x: Node, wide: int, *, strided: bool = False) -> Node:
+    def convolution(self, x: Node, kernel: int, channels: int) -> Node:
+        """A depthwise convolution without padding; a processor lays its windows out, in float32."""
+        y = self.array((x, self.weight(kernel * channels)), self.rows * channels)
+        if not self.fused:
+            windows = (kernel + 1) * self.rows + self.batch * (kernel - 1) + kernel
+            y.scratch = _FLOAT32 * channels * (windows + (self.rows if self.item != _FLOAT32 else 0))
+        return y
+
+    def triangle(self, tokens: int) -> Node:
+        """The mask of `mx.tril`."""
+        row, column = (self.array((self.weight(1),), tokens, item=_WORD) for _ in range(2))
+        return self.array((self.view(row), self.view(column)), tokens * tokens, item=1)
+
+    def norm(self, x: Node, wide: int, *, strided: bool = False, weighted: bool = True) -> Node:
         """`nn.RMSNorm` over the last `wide` elements; a transposed (`strided`) array is copied first."""
         if self.fused:
             donors, kernels = ((), 2) if strided else ((0,), 1)
@@ -130,10 +161,12 @@ class Operations:
         y = self.array((wider, self.view(root)), x.elements, item=f, donors=(0,))
         if self.item != f:
             y = self.array((y,), x.elements)
-        return self.array((y, self.view(self.weight(wide))), x.elements, donors=(0,))
+        return self.array((y, self.view(self.weight(wide))), x.elements, donors=(0,)) if weighted else y
 
-    def rope(self, x: Node, heads: int, wide: int) -> Node:
-        """Rotary positions of a transposed view [batch, heads, tokens, wide]."""
+    def rope(self, x: Node, heads: int, wide: int, *, partial: bool = False) -> Node:
+        """Rotary positions of a transposed view [batch, heads, tokens, wide]; of a part of each head, after a copy."""
+        if self.fused and partial:
+            return self.array((x, self.weight(1)), x.elements, kernels=2)
         if self.fused:
             return self.array((x, self.weight(1)), x.elements, donors=(0,) if self.tokens == 1 else ())
         f, half = _FLOAT32, wide // 2

@@ -6,19 +6,23 @@ which only the caches are evaluated; then tokens are run one at a time, the next
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 from typing import Final
 
-from hfmem.engines.mlx.caches import STEP, Growing, Rotating, rounded
-from hfmem.engines.mlx.graph import Node
+from hfmem.engines.mlx.caches import STEP, Growing, Rotating, States, rounded
+from hfmem.engines.mlx.graph import Node, leaf
 from hfmem.engines.mlx.modules import Attention, Shape, forward
 from hfmem.engines.mlx.operations import Operations, Packed
+from hfmem.engines.mlx.states import Delta, Scan
 from hfmem.engines.mlx.tasks import Backend, Evaluator
 
-__all__ = ["Peak", "Run", "kept", "peak"]
+Mixing = Attention | Delta | Scan
+_STATE: Final = 4  # bytes of an element of a recurrent state
+
+__all__ = ["Peak", "Run", "cached", "kept", "peak"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +36,8 @@ class Run:
         step: tokens of the prompt at once.
         item: bytes per element of activations and cache.
         packed: how matrices are quantised; None for plain ones.
+        logits: whether the last step of the prompt has all tokens that are left, with logits of each (mlx-lm before
+            0.27).
     """
 
     batch: int
@@ -40,6 +46,7 @@ class Run:
     step: int
     item: int
     packed: Packed | None = None
+    logits: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,8 +88,18 @@ def kept(attention: Attention, run: Run) -> int:
     return min(window, least + rounded(max(0, run.seq - least)))
 
 
+def cached(mixer: Mixing, run: Run) -> int:
+    """Bytes of the cache of a layer at the end of a run."""
+    if isinstance(mixer, Attention):
+        return run.batch * kept(mixer, run) * _width(mixer) * run.item
+    s = mixer.sizes
+    return run.batch * ((s.kernel - 1) * s.convolved * run.item + s.recurrent * _STATE)
+
+
 def _steps(run: Run) -> list[int]:
     """Tokens of each step of the prompt."""
+    if run.logits:
+        return [run.step] * ((run.prompt - 1) // run.step)
     whole, rest = divmod(run.prompt - 1, run.step)
     return [run.step] * whole + ([rest] if rest else [])
 
@@ -103,9 +120,10 @@ def _grown(tokens: int, room: int, added: int) -> int:
     return (tokens if tokens % STEP else room) + rounded(added)
 
 
-def _passes(run: Run) -> Iterator[_Passes]:
-    """The passes that can be at the peak: the last full and the last step of the prompt, as caches before a step only
-    grows; the first single tokens, and the last time that caches grow."""
+def _passes(run: Run, *, scans: bool) -> Iterator[_Passes]:
+    """The passes that can be at the peak: the last full and the last step of the prompt, as what is cached before it
+    only grows; the last time that caches grow, and the first single tokens, if caches grow no more or with state spaces
+    (`scans`), which still hold the inputs of the last step then."""
     steps = _steps(run)
     tokens = room = 0
     last = [number for number, (one, after) in enumerate(pairwise([*steps, 0])) if after < one]
@@ -114,21 +132,31 @@ def _passes(run: Run) -> Iterator[_Passes]:
             yield _Passes(phase="prefill", before=tokens, room=room, tokens=(step,))
         room = _grown(tokens, room, step)
         tokens += step
-    yield _Passes(phase="decode", before=tokens, room=room, tokens=(1,) * min(2, run.seq - tokens))
+    if run.logits:
+        left = run.prompt - tokens
+        yield _Passes(phase="decode", before=tokens, room=room, tokens=(left,))
+        room = _grown(tokens, room, left)
+        tokens += left
+        if run.seq <= tokens:
+            return
+    grows = room + (run.seq - 1 - room) // STEP * STEP
     if run.seq > room > 0:
-        grows = room + (run.seq - 1 - room) // STEP * STEP
         start = max(tokens, grows)
         yield _Passes(phase="decode", before=start, room=grows, tokens=(1,) * min(2, run.seq - start))
+        if grows > room and not scans:  # then caches are larger than at the first token
+            return
+    yield _Passes(phase="decode", before=tokens, room=room, tokens=(1,) * min(2, run.seq - tokens))
 
 
 @lru_cache(maxsize=256)
 def peak(shape: Shape, run: Run, backend: Backend) -> Peak:
     """The peak of a run, without weights."""
     found: list[Peak] = []
-    for passes in _passes(run):
+    scans = any(isinstance(block.mixer, Scan) for block in shape.blocks)
+    for passes in _passes(run, scans=scans):
         if passes.phase == "decode" and found and _at_most(shape, run) < max(one.nbytes for one in found):
             continue
-        nbytes = _peak_of(shape, run, passes, backend)
+        nbytes = _simulated(shape, run, passes, backend).peak
         found.append(Peak(nbytes=nbytes, phase=passes.phase, tokens=passes.tokens[0], before=passes.before))
     return max(found, key=lambda one: one.nbytes)
 
@@ -139,38 +167,25 @@ _ONE_TOKEN: Final = 64
 
 def _at_most(shape: Shape, run: Run) -> int:
     """More than single tokens can take: all caches twice, all arrays of the layers, and the head's."""
-    caches = sum(kept(block.attention, run) * _width(block.attention) for block in shape.blocks)
+    caches = sum(cached(block.mixer, run) for block in shape.blocks)
     rows = len(shape.blocks) * _ONE_TOKEN * shape.hidden + 8 * shape.vocab
-    return run.batch * run.item * (2 * caches + rows)
+    first = sum(_conv_rows(block.mixer, run) for block in shape.blocks)
+    return 2 * caches + run.batch * run.item * (rows + first)
+
+
+def _conv_rows(mixer: Mixing, run: Run) -> int:
+    """Elements that the last step of the prompt left in front of a state space's convolution."""
+    return max([0, *_steps(run)[-1:]]) * mixer.sizes.convolved if isinstance(mixer, Scan) else 0
 
 
 def _width(attention: Attention) -> int:
     return attention.kv_heads * (attention.key_dim + attention.value_dim)
 
 
-_FEWEST: Final = 8  # layers to simulate first
-_SETTLED: Final = 3  # layers that must be run after the main thread has begun to wait
-
-
-def _peak_of(shape: Shape, run: Run, passes: _Passes, backend: Backend) -> int:
-    """The peak of some passes. What is in flight reaches back a few layers only, and caches only grow: where all
-    layers before have grown caches already, the last few have the peak. They are as many as it takes until the main
-    thread has waited for a while."""
-    count = _FEWEST
-    while count < len(shape.blocks):
-        skipped, last = shape.blocks[:-count], shape.blocks[-count:]
-        if {block.attention for block in skipped} <= {block.attention for block in last}:
-            evaluator, sizes = _simulated(replace(shape, blocks=last), run, passes, backend)
-            if evaluator.waited * count >= _SETTLED * evaluator.made * len(passes.tokens):
-                return evaluator.peak + sum(sizes[block.attention] for block in skipped)
-        count *= 2
-    return _simulated(shape, run, passes, backend)[0].peak
-
-
-def _simulated(shape: Shape, run: Run, passes: _Passes, backend: Backend) -> tuple[Evaluator, Mapping[Attention, int]]:
-    """The memory over some passes, and bytes of each sort of cache after them."""
+def _simulated(shape: Shape, run: Run, passes: _Passes, backend: Backend) -> Evaluator:
+    """The memory over some passes."""
     evaluator = Evaluator(backend)
-    caches = [_cache(block.attention, run, passes) for block in shape.blocks]
+    caches = [_cache(block.mixer, run, passes) for block in shape.blocks]
     for cache in caches:
         for array in cache.existing():
             evaluator.hold(array)
@@ -188,12 +203,13 @@ def _simulated(shape: Shape, run: Run, passes: _Passes, backend: Backend) -> tup
         logits.held = True
         evaluator.evaluate([logits], wait=number > 0)
         evaluator.drop(logits)
-    pairs = zip(shape.blocks, caches, strict=True)
-    return evaluator, {block.attention: sum(array.nbytes for array in cache.existing()) for block, cache in pairs}
+    return evaluator
 
 
-def _cache(attention: Attention, run: Run, passes: _Passes) -> Growing | Rotating:
+def _cache(attention: Mixing, run: Run, passes: _Passes) -> Growing | Rotating | States:
     """The cache of a layer before some passes."""
+    if not isinstance(attention, Attention):
+        return _states(attention, run, passes)
     widths = (attention.kv_heads * attention.key_dim, attention.kv_heads * attention.value_dim)
     if attention.window is None:
         grown = Growing(widths=widths, batch=run.batch, item=run.item)
@@ -202,6 +218,23 @@ def _cache(attention: Attention, run: Run, passes: _Passes) -> Growing | Rotatin
     turned = Rotating(widths=widths, batch=run.batch, item=run.item, window=attention.window)
     turned.start(_turned(attention.window, run, passes), passes.before)
     return turned
+
+
+def _states(mixer: Delta | Scan, run: Run, passes: _Passes) -> States:
+    """The states of a layer before some passes. A state space keeps the last inputs of its convolution as a slice, and
+    with it all inputs of the pass before."""
+    if not passes.before:
+        return States()
+    s, rows = mixer.sizes, mixer.sizes.kernel - 1
+    if isinstance(mixer, Scan):
+        seen, steps = 0, _steps(run)
+        for step in steps:
+            seen += step
+            if seen == passes.before:
+                rows += step
+        rows += 1 if passes.before > seen else 0
+    conv = leaf(run.batch * rows * s.convolved, run.item)
+    return States(conv=conv, state=leaf(run.batch * s.recurrent, _STATE))
 
 
 def _turned(window: int, run: Run, passes: _Passes) -> int:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from hfmem.engines.mlx.graph import Node, tape
+from hfmem.engines.mlx.graph import Memory, Node, tape
 
 __all__ = ["CPU", "Backend", "Evaluator", "metal"]
 
@@ -55,51 +55,28 @@ def metal(chip: str) -> Backend:
 
 
 @dataclass(eq=False, slots=True)
-class _Memory:
-    """Memory of one or more arrays, freed with the last user."""
-
-    nbytes: int
-    elements: int
-    users: int = 0
-
-
-@dataclass(eq=False, slots=True)
 class _Task:
-    """A task that is not full yet."""
+    """A task that is not full yet: memory that it touches, and what kernels it has."""
 
-    holds: list[_Memory] = field(default_factory=list)
-    touched: set[int] = field(default_factory=set)
+    holds: list[Memory] = field(default_factory=list)
     elements: int = 0
     kernels: int = 0
-
-    def touch(self, memory: _Memory, elements: int) -> None:
-        """A kernel reads or writes an array."""
-        if id(memory) not in self.touched:
-            self.touched.add(id(memory))
-            self.elements += elements
 
 
 class Evaluator:
     """Memory over several evaluations.
 
     Attributes:
-        active: bytes that are allocated, without arrays that are `free`.
+        active: bytes that are allocated, without weights.
         peak: the most that was allocated.
-        made: tasks.
-        waited: tasks that the main thread waited for before it went on.
     """
 
     def __init__(self, backend: Backend) -> None:
         self.active = 0
         self.peak = 0
-        self.made = 0
-        self.waited = 0
         self._backend = backend
-        self._memory: dict[int, _Memory] = {}
-        self._nodes: dict[int, Node] = {}  # keeps ids unique
-        self._pending: dict[int, int] = {}
-        self._done: set[int] = set()
-        self._tasks: deque[list[_Memory]] = deque()
+        self._dropped: list[Node] = []
+        self._tasks: deque[list[Memory]] = deque()
         self._open = _Task()
         self._dispatched = 0
 
@@ -109,18 +86,17 @@ class Evaluator:
         return node
 
     def drop(self, node: Node) -> None:
-        """Python lets go of an array."""
+        """Python lets go of an array; what is still to be computed may read it."""
         node.held = False
-        if not self._pending.get(id(node)):
-            self._forget(node)
+        self._dropped.append(node)
 
     def evaluate(self, outputs: Sequence[Node], *, wait: bool = True) -> None:
         """Compute arrays; with `wait`, until all is done, else the queue stays as it is (`async_eval`)."""
-        order = tape(outputs, self._done)
-        for node in order:
-            for source in node.inputs:
-                self._pending[id(source)] = self._pending.get(id(source), 0) + 1
-                self._nodes[id(source)] = source
+        order = tape(outputs)
+        for node in self._dropped:
+            if not node.pending:
+                self._forget(node)
+        self._dropped.clear()
         for node in order:
             self._run(node)
         if wait:
@@ -132,66 +108,89 @@ class Evaluator:
         while self._tasks:
             self._finish()
 
-    def _of(self, node: Node) -> _Memory:
-        """The memory of an array that exists."""
-        found = self._memory.get(id(node))
+    def _of(self, node: Node) -> Memory:
+        """The memory of an array that exists, or of one that comes into being."""
+        found = node.memory
         if found is None:
-            found = self._memory[id(node)] = _Memory(0 if node.free else node.nbytes, node.elements, users=1)
-            self._nodes[id(node)] = node
-            self._done.add(id(node))
-            self._allocate(found.nbytes)
+            found = node.memory = self._allocated(node.nbytes)
+            found.users = 1
+            node.done = True
         return found
 
-    def _allocate(self, nbytes: int) -> None:
+    def _allocated(self, nbytes: int) -> Memory:
         self.active += nbytes
         self.peak = max(self.peak, self.active)
+        return Memory(nbytes, 0)
 
-    def _release(self, memory: _Memory) -> None:
+    def _release(self, memory: Memory) -> None:
         memory.users -= 1
         if not memory.users:
             self.active -= memory.nbytes
 
     def _run(self, node: Node) -> None:
-        sources = [self._of(source) for source in node.inputs]
-        memory = self._output(node, sources)
-        memory.users += 1
-        self._memory[id(node)] = memory
-        self._nodes[id(node)] = node
-        self._done.add(id(node))
         task = self._open
-        held = {id(source): source for source in sources if source is not memory}
+        memory = self._taken(node)
+        memory.users += 1
+        node.memory, node.done = memory, True
+        for other in node.others:
+            self._begin(other, task.holds)
         if node.scratch:
-            scratch = _Memory(node.scratch, 0)
-            held[id(scratch)] = scratch
-            self._allocate(node.scratch)
-        for each in held.values():
-            each.users += 1
-            task.holds.append(each)
-        if node.kernels:
-            for source, each in zip(node.inputs, sources, strict=True):
-                task.touch(each, source.elements)
-            task.touch(memory, node.elements)
-        self._count(node, task)
+            scratch = self._allocated(node.scratch)
+            scratch.users = 1
+            task.holds.append(scratch)
+        self._touch(node, memory, task)
+        self._count(node.kernels, task)
         for source in node.inputs:
-            self._used(source)
+            if not source.free:
+                source.pending -= 1
+                if not source.pending and not source.held:
+                    self._forget(source)
 
-    def _output(self, node: Node, sources: Sequence[_Memory]) -> _Memory:
+    def _touch(self, node: Node, memory: Memory, task: _Task) -> None:
+        """Note what the task reads and writes."""
+        kernels = node.kernels
+        for source in node.inputs:
+            if source.free:
+                task.elements += source.elements if kernels else 0
+                continue
+            read = source.memory or self._of(source)
+            if read is not memory:
+                read.users += 1
+                task.holds.append(read)
+            if kernels and read.task is not task:
+                read.task = task
+                task.elements += source.elements
+        if kernels and memory.task is not task:
+            memory.task = task
+            task.elements += node.elements
+
+    def _begin(self, other: Node, holds: list[Memory]) -> None:
+        """An array that the same operation computes; the task holds it too."""
+        memory = self._of(other)
+        memory.users += 1
+        holds.append(memory)
+        if not other.held and not other.pending:
+            self._forget(other)
+
+    def _taken(self, node: Node) -> Memory:
+        """The memory that an array is computed into."""
         if node.view:
-            return sources[0]
+            return self._of(node.inputs[0])
         for number in node.donors:
-            source, memory = node.inputs[number], sources[number]
-            alone = self._pending[id(source)] == 1 and not source.held and memory.users == 1
-            if alone and memory.nbytes == node.nbytes:
+            source = node.inputs[number]
+            if source.free or source.held or source.pending != 1:
+                continue
+            memory = source.memory or self._of(source)
+            if memory.users == 1 and memory.nbytes == node.nbytes:
                 return memory
-        self._allocate(node.nbytes)
-        return _Memory(node.nbytes, node.elements)
+        return self._allocated(node.nbytes)
 
-    def _count(self, node: Node, task: _Task) -> None:
+    def _count(self, kernels: int, task: _Task) -> None:
         """Close the task if it is full, and wait while too many are unfinished."""
-        task.kernels += node.kernels
+        task.kernels += kernels
         if self._backend.dispatches is not None:
             before = self._dispatched
-            self._dispatched += node.kernels + 1
+            self._dispatched += kernels + 1
             full = self._dispatched // self._backend.dispatches > before // self._backend.dispatches
         else:
             full = task.kernels > self._backend.operations or task.elements >> 20 > self._backend.mebi
@@ -199,24 +198,18 @@ class Evaluator:
             self._close()
             while len(self._tasks) > _UNFINISHED:
                 self._finish()
-                self.waited += 1
 
     def _close(self) -> None:
-        self.made += 1
         self._tasks.append(self._open.holds)
         self._open = _Task()
 
     def _finish(self) -> None:
         for memory in self._tasks.popleft():
-            self._release(memory)
-
-    def _used(self, source: Node) -> None:
-        """An array of the graph was read; the last reader frees it."""
-        self._pending[id(source)] -= 1
-        if not self._pending[id(source)] and not source.held:
-            self._forget(source)
+            memory.users -= 1
+            if not memory.users:
+                self.active -= memory.nbytes
 
     def _forget(self, node: Node) -> None:
-        memory = self._memory.pop(id(node), None)
+        memory, node.memory = node.memory, None
         if memory is not None:
             self._release(memory)

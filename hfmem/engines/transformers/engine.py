@@ -8,7 +8,7 @@ from typing import Final
 from hfmem.engines.kept import kept_weights
 from hfmem.engines.protocol import Attending, Found, Ranked, RankMemory, Suggestions
 from hfmem.engines.transformers.attention import taken
-from hfmem.engines.transformers.formats import ANOTHER, FORMATS, RECIPES, TRAINED
+from hfmem.engines.transformers.formats import ANOTHER, FORMATS, GGUF, RECIPES, TRAINED
 from hfmem.engines.transformers.loading import loading, margin
 from hfmem.engines.transformers.split import RULES
 from hfmem.estimator.activations.prefill import activation_terms, final_cache
@@ -60,7 +60,7 @@ class Transformers:
         return kept_by(model, scenario, RECIPES, FORMATS, ANOTHER)
 
     def trained(self, model: Model, gpu: Accelerator | None) -> FormatRow:
-        return stored_row(model, gpu, TRAINED)
+        return GGUF if model.is_gguf else stored_row(model, gpu, TRAINED)
 
     def weights(self, model: Model, scenario: Scenario) -> Found:
         return kept_weights(self, model, scenario)

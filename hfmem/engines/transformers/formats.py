@@ -12,7 +12,7 @@ from hfmem.estimator.weights.formats import FormatRow, Hardware
 from hfmem.estimator.weights.recipes import RECIPES as TOOLS
 from hfmem.estimator.weights.recipes import Recipe, everything
 
-__all__ = ["ANOTHER", "FORMATS", "RECIPES", "TRAINED"]
+__all__ = ["ANOTHER", "FORMATS", "GGUF", "RECIPES", "TRAINED"]
 
 _FP8: Final = "quantizers/quantizer_finegrained_fp8.py:38-58"
 _MXFP4: Final = "quantizers/quantizer_mxfp4.py:63-121"
@@ -234,6 +234,14 @@ TRAINED: Final[tuple[FormatRow, ...]] = (
     *FORMATS,
 )
 """The same for training: formats that cannot be trained as stored come first, then the rows for inference."""
+
+GGUF: Final = FormatRow(
+    methods=("gguf",),
+    outcome="unpacked",
+    reason="transformers unpacks GGUF files while it loads them",
+    source="modeling_utils.py:766-789 and 838 (gguf_file), modeling_gguf_pytorch_utils.py",
+)
+"""GGUF files, which have no quantiser."""
 
 _FUSED: Final = ("experts",)
 

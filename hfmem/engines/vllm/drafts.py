@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
 
+from hfmem.engines.predicting import predicting, predicting_layer
 from hfmem.engines.vllm.serving_options import SpecMethod
 from hfmem.engines.vllm.settings import Settings, settings_of
 from hfmem.engines.vllm.split import RULES
@@ -25,7 +26,6 @@ from hfmem.estimator.split.stages import Stage
 from hfmem.estimator.values import Scenario, Term
 from hfmem.estimator.weights.kept import Kept
 from hfmem.estimator.weights.loaded import group_bytes
-from hfmem.mapper.caches import KV, Cache, Combined, Compressed, State
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Layer, ParameterTable, TensorGroup
 
@@ -55,25 +55,9 @@ def draft_layers(model: Model, scenario: Scenario) -> tuple[Layer, ...]:
     """The draft's layers on one rank, for their caches; `model` is the part on that rank."""
     extras, layers = settings_of(scenario).extras, model.architecture.layers or ()
     if extras.spec_method == "mtp" and layers:
-        return (_attending(layers),) * model.architecture.prediction_layers
+        return (predicting_layer(layers),) * model.architecture.prediction_layers
     draft = _draft(model, scenario)
     return (draft.architecture.layers or ()) if draft is not None else ()
-
-
-def _attending(layers: tuple[Layer, ...]) -> Layer:
-    """The kind of layer that predicts: the last one with attention over all tokens, or else with any; of DeepSeek-V4,
-    one without compressed entries (`models/deepseek_v4`, its `mtp.0` has no compressor)."""
-    attending = [layer for layer in layers if not _recurrent(layer.cache)]
-    whole = [layer for layer in attending if not (isinstance(layer.cache, KV) and layer.cache.window)]
-    found = (whole or attending or list(layers))[-1]
-    parts = found.cache.caches if isinstance(found.cache, Combined) else ()
-    if any(isinstance(part, Compressed) for part in parts):
-        return next((replace(found, cache=part) for part in parts if isinstance(part, KV)), found)
-    return found
-
-
-def _recurrent(cache: Cache) -> bool:
-    return isinstance(cache, State) or (isinstance(cache, Combined) and any(map(_recurrent, cache.caches)))
 
 
 def _draft(model: Model, scenario: Scenario) -> Model | None:
@@ -105,7 +89,7 @@ def _on_rank(model: Model, scenario: Scenario) -> Model:
 def draft_terms(model: Model, scenario: Scenario, kept: Kept) -> tuple[Term, ...]:
     """The draft's weights on one rank; `model` is the part on that rank."""
     if settings_of(scenario).extras.spec_method == "mtp":
-        found, name = _on_rank(_predicting(model), scenario), "prediction layers"
+        found, name = _on_rank(predicting(model), scenario), "prediction layers"
     else:
         draft = _draft(model, scenario)
         if draft is None:
@@ -118,14 +102,6 @@ def draft_terms(model: Model, scenario: Scenario, kept: Kept) -> tuple[Term, ...
     count = sum(group.parameters for group in groups)
     how = f"{count:,} parameters, without what it shares with the model"
     return (Term(name=name, group="weights", nbytes=nbytes, how=how, source=_SOURCE, certainty="derived"),)
-
-
-def _predicting(model: Model) -> Model:
-    """The model's prediction layers as if they were layers of the model. Embedding and head are the model's."""
-    groups = [group for group in (model.parameters.groups if model.parameters else ()) if group.component == "mtp"]
-    inside = (group.in_a_layer(model.architecture.prediction_layers) for group in groups)
-    own = tuple(group for group in inside if group.component not in ("embedding", "lm_head"))
-    return replace(model, parameters=ParameterTable(groups=own))
 
 
 def draft_refusal(model: Model, scenario: Scenario) -> str:

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from hfmem.engines.vllm.segments import unused
+from hfmem.engines.segments import unused
 from hfmem.engines.vllm.settings import Settings, settings_of
 from hfmem.estimator.values import Scenario, Term
 from hfmem.hardware.values import Accelerator

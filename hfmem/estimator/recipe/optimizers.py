@@ -4,7 +4,7 @@ every row that has a package on real tensors.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from hfmem.estimator.recipe.optimizer_states import (
@@ -56,6 +56,10 @@ class Optimizer:
     rank: int = 0
     aliases: tuple[str, ...] = ()
     source: str
+
+    def in_backward(self) -> Optimizer:
+        """The optimizer with one instance per tensor, which steps in a hook of that tensor's gradient."""
+        return replace(self, one_gradient=True, lists=0, describe=f"{self.describe}; it steps during backward")
 
 
 _TORCH = "torch.optim (PyTorch 2.13)"

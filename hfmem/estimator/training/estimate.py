@@ -12,7 +12,7 @@ from hfmem.estimator.training.gpu import Gpu, gpus
 from hfmem.estimator.training.outcome import facts_of
 from hfmem.estimator.training.phases import phases_of
 from hfmem.estimator.training.states import Held, held
-from hfmem.estimator.values import Estimate, Group, Loading, Phase, Rank
+from hfmem.estimator.values import Estimate, Group, Loading, Phase, Rank, total_of
 from hfmem.estimator.weights.base import base_bytes, nf4_bytes, untied
 from hfmem.estimator.weights.loading import file_bytes, mapped
 from hfmem.mapper.interpret import Model
@@ -57,6 +57,7 @@ def estimate(model: Model, scenario: TrainingScenario) -> Estimate:
         ranks=ranks if scenario.parallel.gpus > 1 else (),
         training=facts_of(worst.gpu, worst.stays, worst.phases),
         host=worst.stays.host,
+        spared=total_of(term for term in worst.peak.terms if term.kind == "managed"),
         loading=_loading(model, scenario),
     )
 
@@ -115,7 +116,10 @@ def _notes(model: Model, scenario: TrainingScenario) -> tuple[str, ...]:
     if training.precision.name == "fp16" and training.method == "full":
         notes.append("Pure float16 training is unstable and GradScaler refuses it: --precision autocast-fp16 is usual.")
     if training.optimizer.paged:
-        notes.append("Paged optimizer states may be paged out to host memory; they are counted on the GPU here.")
+        notes.append(
+            "Paged optimizer states are managed memory: the driver pages them out to the host where the GPU has "
+            "no room. The low end of the range is without them."
+        )
     notes += _experts_note(model, scenario)
     return tuple(notes)
 

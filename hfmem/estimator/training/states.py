@@ -146,6 +146,7 @@ def _optimizer(gpu: Gpu) -> list[Term]:
             how=f"{training.optimizer.describe}, of {elements:,} trained parameters{_spread(gpu, 1)}",
             source=training.optimizer.source,
             certainty="derived",
+            kind="managed" if training.optimizer.paged else None,
         )
     ]
 

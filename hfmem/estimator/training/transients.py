@@ -34,6 +34,7 @@ _STEPPED = (
     "deepspeed 0.19.6, runtime/zero/stage3.py: step prepares, updates and releases one sub-group at a time "
     "(2629-2644), each closed in _create_fp16_sub_groups (1176); sub_group_size 1e9 (config.py:175)"
 )
+_FLAT = "deepspeed runtime/zero/stage_1_and_2.py, step: flatten(averaged_gradients).to(float32), released afterwards"
 _LIVE = (
     "deepspeed docs, memory.rst: estimate_zero3_model_states_mem_needs counts 4 B per parameter of the largest layer"
 )
@@ -46,7 +47,7 @@ def optimizer_terms(gpu: Gpu) -> list[Term]:
     terms = []
     # 16-bit gradients are cast to float32 to update the master weights
     if precision.master and precision.gradient < 4 and training.zero and training.offload == "none":
-        terms.append(_widened(gpu))
+        terms += [*_flattened(gpu), _widened(gpu)]
     if precision.master or training.offload != "none":
         return terms  # DeepSpeed and Megatron step with a fused kernel, or on the host
     if row.lists:
@@ -63,6 +64,14 @@ def optimizer_terms(gpu: Gpu) -> list[Term]:
         nbytes = ceil(max(sizes, default=0) / gpu.plan.tp / (training.shard if training.zero >= 1 else 1))
         terms.append(_term("optimizer's update", nbytes, "of the largest tensor, one at a time", row.source))
     return terms
+
+
+def _flattened(gpu: Gpu) -> list[Term]:
+    """ZeRO-1 and 2 join a rank's gradients into one flat tensor before they widen it, while the gradients are alive."""
+    if gpu.training.zero >= 3:
+        return []
+    nbytes = sum((piece.elements * piece.gradient * gpu.share(piece, 1) for piece in gpu.pieces), Fraction(0))
+    return [_term("flat gradients", ceil(nbytes), "a joined copy of this rank's gradients", _FLAT)]
 
 
 def _widened(gpu: Gpu) -> Term:

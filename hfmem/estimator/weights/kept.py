@@ -108,7 +108,7 @@ def as_held(model: Model, row: FormatRow) -> Model:
         return model
     kept = Kept(stored=row)
     groups = (
-        replace(as_plain(group), dtype=None, stored_bytes=None) if kept.unpacks(group) else group
+        replace(as_plain(group), dtype=None, stored_bytes=None, kept=False) if kept.unpacks(group) else group
         for group in table.groups
         if not kept.drops(group)
     )

@@ -58,6 +58,8 @@ def group_bytes(group: TensorGroup, scenario: Scenario, kept: Kept = PLAIN) -> i
     if quantiser is not None:
         return quantiser.nbytes(plain.shape, plain.count)
     dtype = _run_dtype(scenario)
+    if dtype is not None and dtype.name in group.full_in:
+        dtype = find_dtype("float32")
     return dtype.nbytes(group.parameters if unpacks else group.elements) if dtype else None
 
 

@@ -17,6 +17,7 @@ from hfmem.mapper.blueprint import Blueprint, linear, norm, weight
 from hfmem.mapper.caches import KV, Cache, Nothing, State
 from hfmem.mapper.facts import Facts
 from hfmem.mapper.families._decoder import Sizes, layer_count
+from hfmem.mapper.mixers import DeltaRule, Mixer, StateSpace
 from hfmem.mapper.values import Ffn, Layer, TensorGroup
 
 __all__ = [
@@ -42,10 +43,11 @@ _OLDER: Final = {"attention": "full_attention", "mamba": "linear_attention"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Keeps:
-    """The cache of layers of one kind, and their query heads."""
+    """The cache of layers of one kind, their query heads, and the sizes of a mixer with a state."""
 
     cache: Cache
     heads: int = 0
+    mixer: Mixer | None = None
 
 
 def kinds_of(facts: Facts, default: Sequence[str], known: Sequence[str], *keys: str) -> tuple[str, ...]:
@@ -79,6 +81,7 @@ def layers_with(
             cache=keeps[kind].cache,
             heads=keeps[kind].heads,
             ffn=ffn_,
+            mixer=keeps[kind].mixer,
         )
         for kind, ffn_ in zip(kinds, ffns, strict=True)
     )
@@ -216,6 +219,19 @@ class Mamba2:
         return self.inner + 2 * self.groups * self.state  # x, and B and C of each group
 
     @property
+    def mixer(self) -> StateSpace:
+        """Its sizes."""
+        return StateSpace(
+            heads=self.heads,
+            head_dim=self.inner // self.heads,
+            groups=self.groups,
+            state=self.state,
+            kernel=self.kernel,
+            bias=self.conv_bias,
+            projected_bias=self.in_bias,
+        )
+
+    @property
     def cache(self) -> State:
         """The state of a layer."""
         # heads × head_dim may be less than `inner`, if heads do not divide it
@@ -270,6 +286,17 @@ class DeltaNet:
     @property
     def _convolved(self) -> int:
         return 2 * self.keys + self.values  # queries have the width of keys
+
+    @property
+    def mixer(self) -> DeltaRule:
+        """Its sizes."""
+        return DeltaRule(
+            key_heads=self.key_heads,
+            value_heads=self.value_heads,
+            key_dim=self.key_dim,
+            value_dim=self.value_dim,
+            kernel=self.kernel,
+        )
 
     @property
     def cache(self) -> State:

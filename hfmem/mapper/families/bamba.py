@@ -35,7 +35,7 @@ def read(facts: Facts) -> Blueprint:
     attention = kept_kv(s)
     keeps = {
         "full_attention": attention,
-        "linear_attention": Keeps(cache=mixer.cache),
+        "linear_attention": Keeps(cache=mixer.cache, mixer=mixer.mixer),
         "hybrid": Keeps(cache=Combined(caches=(attention.cache, mixer.cache)), heads=s.heads),
     }
     return decoder(facts, s, weights, layers_with(facts, kinds, keeps, ffns))

@@ -34,7 +34,7 @@ def read(facts: Facts) -> Blueprint:
         *networks,
         *norm(s.hidden, count=2 * s.layers + 1),
     ]
-    keeps = {"full_attention": kept_kv(s), "linear_attention": Keeps(cache=net.cache)}
+    keeps = {"full_attention": kept_kv(s), "linear_attention": Keeps(cache=net.cache, mixer=net.mixer)}
     return decoder(facts, s, weights, layers_with(facts, kinds, keeps, ffns))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final, Literal
@@ -90,6 +90,11 @@ class Blocks:
         if isinstance(value, tuple):
             return value[layer] if layer < len(value) else default
         return value
+
+    @cached_property
+    def memo(self) -> dict[Hashable, Any]:
+        """What engines computed of it, kept as long as it is."""
+        return {}
 
     @property
     def kernel(self) -> int:

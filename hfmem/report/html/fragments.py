@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from hfmem.advice.values import Fit
 from hfmem.estimator.values import GROUPS, Estimate, Group, Term
+from hfmem.report.components import HEADINGS, component_cells
 from hfmem.report.heading import about, asked, chain, origin, shape
 from hfmem.report.html.bars import bar, key, legend, parts
 from hfmem.report.html.style import STYLE
@@ -35,6 +36,7 @@ def fragment(report: Report, unit: str = "GiB", *, title: bool = True, terms: bo
     sections = [
         *(_heading(report) if title else ()),
         *verdicts(report, unit),
+        *_components(report, unit),
         *_parts(report, unit),
         *helping(report, unit),
         *_phases(report, unit),
@@ -58,7 +60,7 @@ def fits_fragment(fits: Sequence[Fit], unit: str = "GiB") -> str:
 
 def _heading(report: Report) -> Iterator[str]:
     yield element("h2", text(report.name))
-    yield element("p", text(" · ".join([*about(report), shape(report.architecture)]).rstrip(" ·")), class_="dim")
+    yield element("p", text(" · ".join([*about(report), shape(report)]).rstrip(" ·")), class_="dim")
     yield element("p", text(f"{asked(report)}. Facts: {origin(report.checkpoint)}."), class_="dim")
 
 
@@ -86,6 +88,14 @@ def _fit(fit: Fit, unit: str) -> Iterator[str]:
 
 def _size(estimate: Estimate, unit: str) -> str:
     return ("≥ " if estimate.is_lower_bound else "") + format_bytes(estimate.total, unit)
+
+
+def _components(report: Report, unit: str) -> Iterator[str]:
+    """What a pipeline consists of."""
+    rows = [[text(cell) for cell in row] for row in component_cells(report, unit)]
+    if rows:
+        yield element("h3", "Components")
+        yield table(HEADINGS, rows, right=(2, 4))
 
 
 def _parts(report: Report, unit: str) -> Iterator[str]:

@@ -19,10 +19,16 @@ from hfmem.refusals.training import (
 __all__ = ["WORDS"]
 
 
+def _option(error: QuantisedError | AdapterBaseError) -> str:
+    """The option that says what is trained."""
+    return "--train-method" if error.trainer else "--train"
+
+
 def _quantised(error: QuantisedError) -> str:
+    option = _option(error)
     if not error.stored:
-        return "the weights are packed by a quantiser and cannot be trained: use --train lora"
-    return f"the weights are quantised already ({' and '.join(error.stored)}): use --train lora to adapt them"
+        return f"the weights are packed by a quantiser and cannot be trained: use {option} lora"
+    return f"the weights are quantised already ({' and '.join(error.stored)}): use {option} lora to adapt them"
 
 
 def _frozen(error: FrozenError) -> str:
@@ -48,12 +54,18 @@ def _untrainable_dtype(error: UntrainableDtypeError) -> str:
 
 
 def _adapter_base(error: AdapterBaseError) -> str:
-    return f"--train qlora is NF4; for adapters on {error.quantiser} use --train lora"
+    option = _option(error)
+    return f"{option} qlora is NF4; for adapters on {error.quantiser} use {option} lora"
 
 
 def _trainer(error: TrainerError) -> str:
     if error.setting == "completion":
         return f"--max-completion-length {error.value:,} exceeds --seq {error.most:,}, which covers the prompt too"
+    if error.setting == "encoder":
+        return (
+            f"{error.title} is for causal language models, and a {error.value} has an encoder: "
+            "use --train full, lora or qlora, as Seq2SeqTrainer trains it"
+        )
     return f"--stack {error.value} does not go with {error.title}: TRL 1.16 runs on transformers 5"
 
 

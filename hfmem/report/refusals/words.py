@@ -8,7 +8,7 @@ from typing import Any, Final
 from hfmem.errors import InvalidScenarioError
 from hfmem.options.reading import not_one_of
 from hfmem.refusals.files import DefaultsFileError
-from hfmem.report.refusals import files, launch, media, options, splits, training, visits
+from hfmem.report.refusals import files, launch, media, options, pipelines, splits, training, visits
 
 __all__ = ["WORDS", "words"]
 
@@ -29,6 +29,7 @@ WORDS: Final[dict[type, Callable[[Any], str]]] = {
     **files.WORDS,
     **launch.WORDS,
     **media.WORDS,
+    **pipelines.WORDS,
     **splits.WORDS,
     **training.WORDS,
     **visits.WORDS,

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from statistics import median
 from typing import Final
 
 import pytest
 
+from hfmem.engines.llamacpp.allocator import Device
+from hfmem.engines.llamacpp.caches import sides
+from hfmem.engines.llamacpp.compute import Compute, computed
 from hfmem.engines.llamacpp.graphs import structures
 from tests.estimator.llamacpp.buffers import ROWS, Pair, Row, blocks_of, cache_pairs, compute_pairs, weight_pairs
 
@@ -70,11 +74,31 @@ def test_compute_buffers_of_what_llama_server_runs_are_mostly_equal() -> None:
 
 
 def test_compute_buffers_with_the_cache_on_the_host() -> None:
-    """Which device attention or a state's operation runs on then follows from rules of the scheduler that are not all
-    modelled (`resolve_fused_ops`): hybrids are further off."""
+    """Each view of what lies elsewhere is copied for itself: keys and values of one product, the latent as values, a
+    new state; all that a split reads at its beginning, in the order of the sources."""
     pairs = compute_pairs(recorded(ROWS, offloaded=False))
-    assert median(pair.error for pair in pairs) <= 0.01, shown(pairs)
-    assert within(pairs, 0.05) >= 80, shown(pairs)
+    assert len(pairs) > 300
+    assert within(pairs, 1e-4) >= 95, shown(pairs)
+    assert max(pair.error for pair in pairs) <= 0.01, shown(pairs)
+
+
+@pytest.mark.parametrize(
+    ("file", "flash", "told"),
+    [
+        ("gpt2.F16.gguf", "off", Compute(devices=(106_072_064,), host=127_918_080, flash=False)),
+        ("gpt2.F16.gguf", "auto", Compute(devices=(106_072_064,), host=15_206_400, flash=True)),
+        ("Qwen2.5-0.5B.F16.gguf", "off", Compute(devices=(314_834_944,), host=130_557_952, flash=False)),
+        ("Qwen2.5-0.5B.F16.gguf", "auto", Compute(devices=(312_999_936,), host=7_878_656, flash=True)),
+    ],
+)
+def test_models_that_were_really_loaded_with_the_cache_on_the_host(file: str, flash: str, told: Compute) -> None:
+    """Eager attention runs there too, which llama.cpp forgets where it simulates. Real loads of 0.5.0 on an RPC server
+    as the device, -c 4096."""
+    asked = {"n_ctx": 4096, "ngl": 99, "fa": flash, "offload_kqv": False}
+    placement = Row(file=file, asked=asked, measured={"device0": (0, 0, 0), "CPU": (0, 0, 0)}).placement()
+    placement = replace(placement, settings=replace(placement.settings, pins=True))
+    layers = blocks_of(file)[0].layers or ()
+    assert computed(placement, [Device()], [sides(layer, placement.settings) for layer in layers]) == told
 
 
 def test_hybrids_are_equal_with_their_layers_on_a_device() -> None:
@@ -97,5 +121,5 @@ def test_tensors_that_a_step_fills_lie_on_their_layers_device() -> None:
 
 
 def test_no_device_needs_much_more_than_is_said() -> None:
-    """A wrong fit is the worst fault: with caches on their layers' devices no buffer is more than 5 % larger."""
+    """A wrong fit is the worst fault: no buffer is more than 5 % larger."""
     assert [pair for pair in compute_pairs(recorded(SAMPLE)) if pair.ours < 0.95 * pair.told] == []

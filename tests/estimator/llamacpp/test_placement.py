@@ -44,6 +44,7 @@ def test_without_an_accelerator_all_are_on_the_host() -> None:
         ({"n_gpu_layers": 3}, [HOST, HOST, 0, 0, 1]),
         ({"split_mode": "none"}, [0, 0, 0, 0, 0]),
         ({"split_mode": "none", "tensor_split": (1.0, 3.0)}, [0, 0, 0, 0, 0]),
+        ({"split_mode": "none", "main_gpu": 1}, [1, 1, 1, 1, 1]),
     ],
 )
 def test_accelerators_share_the_layers(asked: dict[str, Any], expected: list[int]) -> None:

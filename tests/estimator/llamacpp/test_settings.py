@@ -110,7 +110,7 @@ def test_flash_attention_is_on_unless_it_is_switched_off() -> None:
 
 
 def refused(file: str, **asked: Any) -> str:
-    return refusal(blocks_of(file)[1], server(Options(**asked)))
+    return refusal(blocks_of(file)[1], server(Options(**asked)), 1)
 
 
 def test_quantised_values_need_flash_attention() -> None:
@@ -129,10 +129,10 @@ def test_a_latent_has_one_type() -> None:
 
 def test_blocks_divide_heads() -> None:
     odd = blocks(**{"attention.key_length": 80, "attention.value_length": 64})
-    assert refusal(odd, server(Options(cache_type_v="q8_0"))) == ""
-    found = refusal(odd, server(Options(cache_type_k="q8_0")))
+    assert refusal(odd, server(Options(cache_type_v="q8_0")), 1) == ""
+    found = refusal(odd, server(Options(cache_type_k="q8_0")), 1)
     assert found == "q8_0 has blocks of 32, which do not divide heads with keys of 80"
-    assert refusal(odd, server(Options(cache_type_k="q8_0", flash_attn="off"))) == ""
+    assert refusal(odd, server(Options(cache_type_k="q8_0", flash_attn="off")), 1) == ""
 
 
 def test_a_refusal_stands_in_the_report(path: str) -> None:

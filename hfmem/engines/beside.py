@@ -1,0 +1,75 @@
+"""Shared by servers: tensors that they hold beside a checkpoint's, and how PyTorch's allocator rounds them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from hfmem.engines.segments import unused
+from hfmem.estimator.values import Scenario
+from hfmem.estimator.weights.kept import Kept
+from hfmem.estimator.weights.loaded import code_bytes
+from hfmem.mapper.caches import KV, Cache, Combined, Indexed, Latent
+from hfmem.mapper.values import Architecture, Layer, TensorGroup
+
+__all__ = ["latent_of", "lost", "projections", "rotary_table"]
+
+
+def rotary_table(architecture: Architecture, groups: Iterable[TensorGroup]) -> tuple[int, int]:
+    """Rows and columns of the cos/sin table that all layers share; zeros without rotary positions."""
+    positions = architecture.max_positions
+    # an embedding with one row per position means learned positions, and no rotary table
+    learned = any(group.component == "embedding" and group.shape[0] == positions for group in groups)
+    size = max((_rotary_width(layer.cache) for layer in set(architecture.layers or ())), default=0)
+    rows = architecture.rotary_rows
+    return (0, 0) if learned or not size or not rows else (rows, size)
+
+
+def _rotary_width(cache: Cache) -> int:
+    if isinstance(cache, KV):
+        return cache.key_dim
+    if isinstance(cache, Latent):
+        return cache.rope_dim
+    if isinstance(cache, Indexed):
+        return _rotary_width(cache.attention)
+    if isinstance(cache, Combined):
+        return max(map(_rotary_width, cache.caches), default=0)
+    return 0
+
+
+def projections(layers: Iterable[Layer]) -> int:
+    """Elements of MLA's up projections."""
+    latents = [latent_of(layer.cache) for layer in layers]
+    return sum(
+        latent.heads * (latent.key_dim - latent.rope_dim + latent.value_dim) * latent.rank
+        for latent in latents
+        if latent is not None
+    )
+
+
+def latent_of(cache: Cache) -> Latent | None:
+    """The latent of a layer that keeps one."""
+    if isinstance(cache, Indexed):
+        return latent_of(cache.attention)
+    return cache if isinstance(cache, Latent) else None
+
+
+def lost(groups: Iterable[TensorGroup], scenario: Scenario, kept: Kept) -> int:
+    """Bytes that the allocator loses to rounding: a tensor of 10 MiB or more gets its own segment, a multiple of 2 MiB;
+    an unused rest below 1 MiB is not split off."""
+    return sum(count * unused(nbytes) for nbytes, count in _tensors(groups, scenario, kept))
+
+
+def _tensors(groups: Iterable[TensorGroup], scenario: Scenario, kept: Kept) -> list[tuple[int, int]]:
+    """(bytes, count) of tensors as servers allocate them: projections with the same input are fused. Experts are left
+    out, as their kernels repack them; scales are tensors of their own."""
+    fused: dict[tuple[str, str, int], list[int]] = {}
+    alone = []
+    for group in groups:
+        nbytes = code_bytes(group, scenario, kept)
+        if nbytes is None or not group.count or group.scale or group.component == "experts":
+            continue
+        if group.packed_as is None:
+            alone.append((nbytes // group.count, group.count))
+        else:
+            fused.setdefault((group.component, group.packed_as, group.count), []).append(nbytes // group.count)
+    return alone + [(sum(parts), count) for (_, _, count), parts in fused.items()]

@@ -1,0 +1,1 @@
+"""diffusers, whose pipelines run several models one after another."""

@@ -1,0 +1,163 @@
+"""What one call of a component takes above its weights: the measured polynomials of its class.
+
+`hfmem/data/diffusers_calls.jsonl` is made by `python -m hfmem.probe.diffusers` from the real classes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any, Final
+
+from hfmem.mapper.pipelines.sizes import sizes, unlike
+from hfmem.mapper.pipelines.values import Component
+from hfmem.mapper.values import Certainty
+
+__all__ = ["Call", "Taken", "outputs_of", "rows", "taken", "tiles_of"]
+
+_HALVES: Final = 2  # float32 is twice as large where it was not measured
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """Sizes of a call: batch of the network, latents, text tokens."""
+
+    batch: int
+    height: int = 1
+    width: int = 1
+    frames: int = 1
+    text: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """Bytes of a call above the weights.
+
+    Attributes:
+        peak: the highest moment, without copies that convolutions make on a GPU.
+        once, copied: the highest moment with one and with both copies that a half-precision convolution makes of its
+            input and output (NHWC).
+        inputs, outputs: bytes that the call is given and returns.
+        how: the largest parts, in words.
+        certainty: `measured`, or `typical` for a config that differs from all measured ones.
+        source: the versions that were measured.
+        odd: keys of the config that differ from the measured ones.
+    """
+
+    peak: int
+    once: int
+    copied: int
+    inputs: int
+    outputs: int
+    how: str
+    certainty: Certainty
+    source: str
+    odd: tuple[str, ...] = ()
+
+
+@cache
+def rows(name: str) -> tuple[Mapping[str, Any], ...]:
+    """The rows of a class."""
+    text = (files("hfmem.data") / "diffusers_calls.jsonl").read_text(encoding="utf-8")
+    mark = f'{{"class": "{name}",'
+    return tuple(json.loads(line) for line in text.splitlines() if line.startswith(mark))
+
+
+def _row(component: Component, method: str, *, single: bool) -> tuple[Mapping[str, Any] | None, tuple[str, ...]]:
+    """The row whose structure is the nearest, and what differs."""
+    found = [row for row in rows(component.class_name) if row["call"] == method]
+    if single and any(row["precision"] == "single" for row in found):
+        found = [row for row in found if row["precision"] == "single"]
+    else:
+        found = [row for row in found if row["precision"] == "half"]
+
+    def distance(row: Mapping[str, Any]) -> tuple[int, float]:
+        have = sizes(component, row["sizes"])
+        return len(unlike(component, row)), sum(
+            abs(have[key] / value - 1) for key, value in row["sizes"].items() if value
+        )
+
+    best = min(found, key=distance, default=None)
+    return best, () if best is None else unlike(component, best)
+
+
+def taken(component: Component, call: Call, *, single: bool, method: str = "forward") -> Taken | None:
+    """What a call takes; None for a class that is not measured."""
+    row, odd = _row(component, method, single=single)
+    if row is None:
+        return None
+    have = sizes(component, row["sizes"])
+    factor = _HALVES if single and row["precision"] == "half" else 1
+    tables = row["alone"] if call.batch == 1 and "alone" in row else row
+    moments, one, both = ([_sum(table, have, call) for table in tables[kind]] for kind in ("peak", "once", "copied"))
+    peak = max(moments)
+    highest = tables["peak"][moments.index(peak)]
+    return Taken(
+        peak=round(peak * factor),
+        once=round(max([peak, *one]) * factor),
+        copied=round(max([peak, *one, *both]) * factor),
+        inputs=round(_sum(row["inputs"], have, call) * factor),
+        outputs=round(_sum(row["outputs"], have, call) * factor),
+        how=_words(highest, have, call),
+        certainty="typical" if odd or factor > 1 else "measured",
+        source=f"hfmem/data/diffusers_calls.jsonl: {row['versions']}",
+        odd=odd,
+    )
+
+
+def outputs_of(component: Component, call: Call, *, single: bool, method: str) -> int:
+    """Bytes of what a call returns; 0 for a class that is not measured."""
+    found = taken(component, call, single=single, method=method)
+    return 0 if found is None else found.outputs
+
+
+def tiles_of(component: Component) -> Mapping[str, Any]:
+    """The sizes of tiles that the class has by default."""
+    row, _ = _row(component, "decode", single=False)
+    return {} if row is None else row.get("tiles", {})
+
+
+def _sum(table: Mapping[str, Mapping[str, float]], have: Mapping[str, float], call: Call) -> float:
+    return sum(_monomial(name, call) * _linear(row, have) for name, row in table.items())
+
+
+def _linear(row: Mapping[str, float], have: Mapping[str, float]) -> float:
+    total = 0.0
+    for name, coefficient in row.items():
+        value = coefficient
+        for key in name.split("*"):
+            value *= 1.0 if key == "1" else have[key]
+        total += value
+    return total
+
+
+def _monomial(name: str, call: Call) -> float:
+    pixels = call.height * call.width
+    parts = {"1": 1, "B": call.batch, "P": pixels, "F": call.frames, "N": pixels * call.frames, "T": call.text}
+    found = 1.0
+    for letter in name:
+        found *= parts[letter]
+    return found
+
+
+_LETTERS: Final = {"B": "batch", "P": "latent pixels", "F": "latent frames", "N": "latent pixels", "T": "text tokens"}
+
+
+def _words(table: Mapping[str, Mapping[str, float]], have: Mapping[str, float], call: Call) -> str:
+    """The parts that make the most of it."""
+    parts = sorted(_parts(table, have, call), reverse=True)
+    return " + ".join(text for share, text in parts[:3] if share > 0.01 * parts[0][0])
+
+
+def _parts(
+    table: Mapping[str, Mapping[str, float]], have: Mapping[str, float], call: Call
+) -> Iterator[tuple[float, str]]:
+    values = {"B": call.batch, "P": call.height * call.width, "F": call.frames, "T": call.text}
+    values["N"] = values["P"] * values["F"]
+    for name, row in table.items():
+        each = _linear(row, have)
+        letters = [f"{values[letter]:,} {_LETTERS[letter]}" for letter in name if letter != "1"]
+        yield each * _monomial(name, call), " × ".join([f"{each:,.6g} B", *letters])

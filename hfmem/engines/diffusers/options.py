@@ -1,0 +1,42 @@
+"""What only pipelines of diffusers take."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated
+
+from hfmem.options.option import Option
+
+__all__ = ["DiffusersOptions"]
+
+_option = partial(Option, panel="diffusers")
+
+
+@dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
+class DiffusersOptions:
+    """The options of diffusers; None is the default of the pipeline's class."""
+
+    height: Annotated[
+        int | None,
+        _option(help="Height of the images or frames in pixels", shown="the pipeline's own", least=16, most=32_768),
+    ] = None
+    width: Annotated[
+        int | None,
+        _option(help="Width of the images or frames in pixels", shown="the pipeline's own", least=16, most=32_768),
+    ] = None
+    num_frames: Annotated[
+        int | None,
+        _option(help="Frames of a video", shown="the pipeline's own", least=1, most=100_000),
+    ] = None
+    num_images: Annotated[
+        int | None,
+        _option(help="Images or videos that are made at once, as --batch", shown="--batch", least=1, most=10_000),
+    ] = None
+    guidance: Annotated[
+        bool | None,
+        _option(
+            help="Classifier-free guidance, which runs the network for the negative prompt as well",
+            shown="as the pipeline's defaults",
+        ),
+    ] = None
+    vae_tiling: Annotated[bool, _option(help="Decode images in tiles (vae.enable_tiling)")] = False
+    vae_slicing: Annotated[bool, _option(help="Decode images one by one (vae.enable_slicing)")] = False

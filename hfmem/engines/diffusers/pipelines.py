@@ -1,0 +1,179 @@
+"""What each class of pipelines does by default: sizes, guidance, length of the text.
+
+`hfmem/data/diffusers_pipelines.jsonl` is read from the source of diffusers by
+`python -m hfmem.probe.diffusers.pipelines`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from math import ceil
+from typing import Any, Final
+
+from hfmem.mapper.pipelines.sizes import embeds_guidance, list_length, number, own_frames
+from hfmem.mapper.pipelines.values import Component, Pipeline
+
+__all__ = ["Defaults", "defaults_of", "latents", "scale_of"]
+
+_CLIP_TOKENS: Final = 77
+_JOINED: Final = ("StableDiffusion3",)  # CLIP's tokens and T5's, one after another
+
+_SPATIAL: Final = {
+    "AutoencoderDC": 32,
+    "AutoencoderKLLTXVideo": 32,
+    "AutoencoderKLLTX2Video": 32,
+    "AutoencoderKLHunyuanImage": 32,
+    "AutoencoderKLHunyuanImageRefiner": 16,
+    "AutoencoderKLHunyuanVideo15": 16,
+    "AutoencoderKLQwenImage21": 16,
+}
+_TEMPORAL: Final = {
+    "AutoencoderKLLTXVideo": 8,
+    "AutoencoderKLLTX2Video": 8,
+    "AutoencoderKLMochi": 6,
+    "AutoencoderKLCosmos": 8,
+    "AutoencoderKLTemporalDecoder": 1,
+    "AutoencoderKL": 1,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Defaults:
+    """What a pipeline's class does where nothing is asked.
+
+    Attributes:
+        height, width, frames: of what it makes, in pixels; frames None for images.
+        guided: whether it runs the network for a negative prompt.
+        networks: by how much guidance multiplies the batch of the network (1 where it calls it twice).
+        text: tokens of the prompt that the network is given.
+        encodes: whether the VAE encodes an image before.
+        source: where that is from.
+        known: whether the class is in the table.
+    """
+
+    height: int
+    width: int
+    frames: int | None
+    guided: bool
+    networks: int
+    text: int
+    encodes: bool
+    source: str
+    known: bool = True
+
+
+@cache
+def _row(name: str) -> Mapping[str, Any]:
+    text = (files("hfmem.data") / "diffusers_pipelines.jsonl").read_text(encoding="utf-8")
+    mark = f'{{"pipeline": "{name}",'
+    return next((json.loads(line) for line in text.splitlines() if line.startswith(mark)), {})
+
+
+def defaults_of(pipeline: Pipeline) -> Defaults:
+    """The defaults of a pipeline."""
+    row = _row(pipeline.class_name)
+    height, width = (_pixels(row, side, pipeline) for side in ("height", "width"))
+    guided = _guided(row, pipeline)
+    return Defaults(
+        height=height,
+        width=width,
+        frames=_frames(row, pipeline),
+        guided=guided,
+        networks=int(row.get("concatenates", 1)),
+        text=_text(row, pipeline),
+        encodes=bool(row.get("encodes")) and not _from_text(pipeline.class_name),
+        source=str(row.get("source", "")),
+        known=bool(row),
+    )
+
+
+def _from_text(name: str) -> bool:
+    """Whether images are only an additional input of the class."""
+    return name in ("Flux2Pipeline", "Flux2KleinPipeline")
+
+
+def _guided(row: Mapping[str, Any], pipeline: Pipeline) -> bool:
+    denoiser = pipeline.denoiser
+    distilled = bool(pipeline.settings.get("is_distilled"))
+    embedded = denoiser is not None and embeds_guidance(denoiser)
+    if "true_cfg" in row:
+        return float(row["true_cfg"]) > 1
+    if distilled or (embedded and row.get("concatenates", 1) == 1):
+        return False
+    return float(row.get("guidance", 1)) > 1 or (row.get("guidance") is None and row.get("concatenates", 1) > 1)
+
+
+def _pixels(row: Mapping[str, Any], side: str, pipeline: Pipeline) -> int:
+    found = row.get(side)
+    if isinstance(found, int):
+        return found
+    component, fallback = (row.get("sample") or ["", 0])[:2]
+    if isinstance(found, str) and "sample_" in found and "." in found:
+        component, key = found.split(" ")[0].split(".")[:2]
+        named = pipeline.find(component)
+        size = number(named, key) if named is not None else None
+        size = size or _usual(named, key)
+        return round((size or 128) * scale_of(pipeline.vae)[0])
+    denoiser = pipeline.find(component) if component else None if fallback else pipeline.denoiser
+    sample = number(denoiser, "sample_size") if denoiser is not None else None
+    sample = sample or fallback or _usual(pipeline.denoiser, "sample_size") or 128
+    return round(sample * scale_of(pipeline.vae)[0])
+
+
+def _usual(component: Component | None, key: str) -> int:
+    """The default of a class's own config."""
+    if component is None:
+        return 0
+    usual = {"sample_height": 60, "sample_width": 90, "sample_frames": 49, "sample_size": 0}
+    return usual.get(key, 0) or (64 if component.class_name == "UNet2DConditionModel" else 128)
+
+
+def _frames(row: Mapping[str, Any], pipeline: Pipeline) -> int | None:
+    found = row.get("frames")
+    if isinstance(found, int):
+        return found
+    if isinstance(found, str):
+        component, _, key = found.partition(".")
+        named = pipeline.find(component.split(" ")[0])
+        return int((number(named, key) if named is not None else None) or _usual(named, key) or 0) or None
+    denoiser = pipeline.denoiser
+    if denoiser is not None and "Temporal" in denoiser.class_name:
+        return own_frames(denoiser) or 25
+    return None
+
+
+def _text(row: Mapping[str, Any], pipeline: Pipeline) -> int:
+    found = row.get("text")
+    if isinstance(found, int):
+        return found + (_CLIP_TOKENS if pipeline.class_name.startswith(_JOINED) else 0)
+    if any(component.class_name.startswith("CLIPText") for component in pipeline.text_encoders):
+        return _CLIP_TOKENS
+    return 256
+
+
+def scale_of(vae: Component | None) -> tuple[int, int]:
+    """Pixels of a latent along a side, and frames of one."""
+    if vae is None:
+        return 1, 1
+    temporal = number(vae, "temporal_compression_ratio") or number(vae, "scale_factor_temporal")
+    spatial = number(vae, "spatial_compression_ratio") or number(vae, "scale_factor_spatial")
+    blocks = list_length(vae, "block_out_channels")
+    if vae.class_name in ("AutoencoderKL", "AutoencoderKLFlux2", "AutoencoderKLTemporalDecoder", "VQModel") and blocks:
+        spatial = 2 ** (blocks - 1)
+    if vae.class_name == "AutoencoderDC":
+        spatial = 2 ** ((list_length(vae, "encoder_block_out_channels") or 6) - 1)
+    return (
+        int(spatial or _SPATIAL.get(vae.class_name, 8)),
+        int(temporal or _TEMPORAL.get(vae.class_name, 4)),
+    )
+
+
+def latents(height: int, width: int, frames: int | None, vae: Component | None) -> tuple[int, int, int]:
+    """Height, width and frames of the latents."""
+    spatial, temporal = scale_of(vae)
+    count = 1 if frames is None else (frames if temporal == 1 else 1 + ceil((frames - 1) / temporal))
+    return max(1, height // spatial), max(1, width // spatial), count

@@ -1,0 +1,183 @@
+"""The stages of a pipeline's run: text, encoding of an image, one call of the denoiser, decoding."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from hfmem.dtypes import find_dtype
+from hfmem.engines.diffusers.calls import Call, Taken, taken
+from hfmem.engines.diffusers.decoding import Coder, tiling
+from hfmem.engines.diffusers.pipelines import Defaults, defaults_of, latents, scale_of
+from hfmem.engines.diffusers.settings import PipelineSettings, settings_of
+from hfmem.estimator.values import Scenario
+from hfmem.estimator.weights.components import component_dtype
+from hfmem.mapper.pipelines.sizes import flag
+from hfmem.mapper.pipelines.values import Component, Pipeline
+
+__all__ = ["Run", "Stage", "run_of", "stages"]
+
+_CLIP_TOKENS: Final = 77
+
+Name = Literal["text", "vae_encode", "denoise", "vae_decode"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """The sizes of a run, with all defaults.
+
+    Attributes:
+        height, width, frames: in pixels; frames None for images.
+        batch: images or videos at once.
+        network: batch of the denoiser.
+        guided: whether guidance is used.
+        text: tokens of the text.
+        defaults: of the class.
+    """
+
+    height: int
+    width: int
+    frames: int | None
+    batch: int
+    network: int
+    guided: bool
+    text: int
+    defaults: Defaults
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """A stage.
+
+    Attributes:
+        name: its name.
+        component: what runs; None where nothing is measured.
+        found: what its call takes; None for a class that is not measured.
+        beside: bytes that are there besides, such as the latents.
+        single: whether it runs in float32.
+        batch: images at once in its convolutions.
+        doubled: bytes by which the component grows while it runs (it is cast to float32).
+    """
+
+    name: Name
+    component: Component
+    found: Taken | None
+    beside: int = 0
+    single: bool = False
+    batch: int = 1
+    doubled: int = 0
+
+
+def run_of(pipeline: Pipeline, scenario: Scenario) -> Run:
+    """The sizes of a run."""
+    asked, usual = settings_of(scenario), defaults_of(pipeline)
+    guided = usual.guided if asked.guidance is None else asked.guidance
+    frames = usual.frames if asked.num_frames is None else asked.num_frames
+    return Run(
+        height=asked.height or usual.height,
+        width=asked.width or usual.width,
+        frames=frames,
+        batch=scenario.batch,
+        network=scenario.batch * (usual.networks if guided else 1),
+        guided=guided,
+        text=scenario.prompt or usual.text,
+        defaults=usual,
+    )
+
+
+def stages(pipeline: Pipeline, scenario: Scenario) -> tuple[Stage, ...]:
+    """The stages of a run, in order."""
+    run, asked = run_of(pipeline, scenario), settings_of(scenario)
+    return (
+        *_text(pipeline, scenario, run),
+        *(_vae(pipeline, scenario, run, asked, "vae_encode") if run.defaults.encodes else ()),
+        *_denoise(pipeline, scenario, run),
+        *_vae(pipeline, scenario, run, asked, "vae_decode"),
+    )
+
+
+def _single(component: Component, scenario: Scenario) -> bool:
+    return component_dtype(component, scenario) == "float32"
+
+
+def _text(pipeline: Pipeline, scenario: Scenario, run: Run) -> Iterator[Stage]:
+    for component in pipeline.text_encoders:
+        clip = component.class_name.startswith("CLIPText")
+        call = Call(batch=1, text=_CLIP_TOKENS if clip else run.text)
+        single = _single(component, scenario)
+        yield Stage(name="text", component=component, found=_encoder(component, call, single=single), single=single)
+
+
+_LIKE: Final = "Qwen3Model"
+"""The class whose calls stand for a decoder that is not measured: the same attention and feed-forward parts."""
+
+
+def _encoder(component: Component, call: Call, *, single: bool) -> Taken | None:
+    found = taken(component, call, single=single)
+    if found is not None:
+        return found
+    from dataclasses import replace
+
+    alike = taken(replace(component, class_name=_LIKE), call, single=single)
+    return None if alike is None else replace(alike, certainty="typical")
+
+
+def _denoise(pipeline: Pipeline, scenario: Scenario, run: Run) -> Iterator[Stage]:
+    height, width, frames = latents(run.height, run.width, run.frames, pipeline.vae)
+    beside = 0
+    for control in pipeline.of("controlnet"):
+        single = _single(control, scenario)
+        call = Call(batch=run.network, height=height, width=width, frames=frames, text=run.text)
+        found = taken(control, call, single=single)
+        beside += 0 if found is None else found.outputs
+        yield Stage(name="denoise", component=control, found=found, single=single, batch=run.network)
+    for component in pipeline.denoisers:
+        single = _single(component, scenario)
+        call = Call(batch=run.network, height=height, width=width, frames=frames, text=run.text)
+        found = taken(component, call, single=single)
+        latent = 0 if found is None else found.outputs * run.batch // run.network
+        yield Stage(
+            name="denoise",
+            component=component,
+            found=found,
+            beside=beside + latent,
+            single=single,
+            batch=run.network,
+        )
+
+
+def _vae(
+    pipeline: Pipeline, scenario: Scenario, run: Run, asked: PipelineSettings, name: Literal["vae_encode", "vae_decode"]
+) -> Iterator[Stage]:
+    vae = pipeline.vae
+    if vae is None:
+        return
+    height, width, frames = latents(run.height, run.width, run.frames, vae)
+    dtype = component_dtype(vae, scenario)
+    upcast = flag(vae, "force_upcast") and dtype == "float16" and "XL" in pipeline.class_name
+    single = dtype == "float32" or upcast
+    scale = scale_of(vae)
+    call = Call(batch=run.batch, height=height, width=width, frames=frames)
+    coder = Coder(
+        vae=vae,
+        single=single,
+        method=name.removeprefix("vae_"),
+        tiles=tiling(vae, scale),
+        tiled=asked.vae_tiling,
+        sliced=asked.vae_slicing,
+    )
+    found = coder.taken(call)
+    grown = _elements(vae) * _extra(dtype) if upcast else 0
+    batch = 1 if asked.vae_slicing else run.batch
+    yield Stage(name=name, component=vae, found=found, single=single, batch=batch, doubled=grown)
+
+
+def _elements(component: Component) -> int:
+    groups: Sequence[object] = component.parameters.groups if component.parameters is not None else ()
+    return sum(group.elements for group in groups if getattr(group, "loaded", False))  # type: ignore[attr-defined]
+
+
+def _extra(dtype: str | None) -> int:
+    found = find_dtype(dtype) if dtype else None
+    return 0 if found is None else 4 - int(found.bytes_each)

@@ -1,0 +1,82 @@
+"""The weights of a pipeline's components after loading: each in its dtype, with what its library keeps in float32."""
+
+from __future__ import annotations
+
+from hfmem.dtypes import Dtype, find_dtype, stored_dtype
+from hfmem.estimator.values import Group, Scenario, Term
+from hfmem.estimator.weights.quantisers import find_quantiser
+from hfmem.mapper.pipelines.values import Component, Pipeline
+from hfmem.mapper.values import TensorGroup
+
+__all__ = ["component_bytes", "component_dtype", "component_terms"]
+
+
+def component_dtype(component: Component, scenario: Scenario) -> str | None:
+    """The dtype that a component runs in: `--dtype`, else the one that it is stored in."""
+    asked = scenario.dtype if scenario.word and find_quantiser(scenario.dtype or "") is None else None
+    return asked or component.stored_dtype
+
+
+def component_bytes(component: Component, dtype: str | None) -> int | None:
+    """Bytes of a component that runs in `dtype`: packed tensors as stored, others in it, except those that the library
+    keeps in float32. None if unknown."""
+    if component.parameters is None:
+        return component.file_bytes
+    run = find_dtype(dtype) if dtype else None
+    sizes = [_bytes(group, run) for group in component.parameters.groups if group.loaded]
+    return None if None in sizes else sum(size or 0 for size in sizes)
+
+
+def _bytes(group: TensorGroup, run: Dtype | None) -> int | None:
+    found = stored_dtype(group.dtype) if group.dtype else None
+    if group.kept or group.scale or (group.dtype is not None and (found is None or not found.is_wide_float)):
+        return group.stored_bytes
+    if run is not None and run.name in group.full_in:
+        run = find_dtype("float32")
+    return None if run is None else run.nbytes(group.elements)
+
+
+def component_terms(pipeline: Pipeline, scenario: Scenario) -> tuple[list[Term], list[tuple[Group, str]]]:
+    """One term per component, and why the size of others is unknown."""
+    terms: list[Term] = []
+    unknown: list[tuple[Group, str]] = []
+    for component in pipeline.components:
+        dtype = component_dtype(component, scenario)
+        nbytes = component_bytes(component, dtype)
+        if nbytes is None:
+            unknown.append(("weights", f"{component.name}: {component.unknown or 'its dtype is unknown'}"))
+            continue
+        if component.parameters is None:
+            unknown.append(("weights", f"{component.name}: {component.unknown}"))
+        terms.append(
+            Term(
+                name=component.name,
+                group="weights",
+                nbytes=nbytes,
+                how=_how(component, dtype),
+                source=component.source,
+                certainty=component.certainty if component.parameters is not None else "typical",
+            )
+        )
+    unknown += [("weights", f"{one.name} ({one.class_name}) is needed besides") for one in pipeline.missing]
+    return terms, unknown
+
+
+def _how(component: Component, dtype: str | None) -> str:
+    """The arithmetic: elements by their bytes in memory."""
+    if component.parameters is None:
+        return f"{component.class_name}: the size of its files"
+    run = find_dtype(dtype) if dtype else None
+    sums: dict[str, int] = {}
+    for group in component.parameters.groups:
+        if not group.loaded:
+            continue
+        found = stored_dtype(group.dtype) if group.dtype else None
+        if group.kept or group.scale or (group.dtype is not None and (found is None or not found.is_wide_float)):
+            what = f"as stored ({group.dtype})"
+        elif run is not None and run.name in group.full_in:
+            what = "× 4 B (float32, in which the library keeps them)"
+        else:
+            what = f"× {float(run.bytes_each):g} B ({run.name})" if run else "of an unknown dtype"
+        sums[what] = sums.get(what, 0) + group.elements
+    return f"{component.class_name}: " + " + ".join(f"{count:,} {what}" for what, count in sums.items())

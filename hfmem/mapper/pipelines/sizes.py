@@ -1,0 +1,96 @@
+"""What the config of a component says about the sizes of its calls."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hfmem.mapper.pipelines.values import Component
+
+__all__ = ["embeds_guidance", "flag", "list_length", "number", "own_frames", "sizes", "unlike"]
+
+
+def _config_of(component: Component) -> Mapping[str, Any]:
+    """The config; of a model that has a part for text, that part's keys as well."""
+    inner = component.config.get("text_config")
+    return {**component.config, **inner} if isinstance(inner, dict) else component.config
+
+
+def number(component: Component, key: str, default: float | None = None) -> float | None:
+    """A number of the config, the first if it is a list; `default` where it has none."""
+    value = component.config.get(key)
+    if isinstance(value, list | tuple) and value:
+        value = value[0]
+    return default if isinstance(value, bool) or not isinstance(value, int | float) else value
+
+
+def flag(component: Component, key: str, *, default: bool = False) -> bool:
+    """A switch of the config."""
+    value = component.config.get(key)
+    return value if isinstance(value, bool) else default
+
+
+def list_length(component: Component, key: str) -> int | None:
+    """How long a list of the config is; None where it has none."""
+    value = component.config.get(key)
+    return len(value) if isinstance(value, list | tuple) else None
+
+
+def sizes(component: Component, defaults: Mapping[str, float]) -> dict[str, float]:
+    """The numbers named in `defaults` ("key" or "key.position"), from the config where it has them."""
+    config, found = _config_of(component), dict(defaults)
+    for name in defaults:
+        key, dot, position = name.partition(".")
+        value = config.get(key)
+        if dot and isinstance(value, list | tuple):
+            value = value[int(position)] if int(position) < len(value) else None
+        elif dot and isinstance(value, int):
+            pass  # one number for all
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            found[name] = value
+    return found
+
+
+def _differences(component: Component, structure: Mapping[str, Any]) -> tuple[str, ...]:
+    """The keys that say something else than `structure`: flags, words, lists of words, and lengths of other lists."""
+    config, found = _config_of(component), []
+    for key, expected in structure.items():
+        if key not in config:
+            continue
+        value = config[key]
+        if isinstance(value, list | tuple):
+            words = bool(value) and isinstance(value[0], str)
+            value = list(value) if words else len(value)
+        if isinstance(expected, list) and isinstance(value, str):
+            value = [value] * len(expected)
+        alike = type(value) is type(expected)
+        other = isinstance(expected, int) and not alike and isinstance(value, str)
+        if other or (alike and value != expected):
+            found.append(key)
+    return tuple(found)
+
+
+def _depths(component: Component, expected: Mapping[str, Any]) -> tuple[str, ...]:
+    """The numbers of layers that differ from the expected ones."""
+    config = _config_of(component)
+
+    def plain(value: Any) -> Any:
+        return list(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
+
+    return tuple(key for key, value in expected.items() if key in config and plain(config[key]) != plain(value))
+
+
+def unlike(component: Component, row: Mapping[str, Any]) -> tuple[str, ...]:
+    """The keys of the config that differ from a measured one: its structure, and numbers of layers that matter."""
+    return (*_differences(component, row["structure"]), *_depths(component, row.get("depths", {})))
+
+
+def embeds_guidance(component: Component) -> bool:
+    """Whether guidance is an input of the network, which then runs once."""
+    return flag(component, "guidance_embeds")
+
+
+def own_frames(component: Component) -> int | None:
+    """Frames that the class makes by its config; None where its config has none."""
+    found = number(component, "num_frames")
+    return None if found is None else int(found)

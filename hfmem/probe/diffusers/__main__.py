@@ -1,0 +1,70 @@
+"""`python -m hfmem.probe.diffusers [CLASS...]`: writes `hfmem/data/diffusers_calls.jsonl`, one line for each class,
+config and call."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from hfmem.probe.diffusers.measuring import measure
+from hfmem.probe.diffusers.recipes import DENOISERS, ENCODERS, VAES, Recipe
+
+_TABLE: Final = Path(__file__).parents[2] / "data" / "diffusers_calls.jsonl"
+_REPORT: Final = Path(__file__).parents[2] / "data" / "diffusers_calls_report.jsonl"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure classes and write their rows; rows of other classes stay."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("classes", nargs="*", help="only these")
+    parser.add_argument("--without", nargs="*", default=(), help="not these")
+    parser.add_argument("--kind", choices=("denoiser", "vae", "text_encoder"), help="only classes of this kind")
+    options = parser.parse_args(arguments)
+    warnings.simplefilter("ignore")
+    for kind, table in (("denoiser", DENOISERS), ("vae", VAES), ("text_encoder", ENCODERS)):
+        for name, recipes in table.items():
+            if (
+                (options.classes and name not in options.classes)
+                or name in options.without
+                or options.kind not in (None, kind)
+            ):
+                continue
+            rows: list[dict[str, Any]] = []
+            failed: list[dict[str, Any]] = []
+            for recipe in recipes:
+                _one(name, kind, recipe, rows, failed)
+            _replace(_TABLE, name, rows)
+            _replace(_REPORT, name, failed)
+
+
+def _one(name: str, kind: str, recipe: Recipe, rows: list[dict[str, Any]], failed: list[dict[str, Any]]) -> None:
+    for single in (False, True) if kind == "vae" or "UNet" in name else (False,):
+        started = time.monotonic()
+        try:
+            rows.append(measure(name, kind, recipe, single=single))
+            told = f"{rows[-1]['worst']:.1e}, {len(rows[-1]['peak'])} moments, aligned {rows[-1]['aligned']}"
+        except Exception as error:
+            told = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            failed.append({"class": name, "call": recipe.method, "reason": told})
+        print(
+            f"{name} {recipe.method} {'single' if single else 'half'}: {told} ({time.monotonic() - started:.0f} s)",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def _replace(path: Path, name: str, rows: list[dict[str, Any]]) -> None:
+    old = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    kept = [row for row in old if row["class"] != name]
+    found = sorted([*kept, *rows], key=lambda row: row["class"])
+    path.write_text("".join(json.dumps(row) + "\n" for row in found))
+
+
+if __name__ == "__main__":
+    main()

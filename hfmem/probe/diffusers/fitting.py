@@ -1,0 +1,221 @@
+"""Derives polynomials from recorded calls: each moment in the sizes of a call and of the config.
+
+A moment is a sum over monomials of the call (batch, latent pixels, frames, text tokens), whose coefficients are linear
+in sizes of the config and products of two of them. It is fitted moment by moment, over calls with the same operations,
+so it does not matter which moment is the highest in a probe. Only moments that are the highest for some call are kept.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import numpy as np
+
+from hfmem.probe.diffusers.recording import COPIES, Recorded
+
+__all__ = ["IMAGE", "VIDEO", "Call", "Fitted", "Sizes", "deviation", "fit", "monomials", "value"]
+
+IMAGE: Final = ("1", "B", "N", "BN", "T", "BT")
+VIDEO: Final = (*IMAGE, "F", "BF", "P", "BP")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """Sizes of a call.
+
+    Attributes:
+        batch: sequences or images that the network computes at once.
+        height, width, frames: of the latents.
+        text: tokens of the text.
+    """
+
+    batch: int
+    height: int
+    width: int
+    frames: int = 1
+    text: int = 0
+
+
+_Run = tuple[Mapping[str, float], Call, Recorded]
+
+
+def value(monomial: str, call: Call) -> float:
+    """A monomial of a call: B batch, P latent pixels of a frame, F frames, N = P * F, T text tokens."""
+    parts = {
+        "B": call.batch,
+        "P": call.height * call.width,
+        "F": call.frames,
+        "N": call.height * call.width * call.frames,
+        "T": call.text,
+        "1": 1,
+    }
+    found = 1.0
+    for letter in monomial:
+        found *= parts[letter]
+    return found
+
+
+def monomials(names: Sequence[str], calls: Sequence[Call]) -> np.ndarray:
+    """A row for each call."""
+    return np.array([[value(name, call) for name in names] for call in calls])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fitted:
+    """What was found.
+
+    Attributes:
+        keys: the sizes of the config that matter.
+        sizes: names of the sizes of the config: "1", a key, or two keys and "*".
+        names: the monomials.
+        plain, once, copied: candidates for the highest moment without, with one and with both copies of a convolution:
+            coefficients by monomial and size.
+        inputs, outputs: bytes that a call is given and returns, likewise.
+        worst: the largest deviation of the highest moment from a recorded one.
+        aligned: whether single moments were fitted, and not only the highest.
+    """
+
+    keys: tuple[str, ...]
+    sizes: tuple[str, ...]
+    names: tuple[str, ...]
+    plain: np.ndarray
+    once: np.ndarray
+    copied: np.ndarray
+    inputs: np.ndarray
+    outputs: np.ndarray
+    worst: float
+    aligned: bool
+
+
+def size_of(name: str, sizes: Mapping[str, float]) -> float:
+    """A size of a config by its name."""
+    found = 1.0
+    for key in name.split("*"):
+        found *= 1.0 if key == "1" else sizes[key]
+    return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sizes:
+    """What the polynomials are in.
+
+    Attributes:
+        keys: sizes of the config that were varied.
+        pairs: sizes of the config that were varied together as well.
+        names: the monomials.
+    """
+
+    keys: Sequence[str]
+    pairs: Sequence[tuple[str, str]]
+    names: Sequence[str]
+
+
+def fit(runs: Sequence[_Run], checks: Sequence[_Run], of: Sizes, realistic: Sequence[Call]) -> Fitted:
+    """Polynomials of recorded calls.
+
+    Args:
+        runs: sizes of the config, the call and what was recorded.
+        checks: more of them, which are compared with the result but not fitted.
+        of: what they are in.
+        realistic: calls for which the highest moments are kept.
+    """
+    keys, pairs, names = of.keys, of.pairs, of.names
+    sizes = ("1", *keys, *("*".join(pair) for pair in pairs))
+    design = np.array(
+        [[value(name, call) * size_of(size, have) for name in names for size in sizes] for have, call, _ in runs]
+    )
+    alike, plain, once, copied = _columns(runs)
+    ends = np.array([[run.inputs, run.outputs] for *_, run in runs])
+    solve = _solver(design)
+    found_plain, found_ends = solve(plain), solve(ends)
+    found_once, found_copied = (solve(x) if x.size else np.zeros((0, design.shape[1])) for x in (once, copied))
+    grid = _grid(runs, keys, realistic)
+    samples = np.array(
+        [[value(name, call) * size_of(size, have) for name in names for size in sizes] for have, call in grid]
+    )
+    found_plain = _highest(found_plain, samples)
+    floor = (samples @ found_plain.T).max(axis=1)
+    found_once, found_copied = (_highest(x, samples, floor) for x in (found_once, found_copied))
+    shape = (-1, len(names), len(sizes))
+    result = Fitted(
+        keys=tuple(keys),
+        sizes=sizes,
+        names=tuple(names),
+        plain=found_plain.reshape(shape),
+        once=found_once.reshape(shape),
+        copied=found_copied.reshape(shape),
+        inputs=found_ends[0].reshape(shape[1:]),
+        outputs=found_ends[1].reshape(shape[1:]),
+        worst=0.0,
+        aligned=alike,
+    )
+    return replace(result, worst=deviation(result, [*runs, *checks]))
+
+
+def _columns(runs: Sequence[_Run]) -> tuple[bool, np.ndarray, np.ndarray, np.ndarray]:
+    """Whether all runs did the same operations, and their moments without, with one and with both copies: one column
+    for each moment, or the highest only."""
+    if len({tuple(run.ops) for _, _, run in runs}) != 1:
+        once, copied = (np.array([[_peak(run, kind)] for *_, run in runs]) for kind in COPIES)
+        return False, np.array([[run.peak] for *_, run in runs]), once, copied
+    ops = runs[0][2].ops
+    plain, once, copied = (
+        np.unique([[n for op, n in zip(ops, run.moments, strict=True) if op in kinds] for *_, run in runs], axis=1)
+        for kinds in ({*ops} - {*COPIES}, {COPIES[0]}, {COPIES[1]})
+    )
+    return True, plain, once, copied
+
+
+def deviation(result: Fitted, runs: Sequence[_Run]) -> float:
+    """How far the highest moment is off, at most."""
+    worst = 0.0
+    for have, call, run in runs:
+        row = np.array([value(name, call) * size_of(size, have) for name in result.names for size in result.sizes])
+        plain = result.plain.reshape(len(result.plain), -1)
+        worst = max(worst, abs(float((plain @ row).max()) / run.peak - 1))
+    return worst
+
+
+def _peak(run: Recorded, kind: str) -> int:
+    return max([run.peak, *(n for op, n in zip(run.ops, run.moments, strict=True) if op == kind)])
+
+
+def _solver(design: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    scale = np.abs(design).max(axis=0)
+    scale[scale == 0] = 1
+
+    def solve(values: np.ndarray) -> np.ndarray:
+        found, *_ = np.linalg.lstsq(design / scale, values.astype(float), rcond=1e-12)
+        found = (found / scale[:, None]).T
+        found[np.abs(found * scale) < 0.5] = 0  # less than a byte
+        return np.asarray(np.round(found, 6))
+
+    return solve
+
+
+def _grid(
+    runs: Sequence[_Run], keys: Sequence[str], realistic: Sequence[Call]
+) -> list[tuple[Mapping[str, float], Call]]:
+    configs = list({tuple(sorted(have.items())): have for have, *_ in runs}.values())
+    base = runs[0][0]
+    more = [{**base, key: base[key] * factor} for key in keys for factor in (0.5, 1.5)]
+    return list(itertools.product([*configs, *more], realistic))
+
+
+def _highest(rows: np.ndarray, samples: np.ndarray, floor: Any = None) -> np.ndarray:
+    if not len(rows):
+        return rows
+    values = rows @ samples.T
+    top = values.max(axis=0)
+    needed = np.ones(len(top), bool) if floor is None else top > floor + 1
+    kept: list[int] = []
+    while needed.any():
+        # the moment that is the highest for most calls, within a hundredth of a percent
+        close = (values >= top - np.abs(top) * 1e-5) & needed
+        best = int(close.sum(axis=1).argmax())
+        kept.append(best)
+        needed &= ~close[best]
+    return rows[kept]

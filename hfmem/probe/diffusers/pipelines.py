@@ -1,0 +1,124 @@
+"""`python -m hfmem.probe.diffusers.pipelines`: writes `hfmem/data/diffusers_pipelines.jsonl`, what each pipeline class
+does by default, read from the source of the installed diffusers without running it."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections.abc import Iterator
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final
+
+_TABLE: Final = Path(__file__).parents[2] / "data" / "diffusers_pipelines.jsonl"
+
+# the latents are doubled (or tripled) before the network is called, instead of calling it twice
+_CONCATENATES: Final = re.compile(
+    r"torch\.cat\(\s*\[\s*(?:latents|latent_model_input|image_latents)\s*\]\s*\*\s*(\d)"
+    r"|torch\.cat\(\s*\[\s*latents\s*,\s*latents\s*\]|\.repeat\((2)(?:, 1)+\)|torch\.cat\(\s*\(latents\)\s*\*\s*(\d)"
+)
+
+
+def main() -> None:
+    """Write the table."""
+    spec = find_spec("diffusers")
+    if spec is None or spec.origin is None:
+        raise SystemExit("diffusers is not installed")
+    rows = sorted(_rows(Path(spec.origin).parent / "pipelines"), key=lambda row: row["pipeline"])
+    _TABLE.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def _rows(root: Path) -> Iterator[dict[str, Any]]:
+    for path in sorted(root.rglob("pipeline_*.py")):
+        source = path.read_text()
+        for node in ast.parse(source).body:
+            if isinstance(node, ast.ClassDef) and any("DiffusionPipeline" in ast.unparse(base) for base in node.bases):
+                yield _row(node, source, str(path.relative_to(root.parent)))
+
+
+def _row(node: ast.ClassDef, source: str, where: str) -> dict[str, Any]:
+    methods = {item.name: item for item in node.body if isinstance(item, ast.FunctionDef)}
+    start, call = methods.get("__init__"), methods.get("__call__")
+    own = ast.get_source_segment(source, node) or ""
+    defaults = _defaults(call) if call is not None else {}
+    multiplied = _CONCATENATES.search(own)
+    encoded = methods.get("encode_prompt") or methods.get("_get_t5_prompt_embeds")
+    length = defaults.get("max_sequence_length", _defaults(encoded).get("max_sequence_length") if encoded else None)
+    row = {
+        "pipeline": node.name,
+        "height": _size(own, "height", defaults),
+        "width": _size(own, "width", defaults),
+        "frames": _size(own, "num_frames", defaults),
+        "sample": _sample(start, source),
+        "guidance": defaults.get("guidance_scale"),
+        "true_cfg": defaults.get("true_cfg_scale"),
+        "concatenates": int(next(filter(None, multiplied.groups()), 2)) if multiplied else 1,
+        "text": length,
+        "encodes": "vae.encode(" in own,
+        "decodes": "vae.decode(" in own,
+        "tokenizers": sorted(set(re.findall(r"self\.(tokenizer\w*)\b", own))),
+        "order": _text(node, "model_cpu_offload_seq"),
+        "source": f"diffusers {version('diffusers')}, {where}",
+    }
+    return {key: value for key, value in row.items() if value not in (None, [], "")}
+
+
+def _defaults(function: ast.FunctionDef) -> dict[str, Any]:
+    found = {}
+    arguments = function.args.args
+    for argument, default in zip(
+        arguments[len(arguments) - len(function.args.defaults) :], function.args.defaults, strict=True
+    ):
+        try:
+            found[argument.arg] = ast.literal_eval(default)
+        except ValueError:
+            continue
+    return found
+
+
+def _size(own: str, name: str, defaults: dict[str, Any]) -> Any:
+    """The default of a size: a number, or the product that the class computes."""
+    if isinstance(defaults.get(name), int):
+        return defaults[name]
+    found = re.search(rf"^\s*{name} = {name} or (.+)$", own, re.MULTILINE) or re.search(
+        rf"^\s*{name} = (.+?) if {name} is None else {name}$", own, re.MULTILINE
+    )
+    if found is None:
+        pair = re.search(r"if height is None and width is None:(.*?)\n\s*\n", own, re.DOTALL)
+        found = pair and re.search(rf"^\s*{name} = (.+)$|^\s*height, width = (.+)$", pair.group(1), re.MULTILINE)
+    if found is None:
+        return None
+    text = next(filter(None, found.groups())).strip()
+    default = re.fullmatch(r"self\.default_(height|width|num_frames)", text)
+    if default is not None:
+        inner = re.search(rf"self\.default_{default.group(1)} = (\d+)", own)
+        text = inner.group(1) if inner else text
+    text = text.replace("self.", "").replace(".config", "")
+    return int(text) if text.isdigit() else text
+
+
+def _sample(start: ast.FunctionDef | None, source: str) -> Any:
+    """`default_sample_size`: a number, and the component whose config comes before it."""
+    if start is None:
+        return None
+    text = ast.get_source_segment(source, start) or ""
+    found = re.search(r"self\.default_sample_size = (\(.*?\n\s*\)|[^\n]+)", text, re.DOTALL)
+    if found is None:
+        return None
+    number = re.findall(r"\b(\d+)\b", found.group(1))
+    component = re.search(r"self\.(\w+)\.config\.sample_size", found.group(1))
+    return [component.group(1) if component else "", int(number[-1]) if number else 0]
+
+
+def _text(node: ast.ClassDef, name: str) -> str:
+    for item in node.body:
+        if isinstance(item, ast.Assign) and isinstance(item.targets[0], ast.Name) and item.targets[0].id == name:
+            value = ast.literal_eval(item.value)
+            return value if isinstance(value, str) else ""
+    return ""
+
+
+if __name__ == "__main__":
+    main()

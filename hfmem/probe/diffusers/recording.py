@@ -1,0 +1,176 @@
+"""Records what one call of a model allocates above its weights and inputs, under fake tensors.
+
+A moment is a point of time right after an allocation. Convolutions on a GPU copy their input and output into another
+memory layout (NHWC) if they are in half precision: each such call has two more moments, with one and with both copies.
+"""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final
+from unittest.mock import patch
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_iter
+
+__all__ = ["COPIES", "Recorded", "build", "record"]
+
+COPIES: Final = ("one copy", "copies")
+"""Names of moments with copies for convolutions."""
+
+_CONVOLUTION: Final = "aten.convolution.default"
+
+_sdpa = functional.scaled_dot_product_attention
+
+
+@dataclass(slots=True, kw_only=True)
+class Recorded:
+    """One call.
+
+    Attributes:
+        ops: the operations, one per moment; moments with copies for a convolution are named "one copy" and "copies".
+        moments: bytes that are alive at each.
+        inputs: bytes of the inputs.
+        outputs: bytes of the storages of the output.
+    """
+
+    ops: list[str] = field(default_factory=list)
+    moments: list[int] = field(default_factory=list)
+    inputs: int = 0
+    outputs: int = 0
+
+    @property
+    def peak(self) -> int:
+        """The highest moment without copies of convolutions."""
+        return max((n for op, n in zip(self.ops, self.moments, strict=True) if op not in COPIES), default=0)
+
+    @property
+    def peak_nhwc(self) -> int:
+        """The highest moment with copies of convolutions."""
+        return max(self.moments, default=0)
+
+
+class _Recorder(TorchDispatchMode):  # type: ignore[misc] # PyTorch is untyped here
+    def __init__(self) -> None:
+        super().__init__()
+        self.found = Recorded()
+        self._known: dict[int, int] = {}
+        self._live = 0
+
+    def give(self, tensors: Any) -> int:
+        """Register tensors that exist before the call, and return their bytes."""
+        total = 0
+        for tensor in tensors:
+            storage = tensor.untyped_storage()
+            if storage._cdata not in self._known:
+                self._known[storage._cdata] = 0
+                weakref.finalize(storage, self._freed, storage._cdata)
+                total += storage.nbytes()
+        return total
+
+    def _freed(self, key: int) -> None:
+        self._live -= self._known.pop(key, 0)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        before = self._live
+        for tensor in tree_iter(out):
+            if isinstance(tensor, torch.Tensor):
+                storage = tensor.untyped_storage()
+                if storage.nbytes() and storage._cdata not in self._known:
+                    self._known[storage._cdata] = storage.nbytes()
+                    self._live += storage.nbytes()
+                    weakref.finalize(storage, self._freed, storage._cdata)
+        name = str(func)
+        if self._live > before:
+            self.found.ops.append(name)
+            self.found.moments.append(self._live)
+            if name == _CONVOLUTION:
+                copies = [x.numel() * x.element_size() for x in (args[0], out)]
+                self.found.ops += ["one copy", "copies"]
+                self.found.moments += [self._live + max(copies), self._live + sum(copies)]
+        return out
+
+
+def _attention(query: Any, key: Any, value: Any, *args: Any, **kwargs: Any) -> Any:
+    """Fused attention for all head sizes: its output, and one float32 for each head and query."""
+    if query.shape[-1] == value.shape[-1]:
+        kwargs.pop("enable_gqa", None)
+        if key.shape[-3] != query.shape[-3]:  # grouped queries are a view in a fused kernel
+            key, value = (x.expand(*query.shape[:-2], *x.shape[-2:]) if x.shape[-3] == 1 else x for x in (key, value))
+            if key.shape[-3] != query.shape[-3]:
+                return _fused(query, value)
+        return _sdpa(query, key, value, *args, **kwargs)
+    return _fused(query, value)
+
+
+def _fused(query: Any, value: Any) -> Any:
+    output = query.new_empty((*query.shape[:-3], query.shape[-2], query.shape[-3], value.shape[-1])).transpose(-2, -3)
+    query.new_empty(query.shape[:-1], dtype=torch.float32)
+    return output
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def build(cls: Any, config: Any, dtype: torch.dtype, mode: FakeTensorMode) -> Any:
+    """A model without data, in `dtype` except for the modules that its class keeps in float32."""
+    with mode:
+        model = cls(**config) if isinstance(config, dict) else cls(config)
+        model.eval().requires_grad_(False)
+        kept = tuple(getattr(model, "_keep_in_fp32_modules", None) or ()) if dtype != torch.float32 else ()
+        if not hasattr(model, "load_config") and dtype != torch.float16:  # transformers: only in float16
+            kept = ()
+        for name, parameter in model.named_parameters():
+            held = torch.float32 if any(part in name.split(".") for part in kept) else dtype
+            if parameter.is_floating_point():
+                parameter.data = parameter.data.to(held)
+        for name, buffer in model.named_buffers():
+            held = torch.float32 if any(part in name.split(".") for part in kept) else dtype
+            if buffer.is_floating_point():
+                owner, _, leaf = name.rpartition(".")
+                module = model.get_submodule(owner)
+                module._buffers[leaf] = buffer.to(held)
+    return model
+
+
+def _forget(model: Any) -> None:
+    """Clear caches of positions, so that each call is a first one."""
+    for kind in {type(module) for module in model.modules()}:
+        for value in vars(kind).values():
+            clear = getattr(value, "cache_clear", None)
+            if clear is not None:
+                clear()
+
+
+def record(model: Any, call: Callable[[Any], Any], inputs: Any, mode: FakeTensorMode) -> Recorded:
+    """What `call(model)` allocates; `inputs` are the tensors that it is given."""
+    _forget(model)
+    recorder = _Recorder()
+    with _quiet(), torch.no_grad(), mode, patch.object(functional, "scaled_dot_product_attention", _attention):
+        recorder.give([*model.parameters(), *model.buffers()])
+        recorder.found.inputs = recorder.give(x for x in tree_iter(inputs) if isinstance(x, torch.Tensor))
+        with recorder:
+            out = call(model)
+        held = {
+            x.untyped_storage()._cdata: x.untyped_storage().nbytes()
+            for x in tree_iter(out)
+            if isinstance(x, torch.Tensor)
+        }
+        recorder.found.outputs = sum(held.values())
+        del out
+    return recorder.found

@@ -1,0 +1,1 @@
+"""What the installed diffusers and transformers say of the components of pipelines."""

@@ -1,0 +1,36 @@
+"""Refuses what does not go with a diffusion pipeline, or only with one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hfmem.engines.table import engines, find_engine
+from hfmem.mapper.pipelines.values import PIPELINES
+from hfmem.refusals.pipelines import PipelineError
+from hfmem.scenario.options import Options
+
+if TYPE_CHECKING:
+    from hfmem.mapper.interpret import Model
+
+__all__ = ["check_pipeline"]
+
+
+def check_pipeline(options: Options, model: Model) -> None:
+    """Refuse what the kind of the model does not go with.
+
+    Raises:
+        PipelineError: training or the textbook's formulas for a pipeline, or an engine that does not run the model.
+    """
+    row = find_engine(options.runtime or "")
+    mine = row is not None and PIPELINES in row.formats
+    if model.pipeline is None:
+        if mine and row is not None:
+            raise PipelineError("model", runtime=row.title)
+        return
+    if options.train:
+        raise PipelineError("training")
+    if options.method != "exact":
+        raise PipelineError("textbook")
+    if row is not None and not mine:
+        runs = next((other.name for other in engines() if PIPELINES in other.formats), "")
+        raise PipelineError("engine", runtime=row.title, runs=runs)

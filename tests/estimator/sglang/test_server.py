@@ -1,0 +1,179 @@
+"""SGLang's rules one by one, with arithmetic by hand from what its source and logs say."""
+
+from __future__ import annotations
+
+import shlex
+from functools import cache
+from typing import Any
+
+import pytest
+
+from hfmem import estimate, inspect
+from hfmem.check.lines import question
+from hfmem.errors import InvalidScenarioError
+from hfmem.units import GIB, MIB
+
+model = cache(lambda name: inspect(name, offline=True))
+LLAMA = "meta-llama/Llama-3.1-8B-Instruct"
+QWEN = "Qwen/Qwen3.5-27B"  # 16 layers of attention, 48 with states
+DEEPSEEK = "deepseek-ai/DeepSeek-V3-0324"
+
+
+def server(name: str, **asked: Any) -> Any:
+    asked = {"gpu": ("H100",), "seq": 8192, "sglang_version": "0.5.23"} | asked
+    return estimate(model(name), runtime="sglang", **asked)
+
+
+def terms(report: Any) -> dict[str, int]:
+    return {term.name: term.nbytes for term in report.estimate.terms}
+
+
+def test_a_token_of_the_pool_is_its_keys_and_values() -> None:
+    found = server(LLAMA, batch=3)
+    assert terms(found)["token pool"] == 3 * 8192 * 32 * 2 * 8 * 128 * 2
+    assert found.estimate.kv_cache_per_token == 32 * 2 * 8 * 128 * 2
+    assert server(LLAMA, kv_dtype="fp8").estimate.kv_cache_per_token == 32 * 2 * 8 * 128
+
+
+def test_the_pool_is_what_the_fraction_leaves() -> None:
+    """`rest = free after loading - free before × (1 - f)`, and a token for each 131,072 B of it."""
+    found = server(LLAMA, mem_fraction_static=0.8)
+    parts = terms(found)
+    free = found.scenario.gpu.memory - parts["CUDA context"]
+    rest = free - int(free * (1 - 0.8)) - found.estimate.group("weights")
+    assert abs(found.estimate.serving.kv_pool - rest) <= 1
+    assert found.estimate.serving.kv_tokens == rest // 131_072
+    assert found.estimate.serving.kv_blocks == found.estimate.serving.kv_tokens
+    assert found.estimate.serving.blocks_per_request == 8192
+
+
+def test_a_limit_and_pages() -> None:
+    assert server(LLAMA, max_total_tokens=20_000).estimate.serving.kv_tokens == 20_000
+    paged = server(LLAMA, max_total_tokens=20_000, page_size=64, chunked_prefill_size=2048).estimate.serving
+    assert (paged.kv_tokens, paged.kv_blocks, paged.blocks_per_request) == (19_968, 312, 128)
+
+
+def test_a_slot_of_states_is_72_mib_in_two_bytes() -> None:
+    """Logs of Qwen3.8-27B, of the same sizes: 72 MiB in bfloat16, 144 in float32, 2.81 of convolutions."""
+    conv = 48 * 3 * (2 * 16 * 128 + 48 * 128) * 2
+    for dtype, width in (("bfloat16", 2), ("float32", 4)):
+        found = server(QWEN, gpu=("B200",), mamba_ssm_dtype=dtype, max_mamba_cache_size=16)
+        assert terms(found)["states"] == (16 + 1) * (48 * 48 * 128 * 128 * width + conv)
+
+
+def test_states_and_tokens_share_by_the_ratio() -> None:
+    found = server(QWEN, gpu=("B200",), mamba_full_memory_ratio=0.5)
+    serving, slot = found.estimate.serving, 48 * (3 * 10_240 * 2 + 48 * 128 * 128 * 4)
+    states = serving.kv_pool - serving.kv_tokens * 65_536
+    assert states / serving.kv_pool == pytest.approx(1 / 3, abs=2 * slot / serving.kv_pool)
+
+
+def test_drafts_have_tokens_and_states() -> None:
+    """Logs of Qwen3.8-27B with 64 requests and 4 drafted tokens: 18.28 GiB of states, and 0.36 of convolutions."""
+    asked = {"gpu": ("B300",), "max_running_requests": 64, "max_mamba_cache_size": 256, "mamba_ssm_dtype": "bfloat16"}
+    asked |= {"mamba_scheduler_strategy": "extra_buffer_lazy", "speculative_algorithm": "EAGLE"}
+    found = server(QWEN, speculative_num_draft_tokens=4, **asked)
+    assert terms(found)["states of drafts"] / GIB == pytest.approx(18.64, abs=0.01)
+    assert terms(found)["states"] / GIB == pytest.approx(18.78, abs=0.01)
+    assert found.estimate.kv_cache_per_token == 65_536 + 4096
+
+
+def test_windows_have_a_pool_of_their_own_where_the_class_is_listed() -> None:
+    new, old = (server("google/gemma-4-26B-A4B", sglang_version=v, kv_dtype="bfloat16") for v in ("0.5.23", "0.5.8"))
+    full, sliding = 5 * 2 * 512 * 2 * 2, 25 * 8 * 256 * 2 * 2
+    assert new.estimate.kv_cache_per_token == round(full + 0.8 * sliding)
+    assert old.estimate.kv_cache_per_token == full + sliding
+
+
+def test_replicas_of_attention_hold_whole_attention() -> None:
+    """sgl-project/sglang#22864: 91.58 GiB a rank on 8 × H200 with replicas of attention."""
+    asked = {"gpu": ("8xH200",), "tp": 8}
+    whole = server(DEEPSEEK, dp=8, enable_dp_attention=True, **asked)
+    assert whole.estimate.group("weights") / GIB == pytest.approx(91.58, rel=0.005)
+    assert whole.scenario.parallel.gpus == 8
+    assert "--tp 8 --dp 8 --enable-dp-attention" in whole.estimate.serving.command
+    assert server(DEEPSEEK, **asked).estimate.group("weights") / GIB == pytest.approx(79.8, rel=0.005)
+
+
+def test_the_vision_tower_lowers_the_fraction() -> None:
+    """Kimi-K2.5 on MI355X logs 0.8260405859375: 0.908 × 0.95 × (1 - 0.1 × (27 × 1152² / (24 × 1024²) - 1))."""
+    asked = {"gpu": ("8xMI355X",), "tp": 8, "sglang_version": "0.5.8"}
+    found = server("moonshotai/Kimi-K2.5", **asked)
+    how = next(term.how for term in found.estimate.terms if term.group == "activations")
+    assert "(1 - 0.826)" in how
+
+
+@pytest.mark.parametrize(
+    ("asked", "reason"),
+    [
+        ({"mem_fraction_static": 0.1}, "leave no memory for the KV cache under --mem-fraction-static 0.1"),
+        ({"seq": 200_000}, "more than the model's 131,072"),
+        ({"kv_dtype": "float32"}, "--kv-cache-dtype float32 does not exist"),
+        ({"speculative_algorithm": "NEXTN"}, "needs a model with prediction layers"),
+        ({"chunked_prefill_size": 2000, "page_size": 64}, "must be a multiple of --page-size"),
+        ({"gpu": ("M3 Max 64GB",)}, "no platform for Apple GPUs"),
+    ],
+)
+def test_what_it_refuses(asked: dict[str, Any], reason: str) -> None:
+    found = server(LLAMA, **asked).estimate
+    assert reason in found.refused
+    assert found.serving is None or found.serving.command is None
+
+
+def test_too_small_pools_are_refused() -> None:
+    windows = server("google/gemma-4-26B-A4B", gpu=("H100",), swa_full_tokens_ratio=0.0001).estimate
+    assert "the pool for sliding windows" in windows.refused
+    states = server(QWEN, gpu=("H100",), max_mamba_cache_size=2).estimate
+    assert "2 slots, and a request takes 3" in states.refused
+
+
+def test_the_line_says_what_was_asked() -> None:
+    line = server(LLAMA, mem_fraction_static=0.85, cuda_graph_max_bs_decode=32, kv_dtype="fp8").estimate.serving.command
+    words = shlex.split(line)
+    assert words[:5] == ["python", "-m", "sglang.launch_server", "--model-path", LLAMA]
+    assert "--cuda-graph-max-bs-decode 32" in line
+    assert "--kv-cache-dtype fp8_e4m3" in line
+    old = server(LLAMA, cuda_graph_max_bs_decode=32, sglang_version="0.5.8").estimate.serving.command
+    assert "--cuda-graph-max-bs 32" in old
+
+
+@pytest.mark.parametrize("version", ["0.4.10", "0.4", "new"])
+def test_releases_that_are_not_known(version: str) -> None:
+    with pytest.raises(InvalidScenarioError):
+        server(LLAMA, sglang_version=version)
+
+
+def test_a_batch_that_fits_is_held_by_the_pool() -> None:
+    fit = server(LLAMA).fits[0]
+    for batch, fits in ((fit.max_batch, True), (fit.max_batch + 1, False)):
+        found = server(LLAMA, batch=batch)
+        assert (found.estimate.serving.max_concurrency >= batch) == fits
+        assert found.fits[0].fits is fits
+
+
+def test_images_keep_memory_back() -> None:
+    found = terms(server("Qwen/Qwen3-VL-4B-Instruct"))
+    assert found["cache of images"] == 100 * MIB
+    assert "cache of images" not in terms(server("Qwen/Qwen3-VL-4B-Instruct", sglang_version="0.5.17"))
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (
+            f"python3 -m sglang.launch_server --model-path {LLAMA} --tp-size 2 --mem-fraction-static 0.8 --port 30000",
+            ("--tp 2", "--mem-fraction-static 0.8"),
+        ),
+        (f"sglang serve --model {LLAMA} --context-length 8k --kv-cache-dtype fp8_e4m3", ("--seq 8k", "--kv-dtype fp8")),
+        (
+            f"python -m sglang.launch_server --model {DEEPSEEK} --tp 8 --dp-size 8 --enable-dp-attention "
+            "--trust-remote-code --cuda-graph-max-bs 64",
+            ("--tp 8", "--dp 8", "--enable-dp-attention", "--cuda-graph-max-bs 64"),
+        ),
+    ],
+)
+def test_launch_lines_are_read(line: str, words: tuple[str, ...]) -> None:
+    asked = " ".join(question(line, ()).words)
+    assert "--runtime sglang" in asked
+    for word in words:
+        assert word in asked
