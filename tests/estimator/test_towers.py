@@ -32,7 +32,7 @@ def test_peaks_within_half_a_percent(name: str) -> None:
 
 
 def activations(model: str, **options: Any) -> hfmem.Report:
-    return hfmem.estimate(model, offline=True, **options)
+    return hfmem.estimate(model, offline=True, **{"seq": 8192, **options})
 
 
 def found(report: hfmem.Report) -> Encoding:
