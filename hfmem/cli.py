@@ -250,7 +250,7 @@ def _run(given: Sequence[str], line: _Values) -> None:
     for sentence in defaults if problems and not reports else ():  # otherwise they are among the notes
         _tell(sentence)
     if interrupted or failed:
-        raise typer.Exit(INTERRUPTED if interrupted else FAILED)
+        raise typer.Exit(INTERRUPTED if interrupted else _failure(results))
     if around.require_fit and not all(report.fits and all(fit.fits for fit in report.fits) for report in reports):
         raise typer.Exit(UNFIT)
 
@@ -299,6 +299,12 @@ def _scan(path: Path, refs: Sequence[ModelRef], options: Options, around: _Aroun
         raise typer.Exit(INTERRUPTED if counts.interrupted else FAILED)
     if around.require_fit and counts.unfit:
         raise typer.Exit(UNFIT)
+
+
+def _failure(results: Sequence[Report | HfmemError]) -> int:
+    """The exit code where a model failed: that of wrong usage if nothing else went wrong."""
+    wrong = bool(results) and all(isinstance(one, InvalidScenarioError) and one.usage for one in results)
+    return USAGE if wrong else FAILED
 
 
 def _check_environment() -> None:

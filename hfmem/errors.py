@@ -242,10 +242,12 @@ class InvalidScenarioError(HfmemError):
     error, `invalid_scenario_error`, whatever their class: a kind may be divided without breaking them.
 
     Attributes:
+        usage: whether it is wrong usage although it depends on a model: the exit code is that of wrong usage then.
         teller: makes the words of a kind's fields. It belongs to `hfmem.report`, which nothing below it imports, so the
             root of the package puts it here.
     """
 
+    usage: ClassVar[bool] = False
     teller: ClassVar[Callable[[InvalidScenarioError], str]]
 
     def __init__(self, model: str = "", reason: str = "") -> None:

@@ -14,7 +14,7 @@ from hfmem.fetcher.patterns import compress, expand
 from hfmem.probe.catalog import entries, totals
 
 CATALOG = files("hfmem.data").joinpath("catalog.jsonl")
-KEYS = ("model", "aliases", "commit", "names", "source", "config", "tensors", "published")
+KEYS = ("model", "aliases", "commit", "names", "source", "config", "tensors", "processing", "published")
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ import pytest
 import hfmem
 from hfmem import errors, refusals
 from hfmem.errors import InvalidScenarioError
-from hfmem.refusals import files, launch, lists, options, pipelines, splits, training, visits
+from hfmem.refusals import files, launch, lists, media, options, pipelines, splits, training, visits
 from hfmem.report.errors import explain
 from hfmem.report.refusals.words import WORDS
 
@@ -275,6 +275,11 @@ SAMPLES: Final[list[tuple[InvalidScenarioError, str]]] = [
         "TRL needs batch x GPUs x --gradient-accumulation to be a multiple of it",
     ),
     (training.AdapterBaseError("int8"), "--train qlora is NF4; for adapters on int8 use --train lora"),
+    (media.MediaError("--images", "it takes none"), "--images cannot be counted for this model: it takes none"),
+    (
+        media.MediaLengthError(7380, "--seq", 4096),
+        "images, videos and sound are 7,380 tokens of the prompt, more than --seq 4,096: ask for --seq 7,380 or more",
+    ),
     (visits.TooManyError("models", 9, 8), "9 models are more than the 8 that this page takes at once"),
     (
         visits.TooManyError("values", 9, 8, "--gpu"),

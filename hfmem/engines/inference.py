@@ -28,6 +28,11 @@ __all__ = ["Prepared", "estimate"]
 _LONG: Final = 32_768  # prompt tokens beyond which a prefill in one pass is unusual
 _PIECE: Final = 4096  # tokens per chunk in the remark on long prompts
 
+_TOWER: Final[tuple[Group, str]] = (
+    "activations",
+    "what the tower of images or sound needs while it runs is not measured yet",
+)
+
 _Unknown = tuple[tuple[Group, str], ...]
 
 
@@ -73,6 +78,8 @@ def _trained(model: Model, scenario: Scenario) -> Estimate:
         row = runs.trained(model, scenario.gpu)
     # the checkpoint's packed weights are replaced by what the engine holds, as training formulas know plain ones only
     found = estimate_training(as_held(model, row), scenario)
+    if scenario.media_tokens:
+        found = replace(found, unknown=(*found.unknown, _TOWER))
     formats = tuple(trained_notes(runs, row, model, scenario))
     told = any(refused in remark for remark in formats)
     notes = (*found.notes, *_refusal(runs, "" if told else refused))
@@ -272,7 +279,9 @@ def _activations(engine: Ranked, model: Model, scenario: Scenario, stage: Stage)
     """The engine's activations; unknown for layers that are not modelled."""
     if reason := model.architecture.unmodelled:
         return Found(unknown=(("activations", reason),))
-    return engine.activations(model, scenario, stage)
+    found = engine.activations(model, scenario, stage)
+    told = found.encoded or not scenario.media_tokens
+    return found if told else replace(found, unknown=(*found.unknown, _TOWER))
 
 
 def _ranks(found: Iterable[Stage], filled: Iterable[_Filled]) -> tuple[Rank, ...]:

@@ -54,12 +54,14 @@ class Found:
         unknown: (group, reason) for each group with an unknown part.
         spared: bytes between the highest and the lowest result, where `--dtype` may stand for several recipes.
         host: terms in the host's memory, of all ranks together.
+        encoded: whether what the towers of images or sound need is among the terms.
     """
 
     terms: tuple[Term, ...] = ()
     unknown: tuple[tuple[Group, str], ...] = ()
     spared: int = 0
     host: tuple[Term, ...] = ()
+    encoded: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -98,6 +98,11 @@ class Scenario:
         unattended: why the requested attention does not run on the accelerator; "" where it does.
         prompt: prompt tokens, the rest of `seq` being generated; None: all of `seq` is the prompt.
         prefill_chunk: prompt tokens per forward pass; None: the whole prompt in one pass.
+        images: images in a sequence.
+        image_tokens, video_tokens, audio_tokens: tokens of a sequence that stand for images, a video and sound; part of
+            the prompt, or of `source_seq` where the decoder attends to them.
+        pieces: images that the tower runs for a sequence, tiles counted one by one; 0 where that is not known.
+        patches: patches of each; 0 for those of the tower's own size of images.
         Others as in `Options`.
     """
 
@@ -122,6 +127,17 @@ class Scenario:
     unattended: str = ""
     prompt: int | None = None
     prefill_chunk: int | None = None
+    images: int = 0
+    image_tokens: int = 0
+    video_tokens: int = 0
+    audio_tokens: int = 0
+    pieces: int = 0
+    patches: int = 0
+
+    @property
+    def media_tokens(self) -> int:
+        """Tokens of a sequence that stand for images, a video or sound."""
+        return self.image_tokens + self.video_tokens + self.audio_tokens
 
     @property
     def available(self) -> int:

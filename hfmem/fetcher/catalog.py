@@ -38,6 +38,7 @@ class Provenance:
         inferred: how the model was identified, if the config's source does not state its id; "" if it does.
         note: a remark on the config.
         values: another model in the catalog from which the config's values are taken; "" for none.
+        processor: where the settings of the processor are from; "" without any.
         made: whether the tensors are those of the transformers `class`, or of `modules` described here.
     """
 
@@ -46,6 +47,7 @@ class Provenance:
     inferred: str = ""
     note: str = ""
     values: str = ""
+    processor: str = ""
     made: Literal["class", "modules"]
 
     def sentence(self, names: Names) -> str:
@@ -58,6 +60,7 @@ class Provenance:
         inferred = f" (inferred ({self.inferred}))" if self.inferred else ""
         note = f" ({self.note})" if self.note else ""
         values = f"; values: those of {self.values} in this catalog" if self.values else ""
+        values += f"; processor: {self.processor}" if self.processor else ""
         return f"config: {where}{inferred}{note}{values}; tensors: {_MADE[self.made]}, {_NAMES[names]}."
 
 
@@ -73,6 +76,7 @@ def find(ref: ModelRef) -> Checkpoint | None:
         source="catalog",
         provenance=Provenance(**entry["source"]).sentence(entry["names"]),
         config=entry["config"],
+        processing=entry.get("processing", {}),
         tensors=Tensors(tuple(row(pattern, dtype, tuple(shape)) for pattern, dtype, shape in entry["tensors"])),
         names=entry["names"],
         totals=published.get("by_dtype"),

@@ -15,9 +15,11 @@ __all__ = [
     "CONFIG",
     "LONGEST_CONFIG",
     "LONGEST_INDEX",
+    "PROCESSOR_FILES",
     "QUANTISATION_FILES",
     "has_too_many_parts",
     "parse_object",
+    "processor_settings",
     "quantisation_file",
     "shards_of",
 ]
@@ -26,6 +28,9 @@ CONFIG: Final = "config.json"
 
 ADAPTER: Final = "adapter_config.json"
 """PEFT's config of an adapter, with its settings and base model."""
+
+PROCESSOR_FILES: Final = ("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json")
+"""What a processor, which prepares images, videos and sound, reads of its settings."""
 
 LONGEST_CONFIG: Final = 16 * MIB
 """Maximum bytes of a config that is read; configs with thousands of labels have one MB."""
@@ -83,6 +88,22 @@ def quantisation_file(config: Mapping[str, Any] | None, files: Iterable[str]) ->
         return None
     names = set(files)
     return next((name for name in QUANTISATION_FILES if name in names), None)
+
+
+_MOST_SETTINGS: Final = 1000  # items of a list; older files of speech models have a bank of filters with 16,000
+
+
+def processor_settings(parsed: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a processor's file, without filter banks and the like."""
+    return {
+        key: processor_settings(value) if isinstance(value, Mapping) else value
+        for key, value in parsed.items()
+        if not (isinstance(value, list) and _items(value) > _MOST_SETTINGS)
+    }
+
+
+def _items(values: list[Any]) -> int:
+    return sum(len(value) if isinstance(value, list) else 1 for value in values)
 
 
 def shards_of(index: dict[str, Any]) -> dict[str, str]:

@@ -37,7 +37,9 @@ from hfmem.fetcher.configs import (
     CONFIG,
     LONGEST_CONFIG,
     LONGEST_INDEX,
+    PROCESSOR_FILES,
     parse_object,
+    processor_settings,
     quantisation_file,
     shards_of,
 )
@@ -148,9 +150,10 @@ def _read(client: Client, ref: ModelRef, info: Info | None) -> Checkpoint:
         parts = _parts(client, pinned, info.files, pipeline)
         side = pool().submit(_beside, client, pinned, quantisation_file(config, (f.name for f in info.files)))
         adapted = pool().submit(_beside, client, pinned, _adapter_file(selection))
+        prepared = _processing(client, pinned, info.files)
         selection, contents = _chosen(client, ref, pinned, selection, early_header)
         quantisation, adapter = side.result(), adapted.result()
-        configs = {name: one for name, part in parts.items() if (one := part.result()) is not None}
+        configs = _answers(parts)
     except GatedModelError:
         if not info.totals and not info.config and selection.layout != "pipeline":
             raise
@@ -164,6 +167,7 @@ def _read(client: Client, ref: ModelRef, info: Info | None) -> Checkpoint:
         adapter=adapter,
         pipeline=pipeline,
         configs=configs,
+        processing={name: processor_settings(one) for name, one in _answers(prepared).items()},
     )
     return _filled(found, contents, selection)
 
@@ -197,6 +201,19 @@ def _parts(
     """The requests for the config.json of each component of a pipeline."""
     found = config_files(files, index or {})
     return {name: pool().submit(_beside, client, pinned, file) for name, file in found.items()}
+
+
+def _answers(asked: Mapping[str, Future[Mapping[str, Any] | None]]) -> dict[str, Mapping[str, Any]]:
+    """What came of requests for files, without those that are missing or invalid."""
+    return {name: found for name, one in asked.items() if (found := one.result()) is not None}
+
+
+def _processing(
+    client: Client, pinned: ModelRef, files: Sequence[FileInfo]
+) -> dict[str, Future[Mapping[str, Any] | None]]:
+    """Requests for the processor's files that the repository has, beside those for its headers."""
+    listed = {file.name for file in files}
+    return {name: pool().submit(_beside, client, pinned, name) for name in PROCESSOR_FILES if name in listed}
 
 
 def _adapter_file(selection: Selection) -> str | None:

@@ -6,6 +6,7 @@ import errno
 import os
 import re
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
@@ -20,7 +21,9 @@ from hfmem.fetcher.configs import (
     CONFIG,
     LONGEST_CONFIG,
     LONGEST_INDEX,
+    PROCESSOR_FILES,
     parse_object,
+    processor_settings,
     quantisation_file,
     shards_of,
 )
@@ -164,6 +167,7 @@ def _read_file(ref: ModelRef, path: Path) -> Checkpoint:
         provenance=str(path),
         config=beside,
         adapter=_read_beside(path.parent / ADAPTER),
+        processing=_processing(path.parent) if beside is not None else {},
         tensors=tensors_of(contents),
         files=files,
         weight_files=files,
@@ -209,6 +213,7 @@ def _read_folder(ref: ModelRef, path: Path) -> Checkpoint:
         pipeline=pipeline if selection.layout == "pipeline" else None,
         configs=_configs(path, files, pipeline or {}),
         card_base=read_card_base(path) if selection.layout == "adapter" else "",
+        processing=_processing(path),
         tensors=tensors,
         files=files,
         weight_files=weights,
@@ -312,6 +317,16 @@ def _weights(
 def _missing_note(missing: int, here: int) -> list[str]:
     words = f"{missing} of {missing + here} shards are not in the folder; their weights are not counted."
     return [words] if missing else []
+
+
+def _processing(folder: Path) -> dict[str, dict[str, Any]]:
+    """The settings of the processor, by file; those that are missing or invalid are absent."""
+    found = {}
+    for name in PROCESSOR_FILES:
+        with suppress(InvalidConfigError, OSError):
+            if (folder / name).is_file():
+                found[name] = processor_settings(_read_config(folder / name))
+    return found
 
 
 def _read_beside(path: Path) -> dict[str, Any] | None:

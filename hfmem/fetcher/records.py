@@ -14,7 +14,7 @@ from hfmem.fetcher.values import Checkpoint, FileInfo, ModelRef, TensorInfo
 
 __all__ = ["SCHEMA", "from_record", "to_record"]
 
-SCHEMA: Final = 7
+SCHEMA: Final = 9
 
 _MOST_TENSORS: Final = 5_000_000
 
@@ -29,6 +29,7 @@ def to_record(checkpoint: Checkpoint) -> dict[str, Any]:
         "quantisation": checkpoint.quantisation,
         "adapter": checkpoint.adapter,
         "card_base": checkpoint.card_base,
+        "processing": checkpoint.processing,
         "pipeline": checkpoint.pipeline,
         "configs": checkpoint.configs,
         "tensors": _by_file(checkpoint.tensors),
@@ -58,8 +59,7 @@ def from_record(record: dict[str, Any], ref: ModelRef) -> Checkpoint:
         raise TypeError("no configuration")
     pipeline, configs = _pipeline(record)
     unread = _unread(record)
-    if not isinstance(metadata, dict) or not all(isinstance(values, dict) for values in metadata.values()):
-        raise TypeError("no metadata")
+    _check_settings(metadata, record["processing"])
     files = tuple(FileInfo(name=str(name), size=size) for name, size in record["files"])
     chosen = set(record["weight_files"])
     return Checkpoint(
@@ -71,6 +71,7 @@ def from_record(record: dict[str, Any], ref: ModelRef) -> Checkpoint:
         quantisation=quantisation,
         adapter=adapter,
         card_base=str(record.get("card_base", "")),
+        processing=record["processing"],
         pipeline=pipeline,
         configs=configs,
         tensors=Tensors(tuple(_rows(record["tensors"]))),
@@ -106,6 +107,13 @@ def _pipeline(record: dict[str, Any]) -> tuple[dict[str, Any] | None, dict[str, 
     if "pipeline" not in record and any(name == PIPELINE for name, _ in record["files"]):
         raise ValueError("an older record of a pipeline, without its components")
     return pipeline, configs
+
+
+def _check_settings(*records: Any) -> None:
+    """Of weight files, and of the processor's files, by name."""
+    for each in records:
+        if not isinstance(each, dict) or not all(isinstance(values, dict) for values in each.values()):
+            raise TypeError("no metadata, or no settings of a processor")
 
 
 def _by_file(tensors: Iterable[TensorInfo]) -> list[list[Any]]:

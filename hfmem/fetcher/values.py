@@ -113,6 +113,8 @@ class Checkpoint:
             config; None otherwise.
         adapter: the parsed adapter_config.json; None if there is none.
         card_base: `base_model` of the model card; "" for none.
+        processing: the parsed files of the processor, which prepares images and sound, by name; those that are missing
+            or invalid are absent.
         pipeline: the parsed model_index.json of a diffusion pipeline; None if there is none.
         configs: the parsed config.json of its components, by name.
         base: the checkpoint of the adapter's base model; None for other models, and where it cannot be had.
@@ -144,6 +146,7 @@ class Checkpoint:
     quantisation: Mapping[str, Any] | None = field(default=None, hash=False)
     adapter: Mapping[str, Any] | None = field(default=None, hash=False)
     card_base: str = ""
+    processing: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, hash=False)
     pipeline: Mapping[str, Any] | None = field(default=None, hash=False)
     configs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, hash=False)
     base: Checkpoint | None = None

@@ -24,7 +24,7 @@ from hfmem.mapper.sizes import model_types
 from hfmem.mapper.structure import Structure
 from hfmem.mapper.tables import from_tensors, from_totals
 from hfmem.mapper.tensor_plans import planned
-from hfmem.mapper.values import Architecture, Certainty, ParameterTable, Quantisation
+from hfmem.mapper.values import Architecture, Certainty, ParameterTable, Quantisation, Tower
 from hfmem.mapper.weight_notes import broken_files, odd_heads, of_headers, unread_quantisation, unseen_quantisation
 
 if TYPE_CHECKING:
@@ -136,6 +136,13 @@ class Model:
 
         found = layout_of(self.checkpoint, self.architecture)
         return replace(found, resized=self.resized) if found is not None and self.resized else found
+
+    @cached_property
+    def tower(self) -> Tower | None:
+        """The vision tower; None without one whose sizes are known."""
+        from hfmem.mapper.media.towers import tower_of  # for runs with images only
+
+        return tower_of(self.checkpoint.config or {})
 
     @cached_property
     def structure(self) -> Structure:

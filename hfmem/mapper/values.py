@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal, TypeVar
 
@@ -30,6 +30,7 @@ __all__ = [
     "Source",
     "TensorGroup",
     "TensorPlan",
+    "Tower",
     "component_order",
     "known_component",
 ]
@@ -136,6 +137,24 @@ class Layer:
     def elements(self, tokens: int, source: int = 0) -> int:
         """Cached elements of one sequence, over all dtypes."""
         return sum(part.elements for part in self.cache.parts(Seen(tokens=tokens, source=source)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tower:
+    """A vision tower.
+
+    Attributes:
+        name: the type of the whole model, whose class runs it.
+        layers: its layers.
+        sizes: `hidden`, `intermediate`, `heads`, `key_dim`, `pixels` (values of a patch) and `out` (features of the
+            decoder).
+        patches: of an image of its own size; 0 where it takes images of any size.
+    """
+
+    name: str
+    layers: int
+    sizes: Mapping[str, int] = field(hash=False)
+    patches: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

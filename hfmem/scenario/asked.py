@@ -9,6 +9,7 @@ from typing import Any
 
 from hfmem.engines.table import USUAL, EngineOptions, engines
 from hfmem.options.adapters import AdapterOptions
+from hfmem.options.media import MediaOptions
 from hfmem.options.option import declared
 from hfmem.options.parallel import ParallelOptions
 from hfmem.options.rules import Owners
@@ -22,7 +23,7 @@ _REGISTERED: list[type] = []
 
 
 @dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
-class Asked(RunOptions, EngineOptions, TrainingOptions, TrainerOptions, AdapterOptions, ParallelOptions):
+class Asked(RunOptions, MediaOptions, EngineOptions, TrainingOptions, TrainerOptions, AdapterOptions, ParallelOptions):
     """The options, which are also the keywords of the Python functions."""
 
 

@@ -15,8 +15,9 @@ __all__ = ["Options", "options_type"]
 class Options(Asked):
     """The user's options; None leaves the choice to the model.
 
-    The fields are those of `RunOptions`, `TransformersOptions`, `VllmOptions`, `EngineOptions`, `TrainingOptions`,
-    `AdapterOptions` and `ParallelOptions`, each explained where it is declared, and by `hfmem --help-all`.
+    The fields are those of `RunOptions`, `MediaOptions`, `TransformersOptions`, `VllmOptions`, `EngineOptions`,
+    `TrainingOptions`, `AdapterOptions` and `ParallelOptions`, each explained where it is declared, and by
+    `hfmem --help-all`.
 
     Attributes:
         remarks: sentences for the report on where options come from.

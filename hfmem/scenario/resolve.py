@@ -17,6 +17,7 @@ from hfmem.options.otherwise import Detail, Otherwise
 from hfmem.options.run import DEFAULT_SEQ, LONGEST
 from hfmem.refusals.options import PromptError, UnknownWordError
 from hfmem.scenario.check import check, without_effect
+from hfmem.scenario.media import with_media
 from hfmem.scenario.options import Options
 from hfmem.scenario.pipelines import check_pipeline
 from hfmem.scenario.runtime import for_model
@@ -36,6 +37,10 @@ def resolve(options: Options, model: Model, machine: Machine | None = None) -> S
     most common floating-point dtype of the files, otherwise unknown; and the KV cache has the compute dtype.
     """
     options = _checked(for_model(options, model))
+    return with_media(_resolved(options, model, machine), options, model)
+
+
+def _resolved(options: Options, model: Model, machine: Machine | None) -> Scenario:
     lengths = _of_pipeline(options, model) or _lengths(options, model.architecture)
     formats = _formats(options, model, machine)
     if options.train and options.method == "exact":

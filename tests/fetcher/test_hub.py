@@ -452,6 +452,22 @@ def test_a_quantisation_in_a_file_of_its_own(hub: Hub, file: str) -> None:
     assert read("org/own").quantisation is None
 
 
+def test_the_files_of_a_processor(hub: Hub) -> None:
+    """They are read if the repository has them, kept, and without the filter banks of older ones."""
+    own = {"patch_size": 14, "min_pixels": 3136, "mel_filters": [[0.0] * 201] * 80}
+    repo = small().put(json_file("preprocessor_config.json", own)).put(text_file("processor_config.json", "[1]"))
+    hub.put(repo)
+    kept = {"preprocessor_config.json": {"patch_size": 14, "min_pixels": 3136}}
+    assert read("org/small").processing == kept
+    assert read("org/small", offline=True).processing == kept
+
+
+def test_a_repository_without_a_processor_takes_no_request_more(hub: Hub) -> None:
+    hub.put(small())
+    assert read("org/small").processing == {}
+    assert not [request for request in hub.requests if "processor" in request.path]
+
+
 def test_a_push_between_two_answers_does_not_mix_commits(hub: Hub) -> None:
     """The header that was asked for before the listing is of the old commit: it is asked again."""
     old, new = small(), single("org/small", CONFIG, [("only.weight", "BF16", (3, 3))])

@@ -11,7 +11,7 @@ from hfmem.engines.transformers.attention import taken
 from hfmem.engines.transformers.formats import ANOTHER, FORMATS, GGUF, RECIPES, TRAINED
 from hfmem.engines.transformers.loading import loading, margin
 from hfmem.engines.transformers.split import RULES
-from hfmem.estimator.activations.prefill import activation_terms
+from hfmem.estimator.activations.prefill import activation_terms, final_cache
 from hfmem.estimator.cache.sizes import CacheSize, cache_size
 from hfmem.estimator.overheads import overhead_terms
 from hfmem.estimator.parallel import Parallel
@@ -73,7 +73,14 @@ class Transformers:
 
     def activations(self, model: Model, scenario: Scenario, stage: Stage) -> Found:
         terms, unknown = activation_terms(model, scenario)
-        return Found(terms=tuple(terms), unknown=tuple(unknown))
+        if not scenario.media_tokens or unknown or scenario.parallel.gpus > 1:
+            return Found(terms=tuple(terms), unknown=tuple(unknown))
+        from hfmem.estimator.activations.towers import encoding, with_encoding  # for runs with images only
+
+        tower = encoding(model.tower, scenario)
+        if isinstance(tower, Unknown):
+            return Found(terms=tuple(terms))
+        return Found(terms=tuple(with_encoding(terms, tower, final_cache(model, scenario))), encoded=True)
 
     def overhead(self, model: Model, scenario: Scenario) -> Found:
         return Found(terms=tuple(overhead_terms(scenario.gpu, scenario.parallel)))

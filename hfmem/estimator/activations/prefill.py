@@ -20,7 +20,7 @@ from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import ParameterTable
 from hfmem.unknown import Unknown
 
-__all__ = ["activation_terms"]
+__all__ = ["activation_terms", "final_cache"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +58,7 @@ def activation_terms(model: Model, scenario: Scenario) -> tuple[list[Term], list
         return [], [("activations", later.reason)]
     peak = _peak(found, alone)
     # terms count against the final cache, part of which is still free during the first pass
-    unfilled = _cache(model, scenario) - _cache(model, alone)
+    unfilled = final_cache(model, scenario) - final_cache(model, alone)
     if later is not None and later.nbytes >= peak.nbytes - unfilled:
         return [_later_term(later)], []
     how = _how(found, peak, scenario)
@@ -102,7 +102,7 @@ def _later_term(later: Highest) -> Term:
     )
 
 
-def _cache(model: Model, scenario: Scenario) -> int:
+def final_cache(model: Model, scenario: Scenario) -> int:
     """Bytes of the cache of all layers."""
     structure = model.structure
     each = [layer_bytes(layer, scenario) for layer in structure.layers]

@@ -30,6 +30,7 @@ class Entry:
         source: the source of the config, and how the tensor table was made.
         config: the relevant keys of config.json.
         tensors: tensor rows in the compact form of `hfmem.fetcher.patterns`.
+        processing: settings of the processor's files, by name.
         published: element counts published elsewhere, and named differences from the rows.
     """
 
@@ -40,6 +41,7 @@ class Entry:
     tensors: tuple[Row, ...]
     aliases: tuple[str, ...] = ()
     commit: str | None = None
+    processing: dict[str, Any] = field(default_factory=dict)
     published: dict[str, Any] = field(default_factory=dict)
 
     def line(self) -> str:
@@ -55,6 +57,8 @@ class Entry:
             "config": self.config,
             "tensors": [[name, dtype, list(shape)] for name, dtype, shape in self.tensors],
         }
+        if self.processing:
+            values["processing"] = self.processing
         if self.published:
             values["published"] = self.published
         return json.dumps(values, separators=(",", ":"), ensure_ascii=False, allow_nan=False)

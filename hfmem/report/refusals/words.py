@@ -8,7 +8,7 @@ from typing import Any, Final
 from hfmem.errors import InvalidScenarioError
 from hfmem.options.reading import not_one_of
 from hfmem.refusals.files import DefaultsFileError
-from hfmem.report.refusals import against, files, launch, lists, options, pipelines, splits, training, visits
+from hfmem.report.refusals import against, files, launch, lists, media, options, pipelines, splits, training, visits
 
 __all__ = ["WORDS", "words"]
 
@@ -30,6 +30,7 @@ WORDS: Final[dict[type, Callable[[Any], str]]] = {
     **launch.WORDS,
     **against.WORDS,
     **lists.WORDS,
+    **media.WORDS,
     **pipelines.WORDS,
     **splits.WORDS,
     **training.WORDS,

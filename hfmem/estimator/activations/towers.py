@@ -1,0 +1,126 @@
+"""What a vision tower needs for its forward pass, before the prompt runs: measured polynomials in images and patches.
+
+The peak is above the weights. While the tower runs there is no cache yet, so what it needs above the final cache is
+less by that cache; what it hands over, and the pixels, stay while the prompt runs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
+from typing import Any, Final
+
+from hfmem.dtypes import find_dtype
+from hfmem.estimator.activations.polynomials import Polynomial
+from hfmem.estimator.values import Scenario, Term, total_of
+from hfmem.mapper.values import Tower
+from hfmem.unknown import Unknown
+
+__all__ = ["MEASURED_DEPTH", "Encoding", "encoding", "highest_of", "with_encoding"]
+
+MEASURED_DEPTH: Final = 3
+"""Layers of the towers that were measured; what each further one adds is a polynomial of its own."""
+
+_PIXEL: Final = 4  # bytes: processors hand pixels over in float32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Encoding:
+    """The forward pass of a tower.
+
+    Attributes:
+        peak: bytes above weights, pixels included.
+        kept: bytes that stay while the prompt runs: pixels, and the features for the decoder.
+        how: the arithmetic.
+        source: where the polynomials are from.
+        measured: whether they were measured in this number format and attention.
+    """
+
+    peak: int
+    kept: int
+    how: str
+    source: str
+    measured: bool = field(default=True)
+
+
+def encoding(tower: Tower | None, scenario: Scenario) -> Encoding | Unknown:
+    """What the images of a batch need, or why that is not known."""
+    reason = Unknown("what the tower of images or sound needs while it runs is not measured yet")
+    if scenario.video_tokens or scenario.audio_tokens or not scenario.pieces or tower is None:
+        return reason
+    row = _rows().get((tower.name, "eager" if scenario.attention == "eager" else "sdpa"))
+    each = scenario.patches or tower.patches
+    dtype = find_dtype(scenario.compute_dtype or "")
+    if row is None or not each or dtype is None:
+        return reason
+    return _evaluated(row, tower, scenario, each, dtype.nbytes(1))
+
+
+def highest_of(row: Mapping[str, Any], sizes: Mapping[str, int], layers: int) -> tuple[Polynomial, int, int]:
+    """The highest moment of a row, its bytes with so many layers, and what each further layer adds to them."""
+    highest = max((Polynomial.parse(one) for one in row["peaks"]), key=lambda one: one.at(sizes))
+    deeper = Polynomial.parse(row["layer"]).at(sizes) if row["layer"] else 0
+    return highest, highest.at(sizes) + max(0, layers - MEASURED_DEPTH) * deeper, deeper
+
+
+def _evaluated(row: Mapping[str, Any], tower: Tower, scenario: Scenario, each: int, width: int) -> Encoding:
+    images = scenario.batch * scenario.pieces
+    tokens = {"b": 1, "s": images * each} if row["packed"] else {"b": images, "s": each}
+    sizes = {**tower.sizes, **tokens}
+    highest, nbytes, deeper = highest_of(row, sizes, tower.layers)
+    wider = max(1, width // 2)  # measured in bfloat16
+    peak = nbytes * wider
+    pixels = images * each * tower.sizes["pixels"] * _PIXEL
+    named = ", ".join(f"{name} {sizes[name]:,}" for name in sorted(highest.names, key=lambda n: (n not in "bs", n)))
+    how = f"{highest.describe()} bytes with {named}; + {pixels:,} B of pixels"
+    if wider > 1:
+        how += f"; × {wider} for {scenario.compute_dtype}"
+    if deeper:
+        how += f"; + {deeper:,} B of states kept for each further layer of {tower.layers}"
+    features = scenario.batch * scenario.image_tokens * tower.sizes["out"] * width * row["handed"]
+    return Encoding(
+        peak=peak + pixels,
+        kept=features + pixels,
+        how=how,
+        source=f"hfmem.probe.towers on {tower.name} ({row['attention']}), {_source()}",
+        measured=wider == 1 and scenario.attention != "flash",
+    )
+
+
+def with_encoding(terms: Sequence[Term], found: Encoding, unfilled: int) -> list[Term]:
+    """The terms of the prompt with what the tower leaves, or of the tower, if its peak is higher.
+
+    Args:
+        terms: activations of the prompt, above the final cache.
+        found: of the tower.
+        unfilled: bytes of the final cache, which is empty while the tower runs.
+    """
+    certainty = "measured" if found.measured else "typical"
+    above = found.peak - unfilled
+    if above > total_of(terms) + found.kept:
+        how = f"{found.how}; - {unfilled:,} B of cache, which is empty then"
+        return [_term("encode: the vision tower", above, how, found.source, certainty)]
+    how = "pixels and features of the images, which stay while the prompt runs"
+    return [*terms, _term("prefill: images", found.kept, how, found.source, certainty)]
+
+
+def _term(name: str, nbytes: int, how: str, source: str, certainty: Any) -> Term:
+    return Term(name=name, group="activations", nbytes=nbytes, how=how, source=source, certainty=certainty)
+
+
+@cache
+def _lines() -> tuple[Mapping[str, Any], ...]:
+    lines = files("hfmem.data").joinpath("towers.jsonl").read_text(encoding="utf-8").splitlines()
+    return tuple(json.loads(line) for line in lines)
+
+
+def _source() -> str:
+    return str(_lines()[0]["source"])
+
+
+@cache
+def _rows() -> Mapping[tuple[str, str], Mapping[str, Any]]:
+    return {(row["type"], row["attention"]): row for row in _lines()[1:]}

@@ -1,0 +1,47 @@
+"""The sizes of a vision tower, by which its measured activations are evaluated."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from hfmem.errors import InvalidConfigError
+from hfmem.mapper.facts import Facts, MissingFactError
+from hfmem.mapper.values import Tower
+
+__all__ = ["tower_of"]
+
+
+def tower_of(config: Mapping[str, Any]) -> Tower | None:
+    """The vision tower that a config describes; None where a size is missing or impossible."""
+    facts = Facts(config)
+    try:
+        return _tower(facts)
+    except (MissingFactError, InvalidConfigError, ZeroDivisionError, TypeError, ValueError, OverflowError):
+        return None
+
+
+def _tower(facts: Facts) -> Tower:
+    vision = facts.nested("vision_config")
+    text = facts.part("text_config", "llm_config", "language_config") or facts
+    hidden = vision.integer("embed_dim", "hidden_size")
+    heads = vision.integer("num_attention_heads", "num_heads")
+    inner = vision.optional_integer("intermediate_size")
+    if inner is None:
+        inner = int(hidden * vision.number("mlp_ratio"))
+    patch = vision.integer("patch_size")
+    temporal = vision.optional_integer("temporal_patch_size") or 1
+    side = vision.optional_integer("image_size") or 0
+    return Tower(
+        name=facts.model_type,
+        layers=vision.integer("depth", "num_hidden_layers"),
+        sizes={
+            "hidden": hidden,
+            "intermediate": inner,
+            "heads": heads,
+            "key_dim": hidden // heads,
+            "pixels": 3 * temporal * patch**2,
+            "out": text.integer("hidden_size", "n_embd", "d_model"),
+        },
+        patches=(side // patch) ** 2,
+    )

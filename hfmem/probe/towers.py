@@ -1,0 +1,275 @@
+"""Writes `hfmem/data/towers.jsonl`: what the vision towers of the installed transformers need for a forward pass.
+
+    python -m hfmem.probe.towers [TYPE ...]
+
+The real class's `get_image_features` (tower and projector) is run at a dozen random sizes under the tracer; each
+storage is recognised as a polynomial in the sizes, and the moments that can be the peak are kept. Two runs that are no
+part of the fit verify it.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import random
+import sys
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+import transformers
+
+from hfmem.estimator.activations.coefficients import Moment
+from hfmem.estimator.activations.polynomials import Polynomial
+from hfmem.estimator.activations.towers import MEASURED_DEPTH, highest_of
+from hfmem.probe import tiny
+from hfmem.probe.activations.algebra import Solver, TensorRecord
+from hfmem.probe.activations.flash import fused_attention
+from hfmem.probe.activations.moments import highest
+from hfmem.probe.activations.tracer import Tracer
+
+__all__ = ["TARGET", "Run", "main", "run", "solve"]
+
+TARGET: Final = Path(__file__).parent.parent / "data" / "towers.jsonl"
+
+_RUNS: Final = 12
+_HELD_BACK: Final = 2
+_FEWEST: Final = 7
+_DEPTHS: Final = (MEASURED_DEPTH, MEASURED_DEPTH + 2)
+_TINY: Final = 4096  # bytes; a storage up to this size counts as constant: positions, lengths of sequences
+_HIDDEN: Final = ("hidden_size", "embed_dim", "d_model")
+_INNER: Final = ("intermediate_size", "encoder_ffn_dim")
+_HEADS: Final = ("num_attention_heads", "num_heads", "encoder_attention_heads")
+_DEPTH: Final = ("num_hidden_layers", "depth", "encoder_layers")
+
+_Live = frozenset[int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One forward pass of a tower.
+
+    Attributes:
+        seed: of its random sizes.
+        tracer: what was allocated and freed.
+        given: storages of weights and inputs.
+        sizes: by name; `b` images (or tiles) of `s` patches with `pixels` values each, `out` features of the decoder.
+        packed: whether all images are one sequence of patches.
+        handed: states of each token that the decoder is handed: of the tower, and of layers within it.
+    """
+
+    seed: int
+    tracer: Tracer
+    given: _Live
+    sizes: Mapping[str, int]
+    packed: bool
+    handed: int
+
+    def moments(self) -> list[_Live]:
+        """The storages alive at each local peak, without those that were given."""
+        live: set[int] = set()
+        found: dict[_Live, None] = {}
+        rising = False
+        for allocated, number, _ in self.tracer.events:
+            if not allocated and rising:
+                found[frozenset(live - self.given)] = None
+            rising = allocated
+            (live.add if allocated else live.discard)(number)
+        return list(found)
+
+    def bytes(self, live: _Live) -> int:
+        """Bytes of some storages."""
+        return sum(self.tracer.allocations[number].nbytes for number in live)
+
+    def peak(self) -> int:
+        """Bytes at the highest moment."""
+        return max(self.bytes(live) for live in self.moments())
+
+
+def run(model_type: str, seed: int, attention: str, depth: int = _DEPTHS[0]) -> Run:
+    """A forward pass at random sizes."""
+    rng = random.Random(f"{model_type} {seed}")  # noqa: S311 - sizes, no secrets
+    name = tiny.GROUPS["image-text"][model_type]
+    config = tiny.build(_small(model_type, name))
+    vision, text = config.vision_config, config.get_text_config()
+    # a state that a layer hands over counts from the next one on
+    sizes = _resize(vision, rng, depth + hasattr(vision, "deepstack_visual_indexes"))
+    text.hidden_size = 16 * rng.randrange(3, 14)
+    # where a tower has a width of its own under another key, this one is the decoder's
+    outward = ("out_hidden_size", "projection_dim", *(("hidden_size",) if hasattr(vision, "embed_dim") else ()))
+    for key in outward:
+        if hasattr(vision, key):
+            setattr(vision, key, text.hidden_size)
+    if hasattr(config, "projection_dim"):
+        config.projection_dim = text.hidden_size
+    inputs, counts = _inputs(config, vision, rng)
+    torch.manual_seed(0)
+    built = getattr(transformers, name)._from_config(config, dtype=torch.bfloat16, attn_implementation=attention)
+    model = built.eval()
+    gc.collect()
+    tracer = Tracer()
+    with torch.no_grad(), fused_attention(), tracer:
+        given = tracer.give([*model.parameters(), *model.buffers(), *inputs.values()])
+        tracer.segment = ("before", 0)
+        kept = model.get_image_features(**inputs)
+    sizes |= {**counts, "out": text.hidden_size}
+    handed = 1 + len(getattr(vision, "deepstack_visual_indexes", None) or ())
+    found = Run(seed=seed, tracer=tracer, given=given, sizes=sizes, packed="image_grid_thw" in inputs, handed=handed)
+    del kept
+    return found
+
+
+@cache
+def _small(model_type: str, name: str) -> Mapping[str, Any]:
+    return tiny.shrunk(model_type, name)
+
+
+def _resize(vision: Any, rng: random.Random, depth: int) -> dict[str, int]:
+    """Give a tower random sizes."""
+    heads, width = rng.choice((2, 3, 4, 5, 6)), rng.choice((8, 16, 24, 32))
+    hidden, inner = heads * width, 8 * rng.randrange(9, 60)
+    for keys, value in ((_HIDDEN, hidden), (_INNER, inner), (_HEADS, heads), (_DEPTH, depth)):
+        for key in keys:
+            if hasattr(vision, key):
+                setattr(vision, key, value)
+    if hasattr(vision, "fullatt_block_indexes"):
+        vision.fullatt_block_indexes = list(range(depth))  # the layers that attend to the whole image have the peak
+    if hasattr(vision, "deepstack_visual_indexes"):
+        vision.deepstack_visual_indexes = [0, 1, 2]  # as many layers as of published models hand their states over
+    if hasattr(vision, "mlp_ratio"):
+        vision.mlp_ratio = rng.choice((2, 3, 4))
+        inner = int(hidden * vision.mlp_ratio)
+    return {"hidden": hidden, "intermediate": inner, "heads": heads, "key_dim": width}
+
+
+def _inputs(config: Any, vision: Any, rng: random.Random) -> tuple[dict[str, Any], dict[str, int]]:
+    """Pixels as the processor hands them over, and the sizes that they have."""
+    patch = rng.choice((4, 6, 7, 8))
+    vision.patch_size = [patch, patch] if isinstance(vision.patch_size, (list, tuple)) else patch
+    if hasattr(vision, "spatial_merge_size") and hasattr(vision, "temporal_patch_size"):
+        merge, temporal = vision.spatial_merge_size, vision.temporal_patch_size
+        rows, columns = (merge * rng.randrange(3, 9) for _ in range(2))
+        pixels = 3 * temporal * patch**2
+        inputs = {"pixel_values": torch.randn(rows * columns, pixels)}
+        inputs["image_grid_thw"] = torch.tensor([[1, rows, columns]])
+        return inputs, {"b": 1, "s": rows * columns, "pixels": pixels}
+    side, images = rng.choice((6, 8, 10, 12)), rng.choice((1, 2, 3))
+    size = side * patch
+    vision.image_size = [size, size] if isinstance(vision.image_size, (list, tuple)) else size
+    if hasattr(config, "mm_tokens_per_image"):
+        config.mm_tokens_per_image = side * side // 4
+    pixels = torch.randn(images, 3, size, size)
+    return {"pixel_values": pixels}, {"b": images, "s": side * side, "pixels": 3 * patch**2}
+
+
+def solve(model_type: str, attention: str) -> dict[str, Any]:
+    """A row of the table.
+
+    Raises:
+        ValueError: there are no polynomials that hold.
+    """
+    tried = [_tried(model_type, seed, attention) for seed in range(_RUNS)]
+    runs = _alike([one for one in tried if one is not None])
+    fit = runs[:-_HELD_BACK]
+    solver = Solver({name: tuple(one.sizes[name] for one in fit) for name in fit[0].sizes})
+    tops = fit[0].moments()
+    known: dict[int, Polynomial] = {}
+    totals = dict.fromkeys(_total(live, fit, solver, known) for live in tops)
+    tops_of_all = highest([Moment(activations=total, gradients=Polynomial({})) for total in totals])
+    row = {
+        "type": model_type,
+        "attention": attention,
+        "packed": fit[0].packed,
+        "peaks": [str(moment.activations) for moment in tops_of_all],
+        "handed": fit[0].handed,
+        "layer": str(_growth(model_type, attention, solver, fit)),
+        "runs": len(fit),
+    }
+    off = max(abs(highest_of(row, one.sizes, MEASURED_DEPTH)[1] / one.peak() - 1) for one in runs)
+    if off > 0.005:
+        raise ValueError(f"{off:.2%} off")
+    return {**row, "off": round(off, 6)}
+
+
+def _tried(model_type: str, seed: int, attention: str) -> Run | None:
+    try:
+        return run(model_type, seed, attention)
+    except (ValueError, RuntimeError, IndexError, AssertionError):  # sizes that a class does not take together
+        return None
+
+
+def _alike(runs: Sequence[Run]) -> list[Run]:
+    """The runs with the same operations."""
+    ops = [tuple(allocation.op for allocation in one.tracer.allocations) for one in runs]
+    common = max(ops, key=ops.count, default=())
+    found = [one for one, seen in zip(runs, ops, strict=True) if seen == common]
+    if len(found) < _FEWEST:
+        raise ValueError(f"{len(found)} of {len(runs)} runs are alike")
+    return found
+
+
+def _total(live: _Live, fit: Sequence[Run], solver: Solver, known: dict[int, Polynomial]) -> Polynomial:
+    found = Polynomial({})
+    for number in live:
+        if number not in known:
+            known[number] = _tensor(number, fit, solver)
+        found += known[number]
+    return found
+
+
+def _tensor(number: int, fit: Sequence[Run], solver: Solver) -> Polynomial:
+    seen = [one.tracer.allocations[number] for one in fit]
+    record = TensorRecord(
+        nbytes=tuple(one.nbytes for one in seen), shapes=tuple(one.shape for one in seen), itemsize=seen[0].itemsize
+    )
+    found = solver.tensor(record)
+    if found is None:
+        if max(record.nbytes) > _TINY:
+            raise ValueError(f"{seen[0].op} {seen[0].shape} at {seen[0].site} is no product of sizes")
+        return Polynomial.constant(max(record.nbytes))
+    return found
+
+
+def _growth(model_type: str, attention: str, solver: Solver, fit: Sequence[Run]) -> Polynomial:
+    """Bytes of the peak for each further layer: the states of all layers, where a class keeps them."""
+    step = _DEPTHS[1] - _DEPTHS[0]
+    deeper = (run(model_type, one.seed, attention, _DEPTHS[1]).peak() for one in fit)
+    grown = [(deep - one.peak()) // step for deep, one in zip(deeper, fit, strict=True)]
+    if not any(grown):
+        return Polynomial({})
+    found = solver.tensor(TensorRecord(nbytes=tuple(grown), shapes=tuple((n,) for n in grown), itemsize=1))
+    if found is None:
+        raise ValueError("what a further layer adds is no product of sizes")
+    return found
+
+
+def main() -> int:
+    """Measure the types that are named, or all; those that cannot be measured are told, and left out."""
+    warnings.simplefilter("ignore")
+    lines = TARGET.read_text(encoding="utf-8").splitlines()[1:] if TARGET.exists() else []
+    rows = {(row["type"], row["attention"]): row for row in map(json.loads, lines)}
+    for model_type in sys.argv[1:] or sorted(tiny.GROUPS["image-text"]):
+        for attention in ("sdpa", "eager"):
+            try:
+                rows[model_type, attention] = solve(model_type, attention)
+                print(model_type, attention, rows[model_type, attention]["peaks"], flush=True)
+            except Exception as error:  # a class may refuse any of this
+                print(f"{model_type} {attention}: {type(error).__name__}: {str(error)[:160]}", file=sys.stderr)
+                break
+        _write(rows)
+    return 0
+
+
+def _write(rows: Mapping[tuple[str, str], Mapping[str, Any]]) -> None:
+    head = {"source": f"transformers {transformers.__version__}, PyTorch {version('torch').partition('+')[0]}"}
+    lines = [json.dumps(row, separators=(",", ":")) for row in (head, *(rows[key] for key in sorted(rows)))]
+    TARGET.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

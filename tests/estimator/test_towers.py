@@ -1,0 +1,103 @@
+"""What a vision tower needs is what the real class was seen to need, at sizes that no fit has seen."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+import pytest
+
+import hfmem
+from hfmem.estimator.activations.towers import Encoding, encoding, highest_of
+from hfmem.mapper.media.towers import tower_of
+from hfmem.unknown import Unknown
+from tests.oracle import towers
+
+RECORDED: Final = json.loads(towers.RECORDED.read_text(encoding="utf-8"))
+ROWS: Final = {f"{row['type']} {row['attention']}": row for row in towers.rows()}
+GEMMA: Final = "google/gemma-3-4b-it"
+QWEN: Final = "Qwen/Qwen2.5-VL-7B-Instruct"
+
+
+def test_every_row_has_a_record() -> None:
+    assert ROWS.keys() == RECORDED["rows"].keys()
+    assert all(len(found) >= 2 for found in RECORDED["rows"].values())
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_peaks_within_half_a_percent(name: str) -> None:
+    for seen in RECORDED["rows"][name]:
+        said = highest_of(ROWS[name], seen["sizes"], RECORDED["depth"])[1]
+        assert said == pytest.approx(seen["peak"], rel=0.005)
+
+
+def activations(model: str, **options: Any) -> hfmem.Report:
+    return hfmem.estimate(model, offline=True, **{"seq": 8192, **options})
+
+
+def found(report: hfmem.Report) -> Encoding:
+    made = encoding(report.model.tower, report.scenario)
+    assert not isinstance(made, Unknown), made
+    return made
+
+
+def test_sizes_of_a_tower() -> None:
+    config = hfmem.inspect(GEMMA, offline=True).checkpoint.config
+    tower = tower_of(config or {})
+    assert tower is not None
+    assert (tower.layers, tower.patches) == (27, 64 * 64)
+    assert tower.sizes == {
+        "hidden": 1152,
+        "intermediate": 4304,
+        "heads": 16,
+        "key_dim": 72,
+        "pixels": 3 * 14**2,
+        "out": 2560,
+    }
+
+
+def test_the_larger_of_tower_and_prompt_is_the_peak() -> None:
+    short = activations(GEMMA, images=8, seq=4096, prompt=2048)
+    names = [term.name for term in short.estimate.terms if term.group == "activations"]
+    assert not short.estimate.is_lower_bound
+    long = activations(GEMMA, images=1, seq=32768)
+    assert "prefill: images" in [term.name for term in long.estimate.terms]
+    assert names == ["encode: the vision tower"] or "prefill: images" in names
+
+
+def test_eager_attention_is_quadratic_in_patches() -> None:
+    one = found(activations(QWEN, images=1, image_size="1024x1024", attention="eager"))
+    four = found(activations(QWEN, images=1, image_size="2048x2048", attention="eager"))
+    assert four.peak > 14 * one.peak
+    fused = found(activations(QWEN, images=1, image_size="2048x2048"))
+    assert fused.peak < four.peak / 10
+
+
+def test_a_batch_has_as_many_images() -> None:
+    one, two = (found(activations(GEMMA, images=1, batch=batch)) for batch in (1, 2))
+    assert two.peak == 2 * one.peak
+
+
+def test_float32_takes_twice_as_much_and_is_typical() -> None:
+    wide = found(activations(GEMMA, images=1, dtype="float32"))
+    assert wide.peak > 1.5 * found(activations(GEMMA, images=1)).peak
+    assert not wide.measured
+
+
+@pytest.mark.parametrize(
+    ("model", "options"),
+    [
+        ("Qwen/Qwen2-Audio-7B-Instruct", {"audio_seconds": 5}),
+        (QWEN, {"video_frames": 4}),
+        (QWEN, {"images": 1, "tp": 2}),
+        (QWEN, {"images": 1, "train": "full"}),
+    ],
+)
+def test_what_is_not_measured_is_unknown(model: str, options: dict[str, Any]) -> None:
+    assert activations(model, **options).estimate.is_lower_bound
+
+
+@pytest.mark.parametrize("vision", [{}, {"hidden_size": -1}, {"num_attention_heads": 0}, {"patch_size": 0}, 5, None])
+def test_an_impossible_tower_is_none(vision: Any) -> None:
+    config = {"model_type": "gemma3", "vision_config": vision, "text_config": {"hidden_size": "x"}}
+    assert tower_of(config) is None

@@ -1,0 +1,60 @@
+"""Records fixtures/oracle/towers.json: peaks of vision towers at sizes that no fit has seen.
+
+python -m tests.oracle.towers [TYPE ...]
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from pathlib import Path
+from typing import Any, Final
+
+RECORDED: Final = Path(__file__).parents[2] / "fixtures" / "oracle" / "towers.json"
+TABLE: Final = Path(__file__).parents[2] / "hfmem" / "data" / "towers.jsonl"
+SEEDS: Final = (101, 102, 103)
+DEPTH: Final = 6
+
+
+def rows() -> list[dict[str, Any]]:
+    """The measured polynomials."""
+    return [json.loads(line) for line in TABLE.read_text(encoding="utf-8").splitlines()[1:]]
+
+
+def measure(model_type: str, attention: str) -> list[dict[str, Any]]:
+    """Sizes, and bytes at the peak of the real class, with more layers than were fitted."""
+    from hfmem.probe import towers
+
+    found = []
+    for seed in SEEDS:
+        try:
+            one = towers.run(model_type, seed, attention, DEPTH)
+        except (ValueError, RuntimeError, IndexError, AssertionError):  # sizes that a class does not take together
+            continue
+        found.append({"sizes": dict(one.sizes), "peak": one.peak()})
+    return found
+
+
+def main() -> int:
+    """Record every row, or those of the types that are named."""
+    warnings.simplefilter("ignore")
+    kept = json.loads(RECORDED.read_text(encoding="utf-8"))["rows"] if RECORDED.exists() else {}
+    source = json.loads(TABLE.read_text(encoding="utf-8").splitlines()[0])["source"]
+    for row in rows():
+        name = f"{row['type']} {row['attention']}"
+        if sys.argv[1:] and row["type"] not in sys.argv[1:]:
+            continue
+        kept[name] = measure(row["type"], row["attention"])
+        print(name, len(kept[name]), flush=True)
+        _write(source, kept)
+    return 0
+
+
+def _write(source: str, kept: dict[str, Any]) -> None:
+    body = json.dumps({"source": source, "depth": DEPTH, "rows": dict(sorted(kept.items()))}, separators=(",", ":"))
+    RECORDED.write_text(body.replace("]," + '"', "],\n" + '"') + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

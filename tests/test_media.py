@@ -1,0 +1,136 @@
+"""Images, videos and sound on the command line: their tokens are part of the prompt."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import hfmem
+from tests.command import run
+
+QWEN = "Qwen/Qwen2.5-VL-7B-Instruct"
+
+
+def scenario(*arguments: str) -> dict[str, Any]:
+    done = run(*arguments, "--offline", "--format", "json")
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)["results"][0]["scenario"]
+    return found
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A model of a folder, with a processor's file of its own."""
+    config = hfmem.inspect(QWEN, offline=True).checkpoint.config
+    (tmp_path / "config.json").write_text(json.dumps(dict(config or {})))
+    own = {"min_pixels": 3136, "max_pixels": 12845056, "processor_class": "Qwen2_5_VLProcessor"}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(own))
+    return tmp_path
+
+
+def test_tokens_by_the_models_file(folder: Path) -> None:
+    found = scenario(str(folder), "--images", "2", "--image-size", "2048x1536", "--seq", "16k")
+    assert (found["images"], found["image_tokens"], found["seq"]) == (2, 2 * 73 * 55, 16384)
+    assert (found["video_tokens"], found["audio_tokens"]) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        (QWEN, "--images", "1", "--train", "full"),
+        (QWEN, "--images", "1", "--runtime", "vllm", "--gpu", "8x H200"),
+        (QWEN, "--video-frames", "4", "--gpu", "H200"),
+        ("Qwen/Qwen2-Audio-7B-Instruct", "--audio-seconds", "9", "--gpu", "H200"),
+    ],
+)
+def test_what_a_tower_needs_is_unknown_not_nothing(line: tuple[str, ...]) -> None:
+    """A total without it is a lower bound, and no fit."""
+    done = run(*line, "--offline", "--format", "json")
+    found = json.loads(done.stdout)["results"][0]
+    assert found["total_is_lower_bound"]
+    assert not any(fit["fits"] for fit in found["fit"] or ())
+
+
+def test_they_are_within_seq(folder: Path) -> None:
+    """The cache is that of the same tokens of text."""
+    with_image = hfmem.estimate(str(folder), seq=8192, images=1, image_size="1024x1024")
+    without = hfmem.estimate(str(folder), seq=8192)
+    assert with_image.estimate.group("kv_cache") == without.estimate.group("kv_cache")
+
+
+def test_the_arithmetic_is_shown(folder: Path) -> None:
+    card = run(str(folder), "--images", "1", "--image-size", "2048x1536", "--explain").stdout.replace("\n  ", " ")
+    assert "73 × 55 tokens of 28 × 28 pixels" in card
+    assert "by preprocessor_config.json" in card
+
+
+def test_a_default_is_named_as_one(folder: Path) -> None:
+    (folder / "preprocessor_config.json").unlink()
+    found = run(str(folder), "--images", "1").stdout.replace("\n  ", " ")
+    assert "by the defaults of Qwen2_5_VLProcessor" in found
+
+
+@pytest.mark.parametrize("more", [(), ("--seq", "4000"), ("--seq", "8k", "--prompt", "4000")])
+def test_more_than_the_prompt_is_wrong_usage(folder: Path, more: tuple[str, ...]) -> None:
+    done = run(str(folder), "--images", "2", "--image-size", "2048x1536", *more)
+    assert done.returncode == 2
+    assert "8,030 tokens" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (("openai-community/gpt2", "--images", "1"), 1, "it takes no images"),
+        ((QWEN, "--audio-seconds", "3"), 1, "it takes no sound"),
+        ((QWEN, "--image-size", "3x3"), 2, "needs --images"),
+        ((QWEN, "--images", "1", "--image-size", "0x3"), 2, "expected width and height"),
+        ((QWEN, "--images", "1", "--image-size", "9000x3"), 1, "200 times as long as wide"),
+        ((QWEN, "--images", "-1"), 2, "expected 0 to"),
+        ((QWEN, "--images", "1", "--method", "textbook"), 2, "--images"),
+    ],
+)
+def test_what_is_refused(arguments: tuple[str, ...], code: int, told: str) -> None:
+    done = run(*arguments, "--offline")
+    assert (done.returncode, done.stdout) == (code, "")
+    assert told in done.stderr
+
+
+def test_no_images_are_none() -> None:
+    assert scenario(QWEN, "--images", "0")["image_tokens"] == 0
+
+
+def test_a_decoder_that_attends_to_images() -> None:
+    found = scenario("meta-llama/Llama-3.2-11B-Vision-Instruct", "--images", "2")
+    assert found["source_seq"] == found["image_tokens"] == 2 * 4 * 1601
+
+
+def test_sound_of_a_speech_model() -> None:
+    assert scenario("Qwen/Qwen2-Audio-7B-Instruct", "--audio-seconds", "10")["audio_tokens"] == 250
+    assert scenario("Qwen/Qwen2-Audio-7B-Instruct", "--audio-seconds", "99")["audio_tokens"] == 750
+    assert scenario("openai/whisper-tiny", "--audio-seconds", "10")["audio_tokens"] == 1500
+
+
+def test_frames_of_a_video() -> None:
+    found = scenario("Qwen/Qwen3-VL-4B-Instruct", "--video-frames", "8", "--image-size", "640x480", "--seq", "8k")
+    assert found["video_tokens"] > 0
+    assert found["images"] == 0
+
+
+def test_training_has_images_too(folder: Path) -> None:
+    found = scenario(str(folder), "--train", "full", "--images", "1", "--seq", "4096")
+    assert found["image_tokens"] == 37 * 37
+
+
+def test_a_plain_run_loads_no_rules() -> None:
+    import subprocess
+    import sys
+
+    program = (
+        "import sys; from hfmem.__main__ import run; sys.argv=['hfmem','openai-community/gpt2','--offline'];"
+        "run(); print([name for name in sys.modules if name.startswith('hfmem.mapper.media')], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.stderr.strip().endswith("[]")
