@@ -12,6 +12,7 @@ from hfmem.engines.inference import estimate as estimate_memory
 from hfmem.engines.table import find_engine
 from hfmem.errors import HfmemError, InvalidFileError, InvalidScenarioError, UntraceableError
 from hfmem.estimator.values import Estimate, Scenario, Trace
+from hfmem.estimator.weights.quantisers import find_quantiser
 from hfmem.fetcher.concurrent import Fetched, unforeseen
 from hfmem.fetcher.formats import gguf
 from hfmem.fetcher.identity import as_read
@@ -65,6 +66,7 @@ def report_on(model: Model, options: Options) -> Report:
     with HfmemError.concerning(model.checkpoint.ref.model_id):
         options = for_model(options, model)
         model = _as_run(model, options)
+        options = _as_made(model, options)
         options = _settled(model, options)
         among = _choices(model)
         report = _of_several(model, options, among) if among else _report(model, options)
@@ -96,12 +98,22 @@ def _as_run(model: Model, options: Options) -> Model:
         from hfmem.mapper.gguf.conversion.models import converted  # only for models that are none
 
         model = converted(model)
+    if row is not None and row.quantisers and find_quantiser(options.dtype or "") and _convertible(model):
+        from hfmem.mapper.mlx import converted as quantised  # only for models that are none
+
+        return model if model.quantisation is not None else quantised(model, options.dtype or "")
     if not ref.quant or any(gguf.FORMAT.matches(file.name) for file in model.checkpoint.files):
         return model
     in_name = ref.asked.lower().endswith(f":{ref.quant.lower()}")
     typed = f"':{ref.quant}'" if in_name else f"--quant {ref.quant}"
     note = f"{typed} has no effect: {ref.model_id} has no known GGUF files."
     return replace(model, notes=(*model.notes, Otherwise(note)))
+
+
+def _as_made(model: Model, options: Options) -> Options:
+    """The options for the model: one that is quantised as they ask runs as it is stored."""
+    quantised = model.made and model.quantisation is not None
+    return replace(options, dtype=None) if quantised else options
 
 
 def _convertible(model: Model) -> bool:

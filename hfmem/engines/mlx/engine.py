@@ -220,7 +220,8 @@ def _flight(shape: Shape, run: Run, backend: Backend, cached: int) -> Term:
 
 
 def _command(model: Model, scenario: Scenario) -> str:
-    words = ["mlx_lm.generate", "--model", model.checkpoint.ref.model_id]
+    # the folder that mlx_lm.convert writes where none is named
+    words = ["mlx_lm.generate", "--model", "mlx_model" if model.made else model.checkpoint.ref.model_id]
     step = _asked(scenario) or scenario.prefill_chunk
     words += ["--prefill-step-size", str(step)] if step else []
     return " ".join(quote(word) for word in words)
