@@ -144,7 +144,7 @@ def test_cache_types_are_refused_as_llama_cpp_does(architecture: str, tmp_path: 
             told = False
         except LlamaError:
             told = True
-        assert bool(refusal(blocks, server(options))) is told, asked
+        assert bool(refusal(blocks, server(options), 1)) is told, asked
 
 
 # --- --trace ---------------------------------------------------------------------------------------------------------
