@@ -48,7 +48,7 @@ def component_terms(pipeline: Pipeline, scenario: Scenario) -> tuple[list[Term],
         if nbytes is None:
             unknown.append(("weights", f"{component.name}: {component.unknown or 'its dtype is unknown'}"))
             continue
-        if component.parameters is None:
+        if component.unknown:  # a part is not there: what is there is a lower bound
             unknown.append(("weights", f"{component.name}: {component.unknown}"))
         terms.append(
             Term(

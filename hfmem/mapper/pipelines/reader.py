@@ -28,6 +28,7 @@ from hfmem.mapper.values import Architecture, Certainty, ParameterTable, TensorG
 __all__ = ["as_model", "component_of", "is_pipeline", "pipeline_of", "single_component"]
 
 _TRANSFORMERS: Final = "transformers"
+_LIBRARIES: Final = (_TRANSFORMERS, "diffusers")
 _CERTAINTIES: Final[tuple[Certainty, ...]] = ("exact", "derived", "measured", "typical", "unknown")
 
 
@@ -148,6 +149,8 @@ def _component(
     missing = _absent(files)
     if tensors and missing:
         found = replace(found, unknown=f"{missing} of its weight files are missing")
+    elif tensors and one.library in _LIBRARIES and one.name not in checkpoint.configs:
+        found = replace(found, unknown="its config.json is not here, without which it is not loaded")
     return replace(found, file_bytes=nbytes)
 
 
