@@ -229,18 +229,14 @@ def _run(given: Sequence[str], line: _Values) -> None:
     named = bool(options.gpu)
     options, around, defaults = _with_defaults(options, around, values)
     options = _with_profile(options, around, named=named)
-    log: Log | None = None
-    taken: tuple[str, ...] = ()
-    if around.against is not None and len(refs) == 1:
-        options, log, taken = _with_log(options, around.against, values)
+    options, log, taken = _with_log(options, around.against if len(refs) == 1 else None, values)
     _check(options, around, refs)
     if around.out is not None:
         _scan(around.out, refs, options, around)
         return
     results, interrupted = _collect(refs, options, around)
     reports, problems = _split(results)
-    if log is not None:
-        reports = _against(reports, log, taken)
+    reports = _against(reports, log, taken)
     if around.sort:
         from hfmem.report.columns import sorted_reports
 
@@ -255,8 +251,12 @@ def _run(given: Sequence[str], line: _Values) -> None:
         raise typer.Exit(UNFIT)
 
 
-def _with_log(options: Options, path: Path, written: Collection[str]) -> tuple[Options, Log, tuple[str, ...]]:
+def _with_log(
+    options: Options, path: Path | None, written: Collection[str]
+) -> tuple[Options, Log | None, tuple[str, ...]]:
     """The options with the settings that the log states and nobody gave; the log, and what was taken from it."""
+    if path is None:
+        return options, None, ()
     from hfmem.against.read import read_log
     from hfmem.against.take import with_settings
 
@@ -268,8 +268,10 @@ def _with_log(options: Options, path: Path, written: Collection[str]) -> tuple[O
     return found, log, taken
 
 
-def _against(reports: Sequence[Report], log: Log, taken: tuple[str, ...]) -> list[Report]:
+def _against(reports: list[Report], log: Log | None, taken: tuple[str, ...]) -> list[Report]:
     """The reports with the log that they are held against."""
+    if log is None:
+        return reports
     from hfmem.against.compare import compared
 
     return [

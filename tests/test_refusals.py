@@ -18,7 +18,7 @@ import pytest
 import hfmem
 from hfmem import errors, refusals
 from hfmem.errors import InvalidScenarioError
-from hfmem.refusals import files, launch, lists, media, options, pipelines, splits, training, visits
+from hfmem.refusals import against, files, launch, lists, media, options, pipelines, splits, training, visits
 from hfmem.report.errors import explain
 from hfmem.report.refusals.words import WORDS
 
@@ -44,6 +44,12 @@ SAMPLES: Final[list[tuple[InvalidScenarioError, str]]] = [
     (
         lists.OutFileError("a.csv", "options"),
         "--out a.csv has the rows of other options (its last column): use the same ones, or name another file",
+    ),
+    (against.LogError("a.log", "empty"), "a.log is empty"),
+    (against.LogError("a.log", "unreadable", system="Is a directory"), "a.log cannot be read: Is a directory"),
+    (
+        against.LogError("a.log", "mixed", programs=("SGLang", "vLLM")),
+        "a.log has lines of SGLang and vLLM: give the log of one of them",
     ),
     (options.WrongValueError("--batch", "4", int), "--batch is '4', expected a whole number"),
     (options.WrongValueError("--batch", 4.0, int), "--batch is 4.0, expected a whole number"),

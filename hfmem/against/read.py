@@ -34,7 +34,7 @@ def read_log(path: Path) -> Log:
         with path.open("rb") as stream:
             content = stream.read(_MOST)
     except OSError as error:
-        raise LogError(path.name, "unreadable", error.strerror or type(error).__name__) from None
+        raise LogError(path.name, "unreadable", system=error.strerror or type(error).__name__) from None
     if not content.strip():
         raise LogError(path.name, "empty")
     found = statistics(path.name, content)
@@ -76,7 +76,7 @@ def _of_lines(name: str, lines: Iterable[str]) -> Log:
     programs = Counter(found.software for found in start.found)
     software = _software(programs)
     if software is None:
-        raise LogError(name, "mixed", " and ".join(sorted(programs)))
+        raise LogError(name, "mixed", programs=sorted(programs))
     own = [found for found in start.found if found.software == software]
     readings, facts = _readings(own, software)
     facts |= start.facts | ({"several_starts"} if starts else set())

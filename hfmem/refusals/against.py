@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal
 
 from hfmem.errors import InvalidScenarioError
@@ -16,11 +17,17 @@ class LogError(InvalidScenarioError):
         name: of the file.
         why: whether it cannot be opened, is empty, is no text, has no line that is known, or has the lines of several
             servers.
-        told: what the system says, or the servers.
+        system: what the system says of one that cannot be opened.
+        programs: the servers.
     """
 
     def __init__(
-        self, name: str, why: Literal["unreadable", "empty", "binary", "unknown", "mixed"], told: str = ""
+        self,
+        name: str,
+        why: Literal["unreadable", "empty", "binary", "unknown", "mixed"],
+        *,
+        system: str = "",
+        programs: Iterable[str] = (),
     ) -> None:
         super().__init__()
-        self.name, self.why, self.told = name, why, told
+        self.name, self.why, self.system, self.programs = name, why, system, tuple(programs)

@@ -17,13 +17,13 @@ _KNOWN: Final = (
 
 def _log(error: LogError) -> str:
     if error.why == "unreadable":
-        return f"{error.name} cannot be read: {error.told}"
+        return f"{error.name} cannot be read: {error.system}"
     if error.why == "empty":
         return f"{error.name} is empty"
     if error.why == "binary":
         return f"{error.name} is neither text nor a snapshot of PyTorch's memory; {_KNOWN}"
     if error.why == "mixed":
-        return f"{error.name} has lines of {error.told}: give the log of one of them"
+        return f"{error.name} has lines of {' and '.join(error.programs)}: give the log of one of them"
     return f"{error.name} has no line about memory that is known; {_KNOWN}"
 
 
