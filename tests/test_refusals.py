@@ -45,6 +45,10 @@ SAMPLES: Final[list[tuple[InvalidScenarioError, str]]] = [
         lists.OutFileError("a.csv", "options"),
         "--out a.csv has the rows of other options (its last column): use the same ones, or name another file",
     ),
+    (
+        files.MissingTowerError("--mmproj", "a.gguf", "org/m", ("b.gguf",)),
+        "--mmproj 'a.gguf': no such file is here, and org/m has b.gguf; or auto, or none",
+    ),
     (against.LogError("a.log", "empty"), "a.log is empty"),
     (against.LogError("a.log", "unreadable", system="Is a directory"), "a.log cannot be read: Is a directory"),
     (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple
 
 from hfmem.errors import InvalidScenarioError, quoted
@@ -10,6 +11,7 @@ __all__ = [
     "DefaultsFileError",
     "KeyConflictError",
     "KeyValueError",
+    "MissingTowerError",
     "Setting",
     "TrainingFileError",
     "UnreadableFileError",
@@ -37,6 +39,21 @@ class UnreadableFileError(InvalidScenarioError):
     def __init__(self, option: str, file: object, why: str | None) -> None:
         super().__init__()
         self.option, self.file, self.why = option, str(file), why
+
+
+class MissingTowerError(InvalidScenarioError):
+    """A file of a tower that is neither in the repository nor on this machine.
+
+    Attributes:
+        option: the flag that names it.
+        file: the file's name as it was given.
+        model: the model that it would run beside.
+        known: the towers that the repository has.
+    """
+
+    def __init__(self, option: str, file: str, model: str, known: Iterable[str]) -> None:
+        super().__init__()
+        self.option, self.file, self.model, self.known = option, file, model, tuple(known)
 
 
 class UnreadableVariableError(InvalidScenarioError):

@@ -8,7 +8,7 @@ from hfmem.engines.llamacpp.settings import server_of
 from hfmem.estimator.values import Scenario
 from hfmem.fetcher.quantisations import tower_for, towers
 from hfmem.mapper.interpret import Model
-from hfmem.refusals.options import OptionRefusedError
+from hfmem.refusals.files import MissingTowerError
 
 __all__ = ["tower_of"]
 
@@ -21,7 +21,7 @@ def tower_of(model: Model, scenario: Scenario) -> tuple[tuple[str, int], ...]:
         scenario: with what was asked: `auto`, `none` or a file of the repository, the folder or this machine.
 
     Raises:
-        OptionRefusedError: there is no such file.
+        MissingTowerError: there is no such file.
     """
     asked, checkpoint = server_of(scenario).asked.mmproj, model.checkpoint
     if asked == "none":
@@ -33,8 +33,7 @@ def tower_of(model: Model, scenario: Scenario) -> tuple[tuple[str, int], ...]:
     known = {file.name: file.size for file in towers(checkpoint.files)}
     size = known.get(asked) or _size_of(Path(asked).expanduser()) or _size_of(_beside(checkpoint.ref.model_id, asked))
     if size is None:
-        has = f"{checkpoint.ref.model_id} has {', '.join(known) or 'none'}"
-        raise OptionRefusedError("--mmproj", f"'{asked}': no such file is here, and {has}; or auto, or none")
+        raise MissingTowerError("--mmproj", asked, checkpoint.ref.model_id, known)
     return ((asked, size),)
 
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 from hfmem.refusals.files import (
     KeyConflictError,
     KeyValueError,
+    MissingTowerError,
     Setting,
     TrainingFileError,
     UnreadableFileError,
@@ -20,6 +21,11 @@ __all__ = ["WORDS"]
 
 def _unreadable_file(error: UnreadableFileError) -> str:
     return f"{error.option} {error.file} cannot be read: {error.why or 'it is not text'}"
+
+
+def _missing_tower(error: MissingTowerError) -> str:
+    has = f"{error.model} has {', '.join(error.known) or 'none'}"
+    return f"{error.option} '{error.file}': no such file is here, and {has}; or auto, or none"
 
 
 def _unreadable_variable(error: UnreadableVariableError) -> str:
@@ -55,6 +61,7 @@ def _said(setting: Setting) -> str:
 WORDS: Final[dict[type, Callable[[Any], str]]] = {
     KeyConflictError: _key_conflict,
     KeyValueError: _key_value,
+    MissingTowerError: _missing_tower,
     TrainingFileError: _training_file,
     UnreadableFileError: _unreadable_file,
     UnreadableVariableError: _unreadable_variable,
