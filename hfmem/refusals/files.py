@@ -47,13 +47,13 @@ class MissingTowerError(InvalidScenarioError):
     Attributes:
         option: the flag that names it.
         file: the file's name as it was given.
-        model: the model that it would run beside.
+        beside: the id of the model that it would run beside.
         known: the towers that the repository has.
     """
 
-    def __init__(self, option: str, file: str, model: str, known: Iterable[str]) -> None:
+    def __init__(self, option: str, file: str, beside: str, known: Iterable[str]) -> None:
         super().__init__()
-        self.option, self.file, self.model, self.known = option, file, model, tuple(known)
+        self.option, self.file, self.beside, self.known = option, file, beside, tuple(known)
 
 
 class UnreadableVariableError(InvalidScenarioError):

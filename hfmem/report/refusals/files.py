@@ -24,7 +24,7 @@ def _unreadable_file(error: UnreadableFileError) -> str:
 
 
 def _missing_tower(error: MissingTowerError) -> str:
-    has = f"{error.model} has {', '.join(error.known) or 'none'}"
+    has = f"{error.beside} has {', '.join(error.known) or 'none'}"
     return f"{error.option} '{error.file}': no such file is here, and {has}; or auto, or none"
 
 
