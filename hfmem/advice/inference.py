@@ -41,7 +41,13 @@ def advise(model: Model, options: Options, fit: Fit) -> tuple[Advice, ...]:
         if verdict.fits or (estimate.total < before and before > fit.usable):
             fits = verdict.fits is True
             found.append(Advice(option=option, total=estimate.total, fits=fits, tight=verdict.tight))
+    found = [advice for advice in found if not any(_enough_without(other, advice) for other in found)]
     return tuple(sorted(found, key=lambda advice: (not advice.fits, advice.tight)))
+
+
+def _enough_without(other: Advice, advice: Advice) -> bool:
+    """Whether a part of what is advised helps as much."""
+    return set(other.option.split()) < set(advice.option.split()) and other.total <= advice.total
 
 
 def _changes(model: Model, options: Options, fit: Fit) -> Iterator[tuple[str, Options, Machine]]:

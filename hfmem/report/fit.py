@@ -14,7 +14,7 @@ from hfmem.advice.values import Fit
 from hfmem.estimator.values import GROUPS, Estimate, Group, Offload, Rank, Serving
 from hfmem.hardware.values import Accelerator, Instance, Machine
 from hfmem.report.escapes import line
-from hfmem.report.sentences import machine_words
+from hfmem.report.sentences import in_which_case, machine_words
 from hfmem.report.values import GROUP_NAMES, Report
 from hfmem.report.width import command_lines, fold, items, left_out, narrowed, shortened, widest
 from hfmem.units import format_bytes
@@ -108,8 +108,7 @@ def _verdict(fit: Fit, unit: str) -> str:
     total = fit.estimate.total if fit.estimate else 0
     sign = "≥ " if fit.estimate and fit.estimate.is_lower_bound else ""
     size = f"{sign}{format_bytes(total, unit, label=False)} of {format_bytes(fit.usable, unit)}"
-    which = "with some recipes" if fit.estimate is None or fit.estimate.training is None else "if states are paged out"
-    some = f", fits {which}" if fit.verdict == "unknown" and by_some(fit) else ""
+    some = f", fits {in_which_case(fit.estimate)}" if fit.verdict == "unknown" and by_some(fit) else ""
     return f"{size}: {_WORDS.get(fit.verdict, fit.verdict)}{some}"
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from hfmem.fetcher.disk import cache_room
 from hfmem.options.otherwise import Otherwise
 from hfmem.report.fit import by_some, machine_name, tight_words
+from hfmem.report.sentences import in_which_case
 from hfmem.units import format_bytes
 
 if TYPE_CHECKING:
@@ -109,12 +110,13 @@ def _refusals(report: Report) -> Iterator[str]:
 
 
 def _some(report: Report, unit: str) -> Iterator[str]:
-    """Accelerators on which the model fits with only some of the recipes for the requested quantisation."""
+    """Accelerators on which the model fits with only the lower end of their range."""
     for fit in _of(report, "unknown"):
         if fit.estimate is None or not by_some(fit):
             continue
         low, high, room = (format_bytes(size, unit) for size in (fit.estimate.low, fit.estimate.total, fit.usable))
-        yield f"{report.name} fits on {machine_name(fit)} with some recipes only: {low} to {high} of {room}."
+        case = in_which_case(fit.estimate)
+        yield f"{report.name} fits on {machine_name(fit)} {case} only: {low} to {high} of {room}."
 
 
 def _tight(report: Report, unit: str) -> Iterator[str]:

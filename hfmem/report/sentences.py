@@ -10,7 +10,7 @@ from hfmem.estimator.values import Estimate
 from hfmem.report.values import Report
 from hfmem.units import format_bytes
 
-__all__ = ["lacking", "limits", "machine_words", "memory_words", "on_what", "sentence"]
+__all__ = ["in_which_case", "lacking", "limits", "machine_words", "memory_words", "on_what", "sentence"]
 
 _WORDS: Final = {
     "fits": "Fits on",
@@ -57,7 +57,18 @@ def _room(fit: Fit, unit: str) -> str:
 
 def on_what(estimate: Estimate) -> str:
     """What decides where in its range a total lies."""
-    return "the recipe" if estimate.training is None else "how much is paged out to the host"
+    if estimate.training is not None:
+        return "how much is paged out to the host"
+    return "how cuDNN runs convolutions" if estimate.phases else "the recipe"
+
+
+def in_which_case(estimate: Estimate | None) -> str:
+    """When a total is at the lower end of its range."""
+    if estimate is not None and estimate.training is not None:
+        return "if states are paged out"
+    if estimate is not None and estimate.phases:
+        return "with some ways to run convolutions"
+    return "with some recipes"
 
 
 def limits(fit: Fit) -> Iterator[str]:

@@ -50,9 +50,16 @@ class Diffusers:
     suggestions = Suggestions(
         others=(
             ("--vae-tiling", (("vae_tiling", True),)),
+            ("--vae-slicing", (("vae_slicing", True),)),
             ("--offload model", (("offload", "model"),)),
             ("--offload model --vae-tiling", (("offload", "model"), ("vae_tiling", True))),
+            ("--offload model --vae-slicing", (("offload", "model"), ("vae_slicing", True))),
+            ("--offload sequential", (("offload", "sequential"),)),
             ("--offload sequential --vae-tiling", (("offload", "sequential"), ("vae_tiling", True))),
+            (
+                "--offload sequential --vae-tiling --vae-slicing",
+                (("offload", "sequential"), ("vae_tiling", True), ("vae_slicing", True)),
+            ),
         )
     )
 
