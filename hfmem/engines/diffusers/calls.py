@@ -16,7 +16,7 @@ from hfmem.mapper.pipelines.sizes import sizes, unlike
 from hfmem.mapper.pipelines.values import Component
 from hfmem.mapper.values import Certainty
 
-__all__ = ["Call", "Taken", "outputs_of", "rows", "taken", "tiles_of"]
+__all__ = ["Call", "Taken", "outputs_of", "rows", "taken", "tiles_of", "unmeasured"]
 
 _HALVES: Final = 2  # float32 is twice as large where it was not measured
 
@@ -85,9 +85,10 @@ def _row(component: Component, method: str, *, single: bool) -> tuple[Mapping[st
 
 
 def taken(component: Component, call: Call, *, single: bool, method: str = "forward") -> Taken | None:
-    """What a call takes; None for a class that is not measured."""
+    """What a call takes; None for a class that is not measured, or not with sizes of this config. Text encoders, which
+    take little beside their weights, are told by the nearest that is."""
     row, odd = _row(component, method, single=single)
-    if row is None:
+    if row is None or (odd and not component.encodes_text):
         return None
     have = sizes(component, row)
     factor = _HALVES if single and row["precision"] == "half" else 1
@@ -106,6 +107,13 @@ def taken(component: Component, call: Call, *, single: bool, method: str = "forw
         source=f"hfmem/data/diffusers_calls.jsonl: {row['versions']}",
         odd=odd,
     )
+
+
+def unmeasured(component: Component, method: str = "forward") -> str:
+    """Why it is not known what a call takes."""
+    _, odd = _row(component, method, single=False)
+    config = f" with this config ({', '.join(odd[:4])})" if odd else ""
+    return f"calls of {component.class_name}{config} are not measured"
 
 
 def outputs_of(component: Component, call: Call, *, single: bool, method: str) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
+from hfmem.engines.diffusers.calls import unmeasured
 from hfmem.engines.diffusers.command import python_lines
 from hfmem.engines.diffusers.convolutions import COPIES, highest
 from hfmem.engines.diffusers.options import DiffusersOptions
@@ -149,7 +150,7 @@ class Diffusers:
             peak_phase=stage.name,
             spared=total_of(top) - least,
             host=host_terms(weights, how),
-            notes=tuple(_notes(found, run)),
+            notes=tuple(_notes(run)),
             serving=Serving(
                 kv_pool=None,
                 kv_tokens=None,
@@ -237,20 +238,21 @@ def _phases(ends: Sequence[tuple[Stage, tuple[Term, ...], tuple[Term, ...]]]) ->
         yield Phase(name=name, terms=terms)
 
 
+_METHODS: Final = {"vae_encode": "encode", "vae_decode": "decode"}
+
+
 def _unmeasured(pipeline: Pipeline, found: Sequence[Stage]) -> Iterator[tuple[Group, str]]:
     for stage in found:
         if stage.found is None:
-            yield "activations", f"{stage.component.name}: calls of {stage.component.class_name} are not measured"
+            yield (
+                "activations",
+                f"{stage.component.name}: {unmeasured(stage.component, _METHODS.get(stage.name, 'forward'))}",
+            )
     if not pipeline.denoisers:
         yield "activations", "the pipeline's denoiser is unknown"
 
 
-def _notes(found: Sequence[Stage], run: Run) -> Iterator[str]:
-    for stage in found:
-        if stage.found is not None and stage.found.odd and stage.name == "denoise":
-            keys = ", ".join(stage.found.odd[:4])
-            name = stage.component.class_name
-            yield f"{name} is not measured with this config ({keys}): its activations are typical."
+def _notes(run: Run) -> Iterator[str]:
     if run.guided and run.network > run.batch:
         yield Detail(f"Guidance multiplies the batch of the denoiser: {run.network}.")
 

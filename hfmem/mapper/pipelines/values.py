@@ -56,6 +56,11 @@ class Component:
         count = "unknown size" if self.parameters is None else f"{self.parameters.total:,} parameters"
         return f"<Component {self.name}: {self.class_name}, {count}>"
 
+    @property
+    def encodes_text(self) -> bool:
+        """Whether it is a text encoder."""
+        return self.kind == "text_encoder"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Pipeline:

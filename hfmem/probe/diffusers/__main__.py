@@ -9,9 +9,13 @@ import sys
 import time
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
+from hfmem.engines.diffusers.calls import rows as measured
+from hfmem.mapper.pipelines.sizes import unlike
+from hfmem.mapper.pipelines.values import Component
 from hfmem.probe.diffusers.measuring import measure
 from hfmem.probe.diffusers.recipes import DENOISERS, ENCODERS, VAES, Recipe
 
@@ -28,10 +32,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--quick", action="store_true", help="without varying the sizes of the configs")
     parser.add_argument("--half", action="store_true", help="without float32")
     parser.add_argument("--kind", choices=("denoiser", "vae", "text_encoder"), help="only classes of this kind")
+    parser.add_argument("--catalog", action="store_true", help="the configs of the catalog that no row describes")
     options = parser.parse_args(arguments)
     warnings.simplefilter("ignore")
     for kind, table in (("denoiser", DENOISERS), ("vae", VAES), ("text_encoder", ENCODERS)):
-        for name, recipes in table.items():
+        for name, usual in table.items():
+            recipes = _of_catalog(name, usual) if options.catalog else usual
             if (
                 (options.classes and name not in options.classes)
                 or name in options.without
@@ -42,8 +48,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
             failed: list[dict[str, Any]] = []
             for recipe in recipes:
                 _one((name, kind, recipe), rows, failed, options)
-                _replace(_TABLE, name, rows)  # after each, as a class may take long
-                _replace(_REPORT, name, failed)
+                # after each, as a class may take long
+                _replace(_TABLE, name, rows, adding=options.catalog)
+                _replace(_REPORT, name, failed, adding=options.catalog)
+
+
+def _of_catalog(name: str, usual: Sequence[Recipe]) -> tuple[Recipe, ...]:
+    """The calls of a class with those configs of the catalog's pipelines that differ from what is measured."""
+    found: list[Recipe] = []
+    for line in (_TABLE.parent / "pipelines.jsonl").read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        if row.get("class") != name or not row.get("config"):
+            continue
+        config = {key: tuple(value) if isinstance(value, list) else value for key, value in row["config"].items()}
+        config = {key: value for key, value in config.items() if not key.startswith("_")}
+        component = Component(name="it", kind="other", library="diffusers", class_name=name, config=row["config"])
+        for recipe in {recipe.method: recipe for recipe in usual}.values():
+            same = [one for one in measured(name) if one["call"] == recipe.method]
+            if all(unlike(component, one) for one in same):
+                found.append(replace(recipe, config=config))
+    return tuple(found)
 
 
 def _one(what: tuple[str, str, Recipe], rows: list[dict[str, Any]], failed: list[dict[str, Any]], options: Any) -> None:
@@ -67,9 +91,10 @@ def _one(what: tuple[str, str, Recipe], rows: list[dict[str, Any]], failed: list
         )
 
 
-def _replace(path: Path, name: str, rows: list[dict[str, Any]]) -> None:
+def _replace(path: Path, name: str, rows: list[dict[str, Any]], *, adding: bool) -> None:
+    """Write the rows of a class, in place of its former ones or after them."""
     old = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    kept = [row for row in old if row["class"] != name]
+    kept = [row for row in old if row["class"] != name or (adding and row not in rows)]
     found = sorted([*kept, *rows], key=lambda row: row["class"])
     path.write_text("".join(json.dumps(row) + "\n" for row in found))
 
