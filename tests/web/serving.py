@@ -66,6 +66,7 @@ def serving(
     """Serve the page while the block runs; without `env` it reaches no Hub."""
     port = _free()
     around = {**os.environ, **(NOWHERE if env is None else env), "HF_HOME": str(home / "hf"), "PYTHONPATH": _paths()}
+    around["PYTHONUNBUFFERED"] = "1"  # the log is read while it runs
     log = home / f"page-{port}.log"
     with log.open("wb") as out:
         process = subprocess.Popen(
