@@ -155,6 +155,13 @@ class Hub:
         return await self._loop.create_server(lambda: _Connection(self, port), "127.0.0.1", 0, backlog=512)
 
     async def _close(self) -> None:
+        # A server that is closed while a connection is being accepted leaves it open, its client waiting for an answer
+        # for ever: nothing is accepted any more, what was is awaited, and then the server is closed.
+        for server in self._servers:
+            for listening in server.sockets:
+                self._loop.remove_reader(listening.fileno())
+        accepting = asyncio.all_tasks() - {asyncio.current_task()}
+        await asyncio.gather(*accepting, return_exceptions=True)
         for server in self._servers:
             server.close()
         for connection in tuple(self._connections):

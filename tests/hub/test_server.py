@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import subprocess
@@ -191,6 +192,21 @@ def test_a_hub_that_closes_ends_stalled_requests() -> None:
             time.sleep(0.001)
         hub.stop()
         assert connection.recv(10) == b""
+
+
+def test_a_hub_that_closes_ends_connections_that_it_is_accepting() -> None:
+    for _ in range(20):
+        hub = Hub()
+        hub.start()
+        port = urlsplit(hub.url).port or 0
+        connections = [socket.socket() for _ in range(20)]
+        for connection in connections:
+            connection.settimeout(5)
+            connection.connect(("127.0.0.1", port))
+        hub.stop()
+        for connection in connections:
+            with connection, contextlib.suppress(ConnectionError):
+                assert connection.recv(10) == b""
 
 
 def test_an_ignored_range_sends_hardly_more_than_is_read(hub: Hub) -> None:
