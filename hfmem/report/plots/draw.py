@@ -116,7 +116,7 @@ def _legend(figure: Any, panels: Sequence[Panel]) -> None:
     from matplotlib.patches import Patch
 
     groups = [group for group in GROUPS if any(group in _groups(panel) for panel in panels)]
-    keys = [Patch(color=COLOURS[group], label=GROUP_NAMES[group]) for group in groups]
+    keys: list[Any] = [Patch(color=COLOURS[group], label=GROUP_NAMES[group]) for group in groups]
     several = next((panel for panel in panels if isinstance(panel, Curves) and len(panel.curves) > 1), None)
     for number, (name, _) in enumerate(several.curves if several is not None else ()):
         colour, dash = _look(number)
