@@ -15,7 +15,8 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from hfmem.probe.diffusers.fitting import IMAGE, TEXT, VIDEO, Call, Fitted, Sizes, deviation, fit
-from hfmem.probe.diffusers.recipes import Recipe, Tensors
+from hfmem.probe.diffusers.inputs import Tensors
+from hfmem.probe.diffusers.recipes import Recipe
 from hfmem.probe.diffusers.recording import Recorded, build, record
 from hfmem.probe.diffusers.uncached import diffusers
 

@@ -1,7 +1,4 @@
-"""How each class of diffusers is called: inputs by the sizes of a call, and configs to start from.
-
-`H` and `W` are sizes of the latents, `F` frames of the latents, `T` tokens of the text, `B` the batch of the network.
-"""
+"""How each class of diffusers is called: what it is given (`inputs`), and configs to start from."""
 
 from __future__ import annotations
 
@@ -9,37 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import torch
-
+from hfmem.probe.diffusers import inputs
 from hfmem.probe.diffusers.fitting import Call
+from hfmem.probe.diffusers.inputs import Config, Tensors
 
-__all__ = ["DENOISERS", "ENCODERS", "VAES", "Recipe", "Tensors"]
-
-Config = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Tensors:
-    """Makes the inputs of one call."""
-
-    call: Call
-    config: Mapping[str, Any]
-    dtype: torch.dtype
-
-    def __call__(self, *shape: int) -> torch.Tensor:
-        return torch.empty(shape, dtype=self.dtype)
-
-    def single(self, *shape: int) -> torch.Tensor:
-        """In float32."""
-        return torch.empty(shape, dtype=torch.float32)
-
-    def whole(self, *shape: int) -> torch.Tensor:
-        """Of integers."""
-        return torch.zeros(shape, dtype=torch.long)
-
-    def flags(self, *shape: int) -> torch.Tensor:
-        """Of booleans."""
-        return torch.ones(shape, dtype=torch.bool)
+__all__ = ["DENOISERS", "ENCODERS", "VAES", "Recipe"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,355 +42,6 @@ class Recipe:
     frames: tuple[int, int] = (3, 5)
     tokens: bool = False
     texts: tuple[int, int] = (64, 96)
-
-
-def _packed(t: Tensors, c: Call, g: Mapping[str, Any], **more: Any) -> dict[str, Any]:
-    """Latents as patches of 2 x 2 in a row, with positions."""
-    n, axes = c.height * c.width // 4, len(g.get("axes_dims_rope") or (1, 2, 3))
-    return {
-        "hidden_states": t(c.batch, n, g["in_channels"]),
-        "encoder_hidden_states": t(c.batch, c.text, g["joint_attention_dim"]),
-        "timestep": t(c.batch),
-        "img_ids": t(n, axes),
-        "txt_ids": t(c.text, axes),
-        **more,
-    }
-
-
-def _flux(t: Tensors, c: Call, g: Mapping[str, Any]) -> dict[str, Any]:
-    guided = {"guidance": t.single(c.batch)} if g.get("guidance_embeds") else {}
-    return _packed(t, c, g, pooled_projections=t(c.batch, g["pooled_projection_dim"]), **guided)
-
-
-def _flux2(t: Tensors, c: Call, g: Mapping[str, Any]) -> dict[str, Any]:
-    # patches of the latents are four channels each already; positions for each image of the batch
-    n = c.height * c.width // 4
-    guided = {"guidance": t.single(c.batch)} if g.get("guidance_embeds") else {}
-    return {
-        "hidden_states": t(c.batch, n, g["in_channels"]),
-        "encoder_hidden_states": t(c.batch, c.text, g["joint_attention_dim"]),
-        "timestep": t(c.batch),
-        "img_ids": t.whole(c.batch, n, 4),
-        "txt_ids": t.whole(c.batch, c.text, 4),
-        **guided,
-    }
-
-
-def _image(text: str, **more: Callable[[Tensors, Call, Mapping[str, Any]], Any]) -> Callable[..., dict[str, Any]]:
-    """Latents of an image, text in as many dimensions as the key `text` says, and more inputs."""
-
-    def inputs(t: Tensors, c: Call, g: Mapping[str, Any]) -> dict[str, Any]:
-        return {
-            "hidden_states": t(c.batch, g["in_channels"], c.height, c.width),
-            "encoder_hidden_states": t(c.batch, c.text, g[text]),
-            "timestep": t(c.batch),
-            **{name: make(t, c, g) for name, make in more.items()},
-        }
-
-    return inputs
-
-
-def _video(text: str, **more: Callable[[Tensors, Call, Mapping[str, Any]], Any]) -> Callable[..., dict[str, Any]]:
-    def inputs(t: Tensors, c: Call, g: Mapping[str, Any]) -> dict[str, Any]:
-        return {
-            "hidden_states": t(c.batch, g["in_channels"], c.frames, c.height, c.width),
-            "encoder_hidden_states": t(c.batch, c.text, g[text]),
-            "timestep": t.whole(c.batch),
-            **{name: make(t, c, g) for name, make in more.items()},
-        }
-
-    return inputs
-
-
-def _pair(t: Tensors, c: Call, _g: Mapping[str, Any]) -> torch.Tensor:
-    return t(c.batch, 2)
-
-
-def _mask(t: Tensors, c: Call, _g: Mapping[str, Any]) -> torch.Tensor:
-    return t.whole(c.batch, c.text)
-
-
-def _true(t: Tensors, c: Call, _g: Mapping[str, Any]) -> torch.Tensor:
-    return t.flags(c.batch, c.text)
-
-
-def _cogvideo(t: Tensors, c: Call, g: Mapping[str, Any]) -> dict[str, Any]:
-    found = {
-        "hidden_states": t(c.batch, c.frames, g["in_channels"], c.height, c.width),
-        "encoder_hidden_states": t(c.batch, c.text, g["text_embed_dim"]),
-        "timestep": t.whole(c.batch),
-    }
-    if g.get("use_rotary_positional_embeddings"):
-        n = c.frames * c.height * c.width // 4 // (g.get("patch_size_t") or 1)
-        found["image_rotary_emb"] = tuple(t.single(n, g["attention_head_dim"]) for _ in range(2))
-    return found
-
-
-def _pixart(t: Tensors, c: Call, g: Mapping[str, Any]) -> dict[str, Any]:
-    more = g["use_additional_conditions"]
-    if more is None:
-        more = g["sample_size"] == 128
-    conditions = (
-        {"resolution": t(c.batch, 2), "aspect_ratio": t(c.batch, 1)}
-        if more
-        else {"resolution": None, "aspect_ratio": None}
-    )
-    return {
-        "hidden_states": t(c.batch, g["in_channels"], c.height, c.width),
-        "encoder_hidden_states": t(c.batch, c.text, g["caption_channels"]),
-        "timestep": t(c.batch),
-        "added_cond_kwargs": conditions,
-        "encoder_attention_mask": t.whole(c.batch, c.text),
-    }
-
-
-def _hunyuandit(t: Tensors, c: Call, g: Mapping[str, Any]) -> dict[str, Any]:
-    n = c.height * c.width // 4
-    return {
-        "hidden_states": t(c.batch, g["in_channels"], c.height, c.width),
-        "timestep": t(c.batch),
-        "encoder_hidden_states": t(c.batch, 77, g["cross_attention_dim"]),
-        "text_embedding_mask": t.whole(c.batch, 77),
-        "encoder_hidden_states_t5": t(c.batch, 256, g["cross_attention_dim_t5"]),
-        "text_embedding_mask_t5": t.whole(c.batch, 256),
-        "image_meta_size": t(c.batch, 6),
-        "style": t.whole(c.batch),
-        "image_rotary_emb": tuple(t.single(n, g["attention_head_dim"]) for _ in range(2)),
-    }
-
-
-def _lumina_next(t: Tensors, c: Call, g: Mapping[str, Any]) -> dict[str, Any]:
-    half = g["hidden_size"] // g["num_attention_heads"] // 2
-    return {
-        "hidden_states": t(c.batch, g["in_channels"], c.height, c.width),
-        "timestep": t(c.batch),
-        "encoder_hidden_states": t(c.batch, c.text, g["cross_attention_dim"]),
-        "encoder_mask": t.whole(c.batch, c.text),
-        "image_rotary_emb": torch.empty(384, 384, half, dtype=torch.complex64),
-        "cross_attention_kwargs": {},
-    }
-
-
-def _chroma(t: Tensors, c: Call, g: Mapping[str, Any]) -> dict[str, Any]:
-    return _packed(t, c, g, attention_mask=t.flags(c.batch, c.text + c.height * c.width // 4))
-
-
-def _qwen(t: Tensors, c: Call, g: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "hidden_states": t(c.batch, c.height * c.width // 4, g["in_channels"]),
-        "encoder_hidden_states": t(c.batch, c.text, g["joint_attention_dim"]),
-        "timestep": t(c.batch),
-        "img_shapes": [[(1, c.height // 2, c.width // 2)]] * c.batch,
-    }
-
-
-def _ltx(t: Tensors, c: Call, g: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "hidden_states": t(c.batch, c.frames * c.height * c.width, g["in_channels"]),
-        "encoder_hidden_states": t(c.batch, c.text, g["caption_channels"]),
-        "timestep": t.whole(c.batch),
-        "encoder_attention_mask": t.whole(c.batch, c.text),
-        "num_frames": c.frames,
-        "height": c.height,
-        "width": c.width,
-        "rope_interpolation_scale": (0.32, 32, 32),
-    }
-
-
-def _kandinsky5(t: Tensors, c: Call, g: Mapping[str, Any]) -> dict[str, Any]:
-    channels = g["in_visual_dim"] * 2 + 1 if g["visual_cond"] else g["in_visual_dim"]
-    return {
-        "hidden_states": t(c.batch, c.frames, c.height, c.width, channels),
-        "encoder_hidden_states": t(c.batch, c.text, g["in_text_dim"]),
-        "timestep": t(c.batch),
-        "pooled_projections": t(c.batch, g["in_text_dim2"]),
-        "visual_rope_pos": [torch.arange(c.frames), torch.arange(c.height // 2), torch.arange(c.width // 2)],
-        "text_rope_pos": torch.arange(c.text),
-    }
-
-
-def _z_image(t: Tensors, c: Call, g: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "x": [t(g["in_channels"], 1, c.height, c.width) for _ in range(c.batch)],
-        "t": t(c.batch),
-        "cap_feats": [t(c.text, g["cap_feat_dim"]) for _ in range(c.batch)],
-    }
-
-
-def _unet(t: Tensors, c: Call, g: Mapping[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = {
-        "sample": t(c.batch, g["in_channels"], c.height, c.width),
-        "timestep": t.whole(),
-        "encoder_hidden_states": t(c.batch, c.text, g.get("encoder_hid_dim") or g["cross_attention_dim"]),
-    }
-    if g.get("addition_embed_type") == "text_time":
-        ids = 6 if g["projection_class_embeddings_input_dim"] != 2560 else 5
-        pooled = g["projection_class_embeddings_input_dim"] - ids * g["addition_time_embed_dim"]
-        found["added_cond_kwargs"] = {"text_embeds": t(c.batch, pooled), "time_ids": t(c.batch, ids)}
-    if g.get("num_class_embeds"):
-        found["class_labels"] = t.whole(c.batch)
-    return found
-
-
-def _controlnet(t: Tensors, c: Call, g: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        **_unet(t, c, g),
-        "controlnet_cond": t(c.batch, g["conditioning_channels"], c.height * 8, c.width * 8),
-    }
-
-
-def _flux_controlnet(t: Tensors, c: Call, g: Mapping[str, Any]) -> dict[str, Any]:
-    return {**_flux(t, c, g), "controlnet_cond": t(c.batch, c.height * c.width // 4, g["in_channels"])}
-
-
-def _sd3(t: Tensors, c: Call, g: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        **_image("joint_attention_dim")(t, c, g),
-        "pooled_projections": t(c.batch, g["pooled_projection_dim"]),
-    }
-
-
-def _unet_frames(t: Tensors, c: Call, g: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "sample": t(c.batch, g["in_channels"], c.frames, c.height, c.width),
-        "timestep": t.whole(),
-        "encoder_hidden_states": t(c.batch, c.text, g["cross_attention_dim"]),
-    }
-
-
-def _svd(t: Tensors, c: Call, g: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "sample": t(c.batch, c.frames, g["in_channels"], c.height, c.width),
-        "timestep": t.whole(),
-        "encoder_hidden_states": t(c.batch, 1, g["cross_attention_dim"]),
-        "added_time_ids": t(c.batch, 3),
-    }
-
-
-def _cascade(t: Tensors, c: Call, g: Mapping[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = {
-        "sample": t(c.batch, g["in_channels"], c.height, c.width),
-        "timestep_ratio": t(c.batch),
-        "clip_text_pooled": t(c.batch, 1, g["clip_text_pooled_in_channels"]),
-    }
-    if g.get("clip_text_in_channels"):
-        found["clip_text"] = t(c.batch, c.text, g["clip_text_in_channels"])
-    if g.get("clip_image_in_channels"):
-        found["clip_img"] = t(c.batch, 1, g["clip_image_in_channels"])
-    if g.get("effnet_in_channels"):
-        found["effnet"] = t(c.batch, g["effnet_in_channels"], c.height * 3 // 32 or 1, c.width * 3 // 32 or 1)
-    return found
-
-
-def _hunyuan(t: Tensors, c: Call, g: Mapping[str, Any]) -> dict[str, Any]:
-    found = {
-        **_video("text_embed_dim", encoder_attention_mask=_mask)(t, c, g),
-        "pooled_projections": t(c.batch, g["pooled_projection_dim"]),
-    }
-    if g["guidance_embeds"]:
-        found["guidance"] = t(c.batch)
-    return found
-
-
-def _cosmos(t: Tensors, c: Call, g: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        **_video("text_embed_dim")(t, c, g),
-        "hidden_states": t(c.batch, g["in_channels"], c.frames, c.height, c.width),
-        "fps": 24,
-        "padding_mask": t(1, 1, c.height * 8, c.width * 8),
-    }
-
-
-def _allegro(t: Tensors, c: Call, g: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        **_video("caption_channels", encoder_attention_mask=_mask)(t, c, g),
-        "attention_mask": t.whole(c.batch, c.frames, c.height, c.width),
-    }
-
-
-def _audio(t: Tensors, c: Call, g: Mapping[str, Any]) -> dict[str, Any]:
-    length = c.height * c.width
-    return {
-        "hidden_states": t(c.batch, g["in_channels"], length),
-        "timestep": t(c.batch),
-        "encoder_hidden_states": t(c.batch, c.text, g["cross_attention_input_dim"]),
-        "global_hidden_states": t(c.batch, 1, g["global_states_input_dim"]),
-        "rotary_embedding": tuple(t.single(length + 1, g["attention_head_dim"] // 2) for _ in range(2)),
-    }
-
-
-def _prior(t: Tensors, c: Call, g: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "hidden_states": t(c.batch, g["embedding_dim"]),
-        "timestep": t.whole(),
-        "proj_embedding": t(c.batch, g["embedding_dim"]),
-        "encoder_hidden_states": t(c.batch, g["num_embeddings"], g["embedding_dim"]),
-    }
-
-
-def _sizes(t: Tensors, c: Call, g: Mapping[str, Any], text: str) -> dict[str, Any]:
-    return _image(text, original_size=_pair, target_size=_pair, crop_coords=_pair)(t, c, g)
-
-
-def _vace(t: Tensors, c: Call, g: Mapping[str, Any]) -> dict[str, Any]:
-    control = t(c.batch, g["vace_in_channels"], c.frames, c.height, c.width)
-    return {**_video("text_dim")(t, c, g), "control_hidden_states": control}
-
-
-def _krea2(t: Tensors, c: Call, g: Mapping[str, Any]) -> dict[str, Any]:
-    n = c.height * c.width // 4
-    return {
-        "hidden_states": t(c.batch, n, g["in_channels"]),
-        "encoder_hidden_states": t(c.batch, c.text, g["num_text_layers"], g["text_hidden_dim"]),
-        "timestep": t(c.batch),
-        "position_ids": t.whole(c.text + n, 3),
-    }
-
-
-def _ernie(t: Tensors, c: Call, g: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "hidden_states": t(c.batch, g["in_channels"], c.height // 2, c.width // 2),
-        "timestep": t(c.batch),
-        "text_bth": t(c.batch, c.text, g["text_in_dim"]),
-        "text_lens": t.whole(c.batch),
-    }
-
-
-def _hunyuan_image(t: Tensors, c: Call, g: Mapping[str, Any]) -> dict[str, Any]:
-    found = _image("text_embed_dim", encoder_attention_mask=_mask)(t, c, g)
-    if g["guidance_embeds"]:
-        found["guidance"] = t(c.batch)
-    return found
-
-
-def _hunyuan15(t: Tensors, c: Call, g: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        **_video("text_embed_dim", encoder_attention_mask=_mask)(t, c, g),
-        "encoder_hidden_states_2": t(c.batch, 256, g["text_embed_2_dim"]),
-        "encoder_attention_mask_2": t.whole(c.batch, 256),
-        "image_embeds": t(c.batch, 729, g["image_embed_dim"]),
-    }
-
-
-def _joy(t: Tensors, c: Call, g: Mapping[str, Any]) -> dict[str, Any]:
-    return _video("text_dim")(t, c, g)
-
-
-def _bria(t: Tensors, c: Call, g: Mapping[str, Any]) -> dict[str, Any]:
-    return _packed(t, c, g)
-
-
-def _fibo(t: Tensors, c: Call, g: Mapping[str, Any]) -> dict[str, Any]:
-    layers = [t(c.batch, c.text, g["text_encoder_dim"]) for _ in range(g["num_layers"] + g["num_single_layers"])]
-    return _packed(t, c, g, text_encoder_layers=layers)
-
-
-def _longcat(t: Tensors, c: Call, g: Mapping[str, Any]) -> dict[str, Any]:
-    return _packed(t, c, g)
-
-
-def _text(c: Call) -> int:
-    return c.text
 
 
 _SD = {
@@ -487,18 +109,18 @@ _KL = {**_FOUR_D, **_FOUR_U, "block_out_channels": (128, 256, 512, 512), "layers
 
 DENOISERS: Final[dict[str, tuple[Recipe, ...]]] = {
     "FluxTransformer2DModel": (
-        Recipe(inputs=_flux, config={"guidance_embeds": True}),
-        Recipe(inputs=_flux, config={"guidance_embeds": False}),
+        Recipe(inputs=inputs.flux, config={"guidance_embeds": True}),
+        Recipe(inputs=inputs.flux, config={"guidance_embeds": False}),
     ),
     "UNet2DConditionModel": tuple(
-        Recipe(inputs=_unet, config=config, even=16, keys=("block_out_channels",))
+        Recipe(inputs=inputs.unet, config=config, even=16, keys=("block_out_channels",))
         for config in (_SDXL, _SD, _KOLORS, _REFINER, _SD2)
     ),
-    "WanTransformer3DModel": (Recipe(inputs=_video("text_dim"), video=True),),
+    "WanTransformer3DModel": (Recipe(inputs=inputs.video("text_dim"), video=True),),
     "SD3Transformer2DModel": (
-        Recipe(inputs=_sd3, config={"num_attention_heads": 24, "num_layers": 24, "caption_projection_dim": 1536}),
+        Recipe(inputs=inputs.sd3, config={"num_attention_heads": 24, "num_layers": 24, "caption_projection_dim": 1536}),
         Recipe(
-            inputs=_sd3,
+            inputs=inputs.sd3,
             config={
                 "num_attention_heads": 24,
                 "num_layers": 24,
@@ -508,51 +130,58 @@ DENOISERS: Final[dict[str, tuple[Recipe, ...]]] = {
             },
         ),
         Recipe(
-            inputs=_sd3,
+            inputs=inputs.sd3,
             config={"num_attention_heads": 38, "num_layers": 38, "caption_projection_dim": 2432, "qk_norm": "rms_norm"},
         ),
     ),
-    "QwenImageTransformer2DModel": (Recipe(inputs=_qwen),),
-    "HunyuanVideoTransformer3DModel": (Recipe(inputs=_hunyuan, video=True, scalar=_text),),
+    "QwenImageTransformer2DModel": (Recipe(inputs=inputs.qwen),),
+    "HunyuanVideoTransformer3DModel": (Recipe(inputs=inputs.hunyuan, video=True, scalar=inputs.text),),
     "CogVideoXTransformer3DModel": (
         Recipe(
-            inputs=_cogvideo,
+            inputs=inputs.cogvideo,
             config={"num_attention_heads": 48, "num_layers": 42, "use_rotary_positional_embeddings": True},
             video=True,
             text=226,
         ),
-        Recipe(inputs=_cogvideo, video=True, text=226),
+        Recipe(inputs=inputs.cogvideo, video=True, text=226),
     ),
     "LTXVideoTransformer3DModel": (
-        Recipe(inputs=_ltx, video=True),
-        Recipe(inputs=_ltx, config={"attention_head_dim": 128, "cross_attention_dim": 4096}, video=True),
+        Recipe(inputs=inputs.ltx, video=True),
+        Recipe(inputs=inputs.ltx, config={"attention_head_dim": 128, "cross_attention_dim": 4096}, video=True),
     ),
-    "ZImageTransformer2DModel": (Recipe(inputs=_z_image, even=32, texts=(256, 512)),),
+    "ZImageTransformer2DModel": (Recipe(inputs=inputs.z_image, even=32, texts=(256, 512)),),
     "Flux2Transformer2DModel": (
-        Recipe(inputs=_flux2, config={"guidance_embeds": True}),
+        Recipe(inputs=inputs.flux2, config={"guidance_embeds": True}),
         *(
-            Recipe(inputs=_flux2, config={"guidance_embeds": False, "num_attention_heads": n, "joint_attention_dim": d})
+            Recipe(
+                inputs=inputs.flux2,
+                config={"guidance_embeds": False, "num_attention_heads": n, "joint_attention_dim": d},
+            )
             for n, d in ((24, 7680), (32, 12288))
         ),
     ),
-    "MochiTransformer3DModel": (Recipe(inputs=_video("text_embed_dim", encoder_attention_mask=_true), video=True),),
-    "SanaTransformer2DModel": (Recipe(inputs=_image("caption_channels", encoder_attention_mask=_mask)),),
-    "PixArtTransformer2DModel": (
-        Recipe(inputs=_pixart, config={"caption_channels": 4096}),
-        Recipe(inputs=_pixart, config={"caption_channels": 4096, "use_additional_conditions": False}),
+    "MochiTransformer3DModel": (
+        Recipe(inputs=inputs.video("text_embed_dim", encoder_attention_mask=inputs.true), video=True),
     ),
-    "ChromaTransformer2DModel": (Recipe(inputs=_chroma),),
-    "CogView4Transformer2DModel": (Recipe(inputs=lambda t, c, g: _sizes(t, c, g, "text_embed_dim")),),
+    "SanaTransformer2DModel": (Recipe(inputs=inputs.image("caption_channels", encoder_attention_mask=inputs.mask)),),
+    "PixArtTransformer2DModel": (
+        Recipe(inputs=inputs.pixart, config={"caption_channels": 4096}),
+        Recipe(inputs=inputs.pixart, config={"caption_channels": 4096, "use_additional_conditions": False}),
+    ),
+    "ChromaTransformer2DModel": (Recipe(inputs=inputs.chroma),),
+    "CogView4Transformer2DModel": (Recipe(inputs=lambda t, c, g: inputs.sizes(t, c, g, "text_embed_dim")),),
     "Lumina2Transformer2DModel": (
         Recipe(
-            inputs=_image("cap_feat_dim", encoder_attention_mask=_mask), config={"cap_feat_dim": 2304}, scalar=_text
+            inputs=inputs.image("cap_feat_dim", encoder_attention_mask=inputs.mask),
+            config={"cap_feat_dim": 2304},
+            scalar=inputs.text,
         ),
     ),
-    "StableCascadeUNet": tuple(Recipe(inputs=_cascade, config=config, even=16) for config in (_PRIOR, _DECODER)),
-    "AuraFlowTransformer2DModel": (Recipe(inputs=_image("joint_attention_dim")),),
+    "StableCascadeUNet": tuple(Recipe(inputs=inputs.cascade, config=config, even=16) for config in (_PRIOR, _DECODER)),
+    "AuraFlowTransformer2DModel": (Recipe(inputs=inputs.image("joint_attention_dim")),),
     "HunyuanDiT2DModel": (
         Recipe(
-            inputs=_hunyuandit,
+            inputs=inputs.hunyuandit,
             config={
                 "in_channels": 4,
                 "patch_size": 2,
@@ -566,35 +195,35 @@ DENOISERS: Final[dict[str, tuple[Recipe, ...]]] = {
         ),
     ),
     "UNetSpatioTemporalConditionModel": (
-        Recipe(inputs=_svd, video=True, text=1, even=16, keys=("block_out_channels",)),
+        Recipe(inputs=inputs.svd, video=True, text=1, even=16, keys=("block_out_channels",)),
     ),
-    "CogView3PlusTransformer2DModel": (Recipe(inputs=lambda t, c, g: _sizes(t, c, g, "text_embed_dim")),),
+    "CogView3PlusTransformer2DModel": (Recipe(inputs=lambda t, c, g: inputs.sizes(t, c, g, "text_embed_dim")),),
     "ControlNetModel": tuple(
         Recipe(
-            inputs=_controlnet,
+            inputs=inputs.controlnet,
             config={k: v for k, v in config.items() if k not in ("up_block_types", "sample_size")},
             even=16,
             keys=("block_out_channels",),
         )
         for config in (_SD, _SDXL)
     ),
-    "FluxControlNetModel": (Recipe(inputs=_flux_controlnet, config={"num_layers": 5, "num_single_layers": 10}),),
-    "SkyReelsV2Transformer3DModel": (Recipe(inputs=_video("text_dim"), video=True),),
-    "WanVACETransformer3DModel": (Recipe(inputs=_vace, video=True),),
-    "ChronoEditTransformer3DModel": (Recipe(inputs=_video("text_dim"), video=True),),
+    "FluxControlNetModel": (Recipe(inputs=inputs.flux_controlnet, config={"num_layers": 5, "num_single_layers": 10}),),
+    "SkyReelsV2Transformer3DModel": (Recipe(inputs=inputs.video("text_dim"), video=True),),
+    "WanVACETransformer3DModel": (Recipe(inputs=inputs.vace, video=True),),
+    "ChronoEditTransformer3DModel": (Recipe(inputs=inputs.video("text_dim"), video=True),),
     "SanaVideoTransformer3DModel": (
-        Recipe(inputs=_video("caption_channels", encoder_attention_mask=_mask), video=True),
+        Recipe(inputs=inputs.video("caption_channels", encoder_attention_mask=inputs.mask), video=True),
     ),
     "CosmosTransformer3DModel": (
-        Recipe(inputs=_cosmos, config={"in_channels": 17, "extra_pos_embed_type": None}, video=True),
-        Recipe(inputs=_cosmos, config={"in_channels": 17}, video=True),
+        Recipe(inputs=inputs.cosmos, config={"in_channels": 17, "extra_pos_embed_type": None}, video=True),
+        Recipe(inputs=inputs.cosmos, config={"in_channels": 17}, video=True),
     ),
-    "Kandinsky5Transformer3DModel": (Recipe(inputs=_kandinsky5, video=True),),
-    "HunyuanImageTransformer2DModel": (Recipe(inputs=_hunyuan_image, scalar=_text),),
-    "HunyuanVideo15Transformer3DModel": (Recipe(inputs=_hunyuan15, video=True, scalar=_text),),
+    "Kandinsky5Transformer3DModel": (Recipe(inputs=inputs.kandinsky5, video=True),),
+    "HunyuanImageTransformer2DModel": (Recipe(inputs=inputs.hunyuan_image, scalar=inputs.text),),
+    "HunyuanVideo15Transformer3DModel": (Recipe(inputs=inputs.hunyuan15, video=True, scalar=inputs.text),),
     "LatteTransformer3DModel": (
         Recipe(
-            inputs=_video("caption_channels"),
+            inputs=inputs.video("caption_channels"),
             config={
                 "in_channels": 4,
                 "out_channels": 8,
@@ -612,16 +241,16 @@ DENOISERS: Final[dict[str, tuple[Recipe, ...]]] = {
             video=True,
         ),
     ),
-    "LuminaNextDiT2DModel": (Recipe(inputs=_lumina_next),),
+    "LuminaNextDiT2DModel": (Recipe(inputs=inputs.lumina_next),),
     "ConsisIDTransformer3DModel": (
         Recipe(
-            inputs=_cogvideo,
+            inputs=inputs.cogvideo,
             config={"num_attention_heads": 48, "num_layers": 42, "use_rotary_positional_embeddings": True},
             video=True,
             text=226,
         ),
     ),
-    "PRXTransformer2DModel": (Recipe(inputs=_image("context_in_dim")),),
+    "PRXTransformer2DModel": (Recipe(inputs=inputs.image("context_in_dim")),),
     "DiTTransformer2DModel": (
         Recipe(
             inputs=lambda t, c, g: {
@@ -632,22 +261,28 @@ DENOISERS: Final[dict[str, tuple[Recipe, ...]]] = {
             text=0,
         ),
     ),
-    "OvisImageTransformer2DModel": (Recipe(inputs=_longcat),),
-    "LongCatImageTransformer2DModel": (Recipe(inputs=_longcat),),
-    "BriaTransformer2DModel": (Recipe(inputs=_bria),),
-    "BriaFiboTransformer2DModel": (Recipe(inputs=_fibo),),
+    "OvisImageTransformer2DModel": (Recipe(inputs=inputs.packed),),
+    "LongCatImageTransformer2DModel": (Recipe(inputs=inputs.packed),),
+    "BriaTransformer2DModel": (Recipe(inputs=inputs.packed),),
+    "BriaFiboTransformer2DModel": (Recipe(inputs=inputs.fibo),),
     "EasyAnimateTransformer3DModel": (
         Recipe(
-            inputs=_video("text_embed_dim"), config={"in_channels": 16, "out_channels": 16, "patch_size": 2}, video=True
+            inputs=inputs.video("text_embed_dim"),
+            config={"in_channels": 16, "out_channels": 16, "patch_size": 2},
+            video=True,
         ),
     ),
-    "AllegroTransformer3DModel": (Recipe(inputs=_allegro, video=True),),
-    "StableAudioDiTModel": (Recipe(inputs=_audio),),
-    "PriorTransformer": (Recipe(inputs=_prior, text=77),),
-    "UNet3DConditionModel": (Recipe(inputs=_unet_frames, video=True, even=16, keys=("block_out_channels",)),),
+    "AllegroTransformer3DModel": (Recipe(inputs=inputs.allegro, video=True),),
+    "StableAudioDiTModel": (Recipe(inputs=inputs.audio),),
+    "PriorTransformer": (Recipe(inputs=inputs.prior, text=77),),
+    "UNet3DConditionModel": (Recipe(inputs=inputs.unet_frames, video=True, even=16, keys=("block_out_channels",)),),
     "UNetMotionModel": (
         Recipe(
-            inputs=_unet_frames, config={"cross_attention_dim": 768}, video=True, even=16, keys=("block_out_channels",)
+            inputs=inputs.unet_frames,
+            config={"cross_attention_dim": 768},
+            video=True,
+            even=16,
+            keys=("block_out_channels",),
         ),
     ),
     "UNet2DModel": (
@@ -670,36 +305,10 @@ DENOISERS: Final[dict[str, tuple[Recipe, ...]]] = {
             keys=("block_out_channels",),
         ),
     ),
-    "Krea2Transformer2DModel": (Recipe(inputs=_krea2),),
-    "ErnieImageTransformer2DModel": (Recipe(inputs=_ernie, scalar=_text),),
-    "JoyImageEditTransformer3DModel": (Recipe(inputs=_joy, video=True),),
+    "Krea2Transformer2DModel": (Recipe(inputs=inputs.krea2),),
+    "ErnieImageTransformer2DModel": (Recipe(inputs=inputs.ernie, scalar=inputs.text),),
+    "JoyImageEditTransformer3DModel": (Recipe(inputs=inputs.video("text_dim"), video=True),),
 }
-
-
-def _latents(key: str, video: bool, still: bool) -> Callable[[Tensors, Call, Mapping[str, Any]], dict[str, Any]]:
-    def inputs(t: Tensors, c: Call, g: Mapping[str, Any]) -> dict[str, Any]:
-        frames = (c.frames,) if video else (1,) if still else ()
-        return {"z": t(c.batch, g[key], *frames, c.height, c.width)}
-
-    return inputs
-
-
-def _pixels(
-    scale: int, step: int, video: bool, still: bool
-) -> Callable[[Tensors, Call, Mapping[str, Any]], dict[str, Any]]:
-    def inputs(t: Tensors, c: Call, g: Mapping[str, Any]) -> dict[str, Any]:
-        frames = ((c.frames - 1) * step + 1,) if video else (1,) if still else ()
-        return {
-            "x": t(
-                c.batch,
-                3 if g.get("patch_size") else g.get("in_channels") or 3,
-                *frames,
-                c.height * scale,
-                c.width * scale,
-            )
-        }
-
-    return inputs
 
 
 def _vae(  # noqa: PLR0913 - what VAEs differ in
@@ -716,7 +325,7 @@ def _vae(  # noqa: PLR0913 - what VAEs differ in
     more = config or {}
     return (
         Recipe(
-            inputs=_latents(key, video, still),
+            inputs=inputs.latents(key, video, still),
             config=more,
             video=video,
             method="decode",
@@ -725,7 +334,7 @@ def _vae(  # noqa: PLR0913 - what VAEs differ in
             frames=frames,
         ),
         Recipe(
-            inputs=_pixels(scale, step, video, still),
+            inputs=inputs.pixels(scale, step, video, still),
             config=more,
             video=video,
             method="encode",
@@ -829,27 +438,12 @@ VAES: Final[dict[str, tuple[Recipe, ...]]] = {
     "ConsistencyDecoderVAE": (),
 }
 
-_CLIP = {"hidden_act": "quick_gelu"}
-
-
-def _ids(t: Tensors, c: Call, _g: Mapping[str, Any]) -> dict[str, Any]:
-    return {"input_ids": t.whole(c.batch, c.text)}
-
-
-def _clip(t: Tensors, c: Call, _g: Mapping[str, Any]) -> dict[str, Any]:
-    """Pipelines take the last layer but one."""
-    return {"input_ids": t.whole(c.batch, c.text), "output_hidden_states": True}
-
-
-def _masked(t: Tensors, c: Call, _g: Mapping[str, Any]) -> dict[str, Any]:
-    return {"input_ids": t.whole(c.batch, c.text), "attention_mask": t.whole(c.batch, c.text)}
-
 
 ENCODERS: Final[dict[str, tuple[Recipe, ...]]] = {
     "CLIPTextModel": (
         Recipe(
             tokens=True,
-            inputs=_clip,
+            inputs=inputs.clip,
             config={"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12, "num_hidden_layers": 12},
             text=77,
         ),
@@ -857,7 +451,7 @@ ENCODERS: Final[dict[str, tuple[Recipe, ...]]] = {
     "CLIPTextModelWithProjection": tuple(
         Recipe(
             tokens=True,
-            inputs=_clip,
+            inputs=inputs.clip,
             config={
                 "hidden_size": width,
                 "intermediate_size": 4 * width,
@@ -873,7 +467,7 @@ ENCODERS: Final[dict[str, tuple[Recipe, ...]]] = {
     "T5EncoderModel": (
         Recipe(
             tokens=True,
-            inputs=_ids,
+            inputs=inputs.ids,
             config={
                 "d_model": 4096,
                 "d_ff": 10240,
@@ -888,7 +482,7 @@ ENCODERS: Final[dict[str, tuple[Recipe, ...]]] = {
     "UMT5EncoderModel": (
         Recipe(
             tokens=True,
-            inputs=_masked,
+            inputs=inputs.masked,
             config={
                 "d_model": 4096,
                 "d_ff": 10240,
@@ -903,7 +497,7 @@ ENCODERS: Final[dict[str, tuple[Recipe, ...]]] = {
     "Qwen3ForCausalLM": (
         Recipe(
             tokens=True,
-            inputs=_masked,
+            inputs=inputs.masked,
             config={
                 "hidden_size": 2560,
                 "intermediate_size": 9728,
@@ -917,7 +511,7 @@ ENCODERS: Final[dict[str, tuple[Recipe, ...]]] = {
     "Qwen3Model": (
         Recipe(
             tokens=True,
-            inputs=_masked,
+            inputs=inputs.masked,
             config={
                 "hidden_size": 2560,
                 "intermediate_size": 9728,
@@ -931,7 +525,7 @@ ENCODERS: Final[dict[str, tuple[Recipe, ...]]] = {
     "Gemma2Model": (
         Recipe(
             tokens=True,
-            inputs=_masked,
+            inputs=inputs.masked,
             config={
                 "hidden_size": 2304,
                 "intermediate_size": 9216,
@@ -945,7 +539,7 @@ ENCODERS: Final[dict[str, tuple[Recipe, ...]]] = {
     "LlamaModel": (
         Recipe(
             tokens=True,
-            inputs=_masked,
+            inputs=inputs.masked,
             config={
                 "hidden_size": 4096,
                 "intermediate_size": 14336,
@@ -959,7 +553,7 @@ ENCODERS: Final[dict[str, tuple[Recipe, ...]]] = {
     "BertModel": (
         Recipe(
             tokens=True,
-            inputs=_masked,
+            inputs=inputs.masked,
             config={"hidden_size": 1024, "intermediate_size": 4096, "num_attention_heads": 16, "num_hidden_layers": 24},
         ),
     ),
