@@ -22,6 +22,7 @@ from hfmem.engines.sglang.fraction import fraction_of
 from hfmem.engines.sglang.pools import Widths, divided, widths_of
 from hfmem.engines.sglang.settings import settings_of
 from hfmem.engines.sglang.split import RULES
+from hfmem.engines.sglang.step import request_table, step_of
 from hfmem.estimator.split.ranks import rank_model
 from hfmem.estimator.split.stages import stages
 from hfmem.estimator.values import Scenario
@@ -31,10 +32,11 @@ from hfmem.scenario.options import Options
 from hfmem.scenario.resolve import resolve
 from hfmem.units import GIB
 
-__all__ = ["Comparison", "comparisons", "rows", "table"]
+__all__ = ["Comparison", "comparisons", "room", "rows", "table"]
 
 FIXTURE: Final = Path(__file__).parents[2] / "fixtures" / "measured" / "sglang.jsonl"
 Row = dict[str, Any]
+_REQUESTS: Final = 2048  # at once by default, at least
 
 KINDS: Final = {
     "weights": "weights",
@@ -163,6 +165,16 @@ def _tokens(row: Row, widths: Widths) -> _Found:
         serving = Prepared.of(model, scenario).estimate(scenario).serving
         if serving is not None and serving.kv_tokens:
             yield "line", row["tokens"], serving.kv_tokens
+
+
+def room(row: Row) -> Iterable[tuple[str, float, float]]:
+    """The log, the GiB that a step, its graphs and the table of requests take, and those that the server left for them,
+    where it was told the share and the free memory is known."""
+    if row.get("free_before") and "mem_fraction_static" in row.get("asked", {}):
+        model, scenario = _scenario(row)
+        step, running = step_of(model, scenario), row["asked"].get("max_running_requests") or _REQUESTS
+        needed = step.nbytes + request_table(scenario, running)
+        yield row["log"], needed / GIB, row["free_before"] * (1 - row["asked"]["mem_fraction_static"])
 
 
 def _states(row: Row) -> _Found:

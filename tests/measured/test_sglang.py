@@ -8,7 +8,7 @@ from statistics import median
 
 import pytest
 
-from tests.measured.sglang import Comparison, comparisons, rows, table
+from tests.measured.sglang import Comparison, comparisons, room, rows, table
 
 DOCS = Path(__file__).parents[2] / "docs" / "sglang.md"
 
@@ -49,6 +49,14 @@ def test_tokens_from_free_memory() -> None:
 
 def test_tokens_from_the_command_line() -> None:
     assert median(abs(found.error) for found in of("line")) <= 0.03
+    assert share(of("line"), 0.04) == 1
+
+
+def test_servers_that_ran_have_room_beside_their_pools() -> None:
+    """A step, its graphs and the table of requests are less than what servers left that ran, with shares up to 0.95."""
+    found = [each for row in rows() if not row.get("skipped") for each in room(row)]
+    assert len({log for log, _, _ in found}) >= 8
+    assert [each for each in found if each[1] > each[2]] == []
 
 
 def test_the_default_fraction() -> None:

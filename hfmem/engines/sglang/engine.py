@@ -9,14 +9,15 @@ from typing import Final
 from hfmem.engines.kept import kept_weights
 from hfmem.engines.protocol import Found, Ranked, RankMemory, Suggestions
 from hfmem.engines.sglang.formats import ANOTHER, FORMATS, RECIPES
-from hfmem.engines.sglang.fraction import has_latents, slack
+from hfmem.engines.sglang.fraction import has_latents, images_of, slack
 from hfmem.engines.sglang.loaded import beside
 from hfmem.engines.sglang.options import SglangOptions
 from hfmem.engines.sglang.pools import Pooled, Widths, cache_of, widths_of
 from hfmem.engines.sglang.replicas import over_replicas
 from hfmem.engines.sglang.serving import CACHE_DTYPES, MARGIN, free_before, serving
 from hfmem.engines.sglang.settings import Settings, settings, settings_of
-from hfmem.engines.sglang.split import RULES
+from hfmem.engines.sglang.split import RULES, experts_refusal
+from hfmem.engines.sglang.step import step_of
 from hfmem.estimator.overheads import context_terms
 from hfmem.estimator.parallel import Parallel
 from hfmem.estimator.split.check import check_split
@@ -27,7 +28,7 @@ from hfmem.hardware.values import Accelerator
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Architecture
 from hfmem.options.otherwise import Otherwise
-from hfmem.units import MIB
+from hfmem.units import format_bytes
 from hfmem.unknown import Unknown
 
 __all__ = ["ENGINE", "Sglang"]
@@ -35,6 +36,7 @@ __all__ = ["ENGINE", "Sglang"]
 _SLACK: Final = (
     "SGLang 0.5.23, srt/mem_cache/kv_cache_configurator.py::_profile_available_bytes, arg_groups/memory_hook.py"
 )
+_STEP: Final = "SGLang 0.5.23, srt/layers/moe/moe_runner/triton_utils/fused_moe.py, srt/arg_groups/memory_hook.py"
 _IMAGES: Final = "SGLang 0.5.18, srt/mem_cache/kv_cache_configurator.py: SGLANG_VLM_CACHE_SIZE_MB"
 _WITHOUT_BFLOAT16: Final = ("pascal", "volta", "turing")  # compute capability below 8.0
 
@@ -92,21 +94,26 @@ class Sglang:
         return cache_of(layout, scenario)
 
     def activations(self, model: Model, scenario: Scenario, stage: Stage) -> Found:
-        """What SGLang leaves for activations and CUDA graphs, instead of the peak, which it does not profile."""
+        """What SGLang leaves for activations and CUDA graphs, instead of the peak, which it does not profile; or what
+        a step takes, where that is more."""
         nbytes, how = slack(model, scenario, free_before(self._context(scenario), scenario))
+        step, source = step_of(model, scenario), _SLACK
+        if step.nbytes > nbytes:
+            how = f"{step.describe()}, more than the {format_bytes(nbytes)} of {how}"
+            nbytes, source = step.nbytes, _STEP
         left = Term(
             name="left for activations and CUDA graphs",
             group="activations",
             nbytes=nbytes,
             how=how,
-            source=_SLACK,
+            source=source,
             certainty="derived",
         )
-        kept_back = settings_of(scenario).source.images if model.architecture.tower is not None else 0
+        kept_back = images_of(model, scenario)
         if not kept_back:
             return Found(terms=(left,))
-        images = replace(left, name="cache of images", nbytes=kept_back * MIB, how=f"{kept_back} MiB", source=_IMAGES)
-        return Found(terms=(left, images))
+        how = format_bytes(kept_back)
+        return Found(terms=(left, replace(left, name="cache of images", nbytes=kept_back, how=how, source=_IMAGES)))
 
     def _context(self, scenario: Scenario) -> tuple[Term, ...]:
         return tuple(context_terms(scenario.gpu, scenario.parallel))
@@ -138,6 +145,13 @@ class Sglang:
         if asked.chunked_prefill_size and asked.chunked_prefill_size > 0 and asked.page_size:
             rest = asked.chunked_prefill_size % asked.page_size
             yield "--chunked-prefill-size must be a multiple of --page-size" if rest else ""
+        limit = asked.max_total_tokens
+        if limit is not None and (rows := limit - limit % (asked.page_size or 1)) < scenario.seq:
+            yield (
+                f"a request of {scenario.seq:,} tokens is longer than the pool of --max-total-tokens {limit:,} can be"
+                f"{f' ({rows:,} in whole pages)' if rows < limit else ''}, and SGLang rejects it"
+            )
+        yield experts_refusal(model.architecture, scenario)
         yield self.kept(model, scenario)[0].refused
 
     def loading(self, model: Model, scenario: Scenario, weights: int) -> Loading | None:
@@ -158,11 +172,13 @@ class Sglang:
             found.append("The prediction layers make drafts; weights and token pool include them.")
         if has_latents(model.architecture) and scenario.parallel.tp > 1:
             found.append("Latents are replicated on every tensor-parallel rank; --enable-dp-attention avoids that.")
-        most = asked.max_running_requests
+        most = self.most_at_once(scenario)
         if most and scenario.batch > most:
-            found.append(
-                Otherwise(f"Of {scenario.batch:,} requests, --max-running-requests lets {most:,} run at once.")
+            each = " a replica" if asked.enable_dp_attention and scenario.parallel.dp > 1 else ""
+            words = (
+                f"Of {scenario.batch:,} requests, --max-running-requests {asked.max_running_requests:,} lets {most:,}"
             )
+            found.append(Otherwise(f"{words}{each} run at once."))
         limit = asked.max_total_tokens
         if limit and scenario.batch * scenario.seq > limit:
             found.append(
@@ -171,6 +187,14 @@ class Sglang:
                 )
             )
         return tuple(found)
+
+    def most_at_once(self, scenario: Scenario) -> int | None:
+        """`--max-running-requests` of one replica of attention, where the user gave it; more than its default run where
+        the launch line raises it."""
+        asked = settings_of(scenario)
+        if not asked.requests_given or not asked.max_running_requests:
+            return None
+        return max(1, asked.max_running_requests // (scenario.parallel.dp if asked.enable_dp_attention else 1))
 
     def _to_be_made(self, model: Model, scenario: Scenario) -> str:
         """Why a new checkpoint has to be written before serving; "" where SGLang serves the model as it is."""

@@ -15,13 +15,26 @@ from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Architecture
 from hfmem.units import GIB, MIB
 
-__all__ = ["Sizes", "fraction_of", "graph_sizes", "has_latents", "prefill_graphs", "reserved", "sizes_of"]
+__all__ = [
+    "UNCHUNKED",
+    "Sizes",
+    "fraction_of",
+    "graph_reserve",
+    "graph_sizes",
+    "has_latents",
+    "images_of",
+    "prefill_graphs",
+    "reserved",
+    "sizes_of",
+    "slack",
+]
 
 _UNKNOWN_CARD: Final = Tier(below=0, chunk=4096, graphs=160, many=160)
 _META: Final = 512  # MiB
 _TOKEN: Final = 1.5  # MiB per token of a prefill step
 _LEAST_TOKENS: Final = 2048
-_UNCHUNKED: Final = 16384  # max_prefill_tokens, without chunks
+UNCHUNKED: Final = 16384
+"""Tokens of a prefill step without chunks (`max_prefill_tokens`); a longer prompt is one step."""
 _LARGE: Final = 60 * 1024  # MiB of a card that reserves 10 GiB at least
 _LARGE_RESERVE: Final = 10 * 1024
 _LATENT_GRAPHS: Final = 1536  # MiB of the prefill graphs of latents
@@ -41,6 +54,7 @@ class Sizes:
         tp, pp: ranks, all of them with replicas of attention.
         replicas: replicas of attention; 1 without.
         draft: MiB reserved for drafts.
+        captured: whether graphs of decoding are captured.
     """
 
     chunk: int
@@ -63,17 +77,23 @@ def graph_sizes(release: Release, largest: int) -> list[int]:
 
 def reserved(sizes: Sizes, card: float | None) -> float:
     """MiB that are not for weights and pools, on a card of so many MiB."""
-    tokens = sizes.chunk if sizes.chunk > 0 else _UNCHUNKED
+    tokens = sizes.chunk if sizes.chunk > 0 else UNCHUNKED
     found = _META + max(tokens, _LEAST_TOKENS) * _TOKEN + sizes.tp * sizes.pp / 8 * 1024
-    found += 2 * sizes.graphs if sizes.captured else 0
+    found += graph_reserve(sizes)
     if sizes.replicas > 1:
         each = 3 + (1.5 if sizes.graphs > _MANY_LAYERS else 0)
         found += sizes.graphs * sizes.replicas * each
-    if sizes.prefill:
-        found += _LATENT_GRAPHS if sizes.latents else 8 * sizes.prefill
     if card is not None and card > _LARGE:
         found = max(found, _LARGE_RESERVE)
     return found + sizes.draft
+
+
+def graph_reserve(sizes: Sizes) -> float:
+    """MiB of that for CUDA graphs of decoding and of prefill."""
+    found = 2.0 * sizes.graphs if sizes.captured else 0.0
+    if sizes.prefill:
+        found += _LATENT_GRAPHS if sizes.latents else 8 * sizes.prefill
+    return found
 
 
 def _tier(release: Release, card: float | None) -> Tier:
@@ -130,7 +150,7 @@ def prefill_graphs(model: Model, scenario: Scenario, chunk: int) -> int:
         return 0
     if model.architecture.tower is not None or (gpu is not None and gpu.vendor not in ("nvidia", "")):
         return 0
-    largest = chunk if chunk > 0 else _UNCHUNKED
+    largest = chunk if chunk > 0 else UNCHUNKED
     if asked.max_total_tokens:
         largest = min(largest, asked.max_total_tokens)
     if asked.source.prefill_ends == "context":
@@ -166,3 +186,8 @@ def slack(model: Model, scenario: Scenario, free: int) -> tuple[int, str]:
         nbytes = int(reserved(sizes_of(model, scenario), None) * MIB)
         return nbytes, f"{nbytes / GIB:.2f} GiB that SGLang reserves where it does not know the card"
     return int(free * (1 - fraction)), f"{free / GIB:.2f} GiB free before loading × (1 - {fraction:.4g})"
+
+
+def images_of(model: Model, scenario: Scenario) -> int:
+    """Bytes that are kept back for the cache of images."""
+    return settings_of(scenario).source.images * MIB if model.architecture.tower is not None else 0

@@ -107,13 +107,13 @@ class SglangOptions:
             help="Let --dp replicas of attention share the --tp ranks",
             needs=(
                 Need(
+                    sentence="needs a --tp that is a multiple of --dp, which are replicas among those ranks",
+                    met=lambda asked: (asked.tp or 1) % (asked.dp or 1) == 0,
+                ),
+                Need(
                     sentence="has no effect without --tp and --dp above 1",
                     met=lambda asked: (asked.tp or 1) > 1 and (asked.dp or 1) > 1,
                     harmless=True,
-                ),
-                Need(
-                    sentence="needs a --tp that is a multiple of --dp",
-                    met=lambda asked: (asked.tp or 1) % (asked.dp or 1) == 0 or (asked.tp or 1) == 1,
                 ),
             ),
         ),

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from typing import Final
 
 from hfmem.engines.protocol import RankMemory
-from hfmem.engines.sglang.fraction import fraction_of
+from hfmem.engines.sglang.fraction import fraction_of, images_of, slack
 from hfmem.engines.sglang.pools import Pooled, Pools, Widths, capacity, divided
 from hfmem.engines.sglang.settings import settings_of
+from hfmem.engines.sglang.step import request_table, step_of
 from hfmem.estimator.values import Margin, Scenario, Serving, Term, total_of
 from hfmem.estimator.weights.quantisers import find_quantiser
 from hfmem.mapper.interpret import Model
@@ -38,11 +39,12 @@ def free_before(terms: Sequence[Term], scenario: Scenario) -> int:
     return max(0, scenario.available - outside)
 
 
-def _budget(terms: Sequence[Term], scenario: Scenario) -> int:
-    """Bytes that are left for the pools of a rank; negative where weights do not fit. The slack is a term of the
-    estimate (`activations`)."""
-    taken = total_of(term for term in terms if term.group in ("weights", "activations"))
-    return free_before(terms, scenario) - taken
+def _budget(terms: Sequence[Term], scenario: Scenario, model: Model) -> int:
+    """Bytes that are left for the pools of a rank; negative where weights do not fit."""
+    free = free_before(terms, scenario)
+    left, _ = slack(model, scenario, free)
+    weights = total_of(term for term in terms if term.group == "weights")
+    return free - left - images_of(model, scenario) - weights
 
 
 def serving(ranks: Sequence[RankMemory], scenario: Scenario, model: Model, to_be_made: str = "") -> Serving | None:
@@ -58,13 +60,14 @@ def serving(ranks: Sequence[RankMemory], scenario: Scenario, model: Model, to_be
     caches = [rank.cache for rank in ranks if isinstance(rank.cache, Pooled)]
     if scenario.gpu is None or not ranks or len(caches) < len(ranks):
         return None
-    left = [_budget(rank.terms, scenario) for rank in ranks]
+    left = [_budget(rank.terms, scenario, model) for rank in ranks]
     found = [(divided(rest, cache.widths), cache.widths) for rest, cache in zip(left, caches, strict=True)]
     pools, widths = min(found, key=lambda each: each[0].tokens)
     rest = left[found.index((pools, widths))]
-    refused = _refused(pools, widths, rest, scenario, model)
     most = capacity(pools, widths, scenario.seq)
     running = _running(pools, widths, scenario)
+    free = min(free_before(rank.terms, scenario) for rank in ranks)
+    refused = _refused(pools, widths, rest, scenario, model) or _no_room(model, scenario, free, running)
     lineless = to_be_made if most >= scenario.batch else f"{scenario.batch:,} such requests do not fit at once"
     pages = -(-scenario.seq // widths.page)
     keeps = bool(widths.token)
@@ -74,7 +77,7 @@ def serving(ranks: Sequence[RankMemory], scenario: Scenario, model: Model, to_be
         max_concurrency=min(most, running) if keeps or widths.slot else None,
         kv_blocks=pools.tokens // widths.page if keeps else None,
         blocks_per_request=pages if keeps else None,
-        command=None if lineless or refused else _command(model, scenario),
+        command=None if lineless or refused else _command(model, scenario, running),
         refused=refused,
         lineless=lineless,
     )
@@ -113,21 +116,45 @@ def _refused(pools: Pools, widths: Widths, rest: int, scenario: Scenario, model:
     return ""
 
 
-def _command(model: Model, scenario: Scenario) -> str:
-    """The launch line, with all options that differ from SGLang's defaults."""
+def _no_room(model: Model, scenario: Scenario, free: int, running: float) -> str:
+    """Why what the fraction leaves does not hold a step and the table of requests; "" where it does."""
+    left, _ = slack(model, scenario, free)
+    step, table = step_of(model, scenario), request_table(scenario, running)
+    needed = step.nbytes + table
+    if needed <= left:
+        return ""
+    # rounded down to two decimals: the value is a suggestion that must work
+    possible = max(0, free - needed) * 100 // free if free else 0
+    return (
+        f"--mem-fraction-static {fraction_of(model, scenario) or 0:.3g} leaves {format_bytes(left)}, and "
+        f"{step.describe()} and the table of requests take about {format_bytes(needed)}"
+        + (f": --mem-fraction-static {possible / 100:g} is the most" if possible else "")
+    )
+
+
+def _command(model: Model, scenario: Scenario, running: float) -> str:
+    """The launch line, with all options that differ from SGLang's defaults; with more requests at once, where its
+    default would let some of the batch wait."""
     parallel, asked = scenario.parallel, settings_of(scenario)
     together = asked.enable_dp_attention
     sizes = {
         "--tp": parallel.tp * parallel.dp if together else parallel.tp,
         "--pp": parallel.pp,
         "--dp": parallel.dp,
-        "--ep": 1 if together else parallel.ep,
+        "--ep": asked.ep,
+        "--max-running-requests": 1 if asked.requests_given else _more(scenario, running),
     }
     parts = ["python -m sglang.launch_server", "--model-path", shlex.quote(model.checkpoint.ref.model_id)]
     parts += [f"--context-length {scenario.seq}"]
     parts += [f"{name} {size}" for name, size in sizes.items() if size > 1]
     parts += ["--enable-dp-attention"] if together else []
     return " ".join([*parts, *asked.given, *_dtype_options(scenario, model)])
+
+
+def _more(scenario: Scenario, running: float) -> int:
+    """`--max-running-requests` for the batch, of all replicas of attention; 0 where the default is enough."""
+    replicas = scenario.parallel.dp if settings_of(scenario).enable_dp_attention else 1
+    return scenario.batch * replicas if scenario.batch > running else 0
 
 
 def _dtype_options(scenario: Scenario, model: Model) -> list[str]:

@@ -28,6 +28,7 @@ class Settings:
     Attributes:
         source: the rules of the release.
         release: the release with its patch; a high one where the user names none.
+        ep: ranks over which experts are split.
         drafted: tokens of a draft; 0 without drafts.
         states_kept: slots for recurrent states of a request.
         requests_given: whether `max_running_requests` is the user's, and not the default with drafts.
@@ -52,6 +53,7 @@ class Settings:
     disable_cuda_graph: bool = False
     enable_dp_attention: bool = False
     speculative_algorithm: SpeculativeAlgorithm | None = None
+    ep: int = 1
     drafted: int = 0
     states_kept: int = 3
     requests_given: bool = False
@@ -127,6 +129,7 @@ def settings(options: SglangOptions, gpu: Accelerator | None) -> Settings:
         disable_cuda_graph=options.disable_cuda_graph,
         enable_dp_attention=options.enable_dp_attention,
         speculative_algorithm=options.speculative_algorithm,
+        ep=getattr(options, "ep", None) or 1,  # of `Options`
         drafted=(options.speculative_num_draft_tokens or _DRAFTED) if drafting else 0,
         states_kept=_states_kept(options),
         requests_given=options.max_running_requests is not None,

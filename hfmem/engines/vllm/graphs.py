@@ -20,10 +20,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from hfmem.dtypes import find_dtype
+from hfmem.engines.forward import layer_inner
 from hfmem.engines.vllm.classes import class_rule
 from hfmem.engines.vllm.drafts import draft_layers, drafted
 from hfmem.engines.vllm.lora import adapters
-from hfmem.engines.vllm.peak import layer_inner, layer_scratch, packed_experts
+from hfmem.engines.vllm.peak import layer_scratch, packed_experts
 from hfmem.engines.vllm.settings import Settings
 from hfmem.estimator.values import Scenario, Term, TermKind
 from hfmem.estimator.weights.quantisers import find_quantiser
@@ -257,7 +258,7 @@ def _activations(model: Model, scenario: Scenario, settings: Settings, tokens: i
     dtype = find_dtype(scenario.compute_dtype) if scenario.compute_dtype else None
     width = dtype.nbytes(1) if dtype else 2
     layers = dict.fromkeys(model.architecture.layers or ())
-    inner = max((layer_inner(layer, scenario.parallel) for layer in layers), default=0)
+    inner = max((layer_inner(layer, scenario.parallel.tp) for layer in layers), default=0)
     forward = tokens * (inner + 4 * (model.architecture.hidden_size or 0)) * width
     # since 0.13, experts run in a workspace that the profile run has allocated, except for kernels with their own
     scratch = 0

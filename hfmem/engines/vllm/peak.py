@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from hfmem.dtypes import find_dtype
+from hfmem.engines.forward import layer_inner
 from hfmem.engines.vllm.settings import CHUNKED_BEYOND, Settings
 from hfmem.estimator.parallel import Parallel
 from hfmem.estimator.split.stages import Stage
@@ -20,10 +21,10 @@ from hfmem.estimator.values import Scenario, Term
 from hfmem.hardware.values import Accelerator
 from hfmem.mapper.caches import Latent
 from hfmem.mapper.interpret import Model
-from hfmem.mapper.values import Dense, Experts, Layer
+from hfmem.mapper.values import Experts, Layer
 from hfmem.unknown import Unknown
 
-__all__ = ["layer_inner", "layer_scratch", "packed_experts", "peak_terms"]
+__all__ = ["layer_scratch", "packed_experts", "peak_terms"]
 
 _SOURCE: Final = "vLLM 0.19.0, profile run: v1/worker/gpu_model_runner.py, v1/sample/ops"
 _MULTIPROCESSORS: Final = {
@@ -107,7 +108,7 @@ def _forward(run: _Run) -> list[Term]:
     """Tensors alive at the widest point of a layer: the attention output, the residual stream before and after it, the
     normalised hidden states (4 × hidden), the gate and up projections and their product (`inner`)."""
     layers = dict.fromkeys(run.model.architecture.layers or ())
-    inner = max((layer_inner(layer, run.parallel) for layer in layers), default=0)
+    inner = max((layer_inner(layer, run.parallel.tp) for layer in layers), default=0)
     scratch = max((_scratch(layer, run) for layer in layers), default=0)
     # the first pipeline stage also holds hidden states and residual that it sends on
     streams = 4 + (2 if run.parallel.pp > 1 and run.stage.first else 0)
@@ -117,15 +118,6 @@ def _forward(run: _Run) -> list[Term]:
     if scratch and not run.settings.rules.keeps_workspaces:
         terms.append(_term("experts' scratch", scratch, _scratch_how(run)))
     return terms
-
-
-def layer_inner(layer: Layer, parallel: Parallel) -> int:
-    """Elements per token of the gate and up projections and their product on one rank."""
-    if isinstance(layer.ffn, Dense):
-        return (3 if layer.ffn.gated else 2) * layer.ffn.intermediate // parallel.tp
-    if isinstance(layer.ffn, Experts):
-        return 3 * layer.ffn.shared // parallel.tp
-    return 0
 
 
 def _scratch(layer: Layer, run: _Run) -> int:

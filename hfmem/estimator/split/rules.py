@@ -44,6 +44,7 @@ class SplitRules:
         ep_of_all: whether experts are split over all ranks of a stage or none; else over any number of ranks.
         ep_needs_experts: whether expert parallelism is refused for a model without experts.
         even_experts: whether every rank must have the same number of experts; else at least one.
+        cuts_experts: whether tensor-parallel ranks beyond `ep` split each expert; else they have it whole.
         source: where the rules are from.
     """
 
@@ -65,4 +66,5 @@ class SplitRules:
     ep_of_all: bool
     ep_needs_experts: bool
     even_experts: bool
+    cuts_experts: bool = False
     source: str

@@ -151,7 +151,8 @@ class Share:
         """The fraction of one tensor on a rank."""
         plan, rules, component = self.plan, self.rules, tensor.component
         if component == "experts" and (plan.ep > 1 or rules.replicas_share_experts):
-            return Fraction(1, plan.ep if plan.ep > 1 else plan.tp * plan.dp)
+            ranks = max(plan.ep, plan.tp) if rules.cuts_experts else plan.ep
+            return Fraction(1, ranks if plan.ep > 1 else plan.tp * plan.dp)
         if tensor.cut == "repeated":
             return _WHOLE
         if rules.tensors == "planned":

@@ -47,6 +47,78 @@ def test_the_pool_is_what_the_fraction_leaves() -> None:
     assert found.estimate.serving.blocks_per_request == 8192
 
 
+def test_what_the_fraction_leaves_holds_a_step_and_graphs() -> None:
+    """A step of 8,192 tokens: gate, up and their product of 14,336 units each, and four streams of 4,096, in 2 B;
+    graphs of up to 256 requests at 2 MiB, and of 58 lengths of prefill (8 + 14 + 8 + 8 + 12 + 8) at 8 MiB; rows of 4 B
+    for 2,049 requests."""
+    step = 8192 * (3 * 14_336 + 4 * 4096) * 2 + (2 * 256 + 8 * 58) * MIB
+    found = server(LLAMA, mem_fraction_static=0.99)
+    free = found.scenario.gpu.memory - terms(found)["CUDA context"]
+    assert free * 0.01 < step
+    assert terms(found)["left for activations and CUDA graphs"] == step
+    assert found.fits[0].fits is False
+    assert "--mem-fraction-static 0.99 leaves" in found.estimate.refused
+    most = float(found.estimate.refused.split()[-4])
+    assert free * (1 - most) > step + 2049 * 8192 * 4 > free * (1 - most - 0.015)
+    assert server(LLAMA, mem_fraction_static=most).fits[0].fits
+    assert server(LLAMA, mem_fraction_static=0.96, disable_cuda_graph=True).fits[0].fits
+
+
+def test_a_long_context_has_a_large_table_of_requests() -> None:
+    """4,096 requests at most, and at least 2,048: rows of 131,076 × 4 B are 1 GiB, beside the step of 1.9 GiB."""
+    assert server(LLAMA, mem_fraction_static=0.97).fits[0].fits
+    assert server(LLAMA, mem_fraction_static=0.97, seq=131_072).fits[0].fits is False
+
+
+def test_a_request_longer_than_the_limit_of_the_pool_is_rejected() -> None:
+    found = server(LLAMA, max_total_tokens=4096)
+    assert "a request of 8,192 tokens is longer than the pool of --max-total-tokens 4,096" in found.estimate.refused
+    assert found.fits[0].fits is False
+    assert found.fits[0].max_seq == 4096
+    paged = server(LLAMA, max_total_tokens=8200, page_size=64, seq=8193)
+    assert "8,192 in whole pages" in paged.estimate.refused
+
+
+def test_no_more_requests_than_are_let_run() -> None:
+    found = server(LLAMA, max_running_requests=5)
+    assert found.fits[0].max_batch == 5
+    assert "Of 9 requests, --max-running-requests 5 lets 5 run" in str(
+        server(LLAMA, max_running_requests=5, batch=9).estimate.notes
+    )
+    shared = server(DEEPSEEK, gpu=("8xH200",), tp=8, dp=8, enable_dp_attention=True, max_running_requests=16)
+    assert shared.fits[0].max_batch == 2
+
+
+def test_drafts_let_48_requests_run_and_the_line_says_more() -> None:
+    """`speculative_hook.py`: `max_running_requests = 48`, where none is given."""
+    asked = {"gpu": ("8xH200",), "tp": 8, "seq": 1024, "speculative_algorithm": "NEXTN"}
+    few, many = (server(DEEPSEEK, batch=batch, **asked).estimate.serving for batch in (48, 49))
+    assert few.max_concurrency == 48
+    assert "--max-running-requests" not in few.command
+    assert "--max-running-requests 49" in many.command
+
+
+def test_experts_on_some_ranks_are_split_over_the_others() -> None:
+    """tp = ep × moe_tp: a rank has an eighth of the experts, whole or in parts."""
+    asked = {"gpu": ("8xH200",), "tp": 8}
+    weights = {server(DEEPSEEK, ep=ep, **asked).estimate.group("weights") for ep in (1, 2, 4, 8)}
+    assert len(weights) == 1
+    assert "--tp 8 --ep 4" in server(DEEPSEEK, ep=4, **asked).estimate.serving.command
+    both = server(DEEPSEEK, ep=4, dp=8, enable_dp_attention=True, **asked).estimate.serving.command
+    assert "--tp 8 --dp 8 --ep 4 --enable-dp-attention" in both
+    assert "--ep 3 does not divide the 8 tensor-parallel ranks" in server(DEEPSEEK, ep=3, **asked).estimate.refused
+    replicas = server(DEEPSEEK, gpu=("8xH200",), tp=2, dp=4, ep=8).estimate
+    assert "--ep 8 does not divide the 2 tensor-parallel ranks" in replicas.refused
+
+
+@pytest.mark.parametrize("asked", [{"dp": 8}, {"tp": 4, "dp": 8}, {"tp": 8, "dp": 3}])
+def test_replicas_of_attention_share_the_ranks(asked: dict[str, int]) -> None:
+    """`assert cfg.tp_size % cfg.attn_dp_size == 0` (parallel_hook.py)."""
+    with pytest.raises(InvalidScenarioError) as caught:
+        server(DEEPSEEK, gpu=("8xH200",), enable_dp_attention=True, **asked)
+    assert "needs a --tp that is a multiple of --dp" in caught.value.reason
+
+
 def test_a_limit_and_pages() -> None:
     assert server(LLAMA, max_total_tokens=20_000).estimate.serving.kv_tokens == 20_000
     paged = server(LLAMA, max_total_tokens=20_000, page_size=64, chunked_prefill_size=2048).estimate.serving
