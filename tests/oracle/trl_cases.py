@@ -35,7 +35,7 @@ MODELS: Final = (
     "allenai/OLMo-2-0325-32B",
     "togethercomputer/RedPajama-INCITE-7B-Base",
 )
-_TRAINERS: Final = ("sft", "dpo", "kto", "reward", "grpo")
+_TRAINERS: Final = ("sft", "dpo", "kto", "reward", "grpo", "rloo")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +111,7 @@ def ours_generating(case: Generation) -> int:
 def _cases() -> tuple[Case, ...]:
     found = []
     for trainer in _TRAINERS:
-        completion = 512 if trainer in ("grpo", "dpo") else 0
+        completion = 512 if trainer in ("grpo", "rloo", "dpo") else 0
         for model in MODELS:
             for method in ("full", "lora"):
                 for checkpointing in (True, False):
@@ -150,7 +150,7 @@ def ours(case: Case) -> int:
         batch=case.batch,
         seq=case.seq,
         max_completion_length=case.completion or None,
-        num_generations=2 if case.trainer == "grpo" else None,
+        num_generations=2 if case.trainer in ("grpo", "rloo") else None,
         gradient_checkpointing=case.checkpointing,
         padding=case.padded,
         dtype=case.dtype if case.dtype != "float32" else None,

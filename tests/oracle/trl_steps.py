@@ -138,7 +138,7 @@ def _trainer(case: Case, mode: FakeTensorMode, folder: str) -> Any:
     own: dict[str, Any] = {}
     if case.trainer in ("grpo", "rloo"):
         more["reward_funcs"] = [lambda completions, **_: [0.0] * len(completions)]
-        own = {"num_generations": 2, "beta": 0.0}
+        own = {"num_generations": 2}
     elif case.trainer in ("dpo", "kto") and case.method == "full":
         more["ref_model"] = _model(case, mode)
     if case.method == "lora":
@@ -215,6 +215,7 @@ def measure(case: Case) -> dict[str, int]:
         warnings.catch_warnings(),
         _on_a_gpu(),
         fused_attention(),
+        patch("trl.trainer.rloo_trainer.create_model_from_path", lambda *_a, **_k: _model(case, mode)),  # the reference
         patch.object(masking_utils, "find_packed_sequence_indices", lambda _positions: None),
         patch.object(masking_utils, "_ignore_causal_mask_sdpa", lambda *_a, **_k: not case.padded),
     ):
