@@ -216,7 +216,7 @@ class Prepared:
             refused_by_most=by_most,
             formats=self.formats,
             loading=self.loading,
-            host=max((held.host for held in self.held), key=total_of, default=()),
+            host=max(map(_hosted, self.held, filled), key=total_of, default=()),
         )
 
 
@@ -273,6 +273,11 @@ def _fill(engine: Ranked, held: _Held, scenario: Scenario) -> _Filled:
             terms += found.terms
             unknown += found.unknown
     return _Filled(terms=tuple(terms), unknown=tuple(unknown), spared=held.spared, cache=cache)
+
+
+def _hosted(held: _Held, filled: _Filled) -> tuple[Term, ...]:
+    """What the host's memory holds of a rank."""
+    return held.host if isinstance(filled.cache, Unknown) else (*held.host, *filled.cache.host)
 
 
 def _activations(engine: Ranked, model: Model, scenario: Scenario, stage: Stage) -> Found:

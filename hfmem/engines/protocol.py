@@ -13,7 +13,18 @@ from hfmem.estimator.cache.sizes import CacheSize
 from hfmem.estimator.parallel import Parallel
 from hfmem.estimator.split.rules import SplitRules
 from hfmem.estimator.split.stages import Stage
-from hfmem.estimator.values import Estimate, Group, Loading, Margin, Offload, Scenario, Serving, Settings, Term
+from hfmem.estimator.values import (
+    Estimate,
+    Generation,
+    Group,
+    Loading,
+    Margin,
+    Offload,
+    Scenario,
+    Serving,
+    Settings,
+    Term,
+)
 from hfmem.estimator.weights.formats import FormatRow
 from hfmem.estimator.weights.kept import Kept
 from hfmem.hardware.values import Accelerator
@@ -27,6 +38,7 @@ __all__ = [
     "Attends",
     "Engine",
     "Found",
+    "Generates",
     "Grows",
     "Limits",
     "Offloads",
@@ -254,6 +266,14 @@ class Pads(Protocol):
 
     def padded(self, batch: int, seq: int) -> int:
         """The longest sequence length that takes exactly as much memory as `seq`."""
+
+
+@runtime_checkable
+class Generates(Protocol):
+    """An engine that lets the user choose beams, and the kind of the cache."""
+
+    def generation(self, options: Any) -> Generation | None:
+        """How sequences are made and cached; None where the user chose nothing."""
 
 
 @runtime_checkable

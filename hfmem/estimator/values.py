@@ -17,6 +17,7 @@ __all__ = [
     "GROUPS",
     "Attention",
     "Estimate",
+    "Generation",
     "Group",
     "InPieces",
     "Loading",
@@ -25,6 +26,7 @@ __all__ = [
     "Mix",
     "Mode",
     "Offload",
+    "PackedCache",
     "Phase",
     "Rank",
     "Scenario",
@@ -81,6 +83,56 @@ class Settings(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PackedCache:
+    """How a quantised cache stores keys and values.
+
+    Attributes:
+        backend: the library that quantises: `quanto`, `hqq`, or `fp8` for the 8-bit format of transformers itself.
+        bits: bits per element.
+        group: elements with one scale and one zero point; 0 for one scale for the whole tensor.
+        residual: tokens that stay unquantised until so many are together; 0 for none.
+    """
+
+    backend: str
+    bits: int
+    group: int
+    residual: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generation:
+    """How `generate` of transformers makes sequences, and the cache that it makes them with.
+
+    Attributes:
+        beams: sequences that a beam search holds for each prompt; 1 for none.
+        sequences: answers for each prompt.
+        cache: `dynamic` (grows by each token), `static` (all tokens from the start), `offloaded` and `offloaded_static`
+            (in the host's memory, but for the layer that runs and the next one), or `quantized`.
+        packed: how a quantised cache stores keys and values; None for other caches.
+    """
+
+    beams: int = 1
+    sequences: int = 1
+    cache: str = "dynamic"
+    packed: PackedCache | None = None
+
+    @property
+    def copies(self) -> int:
+        """Sequences for each prompt."""
+        return max(self.beams, self.sequences)
+
+    @property
+    def static(self) -> bool:
+        """Whether all tokens are allocated from the start."""
+        return self.cache in ("static", "offloaded_static")
+
+    @property
+    def offloaded(self) -> bool:
+        """Whether layers that do not run are in the host's memory."""
+        return self.cache in ("offloaded", "offloaded_static")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
     """What is estimated, with every open option resolved.
 
@@ -103,6 +155,7 @@ class Scenario:
             the prompt, or of `source_seq` where the decoder attends to them.
         pieces: images that the tower runs for a sequence, tiles counted one by one; 0 where that is not known.
         patches: patches of each; 0 for those of the tower's own size of images.
+        generation: how sequences are made and cached; None for one greedy sequence per prompt and a cache that grows.
         Others as in `Options`.
     """
 
@@ -133,6 +186,7 @@ class Scenario:
     audio_tokens: int = 0
     pieces: int = 0
     patches: int = 0
+    generation: Generation | None = None
 
     @property
     def media_tokens(self) -> int:

@@ -94,6 +94,7 @@ def asked(report: Report) -> str:
     exact = software if report.model.pipeline is not None else f"{software} with {scenario.attention} attention"
     if scenario.serving is not None:
         exact = scenario.serving.describe()
+    exact += _generation(scenario)
     if scenario.gpu is not None or scenario.parallel.gpus > 1:
         name = scenario.gpu.name if scenario.gpu else "GPUs"
         exact += f", {scenario.parallel.gpus} × {name}" + (
@@ -103,6 +104,19 @@ def asked(report: Report) -> str:
     if report.model.pipeline is not None:
         return f"{action}: {method}" if scenario.serving is not None else f"{action}: batch {scenario.batch}, {method}"
     return f"{action}: batch {scenario.batch} × {scenario.seq:,} tokens{_prompt(scenario)}, {method}"
+
+
+def _generation(scenario: Scenario) -> str:
+    """Beams, answers and the cache, where they were chosen."""
+    chosen = scenario.generation
+    if chosen is None:
+        return ""
+    words = [f"{chosen.beams:,} beams"] if chosen.beams > 1 else []
+    words += [f"{chosen.sequences:,} answers per prompt"] if chosen.sequences > 1 else []
+    words += [f"{chosen.cache.replace('_', ' ')} cache"] if chosen.cache != "dynamic" else []
+    if chosen.packed is not None:
+        words[-1] += f" ({chosen.packed.backend}, {chosen.packed.bits} bits)"
+    return "".join(f", {word}" for word in words)
 
 
 def _prompt(scenario: Scenario) -> str:

@@ -181,6 +181,7 @@ def _scenario(scenario: Scenario) -> dict[str, Any]:
         "source_seq": scenario.source_seq,
         "prompt": scenario.prompt,
         "prefill_chunk": scenario.prefill_chunk,
+        **_generation(scenario),
         "images": scenario.images,
         "image_tokens": scenario.image_tokens,
         "video_tokens": scenario.video_tokens,
@@ -198,6 +199,24 @@ def _scenario(scenario: Scenario) -> dict[str, Any]:
         **(scenario.serving.fields() if scenario.serving is not None else {}),  # an engine may have one of these too
         **_training_scenario(scenario),
         "cp": scenario.parallel.cp,
+    }
+
+
+def _generation(scenario: Scenario) -> dict[str, Any]:
+    """How `generate` of transformers makes sequences and caches them; null where that was not chosen."""
+    chosen = scenario.generation
+    packed = chosen.packed if chosen is not None else None
+    settings = packed and {
+        "backend": packed.backend,
+        "nbits": packed.bits,
+        "q_group_size": packed.group or None,
+        "residual_length": packed.residual or None,
+    }
+    return {
+        "num_beams": chosen.beams if chosen is not None else None,
+        "num_return_sequences": chosen.sequences if chosen is not None else None,
+        "cache_implementation": chosen.cache if chosen is not None else None,
+        "cache_config": settings,
     }
 
 

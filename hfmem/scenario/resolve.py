@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from hfmem.dtypes import canonical
-from hfmem.engines.protocol import Attending, Attends, Settles, Whole
+from hfmem.engines.protocol import Attending, Attends, Generates, Settles, Whole
 from hfmem.engines.table import USUAL, engine, find_engine
 from hfmem.estimator.parallel import Parallel
-from hfmem.estimator.values import Scenario
+from hfmem.estimator.values import Generation, Scenario
 from hfmem.estimator.weights.quantisers import find_quantiser
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Architecture
@@ -72,8 +72,15 @@ def _resolved(options: Options, model: Model, machine: Machine | None) -> Scenar
         reserve=reserve_of(options),
         prompt=lengths.prompt,
         prefill_chunk=lengths.piece,
+        generation=_generation(options),
     )
     return _settled(scenario, model)
+
+
+def _generation(options: Options) -> Generation | None:
+    """How sequences are made and cached, where the user chose that."""
+    runs = engine(options.runtime or USUAL)
+    return runs.generation(options) if isinstance(runs, Generates) and options.method == "exact" else None
 
 
 def _checked(options: Options) -> Options:

@@ -9,6 +9,7 @@ from hfmem.engines.kept import kept_weights
 from hfmem.engines.protocol import Attending, Found, Ranked, RankMemory, Suggestions
 from hfmem.engines.transformers.attention import taken
 from hfmem.engines.transformers.formats import ANOTHER, FORMATS, GGUF, RECIPES, TRAINED
+from hfmem.engines.transformers.generation import generation, remarks, ungenerated
 from hfmem.engines.transformers.loading import loading, margin
 from hfmem.engines.transformers.split import RULES
 from hfmem.estimator.activations.prefill import activation_terms, final_cache
@@ -17,7 +18,7 @@ from hfmem.estimator.overheads import overhead_terms
 from hfmem.estimator.parallel import Parallel
 from hfmem.estimator.split.check import check_split
 from hfmem.estimator.split.stages import Stage
-from hfmem.estimator.values import Estimate, Loading, Margin, Scenario, Serving, Settings, Term
+from hfmem.estimator.values import Estimate, Generation, Loading, Margin, Scenario, Serving, Settings, Term
 from hfmem.estimator.weights.formats import FormatRow
 from hfmem.estimator.weights.kept import Kept, kept_by, stored_row
 from hfmem.hardware.values import Accelerator
@@ -53,6 +54,9 @@ class Transformers:
         attends = layers is None or any(layer.heads for layer in layers)
         return taken(asked, model.structure.implementations, gpu, attends=attends)
 
+    def generation(self, options: object) -> Generation | None:
+        return generation(options)
+
     def settings(self, options: object, gpu: Accelerator | None, length: int) -> Settings | None:
         return None
 
@@ -69,10 +73,19 @@ class Transformers:
         return None
 
     def cache(self, model: Model, layout: object, scenario: Scenario) -> CacheSize | Unknown:
-        return cache_size(model.architecture, scenario)
+        if scenario.generation is None:
+            return cache_size(model.architecture, scenario)
+        from hfmem.estimator.cache.generation import generated_cache  # for runs with such options only
+
+        return generated_cache(model.architecture, scenario)
 
     def activations(self, model: Model, scenario: Scenario, stage: Stage) -> Found:
-        terms, unknown = activation_terms(model, scenario)
+        if scenario.generation is None:
+            terms, unknown = activation_terms(model, scenario)
+        else:
+            from hfmem.estimator.activations.generated import generated_terms  # for runs with such options only
+
+            terms, unknown = generated_terms(model, scenario)
         if not scenario.media_tokens or unknown or scenario.parallel.gpus > 1:
             return Found(terms=tuple(terms), unknown=tuple(unknown))
         from hfmem.estimator.activations.towers import encoding, with_encoding  # for runs with images only
@@ -87,6 +100,8 @@ class Transformers:
 
     def refused(self, model: Model, scenario: Scenario) -> str:
         if reason := model.unloadable or self._formats_refused(model, scenario) or scenario.unattended:
+            return reason
+        if reason := ungenerated(model, scenario):
             return reason
         # rotary positions can be extrapolated, but a learned table has no row for further positions
         longest, table = model.architecture.max_positions, model.parameters
@@ -118,7 +133,7 @@ class Transformers:
         return None
 
     def notes(self, model: Model, scenario: Scenario) -> tuple[str, ...]:
-        return ()
+        return remarks(model, scenario)
 
 
 ENGINE: Final[Ranked] = Transformers()

@@ -20,12 +20,12 @@ from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Layer
 from hfmem.unknown import Unknown
 
-__all__ = ["Highest", "highest_of_later"]
+__all__ = ["Highest", "Run", "highest_of_later", "how_of", "later_runs"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Run:
-    """One forward pass on an existing cache.
+class Run:
+    """One forward pass, on an existing cache but for `prefill`.
 
     Attributes:
         method: the measured mode.
@@ -33,7 +33,7 @@ class _Run:
         piece: tokens of the previous pass.
     """
 
-    method: Literal["chunk", "decode"]
+    method: Literal["prefill", "chunk", "decode"]
     past: int
     tokens: int
     piece: int
@@ -55,10 +55,13 @@ class Highest:
     how: str
 
 
-def highest_of_later(model: Model, scenario: Scenario) -> Highest | Unknown | None:
-    """The peak of all passes after the first chunk; None where there is no later pass; Unknown with the reason."""
+def highest_of_later(model: Model, scenario: Scenario, *, only: str = "") -> Highest | Unknown | None:
+    """The peak of all passes after the first chunk, or of those of one mode (`only`); None where there is no such pass;
+    Unknown with the reason."""
     best: Highest | None = None
-    for run in _runs(scenario):
+    for run in later_runs(scenario):
+        if only not in ("", run.method):
+            continue
         found = measured(model, replace(scenario, seq=run.tokens), run.method, past=run.past)
         if isinstance(found, Unknown):
             return found
@@ -68,22 +71,22 @@ def highest_of_later(model: Model, scenario: Scenario) -> Highest | Unknown | No
     return best
 
 
-def _runs(scenario: Scenario) -> Iterator[_Run]:
+def later_runs(scenario: Scenario) -> Iterator[Run]:
     """The passes that can have the peak: the last full chunk, the remainder of the prompt, the last generated token.
     Earlier chunks of the same size run on a shorter cache and need less."""
     prompt = min(scenario.prompt or scenario.seq, scenario.seq)
     piece = min(scenario.prefill_chunk or prompt, prompt)
     rest = prompt % piece
     if prompt - rest > piece:
-        yield _Run(method="chunk", past=prompt - rest - piece, tokens=piece, piece=piece)
+        yield Run(method="chunk", past=prompt - rest - piece, tokens=piece, piece=piece)
     if rest and prompt > rest:
-        yield _Run(method="chunk", past=prompt - rest, tokens=rest, piece=piece)
+        yield Run(method="chunk", past=prompt - rest, tokens=rest, piece=piece)
     if scenario.seq > prompt:
         last = scenario.seq - 1
-        yield _Run(method="decode", past=last, tokens=1, piece=1 if last > prompt else rest or piece)
+        yield Run(method="decode", past=last, tokens=1, piece=1 if last > prompt else rest or piece)
 
 
-def _highest(found: Measured, scenario: Scenario, run: _Run) -> Highest:
+def _highest(found: Measured, scenario: Scenario, run: Run) -> Highest:
     structure, parts = found.applied.structure, found.applied.unbounded
     each = [layer_bytes(layer, scenario) for layer in structure.layers]
     whole = sum(each[number] for number in structure.order)
@@ -102,7 +105,7 @@ def _highest(found: Measured, scenario: Scenario, run: _Run) -> Highest:
         carried += found.value(parts[number].kept, number)
     nbytes = there + carried + working[found.head]
     best, at = (nbytes, found.head) if nbytes >= best else (best, at)
-    return Highest(nbytes=max(0, best - whole), found=found, number=at, how=_how(found, at, run))
+    return Highest(nbytes=max(0, best - whole), found=found, number=at, how=how_of(found, at, run))
 
 
 def _held(layer: Layer, scenario: Scenario, tokens: int, piece: int) -> int:
@@ -113,7 +116,8 @@ def _held(layer: Layer, scenario: Scenario, tokens: int, piece: int) -> int:
     return prompt_bytes(layer, replace(scenario, seq=kept))
 
 
-def _how(found: Measured, number: int, run: _Run) -> str:
+def how_of(found: Measured, number: int, run: Run) -> str:
+    """The arithmetic of a pass on an existing cache."""
     parts, tokens = found.applied.parts, found.tokens[number]
     moments = found.applied.unbounded[number].moments
     index = max(range(len(moments)), key=lambda i: found.value(moments[i].activations, number), default=-1)

@@ -24,11 +24,13 @@ class CacheSize:
         terms: one per kind of layer and part.
         per_token: bytes that token seq+1 adds at batch 1.
         fixed: bytes at batch 1 that do not grow with the length.
+        host: what the host's memory holds of it.
     """
 
     terms: tuple[Term, ...]
     per_token: int
     fixed: int
+    host: tuple[Term, ...] = ()
 
 
 def cache_size(architecture: Architecture, scenario: Scenario) -> CacheSize | Unknown:
