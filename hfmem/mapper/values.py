@@ -115,6 +115,10 @@ class Experts:
 Ffn = Dense | Experts
 
 
+_OWN_CACHE: Final = ("reformer", "minimax", "xlnet", "rwkv", "xlstm")
+_SHARED_CACHE: Final = ("minimaxm2", "minimaxm3")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layer:
     """One layer of the decoder (or of the encoder, for a model that has no decoder).
@@ -249,6 +253,13 @@ class Architecture:
         """The classes in its config, for software that supports only certain classes or has settings for them; no size
         of the model may depend on them."""
         return self.architectures
+
+    @property
+    def own_cache(self) -> bool:
+        """Whether its class makes its cache itself, whatever `generate` is asked for (`_supports_default_dynamic_cache`
+        of transformers 5.24.0's generation/utils.py)."""
+        name = next(iter(self.architectures), "").lower()
+        return not any(other in name for other in _SHARED_CACHE) and any(own in name for own in _OWN_CACHE)
 
     def __repr__(self) -> str:
         return f"<Architecture {self.model_type}: {self.depth} layers, hidden size {self.hidden_size}>"

@@ -42,10 +42,10 @@ def ungenerated(model: Model, scenario: Scenario) -> str:
     """Why `generate` refuses the cache; "" if it does not."""
     if scenario.generation is None or not model.architecture.layers:
         return ""
-    from hfmem.estimator.cache.generation import indivisible, own_cache
-
-    if own_cache(model.architecture):
+    if model.architecture.own_cache:
         return ""
+    from hfmem.estimator.cache.generation import indivisible
+
     return _unsupported(model.architecture, scenario.generation) or indivisible(model, scenario)
 
 
@@ -67,10 +67,8 @@ def remarks(model: Model, scenario: Scenario) -> tuple[str, ...]:
     """What of the chosen cache is not covered, or has no effect."""
     if scenario.generation is None:
         return ()
-    from hfmem.estimator.cache.generation import own_cache
-
     chosen = scenario.generation
-    if chosen.cache != "dynamic" and own_cache(model.architecture):
+    if chosen.cache != "dynamic" and model.architecture.own_cache:
         return ("--cache-implementation has no effect: the class makes its cache itself.",)
     if chosen.static and (scenario.gpu is None or scenario.gpu.kind != "cpu"):
         return (

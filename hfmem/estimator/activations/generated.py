@@ -25,7 +25,6 @@ from hfmem.estimator.cache.generation import (
     generation_of,
     largest_share,
     moved,
-    own_cache,
     packed_bytes,
     packed_tokens,
 )
@@ -46,7 +45,7 @@ _Found = tuple[list[Term], list[tuple[Group, str]]]
 def generated_terms(model: Model, scenario: Scenario) -> _Found:
     """The terms above weights and cache, and what is unknown."""
     generation, run = generation_of(scenario), as_run(scenario)
-    if generation.cache == "dynamic" or own_cache(model.architecture):
+    if generation.cache == "dynamic" or model.architecture.own_cache:
         terms, unknown = activation_terms(model, run)
         above = terms[0].nbytes if terms else 0
         decoding = highest_of_later(model, run, only="decode")

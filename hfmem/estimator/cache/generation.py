@@ -29,7 +29,6 @@ __all__ = [
     "largest_share",
     "moved",
     "one_kind",
-    "own_cache",
     "packed_bytes",
     "packed_tokens",
     "preallocates",
@@ -38,9 +37,6 @@ __all__ = [
 SOURCE: Final = "transformers 5.24.0, cache_utils.py and generation/utils.py"
 
 _PLAIN: Final = Generation()
-
-_OWN: Final = ("reformer", "minimax", "xlnet", "rwkv", "xlstm")
-_SHARED: Final = ("minimaxm2", "minimaxm3")
 
 _PER_WORD: Final = 10  # HQQ packs ten 3-bit values into 32 bits
 
@@ -53,12 +49,6 @@ def generation_of(scenario: Scenario) -> Generation:
 def as_run(scenario: Scenario) -> Scenario:
     """The scenario with all sequences that run at once as its batch: prompts are repeated before the prefill."""
     return replace(scenario, batch=scenario.batch * generation_of(scenario).copies)
-
-
-def own_cache(architecture: Architecture) -> bool:
-    """Whether the class makes its cache itself, so that the choice is ignored (`_supports_default_dynamic_cache`)."""
-    name = next(iter(architecture.class_names), "").lower()
-    return not any(other in name for other in _SHARED) and any(own in name for own in _OWN)
 
 
 def one_kind(architecture: Architecture) -> bool:
@@ -197,7 +187,7 @@ def generated_cache(architecture: Architecture, scenario: Scenario) -> CacheSize
     terms = tuple(replace(term, how=_how(term.how, scenario)) for term in found.terms)
     copies = generation.copies
     found = replace(found, terms=terms, per_token=found.per_token * copies, fixed=found.fixed * copies)
-    if own_cache(architecture):
+    if architecture.own_cache:
         return found
     if generation.packed is not None:
         return _packed(architecture, run, generation.packed, copies)
