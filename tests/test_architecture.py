@@ -37,7 +37,7 @@ LAYERS = (
     "streams",
     "completion",
     "cli",
-    "check",
+    "preflight",
     "__main__",
 )
 BASE = {"errors", "refusals", "units", "dtypes", "options", "data"}
@@ -131,7 +131,7 @@ def test_the_probe_is_imported_only_when_it_is_needed() -> None:
 def test_only_the_command_line_prints_or_exits() -> None:
     for name, path in modules():
         calls = {ast.unparse(node.func) for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)}
-        if name not in ("cli", "__main__", "check.__main__"):
+        if name not in ("cli", "__main__", "preflight.__main__"):
             assert not calls & {"print", "sys.exit", "exit", "quit"}, name
 
 

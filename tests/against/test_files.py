@@ -66,7 +66,7 @@ def test_a_contribution_has_no_path(tmp_path: Path) -> None:
 
 
 def test_check_is_a_function_whatever_was_imported_before(tmp_path: Path) -> None:
-    import hfmem.check.lines
+    import hfmem.preflight.lines
 
     path = tmp_path / "vllm.log"
     path.write_text(VLLM)

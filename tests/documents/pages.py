@@ -90,7 +90,7 @@ def printed(example: Example) -> str:
         for name, text in example.files.items():
             (where / name).write_text(text, encoding="utf-8")
         if command[0] == "hfmem-check":
-            done = process("hfmem.check", *command[1:], env=env, cwd=where)
+            done = process("hfmem.preflight", *command[1:], env=env, cwd=where)
         else:
             done = run(*command[1:], env=env, cwd=where)
     judged = "--require-fit" in command or command[0] == "hfmem-check"

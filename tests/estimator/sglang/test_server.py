@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from hfmem import estimate, inspect
-from hfmem.check.lines import question
 from hfmem.errors import InvalidScenarioError
+from hfmem.preflight.lines import question
 from hfmem.units import GIB, MIB
 
 model = cache(lambda name: inspect(name, offline=True))

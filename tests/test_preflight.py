@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from hfmem.check.__main__ import run
-from hfmem.check.lines import launch_lines, question
 from hfmem.engines.table import engines
+from hfmem.preflight.__main__ import run
+from hfmem.preflight.lines import launch_lines, question
 from hfmem.refusals.launch import LaunchLineError, LaunchOptionError
 
 LINES = [
@@ -108,7 +108,7 @@ def test_an_option_is_left_out_where_somebody_says_so() -> None:
 def test_no_option_that_takes_memory_here_is_called_idle() -> None:
     from importlib import import_module
 
-    from hfmem.check.lines import _options
+    from hfmem.preflight.lines import _options
 
     launches = [import_module(row.launch).LAUNCH for row in engines() if row.launch]
     assert len(launches) >= 2
@@ -155,9 +155,9 @@ def test_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_name_cannot_break_the_summary(tmp_path: Path) -> None:
-    from hfmem.check.lines import Question
-    from hfmem.check.summary import markdown
-    from hfmem.check.verdict import Verdict
+    from hfmem.preflight.lines import Question
+    from hfmem.preflight.summary import markdown
+    from hfmem.preflight.verdict import Verdict
 
     name = "a|b`c\n| d.yaml"
     told = markdown([Verdict(question=Question(name=name, words=()), code=1, problems=("<b>|",))])
@@ -169,7 +169,7 @@ def test_a_name_cannot_break_the_summary(tmp_path: Path) -> None:
 
 def test_it_is_a_module_and_a_command() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "hfmem.check", "--help"], capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, "-m", "hfmem.preflight", "--help"], capture_output=True, text=True, check=False, timeout=60
     )
     assert done.returncode == 0
     assert json.dumps(done.stdout)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from hfmem.check.verdict import Verdict
+from hfmem.preflight.verdict import Verdict
 from hfmem.report.escapes import line, markdown_cell
 from hfmem.units import format_bytes
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from hfmem.check.lines import Question
+from hfmem.preflight.lines import Question
 
 __all__ = ["Verdict", "verdict"]
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from hfmem.check.lines import Question, launch_lines, question
-from hfmem.check.summary import markdown, text
-from hfmem.check.verdict import Verdict, verdict
 from hfmem.cli import table
 from hfmem.errors import InvalidScenarioError
+from hfmem.preflight.lines import Question, launch_lines, question
+from hfmem.preflight.summary import markdown, text
+from hfmem.preflight.verdict import Verdict, verdict
 from hfmem.report.errors import explain
 
 __all__ = ["main"]
