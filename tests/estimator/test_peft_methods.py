@@ -16,7 +16,7 @@ from hfmem.errors import InvalidScenarioError
 from hfmem.estimator.recipe.peft import METHODS
 from tests.measured.training import from_config
 from tests.oracle.peak_cases import WORKSPACES
-from tests.oracle.peft_steps import config
+from tests.oracle.peft_steps import RANK, config
 from tests.oracle.step_cases import config_of
 
 RECORD: Final = json.loads(
@@ -64,15 +64,17 @@ def test_frozen_parts_are_those_that_peft_holds(method: str) -> None:
 
 
 def _error(row: dict[str, Any]) -> float:
+    wide = "autocast" in row
     asked = Options(
         train="lora",
         peft=row["method"],
+        lora_rank=RANK if row["method"] == "lora" else None,
         lora_targets=(row["targets"],) if row["targets"] else (),
         batch=row["batch"],
         seq=row["seq"],
         gradient_checkpointing=row["checkpointing"],
-        precision="bf16",
-        lora_dtype="bfloat16",
+        precision="bf16-autocast" if row.get("autocast") else "bf16",
+        lora_dtype="float32" if wide else "bfloat16",
         optimizer="adamw",
     )
     facts = report_on(from_config(row["model"], config(row)), asked).estimate.training
@@ -92,6 +94,18 @@ def test_steps_peak_as_pytorch_allocates_them() -> None:
     assert min(errors) >= -0.015
     assert sum(error <= 0.035 for error in errors) >= 0.85 * len(errors)
     assert max(errors) <= 0.1
+
+
+def test_steps_with_float32_adapters_peak_as_pytorch_allocates_them() -> None:
+    """PEFT's own dtype on a base of bfloat16, with the same two layers: of the first one, no gradient of its input is
+    made, which is nothing in a whole model."""
+    errors = {
+        (row["model"], row["method"], row["checkpointing"], row["autocast"]): _error(row) for row in STEPS["float32"]
+    }
+    assert len(errors) >= 50
+    assert {method for _, method, _, _ in errors} == {"adalora", "ia3", "loha", "lokr", "lora", "oft", "vera"}
+    assert {key: error for key, error in errors.items() if not -0.025 <= error <= 0.045} == {}
+    assert statistics.median(map(abs, errors.values())) <= 0.015
 
 
 def test_virtual_tokens_make_rows_longer() -> None:

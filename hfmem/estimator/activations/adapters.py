@@ -256,20 +256,26 @@ def _adapted(  # noqa: PLR0913 - the facts of one layer
         between=between,
         at_module=max(moments, default=0),
         before_scores=totals[sum(is_one(linear, modules) for linear in before)],
-        recomputed=totals[-1] + _recomputing(chosen[-1], training) if chosen else 0,
+        recomputed=_recomputed(chosen, totals, training) if chosen else 0,
         forms=tuple(forms),
     )
 
 
-def _recomputing(linear: Linear, training: Training) -> int:
-    """Bytes per token while the layer's last module is recomputed, under autocast with wider adapters: its input, the
-    cast of that to the adapter's dtype (`_cast_input_dtype` of peft 0.21.2), its result, and the gradients that have
-    come in as far as the module: recomputation begins where the backward pass first needs a saved tensor."""
-    if own_bytes(training) == training.adapter_bytes:
-        return 0
-    return linear.inputs * (compute_bytes(training) + training.adapter_bytes) + 3 * linear.outputs * compute_bytes(
-        training
-    )
+def _recomputed(chosen: Sequence[Linear], totals: Sequence[int], training: Training) -> int:
+    """Bytes per token at the highest moment of a layer's recomputation with adapters wider than the layer: in its last
+    module, or, without autocast, in another one, whose adapter's result and that scaled are in the adapter's dtype. The
+    gradients of the last module's two results are there: recomputation begins where the backward pass first needs a
+    saved tensor."""
+    compute, width = compute_bytes(training), training.adapter_bytes
+    if width == compute:
+        return totals[-1]
+    last = chosen[-1]
+    if own_bytes(training) != width:
+        # the cast of its input (`_cast_input_dtype` of peft 0.21.2), of which autocast saves a copy
+        return totals[-1] + last.inputs * (compute + width) + 3 * last.outputs * compute
+    held = (compute + width) * last.outputs
+    inside = [totals[index + 1] + 2 * width * linear.outputs for index, linear in enumerate(chosen[:-1])]
+    return held + max(totals[-1] + compute * (last.inputs + last.outputs), *inside, 0)
 
 
 def _forming(linear: Linear, lora: Lora, training: Training) -> tuple[tuple[int, int], tuple[int, int]]:
