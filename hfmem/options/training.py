@@ -14,6 +14,9 @@ _MOST = 10**6
 _choice = partial(Option, panel=TRAINING, modes=("training",))
 _exact = partial(_choice, methods=("exact",))
 
+_evaluates = partial(_exact, least=1, most=10**9)
+_WITH_BATCH = Need(sentence="needs --eval-batch-size", met=lambda asked: asked.eval_batch_size is not None)
+
 
 @dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
 class TrainingOptions:
@@ -139,3 +142,42 @@ class TrainingOptions:
         tuple[str, ...],
         _exact(help="Components to freeze: embedding,vision,…", metavar="PARTS", words=True),
     ] = ()
+    eval_batch_size: Annotated[
+        int | None,
+        _evaluates(
+            help="Rows of a batch when the Trainer evaluates between steps",
+            shown="no evaluation",
+            needs=(
+                Need(
+                    sentence="is for --train full, lora and qlora: a trainer of TRL evaluates in its own way",
+                    met=lambda asked: asked.train not in OBJECTIVES,
+                ),
+            ),
+            keys=("per_device_eval_batch_size", "per_gpu_eval_batch_size"),
+        ),
+    ] = None
+    eval_logits: Annotated[
+        bool,
+        _evaluates(
+            help="Evaluation keeps logits for metrics (compute_metrics), and not only the loss",
+            needs=(
+                _WITH_BATCH,
+                Need(
+                    sentence="needs --eval-samples or --eval-accumulation-steps: how many logits there are at once",
+                    met=lambda asked: bool(asked.eval_samples or asked.eval_accumulation_steps),
+                ),
+            ),
+        ),
+    ] = False
+    eval_samples: Annotated[
+        int | None, _evaluates(help="Rows of the evaluation set", shown="enough for all", needs=(_WITH_BATCH,))
+    ] = None
+    eval_accumulation_steps: Annotated[
+        int | None,
+        _evaluates(
+            help="Batches of evaluation before logits are moved to the host",
+            shown="all",
+            needs=(_WITH_BATCH,),
+            keys=("eval_accumulation_steps",),
+        ),
+    ] = None

@@ -297,6 +297,12 @@ def _fsdp(draft: Draft, value: Any) -> bool:
     return bool(words)
 
 
+def _evaluates(draft: Draft, value: Any) -> bool:
+    """When the Trainer evaluates; YAML reads `no` as false."""
+    draft["evaluates"] = value not in ("no", False)
+    return value in ("no", False, "steps", "epoch")
+
+
 def _strategy(draft: Draft, value: Any) -> bool:
     """FSDP's strategy, by name or by accelerate's number."""
     word = str(value).upper()
@@ -355,6 +361,8 @@ _KEYS: Final[dict[str, Use]] = {
     "use_vllm": _switch("use_vllm"),
     "vllm_mode": _word("vllm_mode"),
     "per_gpu_train_batch_size": _number("batch"),
+    "eval_strategy": _evaluates,
+    "evaluation_strategy": _evaluates,
     "bf16.enabled": _enabled("bf16"),
     "fp16.enabled": _enabled("fp16"),
     "mixed_precision": _precision,

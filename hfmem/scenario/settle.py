@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from typing import Final
 
 from hfmem.estimator.recipe.optimizers import find_optimizer
 from hfmem.estimator.weights.quantisers import find_quantiser
@@ -57,6 +58,7 @@ def settle(
     method = _told(options) or draft["train"]
     trainer = _trainer(draft, options, software, method)
     _of_trainer(draft, asked, settled, trainer)
+    _evaluation(draft, asked, settled, trainer)
     for option in declared(type(options)):
         if option.option.train and not {trainer or method, method} & {*option.option.train}:
             draft.pop(option.name, None)  # files often keep keys of another training method
@@ -102,6 +104,22 @@ def _of_trainer(draft: Draft, asked: Collection[str], settled: Settled, trainer:
     if draft.get("vllm_mode") == "server":
         draft.pop("vllm_gpu_memory_utilization", None)
         draft.pop("vllm_enable_sleep_mode", None)
+
+
+_EVALUATION: Final = ("eval_batch_size", "eval_accumulation_steps")
+_EVAL_BATCH: Final = 8  # of TrainingArguments (transformers 5.24, training_args.py:1128)
+
+
+def _evaluation(draft: Draft, asked: Collection[str], settled: Settled, trainer: str) -> None:
+    """The evaluation between steps: files have its sizes also where there is none. TRL's trainers have their own."""
+    evaluates = draft.pop("evaluates", False) and not trainer
+    settled.note("evaluates", worked=not trainer, gave="eval_batch_size" in asked)
+    if evaluates:
+        draft.suggest("eval_batch_size", _EVAL_BATCH)
+        return
+    for name in _EVALUATION:
+        draft.pop(name, None)
+        settled.note(name, worked=True, gave=name in asked)
 
 
 def _base(draft: Draft, options: Options, asked: Collection[str], settled: Settled) -> None:

@@ -14,7 +14,7 @@ from hfmem.estimator.recipe.peft import Method, find_method
 from hfmem.estimator.recipe.precisions import PRECISIONS, TRAINER, Precision, find_precision
 from hfmem.estimator.recipe.stacks import DEFAULT_STACK, STACKS, Stack, find_stack, kin_of
 from hfmem.estimator.recipe.trainers import find_trainer
-from hfmem.estimator.recipe.values import Checkpointing, Lora, Training
+from hfmem.estimator.recipe.values import Checkpointing, Evaluation, Lora, Training
 from hfmem.estimator.split.check import check_split
 from hfmem.estimator.training.class_heads import own_head
 from hfmem.estimator.training.split import rules_of
@@ -85,8 +85,20 @@ def resolve_training(
     sentences += [*_alone(recipe, parallel), *_akin(options)]
     head = head_of(options) or own_head(model)
     sentences += _heading(options, head)
-    training = _possible(replace(recipe, lora=lora, own_dtype=own, head=head))
+    training = _possible(replace(recipe, lora=lora, own_dtype=own, head=head, evaluation=_evaluation(options)))
     return training, parallel, [*sentences, *told]
+
+
+def _evaluation(options: Options) -> Evaluation | None:
+    """The evaluation between steps, if there is one."""
+    if options.eval_batch_size is None:
+        return None
+    return Evaluation(
+        batch=options.eval_batch_size,
+        logits=options.eval_logits,
+        rows=options.eval_samples or 0,
+        accumulation=options.eval_accumulation_steps or 0,
+    )
 
 
 def _heading(options: Options, head: Head) -> list[str]:

@@ -241,6 +241,11 @@ def test_the_model_of_a_file(tmp_path: Path, key: str) -> None:
      "sequence_parallel", True),
     ("megatron_lm_config: {megatron_lm_pp_degree: 2}\nnum_processes: 4", "pp", 2),
     ("zero_optimization: {stage: 2, cpu_offload: true}", "offload", "optimizer"),
+    ("eval_strategy: steps\nper_device_eval_batch_size: 4", "eval_batch_size", 4),
+    ("eval_strategy: epoch", "eval_batch_size", 8),
+    ("eval_strategy: no\nper_device_eval_batch_size: 4", "eval_batch_size", None),
+    ("per_device_eval_batch_size: 4", "eval_batch_size", None),
+    ("eval_strategy: steps\neval_accumulation_steps: 16", "eval_accumulation_steps", 16),
 ])  # fmt: skip
 def test_what_keys_mean(tmp_path: Path, text: str, option: str, value: object) -> None:
     found = with_file(Options(), written(tmp_path, text))

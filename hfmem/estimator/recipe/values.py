@@ -58,6 +58,28 @@ class Lora:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """An evaluation between steps of training.
+
+    Attributes:
+        batch: rows of a batch on each GPU.
+        logits: whether logits are kept for metrics, and not only the loss.
+        rows: rows of the evaluation set; 0 where they do not matter.
+        accumulation: batches whose logits stay on the GPU before they are moved to the host; 0 for all.
+    """
+
+    batch: int
+    logits: bool = False
+    rows: int = 0
+    accumulation: int = 0
+
+    def batches(self, replicas: int) -> int:
+        """The most batches whose logits are on a GPU at once."""
+        every = -(-self.rows // (self.batch * replicas)) if self.rows else self.accumulation
+        return min(every, self.accumulation or every)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Training:
     """How a model is trained.
 
@@ -82,6 +104,7 @@ class Training:
         virtual_stages: model chunks per pipeline rank (interleaved schedule).
         batching: how rows are put into a batch.
         tuning: the settings of a trainer of TRL; None for a plain Trainer.
+        evaluation: the evaluation between steps; None without one.
     """
 
     method: TrainMethod
@@ -106,6 +129,7 @@ class Training:
     virtual_stages: int = 1
     batching: Batching = "full"
     tuning: Tuning | None = None
+    evaluation: Evaluation | None = None
 
     @property
     def labels(self) -> int:

@@ -7,6 +7,7 @@ Each phase includes resident memory, and the peak is the largest phase, not the 
     its end     resident + saved outside + all gradients, with both gradients of a tied embedding, and their sum where
                 it is a third tensor
     optimizer   resident + gradients + temporaries of the optimizer step
+    evaluation  resident + a forward pass without gradients, and the logits that are kept for metrics
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from itertools import accumulate
 
 from hfmem.estimator.training.activity import Activity
 from hfmem.estimator.training.casts import Casts
+from hfmem.estimator.training.evaluation import evaluation_terms
 from hfmem.estimator.training.generation import generates, generation_terms
 from hfmem.estimator.training.gpu import Gpu
 from hfmem.estimator.training.gradients import Gradients, gradients_of
@@ -39,7 +41,7 @@ def phases_of(gpu: Gpu, stays: Held, active: Activity | None) -> tuple[Phase, ..
         gpu=gpu, stays=stays, active=active, gradients=gradients_of(gpu, made), saved=saved, casts=Casts.of(gpu)
     )
     before = (*moments.generation(), *moments.reference())
-    return *before, moments.logits(), moments.backward(), moments.optimizer()
+    return *before, moments.logits(), moments.backward(), moments.optimizer(), *moments.evaluation()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +116,15 @@ class _Moments:
         if self.gpu.training.zero == 0:
             terms += gathered(self.gpu, backward=False)  # DDP's buckets are allocated for the whole run
         return _phase("optimizer", [*terms, *optimizer_terms(self.gpu)])
+
+    def evaluation(self) -> tuple[Phase, ...]:
+        """What evaluation holds between steps, when gradients are gone unless they are buffers of the optimizer."""
+        if self.gpu.training.evaluation is None or self.active is None:
+            return ()
+        kept = self.gpu.training.stack.persistent_gradients
+        terms = [*self.stays.terms, *(self.gradients.carried_terms() if kept else ())]
+        terms += evaluation_terms(self.gpu)
+        return (_phase("evaluation", [*terms, *gathered(self.gpu, backward=False)]),)
 
     def _at_end(self) -> list[Term]:
         """The end of the backward pass, where the embedding's gradient is computed."""

@@ -19,7 +19,7 @@ from hfmem.estimator.training.tiles import tiled_head
 from hfmem.estimator.values import Term
 from hfmem.unknown import Unknown
 
-__all__ = ["forward_terms", "reference_weights"]
+__all__ = ["forward_terms", "layer_peak", "reference_weights", "stream"]
 
 _COPY = (
     "trl 1.16.0, dpo_trainer.py:908-929, kto_trainer.py:918-940, grpo_trainer.py:983-1003: a second model, loaded in "
@@ -55,8 +55,8 @@ def forward_terms(gpu: Gpu) -> list[Term]:
     casts = made.of_layers(0, gpu.stage.depth) if copied else made.of_largest()
     terms = [replace(term, name="cast weights of the reference") for term in casts]
     head = tiled_head(gpu)
-    inside, source = _layer(gpu)
-    nbytes = max(inside, head.forward if head is not None else 0) + _stream(gpu)
+    inside, source = layer_peak(gpu)
+    nbytes = max(inside, head.forward if head is not None else 0) + stream(gpu)
     terms.append(
         Term(
             name="forward pass of the reference",
@@ -70,13 +70,13 @@ def forward_terms(gpu: Gpu) -> list[Term]:
     return terms
 
 
-def _stream(gpu: Gpu) -> int:
+def stream(gpu: Gpu) -> int:
     """Bytes of the hidden states between layers."""
     width = 2 if gpu.training.precision.weights != "float32" else 4
     return gpu.scenario.batch * gpu.scenario.seq * (gpu.architecture.hidden_size or 0) * width
 
 
-def _layer(gpu: Gpu) -> tuple[int, str]:
+def layer_peak(gpu: Gpu) -> tuple[int, str]:
     """The peak of one layer's forward pass without a cache, and where that is from."""
     precision = gpu.training.precision
     scenario = replace(gpu.scenario, kv_dtype=precision.compute, compute_dtype=precision.compute)
