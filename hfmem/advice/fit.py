@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
 from hfmem.advice.bisection import largest, last_within
+from hfmem.advice.speed import speed
 from hfmem.advice.values import Fit
 from hfmem.engines.inference import Prepared
 from hfmem.engines.inference import estimate as estimate_memory
@@ -267,6 +268,7 @@ def fit_of(case: Case) -> Fit:
         refused=estimate.refused,
         never=bool(engine(scenario.runtime).refused(model, scenario)),  # then no number of them is enough
         offload=_offload(model, scenario),
+        speed=speed(model, scenario, estimate),
     )
 
 

@@ -10,12 +10,42 @@ from hfmem.estimator.parallel import Parallel
 from hfmem.estimator.values import Estimate, Margin, Offload
 from hfmem.hardware.values import Accelerator, Machine
 
-__all__ = ["VERDICTS", "Advice", "Candidate", "Fit", "Plan", "Saving", "Verdict"]
+__all__ = ["VERDICTS", "Advice", "Candidate", "Fit", "Plan", "Saving", "Speed", "Verdict"]
 
 Verdict = Literal["fits", "tight", "no", "refused", "unknown"]
 
 VERDICTS: Final[tuple[Verdict, ...]] = get_args(Verdict)
 """All verdicts on whether a model fits."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Speed:
+    """A bound on how fast tokens are generated: by what accelerators read of their memory for each of them.
+
+    Attributes:
+        weights: bytes of the weights that one token uses, over all accelerators of a replica.
+        cache: bytes of the cache of the whole batch at the full length.
+        most: tokens per second of one sequence, at most.
+        batch: sequences that run at once.
+        bandwidth: bytes per second of one accelerator.
+        at_once: accelerators that read at the same time.
+        hosted: whether the host holds weights or cache too, which are read beside, at a speed that is not known.
+        source: where the bandwidth is from.
+    """
+
+    weights: int
+    cache: int
+    most: float
+    batch: int
+    bandwidth: int
+    at_once: int
+    hosted: bool
+    source: str
+
+    @property
+    def bytes_per_token(self) -> int:
+        """Bytes read for one more token of each sequence."""
+        return self.weights + self.cache
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +83,7 @@ class Fit:
         never: whether the engine refuses it regardless of memory.
         offload: the largest part that fits, if the engine leaves the rest in host memory; None if it does not, if the
             user chose the part, or if nothing fits.
+        speed: how fast tokens are generated at most; None where nothing is, or the bandwidth is not known.
     """
 
     machine: Machine
@@ -70,6 +101,7 @@ class Fit:
     refused: str = ""
     never: bool = False
     offload: Offload | None = None
+    speed: Speed | None = None
 
     shown: ClassVar[Callable[[Fit], str] | None] = None
     """How notebooks show it as HTML; set by `hfmem.report`, which this package does not import."""

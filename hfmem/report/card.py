@@ -17,7 +17,16 @@ from hfmem.report.against import against_lines
 from hfmem.report.choices import choice_lines
 from hfmem.report.components import component_lines
 from hfmem.report.escapes import line
-from hfmem.report.fit import command_block, fit_lines, help_lines, limit_lines, pool_lines, rank_lines, refusal_lines
+from hfmem.report.fit import (
+    command_block,
+    fit_lines,
+    help_lines,
+    limit_lines,
+    pool_lines,
+    rank_lines,
+    refusal_lines,
+    speed_lines,
+)
 from hfmem.report.heading import about, asked, chain, origin, shape
 from hfmem.report.sentences import on_what
 from hfmem.report.values import GROUP_NAMES, Report
@@ -91,6 +100,8 @@ def to_explanation(report: Report, unit: str, width: int | None) -> str:
     lines += ["", "Sources", *(fold(f"  [{number}] {source}", folded) for number, source in enumerate(sources, 1))]
     if report.estimate.training is not None:
         lines += ["", fold(f"nvidia-smi's range: {report.estimate.training.reserved_source}.", folded)]
+    if speeds := [fold(line, folded) for line in speed_lines(report.fits, unit)]:
+        lines += ["", "Speed, by memory alone, without speculative decoding", *(f"  {line}" for line in speeds)]
     text = "\n".join([*lines, *_textbook(report, unit, folded)])
     return text if width is None else "\n".join(fold(line, folded) for line in text.splitlines())
 

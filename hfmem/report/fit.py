@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from tabulate import tabulate
 
-from hfmem.advice.values import Fit
+from hfmem.advice.values import Fit, Speed
 from hfmem.estimator.values import GROUPS, Estimate, Group, Offload, Rank, Serving
 from hfmem.hardware.values import Accelerator, Instance, Machine
 from hfmem.report.escapes import line
@@ -420,9 +420,33 @@ def fit_dict(fit: Fit) -> dict[str, Any]:
         **{f"max_{name}": size for name, size in fit.largest},
         "gpus_needed": fit.gpus_needed,
         "refused": fit.refused or None,
+        "speed": _speed_dict(fit.speed),
         "memory_basis": fit.gpu.basis,
         "memory_source": fit.gpu.source,
     }
+
+
+def _speed_dict(speed: Speed | None) -> dict[str, Any] | None:
+    """The bound on the speed; null where it is not known."""
+    if speed is None:
+        return None
+    return {"bytes_per_token": speed.bytes_per_token, "tokens_per_second_at_most": speed.most}
+
+
+def speed_lines(fits: Sequence[Fit], unit: str) -> Iterator[str]:
+    """How fast each machine makes tokens at most, with the arithmetic."""
+    for fit in fits:
+        if (found := fit.speed) is None:
+            continue
+        together = f" × {found.at_once} that read at once" if found.at_once > 1 else ""
+        batch = f", {found.most * found.batch:,.1f} of {found.batch:,} together" if found.batch > 1 else ""
+        hosted = "; the host's part comes on top, at a speed that is not known" if found.hosted else ""
+        yield f"on {machine_words(fit)}: at most {found.most:,.1f} tokens/s a sequence{batch}"
+        yield (
+            f"  = {found.bandwidth / 10**9:,.0f} GB/s{together} / (weights {format_bytes(found.weights, unit)} + "
+            f"cache {format_bytes(found.cache, unit)} read for a token){hosted}"
+        )
+        yield f"  {found.source}"
 
 
 def _offload_dict(offload: Offload | None) -> dict[str, Any] | None:
