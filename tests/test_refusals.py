@@ -18,7 +18,7 @@ import pytest
 import hfmem
 from hfmem import errors, refusals
 from hfmem.errors import InvalidScenarioError
-from hfmem.refusals import against, files, launch, lists, media, options, pipelines, splits, training, visits
+from hfmem.refusals import against, files, launch, lists, media, options, pipelines, quantised, splits, training, visits
 from hfmem.report.errors import explain
 from hfmem.report.refusals.words import WORDS
 
@@ -162,6 +162,31 @@ SAMPLES: Final[list[tuple[InvalidScenarioError, str]]] = [
     (
         pipelines.PipelineError("model", runtime="X"),
         "this is no diffusion pipeline, and X runs nothing else: leave --runtime out",
+    ),
+    (
+        quantised.PipelineQuantisationError("format", "gptq", known=("nf4", "int8", "fp8")),
+        "pipelines are not quantised to gptq here: use --dtype nf4, int8 or fp8, or leave --dtype out",
+    ),
+    (
+        quantised.PipelineQuantisationError("offload", "nf4", subject="sequential"),
+        "--dtype nf4 does not go with --offload sequential: its scales are no parameters, which is what is moved. Use "
+        "--offload model, or another --dtype",
+    ),
+    (
+        quantised.PipelineQuantisationError("stored", "nf4", subject="transformer"),
+        "transformer is quantised in its files already: leave --dtype nf4 out",
+    ),
+    (
+        quantised.PipelineQuantisationError("unknown", "nf4", subject="transformer"),
+        "the tensors of transformer are unknown, so what --dtype nf4 makes of them is too: leave --dtype out",
+    ),
+    (
+        quantised.PipelineQuantisationError("none", "nf4"),
+        "this pipeline has no denoiser that --dtype nf4 quantises: leave --dtype out",
+    ),
+    (
+        quantised.PipelineQuantisationError("convolutions", "int8", known=("nf4", "fp8"), subject="X"),
+        "--dtype int8 is known for transformers, and X has convolutions: use --dtype nf4 or fp8",
     ),
     (launch.LaunchLineError("a serve", "model", []), "'a serve' names no model"),
     (launch.LaunchLineError("a 'serve", "quotes"), """"a 'serve": a quote is not closed"""),

@@ -9,6 +9,7 @@ from typing import Any
 from tabulate import tabulate
 
 from hfmem.estimator.weights.components import component_bytes, component_dtype
+from hfmem.estimator.weights.packed import format_of
 from hfmem.mapper.pipelines.values import Component
 from hfmem.report.escapes import line
 from hfmem.report.values import Report
@@ -56,13 +57,16 @@ def _row(report: Report, component: Component, *, loaded: bool = True) -> Compon
     # what waits in the host's memory is all of it
     terms = [term for term in estimate.host or estimate.terms if term.group == "weights"]
     own = [term.nbytes for term in terms if term.name == component.name]
+    packing = format_of(component, report.scenario)
     packed = component.quantisation.scheme or component.quantisation.method if component.quantisation else ""
+    if packing is not None:
+        packed = packing.name
     return ComponentRow(
         name=component.name,
         class_name=component.class_name,
         parameters=component.parameters.total if component.parameters else None,
         dtype=packed or dtype,
-        nbytes=sum(own) if own else component_bytes(component, dtype),
+        nbytes=sum(own) if own else component_bytes(component, dtype, packing),
         loaded=loaded,
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from hfmem.engines.diffusers.quantised import python_imports, python_mapping
 from hfmem.engines.diffusers.settings import settings_of
 from hfmem.engines.diffusers.stages import Run
 from hfmem.estimator.values import Scenario
@@ -26,11 +27,16 @@ def python_lines(model: Model, scenario: Scenario, run: Run, dtype: str | None) 
 
 def _lines(model: Model, scenario: Scenario, run: Run, dtype: str | None) -> Iterator[str]:
     asked = settings_of(scenario)
-    name = model.pipeline.class_name if model.pipeline is not None else ""
+    if model.pipeline is None:
+        return
+    name = model.pipeline.class_name or "DiffusionPipeline"
     yield "import torch"
-    yield f"from diffusers import {name or 'DiffusionPipeline'}"
+    yield from python_imports(model.pipeline, scenario, name)
     kind = f", torch_dtype=torch.{dtype}" if dtype else ""
-    yield f'pipe = {name or "DiffusionPipeline"}.from_pretrained("{model.checkpoint.ref.model_id}"{kind})'
+    if quantised := python_mapping(model.pipeline, scenario):
+        yield f"quantised = {quantised}"
+        kind += ", quantization_config=quantised"
+    yield f'pipe = {name}.from_pretrained("{model.checkpoint.ref.model_id}"{kind})'
     yield OFFLOADS.get(asked.offload, 'pipe.to("cuda")')
     if asked.vae_tiling:
         yield "pipe.vae.enable_tiling()"

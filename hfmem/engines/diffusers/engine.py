@@ -11,6 +11,7 @@ from hfmem.engines.diffusers.command import python_lines
 from hfmem.engines.diffusers.convolutions import COPIES, highest
 from hfmem.engines.diffusers.options import DiffusersOptions
 from hfmem.engines.diffusers.pipelines import scale_of
+from hfmem.engines.diffusers.quantised import check_quantised
 from hfmem.engines.diffusers.resident import host_terms, resident
 from hfmem.engines.diffusers.settings import PipelineSettings, settings_of
 from hfmem.engines.diffusers.stages import Run, Stage, run_of, stages
@@ -49,10 +50,12 @@ class Diffusers:
     split = replace(RULES, software="diffusers")
     profiled = False
     suggestions = Suggestions(
+        dtypes=("fp8", "nf4"),
         others=(
             ("--vae-tiling", (("vae_tiling", True),)),
             ("--vae-slicing", (("vae_slicing", True),)),
             ("--offload model", (("offload", "model"),)),
+            ("--dtype nf4 --offload model", (("dtype", "nf4"), ("offload", "model"))),
             ("--offload model --vae-tiling", (("offload", "model"), ("vae_tiling", True))),
             ("--offload model --vae-slicing", (("offload", "model"), ("vae_slicing", True))),
             ("--offload sequential", (("offload", "sequential"),)),
@@ -61,7 +64,7 @@ class Diffusers:
                 "--offload sequential --vae-tiling --vae-slicing",
                 (("offload", "sequential"), ("vae_tiling", True), ("vae_slicing", True)),
             ),
-        )
+        ),
     )
 
     def check_split(self, architecture: Architecture, parallel: Parallel) -> None:
@@ -87,6 +90,7 @@ class Diffusers:
         """The settings with the defaults of the pipeline's class."""
         if model.pipeline is None or not isinstance(settings, PipelineSettings):
             return settings
+        check_quantised(model.pipeline, scenario, settings.offload)
         run = run_of(model.pipeline, scenario)
         return replace(
             settings,
@@ -209,6 +213,9 @@ def _terms(stage: Stage, gpu: Accelerator | None, *, high: bool) -> Iterator[Ter
     images = max(1, stage.batch // 2) if stage.name == "denoise" else stage.batch
     nbytes = highest(found, gpu, images=images, single=stage.single)[int(high)]
     more = f", {COPIES}" if nbytes > found.peak else ""
+    if high and stage.workspace:
+        nbytes += stage.workspace
+        more += f", and {stage.workspace:,} B of the largest quantised layer"
     yield Term(
         name=f"{stage.component.name} activations",
         group="activations",

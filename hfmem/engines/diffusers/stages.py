@@ -10,6 +10,7 @@ from hfmem.dtypes import find_dtype
 from hfmem.engines.diffusers.calls import Call, Taken, taken
 from hfmem.engines.diffusers.decoding import Coder, tiling
 from hfmem.engines.diffusers.pipelines import Defaults, defaults_of, denoised, latents, scale_of
+from hfmem.engines.diffusers.quantised import workspace
 from hfmem.engines.diffusers.settings import PipelineSettings, settings_of
 from hfmem.estimator.values import Scenario
 from hfmem.estimator.weights.components import component_dtype
@@ -57,6 +58,7 @@ class Stage:
         beside: bytes that are there besides, such as the latents.
         single: whether it runs in float32.
         batch: images at once in its convolutions.
+        workspace: bytes that a quantised layer takes besides, at most.
         doubled: bytes by which the component grows while it runs (it is cast to float32).
     """
 
@@ -66,6 +68,7 @@ class Stage:
     beside: int = 0
     single: bool = False
     batch: int = 1
+    workspace: int = 0
     doubled: int = 0
 
 
@@ -156,6 +159,7 @@ def _denoise(pipeline: Pipeline, scenario: Scenario, run: Run) -> Iterator[Stage
             beside=beside + latent,
             single=single,
             batch=run.network,
+            workspace=workspace(component, scenario, call, pipeline.vae),
         )
 
 

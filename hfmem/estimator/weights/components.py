@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hfmem.dtypes import Dtype, find_dtype, stored_dtype
 from hfmem.estimator.values import Group, Scenario, Term
+from hfmem.estimator.weights.packed import RUN_DTYPE, Format, format_of, is_packed
 from hfmem.estimator.weights.quantisers import find_quantiser
 from hfmem.mapper.pipelines.values import Component, Pipeline
 from hfmem.mapper.values import TensorGroup
@@ -13,21 +14,30 @@ __all__ = ["component_bytes", "component_dtype", "component_terms"]
 
 def component_dtype(component: Component, scenario: Scenario) -> str | None:
     """The dtype that a component runs in: `--dtype`, else the one that it is stored in."""
-    asked = scenario.dtype if scenario.word and find_quantiser(scenario.dtype or "") is None else None
-    return asked or component.stored_dtype
+    if not scenario.word:
+        return component.stored_dtype
+    return RUN_DTYPE if find_quantiser(scenario.dtype or "") is not None else scenario.dtype or component.stored_dtype
 
 
-def component_bytes(component: Component, dtype: str | None) -> int | None:
+def component_bytes(component: Component, dtype: str | None, packing: Format | None = None) -> int | None:
     """Bytes of a component that runs in `dtype`: packed tensors as stored, others in it, except those that the library
-    keeps in float32. None if unknown."""
+    keeps in float32. None if unknown.
+
+    Args:
+        component: the component.
+        dtype: what it runs in.
+        packing: what its linear layers are quantised to while it is loaded; None: they are not.
+    """
     if component.parameters is None:
         return component.file_bytes
     run = find_dtype(dtype) if dtype else None
-    sizes = [_bytes(group, run) for group in component.parameters.groups if group.loaded]
+    sizes = [_bytes(group, run, packing) for group in component.parameters.groups if group.loaded]
     return None if None in sizes else sum(size or 0 for size in sizes)
 
 
-def _bytes(group: TensorGroup, run: Dtype | None) -> int | None:
+def _bytes(group: TensorGroup, run: Dtype | None, packing: Format | None = None) -> int | None:
+    if packing is not None and is_packed(group):
+        return group.count * packing.matrix(group.shape[0], group.shape[1])
     found = stored_dtype(group.dtype) if group.dtype else None
     if group.kept or group.scale or (group.dtype is not None and (found is None or not found.is_wide_float)):
         return group.stored_bytes
@@ -44,7 +54,8 @@ def component_terms(pipeline: Pipeline, scenario: Scenario) -> tuple[list[Term],
         unknown.append(("weights", "model_index.json names no component whose weights are here"))
     for component in pipeline.components:
         dtype = component_dtype(component, scenario)
-        nbytes = component_bytes(component, dtype)
+        packing = format_of(component, scenario)
+        nbytes = component_bytes(component, dtype, packing)
         if nbytes is None:
             unknown.append(("weights", f"{component.name}: {component.unknown or 'its dtype is unknown'}"))
             continue
@@ -55,8 +66,8 @@ def component_terms(pipeline: Pipeline, scenario: Scenario) -> tuple[list[Term],
                 name=component.name,
                 group="weights",
                 nbytes=nbytes,
-                how=_how(component, dtype),
-                source=component.source,
+                how=_how(component, dtype, packing),
+                source="; ".join(filter(None, (component.source, packing.source if packing else ""))),
                 certainty=component.certainty if component.parameters is not None else "typical",
             )
         )
@@ -64,7 +75,7 @@ def component_terms(pipeline: Pipeline, scenario: Scenario) -> tuple[list[Term],
     return terms, unknown
 
 
-def _how(component: Component, dtype: str | None) -> str:
+def _how(component: Component, dtype: str | None, packing: Format | None) -> str:
     """The arithmetic: elements by their bytes in memory."""
     if component.parameters is None:
         return f"{component.class_name}: the size of its files"
@@ -74,7 +85,9 @@ def _how(component: Component, dtype: str | None) -> str:
         if not group.loaded:
             continue
         found = stored_dtype(group.dtype) if group.dtype else None
-        if group.kept or group.scale or (group.dtype is not None and (found is None or not found.is_wide_float)):
+        if packing is not None and is_packed(group):
+            what = f"in {packing.each}"
+        elif group.kept or group.scale or (group.dtype is not None and (found is None or not found.is_wide_float)):
             what = f"as stored ({group.dtype})"
         elif run is not None and run.name in group.full_in:
             what = "× 4 B (float32, in which the library keeps them)"

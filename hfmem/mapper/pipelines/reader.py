@@ -237,6 +237,7 @@ def _table(
 # Buffers that are in the files, and are loaded: sine and cosine tables of positions (diffusers 0.42,
 # `models/embeddings.py`: PatchEmbed, CogVideoXPatchEmbed), and constants of schedules and statistics.
 _SCALE: Final = re.compile(r"(^|\.)(scale_weight|scale_input|scaled_fp8|comfy_quant)$")  # of ComfyUI's FP8 files
+_TABLE: Final = re.compile(r"(table|token|padding|embedding)$")  # parameters of a module itself, of two dimensions
 _BUFFER: Final = re.compile(r"(^|\.)(pos_embed\.pos_embed|patch_embed\.pos_embedding)$")
 
 
@@ -256,7 +257,7 @@ def _named(group: TensorGroup, one: Listed, full_in: tuple[str, ...]) -> TensorG
 
 def _is_matrix(group: TensorGroup) -> bool:
     found = stored_dtype(group.dtype) if group.dtype else None
-    plain = found is None or found.is_wide_float
+    plain = (found is None or found.is_wide_float) and not _TABLE.search(group.role)
     return plain and len(group.shape) == 2 and not group.bias and "." not in group.role and not group.scale
 
 

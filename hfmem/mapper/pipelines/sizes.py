@@ -7,7 +7,7 @@ from typing import Any
 
 from hfmem.mapper.pipelines.values import Component
 
-__all__ = ["embeds_guidance", "flag", "list_length", "number", "own_frames", "sizes", "unlike"]
+__all__ = ["embeds_guidance", "flag", "list_length", "number", "own_frames", "patches", "sizes", "unlike"]
 
 
 def _config_of(component: Component) -> Mapping[str, Any]:
@@ -105,3 +105,21 @@ def own_frames(component: Component) -> int | None:
     """Frames that the class makes by its config; None where its config has none."""
     found = number(component, "num_frames")
     return None if found is None else int(found)
+
+
+_LAID = 4  # latents of 2 x 2 that a pipeline lays into channels before its network
+
+
+def patches(denoiser: Component, vae: Component | None) -> tuple[int, int, int]:
+    """Frames, height and width of latents that are a token: patches of the class, or of the pipeline that lays them
+    into channels before."""
+    size = denoiser.config.get("patch_size")
+    along = int(number(denoiser, "patch_size_t", 1) or 1)
+    if isinstance(size, list | tuple) and len(size) == 3 and all(isinstance(x, int) and x > 0 for x in size):
+        return int(size[0]), int(size[1]), int(size[2])
+    edge = int(number(denoiser, "patch_size", 1) or 1)
+    channels = None if vae is None else number(vae, "latent_channels", number(vae, "z_dim"))
+    given = number(denoiser, "in_channels", 0) or 0
+    if edge == 1 and channels is not None and given >= _LAID * channels:
+        edge = 2
+    return along, edge, edge

@@ -16,10 +16,25 @@ import numpy as np
 
 from hfmem.probe.diffusers.recording import COPIES, Recorded
 
-__all__ = ["IMAGE", "TEXT", "VIDEO", "Call", "Fitted", "Sizes", "deviation", "fit", "monomials", "value"]
+__all__ = [
+    "IMAGE",
+    "SQUARED",
+    "STILL",
+    "TEXT",
+    "VIDEO",
+    "Call",
+    "Fitted",
+    "Sizes",
+    "deviation",
+    "fit",
+    "monomials",
+    "value",
+]
 
 IMAGE: Final = ("1", "B", "N", "BN", "T", "BT")
 VIDEO: Final = (*IMAGE, "F", "BF", "P", "BP")
+SQUARED: Final = (*IMAGE, "NN", "BNN", "NT", "BNT", "TT", "BTT")
+STILL: Final = ("1", "B", "P", "BP")
 TEXT: Final = ("1", "B", "T", "BT", "TT", "BTT")
 
 
@@ -133,7 +148,7 @@ def fit(runs: Sequence[_Run], checks: Sequence[_Run], of: Sizes, realistic: Sequ
     solve = _solver(design)
     found_plain, found_ends = solve(plain), solve(ends)
     found_once, found_copied = (solve(x) if x.size else np.zeros((0, design.shape[1])) for x in (once, copied))
-    grid = _grid(runs, keys, realistic)
+    grid = _grid(runs, keys, [*realistic, *dict.fromkeys(call for _, call, _ in [*runs, *checks])])
     samples = np.array(
         [[value(name, call) * size_of(size, have) for name in names for size in sizes] for have, call in grid]
     )

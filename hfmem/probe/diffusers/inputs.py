@@ -293,6 +293,20 @@ def sd3(t: Tensors, c: Call, g: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def unet_motion(t: Tensors, c: Call, g: Mapping[str, Any]) -> dict[str, Any]:
+    """The text of each frame."""
+    return {**unet_frames(t, c, g), "encoder_hidden_states": t(c.batch * c.frames, c.text, g["cross_attention_dim"])}
+
+
+def kandinsky3(t: Tensors, c: Call, g: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "sample": t(c.batch, g["in_channels"], c.height, c.width),
+        "timestep": t.whole(),
+        "encoder_hidden_states": t(c.batch, c.text, g["encoder_hid_dim"]),
+        "encoder_attention_mask": t(c.batch, c.text),
+    }
+
+
 def unet_frames(t: Tensors, c: Call, g: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "sample": t(c.batch, g["in_channels"], c.frames, c.height, c.width),
@@ -424,10 +438,13 @@ def text(c: Call) -> int:
     return c.text
 
 
-def latents(key: str, video: bool, still: bool) -> Callable[[Tensors, Call, Mapping[str, Any]], dict[str, Any]]:
+def latents(
+    key: str, video: bool, still: bool, name: str = "z"
+) -> Callable[[Tensors, Call, Mapping[str, Any]], dict[str, Any]]:
     def inputs(t: Tensors, c: Call, g: Mapping[str, Any]) -> dict[str, Any]:
         frames = (c.frames,) if video else (1,) if still else ()
-        return {"z": t(c.batch, g[key], *frames, c.height, c.width)}
+        timed = {"temb": t(c.batch)} if g.get("timestep_conditioning") else {}
+        return {name: t(c.batch, g[key], *frames, c.height, c.width), **timed}
 
     return inputs
 

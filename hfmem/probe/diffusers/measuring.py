@@ -7,6 +7,7 @@ import inspect
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import ceil
 from typing import Any, Final
 
 import torch
@@ -14,7 +15,7 @@ import transformers
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from hfmem.probe.diffusers.fitting import IMAGE, TEXT, VIDEO, Call, Fitted, Sizes, deviation, fit
+from hfmem.probe.diffusers.fitting import IMAGE, SQUARED, STILL, TEXT, VIDEO, Call, Fitted, Sizes, deviation, fit
 from hfmem.probe.diffusers.inputs import Tensors
 from hfmem.probe.diffusers.recipes import Recipe
 from hfmem.probe.diffusers.recording import Recorded, build, record
@@ -124,19 +125,21 @@ def _heads(config: Mapping[str, Any]) -> tuple[int, ...]:
 
 
 class _Answers(TorchDispatchMode):  # type: ignore[misc] # PyTorch is untyped here
-    """Answers what a class reads from a tensor without data."""
+    """Answers what a class reads from a tensor without data: numbers by the recipe, and that no token is masked."""
 
     def __init__(self, answer: Any) -> None:
         super().__init__()
         self._answer = answer
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is torch.ops.aten._local_scalar_dense.default:
-            try:
-                return func(*args, **(kwargs or {}))
-            except DataDependentOutputException:
-                return self._answer
-        return func(*args, **(kwargs or {}))
+        if func is torch.ops.aten.nonzero.default:
+            return args[0].new_empty((args[0].numel(), args[0].dim()), dtype=torch.long)
+        try:
+            return func(*args, **(kwargs or {}))
+        except DataDependentOutputException:
+            if func is not torch.ops.aten._local_scalar_dense.default or self._answer is None:
+                raise
+            return self._answer
 
 
 def call_class(  # noqa: PLR0913, PLR0917 - all that a call depends on
@@ -149,9 +152,7 @@ def call_class(  # noqa: PLR0913, PLR0917 - all that a call depends on
     plain = {"return_dict": False} if hasattr(model, "load_config") and hasattr(model, "register_to_config") else {}
 
     def run(_model: Any) -> Any:
-        if recipe.scalar is None:
-            return method(**inputs, **plain)
-        with _Answers(recipe.scalar(call)):
+        with _Answers(recipe.scalar(call) if recipe.scalar is not None else None):
             return method(**inputs, **plain)
 
     return record(model, run, inputs, mode)
@@ -164,27 +165,32 @@ def _calls(recipe: Recipe) -> Iterator[Call]:
         yield from (Call(batch=b, height=1, width=1, text=n) for b in (2, 3) for n in lengths)
         return
     texts = recipe.texts if recipe.text is None else (recipe.text,)
-    base = (2 * even, 4 * even)
+    sides = tuple(even * n for n in ((2, 4, 3) if recipe.squared else (2, 4)))
+    frames = _frames(recipe, recipe.frames)
     for batch in (2, 3):
-        for size in base:
-            for frames in recipe.frames if recipe.video else (1,):
-                yield Call(batch=batch, height=size, width=2 * even, frames=frames, text=texts[0])
-        if len(texts) > 1:
-            yield Call(
-                batch=batch,
-                height=base[0],
-                width=2 * even,
-                frames=recipe.frames[0] if recipe.video else 1,
-                text=texts[1],
-            )
+        for height in sides:
+            width = height if recipe.square else 2 * even
+            for count in frames:
+                yield Call(batch=batch, height=height, width=width, frames=count, text=texts[0])
+        more = (texts[1:], (*texts[1:], 2 * texts[-1]))[recipe.squared]
+        for text in more:
+            for height in sides[: 2 if recipe.squared else 1]:
+                width = height if recipe.square else 2 * even
+                yield Call(batch=batch, height=height, width=width, frames=frames[0], text=text)
+
+
+def _frames(recipe: Recipe, counts: Sequence[int]) -> tuple[int, ...]:
+    """Numbers of frames that the class takes: whole patches, as pipelines pad them; one of an image."""
+    if not recipe.video:
+        return (recipe.length,)
+    patch = recipe.config.get("patch_size_t") or 1
+    return tuple(ceil(count / patch) * patch for count in counts)
 
 
 def _checked_frames(recipe: Recipe) -> int:
     """Another number of frames: between those that are measured where the class splits longer ones, else beyond."""
-    if not recipe.video:
-        return 1
     high = recipe.frames[1]
-    return high - 1 if high < _SPLIT else high + 2
+    return _frames(recipe, (high - 1 if high < _SPLIT else high + 2,))[0]
 
 
 def _checks(recipe: Recipe) -> Iterator[Call]:
@@ -194,7 +200,7 @@ def _checks(recipe: Recipe) -> Iterator[Call]:
         yield Call(
             batch=batch,
             height=6 * even,
-            width=4 * even,
+            width=(6 if recipe.square else 4) * even,
             frames=_checked_frames(recipe),
             text=text,
         )
@@ -207,7 +213,7 @@ def _realistic(recipe: Recipe) -> list[Call]:
         Call(batch=batch, height=height, width=width, frames=frames, text=tokens)
         for batch in (1, 2, 8)
         for height, width in sizes
-        for frames in ((1, 13, 21, 31) if recipe.video else (1,))
+        for frames in ((1, 13, 21, 31) if recipe.video else (recipe.length,))
         for tokens in text
     ]
 
@@ -295,10 +301,18 @@ def _fitted(  # noqa: PLR0913 - all that a fit depends on
     runs, _ = subject.runs(config, calls)
     keys, pairs, more = _variations(subject, config, runs)
     recipe = subject.recipe
-    every = TEXT if recipe.tokens else VIDEO if recipe.video else IMAGE
+    every = _monomials(recipe)
     names = [n for n in every if recipe.text is None or "T" not in n]
     names = [n for n in names if batched or "B" not in n]
     return fit([*runs, *more], checks, Sizes(keys=keys, pairs=pairs, names=names), realistic)
+
+
+def _monomials(recipe: Recipe) -> tuple[str, ...]:
+    if recipe.tokens:
+        return TEXT
+    if recipe.squared:
+        return SQUARED
+    return STILL if recipe.still else VIDEO if recipe.video else IMAGE
 
 
 def _reduced(subject: _Subject, call: Call) -> tuple[Config, dict[str, Any]]:
@@ -307,8 +321,11 @@ def _reduced(subject: _Subject, call: Call) -> tuple[Config, dict[str, Any]]:
     few, more = _shallow(config, 2), _shallow(config, 3)
     if few == more:
         return few, {}
-    peaks = [subject.runs(each, [call])[0][0][2].peak for each in (few, more)]
-    if abs(peaks[1] / peaks[0] - 1) <= _EQUAL:
+    try:
+        peaks = [subject.runs(each, [call])[0][0][2].peak for each in (few, more)]
+    except Exception:  # a class may refuse a depth with any exception: lists name layers, skips pair them
+        peaks = []
+    if peaks and abs(peaks[1] / peaks[0] - 1) <= _EQUAL:
         return few, {}
     return config, {key: value for key, value in config.items() if _DEPTH.match(key) or "layers_per_block" in key}
 

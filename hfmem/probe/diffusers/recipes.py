@@ -29,6 +29,10 @@ class Recipe:
         tokens: whether text is all that it is given.
         texts: numbers of text tokens that are measured.
         keys: how the sizes begin that are varied; None: all.
+        length: frames of the latents, where their number is not free.
+        squared: whether it holds a mask of all tokens by all tokens.
+        square: whether height and width are one.
+        still: whether it is given one frame of a video.
     """
 
     inputs: Callable[[Tensors, Call, Mapping[str, Any]], dict[str, Any]]
@@ -42,6 +46,10 @@ class Recipe:
     frames: tuple[int, int] = (3, 5)
     tokens: bool = False
     texts: tuple[int, int] = (64, 96)
+    length: int = 1
+    squared: bool = False
+    square: bool = False
+    still: bool = False
 
 
 _SD = {
@@ -105,6 +113,7 @@ _DECODER = {
 }
 _FOUR_D = {"down_block_types": ("DownEncoderBlock2D",) * 4}
 _FOUR_U = {"up_block_types": ("UpDecoderBlock2D",) * 4}
+_SVD = {**_FOUR_D, "block_out_channels": (128, 256, 512, 512), "layers_per_block": 2}
 _KL = {**_FOUR_D, **_FOUR_U, "block_out_channels": (128, 256, 512, 512), "layers_per_block": 2, "sample_size": 512}
 
 DENOISERS: Final[dict[str, tuple[Recipe, ...]]] = {
@@ -143,6 +152,18 @@ DENOISERS: Final[dict[str, tuple[Recipe, ...]]] = {
             video=True,
             text=226,
         ),
+        Recipe(
+            inputs=inputs.cogvideo,
+            config={
+                "num_attention_heads": 48,
+                "num_layers": 42,
+                "use_rotary_positional_embeddings": True,
+                "patch_bias": False,
+                "patch_size_t": 2,
+            },
+            video=True,
+            text=226,
+        ),
         Recipe(inputs=inputs.cogvideo, video=True, text=226),
     ),
     "LTXVideoTransformer3DModel": (
@@ -168,7 +189,7 @@ DENOISERS: Final[dict[str, tuple[Recipe, ...]]] = {
         Recipe(inputs=inputs.pixart, config={"caption_channels": 4096}),
         Recipe(inputs=inputs.pixart, config={"caption_channels": 4096, "use_additional_conditions": False}),
     ),
-    "ChromaTransformer2DModel": (Recipe(inputs=inputs.chroma),),
+    "ChromaTransformer2DModel": (Recipe(inputs=inputs.chroma, squared=True),),
     "CogView4Transformer2DModel": (Recipe(inputs=lambda t, c, g: inputs.sizes(t, c, g, "text_embed_dim")),),
     "Lumina2Transformer2DModel": (
         Recipe(
@@ -238,10 +259,10 @@ DENOISERS: Final[dict[str, tuple[Recipe, ...]]] = {
                 "norm_elementwise_affine": False,
                 "num_embeds_ada_norm": 1000,
             },
-            video=True,
+            length=16,
         ),
     ),
-    "LuminaNextDiT2DModel": (Recipe(inputs=inputs.lumina_next),),
+    "LuminaNextDiT2DModel": (Recipe(inputs=inputs.lumina_next, config={"num_kv_heads": 8}),),
     "ConsisIDTransformer3DModel": (
         Recipe(
             inputs=inputs.cogvideo,
@@ -259,6 +280,7 @@ DENOISERS: Final[dict[str, tuple[Recipe, ...]]] = {
                 "class_labels": t.whole(c.batch),
             },
             text=0,
+            square=True,
         ),
     ),
     "OvisImageTransformer2DModel": (Recipe(inputs=inputs.packed),),
@@ -278,7 +300,7 @@ DENOISERS: Final[dict[str, tuple[Recipe, ...]]] = {
     "UNet3DConditionModel": (Recipe(inputs=inputs.unet_frames, video=True, even=16, keys=("block_out_channels",)),),
     "UNetMotionModel": (
         Recipe(
-            inputs=inputs.unet_frames,
+            inputs=inputs.unet_motion,
             config={"cross_attention_dim": 768},
             video=True,
             even=16,
@@ -294,17 +316,7 @@ DENOISERS: Final[dict[str, tuple[Recipe, ...]]] = {
             keys=("block_out_channels",),
         ),
     ),
-    "Kandinsky3UNet": (
-        Recipe(
-            inputs=lambda t, c, g: {
-                "sample": t(c.batch, g["in_channels"], c.height, c.width),
-                "timestep": t.whole(),
-                "encoder_hidden_states": t(c.batch, c.text, g["encoder_hid_dim"]),
-            },
-            even=16,
-            keys=("block_out_channels",),
-        ),
-    ),
+    "Kandinsky3UNet": (Recipe(inputs=inputs.kandinsky3, even=16, keys=("block_out_channels",)),),
     "Krea2Transformer2DModel": (Recipe(inputs=inputs.krea2),),
     "ErnieImageTransformer2DModel": (Recipe(inputs=inputs.ernie, scalar=inputs.text),),
     "JoyImageEditTransformer3DModel": (Recipe(inputs=inputs.video("text_dim"), video=True),),
@@ -321,11 +333,12 @@ def _vae(  # noqa: PLR0913 - what VAEs differ in
     scale: int = 8,
     step: int = 4,
     keys: tuple[str, ...] = (),
+    name: str = "z",
 ) -> tuple[Recipe, ...]:
     more = config or {}
     return (
         Recipe(
-            inputs=inputs.latents(key, video, still),
+            inputs=inputs.latents(key, video, still, name),
             config=more,
             video=video,
             method="decode",
@@ -391,17 +404,25 @@ VAES: Final[dict[str, tuple[Recipe, ...]]] = {
     ),
     "AutoencoderKLCogVideoX": _vae("latent_channels", video=True, frames=(7, 11)),
     "AutoencoderKLLTXVideo": _vae("latent_channels", video=True, scale=32, step=8),
-    "AutoencoderKLMochi": _vae("latent_channels", video=True, step=6),
-    "AutoencoderTiny": _vae("latent_channels"),
+    "AutoencoderKLMochi": _vae("latent_channels", video=True, step=6, frames=(4, 6)),
+    "AutoencoderTiny": _vae("latent_channels", name="x"),
     "AsymmetricAutoencoderKL": _vae("latent_channels"),
     "AutoencoderKLTemporalDecoder": (
         Recipe(
             inputs=lambda t, c, g: {"z": t(c.frames, g["latent_channels"], c.height, c.width), "num_frames": c.frames},
-            config={**_FOUR_D, "block_out_channels": (128, 256, 512, 512), "layers_per_block": 2},
+            config=_SVD,
             video=True,
             method="decode",
             text=0,
             keys=(),
+        ),
+        Recipe(
+            inputs=lambda t, c, g: {"x": t(c.batch, g["in_channels"], c.height * 8, c.width * 8)},
+            config=_SVD,
+            method="encode",
+            text=0,
+            keys=(),
+            still=True,
         ),
     ),
     "AutoencoderKLAllegro": _vae("latent_channels", video=True),

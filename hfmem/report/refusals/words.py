@@ -8,7 +8,19 @@ from typing import Any, Final
 from hfmem.errors import InvalidScenarioError
 from hfmem.options.reading import not_one_of
 from hfmem.refusals.files import DefaultsFileError
-from hfmem.report.refusals import against, files, launch, lists, media, options, pipelines, splits, training, visits
+from hfmem.report.refusals import (
+    against,
+    files,
+    launch,
+    lists,
+    media,
+    options,
+    pipelines,
+    quantised,
+    splits,
+    training,
+    visits,
+)
 
 __all__ = ["WORDS", "words"]
 
@@ -32,6 +44,7 @@ WORDS: Final[dict[type, Callable[[Any], str]]] = {
     **lists.WORDS,
     **media.WORDS,
     **pipelines.WORDS,
+    **quantised.WORDS,
     **splits.WORDS,
     **training.WORDS,
     **visits.WORDS,
