@@ -37,6 +37,7 @@ def made(*names: str, **options: Any) -> tuple[list[Report], Options]:
         ((LLAMA, GPT), {}, ["parts", "context", "batch"]),
         ((LLAMA, GPT), {"train": "full"}, ["parts", "context", "batch", "phases"]),
         ((LLAMA,), {"method": "textbook"}, ["context", "batch"]),
+        (("black-forest-labs/FLUX.1-dev",), {}, ["batch", "phases"]),  # a pipeline has no context
     ],
 )
 def test_a_picture_has_what_there_is_to_say(names: tuple[str, ...], options: dict[str, Any], shown: list[str]) -> None:

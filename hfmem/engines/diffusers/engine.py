@@ -12,6 +12,7 @@ from hfmem.engines.diffusers.convolutions import COPIES, highest
 from hfmem.engines.diffusers.options import DiffusersOptions
 from hfmem.engines.diffusers.pipelines import scale_of
 from hfmem.engines.diffusers.quantised import check_quantised
+from hfmem.engines.diffusers.releases import MEASURED, of_another
 from hfmem.engines.diffusers.resident import host_terms, resident
 from hfmem.engines.diffusers.settings import PipelineSettings, settings_of
 from hfmem.engines.diffusers.stages import Run, Stage, run_of, stages
@@ -37,7 +38,7 @@ from hfmem.hardware.values import Accelerator
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.pipelines.values import Pipeline
 from hfmem.mapper.values import Architecture
-from hfmem.options.otherwise import Detail
+from hfmem.options.otherwise import Detail, Otherwise
 from hfmem.refusals.splits import UnsupportedSizeError
 
 __all__ = ["ENGINE", "Diffusers"]
@@ -195,6 +196,11 @@ def _shapes(run: Run, pipeline: Pipeline, scenario: Scenario) -> Iterator[Shape]
 
 
 def _chosen(asked: PipelineSettings, run: Run) -> Iterator[str]:
+    if of_another(asked.version):
+        yield Otherwise(
+            f"--diffusers-version {asked.version}: classes and their defaults are those of diffusers {MEASURED}, which "
+            "are measured; another release may take more or less."
+        )
     of = f"the default of the pipeline ({run.defaults.source})" if run.defaults.known else "a usual size"
     if asked.height is None or asked.width is None:
         yield Detail(f"--height {run.height} --width {run.width}: {of}.")

@@ -4,11 +4,23 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Annotated
 
+from hfmem.errors import InvalidScenarioError
 from hfmem.options.option import Option
 
 __all__ = ["SIZES", "DiffusersOptions"]
 
 _option = partial(Option, panel="diffusers")
+
+
+def _release(version: str) -> InvalidScenarioError | None:
+    """Why a release is not accepted; None if it is."""
+    from hfmem.engines.diffusers.releases import number_of  # only runs with --diffusers-version need it here
+
+    try:
+        number_of(version)
+    except InvalidScenarioError as error:
+        return error
+    return None
 
 
 @dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
@@ -40,7 +52,18 @@ class DiffusersOptions:
     ] = None
     vae_tiling: Annotated[bool, _option(help="Decode images in tiles (vae.enable_tiling)")] = False
     vae_slicing: Annotated[bool, _option(help="Decode images one by one (vae.enable_slicing)")] = False
+    diffusers_version: Annotated[
+        str | None,
+        _option(
+            help="diffusers release that runs it; of another than the measured one, the answer says so",
+            metavar="VERSION",
+            shown="the measured one",
+            check=_release,
+        ),
+    ] = None
 
 
-SIZES = tuple(name for name in DiffusersOptions.__annotations__ if not name.startswith(("vae", "guidance")))
+SIZES = tuple(
+    name for name in DiffusersOptions.__annotations__ if not name.startswith(("vae", "guidance", "diffusers"))
+)
 """The options for what is made."""

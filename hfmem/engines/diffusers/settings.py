@@ -25,6 +25,7 @@ class PipelineSettings:
     offload: str = "none"
     vae_tiling: bool = False
     vae_slicing: bool = False
+    version: str | None = None
     chosen: tuple[str, ...] = ()
 
     def describe(self) -> str:
@@ -54,6 +55,7 @@ class PipelineSettings:
             offload=getattr(options, "offload", "none"),  # training has this option too
             vae_tiling=options.vae_tiling,
             vae_slicing=options.vae_slicing,
+            version=options.diffusers_version,
         )
 
 
