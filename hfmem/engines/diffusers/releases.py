@@ -12,7 +12,7 @@ __all__ = ["MEASURED", "number_of", "of_another"]
 MEASURED: Final = "0.42.1"
 """As the rows of `hfmem/data/diffusers_calls.jsonl` say."""
 
-_OLDEST: Final = (0, 36)
+_OLDEST: Final = "0.36"
 """The first with all that the lines of Python use: `DiffusionPipeline.enable_group_offload` and
 `PipelineQuantizationConfig` by component."""
 
@@ -27,8 +27,8 @@ def number_of(version: str) -> tuple[int, int]:
     if found is None:
         raise ReleaseError("--diffusers-version", version, example=MEASURED)
     number = int(found[1]), int(found[2])
-    if number < _OLDEST:
-        raise ReleaseError("--diffusers-version", version, oldest=".".join(map(str, _OLDEST)))
+    if number < tuple(map(int, _OLDEST.split("."))):
+        raise ReleaseError("--diffusers-version", version, oldest=_OLDEST)
     return number
 
 
