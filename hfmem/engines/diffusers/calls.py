@@ -68,16 +68,15 @@ def rows(name: str) -> tuple[Mapping[str, Any], ...]:
 
 def _row(component: Component, method: str, *, single: bool) -> tuple[Mapping[str, Any] | None, tuple[str, ...]]:
     """The row whose structure is the nearest, and what differs."""
-    found = [row for row in rows(component.class_name) if row["call"] == method]
-    if single and any(row["precision"] == "single" for row in found):
-        found = [row for row in found if row["precision"] == "single"]
-    else:
-        found = [row for row in found if row["precision"] == "half"]
+    wanted = ("single", "half") if single else ("half",)
+    found = [row for row in rows(component.class_name) if row["call"] == method and row["precision"] in wanted]
 
-    def distance(row: Mapping[str, Any]) -> tuple[int, float]:
+    def distance(row: Mapping[str, Any]) -> tuple[int, int, float]:
         have = sizes(component, row)
-        return len(unlike(component, row)), sum(
-            abs(have[key] / value - 1) for key, value in row["sizes"].items() if value
+        return (
+            len(unlike(component, row)),
+            wanted.index(row["precision"]),
+            sum(abs(have[key] / value - 1) for key, value in row["sizes"].items() if value),
         )
 
     best = min(found, key=distance, default=None)
