@@ -8,6 +8,7 @@ from typing import Final
 
 from hfmem.engines.kept import kept_weights
 from hfmem.engines.protocol import Found, Ranked, RankMemory, Suggestions
+from hfmem.engines.sglang.drafts import draft_refusal, draft_terms, lent
 from hfmem.engines.sglang.formats import ANOTHER, FORMATS, RECIPES
 from hfmem.engines.sglang.fraction import has_latents, images_of, slack
 from hfmem.engines.sglang.loaded import beside
@@ -22,7 +23,7 @@ from hfmem.estimator.overheads import context_terms
 from hfmem.estimator.parallel import Parallel
 from hfmem.estimator.split.check import check_split
 from hfmem.estimator.split.stages import Stage
-from hfmem.estimator.values import Estimate, Loading, Margin, Scenario, Serving, Term
+from hfmem.estimator.values import Estimate, Loading, Margin, Scenario, Serving, Term, total_of
 from hfmem.estimator.weights.kept import Kept, kept_by
 from hfmem.hardware.values import Accelerator
 from hfmem.mapper.interpret import Model
@@ -38,6 +39,7 @@ _SLACK: Final = (
 )
 _STEP: Final = "SGLang 0.5.23, srt/layers/moe/moe_runner/triton_utils/fused_moe.py, srt/arg_groups/memory_hook.py"
 _IMAGES: Final = "SGLang 0.5.18, srt/mem_cache/kv_cache_configurator.py: SGLANG_VLM_CACHE_SIZE_MB"
+_LENT: Final = "SGLang 0.5.23, srt/speculative/eagle_worker_v2.py: alloc_memory_pool before init_lm_head"
 _WITHOUT_BFLOAT16: Final = ("pascal", "volta", "turing")  # compute capability below 8.0
 
 
@@ -97,6 +99,8 @@ class Sglang:
         """What SGLang leaves for activations and CUDA graphs, instead of the peak, which it does not profile; or what
         a step takes, where that is more."""
         nbytes, how = slack(model, scenario, free_before(self._context(scenario), scenario))
+        if not settings_of(scenario).source.drafts_counted:  # then the draft is loaded there, too
+            nbytes -= total_of(draft_terms(model, scenario, self.kept(model, scenario)[0]))
         step, source = step_of(model, scenario), _SLACK
         if step.nbytes > nbytes:
             how = f"{step.describe()}, more than the {format_bytes(nbytes)} of {how}"
@@ -109,11 +113,14 @@ class Sglang:
             source=source,
             certainty="derived",
         )
-        kept_back = images_of(model, scenario)
-        if not kept_back:
-            return Found(terms=(left,))
-        how = format_bytes(kept_back)
-        return Found(terms=(left, replace(left, name="cache of images", nbytes=kept_back, how=how, source=_IMAGES)))
+        parts = (
+            ("cache of images", images_of(model, scenario), _IMAGES),
+            ("embedding and head of the draft, until the pools are sized", lent(model, scenario), _LENT),
+        )
+        others = (
+            replace(left, name=name, nbytes=size, how=format_bytes(size), source=where) for name, size, where in parts
+        )
+        return Found(terms=(left, *(term for term in others if term.nbytes)))
 
     def _context(self, scenario: Scenario) -> tuple[Term, ...]:
         return tuple(context_terms(scenario.gpu, scenario.parallel))
@@ -137,11 +144,7 @@ class Sglang:
                 f"--context-length {scenario.seq:,} is more than the model's {longest:,}; "
                 "SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN=1 in the environment allows it"
             )
-        if asked.predicts and not model.architecture.prediction_layers:
-            yield (
-                f"--speculative-algorithm {asked.speculative_algorithm} needs a model with prediction layers, and this "
-                "one has none"
-            )
+        yield draft_refusal(model, scenario)
         if asked.chunked_prefill_size and asked.chunked_prefill_size > 0 and asked.page_size:
             rest = asked.chunked_prefill_size % asked.page_size
             yield "--chunked-prefill-size must be a multiple of --page-size" if rest else ""
@@ -170,6 +173,8 @@ class Sglang:
         asked, found = settings_of(scenario), []
         if asked.predicts and model.architecture.prediction_layers:
             found.append("The prediction layers make drafts; weights and token pool include them.")
+        elif asked.draft is not None:
+            found.append(f"{asked.spec_model} makes drafts; weights and token pool include it.")
         if has_latents(model.architecture) and scenario.parallel.tp > 1:
             found.append("Latents are replicated on every tensor-parallel rank; --enable-dp-attention avoids that.")
         most = self.most_at_once(scenario)

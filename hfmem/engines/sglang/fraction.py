@@ -39,6 +39,7 @@ _LARGE: Final = 60 * 1024  # MiB of a card that reserves 10 GiB at least
 _LARGE_RESERVE: Final = 10 * 1024
 _LATENT_GRAPHS: Final = 1536  # MiB of the prefill graphs of latents
 _MANY_LAYERS: Final = 300  # decoding graphs beyond which attention replicas reserve more
+_STANDALONE: Final = 6 * 1024  # MiB for a whole model that makes drafts
 _LLAMA_2: Final = 4096  # the longest prefill graph of a model with this name in its path
 
 
@@ -137,9 +138,16 @@ def sizes_of(model: Model, scenario: Scenario) -> Sizes:
         tp=ranks,
         pp=plan.pp,
         replicas=replicas,
-        draft=release.speculative if asked.predicts else 0,
+        draft=_for_drafts(release, asked.speculative_algorithm),
         captured=not (asked.disable_cuda_graph and release.current),
     )
+
+
+def _for_drafts(release: Release, algorithm: str | None) -> int:
+    """MiB that releases reserve which do not count a draft before they size the pools."""
+    if release.drafts_counted or algorithm in (None, "NGRAM"):
+        return 0
+    return _STANDALONE if algorithm == "STANDALONE" else release.speculative
 
 
 def prefill_graphs(model: Model, scenario: Scenario, chunk: int) -> int:

@@ -7,11 +7,7 @@ from typing import Final
 
 from hfmem.dtypes import find_dtype
 from hfmem.engines.beside import lost, projections, rotary_table
-from hfmem.engines.predicting import predicting
-from hfmem.engines.sglang.settings import settings_of
-from hfmem.engines.sglang.split import RULES
-from hfmem.estimator.split.ranks import rank_model
-from hfmem.estimator.split.stages import Stage
+from hfmem.engines.sglang.drafts import draft_terms
 from hfmem.estimator.values import Scenario, Term
 from hfmem.estimator.weights.kept import Kept
 from hfmem.estimator.weights.loaded import group_bytes
@@ -21,7 +17,6 @@ __all__ = ["beside"]
 
 _ROTARY: Final = "SGLang 0.5.23, srt/layers/rotary_embedding/base.py: cos_sin_cache, in float32 on CUDA"
 _LATENT: Final = "SGLang 0.5.23, srt/models/deepseek_common: w_kc and w_vc, in the compute dtype beside kv_b_proj"
-_DRAFT: Final = "SGLang 0.5.23, srt/speculative: the draft worker's weights, whose embedding and head are the model's"
 _ALLOCATOR: Final = "PyTorch c10/cuda/CUDACachingAllocator: segments of 2 MiB, not split below 1 MiB"
 
 
@@ -36,7 +31,7 @@ def beside(model: Model, scenario: Scenario, kept: Kept) -> tuple[Term, ...]:
     found = (
         _term("rotary table", rows * columns * 4, f"{rows:,} rows × {columns} × 4 B", _ROTARY),
         _term("latent projections", elements * width, f"{elements:,} elements × {width} B", _LATENT),
-        _drafts(model, scenario, kept),
+        *draft_terms(model, scenario, kept),
         _towers(model, scenario, kept),
         _term(
             "allocator's rounding", lost(groups, scenario, kept), "unused rest of large tensors' segments", _ALLOCATOR
@@ -61,16 +56,3 @@ def _towers(model: Model, scenario: Scenario, kept: Kept) -> Term:
         towers = (group for group in groups if group.loaded and group.component in ("vision", "projector"))
         shard = sum(group_bytes(group, scenario, kept) or 0 for group in towers)
     return _term("vision tower on every rank", shard * (tp - 1), f"{tp - 1} more of {tp} parts of {shard:,} B", _TOWER)
-
-
-def _drafts(model: Model, scenario: Scenario, kept: Kept) -> Term:
-    """The prediction layers, if they make drafts; they are not divided into stages."""
-    nbytes = count = 0
-    if settings_of(scenario).predicts:
-        depth = len(model.architecture.layers or ())
-        whole = Stage(index=0, of=1, start=0, end=depth, ranks=(0,))
-        part = rank_model(predicting(model), scenario.parallel, whole, RULES).parameters
-        groups = [group for group in (part.groups if part else ()) if group.loaded]
-        nbytes = sum(group_bytes(group, scenario, kept) or 0 for group in groups)
-        count = sum(group.parameters for group in groups)
-    return _term("prediction layers", nbytes, f"{count:,} parameters, without embedding and head", _DRAFT)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Literal
 
+from hfmem.engines.companions import DraftOptions
 from hfmem.errors import InvalidScenarioError
 from hfmem.options.option import Need, Option
 from hfmem.options.reading import tokens
@@ -28,7 +29,7 @@ def _release(version: str) -> InvalidScenarioError | None:
 
 
 @dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
-class SglangOptions:
+class SglangOptions(DraftOptions):
     """The options of `sglang.launch_server`; None stands for SGLang's default for the release and the card."""
 
     mem_fraction_static: Annotated[
@@ -120,13 +121,16 @@ class SglangOptions:
     ] = False
     speculative_algorithm: Annotated[
         SpeculativeAlgorithm | None,
-        _option(help="Speculative decoding: NEXTN with the model's own prediction layers, NGRAM without a draft"),
+        _option(
+            help="Speculative decoding: NEXTN with the model's own prediction layers, EAGLE and EAGLE3 with a head "
+            "trained for it, STANDALONE with a smaller model, NGRAM without a draft"
+        ),
     ] = None
     speculative_num_draft_tokens: Annotated[
         int | None,
         _option(
             help="Length of a draft, in tokens",
-            shown="4",
+            shown="4; of NGRAM 12",
             least=1,
             most=1000,
             needs=(Need(sentence="needs --speculative-algorithm", met=lambda asked: asked.speculative_algorithm),),

@@ -7,11 +7,12 @@ Source: SGLang 0.5.23 `srt/model_executor/pool_configurator.py` (`DefaultPoolCon
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Final
 
 from hfmem.dtypes import find_dtype
-from hfmem.engines.predicting import predicting_layer
+from hfmem.engines.sglang.drafts import draft_caches
 from hfmem.engines.sglang.settings import Settings, settings_of
 from hfmem.estimator.cache.sizes import CacheSize
 from hfmem.estimator.values import Scenario, Term
@@ -132,13 +133,13 @@ def widths_of(model: Model, scenario: Scenario) -> Widths | Unknown:
         windowed=windowed,
         settings=asked,
     )
-    layers = [layer.cache for layer in architecture.layers]
-    if asked.predicts and layers:
-        layers += [predicting_layer(architecture.layers).cache] * architecture.prediction_layers
-    for cache in layers:
-        reason = counted.add(cache)
-        if reason:
-            return Unknown(reason)
+    own = replace(counted)
+    caches = draft_caches(model, scenario)
+    reason = counted.all_of(layer.cache for layer in architecture.layers) or own.all_of(caches)
+    if reason:
+        return Unknown(reason)
+    if caches:
+        counted.draft(own, len(caches))
     return Widths(
         full=round(counted.full),
         sliding=round(counted.sliding),
@@ -159,7 +160,8 @@ def _bytes(dtype: str) -> float:
 
 @dataclass(slots=True, kw_only=True)
 class _Counted:
-    """The sum over layers; the first fields are bytes per element."""
+    """The sum over layers; the first fields are bytes per element, and the last how many layers keep every token, and
+    those of a window."""
 
     kv: float
     compute: float
@@ -175,6 +177,23 @@ class _Counted:
     drafts: float = 0
     beyond: float = 0
     sparse: bool = False
+    attending: int = 0
+    windows: int = 0
+
+    def all_of(self, caches: Iterable[Cache]) -> str:
+        """Add layers; returns why one cannot be, "" if all are."""
+        return next(filter(None, map(self.add, caches)), "")
+
+    def draft(self, own: _Counted, layers: int) -> None:
+        """Add the pool of a draft, which is charged as so many of the model's layers, and as large as its own are. A
+        draft has no pool for windows, and no states."""
+        charged = 0.0
+        if self.settings.source.drafts_counted:
+            whole, each = (self.full, self.attending) if self.attending else (self.sliding, self.windows)
+            charged = int(whole * layers / each) if each else 0.0
+        self.full += charged
+        # what is charged and not allocated is not lent to anything else
+        self.beyond += max(0.0, own.full + own.sliding + own.beyond - charged)
 
     def add(self, cache: Cache) -> str:
         """Add a layer; returns why it cannot be, "" if it is."""
@@ -186,6 +205,7 @@ class _Counted:
             self._attention(cache)
         elif isinstance(cache, Latent):
             self.full += (cache.rank + cache.rope_dim) * self.kv
+            self.attending += 1
         elif isinstance(cache, State):
             self._recurrent(cache)
         elif isinstance(cache, Indexed) and isinstance(cache.attention, Latent):
@@ -201,8 +221,10 @@ class _Counted:
         if cache.window is not None and self.windowed:
             self.sliding += each
             self.window = max(self.window, cache.window)
+            self.windows += 1
         else:
             self.full += each
+            self.attending += 1
 
     def _recurrent(self, cache: State) -> None:
         """The state of a convolution and of the recurrence. Drafted tokens have a state each, but of the convolution
@@ -220,6 +242,7 @@ class _Counted:
     def _sparse(self, cache: Indexed, latent: Latent) -> None:
         """A latent under sparse attention, and the indexer's keys in FP8 with their scales."""
         self.sparse = True
+        self.attending += 1
         plain = (latent.rank + latent.rope_dim) * self.kv
         scaled = _SPARSE if self.kv == 1 else plain
         counted = scaled if self.settings.release >= _WIDE else plain

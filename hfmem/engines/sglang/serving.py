@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from hfmem.engines.protocol import RankMemory
+from hfmem.engines.sglang.drafts import DRAFT_NAMES, lent
 from hfmem.engines.sglang.fraction import fraction_of, images_of, slack
 from hfmem.engines.sglang.pools import Pooled, Pools, Widths, capacity, divided
 from hfmem.engines.sglang.settings import settings_of
@@ -43,8 +44,15 @@ def _budget(terms: Sequence[Term], scenario: Scenario, model: Model) -> int:
     """Bytes that are left for the pools of a rank; negative where weights do not fit."""
     free = free_before(terms, scenario)
     left, _ = slack(model, scenario, free)
-    weights = total_of(term for term in terms if term.group == "weights")
-    return free - left - images_of(model, scenario) - weights
+    weights = total_of(term for term in terms if term.group == "weights") - _uncounted(terms, scenario)
+    return free - left - images_of(model, scenario) - weights - lent(model, scenario)
+
+
+def _uncounted(terms: Sequence[Term], scenario: Scenario) -> int:
+    """Bytes of a draft that is loaded after the pools are sized."""
+    if settings_of(scenario).source.drafts_counted:
+        return 0
+    return total_of(term for term in terms if term.name in DRAFT_NAMES)
 
 
 def serving(ranks: Sequence[RankMemory], scenario: Scenario, model: Model, to_be_made: str = "") -> Serving | None:
@@ -66,8 +74,9 @@ def serving(ranks: Sequence[RankMemory], scenario: Scenario, model: Model, to_be
     rest = left[found.index((pools, widths))]
     most = capacity(pools, widths, scenario.seq)
     running = _running(pools, widths, scenario)
-    free = min(free_before(rank.terms, scenario) for rank in ranks)
-    refused = _refused(pools, widths, rest, scenario, model) or _no_room(model, scenario, free, running)
+    refused = _refused(pools, widths, rest, scenario, model) or max(
+        (_no_room(rank.terms, scenario, model, pools.tokens * widths.beyond, running) for rank in ranks), key=len
+    )
     lineless = to_be_made if most >= scenario.batch else f"{scenario.batch:,} such requests do not fit at once"
     pages = -(-scenario.seq // widths.page)
     keeps = bool(widths.token)
@@ -116,18 +125,22 @@ def _refused(pools: Pools, widths: Widths, rest: int, scenario: Scenario, model:
     return ""
 
 
-def _no_room(model: Model, scenario: Scenario, free: int, running: float) -> str:
-    """Why what the fraction leaves does not hold a step and the table of requests; "" where it does."""
+def _no_room(terms: Sequence[Term], scenario: Scenario, model: Model, beyond: int, running: float) -> str:
+    """Why what the fraction leaves on a rank does not hold a step, the table of requests and what is allocated beyond
+    the pools' sizes; "" where it does."""
+    free = free_before(terms, scenario)
     left, _ = slack(model, scenario, free)
     step, table = step_of(model, scenario), request_table(scenario, running)
-    needed = step.nbytes + table
+    draft = beyond + _uncounted(terms, scenario)
+    needed = step.nbytes + table + draft
     if needed <= left:
         return ""
     # rounded down to two decimals: the value is a suggestion that must work
     possible = max(0, free - needed) * 100 // free if free else 0
+    what = f"{step.describe()}{', the draft' if draft else ''} and the table of requests"
     return (
         f"--mem-fraction-static {fraction_of(model, scenario) or 0:.3g} leaves {format_bytes(left)}, and "
-        f"{step.describe()} and the table of requests take about {format_bytes(needed)}"
+        f"{what} take about {format_bytes(needed)}"
         + (f": --mem-fraction-static {possible / 100:g} is the most" if possible else "")
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from hfmem.engines.sglang.options import SglangOptions, SpeculativeAlgorithm
 from hfmem.engines.sglang.releases import DEFAULT, Release, number_of, read_of
 from hfmem.estimator.values import Scenario
+from hfmem.mapper.interpret import Model
 from hfmem.options.otherwise import Detail
 
 if TYPE_CHECKING:
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Settings", "settings", "settings_of"]
 
 _DRAFTED = 4  # tokens of a draft (srt/arg_groups/speculative_hook.py, auto_choose_speculative_params)
+_LOOKED_UP = 12  # the same of NGRAM (_handle_ngram)
 _WITH_DRAFTS = 48  # requests at once where drafts are made and nothing is given
 
 
@@ -30,6 +33,8 @@ class Settings:
         release: the release with its patch; a high one where the user names none.
         ep: ranks over which experts are split.
         drafted: tokens of a draft; 0 without drafts.
+        spec_model: the draft's name; "" for none.
+        draft: the draft model, if it could be read.
         states_kept: slots for recurrent states of a request.
         requests_given: whether `max_running_requests` is the user's, and not the default with drafts.
         chosen: a sentence for each setting that the user did not give.
@@ -55,6 +60,8 @@ class Settings:
     speculative_algorithm: SpeculativeAlgorithm | None = None
     ep: int = 1
     drafted: int = 0
+    spec_model: str = ""
+    draft: Model | None = None
     states_kept: int = 3
     requests_given: bool = False
     chosen: tuple[str, ...] = ()
@@ -69,7 +76,7 @@ class Settings:
     @property
     def predicts(self) -> bool:
         """Whether the model's own prediction layers make drafts."""
-        return self.speculative_algorithm in ("NEXTN", "EAGLE")
+        return self.speculative_algorithm in ("NEXTN", "EAGLE") and not self.spec_model
 
     def describe(self) -> str:
         """The engine and the release to model."""
@@ -87,6 +94,7 @@ class Settings:
             "page_size": self.page_size,
             "enable_dp_attention": self.enable_dp_attention,
             "speculative_algorithm": self.speculative_algorithm,
+            "spec_model": self.spec_model or None,
         }
 
 
@@ -130,12 +138,22 @@ def settings(options: SglangOptions, gpu: Accelerator | None) -> Settings:
         enable_dp_attention=options.enable_dp_attention,
         speculative_algorithm=options.speculative_algorithm,
         ep=getattr(options, "ep", None) or 1,  # of `Options`
-        drafted=(options.speculative_num_draft_tokens or _DRAFTED) if drafting else 0,
+        drafted=_drafted(options),
+        spec_model=options.spec_model or "",
+        draft=dict(getattr(options, "companions", ())).get("draft"),
         states_kept=_states_kept(options),
         requests_given=options.max_running_requests is not None,
         chosen=tuple(chosen),
         given=_given(options, source),
     )
+
+
+def _drafted(options: SglangOptions) -> int:
+    """Tokens of a draft; 0 without drafts."""
+    if options.speculative_algorithm is None:
+        return 0
+    usual = _LOOKED_UP if options.speculative_algorithm == "NGRAM" else _DRAFTED
+    return options.speculative_num_draft_tokens or usual
 
 
 _KEPT = {None: 3, "no_buffer": 3, "extra_buffer": 5, "extra_buffer_lazy": 4}
@@ -163,6 +181,7 @@ def _given(options: SglangOptions, source: Release) -> tuple[str, ...]:
         "--mamba-ssm-dtype": options.mamba_ssm_dtype,
         "--mamba-scheduler-strategy": options.mamba_scheduler_strategy,
         "--speculative-algorithm": options.speculative_algorithm,
+        "--speculative-draft-model-path": shlex.quote(options.spec_model) if options.spec_model else None,
         "--speculative-num-draft-tokens": options.speculative_num_draft_tokens,
     }
     switches = {

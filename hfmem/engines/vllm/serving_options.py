@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Literal
 
+from hfmem.engines.companions import DraftOptions
 from hfmem.options.option import Need, Option
 from hfmem.options.reading import tokens
 
@@ -41,7 +42,7 @@ def _share(word: str) -> str:
 
 
 @dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
-class ServingOptions:
+class ServingOptions(DraftOptions):
     """Adapters, drafts, offloading, context parallelism, disaggregation, and a mix of requests; off by default."""
 
     enable_lora: Annotated[bool, _option(help="Reserve slots for LoRA adapters")] = False
@@ -69,19 +70,6 @@ class ServingOptions:
         _option(
             help="Speculative decoding: with the model's own prediction layers (mtp), a head trained for it (eagle, "
             "eagle3), a smaller model, or n-grams of the prompt",
-        ),
-    ] = None
-    spec_model: Annotated[
-        str | None,
-        _option(
-            help="The draft: a Hub id or path",
-            metavar="MODEL",
-            needs=(
-                Need(
-                    sentence="needs --spec-method eagle, eagle3 or draft_model",
-                    met=lambda asked: asked.spec_method in ("eagle", "eagle3", "draft_model"),
-                ),
-            ),
         ),
     ] = None
     spec_tokens: Annotated[
