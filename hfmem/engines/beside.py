@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
-from hfmem.engines.segments import unused
+from hfmem.engines.segments import reserved, unused
 from hfmem.estimator.values import Scenario
 from hfmem.estimator.weights.kept import Kept
 from hfmem.estimator.weights.loaded import code_bytes
 from hfmem.mapper.caches import KV, Cache, Combined, Indexed, Latent
 from hfmem.mapper.values import Architecture, Layer, TensorGroup
 
-__all__ = ["latent_of", "lost", "projections", "rotary_table"]
+__all__ = ["latent_of", "lost", "projections", "rotary_table", "segmented"]
 
 
-def rotary_table(architecture: Architecture, groups: Iterable[TensorGroup]) -> tuple[int, int]:
-    """Rows and columns of the cos/sin table that all layers share; zeros without rotary positions."""
+def rotary_table(architecture: Architecture, groups: Iterable[TensorGroup], rows: int | None = None) -> tuple[int, int]:
+    """Rows and columns of the cos/sin table that all layers share; zeros without rotary positions. The rows are those
+    of the architecture, or `rows` of an engine with longer tables."""
     positions = architecture.max_positions
     # an embedding with one row per position means learned positions, and no rotary table
     learned = any(group.component == "embedding" and group.shape[0] == positions for group in groups)
     size = max((_rotary_width(layer.cache) for layer in set(architecture.layers or ())), default=0)
-    rows = architecture.rotary_rows
+    rows = rows or architecture.rotary_rows
     return (0, 0) if learned or not size or not rows else (rows, size)
 
 
@@ -73,3 +75,40 @@ def _tensors(groups: Iterable[TensorGroup], scenario: Scenario, kept: Kept) -> l
         else:
             fused.setdefault((group.component, group.packed_as, group.count), []).append(nbytes // group.count)
     return alone + [(sum(parts), count) for (_, _, count), parts in fused.items()]
+
+
+_MOST: Final = 200_000  # tensors whose places are told one by one; models have some thousands
+
+
+def segmented(groups: Iterable[TensorGroup], scenario: Scenario, kept: Kept, others: Iterable[int] = ()) -> int:
+    """Bytes of the segments in which a rank's tensors lie, beyond the tensors' own: layer after layer, as they are
+    made; all experts of a layer are one tensor of each kind. `others` are tensors that are made after loading."""
+    found = _made(groups, scenario, kept)
+    if sum(count for _, count in found) > _MOST:
+        return 0
+    # tensors of each kind are spread evenly over the layers
+    places = [((number + 0.5) / count, kind) for kind, (_, count) in enumerate(found) for number in range(count)]
+    sizes = [found[kind][0] for _, kind in sorted(places)]
+    return reserved([*sizes, *others]) - sum(sizes) - sum(others)
+
+
+def _made(groups: Iterable[TensorGroup], scenario: Scenario, kept: Kept) -> list[tuple[int, int]]:
+    """(bytes, count) of tensors as they are made, in order."""
+    groups = list(groups)
+    layers = max((group.count for group in groups if group.component != "experts"), default=1)
+    found: dict[tuple[object, ...], tuple[int, int]] = {}
+    for number, group in enumerate(groups):
+        nbytes = code_bytes(group, scenario, kept)
+        if not nbytes or not group.count:
+            continue
+        count = group.count
+        if group.component == "experts":
+            name: tuple[object, ...] = ("experts", "inward" if group.inward else "outward", group.scale, group.bias)
+            count = min(count, layers)
+        elif group.packed_as is not None:
+            name = (group.component, group.packed_as, group.scale, group.bias, count)
+        else:
+            name = (number,)
+        already, times = found.get(name, (0, count))
+        found[name] = (already + nbytes, max(times, count))
+    return [(nbytes // count, count) for nbytes, count in found.values()]

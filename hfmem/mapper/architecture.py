@@ -123,6 +123,7 @@ def finished(architecture: Architecture, config: Mapping[str, Any], types: Seque
         state_chunk=_state_chunk(config),
         tower=_tower(config),
         rotary_rows=rotary_rows(config, architecture.max_positions),
+        longer_rotary_rows=rotary_rows(config, architecture.max_positions, longer=True),
         context=context_of(config, architecture.max_positions),
     )
 

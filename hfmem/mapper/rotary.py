@@ -11,8 +11,9 @@ _LONGEST: Final = 2**40  # rows; a bound for absurd factors of a config
 _MULTIMODAL: Final = 4  # vLLM's MRotaryEmbedding has four times the rows, as positions of videos can be larger
 
 
-def rotary_rows(config: Mapping[str, Any], positions: int | None) -> int | None:
+def rotary_rows(config: Mapping[str, Any], positions: int | None, *, longer: bool = False) -> int | None:
     """Rows of all tables together, each weighted with the fraction of head_dim that it rotates; None without positions.
+    With `longer`, tables for positions of images and videos are four times as long, as in vLLM.
 
     Linear and dynamic scaling multiply the rows by their factor; YaRN has its original length times the factor;
     LongRoPE has two tables; sliding-window layers may have their own (vLLM 0.19.0,
@@ -21,7 +22,9 @@ def rotary_rows(config: Mapping[str, Any], positions: int | None) -> int | None:
     if positions is None:
         return None
     text = next((part for key in ("text_config", "llm_config") if isinstance(part := config.get(key), Mapping)), config)
-    return min(_LONGEST, round(sum(_rows(table, text, positions) for table in _tables(text))))
+    return min(
+        _LONGEST, round(sum(_rows(table, text, positions, _MULTIMODAL if longer else 1) for table in _tables(text)))
+    )
 
 
 def _tables(text: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
@@ -40,7 +43,7 @@ def _tables(text: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
         yield {}
 
 
-def _rows(table: Mapping[str, Any], text: Mapping[str, Any], positions: int) -> float:
+def _rows(table: Mapping[str, Any], text: Mapping[str, Any], positions: int, longer: int) -> float:
     kind = table.get("rope_type") or table.get("type") or "default"
     factor = _number(table.get("factor"), 1.0)
     original = _number(table.get("original_max_position_embeddings"), 0.0)
@@ -54,7 +57,7 @@ def _rows(table: Mapping[str, Any], text: Mapping[str, Any], positions: int) -> 
     elif kind == "longrope":
         rows = positions + original
     else:
-        rows = positions * (_MULTIMODAL if table.get("mrope_section") else 1)
+        rows = positions * (longer if table.get("mrope_section") else 1)
     return rows * min(1.0, share)
 
 

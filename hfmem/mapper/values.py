@@ -209,6 +209,7 @@ class Architecture:
         state_chunk: tokens that a state-space kernel handles at once; None if the config does not have it.
         tower: layers and hidden size of the vision tower, as SGLang reads them; None where the config has no tower.
         rotary_rows: rows of the cos/sin tables that engines precompute for rotary positions.
+        longer_rotary_rows: the same of engines whose tables for positions of images and videos are longer.
         context: the config's maximum context, for engines with their own rules; None if it has none.
         tensor_plan: the parallel plans of its class; None if they were not looked up.
         unknown: why `layers` is None, as one sentence; "" otherwise.
@@ -242,6 +243,7 @@ class Architecture:
     state_chunk: int | None = None
     tower: tuple[int, int] | None = None
     rotary_rows: int | None = None
+    longer_rotary_rows: int | None = None
     context: Context | None = None
     tensor_plan: TensorPlan | None = None
     unknown: str = ""

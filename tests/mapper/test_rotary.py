@@ -25,7 +25,7 @@ LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "original_max_position_embedding
         ({"rope_scaling": {"type": "dynamic", "factor": 2.0}}, 4096, 8192),
         ({"rope_scaling": {"type": "yarn", "factor": 40, "original_max_position_embeddings": 4096}}, 9, 163_840),
         ({"rope_scaling": {"type": "longrope", "original_max_position_embeddings": 4096}}, 131_072, 135_168),
-        ({"rope_scaling": {"type": "mrope", "mrope_section": [16, 24, 24]}}, 32_768, 131_072),
+        ({"rope_scaling": {"type": "mrope", "mrope_section": [16, 24, 24]}}, 32_768, 32_768),
         ({"partial_rotary_factor": 0.5}, 2048, 1024),
         ({"rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.25}}, 2048, 512),
         (
@@ -44,6 +44,13 @@ LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "original_max_position_embedding
 )
 def test_rows(config: dict[str, Any], positions: int | None, rows: int | None) -> None:
     assert rotary_rows(config, positions) == rows
+
+
+def test_vllm_has_longer_tables_for_positions_of_images() -> None:
+    """vLLM's MRotaryEmbedding: `max_position_embeddings * 4`, which SGLang's does not have."""
+    config = {"rope_scaling": {"type": "mrope", "mrope_section": [16, 24, 24]}}
+    assert rotary_rows(config, 32_768, longer=True) == 131_072
+    assert rotary_rows({"rope_scaling": LLAMA3}, 131_072, longer=True) == 131_072
 
 
 values = st.recursive(

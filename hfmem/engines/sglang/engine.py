@@ -12,6 +12,7 @@ from hfmem.engines.sglang.drafts import draft_refusal, draft_terms, lent
 from hfmem.engines.sglang.formats import ANOTHER, FORMATS, RECIPES
 from hfmem.engines.sglang.fraction import has_latents, images_of, slack
 from hfmem.engines.sglang.loaded import beside
+from hfmem.engines.sglang.lora import lora_refusal, lora_terms
 from hfmem.engines.sglang.options import SglangOptions
 from hfmem.engines.sglang.pools import Pooled, Widths, cache_of, widths_of
 from hfmem.engines.sglang.replicas import over_replicas
@@ -85,7 +86,9 @@ class Sglang:
 
     def weights(self, model: Model, scenario: Scenario) -> Found:
         part = over_replicas(model, scenario)
-        return kept_weights(self, part, scenario, lambda kept: beside(part, scenario, kept))
+        return kept_weights(
+            self, part, scenario, lambda kept: (*beside(part, scenario, kept), *lora_terms(model, scenario))
+        )
 
     def layout(self, model: Model, scenario: Scenario) -> Widths | Unknown:
         return widths_of(model, scenario)
@@ -145,6 +148,7 @@ class Sglang:
                 "SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN=1 in the environment allows it"
             )
         yield draft_refusal(model, scenario)
+        yield lora_refusal(model, scenario)
         if asked.chunked_prefill_size and asked.chunked_prefill_size > 0 and asked.page_size:
             rest = asked.chunked_prefill_size % asked.page_size
             yield "--chunked-prefill-size must be a multiple of --page-size" if rest else ""

@@ -6,8 +6,9 @@ from __future__ import annotations
 from typing import Final
 
 from hfmem.dtypes import find_dtype
-from hfmem.engines.beside import lost, projections, rotary_table
+from hfmem.engines.beside import projections, rotary_table, segmented
 from hfmem.engines.sglang.drafts import draft_terms
+from hfmem.engines.sglang.mxfp4 import mxfp4_terms
 from hfmem.estimator.values import Scenario, Term
 from hfmem.estimator.weights.kept import Kept
 from hfmem.estimator.weights.loaded import group_bytes
@@ -32,10 +33,9 @@ def beside(model: Model, scenario: Scenario, kept: Kept) -> tuple[Term, ...]:
         _term("rotary table", rows * columns * 4, f"{rows:,} rows × {columns} × 4 B", _ROTARY),
         _term("latent projections", elements * width, f"{elements:,} elements × {width} B", _LATENT),
         *draft_terms(model, scenario, kept),
+        *(() if kept.rewritten else mxfp4_terms(model, groups, scenario)),
         _towers(model, scenario, kept),
-        _term(
-            "allocator's rounding", lost(groups, scenario, kept), "unused rest of large tensors' segments", _ALLOCATOR
-        ),
+        _term("allocator's rounding", segmented(groups, scenario, kept), "unused rests of its segments", _ALLOCATOR),
     )
     return tuple(term for term in found if term.nbytes)
 

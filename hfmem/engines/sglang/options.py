@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Literal
 
-from hfmem.engines.companions import DraftOptions
+from hfmem.engines.companions import DraftOptions, LoraOptions
 from hfmem.errors import InvalidScenarioError
 from hfmem.options.option import Need, Option
 from hfmem.options.reading import tokens
@@ -29,7 +29,7 @@ def _release(version: str) -> InvalidScenarioError | None:
 
 
 @dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
-class SglangOptions(DraftOptions):
+class SglangOptions(DraftOptions, LoraOptions):
     """The options of `sglang.launch_server`; None stands for SGLang's default for the release and the card."""
 
     mem_fraction_static: Annotated[
@@ -134,6 +134,16 @@ class SglangOptions(DraftOptions):
             least=1,
             most=1000,
             needs=(Need(sentence="needs --speculative-algorithm", met=lambda asked: asked.speculative_algorithm),),
+        ),
+    ] = None
+    max_loras_per_batch: Annotated[
+        int | None,
+        _option(
+            help="Adapters in a batch, for all of whose modules there are slots",
+            shown="8",
+            least=1,
+            most=1000,
+            needs=(Need(sentence="needs --enable-lora", met=lambda asked: asked.enable_lora),),
         ),
     ] = None
     sglang_version: Annotated[

@@ -46,8 +46,9 @@ _TIERS: Final = (
     Tier(below=0, chunk=16384, graphs=512, many=512),
 )
 
-_WINDOWED_0_5_3: Final = frozenset({"Llama4ForConditionalGeneration", "GptOssForCausalLM"})
-_WINDOWED_0_5_8: Final = _WINDOWED_0_5_3 | {"MiMoV2FlashForCausalLM", "MiMoV2MTP"}
+_WINDOWED_0_5_3: Final = frozenset({"Llama4ForConditionalGeneration"})
+# until then, `disable_hybrid_swa_memory = True` for GPT-OSS (server_args.py of 0.5.3 to 0.5.7)
+_WINDOWED_0_5_8: Final = _WINDOWED_0_5_3 | {"GptOssForCausalLM", "MiMoV2FlashForCausalLM", "MiMoV2MTP"}
 _WINDOWED_0_5_11: Final = _WINDOWED_0_5_8 | {
     "Step3p5ForCausalLM",
     "Step3p5MTP",

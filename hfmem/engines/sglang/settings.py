@@ -20,6 +20,7 @@ __all__ = ["Settings", "settings", "settings_of"]
 
 _DRAFTED = 4  # tokens of a draft (srt/arg_groups/speculative_hook.py, auto_choose_speculative_params)
 _LOOKED_UP = 12  # the same of NGRAM (_handle_ngram)
+_LORAS = 8  # adapters in a batch
 _WITH_DRAFTS = 48  # requests at once where drafts are made and nothing is given
 
 
@@ -35,6 +36,7 @@ class Settings:
         drafted: tokens of a draft; 0 without drafts.
         spec_model: the draft's name; "" for none.
         draft: the draft model, if it could be read.
+        loras, lora_rank: slots for adapters, and their rank; 0 without.
         states_kept: slots for recurrent states of a request.
         requests_given: whether `max_running_requests` is the user's, and not the default with drafts.
         chosen: a sentence for each setting that the user did not give.
@@ -62,6 +64,8 @@ class Settings:
     drafted: int = 0
     spec_model: str = ""
     draft: Model | None = None
+    loras: int = 0
+    lora_rank: int = 0
     states_kept: int = 3
     requests_given: bool = False
     chosen: tuple[str, ...] = ()
@@ -95,6 +99,8 @@ class Settings:
             "enable_dp_attention": self.enable_dp_attention,
             "speculative_algorithm": self.speculative_algorithm,
             "spec_model": self.spec_model or None,
+            "max_loras_per_batch": self.loras or None,
+            "max_lora_rank": self.lora_rank or None,
         }
 
 
@@ -141,6 +147,8 @@ def settings(options: SglangOptions, gpu: Accelerator | None) -> Settings:
         drafted=_drafted(options),
         spec_model=options.spec_model or "",
         draft=dict(getattr(options, "companions", ())).get("draft"),
+        loras=(options.max_loras_per_batch or _LORAS) if options.enable_lora else 0,
+        lora_rank=(options.max_lora_rank or 0) if options.enable_lora else 0,
         states_kept=_states_kept(options),
         requests_given=options.max_running_requests is not None,
         chosen=tuple(chosen),
@@ -184,7 +192,9 @@ def _given(options: SglangOptions, source: Release) -> tuple[str, ...]:
         "--speculative-draft-model-path": shlex.quote(options.spec_model) if options.spec_model else None,
         "--speculative-num-draft-tokens": options.speculative_num_draft_tokens,
     }
+    sizes |= {"--max-loras-per-batch": options.max_loras_per_batch, "--max-lora-rank": options.max_lora_rank}
     switches = {
+        "--enable-lora --lora-target-modules all": options.enable_lora,
         "--disable-radix-cache": options.disable_radix_cache,
         "--disable-cuda-graph": options.disable_cuda_graph,
     }

@@ -65,7 +65,7 @@ def _term(name: str, nbytes: int, how: str, source: str) -> Term:
 
 def _rotary(model: Model, groups: Iterable[TensorGroup], width: int) -> list[Term]:
     """The cos/sin table that all layers share, for models with rotary positions."""
-    rows, size = rotary_table(model.architecture, groups)
+    rows, size = rotary_table(model.architecture, groups, model.architecture.longer_rotary_rows)
     if not rows:
         return []
     if _FLOAT32_TABLE.intersection(model.architecture.class_names):

@@ -14,9 +14,10 @@ from dataclasses import replace
 from typing import Final
 
 from hfmem.dtypes import find_dtype
+from hfmem.engines.adapting import matrix_sides
+from hfmem.engines.companions import RANKS
 from hfmem.engines.vllm.classes import class_rule
 from hfmem.engines.vllm.extras import DEFAULT_RANK
-from hfmem.engines.vllm.serving_options import RANKS
 from hfmem.engines.vllm.settings import Settings, settings_of
 from hfmem.estimator.values import Scenario, Term
 from hfmem.mapper.interpret import Model
@@ -84,17 +85,10 @@ def _sides(model: Model, scenario: Scenario) -> Iterator[int]:
         if not group.loaded or group.scale or group.bias:
             continue
         if group.component in _DECODER and len(group.shape) == 2 and (group.linear or group.component == "router"):
-            yield group.count * _of_matrix(group, scenario.parallel.tp)
+            yield group.count * matrix_sides(group, scenario.parallel.tp)
         elif group.component == "experts" and group.linear and settings.release >= _EXPERTS:
             yield _of_experts(group)
     yield from _of_vocabulary(model, scenario)
-
-
-def _of_matrix(group: TensorGroup, tp: int) -> int:
-    """Column-parallel: all inputs, the rank's outputs; row-parallel: the rank's inputs, all outputs."""
-    out, into = group.shape
-    # the shape on a rank has the first dimension divided, whichever one vLLM divides
-    return out * tp + -(-into // tp) if group.writes_stream else out + into
 
 
 def _of_experts(group: TensorGroup) -> int:

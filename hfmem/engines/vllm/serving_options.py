@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Literal
 
-from hfmem.engines.companions import DraftOptions
+from hfmem.engines.companions import DraftOptions, LoraOptions
 from hfmem.options.option import Need, Option
 from hfmem.options.reading import tokens
 
@@ -15,12 +15,6 @@ SpecMethod = Literal["mtp", "eagle", "eagle3", "draft_model", "ngram"]
 _option = partial(Option, panel="vLLM", modes=("inference",))
 _MOST = 10**9
 _TIB = 1024
-RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-"""Ranks of adapters that vLLM accepts (config/lora.py, MaxLoRARanks)."""
-
-
-def _rank(rank: int) -> str | None:
-    return None if rank in RANKS else f"is {rank}, and vLLM accepts {', '.join(map(str, RANKS[:-1]))} or {RANKS[-1]}"
 
 
 def _share(word: str) -> str:
@@ -42,10 +36,9 @@ def _share(word: str) -> str:
 
 
 @dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
-class ServingOptions(DraftOptions):
+class ServingOptions(DraftOptions, LoraOptions):
     """Adapters, drafts, offloading, context parallelism, disaggregation, and a mix of requests; off by default."""
 
-    enable_lora: Annotated[bool, _option(help="Reserve slots for LoRA adapters")] = False
     max_loras: Annotated[
         int | None,
         _option(
@@ -53,15 +46,6 @@ class ServingOptions(DraftOptions):
             shown="1",
             least=1,
             most=1000,
-            needs=(Need(sentence="needs --enable-lora", met=lambda asked: asked.enable_lora),),
-        ),
-    ] = None
-    max_lora_rank: Annotated[
-        int | None,
-        _option(
-            help="Largest rank of an adapter",
-            shown="16",
-            check=_rank,
             needs=(Need(sentence="needs --enable-lora", met=lambda asked: asked.enable_lora),),
         ),
     ] = None

@@ -249,3 +249,83 @@ def test_launch_lines_are_read(line: str, words: tuple[str, ...]) -> None:
     assert "--runtime sglang" in asked
     for word in words:
         assert word in asked
+
+
+GPT_OSS = "openai/gpt-oss-20b"  # 24 layers of 32 experts, 2,880 × 2,880
+
+
+@pytest.mark.parametrize(
+    ("gpu", "version", "inner", "hidden"),
+    [
+        ("B200", "0.5.23", 2944, 3072),  # FlashInfer: 128 units, 256 of the hidden size
+        ("B200", "0.5.16", 3072, 3072),  # 256 units
+        ("RTX PRO 6000", "0.5.23", 2944, 3072),
+        ("MI300X", "0.5.23", 3072, 3072),
+        ("A100 80GB", "0.5.23", 2880, 2880),  # Triton: 64 units
+    ],
+)
+def test_padding_of_experts_is_that_of_the_kernel(gpu: str, version: str, inner: int, hidden: int) -> None:
+    """`round_up` in layers/quantization/mxfp4.py::create_weights, and in layers/moe/fused_moe_triton/layer.py."""
+    found = server(GPT_OSS, gpu=(gpu,), sglang_version=version, seq=4096)
+    stored = 24 * 32 * 3 * 2880 * 2880 * 17 // 32
+    assert terms(found).get("padding of experts", 0) == stored * inner * hidden // 2880**2 - stored
+
+
+def test_experts_in_tritons_layouts_on_hopper() -> None:
+    """As in vLLM, whose log on two H100 says 7.01 GiB of weights: the same kernels and layouts."""
+    found = server(GPT_OSS, gpu=("2xH100",), tp=2)
+    other = estimate(model(GPT_OSS), runtime="vllm", gpu=("2xH100",), tp=2, vllm_version="0.19", seq=4096)
+    assert terms(found)["padding of experts"] == terms(other)["padding of experts"] > 0
+
+
+def test_experts_without_a_kernel_are_unpacked() -> None:
+    """Triton's kernel is for `ep_size == 1` (`_gpt_oss_overrides`); else `upcast_from_mxfp` to bfloat16."""
+    found = server(GPT_OSS, gpu=("2xH100",), tp=2, ep=2)
+    weights = 24 * 32 * 3 * 2880 * 2880
+    assert terms(found)["experts in bfloat16"] == (weights * 2 - weights * 17 // 32) // 2
+
+
+def test_gpt_oss_had_no_pool_for_windows_before_0_5_8() -> None:
+    """`disable_hybrid_swa_memory = True` in server_args.py of 0.5.3 to 0.5.7."""
+    new, old = (server(GPT_OSS, sglang_version=version, seq=4096).estimate for version in ("0.5.8", "0.5.7"))
+    a_layer = 2 * 8 * 64 * 2
+    assert old.kv_cache_per_token == 24 * a_layer
+    assert new.kv_cache_per_token == round(12 * a_layer * 1.8)
+
+
+def test_slots_for_adapters() -> None:
+    """SGLang's notebook on LoRA of 2026-02-09, two adapters of rank 256 for Llama-3.1-8B on an H100: of 63.41 GiB after
+    loading, 58.18 are left after pools of 2.50, with a table of 129 × 131,076 × 4 B (0.06)."""
+    layer = 3 * 4096 + (4096 + 2 * 1024) + 2 * 4096 + 3 * 4096 + 3 * 14_336
+    sides = 32 * layer + 2 * (128_256 + 4096)
+    asked = {"enable_lora": True, "max_loras_per_batch": 2, "max_lora_rank": 256}
+    found = server(LLAMA, **asked)
+    assert terms(found)["LoRA slots"] == 2 * 256 * sides * 2
+    assert terms(found)["LoRA slots"] / GIB == pytest.approx(63.41 - 58.18 - 2.50 - 0.06, abs=0.1)
+    line = found.estimate.serving.command
+    assert "--max-loras-per-batch 2 --max-lora-rank 256 --enable-lora --lora-target-modules all" in line
+    assert found.estimate.serving.kv_pool == server(LLAMA).estimate.serving.kv_pool - terms(found)["LoRA slots"]
+    assert terms(server(LLAMA, enable_lora=True, max_lora_rank=16))["LoRA slots"] == 8 * 16 * sides * 2
+
+
+def test_slots_for_adapters_on_ranks() -> None:
+    """Row-parallel modules divide inputs, the others outputs; the embedding's matrices are whole."""
+    asked = {"enable_lora": True, "max_lora_rank": 16, "tp": 2, "gpu": ("2xH100",)}
+    layer = 3 * 4096 + (4096 + 2 * 1024) // 2 + 4096 // 2 + 4096 + 2 * (4096 + 7168) + 7168 + 4096
+    sides = 32 * layer + 128_256 + 4096 + 4096 + 64_128
+    assert terms(server(LLAMA, **asked))["LoRA slots"] == 8 * 16 * sides * 2
+
+
+def test_slots_for_adapters_of_experts() -> None:
+    """48 layers of 128 experts of 2,048 × 768."""
+    found = server("Qwen/Qwen3-30B-A3B", enable_lora=True, max_loras_per_batch=1, max_lora_rank=8)
+    attention = 48 * (3 * 2048 + 4096 + 2 * 512 + 4096 + 2048)
+    sides = attention + 48 * 128 * 3 * (2048 + 768) + 2 * (151_936 + 2048)
+    assert terms(found)["LoRA slots"] == 8 * sides * 2
+
+
+def test_adapters_need_a_rank() -> None:
+    """`assert cfg.lora_paths or (cfg.max_lora_rank and cfg.lora_target_modules)` (lora_hook.py)."""
+    assert "--enable-lora needs --max-lora-rank" in server(LLAMA, enable_lora=True).estimate.refused
+    with pytest.raises(InvalidScenarioError):
+        server(LLAMA, max_lora_rank=16)

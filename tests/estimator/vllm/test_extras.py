@@ -67,7 +67,7 @@ def test_graphs_are_captured_with_and_without_adapters() -> None:
     ("asked", "told"),
     [
         ({"max_loras": 2}, "--max-loras needs --enable-lora"),
-        ({"enable_lora": True, "max_lora_rank": 17}, "--max-lora-rank is 17, and vLLM accepts 1, 8, 16"),
+        ({"enable_lora": True, "max_lora_rank": 17}, "--max-lora-rank is none that vLLM accepts: 1, 8, 16"),
         ({"request_mix": ("1000",), "gpu": ("H100",)}, "is not PROMPT"),
         ({"request_mix": ("0+0",), "gpu": ("H100",)}, "is not PROMPT"),
         ({"spec_model": "x/y"}, "--spec-model needs --spec-method"),
