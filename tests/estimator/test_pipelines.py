@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from hfmem import estimate
 from hfmem.engines.diffusers.calls import Call, Taken, rows, taken, unmeasured
 from hfmem.engines.diffusers.decoding import Coder, tiling
 from hfmem.engines.diffusers.pipelines import defaults_of, scale_of
@@ -173,3 +174,18 @@ def test_defaults_of_pipelines(
     assert (found.height, found.width, found.frames) == sizes
     assert (found.guided, found.networks, found.text) == (guided, networks, text)
     assert found.known
+
+
+def test_frames_are_padded_to_whole_patches() -> None:
+    """CogVideoX 1.5 patches two frames of latents: of 81 frames 21 of latents become 22 (pipeline_cogvideox.py)."""
+    model = "zai-org/CogVideoX1.5-5B"
+    several = [
+        next(
+            phase
+            for phase in estimate(model, num_frames=frames, offline=True).estimate.phases
+            if phase.name == "denoise"
+        )
+        for frames in (81, 85, 89)
+    ]
+    first, second, third = (sum(term.nbytes for term in phase.terms) for phase in several)
+    assert first == second < third

@@ -14,7 +14,7 @@ from hfmem.engines.diffusers.quantised import workspace
 from hfmem.engines.diffusers.settings import PipelineSettings, settings_of
 from hfmem.estimator.values import Scenario
 from hfmem.estimator.weights.components import component_dtype
-from hfmem.mapper.pipelines.sizes import flag
+from hfmem.mapper.pipelines.sizes import flag, patches
 from hfmem.mapper.pipelines.values import Component, Pipeline
 
 __all__ = ["Run", "Stage", "run_of", "stages"]
@@ -149,6 +149,8 @@ def _denoise(pipeline: Pipeline, scenario: Scenario, run: Run) -> Iterator[Stage
     for component in pipeline.denoisers:
         single = _single(component, scenario)
         height, width, frames = denoised(component, (run.height, run.width, run.frames), pipeline.vae)
+        along = patches(component, pipeline.vae)[0]
+        frames = -(-frames // along) * along  # pipelines pad latents to whole patches
         call = Call(batch=run.network, height=height, width=width, frames=frames, text=run.text)
         found = taken(component, call, single=single)
         latent = 0 if found is None else found.outputs * run.batch // run.network
