@@ -38,17 +38,19 @@ __all__ = ["accompanied", "completed", "report_all", "report_each", "report_on",
 
 
 def accompanied(options: Options, access: Access) -> Options:
-    """The options with the models that run beside the asked ones: the draft that `--spec-model` names.
+    """The options with the models that run beside the asked ones: the draft that `--spec-model` or `--assistant-model`
+    names.
 
     Raises:
         HfmemError: such a model was not found, or cannot be read.
     """
-    if not options.spec_model or options.companions:
+    name = options.spec_model or options.assistant_model
+    if not name or options.companions:
         return options
     from hfmem.fetcher.identity import reference
     from hfmem.fetcher.sources import fetch  # only for runs with a draft
 
-    ref = reference(options.spec_model, "main")
+    ref = reference(name, "main")
     with HfmemError.concerning(ref.model_id):
         return replace(options, companions=(("draft", completed(interpret(fetch(ref, access)))),))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 from hfmem.estimator.parallel import SINGLE, Parallel
 from hfmem.hardware.values import Accelerator
@@ -12,6 +12,9 @@ from hfmem.mapper.values import Certainty
 from hfmem.options.reading import not_one_of
 from hfmem.options.words import Attention, Method, Mode
 from hfmem.units import format_bytes
+
+if TYPE_CHECKING:
+    from hfmem.mapper.interpret import Model
 
 __all__ = [
     "GROUPS",
@@ -109,12 +112,16 @@ class Generation:
         cache: `dynamic` (grows by each token), `static` (all tokens from the start), `offloaded` and `offloaded_static`
             (in the host's memory, but for the layer that runs and the next one), or `quantized`.
         packed: how a quantised cache stores keys and values; None for other caches.
+        assistant: the model that drafts tokens; None without one, and where it could not be read.
+        assisted_by: its name; "" without one.
     """
 
     beams: int = 1
     sequences: int = 1
     cache: str = "dynamic"
     packed: PackedCache | None = None
+    assistant: Model | None = field(default=None, compare=False, repr=False)
+    assisted_by: str = ""
 
     @property
     def copies(self) -> int:

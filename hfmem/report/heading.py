@@ -116,6 +116,7 @@ def _generation(scenario: Scenario) -> str:
     words += [f"{chosen.cache.replace('_', ' ')} cache"] if chosen.cache != "dynamic" else []
     if chosen.packed is not None:
         words[-1] += f" ({chosen.packed.backend}, {chosen.packed.bits} bits)"
+    words += [f"assisted by {chosen.assisted_by}"] if chosen.assisted_by else []
     return "".join(f", {word}" for word in words)
 
 

@@ -217,6 +217,7 @@ def _generation(scenario: Scenario) -> dict[str, Any]:
         "num_return_sequences": chosen.sequences if chosen is not None else None,
         "cache_implementation": chosen.cache if chosen is not None else None,
         "cache_config": settings,
+        "assistant_model": (chosen.assisted_by or None) if chosen is not None else None,
     }
 
 

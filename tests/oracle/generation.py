@@ -50,6 +50,7 @@ TYPES: Final = (
 Row = dict[str, Any]
 
 BATCH, PROMPT, NEW = 2, 64, 10
+LONG = 48  # generated tokens of a model that is assisted: more than are drafted at once
 
 RUNS: Final[tuple[Row, ...]] = (
     {},
@@ -245,6 +246,40 @@ def away(config: Mapping[str, Any], kind: str) -> Row:
         }
 
 
+def assisted(config: Mapping[str, Any], other: Mapping[str, Any]) -> Row:
+    """Bytes of the cache and of the peak above the weights of both, where another model drafts. Its drafts are random:
+    the assistant drafts as many tokens as it may, and most of them are taken back."""
+    torch.manual_seed(0)
+    model, assistant = (
+        getattr(transformers, one["architectures"][0])(tiny.build(one)).to(torch.bfloat16).eval()
+        for one in (config, other)
+    )
+    assistant.generation_config.assistant_confidence_threshold = 0
+    tokens = torch.randint(3, 90, (1, PROMPT))
+    seen = Peak()
+    seen.give(iter([*model.parameters(), *model.buffers(), *assistant.parameters(), *assistant.buffers()]))
+    with seen, warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        result = model.generate(
+            tokens,
+            attention_mask=torch.ones_like(tokens),
+            assistant_model=assistant,
+            max_new_tokens=LONG,
+            min_new_tokens=LONG,
+            return_dict_in_generate=True,
+            do_sample=False,
+        )
+    cache = getattr(result, "cache", None) or result.past_key_values
+    return {"cache": sum(storages(cache).values()), "tokens": result.sequences.shape[1] - 1, "peak": seen.peak}
+
+
+def pair() -> Row:
+    """The row of a model with an assistant of one layer."""
+    config = config_of("llama")
+    other = config | {"num_hidden_layers": 1, "hidden_size": 32, "intermediate_size": 40}
+    return {"config": config, "assistant": other, **assisted(config, other)}
+
+
 def row(model_type: str) -> Row:
     """The row of one type."""
     config = config_of(model_type)
@@ -273,6 +308,7 @@ def main() -> None:
         "prompt": PROMPT,
         "new": NEW,
         "types": rows,
+        "assisted": pair(),
     }
     TARGET.write_text(json.dumps(record, indent=1) + "\n")
 

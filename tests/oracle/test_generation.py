@@ -29,3 +29,8 @@ def test_caches_are_as_recorded(row: dict[str, Any]) -> None:
         assert found.get("cache") == one.get("cache"), asked
     for kind in generation.AWAY:
         assert generation.attempt(row["config"], kind) == row[kind]
+
+
+def test_an_assisted_model_is_as_recorded() -> None:
+    found, recorded = generation.pair(), RECORD["assisted"]
+    assert (found["cache"], found["tokens"]) == (recorded["cache"], recorded["tokens"])

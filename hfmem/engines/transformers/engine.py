@@ -67,7 +67,12 @@ class Transformers:
         return GGUF if model.is_gguf else stored_row(model, gpu, TRAINED)
 
     def weights(self, model: Model, scenario: Scenario) -> Found:
-        return kept_weights(self, model, scenario)
+        found = kept_weights(self, model, scenario)
+        if scenario.generation is None or not scenario.generation.assisted_by:
+            return found
+        from hfmem.engines.transformers.assisted import with_assistant  # for such runs only
+
+        return with_assistant(self, found, scenario)
 
     def layout(self, model: Model, scenario: Scenario) -> object:
         return None
@@ -77,7 +82,12 @@ class Transformers:
             return cache_size(model.architecture, scenario)
         from hfmem.estimator.cache.generation import generated_cache  # for runs with such options only
 
-        return generated_cache(model.architecture, scenario)
+        found = generated_cache(model.architecture, scenario)
+        if not scenario.generation.assisted_by:
+            return found
+        from hfmem.engines.transformers.assisted import with_assistants_cache  # for such runs only
+
+        return with_assistants_cache(found, scenario)
 
     def activations(self, model: Model, scenario: Scenario, stage: Stage) -> Found:
         if scenario.generation is None:
@@ -86,6 +96,10 @@ class Transformers:
             from hfmem.estimator.activations.generated import generated_terms  # for runs with such options only
 
             terms, unknown = generated_terms(model, scenario)
+            if scenario.generation.assisted_by:
+                from hfmem.engines.transformers.assisted import assisted_terms  # for such runs only
+
+                terms, unknown = assisted_terms(model, scenario, terms, unknown)
         if not scenario.media_tokens or unknown or scenario.parallel.gpus > 1:
             return Found(terms=tuple(terms), unknown=tuple(unknown))
         from hfmem.estimator.activations.towers import encoding, with_encoding  # for runs with images only

@@ -19,6 +19,8 @@ def generation(options: Any) -> Generation | None:
         sequences=options.num_return_sequences,
         cache=options.cache_implementation,
         packed=_packed(options.cache_config) if options.cache_implementation == "quantized" else None,
+        assistant=dict(getattr(options, "companions", ())).get("draft") if options.assistant_model else None,
+        assisted_by=options.assistant_model or "",
     )
     return None if found == Generation() else found
 
@@ -42,6 +44,10 @@ def ungenerated(model: Model, scenario: Scenario) -> str:
     """Why `generate` refuses the cache; "" if it does not."""
     if scenario.generation is None or not model.architecture.layers:
         return ""
+    if scenario.generation.assisted_by:
+        from hfmem.engines.transformers.assisted import unassisted
+
+        return unassisted(model, scenario)
     if model.architecture.own_cache:
         return ""
     from hfmem.estimator.cache.generation import indivisible

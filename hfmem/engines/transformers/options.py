@@ -96,6 +96,27 @@ class TransformersOptions(TraceOptions):
             needs=(_GENERATES,),
         ),
     ] = "dynamic"
+    assistant_model: Annotated[
+        str | None,
+        Option(
+            help="A smaller model that drafts tokens (assisted generation), loaded beside: a Hub id or path",
+            panel="transformers",
+            metavar="MODEL",
+            modes=("inference",),
+            methods=("exact",),
+            needs=(
+                _GENERATES,
+                Need(
+                    sentence="drafts for one sequence: use it without --batch, --num-beams and --num-return-sequences",
+                    met=lambda asked: asked.batch == asked.num_beams == asked.num_return_sequences == 1,
+                ),
+                Need(
+                    sentence="needs a cache whose last tokens can be taken back: use it without --cache-implementation",
+                    met=lambda asked: asked.cache_implementation == "dynamic",
+                ),
+            ),
+        ),
+    ] = None
     cache_config: Annotated[
         tuple[str, ...],
         Option(

@@ -20,7 +20,7 @@ from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Layer
 from hfmem.unknown import Unknown
 
-__all__ = ["Highest", "Run", "highest_of_later", "how_of", "later_runs"]
+__all__ = ["Highest", "Run", "highest_in", "highest_of_later", "how_of", "later_runs"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +65,7 @@ def highest_of_later(model: Model, scenario: Scenario, *, only: str = "") -> Hig
         found = measured(model, replace(scenario, seq=run.tokens), run.method, past=run.past)
         if isinstance(found, Unknown):
             return found
-        here = _highest(found, scenario, run)
+        here = highest_in(found, scenario, run)
         if best is None or here.nbytes > best.nbytes:
             best = here
     return best
@@ -86,7 +86,8 @@ def later_runs(scenario: Scenario) -> Iterator[Run]:
         yield Run(method="decode", past=last, tokens=1, piece=1 if last > prompt else rest or piece)
 
 
-def _highest(found: Measured, scenario: Scenario, run: Run) -> Highest:
+def highest_in(found: Measured, scenario: Scenario, run: Run) -> Highest:
+    """The peak of one pass on an existing cache."""
     structure, parts = found.applied.structure, found.applied.unbounded
     each = [layer_bytes(layer, scenario) for layer in structure.layers]
     whole = sum(each[number] for number in structure.order)
