@@ -24,7 +24,8 @@ def config_of(name: str) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Real:
-    """One step of a model's first layers with SGD."""
+    """One step of a model's first layers: with SGD, or of a trainer of TRL with its defaults, where the optimizer's
+    states are there before it."""
 
     model: str
     method: Literal["full", "lora"]
@@ -32,10 +33,16 @@ class Real:
     checkpointing: bool = False
     batch: int
     seq: int
+    trainer: Literal["", "sft", "dpo"] = ""
 
     def __str__(self) -> str:
         kept = "checkpointing" if self.checkpointing else "saved"
-        return f"{self.model} {self.method} {self.precision} {kept} {self.batch}x{self.seq}"
+        method = f"{self.trainer} {self.method}".strip()
+        return f"{self.model} {method} {self.precision} {kept} {self.batch}x{self.seq}"
+
+
+def _trl(model: str, trainer: Literal["sft", "dpo"], batch: int, seq: int) -> Real:
+    return Real(model=model, method="full", precision="fp32", checkpointing=True, batch=batch, seq=seq, trainer=trainer)
 
 
 def _pair(model: str, batch: int, seq: int, precision: Literal["fp32", "bf16"] = "fp32") -> tuple[Real, ...]:
@@ -53,11 +60,20 @@ CASES: Final = (
     *_pair("TinyLlama/TinyLlama-1.1B-Chat-v1.0", 4, 448),
     *_pair("google/gemma-3-1b-it", 1, 192, "bf16"),
     *_pair("HuggingFaceTB/SmolLM3-3B", 1, 128, "bf16"),
+    _trl("Qwen/Qwen3-0.6B", "sft", 1, 256),
+    _trl("Qwen/Qwen3-0.6B", "dpo", 1, 128),
+    _trl("HuggingFaceTB/SmolLM-1.7B", "sft", 2, 128),
+    _trl("HuggingFaceTB/SmolLM-1.7B", "dpo", 1, 128),
 )
 
 
 def above_weights(config: Mapping[str, Any], case: Real) -> int:
-    """Allocated bytes at our peak, without the weights."""
+    """Allocated bytes at our peak, without the weights, and without states that are there before."""
+    if case.trainer:
+        asked = Options(train=case.trainer, batch=case.batch, seq=case.seq)
+        phases = report_on(from_config("model", config), asked).estimate.phases
+        peak = max(phases, key=lambda phase: phase.total)
+        return sum(peak.group(group) for group in ("activations", "gradients", "temporary"))
     adapted: dict[str, Any] = {}
     if case.method == "lora":
         dtype = "float32" if case.precision == "fp32" else "bfloat16"

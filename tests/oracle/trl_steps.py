@@ -14,7 +14,7 @@ import json
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
@@ -29,7 +29,7 @@ from hfmem.probe.activations.tracer import Tracer
 from hfmem.probe.tiny import build
 from tests.oracle.trl_cases import CASES, RECORD, Case, case_config, key_of
 
-__all__ = ["measure"]
+__all__ = ["make_inputs", "make_trainer", "measure"]
 
 _aten = torch.ops.aten
 
@@ -120,7 +120,8 @@ def _model(case: Case, mode: FakeTensorMode, *, reward: bool = False) -> Any:
         return kind.from_config(built, dtype=getattr(torch, case.dtype), attn_implementation="sdpa")
 
 
-def _trainer(case: Case, mode: FakeTensorMode, folder: str) -> Any:
+def make_trainer(case: Case, make: Callable[[], Any], folder: str = "out") -> Any:
+    """The trainer of a case, for a model that `make` makes: the policy, and the reference if it has a copy."""
     import datasets
     import trl
 
@@ -140,7 +141,7 @@ def _trainer(case: Case, mode: FakeTensorMode, folder: str) -> Any:
         more["reward_funcs"] = [lambda completions, **_: [0.0] * len(completions)]
         own = {"num_generations": 2}
     elif case.trainer in ("dpo", "kto") and case.method == "full":
-        more["ref_model"] = _model(case, mode)
+        more["ref_model"] = make()
     if case.method == "lora":
         from peft import LoraConfig
 
@@ -161,7 +162,7 @@ def _trainer(case: Case, mode: FakeTensorMode, folder: str) -> Any:
         **own,
     )
     return kind(
-        model=_model(case, mode, reward=case.trainer == "reward"),
+        model=make(),
         args=args,
         train_dataset=_rows(case),
         processing_class=_tokenizer(),
@@ -169,7 +170,7 @@ def _trainer(case: Case, mode: FakeTensorMode, folder: str) -> Any:
     )
 
 
-def _inputs(case: Case) -> tuple[dict[str, Any], dict[tuple[int, ...], int]]:
+def make_inputs(case: Case) -> tuple[dict[str, Any], dict[tuple[int, ...], int]]:
     """A batch as the trainer's collator makes it, of full length, and the counts of true entries in its masks."""
     rows = case.rows
     shape = (rows, case.seq)
@@ -220,7 +221,7 @@ def measure(case: Case) -> dict[str, int]:
         patch.object(masking_utils, "_ignore_causal_mask_sdpa", lambda *_a, **_k: not case.padded),
     ):
         warnings.simplefilter("ignore")
-        trainer = _trainer(case, mode, folder)
+        trainer = make_trainer(case, lambda: _model(case, mode, reward=case.trainer == "reward"), folder)
         with mode:
             if case.checkpointing:  # as `Trainer.train` does
                 kind = trainer.args.gradient_checkpointing_kwargs
@@ -234,7 +235,7 @@ def measure(case: Case) -> dict[str, int]:
                 parameter.grad = torch.zeros_like(parameter)
             optimizer.step()
             optimizer.zero_grad()
-            batch, counts = _inputs(case)
+            batch, counts = make_inputs(case)
             if case.trainer in ("grpo", "rloo"):
                 trainer._prepare_inputs = lambda inputs: inputs
             reference = getattr(trainer, "ref_model", None)
