@@ -54,18 +54,18 @@ def speed(model: Model, scenario: Scenario, estimate: Estimate) -> Speed | None:
         batch=scenario.batch,
         bandwidth=gpu.bandwidth,
         at_once=max(1, at_once),
-        hosted=_hosted(model, scenario, estimate),
+        hosted=_held(model, scenario, estimate) > 0 or any(term.group == "kv_cache" for term in estimate.host),
         source=gpu.spec_source,
     )
 
 
-def _hosted(model: Model, scenario: Scenario, estimate: Estimate) -> bool:
-    """Whether the host holds a cache, or weights beyond embeddings, of which only a row is read."""
+def _held(model: Model, scenario: Scenario, estimate: Estimate) -> int:
+    """Bytes of weights in the host's memory beyond embeddings, of which only a row is read."""
     groups = model.parameters.groups if model.parameters is not None else ()
     kept = engine(scenario.runtime).kept(model, scenario)[0]
     rows = sum(group_bytes(group, scenario, kept) or 0 for group in groups if group.component == "embedding")
     held = total_of(term for term in estimate.host if term.group == "weights")
-    return held > rows or any(term.group == "kv_cache" for term in estimate.host)
+    return max(0, held - rows)
 
 
 def _generates(model: Model) -> bool:
@@ -81,14 +81,13 @@ def _rows(scenario: Scenario) -> bool:
 
 def _weights(model: Model, scenario: Scenario, estimate: Estimate) -> int:
     """Bytes of weights that accelerators read for one token of one sequence, over a whole replica. What the host holds
-    is taken off, as if all of it were read there."""
+    beyond embeddings is taken off, as if all of it were read there."""
     table = model.parameters
     if table is None:
         return 0
     kept = engine(scenario.runtime).kept(model, scenario)
     read = min(_read(table, model, scenario, one) for one in kept)
-    held = total_of(term for term in estimate.host if term.group == "weights")
-    return max(0, read - held)
+    return max(0, read - _held(model, scenario, estimate))
 
 
 def _read(table: ParameterTable, model: Model, scenario: Scenario, kept: Kept) -> int:
