@@ -16,6 +16,7 @@ import pytest
 import hfmem
 from hfmem.fetcher.patterns import expand
 from hfmem.mapper.pipelines.values import Pipeline
+from hfmem.refusals.quantised import PipelineQuantisationError
 from tests.hub import Hub
 from tests.hub.files import gguf_file, json_file, safetensors_file
 from tests.hub.repos import Repo
@@ -116,6 +117,9 @@ def test_a_denoiser_in_gguf_is_no_model_of_llama_cpp(hub: Hub) -> None:
     )
     hub.put(Repo(id="org/FLUX.1-dev-gguf", files=files))
     report = hfmem.estimate("org/FLUX.1-dev-gguf:Q8_0")
+    with pytest.raises(PipelineQuantisationError) as caught:
+        hfmem.estimate("org/FLUX.1-dev-gguf:Q8_0", dtype="nf4")
+    assert caught.value.why == "stored"
     assert report.scenario.runtime == "diffusers"
     (row, *_) = report.to_dict()["components"]
     matrices = sum(shape[0] * shape[1] for _, _, shape in rows if len(shape) == 2 and shape[1] % 256 == 0)

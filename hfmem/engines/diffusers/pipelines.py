@@ -30,6 +30,7 @@ _SPATIAL: Final = {
     "AutoencoderKLHunyuanImageRefiner": 16,
     "AutoencoderKLHunyuanVideo15": 16,
     "AutoencoderKLQwenImage21": 16,
+    "PaellaVQModel": 4,
 }
 _TEMPORAL: Final = {
     "AutoencoderKLLTXVideo": 8,

@@ -7,7 +7,7 @@ from math import ceil, prod
 
 from hfmem.engines.diffusers.calls import Call
 from hfmem.estimator.values import Scenario
-from hfmem.estimator.weights.packed import FORMATS, Format, format_of, is_packed
+from hfmem.estimator.weights.packed import FORMATS, Format, format_of, is_packed, is_stored_packed
 from hfmem.estimator.weights.quantisers import find_quantiser
 from hfmem.mapper.pipelines.sizes import patches
 from hfmem.mapper.pipelines.values import Component, Pipeline
@@ -40,10 +40,11 @@ def _check(component: Component, found: Format, word: str, offload: str) -> None
         raise PipelineQuantisationError("offload", word, subject=offload)
     if component.parameters is None or component.library != "diffusers":
         raise PipelineQuantisationError("unknown", word, subject=component.name)
-    if component.quantisation is not None or any(group.scale for group in component.parameters.groups):
+    groups = component.parameters.groups
+    if component.quantisation is not None or any(group.scale or is_stored_packed(group) for group in groups):
         raise PipelineQuantisationError("stored", word, subject=component.name)
-    if not any(is_packed(group) for group in component.parameters.groups):
-        raise PipelineQuantisationError("stored", word, subject=component.name)
+    if not any(map(is_packed, groups)):
+        raise PipelineQuantisationError("unknown", word, subject=component.name)
     if found.output and "Transformer" not in component.class_name:  # whose layers run on fewer positions
         others = tuple(row.name for row in FORMATS if not row.output)
         raise PipelineQuantisationError("convolutions", word, known=others, subject=component.class_name)

@@ -7,13 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from hfmem.dtypes import stored_dtype
 from hfmem.estimator.values import Scenario
 from hfmem.estimator.weights.base import NF4_SOURCE, nf4_bytes
 from hfmem.estimator.weights.quantisers import find_quantiser
 from hfmem.mapper.pipelines.values import Component
 from hfmem.mapper.values import TensorGroup
 
-__all__ = ["FORMATS", "RUN_DTYPE", "Format", "format_of", "is_packed"]
+__all__ = ["FORMATS", "RUN_DTYPE", "Format", "format_of", "is_packed", "is_stored_packed"]
 
 RUN_DTYPE: Final = "bfloat16"
 """What the rest of a pipeline runs in whose denoiser is quantised: torchao's integer formats take no other (diffusers
@@ -111,3 +112,10 @@ def is_packed(group: TensorGroup) -> bool:
     return (
         group.linear and len(group.shape) == 2 and group.loaded and not group.scale and RUN_DTYPE not in group.full_in
     )
+
+
+def is_stored_packed(group: TensorGroup) -> bool:
+    """Whether matrices are quantised in the files: in a number format that nothing runs in, or packed in blocks."""
+    found = stored_dtype(group.dtype) if group.dtype else None
+    plain = group.dtype is None or (found is not None and found.is_wide_float)
+    return len(group.shape) == 2 and group.loaded and bool(group.parameters) and not plain

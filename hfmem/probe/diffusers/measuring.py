@@ -7,6 +7,7 @@ import inspect
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib import import_module
 from math import ceil
 from typing import Any, Final
 
@@ -34,6 +35,7 @@ _TILES: Final = re.compile(
     r"^(tile_|use_framewise|num_(sample|latent)_frames_batch_size|spatial_compression|temporal_comp|drop_last|block_)"
 )
 
+_OLD: Final = "diffusers.pipelines.deprecated.wuerstchen"  # has Stable Cascade's VAE, which diffusers does not export
 _WORDS: Final = ("hidden_act", "feed_forward_proj")  # of a text encoder's config
 _EQUAL: Final = 1e-4  # of the peak
 _SPLIT: Final = 5  # frames that some classes split
@@ -49,7 +51,7 @@ def model_class(name: str) -> Any:
     Raises:
         LookupError: neither has it.
     """
-    for library in (diffusers, transformers):
+    for library in (diffusers, transformers, import_module(_OLD)):
         if hasattr(library, name):
             return getattr(library, name)
     raise LookupError(f"diffusers {diffusers.__version__} has no {name}")

@@ -450,6 +450,7 @@ VAES: Final[dict[str, tuple[Recipe, ...]]] = {
     "AutoencoderKLKVAE": _vae("z_channels"),
     "AutoencoderKLLTX2Video": _vae("latent_channels", video=True, scale=32, step=8),
     "VQModel": _vae("latent_channels"),
+    "PaellaVQModel": _vae("latent_channels", name="h", scale=4),
     "AutoencoderOobleck": (
         Recipe(
             inputs=lambda t, c, g: {"z": t(c.batch, g["decoder_input_channels"], c.height * c.width)},
