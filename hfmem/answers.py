@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from importlib import import_module
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 from hfmem.advice.values import Fit, Plan, Saving
 from hfmem.engines.inference import estimate as estimate_memory
@@ -34,7 +35,10 @@ from hfmem.scenario.pipelines import check_pipeline
 from hfmem.scenario.resolve import resolve
 from hfmem.scenario.runtime import as_made, for_model
 
-__all__ = ["accompanied", "completed", "report_all", "report_each", "report_on", "report_on_bundle"]
+if TYPE_CHECKING:
+    from hfmem.advice.choices import Made
+
+__all__ = ["accompanied", "completed", "report_all", "report_each", "report_on", "report_on_bundle", "with_holders"]
 
 
 def accompanied(options: Options, access: Access) -> Options:
@@ -55,8 +59,13 @@ def accompanied(options: Options, access: Access) -> Options:
         return replace(options, companions=(("draft", completed(interpret(fetch(ref, access)))),))
 
 
-def report_on(model: Model, options: Options) -> Report:
+def report_on(model: Model, options: Options, *, brief: bool = False) -> Report:
     """The report on an interpreted model.
+
+    Args:
+        model: the model.
+        options: the options.
+        brief: whether there are no advice and choices, and limits only where it fits: what a list of many needs.
 
     Raises:
         HfmemError: options contradict each other, or the class cannot be traced.
@@ -71,8 +80,19 @@ def report_on(model: Model, options: Options) -> Report:
         options = as_made(options, model)
         options = _settled(model, options)
         among = _choices(model)
-        report = _of_several(model, options, among) if among else _report(model, options)
+        if among and brief and options.gpu:
+            model, among = _largest_fitting(model, options, among), ()
+        report = _of_several(model, options, among) if among else _report(model, options, brief=brief)
         return replace(report, trace=_traced(report.model, options, report.scenario)) if options.trace else report
+
+
+def with_holders(report: Report, options: Options) -> Report:
+    """The report with the machines that its model fits on."""
+    from hfmem.advice.holders import holders  # asks every accelerator
+
+    with HfmemError.concerning(report.model.checkpoint.ref.model_id):
+        options = as_made(for_model(options, report.model), report.model)
+        return replace(report, holders=holders(report.model, options))
 
 
 def _settled(model: Model, options: Options) -> Options:
@@ -151,10 +171,18 @@ def _of_several(model: Model, options: Options, among: Sequence[Choice]) -> Repo
     return replace(report, choices=tuple(rows))
 
 
-def _others(model: Model, among: Sequence[Choice]) -> tuple[dict[str, Model], dict[str, str]]:
-    """The other models in a local folder, and why files could not be read."""
+def _largest_fitting(model: Model, options: Options, among: Sequence[Choice]) -> Model:
+    """The model of one of several quantisations: that which the report on all of them is about."""
+    from hfmem.advice.choices import largest_fitting
+
+    others, unread = _others(model, among)
+    return largest_fitting(model, options, among, others, unread)
+
+
+def _others(model: Model, among: Sequence[Choice]) -> tuple[Made, dict[str, str]]:
+    """The other models in a local folder or of a conversion, and why files could not be read."""
     if model.conversion is not None:
-        return _quantised(model, among), {}
+        return _quantised(model), {}
     from hfmem.fetcher.local import read_choice
 
     found: dict[str, Model] = {}
@@ -169,19 +197,18 @@ def _others(model: Model, among: Sequence[Choice]) -> tuple[dict[str, Model], di
         else:
             if other is not None:
                 found[choice.file] = interpret(other)
-    return found, unread
+    return lambda choice: found.get(choice.file), unread
 
 
-def _quantised(model: Model, among: Sequence[Choice]) -> dict[str, Model]:
-    """The models of all quantisations of a conversion, by file."""
+def _quantised(model: Model) -> Made:
+    """What makes the model of a quantisation of a conversion."""
     from hfmem.mapper.gguf.conversion.models import quantised
 
     conversion = model.conversion
     if conversion is None:
-        return {}
+        return lambda choice: None  # noqa: ARG005 - one signature
     source = replace(model, checkpoint=conversion.checkpoint)
-    made = {choice.file: quantised(source, conversion, choice.quant) for choice in among}
-    return {file: found for file, found in made.items() if found is not None}
+    return lambda choice: quantised(source, conversion, choice.quant)
 
 
 def report_on_bundle(bundle: Bundle, options: Options) -> Report:
@@ -220,7 +247,7 @@ def _traced(model: Model, options: Options, scenario: Scenario) -> Trace:
     return found
 
 
-def _report(model: Model, options: Options) -> Report:
+def _report(model: Model, options: Options, *, brief: bool = False) -> Report:
     if not options.gpu:
         scenario = resolve(options, model)
         estimate = estimate_memory(model, scenario)
@@ -237,6 +264,11 @@ def _report(model: Model, options: Options) -> Report:
     others = tuple(machine.note for machine in there[1:] if machine.note)
     missing = tuple(f"--gpu {each.asked}: {each.accelerator.source}." for each in found if not each.there)
     estimate = replace(estimate, notes=(*estimate.notes, *others, *missing))
+    if brief:
+        quick = fit_all(model, options, found, limits=False)
+        whole = iter(fit_all(model, options, [fit.machine for fit in quick if fit.fits]))
+        fits = tuple(next(whole) if fit.fits else fit for fit in quick)
+        return Report(model=model, scenario=scenario, estimate=estimate, fits=fits)
     fits = fit_all(model, options, found)
     first = next((fit for fit in fits if fit.machine.there), None)
     if first is not None:
@@ -316,13 +348,14 @@ def completed(model: Model) -> Model:
     return replace(model, parameters=parameters, certainty="derived", source=source)
 
 
-def report_all(found: Iterable[Fetched], options: Options) -> Iterator[Report | HfmemError]:
-    """The report on each fetched checkpoint. Errors are passed on, and do not affect the other models."""
+def report_all(found: Iterable[Fetched], options: Options, *, brief: bool = False) -> Iterator[Report | HfmemError]:
+    """The report on each fetched checkpoint. Errors are passed on, and do not affect the other models. `brief` is that
+    of `report_on`."""
     for ref, result in found:
         if isinstance(result, HfmemError):
             yield result
         else:
-            yield _attempted(ref, replace(result, ref=as_read(ref, result.ref)), options)
+            yield _attempted(ref, replace(result, ref=as_read(ref, result.ref)), options, brief=brief)
 
 
 def report_each(models: Iterable[Model | Bundle], options: Options) -> Iterator[Report | HfmemError]:
@@ -332,12 +365,15 @@ def report_each(models: Iterable[Model | Bundle], options: Options) -> Iterator[
         yield _attempted(first.checkpoint.ref, model, options)
 
 
-def _attempted(ref: ModelRef, given: Checkpoint | Model | Bundle, options: Options) -> Report | HfmemError:
+def _attempted(
+    ref: ModelRef, given: Checkpoint | Model | Bundle, options: Options, *, brief: bool = False
+) -> Report | HfmemError:
     try:
         with HfmemError.concerning(ref.model_id):
             if isinstance(given, Bundle):
                 return report_on_bundle(given, options)
-            return report_on(given if isinstance(given, Model) else completed(understood(given)), options)
+            model = given if isinstance(given, Model) else completed(understood(given))
+            return report_on(model, options, brief=brief)
     except HfmemError as error:
         error.asked = ref.named
         return error

@@ -25,7 +25,7 @@ from hfmem.options.access import Access, Concurrency, Revision
 from hfmem.options.help import Row, common, definitions, panels
 from hfmem.options.option import Declared, declared, value_of
 from hfmem.options.output import DefaultsOptions, HelpOptions, ListOptions
-from hfmem.options.panels import HELP, TOPICS
+from hfmem.options.panels import ACCELERATORS, HELP, TOPICS
 from hfmem.options.run import is_profile
 from hfmem.options.written import NUMBERS, written
 from hfmem.refusals.options import IncompatibleOptionsError, UnknownWordError
@@ -236,19 +236,42 @@ def _run(given: Sequence[str], line: _Values) -> None:
         return
     results, interrupted = _collect(refs, options, around)
     reports, problems = _split(results)
-    reports = _against(reports, log, taken)
-    if around.sort:
-        from hfmem.report.columns import sorted_reports
-
-        reports = sorted_reports(reports, around.sort)
-    failed = _print(reports, problems, around, options, several=len(refs) > 1)
+    reports, left = _listed(_against(reports, log, taken), options, around)
+    failed = _print(reports, problems, around, options, several=len(refs) > 1 or around.fits, left=left)
     failed |= around.plot is not None and not _plotted(around.plot, reports, options, around)
     for sentence in defaults if problems and not reports else ():  # otherwise they are among the notes
         _tell(sentence)
     if interrupted or failed:
         raise typer.Exit(INTERRUPTED if interrupted else _failure(results))
-    if around.require_fit and not all(report.fits and all(fit.fits for fit in report.fits) for report in reports):
+    if around.require_fit and not _fit(reports, around):
         raise typer.Exit(UNFIT)
+
+
+def _listed(reports: list[Report], options: Options, around: _Around) -> tuple[list[Report], list[Report]]:
+    """The reports in the order that is asked for, with what holds each if that is asked; and those that are left out,
+    as they fit nowhere."""
+    left: list[Report] = []
+    if around.fits:
+        from hfmem.report.fitting import fitting
+
+        found = fitting(reports)
+        reports, left = found.shown, found.left
+    if around.which_gpu:
+        from hfmem.answers import with_holders
+
+        reports = [with_holders(report, options) for report in reports]
+    if around.sort:
+        from hfmem.report.columns import sorted_reports
+
+        reports = sorted_reports(reports, around.sort)
+    return reports, left
+
+
+def _fit(reports: Sequence[Report], around: _Around) -> bool:
+    """Whether everything fits; of what fits of a list, whether anything does."""
+    if around.fits:
+        return any(fit.fits for report in reports for fit in report.fits)
+    return all(report.fits and all(fit.fits for fit in report.fits) for report in reports)
 
 
 def _with_log(
@@ -372,7 +395,15 @@ def _check(options: Options, around: _Around, refs: Sequence[ModelRef]) -> None:
         _tell(f"{sentence}.")
 
 
-def _print(reports: list[Report], problems: list[Problem], around: _Around, options: Options, *, several: bool) -> bool:
+def _print(
+    reports: list[Report],
+    problems: list[Problem],
+    around: _Around,
+    options: Options,
+    *,
+    several: bool,
+    left: Sequence[Report] = (),
+) -> bool:
     """Print reports on stdout, remarks and failures on stderr. Returns whether a model failed or its weights are
     unknown."""
     from hfmem.report.errors import sizeless
@@ -384,19 +415,29 @@ def _print(reports: list[Report], problems: list[Problem], around: _Around, opti
     output, width = FORMATS[around.output], columns(sys.stdout)
     free = free_room() if several and width is not None else None  # only in a terminal, as it is about this machine
     style = Style(
-        unit=around.unit, explain=around.explain, width=width, several=several, ascii=only_ascii(sys.stdout), free=free
-    )
+        unit=around.unit, explain=around.explain, width=width, several=several, ascii=only_ascii(sys.stdout), free=free,
+        fitting=around.fits, left_out=left,
+    )  # fmt: skip
     reports, problems = told_apart(reports, problems)
     failures = [*problems, *sizeless(reports)]
     shown = [each for each in reports if each.estimate.known_total is not None] if output.known_only else reports
     if (shown or several or output.whole) and (text := render(output.name, shown, problems, style)):
         print(_painted(text, output, colours(sys.stdout)))
+    for sentence in _counted(reports, left):
+        _tell(sentence)
     for sentence in remarks(shown, style, output=output, named=options.gpu, tight=around.require_fit):
         _tell(line(sentence))
     for problem in failures:
         whose = f"{problem.model}: " if several and problem.model not in problem.message else ""
         _tell(line(f"{whose}{problem.message} {problem.hint}"))
     return bool(failures)
+
+
+def _counted(reports: Sequence[Report], left: Sequence[Report]) -> Iterable[str]:
+    """How many models of a list fit nowhere."""
+    from hfmem.report.fitting import left_out_words
+
+    return filter(None, [left_out_words(left, len(reports) + len(left))] if left else ())
 
 
 def _plotted(path: Path, reports: Sequence[Report], options: Options, around: _Around) -> bool:
@@ -464,6 +505,10 @@ def _models(
 
     try:
         refs = listed(given, around.from_file, around.revision)
+        if around.fits and not (given or around.from_file or around.from_args):
+            from hfmem.fetcher.catalog import originals
+
+            refs = listed(originals(), (), around.revision)
         if around.from_args:
             options, refs = with_training_files(
                 options, refs, around.from_args, revision=around.revision, written=written
@@ -488,6 +533,7 @@ def _with_defaults(
 
     try:
         preferred = [each for each in preferences(table()) if each.option.name not in written]
+        preferred = [each for each in preferred if not (around.which_gpu and each.option.option.panel == ACCELERATORS)]
         preferred = [each for each in preferred if not of or each.option.name in of]
     except InvalidScenarioError as error:
         _wrong(error)
@@ -544,7 +590,7 @@ def _collect(refs: Sequence[ModelRef], options: Options, around: _Around) -> tup
     results: list[Report | HfmemError] = []
     try:
         options = accompanied(options, around)
-        for result in report_all(found, options):
+        for result in report_all(found, options, brief=around.fits):
             results.append(result)
     except HfmemError as error:
         return [error], False

@@ -109,6 +109,8 @@ def test_imports_run_one_way(name: str, path: Path) -> None:
                 "report.choices",
                 "report.components",
                 "report.fit",
+                "report.fitting",
+                "report.holders",
                 "report.tables",
                 "report.training",
             },

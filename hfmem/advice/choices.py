@@ -6,7 +6,7 @@ cache, the compute buffers and the output stay the same.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from hfmem.advice.bisection import largest
@@ -23,7 +23,10 @@ from hfmem.options.rules import mode_of
 from hfmem.scenario.options import Options
 from hfmem.scenario.resolve import resolve
 
-__all__ = ["Comparison", "compared"]
+__all__ = ["Comparison", "compared", "largest_fitting"]
+
+Made = Callable[[Choice], Model | None]
+"""The model of a quantisation whose header was read, or which is made of another; None for any other."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +43,7 @@ class Comparison:
 
 
 def compared(
-    model: Model, options: Options, among: Sequence[Choice], others: Mapping[str, Model], unread: Mapping[str, str]
+    model: Model, options: Options, among: Sequence[Choice], others: Made, unread: Mapping[str, str]
 ) -> Comparison:
     """Compare quantisations, and choose one: the largest that fits on the first accelerator with the engine's margin to
     spare, else llama.cpp's default.
@@ -49,7 +52,7 @@ def compared(
         model: the model whose header was read.
         options: the requested options.
         among: all quantisations, including the one of `model`.
-        others: further models whose headers were read, by their first file.
+        others: further models whose headers were read.
         unread: why files could not be read, by file name.
     """
     run = _Run(model, options, machines(options) if options.gpu else (), among)
@@ -59,6 +62,22 @@ def compared(
     rows[chosen] = replace(rows[chosen], chosen=True)
     ordered = sorted(rows.values(), key=lambda row: (row.nbytes is None, row.nbytes or 0, row.file))
     return Comparison(rows=tuple(ordered), model=models[chosen] or model)
+
+
+def largest_fitting(
+    model: Model, options: Options, among: Sequence[Choice], others: Made, unread: Mapping[str, str]
+) -> Model:
+    """The model of the quantisation that `compared` chooses, without a row for each: no smaller ones than it are looked
+    at, and no limits are searched."""
+    run = _Run(model, options, machines(options), among)
+    alike = [choice for choice in among if run.read is None or choice.alike(run.read)]
+    there = next((machine for machine in run.machines if machine.there), None)
+    for choice in sorted(alike, key=lambda choice: choice.size or 0, reverse=True) if there and run.measured else ():
+        found = run.model_of(choice, others, unread)
+        if found is not None and run.verdict(found, there) == "fits":
+            return found
+    usual = (run.model_of(choice, others, unread) for choice in preferred(among))
+    return next((found for found in usual if found is not None), model)
 
 
 def _best(rows: Mapping[Choice, Candidate], read: Choice | None) -> Choice | None:
@@ -83,10 +102,14 @@ class _Run:
         """Whether to estimate each quantisation; other modes list file sizes only."""
         return mode_of(self.options) == "inference" and self.options.method == "exact"
 
-    def model_of(self, choice: Choice, others: Mapping[str, Model], unread: Mapping[str, str]) -> Model | None:
+    def verdict(self, model: Model, machine: Machine | None) -> str:
+        """The verdict on a quantisation."""
+        return "" if machine is None else fit_all(model, self.options, (machine,), limits=False)[0].verdict
+
+    def model_of(self, choice: Choice, others: Made, unread: Mapping[str, str]) -> Model | None:
         """The model of a quantisation; None if it cannot be determined."""
         word = word_for(choice, self.among)
-        own = self.model if choice == self.read else others.get(choice.file)
+        own = self.model if choice == self.read else others(choice)
         if own is not None:
             checkpoint = own.checkpoint
             return replace(own, checkpoint=replace(checkpoint, ref=replace(checkpoint.ref, quant=word)))

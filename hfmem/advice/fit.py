@@ -209,12 +209,12 @@ class Case:
         return last_within(lambda number: beyond(*self.taken(*shape(number))), most)
 
 
-def fit_all(model: Model, options: Options, machines: Iterable[Machine]) -> tuple[Fit, ...]:
-    """The fit of the model on each machine."""
-    return tuple(_fit(model, options, machine) for machine in machines)
+def fit_all(model: Model, options: Options, machines: Iterable[Machine], *, limits: bool = True) -> tuple[Fit, ...]:
+    """The fit of the model on each machine; without `limits`, only the verdict, as limits take a search."""
+    return tuple(_fit(model, options, machine, limits=limits) for machine in machines)
 
 
-def _fit(model: Model, options: Options, machine: Machine) -> Fit:
+def _fit(model: Model, options: Options, machine: Machine, *, limits: bool) -> Fit:
     if not machine.there:
         return Fit(machine=machine, parallel=plan_of(options, machine), usable=0)
     try:
@@ -225,13 +225,13 @@ def _fit(model: Model, options: Options, machine: Machine) -> Fit:
             parallel=plan_of(options, machine),
             usable=max(0, machine.accelerator.memory - reserve_of(options)),
             fits=False,
-            gpus_needed=_gpus_needed(model, options, machine),
+            gpus_needed=_gpus_needed(model, options, machine) if limits else None,
             reserve=reserve_of(options),
             refused=error.reason,
             never=True,
         )
-    found = fit_of(case)
-    if found.estimate is None or found.estimate.is_lower_bound:
+    found = fit_of(case, parts=limits)
+    if not limits or found.estimate is None or found.estimate.is_lower_bound:
         return found
     if isinstance(runs := engine(case.scenario.runtime), Shaped):  # it has no length, and is on one accelerator
         return replace(found, max_batch=case.max_batch(), largest=tuple(_largest(case, runs)))
@@ -251,8 +251,8 @@ def _largest(case: Case, runs: Shaped) -> Iterator[tuple[str, int]]:
             yield from shape.sizes(found)
 
 
-def fit_of(case: Case) -> Fit:
-    """The fit of a case on its machine, without any search for limits."""
+def fit_of(case: Case, *, parts: bool = True) -> Fit:
+    """The fit of a case on its machine, without any search for limits; without `parts`, nor for the part that fits."""
     model, scenario = case.model, case.scenario
     estimate = case.estimate(scenario)
     verdict, room = judged(estimate, scenario), usable(estimate.terms, scenario)
@@ -267,7 +267,7 @@ def fit_of(case: Case) -> Fit:
         reserve=scenario.reserve,
         refused=estimate.refused,
         never=bool(engine(scenario.runtime).refused(model, scenario)),  # then no number of them is enough
-        offload=_offload(model, scenario),
+        offload=_offload(model, scenario) if parts else None,
         speed=speed(model, scenario, estimate),
     )
 

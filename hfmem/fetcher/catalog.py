@@ -18,7 +18,7 @@ from hfmem.fetcher import pipeline_catalog
 from hfmem.fetcher.tensors import Tensors, row
 from hfmem.fetcher.values import Checkpoint, ModelRef, Names
 
-__all__ = ["Provenance", "find", "model_ids", "quantised_of"]
+__all__ = ["Provenance", "find", "model_ids", "originals", "quantised_of"]
 
 _MADE: Final = {"class": "class on the meta device", "modules": "modules of its own code written out"}
 _NAMES: Final = {
@@ -100,8 +100,18 @@ def quantised_of(model_id: str) -> str:
 @cache
 def model_ids() -> tuple[str, ...]:
     """All models in the catalog, in order, then pipelines, then the repositories of GGUF files."""
-    own = tuple(json.loads(name) for name in re.findall(r'^{"model":("[^"]*")', _text(), re.MULTILINE))
-    return (*own, *pipeline_catalog.model_ids(), *(name for name, _ in _repositories().values()))
+    return (*_own(), *pipeline_catalog.model_ids(), *(name for name, _ in _repositories().values()))
+
+
+def originals() -> tuple[str, ...]:
+    """The models and pipelines in the catalog, each once, without the repositories of GGUF files, which are forms of
+    them."""
+    return (*_own(), *pipeline_catalog.model_ids(aliases=False))
+
+
+@cache
+def _own() -> tuple[str, ...]:
+    return tuple(json.loads(name) for name in re.findall(r'^{"model":("[^"]*")', _text(), re.MULTILINE))
 
 
 @cache

@@ -30,10 +30,10 @@ def of_class(class_name: str) -> str:
 
 
 @cache
-def model_ids() -> tuple[str, ...]:
-    """All pipelines in the catalog, in order, with their other names."""
+def model_ids(*, aliases: bool = True) -> tuple[str, ...]:
+    """All pipelines in the catalog, in order, with their other names if those are asked for."""
     found = (json.loads(line) for line in dict.fromkeys(_lines().values()))
-    return tuple(name for one in found for name in (one["model"], *one.get("aliases", ())))
+    return tuple(name for one in found for name in (one["model"], *(one.get("aliases", ()) if aliases else ())))
 
 
 @cache

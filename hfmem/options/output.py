@@ -59,6 +59,39 @@ class ListOptions:
             metavar="FILE",
         ),
     ] = ()
+    fits: Annotated[
+        bool,
+        Option(
+            help="Show what of a list (without models: of the bundled catalog) fits on --gpu, the largest first",
+            panel=LISTS,
+            common=True,
+            needs=(
+                Need(sentence="needs --gpu NAME, or --gpu auto", met=lambda asked: asked.gpu),
+                Need(sentence="cannot be used with --out", met=lambda asked: asked.out is None),
+                Need(sentence="cannot be used with --explain", met=lambda asked: not asked.explain),
+                Need(sentence="cannot be used with --trace", met=lambda asked: not asked.trace),
+            ),
+        ),
+    ] = False
+    which_gpu: Annotated[
+        bool,
+        Option(
+            help="List the accelerators and cloud instances that hold the model, the fewest and smallest first",
+            panel=LISTS,
+            common=True,
+            needs=(
+                Need(sentence="tells which ones: it cannot be used with --gpu", met=lambda asked: not asked.gpu),
+                Need(sentence="cannot be used with --fits", met=lambda asked: not asked.fits),
+                Need(sentence="cannot be used with --out", met=lambda asked: asked.out is None),
+                Need(sentence="cannot be used with --explain", met=lambda asked: not asked.explain),
+                Need(sentence="cannot be used with --trace", met=lambda asked: not asked.trace),
+                Need(
+                    sentence="is for --format table, markdown, csv, json and jsonl",
+                    met=lambda asked: asked.output in ("table", "markdown", "csv", "json", "jsonl"),
+                ),
+            ),
+        ),
+    ] = False
     sort: Annotated[
         str | None,
         Option(

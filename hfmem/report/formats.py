@@ -29,6 +29,8 @@ class Style:
         several: whether several models were requested (then it is a table, even with one report).
         ascii: whether the output is restricted to ASCII; JSON then has escapes for other characters.
         free: free bytes on the disk for downloads; None if irrelevant.
+        fitting: whether it is asked what of a list fits.
+        left_out: the reports on models of that list that fit nowhere.
     """
 
     unit: str = "GiB"
@@ -37,6 +39,8 @@ class Style:
     several: bool = False
     ascii: bool = False
     free: int | None = None
+    fitting: bool = False
+    left_out: Sequence[Report] = ()
 
 
 _Render = Callable[..., str]
@@ -104,7 +108,15 @@ def _table(reports: Sequence[Report], problems: Sequence[Problem], style: Style)
     from hfmem.report.tables import format_lines, to_table
 
     parts = []
-    if style.several and any(report.fits for report in reports):
+    if style.fitting:
+        from hfmem.report.fitting import to_fitting
+
+        parts.append(to_fitting(reports, style.unit, style.width))
+    elif any(report.holders is not None for report in reports):
+        from hfmem.report.holders import to_holders
+
+        parts.append(to_holders(reports, style.unit, style.width))
+    elif style.several and any(report.fits for report in reports):
         parts.append(to_matrix(reports, style.unit, style.width))
     elif style.several:
         parts.append(to_table(reports, problems, style.unit, style.width, style.free))
@@ -133,6 +145,10 @@ def _json(reports: Sequence[Report], problems: Sequence[Problem], style: Style) 
         "results": [to_result(report) for report in reports],
         "errors": [problem.as_dict() for problem in (*problems, *sizeless(reports))],
     }
+    if style.fitting:
+        from hfmem.report.fitting import left_out_dicts
+
+        document["left_out"] = left_out_dicts(style.left_out)
     return json_text(document, indent=2, ascii_only=style.ascii)
 
 
@@ -149,15 +165,21 @@ def _jsonl(reports: Sequence[Report], problems: Sequence[Problem], style: Style)
 
 @output_format("csv", whole=True)
 def _csv(reports: Sequence[Report], problems: Sequence[Problem], style: Style) -> str:  # noqa: ARG001 - one signature
+    from hfmem.report.holders import holders_csv
     from hfmem.report.tables import to_csv
 
+    if any(report.holders is not None for report in reports):
+        return holders_csv(reports)
     return to_csv(reports, problems)
 
 
 @output_format("markdown", units=True)
 def _markdown(reports: Sequence[Report], problems: Sequence[Problem], style: Style) -> str:
+    from hfmem.report.holders import to_holders
     from hfmem.report.tables import to_markdown
 
+    if any(report.holders is not None for report in reports):
+        return to_holders(reports, style.unit, None, style="github")
     return to_markdown(reports, problems, style.unit)
 
 

@@ -10,6 +10,7 @@ from hfmem.report.against import against_dict
 from hfmem.report.choices import choice_dicts
 from hfmem.report.components import component_dicts
 from hfmem.report.fit import fit_dict
+from hfmem.report.holders import holder_dicts
 from hfmem.report.values import Report
 
 __all__ = ["SCHEMA", "to_result"]
@@ -53,6 +54,7 @@ def to_result(report: Report) -> dict[str, Any]:
         "notes": list(report.notes),
         **({} if estimate.in_pieces is None else {"prefill_in_pieces": _pieces(estimate.in_pieces)}),
         **({} if report.against is None else {"against": against_dict(report.against)}),
+        **({} if report.holders is None else {"holders": holder_dicts(report.holders)}),
         **({} if report.trace is None else {"trace": _trace(report, report.trace)}),
     }
 

@@ -76,6 +76,7 @@ class Report:
         trace: the traced peak, if requested.
         choices: the quantisations to choose from, the smallest first; empty if one was named, or if there is only one.
         against: the estimate held against a log; None without one.
+        holders: the machines of the tables that it fits on, the fewest and smallest first; None if not asked for.
         label: its name in a list, if the id alone does not distinguish the rows; "" if it does.
     """
 
@@ -90,6 +91,7 @@ class Report:
     bundle: Bundle | None = None
     choices: tuple[Candidate, ...] = ()
     against: Against | None = None
+    holders: tuple[Fit, ...] | None = None
     label: str = ""
 
     def __post_init__(self) -> None:

@@ -58,7 +58,7 @@ def reports() -> tuple[Report, ...]:
     groups = dict.fromkeys(GROUPS, 1)
     trace = Trace(phase="head", groups=groups, phases={"head": 1}, layers=1, seconds=1.0, source="")
     loading = Loading(host=1, gpu=1, how="", source="")  # the catalog does not tell in which files weights are
-    last = replace(made[0], trace=trace, estimate=replace(made[0].estimate, loading=loading))
+    last = replace(made[0], trace=trace, holders=made[4].fits, estimate=replace(made[0].estimate, loading=loading))
     file = interpret(model("Qwen3-30B-A3B.Q4_K_M.gguf"))
     infos = (*file.checkpoint.weight_files, FileInfo(name="Qwen3-30B-A3B.F32.gguf", size=None))
     checkpoint = replace(file.checkpoint, files=infos)
@@ -83,7 +83,7 @@ def shown(value: Any, path: str = "RESULT") -> Iterator[tuple[str, str]]:
 
 
 def keys() -> dict[str, set[str]]:
-    document = json.loads(render("json", reports(), [explain(GatedModelError("org/gated"))], Style()))
+    document = json.loads(render("json", reports(), [explain(GatedModelError("org/gated"))], Style(fitting=True)))
     found: dict[str, set[str]] = {"Document": set(document), "ERROR": set(document["errors"][0])}
     for result in document["results"]:
         for section, key in shown(result):
@@ -95,7 +95,7 @@ def test_every_key_is_documented_and_no_other() -> None:
     found = keys()
     assert found.pop("memory_all_gpus") == documented("memory")
     assert found.pop("training.reserved") == {"low", "high", "source"}
-    assert found.pop("choices[].fits[]") == documented("fit[]")
+    assert found.pop("choices[].fits[]") == found.pop("holders[]") == documented("fit[]")
     assert found.pop("choices[].fits[].offload") == documented("fit[].offload")
     for section, names in found.items():
         assert documented(section) == names, section
@@ -124,4 +124,4 @@ def test_the_readme_links_it() -> None:
 def test_whatever_was_asked_has_the_same_keys(place: int) -> None:
     """But for those that the page says are left out."""
     (result,) = json.loads(render("json", [reports()[place]], [], Style()))["results"]
-    assert documented("RESULT") - {"prefill_in_pieces", "trace"} <= result.keys()
+    assert documented("RESULT") - {"holders", "prefill_in_pieces", "trace"} <= result.keys()
