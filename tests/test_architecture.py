@@ -183,13 +183,15 @@ LOOKED_UP = (
     "caches",
     "structure",
     "lora",
+    "mlx_modules",
     "mixers",
     "gguf.layout",
     "gguf.parts",
     "pipelines.values",
     "pipelines.sizes",
 )
-"""Modules of the mapper that hand over sizes, signatures and roles; the others read names and keys."""
+"""Modules of the mapper that hand over sizes, signatures, roles, and what a table has of a type; the others read names
+and keys."""
 
 UNREAD = {"config", "role", "model_type", "architectures"}
 

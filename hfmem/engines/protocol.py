@@ -192,6 +192,14 @@ class Whole(Engine, Protocol):
 
 
 @runtime_checkable
+class Cuts(Protocol):
+    """An engine that is estimated as a whole, and may cut each matrix instead of sharing out whole layers."""
+
+    def cuts(self, options: Any) -> bool:
+        """Whether it cuts with these options."""
+
+
+@runtime_checkable
 class Sizes(Protocol):
     """An engine with options of its own for what batch and length say."""
 

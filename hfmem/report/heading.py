@@ -29,7 +29,17 @@ def about(report: Report) -> list[str]:
         words.append(f"{format_count(count)} parameters" + (f", {format_count(active)} active" if mixture else ""))
     engine = find_engine(report.scenario.runtime)
     as_stored = engine is not None and engine.only == gguf.FORMAT.name  # whatever dtype was asked for
-    return [*words, _mixed(report) or (not as_stored and report.scenario.dtype) or _stored(report)]
+    found = _mixed(report) or _packed(report) or (not as_stored and report.scenario.dtype) or _stored(report)
+    return [*words, found]
+
+
+def _packed(report: Report) -> str:
+    """The bits of weights that an engine of its own runs as they are packed, whatever dtype was asked for; "" else."""
+    packed = report.model.quantisation
+    runs = find_engine(report.scenario.runtime)
+    if packed is None or runs is None or packed.method != runs.name:
+        return ""
+    return f"{packed.bits} bits in {runs.title}"
 
 
 def _mixed(report: Report) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from hfmem.dtypes import canonical
-from hfmem.engines.protocol import Attending, Attends, Generates, Settles, Whole
+from hfmem.engines.protocol import Attending, Attends, Cuts, Generates, Settles, Whole
 from hfmem.engines.table import USUAL, engine, find_engine
 from hfmem.estimator.parallel import Parallel
 from hfmem.estimator.values import Generation, Scenario
@@ -107,9 +107,12 @@ def _settled(scenario: Scenario, model: Model) -> Scenario:
 
 
 def _spread(options: Options, machine: Machine | None, architecture: Architecture) -> tuple[Parallel, tuple[str, ...]]:
-    """The split; engines that are estimated as a whole put whole layers on each accelerator."""
+    """The split; engines that are estimated as a whole put whole layers on each accelerator, or cut each matrix."""
     parallel, notes = spread(options, machine, architecture)
-    if isinstance(engine(options.runtime or USUAL), Whole):
+    runs = engine(options.runtime or USUAL)
+    if isinstance(runs, Cuts) and runs.cuts(options):
+        return Parallel(tp=parallel.gpus), notes
+    if isinstance(runs, Whole):
         return Parallel(pp=parallel.gpus), notes
     return parallel, notes
 

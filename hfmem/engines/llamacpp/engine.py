@@ -53,6 +53,10 @@ class LlamaCpp:
             if (size := getattr(parallel, name)) > 1:
                 raise UnsupportedSizeError(name, size, self.split.software)
 
+    def cuts(self, options: Any) -> bool:
+        """Parts of each matrix on all accelerators."""
+        return isinstance(options, LlamaCppOptions) and options.split_mode == "tensor"
+
     def run_dtype(
         self, dtype: str | None, architecture: Architecture, gpu: Accelerator | None
     ) -> tuple[str | None, str]:

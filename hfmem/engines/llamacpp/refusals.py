@@ -23,9 +23,9 @@ def refusal(blocks: Blocks, server: LlamaServer, devices: int) -> str:
 
 
 def _unshared(blocks: Blocks, server: LlamaServer, devices: int) -> Iterator[str]:
-    """Why several accelerators cannot share it so."""
+    """Why accelerators cannot share it so: llama.cpp looks at the mode, and not at how many there are."""
     mode = server.asked.split_mode
-    if devices < 2:
+    if not devices:
         return
     if mode == "row" and server.release == NEWEST:
         yield (
@@ -41,7 +41,8 @@ def _unshared(blocks: Blocks, server: LlamaServer, devices: int) -> Iterator[str
     elif mode == "tensor" and not server.flash:
         yield "--split-mode tensor needs flash attention"
     elif mode == "none" and server.asked.main_gpu >= devices:
-        yield f"--main-gpu {server.asked.main_gpu} is none of the {devices} accelerators, which begin with 0"
+        there = f"none of the {devices} accelerators, which begin with 0" if devices > 1 else "not the one there is, 0"
+        yield f"--main-gpu {server.asked.main_gpu} is {there}"
 
 
 def _reasons(blocks: Blocks, server: LlamaServer) -> Iterator[str]:

@@ -24,6 +24,7 @@ from hfmem.estimator.values import Estimate, Group, Loading, Margin, Scenario, S
 from hfmem.estimator.weights.kept import PLAIN, Kept
 from hfmem.hardware.values import Accelerator
 from hfmem.mapper.interpret import Model
+from hfmem.mapper.mlx_modules import unlisted
 from hfmem.mapper.values import Architecture
 from hfmem.options.otherwise import Otherwise
 from hfmem.refusals.splits import UnsupportedSizeError
@@ -113,11 +114,14 @@ class Mlx:
         else:
             terms.append(weights)
         run, backend = _run(model, scenario), _backend(scenario)
+        refused = self.refused(model, scenario)
         if isinstance(shape, Unknown) or isinstance(run, Unknown):
             reason = shape.reason if isinstance(shape, Unknown) else str(run)
             unknown += [("kv_cache", reason), ("activations", reason)]
-            return Estimate(terms=tuple(terms), unknown=tuple(unknown), notes=_notes(model, scenario))
-        caches, refused = _cache_terms(shape, run), self.refused(model, scenario)
+            serving = _serving(model, scenario, refused) if refused else None
+            notes = _notes(model, scenario)
+            return Estimate(terms=tuple(terms), unknown=tuple(unknown), notes=notes, refused=refused, serving=serving)
+        caches = _cache_terms(shape, run)
         terms += caches
         if isinstance(backend, Unknown):
             unknown.append(("activations", backend.reason))
@@ -135,22 +139,20 @@ class Mlx:
             kv_cache_fixed=max(0, sum(term.nbytes for term in caches) // run.batch - grown * scenario.seq),
             notes=_notes(model, scenario),
             refused=refused,
-            serving=Serving(
-                kv_pool=None,
-                kv_tokens=None,
-                max_concurrency=None,
-                command=None if refused else _command(model, scenario),
-                refused=refused,
-            ),
+            serving=_serving(model, scenario, refused),
         )
 
     def kept(self, model: Model, scenario: Scenario) -> tuple[Kept, ...]:
         return (PLAIN,)
 
     def refused(self, model: Model, scenario: Scenario) -> str:
+        missing = unlisted(model.architecture)
+        if missing:
+            return missing
         asked, shape = _asked(scenario), _shape(model, scenario)
-        if asked.cache is None or isinstance(shape, Unknown):
-            return ""
+        alone = _alone(shape, asked) if scenario.batch > 1 else ""
+        if alone or isinstance(shape, Unknown) or asked.cache is None or scenario.seq < max(1, asked.start):
+            return alone
         attention = [block.mixer for block in shape.blocks if isinstance(block.mixer, Attention)]
         if any(mixer.window is not None for mixer in attention):
             return "mlx-lm cannot quantise the caches of windows (RotatingKVCache): leave out --kv-bits"
@@ -173,6 +175,15 @@ class Mlx:
 
     def notes(self, model: Model, scenario: Scenario) -> tuple[str, ...]:
         return ()
+
+
+def _alone(shape: Shape | Unknown, asked: _Steps) -> str:
+    """Why mlx-lm does not run several sequences at once; "" where it does."""
+    if asked.cache is not None:
+        return "mlx_lm.server runs one sequence at a time with --kv-bits (_is_batchable of mlx_lm/server.py)"
+    if asked.limit is not None and not (isinstance(shape, Shape) and shape.own_caches):
+        return "mlx_lm.server, which runs several sequences at once, has no --max-kv-size"
+    return ""
 
 
 def _asked(scenario: Scenario) -> _Steps:
@@ -283,6 +294,16 @@ def _flight(shape: Shape, run: Run, backend: Backend, cached: int) -> Term:
     )
 
 
+def _serving(model: Model, scenario: Scenario, refused: str) -> Serving:
+    return Serving(
+        kv_pool=None,
+        kv_tokens=None,
+        max_concurrency=None,
+        command=None if refused else _command(model, scenario),
+        refused=refused,
+    )
+
+
 def _command(model: Model, scenario: Scenario) -> str:
     # the folder that mlx_lm.convert writes where none is named
     words = ["mlx_lm.generate", "--model", "mlx_model" if model.made else model.checkpoint.ref.model_id]
@@ -300,6 +321,18 @@ def _notes(model: Model, scenario: Scenario) -> tuple[str, ...]:
     longest = model.architecture.max_positions
     if longest is not None and scenario.seq > longest:
         notes.append(f"{scenario.seq:,} tokens exceed the model's maximum of {longest:,}.")
+    if model.quantisation is None and scenario.dtype:
+        notes.append(
+            "The weights are plain, not quantised: mlx-lm quantises only where it converts (mlx_lm.convert -q)."
+        )
+    asked = _asked(scenario)
+    if asked.cache is not None and scenario.seq < max(1, asked.start):
+        notes.append(
+            Otherwise(
+                f"--kv-bits has no effect on {scenario.seq:,} tokens: mlx-lm quantises the cache from {asked.start:,} "
+                "tokens on (--quantized-kv-start)."
+            )
+        )
     if scenario.word and model.quantisation is not None:
         notes.append(Otherwise(f"--dtype {scenario.word} has no effect: MLX runs the weights as they are stored."))
     if scenario.kv_dtype not in (None, scenario.compute_dtype):

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import pytest
 
+import hfmem
 from hfmem.engines.llamacpp.allocator import Device
 from hfmem.engines.llamacpp.caches import sides
 from hfmem.engines.llamacpp.compute import Compute, computed
@@ -93,3 +94,29 @@ def test_what_llama_cpp_does_not_start_with(file: str, asked: dict[str, object],
     found = refusal(blocks_of(file)[1], server(Options(**asked)), DEVICES)  # type: ignore[arg-type]
     assert words in found
     assert bool(found) is bool(words)
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"split_mode": "row"}, "does not support split buffers"),
+        ({"split_mode": "none", "main_gpu": 3}, "--main-gpu 3 is not the one there is, 0"),
+        ({"split_mode": "none"}, ""),
+        ({"main_gpu": 3}, ""),
+    ],
+)
+def test_one_accelerator_is_refused_what_llama_cpp_refuses_it(asked: dict[str, object], words: str) -> None:
+    """llama-model.cpp and llama.cpp look at the mode alone: 'invalid value for main_gpu: 3 (available devices: 1)'."""
+    found = refusal(blocks_of("gpt2.F16.gguf")[1], server(Options(**asked)), 1)  # type: ignore[arg-type]
+    assert words in found
+    assert bool(found) is bool(words)
+
+
+@pytest.mark.parametrize(("mode", "sizes"), [("layer", (1, 2)), ("tensor", (2, 1))])
+def test_cut_matrices_are_tensor_parallel_and_caches_are_halved(mode: str, sizes: tuple[int, int]) -> None:
+    asked = {"runtime": "llamacpp", "split_mode": mode, "gpu": ("2xRTX 4090",), "seq": 8192, "offline": True}
+    report = hfmem.estimate("Qwen/Qwen3-8B", **asked)
+    assert (report.scenario.parallel.tp, report.scenario.parallel.pp) == sizes
+    caches = [sum(term.nbytes for term in rank.terms if term.group == "kv_cache") for rank in report.estimate.ranks]
+    assert sum(caches) == 36 * 8192 * 2 * 8 * 128 * 2  # layers × tokens × keys and values × heads × width × B
+    assert (caches[0] == caches[1]) is (mode == "tensor")

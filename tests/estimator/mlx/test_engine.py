@@ -9,6 +9,8 @@ from typing import Any, Final
 import pytest
 
 import hfmem
+from hfmem.engines.mlx.classes import DIALECTS
+from hfmem.report.heading import about
 
 _SMALL: Final[dict[str, Any]] = {
     "architectures": ["LlamaForCausalLM"],
@@ -101,9 +103,9 @@ def test_a_limited_cache_keeps_its_tokens_where_the_module_does_not_choose(tmp_p
 def test_caches_that_mlx_cannot_quantise_are_refused(tmp_path: Path) -> None:
     config = {**_SMALL, "architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2"}
     (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    found = hfmem.estimate(str(tmp_path), runtime="mlx", seq=512, max_kv_size=256, kv_bits=4).estimate
+    found = hfmem.estimate(str(tmp_path), runtime="mlx", seq=5120, max_kv_size=256, kv_bits=4).estimate
     assert "cannot quantise" in found.refused
-    found = hfmem.estimate(str(tmp_path), runtime="mlx", seq=512, kv_bits=4, kv_group_size=128).estimate
+    found = hfmem.estimate(str(tmp_path), runtime="mlx", seq=5120, kv_bits=4, kv_group_size=128).estimate
     assert "do not divide" in found.refused
     with pytest.raises(hfmem.HfmemError, match="expected 2, 3, 4, 5, 6 or 8"):
         hfmem.estimate(str(tmp_path), runtime="mlx", kv_bits=7)
@@ -122,6 +124,52 @@ def test_several_sequences_are_a_server() -> None:
     assert found.serving.command == (
         "mlx_lm.server --model Qwen/Qwen3-8B --decode-concurrency 4 --prompt-concurrency 4 --prefill-step-size 512"
     )
+
+
+def test_what_the_server_does_not_do_with_several_sequences_is_refused() -> None:
+    """Of mlx-lm 0.32.2: server.py has no --max-kv-size, and its `_is_batchable` asks for `kv_bits is None`."""
+    limited = hfmem.estimate("Qwen/Qwen3-8B", runtime="mlx", batch=2, max_kv_size=512, offline=True).estimate
+    assert "no --max-kv-size" in limited.refused
+    assert limited.serving is not None
+    assert limited.serving.command is None
+    packed = hfmem.estimate("Qwen/Qwen3-8B", runtime="mlx", batch=2, kv_bits=8, offline=True).estimate
+    assert "one sequence at a time" in packed.refused
+    alone = hfmem.estimate("Qwen/Qwen3-8B", runtime="mlx", batch=1, max_kv_size=512, offline=True).estimate
+    assert not alone.refused
+
+
+def test_a_cache_that_is_never_quantised_is_not_refused_but_told(tmp_path: Path) -> None:
+    """`maybe_quantize_kv_cache` asks a cache only from --quantized-kv-start tokens on."""
+    config = {**_SMALL, "architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2"}
+    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    short = hfmem.estimate(str(tmp_path), runtime="mlx", seq=4999, max_kv_size=256, kv_bits=4).estimate
+    assert not short.refused
+    assert any("--kv-bits has no effect on 4,999 tokens" in note and "5,000" in note for note in short.notes)
+    longer = hfmem.estimate(str(tmp_path), runtime="mlx", seq=5000, max_kv_size=256, kv_bits=4).estimate
+    assert "cannot quantise" in longer.refused
+    assert not any("--kv-bits has no effect" in note for note in longer.notes)
+
+
+@pytest.mark.parametrize("name", ["google-t5/t5-base", "facebook/bart-base", "openai/whisper-large-v3"])
+@pytest.mark.parametrize("dtype", [None, "int4"])
+def test_what_mlx_lm_has_no_module_for_is_refused(name: str, dtype: str | None) -> None:
+    """mlx_lm/models of 0.32.2 has no encoder-decoders."""
+    found = hfmem.estimate(name, runtime="mlx", dtype=dtype, offline=True, gpu="M4 Max 64GB")
+    assert "does not run models of type" in found.estimate.refused
+    assert [fit.fits for fit in found.fits] == [False]
+
+
+def test_every_class_that_is_known_is_one_that_mlx_lm_has_a_module_for() -> None:
+    table = json.loads((Path(hfmem.__file__).parent / "data" / "mlx_modules.json").read_text(encoding="utf-8"))
+    assert {dialect.module.removesuffix(".py") for dialect in DIALECTS.values()} <= {*table["modules"]}
+
+
+def test_plain_weights_are_told_and_the_heading_has_the_bits_of_packed_ones(tmp_path: Path) -> None:
+    plain = hfmem.estimate("Qwen/Qwen3-8B", runtime="mlx", offline=True).estimate
+    assert any("weights are plain" in note for note in plain.notes)
+    packed = _report(tmp_path, {"bits": 4, "group_size": 64}, dtype="float32")
+    assert about(packed)[-1] == "4 bits in MLX"
+    assert not any("weights are plain" in note for note in packed.estimate.notes)
 
 
 def test_a_model_for_images_runs_as_its_text_model() -> None:

@@ -1,0 +1,27 @@
+"""Whether mlx-lm has a module for a model's type, from the table that `hfmem.probe.mlx_modules` writes."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from hfmem.mapper.values import Architecture
+
+__all__ = ["unlisted"]
+
+
+def unlisted(architecture: Architecture) -> str:
+    """Why mlx-lm does not load a model (`_get_classes` of mlx_lm/utils.py); "" where it has a module for its type, or
+    the type is not known."""
+    kind, table = architecture.model_type, _table()
+    known = not kind or kind in table["renamed"] or kind in table["modules"]
+    return "" if known else f"{table['source']} does not run models of type {kind}: it has no module for them"
+
+
+@cache
+def _table() -> dict[str, Any]:
+    text = files("hfmem.data").joinpath("mlx_modules.json").read_text(encoding="utf-8")
+    found: dict[str, Any] = json.loads(text)
+    return found
