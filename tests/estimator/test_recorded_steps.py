@@ -17,19 +17,6 @@ RECORDED: dict[str, dict[str, dict[str, int]]] = json.loads(
 )["bytes"]
 CLOSE: Final = 0.02
 EACH: Final = 7  # of the plain suite: every seventh case, from another one on with each model
-MOST_OFF: Final = 0.01  # the share of all cases that may be further off
-
-_FORWARD: Final = (
-    "the forward pass that checkpointing repeats is higher than the backward pass, which alone has moments"
-)
-OFF: Final = {
-    ("bigscience/bloom", "lora eager checkpointing 2x2048"): _FORWARD,
-    ("tiiuae/falcon-40b", "lora eager checkpointing 2x2048"): _FORWARD,
-    ("tiiuae/falcon-40b", "dora eager checkpointing 2x2048"): _FORWARD,
-    ("nvidia/NVIDIA-Nemotron-Nano-9B-v2", "full sdpa checkpointing 2x2048"): _FORWARD,
-    ("nvidia/NVIDIA-Nemotron-Nano-9B-v2", "full eager checkpointing 2x2048"): _FORWARD,
-    ("nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-BF16", "full sdpa saved 2x2048"): "2.1 % too high: why is not known",
-}
 
 
 def measured(name: str) -> Iterator[tuple[dict[str, Any], Case, str, int]]:
@@ -42,22 +29,33 @@ def measured(name: str) -> Iterator[tuple[dict[str, Any], Case, str, int]]:
 @pytest.mark.parametrize(("number", "name"), list(enumerate(RECORDED)))
 def test_a_sample(number: int, name: str) -> None:
     for config, case, optimizer, nbytes in list(measured(name))[number % EACH :: EACH]:
-        if (name, str(case)) not in OFF:
-            assert ours(config, case, optimizer) == pytest.approx(nbytes, rel=CLOSE), (str(case), optimizer)
+        assert ours(config, case, optimizer) == pytest.approx(nbytes, rel=CLOSE), (str(case), optimizer)
 
 
 @pytest.mark.slow
 def test_all() -> None:
     off: dict[tuple[str, str], float] = {}
-    count = 0
     for name in RECORDED:
         for config, case, optimizer, nbytes in measured(name):
-            count += 1
             error = ours(config, case, optimizer) / nbytes - 1
             if abs(error) > CLOSE:
                 off[name, f"{case} {optimizer}"] = error
-    assert len(off) <= MOST_OFF * count, off
-    assert {(name, case.rpartition(" ")[0]) for name, case in off} == OFF.keys()
+    assert not off
+
+
+# Moments of the forward pass, of the same step as in the record: of scores that the layer before has returned (Falcon,
+# BLOOM), and of scores that an indexer computes and saves nothing of (GLM-5).
+@pytest.mark.parametrize(
+    ("name", "method", "attention", "nbytes"),
+    [
+        ("tiiuae/falcon-40b", "lora", "eager", 12943376640),
+        ("bigscience/bloom", "lora", "eager", 31419261376),
+        ("zai-org/GLM-5", "full", "sdpa", 55769635080),
+    ],
+)
+def test_a_forward_pass_may_be_the_peak(name: str, method: Any, attention: Any, nbytes: int) -> None:
+    case = Case(method=method, attention=attention, checkpointing=True, batch=2, seq=2048)
+    assert ours(config_of(name), case, "sgd") == pytest.approx(nbytes, rel=CLOSE)
 
 
 def test_many_architectures() -> None:

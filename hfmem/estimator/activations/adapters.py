@@ -70,7 +70,7 @@ def with_adapters(
     }
     whole = training.checkpointing == "full"
     by_layer: dict[Layer, _Adapted] = {}
-    kept, backward = [], []
+    kept, backward, forward = [], [], []
     experts = _Remade.of(model, training, targets)
     for index, layer in enumerate(layers):
         if layer not in by_layer:
@@ -82,9 +82,15 @@ def with_adapters(
         stays, inside, gradient = experts.bytes(layer, tokens)
         kept.append(found.layers[index] + (0 if whole else tokens * more.kept + stays))
         backward.append(_highest(found, index, more, tokens, (stays, inside, gradient), whole=whole))
+        attends = bool(found.attending) and bool(found.attending[index])
+        saved = 0 if whole else tokens * (more.before_scores if attends else more.kept) + stays
+        there = found.forward[index] if found.forward else 0
+        forward.append(there and there + saved)
     # with full checkpointing, encoder layers too save only their inputs
     of_encoder = 0 if whole else _of_encoder(model, scenario, targets, source)
-    return replace(found, outside=found.outside + of_encoder, layers=tuple(kept), backward=tuple(backward))
+    return replace(
+        found, outside=found.outside + of_encoder, layers=tuple(kept), backward=tuple(backward), forward=tuple(forward)
+    )
 
 
 def _highest(  # noqa: PLR0913 - the facts of one layer

@@ -75,12 +75,18 @@ class Part:
             training, of its forward pass in a prefill.
         input: the input of a layer, which is all that it saves with gradient checkpointing.
         input_kept: whether `kept` includes the input.
+        forward: in training, moments of the forward pass that may be higher than those of the backward pass where
+            gradient checkpointing repeats it.
+        first: in training, moments of the first forward pass with gradient checkpointing that may be higher than those
+            of the repeated one: what the layer before has returned beside hidden states is still there.
     """
 
     kept: Polynomial
     moments: tuple[Moment, ...]
     input: Polynomial | None = None
     input_kept: bool = False
+    forward: tuple[Moment, ...] = ()
+    first: tuple[Moment, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +122,8 @@ class Coefficients:
 
         def part(old: Part) -> Part:
             input_ = None if old.input is None else change(old.input)
-            return replace(old, kept=change(old.kept), moments=moments(old.moments), input=input_)
+            own, again, first = moments(old.moments), moments(old.forward), moments(old.first)
+            return replace(old, kept=change(old.kept), moments=own, forward=again, first=first, input=input_)
 
         return replace(
             self,
@@ -245,11 +252,14 @@ def _coefficients(row: Mapping[str, Any], mode: str, block: Mapping[str, Any]) -
 def _read(part: str | Mapping[str, Any]) -> Part:
     """A part, given by its name in the file or inline."""
     record = _part(part) if isinstance(part, str) else part
+    forward = record.get("forward", ())
     return Part(
         kept=Polynomial.parse(record["kept"]),
         moments=_moments(record["moments"]),
         input=Polynomial.parse(record["input"]) if "input" in record else None,
         input_kept=record.get("input_kept", False),
+        forward=_moments(_part(forward)["moments"] if isinstance(forward, str) else forward),
+        first=_moments(record.get("first", ())),
     )
 
 

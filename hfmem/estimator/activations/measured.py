@@ -259,17 +259,24 @@ _COPIES: Final = ("grouped_heads", "repeated_heads")
 def _reduced(part: Part, sizes: Mapping[str, int]) -> Part:
     return Part(
         kept=part.kept.reduced(sizes),
-        moments=tuple(
-            Moment(activations=moment.activations.reduced(sizes), gradients=moment.gradients.reduced(sizes))
-            for moment in part.moments
-        ),
+        moments=_at_sizes(part.moments, sizes),
         input=part.input.reduced(sizes) if part.input is not None else None,
         input_kept=part.input_kept,
+        forward=_at_sizes(part.forward, sizes),
+        first=_at_sizes(part.first, sizes),
+    )
+
+
+def _at_sizes(moments: Sequence[Moment], sizes: Mapping[str, int]) -> tuple[Moment, ...]:
+    return tuple(
+        Moment(activations=moment.activations.reduced(sizes), gradients=moment.gradients.reduced(sizes))
+        for moment in moments
     )
 
 
 def _names(part: Part) -> frozenset[str]:
-    moments = (moment.activations.names | moment.gradients.names for moment in part.moments)
+    every = (*part.moments, *part.forward, *part.first)
+    moments = (moment.activations.names | moment.gradients.names for moment in every)
     return part.kept.names.union(*moments, part.input.names if part.input is not None else ())
 
 

@@ -32,6 +32,8 @@ class TrainingActivations:
         attending: per layer, as `backward`, but of the moments in which the attention scores of eager attention have
             gradients, or are gone; 0 where there are none. Only for sources that adapters are added to.
         before_attending: per layer, as `backward`, of all other moments.
+        forward: per layer, the peak of its forward pass on top of `outside` and the saved tensors of earlier layers; 0
+            where that of its backward pass is known to be higher. Empty where unknown.
         logits_gradients: gradients of the head's parameters at the moment of `logits`.
         normed: the part of `logits` that does not depend on the vocabulary: what the last norm saves.
         backward_gradients: per layer, gradients of its own parameters at the moment of `backward`; None where unknown,
@@ -46,6 +48,7 @@ class TrainingActivations:
     begun: tuple[int, ...] = ()
     attending: tuple[int, ...] = ()
     before_attending: tuple[int, ...] = ()
+    forward: tuple[int, ...] = ()
     logits_gradients: int = 0
     normed: int = 0
     backward_gradients: tuple[int, ...] | None = None

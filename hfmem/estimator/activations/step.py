@@ -45,6 +45,7 @@ class MeasuredClasses:
             begun=tuple(begun[number] for number in order),
             before_attending=tuple(around[number][0] for number in order),
             attending=tuple(around[number][1] for number in order),
+            forward=tuple(_forward(found, number, training) for number in order),
             logits_gradients=logits_gradients,
             normed=_normed(found, training),
             backward_gradients=tuple(parts[number][2] for number in order),
@@ -98,7 +99,34 @@ def _layer(found: Measured, number: int, training: Training) -> tuple[int, int, 
     elif training.checkpointing == "selective":
         kept = kept - kept.quadratic()  # only the attention scores are recomputed
     nbytes, gradients = _highest(found, part, number, training, _beside(part, training))
+    again = max(_repeated(found, number, training))
+    if again > nbytes + gradients:
+        nbytes, gradients = again, 0
     return _value(found, kept, number, training), nbytes, gradients
+
+
+def _forward(found: Measured, number: int, training: Training) -> int:
+    """Bytes at the peak of a layer's forward pass, if they can be more than those of its backward pass, which repeats
+    it with gradient checkpointing."""
+    part = found.applied.reduced[number]
+    moments = part.first if training.checkpointing == "full" else part.forward
+    return max((_value(found, each.activations, number, training) for each in moments), default=0)
+
+
+def _repeated(found: Measured, number: int, training: Training) -> tuple[int, int]:
+    """Bytes at the peak of the forward pass that gradient checkpointing repeats, beside the gradient of its output,
+    which has the shape of its input: in moments without attention scores, and in those with them; 0 for neither."""
+    part = found.applied.reduced[number]
+    if training.checkpointing != "full" or part.input is None:
+        return 0, 0
+    plain = attending = 0
+    for moment in part.forward:
+        nbytes = _value(found, moment.activations + part.input, number, training)
+        if moment.activations.quadratic() == Polynomial({}):
+            plain = max(plain, nbytes)
+        else:
+            attending = max(attending, nbytes)
+    return plain, attending
 
 
 def _beside(part: Part, training: Training) -> Polynomial:
@@ -110,10 +138,11 @@ def _beside(part: Part, training: Training) -> Polynomial:
 
 def _around_attention(found: Measured, number: int, training: Training) -> tuple[int, int]:
     """Bytes of activations at the peak of a layer's backward before it reaches attention scores that it has saved, and
-    from there on; all are before if it has saved none."""
+    from there on, where the adapters of modules behind them save nothing; all are before if it has saved none. A
+    repeated forward pass has saved nothing behind its scores either."""
     part = found.applied.reduced[number]
     beside, scores = _beside(part, training), part.kept.quadratic()
-    before = after = 0
+    before, after = _repeated(found, number, training)
     for moment in part.moments:
         nbytes = _value(found, moment.activations + beside, number, training)
         if moment.activations.quadratic() == scores:

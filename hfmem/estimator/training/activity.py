@@ -29,6 +29,7 @@ class Activity:
     Attributes:
         outside, layers, logits, backward: as in `TrainingActivations`, for this GPU's layers, adapters included.
         logits_gradients, backward_gradients: as in `TrainingActivations`; known only without parallelism.
+        forward: as in `TrainingActivations`; 0 for each layer where it is unknown.
         staying: per layer, bytes still held by later layers whose backward is done.
         waiting: bytes held by other micro-batches in flight (pipeline parallelism).
         logits_how: the arithmetic of `logits`.
@@ -53,6 +54,7 @@ class Activity:
     source: str
     logits_source: str
     normed: int = 0
+    forward: tuple[int, ...] = ()
     scoring: int | None = None
 
 
@@ -81,6 +83,7 @@ def activity(gpu: Gpu) -> Activity | Unknown:
         layers=layers,
         logits=logits if stage.last else 0,
         normed=found.normed,
+        forward=tuple(share.of(size) for size in found.forward[stage.start : stage.end]),
         scoring=scoring if stage.last else None,
         backward=backward,
         staying=_staying(training, layers, 2 * mine.batch * mine.seq * hidden),  # gradients of inputs in 16 bits

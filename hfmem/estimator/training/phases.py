@@ -2,6 +2,8 @@
 
 Each phase includes resident memory, and the peak is the largest phase, not the sum:
 
+    forward     resident + saved outside the layers + saved by layers before i + forward of i: a phase of its own where
+                it is higher than the next two
     logits      resident + saved outside the layers + saved by all layers + head and loss
     backward i  resident + saved outside + saved by layers before i + backward of i + gradients of layers from i on
     its end     resident + saved outside + all gradients, with both gradients of a tied embedding, and their sum where
@@ -40,8 +42,11 @@ def phases_of(gpu: Gpu, stays: Held, active: Activity | None) -> tuple[Phase, ..
     moments = _Moments(
         gpu=gpu, stays=stays, active=active, gradients=gradients_of(gpu, made), saved=saved, casts=Casts.of(gpu)
     )
-    before = (*moments.generation(), *moments.reference())
-    return *before, moments.logits(), moments.backward(), moments.optimizer(), *moments.evaluation()
+    logits, backward = moments.logits(), moments.backward()
+    most = max(logits.total, backward.total)
+    forward = [phase for phase in moments.forward() if phase.total > most]
+    before = (*moments.generation(), *moments.reference(), *forward)
+    return *before, logits, backward, moments.optimizer(), *moments.evaluation()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +82,18 @@ class _Moments:
                 terms += self._casts(0, self.gpu.stage.depth)
         terms += forward_terms(self.gpu)
         return (_phase("reference", [*terms, *gathered(self.gpu, backward=False)]),)
+
+    def forward(self) -> tuple[Phase, ...]:
+        """The forward pass of the layers, where it can be higher than the backward pass of all of them."""
+        active = self.active
+        if active is None or not any(active.forward):
+            return ()
+        index = max(range(self.gpu.stage.depth), key=lambda each: self.saved[each] + active.forward[each])
+        terms = [*self.stays.terms, *(self.gradients.carried_terms() if self.gradients.carried else ())]
+        how = f"layer {self.gpu.stage.start + index + 1}: what it saves, and temporaries"
+        terms += [*self._saved(index), self._term("forward of one layer", active.forward[index], how)]
+        casts = self._casts(0, index + 1)
+        return (_phase("forward", [*terms, *casts, *gathered(self.gpu, backward=False)]),)
 
     def logits(self) -> Phase:
         """Head and loss, while the saved tensors of all layers are alive: in the forward pass, or in the backward pass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Final
 
@@ -12,7 +12,7 @@ from hfmem.estimator.activations.coefficients import LinearUse, Moment, Part
 from hfmem.estimator.activations.polynomials import Polynomial
 from hfmem.mapper.sizes import signature
 from hfmem.probe.activations.algebra import Solver, TensorRecord
-from hfmem.probe.activations.moments import highest
+from hfmem.probe.activations.moments import beyond, highest
 from hfmem.probe.activations.probes import Probe, ProbeError
 from hfmem.probe.activations.ragged import Roles, landmarks, linear
 from hfmem.probe.activations.reading import Reading
@@ -134,17 +134,22 @@ class _Solver:
         kept = {name: self.total(self.kept(("forward", index)), index) for name, index in self.keepers.items()}
         end, phase = len(self.signatures), self.readings[0].layer_phase
         before = self.before(kept)
+        inputs = {name: self.input(index) for name, index in self.representatives.items()}
         layers = {
             name: Part(kept=kept[name], moments=self.moments((phase, index), index))
             for name, index in self.representatives.items()
         }
+        if self.readings[0].mode.trains:
+            layers = {
+                name: self.ahead(part, *inputs[name], self.representatives[name]) for name, part in layers.items()
+            }
         found = Solution(
             before=before,
             entry=self.entry(before, layers.values()),
             head=Part(kept=self.total(self.kept(("head", 0)), end), moments=self.moments(("head", 0), end)),
             layers=layers,
             linears={name: self.linears(index) for name, index in self.representatives.items()},
-            inputs={name: self.input(index) for name, index in self.representatives.items()},
+            inputs=inputs,
             residual=self.residual(),
         )
         if found.residual > MOST_OFF:
@@ -199,6 +204,44 @@ class _Solver:
             for moment in part.moments
         ]
         return tuple(moment for moment in highest([*rest, *own], single=self.single) if moment in own)
+
+    def ahead(self, part: Part, given: Polynomial, saved: bool, index: int) -> Part:
+        """A layer with the moments of its forward passes in training, those that matter."""
+        part = replace(part, forward=self.forward(part, given, saved, index))
+        return replace(part, first=self.opening(part, given, index))
+
+    def forward(self, part: Part, given: Polynomial, saved: bool, index: int) -> tuple[Moment, ...]:
+        """Moments of a layer's forward pass in training, if they can be higher than those of its backward pass where
+        gradient checkpointing repeats the forward pass, which has the gradient of the output beside it."""
+        try:
+            own = self.moments(("forward", index), index)
+        except ProbeError:
+            return ()
+        none = Polynomial({})
+        beside = none if saved else given
+        back = [Moment(activations=each.activations + beside, gradients=each.gradients) for each in part.moments]
+        again = {Moment(activations=each.activations + given, gradients=none): each for each in own}
+        return tuple(again[moment] for moment in beyond(list(again), back))
+
+    def opening(self, part: Part, given: Polynomial, index: int) -> tuple[Moment, ...]:
+        """Moments of a layer's first forward pass with gradient checkpointing, if they can be higher than the one that
+        is repeated: where the layer before has returned more than hidden states, that stays while this one runs
+        (`outputs = layer(...)` in a loop)."""
+        if not self.readings[0].timeline.returned.get(index - 1):
+            return ()
+        try:
+            own = self.checkpointed.moments(("forward", index), index)
+        except ProbeError:
+            return ()
+        others = [*part.moments, *part.forward]
+        again = [Moment(activations=each.activations + given, gradients=each.gradients) for each in others]
+        return beyond(own, again)
+
+    @cached_property
+    def checkpointed(self) -> _Solver:
+        """The same with gradient checkpointing."""
+        mode = replace(self.readings[0].mode, checkpointing=True)
+        return _Solver(probes=self.probes, readings=[Reading(probe.run(mode), mode) for probe in self.probes])
 
     def input(self, index: int) -> tuple[Polynomial, bool]:
         """The input of a layer, and whether it is saved."""

@@ -68,10 +68,11 @@ def free(base: Config, path: tuple[str, ...], key: str, value: int, deck: Deck) 
 
 def joint(base: Config, path: tuple[str, ...], fields: Mapping[str, int], deck: Deck) -> dict[str, Any]:
     """New sizes for all keys; keys that the class does not accept in combination keep their value."""
-    for _ in range(6):
+    for attempt in range(8):
         changes = _tied_sizes(base, path, fields, deck)
         changes |= {key: deck.size(key, value) for key, value in fields.items() if key not in changes}
-        changes |= _tied_states(base, path, changes, deck)
+        # a class that reads the width of a state from its heads alone is told from one that reads it from `expand`
+        changes |= _tied_states(base, path, changes, deck, loose=attempt < _LOOSE)
         changes |= {key: changes["vocab_size"] for key in _VOCABULARIES if {key, "vocab_size"} <= changes.keys()}
         if works(base, path, changes):
             return changes
@@ -87,6 +88,8 @@ def joint(base: Config, path: tuple[str, ...], fields: Mapping[str, int], deck: 
             changes = more if works(base, path, more) else changes
     return changes
 
+
+_LOOSE: Final = 2  # attempts with heads of a state that do not fill the expanded hidden size
 
 _VOCABULARIES: Final = ("decoder_vocab_size",)  # the same as `vocab_size` if embeddings are shared
 
@@ -126,9 +129,11 @@ def _tied_sizes(base: Config, path: tuple[str, ...], fields: Mapping[str, int], 
     return changes
 
 
-def _tied_states(base: Config, path: tuple[str, ...], changes: Mapping[str, Any], deck: Deck) -> dict[str, Any]:
-    """Heads of a recurrent state that fill the expanded hidden size and are divisible by groups; value heads as a
-    multiple of key heads."""
+def _tied_states(
+    base: Config, path: tuple[str, ...], changes: Mapping[str, Any], deck: Deck, *, loose: bool
+) -> dict[str, Any]:
+    """Heads of a recurrent state that are divisible by groups and fill the expanded hidden size, or, with `loose`, more
+    than that; value heads as a multiple of key heads."""
     text = tiny.at(tiny.build(base), path)
     found: dict[str, Any] = {}
     hidden = next((key for key in HIDDEN if tiny.value(text, key) is not None), None)
@@ -140,7 +145,7 @@ def _tied_states(base: Config, path: tuple[str, ...], changes: Mapping[str, Any]
                 found[STATE_WIDTH] = width
             sizes = [d for d in (8, 16, 24, 32, 48) if width % d == 0 and width // d > 3]
             found[expand], found[size] = factor, deck.pick("state heads", sizes)
-            found[heads] = width // found[size]
+            found[heads] = width // found[size] + (deck.pick("more heads", (1, 2, 3)) if loose else 0)
             found[groups] = deck.pick("groups", [n for n in (1, 2, 3, 4) if found[heads] % n == 0])
             break
     if hasattr(text, "linear_num_key_heads"):

@@ -10,18 +10,19 @@ import numpy as np
 from hfmem.estimator.activations.coefficients import Moment
 from hfmem.estimator.activations.polynomials import Polynomial
 
-__all__ = ["highest"]
+__all__ = ["beyond", "highest"]
 
 _SAMPLES = 160
 _CLOSE = 0.9995  # of the highest value: a moment this close does not justify another entry
+_NEARLY = 1.01  # how much higher the highest may be than an entry of the forward pass that stands for it
+_NOTABLY = 1.005  # how much higher a moment of the forward pass must be to justify an entry
 
 
 def highest(moments: Sequence[Moment], *, single: bool = False) -> tuple[Moment, ...]:
     """A small set of moments that contains the highest one at all sampled sizes; `single` if one token is run."""
-    totals = [moment.activations + moment.gradients for moment in moments]
-    if not totals:
+    if not moments:
         return ()
-    values = _values(totals, single=single)
+    values = _values([moment.activations + moment.gradients for moment in moments], single=single)
     best = values.max(axis=0)
     order = sorted(range(len(moments)), key=lambda i: -int((values[i] >= best).sum()))
     chosen: list[int] = []
@@ -31,6 +32,24 @@ def highest(moments: Sequence[Moment], *, single: bool = False) -> tuple[Moment,
         if (wins & ~covered).any():
             chosen.append(index)
             covered |= wins
+    return tuple(moments[index] for index in chosen)
+
+
+def beyond(moments: Sequence[Moment], others: Sequence[Moment]) -> tuple[Moment, ...]:
+    """A small set of moments that contains the highest one, nearly, at all sampled sizes where that is notably higher
+    than all others."""
+    if not moments or not others:
+        return tuple(moments)
+    values = _values([moment.activations + moment.gradients for moment in (*moments, *others)], single=False)
+    own, most = values[: len(moments)], values[len(moments) :].max(axis=0)
+    best = own.max(axis=0)
+    left = best > most * _NOTABLY
+    chosen: list[int] = []
+    while left.any():
+        near = (own * _NEARLY >= best) & left
+        index = int(near.sum(axis=1).argmax())
+        chosen.append(index)
+        left &= ~near[index]
     return tuple(moments[index] for index in chosen)
 
 

@@ -84,6 +84,7 @@ class Timeline:
         depth: number of layer calls.
         inputs: the storage of each layer's input (and, at `depth`, of the head's).
         linears: linear modules by layer number.
+        returned: storages of what each layer returns beside its hidden states (attention weights).
     """
 
     allocations: Sequence[Allocation]
@@ -97,6 +98,7 @@ class Timeline:
     depth: int = 0
     inputs: dict[int, int] = field(default_factory=dict)
     linears: dict[int, list[LinearUse]] = field(default_factory=dict)
+    returned: dict[int, frozenset[int]] = field(default_factory=dict)
 
 
 def find_layers(model: Any, depth: int) -> list[Any]:
@@ -185,6 +187,7 @@ def _train(  # noqa: PLR0913, PLR0917 - the parts of a step
         depth=hooks.calls,
         inputs=hooks.inputs,
         linears=hooks.linears,
+        returned=hooks.returned,
     )
 
 
@@ -294,6 +297,7 @@ class _Hooks:
         calls: number of layer calls in the forward pass.
         inputs: the storage of each call's input, and of the head's.
         linears: linear modules by the number of the call.
+        returned: storages of what a call returns beside its hidden states.
     """
 
     def __init__(self, tracer: Tracer, layers: Sequence[Any], mode: Mode) -> None:
@@ -303,11 +307,12 @@ class _Hooks:
         self.calls = 0
         self.inputs: dict[int, int] = {}
         self.linears: dict[int, list[LinearUse]] = {}
+        self.returned: dict[int, frozenset[int]] = {}
 
     def restart(self) -> None:
         """Reset for another step."""
         self.backward, self.calls = False, 0
-        self.inputs, self.linears = {}, {}
+        self.inputs, self.linears, self.returned = {}, {}, {}
         self._tracer.segment = ("before", 0)
 
     def __enter__(self) -> _Hooks:
@@ -341,8 +346,9 @@ class _Hooks:
         self.calls += 1
         if self.calls == len(self._layers):
             self._tracer.segment = ("head", 0)
-        hidden = next((tensor for tensor in _tensors(output) if tensor.is_floating_point()), None)
+        hidden, *others = [tensor for tensor in _tensors(output) if tensor.is_floating_point()] or [None]
         self._lead(hidden)
+        self.returned[number] = _numbers(self._tracer, others) - _numbers(self._tracer, hidden)
         if hidden is not None and hidden.requires_grad:
             hidden.register_hook(self._entering(("backward", number)))
 

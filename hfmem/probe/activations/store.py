@@ -18,6 +18,7 @@ __all__ = ["read", "write"]
 Row = dict[str, Any]
 
 _REGIMES = ("modes", "within")
+_FORWARD = "forward"
 
 
 def read(path: Path) -> dict[str, Row]:
@@ -32,6 +33,9 @@ def read(path: Path) -> dict[str, Row]:
             _put(rows[found.pop("of")], found)
         else:
             parts[found.pop("part")] = found
+    for part in parts.values():
+        if isinstance(part.get(_FORWARD), str):
+            part[_FORWARD] = parts[part[_FORWARD]]["moments"]
     for row in rows.values():
         for block in row.get("blocks", ()):
             block["head"] = parts[block["head"]]
@@ -73,7 +77,9 @@ def _lines(row: Row, parts: dict[str, Row]) -> Iterator[str]:
 
 
 def _named(part: Row, parts: dict[str, Row]) -> str:
-    """The name of a part: a digest of its contents."""
+    """The name of a part: a digest of its contents. The moments of a forward pass are a part of their own."""
+    if _FORWARD in part:
+        part = {**part, _FORWARD: _named({"moments": part[_FORWARD]}, parts)}
     name = hashlib.blake2s(_line(part).encode(), digest_size=5).hexdigest()
     if parts.setdefault(name, part) != part:
         raise ValueError(f"two parts have the digest {name}")

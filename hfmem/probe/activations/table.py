@@ -41,7 +41,8 @@ MODES: Final[tuple[Mode, ...]] = (
     Mode(attention="eager", precision="fp32", method="prefill"),
 )
 """The measured modes, the most common first. Gradient checkpointing follows from them: a layer saves its input, and its
-backward pass has the same moments in addition to that input (the oracle tests measure this)."""
+backward pass has the moments of its forward pass, then the same as without, in addition to that input (the oracle tests
+measure this)."""
 
 PIECES: Final[tuple[Mode, ...]] = tuple(
     Mode(attention=attention, method=method)
@@ -276,7 +277,9 @@ def _linears(items: Sequence[LinearUse]) -> list[list[Any]]:
 
 
 def _part(part: Part) -> Row:
-    return {"kept": str(part.kept), "moments": _moments(part.moments)}
+    found: Row = {"kept": str(part.kept), "moments": _moments(part.moments)}
+    found |= {"forward": _moments(part.forward)} if part.forward else {}
+    return found | ({"first": _moments(part.first)} if part.first else {})
 
 
 def _moments(moments: Sequence[Moment]) -> list[list[str]]:
