@@ -287,8 +287,8 @@ def _with_log(
         log = read_log(path)
     except InvalidScenarioError as error:
         _wrong(error)
-    found, taken = with_settings(options, log, written)
-    return found, log, taken
+    found, taken, broken = with_settings(options, log, written)
+    return found, replace(log, broken=(*log.broken, *broken)), taken
 
 
 def _against(reports: list[Report], log: Log | None, taken: tuple[str, ...]) -> list[Report]:

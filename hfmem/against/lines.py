@@ -28,6 +28,9 @@ _OTHERS: Final[tuple[tuple[str, Line], ...]] = (
 )
 
 
+_LARGEST: Final = 2**60  # bytes or tokens; more is no size
+
+
 @cache
 def logs() -> Mapping[str, Logs]:
     """How the log of each engine's server is read."""
@@ -72,6 +75,8 @@ def found_in(text: str, number: int) -> Iterator[Found]:
         try:
             value = sum(float(group.replace(",", "")) for group in numbers)
         except ValueError:
+            continue
+        if not abs(value * each.scale) < _LARGEST:
             continue
         yield Found(software=software, what=each.what, value=value * each.scale, line=number, device=named)
 

@@ -6,18 +6,20 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from io import TextIOWrapper
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final, TextIO
 
 from hfmem.against.lines import Found, found_in, logs
-from hfmem.against.torch_stats import statistics
+from hfmem.against.torch_stats import may_be_statistics, statistics
 from hfmem.against.values import Fact, Log, Reading
 from hfmem.refusals.against import LogError
 from hfmem.units import MIB
 
 __all__ = ["read_log"]
 
-_MOST: Final = 64 * MIB  # bytes of a file: logs of weeks have requests, and say nothing more about memory
+_MOST: Final = 64 * MIB  # bytes of a file of statistics
+_HEAD: Final = 4096  # bytes that tell what a file is
 _LONGEST: Final = 20_000  # characters of a line; a line of settings has some thousands
 _FIGURES: Final = 2000  # characters of a line in which figures stand
 _HOSTS: Final = ("CPU", "host", "Host", "BLAS", "AARCH64")
@@ -32,18 +34,30 @@ def read_log(path: Path) -> Log:
     """
     try:
         with path.open("rb") as stream:
-            content = stream.read(_MOST)
+            return _read(path.name, stream)
     except OSError as error:
         raise LogError(path.name, "unreadable", system=error.strerror or type(error).__name__) from None
-    if not content.strip():
-        raise LogError(path.name, "empty")
-    found = statistics(path.name, content)
-    if found is not None:
-        return found
-    if b"\0" in content[:4096] and not content.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise LogError(path.name, "binary")
-    encoding = "utf-16" if content.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8"
-    return _of_lines(path.name, content.decode(encoding, errors="replace").splitlines())
+
+
+def _read(name: str, stream: BinaryIO) -> Log:
+    head = stream.read(_HEAD)
+    if may_be_statistics(head):
+        found = statistics(name, head + stream.read(_MOST - len(head)))
+        if found is not None:
+            return found
+    wide = head.startswith((b"\xff\xfe", b"\xfe\xff"))
+    if b"\0" in head and not wide:
+        raise LogError(name, "binary")
+    stream.seek(0)
+    return _of_lines(name, _lines(TextIOWrapper(stream, encoding="utf-16" if wide else "utf-8", errors="replace")))
+
+
+def _lines(stream: TextIO) -> Iterator[str]:
+    """The lines of a log of any length, one at a time; of longer ones the beginning."""
+    while text := stream.readline(_LONGEST):
+        yield text
+        while text and not text.endswith("\n"):
+            text = stream.readline(_LONGEST)
 
 
 @dataclass(slots=True)
@@ -61,9 +75,10 @@ def _of_lines(name: str, lines: Iterable[str]) -> Log:
     Raises:
         LogError: no line is known, or those of several programs are mixed.
     """
-    start, starts = _Start(), 0
+    start, starts, blank = _Start(), 0, True
     for number, line in enumerate(lines, 1):
-        text = line[:_LONGEST]
+        text = line.rstrip("\r\n")
+        blank = blank and not text.strip()
         if any(each.starts.search(text) for each in logs().values()) and any(
             found.what == "weights" for found in start.found
         ):
@@ -72,7 +87,7 @@ def _of_lines(name: str, lines: Iterable[str]) -> Log:
         _settings(text, start.settings)
         _facts(text, start.facts)
     if not start.found:
-        raise LogError(name, "unknown")
+        raise LogError(name, "empty" if blank else "unknown")
     programs = Counter(found.software for found in start.found)
     software = _software(programs)
     if software is None:
@@ -81,12 +96,14 @@ def _of_lines(name: str, lines: Iterable[str]) -> Log:
     readings, facts = _readings(own, software)
     facts |= start.facts | ({"several_starts"} if starts else set())
     settings = dict(start.settings.get(software, {}))
+    typed = _typed({name: value for name, value in settings.items() if name != "model"})
     return Log(
         name=name,
         software=software,
         version=settings.get(f"{software}_version", ""),
-        model=settings.pop("model", ""),
-        settings=_typed(settings),
+        model=settings.get("model", ""),
+        settings={name: value for name, value in typed.items() if value is not None},
+        broken=tuple(name for name, value in typed.items() if value is None),
         readings=tuple(readings),
         facts=tuple(sorted(facts)),
     )
@@ -183,7 +200,7 @@ def _of_device(found: list[Found]) -> Iterator[Reading]:
 
 
 def _typed(settings: Mapping[str, str]) -> dict[str, object]:
-    """Settings as values of options."""
+    """Settings as values of options; None for what is no number."""
     found: dict[str, object] = {}
     for name, value in settings.items():
         if value == "True":
@@ -191,5 +208,12 @@ def _typed(settings: Mapping[str, str]) -> dict[str, object]:
         elif name in ("dtype", "kv_dtype") or name.endswith("_version"):
             found[name] = value
         else:
-            found[name] = float(value) if "." in value else int(value)
+            found[name] = _number(value)
     return found
+
+
+def _number(text: str) -> float | int | None:
+    try:
+        return float(text) if "." in text else int(text)
+    except ValueError:  # several points, or more digits than Python takes
+        return None

@@ -16,8 +16,11 @@ __all__ = ["with_settings"]
 _Options = TypeVar("_Options")
 
 
-def with_settings(options: _Options, log: Log, given: Collection[str]) -> tuple[_Options, tuple[str, ...]]:
-    """The options with what the log states and nobody gave, and what was taken, as it stands on a command line.
+def with_settings(
+    options: _Options, log: Log, given: Collection[str]
+) -> tuple[_Options, tuple[str, ...], tuple[str, ...]]:
+    """The options with what the log states and nobody gave, what was taken, as it stands on a command line, and the
+    names of settings whose values are none that the options take.
 
     Args:
         options: the options.
@@ -28,20 +31,18 @@ def with_settings(options: _Options, log: Log, given: Collection[str]) -> tuple[
     found: dict[str, Any] = {}
     if log.software in logs() and "runtime" not in given:
         found["runtime"] = log.software
+    broken: list[str] = []
     runs = found.get("runtime") or getattr(options, "runtime", None)
     if log.software in logs() and runs == log.software:
         stated = {name: value for name, value in log.settings.items() if name in known and name not in given}
-        found |= {
-            name: value
-            for name, value in stated.items()
-            if not _idle(name, value, known) and wrong(known[name], value) is None
-        }
+        broken = [name for name, value in stated.items() if wrong(known[name], value) is not None]
+        found |= {name: value for name, value in stated.items() if name not in broken and not _idle(name, value, known)}
     if log.software in logs() and {"seq", "batch"} & set(given):
         for name in logs()[log.software].fixed:
             found.pop(name, None)
     words = tuple(flag(name) if value is True else f"{flag(name)} {value}" for name, value in found.items())
     changed: _Options = replace(options, **found)  # type: ignore[type-var]
-    return changed, words
+    return changed, words, tuple(broken)
 
 
 def _idle(name: str, value: Any, known: Any) -> bool:

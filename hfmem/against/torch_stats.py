@@ -15,11 +15,16 @@ from typing import Any, Final
 from hfmem.against.values import Log, Reading
 from hfmem.fetcher.formats.pickled.opcodes import Items, PickleError, load
 
-__all__ = ["statistics"]
+__all__ = ["may_be_statistics", "statistics"]
 
 _PEAKS: Final = {"allocated_bytes.all.peak": "allocated", "reserved_bytes.all.peak": "reserved"}
 _PICKLE: Final = b"\x80"
 _LARGEST: Final = 2**50  # bytes; more is no size
+
+
+def may_be_statistics(head: bytes) -> bool:
+    """Whether a file that begins so may be one of statistics."""
+    return head.startswith(_PICKLE) or head.lstrip().startswith((b"{", b"OrderedDict("))
 
 
 def statistics(name: str, content: bytes) -> Log | None:

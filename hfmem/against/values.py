@@ -55,6 +55,7 @@ class Log:
         settings: options of hfmem, with the values that the file states.
         readings: what it measures.
         facts: what to know about the readings.
+        broken: options of hfmem whose values in the file are none that they can have.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Log:
     settings: Mapping[str, object] = field(default_factory=dict, hash=False)
     readings: tuple[Reading, ...] = ()
     facts: tuple[Fact, ...] = ()
+    broken: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

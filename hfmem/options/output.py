@@ -46,7 +46,13 @@ class ListOptions:
             panel=OUTPUT,
             metavar="FILE",
             own=True,
-            needs=(Need(sentence="is for a single model", met=lambda asked: not asked.several),),
+            needs=(
+                Need(sentence="is for a single model", met=lambda asked: not asked.several),
+                Need(
+                    sentence="cannot be used with --out, whose rows have no column for it",
+                    met=lambda asked: asked.out is None,
+                ),
+            ),
         ),
     ] = None
     from_file: Annotated[

@@ -11,6 +11,7 @@ from tabulate import tabulate
 from hfmem.against.values import Against, Fact, Row
 from hfmem.engines.logs import What
 from hfmem.engines.table import find_engine
+from hfmem.options.option import flag
 from hfmem.units import format_bytes
 
 __all__ = ["against_dict", "against_lines"]
@@ -77,6 +78,8 @@ def against_lines(found: Against, unit: str) -> Iterator[str]:
         yield f"Taken from the log: {' '.join(found.taken)}."
     for each in found.differences:
         yield f"The log has {each.option} {each.stated}, and {each.asked} was asked."
+    if log.broken:
+        yield f"Left out, as the log has no possible value for them: {', '.join(map(flag, log.broken))}."
     yield from (_FACTS[fact] for fact in log.facts)
     yield "To contribute it as a measurement, without paths: " + json.dumps(found.contribution)
 
@@ -132,5 +135,6 @@ def against_dict(found: Against) -> dict[str, Any]:
         "taken": list(found.taken),
         "differences": [{"option": each.option, "log": each.stated, "asked": each.asked} for each in found.differences],
         "facts": list(log.facts),
+        "broken": [flag(name) for name in log.broken],
         "contribution": dict(found.contribution),
     }

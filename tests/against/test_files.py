@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import pickle
+import sys
+import tracemalloc
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -54,6 +56,75 @@ def test_settings_are_taken_from_the_log_and_what_was_asked_otherwise_is_named(t
     assert asked["against"]["differences"] == [{"option": "--seq", "log": 4096, "asked": 8192}]
     assert asked["against"]["off"] is None
     assert {row["term"] for row in asked["against"]["rows"]} >= {"weights", "activations", "graphs", "pool", "tokens"}
+
+
+@pytest.mark.parametrize(
+    ("was", "broken", "option"),
+    [
+        ("max_seq_len=4096", "max_seq_len=0", "--seq"),
+        ("max_seq_len=4096", "max_seq_len=" + "9" * 5000, "--seq"),
+        ("enforce_eager=False", "gpu_memory_utilization=1.2.3", "--gpu-memory-utilization"),
+        ("enforce_eager=False", "gpu_memory_utilization=7.5", "--gpu-memory-utilization"),
+        ("enforce_eager=False", "max_num_seqs=99999999999999999999", "--max-num-seqs"),
+    ],
+    ids=str,
+)
+def test_settings_that_cannot_be_are_left_out_with_a_sentence(
+    was: str, broken: str, option: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "vllm.log"
+    path.write_text(VLLM.replace(was, broken))
+    words = f"{LLAMA} --offline --gpu H100 --against {path}".split()
+    done = run(*words)
+    assert done.returncode == 0
+    assert f"Left out, as the log has no possible value for them: {option}." in done.stdout
+    assert json.loads(run(*words, "--json").stdout)["results"][0]["against"]["broken"] == [option]
+
+
+def test_a_long_log_is_read_line_by_line(tmp_path: Path) -> None:
+    """The last start stands behind 80 MiB, half of which are a line without an end; memory stays small."""
+    path = tmp_path / "vllm.log"
+    request = "INFO 10.0.0.1:5000 - POST /v1/completions HTTP/1.1 200 OK " + "." * 1000 + "\n"
+    with path.open("w") as stream:
+        stream.write(VLLM.replace("14.99", "33.33"))
+        for _ in range(40):
+            stream.write("x" * 2**20)
+        stream.write("\n")
+        stream.write(request * (40 * 2**20 // len(request)))
+        stream.write(VLLM)
+    tracemalloc.start()
+    try:
+        log = read_log(path)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert values(log)["weights"] == pytest.approx(14.99 * GIB)
+    assert log.facts == ("several_starts",)
+    assert most < 2**22
+
+
+def test_figures_that_are_no_size_are_left_out(tmp_path: Path) -> None:
+    log = read(VLLM.replace("58.11", "9" * 400), tmp_path)
+    assert "pool" not in values(log)
+    assert values(log)["weights"] == pytest.approx(14.99 * GIB)
+
+
+def test_a_list_that_is_written_to_a_file_is_held_against_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "vllm.log"
+    path.write_text(VLLM)
+    done = run(GPT2, "--offline", "--against", str(path), "--out", str(tmp_path / "rows.csv"))
+    assert done.returncode == 2
+    assert "--against cannot be used with --out" in done.stderr
+    assert not (tmp_path / "rows.csv").exists()
+
+
+@pytest.mark.parametrize("what", ["folder", "program"])
+def test_what_is_no_log_is_refused_in_a_sentence(what: str, tmp_path: Path) -> None:
+    path = tmp_path if what == "folder" else Path(sys.executable)
+    done = run(GPT2, "--offline", "--against", str(path))
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert ("cannot be read" if what == "folder" else "neither text nor a snapshot") in done.stderr
 
 
 def test_a_contribution_has_no_path(tmp_path: Path) -> None:
