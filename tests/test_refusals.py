@@ -315,6 +315,21 @@ SAMPLES: Final[list[tuple[InvalidScenarioError, str]]] = [
         media.MediaLengthError(7380, "--seq", 4096),
         "images, videos and sound are 7,380 tokens of the prompt, more than --seq 4,096: ask for --seq 7,380 or more",
     ),
+    (media.LoneImageSizeError(), "--image-size needs --images or --video-frames"),
+    (
+        media.ImageSizeError((384, 384), (224, 224)),
+        "--image-size 384x384: the network is built for images of 224 × 224 pixels, and takes no others. Leave "
+        "--image-size out, or name a folder whose config.json has another img_size or dynamic_img_size in model_args",
+    ),
+    (
+        media.NetworkError("textbook"),
+        "the textbook's formulas are for language models, and this is a network for images",
+    ),
+    (
+        media.NetworkError("media", "--audio-seconds"),
+        "--audio-seconds has no meaning here: this network takes images only. Leave it out",
+    ),
+    (media.NetworkError("engine", "vllm"), "--runtime vllm runs no networks of timm: leave --runtime out"),
     (visits.TooManyError("models", 9, 8), "9 models are more than the 8 that this page takes at once"),
     (
         visits.TooManyError("values", 9, 8, "--gpu"),

@@ -78,12 +78,13 @@ def curve(model: Model, options: Options, over: Over, lines: Iterable[Line] = ()
         lines: the accelerators to draw, with what is usable of each.
 
     Returns:
-        None where the memory cannot be told at two sizes, or the model has no such size: pipelines have no context.
+        None where the memory cannot be told at two sizes, or the model has no such size: pipelines and networks for
+        images have no context.
 
     Raises:
         InvalidScenarioError: the engine would refuse the split.
     """
-    if over == "seq" and model.pipeline is not None:
+    if over == "seq" and model.lengthless:
         return None
     drawn = tuple(lines)
     asked = _Asked.of(model, for_model(options, model))

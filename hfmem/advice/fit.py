@@ -235,8 +235,9 @@ def _fit(model: Model, options: Options, machine: Machine, *, limits: bool) -> F
         return found
     if isinstance(runs := engine(case.scenario.runtime), Shaped):  # it has no length, and is on one accelerator
         return replace(found, max_batch=case.max_batch(), largest=tuple(_largest(case, runs)))
-    needed = None if found.never else _gpus_needed(model, options, machine)
-    return replace(found, max_batch=case.max_batch(), max_seq=case.max_seq(), gpus_needed=needed)
+    needed = None if found.never or model.network is not None else _gpus_needed(model, options, machine)
+    longest = None if model.lengthless else case.max_seq()
+    return replace(found, max_batch=case.max_batch(), max_seq=longest, gpus_needed=needed)
 
 
 def _largest(case: Case, runs: Shaped) -> Iterator[tuple[str, int]]:

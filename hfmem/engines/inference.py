@@ -33,6 +33,11 @@ _TOWER: Final[tuple[Group, str]] = (
     "what the tower of images or sound needs while it runs is not measured yet",
 )
 
+_SAVED: Final[tuple[Group, str]] = (
+    "activations",
+    "what a training step of timm's networks saves is not measured",
+)
+
 _Unknown = tuple[tuple[Group, str], ...]
 
 
@@ -80,6 +85,9 @@ def _trained(model: Model, scenario: Scenario) -> Estimate:
     found = estimate_training(as_held(model, row), scenario)
     if scenario.media_tokens:
         found = replace(found, unknown=(*found.unknown, _TOWER))
+    if model.network is not None:
+        known = (reason for reason in found.unknown if reason[0] != _SAVED[0])
+        found = replace(found, unknown=(*known, _SAVED))
     formats = tuple(trained_notes(runs, row, model, scenario))
     told = any(refused in remark for remark in formats)
     notes = (*found.notes, *_refusal(runs, "" if told else refused))
@@ -124,6 +132,7 @@ class _Filled:
     unknown: _Unknown
     spared: int
     cache: CacheSize | Unknown
+    convolved: bool = False
 
     @property
     def total(self) -> int:
@@ -217,6 +226,7 @@ class Prepared:
             formats=self.formats,
             loading=self.loading,
             host=max(map(_hosted, self.held, filled), key=total_of, default=()),
+            convolved=top.convolved,
         )
 
 
@@ -268,11 +278,14 @@ def _fill(engine: Ranked, held: _Held, scenario: Scenario) -> _Filled:
         unknown.append(("kv_cache", cache.reason))
     else:
         terms += cache.terms
+    spared, convolved = held.spared, False
     if not engine.profiled:
         for found in (_activations(engine, held.model, scenario, held.stage), engine.overhead(held.model, scenario)):
             terms += found.terms
             unknown += found.unknown
-    return _Filled(terms=tuple(terms), unknown=tuple(unknown), spared=held.spared, cache=cache)
+            spared += found.spared
+            convolved |= found.convolved
+    return _Filled(terms=tuple(terms), unknown=tuple(unknown), spared=spared, cache=cache, convolved=convolved)
 
 
 def _hosted(held: _Held, filled: _Filled) -> tuple[Term, ...]:

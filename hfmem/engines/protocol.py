@@ -67,6 +67,7 @@ class Found:
         spared: bytes between the highest and the lowest result, where `--dtype` may stand for several recipes.
         host: terms in the host's memory, of all ranks together.
         encoded: whether what the towers of images or sound need is among the terms.
+        convolved: whether `spared` is for want of knowing how cuDNN runs convolutions.
     """
 
     terms: tuple[Term, ...] = ()
@@ -74,6 +75,7 @@ class Found:
     spared: int = 0
     host: tuple[Term, ...] = ()
     encoded: bool = False
+    convolved: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

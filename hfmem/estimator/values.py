@@ -162,6 +162,7 @@ class Scenario:
             the prompt, or of `source_seq` where the decoder attends to them.
         pieces: images that the tower runs for a sequence, tiles counted one by one; 0 where that is not known.
         patches: patches of each; 0 for those of the tower's own size of images.
+        image_height, image_width: pixels of the images of a network that takes nothing else; 0 for other models.
         generation: how sequences are made and cached; None for one greedy sequence per prompt and a cache that grows.
         Others as in `Options`.
     """
@@ -193,6 +194,8 @@ class Scenario:
     audio_tokens: int = 0
     pieces: int = 0
     patches: int = 0
+    image_height: int = 0
+    image_width: int = 0
     generation: Generation | None = None
 
     @property
@@ -495,6 +498,7 @@ class Estimate:
         formats: the remarks that state the weights' number format, and why.
         loading: the peak while loading; None where no source documents it.
         host: terms in host memory, per accelerator.
+        convolved: whether the total is a range for want of knowing how cuDNN runs convolutions.
     """
 
     terms: tuple[Term, ...]
@@ -514,6 +518,7 @@ class Estimate:
     formats: tuple[str, ...] = ()
     loading: Loading | None = None
     host: tuple[Term, ...] = ()
+    convolved: bool = False
 
     def __repr__(self) -> str:
         sign = "at least " if self.is_lower_bound else ""

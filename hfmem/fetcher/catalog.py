@@ -14,7 +14,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Final, Literal
 
-from hfmem.fetcher import pipeline_catalog
+from hfmem.fetcher import network_catalog, pipeline_catalog
 from hfmem.fetcher.tensors import Tensors, row
 from hfmem.fetcher.values import Checkpoint, ModelRef, Names
 
@@ -68,7 +68,7 @@ def find(ref: ModelRef) -> Checkpoint | None:
     """The catalog's checkpoint of a model; None if it has none. Ids are case-insensitive, as on the Hub."""
     entry = _entry(ref.model_id)
     if entry is None:
-        return pipeline_catalog.find(ref) or _quantised(ref)
+        return pipeline_catalog.find(ref) or network_catalog.find(ref) or _quantised(ref)
     published = entry.get("published") or {}
     return Checkpoint(
         ref=ref,
@@ -99,14 +99,15 @@ def quantised_of(model_id: str) -> str:
 
 @cache
 def model_ids() -> tuple[str, ...]:
-    """All models in the catalog, in order, then pipelines, then the repositories of GGUF files."""
-    return (*_own(), *pipeline_catalog.model_ids(), *(name for name, _ in _repositories().values()))
+    """All models in the catalog, in order, then pipelines, networks for images, and the repositories of GGUF files."""
+    quantised = (name for name, _ in _repositories().values())
+    return (*_own(), *pipeline_catalog.model_ids(), *network_catalog.model_ids(), *quantised)
 
 
 def originals() -> tuple[str, ...]:
-    """The models and pipelines in the catalog, each once, without the repositories of GGUF files, which are forms of
-    them."""
-    return (*_own(), *pipeline_catalog.model_ids(aliases=False))
+    """The models, pipelines and networks in the catalog, each once, without the repositories of GGUF files, which are
+    forms of them."""
+    return (*_own(), *pipeline_catalog.model_ids(aliases=False), *network_catalog.model_ids())
 
 
 @cache

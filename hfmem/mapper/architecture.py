@@ -15,6 +15,7 @@ from hfmem.mapper.context import context_of
 from hfmem.mapper.defaults import ConfigClass, config_class
 from hfmem.mapper.facts import Facts, MissingFactError
 from hfmem.mapper.families import reader
+from hfmem.mapper.networks import MODEL_TYPE, network_of
 from hfmem.mapper.packing import declared_cache_dtype
 from hfmem.mapper.rotary import rotary_rows
 from hfmem.mapper.tensor_plans import tensor_plan
@@ -35,6 +36,8 @@ def blueprint_of(checkpoint: Checkpoint) -> Blueprint:
             unknown="config.json of a gated model cannot be read without access",
         )
         return Blueprint(architecture=architecture, groups=None)
+    if network_of(checkpoint.config) is not None:  # no layer caches anything
+        return Blueprint(architecture=Architecture(model_type=MODEL_TYPE, layers=()), groups=None)
     return _read(checkpoint.config)
 
 

@@ -18,13 +18,14 @@ from hfmem.fetcher.values import Checkpoint
 from hfmem.mapper.architecture import blueprint_of, finished
 from hfmem.mapper.declared import as_stored
 from hfmem.mapper.holdings import NOT_LOADED, choices_note, files_note, is_gguf, lacks, layout_notes
+from hfmem.mapper.networks import network_of
 from hfmem.mapper.packing import declared_quantisation
 from hfmem.mapper.pipelines.values import Pipeline
 from hfmem.mapper.sizes import model_types
 from hfmem.mapper.structure import Structure
 from hfmem.mapper.tables import from_tensors, from_totals
 from hfmem.mapper.tensor_plans import planned
-from hfmem.mapper.values import Architecture, Certainty, ParameterTable, Quantisation, Tower
+from hfmem.mapper.values import Architecture, Certainty, Network, ParameterTable, Quantisation, Tower
 from hfmem.mapper.weight_notes import broken_files, odd_heads, of_headers, unread_quantisation, unseen_quantisation
 
 if TYPE_CHECKING:
@@ -136,6 +137,16 @@ class Model:
 
         found = layout_of(self.checkpoint, self.architecture)
         return replace(found, resized=self.resized) if found is not None and self.resized else found
+
+    @cached_property
+    def network(self) -> Network | None:
+        """What it is, if it takes images and nothing else, and is one of timm's; None for other models."""
+        return network_of(self.checkpoint.config or {}) if not is_gguf(self.checkpoint) else None
+
+    @property
+    def lengthless(self) -> bool:
+        """Whether it takes no sequence of tokens: a pipeline, or a network for images."""
+        return self.pipeline is not None or self.network is not None
 
     @cached_property
     def tower(self) -> Tower | None:

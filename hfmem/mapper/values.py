@@ -25,6 +25,7 @@ __all__ = [
     "Ffn",
     "Implementations",
     "Layer",
+    "Network",
     "ParameterTable",
     "Quantisation",
     "Source",
@@ -141,6 +142,29 @@ class Layer:
     def elements(self, tokens: int, source: int = 0) -> int:
         """Cached elements of one sequence, over all dtypes."""
         return sum(part.elements for part in self.cache.parts(Seen(tokens=tokens, source=source)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Network:
+    """A network of timm, which takes images and nothing else.
+
+    Attributes:
+        name: of its class in `timm.create_model`.
+        channels, height, width: of the images that its weights were trained with.
+        usual: whether the config does not say so, and timm's own default is taken.
+        fixed: whether the config says that its class takes no other size.
+        dynamic: whether the class is asked to take other sizes all the same (`dynamic_img_size`).
+        changed: further arguments of its class in the config.
+    """
+
+    name: str
+    channels: int
+    height: int
+    width: int
+    usual: bool = False
+    fixed: bool = False
+    dynamic: bool = False
+    changed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Final
 
-from hfmem.options.option import Need, Option
+from hfmem.options.option import Option
 from hfmem.options.panels import SIZE
 
 __all__ = ["USUAL_IMAGE", "MediaOptions", "image_size"]
@@ -65,12 +65,6 @@ class MediaOptions:
             shown=f"{USUAL_IMAGE[0]}x{USUAL_IMAGE[1]}",
             check=_wrong,
             methods=("exact",),
-            needs=(
-                Need(
-                    sentence="needs --images or --video-frames",
-                    met=lambda asked: asked.images is not None or asked.video_frames is not None,
-                ),
-            ),
         ),
     ] = None
     video_frames: Annotated[

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from hfmem.errors import InvalidScenarioError
 
-__all__ = ["MediaError", "MediaLengthError"]
+__all__ = ["ImageSizeError", "LoneImageSizeError", "MediaError", "MediaLengthError", "NetworkError"]
 
 
 class MediaError(InvalidScenarioError):
@@ -34,3 +36,37 @@ class MediaLengthError(InvalidScenarioError):
     def __init__(self, tokens: int, option: str, limit: int) -> None:
         super().__init__()
         self.tokens, self.option, self.limit = tokens, option, limit
+
+
+class LoneImageSizeError(InvalidScenarioError):
+    """A size of images where there are none."""
+
+    usage = True
+
+
+class ImageSizeError(InvalidScenarioError):
+    """Images of a size that a network is not built for.
+
+    Attributes:
+        size: width and height that were asked, in pixels.
+        built: those that it is built for.
+    """
+
+    usage = True
+
+    def __init__(self, size: tuple[int, int], built: tuple[int, int]) -> None:
+        super().__init__()
+        self.size, self.built = size, built
+
+
+class NetworkError(InvalidScenarioError):
+    """What does not go with a network for images.
+
+    Attributes:
+        why: the textbook's formulas, an engine that runs none, or videos and sound.
+        asked: the word for `--runtime`, or the option.
+    """
+
+    def __init__(self, why: Literal["textbook", "engine", "media"], asked: str = "") -> None:
+        super().__init__()
+        self.why, self.asked = why, asked

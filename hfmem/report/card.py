@@ -223,7 +223,7 @@ def _textbook(report: Report, unit: str, width: int) -> list[str]:
     """The result of the original article's formulas for the same scenario."""
     if report.scenario.method == "textbook" or len(report.models) > 1 or report.scenario.dtype is None:
         return []
-    if report.model.pipeline is not None:
+    if report.model.lengthless:
         return []
     if report.scenario.dtype not in TEXTBOOK_PRECISIONS:
         return ["", fold(f"The textbook has no precision for {report.scenario.dtype}.", width)]

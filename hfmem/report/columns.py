@@ -48,8 +48,8 @@ def _group(group: Group) -> Callable[[Report], int | None]:
 
 
 def _seq(report: Report) -> str:
-    """Tokens of a sequence; pipelines have none."""
-    return "" if report.model.pipeline is not None else f"{report.scenario.seq}"
+    """Tokens of a sequence; pipelines and networks for images have none."""
+    return "" if report.model.lengthless else f"{report.scenario.seq}"
 
 
 COLUMNS: Final[tuple[Column, ...]] = (

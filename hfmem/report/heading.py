@@ -52,6 +52,8 @@ def _kind(report: Report) -> str:
     pipeline = report.model.pipeline
     if pipeline is not None:
         return line(pipeline.class_name or ", ".join(one.class_name or one.name for one in pipeline.components))
+    if report.model.network is not None:
+        return line(f"timm's {report.model.network.name}")
     return report.architecture.model_type or "unknown architecture"
 
 
@@ -65,8 +67,8 @@ def _stored(report: Report) -> str:
 
 
 def shape(report: Report) -> str:
-    """Layers and sizes; "" where none is known, and for pipelines."""
-    return "" if report.model.pipeline is not None else _sizes(report.architecture)
+    """Layers and sizes; "" where none is known, and for pipelines and networks for images."""
+    return "" if report.model.lengthless else _sizes(report.architecture)
 
 
 def _sizes(architecture: Architecture) -> str:
@@ -101,7 +103,7 @@ def asked(report: Report) -> str:
     """The scenario: what is done, how much of it, and by which software."""
     scenario = report.scenario
     action, software = _action(scenario)
-    exact = software if report.model.pipeline is not None else f"{software} with {scenario.attention} attention"
+    exact = software if report.model.lengthless else f"{software} with {scenario.attention} attention"
     if scenario.serving is not None:
         exact = scenario.serving.describe()
     exact += _generation(scenario)
@@ -113,6 +115,9 @@ def asked(report: Report) -> str:
     method = "the textbook formulas" if scenario.method == "textbook" else exact
     if report.model.pipeline is not None:
         return f"{action}: {method}" if scenario.serving is not None else f"{action}: batch {scenario.batch}, {method}"
+    if report.model.network is not None:
+        size = f"{scenario.image_width} × {scenario.image_height}"
+        return f"{action}: {scenario.batch:,} image{'s' * (scenario.batch > 1)} of {size} pixels, {method}"
     return f"{action}: batch {scenario.batch} × {scenario.seq:,} tokens{_prompt(scenario)}, {method}"
 
 

@@ -59,14 +59,14 @@ def on_what(estimate: Estimate) -> str:
     """What decides where in its range a total lies."""
     if estimate.training is not None:
         return "how much is paged out to the host"
-    return "how cuDNN runs convolutions" if estimate.phases else "the recipe"
+    return "how cuDNN runs convolutions" if estimate.phases or estimate.convolved else "the recipe"
 
 
 def in_which_case(estimate: Estimate | None) -> str:
     """When a total is at the lower end of its range."""
     if estimate is not None and estimate.training is not None:
         return "if states are paged out"
-    if estimate is not None and estimate.phases:
+    if estimate is not None and (estimate.phases or estimate.convolved):
         return "with some ways to run convolutions"
     return "with some recipes"
 

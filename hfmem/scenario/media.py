@@ -10,7 +10,7 @@ from hfmem.estimator.values import Scenario
 from hfmem.mapper.interpret import Model
 from hfmem.options.media import USUAL_IMAGE, image_size
 from hfmem.options.otherwise import Detail
-from hfmem.refusals.media import MediaError, MediaLengthError
+from hfmem.refusals.media import LoneImageSizeError, MediaError, MediaLengthError
 from hfmem.scenario.options import Options
 
 if TYPE_CHECKING:
@@ -39,6 +39,12 @@ def with_media(scenario: _Any, options: Options, model: Model) -> _Any:
     Raises:
         InvalidScenarioError: they cannot be counted, or exceed the prompt.
     """
+    if model.network is not None:
+        from hfmem.scenario.pictures import with_pictures  # for networks that take nothing but images
+
+        return with_pictures(scenario, options, model.network)
+    if options.image_size is not None and options.images is None and options.video_frames is None:
+        raise LoneImageSizeError
     if not options.images and options.video_frames is None and options.audio_seconds is None:
         return scenario
     rules = _counter(options, model)

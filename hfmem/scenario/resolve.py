@@ -19,6 +19,7 @@ from hfmem.refusals.options import PromptError, UnknownWordError
 from hfmem.scenario.check import check, without_effect
 from hfmem.scenario.media import with_media
 from hfmem.scenario.options import Options
+from hfmem.scenario.pictures import check_network
 from hfmem.scenario.pipelines import check_pipeline
 from hfmem.scenario.runtime import for_model
 from hfmem.scenario.spread import spread
@@ -41,7 +42,7 @@ def resolve(options: Options, model: Model, machine: Machine | None = None) -> S
 
 
 def _resolved(options: Options, model: Model, machine: Machine | None) -> Scenario:
-    lengths = _of_pipeline(options, model) or _lengths(options, model.architecture)
+    lengths = _without_length(options, model) or _lengths(options, model.architecture)
     formats = _formats(options, model, machine)
     if options.train and options.method == "exact":
         return _training(options, model, machine, lengths, formats)
@@ -182,17 +183,19 @@ def _lengths(options: Options, architecture: Architecture) -> _Lengths:
     )
 
 
-def _of_pipeline(options: Options, model: Model) -> _Lengths | None:
-    """The lengths of a pipeline, which has no cache of tokens; None for other models.
+def _without_length(options: Options, model: Model) -> _Lengths | None:
+    """The lengths of a pipeline or a network for images, which have no cache of tokens; None for other models.
 
     Raises:
-        PipelineError: what is asked does not go with the model.
+        PipelineError, NetworkError: what is asked does not go with the model.
     """
     check_pipeline(options, model)
-    if model.pipeline is None:
+    check_network(options, model)
+    if not model.lengthless:
         return None
+    kind = "pipeline" if model.pipeline is not None else "network for images"
     asked = [("--seq", options.seq), ("--prompt", options.prompt), ("--prefill-chunk", options.prefill_chunk)]
-    told = tuple(Otherwise(f"{flag} has no effect: a pipeline has no cache of tokens.") for flag, on in asked if on)
+    told = tuple(Otherwise(f"{flag} has no effect: a {kind} has no cache of tokens.") for flag, on in asked if on)
     return _Lengths(tokens=1, source=None, prompt=None, piece=None, chosen=told)
 
 

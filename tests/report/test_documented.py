@@ -48,6 +48,7 @@ ASKED: tuple[dict[str, Any], ...] = (
     {"gpu": ("T4",)},
     {"model": "Qwen/Qwen3-30B-A3B", "runtime": "vllm", "dtype": "nvfp4", "gpu": ("8GiB",)},
     {"train": "grpo"},
+    {"model": "timm/resnet50.a1_in1k"},
 )
 
 

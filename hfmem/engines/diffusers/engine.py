@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
+from hfmem.engines.convolutions import COPIES, highest
 from hfmem.engines.diffusers.calls import unmeasured
 from hfmem.engines.diffusers.command import python_lines
-from hfmem.engines.diffusers.convolutions import COPIES, highest
 from hfmem.engines.diffusers.options import DiffusersOptions
 from hfmem.engines.diffusers.pipelines import scale_of
 from hfmem.engines.diffusers.quantised import check_quantised

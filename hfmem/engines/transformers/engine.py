@@ -90,6 +90,10 @@ class Transformers:
         return with_assistants_cache(found, scenario)
 
     def activations(self, model: Model, scenario: Scenario, stage: Stage) -> Found:
+        if model.network is not None:
+            from hfmem.engines.transformers.networks import network_activations  # for networks of timm only
+
+            return network_activations(model.network, scenario)
         if scenario.generation is None:
             terms, unknown = activation_terms(model, scenario)
         else:

@@ -36,7 +36,7 @@ def check_split(architecture: Architecture, plan: Parallel, rules: SplitRules, *
     if layers is None:
         _check_blind(plan, rules)
         return
-    if plan.pp * pieces > len(layers):
+    if plan.pp * pieces > max(1, len(layers)):  # what has no layers is one piece
         raise TooManyRanksError("pp", plan.pp, len(layers), "layers", pieces=pieces)
     if rules.ep_needs_experts and plan.ep > 1 and not any(isinstance(layer.ffn, Experts) for layer in layers):
         raise NoExpertsError(plan.ep)

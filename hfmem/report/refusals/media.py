@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from hfmem.refusals.media import MediaError, MediaLengthError
+from hfmem.refusals.media import ImageSizeError, LoneImageSizeError, MediaError, MediaLengthError, NetworkError
 
 __all__ = ["WORDS"]
 
@@ -19,4 +19,31 @@ def _length(error: MediaLengthError) -> str:
     return f"{what}, more than {error.option} {error.limit:,}: ask for --seq {error.tokens:,} or more"
 
 
-WORDS: Final[dict[type, Callable[[Any], str]]] = {MediaError: _media, MediaLengthError: _length}
+def _lone_size(_error: LoneImageSizeError) -> str:
+    return "--image-size needs --images or --video-frames"
+
+
+def _size(error: ImageSizeError) -> str:
+    (width, height), (wide, tall) = error.size, error.built
+    return (
+        f"--image-size {width}x{height}: the network is built for images of {wide} × {tall} pixels, and takes no "
+        "others. Leave --image-size out, or name a folder whose config.json has another img_size or dynamic_img_size "
+        "in model_args"
+    )
+
+
+def _network(error: NetworkError) -> str:
+    if error.why == "textbook":
+        return "the textbook's formulas are for language models, and this is a network for images"
+    if error.why == "media":
+        return f"{error.asked} has no meaning here: this network takes images only. Leave it out"
+    return f"--runtime {error.asked} runs no networks of timm: leave --runtime out"
+
+
+WORDS: Final[dict[type, Callable[[Any], str]]] = {
+    MediaError: _media,
+    MediaLengthError: _length,
+    LoneImageSizeError: _lone_size,
+    ImageSizeError: _size,
+    NetworkError: _network,
+}

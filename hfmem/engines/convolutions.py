@@ -7,12 +7,11 @@ float32 and a T4 are between one and both.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Protocol
 
-from hfmem.engines.diffusers.calls import Taken
 from hfmem.hardware.values import Accelerator
 
-__all__ = ["COPIES", "highest"]
+__all__ = ["COPIES", "Convolved", "highest"]
 
 COPIES: Final = "with copies that a convolution makes of its input and output on a GPU (NHWC)"
 
@@ -23,7 +22,20 @@ and 1 % of the second copy at 4, 8 and 16 images, Stable Diffusion's on a T4 non
 _OLDER: Final = ("maxwell", "pascal", "volta", "turing")
 
 
-def highest(found: Taken, gpu: Accelerator | None, *, images: int, single: bool) -> tuple[int, int]:
+class Convolved(Protocol):
+    """What something with convolutions takes: the highest moment without copies, with the larger one and with both."""
+
+    @property
+    def peak(self) -> int: ...
+
+    @property
+    def once(self) -> int: ...
+
+    @property
+    def copied(self) -> int: ...
+
+
+def highest(found: Convolved, gpu: Accelerator | None, *, images: int, single: bool) -> tuple[int, int]:
     """The lowest and the highest that the peak of a call may be; the same where it is certain.
 
     Args:
