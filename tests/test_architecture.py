@@ -176,6 +176,8 @@ WORDS = {
     "align": "a mode of vLLM's prefix cache",
     "cache_size": "a function's name",
     "ngram": "a method of speculative decoding",
+    "num_frames": "a parameter of pipelines' calls",
+    "num_images": "a key of the JSON contract",
 }
 LOOKED_UP = (
     "interpret",

@@ -147,6 +147,31 @@ SAMPLES: Final[list[tuple[InvalidScenarioError, str]]] = [
         launch.LaunchLineError("x serve m", "program", [("a", "serve"), ("b",)]),
         "'x serve m' is not a launch line of a serve or b",
     ),
+    (pipelines.PipelineClassError("frames", "X"), "X makes images, not videos: leave --num-frames out"),
+    (
+        pipelines.PipelineClassError("images", "X"),
+        "X is given no images beside what it makes: leave --images out (an image that is changed or continued is "
+        "counted without it)",
+    ),
+    (pipelines.PipelineClassError("one", "X"), "X is given one image for each prompt: use --images 1"),
+    (
+        pipelines.PipelineClassError("each", "X"),
+        "X makes one result of each prompt: use --batch instead of --num-images",
+    ),
+    (
+        pipelines.PipelineClassError("offload", "X"),
+        "X cannot offload whole models, as its class has no order for it: use --offload sequential",
+    ),
+    (
+        pipelines.PipelineClassError("edge", "X", "--width", 1001, 16),
+        "--width is 1,001, and X takes only multiples of 16: 992 or 1,008",
+    ),
+    (pipelines.PipelineClassError("coder", "X", "--vae-tiling"), "X does not decode in tiles: leave --vae-tiling out"),
+    (pipelines.PipelineClassError("coder", "", "--vae-slicing"), "the pipeline has no VAE: leave --vae-slicing out"),
+    (
+        pipelines.PipelineClassError("media", option="--audio-seconds"),
+        "a pipeline is given images only: leave --audio-seconds out",
+    ),
     (
         pipelines.PipelineError("training"),
         "this is a diffusion pipeline, and pipelines are not trained here: leave --train out to run it",

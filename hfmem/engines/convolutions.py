@@ -1,8 +1,9 @@
 """Convolutions on accelerators: how much of the copies into another memory layout is certain.
 
 cuDNN runs half-precision convolutions in NHWC, and copies their input and output for it. Readings with one image in
-half precision have both copies on cards from Ampere on (FLUX on an H100, Stable Diffusion on an A100); larger batches,
-float32 and a T4 are between one and both.
+half precision have both copies on cards from Ampere on (FLUX on an H100, Stable Diffusion on an A100). For larger
+batches, float32 and older cards cuDNN's heuristics choose: readings are between one copy and both (FLUX's VAE on an
+H100 takes 28, 27 and 1 % of the second at 4, 8 and 16 images). No rule for how much is known, so the range has both.
 """
 
 from __future__ import annotations
@@ -14,10 +15,6 @@ from hfmem.hardware.values import Accelerator
 __all__ = ["COPIES", "Convolved", "highest"]
 
 COPIES: Final = "with copies that a convolution makes of its input and output on a GPU (NHWC)"
-
-_LARGE: Final = 4
-"""Images from which no reading is higher than half way between one and both copies: FLUX's VAE on an H100 takes 28, 27
-and 1 % of the second copy at 4, 8 and 16 images, Stable Diffusion's on a T4 none at 4."""
 
 _OLDER: Final = ("maxwell", "pascal", "volta", "turing")
 
@@ -49,6 +46,4 @@ def highest(found: Convolved, gpu: Accelerator | None, *, images: int, single: b
     older = gpu is not None and gpu.generation in _OLDER
     if images == 1 and not single and not older:
         return found.copied, found.copied
-    if images >= _LARGE and not single:
-        return found.once, (found.once + found.copied) // 2
     return found.once, found.copied

@@ -6,7 +6,7 @@ from typing import Literal
 
 from hfmem.errors import InvalidScenarioError
 
-__all__ = ["PipelineError"]
+__all__ = ["PipelineClassError", "PipelineError"]
 
 
 class PipelineError(InvalidScenarioError):
@@ -24,3 +24,29 @@ class PipelineError(InvalidScenarioError):
     ) -> None:
         super().__init__()
         self.why, self.runtime, self.runs = why, runtime, runs
+
+
+class PipelineClassError(InvalidScenarioError):
+    """Something that the class of a pipeline does not do.
+
+    Attributes:
+        why: it makes no `frames`, is given no `images` or only `one`, makes one result of `each` prompt, has no order
+            for model `offload`, takes only sides that are multiples of its `edge`, its VAE (`coder`) has no tiles or
+            slices; or pipelines are not given such `media`.
+        subject: the class; "" where the pipeline has no VAE.
+        option: the option that it does not go with.
+        given: its value.
+        multiple: what it has to be a multiple of.
+    """
+
+    def __init__(
+        self,
+        why: Literal["frames", "images", "one", "each", "offload", "edge", "coder", "media"],
+        subject: str = "",
+        option: str = "",
+        given: int = 0,
+        multiple: int = 1,
+    ) -> None:
+        super().__init__()
+        self.why, self.subject, self.option = why, subject, option
+        self.given, self.multiple = given, multiple

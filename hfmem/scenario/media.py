@@ -47,6 +47,8 @@ def with_media(scenario: _Any, options: Options, model: Model) -> _Any:
         raise LoneImageSizeError
     if not options.images and options.video_frames is None and options.audio_seconds is None:
         return scenario
+    if model.pipeline is not None:  # what it is given is no part of a prompt: its engine has its rules
+        return scenario
     rules = _counter(options, model)
     parts = {part.option: part for part in _parts(rules, options)}
     total = sum(part.tokens for part in parts.values())

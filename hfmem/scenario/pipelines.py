@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from hfmem.engines.table import engines, find_engine
 from hfmem.mapper.pipelines.values import PIPELINES
-from hfmem.refusals.pipelines import PipelineError
+from hfmem.refusals.pipelines import PipelineClassError, PipelineError
 from hfmem.scenario.options import Options
 
 if TYPE_CHECKING:
@@ -19,7 +19,8 @@ def check_pipeline(options: Options, model: Model) -> None:
     """Refuse what the kind of the model does not go with.
 
     Raises:
-        PipelineError: training or the textbook's formulas for a pipeline, or an engine that does not run the model.
+        PipelineError: training or the textbook's formulas for a pipeline, an engine that does not run the model.
+        PipelineClassError: videos or sound for one.
     """
     row = find_engine(options.runtime or "")
     mine = row is not None and PIPELINES in row.formats
@@ -31,6 +32,9 @@ def check_pipeline(options: Options, model: Model) -> None:
         raise PipelineError("training")
     if options.method != "exact":
         raise PipelineError("textbook")
+    for flag, given in (("--video-frames", options.video_frames), ("--audio-seconds", options.audio_seconds)):
+        if given is not None:
+            raise PipelineClassError("media", option=flag)
     if row is not None and not mine:
         runs = next((other.name for other in engines() if PIPELINES in other.formats), "")
         raise PipelineError("engine", runtime=row.title, runs=runs)

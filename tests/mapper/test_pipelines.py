@@ -189,6 +189,30 @@ def test_a_components_own_quantisation_counts(hub: Hub) -> None:
     assert weights(model) == {"transformer": 2048 + 256 + 64 + 128}
 
 
+@pytest.mark.parametrize(
+    ("config", "asked", "expected"),
+    [
+        ({}, None, 4 * (4096 + 64)),  # as torch_dtype is float32 where none is given
+        ({}, "bfloat16", 2 * (4096 + 64)),
+        ({"quantization_config": {"quant_method": "torchao", "quant_type": "float8wo"}}, "bfloat16", 4096 + 2 * 64),
+    ],
+)
+def test_bytes_that_no_quantisation_declares_are_cast(
+    hub: Hub, config: dict[str, Any], asked: str | None, expected: int
+) -> None:
+    """`from_pretrained` casts floats of one byte as all others: the parameters of a tiny AutoencoderKL, saved in
+    float8_e4m3fn, are float32 after loading, and bfloat16 with torch_dtype=torch.bfloat16 (diffusers 0.42.1)."""
+    index = {"_class_name": "FluxPipeline", "transformer": ["diffusers", "FluxTransformer2DModel"]}
+    rows = [("blocks.0.ff.weight", "F8_E4M3", (64, 64)), ("norm.weight", "F32" if asked is None else "BF16", (64,))]
+    files = (
+        json_file("model_index.json", index),
+        json_file("transformer/config.json", config),
+        safetensors_file("transformer/diffusion_pytorch_model.safetensors", rows),
+    )
+    hub.put(Repo(id="org/bytes", files=files))
+    assert weights(hfmem.inspect("org/bytes"), dtype=asked) == {"transformer": expected}
+
+
 def test_pickles_are_read_where_there_is_nothing_else(hub: Hub) -> None:
     """Of a component without safetensors, all are taken from `.bin`, as the library takes them."""
     names = (
@@ -325,6 +349,12 @@ def test_a_lora_stands_on_the_pipeline_that_its_card_names(hub: Hub, base: objec
     assert report.parameters is not None
     assert report.parameters.by_component["adapter"] == 2 * 4 * 24
     assert any("A LoRA of rank 4 with 192 parameters, on org/wan" in note for note in report.notes)
+    assert report.estimate.serving is not None
+    lines = str(report.estimate.serving.command).splitlines()
+    assert lines[2:4] == [
+        'pipe = WanPipeline.from_pretrained("org/wan", torch_dtype=torch.bfloat16)',
+        'pipe.load_lora_weights("org/lora")',
+    ]
     again = hfmem.estimate("org/lora", dtype="bfloat16", offline=True)
     assert again.to_dict()["components"] == report.to_dict()["components"]
 

@@ -2,8 +2,12 @@
 `--write` puts it into `docs/diffusers.md`.
 
 `fixtures/measured/pipelines.jsonl` has the readings with their addresses, `pipeline_models.jsonl` the components of the
-models. A reading that is not compared says why (`skipped`). `loaded` is what was allocated after loading: where weights
-were quantised or projections fused, the weights are taken from it, and the rest of the peak is what is compared.
+models. A reading that is not compared says why (`skipped`). There are three kinds:
+
+* `whole`: the peak, against the product's own total without what is not allocated by PyTorch (the CUDA context);
+* `part`: of runs whose weights the product has no answer for (torchao, fused projections), what was allocated besides
+  what there was after loading (`loaded`), against the product's own activations: the share is one of that part;
+* `older`: the same of a release of diffusers whose VAE decodes otherwise (`vae_decode`).
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from statistics import median
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from hfmem.engines.diffusers.engine import ENGINE
 from hfmem.engines.diffusers.settings import PipelineSettings
@@ -40,20 +44,24 @@ _MACHINE: Final = find("T4")
 _T4: Final = _MACHINE.accelerator if _MACHINE is not None else None
 
 Row = dict[str, Any]
+Kind = Literal["whole", "part", "older"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compared:
-    """A reading and the estimate of it, in bytes."""
+    """A reading and the product's own estimate of it, in bytes.
+
+    Attributes:
+        row: the reading.
+        kind: what of it is compared.
+        measured, low, high: of the whole, or of the part above the weights.
+    """
 
     row: Row
+    kind: Kind
+    measured: int
     low: int
     high: int
-
-    @property
-    def measured(self) -> int:
-        """The reading."""
-        return int(self.row["peak"])
 
     @property
     def wide(self) -> bool:
@@ -62,16 +70,16 @@ class Compared:
 
     @property
     def error(self) -> float:
-        """How far the reading is outside of the range, as a share of it; of one number, how far it is off."""
+        """How far the estimate is from the reading, as a share of it: negative if it is too low; 0 in the range."""
         if self.low <= self.measured <= self.high:
             return 0.0
         nearest = self.low if self.measured < self.low else self.high
-        return abs(nearest / self.measured - 1)
+        return nearest / self.measured - 1
 
     @property
     def close(self) -> bool:
         """Whether it is an answer within 5 %."""
-        return not self.wide and self.error <= 0.05
+        return not self.wide and abs(self.error) <= 0.05
 
 
 @cache
@@ -174,18 +182,15 @@ def compared() -> tuple[Compared, ...]:
 
 def _compared(row: Row) -> Compared:
     found = _estimate(row)
-    context = sum(term.nbytes for term in found.terms if not term.allocated)
-    low, high = found.low - context, found.total - context
-    weights = sum(term.nbytes for term in found.terms if term.group == "weights" and term.phase is None)
-    if "vae_decode" in row:  # an older release, whose VAE was recorded as the probe does it
-        beside = sum(term.nbytes for term in found.terms if term.phase is not None)
-        low, high = low + found.spared - beside + row["vae_decode"], high - beside + row["vae_decode"]
-    replaced = row.get("quantisation") or "fuse_qkv True" in row.get("note", "")
-    if replaced and "loaded" in row:
-        low, high = low - weights + row["loaded"], high - weights + row["loaded"]
-    if row.get("quantisation") and row["model"].endswith("FLUX.1-dev"):  # quantised on the card
-        low, high = max(low, weights), max(high, weights)
-    return Compared(row=row, low=low, high=high)
+    if "vae_decode" in row:
+        kind: Kind = "older"
+    else:
+        kind = "part" if row.get("quantisation") or "fuse_qkv True" in row.get("note", "") else "whole"
+    if kind == "whole":
+        context = sum(term.nbytes for term in found.terms if not term.allocated)
+        return Compared(row=row, kind=kind, measured=row["peak"], low=found.low - context, high=found.total - context)
+    high = sum(term.nbytes for term in found.terms if term.phase is not None)
+    return Compared(row=row, kind=kind, measured=row["peak"] - row["loaded"], low=high - found.spared, high=high)
 
 
 def _names() -> Iterator[str]:
@@ -194,7 +199,7 @@ def _names() -> Iterator[str]:
 
 def table() -> str:
     """The table in Markdown."""
-    lines = ["| model | run | measured | estimate | off |", "|---|---|---:|---:|---:|"]
+    lines = ["| model | run | compared | measured | estimate | off |", "|---|---|---|---:|---:|---:|"]
     for found in compared():
         row = found.row
         run = [f"{row['height']} × {row['width']}"]
@@ -204,21 +209,34 @@ def table() -> str:
         run += [f"offload {row['offload']}"] if row.get("offload", "none") != "none" else []
         low, high = found.low / GIB, found.high / GIB
         shown = f"{high:.2f}" if high - low < 0.005 else f"{low:.2f} to {high:.2f}"
-        off = "too wide" if found.wide else f"{100 * found.error:.1f} %"
-        lines.append(f"| {row['model']} | {', '.join(run)} | {found.measured / GIB:.2f} | {shown} | {off} |")
+        off = f"{100 * found.error:+.1f} %" + (", too wide" if found.wide else "")
+        cells = [row["model"], ", ".join(run), _WORDS[found.kind], f"{found.measured / GIB:.2f}", shown, off]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
+_WORDS: Final[dict[Kind, str]] = {"whole": "peak", "part": "above the weights", "older": "above, older release"}
+_TOLD: Final[dict[Kind, str]] = {
+    "whole": "the whole peak",
+    "part": "what is above the weights of runs with torchao's or fused ones, as a share of that part",
+    "older": "the same, of releases of diffusers whose VAE decodes otherwise",
+}
+
+
 def summary() -> str:
-    """The medians by model, and how many are close."""
-    found = compared()
+    """By kind: the medians by model, how many are close, and the lowest and highest."""
     lines = []
-    for name in _names():
-        errors = [each.error for each in found if each.row["model"] == name]
-        if errors:
-            lines.append(f"{name}: {len(errors)} readings, median {100 * median(errors):.1f} % off")
-    close = sum(each.close for each in found)
-    lines.append(f"{close} of {len(found)} readings are within 5 %, or in a range of at most 10 %")
+    for kind, words in _TOLD.items():
+        found = [each for each in compared() if each.kind == kind]
+        close, errors = sum(each.close for each in found), [100 * each.error for each in found]
+        lines.append(
+            f"{words}: {close} of {len(found)} readings are within 5 % and in a range of at most 10 %; the estimate is "
+            f"{min(errors):+.1f} to {max(errors):+.1f} % off"
+        )
+        for name in _names():
+            of = [100 * abs(each.error) for each in found if each.row["model"] == name]
+            if of:
+                lines.append(f"{name} ({_WORDS[kind]}): {len(of)} readings, median {median(of):.1f} % off")
     return "\n".join(lines)
 
 

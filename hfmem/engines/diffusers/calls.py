@@ -16,20 +16,26 @@ from hfmem.mapper.pipelines.sizes import sizes, unlike
 from hfmem.mapper.pipelines.values import Component
 from hfmem.mapper.values import Certainty
 
-__all__ = ["Call", "Taken", "outputs_of", "rows", "taken", "tiles_of", "unmeasured"]
+__all__ = ["Call", "Taken", "rows", "taken", "tiles_of", "unmeasured"]
 
 _HALVES: Final = 2  # float32 is twice as large where it was not measured
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """Sizes of a call: batch of the network, latents, text tokens."""
+    """Sizes of a call: batch of the network, latents, text tokens, and latent pixels of input images joined to them."""
 
     batch: int
     height: int = 1
     width: int = 1
     frames: int = 1
     text: int = 0
+    joined: int = 0
+
+    @property
+    def pixels(self) -> int:
+        """Latent pixels of a frame, with those that are joined to them."""
+        return self.height * self.width + self.joined
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,12 +121,6 @@ def unmeasured(component: Component, method: str = "forward") -> str:
     return f"calls of {component.class_name}{config} are not measured"
 
 
-def outputs_of(component: Component, call: Call, *, single: bool, method: str) -> int:
-    """Bytes of what a call returns; 0 for a class that is not measured."""
-    found = taken(component, call, single=single, method=method)
-    return 0 if found is None else found.outputs
-
-
 def tiles_of(component: Component) -> Mapping[str, Any]:
     """The sizes of tiles that the class has by default."""
     row, _ = _row(component, "decode", single=False)
@@ -142,7 +142,7 @@ def _linear(row: Mapping[str, float], have: Mapping[str, float]) -> float:
 
 
 def _monomial(name: str, call: Call) -> float:
-    pixels = call.height * call.width
+    pixels = call.pixels
     parts = {"1": 1, "B": call.batch, "P": pixels, "F": call.frames, "N": pixels * call.frames, "T": call.text}
     found = 1.0
     for letter in name:
@@ -162,7 +162,7 @@ def _words(table: Mapping[str, Mapping[str, float]], have: Mapping[str, float], 
 def _parts(
     table: Mapping[str, Mapping[str, float]], have: Mapping[str, float], call: Call
 ) -> Iterator[tuple[float, str]]:
-    values = {"B": call.batch, "P": call.height * call.width, "F": call.frames, "T": call.text}
+    values = {"B": call.batch, "P": call.pixels, "F": call.frames, "T": call.text}
     values["N"] = values["P"] * values["F"]
     for name, row in table.items():
         each = _linear(row, have)

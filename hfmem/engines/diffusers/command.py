@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
+from hfmem.engines.diffusers.classes import pipeline_row
 from hfmem.engines.diffusers.quantised import python_imports, python_mapping
 from hfmem.engines.diffusers.settings import settings_of
 from hfmem.engines.diffusers.stages import Run
 from hfmem.estimator.values import Scenario
+from hfmem.estimator.weights.components import component_dtype
 from hfmem.mapper.interpret import Model
+from hfmem.mapper.pipelines.values import Pipeline
 
 __all__ = ["OFFLOADS", "python_lines"]
 
@@ -20,31 +24,100 @@ OFFLOADS: Final = {
 }
 
 
-def python_lines(model: Model, scenario: Scenario, run: Run, dtype: str | None) -> str:
+def python_lines(model: Model, scenario: Scenario, run: Run) -> str:
     """The lines."""
-    return "\n".join(_lines(model, scenario, run, dtype))
+    return "\n".join(_lines(model, scenario, run))
 
 
-def _lines(model: Model, scenario: Scenario, run: Run, dtype: str | None) -> Iterator[str]:
-    asked = settings_of(scenario)
-    if model.pipeline is None:
+def _lines(model: Model, scenario: Scenario, run: Run) -> Iterator[str]:
+    pipeline, asked = model.pipeline, settings_of(scenario)
+    if pipeline is None:
         return
-    name = model.pipeline.class_name or "DiffusionPipeline"
+    class_name, name = pipeline.class_name or "DiffusionPipeline", model.checkpoint.ref.model_id
+    given = _given(pipeline, run)
     yield "import torch"
-    yield from python_imports(model.pipeline, scenario, name)
-    kind = f", torch_dtype=torch.{dtype}" if dtype else ""
-    if quantised := python_mapping(model.pipeline, scenario):
+    yield from python_imports(pipeline, scenario, class_name)
+    loaders = sorted({f"load_{_file(each)}" for each in given})
+    if loaders:
+        yield f"from diffusers.utils import {', '.join(loaders)}"
+    kind = _dtypes(pipeline, scenario)
+    if quantised := python_mapping(pipeline, scenario):
         yield f"quantised = {quantised}"
         kind += ", quantization_config=quantised"
-    yield f'pipe = {name}.from_pretrained("{model.checkpoint.ref.model_id}"{kind})'
+    yield f'pipe = {class_name}.from_pretrained("{pipeline.base or name}"{kind})'
+    if pipeline.base:
+        yield f'pipe.load_lora_weights("{name}")'
     yield OFFLOADS.get(asked.offload, 'pipe.to("cuda")')
     if asked.vae_tiling:
         yield "pipe.vae.enable_tiling()"
     if asked.vae_slicing:
         yield "pipe.vae.enable_slicing()"
-    sizes = f"height={run.height}, width={run.width}"
-    frames = f", num_frames={run.frames}" if run.frames is not None else ""
-    several = (
-        f", num_{'videos' if run.frames is not None else 'images'}_per_prompt={run.batch}" if run.batch > 1 else ""
-    )
-    yield f'pipe(prompt="...", {sizes}{frames}{several})'
+    for name_ in given:
+        yield f'{name_} = load_{_file(name_)}("...")'
+    yield f"pipe({', '.join(_arguments(pipeline, scenario, run))})"
+
+
+def _dtypes(pipeline: Pipeline, scenario: Scenario) -> str:
+    """`torch_dtype`: one, or a dict where the components run in several; "" where it is unknown."""
+    found = {
+        one.name: dtype
+        for one in pipeline.components
+        if one.kind != "adapter" and one.quantisation is None and (dtype := component_dtype(one, scenario)) is not None
+    }
+    if not found:
+        return ""
+    usual = Counter(found.values()).most_common(1)[0][0]
+    others = {name: dtype for name, dtype in found.items() if dtype != usual}
+    if not others:
+        return f", torch_dtype=torch.{usual}"
+    each = ", ".join(f'"{name}": torch.{dtype}' for name, dtype in others.items())
+    return f', torch_dtype={{{each}, "default": torch.{usual}}}'
+
+
+def _takes(pipeline: Pipeline) -> tuple[str, ...]:
+    """The parameters of the pipeline's call, as far as they matter; of an unknown class the usual ones."""
+    return tuple(pipeline_row(pipeline.class_name).get("takes", _USUAL))
+
+
+_USUAL: Final = ("prompt", "height", "width", "num_frames", "num_images_per_prompt")
+_FILES: Final = ("image", "mask_image", "control_image", "video")
+
+
+def _given(pipeline: Pipeline, run: Run) -> tuple[str, ...]:
+    """The images and videos that its call is given."""
+    if not (run.images or run.defaults.encodes or pipeline.of("controlnet")):
+        return ()
+    return tuple(name for name in _takes(pipeline) if name in _FILES)
+
+
+def _file(name: str) -> str:
+    return "video" if name == "video" else "image"
+
+
+def _arguments(pipeline: Pipeline, scenario: Scenario, run: Run) -> Iterator[str]:
+    takes, prompts = _takes(pipeline), scenario.batch
+    for name in _given(pipeline, run):
+        yield f"{name}={name}" if name != "image" or run.images < 2 else f"image=[image] * {run.images}"
+    if "prompt" in takes:
+        yield 'prompt="..."' if prompts == 1 else f'prompt=["..."] * {prompts}'
+    yield from _guidance(pipeline, run)
+    sizes = {"height": run.height, "width": run.width, "num_frames": run.frames}
+    yield from (f"{name}={size}" for name, size in sizes.items() if name in takes and size is not None)
+    each = next((name for name in takes if name.endswith("_per_prompt")), "")
+    if each and run.batch > prompts:
+        yield f"{each}={run.batch // prompts}"
+
+
+_WITHOUT: Final = 1.0
+_WITH: Final = 4.0  # any number above 1 runs the network for the negative prompt
+
+
+def _guidance(pipeline: Pipeline, run: Run) -> Iterator[str]:
+    """The arguments that switch guidance on or off, where the class's default does not."""
+    scale = next((name for name in ("true_cfg_scale", "guidance_scale") if name in _takes(pipeline)), "")
+    if not scale:
+        return
+    if run.guided and scale == "true_cfg_scale":
+        yield 'negative_prompt="..."'  # without one, the scale has no effect
+    if run.guided != run.defaults.guided:
+        yield f"{scale}={_WITH if run.guided else _WITHOUT}"

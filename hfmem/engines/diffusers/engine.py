@@ -8,12 +8,14 @@ from typing import Any, Final
 
 from hfmem.engines.convolutions import COPIES, highest
 from hfmem.engines.diffusers.calls import unmeasured
+from hfmem.engines.diffusers.classes import edge_of
 from hfmem.engines.diffusers.command import python_lines
 from hfmem.engines.diffusers.options import DiffusersOptions
 from hfmem.engines.diffusers.pipelines import scale_of
 from hfmem.engines.diffusers.quantised import check_quantised
+from hfmem.engines.diffusers.refused import check
 from hfmem.engines.diffusers.releases import MEASURED, of_another
-from hfmem.engines.diffusers.resident import host_terms, resident
+from hfmem.engines.diffusers.resident import host_terms, moments, resident
 from hfmem.engines.diffusers.settings import PipelineSettings, settings_of
 from hfmem.engines.diffusers.stages import Run, Stage, run_of, stages
 from hfmem.engines.protocol import Engine, Shape, Suggestions
@@ -32,7 +34,7 @@ from hfmem.estimator.values import (
     Term,
     total_of,
 )
-from hfmem.estimator.weights.components import component_dtype, component_terms
+from hfmem.estimator.weights.components import component_terms
 from hfmem.estimator.weights.kept import PLAIN, Kept
 from hfmem.hardware.values import Accelerator
 from hfmem.mapper.interpret import Model
@@ -79,8 +81,8 @@ class Diffusers:
         return dtype, ""
 
     def sizes(self, options: Any) -> tuple[int, int | None]:
-        """Images at once."""
-        return options.num_images or options.batch, options.seq
+        """Prompts at once."""
+        return options.batch, options.seq
 
     def settings(self, options: object, gpu: Accelerator | None, length: int) -> Settings | None:
         if not isinstance(options, DiffusersOptions):
@@ -93,13 +95,15 @@ class Diffusers:
             return settings
         check_quantised(model.pipeline, scenario, settings.offload)
         run = run_of(model.pipeline, scenario)
+        check(model.pipeline, settings, run)
         return replace(
             settings,
+            images=run.images,
             height=run.height,
             width=run.width,
             num_frames=run.frames,
             guidance=run.guided,
-            chosen=tuple(_chosen(settings, run)),
+            chosen=tuple(_chosen(settings, run, model.pipeline.class_name)),
         )
 
     def shapes(self, model: Model, scenario: Scenario) -> tuple[Shape, ...]:
@@ -133,19 +137,18 @@ class Diffusers:
         weights, unknown = component_terms(model.pipeline, scenario)
         fixed = overhead_terms(scenario.gpu, scenario.parallel)
         found = stages(model.pipeline, scenario)
-        unknown += _unmeasured(model.pipeline, found)
+        run = run_of(model.pipeline, scenario)
+        unknown += (*_unmeasured(model.pipeline, found), *_cached(run))
         how = settings_of(scenario).offload
         if not found:
             return Estimate(terms=(*weights, *fixed), unknown=tuple(unknown), kv_cache_per_token=0, kv_cache_fixed=0)
         ends = []
-        for stage in found:
-            on_card = (*resident(weights, model.pipeline, stage, scenario, how), *fixed)
-            low, high = ((*on_card, *_terms(stage, scenario.gpu, high=end)) for end in (False, True))
-            ends.append((stage, high, low))
+        for moment in moments(model.pipeline, found, how, guided=run.guided):
+            on_card = (*resident(weights, model.pipeline, moment, scenario, how), *fixed)
+            low, high = ((*on_card, *_terms(moment.stage, scenario.gpu, high=end)) for end in (False, True))
+            ends.append((moment.stage, high, low))
         stage, top, _ = max(ends, key=lambda end: total_of(end[1]))
         least = max(total_of(end[2]) for end in ends)
-        run = run_of(model.pipeline, scenario)
-        dtype = next((component_dtype(each, scenario) for each in model.pipeline.denoisers), scenario.dtype)
         return Estimate(
             terms=top,
             unknown=tuple(unknown),
@@ -160,31 +163,32 @@ class Diffusers:
                 kv_pool=None,
                 kv_tokens=None,
                 max_concurrency=None,
-                command=python_lines(model, scenario, run, dtype),
+                command=python_lines(model, scenario, run),
             ),
         )
 
 
-_EDGE: Final = 16
-"""Pixels that sides are multiples of: eight of a VAE, in patches of two."""
+_EDGE: Final = 16  # pixels between the sizes that are tried
 
 
 def _shapes(run: Run, pipeline: Pipeline, scenario: Scenario) -> Iterator[Shape]:
     longer, asked = max(run.height, run.width), settings_of(scenario)
+    edge = max(_EDGE, edge_of(pipeline, scale_of(pipeline.vae)[0])[0])
 
     def sides(number: int) -> tuple[int, int]:
-        height, width = (max(1, round(number * side / longer)) * _EDGE for side in (run.height, run.width))
+        height, width = (max(1, round(number * side / longer)) * edge for side in (run.height, run.width))
         return height, width
 
     def resized(number: int) -> Scenario:
         height, width = sides(number)
         return replace(scenario, serving=replace(asked, height=height, width=width))
 
-    yield Shape(
-        most=1024,
-        at=resized,
-        sizes=lambda number: (("height", sides(number)[0]), ("width", sides(number)[1])),
-    )
+    if not run.defaults.fixed:
+        yield Shape(
+            most=1024,
+            at=resized,
+            sizes=lambda number: (("height", sides(number)[0]), ("width", sides(number)[1])),
+        )
     if run.frames is None:
         return
     step = scale_of(pipeline.vae)[1]
@@ -195,11 +199,21 @@ def _shapes(run: Run, pipeline: Pipeline, scenario: Scenario) -> Iterator[Shape]
     )
 
 
-def _chosen(asked: PipelineSettings, run: Run) -> Iterator[str]:
+def _chosen(asked: PipelineSettings, run: Run, name: str) -> Iterator[str]:
     if of_another(asked.version):
         yield Otherwise(
             f"--diffusers-version {asked.version}: classes and their defaults are those of diffusers {MEASURED}, which "
             "are measured; another release may take more or less."
+        )
+    given = (asked.height or run.height, asked.width or run.width)
+    if given != (run.height, run.width):
+        yield Otherwise(f"{name} makes {run.width} × {run.height} of --width {given[1]} --height {given[0]}.")
+    if run.images:
+        wide, high = asked.image
+        plural = "image" if run.images == 1 else "images"
+        yield Detail(
+            f"--images {run.images}: {plural} of {wide} × {high}, which the network is given beside what it makes as "
+            f"{run.image[1]} × {run.image[0]}."
         )
     of = f"the default of the pipeline ({run.defaults.source})" if run.defaults.known else "a usual size"
     if asked.height is None or asked.width is None:
@@ -263,6 +277,11 @@ def _unmeasured(pipeline: Pipeline, found: Sequence[Stage]) -> Iterator[tuple[Gr
             )
     if not pipeline.denoisers:
         yield "activations", "the pipeline's denoiser is unknown"
+
+
+def _cached(run: Run) -> Iterator[tuple[Group, str]]:
+    if run.images and run.defaults.joins.get("cached"):
+        yield "activations", "the keys and values of the input images, which the pipeline keeps"
 
 
 def _notes(run: Run) -> Iterator[str]:

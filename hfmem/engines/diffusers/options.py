@@ -41,7 +41,12 @@ class DiffusersOptions:
     ] = None
     num_images: Annotated[
         int | None,
-        _option(help="Images or videos that are made at once, as --batch", shown="--batch", least=1, most=10_000),
+        _option(
+            help="Images or videos for each of the --batch prompts (num_images_per_prompt)",
+            shown="1",
+            least=1,
+            most=10_000,
+        ),
     ] = None
     guidance: Annotated[
         bool | None,

@@ -1,19 +1,13 @@
-"""What each class of pipelines does by default: sizes, guidance, length of the text.
-
-`hfmem/data/diffusers_pipelines.jsonl` is read from the source of diffusers by
-`python -m hfmem.probe.diffusers.pipelines`.
-"""
+"""What each class of pipelines does by default: sizes, guidance, length of the text."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
+from dataclasses import dataclass, field
 from math import ceil
 from typing import Any, Final
 
+from hfmem.engines.diffusers.classes import pipeline_row
 from hfmem.mapper.pipelines.sizes import embeds_guidance, list_length, number, own_frames
 from hfmem.mapper.pipelines.values import Component, Pipeline
 
@@ -51,7 +45,10 @@ class Defaults:
         guided: whether it runs the network for a negative prompt.
         networks: by how much guidance multiplies the batch of the network (1 where it calls it twice).
         text: tokens of the prompt that the network is given.
-        encodes: whether the VAE encodes an image before.
+        encodes: whether the VAE encodes an image of the same size before.
+        joins: how input images are joined to what the network works on (`images` of the class's own example, their
+            `area` or `sizes`, the area of those in the `prompt`); empty for classes that join none.
+        fixed: whether the class scales what it makes to an area of its own.
         source: where that is from.
         known: whether the class is in the table.
     """
@@ -64,19 +61,15 @@ class Defaults:
     text: int
     encodes: bool
     source: str
+    fixed: bool = False
+    joins: Mapping[str, Any] = field(default_factory=dict)
     known: bool = True
-
-
-@cache
-def _row(name: str) -> Mapping[str, Any]:
-    text = (files("hfmem.data") / "diffusers_pipelines.jsonl").read_text(encoding="utf-8")
-    mark = f'{{"pipeline": "{name}",'
-    return next((json.loads(line) for line in text.splitlines() if line.startswith(mark)), {})
 
 
 def defaults_of(pipeline: Pipeline) -> Defaults:
     """The defaults of a pipeline."""
-    row = _row(pipeline.class_name)
+    row = pipeline_row(pipeline.class_name)
+    joins = row.get("joins", {})
     height, width = (_pixels(row, side, pipeline) for side in ("height", "width"))
     guided = _guided(row, pipeline)
     return Defaults(
@@ -86,15 +79,12 @@ def defaults_of(pipeline: Pipeline) -> Defaults:
         guided=guided,
         networks=int(row.get("concatenates", 1)),
         text=_text(row, pipeline),
-        encodes=bool(row.get("encodes")) and not _from_text(pipeline.class_name),
+        encodes=bool(row.get("encodes")) and not joins,
+        fixed="area" in row,
+        joins=joins,
         source=str(row.get("source", "")),
         known=bool(row),
     )
-
-
-def _from_text(name: str) -> bool:
-    """Whether images are only an additional input of the class."""
-    return name in ("Flux2Pipeline", "Flux2KleinPipeline")
 
 
 def _guided(row: Mapping[str, Any], pipeline: Pipeline) -> bool:

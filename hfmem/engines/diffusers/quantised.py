@@ -65,6 +65,7 @@ def _positions(component: Component, call: Call, vae: Component | None) -> int:
     """Tokens of latents and text in a call, at most."""
     along, down, right = patches(component, vae)
     latent = ceil(call.frames / along) * ceil(call.height / down) * ceil(call.width / right)
+    latent += ceil(call.joined / (down * right))
     return call.batch * (latent + call.text)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from hfmem.engines.diffusers.options import DiffusersOptions
 from hfmem.estimator.values import Scenario
+from hfmem.options.media import USUAL_IMAGE, MediaOptions, image_size
 
 __all__ = ["RELEASE", "PipelineSettings", "settings_of"]
 
@@ -16,7 +17,13 @@ RELEASE = "0.42"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PipelineSettings:
-    """What was asked; None is the default of the pipeline's class."""
+    """What was asked; None is the default of the pipeline's class.
+
+    Attributes:
+        images: input images that are joined to what the network works on.
+        image: width and height of each.
+        each: images or videos of one prompt.
+    """
 
     height: int | None = None
     width: int | None = None
@@ -26,6 +33,9 @@ class PipelineSettings:
     vae_tiling: bool = False
     vae_slicing: bool = False
     version: str | None = None
+    images: int | None = None
+    image: tuple[int, int] = USUAL_IMAGE
+    each: int = 1
     chosen: tuple[str, ...] = ()
 
     def describe(self) -> str:
@@ -38,6 +48,8 @@ class PipelineSettings:
             "height": self.height,
             "width": self.width,
             "frames": self.num_frames,
+            "num_images": self.each,
+            "images": self.images,
             "guidance": self.guidance,
             "offload": self.offload,
             "vae_tiling": self.vae_tiling,
@@ -47,6 +59,7 @@ class PipelineSettings:
     @classmethod
     def of(cls, options: DiffusersOptions) -> PipelineSettings:
         """The settings of the options."""
+        media = options if isinstance(options, MediaOptions) else None
         return cls(
             height=options.height,
             width=options.width,
@@ -56,6 +69,9 @@ class PipelineSettings:
             vae_tiling=options.vae_tiling,
             vae_slicing=options.vae_slicing,
             version=options.diffusers_version,
+            images=media.images if media is not None else None,
+            image=image_size(media.image_size) if media is not None and media.image_size else USUAL_IMAGE,
+            each=options.num_images or 1,
         )
 
 

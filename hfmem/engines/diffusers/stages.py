@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import sqrt
 from typing import Final, Literal
 
 from hfmem.dtypes import find_dtype
 from hfmem.engines.diffusers.calls import Call, Taken, taken
+from hfmem.engines.diffusers.classes import coder_row, edge_of, made, pipeline_row, scaled
 from hfmem.engines.diffusers.decoding import Coder, tiling
 from hfmem.engines.diffusers.pipelines import Defaults, defaults_of, denoised, latents, scale_of
 from hfmem.engines.diffusers.quantised import workspace
 from hfmem.engines.diffusers.settings import PipelineSettings, settings_of
 from hfmem.estimator.values import Scenario
 from hfmem.estimator.weights.components import component_dtype
-from hfmem.mapper.pipelines.sizes import flag, patches
+from hfmem.mapper.pipelines.sizes import flag, merged_patch, patches
 from hfmem.mapper.pipelines.values import Component, Pipeline
 
 __all__ = ["Run", "Stage", "run_of", "stages"]
@@ -35,6 +37,9 @@ class Run:
         guided: whether guidance is used.
         text: tokens of the text.
         defaults: of the class.
+        images: input images that the network is given beside the latents.
+        image: height and width of each, as the pipeline scales it.
+        shown: tokens of them in the prompt, which the text encoder reads.
     """
 
     height: int
@@ -45,6 +50,14 @@ class Run:
     guided: bool
     text: int
     defaults: Defaults
+    images: int = 0
+    image: tuple[int, int] = (0, 0)
+    shown: int = 0
+
+    @property
+    def prompt(self) -> int:
+        """Tokens of the prompt with those of the images in it."""
+        return self.text + self.shown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,16 +90,39 @@ def run_of(pipeline: Pipeline, scenario: Scenario) -> Run:
     asked, usual = settings_of(scenario), defaults_of(pipeline)
     guided = usual.guided if asked.guidance is None else asked.guidance
     frames = usual.frames if asked.num_frames is None else asked.num_frames
+    edge, _ = edge_of(pipeline, scale_of(pipeline.vae)[0])
+    height, width = made(pipeline, asked.height or usual.height, asked.width or usual.width, edge)
+    images = _images(asked, usual)
+    wide, high = asked.image
     return Run(
-        height=asked.height or usual.height,
-        width=asked.width or usual.width,
+        height=height,
+        width=width,
         frames=frames,
-        batch=scenario.batch,
-        network=scenario.batch * (usual.networks if guided else 1),
+        batch=scenario.batch * asked.each,
+        network=scenario.batch * asked.each * (usual.networks if guided else 1),
         guided=guided,
         text=scenario.prompt or usual.text,
         defaults=usual,
+        images=images,
+        image=scaled(usual.joins, high, wide, edge) if images else (0, 0),
+        shown=images * _shown(pipeline, usual.joins.get("prompt"), high / wide) if images else 0,
     )
+
+
+def _images(asked: PipelineSettings, usual: Defaults) -> int:
+    if not usual.joins:
+        return 0
+    return int(usual.joins["images"]) if asked.images is None else asked.images
+
+
+def _shown(pipeline: Pipeline, area: int | None, ratio: float) -> int:
+    """Tokens of an image in the prompt: patches of the encoder's tower, merged (transformers 5.24, Qwen2-VL's
+    `smart_resize`: sides are rounded to whole merged patches)."""
+    if area is None or not pipeline.text_encoders:
+        return 0
+    side = merged_patch(pipeline.text_encoders[0])
+    height, width = sqrt(area * ratio), sqrt(area / ratio)
+    return max(1, round(height / side)) * max(1, round(width / side))
 
 
 def stages(pipeline: Pipeline, scenario: Scenario) -> tuple[Stage, ...]:
@@ -94,7 +130,7 @@ def stages(pipeline: Pipeline, scenario: Scenario) -> tuple[Stage, ...]:
     run, asked = run_of(pipeline, scenario), settings_of(scenario)
     return (
         *_text(pipeline, scenario, run),
-        *(_vae(pipeline, scenario, run, asked, "vae_encode") if run.defaults.encodes else ()),
+        *(_vae(pipeline, scenario, run, asked, "vae_encode") if run.defaults.encodes or run.images else ()),
         *_denoise(pipeline, scenario, run),
         *_vae(pipeline, scenario, run, asked, "vae_decode"),
     )
@@ -107,7 +143,7 @@ def _single(component: Component, scenario: Scenario) -> bool:
 def _text(pipeline: Pipeline, scenario: Scenario, run: Run) -> Iterator[Stage]:
     for component in pipeline.text_encoders:
         clip = component.class_name.startswith("CLIPText")
-        call = Call(batch=1, text=_CLIP_TOKENS if clip else run.text)
+        call = Call(batch=scenario.batch, text=_CLIP_TOKENS if clip else run.prompt)
         single = _single(component, scenario)
         yield Stage(name="text", component=component, found=_encoder(component, call, single=single), single=single)
 
@@ -151,7 +187,9 @@ def _denoise(pipeline: Pipeline, scenario: Scenario, run: Run) -> Iterator[Stage
         height, width, frames = denoised(component, (run.height, run.width, run.frames), pipeline.vae)
         along = patches(component, pipeline.vae)[0]
         frames = -(-frames // along) * along  # pipelines pad latents to whole patches
-        call = Call(batch=run.network, height=height, width=width, frames=frames, text=run.text)
+        call = Call(
+            batch=run.network, height=height, width=width, frames=frames, text=run.prompt, joined=_joined(pipeline, run)
+        )
         found = taken(component, call, single=single)
         latent = 0 if found is None else found.outputs * run.batch // run.network
         yield Stage(
@@ -165,18 +203,29 @@ def _denoise(pipeline: Pipeline, scenario: Scenario, run: Run) -> Iterator[Stage
         )
 
 
+def _joined(pipeline: Pipeline, run: Run) -> int:
+    """Latent pixels of the input images."""
+    spatial = scale_of(pipeline.vae)[0]
+    return run.images * (run.image[0] // spatial) * (run.image[1] // spatial)
+
+
 def _vae(
     pipeline: Pipeline, scenario: Scenario, run: Run, asked: PipelineSettings, name: Literal["vae_encode", "vae_decode"]
 ) -> Iterator[Stage]:
     vae = pipeline.vae
     if vae is None:
         return
-    height, width, frames = latents(run.height, run.width, run.frames, vae)
+    encodes = name == "vae_encode"
+    if encodes and run.images:  # one after another, each for all images that are made
+        height, width, frames = latents(*run.image, None, vae)
+    else:
+        height, width, frames = latents(run.height, run.width, run.frames, vae)
     dtype = component_dtype(vae, scenario)
-    upcast = flag(vae, "force_upcast") and dtype == "float16" and "XL" in pipeline.class_name
+    upcast = _upcast(pipeline, vae, name.removeprefix("vae_"), dtype)
     single = dtype == "float32" or upcast
     scale = scale_of(vae)
-    call = Call(batch=run.batch, height=height, width=width, frames=frames)
+    batch = 1 if encodes and run.images else run.batch
+    call = Call(batch=batch, height=height, width=width, frames=frames)
     coder = Coder(
         vae=vae,
         single=single,
@@ -187,8 +236,22 @@ def _vae(
     )
     found = coder.taken(call)
     grown = _elements(vae) * _extra(dtype) if upcast else 0
-    batch = 1 if asked.vae_slicing else run.batch
-    yield Stage(name=name, component=vae, found=found, single=single, batch=batch, doubled=grown)
+    yield Stage(
+        name=name,
+        component=vae,
+        found=found,
+        single=single,
+        batch=1 if asked.vae_slicing else batch,
+        doubled=grown,
+    )
+
+
+def _upcast(pipeline: Pipeline, vae: Component, method: str, dtype: str | None) -> bool:
+    """Whether the pipeline makes the VAE float32 for a call: by its own code, the VAE's config, and the default of its
+    class."""
+    when = pipeline_row(pipeline.class_name).get("upcasts", {}).get(method)
+    forced = flag(vae, "force_upcast", default=bool(coder_row(vae.class_name).get("upcast")))
+    return forced and dtype != "float32" and when in ("any", dtype)
 
 
 def _elements(component: Component) -> int:

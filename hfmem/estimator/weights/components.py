@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from hfmem.dtypes import Dtype, find_dtype, stored_dtype
 from hfmem.estimator.values import Group, Scenario, Term
 from hfmem.estimator.weights.packed import RUN_DTYPE, Format, format_of, is_packed
@@ -12,11 +14,35 @@ from hfmem.mapper.values import TensorGroup
 __all__ = ["component_bytes", "component_dtype", "component_terms"]
 
 
+_DEFAULT: Final = "float32"  # of diffusers 0.42.1 without `torch_dtype`, pipelines/pipeline_utils.py, modeling_utils.py
+
+
 def component_dtype(component: Component, scenario: Scenario) -> str | None:
-    """The dtype that a component runs in: `--dtype`, else the one that it is stored in."""
+    """The dtype that a component runs in: `--dtype`, else the one that it is stored in; float32 where it is stored in
+    bytes only, in which nothing runs."""
+    usual = component.stored_dtype or (_DEFAULT if _has_bytes(component) else None)
     if not scenario.word:
-        return component.stored_dtype
-    return RUN_DTYPE if find_quantiser(scenario.dtype or "") is not None else scenario.dtype or component.stored_dtype
+        return usual
+    return RUN_DTYPE if find_quantiser(scenario.dtype or "") is not None else scenario.dtype or usual
+
+
+def _has_bytes(component: Component) -> bool:
+    groups = component.parameters.groups if component.parameters is not None else ()
+    return component.quantisation is None and any(group.loaded and _is_byte(group) for group in groups)
+
+
+def _is_byte(group: TensorGroup) -> bool:
+    """Whether it is in a floating-point format of one byte (F8_E4M3, F8_E5M2)."""
+    found = stored_dtype(group.dtype) if group.dtype else None
+    return found is not None and found.kind == "float" and found.bytes_each == 1
+
+
+def _stays(group: TensorGroup, *, quantised: bool) -> bool:
+    """Whether it is kept as stored: packed and scales. Floats of one byte are cast like all others, unless a
+    quantisation is declared (diffusers 0.42.1, `models/model_loading_utils.py`: `torch.is_floating_point`)."""
+    found = stored_dtype(group.dtype) if group.dtype else None
+    narrow = group.dtype is not None and (found is None or not found.is_wide_float)
+    return group.kept or group.scale or (narrow and (quantised or not _is_byte(group)))
 
 
 def component_bytes(component: Component, dtype: str | None, packing: Format | None = None) -> int | None:
@@ -31,15 +57,15 @@ def component_bytes(component: Component, dtype: str | None, packing: Format | N
     if component.parameters is None:
         return component.file_bytes
     run = find_dtype(dtype) if dtype else None
-    sizes = [_bytes(group, run, packing) for group in component.parameters.groups if group.loaded]
+    quantised = component.quantisation is not None
+    sizes = [_bytes(group, run, packing, quantised=quantised) for group in component.parameters.groups if group.loaded]
     return None if None in sizes else sum(size or 0 for size in sizes)
 
 
-def _bytes(group: TensorGroup, run: Dtype | None, packing: Format | None = None) -> int | None:
+def _bytes(group: TensorGroup, run: Dtype | None, packing: Format | None, *, quantised: bool) -> int | None:
     if packing is not None and is_packed(group):
         return group.count * packing.matrix(group.shape[0], group.shape[1])
-    found = stored_dtype(group.dtype) if group.dtype else None
-    if group.kept or group.scale or (group.dtype is not None and (found is None or not found.is_wide_float)):
+    if _stays(group, quantised=quantised):
         return group.stored_bytes
     if run is not None and run.name in group.full_in:
         run = find_dtype("float32")
@@ -84,14 +110,14 @@ def _how(component: Component, dtype: str | None, packing: Format | None) -> str
     for group in component.parameters.groups:
         if not group.loaded:
             continue
-        found = stored_dtype(group.dtype) if group.dtype else None
         if packing is not None and is_packed(group):
             what = f"in {packing.each}"
-        elif group.kept or group.scale or (group.dtype is not None and (found is None or not found.is_wide_float)):
+        elif _stays(group, quantised=component.quantisation is not None):
             what = f"as stored ({group.dtype})"
         elif run is not None and run.name in group.full_in:
             what = "× 4 B (float32, in which the library keeps them)"
         else:
-            what = f"× {float(run.bytes_each):g} B ({run.name})" if run else "of an unknown dtype"
+            cast = f", cast from {group.dtype}" if _is_byte(group) else ""
+            what = f"× {float(run.bytes_each):g} B ({run.name}{cast})" if run else "of an unknown dtype"
         sums[what] = sums.get(what, 0) + group.elements
     return f"{component.class_name}: " + " + ".join(f"{count:,} {what}" for what, count in sums.items())

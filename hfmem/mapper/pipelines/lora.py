@@ -35,7 +35,7 @@ def with_lora(base: Model, checkpoint: Checkpoint, merged: Checkpoint) -> Model:
         return base
     weights = tuple(tensor for tensor in checkpoint.tensors if not tensor.name.endswith((".alpha", "_alpha")))
     adapter = _component(checkpoint, weights, pipeline.denoiser)
-    whole = replace(pipeline, components=(*pipeline.components, adapter))
+    whole = replace(pipeline, components=(*pipeline.components, adapter), base=base.checkpoint.ref.model_id)
     rank = max((tensor.shape[0] for tensor in weights if tensor.name.endswith(_DOWN) and tensor.shape), default=0)
     count = adapter.parameters.total if adapter.parameters is not None else 0
     ranked = f" of rank {rank}" if rank else ""

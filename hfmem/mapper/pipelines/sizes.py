@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from hfmem.mapper.pipelines.values import Component
 
-__all__ = ["embeds_guidance", "flag", "list_length", "number", "own_frames", "patches", "sizes", "unlike"]
+__all__ = [
+    "embeds_guidance",
+    "flag",
+    "list_length",
+    "merged_patch",
+    "number",
+    "own_frames",
+    "patch",
+    "patches",
+    "sizes",
+    "unlike",
+]
 
 
 def _config_of(component: Component) -> Mapping[str, Any]:
@@ -108,6 +119,31 @@ def own_frames(component: Component) -> int | None:
 
 
 _LAID = 4  # latents of 2 x 2 that a pipeline lays into channels before its network
+
+
+_PATCH: Final = 2  # of classes whose pipelines ask for it, where the config has none
+
+
+def patch(denoiser: Component | None) -> int:
+    """Latents along a side of a token."""
+    return int((number(denoiser, "patch_size") if denoiser is not None else None) or _PATCH)
+
+
+_TOWER: Final = (("patch_size", 14), ("spatial_merge_size", 2))
+
+
+def merged_patch(encoder: Component) -> int:
+    """Pixels along a side of what is one token of an image for the tower of a text encoder (Qwen2.5-VL by default)."""
+    found = encoder.config.get("vision_config")
+    tower = found if isinstance(found, Mapping) else {}
+    side = 1
+    for key, usual in _TOWER:
+        value = tower.get(key)
+        side *= value if isinstance(value, int) and 0 < value < _LARGEST else usual
+    return side
+
+
+_LARGEST: Final = 1024  # pixels of a patch: a bound beyond any meaningful value
 
 
 def patches(denoiser: Component, vae: Component | None) -> tuple[int, int, int]:

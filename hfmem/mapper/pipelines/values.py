@@ -72,6 +72,7 @@ class Pipeline:
         settings: the other keys of model_index.json.
         missing: components that a run needs besides, and that are not in these files; not counted.
         custom: whether the pipeline's class is code in the repository, which is not run.
+        base: where a LoRA is on it, the repository that the pipeline itself is from; else "".
     """
 
     class_name: str
@@ -79,6 +80,7 @@ class Pipeline:
     settings: Mapping[str, Any] = field(default_factory=dict)
     missing: tuple[Component, ...] = ()
     custom: bool = False
+    base: str = ""
 
     def __repr__(self) -> str:
         return f"<Pipeline {self.class_name}: {', '.join(component.name for component in self.components)}>"

@@ -1,5 +1,5 @@
-"""`python -m hfmem.probe.diffusers.pipelines`: writes `hfmem/data/diffusers_pipelines.jsonl`, what each pipeline class
-does by default, read from the source of the installed diffusers without running it."""
+"""`python -m hfmem.probe.diffusers.pipelines`: writes `hfmem/data/diffusers_pipelines.jsonl`, what each class of
+pipelines and of VAEs does by default, read from the source of the installed diffusers without running it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
+
+from hfmem.probe.diffusers.source import Source
 
 _TABLE: Final = Path(__file__).parents[2] / "data" / "diffusers_pipelines.jsonl"
 
@@ -26,7 +28,9 @@ def main() -> None:
     spec = find_spec("diffusers")
     if spec is None or spec.origin is None:
         raise SystemExit("diffusers is not installed")
-    rows = sorted(_rows(Path(spec.origin).parent / "pipelines"), key=lambda row: row["pipeline"])
+    home = Path(spec.origin).parent
+    rows = sorted(_rows(home / "pipelines"), key=lambda row: row["pipeline"])
+    rows += sorted(_coders(home / "models" / "autoencoders"), key=lambda row: row["vae"])
     _TABLE.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
@@ -41,7 +45,8 @@ def _rows(root: Path) -> Iterator[dict[str, Any]]:
 def _row(node: ast.ClassDef, source: str, where: str) -> dict[str, Any]:
     methods = {item.name: item for item in node.body if isinstance(item, ast.FunctionDef)}
     start, call = methods.get("__init__"), methods.get("__call__")
-    own = ast.get_source_segment(source, node) or ""
+    told = Source(node, source)
+    own = told.text
     defaults = _defaults(call) if call is not None else {}
     multiplied = _CONCATENATES.search(own)
     encoded = methods.get("encode_prompt") or methods.get("_get_t5_prompt_embeds")
@@ -59,10 +64,46 @@ def _row(node: ast.ClassDef, source: str, where: str) -> dict[str, Any]:
         "encodes": "vae.encode(" in own,
         "decodes": "vae.decode(" in own,
         "tokenizers": sorted(set(re.findall(r"self\.(tokenizer\w*)\b", own))),
-        "order": _text(node, "model_cpu_offload_seq"),
+        "takes": told.takes(),
+        "order": told.attribute("model_cpu_offload_seq") or "",
+        "stays": told.attribute("_exclude_from_cpu_offload"),
+        "upcasts": told.upcasts() or None,
+        "area": told.max_area(),
+        "joins": _joined(told) if told.joins() else None,
+        **told.edge(),
         "source": f"diffusers {version('diffusers')}, {where}",
     }
     return {key: value for key, value in row.items() if value not in (None, [], "")}
+
+
+def _joined(told: Source) -> dict[str, Any]:
+    found = {
+        "images": told.example_images(),
+        "prompt": told.prompt_area(),
+        "several": told.several() or None,
+        "cached": told.keeps_image() or None,
+        **told.reference(),
+    }
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def _coders(root: Path) -> Iterator[dict[str, Any]]:
+    """What classes of VAEs do by default, and whether they decode in tiles and one by one when asked."""
+    for path in sorted(root.glob("*.py")):
+        source = path.read_text()
+        for node in ast.parse(source).body:
+            told = Source(node, source) if isinstance(node, ast.ClassDef) else None
+            start = told.methods.get("__init__") if told is not None else None
+            if told is None or start is None or "ModelMixin" not in map(ast.unparse, told.node.bases):
+                continue
+            row = {
+                "vae": told.node.name,
+                "upcast": bool(_defaults(start).get("force_upcast")),
+                "tiles": "self.use_tiling" in told.text,
+                "slices": "self.use_slicing" in told.text,
+                "source": f"diffusers {version('diffusers')}, {path.relative_to(root.parents[1])}",
+            }
+            yield row
 
 
 def _defaults(function: ast.FunctionDef) -> dict[str, Any]:
@@ -110,14 +151,6 @@ def _sample(start: ast.FunctionDef | None, source: str) -> Any:
     number = re.findall(r"\b(\d+)\b", found.group(1))
     component = re.search(r"self\.(\w+)\.config\.sample_size", found.group(1))
     return [component.group(1) if component else "", int(number[-1]) if number else 0]
-
-
-def _text(node: ast.ClassDef, name: str) -> str:
-    for item in node.body:
-        if isinstance(item, ast.Assign) and isinstance(item.targets[0], ast.Name) and item.targets[0].id == name:
-            value = ast.literal_eval(item.value)
-            return value if isinstance(value, str) else ""
-    return ""
 
 
 if __name__ == "__main__":

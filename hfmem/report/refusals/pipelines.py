@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from hfmem.refusals.pipelines import PipelineError
+from hfmem.refusals.pipelines import PipelineClassError, PipelineError
 
 __all__ = ["WORDS"]
 
@@ -20,4 +20,40 @@ def _pipeline(error: PipelineError) -> str:
     return f"this is no diffusion pipeline, and {error.runtime} runs nothing else: leave --runtime out"
 
 
-WORDS: Final[dict[type, Callable[[Any], str]]] = {PipelineError: _pipeline}
+def _edge(error: PipelineClassError) -> str:
+    below = max(1, error.given // error.multiple) * error.multiple
+    return (
+        f"{error.option} is {error.given:,}, and {error.subject} takes only multiples of {error.multiple}: "
+        f"{below:,} or {below + error.multiple:,}"
+    )
+
+
+def _coder(error: PipelineClassError) -> str:
+    if not error.subject:
+        return f"the pipeline has no VAE: leave {error.option} out"
+    what = "tiles" if error.option == "--vae-tiling" else "slices"
+    return f"{error.subject} does not decode in {what}: leave {error.option} out"
+
+
+_SENTENCES: Final[dict[str, Callable[[PipelineClassError], str]]] = {
+    "frames": lambda error: f"{error.subject} makes images, not videos: leave --num-frames out",
+    "images": lambda error: (
+        f"{error.subject} is given no images beside what it makes: leave --images out (an image that is changed or "
+        "continued is counted without it)"
+    ),
+    "one": lambda error: f"{error.subject} is given one image for each prompt: use --images 1",
+    "each": lambda error: f"{error.subject} makes one result of each prompt: use --batch instead of --num-images",
+    "offload": lambda error: (
+        f"{error.subject} cannot offload whole models, as its class has no order for it: use --offload sequential"
+    ),
+    "edge": _edge,
+    "coder": _coder,
+    "media": lambda error: f"a pipeline is given images only: leave {error.option} out",
+}
+
+
+def _class(error: PipelineClassError) -> str:
+    return _SENTENCES[error.why](error)
+
+
+WORDS: Final[dict[type, Callable[[Any], str]]] = {PipelineError: _pipeline, PipelineClassError: _class}
