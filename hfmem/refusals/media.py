@@ -64,9 +64,9 @@ class NetworkError(InvalidScenarioError):
 
     Attributes:
         why: the textbook's formulas, an engine that runs none, or videos and sound.
-        asked: the word for `--runtime`, or the option.
+        word: that for `--runtime`, or the option.
     """
 
-    def __init__(self, why: Literal["textbook", "engine", "media"], asked: str = "") -> None:
+    def __init__(self, why: Literal["textbook", "engine", "media"], word: str = "") -> None:
         super().__init__()
-        self.why, self.asked = why, asked
+        self.why, self.word = why, word

@@ -31,10 +31,10 @@ def check_network(options: Options, model: Model) -> None:
     if options.method != "exact":
         raise NetworkError("textbook")
     if options.runtime not in (None, USUAL):
-        raise NetworkError("engine", asked=options.runtime)
+        raise NetworkError("engine", word=options.runtime)
     for option, asked in (("--video-frames", options.video_frames), ("--audio-seconds", options.audio_seconds)):
         if asked is not None:
-            raise NetworkError("media", asked=option)
+            raise NetworkError("media", word=option)
 
 
 def with_pictures(scenario: _Any, options: Options, network: Network) -> _Any:
@@ -53,8 +53,10 @@ def with_pictures(scenario: _Any, options: Options, network: Network) -> _Any:
         where = "timm's own default, as config.json has none" if network.usual else "of config.json (input_size)"
         chosen = (Detail(f"--image-size {width}x{height}: {where}."),)
     if scenario.generation is not None:
-        named = "--num-beams, --num-return-sequences and --cache-implementation"
+        named = "--num-beams, --num-return-sequences, --cache-implementation and --assistant-model"
         chosen += (Otherwise(f"{named} have no effect: a network for images generates nothing."),)
+    if options.attention != "sdpa":
+        chosen += (Otherwise("--attention has no effect: timm's classes choose their own."),)
     return replace(
         scenario,
         generation=None,

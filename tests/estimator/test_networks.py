@@ -139,6 +139,18 @@ def test_it_has_no_length_and_no_cache() -> None:
     assert fit.max_batch > 100
 
 
+def test_a_refusal_names_the_option_on_the_command_line() -> None:
+    done = run(RESNET, "--offline", "--video-frames", "2")
+    assert "--video-frames has no meaning here: this network takes images only" in done.stderr
+    done = run(RESNET, "--offline", "--runtime", "vllm", "--gpu", "T4")
+    assert "--runtime vllm runs no networks of timm" in done.stderr
+
+
+def test_attention_is_its_own() -> None:
+    assert any("--attention has no effect" in note for note in report(attention="eager").scenario.chosen)
+    assert not any("--attention" in note for note in report().scenario.chosen)
+
+
 def test_it_generates_nothing() -> None:
     found = report(num_beams=4)
     assert found.scenario.batch == 1

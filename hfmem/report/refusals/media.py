@@ -36,8 +36,8 @@ def _network(error: NetworkError) -> str:
     if error.why == "textbook":
         return "the textbook's formulas are for language models, and this is a network for images"
     if error.why == "media":
-        return f"{error.asked} has no meaning here: this network takes images only. Leave it out"
-    return f"--runtime {error.asked} runs no networks of timm: leave --runtime out"
+        return f"{error.word} has no meaning here: this network takes images only. Leave it out"
+    return f"--runtime {error.word} runs no networks of timm: leave --runtime out"
 
 
 WORDS: Final[dict[type, Callable[[Any], str]]] = {
