@@ -11,7 +11,7 @@ import pytest
 
 from hfmem import inspect
 from hfmem.engines.sglang.fraction import Sizes, fraction_of, sizes_of
-from hfmem.engines.sglang.releases import DEFAULT, RELEASES, number_of
+from hfmem.engines.sglang.releases import DEFAULT, RELEASES, number_of, read_of
 from hfmem.estimator.values import Scenario
 from hfmem.hardware.table import find
 from hfmem.hardware.values import Machine
@@ -72,3 +72,13 @@ def test_what_a_release_chooses(version: str) -> None:
 @pytest.mark.parametrize("version", READ_AGAIN)
 def test_the_source_on_pypi(version: str) -> None:
     assert read_release(published(version)) == RECORDED[version]
+
+
+@pytest.mark.pypi
+@pytest.mark.parametrize("version", ["0.5.14", "0.5.16", "0.5.23"])
+def test_towers_that_every_rank_holds_whole(version: str) -> None:
+    """Whether the tower of Kimi's models has layers that are split."""
+    text = published(version)("sglang/srt/models/kimi_vl_moonvit.py") or ""
+    assert text
+    whole = "KimiVLForConditionalGeneration" in read_of(version).whole_towers
+    assert ("ColumnParallelLinear" in text) != whole

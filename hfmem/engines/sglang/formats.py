@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from hfmem.engines.capable import WORDS, capable
 from hfmem.estimator.weights.formats import FormatRow
 from hfmem.estimator.weights.recipes import RECIPES as TOOLS
 from hfmem.estimator.weights.recipes import Recipe, everything
@@ -38,29 +39,28 @@ _LEAST: Final[tuple[tuple[tuple[str, ...], tuple[str, ...], int, str], ...]] = (
 )
 
 
-def _rows(methods: tuple[str, ...], schemes: tuple[str, ...], least: int, source: str) -> tuple[FormatRow, ...]:
-    needs = f"{methods[0].removeprefix('--dtype ')} needs compute capability {least // 10}.{least % 10}"
-    return (
-        FormatRow(methods=methods, schemes=schemes, hardware=("cuda",), least=least, outcome="kept", source=source),
-        FormatRow(methods=methods, schemes=schemes, hardware=("cuda",), outcome="refused", reason=needs, source=source),
-        FormatRow(methods=methods, schemes=schemes, hardware=("rocm", "xpu", "cpu"), outcome="kept", source=source),
-        FormatRow(
-            methods=methods,
-            schemes=schemes,
-            hardware=("mps",),
-            outcome="refused",
-            reason="SGLang's formats are not for Apple GPUs",
-            source="__init__.py",
-        ),
-    )
-
+_METHODS: Final = tuple(dict.fromkeys(name for names, _, _, _ in _LEAST for name in names))
 
 FORMATS: Final[tuple[FormatRow, ...]] = (
-    *(row for each in _LEAST for row in _rows(*each)),
+    FormatRow(
+        methods=(*_METHODS, *(f"--dtype {word}" for word in WORDS)),
+        hardware=("mps",),
+        outcome="refused",
+        reason="SGLang's formats are not for Apple GPUs",
+        source="__init__.py",
+    ),
+    *(row for each in _LEAST for row in capable(*each, word=each[0][0], elsewhere=each[3])),
     *(
         row
-        for word in ("fp8", "mxfp4", "nf4", "int4", "int8", "nvfp4")
-        for row in _rows((f"--dtype {word}",), (), 100 if word == "nvfp4" else 80, "__init__.py")
+        for word in WORDS
+        for row in capable(
+            (f"--dtype {word}",),
+            (),
+            100 if word == "nvfp4" else 80,
+            "__init__.py",
+            word=word,
+            elsewhere="__init__.py",
+        )
     ),
     FormatRow(
         methods=("*",),

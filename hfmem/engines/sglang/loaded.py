@@ -9,10 +9,12 @@ from hfmem.dtypes import find_dtype
 from hfmem.engines.beside import projections, rotary_table, segmented
 from hfmem.engines.sglang.drafts import draft_terms
 from hfmem.engines.sglang.mxfp4 import mxfp4_terms
+from hfmem.engines.sglang.settings import settings_of
 from hfmem.estimator.values import Scenario, Term
 from hfmem.estimator.weights.kept import Kept
 from hfmem.estimator.weights.loaded import group_bytes
 from hfmem.mapper.interpret import Model
+from hfmem.mapper.values import Experts
 
 __all__ = ["beside"]
 
@@ -35,6 +37,7 @@ def beside(model: Model, scenario: Scenario, kept: Kept) -> tuple[Term, ...]:
         *draft_terms(model, scenario, kept),
         *(() if kept.rewritten else mxfp4_terms(model, groups, scenario)),
         _towers(model, scenario, kept),
+        _indices(model, scenario),
         _term("allocator's rounding", segmented(groups, scenario, kept), "unused rests of its segments", _ALLOCATOR),
     )
     return tuple(term for term in found if term.nbytes)
@@ -44,15 +47,42 @@ def _term(name: str, nbytes: int, how: str, source: str) -> Term:
     return Term(name=name, group="weights", nbytes=nbytes, how=how, source=source, certainty="derived")
 
 
-_WHOLE_TOWERS: Final = frozenset({"KimiK25ForConditionalGeneration", "KimiVLForConditionalGeneration"})
-_TOWER: Final = "SGLang 0.5.23, srt/models/kimi_vl_moonvit.py: its layers are nn.Linear, which are not split over ranks"
+_TOWER: Final = "SGLang, srt/models/{kimi_vl_moonvit,kimi_k3}.py: layers that are nn.Linear are not split over ranks"
 
 
 def _towers(model: Model, scenario: Scenario, kept: Kept) -> Term:
     """The rest of a vision tower that every rank holds whole."""
     tp, groups = scenario.parallel.tp, model.parameters.groups if model.parameters else ()
     shard = 0
-    if tp > 1 and _WHOLE_TOWERS.intersection(model.architecture.class_names):
-        towers = (group for group in groups if group.loaded and group.component in ("vision", "projector"))
+    if tp > 1 and settings_of(scenario).source.whole_towers.intersection(model.architecture.class_names):
+        # what is divided on a rank: the matrices of the tower's layers
+        towers = (g for g in groups if g.loaded and g.component == "vision" and g.linear and len(g.shape) == 2)
         shard = sum(group_bytes(group, scenario, kept) or 0 for group in towers)
     return _term("vision tower on every rank", shard * (tp - 1), f"{tp - 1} more of {tp} parts of {shard:,} B", _TOWER)
+
+
+_INDICES: Final = (
+    "SGLang 0.5.10 to 0.5.23, srt/layers/quantization/compressed_tensors/schemes/compressed_tensors_wNa16_moe.py: "
+    "CompressedTensorsWNA16TritonMoE keeps w13_g_idx, w2_g_idx and their sort indices, which Marlin's layout drops"
+)
+_INDEX: Final = 4  # bytes: int32
+_BLACKWELL: Final = (0, 5, 20)  # `use_blackwell_triton` (compressed_tensors.py)
+
+
+def _indices(model: Model, scenario: Scenario) -> Term:
+    """The indices of groups along the inputs of each expert's matrices, and their order, of packed experts with
+    Triton's kernel: on ROCm, and since 0.5.20 on Blackwell modules."""
+    own, gpu, asked, plan = model.quantisation, scenario.gpu, settings_of(scenario), scenario.parallel
+    layers = [layer.ffn for layer in model.architecture.layers or () if isinstance(layer.ffn, Experts)]
+    packed = own is not None and own.method == "compressed-tensors" and own.scheme == "int4"
+    module = gpu is not None and gpu.vendor == "nvidia" and gpu.compute_capability.startswith("10.")
+    triton = gpu is not None and (gpu.vendor == "amd" or (module and asked.release >= _BLACKWELL))
+    if not layers or not packed or not triton:
+        return _term("group indices of experts", 0, "", _INDICES)
+    ranks = plan.tp * (plan.dp if asked.enable_dp_attention else 1)
+    inner = layers[0].intermediate // max(1, ranks // asked.ep)
+    experts = -(-layers[0].count // asked.ep)
+    inputs = (model.architecture.hidden_size or 0) + inner
+    nbytes = 2 * len(layers) * experts * inputs * _INDEX
+    how = f"2 × {len(layers)} layers × {experts:,} experts × {inputs:,} inputs × {_INDEX} B"
+    return _term("group indices of experts", nbytes, how, _INDICES)

@@ -40,7 +40,6 @@ _INDEX_SCALE: Final = 4  # bytes of a scale
 _SPARSE: Final = 656  # bytes of an FP8 latent under sparse attention: 512 of values, 16 of scales, 128 of rope part
 _WIDE: Final = (0, 5, 14)  # the release that charges as much as it allocates
 _PAGE_OF_LATENTS: Final = 64  # of sparse attention
-_LEAST_REQUESTS, _MOST_REQUESTS = 2048, 4096
 _MOST: Final = 2**56
 
 

@@ -83,6 +83,8 @@ class Release:
         limited: whether `max_running_requests` limits the graphs of decoding.
         windowed: classes with a pool of their own for sliding windows.
         drafts_counted: whether a draft's pool and weights count before the pool is sized.
+        whole_towers: classes whose vision tower every rank holds whole, as its layers are `nn.Linear`
+            (models/kimi_vl_moonvit.py up to 0.5.15, models/kimi_k3.py).
         images: MiB kept back for the cache of images, for multimodal models.
         padded_states: whether a slot more than those in use is counted for recurrent states.
         current: whether options have their present names (`--cuda-graph-max-bs-decode`).
@@ -97,6 +99,7 @@ class Release:
     limited: bool = False
     windowed: frozenset[str] = _WINDOWED_0_5_3
     drafts_counted: bool = False
+    whole_towers: frozenset[str] = frozenset({"KimiVLForConditionalGeneration", "KimiK25ForConditionalGeneration"})
     images: int = 0
     padded_states: bool = False
     current: bool = False
@@ -124,12 +127,13 @@ _V14: Final = replace(
     drafts_counted=True,
     current=True,
 )
-_V17: Final = replace(_V14, since=(0, 5, 17), prefill_ends="chunk", windowed=_WINDOWED_0_5_18)
+_V16: Final = replace(_V14, since=(0, 5, 16), whole_towers=frozenset({"KimiK3ForConditionalGeneration"}))
+_V17: Final = replace(_V16, since=(0, 5, 17), prefill_ends="chunk", windowed=_WINDOWED_0_5_18)
 _V18: Final = replace(_V17, since=(0, 5, 18), images=100)
 _V20: Final = replace(_V18, since=(0, 5, 20), tiers=_middle(_TIERS, Tier(below=35, chunk=4096, graphs=48, many=160)))
 _V22: Final = replace(_V20, since=(0, 5, 22), limited=True)
 
-RELEASES: Final = (_V3, _V4, _V8, _V10, _V11, _V13, _V14, _V17, _V18, _V20, _V22)
+RELEASES: Final = (_V3, _V4, _V8, _V10, _V11, _V13, _V14, _V16, _V17, _V18, _V20, _V22)
 
 
 def number_of(version: str | None) -> tuple[int, int, int]:

@@ -8,13 +8,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from hfmem.estimator.weights.formats import FormatRow, Hardware
+from hfmem.engines.capable import WORDS, capable
+from hfmem.estimator.weights.formats import FormatRow
 from hfmem.estimator.weights.recipes import RECIPES as TOOLS
 from hfmem.estimator.weights.recipes import Recipe, everything
 
 __all__ = ["ANOTHER", "EXPANDS_SCALES", "FORMATS", "RECIPES", "formats_of", "recipes_of"]
 
-_ELSEWHERE: Final[tuple[Hardware, ...]] = ("rocm", "xpu", "cpu")
 _LISTS: Final = "platforms/rocm.py:668-692, platforms/xpu.py:113-131"
 _NO_METAL: Final = "platforms/: cuda, rocm, xpu, cpu, tpu"
 _NO_GPU: Final = "vLLM has no platform for Apple GPUs; on a Mac it runs on the CPU"
@@ -53,10 +53,6 @@ _LEAST: Final[tuple[tuple[tuple[str, ...], tuple[str, ...], int, str], ...]] = (
 )
 
 _ALL: Final = tuple(dict.fromkeys(name for names, _, _, _ in _LEAST for name in names))
-
-
-def _capability(least: int) -> str:
-    return f"{least // 10}.{least % 10}"
 
 
 _DEPRECATED: Final = FormatRow(
@@ -108,50 +104,24 @@ FORMATS: Final[tuple[FormatRow, ...]] = (
         reason="there is no kernel for NVFP4 linear layers on CPU",
         source="../../kernels/linear/__init__.py:592-613",
     ),
-    *(
-        row
-        for methods, schemes, least, source in _LEAST
-        for row in (
-            FormatRow(methods=methods, schemes=schemes, hardware=("cuda",), least=least, outcome="kept", source=source),
-            FormatRow(
-                methods=methods,
-                schemes=schemes,
-                hardware=("cuda",),
-                outcome="refused",
-                reason=f"{methods[0]} quantization needs compute capability {_capability(least)}",
-                source=source,
-            ),
-            FormatRow(methods=methods, schemes=schemes, hardware=_ELSEWHERE, outcome="kept", source=_LISTS),
-        )
-    ),
+    *(row for each in _LEAST for row in capable(*each, word=f"{each[0][0]} quantization", elsewhere=_LISTS)),
     FormatRow(
         methods=("modelopt",),
         outcome="refused",
         reason="ModelOpt currently only supports FP8, NVFP4, MXFP8 and MIXED_PRECISION in vLLM",
         source="modelopt.py:160, 396-402",
     ),
+    FormatRow(
+        methods=tuple(f"--dtype {word}" for word in WORDS),
+        hardware=("mps",),
+        outcome="refused",
+        reason=_NO_GPU,
+        source=_NO_METAL,
+    ),
     *(
         row
-        for word in ("fp8", "mxfp4", "nf4", "int4", "int8", "nvfp4")
-        for row in (
-            FormatRow(
-                methods=(f"--dtype {word}",),
-                hardware=("cuda",),
-                least=75,
-                outcome="kept",
-                source="online/base.py:208-212",
-            ),
-            FormatRow(methods=(f"--dtype {word}",), hardware=_ELSEWHERE, outcome="kept", source=_LISTS),
-            FormatRow(
-                methods=(f"--dtype {word}",), hardware=("mps",), outcome="refused", reason=_NO_GPU, source=_NO_METAL
-            ),
-            FormatRow(
-                methods=(f"--dtype {word}",),
-                outcome="refused",
-                reason=f"{word} needs compute capability 7.5",
-                source="online/base.py:208-212",
-            ),
-        )
+        for word in WORDS
+        for row in capable((f"--dtype {word}",), (), 75, "online/base.py:208-212", word=word, elsewhere=_LISTS)
     ),
     FormatRow(
         methods=("*",),

@@ -329,3 +329,29 @@ def test_adapters_need_a_rank() -> None:
     assert "--enable-lora needs --max-lora-rank" in server(LLAMA, enable_lora=True).estimate.refused
     with pytest.raises(InvalidScenarioError):
         server(LLAMA, max_lora_rank=16)
+
+
+def test_towers_of_plain_layers_are_on_every_rank() -> None:
+    """models/kimi_vl_moonvit.py has `nn.Linear` up to 0.5.15, and ColumnParallelLinear since."""
+    asked: dict[str, Any] = {"gpu": ("8xH200",), "tp": 8}
+    name = "vision tower on every rank"
+    old, new = (
+        server("moonshotai/Kimi-K2.5", sglang_version=version, **asked).estimate for version in ("0.5.14", "0.5.16")
+    )
+    (more,) = (term.nbytes for term in old.terms if term.name == name)
+    groups = model("moonshotai/Kimi-K2.5").parameters.groups
+    matrices = [each for each in groups if each.component == "vision" and each.linear and len(each.shape) == 2]
+    assert more == pytest.approx(sum(each.stored_bytes or 0 for each in matrices) * 7 / 8, rel=0.01)
+    assert name not in {term.name for term in new.terms}
+
+
+def test_packed_experts_keep_indices_of_groups_on_rocm() -> None:
+    """60 layers of 384 experts of 7,168 and 256 inputs on a rank of 8, in int32, and their order: three logs of
+    Kimi-K2.5 on MI355X have 73.58 GiB of weights a rank."""
+    asked: dict[str, Any] = {"tp": 8, "sglang_version": "0.5.8"}
+    found = server("moonshotai/Kimi-K2.5", gpu=("8xMI355X",), **asked)
+    assert terms(found)["group indices of experts"] == 2 * 60 * 384 * (7168 + 256) * 4
+    assert found.estimate.group("weights") / GIB == pytest.approx(73.58, rel=0.005)
+    for gpu, version, there in (("8xH200", "0.5.23", False), ("8xB200", "0.5.23", True), ("8xB200", "0.5.18", False)):
+        other = server("moonshotai/Kimi-K2.5", gpu=(gpu,), **(asked | {"sglang_version": version}))
+        assert ("group indices of experts" in terms(other)) == there
