@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
-from hfmem.engines.table import USUAL, EngineOptions, engines
+from hfmem.engines.table import USUAL, EngineOptions, EngineRow, engines
 from hfmem.options.adapters import AdapterOptions
 from hfmem.options.media import MediaOptions
 from hfmem.options.option import declared
@@ -63,8 +64,14 @@ def _with(options: type, later: tuple[type, ...]) -> type[Any]:
 
 def owners() -> Owners:
     """For each option of an engine, the engines that have it."""
+    return _owners(tuple(engines()))
+
+
+@cache
+def _owners(rows: tuple[EngineRow, ...]) -> Owners:
+    """The same, of these engines: it is asked for with every model."""
     found: dict[str, tuple[tuple[str, str, bool], ...]] = {}
-    for row in engines():
+    for row in rows:
         chosen = row.name == USUAL or bool(row.formats or row.quantisers)
         for option in declared(row.options):
             found[option.name] = (*found.get(option.name, ()), (row.name, row.title, chosen))
