@@ -12,6 +12,7 @@ torch = pytest.importorskip("torch")
 diffusers = pytest.importorskip("diffusers")
 
 from hfmem import estimate as estimated  # noqa: E402
+from hfmem.errors import UntraceableError  # noqa: E402
 from hfmem.estimator.weights.packed import FORMATS, RUN_DTYPE, is_packed  # noqa: E402
 from hfmem.probe.diffusers.measuring import model_class  # noqa: E402
 from tests.oracle.test_pipeline_stages import _tiny as tiny  # noqa: E402
@@ -127,3 +128,12 @@ def test_the_lines_for_nf4_are_a_config_of_the_library() -> None:
     exec("\n".join(lines[: next(n for n, line in enumerate(lines) if line.startswith("pipe ="))]), names)
     config = names["quantised"].quant_mapping["transformer"]
     assert (config.load_in_4bit, config.bnb_4bit_quant_type, config.bnb_4bit_use_double_quant) == (True, "nf4", False)
+
+
+def test_pipelines_are_traced_but_not_quantised_ones(tmp_path: Path) -> None:
+    tiny(tmp_path / "sd")
+    plain = estimated(str(tmp_path / "sd"), height=64, width=64, trace=True)
+    assert plain.trace is not None
+    assert plain.trace.phase in ("denoise", "vae_decode")
+    with pytest.raises(UntraceableError):
+        estimated(str(tmp_path / "sd"), height=64, width=64, dtype="fp8", trace=True)

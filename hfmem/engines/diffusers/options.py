@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Annotated
 
+from hfmem.engines.tracing import TraceOptions
 from hfmem.errors import InvalidScenarioError
 from hfmem.options.option import Option
 
@@ -24,7 +25,7 @@ def _release(version: str) -> InvalidScenarioError | None:
 
 
 @dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
-class DiffusersOptions:
+class DiffusersOptions(TraceOptions):
     """The options of diffusers; None is the default of the pipeline's class."""
 
     height: Annotated[

@@ -15,6 +15,7 @@ from hfmem.engines.diffusers.settings import settings_of
 from hfmem.engines.diffusers.stages import Run, Stage, run_of, stages
 from hfmem.errors import UntraceableError
 from hfmem.estimator.values import Scenario, Trace
+from hfmem.estimator.weights.packed import format_of
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.pipelines.values import Component, Pipeline
 from hfmem.probe.diffusers.fitting import Call
@@ -39,6 +40,8 @@ def traced(model: Model, scenario: Scenario) -> Trace:
         raise UntraceableError(name, "it is no diffusion pipeline")
     if settings_of(scenario).offload != "none":
         raise UntraceableError(name, "the stages of a pipeline are traced without --offload")
+    if any(format_of(component, scenario) is not None for component in pipeline.denoisers):
+        raise UntraceableError(name, "the libraries' quantised layers are not traced: leave --dtype out")
     started = time.monotonic()
     run, weights = run_of(pipeline, scenario), 0
     taken: dict[str, int] = {}
