@@ -10,6 +10,7 @@ part of the fit verify it.
 from __future__ import annotations
 
 import gc
+import inspect
 import json
 import random
 import sys
@@ -18,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,16 +34,23 @@ from hfmem.probe.activations.algebra import Solver, TensorRecord
 from hfmem.probe.activations.flash import fused_attention
 from hfmem.probe.activations.moments import highest
 from hfmem.probe.activations.tracer import Tracer
+from hfmem.probe.tower_inputs import Layout, layouts
 
-__all__ = ["TARGET", "Run", "main", "run", "solve"]
+__all__ = ["REFUSALS", "TARGET", "Run", "main", "run", "solve"]
 
 TARGET: Final = Path(__file__).parent.parent / "data" / "towers.jsonl"
 
 _RUNS: Final = 12
 _HELD_BACK: Final = 2
 _FEWEST: Final = 7
+_LAYOUTS: Final = 8
+_COMBINED: Final = 200
+_FIXED: Final = 64  # bytes for each patch: positions and weights of an interpolation
 _DEPTHS: Final = (MEASURED_DEPTH, MEASURED_DEPTH + 2)
 _TINY: Final = 4096  # bytes; a storage up to this size counts as constant: positions, lengths of sequences
+REFUSALS: Final = (ValueError, RuntimeError, IndexError, AssertionError, TypeError, AttributeError)
+"""What a class raises for sizes, or a layout, that it does not take."""
+
 _HIDDEN: Final = ("hidden_size", "embed_dim", "d_model")
 _INNER: Final = ("intermediate_size", "encoder_ffn_dim")
 _HEADS: Final = ("num_attention_heads", "num_heads", "encoder_attention_heads")
@@ -96,6 +105,8 @@ def run(model_type: str, seed: int, attention: str, depth: int = _DEPTHS[0]) -> 
     rng = random.Random(f"{model_type} {seed}")  # noqa: S311 - sizes, no secrets
     name = tiny.GROUPS["image-text"][model_type]
     config = tiny.build(_small(model_type, name))
+    if config.vision_config is None:
+        config.vision_config = config.sub_configs["vision_config"]()
     vision, text = config.vision_config, config.get_text_config()
     # a state that a layer hands over counts from the next one on
     sizes = _resize(vision, rng, depth + hasattr(vision, "deepstack_visual_indexes"))
@@ -107,21 +118,50 @@ def run(model_type: str, seed: int, attention: str, depth: int = _DEPTHS[0]) -> 
             setattr(vision, key, text.hidden_size)
     if hasattr(config, "projection_dim"):
         config.projection_dim = text.hidden_size
-    inputs, counts = _inputs(config, vision, rng)
+    state = rng.getstate()
+    refusal: Exception = ValueError("no layout of its inputs is known")
+    for number in range(_LAYOUTS):
+        rng.setstate(state)  # each layout is made of the same sizes
+        layout = next(islice(layouts(_parameters(name), config, vision, rng), number, None), None)
+        if layout is None:
+            break
+        try:
+            tracer, given = _traced(name, config, attention, layout)
+        except REFUSALS as error:
+            refusal = error if number == 0 else refusal
+            continue
+        sizes |= {**layout.counts, "out": text.hidden_size}
+        handed = 1 + len(getattr(vision, "deepstack_visual_indexes", None) or ())
+        return Run(seed=seed, tracer=tracer, given=given, sizes=sizes, packed=layout.packed, handed=handed)
+    raise refusal
+
+
+def _parameters(name: str) -> list[str]:
+    """Of the class's `get_image_features`, and of its model's, to which a class may only hand them on."""
+    method = getattr(transformers, name).get_image_features
+    inner = inspect.unwrap(method).__globals__.get(name.replace("ForConditionalGeneration", "Model"))
+    methods = (method, getattr(inner, "get_image_features", method))
+    return [parameter for one in methods for parameter in inspect.signature(one).parameters]
+
+
+def _traced(name: str, config: Any, attention: str, layout: Layout) -> tuple[Tracer, _Live]:
     torch.manual_seed(0)
-    built = getattr(transformers, name)._from_config(config, dtype=torch.bfloat16, attn_implementation=attention)
-    model = built.eval()
+    model = _built(getattr(transformers, name), config, attention).eval()
     gc.collect()
     tracer = Tracer()
     with torch.no_grad(), fused_attention(), tracer:
-        given = tracer.give([*model.parameters(), *model.buffers(), *inputs.values()])
+        given = tracer.give([*model.parameters(), *model.buffers(), *layout.inputs.values()])
         tracer.segment = ("before", 0)
-        kept = model.get_image_features(**inputs)
-    sizes |= {**counts, "out": text.hidden_size}
-    handed = 1 + len(getattr(vision, "deepstack_visual_indexes", None) or ())
-    found = Run(seed=seed, tracer=tracer, given=given, sizes=sizes, packed="image_grid_thw" in inputs, handed=handed)
+        kept = model.get_image_features(**layout.inputs)
     del kept
-    return found
+    return tracer, given
+
+
+def _built(kind: Any, config: Any, attention: str) -> Any:
+    """The model; a class without SDPA runs eagerly where it is not told otherwise."""
+    supported = attention != "sdpa" or getattr(kind, "_supports_sdpa", False)
+    how = attention if supported else "eager"
+    return kind._from_config(config, dtype=torch.bfloat16, attn_implementation=how)
 
 
 @cache
@@ -133,7 +173,15 @@ def _resize(vision: Any, rng: random.Random, depth: int) -> dict[str, int]:
     """Give a tower random sizes."""
     heads, width = rng.choice((2, 3, 4, 5, 6)), rng.choice((8, 16, 24, 32))
     hidden, inner = heads * width, 8 * rng.randrange(9, 60)
-    for keys, value in ((_HIDDEN, hidden), (_INNER, inner), (_HEADS, heads), (_DEPTH, depth)):
+    _lengthen(vision, depth)
+    for keys, value in (
+        (_HIDDEN, hidden),
+        (_INNER, inner),
+        (_HEADS, heads),
+        (_DEPTH, depth),
+        (("head_dim",), width),
+        (("num_key_value_heads",), heads),
+    ):
         for key in keys:
             if hasattr(vision, key):
                 setattr(vision, key, value)
@@ -142,29 +190,17 @@ def _resize(vision: Any, rng: random.Random, depth: int) -> dict[str, int]:
     if hasattr(vision, "deepstack_visual_indexes"):
         vision.deepstack_visual_indexes = [0, 1, 2]  # as many layers as of published models hand their states over
     if hasattr(vision, "mlp_ratio"):
-        vision.mlp_ratio = rng.choice((2, 3, 4))
+        vision.mlp_ratio = type(vision.mlp_ratio)(rng.choice((2, 3, 4)))
         inner = int(hidden * vision.mlp_ratio)
     return {"hidden": hidden, "intermediate": inner, "heads": heads, "key_dim": width}
 
 
-def _inputs(config: Any, vision: Any, rng: random.Random) -> tuple[dict[str, Any], dict[str, int]]:
-    """Pixels as the processor hands them over, and the sizes that they have."""
-    patch = rng.choice((4, 6, 7, 8))
-    vision.patch_size = [patch, patch] if isinstance(vision.patch_size, (list, tuple)) else patch
-    if hasattr(vision, "spatial_merge_size") and hasattr(vision, "temporal_patch_size"):
-        merge, temporal = vision.spatial_merge_size, vision.temporal_patch_size
-        rows, columns = (merge * rng.randrange(3, 9) for _ in range(2))
-        pixels = 3 * temporal * patch**2
-        inputs = {"pixel_values": torch.randn(rows * columns, pixels)}
-        inputs["image_grid_thw"] = torch.tensor([[1, rows, columns]])
-        return inputs, {"b": 1, "s": rows * columns, "pixels": pixels}
-    side, images = rng.choice((6, 8, 10, 12)), rng.choice((1, 2, 3))
-    size = side * patch
-    vision.image_size = [size, size] if isinstance(vision.image_size, (list, tuple)) else size
-    if hasattr(config, "mm_tokens_per_image"):
-        config.mm_tokens_per_image = side * side // 4
-    pixels = torch.randn(images, 3, size, size)
-    return {"pixel_values": pixels}, {"b": images, "s": side * side, "pixels": 3 * patch**2}
+def _lengthen(vision: Any, depth: int) -> None:
+    """Repeat lists of one entry for each layer up to a new depth."""
+    before = next((getattr(vision, key) for key in _DEPTH if hasattr(vision, key)), None)
+    for key, value in vision.to_dict().items():
+        if isinstance(value, list) and before and len(value) == before and "layer" in key:
+            setattr(vision, key, (value * (depth // before + 1))[:depth])
 
 
 def solve(model_type: str, attention: str) -> dict[str, Any]:
@@ -180,7 +216,8 @@ def solve(model_type: str, attention: str) -> dict[str, Any]:
     tops = fit[0].moments()
     known: dict[int, Polynomial] = {}
     totals = dict.fromkeys(_total(live, fit, solver, known) for live in tops)
-    tops_of_all = highest([Moment(activations=total, gradients=Polynomial({})) for total in totals])
+    tops_of_all = _tops(totals, runs)
+    _no_fixed_widths(tops_of_all)
     row = {
         "type": model_type,
         "attention": attention,
@@ -196,10 +233,35 @@ def solve(model_type: str, attention: str) -> dict[str, Any]:
     return {**row, "off": round(off, 6)}
 
 
+def _tops(totals: Mapping[Polynomial, None], runs: Sequence[Run]) -> list[Moment]:
+    """The moments that can be the peak at sizes of real models, and at small ones: those of the runs, combined anew."""
+    found = [Moment(activations=total, gradients=Polynomial({})) for total in totals]
+    rng = random.Random(0)  # noqa: S311 - sizes, no secrets
+    drawn = [{name: rng.choice(runs).sizes[name] for name in runs[0].sizes} for _ in range(_COMBINED)]
+    sizes = [*(one.sizes for one in runs), *drawn]
+    here = (max(found, key=lambda moment: moment.activations.at(each)) for each in sizes)
+    return list(dict.fromkeys((*highest(found), *here)))
+
+
+def _no_fixed_widths(tops: Sequence[Moment]) -> None:
+    """A number of bytes for each patch that no size explains is a width of the config that was not varied."""
+    for moment in tops:
+        for names, count in moment.activations.terms.items():
+            if names and set(names) <= {"b", "s"} and count > _FIXED:
+                raise ValueError(f"{count} bytes for each {'*'.join(names)}: a size of the config that was not varied")
+
+
 def _tried(model_type: str, seed: int, attention: str) -> Run | None:
     try:
         return run(model_type, seed, attention)
-    except (ValueError, RuntimeError, IndexError, AssertionError):  # sizes that a class does not take together
+    except (
+        ValueError,
+        RuntimeError,
+        IndexError,
+        AssertionError,
+        AttributeError,
+        TypeError,
+    ):  # sizes that a class does not take together
         return None
 
 

@@ -70,7 +70,7 @@ def measure(
     source = scenario_of(model, batch, seq).source_seq
     if content:
         probe = Probe((dict(config), batch, seq))
-        if source:
+        if source and "input_ids" in probe.inputs:
             probe.inputs["input_ids"] = torch.randint(3, 90, (batch, source))
         steady = probe.run(Mode(attention=attention))
         run = probe.run(Mode(attention=attention, method="prefill"))
@@ -91,6 +91,8 @@ def row(name: str) -> Row:
     import torch
 
     from hfmem.probe import tiny
+    from hfmem.probe.activations.attempts import hearing
+    from hfmem.probe.activations.probes import heard
     from hfmem.probe.activations.structures import plain, without_class
     from hfmem.probe.activations.variants import variants
 
@@ -102,6 +104,7 @@ def row(name: str) -> Row:
             try:
                 class_name = tiny.types()[plain(name)][1]
                 config, batch, seq = variants(without_class(name), class_name, few=few, attempt=_DRAW)[2]
+                config = hearing(config, heard(seq))
                 found: Row = {"type": name, "config": config, "batch": batch, "seq": seq}
                 found |= measure(config, batch, seq, content=content, attention=attention)
                 return found | ({"content": True} if content else {})

@@ -30,7 +30,14 @@ def measure(model_type: str, attention: str) -> list[dict[str, Any]]:
     for seed in SEEDS:
         try:
             one = towers.run(model_type, seed, attention, DEPTH)
-        except (ValueError, RuntimeError, IndexError, AssertionError):  # sizes that a class does not take together
+        except (
+            ValueError,
+            RuntimeError,
+            IndexError,
+            AssertionError,
+            AttributeError,
+            TypeError,
+        ):  # sizes that a class does not take together
             continue
         found.append({"sizes": dict(one.sizes), "peak": one.peak()})
     return found

@@ -54,7 +54,7 @@ def encoding(tower: Tower | None, scenario: Scenario) -> Encoding | Unknown:
     row = _rows().get((tower.name, "eager" if scenario.attention == "eager" else "sdpa"))
     each = scenario.patches or tower.patches
     dtype = find_dtype(scenario.compute_dtype or "")
-    if row is None or not each or dtype is None:
+    if row is None or not each or dtype is None or (row["packed"] and not scenario.patches):
         return reason
     return _evaluated(row, tower, scenario, each, dtype.nbytes(1))
 
@@ -69,7 +69,7 @@ def highest_of(row: Mapping[str, Any], sizes: Mapping[str, int], layers: int) ->
 def _evaluated(row: Mapping[str, Any], tower: Tower, scenario: Scenario, each: int, width: int) -> Encoding:
     images = scenario.batch * scenario.pieces
     tokens = {"b": 1, "s": images * each} if row["packed"] else {"b": images, "s": each}
-    sizes = {**tower.sizes, **tokens}
+    sizes = {**tower.sizes, **tokens, "tiles": max(0, images - scenario.batch * scenario.images)}
     highest, nbytes, deeper = highest_of(row, sizes, tower.layers)
     wider = max(1, width // 2)  # measured in bfloat16
     peak = nbytes * wider

@@ -60,7 +60,7 @@ def unpadded(ask: Ask, picture: Picture) -> Tokens:
     less = 1 if ask.processor.get("vision_feature_select_strategy") == "default" else 0
     base = rows * columns + more - less
     how = f"{base} of the whole image + {tall} rows × ({wide} + 1) of {across} × {down} tiles without padding"
-    return Tokens(count=base + tall * (wide + 1), how=how)
+    return Tokens(count=base + tall * (wide + 1), how=how, pieces=1 + down * across)
 
 
 def limited(ask: Ask, picture: Picture) -> Tokens:
@@ -70,7 +70,8 @@ def limited(ask: Ask, picture: Picture) -> Tokens:
     each = ask.processor.size("num_image_tokens", default=side * side)
     less = 1 if ask.processor.get("vision_feature_select_strategy") == "default" else 0
     if picture.of > 1:
-        return Tokens(count=each + 1 - less, how=f"{each} + {1 - less} for each of several images of any size")
+        how = f"{each} + {1 - less} for each of several images of any size"
+        return Tokens(count=each + 1 - less, how=how, pieces=1)
     rows = int(math.sqrt(each))
     down, across = _grid(ask, picture, prepared_size(ask.image, picture))
     tall, wide = _without_padding(picture, rows * down, rows * across)
@@ -79,7 +80,8 @@ def limited(ask: Ask, picture: Picture) -> Tokens:
     if ratio > 1.1:
         tall, wide = int(tall // ratio), int(wide // ratio)
         how += ", scaled down to the limit"
-    return Tokens(count=each - less + tall * (wide + 1), how=f"{how}: {tall} × ({wide} + 1)")
+    count = each - less + tall * (wide + 1)
+    return Tokens(count=count, how=f"{how}: {tall} × ({wide} + 1)", pieces=1 + down * across)
 
 
 def _most_tiles(ask: Ask) -> int:

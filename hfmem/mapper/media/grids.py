@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Final
 
 from hfmem.mapper.media.values import Ask, Keys, Picture, RefusedMediaError, Tokens, UncountedError
@@ -234,14 +235,14 @@ def lined(ask: Ask, picture: Picture) -> Tokens:
     patch, merge = _patch(ask.image)
     rows, columns, tall, wide = _grid(ask, picture)
     how = f"{_told(wide, tall, patch * merge, columns, rows)}, and one at the end of each row"
-    return Tokens(count=rows * (columns + 1), how=how)
+    return Tokens(count=rows * (columns + 1), how=how, pieces=1, patches=rows * columns * merge**2)
 
 
 def ended(ask: Ask, picture: Picture) -> Tokens:
     """The same, with a token before and one after the image (HunYuan-VL)."""
     found = lined(ask, picture)
     more = 2 if ask.processor.flag("cat_extra_token", default=True) else 0
-    return Tokens(count=found.count + more, how=f"{found.how}, and {more} around it")
+    return replace(found, count=found.count + more, how=f"{found.how}, and {more} around it")
 
 
 def _by_factor(ask: Ask, picture: Picture) -> tuple[int, int, str]:
@@ -284,14 +285,19 @@ def pixtral(ask: Ask, picture: Picture) -> Tokens:
         height, width = math.floor(height / ratio), math.floor(width / ratio)
     tall, wide = ((one - 1) // side * side + side for one, side in zip((height, width), patch, strict=True))
     rows, columns = tall // token, wide // token
-    return Tokens(count=rows * columns, how=_told(wide, tall, token, columns, rows))
+    side = ask.processor.size("patch_size")
+    patches = (tall // side) * (wide // side)
+    return Tokens(count=rows * columns, how=_told(wide, tall, token, columns, rows), pieces=1, patches=patches)
 
 
 def soft(ask: Ask, picture: Picture) -> Tokens:
     """Scaled to as many pooled patches as are allowed, small images too (Gemma 4)."""
     tall, wide, pooled_side = soft_size(ask.image, picture.height, picture.width)
     rows, columns = tall // pooled_side, wide // pooled_side
-    return Tokens(count=rows * columns, how=_told(wide, tall, pooled_side, columns, rows))
+    how = _told(wide, tall, pooled_side, columns, rows)
+    # each image is padded to the most patches (image_processing_gemma4.py, pad_along_first_dim)
+    most = ask.image.size("max_soft_tokens") * ask.image.size("pooling_kernel_size") ** 2
+    return Tokens(count=rows * columns, how=how, pieces=1, patches=most)
 
 
 def soft_size(keys: Keys, height: int, width: int) -> tuple[int, int, int]:

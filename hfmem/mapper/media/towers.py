@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from hfmem.errors import InvalidConfigError
@@ -29,9 +30,9 @@ def _tower(facts: Facts) -> Tower:
     inner = vision.optional_integer("intermediate_size")
     if inner is None:
         inner = int(hidden * vision.number("mlp_ratio"))
-    patch = vision.integer("patch_size")
+    patch = _side(vision, "patch_size")
     temporal = vision.optional_integer("temporal_patch_size") or 1
-    side = vision.optional_integer("image_size") or 0
+    side = _side(vision, "image_size", "max_image_size")
     return Tower(
         name=facts.model_type,
         layers=vision.integer("depth", "num_hidden_layers"),
@@ -42,6 +43,23 @@ def _tower(facts: Facts) -> Tower:
             "key_dim": hidden // heads,
             "pixels": 3 * temporal * patch**2,
             "out": text.integer("hidden_size", "n_embd", "d_model"),
+            "positions": (side // patch) ** 2,
+            "side": side // patch,
         },
         patches=(side // patch) ** 2,
     )
+
+
+def _side(vision: Facts, *keys: str) -> int:
+    """A length in pixels, which may be written for the height and the width; 0 where there is none.
+
+    Raises:
+        ValueError: it is impossible, or the two differ.
+    """
+    for key in keys:
+        with suppress(MissingFactError):
+            found = set(vision.integers(key))
+            if len(found) != 1 or min(found) < 1:
+                raise ValueError(key)
+            return found.pop()
+    return 0

@@ -52,6 +52,31 @@ def hears(config: Config) -> bool:
     )
 
 
+def listens(config: Config) -> bool:
+    """Whether the class's encoder takes a mel spectrogram of one length, two frames for each of its positions."""
+    kind = getattr(transformers, config["architectures"][0])
+    built = tiny.build(config)
+    return kind.main_input_name == "input_features" and all(
+        hasattr(built, key) for key in ("num_mel_bins", "max_source_positions", "decoder_layers")
+    )
+
+
+def hearing(config: Config, source: int) -> Config:
+    """The config with an encoder of so many positions, if it takes no other number of them."""
+    return {**config, "max_source_positions": source} if listens(config) else config
+
+
+def inputs_of(config: Config, batch: int, tokens: int, source: int) -> dict[str, torch.Tensor]:
+    """Random inputs of a class: tokens, and those of its encoder (or the sound that becomes them), if it has one."""
+    ids = torch.randint(3, 90, (batch, tokens))
+    if not hears(config):
+        return {"input_ids": ids}
+    if listens(config):
+        sound = torch.randn(batch, tiny.build(config).num_mel_bins, 2 * source)
+        return {"decoder_input_ids": ids, "input_features": sound}
+    return {"decoder_input_ids": ids, "input_ids": torch.randint(3, 90, (batch, source))}
+
+
 def parameters(config: Config) -> int:
     """The parameters of the class, counted on the meta device."""
     with torch.device("meta"):
@@ -60,12 +85,13 @@ def parameters(config: Config) -> int:
 
 
 def _forward(config: Config, tokens: int) -> None:
+    config = hearing(config, tokens)
     built = tiny.build(config)
     with torch.no_grad():
         model = getattr(transformers, config["architectures"][0])._from_config(built, dtype=torch.bfloat16)
         model.eval()
-        ids = torch.randint(3, 90, (1, tokens))
-        model(input_ids=ids, **({"decoder_input_ids": ids} if hears(config) else {}))
+        inputs = inputs_of(config, 1, tokens, tokens)
+        model(**{key: value.bfloat16() if value.is_floating_point() else value for key, value in inputs.items()})
 
 
 def _attempt(action: Callable[[], Any]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator, Sequence
 
@@ -67,6 +68,7 @@ def _values(totals: Sequence[Polynomial], *, single: bool) -> np.ndarray:
 def _samples(names: Sequence[str], *, single: bool) -> Iterator[dict[str, int]]:
     """Random sizes in the range of real models."""
     rng = random.Random(0)  # noqa: S311 - sizes, no secrets
+    vision = random.Random(1)  # noqa: S311 - of its own, so that the sizes of text models stay as they are
     for _ in range(_SAMPLES):
         hidden = 128 * round(4 * 32 ** rng.random())
         key = rng.choice((64, 128, 256))
@@ -86,6 +88,12 @@ def _samples(names: Sequence[str], *, single: bool) -> Iterator[dict[str, int]]:
             "expert_intermediate": round(hidden * rng.choice((0.25, 0.5, 2))),
             "shared": round(hidden * rng.choice((0.25, 0.5, 2))),
         }
+        positions = vision.choice((16, 24, 27, 32, 37, 64)) ** 2
+        known |= {"pixels": 3 * vision.choice((1, 2)) * vision.choice((14, 16)) ** 2, "positions": positions}
+        known |= {"out": 128 * round(8 * 8 ** vision.random()), "side": round(math.sqrt(known["s"]))}
+        encoder = {"source": vision.choice((128, 1500, 4096, 16384)), "encoder_ffn_dim": known["intermediate"]}
+        known |= encoder | dict.fromkeys(("encoder_layers", "num_layers"), vision.choice((6, 12, 24, 32)))
+        known |= {"encoder_attention_heads": heads}
         if {"past", "seen"} & {*names}:  # cached tokens, and their sum with the new ones
             past = known["s"] * rng.choice((1, 4, 16, 64))
             known["s"] = 1 if single else known["s"]

@@ -17,14 +17,14 @@ from hfmem.mapper.interpret import interpret
 from hfmem.mapper.sizes import model_sizes, signature, token_sizes
 from hfmem.mapper.values import Architecture
 from hfmem.probe import tiny
-from hfmem.probe.activations.attempts import hears
+from hfmem.probe.activations.attempts import hearing, hears, inputs_of
 from hfmem.probe.activations.flash import take_flash
 from hfmem.probe.activations.reading import Reading
 from hfmem.probe.activations.step import PAST, Mode, Timeline, find_layers, run
 from hfmem.probe.activations.tracer import Segment
 from hfmem.probe.activations.variants import Variant
 
-__all__ = ["Probe", "ProbeError", "deviation", "probes"]
+__all__ = ["Probe", "ProbeError", "deviation", "heard", "probes"]
 
 _KINDS: Final = ("mm_token_type_ids", "token_type_ids")
 """Inputs with the kind of each token (0 for text), which some classes require."""
@@ -34,6 +34,11 @@ _SOURCES: Final = {16: 28, 20: 38, 24: 18, 28: 34, 32: 12, 36: 22, 40: 14}
 
 _PASTS: Final = {16: 31, 24: 53, 36: 59, 20: 43, 32: 73, 28: 47, 40: 61}
 """Cached tokens by new tokens; for numbers not listed, one and a half times the new tokens."""
+
+
+def heard(tokens: int) -> int:
+    """Encoder tokens beside so many of the decoder."""
+    return _SOURCES.get(tokens, tokens // 2 + 7)
 
 
 class ProbeError(Exception):
@@ -54,6 +59,9 @@ class Probe:
 
     def __post_init__(self) -> None:
         config, batch, tokens = self.variant
+        self.source = heard(tokens) if hears(config) else 0
+        config = hearing(config, self.source)
+        self.variant = (config, batch, tokens)
         self.model = self._built()
         ref = ModelRef(model_id="probe")
         checkpoint = Checkpoint(
@@ -63,12 +71,8 @@ class Probe:
         if self.architecture.layers is None:
             raise ProbeError(f"its layers are unknown: {self.architecture.unknown}")
         self.layers = find_layers(self.model, len(self.architecture.layers))
-        self.inputs = {"input_ids": torch.randint(3, 90, (batch, tokens)).to(self.device)}
-        self.source = 0
-        if hears(config):
-            self.source = _SOURCES.get(tokens, tokens // 2 + 7)
-            heard = torch.randint(3, 90, (batch, self.source)).to(self.device)
-            self.inputs = {"decoder_input_ids": self.inputs["input_ids"], "input_ids": heard}
+        inputs = inputs_of(config, batch, tokens, self.source)
+        self.inputs = {name: value.to(self.device) for name, value in inputs.items()}
 
     def _built(self, **asked: str) -> Any:
         config = self.variant[0]
@@ -90,13 +94,18 @@ class Probe:
         gc.collect()
         gc.freeze()  # excludes remains of earlier runs from the collection before each step
         try:
-            return run(self.model, self.layers, self._inputs(mode), mode, sums_in_place=True)
+            return run(self.model, self.layers, self._cast(self._inputs(mode), dtype), mode, sums_in_place=True)
         except ValueError as error:
             named = [key for key in _KINDS if key in str(error) and key not in self.inputs]
             if not named:
                 raise
         self.inputs |= dict.fromkeys(named, torch.zeros_like(self.inputs["input_ids"]))
         return self.run(mode)
+
+    @staticmethod
+    def _cast(inputs: dict[str, Any], dtype: torch.dtype) -> dict[str, Any]:
+        """Sound in the number format of the weights, as a class wants it."""
+        return {key: value.to(dtype) if value.is_floating_point() else value for key, value in inputs.items()}
 
     def _inputs(self, mode: Mode) -> dict[str, Any]:
         """The inputs of the model; if the step continues from a cache, also the tokens before it."""

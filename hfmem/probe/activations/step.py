@@ -282,11 +282,14 @@ def _require_gradient(_module: Any, _inputs: Any, output: Any) -> None:
 
 
 def _inward(model: Any) -> list[Any]:
-    """The modules that embed tokens; encoder and decoder may each have one with shared weights."""
+    """The modules that embed tokens, of which encoder and decoder may each have one with shared weights, and the
+    convolution that makes an encoder's positions of sound."""
     embedding = model.get_input_embeddings()
     weight = getattr(embedding, "weight", None)
     alike = [module for module in model.modules() if module is not embedding and isinstance(module, type(embedding))]
-    return [embedding, *(module for module in alike if getattr(module, "weight", None) is weight)]
+    sound = [module for module in model.modules() if isinstance(module, torch.nn.Conv1d)]
+    heard = sound[-1:] if getattr(model, "main_input_name", "") == "input_features" else []
+    return [embedding, *(module for module in alike if getattr(module, "weight", None) is weight), *heard]
 
 
 class _Hooks:
