@@ -14,7 +14,16 @@ from typing import Any, Final
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import ParameterTable, TensorGroup, known_component
 
-__all__ = ["ALL_LINEAR", "Adapter", "adapters", "default_targets", "feed_forward", "linear_modules", "saved_groups"]
+__all__ = [
+    "ALL_LINEAR",
+    "Adapter",
+    "adapters",
+    "default_targets",
+    "feed_forward",
+    "linear_modules",
+    "module_of",
+    "saved_groups",
+]
 
 ALL_LINEAR: Final = "all-linear"
 
@@ -39,11 +48,16 @@ class Adapter:
     @property
     def module(self) -> str:
         """The name of the adapted module."""
-        return self.group.module
+        return module_of(self.group)
 
     def parameters(self, rank: int) -> int:
         """The parameters of all adapters."""
         return self.count * self.ranks * rank * (self.inputs + self.outputs)
+
+
+def module_of(group: TensorGroup) -> str:
+    """The name of the linear module that has this matrix, without the modules around it."""
+    return "dense" if group.role in _DENSE else group.module
 
 
 @cache
@@ -127,7 +141,7 @@ def _is_module(group: TensorGroup) -> bool:
     if group.component == "router":
         return group.role == "shared_expert_gate"
     if group.component == "lm_head":
-        return group.role == "dense"  # the dense layer of BERT-like heads, before the output embedding
+        return group.role in ("dense", "transform")  # of BERT-like heads, before the output embedding
     return group.linear or known_component(group.component) in ("projector", "other") or "mapping" in group.role
 
 

@@ -88,9 +88,8 @@ def with_adapters(
         forward.append(there and there + saved)
     # with full checkpointing, encoder layers too save only their inputs
     of_encoder = 0 if whole else _of_encoder(model, scenario, targets, source)
-    return replace(
-        found, outside=found.outside + of_encoder, layers=tuple(kept), backward=tuple(backward), forward=tuple(forward)
-    )
+    outside = found.outside + of_encoder + _of_head(scenario, targets)
+    return replace(found, outside=outside, layers=tuple(kept), backward=tuple(backward), forward=tuple(forward))
 
 
 def _highest(  # noqa: PLR0913 - the facts of one layer
@@ -124,6 +123,23 @@ def _highest(  # noqa: PLR0913 - the facts of one layer
 
 _Key = tuple[object, ...]
 """A module's label and the sizes of its matrix."""
+
+
+def _of_head(scenario: TrainingScenario, targets: Sequence[Adapter]) -> int:
+    """Bytes saved by the adapters of linear modules between the layers and the output embedding (BERT's transform)."""
+    training, total = scenario.training, 0
+    for adapter in targets:
+        if training.lora is None or adapter.group.component != "lm_head" or adapter.module != "dense":
+            continue
+        one = Linear(
+            module=adapter.module,
+            inputs=adapter.inputs,
+            outputs=adapter.outputs,
+            shares_input_with=0,
+            input_saved=False,
+        )
+        total += adapter.count * _token((one,), training.lora, training)
+    return total * scenario.batch * scenario.seq
 
 
 def _of_encoder(model: Model, scenario: TrainingScenario, targets: Sequence[Adapter], source: ActivationSource) -> int:

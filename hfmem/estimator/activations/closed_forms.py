@@ -12,6 +12,7 @@ from hfmem.estimator.parallel import Parallel
 from hfmem.estimator.recipe.values import Training, TrainingScenario
 from hfmem.mapper.caches import KV, Combined, Latent, State
 from hfmem.mapper.interpret import Model
+from hfmem.mapper.lora import module_of
 from hfmem.mapper.values import Architecture, Dense, Experts, Layer, TensorGroup
 from hfmem.unknown import Unknown
 
@@ -89,7 +90,7 @@ def _linear(group: TensorGroup, hidden: int) -> Linear:
     back = outputs == hidden and not group.reads_stream
     number = {"attention": 0, "mlp": 2, "shared_experts": 4, "state": 6}.get(group.component, 8) + (1 if back else 0)
     return Linear(
-        module=group.module, inputs=inputs, outputs=outputs, shares_input_with=number, input_saved=number == 1
+        module=module_of(group), inputs=inputs, outputs=outputs, shares_input_with=number, input_saved=number == 1
     )
 
 
