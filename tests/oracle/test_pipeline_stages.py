@@ -33,6 +33,18 @@ def test_a_trace_is_near_the_estimate() -> None:
     assert found.seconds < 60
 
 
+def test_a_trace_has_the_input_images() -> None:
+    """FLUX.1 Kontext, whose transformer is given an image of 1024 × 1024 beside what it makes."""
+    report = estimated("black-forest-labs/FLUX.1-Kontext-dev", offline=True)
+    found = traced(report.model, report.scenario)
+    groups = ("weights", "activations")
+    own = {
+        phase.name: sum(term.nbytes for term in phase.terms if term.group in groups) for phase in report.estimate.phases
+    }
+    assert own.keys() == found.phases.keys()
+    assert all(found.phases[name] == pytest.approx(nbytes, rel=0.001) for name, nbytes in own.items())
+
+
 def _tiny(folder: Path) -> None:
     """A small Stable Diffusion with random weights."""
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer

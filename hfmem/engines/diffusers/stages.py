@@ -66,7 +66,8 @@ class Stage:
 
     Attributes:
         name: its name.
-        component: what runs; None where nothing is measured.
+        component: what runs.
+        call: the sizes of its call.
         found: what its call takes; None for a class that is not measured.
         beside: bytes that are there besides, such as the latents.
         single: whether it runs in float32.
@@ -77,6 +78,7 @@ class Stage:
 
     name: Name
     component: Component
+    call: Call
     found: Taken | None
     beside: int = 0
     single: bool = False
@@ -145,7 +147,8 @@ def _text(pipeline: Pipeline, scenario: Scenario, run: Run) -> Iterator[Stage]:
         clip = component.class_name.startswith("CLIPText")
         call = Call(batch=scenario.batch, text=_CLIP_TOKENS if clip else run.prompt)
         single = _single(component, scenario)
-        yield Stage(name="text", component=component, found=_encoder(component, call, single=single), single=single)
+        found = _encoder(component, call, single=single)
+        yield Stage(name="text", component=component, call=call, found=found, single=single)
 
 
 _FEED: Final = 10
@@ -181,7 +184,7 @@ def _denoise(pipeline: Pipeline, scenario: Scenario, run: Run) -> Iterator[Stage
         call = Call(batch=run.network, height=height, width=width, frames=frames, text=run.text)
         found = taken(control, call, single=single)
         beside += 0 if found is None else found.outputs
-        yield Stage(name="denoise", component=control, found=found, single=single, batch=run.network)
+        yield Stage(name="denoise", component=control, call=call, found=found, single=single, batch=run.network)
     for component in pipeline.denoisers:
         single = _single(component, scenario)
         height, width, frames = denoised(component, (run.height, run.width, run.frames), pipeline.vae)
@@ -195,6 +198,7 @@ def _denoise(pipeline: Pipeline, scenario: Scenario, run: Run) -> Iterator[Stage
         yield Stage(
             name="denoise",
             component=component,
+            call=call,
             found=found,
             beside=beside + latent,
             single=single,
@@ -239,6 +243,7 @@ def _vae(
     yield Stage(
         name=name,
         component=vae,
+        call=call,
         found=found,
         single=single,
         batch=1 if asked.vae_slicing else batch,

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from math import ceil
 from typing import Any, Final
 
 import torch
 import transformers
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from hfmem.engines.diffusers.pipelines import latents
+from hfmem.engines.diffusers.calls import Call as Sizes
 from hfmem.engines.diffusers.settings import settings_of
-from hfmem.engines.diffusers.stages import Run, Stage, run_of, stages
+from hfmem.engines.diffusers.stages import Stage, stages
 from hfmem.errors import UntraceableError
 from hfmem.estimator.values import Scenario, Trace
 from hfmem.estimator.weights.packed import format_of
 from hfmem.mapper.interpret import Model
-from hfmem.mapper.pipelines.values import Component, Pipeline
+from hfmem.mapper.pipelines.values import Component
 from hfmem.probe.diffusers.fitting import Call
 from hfmem.probe.diffusers.measuring import call_class, defaults, model_class
 from hfmem.probe.diffusers.recipes import DENOISERS, ENCODERS, VAES, Recipe
@@ -43,12 +44,12 @@ def traced(model: Model, scenario: Scenario) -> Trace:
     if any(format_of(component, scenario) is not None for component in pipeline.denoisers):
         raise UntraceableError(name, "the libraries' quantised layers are not traced: leave --dtype out")
     started = time.monotonic()
-    run, weights = run_of(pipeline, scenario), 0
+    weights = 0
     taken: dict[str, int] = {}
     traced_components: set[str] = set()
     try:
         for stage in stages(pipeline, scenario):
-            found, nbytes = _stage(stage, pipeline, run, scenario)
+            found, nbytes = _stage(stage, scenario)
             weights += 0 if stage.component.name in traced_components else nbytes
             traced_components.add(stage.component.name)
             taken[stage.name] = max(taken.get(stage.name, 0), _highest(found, stage) + found.inputs)
@@ -82,7 +83,7 @@ def _highest(found: Recorded, stage: Stage) -> int:
     return max(n for op, n in zip(found.ops, found.moments, strict=True) if op != COPIES[1])
 
 
-def _stage(stage: Stage, pipeline: Pipeline, run: Run, scenario: Scenario) -> tuple[Recorded, int]:
+def _stage(stage: Stage, scenario: Scenario) -> tuple[Recorded, int]:
     """What a stage takes, and the bytes of its component."""
     component = stage.component
     recipe = _recipe(component, stage.name)
@@ -100,7 +101,7 @@ def _stage(stage: Stage, pipeline: Pipeline, run: Run, scenario: Scenario) -> tu
     weights = sum(tensor.numel() * tensor.element_size() for tensor in held)
     if stage.single and _dtype(component, scenario) != torch.float32:
         weights //= 2  # it is cast for the stage only
-    return call_class(model, recipe, config, _call(stage, pipeline, run), dtype, mode), weights
+    return call_class(model, recipe, config, _called(stage.call), dtype, mode), weights
 
 
 def _config(cls: Any, component: Component) -> Any:
@@ -132,10 +133,10 @@ def _recipe(component: Component, stage: str) -> Recipe:
     raise UntraceableError(component.name, f"nobody has told how {component.class_name} is called")
 
 
-def _call(stage: Stage, pipeline: Pipeline, run: Run) -> Call:
-    height, width, frames = latents(run.height, run.width, run.frames, pipeline.vae)
-    if stage.name == "text":
-        clip = stage.component.class_name.startswith("CLIPText")
-        return Call(batch=1, height=1, width=1, text=77 if clip else run.text)
-    batch = run.network if stage.name == "denoise" else run.batch
-    return Call(batch=batch, height=height, width=width, frames=frames, text=run.text)
+_PATCH: Final = 2
+
+
+def _called(call: Sizes) -> Call:
+    """The sizes of a call as one picture: latents of input images are further rows of it, whole patches."""
+    rows = ceil(call.joined / call.width / _PATCH) * _PATCH
+    return Call(batch=call.batch, height=call.height + rows, width=call.width, frames=call.frames, text=call.text)
