@@ -99,8 +99,13 @@ def test_no_other_module_names_an_engine(name: str) -> None:
     versions = {"hfmem.mapper.defaults", "hfmem.estimator.activations.coefficients"}
     # what loads files of a kind, as a person is told
     loaders = {"hfmem.fetcher.foreign"}
-    # libraries that components of pipelines are classes of, as model_index.json says
-    libraries = {"hfmem.mapper.pipelines.reader", "hfmem.mapper.pipelines.single", "hfmem.mapper.pipelines.parts"}
+    # libraries that classes are of, as model_index.json says, and the table of what they keep in float32
+    libraries = {
+        "hfmem.mapper.pipelines.reader",
+        "hfmem.mapper.pipelines.single",
+        "hfmem.mapper.pipelines.parts",
+        "hfmem.mapper.pipelines.kept",
+    }
     let_through = {"transformers"} if name in versions else {"llama.cpp"} if name in loaders else set()
     let_through |= {"transformers", "diffusers"} if name in libraries else set()
     # the quantiser of that name, as checkpoints declare it

@@ -20,6 +20,7 @@ from hfmem.mapper.declared import as_stored
 from hfmem.mapper.holdings import NOT_LOADED, choices_note, files_note, is_gguf, lacks, layout_notes
 from hfmem.mapper.networks import network_of
 from hfmem.mapper.packing import declared_quantisation
+from hfmem.mapper.pipelines.kept import kept_wide
 from hfmem.mapper.pipelines.values import Pipeline
 from hfmem.mapper.sizes import model_types
 from hfmem.mapper.structure import Structure
@@ -172,7 +173,7 @@ def interpret(checkpoint: Checkpoint) -> Model:
     return Model(
         checkpoint=checkpoint,
         architecture=architecture,
-        parameters=None if parameters is None else planned(parameters, types),
+        parameters=None if parameters is None else kept_wide(planned(parameters, types), architecture.class_names),
         certainty=certainty,
         source=source,
         quantisation=declared_quantisation(config),

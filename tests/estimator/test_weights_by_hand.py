@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -125,3 +127,27 @@ def test_the_cache_of_a_batch() -> None:
 def test_only_a_table_of_positions_has_an_end(name: str, seq: int, refused: bool) -> None:
     """modeling_gpt2.py: `wpe` has a row for each of 1,024 positions; angles of rotary ones are computed for any."""
     assert bool(estimate(model(name), seq=seq).estimate.refused) is refused
+
+
+@pytest.mark.parametrize(("dtype", "nbytes"), [("float16", 657_408), ("bfloat16", 526_336)])
+def test_what_a_class_keeps_in_float32_is_counted_so(dtype: str, nbytes: int, tmp_path: Path) -> None:
+    """Bytes of `T5ForConditionalGeneration.from_pretrained(dtype=…).parameters()`, transformers 5.24: in float16 each
+    of four `wo`, 64 × 256, is float32."""
+    config = {
+        "architectures": ["T5ForConditionalGeneration"],
+        "model_type": "t5",
+        "d_model": 64,
+        "d_ff": 256,
+        "num_layers": 2,
+        "num_heads": 4,
+        "d_kv": 16,
+        "vocab_size": 512,
+        "tie_word_embeddings": True,
+    }
+    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    found = estimate(str(tmp_path), dtype=dtype).estimate
+    assert found.group("weights") == nbytes
+    wide = [term for term in found.terms if "float32" in term.how]
+    assert sum(term.nbytes for term in wide) == (4 * 64 * 256 * 4 if dtype == "float16" else 0)
+    plain = estimate(str(tmp_path), dtype=dtype, runtime="vllm").estimate
+    assert plain.group("weights") <= 526_336

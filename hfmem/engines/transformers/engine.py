@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from hfmem.engines.kept import kept_weights
@@ -61,7 +62,7 @@ class Transformers:
         return None
 
     def kept(self, model: Model, scenario: Scenario) -> tuple[Kept, ...]:
-        return kept_by(model, scenario, RECIPES, FORMATS, ANOTHER)
+        return tuple(replace(kept, library=True) for kept in kept_by(model, scenario, RECIPES, FORMATS, ANOTHER))
 
     def trained(self, model: Model, gpu: Accelerator | None) -> FormatRow:
         return GGUF if model.is_gguf else stored_row(model, gpu, TRAINED)

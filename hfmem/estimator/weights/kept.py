@@ -30,6 +30,7 @@ class Kept:
         stored: the format row for the checkpoint's own packed weights.
         assumed: whether hardware that keeps them packed was assumed, while other hardware would unpack them.
         biased: modules that have a bias, by component and name.
+        library: whether transformers loads them, which keeps what a class lists in float32 (`TensorGroup.full_in`).
         rewritten: whether the recipe is that of an offline tool, which unpacks a quantised checkpoint and quantises it
             again.
     """
@@ -40,6 +41,7 @@ class Kept:
     assumed: bool = False
     biased: frozenset[tuple[str, str]] = frozenset()
     rewritten: bool = False
+    library: bool = False
 
     @property
     def refused(self) -> str:

@@ -58,9 +58,14 @@ def group_bytes(group: TensorGroup, scenario: Scenario, kept: Kept = PLAIN) -> i
     if quantiser is not None:
         return quantiser.nbytes(plain.shape, plain.count)
     dtype = _run_dtype(scenario)
-    if dtype is not None and dtype.name in group.full_in:
+    if _is_wide(group, dtype, kept):
         dtype = find_dtype("float32")
     return dtype.nbytes(group.parameters if unpacks else group.elements) if dtype else None
+
+
+def _is_wide(group: TensorGroup, dtype: Dtype | None, kept: Kept) -> bool:
+    """Whether transformers keeps a group in float32 in a run in some dtype."""
+    return kept.library and dtype is not None and dtype.name in group.full_in
 
 
 def code_bytes(group: TensorGroup, scenario: Scenario, kept: Kept = PLAIN) -> int | None:
@@ -132,6 +137,9 @@ def _storage(group: TensorGroup, scenario: Scenario, kept: Kept) -> _Storage:
         return _Storage(kind="quantised", name=quantiser.name, cost=cost, source=source)
     if unpacks:
         return _Storage(kind="unpacked", cost=f"{each}, unpacked from {group.dtype}", source=kept.stored.source)
+    if _is_wide(group, dtype, kept):
+        source = "transformers 5.24, _keep_in_fp32_modules of the class"
+        return _Storage(kind="cast", name="float32", cost="4 B (float32)", source=source)
     return _Storage(kind="cast", cost=each)
 
 

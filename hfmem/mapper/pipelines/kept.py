@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import Any, Final
 
-__all__ = ["kept_in"]
+from hfmem.mapper.values import ParameterTable, TensorGroup
+
+__all__ = ["kept_in", "kept_wide"]
+
+_HALF: Final = "float16"
 
 
 def kept_in(library: str, class_name: str) -> Callable[[str], tuple[str, ...]]:
@@ -18,6 +23,8 @@ def kept_in(library: str, class_name: str) -> Callable[[str], tuple[str, ...]]:
     `core_model_loading.py`)."""
     rows = _table().get(library)
     lists = rows.get(class_name, {}) if isinstance(rows, dict) else {}
+    if not lists:
+        return _never
     patterns = [
         (tuple(dtypes.split(",")), re.compile(rf"(^|\.)({'|'.join(map(re.escape, words))})(\.|$)"))
         for dtypes, words in lists.items()
@@ -28,6 +35,27 @@ def kept_in(library: str, class_name: str) -> Callable[[str], tuple[str, ...]]:
         return tuple(sorted(found))
 
     return dtypes_of
+
+
+def kept_wide(parameters: ParameterTable, classes: Sequence[str]) -> ParameterTable:
+    """The parameters of a model of transformers, with those marked that its class keeps in float32 when it runs in
+    float16 (`_keep_in_fp32_modules`): T5's `wo`, which overflows there. A group has the last part of tensors' names,
+    so a word that names more is not found."""
+    dtypes_of = kept_in("transformers", classes[0] if classes else "")
+    if not parameters.groups or dtypes_of is _never:
+        return parameters
+    return replace(parameters, groups=tuple(_marked(group, dtypes_of) for group in parameters.groups))
+
+
+def _marked(group: TensorGroup, dtypes_of: Callable[[str], tuple[str, ...]]) -> TensorGroup:
+    if _HALF not in dtypes_of(f"{group.role}.weight"):
+        return group
+    return replace(group, full_in=(_HALF,))
+
+
+def _never(name: str) -> tuple[str, ...]:
+    del name
+    return ()
 
 
 @cache
