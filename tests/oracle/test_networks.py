@@ -11,7 +11,7 @@ from tests.oracle import networks
 
 pytestmark = [pytest.mark.oracle, pytest.mark.filterwarnings("ignore")]
 
-pytest.importorskip("timm", exc_type=(ImportError, RuntimeError))
+pytest.importorskip("hfmem.probe.timm.installed", exc_type=(ImportError, RuntimeError))
 
 RECORDED: Final = [json.loads(line) for line in networks.RECORDED.read_text(encoding="utf-8").splitlines()[1:]]
 ROWS: Final = {(row["network"], row["precision"]): row for row in networks.rows()}
