@@ -386,6 +386,7 @@ KINDS: dict[str, Kind] = {
         ),
         parameters=8 * 147 + 8,
         weights=4 * (8 * 147 + 24),
+        bound=False,
     ),
     "GGUF beside a configuration of other files": model(
         *LM, sized("m-Q4_K_M.gguf", 100), parameters=PARAMETERS, bound=False
@@ -478,6 +479,7 @@ KINDS: dict[str, Kind] = {
         real("pickles", "state.bin", "pytorch_model.bin"),
         parameters=28,
         weights=16 + 96 + 8,
+        bound=False,
     ),
     "two pickles of a program": model(
         real("pickles", "script.pt", "yolov8n.pt"),
