@@ -333,7 +333,7 @@ def completed(model: Model) -> Model:
 
         return converted(model)
     config = model.checkpoint.config
-    if config is None or model.parameters is not None or model.checkpoint.gated or model.offered:
+    if config is None or model.parameters is not None or model.checkpoint.gated or model.offered or model.unloadable:
         return model
     if (model.architecture.depth or 0) > _DEEPEST or find_spec("torch") is None:
         return model

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from hfmem.estimator.parallel import SINGLE, Parallel
 from hfmem.hardware.values import Accelerator
+from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Certainty
 from hfmem.options.reading import not_one_of
 from hfmem.options.words import Attention, Method, Mode
 from hfmem.units import format_bytes
-
-if TYPE_CHECKING:
-    from hfmem.mapper.interpret import Model
 
 __all__ = [
     "GROUPS",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from hfmem.report.errors import Problem
@@ -40,7 +40,7 @@ class Style:
     ascii: bool = False
     free: int | None = None
     fitting: bool = False
-    left_out: Sequence[Report] = ()
+    left_out: Sequence[Any] = ()  # `Report`, which `--help` need not load
 
 
 _Render = Callable[..., str]

@@ -81,8 +81,8 @@ def _options() -> set[str]:
 
 
 def _of_others() -> set[str]:
-    """Those of `hf`, of llama.cpp and vLLM where a page speaks of theirs, and of tests.documents."""
-    return {"--lora-modules", "--global", "--cache-ram", "--split-mode", "--write"}
+    """Those of `hf`, of llama.cpp, vLLM and SGLang where a page speaks of theirs, and of tests.documents."""
+    return {"--lora-modules", "--lora-target-modules", "--global", "--cache-ram", "--split-mode", "--write"}
 
 
 def _links(page: Path) -> Iterator[str]:
