@@ -13,6 +13,7 @@ from hfmem.engines.transformers.formats import ANOTHER, FORMATS, GGUF, RECIPES, 
 from hfmem.engines.transformers.generation import generation, remarks, ungenerated
 from hfmem.engines.transformers.loading import loading, margin
 from hfmem.engines.transformers.split import RULES
+from hfmem.estimator.activations.experts import with_copied_experts
 from hfmem.estimator.activations.prefill import activation_terms, final_cache
 from hfmem.estimator.cache.sizes import CacheSize, cache_size
 from hfmem.estimator.overheads import overhead_terms
@@ -105,6 +106,8 @@ class Transformers:
                 from hfmem.engines.transformers.assisted import assisted_terms  # for such runs only
 
                 terms, unknown = assisted_terms(model, scenario, terms, unknown)
+        if not unknown and scenario.mode == "inference":
+            terms = with_copied_experts(terms, model, scenario)
         if not scenario.media_tokens or unknown or scenario.parallel.gpus > 1:
             return Found(terms=tuple(terms), unknown=tuple(unknown))
         from hfmem.estimator.activations.towers import encoding, with_encoding  # for runs with images only
