@@ -226,7 +226,12 @@ def killed(line: list[str], out: Path, rows: int, env: dict[str, str]) -> float:
 def test_an_interrupted_run_leaves_a_whole_file(hub: Hub, tmp_path: Path, hub_env: dict[str, str]) -> None:
     names, out = put(hub, 12), tmp_path / "out.csv"
     quotas(hub, 4, 30)
-    line = [sys.executable, "-m", "hfmem", "--from", str(listed(tmp_path, names)), "--out", str(out)]
+    # a process started in the background ignores the signal, and so would those that it starts
+    start = (
+        "import runpy, signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "sys.argv[0] = 'hfmem'; runpy.run_module('hfmem', run_name='__main__')"
+    )
+    line = [sys.executable, "-c", start, "--from", str(listed(tmp_path, names)), "--out", str(out)]
     with subprocess.Popen(line, env=hub_env, stderr=subprocess.PIPE, text=True) as process:
         for _ in range(3000):
             if out.exists() and out.read_bytes().count(b"\n") >= 5:
