@@ -36,8 +36,8 @@ from hfmem.unknown import Unknown
 __all__ = ["generated_terms"]
 
 _QUANTISING: Final = {"quanto": 3, "hqq": 38, "fp8": 9}
-"""Bytes per element of the keys that quantising or unpacking takes at most, besides what is measured of the layer:
-`tests/oracle/generation.py` runs the layers of optimum-quanto 0.2.7, hqq 0.2.8 and transformers 5.24.0."""
+"""Bytes per element of the keys that quantising or unpacking takes at most, besides what is measured of the layer: seen
+once on the layers of optimum-quanto 0.2.7, hqq 0.2.8 and transformers 5.24.0, run on the CPU."""
 
 _Found = tuple[list[Term], list[tuple[Group, str]]]
 
