@@ -11,6 +11,7 @@ from hfmem.mapper import roles
 from hfmem.mapper.caches import Cache, Seen
 from hfmem.mapper.context import Context
 from hfmem.mapper.cuts import Cut, cut_of, is_output
+from hfmem.mapper.expert_types import gathered_types, gathering_source
 from hfmem.mapper.mixers import Mixer
 
 __all__ = [
@@ -286,6 +287,12 @@ class Architecture:
         of transformers 5.24.0's generation/utils.py)."""
         name = next(iter(self.architectures), "").lower()
         return not any(other in name for other in _SHARED_CACHE) and any(own in name for own in _OWN_CACHE)
+
+    @property
+    def gathering(self) -> str:
+        """The release of transformers whose `generate` gathers the weights of selected experts on an accelerator;
+        "" if its class does not."""
+        return gathering_source() if self.model_type in gathered_types() else ""
 
     def __repr__(self) -> str:
         return f"<Architecture {self.model_type}: {self.depth} layers, hidden size {self.hidden_size}>"

@@ -8,11 +8,8 @@ are gathered, those of the first are still alive.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from functools import cache
-from importlib.resources import files
-from typing import Any, Final
+from typing import Final
 
 from hfmem.dtypes import find_dtype
 from hfmem.estimator.values import Scenario, Term, total_of
@@ -36,7 +33,7 @@ def copied_experts(model: Model, scenario: Scenario) -> Term | None:
     class without such experts, for packed ones, which have kernels of their own, and where nothing is generated."""
     architecture, width = model.architecture, find_dtype(scenario.compute_dtype or "")
     layers = [layer.ffn for layer in architecture.layers or () if isinstance(layer.ffn, Experts)]
-    if not layers or width is None or architecture.model_type not in _table()["types"] or _packed(model, scenario):
+    if not layers or width is None or not architecture.gathering or _packed(model, scenario):
         return None
     elements = _elements(model, layers)
     if not elements:
@@ -49,7 +46,7 @@ def copied_experts(model: Model, scenario: Scenario) -> Term | None:
         nbytes=width.nbytes(sequences * chosen * elements),
         how=f"{sequences:,} sequences × {chosen:,} experts per token × {elements:,} weights of an expert in "
         f"{width.name}: each sequence's copies, above the final cache; experts_implementation='eager' makes none",
-        source=f"{_table()['source']}: `batched_mm` while tokens are generated on an accelerator",
+        source=f"{architecture.gathering}: `batched_mm` while tokens are generated on an accelerator",
         certainty="derived",
     )
 
@@ -70,9 +67,3 @@ def _elements(model: Model, layers: Sequence[Experts]) -> int:
     if matrices and abs(mean / (matrices * matrix) - 1) < _NEAR:
         return matrices * matrix
     return round(mean)
-
-
-@cache
-def _table() -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(files("hfmem.data").joinpath("expert_types.json").read_text(encoding="utf-8"))
-    return found
