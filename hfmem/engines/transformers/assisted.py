@@ -22,9 +22,12 @@ from hfmem.mapper.caches import Cache, Combined, State
 from hfmem.mapper.interpret import Model
 from hfmem.unknown import Unknown
 
-__all__ = ["assisted_terms", "unassisted", "with_assistant", "with_assistants_cache"]
+__all__ = ["VERIFIED", "assisted_terms", "unassisted", "with_assistant", "with_assistants_cache"]
 
 _DRAFTED: Final = 20  # num_assistant_tokens (generation/configuration_utils.py)
+
+VERIFIED: Final = _DRAFTED + 1
+"""Tokens of a sequence in a pass that verifies drafted ones."""
 
 _SOURCE: Final = "transformers 5.24.0, generation/candidate_generator.py and _assisted_decoding of generation/utils.py"
 

@@ -96,6 +96,7 @@ class Transformers:
             from hfmem.engines.transformers.networks import network_activations  # for networks of timm only
 
             return network_activations(model.network, scenario)
+        tokens = 1  # of a sequence in a pass after the prompt's
         if scenario.generation is None:
             terms, unknown = activation_terms(model, scenario)
         else:
@@ -103,11 +104,12 @@ class Transformers:
 
             terms, unknown = generated_terms(model, scenario)
             if scenario.generation.assisted_by:
-                from hfmem.engines.transformers.assisted import assisted_terms  # for such runs only
+                from hfmem.engines.transformers.assisted import VERIFIED, assisted_terms  # for such runs only
 
+                tokens = VERIFIED
                 terms, unknown = assisted_terms(model, scenario, terms, unknown)
         if not unknown and scenario.mode == "inference":
-            terms = with_copied_experts(terms, model, scenario)
+            terms = with_copied_experts(terms, model, scenario, tokens)
         if not scenario.media_tokens or unknown or scenario.parallel.gpus > 1:
             return Found(terms=tuple(terms), unknown=tuple(unknown))
         from hfmem.estimator.activations.towers import encoding, with_encoding  # for runs with images only

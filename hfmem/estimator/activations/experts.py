@@ -1,9 +1,9 @@
 """Decoding of mixtures of experts in transformers: a pass makes a copy of each expert that a token selects.
 
 On an accelerator, `generate` runs experts as `batched_mm` once the prompt is through (`_optimize_model_for_decode` in
-generation/utils.py). It gathers the weights of the selected experts, token by token (`self.gate_up_proj[expert_ids]` in
-integrations/moe.py), so an expert that several sequences select is there as often; when those of the second projection
-are gathered, those of the first are still alive.
+generation/utils.py; not in `_beam_search`). It gathers the weights of the selected experts, token by token
+(`self.gate_up_proj[expert_ids]` in integrations/moe.py), so an expert that several sequences select is there as often;
+when those of the second projection are gathered, those of the first are still alive.
 """
 
 from __future__ import annotations
@@ -22,30 +22,36 @@ _NEAR: Final = 0.05
 """How near the weights of an expert are to whole matrices of its sizes; else it has others, and their mean counts."""
 
 
-def with_copied_experts(terms: Sequence[Term], model: Model, scenario: Scenario) -> list[Term]:
-    """The terms of a run, or the copies of a pass of decoding where these take more."""
-    copies = copied_experts(model, scenario)
+def with_copied_experts(terms: Sequence[Term], model: Model, scenario: Scenario, tokens: int = 1) -> list[Term]:
+    """The terms of a run, or the copies of a pass of decoding (so many tokens a sequence) where these take more."""
+    copies = copied_experts(model, scenario, tokens)
     return [copies] if copies is not None and copies.nbytes > total_of(terms) else list(terms)
 
 
-def copied_experts(model: Model, scenario: Scenario) -> Term | None:
-    """Bytes of the copies in a pass of decoding, above weights and the final cache; None where there are none: for a
-    class without such experts, for packed ones, which have kernels of their own, and where nothing is generated."""
+def copied_experts(model: Model, scenario: Scenario, tokens: int = 1) -> Term | None:
+    """Bytes of the copies in a pass of decoding (so many tokens a sequence), above weights and the final cache.
+
+    None where there are none: for a class without such experts, for packed ones, which have kernels of their own, with
+    beams, and where nothing is generated.
+    """
     architecture, width = model.architecture, find_dtype(scenario.compute_dtype or "")
     layers = [layer.ffn for layer in architecture.layers or () if isinstance(layer.ffn, Experts)]
     if not layers or width is None or not architecture.gathering or _packed(model, scenario):
         return None
+    generation = scenario.generation
+    if generation is not None and generation.beams > 1:
+        return None
     elements = _elements(model, layers)
     if not elements:
         return None
-    sequences = scenario.batch * (scenario.generation.copies if scenario.generation else 1)
-    chosen = max(layer.per_token for layer in layers)
+    sequences = scenario.batch * (generation.sequences if generation is not None else 1)
+    chosen = tokens * max(layer.per_token for layer in layers)
     return Term(
         name="decode: copies of the selected experts",
         group="activations",
         nbytes=width.nbytes(sequences * chosen * elements),
-        how=f"{sequences:,} sequences × {chosen:,} experts per token × {elements:,} weights of an expert in "
-        f"{width.name}: each sequence's copies, above the final cache; experts_implementation='eager' makes none",
+        how=f"{sequences:,} sequences × {chosen:,} experts that their tokens select × {elements:,} weights of an "
+        f"expert in {width.name}: each sequence's copies; experts_implementation='eager' makes none",
         source=f"{architecture.gathering}: `batched_mm` while tokens are generated on an accelerator",
         certainty="derived",
     )

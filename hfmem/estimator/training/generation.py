@@ -13,6 +13,7 @@ from dataclasses import replace
 from math import ceil
 from typing import Final
 
+from hfmem.estimator.activations.experts import copied_experts
 from hfmem.estimator.activations.prefill import activation_terms
 from hfmem.estimator.cache.sizes import cache_size, layer_bytes
 from hfmem.estimator.recipe.values import TrainingScenario
@@ -103,7 +104,7 @@ def _keys(layer: Layer, scenario: TrainingScenario) -> int:
 
 
 def _in_layer(gpu: Gpu, scenario: TrainingScenario) -> list[Term]:
-    """In a layer: the prompt's pass, or a token's, which copies the cache of one layer to append to it."""
+    """In a layer: the prompt's pass, or a token's, which copies the cache of one layer to append to it, or experts."""
     made = Casts.of(gpu)
     casts = made.of_layers(0, gpu.stage.depth) if gpu.training.lora is None else made.of_largest()
     casts = [replace(term, name="cast weights, generating") for term in casts]
@@ -119,7 +120,9 @@ def _in_layer(gpu: Gpu, scenario: TrainingScenario) -> list[Term]:
     later = [_term(gpu, "cache of a layer, appended to", "activations", copied // gpu.plan.tp, how)]
     # of a frozen matrix there is no copy while the cache is appended to
     later = [*casts, *later] if gpu.training.lora is None else later
-    return max([*casts, *first], later, key=lambda terms: sum(term.nbytes for term in terms))
+    copies = copied_experts(gpu.model, scenario)
+    selected = [*casts, _on(gpu, copies)] if copies is not None else []
+    return max([*casts, *first], later, selected, key=lambda terms: sum(term.nbytes for term in terms))
 
 
 def _width(layer: Layer) -> int:
