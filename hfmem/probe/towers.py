@@ -36,7 +36,7 @@ from hfmem.probe.activations.moments import highest
 from hfmem.probe.activations.tracer import Tracer
 from hfmem.probe.tower_inputs import Layout, layouts
 
-__all__ = ["REFUSALS", "TARGET", "Run", "main", "run", "solve"]
+__all__ = ["TARGET", "Run", "main", "run", "solve", "tried"]
 
 TARGET: Final = Path(__file__).parent.parent / "data" / "towers.jsonl"
 
@@ -48,7 +48,7 @@ _COMBINED: Final = 200
 _FIXED: Final = 64  # bytes for each patch: positions and weights of an interpolation
 _DEPTHS: Final = (MEASURED_DEPTH, MEASURED_DEPTH + 2)
 _TINY: Final = 4096  # bytes; a storage up to this size counts as constant: positions, lengths of sequences
-REFUSALS: Final = (ValueError, RuntimeError, IndexError, AssertionError, TypeError, AttributeError)
+_REFUSALS: Final = (ValueError, RuntimeError, IndexError, AssertionError, TypeError, AttributeError)
 """What a class raises for sizes, or a layout, that it does not take."""
 
 _HIDDEN: Final = ("hidden_size", "embed_dim", "d_model")
@@ -127,7 +127,7 @@ def run(model_type: str, seed: int, attention: str, depth: int = _DEPTHS[0]) -> 
             break
         try:
             tracer, given = _traced(name, config, attention, layout)
-        except REFUSALS as error:
+        except _REFUSALS as error:
             refusal = error if number == 0 else refusal
             continue
         sizes |= {**layout.counts, "out": text.hidden_size}
@@ -209,7 +209,7 @@ def solve(model_type: str, attention: str) -> dict[str, Any]:
     Raises:
         ValueError: there are no polynomials that hold.
     """
-    tried = [_tried(model_type, seed, attention) for seed in range(_RUNS)]
+    tried = [tried(model_type, seed, attention) for seed in range(_RUNS)]
     runs = _alike([one for one in tried if one is not None])
     fit = runs[:-_HELD_BACK]
     solver = Solver({name: tuple(one.sizes[name] for one in fit) for name in fit[0].sizes})
@@ -251,17 +251,11 @@ def _no_fixed_widths(tops: Sequence[Moment]) -> None:
                 raise ValueError(f"{count} bytes for each {'*'.join(names)}: a size of the config that was not varied")
 
 
-def _tried(model_type: str, seed: int, attention: str) -> Run | None:
+def tried(model_type: str, seed: int, attention: str, depth: int = _DEPTHS[0]) -> Run | None:
+    """A forward pass at random sizes; None where the class does not take them together."""
     try:
-        return run(model_type, seed, attention)
-    except (
-        ValueError,
-        RuntimeError,
-        IndexError,
-        AssertionError,
-        AttributeError,
-        TypeError,
-    ):  # sizes that a class does not take together
+        return run(model_type, seed, attention, depth)
+    except _REFUSALS:
         return None
 
 

@@ -26,21 +26,8 @@ def measure(model_type: str, attention: str) -> list[dict[str, Any]]:
     """Sizes, and bytes at the peak of the real class, with more layers than were fitted."""
     from hfmem.probe import towers
 
-    found = []
-    for seed in SEEDS:
-        try:
-            one = towers.run(model_type, seed, attention, DEPTH)
-        except (
-            ValueError,
-            RuntimeError,
-            IndexError,
-            AssertionError,
-            AttributeError,
-            TypeError,
-        ):  # sizes that a class does not take together
-            continue
-        found.append({"sizes": dict(one.sizes), "peak": one.peak()})
-    return found
+    found = (towers.tried(model_type, seed, attention, DEPTH) for seed in SEEDS)
+    return [{"sizes": dict(one.sizes), "peak": one.peak()} for one in found if one is not None]
 
 
 def main() -> int:

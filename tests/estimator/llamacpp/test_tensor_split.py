@@ -89,9 +89,9 @@ def test_parts_of_all_tensors_make_the_whole_or_are_the_whole() -> None:
         ("gpt2.F16.gguf", {"split_mode": "none", "main_gpu": 1}, ""),
     ],
 )
-def test_what_llama_cpp_does_not_start_with(file: str, asked: dict[str, object], words: str) -> None:
+def test_what_llama_cpp_does_not_start_with(file: str, asked: dict[str, Any], words: str) -> None:
     """The first sentence is llama.cpp's own, of a device without split buffers (`make_gpu_buft_list`)."""
-    found = refusal(blocks_of(file)[1], server(Options(**asked)), DEVICES)  # type: ignore[arg-type]
+    found = refusal(blocks_of(file)[1], server(Options(**asked)), DEVICES)
     assert words in found
     assert bool(found) is bool(words)
 
@@ -105,9 +105,9 @@ def test_what_llama_cpp_does_not_start_with(file: str, asked: dict[str, object],
         ({"main_gpu": 3}, ""),
     ],
 )
-def test_one_accelerator_is_refused_what_llama_cpp_refuses_it(asked: dict[str, object], words: str) -> None:
+def test_one_accelerator_is_refused_what_llama_cpp_refuses_it(asked: dict[str, Any], words: str) -> None:
     """llama-model.cpp and llama.cpp look at the mode alone: 'invalid value for main_gpu: 3 (available devices: 1)'."""
-    found = refusal(blocks_of("gpt2.F16.gguf")[1], server(Options(**asked)), 1)  # type: ignore[arg-type]
+    found = refusal(blocks_of("gpt2.F16.gguf")[1], server(Options(**asked)), 1)
     assert words in found
     assert bool(found) is bool(words)
 
