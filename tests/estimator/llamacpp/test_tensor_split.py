@@ -3,6 +3,8 @@ buffers it tells by the larger of the two (`ggml_backend_meta_alloc_ctx_tensors_
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 import hfmem
