@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -18,6 +17,7 @@ from hfmem.engines.protocol import Whole  # noqa: E402
 from hfmem.probe.diffusers.measuring import model_class  # noqa: E402
 from hfmem.probe.diffusers.trace import traced  # noqa: E402
 from tests.measured.pipelines import model_of, scenario_of  # noqa: E402
+from tests.oracle.small_pipelines import run_lines, tiny  # noqa: E402
 
 pytestmark = pytest.mark.oracle
 
@@ -45,53 +45,11 @@ def test_a_trace_has_the_input_images() -> None:
     assert all(found.phases[name] == pytest.approx(nbytes, rel=0.001) for name, nbytes in own.items())
 
 
-def _tiny(folder: Path) -> None:
-    """A small Stable Diffusion with random weights."""
-    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
-
-    words = {word: number for number, word in enumerate(("<|startoftext|>", "<|endoftext|>", ".", "a</w>", ".</w>"))}
-    tokenizer = CLIPTokenizer(vocab=words, merges=[], model_max_length=77)
-    blocks = {"block_out_channels": (32, 64), "norm_num_groups": 32}
-    unet = diffusers.UNet2DConditionModel(
-        **blocks,
-        layers_per_block=1,
-        sample_size=16,
-        cross_attention_dim=32,
-        attention_head_dim=8,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-    )
-    vae = diffusers.AutoencoderKL(
-        **blocks, down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2, sample_size=32
-    )
-    text = CLIPTextModel(
-        CLIPTextConfig(
-            hidden_size=32, intermediate_size=37, num_attention_heads=4, num_hidden_layers=2, vocab_size=len(words)
-        )
-    )
-    diffusers.StableDiffusionPipeline(
-        vae=vae,
-        text_encoder=text,
-        tokenizer=tokenizer,
-        unet=unet,
-        scheduler=diffusers.DDIMScheduler(),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    ).save_pretrained(folder)
-
-
 @pytest.mark.filterwarnings("ignore")
 def test_the_lines_to_copy_run(tmp_path: Path) -> None:
-    _tiny(tmp_path / "sd")
+    tiny(tmp_path / "sd")
     report = estimated(str(tmp_path / "sd"), height=32, width=32, num_images=2, vae_tiling=True, vae_slicing=True)
-    serving = report.estimate.serving
-    assert serving is not None
-    assert serving.command is not None
-    lines = serving.command.replace('"cuda"', '"cpu"').replace("width=32", "width=32, num_inference_steps=1")
-    names: dict[str, Any] = {}
-    last = lines.splitlines()[-1]
-    exec(lines.replace(last, f"made = {last}"), names)
+    names = run_lines(report)
     assert len(names["made"].images) == 2
     assert names["pipe"].vae.use_tiling
     assert names["pipe"].vae.use_slicing

@@ -15,7 +15,7 @@ from hfmem import estimate as estimated  # noqa: E402
 from hfmem.errors import UntraceableError  # noqa: E402
 from hfmem.estimator.weights.packed import FORMATS, RUN_DTYPE, is_packed  # noqa: E402
 from hfmem.probe.diffusers.measuring import model_class  # noqa: E402
-from tests.oracle.test_pipeline_stages import _tiny as tiny  # noqa: E402
+from tests.oracle.small_pipelines import run_lines, tiny  # noqa: E402
 
 pytestmark = [pytest.mark.oracle, pytest.mark.filterwarnings("ignore")]
 
@@ -103,13 +103,7 @@ def test_the_lines_to_copy_quantise(tmp_path: Path) -> None:
     pytest.importorskip("torchao")
     tiny(tmp_path / "sd")
     report = estimated(str(tmp_path / "sd"), height=32, width=32, dtype="fp8")
-    serving = report.estimate.serving
-    assert serving is not None
-    assert serving.command is not None
-    lines = serving.command.replace('"cuda"', '"cpu"').replace("width=32", "width=32, num_inference_steps=1")
-    names: dict[str, Any] = {}
-    last = lines.splitlines()[-1]
-    exec(lines.replace(last, f"made = {last}"), names)
+    names = run_lines(report)
     assert len(names["made"].images) == 1
     weights = [each.weight for each in names["pipe"].unet.modules() if isinstance(each, torch.nn.Linear)]
     assert {type(weight).__name__ for weight in weights} == {"Float8Tensor"}
