@@ -108,7 +108,7 @@ def test_a_list_of_ones_own_keeps_failures_and_unknown_rows() -> None:
 def test_the_table_tells_how_many_do_not_fit() -> None:
     names = ("openai-community/gpt2", "Qwen/Qwen3-8B", "deepseek-ai/DeepSeek-V3")
     done = run(*names, "--fits", "--gpu", "24GB", "--offline")
-    assert "1 of 3 models do not fit." in done.stderr
+    assert "1 of 3 models does not fit." in done.stderr
     assert done.stdout.index("Qwen/Qwen3-8B") < done.stdout.index("openai-community/gpt2")
     assert "DeepSeek" not in done.stdout
     assert " 1,024 " in done.stdout  # the longest context of the smaller one: its own maximum
@@ -117,7 +117,7 @@ def test_the_table_tells_how_many_do_not_fit() -> None:
 def test_nothing_fits() -> None:
     done = run("deepseek-ai/DeepSeek-V3", "--fits", "--gpu", "24GB", "--offline", "--require-fit")
     assert done.returncode == 3
-    assert "1 of 1 models do not fit." in done.stderr
+    assert "1 of 1 model does not fit." in done.stderr
 
 
 @pytest.fixture(scope="module")

@@ -127,7 +127,8 @@ def left_out_words(left: Sequence[Report], of: int) -> str:
         return ""
     refused = sum(all(fit.verdict == "refused" for fit in report.fits) for report in left)
     some = f", {refused:,} of them because the engine refuses them" if refused else ""
-    return f"{len(left):,} of {of:,} models do not fit{some}."
+    noun, verb = "model" if of == 1 else "models", "does" if len(left) == 1 else "do"
+    return f"{len(left):,} of {of:,} {noun} {verb} not fit{some}."
 
 
 def left_out_dicts(left: Iterable[Report]) -> list[dict[str, Any]]:
