@@ -46,6 +46,23 @@ SAMPLES: Final[list[tuple[InvalidScenarioError, str]]] = [
         "--out a.csv has the rows of other options (its last column): use the same ones, or name another file",
     ),
     (
+        lists.OutFileError("a.parquet", "parts"),
+        "--out a.parquet is a folder of parts: go on with --executor ray, or name another file",
+    ),
+    (
+        lists.OutFileError("a.parquet", "file"),
+        "--out a.parquet is one file, and --executor ray writes a folder of parts: name another one",
+    ),
+    (
+        lists.ClusterError("127.0.0.1:9", kind="ConnectionRefusedError", why="[Errno 111] Connection refused"),
+        "--executor ray: no cluster at RAY_ADDRESS=127.0.0.1:9 (ConnectionRefusedError: [Errno 111] Connection refused)"
+        ": start it, or unset RAY_ADDRESS",
+    ),
+    (
+        lists.ClusterError("", kind="RuntimeError", why=""),
+        "--executor ray: no cluster can be started (RuntimeError)",
+    ),
+    (
         files.MissingTowerError("--mmproj", "a.gguf", "org/m", ("b.gguf",)),
         "--mmproj 'a.gguf': no such file is here, and org/m has b.gguf; or auto, or none",
     ),

@@ -15,15 +15,16 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
-__all__ = ["Budget", "bucket_of"]
+__all__ = ["Budget", "Quotas", "bucket_of"]
 
 _LATE: Final = 1.0
 """Seconds behind the told end of a window at which the next has begun for certain: the Hub tells whole seconds, and not
 whether they are rounded up or down."""
 
 _GLANCE: Final = 0.25  # seconds after which a waiting request looks whether it is still wanted
+_SOON: Final = 0.02  # seconds between two questions for a request, while the first answer of a window is awaited
 _LONGEST: Final = 256  # bytes of a line in the file
 _BOUNDLESS: Final = 2**62  # requests to a server without quotas, as mirrors are
 
@@ -33,6 +34,20 @@ def bucket_of(path: str) -> str:
     if path.startswith("/api/"):
         return "api"
     return "resolvers" if "/resolve/" in path or "/raw/" in path else "pages"
+
+
+class Quotas(Protocol):
+    """The quotas that requests are taken from."""
+
+    def take(self, path: str, abandoned: threading.Event) -> bool:
+        """Take a request of the path's bucket, after the wait that it needs. Returns whether there was one, or the
+        answer is no longer wanted (False)."""
+
+    def answered(self, path: str, headers: Mapping[str, str] | None) -> None:
+        """Record what an answer tells of its bucket; None for a request that none came to."""
+
+    def close(self) -> None:
+        """Let every request that waits give up."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -81,18 +96,28 @@ class Budget:
     def take(self, path: str, abandoned: threading.Event) -> bool:
         """Take a request of the path's bucket, after the wait that it needs. Returns whether there was one, or the
         answer is no longer wanted (False)."""
-        name = bucket_of(path)
         with self._turn:
             while not (self._closed or abandoned.is_set()):
-                bucket = self._bucket(name)
-                if bucket.left > 0 and (bucket.sure or not bucket.flying):
-                    bucket.left -= 1
-                    bucket.flying += 1
-                    bucket.used += 1
-                    self._save()
+                seconds = self._asked(bucket_of(path))
+                if not seconds:
                     return True
-                self._turn.wait(_GLANCE if not bucket.ends else min(_GLANCE, max(0.01, bucket.ends - time.time())))
+                self._turn.wait(min(_GLANCE, seconds))  # an answer wakes it earlier
         return False
+
+    def ask(self, path: str) -> float:
+        """Take a request of the path's bucket, if there is one: 0.0, else the seconds after which to ask again."""
+        with self._turn:
+            return self._asked(bucket_of(path))
+
+    def _asked(self, name: str) -> float:
+        bucket = self._bucket(name)
+        if bucket.left > 0 and (bucket.sure or not bucket.flying):
+            bucket.left -= 1
+            bucket.flying += 1
+            bucket.used += 1
+            self._save()
+            return 0.0
+        return _SOON if bucket.left > 0 or not bucket.ends else max(_SOON, bucket.ends - time.time())
 
     def answered(self, path: str, headers: Mapping[str, str] | None) -> None:
         """Record what an answer tells of its bucket; None for a request that none came to."""

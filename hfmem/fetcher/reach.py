@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from hfmem.fetcher.budget import Budget
+    from hfmem.fetcher.budget import Quotas
 
 __all__ = ["Reach"]
 
@@ -22,7 +22,7 @@ class Reach:
         budget: the Hub's quotas, for runs that keep them by planning; None for others.
     """
 
-    def __init__(self, budget: Budget | None = None) -> None:
+    def __init__(self, budget: Quotas | None = None) -> None:
         self.budget = budget
         self._lock = threading.Lock()
         self._down: dict[str, tuple[float, str]] = {}

@@ -4,7 +4,7 @@
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from hfmem.options.option import Need, Option
 from hfmem.options.panels import HELP, LISTS, OUTPUT, TRAINING
@@ -138,6 +138,24 @@ class ListOptions:
             needs=(Need(sentence="needs --out FILE", met=lambda asked: asked.out is not None),),
         ),
     ] = False
+    executor: Annotated[
+        Literal["local", "ray"],
+        Option(
+            help="Who reads the list of --out: this process, or the workers of a Ray cluster",
+            panel=LISTS,
+            own=True,
+            needs=(
+                Need(
+                    sentence="ray needs --out FILE.parquet, a folder of parts",
+                    met=lambda asked: asked.out is not None and asked.out.suffix.lower() == ".parquet",
+                ),
+                Need(
+                    sentence="ray needs Ray, which is not installed: pip install 'hfmem[scale]'",
+                    met=lambda asked: asked.executor != "ray" or find_spec("ray") is not None,
+                ),
+            ),
+        ),
+    ] = "local"
 
 
 @dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)

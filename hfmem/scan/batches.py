@@ -15,7 +15,7 @@ from hfmem.fetcher.identity import reference, with_file, with_quantisation
 from hfmem.fetcher.values import Checkpoint, ModelRef
 from hfmem.options.access import Access, Concurrency, Revision
 from hfmem.report.flat import Kind
-from hfmem.scan.rows import Layout
+from hfmem.scan.rows import Layout, placed
 from hfmem.scenario.asked import Asked, extended
 from hfmem.scenario.check import check
 
@@ -61,7 +61,7 @@ def estimate_batch(table: Any, **options: Any) -> Any:
     rows = [
         row
         for place, answer in enumerate(report_all(found, chosen))
-        for row in layout.rows(answer, [(place + 1, str(names[place]))])
+        for row in placed(layout.row(answer), [(place + 1, str(names[place]))])
     ]
     return pyarrow.Table.from_pylist(rows, schema=schema_of(layout.kinds))
 

@@ -14,12 +14,12 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Any, Final, Protocol
 
 from hfmem.report.escapes import csv_cell, line
 from hfmem.report.flat import Kind
 
-__all__ = ["RowFile", "begun", "opened"]
+__all__ = ["RowFile", "Rows", "begun", "opened"]
 
 _GROUP: Final = 65_536  # rows of a group in Parquet
 
@@ -56,7 +56,7 @@ class RowFile:
                 yield place, self._read(text)
             place += len(text)
 
-    def append(self, rows: Sequence[Row]) -> None:
+    def append(self, rows: Sequence[Row], part: int = 0) -> None:  # noqa: ARG002 - a line is its own part
         """Write rows at the end, at once.
 
         Raises:
@@ -168,17 +168,39 @@ class _Parquet(RowFile):
         self.path.unlink()
 
 
-def opened(path: Path, kinds: Mapping[str, Kind]) -> RowFile:
-    """The file, new or with what it has.
+class Rows(Protocol):
+    """What rows are written to."""
+
+    def rows(self) -> Iterator[tuple[int, Row]]:
+        """Each row with its place."""
+
+    def append(self, rows: Sequence[Row], part: int) -> None:
+        """Write the rows of a part of the run."""
+
+    def settle(self, places: Iterable[int]) -> None:
+        """Keep the rows at these places, in this order as far as it has one, and no others."""
+
+    def close(self) -> None:
+        """Finish it."""
+
+
+def opened(path: Path, kinds: Mapping[str, Kind], *, parts: bool = False) -> Rows:
+    """The file, or the folder of parts, new or with what it has.
 
     Raises:
         OSError: it cannot be written.
         ValueError: it is no such file, or has other columns.
     """
+    if parts:
+        from hfmem.scan.parts import PartFiles
+
+        return PartFiles(path, kinds)
     kind = {".csv": _Csv, ".parquet": _Parquet}.get(path.suffix.lower(), RowFile)
     return kind(path, kinds)
 
 
 def begun(path: Path) -> bool:
     """Whether an earlier run has written rows."""
+    if path.is_dir():
+        return any(path.iterdir())
     return path.exists() or path.with_name(f".{path.name}.rows").exists()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -23,7 +23,7 @@ from hfmem.report.flat import Kind, flat
 from hfmem.report.values import Report
 from hfmem.scenario.options import Options
 
-__all__ = ["PASSING", "Layout"]
+__all__ = ["PASSING", "Layout", "placed"]
 
 _FIRST: Final[dict[str, Kind]] = {"line": "integer", "asked": "text"}
 _LAST: Final[dict[str, Kind]] = {"commit": "text", "options": "text"}
@@ -64,13 +64,17 @@ class Layout:
         kinds = {**_FIRST, **flat([], names).kinds, **_LAST}
         return cls(machines=names, options=_words(options), kinds=kinds)
 
-    def rows(self, answer: Report | HfmemError, places: Iterable[tuple[int, str]]) -> list[dict[str, Any]]:
-        """The rows of an answer: one for each place in the list (from 1) that asks for it, with what it says there."""
+    def row(self, answer: Report | HfmemError) -> dict[str, Any]:
+        """The row of an answer, without a place in the list."""
         (found,) = flat([answer], self.machines).rows
         commit = answer.checkpoint.commit if isinstance(answer, Report) else None
         row = {**dict.fromkeys(self.kinds), **found, "commit": commit, "options": self.options}
-        row = {name: value for name, value in row.items() if name in self.kinds}
-        return [{**row, "line": line, "asked": asked} for line, asked in places]
+        return {name: value for name, value in row.items() if name in self.kinds}
+
+
+def placed(row: Mapping[str, Any], places: Iterable[tuple[int, str]]) -> list[dict[str, Any]]:
+    """The row for each place in the list (from 1) that asks for it, with what it says there."""
+    return [{**row, "line": line, "asked": asked} for line, asked in places]
 
 
 def _words(options: Options) -> str:

@@ -2,37 +2,26 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 from huggingface_hub import constants
 
-from hfmem.answers import accompanied, report_all
-from hfmem.errors import HfmemError
+from hfmem.answers import accompanied
 from hfmem.fetcher.budget import Budget
-from hfmem.fetcher.concurrent import Fetched, unforeseen
-from hfmem.fetcher.reach import Reach
-from hfmem.fetcher.sources import fetch, prepare
 from hfmem.fetcher.values import Access, ModelRef
 from hfmem.refusals.lists import OutFileError
-from hfmem.report.values import Report
-from hfmem.scan.files import RowFile, begun, opened
-from hfmem.scan.rows import PASSING, Layout
+from hfmem.scan.files import Rows, begun, opened
+from hfmem.scan.reading import Here, Part, Reader, Task
+from hfmem.scan.rows import PASSING, Layout, placed
 from hfmem.scenario.options import Options
 
 __all__ = ["Counts", "ListAsked", "scan"]
 
-_GLANCE: Final = 0.5  # seconds between two looks at the progress
-_AHEAD: Final = 2  # models for each that is read at once: as many wait for their estimate at most
-
 Shown = Callable[["Counts"], None]
 _Waiting = dict[ModelRef, list[tuple[int, str]]]
-_Task = Future[Fetched]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -83,6 +72,10 @@ class ListAsked(Protocol):
     def resume(self) -> bool:
         """Whether to go on where an earlier run stopped."""
 
+    @property
+    def executor(self) -> str:
+        """Who reads: `local` for threads of this process, `ray` for the workers of a cluster."""
+
 
 def scan(
     refs: Sequence[ModelRef], options: Options, access: Access, asked: ListAsked, shown: Shown | None = None
@@ -102,34 +95,54 @@ def scan(
 
     Raises:
         OutFileError: the file is there and is not to be gone on with, cannot be written, or is that of another run.
+        ClusterError: the cluster cannot be reached or started.
         HfmemError: a model that runs beside the others cannot be read.
     """
     path = asked.out
     if path is None:
         raise ValueError("no file is asked for")
+    parts = asked.executor == "ray"
+    if begun(path) and path.is_dir() != parts:
+        raise OutFileError(path, "file" if parts else "parts")
     if begun(path) and not asked.resume:
         raise OutFileError(path, "there")
     options = accompanied(options, access)
     layout = Layout.of(options)
-    gc.enable()  # what is read of a model is let go of, in a run of any length
-    gc.freeze()
-    file = _opened(path, layout)
-    run = _Run(refs=refs, options=options, access=access, jobs=asked.jobs, layout=layout, file=file, shown=shown)
+    file = _opened(path, layout, parts=parts)
+    task = Task(options=options, access=_bare(access), jobs=asked.jobs, layout=layout)
+    run = _Run(refs=refs, task=task, file=file, shown=shown)
     try:
         run.take_up(path)
-        run.go()
+        run.go(asked.executor)
     finally:
         file.close()
     return run.counts
 
 
-def _opened(path: Path, layout: Layout) -> RowFile:
+def _opened(path: Path, layout: Layout, *, parts: bool) -> Rows:
     try:
-        return opened(path, layout.kinds)
+        return opened(path, layout.kinds, parts=parts)
     except OSError as error:
         raise OutFileError(path, "unreadable", why=error.strerror or type(error).__name__) from None
     except (ValueError, TypeError):
         raise OutFileError(path, "columns") from None
+
+
+def _bare(access: Access) -> Access:
+    """The access alone, without what else a command line has."""
+    if not access.mine:
+        return access
+    return Access(token=access.token, offline=access.offline, use_cache=access.use_cache, file=access.file)
+
+
+def _reader(executor: str, task: Task) -> Reader:
+    kept = Path(constants.HF_HOME) / "hfmem" / "quotas" / _named(constants.ENDPOINT)
+    place = kept if task.access.use_cache else None
+    if executor == "ray":
+        from hfmem.scan.cluster import Cluster
+
+        return Cluster(task, place)
+    return Here(task, Budget(place))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -142,11 +155,8 @@ class _Run:
     """
 
     refs: Sequence[ModelRef]
-    options: Options
-    access: Access
-    jobs: int
-    layout: Layout
-    file: RowFile
+    task: Task
+    file: Rows
     shown: Shown | None
     counts: Counts = field(init=False)
     before: dict[int, str | None] = field(default_factory=dict)
@@ -162,7 +172,7 @@ class _Run:
         for place, row in self._found(path):
             number = int(row["line"])
             asked = self.refs[number - 1].asked if 0 < number <= len(self.refs) else None
-            if row["asked"] != asked or row["options"] != self.layout.options:
+            if row["asked"] != asked or row["options"] != self.task.layout.options:
                 raise OutFileError(path, "options" if row["asked"] == asked else "list")
             kept[number] = (place, row["commit"] or None, bool(row["error"]))
             if row["error"] in PASSING:
@@ -182,69 +192,49 @@ class _Run:
         except (ValueError, TypeError, LookupError):
             raise OutFileError(path, "columns") from None
 
-    def go(self) -> None:
+    def go(self, executor: str) -> None:
         """Read and estimate what is missing."""
         waiting: _Waiting = {}
         for number, ref in enumerate(self.refs, 1):
             if self.before or number not in self.have:
                 waiting.setdefault(ref, []).append((number, ref.asked))
         self.counts.models = len(waiting)
-        kept = Path(constants.HF_HOME) / "hfmem" / "quotas" / _named(constants.ENDPOINT)
-        budget = Budget(kept if self.access.use_cache else None)
-        pool = ThreadPoolExecutor(max_workers=max(1, min(self.jobs, len(waiting))), thread_name_prefix="hfmem-model")
+        reader = _reader(executor, self.task) if waiting else None
         try:
-            prepare(waiting, self.access)
-            for ref, answer in self._answers(pool, waiting, Reach(budget)):
-                self._write(answer, waiting[ref])
+            for part in reader.parts(waiting) if reader else ():
+                self._write(part, waiting)
+                self._tell(reader)
         except KeyboardInterrupt:
             self.counts.interrupted = True
         finally:
-            budget.close()
-            pool.shutdown(wait=False, cancel_futures=True)
+            if reader:
+                reader.close()
         self._in_order()
 
-    def _answers(
-        self, pool: ThreadPoolExecutor, refs: Iterable[ModelRef], reach: Reach
-    ) -> Iterator[tuple[ModelRef, Report | HfmemError]]:
-        """Each answer as it comes."""
-        left = iter(refs)
-        running: set[_Task] = set()
-        while True:
-            more = islice(left, max(0, self.jobs * _AHEAD - len(running)))
-            running |= {pool.submit(_fetched, ref, self.access, reach) for ref in more}
-            if not running:
-                return
-            done, running = wait(running, timeout=_GLANCE, return_when=FIRST_COMPLETED)
-            for task in done:
-                found = task.result()
-                (answer,) = report_all([found], self.options)
-                self.counts.asked += 1
-                yield found[0], answer
-            self._tell(reach.budget)
-
-    def _tell(self, budget: Budget | None) -> None:
+    def _tell(self, reader: Reader | None) -> None:
         counts = self.counts
-        if budget is not None and counts.asked:
-            counts.waits = budget.waits()
-            counts.seconds = budget.seconds_for((counts.models - counts.asked) / counts.asked)
+        if reader is not None and counts.asked:
+            counts.waits = reader.waits()
+            counts.seconds = reader.seconds_for((counts.models - counts.asked) / counts.asked)
         if self.shown is not None:
             self.shown(counts)
 
-    def _write(self, answer: Report | HfmemError, places: Sequence[tuple[int, str]]) -> None:
-        """Write the rows of an answer, unless they are those that are there."""
-        rows = self.layout.rows(answer, places)
-        failed = bool(rows[0]["error"])
-        fits = answer.fits if isinstance(answer, Report) else ()
-        self.counts.unfit |= not fits or not all(fit.fits for fit in fits)
-        if self.before:
-            new = [row for row in rows if not failed and row["commit"] != self.before[row["line"]]]
-            self.counts.changed += len(new)
-            rows = new
-        else:
-            self.counts.done += len(rows)
-            self.counts.failed += failed * len(rows)
-        if rows:
-            self.file.append(rows)
+    def _write(self, part: Part, waiting: _Waiting) -> None:
+        """Write the rows of a part, without those that are there."""
+        found = []
+        for read in part.models:
+            rows, failed = placed(read.row, waiting[read.ref]), bool(read.row["error"])
+            self.counts.asked += 1
+            self.counts.unfit |= not read.fits
+            if self.before:
+                rows = [row for row in rows if not failed and row["commit"] != self.before[row["line"]]]
+                self.counts.changed += len(rows)
+            else:
+                self.counts.done += len(rows)
+                self.counts.failed += failed * len(rows)
+            found += rows
+        if found:
+            self.file.append(found, part.number)
 
     def _in_order(self) -> None:
         """Put the rows in the order of the list; of several of a place, the last counts."""
@@ -265,13 +255,3 @@ class _Run:
 def _named(endpoint: str) -> str:
     """The name of the file with the quotas of a Hub."""
     return "".join(c if c.isalnum() or c in ".-" else "_" for c in endpoint.partition("://")[2]) + ".json"
-
-
-def _fetched(ref: ModelRef, access: Access, reach: Reach) -> Fetched:
-    try:
-        return ref, fetch(ref, access, reach)
-    except HfmemError as error:
-        error.model, error.asked = error.model or ref.model_id, ref.named
-        return ref, error
-    except Exception as error:
-        return ref, unforeseen(ref, error)

@@ -65,34 +65,42 @@ def test_wrong_options_are_refused(arrow: Any) -> None:
         estimate_batch(arrow.table({"name": ["openai-community/gpt2"]}), offline=True)
 
 
-def test_duckdb_and_polars_take_the_rows(arrow: Any) -> None:
-    duckdb, polars = pytest.importorskip("duckdb"), pytest.importorskip("polars")
-    rows = estimate_batch(arrow.table({"id": ["openai-community/gpt2", "Qwen/Qwen3-8B"]}), offline=True)
+@pytest.mark.scale
+@pytest.mark.filterwarnings("default")  # of DuckDB's own
+def test_duckdb_takes_the_rows_and_calls_it(arrow: Any) -> None:
+    duckdb = pytest.importorskip("duckdb")
+    names = ["openai-community/gpt2", "Qwen/Qwen3-8B"]
+    rows = estimate_batch(arrow.table({"id": names}), offline=True)
     connection = duckdb.connect()
     connection.register("sizes", rows)
     largest = connection.sql("select model from sizes order by total desc limit 1").fetchall()
     assert largest == [("Qwen/Qwen3-8B",)]
+
+    def total(ids: Any) -> Any:
+        return estimate_batch(arrow.table({"id": ids}), offline=True).column("total")
+
+    connection.create_function("total", total, ["VARCHAR"], "BIGINT", type="arrow")
+    found = connection.sql("select total(id) from (values ('openai-community/gpt2'), ('Qwen/Qwen3-8B')) ids(id)")
+    assert sorted(value for (value,) in found.fetchall()) == sorted(rows.column("total").to_pylist())
+
+
+@pytest.mark.scale
+def test_polars_takes_the_rows_and_calls_it(arrow: Any) -> None:
+    polars = pytest.importorskip("polars")
+    names = ["openai-community/gpt2", "Qwen/Qwen3-8B"]
+    rows = estimate_batch(arrow.table({"id": names}), offline=True)
     frame = polars.from_arrow(rows)
     assert frame["total"].to_list() == rows.column("total").to_pylist()
-    ids = polars.DataFrame({"id": ["openai-community/gpt2"]})
-    assert polars.from_arrow(estimate_batch(ids.to_arrow(), offline=True)).height == 1
+
+    def estimated(part: Any) -> Any:
+        return polars.from_arrow(estimate_batch(part.to_arrow(), offline=True))
+
+    lazy = polars.LazyFrame({"id": names}).map_batches(estimated, schema=frame.schema, streamable=True)
+    assert lazy.select("model", "total").collect().rows() == frame.select("model", "total").rows()
 
 
-@pytest.mark.slow
-def test_ray_calls_it_for_each_part(arrow: Any) -> None:
-    ray = pytest.importorskip("ray")
-    names = ["openai-community/gpt2", "Qwen/Qwen3-8B"] * 4
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=100_000_000)
-    try:
-        data = ray.data.from_arrow(arrow.table({"id": names})).repartition(4)
-        found = data.map_batches(estimate_batch, batch_format="pyarrow", fn_kwargs={"offline": True}).to_pandas()
-    finally:
-        ray.shutdown()
-    whole = estimate_batch(arrow.table({"id": names}), offline=True)
-    assert sorted(found["total"]) == sorted(whole.column("total").to_pylist())
-
-
-@pytest.mark.slow
+@pytest.mark.scale
+@pytest.mark.filterwarnings("default")  # of Spark's own
 def test_spark_calls_it_for_each_part(arrow: Any) -> None:
     sql = pytest.importorskip("pyspark.sql")
     names = ["openai-community/gpt2", "Qwen/Qwen3-8B"] * 4
