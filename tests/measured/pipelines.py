@@ -2,18 +2,22 @@
 `--write` puts it into `docs/diffusers.md`.
 
 `fixtures/measured/pipelines.jsonl` has the readings with their addresses, `pipeline_models.jsonl` the components of the
-models. A reading that is not compared says why (`skipped`). There are three kinds:
+models that the catalog does not have. A reading that is not compared says why (`skipped`). There are two kinds:
 
 * `whole`: the peak, against the product's own total without what is not allocated by PyTorch (the CUDA context);
-* `part`: of runs whose weights the product has no answer for (torchao, fused projections), what was allocated besides
-  what there was after loading (`loaded`), against the product's own activations: the share is one of that part;
-* `older`: the same of a release of diffusers whose VAE decodes otherwise (`vae_decode`).
+* `part`: of runs whose weights the product has no answer for (activations quantised too, fused projections), what was
+  allocated besides what there was after loading (`loaded`), against the product's own activations: the share is one of
+  that part.
+
+Readings with `vae_decode` are of a release of diffusers whose VAE decodes otherwise: that release's class was called
+under fake tensors, and that is what its call took, in bytes.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -21,18 +25,15 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final, Literal
 
-from hfmem.engines.diffusers.engine import ENGINE
-from hfmem.engines.diffusers.settings import PipelineSettings
-from hfmem.engines.protocol import Whole
-from hfmem.estimator.values import Estimate, Scenario
+import hfmem
+from hfmem.estimator.values import Estimate
 from hfmem.fetcher.values import Checkpoint, ModelRef
-from hfmem.hardware.table import find
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.pipelines.values import Component, Pipeline
 from hfmem.mapper.values import Architecture, ParameterTable, TensorGroup
 from hfmem.units import GIB
 
-__all__ = ["FIXTURES", "PAGE", "Compared", "compared", "model_of", "rows", "scenario_of", "summary", "table"]
+__all__ = ["FIXTURES", "PAGE", "Compared", "compared", "model_of", "rows", "summary", "table"]
 
 ROOT: Final = Path(__file__).parents[2]
 FIXTURES: Final = ROOT / "fixtures" / "measured"
@@ -40,11 +41,8 @@ PAGE: Final = ROOT / "docs" / "diffusers.md"
 WIDEST: Final = 0.10
 """A range that is wider than this share of its middle counts as no answer."""
 
-_MACHINE: Final = find("T4")
-_T4: Final = _MACHINE.accelerator if _MACHINE is not None else None
-
 Row = dict[str, Any]
-Kind = Literal["whole", "part", "older"]
+Kind = Literal["whole", "part"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,36 +141,38 @@ def _component(row: Row) -> Component:
     )
 
 
-def scenario_of(row: Row) -> Scenario:
-    """The run of a reading."""
-    values: dict[str, Any] = {
-        "height": row.get("height"),
-        "width": row.get("width"),
-        "num_frames": row.get("frames"),
-        "offload": row.get("offload", "none"),
-        "vae_tiling": row.get("vae") == "tiling",
-        "vae_slicing": row.get("vae") == "slicing",
-    }
-    return Scenario(
-        mode="inference",
-        batch=row["batch"],
-        seq=1,
-        dtype=row["dtype"],
-        compute_dtype=row["dtype"],
-        kv_dtype=None,
-        runtime="diffusers",
-        attention="sdpa",
-        method="exact",
-        word=row["dtype"],
-        serving=PipelineSettings(**values),
-        gpu=_T4 if "T4" in row.get("gpu", "") else None,
-    )
+_OWN: Final = {"torchao fp8wo": "fp8", "torchao int8wo": "int8"}
+"""What quantises only weights, and the product's word for it."""
+
+
+def _fused(row: Row) -> bool:
+    return "fuse_qkv True" in row.get("note", "")
+
+
+def _whole(row: Row) -> bool:
+    """Whether the product has an answer for the weights too."""
+    found = row.get("quantisation")
+    return not _fused(row) and (found is None or found in _OWN or row["model"] not in _models())
 
 
 def _estimate(row: Row) -> Estimate:
-    if not isinstance(ENGINE, Whole):
-        raise TypeError("not an engine that is estimated as a whole")
-    return ENGINE.estimate(model_of(row["model"]), scenario_of(row))
+    """The product's answer."""
+    name = row["model"]
+    fixed = name in _models() and row.get("quantisation") not in _OWN  # which needs the shapes of the catalog's tensors
+    asked: dict[str, Any] = {
+        "dtype": _OWN.get(row.get("quantisation", ""), row["dtype"]) if _whole(row) else row["dtype"],
+        "batch": row["batch"],
+        "height": row["height"],
+        "width": row["width"],
+        "num_frames": row.get("frames"),
+        "offload": row["offload"],
+        "vae_tiling": row.get("vae") == "tiling",
+        "vae_slicing": row.get("vae") == "slicing",
+        "gpu": ("T4",) if "T4" in (row.get("gpu") or "") else (),
+        "runtime": "diffusers",
+        "offline": True,
+    }
+    return hfmem.estimate(model_of(name) if fixed else name, **asked).estimate
 
 
 def compared() -> tuple[Compared, ...]:
@@ -182,10 +182,7 @@ def compared() -> tuple[Compared, ...]:
 
 def _compared(row: Row) -> Compared:
     found = _estimate(row)
-    if "vae_decode" in row:
-        kind: Kind = "older"
-    else:
-        kind = "part" if row.get("quantisation") or "fuse_qkv True" in row.get("note", "") else "whole"
+    kind: Kind = "whole" if _whole(row) else "part"
     if kind == "whole":
         context = sum(term.nbytes for term in found.terms if not term.allocated)
         return Compared(row=row, kind=kind, measured=row["peak"], low=found.low - context, high=found.total - context)
@@ -207,6 +204,7 @@ def table() -> str:
         run += [f"batch {row['batch']}"] if row["batch"] > 1 else []
         run += [row["dtype"], *filter(None, [row.get("quantisation")])]
         run += [f"offload {row['offload']}"] if row.get("offload", "none") != "none" else []
+        run += [f"VAE {row['vae']}"] if row.get("vae") else []
         low, high = found.low / GIB, found.high / GIB
         shown = f"{high:.2f}" if high - low < 0.005 else f"{low:.2f} to {high:.2f}"
         off = f"{100 * found.error:+.1f} %" + (", too wide" if found.wide else "")
@@ -215,11 +213,10 @@ def table() -> str:
     return "\n".join(lines)
 
 
-_WORDS: Final[dict[Kind, str]] = {"whole": "peak", "part": "above the weights", "older": "above, older release"}
+_WORDS: Final[dict[Kind, str]] = {"whole": "peak", "part": "above the weights"}
 _TOLD: Final[dict[Kind, str]] = {
     "whole": "the whole peak",
-    "part": "what is above the weights of runs with torchao's or fused ones, as a share of that part",
-    "older": "the same, of releases of diffusers whose VAE decodes otherwise",
+    "part": "what is above the weights of runs with fused ones or quantised activations, as a share of that part",
 }
 
 
@@ -240,18 +237,26 @@ def summary() -> str:
     return "\n".join(lines)
 
 
+def left_out() -> str:
+    """How many readings of each model are not compared, with the reason, in Markdown."""
+    found = Counter((row["model"], row["skipped"]) for row in rows() if row.get("skipped"))
+    lines = [f"| {model} | {count} | {reason} |" for (model, reason), count in found.items()]
+    return "\n".join(["| left out | readings | because |", "|---|---:|---|", *lines])
+
+
 def main() -> None:
     """Print the table, or write it into the page."""
     if "--write" not in sys.argv:
         print(table())
         print(summary())
+        print(left_out())
         return
     text = PAGE.read_text(encoding="utf-8")
     begin, end = "<!-- measured -->\n", "<!-- end -->"
     head, _, rest = text.partition(begin)
     tail = rest.partition(end)[2]
     items = "\n".join(f"* {line}" for line in summary().splitlines())
-    PAGE.write_text(f"{head}{begin}{items}\n\n{table()}\n{end}{tail}", encoding="utf-8")
+    PAGE.write_text(f"{head}{begin}{items}\n\n{table()}\n\n{left_out()}\n{end}{tail}", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -12,11 +12,9 @@ diffusers = pytest.importorskip("diffusers")
 
 from hfmem import estimate as estimated  # noqa: E402
 from hfmem.engines.diffusers.calls import Call, taken  # noqa: E402
-from hfmem.engines.diffusers.engine import ENGINE  # noqa: E402
-from hfmem.engines.protocol import Whole  # noqa: E402
 from hfmem.probe.diffusers.measuring import model_class  # noqa: E402
 from hfmem.probe.diffusers.trace import traced  # noqa: E402
-from tests.measured.pipelines import model_of, scenario_of  # noqa: E402
+from tests.measured.pipelines import model_of  # noqa: E402
 from tests.oracle.small_pipelines import run_lines, tiny  # noqa: E402
 
 pytestmark = pytest.mark.oracle
@@ -24,10 +22,8 @@ pytestmark = pytest.mark.oracle
 
 def test_a_trace_is_near_the_estimate() -> None:
     """FLUX.1 at its default size, whose text encoders are not held to their depth in the fixture."""
-    model, scenario = model_of("black-forest-labs/FLUX.1-dev"), scenario_of({"batch": 1, "dtype": "bfloat16"})
-    found = traced(model, scenario)
-    assert isinstance(ENGINE, Whole)
-    estimate = ENGINE.estimate(model, scenario)
+    report = estimated(model_of("black-forest-labs/FLUX.1-dev"), dtype="bfloat16", offline=True)
+    found, estimate = traced(report.model, report.scenario), report.estimate
     assert found.phase == estimate.peak_phase == "vae_decode"
     assert found.groups["activations"] == pytest.approx(estimate.group("activations"), rel=0.01)
     assert found.seconds < 60
