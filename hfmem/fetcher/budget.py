@@ -12,8 +12,8 @@ import json
 import os
 import threading
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -21,7 +21,9 @@ __all__ = ["Budget", "Quotas", "bucket_of"]
 
 _LATE: Final = 1.0
 """Seconds behind the told end of a window at which the next has begun for certain: the Hub tells whole seconds, and not
-whether they are rounded up or down."""
+whether they are rounded up or down, unless its answers show it."""
+
+_DRIFT: Final = 1e-3  # of a window: how much faster than the Hub's the clock of this machine may run
 
 _GLANCE: Final = 0.25  # seconds after which a waiting request looks whether it is still wanted
 _SOON: Final = 0.02  # seconds between two questions for a request, while the first answer of a window is awaited
@@ -34,6 +36,9 @@ def bucket_of(path: str) -> str:
     if path.startswith("/api/"):
         return "api"
     return "resolvers" if "/resolve/" in path or "/raw/" in path else "pages"
+
+
+_Limit = tuple[int, int, int | None, int | None]  # requests left, seconds, quota and window
 
 
 class Quotas(Protocol):
@@ -59,7 +64,9 @@ class _Bucket:
         left: requests that may still be sent in this window.
         told: the fewest that an answer of this window told to be left.
         ends: when the next window has begun for certain, by the clock of the machine; 0 if unknown.
+        first: when the first answer of this window arrived.
         flying: requests that were sent and not yet answered.
+        taken: when each of them was taken, by its path.
         sure: whether an answer of this window has arrived: until then only one request is sent.
         used: requests sent in this run.
     """
@@ -69,7 +76,9 @@ class _Bucket:
     left: int = 1
     told: int = 0
     ends: float = 0.0
+    first: float = 0.0
     flying: int = 0
+    taken: dict[str, float] = field(default_factory=dict)
     sure: bool = False
     used: int = 0
 
@@ -83,9 +92,12 @@ class Budget:
 
     Args:
         kept: a file that has them between runs; None for none.
+        clock: seconds since some day, for this run and the next.
     """
 
-    def __init__(self, kept: Path | None = None) -> None:
+    def __init__(self, kept: Path | None = None, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._up = False  # whether the Hub's seconds are rounded up, as its answers have shown
         self._turn = threading.Condition()
         self._buckets: dict[str, _Bucket] = {}
         self._closed = False
@@ -98,7 +110,7 @@ class Budget:
         answer is no longer wanted (False)."""
         with self._turn:
             while not (self._closed or abandoned.is_set()):
-                seconds = self._asked(bucket_of(path))
+                seconds = self._asked(path)
                 if not seconds:
                     return True
                 self._turn.wait(min(_GLANCE, seconds))  # an answer wakes it earlier
@@ -107,17 +119,18 @@ class Budget:
     def ask(self, path: str) -> float:
         """Take a request of the path's bucket, if there is one: 0.0, else the seconds after which to ask again."""
         with self._turn:
-            return self._asked(bucket_of(path))
+            return self._asked(path)
 
-    def _asked(self, name: str) -> float:
-        bucket = self._bucket(name)
+    def _asked(self, path: str) -> float:
+        bucket = self._bucket(bucket_of(path))
         if bucket.left > 0 and (bucket.sure or not bucket.flying):
             bucket.left -= 1
             bucket.flying += 1
             bucket.used += 1
+            bucket.taken.setdefault(path, self._clock())  # of several, the time of the first
             self._save()
             return 0.0
-        return _SOON if bucket.left > 0 or not bucket.ends else max(_SOON, bucket.ends - time.time())
+        return _SOON if bucket.left > 0 or not bucket.ends else max(_SOON, bucket.ends - self._clock())
 
     def answered(self, path: str, headers: Mapping[str, str] | None) -> None:
         """Record what an answer tells of its bucket; None for a request that none came to."""
@@ -125,8 +138,9 @@ class Budget:
         with self._turn:
             bucket = self._bucket(bucket_of(path), renew=False)
             bucket.flying = max(0, bucket.flying - 1)
+            sent = bucket.taken.pop(path, 0.0)
             if limit is not None:
-                self._learn(bucket, *limit)
+                self._learn(bucket, sent, limit)
             elif not bucket.sure and headers is not None and not bucket.quota:
                 bucket.sure, bucket.left = True, _BOUNDLESS
             elif not bucket.sure:
@@ -145,7 +159,7 @@ class Budget:
 
     def waits(self) -> Mapping[str, float]:
         """Seconds until the next window, of each bucket without requests."""
-        now = time.time()
+        now = self._clock()
         with self._turn:
             return {
                 name: bucket.ends - now
@@ -156,23 +170,29 @@ class Budget:
     def seconds_for(self, share: float) -> float:
         """Seconds of waiting that `share` times the requests of this run would take: for as many more models as were
         read so far, 1."""
-        now = time.time()
+        now = self._clock()
         with self._turn:
             return max((_seconds(bucket, share * bucket.used, now) for bucket in self._buckets.values()), default=0.0)
 
     def _bucket(self, name: str, *, renew: bool = True) -> _Bucket:
         bucket = self._buckets.setdefault(name, _Bucket())
-        if renew and bucket.ends and time.time() >= bucket.ends:
+        if renew and bucket.ends and self._clock() >= bucket.ends:
             bucket.renew()
         return bucket
 
-    @staticmethod
-    def _learn(bucket: _Bucket, left: int, seconds: int, quota: int | None, window: int | None) -> None:
-        ends = time.time() + seconds + _LATE
-        if bucket.sure and bucket.ends and ends - bucket.ends > 2 * _LATE:
+    def _learn(self, bucket: _Bucket, sent: float, limit: _Limit) -> None:
+        left, seconds, quota, window = limit
+        now = self._clock()
+        bucket.quota, bucket.window = quota or bucket.quota or left + 1, float(window or bucket.window or seconds)
+        if bucket.sure and bucket.ends and sent + seconds - _LATE > bucket.ends:
             bucket.sure = False  # a window of the Hub that began earlier than expected
             bucket.told = left
-        bucket.quota, bucket.window = quota or bucket.quota or left + 1, float(window or bucket.window or seconds)
+        if not bucket.sure:
+            bucket.first = now
+        # The window ends at most its length after its first answer; seconds that were rounded down, or to the nearest,
+        # could not be that many so long after it.
+        self._up = self._up or sent + seconds - 0.5 > bucket.first + bucket.window
+        ends = min(now + seconds + _LATE * (not self._up), bucket.first + bucket.window) + _DRIFT * bucket.window
         bucket.told = left if not bucket.sure else min(bucket.told, left)
         # those that are under way may be counted in it, or not; once none is, it is exact
         rest = max(left - bucket.flying, 0)
@@ -189,7 +209,7 @@ class Budget:
         try:
             found = json.loads(self._kept.read_bytes()[: 8 * _LONGEST])
             for name, (quota, window, left, ends) in found.items():
-                if quota > 0 and left >= 0 and 0 < ends - time.time() <= window + 2 * _LATE:
+                if quota > 0 and left >= 0 and 0 < ends - self._clock() <= window + 2 * _LATE:
                     self._buckets[str(name)] = _Bucket(
                         quota=int(quota),
                         window=float(window),
@@ -223,7 +243,7 @@ def _seconds(bucket: _Bucket, wanted: float, now: float) -> float:
     return max(bucket.ends - now, 0.0) + bucket.window * (-(-more // bucket.quota) - 1)
 
 
-def _told(headers: Mapping[str, str]) -> tuple[int, int, int | None, int | None] | None:
+def _told(headers: Mapping[str, str]) -> _Limit | None:
     """Requests left, seconds, quota and window that an answer tells; None if it tells nothing that can be."""
     from huggingface_hub.utils import parse_ratelimit_headers  # loaded with the client
 

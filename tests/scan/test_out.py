@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import os
 import signal
 import subprocess
@@ -12,7 +13,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -183,9 +184,8 @@ def test_quotas_are_kept_by_runs_that_are_killed(hub: Hub, tmp_path: Path, hub_e
 
 @pytest.mark.slow
 def test_two_thousand_models_with_the_hubs_quotas(hub: Hub, tmp_path: Path, hub_env: dict[str, str]) -> None:
-    """The quotas without an account, in windows of 20 s instead of 300 s, which a busy machine fills too; killed three
-    times."""
-    count, window = 2000, 20
+    """The quotas without an account, in windows of 10 s instead of 300 s; killed three times."""
+    count, window = 2000, 10
     names, out, once = put(hub, count), tmp_path / "out.jsonl", tmp_path / "once.jsonl"
     quotas(hub, 500, window)
     line = [sys.executable, "-m", "hfmem", "--from", str(listed(tmp_path, names)), "--resume", "--out"]
@@ -262,6 +262,59 @@ def test_a_budget_waits_for_the_next_window(tmp_path: Path) -> None:
     assert 1 < time.monotonic() - begun < 3
     wanted.set()
     assert not later.take("/api/models/a", wanted)
+
+
+class Windows:
+    """A server with windows, whose answers tell the seconds left in whole numbers, and a clock that a client waits by.
+
+    Args:
+        rounded: how it makes whole numbers of them.
+        on_demand: whether a window begins with the first request after the one before, and not with its end.
+    """
+
+    quota, window, latency = 40, 10, 0.02
+
+    def __init__(self, rounded: Callable[[float], int], begun: float, *, on_demand: bool) -> None:
+        self.now, self.begun, self.used, self.refused = 1000.0, begun, 0, 0
+        self.rounded, self.on_demand = rounded, on_demand
+        self.late: list[float] = []  # seconds from the begin of each window to its first request
+
+    def answer(self) -> dict[str, str]:
+        if (passed := self.now - self.begun) >= self.window:
+            self.begun = self.now if self.on_demand else self.begun + passed // self.window * self.window
+            self.late.append(passed % self.window if passed < 2 * self.window else passed)
+            self.used = 0
+        self.used += 1
+        self.refused += self.used > self.quota
+        left, seconds = max(0, self.quota - self.used), self.rounded(self.begun + self.window - self.now)
+        return {
+            "ratelimit": f'"api";r={left};t={seconds}',
+            "ratelimit-policy": f'"fixed window";"api";q={self.quota};w={self.window}',
+        }
+
+
+@pytest.mark.parametrize("on_demand", [False, True])
+@pytest.mark.parametrize("rounded", [math.ceil, round, math.floor])
+@pytest.mark.parametrize("begun", [1000.0, 993.3, 995.5])
+def test_a_window_is_not_asked_too_early_nor_long_after_its_begin(
+    rounded: Callable[[float], int], begun: float, on_demand: bool
+) -> None:
+    """However the server rounds. If up, and the run has seen the begin of a window, later ones are used from theirs."""
+    server = Windows(rounded, begun, on_demand=on_demand)
+    budget = Budget(clock=lambda: server.now)
+    for number in range(5 * server.quota):
+        path = f"/api/models/{number}"
+        while seconds := budget.ask(path):
+            server.now += seconds
+        server.now += server.latency
+        told = server.answer()
+        server.now += server.latency
+        budget.answered(path, told)
+        server.now += 0.05
+    assert server.refused == 0
+    assert len(server.late) >= 4
+    exact = rounded is math.ceil and (on_demand or begun == 1000)
+    assert max(server.late[1:]) <= (0.15 if exact else 1.2)
 
 
 def test_a_mirror_without_quotas_is_not_waited_for() -> None:
