@@ -151,6 +151,7 @@ def _read(client: Client, ref: ModelRef, info: Info | None) -> Checkpoint:
         side = pool().submit(_beside, client, pinned, quantisation_file(config, (f.name for f in info.files)))
         adapted = pool().submit(_beside, client, pinned, _adapter_file(selection))
         prepared = _processing(client, pinned, info.files)
+        selection = _as_indexed(client, pinned, info.files, selection)
         selection, contents = _chosen(client, ref, pinned, selection, early_header)
         quantisation, adapter = side.result(), adapted.result()
         configs = _answers(parts)
@@ -233,8 +234,14 @@ def _filled(checkpoint: Checkpoint, contents: _Contents, selection: Selection) -
         doubts=doubts,
         missing=selection.missing,
         unread=selection.unread,
-        notes=(*checkpoint.notes, *contents_notes(contents)),
+        notes=(*checkpoint.notes, *_missing_note(selection), *contents_notes(contents)),
     )
+
+
+def _missing_note(selection: Selection) -> list[str]:
+    missing, shards = selection.missing, selection.missing + len(selection.weights)
+    words = f"{missing} of {shards} shards are not in the repository; their weights are not counted."
+    return [words] if missing and selection.layout == "sharded" else []
 
 
 def _refused(error: ModelNotFoundError) -> HfmemError:
@@ -344,6 +351,21 @@ def _sharded(client: Client, ref: ModelRef, pinned: ModelRef, selection: Selecti
             return found
     files = selection.weights or tuple(FileInfo(name=name, size=None) for name in sorted(_indexed(client, pinned)))
     return _of_files(client, pinned, files)
+
+
+def _as_indexed(client: Client, pinned: ModelRef, files: Sequence[FileInfo], selection: Selection) -> Selection:
+    """The shards that the index names, where their own names do not tell whether all are there. The Hub's endpoint for
+    all headers does not tell it either."""
+    if selection.layout != "sharded" or selection.weights:
+        return selection
+    try:
+        names = _indexed(client, pinned)
+    except InvalidFileError:
+        return selection
+    here = tuple(file for file in files if file.name in names)
+    if not here:
+        raise InvalidFileError(client.model, f"{INDEX} names {len(names)} files, and none of them is there")
+    return replace(selection, weights=here, missing=len(names) - len(here))
 
 
 def _one_request(client: Client, pinned: ModelRef, shards: Sequence[FileInfo]) -> _Contents:

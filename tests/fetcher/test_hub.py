@@ -157,6 +157,31 @@ def test_irregular_shard_names_are_looked_up_in_the_index(hub: Hub) -> None:
     assert len(read("org/large").tensors) == 11
 
 
+@pytest.mark.parametrize("endpoint", [True, False])
+@pytest.mark.parametrize("stem", ["model-", "part-"])
+def test_a_shard_that_the_index_names_and_nobody_uploaded(hub: Hub, stem: str, endpoint: bool) -> None:
+    repo = large()
+    renamed = [replace(file, name=file.name.replace("model-", stem)) for file in repo.files]
+    index = next(file for file in renamed if file.name.endswith(".index.json"))
+    content = json.loads(index.head.decode().replace("model-", stem))
+    gone = f"{stem}00002-of-00005.safetensors"
+    files = [json_file(index.name, content) if file is index else file for file in renamed if file.name != gone]
+    hub.put(replace(repo, files=tuple(files)))
+    hub.site.sharded_endpoint = endpoint
+    found = read("org/large")
+    there = {name for name, shard in content["weight_map"].items() if shard != gone}
+    assert {tensor.name for tensor in found.tensors} == there
+    assert found.missing == 1
+    assert "1 of 5 shards are not in the repository; their weights are not counted." in found.notes
+
+
+def test_an_index_of_nothing(hub: Hub) -> None:
+    repo = large()
+    hub.put(repo.without(*(file.name for file in repo.files if file.name.endswith(".safetensors"))))
+    with pytest.raises(InvalidFileError, match="names 5 files, and none of them is there"):
+        read("org/large")
+
+
 def test_no_token_reaches_the_other_host(hub: Hub) -> None:
     hub.put(replace(small(), gated="manual"))
     hub.site.tokens[SECRET] = {"org/small"}
