@@ -54,6 +54,10 @@ SAMPLES: Final[list[tuple[InvalidScenarioError, str]]] = [
         "--out a.parquet is one file, and --executor ray writes a folder of parts: name another one",
     ),
     (
+        lists.OutFileError("a.csv", "busy"),
+        "--out a.csv is being written by another run: wait for it, or name another file",
+    ),
+    (
         lists.ClusterError("127.0.0.1:9", kind="ConnectionRefusedError", why="[Errno 111] Connection refused"),
         "--executor ray: no cluster at RAY_ADDRESS=127.0.0.1:9 (ConnectionRefusedError: [Errno 111] Connection refused)"
         ": start it, or unset RAY_ADDRESS",

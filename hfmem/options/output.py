@@ -124,6 +124,15 @@ class ListOptions:
             needs=(
                 Need(sentence="cannot be used with --plot", met=lambda asked: asked.plot is None),
                 Need(
+                    sentence="cannot be used with --trace, which takes long and has no column",
+                    met=lambda asked: not asked.trace,
+                ),
+                Need(
+                    sentence="writes the columns of its file, in bytes: --format, --unit and --explain have no effect",
+                    met=lambda asked: asked.output == "table" and asked.unit == "GiB" and not asked.explain,
+                    harmless=True,
+                ),
+                Need(
                     sentence="FILE.parquet is written with PyArrow, which is not installed: pip install 'hfmem[scale]'",
                     met=lambda asked: asked.out.suffix.lower() != ".parquet" or find_spec("pyarrow") is not None,
                 ),

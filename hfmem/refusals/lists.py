@@ -16,14 +16,15 @@ class OutFileError(InvalidScenarioError):
         file: its path.
         fault: it is there already (`there`), cannot be read or written (`unreadable`), is no such table or one of other
             columns (`columns`), has the rows of another list (`list`) or of other options (`options`), is a folder of
-            parts where a file is to be (`parts`), or a file where a folder is to be (`file`).
+            parts where a file is to be (`parts`) or a file where a folder is to be (`file`), or another run writes to
+            it (`busy`).
         why: what the system says.
     """
 
     def __init__(
         self,
         file: object,
-        fault: Literal["there", "unreadable", "columns", "list", "options", "parts", "file"],
+        fault: Literal["there", "unreadable", "columns", "list", "options", "parts", "file", "busy"],
         *,
         why: str = "",
     ) -> None:

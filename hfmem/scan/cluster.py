@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, redirect_stdout
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -136,8 +138,10 @@ class Cluster:
     _ray: Any = field(init=False)
     _ledger: Any = field(init=False)
     _refs: dict[Any, tuple[int, Sequence[ModelRef]]] = field(default_factory=dict, init=False)
+    _aside: ExitStack = field(default_factory=ExitStack, init=False)
 
     def __post_init__(self) -> None:
+        self._aside.enter_context(redirect_stdout(sys.stderr))  # Ray tells of workers that die on the stream for data
         self._ray = ray = _begun()
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -185,6 +189,7 @@ class Cluster:
     def close(self) -> None:
         """Leave the cluster: what is under way ends, and a cluster of its own too."""
         self._ray.shutdown()
+        self._aside.close()
 
 
 def _begun() -> Any:

@@ -18,6 +18,7 @@ from typing import IO, Any, Final, Protocol
 
 from hfmem.report.escapes import csv_cell, line
 from hfmem.report.flat import Kind
+from hfmem.scan.locks import locked
 
 __all__ = ["RowFile", "Rows", "begun", "opened"]
 
@@ -38,6 +39,7 @@ class RowFile:
         self.path, self.kinds = path, kinds
         self._file: IO[bytes] = path.open("a+b")  # what is written goes to the end
         try:
+            locked(self._file.fileno())
             self._whole()
         except BaseException:
             self._file.close()
@@ -68,14 +70,17 @@ class RowFile:
     def settle(self, places: Iterable[int]) -> None:
         """Keep the rows that begin at these places, in this order, and no others."""
         beside = self.path.with_name(f".{self.path.name}.new")
-        with beside.open("wb") as file:
-            file.write(self._heading())
-            for place in places:
-                self._file.seek(place)
-                file.write(self._file.readline())
-        self._file.close()
+        beside.unlink(missing_ok=True)
+        file = beside.open("a+b")
+        locked(file.fileno())
+        file.write(self._heading())
+        for place in places:
+            self._file.seek(place)
+            file.write(self._file.readline())
+        file.flush()
         beside.replace(self.path)
-        self._file = self.path.open("a+b")
+        self._file.close()
+        self._file = file
 
     def close(self) -> None:
         """Close it."""
@@ -188,6 +193,7 @@ def opened(path: Path, kinds: Mapping[str, Kind], *, parts: bool = False) -> Row
     """The file, or the folder of parts, new or with what it has.
 
     Raises:
+        BlockingIOError: another run writes to it.
         OSError: it cannot be written.
         ValueError: it is no such file, or has other columns.
     """

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from hfmem.report.flat import Kind
+from hfmem.scan.locks import locked
 
 __all__ = ["PartFiles"]
 
@@ -23,6 +25,7 @@ class PartFiles:
         kinds: the columns.
 
     Raises:
+        BlockingIOError: another run writes to it.
         OSError: it cannot be written.
         ValueError: it has files of other columns.
     """
@@ -35,13 +38,25 @@ class PartFiles:
 
         self._arrow, self._parquet, self._path, self._schema = pyarrow, parquet, path, schema_of(kinds)
         path.mkdir(exist_ok=True)
+        self._held = os.open(path, os.O_RDONLY)
+        try:
+            locked(self._held)
+            self._numbers = self._found()
+        except BaseException:
+            self.close()
+            raise
+        self._first = self._numbers[-1] + 1 if self._numbers else 0
+
+    def _found(self) -> list[int]:
+        """The numbers of the parts that are there."""
+        path = self._path
         for unfinished in path.glob(".part-*"):
             unfinished.unlink()
         numbers = sorted(int(file.stem.removeprefix("part-")) for file in path.glob("part-*.parquet"))
         for number in numbers:
             if self._schema != self._parquet.read_schema(self._file(number)):
                 raise ValueError("it has other columns")
-        self._numbers, self._first = numbers, numbers[-1] + 1 if numbers else 0
+        return numbers
 
     def rows(self) -> Iterator[tuple[int, dict[str, Any]]]:
         """Each row with its place, the older parts first; only the columns that tell what it is of."""
@@ -70,7 +85,8 @@ class PartFiles:
         self._numbers = sorted(kept)
 
     def close(self) -> None:
-        """Every part is written when it comes."""
+        """Let go of it: every part is written when it comes."""
+        os.close(self._held)
 
     def _write(self, number: int, table: Any) -> None:
         beside = self._path / f".{self._file(number).name}"

@@ -122,6 +122,8 @@ def scan(
 def _opened(path: Path, layout: Layout, *, parts: bool) -> Rows:
     try:
         return opened(path, layout.kinds, parts=parts)
+    except BlockingIOError:
+        raise OutFileError(path, "busy") from None
     except OSError as error:
         raise OutFileError(path, "unreadable", why=error.strerror or type(error).__name__) from None
     except (ValueError, TypeError):

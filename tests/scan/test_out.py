@@ -137,9 +137,36 @@ def test_the_rows_of_another_run_are_left_alone(
     assert told in done.stderr
 
 
+@pytest.mark.parametrize("name", ["out.csv", "out.jsonl"])
+def test_a_file_belongs_to_one_run(tmp_path: Path, name: str) -> None:
+    """As long as it is open, also after its rows were put in order."""
+    first = opened(tmp_path / name, {"line": "integer"})
+    for _ in range(2):
+        with pytest.raises(BlockingIOError):
+            opened(tmp_path / name, {"line": "integer"})
+        first.append([{"line": 2}, {"line": 1}], 0)
+        first.settle([place for place, _ in first.rows()][::-1])
+    first.close()
+    later = opened(tmp_path / name, {"line": "integer"})
+    assert [int(row["line"]) for _, row in later.rows()] == [1, 2, 2, 1]  # turned round twice
+    later.close()
+
+
+def test_a_run_leaves_the_file_of_another_alone(hub: Hub, tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    line = ("--from", str(listed(tmp_path, put(hub, 2))), "--out", str(out), "--resume")
+    assert run(*line, env=dict(os.environ)).returncode == 0
+    before, file = out.read_bytes(), opened(out, {})
+    done = run(*line, env=dict(os.environ))
+    file.close()
+    assert (done.returncode, out.read_bytes()) == (2, before)
+    assert "is being written by another run" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
+        (("--out", "a.csv", "--trace"), "--out cannot be used with --trace"),
         (("--out", "a.txt"), "a.txt has to end with .parquet, .csv or .jsonl"),
         (("--out", "nowhere/a.csv"), "is in a folder that does not exist"),
         (("--resume",), "--resume needs --out FILE"),

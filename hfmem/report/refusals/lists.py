@@ -19,6 +19,7 @@ def _out_file(error: OutFileError) -> str:
         "options": "has the rows of other options (its last column): use the same ones, or name another file",
         "parts": "is a folder of parts: go on with --executor ray, or name another file",
         "file": "is one file, and --executor ray writes a folder of parts: name another one",
+        "busy": "is being written by another run: wait for it, or name another file",
     }
     return f"--out {error.file} {faults[error.fault]}"
 
