@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from hfmem.engines.diffusers.settings import PipelineSettings
 from hfmem.engines.diffusers.stages import Run, Stage, run_of, stages
 from hfmem.estimator.values import Scenario
 from hfmem.mapper.pipelines.kinds import kind_of
+from hfmem.mapper.pipelines.sizes import patches
 from hfmem.mapper.pipelines.values import Component, Pipeline
 from hfmem.mapper.values import ParameterTable, TensorGroup
 
@@ -58,18 +61,28 @@ def scenario(batch: int = 1, **settings: Any) -> Scenario:
 
 
 def flux(name: str) -> Pipeline:
-    vae = {"AutoencoderKL": _VAE, "AutoencoderKLQwenImage": {}, "AutoencoderKLFlux2": _VAE}
-    coder = next(coder for prefix, coder in _CODERS.items() if name.startswith(prefix))
-    return Pipeline(
-        class_name=name, components=(part("transformer", _DENOISERS[coder]), part("vae", coder, vae[coder]))
-    )
+    vae = {"AutoencoderKL": _VAE, "AutoencoderKLFlux2": _VAE}
+    prefix, coder = next((prefix, coder) for prefix, coder in _CODERS.items() if name.startswith(prefix))
+    denoiser = part("transformer", _DENOISERS.get(prefix) or _DENOISERS[coder], _SIZES.get(prefix))
+    return Pipeline(class_name=name, components=(denoiser, part("vae", coder, vae.get(coder, {}))))
 
 
-_CODERS = {"Flux2": "AutoencoderKLFlux2", "Flux": "AutoencoderKL", "Qwen": "AutoencoderKLQwenImage"}
+_CODERS = {
+    "Flux2": "AutoencoderKLFlux2",
+    "Flux": "AutoencoderKL",
+    "Qwen": "AutoencoderKLQwenImage",
+    "Joy": "AutoencoderKLWan",
+    "Wan": "AutoencoderKLWan",
+    "LTX": "AutoencoderKLLTXVideo",
+}
+_SIZES = {"Joy": {"patch_size": [1, 2, 2]}, "Wan": {"patch_size": [1, 2, 2]}}
 _DENOISERS = {
     "AutoencoderKLFlux2": "Flux2Transformer2DModel",
     "AutoencoderKL": "FluxTransformer2DModel",
     "AutoencoderKLQwenImage": "QwenImageTransformer2DModel",
+    "Joy": "JoyImageEditTransformer3DModel",
+    "Wan": "WanVACETransformer3DModel",
+    "LTX": "LTXVideoTransformer3DModel",
 }
 
 
@@ -81,10 +94,31 @@ def test_sizes_are_those_of_real_runs(row: dict[str, Any]) -> None:
     asked = scenario(height=height, width=width, images=len(row["images"]), image=image)
     run = run_of(pipeline, asked)
     spatial = scale_of(pipeline.vae)[0]
+    if row["pipeline"] in _FRAMED:
+        check_frames(pipeline, asked, row)
+        return
     pixels = run.height * run.width + run.images * run.image[0] * run.image[1]
     assert pixels // (2 * spatial) ** 2 == row["tokens"]
     assert [list(run.image)] * run.images == row["encoded"]
     assert [run.height, run.width] == row["decoded"]
+
+
+_FRAMED = {"JoyImageEditPipeline": None, "LTXConditionPipeline": 17, "WanVACEPipeline": 17}
+
+
+def check_frames(pipeline: Pipeline, asked: Scenario, row: dict[str, Any]) -> None:
+    """Where an input image is one more latent frame: the same of the calls."""
+    assert isinstance(asked.serving, PipelineSettings)
+    asked = replace(asked, serving=replace(asked.serving, num_frames=_FRAMED[row["pipeline"]]))
+    run = run_of(pipeline, asked)
+    calls = {stage.name: stage.call for stage in stages(pipeline, asked)}
+    denoiser = pipeline.denoiser
+    assert denoiser is not None
+    tokens = calls["denoise"].pixels * calls["denoise"].frames
+    assert tokens // prod(patches(denoiser, pipeline.vae)) == row["tokens"]
+    assert all(list(run.image) == size for size in row["encoded"][-run.images :] if run.images)
+    assert [run.height, run.width] == row["decoded"]
+    assert calls["vae_decode"].batch == row["together"]
 
 
 def peak(model: str, phase: str, **options: Any) -> int:

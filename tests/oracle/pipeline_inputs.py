@@ -17,6 +17,9 @@ from typing import Any, Final
 
 FIXTURE: Final = Path(__file__).parents[2] / "fixtures" / "oracle" / "pipeline_inputs.json"
 _TEXT: Final = 7
+_PACKED: Final = 3  # dimensions of latents that are tokens already
+_UNPACKED: Final = 5
+_FRAMES: Final = 17  # of videos
 
 # class, width and height asked, sizes of the input images
 CASES: Final = (
@@ -32,6 +35,12 @@ CASES: Final = (
     ("Flux2Pipeline", (512, 512), ()),
     ("Flux2Pipeline", (512, 512), ((640, 480),)),
     ("Flux2Pipeline", (512, 256), ((1024, 2048), (1024, 2048))),
+    ("JoyImageEditPipeline", (512, 512), ()),
+    ("JoyImageEditPipeline", (512, 512), ((640, 480),)),
+    ("LTXConditionPipeline", (128, 64), ()),
+    ("LTXConditionPipeline", (128, 64), ((640, 480), (64, 64))),
+    ("WanVACEPipeline", (128, 64), ()),
+    ("WanVACEPipeline", (128, 64), ((640, 480),)),
 )
 
 
@@ -62,9 +71,10 @@ def run(name: str, size: tuple[int, int], images: tuple[tuple[int, int], ...]) -
     seen: dict[str, Any] = {"tokens": 0, "encoded": [], "decoded": []}
 
     def call(_: Any, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
-        seen["tokens"] = int(named.get("hidden_states", arguments[0] if arguments else None).shape[1])
+        latents = named.get("hidden_states", arguments[0] if arguments else None)
+        seen["tokens"] = int(latents.shape[1] if latents.ndim == _PACKED else _pixels(latents) // 4)
 
-    encode, decode, scale = pipe.vae.encode, pipe.vae.decode, pipe.vae_scale_factor
+    encode, decode, scale = pipe.vae.encode, pipe.vae.decode, _scale(pipe)
 
     def encoded(x: Any, *more: Any, **named: Any) -> Any:
         seen["encoded"].append(list(x.shape[-2:]))
@@ -72,14 +82,36 @@ def run(name: str, size: tuple[int, int], images: tuple[tuple[int, int], ...]) -
 
     def decoded(z: Any, *more: Any, **named: Any) -> Any:
         seen["decoded"] = [side * scale for side in z.shape[-2:]]
+        seen["together"] = len(z)
         return decode(z, *more, **named)
 
     pipe.transformer.register_forward_pre_hook(call, with_kwargs=True)
     pipe.vae.encode, pipe.vae.decode = encoded, decoded
     given = [Image.new("RGB", one) for one in images]
     more = {"image": given if len(given) > 1 else given[0]} if given else {}
+    if given and name.startswith("LTXCondition"):
+        more = {"conditions": _after(given)}
+    if given and name.startswith("WanVACE"):
+        more = {"reference_images": given}
     pipe(width=size[0], height=size[1], num_inference_steps=1, **embeds, **more)
     return seen
+
+
+def _pixels(latents: Any) -> int:
+    """Latent pixels of one result and what is joined to it: of (batch, channels, frames, …), or with items before."""
+    return int((latents[0, 0] if latents.ndim == _UNPACKED else latents[0, :, 0]).numel())
+
+
+def _after(images: list[Any]) -> list[Any]:
+    """Images of a video, each at a frame after the first."""
+    from diffusers.pipelines.ltx.pipeline_ltx_condition import LTXVideoCondition
+
+    return [LTXVideoCondition(image=image, frame_index=8 * (1 + n)) for n, image in enumerate(images)]
+
+
+def _scale(pipe: Any) -> int:
+    names = ("vae_scale_factor", "vae_scale_factor_spatial", "vae_spatial_compression_ratio")
+    return int(next(getattr(pipe, name) for name in names if hasattr(pipe, name)))
 
 
 def _scheduler() -> Any:
@@ -172,12 +204,76 @@ def _flux2() -> Any:
     return pipe, {"prompt_embeds": torch.zeros(1, _TEXT, 8)}
 
 
+def _joyimage() -> Any:
+    import diffusers
+    import torch
+
+    transformer = diffusers.JoyImageEditTransformer3DModel(
+        hidden_size=32, num_attention_heads=2, text_dim=8, num_layers=1, rope_dim_list=[4, 6, 6]
+    )
+    vae = diffusers.AutoencoderKLWan(base_dim=4, z_dim=16, num_res_blocks=1)
+    none = dict.fromkeys(("text_encoder", "tokenizer", "processor"))
+    pipe = diffusers.JoyImageEditPipeline(transformer=transformer, vae=vae, scheduler=_scheduler(), **none)
+    given = {"prompt_embeds": torch.zeros(1, _TEXT, 8), "prompt_embeds_mask": torch.ones(1, _TEXT, dtype=torch.long)}
+    return pipe, {**given, "guidance_scale": 1.0}
+
+
+def _ltx() -> Any:
+    import diffusers
+    import torch
+
+    transformer = diffusers.LTXVideoTransformer3DModel(
+        in_channels=8,
+        out_channels=8,
+        num_attention_heads=2,
+        attention_head_dim=16,
+        cross_attention_dim=32,
+        num_layers=1,
+        caption_channels=8,
+    )
+    vae = diffusers.AutoencoderKLLTXVideo(
+        latent_channels=8,
+        block_out_channels=(8,) * 4,
+        decoder_block_out_channels=(8,) * 4,
+        layers_per_block=(1,) * 5,
+        decoder_layers_per_block=(1,) * 5,
+    )
+    none = dict.fromkeys(("text_encoder", "tokenizer"))
+    pipe = diffusers.LTXConditionPipeline(transformer=transformer, vae=vae, scheduler=_scheduler(), **none)
+    text = {"prompt_embeds": torch.zeros(1, _TEXT, 8), "prompt_attention_mask": torch.ones(1, _TEXT)}
+    return pipe, {**text, "num_frames": _FRAMES, "guidance_scale": 1.0}
+
+
+def _vace() -> Any:
+    import diffusers
+    import torch
+
+    transformer = diffusers.WanVACETransformer3DModel(
+        num_attention_heads=2,
+        attention_head_dim=16,
+        text_dim=8,
+        freq_dim=8,
+        ffn_dim=32,
+        num_layers=2,
+        vace_layers=[0],
+        vace_in_channels=96,
+    )
+    vae = diffusers.AutoencoderKLWan(base_dim=4, z_dim=16, num_res_blocks=1)
+    none = dict.fromkeys(("text_encoder", "tokenizer"))
+    scheduler = diffusers.UniPCMultistepScheduler(use_flow_sigmas=True, prediction_type="flow_prediction")
+    pipe = diffusers.WanVACEPipeline(transformer=transformer, vae=vae, scheduler=scheduler, **none)
+    return pipe, {"prompt_embeds": torch.zeros(1, _TEXT, 8), "num_frames": _FRAMES, "guidance_scale": 1.0}
+
+
 _MADE: Final[dict[str, Callable[[], Any]]] = {
     "FluxPipeline": _flux("FluxPipeline"),
     "FluxKontextPipeline": _flux("FluxKontextPipeline"),
     "QwenImageEditPipeline": _qwen("QwenImageEditPipeline"),
     "QwenImageEditPlusPipeline": _qwen("QwenImageEditPlusPipeline"),
     "Flux2Pipeline": _flux2,
+    "JoyImageEditPipeline": _joyimage,
+    "LTXConditionPipeline": _ltx,
+    "WanVACEPipeline": _vace,
 }
 
 

@@ -47,7 +47,8 @@ class Defaults:
         text: tokens of the prompt that the network is given.
         encodes: whether the VAE encodes an image of the same size before.
         joins: how input images are joined to what the network works on (`images` of the class's own example, their
-            `area` or `sizes`, the area of those in the `prompt`); empty for classes that join none.
+            `area` or `sizes`, the area of those in the `prompt`; `frames` where each is one more latent frame as large
+            as the result, and `decoded` where it is decoded with it); empty for classes that join none.
         fixed: whether the class scales what it makes to an area of its own.
         source: where that is from.
         known: whether the class is in the table.
@@ -79,7 +80,7 @@ def defaults_of(pipeline: Pipeline) -> Defaults:
         guided=guided,
         networks=int(row.get("concatenates", 1)),
         text=_text(row, pipeline),
-        encodes=bool(row.get("encodes")) and not joins,
+        encodes=bool(row.get("encodes")) and (not joins or bool(joins.get("frames"))),
         fixed="area" in row,
         joins=joins,
         source=str(row.get("source", "")),

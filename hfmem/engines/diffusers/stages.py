@@ -55,6 +55,11 @@ class Run:
     shown: int = 0
 
     @property
+    def added(self) -> int:
+        """Latent frames that the input images add to what the network works on."""
+        return self.images if self.defaults.joins.get("frames") else 0
+
+    @property
     def prompt(self) -> int:
         """Tokens of the prompt with those of the images in it."""
         return self.text + self.shown
@@ -106,7 +111,9 @@ def run_of(pipeline: Pipeline, scenario: Scenario) -> Run:
         text=scenario.prompt or usual.text,
         defaults=usual,
         images=images,
-        image=scaled(usual.joins, high, wide, edge) if images else (0, 0),
+        image=((height, width) if usual.joins.get("frames") else scaled(usual.joins, high, wide, edge))
+        if images
+        else (0, 0),
         shown=images * _shown(pipeline, usual.joins.get("prompt"), high / wide) if images else 0,
     )
 
@@ -189,7 +196,7 @@ def _denoise(pipeline: Pipeline, scenario: Scenario, run: Run) -> Iterator[Stage
         single = _single(component, scenario)
         height, width, frames = denoised(component, (run.height, run.width, run.frames), pipeline.vae)
         along = patches(component, pipeline.vae)[0]
-        frames = -(-frames // along) * along  # pipelines pad latents to whole patches
+        frames = -(-frames // along) * along + run.added  # pipelines pad latents to whole patches
         call = Call(
             batch=run.network, height=height, width=width, frames=frames, text=run.prompt, joined=_joined(pipeline, run)
         )
@@ -208,7 +215,9 @@ def _denoise(pipeline: Pipeline, scenario: Scenario, run: Run) -> Iterator[Stage
 
 
 def _joined(pipeline: Pipeline, run: Run) -> int:
-    """Latent pixels of the input images."""
+    """Latent pixels of the input images in each frame."""
+    if run.added:
+        return 0
     spatial = scale_of(pipeline.vae)[0]
     return run.images * (run.image[0] // spatial) * (run.image[1] // spatial)
 
@@ -220,7 +229,8 @@ def _vae(
     if vae is None:
         return
     encodes = name == "vae_encode"
-    if encodes and run.images:  # one after another, each for all images that are made
+    apart = encodes and run.images > 0 and not run.added
+    if apart:  # one after another, each for all images that are made
         height, width, frames = latents(*run.image, None, vae)
     else:
         height, width, frames = latents(run.height, run.width, run.frames, vae)
@@ -228,7 +238,9 @@ def _vae(
     upcast = _upcast(pipeline, vae, name.removeprefix("vae_"), dtype)
     single = dtype == "float32" or upcast
     scale = scale_of(vae)
-    batch = 1 if encodes and run.images else run.batch
+    batch = 1 if apart else run.batch
+    if not encodes and run.defaults.joins.get("decoded"):
+        batch *= 1 + run.images
     call = Call(batch=batch, height=height, width=width, frames=frames)
     coder = Coder(
         vae=vae,

@@ -37,12 +37,16 @@ def main() -> None:
 def _rows(root: Path) -> Iterator[dict[str, Any]]:
     for path in sorted(root.rglob("pipeline_*.py")):
         source = path.read_text()
+        beside = path.with_name("image_processor.py")
+        processors = beside.read_text() if beside.exists() else ""
         for node in ast.parse(source).body:
             if isinstance(node, ast.ClassDef) and any("DiffusionPipeline" in ast.unparse(base) for base in node.bases):
-                yield _row(node, source, str(path.relative_to(root.parent)))
+                yield _row(node, (source, processors), str(path.relative_to(root.parent)))
 
 
-def _row(node: ast.ClassDef, source: str, where: str) -> dict[str, Any]:
+def _row(node: ast.ClassDef, texts: tuple[str, str], where: str) -> dict[str, Any]:
+    """The row of a class, by the texts of its module and of the image processors beside it."""
+    source, processors = texts
     methods = {item.name: item for item in node.body if isinstance(item, ast.FunctionDef)}
     start, call = methods.get("__init__"), methods.get("__call__")
     told = Source(node, source)
@@ -55,7 +59,7 @@ def _row(node: ast.ClassDef, source: str, where: str) -> dict[str, Any]:
         "pipeline": node.name,
         "height": _size(own, "height", defaults),
         "width": _size(own, "width", defaults),
-        "frames": _size(own, "num_frames", defaults),
+        "frames": _video(told, defaults),
         "sample": _sample(start, source),
         "guidance": defaults.get("guidance_scale"),
         "true_cfg": defaults.get("true_cfg_scale"),
@@ -68,8 +72,8 @@ def _row(node: ast.ClassDef, source: str, where: str) -> dict[str, Any]:
         "order": told.attribute("model_cpu_offload_seq") or "",
         "stays": told.attribute("_exclude_from_cpu_offload"),
         "upcasts": told.upcasts() or None,
-        "area": told.max_area(),
-        "joins": _joined(told) if told.joins() else None,
+        "area": told.max_area() or told.base_area(processors),
+        "joins": _joined(told) if told.joins() else _frames(told) if told.added() else None,
         **told.edge(),
         "source": f"diffusers {version('diffusers')}, {where}",
     }
@@ -83,6 +87,17 @@ def _joined(told: Source) -> dict[str, Any]:
         "several": told.several() or None,
         "cached": told.keeps_image() or None,
         **told.reference(),
+    }
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def _frames(told: Source) -> dict[str, Any]:
+    found = {
+        "images": told.example_images(),
+        "prompt": told.prompt_area(),
+        "several": told.added() > 1 or None,
+        "frames": True,
+        "decoded": told.decodes_images() or None,
     }
     return {key: value for key, value in found.items() if value is not None}
 
@@ -108,14 +123,29 @@ def _coders(root: Path) -> Iterator[dict[str, Any]]:
 
 def _defaults(function: ast.FunctionDef) -> dict[str, Any]:
     found = {}
-    arguments = function.args.args
-    for argument, default in zip(
-        arguments[len(arguments) - len(function.args.defaults) :], function.args.defaults, strict=True
-    ):
+    arguments = function.args.args[len(function.args.args) - len(function.args.defaults) :]
+    pairs = [
+        *zip(arguments, function.args.defaults, strict=True),
+        *zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True),
+    ]
+    for argument, default in pairs:
         try:
-            found[argument.arg] = ast.literal_eval(default)
+            found[argument.arg] = ast.literal_eval(default) if default is not None else None
         except ValueError:
             continue
+    return found
+
+
+def _video(told: Source, defaults: dict[str, Any]) -> Any:
+    """The default number of frames: of the call, of the segments that it makes one after another, or, where the call
+    finds it out from what it is given, what it falls back to, or the default of what prepares the latents."""
+    found = _size(told.text, "num_frames", defaults) or defaults.get("segment_frame_length")
+    assigned = re.search(r"^\s+num_frames = (\d+)$", told.text, re.MULTILINE)
+    if found is None and "num_frames" in defaults and assigned is not None:
+        return int(assigned.group(1))
+    if found is None and "num_frames" in defaults and "prepare_latents" in told.methods:
+        prepared = _defaults(told.methods["prepare_latents"])
+        found = prepared.get("num_frames") or prepared.get("num_frames_out")
     return found
 
 

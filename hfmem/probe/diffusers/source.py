@@ -101,6 +101,40 @@ class Source:
         ids = any(all(name.endswith("_ids") for name in names) for names in _joined(self.call))
         return joined and (ids or any(_cut(node) for node in ast.walk(self.call)))
 
+    def added(self) -> int:
+        """How many input images are each one more latent frame of what the network works on, as large as the result:
+        joined before the latents, and there put back at each step, or cut off at the end. 0 for none, 2 for several."""
+        if self.call is None:
+            return 0
+        first = [names[0] for names in _joined(self.node) if names[-1].endswith(("latents", "latent"))]
+        several = any(name.startswith(("*", "reference")) for name in first)
+        if several and any(_rest(node) for node in ast.walk(self.call)):
+            return 2
+        put_back = any(_put_back(node) for node in ast.walk(self.call))
+        return int(put_back and any(_IMAGE.search(name) for name in first))
+
+    def base_area(self, processors: str) -> int | None:
+        """The area that everything is scaled to by the pipeline's own image processor, in pixels; None without one.
+
+        Args:
+            processors: the text of the module of such processors.
+        """
+        if self.call is None or "get_default_height_width(image, height, width)" not in ast.unparse(self.call):
+            return None
+        for node in ast.parse(processors).body:
+            start = Source(node, processors).methods.get("__init__") if isinstance(node, ast.ClassDef) else None
+            if start is None or not isinstance(node, ast.ClassDef) or f"= {node.name}(" not in self.text:
+                continue
+            names = [one.arg for one in start.args.args[len(start.args.args) - len(start.args.defaults) :]]
+            usual = dict(zip(names, start.args.defaults, strict=True))
+            side = _value(usual["basesize"], {}) if "basesize" in usual else None
+            return side * side if isinstance(side, int) else None
+        return None
+
+    def decodes_images(self) -> bool:
+        """Whether it decodes the latents of the input images again."""
+        return self.call is not None and "latents.flatten(0, 1)" in ast.unparse(self.call)
+
     def example_images(self) -> int:
         """Whether the class's own example gives it an image (1 or 0)."""
         found = self.constants.get("EXAMPLE_DOC_STRING")
@@ -226,6 +260,20 @@ def _joined(node: ast.AST) -> Iterator[list[str]]:
         along = [ast.unparse(key.value) for key in item.keywords if key.arg == "dim"]
         if ast.unparse(item.func) == "torch.cat" and along == ["1"] and isinstance(item.args[0], ast.List):
             yield [ast.unparse(part).replace("latent_model_input", "latents") for part in item.args[0].elts]
+
+
+def _put_back(node: ast.AST) -> bool:
+    """Whether image latents are written into the first part of the latents, along the second dimension."""
+    return (
+        isinstance(node, ast.Assign)
+        and ast.unparse(node.targets[0]).startswith("latents[:, :")
+        and bool(_IMAGE.search(ast.unparse(node.value)))
+    )
+
+
+def _rest(node: ast.AST) -> bool:
+    """Whether it is the latents without a first part, along the second or third dimension."""
+    return isinstance(node, ast.Subscript) and bool(re.fullmatch(r"latents\[:, (:, )?[a-z_]\w*:\]", ast.unparse(node)))
 
 
 def _cut(node: ast.AST) -> bool:
