@@ -170,6 +170,10 @@ SAMPLES: Final[list[tuple[InvalidScenarioError, str]]] = [
     ),
     (pipelines.PipelineClassError("frames", "X"), "X makes images, not videos: leave --num-frames out"),
     (
+        pipelines.PipelineClassError("length", "X"),
+        "X makes a video as long as the one that it is given, piece by piece: leave --num-frames out",
+    ),
+    (
         pipelines.PipelineClassError("images", "X"),
         "X is given no images beside what it makes: leave --images out (an image that is changed or continued is "
         "counted without it)",

@@ -30,9 +30,9 @@ class PipelineClassError(InvalidScenarioError):
     """Something that the class of a pipeline does not do.
 
     Attributes:
-        why: it makes no `frames`, is given no `images` or only `one`, makes one result of `each` prompt, has no order
-            for model `offload`, takes only sides that are multiples of its `edge`, its VAE (`coder`) has no tiles or
-            slices; or pipelines are not given such `media`.
+        why: it makes no `frames`, or a video whose `length` is that of what it is given, is given no `images` or only
+            `one`, makes one result of `each` prompt, has no order for model `offload`, takes only sides that are
+            multiples of its `edge`, its VAE (`coder`) has no tiles or slices; or pipelines are not given such `media`.
         subject: the class; "" where the pipeline has no VAE.
         option: the option that it does not go with.
         given: its value.
@@ -41,7 +41,7 @@ class PipelineClassError(InvalidScenarioError):
 
     def __init__(
         self,
-        why: Literal["frames", "images", "one", "each", "offload", "edge", "coder", "media"],
+        why: Literal["frames", "length", "images", "one", "each", "offload", "edge", "coder", "media"],
         subject: str = "",
         option: str = "",
         given: int = 0,

@@ -20,15 +20,16 @@ def check(pipeline: Pipeline, asked: PipelineSettings, run: Run) -> None:
     """
     name = pipeline.class_name
     known = bool(pipeline_row(name))
-    if asked.num_frames is not None and known and run.defaults.frames is None:
-        raise PipelineClassError("frames", subject=name)
+    takes = pipeline_row(name).get("takes", ())
+    if asked.num_frames is not None and known and "num_frames" not in takes:
+        raise PipelineClassError("frames" if run.defaults.frames is None else "length", subject=name)
     if asked.images is not None and known and not run.defaults.joins:
         raise PipelineClassError("images", subject=name)
     if (asked.images or 0) > 1 and not run.defaults.joins.get("several"):
         raise PipelineClassError("one", subject=name)
     if asked.offload == "model" and known and not order_of(pipeline):
         raise PipelineClassError("offload", subject=name)
-    several = any(name.endswith("_per_prompt") for name in pipeline_row(name).get("takes", ()))
+    several = any(one.endswith("_per_prompt") for one in takes)
     if asked.each > 1 and known and not several:
         raise PipelineClassError("each", subject=name)
     edge, strict = edge_of(pipeline, scale_of(pipeline.vae)[0])

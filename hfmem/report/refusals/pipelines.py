@@ -37,6 +37,9 @@ def _coder(error: PipelineClassError) -> str:
 
 _SENTENCES: Final[dict[str, Callable[[PipelineClassError], str]]] = {
     "frames": lambda error: f"{error.subject} makes images, not videos: leave --num-frames out",
+    "length": lambda error: (
+        f"{error.subject} makes a video as long as the one that it is given, piece by piece: leave --num-frames out"
+    ),
     "images": lambda error: (
         f"{error.subject} is given no images beside what it makes: leave --images out (an image that is changed or "
         "continued is counted without it)"
