@@ -12,6 +12,7 @@ from hfmem.dtypes import RUN_DTYPES
 from hfmem.engines.protocol import Whole
 from hfmem.engines.table import USUAL, engine, find_engine
 from hfmem.errors import InvalidScenarioError
+from hfmem.estimator.values import Estimate
 from hfmem.hardware.table import accelerators
 from hfmem.hardware.values import Machine
 from hfmem.mapper.interpret import Model
@@ -39,10 +40,24 @@ def advise(model: Model, options: Options, fit: Fit) -> tuple[Advice, ...]:
         estimate = case.estimate(case.scenario)
         verdict = judged(estimate, case.scenario)
         if verdict.fits or (estimate.total < before and before > fit.usable):
-            fits = verdict.fits is True
-            found.append(Advice(option=option, total=estimate.total, fits=fits, tight=verdict.tight))
+            host = _held(estimate)
+            found.append(
+                Advice(
+                    option=option,
+                    total=estimate.total,
+                    fits=verdict.fits is True,
+                    tight=verdict.tight,
+                    host=host,
+                    moved=host > _held(fit.estimate),
+                )
+            )
     found = [advice for advice in found if not any(_enough_without(other, advice) for other in found)]
     return tuple(sorted(found, key=lambda advice: (not advice.fits, advice.tight)))
+
+
+def _held(estimate: Estimate) -> int:
+    """Bytes of the model in the host's memory."""
+    return sum(term.nbytes for term in estimate.host)
 
 
 def _enough_without(other: Advice, advice: Advice) -> bool:

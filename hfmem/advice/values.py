@@ -145,12 +145,16 @@ class Advice:
         total: the resulting bytes on the most loaded accelerator.
         fits: whether that fits.
         tight: whether it fits but leaves less than the margin free.
+        host: bytes that the host's memory then holds of the model.
+        moved: whether those are more than before.
     """
 
     option: str
     total: int
     fits: bool
     tight: bool = False
+    host: int = 0
+    moved: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from tabulate import tabulate
 
-from hfmem.advice.values import Fit, Speed
+from hfmem.advice.values import Advice, Fit, Speed
 from hfmem.estimator.values import GROUPS, Estimate, Group, Offload, Rank, Serving
 from hfmem.hardware.values import Accelerator, Instance, Machine
 from hfmem.report.escapes import line
@@ -190,7 +190,7 @@ def _instead(fit: Fit) -> str:
 
 def help_lines(report: Report, unit: str) -> Iterator[str]:
     """What would help a model that does not fit, or to train with less; each with the resulting total."""
-    rows = [(row.option, row.total, _enough(row.fits, row.tight)) for row in report.advice]
+    rows = [(row.option, row.total, _enough(row.fits, row.tight) + _moved(row, unit)) for row in report.advice]
     for saving in report.savings if not rows else ():
         verdict = _enough(saving.fits, saving.tight)
         rows.append((saving.option, saving.total, f"{verdict}: {saving.what}" if verdict else saving.what))
@@ -200,6 +200,11 @@ def help_lines(report: Report, unit: str) -> Iterator[str]:
     width, size = max(map(len, (row[0] for row in rows)), default=0), max(map(len, sizes), default=0)
     for (option, _, words), total in zip(rows, sizes, strict=True):
         yield f"  {option:{width}}  {total:>{size}}  {words}"
+
+
+def _moved(row: Advice, unit: str) -> str:
+    """What the host's memory takes over."""
+    return f", {format_bytes(row.host, unit)} in the host's memory" if row.moved else ""
 
 
 def _enough(fits: bool | None, tight: bool) -> str:

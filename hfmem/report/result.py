@@ -81,7 +81,10 @@ def _pieces(pieces: InPieces) -> dict[str, int]:
 
 def _help(report: Report) -> list[dict[str, Any]] | None:
     """Advice: to fit, otherwise to need less memory in training."""
-    rows = [{"option": row.option, "total": row.total, "fits": row.fits, "tight": row.tight} for row in report.advice]
+    rows = [
+        {"option": row.option, "total": row.total, "fits": row.fits, "tight": row.tight, "host": row.host}
+        for row in report.advice
+    ]
     if rows or not report.savings:
         return rows or None
     from hfmem.report.training import help_rows  # for runs that train only

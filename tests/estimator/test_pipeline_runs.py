@@ -22,6 +22,7 @@ from hfmem.mapper.pipelines.kinds import kind_of
 from hfmem.mapper.pipelines.sizes import patches
 from hfmem.mapper.pipelines.values import Component, Pipeline
 from hfmem.mapper.values import ParameterTable, TensorGroup
+from hfmem.report.fit import help_lines
 
 ROOT = Path(__file__).parents[2]
 RUNS = json.loads((ROOT / "fixtures" / "oracle" / "pipeline_inputs.json").read_text(encoding="utf-8"))["rows"]
@@ -297,6 +298,20 @@ def code(report: Any) -> list[str]:
     serving = report.estimate.serving
     assert serving is not None
     return str(serving.command).splitlines()
+
+
+def test_what_would_help_names_the_host() -> None:
+    """Offloading leaves the weights that do not run in the host's memory: the same as of an answer with it."""
+    found = hfmem.estimate("black-forest-labs/FLUX.1-dev", gpu="RTX 4090", offline=True)
+    advice = {row.option: row for row in found.advice}
+    for words in ("model", "sequential"):
+        asked = hfmem.estimate("black-forest-labs/FLUX.1-dev", gpu="RTX 4090", offload=words, offline=True)
+        row = advice[f"--offload {words}"]
+        assert row.host == sum(term.nbytes for term in asked.estimate.host) == 33_741_198_278
+        assert row.moved
+    assert not advice["--dtype nf4"].moved
+    text = "\n".join(help_lines(found, "GiB"))
+    assert "--offload sequential          2.64 GiB  fits, 31.42 GiB in the host's memory" in text
 
 
 def test_the_code_is_what_was_counted() -> None:

@@ -128,7 +128,15 @@ def _beside(report: Report, unit: str) -> Iterator[str]:
 
 def helping(report: Report, unit: str = "GiB") -> Iterator[str]:
     """What would help, where something does not fit, or to train with less."""
-    rows = [(row.option, row.total, _enough(row.fits, row.tight)) for row in report.advice]
+    rows = [
+        (
+            row.option,
+            row.total,
+            _enough(row.fits, row.tight)
+            + (f", {format_bytes(row.host, unit)} in the host's memory" if row.moved else ""),
+        )
+        for row in report.advice
+    ]
     rows = rows or [(row.option, row.total, _enough(row.fits, row.tight)) for row in report.savings]
     if rows:
         yield element("h3", "What would help")
