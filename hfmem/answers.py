@@ -59,13 +59,14 @@ def accompanied(options: Options, access: Access) -> Options:
         return replace(options, companions=(("draft", completed(interpret(fetch(ref, access)))),))
 
 
-def report_on(model: Model, options: Options, *, brief: bool = False) -> Report:
+def report_on(model: Model, options: Options, *, brief: bool = False, apart: bool = False) -> Report:
     """The report on an interpreted model.
 
     Args:
         model: the model.
         options: the options.
         brief: whether there are no advice and choices, and limits only where it fits: what a list of many needs.
+        apart: whether a brief report has a row for each of several quantisations, and limits where it does not fit.
 
     Raises:
         HfmemError: options contradict each other, or the class cannot be traced.
@@ -80,9 +81,13 @@ def report_on(model: Model, options: Options, *, brief: bool = False) -> Report:
         options = as_made(options, model)
         options = _settled(model, options)
         among = _choices(model)
-        if among and brief and options.gpu:
+        if among and brief and options.gpu and not apart:
             model, among = _largest_fitting(model, options, among), ()
-        report = _of_several(model, options, among) if among else _report(model, options, brief=brief)
+        report = (
+            _of_several(model, options, among, brief=brief)
+            if among
+            else _report(model, options, brief=brief, limits=apart)
+        )
         return replace(report, trace=_traced(report.model, options, report.scenario)) if options.trace else report
 
 
@@ -157,13 +162,13 @@ def _base_of(model: Model) -> Model:
     return replace(base, notes=(note, *base.notes))
 
 
-def _of_several(model: Model, options: Options, among: Sequence[Choice]) -> Report:
+def _of_several(model: Model, options: Options, among: Sequence[Choice], *, brief: bool) -> Report:
     """The report on one of several quantisations, with a row for each."""
     from hfmem.advice.choices import compared  # only for repositories and folders with several models
 
     others, unread = _others(model, among)
     found = compared(model, options, among, others, unread)
-    report = _report(found.model, options)
+    report = _report(found.model, options, brief=brief)
     rows = (
         replace(row, estimate=report.estimate, fits=report.fits) if row.chosen and row.estimate is not None else row
         for row in found.rows
@@ -247,7 +252,7 @@ def _traced(model: Model, options: Options, scenario: Scenario) -> Trace:
     return found
 
 
-def _report(model: Model, options: Options, *, brief: bool = False) -> Report:
+def _report(model: Model, options: Options, *, brief: bool = False, limits: bool = False) -> Report:
     if not options.gpu:
         scenario = resolve(options, model)
         estimate = estimate_memory(model, scenario)
@@ -265,6 +270,8 @@ def _report(model: Model, options: Options, *, brief: bool = False) -> Report:
     missing = tuple(f"--gpu {each.asked}: {each.accelerator.source}." for each in found if not each.there)
     estimate = replace(estimate, notes=(*estimate.notes, *others, *missing))
     if brief:
+        if limits:
+            return Report(model=model, scenario=scenario, estimate=estimate, fits=fit_all(model, options, found))
         quick = fit_all(model, options, found, limits=False)
         whole = iter(fit_all(model, options, [fit.machine for fit in quick if fit.fits]))
         fits = tuple(next(whole) if fit.fits else fit for fit in quick)

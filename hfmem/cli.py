@@ -237,6 +237,8 @@ def _run(given: Sequence[str], line: _Values) -> None:
     results, interrupted = _collect(refs, options, around)
     reports, problems = _split(results)
     reports, left = _listed(_against(reports, log, taken), options, around)
+    reports, unlisted = _with_variants(reports, options, around) if around.variants else (reports, [])
+    problems += unlisted
     failed = _print(reports, problems, around, options, several=len(refs) > 1 or around.fits, left=left)
     failed |= around.plot is not None and not _plotted(around.plot, reports, options, around)
     for sentence in defaults if problems and not reports else ():  # otherwise they are among the notes
@@ -267,10 +269,26 @@ def _listed(reports: list[Report], options: Options, around: _Around) -> tuple[l
     return reports, left
 
 
+def _with_variants(reports: Sequence[Report], options: Options, around: _Around) -> tuple[list[Report], list[Problem]]:
+    """The reports with the forms of their models, and why the Hub lists none of some."""
+    from hfmem.errors import HfmemError
+    from hfmem.forms import with_forms
+
+    results: list[Report | HfmemError] = []
+    for report in reports:
+        try:
+            results.append(with_forms(report, options, around, around.most_variants, around.jobs))
+        except HfmemError as error:
+            results += [report, error]
+    return _split(results)
+
+
 def _fit(reports: Sequence[Report], around: _Around) -> bool:
-    """Whether everything fits; of what fits of a list, whether anything does."""
+    """Whether everything fits; of what fits of a list, or of the forms of each model, whether anything does."""
     if around.fits:
         return any(fit.fits for report in reports for fit in report.fits)
+    if around.variants:
+        return all(any(fit.fits for row in each.variants.rows for fit in row.fits) for each in reports if each.variants)
     return all(report.fits and all(fit.fits for fit in report.fits) for report in reports)
 
 
@@ -425,6 +443,8 @@ def _print(
         print(_painted(text, output, colours(sys.stdout)))
     for sentence in _counted(reports, left):
         _tell(sentence)
+    for sentence in _unlisted(reports):
+        _tell(line(sentence))
     for sentence in remarks(shown, style, output=output, named=options.gpu, tight=around.require_fit):
         _tell(line(sentence))
     for problem in failures:
@@ -438,6 +458,13 @@ def _counted(reports: Sequence[Report], left: Sequence[Report]) -> Iterable[str]
     from hfmem.report.fitting import left_out_words
 
     return filter(None, [left_out_words(left, len(reports) + len(left))] if left else ())
+
+
+def _unlisted(reports: Sequence[Report]) -> Iterable[str]:
+    """What a list of the forms of a model lacks."""
+    from hfmem.report.variants import unlisted
+
+    return (sentence for report in reports for sentence in unlisted(report))
 
 
 def _plotted(path: Path, reports: Sequence[Report], options: Options, around: _Around) -> bool:

@@ -31,6 +31,7 @@ LAYERS = (
     "against",
     "report",
     "answers",
+    "forms",
     "api",
     "scan",
     "web",

@@ -207,6 +207,10 @@ class Candidate:
         unknown: why there is no estimate; "" if there is one, or if none was made.
         fits: one result per given accelerator, without the limits that need a search, except for the context.
         chosen: whether the report is about it.
+        model: the repository that has it, of the forms of a base model; "" for the one of the report.
+        relation: what that repository is to the base model (`base` for itself); "" outside of such lists.
+        form: its number format, in words; "" outside of such lists.
+        runtime: the engine that runs it; "" outside of such lists.
     """
 
     word: str
@@ -219,6 +223,10 @@ class Candidate:
     unknown: str = ""
     fits: tuple[Fit, ...] = ()
     chosen: bool = False
+    model: str = ""
+    relation: str = ""
+    form: str = ""
+    runtime: str = ""
 
     @property
     def first(self) -> Fit | None:
@@ -241,3 +249,22 @@ class Candidate:
         if first.fits:
             return first.offload.of
         return first.offload.layers if first.offload.held else 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variants:
+    """The forms of a base model.
+
+    Attributes:
+        rows: the base model itself, then its forms, a row for each repository, and for each of several files.
+        more: the relations to the base of which there are more than were asked for.
+        source: who knew them: `hub` or `catalog`.
+        reason: why the Hub was not asked, or how it failed; "" if it answered.
+        most: how many repositories were asked for.
+    """
+
+    rows: tuple[Candidate, ...]
+    more: tuple[str, ...]
+    source: str
+    reason: str
+    most: int

@@ -18,7 +18,7 @@ from hfmem.fetcher import network_catalog, pipeline_catalog
 from hfmem.fetcher.tensors import Tensors, row
 from hfmem.fetcher.values import Checkpoint, ModelRef, Names
 
-__all__ = ["Provenance", "find", "model_ids", "originals", "quantised_of"]
+__all__ = ["Provenance", "find", "forms_of", "model_ids", "originals", "quantised_of"]
 
 _MADE: Final = {"class": "class on the meta device", "modules": "modules of its own code written out"}
 _NAMES: Final = {
@@ -95,6 +95,21 @@ def _quantised(ref: ModelRef) -> Checkpoint | None:
 def quantised_of(model_id: str) -> str:
     """The model that the files of a repository of GGUF files were made of; "" where the name is not known."""
     return _repositories().get(model_id.lower(), ("", ""))[1]
+
+
+def forms_of(base: str) -> tuple[str, ...]:
+    """The repositories in the catalog that are other forms of a model, as their names state: those of GGUF files, and
+    models whose configs are quantised."""
+    folded = base.lower()
+    if folded not in map(str.lower, _own()):
+        return ()
+    name = folded.rpartition("/")[2]
+    packed = (one for one in _own() if _FORM.sub("", one.rpartition("/")[2].lower()) == name and one.lower() != folded)
+    ggufs = (one for one, of in _repositories().values() if of.lower() == folded)
+    return (*(one for one in packed if "quantization_config" in ((_entry(one) or {}).get("config") or {})), *ggufs)
+
+
+_FORM: Final = re.compile(r"-(?:fp8|nvfp4|mxfp4|awq|gptq(?:-int\d)?)$")
 
 
 @cache

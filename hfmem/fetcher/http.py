@@ -81,12 +81,14 @@ class Answer:
         status: 200, or 206 for a range.
         commit: the commit of the file (`X-Repo-Commit`), if the response has it.
         size: bytes of the whole file, for a range (`Content-Range`).
+        following: address of the next page of a listing (`Link`), if there is one.
     """
 
     content: bytes
     status: int
     commit: str | None
     size: int | None = None
+    following: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -219,7 +221,10 @@ class Client:
             if found.target is None:
                 if url != first and "Range" in headers:
                     self.moved[first] = url
-                return Answer(content=found.content, status=found.status, commit=commit, size=found.size)
+                following = found.response.links.get("next", {}).get("url")
+                return Answer(
+                    content=found.content, status=found.status, commit=commit, size=found.size, following=following
+                )
             there = asked.join(found.target)
             if (there.scheme, there.host, there.port) != (asked.scheme, asked.host, asked.port):
                 headers = {name: value for name, value in headers.items() if name.lower() != "authorization"}

@@ -55,7 +55,7 @@ from hfmem.fetcher.tensors import each_once
 from hfmem.fetcher.values import Checkpoint, FileInfo, ModelRef
 from hfmem.units import MIB
 
-__all__ = ["Info", "connect", "read", "read_info"]
+__all__ = ["Info", "connect", "info_of", "read", "read_info"]
 
 _LONGEST_LISTING: Final = 64 * MIB  # a listing of 100,000 files takes about 30 MiB
 _LONGEST_HEADERS: Final = 64 * MIB  # all headers of DeepSeek-V3 (90,000 tensors) take about 10 MiB
@@ -113,7 +113,7 @@ def read_info(client: Client, ref: ModelRef) -> Info:
         raise UnexpectedAnswerError(ref.model_id, error.reason) from error
     if parsed.get("disabled") is True:
         raise DisabledModelError(ref.model_id, "the repository is switched off")
-    return _info(ref, parsed)
+    return info_of(ref, parsed)
 
 
 def read(client: Client, ref: ModelRef, info: Info | None = None) -> Checkpoint:
@@ -134,7 +134,7 @@ def read(client: Client, ref: ModelRef, info: Info | None = None) -> Checkpoint:
 def _read(client: Client, ref: ModelRef, info: Info | None) -> Checkpoint:
     requests = pool()
     # repositories with GGUF files are named accordingly, and rarely have config.json or model.safetensors
-    early = not ref.quant and not ref.model_id.lower().endswith("gguf")
+    early = not ref.quant and not ref.model_id.lower().endswith("gguf") and (info is None or _has_config(info))
     early_config = requests.submit(client.get, _file_url(ref, CONFIG), limit=LONGEST_CONFIG + 1) if early else None
     early_header = requests.submit(read_file, client, ref, SINGLE) if early and info is None else None
     if info is None:
@@ -142,7 +142,7 @@ def _read(client: Client, ref: ModelRef, info: Info | None) -> Checkpoint:
     notes = [f"{ref.model_id} is now {info.model_id}."] if info.model_id.lower() != ref.model_id.lower() else []
     pinned = ModelRef(model_id=info.model_id, revision=info.commit or ref.revision)
     selection = select_for(info.files, ref)
-    if early_config is None and selection.layout != "gguf":
+    if early_config is None and selection.layout != "gguf" and _has_config(info):
         early_config = requests.submit(client.get, _file_url(pinned, CONFIG), limit=LONGEST_CONFIG + 1)
     try:
         config = _config(client, pinned, early_config, notes)
@@ -171,6 +171,10 @@ def _read(client: Client, ref: ModelRef, info: Info | None) -> Checkpoint:
         processing={name: processor_settings(one) for name, one in _answers(prepared).items()},
     )
     return _filled(found, contents, selection)
+
+
+def _has_config(info: Info) -> bool:
+    return any(file.name == CONFIG for file in info.files)
 
 
 def _listed(ref: ModelRef, info: Info, notes: Sequence[str]) -> Checkpoint:
@@ -487,7 +491,12 @@ def pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(max_workers=_WORKERS, thread_name_prefix="hfmem-request")
 
 
-def _info(ref: ModelRef, parsed: dict[str, Any]) -> Info:
+def info_of(ref: ModelRef, parsed: Mapping[str, Any]) -> Info:
+    """What the Hub's answer on a repository, or a row of its listing of repositories, says.
+
+    Raises:
+        UnexpectedAnswerError: it has no list of files.
+    """
     model_id, commit, siblings = parsed.get("id"), parsed.get("sha"), parsed.get("siblings")
     if not isinstance(siblings, list):
         raise UnexpectedAnswerError(ref.model_id, "the response on the repository has no file listing")

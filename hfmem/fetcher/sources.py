@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from huggingface_hub import constants
 
@@ -37,7 +37,10 @@ from hfmem.fetcher.tensors import rows_of
 from hfmem.fetcher.values import Access, Checkpoint, ModelRef, TensorInfo
 from hfmem.options.otherwise import Detail, Otherwise
 
-__all__ = ["fetch", "prepare"]
+if TYPE_CHECKING:
+    from hfmem.fetcher.hub import Info
+
+__all__ = ["fetch", "fetch_listed", "prepare"]
 
 
 # Errors of the Hub after which a stored answer is used, with the beginning of the note. Other errors are raised.
@@ -164,6 +167,27 @@ def _from_hub(ref: ModelRef, access: Access, reach: Reach) -> Checkpoint:
     if _keeps(access):
         cache.save(found)
     return found
+
+
+def fetch_listed(
+    ref: ModelRef, listed: Info, access: Access, reach: Reach, base: Callable[[ModelRef], Checkpoint]
+) -> Checkpoint:
+    """The checkpoint of a repository on which a listing of the Hub has told enough; `base` reads the model that an
+    adapter names. It is not kept: a listing lacks the sizes of files.
+
+    Raises:
+        HfmemError: it cannot be read.
+    """
+    from hfmem.fetcher import hub  # only for runs with a network
+    from hfmem.fetcher.http import client_for
+
+    if _keeps(access) and listed.commit and (kept := cache.load(ref, listed.commit)) is not None:
+        return with_base(kept, base)
+    client = client_for(ref.model_id, access.token, patient=lambda: True, reach=reach, login=access.mine)
+    found = hub.read(client, ref, listed)
+    if found.gated:
+        return _gated(found, access, authenticated="authorization" in client.headers)
+    return with_base(found, base)
 
 
 def _keeps(access: Access) -> bool:

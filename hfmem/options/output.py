@@ -98,6 +98,38 @@ class ListOptions:
             ),
         ),
     ] = False
+    variants: Annotated[
+        bool,
+        Option(
+            help="List the forms of the model that the Hub (offline: the catalog) knows: GGUF files, AWQ, GPTQ, FP8, "
+            "NVFP4, MLX, adapters, finetunes, merges",
+            panel=LISTS,
+            common=True,
+            needs=(
+                Need(sentence="cannot be used with --fits", met=lambda asked: not asked.fits),
+                Need(sentence="cannot be used with --which-gpu", met=lambda asked: not asked.which_gpu),
+                Need(sentence="cannot be used with --out", met=lambda asked: asked.out is None),
+                Need(sentence="cannot be used with --explain", met=lambda asked: not asked.explain),
+                Need(sentence="cannot be used with --trace", met=lambda asked: not asked.trace),
+                Need(sentence="cannot be used with --train", met=lambda asked: not asked.train),
+                Need(
+                    sentence="is for --format table, markdown, csv, json and jsonl",
+                    met=lambda asked: asked.output in ("table", "markdown", "csv", "json", "jsonl"),
+                ),
+            ),
+        ),
+    ] = False
+    most_variants: Annotated[
+        int,
+        Option(
+            help="Repositories that --variants lists at most: quantised ones first, then adapters, finetunes, merges, "
+            "of each the most downloaded",
+            panel=LISTS,
+            least=1,
+            most=10_000,
+            needs=(Need(sentence="has no effect without --variants", met=lambda asked: asked.variants, harmless=True),),
+        ),
+    ] = 100
     sort: Annotated[
         str | None,
         Option(

@@ -14,7 +14,7 @@ from hfmem.report.fit import fit_dict, machine_name
 from hfmem.report.width import fold, left_out, narrowed, shortened, widest
 from hfmem.units import format_bytes
 
-__all__ = ["choice_dicts", "choice_lines", "choice_markdown", "placed"]
+__all__ = ["Column", "choice_dicts", "choice_lines", "choice_markdown", "columns_of", "placed", "table_of"]
 
 _MARK: Final = "*"
 _WIDEST: Final = 100
@@ -37,7 +37,7 @@ def placed(fit: Fit) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Column:
+class Column:
     """A column with its heading, its cells, and its rank: narrow terminals drop the highest first."""
 
     title: str
@@ -48,13 +48,13 @@ class _Column:
 
 def choice_lines(rows: Sequence[Candidate], unit: str, width: int | None) -> Iterator[str]:
     """The table; columns that do not fit are dropped, and listed below it."""
-    columns = _columns(rows, unit)
+    columns = columns_of(rows, unit)
     longest = max(len(row.file) for row in rows)
     for length in range(longest, min(longest, _SHORTEST) - 1, -1):
         shown = [*columns, _file(length)]
-        if width is None or widest(_table(rows, shown, "simple")) <= width:
+        if width is None or widest(table_of(rows, shown, "simple")) <= width:
             break
-    text, out = narrowed(shown, lambda some: _table(rows, some, "simple"), width, lambda column: column.rank, kept=2)
+    text, out = narrowed(shown, lambda some: table_of(rows, some, "simple"), width, lambda column: column.rank, kept=2)
     yield from text.splitlines()
     if out:
         names = [column.title.replace("\n", " ") for column in shown if column in out]
@@ -63,31 +63,31 @@ def choice_lines(rows: Sequence[Candidate], unit: str, width: int | None) -> Ite
 
 def choice_markdown(rows: Sequence[Candidate], unit: str) -> str:
     """The table in GitHub's Markdown."""
-    columns = [*_columns(rows, unit), _file(max(len(row.file) for row in rows))]
-    return _table(rows, columns, "github")
+    columns = [*columns_of(rows, unit), _file(max(len(row.file) for row in rows))]
+    return table_of(rows, columns, "github")
 
 
-def _columns(rows: Sequence[Candidate], unit: str) -> list[_Column]:
-    """All columns except the file name."""
+def columns_of(rows: Sequence[Candidate], unit: str) -> list[Column]:
+    """All columns except the file name: the mark of the chosen one, its name, then figures."""
     found = [
-        _Column(title="", text=lambda row: _MARK if row.chosen else "", rank=0, word=True),
-        _Column(title="quant", text=lambda row: shortened(line(row.word), _LONGEST), rank=0, word=True),
-        _Column(title="bits", text=_bits, rank=5),
-        _Column(title=f"download\n({unit})", text=lambda row: _size(row, unit), rank=3),
+        Column(title="", text=lambda row: _MARK if row.chosen else "", rank=0, word=True),
+        Column(title="quant", text=lambda row: shortened(line(row.word), _LONGEST), rank=0, word=True),
+        Column(title="bits", text=_bits, rank=5),
+        Column(title=f"download\n({unit})", text=lambda row: _size(row, unit), rank=3),
     ]
     if any(row.estimate is not None for row in rows):  # none in training
-        found.append(_Column(title=f"total\n({unit})", text=lambda row: _total(row, unit), rank=1))
+        found.append(Column(title=f"total\n({unit})", text=lambda row: _total(row, unit), rank=1))
     names = list(dict.fromkeys(machine_name(fit) for row in rows for fit in row.fits))
     for rank, name in enumerate(names, 2):
-        found.append(_Column(title=name, text=_on(name), rank=rank, word=True))
+        found.append(Column(title=name, text=_on(name), rank=rank, word=True))
     if any(row.max_seq is not None for row in rows):
         first = f"on {names[0]}" if len(names) > 1 else "up to"
-        found.append(_Column(title=f"context\n{first}", text=_context, rank=4))
+        found.append(Column(title=f"context\n{first}", text=_context, rank=4))
     return found
 
 
-def _file(length: int) -> _Column:
-    return _Column(title="file", text=lambda row: shortened(line(row.file), length), rank=6, word=True)
+def _file(length: int) -> Column:
+    return Column(title="file", text=lambda row: shortened(line(row.file), length), rank=6, word=True)
 
 
 def _bits(row: Candidate) -> str:
@@ -114,7 +114,8 @@ def _context(row: Candidate) -> str:
     return "?" if row.max_seq is None else f"{row.max_seq:,}" if row.max_seq else "none"
 
 
-def _table(rows: Sequence[Candidate], columns: Sequence[_Column], style: str) -> str:
+def table_of(rows: Sequence[Candidate], columns: Sequence[Column], style: str) -> str:
+    """The table in a style of tabulate."""
     titles = [column.title for column in columns]
     cells = [[column.text(row) for column in columns] for row in rows]
     if style == "github":
@@ -133,9 +134,13 @@ def choice_dicts(rows: Sequence[Candidate], model: str) -> list[dict[str, Any]] 
 def _dict(row: Candidate, model: str) -> dict[str, Any]:
     estimate = row.estimate
     certainty = "unknown" if estimate is None else "derived" if row.derived else "exact"
+    name = row.model or model
     return {
-        "model": model,
-        "asked": f"{model}:{row.word}",
+        "model": name,
+        "asked": f"{name}:{row.word}" if row.word else name,
+        "relation": row.relation or None,
+        "form": row.form or None,
+        "runtime": row.runtime or None,
         "file": row.file,
         "quant": row.quant or None,
         "bits_per_weight": None if row.bits_per_weight is None else round(row.bits_per_weight, 4),

@@ -112,6 +112,10 @@ def _table(reports: Sequence[Report], problems: Sequence[Problem], style: Style)
         from hfmem.report.fitting import to_fitting
 
         parts.append(to_fitting(reports, style.unit, style.width))
+    elif any(report.variants is not None for report in reports):
+        from hfmem.report.variants import to_variants
+
+        parts.append(to_variants(reports, style.unit, style.width))
     elif any(report.holders is not None for report in reports):
         from hfmem.report.holders import to_holders
 
@@ -167,7 +171,10 @@ def _jsonl(reports: Sequence[Report], problems: Sequence[Problem], style: Style)
 def _csv(reports: Sequence[Report], problems: Sequence[Problem], style: Style) -> str:  # noqa: ARG001 - one signature
     from hfmem.report.holders import holders_csv
     from hfmem.report.tables import to_csv
+    from hfmem.report.variants import variants_csv
 
+    if any(report.variants is not None for report in reports):
+        return variants_csv(reports)
     if any(report.holders is not None for report in reports):
         return holders_csv(reports)
     return to_csv(reports, problems)
@@ -177,7 +184,10 @@ def _csv(reports: Sequence[Report], problems: Sequence[Problem], style: Style) -
 def _markdown(reports: Sequence[Report], problems: Sequence[Problem], style: Style) -> str:
     from hfmem.report.holders import to_holders
     from hfmem.report.tables import to_markdown
+    from hfmem.report.variants import to_variants
 
+    if any(report.variants is not None for report in reports):
+        return to_variants(reports, style.unit, None, style="github")
     if any(report.holders is not None for report in reports):
         return to_holders(reports, style.unit, None, style="github")
     return to_markdown(reports, problems, style.unit)

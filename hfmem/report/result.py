@@ -12,6 +12,7 @@ from hfmem.report.components import component_dicts
 from hfmem.report.fit import fit_dict
 from hfmem.report.holders import holder_dicts
 from hfmem.report.values import Report
+from hfmem.report.variants import variants_dict
 
 __all__ = ["SCHEMA", "to_result"]
 
@@ -47,13 +48,14 @@ def to_result(report: Report) -> dict[str, Any]:
         "load_peak": _load_peak(estimate),
         "terms": [_term(term) for term in estimate.terms],
         "fit": [fit_dict(fit) for fit in report.fits] or None,
-        "choices": choice_dicts(report.choices, checkpoint.ref.model_id),
+        "choices": choice_dicts(report.variants.rows if report.variants else report.choices, checkpoint.ref.model_id),
         "help": _help(report),
         "plans": _plans(report),
         "components": _components(report),
         "notes": list(report.notes),
         **({} if estimate.in_pieces is None else {"prefill_in_pieces": _pieces(estimate.in_pieces)}),
         **({} if report.against is None else {"against": against_dict(report.against)}),
+        **({} if report.variants is None else {"variants": variants_dict(report.variants)}),
         **({} if report.holders is None else {"holders": holder_dicts(report.holders)}),
         **({} if report.trace is None else {"trace": _trace(report, report.trace)}),
     }

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Final
 
-from hfmem.advice.values import Advice, Candidate, Fit, Plan, Saving
+from hfmem.advice.values import Advice, Candidate, Fit, Plan, Saving, Variants
 from hfmem.against.values import Against
 from hfmem.estimator.values import Estimate, Group, Scenario, Trace
 from hfmem.fetcher.pipelines import listed
@@ -77,6 +77,7 @@ class Report:
         choices: the quantisations to choose from, the smallest first; empty if one was named, or if there is only one.
         against: the estimate held against a log; None without one.
         holders: the machines of the tables that it fits on, the fewest and smallest first; None if not asked for.
+        variants: the forms of its model that the Hub or the catalog knows; None if not asked for.
         label: its name in a list, if the id alone does not distinguish the rows; "" if it does.
     """
 
@@ -92,6 +93,7 @@ class Report:
     choices: tuple[Candidate, ...] = ()
     against: Against | None = None
     holders: tuple[Fit, ...] | None = None
+    variants: Variants | None = None
     label: str = ""
 
     def __post_init__(self) -> None:

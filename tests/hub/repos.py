@@ -111,6 +111,25 @@ class Repo:
         return counts or None
 
     @cached_property
+    def tags(self) -> tuple[str, ...]:
+        """What the Hub filters by: the base models that the card names, and what the repository is to them
+        (huggingface.co/docs/hub/model-cards, "Specifying a base model")."""
+        named = (self.card or {}).get("base_model", ())
+        bases = [named] if isinstance(named, str) else list(named)
+        relation = (self.card or {}).get("base_model_relation") or self._relation(len(bases))
+        return tuple(tag for base in bases for tag in (f"base_model:{base}", f"base_model:{relation}:{base}"))
+
+    def _relation(self, bases: int) -> str:
+        """What the Hub infers where the card does not say it."""
+        names = [file.name for file in self.files]
+        if bases > 1:
+            return "merge"
+        if "adapter_config.json" in names:
+            return "adapter"
+        packed = "quantization_config" in (self.public_config or {})
+        return "quantized" if packed or any(name.endswith(".gguf") for name in names) else "finetune"
+
+    @cached_property
     def public_config(self) -> dict[str, Any] | None:
         """The part of config.json that the model info repeats."""
         file = self.file("config.json")

@@ -73,6 +73,7 @@ class Site:
         hardware: saved hardware by user; a user who does not show it has none here.
         sharded_endpoint: whether there is the one request for all shard headers.
         tree_page: entries a page of a listing.
+        list_page: repositories a page of a list of them.
         compress: gzip text for clients that accept it, as the real Hub's CDN does.
         left: requests left, seconds of the window, and quota, of each bucket that is counted.
         window: seconds of a window.
@@ -85,6 +86,7 @@ class Site:
     hardware: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     sharded_endpoint: bool = True
     tree_page: int = 1000
+    list_page: int = 1000
     compress: bool = False
     left: dict[str, tuple[int, int, int]] = field(default_factory=dict)
     window: int = WINDOW
@@ -161,14 +163,31 @@ class Site:
         return json_response(200, _dump({"user": name, "type": "user", "isPro": False, "numModels": 0, **shown}))
 
     def _found(self, request: Request) -> Response:
-        """The repositories with the searched words in their id, of those that who asks may see."""
+        """The repositories with the searched words in their id and all tags of the filter, of those that who asks may
+        see, in pages."""
         query, reader = parse_qs(request.query), self._reader(request)
-        words, most = query.get("search", [""])[0].lower(), int(query.get("limit", ["1000"])[0])
+        words, filters = query.get("search", [""])[0].lower(), set(query.get("filter", []))
+        expand = query.get("expand", []) + query.get("expand[]", [])
+        if unknown := [key for key in expand if key not in _EXPANDABLE]:
+            return json_response(400, json.dumps({"error": f"Invalid expand: {unknown[0]}"}).encode())
         seen = [
-            each for each in self._repos.values() if not each.private or each.id in self.tokens.get(reader or "", ())
+            each
+            for each in self._repos.values()
+            if each.renamed_to is None and (not each.private or each.id in self.tokens.get(reader or "", ()))
         ]
-        rows = [{"id": each.id, "modelId": each.id} for each in seen if words in each.id.lower()]
-        return json_response(200, json.dumps(rows[:most]).encode())
+        found = [each for each in seen if words in each.id.lower() and filters <= set(each.tags)]
+        start = int(query.get("cursor", ["0"])[0])
+        end = start + min(int(query.get("limit", [self.list_page])[0]), self.list_page)
+        rows = [
+            json.loads(_info(each, each, {}, expand)) if expand else {"id": each.id, "modelId": each.id}
+            for each in found[start:end]
+        ]
+        response = json_response(200, json.dumps(rows).encode())
+        if end >= len(found):
+            return response
+        kept = [(name, value) for name, values in query.items() for value in values if name != "cursor"]
+        following = f"{self.url}{request.path}?{urlencode([*kept, ('cursor', str(end))])}"
+        return response.plus(("Link", f'<{following}>; rel="next"'))
 
     def _refusal(self, route: Route, repo: Repo | None, request: Request) -> Response | None:
         """Who may see what: None lets the request through."""
@@ -386,7 +405,7 @@ def _info(repo: Repo, snapshot: Repo, query: Mapping[str, list[str]], expand: It
         "sha": snapshot.sha,
         "siblings": [_sibling(file, blobs) for file in snapshot.files],
         "spaces": [],
-        "tags": [],
+        "tags": list(snapshot.tags),
         "usedStorage": sum(file.size for file in snapshot.files),
     }
     chosen = set(expand) or set(everything)

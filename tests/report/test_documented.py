@@ -16,7 +16,7 @@ import pytest
 
 import hfmem
 from hfmem import errors
-from hfmem.advice.values import VERDICTS
+from hfmem.advice.values import VERDICTS, Variants
 from hfmem.errors import GatedModelError
 from hfmem.estimator.values import GROUPS, Loading, Trace
 from hfmem.fetcher.values import FileInfo
@@ -65,6 +65,8 @@ def reports() -> tuple[Report, ...]:
     infos = (*file.checkpoint.weight_files, FileInfo(name="Qwen3-30B-A3B.F32.gguf", size=None))
     checkpoint = replace(file.checkpoint, files=infos)
     several = hfmem.estimate(interpret(checkpoint), gpu=("16GB",))
+    forms = Variants(rows=several.choices, more=(), source="hub", reason="", most=1)
+    several = replace(several, variants=forms)
     base = made[0].model
     assert base.parameters
     adapted = replace(base, adapted=Adapted(base=base, kind="LORA", rank=8, parameters=base.parameters, trained=0))
@@ -127,4 +129,4 @@ def test_the_readme_links_it() -> None:
 def test_whatever_was_asked_has_the_same_keys(place: int) -> None:
     """But for those that the page says are left out."""
     (result,) = json.loads(render("json", [reports()[place]], [], Style()))["results"]
-    assert documented("RESULT") - {"holders", "prefill_in_pieces", "trace"} <= result.keys()
+    assert documented("RESULT") - {"holders", "prefill_in_pieces", "trace", "variants"} <= result.keys()
