@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import torch
 
-__all__ = ["Layout", "layouts"]
+__all__ = ["Layout", "layouts", "merge_of"]
 
 _SIDES: Final = (6, 8, 10, 12)
 _CHANNELS: Final = 3
@@ -52,6 +52,8 @@ def layouts(parameters: Sequence[str], config: Any, vision: Any, rng: random.Ran
     patch = rng.choice((4, 6, 7, 8))
     if hasattr(vision, "patch_size"):
         vision.patch_size = [patch, patch] if isinstance(vision.patch_size, (list, tuple)) else patch
+    if hasattr(vision, "patch_dim"):
+        vision.patch_dim = _CHANNELS * patch**2
     ask = _Ask(parameters=parameters, config=config, vision=vision, patch=patch, rng=rng)
     likeliest = next((maker for name, maker in _MAKERS.items() if name in parameters), _plain)
     # a parameter may be for some towers of the class only (LLaVA's `image_sizes`, for Pixtral's)
@@ -61,14 +63,17 @@ def layouts(parameters: Sequence[str], config: Any, vision: Any, rng: random.Ran
         yield Layout(inputs=half, counts=found.counts, packed=found.packed)
 
 
-def _merge(vision: Any) -> int:
+def merge_of(vision: Any) -> int:
+    """Patches on a side that become one token."""
     kernel = getattr(vision, "merge_kernel_size", None)
-    return int(kernel[0] if kernel else getattr(vision, "spatial_merge_size", None) or 2)
+    sides = (getattr(vision, key, None) for key in ("spatial_merge_size", "merge_size"))
+    return int(kernel[0] if kernel else next(filter(None, sides), 2))
 
 
 def _grid(ask: _Ask) -> Iterator[Layout]:
     """Flat patches of all images, and the grid of each."""
-    merge, temporal = _merge(ask.vision), getattr(ask.vision, "temporal_patch_size", None) or 1
+    merge = merge_of(ask.vision)
+    temporal = max(getattr(ask.vision, key, None) or 1 for key in ("temporal_patch_size", "patch_temporal"))
     rows, columns = (merge * ask.rng.randrange(3, 9) for _ in range(2))
     positions = _positions(ask.vision, ask.patch, ask.rng)
     name = next(name for name in ("image_grid_thw", "image_grid_hw") if name in ask.parameters)
@@ -89,10 +94,18 @@ def _grid(ask: _Ask) -> Iterator[Layout]:
 def _positions(vision: Any, patch: int, rng: random.Random) -> dict[str, int]:
     """Trained positions, where a packed type resizes a square of them to each image."""
     side = rng.randrange(7, 21)
-    for name in ("image_size", "max_image_size"):
+    for name in ("max_img_size", "image_size", "max_image_size"):
         if isinstance(getattr(vision, name, None), int):
             setattr(vision, name, side * patch)
             return {"positions": side**2}
+    if hasattr(vision, "num_patches"):
+        vision.num_patches = side**2
+        return {"positions": side**2}
+    if hasattr(vision, "pos_emb_height"):
+        vision.pos_emb_height = vision.pos_emb_width = side
+        if hasattr(vision, "max_position_embeddings"):
+            vision.max_position_embeddings = side**2
+        return {"positions": side**2}
     return {}
 
 
@@ -119,7 +132,8 @@ def _shapes(ask: _Ask) -> Iterator[Layout]:
         "spatial_shapes": torch.tensor([[side, side]] * images),
         "pixel_attention_mask": torch.ones(images, side * side, dtype=torch.long),
     }
-    yield Layout(inputs=inputs, counts={"b": images, "s": side * side, "pixels": pixels}, packed=False)
+    counts = {"b": images, "s": side * side, "pixels": pixels, **_positions(ask.vision, ask.patch, ask.rng)}
+    yield Layout(inputs=inputs, counts=counts, packed=False)
 
 
 def _coordinates(ask: _Ask) -> Iterator[Layout]:
@@ -171,7 +185,8 @@ def _plain(ask: _Ask) -> Iterator[Layout]:
 
 
 def _square(vision: Any, size: int) -> int:
-    vision.image_size = [size, size] if isinstance(vision.image_size, (list, tuple)) else size
+    if hasattr(vision, "image_size"):
+        vision.image_size = [size, size] if isinstance(vision.image_size, (list, tuple)) else size
     return size
 
 

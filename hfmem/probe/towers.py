@@ -29,12 +29,13 @@ import transformers
 from hfmem.estimator.activations.coefficients import Moment
 from hfmem.estimator.activations.polynomials import Polynomial
 from hfmem.estimator.activations.towers import MEASURED_DEPTH, highest_of
+from hfmem.mapper.media.towers import PROJECTOR
 from hfmem.probe import tiny
 from hfmem.probe.activations.algebra import Solver, TensorRecord
 from hfmem.probe.activations.flash import fused_attention
 from hfmem.probe.activations.moments import highest
 from hfmem.probe.activations.tracer import Tracer
-from hfmem.probe.tower_inputs import Layout, layouts
+from hfmem.probe.tower_inputs import Layout, layouts, merge_of
 
 __all__ = ["TARGET", "Run", "main", "run", "solve", "tried"]
 
@@ -55,6 +56,8 @@ _HIDDEN: Final = ("hidden_size", "embed_dim", "d_model")
 _INNER: Final = ("intermediate_size", "encoder_ffn_dim")
 _HEADS: Final = ("num_attention_heads", "num_heads", "encoder_attention_heads")
 _DEPTH: Final = ("num_hidden_layers", "depth", "encoder_layers")
+
+_PROJECTED: Final = (*PROJECTOR, "projector_input_dim", "vision_output_dim")
 
 _Live = frozenset[int]
 
@@ -118,6 +121,7 @@ def run(model_type: str, seed: int, attention: str, depth: int = _DEPTHS[0]) -> 
             setattr(vision, key, text.hidden_size)
     if hasattr(config, "projection_dim"):
         config.projection_dim = text.hidden_size
+    sizes |= _resize_projector(config, rng)
     state = rng.getstate()
     refusal: Exception = ValueError("no layout of its inputs is known")
     for number in range(_LAYOUTS):
@@ -137,11 +141,16 @@ def run(model_type: str, seed: int, attention: str, depth: int = _DEPTHS[0]) -> 
 
 
 def _parameters(name: str) -> list[str]:
-    """Of the class's `get_image_features`, and of its model's, to which a class may only hand them on."""
-    method = getattr(transformers, name).get_image_features
-    inner = inspect.unwrap(method).__globals__.get(name.replace("ForConditionalGeneration", "Model"))
-    methods = (method, getattr(inner, "get_image_features", method))
-    return [parameter for one in methods for parameter in inspect.signature(one).parameters]
+    """Of `get_image_features`, of the class and of its model, to which it may only hand them on."""
+    outer = getattr(transformers, name)
+    inner = getattr(sys.modules[outer.__module__], name.replace("ForConditionalGeneration", "Model"), None)
+    methods = (getattr(one, "get_image_features", None) for one in (outer, inner))
+    return [parameter for one in methods if one for parameter in inspect.signature(one).parameters]
+
+
+def _features(model: Any) -> Any:
+    """The method that runs tower and projector: of the class, or of its model."""
+    return getattr(model, "get_image_features", None) or model.model.get_image_features
 
 
 def _traced(name: str, config: Any, attention: str, layout: Layout) -> tuple[Tracer, _Live]:
@@ -152,7 +161,7 @@ def _traced(name: str, config: Any, attention: str, layout: Layout) -> tuple[Tra
     with torch.no_grad(), fused_attention(), tracer:
         given = tracer.give([*model.parameters(), *model.buffers(), *layout.inputs.values()])
         tracer.segment = ("before", 0)
-        kept = model.get_image_features(**layout.inputs)
+        kept = _features(model)(**layout.inputs)
     del kept
     return tracer, given
 
@@ -185,6 +194,7 @@ def _resize(vision: Any, rng: random.Random, depth: int) -> dict[str, int]:
         for key in keys:
             if hasattr(vision, key):
                 setattr(vision, key, value)
+    _mix_layers(vision, depth)
     if hasattr(vision, "fullatt_block_indexes"):
         vision.fullatt_block_indexes = list(range(depth))  # the layers that attend to the whole image have the peak
     if hasattr(vision, "deepstack_visual_indexes"):
@@ -192,7 +202,44 @@ def _resize(vision: Any, rng: random.Random, depth: int) -> dict[str, int]:
     if hasattr(vision, "mlp_ratio"):
         vision.mlp_ratio = type(vision.mlp_ratio)(rng.choice((2, 3, 4)))
         inner = int(hidden * vision.mlp_ratio)
+        if hasattr(vision, "intermediate_size"):
+            vision.intermediate_size = inner  # a class may read either
+    if shuffled := getattr(vision, "pixel_shuffle_ratio", None):
+        vision.intermediate_size = inner = int(hidden / shuffled**2)  # its adapter takes merged patches at this width
     return {"hidden": hidden, "intermediate": inner, "heads": heads, "key_dim": width}
+
+
+def _mix_layers(vision: Any, depth: int) -> None:
+    """Layers of each kind, as there are in real towers, where a small config has lost one."""
+    kinds = sorted(set(getattr(type(vision)(), "layer_types", None) or ()))
+    if set(getattr(vision, "layer_types", None) or ()) < set(kinds):
+        vision.layer_types = [kinds[number % len(kinds)] for number in range(depth)]
+
+
+def _resize_projector(config: Any, rng: random.Random) -> dict[str, int]:
+    """Widths between tower and decoder: a projector's own one, and those that must be one of the two."""
+    vision, text = config.vision_config, config.get_text_config()
+    merged = vision.hidden_size * merge_of(vision) ** 2 if hasattr(vision, "hidden_size") else 0
+    for key, value in (
+        ("vision_hidden_size", merged and vision.hidden_size),
+        ("projection_hidden_size", merged and vision.hidden_size),
+        ("out_hidden_size", merged),
+        ("merged_hidden_size", text.hidden_size * merge_of(vision) ** 2),
+    ):
+        if value and hasattr(config, key):
+            setattr(config, key, value)
+    if hasattr(getattr(config, "perceiver_config", None), "hidden_size"):
+        config.perceiver_config.hidden_size = text.hidden_size
+    if isinstance(layers := getattr(config, "vision_feature_layers", None), (list, tuple)):  # of a deeper tower
+        depth = vision.num_hidden_layers
+        config.vision_feature_layers = [min(max(layer, -depth), depth) for layer in layers]
+    places = [(part, key) for key in _PROJECTED for part in (config, vision) if hasattr(part, key)]
+    if not places:
+        return {}
+    width = 8 * rng.randrange(5, 70)
+    for part, key in places:
+        setattr(part, key, width)
+    return {"projector": width}
 
 
 def _lengthen(vision: Any, depth: int) -> None:
@@ -209,8 +256,7 @@ def solve(model_type: str, attention: str) -> dict[str, Any]:
     Raises:
         ValueError: there are no polynomials that hold.
     """
-    tried = [tried(model_type, seed, attention) for seed in range(_RUNS)]
-    runs = _alike([one for one in tried if one is not None])
+    runs = _runs(model_type, attention)
     fit = runs[:-_HELD_BACK]
     solver = Solver({name: tuple(one.sizes[name] for one in fit) for name in fit[0].sizes})
     tops = fit[0].moments()
@@ -231,6 +277,20 @@ def solve(model_type: str, attention: str) -> dict[str, Any]:
     if off > 0.005:
         raise ValueError(f"{off:.2%} off")
     return {**row, "off": round(off, 6)}
+
+
+def _runs(model_type: str, attention: str) -> list[Run]:
+    """Runs with the same operations: a dozen, or as many of twice as many sizes as the class takes."""
+    found: list[Run] = []
+    for seed in range(2 * _RUNS):
+        one = tried(model_type, seed, attention)
+        found += [one] if one is not None else []
+        if seed + 1 >= _RUNS and (not found or len(_alike(found)) >= _FEWEST):
+            break
+    runs = _alike(found)
+    if len(runs) < _FEWEST:
+        raise ValueError(f"{len(runs)} of {len(found)} runs are alike")
+    return runs
 
 
 def _tops(totals: Mapping[Polynomial, None], runs: Sequence[Run]) -> list[Moment]:
@@ -263,10 +323,7 @@ def _alike(runs: Sequence[Run]) -> list[Run]:
     """The runs with the same operations."""
     ops = [tuple(allocation.op for allocation in one.tracer.allocations) for one in runs]
     common = max(ops, key=ops.count, default=())
-    found = [one for one, seen in zip(runs, ops, strict=True) if seen == common]
-    if len(found) < _FEWEST:
-        raise ValueError(f"{len(found)} of {len(runs)} runs are alike")
-    return found
+    return [one for one, seen in zip(runs, ops, strict=True) if seen == common]
 
 
 def _total(live: _Live, fit: Sequence[Run], solver: Solver, known: dict[int, Polynomial]) -> Polynomial:

@@ -55,7 +55,27 @@ def test_sizes_of_a_tower() -> None:
         "out": 2560,
         "positions": 64 * 64,
         "side": 64,
+        "projector": 0,
     }
+
+
+def test_sizes_of_a_projector_and_of_positions() -> None:
+    """As the configs of Siglip2 (16 x 16 positions), MoonViT and Llama 4's tower name them."""
+    text, vision = {"hidden_size": 64}, {"hidden_size": 48, "intermediate_size": 96, "num_attention_heads": 4}
+    wide = {"patch_size": 14, "num_hidden_layers": 2, **vision}
+    sizes = [
+        tower_of({"model_type": kind, "text_config": text, "vision_config": {**wide, **own}, **top})
+        for kind, own, top in (
+            ("lfm2_vl", {"num_patches": 256}, {"projector_hidden_size": 2560}),
+            ("kimi_k25", {"pos_emb_height": 64, "pos_emb_width": 32}, {}),
+            ("llama4", {"image_size": 336, "projector_output_dim": 4096}, {}),
+        )
+    ]
+    assert [(one.sizes["positions"], one.sizes["projector"]) for one in sizes if one] == [
+        (256, 2560),
+        (2048, 0),
+        (576, 4096),
+    ]
 
 
 def test_the_larger_of_tower_and_prompt_is_the_peak() -> None:

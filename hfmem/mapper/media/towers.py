@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, Final
 
 from hfmem.errors import InvalidConfigError
 from hfmem.mapper.facts import Facts, MissingFactError
 from hfmem.mapper.values import Tower
 
-__all__ = ["tower_of"]
+__all__ = ["PROJECTOR", "tower_of"]
+
+PROJECTOR: Final = ("projector_hidden_size", "alignment_intermediate_size", "projector_output_dim")
+"""Keys of a projector's own width, between the tower's and the decoder's."""
 
 
 def tower_of(config: Mapping[str, Any]) -> Tower | None:
@@ -32,7 +35,7 @@ def _tower(facts: Facts) -> Tower:
         inner = int(hidden * vision.number("mlp_ratio"))
     patch = _side(vision, "patch_size")
     temporal = vision.optional_integer("temporal_patch_size") or 1
-    side = _side(vision, "image_size", "max_image_size")
+    side = _side(vision, "max_img_size", "image_size", "max_image_size")
     return Tower(
         name=facts.model_type,
         layers=vision.integer("depth", "num_hidden_layers"),
@@ -43,11 +46,24 @@ def _tower(facts: Facts) -> Tower:
             "key_dim": hidden // heads,
             "pixels": 3 * temporal * patch**2,
             "out": text.integer("hidden_size", "n_embd", "d_model"),
-            "positions": (side // patch) ** 2,
+            "positions": _positions(vision, side // patch),
             "side": side // patch,
+            "projector": _projector(facts, vision),
         },
         patches=(side // patch) ** 2,
     )
+
+
+def _projector(*parts: Facts) -> int:
+    """A projector's own width; 0 where it has none."""
+    found = (part.optional_integer(key) for key in PROJECTOR for part in parts)
+    return next(filter(None, found), 0)
+
+
+def _positions(vision: Facts, side: int) -> int:
+    """Trained positions: those of an image of the usual size, where the config does not tell another number."""
+    tall, wide = (vision.optional_integer(key) for key in ("pos_emb_height", "pos_emb_width"))
+    return vision.optional_integer("num_patches") or (tall or side) * (wide or side)
 
 
 def _side(vision: Facts, *keys: str) -> int:
