@@ -56,6 +56,7 @@ class Repo:
         library_name: as the model info has it.
         gguf: what the model info says of GGUF files.
         card: what the model card says at its beginning.
+        task: what it is used for (`pipeline_tag`).
     """
 
     id: str
@@ -71,6 +72,7 @@ class Repo:
     library_name: str | None = "transformers"
     gguf: Mapping[str, Any] | None = None
     card: Mapping[str, Any] | None = None
+    task: str = "text-generation"
 
     def put(self, *files: File) -> Repo:
         """The same repository with these files added, or exchanged for those of the same name."""

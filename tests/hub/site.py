@@ -175,7 +175,12 @@ class Site:
             for each in self._repos.values()
             if each.renamed_to is None and (not each.private or each.id in self.tokens.get(reader or "", ()))
         ]
-        found = [each for each in seen if words in each.id.lower() and filters <= set(each.tags)]
+        tasks = query.get("pipeline_tag", [])
+        found = [
+            each
+            for each in seen
+            if words in each.id.lower() and filters <= set(each.tags) and each.task in (tasks or [each.task])
+        ]
         start = int(query.get("cursor", ["0"])[0])
         end = start + min(int(query.get("limit", [self.list_page])[0]), self.list_page)
         rows = [
@@ -399,7 +404,7 @@ def _info(repo: Repo, snapshot: Repo, query: Mapping[str, list[str]], expand: It
         "lastModified": _DATE,
         "library_name": repo.library_name,
         "likes": 0,
-        "pipeline_tag": "text-generation",
+        "pipeline_tag": repo.task,
         "private": repo.private,
         "safetensors": {"parameters": dict(counts), "total": total} if counts is not None else None,
         "sha": snapshot.sha,
