@@ -329,6 +329,33 @@ def test_the_code_is_what_was_counted() -> None:
     assert video[-1] == "pipe(image=image, height=576, width=1024, num_frames=25)"
 
 
+def hunyuan15(target: int) -> Pipeline:
+    denoiser = part("transformer", "HunyuanVideo15Transformer3DModel", {"target_size": target, "patch_size": 1})
+    return Pipeline(
+        class_name="HunyuanVideo15Pipeline", components=(denoiser, part("vae", "AutoencoderKLHunyuanVideo15"))
+    )
+
+
+@pytest.mark.parametrize(("target", "height", "width"), [(640, 480, 848), (960, 720, 1280)])
+def test_sizes_of_an_area(target: int, height: int, width: int) -> None:
+    """As HunyuanVideo15ImageProcessor.calculate_default_height_width(9, 16, target) of diffusers 0.42.1 answers."""
+    run = run_of(hunyuan15(target), scenario())
+    assert (run.height, run.width, run.frames, run.text) == (height, width, 121, 1000)
+
+
+def test_what_is_measured_for_one_is_unknown_for_several() -> None:
+    """The VAE of HunyuanVideo 1.5 takes no batch (its mask has as many dimensions as the queries but one)."""
+    one = {stage.name: stage.found for stage in stages(hunyuan15(640), scenario())}
+    two = {stage.name: stage.found for stage in stages(hunyuan15(640), scenario(batch=2))}
+    sliced = {stage.name: stage.found for stage in stages(hunyuan15(640), scenario(batch=2, vae_slicing=True))}
+    assert one["vae_decode"] is not None
+    assert two["vae_decode"] is None
+    assert sliced["vae_decode"] is not None
+    tiled = {stage.name: stage.found for stage in stages(hunyuan15(640), scenario(vae_tiling=True))}
+    assert tiled["vae_decode"] is not None
+    assert tiled["vae_decode"].peak < one["vae_decode"].peak / 2
+
+
 def test_what_the_table_says_of_classes() -> None:
     assert pipeline_row("StableDiffusionPipeline")["stays"] == ["safety_checker"]
     assert "joins" not in pipeline_row("StableDiffusionInpaintPipeline")  # which joins channels

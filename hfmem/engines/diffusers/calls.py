@@ -93,7 +93,7 @@ def taken(component: Component, call: Call, *, single: bool, method: str = "forw
     """What a call takes; None for a class that is not measured, or not with sizes of this config. Text encoders, which
     take little beside their weights, are told by the nearest that is."""
     row, odd = _row(component, method, single=single)
-    if row is None or (odd and not component.encodes_text):
+    if row is None or (odd and not component.encodes_text) or call.batch > row.get("batch", call.batch):
         return None
     have = sizes(component, row)
     factor = _HALVES if single and row["precision"] == "half" else 1
@@ -116,7 +116,9 @@ def taken(component: Component, call: Call, *, single: bool, method: str = "forw
 
 def unmeasured(component: Component, method: str = "forward") -> str:
     """Why it is not known what a call takes."""
-    _, odd = _row(component, method, single=False)
+    row, odd = _row(component, method, single=False)
+    if row is not None and not odd and "batch" in row:
+        return f"calls of {component.class_name} are measured for one at a time only"
     config = f" with this config ({', '.join(odd[:4])})" if odd else ""
     return f"calls of {component.class_name}{config} are not measured"
 

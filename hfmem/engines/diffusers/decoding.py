@@ -43,6 +43,10 @@ def tiling(vae: Component, scale: tuple[int, int]) -> Tiles | None:
         overlap = float(found.get("tile_overlap_factor", _OVERLAP))
         step = int(edge * (1 - overlap))
         return Tiles(height=edge, width=edge, down=step, right=step)
+    if "tile_overlap_factor" in found and "tile_latent_min_height" in found:
+        height, width = int(found["tile_latent_min_height"]), int(found["tile_latent_min_width"])
+        kept = 1 - float(found["tile_overlap_factor"])
+        return Tiles(height=height, width=width, down=int(height * kept), right=int(width * kept))
     if "tile_sample_stride_height" in found:
         frames, along = 0, 0
         if found.get("use_framewise_decoding") and "tile_sample_min_num_frames" in found:

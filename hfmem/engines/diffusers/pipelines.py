@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from math import ceil
+from math import ceil, sqrt
 from typing import Any, Final
 
 from hfmem.engines.diffusers.classes import pipeline_row
@@ -103,6 +103,8 @@ def _pixels(row: Mapping[str, Any], side: str, pipeline: Pipeline) -> int:
     found = row.get(side)
     if isinstance(found, int):
         return found
+    if "target" in row:
+        return _of_area(row, side, pipeline)
     component, fallback = (row.get("sample") or ["", 0])[:2]
     if isinstance(found, str) and "sample_" in found and "." in found:
         component, key = found.split(" ")[0].split(".")[:2]
@@ -114,6 +116,18 @@ def _pixels(row: Mapping[str, Any], side: str, pipeline: Pipeline) -> int:
     sample = number(denoiser, "sample_size") if denoiser is not None else None
     sample = sample or fallback or _usual(pipeline.denoiser, "sample_size") or 128
     return round(sample * scale_of(pipeline.vae)[0])
+
+
+_WIDE: Final = 16 / 9  # of videos whose sides follow from an area (`default_aspect_ratio` of HunyuanVideo 1.5)
+
+
+def _of_area(row: Mapping[str, Any], side: str, pipeline: Pipeline) -> int:
+    """A side of 16 : 9 with the area of a square, in whole latents."""
+    name, key, fallback = row["target"]
+    component, edge = pipeline.find(name), scale_of(pipeline.vae)[0]
+    square = (number(component, key) if component is not None else None) or fallback
+    length = square * sqrt(_WIDE if side == "width" else 1 / _WIDE)
+    return max(edge, int(length / edge) * edge)
 
 
 def _usual(component: Component | None, key: str) -> int:

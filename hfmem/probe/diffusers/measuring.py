@@ -15,6 +15,7 @@ import torch
 import transformers
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.weak import WeakIdKeyDictionary
 
 from hfmem.probe.diffusers.fitting import IMAGE, SQUARED, STILL, TEXT, VIDEO, Call, Fitted, Sizes, deviation, fit
 from hfmem.probe.diffusers.inputs import Tensors
@@ -127,17 +128,34 @@ def _heads(config: Mapping[str, Any]) -> tuple[int, ...]:
 
 
 class _Answers(TorchDispatchMode):  # type: ignore[misc] # PyTorch is untyped here
-    """Answers what a class reads from a tensor without data: numbers by the recipe, and that no token is masked."""
+    """Answers what a class reads from a tensor without data: numbers by the recipe, and that no token is masked: a
+    mask selects all of a tensor, and the opposite of a mask nothing."""
 
     def __init__(self, answer: Any) -> None:
         super().__init__()
         self._answer = answer
+        self._opposites = WeakIdKeyDictionary()
+
+    def _selected(self, source: Any, indices: Sequence[Any]) -> Any:
+        """What a mask of the first dimensions selects; None for other indices."""
+        masks = [index for index in indices if index is not None]
+        if len(masks) != 1 or indices[0] is None or masks[0].dtype != torch.bool:
+            return None
+        count = 0 if masks[0] in self._opposites else masks[0].numel()
+        return source.new_empty((count, *source.shape[masks[0].dim() :]))
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is torch.ops.aten.nonzero.default:
             return args[0].new_empty((args[0].numel(), args[0].dim()), dtype=torch.long)
+        if func is torch.ops.aten.index.Tensor:
+            selected = self._selected(*args)
+            if selected is not None:
+                return selected
         try:
-            return func(*args, **(kwargs or {}))
+            found = func(*args, **(kwargs or {}))
+            if func is torch.ops.aten.bitwise_not.default:
+                self._opposites[found] = True
+            return found
         except DataDependentOutputException:
             if func is not torch.ops.aten._local_scalar_dense.default or self._answer is None:
                 raise
@@ -161,6 +179,9 @@ def call_class(  # noqa: PLR0913, PLR0917 - all that a call depends on
 
 
 def _calls(recipe: Recipe) -> Iterator[Call]:
+    if recipe.alone:
+        yield from dict.fromkeys(replace(call, batch=1) for call in _calls(replace(recipe, alone=False)))
+        return
     even = recipe.even
     if recipe.tokens:
         lengths = (64, 96, 160) if recipe.text is None else (recipe.text,)
@@ -278,7 +299,13 @@ def measure(name: str, kind: str, recipe: Recipe, *, single: bool = False, quick
     subject = _Subject(name=name, kind=kind, recipe=recipe, single=single, quick=quick)
     calls = list(_calls(recipe))
     config, depths = _reduced(subject, calls[0])
-    checks, tiles = subject.runs(config, list(_checks(recipe)))
+    checks, tiles = subject.runs(config, [call for call in _checks(recipe) if call.batch == 1 or not recipe.alone])
+    if recipe.alone:
+        realistic = [call for call in _realistic(recipe) if call.batch == 1]
+        return {
+            **_row(subject, _fitted(subject, config, calls, checks, realistic, batched=False), depths, tiles),
+            "batch": 1,
+        }
     several = [run for run in checks if run[1].batch > 1]
     result = _fitted(subject, config, calls, several, _realistic(recipe))
     row = _row(subject, result, depths, tiles)
@@ -313,7 +340,7 @@ def _monomials(recipe: Recipe) -> tuple[str, ...]:
     if recipe.tokens:
         return TEXT
     if recipe.squared:
-        return SQUARED
+        return (*SQUARED, "F", "BF", "P", "BP") if recipe.video else SQUARED
     return STILL if recipe.still else VIDEO if recipe.video else IMAGE
 
 

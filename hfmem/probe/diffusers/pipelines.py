@@ -59,12 +59,13 @@ def _row(node: ast.ClassDef, texts: tuple[str, str], where: str) -> dict[str, An
         "pipeline": node.name,
         "height": _size(own, "height", defaults),
         "width": _size(own, "width", defaults),
+        "target": _target(own),
         "frames": _video(told, defaults),
         "sample": _sample(start, source),
         "guidance": defaults.get("guidance_scale"),
         "true_cfg": defaults.get("true_cfg_scale"),
         "concatenates": int(next(filter(None, multiplied.groups()), 2)) if multiplied else 1,
-        "text": length,
+        "text": length or _longest(own),
         "encodes": "vae.encode(" in own,
         "decodes": "vae.decode(" in own,
         "tokenizers": sorted(set(re.findall(r"self\.(tokenizer\w*)\b", own))),
@@ -168,6 +169,19 @@ def _size(own: str, name: str, defaults: dict[str, Any]) -> Any:
         text = inner.group(1) if inner else text
     text = text.replace("self.", "").replace(".config", "")
     return int(text) if text.isdigit() else text
+
+
+def _longest(own: str) -> int | None:
+    """The tokens that every prompt is padded to, where the class has a number of its own."""
+    found = re.search(r"self\.tokenizer_max_length = (\d+)$", own, re.MULTILINE)
+    return int(found.group(1)) if found else None
+
+
+def _target(own: str) -> list[Any] | None:
+    """The component and the key of its config that tell the side of a square as large as what is made, with the number
+    that stands for it else; None where the class has none."""
+    found = re.search(r"self\.target_size = self\.(\w+)\.config\.(\w+) if .* else (\d+)$", own, re.MULTILINE)
+    return [found.group(1), found.group(2), int(found.group(3))] if found else None
 
 
 def _sample(start: ast.FunctionDef | None, source: str) -> Any:

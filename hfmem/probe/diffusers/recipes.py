@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from hfmem.probe.diffusers import inputs
@@ -33,6 +33,7 @@ class Recipe:
         squared: whether it holds a mask of all tokens by all tokens.
         square: whether height and width are one.
         still: whether it is given one frame of a video.
+        alone: whether it is measured for one at a time: it goes through a batch one by one, or takes no larger one.
     """
 
     inputs: Callable[[Tensors, Call, Mapping[str, Any]], dict[str, Any]]
@@ -50,6 +51,7 @@ class Recipe:
     squared: bool = False
     square: bool = False
     still: bool = False
+    alone: bool = False
 
 
 _SD = {
@@ -241,7 +243,9 @@ DENOISERS: Final[dict[str, tuple[Recipe, ...]]] = {
     ),
     "Kandinsky5Transformer3DModel": (Recipe(inputs=inputs.kandinsky5, video=True),),
     "HunyuanImageTransformer2DModel": (Recipe(inputs=inputs.hunyuan_image, scalar=inputs.text),),
-    "HunyuanVideo15Transformer3DModel": (Recipe(inputs=inputs.hunyuan15, video=True, scalar=inputs.text),),
+    "HunyuanVideo15Transformer3DModel": (
+        Recipe(inputs=inputs.hunyuan15, video=True, squared=True, alone=True, scalar=inputs.text),
+    ),
     "LatteTransformer3DModel": (
         Recipe(
             inputs=inputs.video("caption_channels"),
@@ -431,7 +435,9 @@ VAES: Final[dict[str, tuple[Recipe, ...]]] = {
     "AutoencoderKLAllegro": _vae("latent_channels", video=True),
     "AutoencoderKLCosmos": _vae("latent_channels", video=True, step=8),
     "AutoencoderKLMagvit": _vae("latent_channels", video=True),
-    "AutoencoderKLHunyuanVideo15": _vae("latent_channels", video=True, scale=16),
+    "AutoencoderKLHunyuanVideo15": tuple(
+        replace(one, squared=True, alone=True) for one in _vae("latent_channels", video=True, scale=16)
+    ),
     "AutoencoderKLHunyuanImageRefiner": _vae("latent_channels", video=True, scale=16),
     "AutoencoderKLHunyuanImage": _vae(
         "latent_channels",
