@@ -343,6 +343,22 @@ def test_sizes_of_an_area(target: int, height: int, width: int) -> None:
     assert (run.height, run.width, run.frames, run.text) == (height, width, 121, 1000)
 
 
+def test_videos_with_sound() -> None:
+    """LTX-2 at its defaults, 121 frames of 512 × 768: real calls of its classes under fake tensors (diffusers 0.42.1,
+    PyTorch 2.13) take 2,155,455,472 B in the denoiser with 1,024 tokens of text and both prompts at once, and in the
+    VAE 4,056,247,296 B, or 5,611,640,832 B with both copies of its convolutions."""
+    sizes = {"num_attention_heads": 32, "attention_head_dim": 128, "num_layers": 48, "caption_channels": 3840}
+    sound = part("audio_vae", "AutoencoderKLLTX2Audio")
+    denoiser, vae = part("transformer", "LTX2VideoTransformer3DModel", sizes), part("vae", "AutoencoderKLLTX2Video")
+    pipeline = Pipeline(class_name="LTX2Pipeline", components=(sound, denoiser, vae))
+    found = {stage.name: stage.found for stage in stages(pipeline, scenario())}
+    denoised, decoded = found["denoise"], found["vae_decode"]
+    assert denoised is not None
+    assert decoded is not None
+    assert denoised.peak == pytest.approx(2_155_455_472, rel=1e-5)
+    assert (decoded.peak, decoded.copied) == pytest.approx((4_056_247_296, 5_611_640_832), rel=1e-5)
+
+
 def test_what_is_measured_for_one_is_unknown_for_several() -> None:
     """The VAE of HunyuanVideo 1.5 takes no batch (its mask has as many dimensions as the queries but one)."""
     one = {stage.name: stage.found for stage in stages(hunyuan15(640), scenario())}

@@ -105,8 +105,9 @@ class Pipeline:
 
     @property
     def vae(self) -> Component | None:
-        """What decodes the latents; None for a pipeline in pixels."""
-        return next(iter(self.of("vae")), None)
+        """What decodes the latents; None for a pipeline in pixels. Others beside it are for sound."""
+        found = self.of("vae")
+        return next((one for one in found if one.name == "vae"), next(iter(found), None))
 
     @property
     def text_encoders(self) -> tuple[Component, ...]:

@@ -349,6 +349,29 @@ def hunyuan(t: Tensors, c: Call, g: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+_PIXELS, _RATE = 8, 24  # frames of one latent, and of a second
+_SOUND = 25  # latents of a second of sound
+
+
+def ltx2(t: Tensors, c: Call, g: Mapping[str, Any]) -> dict[str, Any]:
+    """A video with as much sound as it is long."""
+    sound = round((_PIXELS * (c.frames - 1) + 1) / _RATE * _SOUND)
+    return {
+        "hidden_states": t(c.batch, c.frames * c.height * c.width, g["in_channels"]),
+        "audio_hidden_states": t(c.batch, sound, g["audio_in_channels"]),
+        "encoder_hidden_states": t(c.batch, c.text, g["caption_channels"]),
+        "audio_encoder_hidden_states": t(c.batch, c.text, g["caption_channels"]),
+        "timestep": t(c.batch),
+        "sigma": t(c.batch),
+        "encoder_attention_mask": t.whole(c.batch, c.text),
+        "audio_encoder_attention_mask": t.whole(c.batch, c.text),
+        "num_frames": c.frames,
+        "height": c.height,
+        "width": c.width,
+        "audio_num_frames": sound,
+    }
+
+
 def cosmos(t: Tensors, c: Call, g: Mapping[str, Any]) -> dict[str, Any]:
     return {
         **video("text_embed_dim")(t, c, g),

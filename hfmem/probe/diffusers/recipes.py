@@ -146,6 +146,8 @@ DENOISERS: Final[dict[str, tuple[Recipe, ...]]] = {
         ),
     ),
     "QwenImageTransformer2DModel": (Recipe(inputs=inputs.qwen),),
+    # sound in whole latents at these numbers of frames
+    "LTX2VideoTransformer3DModel": (Recipe(inputs=inputs.ltx2, video=True, frames=(4, 7)),),
     "HunyuanVideoTransformer3DModel": (Recipe(inputs=inputs.hunyuan, video=True, scalar=inputs.text),),
     "CogVideoXTransformer3DModel": (
         Recipe(
