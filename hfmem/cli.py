@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from hfmem.against.values import Log
     from hfmem.errors import HfmemError
-    from hfmem.fetcher.values import ModelRef
+    from hfmem.fetcher.values import Checkpoint, ModelRef
     from hfmem.report.errors import Problem
     from hfmem.report.formats import OutputFormat
     from hfmem.report.paint import Depth
@@ -606,10 +606,14 @@ def _wrong(error: InvalidScenarioError) -> NoReturn:
 def _collect(refs: Sequence[ModelRef], options: Options, around: _Around) -> tuple[list[Report | HfmemError], bool]:
     """The report or error of each model, and whether the user interrupted; reports completed by then are kept."""
     from hfmem.fetcher.concurrent import fetch_all
+    from hfmem.fetcher.reach import Reach
+    from hfmem.scenario.sums import sums_suffice
     from hfmem.streams import Progress
 
     progress = Progress([ref.model_id for ref in refs]) if sys.stderr.isatty() else None
-    found = fetch_all(refs, around, around.jobs, done=progress.step if progress else lambda: None)
+    apart = around.headers or around.which_gpu or around.variants
+    reach = Reach(agrees=_agrees if sums_suffice(options) and not apart else None)
+    found = fetch_all(refs, around, around.jobs, done=progress.step if progress else lambda: None, reach=reach)
     # The following is imported while the first requests are in progress.
     from hfmem.answers import accompanied, report_all
     from hfmem.errors import HfmemError
@@ -627,6 +631,13 @@ def _collect(refs: Sequence[ModelRef], options: Options, around: _Around) -> tup
         if progress:
             progress.close()
     return results, False
+
+
+def _agrees(checkpoint: Checkpoint) -> bool:
+    """Whether a checkpoint is known as well without the headers of its files; asked while others are on their way."""
+    from hfmem.mapper.agreed import agrees
+
+    return agrees(checkpoint)
 
 
 def _split(results: Iterable[Report | HfmemError]) -> tuple[list[Report], list[Problem]]:

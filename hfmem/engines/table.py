@@ -60,6 +60,7 @@ class EngineRow:
         regroups: whether its options may let replicas share their ranks (`Regroups`).
         launch: the module whose `LAUNCH` tells how its program's launch line is read; "" if there is none.
         logs: the module whose `LOGS` tells how its server's log is read; "" if there is none.
+        sums: whether its weights follow from sizes alone, and not from the order of tensors in files.
     """
 
     name: str
@@ -78,6 +79,7 @@ class EngineRow:
     regroups: bool = False
     launch: str = ""
     logs: str = ""
+    sums: bool = False
 
 
 _ROWS: dict[str, EngineRow] = {}
@@ -126,6 +128,7 @@ def registered(row: EngineRow) -> Iterator[None]:
 register(
     EngineRow(
         name="transformers",
+        sums=True,
         title="transformers",
         options=TransformersOptions,
         home="hfmem.engines.transformers.engine",

@@ -8,7 +8,7 @@ without it.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -116,7 +116,9 @@ def read_info(client: Client, ref: ModelRef) -> Info:
     return info_of(ref, parsed)
 
 
-def read(client: Client, ref: ModelRef, info: Info | None = None) -> Checkpoint:
+def read(
+    client: Client, ref: ModelRef, info: Info | None = None, agrees: Callable[[Checkpoint], bool] | None = None
+) -> Checkpoint:
     """The checkpoint of a revision. For a gated repository without access, only its public part: `gated` is set, and
     there are no tensors.
 
@@ -124,28 +126,31 @@ def read(client: Client, ref: ModelRef, info: Info | None = None) -> Checkpoint:
         client: the client.
         ref: the requested model and revision.
         info: the repository's information, if it was requested before.
+        agrees: whether a checkpoint is known well enough without the headers of its files; None to read them.
     """
     try:
-        return _read(client, ref, info)
+        return _read(client, ref, info, agrees)
     finally:
         client.abandoned.set()
 
 
-def _read(client: Client, ref: ModelRef, info: Info | None) -> Checkpoint:
-    requests = pool()
+def _read(client: Client, ref: ModelRef, info: Info | None, agrees: Callable[[Checkpoint], bool] | None) -> Checkpoint:
     # repositories with GGUF files are named accordingly, and rarely have config.json or model.safetensors
     early = not ref.quant and not ref.model_id.lower().endswith("gguf") and (info is None or _has_config(info))
-    early_config = requests.submit(client.get, _file_url(ref, CONFIG), limit=LONGEST_CONFIG + 1) if early else None
-    early_header = requests.submit(read_file, client, ref, SINGLE) if early and info is None else None
+    early_config = pool().submit(client.get, _file_url(ref, CONFIG), limit=LONGEST_CONFIG + 1) if early else None
+    early_header = pool().submit(read_file, client, ref, SINGLE) if early and info is None else None
     if info is None:
         info = read_info(client, ref)
     notes = [f"{ref.model_id} is now {info.model_id}."] if info.model_id.lower() != ref.model_id.lower() else []
     pinned = ModelRef(model_id=info.model_id, revision=info.commit or ref.revision)
     selection = select_for(info.files, ref)
     if early_config is None and selection.layout != "gguf" and _has_config(info):
-        early_config = requests.submit(client.get, _file_url(pinned, CONFIG), limit=LONGEST_CONFIG + 1)
+        early_config = pool().submit(client.get, _file_url(pinned, CONFIG), limit=LONGEST_CONFIG + 1)
     try:
         config = _config(client, pinned, early_config, notes)
+        listed = replace(_listed(ref, info, notes), config=config)
+        if agrees is not None and (known := _unopened(client, info, listed, agrees)):
+            return known
         pipeline, selection = _pipeline(client, ref, pinned, info, selection)
         parts = _parts(client, pinned, info.files, pipeline)
         side = pool().submit(_beside, client, pinned, quantisation_file(config, (f.name for f in info.files)))
@@ -153,8 +158,7 @@ def _read(client: Client, ref: ModelRef, info: Info | None) -> Checkpoint:
         prepared = _processing(client, pinned, info.files)
         selection = _as_indexed(client, pinned, info.files, selection)
         selection, contents = _chosen(client, ref, pinned, selection, early_header)
-        quantisation, adapter = side.result(), adapted.result()
-        configs = _answers(parts)
+        quantisation, adapter, configs = side.result(), adapted.result(), _answers(parts)
     except GatedModelError:
         if not info.totals and not info.config and selection.layout != "pipeline":
             raise
@@ -162,8 +166,7 @@ def _read(client: Client, ref: ModelRef, info: Info | None) -> Checkpoint:
     except ModelNotFoundError as error:
         raise _refused(error) from error.__cause__
     found = replace(
-        _listed(ref, info, notes),
-        config=config,
+        listed,
         quantisation=quantisation,
         adapter=adapter,
         pipeline=pipeline,
@@ -171,6 +174,23 @@ def _read(client: Client, ref: ModelRef, info: Info | None) -> Checkpoint:
         processing={name: processor_settings(one) for name, one in _answers(prepared).items()},
     )
     return _filled(found, contents, selection)
+
+
+def _unopened(
+    client: Client, info: Info, listed: Checkpoint, agrees: Callable[[Checkpoint], bool]
+) -> Checkpoint | None:
+    """A checkpoint without the headers of its files, where its config and the totals tell the same; else None."""
+    selection = select_for(info.files, listed.ref)
+    if selection.layout not in ("single", "sharded") or selection.missing or not selection.weights or listed.ref.quant:
+        return None
+    if quantisation_file(listed.config, (file.name for file in info.files)) is not None:
+        return None
+    found = replace(listed, weight_files=selection.weights, agreed=True)
+    if not agrees(found):
+        return None
+    pinned = ModelRef(model_id=info.model_id, revision=info.commit or listed.ref.revision)
+    prepared = _processing(client, pinned, info.files)
+    return replace(found, processing={name: processor_settings(one) for name, one in _answers(prepared).items()})
 
 
 def _has_config(info: Info) -> bool:

@@ -1,4 +1,5 @@
-"""Hosts that were unreachable in this run, so that they are not tried again for each model."""
+"""What the models of a run share: hosts that were unreachable, so that they are not tried again for each model, the
+Hub's quotas, and what need not be read."""
 
 from __future__ import annotations
 
@@ -7,7 +8,10 @@ import time
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from hfmem.fetcher.budget import Quotas
+    from hfmem.fetcher.values import Checkpoint
 
 __all__ = ["Reach"]
 
@@ -20,10 +24,12 @@ class Reach:
 
     Attributes:
         budget: the Hub's quotas, for runs that keep them by planning; None for others.
+        agrees: whether a checkpoint is known as well without the headers of its files; None to read them of all.
     """
 
-    def __init__(self, budget: Quotas | None = None) -> None:
+    def __init__(self, budget: Quotas | None = None, agrees: Callable[[Checkpoint], bool] | None = None) -> None:
         self.budget = budget
+        self.agrees = agrees
         self._lock = threading.Lock()
         self._down: dict[str, tuple[float, str]] = {}
         self._failures: dict[str, set[str]] = {}

@@ -42,6 +42,7 @@ def to_record(checkpoint: Checkpoint) -> dict[str, Any]:
         "unread": checkpoint.unread,
         "totals": checkpoint.totals,
         "notes": list(checkpoint.notes),
+        **({"agreed": True} if checkpoint.agreed else {}),
     }
 
 
@@ -58,7 +59,6 @@ def from_record(record: dict[str, Any], ref: ModelRef) -> Checkpoint:
     if not all(isinstance(each, dict | None) for each in (config, quantisation, adapter)):
         raise TypeError("no configuration")
     pipeline, configs = _pipeline(record)
-    unread = _unread(record)
     _check_settings(metadata, record["processing"])
     files = tuple(FileInfo(name=str(name), size=size) for name, size in record["files"])
     chosen = set(record["weight_files"])
@@ -81,9 +81,10 @@ def from_record(record: dict[str, Any], ref: ModelRef) -> Checkpoint:
         faults=tuple(map(str, record["faults"])),
         doubts=tuple(map(str, record["doubts"])),
         missing=record["missing"],
-        unread=unread,
+        unread=_unread(record),
         totals=record["totals"],
         notes=tuple(record["notes"]),
+        agreed=record.get("agreed") is True,
     )
 
 

@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 __all__ = ["fetch", "fetch_listed", "prepare"]
 
 
+Agrees = Callable[[Checkpoint], bool]
+
 # Errors of the Hub after which a stored answer is used, with the beginning of the note. Other errors are raised.
 _REFUSALS: Final[tuple[tuple[type[HfmemError], str], ...]] = (
     (OfflineError, "Offline mode is on"),
@@ -59,15 +61,17 @@ _REFUSALS: Final[tuple[tuple[type[HfmemError], str], ...]] = (
 
 def fetch(ref: ModelRef, access: Access, reach: Reach | None = None) -> Checkpoint:
     """The checkpoint of a Hub id or a local path, with that of its base model if it is an adapter; `reach` is shared by
-    the models of a run.
+    the models of a run. The headers of files on the Hub are not read where its `agrees` says of the checkpoint without
+    them that it is known as well.
 
     Raises:
         HfmemError: the model was not found, or is unreadable.
     """
-    return with_base(_fetched(ref, access, reach), lambda base: _fetched(base, access, reach))
+    agrees = reach.agrees if reach is not None else None
+    return with_base(_fetched(ref, access, reach, agrees), lambda base: _fetched(base, access, reach))
 
 
-def _fetched(ref: ModelRef, access: Access, reach: Reach | None) -> Checkpoint:
+def _fetched(ref: ModelRef, access: Access, reach: Reach | None, agrees: Agrees | None = None) -> Checkpoint:
     if not access.mine:
         ref = replace(ref, hub=True)
     if not ref.hub and local.is_local(ref.model_id):
@@ -78,7 +82,7 @@ def _fetched(ref: ModelRef, access: Access, reach: Reach | None) -> Checkpoint:
         raise ModelNotFoundError(ref.model_id, local.why_not(ref.model_id), local=True)
     if reason := why_no_id(ref.model_id):
         raise ModelNotFoundError(ref.model_id, reason)
-    found = _found(ref, access, reach or Reach())
+    found = _found(ref, access, reach or Reach(), agrees)
     notes = tuple(map(Otherwise, _unused(ref, found)))
     return replace(found, notes=(*found.notes, *notes)) if notes else found
 
@@ -98,12 +102,12 @@ def _unused(ref: ModelRef, found: Checkpoint) -> Iterator[str]:
         yield f"The URL points to {ref.file}; the figures are those of {ref.model_id} as a whole."
 
 
-def _found(ref: ModelRef, access: Access, reach: Reach) -> Checkpoint:
+def _found(ref: ModelRef, access: Access, reach: Reach, agrees: Agrees | None) -> Checkpoint:
     """The checkpoint of a Hub id."""
     if access.offline or constants.is_offline_mode():
         return _elsewhere(ref, access, OfflineError(ref.model_id, "offline mode is on"))
     try:
-        return _from_hub(ref, access, reach)
+        return _from_hub(ref, access, reach, agrees)
     except RevisionNotFoundError:
         raise
     except HfmemError as error:
@@ -135,9 +139,9 @@ def _local(ref: ModelRef) -> Checkpoint:
     return replace(found, notes=(*found.notes, *notes)) if notes else found
 
 
-def _from_hub(ref: ModelRef, access: Access, reach: Reach) -> Checkpoint:
+def _from_hub(ref: ModelRef, access: Access, reach: Reach, agrees: Agrees | None) -> Checkpoint:
     """The checkpoint from the Hub, or from the cache if the Hub confirms that its commit is current."""
-    known = cache.load(ref) if _keeps(access) else None
+    known = _opened(cache.load(ref), agrees) if _keeps(access) else None
     if known is not None and known.commit == ref.revision:
         return known  # commits are immutable
     if fault := endpoint_fault():
@@ -157,16 +161,22 @@ def _from_hub(ref: ModelRef, access: Access, reach: Reach) -> Checkpoint:
     )
     info = hub.read_info(client, ref) if known is not None else None
     if info is not None and info.commit is not None:
-        kept = known if known is not None and known.commit == info.commit else cache.load(ref, info.commit)
+        current = known is not None and known.commit == info.commit
+        kept = known if current else _opened(cache.load(ref, info.commit), agrees)
         if kept is not None:
             cache.point(ref, info.commit)
             return kept
-    found = hub.read(client, ref, info)
+    found = hub.read(client, ref, info, agrees)
     if found.gated:
         return _gated(found, access, authenticated="authorization" in client.headers)
     if _keeps(access):
         cache.save(found)
     return found
+
+
+def _opened(kept: Checkpoint | None, agrees: Agrees | None) -> Checkpoint | None:
+    """A cached checkpoint; None if the headers of its files are asked for, and were not read."""
+    return None if kept is not None and kept.agreed and agrees is None else kept
 
 
 def fetch_listed(

@@ -134,6 +134,7 @@ class Checkpoint:
         without_hub: in place of the Hub, which was not asked or not reached: a few words on that; "" where it answered,
             or where a note says what it refused.
         notes: remarks for the reader, one sentence each.
+        agreed: whether no header was read, as config.json and the Hub's public totals by dtype tell the same.
         quantised_of: for a repository of GGUF files that were not read, the model that they were made of, whose facts
             these are; "" otherwise.
     """
@@ -163,6 +164,7 @@ class Checkpoint:
     gated: bool = False
     without_hub: str = ""
     notes: tuple[str, ...] = ()
+    agreed: bool = False
     quantised_of: str = ""
 
     def __repr__(self) -> str:

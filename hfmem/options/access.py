@@ -22,6 +22,7 @@ class Access:
         token: a Hub token; None uses the stored login or `HF_TOKEN`, as `huggingface_hub` does.
         offline: do not use the network (like `HF_HUB_OFFLINE`).
         use_cache: read and write the cache of earlier responses.
+        headers: whether the headers of weight files are read in any case.
         file: the weight file to count, of several in a repository or folder; None for those that would be loaded.
         mine: whether it is the owner of this machine who asks, so that paths, the stored login, caches and downloads
             may be used.
@@ -43,6 +44,13 @@ class Access:
     use_cache: Annotated[
         bool, Option(help="Do not read or write the cache of earlier results", panel=MODEL, names=("--no-cache",))
     ] = True
+    headers: Annotated[
+        bool,
+        Option(
+            help="Read the headers of weight files also where config.json and the Hub's public totals tell the same",
+            panel=MODEL,
+        ),
+    ] = False
     file: Annotated[
         str | None,
         Option(

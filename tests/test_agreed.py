@@ -1,0 +1,140 @@
+"""Models of which no header is read: config.json and the Hub's public totals tell what the headers would."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from hfmem import Options
+from hfmem.answers import report_on
+from hfmem.fetcher import catalog
+from hfmem.fetcher.identity import reference
+from hfmem.fetcher.tensors import rows_of, stored_bytes
+from hfmem.fetcher.values import Checkpoint, FileInfo
+from hfmem.mapper.agreed import agrees
+from hfmem.mapper.interpret import interpret
+from hfmem.report.result import to_result
+from hfmem.scenario.sums import sums_suffice
+from tests.command import run
+from tests.hub import Hub, from_fixture, sharded
+
+SMOL = "HuggingFaceTB/SmolLM2-135M-Instruct"
+ASKED = (
+    Options(),
+    Options(batch=4, seq=512, attention="eager"),
+    Options(runtime="transformers", seq=2048),
+)
+
+
+def pairs(place: int) -> Iterator[tuple[Checkpoint, Checkpoint]]:
+    """Some models of the catalog as a Hub would have them: with the headers of their files, and without."""
+    for name in [name for name in catalog.originals() if "/" in name][place::8]:
+        entry = catalog.find(reference(name, "main"))
+        if entry is None or entry.config is None or entry.pipeline is not None or not entry.tensors:
+            continue
+        totals: Counter[str] = Counter()
+        for row in rows_of(entry.tensors):
+            totals[row.tensor.dtype] += row.tensor.elements * row.count
+        file = FileInfo(name="model.safetensors", size=stored_bytes(entry.tensors) + 20_000)
+        whole = replace(entry, source="hub", totals=dict(totals), files=(file,), weight_files=(file,))
+        yield whole, replace(whole, tensors=(), agreed=True)
+
+
+def answer(checkpoint: Checkpoint, options: Options) -> Any:
+    result = to_result(report_on(interpret(checkpoint), options))
+    kept = ("total", "active", "stored")
+    parts = {key: result["parameters"][key] for key in kept}
+    return result["memory"], parts, result["total_is_lower_bound"], result["kv_cache_per_token"], result["serving"]
+
+
+@pytest.mark.parametrize("place", range(8))
+def test_the_answer_is_that_of_the_headers(place: int) -> None:
+    agreeing = [(whole, bare) for whole, bare in pairs(place) if agrees(bare)]
+    assert len(agreeing) > 5
+    for whole, bare in agreeing:
+        for options in ASKED:
+            assert answer(bare, options) == answer(whole, options), (whole.ref.model_id, options)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"totals": {"BF16": 134_515_007}},
+        {"totals": {"BF16": 134_515_008, "F32": 1}},
+        {"totals": {"F8_E4M3": 134_515_008}},
+        {"totals": None},
+        {"config": {"model_type": "nobody-knows"}},
+        {"quantisation": {"quant_method": "gptq", "bits": 4}},
+        {"weight_files": (FileInfo(name="model.safetensors", size=134_515_008),)},
+        {"weight_files": (FileInfo(name="model.safetensors", size=None),)},
+    ],
+)
+def test_headers_are_read_where_anything_differs(change: dict[str, Any]) -> None:
+    entry = catalog.find(reference(SMOL, "main"))
+    assert entry is not None
+    file = FileInfo(name="model.safetensors", size=2 * 134_515_008 + 30_000)
+    known = replace(entry, totals={"BF16": 134_515_008}, tensors=(), weight_files=(file,), agreed=True)
+    assert agrees(known)
+    assert not agrees(replace(known, **change))
+
+
+@pytest.mark.parametrize(
+    ("options", "suffice"),
+    [
+        *((options, True) for options in ASKED),
+        (Options(gpu=("H100",)), False),
+        (Options(dtype="nf4"), False),
+        (Options(train="full"), False),
+        (Options(tp=2), False),
+        (Options(runtime="vllm"), False),
+        (Options(runtime="sglang"), False),
+        (Options(runtime="llamacpp"), False),
+    ],
+)
+def test_what_single_tensors_are_needed_for(options: Options, suffice: bool) -> None:
+    assert sums_suffice(options) == suffice
+
+
+def answered(hub: Hub, *arguments: str, **env: str) -> Any:
+    hub.reset()
+    done = run(*arguments, "--format", "json", env={**os.environ, "HF_ENDPOINT": hub.url, **env})
+    assert done.returncode == 0, done.stderr
+    (result,) = json.loads(done.stdout)["results"]
+    return result
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+def test_no_header_is_read(shards: int, tmp_path: Any) -> None:
+    repo = from_fixture(SMOL.replace("/", "--"))
+    if shards > 1:
+        config = repo.file("config.json")
+        assert config is not None
+        rows = [(row.tensor.name, row.tensor.dtype, row.tensor.shape) for row in rows_of(_tensors(repo))]
+        repo = sharded(SMOL, config.head, rows, shards)
+    with Hub([repo]) as hub:
+        home = {"HF_HOME": str(tmp_path)}
+        quick = answered(hub, SMOL, **home)
+        asked = [path for path in hub.asked("hub") if "safetensors" in path]
+        assert asked in ([], [f"GET /{SMOL}/resolve/main/model.safetensors"])  # which is asked for before more is known
+        whole = answered(hub, SMOL, "--headers", **home)
+        assert any("safetensors" in path for path in hub.asked("hub"))
+        assert answered(hub, SMOL, **home)["parameters"]["certainty"] == "exact"  # what is kept of --headers
+    assert quick["parameters"]["certainty"] == "derived"
+    assert "public totals" in quick["parameters"]["source"]
+    assert whole["parameters"]["certainty"] == "exact"
+    assert quick["memory"] == whole["memory"]
+    assert quick["download"] == whole["download"]
+
+
+def _tensors(repo: Any) -> Any:
+    from hfmem.fetcher.formats import safetensors
+
+    file = repo.file("model.safetensors")
+    length = int.from_bytes(file.head[:8], "little")
+    return safetensors.contents_of(json.loads(file.head[8 : 8 + length]), file.name).tensors
