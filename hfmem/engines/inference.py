@@ -84,7 +84,10 @@ def _trained(model: Model, scenario: Scenario) -> Estimate:
     # the checkpoint's packed weights are replaced by what the engine holds, as training formulas know plain ones only
     found = estimate_training(as_held(model, row), scenario)
     if scenario.media_tokens:
-        found = replace(found, unknown=(*found.unknown, _TOWER))
+        from hfmem.estimator.activations.trained_towers import trained_tower  # for runs with images only
+
+        if isinstance(trained_tower(model.tower, scenario), Unknown):
+            found = replace(found, unknown=(*found.unknown, _TOWER))
     if model.network is not None:
         known = (reason for reason in found.unknown if reason[0] != _SAVED[0])
         found = replace(found, unknown=(*known, _SAVED))

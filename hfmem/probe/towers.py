@@ -15,7 +15,7 @@ import json
 import random
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
@@ -37,19 +37,37 @@ from hfmem.probe.activations.moments import highest
 from hfmem.probe.activations.tracer import Tracer
 from hfmem.probe.tower_inputs import Layout, layouts, merge_of
 
-__all__ = ["TARGET", "Run", "main", "run", "solve", "tried"]
+__all__ = [
+    "DEPTHS",
+    "FEWEST",
+    "HELD_BACK",
+    "REFUSALS",
+    "RUNS",
+    "TARGET",
+    "Run",
+    "alike",
+    "built",
+    "features",
+    "main",
+    "run",
+    "solve",
+    "tensor_of",
+    "tops_of",
+    "total_of",
+    "tried",
+]
 
 TARGET: Final = Path(__file__).parent.parent / "data" / "towers.jsonl"
 
-_RUNS: Final = 12
-_HELD_BACK: Final = 2
-_FEWEST: Final = 7
+RUNS: Final = 12
+HELD_BACK: Final = 2
+FEWEST: Final = 7
 _LAYOUTS: Final = 8
 _COMBINED: Final = 200
 _FIXED: Final = 64  # bytes for each patch: positions and weights of an interpolation
-_DEPTHS: Final = (MEASURED_DEPTH, MEASURED_DEPTH + 2)
+DEPTHS: Final = (MEASURED_DEPTH, MEASURED_DEPTH + 2)
 _TINY: Final = 4096  # bytes; a storage up to this size counts as constant: positions, lengths of sequences
-_REFUSALS: Final = (ValueError, RuntimeError, IndexError, AssertionError, TypeError, AttributeError)
+REFUSALS: Final = (ValueError, RuntimeError, IndexError, AssertionError, TypeError, AttributeError)
 """What a class raises for sizes, or a layout, that it does not take."""
 
 _HIDDEN: Final = ("hidden_size", "embed_dim", "d_model")
@@ -60,6 +78,8 @@ _DEPTH: Final = ("num_hidden_layers", "depth", "encoder_layers")
 _PROJECTED: Final = (*PROJECTOR, "projector_input_dim", "vision_output_dim")
 
 _Live = frozenset[int]
+Trace = Callable[[str, Any, str, Layout], tuple[Tracer, _Live]]
+"""Runs a class on inputs: its config, its attention, the inputs; what was allocated, and what was given."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,8 +123,8 @@ class Run:
         return max(self.bytes(live) for live in self.moments())
 
 
-def run(model_type: str, seed: int, attention: str, depth: int = _DEPTHS[0]) -> Run:
-    """A forward pass at random sizes."""
+def run(model_type: str, seed: int, attention: str, depth: int = DEPTHS[0], trace: Trace | None = None) -> Run:
+    """A forward pass at random sizes, or what `trace` runs instead."""
     rng = random.Random(f"{model_type} {seed}")  # noqa: S311 - sizes, no secrets
     name = tiny.GROUPS["image-text"][model_type]
     config = tiny.build(_small(model_type, name))
@@ -130,8 +150,8 @@ def run(model_type: str, seed: int, attention: str, depth: int = _DEPTHS[0]) -> 
         if layout is None:
             break
         try:
-            tracer, given = _traced(name, config, attention, layout)
-        except _REFUSALS as error:
+            tracer, given = (trace or _traced)(name, config, attention, layout)
+        except REFUSALS as error:
             refusal = error if number == 0 else refusal
             continue
         sizes |= {**layout.counts, "out": text.hidden_size}
@@ -148,25 +168,25 @@ def _parameters(name: str) -> list[str]:
     return [parameter for one in methods if one for parameter in inspect.signature(one).parameters]
 
 
-def _features(model: Any) -> Any:
+def features(model: Any) -> Any:
     """The method that runs tower and projector: of the class, or of its model."""
     return getattr(model, "get_image_features", None) or model.model.get_image_features
 
 
 def _traced(name: str, config: Any, attention: str, layout: Layout) -> tuple[Tracer, _Live]:
     torch.manual_seed(0)
-    model = _built(getattr(transformers, name), config, attention).eval()
+    model = built(getattr(transformers, name), config, attention).eval()
     gc.collect()
     tracer = Tracer()
     with torch.no_grad(), fused_attention(), tracer:
         given = tracer.give([*model.parameters(), *model.buffers(), *layout.inputs.values()])
         tracer.segment = ("before", 0)
-        kept = _features(model)(**layout.inputs)
+        kept = features(model)(**layout.inputs)
     del kept
     return tracer, given
 
 
-def _built(kind: Any, config: Any, attention: str) -> Any:
+def built(kind: Any, config: Any, attention: str) -> Any:
     """The model; a class without SDPA runs eagerly where it is not told otherwise."""
     supported = attention != "sdpa" or getattr(kind, "_supports_sdpa", False)
     how = attention if supported else "eager"
@@ -204,8 +224,6 @@ def _resize(vision: Any, rng: random.Random, depth: int) -> dict[str, int]:
         inner = int(hidden * vision.mlp_ratio)
         if hasattr(vision, "intermediate_size"):
             vision.intermediate_size = inner  # a class may read either
-    if shuffled := getattr(vision, "pixel_shuffle_ratio", None):
-        vision.intermediate_size = inner = int(hidden / shuffled**2)  # its adapter takes merged patches at this width
     return {"hidden": hidden, "intermediate": inner, "heads": heads, "key_dim": width}
 
 
@@ -230,9 +248,6 @@ def _resize_projector(config: Any, rng: random.Random) -> dict[str, int]:
             setattr(config, key, value)
     if hasattr(getattr(config, "perceiver_config", None), "hidden_size"):
         config.perceiver_config.hidden_size = text.hidden_size
-    if isinstance(layers := getattr(config, "vision_feature_layers", None), (list, tuple)):  # of a deeper tower
-        depth = vision.num_hidden_layers
-        config.vision_feature_layers = [min(max(layer, -depth), depth) for layer in layers]
     places = [(part, key) for key in _PROJECTED for part in (config, vision) if hasattr(part, key)]
     if not places:
         return {}
@@ -257,12 +272,12 @@ def solve(model_type: str, attention: str) -> dict[str, Any]:
         ValueError: there are no polynomials that hold.
     """
     runs = _runs(model_type, attention)
-    fit = runs[:-_HELD_BACK]
+    fit = runs[:-HELD_BACK]
     solver = Solver({name: tuple(one.sizes[name] for one in fit) for name in fit[0].sizes})
     tops = fit[0].moments()
     known: dict[int, Polynomial] = {}
-    totals = dict.fromkeys(_total(live, fit, solver, known) for live in tops)
-    tops_of_all = _tops(totals, runs)
+    totals = dict.fromkeys(total_of(live, fit, solver, known) for live in tops)
+    tops_of_all = tops_of(totals, runs)
     _no_fixed_widths(tops_of_all)
     row = {
         "type": model_type,
@@ -282,18 +297,18 @@ def solve(model_type: str, attention: str) -> dict[str, Any]:
 def _runs(model_type: str, attention: str) -> list[Run]:
     """Runs with the same operations: a dozen, or as many of twice as many sizes as the class takes."""
     found: list[Run] = []
-    for seed in range(2 * _RUNS):
+    for seed in range(2 * RUNS):
         one = tried(model_type, seed, attention)
         found += [one] if one is not None else []
-        if seed + 1 >= _RUNS and (not found or len(_alike(found)) >= _FEWEST):
+        if seed + 1 >= RUNS and (not found or len(alike(found)) >= FEWEST):
             break
-    runs = _alike(found)
-    if len(runs) < _FEWEST:
+    runs = alike(found)
+    if len(runs) < FEWEST:
         raise ValueError(f"{len(runs)} of {len(found)} runs are alike")
     return runs
 
 
-def _tops(totals: Mapping[Polynomial, None], runs: Sequence[Run]) -> list[Moment]:
+def tops_of(totals: Mapping[Polynomial, None], runs: Sequence[Run]) -> list[Moment]:
     """The moments that can be the peak at sizes of real models, and at small ones: those of the runs, combined anew."""
     found = [Moment(activations=total, gradients=Polynomial({})) for total in totals]
     rng = random.Random(0)  # noqa: S311 - sizes, no secrets
@@ -311,31 +326,31 @@ def _no_fixed_widths(tops: Sequence[Moment]) -> None:
                 raise ValueError(f"{count} bytes for each {'*'.join(names)}: a size of the config that was not varied")
 
 
-def tried(model_type: str, seed: int, attention: str, depth: int = _DEPTHS[0]) -> Run | None:
+def tried(model_type: str, seed: int, attention: str, depth: int = DEPTHS[0]) -> Run | None:
     """A forward pass at random sizes; None where the class does not take them together."""
     try:
         return run(model_type, seed, attention, depth)
-    except _REFUSALS:
+    except REFUSALS:
         return None
 
 
-def _alike(runs: Sequence[Run]) -> list[Run]:
+def alike(runs: Sequence[Run]) -> list[Run]:
     """The runs with the same operations."""
     ops = [tuple(allocation.op for allocation in one.tracer.allocations) for one in runs]
     common = max(ops, key=ops.count, default=())
     return [one for one, seen in zip(runs, ops, strict=True) if seen == common]
 
 
-def _total(live: _Live, fit: Sequence[Run], solver: Solver, known: dict[int, Polynomial]) -> Polynomial:
+def total_of(live: _Live, fit: Sequence[Run], solver: Solver, known: dict[int, Polynomial]) -> Polynomial:
     found = Polynomial({})
     for number in live:
         if number not in known:
-            known[number] = _tensor(number, fit, solver)
+            known[number] = tensor_of(number, fit, solver)
         found += known[number]
     return found
 
 
-def _tensor(number: int, fit: Sequence[Run], solver: Solver) -> Polynomial:
+def tensor_of(number: int, fit: Sequence[Run], solver: Solver) -> Polynomial:
     seen = [one.tracer.allocations[number] for one in fit]
     record = TensorRecord(
         nbytes=tuple(one.nbytes for one in seen), shapes=tuple(one.shape for one in seen), itemsize=seen[0].itemsize
@@ -350,8 +365,8 @@ def _tensor(number: int, fit: Sequence[Run], solver: Solver) -> Polynomial:
 
 def _growth(model_type: str, attention: str, solver: Solver, fit: Sequence[Run]) -> Polynomial:
     """Bytes of the peak for each further layer: the states of all layers, where a class keeps them."""
-    step = _DEPTHS[1] - _DEPTHS[0]
-    deeper = (run(model_type, one.seed, attention, _DEPTHS[1]).peak() for one in fit)
+    step = DEPTHS[1] - DEPTHS[0]
+    deeper = (run(model_type, one.seed, attention, DEPTHS[1]).peak() for one in fit)
     grown = [(deep - one.peak()) // step for deep, one in zip(deeper, fit, strict=True)]
     if not any(grown):
         return Polynomial({})

@@ -19,12 +19,13 @@ from hfmem.estimator.values import Scenario, Term, total_of
 from hfmem.mapper.values import Tower
 from hfmem.unknown import Unknown
 
-__all__ = ["MEASURED_DEPTH", "Encoding", "encoding", "highest_of", "with_encoding"]
+__all__ = ["MEASURED_DEPTH", "PIXEL", "Encoding", "encoding", "highest_of", "sizes_of", "with_encoding"]
 
 MEASURED_DEPTH: Final = 3
 """Layers of the towers that were measured; what each further one adds is a polynomial of its own."""
 
-_PIXEL: Final = 4  # bytes: processors hand pixels over in float32
+PIXEL: Final = 4
+"""Bytes of a value of a pixel: processors hand them over in float32."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,14 +67,20 @@ def highest_of(row: Mapping[str, Any], sizes: Mapping[str, int], layers: int) ->
     return highest, highest.at(sizes) + max(0, layers - MEASURED_DEPTH) * deeper, deeper
 
 
+def sizes_of(tower: Tower, scenario: Scenario, each: int, *, packed: bool) -> dict[str, int]:
+    """The sizes of a batch's images, of so many patches each: apart, or packed into one sequence."""
+    images = scenario.batch * scenario.pieces
+    tokens = {"b": 1, "s": images * each} if packed else {"b": images, "s": each}
+    return {**tower.sizes, **tokens, "tiles": max(0, images - scenario.batch * scenario.images)}
+
+
 def _evaluated(row: Mapping[str, Any], tower: Tower, scenario: Scenario, each: int, width: int) -> Encoding:
     images = scenario.batch * scenario.pieces
-    tokens = {"b": 1, "s": images * each} if row["packed"] else {"b": images, "s": each}
-    sizes = {**tower.sizes, **tokens, "tiles": max(0, images - scenario.batch * scenario.images)}
+    sizes = sizes_of(tower, scenario, each, packed=row["packed"])
     highest, nbytes, deeper = highest_of(row, sizes, tower.layers)
     wider = max(1, width // 2)  # measured in bfloat16
     peak = nbytes * wider
-    pixels = images * each * tower.sizes["pixels"] * _PIXEL
+    pixels = images * each * tower.sizes["pixels"] * PIXEL
     named = ", ".join(f"{name} {sizes[name]:,}" for name in sorted(highest.names, key=lambda n: (n not in "bs", n)))
     how = f"{highest.describe()} bytes with {named}; + {pixels:,} B of pixels"
     if wider > 1:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import accumulate
 from math import ceil
+from typing import TYPE_CHECKING
 
 from hfmem.estimator.activations.masks import with_masks
 from hfmem.estimator.activations.source import TrainingActivations
@@ -18,6 +19,9 @@ from hfmem.estimator.training.virtual import embedding_bytes
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Certainty
 from hfmem.unknown import Unknown
+
+if TYPE_CHECKING:
+    from hfmem.estimator.activations.trained_towers import TrainedTower
 
 __all__ = ["Activity", "activity"]
 
@@ -36,6 +40,7 @@ class Activity:
         certainty, how, source: as in `Term`, for all of these.
         logits_source: source of `logits`.
         normed: as in `TrainingActivations`.
+        tower: the vision tower of a run with images; None without one, or where it is not measured.
         scoring: bytes of head and loss in the forward pass, where the backward pass that `logits` is for is another
             moment, after autocast; None where both are one.
     """
@@ -54,6 +59,7 @@ class Activity:
     source: str
     logits_source: str
     normed: int = 0
+    tower: TrainedTower | None = None
     forward: tuple[int, ...] = ()
     scoring: int | None = None
 
@@ -83,6 +89,7 @@ def activity(gpu: Gpu) -> Activity | Unknown:
         layers=layers,
         logits=logits if stage.last else 0,
         normed=found.normed,
+        tower=_tower(gpu),
         forward=tuple(share.of(size) for size in found.forward[stage.start : stage.end]),
         scoring=scoring if stage.last else None,
         backward=backward,
@@ -97,6 +104,15 @@ def activity(gpu: Gpu) -> Activity | Unknown:
         source=found.source,
         logits_source=source,
     )
+
+
+def _tower(gpu: Gpu) -> TrainedTower | None:
+    if not gpu.scenario.media_tokens:
+        return None
+    from hfmem.estimator.activations.trained_towers import trained_tower  # for runs with images only
+
+    found = trained_tower(gpu.model.tower, gpu.scenario)
+    return None if isinstance(found, Unknown) else found
 
 
 def _merged_rows(gpu: Gpu) -> int:

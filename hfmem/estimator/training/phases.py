@@ -146,7 +146,7 @@ class _Moments:
     def _at_end(self) -> list[Term]:
         """The end of the backward pass, where the embedding's gradient is computed."""
         gpu, training, gradients = self.gpu, self.gpu.training, self.gradients
-        terms = [*self.stays.terms, *self._saved(0), *gradients.all_terms()]
+        terms = [*self.stays.terms, *self._saved(0), *self._tower(ending=True), *gradients.all_terms()]
         whole = embedding_bytes(gpu.model, training)
         if whole and gpu.stage.first:
             count = 3 if gradients.tied else 1
@@ -186,7 +186,20 @@ class _Moments:
             self._term("saved outside the layers", active.outside, active.how),
             self._term(f"{kept} {upto} layers", self.saved[upto], active.how),
             self._term("other micro-batches in flight", active.waiting, "1F1B: one per following stage"),
+            *self._tower(),
         ]
+
+    def _tower(self, *, ending: bool = False) -> list[Term]:
+        """What the vision tower saves, or needs above that while its own backward pass runs."""
+        tower = None if self.active is None else self.active.tower
+        if tower is None:
+            return []
+        name, nbytes, how = (
+            ("backward of the vision tower", tower.backward, "its peak above what is saved")
+            if ending
+            else ("saved by the vision tower", tower.saved, tower.how)
+        )
+        return [Term(name=name, group="activations", nbytes=nbytes, how=how, source=tower.source, certainty="measured")]
 
     def _term(self, name: str, nbytes: int, how: str, *, logits: bool = False) -> Term:
         active = self.active

@@ -1,0 +1,178 @@
+"""Writes `hfmem/data/towers_training.jsonl`: what vision towers save for their backward pass, and need while it runs.
+
+    python -m hfmem.probe.tower_training TYPE ...
+
+The real class's `get_image_features` (tower and projector) runs forward and backward at random sizes under the tracer,
+with all weights trained, and with and without gradient checkpointing. Gradients of parameters are left out: they are
+counted by their number.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import sys
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from fractions import Fraction
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+import transformers
+
+from hfmem.estimator.activations.coefficients import Moment
+from hfmem.estimator.activations.polynomials import Polynomial
+from hfmem.probe import towers
+from hfmem.probe.activations.algebra import Solver
+from hfmem.probe.activations.flash import fused_attention
+from hfmem.probe.activations.tracer import Tracer
+from hfmem.probe.tower_inputs import Layout
+
+__all__ = ["TARGET", "ends", "main", "measure", "solve"]
+
+TARGET: Final = Path(__file__).parent.parent / "data" / "towers_training.jsonl"
+
+_Live = frozenset[int]
+
+
+def _traced(checkpointed: bool, name: str, config: Any, attention: str, layout: Layout) -> tuple[Tracer, _Live]:
+    """Forward and backward; gradients of parameters count as given."""
+    torch.manual_seed(0)
+    model = towers.built(getattr(transformers, name), config, attention).train()
+    if checkpointed:
+        model.gradient_checkpointing_enable()
+    gc.collect()
+    tracer = Tracer()
+    with fused_attention(), tracer:
+        given = tracer.give([*model.parameters(), *model.buffers(), *layout.inputs.values()])
+        tracer.segment = ("forward", 0)
+        handed = towers.features(model)(**layout.inputs).pooler_output
+        outputs = [handed] if isinstance(handed, torch.Tensor) else list(handed)
+        del handed
+        gc.collect()
+        tracer.segment = ("backward", 0)
+        torch.autograd.backward(outputs, [torch.ones_like(one) for one in outputs])
+    numbers = (tracer.number(one.grad) for one in model.parameters() if one.grad is not None)
+    return tracer, given | frozenset(number for number in numbers if number is not None)
+
+
+def ends(run: towers.Run) -> tuple[_Live, list[_Live]]:
+    """What is alive where the backward pass begins, and at each local peak of it."""
+    live: set[int] = set()
+    saved: _Live | None = None
+    found: dict[_Live, None] = {}
+    rising = False
+    for allocated, number, segment in run.tracer.events:
+        backward = segment[0] == "backward"
+        if backward and saved is None:
+            saved = frozenset(live - run.given)
+        if backward and not allocated and rising:
+            found[frozenset(live - run.given)] = None
+        rising = allocated
+        (live.add if allocated else live.discard)(number)
+    return saved or frozenset(), list(found)
+
+
+def _runs(
+    model_type: str, attention: str, checkpointed: bool, depth: int, seeds: Sequence[int]
+) -> Iterator[towers.Run]:
+    for seed in seeds:
+        try:
+            yield towers.run(model_type, seed, attention, depth, partial(_traced, checkpointed))
+        except towers.REFUSALS:
+            continue
+
+
+def measure(
+    model_type: str, attention: str, checkpointed: bool, depth: int, seeds: Sequence[int]
+) -> list[dict[str, Any]]:
+    """Sizes, bytes saved, and bytes at the peak of the backward pass."""
+    found = []
+    for one in _runs(model_type, attention, checkpointed, depth, seeds):
+        saved, peaks = ends(one)
+        found.append(
+            {"sizes": dict(one.sizes), "saved": one.bytes(saved), "backward": max(map(one.bytes, peaks), default=0)}
+        )
+    return found
+
+
+def solve(model_type: str, attention: str, checkpointed: bool) -> dict[str, Any]:
+    """A row of the table.
+
+    Raises:
+        ValueError: there are no polynomials that hold.
+    """
+    less, more = towers.DEPTHS
+    runs: list[towers.Run] = []
+    for first in (0, towers.RUNS):  # twice as many where too few are alike
+        if len(runs) < towers.FEWEST:
+            seeds = range(first, first + towers.RUNS)
+            runs = towers.alike([*runs, *_runs(model_type, attention, checkpointed, less, seeds)])
+    deeper = towers.alike(list(_runs(model_type, attention, checkpointed, more, [one.seed for one in runs])))
+    if min(len(runs), len(deeper)) < towers.FEWEST:
+        raise ValueError(f"{len(runs)} and {len(deeper)} runs are alike")
+    if runs[0].handed > 1:  # what is saved for them is not kept here, as only the last states are taken
+        raise ValueError("states of layers within the tower are handed over too")
+    saved, peaks = _solved(runs)
+    layer = _scaled(_solved(deeper)[0] - saved, Fraction(1, more - less))
+    row = {
+        "type": model_type,
+        "attention": attention,
+        "checkpointed": checkpointed,
+        "packed": runs[0].packed,
+        "saved": str(saved),
+        "backward": [str(moment.activations) for moment in peaks],
+        "layer": str(layer),
+        "runs": len(runs) - towers.HELD_BACK,
+    }
+    for one in (*runs, *deeper):
+        further = (more - less) * layer.at(one.sizes) if one in deeper else 0
+        seen_saved, seen = ends(one)
+        said = max(moment.activations.at(one.sizes) for moment in peaks) + further
+        for told, real in ((saved.at(one.sizes) + further, one.bytes(seen_saved)), (said, max(map(one.bytes, seen)))):
+            if abs(told / real - 1) > 0.005:
+                raise ValueError(f"{told / real - 1:.2%} off")
+    return row
+
+
+def _solved(runs: Sequence[towers.Run]) -> tuple[Polynomial, list[Moment]]:
+    fit = runs[: -towers.HELD_BACK]
+    solver = Solver({name: tuple(one.sizes[name] for one in fit) for name in fit[0].sizes})
+    known: dict[int, Polynomial] = {}
+    saved, peaks = ends(fit[0])
+    totals = dict.fromkeys(towers.total_of(live, fit, solver, known) for live in peaks)
+    return towers.total_of(saved, fit, solver, known), towers.tops_of(totals, runs)
+
+
+def _scaled(found: Polynomial, factor: Fraction) -> Polynomial:
+    return Polynomial({names: count * factor for names, count in found.terms.items() if count})
+
+
+def main() -> int:
+    """Measure the types that are named; those that cannot be measured are told, and left out."""
+    warnings.simplefilter("ignore")
+    lines = TARGET.read_text(encoding="utf-8").splitlines()[1:] if TARGET.exists() else []
+    rows = {(row["type"], row["attention"], row["checkpointed"]): row for row in map(json.loads, lines)}
+    for model_type in sys.argv[1:]:
+        for checkpointed in (False, True):
+            try:
+                rows[model_type, "sdpa", checkpointed] = found = solve(model_type, "sdpa", checkpointed)
+                print(found, flush=True)
+            except Exception as error:  # a class may refuse any of this
+                print(f"{model_type} {checkpointed}: {type(error).__name__}: {str(error)[:160]}", file=sys.stderr)
+                break
+        _write(rows)
+    return 0
+
+
+def _write(rows: Mapping[tuple[str, str, bool], Mapping[str, Any]]) -> None:
+    head = {"source": f"transformers {transformers.__version__}, PyTorch {version('torch').partition('+')[0]}"}
+    lines = [json.dumps(row, separators=(",", ":")) for row in (head, *(rows[key] for key in sorted(rows)))]
+    TARGET.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

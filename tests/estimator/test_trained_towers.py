@@ -1,0 +1,84 @@
+"""What a trained vision tower saves is what real classes were seen to save, with the configs of published models."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+import pytest
+
+import hfmem
+from hfmem.estimator.activations.trained_towers import saved_and_peak
+from hfmem.mapper.media.towers import tower_of
+from tests.oracle import tower_training
+
+RECORDED: Final = json.loads(tower_training.RECORDED.read_text(encoding="utf-8"))
+ROWS: Final = tower_training.rows()
+GEMMA: Final = "google/gemma-3-4b-it"
+
+
+@pytest.mark.parametrize("name", RECORDED["saved"])
+def test_saved_within_three_percent(name: str) -> None:
+    """Checkpointed towers save little, so that tensors which live without autograd (the features, the states after the
+    last norm) count: they are part of the answer, and not of the record."""
+    model, _, checkpointed = name.partition(" ")
+    config = hfmem.inspect(model, offline=True).checkpoint.config or {}
+    tower, row = tower_of(config), ROWS[config["model_type"], checkpointed == "True"]
+    assert tower is not None
+    rows, columns = RECORDED["grid"]
+    patches = rows * columns if row["packed"] else tower.patches
+    saved, peak = saved_and_peak(row, {**tower.sizes, "b": 1, "s": patches}, tower.layers)
+    seen = RECORDED["saved"][name]
+    alive = 2 * patches * (tower.sizes["out"] + tower.sizes["hidden"]) if checkpointed == "True" else 0
+    assert 0.97 * seen <= saved <= 1.03 * seen + alive
+    assert peak > 0.9 * saved
+
+
+def test_every_row_is_of_a_measured_tower() -> None:
+    assert all(row["layer"] and row["backward"] and row["runs"] >= 5 for row in ROWS.values())
+    assert {name for name, _ in ROWS} == {name for name, checkpointed in ROWS if checkpointed}
+
+
+def trained(**options: Any) -> hfmem.Report:
+    return hfmem.estimate(GEMMA, offline=True, **{"seq": 1024, "images": 1, "train": "full", **options})
+
+
+def saved(report: hfmem.Report, phase: str) -> int:
+    terms = next(each.terms for each in report.estimate.phases if each.name == phase)
+    return sum(term.nbytes for term in terms if term.name == "saved by the vision tower")
+
+
+def test_an_image_of_gemma() -> None:
+    """Autograd was seen to save 3,977,008,640 bytes for one image of 896 x 896 pixels, 281,466,368 checkpointed; its
+    pixels are float32."""
+    pixels = 3 * 896 * 896 * 4
+    report = trained()
+    assert not report.estimate.is_lower_bound
+    assert saved(report, "logits") == pytest.approx(3_977_008_640 + pixels, rel=0.01)
+    recomputed = trained(gradient_checkpointing=True)
+    alive = 2 * (4096 * 1152 + 1024 * 2560)  # states after the last norm, and features: not autograd's
+    assert saved(recomputed, "logits") == pytest.approx(281_466_368 + pixels + alive, rel=0.03)
+    assert saved(trained(batch=2), "logits") == 2 * saved(report, "logits")
+
+
+def test_the_towers_backward_pass_is_the_last() -> None:
+    """It needs all gradients, what the tower saved, and the tensors of its backward pass."""
+    backward = next(
+        each for each in trained(batch=8, gradient_checkpointing=True).estimate.phases if each.name == "backward"
+    )
+    assert "backward of the vision tower" in [term.name for term in backward.terms]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"freeze": "vision"},
+        {"train": "lora", "lora_targets": "all-linear"},
+        {"attention": "eager"},
+        {"precision": "autocast-bf16"},
+        {"gpus": 2},
+        {"fsdp": True, "gpus": 2},
+    ],
+)
+def test_what_is_not_measured_is_unknown(options: dict[str, Any]) -> None:
+    assert trained(**options).estimate.is_lower_bound
