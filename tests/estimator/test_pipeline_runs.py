@@ -359,6 +359,18 @@ def test_videos_with_sound() -> None:
     assert (decoded.peak, decoded.copied) == pytest.approx((4_056_247_296, 5_611_640_832), rel=1e-5)
 
 
+def test_cosmos_at_its_defaults() -> None:
+    """121 frames of 704 × 1280: a real call of the denoiser under fake tensors (diffusers 0.42.1, PyTorch 2.13) takes
+    6,516,985,344 B."""
+    denoiser = part("transformer", "CosmosTransformer3DModel", {"in_channels": 16})
+    pipeline = Pipeline(
+        class_name="CosmosTextToWorldPipeline", components=(denoiser, part("vae", "AutoencoderKLCosmos"))
+    )
+    found = next(stage.found for stage in stages(pipeline, scenario()) if stage.name == "denoise")
+    assert found is not None
+    assert found.peak == 6_516_985_344
+
+
 def test_what_is_measured_for_one_is_unknown_for_several() -> None:
     """The VAE of HunyuanVideo 1.5 takes no batch (its mask has as many dimensions as the queries but one)."""
     one = {stage.name: stage.found for stage in stages(hunyuan15(640), scenario())}

@@ -240,7 +240,7 @@ DENOISERS: Final[dict[str, tuple[Recipe, ...]]] = {
         Recipe(inputs=inputs.video("caption_channels", encoder_attention_mask=inputs.mask), video=True),
     ),
     "CosmosTransformer3DModel": (
-        Recipe(inputs=inputs.cosmos, config={"in_channels": 17, "extra_pos_embed_type": None}, video=True),
+        Recipe(inputs=inputs.cosmos, video=True),
         Recipe(inputs=inputs.cosmos, config={"in_channels": 17}, video=True),
     ),
     "Kandinsky5Transformer3DModel": (Recipe(inputs=inputs.kandinsky5, video=True),),
