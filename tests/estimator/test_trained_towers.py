@@ -76,6 +76,7 @@ def test_the_towers_backward_pass_is_the_last() -> None:
         {"train": "lora", "lora_targets": "all-linear"},
         {"attention": "eager"},
         {"precision": "autocast-bf16"},
+        {"eval_batch_size": 4},
         {"gpus": 2},
         {"fsdp": True, "gpus": 2},
     ],

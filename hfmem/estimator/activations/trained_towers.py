@@ -1,7 +1,7 @@
 """What a vision tower that is trained saves for its backward pass, and needs while that runs.
 
 The decoder's forward and backward passes run while all of it is saved; the tower's backward pass is the step's last.
-Frozen towers, adapters in them, eager attention, autocast and several accelerators are not measured.
+Frozen towers, adapters in them, eager attention, autocast, evaluation and several accelerators are not measured.
 """
 
 from __future__ import annotations
@@ -71,13 +71,14 @@ def saved_and_peak(row: Mapping[str, Any], sizes: Mapping[str, int], layers: int
 def _as_measured(scenario: TrainingScenario) -> bool:
     """Whether all weights are trained in bfloat16 on one accelerator, by transformers' own layers with SDPA."""
     training = scenario.training
-    plain = training.method == "full" and not training.frozen and training.tuning is None and training.head == "lm"
+    plain = training.method == "full" and not training.frozen and training.tuning is None
+    simple = training.head == "lm" and training.evaluation is None
     alone = scenario.parallel.gpus == 1 and training.zero == 0 and not training.fsdp and training.offload == "none"
     precision = training.precision
     wide = precision.weights == precision.compute == "bfloat16" and not precision.autocast
     stack = training.stack.name == "transformers-5" and training.checkpointing in ("none", "full")
     images = scenario.pieces and not scenario.video_tokens and not scenario.audio_tokens
-    return bool(plain and alone and wide and stack and images and scenario.attention == "sdpa")
+    return bool(plain and simple and alone and wide and stack and images and scenario.attention == "sdpa")
 
 
 @cache
