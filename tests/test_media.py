@@ -40,7 +40,7 @@ def test_tokens_by_the_models_file(folder: Path) -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        (QWEN, "--images", "1", "--train", "full"),
+        ("Qwen/Qwen2-Audio-7B-Instruct", "--audio-seconds", "9", "--train", "full"),
         (QWEN, "--images", "1", "--runtime", "vllm", "--gpu", "8x H200"),
         (QWEN, "--video-frames", "4", "--gpu", "H200"),
         ("Qwen/Qwen2-Audio-7B-Instruct", "--audio-seconds", "9", "--gpu", "H200"),
@@ -52,6 +52,35 @@ def test_what_a_tower_needs_is_unknown_not_nothing(line: tuple[str, ...]) -> Non
     found = json.loads(done.stdout)["results"][0]
     assert found["total_is_lower_bound"]
     assert not any(fit["fits"] for fit in found["fit"] or ())
+
+
+def test_vllm_profiles_with_the_largest_images() -> None:
+    """So an image of a request is in its peak already."""
+    line = ("google/gemma-3-27b-it", "--offline", "--runtime", "vllm", "--gpu", "H200", "--format", "json")
+    plain, seen = (json.loads(run(*line, *more).stdout)["results"][0] for more in ((), ("--images", "1")))
+    assert not seen["total_is_lower_bound"]
+    assert seen["memory"]["activations"] == plain["memory"]["activations"]
+
+
+def test_more_than_vllm_allows_is_refused(folder: Path) -> None:
+    line = (str(folder), "--runtime", "vllm", "--gpu", "H200", "--images", "2", "--limit-mm-per-prompt", '{"image": 1}')
+    done = run(*line, "--format", "json")
+    refused = json.loads(done.stdout)["results"][0]["serving"]["refused"]
+    assert refused == "--limit-mm-per-prompt allows 1 of 'image' in a prompt, and 2 are asked for"
+
+
+@pytest.mark.parametrize("word", ["", "{}", "2", '{"picture": 1}', '{"image": -1}', '{"image": true}', "[" * 100000])
+def test_limits_that_are_none(word: str) -> None:
+    done = run(QWEN, "--offline", "--runtime", "vllm", "--limit-mm-per-prompt", word)
+    assert done.returncode == 2
+    assert "is not a JSON object of image, video and audio" in done.stderr
+
+
+def test_the_launch_line_has_the_limits() -> None:
+    line = (QWEN, "--offline", "--runtime", "vllm", "--gpu", "H100", "--limit-mm-per-prompt", '{"video":0}')
+    found = json.loads(run(*line, "--format", "json").stdout)["results"][0]
+    assert "--limit-mm-per-prompt '{\"video\": 0}'" in found["serving"]["command"]
+    assert found["scenario"]["limit_mm_per_prompt"] == {"video": 0}
 
 
 def test_they_are_within_seq(folder: Path) -> None:
@@ -134,3 +163,14 @@ def test_a_plain_run_loads_no_rules() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.stderr.strip().endswith("[]")
+
+
+def test_an_eager_tower_holds_scores_of_every_pair_of_patches() -> None:
+    """github.com/open-compass/VLMEvalKit/issues/1021: one allocation of 124.68 GiB, which is 16 heads x 64,680 patches
+    squared x 2 B, for an image of 196 x 330 patches of 14 pixels."""
+    scores = 16 * 64680**2 * 2
+    assert round(scores / 2**30, 2) == 124.68
+    line = (QWEN, "--offline", "--images", "1", "--image-size", "4620x2744", "--seq", "17000", "--attention", "eager")
+    found = json.loads(run(*line, "--format", "json").stdout)["results"][0]
+    assert found["scenario"]["image_tokens"] == 64680 // 4
+    assert found["memory"]["activations"] > 2 * scores

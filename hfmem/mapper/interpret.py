@@ -27,7 +27,7 @@ from hfmem.mapper.sizes import model_types
 from hfmem.mapper.structure import Structure
 from hfmem.mapper.tables import from_tensors, from_totals
 from hfmem.mapper.tensor_plans import planned
-from hfmem.mapper.values import Architecture, Certainty, Network, ParameterTable, Quantisation, Tower
+from hfmem.mapper.values import Architecture, Certainty, Largest, Network, ParameterTable, Quantisation, Tower
 from hfmem.mapper.weight_notes import broken_files, odd_heads, of_headers, unread_quantisation, unseen_quantisation
 
 if TYPE_CHECKING:
@@ -156,6 +156,13 @@ class Model:
         from hfmem.mapper.media.towers import tower_of  # for runs with images only
 
         return tower_of(self.checkpoint.config or {})
+
+    @cached_property
+    def largest(self) -> Largest | None:
+        """The largest images and videos that its processor lets in; None where that is not known."""
+        from hfmem.mapper.media.largest import largest_of  # for servers of models with towers only
+
+        return largest_of(self.checkpoint.config or {}, self.checkpoint.processing)
 
     @cached_property
     def structure(self) -> Structure:

@@ -25,6 +25,8 @@ __all__ = [
     "Experts",
     "Ffn",
     "Implementations",
+    "Largest",
+    "LargestInput",
     "Layer",
     "Network",
     "ParameterTable",
@@ -184,6 +186,33 @@ class Tower:
     layers: int
     sizes: Mapping[str, int] = field(hash=False)
     patches: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LargestInput:
+    """The largest input of a kind: the features that a decoder gets, the images that the tower runs for it, and the
+    patches of each (0 for those of the tower's own size)."""
+
+    features: int
+    pieces: int
+    patches: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Largest:
+    """The largest inputs that a model's processor lets in.
+
+    Attributes:
+        kinds: what a prompt may have beside text: image, video, audio.
+        image: the largest image; None where it cannot be counted.
+        source: where the settings are from.
+        default: whether they are the class's defaults, for want of a file.
+    """
+
+    kinds: tuple[str, ...]
+    image: LargestInput | None
+    source: str
+    default: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

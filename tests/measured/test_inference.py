@@ -74,3 +74,11 @@ def test_tokens_of_a_server_from_its_command_line() -> None:
 
 def test_the_kept_document_is_current() -> None:
     assert (FIXTURES / "inference.md").read_text(encoding="utf-8") == document()
+
+
+def test_activation_peak_of_models_with_towers() -> None:
+    """The language model's run beside pixels and features; gemma-3-27b's 32 images make 0.14 GiB of pixels."""
+    seeing = {"llmd-0076": 0.01, "llmd-0272": 0.1, "llmd-0466": 0.2, "log-0218": 0.01, "log-0337": 0.5}
+    found = {c.row["id"]: abs(c.difference) for c in of("activation_peak") if c.row["id"] in seeing}
+    assert set(found) == set(seeing)
+    assert all(found[name] <= most for name, most in seeing.items())

@@ -10,6 +10,7 @@ from hfmem.engines.kept import kept_weights
 from hfmem.engines.protocol import Found, Ranked, RankMemory, Suggestions
 from hfmem.engines.vllm.cache import cache_of, layout_of
 from hfmem.engines.vllm.drafts import draft_refusal, draft_terms
+from hfmem.engines.vllm.encoder import covers, media_refusal
 from hfmem.engines.vllm.formats import ANOTHER, formats_of, recipes_of
 from hfmem.engines.vllm.groups import Layout
 from hfmem.engines.vllm.kvformats import FORMATS as CACHE_FORMATS
@@ -97,7 +98,7 @@ class Vllm:
         found = peak_terms(model, settings_of(scenario), scenario, stage)
         if isinstance(found, Unknown):
             return Found(unknown=(("activations", found.reason),))
-        return Found(terms=tuple(found))
+        return Found(terms=tuple(found), encoded=covers(model, scenario, first=stage.first))
 
     def overhead(self, model: Model, scenario: Scenario) -> Found:
         return Found(terms=tuple(server_overheads(model, scenario)))
@@ -112,6 +113,7 @@ class Vllm:
         yield offload_refusal(scenario)
         yield draft_refusal(model, scenario)
         yield shared_refusal(model, scenario)
+        yield media_refusal(scenario)
         yield mix_refusal(scenario, settings_of(scenario))
         yield self.kept(model, scenario)[0].refused
 

@@ -45,6 +45,7 @@ class Extras:
         context_ranks: ranks that share each request's KV cache.
         side: the side of a disaggregated server; "" for none.
         mix: kinds of requests.
+        mm_limits: the most items of each kind (image, video, audio) in a prompt, where the user gave it.
         given: the options, as repeated in the launch line.
     """
 
@@ -59,6 +60,7 @@ class Extras:
     context_ranks: int = 1
     side: str = ""
     mix: tuple[Request, ...] = ()
+    mm_limits: tuple[tuple[str, int], ...] = ()
     given: tuple[str, ...] = ()
 
     @property
@@ -92,6 +94,8 @@ class Extras:
             found["decode_context_parallel_size"] = self.context_ranks
         if self.side:
             found["kv_role"] = self.side
+        if self.mm_limits:
+            found["limit_mm_per_prompt"] = dict(self.mm_limits)
         return found
 
 
@@ -113,6 +117,7 @@ def extras(options: VllmOptions) -> Extras:
         context_ranks=options.decode_context_parallel_size or 1,
         side=options.kv_role or "",
         mix=_mix(options.request_mix),
+        mm_limits=tuple(json.loads(options.limit_mm_per_prompt or "{}").items()),
         given=tuple(_given(options)),
     )
 
@@ -141,6 +146,8 @@ def _given(options: VllmOptions) -> Iterator[str]:
         yield f"--kv-offloading-size {options.kv_offloading_size:g}"
     if (options.decode_context_parallel_size or 1) > 1:
         yield f"--decode-context-parallel-size {options.decode_context_parallel_size}"
+    if options.limit_mm_per_prompt:
+        yield f"--limit-mm-per-prompt {shlex.quote(options.limit_mm_per_prompt)}"
     if options.kv_role:
         yield f'--kv-transfer-config \'{{"kv_connector":"NixlConnector","kv_role":"kv_{options.kv_role}"}}\''
 

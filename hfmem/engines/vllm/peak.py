@@ -14,10 +14,11 @@ from typing import Final
 
 from hfmem.dtypes import find_dtype
 from hfmem.engines.forward import layer_inner
+from hfmem.engines.vllm.encoder import allows_media, profile_of
 from hfmem.engines.vllm.settings import CHUNKED_BEYOND, Settings
 from hfmem.estimator.parallel import Parallel
 from hfmem.estimator.split.stages import Stage
-from hfmem.estimator.values import Scenario, Term
+from hfmem.estimator.values import Scenario, Term, total_of
 from hfmem.hardware.values import Accelerator
 from hfmem.mapper.caches import Latent
 from hfmem.mapper.interpret import Model
@@ -89,7 +90,7 @@ def peak_terms(model: Model, settings: Settings, scenario: Scenario, stage: Stag
     sampled = stage.last and architecture.head == "lm_head" and not _in_chunks(model, settings, scenario.seq)
     sampler = _sampler(run) if sampled else []
     larger = max(forward, sampler, key=lambda terms: sum(term.nbytes for term in terms))
-    return [*larger, *_lasting(run)]
+    return _beside_encoder(run, [*larger, *_lasting(run)], scenario)
 
 
 def _in_chunks(model: Model, settings: Settings, length: int) -> bool:
@@ -190,8 +191,7 @@ def _drawing(run: _Run) -> tuple[int, str]:
 
 def _lasting(run: _Run) -> list[Term]:
     """Tensors that stay allocated through both the forward pass and the sampler."""
-    workspace = _WORKSPACE.get(run.gpu.generation if run.gpu else "", _SMALL_WORKSPACE)
-    terms = [_term("cuBLAS workspace", workspace, f"{workspace:,} B per handle and stream")]
+    terms = [_workspace(run)]
     layers = dict.fromkeys(run.model.architecture.layers or ())
     scratch = max((_scratch(layer, run) for layer in layers), default=0)
     if scratch and run.settings.rules.keeps_workspaces:
@@ -200,10 +200,24 @@ def _lasting(run: _Run) -> list[Term]:
         nbytes = 2 * run.tokens * run.hidden * run.width
         how = f"2 × {run.tokens} tokens × {run.hidden} × {run.width} B received from the previous stage"
         terms.append(_term("intermediate tensors", nbytes, how))
-    components = {group.component for group in run.model.parameters.groups} if run.model.parameters else set()
-    if run.stage.first and components & {"vision", "audio"}:
-        nbytes = run.tokens * run.hidden * run.width
-        terms.append(
-            _term("encoder outputs", nbytes, f"{run.tokens} tokens × {run.hidden} × {run.width} B of the encoder cache")
-        )
     return terms
+
+
+def _beside_encoder(run: _Run, language: list[Term], scenario: Scenario) -> list[Term]:
+    """The language model's run beside what the encoder left, or the encoder's run, if its peak is higher."""
+    components = {group.component for group in run.model.parameters.groups} if run.model.parameters else set()
+    if not run.stage.first or not components & {"vision", "audio"} or not allows_media(run.model, run.settings):
+        return language
+    found = profile_of(run.model, run.settings, scenario)
+    if found is None:
+        nbytes = run.tokens * run.hidden * run.width
+        how = f"{run.tokens} tokens × {run.hidden} × {run.width} B of the encoder cache"
+        return [*language, _term("encoder outputs", nbytes, how)]
+    beside = [*language, found.kept]
+    alone = [found.peak, _workspace(run)]
+    return max(beside, alone, key=total_of)
+
+
+def _workspace(run: _Run) -> Term:
+    workspace = _WORKSPACE.get(run.gpu.generation if run.gpu else "", _SMALL_WORKSPACE)
+    return _term("cuBLAS workspace", workspace, f"{workspace:,} B per handle and stream")

@@ -1,5 +1,6 @@
 """The options of `vllm serve` for what it does besides: adapters, drafts, offloading, and how requests are made up."""
 
+import json
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Literal
@@ -33,6 +34,22 @@ def _share(word: str) -> str:
     if not plus or min(sizes) < 0 or sum(sizes) == 0 or not 0 < weight < _MOST:
         raise ValueError(f"'{word:.40}' is not PROMPT+ANSWER@SHARE, such as 1000+200 or 8k+1k@0.25")
     return f"{sizes[0]}+{sizes[1]}@{weight:g}"
+
+
+def _limits(word: str) -> str:
+    """Items of each kind in a prompt, in one spelling.
+
+    Raises:
+        ValueError: it is no JSON object of such numbers.
+    """
+    try:
+        read = json.loads(word)
+    except (ValueError, RecursionError):
+        read = None
+    kinds = isinstance(read, dict) and read and set(read) <= {"image", "video", "audio"}
+    if not kinds or not all(type(count) is int and 0 <= count < _MOST for count in read.values()):
+        raise ValueError(f"'{word:.40}' is not a JSON object of image, video and audio, such as '{{\"image\": 2}}'")
+    return json.dumps(read)
 
 
 @dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
@@ -94,3 +111,12 @@ class ServingOptions(DraftOptions, LoraOptions):
             needs=(Need(sentence="needs --gpu NAME", met=lambda asked: asked.gpu),),
         ),
     ] = ()
+    limit_mm_per_prompt: Annotated[
+        str | None,
+        _option(
+            help="Most images, videos and sounds in a prompt, as JSON; with 0 of each, the profile run has no encoder",
+            metavar="JSON",
+            shown="999 of each, or 1 up to 0.9.1",
+            parse=_limits,
+        ),
+    ] = None

@@ -19,6 +19,7 @@ from hfmem.units import MIB
 from hfmem.unknown import Unknown
 
 model = cache(lambda name: inspect(name, offline=True))
+QWEN_VL = "Qwen/Qwen2.5-VL-7B-Instruct"
 LLAMA, MIXTRAL, GEMMA = "meta-llama/Llama-3.1-8B-Instruct", "mistralai/Mixtral-8x7B-v0.1", "google/gemma-3-27b-it"
 DENSE = Dense(intermediate=1, gated=True)
 ONE = Kept(mode="none", pages=1)
@@ -121,11 +122,33 @@ def test_the_workspace_of_cublas(card: str, nbytes: int) -> None:
     assert terms(LLAMA, gpu=(card,))["cuBLAS workspace"] == nbytes
 
 
-def test_a_step_of_the_encoders_outputs() -> None:
-    """v1/worker/gpu_model_runner.py::profile_run: the encoder cache of a step's tokens, in 2 B. gemma-3-27b has 5,376
-    units."""
-    assert terms(GEMMA, max_num_batched_tokens=4096)["encoder outputs"] == 4096 * 5376 * 2
+def test_what_the_encoder_leaves_stays_while_the_language_model_runs() -> None:
+    """v1/worker/gpu_model_runner.py::profile_run: features and pixels of as many images as a step holds, in 2 B.
+    gemma-3-27b has 5,376 units, and images of 896 x 896 pixels that become 256 tokens."""
+    kept = 4096 * 5376 * 2 + 16 * 3 * 896 * 896 * 2
+    assert terms(GEMMA, max_num_batched_tokens=4096)["encoder outputs"] == kept
     assert "encoder outputs" not in terms(LLAMA)
+
+
+def test_a_budget_below_an_image_holds_one() -> None:
+    """compute_mm_encoder_budget: at least the tokens of the largest item."""
+    found = terms(GEMMA, max_num_batched_tokens=128, max_num_seqs=128)
+    assert found["encoder outputs"] == 256 * 5376 * 2 + 3 * 896 * 896 * 2
+
+
+def test_limits_of_zero_leave_the_encoder_out() -> None:
+    """MultiModalBudget: no kind, no budget."""
+    assert "encoder outputs" not in terms(GEMMA, limit_mm_per_prompt='{"image": 0}')
+    assert "encoder outputs" not in terms(QWEN_VL, limit_mm_per_prompt='{"image": 0, "video": 0}')
+    assert "encoder outputs" in terms(QWEN_VL, limit_mm_per_prompt='{"image": 0}')
+
+
+def test_the_encoder_can_be_the_peak() -> None:
+    """Sixteen images of 4,096 patches of SigLIP, 1,152 and 4,304 wide, above a small language model: each patch has its
+    residual, its input and the two sides of the feed-forward, in 2 B."""
+    found = terms("google/gemma-3-4b-it", max_num_batched_tokens=4096, max_num_seqs=16)
+    least = 16 * 4096 * (2 * 1152 + 2 * 1152 + 2 * 2 * 4304) * 2 // 2
+    assert least < found["encoder's profile"] < 2 * least
 
 
 @pytest.mark.parametrize(
