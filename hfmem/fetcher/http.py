@@ -49,7 +49,7 @@ from hfmem.errors import (
 from hfmem.fetcher.attempt import Attempt, NoConnectionError, StalledError, within
 from hfmem.fetcher.reach import Reach
 
-__all__ = ["Answer", "Client", "FileMissingError", "client_for"]
+__all__ = ["Answer", "Client", "FileMissingError", "client_for", "stored_token"]
 
 TRIES: Final = 3
 CONNECT: Final = 5.0  # seconds to establish a connection
@@ -335,7 +335,7 @@ def client_for(
     `build_hf_headers` is not used: it first requests a list of telemetry labels from the Hub, which costs a round trip.
     """
     try:
-        found = (token or (_stored_token() if login else None) or "").strip()
+        found = (token or (stored_token() if login else None) or "").strip()
     except (OSError, ValueError) as error:
         reason = f"the stored login, {constants.HF_TOKEN_PATH}, cannot be read: {type(error).__name__}"
         raise ConnectionSettingsError(model, reason) from error
@@ -347,7 +347,7 @@ def client_for(
     return Client(model=model, headers=headers, patient=patient, reach=reach or Reach())
 
 
-def _stored_token() -> str | None:
+def stored_token() -> str | None:
     """The user's token, as found by `huggingface_hub.get_token`, which is imported only if there may be a token, as the
     import takes as long as a request."""
     named = any(os.environ.get(name) for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_OIDC_RESOURCE"))

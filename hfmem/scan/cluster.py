@@ -13,7 +13,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, redirect_stdout
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -22,7 +22,7 @@ from huggingface_hub import constants
 
 from hfmem.fetcher.budget import Budget, Quotas
 from hfmem.fetcher.concurrent import unforeseen
-from hfmem.fetcher.values import ModelRef
+from hfmem.fetcher.values import Access, ModelRef
 from hfmem.refusals.lists import ClusterError
 from hfmem.scan.reading import Part, Read, Task, read_here, read_of
 
@@ -141,6 +141,7 @@ class Cluster:
     _aside: ExitStack = field(default_factory=ExitStack, init=False)
 
     def __post_init__(self) -> None:
+        self.task = replace(self.task, access=_carried(self.task.access))
         self._aside.enter_context(redirect_stdout(sys.stderr))  # Ray tells of workers that die on the stream for data
         self._ray = ray = _begun()
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -190,6 +191,16 @@ class Cluster:
         """Leave the cluster: what is under way ends, and a cluster of its own too."""
         self._ray.shutdown()
         self._aside.close()
+
+
+def _carried(access: Access) -> Access:
+    """The access with what this machine alone knows: the login, and whether there is a network."""
+    offline = access.offline or constants.is_offline_mode()
+    if offline or access.token or not access.mine:
+        return replace(access, offline=offline)
+    from hfmem.fetcher.http import stored_token  # the client, which runs without a network do not load
+
+    return replace(access, token=stored_token())
 
 
 def _begun() -> Any:

@@ -12,13 +12,14 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.command import run
-from tests.fetcher.test_hub import CONFIG, ROWS
+from tests.fetcher.test_hub import CONFIG, ROWS, SECRET
 from tests.hub import Hub, single
 from tests.scan.test_out import infos, listed, put, quotas
 
@@ -36,7 +37,13 @@ def cluster(hub_env: dict[str, str]) -> Iterator[dict[str, str]]:
         one.bind(("127.0.0.1", 0))
         port = one.getsockname()[1]
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    env = {**hub_env, **token, "RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    env = {
+        **hub_env,
+        **token,
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "1",
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+    }
     with tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as folder:
         line = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--num-cpus", "2"]
         line += ["--port", str(port), "--include-dashboard", "false", "--temp-dir", folder]
@@ -154,6 +161,20 @@ def test_a_cluster_that_is_not_there(hub: Hub, tmp_path: Path, hub_env: dict[str
         _, told = process.communicate(timeout=_LONGEST)
     assert process.returncode == 2
     assert "no cluster at RAY_ADDRESS=127.0.0.1:9" in told
+
+
+def test_the_login_of_the_one_who_runs_it_counts(hub: Hub, tmp_path: Path, cluster: dict[str, str]) -> None:
+    """The workers have none."""
+    hub.put(replace(single("org/mine", CONFIG, ROWS), private=True))
+    hub.site.tokens = {SECRET: {"org/mine"}}
+    names, out = listed(tmp_path, ["org/mine"]), tmp_path / "out.parquet"
+    home = tmp_path / "login"
+    home.mkdir()
+    (home / "token").write_text(SECRET)
+    with started(names, out, {**cluster, "HF_HOME": str(home)}) as process:
+        _, told = process.communicate(timeout=_LONGEST)
+    assert process.returncode == 0, told
+    assert [row["error"] for row in rows(out)] == [None]
 
 
 _DATA = """
