@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache as memoised
 from threading import BoundedSemaphore
 from typing import Any, Final
@@ -52,10 +52,10 @@ from hfmem.fetcher.identity import is_model_id
 from hfmem.fetcher.pipelines import PIPELINE, config_files
 from hfmem.fetcher.selection import INDEX, SINGLE, Selection, first_readable, select_for
 from hfmem.fetcher.tensors import each_once
-from hfmem.fetcher.values import Checkpoint, FileInfo, ModelRef
+from hfmem.fetcher.values import Checkpoint, FileInfo, Info, ModelRef
 from hfmem.units import MIB
 
-__all__ = ["Info", "connect", "info_of", "read", "read_info"]
+__all__ = ["connect", "info_of", "read", "read_info"]
 
 _LONGEST_LISTING: Final = 64 * MIB  # a listing of 100,000 files takes about 30 MiB
 _LONGEST_HEADERS: Final = 64 * MIB  # all headers of DeepSeek-V3 (90,000 tensors) take about 10 MiB
@@ -71,27 +71,6 @@ _LONGEST_WHOLE: Final = 64 * 2**20  # bytes read of a file if the server ignores
 
 _Read = tuple[FileContents, str | None]  # contents of a file, and its commit
 _Contents = dict[str, FileContents]  # contents by file name
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Info:
-    """The Hub's public information about a repository.
-
-    Attributes:
-        model_id: the canonical id (differs from the requested one after a rename).
-        commit: the commit of the revision.
-        files: the file listing.
-        totals: elements by safetensors dtype as counted by the Hub; None if it has none.
-        config: the part of config.json in the Hub's answer (`model_type`, `architectures`).
-        card_base: `base_model` of the model card; "" for none.
-    """
-
-    model_id: str
-    commit: str | None
-    files: tuple[FileInfo, ...]
-    totals: Mapping[str, int] | None
-    config: Mapping[str, Any] | None
-    card_base: str = ""
 
 
 def connect() -> None:

@@ -26,11 +26,10 @@ from hfmem.fetcher.identity import is_model_id
 from hfmem.fetcher.reach import Reach
 from hfmem.fetcher.selection import select_for
 from hfmem.fetcher.sources import fetch, fetch_listed
-from hfmem.fetcher.values import Access, Checkpoint, FileInfo, ModelRef
+from hfmem.fetcher.values import Access, Checkpoint, FileInfo, Info, ModelRef
 
 if TYPE_CHECKING:
     from hfmem.fetcher.http import Client
-    from hfmem.fetcher.hub import Info
 
 __all__ = ["RELATIONS", "Form", "Related", "read_forms", "related"]
 

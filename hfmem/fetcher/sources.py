@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from huggingface_hub import constants
 
@@ -34,11 +34,8 @@ from hfmem.fetcher.quantisations import quant_of
 from hfmem.fetcher.reach import Reach
 from hfmem.fetcher.selection import select_for
 from hfmem.fetcher.tensors import rows_of
-from hfmem.fetcher.values import Access, Checkpoint, ModelRef, TensorInfo
+from hfmem.fetcher.values import Access, Checkpoint, Info, ModelRef, TensorInfo
 from hfmem.options.otherwise import Detail, Otherwise
-
-if TYPE_CHECKING:
-    from hfmem.fetcher.hub import Info
 
 __all__ = ["fetch", "fetch_listed", "prepare"]
 

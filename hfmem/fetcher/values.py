@@ -10,7 +10,7 @@ from huggingface_hub.constants import DEFAULT_REVISION
 
 from hfmem.options.access import Access
 
-__all__ = ["Access", "Checkpoint", "FileInfo", "ModelRef", "Names", "Source", "TensorInfo", "Visitor"]
+__all__ = ["Access", "Checkpoint", "FileInfo", "Info", "ModelRef", "Names", "Source", "TensorInfo", "Visitor"]
 
 Source = Literal["hub", "cache", "local", "catalog"]
 Names = Literal["recorded", "derived", "class"]
@@ -173,3 +173,24 @@ class Checkpoint:
             f"<Checkpoint {self.ref.model_id!r} from {self.source}{commit}: {len(self.tensors):,} tensors in "
             f"{len(self.weight_files):,} weight files>"
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Info:
+    """The Hub's public information about a repository.
+
+    Attributes:
+        model_id: the canonical id (differs from the requested one after a rename).
+        commit: the commit of the revision.
+        files: the file listing.
+        totals: elements by safetensors dtype as counted by the Hub; None if it has none.
+        config: the part of config.json in the Hub's answer (`model_type`, `architectures`).
+        card_base: `base_model` of the model card; "" for none.
+    """
+
+    model_id: str
+    commit: str | None
+    files: tuple[FileInfo, ...]
+    totals: Mapping[str, int] | None
+    config: Mapping[str, Any] | None
+    card_base: str = ""

@@ -116,7 +116,7 @@ class Repo:
     def tags(self) -> tuple[str, ...]:
         """What the Hub filters by: the base models that the card names, and what the repository is to them
         (huggingface.co/docs/hub/model-cards, "Specifying a base model")."""
-        named = (self.card or {}).get("base_model", ())
+        named = (self.card or {}).get("base_model") or ()
         bases = [named] if isinstance(named, str) else list(named)
         relation = (self.card or {}).get("base_model_relation") or self._relation(len(bases))
         return tuple(tag for base in bases for tag in (f"base_model:{base}", f"base_model:{relation}:{base}"))

@@ -12,7 +12,24 @@ from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Certainty
 from hfmem.unknown import Unknown
 
-__all__ = ["ActivationSource", "Linear", "TrainingActivations"]
+__all__ = ["ActivationSource", "Linear", "TrainedTower", "TrainingActivations"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainedTower:
+    """A tower in a training step.
+
+    Attributes:
+        saved: bytes from its forward pass to its backward pass, pixels included.
+        backward: bytes of its backward pass above `saved`, without gradients of parameters.
+        how: the arithmetic of `saved`.
+        source: where the polynomials are from.
+    """
+
+    saved: int
+    backward: int
+    how: str
+    source: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

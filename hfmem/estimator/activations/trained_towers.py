@@ -8,35 +8,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import Any
 
 from hfmem.estimator.activations.polynomials import Polynomial
+from hfmem.estimator.activations.source import TrainedTower
 from hfmem.estimator.activations.towers import MEASURED_DEPTH, PIXEL, sizes_of
 from hfmem.estimator.recipe.values import TrainingScenario
 from hfmem.mapper.values import Tower
 from hfmem.unknown import Unknown
 
-__all__ = ["TrainedTower", "saved_and_peak", "trained_tower"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainedTower:
-    """A tower in a training step.
-
-    Attributes:
-        saved: bytes from its forward pass to its backward pass, pixels included.
-        backward: bytes of its backward pass above `saved`, without gradients of parameters.
-        how: the arithmetic of `saved`.
-        source: where the polynomials are from.
-    """
-
-    saved: int
-    backward: int
-    how: str
-    source: str
+__all__ = ["saved_and_peak", "trained_tower"]
 
 
 def trained_tower(tower: Tower | None, scenario: TrainingScenario) -> TrainedTower | Unknown:

@@ -6,10 +6,9 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import accumulate
 from math import ceil
-from typing import TYPE_CHECKING
 
 from hfmem.estimator.activations.masks import with_masks
-from hfmem.estimator.activations.source import TrainingActivations
+from hfmem.estimator.activations.source import TrainedTower, TrainingActivations
 from hfmem.estimator.activations.sources import source_of, step_activations
 from hfmem.estimator.activations.tiles import SOURCE as HEAD_SOURCE
 from hfmem.estimator.recipe.values import Training, TrainingScenario
@@ -19,9 +18,6 @@ from hfmem.estimator.training.virtual import embedding_bytes
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Certainty
 from hfmem.unknown import Unknown
-
-if TYPE_CHECKING:
-    from hfmem.estimator.activations.trained_towers import TrainedTower
 
 __all__ = ["Activity", "activity"]
 
