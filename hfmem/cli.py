@@ -398,6 +398,9 @@ def _check(options: Options, around: _Around, refs: Sequence[ModelRef]) -> None:
     """Reject wrong usage before anything is fetched, and report options without effect."""
     from hfmem.scenario.check import check
 
+    asked = SimpleNamespace(**vars(options), **vars(around), several=len(refs) > 1)
+    # First, as what cannot go together stays wrong once what is missing here is installed
+    _refuse(rules.refusals(declared(_Around), asked, owners()))
     try:
         check(options)
     except InvalidScenarioError as error:
@@ -407,8 +410,6 @@ def _check(options: Options, around: _Around, refs: Sequence[ModelRef]) -> None:
 
         if around.sort not in SORT_KEYS:
             _wrong(UnknownWordError("--sort", around.sort, SORT_KEYS))
-    asked = SimpleNamespace(**vars(options), **vars(around), several=len(refs) > 1)
-    _refuse(rules.refusals(declared(_Around), asked, owners()))
     for sentence in rules.idle(declared(_Around), asked):
         _tell(f"{sentence}.")
 
