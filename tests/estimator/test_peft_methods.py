@@ -67,8 +67,9 @@ def _error(row: dict[str, Any]) -> float:
     wide = "autocast" in row
     asked = Options(
         train="lora",
-        peft=row["method"],
-        lora_rank=RANK if row["method"] == "lora" else None,
+        peft="lora" if row["method"] == "dora" else row["method"],
+        lora_rank=RANK if row["method"] in ("dora", "lora") else None,
+        dora=row["method"] == "dora",
         lora_targets=(row["targets"],) if row["targets"] else (),
         batch=row["batch"],
         seq=row["seq"],
@@ -106,6 +107,16 @@ def test_steps_with_float32_adapters_peak_as_pytorch_allocates_them() -> None:
     assert {method for _, method, _, _ in errors} == {"adalora", "ia3", "loha", "lokr", "lora", "oft", "vera"}
     assert {key: error for key, error in errors.items() if not -0.025 <= error <= 0.045} == {}
     assert statistics.median(map(abs, errors.values())) <= 0.015
+
+
+def test_dora_with_float32_adapters_peaks_as_pytorch_allocates_it() -> None:
+    """Too high where a layer has a norm after its last module (OLMo 2), and where its activation saves its result
+    (OPT): recomputation begins elsewhere there."""
+    rows = STEPS["dora"]
+    errors = {(row["model"], row["seq"], row["checkpointing"], row["autocast"]): _error(row) for row in rows}
+    assert len(errors) >= 80
+    assert {key: error for key, error in errors.items() if not -0.016 <= error <= 0.065} == {}
+    assert statistics.median(map(abs, errors.values())) <= 0.008
 
 
 def test_virtual_tokens_make_rows_longer() -> None:

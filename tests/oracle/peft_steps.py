@@ -1,14 +1,16 @@
 """Peaks of training steps with PEFT's other methods, as PyTorch allocates them: `fixtures/oracle/peft_steps.json`.
 
-    python -m tests.oracle.peft_steps    # with PEFT and transformers installed
+    python -m tests.oracle.peft_steps [rows|float32|dora]    # with PEFT and transformers installed; all or some
 
 Under fake tensors, as `tests.oracle.steps` measures LoRA: `rows` with adapters in the model's dtype, `float32` with
-those that PEFT casts to float32 (`autocast_adapter_dtype`, its default), without and with autocast.
+those that PEFT casts to float32 (`autocast_adapter_dtype`, its default), without and with autocast; `dora` likewise,
+of more models.
 """
 
 from __future__ import annotations
 
 import json
+import sys
 import warnings
 from collections.abc import Iterator
 from importlib.metadata import version
@@ -19,11 +21,22 @@ from typing import Any, Final
 from tests.oracle.peft_methods import METHODS
 from tests.oracle.step_cases import Case, config_of
 
-__all__ = ["FIXTURE", "RANK", "cases", "config", "float32_cases", "main", "measured"]
+__all__ = ["FIXTURE", "RANK", "cases", "config", "dora_cases", "float32_cases", "main", "measured"]
 
 FIXTURE: Final = Path(__file__).parents[2] / "fixtures" / "oracle" / "peft_steps.json"
 MODELS: Final = ("meta-llama/Meta-Llama-3-8B", "Qwen/Qwen3-0.6B")
 SHAPES: Final = ((1, 512), (2, 1024))
+DORA_MODELS: Final = (
+    *MODELS,
+    "meta-llama/Llama-2-7b-hf",
+    "mistralai/Mistral-7B-v0.1",
+    "microsoft/phi-2",
+    "bigcode/starcoder2-7b",
+    "facebook/opt-6.7b",
+    "allenai/OLMo-2-1124-7B",
+    "EleutherAI/gpt-j-6b",
+    "CohereForAI/aya-23-8B",
+)
 RANK: Final = 16
 """LoRA's."""
 
@@ -61,6 +74,20 @@ def float32_cases() -> Iterator[dict[str, Any]]:
             }
 
 
+def dora_cases() -> Iterator[dict[str, Any]]:
+    """DoRA on all linear modules, its adapters in float32: every pair of checkpointing and autocast."""
+    for model, (batch, seq), again, autocast in product(DORA_MODELS, SHAPES, (False, True), (False, True)):
+        yield {
+            "model": model,
+            "method": "dora",
+            "targets": "all-linear",
+            "batch": batch,
+            "seq": seq,
+            "checkpointing": again,
+            "autocast": autocast,
+        }
+
+
 def config(case: dict[str, Any]) -> dict[str, Any]:
     """The model's first layers, with so small a vocabulary that layers set the peak, unless its rows are trained."""
     found = config_of(case["model"])
@@ -73,7 +100,8 @@ def _adapted(model: Any, case: dict[str, Any]) -> Any:
     import torch
 
     wide = "autocast" in case
-    name, asked = ("LoraConfig", {"r": RANK}) if case["method"] == "lora" else METHODS[case["method"]]
+    own = {"lora": {"r": RANK}, "dora": {"r": RANK, "use_dora": True}}
+    name, asked = ("LoraConfig", own[case["method"]]) if case["method"] in own else METHODS[case["method"]]
     more = {"target_modules": case["targets"]} if case["targets"] else {}
     chosen = getattr(peft, name)(task_type="CAUSAL_LM", **asked, **more)
     moved, default = torch.nn.Module._apply, torch.get_default_dtype()
@@ -129,11 +157,16 @@ def _recorded(asked: Iterator[dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    """Record all of them."""
+    """Record all sections, or those that are named."""
+    sections = {"rows": cases, "float32": float32_cases, "dora": dora_cases}
+    made = {section: _recorded(sections[section]()) for section in sys.argv[1:] or sections}
+    kept = json.loads(FIXTURE.read_text(encoding="utf-8")) if len(made) < len(sections) else {}
     head = json.dumps({name: version(name) for name in ("peft", "transformers", "torch")})
-    rows, wide = _recorded(cases()), _recorded(float32_cases())
-    text = f'{{\n "versions": {head},\n "rows": [\n{rows}\n ],\n "float32": [\n{wide}\n ]\n}}\n'
-    FIXTURE.write_text(text, encoding="utf-8")
+    parts = [f' "versions": {head}']
+    for section in sections:
+        rows = made.get(section) or ",\n".join(f"  {json.dumps(row)}" for row in kept.get(section, ()))
+        parts.append(f' "{section}": [\n{rows}\n ]')
+    FIXTURE.write_text("{\n" + ",\n".join(parts) + "\n}\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -261,14 +261,14 @@ def _adapted(  # noqa: PLR0913 - the facts of one layer
         max(
             totals[index] + _GRADIENTS_AT_ONCE * compute * linear.inputs,
             totals[index + 1] + own * linear.inputs,
-            totals[index + 1] + _SCALED * own * linear.outputs if lora.dora else 0,
+            totals[index + 1] + _SCALED * max(own, training.adapter_bytes) * linear.outputs if lora.dora else 0,
         )
         for index, linear in enumerate(chosen)
     ]
     forms = [
-        (totals[index + 1], *moment)
+        (totals[index + 1] + _unsaved(linear, chosen[-1], training), *moment)
         for index, linear in enumerate(chosen if lora.dora else ())
-        for moment in _forming(linear, lora, training)
+        for moment in _forming(linear, lora, training, last=index == len(chosen) - 1)
     ]
     # module n's adapter is freed by the frozen layer's peak only if it is really the layer's last module
     done = last and bool(chosen) and chosen[-1] == linears[-1]
@@ -300,21 +300,43 @@ def _recomputed(chosen: Sequence[Linear], totals: Sequence[int], training: Train
     return held + max(totals[-1] + compute * (last.inputs + last.outputs), *inside, 0)
 
 
-def _forming(linear: Linear, lora: Lora, training: Training) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Bytes of matrices, and bytes per token of temporaries, while DoRA takes the norm of an adapted matrix, and while
-    it scales the outputs."""
+def _unsaved(linear: Linear, last: Linear, training: Training) -> int:
+    """Bytes per token that nothing saves and that are alive while a layer is recomputed with DoRA wider than the layer:
+    of the last module, the gradient in the adapter's dtype, that of the frozen result, and that before scaling, as
+    recomputation begins where the magnitude's gradient needs a saved tensor; the module's input, where only a cast
+    of it is saved, and that of the block that calls it, which is as wide as the layer."""
+    compute, width = compute_bytes(training), training.adapter_bytes
+    if training.checkpointing != "full" or width == compute:
+        return 0
+    unsaved = 0 if linear.input_saved else linear.inputs
+    return (2 * width + compute) * last.outputs + compute * (unsaved + last.outputs)
+
+
+def _forming(linear: Linear, lora: Lora, training: Training, *, last: bool) -> tuple[tuple[int, int], ...]:
+    """Bytes of matrices, and bytes per token of temporaries, while DoRA forms an adapter's matrix, takes the norm of
+    the adapted one, and scales the outputs; `last` is the module in which a recomputation ends.
+
+    Under autocast with wider adapters the identity and the matrix are cast, the input is cast to the adapter's dtype,
+    and autocast saves a cast of that. The magnitude over the norm is as wide as the adapter, and a product is as wide
+    as its wider factor, under autocast too. A recomputation ends where its last saved tensor is there, which is before
+    the adapter's result is scaled.
+    """
     width, own = training.adapter_bytes, own_bytes(training)
     elements = linear.inputs * linear.outputs
-    stay = own * (linear.inputs * (linear.inputs + lora.rank) + elements)
-    if own != width:  # autocast: the matrix is cast to the dtype of the input, which is the adapter's
-        stay += width * elements
+    identity = own * linear.inputs * (linear.inputs + lora.rank)
+    cast, wide = (width * linear.inputs, width * linear.inputs**2) if own != width else (0, 0)
+    stay = identity + max(own, width) * elements
     frozen = find_dtype(training.precision.weights)
     if training.method == "qlora":
         stay += compute_bytes(training) * elements  # dequantised
     if frozen is None or frozen.bytes_each != width:
         stay += width * elements
-    # of the norm: the scaled adapter and its sum with the frozen matrix
-    return (stay + 2 * width * elements, 0), (stay, _SCALED * own * linear.outputs)
+    scaled = 1 if last and training.checkpointing == "full" else _SCALED
+    return (
+        (identity + wide + own * elements, cast),
+        (stay + 2 * width * elements, cast),  # the scaled adapter and its sum with the frozen matrix
+        (stay, cast + scaled * max(own, width) * linear.outputs),
+    )
 
 
 def _token(adapted: Sequence[Linear], lora: Lora, training: Training) -> int:

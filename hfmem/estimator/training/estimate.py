@@ -122,20 +122,8 @@ def _notes(model: Model, scenario: TrainingScenario) -> tuple[str, ...]:
             "Paged optimizer states are managed memory: the driver pages them out to the host where the GPU has "
             "no room. The low end of the range is without them."
         )
-    notes += [*_dora_note(scenario), *_experts_note(model, scenario)]
+    notes += _experts_note(model, scenario)
     return tuple(notes)
-
-
-def _dora_note(scenario: TrainingScenario) -> list[str]:
-    """What no recording holds yet: DoRA with adapters in float32, in a layer that is recomputed."""
-    training = scenario.training
-    lora = training.lora
-    if lora is None or not lora.dora or lora.dtype != "float32" or training.checkpointing == "none":
-        return []
-    return [
-        "DoRA with adapters in float32 and gradient checkpointing can take a few per cent more than is estimated "
-        "(4.8 % in two layers of Mistral-7B at 2 x 2,048 tokens): leave a tenth of room."
-    ]
 
 
 def _experts_note(model: Model, scenario: TrainingScenario) -> list[str]:
