@@ -62,6 +62,25 @@ def test_vllm_profiles_with_the_largest_images() -> None:
     assert seen["memory"]["activations"] == plain["memory"]["activations"]
 
 
+@pytest.mark.parametrize(
+    ("name", "limits", "pp"),
+    [("openai/whisper-large-v3", "", "1"), ("meta-llama/Llama-3.2-11B-Vision-Instruct", '{"image": 0}', "1"),
+     ("meta-llama/Llama-3.2-11B-Vision-Instruct", '{"image": 0}', "2")],
+)  # fmt: skip
+def test_an_encoder_that_is_not_measured_is_told(name: str, limits: str, pp: str) -> None:
+    """vLLM's profile run has the largest input of a model, whatever the user asks for; any rank may be the fullest."""
+    line = (name, "--offline", "--runtime", "vllm", "--gpu", "H100", "--pp", pp)
+    found = json.loads(run(*line, "--format", "json").stdout)["results"][0]
+    assert found["total_is_lower_bound"]
+    assert not any(fit["fits"] for fit in found["fit"])
+    told = " ".join(run(*line).stdout.split())
+    assert "the profile run has the largest input of the encoder" in told.replace("vLLM's", "the")
+    assert (f"--limit-mm-per-prompt '{limits}' leaves it out" in told) is bool(limits)
+    if limits:
+        without = json.loads(run(*line, "--limit-mm-per-prompt", limits, "--format", "json").stdout)["results"][0]
+        assert not without["total_is_lower_bound"]
+
+
 def test_more_than_vllm_allows_is_refused(folder: Path) -> None:
     line = (str(folder), "--runtime", "vllm", "--gpu", "H200", "--images", "2", "--limit-mm-per-prompt", '{"image": 1}')
     done = run(*line, "--format", "json")

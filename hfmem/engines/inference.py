@@ -213,7 +213,8 @@ class Prepared:
         serving = _serving(serving, refused, scenario)
         return Estimate(
             terms=top.terms,
-            unknown=top.unknown,
+            # what is unknown of another rank may make that one the most loaded
+            unknown=tuple(dict.fromkeys(reason for rank in (top, *filled) for reason in rank.unknown)),
             kv_cache_per_token=max(cache.per_token for cache in caches) if known else None,
             kv_cache_fixed=max(cache.fixed for cache in caches) if known else None,
             notes=(

@@ -19,9 +19,10 @@ from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import LargestInput
 from hfmem.unknown import Unknown
 
-__all__ = ["Profile", "allows_media", "covers", "media_refusal", "profile_of"]
+__all__ = ["Profile", "covers", "has_encoder", "media_refusal", "profile_of", "untold"]
 
 _UNLIMITED: Final = (0, 9, 2)  # from here on, --limit-mm-per-prompt defaults to 999 of each kind, before to 1
+_ENCODERS: Final = frozenset({"vision", "audio"})
 _SOURCE: Final = "vLLM 0.19.0, v1/worker/gpu_model_runner.py::profile_run; "
 
 
@@ -38,10 +39,34 @@ class Profile:
     kept: Term
 
 
-def allows_media(model: Model, settings: Settings) -> bool:
-    """Whether any kind of input beside text may be in a prompt."""
-    largest = model.largest
-    return largest is None or any(_limit(settings, kind) for kind in largest.kinds)
+def has_encoder(model: Model, settings: Settings) -> bool:
+    """Whether a rank of the first stage, with `model` on it, runs an encoder: no limit leaves it out."""
+    components = {group.component for group in model.parameters.groups} if model.parameters else set()
+    return bool(components & _ENCODERS) and any(_limit(settings, kind) for kind in _kinds(model))
+
+
+def untold(model: Model, scenario: Scenario) -> str:
+    """Why the encoder's part of the profile run is not known, and what leaves it out; "" where it is known.
+
+    Args:
+        model: the part of the model on a rank of the first stage.
+        scenario: the scenario.
+    """
+    settings = settings_of(scenario)
+    kinds = [kind for kind in _kinds(model) if _limit(settings, kind)]
+    known = kinds == ["image"] and profile_of(model, settings, scenario) is not None
+    if not has_encoder(model, settings) or known:
+        return ""
+    reason = "vLLM's profile run has the largest input of the encoder, and what the encoder needs for it is not known"
+    if model.architecture.source in ("encoder", "fixed"):  # the decoder does not run without
+        return reason
+    none = ", ".join(f'"{kind}": 0' for kind in _kinds(model))
+    return f"{reason} (--limit-mm-per-prompt '{{{none}}}' leaves it out)"
+
+
+def _kinds(model: Model) -> tuple[str, ...]:
+    """What may be in a prompt beside text: of all kinds, where its processor is not known."""
+    return model.largest.kinds if model.largest is not None else ("image", "video", "audio")
 
 
 def media_refusal(scenario: Scenario) -> str:
@@ -56,16 +81,18 @@ def media_refusal(scenario: Scenario) -> str:
 
 
 def covers(model: Model, scenario: Scenario, *, first: bool) -> bool:
-    """Whether the profile run holds what a prompt's images need on a rank: no step has more of them than it had.
+    """Whether nothing remains to be told of what a prompt's images need on a rank: no step has more of them than the
+    profile run had, or that is told to be unknown.
 
     Args:
         model: the model.
         scenario: the scenario.
         first: whether it is a rank of the first pipeline stage, which alone runs the tower.
     """
-    if not scenario.image_tokens or scenario.media_tokens > scenario.image_tokens:
-        return False
-    return not first or profile_of(model, settings_of(scenario), scenario) is not None
+    if not first or untold(model, scenario):
+        return True
+    only_images = bool(scenario.image_tokens) and scenario.media_tokens == scenario.image_tokens
+    return only_images and profile_of(model, settings_of(scenario), scenario) is not None
 
 
 def profile_of(model: Model, settings: Settings, scenario: Scenario) -> Profile | None:

@@ -10,7 +10,7 @@ from hfmem.engines.kept import kept_weights
 from hfmem.engines.protocol import Found, Ranked, RankMemory, Suggestions
 from hfmem.engines.vllm.cache import cache_of, layout_of
 from hfmem.engines.vllm.drafts import draft_refusal, draft_terms
-from hfmem.engines.vllm.encoder import covers, media_refusal
+from hfmem.engines.vllm.encoder import covers, media_refusal, untold
 from hfmem.engines.vllm.formats import ANOTHER, formats_of, recipes_of
 from hfmem.engines.vllm.groups import Layout
 from hfmem.engines.vllm.kvformats import FORMATS as CACHE_FORMATS
@@ -98,7 +98,12 @@ class Vllm:
         found = peak_terms(model, settings_of(scenario), scenario, stage)
         if isinstance(found, Unknown):
             return Found(unknown=(("activations", found.reason),))
-        return Found(terms=tuple(found), encoded=covers(model, scenario, first=stage.first))
+        reason = untold(model, scenario) if stage.first else ""
+        return Found(
+            terms=tuple(found),
+            unknown=(("activations", reason),) if reason else (),
+            encoded=covers(model, scenario, first=stage.first),
+        )
 
     def overhead(self, model: Model, scenario: Scenario) -> Found:
         return Found(terms=tuple(server_overheads(model, scenario)))

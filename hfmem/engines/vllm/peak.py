@@ -14,7 +14,7 @@ from typing import Final
 
 from hfmem.dtypes import find_dtype
 from hfmem.engines.forward import layer_inner
-from hfmem.engines.vllm.encoder import allows_media, profile_of
+from hfmem.engines.vllm.encoder import has_encoder, profile_of
 from hfmem.engines.vllm.settings import CHUNKED_BEYOND, Settings
 from hfmem.estimator.parallel import Parallel
 from hfmem.estimator.split.stages import Stage
@@ -205,8 +205,7 @@ def _lasting(run: _Run) -> list[Term]:
 
 def _beside_encoder(run: _Run, language: list[Term], scenario: Scenario) -> list[Term]:
     """The language model's run beside what the encoder left, or the encoder's run, if its peak is higher."""
-    components = {group.component for group in run.model.parameters.groups} if run.model.parameters else set()
-    if not run.stage.first or not components & {"vision", "audio"} or not allows_media(run.model, run.settings):
+    if not run.stage.first or not has_encoder(run.model, run.settings):
         return language
     found = profile_of(run.model, run.settings, scenario)
     if found is None:
