@@ -167,6 +167,11 @@ class Checkpoint:
     agreed: bool = False
     quantised_of: str = ""
 
+    @property
+    def absence(self) -> str:
+        """A clause on missing weight files."""
+        return "1 weight file is missing" if self.missing == 1 else f"{self.missing} weight files are missing"
+
     def __repr__(self) -> str:
         commit = f" at {self.commit[:12]}" if self.commit else ""
         return (

@@ -42,7 +42,7 @@ def _lines(report: Report, unit: str, width: int | None, style: str) -> Iterator
     found = report.holders or ()
     sign = "≥ " if report.estimate.is_lower_bound else ""
     tokens = "" if report.model.pipeline is not None else f" × {report.scenario.seq:,} tokens"
-    total = f"{sign}{format_bytes(report.estimate.total, unit)} on one of unlimited memory"
+    total = f"{sign}{format_bytes(report.estimate.total, unit)} on one with room for it"
     what = f"{line(report.name)}: batch {report.scenario.batch}{tokens}, {total}"
     yield fold(what, width or _WIDEST)
     if not found:

@@ -172,6 +172,7 @@ def test_a_shard_that_the_index_names_and_nobody_uploaded(hub: Hub, stem: str, e
     there = {name for name, shard in content["weight_map"].items() if shard != gone}
     assert {tensor.name for tensor in found.tensors} == there
     assert found.missing == 1
+    assert found.absence == "1 weight file is missing"
     assert "1 of 5 shards are not in the repository; their weights are not counted." in found.notes
 
 

@@ -197,7 +197,7 @@ KINDS: dict[str, Kind] = {
         st("vae/diffusion_pytorch_model.safetensors", (4, 4)),
         parameters=80,
         weights=320,
-        words="1 of its weight files are missing",
+        words="1 of its weight files is missing",
     ),
     "a pipeline with two denoisers": model(
         json_file(

@@ -97,7 +97,7 @@ def _unknown(model: Model, scenario: TrainingScenario, found: list[_Loaded]) -> 
     """Groups that are not counted in full, and why."""
     unknown: list[tuple[Group, str]] = []
     if model.checkpoint.missing:
-        unknown.append(("weights", f"{model.checkpoint.missing} weight files are missing"))
+        unknown.append(("weights", model.checkpoint.absence))
     tuning = scenario.training.tuning
     if tuning is not None and tuning.vllm == "colocate" and scenario.gpu is None:
         unknown.append(("overhead", "vLLM's share of the accelerator is not known: name it with --gpu"))

@@ -34,7 +34,7 @@ def weight_terms(model: Model, scenario: Scenario, kept: Kept = PLAIN) -> tuple[
     if missing:
         unknown.append(("weights", "the run dtype is unknown: neither config.json nor a header has it; use --dtype"))
     if model.checkpoint.missing:
-        unknown.append(("weights", f"{model.checkpoint.missing} weight files are missing"))
+        unknown.append(("weights", model.checkpoint.absence))
     if model.lacks:
         unknown.append(("weights", model.lacks))
     return terms, unknown

@@ -148,7 +148,7 @@ def _component(
     found = component_of(checkpoint, one, config, tensors)
     missing = _absent(files)
     if tensors and missing:
-        found = replace(found, unknown=f"{missing} of its weight files are missing")
+        found = replace(found, unknown=f"{missing} of its weight files {'is' if missing == 1 else 'are'} missing")
     elif tensors and one.library in _LIBRARIES and one.name not in checkpoint.configs:
         found = replace(found, unknown="its config.json is not here, without which it is not loaded")
     return replace(found, file_bytes=nbytes)
