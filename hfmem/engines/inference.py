@@ -86,7 +86,7 @@ def _trained(model: Model, scenario: Scenario) -> Estimate:
     if scenario.media_tokens:
         from hfmem.estimator.activations.trained_towers import trained_tower  # for runs with images only
 
-        if isinstance(trained_tower(model.tower, scenario), Unknown):
+        if isinstance(trained_tower(model, scenario), Unknown):
             found = replace(found, unknown=(*found.unknown, _TOWER))
     if model.network is not None:
         known = (reason for reason in found.unknown if reason[0] != _SAVED[0])

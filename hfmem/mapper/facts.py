@@ -137,6 +137,14 @@ class Facts:
                 return len(value)
         return None
 
+    def counts(self, *keys: str) -> Mapping[str, int]:
+        """Sizes by name, as a nested object has them; empty if absent."""
+        key, value = self._find(keys)
+        found = {str(name): _whole(size) for name, size in value.items()} if isinstance(value, Mapping) else {}
+        if value is not None and (not isinstance(value, Mapping) or None in found.values()):
+            raise self._wrong(key, value, "sizes by name")
+        return {name: size for name, size in found.items() if size is not None}
+
     def names(self) -> tuple[str, ...]:
         """The keys that the file itself has."""
         return tuple(self._config)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import chain
+from math import isqrt
 from typing import Any, Final
 
 import torch
@@ -29,11 +30,14 @@ class Layout:
         counts: `b` images (or tiles) of `s` patches with `pixels` values each, and `positions` trained ones; of an
             image cut into `tiles`, `b` counts the whole image too, and a tile has `side` rows.
         packed: whether all images are one sequence of patches.
+        extents: sides of what `counts` has the areas of, which few classes' tensors follow: `rows` and `columns` of
+            patches, `side` of a square image, `position_side` of a square of trained positions.
     """
 
     inputs: Mapping[str, Any]
     counts: Mapping[str, int]
     packed: bool
+    extents: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,15 +56,16 @@ def layouts(parameters: Sequence[str], config: Any, vision: Any, rng: random.Ran
     patch = rng.choice((4, 6, 7, 8))
     if hasattr(vision, "patch_size"):
         vision.patch_size = [patch, patch] if isinstance(vision.patch_size, (list, tuple)) else patch
-    if hasattr(vision, "patch_dim"):
-        vision.patch_dim = _CHANNELS * patch**2
+    for name in ("patch_dim", "patch_embed_hidden_size"):
+        if hasattr(vision, name):
+            setattr(vision, name, _CHANNELS * patch**2)
     ask = _Ask(parameters=parameters, config=config, vision=vision, patch=patch, rng=rng)
     likeliest = next((maker for name, maker in _MAKERS.items() if name in parameters), _plain)
     # a parameter may be for some towers of the class only (LLaVA's `image_sizes`, for Pixtral's)
     for found in chain.from_iterable(maker(ask) for maker in dict.fromkeys((likeliest, _plain))):
         yield found
         half = {name: value.bfloat16() if value.is_floating_point() else value for name, value in found.inputs.items()}
-        yield Layout(inputs=half, counts=found.counts, packed=found.packed)
+        yield replace(found, inputs=half)
 
 
 def merge_of(vision: Any) -> int:
@@ -84,11 +89,12 @@ def _grid(ask: _Ask) -> Iterator[Layout]:
     for frames in several:
         pixels = _CHANNELS * frames * ask.patch**2
         counts = {"b": 1, "s": rows * columns, "pixels": pixels, **positions}
+        extents = {"rows": rows, "columns": columns}
         flat = torch.randn(rows * columns, pixels)
-        yield Layout(inputs={"pixel_values": flat, **grid}, counts=counts, packed=True)
+        yield Layout(inputs={"pixel_values": flat, **grid}, counts=counts, packed=True, extents=extents)
         if frames == 1:
             square = flat.view(rows * columns, _CHANNELS, ask.patch, ask.patch)
-            yield Layout(inputs={"pixel_values": square, **grid}, counts=counts, packed=True)
+            yield Layout(inputs={"pixel_values": square, **grid}, counts=counts, packed=True, extents=extents)
 
 
 def _positions(vision: Any, patch: int, rng: random.Random) -> dict[str, int]:
@@ -133,7 +139,8 @@ def _shapes(ask: _Ask) -> Iterator[Layout]:
         "pixel_attention_mask": torch.ones(images, side * side, dtype=torch.long),
     }
     counts = {"b": images, "s": side * side, "pixels": pixels, **_positions(ask.vision, ask.patch, ask.rng)}
-    yield Layout(inputs=inputs, counts=counts, packed=False)
+    extents = {"position_side": isqrt(counts["positions"])} if "positions" in counts else {}
+    yield Layout(inputs=inputs, counts=counts, packed=False, extents=extents)
 
 
 def _coordinates(ask: _Ask) -> Iterator[Layout]:
@@ -152,6 +159,8 @@ def _coordinates(ask: _Ask) -> Iterator[Layout]:
 def _sized(ask: _Ask) -> Iterator[Layout]:
     """Images and their sizes: one sequence of all their patches, or a tile and the whole image of each."""
     side = ask.rng.choice(_SIDES)
+    if getattr(ask.config, "downsample_rate", None):  # a part of a window on each side
+        side = int(ask.config.downsample_rate.rpartition("/")[2]) * ask.rng.choice((1, 2))
     size = _square(ask.vision, side * ask.patch)
     pixels = {"pixels": _CHANNELS * ask.patch**2}
     if hasattr(ask.config, "image_grid_pinpoints"):
@@ -176,12 +185,41 @@ def _plain(ask: _Ask) -> Iterator[Layout]:
         ask.config.mm_tokens_per_image = side * side // 4
     pixels = torch.randn(images, _CHANNELS, size, size)
     counts = {"b": images, "s": side * side, "pixels": _CHANNELS * ask.patch**2}
+    if hasattr(ask.config, "projector_patch_to_query_dict"):
+        counts["queries"] = ask.rng.randrange(5, 40)
+        ask.config.projector_patch_to_query_dict = {side * side: counts["queries"]}
+        ask.config.max_value_projector_patch_to_query_dict = counts["queries"]
+    extents = {"side": side}
     if "pixel_attention_mask" not in ask.parameters:
-        yield Layout(inputs={"pixel_values": pixels}, counts=counts, packed=False)
+        yield Layout(inputs={"pixel_values": pixels}, counts=counts, packed=False, extents=extents)
         return
     tiles = pixels[None]
     for inputs in ({}, {"pixel_attention_mask": torch.ones(1, images, dtype=torch.bool)}):
-        yield Layout(inputs={"pixel_values": tiles, **inputs}, counts=counts, packed=False)
+        yield Layout(inputs={"pixel_values": tiles, **inputs}, counts=counts, packed=False, extents=extents)
+
+
+def _flattened(ask: _Ask) -> Iterator[Layout]:
+    """Patches of each image, padded to the most of any, each after its row and column."""
+    side, images = ask.rng.choice(_SIDES), ask.rng.choice((1, 2, 3))
+    pixels = _CHANNELS * ask.patch**2
+    places = torch.cartesian_prod(torch.arange(side), torch.arange(side)) + 1.0
+    patches = torch.cat([places[None].repeat(images, 1, 1), torch.randn(images, side * side, pixels)], dim=-1)
+    counts = {"b": images, "s": side * side, "pixels": pixels}
+    yield Layout(inputs={"flattened_patches": patches}, counts=counts, packed=False)
+
+
+def _asked(ask: _Ask) -> Iterator[Layout]:
+    """Images, or one video's frames, and a question that trained queries take in."""
+    words = ask.rng.randrange(13, 60)
+    for found in _plain(ask):
+        images = found.counts["b"]
+        counts = {**found.counts, "words": words}
+        for inputs, asked in (
+            (found.inputs, images),
+            ({"pixel_values": found.inputs["pixel_values"][None]}, 1),
+        ):
+            question = {"qformer_input_ids": torch.ones(asked, words, dtype=torch.long)}
+            yield Layout(inputs={**inputs, **question}, counts=counts, packed=False, extents=found.extents)
 
 
 def _square(vision: Any, size: int) -> int:
@@ -199,4 +237,6 @@ _MAKERS: Final[Mapping[str, _Maker]] = {
     "spatial_shapes": _shapes,
     "image_position_ids": _coordinates,
     "image_sizes": _sized,
+    "flattened_patches": _flattened,
+    "qformer_input_ids": _asked,
 }

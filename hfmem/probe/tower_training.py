@@ -3,7 +3,8 @@
     python -m hfmem.probe.tower_training TYPE ...
 
 The real class's `get_image_features` (tower and projector) runs forward and backward at random sizes under the tracer,
-with all weights trained, and with and without gradient checkpointing. Gradients of parameters are left out: they are
+with all weights trained, with the projector's alone, and as adapters let gradients through, with and without gradient
+checkpointing. Gradients of parameters are left out: they are
 counted by their number.
 """
 
@@ -18,45 +19,105 @@ from fractions import Fraction
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import torch
 import transformers
+from torch.utils._pytree import tree_leaves
 
 from hfmem.estimator.activations.coefficients import Moment
 from hfmem.estimator.activations.polynomials import Polynomial
+from hfmem.mapper.names import meaning
 from hfmem.probe import towers
 from hfmem.probe.activations.algebra import Solver
 from hfmem.probe.activations.flash import fused_attention
 from hfmem.probe.activations.tracer import Tracer
 from hfmem.probe.tower_inputs import Layout
 
-__all__ = ["TARGET", "ends", "main", "measure", "solve"]
+__all__ = ["MODES", "TARGET", "ends", "handed", "main", "measure", "solve"]
+
+_EMBEDDING: Final = (torch.nn.Conv2d, torch.nn.Conv3d, torch.nn.Linear)
+
+Trained = Literal["all", "projector", "lora"]
+"""What is trained: tower and projector, the projector alone, or adapters in both."""
+
+MODES: Final[tuple[tuple[bool, Trained], ...]] = (
+    (False, "all"),
+    (True, "all"),
+    (False, "projector"),
+    (False, "lora"),
+    (True, "lora"),
+)
+"""Whether layers are checkpointed, which tells nothing where the tower saves nothing, and what is trained."""
 
 TARGET: Final = Path(__file__).parent.parent / "data" / "towers_training.jsonl"
 
 _Live = frozenset[int]
+_Mode = tuple[bool, Trained]
 
 
-def _traced(checkpointed: bool, name: str, config: Any, attention: str, layout: Layout) -> tuple[Tracer, _Live]:
+def _traced(mode: _Mode, name: str, config: Any, attention: str, layout: Layout) -> tuple[Tracer, _Live]:
     """Forward and backward; gradients of parameters count as given."""
+    checkpointed, trained = mode
     torch.manual_seed(0)
     model = towers.built(getattr(transformers, name), config, attention).train()
     if checkpointed:
         model.gradient_checkpointing_enable()
+    anchor = _prepare(model, trained)
     gc.collect()
     tracer = Tracer()
     with fused_attention(), tracer:
-        given = tracer.give([*model.parameters(), *model.buffers(), *layout.inputs.values()])
+        given = tracer.give([*model.parameters(), *model.buffers(), *layout.inputs.values(), anchor])
         tracer.segment = ("forward", 0)
-        handed = towers.features(model)(**layout.inputs).pooler_output
-        outputs = [handed] if isinstance(handed, torch.Tensor) else list(handed)
-        del handed
+        outputs = handed(towers.features(model)(**layout.inputs))
         gc.collect()
         tracer.segment = ("backward", 0)
         torch.autograd.backward(outputs, [torch.ones_like(one) for one in outputs])
     numbers = (tracer.number(one.grad) for one in model.parameters() if one.grad is not None)
     return tracer, given | frozenset(number for number in numbers if number is not None)
+
+
+def _prepare(model: Any, trained: Trained) -> torch.Tensor:
+    """Freeze what is not trained. Where adapters are, gradients flow from the first layer on, to a tensor that is
+    returned; the adapters' own tensors are counted by their sizes."""
+    anchor = torch.zeros((), requires_grad=trained == "lora")
+    for name, one in model.named_parameters():
+        part = meaning(name, one.dim()).component
+        one.requires_grad_(trained == "all" or (trained == "projector" and part == "projector"))
+    if trained == "projector" and not any(one.requires_grad for one in model.parameters()):
+        raise ValueError("there is no projector")
+    begun: list[Any] = []
+
+    def begin(module: Any, _inputs: Any, output: Any) -> Any:
+        if begun or not isinstance(output, torch.Tensor):
+            return output
+        begun.append(module)
+        return _Begin.apply(anchor, output)
+
+    if trained == "lora":
+        for name, module in model.named_modules():
+            # what makes patches into states
+            if isinstance(module, _EMBEDDING) and meaning(f"{name}.weight", 2).component == "vision":
+                module.register_forward_hook(begin)
+    return anchor
+
+
+class _Begin(torch.autograd.Function):  # type: ignore[misc] # PyTorch is untyped here
+    """The same states, for which a gradient is asked."""
+
+    @staticmethod
+    def forward(_ctx: Any, _anchor: Any, states: Any) -> Any:
+        return states.clone()
+
+    @staticmethod
+    def backward(_ctx: Any, *gradients: Any) -> Any:
+        return gradients[0].new_zeros((), dtype=torch.float32), None
+
+
+def handed(found: Any) -> list[torch.Tensor]:
+    """What a tower hands over to the decoder: the states of its last layer, and of layers within it."""
+    parts = (getattr(found, name, None) for name in ("pooler_output", "deepstack_features"))
+    return [one for one in tree_leaves([part for part in parts if part is not None]) if isinstance(one, torch.Tensor)]
 
 
 def ends(run: towers.Run) -> tuple[_Live, list[_Live]]:
@@ -76,22 +137,18 @@ def ends(run: towers.Run) -> tuple[_Live, list[_Live]]:
     return saved or frozenset(), list(found)
 
 
-def _runs(
-    model_type: str, attention: str, checkpointed: bool, depth: int, seeds: Sequence[int]
-) -> Iterator[towers.Run]:
+def _runs(model_type: str, attention: str, mode: _Mode, depth: int, seeds: Sequence[int]) -> Iterator[towers.Run]:
     for seed in seeds:
         try:
-            yield towers.run(model_type, seed, attention, depth, partial(_traced, checkpointed))
+            yield towers.run(model_type, seed, attention, depth, partial(_traced, mode))
         except towers.REFUSALS:
             continue
 
 
-def measure(
-    model_type: str, attention: str, checkpointed: bool, depth: int, seeds: Sequence[int]
-) -> list[dict[str, Any]]:
+def measure(model_type: str, attention: str, mode: _Mode, depth: int, seeds: Sequence[int]) -> list[dict[str, Any]]:
     """Sizes, bytes saved, and bytes at the peak of the backward pass."""
     found = []
-    for one in _runs(model_type, attention, checkpointed, depth, seeds):
+    for one in _runs(model_type, attention, mode, depth, seeds):
         saved, peaks = ends(one)
         found.append(
             {"sizes": dict(one.sizes), "saved": one.bytes(saved), "backward": max(map(one.bytes, peaks), default=0)}
@@ -99,29 +156,35 @@ def measure(
     return found
 
 
-def solve(model_type: str, attention: str, checkpointed: bool) -> dict[str, Any]:
+def solve(model_type: str, attention: str, checkpointed: bool, trained: Trained) -> dict[str, Any]:
     """A row of the table.
 
     Raises:
         ValueError: there are no polynomials that hold.
     """
     less, more = towers.DEPTHS
+    mode: _Mode = (checkpointed, trained)
     runs: list[towers.Run] = []
     for first in (0, towers.RUNS):  # twice as many where too few are alike
         if len(runs) < towers.FEWEST:
             seeds = range(first, first + towers.RUNS)
-            runs = towers.alike([*runs, *_runs(model_type, attention, checkpointed, less, seeds)])
-    deeper = towers.alike(list(_runs(model_type, attention, checkpointed, more, [one.seed for one in runs])))
+            runs = towers.alike([*runs, *_runs(model_type, attention, mode, less, seeds)])
+    deeper = towers.alike(list(_runs(model_type, attention, mode, more, [one.seed for one in runs])))
     if min(len(runs), len(deeper)) < towers.FEWEST:
         raise ValueError(f"{len(runs)} and {len(deeper)} runs are alike")
-    if runs[0].handed > 1:  # what is saved for them is not kept here, as only the last states are taken
-        raise ValueError("states of layers within the tower are handed over too")
-    saved, peaks = _solved(runs)
+    try:
+        saved, peaks = _solved(runs)
+    except ValueError:
+        if not runs[0].extents:
+            raise
+        runs, deeper = [one.extended() for one in runs], [one.extended() for one in deeper]
+        saved, peaks = _solved(runs)
     layer = _scaled(_solved(deeper)[0] - saved, Fraction(1, more - less))
     row = {
         "type": model_type,
         "attention": attention,
         "checkpointed": checkpointed,
+        "trained": trained,
         "packed": runs[0].packed,
         "saved": str(saved),
         "backward": [str(moment.activations) for moment in peaks],
@@ -155,20 +218,22 @@ def main() -> int:
     """Measure the types that are named; those that cannot be measured are told, and left out."""
     warnings.simplefilter("ignore")
     lines = TARGET.read_text(encoding="utf-8").splitlines()[1:] if TARGET.exists() else []
-    rows = {(row["type"], row["attention"], row["checkpointed"]): row for row in map(json.loads, lines)}
+    rows = {(row["type"], row["attention"], row["checkpointed"], row["trained"]): row for row in map(json.loads, lines)}
     for model_type in sys.argv[1:]:
-        for checkpointed in (False, True):
+        for checkpointed, trained in MODES:
             try:
-                rows[model_type, "sdpa", checkpointed] = found = solve(model_type, "sdpa", checkpointed)
+                rows[model_type, "sdpa", checkpointed, trained] = found = solve(
+                    model_type, "sdpa", checkpointed, trained
+                )
                 print(found, flush=True)
             except Exception as error:  # a class may refuse any of this
-                print(f"{model_type} {checkpointed}: {type(error).__name__}: {str(error)[:160]}", file=sys.stderr)
-                break
+                mode = f"{trained}{', checkpointed' if checkpointed else ''}"
+                print(f"{model_type} {mode}: {type(error).__name__}: {str(error)[:160]}", file=sys.stderr)
         _write(rows)
     return 0
 
 
-def _write(rows: Mapping[tuple[str, str, bool], Mapping[str, Any]]) -> None:
+def _write(rows: Mapping[tuple[str, str, bool, str], Mapping[str, Any]]) -> None:
     head = {"source": f"transformers {transformers.__version__}, PyTorch {version('torch').partition('+')[0]}"}
     lines = [json.dumps(row, separators=(",", ":")) for row in (head, *(rows[key] for key in sorted(rows)))]
     TARGET.write_text("\n".join(lines) + "\n", encoding="utf-8")

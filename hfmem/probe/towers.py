@@ -16,7 +16,7 @@ import random
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import version
 from itertools import islice
@@ -49,6 +49,7 @@ __all__ = [
     "built",
     "features",
     "main",
+    "parameters_of",
     "run",
     "solve",
     "tensor_of",
@@ -75,6 +76,9 @@ _INNER: Final = ("intermediate_size", "encoder_ffn_dim")
 _HEADS: Final = ("num_attention_heads", "num_heads", "encoder_attention_heads")
 _DEPTH: Final = ("num_hidden_layers", "depth", "encoder_layers")
 
+_DEEPSTACK: Final = 4
+"""Layers of a tower with a map of them whose states the decoder is handed."""
+
 _PROJECTED: Final = (*PROJECTOR, "projector_input_dim", "vision_output_dim")
 
 _Live = frozenset[int]
@@ -93,6 +97,7 @@ class Run:
         sizes: by name; `b` images (or tiles) of `s` patches with `pixels` values each, `out` features of the decoder.
         packed: whether all images are one sequence of patches.
         handed: states of each token that the decoder is handed: of the tower, and of layers within it.
+        extents: further sizes, which are for the tensors that these do not explain.
     """
 
     seed: int
@@ -101,6 +106,11 @@ class Run:
     sizes: Mapping[str, int]
     packed: bool
     handed: int
+    extents: Mapping[str, int]
+
+    def extended(self) -> Run:
+        """The same with its further sizes among the others."""
+        return replace(self, sizes={**self.sizes, **self.extents})
 
     def moments(self) -> list[_Live]:
         """The storages alive at each local peak, without those that were given."""
@@ -142,11 +152,13 @@ def run(model_type: str, seed: int, attention: str, depth: int = DEPTHS[0], trac
     if hasattr(config, "projection_dim"):
         config.projection_dim = text.hidden_size
     sizes |= _resize_projector(config, rng)
+    sizes |= _resize_queries(config, random.Random(f"{model_type} {seed} queries"))  # noqa: S311 - sizes, no secrets
+    _choose_layers(config, depth)
     state = rng.getstate()
     refusal: Exception = ValueError("no layout of its inputs is known")
     for number in range(_LAYOUTS):
         rng.setstate(state)  # each layout is made of the same sizes
-        layout = next(islice(layouts(_parameters(name), config, vision, rng), number, None), None)
+        layout = next(islice(layouts(parameters_of(name), config, vision, rng), number, None), None)
         if layout is None:
             break
         try:
@@ -155,22 +167,41 @@ def run(model_type: str, seed: int, attention: str, depth: int = DEPTHS[0], trac
             refusal = error if number == 0 else refusal
             continue
         sizes |= {**layout.counts, "out": text.hidden_size}
-        handed = 1 + len(getattr(vision, "deepstack_visual_indexes", None) or ())
-        return Run(seed=seed, tracer=tracer, given=given, sizes=sizes, packed=layout.packed, handed=handed)
+        return Run(
+            seed=seed,
+            tracer=tracer,
+            given=given,
+            sizes=sizes,
+            packed=layout.packed,
+            handed=_handed(config),
+            extents=layout.extents,
+        )
     raise refusal
 
 
-def _parameters(name: str) -> list[str]:
+def _handed(config: Any) -> int:
+    """States of each token that the decoder is handed."""
+    within = (config.vision_config, "deepstack_visual_indexes"), (config, "deepstack_layer_map")
+    last = len(getattr(config, "spatial_target_layers", None) or ()) or 1
+    return last + sum(len(getattr(part, key, None) or ()) for part, key in within)
+
+
+def parameters_of(name: str) -> list[str]:
     """Of `get_image_features`, of the class and of its model, to which it may only hand them on."""
     outer = getattr(transformers, name)
     inner = getattr(sys.modules[outer.__module__], name.replace("ForConditionalGeneration", "Model"), None)
-    methods = (getattr(one, "get_image_features", None) for one in (outer, inner))
+    methods = [getattr(one, "get_image_features", None) for one in (outer, inner)]
+    if not any(methods):
+        methods = [getattr(one, "get_video_features", None) for one in (outer, inner)]
     return [parameter for one in methods if one for parameter in inspect.signature(one).parameters]
 
 
 def features(model: Any) -> Any:
-    """The method that runs tower and projector: of the class, or of its model."""
-    return getattr(model, "get_image_features", None) or model.model.get_image_features
+    """The method that runs tower and projector: of the class, or of its model; for frames, where it takes only them."""
+    places = (model, getattr(model, "model", None))
+    names = ("get_image_features", "get_video_features")
+    found = (getattr(place, name, None) for name in names for place in places)
+    return next(method for method in found if method is not None)
 
 
 def _traced(name: str, config: Any, attention: str, layout: Layout) -> tuple[Tracer, _Live]:
@@ -217,8 +248,12 @@ def _resize(vision: Any, rng: random.Random, depth: int) -> dict[str, int]:
     _mix_layers(vision, depth)
     if hasattr(vision, "fullatt_block_indexes"):
         vision.fullatt_block_indexes = list(range(depth))  # the layers that attend to the whole image have the peak
+    if hasattr(vision, "global_attn_indexes"):
+        vision.global_attn_indexes = list(range(depth))  # alike
     if hasattr(vision, "deepstack_visual_indexes"):
         vision.deepstack_visual_indexes = [0, 1, 2]  # as many layers as of published models hand their states over
+    if hasattr(vision, "pixel_shuffle_ratio"):
+        vision.intermediate_size = inner = round(hidden / vision.pixel_shuffle_ratio**2)  # shuffled patches enter it
     if hasattr(vision, "mlp_ratio"):
         vision.mlp_ratio = type(vision.mlp_ratio)(rng.choice((2, 3, 4)))
         inner = int(hidden * vision.mlp_ratio)
@@ -232,6 +267,16 @@ def _mix_layers(vision: Any, depth: int) -> None:
     kinds = sorted(set(getattr(type(vision)(), "layer_types", None) or ()))
     if set(getattr(vision, "layer_types", None) or ()) < set(kinds):
         vision.layer_types = [kinds[number % len(kinds)] for number in range(depth)]
+
+
+def _choose_layers(config: Any, depth: int) -> None:
+    """Layers whose states the projector takes, as many as in the class's default."""
+    for key in ("vision_feature_layers", "vision_feature_layer"):
+        chosen = getattr(config, key, None)
+        if isinstance(chosen, (list, tuple)):
+            setattr(config, key, [-1 - number % depth for number in range(len(chosen))])
+    if hasattr(config, "deepstack_layer_map"):  # as many as of published models
+        config.deepstack_layer_map = [(-1 - number % depth, number) for number in range(_DEEPSTACK)]
 
 
 def _resize_projector(config: Any, rng: random.Random) -> dict[str, int]:
@@ -257,6 +302,38 @@ def _resize_projector(config: Any, rng: random.Random) -> dict[str, int]:
     return {"projector": width}
 
 
+def _resize_queries(config: Any, rng: random.Random) -> dict[str, int]:
+    """A projector with trained queries: their number, and the sizes of its layers."""
+    text, vision = config.get_text_config(), config.vision_config
+    if hasattr(config, "latent_query_num"):
+        config.latent_query_num = rng.randrange(5, 40)
+        return {"queries": config.latent_query_num}
+    counts = getattr(config, "projector_patch_to_query_dict", None)
+    former, resampler = (getattr(config, key, None) for key in ("qformer_config", "perceiver_config"))
+    if counts is None and former is None and resampler is None:
+        return {}
+    text.intermediate_size = 8 * rng.randrange(9, 60)
+    heads, width, inner = rng.choice((2, 3, 4, 5, 6)), rng.choice((8, 16, 24, 32)), 8 * rng.randrange(9, 60)
+    sizes = {"queries": rng.randrange(5, 40), "text_intermediate": text.intermediate_size}
+    if resampler is not None:
+        resampler.resampler_n_latents = sizes["queries"]
+        resampler.resampler_n_heads = resampler.num_key_value_heads = heads
+        resampler.resampler_head_dim = width
+        return {**sizes, "query_heads": heads, "query_dim": width}
+    if former is None:
+        return sizes
+    if not hasattr(config, "num_query_tokens"):  # its queries are as wide as the tower, and a part of the patches
+        former.hidden_size, former.encoder_hidden_size = vision.hidden_size, vision.hidden_size
+        former.num_attention_heads, former.intermediate_size = vision.num_attention_heads, inner
+        return {"query_intermediate": inner}
+    former.hidden_size, former.num_attention_heads, former.intermediate_size = heads * width, heads, inner
+    if hasattr(former, "encoder_hidden_size"):
+        former.encoder_hidden_size = vision.hidden_size
+    config.num_query_tokens = sizes["queries"]
+    widths = {"query_hidden": heads * width, "query_heads": heads, "query_dim": width, "query_intermediate": inner}
+    return {**sizes, **widths}
+
+
 def _lengthen(vision: Any, depth: int) -> None:
     """Repeat lists of one entry for each layer up to a new depth."""
     before = next((getattr(vision, key) for key in _DEPTH if hasattr(vision, key)), None)
@@ -272,6 +349,15 @@ def solve(model_type: str, attention: str) -> dict[str, Any]:
         ValueError: there are no polynomials that hold.
     """
     runs = _runs(model_type, attention)
+    try:
+        return _row(model_type, attention, runs)
+    except ValueError:
+        if not runs[0].extents:
+            raise
+    return _row(model_type, attention, [one.extended() for one in runs])
+
+
+def _row(model_type: str, attention: str, runs: Sequence[Run]) -> dict[str, Any]:
     fit = runs[:-HELD_BACK]
     solver = Solver({name: tuple(one.sizes[name] for one in fit) for name in fit[0].sizes})
     tops = fit[0].moments()
@@ -371,6 +457,10 @@ def _growth(model_type: str, attention: str, solver: Solver, fit: Sequence[Run])
     if not any(grown):
         return Polynomial({})
     found = solver.tensor(TensorRecord(nbytes=tuple(grown), shapes=tuple((n,) for n in grown), itemsize=1))
+    units = [2 * one.sizes["b"] * one.sizes["hidden"] for one in fit]
+    if found is None and not any(n % unit for n, unit in zip(grown, units, strict=True)):  # patches and a class token
+        shapes = tuple((n // unit, unit // 2) for n, unit in zip(grown, units, strict=True))
+        found = solver.tensor(TensorRecord(nbytes=tuple(grown), shapes=shapes, itemsize=2))
     if found is None:
         raise ValueError("what a further layer adds is no product of sizes")
     return found

@@ -11,9 +11,10 @@ import hfmem
 from hfmem.estimator.activations.towers import Encoding, encoding, highest_of
 from hfmem.mapper.media.towers import tower_of
 from hfmem.unknown import Unknown
-from tests.oracle import towers
+from tests.oracle import tower_peaks, towers
 
 RECORDED: Final = json.loads(towers.RECORDED.read_text(encoding="utf-8"))
+PUBLISHED: Final = json.loads(tower_peaks.RECORDED.read_text(encoding="utf-8"))["peaks"]
 ROWS: Final = {f"{row['type']} {row['attention']}": row for row in towers.rows()}
 GEMMA: Final = "google/gemma-3-4b-it"
 QWEN: Final = "Qwen/Qwen2.5-VL-7B-Instruct"
@@ -29,6 +30,18 @@ def test_peaks_within_half_a_percent(name: str) -> None:
     for seen in RECORDED["rows"][name]:
         said = highest_of(ROWS[name], seen["sizes"], RECORDED["depth"])[1]
         assert said == pytest.approx(seen["peak"], rel=0.005)
+
+
+@pytest.mark.parametrize("model", PUBLISHED)
+def test_towers_of_published_models_within_three_percent(model: str) -> None:
+    """One image at the tower's own sizes, with all of its layers, seen by other means than those of the probe."""
+    seen = PUBLISHED[model]
+    config = hfmem.inspect(model, offline=True).checkpoint.config or {}
+    tower = tower_of(config)
+    assert tower is not None
+    row = ROWS[f"{tower.name} sdpa"]
+    said = highest_of(row, {**tower.sizes, "tiles": 0, **seen["sizes"]}, tower.layers)[1]
+    assert said == pytest.approx(seen["peak"], rel=0.03)
 
 
 def activations(model: str, **options: Any) -> hfmem.Report:
@@ -56,6 +69,7 @@ def test_sizes_of_a_tower() -> None:
         "positions": 64 * 64,
         "side": 64,
         "projector": 0,
+        "position_side": 64,
     }
 
 

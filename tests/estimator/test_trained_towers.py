@@ -69,11 +69,35 @@ def test_the_towers_backward_pass_is_the_last() -> None:
     assert "backward of the vision tower" in [term.name for term in backward.terms]
 
 
+def test_a_frozen_tower_leaves_pixels_and_features() -> None:
+    """One image of 896 x 896 pixels in float32, and 256 features of 2,560 in bfloat16."""
+    report = trained(freeze="vision,projector")
+    assert not report.estimate.is_lower_bound
+    assert saved(report, "logits") == 3 * 896 * 896 * 4 + 256 * 2560 * 2
+
+
+def test_adapters_of_the_decoder_leave_the_tower_frozen() -> None:
+    report = trained(train="lora", lora_targets="gate_proj")
+    assert not report.estimate.is_lower_bound
+    assert saved(report, "logits") == saved(trained(freeze="vision,projector"), "logits")
+
+
+def test_the_forward_pass_of_a_frozen_tower_is_a_phase_where_it_is_the_peak() -> None:
+    """Eager attention of 21,316 patches: 16 heads of them squared, in the softmax in float32 and in bfloat16."""
+    options = {"images": 1, "image_size": "2048x2048", "seq": 8192, "train": "lora", "lora_targets": "q_proj"}
+    report = hfmem.estimate(
+        "Qwen/Qwen2.5-VL-3B-Instruct", offline=True, gradient_checkpointing=True, attention="eager", **options
+    )
+    assert not report.estimate.is_lower_bound
+    encode = next(phase for phase in report.estimate.phases if phase.name == "encode")
+    assert encode.total == report.estimate.total
+    assert encode.total > 16 * 21_316**2 * (4 + 2)
+
+
 @pytest.mark.parametrize(
     "options",
     [
-        {"freeze": "vision"},
-        {"train": "lora", "lora_targets": "all-linear"},
+        {"train": "lora", "lora_targets": "all-linear", "dora": True},
         {"attention": "eager"},
         {"precision": "autocast-bf16"},
         {"eval_batch_size": 4},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -14,7 +14,6 @@ pytestmark = pytest.mark.oracle
 ROWS: Final = json.loads(towers.RECORDED.read_text(encoding="utf-8"))["rows"]
 
 
-@pytest.mark.parametrize("name", sorted(ROWS))
-def test_the_tower_needs_what_is_recorded(name: str) -> None:
-    model_type, _, attention = name.partition(" ")
-    assert towers.measure(model_type, attention) == ROWS[name]
+@pytest.mark.parametrize("row", towers.rows(), ids=lambda row: f"{row['type']} {row['attention']}")
+def test_the_tower_needs_what_is_recorded(row: dict[str, Any]) -> None:
+    assert towers.measure(row) == ROWS[f"{row['type']} {row['attention']}"]

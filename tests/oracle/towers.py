@@ -22,12 +22,18 @@ def rows() -> list[dict[str, Any]]:
     return [json.loads(line) for line in TABLE.read_text(encoding="utf-8").splitlines()[1:]]
 
 
-def measure(model_type: str, attention: str) -> list[dict[str, Any]]:
+def measure(row: dict[str, Any]) -> list[dict[str, Any]]:
     """Sizes, and bytes at the peak of the real class, with more layers than were fitted."""
+    from hfmem.estimator.activations.polynomials import Polynomial
     from hfmem.probe import towers
 
-    found = (towers.tried(model_type, seed, attention, DEPTH) for seed in SEEDS)
-    return [{"sizes": dict(one.sizes), "peak": one.peak()} for one in found if one is not None]
+    named = {name for peak in row["peaks"] for name in Polynomial.parse(peak).names}
+    found = (towers.tried(row["type"], seed, row["attention"], DEPTH) for seed in SEEDS)
+    return [
+        {"sizes": {**one.sizes, **{key: n for key, n in one.extents.items() if key in named}}, "peak": one.peak()}
+        for one in found
+        if one is not None
+    ]
 
 
 def main() -> int:
@@ -39,7 +45,7 @@ def main() -> int:
         name = f"{row['type']} {row['attention']}"
         if sys.argv[1:] and row["type"] not in sys.argv[1:]:
             continue
-        kept[name] = measure(row["type"], row["attention"])
+        kept[name] = measure(row)
         print(name, len(kept[name]), flush=True)
         _write(source, kept)
     return 0

@@ -38,9 +38,9 @@ from hfmem.mapper.interpret import Model
 from hfmem.mapper.lora import Adapter, adapters, linear_modules
 from hfmem.mapper.values import Dense, Experts, Layer
 
-__all__ = ["compute_bytes", "is_one", "own_bytes", "with_adapters"]
+__all__ = ["GRADIENTS_AT_ONCE", "compute_bytes", "is_one", "own_bytes", "token_bytes", "with_adapters"]
 
-_GRADIENTS_AT_ONCE = 3
+GRADIENTS_AT_ONCE = 3
 """Tensors like a module's input that its backward holds at once: the module's gradient of it, the adapter's, and their
 sum, which is not made in place, because the first is a view of two dimensions (PyTorch 2.13, `aten::add` in its
 profiler)."""
@@ -138,7 +138,7 @@ def _of_head(scenario: TrainingScenario, targets: Sequence[Adapter]) -> int:
             shares_input_with=0,
             input_saved=False,
         )
-        total += adapter.count * _token((one,), training.lora, training)
+        total += adapter.count * token_bytes((one,), training.lora, training)
     return total * scenario.batch * scenario.seq
 
 
@@ -164,7 +164,7 @@ def _of_encoder(model: Model, scenario: TrainingScenario, targets: Sequence[Adap
             shares_input_with=0,
             input_saved=False,
         )
-        total += others * _token((one,), lora, training)
+        total += others * token_bytes((one,), lora, training)
     return total * scenario.batch * (scenario.source_seq or 0)
 
 
@@ -254,12 +254,12 @@ def _adapted(  # noqa: PLR0913 - the facts of one layer
     last: bool,
 ) -> _Adapted:
     chosen = [linear for linear in linears if is_one(linear, modules)]
-    totals = [_token(chosen[:count], lora, training) for count in range(len(chosen) + 1)]
+    totals = [token_bytes(chosen[:count], lora, training) for count in range(len(chosen) + 1)]
     compute = compute_bytes(training)
     own = max(own_bytes(training), compute)
     moments = [
         max(
-            totals[index] + _GRADIENTS_AT_ONCE * compute * linear.inputs,
+            totals[index] + GRADIENTS_AT_ONCE * compute * linear.inputs,
             totals[index + 1] + own * linear.inputs,
             totals[index + 1] + _SCALED * max(own, training.adapter_bytes) * linear.outputs if lora.dora else 0,
         )
@@ -339,7 +339,7 @@ def _forming(linear: Linear, lora: Lora, training: Training, *, last: bool) -> t
     )
 
 
-def _token(adapted: Sequence[Linear], lora: Lora, training: Training) -> int:
+def token_bytes(adapted: Sequence[Linear], lora: Lora, training: Training) -> int:
     """Bytes per token that adapters save for backward.
 
     `lora_A` saves its input: with float32 adapters a cast of its own; under autocast a copy in the compute dtype; with

@@ -22,12 +22,14 @@ class TrainedTower:
     Attributes:
         saved: bytes from its forward pass to its backward pass, pixels included.
         backward: bytes of its backward pass above `saved`, without gradients of parameters.
+        forward: bytes of its forward pass above `saved`, where it saves nothing for a backward pass; else 0.
         how: the arithmetic of `saved`.
         source: where the polynomials are from.
     """
 
     saved: int
     backward: int
+    forward: int
     how: str
     source: str
 

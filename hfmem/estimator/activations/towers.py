@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
+from math import isqrt
 from typing import Any, Final
 
 from hfmem.dtypes import find_dtype
@@ -19,7 +20,7 @@ from hfmem.estimator.values import Scenario, Term, total_of
 from hfmem.mapper.values import Tower
 from hfmem.unknown import Unknown
 
-__all__ = ["MEASURED_DEPTH", "PIXEL", "Encoding", "encoding", "highest_of", "sizes_of", "with_encoding"]
+__all__ = ["MEASURED_DEPTH", "PIXEL", "Encoding", "encoding", "highest_of", "pixels_of", "sizes_of", "with_encoding"]
 
 MEASURED_DEPTH: Final = 3
 """Layers of the towers that were measured; what each further one adds is a polynomial of its own."""
@@ -57,7 +58,14 @@ def encoding(tower: Tower | None, scenario: Scenario) -> Encoding | Unknown:
     dtype = find_dtype(scenario.compute_dtype or "")
     if row is None or not each or dtype is None or (row["packed"] and not scenario.patches):
         return reason
+    if not _named(row) <= sizes_of(tower, scenario, each, packed=row["packed"]).keys():
+        return reason
     return _evaluated(row, tower, scenario, each, dtype.nbytes(1))
+
+
+def _named(row: Mapping[str, Any]) -> set[str]:
+    """The sizes that a row's polynomials follow."""
+    return {name for one in (*row["peaks"], *filter(None, [row["layer"]])) for name in Polynomial.parse(one).names}
 
 
 def highest_of(row: Mapping[str, Any], sizes: Mapping[str, int], layers: int) -> tuple[Polynomial, int, int]:
@@ -71,16 +79,23 @@ def sizes_of(tower: Tower, scenario: Scenario, each: int, *, packed: bool) -> di
     """The sizes of a batch's images, of so many patches each: apart, or packed into one sequence."""
     images = scenario.batch * scenario.pieces
     tokens = {"b": 1, "s": images * each} if packed else {"b": images, "s": each}
+    if packed:  # as of squares, side by side
+        rows = images * (isqrt(each) + 1)
+        tokens |= {"rows": rows, "columns": rows}
     return {**tower.sizes, **tokens, "tiles": max(0, images - scenario.batch * scenario.images)}
 
 
+def pixels_of(tower: Tower, scenario: Scenario, each: int) -> int:
+    """Bytes of the pixels of a batch's images, of so many patches each."""
+    return scenario.batch * scenario.pieces * each * tower.sizes["pixels"] * PIXEL
+
+
 def _evaluated(row: Mapping[str, Any], tower: Tower, scenario: Scenario, each: int, width: int) -> Encoding:
-    images = scenario.batch * scenario.pieces
     sizes = sizes_of(tower, scenario, each, packed=row["packed"])
     highest, nbytes, deeper = highest_of(row, sizes, tower.layers)
     wider = max(1, width // 2)  # measured in bfloat16
     peak = nbytes * wider
-    pixels = images * each * tower.sizes["pixels"] * PIXEL
+    pixels = pixels_of(tower, scenario, each)
     named = ", ".join(f"{name} {sizes[name]:,}" for name in sorted(highest.names, key=lambda n: (n not in "bs", n)))
     how = f"{highest.describe()} bytes with {named}; + {pixels:,} B of pixels"
     if wider > 1:

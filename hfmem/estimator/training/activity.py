@@ -107,7 +107,7 @@ def _tower(gpu: Gpu) -> TrainedTower | None:
         return None
     from hfmem.estimator.activations.trained_towers import trained_tower  # for runs with images only
 
-    found = trained_tower(gpu.model.tower, gpu.scenario)
+    found = trained_tower(gpu.model, gpu.scenario)
     return None if isinstance(found, Unknown) else found
 
 

@@ -44,7 +44,7 @@ def phases_of(gpu: Gpu, stays: Held, active: Activity | None) -> tuple[Phase, ..
     )
     logits, backward = moments.logits(), moments.backward()
     most = max(logits.total, backward.total)
-    forward = [phase for phase in moments.forward() if phase.total > most]
+    forward = [phase for phase in (*moments.encode(), *moments.forward()) if phase.total > most]
     before = (*moments.generation(), *moments.reference(), *forward)
     return *before, logits, backward, moments.optimizer(), *moments.evaluation()
 
@@ -82,6 +82,17 @@ class _Moments:
                 terms += self._casts(0, self.gpu.stage.depth)
         terms += forward_terms(self.gpu)
         return (_phase("reference", [*terms, *gathered(self.gpu, backward=False)]),)
+
+    def encode(self) -> tuple[Phase, ...]:
+        """The forward pass of a vision tower that saves nothing."""
+        tower = None if self.active is None else self.active.tower
+        if tower is None or not tower.forward:
+            return ()
+        terms = [*self.stays.terms, *(self.gradients.carried_terms() if self.gradients.carried else ())]
+        how = f"its peak above what it leaves; {tower.how}"
+        for name, nbytes in (("left by the vision tower", tower.saved), ("forward of the vision tower", tower.forward)):
+            terms.append(_of_tower(name, nbytes, how, tower.source))
+        return (_phase("encode", terms),)
 
     def forward(self) -> tuple[Phase, ...]:
         """The forward pass of the layers, where it can be higher than the backward pass of all of them."""
@@ -199,7 +210,7 @@ class _Moments:
             if ending
             else ("saved by the vision tower", tower.saved, tower.how)
         )
-        return [Term(name=name, group="activations", nbytes=nbytes, how=how, source=tower.source, certainty="measured")]
+        return [_of_tower(name, nbytes, how, tower.source)]
 
     def _term(self, name: str, nbytes: int, how: str, *, logits: bool = False) -> Term:
         active = self.active
@@ -235,3 +246,7 @@ def _phase(name: str, terms: list[Term]) -> Phase:
 
 def _temporary(name: str, nbytes: int, how: str, source: str) -> Term:
     return Term(name=name, group="temporary", nbytes=nbytes, how=how, source=source, certainty="derived")
+
+
+def _of_tower(name: str, nbytes: int, how: str, source: str) -> Term:
+    return Term(name=name, group="activations", nbytes=nbytes, how=how, source=source, certainty="measured")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
+from math import isqrt
 from typing import Any, Final
 
 from hfmem.errors import InvalidConfigError
@@ -49,6 +50,8 @@ def _tower(facts: Facts) -> Tower:
             "positions": _positions(vision, side // patch),
             "side": side // patch,
             "projector": _projector(facts, vision),
+            "position_side": isqrt(_positions(vision, side // patch)),
+            **_queries(facts, text, (side // patch) ** 2),
         },
         patches=(side // patch) ** 2,
     )
@@ -58,6 +61,41 @@ def _projector(*parts: Facts) -> int:
     """A projector's own width; 0 where it has none."""
     found = (part.optional_integer(key) for key in PROJECTOR for part in parts)
     return next(filter(None, found), 0)
+
+
+def _queries(facts: Facts, text: Facts, patches: int) -> dict[str, int]:
+    """The sizes of a projector with trained queries; none of them where it has no queries."""
+    former, resampler = _optional(facts, "qformer_config"), _optional(facts, "perceiver_config")
+    latent = facts.optional_integer("latent_query_num")
+    counts = facts.counts("projector_patch_to_query_dict")
+    if latent is not None:
+        return {"queries": latent}
+    inner = text.optional_integer("intermediate_size") or 0
+    if counts:
+        return {"queries": counts.get(str(patches), max(counts.values())), "text_intermediate": inner}
+    if resampler is not None:
+        return {
+            "queries": resampler.integer("resampler_n_latents"),
+            "query_heads": resampler.integer("resampler_n_heads"),
+            "query_dim": resampler.integer("resampler_head_dim"),
+            "text_intermediate": inner,
+        }
+    if former is None:
+        return {}
+    hidden, heads = former.integer("hidden_size"), former.integer("num_attention_heads")
+    return {
+        "queries": facts.optional_integer("num_query_tokens") or 0,
+        "query_hidden": hidden,
+        "query_heads": heads,
+        "query_dim": hidden // heads,
+        "query_intermediate": former.integer("intermediate_size"),
+        "words": former.integer("max_position_embeddings"),  # the longest question that the queries take in
+    }
+
+
+def _optional(facts: Facts, key: str) -> Facts | None:
+    """A nested config that the file or the config class has; else None."""
+    return facts.nested(key) if facts.has(key) or facts.fixes(key) else None
 
 
 def _positions(vision: Facts, side: int) -> int:

@@ -1,0 +1,200 @@
+"""Records fixtures/oracle/tower_peaks.json: what towers of published models need for one image, at their own sizes.
+
+python -m tests.oracle.tower_peaks [MODEL ...]
+
+The real class runs with the config of the catalog, all of its tower's layers and none of its decoder's, and the bytes
+of all storages alive at once are counted while it runs, by other means than the probe's. Where a tower takes images of
+any size, the image has `GRID` patches.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+import weakref
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+RECORDED: Final = Path(__file__).parents[2] / "fixtures" / "oracle" / "tower_peaks.json"
+TABLE: Final = Path(__file__).parents[2] / "hfmem" / "data" / "towers.jsonl"
+CATALOG: Final = Path(__file__).parents[2] / "hfmem" / "data" / "catalog.jsonl"
+GRID: Final = (24, 36)
+"""Rows and columns of patches, where a tower takes images of any size."""
+
+_DECODER: Final = ("language_model", "text_model", "lm_head")
+_FEW: Final = {"vocab_size": 512, "num_experts": 4, "num_local_experts": 4, "n_routed_experts": 4}
+"""Sizes of a decoder, which does not run: fewer make it sooner built."""
+
+
+def rows() -> dict[tuple[str, str], dict[str, Any]]:
+    """The measured polynomials."""
+    lines = map(json.loads, TABLE.read_text(encoding="utf-8").splitlines()[1:])
+    return {(row["type"], row["attention"]): row for row in lines}
+
+
+def configs(known: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Of the catalog's models of some types, each tower once."""
+    types = set(known)
+    lines = (json.loads(line) for line in CATALOG.read_text(encoding="utf-8").splitlines()[1:])
+    made: dict[str, tuple[str, dict[str, Any]]] = {}
+    for line in lines:
+        config = line.get("config")
+        if isinstance(config, dict) and config.get("model_type") in types and config.get("vision_config"):
+            width = config.get("text_config", config).get("hidden_size")
+            tower = json.dumps([config["model_type"], config["vision_config"], width], sort_keys=True)
+            made.setdefault(tower, (line["model"], config))
+    return dict(made.values())
+
+
+@contextmanager
+def pretended(packed: bool) -> Iterator[None]:
+    """Fake tensors, where a tower does not read what a grid tells."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    if packed:
+        yield
+    else:
+        with FakeTensorMode():
+            yield
+
+
+def built(config: dict[str, Any], attention: str, *, packed: bool) -> Any:
+    """The class with a decoder of one layer. Of packed towers, the decoder has no memory, and the tower has memory that
+    is never written, which the machine does not back."""
+    import torch
+    import transformers
+    from transformers.initialization import no_init_weights
+
+    from hfmem.probe import tiny
+    from hfmem.probe.towers import built as of_class
+
+    made = transformers.AutoConfig.for_model(**config)
+    text = made.get_text_config()
+    kinds = getattr(text, "layer_types", None)
+    text.num_hidden_layers = 1
+    if kinds:
+        text.layer_types = [kinds[-1]]
+    for key, few in _FEW.items():
+        if isinstance(getattr(text, key, None), int):
+            setattr(text, key, few)
+    kind = getattr(transformers, tiny.GROUPS["image-text"][config["model_type"]])
+    with torch.device("meta" if packed else "cpu"), no_init_weights():
+        model = of_class(kind, made, attention)
+    if packed:
+        for name, module in model.named_modules():
+            if not set(name.split(".")) & set(_DECODER) and not list(module.children()):
+                module.to_empty(device="cpu")
+        for name, part in model.named_modules():  # parameters beside modules
+            if not set(name.split(".")) & set(_DECODER):
+                _materialised(part)
+    return model
+
+
+def _materialised(module: Any) -> None:
+    """Parameters and buffers of its own, in memory; buffers of zeros, as they may be indices."""
+    import torch
+
+    for name, one in module._parameters.items():
+        if one is not None and one.is_meta:
+            module._parameters[name] = torch.nn.Parameter(torch.empty_like(one, device="cpu"))
+    for name, one in module._buffers.items():
+        if one is not None:
+            module._buffers[name] = torch.zeros_like(one, device="cpu")
+
+
+def inputs_of(
+    config: Any, parameters: Iterable[str], grid: tuple[int, int] = GRID
+) -> tuple[dict[str, Any], dict[str, int]]:
+    """One image as the class takes it, and the sizes that tell of it."""
+    import torch
+
+    vision, names = config.vision_config, set(parameters)
+    patch = getattr(vision, "patch_size", None)
+    patch = patch[0] if isinstance(patch, (list, tuple)) else patch
+    rows, columns = grid
+    frames = getattr(vision, "temporal_patch_size", None) or 1
+    values = 3 * frames * patch**2
+    flat = torch.empty(rows * columns, values)
+    counts = {"b": 1, "s": rows * columns, "rows": rows, "columns": columns}
+    if "image_grid_thw" in names:
+        return {"pixel_values": flat, "image_grid_thw": torch.tensor([[1, rows, columns]])}, counts
+    if "image_grid_hws" in names or "image_grid_hw" in names:
+        name = "image_grid_hws" if "image_grid_hws" in names else "image_grid_hw"
+        return {"pixel_values": flat, name: torch.tensor([[rows, columns]])}, counts
+    if "image_position_ids" in names:
+        places = torch.cartesian_prod(torch.arange(rows), torch.arange(columns)).flip(-1)
+        return {"pixel_values": flat[None], "image_position_ids": places[None]}, counts
+    if "image_sizes" in names and not hasattr(config, "image_grid_pinpoints") and hasattr(vision, "rope_parameters"):
+        pixels = torch.empty(1, 3, rows * patch, columns * patch)
+        return {"pixel_values": pixels, "image_sizes": torch.tensor([[rows * patch, columns * patch]])}, counts
+    side = vision.image_size // patch
+    return {"pixel_values": torch.empty(1, 3, vision.image_size, vision.image_size)}, {"b": 1, "s": side**2}
+
+
+def _peak(model: Any, inputs: dict[str, Any], run: Any) -> int:
+    """Bytes of all storages alive at once while the tower runs, without weights and inputs."""
+    import torch
+    from torch.utils._python_dispatch import TorchDispatchMode
+    from torch.utils._pytree import tree_leaves
+
+    given = {one.untyped_storage()._cdata for one in (*model.parameters(), *model.buffers(), *inputs.values())}
+    alive: dict[int, int] = {}
+    highest = 0
+
+    class Counting(TorchDispatchMode):  # type: ignore[misc] # PyTorch is untyped here
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            nonlocal highest
+            found = func(*args, **(kwargs or {}))
+            for one in tree_leaves(found):
+                if isinstance(one, torch.Tensor) and one.untyped_storage()._cdata not in given:
+                    storage = one.untyped_storage()
+                    if storage._cdata not in alive:
+                        alive[storage._cdata] = storage.nbytes()
+                        weakref.finalize(storage, alive.pop, storage._cdata, 0)
+            highest = max(highest, sum(alive.values()))
+            return found
+
+    with torch.no_grad(), Counting():
+        run(**inputs)
+    return highest
+
+
+def measure(config: dict[str, Any], attention: str) -> dict[str, Any]:
+    """Sizes of one image, and bytes at the peak of its forward pass."""
+    from hfmem.probe.activations.flash import fused_attention
+    from hfmem.probe.towers import features, parameters_of
+
+    packed = rows()[config["model_type"], attention]["packed"]
+    with pretended(packed), fused_attention():
+        model = built(config, attention, packed=packed).eval()
+        inputs, counts = inputs_of(model.config, parameters_of(type(model).__name__))
+        return {"sizes": counts, "peak": _peak(model, inputs, features(model))}
+
+
+def main() -> int:
+    """Record every model, or those that are named."""
+    warnings.simplefilter("ignore")
+    found = json.loads(RECORDED.read_text(encoding="utf-8"))["peaks"] if RECORDED.exists() else {}
+    for model, config in sorted(configs(name for name, _ in rows()).items()):
+        if sys.argv[1:] and model not in sys.argv[1:]:
+            continue
+        try:
+            found[model] = measure(config, "sdpa")
+            print(model, found[model], flush=True)
+        except Exception as error:  # a class may refuse any of this
+            print(model, type(error).__name__, str(error)[:300], flush=True)
+        _write(found)
+    return 0
+
+
+def _write(found: dict[str, Any]) -> None:
+    source = json.loads(TABLE.read_text(encoding="utf-8").splitlines()[0])["source"]
+    body = json.dumps({"source": source, "peaks": dict(sorted(found.items()))}, indent=1)
+    RECORDED.write_text(body + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
