@@ -162,16 +162,7 @@ def solve(model_type: str, attention: str, checkpointed: bool, trained: Trained)
     Raises:
         ValueError: there are no polynomials that hold.
     """
-    less, more = towers.DEPTHS
-    mode: _Mode = (checkpointed, trained)
-    runs: list[towers.Run] = []
-    for first in (0, towers.RUNS):  # twice as many where too few are alike
-        if len(runs) < towers.FEWEST:
-            seeds = range(first, first + towers.RUNS)
-            runs = towers.alike([*runs, *_runs(model_type, attention, mode, less, seeds)])
-    deeper = towers.alike(list(_runs(model_type, attention, mode, more, [one.seed for one in runs])))
-    if min(len(runs), len(deeper)) < towers.FEWEST:
-        raise ValueError(f"{len(runs)} and {len(deeper)} runs are alike")
+    runs, deeper = _gathered(model_type, attention, (checkpointed, trained))
     try:
         saved, peaks = _solved(runs)
     except ValueError:
@@ -179,7 +170,7 @@ def solve(model_type: str, attention: str, checkpointed: bool, trained: Trained)
             raise
         runs, deeper = [one.extended() for one in runs], [one.extended() for one in deeper]
         saved, peaks = _solved(runs)
-    layer = _scaled(_solved(deeper)[0] - saved, Fraction(1, more - less))
+    layer = _scaled(_solved(deeper)[0] - saved, Fraction(1, _FURTHER))
     row = {
         "type": model_type,
         "attention": attention,
@@ -192,13 +183,30 @@ def solve(model_type: str, attention: str, checkpointed: bool, trained: Trained)
         "runs": len(runs) - towers.HELD_BACK,
     }
     for one in (*runs, *deeper):
-        further = (more - less) * layer.at(one.sizes) if one in deeper else 0
+        further = _FURTHER * layer.at(one.sizes) if one in deeper else 0
         seen_saved, seen = ends(one)
         said = max(moment.activations.at(one.sizes) for moment in peaks) + further
         for told, real in ((saved.at(one.sizes) + further, one.bytes(seen_saved)), (said, max(map(one.bytes, seen)))):
             if abs(told / real - 1) > 0.005:
                 raise ValueError(f"{told / real - 1:.2%} off")
     return row
+
+
+_FURTHER: Final = towers.DEPTHS[1] - towers.DEPTHS[0]
+
+
+def _gathered(model_type: str, attention: str, mode: _Mode) -> tuple[list[towers.Run], list[towers.Run]]:
+    """Runs with the same operations, and runs of the same sizes with further layers."""
+    less, more = towers.DEPTHS
+    runs: list[towers.Run] = []
+    for first in (0, towers.RUNS):  # twice as many where too few are alike
+        if len(runs) < towers.FEWEST:
+            seeds = range(first, first + towers.RUNS)
+            runs = towers.alike([*runs, *_runs(model_type, attention, mode, less, seeds)])
+    deeper = towers.alike(list(_runs(model_type, attention, mode, more, [one.seed for one in runs])))
+    if min(len(runs), len(deeper)) < towers.FEWEST:
+        raise ValueError(f"{len(runs)} and {len(deeper)} runs are alike")
+    return runs, deeper
 
 
 def _solved(runs: Sequence[towers.Run]) -> tuple[Polynomial, list[Moment]]:

@@ -135,8 +135,37 @@ class Run:
 
 def run(model_type: str, seed: int, attention: str, depth: int = DEPTHS[0], trace: Trace | None = None) -> Run:
     """A forward pass at random sizes, or what `trace` runs instead."""
-    rng = random.Random(f"{model_type} {seed}")  # noqa: S311 - sizes, no secrets
     name = tiny.GROUPS["image-text"][model_type]
+    config, sizes, rng = _resized(model_type, name, seed, depth)
+    vision = config.vision_config
+    state = rng.getstate()
+    refusal: Exception = ValueError("no layout of its inputs is known")
+    for number in range(_LAYOUTS):
+        rng.setstate(state)  # each layout is made of the same sizes
+        layout = next(islice(layouts(parameters_of(name), config, vision, rng), number, None), None)
+        if layout is None:
+            break
+        try:
+            tracer, given = (trace or _traced)(name, config, attention, layout)
+        except REFUSALS as error:
+            refusal = error if number == 0 else refusal
+            continue
+        sizes |= {**layout.counts, "out": config.get_text_config().hidden_size}
+        return Run(
+            seed=seed,
+            tracer=tracer,
+            given=given,
+            sizes=sizes,
+            packed=layout.packed,
+            handed=_handed(config),
+            extents=layout.extents,
+        )
+    raise refusal
+
+
+def _resized(model_type: str, name: str, seed: int, depth: int) -> tuple[Any, dict[str, int], random.Random]:
+    """A config with random sizes, these sizes, and where further ones are drawn from."""
+    rng = random.Random(f"{model_type} {seed}")  # noqa: S311 - sizes, no secrets
     config = tiny.build(_small(model_type, name))
     if config.vision_config is None:
         config.vision_config = config.sub_configs["vision_config"]()
@@ -154,29 +183,7 @@ def run(model_type: str, seed: int, attention: str, depth: int = DEPTHS[0], trac
     sizes |= _resize_projector(config, rng)
     sizes |= _resize_queries(config, random.Random(f"{model_type} {seed} queries"))  # noqa: S311 - sizes, no secrets
     _choose_layers(config, depth)
-    state = rng.getstate()
-    refusal: Exception = ValueError("no layout of its inputs is known")
-    for number in range(_LAYOUTS):
-        rng.setstate(state)  # each layout is made of the same sizes
-        layout = next(islice(layouts(parameters_of(name), config, vision, rng), number, None), None)
-        if layout is None:
-            break
-        try:
-            tracer, given = (trace or _traced)(name, config, attention, layout)
-        except REFUSALS as error:
-            refusal = error if number == 0 else refusal
-            continue
-        sizes |= {**layout.counts, "out": text.hidden_size}
-        return Run(
-            seed=seed,
-            tracer=tracer,
-            given=given,
-            sizes=sizes,
-            packed=layout.packed,
-            handed=_handed(config),
-            extents=layout.extents,
-        )
-    raise refusal
+    return config, sizes, rng
 
 
 def _handed(config: Any) -> int:
@@ -421,10 +428,13 @@ def tried(model_type: str, seed: int, attention: str, depth: int = DEPTHS[0]) ->
 
 
 def alike(runs: Sequence[Run]) -> list[Run]:
-    """The runs with the same operations."""
-    ops = [tuple(allocation.op for allocation in one.tracer.allocations) for one in runs]
-    common = max(ops, key=ops.count, default=())
-    return [one for one, seen in zip(runs, ops, strict=True) if seen == common]
+    """The most runs with the same operations: of several images, if a class copies what it does not copy of one."""
+    groups: dict[tuple[str, ...], list[Run]] = {}
+    for one in runs:
+        groups.setdefault(tuple(allocation.op for allocation in one.tracer.allocations), []).append(one)
+    several = any(one.sizes["b"] > 1 for one in runs)
+    varied = [found for found in groups.values() if len({one.sizes["b"] for one in found}) > 1 or not several]
+    return max(varied or groups.values(), key=len, default=[])
 
 
 def total_of(live: _Live, fit: Sequence[Run], solver: Solver, known: dict[int, Polynomial]) -> Polynomial:
