@@ -193,3 +193,11 @@ def test_an_eager_tower_holds_scores_of_every_pair_of_patches() -> None:
     found = json.loads(run(*line, "--format", "json").stdout)["results"][0]
     assert found["scenario"]["image_tokens"] == 64680 // 4
     assert found["memory"]["activations"] > 2 * scores
+
+
+def test_an_encoder_of_sound_is_a_part_of_what_is_measured() -> None:
+    """Whisper's runs in the pass of the prompt; a tower's beside a decoder does not."""
+    plain = hfmem.estimate("openai/whisper-large-v3", offline=True).estimate
+    heard = hfmem.estimate("openai/whisper-large-v3", offline=True, audio_seconds=30.0).estimate
+    assert not heard.is_lower_bound
+    assert heard.total == plain.total

@@ -112,6 +112,9 @@ class Transformers:
             terms = with_copied_experts(terms, model, scenario, tokens)
         if not scenario.media_tokens or unknown or scenario.parallel.gpus > 1:
             return Found(terms=tuple(terms), unknown=tuple(unknown))
+        if model.architecture.source == "fixed":
+            # sound of one length, whose encoder is a part of the pass that is measured
+            return Found(terms=tuple(terms), encoded=True)
         from hfmem.estimator.activations.towers import encoding, with_encoding  # for runs with images only
 
         tower = encoding(model.tower, scenario)
