@@ -1,8 +1,8 @@
 """Reads a repository on the Hub: its file listing, config.json and headers of weight files; never a weight.
 
-Independent requests are sent concurrently. A single-file model takes three (listing, config, header), a sharded one
-four with the Hub's endpoint for all headers at once (`safetensors-metadata`, only for `main`), or one more per shard
-without it.
+Independent requests are sent concurrently. A model whose listing and config tell all takes two; a single-file model
+three (listing, config, header), a sharded one four with the Hub's endpoint for all headers at once
+(`safetensors-metadata`, only for `main`), or one more per shard without it.
 """
 
 from __future__ import annotations
@@ -117,7 +117,9 @@ def _read(client: Client, ref: ModelRef, info: Info | None, agrees: Callable[[Ch
     # repositories with GGUF files are named accordingly, and rarely have config.json or model.safetensors
     early = not ref.quant and not ref.model_id.lower().endswith("gguf") and (info is None or _has_config(info))
     early_config = pool().submit(client.get, _file_url(ref, CONFIG), limit=LONGEST_CONFIG + 1) if early else None
-    early_header = pool().submit(read_file, client, ref, SINGLE) if early and info is None else None
+    # where config and totals may tell all, the header is asked for once they do not
+    unknown = early and info is None and agrees is None
+    early_header = pool().submit(read_file, client, ref, SINGLE) if unknown else None
     if info is None:
         info = read_info(client, ref)
     notes = [f"{ref.model_id} is now {info.model_id}."] if info.model_id.lower() != ref.model_id.lower() else []

@@ -15,7 +15,7 @@ from hfmem.fetcher.formats.table import format_of
 from hfmem.fetcher.quantisations import Choice
 from hfmem.fetcher.selection import Selection, select_for
 from hfmem.fetcher.values import Checkpoint
-from hfmem.mapper.agreed import as_published
+from hfmem.mapper.agreed import published
 from hfmem.mapper.architecture import blueprint_of, finished
 from hfmem.mapper.declared import as_stored
 from hfmem.mapper.holdings import NOT_LOADED, choices_note, files_note, is_gguf, lacks, layout_notes
@@ -260,9 +260,9 @@ def _parameters(
         source, certainty = _header_source(checkpoint)
         doubtful = certainty == "exact" and broken_files(checkpoint)
         return table, "derived" if doubtful else certainty, source, of_headers(checkpoint, table, described)
-    if described is not None and checkpoint.agreed and checkpoint.totals:
+    if checkpoint.agreed and (told := published(checkpoint)) is not None:
         source = "config.json and the Hub's public totals by dtype, which are equal"
-        return as_published(described, checkpoint.totals), "derived", source, []
+        return told, "derived", source, of_headers(checkpoint, told, described)
     if described is not None:
         stored = as_stored(described, config, architecture)
         source = f"config.json, as the class of '{architecture.model_type}' builds it"
