@@ -41,7 +41,7 @@ def test_tokens_by_the_models_file(folder: Path) -> None:
     "line",
     [
         ("Qwen/Qwen2-Audio-7B-Instruct", "--audio-seconds", "9", "--train", "full"),
-        (QWEN, "--images", "1", "--runtime", "vllm", "--gpu", "8x H200"),
+        ("Qwen/Qwen2-VL-2B-Instruct", "--images", "1", "--runtime", "vllm", "--gpu", "8x H200"),
         (QWEN, "--video-frames", "4", "--gpu", "H200"),
         ("Qwen/Qwen2-Audio-7B-Instruct", "--audio-seconds", "9", "--gpu", "H200"),
     ],

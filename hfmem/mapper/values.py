@@ -27,6 +27,7 @@ __all__ = [
     "Implementations",
     "Largest",
     "LargestInput",
+    "LargestVideo",
     "Layer",
     "Network",
     "ParameterTable",
@@ -199,12 +200,28 @@ class LargestInput:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LargestVideo:
+    """The largest video of a few frames.
+
+    Attributes:
+        step: the frames that are taken together, which count as an image.
+        frames: of a step.
+        whole: whether the limit of pixels is of the whole video, so that longer ones have no more features.
+    """
+
+    step: LargestInput
+    frames: int
+    whole: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Largest:
     """The largest inputs that a model's processor lets in.
 
     Attributes:
         kinds: what a prompt may have beside text: image, video, audio.
         image: the largest image; None where it cannot be counted.
+        video: the largest video; None where it cannot be counted, or there is none.
         source: where the settings are from.
         default: whether they are the class's defaults, for want of a file.
     """
@@ -213,6 +230,7 @@ class Largest:
     image: LargestInput | None
     source: str
     default: bool
+    video: LargestVideo | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,5 +1,6 @@
 """Estimates against what servers on real GPUs printed: `python -m tests.measured.inference` prints the table, with
-`--rows` every comparison; `--write` keeps them in `fixtures/measured/inference.md`.
+`--rows` every comparison, with `--encoders` those of models that take images or sound; `--write` keeps the table and
+every comparison in `fixtures/measured/inference.md`.
 
 `fixtures/measured/inference.jsonl` has every reading with its source; a reading that cannot be compared says why
 (`skipped`). `stands_for` names the model of the bundled catalog (or of `configs.jsonl`, with its origin) whose sizes
@@ -11,7 +12,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -21,6 +22,7 @@ from typing import Any, Final
 from hfmem import Model, inspect
 from hfmem.engines.inference import Prepared
 from hfmem.engines.vllm.cache import cache_of, layout_of
+from hfmem.engines.vllm.releases import read_of, runs_first_engine
 from hfmem.engines.vllm.split import RULES
 from hfmem.estimator.split.ranks import rank_model
 from hfmem.estimator.split.stages import stages
@@ -87,10 +89,14 @@ _FIRST_ENGINE: Final = "0.7.3"
 
 
 def _version(row: Row) -> str:
-    """The release of a row; older than the rules is taken as the oldest, unknown as 0.11, and one that ran the first
-    engine (VLLM_USE_V1=0, whose log counts blocks of the GPU and the CPU) as the last with it alone."""
-    if row.get("first_engine"):
-        return _FIRST_ENGINE
+    """The release of a row; older than the rules is taken as the oldest, unknown as 0.11, and one that was told to run
+    the first engine (VLLM_USE_V1=0, whose log counts blocks of the GPU and the CPU) as the last with it alone."""
+    named = _named(row)
+    chosen = row.get("first_engine") and not runs_first_engine(read_of(named), _machine(row).accelerator)
+    return _FIRST_ENGINE if chosen else named
+
+
+def _named(row: Row) -> str:
     found = re.match(r"0\.(\d+)(\.\d+)?", row.get("engine_version") or "")
     if found is None or row["engine"] != "vllm":
         return "0.11"
@@ -334,10 +340,11 @@ def table() -> str:
     return "\n".join(lines)
 
 
-def listing() -> str:
-    """Every comparison, the largest error of a kind first."""
+def listing(every: Sequence[Comparison] | None = None) -> str:
+    """Every comparison, or those given, the largest error of a kind first."""
     lines = ["| reading | family | model | release | tp | pp | log | estimate | error | row |", "|---" * 10 + "|"]
-    for found in sorted([*comparisons(), *end_to_end()], key=lambda c: (c.kind, -c.error, c.row["id"])):
+    chosen = [*comparisons(), *end_to_end()] if every is None else every
+    for found in sorted(chosen, key=lambda c: (c.kind, -c.error, c.row["id"])):
         row, digits = found.row, 0 if found.kind == "end_to_end" else 2
         kind = f"{found.kind} {row['subkind']}" if "subkind" in row else found.kind
         lines.append(
@@ -358,6 +365,19 @@ def document() -> str:
     )
 
 
+_ENCODERS: Final = {"vision", "audio"}
+
+
+def with_encoders() -> list[Comparison]:
+    """Comparisons of models that also take images or sound."""
+
+    def has(row: Row) -> bool:
+        table = _model(row.get("stands_for") or row["model"]).parameters
+        return table is not None and bool({group.component for group in table.groups} & _ENCODERS)
+
+    return [found for found in (*comparisons(), *end_to_end()) if found.row["engine"] == "vllm" and has(found.row)]
+
+
 def skipped() -> str:
     """Readings that are not compared, by kind and reason."""
     counts: dict[tuple[str, str], int] = {}
@@ -372,5 +392,7 @@ if __name__ == "__main__":
         (FIXTURES / "inference.md").write_text(document(), encoding="utf-8")
     print(table())
     print(f"\n| reading | not compared | why |\n|---|---|---|\n{skipped()}")
+    if "--encoders" in sys.argv:
+        print(f"\n{listing(with_encoders())}")
     if "--rows" in sys.argv:
         print(f"\n{listing()}")

@@ -17,7 +17,18 @@ from hfmem.units import GIB
 if TYPE_CHECKING:
     from hfmem.hardware.values import Accelerator
 
-__all__ = ["DEFAULT", "RELEASES", "CacheMode", "Packing", "Release", "Tier", "number_of", "read_of", "sizes_of"]
+__all__ = [
+    "DEFAULT",
+    "RELEASES",
+    "CacheMode",
+    "Packing",
+    "Release",
+    "Tier",
+    "number_of",
+    "read_of",
+    "runs_first_engine",
+    "sizes_of",
+]
 
 CacheMode = Literal["none", "align", "all"]
 Packing = Literal["", "tuples", "slots", "dense", "groups"]
@@ -255,7 +266,7 @@ def number_of(version: str | None) -> tuple[int, int, int]:
 
 def sizes_of(release: Release, gpu: Accelerator | None, length: int) -> tuple[int, int]:
     """Default sequences and tokens per step, for requests of up to `length` tokens."""
-    if _first_engine(release, gpu):
+    if runs_first_engine(release, gpu) and not release.long_step:
         release = _V065
     tier = next(tier for tier in release.tiers if tier.fits(gpu))
     if not release.long_step:
@@ -263,7 +274,10 @@ def sizes_of(release: Release, gpu: Accelerator | None, length: int) -> tuple[in
     return tier.seqs, max(tier.tokens, length) if length <= _CHUNKED_BEYOND else release.long_step
 
 
-def _first_engine(release: Release, gpu: Accelerator | None) -> bool:
+def runs_first_engine(release: Release, gpu: Accelerator | None) -> bool:
+    """Whether a release runs the first engine (V0) on a card."""
+    if release.long_step:
+        return True
     if gpu is None or gpu.vendor != "nvidia" or not release.first_below:
         return False
     try:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from hfmem.engines.vllm.extras import NO_EXTRAS, Extras, extras
 from hfmem.engines.vllm.options import VllmOptions
-from hfmem.engines.vllm.releases import DEFAULT, Release, number_of, read_of, sizes_of
+from hfmem.engines.vllm.releases import DEFAULT, Release, number_of, read_of, runs_first_engine, sizes_of
 from hfmem.engines.vllm.rules import Rules, release_of, rules_of
 from hfmem.estimator.values import Scenario
 from hfmem.options.otherwise import Detail
@@ -39,6 +39,7 @@ class Settings:
         extras: adapters, drafts, offloading.
         prefix_caching: whether the user wants prefix caching; None for the default of the model's class.
         mamba_cache_mode: how the user wants it to keep recurrent states; None for the default.
+        first_engine: whether the first engine (V0) runs.
         seqs_given: whether `max_num_seqs` is the user's.
         chosen: a sentence for each setting that the user did not give.
         given: the user's options, as repeated in the launch line.
@@ -56,6 +57,7 @@ class Settings:
     extras: Extras = NO_EXTRAS
     prefix_caching: bool | None = None
     mamba_cache_mode: str | None = None
+    first_engine: bool = False
     seqs_given: bool = False
     chosen: tuple[str, ...] = ()
     given: tuple[str, ...] = ()
@@ -118,6 +120,7 @@ def settings(options: VllmOptions, gpu: Accelerator | None, length: int) -> Sett
         extras=extras(options),
         prefix_caching=options.enable_prefix_caching,
         mamba_cache_mode=options.mamba_cache_mode,
+        first_engine=runs_first_engine(source, gpu),
         seqs_given=bool(options.max_num_seqs),
         chosen=tuple(chosen),
         given=_given(options),

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any, Final
 
+from hfmem.mapper.media import clips
 from hfmem.mapper.media.count import Counter, counter
-from hfmem.mapper.media.values import Picture, UncountedError
-from hfmem.mapper.values import Largest, LargestInput
+from hfmem.mapper.media.values import Clip, Picture, Tokens, UncountedError
+from hfmem.mapper.values import Largest, LargestInput, LargestVideo
 
 __all__ = ["largest_of"]
 
 _SIDE: Final = 9_999_999  # pixels; from such an image, vLLM takes the size with the most features
+_LONGEST: Final = 12  # tiles in a row, of one image
 
 
 def largest_of(config: Mapping[str, Any], read: Mapping[str, Mapping[str, Any]]) -> Largest | None:
@@ -31,12 +34,41 @@ def largest_of(config: Mapping[str, Any], read: Mapping[str, Mapping[str, Any]])
         image=_image(rules),
         source=rules.source,
         default=rules.default,
+        video=_video(rules),
     )
 
 
+def _shapes() -> Iterator[tuple[int, int]]:
+    """Widths and heights of images in all the shapes that tiles make."""
+    for wide in range(1, _LONGEST + 1):
+        for tall in range(1, _LONGEST // wide + 1):
+            yield _SIDE * wide, _SIDE * tall
+
+
 def _image(rules: Counter) -> LargestInput | None:
-    try:
-        found = rules.image(Picture(width=_SIDE, height=_SIDE))
-    except UncountedError:
+    """The image with the most features: which shape has them is the processor's own."""
+    most = _most(lambda width, height: rules.image(Picture(width=width, height=height)))
+    return None if most is None else LargestInput(features=most.count, pieces=most.pieces, patches=most.patches)
+
+
+def _video(rules: Counter) -> LargestVideo | None:
+    """A step of the largest video, where an image's patches tell how many it has."""
+    rule, image = rules.rules.video, _image(rules)
+    whole = rule is clips.shared
+    if image is None or not image.patches or not (whole or rule in (clips.merged, clips.in_time)):
         return None
-    return LargestInput(features=found.count, pieces=found.pieces, patches=found.patches)
+    frames = rules.ask.video.integer("temporal_patch_size", default=0)
+    most = _most(lambda width, height: rules.video(Clip(frames=frames, width=width, height=height)))
+    if not frames or most is None:
+        return None
+    patches = most.count * image.patches // image.features
+    return LargestVideo(step=LargestInput(features=most.count, pieces=1, patches=patches), frames=frames, whole=whole)
+
+
+def _most(count: Callable[[int, int], Tokens]) -> Tokens | None:
+    """The most features by any shape that the processor takes."""
+    found = []
+    for width, height in _shapes():
+        with suppress(UncountedError):
+            found.append(count(width, height))
+    return max(found, key=lambda one: one.count, default=None)

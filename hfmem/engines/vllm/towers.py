@@ -1,0 +1,63 @@
+"""What vLLM's own classes of vision towers need for a forward pass (`hfmem/data/vllm_towers.jsonl`), where they differ
+from those of transformers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, reduce
+from importlib.resources import files
+from operator import add
+from typing import Final
+
+from hfmem.engines.vllm.releases import number_of
+from hfmem.estimator.activations.polynomials import Polynomial
+
+__all__ = ["CAST", "Forward", "forward_of"]
+
+CAST: Final = (0, 9, 0)
+"""From here on, processors hand over pixels in the model's dtype."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forward:
+    """The forward pass of a class.
+
+    Attributes:
+        since: the first release.
+        peaks: bytes at each of its widest points.
+        always: bytes that are there at each of them.
+        source: where they are read from.
+    """
+
+    since: tuple[int, int]
+    peaks: tuple[str, ...]
+    always: tuple[str, ...]
+    source: str
+
+    def highest(self, sizes: Mapping[str, int]) -> Polynomial:
+        """The highest of its points, with what is there all the time."""
+        peak = max((Polynomial.parse(peak) for peak in self.peaks), key=lambda one: one.at(sizes))
+        return reduce(add, map(Polynomial.parse, self.always), peak)
+
+
+def forward_of(tower: str, release: tuple[int, int]) -> Forward | None:
+    """The forward pass of a release's class for a type of tower; None where only transformers' class was measured."""
+    found = [one for one in _table().get(tower, ()) if one.since <= release]
+    return found[-1] if found else None
+
+
+@cache
+def _table() -> Mapping[str, Sequence[Forward]]:
+    _, *lines = files("hfmem.data").joinpath("vllm_towers.jsonl").read_text(encoding="ascii").splitlines()
+    found: dict[str, list[Forward]] = {}
+    for row in map(json.loads, lines):
+        forward = Forward(
+            since=number_of(row["since"])[:2],
+            peaks=tuple(row["peaks"]),
+            always=tuple(row["always"]),
+            source=row["source"],
+        )
+        found.setdefault(row["type"], []).append(forward)
+    return found

@@ -1,0 +1,130 @@
+"""The encoder in vLLM's profile run, each term against arithmetic by hand from the source that it names."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hfmem import estimate, inspect
+from hfmem.estimator.values import Term
+from hfmem.mapper.values import LargestInput
+from hfmem.probe.vllm_towers import rows
+
+QWEN25, QWEN3 = "Qwen/Qwen2.5-VL-7B-Instruct", "Qwen/Qwen3-VL-30B-A3B-Instruct"
+model = cache(lambda name: inspect(name, offline=True))
+IMAGE = 12_845_056 // 14**2
+"""Patches of Qwen2.5-VL's largest image: `max_pixels` of its preprocessor_config.json, 14 x 14 pixels each."""
+
+
+def terms(name: str, **asked: Any) -> dict[str, Term]:
+    """Terms by name of a server whose language model takes little, so that its encoder is the peak."""
+    small = {"max_num_seqs": 1, "max_num_batched_tokens": 512, "gpu": ("H100",), "seq": 4096, "vllm_version": "0.33"}
+    found = estimate(model(name), runtime="vllm", **(small | asked)).estimate
+    assert not found.unknown
+    return {term.name: term for term in found.terms}
+
+
+@pytest.mark.parametrize(
+    ("version", "tp", "patch"),
+    [
+        # qwen2_5_vl.py: residual, norm and output, gate and up, and their product; a rank has its share of units
+        ("0.33", 1, 3 * 1280 + 3 * 3420),
+        ("0.33", 2, 3 * 1280 + 3 * 3420 // 2),
+        # a key that is turned in float32, and back in 16 bits, beside q, k and v and copies of them
+        ("0.10.2", 1, 2 * 1280 + (3 + 3 + 2 + 2 + 1) * 1280),
+        # q and k of 0.11 in float32, turned, and back in 16 bits, beside q, k, v, copies, and q and k put together
+        ("0.11.0", 1, 2 * 1280 + (3 + 3 + 2 + 4 + 4 + 2) * 1280),
+    ],
+)
+def test_the_tower_of_qwen25(version: str, tp: int, patch: int) -> None:
+    """In 2 B, beside pixels (2 frames of 14 x 14, 3 colours) and the cosine and sine of 80 dimensions of a head."""
+    found = terms(QWEN25, vllm_version=version, tp=tp, max_num_batched_tokens=64)
+    assert found["encoder's profile"].nbytes == IMAGE * 2 * (patch + 3 * 2 * 14**2 + 80)
+
+
+def test_the_tower_of_qwen3() -> None:
+    """qwen3_vl.py: as Qwen2.5-VL's, with positions, and what three blocks give to the decoder, a token of four patches.
+    16,777,216 pixels, 16 x 16 a patch; 1,152 units, heads of 72, 2,048 of the decoder."""
+    patches = 16_777_216 // 16**2
+    attention = 3 * 1152 + 8 * 1152 + 1152
+    found = terms(QWEN3, max_num_batched_tokens=64)["encoder's profile"]
+    assert found.nbytes == patches * 2 * (attention + 3 * 2048 // 4 + 3 * 2 * 16**2 + 72)
+    assert found.certainty == "derived"
+
+
+@pytest.mark.parametrize(
+    ("version", "length", "asked", "steps"),
+    [
+        ("0.33", 4096, {}, 1),
+        ("0.33", 32_768, {}, 2),
+        ("0.33", 128_000, {}, 7),
+        ("0.33", 1_000_000, {}, 7),  # 14 frames, 2 in a step
+        ("0.33", 128_000, {"limit_mm_per_prompt": '{"video": 0}'}, 1),
+        ("0.10.2", 128_000, {}, 1),  # the frames that run are those of a step's 64 tokens
+    ],
+)
+def test_a_video_is_as_long_as_a_prompt(version: str, length: int, asked: dict[str, Any], steps: int) -> None:
+    """qwen2_vl.py, `get_num_frames_with_most_features`: each step in time has as many tokens as an image, 16,384."""
+    found = terms(QWEN25, vllm_version=version, seq=length, max_num_batched_tokens=64, **asked)
+    alone = terms(QWEN25, vllm_version=version, max_num_batched_tokens=64)
+    assert found["encoder's profile"].nbytes == steps * alone["encoder's profile"].nbytes
+
+
+def test_as_many_images_as_the_budget_holds() -> None:
+    """`MultiModalBudget`: 40,000 tokens hold two of 16,384; before 0.10, the last need not fit."""
+    kept = IMAGE * 3 * 2 * 14**2 * 2 + 16_384 * 3584 * 2
+    asked = {"seq": 65_536, "max_num_batched_tokens": 40_000, "max_num_seqs": 4}
+    for version, images in (("0.33", 2), ("0.9.2", 3)):
+        found = terms(QWEN25, vllm_version=version, limit_mm_per_prompt='{"video": 0}', **asked)
+        assert ("encoder outputs" in found) == (images == 2)
+        if images == 2:
+            assert found["encoder outputs"].nbytes == images * kept
+        else:
+            assert found["encoder's profile"].how.startswith("3 images")
+
+
+def test_the_first_engine_has_both_kinds_in_a_prompt() -> None:
+    """0.9.2, worker/model_runner.py::_dummy_run on a T4: an image and a video of as many tokens, whose pixels and
+    features both stay; 40,000 tokens hold one such prompt."""
+    kept = IMAGE * 3 * 2 * 14**2 * 2 + 16_384 * 3584 * 2
+    asked = {"vllm_version": "0.9.2", "gpu": ("T4",), "max_num_batched_tokens": 40_000, "max_num_seqs": 512}
+    assert terms(QWEN25, **asked)["encoder outputs"].nbytes == 2 * kept
+
+
+@pytest.mark.parametrize(
+    ("version", "mask"), [("0.10.2", False), ("0.19", True), ("0.27", True), ("0.29", False), ("0.33", False)]
+)
+def test_pixtral_tells_images_apart_by_a_mask_or_a_kernel(tmp_path: Path, version: str, mask: bool) -> None:
+    """pixtral.py: residual, norm, input and outputs of both halves, gate, up and product; with a mask, 2 B for each
+    pair of patches. Ministral 3 has 1,024 and 4,096 units and heads of 64; an image of 1,540 pixels on each side has
+    110 x 110 patches."""
+    config = dict(model("mistralai/Ministral-3-3B-Reasoning-2512").checkpoint.config or {})
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    image = {"size": {"longest_edge": 1540}, "patch_size": 14, "image_processor_type": "PixtralImageProcessor"}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(image))
+    own = {"processor_class": "PixtralProcessor", "patch_size": 14, "spatial_merge_size": 2}
+    (tmp_path / "processor_config.json").write_text(json.dumps(own))
+    found = inspect(str(tmp_path))
+    assert found.largest is not None
+    assert found.largest.image == LargestInput(features=55**2, pieces=1, patches=110**2)
+    asked: dict[str, Any] = {"gpu": ("H100",), "seq": 8192, "max_num_seqs": 8, "max_num_batched_tokens": 6050}
+    report = estimate(found, runtime="vllm", vllm_version=version, **asked)
+    peak = {term.name: term.nbytes for term in report.estimate.terms}["encoder's profile"]
+    patches = 2 * 110**2
+    assert peak == patches * 2 * (5 * 1024 + 3 * 4096 + 3 * 14**2 + 64) + (2 * patches**2 if mask else 0)
+
+
+def test_the_largest_size_of_a_class_is_not_that_of_a_model() -> None:
+    """Qwen3.5's own files let in 16,777,216 pixels, the class 1,003,520; the catalog has no such file of it."""
+    found = estimate(model("Qwen/Qwen3.5-27B"), runtime="vllm", gpu=("H200",)).estimate
+    assert [group for group, _ in found.unknown] == ["activations"]
+
+
+def test_the_table_is_what_the_probe_writes() -> None:
+    _, *lines = files("hfmem.data").joinpath("vllm_towers.jsonl").read_text(encoding="ascii").splitlines()
+    assert [json.loads(line) for line in lines] == json.loads(json.dumps(list(rows())))
