@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from hfmem.engines.kept import kept_notes, trained_notes
-from hfmem.engines.protocol import Engine, Found, Ranked, RankMemory, Trains, Whole
+from hfmem.engines.protocol import Engine, Found, Ranked, RankMemory, Splits, Trains, Whole
 from hfmem.engines.table import engine
 from hfmem.estimator import textbook
 from hfmem.estimator.cache.sizes import CacheSize
@@ -112,7 +112,8 @@ class _Held:
     @classmethod
     def of(cls, engine: Ranked, model: Model, stage: Stage, scenario: Scenario) -> _Held:
         """The part on one rank of a stage."""
-        part = rank_model(model, scenario.parallel, stage, engine.split)
+        rules = engine.split_of(model, scenario) if isinstance(engine, Splits) else engine.split
+        part = rank_model(model, scenario.parallel, stage, rules)
         found = [engine.weights(part, scenario)]
         if engine.profiled:  # a server profiles its peak once at start-up, with its own batch and length
             found += [_activations(engine, part, scenario, stage), engine.overhead(part, scenario)]

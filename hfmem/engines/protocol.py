@@ -51,6 +51,7 @@ __all__ = [
     "Shape",
     "Shaped",
     "Sizes",
+    "Splits",
     "Suggestions",
     "Trains",
     "Whole",
@@ -284,6 +285,14 @@ class Generates(Protocol):
 
     def generation(self, options: Any) -> Generation | None:
         """How sequences are made and cached; None where the user chose nothing."""
+
+
+@runtime_checkable
+class Splits(Protocol):
+    """An engine whose settings change how it splits a model."""
+
+    def split_of(self, model: Model, scenario: Scenario) -> SplitRules:
+        """The rules for a scenario of the whole `model`."""
 
 
 @runtime_checkable

@@ -23,15 +23,23 @@ _MEANING: Final = {
     "captured": "tokens of the largest CUDA graph (model_executor/models/config.py)",
     "prefixed": "images attend in both directions, without a FlashAttention kernel (MM_PREFIX_LM_MODELS)",
     "adapted": "what else adapters may change: embedding_modules (model_executor/models)",
+    "shared": "ranks may share the images of a batch: supports_encoder_tp_data (model_executor/models)",
+    "spared": "an encoder is not built where --limit-mm-per-prompt allows none of its inputs (model_executor/models)",
 }
+
+
+_LEAVES_OUT: Final = ("._mark_tower_model(", "._mark_composite_model(", "get_limit_per_prompt(")
 
 
 @dataclass(slots=True)
 class _Classes:
-    """The classes of a release's models: bases, and the `embedding_modules` of each that has them."""
+    """The classes of a release's models: bases, the `embedding_modules` of each that has them, whether its encoder
+    shares a batch where it says so, and whether it leaves its encoder out, of each that builds one."""
 
     bases: dict[str, list[str]] = field(default_factory=dict)
     own: dict[str, list[str]] = field(default_factory=dict)
+    shared: dict[str, bool] = field(default_factory=dict)
+    spared: dict[str, bool] = field(default_factory=dict)
 
     def add(self, source: str) -> None:
         """The classes of a module."""
@@ -43,6 +51,11 @@ class _Classes:
                 if target == "embedding_modules" and value is not None:
                     named = value.keys if isinstance(value, ast.Dict) else []
                     self.own[node.name] = [str(key.value) for key in named if isinstance(key, ast.Constant)]
+                if target == "supports_encoder_tp_data" and isinstance(value, ast.Constant):
+                    self.shared[node.name] = bool(value.value)
+            made = next((one for one in node.body if isinstance(one, ast.FunctionDef) and one.name == "__init__"), None)
+            if made is not None:
+                self.spared[node.name] = any(name in ast.unparse(made) for name in _LEAVES_OUT)
 
     def modules(self, name: str, seen: tuple[str, ...] = ()) -> list[str]:
         """`embedding_modules` of a class, inherited ones included."""
@@ -50,6 +63,13 @@ class _Classes:
             return self.own[name]
         found = (self.modules(base, (*seen, name)) for base in self.bases.get(name, ()) if base not in seen)
         return next(filter(None, found), [])
+
+    def says(self, name: str, table: dict[str, bool], seen: tuple[str, ...] = ()) -> bool:
+        """What a class says, or the first of its bases that does."""
+        if name in table:
+            return table[name]
+        bases = [base for base in self.bases.get(name, ()) if base not in seen]
+        return any(self.says(base, table, (*seen, name)) for base in bases[:1])
 
 
 def _assigned(node: ast.ClassDef) -> Iterator[tuple[str, ast.expr | None]]:
@@ -72,6 +92,9 @@ def rules(package: Path) -> dict[str, dict[str, Any]]:
     for name, class_ in named.items():
         if modules := classes.modules(class_):
             found[name] = {"adapted": "both" if len(modules) > 1 else "embedding"}
+        for rule, table in (("shared", classes.shared), ("spared", classes.spared)):
+            if classes.says(class_, table):
+                found.setdefault(name, {})[rule] = True
     config = (models / "config.py").read_text(encoding="utf-8") if (models / "config.py").exists() else ""
     if "GptOss" in config:
         found.setdefault("GptOssForCausalLM", {})["captured"] = 1024

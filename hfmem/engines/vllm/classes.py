@@ -48,11 +48,15 @@ class ClassRule:
         captured: tokens of the largest CUDA graph; 0 for the default.
         prefixed: whether its images attend in both directions, for which FlashAttention has no kernel.
         adapted: which of its embeddings adapters may change: `embedding`, or `both` it and the head; "" for none.
+        shared: whether tensor-parallel ranks may share the images of a batch.
+        spared: whether an encoder none of whose inputs a prompt may have is not built.
     """
 
     captured: int = 0
     prefixed: bool = False
     adapted: str = ""
+    shared: bool = False
+    spared: bool = False
 
 
 def class_rule(model: Model, release: _Number) -> ClassRule:

@@ -13,21 +13,41 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from hfmem.dtypes import find_dtype
+from hfmem.engines.vllm.classes import class_rule
 from hfmem.engines.vllm.settings import Settings, settings_of
 from hfmem.engines.vllm.towers import CAST, Forward, forward_of
 from hfmem.estimator.activations.towers import PIXEL, encoding
 from hfmem.estimator.values import Scenario, Term, total_of
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Largest, Tower
+from hfmem.units import GIB
 from hfmem.unknown import Unknown
 
-__all__ = ["Profile", "covers", "has_encoder", "media_refusal", "profile_of", "untold"]
+__all__ = [
+    "Profile",
+    "built",
+    "covers",
+    "has_encoder",
+    "media_notes",
+    "media_refusal",
+    "prepared_terms",
+    "profile_of",
+    "shares_batch",
+    "untold",
+]
 
 _UNLIMITED: Final = (0, 9, 2)  # from here on, --limit-mm-per-prompt defaults to 999 of each kind, else to 1
 _WHOLE_ITEMS: Final = (0, 10, 0)  # before, the last item in the profile run need not fit into the budget
 _FRAMES_OF_PROMPT: Final = (0, 11, 0)
 _FRAMES: Final = 14  # of a video in the profile run, at most; before 0.11 some more
 _MORE_FRAMES: Final = 16
+_OPTIONS: Final = {  # and the first releases that have them
+    "--language-model-only": (0, 17, 0),
+    "--mm-encoder-tp-mode": (0, 10, 2),
+    "--skip-mm-profiling": (0, 10, 1),
+    "--mm-processor-cache-gb": (0, 10, 1),
+}
+_CACHED: Final = 4 * GIB  # of a process, for what is prepared already
 _ENCODERS: Final = frozenset({"vision", "audio"})
 _SOURCE: Final = "vLLM 0.19.0, v1/worker/gpu_model_runner.py::profile_run; "
 
@@ -46,9 +66,64 @@ class Profile:
 
 
 def has_encoder(model: Model, settings: Settings) -> bool:
-    """Whether a rank of the first stage, with `model` on it, runs an encoder: no limit leaves it out."""
+    """Whether the profile run of a rank of the first stage, with `model` on it, has an encoder."""
+    return not settings.extras.mm_unprofiled and _takes_media(model, settings)
+
+
+def _takes_media(model: Model, settings: Settings) -> bool:
     components = {group.component for group in model.parameters.groups} if model.parameters else set()
     return bool(components & _ENCODERS) and any(_limit(settings, kind) for kind in _kinds(model))
+
+
+def shares_batch(model: Model, scenario: Scenario) -> bool:
+    """Whether tensor-parallel ranks share the images of a batch, each with all weights of the encoder."""
+    settings = settings_of(scenario)
+    asked = settings.extras.mm_data and scenario.parallel.tp > 1
+    return asked and class_rule(model, settings.release).shared
+
+
+def built(model: Model, scenario: Scenario) -> Model:
+    """The model without the encoders that its class does not build, as a prompt may have none of their inputs."""
+    settings, table = settings_of(scenario), model.parameters
+    if table is None or not class_rule(model, settings.release).spared:
+        return model
+    kinds = [kind for kind in _kinds(model) if _limit(settings, kind)]
+    out = set() if set(kinds) & {"image", "video"} else {"vision"}
+    out |= set() if "audio" in kinds else {"audio"}
+    out |= set() if kinds else {"projector"}
+    groups = tuple(group for group in table.groups if group.component not in out)
+    return model if len(groups) == len(table.groups) else replace(model, parameters=replace(table, groups=groups))
+
+
+def prepared_terms(model: Model, scenario: Scenario) -> tuple[Term, ...]:
+    """What processes keep of prepared images in host memory; `model` is the part on a rank of the first stage."""
+    settings, engines = settings_of(scenario), scenario.parallel.dp
+    each = _CACHED if settings.extras.mm_cache is None else settings.extras.mm_cache
+    if settings.version < _OPTIONS["--mm-processor-cache-gb"] or not each or not _takes_media(model, settings):
+        return ()
+    how = f"up to {each / GIB:g} GiB in the API server and in {'the engine' if engines == 1 else f'{engines} engines'}"
+    term = Term(
+        name="prepared images, up to",
+        group="overhead",
+        nbytes=each * (1 + engines),
+        how=f"{how} (--mm-processor-cache-gb)",
+        source="vLLM 0.33.0, config/multimodal.py: mm_processor_cache_gb",
+        certainty="typical",
+    )
+    return (term,)
+
+
+def media_notes(model: Model, scenario: Scenario) -> tuple[str, ...]:
+    """Remarks on options for encoders."""
+    settings = settings_of(scenario)
+    found = []
+    if settings.extras.mm_data and not class_rule(model, settings.release).shared:
+        found.append("vLLM's class does not let ranks share images: --mm-encoder-tp-mode data falls back to weights.")
+    if settings.extras.mm_unprofiled and _takes_media(model, settings):
+        found.append(
+            "With --skip-mm-profiling, what the encoder needs for an image is outside of the budget, and not counted."
+        )
+    return tuple(found)
 
 
 def untold(model: Model, scenario: Scenario) -> str:
@@ -76,11 +151,22 @@ def _kinds(model: Model) -> tuple[str, ...]:
 def media_refusal(scenario: Scenario) -> str:
     """Why requests are refused, for what they have beside text; "" where they are not."""
     settings = settings_of(scenario)
+    named = {
+        "--language-model-only": settings.extras.mm_nothing,
+        "--mm-encoder-tp-mode": settings.extras.mm_split is not None,
+        "--skip-mm-profiling": settings.extras.mm_unprofiled,
+        "--mm-processor-cache-gb": settings.extras.mm_cache is not None,
+    }
+    for option, given in named.items():
+        if given and settings.version < _OPTIONS[option]:
+            since, release = (".".join(map(str, one)) for one in (_OPTIONS[option], settings.release))
+            return f"{option} is an option of vLLM {since} and later, not of {release}"
     asked = {"image": scenario.images, "video": bool(scenario.video_tokens), "audio": bool(scenario.audio_tokens)}
     for kind, count in asked.items():
         limit = _limit(settings, kind)
         if count > limit:
-            return f"--limit-mm-per-prompt allows {limit} of '{kind}' in a prompt, and {count} are asked for"
+            said = "--language-model-only" if settings.extras.mm_nothing else "--limit-mm-per-prompt"
+            return f"{said} allows {limit} of '{kind}' in a prompt, and {count} are asked for"
     return ""
 
 
@@ -95,6 +181,8 @@ def covers(model: Model, scenario: Scenario, *, first: bool) -> bool:
     """
     if not first or untold(model, scenario):
         return True
+    if settings_of(scenario).extras.mm_unprofiled:
+        return False
     return not scenario.audio_tokens and profile_of(model, settings_of(scenario), scenario) is not None
 
 
@@ -112,7 +200,8 @@ def profile_of(model: Model, settings: Settings, scenario: Scenario) -> Profile 
     if settings.first_engine:
         return _together(tower, largest, items, scenario)
     item = max(items, key=lambda one: one.features)
-    return _profile(tower, largest, replace(item, count=_count(item, settings, scenario.seq)), scenario)
+    item = replace(item, count=_count(item, settings, scenario.seq))
+    return _profile(tower, largest, item, scenario, shared=shares_batch(model, scenario))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,20 +258,22 @@ def _video(largest: Largest, settings: Settings, scenario: Scenario) -> _Item | 
     return _Item(kind="video", features=counted * features, pieces=1, patches=made * patches, made=made * features)
 
 
-def _profile(tower: Tower, largest: Largest, item: _Item, scenario: Scenario) -> Profile | None:
-    """The run of so many items."""
+def _profile(
+    tower: Tower, largest: Largest, item: _Item, scenario: Scenario, *, shared: bool = False
+) -> Profile | None:
+    """The run of so many items, which ranks may share."""
     dtype = find_dtype(scenario.compute_dtype or "")
     if dtype is None:
         return None
     settings, width = settings_of(scenario), dtype.nbytes(1)
-    pieces = item.count * item.pieces
+    mine = -(-item.count // scenario.parallel.tp) if shared else item.count
     run = replace(
         scenario,
         batch=1,
-        images=item.count,
-        pieces=pieces,
+        images=mine,
+        pieces=mine * item.pieces,
         patches=item.patches,
-        image_tokens=item.count * item.made,
+        image_tokens=mine * item.made,
         video_tokens=0,
         audio_tokens=0,
         attention="sdpa",
@@ -191,24 +282,31 @@ def _profile(tower: Tower, largest: Largest, item: _Item, scenario: Scenario) ->
     if isinstance(found, Unknown):
         return None
     # vLLM's processors hand pixels over in the model's dtype, those of transformers in float32
-    less = 0 if settings.version < CAST else pieces * (item.patches or tower.patches)
-    less *= tower.sizes["pixels"] * (PIXEL - width)
-    plural = "" if item.count == 1 else "s"
-    what = f"{item.count} {item.kind}{plural} of {item.made:,} tokens"
-    what += f", by {largest.source}" if largest.default else ""
-    kept = _term("encoder outputs", found.kept - less, f"pixels and features of {what}", found.source)
+    value = PIXEL if settings.version < CAST else width
+    pixels = item.pieces * (item.patches or tower.patches) * tower.sizes["pixels"]
+    less = mine * pixels * (PIXEL - value)
+    what = _told(item, item.count) + (f", by {largest.source}" if largest.default else "")
+    kept = (found.kept - less) * item.count // mine
     own = forward_of(tower.name, settings.release)
     if own is None or not item.patches:
-        how = f"{what}: {found.how}; - {less:,} B"
+        how = f"{_told(item, mine)}: {found.how}; - {less:,} B"
         peak = _term("encoder's profile", found.peak - less, how, found.source)
     else:
-        peak = _of_vllm(own, tower, run, what, width)
-    return Profile(peak=peak, kept=kept)
+        peak = _of_vllm(own, tower, run, _told(item, mine), 1 if shared else scenario.parallel.tp)
+    if shared:  # a rank takes its images out of those of all
+        every = item.count * pixels * value
+        peak = replace(peak, nbytes=peak.nbytes + every, how=f"{peak.how}; + {every:,} B of all {item.count}")
+    return Profile(peak=peak, kept=_term("encoder outputs", kept, f"pixels and features of {what}", found.source))
 
 
-def _of_vllm(own: Forward, tower: Tower, run: Scenario, what: str, width: int) -> Term:
-    """The run of vLLM's own class."""
-    tp, wider = run.parallel.tp, max(1, width // 2)
+def _told(item: _Item, count: int) -> str:
+    return f"{count} {item.kind}{'' if count == 1 else 's'} of {item.made:,} tokens"
+
+
+def _of_vllm(own: Forward, tower: Tower, run: Scenario, what: str, tp: int) -> Term:
+    """The run of vLLM's own class, each of whose layers is split over so many ranks."""
+    dtype = find_dtype(run.compute_dtype or "")
+    wider = max(1, dtype.nbytes(1) // 2) if dtype is not None else 1
     sizes = {
         **tower.sizes,
         "s": run.pieces * run.patches,
@@ -259,6 +357,8 @@ def _term(name: str, nbytes: int, how: str, source: str) -> Term:
 
 def _limit(settings: Settings, kind: str) -> int:
     """Items of a kind that a prompt may have."""
+    if settings.extras.mm_nothing:
+        return 0
     usual = 999 if settings.version >= _UNLIMITED and not settings.first_engine else 1
     return dict(settings.extras.mm_limits).get(kind, usual)
 

@@ -10,7 +10,15 @@ from hfmem.engines.kept import kept_weights
 from hfmem.engines.protocol import Found, Ranked, RankMemory, Suggestions
 from hfmem.engines.vllm.cache import cache_of, layout_of
 from hfmem.engines.vllm.drafts import draft_refusal, draft_terms
-from hfmem.engines.vllm.encoder import covers, media_refusal, untold
+from hfmem.engines.vllm.encoder import (
+    built,
+    covers,
+    media_notes,
+    media_refusal,
+    prepared_terms,
+    shares_batch,
+    untold,
+)
 from hfmem.engines.vllm.formats import ANOTHER, formats_of, recipes_of
 from hfmem.engines.vllm.groups import Layout
 from hfmem.engines.vllm.kvformats import FORMATS as CACHE_FORMATS
@@ -30,6 +38,7 @@ from hfmem.engines.vllm.split import RULES
 from hfmem.estimator.cache.sizes import CacheSize
 from hfmem.estimator.parallel import Parallel
 from hfmem.estimator.split.check import check_split
+from hfmem.estimator.split.rules import SplitRules
 from hfmem.estimator.split.stages import Stage
 from hfmem.estimator.values import Estimate, Loading, Margin, Scenario, Serving, Term, total_of
 from hfmem.estimator.weights.kept import Kept, kept_by
@@ -56,6 +65,9 @@ class Vllm:
     def check_split(self, architecture: Architecture, parallel: Parallel) -> None:
         check_split(architecture, parallel, self.split)
 
+    def split_of(self, model: Model, scenario: Scenario) -> SplitRules:
+        return replace(RULES, towers=False) if shares_batch(model, scenario) else RULES
+
     def run_dtype(
         self, dtype: str | None, architecture: Architecture, gpu: Accelerator | None
     ) -> tuple[str | None, str]:
@@ -81,10 +93,10 @@ class Vllm:
         return kept_by(model, scenario, recipes_of(release.version), formats_of(release.release), ANOTHER)
 
     def weights(self, model: Model, scenario: Scenario) -> Found:
-        model = base_of(model)
+        model = built(base_of(model), scenario)
         found = kept_weights(self, model, scenario, lambda kept: _beside(model, scenario, kept))
         host = max((host_terms(model, scenario, kept) for kept in self.kept(model, scenario)), key=total_of, default=())
-        return replace(found, host=host)
+        return replace(found, host=(*host, *prepared_terms(model, scenario)))
 
     def layout(self, model: Model, scenario: Scenario) -> Layout | Unknown:
         return layout_of(model, scenario)
@@ -123,7 +135,7 @@ class Vllm:
         yield self.kept(model, scenario)[0].refused
 
     def loading(self, model: Model, scenario: Scenario, weights: int) -> Loading | None:
-        return loading(model, scenario, weights)
+        return loading(built(model, scenario), scenario, weights)
 
     def usable(self, terms: Sequence[Term], scenario: Scenario) -> int:
         return usable(terms, scenario)
@@ -136,7 +148,7 @@ class Vllm:
 
     def notes(self, model: Model, scenario: Scenario) -> tuple[str, ...]:
         most, extras = settings_of(scenario).max_num_seqs, settings_of(scenario).extras
-        found = []
+        found = list(media_notes(model, scenario))
         if extras.spec_method == "mtp" and model.architecture.prediction_layers:
             found.append("--spec-method mtp loads the prediction layers; weights and KV cache include them.")
         if scenario.batch <= most:

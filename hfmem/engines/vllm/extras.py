@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from hfmem.engines.vllm.options import VllmOptions
 from hfmem.engines.vllm.rules import release_of
-from hfmem.engines.vllm.serving_options import SpecMethod
+from hfmem.engines.vllm.serving_options import EncoderSplit, SpecMethod
 from hfmem.mapper.interpret import Model
 from hfmem.units import GIB
 
@@ -46,6 +46,10 @@ class Extras:
         side: the side of a disaggregated server; "" for none.
         mix: kinds of requests.
         mm_limits: the most items of each kind (image, video, audio) in a prompt, where the user gave it.
+        mm_nothing: whether a prompt may have none of them, whatever the limits are.
+        mm_split: what ranks share of an encoder, where the user gave it.
+        mm_unprofiled: whether the profile run leaves the encoder out.
+        mm_cache: bytes of a process for prepared images; None for vLLM's default.
         given: the options, as repeated in the launch line.
     """
 
@@ -61,7 +65,16 @@ class Extras:
     side: str = ""
     mix: tuple[Request, ...] = ()
     mm_limits: tuple[tuple[str, int], ...] = ()
+    mm_nothing: bool = False
+    mm_split: EncoderSplit | None = None
+    mm_unprofiled: bool = False
+    mm_cache: int | None = None
     given: tuple[str, ...] = ()
+
+    @property
+    def mm_data(self) -> bool:
+        """Whether ranks share the images of a batch, not the weights of an encoder."""
+        return self.mm_split == "data"
 
     @property
     def connected(self) -> bool:
@@ -94,8 +107,20 @@ class Extras:
             found["decode_context_parallel_size"] = self.context_ranks
         if self.side:
             found["kv_role"] = self.side
+        return found | self._of_media()
+
+    def _of_media(self) -> dict[str, Any]:
+        found: dict[str, Any] = {}
         if self.mm_limits:
             found["limit_mm_per_prompt"] = dict(self.mm_limits)
+        if self.mm_nothing:
+            found["language_model_only"] = True
+        if self.mm_split:
+            found["mm_encoder_tp_mode"] = self.mm_split
+        if self.mm_unprofiled:
+            found["skip_mm_profiling"] = True
+        if self.mm_cache is not None:
+            found["mm_processor_cache_bytes"] = self.mm_cache
         return found
 
 
@@ -118,6 +143,10 @@ def extras(options: VllmOptions) -> Extras:
         side=options.kv_role or "",
         mix=_mix(options.request_mix),
         mm_limits=tuple(json.loads(options.limit_mm_per_prompt or "{}").items()),
+        mm_nothing=options.language_model_only,
+        mm_split=options.mm_encoder_tp_mode,
+        mm_unprofiled=options.skip_mm_profiling,
+        mm_cache=None if options.mm_processor_cache_gb is None else int(options.mm_processor_cache_gb * GIB),
         given=tuple(_given(options)),
     )
 
@@ -146,10 +175,22 @@ def _given(options: VllmOptions) -> Iterator[str]:
         yield f"--kv-offloading-size {options.kv_offloading_size:g}"
     if (options.decode_context_parallel_size or 1) > 1:
         yield f"--decode-context-parallel-size {options.decode_context_parallel_size}"
-    if options.limit_mm_per_prompt:
-        yield f"--limit-mm-per-prompt {shlex.quote(options.limit_mm_per_prompt)}"
+    yield from _of_media(options)
     if options.kv_role:
         yield f'--kv-transfer-config \'{{"kv_connector":"NixlConnector","kv_role":"kv_{options.kv_role}"}}\''
+
+
+def _of_media(options: VllmOptions) -> Iterator[str]:
+    if options.limit_mm_per_prompt:
+        yield f"--limit-mm-per-prompt {shlex.quote(options.limit_mm_per_prompt)}"
+    if options.language_model_only:
+        yield "--language-model-only"
+    if options.mm_encoder_tp_mode:
+        yield f"--mm-encoder-tp-mode {options.mm_encoder_tp_mode}"
+    if options.skip_mm_profiling:
+        yield "--skip-mm-profiling"
+    if options.mm_processor_cache_gb is not None:
+        yield f"--mm-processor-cache-gb {options.mm_processor_cache_gb:g}"
 
 
 _OWN_OPTIONS: Final = (0, 22)  # before, one option had all of it as JSON

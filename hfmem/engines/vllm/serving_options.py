@@ -9,9 +9,10 @@ from hfmem.engines.companions import DraftOptions, LoraOptions
 from hfmem.options.option import Need, Option
 from hfmem.options.reading import tokens
 
-__all__ = ["ServingOptions", "SpecMethod"]
+__all__ = ["EncoderSplit", "ServingOptions", "SpecMethod"]
 
 SpecMethod = Literal["mtp", "eagle", "eagle3", "draft_model", "ngram"]
+EncoderSplit = Literal["weights", "data"]
 
 _option = partial(Option, panel="vLLM", modes=("inference",))
 _MOST = 10**9
@@ -118,5 +119,24 @@ class ServingOptions(DraftOptions, LoraOptions):
             metavar="JSON",
             shown="999 of each, or 1 up to 0.9.1",
             parse=_limits,
+        ),
+    ] = None
+    language_model_only: Annotated[bool, _option(help="Take no images, videos and sounds in prompts")] = False
+    mm_encoder_tp_mode: Annotated[
+        EncoderSplit | None,
+        _option(
+            help="What tensor-parallel ranks share of an encoder: its weights, or the images of a batch (data), with "
+            "all of its weights on each",
+            shown="weights",
+        ),
+    ] = None
+    skip_mm_profiling: Annotated[bool, _option(help="Leave the encoder out of the profile run")] = False
+    mm_processor_cache_gb: Annotated[
+        float | None,
+        _option(
+            help="GiB of host memory for prepared images, videos and sounds, in each API server and each engine",
+            shown="4",
+            least=0,
+            most=100 * _TIB,
         ),
     ] = None

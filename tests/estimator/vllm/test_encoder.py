@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from hfmem import estimate, inspect
+from hfmem.engines.vllm.encoder import profile_of
+from hfmem.engines.vllm.settings import settings_of
 from hfmem.estimator.values import Term
 from hfmem.mapper.values import LargestInput
 from hfmem.probe.vllm_towers import rows
@@ -123,6 +125,105 @@ def test_the_largest_size_of_a_class_is_not_that_of_a_model() -> None:
     """Qwen3.5's own files let in 16,777,216 pixels, the class 1,003,520; the catalog has no such file of it."""
     found = estimate(model("Qwen/Qwen3.5-27B"), runtime="vllm", gpu=("H200",)).estimate
     assert [group for group, _ in found.unknown] == ["activations"]
+
+
+def weights(name: str, **asked: Any) -> int:
+    settings = {"gpu": ("H100",), "seq": 4096, "vllm_version": "0.33"} | asked
+    return estimate(model(name), runtime="vllm", **settings).estimate.group("weights") or 0
+
+
+def in_group(name: str, component: str) -> int:
+    table = model(name).parameters
+    assert table is not None
+    return sum(group.elements for group in table.groups if group.component == component)
+
+
+def test_ranks_share_images_instead_of_weights() -> None:
+    """config/multimodal.py, `mm_encoder_tp_mode`: with data, the encoder is whole on each rank. Of five images, each of
+    four ranks takes two, whose pixels it copies out of those of all."""
+    whole, split = (weights(QWEN25, tp=4, mm_encoder_tp_mode=mode) for mode in ("data", "weights"))
+    assert whole - split == pytest.approx(in_group(QWEN25, "vision") * 2 * 3 / 4, rel=0.02)  # norms are on each already
+    asked: dict[str, Any] = {
+        "seq": 131_072,
+        "max_num_seqs": 1,
+        "limit_mm_per_prompt": '{"image": 5, "video": 0}',
+        "tp": 4,
+    }
+    asked |= {"gpu": ("H100",), "max_num_batched_tokens": 5 * 16_384, "mm_encoder_tp_mode": "data"}
+    scenario = estimate(model(QWEN25), runtime="vllm", **asked).scenario
+    found = profile_of(model(QWEN25), settings_of(scenario), scenario)
+    assert found is not None
+    pixels = 3 * 2 * 14**2
+    assert found.peak.nbytes == IMAGE * 2 * (2 * (3 * 1280 + 3 * 3420 + pixels + 80) + 5 * pixels)
+    assert found.kept.nbytes == 5 * (IMAGE * pixels + 16_384 * 3584) * 2
+
+
+@pytest.mark.parametrize(("version", "shares"), [("0.33", True), ("0.11", False)])
+def test_a_class_that_cannot_share_falls_back(version: str, shares: bool) -> None:
+    """`supports_encoder_tp_data` of Qwen3-VL's class since 0.11, of Gemma 3's in no release."""
+    name = QWEN3 if shares else "google/gemma-3-27b-it"
+    found = estimate(
+        model(name), runtime="vllm", gpu=("H100",), tp=2, vllm_version=version, mm_encoder_tp_mode="data"
+    ).estimate
+    assert any("falls back to weights" in note for note in found.notes) is not shares
+    if not shares:
+        assert weights(name, tp=2, vllm_version=version, mm_encoder_tp_mode="data") == weights(
+            name, tp=2, vllm_version=version
+        )
+
+
+@pytest.mark.parametrize("asked", [{"limit_mm_per_prompt": '{"image": 0, "video": 0}'}, {"language_model_only": True}])
+def test_an_encoder_without_inputs_is_not_built(asked: dict[str, Any]) -> None:
+    """models/interfaces.py, `_mark_tower_model`: where no kind of its inputs may be in a prompt."""
+    nothing = weights(QWEN25, **asked)
+    tower = in_group(QWEN25, "vision") + in_group(QWEN25, "projector")
+    assert weights(QWEN25) - nothing == pytest.approx(tower * 2, rel=0.001)  # and what the allocator rounds up
+    assert weights(QWEN25, limit_mm_per_prompt='{"image": 0}') == weights(QWEN25)
+    assert "encoder outputs" not in terms(QWEN25, **asked)
+
+
+def test_without_profiling_an_image_is_a_lower_bound() -> None:
+    plain, seen = (
+        estimate(model(QWEN25), runtime="vllm", gpu=("H100",), seq=4096, skip_mm_profiling=True, **asked).estimate
+        for asked in ({}, {"images": 1, "image_size": "900x900"})
+    )
+    assert not plain.unknown
+    assert any("--skip-mm-profiling" in note for note in plain.notes)
+    assert not {"encoder outputs", "encoder's profile"} & {term.name for term in plain.terms}
+    assert [group for group, _ in seen.unknown] == ["activations"]
+
+
+@pytest.mark.parametrize(
+    ("name", "asked", "gib"),
+    [
+        (QWEN25, {}, 4 * 2),
+        (QWEN25, {"dp": 3}, 4 * (1 + 3)),
+        (QWEN25, {"mm_processor_cache_gb": 0.5}, 0.5 * 2),
+        (QWEN25, {"mm_processor_cache_gb": 0.0}, 0),
+        (QWEN25, {"language_model_only": True}, 0),
+        (QWEN25, {"vllm_version": "0.9.2"}, 0),
+        ("Qwen/Qwen3-8B", {}, 0),
+    ],
+)
+def test_prepared_images_in_host_memory(name: str, asked: dict[str, Any], gib: float) -> None:
+    """config/multimodal.py: `mm_processor_cache_gb` of the API server, and of each engine."""
+    found = estimate(model(name), runtime="vllm", gpu=("H100",), seq=4096, **asked).estimate
+    assert sum(term.nbytes for term in found.host) == gib * 2**30
+
+
+@pytest.mark.parametrize(
+    ("version", "asked", "told"),
+    [
+        ("0.10.0", {"skip_mm_profiling": True}, "--skip-mm-profiling is an option of vLLM 0.10.1 and later"),
+        ("0.10.1", {"mm_encoder_tp_mode": "data"}, "--mm-encoder-tp-mode is an option of vLLM 0.10.2 and later"),
+        ("0.9.2", {"mm_processor_cache_gb": 1.0}, "--mm-processor-cache-gb is an option of vLLM 0.10.1 and later"),
+        ("0.15", {"language_model_only": True}, "--language-model-only is an option of vLLM 0.17.0 and later"),
+        ("0.33", {"language_model_only": True, "images": 1}, "--language-model-only allows 0 of 'image' in a prompt"),
+    ],
+)
+def test_what_a_release_does_not_have_is_refused(version: str, asked: dict[str, Any], told: str) -> None:
+    found = estimate(model(QWEN25), runtime="vllm", gpu=("H100",), seq=4096, vllm_version=version, **asked).estimate
+    assert told in found.refused
 
 
 def test_the_table_is_what_the_probe_writes() -> None:
