@@ -164,6 +164,7 @@ def _options(row: Row) -> Options:
         enable_prefix_caching=row.get("enable_prefix_caching"),
         enable_lora="max_lora_rank" in row,
         max_lora_rank=row.get("max_lora_rank"),
+        limit_mm_per_prompt=row.get("limit_mm_per_prompt"),
     )
 
 
