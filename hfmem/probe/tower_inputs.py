@@ -19,6 +19,8 @@ __all__ = ["Layout", "layouts", "merge_of"]
 
 _SIDES: Final = (6, 8, 10, 12)
 _CHANNELS: Final = 3
+_STEPS: Final = {"step3p5_vision": 4, "granite_docling_vision": 4, "got_ocr2_vision": 4}
+"""Rows of patches are a multiple of these in published models, as they are halved twice."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +33,8 @@ class Layout:
             image cut into `tiles`, `b` counts the whole image too, and a tile has `side` rows.
         packed: whether all images are one sequence of patches.
         extents: sides of what `counts` has the areas of, which few classes' tensors follow: `rows` and `columns` of
-            patches, `side` of a square image, `position_side` of a square of trained positions.
+            merged patches, `side` of a square image, `position_side` of a square of trained positions; and tokens of a
+            tile.
     """
 
     inputs: Mapping[str, Any]
@@ -89,7 +92,7 @@ def _grid(ask: _Ask) -> Iterator[Layout]:
     for frames in several:
         pixels = _CHANNELS * frames * ask.patch**2
         counts = {"b": 1, "s": rows * columns, "pixels": pixels, **positions}
-        extents = {"rows": rows, "columns": columns}
+        extents = {"rows": rows // merge, "columns": columns // merge}
         flat = torch.randn(rows * columns, pixels)
         yield Layout(inputs={"pixel_values": flat, **grid}, counts=counts, packed=True, extents=extents)
         if frames == 1:
@@ -159,8 +162,12 @@ def _coordinates(ask: _Ask) -> Iterator[Layout]:
 def _sized(ask: _Ask) -> Iterator[Layout]:
     """Images and their sizes: one sequence of all their patches, or a tile and the whole image of each."""
     side = ask.rng.choice(_SIDES)
+    extents = {}
     if getattr(ask.config, "downsample_rate", None):  # a part of a window on each side
-        side = int(ask.config.downsample_rate.rpartition("/")[2]) * ask.rng.choice((1, 2))
+        few, many = map(int, ask.config.downsample_rate.split("/"))
+        windows = ask.rng.choice((1, 2))
+        side = many * windows
+        extents = {"rows": few * windows, "tile_tokens": (few * windows) ** 2}
     size = _square(ask.vision, side * ask.patch)
     pixels = {"pixels": _CHANNELS * ask.patch**2}
     if hasattr(ask.config, "image_grid_pinpoints"):
@@ -171,7 +178,7 @@ def _sized(ask: _Ask) -> Iterator[Layout]:
             "image_sizes": torch.tensor([[size, tiles * size]]),
         }
         counts = {"b": 1 + tiles, "tiles": tiles, "s": side * side, "side": side, **pixels}
-        yield Layout(inputs=inputs, counts=counts, packed=False)
+        yield Layout(inputs=inputs, counts=counts, packed=False, extents=extents)
         return
     inputs = {"pixel_values": torch.randn(1, _CHANNELS, size, size), "image_sizes": torch.tensor([[size, size]])}
     yield Layout(inputs=inputs, counts={"b": 1, "s": side * side, **pixels}, packed=True)
@@ -180,6 +187,7 @@ def _sized(ask: _Ask) -> Iterator[Layout]:
 def _plain(ask: _Ask) -> Iterator[Layout]:
     """Images of one size, or tiles of images."""
     side, images = ask.rng.choice(_SIDES), ask.rng.choice((1, 2, 3))
+    side = 2 * side if side % _STEPS.get(ask.vision.model_type, 1) else side
     size = _square(ask.vision, side * ask.patch)
     if hasattr(ask.config, "mm_tokens_per_image"):
         ask.config.mm_tokens_per_image = side * side // 4

@@ -225,6 +225,7 @@ def _scaled(found: Polynomial, factor: Fraction) -> Polynomial:
 def main() -> int:
     """Measure the types that are named; those that cannot be measured are told, and left out."""
     warnings.simplefilter("ignore")
+    gc.freeze()  # what is imported is not searched again in each run
     lines = TARGET.read_text(encoding="utf-8").splitlines()[1:] if TARGET.exists() else []
     rows = {(row["type"], row["attention"], row["checkpointed"], row["trained"]): row for row in map(json.loads, lines)}
     for model_type in sys.argv[1:]:

@@ -76,6 +76,9 @@ _INNER: Final = ("intermediate_size", "encoder_ffn_dim")
 _HEADS: Final = ("num_attention_heads", "num_heads", "encoder_attention_heads")
 _DEPTH: Final = ("num_hidden_layers", "depth", "encoder_layers")
 
+_WIDTHS: Final = {"minimax_m3_vl_vision": (24, 36, 48, 60)}
+"""Of a head, where a third of it is rotated for each of time, rows and columns, and what is left is not."""
+
 _DEEPSTACK: Final = 4
 """Layers of a tower with a map of them whose states the decoder is handed."""
 
@@ -170,11 +173,16 @@ def _resized(model_type: str, name: str, seed: int, depth: int) -> tuple[Any, di
     if config.vision_config is None:
         config.vision_config = config.sub_configs["vision_config"]()
     vision, text = config.vision_config, config.get_text_config()
+    # as many layers as are asked for their states, which are kept, and others are not
+    depth = max(depth, *(len(chosen) for chosen in _chosen(config).values()), 1)
     # a state that a layer hands over counts from the next one on
     sizes = _resize(vision, rng, depth + hasattr(vision, "deepstack_visual_indexes"))
+    if "mrope_section" in (getattr(text, "rope_parameters", None) or {}):  # it divides the heads' width as it is
+        text.head_dim = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     text.hidden_size = 16 * rng.randrange(3, 14)
     # where a tower has a width of its own under another key, this one is the decoder's
-    outward = ("out_hidden_size", "projection_dim", *(("hidden_size",) if hasattr(vision, "embed_dim") else ()))
+    own = ("hidden_size",) if hasattr(vision, "embed_dim") else ()
+    outward = ("out_hidden_size", "text_hidden_size", "projection_dim", *own)
     for key in outward:
         if hasattr(vision, key):
             setattr(vision, key, text.hidden_size)
@@ -207,8 +215,11 @@ def features(model: Any) -> Any:
     """The method that runs tower and projector: of the class, or of its model; for frames, where it takes only them."""
     places = (model, getattr(model, "model", None))
     names = ("get_image_features", "get_video_features")
-    found = (getattr(place, name, None) for name in names for place in places)
-    return next(method for method in found if method is not None)
+    found = filter(None, (getattr(place, name, None) for name in names for place in places))
+    method = next(found, None)
+    if method is None:
+        raise AttributeError(f"{type(model).__name__} has none of {', '.join(names)}")
+    return method
 
 
 def _traced(name: str, config: Any, attention: str, layout: Layout) -> tuple[Tracer, _Live]:
@@ -238,7 +249,7 @@ def _small(model_type: str, name: str) -> Mapping[str, Any]:
 
 def _resize(vision: Any, rng: random.Random, depth: int) -> dict[str, int]:
     """Give a tower random sizes."""
-    heads, width = rng.choice((2, 3, 4, 5, 6)), rng.choice((8, 16, 24, 32))
+    heads, width = rng.choice((2, 3, 4, 5, 6)), rng.choice(_WIDTHS.get(vision.model_type, (8, 16, 24, 32)))
     hidden, inner = heads * width, 8 * rng.randrange(9, 60)
     _lengthen(vision, depth)
     for keys, value in (
@@ -253,12 +264,7 @@ def _resize(vision: Any, rng: random.Random, depth: int) -> dict[str, int]:
             if hasattr(vision, key):
                 setattr(vision, key, value)
     _mix_layers(vision, depth)
-    if hasattr(vision, "fullatt_block_indexes"):
-        vision.fullatt_block_indexes = list(range(depth))  # the layers that attend to the whole image have the peak
-    if hasattr(vision, "global_attn_indexes"):
-        vision.global_attn_indexes = list(range(depth))  # alike
-    if hasattr(vision, "deepstack_visual_indexes"):
-        vision.deepstack_visual_indexes = [0, 1, 2]  # as many layers as of published models hand their states over
+    _single_out(vision, depth)
     if hasattr(vision, "pixel_shuffle_ratio"):
         vision.intermediate_size = inner = round(hidden / vision.pixel_shuffle_ratio**2)  # shuffled patches enter it
     if hasattr(vision, "mlp_ratio"):
@@ -266,7 +272,21 @@ def _resize(vision: Any, rng: random.Random, depth: int) -> dict[str, int]:
         inner = int(hidden * vision.mlp_ratio)
         if hasattr(vision, "intermediate_size"):
             vision.intermediate_size = inner  # a class may read either
-    return {"hidden": hidden, "intermediate": inner, "heads": heads, "key_dim": width}
+    sizes = {"hidden": hidden, "intermediate": inner, "heads": heads, "key_dim": width}
+    if not hasattr(vision, "output_channels"):
+        return sizes
+    vision.output_channels = 8 * random.Random(hidden).randrange(3, 21)  # noqa: S311 - sizes, no secrets
+    return {**sizes, "channels": vision.output_channels}
+
+
+def _single_out(vision: Any, depth: int) -> None:
+    """Layers that do something of their own."""
+    if hasattr(vision, "fullatt_block_indexes"):
+        vision.fullatt_block_indexes = list(range(depth))  # the layers that attend to the whole image have the peak
+    if hasattr(vision, "global_attn_indexes"):
+        vision.global_attn_indexes = list(range(depth))  # alike
+    if hasattr(vision, "deepstack_visual_indexes"):
+        vision.deepstack_visual_indexes = [0, 1, 2]  # as many layers as of published models hand their states over
 
 
 def _mix_layers(vision: Any, depth: int) -> None:
@@ -276,12 +296,16 @@ def _mix_layers(vision: Any, depth: int) -> None:
         vision.layer_types = [kinds[number % len(kinds)] for number in range(depth)]
 
 
+def _chosen(config: Any) -> dict[str, Sequence[int]]:
+    """Lists of layers whose states the projector takes, by key."""
+    found = {key: getattr(config, key, None) for key in ("vision_feature_layers", "vision_feature_layer")}
+    return {key: chosen for key, chosen in found.items() if isinstance(chosen, (list, tuple))}
+
+
 def _choose_layers(config: Any, depth: int) -> None:
     """Layers whose states the projector takes, as many as in the class's default."""
-    for key in ("vision_feature_layers", "vision_feature_layer"):
-        chosen = getattr(config, key, None)
-        if isinstance(chosen, (list, tuple)):
-            setattr(config, key, [-1 - number % depth for number in range(len(chosen))])
+    for key, chosen in _chosen(config).items():
+        setattr(config, key, [-1 - number % depth for number in range(len(chosen))])
     if hasattr(config, "deepstack_layer_map"):  # as many as of published models
         config.deepstack_layer_map = [(-1 - number % depth, number) for number in range(_DEEPSTACK)]
 
@@ -294,10 +318,13 @@ def _resize_projector(config: Any, rng: random.Random) -> dict[str, int]:
         ("vision_hidden_size", merged and vision.hidden_size),
         ("projection_hidden_size", merged and vision.hidden_size),
         ("out_hidden_size", merged),
+        ("adapter_in_dim", merged and vision.hidden_size),
+        ("adapter_out_dim", text.hidden_size),
         ("merged_hidden_size", text.hidden_size * merge_of(vision) ** 2),
     ):
-        if value and hasattr(config, key):
-            setattr(config, key, value)
+        for part in (config, vision):
+            if value and hasattr(part, key) and (part is config or key.startswith("adapter_")):
+                setattr(part, key, value)
     if hasattr(getattr(config, "perceiver_config", None), "hidden_size"):
         config.perceiver_config.hidden_size = text.hidden_size
     places = [(part, key) for key in _PROJECTED for part in (config, vision) if hasattr(part, key)]
@@ -479,6 +506,7 @@ def _growth(model_type: str, attention: str, solver: Solver, fit: Sequence[Run])
 def main() -> int:
     """Measure the types that are named, or all; those that cannot be measured are told, and left out."""
     warnings.simplefilter("ignore")
+    gc.freeze()  # what is imported is not searched again in each run
     lines = TARGET.read_text(encoding="utf-8").splitlines()[1:] if TARGET.exists() else []
     rows = {(row["type"], row["attention"]): row for row in map(json.loads, lines)}
     for model_type in sys.argv[1:] or sorted(tiny.GROUPS["image-text"]):

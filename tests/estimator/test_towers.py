@@ -70,6 +70,7 @@ def test_sizes_of_a_tower() -> None:
         "side": 64,
         "projector": 0,
         "position_side": 64,
+        "channels": 0,
     }
 
 
@@ -89,6 +90,37 @@ def test_sizes_of_a_projector_and_of_positions() -> None:
         (256, 2560),
         (2048, 0),
         (576, 4096),
+    ]
+
+
+def test_sizes_of_trained_queries() -> None:
+    """As the configs of BLIP-2 (Q-Former), Idefics2 (perceiver), Aria (queries by patches) and Kosmos-2 name them."""
+    wide = {"hidden_size": 48, "intermediate_size": 96, "num_attention_heads": 4, "patch_size": 14}
+    vision = {"num_hidden_layers": 2, "image_size": 980, **wide}
+    former = {"hidden_size": 64, "num_attention_heads": 4, "intermediate_size": 80, "max_position_embeddings": 512}
+    perceiver = {"resampler_n_latents": 64, "resampler_n_heads": 16, "resampler_head_dim": 96}
+    found = [
+        tower_of({"model_type": kind, "text_config": {"hidden_size": 32, "intermediate_size": 72}, **own})
+        for kind, own in (
+            ("blip-2", {"vision_config": vision, "qformer_config": former, "num_query_tokens": 32}),
+            ("idefics2", {"vision_config": vision, "perceiver_config": perceiver}),
+            ("aria", {"vision_config": vision, "projector_patch_to_query_dict": {"1225": 128, "4900": 256}}),
+            ("kosmos-2", {"vision_config": vision, "latent_query_num": 64}),
+        )
+    ]
+    names = {"queries", "query_hidden", "query_heads", "query_dim", "query_intermediate", "words", "text_intermediate"}
+    assert [{name: n for name, n in one.sizes.items() if name in names} for one in found if one] == [
+        {
+            "queries": 32,
+            "query_hidden": 64,
+            "query_heads": 4,
+            "query_dim": 16,
+            "query_intermediate": 80,
+            "words": 512,
+        },
+        {"queries": 64, "query_heads": 16, "query_dim": 96, "text_intermediate": 72},
+        {"queries": 256, "text_intermediate": 72},
+        {"queries": 64},
     ]
 
 

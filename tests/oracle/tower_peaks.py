@@ -111,6 +111,8 @@ def inputs_of(
     """One image as the class takes it, and the sizes that tell of it."""
     import torch
 
+    from hfmem.probe.tower_inputs import merge_of
+
     vision, names = config.vision_config, set(parameters)
     patch = getattr(vision, "patch_size", None)
     patch = patch[0] if isinstance(patch, (list, tuple)) else patch
@@ -118,7 +120,8 @@ def inputs_of(
     frames = getattr(vision, "temporal_patch_size", None) or 1
     values = 3 * frames * patch**2
     flat = torch.empty(rows * columns, values)
-    counts = {"b": 1, "s": rows * columns, "rows": rows, "columns": columns}
+    merge = merge_of(vision)
+    counts = {"b": 1, "s": rows * columns, "rows": rows // merge, "columns": columns // merge}
     if "image_grid_thw" in names:
         return {"pixel_values": flat, "image_grid_thw": torch.tensor([[1, rows, columns]])}, counts
     if "image_grid_hws" in names or "image_grid_hw" in names:

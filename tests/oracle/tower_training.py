@@ -18,33 +18,59 @@ from tests.oracle import tower_peaks
 
 RECORDED: Final = Path(__file__).parents[2] / "fixtures" / "oracle" / "tower_training.json"
 TABLE: Final = Path(__file__).parents[2] / "hfmem" / "data" / "towers_training.jsonl"
+RANK: Final = 8
 GRID: Final = (16, 24)
 """Rows and columns of patches, where a tower takes images of any size."""
 
 
-def rows() -> dict[tuple[str, bool], dict[str, Any]]:
-    """The measured polynomials of towers that are trained as a whole."""
+def rows() -> dict[tuple[str, bool, str], dict[str, Any]]:
+    """The measured polynomials."""
     lines = map(json.loads, TABLE.read_text(encoding="utf-8").splitlines()[1:])
-    return {(row["type"], row["checkpointed"]): row for row in lines if row["trained"] == "all"}
+    return {(row["type"], row["checkpointed"], row["trained"]): row for row in lines}
 
 
 def configs() -> dict[str, dict[str, Any]]:
     """Of the catalog's models whose type has a row."""
-    return tower_peaks.configs(name for name, _ in rows())
+    return tower_peaks.configs(name for name, _, _ in rows())
 
 
-def measure(config: dict[str, Any], checkpointed: bool) -> int:
+Mode = tuple[bool, str]
+"""Whether layers are checkpointed, and what is trained (`hfmem.probe.tower_training.Trained`)."""
+
+
+def prepared(model: Any, trained: str) -> None:
+    """Train the projector alone, or adapters of PEFT, in float32, on all linear modules of tower and projector."""
+    import torch
+    from peft import LoraConfig, inject_adapter_in_model
+
+    from hfmem.mapper.names import meaning
+
+    if trained == "projector":
+        for name, one in model.named_parameters():
+            one.requires_grad_(meaning(name, one.dim()).component == "projector")
+    if trained == "lora":
+        targets = [
+            name
+            for name, module in model.named_modules()
+            if isinstance(module, torch.nn.Linear) and meaning(f"{name}.weight", 2).component in ("vision", "projector")
+        ]
+        inject_adapter_in_model(LoraConfig(r=RANK, target_modules=targets), model)
+
+
+def measure(config: dict[str, Any], mode: Mode) -> int:
     """Bytes that the tower and the projector save for one image, without weights and pixels."""
+    checkpointed, trained = mode
     import torch
 
     from hfmem.probe.activations.flash import fused_attention
     from hfmem.probe.towers import features, parameters_of
 
-    packed = rows()[config["model_type"], checkpointed]["packed"]
+    packed = rows()[config["model_type"], checkpointed, trained]["packed"]
     with tower_peaks.pretended(packed), fused_attention():
         model = tower_peaks.built(config, "sdpa", packed=packed).train()
         if checkpointed:
             model.gradient_checkpointing_enable()
+        prepared(model, trained)
         inputs, _ = tower_peaks.inputs_of(model.config, parameters_of(type(model).__name__), GRID)
         given = {one.untyped_storage()._cdata for one in (*model.parameters(), *model.buffers(), *inputs.values())}
         saved: dict[int, torch.Tensor] = {}
@@ -65,13 +91,15 @@ def main() -> int:
     for model, config in sorted(configs().items()):
         if sys.argv[1:] and model not in sys.argv[1:]:
             continue
-        for checkpointed in (False, True):
-            try:
-                found[f"{model} {checkpointed}"] = measure(config, checkpointed)
-                print(model, checkpointed, found[f"{model} {checkpointed}"], flush=True)
-            except Exception as error:  # a class may refuse any of this
-                print(model, checkpointed, type(error).__name__, str(error)[:150])
-            _write(found)
+        for kind, checkpointed, trained in rows():
+            if kind == config["model_type"]:
+                name = f"{model} {checkpointed} {trained}"
+                try:
+                    found[name] = measure(config, (checkpointed, trained))
+                    print(name, found[name], flush=True)
+                except Exception as error:  # a class may refuse any of this
+                    print(name, type(error).__name__, str(error)[:150], flush=True)
+        _write(found)
     return 0
 
 

@@ -5,6 +5,7 @@ python -m tests.oracle.towers [TYPE ...]
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 import warnings
@@ -38,7 +39,10 @@ def measure(row: dict[str, Any]) -> list[dict[str, Any]]:
 
 def main() -> int:
     """Record every row, or those of the types that are named."""
+    from hfmem.probe import towers  # noqa: F401 - what is imported is not searched again in each run
+
     warnings.simplefilter("ignore")
+    gc.freeze()
     kept = json.loads(RECORDED.read_text(encoding="utf-8"))["rows"] if RECORDED.exists() else {}
     source = json.loads(TABLE.read_text(encoding="utf-8").splitlines()[0])["source"]
     for row in rows():

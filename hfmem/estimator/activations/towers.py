@@ -79,8 +79,8 @@ def sizes_of(tower: Tower, scenario: Scenario, each: int, *, packed: bool) -> di
     """The sizes of a batch's images, of so many patches each: apart, or packed into one sequence."""
     images = scenario.batch * scenario.pieces
     tokens = {"b": 1, "s": images * each} if packed else {"b": images, "s": each}
-    if packed:  # as of squares, side by side
-        rows = images * (isqrt(each) + 1)
+    if packed:  # of tokens, as of squares side by side
+        rows = images * (isqrt(scenario.image_tokens // max(1, scenario.pieces)) + 1)
         tokens |= {"rows": rows, "columns": rows}
     return {**tower.sizes, **tokens, "tiles": max(0, images - scenario.batch * scenario.images)}
 

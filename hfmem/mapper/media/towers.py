@@ -51,7 +51,9 @@ def _tower(facts: Facts) -> Tower:
             "side": side // patch,
             "projector": _projector(facts, vision),
             "position_side": isqrt(_positions(vision, side // patch)),
+            "channels": vision.optional_integer("output_channels") or 0,
             **_queries(facts, text, (side // patch) ** 2),
+            **_downsampled(facts, side // patch),
         },
         patches=(side // patch) ** 2,
     )
@@ -91,6 +93,15 @@ def _queries(facts: Facts, text: Facts, patches: int) -> dict[str, int]:
         "query_intermediate": former.integer("intermediate_size"),
         "words": former.integer("max_position_embeddings"),  # the longest question that the queries take in
     }
+
+
+def _downsampled(facts: Facts, side: int) -> dict[str, int]:
+    """Rows and tokens of a tile, where a fraction of its rows is left."""
+    few, _, many = (facts.text("downsample_rate") or "").partition("/")
+    if not (few.isdigit() and many.isdigit()):
+        return {}
+    rows = side * int(few) // int(many)
+    return {"rows": rows, "tile_tokens": rows**2}
 
 
 def _optional(facts: Facts, key: str) -> Facts | None:

@@ -142,8 +142,25 @@ class Solver:
     def dimension(self, vector: Vector) -> Polynomial | None:
         """One dimension of a tensor as a polynomial; None if nothing matches."""
         if vector not in self._known:
-            self._known[vector] = self._product(vector) or self._sum(vector)
+            found = self._product(vector) or self._sum(vector)
+            self._known[vector] = found or self._of_each_sequence(vector) or self._with_more_tokens(vector)
         return self._known[vector]
+
+    def _of_each_sequence(self, vector: Vector) -> Polynomial | None:
+        """A sum of sizes for each sequence of a batch."""
+        batch = self.sizes["b"]
+        if len(set(batch)) == 1 or any(n % b for n, b in zip(vector, batch, strict=True)):
+            return None
+        found = self._sum(tuple(n // b for n, b in zip(vector, batch, strict=True)))
+        return None if found is None else found * Polynomial({("b",): Fraction(1)})
+
+    def _with_more_tokens(self, vector: Vector) -> Polynomial | None:
+        """All tokens, and a number of further ones (registers) in each sequence."""
+        for tokens in (("s",), ("b", "s")):
+            further = {n - own for n, own in zip(vector, self._values(tokens), strict=True)}
+            if len(further) == 1:
+                return Polynomial({tokens: Fraction(1)}) + Polynomial.constant(further.pop())
+        return None
 
     def _by_width(self, elements: Vector) -> Polynomial | None:
         """A sum of sizes, multiplied by tokens."""
