@@ -209,11 +209,14 @@ class ReleaseError(InvalidScenarioError):
         version: what was given.
         example: a release as it is written.
         oldest: the first that is known, where the given one is older.
+        what: what needs that one; "" for anything.
     """
 
-    def __init__(self, option: str, version: str | None, *, example: str = "", oldest: str = "") -> None:
+    def __init__(
+        self, option: str, version: str | None, *, example: str = "", oldest: str = "", what: str = ""
+    ) -> None:
         super().__init__()
-        self.option, self.version, self.example, self.oldest = option, version, example, oldest
+        self.option, self.version, self.example, self.oldest, self.what = option, version, example, oldest, what
 
 
 class UnknownGpuError(InvalidScenarioError):

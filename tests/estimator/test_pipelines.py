@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from hfmem import estimate
+from hfmem import HfmemError, estimate
 from hfmem.engines.diffusers.calls import Call, Taken, rows, taken, unmeasured
 from hfmem.engines.diffusers.decoding import Coder, tiling
-from hfmem.engines.diffusers.pipelines import defaults_of, scale_of
+from hfmem.engines.diffusers.pipelines import defaults_of, denoised, scale_of
 from hfmem.mapper.pipelines.values import Component, Kind, Pipeline
 
 ROOT = Path(__file__).parents[2]
@@ -189,3 +189,82 @@ def test_frames_are_padded_to_whole_patches() -> None:
     ]
     first, second, third = (sum(term.nbytes for term in phase.terms) for phase in several)
     assert first == second < third
+
+
+_HIDREAM = {
+    "patch_size": 2,
+    "in_channels": 16,
+    "caption_channels": [4096, 4096],
+    "axes_dims_rope": [64, 32, 32],
+    "max_resolution": [128, 128],
+    "llama_layers": [*range(32), *[31] * 16],
+}
+
+
+def test_hidream_pads_what_is_not_square() -> None:
+    """To the tokens of its largest latents, which are square (`patchify` of its class)."""
+    one, vae = component("HiDreamImageTransformer2DModel", _HIDREAM), component("AutoencoderKL", _FLUX_VAE, "vae")
+    assert denoised(one, (768, 1360, None), vae) == (128, 128, 1)
+    assert denoised(one, (512, 512, None), vae) == (64, 64, 1)
+    other = component("FluxTransformer2DModel")
+    assert denoised(other, (768, 1360, None), vae) == (96, 170, 1)
+    found = taken(one, Call(batch=2, height=128, width=128, text=128), single=False)
+    assert found is not None
+    assert found.certainty == "measured"
+
+
+def test_attention_with_a_mask_of_all_by_all_grows_with_the_square() -> None:
+    """OmniGen's mask is in bfloat16 beside the float32 that it is made from: 2 and 4 bytes for each pair of tokens, and
+    4 more while it is scaled."""
+    config = {"rope_scaling": {"type": "su"}}
+    one = component("OmniGenTransformer2DModel", config)
+    tokens = [64 * 64 // 4, 128 * 128 // 4]
+    peaks = [taken(one, Call(batch=2, height=side, width=side, text=0), single=False) for side in (64, 128)]
+    assert all(found is not None for found in peaks)
+    small, large = (found.peak for found in peaks if found is not None)
+    assert large > 4 * small
+    assert large - 4 * small == pytest.approx(2 * 2 * (tokens[1] ** 2 - 4 * tokens[0] ** 2), rel=0.1)
+
+
+def test_older_releases_have_their_own_classes() -> None:
+    """CogVideoX's VAE took less before 0.31, up to a size above which it cut its convolutions."""
+    vae = component("AutoencoderKLCogVideoX", {"latent_channels": 16}, "vae")
+    call = Call(batch=1, height=60, width=90, frames=13)
+    of_0_30, of_0_31, newest = (
+        taken(vae, call, single=False, method="decode", release=release) for release in ((0, 30), (0, 31), None)
+    )
+    assert of_0_30 is not None
+    assert of_0_31 is not None
+    assert newest is not None
+    assert of_0_31 == newest
+    assert newest.peak == pytest.approx(1.3 * of_0_30.peak, rel=0.01)
+    larger = Call(batch=1, height=96, width=170, frames=13)
+    assert taken(vae, larger, single=False, method="decode", release=(0, 30)) is None
+    assert "5,760 latent pixels" in unmeasured(vae, "decode", (0, 30))
+    assert taken(vae, larger, single=False, method="decode") is not None
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"dtype": "fp8"}, "does not have a quantised --dtype: 0.36 is the first that does"),
+        ({"offload": "group"}, "does not have --offload group: 0.36 is the first that does"),
+    ],
+)
+def test_older_releases_do_not_have_everything(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(HfmemError, match=said):
+        estimate("zai-org/CogVideoX-5b", diffusers_version="0.35", offline=True, **options)
+
+
+def test_dtypes_of_older_releases_are_set_after_loading() -> None:
+    """`from_pretrained` takes a dict of them since 0.33."""
+    old, new = (
+        estimate("stabilityai/stable-diffusion-3.5-large", diffusers_version=version, offline=True).estimate.serving
+        for version in ("0.32", "0.33")
+    )
+    assert old is not None
+    assert new is not None
+    assert "torch_dtype=torch.float16)\npipe.transformer.to(torch.bfloat16)\npipe.vae.to(torch.bfloat16)" in str(
+        old.command
+    )
+    assert '{"transformer": torch.bfloat16, "vae": torch.bfloat16, "default": torch.float16}' in str(new.command)

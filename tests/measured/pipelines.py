@@ -5,12 +5,11 @@
 models that the catalog does not have. A reading that is not compared says why (`skipped`). There are two kinds:
 
 * `whole`: the peak, against the product's own total without what is not allocated by PyTorch (the CUDA context);
-* `part`: of runs whose weights the product has no answer for (activations quantised too, fused projections), what was
-  allocated besides what there was after loading (`loaded`), against the product's own activations: the share is one of
-  that part.
+* `part`: of runs whose weights the product has no answer for (activations quantised too, fused projections, `cast` to
+  another dtype after loading), what was allocated besides what there was after loading (`loaded`), against the
+  product's own activations: the share is one of that part.
 
-Readings with `vae_decode` are of a release of diffusers whose VAE decodes otherwise: that release's class was called
-under fake tensors, and that is what its call took, in bytes.
+Readings with a `release` are estimated for it (`--diffusers-version`).
 """
 
 from __future__ import annotations
@@ -145,6 +144,10 @@ _OWN: Final = {"torchao fp8wo": "fp8", "torchao int8wo": "int8"}
 """What quantises only weights, and the product's word for it."""
 
 
+_RENAMED: Final = {"THUDM/CogVideoX-5b": "zai-org/CogVideoX-5b"}
+"""Repositories that have another name now."""
+
+
 def _fused(row: Row) -> bool:
     return "fuse_qkv True" in row.get("note", "")
 
@@ -152,12 +155,18 @@ def _fused(row: Row) -> bool:
 def _whole(row: Row) -> bool:
     """Whether the product has an answer for the weights too."""
     found = row.get("quantisation")
-    return not _fused(row) and (found is None or found in _OWN or row["model"] not in _models())
+    own = found in _OWN and "release" not in row  # older releases quantise after loading
+    return (
+        not _fused(row)
+        and "cast" not in row
+        and (found is None or own or ("release" not in row and row["model"] not in _models()))
+    )
 
 
 def _estimate(row: Row) -> Estimate:
     """The product's answer."""
     name = row["model"]
+    name = _RENAMED.get(name, name)
     fixed = name in _models() and row.get("quantisation") not in _OWN  # which needs the shapes of the catalog's tensors
     asked: dict[str, Any] = {
         "dtype": _OWN.get(row.get("quantisation", ""), row["dtype"]) if _whole(row) else row["dtype"],
@@ -168,6 +177,7 @@ def _estimate(row: Row) -> Estimate:
         "offload": row["offload"],
         "vae_tiling": row.get("vae") == "tiling",
         "vae_slicing": row.get("vae") == "slicing",
+        "diffusers_version": row.get("release"),
         "gpu": ("T4",) if "T4" in (row.get("gpu") or "") else (),
         "runtime": "diffusers",
         "offline": True,
@@ -205,6 +215,7 @@ def table() -> str:
         run += [row["dtype"], *filter(None, [row.get("quantisation")])]
         run += [f"offload {row['offload']}"] if row.get("offload", "none") != "none" else []
         run += [f"VAE {row['vae']}"] if row.get("vae") else []
+        run += [f"diffusers {row['release']}"] if "release" in row else []
         low, high = found.low / GIB, found.high / GIB
         shown = f"{high:.2f}" if high - low < 0.005 else f"{low:.2f} to {high:.2f}"
         off = f"{100 * found.error:+.1f} %" + (", too wide" if found.wide else "")
@@ -216,7 +227,7 @@ def table() -> str:
 _WORDS: Final[dict[Kind, str]] = {"whole": "peak", "part": "above the weights"}
 _TOLD: Final[dict[Kind, str]] = {
     "whole": "the whole peak",
-    "part": "what is above the weights of runs with fused ones or quantised activations, as a share of that part",
+    "part": "what is above the weights of runs with fused or quantised ones, as a share of that part",
 }
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from statistics import median
 
+import hfmem
+from hfmem.units import GIB
 from tests.measured.pipelines import Kind, compared, rows
 
 
@@ -29,10 +31,10 @@ def test_only_several_images_have_wide_ranges() -> None:
     assert {each.row["batch"] > 1 for each in compared() if each.wide} == {True}
 
 
-def test_what_is_above_other_weights_is_in_the_range() -> None:
+def test_what_is_above_other_weights_is_near() -> None:
     found = errors("part")
-    assert sum(map(len, found.values())) == 10
-    assert all(value == 0 for values in found.values() for value in values)
+    assert sum(map(len, found.values())) == 46
+    assert all(-0.005 < value <= 0 for values in found.values() for value in values)
 
 
 def test_models_and_kinds_of_runs() -> None:
@@ -44,11 +46,13 @@ def test_models_and_kinds_of_runs() -> None:
     assert any(row.get("quantisation") for row in found)
 
 
-def test_the_older_release_explains_its_readings() -> None:
-    """CogVideoX of diffusers 0.30.3: what its own class takes to decode, measured as the table is, is what was read."""
-    found = [row for row in rows() if "vae_decode" in row]
+def test_an_older_release_is_estimated_by_its_own_class() -> None:
+    """CogVideoX of diffusers 0.30.3, whose VAE takes 2.8 GiB less than that of the newest release."""
+    found = [each for each in compared() if each.row.get("release") == "0.30.3"]
     assert len(found) == 38
-    assert all(0 <= (row["peak"] - row["loaded"]) / row["vae_decode"] - 1 < 0.01 for row in found)
+    assert all(each.close and abs(each.error) < 0.01 for each in found)
+    newest = hfmem.estimate("zai-org/CogVideoX-5b", dtype="bfloat16", offline=True).estimate
+    assert newest.group("activations") - max(each.high for each in found if each.kind == "part") > 2.7 * GIB
 
 
 def test_what_is_left_out_has_its_reason() -> None:

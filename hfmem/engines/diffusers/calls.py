@@ -16,7 +16,10 @@ from hfmem.mapper.pipelines.sizes import sizes, unlike
 from hfmem.mapper.pipelines.values import Component
 from hfmem.mapper.values import Certainty
 
-__all__ = ["Call", "Taken", "rows", "taken", "tiles_of", "unmeasured"]
+__all__ = ["Call", "Release", "Taken", "rows", "taken", "tiles_of", "unmeasured"]
+
+Release = tuple[int, int]
+"""A release without its patch."""
 
 _HALVES: Final = 2  # float32 is twice as large where it was not measured
 
@@ -72,10 +75,16 @@ def rows(name: str) -> tuple[Mapping[str, Any], ...]:
     return tuple(json.loads(line) for line in text.splitlines() if line.startswith(mark))
 
 
-def _row(component: Component, method: str, *, single: bool) -> tuple[Mapping[str, Any] | None, tuple[str, ...]]:
-    """The row whose structure is the nearest, and what differs."""
+def _row(
+    component: Component, method: str, *, single: bool, release: Release | None
+) -> tuple[Mapping[str, Any] | None, tuple[str, ...]]:
+    """The row whose structure is the nearest, and what differs; of a release before which the class took something
+    else, one of those."""
     wanted = ("single", "half") if single else ("half",)
-    found = [row for row in rows(component.class_name) if row["call"] == method and row["precision"] in wanted]
+    every = [row for row in rows(component.class_name) if row["call"] == method and row["precision"] in wanted]
+    newest = [row for row in every if "before" not in row]
+    found = [row for row in every if "before" in row and release is not None and release < _number(row["before"])]
+    found = found or newest
 
     def distance(row: Mapping[str, Any]) -> tuple[int, int, float]:
         have = sizes(component, row)
@@ -89,11 +98,26 @@ def _row(component: Component, method: str, *, single: bool) -> tuple[Mapping[st
     return best, () if best is None else unlike(component, best)
 
 
-def taken(component: Component, call: Call, *, single: bool, method: str = "forward") -> Taken | None:
-    """What a call takes; None for a class that is not measured, or not with sizes of this config. Text encoders, which
-    take little beside their weights, are told by the nearest that is."""
-    row, odd = _row(component, method, single=single)
-    if row is None or (odd and not component.encodes_text) or call.batch > row.get("batch", call.batch):
+def _number(release: str) -> Release:
+    first, second = release.split(".")[:2]
+    return int(first), int(second)
+
+
+def taken(
+    component: Component, call: Call, *, single: bool, method: str = "forward", release: Release | None = None
+) -> Taken | None:
+    """What a call takes; None for a class that is not measured, or not with sizes of this config or call. Text
+    encoders, which take little beside their weights, are told by the nearest that is.
+
+    Args:
+        component: what is called.
+        call: its sizes.
+        single: whether it runs in float32.
+        method: what of it is called.
+        release: of diffusers; None for the one that was measured.
+    """
+    row, odd = _row(component, method, single=single, release=release)
+    if row is None or (odd and not component.encodes_text) or _beyond(row, call):
         return None
     have = sizes(component, row)
     factor = _HALVES if single and row["precision"] == "half" else 1
@@ -114,18 +138,26 @@ def taken(component: Component, call: Call, *, single: bool, method: str = "forw
     )
 
 
-def unmeasured(component: Component, method: str = "forward") -> str:
+def _beyond(row: Mapping[str, Any], call: Call) -> bool:
+    """Whether a call is larger than what its row holds for."""
+    pixels = call.batch * call.pixels
+    return bool(call.batch > row.get("batch", call.batch) or pixels > row.get("most", pixels))
+
+
+def unmeasured(component: Component, method: str = "forward", release: Release | None = None) -> str:
     """Why it is not known what a call takes."""
-    row, odd = _row(component, method, single=False)
+    row, odd = _row(component, method, single=False, release=release)
     if row is not None and not odd and "batch" in row:
         return f"calls of {component.class_name} are measured for one at a time only"
+    if row is not None and not odd and "most" in row:
+        return f"calls of {component.class_name} are measured up to {row['most']:,} latent pixels of a frame"
     config = f" with this config ({', '.join(odd[:4])})" if odd else ""
     return f"calls of {component.class_name}{config} are not measured"
 
 
 def tiles_of(component: Component) -> Mapping[str, Any]:
     """The sizes of tiles that the class has by default."""
-    row, _ = _row(component, "decode", single=False)
+    row, _ = _row(component, "decode", single=False, release=None)
     return {} if row is None else row.get("tiles", {})
 
 

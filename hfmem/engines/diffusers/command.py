@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from hfmem.engines.diffusers.classes import pipeline_row
 from hfmem.engines.diffusers.quantised import python_imports, python_mapping
+from hfmem.engines.diffusers.releases import MAPPED, number_of
 from hfmem.engines.diffusers.settings import settings_of
 from hfmem.engines.diffusers.stages import Run
 from hfmem.estimator.values import Scenario
@@ -40,11 +41,15 @@ def _lines(model: Model, scenario: Scenario, run: Run) -> Iterator[str]:
     loaders = sorted({f"load_{_file(each)}" for each in given})
     if loaders:
         yield f"from diffusers.utils import {', '.join(loaders)}"
-    kind = _dtypes(pipeline, scenario)
+    usual, others = _dtypes(pipeline, scenario)
+    release = number_of(asked.version)
+    apart = release is not None and release < MAPPED
+    kind = _written(usual, {} if apart else others)
     if quantised := python_mapping(pipeline, scenario):
         yield f"quantised = {quantised}"
         kind += ", quantization_config=quantised"
     yield f'pipe = {class_name}.from_pretrained("{pipeline.base or name}"{kind})'
+    yield from (f"pipe.{one}.to(torch.{dtype})" for one, dtype in others.items() if apart)
     if pipeline.base:
         yield f'pipe.load_lora_weights("{name}")'
     yield OFFLOADS.get(asked.offload, 'pipe.to("cuda")')
@@ -57,19 +62,23 @@ def _lines(model: Model, scenario: Scenario, run: Run) -> Iterator[str]:
     yield f"pipe({', '.join(_arguments(pipeline, scenario, run))})"
 
 
-def _dtypes(pipeline: Pipeline, scenario: Scenario) -> str:
-    """`torch_dtype`: one, or a dict where the components run in several; "" where it is unknown."""
+def _dtypes(pipeline: Pipeline, scenario: Scenario) -> tuple[str, dict[str, str]]:
+    """The dtype of most components, "" where none is known, and those of others by their name."""
     found = {
         one.name: dtype
         for one in pipeline.components
         if one.kind != "adapter" and one.quantisation is None and (dtype := component_dtype(one, scenario)) is not None
     }
     if not found:
-        return ""
+        return "", {}
     usual = Counter(found.values()).most_common(1)[0][0]
-    others = {name: dtype for name, dtype in found.items() if dtype != usual}
-    if not others:
-        return f", torch_dtype=torch.{usual}"
+    return usual, {name: dtype for name, dtype in found.items() if dtype != usual}
+
+
+def _written(usual: str, others: Mapping[str, str]) -> str:
+    """`torch_dtype`: one, or a dict where the components run in several."""
+    if not usual or not others:
+        return f", torch_dtype=torch.{usual}" if usual else ""
     each = ", ".join(f'"{name}": torch.{dtype}' for name, dtype in others.items())
     return f', torch_dtype={{{each}, "default": torch.{usual}}}'
 

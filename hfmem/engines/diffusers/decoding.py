@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
-from hfmem.engines.diffusers.calls import Call, Taken, taken, tiles_of
+from hfmem.engines.diffusers.calls import Call, Release, Taken, taken, tiles_of
 from hfmem.mapper.pipelines.sizes import number
 from hfmem.mapper.pipelines.values import Component
 
@@ -82,6 +82,7 @@ class Coder:
         tiles: the tiles of its class.
         tiled: whether tiles were asked for.
         sliced: whether images are decoded one by one.
+        release: of diffusers; None for the one that was measured.
     """
 
     vae: Component
@@ -90,6 +91,7 @@ class Coder:
     tiles: Tiles | None
     tiled: bool
     sliced: bool
+    release: Release | None = None
 
     def taken(self, call: Call) -> Taken | None:
         """What a call takes; None for a class that is not measured."""
@@ -110,7 +112,7 @@ class Coder:
         )
 
     def _once(self, call: Call) -> Taken | None:
-        return taken(self.vae, call, single=self.single, method=self.method)
+        return taken(self.vae, call, single=self.single, method=self.method, release=self.release)
 
     def _timed(self, call: Call) -> Taken | None:
         """In pieces of a few frames, where the class makes them by itself."""
@@ -121,7 +123,7 @@ class Coder:
         ends = [min(tiles.frames + 1, call.frames - start) for start in starts]
         found, whole = _gathered(self._once, [replace(call, frames=count) for count in ends]), self._once(call)
         if found is None or whole is None:
-            return found
+            return None
         joined = found.outputs + whole.outputs
         return replace(found, copied=max(found.copied, joined), inputs=whole.inputs, outputs=whole.outputs)
 
@@ -131,7 +133,7 @@ class Coder:
             return self._timed(call)
         found, whole = _gathered(self._timed, list(_parts(call, self.tiles))), self._once(call)
         if found is None or whole is None:
-            return found
+            return None
         # the rows of tiles, and all of them, are joined while the tiles are there; some clamp the result after that
         joined = found.outputs + (3 if self.vae.class_name in _CLAMPED else 2) * whole.outputs
         return replace(

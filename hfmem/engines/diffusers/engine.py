@@ -7,14 +7,14 @@ from dataclasses import replace
 from typing import Any, Final
 
 from hfmem.engines.convolutions import COPIES, highest
-from hfmem.engines.diffusers.calls import unmeasured
+from hfmem.engines.diffusers.calls import Release, unmeasured
 from hfmem.engines.diffusers.classes import edge_of
 from hfmem.engines.diffusers.command import python_lines
 from hfmem.engines.diffusers.options import DiffusersOptions
 from hfmem.engines.diffusers.pipelines import scale_of
-from hfmem.engines.diffusers.quantised import check_quantised
+from hfmem.engines.diffusers.quantised import check_quantised, is_quantised
 from hfmem.engines.diffusers.refused import check
-from hfmem.engines.diffusers.releases import MEASURED, of_another
+from hfmem.engines.diffusers.releases import MEASURED, check_release, number_of, of_another
 from hfmem.engines.diffusers.resident import host_terms, moments, resident
 from hfmem.engines.diffusers.settings import PipelineSettings, settings_of
 from hfmem.engines.diffusers.stages import Run, Stage, run_of, stages
@@ -96,6 +96,7 @@ class Diffusers:
         check_quantised(model.pipeline, scenario, settings.offload)
         run = run_of(model.pipeline, scenario)
         check(model.pipeline, settings, run)
+        check_release(settings.version, grouped=settings.offload == "group", quantised=is_quantised(scenario))
         return replace(
             settings,
             images=run.images,
@@ -138,7 +139,8 @@ class Diffusers:
         fixed = overhead_terms(scenario.gpu, scenario.parallel)
         found = stages(model.pipeline, scenario)
         run = run_of(model.pipeline, scenario)
-        unknown += (*_unmeasured(model.pipeline, found), *_cached(run))
+        release = number_of(settings_of(scenario).version)
+        unknown += (*_unmeasured(model.pipeline, found, release), *_cached(run))
         how = settings_of(scenario).offload
         if not found:
             return Estimate(terms=(*weights, *fixed), unknown=tuple(unknown), kv_cache_per_token=0, kv_cache_fixed=0)
@@ -203,7 +205,8 @@ def _chosen(asked: PipelineSettings, run: Run, name: str) -> Iterator[str]:
     if of_another(asked.version):
         yield Otherwise(
             f"--diffusers-version {asked.version}: classes and their defaults are those of diffusers {MEASURED}, which "
-            "are measured; another release may take more or less."
+            "are measured, but for those that are known to have taken something else; another release may take more or "
+            "less."
         )
     given = (asked.height or run.height, asked.width or run.width)
     if given != (run.height, run.width):
@@ -268,12 +271,13 @@ def _phases(ends: Sequence[tuple[Stage, tuple[Term, ...], tuple[Term, ...]]]) ->
 _METHODS: Final = {"vae_encode": "encode", "vae_decode": "decode"}
 
 
-def _unmeasured(pipeline: Pipeline, found: Sequence[Stage]) -> Iterator[tuple[Group, str]]:
+def _unmeasured(pipeline: Pipeline, found: Sequence[Stage], release: Release | None) -> Iterator[tuple[Group, str]]:
     for stage in found:
         if stage.found is None:
+            method = _METHODS.get(stage.name, "forward")
             yield (
                 "activations",
-                f"{stage.component.name}: {unmeasured(stage.component, _METHODS.get(stage.name, 'forward'))}",
+                f"{stage.component.name}: {unmeasured(stage.component, method, release)}",
             )
     if not pipeline.denoisers:
         yield "activations", "the pipeline's denoiser is unknown"

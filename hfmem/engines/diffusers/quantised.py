@@ -13,7 +13,7 @@ from hfmem.mapper.pipelines.sizes import patches
 from hfmem.mapper.pipelines.values import Component, Pipeline
 from hfmem.refusals.quantised import PipelineQuantisationError
 
-__all__ = ["check_quantised", "python_imports", "python_mapping", "workspace"]
+__all__ = ["check_quantised", "is_quantised", "python_imports", "python_mapping", "workspace"]
 
 
 def check_quantised(pipeline: Pipeline, scenario: Scenario, offload: str) -> None:
@@ -22,8 +22,7 @@ def check_quantised(pipeline: Pipeline, scenario: Scenario, offload: str) -> Non
     Raises:
         PipelineQuantisationError: with the reason.
     """
-    asked = find_quantiser(scenario.dtype or "") if scenario.word else None
-    if asked is None:
+    if not is_quantised(scenario):
         return
     known = tuple(row.name for row in FORMATS)
     if not pipeline.denoisers:
@@ -33,6 +32,11 @@ def check_quantised(pipeline: Pipeline, scenario: Scenario, offload: str) -> Non
         if found is None:
             raise PipelineQuantisationError("format", scenario.word, known=known)
         _check(component, found, scenario.word, offload)
+
+
+def is_quantised(scenario: Scenario) -> bool:
+    """Whether a quantisation is asked for."""
+    return bool(scenario.word) and find_quantiser(scenario.dtype or "") is not None
 
 
 def _check(component: Component, found: Format, word: str, offload: str) -> None:

@@ -13,6 +13,7 @@ from hfmem.engines.diffusers.classes import coder_row, edge_of, made, pipeline_r
 from hfmem.engines.diffusers.decoding import Coder, tiling
 from hfmem.engines.diffusers.pipelines import Defaults, defaults_of, denoised, latents, scale_of
 from hfmem.engines.diffusers.quantised import workspace
+from hfmem.engines.diffusers.releases import number_of
 from hfmem.engines.diffusers.settings import PipelineSettings, settings_of
 from hfmem.estimator.values import Scenario
 from hfmem.estimator.weights.components import component_dtype
@@ -185,11 +186,11 @@ def _encoder(component: Component, call: Call, *, single: bool) -> Taken | None:
 
 def _denoise(pipeline: Pipeline, scenario: Scenario, run: Run) -> Iterator[Stage]:
     height, width, frames = latents(run.height, run.width, run.frames, pipeline.vae)
-    beside = 0
+    beside, release = 0, number_of(settings_of(scenario).version)
     for control in pipeline.of("controlnet"):
         single = _single(control, scenario)
         call = Call(batch=run.network, height=height, width=width, frames=frames, text=run.text)
-        found = taken(control, call, single=single)
+        found = taken(control, call, single=single, release=release)
         beside += 0 if found is None else found.outputs
         yield Stage(name="denoise", component=control, call=call, found=found, single=single, batch=run.network)
     for component in pipeline.denoisers:
@@ -200,7 +201,7 @@ def _denoise(pipeline: Pipeline, scenario: Scenario, run: Run) -> Iterator[Stage
         call = Call(
             batch=run.network, height=height, width=width, frames=frames, text=run.prompt, joined=_joined(pipeline, run)
         )
-        found = taken(component, call, single=single)
+        found = taken(component, call, single=single, release=release)
         latent = 0 if found is None else found.outputs * run.batch // run.network
         yield Stage(
             name="denoise",
@@ -249,6 +250,7 @@ def _vae(
         tiles=tiling(vae, scale),
         tiled=asked.vae_tiling,
         sliced=asked.vae_slicing,
+        release=number_of(asked.version),
     )
     found = coder.taken(call)
     grown = _elements(vae) * _extra(dtype) if upcast else 0

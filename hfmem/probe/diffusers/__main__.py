@@ -17,7 +17,7 @@ from hfmem.engines.diffusers.calls import rows as measured
 from hfmem.mapper.pipelines.sizes import unlike
 from hfmem.mapper.pipelines.values import Component
 from hfmem.probe.diffusers.measuring import measure
-from hfmem.probe.diffusers.recipes import DENOISERS, ENCODERS, VAES, Recipe
+from hfmem.probe.diffusers.recipes import DENOISERS, ENCODERS, OLDER, VAES, Recipe
 
 _TABLE: Final = Path(__file__).parents[2] / "data" / "diffusers_calls.jsonl"
 _APART: Final = 0.005  # a row with a larger deviation would be a wrong answer
@@ -33,15 +33,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--half", action="store_true", help="without float32")
     parser.add_argument("--kind", choices=("denoiser", "vae", "text_encoder"), help="only classes of this kind")
     parser.add_argument("--catalog", action="store_true", help="the configs of the catalog that no row describes")
+    parser.add_argument("--before", default="", help="the classes of releases before this one, which is not installed")
     options = parser.parse_args(arguments)
     warnings.simplefilter("ignore")
     for kind, table in (("denoiser", DENOISERS), ("vae", VAES), ("text_encoder", ENCODERS)):
-        for name, usual in table.items():
+        for name, newest in table.items():
+            usual = OLDER.get(options.before, {}).get(name, ()) if options.before else newest
             recipes = _of_catalog(name, usual) if options.catalog else usual
             if (
                 (options.classes and name not in options.classes)
                 or name in options.without
                 or options.kind not in (None, kind)
+                or not recipes
             ):
                 continue
             rows: list[dict[str, Any]] = []
@@ -49,8 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             for recipe in recipes:
                 _one((name, kind, recipe), rows, failed, options)
                 # after each, as a class may take long
-                _replace(_TABLE, name, rows, adding=options.catalog)
-                _replace(_REPORT, name, failed, adding=options.catalog)
+                _replace(_TABLE, name, rows, options)
+                _replace(_REPORT, name, failed, options)
 
 
 def _of_catalog(name: str, usual: Sequence[Recipe]) -> tuple[Recipe, ...]:
@@ -79,7 +82,7 @@ def _one(what: tuple[str, str, Recipe], rows: list[dict[str, Any]], failed: list
             row = measure(name, kind, recipe, single=single, quick=options.quick)
             if row["worst"] > _APART:
                 raise ValueError(f"the polynomials are {row['worst']:.1%} apart from a recorded peak")
-            rows.append(row)
+            rows.append({**row, **({"before": options.before} if options.before else {})})
             told = f"{row['worst']:.1e}, {len(row['peak'])} moments, aligned {row['aligned']}"
         except Exception as error:
             told = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
@@ -91,10 +94,11 @@ def _one(what: tuple[str, str, Recipe], rows: list[dict[str, Any]], failed: list
         )
 
 
-def _replace(path: Path, name: str, rows: list[dict[str, Any]], *, adding: bool) -> None:
-    """Write the rows of a class, in place of its former ones or after them."""
+def _replace(path: Path, name: str, rows: list[dict[str, Any]], options: Any) -> None:
+    """Write the rows of a class, in place of its former ones or after them; those of other releases stay."""
     old = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    kept = [row for row in old if row["class"] != name or (adding and row not in rows)]
+    others = [row for row in old if row["class"] != name or row.get("before", "") != options.before]
+    kept = [row for row in old if row in others or (options.catalog and row not in rows)]
     found = sorted([*kept, *rows], key=lambda row: row["class"])
     path.write_text("".join(json.dumps(row) + "\n" for row in found))
 

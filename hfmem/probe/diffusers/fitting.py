@@ -92,6 +92,7 @@ class Fitted:
         inputs, outputs: bytes that a call is given and returns, likewise.
         worst: the largest deviation of the highest moment from a recorded one.
         aligned: whether single moments were fitted, and not only the highest.
+        refused: sizes of the config that could not be varied.
     """
 
     keys: tuple[str, ...]
@@ -104,6 +105,7 @@ class Fitted:
     outputs: np.ndarray
     worst: float
     aligned: bool
+    refused: tuple[str, ...] = ()
 
 
 def size_of(name: str, sizes: Mapping[str, float]) -> float:

@@ -19,6 +19,7 @@ __all__ = [
     "allegro",
     "audio",
     "cascade",
+    "chatglm",
     "chroma",
     "clip",
     "cogvideo",
@@ -29,10 +30,13 @@ __all__ = [
     "flux",
     "flux2",
     "flux_controlnet",
+    "glm_image",
+    "hidream",
     "hunyuan",
     "hunyuan15",
     "hunyuan_image",
     "hunyuandit",
+    "i2vgen",
     "ids",
     "image",
     "kandinsky5",
@@ -42,12 +46,15 @@ __all__ = [
     "lumina_next",
     "mask",
     "masked",
+    "omnigen",
     "packed",
     "pair",
     "pixart",
     "pixels",
     "prior",
     "qwen",
+    "qwen_controlnet",
+    "sana_controlnet",
     "sd3",
     "sizes",
     "svd",
@@ -55,6 +62,7 @@ __all__ = [
     "true",
     "unet",
     "unet_frames",
+    "union",
     "vace",
     "video",
     "z_image",
@@ -282,14 +290,79 @@ def controlnet(t: Tensors, c: Call, g: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def union(t: Tensors, c: Call, g: Mapping[str, Any]) -> dict[str, Any]:
+    """One of the kinds of conditions that it knows."""
+    found = controlnet(t, c, g)
+    return {
+        **found,
+        "controlnet_cond": [found["controlnet_cond"]],
+        "control_type": t(c.batch, g["num_control_type"]),
+        "control_type_idx": [0],
+    }
+
+
 def flux_controlnet(t: Tensors, c: Call, g: Mapping[str, Any]) -> dict[str, Any]:
     return {**flux(t, c, g), "controlnet_cond": t(c.batch, c.height * c.width // 4, g["in_channels"])}
+
+
+def qwen_controlnet(t: Tensors, c: Call, g: Mapping[str, Any]) -> dict[str, Any]:
+    channels = g["in_channels"] + g["extra_condition_channels"]
+    return {**qwen(t, c, g), "controlnet_cond": t(c.batch, c.height * c.width // 4, channels)}
+
+
+def sana_controlnet(t: Tensors, c: Call, g: Mapping[str, Any]) -> dict[str, Any]:
+    found = image("caption_channels", encoder_attention_mask=mask)(t, c, g)
+    return {**found, "controlnet_cond": t(c.batch, g["in_channels"], c.height, c.width)}
 
 
 def sd3(t: Tensors, c: Call, g: Mapping[str, Any]) -> dict[str, Any]:
     return {
         **image("joint_attention_dim")(t, c, g),
         "pooled_projections": t(c.batch, g["pooled_projection_dim"]),
+    }
+
+
+def hidream(t: Tensors, c: Call, g: Mapping[str, Any]) -> dict[str, Any]:
+    """The text of T5, and that of each layer of Llama."""
+    return {
+        "hidden_states": t(c.batch, g["in_channels"], c.height, c.width),
+        "timesteps": t(c.batch),
+        "encoder_hidden_states_t5": t(c.batch, c.text, g["caption_channels"][0]),
+        "encoder_hidden_states_llama3": t(max(g["llama_layers"]) + 1, c.batch, c.text, g["caption_channels"][1]),
+        "pooled_embeds": t(c.batch, g["text_emb_dim"]),
+    }
+
+
+def omnigen(t: Tensors, c: Call, g: Mapping[str, Any]) -> dict[str, Any]:
+    """Text and latents in one sequence, with a mask of all tokens by all tokens and without input images."""
+    length = c.text + 1 + c.height * c.width // g["patch_size"] ** 2
+    return {
+        "hidden_states": t(c.batch, g["in_channels"], c.height, c.width),
+        "timestep": t(c.batch),
+        "input_ids": t.whole(c.batch, c.text),
+        "input_img_latents": [],
+        "input_image_sizes": {},
+        "attention_mask": t.single(c.batch, length, length),
+        "position_ids": t.whole(c.batch, length),
+    }
+
+
+def glm_image(t: Tensors, c: Call, g: Mapping[str, Any]) -> dict[str, Any]:
+    n = c.height * c.width // g["patch_size"] ** 2
+    return {
+        **image("text_embed_dim", target_size=pair, crop_coords=pair)(t, c, g),
+        "prior_token_id": t.whole(c.batch, n),
+        "prior_token_drop": t.flags(c.batch, n),
+    }
+
+
+def i2vgen(t: Tensors, c: Call, g: Mapping[str, Any]) -> dict[str, Any]:
+    """The latents of the image for each frame, and what CLIP sees in it."""
+    return {
+        **unet_frames(t, c, g),
+        "fps": t.whole(c.batch),
+        "image_latents": t(c.batch, g["in_channels"], c.frames, c.height, c.width),
+        "image_embeddings": t(c.batch, g["cross_attention_dim"]),
     }
 
 
@@ -497,6 +570,11 @@ def ids(t: Tensors, c: Call, _g: Mapping[str, Any]) -> dict[str, Any]:
 def clip(t: Tensors, c: Call, _g: Mapping[str, Any]) -> dict[str, Any]:
     """Pipelines take the last layer but one."""
     return {"input_ids": t.whole(c.batch, c.text), "output_hidden_states": True}
+
+
+def chatglm(t: Tensors, c: Call, g: Mapping[str, Any]) -> dict[str, Any]:
+    """Pipelines take the last layer but one, and number the positions themselves."""
+    return {**masked(t, c, g), "position_ids": t.whole(c.batch, c.text), "output_hidden_states": True}
 
 
 def masked(t: Tensors, c: Call, _g: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,12 +8,13 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
+from importlib.util import find_spec
 from math import ceil
 from typing import Any, Final
 
 import torch
 import transformers
-from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode, unset_fake_temporarily
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakIdKeyDictionary
 
@@ -36,7 +37,8 @@ _TILES: Final = re.compile(
     r"^(tile_|use_framewise|num_(sample|latent)_frames_batch_size|spatial_compression|temporal_comp|drop_last|block_)"
 )
 
-_OLD: Final = "diffusers.pipelines.deprecated.wuerstchen"  # has Stable Cascade's VAE, which diffusers does not export
+_INNER: Final = ("diffusers.pipelines.deprecated.wuerstchen", "diffusers.pipelines.kolors")
+"""Have Stable Cascade's VAE and Kolors' text encoder, which diffusers does not export."""
 _WORDS: Final = ("hidden_act", "feed_forward_proj")  # of a text encoder's config
 _EQUAL: Final = 1e-4  # of the peak
 _SPLIT: Final = 5  # frames that some classes split
@@ -52,9 +54,12 @@ def model_class(name: str) -> Any:
     Raises:
         LookupError: neither has it.
     """
-    for library in (diffusers, transformers, import_module(_OLD)):
+    for library in (diffusers, transformers):
         if hasattr(library, name):
             return getattr(library, name)
+    for inner in _INNER:
+        if find_spec(inner) is not None and hasattr(import_module(inner), name):
+            return getattr(import_module(inner), name)
     raise LookupError(f"diffusers {diffusers.__version__} has no {name}")
 
 
@@ -129,11 +134,12 @@ def _heads(config: Mapping[str, Any]) -> tuple[int, ...]:
 
 class _Answers(TorchDispatchMode):  # type: ignore[misc] # PyTorch is untyped here
     """Answers what a class reads from a tensor without data: numbers by the recipe, and that no token is masked: a
-    mask selects all of a tensor, and the opposite of a mask nothing."""
+    mask selects all of a tensor, and the opposite of a mask nothing; and that all tokens chose the same experts."""
 
-    def __init__(self, answer: Any) -> None:
+    def __init__(self, answer: Any, chosen: int) -> None:
         super().__init__()
         self._answer = answer
+        self._chosen = chosen
         self._opposites = WeakIdKeyDictionary()
 
     def _selected(self, source: Any, indices: Sequence[Any]) -> Any:
@@ -147,6 +153,9 @@ class _Answers(TorchDispatchMode):  # type: ignore[misc] # PyTorch is untyped he
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is torch.ops.aten.nonzero.default:
             return args[0].new_empty((args[0].numel(), args[0].dim()), dtype=torch.long)
+        if func is torch.ops.aten.bincount.default and self._chosen:
+            with unset_fake_temporarily():
+                return torch.full((self._chosen,), args[0].numel() // self._chosen)
         if func is torch.ops.aten.index.Tensor:
             selected = self._selected(*args)
             if selected is not None:
@@ -172,7 +181,7 @@ def call_class(  # noqa: PLR0913, PLR0917 - all that a call depends on
     plain = {"return_dict": False} if hasattr(model, "load_config") and hasattr(model, "register_to_config") else {}
 
     def run(_model: Any) -> Any:
-        with _Answers(recipe.scalar(call) if recipe.scalar is not None else None):
+        with _Answers(recipe.scalar(call) if recipe.scalar is not None else None, config.get(recipe.chosen, 0)):
             return method(**inputs, **plain)
 
     return record(model, run, inputs, mode)
@@ -219,14 +228,10 @@ def _checked_frames(recipe: Recipe) -> int:
 def _checks(recipe: Recipe) -> Iterator[Call]:
     even = recipe.even
     text = 160 if recipe.text is None else recipe.text
+    height, width = 6 * even, (6 if recipe.square else 4) * even
     for batch in (1, 2, 5):
-        yield Call(
-            batch=batch,
-            height=6 * even,
-            width=(6 if recipe.square else 4) * even,
-            frames=_checked_frames(recipe),
-            text=text,
-        )
+        if not recipe.most or batch * height * width <= recipe.most:
+            yield Call(batch=batch, height=height, width=width, frames=_checked_frames(recipe), text=text)
 
 
 def _realistic(recipe: Recipe) -> list[Call]:
@@ -328,12 +333,13 @@ def _fitted(  # noqa: PLR0913 - all that a fit depends on
     batched: bool = True,
 ) -> Fitted:
     runs, _ = subject.runs(config, calls)
-    keys, pairs, more = _variations(subject, config, runs)
+    keys, pairs, more, refused = _variations(subject, config, runs)
     recipe = subject.recipe
     every = _monomials(recipe)
     names = [n for n in every if recipe.text is None or "T" not in n]
     names = [n for n in names if batched or "B" not in n]
-    return fit([*runs, *more], checks, Sizes(keys=keys, pairs=pairs, names=names), realistic)
+    found = fit([*runs, *more], checks, Sizes(keys=keys, pairs=pairs, names=names), realistic)
+    return replace(found, refused=refused)
 
 
 def _monomials(recipe: Recipe) -> tuple[str, ...]:
@@ -361,21 +367,25 @@ def _reduced(subject: _Subject, call: Call) -> tuple[Config, dict[str, Any]]:
 
 def _variations(
     subject: _Subject, config: Config, runs: Sequence[_Run]
-) -> tuple[list[str], list[tuple[str, str]], list[_Run]]:
-    """The sizes that matter, the pairs of them that were varied together, and what those calls took."""
+) -> tuple[list[str], list[tuple[str, str]], list[_Run], tuple[str, ...]]:
+    """The sizes that matter, the pairs of them that were varied together, what those calls took, and the sizes that
+    could not be varied."""
     keys: list[str] = []
+    refused: list[str] = []
     pairs: list[tuple[str, str]] = []
     more: list[_Run] = []
     for key in subject.varied:
         found = _varied(subject, config, (key,), runs)
-        if found and any(a[2].moments != b[2].moments or a[2].inputs != b[2].inputs for a, b in zip(found, runs)):  # noqa: B905 - of one length
+        if not found:
+            refused.append(key)
+        elif any(a[2].moments != b[2].moments or a[2].inputs != b[2].inputs for a, b in zip(found, runs)):  # noqa: B905 - of one length
             keys.append(key)
             more += found
     for pair in _pairs(keys):
         if found := _varied(subject, config, pair, runs):
             pairs.append(pair)
             more += found
-    return keys, pairs, more
+    return keys, pairs, more, tuple(refused)
 
 
 def _varied(subject: _Subject, config: Config, keys: Sequence[str], runs: Sequence[_Run]) -> list[_Run]:
@@ -422,7 +432,8 @@ def _runs(
     found = getattr(cls, "config_class", None)
     if found is not None and hasattr(found, "model_type"):
         made = found(**{key: config[key] for key in recipe.config})  # others follow from these
-        made._attn_implementation = "sdpa"
+        # diffusers' own text encoders call the fused kernel without saying so
+        made._attn_implementation = "sdpa" if cls._supports_sdpa else "eager"
         model = build(cls, made, dtype, mode)
     else:
         model = build(cls, asked, dtype, mode)
@@ -457,7 +468,7 @@ def _terms(result: Fitted, table: Any) -> dict[str, dict[str, float]]:
 
 def _row(subject: _Subject, result: Fitted, depths: Any, tiles: Any) -> dict[str, Any]:
     sizes, recipe = sizes_of(subject.config), subject.recipe
-    fixed = {key: value for key, value in sizes.items() if key not in subject.varied}
+    fixed = {key: value for key, value in sizes.items() if key not in subject.varied or key in result.refused}
     return {
         "class": subject.name,
         "kind": subject.kind,
@@ -469,6 +480,7 @@ def _row(subject: _Subject, result: Fitted, depths: Any, tiles: Any) -> dict[str
         **({"fixed": fixed} if fixed else {}),
         "absent": _absent(subject),
         **({"text": recipe.text} if recipe.text is not None else {}),
+        **({"most": recipe.most} if recipe.most else {}),
         **_moments(result),
         "inputs": _terms(result, result.inputs),
         "outputs": _terms(result, result.outputs),

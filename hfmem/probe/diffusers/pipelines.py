@@ -18,7 +18,7 @@ _TABLE: Final = Path(__file__).parents[2] / "data" / "diffusers_pipelines.jsonl"
 
 # the latents are doubled (or tripled) before the network is called, instead of calling it twice
 _CONCATENATES: Final = re.compile(
-    r"torch\.cat\(\s*\[\s*(?:latents|latent_model_input|image_latents)\s*\]\s*\*\s*(\d)"
+    r"torch\.cat\(\s*\[\s*(?:latents|latent_model_input|image_latents)\s*\]\s*\*\s*(?:(\d)|\(num_cfg \+ 1\))"
     r"|torch\.cat\(\s*\[\s*latents\s*,\s*latents\s*\]|\.repeat\((2)(?:, 1)+\)|torch\.cat\(\s*\(latents\)\s*\*\s*(\d)"
 )
 

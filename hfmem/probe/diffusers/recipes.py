@@ -10,7 +10,7 @@ from hfmem.probe.diffusers import inputs
 from hfmem.probe.diffusers.fitting import Call
 from hfmem.probe.diffusers.inputs import Config, Tensors
 
-__all__ = ["DENOISERS", "ENCODERS", "VAES", "Recipe"]
+__all__ = ["DENOISERS", "ENCODERS", "OLDER", "VAES", "Recipe"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +34,9 @@ class Recipe:
         square: whether height and width are one.
         still: whether it is given one frame of a video.
         alone: whether it is measured for one at a time: it goes through a batch one by one, or takes no larger one.
+        chosen: the key that says to how many experts each token is sent, where the class sends them by their number:
+            all to the same ones, which takes the most.
+        most: latent pixels of all images or videos of a call up to which it is measured; 0 for no limit.
     """
 
     inputs: Callable[[Tensors, Call, Mapping[str, Any]], dict[str, Any]]
@@ -52,6 +55,8 @@ class Recipe:
     square: bool = False
     still: bool = False
     alone: bool = False
+    chosen: str = ""
+    most: int = 0
 
 
 _SD = {
@@ -117,6 +122,15 @@ _FOUR_D = {"down_block_types": ("DownEncoderBlock2D",) * 4}
 _FOUR_U = {"up_block_types": ("UpDecoderBlock2D",) * 4}
 _SVD = {**_FOUR_D, "block_out_channels": (128, 256, 512, 512), "layers_per_block": 2}
 _KL = {**_FOUR_D, **_FOUR_U, "block_out_channels": (128, 256, 512, 512), "layers_per_block": 2, "sample_size": 512}
+
+_HIDREAM = {
+    "patch_size": 2,
+    "in_channels": 16,
+    "caption_channels": [4096, 4096],
+    "axes_dims_rope": (64, 32, 32),
+    "llama_layers": [*range(32), *[31] * 16],
+}
+_OMNIGEN = {"rope_scaling": {"type": "su", "long_factor": [1.0] * 48, "short_factor": [1.0] * 48}}
 
 DENOISERS: Final[dict[str, tuple[Recipe, ...]]] = {
     "FluxTransformer2DModel": (
@@ -325,6 +339,26 @@ DENOISERS: Final[dict[str, tuple[Recipe, ...]]] = {
     "Kandinsky3UNet": (Recipe(inputs=inputs.kandinsky3, even=16, keys=("block_out_channels",)),),
     "Krea2Transformer2DModel": (Recipe(inputs=inputs.krea2),),
     "ErnieImageTransformer2DModel": (Recipe(inputs=inputs.ernie, scalar=inputs.text),),
+    "HiDreamImageTransformer2DModel": (
+        Recipe(inputs=inputs.hidream, config=_HIDREAM, square=True, chosen="num_activated_experts"),
+    ),
+    "OmniGenTransformer2DModel": (
+        # whether the text is longer than the first lengths that it was trained for
+        Recipe(inputs=inputs.omnigen, config=_OMNIGEN, squared=True, scalar=lambda _: False),
+    ),
+    "GlmImageTransformer2DModel": (Recipe(inputs=inputs.glm_image),),
+    "I2VGenXLUNet": (Recipe(inputs=inputs.i2vgen, video=True, text=77, even=16, keys=("block_out_channels",)),),
+    "ControlNetUnionModel": tuple(
+        Recipe(
+            inputs=inputs.union,
+            config={**{k: v for k, v in _SDXL.items() if k != "up_block_types"}, "num_control_type": count},
+            even=16,
+            keys=("block_out_channels",),
+        )
+        for count in (6, 8)
+    ),
+    "QwenImageControlNetModel": (Recipe(inputs=inputs.qwen_controlnet, config={"num_layers": 5}),),
+    "SanaControlNetModel": (Recipe(inputs=inputs.sana_controlnet),),
     "JoyImageEditTransformer3DModel": (Recipe(inputs=inputs.video("text_dim"), video=True),),
 }
 
@@ -471,6 +505,13 @@ VAES: Final[dict[str, tuple[Recipe, ...]]] = {
     "ConsistencyDecoderVAE": (),
 }
 
+OLDER: Final[dict[str, dict[str, tuple[Recipe, ...]]]] = {
+    # frees each convolution's cache before it makes the next; convolutions of more than 2 GiB are cut, which begins
+    # above 5,940 latent pixels
+    "0.31": {"AutoencoderKLCogVideoX": tuple(replace(one, most=5760) for one in VAES["AutoencoderKLCogVideoX"])},
+}
+"""Classes that took something else before a release of diffusers, by that release."""
+
 
 ENCODERS: Final[dict[str, tuple[Recipe, ...]]] = {
     "CLIPTextModel": (
@@ -509,6 +550,21 @@ ENCODERS: Final[dict[str, tuple[Recipe, ...]]] = {
                 "num_layers": 24,
                 "feed_forward_proj": "gated-gelu",
                 "vocab_size": 32128,
+            },
+        ),
+    ),
+    "ChatGLMModel": (
+        Recipe(
+            tokens=True,
+            inputs=inputs.chatglm,
+            scalar=lambda _: False,  # whether no token is masked: prompts are padded
+            config={
+                "add_qkv_bias": True,
+                "multi_query_attention": True,
+                "multi_query_group_num": 2,
+                "original_rope": True,
+                "post_layer_norm": True,
+                "seq_length": 32768,
             },
         ),
     ),

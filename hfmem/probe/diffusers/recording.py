@@ -7,6 +7,7 @@ memory layout (NHWC) if they are in half precision: each such call has two more 
 from __future__ import annotations
 
 import gc
+import inspect
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from typing import Any, Final
 from unittest.mock import patch
 
 import torch
+from torch._subclasses import fake_tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -26,6 +28,9 @@ __all__ = ["COPIES", "Recorded", "build", "record"]
 
 COPIES: Final = ("one copy", "copies")
 """Names of moments with copies for convolutions."""
+
+_KNOWN: Final = 16
+"""Elements of tensors whose values are known, as they were made from numbers: shapes, by which some classes cut."""
 
 _CONVOLUTION: Final = "aten.convolution.default"
 
@@ -130,8 +135,10 @@ def _quiet() -> Iterator[None]:
 
 def build(cls: Any, config: Any, dtype: torch.dtype, mode: FakeTensorMode) -> Any:
     """A model without data, in `dtype` except for the modules that its class keeps in float32."""
+    # modules that are made without data cannot be moved, which some classes do by default
+    filled = {"empty_init": False} if "empty_init" in inspect.signature(cls.__init__).parameters else {}
     with mode:
-        model = cls(**config) if isinstance(config, dict) else cls(config)
+        model = cls(**config) if isinstance(config, dict) else cls(config, **filled)
         model.eval().requires_grad_(False)
         kept = tuple(getattr(model, "_keep_in_fp32_modules", None) or ()) if dtype != torch.float32 else ()
         if not hasattr(model, "load_config") and dtype != torch.float16:  # transformers: only in float16
@@ -153,7 +160,9 @@ def record(model: Any, call: Callable[[Any], Any], inputs: Any, mode: FakeTensor
     """What `call(model)` allocates; `inputs` are the tensors that it is given."""
     forget()
     recorder = _Recorder()
-    with _quiet(), torch.no_grad(), mode, patch.object(functional, "scaled_dot_product_attention", _attention):
+    constants = patch.object(fake_tensor, "CONSTANT_NUMEL_LIMIT", _KNOWN)
+    attention = patch.object(functional, "scaled_dot_product_attention", _attention)
+    with _quiet(), torch.no_grad(), mode, constants, attention:
         recorder.give([*model.parameters(), *model.buffers()])
         recorder.found.inputs = recorder.give(x for x in tree_iter(inputs) if isinstance(x, torch.Tensor))
         with recorder:

@@ -179,7 +179,12 @@ class Source:
         """To how many pixels the result is scaled, whatever is asked; None where it is as asked."""
         scaled = re.search(r"width = round\(\(max_area \* aspect_ratio\) \*\* 0\.5\)", self.text)
         found = self.constants.get("max_area")
-        return found if scaled and isinstance(found, int) else None
+        if scaled and isinstance(found, int):
+            return found
+        side = re.search(r"self\.default_sample_size = (\d+)", self.text)
+        scale = re.search(r"self\.vae_scale_factor = [^=]*? else (\d+)", self.text)
+        square = "S_max = (self.default_sample_size * self.vae_scale_factor) ** 2" in self.text
+        return (int(side.group(1)) * int(scale.group(1))) ** 2 if square and side and scale else None
 
     def edge(self) -> dict[str, Any]:
         """What sides must be multiples of (`edge`, times the pixels of a latent if `scaled`, times the denoiser's patch
