@@ -184,15 +184,15 @@ _COMPRESSED: Final = 42.67  # pixels of one latent of Stable Cascade's prior; th
 _PADDED: Final = "HiDreamImageTransformer2DModel"
 """Pads latents that are not square to as many tokens as its largest have (diffusers 0.42.1,
 `transformer_hidream_image.py::patchify`)."""
-_MOST: Final = (128, 128)  # its default
+_MOST: Final = 128  # its default
 
 
 def denoised(component: Component, sizes: tuple[int, int, int | None], vae: Component | None) -> tuple[int, int, int]:
     """Height, width and frames of what a denoiser works on."""
     height, width, frames = sizes
     if component.class_name == _PADDED and height != width:
-        down, right = component.config.get("max_resolution") or _MOST
-        return int(down), int(right), 1
+        side = int(number(component, "max_resolution") or _MOST)
+        return side, side, 1
     if component.class_name != _CASCADE:
         return latents(height, width, frames, vae)
     found = [ceil(side / _COMPRESSED) for side in (height, width)]
