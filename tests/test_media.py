@@ -88,11 +88,37 @@ def test_more_than_vllm_allows_is_refused(folder: Path) -> None:
     assert refused == "--limit-mm-per-prompt allows 1 of 'image' in a prompt, and 2 are asked for"
 
 
-@pytest.mark.parametrize("word", ["", "{}", "2", '{"picture": 1}', '{"image": -1}', '{"image": true}', "[" * 100000])
+@pytest.mark.parametrize(
+    "word",
+    [
+        "",
+        "{}",
+        "2",
+        "image",
+        "image=2,",
+        "picture=1",
+        '{"picture": 1}',
+        '{"image": -1}',
+        '{"image": true}',
+        "[" * 100000,
+    ],
+)
 def test_limits_that_are_none(word: str) -> None:
     done = run(QWEN, "--offline", "--runtime", "vllm", "--limit-mm-per-prompt", word)
     assert done.returncode == 2
     assert "is not a JSON object of image, video and audio" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("version", "written"), [("0.8.4", "image=2,video=0"), ("0.8.5", '\'{"image": 2, "video": 0}\'')]
+)
+def test_limits_are_written_as_the_release_reads_them(version: str, written: str) -> None:
+    """0.8.4, engine/arg_utils.py: nullable_kvs; 0.8.5: JSON. Either is understood."""
+    line = (QWEN, "--offline", "--runtime", "vllm", "--gpu", "H100", "--vllm-version", version)
+    for asked in ("image=2,video=0", '{"image": 2, "video": 0}'):
+        done = run(*line, "--limit-mm-per-prompt", asked, "--format", "json")
+        found = json.loads(done.stdout)["results"][0]
+        assert f"--limit-mm-per-prompt {written}" in found["serving"]["command"]
 
 
 def test_the_launch_line_has_the_limits() -> None:

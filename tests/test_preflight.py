@@ -45,6 +45,14 @@ LINES = [
         "--model org/m --max-model-len 4096",
         "org/m --runtime vllm --max-model-len 4096 --tp 1 --pp 1 --dp 1",
     ),
+    (
+        "vllm serve org/m --limit-mm-per-prompt.image 2 --limit-mm-per-prompt.video=0 --max-model-len 4k",
+        'org/m --runtime vllm --limit-mm-per-prompt {"image": 2, "video": 0} --max-model-len 4k --tp 1 --pp 1 --dp 1',
+    ),
+    (
+        "vllm serve org/m --skip_mm_profiling --mm-hasher-algorithm sha256 --mm-encoder-tp-mode=data --max-model-len 4k",
+        "org/m --runtime vllm --skip-mm-profiling --mm-encoder-tp-mode data --max-model-len 4k --tp 1 --pp 1 --dp 1",
+    ),
     ("llama-server -hf org/m-GGUF:Q8_0 -fa off", "org/m-GGUF:Q8_0 --runtime llamacpp -fa off"),
     (
         "vllm serve 'org/m' --max-model-len 4096 # | a comment",
@@ -90,6 +98,7 @@ def test_a_line_without_a_split_is_on_one_accelerator_however_many_there_are(
         ("vllm serve org/m --of-tomorrow", LaunchOptionError, "--of-tomorrow"),
         ("vllm serve org/m other", LaunchOptionError, "other"),
         ("vllm serve org/m --quantization of-tomorrow", LaunchOptionError, "of-tomorrow"),
+        ("vllm serve org/m --tensor-parallel-size.video 2", LaunchOptionError, "--tensor-parallel-size.video"),
     ],
 )
 def test_what_is_not_understood_is_refused(line: str, kind: type, told: str) -> None:

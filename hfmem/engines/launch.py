@@ -23,6 +23,7 @@ class Launch:
         renamed: its names of options, with hfmem's.
         values: for an option (under hfmem's name), values that mean something else here; None is the default, which
             is left out. A tuple is another option with its value.
+        dotted: options whose value is a JSON object, that may be written key by key: `--option.key value`.
         products: flags that stand for an option whose value is the product of others: expert parallelism over all
             ranks.
         missing: options with the value that the program takes where the line has none, and hfmem would take another:
@@ -38,6 +39,7 @@ class Launch:
     length: str = ""
     renamed: Mapping[str, str] = field(default_factory=dict)
     values: Mapping[str, Mapping[str, str | tuple[str, str] | None]] = field(default_factory=dict)
+    dotted: frozenset[str] = frozenset()
     products: Mapping[str, tuple[str, tuple[str, ...]]] = field(default_factory=dict)
     missing: Mapping[str, str] = field(default_factory=dict)
     idle: frozenset[str] = frozenset()

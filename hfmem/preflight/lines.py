@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from collections import deque
@@ -151,6 +152,8 @@ class _Reading:
             self.model = _value(rest)
         elif name in launch.products:
             self.products.append(name)
+        elif (parts := name.partition("."))[0] in launch.dotted and parts[2]:
+            self._keyed(parts[0], parts[2], _value(rest))
         elif known in launch.values or known in _options():
             self._known(name, known, rest)
         elif name in launch.idle or name in launch.idle_with_value or name in self.ignore:
@@ -159,6 +162,15 @@ class _Reading:
                 _value(rest)
         else:
             raise LaunchOptionError(self.program, name)
+
+    def _keyed(self, name: str, key: str, told: str) -> None:
+        """One key of an option that is a JSON object; a value that is no JSON is a word."""
+        found: dict[str, object] = json.loads(self.found.get(name, ["{}"])[-1])
+        try:
+            found[key] = json.loads(told)
+        except ValueError:
+            found[key] = told
+        self.found[name] = [json.dumps(found)]
 
     def _known(self, name: str, known: str, rest: deque[str]) -> None:
         """An option that `hfmem` has."""

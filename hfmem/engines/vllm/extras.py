@@ -10,6 +10,7 @@ from fractions import Fraction
 from typing import Any, Final
 
 from hfmem.engines.vllm.options import VllmOptions
+from hfmem.engines.vllm.releases import number_of
 from hfmem.engines.vllm.rules import release_of
 from hfmem.engines.vllm.serving_options import EncoderSplit, SpecMethod
 from hfmem.mapper.interpret import Model
@@ -182,7 +183,10 @@ def _given(options: VllmOptions) -> Iterator[str]:
 
 def _of_media(options: VllmOptions) -> Iterator[str]:
     if options.limit_mm_per_prompt:
-        yield f"--limit-mm-per-prompt {shlex.quote(options.limit_mm_per_prompt)}"
+        limits = options.limit_mm_per_prompt
+        if number_of(options.vllm_version) < _JSON_LIMITS:
+            limits = ",".join(f"{kind}={count}" for kind, count in json.loads(limits).items())
+        yield f"--limit-mm-per-prompt {shlex.quote(limits)}"
     if options.language_model_only:
         yield "--language-model-only"
     if options.mm_encoder_tp_mode:
@@ -193,6 +197,7 @@ def _of_media(options: VllmOptions) -> Iterator[str]:
         yield f"--mm-processor-cache-gb {options.mm_processor_cache_gb:g}"
 
 
+_JSON_LIMITS: Final = (0, 8, 5)  # before, pairs of kinds and numbers
 _OWN_OPTIONS: Final = (0, 22)  # before, one option had all of it as JSON
 
 

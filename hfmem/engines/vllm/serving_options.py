@@ -37,6 +37,12 @@ def _share(word: str) -> str:
     return f"{sizes[0]}+{sizes[1]}@{weight:g}"
 
 
+def _pairs(word: str) -> dict[str, int] | None:
+    """Items of each kind as releases up to 0.8.4 had them, `image=2,video=1`; None for another word."""
+    pairs = [pair.partition("=") for pair in word.split(",")]
+    return {kind: int(count) for kind, _, count in pairs} if all(count.isdecimal() for _, _, count in pairs) else None
+
+
 def _limits(word: str) -> str:
     """Items of each kind in a prompt, in one spelling.
 
@@ -46,7 +52,7 @@ def _limits(word: str) -> str:
     try:
         read = json.loads(word)
     except (ValueError, RecursionError):
-        read = None
+        read = _pairs(word)
     kinds = isinstance(read, dict) and read and set(read) <= {"image", "video", "audio"}
     if not kinds or not all(type(count) is int and 0 <= count < _MOST for count in read.values()):
         raise ValueError(f"'{word:.40}' is not a JSON object of image, video and audio, such as '{{\"image\": 2}}'")
