@@ -50,7 +50,7 @@ LINES = [
         'org/m --runtime vllm --limit-mm-per-prompt {"image": 2, "video": 0} --max-model-len 4k --tp 1 --pp 1 --dp 1',
     ),
     (
-        "vllm serve org/m --skip_mm_profiling --mm-hasher-algorithm sha256 --mm-encoder-tp-mode=data --max-model-len 4k",
+        "vllm serve org/m --skip_mm_profiling --mm-hasher-algorithm x --mm-encoder-tp-mode=data --max-model-len 4k",
         "org/m --runtime vllm --skip-mm-profiling --mm-encoder-tp-mode data --max-model-len 4k --tp 1 --pp 1 --dp 1",
     ),
     ("llama-server -hf org/m-GGUF:Q8_0 -fa off", "org/m-GGUF:Q8_0 --runtime llamacpp -fa off"),
