@@ -20,6 +20,7 @@ from hfmem.engines.sglang.serving import CACHE_DTYPES, MARGIN, free_before, serv
 from hfmem.engines.sglang.settings import Settings, settings, settings_of
 from hfmem.engines.sglang.split import RULES, experts_refusal
 from hfmem.engines.sglang.step import step_of
+from hfmem.estimator.activations.towers import Encoding, encoding
 from hfmem.estimator.overheads import context_terms
 from hfmem.estimator.parallel import Parallel
 from hfmem.estimator.split.check import check_split
@@ -42,6 +43,19 @@ _STEP: Final = "SGLang 0.5.23, srt/layers/moe/moe_runner/triton_utils/fused_moe.
 _IMAGES: Final = "SGLang 0.5.18, srt/mem_cache/kv_cache_configurator.py: SGLANG_VLM_CACHE_SIZE_MB"
 _LENT: Final = "SGLang 0.5.23, srt/speculative/eagle_worker_v2.py: alloc_memory_pool before init_lm_head"
 _WITHOUT_BFLOAT16: Final = ("pascal", "volta", "turing")  # compute capability below 8.0
+
+
+def _images(model: Model, scenario: Scenario, tokens: int) -> Encoding | None:
+    """What the images of a prefill step of so many tokens need, where every prompt has those of the scenario: all of
+    them go through the tower at once (0.5.23, `managers/mm_schedule.py`). None without images, and where it is unknown.
+    """
+    if not scenario.image_tokens or scenario.media_tokens > scenario.image_tokens:
+        return None
+    prompts = -(-tokens // scenario.image_tokens)
+    found = encoding(model.tower, replace(scenario, batch=prompts))
+    if isinstance(found, Unknown):
+        return None
+    return replace(found, how=f"{prompts * scenario.images:,} images of {prompts:,} prompts: {found.how}")
 
 
 class Sglang:
@@ -104,17 +118,29 @@ class Sglang:
         nbytes, how = slack(model, scenario, free_before(self._context(scenario), scenario))
         if not settings_of(scenario).source.drafts_counted:  # then the draft is loaded there, too
             nbytes -= total_of(draft_terms(model, scenario, self.kept(model, scenario)[0]))
-        step, source = step_of(model, scenario), _SLACK
-        if step.nbytes > nbytes:
-            how = f"{step.describe()}, more than the {format_bytes(nbytes)} of {how}"
-            nbytes, source = step.nbytes, _STEP
+        step = step_of(model, scenario)
+        needed, what, source = step.nbytes, step.describe(), _STEP
+        images = _images(model, scenario, step.tokens) if stage.first else None
+        if images is not None:
+            # they run before the prompt, beside the graphs; what they leave stays while the prompt runs
+            needed += images.kept
+            if images.peak + step.graphs > needed:
+                needed, source = images.peak + step.graphs, images.source
+                what = f"the images of a prefill step ({images.how})" + (" and CUDA graphs" if step.graphs else "")
+            elif images.kept:
+                what += f" beside {format_bytes(images.kept)} of images"
+        if needed > nbytes:
+            how = f"{what}, more than the {format_bytes(nbytes)} of {how}"
+            nbytes = needed
+        else:
+            source = _SLACK
         left = Term(
             name="left for activations and CUDA graphs",
             group="activations",
             nbytes=nbytes,
             how=how,
             source=source,
-            certainty="derived",
+            certainty="derived" if source in (_SLACK, _STEP) else "typical",
         )
         parts = (
             ("cache of images", images_of(model, scenario), _IMAGES),
@@ -123,7 +149,8 @@ class Sglang:
         others = (
             replace(left, name=name, nbytes=size, how=format_bytes(size), source=where) for name, size, where in parts
         )
-        return Found(terms=(left, *(term for term in others if term.nbytes)))
+        found = (left, *(term for term in others if term.nbytes))
+        return Found(terms=found, encoded=images is not None or not stage.first)
 
     def _context(self, scenario: Scenario) -> tuple[Term, ...]:
         return tuple(context_terms(scenario.gpu, scenario.parallel))
