@@ -268,3 +268,13 @@ def test_dtypes_of_older_releases_are_set_after_loading() -> None:
         old.command
     )
     assert '{"transformer": torch.bfloat16, "vae": torch.bfloat16, "default": torch.float16}' in str(new.command)
+
+
+def test_what_rises_in_stairs_is_never_too_low() -> None:
+    """Mochi's VAE, which cuts convolutions of more than 2 GiB."""
+    found = [row for row in recorded()["rows"] if row["of"] == "mochi decode AutoencoderKLMochi"]
+    assert {row["variant"] for row in found} == {"", "tiling", "slicing"}
+    for row in found:
+        one = of(row)
+        assert one is not None
+        assert 0.999 < one.peak / row["peak"] < VIDEO + 1

@@ -76,15 +76,17 @@ def rows(name: str) -> tuple[Mapping[str, Any], ...]:
 
 
 def _row(
-    component: Component, method: str, *, single: bool, release: Release | None
+    component: Component, method: str, *, single: bool, release: Release | None, call: Call | None = None
 ) -> tuple[Mapping[str, Any] | None, tuple[str, ...]]:
     """The row whose structure is the nearest, and what differs; of a release before which the class took something
-    else, one of those."""
+    else, one of those; of a call, one that holds for it, if there is one."""
     wanted = ("single", "half") if single else ("half",)
     every = [row for row in rows(component.class_name) if row["call"] == method and row["precision"] in wanted]
     newest = [row for row in every if "before" not in row]
     found = [row for row in every if "before" in row and release is not None and release < _number(row["before"])]
     found = found or newest
+    if call is not None:
+        found = [row for row in found if not _beyond(row, call)] or found
 
     def distance(row: Mapping[str, Any]) -> tuple[int, int, float]:
         have = sizes(component, row)
@@ -116,7 +118,7 @@ def taken(
         method: what of it is called.
         release: of diffusers; None for the one that was measured.
     """
-    row, odd = _row(component, method, single=single, release=release)
+    row, odd = _row(component, method, single=single, release=release, call=call)
     if row is None or (odd and not component.encodes_text) or _beyond(row, call):
         return None
     have = sizes(component, row)
@@ -139,9 +141,12 @@ def taken(
 
 
 def _beyond(row: Mapping[str, Any], call: Call) -> bool:
-    """Whether a call is larger than what its row holds for."""
-    pixels = call.batch * call.pixels
-    return bool(call.batch > row.get("batch", call.batch) or pixels > row.get("most", pixels))
+    """Whether a call is larger than what its row holds for, or smaller."""
+    return (
+        call.batch > row.get("batch", call.batch)
+        or any(_monomial(name, call) > most for name, most in row.get("most", {}).items())
+        or any(_monomial(name, call) <= least for name, least in row.get("over", {}).items())
+    )
 
 
 def unmeasured(component: Component, method: str = "forward", release: Release | None = None) -> str:
@@ -150,9 +155,13 @@ def unmeasured(component: Component, method: str = "forward", release: Release |
     if row is not None and not odd and "batch" in row:
         return f"calls of {component.class_name} are measured for one at a time only"
     if row is not None and not odd and "most" in row:
-        return f"calls of {component.class_name} are measured up to {row['most']:,} latent pixels of a frame"
+        most = " and ".join(f"{count:,} {_LIMITS[name]}" for name, count in row["most"].items())
+        return f"calls of {component.class_name} are measured up to {most}"
     config = f" with this config ({', '.join(odd[:4])})" if odd else ""
     return f"calls of {component.class_name}{config} are not measured"
+
+
+_LIMITS: Final = {"BP": "latent pixels of a frame", "BN": "latent pixels"}
 
 
 def tiles_of(component: Component) -> Mapping[str, Any]:

@@ -19,6 +19,7 @@ from hfmem.probe.diffusers.recording import COPIES, Recorded
 __all__ = [
     "IMAGE",
     "SQUARED",
+    "STAIRS",
     "STILL",
     "TEXT",
     "VIDEO",
@@ -28,6 +29,7 @@ __all__ = [
     "deviation",
     "fit",
     "monomials",
+    "raised",
     "value",
 ]
 
@@ -35,6 +37,8 @@ IMAGE: Final = ("1", "B", "N", "BN", "T", "BT")
 VIDEO: Final = (*IMAGE, "F", "BF", "P", "BP")
 SQUARED: Final = (*IMAGE, "NN", "BNN", "NT", "BNT", "TT", "BTT")
 STILL: Final = ("1", "B", "P", "BP")
+STAIRS: Final = ("BP", "BN", "BPBN")
+"""Of a call that is cut in as many parts as it is large, which overlap by some frames each."""
 TEXT: Final = ("1", "B", "T", "BT", "TT", "BTT")
 
 
@@ -124,11 +128,13 @@ class Sizes:
         keys: sizes of the config that were varied.
         pairs: sizes of the config that were varied together as well.
         names: the monomials.
+        shares: whether what is off is a share of each call, and not bytes.
     """
 
     keys: Sequence[str]
     pairs: Sequence[tuple[str, str]]
     names: Sequence[str]
+    shares: bool = False
 
 
 def fit(runs: Sequence[_Run], checks: Sequence[_Run], of: Sizes, realistic: Sequence[Call]) -> Fitted:
@@ -147,7 +153,8 @@ def fit(runs: Sequence[_Run], checks: Sequence[_Run], of: Sizes, realistic: Sequ
     )
     alike, plain, once, copied = _columns(runs)
     ends = np.array([[run.inputs, run.outputs] for *_, run in runs])
-    solve = _solver(design)
+    weights = np.array([1 / value("BN", call) if of.shares else 1.0 for _, call, _ in runs])
+    solve = _solver(design, weights)
     found_plain, found_ends = solve(plain), solve(ends)
     found_once, found_copied = (solve(x) if x.size else np.zeros((0, design.shape[1])) for x in (once, copied))
     grid = _grid(runs, keys, [*realistic, *dict.fromkeys(call for _, call, _ in [*runs, *checks])])
@@ -197,16 +204,41 @@ def deviation(result: Fitted, runs: Sequence[_Run]) -> float:
     return worst
 
 
+def raised(result: Fitted, runs: Sequence[_Run], checks: Sequence[_Run]) -> Fitted:
+    """What was found, raised so that no recorded call is above it."""
+    every = [*runs, *checks]
+    design = np.array(
+        [
+            [value(name, call) * size_of(size, have) for name in result.names for size in result.sizes]
+            for have, call, _ in every
+        ]
+    )
+
+    def above(table: np.ndarray, peaks: Sequence[int]) -> np.ndarray:
+        if not len(table):
+            return table
+        found = (design @ table.reshape(len(table), -1).T).max(axis=1)
+        return np.asarray(table * max(1.0, float((np.array(peaks) / found).max())))
+
+    once, copied = (
+        above(table, [_peak(run, kind) for *_, run in every])
+        for table, kind in zip((result.once, result.copied), COPIES, strict=True)
+    )
+    found = replace(result, plain=above(result.plain, [run.peak for *_, run in every]), once=once, copied=copied)
+    return replace(found, worst=deviation(found, every))
+
+
 def _peak(run: Recorded, kind: str) -> int:
     return max([run.peak, *(n for op, n in zip(run.ops, run.moments, strict=True) if op == kind)])
 
 
-def _solver(design: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+def _solver(design: np.ndarray, weights: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
     scale = np.abs(design).max(axis=0)
     scale[scale == 0] = 1
+    weighed = weights[:, None]
 
     def solve(values: np.ndarray) -> np.ndarray:
-        found, *_ = np.linalg.lstsq(design / scale, values.astype(float), rcond=1e-12)
+        found, *_ = np.linalg.lstsq(design / scale * weighed, values.astype(float) * weighed, rcond=1e-12)
         found = (found / scale[:, None]).T
         found[np.abs(found * scale) < 0.5] = 0  # less than a byte
         return np.asarray(np.round(found, 6))

@@ -65,6 +65,7 @@ __all__ = [
     "union",
     "vace",
     "video",
+    "wan_animate",
     "z_image",
 ]
 
@@ -490,6 +491,21 @@ def vace(t: Tensors, c: Call, g: Mapping[str, Any]) -> dict[str, Any]:
     return {**video("text_dim")(t, c, g), "control_hidden_states": control}
 
 
+_FACE, _SEEN, _STEP = 512, 257, 4  # pixels of a face along a side, tokens of CLIP's image, frames of a latent
+
+
+def wan_animate(t: Tensors, c: Call, g: Mapping[str, Any]) -> dict[str, Any]:
+    """A segment after a frame of the character, with its poses and the faces of all its frames."""
+    faces = _STEP * (c.frames - 1) + 1
+    return {
+        **video("text_dim")(t, c, g),
+        "hidden_states": t(c.batch, g["in_channels"], c.frames + 1, c.height, c.width),
+        "encoder_hidden_states_image": t(c.batch, _SEEN, g["image_dim"]),
+        "pose_hidden_states": t(c.batch, g["latent_channels"], c.frames, c.height, c.width),
+        "face_pixel_values": t(c.batch, 3, faces, _FACE, _FACE),
+    }
+
+
 def krea2(t: Tensors, c: Call, g: Mapping[str, Any]) -> dict[str, Any]:
     n = c.height * c.width // 4
     return {
@@ -546,14 +562,14 @@ def latents(
 
 
 def pixels(
-    scale: int, step: int, video: bool, still: bool
+    scale: int, step: int, video: bool, still: bool, channels: int = 0
 ) -> Callable[[Tensors, Call, Mapping[str, Any]], dict[str, Any]]:
     def inputs(t: Tensors, c: Call, g: Mapping[str, Any]) -> dict[str, Any]:
         frames = ((c.frames - 1) * step + 1,) if video else (1,) if still else ()
         return {
             "x": t(
                 c.batch,
-                3 if g.get("patch_size") else g.get("in_channels") or 3,
+                channels or (3 if g.get("patch_size") else g.get("in_channels") or 3),
                 *frames,
                 c.height * scale,
                 c.width * scale,

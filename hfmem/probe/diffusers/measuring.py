@@ -18,7 +18,21 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakIdKeyDictionary
 
-from hfmem.probe.diffusers.fitting import IMAGE, SQUARED, STILL, TEXT, VIDEO, Call, Fitted, Sizes, deviation, fit
+from hfmem.probe.diffusers.fitting import (
+    IMAGE,
+    SQUARED,
+    STAIRS,
+    STILL,
+    TEXT,
+    VIDEO,
+    Call,
+    Fitted,
+    Sizes,
+    deviation,
+    fit,
+    raised,
+)
+from hfmem.probe.diffusers.fitting import value as monomial
 from hfmem.probe.diffusers.inputs import Tensors
 from hfmem.probe.diffusers.recipes import Recipe
 from hfmem.probe.diffusers.recording import Recorded, build, record
@@ -188,6 +202,9 @@ def call_class(  # noqa: PLR0913, PLR0917 - all that a call depends on
 
 
 def _calls(recipe: Recipe) -> Iterator[Call]:
+    if recipe.calls:
+        yield from recipe.calls
+        return
     if recipe.alone:
         yield from dict.fromkeys(replace(call, batch=1) for call in _calls(replace(recipe, alone=False)))
         return
@@ -227,11 +244,15 @@ def _checked_frames(recipe: Recipe) -> int:
 
 def _checks(recipe: Recipe) -> Iterator[Call]:
     even = recipe.even
+    if recipe.checked:
+        yield from recipe.checked
+        return
     text = 160 if recipe.text is None else recipe.text
     height, width = 6 * even, (6 if recipe.square else 4) * even
     for batch in (1, 2, 5):
-        if not recipe.most or batch * height * width <= recipe.most:
-            yield Call(batch=batch, height=height, width=width, frames=_checked_frames(recipe), text=text)
+        call = Call(batch=batch, height=height, width=width, frames=_checked_frames(recipe), text=text)
+        if all(monomial(name, call) <= most for name, most in recipe.most.items()):
+            yield call
 
 
 def _realistic(recipe: Recipe) -> list[Call]:
@@ -311,6 +332,11 @@ def measure(name: str, kind: str, recipe: Recipe, *, single: bool = False, quick
             **_row(subject, _fitted(subject, config, calls, checks, realistic, batched=False), depths, tiles),
             "batch": 1,
         }
+    if recipe.stairs:
+        found = raised(
+            _fitted(subject, config, calls, checks, _realistic(recipe)), subject.runs(config, calls)[0], checks
+        )
+        return _row(subject, found, depths, tiles)
     several = [run for run in checks if run[1].batch > 1]
     result = _fitted(subject, config, calls, several, _realistic(recipe))
     row = _row(subject, result, depths, tiles)
@@ -335,10 +361,11 @@ def _fitted(  # noqa: PLR0913 - all that a fit depends on
     runs, _ = subject.runs(config, calls)
     keys, pairs, more, refused = _variations(subject, config, runs)
     recipe = subject.recipe
-    every = _monomials(recipe)
+    every = STAIRS if recipe.stairs else _monomials(recipe)
     names = [n for n in every if recipe.text is None or "T" not in n]
     names = [n for n in names if batched or "B" not in n]
-    found = fit([*runs, *more], checks, Sizes(keys=keys, pairs=pairs, names=names), realistic)
+    of = Sizes(keys=keys, pairs=pairs, names=names, shares=bool(recipe.stairs))
+    found = fit([*runs, *more], checks, of, realistic)
     return replace(found, refused=refused)
 
 
@@ -480,7 +507,7 @@ def _row(subject: _Subject, result: Fitted, depths: Any, tiles: Any) -> dict[str
         **({"fixed": fixed} if fixed else {}),
         "absent": _absent(subject),
         **({"text": recipe.text} if recipe.text is not None else {}),
-        **({"most": recipe.most} if recipe.most else {}),
+        **{name: dict(limits) for name, limits in (("most", recipe.most), ("over", recipe.over)) if limits},
         **_moments(result),
         "inputs": _terms(result, result.inputs),
         "outputs": _terms(result, result.outputs),

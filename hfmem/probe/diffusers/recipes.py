@@ -36,7 +36,10 @@ class Recipe:
         alone: whether it is measured for one at a time: it goes through a batch one by one, or takes no larger one.
         chosen: the key that says to how many experts each token is sent, where the class sends them by their number:
             all to the same ones, which takes the most.
-        most: latent pixels of all images or videos of a call up to which it is measured; 0 for no limit.
+        most, over: monomials of a call up to which, and above which, it is measured.
+        calls, checked: the calls that are measured, and those that are compared; () for the usual ones.
+        stairs: whether what it takes rises in stairs, as it cuts what is too large: what is measured is raised so that
+            no recorded call is above it, and may be as much too high as this share; 0 for a class without.
     """
 
     inputs: Callable[[Tensors, Call, Mapping[str, Any]], dict[str, Any]]
@@ -56,7 +59,11 @@ class Recipe:
     still: bool = False
     alone: bool = False
     chosen: str = ""
-    most: int = 0
+    most: Mapping[str, int] = field(default_factory=dict)
+    over: Mapping[str, int] = field(default_factory=dict)
+    calls: tuple[Call, ...] = ()
+    checked: tuple[Call, ...] = ()
+    stairs: float = 0.0
 
 
 _SD = {
@@ -249,6 +256,9 @@ DENOISERS: Final[dict[str, tuple[Recipe, ...]]] = {
     "FluxControlNetModel": (Recipe(inputs=inputs.flux_controlnet, config={"num_layers": 5, "num_single_layers": 10}),),
     "SkyReelsV2Transformer3DModel": (Recipe(inputs=inputs.video("text_dim"), video=True),),
     "WanVACETransformer3DModel": (Recipe(inputs=inputs.vace, video=True),),
+    "WanAnimateTransformer3DModel": (
+        Recipe(inputs=inputs.wan_animate, config={"added_kv_proj_dim": 5120}, video=True),
+    ),
     "ChronoEditTransformer3DModel": (Recipe(inputs=inputs.video("text_dim"), video=True),),
     "SanaVideoTransformer3DModel": (
         Recipe(inputs=inputs.video("caption_channels", encoder_attention_mask=inputs.mask), video=True),
@@ -374,6 +384,7 @@ def _vae(  # noqa: PLR0913 - what VAEs differ in
     step: int = 4,
     keys: tuple[str, ...] = (),
     name: str = "z",
+    channels: int = 0,
 ) -> tuple[Recipe, ...]:
     more = config or {}
     return (
@@ -387,7 +398,7 @@ def _vae(  # noqa: PLR0913 - what VAEs differ in
             frames=frames,
         ),
         Recipe(
-            inputs=inputs.pixels(scale, step, video, still),
+            inputs=inputs.pixels(scale, step, video, still, channels),
             config=more,
             video=video,
             method="encode",
@@ -397,6 +408,21 @@ def _vae(  # noqa: PLR0913 - what VAEs differ in
         ),
     )
 
+
+_mochi = _vae("latent_channels", video=True, step=6, frames=(4, 6), channels=3)
+_MOCHI = {"BN": 20_000}  # above, convolutions of more than 2 GiB are cut
+_VIDEOS = tuple(
+    Call(batch=batch, height=height, width=width, frames=frames)
+    for batch, height, width, frames in (
+        *((1, 60, 106, frames) for frames in (4, 8, 15, 28)),
+        *((1, 48, 84, frames) for frames in (6, 15, 28)),
+        *((2, 60, 106, 8), (1, 90, 160, 8), (1, 72, 128, 12), (2, 40, 64, 8), (2, 32, 32, 12)),
+    )
+)
+_OTHERS = tuple(
+    Call(batch=batch, height=height, width=width, frames=frames)
+    for batch, height, width, frames in ((1, 60, 106, 12), (1, 64, 64, 22), (2, 48, 84, 10), (1, 80, 80, 6))
+)
 
 VAES: Final[dict[str, tuple[Recipe, ...]]] = {
     "AutoencoderKL": (
@@ -447,7 +473,10 @@ VAES: Final[dict[str, tuple[Recipe, ...]]] = {
     ),
     "AutoencoderKLCogVideoX": _vae("latent_channels", video=True, frames=(7, 11)),
     "AutoencoderKLLTXVideo": _vae("latent_channels", video=True, scale=32, step=8),
-    "AutoencoderKLMochi": _vae("latent_channels", video=True, step=6, frames=(4, 6)),
+    "AutoencoderKLMochi": (
+        *(replace(one, most=_MOCHI) for one in _mochi),
+        replace(_mochi[0], over=_MOCHI, calls=_VIDEOS, checked=_OTHERS, stairs=0.05),
+    ),
     "AutoencoderTiny": _vae("latent_channels", name="x"),
     "AsymmetricAutoencoderKL": _vae("latent_channels"),
     "AutoencoderKLTemporalDecoder": (
@@ -508,7 +537,9 @@ VAES: Final[dict[str, tuple[Recipe, ...]]] = {
 OLDER: Final[dict[str, dict[str, tuple[Recipe, ...]]]] = {
     # frees each convolution's cache before it makes the next; convolutions of more than 2 GiB are cut, which begins
     # above 5,940 latent pixels
-    "0.31": {"AutoencoderKLCogVideoX": tuple(replace(one, most=5760) for one in VAES["AutoencoderKLCogVideoX"])},
+    "0.31": {
+        "AutoencoderKLCogVideoX": tuple(replace(one, most={"BP": 5760}) for one in VAES["AutoencoderKLCogVideoX"])
+    },
 }
 """Classes that took something else before a release of diffusers, by that release."""
 
