@@ -1,5 +1,6 @@
 """Peaks of training steps against those of real classes under fake tensors (`fixtures/oracle/steps.json`): full, LoRA
-and DoRA; sdpa and eager attention; with and without checkpointing; two shapes; AdamW and SGD."""
+and DoRA; sdpa and eager attention; with and without checkpointing; two shapes; AdamW and SGD; full training under
+autocast. Encoder-decoders with long and short sources."""
 
 from __future__ import annotations
 
@@ -10,12 +11,17 @@ from typing import Any, Final
 
 import pytest
 
-from tests.oracle.step_cases import Case, cases, config_of, ours
+from tests.oracle.step_cases import ENCODED, Case, cases, config_of, ours
 
 RECORDED: dict[str, dict[str, dict[str, int]]] = json.loads(
     (Path(__file__).parents[2] / "fixtures" / "oracle" / "steps.json").read_text(encoding="utf-8")
 )["bytes"]
 CLOSE: Final = 0.02
+MIXED: Final = 0.08
+"""Recomputed layers under autocast: their copies are counted with the head's highest moment, which comes after them."""
+ADAPTED: Final = 0.03
+"""Encoder-decoders of a few layers with adapters: what the first one keeps ahead of its first adapter counts, and what
+the last one has freed before its last adapter."""
 EACH: Final = 7  # of the plain suite: every seventh case, from another one on with each model
 
 
@@ -26,10 +32,20 @@ def measured(name: str) -> Iterator[tuple[dict[str, Any], Case, str, int]]:
             yield config, case, optimizer, nbytes
 
 
+def beyond(case: Case, told: int, nbytes: int) -> float:
+    """How far an estimate is off, if that is more than it may be."""
+    error, high = told / nbytes - 1, CLOSE
+    if case.checkpointing and case.precision == "autocast-bf16":
+        high = MIXED
+    elif case.source and case.method == "lora":
+        high = ADAPTED
+    return 0.0 if -CLOSE <= error <= high else error
+
+
 @pytest.mark.parametrize(("number", "name"), list(enumerate(RECORDED)))
 def test_a_sample(number: int, name: str) -> None:
     for config, case, optimizer, nbytes in list(measured(name))[number % EACH :: EACH]:
-        assert ours(config, case, optimizer) == pytest.approx(nbytes, rel=CLOSE), (str(case), optimizer)
+        assert not beyond(case, ours(config, case, optimizer), nbytes), (str(case), optimizer)
 
 
 @pytest.mark.slow
@@ -37,8 +53,7 @@ def test_all() -> None:
     off: dict[tuple[str, str], float] = {}
     for name in RECORDED:
         for config, case, optimizer, nbytes in measured(name):
-            error = ours(config, case, optimizer) / nbytes - 1
-            if abs(error) > CLOSE:
+            if error := beyond(case, ours(config, case, optimizer), nbytes):
                 off[name, f"{case} {optimizer}"] = error
     assert not off
 
@@ -56,6 +71,15 @@ def test_all() -> None:
 def test_a_forward_pass_may_be_the_peak(name: str, method: Any, attention: Any, nbytes: int) -> None:
     case = Case(method=method, attention=attention, checkpointing=True, batch=2, seq=2048)
     assert ours(config_of(name), case, "sgd") == pytest.approx(nbytes, rel=CLOSE)
+
+
+@pytest.mark.parametrize("name", ENCODED)
+def test_encoders_beside_decoders(name: str) -> None:
+    """A long source sets the peak in the encoder, which is recomputed, saved, adapted and cast as the decoder is."""
+    rows = list(measured(name))
+    assert len(rows) == 36
+    for config, case, optimizer, nbytes in rows[:: 1 if name.startswith("openai") else 3]:
+        assert not beyond(case, ours(config, case, optimizer), nbytes), (str(case), optimizer)
 
 
 def test_many_architectures() -> None:

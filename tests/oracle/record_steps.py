@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.oracle.peak_cases import RANK, TARGETS
-from tests.oracle.step_cases import MODELS, cases, config_of
+from tests.oracle.step_cases import ENCODED, MODELS, cases, config_of
 from tests.oracle.steps import peaks
 
 RECORDING = Path(__file__).parents[2] / "fixtures" / "oracle" / "steps.json"
@@ -36,7 +36,7 @@ def _write(document: dict[str, Any]) -> None:
 
 def main() -> None:
     """Measure each case of each model that is not there."""
-    for name in sys.argv[1:] or MODELS:
+    for name in sys.argv[1:] or (*MODELS, *ENCODED):
         config = config_of(name)
         for case in cases(config):
             document = _read()

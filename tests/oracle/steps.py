@@ -15,6 +15,7 @@ import transformers
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers.initialization import no_init_weights
 
+from hfmem.probe.activations.attempts import inputs_of
 from hfmem.probe.activations.flash import fused_attention
 from hfmem.probe.activations.tracer import Tracer
 from hfmem.probe.tiny import build
@@ -26,15 +27,17 @@ __all__ = ["peaks"]
 
 
 def peaks(config: Mapping[str, Any], case: Case) -> dict[str, int]:
-    """Bytes of the CPU's peak over one step in bf16, by the name of the optimizer."""
+    """Bytes of the CPU's peak over one step, by the name of the optimizer."""
     built = build(dict(config))
     with fused_attention(), quiet(), unpadded(), FakeTensorMode(allow_non_fake_inputs=True):
         model = _model(built, config["architectures"][0], case)
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        ids = torch.zeros(case.batch, case.seq, dtype=torch.long)
+        inputs = _inputs(config, case)
         with Tracer(sums_in_place=True) as tracer:
-            tracer.give([*model.parameters(), *model.buffers(), ids])
-            model(input_ids=ids, labels=ids, **_no_cache(model)).loss.backward()
+            tracer.give([*model.parameters(), *model.buffers(), *inputs.values()])
+            with torch.autocast("cpu", torch.bfloat16, enabled=case.precision == "autocast-bf16"):
+                loss = model(**inputs, **_no_cache(model)).loss
+            loss.backward()
             step = _highest(tracer, 0)
             found = {"sgd": max(step, _stepped(tracer, torch.optim.SGD(trained, lr=1e-3, foreach=True)))}
             adamw = torch.optim.AdamW(trained, foreach=True)
@@ -49,10 +52,22 @@ def peaks(config: Mapping[str, Any], case: Case) -> dict[str, int]:
     return found
 
 
+def _inputs(config: Mapping[str, Any], case: Case) -> dict[str, Any]:
+    """Tokens and labels, or those of the decoder beside what its encoder reads."""
+    if not case.source:
+        ids = torch.zeros(case.batch, case.seq, dtype=torch.long)
+        return {"input_ids": ids, "labels": ids}
+    found = inputs_of(dict(config), case.batch, case.seq, case.source)
+    found["labels"] = found.pop("decoder_input_ids")
+    dtype = torch.bfloat16 if case.precision == "bf16" else torch.float32
+    return {key: value.to(dtype) if value.is_floating_point() else value for key, value in found.items()}
+
+
 def _model(built: Any, name: str, case: Case) -> Any:
     with no_init_weights():
         kind = getattr(transformers, name)
-        model = kind._from_config(built, dtype=torch.bfloat16, attn_implementation=case.attention)
+        dtype = torch.bfloat16 if case.precision == "bf16" else torch.float32
+        model = kind._from_config(built, dtype=dtype, attn_implementation=case.attention)
     model.tie_weights()
     model.train()
     if case.checkpointing:

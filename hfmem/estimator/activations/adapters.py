@@ -32,11 +32,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from hfmem.dtypes import find_dtype
-from hfmem.estimator.activations.source import ActivationSource, Linear, TrainingActivations
+from hfmem.estimator.activations.source import ActivationSource, Linear, TrainingActivations, TrainingEncoder
 from hfmem.estimator.recipe.values import Lora, Training, TrainingScenario
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.lora import Adapter, adapters, linear_modules
-from hfmem.mapper.values import Dense, Experts, Layer
+from hfmem.mapper.values import Dense, Experts, Layer, ParameterTable
 
 __all__ = ["GRADIENTS_AT_ONCE", "compute_bytes", "is_one", "own_bytes", "token_bytes", "with_adapters"]
 
@@ -63,11 +63,7 @@ def with_adapters(
         return found
     targets = adapters(model, lora.targets)
     modules: set[_Key] = {(adapter.module, *adapter.group.shape[-2:]) for adapter in targets}
-    attention: set[_Key] = {
-        (group.module, *group.shape[-2:])
-        for group in linear_modules(model.parameters)
-        if group.component == "attention"
-    }
+    attention = _attention(model.parameters)
     whole = training.checkpointing == "full"
     by_layer: dict[Layer, _Adapted] = {}
     kept, backward, forward = [], [], []
@@ -86,10 +82,48 @@ def with_adapters(
         saved = 0 if whole else tokens * (more.before_scores if attends else more.kept) + stays
         there = found.forward[index] if found.forward else 0
         forward.append(there and there + saved)
+    encoder = _heard(found, scenario, modules, attention)
     # with full checkpointing, encoder layers too save only their inputs
-    of_encoder = 0 if whole else _of_encoder(model, scenario, targets, source)
+    of_encoder = 0 if whole or encoder is not None else _of_encoder(model, scenario, targets, source)
+    if encoder is not None and found.encoder is not None:
+        of_encoder = encoder.layers * (encoder.kept - found.encoder.kept)
     outside = found.outside + of_encoder + _of_head(scenario, targets)
+    found = replace(found, encoder=encoder)
     return replace(found, outside=outside, layers=tuple(kept), backward=tuple(backward), forward=tuple(forward))
+
+
+def _attention(parameters: ParameterTable) -> set[_Key]:
+    """The linear modules of attention."""
+    groups = linear_modules(parameters)
+    return {(group.module, *group.shape[-2:]) for group in groups if group.component == "attention"}
+
+
+def _heard(
+    found: TrainingActivations, scenario: TrainingScenario, modules: set[_Key], attention: set[_Key]
+) -> TrainingEncoder | None:
+    """The encoder with the adapters of its layers, which are like those of the decoder's."""
+    training, encoder = scenario.training, found.encoder
+    lora = training.lora
+    if encoder is None or lora is None:
+        return encoder
+    whole, tokens = training.checkpointing == "full", scenario.batch * (scenario.source_seq or 0)
+    before = _before_scores(encoder.linears, attention)
+    more = _adapted(encoder.linears, modules, lora, training, before=before, last=True)
+    alone = replace(
+        found,
+        layers=(encoder.kept,),
+        backward=(encoder.backward,),
+        begun=(encoder.reached,),
+        before_attending=(encoder.before_attending,),
+        attending=(encoder.attending,),
+    )
+    chosen = [linear for linear in encoder.linears if is_one(linear, modules)]
+    return replace(
+        encoder,
+        kept=encoder.kept + (0 if whole else tokens * more.kept),
+        backward=_highest(alone, 0, more, tokens, (0, 0, 0), whole=whole),
+        trained=sum(lora.rank * (linear.inputs + linear.outputs) for linear in chosen),
+    )
 
 
 def _highest(  # noqa: PLR0913 - the facts of one layer

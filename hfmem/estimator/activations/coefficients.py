@@ -22,6 +22,7 @@ from hfmem.estimator.activations.polynomials import Polynomial
 
 __all__ = [
     "Coefficients",
+    "EncoderLayer",
     "LinearUse",
     "Moment",
     "Part",
@@ -90,6 +91,29 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EncoderLayer:
+    """One layer of the encoder beside a decoder, in training. Its backward pass comes when the decoder's is done: what
+    is alive then is counted with its moments, but for the encoder's layers before it.
+
+    Attributes:
+        layers: how many there are.
+        kept: bytes that it saves for its backward pass; `before` has those of all of them.
+        moments: candidates for the peak of its backward pass, without `kept`, but with the rest that is alive.
+        reached: with a frozen base, what is alive where its backward pass has reached the input of its last linear
+            module, without the gradient of that, counted likewise.
+        gradients: bytes of the gradients of all its parameters.
+        ahead: bytes of `before` that are saved ahead of the encoder's first layer, which needs a gradient of its input.
+    """
+
+    layers: Polynomial
+    kept: Polynomial
+    moments: tuple[Moment, ...]
+    reached: Polynomial
+    gradients: Polynomial
+    ahead: Polynomial
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Coefficients:
     """The coefficients of a type in one mode.
 
@@ -98,10 +122,11 @@ class Coefficients:
         before: bytes saved outside the layers and the head (masks, positions, embedding).
         head: the LM head with the loss; its moments include what it saves.
         layers: the part of each kind of layer, by signature (`hfmem.mapper.sizes.signature`).
-        linears: the linear modules of each kind of layer, by signature.
+        linears: the linear modules of each kind of layer, by signature; at `encoder`, those of a layer of its encoder.
         fixed: sizes that the probe could not vary; the coefficients are only valid for these values.
         within: whether sliding windows were longer than the sequence, so that they have no effect.
         entry: moments of a prefill before its layers that may be the peak.
+        encoder: a layer of its encoder, in training; None without one.
     """
 
     name: str
@@ -113,6 +138,7 @@ class Coefficients:
     fixed: Mapping[str, int]
     within: bool = False
     entry: tuple[Moment, ...] = ()
+    encoder: EncoderLayer | None = None
 
     def with_each(self, change: Callable[[Polynomial], Polynomial]) -> Coefficients:
         """A copy with `change` applied to every polynomial of bytes."""
@@ -125,8 +151,13 @@ class Coefficients:
             own, again, first = moments(old.moments), moments(old.forward), moments(old.first)
             return replace(old, kept=change(old.kept), moments=own, forward=again, first=first, input=input_)
 
+        heard = self.encoder
+        if heard is not None:
+            own = {key: change(getattr(heard, key)) for key in ("kept", "reached", "ahead")}
+            heard = replace(heard, moments=moments(heard.moments), **own)
         return replace(
             self,
+            encoder=heard,
             before=change(self.before),
             head=part(self.head),
             layers={name: part(layer) for name, layer in self.layers.items()},
@@ -246,6 +277,20 @@ def _coefficients(row: Mapping[str, Any], mode: str, block: Mapping[str, Any]) -
         linears={kind: _linears(items) for kind, items in block.get("linears", {}).items()},
         fixed=row["fixed"],
         entry=_moments(block.get("entry", ())),
+        encoder=_encoder(block["encoder"]) if "encoder" in block else None,
+    )
+
+
+def _encoder(part: str | Mapping[str, Any]) -> EncoderLayer:
+    """A layer of an encoder, given by its name in the file or inline."""
+    record = _part(part) if isinstance(part, str) else part
+    return EncoderLayer(
+        layers=Polynomial.parse(record["layers"]),
+        kept=Polynomial.parse(record["kept"]),
+        moments=_moments(record["moments"]),
+        reached=Polynomial.parse(record["reached"]),
+        gradients=Polynomial.parse(record["gradients"]),
+        ahead=Polynomial.parse(record["ahead"]),
     )
 
 

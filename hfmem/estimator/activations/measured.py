@@ -9,6 +9,7 @@ from typing import Final
 
 from hfmem.estimator.activations.coefficients import (
     Coefficients,
+    EncoderLayer,
     LinearUse,
     Moment,
     Part,
@@ -43,6 +44,7 @@ class Applied:
     Attributes:
         structure: of the model.
         coefficients: those of its type, or of the nearest related type.
+        again: the same with gradient checkpointing, where it was measured apart: beside an encoder.
         certainty: `measured` for the type itself in the requested mode, otherwise `typical`.
         why: if `typical`, what was used in place of what.
     """
@@ -51,6 +53,7 @@ class Applied:
     coefficients: Coefficients
     certainty: Certainty
     why: str
+    again: Coefficients | None = None
 
     @property
     def source(self) -> str:
@@ -106,8 +109,22 @@ class Applied:
     @cached_property
     def recomputed(self) -> Polynomial:
         """`before` with gradient checkpointing, which includes encoder layers: they save only their inputs too."""
-        row = find(self.coefficients.name, f"{self.coefficients.mode}+gc")
-        return self.before if row is None else row.before.reduced(self.structure.sizes[-1])
+        return self.before if self.again is None else self.again.before.reduced(self.structure.sizes[-1])
+
+    def encoder(self, *, recomputed: bool) -> EncoderLayer | None:
+        """A layer of the encoder beside the decoder, at its sizes."""
+        row, sizes = self.again if recomputed else self.coefficients, self.structure.sizes[-1]
+        layer = None if row is None else row.encoder
+        if layer is None:
+            return None
+        return EncoderLayer(
+            layers=layer.layers.reduced(sizes),
+            kept=layer.kept.reduced(sizes),
+            moments=_at_sizes(layer.moments, sizes),
+            reached=layer.reached.reduced(sizes),
+            gradients=layer.gradients.reduced(sizes),
+            ahead=layer.ahead.reduced(sizes),
+        )
 
     def linears(self, number: int) -> tuple[LinearUse, ...]:
         """The linear modules of a layer of the structure."""
@@ -220,6 +237,7 @@ def _apply(structure: Structure, asked: tuple[str, str, str], within: bool) -> A
             row = find(name, mode.name, within=within)
             if row is None:
                 continue
+            again = find(name, f"{mode.name}+gc", within=within)
             row = mode.changed(row)
             piece = " in chunks" if asked[2] in _PIECES else ""
             reasons = [f"{own[-1] if own else 'the type'} was not measured{piece}"] if label not in own else []
@@ -230,6 +248,7 @@ def _apply(structure: Structure, asked: tuple[str, str, str], within: bool) -> A
                 coefficients=row,
                 certainty="typical" if reasons else "measured",
                 why="; ".join(reasons),
+                again=None if again is None else mode.changed(again),
             )
             if applied.is_complete():
                 return applied

@@ -12,7 +12,7 @@ from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Certainty
 from hfmem.unknown import Unknown
 
-__all__ = ["ActivationSource", "Linear", "TrainedTower", "TrainingActivations"]
+__all__ = ["ActivationSource", "Linear", "TrainedTower", "TrainingActivations", "TrainingEncoder"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +32,54 @@ class TrainedTower:
     forward: int
     how: str
     source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Linear:
+    """A linear module of a layer.
+
+    Attributes:
+        module: its name, by which adapters are matched.
+        inputs, outputs: in_features and out_features.
+        shares_input_with: number of its input tensor: modules with the same number read the same tensor.
+        input_saved: whether the layer saves that input even if the module is frozen.
+    """
+
+    module: str
+    inputs: int
+    outputs: int
+    shares_input_with: int
+    input_saved: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingEncoder:
+    """The encoder beside a decoder in a training step; its backward pass comes when the decoder's is done.
+
+    Attributes:
+        layers: how many it has.
+        kept: bytes that each saves until its backward pass; `TrainingActivations.outside` has them all.
+        backward: the peak of a layer's backward pass on top of the saved tensors of earlier ones, with what else is
+            still alive outside the layers, without gradients of parameters.
+        reached: with a frozen base, what is alive at the backward pass of its last linear module, counted as
+            `backward`, without the gradient of that module's input.
+        before_attending, attending: as in `TrainingActivations`, counted as `backward`.
+        backward_gradients: bytes of gradients of its own parameters at the moment of `backward`; None: all of them.
+        weights: elements of a layer's parameters, or of its linear modules where they are frozen.
+        trained: elements of a layer's trained parameters.
+        linears: the linear modules of a layer that can get adapters.
+    """
+
+    layers: int
+    kept: int
+    backward: int
+    reached: int
+    before_attending: int
+    attending: int
+    backward_gradients: int | None
+    weights: int
+    trained: int
+    linears: tuple[Linear, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +105,7 @@ class TrainingActivations:
         normed: the part of `logits` that does not depend on the vocabulary: what the last norm saves.
         backward_gradients: per layer, gradients of its own parameters at the moment of `backward`; None where unknown,
             and all of them are counted then.
+        encoder: the encoder beside the layers; None without one, or where nothing is known of it.
         certainty, how, source: as in `Term`, for all of these.
     """
 
@@ -71,27 +120,10 @@ class TrainingActivations:
     logits_gradients: int = 0
     normed: int = 0
     backward_gradients: tuple[int, ...] | None = None
+    encoder: TrainingEncoder | None = None
     certainty: Certainty
     how: str
     source: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Linear:
-    """A linear module of a layer.
-
-    Attributes:
-        module: its name, by which adapters are matched.
-        inputs, outputs: in_features and out_features.
-        shares_input_with: number of its input tensor: modules with the same number read the same tensor.
-        input_saved: whether the layer saves that input even if the module is frozen.
-    """
-
-    module: str
-    inputs: int
-    outputs: int
-    shares_input_with: int
-    input_saved: bool
 
 
 class ActivationSource(Protocol):

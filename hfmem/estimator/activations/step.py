@@ -6,10 +6,12 @@ A checkpointed layer saves its input, and recomputes the rest in its backward pa
 
 from __future__ import annotations
 
-from hfmem.estimator.activations.coefficients import Part
+from collections.abc import Mapping
+
+from hfmem.estimator.activations.coefficients import LinearUse, Part
 from hfmem.estimator.activations.measured import Measured, measured
 from hfmem.estimator.activations.polynomials import Polynomial
-from hfmem.estimator.activations.source import Linear, TrainingActivations
+from hfmem.estimator.activations.source import Linear, TrainingActivations, TrainingEncoder
 from hfmem.estimator.parallel import Parallel
 from hfmem.estimator.recipe.values import Training, TrainingScenario
 from hfmem.mapper.interpret import Model
@@ -49,6 +51,7 @@ class MeasuredClasses:
             logits_gradients=logits_gradients,
             normed=_normed(found, training),
             backward_gradients=tuple(parts[number][2] for number in order),
+            encoder=_encoder(found, training),
             certainty=found.applied.certainty,
             how=_how(found, training),
             source=found.applied.source,
@@ -66,16 +69,17 @@ class MeasuredClasses:
             return None
         number = found.applied.structure.order[index]
         sizes = found.applied.structure.sizes[number]
-        return tuple(
-            Linear(
-                module=use.module,
-                inputs=use.inputs.at(sizes),
-                outputs=use.outputs.at(sizes),
-                shares_input_with=use.source,
-                input_saved=use.kept,
-            )
-            for use in found.applied.linears(number)
-        )
+        return tuple(_linear(use, sizes) for use in found.applied.linears(number))
+
+
+def _linear(use: LinearUse, sizes: Mapping[str, int]) -> Linear:
+    return Linear(
+        module=use.module,
+        inputs=use.inputs.at(sizes),
+        outputs=use.outputs.at(sizes),
+        shares_input_with=use.source,
+        input_saved=use.kept,
+    )
 
 
 def _measured(model: Model, scenario: TrainingScenario) -> Measured | Unknown:
@@ -162,10 +166,56 @@ def _before(found: Measured, training: Training) -> Polynomial:
     before, first = found.applied.before, found.applied.reduced[found.applied.structure.order[0]]
     if training.checkpointing == "full":
         before = found.applied.recomputed
-    if training.method == "full" or first.input is None or first.input_kept:
+    if training.method == "full":
+        return before
+    heard = found.applied.encoder(recomputed=training.checkpointing == "full")
+    before = before - heard.ahead if heard is not None and training.checkpointing != "full" else before
+    if first.input is None or first.input_kept:
         return before
     less = before - first.input
     return before if any(factor < 0 for factor in less.terms.values()) else less
+
+
+def _encoder(found: Measured, training: Training) -> TrainingEncoder | None:
+    """The encoder beside the layers."""
+    whole = training.checkpointing == "full"
+    plain, layer = found.applied.encoder(recomputed=False), found.applied.encoder(recomputed=whole)
+    if plain is None or layer is None:
+        return None
+    entry, sizes = found.entry, found.applied.structure.sizes[-1]
+    frozen = training.method != "full"
+    absent = layer.ahead if frozen and not whole else Polynomial({})
+    moments = [
+        (
+            _value(found, moment.activations - absent, entry, training),
+            found.value(moment.gradients, entry),
+            _scores(moment.activations) == _scores(plain.kept),
+        )
+        for moment in layer.moments
+    ]
+    backward, gradients, _ = max(moments, key=lambda moment: moment[0] + moment[1], default=(0, 0, True))
+    linears = tuple(_linear(use, sizes) for use in found.applied.coefficients.linears.get("encoder", ()))
+    width = 2 if "/bf16/" in found.applied.coefficients.mode else 4
+    trained = 0 if frozen else found.value(layer.gradients, entry) // width
+    return TrainingEncoder(
+        layers=found.value(layer.layers, entry),
+        kept=_value(found, layer.kept, entry, training),
+        backward=backward,
+        reached=_value(found, layer.reached - absent, entry, training),
+        before_attending=max((nbytes for nbytes, _, saved in moments if saved), default=0),
+        attending=max((nbytes for nbytes, _, saved in moments if not saved), default=0),
+        backward_gradients=gradients,
+        weights=trained or sum(linear.inputs * linear.outputs for linear in linears),
+        trained=trained,
+        linears=linears,
+    )
+
+
+def _scores(polynomial: Polynomial) -> Polynomial:
+    """The terms of an encoder's attention scores."""
+    return Polynomial(
+        {names: each for names, each in polynomial.terms.items() if "b" in names and names.count("source") > 1}
+    )
 
 
 def _begun(found: Measured, number: int, training: Training) -> int:
@@ -205,9 +255,11 @@ def _highest(found: Measured, part: Part, number: int, training: Training, besid
 
 
 def _value(found: Measured, polynomial: Polynomial, number: int, training: Training) -> int:
-    """Bytes of a polynomial, without autocast's copies of weights (terms without tokens): `phases` counts those."""
-    if training.precision.autocast:
-        polynomial = Polynomial({names: factor for names, factor in polynomial.terms.items() if "s" in names})
+    """Bytes of a polynomial, without autocast's copies of the layers' weights (terms without tokens): `phases` counts
+    those. The head's own copy, and the gradient of it, are the head's."""
+    if training.precision.autocast and number != found.head:
+        terms = {names: factor for names, factor in polynomial.terms.items() if {"s", "source"} & {*names}}
+        polynomial = Polynomial(terms)
     return max(0, found.value(polynomial, number))
 
 

@@ -8,10 +8,11 @@ from itertools import accumulate
 from math import ceil
 
 from hfmem.estimator.activations.masks import with_masks
-from hfmem.estimator.activations.source import TrainedTower, TrainingActivations
+from hfmem.estimator.activations.source import TrainedTower, TrainingActivations, TrainingEncoder
 from hfmem.estimator.activations.sources import source_of, step_activations
 from hfmem.estimator.activations.tiles import SOURCE as HEAD_SOURCE
 from hfmem.estimator.recipe.values import Training, TrainingScenario
+from hfmem.estimator.split.stages import Stage
 from hfmem.estimator.training.gpu import Gpu
 from hfmem.estimator.training.tiles import tiled_head
 from hfmem.estimator.training.virtual import embedding_bytes
@@ -37,6 +38,7 @@ class Activity:
         logits_source: source of `logits`.
         normed: as in `TrainingActivations`.
         tower: the vision tower of a run with images; None without one, or where it is not measured.
+        encoder: as in `TrainingActivations`, of this GPU; None with pipeline parallelism.
         scoring: bytes of head and loss in the forward pass, where the backward pass that `logits` is for is another
             moment, after autocast; None where both are one.
     """
@@ -58,6 +60,7 @@ class Activity:
     tower: TrainedTower | None = None
     forward: tuple[int, ...] = ()
     scoring: int | None = None
+    encoder: TrainingEncoder | None = None
 
 
 def activity(gpu: Gpu) -> Activity | Unknown:
@@ -72,8 +75,7 @@ def activity(gpu: Gpu) -> Activity | Unknown:
     hidden = model.architecture.hidden_size or 0
     ranks = 1 if source_of(mine).of_one_rank else gpu.plan.tp
     share = _Share(training, ranks, mine.batch * mine.seq * hidden)
-    layers = tuple(share.of(size) for size in found.layers[stage.start : stage.end])
-    backward = tuple(share.of(size) for size in found.backward[stage.start : stage.end])
+    layers, backward, forward = (share.each(sizes, stage) for sizes in (found.layers, found.backward, found.forward))
     logits, scoring, how, source = _head(mine, found, gpu)
     # gradients were measured on one GPU with all weights trained and no master weights; else all are counted as present
     alone = gpu.plan.gpus == 1 and training.method == "full" and not training.precision.master
@@ -86,8 +88,9 @@ def activity(gpu: Gpu) -> Activity | Unknown:
         logits=logits if stage.last else 0,
         normed=found.normed,
         tower=_tower(gpu),
-        forward=tuple(share.of(size) for size in found.forward[stage.start : stage.end]),
+        forward=forward,
         scoring=scoring if stage.last else None,
+        encoder=_encoder(found.encoder, share, alone=alone) if gpu.plan.pp == 1 else None,
         backward=backward,
         staying=_staying(training, layers, 2 * mine.batch * mine.seq * hidden),  # gradients of inputs in 16 bits
         waiting=waiting,
@@ -99,6 +102,18 @@ def activity(gpu: Gpu) -> Activity | Unknown:
         how=found.how,
         source=found.source,
         logits_source=source,
+    )
+
+
+def _encoder(encoder: TrainingEncoder | None, share: _Share, *, alone: bool) -> TrainingEncoder | None:
+    """The encoder on one GPU; gradients at its peak are known only as they were measured."""
+    if encoder is None:
+        return None
+    return replace(
+        encoder,
+        kept=share.of(encoder.kept),
+        backward=share.of(encoder.backward),
+        backward_gradients=encoder.backward_gradients if alone else None,
     )
 
 
@@ -151,6 +166,10 @@ class _Share:
         # per token and hidden unit, as in `closed_forms`: frozen layers do not save the norms' outputs
         bytes_each = 8 if training.method != "full" else 16
         self._replicated = 0 if training.sequence_parallel else bytes_each * units
+
+    def each(self, sizes: tuple[int, ...], stage: Stage) -> tuple[int, ...]:
+        """Those of the layers of a pipeline stage."""
+        return tuple(self.of(size) for size in sizes[stage.start : stage.end])
 
     def of(self, nbytes: int) -> int:
         if self._ranks == 1:

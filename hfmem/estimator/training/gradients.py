@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import ceil
 
+from hfmem.estimator.activations.source import TrainingEncoder
 from hfmem.estimator.split.share import owned
 from hfmem.estimator.training.gpu import Gpu
 from hfmem.estimator.training.states import gradient_bytes
@@ -28,12 +29,14 @@ class Gradients:
         from_layer: for each layer of this GPU, bytes of the gradients of it and all later layers.
         frozen: bytes of the weights of an FSDP unit that mixes frozen weights and adapters; None where none does.
         made: per layer of the model, bytes of gradients that exist at the peak of its backward; None: all of them.
+        encoder: bytes of the gradients of all layers of an encoder, which are in no entry of `from_layer`.
     """
 
     gpu: Gpu
     from_layer: tuple[int, ...]
     frozen: int | None
     made: tuple[int, ...] | None
+    encoder: int = 0
 
     @property
     def carried(self) -> bool:
@@ -55,11 +58,14 @@ class Gradients:
 
         Autograd adds to the first in place, unless that is a view (`can_accumulate_inplace` of PyTorch 2.13's
         torch/csrc/autograd/input_buffer.cpp). What a linear module returns is one (the transpose of a product), so the
-        sum is a third tensor; the autograd function of a fused head returns a tensor of its own.
+        sum is a third tensor; the autograd function of a fused head returns a tensor of its own, and so does the cast
+        of a gradient that autocast computes.
         """
         if not self.tied:
             return 0
-        return 1 if self.gpu.training.fused_head else 2
+        training = self.gpu.training
+        cast = training.precision.autocast and training.precision.weights == "float32" and not training.fsdp
+        return 1 if training.fused_head or cast else 2
 
     def carried_terms(self) -> list[Term]:
         """The gradients of earlier micro-batches."""
@@ -69,6 +75,10 @@ class Gradients:
         """All gradients, at the end of the backward pass."""
         return self.terms(0, "of all trained parameters")
 
+    def decoder_terms(self) -> list[Term]:
+        """The gradients at the end of a decoder's backward pass, before that of its encoder."""
+        return self.carried_terms() if self.carried else self.terms(0, "of the decoder", before=False)
+
     def by(self, index: int) -> list[Term]:
         """The gradients that exist at the peak of a layer's backward."""
         if self.carried:
@@ -76,6 +86,17 @@ class Gradients:
         later = self._not_yet(index)
         found = self.terms(index, "of the layers done, and of this one so far", before=False)
         return [replace(term, nbytes=max(0, term.nbytes - later)) for term in found]
+
+    def in_encoder(self, index: int, encoder: TrainingEncoder) -> list[Term]:
+        """The gradients that exist at the peak of the backward of a layer of the encoder: those of the decoder too."""
+        if self.carried:
+            return self.carried_terms()
+        each = self.encoder // encoder.layers
+        made = each if encoder.backward_gradients is None else min(each, encoder.backward_gradients)
+        first, *others = self.terms(0, "of the decoder, and of the encoder's layers done", before=False)
+        simple = not self.gpu.training.optimizer.one_gradient and self.gpu.training.offload == "none"
+        done = (encoder.layers - index - 1) * each + made if simple else 0
+        return [replace(first, nbytes=first.nbytes + done), *others]
 
     def at_layer(self, index: int) -> int:
         """The part of the gradients' bytes that depends on which layer's backward runs."""
@@ -103,7 +124,7 @@ class Gradients:
         if training.offload != "none":
             return [self.term(unit_gradient(gpu), "of one layer: gradients are moved to the host as they are computed")]
         ends = [piece for piece in gpu.pieces if self._outside(piece, before=before)]
-        inside = self.from_layer[first] if self.from_layer else 0
+        inside = (self.from_layer[first] if self.from_layer else 0) + (self.encoder if before else 0)
         return [self.term(gradient_bytes(gpu, ends) + inside, what), *frozen_gradients(gpu, self.frozen, first)]
 
     def _outside(self, piece: Piece, *, before: bool) -> bool:
@@ -126,9 +147,19 @@ class Gradients:
         )
 
 
-def gradients_of(gpu: Gpu, made: tuple[int, ...] | None) -> Gradients:
+def gradients_of(gpu: Gpu, made: tuple[int, ...] | None, encoder: TrainingEncoder | None = None) -> Gradients:
     """The gradients of one GPU; `made` as in `Gradients`."""
-    return Gradients(gpu=gpu, from_layer=_from_layers(gpu, gpu.inside), frozen=frozen_unit(gpu), made=made)
+    elements, share = sum(piece.elements for piece in gpu.inside), Fraction(0)
+    if encoder is not None and elements:
+        share = min(Fraction(1), Fraction(encoder.layers * encoder.trained, elements))
+    whole = _from_layers(gpu, gpu.inside)
+    return Gradients(
+        gpu=gpu,
+        from_layer=tuple(ceil(size * (1 - share)) for size in whole) if share else whole,
+        frozen=frozen_unit(gpu),
+        made=made,
+        encoder=ceil(whole[0] * share) if whole else 0,
+    )
 
 
 def _from_layers(gpu: Gpu, pieces: Iterable[Piece]) -> tuple[int, ...]:

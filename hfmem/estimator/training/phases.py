@@ -6,6 +6,7 @@ Each phase includes resident memory, and the peak is the largest phase, not the 
                 it is higher than the next two
     logits      resident + saved outside the layers + saved by all layers + head and loss
     backward i  resident + saved outside + saved by layers before i + backward of i + gradients of layers from i on
+    encoder j   resident + saved by the encoder's layers before j + backward of j with what is left outside + gradients
     its end     resident + saved outside + all gradients, with both gradients of a tied embedding, and their sum where
                 it is a third tensor
     optimizer   resident + gradients + temporaries of the optimizer step
@@ -14,6 +15,7 @@ Each phase includes resident memory, and the peak is the largest phase, not the 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import accumulate
 
@@ -32,6 +34,7 @@ from hfmem.estimator.weights.base import largest_linear, replaced
 
 __all__ = ["phases_of"]
 
+_OUTSIDE = "saved outside the layers"
 _LEFT = "inputs and their gradients, referenced by hooks of frozen FSDP units"
 
 
@@ -40,7 +43,12 @@ def phases_of(gpu: Gpu, stays: Held, active: Activity | None) -> tuple[Phase, ..
     made = active.backward_gradients if active is not None else None
     saved = tuple(accumulate(active.layers, initial=0)) if active is not None else ()
     moments = _Moments(
-        gpu=gpu, stays=stays, active=active, gradients=gradients_of(gpu, made), saved=saved, casts=Casts.of(gpu)
+        gpu=gpu,
+        stays=stays,
+        active=active,
+        gradients=gradients_of(gpu, made, active.encoder if active is not None else None),
+        saved=saved,
+        casts=Casts.of(gpu, active.encoder if active is not None else None),
     )
     logits, backward = moments.logits(), moments.backward()
     most = max(logits.total, backward.total)
@@ -132,11 +140,14 @@ class _Moments:
         return _phase("logits", [*terms, *casts, *gathered(self.gpu, backward=False)])
 
     def backward(self) -> Phase:
-        """The backward pass at its peak: in one of the layers, or at the end."""
+        """The backward pass at its peak: in one of the layers, in an encoder's, or at the end."""
         index = max(range(self.gpu.stage.depth), key=self._at_layer, default=None)
         end = _phase("backward", self._at_end())
         found = _phase("backward", self._backward_of(index))
-        return max(end, found, key=lambda phase: phase.total)
+        heard = [_phase("backward", terms) for terms in self._backward_of_encoder()]
+        if heard:
+            heard.append(_phase("backward", self._at_end(decoded=True)))
+        return max((end, found, *heard), key=lambda phase: phase.total)
 
     def optimizer(self) -> Phase:
         """The optimizer step, with all gradients alive."""
@@ -154,10 +165,18 @@ class _Moments:
         terms += evaluation_terms(self.gpu)
         return (_phase("evaluation", [*terms, *gathered(self.gpu, backward=False)]),)
 
-    def _at_end(self) -> list[Term]:
-        """The end of the backward pass, where the embedding's gradient is computed."""
+    def _at_end(self, *, decoded: bool = False) -> list[Term]:
+        """The end of the backward pass, where the embedding's gradient is computed; or that of a decoder's, with all
+        that the encoder beside it has saved."""
         gpu, training, gradients = self.gpu, self.gpu.training, self.gradients
-        terms = [*self.stays.terms, *self._saved(0), *self._tower(ending=True), *gradients.all_terms()]
+        terms = [*self.stays.terms, *self._saved(0), *self._tower(ending=True)]
+        encoder = None if self.active is None else self.active.encoder
+        if encoder is not None and not decoded:
+            gone = encoder.layers * encoder.kept
+            terms = [replace(each, nbytes=each.nbytes - gone) if each.name == _OUTSIDE else each for each in terms]
+        terms += gradients.decoder_terms() if decoded else gradients.all_terms()
+        if encoder is not None and decoded and training.checkpointing != "full":
+            terms += self.casts.of_encoder(encoder.layers - 1, whole=False)
         whole = embedding_bytes(gpu.model, training)
         if whole and gpu.stage.first:
             count = 3 if gradients.tied else 1
@@ -166,7 +185,9 @@ class _Moments:
         if not gpu.stage.first or not simple or training.optimizer.one_gradient:
             return terms
         own = [piece for piece in gpu.pieces if piece.component == "embedding"]
-        nbytes = (int(gradients.carried) + gradients.added) * gradient_bytes(gpu, own)
+        # beside an encoder, the head's gradient and that of the decoder's embedding are one tensor already, no view
+        added = gradients.added if encoder is None or decoded else min(1, gradients.added)
+        nbytes = (int(gradients.carried) + added) * gradient_bytes(gpu, own)
         return [*terms, *gathered(gpu, backward=False), gradients.term(nbytes, "of the embedding, to be added")]
 
     def _backward_of(self, index: int | None) -> list[Term]:
@@ -181,6 +202,26 @@ class _Moments:
             terms.append(self._term("left by the layers done", self.active.staying[index], _LEFT))
         return [*terms, *self._casts_at(index), self._unpacked(), *gathered(self.gpu, backward=True)]
 
+    def _backward_of_encoder(self) -> Iterator[list[Term]]:
+        """The backward pass of an encoder's last layer, which comes first, and of its first one: with each, saved
+        tensors go and gradients come."""
+        active = self.active
+        encoder = None if active is None else active.encoder
+        if active is None or encoder is None or not encoder.layers:
+            return
+        for index in sorted({0, encoder.layers - 1}):
+            how = f"layer {index + 1} of the encoder: saved or recomputed tensors, their gradients, and what is left"
+            yield [
+                *self.stays.terms,
+                *self.gradients.in_encoder(index, encoder),
+                self._term(f"saved by {index} layers of the encoder", index * encoder.kept, active.how),
+                self._term("backward of one layer of the encoder", encoder.backward, how),
+                *self._tower(),
+                *self.casts.of_encoder(index, whole=self.gpu.training.checkpointing == "full"),
+                self._unpacked(),
+                *gathered(self.gpu, backward=True),
+            ]
+
     def _at_layer(self, index: int) -> int:
         """The part of the bytes that depends on which layer's backward runs."""
         active, total = self.active, self.gradients.at_layer(index)
@@ -194,7 +235,7 @@ class _Moments:
             return []
         kept = "the inputs of" if self.gpu.training.checkpointing == "full" else "saved by"
         return [
-            self._term("saved outside the layers", active.outside, active.how),
+            self._term(_OUTSIDE, active.outside, active.how),
             self._term(f"{kept} {upto} layers", self.saved[upto], active.how),
             self._term("other micro-batches in flight", active.waiting, "1F1B: one per following stage"),
             *self._tower(),

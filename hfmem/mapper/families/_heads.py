@@ -16,6 +16,7 @@ _TASKS = {
     "ForCausalLM": "causal_lm",
     "LMHeadModel": "causal_lm",
     "ForConditionalGeneration": "conditional_generation",
+    "MTModel": "conditional_generation",  # Marian's
     "ForMaskedLM": "masked_lm",
     "ForPreTraining": "pre_training",
     "ForSequenceClassification": "sequence_classification",

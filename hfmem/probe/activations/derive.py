@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Final
 
-from hfmem.estimator.activations.coefficients import LinearUse, Moment, Part
+from hfmem.estimator.activations.coefficients import EncoderLayer, LinearUse, Moment, Part
 from hfmem.estimator.activations.polynomials import Polynomial
 from hfmem.mapper.sizes import signature
 from hfmem.probe.activations.algebra import Solver, TensorRecord
@@ -41,8 +41,9 @@ class Solution:
     """The coefficients of one mode.
 
     Attributes:
-        before, entry, head, layers: as in `hfmem.estimator.activations.coefficients.Coefficients`.
-        linears: linear modules of each kind of layer, by signature; only for a frozen base.
+        before, entry, head, layers, encoder: as in `hfmem.estimator.activations.coefficients.Coefficients`.
+        linears: linear modules of each kind of layer, by signature; only for a frozen base. Those of a layer of an
+            encoder are at `encoder`.
         inputs: the input of each kind of layer, by signature, and whether the layer saves it without gradient
             checkpointing.
         residual: the largest relative error at the probes held back.
@@ -55,6 +56,7 @@ class Solution:
     linears: Mapping[str, tuple[LinearUse, ...]]
     inputs: Mapping[str, tuple[Polynomial, bool]]
     residual: float
+    encoder: EncoderLayer | None = None
 
 
 def solve(probes: Sequence[Probe], mode: Mode) -> Solution:
@@ -148,13 +150,67 @@ class _Solver:
             entry=self.entry(before, layers.values()),
             head=Part(kept=self.total(self.kept(("head", 0)), end), moments=self.moments(("head", 0), end)),
             layers=layers,
-            linears={name: self.linears(index) for name, index in self.representatives.items()},
+            linears=self.all_linears(),
             inputs=inputs,
+            encoder=self.encoder(),
             residual=self.residual(),
         )
         if found.residual > MOST_OFF:
             raise ProbeError(f"the error at the probes held back is {found.residual:.2%}")
         return found
+
+    def all_linears(self) -> dict[str, tuple[LinearUse, ...]]:
+        """The linear modules of each kind of layer."""
+        found = {name: self.linears(index) for name, index in self.representatives.items()}
+        if _OF_ENCODER in self.first.linears:
+            found["encoder"] = self.linears(_OF_ENCODER)
+        return found
+
+    def encoder(self) -> EncoderLayer | None:
+        """A layer of the encoder, the last one; None without one, or where it cannot be told."""
+        if not self.readings[0].mode.trains or not self.first.encoder:
+            return None
+        segment: Segment = ("decoded", 0)
+        kept = self.total(self.kept(("encoder", 0)), 0)
+        try:
+            moments = self.moments(segment, 0)
+        except ProbeError:
+            return None
+        reached = tuple(self._reached(reading, segment) for reading in self.readings)
+        made = tuple(
+            frozenset(
+                number
+                for number in reading.timeline.gradients
+                if reading.timeline.allocations[number].segment == segment
+            )
+            for reading in self.readings
+        )
+        layers = linear(tuple(len(probe.encoder) for probe in self.probes[:-HELD_BACK]), self.solver(0).sizes)
+        return EncoderLayer(
+            layers=layers or Polynomial.constant(len(self.probes[0].encoder)),
+            kept=kept,
+            moments=tuple(
+                Moment(activations=moment.activations - kept, gradients=moment.gradients) for moment in moments
+            ),
+            reached=self.total(reached, 0) - kept if any(reached) else Polynomial({}),
+            gradients=self.total(made, 0),
+            ahead=self.total(tuple(self._ahead(reading) for reading in self.readings), 0),
+        )
+
+    @staticmethod
+    def _reached(reading: Reading, segment: Segment) -> frozenset[int]:
+        """What is alive where the gradient of the input of the layer's last linear module is there, without it."""
+        if reading.timeline.reached is None:
+            return frozenset()
+        position, gradient = reading.timeline.reached
+        return reading.alive(segment, frozenset({position}))[position] - {gradient} - reading.timeline.gradients
+
+    @staticmethod
+    def _ahead(reading: Reading) -> frozenset[int]:
+        """What is saved before the first layer of the encoder begins, without its input."""
+        allocations, own = reading.timeline.allocations, reading.kept_in(("before", 0))
+        first = min(number for number, one in enumerate(allocations) if one.segment[0] == "encoder")
+        return frozenset(number for number in own if number < first) - {*reading.timeline.encoder.values()}
 
     def residual(self) -> float:
         """The largest relative error of saved bytes, and of each moment, at the probes held back."""
@@ -251,7 +307,8 @@ class _Solver:
 
     def linears(self, index: int) -> tuple[LinearUse, ...]:
         """The linear modules of a layer."""
-        uses = [reading.timeline.linears.get(index, []) for reading in self.readings[:-HELD_BACK]]
+        index, own = max(index, 0), index
+        uses = [reading.timeline.linears.get(own, []) for reading in self.readings[:-HELD_BACK]]
         sources: dict[int | None, int] = {}
         found = []
         for rows in zip(*uses, strict=True):
@@ -373,6 +430,9 @@ class _Solver:
         """Bytes of some storages at each probe."""
         return tuple(reading.bytes(numbers) for reading, numbers in zip(self.readings, selection, strict=True))
 
+
+_OF_ENCODER: Final = -2
+"""The number of an encoder's last layer in `Timeline.linears`."""
 
 _CANONICAL: Final = (
     "b",

@@ -11,6 +11,7 @@ from hfmem.probe import tiny
 from hfmem.probe.activations.attempts import Config, works
 from hfmem.probe.activations.keys import (
     CHUNK,
+    ENCODER_HEADS,
     EXPERTS,
     HEAD_DIM,
     HEADS,
@@ -115,6 +116,9 @@ def _tied_sizes(base: Config, path: tuple[str, ...], fields: Mapping[str, int], 
     if isinstance(rotary, int) and rotary <= _MOST_ROTARY:
         step = max(step, 2 * rotary)  # so that only part of a head is rotated
     changes[hidden] = count * step * deck.pick("hidden", (1, 2, 3) if count < 8 else (1, 2))
+    if ENCODER_HEADS in fields and heads != ENCODER_HEADS:
+        others = [number for number in (2, 3, 4, 6, 8, 10, 12, 16) if changes[hidden] % number == 0]
+        changes[ENCODER_HEADS] = deck.pick(ENCODER_HEADS, others)
     if dim is not None:
         changes[dim] = step * deck.pick("head_dim", (1, 2, 3, 4))
     changes |= {

@@ -60,6 +60,8 @@ CHUNKS: Final = re.compile(r"(chunk_size|linear_|lightning|block_size|delta)")
 
 HEADS: Final = ("num_attention_heads", "n_head", "n_heads", "num_heads", "decoder_attention_heads")
 
+ENCODER_HEADS: Final = "encoder_attention_heads"  # beside a decoder's, with the same hidden size
+
 KV: Final = ("num_key_value_heads", "num_kv_heads", "multi_query_group_num", "kv_n_heads")
 
 HIDDEN: Final = ("hidden_size", "d_model", "n_embd")
@@ -86,6 +88,7 @@ def tied(key: str) -> bool:
         *HIDDEN,
         *HEAD_DIM,
         *OWN_WIDTH,
+        ENCODER_HEADS,
         *states,
         "linear_num_key_heads",
         "linear_num_value_heads",

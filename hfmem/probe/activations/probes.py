@@ -20,7 +20,7 @@ from hfmem.probe import tiny
 from hfmem.probe.activations.attempts import hearing, hears, inputs_of
 from hfmem.probe.activations.flash import take_flash
 from hfmem.probe.activations.reading import Reading
-from hfmem.probe.activations.step import PAST, Mode, Timeline, find_layers, run
+from hfmem.probe.activations.step import PAST, Mode, Timeline, find_encoder, find_layers, run
 from hfmem.probe.activations.tracer import Segment
 from hfmem.probe.activations.variants import Variant
 
@@ -53,6 +53,7 @@ class Probe:
     device: str = "cpu"
     model: Any = field(init=False)
     layers: list[Any] = field(init=False)
+    encoder: list[Any] = field(init=False)
     architecture: Architecture = field(init=False)
     inputs: dict[str, Any] = field(init=False)
     source: int = field(init=False)
@@ -70,9 +71,14 @@ class Probe:
         self.architecture = interpret(checkpoint).architecture
         if self.architecture.layers is None:
             raise ProbeError(f"its layers are unknown: {self.architecture.unknown}")
-        self.layers = find_layers(self.model, len(self.architecture.layers))
+        self._find()
         inputs = inputs_of(config, batch, tokens, self.source)
         self.inputs = {name: value.to(self.device) for name, value in inputs.items()}
+
+    def _find(self) -> None:
+        """Find the layers in the model."""
+        self.layers = find_layers(self.model, len(self.architecture.layers or ()))
+        self.encoder = find_encoder(self.model, self.layers) if self.source else []
 
     def _built(self, **asked: str) -> Any:
         config = self.variant[0]
@@ -94,7 +100,8 @@ class Probe:
         gc.collect()
         gc.freeze()  # excludes remains of earlier runs from the collection before each step
         try:
-            return run(self.model, self.layers, self._cast(self._inputs(mode), dtype), mode, sums_in_place=True)
+            inputs = self._cast(self._inputs(mode), dtype)
+            return run(self.model, self.layers, inputs, mode, encoder=self.encoder, sums_in_place=True)
         except ValueError as error:
             named = [key for key in _KINDS if key in str(error) and key not in self.inputs]
             if not named:
@@ -139,7 +146,7 @@ class Probe:
         with suppress(ValueError):  # it does not support it, and runs what it has
             # some classes choose their attention where they are made, and only there (Falcon)
             self.model = self._built(attn_implementation=attention)
-            self.layers = find_layers(self.model, len(self.layers))
+            self._find()
 
     def sizes(self, index: int, mode: Mode) -> dict[str, int]:
         """The named sizes for a layer, including batch and tokens."""

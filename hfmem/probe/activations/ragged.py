@@ -31,7 +31,15 @@ _WEIGHTS = (1, 8, 64)
 
 
 def _group(allocation: Allocation) -> Group:
-    return allocation.segment, allocation.op, allocation.site, allocation.itemsize
+    """The line of a storage. The layers of an encoder, of which some probes have more, are one part, but for the
+    backward pass of the last one."""
+    phase, number = allocation.segment
+    segment: Segment = allocation.segment
+    if phase == "encoder":
+        segment = ("before", 0)
+    elif phase == "decoded" and number:
+        segment = ("after", 0)
+    return segment, allocation.op, allocation.site, allocation.itemsize
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,10 @@ class Reading:
             for index, number in self.timeline.inputs.items()
             if index or self.mode.trains
         }
+        inputs |= {
+            number: ("before", 0) if index < 0 else ("encoder", index)
+            for index, number in self.timeline.encoder.items()
+        }
         found: dict[Segment, set[int]] = {}
         for number in self.kept:
             owner = inputs.get(number, self.timeline.allocations[number].segment)
@@ -55,8 +59,11 @@ class Reading:
         return found
 
     def kept_in(self, segment: Segment) -> frozenset[int]:
-        """The storages that a part saves."""
-        return frozenset(self._by_owner.get(segment, ()))
+        """The storages that a part saves; before the decoder's layers, those of an encoder's layers too."""
+        found = frozenset(self._by_owner.get(segment, ()))
+        if segment[0] != "before":
+            return found
+        return found.union(*(numbers for part, numbers in self._by_owner.items() if part[0] == "encoder"))
 
     def bytes(self, numbers: Iterable[int]) -> int:
         """Bytes of some storages."""
@@ -126,6 +133,8 @@ class Reading:
     def _elsewhere(self, segment: Segment) -> frozenset[int]:
         """Storages that do not count with a part: weights, what earlier parts saved, others' caches and gradients."""
         phase, index = segment
+        if phase == "decoded":
+            return self._elsewhere_in_encoder(segment)
         last = self.timeline.depth if phase == "head" else index
         earlier: list[Segment] = [("before", 0), *(("forward", number) for number in range(last))]
         earlier = [] if phase == "before" else earlier
@@ -134,3 +143,12 @@ class Reading:
         results = self.timeline.gradients | self.timeline.cache
         others = {number for number in results if allocations[number].segment != segment}
         return kept | others | self.timeline.given
+
+    def _elsewhere_in_encoder(self, segment: Segment) -> frozenset[int]:
+        """The same for the backward pass of a layer of an encoder: of what was saved before, only the layers between it
+        and the first one count elsewhere, as most of the rest is gone."""
+        first = max(self.timeline.encoder)
+        between = (self.kept_in(("encoder", number)) for number in range(segment[1] + 1, first))
+        allocations = self.timeline.allocations
+        others = {number for number in self.timeline.gradients if allocations[number].segment != segment}
+        return frozenset().union(*between) | others | self.timeline.given

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import torch
 from torch.utils._pytree import tree_iter
@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_iter
 from hfmem.probe.activations.flash import fused_attention
 from hfmem.probe.activations.tracer import Allocation, Segment, Tracer
 
-__all__ = ["PAST", "LinearUse", "Mode", "Timeline", "find_layers", "run"]
+__all__ = ["PAST", "LinearUse", "Mode", "Timeline", "find_encoder", "find_layers", "run"]
 
 PAST = "past_input_ids"
 """Key in a step's inputs for the tokens whose cache it continues from."""
@@ -85,6 +85,10 @@ class Timeline:
         inputs: the storage of each layer's input (and, at `depth`, of the head's).
         linears: linear modules by layer number.
         returned: storages of what each layer returns beside its hidden states (attention weights).
+        encoder: the storage of the input of each layer of an encoder, counted from the last one, and of what leaves
+            it, at -1. Its linear modules are with those of the layers, at the same numbers, below -1.
+        reached: with a frozen base, the number of events where the backward pass of the encoder's last layer reaches
+            the input of its last linear module, and the storage of its gradient.
     """
 
     allocations: Sequence[Allocation]
@@ -99,6 +103,20 @@ class Timeline:
     inputs: dict[int, int] = field(default_factory=dict)
     linears: dict[int, list[LinearUse]] = field(default_factory=dict)
     returned: dict[int, frozenset[int]] = field(default_factory=dict)
+    encoder: dict[int, int] = field(default_factory=dict)
+    reached: tuple[int, int | None] | None = None
+
+
+def find_encoder(model: Any, layers: Sequence[Any]) -> list[Any]:
+    """The layer modules of the encoder beside a decoder with these layers, in order; none where it has no list."""
+    encoder, own = model.get_encoder(), {id(layer) for layer in layers}
+    lists = [
+        (name.count("."), list(module))
+        for name, module in encoder.named_modules()
+        if isinstance(module, torch.nn.ModuleList) and len(module) > 1
+    ]
+    found = min(lists, key=lambda item: item[0], default=(0, []))[1]
+    return [] if own & {id(layer) for layer in found} else found
 
 
 def find_layers(model: Any, depth: int) -> list[Any]:
@@ -127,16 +145,17 @@ def run(  # noqa: PLR0913 - the parts of a step
     mode: Mode,
     optimizer: Any = None,
     *,
+    encoder: Sequence[Any] = (),
     sums_in_place: bool = False,
 ) -> Timeline:
-    """The timeline of one step. The model must already have the precision and attention of `mode`; `sums_in_place` is
-    passed to `Tracer`.
+    """The timeline of one step. The model must already have the precision and attention of `mode`; in training, the
+    layers of its `encoder` are parts of their own; `sums_in_place` is passed to `Tracer`.
 
     With an optimizer, the step includes the optimizer's and runs twice: the first creates the states, the second is
     representative of all later ones.
     """
     tracer = Tracer(sums_in_place=sums_in_place)
-    hooks = _Hooks(tracer, layers, mode)
+    hooks = _Hooks(tracer, layers, mode, encoder if mode.trains else ())
     with ExitStack() as stack:
         stack.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore")
@@ -188,12 +207,14 @@ def _train(  # noqa: PLR0913, PLR0917 - the parts of a step
         inputs=hooks.inputs,
         linears=hooks.linears,
         returned=hooks.returned,
+        encoder=hooks.encoder,
+        reached=hooks.reached,
     )
 
 
 def _waiting(model: Any, tracer: Tracer) -> frozenset[int]:
     """The gradient of tied weights from the head. It lives until the end of the backward pass, where it is added to the
-    embedding's."""
+    embedding's; of an encoder-decoder's, to those of both embeddings, one after the other."""
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
     if not hasattr(embedding, "weight") or getattr(head, "weight", None) is not embedding.weight:
         return frozenset()
@@ -205,6 +226,9 @@ def _waiting(model: Any, tracer: Tracer) -> frozenset[int]:
         (live.add if allocated else live.discard)(number)
     nbytes, made = weight.numel() * weight.element_size(), tracer.allocations
     found = {n for n in live if made[n].segment[0] == "head" and made[n].nbytes == nbytes}
+    if any(one.segment[0] == "encoder" for one in made):
+        shape = tuple(weight.shape)
+        found |= {n for n, one in enumerate(made) if one.segment[0] == "after" and one.shape == shape}
     return frozenset(found) if weight.requires_grad else frozenset()
 
 
@@ -283,13 +307,17 @@ def _require_gradient(_module: Any, _inputs: Any, output: Any) -> None:
 
 def _inward(model: Any) -> list[Any]:
     """The modules that embed tokens, of which encoder and decoder may each have one with shared weights, and the
-    convolution that makes an encoder's positions of sound."""
+    convolution that an encoder of sound begins with (its `get_input_embeddings`)."""
     embedding = model.get_input_embeddings()
     weight = getattr(embedding, "weight", None)
     alike = [module for module in model.modules() if module is not embedding and isinstance(module, type(embedding))]
     sound = [module for module in model.modules() if isinstance(module, torch.nn.Conv1d)]
-    heard = sound[-1:] if getattr(model, "main_input_name", "") == "input_features" else []
+    heard = sound[:1] if getattr(model, "main_input_name", "") == "input_features" else []
     return [embedding, *(module for module in alike if getattr(module, "weight", None) is weight), *heard]
+
+
+_LAST_OF_ENCODER: Final = -2
+"""The number of the encoder's last layer among linear modules."""
 
 
 class _Hooks:
@@ -301,32 +329,92 @@ class _Hooks:
         inputs: the storage of each call's input, and of the head's.
         linears: linear modules by the number of the call.
         returned: storages of what a call returns beside its hidden states.
+        encoder, reached: as in `Timeline`.
     """
 
-    def __init__(self, tracer: Tracer, layers: Sequence[Any], mode: Mode) -> None:
-        self._tracer, self._layers, self._mode = tracer, layers, mode
+    def __init__(self, tracer: Tracer, layers: Sequence[Any], mode: Mode, encoder: Sequence[Any] = ()) -> None:
+        self._tracer, self._layers, self._mode, self._encoder = tracer, layers, mode, encoder
         self._handles: list[Any] = []
         self.backward = False
         self.calls = 0
         self.inputs: dict[int, int] = {}
         self.linears: dict[int, list[LinearUse]] = {}
         self.returned: dict[int, frozenset[int]] = {}
+        self.encoder: dict[int, int] = {}
+        self.reached: tuple[int, int | None] | None = None
+        self._input: torch.Tensor | None = None
 
     def restart(self) -> None:
         """Reset for another step."""
         self.backward, self.calls = False, 0
-        self.inputs, self.linears, self.returned = {}, {}, {}
+        self.inputs, self.linears, self.returned, self.encoder = {}, {}, {}, {}
         self._tracer.segment = ("before", 0)
 
     def __enter__(self) -> _Hooks:
         for layer in dict.fromkeys(self._layers):
             self._handles.append(layer.register_forward_pre_hook(self._before, with_kwargs=True))
             self._handles.append(layer.register_forward_hook(self._after))
-            if self._mode.method == "frozen" and not self._mode.checkpointing:
-                for name, module in layer.named_modules():
-                    if isinstance(module, torch.nn.Linear) or type(module).__name__ == "Conv1D":
-                        self._handles.append(module.register_forward_pre_hook(self._linear(name)))
+            self._listen(layer)
+        for number, layer in enumerate(reversed(self._encoder)):
+            self._handles.append(layer.register_forward_pre_hook(self._reading(number), with_kwargs=True))
+            self._handles.append(layer.register_forward_hook(self._read(number)))
+            self._listen(layer, _LAST_OF_ENCODER - number)
         return self
+
+    def _listen(self, layer: Any, number: int | None = None) -> None:
+        """Watch the linear modules of a layer, where they are asked for."""
+        if self._mode.method != "frozen":
+            return
+        for name, module in layer.named_modules():
+            if not isinstance(module, torch.nn.Linear) and type(module).__name__ != "Conv1D":
+                continue
+            if not self._mode.checkpointing:
+                self._handles.append(module.register_forward_pre_hook(self._linear(name, number)))
+            if number == _LAST_OF_ENCODER:
+                self._handles.append(module.register_forward_pre_hook(self._given))
+
+    def _given(self, _module: Any, args: Any) -> None:
+        """A hook before each linear module of the encoder's last layer."""
+        if not self.backward and args:
+            self._input = args[0]
+
+    def _reach(self, gradient: torch.Tensor) -> None:
+        self.reached = (len(self._tracer.events), self._tracer.number(gradient))
+
+    def _reading(self, number: int) -> Any:
+        """A hook before a layer of the encoder."""
+
+        def before(_module: Any, args: Any, kwargs: Any) -> None:
+            if self.backward:
+                return
+            hidden = next((tensor for tensor in _tensors((args, kwargs)) if tensor.is_floating_point()), None)
+            storage = None if hidden is None else self._tracer.number(hidden)
+            if hidden is not None and storage is not None:
+                self.encoder[number] = storage
+                if number == len(self._encoder) - 1 and hidden.requires_grad:
+                    hidden.register_hook(self._entering(("after", 0)))
+            self._tracer.segment = ("encoder", number)
+
+        return before
+
+    def _read(self, number: int) -> Any:
+        """A hook after a layer of the encoder."""
+
+        def after(_module: Any, _args: Any, output: Any) -> None:
+            if self.backward:
+                return
+            hidden = next((tensor for tensor in _tensors(output) if tensor.is_floating_point()), None)
+            storage = None if hidden is None else self._tracer.number(hidden)
+            if hidden is not None and storage is not None:
+                self.encoder[number - 1] = storage
+                if hidden.requires_grad:
+                    hidden.register_hook(self._entering(("decoded", number)))
+            if number == 0 and self._input is not None and self._input.requires_grad:
+                self._input.register_hook(self._reach)
+            self._input = None
+            self._tracer.segment = ("before", 0)
+
+        return after
 
     def __exit__(self, *exception: Any) -> None:
         for handle in self._handles:
@@ -367,7 +455,7 @@ class _Hooks:
 
         return enter
 
-    def _linear(self, name: str) -> Any:
+    def _linear(self, name: str, number: int | None = None) -> Any:
         def before(module: Any, args: Any) -> None:
             if self.backward or not args:
                 return
@@ -375,7 +463,7 @@ class _Hooks:
             if type(module).__name__ == "Conv1D":
                 outputs, inputs = inputs, outputs
             use = LinearUse(name=name, inputs=inputs, outputs=outputs, source=self._tracer.number(args[0]))
-            self.linears.setdefault(self.calls, []).append(use)
+            self.linears.setdefault(self.calls if number is None else number, []).append(use)
 
         return before
 

@@ -19,6 +19,7 @@ Row = dict[str, Any]
 
 _REGIMES = ("modes", "within")
 _FORWARD = "forward"
+_PARTS = ("head", "encoder")
 
 
 def read(path: Path) -> dict[str, Row]:
@@ -38,7 +39,7 @@ def read(path: Path) -> dict[str, Row]:
             part[_FORWARD] = parts[part[_FORWARD]]["moments"]
     for row in rows.values():
         for block in row.get("blocks", ()):
-            block["head"] = parts[block["head"]]
+            block |= {key: parts[block[key]] for key in _PARTS if key in block}
             block["layers"] = {name: parts[part] for name, part in block["layers"].items()}
             if "linears" in block:
                 block["linears"] = {name: parts[part]["linears"] for name, part in block["linears"].items()}
@@ -68,7 +69,7 @@ def _lines(row: Row, parts: dict[str, Row]) -> Iterator[str]:
     yield _line({"type": name, "fixed": row["fixed"]})
     for number, block in enumerate(row["blocks"]):
         regimes = {regime: [mode for mode, at in row[regime].items() if at == number] for regime in _REGIMES}
-        named: Row = {"head": _named(block["head"], parts)}
+        named: Row = {key: _named(block[key], parts) for key in _PARTS if key in block}
         named["layers"] = {kind: _named(part, parts) for kind, part in block["layers"].items()}
         if "linears" in block:
             linears = block["linears"].items()

@@ -23,6 +23,7 @@ COMBINED: Final[Mapping[str, tuple[tuple[str, ...], ...]]] = {
     "mbart:MBartForConditionalGeneration": (("activation_function=relu",),),
     "mt5": (("feed_forward_proj=relu",),),
     "opt": (("do_layer_norm_before", "word_embed_proj_dim"),),
+    "pegasus:PegasusForConditionalGeneration": (("activation_function=relu",),),
     "phi3": ((UNGROUPED,),),
     "stablelm": (("qk_layernorm", "use_parallel_residual"),),
     "t5": (("feed_forward_proj=gated-gelu",),),

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from hfmem.estimator.activations.coefficients import Coefficients, LinearUse, Moment, Part, find, from_row
+from hfmem.estimator.activations.coefficients import (
+    Coefficients,
+    EncoderLayer,
+    LinearUse,
+    Moment,
+    Part,
+    find,
+    from_row,
+)
 from hfmem.estimator.activations.polynomials import Polynomial
 from hfmem.mapper.attention import implementations
 from hfmem.mapper.sizes import model_types
@@ -61,11 +69,7 @@ FLASH: Final[tuple[Mode, ...]] = (
 """Modes of classes that support flash attention but not SDPA; in other classes, it saves the same as SDPA.
 FlashAttention does not support float32."""
 
-_RECOMPUTED: Final = tuple(
-    Mode(attention=attention, method=method, checkpointing=True)
-    for method in ("full", "frozen")
-    for attention in ("sdpa", "eager")
-)
+_RECOMPUTED: Final = tuple(replace(mode, checkpointing=True) for mode in MODES if mode.trains)
 """Additional modes of encoder-decoders, as the coefficients of decoder layers do not cover what an encoder saves."""
 
 _ALIKE: Final = (MODES[0], MODES[2], MODES[1], MODES[4])
@@ -97,8 +101,7 @@ def derive(model_type: str, modes: Sequence[Mode] = ()) -> Row:
             row["missing"][regime] = _sentence(error)
             break
         row["fixed"] |= fixed_sizes(drawn)
-        # a layer of an encoder that is recomputed is in no moment; with sound's long sequences it can be the peak
-        if whole and regime == "modes" and "input_ids" in built[0].inputs and built[0].source:
+        if whole and regime == "modes" and built[0].source:
             asked = modes = (*modes, *_RECOMPUTED)
         for mode, found in _solved(built, asked, first, until):
             _record(row, table, regime, mode, found)
@@ -256,6 +259,8 @@ class _Table:
             "head": _part(solution.head),
             "layers": {name: _part(part) | _input(solution.inputs[name]) for name, part in solution.layers.items()},
         }
+        if solution.encoder is not None:
+            found["encoder"] = _encoder(solution.encoder)
         if solution.entry:
             found["entry"] = _moments(solution.entry)
         if linears:
@@ -281,6 +286,11 @@ def _part(part: Part) -> Row:
     found: Row = {"kept": str(part.kept), "moments": _moments(part.moments)}
     found |= {"forward": _moments(part.forward)} if part.forward else {}
     return found | ({"first": _moments(part.first)} if part.first else {})
+
+
+def _encoder(layer: EncoderLayer) -> Row:
+    found: Row = {"layers": str(layer.layers), "kept": str(layer.kept), "moments": _moments(layer.moments)}
+    return found | {"reached": str(layer.reached), "gradients": str(layer.gradients), "ahead": str(layer.ahead)}
 
 
 def _moments(moments: Sequence[Moment]) -> list[list[str]]:

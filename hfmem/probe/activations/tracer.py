@@ -24,10 +24,12 @@ from torch.utils._pytree import tree_iter
 
 __all__ = ["Allocation", "Counting", "Phase", "Segment", "Tracer"]
 
-Phase = Literal["given", "before", "forward", "head", "backward", "after", "optimizer"]
+Phase = Literal["given", "before", "encoder", "forward", "head", "backward", "after", "decoded", "optimizer"]
 Segment = tuple[Phase, int]
 """The part of the step that was running: before the layers, the forward pass of a layer, head and loss, the backward
-pass of a layer, the rest of the backward pass, the optimizer step. `given` is for storages from before the step."""
+pass of a layer, the rest of the backward pass, the optimizer step. `given` is for storages from before the step. In
+training, layers of an encoder beside the decoder have parts of their own, counted from the last one: `encoder` for
+their forward pass, which is before the decoder's layers, and `decoded` for their backward pass, which is after them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
