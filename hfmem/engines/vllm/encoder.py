@@ -38,6 +38,7 @@ __all__ = [
 
 _UNLIMITED: Final = (0, 9, 2)  # from here on, --limit-mm-per-prompt defaults to 999 of each kind, else to 1
 _WHOLE_ITEMS: Final = (0, 10, 0)  # before, the last item in the profile run need not fit into the budget
+_BY_NAME: Final = (0, 17, 0)  # of kinds with as many features, the last by name runs; before, the first of the class
 _FRAMES_OF_PROMPT: Final = (0, 11, 0)
 _FRAMES: Final = 14  # of a video in the profile run, at most; before 0.11 some more
 _MORE_FRAMES: Final = 16
@@ -199,7 +200,8 @@ def profile_of(model: Model, settings: Settings, scenario: Scenario) -> Profile 
         return None
     if settings.first_engine:
         return _together(tower, largest, items, scenario)
-    item = max(items, key=lambda one: one.features)
+    named = settings.version >= _BY_NAME
+    item = max(items, key=lambda one: (one.features, one.kind if named else ""))
     item = replace(item, count=_count(item, settings, scenario.seq))
     return _profile(tower, largest, item, scenario, shared=shares_batch(model, scenario))
 

@@ -77,6 +77,24 @@ def test_a_video_is_as_long_as_a_prompt(version: str, length: int, asked: dict[s
     assert found["encoder's profile"].nbytes == steps * alone["encoder's profile"].nbytes
 
 
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        # github.com/QwenLM/Qwen3-VL/issues/1057: the README's limits, for which a video has no frames to spare
+        ({"vllm_version": "0.8.2", "seq": 128_000, "limit_mm_per_prompt": '{"image": 10, "video": 10}'}, "1 image"),
+        # github.com/WaroonRagwongsiri/SuperAi-SS6-Level2-Hack4, vllm.log: a fine-tune of Qwen2.5-VL-7B
+        ({"vllm_version": "0.22.0", "seq": 8192, "max_num_seqs": 10}, "1 video"),
+    ],
+)
+def test_what_a_log_says_the_profile_run_has(asked: dict[str, Any], told: str) -> None:
+    """`Encoder cache will be initialized with a budget of 16384 tokens, and profiled with 1 ... items of the maximum
+    feature size.`"""
+    scenario = estimate(model(QWEN25), runtime="vllm", gpu=("H100",), **asked).scenario
+    found = profile_of(model(QWEN25), settings_of(scenario), scenario)
+    assert found is not None
+    assert found.peak.how.startswith(f"{told} of 16,384 tokens")
+
+
 def test_as_many_images_as_the_budget_holds() -> None:
     """`MultiModalBudget`: 40,000 tokens hold two of 16,384; before 0.10, the last need not fit."""
     kept = IMAGE * 3 * 2 * 14**2 * 2 + 16_384 * 3584 * 2
