@@ -24,22 +24,27 @@ _MEANING: Final = {
     "prefixed": "images attend in both directions, without a FlashAttention kernel (MM_PREFIX_LM_MODELS)",
     "adapted": "what else adapters may change: embedding_modules (model_executor/models)",
     "shared": "ranks may share the images of a batch: supports_encoder_tp_data (model_executor/models)",
+    "twice": "a head is made, and then tied to the embedding (model_executor/models)",
     "spared": "an encoder is not built where --limit-mm-per-prompt allows none of its inputs (model_executor/models)",
 }
 
 
+_TIES: Final = re.compile(r"\.tie_weights\(|lm_head\.weight = .*embed")
 _LEAVES_OUT: Final = ("._mark_tower_model(", "._mark_composite_model(", "get_limit_per_prompt(")
 
 
 @dataclass(slots=True)
 class _Classes:
     """The classes of a release's models: bases, the `embedding_modules` of each that has them, whether its encoder
-    shares a batch where it says so, and whether it leaves its encoder out, of each that builds one."""
+    shares a batch where it says so, and of each that builds its parts, whether it leaves an encoder out, whether it
+    ties a head that it made, and which language models it has."""
 
     bases: dict[str, list[str]] = field(default_factory=dict)
     own: dict[str, list[str]] = field(default_factory=dict)
     shared: dict[str, bool] = field(default_factory=dict)
     spared: dict[str, bool] = field(default_factory=dict)
+    twice: dict[str, bool] = field(default_factory=dict)
+    within: dict[str, list[str]] = field(default_factory=dict)
 
     def add(self, source: str) -> None:
         """The classes of a module."""
@@ -55,7 +60,10 @@ class _Classes:
                     self.shared[node.name] = bool(value.value)
             made = next((one for one in node.body if isinstance(one, ast.FunctionDef) and one.name == "__init__"), None)
             if made is not None:
-                self.spared[node.name] = any(name in ast.unparse(made) for name in _LEAVES_OUT)
+                text = ast.unparse(made)
+                self.spared[node.name] = any(name in text for name in _LEAVES_OUT)
+                self.twice[node.name] = "ParallelLMHead(" in text and bool(_TIES.search(text))
+                self.within[node.name] = re.findall(r"'(\w+ForCausalLM)'", text)
 
     def modules(self, name: str, seen: tuple[str, ...] = ()) -> list[str]:
         """`embedding_modules` of a class, inherited ones included."""
@@ -70,6 +78,19 @@ class _Classes:
             return table[name]
         bases = [base for base in self.bases.get(name, ()) if base not in seen]
         return any(self.says(base, table, (*seen, name)) for base in bases[:1])
+
+    def rule(self, name: str, registry: dict[str, str]) -> dict[str, Any]:
+        """What a class's own source says; `registry` has the classes of the names in it."""
+        found: dict[str, Any] = {}
+        if modules := self.modules(name):
+            found["adapted"] = "both" if len(modules) > 1 else "embedding"
+        inner = (registry.get(each, each) for each in self.within.get(name, ()))
+        if any(self.says(each, self.twice) for each in (name, *inner)):
+            found["twice"] = True
+        for rule, table in (("shared", self.shared), ("spared", self.spared)):
+            if self.says(name, table):
+                found[rule] = True
+        return found
 
 
 def _assigned(node: ast.ClassDef) -> Iterator[tuple[str, ast.expr | None]]:
@@ -90,11 +111,8 @@ def rules(package: Path) -> dict[str, dict[str, Any]]:
     named = dict(re.findall(r'"(\w+)": \(\s*"\w+",\s*"(\w+)"', registry))
     found: dict[str, dict[str, Any]] = {}
     for name, class_ in named.items():
-        if modules := classes.modules(class_):
-            found[name] = {"adapted": "both" if len(modules) > 1 else "embedding"}
-        for rule, table in (("shared", classes.shared), ("spared", classes.spared)):
-            if classes.says(class_, table):
-                found.setdefault(name, {})[rule] = True
+        if own := classes.rule(class_, named):
+            found[name] = own
     config = (models / "config.py").read_text(encoding="utf-8") if (models / "config.py").exists() else ""
     if "GptOss" in config:
         found.setdefault("GptOssForCausalLM", {})["captured"] = 1024

@@ -22,6 +22,7 @@ from typing import Any, Final
 from hfmem import Model, inspect
 from hfmem.engines.inference import Prepared
 from hfmem.engines.vllm.cache import cache_of, layout_of
+from hfmem.engines.vllm.loading import second_head
 from hfmem.engines.vllm.releases import read_of, runs_first_engine
 from hfmem.engines.vllm.split import RULES
 from hfmem.estimator.split.ranks import rank_model
@@ -213,6 +214,12 @@ def _weights(row: Row) -> float:
     return _group(_estimated(_facts(row))[2], "weights", row)
 
 
+def _load_peak(row: Row) -> float:
+    """Before modules are repacked: what is made, and what is not needed any more then."""
+    model, scenario, _ = _estimated(_facts(row))
+    return _weights(row) + second_head(model, scenario) / GIB
+
+
 def _peak(row: Row) -> float:
     return _group(_estimated(_facts(row))[2], "activations", row)
 
@@ -277,7 +284,7 @@ def _footprint(row: Row) -> float:
 
 _BY_KIND: Final[dict[str, Callable[[Row], float]]] = {
     "weights": _weights,
-    "load_peak": _weights,
+    "load_peak": _load_peak,
     "kv_needed": _per_request,
     "gpu_blocks": _blocks,
     "activation_peak": _peak,

@@ -103,14 +103,11 @@ def test_weights_of_models_that_take_images_or_sound() -> None:
     assert share(found, 0.01) == 1
 
 
-def test_what_is_above_the_weights_while_loading_is_a_second_head() -> None:
-    """models/gemma3.py and granite.py of 0.19 make a head before they tie it to the embedding; qwen2.py does not. Rows
-    of the vocabulary in 2 B each, and 0.05 to 0.15 GiB for a part of a file."""
-    heads = {"google/gemma-3-27b-it": 262_208 * 5376, "ibm-granite/granite-3.1-2b-instruct": 49_155 * 2048}
-    heads |= dict.fromkeys(
-        ("ibm-granite/granite-3.1-8b-instruct", "ibm-granite/granite-3.3-8b-instruct"), 49_155 * 4096
-    )
-    found = [one for one in of("load_peak") if one.row["model"] in heads]
-    assert len(found) == len(heads)
-    for one in found:
-        assert 0 < one.measured - one.estimated - heads[one.row["model"]] * 2 / 2**30 < 0.15
+def test_the_peak_while_loading() -> None:
+    """gemma3.py and granite.py of 0.19 make a head before they tie it to the embedding (2.63 GiB of gemma-3-27b).
+    gpt-oss's weights are padded after the peak is read."""
+    found = of("load_peak")
+    assert share([one for one in found if "gpt-oss" not in one.row["model"]], 0.025) == 1
+    heads = [one for one in found if "gemma-3" in one.row["model"] or "granite" in one.row["model"]]
+    assert len(heads) == 4
+    assert all(0 < one.measured - one.estimated < 0.15 for one in heads)

@@ -49,6 +49,7 @@ class ClassRule:
         prefixed: whether its images attend in both directions, for which FlashAttention has no kernel.
         adapted: which of its embeddings adapters may change: `embedding`, or `both` it and the head; "" for none.
         shared: whether tensor-parallel ranks may share the images of a batch.
+        twice: whether a head that is tied to the embedding is made first, and then let go.
         spared: whether an encoder none of whose inputs a prompt may have is not built.
     """
 
@@ -56,6 +57,7 @@ class ClassRule:
     prefixed: bool = False
     adapted: str = ""
     shared: bool = False
+    twice: bool = False
     spared: bool = False
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from hfmem import estimate, inspect
 from hfmem.engines.vllm.encoder import profile_of
+from hfmem.engines.vllm.loading import second_head
 from hfmem.engines.vllm.settings import settings_of
 from hfmem.estimator.values import Term
 from hfmem.mapper.values import LargestInput
@@ -247,3 +248,14 @@ def test_what_a_release_does_not_have_is_refused(version: str, asked: dict[str, 
 def test_the_table_is_what_the_probe_writes() -> None:
     _, *lines = files("hfmem.data").joinpath("vllm_towers.jsonl").read_text(encoding="ascii").splitlines()
     assert [json.loads(line) for line in lines] == json.loads(json.dumps(list(rows())))
+
+
+@pytest.mark.parametrize(("version", "tp", "twice"), [("0.19", 1, True), ("0.19", 2, True), ("0.13", 1, False)])
+def test_a_head_is_made_before_it_is_tied(version: str, tp: int, twice: bool) -> None:
+    """models/gemma3.py: ParallelLMHead, then tie_weights. 262,208 rows of 2,560 in 2 B, split over ranks; in 0.13, the
+    embedding alone makes the logits."""
+    settings: dict[str, Any] = {"gpu": ("H100",), "seq": 4096, "vllm_version": version, "tp": tp}
+    found = model("google/gemma-3-4b-it")
+    scenario = estimate(found, runtime="vllm", **settings).scenario
+    assert second_head(found, scenario) == (262_208 * 2560 * 2 // tp if twice else 0)
+    assert second_head(model("Qwen/Qwen3-8B"), scenario) == 0  # it has a head of its own
