@@ -55,6 +55,7 @@ __all__ = [
     "tensor_of",
     "tops_of",
     "total_of",
+    "traced",
     "tried",
 ]
 
@@ -101,6 +102,7 @@ class Run:
         packed: whether all images are one sequence of patches.
         handed: states of each token that the decoder is handed: of the tower, and of layers within it.
         extents: further sizes, which are for the tensors that these do not explain.
+        depth: layers of the tower.
     """
 
     seed: int
@@ -110,6 +112,7 @@ class Run:
     packed: bool
     handed: int
     extents: Mapping[str, int]
+    depth: int
 
     def extended(self) -> Run:
         """The same with its further sizes among the others."""
@@ -139,7 +142,7 @@ class Run:
 def run(model_type: str, seed: int, attention: str, depth: int = DEPTHS[0], trace: Trace | None = None) -> Run:
     """A forward pass at random sizes, or what `trace` runs instead."""
     name = tiny.GROUPS["image-text"][model_type]
-    config, sizes, rng = _resized(model_type, name, seed, depth)
+    config, sizes, rng, layers = _resized(model_type, name, seed, depth)
     vision = config.vision_config
     state = rng.getstate()
     refusal: Exception = ValueError("no layout of its inputs is known")
@@ -149,7 +152,7 @@ def run(model_type: str, seed: int, attention: str, depth: int = DEPTHS[0], trac
         if layout is None:
             break
         try:
-            tracer, given = (trace or _traced)(name, config, attention, layout)
+            tracer, given = (trace or traced)(name, config, attention, layout)
         except REFUSALS as error:
             refusal = error if number == 0 else refusal
             continue
@@ -162,12 +165,13 @@ def run(model_type: str, seed: int, attention: str, depth: int = DEPTHS[0], trac
             packed=layout.packed,
             handed=_handed(config),
             extents=layout.extents,
+            depth=layers,
         )
     raise refusal
 
 
-def _resized(model_type: str, name: str, seed: int, depth: int) -> tuple[Any, dict[str, int], random.Random]:
-    """A config with random sizes, these sizes, and where further ones are drawn from."""
+def _resized(model_type: str, name: str, seed: int, depth: int) -> tuple[Any, dict[str, int], random.Random, int]:
+    """A config with random sizes, these sizes, where further ones are drawn from, and the tower's layers."""
     rng = random.Random(f"{model_type} {seed}")  # noqa: S311 - sizes, no secrets
     config = tiny.build(_small(model_type, name))
     if config.vision_config is None:
@@ -176,7 +180,8 @@ def _resized(model_type: str, name: str, seed: int, depth: int) -> tuple[Any, di
     # as many layers as are asked for their states, which are kept, and others are not
     depth = max(depth, *(len(chosen) for chosen in _chosen(config).values()), 1)
     # a state that a layer hands over counts from the next one on
-    sizes = _resize(vision, rng, depth + hasattr(vision, "deepstack_visual_indexes"))
+    layers = depth + hasattr(vision, "deepstack_visual_indexes")
+    sizes = _resize(vision, rng, layers)
     if "mrope_section" in (getattr(text, "rope_parameters", None) or {}):  # it divides the heads' width as it is
         text.head_dim = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     text.hidden_size = 16 * rng.randrange(3, 14)
@@ -191,7 +196,7 @@ def _resized(model_type: str, name: str, seed: int, depth: int) -> tuple[Any, di
     sizes |= _resize_projector(config, rng)
     sizes |= _resize_queries(config, random.Random(f"{model_type} {seed} queries"))  # noqa: S311 - sizes, no secrets
     _choose_layers(config, depth)
-    return config, sizes, rng
+    return config, sizes, rng, layers
 
 
 def _handed(config: Any) -> int:
@@ -222,7 +227,8 @@ def features(model: Any) -> Any:
     return method
 
 
-def _traced(name: str, config: Any, attention: str, layout: Layout) -> tuple[Tracer, _Live]:
+def traced(name: str, config: Any, attention: str, layout: Layout) -> tuple[Tracer, _Live]:
+    """What a forward pass allocates, and the storages that were given."""
     torch.manual_seed(0)
     model = built(getattr(transformers, name), config, attention).eval()
     gc.collect()

@@ -13,8 +13,9 @@ import json
 import sys
 import warnings
 import weakref
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from functools import cache
+from math import isqrt
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,7 +25,6 @@ CATALOG: Final = Path(__file__).parents[2] / "hfmem" / "data" / "catalog.jsonl"
 GRID: Final = (24, 36)
 """Rows and columns of patches, where a tower takes images of any size."""
 
-_DECODER: Final = ("language_model", "text_model", "lm_head")
 _FEW: Final = {"vocab_size": 512, "num_experts": 4, "num_local_experts": 4, "n_routed_experts": 4}
 """Sizes of a decoder, which does not run: fewer make it sooner built."""
 
@@ -49,23 +49,15 @@ def configs(known: Iterable[str]) -> dict[str, dict[str, Any]]:
     return dict(made.values())
 
 
-@contextmanager
-def pretended(packed: bool) -> Iterator[None]:
-    """Fake tensors, where a tower does not read what a grid tells."""
-    from torch._subclasses.fake_tensor import FakeTensorMode
+def built(config: dict[str, Any], attention: str) -> Any:
+    """The class with a decoder of one layer, and weights without memory.
 
-    if packed:
-        yield
-    else:
-        with FakeTensorMode():
-            yield
-
-
-def built(config: dict[str, Any], attention: str, *, packed: bool) -> Any:
-    """The class with a decoder of one layer. Of packed towers, the decoder has no memory, and the tower has memory that
-    is never written, which the machine does not back."""
+    Fake tensors are made by their mode and run without it: what is computed of real ones alone, such as the grid of an
+    image, is real, and can be read while the tower runs.
+    """
     import torch
     import transformers
+    from torch._subclasses.fake_tensor import FakeTensorMode
     from transformers.initialization import no_init_weights
 
     from hfmem.probe import tiny
@@ -81,28 +73,8 @@ def built(config: dict[str, Any], attention: str, *, packed: bool) -> Any:
         if isinstance(getattr(text, key, None), int):
             setattr(text, key, few)
     kind = getattr(transformers, tiny.GROUPS["image-text"][config["model_type"]])
-    with torch.device("meta" if packed else "cpu"), no_init_weights():
-        model = of_class(kind, made, attention)
-    if packed:
-        for name, module in model.named_modules():
-            if not set(name.split(".")) & set(_DECODER) and not list(module.children()):
-                module.to_empty(device="cpu")
-        for name, part in model.named_modules():  # parameters beside modules
-            if not set(name.split(".")) & set(_DECODER):
-                _materialised(part)
-    return model
-
-
-def _materialised(module: Any) -> None:
-    """Parameters and buffers of its own, in memory; buffers of zeros, as they may be indices."""
-    import torch
-
-    for name, one in module._parameters.items():
-        if one is not None and one.is_meta:
-            module._parameters[name] = torch.nn.Parameter(torch.empty_like(one, device="cpu"))
-    for name, one in module._buffers.items():
-        if one is not None:
-            module._buffers[name] = torch.zeros_like(one, device="cpu")
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.device("cpu"), no_init_weights():
+        return of_class(kind, made, attention)
 
 
 def inputs_of(
@@ -137,6 +109,37 @@ def inputs_of(
     return {"pixel_values": torch.empty(1, 3, vision.image_size, vision.image_size)}, {"b": 1, "s": side**2}
 
 
+@cache
+def _taken(model_type: str) -> tuple[Any, int]:
+    """The dtype and the number of dimensions of pixels that a small model of the type takes, which is really run: fake
+    tensors of other dtypes would not be refused."""
+    from hfmem.probe import towers
+
+    seen: list[Any] = []
+
+    def trace(name: str, config: Any, attention: str, layout: Any) -> Any:
+        found = towers.traced(name, config, attention, layout)
+        seen.append(layout.inputs["pixel_values"])
+        return found
+
+    towers.run(model_type, 0, "sdpa", trace=trace)
+    return seen[-1].dtype, seen[-1].dim()
+
+
+def given(config: Any, model: Any, grid: tuple[int, int] = GRID) -> tuple[dict[str, Any], dict[str, int]]:
+    """One image without memory, in the dtype and shape that the class takes, and the sizes that tell of it."""
+    from hfmem.probe.towers import parameters_of
+
+    inputs, counts = inputs_of(config, parameters_of(type(model).__name__), grid)
+    dtype, dimensions = _taken(config.model_type)
+    pixels = inputs["pixel_values"].to(dtype)
+    if pixels.dim() == 2 and dimensions == 4:  # patches as squares
+        side = isqrt(pixels.shape[1] // 3)
+        pixels = pixels.view(-1, 3, side, side)
+    mode = next(model.parameters()).fake_mode
+    return {**inputs, "pixel_values": mode.from_tensor(pixels)}, counts
+
+
 def _peak(model: Any, inputs: dict[str, Any], run: Any) -> int:
     """Bytes of all storages alive at once while the tower runs, without weights and inputs."""
     import torch
@@ -168,12 +171,11 @@ def _peak(model: Any, inputs: dict[str, Any], run: Any) -> int:
 def measure(config: dict[str, Any], attention: str) -> dict[str, Any]:
     """Sizes of one image, and bytes at the peak of its forward pass."""
     from hfmem.probe.activations.flash import fused_attention
-    from hfmem.probe.towers import features, parameters_of
+    from hfmem.probe.towers import features
 
-    packed = rows()[config["model_type"], attention]["packed"]
-    with pretended(packed), fused_attention():
-        model = built(config, attention, packed=packed).eval()
-        inputs, counts = inputs_of(model.config, parameters_of(type(model).__name__))
+    with fused_attention():
+        model = built(config, attention).eval()
+        inputs, counts = given(model.config, model)
         return {"sizes": counts, "peak": _peak(model, inputs, features(model))}
 
 

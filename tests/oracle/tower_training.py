@@ -55,6 +55,9 @@ def prepared(model: Any, trained: str) -> None:
             if isinstance(module, torch.nn.Linear) and meaning(f"{name}.weight", 2).component in ("vision", "projector")
         ]
         inject_adapter_in_model(LoraConfig(r=RANK, target_modules=targets), model)
+        for name, module in model.named_modules():
+            if ".lora_" in name and isinstance(module, torch.nn.Linear):  # as `get_peft_model` casts them
+                module.weight = torch.nn.Parameter(module.weight.detach().float())
 
 
 def measure(config: dict[str, Any], mode: Mode) -> int:
@@ -63,15 +66,14 @@ def measure(config: dict[str, Any], mode: Mode) -> int:
     import torch
 
     from hfmem.probe.activations.flash import fused_attention
-    from hfmem.probe.towers import features, parameters_of
+    from hfmem.probe.towers import features
 
-    packed = rows()[config["model_type"], checkpointed, trained]["packed"]
-    with tower_peaks.pretended(packed), fused_attention():
-        model = tower_peaks.built(config, "sdpa", packed=packed).train()
+    with fused_attention():
+        model = tower_peaks.built(config, "sdpa").train()
         if checkpointed:
             model.gradient_checkpointing_enable()
         prepared(model, trained)
-        inputs, _ = tower_peaks.inputs_of(model.config, parameters_of(type(model).__name__), GRID)
+        inputs, _ = tower_peaks.given(model.config, model, GRID)
         given = {one.untyped_storage()._cdata for one in (*model.parameters(), *model.buffers(), *inputs.values())}
         saved: dict[int, torch.Tensor] = {}
 
