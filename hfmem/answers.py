@@ -79,6 +79,7 @@ def report_on(model: Model, options: Options, *, brief: bool = False, apart: boo
         options = for_model(options, model)
         model = _as_run(model, options)
         options = as_made(options, model)
+        model = _placeable(model, options)
         options = _settled(model, options)
         among = _choices(model)
         if among and brief and options.gpu and not apart:
@@ -135,6 +136,18 @@ def _as_run(model: Model, options: Options) -> Model:
     typed = f"':{ref.quant}'" if in_name else f"--quant {ref.quant}"
     note = f"{typed} has no effect: {ref.model_id} has no known GGUF files."
     return replace(model, notes=(*model.notes, Otherwise(note)))
+
+
+def _placeable(model: Model, options: Options) -> Model:
+    """The model with its class, where modules are to be put on devices and what does that is installed."""
+    config = model.checkpoint.config
+    packages = ("torch", "accelerate")
+    if options.device_map is None or model.placer is not None or config is None or None in map(find_spec, packages):
+        return model
+    from hfmem.probe.placer import OfClass
+
+    architecture = model.architecture
+    return replace(model, placer=OfClass(config=config, depth=architecture.depth))
 
 
 def _convertible(model: Model) -> bool:

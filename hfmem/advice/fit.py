@@ -15,8 +15,8 @@ from hfmem.advice.speed import speed
 from hfmem.advice.values import Fit
 from hfmem.engines.inference import Prepared
 from hfmem.engines.inference import estimate as estimate_memory
-from hfmem.engines.protocol import Grows, Limits, Offloads, Pads, Shaped
-from hfmem.engines.table import engine
+from hfmem.engines.protocol import Grows, Limits, Offloads, Pads, Places, Shaped
+from hfmem.engines.table import USUAL, engine
 from hfmem.errors import InvalidScenarioError
 from hfmem.estimator.values import Estimate, Margin, Offload, Scenario, Term
 from hfmem.estimator.weights.loaded import weights_of
@@ -48,6 +48,7 @@ __all__ = [
 MOST: Final = 10**9  # batch or tokens: a larger result counts as unlimited
 _NODE: Final = 8  # accelerators per node: tensor parallelism does not go beyond a node
 _MOST_NODES: Final = 16
+_MOST_FILLED: Final = 16  # accelerators of one machine
 _MOST_REPLICAS: Final = 128
 
 
@@ -310,6 +311,9 @@ def _gpus_needed(model: Model, options: Options, machine: Machine) -> int | None
         return None  # the article's formulas have no parallelism
     if options.train:
         return _replicas_needed(model, options, machine)
+    runs = engine(options.runtime or USUAL)
+    if isinstance(runs, Places) and (placing := runs.placing(options)) is not None:
+        return None if placing.limits else _filled(model, options, machine)
     single = replace(anywhere(options), gpus=None, tp=1, pp=None, dp=None, ep=None)
     machine = replace(machine, count=None)
     weights = _weights(model, single, machine) - _left(model, single, machine)
@@ -329,6 +333,20 @@ def _gpus_needed(model: Model, options: Options, machine: Machine) -> int | None
     # bisection is valid, as with one more stage no stage has more layers than before
     short = largest(lambda pp: not holds(_NODE, pp), _MOST_NODES)
     return None if short == _MOST_NODES else _NODE * (short + 1)
+
+
+def _filled(model: Model, options: Options, machine: Machine) -> int | None:
+    """The fewest accelerators that have room for all modules of a model that is put on them."""
+    for count in range(1, _MOST_FILLED + 1):
+        there = replace(machine, count=count)
+        case = Case.of(model, replace(anywhere(options), gpus=None), there)
+        estimate = case.estimate(case.scenario)
+        if estimate.is_lower_bound:
+            return None
+        placement = estimate.placement
+        if placement is not None and not placement.offloaded and held(estimate, case.scenario):
+            return count
+    return None
 
 
 def _left(model: Model, options: Options, machine: Machine) -> int:

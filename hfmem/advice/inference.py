@@ -9,7 +9,7 @@ from typing import Final
 from hfmem.advice.fit import Case, anywhere, judged, more, named
 from hfmem.advice.values import Advice, Fit
 from hfmem.dtypes import RUN_DTYPES
-from hfmem.engines.protocol import Whole
+from hfmem.engines.protocol import Places, Whole
 from hfmem.engines.table import USUAL, engine, find_engine
 from hfmem.errors import InvalidScenarioError
 from hfmem.estimator.values import Estimate
@@ -109,7 +109,9 @@ def _more(options: Options, fit: Fit) -> Iterator[tuple[str, Options, Machine]]:
     needed = fit.gpus_needed
     if needed is None or needed <= fit.parallel.gpus:
         return
-    if isinstance(engine(options.runtime or USUAL), Whole):  # it has no sizes of a split: the machine says how many
+    runs = engine(options.runtime or USUAL)
+    placed = isinstance(runs, Places) and runs.placing(options) is not None
+    if placed or isinstance(runs, Whole):  # it has no sizes of a split: the machine says how many
         there = Machine(accelerator=fit.gpu, count=needed)
         yield named(there), replace(anywhere(options), gpus=None), there
         return

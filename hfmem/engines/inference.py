@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from hfmem.engines.kept import kept_notes, trained_notes
-from hfmem.engines.protocol import Engine, Found, Ranked, RankMemory, Splits, Trains, Whole
+from hfmem.engines.protocol import Engine, Found, Laid, Part, Places, Ranked, RankMemory, Splits, Trains, Whole
 from hfmem.engines.table import engine
 from hfmem.estimator import textbook
 from hfmem.estimator.cache.sizes import CacheSize
@@ -103,6 +103,7 @@ class _Held:
 
     stage: Stage
     model: Model
+    acting: Model | None
     terms: tuple[Term, ...]
     unknown: _Unknown
     spared: int
@@ -120,11 +121,27 @@ class _Held:
         return cls(
             stage=stage,
             model=part,
+            acting=part,
             terms=tuple(term for each in found for term in each.terms),
             unknown=tuple(reason for each in found for reason in each.unknown),
             spared=sum(each.spared for each in found),
             host=tuple(term for each in found for term in each.host),
             layout=engine.layout(part, scenario),
+        )
+
+    @classmethod
+    def on(cls, engine: Ranked, part: Part, stage: Stage, scenario: Scenario) -> _Held:
+        """What is on an accelerator, where whole modules are put on devices."""
+        found = engine.weights(part.model, scenario)
+        return cls(
+            stage=stage,
+            model=part.model,
+            acting=part.acting,
+            terms=(*found.terms, *part.brought),
+            unknown=found.unknown,
+            spared=found.spared,
+            host=(*found.host, *part.host),
+            layout=engine.layout(part.model, scenario),
         )
 
 
@@ -162,6 +179,7 @@ class Prepared:
     loading: Loading | None = None
     formats: tuple[str, ...] = ()
     whole: Whole | None = None
+    laid: Laid | None = None
 
     @classmethod
     def of(cls, model: Model, scenario: Scenario) -> Prepared:
@@ -171,6 +189,8 @@ class Prepared:
             InvalidScenarioError: the engine would refuse this split of the model.
         """
         architecture, asked = model.architecture, engine(scenario.runtime)
+        if scenario.placing is not None and isinstance(asked, Places):
+            return cls._laid(_ranked(scenario), model, scenario, asked.laid(model, scenario))
         asked.check_split(architecture, scenario.parallel)
         if isinstance(asked, Whole):
             return cls(model=model, whole=asked)
@@ -184,14 +204,28 @@ class Prepared:
             if key not in alike:
                 alike[key] = _Held.of(runs, model, stage, scenario)
             held.append(alike[key])
-        # stages load at the same time, each on its own accelerator
-        weights = max(total_of(term for term in one.terms if term.group == "weights") for one in held)
         return cls(
             model=model,
             stages=found,
             held=tuple(held),
-            loading=runs.loading(model, scenario, weights),
+            loading=runs.loading(model, scenario, _most_weights(held)),
             formats=tuple(kept_notes(runs, model, scenario)),
+        )
+
+    @classmethod
+    def _laid(cls, runs: Ranked, model: Model, scenario: Scenario, laid: Laid) -> Prepared:
+        """The accelerators on which modules are put, each as a stage."""
+        count = len(laid.parts)
+        found = tuple(Stage(index=index, of=count, start=0, end=0, ranks=(index,)) for index in range(count))
+        parts = zip(laid.parts, found, strict=True)
+        held = tuple(_Held.on(runs, part, stage, scenario) for part, stage in parts)
+        return cls(
+            model=model,
+            stages=found,
+            held=held,
+            loading=runs.loading(model, scenario, _most_weights(held)),
+            formats=tuple(kept_notes(runs, model, scenario)),
+            laid=laid,
         )
 
     def _told(self, refused: str) -> bool:
@@ -203,7 +237,7 @@ class Prepared:
         if self.whole is not None:
             return self.whole.estimate(self.model, scenario)
         runs = _ranked(scenario)
-        refused = runs.refused(self.model, scenario)
+        refused = runs.refused(self.model, scenario) or (self.laid.refused if self.laid else "")
         once = {id(held): _fill(runs, held, scenario) for held in self.held}  # equal stages are one object
         filled = [once[id(held)] for held in self.held]
         top = max(filled, key=lambda rank: rank.total)
@@ -221,6 +255,7 @@ class Prepared:
             notes=(
                 *_notes(runs, self.model, scenario, "" if serving is not None or self._told(refused) else refused),
                 *([serving.remark] if serving is not None and serving.command and serving.remark else []),
+                *(self.laid.notes if self.laid is not None else ()),
             ),
             ranks=_ranks(self.stages, filled) if scenario.parallel.gpus > 1 else (),
             serving=serving,
@@ -232,7 +267,13 @@ class Prepared:
             loading=self.loading,
             host=max(map(_hosted, self.held, filled), key=total_of, default=()),
             convolved=top.convolved,
+            placement=self.laid.placement if self.laid is not None else None,
         )
+
+
+def _most_weights(held: Iterable[_Held]) -> int:
+    """Bytes of the most weights on an accelerator: all of them load at the same time."""
+    return max(total_of(term for term in one.terms if term.group == "weights") for one in held)
 
 
 def _ranked(scenario: Scenario) -> Ranked:
@@ -285,7 +326,8 @@ def _fill(engine: Ranked, held: _Held, scenario: Scenario) -> _Filled:
         terms += cache.terms
     spared, convolved = held.spared, False
     if not engine.profiled:
-        for found in (_activations(engine, held.model, scenario, held.stage), engine.overhead(held.model, scenario)):
+        acting = Found() if held.acting is None else _activations(engine, held.acting, scenario, held.stage)
+        for found in (acting, engine.overhead(held.model, scenario)):
             terms += found.terms
             unknown += found.unknown
             spared += found.spared

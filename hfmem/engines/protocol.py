@@ -20,6 +20,8 @@ from hfmem.estimator.values import (
     Loading,
     Margin,
     Offload,
+    Placement,
+    Placing,
     Scenario,
     Serving,
     Settings,
@@ -40,10 +42,13 @@ __all__ = [
     "Found",
     "Generates",
     "Grows",
+    "Laid",
     "Limits",
     "Offloads",
     "Packs",
     "Pads",
+    "Part",
+    "Places",
     "RankMemory",
     "Ranked",
     "Regroups",
@@ -285,6 +290,55 @@ class Generates(Protocol):
 
     def generation(self, options: Any) -> Generation | None:
         """How sequences are made and cached; None where the user chose nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """What of a model is on one accelerator, where whole modules are put on devices.
+
+    Attributes:
+        model: its weights, and the layers whose cache it holds.
+        acting: the layers that run on it; None if nothing does.
+        brought: further weights, which are there only while they run.
+        host: what the host's memory holds of the model; given with one of the parts.
+    """
+
+    model: Model
+    acting: Model | None
+    brought: tuple[Term, ...] = ()
+    host: tuple[Term, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Laid:
+    """A model whose modules are put on devices.
+
+    Attributes:
+        parts: of each accelerator, in order.
+        placement: where each module lies.
+        notes: remarks for the reader.
+        refused: why it would not run on the accelerators; "" where it does.
+    """
+
+    parts: tuple[Part, ...]
+    placement: Placement
+    notes: tuple[str, ...] = ()
+    refused: str = ""
+
+
+@runtime_checkable
+class Places(Protocol):
+    """An engine that can put whole modules on accelerators, the host and the disk."""
+
+    def placing(self, options: Any) -> Placing | None:
+        """How modules are put on devices; None if they are not."""
+
+    def laid(self, model: Model, scenario: Scenario) -> Laid:
+        """The parts of a model on the devices of a scenario with a `placing`.
+
+        Raises:
+            DeviceMapError: the modules of the model, or their sizes, are not known.
+        """
 
 
 @runtime_checkable

@@ -9,6 +9,7 @@ from typing import Any, Final, Literal, Protocol
 from hfmem.estimator.parallel import SINGLE, Parallel
 from hfmem.hardware.values import Accelerator
 from hfmem.mapper.interpret import Model
+from hfmem.mapper.modules import Device
 from hfmem.mapper.values import Certainty
 from hfmem.options.reading import not_one_of
 from hfmem.options.words import Attention, Method, Mode
@@ -29,6 +30,9 @@ __all__ = [
     "Offload",
     "PackedCache",
     "Phase",
+    "Place",
+    "Placement",
+    "Placing",
     "Rank",
     "Scenario",
     "Serving",
@@ -138,6 +142,69 @@ class Generation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Placing:
+    """How whole modules are put on devices.
+
+    Attributes:
+        way: `auto`, `balanced`, `balanced_low_0` or `sequential`.
+        limits: the most bytes of weights on each device, if the user sets them; devices that are not named get none.
+    """
+
+    way: str
+    limits: tuple[tuple[Device, int], ...] = ()
+
+    @property
+    def accelerators(self) -> int:
+        """Accelerators up to the last one with a limit; 0 without limits."""
+        return max((device + 1 for device, _ in self.limits if isinstance(device, int)), default=0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """What is put on a device.
+
+    Attributes:
+        device: the number of an accelerator, `mps`, `cpu` or `disk`.
+        modules: names of its modules; consecutive layers as `model.layers.0-17`.
+        layers: numbers of the decoder's layers among them.
+        nbytes: bytes of the weights there.
+        limit: bytes that the placement may fill; None for no limit.
+    """
+
+    device: Device
+    modules: tuple[str, ...]
+    layers: tuple[int, ...]
+    nbytes: int
+    limit: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """Where the modules of a model lie.
+
+    Attributes:
+        way: as in `Placing`.
+        places: the devices in the order in which they are filled.
+        modules: each module, with its device, as `hf_device_map` has them.
+        source: what placed them.
+        certainty: `exact` for the library's own placement or its rules on the class's own bytes, else `derived`.
+        assumed: what was assumed of free memory, as a sentence.
+    """
+
+    way: str
+    places: tuple[Place, ...]
+    modules: tuple[tuple[str, Device], ...]
+    source: str
+    certainty: Certainty
+    assumed: str
+
+    @property
+    def offloaded(self) -> tuple[Place, ...]:
+        """What lies on no accelerator."""
+        return tuple(place for place in self.places if place.device in ("cpu", "disk") and place.modules)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
     """What is estimated, with every open option resolved.
 
@@ -162,6 +229,7 @@ class Scenario:
         patches: patches of each; 0 for those of the tower's own size of images.
         image_height, image_width: pixels of the images of a network that takes nothing else; 0 for other models.
         generation: how sequences are made and cached; None for one greedy sequence per prompt and a cache that grows.
+        placing: how whole modules are put on devices; None where they are not, but split by `parallel`.
         Others as in `Options`.
     """
 
@@ -195,6 +263,7 @@ class Scenario:
     image_height: int = 0
     image_width: int = 0
     generation: Generation | None = None
+    placing: Placing | None = None
 
     @property
     def media_tokens(self) -> int:
@@ -497,6 +566,7 @@ class Estimate:
         loading: the peak while loading; None where no source documents it.
         host: terms in host memory, per accelerator.
         convolved: whether the total is a range for want of knowing how cuDNN runs convolutions.
+        placement: where whole modules lie; None where they are not put on devices so.
     """
 
     terms: tuple[Term, ...]
@@ -517,6 +587,7 @@ class Estimate:
     loading: Loading | None = None
     host: tuple[Term, ...] = ()
     convolved: bool = False
+    placement: Placement | None = None
 
     def __repr__(self) -> str:
         sign = "at least " if self.is_lower_bound else ""

@@ -19,6 +19,7 @@ from hfmem.mapper.agreed import published
 from hfmem.mapper.architecture import blueprint_of, finished
 from hfmem.mapper.declared import as_stored
 from hfmem.mapper.holdings import NOT_LOADED, choices_note, files_note, is_gguf, lacks, layout_notes
+from hfmem.mapper.modules import Outline, Placer
 from hfmem.mapper.networks import network_of
 from hfmem.mapper.packing import declared_quantisation
 from hfmem.mapper.pipelines.kept import kept_wide
@@ -29,6 +30,7 @@ from hfmem.mapper.tables import from_tensors, from_totals
 from hfmem.mapper.tensor_plans import planned
 from hfmem.mapper.values import Architecture, Certainty, Largest, Network, ParameterTable, Quantisation, Tower
 from hfmem.mapper.weight_notes import broken_files, odd_heads, of_headers, unread_quantisation, unseen_quantisation
+from hfmem.unknown import Unknown
 
 if TYPE_CHECKING:
     from hfmem.mapper.gguf.layout import Blocks
@@ -94,6 +96,8 @@ class Model:
         unconverted: why llama.cpp's tools make no GGUF of it; "" if they do, or it was not asked.
         conversion: how its GGUF files follow from a checkpoint of transformers, where they were not read; else None.
         made: whether these files are still to be made.
+        placer: its class, whose modules Accelerate puts on devices; None where that was not asked, or is not
+            installed.
     """
 
     checkpoint: Checkpoint
@@ -114,6 +118,7 @@ class Model:
     unconverted: str = ""
     conversion: Quantisable | None = field(default=None, repr=False, compare=False)
     made: bool = False
+    placer: Placer | None = field(default=None, repr=False, compare=False)
 
     def __repr__(self) -> str:
         count = f"{self.parameters.total:,}" if self.parameters else "unknown"
@@ -163,6 +168,13 @@ class Model:
         from hfmem.mapper.media.largest import largest_of  # for servers of models with towers only
 
         return largest_of(self.checkpoint.config or {}, self.checkpoint.processing)
+
+    @cached_property
+    def outline(self) -> Outline | Unknown:
+        """The modules of its class, with its tensors in them; or why they are not known."""
+        from hfmem.mapper.outlines import outline_of  # for runs that put modules on devices only
+
+        return outline_of(self.architecture, self.parameters)
 
     @cached_property
     def structure(self) -> Structure:

@@ -424,6 +424,11 @@ class TensorGroup:
         return elements
 
     @property
+    def kind(self) -> tuple[Component, str, tuple[int, ...]]:
+        """What its tensors have in common with others of their kind."""
+        return self.component, self.role, self.shape
+
+    @property
     def cut(self) -> Cut:
         """What limits its split over tensor-parallel ranks."""
         return cut_of(self.component, self.role)

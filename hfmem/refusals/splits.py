@@ -8,6 +8,7 @@ from typing import Literal
 from hfmem.errors import InvalidScenarioError
 
 __all__ = [
+    "DeviceMapError",
     "Divided",
     "ExpertRanksError",
     "IndivisibleError",
@@ -148,3 +149,15 @@ class MachineError(InvalidScenarioError):
     def __init__(self, sizes: Mapping[str, int], count: int, accelerator: str, instance: str) -> None:
         super().__init__()
         self.sizes, self.count, self.accelerator, self.instance = dict(sizes), count, accelerator, instance
+
+
+class DeviceMapError(InvalidScenarioError):
+    """Modules of which it is not known on which device they would be put.
+
+    Attributes:
+        why: what is not known.
+    """
+
+    def __init__(self, why: str) -> None:
+        super().__init__()
+        self.why = why

@@ -28,6 +28,7 @@ from hfmem.report.fit import (
     speed_lines,
 )
 from hfmem.report.heading import about, asked, chain, origin, shape
+from hfmem.report.placement import placement_lines
 from hfmem.report.sentences import on_what
 from hfmem.report.values import GROUP_NAMES, Report
 from hfmem.report.width import fold
@@ -53,6 +54,7 @@ def to_card(report: Report, unit: str, width: int | None, *, explain: bool = Fal
         component_lines(report, unit, width),
         _parts(report, unit, folded),
         rank_lines(report, unit, width),
+        placement_lines(report.estimate.placement, unit),
         [*limit_lines(report.fits, width), *pool_lines(report, unit), *_growth(report, unit)],
         _training(report, unit),
         list(help_lines(report, unit)),

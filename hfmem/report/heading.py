@@ -109,9 +109,7 @@ def asked(report: Report) -> str:
     exact += _generation(scenario)
     if scenario.gpu is not None or scenario.parallel.gpus > 1:
         name = scenario.gpu.name if scenario.gpu else "GPUs"
-        exact += f", {scenario.parallel.gpus} × {name}" + (
-            f" ({scenario.parallel.describe()})" if scenario.parallel.gpus > 1 else ""
-        )
+        exact += f", {scenario.parallel.gpus} × {name}" + _split(scenario)
     method = "the textbook formulas" if scenario.method == "textbook" else exact
     if report.model.pipeline is not None:
         return f"{action}: {method}" if scenario.serving is not None else f"{action}: batch {scenario.batch}, {method}"
@@ -119,6 +117,13 @@ def asked(report: Report) -> str:
         size = f"{scenario.image_width} × {scenario.image_height}"
         return f"{action}: {scenario.batch:,} image{'s' * (scenario.batch > 1)} of {size} pixels, {method}"
     return f"{action}: batch {scenario.batch} × {scenario.seq:,} tokens{_prompt(scenario)}, {method}"
+
+
+def _split(scenario: Scenario) -> str:
+    """How the model is spread over accelerators."""
+    if scenario.placing is not None:
+        return f" (device map {scenario.placing.way})"
+    return f" ({scenario.parallel.describe()})" if scenario.parallel.gpus > 1 else ""
 
 
 def _generation(scenario: Scenario) -> str:

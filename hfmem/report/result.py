@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from hfmem.estimator.values import GROUPS, Estimate, InPieces, Phase, Rank, Scenario, Serving, Term, Trace
+from hfmem.estimator.values import GROUPS, Estimate, InPieces, Phase, Placing, Rank, Scenario, Serving, Term, Trace
 from hfmem.mapper.values import Architecture
 from hfmem.report.against import against_dict
 from hfmem.report.choices import choice_dicts
 from hfmem.report.components import component_dicts
 from hfmem.report.fit import fit_dict
 from hfmem.report.holders import holder_dicts
+from hfmem.report.placement import placement_dict
 from hfmem.report.values import Report
 from hfmem.report.variants import variants_dict
 
@@ -54,10 +55,19 @@ def to_result(report: Report) -> dict[str, Any]:
         "components": _components(report),
         "notes": list(report.notes),
         **({} if estimate.in_pieces is None else {"prefill_in_pieces": _pieces(estimate.in_pieces)}),
-        **({} if report.against is None else {"against": against_dict(report.against)}),
+        **_where(report),
         **({} if report.variants is None else {"variants": variants_dict(report.variants)}),
         **({} if report.holders is None else {"holders": holder_dicts(report.holders)}),
         **({} if report.trace is None else {"trace": _trace(report, report.trace)}),
+    }
+
+
+def _where(report: Report) -> dict[str, Any]:
+    """Where modules lie, and a log that the estimate is held against, where they were asked for."""
+    placement = report.estimate.placement
+    return {
+        **({} if placement is None else {"device_map": placement_dict(placement)}),
+        **({} if report.against is None else {"against": against_dict(report.against)}),
     }
 
 
@@ -226,7 +236,14 @@ def _generation(scenario: Scenario) -> dict[str, Any]:
         "cache_implementation": chosen.cache if chosen is not None else None,
         "cache_config": settings,
         "assistant_model": (chosen.assisted_by or None) if chosen is not None else None,
+        **({} if scenario.placing is None else _placing(scenario.placing)),
     }
+
+
+def _placing(placing: Placing) -> dict[str, Any]:
+    """How whole modules are put on devices, with the limits that the user set."""
+    limits = {str(device): size for device, size in placing.limits}
+    return {"device_map": placing.way, "max_memory": limits or None}
 
 
 _TRAINING: Final = (

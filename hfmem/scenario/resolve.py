@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from hfmem.dtypes import canonical
-from hfmem.engines.protocol import Attending, Attends, Cuts, Generates, Settles, Whole
+from hfmem.engines.protocol import Attending, Attends, Cuts, Generates, Places, Settles, Whole
 from hfmem.engines.table import USUAL, engine, find_engine
 from hfmem.estimator.parallel import Parallel
-from hfmem.estimator.values import Generation, Scenario
+from hfmem.estimator.values import Generation, Placing, Scenario
 from hfmem.estimator.weights.quantisers import find_quantiser
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.values import Architecture
@@ -22,7 +22,7 @@ from hfmem.scenario.options import Options
 from hfmem.scenario.pictures import check_network
 from hfmem.scenario.pipelines import check_pipeline
 from hfmem.scenario.runtime import for_model
-from hfmem.scenario.spread import spread
+from hfmem.scenario.spread import plan_of, spread
 from hfmem.units import GIB
 
 if TYPE_CHECKING:
@@ -48,7 +48,11 @@ def _resolved(options: Options, model: Model, machine: Machine | None) -> Scenar
         return _training(options, model, machine, lengths, formats)
     gpu = machine.accelerator if machine else None
     server = engine(options.runtime or USUAL).settings(options, gpu, lengths.tokens)
-    parallel, laid = _spread(options, machine, model.architecture)
+    placing = _placing(options)
+    if placing is None:
+        parallel, laid = _spread(options, machine, model.architecture)
+    else:
+        parallel, laid = _filled(options, machine, placing), ()
     attending = _attention(options, model, gpu)
     made = (*filter(None, [attending.told]), *_taken(machine), *(server.chosen if server else ()), *laid)
     scenario = Scenario(
@@ -74,6 +78,7 @@ def _resolved(options: Options, model: Model, machine: Machine | None) -> Scenar
         prompt=lengths.prompt,
         prefill_chunk=lengths.piece,
         generation=_generation(options),
+        placing=placing,
     )
     return _settled(scenario, model)
 
@@ -82,6 +87,23 @@ def _generation(options: Options) -> Generation | None:
     """How sequences are made and cached, where the user chose that."""
     runs = engine(options.runtime or USUAL)
     return runs.generation(options) if isinstance(runs, Generates) and options.method == "exact" else None
+
+
+def _placing(options: Options) -> Placing | None:
+    """How whole modules are put on devices, where the user wants that."""
+    runs = engine(options.runtime or USUAL)
+    return runs.placing(options) if isinstance(runs, Places) and options.method == "exact" else None
+
+
+def _filled(options: Options, machine: Machine | None, placing: Placing) -> Parallel:
+    """The accelerators on which modules are put: all of the machine, otherwise those that have a limit.
+
+    Raises:
+        MachineError: the machine does not have as many.
+    """
+    known = machine is not None and machine.count is not None
+    gpus = options.gpus if options.gpus is not None or known else placing.accelerators or None
+    return Parallel(pp=plan_of(replace(options, gpus=gpus), machine).gpus)
 
 
 def _checked(options: Options) -> Options:

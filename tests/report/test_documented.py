@@ -29,8 +29,15 @@ from tests.mapper.gguf_models import model
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "json.md").read_text(encoding="utf-8")
 SECTIONS: dict[str, str] = dict(re.findall(r"^## (.+)\n((?:(?!## ).*\n)*)", PAGE, re.MULTILINE))
-FREE = ("architecture.layer_kinds", "parameters.stored", "parameters.by_component", "trace.phases")
-"""Objects whose keys are words of the model."""
+FREE = (
+    "architecture.layer_kinds",
+    "parameters.stored",
+    "parameters.by_component",
+    "trace.phases",
+    "device_map.map",
+    "scenario.max_memory",
+)
+"""Objects whose keys are words of the model, or devices."""
 
 
 def documented(section: str) -> set[str]:
@@ -50,6 +57,7 @@ ASKED: tuple[dict[str, Any], ...] = (
     {"train": "grpo"},
     {"model": "timm/resnet50.a1_in1k"},
     {"model": "Wan-AI/Wan2.1-T2V-1.3B-Diffusers", "gpu": ("A100 80GB",)},
+    {"device_map": "auto", "max_memory": ("0=8GiB", "cpu=16GiB")},
 )
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Final
 
 from hfmem.engines.kept import kept_weights
-from hfmem.engines.protocol import Attending, Found, Ranked, RankMemory, Suggestions
+from hfmem.engines.protocol import Attending, Found, Laid, Ranked, RankMemory, Suggestions
 from hfmem.engines.transformers.attention import taken
 from hfmem.engines.transformers.formats import ANOTHER, FORMATS, GGUF, RECIPES, TRAINED
 from hfmem.engines.transformers.generation import generation, remarks, ungenerated
@@ -17,10 +17,10 @@ from hfmem.estimator.activations.experts import with_copied_experts
 from hfmem.estimator.activations.prefill import activation_terms, final_cache
 from hfmem.estimator.cache.sizes import CacheSize, cache_size
 from hfmem.estimator.overheads import overhead_terms
-from hfmem.estimator.parallel import Parallel
+from hfmem.estimator.parallel import SINGLE, Parallel
 from hfmem.estimator.split.check import check_split
 from hfmem.estimator.split.stages import Stage
-from hfmem.estimator.values import Estimate, Generation, Loading, Margin, Scenario, Serving, Settings, Term
+from hfmem.estimator.values import Estimate, Generation, Loading, Margin, Placing, Scenario, Serving, Settings, Term
 from hfmem.estimator.weights.formats import FormatRow
 from hfmem.estimator.weights.kept import Kept, kept_by, stored_row
 from hfmem.hardware.values import Accelerator
@@ -58,6 +58,18 @@ class Transformers:
 
     def generation(self, options: object) -> Generation | None:
         return generation(options)
+
+    def placing(self, options: object) -> Placing | None:
+        if getattr(options, "device_map", None) is None:
+            return None
+        from hfmem.engines.transformers.placed import placing  # for runs with such options only
+
+        return placing(options)
+
+    def laid(self, model: Model, scenario: Scenario) -> Laid:
+        from hfmem.engines.transformers.placed import laid  # for runs with such options only
+
+        return laid(self, model, scenario)
 
     def settings(self, options: object, gpu: Accelerator | None, length: int) -> Settings | None:
         return None
@@ -123,7 +135,9 @@ class Transformers:
         return Found(terms=tuple(with_encoding(terms, tower, final_cache(model, scenario))), encoded=True)
 
     def overhead(self, model: Model, scenario: Scenario) -> Found:
-        return Found(terms=tuple(overhead_terms(scenario.gpu, scenario.parallel)))
+        # modules on several devices are called by one process, which needs no communication buffers
+        parallel = scenario.parallel if scenario.placing is None else SINGLE
+        return Found(terms=tuple(overhead_terms(scenario.gpu, parallel)))
 
     def refused(self, model: Model, scenario: Scenario) -> str:
         if reason := model.unloadable or self._formats_refused(model, scenario) or scenario.unattended:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from hfmem.refusals.splits import (
+    DeviceMapError,
     Divided,
     ExpertRanksError,
     IndivisibleError,
@@ -81,7 +82,13 @@ def _asked(sizes: Mapping[str, int], joint: str = " ") -> str:
     return joint.join(f"--{name} {size}" for name, size in sizes.items())
 
 
+def _device_map(error: DeviceMapError) -> str:
+    step = "install torch, transformers and accelerate, which are asked themselves then, or use --tp or --pp"
+    return f"--device-map: which module would be on which device is not known, as {error.why}: {step}"
+
+
 WORDS: Final[dict[type, Callable[[Any], str]]] = {
+    DeviceMapError: _device_map,
     ExpertRanksError: _expert_ranks,
     IndivisibleError: _indivisible,
     MachineError: _machine,
