@@ -137,4 +137,4 @@ def test_the_readme_links_it() -> None:
 def test_whatever_was_asked_has_the_same_keys(place: int) -> None:
     """But for those that the page says are left out."""
     (result,) = json.loads(render("json", [reports()[place]], [], Style()))["results"]
-    assert documented("RESULT") - {"holders", "prefill_in_pieces", "trace", "variants"} <= result.keys()
+    assert documented("RESULT") - {"device_map", "holders", "prefill_in_pieces", "trace", "variants"} <= result.keys()
