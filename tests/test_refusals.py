@@ -304,6 +304,17 @@ SAMPLES: Final[list[tuple[InvalidScenarioError, str]]] = [
     ),
     (splits.UnsupportedSizeError("cp", 2, "the Trainer"), "--cp 2: the Trainer does not support it"),
     (splits.NoPlanError("tp", 2, "X", "transformers 5"), "--tp 2: X has no tp_plan (transformers 5)"),
+    (
+        splits.DeviceMapError("class", "XModel"),
+        "--device-map: the modules of XModel are not in the table, which has decoders for text: install torch, "
+        "transformers and accelerate, which are asked themselves then, or use --tp or --pp",
+    ),
+    (
+        splits.DeviceMapError("tensors", "XModel", "ValueError"),
+        "--device-map: in which modules of XModel some of the model's tensors are is not known, and the installed "
+        "transformers cannot build it (ValueError): use --tp or --pp",
+    ),
+    (splits.DeviceMapError("dtype"), "--device-map: the run dtype is unknown: use --dtype"),
     (splits.NoPlanError("ep", 2, "", ""), "--ep 2: this model has no ep_plan that is known"),
     (
         splits.UnknownLayersError({"tp": 2, "pp": 4}),

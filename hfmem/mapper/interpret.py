@@ -19,7 +19,7 @@ from hfmem.mapper.agreed import published
 from hfmem.mapper.architecture import blueprint_of, finished
 from hfmem.mapper.declared import as_stored
 from hfmem.mapper.holdings import NOT_LOADED, choices_note, files_note, is_gguf, lacks, layout_notes
-from hfmem.mapper.modules import Outline, Placer
+from hfmem.mapper.modules import NoOutline, Outline, Placer
 from hfmem.mapper.networks import network_of
 from hfmem.mapper.packing import declared_quantisation
 from hfmem.mapper.pipelines.kept import kept_wide
@@ -30,7 +30,6 @@ from hfmem.mapper.tables import from_tensors, from_totals
 from hfmem.mapper.tensor_plans import planned
 from hfmem.mapper.values import Architecture, Certainty, Largest, Network, ParameterTable, Quantisation, Tower
 from hfmem.mapper.weight_notes import broken_files, odd_heads, of_headers, unread_quantisation, unseen_quantisation
-from hfmem.unknown import Unknown
 
 if TYPE_CHECKING:
     from hfmem.mapper.gguf.layout import Blocks
@@ -170,8 +169,8 @@ class Model:
         return largest_of(self.checkpoint.config or {}, self.checkpoint.processing)
 
     @cached_property
-    def outline(self) -> Outline | Unknown:
-        """The modules of its class, with its tensors in them; or why they are not known."""
+    def outline(self) -> Outline | NoOutline:
+        """The modules of its class, with its tensors in them; or what of them is not known."""
         from hfmem.mapper.outlines import outline_of  # for runs that put modules on devices only
 
         return outline_of(self.architecture, self.parameters)

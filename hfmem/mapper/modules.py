@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from hfmem.mapper.values import Component, TensorGroup
+from hfmem.refusals.splits import Unplaced
 
-__all__ = ["Device", "Held", "Kind", "Module", "Modules", "Outline", "Placer", "Tree", "Ways"]
+__all__ = ["Device", "Held", "Kind", "Module", "Modules", "NoOutline", "Outline", "Placer", "Tree", "Ways"]
 
 Device = int | str
 """The number of an accelerator, or `mps`, `cpu`, `disk`."""
@@ -121,6 +122,19 @@ class Outline:
     outside: Mapping[str, TensorGroup]
     inside: tuple[tuple[TensorGroup, int], ...]
     source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoOutline:
+    """Modules that are not known.
+
+    Attributes:
+        missing: what is not known.
+        name: the class; "" where it is not known.
+    """
+
+    missing: Unplaced
+    name: str = ""
 
 
 class Placer(Protocol):

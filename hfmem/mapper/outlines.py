@@ -8,10 +8,9 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Final
 
-from hfmem.mapper.modules import Outline, Tree
+from hfmem.mapper.modules import NoOutline, Outline, Tree
 from hfmem.mapper.names import meaning
 from hfmem.mapper.values import Architecture, Component, ParameterTable, TensorGroup
-from hfmem.unknown import Unknown
 
 __all__ = ["outline_of"]
 
@@ -27,21 +26,20 @@ _OUTSIDE: Final[tuple[Component, ...]] = (
 """Components of which nothing is in the blocks."""
 
 
-def outline_of(architecture: Architecture, table: ParameterTable | None) -> Outline | Unknown:
+def outline_of(architecture: Architecture, table: ParameterTable | None) -> Outline | NoOutline:
     """The modules of a model's class: the one in its config, or without one the usual class of its type."""
     if table is None or not architecture.layers:
-        return Unknown("the sizes of its layers are not known")
+        return NoOutline(missing="layers")
     rows, usual, source = _table()
     classes = architecture.architectures or tuple(filter(None, [usual.get(architecture.model_type or "")]))
     name = next((name for name in classes if name in rows), None)
     if name is None:
-        named = next(iter(classes), architecture.model_type or "its class")
-        return Unknown(f"{named} has no line in the table of modules, which has decoders for text")
+        return NoOutline(missing="class", name=next(iter(classes), architecture.model_type or ""))
     row, tied = rows[name], architecture.tied_embeddings is True
     pairs = tuple(map(tuple, row["tied"]))
     found = _parts(row["modules"], {one for pair in pairs for one in pair}, table, len(architecture.layers))
     if found is None:
-        return Unknown(f"the tensors do not match the modules of {name}")
+        return NoOutline(missing="tensors", name=name)
     outside, inside = found
     wide = {tuple(each) for each in row["float32"]}
     return Outline(

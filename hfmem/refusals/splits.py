@@ -18,12 +18,17 @@ __all__ = [
     "SizesError",
     "TooManyRanksError",
     "UnknownLayersError",
+    "Unplaced",
     "UnsupportedSizeError",
 ]
 
 Divided = Literal["heads", "kv_heads", "experts", "units", "expert_units", "gpus", "replicas"]
 """What ranks share: attention heads, key/value heads or experts of the model, units of an MLP or of an expert, the
 accelerators of a pipeline stage, replicas."""
+
+
+Unplaced = Literal["layers", "class", "tensors", "dtype", "machine"]
+"""What may be missing to put modules on devices."""
 
 
 class IndivisibleError(InvalidScenarioError):
@@ -155,9 +160,12 @@ class DeviceMapError(InvalidScenarioError):
     """Modules of which it is not known on which device they would be put.
 
     Attributes:
-        why: what is not known.
+        missing: what is not known: the sizes of `layers`, the modules of a `class`, in which of them `tensors` are, the
+            run `dtype`, or the memory of the `machine`.
+        name: the class; "" where it is not known.
+        failed: the exception with which the installed class could not be built; "" where that was not tried.
     """
 
-    def __init__(self, why: str) -> None:
+    def __init__(self, missing: Unplaced, name: str = "", failed: str = "") -> None:
         super().__init__()
-        self.why = why
+        self.missing, self.name, self.failed = missing, name, failed

@@ -13,10 +13,9 @@ from hfmem.estimator.values import Scenario
 from hfmem.estimator.weights.kept import Kept
 from hfmem.estimator.weights.loaded import code_bytes
 from hfmem.mapper.interpret import Model
-from hfmem.mapper.modules import Held, Kind, Module, Modules, Outline
+from hfmem.mapper.modules import Held, Kind, Module, Modules, NoOutline, Outline
 from hfmem.mapper.values import Architecture, Component, TensorGroup
 from hfmem.refusals.splits import DeviceMapError
-from hfmem.unknown import Unknown
 
 __all__ = ["outlined"]
 
@@ -30,8 +29,8 @@ def outlined(engine: Engine, model: Model, scenario: Scenario) -> Modules:
         DeviceMapError: they are not known.
     """
     outline = model.outline
-    if isinstance(outline, Unknown):
-        raise DeviceMapError(outline.reason)
+    if isinstance(outline, NoOutline):
+        raise DeviceMapError(outline.missing, outline.name)
     kept = replace(engine.kept(model, scenario)[0], library=False)  # what stays in float32 is not known when it places
     return _Filled(
         architecture=model.architecture, outline=outline, scenario=scenario, kept=kept, bnb=_is_bnb(model)
@@ -88,7 +87,7 @@ class _Filled:
         if size is not None and group.kind in self.outline.wide and group.dtype in _NARROW:
             return 4 * group.elements / group.count
         if size is None:
-            raise DeviceMapError("the run dtype is unknown (use --dtype)")
+            raise DeviceMapError("dtype")
         return size / group.count
 
     def _blocks(self) -> tuple[tuple[Module, ...], bool]:

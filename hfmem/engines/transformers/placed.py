@@ -59,7 +59,7 @@ def laid(engine: Engine, model: Model, scenario: Scenario) -> Laid:
     """
     chosen = scenario.placing
     if chosen is None:
-        raise DeviceMapError("no placement was asked for")
+        raise DeviceMapError("machine")
     free, assumed = _free(scenario, chosen)
     limits = within(free, chosen.way, asked=bool(chosen.limits))
     modules, found, source, certainty = _found(engine, model, scenario, limits, chosen.way)
@@ -83,7 +83,7 @@ def _free(scenario: Scenario, chosen: Placing) -> tuple[dict[Device, float], str
         return dict(chosen.limits), f"--max-memory: weights up to {named}; others get none."
     gpu = scenario.gpu
     if gpu is None:
-        raise DeviceMapError("there is neither --gpu nor --max-memory")
+        raise DeviceMapError("machine")
     context = total_of(context_terms(gpu, SINGLE))
     room = max(0, scenario.available - context)
     shared = gpu.kind == "unified"  # the host's memory is the accelerator's
@@ -123,13 +123,13 @@ def _found(
             modules = model.placer.modules(scenario.compute_dtype, word)
             found = model.placer.placed(scenario.compute_dtype, word, limits, way)
         except Exception as error:  # a class, or its quantiser, may reject a config with any exception
-            failed = f"the class cannot be built here ({type(error).__name__}), and "
+            failed = type(error).__name__
         else:
             return modules, found, f"{modules.source} and the installed accelerate", "exact"
     try:
         modules = outlined(engine, model, scenario)
     except DeviceMapError as error:
-        raise DeviceMapError(f"{failed}{error.why}") from None
+        raise DeviceMapError(error.missing, error.name, failed) from None
     room = balanced(modules, limits, way)
     left = SHARED.get(word, 1) if model.quantisation is None or own != _BNB else SHARED["nf4"]
     room = {device: size * left for device, size in room.items()}

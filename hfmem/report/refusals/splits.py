@@ -16,6 +16,7 @@ from hfmem.refusals.splits import (
     SizesError,
     TooManyRanksError,
     UnknownLayersError,
+    Unplaced,
     UnsupportedSizeError,
 )
 
@@ -82,9 +83,23 @@ def _asked(sizes: Mapping[str, int], joint: str = " ") -> str:
     return joint.join(f"--{name} {size}" for name, size in sizes.items())
 
 
+_UNPLACED: Final[dict[Unplaced, str]] = {
+    "layers": "the sizes of the model's layers are not known",
+    "class": "the modules of {} are not in the table, which has decoders for text",
+    "tensors": "in which modules of {} some of the model's tensors are is not known",
+    "dtype": "the run dtype is unknown: use --dtype",
+    "machine": "the memory of the accelerators is not known: use --gpu NAME or --max-memory 0=20GiB",
+}
+
+
 def _device_map(error: DeviceMapError) -> str:
+    why = _UNPLACED[error.missing].format(error.name or "its class")
+    if error.failed:
+        return f"--device-map: {why}, and the installed transformers cannot build it ({error.failed}): use --tp or --pp"
+    if error.missing in ("dtype", "machine"):
+        return f"--device-map: {why}"
     step = "install torch, transformers and accelerate, which are asked themselves then, or use --tp or --pp"
-    return f"--device-map: which module would be on which device is not known, as {error.why}: {step}"
+    return f"--device-map: {why}: {step}"
 
 
 WORDS: Final[dict[type, Callable[[Any], str]]] = {
