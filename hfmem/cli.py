@@ -456,16 +456,21 @@ def _print(
 
 def _counted(reports: Sequence[Report], left: Sequence[Report]) -> Iterable[str]:
     """How many models of a list fit nowhere."""
+    if not left:
+        return ()
     from hfmem.report.fitting import left_out_words
 
-    return filter(None, [left_out_words(left, len(reports) + len(left))] if left else ())
+    return filter(None, [left_out_words(left, len(reports) + len(left))])
 
 
 def _unlisted(reports: Sequence[Report]) -> Iterable[str]:
     """What a list of the forms of a model lacks."""
+    listed = [report for report in reports if report.variants is not None]
+    if not listed:
+        return ()
     from hfmem.report.variants import unlisted
 
-    return (sentence for report in reports for sentence in unlisted(report))
+    return (sentence for report in listed for sentence in unlisted(report))
 
 
 def _plotted(path: Path, reports: Sequence[Report], options: Options, around: _Around) -> bool:

@@ -13,7 +13,6 @@ from typing import Final
 from hfmem.engines.kept import kept_notes, trained_notes
 from hfmem.engines.protocol import Engine, Found, Laid, Part, Places, Ranked, RankMemory, Splits, Trains, Whole
 from hfmem.engines.table import engine
-from hfmem.estimator import textbook
 from hfmem.estimator.cache.sizes import CacheSize
 from hfmem.estimator.split.ranks import rank_model
 from hfmem.estimator.split.stages import Stage, stages
@@ -48,6 +47,8 @@ def estimate(model: Model, scenario: Scenario) -> Estimate:
         InvalidScenarioError: the engine would refuse this split of the model.
     """
     if scenario.method == "textbook":
+        from hfmem.estimator import textbook  # for this method only
+
         return textbook.estimate(model, scenario)
     if scenario.mode == "training":
         return _trained(model, scenario)

@@ -30,6 +30,7 @@ def fetch_all(
 
     def one(ref: ModelRef) -> Checkpoint | HfmemError:
         try:
+            ready.result()
             return fetch(ref, access, shared)
         except HfmemError as error:
             error.model, error.asked = error.model or ref.model_id, ref.named
@@ -40,8 +41,8 @@ def fetch_all(
             done()
 
     shared = reach or Reach()
-    prepare(refs, access)
     pool = ThreadPoolExecutor(max_workers=max(1, min(jobs, len(refs))), thread_name_prefix="hfmem-model")
+    ready = pool.submit(prepare, refs, access)  # meanwhile, what answers is imported
     each = {ref: pool.submit(one, ref) for ref in dict.fromkeys(refs)}
     for _ in range(len(refs) - len(each)):
         done()

@@ -117,12 +117,10 @@ def _read(client: Client, ref: ModelRef, info: Info | None, agrees: Callable[[Ch
     # repositories with GGUF files are named accordingly, and rarely have config.json or model.safetensors
     early = not ref.quant and not ref.model_id.lower().endswith("gguf") and (info is None or _has_config(info))
     early_config = pool().submit(client.get, _file_url(ref, CONFIG), limit=LONGEST_CONFIG + 1) if early else None
-    # where config and totals may tell all, the header is asked for once they do not
-    unknown = early and info is None and agrees is None
-    early_header = pool().submit(read_file, client, ref, SINGLE) if unknown else None
-    if info is None:
-        info = read_info(client, ref)
-    notes = [f"{ref.model_id} is now {info.model_id}."] if info.model_id.lower() != ref.model_id.lower() else []
+    blind = early and info is None and agrees is None  # else config and totals may tell all
+    early_header = pool().submit(read_file, client, ref, SINGLE) if blind else None
+    info = info or read_info(client, ref)
+    notes = _renamed(ref, info)
     pinned = ModelRef(model_id=info.model_id, revision=info.commit or ref.revision)
     selection = select_for(info.files, ref)
     if early_config is None and selection.layout != "gguf" and _has_config(info):
@@ -172,6 +170,10 @@ def _unopened(
     pinned = ModelRef(model_id=info.model_id, revision=info.commit or listed.ref.revision)
     prepared = _processing(client, pinned, info.files)
     return replace(found, processing={name: processor_settings(one) for name, one in _answers(prepared).items()})
+
+
+def _renamed(ref: ModelRef, info: Info) -> list[str]:
+    return [f"{ref.model_id} is now {info.model_id}."] if info.model_id.lower() != ref.model_id.lower() else []
 
 
 def _has_config(info: Info) -> bool:

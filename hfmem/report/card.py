@@ -9,13 +9,8 @@ from dataclasses import replace
 
 from tabulate import tabulate
 
-from hfmem.estimator import textbook
-from hfmem.estimator.textbook import TEXTBOOK_PRECISIONS
 from hfmem.estimator.values import GROUPS, Estimate, Group, Offload, Term, total_of
 from hfmem.options.otherwise import Detail
-from hfmem.report.against import against_lines
-from hfmem.report.choices import choice_lines
-from hfmem.report.components import component_lines
 from hfmem.report.escapes import line
 from hfmem.report.fit import (
     command_block,
@@ -49,9 +44,9 @@ def to_card(report: Report, unit: str, width: int | None, *, explain: bool = Fal
     folded = max(_NARROWEST, min(width or _WIDEST, _WIDEST))
     blocks = (
         list(_heading(report, explain=explain)),
-        list(choice_lines(report.choices, unit, width)) if report.choices else [],
+        _choices(report, unit, width),
         [*fit_lines(report.fits, unit, width), *refusal_lines(report, width)],
-        component_lines(report, unit, width),
+        _components(report, unit, width),
         _parts(report, unit, folded),
         rank_lines(report, unit, width),
         placement_lines(report.estimate.placement, unit),
@@ -60,7 +55,7 @@ def to_card(report: Report, unit: str, width: int | None, *, explain: bool = Fal
         list(help_lines(report, unit)),
         list(command_block(report, width)),
         list(_trace(report, unit)),
-        list(against_lines(report.against, unit)) if report.against else [],
+        _against(report, unit),
         [
             *_beside(report, unit),
             *(fold(f"- {note}", folded) for note in _notes(report, explain=explain)),
@@ -216,6 +211,33 @@ def _certainty(estimate: Estimate, group: Group) -> str:
     return max(found, key=_CERTAINTIES.index) if found else ""
 
 
+def _choices(report: Report, unit: str, width: int | None) -> list[str]:
+    """The quantisations of a repository that has several."""
+    if not report.choices:
+        return []
+    from hfmem.report.choices import choice_lines
+
+    return list(choice_lines(report.choices, unit, width))
+
+
+def _components(report: Report, unit: str, width: int | None) -> list[str]:
+    """The components of a pipeline."""
+    if report.model.pipeline is None:
+        return []
+    from hfmem.report.components import component_lines
+
+    return component_lines(report, unit, width)
+
+
+def _against(report: Report, unit: str) -> list[str]:
+    """What a real run printed, beside the estimate."""
+    if not report.against:
+        return []
+    from hfmem.report.against import against_lines
+
+    return list(against_lines(report.against, unit))
+
+
 def _explain(term: Term, source: int, unit: str, width: int) -> Iterator[str]:
     yield f"    {line(term.name)}: {format_bytes(term.nbytes, unit)}, {term.certainty} [{source}]"
     yield textwrap.fill(f"= {term.how}", width, initial_indent=" " * 6, subsequent_indent=" " * 8)
@@ -227,7 +249,9 @@ def _textbook(report: Report, unit: str, width: int) -> list[str]:
         return []
     if report.model.lengthless:
         return []
-    if report.scenario.dtype not in TEXTBOOK_PRECISIONS:
+    from hfmem.estimator import textbook  # for --explain only
+
+    if report.scenario.dtype not in textbook.TEXTBOOK_PRECISIONS:
         return ["", fold(f"The textbook has no precision for {report.scenario.dtype}.", width)]
     kind = "sgd" if (report.scenario.optimizer or "").startswith("sgd") else "adam"
     book = textbook.estimate(report.model, replace(report.scenario, optimizer=kind))

@@ -9,7 +9,6 @@ Only the command line reads them: a call in Python means the same on every machi
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -18,7 +17,6 @@ from typing import Any, Final
 
 from hfmem.errors import InvalidScenarioError
 from hfmem.fetcher.files import read_text
-from hfmem.hardware.table import find
 from hfmem.options import rules
 from hfmem.options.option import Declared, declared, value_of
 from hfmem.options.run import is_profile
@@ -134,16 +132,26 @@ def _read(path: Path, *, project: bool = False) -> dict[str, Any] | None:
     """The content of a file; None if there is none. A project's file that is no TOML is others' to complain about."""
     try:
         text = read_text(path, _LONGEST)
-        if project and _KEY not in text.replace(" ", ""):
-            return None
-        return tomllib.loads(text)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, tomllib.TOMLDecodeError, RecursionError) as error:
-        if project and not isinstance(error, tomllib.TOMLDecodeError):
+    except OSError as error:
+        if project:
             return None
-        why = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise DefaultsFileError(_shown(path), why=why) from None
+        raise DefaultsFileError(_shown(path), why=_reason(error)) from None
+    if project and _KEY not in text.replace(" ", ""):
+        return None
+    import tomllib  # for runs with a file
+
+    try:
+        return tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        if project and isinstance(error, RecursionError):
+            return None
+        raise DefaultsFileError(_shown(path), why=_reason(error)) from None
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 def _value(path: Path, option: Declared, given: Any) -> Any:
@@ -170,6 +178,8 @@ def _check_gpu(name: str) -> None:
         UnknownGpuError: it is not in the table.
     """
     if not is_profile(name) and name.strip().lower().partition(" ")[0] not in _OF_MACHINE:
+        from hfmem.hardware.table import find  # for runs with a default
+
         find(name)
 
 

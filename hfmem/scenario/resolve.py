@@ -19,7 +19,6 @@ from hfmem.refusals.options import PromptError, UnknownWordError
 from hfmem.scenario.check import check, without_effect
 from hfmem.scenario.media import with_media
 from hfmem.scenario.options import Options
-from hfmem.scenario.pictures import check_network
 from hfmem.scenario.pipelines import check_pipeline
 from hfmem.scenario.runtime import for_model
 from hfmem.scenario.spread import plan_of, spread
@@ -212,7 +211,10 @@ def _without_length(options: Options, model: Model) -> _Lengths | None:
         PipelineError, NetworkError: what is asked does not go with the model.
     """
     check_pipeline(options, model)
-    check_network(options, model)
+    if model.network is not None:
+        from hfmem.scenario.pictures import check_network  # for networks that take nothing but images
+
+        check_network(options, model)
     if not model.lengthless:
         return None
     kind = "pipeline" if model.pipeline is not None else "network for images"

@@ -13,8 +13,9 @@ from hfmem.estimator.training.outcome import facts_of
 from hfmem.estimator.training.phases import phases_of
 from hfmem.estimator.training.states import Held, held
 from hfmem.estimator.values import Estimate, Group, Loading, Phase, Rank, total_of
-from hfmem.estimator.weights.base import base_bytes, nf4_bytes, untied
+from hfmem.estimator.weights.base import base_bytes, untied
 from hfmem.estimator.weights.loading import file_bytes, mapped
+from hfmem.estimator.weights.nf4 import nf4_bytes
 from hfmem.mapper.interpret import Model
 from hfmem.units import format_bytes
 from hfmem.unknown import Unknown

@@ -14,7 +14,8 @@ from hfmem.estimator.training.reference import reference_weights
 from hfmem.estimator.training.trained import Piece
 from hfmem.estimator.training.virtual import held_elements
 from hfmem.estimator.values import Term
-from hfmem.estimator.weights.base import NF4_SOURCE, base_bytes, replaced
+from hfmem.estimator.weights.base import base_bytes, replaced
+from hfmem.estimator.weights.nf4 import NF4_SOURCE
 from hfmem.mapper.values import Component, component_order
 
 __all__ = ["Held", "gradient_bytes", "held"]

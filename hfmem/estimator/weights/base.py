@@ -8,26 +8,14 @@ from hfmem.dtypes import find_dtype, stored_dtype
 from hfmem.estimator.recipe.values import Training, TrainingScenario
 from hfmem.estimator.weights.kept import PLAIN, Kept
 from hfmem.estimator.weights.loaded import group_bytes
+from hfmem.estimator.weights.nf4 import nf4_bytes
 from hfmem.estimator.weights.quantisers import find_quantiser
 from hfmem.estimator.weights.recipes import Recipe, everything
 from hfmem.mapper.interpret import Model
 from hfmem.mapper.lora import linear_modules
 from hfmem.mapper.values import TensorGroup
 
-__all__ = ["NF4_SOURCE", "base_bytes", "largest_linear", "nf4_bytes", "replaced", "stored_quantised", "untied"]
-
-NF4_SOURCE = "bitsandbytes 0.50 Params4bit: 4 bits, a float32 scale per block of 64, a table of 16 float32 values"
-_TABLE = 16 * 4
-
-
-def nf4_bytes(elements: int, double_quant: bool) -> int:
-    """One matrix in NF4 (arXiv 2305.14314): half a byte per element, and a float32 absmax per block of 64. With double
-    quantisation the absmax is one byte, plus a float32 per 256 blocks and one float32 offset."""
-    blocks = -(-elements // 64)
-    packed = -(-elements // 2) + _TABLE
-    if not double_quant:
-        return packed + 4 * blocks
-    return packed + blocks + 4 * -(-blocks // 256) + 4
+__all__ = ["base_bytes", "largest_linear", "replaced", "stored_quantised", "untied"]
 
 
 def replaced(model: Model, training: Training) -> frozenset[int]:
