@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Final
 
 from hfmem.fetcher.patterns import divided
@@ -69,9 +69,13 @@ _COMPONENTS: Final[tuple[tuple[str, Component], ...]] = (
     (r"mlp|ffn|feed_forward|(^|\.)fc\d|intermediate|layer\.#\.output|h_to_4h|4h_to_h|DenseReluDense", "mlp"),
     (r"embed|(^|\.)w[tp]e(\.|$)|embd|(^|\.)shared\.", "embedding"),
 )
-_SEARCHES: Final[tuple[tuple[re.Pattern[str], Component], ...]] = tuple(
-    (re.compile(pattern, re.IGNORECASE), component) for pattern, component in _COMPONENTS
-)
+
+
+@cache
+def _searches() -> tuple[tuple[re.Pattern[str], Component], ...]:
+    """The patterns, compiled for runs that read names."""
+    return tuple((re.compile(pattern, re.IGNORECASE), component) for pattern, component in _COMPONENTS)
+
 
 _MATRIX_COMPONENTS: Final = frozenset(
     {"attention", "mlp", "experts", "shared_experts", "state", "vision", "audio", "projector"}
@@ -109,7 +113,7 @@ def meaning(name: str, dimensions: int) -> Meaning:
 
 @lru_cache(maxsize=4096)  # names without numbers repeat for every layer and expert
 def _meaning(name: str, dimensions: int) -> Meaning:
-    component: Component = next((component for search, component in _SEARCHES if search.search(name)), "other")
+    component: Component = next((component for search, component in _searches() if search.search(name)), "other")
     role, kind = _role(name)
     return Meaning(
         component=component,

@@ -11,7 +11,7 @@ import annotations`), as evaluating them at each start would be slow.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import Field, dataclass, fields
 from types import NoneType, UnionType
 from typing import Annotated, Any, Final, Literal, get_args, get_origin, get_type_hints
 
@@ -163,23 +163,32 @@ def declared(options: type) -> tuple[Declared, ...]:
     return _TABLES[options]
 
 
+_KNOWN: Final[dict[Field[Any], Declared | None]] = {}
+"""The options by their fields, which a derived class shares with its bases; None for fields that are no options."""
+
+
 def _declared(options: type) -> Iterator[Declared]:
-    postponed = any(isinstance(field.type, str) for field in fields(options))
+    new = [field for field in fields(options) if field not in _KNOWN]
+    postponed = any(isinstance(field.type, str) for field in new)
     hints = get_type_hints(options, include_extras=True) if postponed else {}
-    for field in fields(options):
-        kind = hints.get(field.name, field.type)
-        annotation, *metadata = get_args(kind) if get_origin(kind) is Annotated else (kind,)
-        option = next((item for item in metadata if isinstance(item, Option)), None)
-        if option is not None:
-            several = get_origin(annotation) is tuple
-            yield Declared(
-                name=field.name,
-                kind=_kind(annotation),
-                annotation=annotation,
-                several=several,
-                default=field.default,
-                option=option,
-            )
+    for field in new:
+        _KNOWN[field] = _option(field, hints.get(field.name, field.type))
+    return filter(None, (_KNOWN[field] for field in fields(options)))
+
+
+def _option(field: Field[Any], kind: Any) -> Declared | None:
+    annotation, *metadata = get_args(kind) if get_origin(kind) is Annotated else (kind,)
+    option = next((item for item in metadata if isinstance(item, Option)), None)
+    if option is None:
+        return None
+    return Declared(
+        name=field.name,
+        kind=_kind(annotation),
+        annotation=annotation,
+        several=get_origin(annotation) is tuple,
+        default=field.default,
+        option=option,
+    )
 
 
 def _kind(annotation: Any) -> type:
