@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, Final
 from hfmem.errors import InvalidScenarioError
 
 if TYPE_CHECKING:
+    from hfmem.advice.values import Variants
     from hfmem.against.values import Against
-    from hfmem.api import check, compare, estimate, inspect
+    from hfmem.api import check, compare, estimate, inspect, variants
     from hfmem.errors import HfmemError
     from hfmem.estimator.values import Estimate, Scenario, Term
     from hfmem.fetcher.values import Checkpoint, FileInfo, ModelRef, TensorInfo
@@ -49,10 +50,12 @@ _HOMES: Final[dict[str, str]] = {
     "TensorGroup": "hfmem.mapper.values",
     "TensorInfo": "hfmem.fetcher.values",
     "Term": "hfmem.estimator.values",
+    "Variants": "hfmem.advice.values",
     "check": "hfmem.api",
     "compare": "hfmem.api",
     "estimate": "hfmem.api",
     "inspect": "hfmem.api",
+    "variants": "hfmem.api",
 }
 
 __all__ = [
@@ -74,11 +77,13 @@ __all__ = [
     "TensorGroup",
     "TensorInfo",
     "Term",
+    "Variants",
     "__version__",
     "check",
     "compare",
     "estimate",
     "inspect",
+    "variants",
 ]
 
 

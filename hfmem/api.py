@@ -8,6 +8,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
+from hfmem.advice.values import Variants
 from hfmem.against.values import Against
 from hfmem.answers import accompanied, completed, report_all, report_each, report_on, report_on_bundle
 from hfmem.errors import HfmemError
@@ -15,11 +16,13 @@ from hfmem.fetcher.concurrent import fetch_all
 from hfmem.fetcher.identity import reference, with_file, with_quantisation
 from hfmem.fetcher.sources import fetch
 from hfmem.fetcher.values import ModelRef
+from hfmem.forms import forms_of
 from hfmem.mapper.adapted import understood
 from hfmem.mapper.bundle import Bundle
 from hfmem.mapper.interpret import Model
 from hfmem.options.access import Access, Concurrency, Revision
 from hfmem.options.option import declared, value_of
+from hfmem.options.output import FormsOptions
 from hfmem.options.reading import near
 from hfmem.options.rules import wrong
 from hfmem.options.run import is_profile
@@ -40,6 +43,7 @@ __all__ = [
     "report_all",
     "report_on",
     "report_on_bundle",
+    "variants",
 ]
 
 
@@ -139,6 +143,13 @@ def _signature(call: type, function: Callable[..., object]) -> Signature:
         [each.replace(annotation=options.get(each.name, each.annotation)) for each in parameters],
         return_annotation=function.__annotations__["return"],
     )
+
+
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+class _Variants(Asked, FormsOptions, Revision, Access):
+    """The arguments of `variants`."""
+
+    model: str | Model = field(kw_only=False)
 
 
 @_keywords(_Inspect)
@@ -246,6 +257,42 @@ def compare(asked: _Compare) -> Comparison:
         each if isinstance(each, HfmemError) else next(fetched if isinstance(each, ModelRef) else known)
         for each in meant
     )
+
+
+@_keywords(_Variants)
+def variants(asked: _Variants) -> Variants:
+    """The forms of a base model that the Hub knows: quantised repositories, each of their GGUF and ONNX files,
+    adapters, finetunes and merges. Offline, and where the Hub cannot be reached, those in the bundled catalog.
+
+    Args:
+        model: a Hub id, or a result of `inspect`.
+        most_variants: how many repositories are read at most.
+        jobs: how many are read at once.
+        revision, token, offline, use_cache, gpu, seq, dtype, …: as for `estimate`.
+
+    Returns:
+        `rows`, one a form, the model itself first: what it is (`model`, `file`, `form`, `relation`), bytes of its files
+        (`nbytes`), bits per weight, its `estimate`, and whether it `fits` on each accelerator. `more` has the relations
+        of which there are others, `source` and `reason` tell who was asked. A form that fails is a row with its reason
+        (`unknown`).
+
+    Raises:
+        HfmemError: the model was not found or cannot be read, the Hub refuses to list its forms, or the options
+            contradict each other.
+
+    Example:
+        >>> from hfmem import variants
+        >>> found = variants("Qwen/Qwen3-8B", gpu=("12GB",), offline=True)
+        >>> [(row.model, row.form, row.fits[0].fits) for row in found.rows][:2]
+        [('Qwen/Qwen3-8B', 'bfloat16', False), ('Qwen/Qwen3-8B-FP8', 'FP8', True)]
+    """
+    options = options_of(asked)
+    check_options(options)
+    options = accompanied(options, asked)
+    model = asked.model
+    if not isinstance(model, Model):
+        model = _inspected(model, asked.revision, asked, asked.quant)
+    return forms_of(report_on(model, options), options, asked, asked)
 
 
 def _several(models: object) -> Iterable[object]:

@@ -21,10 +21,10 @@ from hfmem import __version__
 from hfmem.engines.table import engines
 from hfmem.errors import InvalidScenarioError
 from hfmem.options import rules
-from hfmem.options.access import Access, Concurrency, Revision
+from hfmem.options.access import Access, Revision
 from hfmem.options.help import Row, common, definitions, panels
 from hfmem.options.option import Declared, declared, value_of
-from hfmem.options.output import DefaultsOptions, HelpOptions, ListOptions
+from hfmem.options.output import DefaultsOptions, FormsOptions, HelpOptions, ListOptions
 from hfmem.options.panels import ACCELERATORS, HELP, TOPICS
 from hfmem.options.run import is_profile
 from hfmem.options.written import NUMBERS, written
@@ -54,7 +54,7 @@ _Made = TypeVar("_Made")
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
-class _Around(Revision, Access, ListOptions, Concurrency, OutputOptions, DefaultsOptions):
+class _Around(Revision, Access, FormsOptions, ListOptions, OutputOptions, DefaultsOptions):
     """The options other than the scenario's: which models, and how to print them."""
 
 
@@ -272,14 +272,28 @@ def _listed(reports: list[Report], options: Options, around: _Around) -> tuple[l
 def _with_variants(reports: Sequence[Report], options: Options, around: _Around) -> tuple[list[Report], list[Problem]]:
     """The reports with the forms of their models, and why the Hub lists none of some."""
     from hfmem.errors import HfmemError
-    from hfmem.forms import with_forms
+    from hfmem.forms import forms_of
+    from hfmem.streams import Progress
+
+    shown: list[Progress] = []
+
+    def begun(names: Sequence[str]) -> Callable[[], object]:
+        if not sys.stderr.isatty():
+            return lambda: None
+        shown.append(Progress(names, unit="form"))
+        return shown[-1].step
 
     results: list[Report | HfmemError] = []
     for report in reports:
         try:
-            results.append(with_forms(report, options, around, around.most_variants, around.jobs))
+            forms = forms_of(report, options, around, around, begun)
+            results.append(replace(report, variants=forms))
         except HfmemError as error:
             results += [report, error]
+        finally:
+            for progress in shown:
+                progress.close()
+            shown.clear()
     return _split(results)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from hfmem.advice.values import Candidate, Variants
@@ -15,18 +15,35 @@ from hfmem.fetcher.values import Access, Checkpoint, FileInfo
 from hfmem.mapper.adapted import understood
 from hfmem.mapper.holdings import format_name
 from hfmem.mapper.interpret import Model
+from hfmem.options.output import FormsOptions
 from hfmem.report.errors import explain
 from hfmem.report.values import Report
 from hfmem.scenario.options import Options
 
-__all__ = ["with_forms"]
+__all__ = ["forms_of"]
 
 _BASE = "base"
 _SHORT = 5  # letters of an abbreviation, which is written in capitals: AWQ, GPTQ
 
 
-def with_forms(report: Report, options: Options, access: Access, most: int, jobs: int) -> Report:
-    """The report with the forms of its model, of which at most `most` repositories are read, `jobs` at once.
+def _unwatched(_: Sequence[str]) -> Callable[[], object]:
+    return lambda: None
+
+
+def forms_of(
+    report: Report,
+    options: Options,
+    access: Access,
+    listing: FormsOptions,
+    begun: Callable[[Sequence[str]], Callable[[], object]] = _unwatched,
+) -> Variants:
+    """The forms of the model of a report.
+
+    Args:
+        report: on the model.
+        options, access: those of each form.
+        listing: how many repositories are read at most, and how many at once.
+        begun: told the names of the forms that are read; what it returns is called from another thread as each was.
 
     Raises:
         HfmemError: the Hub refuses to list them.
@@ -37,13 +54,15 @@ def with_forms(report: Report, options: Options, access: Access, most: int, jobs
         found = Related(forms=(), source="catalog", reason="it is a model on this machine")
     else:
         with HfmemError.concerning(base):
-            found = related(base, access, most)
+            found = related(base, access, listing.most_variants)
     media = any((options.images, options.video_frames, options.audio_seconds))
     rows = list(_rows(base, _BASE, checkpoint, options))
-    for form, read in read_forms(found.forms, access, jobs, checkpoint, media=media):
+    done = begun([form.ref.model_id for form in found.forms]) if found.forms else lambda: None
+    for form, read in read_forms(found.forms, access, listing.jobs, checkpoint, media=media, done=done):
         rows += _rows(form.ref.model_id, form.relation, read, options, form)
-    made = Variants(rows=tuple(rows), more=found.more, source=found.source, reason=found.reason, most=most)
-    return replace(report, variants=made)
+    return Variants(
+        rows=tuple(rows), more=found.more, source=found.source, reason=found.reason, most=listing.most_variants
+    )
 
 
 def _rows(

@@ -143,13 +143,14 @@ def only_ascii(stream: TextIO) -> bool:
 
 
 class Progress:
-    """A progress bar on standard error while models are fetched, shown after a second, and removed at the end.
+    """A progress bar on standard error while models, or forms of one, are fetched: shown after a second, and removed at
+    the end.
 
     It runs in its own thread, as the main thread may wait for a response that never comes.
     """
 
-    def __init__(self, models: Sequence[str]) -> None:
-        self._models = models
+    def __init__(self, models: Sequence[str], unit: str = "model") -> None:
+        self._models, self._unit = models, unit
         self._done, self._begun = 0, time.time()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._show, name="hfmem-progress", daemon=True)
@@ -170,7 +171,7 @@ class Progress:
         from tqdm import tqdm
 
         name = "".join(c if c.isprintable() else "?" for c in self._models[0])
-        shown = {"total": len(self._models), "unit": "model", "desc": "models"}
+        shown = {"total": len(self._models), "unit": self._unit, "desc": f"{self._unit}s"}
         if len(self._models) == 1:
             shown = {"desc": name, "bar_format": "reading {desc}, {elapsed}"}
         with tqdm(**shown, leave=False, delay=0.1, dynamic_ncols=True, file=sys.stderr) as bar:

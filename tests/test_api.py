@@ -90,7 +90,7 @@ def test_the_types_of_every_class_can_be_read() -> None:
     for each in classes():
         get_type_hints(each)
     assert "fits" in get_type_hints(hfmem.Report)
-    for function in (hfmem.estimate, hfmem.inspect, hfmem.compare):
+    for function in (hfmem.estimate, hfmem.inspect, hfmem.compare, hfmem.variants):
         assert get_type_hints(function).keys() == {*signature(function).parameters, "return"}
 
 
@@ -199,7 +199,7 @@ def test_what_is_compared() -> None:
             hfmem.compare(nothing)
 
 
-@pytest.mark.parametrize("name", ["inspect", "estimate", "compare"])
+@pytest.mark.parametrize("name", ["inspect", "estimate", "compare", "variants"])
 def test_wrong_calls_name_the_function(name: str) -> None:
     function = getattr(hfmem, name)
     with pytest.raises(TypeError, match=rf"^{name}\(\): missing a required argument: 'model"):

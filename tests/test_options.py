@@ -83,7 +83,7 @@ BETWEEN = (
     *(f"scenario/{name}.py" for name in ("asked", "check", "models", "options")),
 )
 OWN = {
-    *("revision", "trace", "against", "fits"),  # a model's reference, and parts of a report
+    *("revision", "trace", "against", "fits", "variants"),  # a model's reference, and parts of a report
     *("unit", "explain", "output"),  # what the command line itself reads
     *("help_all", "help_for", "version"),  # what it answers at once
     "gpus",  # a key of `--list-gpus --format json`

@@ -5,21 +5,27 @@ from __future__ import annotations
 import csv
 import json
 import os
+import subprocess
+import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
 
-from hfmem import estimate
+from hfmem import HfmemError, Options, estimate, variants
 from hfmem.fetcher.patterns import Row, expand
+from hfmem.fetcher.values import Access
+from hfmem.forms import forms_of
+from hfmem.options.output import FormsOptions
 from tests.command import run
 from tests.fetcher.test_hub import CONFIG
 from tests.gguf_repositories import data_of, head_of, name_of, repository
 from tests.hub import Hub, Repo, adapter, sharded, single, status, virtual_file
 from tests.hub.files import tensor_bytes
 from tests.hub.repos import FIXTURES
+from tests.test_cli import on_terminal
 
 BASES = tuple(f"org/base-{number}" for number in range(5))
 QUANTS = ("Q4_K_M", "Q8_0", "Q2_K")
@@ -268,3 +274,62 @@ def test_offline_it_is_the_catalog() -> None:
     (own,) = estimate("Qwen/Qwen3-8B-FP8", offline=True, gpu=("12GB",)).fits
     (row,) = (row for row in result["choices"] if row["model"] == "Qwen/Qwen3-8B-FP8")
     assert (row["fits"][0]["verdict"], row["max_seq"]) == (own.verdict, own.max_seq)
+
+
+def test_in_python_they_are_rows_too(hub: Hub, listed: Any) -> None:
+    """Those of the command line; offline those of the catalog."""
+    code = (
+        "import hfmem, json\n"
+        "found = hfmem.variants('org/base-0', gpu=('8GB', '1GB'), seq=1024, use_cache=False)\n"
+        "told = lambda row: (row.model, row.relation, row.form, row.nbytes, [fit.fits for fit in row.fits])\n"
+        "print(json.dumps([found.source, found.most, list(map(told, found.rows))]))"
+    )
+    hub.reset()
+    env = {**os.environ, "HF_ENDPOINT": hub.url}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)
+    source, most, rows = json.loads(done.stdout)
+    shown = listed[0]["results"][0]["choices"]
+    assert (source, most) == ("hub", 100)
+    assert [row[:2] for row in rows] == [[row["model"], row["relation"]] for row in shown]
+    assert [row[2] or None for row in rows] == [row["form"] or None for row in shown]
+    assert [row[3] for row in rows] == [row["bytes"] for row in shown]
+    assert [row[4] for row in rows] == [[fit["fits"] for fit in row["fits"]] for row in shown]
+    found = variants("Qwen/Qwen3-8B", offline=True, most_variants=1)
+    assert [row.model for row in found.rows] == ["Qwen/Qwen3-8B", "Qwen/Qwen3-8B-FP8"]
+    assert (found.source, found.more) == ("catalog", ("quantized",))
+    with pytest.raises(HfmemError, match="--most-variants is 0"):
+        variants("Qwen/Qwen3-8B", offline=True, most_variants=0)
+
+
+def test_a_bar_on_a_terminal_counts_them(hub: Hub) -> None:
+    hub.reset()
+    hub.latency = 0.7
+    try:
+        env = {**os.environ, "HF_ENDPOINT": hub.url}
+        shown = on_terminal("org/base-0", "--variants", "--no-cache", "--jobs", "2", env=env, columns=100)
+    finally:
+        hub.latency = 0.0
+    assert "forms:" in shown
+    assert "no effect" not in shown
+    assert "/10 [" in shown  # repositories
+    assert "org/base-0: 13 forms" in shown
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listed(FormsOptions, Access):
+    """How forms are read."""
+
+
+def test_forms_are_counted_while_they_are_read() -> None:
+    told: list[list[str]] = []
+    counted: list[str] = []
+
+    def begun(names: Sequence[str]) -> Callable[[], object]:
+        told.append(list(names))
+        return lambda: counted.append("form")
+
+    report = estimate("Qwen/Qwen3-8B", offline=True)
+    asked = Listed(offline=True, most_variants=2)
+    forms_of(report, Options(), asked, asked, begun)
+    assert [len(names) for names in told] == [2]
+    assert counted == ["form"] * 2

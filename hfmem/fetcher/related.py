@@ -160,8 +160,14 @@ def _form(row: Mapping[str, Any], relation: str) -> Form:
         return Form(ref=ref, relation=relation, fault=error)
 
 
-def read_forms(
-    forms: Sequence[Form], access: Access, jobs: int, base: Checkpoint, *, media: bool
+def read_forms(  # noqa: PLR0913 - what each form is read with
+    forms: Sequence[Form],
+    access: Access,
+    jobs: int,
+    base: Checkpoint,
+    *,
+    media: bool,
+    done: Callable[[], object] = lambda: None,
 ) -> Iterator[tuple[Form, Checkpoint | HfmemError]]:
     """The checkpoint or error of each form, in order; a repository with several files of another kind than GGUF is one
     form a file.
@@ -172,11 +178,14 @@ def read_forms(
         jobs: how many are read at once.
         base: the base model, on which adapters are put.
         media: whether the files of processors are needed, which count images and sound.
+        done: called from another thread as each form was read.
     """
     reach = Reach()
     read = _Reading(access, reach, _Bases(base, access, reach).read, media=media)
     with ThreadPoolExecutor(max_workers=max(1, jobs), thread_name_prefix="hfmem-form") as pool:
         asked: list[Future[list[tuple[Form, Checkpoint | HfmemError]]]] = [pool.submit(read.each, one) for one in forms]
+        for one in asked:
+            one.add_done_callback(lambda _: done())
         try:
             for one in asked:
                 yield from one.result()

@@ -83,6 +83,12 @@ class Concurrency:
             panel=LISTS,
             least=1,
             most=64,
-            needs=(Need(sentence="has no effect on a single model", met=lambda asked: asked.several, harmless=True),),
+            needs=(
+                Need(
+                    sentence="has no effect on a single model",
+                    met=lambda asked: asked.several or asked.variants,
+                    harmless=True,
+                ),
+            ),
         ),
     ] = 8

@@ -6,10 +6,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal
 
+from hfmem.options.access import Concurrency
 from hfmem.options.option import Need, Option
 from hfmem.options.panels import HELP, LISTS, OUTPUT, TRAINING
 
-__all__ = ["DefaultsOptions", "HelpOptions", "ListOptions"]
+__all__ = ["DefaultsOptions", "FormsOptions", "HelpOptions", "ListOptions"]
 
 
 TABLES = (".parquet", ".csv", ".jsonl")
@@ -23,6 +24,23 @@ def _table_fault(path: Path) -> str | None:
     if not path.parent.is_dir():
         return f"{path} is in a folder that does not exist"
     return None
+
+
+@dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
+class FormsOptions(Concurrency):
+    """How many forms of a model are read, and how many at once."""
+
+    most_variants: Annotated[
+        int,
+        Option(
+            help="Repositories that --variants lists at most: quantised ones first, then adapters, finetunes, merges, "
+            "of each the most downloaded",
+            panel=LISTS,
+            least=1,
+            most=10_000,
+            needs=(Need(sentence="has no effect without --variants", met=lambda asked: asked.variants, harmless=True),),
+        ),
+    ] = 100
 
 
 @dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
@@ -119,17 +137,6 @@ class ListOptions:
             ),
         ),
     ] = False
-    most_variants: Annotated[
-        int,
-        Option(
-            help="Repositories that --variants lists at most: quantised ones first, then adapters, finetunes, merges, "
-            "of each the most downloaded",
-            panel=LISTS,
-            least=1,
-            most=10_000,
-            needs=(Need(sentence="has no effect without --variants", met=lambda asked: asked.variants, harmless=True),),
-        ),
-    ] = 100
     sort: Annotated[
         str | None,
         Option(
