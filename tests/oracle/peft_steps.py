@@ -44,7 +44,7 @@ RANK: Final = 16
 def cases() -> Iterator[dict[str, Any]]:
     """Every model with every method, on its own targets and on all linear modules, without and with checkpointing."""
     for model, method, (batch, seq), again in product(MODELS, METHODS, SHAPES, (False, True)):
-        if method == "boft":  # makes its blocks one by one, thousands of them
+        if method == "boft":  # in the model's dtype its permutations are too, which is not PEFT's default
             continue
         adapts = method not in ("p-tuning", "prefix-tuning", "prompt-tuning", "trainable-tokens")
         for everything in (False, True) if adapts and method != "ia3" else (False,):
@@ -62,7 +62,7 @@ def float32_cases() -> Iterator[dict[str, Any]]:
     """Methods that compute in the adapter's dtype, and LoRA, on all linear modules: every pair of checkpointing and
     autocast."""
     for model, method, again, autocast in product(MODELS, ("lora", *METHODS), (False, True), (False, True)):
-        if method in ("adalora", "ia3", "loha", "lokr", "lora", "oft", "vera"):
+        if method in ("adalora", "boft", "ia3", "loha", "lokr", "lora", "oft", "vera"):
             yield {
                 "model": model,
                 "method": method,
@@ -104,6 +104,10 @@ def _adapted(model: Any, case: dict[str, Any]) -> Any:
     name, asked = ("LoraConfig", own[case["method"]]) if case["method"] in own else METHODS[case["method"]]
     more = {"target_modules": case["targets"]} if case["targets"] else {}
     chosen = getattr(peft, name)(task_type="CAUSAL_LM", **asked, **more)
+    if case["method"] == "boft":  # its permutations are computed entry by entry, which needs entries
+        layer = peft.tuners.boft.layer.BOFTLayer
+        layer.block_butterfly_perm = lambda _, count, *__: range(count)
+        layer.perm2mat = lambda _, indices: torch.empty(len(indices), len(indices), dtype=torch.float32)
     moved, default = torch.nn.Module._apply, torch.get_default_dtype()
     torch.nn.Module._apply = lambda self, *_, **__: self
     torch.set_default_dtype(torch.float32 if wide else torch.bfloat16)

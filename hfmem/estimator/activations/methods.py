@@ -9,7 +9,8 @@ What one module saves for backward:
     OFT      its input in blocks, and the rotations of the blocks, which a series of powers makes
     LoHa     its input, and the whole matrix that the factors make
     LoKr     the same
-    BOFT     its input, its result, and three matrices of inputs × inputs: the permutation, the identity, the rotation
+    BOFT     its input, its frozen result, and three matrices of inputs × inputs in the frozen layer's dtype: the
+             permutation's cast, the identity, the rotation
 
 Three widths count: of the frozen layers, of the adapters (PEFT casts them to float32), and of the matrix products,
 which autocast chooses and otherwise the adapter. A module casts its input to the adapter's dtype (`_cast_input_dtype`),
@@ -210,17 +211,20 @@ def _lokr(linear: Linear, lora: Lora, widths: _Widths) -> _Saved:
 
 def _boft(linear: Linear, lora: Lora, widths: _Widths) -> _Saved:
     del lora
-    square = widths.adapter * linear.inputs**2
-    width = max(widths.adapter, widths.frozen)
+    # nothing of it casts the input: rotations are in the dtype of the frozen layer, the permutation is cast to it
+    frozen, square = widths.frozen, widths.frozen * linear.inputs**2
+    scaled = max(widths.adapter, frozen) * linear.outputs
     return _Saved(
-        token=width * (linear.outputs + (linear.inputs if widths.casts else 0)),
-        reads=0 if widths.casts else width,
-        fixed=3 * square,
-        backward=((2 * width * linear.inputs, 3 * square),),
-        again=(_ends(linear, widths), 0),
-        held=_held(linear, widths),
+        token=frozen * linear.outputs,
+        reads=frozen,
+        fixed=square * (2 if frozen == _PERMUTED else 3),
+        forward=((2 * frozen * linear.inputs + scaled, 0),),
+        backward=((2 * scaled, 0), (2 * frozen * linear.inputs, square), (0, 3 * square)),
     )
 
+
+_PERMUTED: Final = 4
+"""Bytes per element of BOFT's permutations, which are float32."""
 
 _SAVED: Final[dict[str, Callable[[Linear, Lora, _Widths], _Saved]]] = {
     "adalora": _adalora,
