@@ -257,7 +257,23 @@ DENOISERS: Final[dict[str, tuple[Recipe, ...]]] = {
     "SkyReelsV2Transformer3DModel": (Recipe(inputs=inputs.video("text_dim"), video=True),),
     "WanVACETransformer3DModel": (Recipe(inputs=inputs.vace, video=True),),
     "WanAnimateTransformer3DModel": (
-        Recipe(inputs=inputs.wan_animate, config={"added_kv_proj_dim": 5120}, video=True),
+        Recipe(
+            inputs=inputs.wan_animate,
+            config={"added_kv_proj_dim": 5120},
+            video=True,
+            over={"BN": 30_000},  # below, the faces take more than the video
+            calls=tuple(
+                Call(batch=batch, height=height, width=width, frames=frames, text=text)
+                for batch in (1, 2)
+                for height, width in ((60, 104), (90, 160))
+                for frames in (12, 20)
+                for text in (256, 512)
+            ),
+            checked=(
+                Call(batch=1, height=64, width=64, frames=20, text=512),
+                Call(batch=2, height=68, width=120, frames=16, text=400),
+            ),
+        ),
     ),
     "ChronoEditTransformer3DModel": (Recipe(inputs=inputs.video("text_dim"), video=True),),
     "SanaVideoTransformer3DModel": (
