@@ -278,3 +278,13 @@ def test_what_rises_in_stairs_is_never_too_low() -> None:
         one = of(row)
         assert one is not None
         assert 0.999 < one.peak / row["peak"] < VIDEO + 1
+
+
+def test_segments_of_wan_animate_are_measured_where_the_video_takes_more_than_the_faces() -> None:
+    one = component("WanAnimateTransformer3DModel", {"added_kv_proj_dim": 5120, "num_layers": 40})
+    found = taken(one, Call(batch=1, height=90, width=160, frames=20, text=512), single=False)
+    assert found is not None
+    assert found.certainty == "measured"
+    assert found.outputs == 2 * 16 * 90 * 160 * 21  # a frame of the character before the 20 latent ones
+    assert taken(one, Call(batch=1, height=32, width=32, frames=20, text=512), single=False) is None
+    assert "above 30,000 latent pixels" in unmeasured(one)

@@ -157,6 +157,9 @@ def unmeasured(component: Component, method: str = "forward", release: Release |
     if row is not None and not odd and "most" in row:
         most = " and ".join(f"{count:,} {_LIMITS[name]}" for name, count in row["most"].items())
         return f"calls of {component.class_name} are measured up to {most}"
+    if row is not None and not odd and "over" in row:
+        least = " and ".join(f"{count:,} {_LIMITS[name]}" for name, count in row["over"].items())
+        return f"calls of {component.class_name} are measured above {least}"
     config = f" with this config ({', '.join(odd[:4])})" if odd else ""
     return f"calls of {component.class_name}{config} are not measured"
 
