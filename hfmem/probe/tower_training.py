@@ -116,8 +116,10 @@ class _Begin(torch.autograd.Function):  # type: ignore[misc] # PyTorch is untype
 
 def handed(found: Any) -> list[torch.Tensor]:
     """What a tower hands over to the decoder: the states of its last layer, and of layers within it."""
-    parts = (getattr(found, name, None) for name in ("pooler_output", "deepstack_features"))
-    return [one for one in tree_leaves([part for part in parts if part is not None]) if isinstance(one, torch.Tensor)]
+    names = ("pooler_output", "deepstack_features")
+    parts = [part for part in (getattr(found, name, None) for name in names) if part is not None]
+    leaves = tree_leaves(parts or [found.last_hidden_state])
+    return [one for one in leaves if isinstance(one, torch.Tensor)]
 
 
 def ends(run: towers.Run) -> tuple[_Live, list[_Live]]:
@@ -201,7 +203,7 @@ def _gathered(model_type: str, attention: str, mode: _Mode) -> tuple[list[towers
     """Runs with the same operations, and runs of the same sizes with further layers."""
     less, more = towers.DEPTHS
     runs: list[towers.Run] = []
-    for first in (0, towers.RUNS):  # twice as many where too few are alike
+    for first in (0, towers.RUNS, 2 * towers.RUNS):  # more where too few are alike
         if len(runs) < towers.FEWEST:
             seeds = range(first, first + towers.RUNS)
             runs = towers.alike([*runs, *_runs(model_type, attention, mode, less, seeds)])
