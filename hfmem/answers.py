@@ -146,8 +146,8 @@ def _placeable(model: Model, options: Options) -> Model:
         return model
     from hfmem.probe.placer import OfClass
 
-    architecture = model.architecture
-    return replace(model, placer=OfClass(config=config, depth=architecture.depth))
+    depth = model.architecture.depth
+    return model if (depth or 0) > _DEEPEST else replace(model, placer=OfClass(config=config, depth=depth))
 
 
 def _convertible(model: Model) -> bool:

@@ -49,7 +49,7 @@ def to_card(report: Report, unit: str, width: int | None, *, explain: bool = Fal
         _components(report, unit, width),
         _parts(report, unit, folded),
         rank_lines(report, unit, width),
-        placement_lines(report.estimate.placement, unit),
+        placement_lines(report.estimate.placement, unit, width),
         [*limit_lines(report.fits, width), *pool_lines(report, unit), *_growth(report, unit)],
         _training(report, unit),
         list(help_lines(report, unit)),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import textwrap
+from typing import Any, Final
 
 from tabulate import tabulate
 
@@ -13,11 +14,12 @@ from hfmem.units import format_bytes
 
 __all__ = ["placement_dict", "placement_lines"]
 
-_MOST = 6  # names of modules in a line
+_MOST: Final = 6  # names of modules in a line
+_NARROWEST: Final = 12  # columns for them
 
 
-def placement_lines(placement: Placement | None, unit: str) -> list[str]:
-    """A row per device: the weights there, the limit that they were placed by, and the modules."""
+def placement_lines(placement: Placement | None, unit: str, width: int | None) -> list[str]:
+    """A row per device: the weights there, the limit that they were placed by, and the modules, folded at `width`."""
     if placement is None:
         return []
     rows = [
@@ -26,6 +28,10 @@ def placement_lines(placement: Placement | None, unit: str) -> list[str]:
     ]
     headers = [f"device map ({unit})", "weights", "up to", "layers", "modules"]
     alignment = ("left", "right", "right", "right", "left")
+    beside = tabulate([row[:-1] for row in rows], headers=headers[:-1], disable_numparse=True).splitlines()
+    room = None if width is None else max(_NARROWEST, width - len(beside[0]) - 2)
+    if room is not None:
+        rows = [[*row[:-1], "\n".join(textwrap.wrap(row[-1], room, break_on_hyphens=False))] for row in rows]
     return tabulate(rows, headers=headers, disable_numparse=True, colalign=alignment).splitlines()
 
 

@@ -21,6 +21,7 @@ from hfmem.fetcher.catalog import find
 from hfmem.fetcher.values import ModelRef
 from hfmem.mapper.interpret import Model, interpret
 from hfmem.mapper.modules import Device, Modules
+from hfmem.report.placement import placement_lines
 from hfmem.scenario.options import Options
 from hfmem.scenario.resolve import resolve
 from tests.command import run
@@ -147,6 +148,23 @@ def test_it_fits_if_every_accelerator_has_room() -> None:
     assert (few["fits"], few["gpus_needed"]) == (True, 2)
     long = result("meta-llama/Llama-2-13b-hf", "--gpu", "RTX 4090", "--device-map", "auto", "--seq", "4096")
     assert long["fit"][0]["fits"] is False
+
+
+def test_bitsandbytes_refuses_modules_on_the_host() -> None:
+    """validate_environment of transformers 5.24.0, quantizers/quantizer_bnb_4bit.py:70-81."""
+    small = ("meta-llama/Llama-2-13b-hf", "--device-map", "auto", "--dtype", "nf4", "--seq", "64")
+    away = result(*small, "--gpu", "7GB")
+    assert {row["device"] for row in away["device_map"]["devices"] if row["modules"]} == {0, "cpu"}
+    assert away["fit"][0]["fits"] is False
+    assert "bitsandbytes refuses modules on the host" in away["fit"][0]["refused"]
+    assert result(*small, "--gpu", "12GB")["fit"][0]["fits"] is True
+
+
+def test_names_of_modules_are_folded() -> None:
+    report = hfmem.estimate("google/gemma-2-9b-it", device_map="auto", gpu="2xT4", offline=True)
+    whole, narrow = (placement_lines(report.estimate.placement, "GiB", width) for width in (None, 72))
+    assert max(map(len, whole)) > 72 >= max(map(len, narrow))
+    assert len(narrow) > len(whole)
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,17 @@ SHARED: Final = {"int8": 0.9, "nf4": 0.9, "fp4": 0.9}
 """What quantisers leave of each device (`adjust_max_memory` of quantizers/quantizer_bnb_4bit.py and _8bit.py)."""
 
 _BNB: Final = "bitsandbytes"
+_AWAY: Final = {
+    **dict.fromkeys(
+        ("bitsandbytes", "FineGrainedFP8Config", "hqq", "higgs", "quanto", "eetq", "bitnet", "fp_quant"),
+        ("cpu", "disk"),
+    ),
+    "Mxfp4Config": ("disk",),
+    "torchao": ("disk",),
+}
+"""Where quantisers refuse modules (`validate_environment` of transformers 5.24.0's quantizers/): what quantises while
+loading, and methods of checkpoints."""
+
 _ON_CPU: Final = "no module fits on an accelerator with these limits, so that all of it would run on the CPU"
 _LAYERS: Final = "which of its modules are the decoder's layers is not known"
 
@@ -133,7 +144,8 @@ def _found(
     room = balanced(modules, limits, way)
     left = SHARED.get(word, 1) if model.quantisation is None or own != _BNB else SHARED["nf4"]
     room = {device: size * left for device, size in room.items()}
-    return modules, placed(modules, room), f"{_RULES}, on {modules.source}", "derived" if modules.exact else "typical"
+    counted = modules.exact and (not word or word in SHARED)  # transformers counts other formats in its own ways
+    return modules, placed(modules, room), f"{_RULES}, on {modules.source}", "derived" if counted else "typical"
 
 
 def _device(found: Mapping[str, Device], name: str) -> Device | None:
@@ -262,8 +274,18 @@ class _Layout:
             notes=(placement.assumed, *self._told(placement)),
             parts=tuple(self._part(device, first=device == main, host=device == numbers[0]) for device in numbers),
             placement=placement,
-            refused="" if used else _ON_CPU,
+            refused=self._refused(placement) if used else _ON_CPU,
         )
+
+    def _refused(self, placement: Placement) -> str:
+        """Why its quantiser refuses the placement; "" if it does not."""
+        own, recipe = self.model.quantisation, self.engine.kept(self.model, self.scenario)[0].recipe
+        name = recipe.name if recipe is not None else own.method if own is not None else ""
+        away = [place.device for place in placement.offloaded if place.device in _AWAY.get(name, ())]
+        if not away:
+            return ""
+        where = " and ".join("on the host" if device == "cpu" else "on disk" for device in away)
+        return f"{name} refuses modules {where}"
 
     def _told(self, placement: Placement) -> Iterator[str]:
         """What it means that not all is on accelerators."""
@@ -282,8 +304,8 @@ class _Layout:
                 )
         if placement.certainty == "typical":
             yield (
-                "The device map is approximate, as layers differ in a way that is not known here: with torch, "
-                "transformers and accelerate installed, it is theirs."
+                "The device map is approximate: how many bytes transformers counts for each module is not known "
+                "exactly here."
             )
 
     def _part(self, device: Device, *, first: bool, host: bool) -> Part:
