@@ -87,19 +87,20 @@ def _sides(model: Model, scenario: Scenario) -> Iterator[int]:
         if group.component in _DECODER and len(group.shape) == 2 and (group.linear or group.component == "router"):
             yield group.count * matrix_sides(group, scenario.parallel.tp)
         elif group.component == "experts" and group.linear and settings.release >= _EXPERTS:
-            yield _of_experts(group)
+            yield _of_experts(group, model, scenario.parallel.ep)
     yield from _of_vocabulary(model, scenario)
 
 
-def _of_experts(group: TensorGroup) -> int:
-    """Each expert's gate, up and down projection, as a slice each; a fused gate and up projection is two."""
-    if len(group.shape) == 3:
-        experts, *sides = group.shape
-    else:
-        experts, sides = 1, list(group.shape)
-    fused = 2 if group.inward and sides and group.packed_as is None and len(group.shape) == 3 else 1
-    extra = (fused - 1) * min(sides, default=0)  # the inputs of the second slice
-    return group.count * experts * (sum(sides) + extra)
+def _of_experts(group: TensorGroup, model: Model, ranks: int) -> int:
+    """Each expert's gate, up and down projection, as a slice each; a fused gate and up projection is two. Ranks divide
+    the inner sides, and have all of the hidden size of every expert (`FusedMoEWithLoRA`); with expert parallelism, over
+    `ranks`, whole experts."""
+    fused = len(group.shape) == 3
+    each = (model.architecture.experts or group.shape[0]) if fused else 1
+    slices = 2 if fused and group.inward and group.packed_as is None else 1
+    hidden = model.architecture.hidden_size or max(group.shape)
+    matrices = -(-group.count * each * slices // ranks)
+    return matrices * hidden + -(-group.parameters // hidden)
 
 
 def _of_vocabulary(model: Model, scenario: Scenario) -> Iterator[int]:

@@ -52,6 +52,30 @@ def test_slots_of_experts() -> None:
     assert new - old == 16 * 32 * 8 * 3 * (4096 + 14336) * 2
 
 
+@pytest.mark.parametrize("tp", [2, 4, 8])
+@pytest.mark.parametrize(
+    ("name", "layers", "experts", "hidden", "inner"),
+    [
+        ("mistralai/Mixtral-8x7B-v0.1", 32, 8, 4096, 14336),
+        ("Qwen/Qwen3-235B-A22B", 94, 128, 4096, 1536),  # an expert is narrower than the hidden size
+    ],
+)
+def test_ranks_divide_the_inner_side_of_experts_only(
+    name: str, layers: int, experts: int, hidden: int, inner: int, tp: int
+) -> None:
+    """`w13_lora_a` and `w2_lora_b` of every expert have the hidden size on each rank, `w13_lora_b` and `w2_lora_a` the
+    rank's part of the intermediate size (vLLM, lora/layers/fused_moe.py::FusedMoEWithLoRA)."""
+
+    def slots(ranks: int) -> int:
+        """What those of experts add, with what a release adds for the vocabulary, which is not divided."""
+        asked = {"enable_lora": True, "tp": ranks}
+        old, new = (terms(name, **asked, vllm_version=version)["LoRA slots"] for version in ("0.10", "0.19"))
+        return new - old
+
+    assert slots(1) - slots(tp) == 16 * layers * experts * 3 * (inner - inner // tp) * 2
+    assert slots(tp) >= 16 * layers * experts * 3 * (hidden + inner // tp) * 2
+
+
 def test_a_class_without_embedding_modules_has_slots_for_matrices_only() -> None:
     layer = 3 * 3584 + 3584 + 2 * 512 + 2 * 3584 + 2 * 3584 + 2 * 18944 + 18944 + 3584
     assert terms("Qwen/Qwen2.5-7B-Instruct", enable_lora=True)["LoRA slots"] == 16 * 28 * layer * 2
