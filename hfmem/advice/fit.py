@@ -63,10 +63,16 @@ def machines(options: Options) -> tuple[Machine, ...]:
 
     found: list[Machine] = []
     for name in options.gpu:
-        auto = name.lower() == "auto"  # the count is dropped, as the number of accelerators needed is a result
-        here = [replace(row, count=None) for row in detect()] if auto else [machine(name)]
+        auto = name.lower() == "auto"
+        here = [_unfilled(row, options) for row in detect()] if auto else [machine(name)]
         found += [replace(row, asked=name) for row in here or [absent()]]
     return tuple(dict.fromkeys(found))
+
+
+def _unfilled(machine: Machine, options: Options) -> Machine:
+    """This machine without the count of its accelerators, as how many are needed is a result; with it where modules are
+    put on all of them."""
+    return machine if options.device_map is not None and options.gpus is None else replace(machine, count=None)
 
 
 def usable(terms: Iterable[Term], scenario: Scenario) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from hfmem.engines.transformers.placed import SHARED, runs
 from hfmem.engines.transformers.placement import balanced, placed, within
 from hfmem.fetcher.catalog import find
 from hfmem.fetcher.values import ModelRef
+from hfmem.hardware import detect
+from hfmem.hardware.values import Machine
 from hfmem.mapper.interpret import Model, interpret
 from hfmem.mapper.modules import Device, Modules
 from hfmem.report.placement import placement_lines
@@ -148,6 +151,19 @@ def test_it_fits_if_every_accelerator_has_room() -> None:
     assert (few["fits"], few["gpus_needed"]) == (True, 2)
     long = result("meta-llama/Llama-2-13b-hf", "--gpu", "RTX 4090", "--device-map", "auto", "--seq", "4096")
     assert long["fit"][0]["fits"] is False
+
+
+def test_modules_are_put_on_all_accelerators_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `device_map` takes all that are visible; otherwise --gpu auto tells how many are needed."""
+    card = replace(detect.machine("T4").accelerator, basis="detected")
+    monkeypatch.setattr(detect, "detect", lambda: (Machine(accelerator=card, count=4),))
+    report = hfmem.estimate("meta-llama/Llama-2-13b-hf", device_map="auto", gpu="auto", offline=True)
+    placement = report.estimate.placement
+    assert placement is not None
+    assert [place.device for place in placement.places] == [0, 1, 2, 3, "cpu"]
+    assert sum(len(place.layers) for place in placement.places[:4]) == 40
+    assert placement.places[4].limit == int(0.9 * detect.physical_memory())
+    assert report.scenario.parallel.gpus == 4
 
 
 def test_bitsandbytes_refuses_modules_on_the_host() -> None:
