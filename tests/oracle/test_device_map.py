@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,11 +12,16 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("accelerate")
 
+import accelerate
+import torch
+import transformers
+
 from hfmem.engines.transformers.placement import balanced, placed, within
 from hfmem.fetcher.catalog import find
 from hfmem.fetcher.values import ModelRef
 from hfmem.mapper.modules import Device
-from hfmem.probe.placer import OfClass
+from hfmem.probe import tiny
+from hfmem.probe.placer import OfClass, modules_of
 from tests.oracle import device_map
 
 pytestmark = pytest.mark.oracle
@@ -35,6 +41,40 @@ RANDOM = (
     "FacebookAI/roberta-base",
     "meta-llama/Llama-3.2-11B-Vision-Instruct",
 )
+
+
+@pytest.mark.parametrize("kind", ["llama", "mixtral", "gpt2"])
+def test_one_offloaded_module_is_there_at_a_time(kind: str, tmp_path: Path) -> None:
+    """Run for real with modules on disk: beside those that stay, the weights of one module with tensors of its own are
+    there while it runs, and the largest of them are the term "offloaded module while it runs"."""
+    name = {"gpt2": "GPT2LMHeadModel"}.get(kind, f"{kind.title()}ForCausalLM")
+    config = tiny.build(tiny.shrunk(kind, name))
+    model = getattr(transformers, name)(config).eval()
+    modules = modules_of(model, None, config.num_hidden_layers)
+    blocks = next(one.name.rpartition(".")[0] for one in modules.root.walk() if one.layer == 0)
+    away = {f"{blocks}.{number}": "disk" for number in range(1, config.num_hidden_layers)}
+    leaves = [one.name for one in modules.root.walk() if not one.children or one.whole]
+    accelerate.dispatch_model(
+        model, {leaf: away.get(leaf, "cpu") for leaf in leaves}, main_device="cpu", offload_dir=str(tmp_path)
+    )
+
+    def there() -> int:
+        return sum(one.numel() * one.element_size() for one in model.parameters() if one.device.type != "meta")
+
+    before, seen = there(), [0]
+    for module in model.modules():
+        if any(True for _ in module.parameters(recurse=False)):
+            inner = module._old_forward if hasattr(module, "_old_forward") else module.forward
+
+            def counted(*given: Any, inner: Any = inner, **named: Any) -> Any:
+                seen.append(there() - before)
+                return inner(*given, **named)
+
+            setattr(module, "_old_forward" if hasattr(module, "_old_forward") else "forward", counted)
+    with torch.no_grad():
+        model(torch.zeros(1, 4, dtype=torch.long))
+    assert max(seen) == max(one.largest for one in modules.root.walk() if one.name in away)
+    assert there() == before
 
 
 @pytest.mark.parametrize("row", RECORD["models"], ids=lambda row: f"{row['model']} {row['quantised']}")
