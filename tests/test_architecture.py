@@ -176,6 +176,7 @@ WORDS = {
     "loss": "a moment of a step",
     "block_size": "an option of vLLM",
     "align": "a mode of vLLM's prefix cache",
+    "bitnet": "a method of quantisation",
     "cache_size": "a function's name",
     "ngram": "a method of speculative decoding",
     "num_frames": "a parameter of pipelines' calls",
